@@ -1,0 +1,142 @@
+# easyfirst - build, test, install. `make help` lists the targets.
+#
+# Variables: CC, CXX, CFLAGS (added to our own), BUILD (folder of the objects), PREFIX, NVCC,
+# WERROR= (empty: warnings do not stop the build).
+
+BUILD   ?= build
+PREFIX  ?= /usr/local
+CC      := $(if $(filter default,$(origin CC)),gcc,$(CC))
+CXX     := $(if $(filter default,$(origin CXX)),g++,$(CXX))
+WERROR  ?= -Werror
+CFLAGS  ?= -O3 -g
+
+# No fast-math: a NaN must stay a NaN, or tests that look for one are blind. -fno-math-errno and
+# -fno-trapping-math change no result.
+WARN     := -Wall -Wextra -Wshadow -Wpointer-arith -Wno-missing-field-initializers -Wno-format-truncation $(WERROR)
+CWARN    := $(WARN) -Wstrict-prototypes -Wmissing-prototypes -Wold-style-definition
+COMMON   := -I. -MMD -MP -fopenmp -fno-math-errno -fno-trapping-math -D_GNU_SOURCE
+ALL_C    := -std=c11 $(COMMON) $(CWARN) $(CFLAGS) $(SANITIZE)
+ALL_CXX  := -std=c++17 $(COMMON) $(WARN) $(CFLAGS) $(SANITIZE)
+LIBS     := -ldnnl -lpng -ljpeg -lsentencepiece -ljansson -lstdc++ -lm -lpthread
+
+# CPU kernels that gain from wide vectors are compiled once for each instruction set and chosen when
+# the program starts (kernels/cpu/isa.h); on other processors than x86-64 only the plain one exists.
+ISA_base   :=
+ISA_avx2   := -mavx2 -mfma
+ISA_avx512 := -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx2 -mfma -mprefer-vector-width=512
+ISAS       := base $(if $(filter x86_64%,$(shell $(CC) -dumpmachine)),avx2 avx512)
+
+ROOMS   := kernels kernels/cpu vision language projector data
+ISA_SRC := $(wildcard kernels/cpu/isa/*.c)
+LIB_SRC := $(wildcard $(ROOMS:%=%/*.c))
+LIB_CXX := $(wildcard $(ROOMS:%=%/*.cc))
+APP_SRC := $(wildcard apps/*.c)
+TESTS   := $(patsubst tests/%.c,%,$(wildcard tests/test_*.c))
+TESTLIB := $(filter-out tests/test_%.c,$(wildcard tests/*.c))
+
+# CUDA joins in where nvcc is found (NVCC= leaves it out).
+NVCC     ?= $(shell command -v nvcc 2>/dev/null)
+CUDA_SRC := $(if $(NVCC),$(wildcard kernels/cuda/*.cu))
+
+LIB_OBJ := $(LIB_SRC:%.c=$(BUILD)/%.o) $(LIB_CXX:%.cc=$(BUILD)/%.o) \
+           $(foreach isa,$(ISAS),$(ISA_SRC:%.c=$(BUILD)/%.$(isa).o))
+APP_OBJ := $(APP_SRC:%.c=$(BUILD)/%.o)
+# What the tests may call of the program: everything but main itself.
+APP_LIB := $(filter-out $(BUILD)/apps/main.o,$(APP_OBJ))
+LIBRARY := $(BUILD)/libeasyfirst.a
+PROGRAM := $(BUILD)/easyfirst
+TESTBIN := $(TESTS:%=$(BUILD)/tests/%)
+
+.PHONY: all deps test run-tests asan install uninstall clean help format headers FORCE
+.DELETE_ON_ERROR:
+
+all: $(PROGRAM) ## the program, optimised (the default)
+
+# Objects depend on this file, which changes when the compiler or a flag does.
+$(BUILD)/flags: FORCE
+	@mkdir -p $(BUILD)
+	@printf '%s\n' '$(CC) $(ALL_C)' '$(CXX) $(ALL_CXX)' '$(ISAS) $(NVCC)' > $@.new
+	@cmp -s $@.new $@ && rm $@.new || mv $@.new $@
+
+$(BUILD)/%.o: %.c $(BUILD)/flags
+	@mkdir -p $(@D)
+	$(CC) $(ALL_C) -c $< -o $@
+
+$(BUILD)/%.o: %.cc $(BUILD)/flags
+	@mkdir -p $(@D)
+	$(CXX) $(ALL_CXX) -c $< -o $@
+
+# -Wno-psabi: the vector types of these files never cross a call that is not inlined.
+define isa_rule
+$(BUILD)/kernels/cpu/isa/%.$(1).o: kernels/cpu/isa/%.c $(BUILD)/flags
+	@mkdir -p $$(@D)
+	$(CC) $(ALL_C) -Wno-psabi -ffp-contract=fast $(ISA_$(1)) -DISA=$(1) -c $$< -o $$@
+endef
+$(foreach isa,$(ISAS),$(eval $(call isa_rule,$(isa))))
+
+$(LIBRARY): $(LIB_OBJ)
+	@rm -f $@
+	ar rcs $@ $^
+
+$(PROGRAM): $(APP_OBJ) $(LIBRARY)
+	$(CC) $(ALL_C) -o $@ $(APP_OBJ) $(LIBRARY) $(LDFLAGS) $(LIBS)
+
+$(BUILD)/tests/test_%: $(BUILD)/tests/test_%.o $(TESTLIB:%.c=$(BUILD)/%.o) $(APP_LIB) $(LIBRARY)
+	$(CC) $(ALL_C) -o $@ $^ $(LDFLAGS) -lcmocka $(LIBS)
+
+# What a build needs: a command or a header that is looked for, and the Debian package that brings it.
+NEEDS := cmd:gcc=gcc cmd:g++=g++ cmd:ar=binutils \
+         hdr:dnnl.h=libdnnl-dev hdr:png.h=libpng-dev hdr:jpeglib.h=libjpeg-dev \
+         hdr:jansson.h=libjansson-dev hdr:cmocka.h=libcmocka-dev \
+         hdr:sentencepiece_processor.h=libsentencepiece-dev
+CMOCKA_FIRST := \#include <stdarg.h>\n\#include <stddef.h>\n\#include <setjmp.h>\n\#include <stdint.h>\n\#include <stdio.h>\n
+
+deps: ## install what is missing, with apt (and sudo when not root)
+	@missing=; for need in $(NEEDS); do \
+	    what=$${need%%=*}; package=$${need#*=}; name=$${what#*:}; \
+	    case $$what in \
+	    cmd:*) command -v $$name >/dev/null 2>&1 ;; \
+	    hdr:*) case $$name in sentencepiece*) lang=c++ ;; *) lang=c ;; esac; \
+	           printf '$(CMOCKA_FIRST)#include <%s>\n' $$name | $(CC) -E -x $$lang - >/dev/null 2>&1 ;; \
+	    esac || missing="$$missing $$package"; \
+	done; \
+	[ -z "$$missing" ] && exit 0; \
+	echo "missing packages:$$missing"; \
+	command -v apt-get >/dev/null 2>&1 || { \
+	    echo "no apt here: install these (Debian's names) and run make again"; exit 1; }; \
+	[ "$$(id -u)" = 0 ] && sudo= || sudo=sudo; \
+	$$sudo apt-get update -q && \
+	DEBIAN_FRONTEND=noninteractive $$sudo apt-get install -y -q --no-install-recommends $$missing
+
+test: deps ## set up what is missing, build, run every test
+	@$(MAKE) --no-print-directory run-tests
+
+run-tests: $(PROGRAM) $(TESTBIN)
+	@EASYFIRST=$(PROGRAM) sh tests/run.sh $(TESTBIN)
+
+asan: deps ## the tests under the address and undefined-behaviour sanitizers
+	@$(MAKE) --no-print-directory run-tests BUILD=build/asan \
+	    CFLAGS="-O1 -g -fno-omit-frame-pointer" \
+	    SANITIZE="-fsanitize=address,undefined -fno-sanitize-recover=undefined"
+
+headers: ## every header compiles alone
+	@for h in $$(ls kernels/*.h kernels/cpu/*.h vision/*.h language/*.h projector/*.h data/*.h apps/*.h); do \
+	    $(CC) -std=c11 -I. -D_GNU_SOURCE $(CWARN) -fsyntax-only -x c $$h || exit 1; done
+
+install: $(PROGRAM) ## the program to $(PREFIX)/bin
+	install -D -m 755 $(PROGRAM) $(DESTDIR)$(PREFIX)/bin/easyfirst
+
+uninstall: ## take it away again
+	rm -f $(DESTDIR)$(PREFIX)/bin/easyfirst
+
+format: ## clang-format over all of our sources
+	clang-format -i $$(git ls-files '*.c' '*.h' '*.cc' '*.cu')
+
+clean: ## remove what was built
+	rm -rf build
+
+help: ## this list
+	@echo "easyfirst: make [target] [CFLAGS=...] [BUILD=folder] [PREFIX=folder]"; \
+	sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
+
+-include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
