@@ -7,12 +7,22 @@
  *
  * Every offset, shape and size is checked against the file before a tensor is listed, overlapping
  * ranges of a safetensors file are refused, and a checkpoint with one broken entry is refused whole.
- * Tensors of a type that this program does not compute with are listed with DTYPE_NONE.
+ * Tensors of a type that this program does not compute with are listed with DTYPE_NONE and without
+ * data.
+ *
+ * Names in PyTorch files. Dicts (and lists) inside the top dict give names joined by '.':
+ * {"encoder": {"weight": t}} is "encoder.weight". Of a trainer's file, whose top dict holds no
+ * tensor itself but has a dict of tensors under "state_dict", "model_state_dict", "model" or
+ * "module", only the first such dict is read, without that prefix. What is no tensor is left out,
+ * and so are keys that are neither text nor whole numbers.
+ *
+ * Opening touches the headers only, whatever the size of a file, with two exceptions whose values
+ * are copied into memory: tensors that do not lie at a multiple of their element size, and PyTorch
+ * tensors that are not contiguous (a transposed view, say).
  */
 #ifndef EASYFIRST_DATA_CHECKPOINT_H
 #define EASYFIRST_DATA_CHECKPOINT_H
 
-#include <stdbool.h>
 #include <stddef.h>
 
 #include "kernels/error.h"
@@ -20,17 +30,16 @@
 
 typedef struct CheckpointTensor {
     const char *name;      /* as in the file; owned by the checkpoint */
-    Tensor value;          /* data points into the memory map (read-only), contiguous */
+    Tensor value;          /* contiguous, aligned to its element size; read-only: data points into
+                              the memory map, and writing there would end the program */
     const char *type_text; /* the file's own word for the type, e.g. "F8_E4M3", for messages */
 } CheckpointTensor;
 
 typedef struct Checkpoint {
     char *path;
-    CheckpointTensor *tensors; /* sorted by name (strcmp), for checkpoint_find */
+    CheckpointTensor *tensors; /* sorted by name (strcmp), no name twice */
     size_t count;
-    struct CheckpointMap *maps; /* the mapped files */
-    size_t map_count;
-    struct CheckpointText *text; /* storage of names */
+    struct CheckpointStore *store; /* the mapped files and the memory of names */
 } Checkpoint;
 
 /* Opens a file, or a folder: model.safetensors, model.safetensors.index.json, pytorch_model.bin,
@@ -39,6 +48,8 @@ typedef struct Checkpoint {
  * *.bin, *.pt, *.pth if the folder has exactly one such file. The kind of a file is recognised by
  * its first bytes. On failure *checkpoint is empty. */
 int checkpoint_open(Checkpoint *checkpoint, const char *path, const char *stem, Error *err);
+
+/* Frees everything, the tensors' values included, and empties; an empty one may be closed again. */
 void checkpoint_close(Checkpoint *checkpoint);
 
 /* NULL if there is none of that name. */
@@ -50,13 +61,16 @@ typedef struct CheckpointEntry {
     Tensor value; /* contiguous, on the host */
 } CheckpointEntry;
 
-/* Writes a safetensors file with the metadata {"format": "pt"}, tensors in the order given, data
- * 8-byte aligned. Written beside the target under a temporary name, synced, then renamed: at no
- * moment does a half-written file stand under `path`. */
+/* Writes a safetensors file with the metadata {"format": "pt"}. The data begins at a multiple of 64
+ * bytes; tensors stand in the order given, but those of larger elements before those of smaller
+ * ones, which aligns each to its element size without gaps (the format allows none).
+ * Written beside the target under a temporary name, synced, then renamed: at no moment does a
+ * half-written file stand under `path`, and a failure (a full disk, say) leaves what was there. */
 int checkpoint_write(const char *path, const CheckpointEntry *entries, size_t count, Error *err);
 
-/* Says to the system that the pages of a mapped tensor are not needed in memory for now (they come
- * back from the file when touched): called once a weight has been copied into a device's layout. */
-void checkpoint_release_pages(const Tensor *value);
+/* Says to the system that the pages of this tensor are not needed in memory for now (they come back
+ * from the file when touched): called once a weight has been copied into a device's layout. Does
+ * nothing for a tensor whose values are a copy. */
+void checkpoint_release_pages(const Checkpoint *checkpoint, const CheckpointTensor *tensor);
 
 #endif

@@ -3,8 +3,20 @@
  * The pieces come from a SentencePiece model file (sentencepiece.bpe.model), segmented by the
  * sentencepiece library; the ids are fairseq's, as in every XLM-R checkpoint:
  *   <s> 0, <pad> 1, </s> 2, <unk> 3, then piece p (p >= 3) is p + 1, and <mask> is pieces + 1.
- * Piece 0, the model's own <unk>, becomes 3. The word "<mask>" in a text is the mask token and takes
- * the space in front of it along; "<s>", "<pad>", "</s>" and "<unk>" in a text are those tokens.
+ * Piece 0, the model's own <unk>, becomes 3. XL and XXL have rows for ids beyond <mask> too: they
+ * have no piece and are never produced.
+ *
+ * Special words in a text. "<mask>", "<s>", "<pad>", "</s>" and "<unk>" are those tokens wherever
+ * they stand, also inside a word ("a<mask>b"). "<mask>" takes all white space in front of it along.
+ * The text between two of them is segmented on its own, as if it were the whole text: it begins a
+ * new word (U+2581), and white space at its ends is gone, so that "a<mask>b" and "a <mask> b" are
+ * the same ids. So does transformers' XLMRobertaTokenizer up to version 4, which calls
+ * sentencepiece as the original work did. Its fast twin agrees about special words; it differs
+ * where sentencepiece itself does something that a rewrite of it does not (see
+ * tests/reference/make_tokenizer.py).
+ *
+ * White space is what Python's str.strip takes: beside ASCII's, U+001C..1F, U+0085, U+00A0, U+1680,
+ * U+2000..200A, U+2028, U+2029, U+202F, U+205F and U+3000.
  */
 #ifndef EASYFIRST_LANGUAGE_TOKENIZER_H
 #define EASYFIRST_LANGUAGE_TOKENIZER_H
@@ -20,14 +32,16 @@ enum { TOKEN_BOS = 0, TOKEN_PAD = 1, TOKEN_EOS = 2, TOKEN_UNK = 3 };
 typedef struct Tokenizer Tokenizer;
 
 /* Opens a SentencePiece model file, or a folder that holds sentencepiece.bpe.model. *tokenizer is
- * NULL on failure. A tokenizer is read-only once open and may be used by several threads. */
+ * NULL on failure. A tokenizer is read-only once open and may be used by several threads. Errors:
+ * missing, not a model, damaged, or a model whose first pieces are not XLM-R's. */
 int tokenizer_open(Tokenizer **tokenizer, const char *path, Error *err);
-void tokenizer_close(Tokenizer *tokenizer);
+void tokenizer_close(Tokenizer *tokenizer); /* NULL is fine */
 
 int32_t tokenizer_mask_id(const Tokenizer *tokenizer); /* also the highest id that has a piece */
 int32_t tokenizer_size(const Tokenizer *tokenizer);    /* number of ids: mask id + 1 */
 
-/* A growable list of ids; zero-initialise, free with ids_free. */
+/* A growable list of ids; zero-initialise, free with ids_free. `ids` must not point into the list
+ * itself. A failure (no memory, a count that overflows) leaves the list as it was. */
 typedef struct Ids {
     int32_t *ids;
     size_t count, capacity;
@@ -35,17 +49,20 @@ typedef struct Ids {
 int ids_append(Ids *list, const int32_t *ids, size_t count, Error *err);
 void ids_free(Ids *list);
 
-/* Appends the ids of `text` (`size` bytes of UTF-8) to *out, without <s> and </s>. Errors: invalid
- * UTF-8, with the byte's position. */
+/* Appends the ids of `text` (`size` bytes of UTF-8, NUL bytes are text) to *out, without <s> and
+ * </s> around it. No ids for a text that is empty or all white space; newlines and tabs are spaces.
+ * Errors: invalid UTF-8, with the byte's position (from 0); *out is then as it was. */
 int tokenizer_encode(const Tokenizer *tokenizer, const char *text, size_t size, Ids *out,
                      Error *err);
 
-/* The text of the ids: special tokens dropped, U+2581 becomes a space, the ends stripped. *text is
- * owned by the caller (free). An id that has no piece is an error. */
+/* The text of the ids: special tokens (with <unk>) dropped, U+2581 becomes a space, white space at
+ * the ends stripped. *text is owned by the caller (free), NULL on failure. An id that has no piece
+ * is an error. */
 int tokenizer_decode(const Tokenizer *tokenizer, const int32_t *ids, size_t count, char **text,
                      Error *err);
 
-/* The piece of one id as it stands in the model ("\u2581dog", "<mask>"), for traces; "" if none. */
+/* The piece of one id as it stands in the model ("\u2581dog", "<mask>"), for traces; "" if none.
+ * Owned by the tokenizer. */
 const char *tokenizer_piece(const Tokenizer *tokenizer, int32_t id);
 
 #endif

@@ -1,0 +1,50 @@
+/* cpu.h - the CPU backend's own state, shared by the files of kernels/cpu/. Private to them.
+ *
+ * Matrix products are oneDNN's; everything between them is ours, in kernels/cpu/isa/, compiled once
+ * for each instruction set and reached through CpuKernels.
+ */
+#ifndef EASYFIRST_KERNELS_CPU_CPU_H
+#define EASYFIRST_KERNELS_CPU_CPU_H
+
+#include "kernels/backend.h"
+#include "kernels/cpu/isa.h"
+
+struct Matmul; /* oneDNN's engine, stream and primitives: matmul.h */
+
+typedef struct CpuState {
+    const CpuKernels *kernels;
+    struct Matmul *matmul;
+    char *workspace; /* scratch of one operation at a time */
+    size_t workspace_size;
+} CpuState;
+
+static inline CpuState *cpu_state(Device *device) {
+    return device->state;
+}
+
+/* At least `bytes` of scratch, aligned to 64, valid until the next call. It grows when a call needs
+ * more than any before it and then stays: a decode allocates in its first step only. */
+int cpu_workspace(Device *device, void **memory, size_t bytes, Error *err);
+
+/* The operations, one file each. */
+int cpu_linear_forward(Device *, Tensor y, Tensor x, Tensor w, Tensor b, Activation,
+                       bool accumulate, Error *);
+int cpu_pack_weight(Device *, struct Packed **, const Tensor *pieces, int count, Dtype compute,
+                    bool vocabulary, Error *);
+void cpu_packed_free(Device *, struct Packed *);
+size_t cpu_pack_size(Device *, int64_t rows, int64_t columns, Dtype compute, bool vocabulary);
+int cpu_vocab_propose(Device *, int32_t *tokens, float *scores, Tensor x, Tensor w, Tensor b,
+                      const VocabChoice *, Error *);
+int cpu_vocab_logits(Device *, Tensor y, Tensor x, Tensor w, Tensor b, Error *);
+int cpu_activation_forward(Device *, Tensor y, Tensor x, Activation, Error *);
+int cpu_layernorm_forward(Device *, Tensor y, Tensor copy, Tensor stats, Tensor x, Tensor w,
+                          Tensor b, float eps, Error *);
+int cpu_attention_forward(Device *, Tensor out, Tensor lse, Tensor q, Tensor k, Tensor v, int heads,
+                          float scale, const AttentionSpan *, int count, const Dropout *, Error *);
+int cpu_gather_forward(Device *, Tensor y, const GatherTerm *, int count, Error *);
+int cpu_convert_forward(Device *, Tensor y, Tensor x, Error *);
+int cpu_patches_forward(Device *, Tensor y, Tensor x, int channels, int side, int patch, Error *);
+int cpu_segment_mean_forward(Device *, Tensor y, Tensor x, const int32_t *begin, int segments,
+                             Error *);
+
+#endif

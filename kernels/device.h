@@ -1,0 +1,70 @@
+/* device.h - where things are computed: a CPU with its threads, or one CUDA GPU.
+ *
+ * A Device holds what a backend needs between calls: threads or a stream, library handles, compiled
+ * primitives, scratch memory. It is used by one thread at a time; several devices are independent.
+ */
+#ifndef EASYFIRST_KERNELS_DEVICE_H
+#define EASYFIRST_KERNELS_DEVICE_H
+
+#include "kernels/error.h"
+#include "kernels/tensor.h"
+
+typedef enum DeviceKind { DEVICE_CPU, DEVICE_CUDA } DeviceKind;
+
+typedef struct DeviceOptions {
+    DeviceKind kind;
+    int index;       /* which GPU */
+    int threads;     /* CPU threads; 0: as many as OpenMP would take (OMP_NUM_THREADS, all cores) */
+    const char *isa; /* CPU: "base", "avx2" or "avx512" instead of the best one there is; NULL */
+} DeviceOptions;
+
+typedef struct Device Device;
+
+int device_open(Device **device, const DeviceOptions *options, Error *err);
+void device_close(Device *device); /* NULL is allowed */
+
+DeviceKind device_kind(const Device *device);
+int device_threads(const Device *device);
+bool device_has_bf16(const Device *device); /* bf16 matmuls in hardware */
+/* One line for people: "CPU, 2 threads, avx512, bf16". Owned by the device. */
+const char *device_text(const Device *device);
+
+/* The arithmetic for weights of a type: bf16 weights are computed with in bf16 where the device has
+ * it, everything else in f32. Accumulation is f32 in both. */
+Dtype device_compute_dtype(const Device *device, Dtype weights);
+
+/* Memory on the device, aligned to 256 bytes; NULL may be freed. Alloc fails with the size asked. */
+int device_alloc(Device *device, void **memory, size_t bytes, Error *err);
+void device_free(Device *device, void *memory);
+
+/* Copies between the host and the device (or within). Upload returns when `from` may be reused. */
+int device_upload(Device *device, void *to, const void *from, size_t bytes, Error *err);
+int device_download(Device *device, void *to, const void *from, size_t bytes, Error *err);
+
+/* ---- Arena: a stack of tensors in one block of device memory, sized before the work begins. ---- */
+
+typedef struct Arena {
+    Device *device;
+    char *block;
+    size_t size, used, peak;
+} Arena;
+
+int arena_open(Arena *arena, Device *device, size_t bytes, Error *err);
+void arena_close(Arena *arena);
+
+/* The bytes that arena_take uses for such a matrix, rounded up to its alignment (256). */
+size_t arena_bytes(Dtype dtype, int64_t rows, int64_t columns);
+
+/* A matrix [rows, columns], values undefined. An error, with the numbers, if the arena is too small:
+ * that is a mistake in whoever sized it. */
+int arena_take(Arena *arena, Tensor *t, Dtype dtype, int64_t rows, int64_t columns, Error *err);
+
+/* A vector of n values copied from the host. */
+int arena_upload(Arena *arena, Tensor *t, Dtype dtype, int64_t n, const void *values, Error *err);
+
+/* Takes everything back that was taken since `used` was this. */
+static inline void arena_reset(Arena *arena, size_t used) {
+    arena->used = used;
+}
+
+#endif

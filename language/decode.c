@@ -1,0 +1,479 @@
+#include "language/decode.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "kernels/random.h"
+#include "language/canvas_memory.h"
+
+/* Upper limit of steps and lengths, far above any use; it keeps step counters from overflowing. */
+enum { MOST = 1000000 };
+
+/* ---- options and names ---- */
+
+DecodeOptions decode_options_default(void) {
+    return (DecodeOptions){.strategy = DECODE_REPARAM, .schedule = DECODE_COSINE, .iterations = 50};
+}
+
+/* A part of a name up to the next '-' or the end. */
+typedef struct NamePart {
+    const char *text;
+    int length;
+} NamePart;
+
+static NamePart name_part(const char **rest) {
+    NamePart part = {*rest, (int)strcspn(*rest, "-")};
+    *rest += part.length;
+    if (**rest == '-') ++*rest;
+    return part;
+}
+
+static bool part_is(NamePart part, const char *word) {
+    return (size_t)part.length == strlen(word) && memcmp(part.text, word, strlen(word)) == 0;
+}
+
+/* The number after "stochastic": digits and a point only, so that "nan", "inf", signs and
+ * hexadecimal stay out. */
+static bool part_tau(NamePart part, float *tau) {
+    static const char word[] = "stochastic";
+    int skip = (int)sizeof word - 1;
+    char digits[64];
+    int length = part.length - skip;
+    if (length < 1 || length >= (int)sizeof digits || memcmp(part.text, word, (size_t)skip) != 0)
+        return false;
+    memcpy(digits, part.text + skip, (size_t)length);
+    digits[length] = 0;
+    if (strspn(digits, "0123456789.") != (size_t)length) return false;
+    char *end;
+    *tau = strtof(digits, &end);
+    return *end == 0 && isfinite(*tau);
+}
+
+static int reparam_parse(DecodeOptions *options, const char *name, const char *rest, Error *err) {
+    NamePart condition = name_part(&rest), ranking = name_part(&rest), schedule = name_part(&rest);
+    if (part_is(condition, "cond"))
+        options->conditional = true;
+    else if (!part_is(condition, "uncond"))
+        return error_set(err, "strategy \"%s\": the second part is \"%.*s\", not uncond or cond",
+                         name, condition.length, condition.text);
+    if (part_tau(ranking, &options->tau))
+        options->stochastic = true;
+    else if (!part_is(ranking, "deterministic"))
+        return error_set(err,
+                         "strategy \"%s\": the third part is \"%.*s\", not deterministic or "
+                         "stochastic with a number >= 0 (as in stochastic0.5)",
+                         name, ranking.length, ranking.text);
+    if (part_is(schedule, "linear"))
+        options->schedule = DECODE_LINEAR;
+    else if (!part_is(schedule, "cosine"))
+        return error_set(err, "strategy \"%s\": the fourth part is \"%.*s\", not linear or cosine",
+                         name, schedule.length, schedule.text);
+    if (rest != schedule.text + schedule.length || *rest)
+        return error_set(err, "strategy \"%s\": nothing may follow \"%.*s\"", name, schedule.length,
+                         schedule.text);
+    return 0;
+}
+
+int decode_strategy_parse(DecodeOptions *options, const char *name, Error *err) {
+    DecodeOptions parsed = *options;
+    parsed.conditional = parsed.stochastic = false;
+    parsed.tau = 0;
+    parsed.schedule = DECODE_COSINE;
+    const char *rest = name;
+    NamePart kind = name_part(&rest);
+    if (strcmp(name, "cmlm") == 0) {
+        parsed.strategy = DECODE_CMLM;
+    } else if (strcmp(name, "ar") == 0) {
+        parsed.strategy = DECODE_AR;
+    } else if (part_is(kind, "reparam")) {
+        parsed.strategy = DECODE_REPARAM;
+        TRY(reparam_parse(&parsed, name, rest, err));
+    } else {
+        return error_set(err,
+                         "strategy \"%s\": unknown; expected reparam-<uncond|cond>-<deterministic|"
+                         "stochasticTAU>-<linear|cosine>, cmlm or ar",
+                         name);
+    }
+    *options = parsed;
+    return 0;
+}
+
+void decode_strategy_name(char *out, size_t size, const DecodeOptions *options) {
+    if (options->strategy != DECODE_REPARAM) {
+        snprintf(out, size, "%s", options->strategy == DECODE_CMLM ? "cmlm" : "ar");
+        return;
+    }
+    char ranking[80] = "deterministic";
+    if (options->stochastic) {
+        /* The fewest decimals that read back as the same float; no exponent, whose sign would look
+         * like the next part. The smallest float takes 45. */
+        char number[64] = "0";
+        for (int decimals = 0; decimals <= 45; decimals++) {
+            snprintf(number, sizeof number, "%.*f", decimals, (double)options->tau);
+            if (strtof(number, NULL) == options->tau) break;
+        }
+        snprintf(ranking, sizeof ranking, "stochastic%s", number);
+    }
+    snprintf(out, size, "reparam-%s-%s-%s", options->conditional ? "cond" : "uncond", ranking,
+             options->schedule == DECODE_LINEAR ? "linear" : "cosine");
+}
+
+/* ---- one step of one hypothesis ---- */
+
+/* What a strategy sees of a hypothesis in step t of T. A position is noisy if and only if it is
+ * masked: the header's rules for noisy' leave it true exactly where they write <mask>, and a
+ * proposal is never <mask>. So the tokens carry that flag. */
+typedef struct Canvas {
+    int32_t *tokens; /* [length] */
+    float *scores;   /* [length] */
+    int length, sample, step, steps;
+    int32_t mask_id;
+} Canvas;
+
+static uint64_t canvas_stream(const Canvas *canvas, DecodeNoise purpose) {
+    return random_stream((uint64_t)canvas->length, (uint64_t)canvas->sample, (uint64_t)canvas->step,
+                         (uint64_t)purpose);
+}
+
+static void canvas_write(Canvas *canvas, int position, Proposal proposal) {
+    canvas->tokens[position] = proposal.token;
+    canvas->scores[position] = proposal.score;
+}
+
+static double schedule_rate(DecodeSchedule schedule, int t, int T) {
+    return schedule == DECODE_LINEAR ? 1 - (double)t / T : cos(M_PI / 2 * t / T);
+}
+
+/* k = floor(N * rate). For the linear schedule in integers: in floating point 10 * (1 - 45/50.) is
+ * just below 1 and k would be one too small. cos(pi/2) is not quite 0, and for T above some 10^8
+ * the first rates round to 1, where the (k+1)-th smallest of N would not exist. */
+static int schedule_masks(DecodeSchedule schedule, int N, int t, int T) {
+    if (t == T) return 0;
+    if (schedule == DECODE_LINEAR) return (int)((int64_t)N * (T - t) / T);
+    return (int)floor(N * schedule_rate(schedule, t, T));
+}
+
+/* The value that has index k when `values` are sorted (Hoare's selection; reorders them). */
+static double select_smallest(double *values, int count, int k) {
+    int low = 0, high = count - 1;
+    while (low < high) {
+        double pivot = values[low + (high - low) / 2];
+        int i = low, j = high;
+        while (i <= j) {
+            while (values[i] < pivot) i++;
+            while (values[j] > pivot) j--;
+            if (i > j) break;
+            double swap = values[i];
+            values[i++] = values[j], values[j--] = swap;
+        }
+        /* Now values[low..j] <= pivot <= values[i..high], and what lies between equals it. */
+        if (k <= j)
+            high = j;
+        else if (k >= i)
+            low = i;
+        else
+            break;
+    }
+    return values[k];
+}
+
+/* ranks, sorted: scratch, [length]. */
+static void reparam_step(Canvas *canvas, const DecodeOptions *options, const Proposal *proposals,
+                         double *ranks, double *sorted) {
+    int N = canvas->length;
+    int k = schedule_masks(options->schedule, N, canvas->step, canvas->steps);
+    double noise = 0;
+    if (options->stochastic)
+        noise = options->tau * schedule_rate(options->schedule, canvas->step, canvas->steps);
+    uint64_t stream = canvas_stream(canvas, DECODE_NOISE_RANKING);
+    for (int i = 0; i < N; i++) {
+        ranks[i] = proposals[i].score;
+        if (noise > 0) ranks[i] += noise * random_gumbel(options->seed, stream, (uint64_t)i);
+    }
+    memcpy(sorted, ranks, (size_t)N * sizeof *ranks);
+    double cutoff = select_smallest(sorted, N, k);
+
+    for (int i = 0; i < N; i++) {
+        bool low = k > 0 && ranks[i] < cutoff;
+        bool masked = canvas->tokens[i] == canvas->mask_id;
+        bool spared =
+            !masked && options->conditional &&
+            !(proposals[i].token == canvas->tokens[i] && proposals[i].score < canvas->scores[i]);
+        if (low && !spared)
+            canvas_write(canvas, i, (Proposal){canvas->mask_id, -INFINITY});
+        else if (masked)
+            canvas_write(canvas, i, proposals[i]);
+    }
+}
+
+static void cmlm_step(Canvas *canvas, uint64_t seed, const Proposal *proposals) {
+    double probability = 1.0 / (canvas->steps - canvas->step + 1.0);
+    uint64_t stream = canvas_stream(canvas, DECODE_NOISE_WRITING);
+    for (int i = 0; i < canvas->length; i++)
+        if (canvas->tokens[i] == canvas->mask_id &&
+            random_uniform(seed, stream, (uint64_t)i) < probability)
+            canvas_write(canvas, i, proposals[i]);
+}
+
+static void ar_step(Canvas *canvas, const Proposal *proposals) {
+    int i = 0;
+    while (i < canvas->length && canvas->tokens[i] != canvas->mask_id) i++;
+    if (i < canvas->length) canvas_write(canvas, i, proposals[i]);
+}
+
+/* ---- the run ---- */
+
+typedef struct Decoder {
+    const DecodeRun *run;
+    DecodeResult *results; /* [count]; their tokens and scores are the hypotheses' state */
+    CanvasMemory memory;
+    bool remember;
+    size_t *entries;        /* [count], where in memory each hypothesis's canvas of this step is */
+    bool *fresh;            /* [count], whether this hypothesis put it there in this step */
+    DecodeCanvas *canvases; /* [count], those to be evaluated in this step */
+    double *ranks, *sorted; /* [longest] */
+    TraceCell *cells;       /* [longest], a step on its way to a watch when there is no trace */
+} Decoder;
+
+static int run_check(const DecodeRun *run, Error *err) {
+    const DecodeOptions *options = run->options;
+    if (options->iterations < 1 || options->iterations > MOST)
+        return error_set(err, "decoding: %d iterations, 1 to %d expected", options->iterations,
+                         MOST);
+    if (!(options->temperature >= 0) || isinf(options->temperature))
+        return error_set(err, "decoding: temperature %g, a number >= 0 expected",
+                         (double)options->temperature);
+    if (options->stochastic && (!(options->tau >= 0) || isinf(options->tau)))
+        return error_set(err, "decoding: tau %g, a number >= 0 expected", (double)options->tau);
+    if (run->mask_id < 0)
+        return error_set(err, "decoding: mask id %d, at least 0 expected", (int)run->mask_id);
+    if (run->count < 0)
+        return error_set(err, "decoding: %d hypotheses, at least 0 expected", run->count);
+    for (int h = 0; h < run->count; h++)
+        if (run->specs[h].length < 1 || run->specs[h].sample < 0)
+            return error_set(
+                err,
+                "decoding: hypothesis %d has length %d and sample %d, at least 1 and 0 "
+                "expected",
+                h, run->specs[h].length, run->specs[h].sample);
+    return 0;
+}
+
+static int spec_steps(const DecodeRun *run, int h) {
+    return run->options->strategy == DECODE_AR ? run->specs[h].length : run->options->iterations;
+}
+
+static int result_take(DecodeResult *result, int length, int steps, bool trace, int32_t mask_id) {
+    *result = (DecodeResult){.length = length, .steps = steps};
+    size_t N = (size_t)length;
+    result->tokens = calloc(N, sizeof *result->tokens);
+    result->scores = calloc(N, sizeof *result->scores);
+    if (trace) {
+        result->trace = calloc(N * (size_t)steps, sizeof *result->trace); /* at most MOST^2 */
+        result->evaluated = calloc((size_t)steps, sizeof *result->evaluated);
+        if (!result->trace || !result->evaluated) return -1;
+    }
+    if (!result->tokens || !result->scores) return -1;
+    for (int i = 0; i < length; i++) result->tokens[i] = mask_id, result->scores[i] = -INFINITY;
+    return 0;
+}
+
+/* Everything a run needs. On failure the caller frees. */
+static int decoder_take(Decoder *decoder, Error *err) {
+    const DecodeRun *run = decoder->run;
+    size_t count = (size_t)run->count, canvases = 0, cells = 0, longest = 0;
+    bool overflow = false;
+    if (!(decoder->results = calloc(count, sizeof *decoder->results)))
+        return error_set(err, "decoding: no memory for %d hypotheses", run->count);
+    for (int h = 0; h < run->count; h++) {
+        int length = run->specs[h].length, steps = spec_steps(run, h);
+        if (result_take(&decoder->results[h], length, steps, run->trace, run->mask_id) != 0)
+            return error_set(err,
+                             "decoding: no memory for hypothesis %d of %d (%d tokens, %d steps%s)",
+                             h, run->count, length, steps, run->trace ? ", with trace" : "");
+        /* Remembered canvases stay; others only live for a step, and each hypothesis has one. */
+        size_t kept = decoder->remember ? (size_t)steps : 1, size;
+        overflow |= __builtin_add_overflow(canvases, kept, &canvases) ||
+                    __builtin_mul_overflow(kept, (size_t)length, &size) ||
+                    __builtin_add_overflow(cells, size, &cells);
+        if (longest < (size_t)length) longest = (size_t)length;
+    }
+    if (overflow) canvases = cells = SIZE_MAX; /* which canvas_memory_take refuses */
+    TRY(canvas_memory_take(&decoder->memory, canvases, cells, err));
+    decoder->entries = calloc(count, sizeof *decoder->entries);
+    decoder->fresh = calloc(count, sizeof *decoder->fresh);
+    decoder->canvases = calloc(count, sizeof *decoder->canvases);
+    decoder->ranks = calloc(longest, sizeof *decoder->ranks);
+    decoder->sorted = calloc(longest, sizeof *decoder->sorted);
+    decoder->cells = calloc(longest, sizeof *decoder->cells);
+    if (!decoder->entries || !decoder->fresh || !decoder->canvases || !decoder->ranks ||
+        !decoder->sorted || !decoder->cells)
+        return error_set(err, "decoding: no memory for %d hypotheses", run->count);
+    return 0;
+}
+
+static void decoder_free(Decoder *decoder) {
+    canvas_memory_free(&decoder->memory);
+    free(decoder->entries);
+    free(decoder->fresh);
+    free(decoder->canvases);
+    free(decoder->ranks);
+    free(decoder->sorted);
+    free(decoder->cells);
+}
+
+static Canvas decoder_canvas(const Decoder *decoder, int h, int step) {
+    const DecodeResult *result = &decoder->results[h];
+    return (Canvas){.tokens = result->tokens,
+                    .scores = result->scores,
+                    .length = result->length,
+                    .sample = decoder->run->specs[h].sample,
+                    .step = step,
+                    .steps = result->steps,
+                    .mask_id = decoder->run->mask_id};
+}
+
+/* A NaN would make every comparison of the ranking false and pass for a sure answer. */
+static int proposals_check(const Decoder *decoder, const DecodeCanvas *canvas, int step,
+                           const Proposal *proposals, Error *err) {
+    for (int i = 0; i < canvas->length; i++) {
+        int32_t token = proposals[i].token;
+        float score = proposals[i].score;
+        if (isnan(score) || score == INFINITY)
+            return error_set(
+                err,
+                "decoding: the model's score is %g at position %d of %d of request %d, "
+                "step %d; a log-probability expected",
+                (double)score, i + 1, canvas->length, canvas->request, step);
+        if (token < 0 || token == decoder->run->mask_id)
+            return error_set(
+                err,
+                "decoding: the model proposed token %d at position %d of %d of request "
+                "%d, step %d; any but a negative one and <mask> (%d) expected",
+                (int)token, i + 1, canvas->length, canvas->request, step,
+                (int)decoder->run->mask_id);
+    }
+    return 0;
+}
+
+/* Finds or makes the memory's entry for every unfinished hypothesis and has the new ones evaluated.
+ */
+static int decoder_evaluate(Decoder *decoder, int step, Error *err) {
+    const DecodeRun *run = decoder->run;
+    CanvasMemory *memory = &decoder->memory;
+    if (!decoder->remember) canvas_memory_rewind(memory);
+    size_t start = memory->used;
+    int count = 0;
+    for (int h = 0; h < run->count; h++) {
+        DecodeResult *result = &decoder->results[h];
+        if (step > result->steps) continue;
+        int request = run->specs[h].request;
+        bool fresh = true;
+        size_t entry =
+            decoder->remember
+                ? canvas_memory_find(memory, request, result->tokens, result->length, &fresh)
+                : canvas_memory_add(memory, request, result->tokens, result->length);
+        decoder->entries[h] = entry;
+        decoder->fresh[h] = fresh;
+        if (!fresh) continue;
+        result->evaluations++;
+        Canvas canvas = decoder_canvas(decoder, h, step);
+        decoder->canvases[count++] =
+            (DecodeCanvas){.hypothesis = h,
+                           .request = request,
+                           .length = result->length,
+                           .tokens = memory->tokens + memory->entries[entry].start,
+                           .noise = canvas_stream(&canvas, DECODE_NOISE_PROPOSAL)};
+    }
+    if (count == 0) return 0;
+    Proposal *out = memory->proposals + start;
+    TRY(run->evaluate(run->model, decoder->canvases, count, run->options->temperature,
+                      run->options->seed, out, err));
+    for (int c = 0; c < count; out += decoder->canvases[c++].length)
+        TRY(proposals_check(decoder, &decoder->canvases[c], step, out, err));
+    return 0;
+}
+
+static void decoder_tell(Decoder *decoder, int h, int step, const Proposal *proposals) {
+    const DecodeRun *run = decoder->run;
+    DecodeResult *result = &decoder->results[h];
+    if (!run->trace && !run->watch) return;
+    TraceCell *cells = decoder->cells;
+    if (run->trace) {
+        cells = result->trace + (size_t)(step - 1) * (size_t)result->length;
+        result->evaluated[step - 1] = decoder->fresh[h];
+    }
+    for (int i = 0; i < result->length; i++)
+        cells[i] = (TraceCell){result->tokens[i], result->scores[i], proposals[i]};
+    if (!run->watch) return;
+    run->watch(run->user, &(DecodeStep){.hypothesis = h,
+                                        .step = step,
+                                        .steps = result->steps,
+                                        .length = result->length,
+                                        .evaluated = decoder->fresh[h],
+                                        .cells = cells});
+}
+
+static int decoder_step(Decoder *decoder, int step, Error *err) {
+    const DecodeOptions *options = decoder->run->options;
+    TRY(decoder_evaluate(decoder, step, err));
+    for (int h = 0; h < decoder->run->count; h++) {
+        if (step > decoder->results[h].steps) continue;
+        const CanvasMemory *memory = &decoder->memory;
+        const Proposal *proposals = memory->proposals + memory->entries[decoder->entries[h]].start;
+        Canvas canvas = decoder_canvas(decoder, h, step);
+        if (options->strategy == DECODE_REPARAM)
+            reparam_step(&canvas, options, proposals, decoder->ranks, decoder->sorted);
+        else if (options->strategy == DECODE_CMLM)
+            cmlm_step(&canvas, options->seed, proposals);
+        else
+            ar_step(&canvas, proposals);
+        decoder_tell(decoder, h, step, proposals);
+    }
+    return 0;
+}
+
+int decode_run(const DecodeRun *run, DecodeResult **results, Error *err) {
+    *results = NULL;
+    TRY(run_check(run, err));
+    if (run->count == 0) return 0;
+    Decoder decoder = {.run = run,
+                       .remember = run->options->temperature == 0 && !run->options->no_memory};
+    int failed = decoder_take(&decoder, err), steps = 0;
+    for (int h = 0; h < run->count; h++)
+        if (steps < spec_steps(run, h)) steps = spec_steps(run, h);
+    for (int step = 1; step <= steps && !failed; step++) failed = decoder_step(&decoder, step, err);
+    decoder_free(&decoder);
+    if (failed) {
+        decode_results_free(decoder.results, run->count);
+        return -1;
+    }
+    for (int h = 0; h < run->count; h++) {
+        DecodeResult *result = &decoder.results[h];
+        for (int i = 0; i < result->length; i++) result->score += result->scores[i];
+        result->score /= result->length;
+    }
+    *results = decoder.results;
+    return 0;
+}
+
+void decode_results_free(DecodeResult *results, int count) {
+    if (!results) return;
+    for (int h = 0; h < count; h++) {
+        free(results[h].tokens);
+        free(results[h].scores);
+        free(results[h].trace);
+        free(results[h].evaluated);
+    }
+    free(results);
+}
+
+int decode_best(const DecodeResult *results, const DecodeSpec *specs, int count, int request) {
+    int best = -1;
+    for (int h = 0; h < count; h++)
+        if (specs[h].request == request && (best < 0 || results[h].score > results[best].score))
+            best = h;
+    return best;
+}

@@ -1,0 +1,164 @@
+/* decode.h - filling masks, the easy words first.
+ *
+ * An answer of N tokens starts as N masks. In each of T steps the model proposes a token and its
+ * log-probability (its score) for every answer position; the strategy keeps the surest proposals
+ * and masks the rest again, so that a token once written can be erased. This file knows nothing of
+ * the network: it calls an evaluate function with canvases and gets proposals.
+ *
+ * The strategies are those of arXiv 2308.12219 (and 2302.05737, reparameterised decoding).
+ *
+ * reparam-<uncond|cond>-<deterministic|stochasticTAU>-<linear|cosine>, in step t = 1..T:
+ *
+ * - rate = cos(pi/2 * t/T) or 1 - t/T; k = floor(N * rate), and 0 at t = T.
+ *
+ * - L = the positions whose proposal scores lie strictly below the (k+1)-th smallest one: ties can
+ *   leave fewer than k. Stochastic ranking first adds TAU x rate x Gumbel noise, in double.
+ *
+ * - Each position has a flag noisy, true at first. uncond: not_v1 = not_v2 = L. cond: not_v1 = L
+ * and proposal == token there and its score < the stored score; not_v2 = L.
+ *
+ * - (noisy ? not_v2 : not_v1) becomes <mask> with stored score -inf; noisy and not not_v2 takes the
+ *   proposal and its score; a clean position that is not masked keeps what it has.
+ *
+ * - noisy' = (noisy or not_v1) and not_v2, which is true exactly where there is a <mask> now.
+ *
+ * cmlm: every masked position takes its proposal with probability 1 / (T - t + 1).
+ *
+ * ar: the leftmost masked position takes its proposal; N steps whatever T is, so that it ends.
+ *
+ * In cmlm and ar, too, the stored score is that of the proposal that was written.
+ *
+ * A hypothesis is one answer being filled: one length, one sample. Hypotheses advance together, a
+ * step at a time, so that the canvases of all of them can go through the network as one batch; none
+ * depends on the others.
+ *
+ * The memory of canvases. Proposals by argmax are a pure function of the canvas: the hypotheses of
+ * one request and one length remember together the canvases that were evaluated and what came out,
+ * and a step whose canvas is not new costs no evaluation and changes nothing. Proposals drawn at a
+ * temperature are not remembered.
+ *
+ * Noise is a function of (seed, length, sample, step, purpose, position) alone: neither the
+ * request's number nor what else is decoded changes an answer. Its stream is random_stream(length,
+ * sample, step, purpose) with steps from 1 and the purposes of DecodeNoise.
+ */
+#ifndef EASYFIRST_LANGUAGE_DECODE_H
+#define EASYFIRST_LANGUAGE_DECODE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "kernels/error.h"
+
+typedef enum DecodeStrategy { DECODE_REPARAM, DECODE_CMLM, DECODE_AR } DecodeStrategy;
+typedef enum DecodeSchedule { DECODE_COSINE, DECODE_LINEAR } DecodeSchedule;
+
+typedef enum DecodeNoise {
+    DECODE_NOISE_PROPOSAL, /* drawing proposals at a temperature; index row * vocabulary + id */
+    DECODE_NOISE_RANKING,  /* stochastic: random_gumbel, index = position */
+    DECODE_NOISE_WRITING,  /* cmlm: a position is written if random_uniform < 1 / (T - t + 1) */
+} DecodeNoise;
+
+typedef struct DecodeOptions {
+    DecodeStrategy strategy;
+    bool conditional;        /* reparam: cond instead of uncond */
+    bool stochastic;         /* reparam: noise in the ranking, scaled by tau */
+    float tau;               /* >= 0 */
+    DecodeSchedule schedule; /* reparam */
+    int iterations;          /* T, 1 to 1000000; the paper's: 50, multiple choice 1 */
+    float temperature;       /* 0: argmax; else drawn from softmax(logits / temperature) */
+    uint64_t seed;
+    bool no_memory; /* evaluate every canvas of every step, known or not */
+} DecodeOptions;
+
+/* reparam-uncond-deterministic-cosine, 50 iterations, argmax, seed 0. */
+DecodeOptions decode_options_default(void);
+
+/* Sets strategy, conditional, stochastic, tau and schedule from a name as above, e.g.
+ * "reparam-cond-stochastic0.5-linear", "cmlm", "ar". Errors name the part that is wrong and leave
+ * the options as they were. */
+int decode_strategy_parse(DecodeOptions *options, const char *name, Error *err);
+
+/* The name that parses to the same strategy; 128 bytes hold every one. */
+void decode_strategy_name(char *out, size_t size, const DecodeOptions *options);
+
+/* What the caller asks to be filled. */
+typedef struct DecodeSpec {
+    int request; /* which prompt, the caller's number; handed to evaluate */
+    int length;  /* N >= 1 */
+    int sample; /* 0..: tells apart hypotheses of one request and length; part of the noise's key */
+} DecodeSpec;
+
+/* One canvas to be evaluated. */
+typedef struct DecodeCanvas {
+    int hypothesis; /* index of its spec */
+    int request, length;
+    const int32_t *tokens; /* [length], <mask> where nothing is written */
+    uint64_t noise;        /* random stream for drawing proposals (DECODE_NOISE_PROPOSAL) */
+} DecodeCanvas;
+
+typedef struct Proposal {
+    int32_t token; /* never <mask> */
+    float score;   /* its log-probability under the softmax without temperature, <mask> left out */
+} Proposal;
+
+/* Evaluates `count` >= 1 canvases; writes the proposals of all positions one canvas after the other
+ * to `out`. `temperature` and `seed` are the options'; at a temperature the proposal of a row is
+ * the id with the largest logit / temperature + random_gumbel(seed, noise, row * vocabulary + id).
+ * Returns 0, or -1 with a message, which ends the run. A proposal of <mask> or of a negative id, or
+ * a score that is NaN or +infinity, ends it too. */
+typedef int (*DecodeEvaluate)(void *model, const DecodeCanvas *canvases, int count,
+                              float temperature, uint64_t seed, Proposal *out, Error *err);
+
+/* One position after one step. */
+typedef struct TraceCell {
+    int32_t token;     /* what stands there now; the mask id if masked */
+    float score;       /* stored log-probability; -inf if masked */
+    Proposal proposal; /* what the model proposed in this step */
+} TraceCell;
+
+/* A step of one hypothesis, told as it happens: a watch is called for each unfinished hypothesis in
+ * turn, one step after the other. */
+typedef struct DecodeStep {
+    int hypothesis, step, steps; /* step is 1..steps */
+    int length;
+    bool evaluated;         /* false: the canvas was in memory */
+    const TraceCell *cells; /* [length], valid during the call */
+} DecodeStep;
+typedef void (*DecodeWatch)(void *user, const DecodeStep *step);
+
+typedef struct DecodeResult {
+    int length, steps;
+    int32_t *tokens;  /* [length] */
+    float *scores;    /* [length], stored log-probabilities */
+    double score;     /* their mean */
+    int evaluations;  /* canvases that went through the network because of this hypothesis: one that
+                         several share counts for the first */
+    TraceCell *trace; /* [steps, length], or NULL if no trace was asked for */
+    bool *evaluated;  /* [steps], whether that step evaluated; NULL without a trace */
+} DecodeResult;
+
+typedef struct DecodeRun {
+    const DecodeOptions *options;
+    const DecodeSpec *specs;
+    int count;
+    int32_t mask_id;
+    DecodeEvaluate evaluate;
+    void *model;
+    DecodeWatch watch; /* may be NULL */
+    void *user;
+    bool trace; /* keep every step in the results */
+} DecodeRun;
+
+/* Fills all hypotheses. *results is an array of run->count, in the order of the specs, owned by the
+ * caller (decode_results_free); NULL after an error. Every step gathers the canvases of all
+ * unfinished hypotheses that are not in memory and calls evaluate once, or not at all if there are
+ * none. All memory is taken before the first step. */
+int decode_run(const DecodeRun *run, DecodeResult **results, Error *err);
+void decode_results_free(DecodeResult *results, int count);
+
+/* The index of the best result by score among those whose spec has this request (ties: the first);
+ * -1 if there is none. */
+int decode_best(const DecodeResult *results, const DecodeSpec *specs, int count, int request);
+
+#endif

@@ -1,0 +1,57 @@
+/* sentencepiece.h - the sentencepiece library (C++) behind a C header.
+ *
+ * It knows pieces, not token ids, and no special words: the mapping to XLM-R's ids is in
+ * tokenizer.h. The library trusts its model files: it looks characters up in a table of the file
+ * without bounds, and a broken file can crash it while it encodes. So a file is walked by our own
+ * bounded code first (sentencepiece_check.c), and only what is sound reaches the library. Nothing
+ * throws through this header, prints or exits.
+ */
+#ifndef EASYFIRST_LANGUAGE_SENTENCEPIECE_H
+#define EASYFIRST_LANGUAGE_SENTENCEPIECE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "kernels/error.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct SentencePiece SentencePiece;
+
+/* Bytes of one call to sentencepiece_encode: the library counts in int, and its normaliser can make
+ * up to 18 characters of one. */
+enum { SENTENCEPIECE_LONGEST_TEXT = 1 << 26 };
+
+/* Opens a Unigram model file. *model is NULL on failure. Read-only once open: several threads may
+ * use it. Errors: no such file, empty, not a model, a model that is cut off or broken. */
+int sentencepiece_open(SentencePiece **model, const char *path, Error *err);
+void sentencepiece_close(SentencePiece *model);
+
+int32_t sentencepiece_count(const SentencePiece *model);
+
+/* A piece as it stands in the model, with U+2581 for a space; NULL outside 0..count-1. Owned by the
+ * model; UTF-8 without NUL bytes. */
+const char *sentencepiece_piece(const SentencePiece *model, int32_t piece);
+
+/* Normalises `size` bytes of UTF-8 (NUL bytes are text) and segments them. *pieces is owned by the
+ * caller (free), NULL where *count is 0. Errors: a text longer than SENTENCEPIECE_LONGEST_TEXT. */
+int sentencepiece_encode(const SentencePiece *model, const char *text, size_t size,
+                         int32_t **pieces, size_t *count, Error *err);
+
+/* Refuses the bytes of a model file that the library might not survive, `name` being the file's
+ * name for the message: the protobuf framing, the pieces (UTF-8, finite scores, no NUL), the
+ * model's type and the normaliser's table. Takes the self tests out of `bytes`, since the library
+ * logs to stderr while it runs them; *size shrinks by as much. */
+int sentencepiece_check(char *bytes, size_t *size, const char *name, Error *err);
+
+/* The length of the longest start of `text` that is valid UTF-8 (no overlong forms, no surrogates,
+ * nothing above U+10FFFF): `size` where all of it is. */
+size_t utf8_valid_prefix(const char *text, size_t size);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
