@@ -6,9 +6,9 @@
  * dict) and refuses everything else: nothing in a file is ever executed.
  *
  * Every offset, shape and size is checked against the file before a tensor is listed, overlapping
- * ranges of a safetensors file are refused, and a checkpoint with one broken entry is refused whole.
- * Tensors of a type that this program does not compute with are listed with DTYPE_NONE and without
- * data.
+ * ranges of a safetensors file are refused, and a checkpoint with one broken entry is refused
+ * whole. Tensors of a type that this program does not compute with are listed with DTYPE_NONE and
+ * without data.
  *
  * Names in PyTorch files. Dicts (and lists) inside the top dict give names joined by '.':
  * {"encoder": {"weight": t}} is "encoder.weight". Of a trainer's file, whose top dict holds no

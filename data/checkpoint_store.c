@@ -3,6 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "data/array_grow.h"
+
 enum { BLOCK_ALIGN = 64, BLOCK_SIZE = 1 << 16 };
 
 typedef struct StoreBlock {
@@ -21,14 +23,6 @@ void store_free(CheckpointStore *store) {
         free(block);
     }
     *store = (CheckpointStore){0};
-}
-
-void *array_grow(void *array, size_t *capacity, size_t element) {
-    size_t wanted = *capacity ? 2 * *capacity : 16;
-    if (wanted > SIZE_MAX / element) return NULL;
-    void *grown = realloc(array, wanted * element);
-    if (grown) *capacity = wanted;
-    return grown;
 }
 
 int store_map(CheckpointStore *store, const char *path, MappedFile *file, Error *err) {

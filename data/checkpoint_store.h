@@ -43,9 +43,6 @@ int store_add(CheckpointStore *store, CheckpointTensor tensor, const char *path,
  * dimension may be negative. */
 bool shape_count(int ndim, const int64_t *shape, int64_t *count);
 
-/* A larger array, at least twice the old; NULL if there is no memory, and the old one stays. */
-void *array_grow(void *array, size_t *capacity, size_t element);
-
 /* Each reads the one file and adds its tensors. On failure the store may hold some of them. */
 int safetensors_read(CheckpointStore *store, const MappedFile *file, Error *err);
 int torch_file_read(CheckpointStore *store, const MappedFile *file, Error *err);

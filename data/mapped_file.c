@@ -54,6 +54,13 @@ bool mapped_file_contains(const MappedFile *file, const void *begin, size_t size
            size <= file->size - (at - first);
 }
 
+void mapped_file_prefetch(const MappedFile *file, size_t offset, size_t size) {
+    if (offset >= file->size) return;
+    size_t page = (size_t)sysconf(_SC_PAGESIZE), first = offset / page * page;
+    size_t length = size < file->size - offset ? offset - first + size : file->size - first;
+    madvise((void *)(file->bytes + first), length, MADV_WILLNEED); /* a hint: it may fail */
+}
+
 void mapped_file_release(const MappedFile *file, const void *begin, size_t size) {
     /* Rounded inwards: the first and last page may hold the ends of neighbours still in use. */
     size_t page = (size_t)sysconf(_SC_PAGESIZE);

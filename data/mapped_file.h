@@ -28,6 +28,10 @@ void mapped_file_close(MappedFile *file);
 /* True if [begin, begin + size) lies in the mapping. */
 bool mapped_file_contains(const MappedFile *file, const void *begin, size_t size);
 
+/* Starts reading the pages of [offset, offset + size), as far as they are in the file, without
+ * waiting for them: many such calls before the first touch let a disk read all at once. */
+void mapped_file_prefetch(const MappedFile *file, size_t offset, size_t size);
+
 /* Lets go of the whole pages inside [begin, begin + size), which must lie in the mapping. They come
  * back from the file when touched. */
 void mapped_file_release(const MappedFile *file, const void *begin, size_t size);

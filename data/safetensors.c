@@ -20,17 +20,14 @@ static const struct {
     Dtype dtype;
     int bits;
 } type_table[] = {
-    {"F32", DTYPE_F32, 32},      {"F16", DTYPE_F16, 16},
-    {"BF16", DTYPE_BF16, 16},    {"F64", DTYPE_F64, 64},
-    {"I64", DTYPE_I64, 64},      {"I32", DTYPE_I32, 32},
-    {"I16", DTYPE_I16, 16},      {"I8", DTYPE_I8, 8},
-    {"U8", DTYPE_U8, 8},         {"BOOL", DTYPE_BOOL, 8},
-    {"U16", DTYPE_NONE, 16},     {"U32", DTYPE_NONE, 32},
-    {"U64", DTYPE_NONE, 64},     {"C64", DTYPE_NONE, 64},
-    {"F8_E4M3", DTYPE_NONE, 8},  {"F8_E5M2", DTYPE_NONE, 8},
-    {"F8_E8M0", DTYPE_NONE, 8},  {"F6_E2M3", DTYPE_NONE, 6},
-    {"F6_E3M2", DTYPE_NONE, 6},  {"F4", DTYPE_NONE, 4},
-    {"F8_E4M3FNUZ", DTYPE_NONE, 8}, {"F8_E5M2FNUZ", DTYPE_NONE, 8},
+    {"F32", DTYPE_F32, 32},         {"F16", DTYPE_F16, 16},     {"BF16", DTYPE_BF16, 16},
+    {"F64", DTYPE_F64, 64},         {"I64", DTYPE_I64, 64},     {"I32", DTYPE_I32, 32},
+    {"I16", DTYPE_I16, 16},         {"I8", DTYPE_I8, 8},        {"U8", DTYPE_U8, 8},
+    {"BOOL", DTYPE_BOOL, 8},        {"U16", DTYPE_NONE, 16},    {"U32", DTYPE_NONE, 32},
+    {"U64", DTYPE_NONE, 64},        {"C64", DTYPE_NONE, 64},    {"F8_E4M3", DTYPE_NONE, 8},
+    {"F8_E5M2", DTYPE_NONE, 8},     {"F8_E8M0", DTYPE_NONE, 8}, {"F6_E2M3", DTYPE_NONE, 6},
+    {"F6_E3M2", DTYPE_NONE, 6},     {"F4", DTYPE_NONE, 4},      {"F8_E4M3FNUZ", DTYPE_NONE, 8},
+    {"F8_E5M2FNUZ", DTYPE_NONE, 8},
 };
 enum { TYPE_COUNT = sizeof type_table / sizeof *type_table };
 
@@ -102,16 +99,14 @@ static int check_size(const Reader *r, const char *type, const Range *range, Ten
                          range->name, shape);
     for (int i = 0; i < TYPE_COUNT; i++) {
         if (strcmp(type, type_table[i].name) != 0) continue;
-        size_t bits, bytes = range->end - range->begin;
-        if (__builtin_mul_overflow((size_t)count, (size_t)type_table[i].bits, &bits) ||
-            bits / 8 + (bits % 8 != 0) != bytes)
+        /* Divided first: count x bits may be more than 64 bits hold, bytes never are. */
+        size_t n = (size_t)count, bits = (size_t)type_table[i].bits;
+        size_t needed = n / 8 * bits + (n % 8 * bits + 7) / 8, found = range->end - range->begin;
+        if (needed != found)
             return error_set(r->err,
                              "%s: tensor \"%.200s\": %s of shape %s needs %zu bytes, but its "
                              "data_offsets hold %zu; the file is damaged",
-                             r->path, range->name, type, shape,
-                             (size_t)count / 8 * (size_t)type_table[i].bits +
-                                 (size_t)count % 8 * (size_t)type_table[i].bits / 8,
-                             bytes);
+                             r->path, range->name, type, shape, needed, found);
         value->dtype = type_table[i].dtype;
     }
     return 0;
@@ -134,8 +129,7 @@ static int read_entry(Reader *r, const char *key, const json_t *entry) {
     TRY(read_offsets(r, tensor.name, json_object_get(entry, "data_offsets"), range));
     TRY(check_size(r, tensor.type_text, range, &tensor.value));
     r->range_count++;
-    if (tensor.value.dtype != DTYPE_NONE)
-        tensor.value.data = (void *)(r->data + range->begin);
+    if (tensor.value.dtype != DTYPE_NONE) tensor.value.data = (void *)(r->data + range->begin);
     return store_add(r->store, tensor, r->path, r->err);
 }
 
@@ -146,7 +140,8 @@ static int range_compare(const void *a, const void *b) {
 }
 
 /* Two tensors that share bytes are no mistake a writer makes: refused, as by the reference. Sorted
- * by begin, with empty ranges (which cover nothing) left out, neighbours are all there is to see. */
+ * by begin, with empty ranges (which cover nothing) left out, neighbours are all there is to see.
+ */
 static int check_overlaps(Reader *r) {
     qsort(r->ranges, r->range_count, sizeof *r->ranges, range_compare);
     const Range *last = NULL;
@@ -212,8 +207,8 @@ int safetensors_read(CheckpointStore *store, const MappedFile *file, Error *err)
                          file->path, (unsigned long long)length, file->size);
 
     json_error_t problem;
-    json_t *header = json_loadb((const char *)file->bytes + 8, (size_t)length,
-                                JSON_REJECT_DUPLICATES, &problem);
+    json_t *header =
+        json_loadb((const char *)file->bytes + 8, (size_t)length, JSON_REJECT_DUPLICATES, &problem);
     if (!header)
         return error_set(err, "%s: bad JSON at byte %d of the header: %s; the file is damaged",
                          file->path, problem.position, problem.text);

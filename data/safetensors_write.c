@@ -1,10 +1,12 @@
-/* Writing safetensors (checkpoint_write): a header made with jansson, then the values as they are. */
+/* Writing safetensors (checkpoint_write): a header made with jansson, then the values as they are.
+ */
 #include "data/checkpoint.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <jansson.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -25,13 +27,15 @@ static int check_entry(const char *path, const CheckpointEntry *entry, const jso
         return error_set(err, "%s: tensor \"%.200s\" has no type that can be written", path,
                          entry->name);
     if (t->ndim > 1 && t->ld != t->shape[t->ndim - 1])
-        return error_set(err, "%s: tensor \"%.200s\" is a column slice, only whole matrices can be "
-                              "written",
+        return error_set(err,
+                         "%s: tensor \"%.200s\" is a column slice, only whole matrices can be "
+                         "written",
                          path, entry->name);
     if (!t->data && tensor_count(*t) > 0)
         return error_set(err, "%s: tensor \"%.200s\" has no values on the host", path, entry->name);
     if (json_object_get(header, entry->name))
-        return error_set(err, "%s: two tensors of the name \"%.200s\"", path, entry->name);
+        return error_set(err, "%s: the name \"%.200s\" is used twice or reserved", path,
+                         entry->name);
     return 0;
 }
 
@@ -42,9 +46,8 @@ static int add_entry(const char *path, const CheckpointEntry *entry, json_t *hea
     json_t *shape = json_array();
     for (int i = 0; shape && i < entry->value.ndim; i++)
         json_array_append_new(shape, json_integer(entry->value.shape[i]));
-    json_t *fields =
-        json_pack("{s:s, s:o, s:[I, I]}", "dtype", type_names[entry->value.dtype], "shape", shape,
-                  "data_offsets", (json_int_t)begin, (json_int_t)end);
+    json_t *fields = json_pack("{s:s, s:o, s:[I, I]}", "dtype", type_names[entry->value.dtype],
+                               "shape", shape, "data_offsets", (json_int_t)begin, (json_int_t)end);
     if (json_object_set_new(header, entry->name, fields) != 0) /* takes `fields` in any case */
         return error_set(err, "%s: the tensor name \"%.200s\" is not valid UTF-8", path,
                          entry->name);
@@ -122,8 +125,9 @@ static int open_beside(const char *path, char *name, size_t size) {
 /* A rename is on the disk once its folder is. Some file systems cannot sync a folder (EINVAL). */
 static int sync_folder(const char *path) {
     const char *slash = strrchr(path, '/');
-    char *folder = slash == path ? strdup("/") : slash ? strndup(path, (size_t)(slash - path))
-                                                       : strdup(".");
+    char *folder = slash == path ? strdup("/")
+                   : slash       ? strndup(path, (size_t)(slash - path))
+                                 : strdup(".");
     if (!folder) return -1;
     int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     free(folder);
@@ -138,8 +142,7 @@ static int sync_folder(const char *path) {
 static int replace_file(const char *path, char *beside, size_t size, const char *header,
                         size_t length, const CheckpointEntry **ordered, size_t count, Error *err) {
     int fd = open_beside(path, beside, size);
-    if (fd < 0)
-        return error_set(err, "%s: cannot be written: %s", path, strerror(errno));
+    if (fd < 0) return error_set(err, "%s: cannot be written: %s", path, strerror(errno));
     int failed = write_file(fd, header, length, ordered, count);
     int problem = errno;
     if (close(fd) != 0 && !failed) failed = -1, problem = errno;
@@ -165,8 +168,8 @@ int checkpoint_write(const char *path, const CheckpointEntry *entries, size_t co
         return error_set(err, "%s: out of memory", path);
     }
     char *header = make_header(path, entries, count, ordered, &length, err);
-    int failed = header ? replace_file(path, beside, size, header, length, ordered, count, err)
-                        : -1;
+    int failed =
+        header ? replace_file(path, beside, size, header, length, ordered, count, err) : -1;
     free(header);
     free(ordered);
     free(beside);

@@ -137,6 +137,12 @@ static uint64_t canvas_stream(const Canvas *canvas, DecodeNoise purpose) {
                          (uint64_t)purpose);
 }
 
+static bool canvas_complete(const Canvas *canvas) {
+    for (int i = 0; i < canvas->length; i++)
+        if (canvas->tokens[i] == canvas->mask_id) return false;
+    return true;
+}
+
 static void canvas_write(Canvas *canvas, int position, Proposal proposal) {
     canvas->tokens[position] = proposal.token;
     canvas->scores[position] = proposal.score;
@@ -196,7 +202,7 @@ static void reparam_step(Canvas *canvas, const DecodeOptions *options, const Pro
     double cutoff = select_smallest(sorted, N, k);
 
     for (int i = 0; i < N; i++) {
-        bool low = k > 0 && ranks[i] < cutoff;
+        bool low = ranks[i] < cutoff; /* none if k = 0: then cutoff is the smallest */
         bool masked = canvas->tokens[i] == canvas->mask_id;
         bool spared =
             !masked && options->conditional &&
@@ -206,6 +212,14 @@ static void reparam_step(Canvas *canvas, const DecodeOptions *options, const Pro
         else if (masked)
             canvas_write(canvas, i, proposals[i]);
     }
+}
+
+/* Whether nothing can change in this step nor, since k never grows, in a later one. */
+static bool canvas_settled(const Canvas *canvas, const DecodeOptions *options) {
+    int k = options->strategy == DECODE_REPARAM
+                ? schedule_masks(options->schedule, canvas->length, canvas->step, canvas->steps)
+                : 0;
+    return k == 0 && canvas_complete(canvas);
 }
 
 static void cmlm_step(Canvas *canvas, uint64_t seed, const Proposal *proposals) {
@@ -232,6 +246,7 @@ typedef struct Decoder {
     bool remember;
     size_t *entries;        /* [count], where in memory each hypothesis's canvas of this step is */
     bool *fresh;            /* [count], whether this hypothesis put it there in this step */
+    bool *settled;          /* [count], whether it is past all change: it may have no entry */
     DecodeCanvas *canvases; /* [count], those to be evaluated in this step */
     double *ranks, *sorted; /* [longest] */
     TraceCell *cells;       /* [longest], a step on its way to a watch when there is no trace */
@@ -252,12 +267,11 @@ static int run_check(const DecodeRun *run, Error *err) {
     if (run->count < 0)
         return error_set(err, "decoding: %d hypotheses, at least 0 expected", run->count);
     for (int h = 0; h < run->count; h++)
-        if (run->specs[h].length < 1 || run->specs[h].sample < 0)
-            return error_set(
-                err,
-                "decoding: hypothesis %d has length %d and sample %d, at least 1 and 0 "
-                "expected",
-                h, run->specs[h].length, run->specs[h].sample);
+        if (run->specs[h].length < 1 || run->specs[h].length > MOST || run->specs[h].sample < 0)
+            return error_set(err,
+                             "decoding: hypothesis %d has length %d (1 to %d expected) and sample "
+                             "%d (at least 0 expected)",
+                             h, run->specs[h].length, MOST, run->specs[h].sample);
     return 0;
 }
 
@@ -304,12 +318,13 @@ static int decoder_take(Decoder *decoder, Error *err) {
     TRY(canvas_memory_take(&decoder->memory, canvases, cells, err));
     decoder->entries = calloc(count, sizeof *decoder->entries);
     decoder->fresh = calloc(count, sizeof *decoder->fresh);
+    decoder->settled = calloc(count, sizeof *decoder->settled);
     decoder->canvases = calloc(count, sizeof *decoder->canvases);
     decoder->ranks = calloc(longest, sizeof *decoder->ranks);
     decoder->sorted = calloc(longest, sizeof *decoder->sorted);
     decoder->cells = calloc(longest, sizeof *decoder->cells);
-    if (!decoder->entries || !decoder->fresh || !decoder->canvases || !decoder->ranks ||
-        !decoder->sorted || !decoder->cells)
+    if (!decoder->entries || !decoder->fresh || !decoder->settled || !decoder->canvases ||
+        !decoder->ranks || !decoder->sorted || !decoder->cells)
         return error_set(err, "decoding: no memory for %d hypotheses", run->count);
     return 0;
 }
@@ -318,6 +333,7 @@ static void decoder_free(Decoder *decoder) {
     canvas_memory_free(&decoder->memory);
     free(decoder->entries);
     free(decoder->fresh);
+    free(decoder->settled);
     free(decoder->canvases);
     free(decoder->ranks);
     free(decoder->sorted);
@@ -369,6 +385,10 @@ static int decoder_evaluate(Decoder *decoder, int step, Error *err) {
     for (int h = 0; h < run->count; h++) {
         DecodeResult *result = &decoder->results[h];
         if (step > result->steps) continue;
+        Canvas canvas = decoder_canvas(decoder, h, step);
+        decoder->settled[h] = canvas_settled(&canvas, run->options);
+        decoder->fresh[h] = false;
+        if (decoder->settled[h] && !run->options->no_memory) continue;
         int request = run->specs[h].request;
         bool fresh = true;
         size_t entry =
@@ -379,7 +399,6 @@ static int decoder_evaluate(Decoder *decoder, int step, Error *err) {
         decoder->fresh[h] = fresh;
         if (!fresh) continue;
         result->evaluations++;
-        Canvas canvas = decoder_canvas(decoder, h, step);
         decoder->canvases[count++] =
             (DecodeCanvas){.hypothesis = h,
                            .request = request,
@@ -396,7 +415,24 @@ static int decoder_evaluate(Decoder *decoder, int step, Error *err) {
     return 0;
 }
 
-static void decoder_tell(Decoder *decoder, int h, int step, const Proposal *proposals) {
+static const Proposal *decoder_proposals(const Decoder *decoder, int h) {
+    const CanvasMemory *memory = &decoder->memory;
+    return memory->proposals + memory->entries[decoder->entries[h]].start;
+}
+
+static void decoder_advance(Decoder *decoder, int h, int step) {
+    const DecodeOptions *options = decoder->run->options;
+    const Proposal *proposals = decoder_proposals(decoder, h);
+    Canvas canvas = decoder_canvas(decoder, h, step);
+    if (options->strategy == DECODE_REPARAM)
+        reparam_step(&canvas, options, proposals, decoder->ranks, decoder->sorted);
+    else if (options->strategy == DECODE_CMLM)
+        cmlm_step(&canvas, options->seed, proposals);
+    else
+        ar_step(&canvas, proposals);
+}
+
+static void decoder_tell(Decoder *decoder, int h, int step) {
     const DecodeRun *run = decoder->run;
     DecodeResult *result = &decoder->results[h];
     if (!run->trace && !run->watch) return;
@@ -405,8 +441,11 @@ static void decoder_tell(Decoder *decoder, int h, int step, const Proposal *prop
         cells = result->trace + (size_t)(step - 1) * (size_t)result->length;
         result->evaluated[step - 1] = decoder->fresh[h];
     }
-    for (int i = 0; i < result->length; i++)
-        cells[i] = (TraceCell){result->tokens[i], result->scores[i], proposals[i]};
+    for (int i = 0; i < result->length; i++) {
+        Proposal stands = {result->tokens[i], result->scores[i]};
+        cells[i] = (TraceCell){stands.token, stands.score,
+                               decoder->settled[h] ? stands : decoder_proposals(decoder, h)[i]};
+    }
     if (!run->watch) return;
     run->watch(run->user, &(DecodeStep){.hypothesis = h,
                                         .step = step,
@@ -417,20 +456,11 @@ static void decoder_tell(Decoder *decoder, int h, int step, const Proposal *prop
 }
 
 static int decoder_step(Decoder *decoder, int step, Error *err) {
-    const DecodeOptions *options = decoder->run->options;
     TRY(decoder_evaluate(decoder, step, err));
     for (int h = 0; h < decoder->run->count; h++) {
         if (step > decoder->results[h].steps) continue;
-        const CanvasMemory *memory = &decoder->memory;
-        const Proposal *proposals = memory->proposals + memory->entries[decoder->entries[h]].start;
-        Canvas canvas = decoder_canvas(decoder, h, step);
-        if (options->strategy == DECODE_REPARAM)
-            reparam_step(&canvas, options, proposals, decoder->ranks, decoder->sorted);
-        else if (options->strategy == DECODE_CMLM)
-            cmlm_step(&canvas, options->seed, proposals);
-        else
-            ar_step(&canvas, proposals);
-        decoder_tell(decoder, h, step, proposals);
+        if (!decoder->settled[h]) decoder_advance(decoder, h, step);
+        decoder_tell(decoder, h, step);
     }
     return 0;
 }

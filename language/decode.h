@@ -14,8 +14,8 @@
  * - L = the positions whose proposal scores lie strictly below the (k+1)-th smallest one: ties can
  *   leave fewer than k. Stochastic ranking first adds TAU x rate x Gumbel noise, in double.
  *
- * - Each position has a flag noisy, true at first. uncond: not_v1 = not_v2 = L. cond: not_v1 = L
- * and proposal == token there and its score < the stored score; not_v2 = L.
+ * - Each position has a flag noisy, true at first. uncond: not_v1 = not_v2 = L. cond: not_v2 = L,
+ *   not_v1 = L and proposal == token there and its score < the stored score.
  *
  * - (noisy ? not_v2 : not_v1) becomes <mask> with stored score -inf; noisy and not not_v2 takes the
  *   proposal and its score; a clean position that is not masked keeps what it has.
@@ -35,7 +35,9 @@
  * The memory of canvases. Proposals by argmax are a pure function of the canvas: the hypotheses of
  * one request and one length remember together the canvases that were evaluated and what came out,
  * and a step whose canvas is not new costs no evaluation and changes nothing. Proposals drawn at a
- * temperature are not remembered.
+ * temperature are not remembered. An answer is settled when nothing is masked and k = 0 from here
+ * on (or the strategy is cmlm): whatever would be proposed has no effect, so the network is not
+ * asked.
  *
  * Noise is a function of (seed, length, sample, step, purpose, position) alone: neither the
  * request's number nor what else is decoded changes an answer. Its stream is random_stream(length,
@@ -68,7 +70,7 @@ typedef struct DecodeOptions {
     int iterations;          /* T, 1 to 1000000; the paper's: 50, multiple choice 1 */
     float temperature;       /* 0: argmax; else drawn from softmax(logits / temperature) */
     uint64_t seed;
-    bool no_memory; /* evaluate every canvas of every step, known or not */
+    bool no_memory; /* evaluate in every step, also what is known or settled: the same, slower */
 } DecodeOptions;
 
 /* reparam-uncond-deterministic-cosine, 50 iterations, argmax, seed 0. */
@@ -114,7 +116,7 @@ typedef int (*DecodeEvaluate)(void *model, const DecodeCanvas *canvases, int cou
 typedef struct TraceCell {
     int32_t token;     /* what stands there now; the mask id if masked */
     float score;       /* stored log-probability; -inf if masked */
-    Proposal proposal; /* what the model proposed in this step */
+    Proposal proposal; /* what the model proposed in this step; if settled, what stands there */
 } TraceCell;
 
 /* A step of one hypothesis, told as it happens: a watch is called for each unfinished hypothesis in
@@ -122,7 +124,7 @@ typedef struct TraceCell {
 typedef struct DecodeStep {
     int hypothesis, step, steps; /* step is 1..steps */
     int length;
-    bool evaluated;         /* false: the canvas was in memory */
+    bool evaluated;         /* false: the canvas was in memory, or settled */
     const TraceCell *cells; /* [length], valid during the call */
 } DecodeStep;
 typedef void (*DecodeWatch)(void *user, const DecodeStep *step);
@@ -152,8 +154,8 @@ typedef struct DecodeRun {
 
 /* Fills all hypotheses. *results is an array of run->count, in the order of the specs, owned by the
  * caller (decode_results_free); NULL after an error. Every step gathers the canvases of all
- * unfinished hypotheses that are not in memory and calls evaluate once, or not at all if there are
- * none. All memory is taken before the first step. */
+ * hypotheses that are neither settled nor in memory and calls evaluate once, or not at all if there
+ * are none. All memory is taken before the first step. */
 int decode_run(const DecodeRun *run, DecodeResult **results, Error *err);
 void decode_results_free(DecodeResult *results, int count);
 

@@ -12,11 +12,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "kernels/error.h"
-
 #ifdef __cplusplus
-extern "C" {
+extern "C" { /* around error.h too, which is C */
 #endif
+
+#include "kernels/error.h"
 
 typedef struct SentencePiece SentencePiece;
 

@@ -11,9 +11,10 @@
  * The text between two of them is segmented on its own, as if it were the whole text: it begins a
  * new word (U+2581), and white space at its ends is gone, so that "a<mask>b" and "a <mask> b" are
  * the same ids. So does transformers' XLMRobertaTokenizer up to version 4, which calls
- * sentencepiece as the original work did. Its fast twin agrees about special words; it differs
- * where sentencepiece itself does something that a rewrite of it does not (see
- * tests/reference/make_tokenizer.py).
+ * sentencepiece as the original work did, and it is what the tests compare with. Its fast twin, a
+ * rewrite, differs from both now and then: it leaves a lone U+2581 where more than one space stands
+ * in front of <mask>, finds special words in full-width letters too, composes fewer letters with
+ * combining marks, and breaks ties between segmentations otherwise.
  *
  * White space is what Python's str.strip takes: beside ASCII's, U+001C..1F, U+0085, U+00A0, U+1680,
  * U+2000..200A, U+2028, U+2029, U+202F, U+205F and U+3000.

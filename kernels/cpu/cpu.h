@@ -9,7 +9,8 @@
 #include "kernels/backend.h"
 #include "kernels/cpu/isa.h"
 
-struct Matmul; /* oneDNN's engine, stream and primitives: matmul.h */
+struct Matmul;       /* oneDNN's engine, stream and primitives: matmul.h */
+struct MatmulLayout; /* how a packed weight lies in memory */
 
 typedef struct CpuState {
     const CpuKernels *kernels;
@@ -25,6 +26,20 @@ static inline CpuState *cpu_state(Device *device) {
 /* At least `bytes` of scratch, aligned to 64, valid until the next call. It grows when a call needs
  * more than any before it and then stays: a decode allocates in its first step only. */
 int cpu_workspace(Device *device, void **memory, size_t bytes, Error *err);
+
+/* Rows of a vocabulary that are multiplied and looked at together: see vocab.c. */
+enum { VOCAB_CHUNK = 4096 };
+
+/* Packed.layout of this backend: of all chunks but the last, and of the last, which may be shorter
+ * (the same object where it is not). */
+typedef struct PackedLayout {
+    struct MatmulLayout *chunk, *last;
+} PackedLayout;
+
+/* linear_forward with the weight rows [first, first + count) alone: y [T, count]. Of a packed weight
+ * they are one chunk: first a multiple of chunk_rows, count that many or what is left. */
+int cpu_linear_rows(Device *, Tensor y, Tensor x, Tensor w, Tensor b, int64_t first, int64_t count,
+                    Activation, bool accumulate, Error *);
 
 /* The operations, one file each. */
 int cpu_linear_forward(Device *, Tensor y, Tensor x, Tensor w, Tensor b, Activation,

@@ -1,0 +1,72 @@
+/* model.h - a model folder, opened: where files become the parts of projector/multimodal.h.
+ *
+ *   FOLDER/easyfirst.json      which parts belong together: see model_open
+ *   FOLDER/vision/             a CLIP vision tower as Hugging Face stores it (config.json, weights)
+ *   FOLDER/language/           an XLM-R or XLM-R-XL (config.json, weights, sentencepiece.bpe.model)
+ *   FOLDER/projector.safetensors
+ *   FOLDER/length.safetensors  the length predictor
+ *
+ * Any of the parts may be left out, or taken from elsewhere: options name a folder or file for each.
+ * The length predictor may also stand in the language model's own file (the released Flan-XLM-R).
+ */
+#ifndef EASYFIRST_APPS_MODEL_H
+#define EASYFIRST_APPS_MODEL_H
+
+#include "data/config.h"
+#include "data/part.h"
+#include "projector/multimodal.h"
+
+enum { FEATURE_LAYER_UNSET = -1000 };
+
+typedef struct ModelOptions {
+    const char *folder;                                 /* NULL: only the parts named below */
+    const char *vision, *language, *projector, *length; /* a folder or file instead; NULL */
+    const char *dtype;  /* arithmetic: "auto" (NULL): as device_compute_dtype; "f32"; "bf16" */
+    int feature_layer;  /* FEATURE_LAYER_UNSET: as easyfirst.json says, else -2 */
+    const char *pad;    /* "on", "off", NULL: as easyfirst.json says, else on */
+    bool text_only;     /* leave vision tower and projector closed */
+    bool describe_only; /* open and check the files, but prepare nothing: for `info` */
+} ModelOptions;
+
+typedef struct ModelPart {
+    bool present;
+    Part kind;
+    char path[1024];       /* what was opened */
+    const Checkpoint *checkpoint;
+    Params params;
+    PartSources sources;
+    Dtype stored, compute; /* of its largest tensor; of its arithmetic */
+} ModelPart;
+
+typedef struct Model {
+    Device *device;
+    Multimodal parts; /* what multimodal_* take */
+    ModelPart vision, projector, language, length;
+    Checkpoint checkpoints[4];
+    int checkpoint_count;
+    json_t *settings; /* easyfirst.json; NULL if there is none */
+    Vit vit;
+    Projector projector_model;
+    Xlmr xlmr;
+    LengthPredictor length_model;
+    Tokenizer *tokenizer;
+    double open_s, prepare_s; /* seconds: reading and checking; packing */
+} Model;
+
+/* Opens what the options name. easyfirst.json holds: "format" 1; "attention" "full" or "blocks";
+ * "feature_layer"; "class_token"; "pad"; "image_tokens" (checked against the tower); "prompts", the
+ * wordings of model_prompt. Configurations are read from the parts' config.json, sizes from the tensors
+ * themselves; where both are there and differ, that is an error. On failure *model is empty. */
+int model_open(Model *model, const ModelOptions *options, Device *device, Error *err);
+void model_close(Model *model);
+
+/* A prompt's wording: the model's own "prompts" entry `preset` ("ask", "translate", "summarize"), or
+ * the default one, with {question}, {text}, {from} and {to} filled in (NULL ones: empty). *prompt is
+ * the caller's to free. Unknown {names} are errors. */
+int model_prompt(const Model *model, const char *preset, const char *text, const char *from,
+                 const char *to, char **prompt, Error *err);
+
+/* "German" for "de"; the code itself where it is not known. */
+const char *language_name(const char *code);
+
+#endif

@@ -1,0 +1,95 @@
+/* block.h - one transformer block, for every model of this program.
+ *
+ * The ViT (pre-LN, QuickGELU), XLM-R base and large (post-LN, GELU), XLM-R-XL and XXL (pre-LN, GELU)
+ * and the length predictor (post-LN, ReLU) differ in where the two LayerNorms stand, in the
+ * activation and in the names of their parameters, and in nothing else.
+ *
+ *   pre-LN                                   post-LN
+ *   x += out(attention(qkv(LN1(x))))         x = LN1(x + out(attention(qkv(x))))
+ *   x += fc2(act(fc1(LN2(x))))               x = LN2(x + fc2(act(fc1(x))))
+ *
+ * The residual stream x is f32 throughout, in bf16 models too: it is where rounding would add up from
+ * layer to layer, and it is small beside the weights. Inputs of matmuls have the compute type c.
+ */
+#ifndef EASYFIRST_KERNELS_BLOCK_H
+#define EASYFIRST_KERNELS_BLOCK_H
+
+#include "kernels/ops.h"
+#include "kernels/params.h"
+
+typedef struct BlockConfig {
+    int width, heads, ffn; /* width % heads == 0 */
+    bool pre_norm;
+    Activation activation;
+    float eps;
+} BlockConfig;
+
+typedef struct Block {
+    Tensor qkv_w, qkv_b;       /* [3D, D], [3D]: query, key, value stacked */
+    Tensor out_w, out_b;       /* [D, D] */
+    Tensor norm1_w, norm1_b;   /* of the attention */
+    Tensor fc1_w, fc1_b;       /* [F, D] */
+    Tensor fc2_w, fc2_b;       /* [D, F] */
+    Tensor norm2_w, norm2_b;   /* of the feed-forward part */
+} Block;
+
+/* What a kind of checkpoint calls a block's parameters; ".weight" and ".bias" are added, but for
+ * in_proj, a stacked query-key-value, where "_weight" and "_bias" are. */
+typedef struct BlockNames {
+    const char *query, *key, *value; /* or NULL ... */
+    const char *in_proj;             /* ... and this */
+    const char *out, *norm1, *fc1, *fc2, *norm2;
+} BlockNames;
+
+/* Declares a block's parameters under `prefix`, e.g. "roberta.encoder.layer.3". The block must stay
+ * where it is. `idle` blocks are loaded but not computed with. */
+int block_declare(Block *block, const BlockConfig *config, const BlockNames *names, Params *params,
+                  bool idle, const char *prefix, Error *err);
+
+/* The activations of one forward of up to T rows, shared by all blocks of a model. */
+typedef struct BlockWork {
+    Tensor x;    /* [T, D] f32, the residual stream */
+    Tensor h;    /* [T, D] c, the input of the next matmul; x itself in a post-LN model in f32 */
+    Tensor qkv;  /* [T, 3D] c */
+    Tensor att;  /* [T, D] c */
+    Tensor ffn;  /* [T, F] c */
+} BlockWork;
+
+int block_work_take(BlockWork *work, const BlockConfig *config, Arena *arena, int64_t rows,
+                    Dtype compute, Error *err);
+size_t block_work_bytes(const BlockConfig *config, int64_t rows, Dtype compute);
+
+/* Keys and values kept from earlier forwards: one matrix [rows, 2D] c for each layer. */
+typedef struct KvCache {
+    Tensor *layers; /* keys are columns [0, D), values [D, 2D) */
+    int layer_count;
+    int64_t rows;
+} KvCache;
+
+/* Who attends to whom in a forward, and where keys and values are. Without a cache the key ranges of
+ * the spans are rows of this batch. With one they are rows of the cache, and the batch's own keys and
+ * values are first stored in its rows [cache_begin, cache_begin + T). */
+typedef struct AttentionPlan {
+    const AttentionSpan *spans;
+    int span_count;
+    KvCache *cache;
+    int64_t cache_begin;
+} AttentionPlan;
+
+/* Brings work->h to what the first block of a post-LN model reads, once x is set; a pre-LN model needs
+ * nothing. */
+int block_begin(Device *device, const BlockConfig *config, BlockWork *work, Error *err);
+
+/* One block: work->x in and out (and work->h in a post-LN model). `layer` is which of the cache's
+ * layers is this block's. */
+int block_forward(Device *device, const BlockConfig *config, const Block *block, BlockWork *work,
+                  const AttentionPlan *plan, int layer, Error *err);
+
+/* Told the residual stream after every block (layer 1, 2, ...) and before the first (0): for tests
+ * that compare layer by layer. */
+typedef struct LayerWatch {
+    void (*call)(void *user, int layer, Tensor x);
+    void *user;
+} LayerWatch;
+
+#endif

@@ -1,0 +1,111 @@
+#include "kernels/cpu/cpu.h"
+#include "kernels/cpu/matmul.h"
+
+#include <omp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { THREADS_MAX = 1024 };
+
+enum { ALIGN = 256 };
+
+static void *memory_take(size_t bytes) {
+    if (bytes > PTRDIFF_MAX - ALIGN) return NULL; /* the rounding below must not wrap */
+    return aligned_alloc(ALIGN, bytes ? (bytes + ALIGN - 1) / ALIGN * ALIGN : ALIGN);
+}
+
+static int cpu_alloc(Device *device, void **memory, size_t bytes, Error *err) {
+    (void)device;
+    void *taken = memory_take(bytes);
+    if (!taken)
+        return error_set(err, "out of memory: %zu bytes (%.1f GiB) asked", bytes,
+                         (double)bytes / (1 << 30));
+    *memory = taken;
+    return 0;
+}
+
+static void cpu_free(Device *device, void *memory) {
+    (void)device;
+    free(memory);
+}
+
+static int cpu_copy(Device *device, void *to, const void *from, size_t bytes, Error *err) {
+    (void)device, (void)err;
+    memmove(to, from, bytes);
+    return 0;
+}
+
+int cpu_workspace(Device *device, void **memory, size_t bytes, Error *err) {
+    CpuState *state = cpu_state(device);
+    if (bytes > state->workspace_size) {
+        free(state->workspace); /* first, so that the two never exist together */
+        state->workspace = NULL;
+        state->workspace_size = 0;
+        void *taken = NULL;
+        TRY(cpu_alloc(device, &taken, bytes, err));
+        state->workspace = taken;
+        state->workspace_size = bytes;
+    }
+    *memory = state->workspace;
+    return 0;
+}
+
+static void cpu_close(Device *device) {
+    CpuState *state = cpu_state(device);
+    if (!state) return;
+    matmul_close(state->matmul);
+    free(state->workspace);
+    free(state);
+    device->state = NULL;
+}
+
+static const Backend cpu_backend = {
+    .name = "CPU",
+    .close = cpu_close,
+    .alloc = cpu_alloc,
+    .free = cpu_free,
+    .upload = cpu_copy,
+    .download = cpu_copy,
+    .pack_weight = cpu_pack_weight,
+    .packed_free = cpu_packed_free,
+    .pack_size = cpu_pack_size,
+    .linear_forward = cpu_linear_forward,
+    .activation_forward = cpu_activation_forward,
+    .layernorm_forward = cpu_layernorm_forward,
+    .attention_forward = cpu_attention_forward,
+    .gather_forward = cpu_gather_forward,
+    .convert_forward = cpu_convert_forward,
+    .patches_forward = cpu_patches_forward,
+    .segment_mean_forward = cpu_segment_mean_forward,
+    .vocab_propose = cpu_vocab_propose,
+    .vocab_logits = cpu_vocab_logits,
+};
+
+int cpu_open(Device *device, const DeviceOptions *options, Error *err) {
+    int threads = options->threads ? options->threads : omp_get_max_threads();
+    if (options->threads < 0 || options->threads > THREADS_MAX)
+        return error_set(err, "%d threads asked, expected 1 to %d, or 0 for all cores",
+                         options->threads, THREADS_MAX);
+    const CpuKernels *kernels = cpu_kernels_find(options->isa);
+    if (!kernels)
+        return error_set(err,
+                         "the instruction set \"%s\" is not in this processor or this build: "
+                         "expected base, avx2 or avx512, or none for the best one",
+                         options->isa ? options->isa : "");
+    CpuState *state = calloc(1, sizeof *state);
+    if (!state) return error_set(err, "out of memory: %zu bytes asked", sizeof *state);
+    if (matmul_open(&state->matmul, threads, err) != 0) {
+        free(state);
+        return -1;
+    }
+    state->kernels = kernels;
+    device->backend = &cpu_backend;
+    device->kind = DEVICE_CPU;
+    device->threads = threads;
+    device->bf16 = matmul_has_bf16();
+    device->state = state;
+    snprintf(device->text, sizeof device->text, "CPU, %d thread%s, %s%s", threads,
+             threads == 1 ? "" : "s", kernels->name, device->bf16 ? ", bf16" : "");
+    return 0;
+}

@@ -1,0 +1,117 @@
+/* vocab.c - one pass over logits that takes the softmax's statistics and the best token together.
+ *
+ * Logits come in blocks small enough to stay in the first-level cache. A block's maximum, by vectors,
+ * decides everything else: whether the running maximum and the sum move, and whether the block is
+ * looked through for a token, which is rare after the first few.
+ */
+#include <math.h>
+
+#include "kernels/cpu/isa/kernels.h"
+#include "kernels/cpu/isa/philox.h"
+#include "kernels/cpu/isa/vector.h"
+#include "kernels/random.h"
+
+enum { BLOCK = 256 };
+
+/* Values of a block, bias added; lanes beyond its end are -inf and so never count. */
+INLINE float block_load(float *values, const float *logits, const float *bias, int n) {
+    Vec largest = vec_set1(-INFINITY);
+    for (int i = 0; i < n; i += LANES) {
+        Vec v = vec_get(logits, DTYPE_F32, i, n);
+        if (bias) v += vec_get(bias, DTYPE_F32, i, n);
+        if (n - i < LANES)
+            v = vec_select(vec_lane_numbers() < n - i, v, vec_set1(-INFINITY));
+        vec_store(values + i, v);
+        largest = vec_max(v, largest); /* a NaN is passed over */
+    }
+    return vec_largest(largest);
+}
+
+/* Takes a block into max and sum. Its own sum is of at most BLOCK / LANES additions in each lane; the
+ * sum over all of the vocabulary is in double. While there is no finite logit the shift is 0: -inf
+ * gives 0 and NaN gives NaN without a case for them. */
+static void block_sum(VocabRow *row, const float *values, int n, float largest) {
+    if (largest > row->max) {
+        row->sum *= exp((double)row->max - largest);
+        row->max = largest;
+    }
+    float shift = row->max == -INFINITY ? 0 : row->max;
+    Vec sum = {0};
+    for (int i = 0; i < n; i += LANES) sum += vec_exp_bounded(vec_load(values + i) - shift);
+    row->sum += vec_sum(sum);
+}
+
+static void offer(VocabRow *row, double value, float logit, int32_t id) {
+    if (!(value > row->best || (value == row->best && value > -INFINITY && id < row->best_token)))
+        return;
+    row->best = value;
+    row->best_logit = logit;
+    row->best_token = id;
+}
+
+static void block_argmax(VocabRow *row, const float *values, int32_t id, float largest) {
+    if (largest < row->best || largest == -INFINITY) return;
+    int i = 0;
+    while (values[i] != largest) i++;
+    offer(row, largest, largest, id + i);
+}
+
+/* The least word of the generator with which a logit can still win, or 2^32 if none can: noise above
+ * g takes a uniform number above exp(-exp(-g)). Lowered a little, so that rounding here never passes
+ * over a winner; those who remain are compared exactly. */
+static uint64_t least_word(double best, double largest) {
+    double g = best - largest;
+    if (!(g <= 22.88)) return (uint64_t)1 << 32; /* the largest noise is 22.87 */
+    double word = exp(-exp(-g)) * 0x1p32 * (1 - 1e-12) - 2;
+    return word > 0 ? (uint64_t)word : 0;
+}
+
+/* Every id has its own number, so that all words of the block are made, by vectors; but the two
+ * logarithms are taken only where the word is large enough to win. */
+static void block_draw(VocabRow *row, const float *values, int32_t id, int n, float largest,
+                       const VocabChoice *choice, uint64_t stream, int64_t first_index) {
+    const double top = (double)largest / choice->temperature;
+    uint64_t least = least_word(row->best, top);
+    const uint64_t index = (uint64_t)first_index + (uint64_t)id;
+    const int skipped = (int)(index % 4); /* words of the first Philox block before ours */
+    for (int i = -skipped; i < n && least >> 32 == 0; i += PHILOX_WORDS) {
+        uint32_t words[PHILOX_WORDS];
+        philox_words(words, choice->seed, stream, (index + (uint64_t)(int64_t)i) / 4);
+        int begin = i < 0 ? -i : 0, end = n - i < PHILOX_WORDS ? n - i : PHILOX_WORDS;
+        for (int k = begin; k < end; k++) {
+            if (words[k] < least) continue;
+            double noise = random_gumbel(choice->seed, stream, index + (uint64_t)(i + k));
+            offer(row, (double)values[i + k] / choice->temperature + noise, values[i + k],
+                  id + i + k);
+        }
+        least = least_word(row->best, top);
+    }
+}
+
+/* Ids without a hole. */
+static void scan(VocabRow *row, const float *logits, const float *bias, int32_t id, int64_t n,
+                 const VocabChoice *choice, uint64_t stream, int64_t index) {
+    float values[BLOCK];
+    for (int64_t i = 0; i < n; i += BLOCK) {
+        int m = n - i < BLOCK ? (int)(n - i) : BLOCK;
+        float largest = block_load(values, logits + i, bias ? bias + i : NULL, m);
+        block_sum(row, values, m, largest);
+        if (choice->temperature > 0)
+            block_draw(row, values, id + (int32_t)i, m, largest, choice, stream, index);
+        else
+            block_argmax(row, values, id + (int32_t)i, largest);
+    }
+}
+
+void ISA_NAME(vocab_scan)(VocabRow *row, const float *logits, const float *bias, int32_t first_id,
+                          int64_t n, const VocabChoice *choice, uint64_t stream, int64_t index) {
+    if (n > (int64_t)choice->limit - first_id) n = (int64_t)choice->limit - first_id;
+    int64_t hole = (int64_t)choice->banned - first_id;
+    if (hole < 0 || hole >= n) {
+        scan(row, logits, bias, first_id, n, choice, stream, index);
+        return;
+    }
+    scan(row, logits, bias, first_id, hole, choice, stream, index);
+    scan(row, logits + hole + 1, bias ? bias + hole + 1 : NULL, choice->banned + 1, n - hole - 1,
+         choice, stream, index);
+}

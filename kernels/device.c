@@ -1,0 +1,122 @@
+#include "kernels/device.h"
+
+#include "kernels/backend.h"
+
+#include <stdlib.h>
+
+int device_open(Device **device, const DeviceOptions *options, Error *err) {
+    DeviceOptions wanted = options ? *options : (DeviceOptions){.kind = DEVICE_CPU};
+    if (wanted.kind != DEVICE_CPU)
+        return error_set(err, "this build has no CUDA devices: it was made without nvcc");
+    Device *d = calloc(1, sizeof *d);
+    if (!d) return error_set(err, "out of memory: %zu bytes asked", sizeof *d);
+    if (cpu_open(d, &wanted, err) != 0) {
+        free(d);
+        return -1;
+    }
+    *device = d;
+    return 0;
+}
+
+void device_close(Device *device) {
+    if (!device) return;
+    device->backend->close(device);
+    free(device);
+}
+
+DeviceKind device_kind(const Device *device) {
+    return device->kind;
+}
+
+int device_threads(const Device *device) {
+    return device->threads;
+}
+
+bool device_has_bf16(const Device *device) {
+    return device->bf16;
+}
+
+const char *device_text(const Device *device) {
+    return device->text;
+}
+
+Dtype device_compute_dtype(const Device *device, Dtype weights) {
+    return weights == DTYPE_BF16 && device->bf16 ? DTYPE_BF16 : DTYPE_F32;
+}
+
+int device_alloc(Device *device, void **memory, size_t bytes, Error *err) {
+    return device->backend->alloc(device, memory, bytes, err);
+}
+
+void device_free(Device *device, void *memory) {
+    if (memory) device->backend->free(device, memory);
+}
+
+int device_upload(Device *device, void *to, const void *from, size_t bytes, Error *err) {
+    return bytes ? device->backend->upload(device, to, from, bytes, err) : 0;
+}
+
+int device_download(Device *device, void *to, const void *from, size_t bytes, Error *err) {
+    return bytes ? device->backend->download(device, to, from, bytes, err) : 0;
+}
+
+/* ---- Arena. ---- */
+
+enum { ARENA_ALIGN = 256 };
+
+/* False for negative sizes and products that do not fit. */
+static bool matrix_bytes(size_t *bytes, Dtype dtype, int64_t rows, int64_t columns) {
+    size_t n;
+    if (rows < 0 || columns < 0 || __builtin_mul_overflow((size_t)rows, (size_t)columns, &n) ||
+        __builtin_mul_overflow(n, dtype_size(dtype), &n) || n > SIZE_MAX - ARENA_ALIGN)
+        return false;
+    *bytes = (n + ARENA_ALIGN - 1) / ARENA_ALIGN * ARENA_ALIGN;
+    return true;
+}
+
+int arena_open(Arena *arena, Device *device, size_t bytes, Error *err) {
+    *arena = (Arena){.device = device};
+    void *block;
+    if (device_alloc(device, &block, bytes, err) != 0) return error_context(err, "arena");
+    arena->block = block;
+    arena->size = bytes;
+    return 0;
+}
+
+void arena_close(Arena *arena) {
+    if (arena->device) device_free(arena->device, arena->block);
+    *arena = (Arena){0};
+}
+
+size_t arena_bytes(Dtype dtype, int64_t rows, int64_t columns) {
+    size_t bytes;
+    /* What cannot be asked for gets a size that no arena opens with. */
+    return matrix_bytes(&bytes, dtype, rows, columns) ? bytes : SIZE_MAX;
+}
+
+int arena_take(Arena *arena, Tensor *t, Dtype dtype, int64_t rows, int64_t columns, Error *err) {
+    size_t bytes, left = arena->size - arena->used;
+    char shape[64];
+    shape_text(shape, sizeof shape, 2, (int64_t[]){rows, columns});
+    if (!dtype_size(dtype) || !matrix_bytes(&bytes, dtype, rows, columns))
+        return error_set(err, "arena: there is no matrix %s of type %s", shape, dtype_name(dtype));
+    if (bytes > left)
+        return error_set(err, "arena: %s %s takes %zu bytes, %zu of %zu are left", shape,
+                         dtype_name(dtype), bytes, left, arena->size);
+    *t = tensor_2d(arena->block + arena->used, dtype, rows, columns);
+    arena->used += bytes;
+    if (arena->used > arena->peak) arena->peak = arena->used;
+    return 0;
+}
+
+int arena_upload(Arena *arena, Tensor *t, Dtype dtype, int64_t n, const void *values, Error *err) {
+    size_t used = arena->used;
+    Tensor taken;
+    TRY(arena_take(arena, &taken, dtype, 1, n, err));
+    if (device_upload(arena->device, taken.data, values, tensor_bytes(taken), err) != 0) {
+        arena_reset(arena, used);
+        return -1;
+    }
+    *t = tensor_1d(taken.data, dtype, n);
+    return 0;
+}

@@ -1,0 +1,528 @@
+#include "kernels/ops.h"
+
+#include "kernels/backend.h"
+
+#include <math.h>
+#include <stdio.h>
+
+/* Every operation is checked here once, for all backends, and then called through the device's
+ * table. An operation on no rows does nothing and succeeds; whether the backend has it is said
+ * first. */
+#define FORWARD(device, op, empty, ...)                                                  \
+    do {                                                                                 \
+        if (!(device)->backend->op)                                                      \
+            return error_set(err, "%s has no %s version", #op, (device)->backend->name); \
+        if (empty) return 0;                                                             \
+        return (device)->backend->op(device, __VA_ARGS__);                               \
+    } while (0)
+
+/* ---- What an argument should be. ---- */
+
+/* Sets of types. */
+enum {
+    F32 = 1u << DTYPE_F32,
+    BF16 = 1u << DTYPE_BF16,
+    F16 = 1u << DTYPE_F16,
+    I32 = 1u << DTYPE_I32,
+    COMPUTE = F32 | BF16,
+    FLOATS = F32 | BF16 | F16,
+};
+
+enum {
+    OPTIONAL = 1, /* may be left out */
+    SLICE = 2,    /* may be a column slice: rows further apart than they are long */
+    VECTOR = 4,   /* of one dimension: `rows` values */
+};
+
+enum { ANY = -1 }; /* any number of rows or columns */
+
+typedef struct Want {
+    const char *name;
+    Tensor t;
+    unsigned types;
+    int64_t rows, columns;
+    unsigned flags;
+} Want;
+
+/* "f32, bf16 or f16" */
+static const char *types_text(char *out, size_t size, unsigned types) {
+    size_t used = 0;
+    const char *between = "";
+    out[0] = 0;
+    for (int d = 0; types && used < size; d++) {
+        if (!(types >> d & 1)) continue;
+        types &= ~(1u << d);
+        used += (size_t)snprintf(out + used, size - used, "%s%s", between, dtype_name((Dtype)d));
+        between = types & (types - 1) ? ", " : " or "; /* several to come, or the last one */
+    }
+    return out;
+}
+
+static void want_text(char *out, size_t size, const Want *want) {
+    char number[2][24];
+    int64_t n[2] = {want->rows, want->columns};
+    for (int i = 0; i < 2; i++)
+        if (n[i] == ANY)
+            snprintf(number[i], sizeof number[i], "any");
+        else
+            snprintf(number[i], sizeof number[i], "%lld", (long long)n[i]);
+    snprintf(out, size, want->flags & VECTOR ? "[%s]" : "[%s, %s]", number[0], number[1]);
+}
+
+static int check_type(const char *op, const char *name, Tensor t, unsigned types, Error *err) {
+    char text[64];
+    if (t.dtype > DTYPE_NONE && t.dtype < DTYPE_COUNT && (types >> t.dtype & 1)) return 0;
+    return error_set(err, "%s: %s is %s, expected %s", op, name, dtype_name(t.dtype),
+                     types_text(text, sizeof text, types));
+}
+
+static int check_distance(const char *op, const char *name, Tensor t, bool slice, Error *err) {
+    int64_t columns = t.ndim ? t.shape[t.ndim - 1] : 1;
+    if (t.ndim < 2 || tensor_row_count(t) <= 1 || t.ld == columns) return 0;
+    if (t.ld > columns && slice) return 0;
+    return error_set(err, "%s: %s has rows of %lld values %lld apart, expected %s", op, name,
+                     (long long)columns, (long long)t.ld,
+                     slice ? "no overlap" : "them end to end (no column slice)");
+}
+
+/* The one place where the shape, the type and the presence of matrices and vectors are judged. */
+static int check(const char *op, const Want *wants, size_t count, Error *err) {
+    for (const Want *want = wants; want < wants + count; want++) {
+        Tensor t = want->t;
+        if (!t.data) {
+            if (want->flags & OPTIONAL) continue;
+            return error_set(err, "%s: %s is missing", op, want->name);
+        }
+        TRY(check_type(op, want->name, t, want->types, err));
+        bool vector = want->flags & VECTOR;
+        bool right = t.ndim == (vector ? 1 : 2) && t.shape[0] >= 0 && (vector || t.shape[1] >= 1) &&
+                     (want->rows == ANY || t.shape[0] == want->rows) &&
+                     (vector || want->columns == ANY || t.shape[1] == want->columns);
+        if (!right) {
+            char found[128], expected[64];
+            shape_text(found, sizeof found, t.ndim, t.shape);
+            want_text(expected, sizeof expected, want);
+            return error_set(err, "%s: %s is %s, expected %s", op, want->name, found, expected);
+        }
+        TRY(check_distance(op, want->name, t, want->flags & SLICE, err));
+    }
+    return 0;
+}
+
+#define CHECK(op, ...)                                                                             \
+    TRY(check(op, (const Want[]){__VA_ARGS__}, sizeof((const Want[]){__VA_ARGS__}) / sizeof(Want), \
+              err))
+
+/* Two tensors of one shape, of any number of dimensions. */
+static int check_alike(const char *op, const char *name, Tensor t, unsigned types,
+                       const char *other_name, Tensor other, bool slice, Error *err) {
+    if (!t.data) return error_set(err, "%s: %s is missing", op, name);
+    TRY(check_type(op, name, t, types, err));
+    TRY(check_distance(op, name, t, slice, err));
+    if (tensor_same_shape(t, other)) return 0;
+    char found[128], expected[128];
+    shape_text(found, sizeof found, t.ndim, t.shape);
+    shape_text(expected, sizeof expected, other.ndim, other.shape);
+    return error_set(err, "%s: %s is %s, expected %s as %s is", op, name, found, expected,
+                     other_name);
+}
+
+/* A weight [rows, columns of x] for inputs x: packed, or plain rows of x's type. The shape and the
+ * type of a packed one are filled in from the pack. */
+static int check_weight(const char *op, Tensor *w, Tensor x, int64_t rows, Error *err) {
+    const struct Packed *p = w->packed;
+    if (!p) {
+        CHECK(op, {"w", *w, 1u << x.dtype, rows, x.shape[1], SLICE});
+        return 0;
+    }
+    char found[64], expected[64];
+    shape_text(found, sizeof found, 2, (int64_t[]){p->rows, p->columns});
+    if (w->ndim && (w->ndim != 2 || w->shape[0] != p->rows || w->shape[1] != p->columns)) {
+        shape_text(expected, sizeof expected, w->ndim, w->shape);
+        return error_set(err, "%s: w is %s but was packed as %s", op, expected, found);
+    }
+    want_text(expected, sizeof expected, &(Want){.rows = rows, .columns = x.shape[1]});
+    if (p->columns != x.shape[1] || (rows != ANY && p->rows != rows))
+        return error_set(err, "%s: packed w is %s, expected %s", op, found, expected);
+    if (p->dtype != x.dtype)
+        return error_set(err, "%s: x is %s, but w is packed for inputs of %s", op,
+                         dtype_name(x.dtype), dtype_name(p->dtype));
+    void *data = w->data;
+    *w = tensor_2d(data, p->dtype, p->rows, p->columns);
+    w->packed = p;
+    return 0;
+}
+
+static int check_activation(const char *op, Activation activation, Error *err) {
+    if (activation >= ACTIVATION_NONE && activation <= ACTIVATION_TANH) return 0;
+    return error_set(err, "%s: activation %d is unknown", op, (int)activation);
+}
+
+/* A number in [low, high), or up to high itself; NaN is never in it. */
+static int check_number(const char *op, const char *name, double v, double low, double high,
+                        Error *err) {
+    if (v >= low && v < high) return 0;
+    return error_set(err, "%s: %s is %g, expected %g <= %s < %g", op, name, v, low, name, high);
+}
+
+/* ---- Layers. ---- */
+
+const char *activation_name(Activation activation) {
+    switch (activation) {
+    case ACTIVATION_NONE:
+        return "none";
+    case ACTIVATION_GELU:
+        return "gelu";
+    case ACTIVATION_QUICK_GELU:
+        return "quick_gelu";
+    case ACTIVATION_RELU:
+        return "relu";
+    case ACTIVATION_TANH:
+        return "tanh";
+    }
+    return "unknown";
+}
+
+int linear_forward(Device *device, Tensor y, Tensor x, Tensor w, Tensor b, Activation activation,
+                   bool accumulate, Error *err) {
+    const char *op = "linear_forward";
+    CHECK(op, {"x", x, COMPUTE, ANY, ANY, SLICE});
+    TRY(check_weight(op, &w, x, ANY, err));
+    CHECK(op, {"y", y, 1u << x.dtype | F32, x.shape[0], w.shape[0], SLICE},
+          {"b", b, F32, w.shape[0], 0, OPTIONAL | VECTOR});
+    TRY(check_activation(op, activation, err));
+    if (accumulate && activation != ACTIVATION_NONE)
+        return error_set(err, "%s: an accumulated product takes no activation, found %s", op,
+                         activation_name(activation));
+    FORWARD(device, linear_forward, x.shape[0] == 0, y, x, w, b, activation, accumulate, err);
+}
+
+int linear_backward(Device *device, Tensor dx, Tensor dw, Tensor db, Tensor dy, Tensor x, Tensor w,
+                    bool accumulate_dx, Error *err) {
+    const char *op = "linear_backward";
+    CHECK(op, {"dy", dy, COMPUTE, ANY, ANY, SLICE});
+    int64_t rows = dy.shape[0], n = dy.shape[1];
+    /* x is needed for dw only, and w, plain, for dx only. */
+    CHECK(op, {"x", x, 1u << dy.dtype, rows, ANY, SLICE | (dw.data ? 0 : OPTIONAL)},
+          {"w", w, 1u << dy.dtype, n, x.data ? x.shape[1] : ANY, SLICE | (dx.data ? 0 : OPTIONAL)});
+    CHECK(op, {"dx", dx, 1u << dy.dtype | F32, rows, w.shape[1], OPTIONAL | SLICE},
+          {"dw", dw, F32, n, x.shape[1], OPTIONAL}, {"db", db, F32, n, 0, OPTIONAL | VECTOR});
+    FORWARD(device, linear_backward, rows == 0, dx, dw, db, dy, x, w, accumulate_dx, err);
+}
+
+int activation_forward(Device *device, Tensor y, Tensor x, Activation activation, Error *err) {
+    const char *op = "activation_forward";
+    TRY(check_alike(op, "x", x, COMPUTE, "x", x, false, err));
+    TRY(check_alike(op, "y", y, COMPUTE, "x", x, false, err));
+    TRY(check_activation(op, activation, err));
+    FORWARD(device, activation_forward, tensor_count(x) == 0, y, x, activation, err);
+}
+
+int activation_backward(Device *device, Tensor dx, Tensor dy, Tensor x, Activation activation,
+                        Error *err) {
+    const char *op = "activation_backward";
+    TRY(check_alike(op, "x", x, COMPUTE, "x", x, false, err));
+    TRY(check_alike(op, "dy", dy, COMPUTE, "x", x, false, err));
+    TRY(check_alike(op, "dx", dx, COMPUTE, "x", x, false, err));
+    TRY(check_activation(op, activation, err));
+    FORWARD(device, activation_backward, tensor_count(x) == 0, dx, dy, x, activation, err);
+}
+
+int layernorm_forward(Device *device, Tensor y, Tensor copy, Tensor stats, Tensor x, Tensor w,
+                      Tensor b, float eps, Error *err) {
+    const char *op = "layernorm_forward";
+    CHECK(op, {"x", x, COMPUTE, ANY, ANY, 0});
+    int64_t rows = x.shape[0], d = x.shape[1];
+    CHECK(op, {"y", y, COMPUTE, rows, d, 0}, {"copy", copy, COMPUTE, rows, d, OPTIONAL},
+          {"stats", stats, F32, rows, 2, OPTIONAL}, {"w", w, F32, d, 0, VECTOR},
+          {"b", b, F32, d, 0, VECTOR});
+    TRY(check_number(op, "eps", eps, 0, 1, err));
+    FORWARD(device, layernorm_forward, rows == 0, y, copy, stats, x, w, b, eps, err);
+}
+
+int layernorm_backward(Device *device, Tensor dx, Tensor dw, Tensor db, Tensor dy, Tensor x,
+                       Tensor w, Tensor stats, bool accumulate_dx, Error *err) {
+    const char *op = "layernorm_backward";
+    CHECK(op, {"x", x, COMPUTE, ANY, ANY, 0});
+    int64_t rows = x.shape[0], d = x.shape[1];
+    CHECK(op, {"dy", dy, COMPUTE, rows, d, 0}, {"dx", dx, COMPUTE, rows, d, OPTIONAL},
+          {"dw", dw, F32, d, 0, OPTIONAL | VECTOR}, {"db", db, F32, d, 0, OPTIONAL | VECTOR},
+          {"w", w, F32, d, 0, VECTOR}, {"stats", stats, F32, rows, 2, 0});
+    FORWARD(device, layernorm_backward, rows == 0, dx, dw, db, dy, x, w, stats, accumulate_dx, err);
+}
+
+/* ---- Attention. ---- */
+
+static int check_dropout(const char *op, const Dropout *dropout, Error *err) {
+    return dropout ? check_number(op, "dropout", dropout->p, 0, 1, err) : 0;
+}
+
+/* Rows within the tensors, and at least one key for every query: a softmax over nothing has no
+ * value. The index of a dropped value has room for 65536 keys. */
+static int check_spans(const char *op, const AttentionSpan *spans, int count, int64_t rows,
+                       int64_t key_rows, const Dropout *dropout, Error *err) {
+    if (count < 0 || (count > 0 && !spans)) return error_set(err, "%s: spans are missing", op);
+    for (int s = 0; s < count; s++) {
+        const AttentionSpan *span = &spans[s];
+        if (span->q_begin < 0 || span->q_begin > span->q_end || span->q_end > rows)
+            return error_set(err, "%s: span %d has the queries %d to %d of %lld rows", op, s,
+                             span->q_begin, span->q_end, (long long)rows);
+        if (span->range_count < 1 || span->range_count > ATTENTION_RANGES)
+            return error_set(err, "%s: span %d has %d key ranges, expected 1 to %d", op, s,
+                             span->range_count, ATTENTION_RANGES);
+        int64_t keys = 0;
+        for (int r = 0; r < span->range_count; r++) {
+            int32_t begin = span->range[r].begin, end = span->range[r].end;
+            if (begin < 0 || begin > end || end > key_rows)
+                return error_set(err, "%s: span %d has the keys %d to %d of %lld rows", op, s,
+                                 begin, end, (long long)key_rows);
+            keys += end - begin;
+        }
+        if (keys == 0 && span->q_begin < span->q_end)
+            return error_set(err, "%s: span %d has no keys", op, s);
+        if (keys > 65536 && dropout && dropout->p > 0)
+            return error_set(err, "%s: span %d has %lld keys, expected at most 65536 with dropout",
+                             op, s, (long long)keys);
+    }
+    return 0;
+}
+
+static int check_attention(const char *op, Tensor q, Tensor k, Tensor v, int heads, float scale,
+                           const AttentionSpan *spans, int count, const Dropout *dropout,
+                           Error *err) {
+    CHECK(op, {"q", q, COMPUTE, ANY, ANY, SLICE});
+    CHECK(op, {"k", k, 1u << q.dtype, ANY, q.shape[1], SLICE});
+    CHECK(op, {"v", v, 1u << q.dtype, k.shape[0], q.shape[1], SLICE});
+    if (heads < 1 || q.shape[1] % heads)
+        return error_set(err, "%s: %lld columns do not divide into %d heads", op,
+                         (long long)q.shape[1], heads);
+    if (!isfinite(scale)) return error_set(err, "%s: scale is %g", op, scale);
+    TRY(check_dropout(op, dropout, err));
+    return check_spans(op, spans, count, q.shape[0], k.shape[0], dropout, err);
+}
+
+int attention_forward(Device *device, Tensor out, Tensor lse, Tensor q, Tensor k, Tensor v,
+                      int heads, float scale, const AttentionSpan *spans, int span_count,
+                      const Dropout *dropout, Error *err) {
+    const char *op = "attention_forward";
+    TRY(check_attention(op, q, k, v, heads, scale, spans, span_count, dropout, err));
+    CHECK(op, {"out", out, 1u << q.dtype, q.shape[0], q.shape[1], SLICE},
+          {"lse", lse, F32, q.shape[0], heads, OPTIONAL});
+    FORWARD(device, attention_forward, q.shape[0] == 0 || span_count == 0, out, lse, q, k, v, heads,
+            scale, spans, span_count, dropout, err);
+}
+
+int attention_backward(Device *device, Tensor dq, Tensor dk, Tensor dv, Tensor dout, Tensor out,
+                       Tensor lse, Tensor q, Tensor k, Tensor v, int heads, float scale,
+                       const AttentionSpan *spans, int span_count, const Dropout *dropout,
+                       Error *err) {
+    const char *op = "attention_backward";
+    TRY(check_attention(op, q, k, v, heads, scale, spans, span_count, dropout, err));
+    int64_t rows = q.shape[0], keys = k.shape[0], d = q.shape[1];
+    unsigned c = 1u << q.dtype;
+    CHECK(op, {"dq", dq, c | F32, rows, d, SLICE}, {"dk", dk, c | F32, keys, d, SLICE},
+          {"dv", dv, c | F32, keys, d, SLICE}, {"dout", dout, c, rows, d, SLICE},
+          {"out", out, c, rows, d, SLICE}, {"lse", lse, F32, rows, heads, 0});
+    FORWARD(device, attention_backward, rows == 0 || span_count == 0, dq, dk, dv, dout, out, lse, q,
+            k, v, heads, scale, spans, span_count, dropout, err);
+}
+
+/* ---- Rows: embeddings, conversions, patches, means. ---- */
+
+int gather_forward(Device *device, Tensor y, const GatherTerm *terms, int count, Error *err) {
+    const char *op = "gather_forward";
+    CHECK(op, {"y", y, COMPUTE, ANY, ANY, 0});
+    if (count < 1 || !terms)
+        return error_set(err, "%s: %d terms, expected at least one", op, count);
+    for (int i = 0; i < count; i++)
+        CHECK(op, {"table", terms[i].table, FLOATS, ANY, y.shape[1], 0},
+              {"index", terms[i].index, I32, y.shape[0], 0, VECTOR});
+    FORWARD(device, gather_forward, y.shape[0] == 0, y, terms, count, err);
+}
+
+int gather_backward(Device *device, Tensor dtable, Tensor dy, Tensor index, Error *err) {
+    const char *op = "gather_backward";
+    CHECK(op, {"dy", dy, COMPUTE, ANY, ANY, 0});
+    CHECK(op, {"dtable", dtable, F32, ANY, dy.shape[1], 0},
+          {"index", index, I32, dy.shape[0], 0, VECTOR});
+    FORWARD(device, gather_backward, dy.shape[0] == 0, dtable, dy, index, err);
+}
+
+int convert_forward(Device *device, Tensor y, Tensor x, Error *err) {
+    const char *op = "convert_forward";
+    TRY(check_alike(op, "x", x, FLOATS, "x", x, true, err));
+    TRY(check_alike(op, "y", y, FLOATS, "x", x, true, err));
+    FORWARD(device, convert_forward, tensor_count(x) == 0, y, x, err);
+}
+
+int patches_forward(Device *device, Tensor y, Tensor x, int channels, int side, int patch,
+                    Error *err) {
+    const char *op = "patches_forward";
+    enum { LIMIT = 1 << 15 }; /* keeps the products below within 64 bits */
+    if (channels < 1 || channels > LIMIT || side < 1 || side > LIMIT || patch < 1 || side % patch)
+        return error_set(err,
+                         "%s: %d channels, side %d and patch %d, expected a side of whole patches",
+                         op, channels, side, patch);
+    int64_t across = side / patch;
+    CHECK(op, {"x", x, F32, ANY, (int64_t)channels * side * side, 0});
+    CHECK(op,
+          {"y", y, COMPUTE, x.shape[0] * across * across, (int64_t)channels * patch * patch, 0});
+    FORWARD(device, patches_forward, x.shape[0] == 0, y, x, channels, side, patch, err);
+}
+
+static int check_segments(const char *op, const int32_t *begin, int segments, int64_t rows,
+                          Error *err) {
+    if (segments < 0 || (segments > 0 && !begin))
+        return error_set(err, "%s: segment offsets are missing", op);
+    for (int s = 0; s < segments; s++)
+        if (begin[s] < 0 || begin[s] >= begin[s + 1] || begin[s + 1] > rows)
+            return error_set(err,
+                             "%s: segment %d is rows %d to %d of %lld, expected at least one row",
+                             op, s, begin[s], begin[s + 1], (long long)rows);
+    return 0;
+}
+
+int segment_mean_forward(Device *device, Tensor y, Tensor x, const int32_t *begin, int segments,
+                         Error *err) {
+    const char *op = "segment_mean_forward";
+    CHECK(op, {"x", x, COMPUTE, ANY, ANY, 0});
+    TRY(check_segments(op, begin, segments, x.shape[0], err));
+    CHECK(op, {"y", y, COMPUTE, segments, x.shape[1], 0});
+    FORWARD(device, segment_mean_forward, segments == 0, y, x, begin, segments, err);
+}
+
+int segment_mean_backward(Device *device, Tensor dx, Tensor dy, const int32_t *begin, int segments,
+                          Error *err) {
+    const char *op = "segment_mean_backward";
+    CHECK(op, {"dx", dx, COMPUTE, ANY, ANY, 0});
+    TRY(check_segments(op, begin, segments, dx.shape[0], err));
+    CHECK(op, {"dy", dy, COMPUTE, segments, dx.shape[1], 0});
+    FORWARD(device, segment_mean_backward, dx.shape[0] == 0, dx, dy, begin, segments, err);
+}
+
+/* ---- Vocabulary. ---- */
+
+int vocab_propose(Device *device, int32_t *tokens, float *scores, Tensor x, Tensor w, Tensor b,
+                  const VocabChoice *choice, Error *err) {
+    const char *op = "vocab_propose";
+    CHECK(op, {"x", x, COMPUTE, ANY, ANY, SLICE});
+    TRY(check_weight(op, &w, x, ANY, err));
+    int64_t rows = x.shape[0], vocabulary = w.shape[0];
+    CHECK(op, {"b", b, F32, vocabulary, 0, OPTIONAL | VECTOR});
+    const char *absent = !tokens ? "tokens" : !scores ? "scores" : !choice ? "choice" : NULL;
+    if (absent) return error_set(err, "%s: %s is missing", op, absent);
+    if (vocabulary > INT32_MAX || choice->limit < 1 || choice->limit > vocabulary)
+        return error_set(err, "%s: limit is %d, expected 1 to the vocabulary's %lld", op,
+                         choice->limit, (long long)vocabulary);
+    if (choice->banned < -1 || choice->banned >= vocabulary)
+        return error_set(err, "%s: banned is %d, expected an id below %lld, or -1", op,
+                         choice->banned, (long long)vocabulary);
+    if (choice->limit == 1 && choice->banned == 0)
+        return error_set(err, "%s: with limit 1 and id 0 banned there is nothing to propose", op);
+    TRY(check_number(op, "temperature", choice->temperature, 0, INFINITY, err));
+    if (choice->temperature > 0 && rows > 0 && (!choice->stream || !choice->index))
+        return error_set(err, "%s: a draw needs a stream and an index for each row", op);
+    FORWARD(device, vocab_propose, rows == 0, tokens, scores, x, w, b, choice, err);
+}
+
+int vocab_logits(Device *device, Tensor y, Tensor x, Tensor w, Tensor b, Error *err) {
+    const char *op = "vocab_logits";
+    CHECK(op, {"x", x, COMPUTE, ANY, ANY, SLICE});
+    TRY(check_weight(op, &w, x, ANY, err));
+    CHECK(op, {"y", y, F32, x.shape[0], w.shape[0], SLICE},
+          {"b", b, F32, w.shape[0], 0, OPTIONAL | VECTOR});
+    FORWARD(device, vocab_logits, x.shape[0] == 0, y, x, w, b, err);
+}
+
+int vocab_cross_entropy(Device *device, Tensor loss, Tensor dx, Tensor dw, Tensor db, Tensor x,
+                        Tensor w, Tensor b, Tensor target, Tensor weight, float smoothing,
+                        Tensor smoothing_weight, Error *err) {
+    const char *op = "vocab_cross_entropy";
+    CHECK(op, {"x", x, COMPUTE, ANY, ANY, 0});
+    TRY(check_weight(op, &w, x, ANY, err));
+    TRY(check_number(op, "smoothing", smoothing, 0, 1, err));
+    int64_t rows = x.shape[0], d = x.shape[1], vocabulary = w.shape[0];
+    CHECK(op, {"loss", loss, F32, rows, 0, VECTOR}, {"dx", dx, 1u << x.dtype, rows, d, OPTIONAL},
+          {"dw", dw, F32, vocabulary, d, OPTIONAL},
+          {"db", db, F32, vocabulary, 0, OPTIONAL | VECTOR},
+          {"b", b, F32, vocabulary, 0, OPTIONAL | VECTOR}, {"target", target, I32, rows, 0, VECTOR},
+          {"weight", weight, F32, rows, 0, VECTOR},
+          {"smoothing_weight", smoothing_weight, F32, rows, 0,
+           VECTOR | (smoothing > 0 ? 0 : OPTIONAL)});
+    FORWARD(device, vocab_cross_entropy, rows == 0, loss, dx, dw, db, x, w, b, target, weight,
+            smoothing, smoothing_weight, err);
+}
+
+/* ---- Training. ---- */
+
+int dropout_forward(Device *device, Tensor y, Tensor x, Dropout dropout, Error *err) {
+    const char *op = "dropout_forward";
+    TRY(check_alike(op, "x", x, COMPUTE, "x", x, false, err));
+    TRY(check_alike(op, "y", y, 1u << x.dtype, "x", x, false, err));
+    TRY(check_dropout(op, &dropout, err));
+    FORWARD(device, dropout_forward, tensor_count(x) == 0, y, x, dropout, err);
+}
+
+int adamw_step(Device *device, Tensor p, Tensor copy, Tensor m, Tensor v, Tensor g,
+               const AdamW *adamw, Error *err) {
+    const char *op = "adamw_step";
+    CHECK(op, {"p", p, F32, ANY, 0, VECTOR});
+    int64_t n = p.shape[0];
+    CHECK(op, {"copy", copy, FLOATS, n, 0, OPTIONAL | VECTOR}, {"m", m, F32, n, 0, VECTOR},
+          {"v", v, F32, n, 0, VECTOR}, {"g", g, F32, n, 0, VECTOR});
+    if (!adamw) return error_set(err, "%s: the step's settings are missing", op);
+    TRY(check_number(op, "lr", adamw->lr, 0, INFINITY, err));
+    TRY(check_number(op, "beta1", adamw->beta1, 0, 1, err));
+    TRY(check_number(op, "beta2", adamw->beta2, 0, 1, err));
+    TRY(check_number(op, "eps", adamw->eps, 0, 1, err));
+    TRY(check_number(op, "weight_decay", adamw->weight_decay, 0, INFINITY, err));
+    TRY(check_number(op, "grad_scale", adamw->grad_scale, 0, INFINITY, err));
+    if (adamw->step < 1)
+        return error_set(err, "%s: step is %lld, expected 1 for the first", op,
+                         (long long)adamw->step);
+    FORWARD(device, adamw_step, n == 0, p, copy, m, v, g, adamw, err);
+}
+
+int square_sum(Device *device, double *sum, Tensor x, Error *err) {
+    const char *op = "square_sum";
+    TRY(check_alike(op, "x", x, COMPUTE, "x", x, false, err));
+    if (!sum) return error_set(err, "%s: sum is missing", op);
+    *sum = 0;
+    FORWARD(device, square_sum, tensor_count(x) == 0, sum, x, err);
+}
+
+/* ---- Packed weights. ---- */
+
+int pack_weight(Device *device, struct Packed **packed, const Tensor *pieces, int count,
+                Dtype compute, bool vocabulary, Error *err) {
+    const char *op = "pack_weight";
+    if (count < 1 || !pieces)
+        return error_set(err, "%s: %d pieces, expected at least one", op, count);
+    TRY(check_type(op, "compute", (Tensor){.dtype = compute}, COMPUTE, err));
+    if (compute == DTYPE_BF16 && !device->bf16)
+        return error_set(err, "%s: for bf16 inputs, on a device without bf16 products (%s)", op,
+                         device->text);
+    int64_t rows = 0;
+    for (int i = 0; i < count; i++) {
+        char name[32];
+        snprintf(name, sizeof name, "piece %d", i);
+        CHECK(op, {name, pieces[i], FLOATS, ANY, i ? pieces[0].shape[1] : ANY, SLICE});
+        rows += pieces[i].shape[0];
+    }
+    if (rows < 1) return error_set(err, "%s: the pieces have no rows", op);
+    FORWARD(device, pack_weight, false, packed, pieces, count, compute, vocabulary, err);
+}
+
+void packed_free(Device *device, struct Packed *packed) {
+    if (packed) device->backend->packed_free(device, packed);
+}
+
+size_t packed_bytes(const struct Packed *packed) {
+    return packed ? packed->bytes : 0;
+}
+
+size_t pack_size(Device *device, int64_t rows, int64_t columns, Dtype compute, bool vocabulary) {
+    if (!device->backend->pack_size || rows < 1 || columns < 1) return 0;
+    if (compute != DTYPE_F32 && !(compute == DTYPE_BF16 && device->bf16)) return 0;
+    return device->backend->pack_size(device, rows, columns, compute, vocabulary);
+}

@@ -1,0 +1,294 @@
+#include "kernels/params.h"
+
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "kernels/random.h"
+
+enum { ALIGNMENT = 256 };
+
+static size_t aligned(size_t bytes) {
+    return (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+}
+
+static int64_t param_elements(const Param *p) {
+    int64_t n = 1;
+    for (int i = 0; i < p->ndim; i++) n *= p->shape[i];
+    return n;
+}
+
+/* The parameter as the matrix that operations see: rows, and everything else as columns. */
+static int64_t param_rows(const Param *p) {
+    return p->role == PARAM_VECTOR ? 1 : p->shape[0];
+}
+
+static int64_t param_columns(const Param *p) {
+    return param_elements(p) / (param_rows(p) ? param_rows(p) : 1);
+}
+
+/* Index after the last member of the group that starts at `first`. */
+static int group_end(const Params *params, int first) {
+    int end = first + 1;
+    while (end < params->count && params->items[end].join == first) end++;
+    return end;
+}
+
+void params_init(Params *params, Device *device) {
+    *params = (Params){.device = device};
+}
+
+void params_free(Params *params) {
+    for (int i = 0; i < params->count; i++) {
+        free(params->items[i].name);
+        packed_free(params->device, params->items[i].packed);
+    }
+    free(params->items);
+    free(params->block);
+    device_free(params->device, params->vectors);
+    *params = (Params){.device = params->device};
+}
+
+int params_declare(Params *params, const ParamSpec *spec, Error *err, const char *name_format, ...) {
+    if (params->count == params->capacity) {
+        int capacity = params->capacity ? 2 * params->capacity : 64;
+        Param *items = realloc(params->items, (size_t)capacity * sizeof *items);
+        if (!items) return error_set(err, "out of memory for a table of %d parameters", capacity);
+        params->items = items, params->capacity = capacity;
+    }
+    char name[256];
+    va_list args;
+    va_start(args, name_format);
+    vsnprintf(name, sizeof name, name_format, args);
+    va_end(args);
+    Param p = {.role = spec->role,
+               .ndim = spec->ndim,
+               .init = spec->init,
+               .init_std = spec->init_std,
+               .optional = spec->optional,
+               .trainable = !spec->frozen && !spec->idle,
+               .idle = spec->idle,
+               .slot = spec->slot,
+               .table_slot = spec->table_slot,
+               .join = -1};
+    memcpy(p.shape, spec->shape, sizeof p.shape);
+    if (spec->joined) {
+        int before = params->count - 1;
+        p.join = params->items[before].join >= 0 ? params->items[before].join : before;
+        params->items[p.join].join = p.join;
+        p.slot = params->items[p.join].slot;
+    }
+    p.name = strdup(name);
+    if (!p.name) return error_set(err, "out of memory for the parameter %s", name);
+    params->items[params->count++] = p;
+    return 0;
+}
+
+Param *params_find(Params *params, const char *name) {
+    for (int i = 0; i < params->count; i++)
+        if (!strcmp(params->items[i].name, name)) return &params->items[i];
+    return NULL;
+}
+
+/* Shapes agree if they do so without dimensions of size 1: files store a class embedding as [D] or
+ * [1, D], say. */
+static bool shapes_agree(const Param *p, const Tensor *t) {
+    int j = 0;
+    for (int i = 0; i < p->ndim; i++) {
+        if (p->shape[i] == 1) continue;
+        while (j < t->ndim && t->shape[j] == 1) j++;
+        if (j == t->ndim || t->shape[j] != p->shape[i]) return false;
+        j++;
+    }
+    while (j < t->ndim && t->shape[j] == 1) j++;
+    return j == t->ndim;
+}
+
+int params_set(Param *param, Tensor value, Error *err) {
+    char want[128], got[128];
+    shape_text(want, sizeof want, param->ndim, param->shape);
+    shape_text(got, sizeof got, value.ndim, value.shape);
+    if (!shapes_agree(param, &value))
+        return error_set(err, "%s: shape found %s, expected %s", param->name, got, want);
+    if (!dtype_is_float(value.dtype))
+        return error_set(err, "%s: type found %s, expected f32, f16 or bf16", param->name,
+                         dtype_name(value.dtype));
+    param->value = tensor_nd(value.data, value.dtype, param->ndim, param->shape);
+    param->present = true;
+    return 0;
+}
+
+int params_allocate(Params *params, Dtype dtype, Error *err) {
+    size_t total = 0;
+    for (int i = 0; i < params->count; i++) {
+        const Param *p = &params->items[i];
+        if (p->join < 0 || p->join == i) total = aligned(total);
+        if (!p->present) total += (size_t)param_elements(p) * dtype_size(dtype);
+    }
+    char *block = NULL;
+    if (total && !(block = calloc(1, total + ALIGNMENT)))
+        return error_set(err, "out of memory: %zu MiB for the parameters", total >> 20);
+    size_t used = block ? (size_t)(-(uintptr_t)block % ALIGNMENT) : 0, base = used;
+    for (int i = 0; i < params->count; i++) {
+        Param *p = &params->items[i];
+        if (p->join < 0 || p->join == i) used = base + aligned(used - base);
+        if (p->present) continue;
+        p->value = tensor_nd(block + used, dtype, p->ndim, p->shape);
+        p->present = true;
+        used += (size_t)param_elements(p) * dtype_size(dtype);
+    }
+    params->block = block, params->block_size = total;
+    return 0;
+}
+
+static uint64_t name_hash(const char *name) {
+    uint64_t h = 14695981039346656037u; /* FNV-1a */
+    for (; *name; name++) h = (h ^ (unsigned char)*name) * 1099511628211u;
+    return h;
+}
+
+void params_initialise(Params *params, uint64_t seed) {
+#pragma omp parallel for schedule(dynamic)
+    for (int i = 0; i < params->count; i++) {
+        Param *p = &params->items[i];
+        int64_t n = param_elements(p);
+        uint64_t stream = name_hash(p->name);
+        float part[256];
+        for (int64_t done = 0; done < n;) {
+            int m = n - done < 256 ? (int)(n - done) : 256;
+            for (int j = 0; j < m; j++) part[j] = p->init == INIT_ONE ? 1.0f : 0.0f;
+            /* Box-Muller: two uniform numbers make two normal ones. */
+            for (int j = 0; p->init == INIT_NORMAL && j < m; j += 2) {
+                double u = random_uniform(seed, stream, (uint64_t)(done + j));
+                double v = random_uniform(seed, stream, (uint64_t)(done + j + 1));
+                double r = sqrt(-2 * log(u)) * p->init_std;
+                part[j] = (float)(r * cos(6.283185307179586 * v));
+                if (j + 1 < m) part[j + 1] = (float)(r * sin(6.283185307179586 * v));
+            }
+            char *to = (char *)p->value.data + (size_t)done * dtype_size(p->value.dtype);
+            values_convert(to, p->value.dtype, part, DTYPE_F32, (size_t)m);
+            done += m;
+        }
+    }
+}
+
+const char *params_missing(const Params *params) {
+    for (int i = 0; i < params->count; i++)
+        if (!params->items[i].present && !params->items[i].optional) return params->items[i].name;
+    return NULL;
+}
+
+/* The table's vectors, one after the other as f32 on the device; a group's members adjoin. */
+static int prepare_vectors(Params *params, Error *err) {
+    size_t total = 0;
+    for (int i = 0; i < params->count; i++)
+        if (params->items[i].role == PARAM_VECTOR && !params->items[i].idle) {
+            if (params->items[i].join < 0 || params->items[i].join == i) total = aligned(total);
+            total += (size_t)param_elements(&params->items[i]) * sizeof(float);
+        }
+    if (!total) return 0;
+    float *host = calloc(1, total); /* optional ones without values stay zero */
+    if (!host) return error_set(err, "out of memory: %zu KiB for biases and norms", total >> 10);
+    int status = device_alloc(params->device, &params->vectors, total, err);
+    size_t used = 0;
+    for (int i = 0; i < params->count && status == 0; i++) {
+        Param *p = &params->items[i];
+        if (p->role != PARAM_VECTOR || p->idle) continue;
+        int64_t n = param_elements(p);
+        bool first = p->join < 0 || p->join == i;
+        if (first) used = aligned(used);
+        if (p->present)
+            values_convert((char *)host + used, DTYPE_F32, p->value.data, p->value.dtype, (size_t)n);
+        if (first)
+            *p->slot = tensor_1d((char *)params->vectors + used, DTYPE_F32, n);
+        else
+            p->slot->shape[0] += n, p->slot->ld += n;
+        used += (size_t)n * sizeof(float);
+    }
+    if (status == 0) status = device_upload(params->device, params->vectors, host, total, err);
+    free(host);
+    return status;
+}
+
+static int prepare_matrix(Params *params, int first, Error *err) {
+    Param *p = &params->items[first];
+    int end = group_end(params, first);
+    Tensor pieces[8];
+    if (end - first > (int)(sizeof pieces / sizeof pieces[0]))
+        return error_set(err, "%s: too many joined matrices", p->name);
+    int64_t rows = 0;
+    for (int i = first; i < end; i++) {
+        const Param *q = &params->items[i];
+        if (!q->present) return error_set(err, "%s: no values to prepare", q->name);
+        pieces[i - first] =
+            tensor_2d(q->value.data, q->value.dtype, param_rows(q), param_columns(q));
+        rows += param_rows(q);
+    }
+    if (pack_weight(params->device, &p->packed, pieces, end - first, params->compute,
+                    p->role == PARAM_VOCABULARY, err))
+        return error_context(err, "%s", p->name);
+    *p->slot = tensor_2d(NULL, params->compute, rows, param_columns(p));
+    p->slot->packed = p->packed;
+    return 0;
+}
+
+/* Tables are read in place: from the file's memory map on a CPU, from a copy on a GPU. */
+static int prepare_table(Params *params, Param *p, Tensor *slot, Error *err) {
+    *slot = tensor_2d(p->value.data, p->value.dtype, param_rows(p), param_columns(p));
+    if (device_kind(params->device) == DEVICE_CPU) return 0;
+    size_t bytes = tensor_bytes(*slot);
+    TRY(device_alloc(params->device, &slot->data, bytes, err));
+    return device_upload(params->device, slot->data, p->value.data, bytes, err);
+}
+
+int params_prepare(Params *params, Dtype compute, ParamsRelease release, void *user, Error *err) {
+    const char *missing = params_missing(params);
+    if (missing) return error_set(err, "the parameter %s has no values", missing);
+    params->compute = compute;
+    TRY(prepare_vectors(params, err));
+    for (int i = 0; i < params->count; i++) {
+        Param *p = &params->items[i];
+        bool first = p->join < 0 || p->join == i;
+        if (p->idle) continue;
+        if ((p->role == PARAM_MATRIX || p->role == PARAM_VOCABULARY) && first) {
+            TRY(prepare_matrix(params, i, err));
+            for (int j = i; release && j < group_end(params, i); j++)
+                release(user, &params->items[j]);
+        }
+        if (p->role == PARAM_TABLE) TRY(prepare_table(params, p, p->slot, err));
+        if (p->role == PARAM_VOCABULARY && p->table_slot) TRY(prepare_table(params, p, p->table_slot, err));
+    }
+    return 0;
+}
+
+int64_t params_count(const Params *params) {
+    int64_t n = 0;
+    for (int i = 0; i < params->count; i++) n += param_elements(&params->items[i]);
+    return n;
+}
+
+size_t params_stored_bytes(const Params *params) {
+    size_t n = 0;
+    for (int i = 0; i < params->count; i++)
+        n += (size_t)param_elements(&params->items[i]) * dtype_size(params->items[i].value.dtype);
+    return n;
+}
+
+size_t params_prepared_bytes(const Params *params, Dtype compute) {
+    size_t n = 0;
+    for (int i = 0; i < params->count; i++) {
+        const Param *p = &params->items[i];
+        if (p->idle) continue;
+        if (p->role == PARAM_VECTOR)
+            n += (size_t)param_elements(p) * sizeof(float);
+        else if ((p->join < 0 || p->join == i) && p->role != PARAM_TABLE) {
+            int64_t rows = 0;
+            for (int j = i; j < group_end(params, i); j++) rows += param_rows(&params->items[j]);
+            n += pack_size(params->device, rows, param_columns(p), compute,
+                           p->role == PARAM_VOCABULARY);
+        }
+    }
+    return n;
+}

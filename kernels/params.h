@@ -1,0 +1,111 @@
+/* params.h - the one table of a model's parameters.
+ *
+ * A model declares each parameter once: name (as in the public Hugging Face checkpoints), shape, role,
+ * initialisation, trainable or not, and the slot, a Tensor in the model's own struct, in which it wants
+ * to find it. The same table then loads, allocates, initialises, saves, counts, and tells `info` what
+ * is needed; gradients and optimiser state are laid out like it.
+ *
+ * The order of events: declare everything; give every parameter its values, either from a checkpoint
+ * (params_set, memory-mapped, used in the file's own type) or by allocation (params_allocate and
+ * params_initialise); params_prepare, which brings the values into the form the operations want
+ * (matrices packed for the device's matmul, vectors as f32) and fills the slots.
+ */
+#ifndef EASYFIRST_KERNELS_PARAMS_H
+#define EASYFIRST_KERNELS_PARAMS_H
+
+#include "kernels/device.h"
+#include "kernels/error.h"
+#include "kernels/ops.h"
+#include "kernels/tensor.h"
+
+typedef enum ParamRole {
+    PARAM_MATRIX,     /* [N, K], the weight of a linear: packed; the slot has `packed` */
+    PARAM_VECTOR,     /* [N], a bias or a LayerNorm's weight: f32 */
+    PARAM_TABLE,      /* [R, D], rows are looked up (gather): stays in its own type, in the file */
+    PARAM_VOCABULARY, /* [V, D], looked up and multiplied with: both forms, two slots */
+} ParamRole;
+
+typedef enum ParamInit { INIT_ZERO, INIT_ONE, INIT_NORMAL } ParamInit;
+
+typedef struct Param {
+    char *name;
+    ParamRole role;
+    int ndim;
+    int64_t shape[4]; /* as in the checkpoint, e.g. a convolution's [1024, 3, 14, 14]; a matrix is
+                         [shape[0], the rest] */
+    ParamInit init;
+    float init_std;    /* INIT_NORMAL */
+    bool optional;     /* a checkpoint may lack it: its values are then all zero */
+    bool trainable;
+    bool idle;         /* kept with the model but not computed with: never prepared */
+    Tensor value;      /* the values as given: in a memory map, or in the table's block */
+    bool present;      /* has values */
+    Tensor *slot;      /* where the model wants it; one slot for all members of a joined group */
+    Tensor *table_slot; /* PARAM_VOCABULARY: where the table for gather goes */
+    int join;           /* members of a group of joined matrices or vectors: index of the first one,
+                           else -1 */
+    struct Packed *packed; /* of the first of a joined group for all of it */
+} Param;
+
+typedef struct Params {
+    Device *device;
+    Param *items;
+    int count, capacity;
+    void *block;       /* params_allocate: all values */
+    size_t block_size;
+    void *vectors;     /* params_prepare: all vectors, f32, on the device */
+    Dtype compute;     /* set by params_prepare */
+} Params;
+
+void params_init(Params *params, Device *device);
+void params_free(Params *params);
+
+/* How one parameter is declared. `slot` must outlive the table. */
+typedef struct ParamSpec {
+    Tensor *slot, *table_slot;
+    ParamRole role;
+    ParamInit init;
+    float init_std;
+    bool optional;
+    bool frozen; /* not trainable */
+    bool idle;   /* loaded and saved with the model, but no operation uses it */
+    bool joined; /* shares the slot with the parameter declared before it: their rows are stacked in
+                    the order of declaration, into one matrix or vector */
+    int ndim;
+    int64_t shape[4];
+} ParamSpec;
+
+/* Declares a parameter under a printf-style name. */
+int params_declare(Params *params, const ParamSpec *spec, Error *err, const char *name_format, ...)
+    __attribute__((format(printf, 4, 5)));
+
+/* NULL if there is none of this name. */
+Param *params_find(Params *params, const char *name);
+
+/* Gives a parameter its values: `value` must have the shape declared (a trailing or leading 1 more or
+ * less is allowed) and a float type, and stay valid until params_prepare, or as long as the table for
+ * PARAM_TABLE and PARAM_VOCABULARY. */
+int params_set(Param *param, Tensor value, Error *err);
+
+/* Allocates one block for all parameters that have no values yet, each aligned to 256 bytes except
+ * that members of a joined group follow each other directly, and zeroes it. */
+int params_allocate(Params *params, Dtype dtype, Error *err);
+
+/* Fills what params_allocate made with the declared initialisation; each value is a pure function of
+ * the seed, the parameter's name and its place. */
+void params_initialise(Params *params, uint64_t seed);
+
+/* Packs, converts, fills the slots. `release` (may be NULL) is called with each parameter whose
+ * mapped values are no longer needed, so that their pages can be let go. */
+typedef void (*ParamsRelease)(void *user, const Param *param);
+int params_prepare(Params *params, Dtype compute, ParamsRelease release, void *user, Error *err);
+
+/* The name of the first parameter without values that is not optional; NULL if all have theirs. */
+const char *params_missing(const Params *params);
+
+int64_t params_count(const Params *params);            /* numbers, all parameters */
+size_t params_stored_bytes(const Params *params);      /* as given */
+/* What params_prepare will take in memory of its own, on this device. */
+size_t params_prepared_bytes(const Params *params, Dtype compute);
+
+#endif

@@ -1,0 +1,496 @@
+#include "language/infill.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "language/tokenizer.h"
+
+/* The rows of one batch while it is put together; host memory, capacity for the largest batch. */
+typedef struct Rows {
+    int count, capacity;
+    int32_t *ids, *image_rows, *positions;
+    AttentionSpan *spans;
+    int span_count, span_capacity;
+    int32_t *picked; /* rows that the head runs on */
+    int picked_count;
+    uint64_t *stream; /* for each picked row: see VocabChoice */
+    int64_t *noise_index;
+    int32_t *tokens; /* results, for each picked row */
+    float *scores;
+} Rows;
+
+struct Infill {
+    InfillConfig config;
+    Arena arena;
+    Rows rows;
+    bool reuse;
+    KvCache cache;
+    void *cache_memory;     /* all its layers' matrices */
+    Tensor hidden;          /* [prefix_rows, D], final hidden states of the prefix, if kept */
+    int64_t prefix_rows;    /* rows of the cache that hold pictures and prompts */
+    int32_t *picture_begin; /* [pictures + 1]: cache row of each picture's block; entry 0 is "none" */
+    int32_t *prompt_begin;  /* [prompts]: cache row of each prompt's block */
+    int pictures;
+    InfillCounts counts;
+};
+
+/* <s> and the picture's rows. */
+static int head_rows(const Infill *f, int picture) {
+    return 1 + (picture >= 0 ? f->config.picture_rows : 0);
+}
+
+static int prefix_length(const Infill *f, int request) {
+    const InfillPrompt *p = &f->config.prompts[request];
+    return head_rows(f, p->picture) + p->count;
+}
+
+/* ---- Putting rows together. ---- */
+
+static void rows_clear(Rows *r) {
+    r->count = r->span_count = r->picked_count = 0;
+}
+
+static void push_row(Rows *r, int32_t id, int32_t image_row, int position) {
+    r->ids[r->count] = id;
+    r->image_rows[r->count] = image_row;
+    r->positions[r->count] = position + XLMR_FIRST_POSITION;
+    r->count++;
+}
+
+static void push_head(Infill *f, int picture) {
+    push_row(&f->rows, TOKEN_BOS, -1, 0);
+    for (int i = 0; picture >= 0 && i < f->config.picture_rows; i++)
+        push_row(&f->rows, -1, picture * f->config.picture_rows + i, 1 + i);
+}
+
+static void push_prompt(Infill *f, int request) {
+    const InfillPrompt *p = &f->config.prompts[request];
+    int before = head_rows(f, p->picture);
+    for (int i = 0; i < p->count; i++) push_row(&f->rows, p->ids[i], -1, before + i);
+}
+
+/* The canvas and </s>; the canvas's rows are picked for the head. */
+static void push_canvas(Infill *f, const DecodeCanvas *canvas) {
+    Rows *r = &f->rows;
+    int before = prefix_length(f, canvas->request);
+    for (int i = 0; i < canvas->length; i++) {
+        r->stream[r->picked_count] = canvas->noise;
+        r->noise_index[r->picked_count] = (int64_t)i * f->config.model->config.vocab;
+        r->picked[r->picked_count++] = r->count;
+        push_row(r, canvas->tokens[i], -1, before + i);
+    }
+    push_row(r, TOKEN_EOS, -1, before + canvas->length);
+}
+
+static AttentionSpan *push_span(Rows *r, int q_begin, int q_end) {
+    AttentionSpan *s = &r->spans[r->span_count++];
+    *s = (AttentionSpan){.q_begin = q_begin, .q_end = q_end};
+    return s;
+}
+
+static void span_sees(AttentionSpan *s, int64_t begin, int64_t end) {
+    if (begin == end) return;
+    s->range[s->range_count].begin = (int32_t)begin;
+    s->range[s->range_count++].end = (int32_t)end;
+}
+
+/* ---- Memory. ---- */
+
+static int rows_open(Rows *r, int capacity, int span_capacity, Error *err) {
+    size_t n = (size_t)capacity;
+    *r = (Rows){.capacity = capacity, .span_capacity = span_capacity};
+    r->ids = calloc(n, sizeof *r->ids);
+    r->image_rows = calloc(n, sizeof *r->image_rows);
+    r->positions = calloc(n, sizeof *r->positions);
+    r->picked = calloc(n, sizeof *r->picked);
+    r->stream = calloc(n, sizeof *r->stream);
+    r->noise_index = calloc(n, sizeof *r->noise_index);
+    r->tokens = calloc(n, sizeof *r->tokens);
+    r->scores = calloc(n, sizeof *r->scores);
+    r->spans = calloc((size_t)span_capacity, sizeof *r->spans);
+    if (r->ids && r->image_rows && r->positions && r->picked && r->stream && r->noise_index &&
+        r->tokens && r->scores && r->spans)
+        return 0;
+    return error_set(err, "out of memory for a batch of %d tokens", capacity);
+}
+
+static void rows_close(Rows *r) {
+    free(r->ids), free(r->image_rows), free(r->positions), free(r->picked), free(r->stream);
+    free(r->noise_index), free(r->tokens), free(r->scores), free(r->spans);
+    *r = (Rows){0};
+}
+
+/* Which rows of the cache are whose: "no picture" (a lone <s>), the pictures, the prompts; behind them
+ * comes the room for canvases. Pictures that no prompt uses get no rows. */
+static void cache_layout(Infill *f) {
+    const InfillConfig *c = &f->config;
+    int64_t row = 0;
+    for (int p = -1; p < f->pictures; p++) {
+        bool used = false;
+        for (int i = 0; i < c->prompt_count; i++) used |= c->prompts[i].picture == p;
+        f->picture_begin[p + 1] = (int32_t)row;
+        if (used) row += head_rows(f, p);
+    }
+    f->picture_begin[f->pictures + 1] = (int32_t)row;
+    for (int i = 0; i < c->prompt_count; i++) {
+        f->prompt_begin[i] = (int32_t)row;
+        row += c->prompts[i].count;
+    }
+    f->prefix_rows = row;
+}
+
+/* A cache of the prefix's rows and `canvas_rows` more; what an earlier one held is kept. */
+static int cache_open(Infill *f, int64_t canvas_rows, Error *err) {
+    const Xlmr *m = f->config.model;
+    Device *device = f->config.device;
+    int64_t rows = f->prefix_rows + canvas_rows, width = 2 * (int64_t)m->config.block.width;
+    int layers = m->config.layers;
+    Dtype compute = m->params->compute;
+    size_t bytes = (size_t)(rows * width) * dtype_size(compute);
+    Tensor *layer = calloc((size_t)layers, sizeof *layer);
+    void *memory = NULL;
+    if (!layer) return error_set(err, "out of memory for a cache of %d layers", layers);
+    int status = device_alloc(device, &memory, bytes * (size_t)layers, err);
+    for (int l = 0; l < layers && status == 0; l++) {
+        layer[l] = tensor_2d((char *)memory + bytes * (size_t)l, compute, rows, width);
+        if (f->cache.layers)
+            status = convert_forward(device, tensor_rows(layer[l], 0, f->prefix_rows),
+                                     tensor_rows(f->cache.layers[l], 0, f->prefix_rows), err);
+    }
+    if (status) {
+        device_free(device, memory);
+        free(layer);
+        return -1;
+    }
+    device_free(device, f->cache_memory);
+    free(f->cache.layers);
+    f->cache = (KvCache){.layers = layer, .layer_count = layers, .rows = rows};
+    f->cache_memory = memory;
+    return 0;
+}
+
+int infill_longest_answer(const Infill *f, int request) {
+    return xlmr_longest(&f->config.model->config) - prefix_length(f, request) - 1;
+}
+
+static int check_requests(const Infill *f, int answer, Error *err) {
+    const InfillConfig *c = &f->config;
+    for (int i = 0; i < c->prompt_count; i++) {
+        if (infill_longest_answer(f, i) >= answer) continue;
+        int longest = xlmr_longest(&c->model->config);
+        return error_set(err,
+                         "the prompt of request %d has %d tokens; of the model's %d, %d are left for "
+                         "it beside <s>, </s>, %d of the picture and %d of the answer: shorten it",
+                         i + 1, c->prompts[i].count, longest,
+                         infill_longest_answer(f, i) - answer + c->prompts[i].count,
+                         head_rows(f, c->prompts[i].picture) - 1, answer);
+    }
+    return 0;
+}
+
+/* Room for batches of sequences of at most `longest` rows, `all` rows altogether. */
+static int batch_open(Infill *f, int64_t longest, int64_t all, Error *err) {
+    const Xlmr *m = f->config.model;
+    int64_t limit = f->config.batch_tokens > longest ? f->config.batch_tokens : longest;
+    int capacity = (int)(all < limit ? all : limit);
+    rows_close(&f->rows);
+    arena_close(&f->arena);
+    TRY(rows_open(&f->rows, capacity, 3 * capacity + 3, err));
+    return arena_open(&f->arena, f->config.device,
+                      xlmr_work_bytes(m, capacity) + xlmr_head_bytes(m, capacity), err);
+}
+
+static int prefill(Infill *f, Error *err);
+
+static int open_parts(Infill *f, Error *err) {
+    const InfillConfig *c = &f->config;
+    int64_t longest = 1, all = 1;
+    TRY(check_requests(f, 1, err));
+    for (int i = 0; i < c->prompt_count; i++) {
+        int64_t n = prefix_length(f, i);
+        if (n > longest) longest = n;
+        all += n;
+    }
+    TRY(batch_open(f, longest, all, err));
+    if (!f->reuse) return 0;
+    cache_layout(f);
+    TRY(cache_open(f, 0, err));
+    if (c->keep_hidden) {
+        int64_t width = c->model->config.block.width;
+        Dtype compute = c->model->params->compute;
+        f->hidden = tensor_2d(NULL, compute, f->prefix_rows, width);
+        TRY(device_alloc(c->device, &f->hidden.data, tensor_bytes(f->hidden), err));
+    }
+    return prefill(f, err);
+}
+
+int infill_open(Infill **infill, const InfillConfig *config, Error *err) {
+    *infill = NULL;
+    Infill *f = calloc(1, sizeof *f);
+    if (!f) return error_set(err, "out of memory");
+    f->config = *config;
+    if (f->config.batch_tokens < 1) f->config.batch_tokens = 4096;
+    f->reuse = config->pattern == ATTENTION_BLOCKS && !config->no_reuse;
+    f->pictures = config->picture_rows > 0 && tensor_present(config->image_tokens)
+                      ? (int)(config->image_tokens.shape[0] / config->picture_rows)
+                      : 0;
+    f->picture_begin = calloc((size_t)f->pictures + 2, sizeof *f->picture_begin);
+    f->prompt_begin = calloc((size_t)config->prompt_count + 1, sizeof *f->prompt_begin);
+    int status = f->picture_begin && f->prompt_begin ? open_parts(f, err)
+                                                     : error_set(err, "out of memory");
+    if (status) {
+        infill_close(f);
+        return -1;
+    }
+    *infill = f;
+    return 0;
+}
+
+int infill_reserve(Infill *f, int longest_answer, int64_t canvas_rows, Error *err) {
+    TRY(check_requests(f, longest_answer, err));
+    if (f->reuse) {
+        TRY(batch_open(f, longest_answer + 1, canvas_rows, err));
+        return cache_open(f, f->rows.capacity, err);
+    }
+    int64_t longest = 1;
+    for (int i = 0; i < f->config.prompt_count; i++) {
+        int64_t n = prefix_length(f, i) + longest_answer + 1;
+        if (n > longest) longest = n;
+    }
+    /* A canvas has at least 2 rows of its own, so there are at most canvas_rows / 2 of them. */
+    return batch_open(f, longest, canvas_rows / 2 * longest, err);
+}
+
+void infill_close(Infill *f) {
+    if (!f) return;
+    rows_close(&f->rows);
+    arena_close(&f->arena);
+    device_free(f->config.device, f->cache_memory);
+    device_free(f->config.device, f->hidden.data);
+    free(f->cache.layers);
+    free(f->picture_begin), free(f->prompt_begin);
+    free(f);
+}
+
+InfillCounts infill_counts(const Infill *f) {
+    return f->counts;
+}
+
+/* ---- Forwards. ---- */
+
+/* Runs the rows put together; *hidden is in the arena, which the caller resets. */
+static int run_rows(Infill *f, int64_t cache_begin, Tensor *hidden, Error *err) {
+    Rows *r = &f->rows;
+    XlmrBatch batch = {.tokens = r->count,
+                       .ids = r->ids,
+                       .image_rows = f->pictures ? r->image_rows : NULL,
+                       .positions = r->positions,
+                       .image_tokens = f->config.image_tokens,
+                       .plan = {.spans = r->spans,
+                                .span_count = r->span_count,
+                                .cache = f->reuse ? &f->cache : NULL,
+                                .cache_begin = cache_begin}};
+    return xlmr_forward(f->config.model, &f->arena, &batch, hidden, NULL, err);
+}
+
+/* One block of the prefix under `blocks`: i counts the used pictures' blocks (none first), then the
+ * prompts. */
+static int push_prefix_block(Infill *f, int i) {
+    Rows *r = &f->rows;
+    bool is_head = i <= f->pictures;
+    int picture = is_head ? i - 1 : f->config.prompts[i - f->pictures - 1].picture;
+    int32_t head_begin = f->picture_begin[picture + 1], q = r->count;
+    if (is_head) {
+        if (f->picture_begin[i + 1] == head_begin) return 0; /* nobody asks about it */
+        push_head(f, picture);
+        span_sees(push_span(r, q, r->count), head_begin, head_begin + head_rows(f, picture));
+    } else {
+        int request = i - f->pictures - 1;
+        push_prompt(f, request);
+        if (r->count == q) return 0;
+        AttentionSpan *s = push_span(r, q, r->count);
+        span_sees(s, head_begin, head_begin + head_rows(f, picture));
+        span_sees(s, f->prompt_begin[request], f->prompt_begin[request] + (r->count - q));
+    }
+    return r->count - q;
+}
+
+static int prefix_block_rows(const Infill *f, int i) {
+    if (i <= f->pictures) return f->picture_begin[i + 1] - f->picture_begin[i];
+    return f->config.prompts[i - f->pictures - 1].count;
+}
+
+/* Computes keys and values of all pictures and prompts into the cache, in batches. The cache's rows
+ * are in the order of the blocks, so a batch's rows are consecutive there. */
+static int prefill(Infill *f, Error *err) {
+    int blocks = 1 + f->pictures + f->config.prompt_count;
+    int64_t done = 0;
+    for (int i = 0; i < blocks;) {
+        rows_clear(&f->rows);
+        do push_prefix_block(f, i++);
+        while (i < blocks && f->rows.count + prefix_block_rows(f, i) <= f->rows.capacity);
+        if (!f->rows.count) continue;
+        Tensor hidden;
+        int status = run_rows(f, done, &hidden, err);
+        if (status == 0 && f->hidden.data)
+            status = convert_forward(f->config.device, tensor_rows(f->hidden, done, f->rows.count),
+                                     hidden, err);
+        arena_reset(&f->arena, 0);
+        if (status) return -1;
+        done += f->rows.count;
+    }
+    f->counts.prefix_rows += done;
+    return 0;
+}
+
+/* Whole sequences under `full`, or under `blocks` without reuse: then as one span for each block. */
+static void push_sequence(Infill *f, int request, const DecodeCanvas *canvas) {
+    Rows *r = &f->rows;
+    int begin = r->count;
+    push_head(f, f->config.prompts[request].picture);
+    int head_end = r->count;
+    push_prompt(f, request);
+    int prompt_end = r->count;
+    if (canvas) push_canvas(f, canvas);
+    int end = r->count;
+    if (f->config.pattern == ATTENTION_FULL) {
+        span_sees(push_span(r, begin, end), begin, end);
+        return;
+    }
+    int ends[3] = {head_end, prompt_end, end};
+    for (int b = 0, q = begin; b < 3; q = ends[b++])
+        if (ends[b] > q) span_sees(push_span(r, q, ends[b]), begin, ends[b]);
+}
+
+/* The canvas's rows alone, behind cached keys and values. */
+static void push_cached_canvas(Infill *f, const DecodeCanvas *canvas) {
+    Rows *r = &f->rows;
+    const InfillPrompt *p = &f->config.prompts[canvas->request];
+    int q = r->count;
+    push_canvas(f, canvas);
+    int32_t head = f->picture_begin[p->picture + 1], prompt = f->prompt_begin[canvas->request];
+    AttentionSpan *s = push_span(r, q, r->count);
+    span_sees(s, head, head + head_rows(f, p->picture));
+    span_sees(s, prompt, prompt + p->count);
+    span_sees(s, f->prefix_rows + q, f->prefix_rows + r->count);
+}
+
+static int canvas_rows(const Infill *f, const DecodeCanvas *canvas) {
+    return (f->reuse ? 0 : prefix_length(f, canvas->request)) + canvas->length + 1;
+}
+
+static int propose(Infill *f, Tensor hidden, float temperature, uint64_t seed, Proposal *out,
+                   Error *err) {
+    Rows *r = &f->rows;
+    const Xlmr *m = f->config.model;
+    Tensor features;
+    TRY(xlmr_head(m, &f->arena, hidden, r->picked, r->picked_count, &features, err));
+    VocabChoice choice = {.banned = f->config.mask_id,
+                          .limit = f->config.vocab_limit,
+                          .temperature = temperature,
+                          .seed = seed,
+                          .stream = r->stream,
+                          .index = r->noise_index};
+    TRY(vocab_propose(f->config.device, r->tokens, r->scores, features, m->vocab_w, m->vocab_b, &choice,
+                      err));
+    for (int i = 0; i < r->picked_count; i++) out[i] = (Proposal){r->tokens[i], r->scores[i]};
+    return 0;
+}
+
+int infill_evaluate(void *infill, const DecodeCanvas *canvases, int count, float temperature,
+                    uint64_t seed, Proposal *out, Error *err) {
+    Infill *f = infill;
+    for (int i = 0; i < count;) {
+        rows_clear(&f->rows);
+        do {
+            const DecodeCanvas *canvas = &canvases[i++];
+            if (f->reuse)
+                push_cached_canvas(f, canvas);
+            else
+                push_sequence(f, canvas->request, canvas);
+            f->counts.canvases++;
+        } while (i < count && f->rows.count + canvas_rows(f, &canvases[i]) <= f->rows.capacity);
+        Tensor hidden;
+        int status = run_rows(f, f->prefix_rows, &hidden, err);
+        if (status == 0) status = propose(f, hidden, temperature, seed, out, err);
+        arena_reset(&f->arena, 0);
+        if (status) return -1;
+        out += f->rows.picked_count;
+        f->counts.forwards++;
+        f->counts.rows += f->rows.count;
+    }
+    return 0;
+}
+
+/* ---- Length. ---- */
+
+/* Prompts [first, end) through the predictor, whose hidden states lie end to end in `hidden`. */
+static int predict_lengths(Infill *f, const LengthPredictor *length, Tensor hidden, int first, int end,
+                           float *logits, Error *err) {
+    int n = end - first;
+    Arena arena = {0};
+    int32_t *begin = calloc((size_t)n + 1, sizeof *begin);
+    if (!begin) return error_set(err, "out of memory");
+    for (int i = 0; i < n; i++) begin[i + 1] = begin[i] + prefix_length(f, first + i);
+    int64_t classes = length->classes;
+    int status = arena_open(&arena, f->config.device,
+                            length_work_bytes(length, begin[n], n) + arena_bytes(DTYPE_F32, n, classes),
+                            err);
+    Tensor out;
+    if (status == 0) status = arena_take(&arena, &out, DTYPE_F32, n, classes, err);
+    if (status == 0) status = length_forward(length, &arena, out, hidden, begin, n, err);
+    if (status == 0)
+        status = device_download(f->config.device, logits + first * classes, out.data,
+                                 (size_t)(n * classes) * sizeof(float), err);
+    arena_close(&arena);
+    free(begin);
+    return status;
+}
+
+/* Under `blocks` with reuse: the kept hidden states of the shared blocks, gathered for each prompt. */
+static int lengths_from_cache(Infill *f, const LengthPredictor *length, float *logits, Error *err) {
+    const InfillConfig *c = &f->config;
+    int64_t width = c->model->config.block.width, total = 0;
+    for (int i = 0; i < c->prompt_count; i++) total += prefix_length(f, i);
+    Dtype compute = c->model->params->compute;
+    int32_t *rows = malloc((size_t)total * sizeof *rows);
+    if (!rows) return error_set(err, "out of memory for %lld rows", (long long)total);
+    for (int i = 0, n = 0; i < c->prompt_count; i++) {
+        const InfillPrompt *p = &c->prompts[i];
+        for (int j = 0; j < head_rows(f, p->picture); j++)
+            rows[n++] = f->picture_begin[p->picture + 1] + j;
+        for (int j = 0; j < p->count; j++) rows[n++] = f->prompt_begin[i] + j;
+    }
+    Arena arena = {0};
+    Tensor each, index;
+    int status = arena_open(&arena, c->device,
+                            arena_bytes(compute, total, width) + arena_bytes(DTYPE_I32, 1, total), err);
+    if (status == 0) status = arena_take(&arena, &each, compute, total, width, err);
+    if (status == 0) status = arena_upload(&arena, &index, DTYPE_I32, total, rows, err);
+    GatherTerm picked = {f->hidden, index};
+    if (status == 0) status = gather_forward(c->device, each, &picked, 1, err);
+    if (status == 0) status = predict_lengths(f, length, each, 0, c->prompt_count, logits, err);
+    arena_close(&arena);
+    free(rows);
+    return status;
+}
+
+int infill_lengths(Infill *f, const LengthPredictor *length, float *logits, Error *err) {
+    if (f->reuse && !f->hidden.data)
+        return error_set(err, "lengths were asked for, but the hidden states were not kept");
+    if (f->reuse) return lengths_from_cache(f, length, logits, err);
+    int n = f->config.prompt_count;
+    for (int i = 0; i < n;) {
+        rows_clear(&f->rows);
+        int first = i;
+        do push_sequence(f, i++, NULL);
+        while (i < n && f->rows.count + prefix_length(f, i) <= f->rows.capacity);
+        Tensor hidden;
+        int status = run_rows(f, 0, &hidden, err);
+        if (status == 0) status = predict_lengths(f, length, hidden, first, i, logits, err);
+        arena_reset(&f->arena, 0);
+        if (status) return -1;
+        f->counts.prefix_rows += f->rows.count;
+    }
+    return 0;
+}

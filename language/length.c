@@ -1,0 +1,80 @@
+#include "language/length.h"
+
+#include <stdlib.h>
+
+static const BlockNames torch_names = {.in_proj = "self_attn.in_proj",
+                                       .out = "self_attn.out_proj",
+                                       .norm1 = "norm1",
+                                       .fc1 = "linear1",
+                                       .fc2 = "linear2",
+                                       .norm2 = "norm2"};
+
+static int declare_linear(Params *params, Tensor *w, Tensor *b, int64_t rows, int64_t columns,
+                          const char *name, Error *err) {
+    ParamSpec weight = {.slot = w, .role = PARAM_MATRIX, .init = INIT_NORMAL, .init_std = 0.02f,
+                        .ndim = 2, .shape = {rows, columns}};
+    TRY(params_declare(params, &weight, err, "length_predictor.%s.weight", name));
+    ParamSpec bias = {.slot = b, .role = PARAM_VECTOR, .ndim = 1, .shape = {rows}};
+    return params_declare(params, &bias, err, "length_predictor.%s.bias", name);
+}
+
+int length_declare(LengthPredictor *m, const BlockConfig *language, int classes, Params *params,
+                   Error *err) {
+    if (classes < 1) return error_set(err, "length predictor: %d classes", classes);
+    *m = (LengthPredictor){.config = *language, .classes = classes, .params = params};
+    m->config.pre_norm = false;
+    m->config.activation = ACTIVATION_RELU;
+    m->config.eps = 1e-5f; /* torch's default */
+    TRY(block_declare(&m->block, &m->config, &torch_names, params, false, "length_trm.layers.0", err));
+    TRY(declare_linear(params, &m->hidden_w, &m->hidden_b, m->config.ffn, m->config.width, "0", err));
+    return declare_linear(params, &m->class_w, &m->class_b, classes, m->config.ffn, "2", err);
+}
+
+size_t length_work_bytes(const LengthPredictor *m, int tokens, int segments) {
+    Dtype compute = m->params->compute;
+    return block_work_bytes(&m->config, tokens, compute) +
+           arena_bytes(compute, segments, m->config.width) +
+           arena_bytes(compute, segments, m->config.ffn);
+}
+
+int length_forward(const LengthPredictor *m, Arena *arena, Tensor logits, Tensor hidden,
+                   const int32_t *begin, int segments, Error *err) {
+    Device *device = arena->device;
+    Dtype compute = m->params->compute;
+    size_t mark = arena->used;
+    BlockWork work;
+    Tensor mean, ffn;
+    TRY(block_work_take(&work, &m->config, arena, hidden.shape[0], compute, err));
+    TRY(arena_take(arena, &mean, compute, segments, m->config.width, err));
+    TRY(arena_take(arena, &ffn, compute, segments, m->config.ffn, err));
+    AttentionSpan *spans = malloc((size_t)segments * sizeof *spans);
+    if (!spans) return error_set(err, "out of memory for %d prompts", segments);
+    for (int s = 0; s < segments; s++)
+        spans[s] = (AttentionSpan){begin[s], begin[s + 1], 1, {{begin[s], begin[s + 1]}}};
+    AttentionPlan plan = {.spans = spans, .span_count = segments};
+    int status = convert_forward(device, work.x, hidden, err) ||                          /* [T, D] */
+                 block_begin(device, &m->config, &work, err) ||
+                 block_forward(device, &m->config, &m->block, &work, &plan, 0, err) ||
+                 segment_mean_forward(device, mean, work.x, begin, segments, err) ||      /* [S, D] */
+                 linear_forward(device, ffn, mean, m->hidden_w, m->hidden_b, ACTIVATION_TANH, false,
+                                err) ||                                                   /* [S, F] */
+                 linear_forward(device, logits, ffn, m->class_w, m->class_b, 0, false, err);
+    free(spans);
+    arena_reset(arena, mark);
+    return status ? -1 : 0;
+}
+
+int length_choose(int *lengths, int beam, const float *logits, int classes, int longest) {
+    int usable = classes < longest ? classes : longest;
+    int count = 0;
+    while (count < beam && count < usable) {
+        int best = -1;
+        for (int c = 0; c < usable; c++) {
+            bool taken = false;
+            for (int i = 0; i < count; i++) taken |= lengths[i] == c + 1;
+            if (!taken && (best < 0 || logits[c] > logits[best])) best = c;
+        }
+        lengths[count++] = best + 1;
+    }
+    return count;
+}

@@ -1,0 +1,174 @@
+#include "language/xlmr.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+static const BlockNames post_names = {.query = "attention.self.query",
+                                      .key = "attention.self.key",
+                                      .value = "attention.self.value",
+                                      .out = "attention.output.dense",
+                                      .norm1 = "attention.output.LayerNorm",
+                                      .fc1 = "intermediate.dense",
+                                      .fc2 = "output.dense",
+                                      .norm2 = "output.LayerNorm"};
+
+static const BlockNames pre_names = {.query = "attention.self.query",
+                                     .key = "attention.self.key",
+                                     .value = "attention.self.value",
+                                     .out = "attention.output.dense",
+                                     .norm1 = "attention.self_attn_layer_norm",
+                                     .fc1 = "intermediate.dense",
+                                     .fc2 = "output.dense",
+                                     .norm2 = "LayerNorm"};
+
+static int declare(Params *params, Tensor *slot, ParamRole role, ParamInit init, int64_t rows,
+                   int64_t columns, const char *name, Error *err) {
+    ParamSpec spec = {.slot = slot, .role = role, .init = init, .init_std = 0.02f,
+                      .ndim = columns ? 2 : 1, .shape = {rows, columns}};
+    return params_declare(params, &spec, err, "%s", name);
+}
+
+static int declare_embeddings(Xlmr *m, Params *params, Error *err) {
+    const XlmrConfig *c = &m->config;
+    int64_t d = c->block.width;
+    ParamSpec words = {.slot = c->untied ? &m->words : &m->vocab_w, .table_slot = &m->words,
+                       .role = c->untied ? PARAM_TABLE : PARAM_VOCABULARY, .init = INIT_NORMAL,
+                       .init_std = 0.02f, .ndim = 2, .shape = {c->vocab, d}};
+    TRY(params_declare(params, &words, err, "roberta.embeddings.word_embeddings.weight"));
+    TRY(declare(params, &m->positions, PARAM_TABLE, INIT_NORMAL, c->positions, d,
+                "roberta.embeddings.position_embeddings.weight", err));
+    TRY(declare(params, &m->types, PARAM_TABLE, INIT_NORMAL, 1, d,
+                "roberta.embeddings.token_type_embeddings.weight", err));
+    if (c->block.pre_norm) return 0;
+    TRY(declare(params, &m->norm_w, PARAM_VECTOR, INIT_ONE, d, 0,
+                "roberta.embeddings.LayerNorm.weight", err));
+    return declare(params, &m->norm_b, PARAM_VECTOR, INIT_ZERO, d, 0,
+                   "roberta.embeddings.LayerNorm.bias", err);
+}
+
+static int declare_head(Xlmr *m, Params *params, Error *err) {
+    const XlmrConfig *c = &m->config;
+    int64_t d = c->block.width;
+    TRY(declare(params, &m->head_w, PARAM_MATRIX, INIT_NORMAL, d, d, "lm_head.dense.weight", err));
+    TRY(declare(params, &m->head_b, PARAM_VECTOR, INIT_ZERO, d, 0, "lm_head.dense.bias", err));
+    TRY(declare(params, &m->head_norm_w, PARAM_VECTOR, INIT_ONE, d, 0, "lm_head.layer_norm.weight",
+                err));
+    TRY(declare(params, &m->head_norm_b, PARAM_VECTOR, INIT_ZERO, d, 0, "lm_head.layer_norm.bias",
+                err));
+    if (c->untied) {
+        ParamSpec decoder = {.slot = &m->vocab_w, .role = PARAM_VOCABULARY, .init = INIT_NORMAL,
+                             .init_std = 0.02f, .ndim = 2, .shape = {c->vocab, d}};
+        TRY(params_declare(params, &decoder, err, "lm_head.decoder.weight"));
+    }
+    return declare(params, &m->vocab_b, PARAM_VECTOR, INIT_ZERO, c->vocab, 0, "lm_head.bias", err);
+}
+
+int xlmr_declare(Xlmr *m, const XlmrConfig *config, Params *params, Error *err) {
+    if (config->vocab < 6 || config->layers < 1 || config->positions <= XLMR_FIRST_POSITION)
+        return error_set(err, "language model: %d words, %d layers, %d positions make no model",
+                         config->vocab, config->layers, config->positions);
+    if (config->block.heads < 1 || config->block.width < 1 ||
+        config->block.width % config->block.heads)
+        return error_set(err, "language model: width %d is not a multiple of its %d heads",
+                         config->block.width, config->block.heads);
+    *m = (Xlmr){.config = *config, .params = params};
+    m->blocks = calloc((size_t)config->layers, sizeof *m->blocks);
+    if (!m->blocks) return error_set(err, "out of memory for %d layers", config->layers);
+    TRY(declare_embeddings(m, params, err));
+    bool pre = config->block.pre_norm;
+    for (int i = 0; i < config->layers; i++) {
+        char prefix[64];
+        snprintf(prefix, sizeof prefix, "roberta.encoder.layer.%d", i);
+        TRY(block_declare(&m->blocks[i], &config->block, pre ? &pre_names : &post_names, params, false,
+                          prefix, err));
+    }
+    if (pre) {
+        int64_t d = config->block.width;
+        TRY(declare(params, &m->norm_w, PARAM_VECTOR, INIT_ONE, d, 0,
+                    "roberta.encoder.LayerNorm.weight", err));
+        TRY(declare(params, &m->norm_b, PARAM_VECTOR, INIT_ZERO, d, 0,
+                    "roberta.encoder.LayerNorm.bias", err));
+    }
+    return declare_head(m, params, err);
+}
+
+void xlmr_free(Xlmr *m) {
+    free(m->blocks);
+    *m = (Xlmr){0};
+}
+
+size_t xlmr_work_bytes(const Xlmr *m, int tokens) {
+    const XlmrConfig *c = &m->config;
+    return block_work_bytes(&c->block, tokens, m->params->compute) +
+           4 * arena_bytes(DTYPE_I32, 1, tokens);
+}
+
+static int embed(const Xlmr *m, Arena *arena, const XlmrBatch *batch, BlockWork *work, Error *err) {
+    int n = batch->tokens;
+    Device *device = arena->device;
+    Tensor ids, image, positions, types;
+    size_t mark = arena->used;
+    TRY(arena_upload(arena, &ids, DTYPE_I32, n, batch->ids, err));
+    TRY(arena_upload(arena, &positions, DTYPE_I32, n, batch->positions, err));
+    int32_t *zeros = calloc((size_t)n, sizeof *zeros);
+    if (!zeros) return error_set(err, "out of memory for %d tokens", n);
+    int status = arena_upload(arena, &types, DTYPE_I32, n, zeros, err);
+    free(zeros);
+    if (status) return -1;
+    /* The order of Hugging Face's sums: (word + type) + position. */
+    GatherTerm terms[4] = {{m->words, ids}};
+    int count = 1;
+    if (batch->image_rows) {
+        TRY(arena_upload(arena, &image, DTYPE_I32, n, batch->image_rows, err));
+        terms[count++] = (GatherTerm){batch->image_tokens, image};
+    }
+    terms[count++] = (GatherTerm){m->types, types};
+    terms[count++] = (GatherTerm){m->positions, positions};
+    TRY(gather_forward(device, work->x, terms, count, err)); /* [T, D] */
+    arena_reset(arena, mark);
+    const BlockConfig *block = &m->config.block;
+    if (!block->pre_norm)
+        TRY(layernorm_forward(device, work->x, TENSOR_NONE, TENSOR_NONE, work->x, m->norm_w, m->norm_b,
+                              block->eps, err));
+    return block_begin(device, block, work, err);
+}
+
+int xlmr_forward(const Xlmr *m, Arena *arena, const XlmrBatch *batch, Tensor *hidden,
+                 const LayerWatch *watch, Error *err) {
+    const BlockConfig *block = &m->config.block;
+    Device *device = arena->device;
+    BlockWork work;
+    TRY(block_work_take(&work, block, arena, batch->tokens, m->params->compute, err));
+    TRY(embed(m, arena, batch, &work, err)); /* [T, D] */
+    if (watch) watch->call(watch->user, 0, work.x);
+    for (int i = 0; i < m->config.layers; i++) {
+        TRY(block_forward(device, block, &m->blocks[i], &work, &batch->plan, i, err));
+        if (watch) watch->call(watch->user, i + 1, work.x);
+    }
+    if (block->pre_norm)
+        TRY(layernorm_forward(device, work.h, TENSOR_NONE, TENSOR_NONE, work.x, m->norm_w, m->norm_b,
+                              block->eps, err));
+    *hidden = work.h; /* a post-LN block leaves its output here in the compute type */
+    return 0;
+}
+
+size_t xlmr_head_bytes(const Xlmr *m, int rows) {
+    int64_t d = m->config.block.width;
+    return arena_bytes(DTYPE_I32, 1, rows) + arena_bytes(m->params->compute, rows, d) +
+           arena_bytes(DTYPE_F32, rows, d);
+}
+
+int xlmr_head(const Xlmr *m, Arena *arena, Tensor hidden, const int32_t *rows, int count,
+              Tensor *features, Error *err) {
+    Device *device = arena->device;
+    int64_t d = m->config.block.width;
+    Tensor index, dense;
+    TRY(arena_upload(arena, &index, DTYPE_I32, count, rows, err));
+    TRY(arena_take(arena, features, m->params->compute, count, d, err));
+    TRY(arena_take(arena, &dense, DTYPE_F32, count, d, err));
+    GatherTerm picked = {hidden, index};
+    TRY(gather_forward(device, *features, &picked, 1, err));                         /* [R, D] */
+    TRY(linear_forward(device, dense, *features, m->head_w, m->head_b, ACTIVATION_GELU, false, err));
+    return layernorm_forward(device, *features, TENSOR_NONE, TENSOR_NONE, dense, m->head_norm_w,
+                             m->head_norm_b, m->config.block.eps, err);              /* [R, D] */
+}

@@ -1,0 +1,30 @@
+/* projector.h - from the vision tower's features to rows that the language model reads as tokens
+ * (LLaVA, Liu et al., 2023): one linear layer, or two with a GELU between.
+ */
+#ifndef EASYFIRST_PROJECTOR_PROJECTOR_H
+#define EASYFIRST_PROJECTOR_PROJECTOR_H
+
+#include "kernels/params.h"
+
+typedef enum ProjectorKind { PROJECTOR_LINEAR, PROJECTOR_MLP2X_GELU } ProjectorKind;
+
+const char *projector_kind_name(ProjectorKind kind); /* "linear", "mlp2x_gelu": LLaVA's words */
+
+typedef struct Projector {
+    ProjectorKind kind;
+    int in, out; /* the vision tower's width, the language model's */
+    Params *params;
+    Tensor w1, b1, w2, b2; /* [out, in], [out], [out, out], [out] */
+} Projector;
+
+/* Declares the parameters under LLaVA's names, "model.mm_projector...". */
+int projector_declare(Projector *projector, ProjectorKind kind, int in, int out, Params *params,
+                      Error *err);
+
+size_t projector_work_bytes(const Projector *projector, int64_t rows);
+
+/* features [R, in] c to image tokens [R, out] f32. The arena is left as it was. */
+int projector_forward(const Projector *projector, Arena *arena, Tensor tokens, Tensor features,
+                      Error *err);
+
+#endif

@@ -1,0 +1,128 @@
+"""Writes tests/golden/decode/*.bin, one file for each strategy, from decode_reference.py.
+
+usage: python3 tests/reference/make_decode.py [FOLDER]     (needs numpy and torch)
+
+A file is cases end to end, little-endian: a header (HEADER below), then [steps, N] cells of
+{int32 token, float32 score, int32 proposed token, float32 proposed score}. Seeds are searched: a
+case in which another program's rounding could change a ranking is not written.
+"""
+
+import sys
+from collections import Counter
+from itertools import count, product
+from pathlib import Path
+
+import numpy as np
+
+from decode_reference import Case, NearTie, decode, philox
+
+KINDS = ["random", "coarse", "peaked", "weights"]
+SHAPE_FIELDS = ["vocabulary", "mask", "length", "iterations", "request", "sample"]
+HEADER = np.dtype(
+    [("strategy", "S64"), ("kind", "<i4")]
+    + [(name, "<i4") for name in SHAPE_FIELDS]
+    + [("steps", "<i4"), ("evaluations", "<i4")]
+    + [("seed", "<u4"), ("temperature", "<f4"), ("score", "<f4")]
+)
+CELL = np.dtype(
+    [("token", "<i4"), ("score", "<f4"), ("proposal", "<i4"), ("proposal_score", "<f4")]
+)
+
+STRATEGIES = [
+    f"reparam-{condition}-{ranking}-{schedule}"
+    for condition, ranking, schedule in product(
+        ["uncond", "cond"], ["deterministic", "stochastic0.5", "stochastic2"], ["cosine", "linear"]
+    )
+] + ["cmlm", "ar"]
+
+# (N, T, temperature, kind, vocabulary); the kinds turn from one strategy to the next.
+SHAPES = [
+    (1, 1, 0, 0, 40),
+    (1, 10, 0, 1, 50),
+    (1, 7, 1, 2, 300),
+    (2, 1, 0.7, 1, 40),
+    (2, 7, 0, 2, 61),
+    (2, 10, 0, 0, 40),
+    (3, 50, 0, 1, 97),
+    (3, 10, 1.3, 0, 300),
+    (5, 7, 0, 0, 300),
+    (5, 50, 0, 2, 40),
+    (8, 7, 0.5, 2, 120),
+    (8, 50, 0, 0, 53),
+    (13, 1, 0, 2, 211),
+    (13, 7, 0.7, 0, 40),
+    (13, 50, 0, 2, 40),
+]
+
+
+def make_case(strategy, turn, number):
+    n, t, temperature, kind, vocabulary = SHAPES[number]
+    kind = KINDS[(kind + turn) % len(KINDS)]
+    for seed in count(1000 * turn + 10 * number):
+        case = Case(
+            strategy=strategy,
+            kind=kind,
+            vocabulary=vocabulary,
+            mask=(vocabulary - 1, 3, vocabulary // 2)[number % 3],
+            length=n,
+            iterations=t,
+            request=number % 4,
+            sample=(number * 5) % 3,
+            seed=seed,
+            temperature=temperature,
+        )
+        try:
+            return case, decode(case)
+        except NearTie:
+            continue
+
+
+def case_bytes(case, table, evaluations):
+    tokens, scores, proposals, proposal_scores = table
+    header = np.zeros((), HEADER)
+    for field in ["strategy", *SHAPE_FIELDS, "seed", "temperature"]:
+        header[field] = getattr(case, field)
+    header["kind"] = KINDS.index(case.kind)
+    header["steps"], header["evaluations"] = len(tokens), evaluations
+    header["score"] = scores[-1].astype(np.float64).mean()
+    cells = np.zeros(tokens.shape, CELL)
+    cells["token"], cells["score"] = tokens, scores
+    cells["proposal"], cells["proposal_score"] = proposals, proposal_scores
+    return header.tobytes() + cells.tobytes()
+
+
+def check_philox():
+    """The vectors published with the generator."""
+    f = 0xFFFFFFFF
+    for counter, key, expected in [
+        ([0] * 4, [0] * 2, "6627e8d5 e169c58d bc57ac4c 9b00dbd8"),
+        ([f] * 4, [f] * 2, "408f276d 41c83b0e a20bc7c6 6d5451fd"),
+        (
+            [0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344],
+            [0xA4093822, 0x299F31D0],
+            "d16cfe09 94fdcceb 5001e420 24126ea1",
+        ),
+    ]:
+        assert " ".join(f"{word:08x}" for word in philox([counter], key)[0].tolist()) == expected
+
+
+def main():
+    check_philox()
+    folder = Path(sys.argv[1] if len(sys.argv) > 1 else "tests/golden/decode")
+    folder.mkdir(parents=True, exist_ok=True)
+    happened, size = Counter(), 0
+    for turn, strategy in enumerate(STRATEGIES):
+        parts = []
+        for number in range(len(SHAPES)):
+            case, (table, evaluations, events) = make_case(strategy, turn, number)
+            happened.update(events)
+            parts.append(case_bytes(case, table, evaluations))
+        (folder / f"{strategy}.bin").write_bytes(b"".join(parts))
+        size += sum(map(len, parts))
+    for event in ("erasure", "tie", "kept", "settled"):
+        assert happened[event] > 0, f"no case with {event}"
+    print(f"{len(STRATEGIES)} files, {size} bytes, cases with: {dict(happened)}")
+
+
+if __name__ == "__main__":
+    main()

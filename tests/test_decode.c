@@ -1,0 +1,714 @@
+/* Decoding against tests/reference/decode_reference.py, and what decode.h promises beyond it: the
+ * memory of canvases and the batch change nothing.
+ *
+ * The network is a synthetic one, the same as in the reference: logits from integer hashes, exact
+ * in float. */
+#include <math.h>
+
+#include "kernels/random.h"
+#include "language/canvas_memory.h"
+#include "language/decode.h"
+#include "tests/test.h"
+
+/* ---- the synthetic model ---- */
+
+enum { KIND_RANDOM, KIND_COARSE, KIND_PEAKED, KIND_WEIGHTS, KINDS };
+
+typedef struct Synthetic {
+    int kind, vocabulary;
+    int32_t mask_id;
+    uint64_t seed;
+    bool distinct;   /* no canvas may come twice in one call */
+    int fail_call;   /* the call (from 1) that fails, or 0 */
+    int poison_call; /* the call whose first proposal is replaced by `poison`, or 0 */
+    Proposal poison;
+    int calls, canvases; /* so far */
+} Synthetic;
+
+static uint64_t mix(uint64_t x) {
+    x += 0x9E3779B97F4A7C15u;
+    x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9u;
+    x = (x ^ (x >> 27)) * 0x94D049BB133111EBu;
+    return x ^ (x >> 31);
+}
+
+static void weights_logits(const Synthetic *model, const DecodeCanvas *canvas, int row,
+                           float *logits) {
+    int V = model->vocabulary, N = canvas->length;
+    uint64_t key = mix(mix(mix(model->seed) ^ (uint64_t)canvas->request) ^ (uint64_t)N);
+    int64_t units[512] = {0};
+    for (int i = 0; i < N; i++) {
+        uint64_t place = mix(mix(key ^ (uint64_t)i) ^ (uint64_t)canvas->tokens[i]);
+        uint64_t shared = place ^ UINT64_C(1) << 32;
+        for (int v = 0; v < V; v++) {
+            if (i == row) units[v] += (int64_t)(mix(place ^ (uint64_t)v) >> 43) - (1 << 20);
+            units[v] += (int64_t)(mix(shared ^ (uint64_t)v) >> 46) - (1 << 17);
+        }
+    }
+    for (int v = 0; v < V; v++) logits[v] = (float)units[v] * 0x1p-18f;
+}
+
+/* One row of logits; see model_logits in the reference. */
+static void synthetic_logits(const Synthetic *model, const DecodeCanvas *canvas, uint64_t whole,
+                             int row, float *logits) {
+    int V = model->vocabulary, N = canvas->length;
+    uint64_t key = mix(whole ^ (uint64_t)row);
+    if (model->kind == KIND_RANDOM) {
+        for (int v = 0; v < V; v++)
+            logits[v] = (float)((int64_t)(mix(key ^ (uint64_t)v) >> 40) - (1 << 23)) * 0x1p-21f;
+        return;
+    }
+    if (model->kind == KIND_COARSE) {
+        key = mix(mix(model->seed) ^ (key & 7));
+        for (int v = 0; v < V; v++) logits[v] = (float)(mix(key ^ (uint64_t)v) >> 61) * 0.5f;
+        return;
+    }
+    if (model->kind == KIND_WEIGHTS) {
+        weights_logits(model, canvas, row, logits);
+        return;
+    }
+    uint64_t answer_key = mix(mix(mix(model->seed) ^ (uint64_t)canvas->request) ^ (uint64_t)N);
+    int32_t answer = 0;
+    int64_t support = 0;
+    for (int i = row > 3 ? row - 3 : 0; i < N && i <= row + 3; i++) {
+        int32_t right = (int32_t)(mix(answer_key ^ (uint64_t)i) % (uint64_t)V);
+        if (right == model->mask_id) right = (right + 1) % V;
+        if (i == row)
+            answer = right;
+        else
+            support += canvas->tokens[i] == right;
+    }
+    int64_t ease = (int64_t)(mix(answer_key ^ ((uint64_t)row + (UINT64_C(1) << 32))) >> 44);
+    for (int v = 0; v < V; v++) {
+        int64_t units = (int64_t)(mix(key ^ (uint64_t)v) >> 45) - (1 << 18);
+        if (v == answer) units += (3 + support) * (1 << 18) + ease;
+        logits[v] = (float)units * 0x1p-18f;
+    }
+}
+
+static Proposal synthetic_propose(const Synthetic *model, const float *logits, int row,
+                                  uint64_t noise, float temperature, uint64_t seed) {
+    int V = model->vocabulary, best = -1;
+    double most = -INFINITY, largest = -INFINITY, sum = 0;
+    for (int v = 0; v < V; v++) {
+        if (v == model->mask_id) continue;
+        double z = logits[v];
+        if (largest < z) largest = z;
+        if (temperature > 0)
+            z = z / temperature +
+                random_gumbel(seed, noise, (uint64_t)row * (uint64_t)V + (uint64_t)v);
+        if (z > most) most = z, best = v;
+    }
+    for (int v = 0; v < V; v++)
+        if (v != model->mask_id) sum += exp(logits[v] - largest);
+    return (Proposal){best, (float)(logits[best] - largest - log(sum))};
+}
+
+static int synthetic_evaluate(void *user, const DecodeCanvas *canvases, int count,
+                              float temperature, uint64_t seed, Proposal *out, Error *err) {
+    Synthetic *model = user;
+    float logits[512];
+    assert_true(count >= 1 && model->vocabulary <= 512);
+    model->calls++, model->canvases += count;
+    if (model->calls == model->fail_call) return error_set(err, "the model is out of order");
+    Proposal *next = out;
+    for (int c = 0; c < count; c++) {
+        const DecodeCanvas *canvas = &canvases[c];
+        for (int b = 0; model->distinct && b < c; b++)
+            assert_false(canvas->request == canvases[b].request &&
+                         canvas->length == canvases[b].length &&
+                         memcmp(canvas->tokens, canvases[b].tokens,
+                                (size_t)canvas->length * sizeof *canvas->tokens) == 0);
+        uint64_t whole =
+            mix(mix(mix(model->seed) ^ (uint64_t)canvas->request) ^ (uint64_t)canvas->length);
+        for (int i = 0; i < canvas->length; i++) whole = mix(whole ^ (uint64_t)canvas->tokens[i]);
+        for (int row = 0; row < canvas->length; row++) {
+            synthetic_logits(model, canvas, whole, row, logits);
+            *next++ = synthetic_propose(model, logits, row, canvas->noise, temperature, seed);
+        }
+    }
+    if (model->calls == model->poison_call) out[0] = model->poison;
+    return 0;
+}
+
+/* ---- helpers ---- */
+
+static DecodeOptions options_named(const char *name) {
+    DecodeOptions options = decode_options_default();
+    Error err;
+    assert_ok(decode_strategy_parse(&options, name, &err), &err);
+    return options;
+}
+
+static DecodeRun run_of(Synthetic *model, const DecodeOptions *options, const DecodeSpec *specs,
+                        int count) {
+    return (DecodeRun){.options = options,
+                       .specs = specs,
+                       .count = count,
+                       .mask_id = model->mask_id,
+                       .evaluate = synthetic_evaluate,
+                       .model = model,
+                       .trace = true};
+}
+
+static DecodeResult *decode_all(Synthetic *model, const DecodeOptions *options,
+                                const DecodeSpec *specs, int count) {
+    DecodeRun run = run_of(model, options, specs, count);
+    DecodeResult *results;
+    Error err;
+    assert_ok(decode_run(&run, &results, &err), &err);
+    return results;
+}
+
+/* The same to the last bit: answer, scores, every step. (Not the evaluations.) */
+static void assert_same(const DecodeResult *a, const DecodeResult *b) {
+    assert_int_equal(a->length, b->length);
+    assert_int_equal(a->steps, b->steps);
+    size_t N = (size_t)a->length;
+    assert_memory_equal(a->tokens, b->tokens, N * sizeof *a->tokens);
+    assert_memory_equal(a->scores, b->scores, N * sizeof *a->scores);
+    assert_memory_equal(a->trace, b->trace, N * (size_t)a->steps * sizeof *a->trace);
+    assert_memory_equal(&a->score, &b->score, sizeof a->score);
+}
+
+static const char *const strategies[] = {
+    "reparam-uncond-deterministic-cosine",
+    "reparam-uncond-deterministic-linear",
+    "reparam-uncond-stochastic0.5-cosine",
+    "reparam-uncond-stochastic0.5-linear",
+    "reparam-uncond-stochastic2-cosine",
+    "reparam-uncond-stochastic2-linear",
+    "reparam-cond-deterministic-cosine",
+    "reparam-cond-deterministic-linear",
+    "reparam-cond-stochastic0.5-cosine",
+    "reparam-cond-stochastic0.5-linear",
+    "reparam-cond-stochastic2-cosine",
+    "reparam-cond-stochastic2-linear",
+    "cmlm",
+    "ar",
+};
+enum { STRATEGIES = sizeof strategies / sizeof *strategies };
+
+static int random_below(TestRandom *random, int n) {
+    return (int)(test_random_uniform(random) * n);
+}
+
+/* ---- against the reference ---- */
+
+typedef struct GoldenHeader {
+    char strategy[64];
+    int32_t kind, vocabulary, mask, length, iterations, request, sample, steps, evaluations;
+    uint32_t seed;
+    float temperature, score;
+} GoldenHeader;
+
+static void assert_score(float got, float expected, const char *what, int step, int position) {
+    bool same =
+        isinf(expected) ? got == expected : fabsf(got - expected) <= 1e-5f * fabsf(expected);
+    if (!same)
+        fail_msg("%s: step %d, position %d: score %.9g, not %.9g", what, step, position,
+                 (double)got, (double)expected);
+}
+
+static void golden_case(const GoldenHeader *header, const TraceCell *cells) {
+    DecodeOptions options = options_named(header->strategy);
+    options.iterations = header->iterations;
+    options.temperature = header->temperature;
+    options.seed = header->seed;
+    Synthetic model = {.kind = header->kind,
+                       .vocabulary = header->vocabulary,
+                       .mask_id = header->mask,
+                       .seed = header->seed};
+    DecodeSpec spec = {header->request, header->length, header->sample};
+    DecodeResult *result = decode_all(&model, &options, &spec, 1);
+    char what[160];
+    snprintf(what, sizeof what, "%s, N = %d, T = %d, temperature %g, seed %u", header->strategy,
+             header->length, header->iterations, (double)header->temperature, header->seed);
+    assert_int_equal(result->steps, header->steps);
+    for (int step = 1; step <= result->steps; step++)
+        for (int i = 0; i < result->length; i++) {
+            int at = (step - 1) * result->length + i;
+            const TraceCell *got = &result->trace[at], *expected = &cells[at];
+            if (got->token != expected->token || got->proposal.token != expected->proposal.token)
+                fail_msg("%s: step %d, position %d: token %d (proposed %d), not %d (%d)", what,
+                         step, i, got->token, got->proposal.token, expected->token,
+                         expected->proposal.token);
+            assert_score(got->score, expected->score, what, step, i);
+            assert_score(got->proposal.score, expected->proposal.score, what, step, i);
+        }
+    for (int i = 0; i < result->length; i++) {
+        const TraceCell *last = &result->trace[(result->steps - 1) * result->length + i];
+        assert_int_equal(result->tokens[i], last->token);
+        assert_true(result->scores[i] == last->score);
+    }
+    assert_score((float)result->score, header->score, what, result->steps, -1);
+    assert_int_equal(result->evaluations, header->evaluations);
+    assert_int_equal(model.canvases, header->evaluations);
+    decode_results_free(result, 1);
+
+    options.no_memory = true;
+    result = decode_all(&model, &options, &spec, 1);
+    assert_int_equal(result->evaluations, result->steps);
+    decode_results_free(result, 1);
+}
+
+static void goldens(void **state) {
+    (void)state;
+    int cases = 0;
+    for (int s = 0; s < STRATEGIES; s++) {
+        char path[128];
+        snprintf(path, sizeof path, "tests/golden/decode/%s.bin", strategies[s]);
+        size_t size, at = 0;
+        char *bytes = file_bytes(path, &size);
+        if (!bytes) fail_msg("cannot read %s", path);
+        while (at < size) {
+            GoldenHeader header;
+            assert_true(size - at >= sizeof header);
+            memcpy(&header, bytes + at, sizeof header);
+            at += sizeof header;
+            size_t cells = (size_t)header.length * (size_t)header.steps * sizeof(TraceCell);
+            assert_true(size - at >= cells);
+            golden_case(&header, (const TraceCell *)(const void *)(bytes + at));
+            at += cells, cases++;
+        }
+        free(bytes);
+    }
+    assert_int_equal(cases, STRATEGIES * 15);
+}
+
+/* ---- names ---- */
+
+static void names_parse_and_print(void **state) {
+    (void)state;
+    char name[128];
+    for (int s = 0; s < STRATEGIES; s++) {
+        DecodeOptions options = options_named(strategies[s]);
+        decode_strategy_name(name, sizeof name, &options);
+        assert_string_equal(name, strategies[s]);
+    }
+    DecodeOptions options = decode_options_default();
+    decode_strategy_name(name, sizeof name, &options);
+    assert_string_equal(name, "reparam-uncond-deterministic-cosine");
+    assert_int_equal(options.iterations, 50);
+
+    options = options_named("reparam-cond-stochastic.25-linear");
+    assert_true(options.conditional && options.stochastic && options.tau == 0.25f &&
+                options.schedule == DECODE_LINEAR);
+    /* Parsing sets every field of the strategy and no other. */
+    options.seed = 9, options.iterations = 3;
+    Error err;
+    assert_ok(decode_strategy_parse(&options, "cmlm", &err), &err);
+    assert_true(options.strategy == DECODE_CMLM && !options.conditional && !options.stochastic &&
+                options.tau == 0 && options.schedule == DECODE_COSINE);
+    assert_true(options.seed == 9 && options.iterations == 3);
+
+    /* Whatever the number, it survives. */
+    static const float taus[] = {0, 0.1f, 1e-7f, 1.4e-45f, 12345.678f, 3.4e38f, 1.0f / 3};
+    for (size_t i = 0; i < sizeof taus / sizeof *taus; i++) {
+        options = options_named("reparam-uncond-stochastic1-cosine");
+        options.tau = taus[i];
+        decode_strategy_name(name, sizeof name, &options);
+        assert_true(options_named(name).tau == taus[i]);
+    }
+}
+
+static void wrong_names_are_refused(void **state) {
+    (void)state;
+    static const char *const wrong[][2] = {
+        {"", "unknown"},
+        {"greedy", "greedy"},
+        {"CMLM", "expected reparam"},
+        {"ar-linear", "unknown"},
+        {"cmlm-", "unknown"},
+        {"reparam", "second part is \"\""},
+        {"reparam-both-deterministic-cosine", "second part is \"both\""},
+        {"reparam-cond", "third part is \"\""},
+        {"reparam-cond-random-cosine", "third part is \"random\""},
+        {"reparam-cond-stochastic-cosine", "third part is \"stochastic\""},
+        {"reparam-cond-stochastic.-cosine", "third part"},
+        {"reparam-cond-stochastic1.2.3-cosine", "third part"},
+        {"reparam-cond-stochastic-1-cosine", "third part"},
+        {"reparam-cond-stochasticnan-cosine", "stochasticnan"},
+        {"reparam-cond-stochasticinf-cosine", "stochasticinf"},
+        {"reparam-cond-stochastic0x1-cosine", "stochastic0x1"},
+        {"reparam-cond-stochastic1e3-cosine", "stochastic1e3"},
+        {"reparam-cond-stochastic9999999999999999999999999999999999999999-cosine", "third part"},
+        {"reparam-cond-deterministic", "fourth part is \"\""},
+        {"reparam-cond-deterministic-sqrt", "fourth part is \"sqrt\""},
+        {"reparam-cond-deterministic-cosine-", "may follow \"cosine\""},
+        {"reparam-cond-deterministic-cosine-1", "may follow \"cosine\""},
+    };
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        DecodeOptions options = decode_options_default(), before = options;
+        Error err;
+        assert_refused(decode_strategy_parse(&options, wrong[i][0], &err), &err, wrong[i][1],
+                       wrong[i][0]);
+        assert_memory_equal(&options, &before, sizeof options);
+    }
+}
+
+/* ---- the schedule ---- */
+
+static int count_masks(const DecodeResult *result, int step, int32_t mask_id) {
+    int masks = 0;
+    for (int i = 0; i < result->length; i++)
+        masks += result->trace[(step - 1) * result->length + i].token == mask_id;
+    return masks;
+}
+
+/* Without ties, uncond leaves exactly k masks after each step. */
+static void schedules_mask_k(void **state) {
+    (void)state;
+    Synthetic model = {.kind = KIND_RANDOM, .vocabulary = 16, .mask_id = 15, .seed = 5};
+    for (int N = 1; N <= 24; N++) {
+        DecodeSpec spec = {0, N, 0};
+        DecodeOptions options = options_named("reparam-uncond-deterministic-linear");
+        DecodeResult *result = decode_all(&model, &options, &spec, 1);
+        for (int t = 1; t <= 50; t++)
+            assert_int_equal(count_masks(result, t, 15), N * (50 - t) / 50);
+        decode_results_free(result, 1);
+
+        options = options_named("reparam-uncond-deterministic-cosine");
+        result = decode_all(&model, &options, &spec, 1);
+        for (int t = 1; t < 50; t++)
+            assert_int_equal(count_masks(result, t, 15),
+                             (int)(N * cos(3.14159265358979 / 100 * t)));
+        assert_int_equal(count_masks(result, 50, 15), 0);
+        decode_results_free(result, 1);
+    }
+}
+
+static void ar_writes_left_to_right(void **state) {
+    (void)state;
+    Synthetic model = {.kind = KIND_RANDOM, .vocabulary = 16, .mask_id = 15, .seed = 5};
+    DecodeOptions options = options_named("ar");
+    options.iterations = 2;
+    DecodeSpec specs[] = {{0, 9, 0}, {0, 4, 0}};
+    DecodeResult *results = decode_all(&model, &options, specs, 2);
+    for (int h = 0; h < 2; h++) {
+        assert_int_equal(results[h].steps, specs[h].length);
+        for (int t = 1; t <= results[h].steps; t++)
+            for (int i = 0; i < specs[h].length; i++)
+                assert_true((results[h].trace[(t - 1) * specs[h].length + i].token != 15) ==
+                            (i < t));
+    }
+    assert_int_equal(model.calls, 9);
+    assert_int_equal(model.canvases, 13);
+    decode_results_free(results, 2);
+}
+
+/* ---- the memory of canvases ---- */
+
+static void memory_is_exact(void **state) {
+    (void)state;
+    enum { MOST = 3000, LENGTH = 4 };
+    CanvasMemory memory;
+    Error err;
+    assert_ok(canvas_memory_take(&memory, MOST, MOST * LENGTH, &err), &err);
+    TestRandom random = {.state = 3};
+    static int32_t kept[MOST][LENGTH + 2]; /* request, length, tokens */
+    size_t used = 0;
+    for (int i = 0; i < MOST; i++) {
+        int32_t key[LENGTH + 2] = {random_below(&random, 3) - 1, 1 + random_below(&random, LENGTH)};
+        for (int j = 0; j < key[1]; j++) key[2 + j] = random_below(&random, 5);
+        size_t expected = 0;
+        while (expected < used && memcmp(kept[expected], key, sizeof key) != 0) expected++;
+        bool fresh;
+        size_t entry = canvas_memory_find(&memory, key[0], key + 2, key[1], &fresh);
+        assert_int_equal(entry, expected);
+        assert_int_equal(fresh, expected == used);
+        if (fresh) memcpy(kept[used++], key, sizeof key);
+    }
+    assert_true(used > 1000 && used < MOST && memory.count == used);
+    canvas_memory_free(&memory);
+
+    assert_refused(canvas_memory_take(&memory, SIZE_MAX, SIZE_MAX, &err), &err, "memory");
+    assert_refused(canvas_memory_take(&memory, SIZE_MAX / 16, 1, &err), &err, "memory");
+    assert_refused(canvas_memory_take(&memory, 1, SIZE_MAX / 13, &err), &err, "memory");
+}
+
+static void memory_changes_nothing(void **state) {
+    (void)state;
+    TestRandom random = {.state = 11};
+    long with = 0, without = 0;
+    for (int run = 0; run < 1400; run++) {
+        DecodeOptions options = options_named(strategies[run % STRATEGIES]);
+        options.iterations = 1 + random_below(&random, 50);
+        options.seed = test_random_next(&random);
+        Synthetic model = {.kind = random_below(&random, KINDS),
+                           .vocabulary = 4 + random_below(&random, 9),
+                           .mask_id = random_below(&random, 4),
+                           .seed = options.seed};
+        DecodeSpec specs[3];
+        int N = 1 + random_below(&random, 64), count = N > 8 ? 1 : 3;
+        for (int h = 0; h < count; h++) specs[h] = (DecodeSpec){run % 5, N, h};
+        model.distinct = true;
+        DecodeResult *on = decode_all(&model, &options, specs, count);
+        options.no_memory = true, model.distinct = false;
+        DecodeResult *off = decode_all(&model, &options, specs, count);
+        for (int h = 0; h < count; h++) {
+            assert_same(&on[h], &off[h]);
+            int evaluated = 0;
+            for (int t = 0; t < on[h].steps; t++) evaluated += on[h].evaluated[t];
+            assert_int_equal(evaluated, on[h].evaluations);
+            assert_int_equal(off[h].evaluations, off[h].steps);
+            with += on[h].evaluations, without += off[h].evaluations;
+        }
+        decode_results_free(on, count);
+        decode_results_free(off, count);
+    }
+    assert_true(with < without);
+}
+
+/* How many of 50 steps need the network, by the paper's default strategy. */
+static void memory_saves(void **state) {
+    (void)state;
+    static const struct {
+        int kind;
+        const char *name;
+        double most[6];
+    } models[] = {
+        {KIND_WEIGHTS, "random weights", {1, 3, 9, 50, 50, 50}},
+        {KIND_PEAKED, "trained-like", {1, 3, 9, 50, 50, 50}},
+        {KIND_RANDOM, "no structure", {1, 4, 14, 50, 50, 50}}, /* unlike any network: the worst */
+    };
+    enum { RUNS = 100 };
+    DecodeOptions options = decode_options_default();
+    for (int m = 0; m < 3; m++) {
+        printf("note: mean evaluations of 50 steps, %s:", models[m].name);
+        double mean[6];
+        for (int i = 0; i < 6; i++) {
+            int N = 1 << i;
+            long evaluations = 0;
+            for (uint64_t seed = 0; seed < RUNS; seed++) {
+                Synthetic model = {
+                    .kind = models[m].kind, .vocabulary = 24, .mask_id = 23, .seed = seed};
+                DecodeSpec spec = {0, N, 0};
+                DecodeResult *result = decode_all(&model, &options, &spec, 1);
+                evaluations += result->evaluations;
+                decode_results_free(result, 1);
+            }
+            mean[i] = (double)evaluations / RUNS;
+            printf(" N=%d %.1f%s", N, mean[i], i < 5 ? "," : "\n");
+        }
+        fflush(stdout);
+        for (int i = 0; i < 6; i++) assert_true(mean[i] <= models[m].most[i]);
+    }
+}
+
+/* ---- batches ---- */
+
+static void batch_changes_nothing(void **state) {
+    (void)state;
+    enum { COUNT = 40 };
+    TestRandom random = {.state = 21};
+    for (int s = 0; s < 2 * STRATEGIES; s++) {
+        DecodeOptions options = options_named(strategies[s / 2]);
+        options.iterations = 12;
+        options.temperature = s % 2 ? 0.8f : 0;
+        options.seed = 77 + (uint64_t)s;
+        Synthetic model = {.kind = s % KINDS, .vocabulary = 12, .mask_id = 5, .seed = 3};
+        DecodeSpec specs[COUNT];
+        for (int h = 0; h < COUNT; h++)
+            specs[h] = (DecodeSpec){random_below(&random, 4), 1 + random_below(&random, 20),
+                                    random_below(&random, 3)};
+        DecodeResult *together = decode_all(&model, &options, specs, COUNT);
+        assert_true(model.calls <= (options.strategy == DECODE_AR ? 20 : options.iterations));
+        int evaluations = 0;
+        for (int h = 0; h < COUNT; h++) {
+            evaluations += together[h].evaluations;
+            DecodeResult *alone = decode_all(&model, &options, &specs[h], 1);
+            assert_same(&together[h], alone);
+            assert_true(together[h].evaluations <= alone->evaluations);
+            decode_results_free(alone, 1);
+        }
+        model.canvases = 0;
+        DecodeResult *again = decode_all(&model, &options, specs, COUNT);
+        assert_int_equal(model.canvases, evaluations);
+        decode_results_free(again, COUNT);
+        decode_results_free(together, COUNT);
+    }
+}
+
+static void samples_share_and_compete(void **state) {
+    (void)state;
+    enum { SAMPLES = 8, COUNT = 2 * SAMPLES };
+    DecodeSpec specs[COUNT];
+    for (int h = 0; h < COUNT; h++) specs[h] = (DecodeSpec){h % 2 ? 7 : 4, 6, h / 2};
+    Synthetic model = {.kind = KIND_RANDOM, .vocabulary = 20, .mask_id = 19, .distinct = true};
+    DecodeOptions options = options_named("reparam-uncond-stochastic1-cosine");
+    DecodeResult *results = decode_all(&model, &options, specs, COUNT);
+    int different = 0;
+    for (int h = 2; h < COUNT; h++)
+        different += memcmp(results[h].tokens, results[h - 2].tokens, 6 * sizeof(int32_t)) != 0;
+    assert_true(different > 0);
+    for (int request = 4; request <= 7; request += 3) {
+        int best = decode_best(results, specs, COUNT, request);
+        assert_int_equal(specs[best].request, request);
+        for (int h = 0; h < COUNT; h++)
+            assert_true(specs[h].request != request || results[h].score <= results[best].score);
+    }
+    decode_results_free(results, COUNT);
+
+    /* Samples of a deterministic strategy walk through the same canvases: the first one pays. */
+    options = decode_options_default();
+    results = decode_all(&model, &options, specs, COUNT);
+    for (int h = 0; h < COUNT; h++) assert_true((results[h].evaluations > 0) == (h < 2));
+    decode_results_free(results, COUNT);
+}
+
+static void best_takes_the_first_of_equals(void **state) {
+    (void)state;
+    DecodeSpec specs[] = {{1, 2, 0}, {2, 2, 0}, {1, 3, 0}, {1, 4, 0}, {2, 3, 0}, {3, 1, 0}};
+    DecodeResult results[] = {{.score = -2}, {.score = -9}, {.score = -1},
+                              {.score = -1}, {.score = -9}, {.score = -INFINITY}};
+    assert_int_equal(decode_best(results, specs, 6, 1), 2);
+    assert_int_equal(decode_best(results, specs, 6, 2), 1);
+    assert_int_equal(decode_best(results, specs, 6, 3), 5);
+    assert_int_equal(decode_best(results, specs, 6, 4), -1);
+    assert_int_equal(decode_best(NULL, NULL, 0, 1), -1);
+}
+
+/* ---- watching ---- */
+
+typedef struct Watched {
+    int steps[3]; /* the last step seen of each hypothesis */
+    size_t used;
+    TraceCell cells[3 * 12 * 6];
+    bool evaluated[3 * 12];
+    int told;
+} Watched;
+
+static void watch_step(void *user, const DecodeStep *step) {
+    Watched *watched = user;
+    assert_int_equal(step->step, ++watched->steps[step->hypothesis]);
+    watched->evaluated[watched->told++] = step->evaluated;
+    memcpy(watched->cells + watched->used, step->cells, (size_t)step->length * sizeof *step->cells);
+    watched->used += (size_t)step->length;
+}
+
+static void watch_sees_the_trace(void **state) {
+    (void)state;
+    DecodeSpec specs[] = {{0, 3, 0}, {0, 6, 0}, {0, 1, 0}};
+    DecodeOptions options = decode_options_default();
+    options.iterations = 12;
+    for (int trace = 0; trace < 2; trace++) {
+        Synthetic model = {.kind = KIND_PEAKED, .vocabulary = 20, .mask_id = 19};
+        DecodeResult *expected = decode_all(&model, &options, specs, 3), *results;
+        DecodeRun run = run_of(&model, &options, specs, 3);
+        Watched watched = {0};
+        run.watch = watch_step, run.user = &watched, run.trace = trace;
+        Error err;
+        assert_ok(decode_run(&run, &results, &err), &err);
+        assert_int_equal(watched.told, 36);
+        size_t at = 0;
+        for (int t = 0; t < 12; t++)
+            for (int h = 0; h < 3; h++) {
+                size_t N = (size_t)specs[h].length;
+                assert_memory_equal(watched.cells + at, expected[h].trace + (size_t)t * N,
+                                    N * sizeof(TraceCell));
+                assert_int_equal(watched.evaluated[3 * t + h], expected[h].evaluated[t]);
+                at += N;
+            }
+        assert_true((results[0].trace != NULL) == trace && (results[0].evaluated != NULL) == trace);
+        decode_results_free(results, 3);
+        decode_results_free(expected, 3);
+    }
+}
+
+/* ---- failures ---- */
+
+static void model_failures_are_passed_on(void **state) {
+    (void)state;
+    DecodeSpec specs[] = {{0, 5, 0}, {3, 7, 1}};
+    for (int memory = 0; memory < 2; memory++) {
+        DecodeOptions options = decode_options_default();
+        options.no_memory = !memory;
+        for (int call = 1; call <= 4; call++) {
+            Synthetic model = {.vocabulary = 20, .mask_id = 19, .fail_call = call};
+            DecodeRun run = run_of(&model, &options, specs, 2);
+            DecodeResult *results = (DecodeResult *)&model;
+            Error err;
+            assert_refused(decode_run(&run, &results, &err), &err, "the model is out of order");
+            assert_null(results);
+            assert_int_equal(model.calls, call);
+        }
+    }
+}
+
+static void impossible_proposals_are_refused(void **state) {
+    (void)state;
+    static const struct {
+        Proposal poison;
+        const char *word;
+    } cases[] = {
+        {{3, NAN}, "nan"}, {{3, INFINITY}, "inf"}, {{19, -1}, "token 19"}, {{-1, -1}, "token -1"}};
+    DecodeSpec specs[] = {{6, 5, 0}, {3, 7, 1}};
+    for (int s = 0; s < STRATEGIES; s++)
+        for (size_t c = 0; c < sizeof cases / sizeof *cases; c++) {
+            DecodeOptions options = options_named(strategies[s]);
+            Synthetic model = {
+                .vocabulary = 20, .mask_id = 19, .poison_call = 2, .poison = cases[c].poison};
+            DecodeRun run = run_of(&model, &options, specs, 2);
+            DecodeResult *results;
+            Error err;
+            assert_refused(decode_run(&run, &results, &err), &err, cases[c].word, "position 1 of",
+                           "request");
+            assert_null(results);
+        }
+}
+
+static void wrong_runs_are_refused(void **state) {
+    (void)state;
+    Synthetic model = {.vocabulary = 20, .mask_id = 19};
+    DecodeOptions good = decode_options_default(), options = good;
+    DecodeSpec spec = {0, 4, 0};
+    DecodeRun run = run_of(&model, &options, &spec, 1);
+    DecodeResult *results;
+    Error err;
+    options.iterations = 0;
+    assert_refused(decode_run(&run, &results, &err), &err, "0 iterations", "expected");
+    options.iterations = INT32_MAX;
+    assert_refused(decode_run(&run, &results, &err), &err, "iterations", "1000000");
+    options = good, options.temperature = -0.5f;
+    assert_refused(decode_run(&run, &results, &err), &err, "temperature -0.5");
+    options.temperature = NAN;
+    assert_refused(decode_run(&run, &results, &err), &err, "temperature");
+    options = good, options.stochastic = true, options.tau = -1;
+    assert_refused(decode_run(&run, &results, &err), &err, "tau -1");
+    options = good, spec.length = 0;
+    assert_refused(decode_run(&run, &results, &err), &err, "hypothesis 0", "length 0");
+    spec.length = INT32_MAX;
+    assert_refused(decode_run(&run, &results, &err), &err, "hypothesis 0", "length 2147483647");
+    spec = (DecodeSpec){0, 4, -1};
+    assert_refused(decode_run(&run, &results, &err), &err, "sample -1");
+    spec.sample = 0, run.mask_id = -1;
+    assert_refused(decode_run(&run, &results, &err), &err, "mask id -1");
+    run.mask_id = 19, run.count = -1;
+    assert_refused(decode_run(&run, &results, &err), &err, "-1 hypotheses");
+    run.count = 0; /* nothing to do is no error */
+    assert_ok(decode_run(&run, &results, &err), &err);
+    assert_null(results);
+    assert_int_equal(model.calls, 0);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(goldens),
+        cmocka_unit_test(names_parse_and_print),
+        cmocka_unit_test(wrong_names_are_refused),
+        cmocka_unit_test(schedules_mask_k),
+        cmocka_unit_test(ar_writes_left_to_right),
+        cmocka_unit_test(memory_is_exact),
+        cmocka_unit_test(memory_changes_nothing),
+        cmocka_unit_test(memory_saves),
+        cmocka_unit_test(batch_changes_nothing),
+        cmocka_unit_test(samples_share_and_compete),
+        cmocka_unit_test(best_takes_the_first_of_equals),
+        cmocka_unit_test(watch_sees_the_trace),
+        cmocka_unit_test(model_failures_are_passed_on),
+        cmocka_unit_test(impossible_proposals_are_refused),
+        cmocka_unit_test(wrong_runs_are_refused),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

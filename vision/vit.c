@@ -1,0 +1,174 @@
+#include "vision/vit.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+static const BlockNames clip_names = {.query = "self_attn.q_proj",
+                                      .key = "self_attn.k_proj",
+                                      .value = "self_attn.v_proj",
+                                      .out = "self_attn.out_proj",
+                                      .norm1 = "layer_norm1",
+                                      .fc1 = "mlp.fc1",
+                                      .fc2 = "mlp.fc2",
+                                      .norm2 = "layer_norm2"};
+
+int vit_patches(const VitConfig *config) {
+    int side = config->image_size / config->patch;
+    return side * side;
+}
+
+int vit_feature_rows(const VitConfig *config) {
+    return vit_patches(config) + (config->class_token ? 1 : 0);
+}
+
+static int vit_check(const VitConfig *c, Error *err) {
+    if (c->patch < 1 || c->image_size < c->patch || c->image_size % c->patch)
+        return error_set(err, "vision tower: image size %d is not a multiple of the patch size %d",
+                         c->image_size, c->patch);
+    if (c->block.heads < 1 || c->block.width < 1 || c->block.width % c->block.heads)
+        return error_set(err, "vision tower: width %d is not a multiple of its %d heads",
+                         c->block.width, c->block.heads);
+    if (c->layers < 1 || c->feature_layer > c->layers || c->feature_layer < -c->layers - 1)
+        return error_set(err, "vision tower: feature layer %d of %d layers", c->feature_layer,
+                         c->layers);
+    return 0;
+}
+
+static int declare_vector(Params *params, Tensor *slot, int64_t n, ParamInit init, bool idle,
+                          const char *name, Error *err) {
+    ParamSpec spec = {.slot = slot, .role = PARAM_VECTOR, .init = init, .ndim = 1, .shape = {n},
+                      .idle = idle, .optional = idle};
+    return params_declare(params, &spec, err, "vision_model.%s", name);
+}
+
+static int declare_embeddings(Vit *vit, Params *params, Error *err) {
+    const VitConfig *c = &vit->config;
+    int64_t d = c->block.width;
+    ParamSpec class_token = {.slot = &vit->class_embedding, .role = PARAM_TABLE, .init = INIT_NORMAL,
+                             .init_std = 0.02f, .ndim = 2, .shape = {1, d}};
+    TRY(params_declare(params, &class_token, err, "vision_model.embeddings.class_embedding"));
+    ParamSpec patches = {.slot = &vit->patch_w, .role = PARAM_MATRIX, .init = INIT_NORMAL,
+                         .init_std = 0.02f, .ndim = 4, .shape = {d, 3, c->patch, c->patch}};
+    TRY(params_declare(params, &patches, err, "vision_model.embeddings.patch_embedding.weight"));
+    ParamSpec positions = {.slot = &vit->positions, .role = PARAM_TABLE, .init = INIT_NORMAL,
+                           .init_std = 0.02f, .ndim = 2, .shape = {vit_patches(c) + 1, d}};
+    return params_declare(params, &positions, err,
+                          "vision_model.embeddings.position_embedding.weight");
+}
+
+int vit_declare(Vit *vit, const VitConfig *config, Params *params, Error *err) {
+    TRY(vit_check(config, err));
+    *vit = (Vit){.config = *config, .params = params};
+    vit->depth = config->feature_layer < 0 ? config->layers + 1 + config->feature_layer
+                                           : config->feature_layer;
+    vit->blocks = calloc((size_t)config->layers, sizeof *vit->blocks);
+    if (!vit->blocks) return error_set(err, "out of memory for %d layers", config->layers);
+    TRY(declare_embeddings(vit, params, err));
+    int64_t d = config->block.width;
+    TRY(declare_vector(params, &vit->pre_norm_w, d, INIT_ONE, false, "pre_layrnorm.weight", err));
+    TRY(declare_vector(params, &vit->pre_norm_b, d, INIT_ZERO, false, "pre_layrnorm.bias", err));
+    for (int i = 0; i < config->layers; i++) {
+        char prefix[64];
+        snprintf(prefix, sizeof prefix, "vision_model.encoder.layers.%d", i);
+        TRY(block_declare(&vit->blocks[i], &config->block, &clip_names, params, i >= vit->depth,
+                          prefix, err));
+    }
+    TRY(declare_vector(params, &vit->post_norm_w, d, INIT_ONE, true, "post_layernorm.weight", err));
+    return declare_vector(params, &vit->post_norm_b, d, INIT_ZERO, true, "post_layernorm.bias", err);
+}
+
+void vit_free(Vit *vit) {
+    free(vit->blocks);
+    *vit = (Vit){0};
+}
+
+size_t vit_work_bytes(const Vit *vit, int pictures) {
+    const VitConfig *c = &vit->config;
+    int64_t patches = (int64_t)pictures * vit_patches(c), rows = patches + pictures;
+    Dtype compute = vit->params->compute;
+    return arena_bytes(compute, patches, 3 * c->patch * c->patch) +
+           arena_bytes(DTYPE_F32, patches, c->block.width) +
+           block_work_bytes(&c->block, rows, compute) + 4 * arena_bytes(DTYPE_I32, 1, rows);
+}
+
+/* The rows of each sequence: class token, then patches. For each row, where its class embedding, its
+ * patch and its position are found, and which rows are given out as features. */
+typedef struct VitRows {
+    Tensor class_index, patch_index, position_index, feature_index;
+    AttentionSpan *spans;
+} VitRows;
+
+static int vit_rows(const Vit *vit, Arena *arena, int pictures, VitRows *rows, Error *err) {
+    int patches = vit_patches(&vit->config), tokens = patches + 1, n = pictures * tokens;
+    int skip = vit->config.class_token ? 0 : 1, features = pictures * (tokens - skip);
+    int32_t *index = malloc(4 * (size_t)n * sizeof *index);
+    rows->spans = malloc((size_t)pictures * sizeof *rows->spans);
+    if (!index || !rows->spans) {
+        free(index);
+        return error_set(err, "out of memory for the rows of %d pictures", pictures);
+    }
+    int32_t *class_token = index, *patch = index + n, *position = patch + n, *feature = position + n;
+    for (int p = 0, f = 0; p < pictures; p++) {
+        rows->spans[p] = (AttentionSpan){p * tokens, (p + 1) * tokens, 1, {{p * tokens, (p + 1) * tokens}}};
+        for (int i = 0; i < tokens; i++) {
+            int row = p * tokens + i;
+            class_token[row] = i == 0 ? 0 : -1;
+            patch[row] = i == 0 ? -1 : p * patches + i - 1;
+            position[row] = i;
+            if (i >= skip) feature[f++] = row;
+        }
+    }
+    int status = arena_upload(arena, &rows->class_index, DTYPE_I32, n, class_token, err) ||
+                 arena_upload(arena, &rows->patch_index, DTYPE_I32, n, patch, err) ||
+                 arena_upload(arena, &rows->position_index, DTYPE_I32, n, position, err) ||
+                 arena_upload(arena, &rows->feature_index, DTYPE_I32, features, feature, err);
+    free(index);
+    return status ? -1 : 0;
+}
+
+static int vit_run(const Vit *vit, Arena *arena, Tensor features, Tensor pixels, VitRows *rows,
+                   const LayerWatch *watch, Error *err) {
+    const VitConfig *c = &vit->config;
+    Device *device = arena->device;
+    Dtype compute = vit->params->compute;
+    int pictures = (int)pixels.shape[0], patches = pictures * vit_patches(c);
+    Tensor flat, embedded;
+    BlockWork work;
+    TRY(arena_take(arena, &flat, compute, patches, 3 * c->patch * c->patch, err));
+    TRY(arena_take(arena, &embedded, DTYPE_F32, patches, c->block.width, err));
+    TRY(block_work_take(&work, &c->block, arena, patches + pictures, compute, err));
+    TRY(vit_rows(vit, arena, pictures, rows, err));
+
+    TRY(patches_forward(device, flat, pixels, 3, c->image_size, c->patch, err));     /* [B*P, 588] */
+    TRY(linear_forward(device, embedded, flat, vit->patch_w, TENSOR_NONE, 0, false, err)); /* [B*P, D] */
+    GatherTerm terms[] = {{vit->class_embedding, rows->class_index},
+                          {embedded, rows->patch_index},
+                          {vit->positions, rows->position_index}};
+    TRY(gather_forward(device, work.x, terms, 3, err));                              /* [B*(1+P), D] */
+    TRY(layernorm_forward(device, work.x, TENSOR_NONE, TENSOR_NONE, work.x, vit->pre_norm_w,
+                          vit->pre_norm_b, c->block.eps, err));
+    TRY(block_begin(device, &c->block, &work, err));
+    if (watch) watch->call(watch->user, 0, work.x);
+    AttentionPlan plan = {.spans = rows->spans, .span_count = pictures};
+    for (int i = 0; i < vit->depth; i++) {
+        TRY(block_forward(device, &c->block, &vit->blocks[i], &work, &plan, i, err));
+        if (watch) watch->call(watch->user, i + 1, work.x);
+    }
+    GatherTerm picked = {work.x, rows->feature_index};
+    return gather_forward(device, features, &picked, 1, err);                        /* [B*F, D] */
+}
+
+int vit_forward(const Vit *vit, Arena *arena, Tensor features, Tensor pixels, const LayerWatch *watch,
+                Error *err) {
+    const VitConfig *c = &vit->config;
+    if (pixels.ndim != 4 || pixels.shape[1] != 3 || pixels.shape[2] != c->image_size ||
+        pixels.shape[3] != c->image_size)
+        return error_set(err, "vision tower: pixels must be [B, 3, %d, %d]", c->image_size,
+                         c->image_size);
+    size_t mark = arena->used;
+    VitRows rows = {0};
+    int status = vit_run(vit, arena, features, pixels, &rows, watch, err);
+    free(rows.spans);
+    arena_reset(arena, mark);
+    return status;
+}
