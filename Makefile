@@ -1,7 +1,7 @@
 # easyfirst - build, test, install. `make help` lists the targets.
 #
 # Variables: CC, CXX, CFLAGS (added to our own), BUILD (folder of the objects), PREFIX, NVCC,
-# WERROR= (empty: warnings do not stop the build).
+# WERROR= (empty: warnings do not stop the build), V=1 (show the commands).
 
 BUILD   ?= build
 PREFIX  ?= /usr/local
@@ -47,8 +47,13 @@ LIBRARY := $(BUILD)/libeasyfirst.a
 PROGRAM := $(BUILD)/easyfirst
 TESTBIN := $(TESTS:%=$(BUILD)/tests/%)
 
-.PHONY: all deps test run-tests asan install uninstall clean help format headers FORCE
+# One short line for each step; V=1 shows the commands.
+Q   := $(if $(V),,@)
+say  = @$(if $(V),:,printf '  %-5s%s\n' '$(1)' '$(2)')
+
+.PHONY: stages all deps test run-tests asan install uninstall clean help format headers FORCE
 .DELETE_ON_ERROR:
+.SECONDARY:
 
 all: $(PROGRAM) ## the program, optimised (the default)
 
@@ -60,29 +65,42 @@ $(BUILD)/flags: FORCE
 
 $(BUILD)/%.o: %.c $(BUILD)/flags
 	@mkdir -p $(@D)
-	$(CC) $(ALL_C) -c $< -o $@
+	$(call say,CC,$<)
+	$(Q)$(CC) $(ALL_C) -c $< -o $@
 
 $(BUILD)/%.o: %.cc $(BUILD)/flags
 	@mkdir -p $(@D)
-	$(CXX) $(ALL_CXX) -c $< -o $@
+	$(call say,CXX,$<)
+	$(Q)$(CXX) $(ALL_CXX) -c $< -o $@
 
 # -Wno-psabi: the vector types of these files never cross a call that is not inlined.
 define isa_rule
 $(BUILD)/kernels/cpu/isa/%.$(1).o: kernels/cpu/isa/%.c $(BUILD)/flags
 	@mkdir -p $$(@D)
-	$(CC) $(ALL_C) -Wno-psabi -ffp-contract=fast $(ISA_$(1)) -DISA=$(1) -c $$< -o $$@
+	$$(call say,CC,$$< ($(1)))
+	$$(Q)$(CC) $(ALL_C) -Wno-psabi -ffp-contract=fast $(ISA_$(1)) -DISA=$(1) -c $$< -o $$@
 endef
 $(foreach isa,$(ISAS),$(eval $(call isa_rule,$(isa))))
 
 $(LIBRARY): $(LIB_OBJ)
 	@rm -f $@
-	ar rcs $@ $^
+	$(call say,AR,$@)
+	$(Q)ar rcs $@ $^
 
 $(PROGRAM): $(APP_OBJ) $(LIBRARY)
-	$(CC) $(ALL_C) -o $@ $(APP_OBJ) $(LIBRARY) $(LDFLAGS) $(LIBS)
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(ALL_C) -o $@ $(APP_OBJ) $(LIBRARY) $(LDFLAGS) $(LIBS)
 
 $(BUILD)/tests/test_%: $(BUILD)/tests/test_%.o $(TESTLIB:%.c=$(BUILD)/%.o) $(APP_LIB) $(LIBRARY)
-	$(CC) $(ALL_C) -o $@ $^ $(LDFLAGS) -lcmocka $(LIBS)
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(ALL_C) -o $@ $^ $(LDFLAGS) -lcmocka $(LIBS)
+
+# The comparison program of tests/reference/full_size.py; not part of the tests.
+$(BUILD)/tests/stages: $(BUILD)/tests/reference/stages.o $(APP_LIB) $(LIBRARY)
+	$(call say,LINK,$@)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(ALL_C) -o $@ $^ $(LDFLAGS) $(LIBS)
+stages: $(BUILD)/tests/stages ## the program that tests/reference/full_size.py compares with torch
 
 # What a build needs: a command or a header that is looked for, and the Debian package that brings it.
 NEEDS := cmd:gcc=gcc cmd:g++=g++ cmd:ar=binutils \

@@ -115,7 +115,7 @@ static int count_layers(const Checkpoint *c, Part part, const char *format) {
 static int vision_config(const Checkpoint *c, VitConfig *v, Error *err) {
     json_t *config;
     char path[1024];
-    const int64_t *patch, *positions, *fc1;
+    const int64_t *patch = NULL, *positions = NULL, *fc1 = NULL;
     TRY(tensor_sizes(c, PART_VISION, "vision_model.embeddings.patch_embedding.weight", 4, &patch, err));
     TRY(tensor_sizes(c, PART_VISION, "vision_model.embeddings.position_embedding.weight", 2, &positions,
                      err));
@@ -147,7 +147,7 @@ static int vision_config(const Checkpoint *c, VitConfig *v, Error *err) {
 static int language_config(const Checkpoint *c, XlmrConfig *x, Error *err) {
     json_t *config;
     char path[1024];
-    const int64_t *words, *positions, *fc1;
+    const int64_t *words = NULL, *positions = NULL, *fc1 = NULL;
     TRY(tensor_sizes(c, PART_LANGUAGE, "roberta.embeddings.word_embeddings.weight", 2, &words, err));
     TRY(tensor_sizes(c, PART_LANGUAGE, "roberta.embeddings.position_embeddings.weight", 2, &positions,
                      err));
@@ -294,6 +294,7 @@ static int open_language(Model *m, const ModelOptions *o, const char *path, Erro
     m->parts.xlmr = &m->xlmr;
     char file[1024];
     path_beside(file, sizeof file, path, "sentencepiece.bpe.model");
+    if (!path_exists(file) && o->describe_only) return 0;
     if (!path_exists(file))
         return error_set(err, "%s: missing; put XLM-R's tokenizer file beside the weights", file);
     TRY(tokenizer_open(&m->tokenizer, file, err));
@@ -313,7 +314,7 @@ static int open_length(Model *m, const ModelOptions *o, const char *path, Error 
     if (!c) return 0;
     if (!m->language.present)
         return error_set(err, "%s: a length predictor needs its language model", path);
-    const int64_t *classes;
+    const int64_t *classes = NULL;
     TRY(tensor_sizes(c, PART_LENGTH, "length_predictor.2.weight", 2, &classes, err));
     part_begin(m, &m->length, PART_LENGTH, c);
     if (length_declare(&m->length_model, &m->xlmr.config.block, (int)classes[0], &m->length.params, err))
@@ -328,7 +329,7 @@ static int open_projector(Model *m, const ModelOptions *o, const char *path, Err
     TRY(checkpoint_add(m, path, "projector", &c, err));
     const char *first = "model.mm_projector.0.weight";
     bool two = part_find(c, PART_PROJECTOR, first) != NULL;
-    const int64_t *shape;
+    const int64_t *shape = NULL;
     TRY(tensor_sizes(c, PART_PROJECTOR, two ? first : "model.mm_projector.weight", 2, &shape, err));
     if (m->vision.present && shape[1] != m->vit.config.block.width)
         return error_set(err, "%s: the projector reads features of width %lld, the vision tower %s gives "

@@ -12,7 +12,7 @@
  * beforehand for the empty parts of a canvas, make no difference to a single bit. */
 enum { FRACTION_BITS = 22, HALF = 1 << (FRACTION_BITS - 1) };
 
-/* The horizontal pass takes eight taps at a time (see row_resample). */
+/* The horizontal pass takes eight taps at a time (see taps_sum). */
 enum { TAPS = 8 };
 
 /* The weights of outputs [from, from + count) of one direction. Output i sums the `length[i]`
@@ -125,7 +125,7 @@ static void row_plan_free(RowPlan *p) {
 
 /* The SSE2 multiplication that adds products in pairs, pmaddwd, wants factors of 16 bits. A weight
  * needs 24, so it is split: weight = upper * 4096 + lower with 0 <= lower < 4096. Of each group of
- * eight taps, tap t is paired with tap t + 4; see row_resample for why. */
+ * eight taps, tap t is paired with tap t + 4; see taps_sum for why. */
 static int row_plan_make(RowPlan *p, const Weights *w, const uint8_t colour[3]) {
     *p = (RowPlan){.weights = w};
     size_t count = (size_t)w->count, groups = (size_t)w->stride / TAPS;

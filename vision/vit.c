@@ -139,7 +139,8 @@ static int vit_run(const Vit *vit, Arena *arena, Tensor features, Tensor pixels,
     TRY(block_work_take(&work, &c->block, arena, patches + pictures, compute, err));
     TRY(vit_rows(vit, arena, pictures, rows, err));
 
-    TRY(patches_forward(device, flat, pixels, 3, c->image_size, c->patch, err));     /* [B*P, 588] */
+    Tensor planes = tensor_2d(pixels.data, DTYPE_F32, pictures, 3 * c->image_size * c->image_size);
+    TRY(patches_forward(device, flat, planes, 3, c->image_size, c->patch, err));     /* [B*P, 588] */
     TRY(linear_forward(device, embedded, flat, vit->patch_w, TENSOR_NONE, 0, false, err)); /* [B*P, D] */
     GatherTerm terms[] = {{vit->class_embedding, rows->class_index},
                           {embedded, rows->patch_index},

@@ -11,11 +11,10 @@ const CpuKernels *cpu_kernels_find(const char *name) {
     /* The best first. The conditions are those of the Makefile's ISA_* flags. */
     const IsaChoice choices[] = {
 #if defined __x86_64__
-        {&cpu_kernels_avx512, __builtin_cpu_supports("avx512f") &&
-                                  __builtin_cpu_supports("avx512bw") &&
-                                  __builtin_cpu_supports("avx512dq") &&
-                                  __builtin_cpu_supports("avx512vl") &&
-                                  __builtin_cpu_supports("fma")},
+        {&cpu_kernels_avx512,
+         __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+             __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
+             __builtin_cpu_supports("fma")},
         {&cpu_kernels_avx2, __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")},
 #endif
         {&cpu_kernels_base, true},

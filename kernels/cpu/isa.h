@@ -1,17 +1,17 @@
 /* isa.h - the vector kernels, compiled once for each instruction set. Private to kernels/cpu/.
  *
- * Every function here works for one thread on rows that its caller shares out among threads; the same
- * inputs give the same bits whoever does the sharing (on one instruction set: another one adds in
- * another order). f32 arithmetic throughout; a Dtype beside a pointer says how the numbers are stored:
- * f32 or bf16, and f16 too where said. Arrays need no more alignment than their elements.
+ * Every function here works for one thread on rows that its caller shares out among threads; the
+ * same inputs give the same bits whoever does the sharing (on one instruction set: another one adds
+ * in another order). f32 arithmetic throughout; a Dtype beside a pointer says how the numbers are
+ * stored: f32 or bf16, and f16 too where said. Arrays need no more alignment than their elements.
  */
 #ifndef EASYFIRST_KERNELS_CPU_ISA_H
 #define EASYFIRST_KERNELS_CPU_ISA_H
 
 #include "kernels/ops.h"
 
-/* One head of one piece of an attention span: queries [q_begin, q_end), counted from the span's first
- * row. The result of a row does not depend on how a span is cut into pieces. */
+/* One head of one piece of an attention span: queries [q_begin, q_end), counted from the span's
+ * first row. The result of a row does not depend on how a span is cut into pieces. */
 typedef struct AttentionUnit {
     const AttentionSpan *span;
     int q_begin, q_end;
@@ -42,27 +42,29 @@ typedef struct CpuKernels {
 
     /* floats of scratch that attention needs for this many keys and this head width */
     size_t (*attention_scratch)(int keys, int head_width);
-    /* A span without keys gives zeros and a log-sum-exp of -inf. */
+    /* The span has at least one key. */
     void (*attention)(const AttentionUnit *unit, float *scratch);
 
-    /* y may be x if they are of one type; copy (or NULL) and stats (or NULL: mean, 1/deviation) not. */
+    /* y may be x if they are of one type; copy (or NULL) and stats (or NULL: mean, 1/deviation)
+     * not. */
     void (*layernorm_row)(void *y, Dtype y_dtype, void *copy, Dtype copy_dtype, float *stats,
                           const void *x, Dtype x_dtype, const float *w, const float *b, float eps,
                           int64_t n);
     /* y[i] = sum of the rows that are not NULL, in their order; zeros if there is none. Any of f32,
      * bf16 and f16. */
-    void (*sum_rows)(void *y, Dtype y_dtype, const void *const *rows, const Dtype *dtypes, int count,
-                     int64_t n);
-    /* y[i] = mean of `rows` rows of x, which are ld elements apart; zeros if there is none. */
-    void (*mean_rows)(void *y, Dtype y_dtype, const void *x, Dtype x_dtype, int64_t ld, int64_t rows,
-                      int64_t n);
+    void (*sum_rows)(void *y, Dtype y_dtype, const void *const *rows, const Dtype *dtypes,
+                     int count, int64_t n);
+    /* y[i] = mean of `rows` rows of x, which are ld elements apart; at least one. */
+    void (*mean_rows)(void *y, Dtype y_dtype, const void *x, Dtype x_dtype, int64_t ld,
+                      int64_t rows, int64_t n);
     /* Any of f32, bf16 and f16. y may be x if they are of one type. */
     void (*convert_row)(void *y, Dtype y_dtype, const void *x, Dtype x_dtype, int64_t n);
-    void (*activation_row)(void *y, Dtype y_dtype, const void *x, Dtype x_dtype, Activation activation,
-                           int64_t n);
+    void (*activation_row)(void *y, Dtype y_dtype, const void *x, Dtype x_dtype,
+                           Activation activation, int64_t n);
 
-    /* Takes n logits of the ids first_id, first_id + 1, ... into the row's state; `bias` [n], added to
-     * them in f32, may be NULL. Ids equal to choice->banned or from choice->limit on are left out.
+    /* Takes n logits of the ids first_id, first_id + 1, ... into the row's state; `bias` [n], added
+     * to them in f32, may be NULL. Ids equal to choice->banned or from choice->limit on are left
+     * out.
      *
      * The value that decides is the logit itself at temperature 0, else, in double,
      *     (double)logit / temperature + random_gumbel(choice->seed, stream, index + id).
@@ -75,7 +77,8 @@ typedef struct CpuKernels {
  * the processor or the build lacks it. */
 const CpuKernels *cpu_kernels_find(const char *name);
 
-/* One table for each instruction set (isa/table.c); on other processors than x86-64 only the first. */
+/* One table for each instruction set (isa/table.c); on other processors than x86-64 only the first.
+ */
 extern const CpuKernels cpu_kernels_base, cpu_kernels_avx2, cpu_kernels_avx512;
 
 #endif

@@ -3,11 +3,12 @@ the repository's root:
 
     python3 tests/reference/make_images.py [folder with the real pictures, ../shared/data/images]
 
-Needs Pillow and numpy. The committed files were made with Pillow 13.0, libjpeg-turbo 3.2, numpy 2.4.
+Needs Pillow and numpy. The committed files were made with Pillow 13.0, libjpeg-turbo 3.2 and
+numpy 2.4; Pillow 12.1 makes the same.
 
-PNG files are put together here, chunk by chunk, because Pillow writes neither 2-bit grey, nor 16-bit
-colour, nor interlaced files. JPEG files are Pillow's; kinds that it does not write are made by
-changing the headers of kinds that it does (the pictures then look odd, which no decoder minds).
+PNG files are put together here, chunk by chunk, because Pillow writes neither 2-bit grey, nor
+16-bit colour, nor interlaced files. JPEG files are Pillow's; kinds that it does not write are made
+by changing the headers of kinds that it does (they then look odd, which no decoder minds).
 
 What comes out beside the pictures:
     expected.tsv  for each picture its stored size and CRC-32 of its RGB bytes, the same after the
@@ -59,7 +60,8 @@ def deep(eight, seed):
 # ---------------------------------------------------------------------------------------------- PNG
 
 CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
-ADAM7 = [(0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2)]
+# The first column, the first row and the steps of each of the seven passes.
+ADAM7 = ["0088", "4088", "0448", "2044", "0224", "1022", "0112"]
 
 
 def chunk(kind, data):
@@ -98,18 +100,21 @@ def filtered(rows, step):
     return bytes(out)
 
 
-def png(name, samples, depth, colour, palette=None, trns=None, interlaced=False, before=b"", after=b""):
+def png(
+    name, samples, depth, colour, palette=None, trns=None, interlaced=False, before=b"", after=b""
+):
     samples = samples.reshape(*samples.shape[:2], CHANNELS[colour])
     height, width = samples.shape[:2]
     step = max(1, depth * CHANNELS[colour] // 8)
     if interlaced:
-        passes = [samples[y::dy, x::dx] for x, y, dx, dy in ADAM7]
+        passes = [samples[y::dy, x::dx] for x, y, dx, dy in (map(int, p) for p in ADAM7)]
         data = b"".join(filtered(packed_rows(p, depth), step) for p in passes if p.size)
     else:
         data = filtered(packed_rows(samples, depth), step)
     data = zlib.compress(data, 9)
     file = b"\x89PNG\r\n\x1a\n"
-    file += chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, int(interlaced)))
+    header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, int(interlaced))
+    file += chunk(b"IHDR", header)
     # A gamma and a text that must change nothing.
     file += chunk(b"gAMA", struct.pack(">I", 100000)) + chunk(b"tEXt", b"Comment\0none")
     if palette is not None:
@@ -146,7 +151,8 @@ def make_png():
         grey = scene(width, height, depth)[..., 0] >> (8 - depth)
         png(f"grey{depth}.png", grey, depth, 0)
         add_opaque(f"grey{depth}.png")
-        assert (np.asarray(expected[f"grey{depth}.png"][0])[..., 1] == grey * (255 // (2**depth - 1))).all()
+        picture = np.asarray(expected[f"grey{depth}.png"][0])
+        assert (picture == (grey * (255 // (2**depth - 1)))[..., None]).all()
 
     # Pillow clips 16-bit grey at 255 when it converts to RGB; ours is the upper byte.
     grey = scene(64, 48, 16)[..., 0]
@@ -160,7 +166,8 @@ def make_png():
         add_opaque(f"palette{depth}.png")
         assert (np.asarray(expected[f"palette{depth}.png"][0]) == palette[index]).all()
 
-    for name, interlaced in [("palette8_alpha.png", False), ("palette8_alpha_interlaced.png", True)]:
+    for interlaced in (False, True):
+        name = "palette8_alpha_interlaced.png" if interlaced else "palette8_alpha.png"
         palette = scene(200, 1, 40)[0]
         index = scene(60, 45, 41)[..., 1].astype(int) * 199 // 255
         # Fewer alphas than colours: the others are opaque.

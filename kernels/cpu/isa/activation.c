@@ -2,8 +2,9 @@
 #include "kernels/cpu/isa/kernels.h"
 #include "kernels/cpu/isa/vector.h"
 
-/* x Phi(x), Phi the normal distribution. 1 + erf(x / sqrt 2) loses its digits to cancellation where x
- * is negative; with Q(a) = 1 - Phi(a), gelu(x) = max(x, 0) - |x| Q(|x|) has them all, on both sides.
+/* x Phi(x), Phi the normal distribution. 1 + erf(x / sqrt 2) loses its digits to cancellation where
+ * x is negative; with Q(a) = 1 - Phi(a), gelu(x) = max(x, 0) - |x| Q(|x|) has them all, on both
+ * sides.
  *
  * Q(a) = exp(-a^2 / 2) G(a), where G falls slowly from 1/2, as 1 / (a sqrt(2 pi)) in the end: a
  * polynomial of degree 9 in t = 1 / (1 + 0.34 a), minimax in relative error (3e-8) up to a = 14,
@@ -38,11 +39,16 @@ INLINE Vec tanh_of(Vec x) {
 
 INLINE Vec activate(Vec x, Activation activation) {
     switch (activation) {
-    case ACTIVATION_GELU: return gelu(x);
-    case ACTIVATION_QUICK_GELU: return x / (vec_exp(-1.702f * x) + 1.0f);
-    case ACTIVATION_RELU: return vec_max((Vec){0}, x);
-    case ACTIVATION_TANH: return tanh_of(x);
-    default: return x;
+    case ACTIVATION_GELU:
+        return gelu(x);
+    case ACTIVATION_QUICK_GELU:
+        return x / (vec_exp(-1.702f * x) + 1.0f);
+    case ACTIVATION_RELU:
+        return vec_max((Vec){0}, x);
+    case ACTIVATION_TANH:
+        return tanh_of(x);
+    default:
+        return x;
     }
 }
 
@@ -68,12 +74,20 @@ INLINE void activate_row(void *y, Dtype y_dtype, const void *x, Dtype x_dtype,
 void ISA_NAME(activation_row)(void *y, Dtype y_dtype, const void *x, Dtype x_dtype,
                               Activation activation, int64_t n) {
     switch (activation) {
-    case ACTIVATION_GELU: activate_row(y, y_dtype, x, x_dtype, ACTIVATION_GELU, n); break;
+    case ACTIVATION_GELU:
+        activate_row(y, y_dtype, x, x_dtype, ACTIVATION_GELU, n);
+        break;
     case ACTIVATION_QUICK_GELU:
         activate_row(y, y_dtype, x, x_dtype, ACTIVATION_QUICK_GELU, n);
         break;
-    case ACTIVATION_RELU: activate_row(y, y_dtype, x, x_dtype, ACTIVATION_RELU, n); break;
-    case ACTIVATION_TANH: activate_row(y, y_dtype, x, x_dtype, ACTIVATION_TANH, n); break;
-    default: ISA_NAME(convert_row)(y, y_dtype, x, x_dtype, n); break;
+    case ACTIVATION_RELU:
+        activate_row(y, y_dtype, x, x_dtype, ACTIVATION_RELU, n);
+        break;
+    case ACTIVATION_TANH:
+        activate_row(y, y_dtype, x, x_dtype, ACTIVATION_TANH, n);
+        break;
+    default:
+        ISA_NAME(convert_row)(y, y_dtype, x, x_dtype, n);
+        break;
     }
 }

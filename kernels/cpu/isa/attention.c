@@ -1,11 +1,11 @@
 /* attention.c - softmax(q k^T * scale) v of one head, for a piece of a span's queries.
  *
- * Both products are the same small matrix product, [rows, depth] times [depth, columns]: scores take
- * the queries' width as depth and the keys as columns, the output takes the keys as depth and the
- * head's width as columns. Its right side is packed once for the unit, as f32, in the order in which
- * it is read: panels of a few vectors of columns, each [depth][vectors * LANES]. For keys that is a
- * transposition. Then, a few rows at a time, the scores stay in the first-level cache between the
- * two products, and no [queries, keys] matrix exists.
+ * Both products are the same small matrix product, [rows, depth] times [depth, columns]: scores
+ * take the queries' width as depth and the keys as columns, the output takes the keys as depth and
+ * the head's width as columns. Its right side is packed once for the unit, as f32, in the order in
+ * which it is read: panels of a few vectors of columns, each [depth][vectors * LANES]. For keys
+ * that is a transposition. Then, a few rows at a time, the scores stay in the first-level cache
+ * between the two products, and no [queries, keys] matrix exists.
  *
  * Whatever rows or columns a tile has, each of its elements is one chain of multiply-adds over the
  * depth, in order: a row's result is the same bits in any tile, hence in any batch.
@@ -16,8 +16,9 @@
 #include "kernels/cpu/isa/philox.h"
 #include "kernels/cpu/isa/vector.h"
 
-/* Rows x vectors of a tile. Its sums, the vectors of a line of the panel and one broadcast value have
- * to fit the registers: 6 * 4 + 4 + 1 of AVX-512's 32, 6 * 2 + 2 + 1 of the 16 of the others. */
+/* Rows x vectors of a tile. Its sums, the vectors of a line of the panel and one broadcast value
+ * have to fit the registers: 6 * 4 + 4 + 1 of AVX-512's 32, 6 * 2 + 2 + 1 of the 16 of the others.
+ */
 #define TILE_ROWS 6
 #if LANES == 16
 #define TILE_VECTORS 4
@@ -49,10 +50,10 @@ static int panel_begin(Panels p, int i) {
 /* ---- The tile. ---- */
 
 /* c[r][j] = sum over k of a[r][k] * panel[k][j], for `rows` rows and `vectors` vectors, which are
- * constants where this is inlined. Per step of k the full tile of AVX-512 does 24 multiply-adds on 10
- * loads: both fit the 12 cycles that two units of each need. */
-INLINE void tile_product(float *c, int c_ld, const float *a, int a_ld, const float *panel, int depth,
-                         int rows, int vectors) {
+ * constants where this is inlined. Per step of k the full tile of AVX-512 does 24 multiply-adds on
+ * 10 loads: both fit the 12 cycles that two units of each need. */
+INLINE void tile_product(float *c, int c_ld, const float *a, int a_ld, const float *panel,
+                         int depth, int rows, int vectors) {
     Vec sum[TILE_ROWS][TILE_VECTORS];
 #pragma GCC unroll 6
     for (int r = 0; r < rows; r++)
@@ -76,12 +77,14 @@ INLINE void tile_product(float *c, int c_ld, const float *a, int a_ld, const flo
         for (int v = 0; v < vectors; v++) vec_store(c + (int64_t)r * c_ld + v * LANES, sum[r][v]);
 }
 
-#define TILE(r, v)                                                                                 \
-    case (r) * 8 + (v): tile_product(c, c_ld, a, a_ld, panel, depth, r, v); return;
+#define TILE(r, v)                                          \
+    case (r)*8 + (v):                                       \
+        tile_product(c, c_ld, a, a_ld, panel, depth, r, v); \
+        return;
 #define TILES(v) TILE(1, v) TILE(2, v) TILE(3, v) TILE(4, v) TILE(5, v) TILE(6, v)
 
-static void tile_multiply(float *c, int c_ld, const float *a, int a_ld, const float *panel, int depth,
-                          int rows, int vectors) {
+static void tile_multiply(float *c, int c_ld, const float *a, int a_ld, const float *panel,
+                          int depth, int rows, int vectors) {
     switch (rows * 8 + vectors) {
         TILES(1)
         TILES(2)
@@ -125,10 +128,7 @@ static int64_t key_next(KeyCursor *at) {
 
 static int key_count(const AttentionSpan *span) {
     int n = 0;
-    for (int i = 0; i < span->range_count; i++) {
-        int length = span->range[i].end - span->range[i].begin;
-        n += length > 0 ? length : 0;
-    }
+    for (int i = 0; i < span->range_count; i++) n += span->range[i].end - span->range[i].begin;
     return n;
 }
 
@@ -140,24 +140,24 @@ static void *head_row(const AttentionUnit *u, Tensor t, int64_t row) {
 
 /* Interleaves the lanes of two vectors: a0 b0 a1 b1 ... */
 #if LANES == 16
-#define ZIP_LOW(a, b)                                                                              \
+#define ZIP_LOW(a, b) \
     __builtin_shufflevector(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23)
-#define ZIP_HIGH(a, b)                                                                             \
+#define ZIP_HIGH(a, b) \
     __builtin_shufflevector(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31)
 #define ZIP_ROUNDS 4
 #elif LANES == 8
-#define ZIP_LOW(a, b) __builtin_shufflevector(a, b, 0, 8, 1, 9, 2, 10, 3, 11)
+#define ZIP_LOW(a, b)  __builtin_shufflevector(a, b, 0, 8, 1, 9, 2, 10, 3, 11)
 #define ZIP_HIGH(a, b) __builtin_shufflevector(a, b, 4, 12, 5, 13, 6, 14, 7, 15)
-#define ZIP_ROUNDS 3
+#define ZIP_ROUNDS     3
 #else
-#define ZIP_LOW(a, b) __builtin_shufflevector(a, b, 0, 4, 1, 5)
+#define ZIP_LOW(a, b)  __builtin_shufflevector(a, b, 0, 4, 1, 5)
 #define ZIP_HIGH(a, b) __builtin_shufflevector(a, b, 2, 6, 3, 7)
-#define ZIP_ROUNDS 2
+#define ZIP_ROUNDS     2
 #endif
 
-/* Rows become columns. Zipping row i with row i + LANES / 2 into rows 2i and 2i + 1 rotates the bits
- * of (row, lane), taken as one number, by one to the left; after log2(LANES) rounds the row's bits
- * and the lane's have changed places. */
+/* Rows become columns. Zipping row i with row i + LANES / 2 into rows 2i and 2i + 1 rotates the
+ * bits of (row, lane), taken as one number, by one to the left; after log2(LANES) rounds the row's
+ * bits and the lane's have changed places. */
 INLINE void vec_transpose(Vec m[LANES]) {
 #pragma GCC unroll 4
     for (int round = 0; round < ZIP_ROUNDS; round++) {
@@ -190,8 +190,9 @@ INLINE void pack_key_vector(float *to, int line, const void *const rows[LANES], 
 }
 
 /* The rows of the next LANES keys, asked of memory together with their values: they lie a whole row
- * of all heads apart, so no prefetcher guesses them, and with few queries waiting for them would take
- * longer than the arithmetic. Places after the last key repeat it; their scores are not used. */
+ * of all heads apart, so no prefetcher guesses them, and with few queries waiting for them would
+ * take longer than the arithmetic. Places after the last key repeat it; their scores are not used.
+ */
 static void keys_ahead(const void *rows[LANES], const AttentionUnit *u, KeyCursor *cursor) {
     const int bytes = u->head_width * (u->k.dtype == DTYPE_F32 ? 4 : 2);
     const char *key = rows[LANES - 1];
@@ -304,9 +305,9 @@ size_t ISA_NAME(attention_scratch)(int keys, int head_width) {
 static void load_query(float *to, const AttentionUnit *u, int64_t row) {
     const void *q = head_row(u, u->q, row);
     for (int d = 0; d < u->head_width; d += LANES)
-        vec_store(to + d, u->scale * (u->q.dtype == DTYPE_F32
-                                          ? vec_get(q, DTYPE_F32, d, u->head_width)
-                                          : vec_get(q, DTYPE_BF16, d, u->head_width)));
+        vec_store(to + d,
+                  u->scale * (u->q.dtype == DTYPE_F32 ? vec_get(q, DTYPE_F32, d, u->head_width)
+                                                      : vec_get(q, DTYPE_BF16, d, u->head_width)));
 }
 
 static void store_out(const AttentionUnit *u, int64_t row, const float *sums, float factor) {
@@ -329,14 +330,6 @@ void ISA_NAME(attention)(const AttentionUnit *u, float *scratch) {
     const Scratch at = scratch_layout(keys, width);
     float *scores = scratch + at.scores, *queries = scratch + at.queries, *out = scratch + at.out;
     const Panels key_panels = panels_of(keys), value_panels = panels_of(width);
-    if (keys == 0) {
-        memset(out, 0, (size_t)wide * sizeof *out);
-        for (int i = u->q_begin; i < u->q_end; i++) {
-            store_out(u, u->span->q_begin + i, out, 1);
-            store_lse(u, u->span->q_begin + i, -INFINITY);
-        }
-        return;
-    }
     pack_keys(scratch, u, key_panels);
     pack_values(scratch + at.values, u, keys, value_panels);
     for (int i = u->q_begin; i < u->q_end; i += TILE_ROWS) {

@@ -11,8 +11,8 @@
 #endif
 
 #define ISA_JOIN_(name, isa) name##_##isa
-#define ISA_JOIN(name, isa) ISA_JOIN_(name, isa)
-#define ISA_NAME(name) ISA_JOIN(name, ISA)
+#define ISA_JOIN(name, isa)  ISA_JOIN_(name, isa)
+#define ISA_NAME(name)       ISA_JOIN(name, ISA)
 
 size_t ISA_NAME(attention_scratch)(int keys, int head_width);
 void ISA_NAME(attention)(const AttentionUnit *unit, float *scratch);

@@ -27,8 +27,8 @@ INLINE float deviation_sum(const void *x, Dtype dtype, int64_t n, float shift, i
     return vec_sum((sum[0] + sum[2]) + (sum[1] + sum[3]));
 }
 
-/* The row is read three times, the last two from the cache. The mean of the deviations, which is what
- * rounding left of it, corrects the mean: it matters where the mean is far from 0. */
+/* The row is read three times, the last two from the cache. The mean of the deviations, which is
+ * what rounding left of it, corrects the mean: it matters where the mean is far from 0. */
 INLINE void layernorm(void *y, Dtype y_dtype, void *copy, Dtype copy_dtype, float *stats,
                       const void *x, Dtype x_dtype, const float *w, const float *b, float eps,
                       int64_t n) {
@@ -61,15 +61,20 @@ void ISA_NAME(layernorm_row)(void *y, Dtype y_dtype, void *copy, Dtype copy_dtyp
 /* ---- Conversion. ---- */
 
 INLINE void convert(void *y, Dtype y_dtype, const void *x, Dtype x_dtype, int64_t n) {
-    for (int64_t i = 0; i < n; i += LANES)
-        vec_put(y, y_dtype, i, n, vec_get(x, x_dtype, i, n));
+    for (int64_t i = 0; i < n; i += LANES) vec_put(y, y_dtype, i, n, vec_get(x, x_dtype, i, n));
 }
 
 INLINE void convert_from(void *y, Dtype y_dtype, const void *x, Dtype x_dtype, int64_t n) {
     switch (y_dtype) {
-    case DTYPE_F32: convert(y, DTYPE_F32, x, x_dtype, n); break;
-    case DTYPE_BF16: convert(y, DTYPE_BF16, x, x_dtype, n); break;
-    default: convert(y, DTYPE_F16, x, x_dtype, n); break;
+    case DTYPE_F32:
+        convert(y, DTYPE_F32, x, x_dtype, n);
+        break;
+    case DTYPE_BF16:
+        convert(y, DTYPE_BF16, x, x_dtype, n);
+        break;
+    default:
+        convert(y, DTYPE_F16, x, x_dtype, n);
+        break;
     }
 }
 
@@ -79,9 +84,15 @@ void ISA_NAME(convert_row)(void *y, Dtype y_dtype, const void *x, Dtype x_dtype,
         return;
     }
     switch (x_dtype) {
-    case DTYPE_F32: convert_from(y, y_dtype, x, DTYPE_F32, n); break;
-    case DTYPE_BF16: convert_from(y, y_dtype, x, DTYPE_BF16, n); break;
-    default: convert_from(y, y_dtype, x, DTYPE_F16, n); break;
+    case DTYPE_F32:
+        convert_from(y, y_dtype, x, DTYPE_F32, n);
+        break;
+    case DTYPE_BF16:
+        convert_from(y, y_dtype, x, DTYPE_BF16, n);
+        break;
+    default:
+        convert_from(y, y_dtype, x, DTYPE_F16, n);
+        break;
     }
 }
 
@@ -100,8 +111,8 @@ INLINE void add_as(float *sum, const void *x, Dtype dtype, int64_t n) {
         vec_store(sum + i, vec_load(sum + i) + vec_get(x, dtype, i, n));
 }
 
-/* sum += x; the first row is copied instead, so that a single row keeps its bits (-0). `sum` has room
- * for whole vectors. */
+/* sum += x; the first row is copied instead, so that a single row keeps its bits (-0). `sum` has
+ * room for whole vectors. */
 static void row_add(float *sum, const void *x, Dtype dtype, int64_t n, bool first) {
     if (first)
         ISA_NAME(convert_row)(sum, DTYPE_F32, x, dtype, n);
@@ -124,8 +135,8 @@ void ISA_NAME(sum_rows)(void *y, Dtype y_dtype, const void *const *rows, const D
             row_add(sum, row_at(rows[k], dtypes[k], i), dtypes[k], m, first);
             first = false;
         }
-        ISA_NAME(convert_row)((char *)y + i * (y_dtype == DTYPE_F32 ? 4 : 2), y_dtype, sum,
-                              DTYPE_F32, m);
+        ISA_NAME(convert_row)
+        ((char *)y + i * (y_dtype == DTYPE_F32 ? 4 : 2), y_dtype, sum, DTYPE_F32, m);
     }
 }
 
@@ -136,8 +147,8 @@ void ISA_NAME(mean_rows)(void *y, Dtype y_dtype, const void *x, Dtype x_dtype, i
         int64_t m = n - i < PIECE ? n - i : PIECE;
         for (int64_t r = 0; r < rows; r++)
             row_add(sum, row_at(x, x_dtype, r * ld + i), x_dtype, m, r == 0);
-        for (int64_t k = 0; rows > 0 && k < m; k++) sum[k] /= (float)rows;
-        ISA_NAME(convert_row)((char *)y + i * (y_dtype == DTYPE_F32 ? 4 : 2), y_dtype, sum,
-                              DTYPE_F32, m);
+        for (int64_t k = 0; k < m; k++) sum[k] /= (float)rows;
+        ISA_NAME(convert_row)
+        ((char *)y + i * (y_dtype == DTYPE_F32 ? 4 : 2), y_dtype, sum, DTYPE_F32, m);
     }
 }

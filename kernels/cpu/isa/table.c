@@ -1,7 +1,7 @@
 #include "kernels/cpu/isa/kernels.h"
 
 #define ISA_TEXT_(isa) #isa
-#define ISA_TEXT(isa) ISA_TEXT_(isa)
+#define ISA_TEXT(isa)  ISA_TEXT_(isa)
 
 const CpuKernels ISA_NAME(cpu_kernels) = {
     .name = ISA_TEXT(ISA),

@@ -1,12 +1,12 @@
 /* vector.h - as many floats as one register holds, and what the kernels do with them.
  *
- * The files of kernels/cpu/isa/ are written once, with GCC's vector extensions, and compiled once for
- * each instruction set: 16 lanes with AVX-512, 8 with AVX2, 4 with what every x86-64 (SSE2) or other
- * processor has. Intrinsics stand only where the extensions have no word for an instruction, beside a
- * plain form.
+ * The files of kernels/cpu/isa/ are written once, with GCC's vector extensions, and compiled once
+ * for each instruction set: 16 lanes with AVX-512, 8 with AVX2, 4 with what every x86-64 (SSE2) or
+ * other processor has. Intrinsics stand only where the extensions have no word for an instruction,
+ * beside a plain form.
  *
- * Everything here is inlined: no vector may cross a call, whose convention would depend on the flags.
- * A comparison gives lanes of all ones or zeros; choices are made by masking with them.
+ * Everything here is inlined: no vector may cross a call, whose convention would depend on the
+ * flags. A comparison gives lanes of all ones or zeros; choices are made by masking with them.
  */
 #ifndef EASYFIRST_KERNELS_CPU_ISA_VECTOR_H
 #define EASYFIRST_KERNELS_CPU_ISA_VECTOR_H
@@ -98,7 +98,7 @@ INLINE VecInt vec_lane_numbers(void) {
 
 /* ---- All lanes in one. The order of a sum depends on LANES alone. ---- */
 
-#define VEC_QUARTER(v, i)                                                                          \
+#define VEC_QUARTER(v, i) \
     __builtin_shufflevector(v, v, 4 * (i), 4 * (i) + 1, 4 * (i) + 2, 4 * (i) + 3)
 
 INLINE float vec_sum(Vec v) {
@@ -159,9 +159,9 @@ INLINE Vec vec_from_f16(VecHalf h) {
     return (Vec)(scaled | (special & (magnitude | 0x7f800000u)) | ((u & 0x8000u) << 16));
 }
 
-/* Round to nearest even. Normal halves: the mantissa is rounded in integers, a carry going over into
- * the exponent. Smaller ones: adding 1/2, whose last place is the smallest half, lets the processor
- * round. From 65520 on: infinity. */
+/* Round to nearest even. Normal halves: the mantissa is rounded in integers, a carry going over
+ * into the exponent. Smaller ones: adding 1/2, whose last place is the smallest half, lets the
+ * processor round. From 65520 on: infinity. */
 INLINE VecHalf vec_to_f16(Vec v) {
     VecBits u = (VecBits)v, a = u & 0x7fffffffu;
     VecBits normal = (a - 0x38000000u + 0xfffu + ((a >> 13) & 1u)) >> 13;
@@ -212,13 +212,13 @@ INLINE void vec_put(void *to, Dtype dtype, int64_t i, int64_t n, Vec v) {
 
 /* ---- exp. ---- */
 
-/* e^x for x <= 88, relative error 1.5e-7 at most; 0 below -87.33 (results there would be subnormal);
- * NaN stays NaN.
+/* e^x for x <= 88, relative error 1.5e-7 at most; 0 below -87.33 (results there would be
+ * subnormal); NaN stays NaN.
  *
- * x = n ln 2 + r with |r| <= ln 2 / 2. n comes from adding 1.5 * 2^23, at which a float's last place
- * is 1: the sum's low bits are then n itself, ready to be shifted into an exponent. ln 2 is taken off
- * in two parts, the first with so few bits that n times it is exact. e^r = 1 + r + r^2 P(r), P being
- * minimax of degree 4 (1e-8). The clamp is written so that a NaN passes it. */
+ * x = n ln 2 + r with |r| <= ln 2 / 2. n comes from adding 1.5 * 2^23, at which a float's last
+ * place is 1: the sum's low bits are then n itself, ready to be shifted into an exponent. ln 2 is
+ * taken off in two parts, the first with so few bits that n times it is exact. e^r = 1 + r + r^2
+ * P(r), P being minimax of degree 4 (1e-8). The clamp is written so that a NaN passes it. */
 INLINE Vec vec_exp_bounded(Vec x) {
     const float shift = 0x1.8p23f;
     VecInt gone = x < -87.33f;

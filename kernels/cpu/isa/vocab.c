@@ -1,8 +1,8 @@
 /* vocab.c - one pass over logits that takes the softmax's statistics and the best token together.
  *
- * Logits come in blocks small enough to stay in the first-level cache. A block's maximum, by vectors,
- * decides everything else: whether the running maximum and the sum move, and whether the block is
- * looked through for a token, which is rare after the first few.
+ * Logits come in blocks small enough to stay in the first-level cache. A block's maximum, by
+ * vectors, decides everything else: whether the running maximum and the sum move, and whether the
+ * block is looked through for a token, which is rare after the first few.
  */
 #include <math.h>
 
@@ -19,17 +19,16 @@ INLINE float block_load(float *values, const float *logits, const float *bias, i
     for (int i = 0; i < n; i += LANES) {
         Vec v = vec_get(logits, DTYPE_F32, i, n);
         if (bias) v += vec_get(bias, DTYPE_F32, i, n);
-        if (n - i < LANES)
-            v = vec_select(vec_lane_numbers() < n - i, v, vec_set1(-INFINITY));
+        if (n - i < LANES) v = vec_select(vec_lane_numbers() < n - i, v, vec_set1(-INFINITY));
         vec_store(values + i, v);
         largest = vec_max(v, largest); /* a NaN is passed over */
     }
     return vec_largest(largest);
 }
 
-/* Takes a block into max and sum. Its own sum is of at most BLOCK / LANES additions in each lane; the
- * sum over all of the vocabulary is in double. While there is no finite logit the shift is 0: -inf
- * gives 0 and NaN gives NaN without a case for them. */
+/* Takes a block into max and sum. Its own sum is of at most BLOCK / LANES additions in each lane;
+ * the sum over all of the vocabulary is in double. While there is no finite logit the shift is 0:
+ * -inf gives 0 and NaN gives NaN without a case for them. */
 static void block_sum(VocabRow *row, const float *values, int n, float largest) {
     if (largest > row->max) {
         row->sum *= exp((double)row->max - largest);
@@ -56,9 +55,9 @@ static void block_argmax(VocabRow *row, const float *values, int32_t id, float l
     offer(row, largest, largest, id + i);
 }
 
-/* The least word of the generator with which a logit can still win, or 2^32 if none can: noise above
- * g takes a uniform number above exp(-exp(-g)). Lowered a little, so that rounding here never passes
- * over a winner; those who remain are compared exactly. */
+/* The least word of the generator with which a logit can still win, or 2^32 if none can: noise
+ * above g takes a uniform number above exp(-exp(-g)). Lowered a little, so that rounding here never
+ * passes over a winner; those who remain are compared exactly. */
 static uint64_t least_word(double best, double largest) {
     double g = best - largest;
     if (!(g <= 22.88)) return (uint64_t)1 << 32; /* the largest noise is 22.87 */

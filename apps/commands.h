@@ -1,0 +1,18 @@
+/* commands.h - the commands of the program, one file each.
+ *
+ * A command gets the command line from its own name on (argv[0] is "ask", say) and returns the exit
+ * status: 0, 1 for a failure, 2 for wrong usage. Results go to standard output, everything else to
+ * standard error.
+ */
+#ifndef EASYFIRST_APPS_COMMANDS_H
+#define EASYFIRST_APPS_COMMANDS_H
+
+#define EASYFIRST_VERSION "0.1"
+
+int command_ask(int argc, char **argv);
+int command_text(int argc, char **argv);
+int command_show(int argc, char **argv);
+int command_info(int argc, char **argv);
+int command_bench(int argc, char **argv);
+
+#endif

@@ -1,0 +1,73 @@
+/* main.c - picks the command. */
+#include <stdio.h>
+#include <string.h>
+
+#include "apps/commands.h"
+#include "apps/options.h"
+
+static const struct {
+    const char *name;
+    int (*run)(int argc, char **argv);
+    const char *about;
+} commands[] = {
+    {"ask", command_ask, "answer questions about pictures"},
+    {"text", command_text, "answer text prompts; translate and summarize, line by line"},
+    {"show", command_show, "show how an answer is filled in, step by step"},
+    {"info", command_info, "describe a model: parts, tensors, parameters, memory"},
+    {"bench", command_bench, "measure the speed of this machine"},
+};
+enum { COMMAND_COUNT = sizeof commands / sizeof commands[0] };
+
+static void print_help(FILE *out) {
+    fputs("easyfirst: a masked-diffusion language model that sees, and fills in the easy words first\n"
+          "\n"
+          "usage: easyfirst COMMAND [options] ...\n"
+          "\n"
+          "commands:\n",
+          out);
+    for (int i = 0; i < COMMAND_COUNT; i++)
+        fprintf(out, "  %-8s%s\n", commands[i].name, commands[i].about);
+    fputs("\n"
+          "`easyfirst COMMAND --help` tells the options of a command, with examples.\n"
+          "\n"
+          "  --help     this text\n"
+          "  --version  the version of the program\n"
+          "\n"
+          "A model is a folder: name it with -m FOLDER, or once for all in the environment as\n"
+          "EASYFIRST_MODEL. Answers go to standard output, everything else to standard error. The\n"
+          "exit status is 0, 1 when something could not be done, or 2 for wrong usage.\n",
+          out);
+}
+
+static int unknown_command(const char *name) {
+    const char *names[COMMAND_COUNT + 1] = {NULL};
+    for (int i = 0; i < COMMAND_COUNT; i++) names[i] = commands[i].name;
+    const char *near = nearest_word(name, names);
+    fprintf(stderr, "easyfirst: there is no %s \"%s\"%s%s%s; see easyfirst --help\n",
+            name[0] == '-' ? "option" : "command", name, near ? ": did you mean " : "",
+            near ? near : "", near ? "?" : "");
+    return 2;
+}
+
+int main(int argc, char **argv) {
+    if (argc < 2) {
+        print_help(stderr);
+        return 2;
+    }
+    char *name = argv[1];
+    if (!strcmp(name, "--help") || !strcmp(name, "-h") || (!strcmp(name, "help") && argc < 3)) {
+        print_help(stdout);
+        return fflush(stdout) ? 1 : 0;
+    }
+    if (!strcmp(name, "--version")) {
+        puts("easyfirst " EASYFIRST_VERSION);
+        return fflush(stdout) ? 1 : 0;
+    }
+    bool help = !strcmp(name, "help"); /* `easyfirst help ask` */
+    if (help) name = argv[2];
+    char *help_argv[] = {name, "--help", NULL};
+    for (int i = 0; i < COMMAND_COUNT; i++)
+        if (!strcmp(name, commands[i].name))
+            return help ? commands[i].run(2, help_argv) : commands[i].run(argc - 1, argv + 1);
+    return unknown_command(name);
+}

@@ -1,0 +1,356 @@
+#include "apps/options.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <getopt.h>
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+enum { OPTIONS_MOST = OPTIONS_IN_GROUP * OPTION_GROUPS, FIRST_VALUE = 1000, HELP_VALUE = 999 };
+
+/* ---- Wrong usage. ---- */
+
+int options_wrong(const CommandHelp *help, const char *format, ...) {
+    char text[512];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    for (char *p = text; *p; p++)
+        if (iscntrl((unsigned char)*p)) *p = '?'; /* one line, whatever was typed */
+    fprintf(stderr, "easyfirst: %s: %s; see easyfirst %s --help\n", help->name, text, help->name);
+    return 2;
+}
+
+/* Levenshtein's distance, of words of up to 63 letters. */
+static int word_distance(const char *a, const char *b) {
+    size_t n = strlen(a), m = strlen(b);
+    if (n > 63 || m > 63) return 64;
+    int row[64];
+    for (size_t j = 0; j <= m; j++) row[j] = (int)j;
+    for (size_t i = 1; i <= n; i++) {
+        int diagonal = row[0]; /* the value above and to the left */
+        row[0] = (int)i;
+        for (size_t j = 1; j <= m; j++) {
+            int above = row[j], best = diagonal + (a[i - 1] != b[j - 1]);
+            if (above + 1 < best) best = above + 1;
+            if (row[j - 1] + 1 < best) best = row[j - 1] + 1;
+            diagonal = above, row[j] = best;
+        }
+    }
+    return row[m];
+}
+
+const char *nearest_word(const char *word, const char *const *words) {
+    const char *nearest = NULL;
+    int least = (int)strlen(word) / 3;
+    least = least < 2 ? 3 : least + 1;
+    for (; *words; words++) {
+        int distance = word_distance(word, *words);
+        /* A word of two letters is not "near" another of two. */
+        if (distance < least && distance < (int)strlen(*words))
+            least = distance, nearest = *words;
+    }
+    return nearest;
+}
+
+/* ---- Values. ---- */
+
+static bool read_whole(const char *text, int64_t least, int64_t most, int64_t *value) {
+    const char *digits = text[0] == '-' ? text + 1 : text;
+    if (!digits[0] || digits[strspn(digits, "0123456789")]) return false;
+    errno = 0;
+    long long v = strtoll(text, NULL, 10);
+    if (errno || v < least || v > most) return false;
+    *value = v;
+    return true;
+}
+
+static bool read_real(const char *text, double least, double most, double *value) {
+    char *end;
+    if (!text[0] || text[strspn(text, "0123456789.eE+-")]) return false; /* no hex, inf, nan */
+    double v = strtod(text, &end);
+    if (*end || !isfinite(v) || !(v >= least && v <= most)) return false;
+    *value = v;
+    return true;
+}
+
+static bool is_choice(const char *word, const char *choices) {
+    size_t size = strlen(word);
+    for (const char *c = choices; c; c = strchr(c, '|') ? strchr(c, '|') + 1 : NULL)
+        if (strcspn(c, "|") == size && !strncmp(c, word, size)) return size > 0;
+    return false;
+}
+
+static int list_add(TextList *list, const char *text) {
+    const char **items = realloc(list->items, ((size_t)list->count + 1) * sizeof *items);
+    if (!items) return -1;
+    list->items = items;
+    list->items[list->count++] = text;
+    return 0;
+}
+
+/* Sets an option's variable; -1, or 2 after saying what is wrong. */
+static int option_set(const CommandHelp *help, const Option *o, const char *value) {
+    int64_t whole;
+    double real;
+    switch (o->kind) {
+    case OPTION_FLAG: *(bool *)o->target = true; return -1;
+    case OPTION_TEXT:
+        if (!value[0]) return options_wrong(help, "--%s needs a %s, not \"\"", o->name, o->argument);
+        *(const char **)o->target = value;
+        return -1;
+    case OPTION_CHOICE:
+        if (!is_choice(value, o->argument))
+            return options_wrong(help, "--%s takes %s, not \"%s\"", o->name, o->argument, value);
+        *(const char **)o->target = value;
+        return -1;
+    case OPTION_LIST:
+        return list_add(o->target, value) ? options_wrong(help, "out of memory for --%s", o->name) : -1;
+    case OPTION_INTEGER:
+        if (!read_whole(value, (int64_t)o->least, (int64_t)o->most, &whole))
+            return options_wrong(help, "--%s takes a whole number from %.0f to %.0f, not \"%s\"",
+                                 o->name, o->least, o->most, value);
+        *(int *)o->target = (int)whole;
+        return -1;
+    case OPTION_SEED:
+        if (!read_whole(value, 0, INT64_MAX, &whole))
+            return options_wrong(help, "--%s takes a whole number from 0 to %lld, not \"%s\"", o->name,
+                                 (long long)INT64_MAX, value);
+        *(uint64_t *)o->target = (uint64_t)whole;
+        return -1;
+    case OPTION_REAL:
+        if (!read_real(value, o->least, o->most, &real))
+            return options_wrong(help, "--%s takes a number from %g to %g, not \"%s\"", o->name, o->least,
+                                 o->most, value);
+        *(float *)o->target = (float)real;
+        return -1;
+    }
+    return -1;
+}
+
+/* ---- Help. ---- */
+
+/* Lines of text, each after `indent` spaces but the first. */
+static void print_lines(const char *text, int indent) {
+    for (; *text; text++) {
+        putchar(*text);
+        if (*text == '\n' && text[1]) printf("%*s", indent, "");
+    }
+    putchar('\n');
+}
+
+static void print_option(const Option *o) {
+    enum { COLUMN = 28 };
+    char left[64], letter[8] = "    ";
+    if (o->letter) snprintf(letter, sizeof letter, "-%c, ", o->letter);
+    snprintf(left, sizeof left, "  %s--%s%s%s", letter, o->name, o->argument ? " " : "",
+             o->argument ? o->argument : "");
+    if (strlen(left) + 2 > COLUMN)
+        printf("%s\n%*s", left, COLUMN, "");
+    else
+        printf("%-*s", COLUMN, left);
+    print_lines(o->help, COLUMN);
+}
+
+static int print_help(const CommandHelp *help, const OptionGroup *groups, int group_count) {
+    const char *start = "usage: ";
+    for (const char *form = help->usage; form; start = "       ") {
+        int size = (int)strcspn(form, "\n");
+        printf("%seasyfirst %s %.*s\n", start, help->name, size, form);
+        form = form[size] ? form + size + 1 : NULL;
+    }
+    printf("\n%s\n", help->about);
+    for (int g = 0; g < group_count; g++) {
+        printf("\n%s:\n", groups[g].title);
+        for (int i = 0; i < groups[g].count; i++) print_option(&groups[g].options[i]);
+    }
+    printf("\nexamples:\n  ");
+    print_lines(help->examples, 2);
+    return fflush(stdout) ? 1 : 0;
+}
+
+/* ---- Reading. ---- */
+
+typedef struct Table {
+    const Option *options[OPTIONS_MOST];
+    struct option longs[OPTIONS_MOST + 2];
+    char letters[2 * OPTIONS_MOST + 8];
+    int count;
+} Table;
+
+static void table_make(Table *t, const OptionGroup *groups, int group_count) {
+    *t = (Table){0};
+    strcpy(t->letters, ":h"); /* ':' first: a missing argument is told from an unknown option */
+    for (int g = 0; g < group_count; g++)
+        for (int i = 0; i < groups[g].count; i++) {
+            const Option *o = &groups[g].options[i];
+            int has_argument = o->kind == OPTION_FLAG ? no_argument : required_argument;
+            t->options[t->count] = o;
+            t->longs[t->count] =
+                (struct option){o->name, has_argument, NULL, FIRST_VALUE + t->count};
+            t->count++;
+            if (!o->letter) continue;
+            size_t n = strlen(t->letters);
+            t->letters[n] = o->letter;
+            if (has_argument) t->letters[n + 1] = ':';
+        }
+    t->longs[t->count] = (struct option){"help", no_argument, NULL, HELP_VALUE};
+}
+
+static int unknown_option(const CommandHelp *help, const Table *t, const char *word) {
+    const char *names[OPTIONS_MOST + 2] = {NULL};
+    for (int i = 0; i <= t->count; i++) names[i] = t->longs[i].name;
+    if (optopt >= FIRST_VALUE)
+        return options_wrong(help, "--%s takes no argument", t->longs[optopt - FIRST_VALUE].name);
+    if (optopt) return options_wrong(help, "there is no option -%c", optopt);
+    char name[64];
+    snprintf(name, sizeof name, "%.*s", (int)strcspn(word + 2, "="), word + 2);
+    int starts = 0; /* how many options begin so: getopt takes a beginning that only one has */
+    for (int i = 0; i <= t->count; i++) starts += !strncmp(names[i], name, strlen(name));
+    if (starts > 1) return options_wrong(help, "--%s may mean several options", name);
+    const char *near = nearest_word(name, names);
+    if (near) return options_wrong(help, "there is no option --%s: did you mean --%s?", name, near);
+    return options_wrong(help, "there is no option --%s", name);
+}
+
+int options_read(const CommandHelp *help, const OptionGroup *groups, int group_count, int argc,
+                 char **argv, int *first) {
+    Table t;
+    table_make(&t, groups, group_count);
+    opterr = 0; /* messages are ours */
+    optind = 0; /* from the beginning, whatever was read before */
+    for (;;) {
+        int at = optind > 0 ? optind : 1;
+        int value = getopt_long(argc, argv, t.letters, t.longs, NULL);
+        if (value == -1) break;
+        if (value == HELP_VALUE || value == 'h') return print_help(help, groups, group_count);
+        if (value == ':') {
+            /* optopt is the letter, or the long option's value. */
+            for (int i = 0; i < t.count; i++)
+                if (optopt == t.options[i]->letter || optopt == FIRST_VALUE + i)
+                    return options_wrong(help, "--%s needs a %s", t.options[i]->name,
+                                         t.options[i]->argument);
+        }
+        if (value == '?') {
+            /* The word is the one before optind, or, inside a cluster of letters, unimportant. */
+            const char *word = argv[optind - 1];
+            return unknown_option(help, &t, strncmp(word, "--", 2) ? argv[at] : word);
+        }
+        const Option *o = NULL;
+        for (int i = 0; i < t.count; i++)
+            if (value == FIRST_VALUE + i || (t.options[i]->letter && value == t.options[i]->letter))
+                o = t.options[i];
+        if (!o) return options_wrong(help, "there is no option -%c", value);
+        int status = option_set(help, o, optarg);
+        if (status >= 0) return status;
+    }
+    *first = optind;
+    return -1;
+}
+
+/* ---- What several commands share. ---- */
+
+void common_init(CommonOptions *o) {
+    *o = (CommonOptions){.model = {.feature_layer = FEATURE_LAYER_UNSET},
+                         .answer = answer_options_default()};
+}
+
+static void group_add(OptionGroup *group, Option option) {
+    group->options[group->count++] = option;
+}
+
+void common_model_group(CommonOptions *o, OptionGroup *group) {
+    ModelOptions *m = &o->model;
+    *group = (OptionGroup){.title = "model options"};
+    group_add(group, (Option){"model", 'm', OPTION_TEXT, "FOLDER", &m->folder,
+                              "the model's folder; else $EASYFIRST_MODEL"});
+    group_add(group, (Option){"vision", 0, OPTION_TEXT, "PATH", &m->vision,
+                              "a CLIP vision tower, folder or file, instead of the folder's"});
+    group_add(group, (Option){"language", 0, OPTION_TEXT, "PATH", &m->language,
+                              "an XLM-R or XLM-R-XL, folder or file, instead"});
+    group_add(group, (Option){"projector", 0, OPTION_TEXT, "PATH", &m->projector,
+                              "a projector, file or folder, instead"});
+    group_add(group, (Option){"length-predictor", 0, OPTION_TEXT, "PATH", &m->length,
+                              "a length predictor, file or folder, instead"});
+    group_add(group, (Option){"dtype", 0, OPTION_CHOICE, "auto|f32|bf16", &m->dtype,
+                              "arithmetic; auto: bf16 for bf16 weights where the processor\n"
+                              "has it, else f32"});
+    group_add(group, (Option){"feature-layer", 0, OPTION_INTEGER, "N", &m->feature_layer,
+                              "the vision tower's layer to take features from; -1 is the last\n"
+                              "(default: as the model's folder says, else -2)",
+                              -999, 999});
+    group_add(group, (Option){"pad", 0, OPTION_CHOICE, "on|off", &m->pad,
+                              "put pictures into a square instead of cropping them to one\n"
+                              "(default: as the model's folder says, else on)"});
+    group_add(group, (Option){"threads", 't', OPTION_INTEGER, "N", &o->threads,
+                              "processor threads (default: all)", 1, 1024});
+}
+
+void common_answer_group(CommonOptions *o, OptionGroup *group) {
+    AnswerOptions *a = &o->answer;
+    *group = (OptionGroup){.title = "answer options"};
+    group_add(group, (Option){"steps", 0, OPTION_INTEGER, "T", &a->decode.iterations,
+                              "filling steps (default 50)", 1, 1000000});
+    group_add(group, (Option){"strategy", 0, OPTION_TEXT, "NAME", &o->strategy,
+                              "reparam-uncond-deterministic-cosine (the default) with cond,\n"
+                              "stochasticTAU, linear in the words' places; cmlm; ar"});
+    group_add(group, (Option){"length", 'n', OPTION_INTEGER, "N", &o->length,
+                              "the answer's length in tokens (default: predicted)", 1, 1000000});
+    group_add(group, (Option){"beam", 'b', OPTION_INTEGER, "B", &a->length_beam,
+                              "try the B likeliest lengths, keep the best answer (default 1)", 1, 512});
+    group_add(group, (Option){"samples", 0, OPTION_INTEGER, "M", &a->samples,
+                              "fill each length M times, keep the best (default 1)", 1, 1024});
+    group_add(group, (Option){"temperature", 0, OPTION_REAL, "X", &a->decode.temperature,
+                              "draw words at this temperature (default 0: the likeliest)", 0, 100});
+    group_add(group, (Option){"seed", 's', OPTION_SEED, "N", &a->decode.seed,
+                              "seed of everything random (default 0)"});
+    group_add(group, (Option){"no-memory", 0, OPTION_FLAG, NULL, &a->decode.no_memory,
+                              "evaluate every step, known or not: the same answer, slower"});
+    group_add(group, (Option){"no-reuse", 0, OPTION_FLAG, NULL, &a->no_reuse,
+                              "models with blocks: keep no keys and values; same answer, slower"});
+    group_add(group, (Option){"json", 0, OPTION_FLAG, NULL, &o->json,
+                              "JSON, one object a line, instead of plain text"});
+    group_add(group, (Option){"quiet", 'q', OPTION_FLAG, NULL, &o->quiet,
+                              "no timings on standard error"});
+}
+
+int common_check(const CommandHelp *help, CommonOptions *o) {
+    ModelOptions *m = &o->model;
+    Error err;
+    if (o->strategy && decode_strategy_parse(&o->answer.decode, o->strategy, &err))
+        return options_wrong(help, "--strategy: %s", err.text);
+    const char *folder = getenv("EASYFIRST_MODEL");
+    if (!m->folder && folder && folder[0]) m->folder = folder;
+    if (!m->folder && !m->vision && !m->language && !m->projector && !m->length)
+        return options_wrong(help, "no model is named: give its folder with -m FOLDER or in the "
+                                   "environment as EASYFIRST_MODEL, or its parts with --language and "
+                                   "so on");
+    return -1;
+}
+
+static double seconds(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+int session_open(Session *session, const CommonOptions *o, Error *err) {
+    *session = (Session){0};
+    double start = seconds();
+    TRY(device_open(&session->device, &(DeviceOptions){.threads = o->threads}, err));
+    TRY(model_open(&session->model, &o->model, session->device, err));
+    session->open = true;
+    session->load_s = seconds() - start;
+    return 0;
+}
+
+void session_close(Session *session) {
+    if (session->open) model_close(&session->model);
+    device_close(session->device);
+    *session = (Session){0};
+}

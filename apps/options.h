@@ -1,0 +1,100 @@
+/* options.h - command lines: tables of options, from which both the reading and the help come, and
+ * the options that several commands share.
+ *
+ * A command lists its options as rows that point to the variables they set; what --help prints and
+ * what is accepted can then never differ. Numbers are read whole ("12abc" is refused) and must lie in
+ * the range of their row.
+ */
+#ifndef EASYFIRST_APPS_OPTIONS_H
+#define EASYFIRST_APPS_OPTIONS_H
+
+#include "apps/model.h"
+
+typedef enum OptionKind {
+    OPTION_FLAG,    /* bool: set to true */
+    OPTION_TEXT,    /* const char * */
+    OPTION_CHOICE,  /* const char *: one of the words in `argument`, which '|' separates */
+    OPTION_LIST,    /* TextList: may be given several times */
+    OPTION_INTEGER, /* int, in [least, most] */
+    OPTION_SEED,    /* uint64_t, from 0 to 2^63 - 1, which JSON readers take whole */
+    OPTION_REAL,    /* float, in [least, most] */
+} OptionKind;
+
+typedef struct Option {
+    const char *name; /* without the dashes */
+    char letter;      /* 0: none */
+    OptionKind kind;
+    const char *argument; /* what the help calls it; NULL for a flag */
+    void *target;
+    const char *help; /* lines are separated by '\n' */
+    double least, most;
+} Option;
+
+enum { OPTIONS_IN_GROUP = 16, OPTION_GROUPS = 4 };
+
+typedef struct OptionGroup {
+    const char *title; /* "model options" */
+    Option options[OPTIONS_IN_GROUP];
+    int count;
+} OptionGroup;
+
+/* The words of an OPTION_LIST, in their order; the texts are argv's. Free `items`. */
+typedef struct TextList {
+    const char **items;
+    int count;
+} TextList;
+
+/* What a command says of itself. */
+typedef struct CommandHelp {
+    const char *name;
+    const char *usage; /* what follows the name; several forms are separated by '\n' */
+    const char *about; /* what it does and prints, in lines */
+    const char *examples;
+} CommandHelp;
+
+/* Reads the options; afterwards the other words are argv[*first..argc). Returns -1 to go on, or the
+ * exit status: 0 when help was asked for and printed, 2 when the usage was wrong and that was said.
+ * --help is understood without being in a group. */
+int options_read(const CommandHelp *help, const OptionGroup *groups, int group_count, int argc,
+                 char **argv, int *first);
+
+/* Says what is wrong with the command line, in one line on standard error, and returns 2. */
+int options_wrong(const CommandHelp *help, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+
+/* The word of `words` (NULL-terminated) that `word` was most likely meant to be; NULL if none is
+ * near: at most a third of its letters, and two at least, may be wrong. */
+const char *nearest_word(const char *word, const char *const *words);
+
+/* ---- What several commands share. ---- */
+
+typedef struct CommonOptions {
+    ModelOptions model;
+    AnswerOptions answer;
+    const char *strategy;
+    int length; /* tokens of the answer; 0: predicted */
+    int threads;
+    bool json, quiet;
+} CommonOptions;
+
+/* Defaults; then groups for what a command wants. The groups point into `o`, which must stay. */
+void common_init(CommonOptions *o);
+void common_model_group(CommonOptions *o, OptionGroup *group);
+void common_answer_group(CommonOptions *o, OptionGroup *group);
+
+/* Checks what the rows cannot: the name of the strategy, and that a model is named, by
+ * $EASYFIRST_MODEL if nowhere else. Returns -1 to go on, or the exit status. */
+int common_check(const CommandHelp *help, CommonOptions *o);
+
+/* A device and an open model. Exactly one close for every open, failed or not. */
+typedef struct Session {
+    Device *device;
+    Model model;
+    bool open; /* the model is */
+    double load_s;
+} Session;
+
+int session_open(Session *session, const CommonOptions *o, Error *err);
+void session_close(Session *session);
+
+#endif
