@@ -36,8 +36,8 @@ static void path_beside(char *out, size_t size, const char *path, const char *na
 /* ---- Configurations: what tensors cannot tell comes from config.json. ---- */
 
 /* config.json beside the weights; for CLIP's two-tower configurations the vision half. */
-static int config_open(json_t **config, char *path, size_t size, const char *weights, const char *half,
-                       Error *err) {
+static int config_open(json_t **config, char *path, size_t size, const char *weights,
+                       const char *half, Error *err) {
     path_beside(path, size, weights, "config.json");
     if (!path_exists(path))
         return error_set(err, "%s: missing; put the model's config.json beside its weights", path);
@@ -70,26 +70,28 @@ static int config_activation(const json_t *config, const char *path, Activation 
     static const struct {
         const char *name;
         Activation activation;
-    } known[] = {{"gelu", ACTIVATION_GELU}, {"quick_gelu", ACTIVATION_QUICK_GELU},
+    } known[] = {{"gelu", ACTIVATION_GELU},
+                 {"quick_gelu", ACTIVATION_QUICK_GELU},
                  {"relu", ACTIVATION_RELU}};
     for (size_t i = 0; i < sizeof known / sizeof known[0]; i++)
         if (!strcmp(name, known[i].name)) {
             *activation = known[i].activation;
             return 0;
         }
-    return error_set(err, "%s: \"hidden_act\" is \"%s\", expected gelu, quick_gelu or relu", path, name);
+    return error_set(err, "%s: \"hidden_act\" is \"%s\", expected gelu, quick_gelu or relu", path,
+                     name);
 }
 
 /* The shape of a tensor that must be there, to read sizes from. */
-static int tensor_sizes(const Checkpoint *c, Part part, const char *name, int ndim, const int64_t **shape,
-                        Error *err) {
+static int tensor_sizes(const Checkpoint *c, Part part, const char *name, int ndim,
+                        const int64_t **shape, Error *err) {
     const CheckpointTensor *t = part_find(c, part, name);
     if (!t)
         return error_set(err, "%s: no %s in it (no tensor %s under any known name)", c->path,
                          part_name(part), name);
     if (t->value.ndim != ndim)
-        return error_set(err, "%s: %s has %d dimensions, expected %d", c->path, t->name, t->value.ndim,
-                         ndim);
+        return error_set(err, "%s: %s has %d dimensions, expected %d", c->path, t->name,
+                         t->value.ndim, ndim);
     for (int i = 0; i < ndim; i++)
         if (t->value.shape[i] < 1 || t->value.shape[i] > 1 << 24) {
             char text[128];
@@ -116,9 +118,10 @@ static int vision_config(const Checkpoint *c, VitConfig *v, Error *err) {
     json_t *config;
     char path[1024];
     const int64_t *patch = NULL, *positions = NULL, *fc1 = NULL;
-    TRY(tensor_sizes(c, PART_VISION, "vision_model.embeddings.patch_embedding.weight", 4, &patch, err));
-    TRY(tensor_sizes(c, PART_VISION, "vision_model.embeddings.position_embedding.weight", 2, &positions,
+    TRY(tensor_sizes(c, PART_VISION, "vision_model.embeddings.patch_embedding.weight", 4, &patch,
                      err));
+    TRY(tensor_sizes(c, PART_VISION, "vision_model.embeddings.position_embedding.weight", 2,
+                     &positions, err));
     TRY(tensor_sizes(c, PART_VISION, "vision_model.encoder.layers.0.mlp.fc1.weight", 2, &fc1, err));
     TRY(config_open(&config, path, sizeof path, c->path, "vision_config", err));
     int side = 1;
@@ -128,48 +131,52 @@ static int vision_config(const Checkpoint *c, VitConfig *v, Error *err) {
     v->layers = count_layers(c, PART_VISION, "vision_model.encoder.layers.%d.mlp.fc1.weight");
     v->block = (BlockConfig){.width = (int)patch[0], .ffn = (int)fc1[0], .pre_norm = true};
     double eps = 1e-5;
-    int status = config_integer(config, "num_attention_heads", path, 1, 4096,
-                                v->block.width > 64 ? v->block.width / 64 : 1, &v->block.heads, err) ||
-                 config_activation(config, path, ACTIVATION_QUICK_GELU, &v->block.activation, err) ||
-                 config_real(config, "layer_norm_eps", path, 1e-5, &eps, err) ||
-                 config_size(config, "image_size", path, v->image_size, err) ||
-                 config_size(config, "patch_size", path, v->patch, err) ||
-                 config_size(config, "hidden_size", path, v->block.width, err) ||
-                 config_size(config, "intermediate_size", path, v->block.ffn, err) ||
-                 config_size(config, "num_hidden_layers", path, v->layers, err);
+    int status =
+        config_integer(config, "num_attention_heads", path, 1, 4096,
+                       v->block.width > 64 ? v->block.width / 64 : 1, &v->block.heads, err) ||
+        config_activation(config, path, ACTIVATION_QUICK_GELU, &v->block.activation, err) ||
+        config_real(config, "layer_norm_eps", path, 1e-5, &eps, err) ||
+        config_size(config, "image_size", path, v->image_size, err) ||
+        config_size(config, "patch_size", path, v->patch, err) ||
+        config_size(config, "hidden_size", path, v->block.width, err) ||
+        config_size(config, "intermediate_size", path, v->block.ffn, err) ||
+        config_size(config, "num_hidden_layers", path, v->layers, err);
     v->block.eps = (float)eps;
     json_decref(config);
     return status ? -1 : 0;
 }
 
-/* Base and large are told from XL and XXL by their tensors: one stored XXL configuration has the model
- * type of the smaller ones. */
+/* Base and large are told from XL and XXL by their tensors: one stored XXL configuration has the
+ * model type of the smaller ones. */
 static int language_config(const Checkpoint *c, XlmrConfig *x, Error *err) {
     json_t *config;
     char path[1024];
     const int64_t *words = NULL, *positions = NULL, *fc1 = NULL;
-    TRY(tensor_sizes(c, PART_LANGUAGE, "roberta.embeddings.word_embeddings.weight", 2, &words, err));
-    TRY(tensor_sizes(c, PART_LANGUAGE, "roberta.embeddings.position_embeddings.weight", 2, &positions,
+    TRY(tensor_sizes(c, PART_LANGUAGE, "roberta.embeddings.word_embeddings.weight", 2, &words,
                      err));
+    TRY(tensor_sizes(c, PART_LANGUAGE, "roberta.embeddings.position_embeddings.weight", 2,
+                     &positions, err));
     TRY(tensor_sizes(c, PART_LANGUAGE, "roberta.encoder.layer.0.intermediate.dense.weight", 2, &fc1,
                      err));
     TRY(config_open(&config, path, sizeof path, c->path, NULL, err));
     x->vocab = (int)words[0];
     x->positions = (int)positions[0];
-    x->layers = count_layers(c, PART_LANGUAGE, "roberta.encoder.layer.%d.intermediate.dense.weight");
+    x->layers =
+        count_layers(c, PART_LANGUAGE, "roberta.encoder.layer.%d.intermediate.dense.weight");
     x->untied = part_head_untied(c);
     x->block = (BlockConfig){.width = (int)words[1], .ffn = (int)fc1[0]};
     x->block.pre_norm = part_find(c, PART_LANGUAGE, "roberta.encoder.LayerNorm.weight") != NULL;
     double eps = 1e-5;
-    int status = config_integer(config, "num_attention_heads", path, 1, 4096,
-                                x->block.width > 64 ? x->block.width / 64 : 1, &x->block.heads, err) ||
-                 config_activation(config, path, ACTIVATION_GELU, &x->block.activation, err) ||
-                 config_real(config, "layer_norm_eps", path, 1e-5, &eps, err) ||
-                 config_size(config, "vocab_size", path, x->vocab, err) ||
-                 config_size(config, "hidden_size", path, x->block.width, err) ||
-                 config_size(config, "intermediate_size", path, x->block.ffn, err) ||
-                 config_size(config, "num_hidden_layers", path, x->layers, err) ||
-                 config_size(config, "max_position_embeddings", path, x->positions, err);
+    int status =
+        config_integer(config, "num_attention_heads", path, 1, 4096,
+                       x->block.width > 64 ? x->block.width / 64 : 1, &x->block.heads, err) ||
+        config_activation(config, path, ACTIVATION_GELU, &x->block.activation, err) ||
+        config_real(config, "layer_norm_eps", path, 1e-5, &eps, err) ||
+        config_size(config, "vocab_size", path, x->vocab, err) ||
+        config_size(config, "hidden_size", path, x->block.width, err) ||
+        config_size(config, "intermediate_size", path, x->block.ffn, err) ||
+        config_size(config, "num_hidden_layers", path, x->layers, err) ||
+        config_size(config, "max_position_embeddings", path, x->positions, err);
     x->block.eps = (float)eps;
     json_decref(config);
     return status ? -1 : 0;
@@ -189,7 +196,8 @@ static Dtype arithmetic(const Model *m, const ModelOptions *o, Dtype stored, Err
     return DTYPE_NONE;
 }
 
-static int checkpoint_add(Model *m, const char *path, const char *stem, const Checkpoint **c, Error *err) {
+static int checkpoint_add(Model *m, const char *path, const char *stem, const Checkpoint **c,
+                          Error *err) {
     TRY(checkpoint_open(&m->checkpoints[m->checkpoint_count], path, stem, err));
     *c = &m->checkpoints[m->checkpoint_count++];
     return 0;
@@ -234,24 +242,25 @@ static int open_vision(Model *m, const ModelOptions *o, const char *path, Error 
     VitConfig config;
     TRY(vision_config(c, &config, err));
     const char *settings = o->folder ? o->folder : "settings";
-    TRY(config_integer(m->settings, "feature_layer", settings, -10000, 10000, -2, &config.feature_layer,
-                       err));
+    TRY(config_integer(m->settings, "feature_layer", settings, -10000, 10000, -2,
+                       &config.feature_layer, err));
     if (o->feature_layer != FEATURE_LAYER_UNSET) config.feature_layer = o->feature_layer;
     TRY(config_flag(m->settings, "class_token", settings, false, &config.class_token, err));
     part_begin(m, &m->vision, PART_VISION, c);
-    if (vit_declare(&m->vit, &config, &m->vision.params, err)) return error_context(err, "%s", c->path);
+    if (vit_declare(&m->vit, &config, &m->vision.params, err))
+        return error_context(err, "%s", c->path);
     TRY(part_finish(m, o, &m->vision, err));
     int told, rows = vit_feature_rows(&config);
     TRY(config_integer(m->settings, "image_tokens", settings, 1, 1 << 20, rows, &told, err));
     if (told != rows)
-        return error_set(err, "%s: \"image_tokens\" is %d, but the vision tower gives %d", settings, told,
-                         rows);
+        return error_set(err, "%s: \"image_tokens\" is %d, but the vision tower gives %d", settings,
+                         told, rows);
     m->parts.vit = &m->vit;
     return 0;
 }
 
-/* Mean, deviation and padding. The size is the tower's own: preprocessor_config.json has had several
- * forms for it, and any other would not fit the tower. */
+/* Mean, deviation and padding. The size is the tower's own: preprocessor_config.json has had
+ * several forms for it, and any other would not fit the tower. */
 static int open_preprocess(Model *m, const ModelOptions *o, const char *path, Error *err) {
     PreprocessConfig p = preprocess_clip_default();
     p.size = m->vit.config.image_size;
@@ -317,7 +326,8 @@ static int open_length(Model *m, const ModelOptions *o, const char *path, Error 
     const int64_t *classes = NULL;
     TRY(tensor_sizes(c, PART_LENGTH, "length_predictor.2.weight", 2, &classes, err));
     part_begin(m, &m->length, PART_LENGTH, c);
-    if (length_declare(&m->length_model, &m->xlmr.config.block, (int)classes[0], &m->length.params, err))
+    if (length_declare(&m->length_model, &m->xlmr.config.block, (int)classes[0], &m->length.params,
+                       err))
         return error_context(err, "%s", c->path);
     TRY(part_finish(m, o, &m->length, err));
     m->parts.length = &m->length_model;
@@ -332,13 +342,17 @@ static int open_projector(Model *m, const ModelOptions *o, const char *path, Err
     const int64_t *shape = NULL;
     TRY(tensor_sizes(c, PART_PROJECTOR, two ? first : "model.mm_projector.weight", 2, &shape, err));
     if (m->vision.present && shape[1] != m->vit.config.block.width)
-        return error_set(err, "%s: the projector reads features of width %lld, the vision tower %s gives "
-                              "%d: they belong to different models",
-                         c->path, (long long)shape[1], m->vision.path, m->vit.config.block.width);
+        return error_set(
+            err,
+            "%s: the projector reads features of width %lld, the vision tower %s gives "
+            "%d: they belong to different models",
+            c->path, (long long)shape[1], m->vision.path, m->vit.config.block.width);
     if (m->language.present && shape[0] != m->xlmr.config.block.width)
-        return error_set(err, "%s: the projector writes tokens of width %lld, the language model %s reads "
-                              "%d: it was trained for another one",
-                         c->path, (long long)shape[0], m->language.path, m->xlmr.config.block.width);
+        return error_set(
+            err,
+            "%s: the projector writes tokens of width %lld, the language model %s reads "
+            "%d: it was trained for another one",
+            c->path, (long long)shape[0], m->language.path, m->xlmr.config.block.width);
     part_begin(m, &m->projector, PART_PROJECTOR, c);
     TRY(projector_declare(&m->projector_model, two ? PROJECTOR_MLP2X_GELU : PROJECTOR_LINEAR,
                           (int)shape[1], (int)shape[0], &m->projector.params, err));
@@ -352,7 +366,8 @@ static int open_projector(Model *m, const ModelOptions *o, const char *path, Err
 static int open_settings(Model *m, const ModelOptions *o, Error *err) {
     if (!o->folder) return 0;
     if (!path_is_folder(o->folder))
-        return error_set(err, "%s: %s; expected a model folder (with language/, and vision/ to see)",
+        return error_set(err,
+                         "%s: %s; expected a model folder (with language/, and vision/ to see)",
                          o->folder, path_exists(o->folder) ? "not a folder" : "no such folder");
     char path[1024];
     snprintf(path, sizeof path, "%s/easyfirst.json", o->folder);
@@ -363,7 +378,8 @@ static int open_settings(Model *m, const ModelOptions *o, Error *err) {
     TRY(config_integer(m->settings, "format", path, 1, 1, 1, &format, err));
     TRY(config_text(m->settings, "attention", path, "full", &attention, err));
     if (strcmp(attention, "full") && strcmp(attention, "blocks"))
-        return error_set(err, "%s: \"attention\" is \"%s\", expected full or blocks", path, attention);
+        return error_set(err, "%s: \"attention\" is \"%s\", expected full or blocks", path,
+                         attention);
     m->parts.attention = strcmp(attention, "blocks") ? ATTENTION_FULL : ATTENTION_BLOCKS;
     return 0;
 }
@@ -382,7 +398,8 @@ static int open_parts(Model *m, const ModelOptions *o, Error *err) {
     TRY(open_settings(m, o, err));
     const char *language = part_path(text, sizeof text, o->language, o->folder, "language");
     const char *vision = part_path(see, sizeof see, o->vision, o->folder, "vision");
-    const char *lengths = part_path(length, sizeof length, o->length, o->folder, "length.safetensors");
+    const char *lengths =
+        part_path(length, sizeof length, o->length, o->folder, "length.safetensors");
     const char *project =
         part_path(projector, sizeof projector, o->projector, o->folder, "projector.safetensors");
     /* A plain Hugging Face folder of a language model is a model, too. */
@@ -449,8 +466,8 @@ static const char *field_value(const char *name, size_t size, const char *text, 
 int model_prompt(const Model *model, const char *preset, const char *text, const char *from,
                  const char *to, char **prompt, Error *err) {
     *prompt = NULL;
-    const char *wording = json_string_value(json_object_get(json_object_get(model->settings, "prompts"),
-                                                            preset));
+    const char *wording =
+        json_string_value(json_object_get(json_object_get(model->settings, "prompts"), preset));
     if (!wording) wording = default_wording(preset);
     if (!wording) return error_set(err, "no wording for \"%s\" is known", preset);
     size_t size = 0;

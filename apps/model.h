@@ -6,8 +6,9 @@
  *   FOLDER/projector.safetensors
  *   FOLDER/length.safetensors  the length predictor
  *
- * Any of the parts may be left out, or taken from elsewhere: options name a folder or file for each.
- * The length predictor may also stand in the language model's own file (the released Flan-XLM-R).
+ * Any of the parts may be left out, or taken from elsewhere: options name a folder or file for
+ * each. The length predictor may also stand in the language model's own file (the released
+ * Flan-XLM-R).
  */
 #ifndef EASYFIRST_APPS_MODEL_H
 #define EASYFIRST_APPS_MODEL_H
@@ -31,7 +32,7 @@ typedef struct ModelOptions {
 typedef struct ModelPart {
     bool present;
     Part kind;
-    char path[1024];       /* what was opened */
+    char path[1024]; /* what was opened */
     const Checkpoint *checkpoint;
     Params params;
     PartSources sources;
@@ -55,14 +56,15 @@ typedef struct Model {
 
 /* Opens what the options name. easyfirst.json holds: "format" 1; "attention" "full" or "blocks";
  * "feature_layer"; "class_token"; "pad"; "image_tokens" (checked against the tower); "prompts", the
- * wordings of model_prompt. Configurations are read from the parts' config.json, sizes from the tensors
- * themselves; where both are there and differ, that is an error. On failure *model is empty. */
+ * wordings of model_prompt. Configurations are read from the parts' config.json, sizes from the
+ * tensors themselves; where both are there and differ, that is an error. On failure *model is
+ * empty. */
 int model_open(Model *model, const ModelOptions *options, Device *device, Error *err);
 void model_close(Model *model);
 
-/* A prompt's wording: the model's own "prompts" entry `preset` ("ask", "translate", "summarize"), or
- * the default one, with {question}, {text}, {from} and {to} filled in (NULL ones: empty). *prompt is
- * the caller's to free. Unknown {names} are errors. */
+/* A prompt's wording: the model's own "prompts" entry `preset` ("ask", "translate", "summarize"),
+ * or the default one, with {question}, {text}, {from} and {to} filled in (NULL ones: empty).
+ * *prompt is the caller's to free. Unknown {names} are errors. */
 int model_prompt(const Model *model, const char *preset, const char *text, const char *from,
                  const char *to, char **prompt, Error *err);
 

@@ -8,7 +8,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
+
+#include "apps/report.h"
 
 enum { OPTIONS_MOST = OPTIONS_IN_GROUP * OPTION_GROUPS, FIRST_VALUE = 1000, HELP_VALUE = 999 };
 
@@ -333,19 +334,13 @@ int common_check(const CommandHelp *help, CommonOptions *o) {
     return -1;
 }
 
-static double seconds(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
 int session_open(Session *session, const CommonOptions *o, Error *err) {
     *session = (Session){0};
-    double start = seconds();
+    double start = clock_seconds();
     TRY(device_open(&session->device, &(DeviceOptions){.threads = o->threads}, err));
     TRY(model_open(&session->model, &o->model, session->device, err));
     session->open = true;
-    session->load_s = seconds() - start;
+    session->load_s = clock_seconds() - start;
     return 0;
 }
 

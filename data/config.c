@@ -19,7 +19,8 @@ int config_read(json_t **json, const char *path, Error *err) {
     json_error_t where;
     json_t *value = json_load_file(path, JSON_REJECT_DUPLICATES, &where);
     if (!value)
-        return error_set(err, "%s: line %d, column %d: %s", path, where.line, where.column, where.text);
+        return error_set(err, "%s: line %d, column %d: %s", path, where.line, where.column,
+                         where.text);
     if (!json_is_object(value)) {
         json_decref(value);
         return error_set(err, "%s: not a JSON object {...}", path);
@@ -34,18 +35,19 @@ static const json_t *member(const json_t *object, const char *name) {
 }
 
 int config_integer(const json_t *object, const char *name, const char *path, int least, int most,
-                 int fallback, int *value, Error *err) {
+                   int fallback, int *value, Error *err) {
     const json_t *v = member(object, name);
     *value = fallback;
     if (!v) return 0;
     if (!json_is_integer(v) || json_integer_value(v) < least || json_integer_value(v) > most)
-        return error_set(err, "%s: \"%s\" must be a whole number from %d to %d", path, name, least, most);
+        return error_set(err, "%s: \"%s\" must be a whole number from %d to %d", path, name, least,
+                         most);
     *value = (int)json_integer_value(v);
     return 0;
 }
 
-int config_real(const json_t *object, const char *name, const char *path, double fallback, double *value,
-              Error *err) {
+int config_real(const json_t *object, const char *name, const char *path, double fallback,
+                double *value, Error *err) {
     const json_t *v = member(object, name);
     *value = fallback;
     if (!v) return 0;
@@ -55,7 +57,7 @@ int config_real(const json_t *object, const char *name, const char *path, double
 }
 
 int config_text(const json_t *object, const char *name, const char *path, const char *fallback,
-              const char **value, Error *err) {
+                const char **value, Error *err) {
     const json_t *v = member(object, name);
     *value = fallback;
     if (!v) return 0;
@@ -64,8 +66,8 @@ int config_text(const json_t *object, const char *name, const char *path, const 
     return 0;
 }
 
-int config_flag(const json_t *object, const char *name, const char *path, bool fallback, bool *value,
-              Error *err) {
+int config_flag(const json_t *object, const char *name, const char *path, bool fallback,
+                bool *value, Error *err) {
     const json_t *v = member(object, name);
     *value = fallback;
     if (!v) return 0;

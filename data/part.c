@@ -42,8 +42,8 @@ const char *part_name(Part part) {
     return part_table[part].name;
 }
 
-/* Hugging Face's LLaVA calls the two layers linear_1 and linear_2 where LLaVA itself counts the modules
- * of a Sequential, 0 and 2. */
+/* Hugging Face's LLaVA calls the two layers linear_1 and linear_2 where LLaVA itself counts the
+ * modules of a Sequential, 0 and 2. */
 static void rename_layers(char *name, size_t size) {
     static const char *const pairs[][2] = {{"projector.0.", "projector.linear_1."},
                                            {"projector.2.", "projector.linear_2."}};
@@ -88,8 +88,8 @@ static bool all_zero(const CheckpointTensor *t) {
     return true;
 }
 
-/* The bias of the vocabulary stands as lm_head.bias, as lm_head.decoder.bias, or as both, of which one
- * may be an unused zero. */
+/* The bias of the vocabulary stands as lm_head.bias, as lm_head.decoder.bias, or as both, of which
+ * one may be an unused zero. */
 static const CheckpointTensor *find_vocab_bias(const Checkpoint *checkpoint, const Naming *naming) {
     const CheckpointTensor *own = find_named(checkpoint, naming, "lm_head.bias");
     const CheckpointTensor *decoder = find_named(checkpoint, naming, "lm_head.decoder.bias");
@@ -97,8 +97,8 @@ static const CheckpointTensor *find_vocab_bias(const Checkpoint *checkpoint, con
     return own ? own : decoder;
 }
 
-static const CheckpointTensor *find_in(const Checkpoint *checkpoint, Part part, const Naming *naming,
-                                       const char *name) {
+static const CheckpointTensor *find_in(const Checkpoint *checkpoint, Part part,
+                                       const Naming *naming, const char *name) {
     if (!naming) return NULL;
     if (part == PART_LANGUAGE && !strcmp(name, "lm_head.bias"))
         return find_vocab_bias(checkpoint, naming);
@@ -142,8 +142,8 @@ int part_load(Params *params, const Checkpoint *checkpoint, Part part, PartSourc
     *sources = (PartSources){.checkpoint = checkpoint, .params = params};
     const Naming *naming = find_naming(checkpoint, part);
     if (!naming)
-        return error_set(err, "%s: no %s in it (no tensor %s under any known name)", checkpoint->path,
-                         part_name(part), part_table[part].probe[0]);
+        return error_set(err, "%s: no %s in it (no tensor %s under any known name)",
+                         checkpoint->path, part_name(part), part_table[part].probe[0]);
     sources->tensors = calloc((size_t)params->count + 1, sizeof *sources->tensors);
     if (!sources->tensors) return error_set(err, "out of memory for %d tensors", params->count);
     int status = 0;
@@ -180,9 +180,9 @@ int part_prepare(PartSources *sources, Dtype compute, Error *err) {
 
 /* Parts of public checkpoints that this program has no use for. */
 static bool known_unneeded(const char *name) {
-    static const char *const words[] = {"position_ids", "pooler", "text_model.", "text_projection",
-                                        "visual_projection", "logit_scale", "lm_head.decoder.",
-                                        "lm_head.bias", "fake_layer", "language_model."};
+    static const char *const words[] = {
+        "position_ids", "pooler",           "text_model.",  "text_projection", "visual_projection",
+        "logit_scale",  "lm_head.decoder.", "lm_head.bias", "fake_layer",      "language_model."};
     for (size_t i = 0; i < sizeof words / sizeof words[0]; i++)
         if (strstr(name, words[i])) return true;
     return false;

@@ -1,9 +1,9 @@
 /* part.h - from a checkpoint's tensors to a model part's parameter table.
  *
  * The same parameters stand in public files under several names: with and without "vision_model.",
- * under "model." in the released Flan-XLM-R state dicts, as "multi_modal_projector.linear_1" in Hugging
- * Face's LLaVA files. A part knows these variants, finds out which one a file uses, and fills the table,
- * whose own names are Hugging Face's.
+ * under "model." in the released Flan-XLM-R state dicts, as "multi_modal_projector.linear_1" in
+ * Hugging Face's LLaVA files. A part knows these variants, finds out which one a file uses, and
+ * fills the table, whose own names are Hugging Face's.
  */
 #ifndef EASYFIRST_DATA_PART_H
 #define EASYFIRST_DATA_PART_H
@@ -33,8 +33,8 @@ typedef struct PartSources {
     Params *params;
 } PartSources;
 
-/* Gives every parameter its values. Errors name the file and the tensor: missing (with how many more),
- * wrong shape (found, expected), wrong type. *sources is for part_prepare; free with
+/* Gives every parameter its values. Errors name the file and the tensor: missing (with how many
+ * more), wrong shape (found, expected), wrong type. *sources is for part_prepare; free with
  * part_sources_free. */
 int part_load(Params *params, const Checkpoint *checkpoint, Part part, PartSources *sources,
               Error *err);

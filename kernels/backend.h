@@ -43,7 +43,8 @@ typedef struct Backend {
     int (*gather_forward)(Device *, Tensor y, const GatherTerm *, int count, Error *);
     int (*gather_backward)(Device *, Tensor dtable, Tensor dy, Tensor index, Error *);
     int (*convert_forward)(Device *, Tensor y, Tensor x, Error *);
-    int (*patches_forward)(Device *, Tensor y, Tensor x, int channels, int side, int patch, Error *);
+    int (*patches_forward)(Device *, Tensor y, Tensor x, int channels, int side, int patch,
+                           Error *);
     int (*segment_mean_forward)(Device *, Tensor y, Tensor x, const int32_t *begin, int segments,
                                 Error *);
     int (*segment_mean_backward)(Device *, Tensor dx, Tensor dy, const int32_t *begin, int segments,

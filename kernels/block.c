@@ -3,11 +3,17 @@
 #include <math.h>
 
 /* A weight and its bias, the usual pair. */
-static int declare_pair(Params *params, Tensor *w, Tensor *b, int64_t rows, int64_t columns, float std,
-                        bool joined, bool idle, const char *prefix, const char *name, const char *dot,
-                        Error *err) {
-    ParamSpec weight = {.slot = w, .role = PARAM_MATRIX, .init = INIT_NORMAL, .init_std = std,
-                        .ndim = 2, .shape = {rows, columns}, .joined = joined, .idle = idle};
+static int declare_pair(Params *params, Tensor *w, Tensor *b, int64_t rows, int64_t columns,
+                        float std, bool joined, bool idle, const char *prefix, const char *name,
+                        const char *dot, Error *err) {
+    ParamSpec weight = {.slot = w,
+                        .role = PARAM_MATRIX,
+                        .init = INIT_NORMAL,
+                        .init_std = std,
+                        .ndim = 2,
+                        .shape = {rows, columns},
+                        .joined = joined,
+                        .idle = idle};
     TRY(params_declare(params, &weight, err, "%s.%s%sweight", prefix, name, dot));
     ParamSpec bias = {.slot = b, .role = PARAM_VECTOR, .ndim = 1, .shape = {rows}, .idle = idle};
     return params_declare(params, &bias, err, "%s.%s%sbias", prefix, name, dot);
@@ -15,7 +21,11 @@ static int declare_pair(Params *params, Tensor *w, Tensor *b, int64_t rows, int6
 
 static int declare_norm(Params *params, Tensor *w, Tensor *b, int64_t width, bool idle,
                         const char *prefix, const char *name, Error *err) {
-    ParamSpec spec = {.slot = w, .role = PARAM_VECTOR, .init = INIT_ONE, .ndim = 1, .shape = {width},
+    ParamSpec spec = {.slot = w,
+                      .role = PARAM_VECTOR,
+                      .init = INIT_ONE,
+                      .ndim = 1,
+                      .shape = {width},
                       .idle = idle};
     TRY(params_declare(params, &spec, err, "%s.%s.weight", prefix, name));
     spec.slot = b, spec.init = INIT_ZERO;
@@ -23,18 +33,27 @@ static int declare_norm(Params *params, Tensor *w, Tensor *b, int64_t width, boo
 }
 
 /* Query, key and value under three names: three matrices that share a slot, then three vectors. */
-static int declare_qkv(Block *block, int64_t width, float std, const BlockNames *names, Params *params,
-                       bool idle, const char *prefix, Error *err) {
+static int declare_qkv(Block *block, int64_t width, float std, const BlockNames *names,
+                       Params *params, bool idle, const char *prefix, Error *err) {
     const char *part[3] = {names->query, names->key, names->value};
     for (int i = 0; i < 3; i++) {
-        ParamSpec spec = {.slot = &block->qkv_w, .role = PARAM_MATRIX, .init = INIT_NORMAL,
-                          .init_std = std, .ndim = 2, .shape = {width, width}, .joined = i > 0,
+        ParamSpec spec = {.slot = &block->qkv_w,
+                          .role = PARAM_MATRIX,
+                          .init = INIT_NORMAL,
+                          .init_std = std,
+                          .ndim = 2,
+                          .shape = {width, width},
+                          .joined = i > 0,
                           .idle = idle};
         TRY(params_declare(params, &spec, err, "%s.%s.weight", prefix, part[i]));
     }
     for (int i = 0; i < 3; i++) {
-        ParamSpec spec = {.slot = &block->qkv_b, .role = PARAM_VECTOR, .ndim = 1, .shape = {width},
-                          .joined = i > 0, .idle = idle};
+        ParamSpec spec = {.slot = &block->qkv_b,
+                          .role = PARAM_VECTOR,
+                          .ndim = 1,
+                          .shape = {width},
+                          .joined = i > 0,
+                          .idle = idle};
         TRY(params_declare(params, &spec, err, "%s.%s.bias", prefix, part[i]));
     }
     return 0;
@@ -50,14 +69,15 @@ int block_declare(Block *block, const BlockConfig *config, const BlockNames *nam
                          names->in_proj, "_", err));
     else
         TRY(declare_qkv(block, d, std, names, params, idle, prefix, err));
-    TRY(declare_pair(params, &block->out_w, &block->out_b, d, d, std, false, idle, prefix, names->out,
-                     ".", err));
+    TRY(declare_pair(params, &block->out_w, &block->out_b, d, d, std, false, idle, prefix,
+                     names->out, ".", err));
     TRY(declare_norm(params, &block->norm1_w, &block->norm1_b, d, idle, prefix, names->norm1, err));
-    TRY(declare_pair(params, &block->fc1_w, &block->fc1_b, f, d, std, false, idle, prefix, names->fc1,
-                     ".", err));
-    TRY(declare_pair(params, &block->fc2_w, &block->fc2_b, d, f, std, false, idle, prefix, names->fc2,
-                     ".", err));
-    return declare_norm(params, &block->norm2_w, &block->norm2_b, d, idle, prefix, names->norm2, err);
+    TRY(declare_pair(params, &block->fc1_w, &block->fc1_b, f, d, std, false, idle, prefix,
+                     names->fc1, ".", err));
+    TRY(declare_pair(params, &block->fc2_w, &block->fc2_b, d, f, std, false, idle, prefix,
+                     names->fc2, ".", err));
+    return declare_norm(params, &block->norm2_w, &block->norm2_b, d, idle, prefix, names->norm2,
+                        err);
 }
 
 /* In a post-LN model in f32 the normalised stream is itself the next matmul's input. */
@@ -90,7 +110,8 @@ int block_begin(Device *device, const BlockConfig *config, BlockWork *work, Erro
     return convert_forward(device, work->h, work->x, err);
 }
 
-/* LayerNorm where the model has it: in front of a part (into h), or after it (over x, and into h). */
+/* LayerNorm where the model has it: in front of a part (into h), or after it (over x, and into h).
+ */
 static int norm_before(Device *device, const BlockConfig *c, BlockWork *k, Tensor w, Tensor b,
                        Error *err) {
     if (!c->pre_norm) return 0;
@@ -111,21 +132,23 @@ int block_forward(Device *device, const BlockConfig *c, const Block *b, BlockWor
     Tensor q = tensor_columns(k->qkv, 0, d);
     Tensor kv = tensor_columns(k->qkv, d, 2 * d);
 
-    TRY(norm_before(device, c, k, b->norm1_w, b->norm1_b, err));                         /* [T, D] */
-    TRY(linear_forward(device, k->qkv, k->h, b->qkv_w, b->qkv_b, 0, false, err));        /* [T, 3D] */
+    TRY(norm_before(device, c, k, b->norm1_w, b->norm1_b, err));                  /* [T, D] */
+    TRY(linear_forward(device, k->qkv, k->h, b->qkv_w, b->qkv_b, 0, false, err)); /* [T, 3D] */
     if (plan->cache) {
-        TRY(convert_forward(device, tensor_rows(plan->cache->layers[layer], plan->cache_begin, rows),
-                            kv, err));                                                   /* [T, 2D] */
+        TRY(convert_forward(device,
+                            tensor_rows(plan->cache->layers[layer], plan->cache_begin, rows), kv,
+                            err)); /* [T, 2D] */
         kv = plan->cache->layers[layer];
     }
     TRY(attention_forward(device, k->att, TENSOR_NONE, q, tensor_columns(kv, 0, d),
-                          tensor_columns(kv, d, d), c->heads, scale, plan->spans,
-                          plan->span_count, NULL, err));                                 /* [T, D] */
-    TRY(linear_forward(device, k->x, k->att, b->out_w, b->out_b, 0, true, err));         /* [T, D] */
-    TRY(norm_after(device, c, k, b->norm1_w, b->norm1_b, err));                          /* [T, D] */
+                          tensor_columns(kv, d, d), c->heads, scale, plan->spans, plan->span_count,
+                          NULL, err));                                           /* [T, D] */
+    TRY(linear_forward(device, k->x, k->att, b->out_w, b->out_b, 0, true, err)); /* [T, D] */
+    TRY(norm_after(device, c, k, b->norm1_w, b->norm1_b, err));                  /* [T, D] */
 
-    TRY(norm_before(device, c, k, b->norm2_w, b->norm2_b, err));                         /* [T, D] */
-    TRY(linear_forward(device, k->ffn, k->h, b->fc1_w, b->fc1_b, c->activation, false, err)); /* F */
-    TRY(linear_forward(device, k->x, k->ffn, b->fc2_w, b->fc2_b, 0, true, err));         /* [T, D] */
-    return norm_after(device, c, k, b->norm2_w, b->norm2_b, err);                        /* [T, D] */
+    TRY(norm_before(device, c, k, b->norm2_w, b->norm2_b, err)); /* [T, D] */
+    TRY(linear_forward(device, k->ffn, k->h, b->fc1_w, b->fc1_b, c->activation, false,
+                       err));                                                    /* F */
+    TRY(linear_forward(device, k->x, k->ffn, b->fc2_w, b->fc2_b, 0, true, err)); /* [T, D] */
+    return norm_after(device, c, k, b->norm2_w, b->norm2_b, err);                /* [T, D] */
 }

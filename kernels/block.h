@@ -1,15 +1,16 @@
 /* block.h - one transformer block, for every model of this program.
  *
- * The ViT (pre-LN, QuickGELU), XLM-R base and large (post-LN, GELU), XLM-R-XL and XXL (pre-LN, GELU)
- * and the length predictor (post-LN, ReLU) differ in where the two LayerNorms stand, in the
+ * The ViT (pre-LN, QuickGELU), XLM-R base and large (post-LN, GELU), XLM-R-XL and XXL (pre-LN,
+ * GELU) and the length predictor (post-LN, ReLU) differ in where the two LayerNorms stand, in the
  * activation and in the names of their parameters, and in nothing else.
  *
  *   pre-LN                                   post-LN
  *   x += out(attention(qkv(LN1(x))))         x = LN1(x + out(attention(qkv(x))))
  *   x += fc2(act(fc1(LN2(x))))               x = LN2(x + fc2(act(fc1(x))))
  *
- * The residual stream x is f32 throughout, in bf16 models too: it is where rounding would add up from
- * layer to layer, and it is small beside the weights. Inputs of matmuls have the compute type c.
+ * The residual stream x is f32 throughout, in bf16 models too: it is where rounding would add up
+ * from layer to layer, and it is small beside the weights. Inputs of matmuls have the compute type
+ * c.
  */
 #ifndef EASYFIRST_KERNELS_BLOCK_H
 #define EASYFIRST_KERNELS_BLOCK_H
@@ -25,12 +26,12 @@ typedef struct BlockConfig {
 } BlockConfig;
 
 typedef struct Block {
-    Tensor qkv_w, qkv_b;       /* [3D, D], [3D]: query, key, value stacked */
-    Tensor out_w, out_b;       /* [D, D] */
-    Tensor norm1_w, norm1_b;   /* of the attention */
-    Tensor fc1_w, fc1_b;       /* [F, D] */
-    Tensor fc2_w, fc2_b;       /* [D, F] */
-    Tensor norm2_w, norm2_b;   /* of the feed-forward part */
+    Tensor qkv_w, qkv_b;     /* [3D, D], [3D]: query, key, value stacked */
+    Tensor out_w, out_b;     /* [D, D] */
+    Tensor norm1_w, norm1_b; /* of the attention */
+    Tensor fc1_w, fc1_b;     /* [F, D] */
+    Tensor fc2_w, fc2_b;     /* [D, F] */
+    Tensor norm2_w, norm2_b; /* of the feed-forward part */
 } Block;
 
 /* What a kind of checkpoint calls a block's parameters; ".weight" and ".bias" are added, but for
@@ -48,11 +49,11 @@ int block_declare(Block *block, const BlockConfig *config, const BlockNames *nam
 
 /* The activations of one forward of up to T rows, shared by all blocks of a model. */
 typedef struct BlockWork {
-    Tensor x;    /* [T, D] f32, the residual stream */
-    Tensor h;    /* [T, D] c, the input of the next matmul; x itself in a post-LN model in f32 */
-    Tensor qkv;  /* [T, 3D] c */
-    Tensor att;  /* [T, D] c */
-    Tensor ffn;  /* [T, F] c */
+    Tensor x;   /* [T, D] f32, the residual stream */
+    Tensor h;   /* [T, D] c, the input of the next matmul; x itself in a post-LN model in f32 */
+    Tensor qkv; /* [T, 3D] c */
+    Tensor att; /* [T, D] c */
+    Tensor ffn; /* [T, F] c */
 } BlockWork;
 
 int block_work_take(BlockWork *work, const BlockConfig *config, Arena *arena, int64_t rows,
@@ -66,9 +67,9 @@ typedef struct KvCache {
     int64_t rows;
 } KvCache;
 
-/* Who attends to whom in a forward, and where keys and values are. Without a cache the key ranges of
- * the spans are rows of this batch. With one they are rows of the cache, and the batch's own keys and
- * values are first stored in its rows [cache_begin, cache_begin + T). */
+/* Who attends to whom in a forward, and where keys and values are. Without a cache the key ranges
+ * of the spans are rows of this batch. With one they are rows of the cache, and the batch's own
+ * keys and values are first stored in its rows [cache_begin, cache_begin + T). */
 typedef struct AttentionPlan {
     const AttentionSpan *spans;
     int span_count;
@@ -76,8 +77,8 @@ typedef struct AttentionPlan {
     int64_t cache_begin;
 } AttentionPlan;
 
-/* Brings work->h to what the first block of a post-LN model reads, once x is set; a pre-LN model needs
- * nothing. */
+/* Brings work->h to what the first block of a post-LN model reads, once x is set; a pre-LN model
+ * needs nothing. */
 int block_begin(Device *device, const BlockConfig *config, BlockWork *work, Error *err);
 
 /* One block: work->x in and out (and work->h in a post-LN model). `layer` is which of the cache's

@@ -33,7 +33,8 @@ const char *device_text(const Device *device);
  * it, everything else in f32. Accumulation is f32 in both. */
 Dtype device_compute_dtype(const Device *device, Dtype weights);
 
-/* Memory on the device, aligned to 256 bytes; NULL may be freed. Alloc fails with the size asked. */
+/* Memory on the device, aligned to 256 bytes; NULL may be freed. Alloc fails with the size asked.
+ */
 int device_alloc(Device *device, void **memory, size_t bytes, Error *err);
 void device_free(Device *device, void *memory);
 
@@ -41,7 +42,8 @@ void device_free(Device *device, void *memory);
 int device_upload(Device *device, void *to, const void *from, size_t bytes, Error *err);
 int device_download(Device *device, void *to, const void *from, size_t bytes, Error *err);
 
-/* ---- Arena: a stack of tensors in one block of device memory, sized before the work begins. ---- */
+/* ---- Arena: a stack of tensors in one block of device memory, sized before the work begins. ----
+ */
 
 typedef struct Arena {
     Device *device;
@@ -55,8 +57,8 @@ void arena_close(Arena *arena);
 /* The bytes that arena_take uses for such a matrix, rounded up to its alignment (256). */
 size_t arena_bytes(Dtype dtype, int64_t rows, int64_t columns);
 
-/* A matrix [rows, columns], values undefined. An error, with the numbers, if the arena is too small:
- * that is a mistake in whoever sized it. */
+/* A matrix [rows, columns], values undefined. An error, with the numbers, if the arena is too
+ * small: that is a mistake in whoever sized it. */
 int arena_take(Arena *arena, Tensor *t, Dtype dtype, int64_t rows, int64_t columns, Error *err);
 
 /* A vector of n values copied from the host. */

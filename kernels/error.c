@@ -4,7 +4,8 @@
 #include <stdio.h>
 #include <string.h>
 
-/* Messages quote names from files; a newline or escape sequence in one must not reach a terminal. */
+/* Messages quote names from files; a newline or escape sequence in one must not reach a terminal.
+ */
 static void clean_line(char *text) {
     for (unsigned char *p = (unsigned char *)text; *p; p++)
         if (*p < 0x20 || *p == 0x7f) *p = '?';

@@ -13,16 +13,17 @@ typedef struct Error {
 } Error;
 
 /* Writes the message; returns -1, so that a failure is `return error_set(err, "...", ...)`.
- * Control characters in the result (from file names, say) are replaced by '?': one line it stays. */
+ * Control characters in the result (from file names, say) are replaced by '?': one line it stays.
+ */
 int error_set(Error *err, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /* Puts "<context>: " in front of the message already there; returns -1. */
 int error_context(Error *err, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /* Hands a failure on to the caller, in functions that hold nothing to free. */
-#define TRY(call)                                                                                  \
-    do {                                                                                           \
-        if ((call) != 0) return -1;                                                                \
+#define TRY(call)                   \
+    do {                            \
+        if ((call) != 0) return -1; \
     } while (0)
 
 #endif

@@ -1,9 +1,9 @@
 /* ops.h - every operation that a model is made of, declared once for all devices.
  *
- * Letters: T tokens (rows), K and N columns in and out, D width, H heads, V vocabulary, R some rows.
- * `c` is the compute type of the model, f32 or bf16; sums are always f32. Matrices may be column
- * slices (Tensor.ld) where said. Rows of a batch are the tokens of its sequences end to end; no
- * operation lets one row's result depend on another but attention and the mean, which say which.
+ * Letters: T tokens (rows), K and N columns in and out, D width, H heads, V vocabulary, R some
+ * rows. `c` is the compute type of the model, f32 or bf16; sums are always f32. Matrices may be
+ * column slices (Tensor.ld) where said. Rows of a batch are the tokens of its sequences end to end;
+ * no operation lets one row's result depend on another but attention and the mean, which say which.
  *
  * Every operation checks types and shapes first and fails with the operation's name, what was found
  * and what was expected. `d` before a name is its gradient. Backward operations add (+=) to the
@@ -35,8 +35,8 @@ const char *activation_name(Activation activation);
  *   none. With a packed weight x must have the type it was packed for. */
 int linear_forward(Device *device, Tensor y, Tensor x, Tensor w, Tensor b, Activation activation,
                    bool accumulate, Error *err);
-/* dx = dy w (overwritten, or += with accumulate_dx); dw += dy^T x; db += column sums of dy. dy is the
- * gradient before the activation (activation_backward). dw, db f32. */
+/* dx = dy w (overwritten, or += with accumulate_dx); dw += dy^T x; db += column sums of dy. dy is
+ * the gradient before the activation (activation_backward). dw, db f32. */
 int linear_backward(Device *device, Tensor dx, Tensor dw, Tensor db, Tensor dy, Tensor x, Tensor w,
                     bool accumulate_dx, Error *err);
 
@@ -47,17 +47,18 @@ int activation_backward(Device *device, Tensor dx, Tensor dy, Tensor x, Activati
                         Error *err);
 
 /* y = (x - mean) / sqrt(var + eps) * w + b over each row; var is the mean square deviation.
- *   x [T, D] f32 or bf16, y [T, D] f32 or bf16 (may be x if of one type), w, b [D] f32; `copy` [T, D],
- *   if present, takes the same values in its own type; `stats` [T, 2] f32, if present, takes mean and
- *   1/sqrt(var + eps) for the backward. */
-int layernorm_forward(Device *device, Tensor y, Tensor copy, Tensor stats, Tensor x, Tensor w, Tensor b,
-                      float eps, Error *err);
-int layernorm_backward(Device *device, Tensor dx, Tensor dw, Tensor db, Tensor dy, Tensor x, Tensor w,
-                       Tensor stats, bool accumulate_dx, Error *err);
+ *   x [T, D] f32 or bf16, y [T, D] f32 or bf16 (may be x if of one type), w, b [D] f32; `copy` [T,
+ * D], if present, takes the same values in its own type; `stats` [T, 2] f32, if present, takes mean
+ * and 1/sqrt(var + eps) for the backward. */
+int layernorm_forward(Device *device, Tensor y, Tensor copy, Tensor stats, Tensor x, Tensor w,
+                      Tensor b, float eps, Error *err);
+int layernorm_backward(Device *device, Tensor dx, Tensor dw, Tensor db, Tensor dy, Tensor x,
+                       Tensor w, Tensor stats, bool accumulate_dx, Error *err);
 
 /* Which rows attend to which: query rows [q_begin, q_end) see the key rows of up to
  * ATTENTION_RANGES ranges, in that order, all of them. Full attention over packed sequences is one
- * span for each, whose queries and keys are the same rows; block-causal attention one for each block. */
+ * span for each, whose queries and keys are the same rows; block-causal attention one for each
+ * block. */
 enum { ATTENTION_RANGES = 4 };
 typedef struct AttentionSpan {
     int32_t q_begin, q_end;
@@ -79,13 +80,14 @@ typedef struct Dropout {
  *   [h*Dh, (h+1)*Dh). `lse` [T, H] f32, if present, takes the log-sum-exp of the scaled scores.
  *   Dropout (may be NULL) applies to the softmax; the index of a value is
  *   (row * H + h) * 65536 + its place among the row's keys. */
-int attention_forward(Device *device, Tensor out, Tensor lse, Tensor q, Tensor k, Tensor v, int heads,
-                      float scale, const AttentionSpan *spans, int span_count,
+int attention_forward(Device *device, Tensor out, Tensor lse, Tensor q, Tensor k, Tensor v,
+                      int heads, float scale, const AttentionSpan *spans, int span_count,
                       const Dropout *dropout, Error *err);
 /* dk and dv are added to, since several spans may share keys: clear them first. */
 int attention_backward(Device *device, Tensor dq, Tensor dk, Tensor dv, Tensor dout, Tensor out,
                        Tensor lse, Tensor q, Tensor k, Tensor v, int heads, float scale,
-                       const AttentionSpan *spans, int span_count, const Dropout *dropout, Error *err);
+                       const AttentionSpan *spans, int span_count, const Dropout *dropout,
+                       Error *err);
 
 /* One term of a gather: row t adds table[index[t]], or nothing where index[t] is negative. */
 typedef struct GatherTerm {
@@ -93,7 +95,8 @@ typedef struct GatherTerm {
     Tensor index; /* [T] i32, every value below R */
 } GatherTerm;
 
-/* y[t] = sum over the terms, in their order, in f32. y [T, D] f32 or bf16. It serves embeddings (word
+/* y[t] = sum over the terms, in their order, in f32. y [T, D] f32 or bf16. It serves embeddings
+ * (word
  * + position + type), class tokens, and picking rows (one term). */
 int gather_forward(Device *device, Tensor y, const GatherTerm *terms, int count, Error *err);
 /* dtable[index[t]] += dy[t]; one call for each table. dtable f32. */
@@ -105,7 +108,8 @@ int convert_forward(Device *device, Tensor y, Tensor x, Error *err);
 /* Pixels to the rows of a patch embedding's matmul: x [B, C*S*S] f32 (planes), S = side, into y
  * [B*(S/P)^2, C*P*P] c: patches in reading order, each as its channels' P x P squares, the order of
  * a convolution's weights [out, C, P, P]. */
-int patches_forward(Device *device, Tensor y, Tensor x, int channels, int side, int patch, Error *err);
+int patches_forward(Device *device, Tensor y, Tensor x, int channels, int side, int patch,
+                    Error *err);
 
 /* y[s] = mean of x[begin[s]..begin[s+1]). x [T, D] f32 or bf16, y [S, D] f32 or bf16, begin [S+1]
  * i32 on the host. */
@@ -116,24 +120,24 @@ int segment_mean_backward(Device *device, Tensor dx, Tensor dy, const int32_t *b
 
 /* What a proposal is drawn with; see vocab_propose. */
 typedef struct VocabChoice {
-    int32_t banned;     /* this id is never proposed and is left out of the softmax (<mask>); -1 */
-    int32_t limit;      /* nor are the ids from here on (XL's rows without a piece); V for none */
-    float temperature;  /* 0: the largest logit; else a draw from softmax(logits / temperature) */
+    int32_t banned;    /* this id is never proposed and is left out of the softmax (<mask>); -1 */
+    int32_t limit;     /* nor are the ids from here on (XL's rows without a piece); V for none */
+    float temperature; /* 0: the largest logit; else a draw from softmax(logits / temperature) */
     uint64_t seed;
     const uint64_t *stream; /* [R], host: per row, the random stream ... */
     const int64_t *index;   /* [R], host: ... and the first index: id v draws with index[r] + v */
 } VocabChoice;
 
 /* For each row, over logits = x w^T + b: a token and its log-probability (without temperature), in
- * one pass over chunks of the vocabulary; the logits are never stored whole. A draw is the largest of
- * logit / temperature + Gumbel noise. Ties go to the lowest id.
- *   x [R, D] c, w [V, D] packed for a vocabulary (or c), b [V] f32 or none; tokens [R] i32 and scores
- *   [R] f32 on the host. A row with a NaN gets a NaN score. */
+ * one pass over chunks of the vocabulary; the logits are never stored whole. A draw is the largest
+ * of logit / temperature + Gumbel noise. Ties go to the lowest id. x [R, D] c, w [V, D] packed for
+ * a vocabulary (or c), b [V] f32 or none; tokens [R] i32 and scores [R] f32 on the host. A row with
+ * a NaN gets a NaN score. */
 int vocab_propose(Device *device, int32_t *tokens, float *scores, Tensor x, Tensor w, Tensor b,
                   const VocabChoice *choice, Error *err);
 
-/* Logits of all rows, for small vocabularies and tests: y [R, V] f32. The same as linear_forward, for
- * weights that are packed for a vocabulary. */
+/* Logits of all rows, for small vocabularies and tests: y [R, V] f32. The same as linear_forward,
+ * for weights that are packed for a vocabulary. */
 int vocab_logits(Device *device, Tensor y, Tensor x, Tensor w, Tensor b, Error *err);
 
 /* Weighted cross-entropy over the vocabulary, forward and backward in one go, in chunks: loss[r] =
@@ -147,25 +151,25 @@ int vocab_cross_entropy(Device *device, Tensor loss, Tensor dx, Tensor dw, Tenso
 /* y = x with values dropped; index = element number. y may be x. The backward is the same call. */
 int dropout_forward(Device *device, Tensor y, Tensor x, Dropout dropout, Error *err);
 
-/* One AdamW step (Loshchilov, Hutter, ICLR 2019) on a flat run of parameters: `p` f32 master weights,
- * `g` gradients, `m`, `v` moments, all f32 [n]; `copy` [n] takes the new weights in its type.
- * step counts from 1. */
+/* One AdamW step (Loshchilov, Hutter, ICLR 2019) on a flat run of parameters: `p` f32 master
+ * weights, `g` gradients, `m`, `v` moments, all f32 [n]; `copy` [n] takes the new weights in its
+ * type. step counts from 1. */
 typedef struct AdamW {
     float lr, beta1, beta2, eps, weight_decay;
     float grad_scale; /* gradients are multiplied by this first (clipping) */
     int64_t step;
 } AdamW;
-int adamw_step(Device *device, Tensor p, Tensor copy, Tensor m, Tensor v, Tensor g, const AdamW *adamw,
-               Error *err);
+int adamw_step(Device *device, Tensor p, Tensor copy, Tensor m, Tensor v, Tensor g,
+               const AdamW *adamw, Error *err);
 
 /* The sum of the squares of all values, in f64. */
 int square_sum(Device *device, double *sum, Tensor x, Error *err);
 
 /* ---- Weights in the device's layout. ---- */
 
-/* Packs the rows of `pieces` (each [Ni, K], any float type, host memory or the device's), stacked, for
- * linear_forward with inputs of type `compute`; `vocabulary` packs in the chunks that vocab_propose
- * walks. The pack is a copy: the pieces are not needed afterwards for matmuls. */
+/* Packs the rows of `pieces` (each [Ni, K], any float type, host memory or the device's), stacked,
+ * for linear_forward with inputs of type `compute`; `vocabulary` packs in the chunks that
+ * vocab_propose walks. The pack is a copy: the pieces are not needed afterwards for matmuls. */
 int pack_weight(Device *device, struct Packed **packed, const Tensor *pieces, int count,
                 Dtype compute, bool vocabulary, Error *err);
 void packed_free(Device *device, struct Packed *packed); /* NULL is allowed */

@@ -51,7 +51,8 @@ void params_free(Params *params) {
     *params = (Params){.device = params->device};
 }
 
-int params_declare(Params *params, const ParamSpec *spec, Error *err, const char *name_format, ...) {
+int params_declare(Params *params, const ParamSpec *spec, Error *err, const char *name_format,
+                   ...) {
     if (params->count == params->capacity) {
         int capacity = params->capacity ? 2 * params->capacity : 64;
         Param *items = realloc(params->items, (size_t)capacity * sizeof *items);
@@ -200,7 +201,8 @@ static int prepare_vectors(Params *params, Error *err) {
         bool first = p->join < 0 || p->join == i;
         if (first) used = aligned(used);
         if (p->present)
-            values_convert((char *)host + used, DTYPE_F32, p->value.data, p->value.dtype, (size_t)n);
+            values_convert((char *)host + used, DTYPE_F32, p->value.data, p->value.dtype,
+                           (size_t)n);
         if (first)
             *p->slot = tensor_1d((char *)params->vectors + used, DTYPE_F32, n);
         else
@@ -258,7 +260,8 @@ int params_prepare(Params *params, Dtype compute, ParamsRelease release, void *u
                 release(user, &params->items[j]);
         }
         if (p->role == PARAM_TABLE) TRY(prepare_table(params, p, p->slot, err));
-        if (p->role == PARAM_VOCABULARY && p->table_slot) TRY(prepare_table(params, p, p->table_slot, err));
+        if (p->role == PARAM_VOCABULARY && p->table_slot)
+            TRY(prepare_table(params, p, p->table_slot, err));
     }
     return 0;
 }

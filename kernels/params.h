@@ -1,14 +1,15 @@
 /* params.h - the one table of a model's parameters.
  *
- * A model declares each parameter once: name (as in the public Hugging Face checkpoints), shape, role,
- * initialisation, trainable or not, and the slot, a Tensor in the model's own struct, in which it wants
- * to find it. The same table then loads, allocates, initialises, saves, counts, and tells `info` what
- * is needed; gradients and optimiser state are laid out like it.
+ * A model declares each parameter once: name (as in the public Hugging Face checkpoints), shape,
+ * role, initialisation, trainable or not, and the slot, a Tensor in the model's own struct, in
+ * which it wants to find it. The same table then loads, allocates, initialises, saves, counts, and
+ * tells `info` what is needed; gradients and optimiser state are laid out like it.
  *
- * The order of events: declare everything; give every parameter its values, either from a checkpoint
- * (params_set, memory-mapped, used in the file's own type) or by allocation (params_allocate and
- * params_initialise); params_prepare, which brings the values into the form the operations want
- * (matrices packed for the device's matmul, vectors as f32) and fills the slots.
+ * The order of events: declare everything; give every parameter its values, either from a
+ * checkpoint (params_set, memory-mapped, used in the file's own type) or by allocation
+ * (params_allocate and params_initialise); params_prepare, which brings the values into the form
+ * the operations want (matrices packed for the device's matmul, vectors as f32) and fills the
+ * slots.
  */
 #ifndef EASYFIRST_KERNELS_PARAMS_H
 #define EASYFIRST_KERNELS_PARAMS_H
@@ -34,13 +35,13 @@ typedef struct Param {
     int64_t shape[4]; /* as in the checkpoint, e.g. a convolution's [1024, 3, 14, 14]; a matrix is
                          [shape[0], the rest] */
     ParamInit init;
-    float init_std;    /* INIT_NORMAL */
-    bool optional;     /* a checkpoint may lack it: its values are then all zero */
+    float init_std; /* INIT_NORMAL */
+    bool optional;  /* a checkpoint may lack it: its values are then all zero */
     bool trainable;
-    bool idle;         /* kept with the model but not computed with: never prepared */
-    Tensor value;      /* the values as given: in a memory map, or in the table's block */
-    bool present;      /* has values */
-    Tensor *slot;      /* where the model wants it; one slot for all members of a joined group */
+    bool idle;          /* kept with the model but not computed with: never prepared */
+    Tensor value;       /* the values as given: in a memory map, or in the table's block */
+    bool present;       /* has values */
+    Tensor *slot;       /* where the model wants it; one slot for all members of a joined group */
     Tensor *table_slot; /* PARAM_VOCABULARY: where the table for gather goes */
     int join;           /* members of a group of joined matrices or vectors: index of the first one,
                            else -1 */
@@ -51,10 +52,10 @@ typedef struct Params {
     Device *device;
     Param *items;
     int count, capacity;
-    void *block;       /* params_allocate: all values */
+    void *block; /* params_allocate: all values */
     size_t block_size;
-    void *vectors;     /* params_prepare: all vectors, f32, on the device */
-    Dtype compute;     /* set by params_prepare */
+    void *vectors; /* params_prepare: all vectors, f32, on the device */
+    Dtype compute; /* set by params_prepare */
 } Params;
 
 void params_init(Params *params, Device *device);
@@ -82,17 +83,17 @@ int params_declare(Params *params, const ParamSpec *spec, Error *err, const char
 /* NULL if there is none of this name. */
 Param *params_find(Params *params, const char *name);
 
-/* Gives a parameter its values: `value` must have the shape declared (a trailing or leading 1 more or
- * less is allowed) and a float type, and stay valid until params_prepare, or as long as the table for
- * PARAM_TABLE and PARAM_VOCABULARY. */
+/* Gives a parameter its values: `value` must have the shape declared (a trailing or leading 1 more
+ * or less is allowed) and a float type, and stay valid until params_prepare, or as long as the
+ * table for PARAM_TABLE and PARAM_VOCABULARY. */
 int params_set(Param *param, Tensor value, Error *err);
 
 /* Allocates one block for all parameters that have no values yet, each aligned to 256 bytes except
  * that members of a joined group follow each other directly, and zeroes it. */
 int params_allocate(Params *params, Dtype dtype, Error *err);
 
-/* Fills what params_allocate made with the declared initialisation; each value is a pure function of
- * the seed, the parameter's name and its place. */
+/* Fills what params_allocate made with the declared initialisation; each value is a pure function
+ * of the seed, the parameter's name and its place. */
 void params_initialise(Params *params, uint64_t seed);
 
 /* Packs, converts, fills the slots. `release` (may be NULL) is called with each parameter whose
@@ -103,8 +104,8 @@ int params_prepare(Params *params, Dtype compute, ParamsRelease release, void *u
 /* The name of the first parameter without values that is not optional; NULL if all have theirs. */
 const char *params_missing(const Params *params);
 
-int64_t params_count(const Params *params);            /* numbers, all parameters */
-size_t params_stored_bytes(const Params *params);      /* as given */
+int64_t params_count(const Params *params);       /* numbers, all parameters */
+size_t params_stored_bytes(const Params *params); /* as given */
 /* What params_prepare will take in memory of its own, on this device. */
 size_t params_prepared_bytes(const Params *params, Dtype compute);
 

@@ -7,9 +7,9 @@ static const struct {
     const char *name;
     size_t size;
 } dtype_table[DTYPE_COUNT] = {
-    [DTYPE_NONE] = {"unknown", 0}, [DTYPE_F32] = {"f32", 4}, [DTYPE_BF16] = {"bf16", 2},
-    [DTYPE_F16] = {"f16", 2},      [DTYPE_F64] = {"f64", 8}, [DTYPE_I64] = {"i64", 8},
-    [DTYPE_I32] = {"i32", 4},      [DTYPE_I16] = {"i16", 2}, [DTYPE_I8] = {"i8", 1},
+    [DTYPE_NONE] = {"unknown", 0}, [DTYPE_F32] = {"f32", 4},   [DTYPE_BF16] = {"bf16", 2},
+    [DTYPE_F16] = {"f16", 2},      [DTYPE_F64] = {"f64", 8},   [DTYPE_I64] = {"i64", 8},
+    [DTYPE_I32] = {"i32", 4},      [DTYPE_I16] = {"i16", 2},   [DTYPE_I8] = {"i8", 1},
     [DTYPE_U8] = {"u8", 1},        [DTYPE_BOOL] = {"bool", 1},
 };
 
@@ -80,8 +80,8 @@ bool tensor_same_shape(Tensor a, Tensor b) {
 void shape_text(char *out, size_t size, int ndim, const int64_t *shape) {
     size_t used = (size_t)snprintf(out, size, "[");
     for (int i = 0; i < ndim && used < size; i++)
-        used += (size_t)snprintf(out + used, size - used, i ? ", %lld" : "%lld",
-                                 (long long)shape[i]);
+        used +=
+            (size_t)snprintf(out + used, size - used, i ? ", %lld" : "%lld", (long long)shape[i]);
     if (used < size) snprintf(out + used, size - used, "]");
 }
 
@@ -126,7 +126,9 @@ static uint16_t f32_to_f16(float v) {
 
 static bool values_to_f32(float *to, const void *from, Dtype dtype, size_t n) {
     switch (dtype) {
-    case DTYPE_F32: memcpy(to, from, n * sizeof *to); return true;
+    case DTYPE_F32:
+        memcpy(to, from, n * sizeof *to);
+        return true;
     case DTYPE_BF16:
         for (size_t i = 0; i < n; i++) to[i] = bf16_to_f32(((const uint16_t *)from)[i]);
         return true;
@@ -142,7 +144,8 @@ static bool values_to_f32(float *to, const void *from, Dtype dtype, size_t n) {
     case DTYPE_I32:
         for (size_t i = 0; i < n; i++) to[i] = (float)((const int32_t *)from)[i];
         return true;
-    default: return false;
+    default:
+        return false;
     }
 }
 

@@ -25,11 +25,12 @@ struct Infill {
     Rows rows;
     bool reuse;
     KvCache cache;
-    void *cache_memory;     /* all its layers' matrices */
-    Tensor hidden;          /* [prefix_rows, D], final hidden states of the prefix, if kept */
-    int64_t prefix_rows;    /* rows of the cache that hold pictures and prompts */
-    int32_t *picture_begin; /* [pictures + 1]: cache row of each picture's block; entry 0 is "none" */
-    int32_t *prompt_begin;  /* [prompts]: cache row of each prompt's block */
+    void *cache_memory;  /* all its layers' matrices */
+    Tensor hidden;       /* [prefix_rows, D], final hidden states of the prefix, if kept */
+    int64_t prefix_rows; /* rows of the cache that hold pictures and prompts */
+    int32_t
+        *picture_begin; /* [pictures + 1]: cache row of each picture's block; entry 0 is "none" */
+    int32_t *prompt_begin; /* [prompts]: cache row of each prompt's block */
     int pictures;
     InfillCounts counts;
 };
@@ -120,8 +121,8 @@ static void rows_close(Rows *r) {
     *r = (Rows){0};
 }
 
-/* Which rows of the cache are whose: "no picture" (a lone <s>), the pictures, the prompts; behind them
- * comes the room for canvases. Pictures that no prompt uses get no rows. */
+/* Which rows of the cache are whose: "no picture" (a lone <s>), the pictures, the prompts; behind
+ * them comes the room for canvases. Pictures that no prompt uses get no rows. */
 static void cache_layout(Infill *f) {
     const InfillConfig *c = &f->config;
     int64_t row = 0;
@@ -178,12 +179,13 @@ static int check_requests(const Infill *f, int answer, Error *err) {
     for (int i = 0; i < c->prompt_count; i++) {
         if (infill_longest_answer(f, i) >= answer) continue;
         int longest = xlmr_longest(&c->model->config);
-        return error_set(err,
-                         "the prompt of request %d has %d tokens; of the model's %d, %d are left for "
-                         "it beside <s>, </s>, %d of the picture and %d of the answer: shorten it",
-                         i + 1, c->prompts[i].count, longest,
-                         infill_longest_answer(f, i) - answer + c->prompts[i].count,
-                         head_rows(f, c->prompts[i].picture) - 1, answer);
+        return error_set(
+            err,
+            "the prompt of request %d has %d tokens; of the model's %d, %d are left for "
+            "it beside <s>, </s>, %d of the picture and %d of the answer: shorten it",
+            i + 1, c->prompts[i].count, longest,
+            infill_longest_answer(f, i) - answer + c->prompts[i].count,
+            head_rows(f, c->prompts[i].picture) - 1, answer);
     }
     return 0;
 }
@@ -236,8 +238,8 @@ int infill_open(Infill **infill, const InfillConfig *config, Error *err) {
                       : 0;
     f->picture_begin = calloc((size_t)f->pictures + 2, sizeof *f->picture_begin);
     f->prompt_begin = calloc((size_t)config->prompt_count + 1, sizeof *f->prompt_begin);
-    int status = f->picture_begin && f->prompt_begin ? open_parts(f, err)
-                                                     : error_set(err, "out of memory");
+    int status =
+        f->picture_begin && f->prompt_begin ? open_parts(f, err) : error_set(err, "out of memory");
     if (status) {
         infill_close(f);
         return -1;
@@ -343,7 +345,8 @@ static int prefill(Infill *f, Error *err) {
     return 0;
 }
 
-/* Whole sequences under `full`, or under `blocks` without reuse: then as one span for each block. */
+/* Whole sequences under `full`, or under `blocks` without reuse: then as one span for each block.
+ */
 static void push_sequence(Infill *f, int request, const DecodeCanvas *canvas) {
     Rows *r = &f->rows;
     int begin = r->count;
@@ -391,8 +394,8 @@ static int propose(Infill *f, Tensor hidden, float temperature, uint64_t seed, P
                           .seed = seed,
                           .stream = r->stream,
                           .index = r->noise_index};
-    TRY(vocab_propose(f->config.device, r->tokens, r->scores, features, m->vocab_w, m->vocab_b, &choice,
-                      err));
+    TRY(vocab_propose(f->config.device, r->tokens, r->scores, features, m->vocab_w, m->vocab_b,
+                      &choice, err));
     for (int i = 0; i < r->picked_count; i++) out[i] = (Proposal){r->tokens[i], r->scores[i]};
     return 0;
 }
@@ -425,17 +428,17 @@ int infill_evaluate(void *infill, const DecodeCanvas *canvases, int count, float
 /* ---- Length. ---- */
 
 /* Prompts [first, end) through the predictor, whose hidden states lie end to end in `hidden`. */
-static int predict_lengths(Infill *f, const LengthPredictor *length, Tensor hidden, int first, int end,
-                           float *logits, Error *err) {
+static int predict_lengths(Infill *f, const LengthPredictor *length, Tensor hidden, int first,
+                           int end, float *logits, Error *err) {
     int n = end - first;
     Arena arena = {0};
     int32_t *begin = calloc((size_t)n + 1, sizeof *begin);
     if (!begin) return error_set(err, "out of memory");
     for (int i = 0; i < n; i++) begin[i + 1] = begin[i] + prefix_length(f, first + i);
     int64_t classes = length->classes;
-    int status = arena_open(&arena, f->config.device,
-                            length_work_bytes(length, begin[n], n) + arena_bytes(DTYPE_F32, n, classes),
-                            err);
+    int status = arena_open(
+        &arena, f->config.device,
+        length_work_bytes(length, begin[n], n) + arena_bytes(DTYPE_F32, n, classes), err);
     Tensor out;
     if (status == 0) status = arena_take(&arena, &out, DTYPE_F32, n, classes, err);
     if (status == 0) status = length_forward(length, &arena, out, hidden, begin, n, err);
@@ -447,7 +450,8 @@ static int predict_lengths(Infill *f, const LengthPredictor *length, Tensor hidd
     return status;
 }
 
-/* Under `blocks` with reuse: the kept hidden states of the shared blocks, gathered for each prompt. */
+/* Under `blocks` with reuse: the kept hidden states of the shared blocks, gathered for each prompt.
+ */
 static int lengths_from_cache(Infill *f, const LengthPredictor *length, float *logits, Error *err) {
     const InfillConfig *c = &f->config;
     int64_t width = c->model->config.block.width, total = 0;
@@ -463,8 +467,9 @@ static int lengths_from_cache(Infill *f, const LengthPredictor *length, float *l
     }
     Arena arena = {0};
     Tensor each, index;
-    int status = arena_open(&arena, c->device,
-                            arena_bytes(compute, total, width) + arena_bytes(DTYPE_I32, 1, total), err);
+    int status =
+        arena_open(&arena, c->device,
+                   arena_bytes(compute, total, width) + arena_bytes(DTYPE_I32, 1, total), err);
     if (status == 0) status = arena_take(&arena, &each, compute, total, width, err);
     if (status == 0) status = arena_upload(&arena, &index, DTYPE_I32, total, rows, err);
     GatherTerm picked = {f->hidden, index};

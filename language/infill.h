@@ -1,13 +1,12 @@
 /* infill.h - a language model, a set of prompts, and canvases to be evaluated after them.
  *
- * The sequence of a request is  <s> image tokens | prompt | canvas </s>  with positions counted through.
- * Attention is one of two patterns:
- *   full    every token sees every token (the paper; all released checkpoints);
- *   blocks  the three parts are blocks: each sees itself and those before it. What stands before the
- *           canvas then never depends on it, so the keys and values of a picture are computed once for
- *           all its questions and those of a prompt once for all steps and lengths, and a step
- *           evaluates the canvas's rows only. This is exact, not an approximation.
- * Canvases of any requests and lengths are evaluated in packed batches, without padding.
+ * The sequence of a request is  <s> image tokens | prompt | canvas </s>  with positions counted
+ * through. Attention is one of two patterns: full    every token sees every token (the paper; all
+ * released checkpoints); blocks  the three parts are blocks: each sees itself and those before it.
+ * What stands before the canvas then never depends on it, so the keys and values of a picture are
+ * computed once for all its questions and those of a prompt once for all steps and lengths, and a
+ * step evaluates the canvas's rows only. This is exact, not an approximation. Canvases of any
+ * requests and lengths are evaluated in packed batches, without padding.
  */
 #ifndef EASYFIRST_LANGUAGE_INFILL_H
 #define EASYFIRST_LANGUAGE_INFILL_H
@@ -28,15 +27,15 @@ typedef struct InfillConfig {
     const Xlmr *model;
     Device *device;
     AttentionPattern pattern;
-    bool no_reuse;        /* blocks: evaluate whole sequences each time; for comparison */
-    int32_t mask_id;      /* never proposed */
-    int32_t vocab_limit;  /* nor are the ids from here on */
-    int batch_tokens;     /* rows of a forward at most (one sequence always fits); 0: 4096 */
+    bool no_reuse;       /* blocks: evaluate whole sequences each time; for comparison */
+    int32_t mask_id;     /* never proposed */
+    int32_t vocab_limit; /* nor are the ids from here on */
+    int batch_tokens;    /* rows of a forward at most (one sequence always fits); 0: 4096 */
     const InfillPrompt *prompts;
     int prompt_count;
-    Tensor image_tokens;  /* [pictures * picture_rows, D], device; TENSOR_NONE without pictures */
+    Tensor image_tokens; /* [pictures * picture_rows, D], device; TENSOR_NONE without pictures */
     int picture_rows;
-    bool keep_hidden;     /* blocks: infill_lengths will be called; keep what it needs */
+    bool keep_hidden; /* blocks: infill_lengths will be called; keep what it needs */
 } InfillConfig;
 
 /* What the evaluations cost, counted. */
@@ -59,7 +58,8 @@ int infill_longest_answer(const Infill *infill, int request);
 int infill_lengths(Infill *infill, const LengthPredictor *length, float *logits, Error *err);
 
 /* Takes the memory for evaluations: no answer is longer than longest_answer, and canvas_rows is the
- * sum of N + 1 over all canvases that will be evaluated in one call. Once, before the first of them. */
+ * sum of N + 1 over all canvases that will be evaluated in one call. Once, before the first of
+ * them. */
 int infill_reserve(Infill *infill, int longest_answer, int64_t canvas_rows, Error *err);
 
 /* A DecodeEvaluate: `infill` is the Infill, a canvas's request is the index of its prompt. */

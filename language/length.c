@@ -11,8 +11,12 @@ static const BlockNames torch_names = {.in_proj = "self_attn.in_proj",
 
 static int declare_linear(Params *params, Tensor *w, Tensor *b, int64_t rows, int64_t columns,
                           const char *name, Error *err) {
-    ParamSpec weight = {.slot = w, .role = PARAM_MATRIX, .init = INIT_NORMAL, .init_std = 0.02f,
-                        .ndim = 2, .shape = {rows, columns}};
+    ParamSpec weight = {.slot = w,
+                        .role = PARAM_MATRIX,
+                        .init = INIT_NORMAL,
+                        .init_std = 0.02f,
+                        .ndim = 2,
+                        .shape = {rows, columns}};
     TRY(params_declare(params, &weight, err, "length_predictor.%s.weight", name));
     ParamSpec bias = {.slot = b, .role = PARAM_VECTOR, .ndim = 1, .shape = {rows}};
     return params_declare(params, &bias, err, "length_predictor.%s.bias", name);
@@ -25,8 +29,10 @@ int length_declare(LengthPredictor *m, const BlockConfig *language, int classes,
     m->config.pre_norm = false;
     m->config.activation = ACTIVATION_RELU;
     m->config.eps = 1e-5f; /* torch's default */
-    TRY(block_declare(&m->block, &m->config, &torch_names, params, false, "length_trm.layers.0", err));
-    TRY(declare_linear(params, &m->hidden_w, &m->hidden_b, m->config.ffn, m->config.width, "0", err));
+    TRY(block_declare(&m->block, &m->config, &torch_names, params, false, "length_trm.layers.0",
+                      err));
+    TRY(declare_linear(params, &m->hidden_w, &m->hidden_b, m->config.ffn, m->config.width, "0",
+                       err));
     return declare_linear(params, &m->class_w, &m->class_b, classes, m->config.ffn, "2", err);
 }
 
@@ -52,12 +58,12 @@ int length_forward(const LengthPredictor *m, Arena *arena, Tensor logits, Tensor
     for (int s = 0; s < segments; s++)
         spans[s] = (AttentionSpan){begin[s], begin[s + 1], 1, {{begin[s], begin[s + 1]}}};
     AttentionPlan plan = {.spans = spans, .span_count = segments};
-    int status = convert_forward(device, work.x, hidden, err) ||                          /* [T, D] */
+    int status = convert_forward(device, work.x, hidden, err) || /* [T, D] */
                  block_begin(device, &m->config, &work, err) ||
                  block_forward(device, &m->config, &m->block, &work, &plan, 0, err) ||
-                 segment_mean_forward(device, mean, work.x, begin, segments, err) ||      /* [S, D] */
+                 segment_mean_forward(device, mean, work.x, begin, segments, err) || /* [S, D] */
                  linear_forward(device, ffn, mean, m->hidden_w, m->hidden_b, ACTIVATION_TANH, false,
-                                err) ||                                                   /* [S, F] */
+                                err) || /* [S, F] */
                  linear_forward(device, logits, ffn, m->class_w, m->class_b, 0, false, err);
     free(spans);
     arena_reset(arena, mark);

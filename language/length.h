@@ -1,8 +1,8 @@
 /* length.h - how many tokens the answer will have (arXiv 2308.12219, the released code's layout).
  *
  * The language model's last hidden states over the prompt alone go through one post-LN block with
- * ReLU (torch's TransformerEncoderLayer), their mean through Linear, tanh, Linear. Class c means c + 1
- * tokens. The best b classes make the length beam.
+ * ReLU (torch's TransformerEncoderLayer), their mean through Linear, tanh, Linear. Class c means c
+ * + 1 tokens. The best b classes make the length beam.
  */
 #ifndef EASYFIRST_LANGUAGE_LENGTH_H
 #define EASYFIRST_LANGUAGE_LENGTH_H
@@ -18,8 +18,8 @@ typedef struct LengthPredictor {
 } LengthPredictor;
 
 /* `language` is the language model's own block: width, heads and FFN width are the same. */
-int length_declare(LengthPredictor *length, const BlockConfig *language, int classes, Params *params,
-                   Error *err);
+int length_declare(LengthPredictor *length, const BlockConfig *language, int classes,
+                   Params *params, Error *err);
 
 size_t length_work_bytes(const LengthPredictor *length, int tokens, int segments);
 
@@ -28,9 +28,9 @@ size_t length_work_bytes(const LengthPredictor *length, int tokens, int segments
 int length_forward(const LengthPredictor *length, Arena *arena, Tensor logits, Tensor hidden,
                    const int32_t *begin, int segments, Error *err);
 
-/* The `beam` most likely lengths of one prompt, best first, each at most `longest`: classes beyond it
- * are not considered, so that all lengths differ. Returns how many there are (fewer than beam only if
- * longest is smaller). logits on the host. */
+/* The `beam` most likely lengths of one prompt, best first, each at most `longest`: classes beyond
+ * it are not considered, so that all lengths differ. Returns how many there are (fewer than beam
+ * only if longest is smaller). logits on the host. */
 int length_choose(int *lengths, int beam, const float *logits, int classes, int longest);
 
 #endif

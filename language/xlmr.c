@@ -23,17 +23,25 @@ static const BlockNames pre_names = {.query = "attention.self.query",
 
 static int declare(Params *params, Tensor *slot, ParamRole role, ParamInit init, int64_t rows,
                    int64_t columns, const char *name, Error *err) {
-    ParamSpec spec = {.slot = slot, .role = role, .init = init, .init_std = 0.02f,
-                      .ndim = columns ? 2 : 1, .shape = {rows, columns}};
+    ParamSpec spec = {.slot = slot,
+                      .role = role,
+                      .init = init,
+                      .init_std = 0.02f,
+                      .ndim = columns ? 2 : 1,
+                      .shape = {rows, columns}};
     return params_declare(params, &spec, err, "%s", name);
 }
 
 static int declare_embeddings(Xlmr *m, Params *params, Error *err) {
     const XlmrConfig *c = &m->config;
     int64_t d = c->block.width;
-    ParamSpec words = {.slot = c->untied ? &m->words : &m->vocab_w, .table_slot = &m->words,
-                       .role = c->untied ? PARAM_TABLE : PARAM_VOCABULARY, .init = INIT_NORMAL,
-                       .init_std = 0.02f, .ndim = 2, .shape = {c->vocab, d}};
+    ParamSpec words = {.slot = c->untied ? &m->words : &m->vocab_w,
+                       .table_slot = &m->words,
+                       .role = c->untied ? PARAM_TABLE : PARAM_VOCABULARY,
+                       .init = INIT_NORMAL,
+                       .init_std = 0.02f,
+                       .ndim = 2,
+                       .shape = {c->vocab, d}};
     TRY(params_declare(params, &words, err, "roberta.embeddings.word_embeddings.weight"));
     TRY(declare(params, &m->positions, PARAM_TABLE, INIT_NORMAL, c->positions, d,
                 "roberta.embeddings.position_embeddings.weight", err));
@@ -56,8 +64,12 @@ static int declare_head(Xlmr *m, Params *params, Error *err) {
     TRY(declare(params, &m->head_norm_b, PARAM_VECTOR, INIT_ZERO, d, 0, "lm_head.layer_norm.bias",
                 err));
     if (c->untied) {
-        ParamSpec decoder = {.slot = &m->vocab_w, .role = PARAM_VOCABULARY, .init = INIT_NORMAL,
-                             .init_std = 0.02f, .ndim = 2, .shape = {c->vocab, d}};
+        ParamSpec decoder = {.slot = &m->vocab_w,
+                             .role = PARAM_VOCABULARY,
+                             .init = INIT_NORMAL,
+                             .init_std = 0.02f,
+                             .ndim = 2,
+                             .shape = {c->vocab, d}};
         TRY(params_declare(params, &decoder, err, "lm_head.decoder.weight"));
     }
     return declare(params, &m->vocab_b, PARAM_VECTOR, INIT_ZERO, c->vocab, 0, "lm_head.bias", err);
@@ -79,8 +91,8 @@ int xlmr_declare(Xlmr *m, const XlmrConfig *config, Params *params, Error *err) 
     for (int i = 0; i < config->layers; i++) {
         char prefix[64];
         snprintf(prefix, sizeof prefix, "roberta.encoder.layer.%d", i);
-        TRY(block_declare(&m->blocks[i], &config->block, pre ? &pre_names : &post_names, params, false,
-                          prefix, err));
+        TRY(block_declare(&m->blocks[i], &config->block, pre ? &pre_names : &post_names, params,
+                          false, prefix, err));
     }
     if (pre) {
         int64_t d = config->block.width;
@@ -128,8 +140,8 @@ static int embed(const Xlmr *m, Arena *arena, const XlmrBatch *batch, BlockWork 
     arena_reset(arena, mark);
     const BlockConfig *block = &m->config.block;
     if (!block->pre_norm)
-        TRY(layernorm_forward(device, work->x, TENSOR_NONE, TENSOR_NONE, work->x, m->norm_w, m->norm_b,
-                              block->eps, err));
+        TRY(layernorm_forward(device, work->x, TENSOR_NONE, TENSOR_NONE, work->x, m->norm_w,
+                              m->norm_b, block->eps, err));
     return block_begin(device, block, work, err);
 }
 
@@ -146,8 +158,8 @@ int xlmr_forward(const Xlmr *m, Arena *arena, const XlmrBatch *batch, Tensor *hi
         if (watch) watch->call(watch->user, i + 1, work.x);
     }
     if (block->pre_norm)
-        TRY(layernorm_forward(device, work.h, TENSOR_NONE, TENSOR_NONE, work.x, m->norm_w, m->norm_b,
-                              block->eps, err));
+        TRY(layernorm_forward(device, work.h, TENSOR_NONE, TENSOR_NONE, work.x, m->norm_w,
+                              m->norm_b, block->eps, err));
     *hidden = work.h; /* a post-LN block leaves its output here in the compute type */
     return 0;
 }
@@ -167,8 +179,9 @@ int xlmr_head(const Xlmr *m, Arena *arena, Tensor hidden, const int32_t *rows, i
     TRY(arena_take(arena, features, m->params->compute, count, d, err));
     TRY(arena_take(arena, &dense, DTYPE_F32, count, d, err));
     GatherTerm picked = {hidden, index};
-    TRY(gather_forward(device, *features, &picked, 1, err));                         /* [R, D] */
-    TRY(linear_forward(device, dense, *features, m->head_w, m->head_b, ACTIVATION_GELU, false, err));
+    TRY(gather_forward(device, *features, &picked, 1, err)); /* [R, D] */
+    TRY(linear_forward(device, dense, *features, m->head_w, m->head_b, ACTIVATION_GELU, false,
+                       err));
     return layernorm_forward(device, *features, TENSOR_NONE, TENSOR_NONE, dense, m->head_norm_w,
-                             m->head_norm_b, m->config.block.eps, err);              /* [R, D] */
+                             m->head_norm_b, m->config.block.eps, err); /* [R, D] */
 }

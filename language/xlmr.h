@@ -1,10 +1,13 @@
-/* xlmr.h - XLM-R, the masked language model (Conneau et al., 2020), and XLM-R-XL (Goyal et al., 2021).
+/* xlmr.h - XLM-R, the masked language model (Conneau et al., 2020), and XLM-R-XL (Goyal et al.,
+ * 2021).
  *
- * Word, position and type embeddings, then blocks: post-LN with a LayerNorm over the embeddings (base,
- * large), or pre-LN with a final LayerNorm (XL, XXL). The head is dense, GELU, LayerNorm, and the word
- * embeddings again with a bias; it is a function of its own, since only answer rows need it.
+ * Word, position and type embeddings, then blocks: post-LN with a LayerNorm over the embeddings
+ * (base, large), or pre-LN with a final LayerNorm (XL, XXL). The head is dense, GELU, LayerNorm,
+ * and the word embeddings again with a bias; it is a function of its own, since only answer rows
+ * need it.
  *
- * As a diffusion language model it has no input for time: a canvas with more masks is an earlier one.
+ * As a diffusion language model it has no input for time: a canvas with more masks is an earlier
+ * one.
  */
 #ifndef EASYFIRST_LANGUAGE_XLMR_H
 #define EASYFIRST_LANGUAGE_XLMR_H
@@ -15,7 +18,7 @@ typedef struct XlmrConfig {
     int vocab, layers;
     int positions; /* rows of the position table: 2 more than the longest sequence */
     BlockConfig block;
-    bool untied;   /* the head has a matrix of its own, lm_head.decoder.weight */
+    bool untied; /* the head has a matrix of its own, lm_head.decoder.weight */
 } XlmrConfig;
 
 enum { XLMR_FIRST_POSITION = 2 }; /* fairseq counts positions from the pad id + 1 */
@@ -23,7 +26,7 @@ enum { XLMR_FIRST_POSITION = 2 }; /* fairseq counts positions from the pad id + 
 typedef struct Xlmr {
     XlmrConfig config;
     Params *params;
-    Block *blocks; /* [layers] */
+    Block *blocks;                  /* [layers] */
     Tensor words, positions, types; /* tables [V, D], [P, D], [1, D] */
     Tensor norm_w, norm_b;          /* over the embeddings (post-LN) or the last block (pre-LN) */
     Tensor head_w, head_b, head_norm_w, head_norm_b, vocab_w, vocab_b;
@@ -50,8 +53,8 @@ typedef struct XlmrBatch {
 
 size_t xlmr_work_bytes(const Xlmr *xlmr, int tokens);
 
-/* Final hidden states: *hidden [T, D] in the compute type, taken from the arena (so is everything on
- * the way; the caller resets it). `watch` may be NULL. */
+/* Final hidden states: *hidden [T, D] in the compute type, taken from the arena (so is everything
+ * on the way; the caller resets it). `watch` may be NULL. */
 int xlmr_forward(const Xlmr *xlmr, Arena *arena, const XlmrBatch *batch, Tensor *hidden,
                  const LayerWatch *watch, Error *err);
 

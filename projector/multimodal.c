@@ -34,31 +34,33 @@ static int encode_batch(const Multimodal *m, Arena *arena, const Image *images, 
     Tensor pixels = tensor_nd(flat.data, DTYPE_F32, 4, (int64_t[]){count, 3, side, side});
     TRY(arena_take(arena, &features, m->projector->params->compute, rows,
                    m->vit->config.block.width, err));
-    TRY(vit_forward(m->vit, arena, features, pixels, NULL, err));        /* [B*P, Dv] */
+    TRY(vit_forward(m->vit, arena, features, pixels, NULL, err));         /* [B*P, Dv] */
     return projector_forward(m->projector, arena, tokens, features, err); /* [B*P, D] */
 }
 
-int multimodal_encode(const Multimodal *m, const Image *images, int count, Tensor *tokens, Error *err) {
+int multimodal_encode(const Multimodal *m, const Image *images, int count, Tensor *tokens,
+                      Error *err) {
     *tokens = TENSOR_NONE;
     if (!m->vit || !m->projector)
-        return error_set(err, "this model cannot see: it has no %s; use a model folder with one, or "
-                              "--vision and --projector",
+        return error_set(err,
+                         "this model cannot see: it has no %s; use a model folder with one, or "
+                         "--vision and --projector",
                          m->vit ? "projector" : "vision tower");
     int at_once = count < PICTURES_AT_ONCE ? count : PICTURES_AT_ONCE;
     int64_t rows = multimodal_picture_rows(m), side = m->vit->config.image_size;
     *tokens = tensor_2d(NULL, DTYPE_F32, count * rows, m->projector->out);
     TRY(device_alloc(m->device, &tokens->data, tensor_bytes(*tokens), err));
     Arena arena = {0};
-    int status = arena_open(&arena, m->device,
-                            vit_work_bytes(m->vit, at_once) +
-                                arena_bytes(DTYPE_F32, 1, at_once * 3 * side * side) +
-                                arena_bytes(m->projector->params->compute, at_once * rows,
-                                            m->vit->config.block.width) +
-                                projector_work_bytes(m->projector, at_once * rows),
-                            err);
+    int status = arena_open(
+        &arena, m->device,
+        vit_work_bytes(m->vit, at_once) + arena_bytes(DTYPE_F32, 1, at_once * 3 * side * side) +
+            arena_bytes(m->projector->params->compute, at_once * rows, m->vit->config.block.width) +
+            projector_work_bytes(m->projector, at_once * rows),
+        err);
     for (int i = 0; i < count && status == 0; i += at_once) {
         int n = count - i < at_once ? count - i : at_once;
-        status = encode_batch(m, &arena, images + i, n, tensor_rows(*tokens, i * rows, n * rows), err);
+        status =
+            encode_batch(m, &arena, images + i, n, tensor_rows(*tokens, i * rows, n * rows), err);
         arena_reset(&arena, 0);
     }
     arena_close(&arena);
@@ -83,7 +85,8 @@ static int encode_prompt(const Multimodal *m, const AnswerRequest *request, Ids 
     TRY(tokenizer_encode(m->tokenizer, text, size, ids, err));
     if (ids->count == before)
         return error_set(err, "nothing of the question is left in the tokenizer's alphabet");
-    if (ids->count - before > 1000000) return error_set(err, "the question has over 1,000,000 tokens");
+    if (ids->count - before > 1000000)
+        return error_set(err, "the question has over 1,000,000 tokens");
     return 0;
 }
 
@@ -94,11 +97,13 @@ static int check_room(const Multimodal *m, const AnswerRequest *r, int tokens, E
     int room = longest - 2 - picture - answer;
     if (tokens <= room) return 0;
     if (room < 1)
-        return error_set(err, "an answer of %d tokens does not fit: the model reads %d tokens, of which "
-                              "the picture takes %d and <s> and </s> 2; ask for a shorter one",
+        return error_set(err,
+                         "an answer of %d tokens does not fit: the model reads %d tokens, of which "
+                         "the picture takes %d and <s> and </s> 2; ask for a shorter one",
                          answer, longest, picture);
-    return error_set(err, "the prompt is %d tokens long, %d fit (the model reads %d: <s>, %d of the "
-                          "picture, the prompt, %d of the answer, </s>): shorten it",
+    return error_set(err,
+                     "the prompt is %d tokens long, %d fit (the model reads %d: <s>, %d of the "
+                     "picture, the prompt, %d of the answer, </s>): shorten it",
                      tokens, room, longest, picture, answer);
 }
 
@@ -108,8 +113,9 @@ int multimodal_check(const Multimodal *m, const AnswerRequest *request, int *tok
     if (tokens) *tokens = (int)ids.count;
     if (status == 0) status = check_room(m, request, (int)ids.count, err);
     if (status == 0 && request->length <= 0 && !m->length)
-        status = error_set(err, "this model has no length predictor: say how many tokens the answer "
-                                "shall have (--length N)");
+        status =
+            error_set(err, "this model has no length predictor: say how many tokens the answer "
+                           "shall have (--length N)");
     ids_free(&ids);
     return status;
 }
@@ -193,15 +199,16 @@ static int answers_decode(const Multimodal *m, Infill *infill, const AnswerOptio
     TRY(decode_run(&run, &out->results, err));
     for (int i = 0; i < out->count; i++) {
         Answer *a = &out->items[i];
-        a->best = a->first + decode_best(out->results + a->first, out->specs + a->first, a->count, i);
+        a->best =
+            a->first + decode_best(out->results + a->first, out->specs + a->first, a->count, i);
         const DecodeResult *best = &out->results[a->best];
         TRY(tokenizer_decode(m->tokenizer, best->tokens, (size_t)best->length, &a->text, err));
     }
     return 0;
 }
 
-int multimodal_answer(const Multimodal *m, Tensor image_tokens, const AnswerRequest *requests, int count,
-                      const AnswerOptions *options, Answers *answers, Error *err) {
+int multimodal_answer(const Multimodal *m, Tensor image_tokens, const AnswerRequest *requests,
+                      int count, const AnswerOptions *options, Answers *answers, Error *err) {
     *answers = (Answers){0};
     if (!m->xlmr || !m->tokenizer)
         return error_set(err, "this model cannot write: it has no language part");

@@ -1,9 +1,10 @@
 /* multimodal.h - the whole model: pictures and prompts in, filled answers out.
  *
- * This is where the parts meet: the vision tower and the projector turn pictures into image tokens, the
- * tokenizer's ids and the image tokens become one packed sequence <s> image tokens, prompt, answer,
- * </s> (language/infill.h), the length predictor says how long the answer may be, and the decoder fills
- * it (language/decode.h). Everything works for text alone, too: then there is no picture.
+ * This is where the parts meet: the vision tower and the projector turn pictures into image tokens,
+ * the tokenizer's ids and the image tokens become one packed sequence <s> image tokens, prompt,
+ * answer,
+ * </s> (language/infill.h), the length predictor says how long the answer may be, and the decoder
+ * fills it (language/decode.h). Everything works for text alone, too: then there is no picture.
  */
 #ifndef EASYFIRST_PROJECTOR_MULTIMODAL_H
 #define EASYFIRST_PROJECTOR_MULTIMODAL_H
@@ -42,9 +43,9 @@ typedef struct AnswerRequest {
 
 typedef struct AnswerOptions {
     DecodeOptions decode;
-    int length_beam;   /* lengths tried for each request without a given length; 0: 1 */
-    int samples;       /* hypotheses for each length (mbr); 0: 1 */
-    int batch_tokens;  /* see InfillConfig */
+    int length_beam;  /* lengths tried for each request without a given length; 0: 1 */
+    int samples;      /* hypotheses for each length (mbr); 0: 1 */
+    int batch_tokens; /* see InfillConfig */
     bool no_reuse;
     bool trace;        /* keep every step of every hypothesis */
     DecodeWatch watch; /* told each step of the hypotheses; may be NULL */
@@ -55,10 +56,10 @@ AnswerOptions answer_options_default(void);
 
 /* The answer to one request. */
 typedef struct Answer {
-    char *text;          /* of the best hypothesis */
-    int first, count;    /* its hypotheses are answers.results[first .. first + count) */
-    int best;            /* index in results */
-    int prompt_tokens;   /* of the prompt's wording, without <s> and picture */
+    char *text;        /* of the best hypothesis */
+    int first, count;  /* its hypotheses are answers.results[first .. first + count) */
+    int best;          /* index in results */
+    int prompt_tokens; /* of the prompt's wording, without <s> and picture */
 } Answer;
 
 typedef struct Answers {
@@ -71,14 +72,15 @@ typedef struct Answers {
     double tokenize_s, prefix_s, decode_s; /* seconds: ids; keys and values and lengths; filling */
 } Answers;
 
-/* Answers all requests, in packed batches; none depends on what else is asked. On failure nothing is
- * answered, and the message names the request by its number from 1. */
+/* Answers all requests, in packed batches; none depends on what else is asked. On failure nothing
+ * is answered, and the message names the request by its number from 1. */
 int multimodal_answer(const Multimodal *model, Tensor image_tokens, const AnswerRequest *requests,
                       int count, const AnswerOptions *options, Answers *answers, Error *err);
 void answers_free(Answers *answers);
 
-/* Whether a request by itself can be answered: its prompt is not empty, is UTF-8, and leaves room for
- * the answer. *tokens (may be NULL) takes the number of its prompt's ids. */
-int multimodal_check(const Multimodal *model, const AnswerRequest *request, int *tokens, Error *err);
+/* Whether a request by itself can be answered: its prompt is not empty, is UTF-8, and leaves room
+ * for the answer. *tokens (may be NULL) takes the number of its prompt's ids. */
+int multimodal_check(const Multimodal *model, const AnswerRequest *request, int *tokens,
+                     Error *err);
 
 #endif

@@ -24,17 +24,17 @@ double relative_error(const float *a, const float *b, size_t n);
 void assert_close(const float *a, const float *b, size_t n, double limit, const char *what);
 
 /* Fails with the message in err unless the call returned 0. */
-#define assert_ok(call, err)                                                                       \
-    do {                                                                                           \
-        if ((call) != 0) fail_msg("%s: %s", #call, (err)->text);                                   \
+#define assert_ok(call, err)                                     \
+    do {                                                         \
+        if ((call) != 0) fail_msg("%s: %s", #call, (err)->text); \
     } while (0)
 
 /* Fails unless the call failed and its message contains every one of the given words. */
-#define assert_refused(call, err, ...)                                                             \
-    do {                                                                                           \
-        (err)->text[0] = 0;                                                                        \
-        if ((call) == 0) fail_msg("%s: should have been refused", #call);                          \
-        check_message((err), #call, (const char *[]){__VA_ARGS__, NULL});                          \
+#define assert_refused(call, err, ...)                                    \
+    do {                                                                  \
+        (err)->text[0] = 0;                                               \
+        if ((call) == 0) fail_msg("%s: should have been refused", #call); \
+        check_message((err), #call, (const char *[]){__VA_ARGS__, NULL}); \
     } while (0)
 void check_message(const Error *err, const char *call, const char **words);
 

@@ -1,67 +1,8 @@
 /* The models, stage by stage, against what torch and transformers compute (tests/reference/
  * make_models.py): in f32 to 1e-5 and, where the processor has it, in bf16 to 2e-2. */
-#include "tests/test.h"
-
 #include <math.h>
 
-#include "apps/model.h"
-
-static const char *const folders[] = {"tests/golden/models/tiny-base", "tests/golden/models/tiny-xl"};
-
-typedef struct Fixture {
-    Device *device;
-    Model model;
-    Checkpoint golden;
-    double limit;
-} Fixture;
-
-static void fixture_open(Fixture *f, const char *folder, const char *dtype) {
-    Error err;
-    char path[512];
-    *f = (Fixture){.limit = strcmp(dtype, "f32") ? 2e-2 : 1e-5};
-    assert_ok(device_open(&f->device, &(DeviceOptions){0}, &err), &err);
-    ModelOptions options = {.folder = folder, .dtype = dtype, .feature_layer = FEATURE_LAYER_UNSET};
-    assert_ok(model_open(&f->model, &options, f->device, &err), &err);
-    snprintf(path, sizeof path, "%s/stages.safetensors", folder);
-    assert_ok(checkpoint_open(&f->golden, path, NULL, &err), &err);
-}
-
-static void fixture_close(Fixture *f) {
-    checkpoint_close(&f->golden);
-    model_close(&f->model);
-    device_close(f->device);
-}
-
-static Tensor golden(const Checkpoint *c, const char *format, int n) {
-    char name[128];
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wformat-nonliteral"
-    snprintf(name, sizeof name, format, n);
-#pragma GCC diagnostic pop
-    const CheckpointTensor *t = checkpoint_find(c, name);
-    if (!t) fail_msg("%s lacks %s", c->path, name);
-    return t->value;
-}
-
-static int32_t *golden_ids(const Checkpoint *c, const char *format, int n, int *count) {
-    Tensor t = golden(c, format, n);
-    *count = (int)tensor_count(t);
-    int32_t *ids = malloc((size_t)(*count + 1) * sizeof *ids);
-    for (int i = 0; i < *count; i++) ids[i] = (int32_t)((const int64_t *)t.data)[i];
-    return ids;
-}
-
-/* Compares a device tensor (any float type) with a golden one of as many numbers. */
-static void compare(Tensor got, Tensor want, double limit, const char *what, int n) {
-    char text[128];
-    snprintf(text, sizeof text, "%s %d", what, n);
-    assert_int_equal(tensor_count(got), tensor_count(want));
-    size_t count = (size_t)tensor_count(got);
-    float *values = malloc(count * sizeof *values);
-    values_convert(values, DTYPE_F32, got.data, got.dtype, count);
-    assert_close(values, want.data, count, limit, text);
-    free(values);
-}
+#include "tests/golden_models.h"
 
 typedef struct Layers {
     const Fixture *fixture;
@@ -92,7 +33,8 @@ static void check_vision(const char *folder, const char *dtype) {
     Arena arena;
     arena_for(&arena, f.device, vit_work_bytes(vit, pictures) + (1 << 20));
     Tensor features, tokens;
-    assert_ok(arena_take(&arena, &features, f.model.vision.compute, rows, want.shape[2], &err), &err);
+    assert_ok(arena_take(&arena, &features, f.model.vision.compute, rows, want.shape[2], &err),
+              &err);
     Layers layers = {&f, "vit.hidden.%d", vit->depth};
     LayerWatch watch = {compare_layer, &layers};
     assert_ok(vit_forward(vit, &arena, features, pixels, &watch, &err), &err);
@@ -105,98 +47,14 @@ static void check_vision(const char *folder, const char *dtype) {
     fixture_close(&f);
 }
 
-/* ---- Sequences to logits. ---- */
-
-typedef struct Sequences {
-    int32_t *ids, *begin, *image_rows, *positions;
-    int tokens, count;
-    AttentionSpan *spans;
-    int span_count;
-} Sequences;
-
-/* The sequences `name`.ids / .begin of a golden file, with one span each, or one a block. */
-static Sequences sequences_open(const Checkpoint *c, const char *name, bool blocks, int picture_rows) {
-    Sequences s = {0};
-    char text[64];
-    int n;
-    snprintf(text, sizeof text, "%s.ids", name);
-    s.ids = golden_ids(c, text, 0, &s.tokens);
-    snprintf(text, sizeof text, "%s.begin", name);
-    s.begin = golden_ids(c, text, 0, &n);
-    s.count = n - 1;
-    s.image_rows = malloc((size_t)s.tokens * sizeof *s.image_rows);
-    s.positions = malloc((size_t)s.tokens * sizeof *s.positions);
-    s.spans = calloc((size_t)s.count * 3, sizeof *s.spans);
-    int32_t *pictures = NULL, *ends = NULL;
-    if (!strcmp(name, "mm")) {
-        pictures = golden_ids(c, "mm.picture", 0, &n);
-        ends = golden_ids(c, "mm.blocks", 0, &n);
-    }
-    for (int i = 0; i < s.count; i++) {
-        int begin = s.begin[i], end = s.begin[i + 1], patch = 0;
-        for (int t = begin; t < end; t++) {
-            s.positions[t] = XLMR_FIRST_POSITION + t - begin;
-            s.image_rows[t] = s.ids[t] < 0 ? pictures[i] * picture_rows + patch++ : -1;
-        }
-        int q = begin;
-        for (int b = 0; b < (blocks ? 3 : 1); b++) {
-            int stop = blocks ? begin + ends[3 * i + b] : end;
-            if (stop > q) s.spans[s.span_count++] = (AttentionSpan){q, stop, 1, {{begin, stop}}};
-            q = stop;
-        }
-    }
-    free(pictures), free(ends);
-    return s;
-}
-
-static void sequences_close(Sequences *s) {
-    free(s->ids), free(s->begin), free(s->image_rows), free(s->positions), free(s->spans);
-}
-
-static void check_sequences(Fixture *f, const char *name, bool blocks, const char *result,
-                            const char *layer_names) {
-    Error err;
-    const Xlmr *m = &f->model.xlmr;
-    int rows = vit_feature_rows(&f->model.vit.config);
-    Sequences s = sequences_open(&f->golden, name, blocks, rows);
-    Tensor image = golden(&f->golden, "projector.tokens", 0);
-    XlmrBatch batch = {.tokens = s.tokens,
-                       .ids = s.ids,
-                       .image_rows = s.image_rows,
-                       .positions = s.positions,
-                       .image_tokens = tensor_2d(image.data, DTYPE_F32,
-                                                 image.shape[0] * image.shape[1], image.shape[2]),
-                       .plan = {.spans = s.spans, .span_count = s.span_count}};
-    Arena arena;
-    arena_for(&arena, f->device,
-              xlmr_work_bytes(m, s.tokens) + xlmr_head_bytes(m, s.tokens) +
-                  arena_bytes(DTYPE_F32, s.tokens, m->config.vocab));
-    /* The last hidden state of a pre-LN model is compared behind its final LayerNorm. */
-    Layers layers = {f, layer_names, m->config.layers - (m->config.block.pre_norm ? 1 : 0)};
-    LayerWatch watch = {compare_layer, &layers};
-    Tensor hidden, features, logits;
-    assert_ok(xlmr_forward(m, &arena, &batch, &hidden, layer_names ? &watch : NULL, &err), &err);
-    if (layer_names)
-        compare(hidden, golden(&f->golden, layer_names, m->config.layers), f->limit, "hidden", 0);
-    int32_t *all = malloc((size_t)s.tokens * sizeof *all);
-    for (int i = 0; i < s.tokens; i++) all[i] = i;
-    assert_ok(xlmr_head(m, &arena, hidden, all, s.tokens, &features, &err), &err);
-    assert_ok(arena_take(&arena, &logits, DTYPE_F32, s.tokens, m->config.vocab, &err), &err);
-    assert_ok(vocab_logits(f->device, logits, features, m->vocab_w, m->vocab_b, &err), &err);
-    char text[64];
-    snprintf(text, sizeof text, "%s.logits", result);
-    compare(logits, golden(&f->golden, text, 0), f->limit, text, 0);
-    free(all);
-    arena_close(&arena);
-    sequences_close(&s);
-}
-
 static void check_language(const char *folder, const char *dtype) {
     Fixture f;
     fixture_open(&f, folder, dtype);
-    check_sequences(&f, "text", false, "text", "text.hidden.%d");
-    check_sequences(&f, "mm", false, "mm", NULL);
-    check_sequences(&f, "mm", true, "mm_blocks", NULL);
+    const Xlmr *m = &f.model.xlmr;
+    int rows = vit_feature_rows(&f.model.vit.config);
+    check_sequences(m, f.device, &f.golden, f.limit, rows, "text", false, "text", "text.hidden.%d");
+    check_sequences(m, f.device, &f.golden, f.limit, rows, "mm", false, "mm", NULL);
+    check_sequences(m, f.device, &f.golden, f.limit, rows, "mm", true, "mm_blocks", NULL);
     fixture_close(&f);
 }
 
@@ -253,8 +111,7 @@ static void check_filling(Fixture *f, const json_t *entry, int k, const AnswerOp
     int32_t *tokens = golden_ids(&f->golden, "decode.%d.tokens", k, &steps_count);
     int32_t *picture_id = golden_ids(&f->golden, "decode.%d.picture", k, &picture);
     Tensor scores = golden(&f->golden, "decode.%d.scores", k);
-    Tensor image = golden(&f->golden, "projector.tokens", 0);
-    Tensor rows = tensor_2d(image.data, DTYPE_F32, image.shape[0] * image.shape[1], image.shape[2]);
+    Tensor rows = golden_image_tokens(&f->golden);
     int length = (int)scores.shape[1], steps = (int)scores.shape[0];
     AnswerOptions options = *base;
     options.trace = true;
@@ -265,7 +122,8 @@ static void check_filling(Fixture *f, const json_t *entry, int k, const AnswerOp
                              .picture = picture_id[0],
                              .length = length};
     Answers answers;
-    assert_ok(multimodal_answer(&f->model.parts, rows, &request, 1, &options, &answers, &err), &err);
+    assert_ok(multimodal_answer(&f->model.parts, rows, &request, 1, &options, &answers, &err),
+              &err);
     const TraceCell *trace = answers.results[0].trace;
     for (int i = 0; i < steps * length; i++) {
         float want = ((const float *)scores.data)[i];
@@ -284,7 +142,6 @@ static void check_filling(Fixture *f, const json_t *entry, int k, const AnswerOp
 
 static void check_decode(const char *folder, const AnswerOptions *base) {
     Fixture f;
-    Error err;
     char path[512];
     fixture_open(&f, folder, "f32");
     snprintf(path, sizeof path, "%s/decode.json", folder);
@@ -295,7 +152,6 @@ static void check_decode(const char *folder, const AnswerOptions *base) {
         check_filling(&f, json_array_get(list, k), (int)k, base);
     assert_true(json_array_size(list) >= 8);
     json_decref(list);
-    (void)err;
     fixture_close(&f);
 }
 
@@ -312,41 +168,41 @@ static void skip_without_bf16(void) {
 
 static void test_vision_f32(void **state) {
     (void)state;
-    for (int i = 0; i < 2; i++) check_vision(folders[i], "f32");
+    for (int i = 0; i < 2; i++) check_vision(golden_folders[i], "f32");
 }
 
 static void test_vision_bf16(void **state) {
     (void)state;
     skip_without_bf16();
-    for (int i = 0; i < 2; i++) check_vision(folders[i], "bf16");
+    for (int i = 0; i < 2; i++) check_vision(golden_folders[i], "bf16");
 }
 
 static void test_language_f32(void **state) {
     (void)state;
-    for (int i = 0; i < 2; i++) check_language(folders[i], "f32");
+    for (int i = 0; i < 2; i++) check_language(golden_folders[i], "f32");
 }
 
 static void test_language_bf16(void **state) {
     (void)state;
     skip_without_bf16();
-    for (int i = 0; i < 2; i++) check_language(folders[i], "bf16");
+    for (int i = 0; i < 2; i++) check_language(golden_folders[i], "bf16");
 }
 
 static void test_length_f32(void **state) {
     (void)state;
-    for (int i = 0; i < 2; i++) check_length(folders[i], "f32");
+    for (int i = 0; i < 2; i++) check_length(golden_folders[i], "f32");
 }
 
 static void test_length_bf16(void **state) {
     (void)state;
     skip_without_bf16();
-    for (int i = 0; i < 2; i++) check_length(folders[i], "bf16");
+    for (int i = 0; i < 2; i++) check_length(golden_folders[i], "bf16");
 }
 
 static void test_decode_reuse(void **state) {
     (void)state;
     AnswerOptions options = answer_options_default();
-    for (int i = 0; i < 2; i++) check_decode(folders[i], &options);
+    for (int i = 0; i < 2; i++) check_decode(golden_folders[i], &options);
 }
 
 static void test_decode_no_reuse(void **state) {
@@ -354,7 +210,7 @@ static void test_decode_no_reuse(void **state) {
     AnswerOptions options = answer_options_default();
     options.no_reuse = true;
     options.decode.no_memory = true;
-    for (int i = 0; i < 2; i++) check_decode(folders[i], &options);
+    for (int i = 0; i < 2; i++) check_decode(golden_folders[i], &options);
 }
 
 int main(void) {

@@ -36,22 +36,39 @@ static int vit_check(const VitConfig *c, Error *err) {
 
 static int declare_vector(Params *params, Tensor *slot, int64_t n, ParamInit init, bool idle,
                           const char *name, Error *err) {
-    ParamSpec spec = {.slot = slot, .role = PARAM_VECTOR, .init = init, .ndim = 1, .shape = {n},
-                      .idle = idle, .optional = idle};
+    ParamSpec spec = {.slot = slot,
+                      .role = PARAM_VECTOR,
+                      .init = init,
+                      .ndim = 1,
+                      .shape = {n},
+                      .idle = idle,
+                      .optional = idle};
     return params_declare(params, &spec, err, "vision_model.%s", name);
 }
 
 static int declare_embeddings(Vit *vit, Params *params, Error *err) {
     const VitConfig *c = &vit->config;
     int64_t d = c->block.width;
-    ParamSpec class_token = {.slot = &vit->class_embedding, .role = PARAM_TABLE, .init = INIT_NORMAL,
-                             .init_std = 0.02f, .ndim = 2, .shape = {1, d}};
+    ParamSpec class_token = {.slot = &vit->class_embedding,
+                             .role = PARAM_TABLE,
+                             .init = INIT_NORMAL,
+                             .init_std = 0.02f,
+                             .ndim = 2,
+                             .shape = {1, d}};
     TRY(params_declare(params, &class_token, err, "vision_model.embeddings.class_embedding"));
-    ParamSpec patches = {.slot = &vit->patch_w, .role = PARAM_MATRIX, .init = INIT_NORMAL,
-                         .init_std = 0.02f, .ndim = 4, .shape = {d, 3, c->patch, c->patch}};
+    ParamSpec patches = {.slot = &vit->patch_w,
+                         .role = PARAM_MATRIX,
+                         .init = INIT_NORMAL,
+                         .init_std = 0.02f,
+                         .ndim = 4,
+                         .shape = {d, 3, c->patch, c->patch}};
     TRY(params_declare(params, &patches, err, "vision_model.embeddings.patch_embedding.weight"));
-    ParamSpec positions = {.slot = &vit->positions, .role = PARAM_TABLE, .init = INIT_NORMAL,
-                           .init_std = 0.02f, .ndim = 2, .shape = {vit_patches(c) + 1, d}};
+    ParamSpec positions = {.slot = &vit->positions,
+                           .role = PARAM_TABLE,
+                           .init = INIT_NORMAL,
+                           .init_std = 0.02f,
+                           .ndim = 2,
+                           .shape = {vit_patches(c) + 1, d}};
     return params_declare(params, &positions, err,
                           "vision_model.embeddings.position_embedding.weight");
 }
@@ -74,7 +91,8 @@ int vit_declare(Vit *vit, const VitConfig *config, Params *params, Error *err) {
                           prefix, err));
     }
     TRY(declare_vector(params, &vit->post_norm_w, d, INIT_ONE, true, "post_layernorm.weight", err));
-    return declare_vector(params, &vit->post_norm_b, d, INIT_ZERO, true, "post_layernorm.bias", err);
+    return declare_vector(params, &vit->post_norm_b, d, INIT_ZERO, true, "post_layernorm.bias",
+                          err);
 }
 
 void vit_free(Vit *vit) {
@@ -91,8 +109,8 @@ size_t vit_work_bytes(const Vit *vit, int pictures) {
            block_work_bytes(&c->block, rows, compute) + 4 * arena_bytes(DTYPE_I32, 1, rows);
 }
 
-/* The rows of each sequence: class token, then patches. For each row, where its class embedding, its
- * patch and its position are found, and which rows are given out as features. */
+/* The rows of each sequence: class token, then patches. For each row, where its class embedding,
+ * its patch and its position are found, and which rows are given out as features. */
 typedef struct VitRows {
     Tensor class_index, patch_index, position_index, feature_index;
     AttentionSpan *spans;
@@ -107,9 +125,11 @@ static int vit_rows(const Vit *vit, Arena *arena, int pictures, VitRows *rows, E
         free(index);
         return error_set(err, "out of memory for the rows of %d pictures", pictures);
     }
-    int32_t *class_token = index, *patch = index + n, *position = patch + n, *feature = position + n;
+    int32_t *class_token = index, *patch = index + n, *position = patch + n,
+            *feature = position + n;
     for (int p = 0, f = 0; p < pictures; p++) {
-        rows->spans[p] = (AttentionSpan){p * tokens, (p + 1) * tokens, 1, {{p * tokens, (p + 1) * tokens}}};
+        rows->spans[p] =
+            (AttentionSpan){p * tokens, (p + 1) * tokens, 1, {{p * tokens, (p + 1) * tokens}}};
         for (int i = 0; i < tokens; i++) {
             int row = p * tokens + i;
             class_token[row] = i == 0 ? 0 : -1;
@@ -140,12 +160,13 @@ static int vit_run(const Vit *vit, Arena *arena, Tensor features, Tensor pixels,
     TRY(vit_rows(vit, arena, pictures, rows, err));
 
     Tensor planes = tensor_2d(pixels.data, DTYPE_F32, pictures, 3 * c->image_size * c->image_size);
-    TRY(patches_forward(device, flat, planes, 3, c->image_size, c->patch, err));     /* [B*P, 588] */
-    TRY(linear_forward(device, embedded, flat, vit->patch_w, TENSOR_NONE, 0, false, err)); /* [B*P, D] */
+    TRY(patches_forward(device, flat, planes, 3, c->image_size, c->patch, err)); /* [B*P, 588] */
+    TRY(linear_forward(device, embedded, flat, vit->patch_w, TENSOR_NONE, 0, false,
+                       err)); /* [B*P, D] */
     GatherTerm terms[] = {{vit->class_embedding, rows->class_index},
                           {embedded, rows->patch_index},
                           {vit->positions, rows->position_index}};
-    TRY(gather_forward(device, work.x, terms, 3, err));                              /* [B*(1+P), D] */
+    TRY(gather_forward(device, work.x, terms, 3, err)); /* [B*(1+P), D] */
     TRY(layernorm_forward(device, work.x, TENSOR_NONE, TENSOR_NONE, work.x, vit->pre_norm_w,
                           vit->pre_norm_b, c->block.eps, err));
     TRY(block_begin(device, &c->block, &work, err));
@@ -156,11 +177,11 @@ static int vit_run(const Vit *vit, Arena *arena, Tensor features, Tensor pixels,
         if (watch) watch->call(watch->user, i + 1, work.x);
     }
     GatherTerm picked = {work.x, rows->feature_index};
-    return gather_forward(device, features, &picked, 1, err);                        /* [B*F, D] */
+    return gather_forward(device, features, &picked, 1, err); /* [B*F, D] */
 }
 
-int vit_forward(const Vit *vit, Arena *arena, Tensor features, Tensor pixels, const LayerWatch *watch,
-                Error *err) {
+int vit_forward(const Vit *vit, Arena *arena, Tensor features, Tensor pixels,
+                const LayerWatch *watch, Error *err) {
     const VitConfig *c = &vit->config;
     if (pixels.ndim != 4 || pixels.shape[1] != 3 || pixels.shape[2] != c->image_size ||
         pixels.shape[3] != c->image_size)

@@ -1,9 +1,9 @@
 /* vit.h - CLIP's vision tower (Radford et al., 2021): pixels to patch features.
  *
- * A convolution of patch x patch, the class embedding in front, position embeddings, a LayerNorm, then
- * pre-LN blocks with QuickGELU. LLaVA's features are the hidden state [-2], the output of the last
- * block but one, without the class token and without the final LayerNorm: blocks that come after the
- * wanted layer are loaded (a model is saved whole) but neither packed nor run.
+ * A convolution of patch x patch, the class embedding in front, position embeddings, a LayerNorm,
+ * then pre-LN blocks with QuickGELU. LLaVA's features are the hidden state [-2], the output of the
+ * last block but one, without the class token and without the final LayerNorm: blocks that come
+ * after the wanted layer are loaded (a model is saved whole) but neither packed nor run.
  */
 #ifndef EASYFIRST_VISION_VIT_H
 #define EASYFIRST_VISION_VIT_H
@@ -20,9 +20,9 @@ typedef struct VitConfig {
 
 typedef struct Vit {
     VitConfig config;
-    int depth;        /* blocks that are run */
+    int depth; /* blocks that are run */
     Params *params;
-    Block *blocks;    /* [layers] */
+    Block *blocks; /* [layers] */
     Tensor class_embedding, patch_w, positions, pre_norm_w, pre_norm_b, post_norm_w, post_norm_b;
 } Vit;
 
@@ -37,9 +37,9 @@ int vit_feature_rows(const VitConfig *config); /* rows of features for a picture
 /* Arena bytes that vit_forward takes for this many pictures at once. */
 size_t vit_work_bytes(const Vit *vit, int pictures);
 
-/* pixels [B, 3, S, S] f32, on the device, to features [B * rows, D] f32 or c. The arena is left as it
- * was. `watch` may be NULL. */
-int vit_forward(const Vit *vit, Arena *arena, Tensor features, Tensor pixels, const LayerWatch *watch,
-                Error *err);
+/* pixels [B, 3, S, S] f32, on the device, to features [B * rows, D] f32 or c. The arena is left as
+ * it was. `watch` may be NULL. */
+int vit_forward(const Vit *vit, Arena *arena, Tensor features, Tensor pixels,
+                const LayerWatch *watch, Error *err);
 
 #endif

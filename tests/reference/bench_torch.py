@@ -151,6 +151,9 @@ def main():
     parser.add_argument("--vs", metavar="COMMAND")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
+    load = os.getloadavg()[0]
+    if load > 0.5:
+        print(f"load average {load:.1f} before the start: others use this machine, and times will vary")
     import torch._inductor.config as inductor
 
     inductor.freezing = True
@@ -184,14 +187,14 @@ def main():
             if key[:3] == (name, dtype, how)
         ]
         rows.append(row)
-    print(f"torch {torch.__version__}, {arguments.threads} threads")
+    print(f"torch {torch.__version__}, {arguments.threads} threads, load average before the start {load:.1f}")
     print("| case | type | how | ms, median | ms, least | against | its ms | ratio |")
     print("|---|---|---|---|---|---|---|---|")
     for row in rows:
         for other in row["against"] or [{"name": "", "ms_median": "", "ratio": ""}]:
             cells = [row[k] for k in ("name", "dtype", "how", "ms_median", "ms_min")]
             print("|", " | ".join(map(str, cells + [other[k] for k in ("name", "ms_median", "ratio")])), "|")
-    print(json.dumps({"torch": torch.__version__, "threads": arguments.threads, "cases": rows}))
+    print(json.dumps({"torch": torch.__version__, "threads": arguments.threads, "load": load, "cases": rows}))
 
 
 if __name__ == "__main__":

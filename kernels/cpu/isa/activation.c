@@ -8,9 +8,9 @@
  *
  * Q(a) = exp(-a^2 / 2) G(a), where G falls slowly from 1/2, as 1 / (a sqrt(2 pi)) in the end: a
  * polynomial of degree 9 in t = 1 / (1 + 0.34 a), minimax in relative error (3e-8) up to a = 14,
- * beyond which Q is 0 in f32. */
+ * beyond which Q is 0 in f32; the clamp keeps infinity from being multiplied with that 0. */
 INLINE Vec gelu(Vec x) {
-    Vec a = vec_abs(x);
+    Vec a = vec_min(vec_set1(15), vec_abs(x));
     Vec t = 1.0f / (0.34f * a + 1.0f);
     Vec g = t * -0.0261204919f + 0.139499570f;
     g = g * t - 0.273132895f;

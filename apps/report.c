@@ -1,0 +1,211 @@
+#include "apps/report.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <time.h>
+
+double clock_seconds(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+/* ---- Standard error. ---- */
+
+void report_error(const char *format, ...) {
+    char text[2048];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    for (char *p = text; *p; p++)
+        if ((unsigned char)*p < 32 || *p == 127) *p = '?';
+    fprintf(stderr, "easyfirst: %s\n", text);
+}
+
+size_t peak_memory(void) {
+    struct rusage usage;
+    return getrusage(RUSAGE_SELF, &usage) ? 0 : (size_t)usage.ru_maxrss * 1024; /* KiB on Linux */
+}
+
+void timings_add(Timings *t, const Answers *answers) {
+    t->prefix_s += answers->tokenize_s + answers->prefix_s;
+    t->decode_s += answers->decode_s;
+    t->answers += answers->count;
+    for (int i = 0; i < answers->result_count; i++) {
+        t->steps += answers->results[i].steps;
+        t->evaluations += answers->results[i].evaluations;
+    }
+    t->counts.forwards += answers->counts.forwards;
+    t->counts.canvases += answers->counts.canvases;
+    t->counts.rows += answers->counts.rows;
+    t->counts.prefix_rows += answers->counts.prefix_rows;
+}
+
+void timings_print(const Timings *t, const Device *device, const DecodeOptions *options) {
+    char strategy[128];
+    decode_strategy_name(strategy, sizeof strategy, options);
+    fprintf(stderr, "load    %9.1f ms  %s\n", 1e3 * t->load_s, device_text(device));
+    if (t->pictures)
+        fprintf(stderr, "encode  %9.1f ms  %lld picture%s\n", 1e3 * t->encode_s,
+                (long long)t->pictures, t->pictures == 1 ? "" : "s");
+    fprintf(stderr, "prefix  %9.1f ms  %lld rows\n", 1e3 * t->prefix_s,
+            (long long)t->counts.prefix_rows);
+    fprintf(stderr, "decode  %9.1f ms  %lld answer%s, %lld of %lld steps evaluated, %lld rows\n",
+            1e3 * t->decode_s, (long long)t->answers, t->answers == 1 ? "" : "s",
+            (long long)t->evaluations, (long long)t->steps, (long long)t->counts.rows);
+    fprintf(stderr, "memory  %9.1f MB  at the most\n", 1e-6 * (double)peak_memory());
+    fprintf(stderr, "by      %s, %d steps, seed %llu\n", strategy, options->iterations,
+            (unsigned long long)options->seed);
+}
+
+/* ---- Standard output. ---- */
+
+void report_field(FILE *out, const char *text) {
+    for (; *text; text++) putc(strchr("\t\n\v\f\r", *text) ? ' ' : *text, out);
+}
+
+int report_flush(Error *err) {
+    errno = 0;
+    if (fflush(stdout) == 0 && !ferror(stdout)) return 0;
+    return error_set(err, "standard output: %s", errno ? strerror(errno) : "could not be written");
+}
+
+/* ---- JSON. ---- */
+
+json_t *json_text(const char *text) {
+    json_t *json = json_string(text);
+    if (json) return json;
+    /* Not UTF-8: take it character by character, as far as each is whole. */
+    size_t size = strlen(text), used = 0;
+    char *clean = malloc(3 * size + 1);
+    if (!clean) return NULL;
+    while (*text) {
+        int whole = 0;
+        for (int n = 1; n <= 4 && !whole && (n == 1 || text[n - 1]); n++) {
+            json_t *one = json_stringn(text, (size_t)n);
+            if (one) whole = n;
+            json_decref(one);
+        }
+        memcpy(clean + used, whole ? text : "\xef\xbf\xbd", whole ? (size_t)whole : 3);
+        used += whole ? (size_t)whole : 3;
+        text += whole ? whole : 1;
+    }
+    json = json_stringn(clean, used);
+    free(clean);
+    return json;
+}
+
+/* JSON has no infinity: the score of a masked position is null. */
+static json_t *json_score(double score) {
+    return isfinite(score) ? json_real(score) : json_null();
+}
+
+static json_t *json_tokens(const DecodeResult *result, const Tokenizer *tokenizer) {
+    json_t *list = json_array();
+    for (int i = 0; i < result->length; i++)
+        json_array_append_new(list, json_pack("{s:i, s:o, s:o}", "id", (int)result->tokens[i], "piece",
+                                              json_text(tokenizer_piece(tokenizer, result->tokens[i])),
+                                              "score", json_score(result->scores[i])));
+    return list;
+}
+
+static json_t *json_cell(const TraceCell *cell, const Tokenizer *tokenizer) {
+    return json_pack("{s:i, s:o, s:o, s:b, s:i, s:o, s:o}", "id", (int)cell->token, "piece",
+                     json_text(tokenizer_piece(tokenizer, cell->token)), "score",
+                     json_score(cell->score), "masked", cell->token == tokenizer_mask_id(tokenizer),
+                     "proposal", (int)cell->proposal.token, "proposal_piece",
+                     json_text(tokenizer_piece(tokenizer, cell->proposal.token)), "proposal_score",
+                     json_score(cell->proposal.score));
+}
+
+static json_t *json_trace(const DecodeResult *result, const Tokenizer *tokenizer) {
+    json_t *list = json_array();
+    for (int s = 0; result->trace && s < result->steps; s++) {
+        json_t *cells = json_array();
+        for (int i = 0; i < result->length; i++)
+            json_array_append_new(
+                cells, json_cell(&result->trace[(size_t)s * (size_t)result->length + (size_t)i],
+                                 tokenizer));
+        json_array_append_new(list, json_pack("{s:i, s:b, s:o}", "step", s + 1, "evaluated",
+                                              result->evaluated[s], "cells", cells));
+    }
+    return list;
+}
+
+static int json_hypotheses(json_t *list, const Answers *answers, const Answer *answer,
+                           const Tokenizer *tokenizer, Error *err) {
+    for (int i = answer->first; i < answer->first + answer->count; i++) {
+        const DecodeResult *r = &answers->results[i];
+        char *text;
+        TRY(tokenizer_decode(tokenizer, r->tokens, (size_t)r->length, &text, err));
+        json_array_append_new(list, json_pack("{s:o, s:i, s:i, s:o, s:i}", "text", json_text(text),
+                                              "length", r->length, "sample", answers->specs[i].sample,
+                                              "score", json_score(r->score), "evaluations",
+                                              r->evaluations));
+        free(text);
+    }
+    return 0;
+}
+
+static json_t *json_asked(const Asked *asked) {
+    json_t *object = json_object();
+    if (asked->line) json_object_set_new(object, "line", json_integer(asked->line));
+    if (asked->image) json_object_set_new(object, "image", json_text(asked->image));
+    json_object_set_new(object, asked->text_key, json_text(asked->text));
+    return object;
+}
+
+/* Prints and releases. */
+static int json_print(json_t *object, Error *err) {
+    /* 9 digits give every float back. */
+    char *line = object ? json_dumps(object, JSON_REAL_PRECISION(9)) : NULL;
+    json_decref(object);
+    if (!line) return error_set(err, "out of memory for a line of JSON");
+    puts(line);
+    free(line);
+    return 0;
+}
+
+int report_json(const Asked *asked, const Answers *answers, int index, const Tokenizer *tokenizer,
+                const DecodeOptions *options, bool trace, Error *err) {
+    const Answer *answer = &answers->items[index];
+    const DecodeResult *best = &answers->results[answer->best];
+    int evaluations = 0;
+    for (int i = answer->first; i < answer->first + answer->count; i++)
+        evaluations += answers->results[i].evaluations;
+    char strategy[128];
+    decode_strategy_name(strategy, sizeof strategy, options);
+    json_t *object = json_asked(asked), *hypotheses = json_array();
+    json_object_set_new(object, "answer", json_text(answer->text));
+    json_object_set_new(object, "score", json_score(best->score));
+    json_object_set_new(object, "length", json_integer(best->length));
+    json_object_set_new(object, "tokens", json_tokens(best, tokenizer));
+    json_object_set_new(object, "steps", json_integer(best->steps));
+    json_object_set_new(object, "evaluations", json_integer(evaluations));
+    json_object_set_new(object, "strategy", json_string(strategy));
+    json_object_set_new(object, "seed", json_integer((json_int_t)options->seed));
+    json_object_set_new(object, "prompt_tokens", json_integer(answer->prompt_tokens));
+    json_object_set(object, "hypotheses", hypotheses);
+    int status = json_hypotheses(hypotheses, answers, answer, tokenizer, err);
+    json_decref(hypotheses);
+    if (trace) json_object_set_new(object, "trace", json_trace(best, tokenizer));
+    if (status) {
+        json_decref(object);
+        return -1;
+    }
+    return json_print(object, err);
+}
+
+int report_json_none(const Asked *asked, const char *error, Error *err) {
+    json_t *object = json_asked(asked);
+    if (error)
+        json_object_set_new(object, "error", json_text(error));
+    else
+        json_object_set_new(object, "answer", json_string(""));
+    return json_print(object, err);
+}

@@ -1,0 +1,73 @@
+/* report.h - what the program says: answers as plain lines and as JSON, steps, timings, errors.
+ *
+ * JSON. One object a line:
+ *
+ *   image        the picture's name, with `ask` and `show`
+ *   question     (or "prompt" with `text`) as it was given; with `text` also "line", from 1
+ *   answer       the best hypothesis as text
+ *   score        mean log-probability of its tokens
+ *   length       of it, in tokens
+ *   tokens       [{"id", "piece", "score"}]; "▁" in a piece stands for the space in front of a word
+ *   steps        that were taken
+ *   evaluations  runs of the network for this request: at most steps x hypotheses
+ *   strategy, seed, prompt_tokens
+ *   hypotheses   [{"text", "length", "sample", "score", "evaluations"}], all that were tried
+ *   trace        if asked for, of the best hypothesis: for each step {"step", "evaluated", "cells"};
+ *                a cell, one for each position of the answer, is {"id", "piece", "score", "masked",
+ *                "proposal", "proposal_piece", "proposal_score"}: what stands there after the step, its
+ *                stored log-probability (null if masked), and what the network proposed
+ *   error        instead of all that came after the question, if it could not be answered
+ */
+#ifndef EASYFIRST_APPS_REPORT_H
+#define EASYFIRST_APPS_REPORT_H
+
+#include <stdio.h>
+
+#include <jansson.h>
+
+#include "projector/multimodal.h"
+
+double clock_seconds(void); /* of a clock that only goes forward */
+
+/* "easyfirst: ..." on standard error, one line whatever the text holds. */
+void report_error(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+/* What was asked. */
+typedef struct Asked {
+    const char *image; /* NULL: none */
+    const char *text;
+    const char *text_key; /* JSON's name for it: "question" or "prompt" */
+    int64_t line;         /* 0: none */
+} Asked;
+
+/* One answer as JSON; a line on standard output. */
+int report_json(const Asked *asked, const Answers *answers, int index, const Tokenizer *tokenizer,
+                const DecodeOptions *options, bool trace, Error *err);
+
+/* In its place for a request that could not be answered (`error`), or had nothing to answer (NULL). */
+int report_json_none(const Asked *asked, const char *error, Error *err);
+
+/* Text as one field of a line: tabs and line ends become spaces. */
+void report_field(FILE *out, const char *text);
+
+/* A JSON string; bytes that are no UTF-8 (in a file's name) become U+FFFD. NULL without memory. */
+json_t *json_text(const char *text);
+
+/* Writes what is buffered for standard output; an error if that, or anything before, went wrong. */
+int report_flush(Error *err);
+
+/* Time and work, added up over the batches of a command. */
+typedef struct Timings {
+    double load_s, encode_s, prefix_s, decode_s;
+    int64_t pictures, answers, steps, evaluations;
+    InfillCounts counts;
+} Timings;
+
+void timings_add(Timings *t, const Answers *answers);
+
+/* A few lines on standard error. */
+void timings_print(const Timings *t, const Device *device, const DecodeOptions *options);
+
+size_t peak_memory(void); /* bytes of this process that were resident at most */
+
+#endif

@@ -1,0 +1,51 @@
+/* golden_models.h - the tiny models of tests/golden/models with what the reference computes for
+ * them, for the tests that compare stages. See tests/reference/make_models.py for the names. */
+#ifndef EASYFIRST_TESTS_GOLDEN_MODELS_H
+#define EASYFIRST_TESTS_GOLDEN_MODELS_H
+
+#include "apps/model.h"
+#include "tests/test.h"
+
+extern const char
+    *const golden_folders[2]; /* post-LN with `full`, pre-LN with `blocks` attention */
+
+typedef struct Fixture {
+    Device *device;
+    Model model;
+    Checkpoint golden; /* stages.safetensors */
+    double limit;      /* of relative errors in this arithmetic */
+} Fixture;
+
+void fixture_open(Fixture *f, const char *folder, const char *dtype);
+void fixture_close(Fixture *f);
+
+/* A golden tensor, whose name has at most one %d; fails the test if there is none. */
+Tensor golden(const Checkpoint *c, const char *format, int n);
+int32_t *golden_ids(const Checkpoint *c, const char *format, int n, int *count); /* free() */
+
+/* Compares a tensor of any float type with a golden one of as many numbers. */
+void compare(Tensor got, Tensor want, double limit, const char *what, int n);
+
+/* The image tokens that the reference computed, [pictures * rows, D]. */
+Tensor golden_image_tokens(const Checkpoint *c);
+
+/* Packed sequences. */
+typedef struct Sequences {
+    int32_t *ids, *begin, *image_rows, *positions;
+    int tokens, count;
+    int32_t *pictures, *ends; /* of "mm" ones: [count], and [count, 3] the ends of their blocks */
+    AttentionSpan *spans;
+    int span_count;
+} Sequences;
+
+/* The sequences `name`.ids / .begin of a golden file, with one span each, or one a block. */
+Sequences sequences_open(const Checkpoint *c, const char *name, bool blocks, int picture_rows);
+void sequences_close(Sequences *s);
+
+/* Hidden states (layer by layer where layer_names is given) and logits of the sequences `name`
+ * against `result`.logits. */
+void check_sequences(const Xlmr *m, Device *device, const Checkpoint *c, double limit,
+                     int picture_rows, const char *name, bool blocks, const char *result,
+                     const char *layer_names);
+
+#endif
