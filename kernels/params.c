@@ -150,28 +150,44 @@ static uint64_t name_hash(const char *name) {
     return h;
 }
 
+/* Four standard normal numbers from one block of random words (Box and Muller, 1958). */
+static void normal_block(float out[4], uint64_t seed, uint64_t stream, uint64_t block) {
+    uint32_t w[4];
+    random_philox(w,
+                  (uint32_t[]){(uint32_t)block, (uint32_t)(block >> 32), (uint32_t)stream,
+                               (uint32_t)(stream >> 32)},
+                  (uint32_t[]){(uint32_t)seed, (uint32_t)(seed >> 32)});
+    for (int i = 0; i < 4; i += 2) {
+        float r = sqrtf(-2 * logf(((float)w[i] + 0.5f) * 0x1p-32f));
+        float angle = 6.2831853f * 0x1p-32f * (float)w[i + 1];
+        out[i] = r * cosf(angle), out[i + 1] = r * sinf(angle);
+    }
+}
+
+enum { INIT_PART = 1024 };
+
+/* Values [first, first + n) of a parameter; `first` is a multiple of 4, n at most INIT_PART. */
+static void initialise_part(const Param *p, uint64_t seed, int64_t first, int n) {
+    float part[INIT_PART];
+    uint64_t stream = name_hash(p->name);
+    for (int j = 0; j < n; j += 4) {
+        if (p->init == INIT_NORMAL) normal_block(part + j, seed, stream, (uint64_t)(first + j) / 4);
+        for (int i = j; i < j + 4; i++)
+            part[i] = p->init == INIT_NORMAL ? part[i] * p->init_std
+                      : p->init == INIT_ONE  ? 1.0f
+                                             : 0.0f;
+    }
+    char *to = (char *)p->value.data + (size_t)first * dtype_size(p->value.dtype);
+    values_convert(to, p->value.dtype, part, DTYPE_F32, (size_t)n);
+}
+
 void params_initialise(Params *params, uint64_t seed) {
-#pragma omp parallel for schedule(dynamic)
     for (int i = 0; i < params->count; i++) {
-        Param *p = &params->items[i];
+        const Param *p = &params->items[i];
         int64_t n = param_elements(p);
-        uint64_t stream = name_hash(p->name);
-        float part[256];
-        for (int64_t done = 0; done < n;) {
-            int m = n - done < 256 ? (int)(n - done) : 256;
-            for (int j = 0; j < m; j++) part[j] = p->init == INIT_ONE ? 1.0f : 0.0f;
-            /* Box-Muller: two uniform numbers make two normal ones. */
-            for (int j = 0; p->init == INIT_NORMAL && j < m; j += 2) {
-                double u = random_uniform(seed, stream, (uint64_t)(done + j));
-                double v = random_uniform(seed, stream, (uint64_t)(done + j + 1));
-                double r = sqrt(-2 * log(u)) * p->init_std;
-                part[j] = (float)(r * cos(6.283185307179586 * v));
-                if (j + 1 < m) part[j + 1] = (float)(r * sin(6.283185307179586 * v));
-            }
-            char *to = (char *)p->value.data + (size_t)done * dtype_size(p->value.dtype);
-            values_convert(to, p->value.dtype, part, DTYPE_F32, (size_t)m);
-            done += m;
-        }
+#pragma omp parallel for schedule(static) if (n > 16 * INIT_PART)
+        for (int64_t first = 0; first < n; first += INIT_PART)
+            initialise_part(p, seed, first, n - first < INIT_PART ? (int)(n - first) : INIT_PART);
     }
 }
 

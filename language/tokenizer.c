@@ -52,7 +52,7 @@ static int model_is_xlmr(const SentencePiece *model, const char *path, Error *er
     return 0;
 }
 
-static int model_open(Tokenizer *tokenizer, const char *path, Error *err) {
+static int pieces_open(Tokenizer *tokenizer, const char *path, Error *err) {
     TRY(sentencepiece_open(&tokenizer->model, path, err));
     TRY(model_is_xlmr(tokenizer->model, path, err));
     tokenizer->pieces = sentencepiece_count(tokenizer->model);
@@ -70,7 +70,7 @@ int tokenizer_open(Tokenizer **tokenizer, const char *path, Error *err) {
             return error_set(err, "%s: no memory for its path", path);
     }
     Tokenizer *opened = calloc(1, sizeof *opened);
-    int failed = opened ? model_open(opened, file ? file : path, err)
+    int failed = opened ? pieces_open(opened, file ? file : path, err)
                         : error_set(err, "%s: no memory for a tokenizer", path);
     free(file);
     if (failed) {
