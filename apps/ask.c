@@ -1,7 +1,7 @@
 /* ask.c - questions about pictures.
  *
- * answer_pictures is the program's main road on one screen: picture files to pixels, pixels to image
- * tokens, tokens and questions to answers.
+ * answer_pictures is the program's main road on one screen: picture files to pixels, pixels to
+ * image tokens, tokens and questions to answers.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -14,15 +14,17 @@ static const CommandHelp help = {
     .name = "ask",
     .usage = "[options] IMAGE QUESTION [QUESTION...]\n"
              "[options] --image IMAGE [--image IMAGE...] QUESTION [QUESTION...]",
-    .about = "Answers every question about every picture. A picture is a PNG or JPEG file, or - for\n"
-             "standard input. One question about one picture gives the answer alone; more give\n"
-             "lines of IMAGE, QUESTION and ANSWER with tabs between them. A picture that cannot be\n"
-             "read is told and left out: the others are answered, and the exit status is 1.",
-    .examples = "easyfirst ask -m model dog.jpg \"What colour is the dog?\"\n"
-                "easyfirst ask -m model dog.jpg \"What colour is the dog?\" \"Is it asleep?\"\n"
-                "easyfirst ask -m model --image a.jpg --image b.png --json \"What is this?\"\n"
-                "easyfirst ask -m model --beam 5 --length-predictor length.safetensors a.jpg \"Why?\"\n"
-                "convert photo.heic png:- | easyfirst ask -m model - \"Who is in the picture?\"",
+    .about =
+        "Answers every question about every picture. A picture is a PNG or JPEG file, or - for\n"
+        "standard input. One question about one picture gives the answer alone; more give\n"
+        "lines of IMAGE, QUESTION and ANSWER with tabs between them. A picture that cannot be\n"
+        "read is told and left out: the others are answered, and the exit status is 1.",
+    .examples =
+        "easyfirst ask -m model dog.jpg \"What colour is the dog?\"\n"
+        "easyfirst ask -m model dog.jpg \"What colour is the dog?\" \"Is it asleep?\"\n"
+        "easyfirst ask -m model --image a.jpg --image b.png --json \"What is this?\"\n"
+        "easyfirst ask -m model --beam 5 --length-predictor length.safetensors a.jpg \"Why?\"\n"
+        "convert photo.heic png:- | easyfirst ask -m model - \"Who is in the picture?\"",
 };
 
 enum { PICTURES_AT_ONCE = 8, REQUESTS_AT_ONCE = 64 };
@@ -44,8 +46,8 @@ typedef struct Ask {
 } Ask;
 
 /* One pair of a picture and a question, answered or not. */
-static int print_pair(const Ask *ask, const char *image, const Question *question, const char *error,
-                      const Answers *answers, int index, Error *err) {
+static int print_pair(const Ask *ask, const char *image, const Question *question,
+                      const char *error, const Answers *answers, int index, Error *err) {
     Asked asked = {.image = image, .text = question->text, .text_key = "question"};
     if (ask->common.json && error) return report_json_none(&asked, error, err);
     if (error) return 0; /* standard error has it */
@@ -100,7 +102,8 @@ static int answer_pictures(Ask *ask, const char *const *paths, int count, Error 
         pictures++;
     }
     double start = clock_seconds();
-    if (n) status = multimodal_encode(model, images, pictures, &tokens, err); /* [pictures * 256, D] */
+    if (n)
+        status = multimodal_encode(model, images, pictures, &tokens, err); /* [pictures * 256, D] */
     ask->timings.encode_s += clock_seconds() - start;
     ask->timings.pictures += n ? pictures : 0;
     if (n && status == 0) {
@@ -123,9 +126,10 @@ static int word_questions(Ask *ask) {
     for (int q = 0; q < ask->question_count; q++) {
         Question *question = &ask->questions[q];
         Error *err = &question->error;
-        int status = question->text[strspn(question->text, " \t\r\n")]
-                         ? model_prompt(model, "ask", question->text, NULL, NULL, &question->prompt, err)
-                         : error_set(err, "it is empty: there is nothing to answer");
+        int status =
+            question->text[strspn(question->text, " \t\r\n")]
+                ? model_prompt(model, "ask", question->text, NULL, NULL, &question->prompt, err)
+                : error_set(err, "it is empty: there is nothing to answer");
         AnswerRequest request = {
             .prompt = question->prompt, .picture = 0, .length = ask->common.length};
         if (status == 0) status = multimodal_check(&model->parts, &request, NULL, err);
@@ -147,7 +151,8 @@ static int run(Ask *ask, Error *err) {
     ask->timings.load_s = ask->session.load_s;
     const Multimodal *model = &ask->session.model.parts;
     if (!model->xlmr || !model->vit || !model->projector)
-        return error_set(err, "this model has no %s: name a model folder with one, or one with --%s",
+        return error_set(err,
+                         "this model has no %s: name a model folder with one, or one with --%s",
                          !model->xlmr  ? "language model"
                          : !model->vit ? "vision tower"
                                        : "projector",
@@ -181,7 +186,8 @@ static int read_words(Ask *ask, int count, char **words) {
     int from_input = 0;
     for (int i = 0; i < ask->images.count; i++) from_input += !strcmp(ask->images.items[i], "-");
     if (from_input > 1)
-        return options_wrong(&help, "standard input (-) can be one picture only, not %d", from_input);
+        return options_wrong(&help, "standard input (-) can be one picture only, not %d",
+                             from_input);
     ask->questions = calloc((size_t)count, sizeof *ask->questions);
     if (!ask->questions) return options_wrong(&help, "out of memory for %d questions", count);
     ask->question_count = count;
@@ -191,16 +197,20 @@ static int read_words(Ask *ask, int count, char **words) {
 
 int command_ask(int argc, char **argv) {
     Ask ask = {0};
-    OptionGroup groups[3] = {{.title = "options", .count = 2, .options = {
-        {"image", 'i', OPTION_LIST, "IMAGE", &ask.images, "a picture; may be given several times"},
-        {"trace", 0, OPTION_FLAG, NULL, &ask.trace, "with --json: every step of the filling"}}}};
+    OptionGroup groups[3] = {{.title = "options",
+                              .count = 2,
+                              .options = {{"image", 'i', OPTION_LIST, "IMAGE", &ask.images,
+                                           "a picture; may be given several times"},
+                                          {"trace", 0, OPTION_FLAG, NULL, &ask.trace,
+                                           "with --json: every step of the filling"}}}};
     common_init(&ask.common);
     common_answer_group(&ask.common, &groups[1]);
     common_model_group(&ask.common, &groups[2]);
     int first, status = options_read(&help, groups, 3, argc, argv, &first);
     if (status < 0) status = read_words(&ask, argc - first, argv + first);
     if (status < 0 && ask.trace && !ask.common.json)
-        status = options_wrong(&help, "--trace needs --json; `easyfirst show` prints steps as text");
+        status =
+            options_wrong(&help, "--trace needs --json; `easyfirst show` prints steps as text");
     if (status < 0) status = common_check(&help, &ask.common);
     if (status < 0) {
         Error err;

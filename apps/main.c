@@ -19,7 +19,8 @@ static const struct {
 enum { COMMAND_COUNT = sizeof commands / sizeof commands[0] };
 
 static void print_help(FILE *out) {
-    fputs("easyfirst: a masked-diffusion language model that sees, and fills in the easy words first\n"
+    fputs("easyfirst: a masked-diffusion language model that sees, and fills in the easy words "
+          "first\n"
           "\n"
           "usage: easyfirst COMMAND [options] ...\n"
           "\n"

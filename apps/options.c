@@ -53,8 +53,7 @@ const char *nearest_word(const char *word, const char *const *words) {
     for (; *words; words++) {
         int distance = word_distance(word, *words);
         /* A word of two letters is not "near" another of two. */
-        if (distance < least && distance < (int)strlen(*words))
-            least = distance, nearest = *words;
+        if (distance < least && distance < (int)strlen(*words)) least = distance, nearest = *words;
     }
     return nearest;
 }
@@ -100,9 +99,12 @@ static int option_set(const CommandHelp *help, const Option *o, const char *valu
     int64_t whole;
     double real;
     switch (o->kind) {
-    case OPTION_FLAG: *(bool *)o->target = true; return -1;
+    case OPTION_FLAG:
+        *(bool *)o->target = true;
+        return -1;
     case OPTION_TEXT:
-        if (!value[0]) return options_wrong(help, "--%s needs a %s, not \"\"", o->name, o->argument);
+        if (!value[0])
+            return options_wrong(help, "--%s needs a %s, not \"\"", o->name, o->argument);
         *(const char **)o->target = value;
         return -1;
     case OPTION_CHOICE:
@@ -111,7 +113,8 @@ static int option_set(const CommandHelp *help, const Option *o, const char *valu
         *(const char **)o->target = value;
         return -1;
     case OPTION_LIST:
-        return list_add(o->target, value) ? options_wrong(help, "out of memory for --%s", o->name) : -1;
+        return list_add(o->target, value) ? options_wrong(help, "out of memory for --%s", o->name)
+                                          : -1;
     case OPTION_INTEGER:
         if (!read_whole(value, (int64_t)o->least, (int64_t)o->most, &whole))
             return options_wrong(help, "--%s takes a whole number from %.0f to %.0f, not \"%s\"",
@@ -120,14 +123,14 @@ static int option_set(const CommandHelp *help, const Option *o, const char *valu
         return -1;
     case OPTION_SEED:
         if (!read_whole(value, 0, INT64_MAX, &whole))
-            return options_wrong(help, "--%s takes a whole number from 0 to %lld, not \"%s\"", o->name,
-                                 (long long)INT64_MAX, value);
+            return options_wrong(help, "--%s takes a whole number from 0 to %lld, not \"%s\"",
+                                 o->name, (long long)INT64_MAX, value);
         *(uint64_t *)o->target = (uint64_t)whole;
         return -1;
     case OPTION_REAL:
         if (!read_real(value, o->least, o->most, &real))
-            return options_wrong(help, "--%s takes a number from %g to %g, not \"%s\"", o->name, o->least,
-                                 o->most, value);
+            return options_wrong(help, "--%s takes a number from %g to %g, not \"%s\"", o->name,
+                                 o->least, o->most, value);
         *(float *)o->target = (float)real;
         return -1;
     }
@@ -302,8 +305,9 @@ void common_answer_group(CommonOptions *o, OptionGroup *group) {
                               "stochasticTAU, linear in the words' places; cmlm; ar"});
     group_add(group, (Option){"length", 'n', OPTION_INTEGER, "N", &o->length,
                               "the answer's length in tokens (default: predicted)", 1, 1000000});
-    group_add(group, (Option){"beam", 'b', OPTION_INTEGER, "B", &a->length_beam,
-                              "try the B likeliest lengths, keep the best answer (default 1)", 1, 512});
+    group_add(group,
+              (Option){"beam", 'b', OPTION_INTEGER, "B", &a->length_beam,
+                       "try the B likeliest lengths, keep the best answer (default 1)", 1, 512});
     group_add(group, (Option){"samples", 0, OPTION_INTEGER, "M", &a->samples,
                               "fill each length M times, keep the best (default 1)", 1, 1024});
     group_add(group, (Option){"temperature", 0, OPTION_REAL, "X", &a->decode.temperature,
@@ -316,8 +320,8 @@ void common_answer_group(CommonOptions *o, OptionGroup *group) {
                               "models with blocks: keep no keys and values; same answer, slower"});
     group_add(group, (Option){"json", 0, OPTION_FLAG, NULL, &o->json,
                               "JSON, one object a line, instead of plain text"});
-    group_add(group, (Option){"quiet", 'q', OPTION_FLAG, NULL, &o->quiet,
-                              "no timings on standard error"});
+    group_add(group,
+              (Option){"quiet", 'q', OPTION_FLAG, NULL, &o->quiet, "no timings on standard error"});
 }
 
 int common_check(const CommandHelp *help, CommonOptions *o) {
@@ -328,9 +332,10 @@ int common_check(const CommandHelp *help, CommonOptions *o) {
     const char *folder = getenv("EASYFIRST_MODEL");
     if (!m->folder && folder && folder[0]) m->folder = folder;
     if (!m->folder && !m->vision && !m->language && !m->projector && !m->length)
-        return options_wrong(help, "no model is named: give its folder with -m FOLDER or in the "
-                                   "environment as EASYFIRST_MODEL, or its parts with --language and "
-                                   "so on");
+        return options_wrong(help,
+                             "no model is named: give its folder with -m FOLDER or in the "
+                             "environment as EASYFIRST_MODEL, or its parts with --language and "
+                             "so on");
     return -1;
 }
 

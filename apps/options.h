@@ -2,8 +2,8 @@
  * the options that several commands share.
  *
  * A command lists its options as rows that point to the variables they set; what --help prints and
- * what is accepted can then never differ. Numbers are read whole ("12abc" is refused) and must lie in
- * the range of their row.
+ * what is accepted can then never differ. Numbers are read whole ("12abc" is refused) and must lie
+ * in the range of their row.
  */
 #ifndef EASYFIRST_APPS_OPTIONS_H
 #define EASYFIRST_APPS_OPTIONS_H

@@ -108,9 +108,10 @@ static json_t *json_score(double score) {
 static json_t *json_tokens(const DecodeResult *result, const Tokenizer *tokenizer) {
     json_t *list = json_array();
     for (int i = 0; i < result->length; i++)
-        json_array_append_new(list, json_pack("{s:i, s:o, s:o}", "id", (int)result->tokens[i], "piece",
-                                              json_text(tokenizer_piece(tokenizer, result->tokens[i])),
-                                              "score", json_score(result->scores[i])));
+        json_array_append_new(list,
+                              json_pack("{s:i, s:o, s:o}", "id", (int)result->tokens[i], "piece",
+                                        json_text(tokenizer_piece(tokenizer, result->tokens[i])),
+                                        "score", json_score(result->scores[i])));
     return list;
 }
 
@@ -144,9 +145,9 @@ static int json_hypotheses(json_t *list, const Answers *answers, const Answer *a
         char *text;
         TRY(tokenizer_decode(tokenizer, r->tokens, (size_t)r->length, &text, err));
         json_array_append_new(list, json_pack("{s:o, s:i, s:i, s:o, s:i}", "text", json_text(text),
-                                              "length", r->length, "sample", answers->specs[i].sample,
-                                              "score", json_score(r->score), "evaluations",
-                                              r->evaluations));
+                                              "length", r->length, "sample",
+                                              answers->specs[i].sample, "score",
+                                              json_score(r->score), "evaluations", r->evaluations));
         free(text);
     }
     return 0;

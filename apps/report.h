@@ -12,11 +12,11 @@
  *   evaluations  runs of the network for this request: at most steps x hypotheses
  *   strategy, seed, prompt_tokens
  *   hypotheses   [{"text", "length", "sample", "score", "evaluations"}], all that were tried
- *   trace        if asked for, of the best hypothesis: for each step {"step", "evaluated", "cells"};
- *                a cell, one for each position of the answer, is {"id", "piece", "score", "masked",
- *                "proposal", "proposal_piece", "proposal_score"}: what stands there after the step, its
- *                stored log-probability (null if masked), and what the network proposed
- *   error        instead of all that came after the question, if it could not be answered
+ *   trace        if asked for, of the best hypothesis: for each step {"step", "evaluated",
+ * "cells"}; a cell, one for each position of the answer, is {"id", "piece", "score", "masked",
+ *                "proposal", "proposal_piece", "proposal_score"}: what stands there after the step,
+ * its stored log-probability (null if masked), and what the network proposed error        instead
+ * of all that came after the question, if it could not be answered
  */
 #ifndef EASYFIRST_APPS_REPORT_H
 #define EASYFIRST_APPS_REPORT_H
@@ -44,7 +44,8 @@ typedef struct Asked {
 int report_json(const Asked *asked, const Answers *answers, int index, const Tokenizer *tokenizer,
                 const DecodeOptions *options, bool trace, Error *err);
 
-/* In its place for a request that could not be answered (`error`), or had nothing to answer (NULL). */
+/* In its place for a request that could not be answered (`error`), or had nothing to answer (NULL).
+ */
 int report_json_none(const Asked *asked, const char *error, Error *err);
 
 /* Text as one field of a line: tabs and line ends become spaces. */

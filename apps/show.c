@@ -14,11 +14,12 @@ static const CommandHelp help = {
     .name = "show",
     .usage = "[options] IMAGE QUESTION\n"
              "[options] --text PROMPT",
-    .about = "Prints the steps in which an answer is filled: how many of its tokens are written, and\n"
-             "the text so far with __ for each mask, [ ] around what the step wrote, and what it\n"
-             "erased. Steps that change nothing are left out. The last line is the answer. With\n"
-             "several hypotheses (--beam, --samples) the best one is shown, at the end; else each\n"
-             "step as it happens.",
+    .about =
+        "Prints the steps in which an answer is filled: how many of its tokens are written, and\n"
+        "the text so far with __ for each mask, [ ] around what the step wrote, and what it\n"
+        "erased. Steps that change nothing are left out. The last line is the answer. With\n"
+        "several hypotheses (--beam, --samples) the best one is shown, at the end; else each\n"
+        "step as it happens.",
     .examples = "easyfirst show -m model dog.jpg \"What colour is the dog?\"\n"
                 "easyfirst show -m model --text \"Question: what is 3 + 4? Step-by-Step Answer:\"\n"
                 "easyfirst show -m model --length 12 --strategy ar --all-steps dog.jpg \"Why?\"\n"
@@ -98,8 +99,8 @@ static void show_step(void *user, const DecodeStep *step) {
         changed |= step->cells[i].token != s->before[i];
     }
     if (changed || s->all_steps) {
-        printf("step %*d  %*d/%d  ", snprintf(NULL, 0, "%d", step->steps), step->step, digits, filled,
-               n);
+        printf("step %*d  %*d/%d  ", snprintf(NULL, 0, "%d", step->steps), step->step, digits,
+               filled, n);
         print_cells(s, step->cells, n);
         print_erased(s, step->cells, n);
         putchar('\n');
@@ -121,10 +122,11 @@ static void replay(Show *s, const DecodeResult *result) {
 
 static int print_answer(Show *s, const Answers *answers, bool watched, Error *err) {
     const Answer *answer = &answers->items[0];
-    Asked asked = {.image = s->image, .text = s->prompt_text, .text_key = s->text ? "prompt" : "question"};
+    Asked asked = {
+        .image = s->image, .text = s->prompt_text, .text_key = s->text ? "prompt" : "question"};
     if (s->common.json) {
-        TRY(report_json(&asked, answers, 0, s->session.model.tokenizer, &s->common.answer.decode, true,
-                        err));
+        TRY(report_json(&asked, answers, 0, s->session.model.tokenizer, &s->common.answer.decode,
+                        true, err));
         return report_flush(err);
     }
     if (!watched) replay(s, &answers->results[answer->best]);
@@ -185,21 +187,26 @@ static int run(Show *s, Error *err) {
 static int read_words(Show *s, int count, char **words) {
     if (s->prompt_text) {
         s->text = true;
-        if (count) return options_wrong(&help, "--text has the prompt; \"%s\" is one too many", words[0]);
+        if (count)
+            return options_wrong(&help, "--text has the prompt; \"%s\" is one too many", words[0]);
         return -1;
     }
     if (count < 1) return options_wrong(&help, "no picture is given, and no --text");
     if (count < 2) return options_wrong(&help, "no question is given");
-    if (count > 2) return options_wrong(&help, "one question at a time; \"%s\" is one too many", words[2]);
+    if (count > 2)
+        return options_wrong(&help, "one question at a time; \"%s\" is one too many", words[2]);
     s->image = words[0], s->prompt_text = words[1];
     return -1;
 }
 
 int command_show(int argc, char **argv) {
     Show s = {0};
-    OptionGroup groups[3] = {{.title = "options", .count = 2, .options = {
-        {"text", 0, OPTION_TEXT, "PROMPT", &s.prompt_text, "a prompt without a picture"},
-        {"all-steps", 'a', OPTION_FLAG, NULL, &s.all_steps, "also the steps that change nothing"}}}};
+    OptionGroup groups[3] = {{.title = "options",
+                              .count = 2,
+                              .options = {{"text", 0, OPTION_TEXT, "PROMPT", &s.prompt_text,
+                                           "a prompt without a picture"},
+                                          {"all-steps", 'a', OPTION_FLAG, NULL, &s.all_steps,
+                                           "also the steps that change nothing"}}}};
     common_init(&s.common);
     common_answer_group(&s.common, &groups[1]);
     common_model_group(&s.common, &groups[2]);

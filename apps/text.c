@@ -1,7 +1,7 @@
 /* text.c - text prompts, one answer a line.
  *
- * Lines are read and answered in batches, so that memory stays bounded however long the input is and
- * answers appear while it is read. Every line in gives exactly one line out, in order.
+ * Lines are read and answered in batches, so that memory stays bounded however long the input is
+ * and answers appear while it is read. Every line in gives exactly one line out, in order.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -17,11 +17,12 @@ static const CommandHelp help = {
     .usage = "[options] [PROMPT...]\n"
              "translate --from CODE --to CODE [options] [TEXT...]\n"
              "summarize [options] [TEXT...]",
-    .about = "Answers prompts: the arguments if there are any, else the lines of --file FILE or of\n"
-             "standard input. Each gives one line of output, in order, and an empty line an empty\n"
-             "one. A prompt goes to the model as it is; with a leading word translate or summarize\n"
-             "each text is put into the wording that the model was trained with. A line that cannot\n"
-             "be answered is told on standard error, gives an empty line, and the exit status is 1.",
+    .about =
+        "Answers prompts: the arguments if there are any, else the lines of --file FILE or of\n"
+        "standard input. Each gives one line of output, in order, and an empty line an empty\n"
+        "one. A prompt goes to the model as it is; with a leading word translate or summarize\n"
+        "each text is put into the wording that the model was trained with. A line that cannot\n"
+        "be answered is told on standard error, gives an empty line, and the exit status is 1.",
     .examples = "easyfirst text -m model \"Which is larger, the moon or the sun?\"\n"
                 "easyfirst text translate --from de --to en -m model \"Der Hund ist braun.\"\n"
                 "easyfirst text summarize -m model --file articles.txt > summaries.txt\n"
@@ -54,7 +55,8 @@ typedef struct Text {
 
 /* ---- Reading. ---- */
 
-/* The next line, without its end, or the next word; *text is the caller's to free, NULL at the end. */
+/* The next line, without its end, or the next word; *text is the caller's to free, NULL at the end.
+ */
 static int next_text(Text *t, char **text, size_t *size, Error *err) {
     *text = NULL, *size = 0;
     if (!t->input) {
@@ -83,7 +85,8 @@ static int next_text(Text *t, char **text, size_t *size, Error *err) {
     return 0;
 }
 
-/* A line's prompt in the wording that is wanted, checked; a line that cannot be answered is told. */
+/* A line's prompt in the wording that is wanted, checked; a line that cannot be answered is told.
+ */
 static int line_word(Text *t, Line *line, size_t size, Error *err) {
     const Model *model = &t->session.model;
     Error bad;
@@ -114,8 +117,8 @@ static int line_word(Text *t, Line *line, size_t size, Error *err) {
 
 /* ---- Answering. ---- */
 
-static int print_line(const Text *t, const Line *line, int64_t number, const Answers *answers, int index,
-                      Error *err) {
+static int print_line(const Text *t, const Line *line, int64_t number, const Answers *answers,
+                      int index, Error *err) {
     Asked asked = {.text = line->text, .text_key = "prompt", .line = number};
     if (!t->common.json) {
         if (line->prompt) report_field(stdout, answers->items[index].text);
@@ -136,8 +139,8 @@ static int answer_lines(Text *t, const Line *lines, int count, Error *err) {
             requests[n++] = (AnswerRequest){
                 .prompt = lines[i].prompt, .picture = -1, .length = t->common.length};
     if (n) {
-        status = multimodal_answer(&t->session.model.parts, TENSOR_NONE, requests, n, &t->common.answer,
-                                   &answers, err);
+        status = multimodal_answer(&t->session.model.parts, TENSOR_NONE, requests, n,
+                                   &t->common.answer, &answers, err);
         timings_add(&t->timings, &answers);
     }
     for (int i = 0, index = 0; i < count && status == 0; i++) {
@@ -209,22 +212,30 @@ static int read_words(Text *t, int count, char **words) {
 
 int command_text(int argc, char **argv) {
     Text t = {0};
-    OptionGroup groups[3] = {{.title = "options", .count = 6, .options = {
-        {"file", 'f', OPTION_TEXT, "FILE", &t.file, "prompts from this file, one a line; - is standard input"},
-        {"from", 0, OPTION_TEXT, "CODE", &t.from, "translate: the language of the texts (de, or German)"},
-        {"to", 0, OPTION_TEXT, "CODE", &t.to, "translate: the language that is wanted"},
-        {"raw", 0, OPTION_FLAG, NULL, &t.raw, "no preset: a leading word translate is a prompt, too"},
-        {"batch", 0, OPTION_INTEGER, "N", &t.batch,
-         "lines that are answered together (default 64; 1 when a\n"
-         "terminal is typed at); answers do not depend on it", 1, BATCH},
-        {"trace", 0, OPTION_FLAG, NULL, &t.trace, "with --json: every step of the filling"}}}};
+    OptionGroup groups[3] = {
+        {.title = "options",
+         .count = 6,
+         .options = {
+             {"file", 'f', OPTION_TEXT, "FILE", &t.file,
+              "prompts from this file, one a line; - is standard input"},
+             {"from", 0, OPTION_TEXT, "CODE", &t.from,
+              "translate: the language of the texts (de, or German)"},
+             {"to", 0, OPTION_TEXT, "CODE", &t.to, "translate: the language that is wanted"},
+             {"raw", 0, OPTION_FLAG, NULL, &t.raw,
+              "no preset: a leading word translate is a prompt, too"},
+             {"batch", 0, OPTION_INTEGER, "N", &t.batch,
+              "lines that are answered together (default 64; 1 when a\n"
+              "terminal is typed at); answers do not depend on it",
+              1, BATCH},
+             {"trace", 0, OPTION_FLAG, NULL, &t.trace, "with --json: every step of the filling"}}}};
     common_init(&t.common);
     common_answer_group(&t.common, &groups[1]);
     common_model_group(&t.common, &groups[2]);
     int first, status = options_read(&help, groups, 3, argc, argv, &first);
     if (status < 0) status = read_words(&t, argc - first, argv + first);
     if (status < 0 && t.trace && !t.common.json)
-        status = options_wrong(&help, "--trace needs --json; `easyfirst show` prints steps as text");
+        status =
+            options_wrong(&help, "--trace needs --json; `easyfirst show` prints steps as text");
     if (status < 0) status = common_check(&help, &t.common);
     if (status < 0) {
         Error err;

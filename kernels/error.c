@@ -11,8 +11,8 @@ static void clean_line(char *text) {
         if (*p < 0x20 || *p == 0x7f) *p = '?';
 }
 
-int error_set(Error *err, const char *format, ...) {
-    if (!err) return -1;
+void error_write(Error *err, const char *format, ...) {
+    if (!err) return;
     char line[sizeof err->text]; /* the arguments may point into err->text itself */
     va_list args;
     va_start(args, format);
@@ -20,11 +20,10 @@ int error_set(Error *err, const char *format, ...) {
     va_end(args);
     clean_line(line);
     memcpy(err->text, line, sizeof line);
-    return -1;
 }
 
-int error_context(Error *err, const char *format, ...) {
-    if (!err) return -1;
+void error_write_context(Error *err, const char *format, ...) {
+    if (!err) return;
     char line[sizeof err->text];
     va_list args;
     va_start(args, format);
@@ -34,5 +33,4 @@ int error_context(Error *err, const char *format, ...) {
         snprintf(line + used, sizeof line - (size_t)used, ": %s", err->text);
     clean_line(line);
     memcpy(err->text, line, sizeof line);
-    return -1;
 }

@@ -12,13 +12,19 @@ typedef struct Error {
     char text[1024]; /* one line, no newline at its end, always terminated */
 } Error;
 
-/* Writes the message; returns -1, so that a failure is `return error_set(err, "...", ...)`.
+/* Writes the message; its value is -1, so that a failure is `return error_set(err, "...", ...)`.
  * Control characters in the result (from file names, say) are replaced by '?': one line it stays.
- */
-int error_set(Error *err, const char *format, ...) __attribute__((format(printf, 2, 3)));
+ * A macro, so that the compiler sees that such a path fails. */
+#define error_set(err, ...) (error_write((err), __VA_ARGS__), error_value())
 
-/* Puts "<context>: " in front of the message already there; returns -1. */
-int error_context(Error *err, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* Puts "<context>: " in front of the message already there; its value is -1. */
+#define error_context(err, ...) (error_write_context((err), __VA_ARGS__), error_value())
+
+static inline int error_value(void) {
+    return -1;
+}
+void error_write(Error *err, const char *format, ...) __attribute__((format(printf, 2, 3)));
+void error_write_context(Error *err, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /* Hands a failure on to the caller, in functions that hold nothing to free. */
 #define TRY(call)                   \

@@ -104,3 +104,10 @@ Device *isa_device(void **state) {
     if (!*state) skip();
     return *state;
 }
+
+const char *isa_name(const Device *device) {
+    static const char *const names[] = {"avx512", "avx2", "base"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (strstr(device_text(device), names[i])) return names[i];
+    return NULL;
+}

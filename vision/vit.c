@@ -25,6 +25,9 @@ static int vit_check(const VitConfig *c, Error *err) {
     if (c->patch < 1 || c->image_size < c->patch || c->image_size % c->patch)
         return error_set(err, "vision tower: image size %d is not a multiple of the patch size %d",
                          c->image_size, c->patch);
+    if (c->patch > 1024 || c->image_size > 16384)
+        return error_set(err, "vision tower: image size %d, patch size %d: at most 16384 and 1024",
+                         c->image_size, c->patch);
     if (c->block.heads < 1 || c->block.width < 1 || c->block.width % c->block.heads)
         return error_set(err, "vision tower: width %d is not a multiple of its %d heads",
                          c->block.width, c->block.heads);

@@ -26,9 +26,6 @@ int cpu_linear_rows(Device *device, Tensor y, Tensor x, Tensor w, Tensor b, int6
         task.w = tensor_rows(w, first, count).data;
         task.w_ld = w.ld;
     }
-    /* A single row lies the same way whatever its distance to the next would be; without this, the
-     * slices of one wide matrix and of another would be compiled twice. */
-    if (task.m == 1) task.x_ld = task.k, task.y_ld = task.n;
     return matmul_run(cpu_state(device)->matmul, &task, err);
 }
 

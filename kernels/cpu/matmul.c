@@ -15,6 +15,8 @@ enum { LAYOUT_ROWS = 256 };
  * rows that occurs, and decoding meets a new number of rows for each prompt. */
 enum { CACHE_ENTRIES = 512, CACHE_BUCKETS = 1024 };
 
+enum { SCRATCH_ALIGN = 4096 };
+
 /* Everything that a primitive is compiled for; compared as bytes, so cleared before it is filled.
  */
 typedef struct Key {
@@ -37,7 +39,7 @@ struct Matmul {
     dnnl_stream_t stream;
     int threads;
     uint64_t clock;
-    void *scratch; /* of the primitive that runs */
+    char *scratch; /* of the primitive that runs, then its copies of slices */
     size_t scratch_bytes;
     int bucket[CACHE_BUCKETS]; /* first entry, -1: none */
     Entry entry[CACHE_ENTRIES];
@@ -295,6 +297,7 @@ static dnnl_status_t entry_create(Matmul *matmul, Entry *e, const Key *key,
     if (s != dnnl_success) return s;
     e->key = *key;
     e->scratch_bytes = dnnl_memory_desc_get_size(desc_of(pd, DNNL_ARG_SCRATCHPAD));
+    e->scratch_bytes = (e->scratch_bytes + SCRATCH_ALIGN - 1) / SCRATCH_ALIGN * SCRATCH_ALIGN;
     s = dnnl_primitive_create(&e->primitive, pd);
     if (s == dnnl_success) s = memory_create(matmul, &e->x, desc_of(pd, DNNL_ARG_SRC));
     if (s == dnnl_success) s = memory_create(matmul, &e->w, desc_of(pd, DNNL_ARG_WEIGHTS));
@@ -353,8 +356,7 @@ static int scratch_grow(Matmul *matmul, size_t bytes, Error *err) {
     if (bytes <= matmul->scratch_bytes) return 0;
     free(matmul->scratch);
     matmul->scratch_bytes = 0;
-    bytes = (bytes + 4095) / 4096 * 4096;
-    if (!(matmul->scratch = aligned_alloc(4096, bytes)))
+    if (!(matmul->scratch = aligned_alloc(SCRATCH_ALIGN, bytes)))
         return error_set(err, "out of memory: %zu bytes asked for a matrix product", bytes);
     matmul->scratch_bytes = bytes;
     return 0;
@@ -388,7 +390,7 @@ static dnnl_status_t entry_run(Matmul *matmul, const Entry *e, const MatmulTask 
     return s != dnnl_success ? s : dnnl_stream_wait(matmul->stream);
 }
 
-int matmul_run(Matmul *matmul, const MatmulTask *task, Error *err) {
+static Key key_make(const MatmulTask *task) {
     Key key;
     memset(&key, 0, sizeof key);
     key.m = task->m, key.n = task->n, key.k = task->k;
@@ -402,15 +404,77 @@ int matmul_run(Matmul *matmul, const MatmulTask *task, Error *err) {
     if (!key.packed) key.w_ld = task->w_ld, key.w_transposed = task->w_transposed;
     key.bias = task->bias != NULL;
     key.accumulate = task->accumulate;
+    return key;
+}
 
-    int before = threads_lend(matmul), result = -1;
-    Entry *e = NULL;
-    if (entry_find(matmul, &e, &key, task->layout, err) == 0 &&
-        scratch_grow(matmul, e->scratch_bytes, err) == 0) {
-        e->used = ++matmul->clock;
-        dnnl_status_t status = entry_run(matmul, e, task);
-        result = status == dnnl_success ? 0 : product_error(&key, status, err);
+/* A matrix that lies with gaps between its rows, and the room for a copy without them. */
+typedef struct Slice {
+    char *data, *dense;
+    int64_t rows;
+    size_t row_bytes, step; /* step: from row to row in `data`; 0: there are no gaps, no copy */
+} Slice;
+
+/* *room: the bytes that a copy takes, left alone if none is needed. */
+static Slice slice_plan(const void *data, Dtype dtype, int64_t rows, int64_t columns, int64_t ld,
+                        size_t *room) {
+    size_t size = dtype_size(dtype);
+    Slice s = {.data = (char *)(uintptr_t)data, .rows = rows, .row_bytes = (size_t)columns * size};
+    if (rows == 1 || ld == columns) return s;
+    s.step = (size_t)ld * size;
+    *room = ((size_t)rows * s.row_bytes + SCRATCH_ALIGN - 1) / SCRATCH_ALIGN * SCRATCH_ALIGN;
+    return s;
+}
+
+static void slice_copy(const Matmul *matmul, const Slice *s, bool back) {
+#pragma omp parallel for schedule(static) \
+    num_threads(matmul->threads) if ((size_t)s->rows * s->row_bytes > 1 << 18)
+    for (int64_t r = 0; r < s->rows; r++) {
+        char *data = s->data + (size_t)r * s->step, *dense = s->dense + (size_t)r * s->row_bytes;
+        memcpy(back ? data : dense, back ? dense : data, s->row_bytes);
     }
+}
+
+/* oneDNN's fast kernels (of 2.6 and 3.2 at least) want the rows of x and y end to end: a slice with
+ * a packed weight would get its reference loops, a hundred times slower. Such slices are copied
+ * into the scratch memory and back, m (k + n) values beside m k n multiplications. Plain weights
+ * with slices have a fast kernel. */
+static int task_run(Matmul *matmul, MatmulTask task, Error *err) {
+    int64_t x_rows = task.x_transposed ? task.k : task.m;
+    int64_t x_columns = task.x_transposed ? task.m : task.k;
+    /* A single row lies the same way whatever its distance to the next would be. */
+    if (x_rows == 1) task.x_ld = x_columns;
+    if (task.m == 1) task.y_ld = task.n;
+
+    size_t x_bytes = 0, y_bytes = 0;
+    Slice x = {0}, y = {0};
+    if (task.layout) {
+        x = slice_plan(task.x, task.dtype, x_rows, x_columns, task.x_ld, &x_bytes);
+        y = slice_plan(task.y, task.y_dtype, task.m, task.n, task.y_ld, &y_bytes);
+        task.x_ld = x_columns, task.y_ld = task.n;
+    }
+    Key key = key_make(&task);
+    Entry *e = NULL;
+    TRY(entry_find(matmul, &e, &key, task.layout, err));
+    TRY(scratch_grow(matmul, e->scratch_bytes + x_bytes + y_bytes, err));
+    if (x.step) {
+        task.x = x.dense = matmul->scratch + e->scratch_bytes;
+        slice_copy(matmul, &x, false);
+    }
+    if (y.step) {
+        task.y = y.dense = matmul->scratch + e->scratch_bytes + x_bytes;
+        if (task.accumulate) slice_copy(matmul, &y, false);
+    }
+
+    e->used = ++matmul->clock;
+    dnnl_status_t status = entry_run(matmul, e, &task);
+    if (status != dnnl_success) return product_error(&key, status, err);
+    if (y.step) slice_copy(matmul, &y, true);
+    return 0;
+}
+
+int matmul_run(Matmul *matmul, const MatmulTask *task, Error *err) {
+    int before = threads_lend(matmul);
+    int result = task_run(matmul, *task, err);
     threads_return(matmul, before);
     return result;
 }

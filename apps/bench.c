@@ -1,0 +1,398 @@
+/* bench.c - how fast this machine is, with models of the public sizes whose weights are random.
+ *
+ * Each case times one whole run of a network, and right after it, in turn, its matrix products
+ * alone: the same packed weights, in the same order, on the same numbers of rows. What the first
+ * takes longer is attention, norms, activations, and overhead. Both counts of operations are the
+ * matrix products' only: 2 rows N K for each; attention's are not counted, so the rate is no
+ * flattering one.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "apps/commands.h"
+#include "apps/options.h"
+#include "apps/report.h"
+
+static const CommandHelp help = {
+    .name = "bench",
+    .usage = "[options]",
+    .about =
+        "Measures, with random weights: vit-l-14, CLIP's ViT-L/14 encoding a picture of 224 px up\n"
+        "to its last layer but one; xlmr-base and xlmr-large, one evaluation of a whole sequence\n"
+        "with the head on the answer's rows. Prints the times of a run, the rate of its matrix\n"
+        "products, the time of these products alone, and which share of a run they would be.",
+    .examples = "easyfirst bench\n"
+                "easyfirst bench --model-name xlmr-large --tokens 512 --rows 64 --dtype bf16\n"
+                "easyfirst bench --threads 1 --runs 30 --json",
+};
+
+typedef struct Case {
+    const char *name;
+    bool vision;
+    VitConfig vit;
+    XlmrConfig xlmr;
+} Case;
+
+static const BlockConfig block_vit = {.width = 1024,
+                                      .heads = 16,
+                                      .ffn = 4096,
+                                      .pre_norm = true,
+                                      .activation = ACTIVATION_QUICK_GELU,
+                                      .eps = 1e-5f};
+static const BlockConfig block_base = {
+    .width = 768, .heads = 12, .ffn = 3072, .activation = ACTIVATION_GELU, .eps = 1e-5f};
+static const BlockConfig block_large = {
+    .width = 1024, .heads = 16, .ffn = 4096, .activation = ACTIVATION_GELU, .eps = 1e-5f};
+
+/* One matrix product of a run. */
+typedef struct Product {
+    Tensor w;
+    int64_t rows;
+    bool vocabulary;
+} Product;
+
+typedef struct Bench {
+    TextList names;
+    const char *dtype; /* NULL: f32, and bf16 where the device has it */
+    int tokens, rows, runs, threads;
+    bool json, quiet;
+    Device *device;
+    /* Of the case that is being measured: */
+    const Case *what;
+    Dtype compute;
+    Params params;
+    Vit vit;
+    Xlmr xlmr;
+    Arena arena;
+    Tensor pixels, features; /* vision */
+    XlmrBatch batch;         /* language */
+    AttentionSpan span;
+    int32_t *ids, *positions, *picked, *proposed;
+    float *scores;
+    uint64_t *streams; /* all zero */
+    int64_t *indices;
+    Product *products;
+    int product_count;
+    Tensor in, out; /* the products' matrices, as flat memory */
+} Bench;
+
+/* ---- The products. ---- */
+
+static void add_product(Bench *b, Tensor w, int64_t rows, bool vocabulary) {
+    b->products[b->product_count++] = (Product){w, rows, vocabulary};
+}
+
+static int list_products(Bench *b, Error *err) {
+    int layers = b->what->vision ? b->vit.depth : b->xlmr.config.layers;
+    const Block *blocks = b->what->vision ? b->vit.blocks : b->xlmr.blocks;
+    int64_t rows = b->what->vision ? vit_patches(&b->vit.config) + 1 : b->tokens;
+    b->product_count = 0;
+    b->products = calloc(4 * (size_t)layers + 2, sizeof *b->products);
+    if (!b->products) return error_set(err, "out of memory");
+    if (b->what->vision) add_product(b, b->vit.patch_w, rows - 1, false);
+    for (int i = 0; i < layers; i++) {
+        add_product(b, blocks[i].qkv_w, rows, false);
+        add_product(b, blocks[i].out_w, rows, false);
+        add_product(b, blocks[i].fc1_w, rows, false);
+        add_product(b, blocks[i].fc2_w, rows, false);
+    }
+    if (b->what->vision) return 0;
+    add_product(b, b->xlmr.head_w, b->rows, false);
+    add_product(b, b->xlmr.vocab_w, b->rows, true);
+    return 0;
+}
+
+static double product_operations(const Bench *b) {
+    double n = 0;
+    for (int i = 0; i < b->product_count; i++) {
+        const Product *p = &b->products[i];
+        n += 2.0 * (double)p->rows * (double)p->w.shape[0] * (double)p->w.shape[1];
+    }
+    return n;
+}
+
+static int run_products(Bench *b, Error *err) {
+    for (int i = 0; i < b->product_count; i++) {
+        const Product *p = &b->products[i];
+        Tensor x = tensor_2d(b->in.data, b->compute, p->rows, p->w.shape[1]);
+        Tensor y =
+            tensor_2d(b->out.data, p->vocabulary ? DTYPE_F32 : b->compute, p->rows, p->w.shape[0]);
+        TRY(p->vocabulary ? vocab_logits(b->device, y, x, p->w, TENSOR_NONE, err)
+                          : linear_forward(b->device, y, x, p->w, TENSOR_NONE, 0, false, err));
+    }
+    return 0;
+}
+
+/* ---- The networks. ---- */
+
+static int run_network(Bench *b, Error *err) {
+    if (b->what->vision) return vit_forward(&b->vit, &b->arena, b->features, b->pixels, NULL, err);
+    size_t mark = b->arena.used;
+    Tensor hidden, features;
+    TRY(xlmr_forward(&b->xlmr, &b->arena, &b->batch, &hidden, NULL, err));
+    TRY(xlmr_head(&b->xlmr, &b->arena, hidden, b->picked, b->rows, &features, err));
+    VocabChoice choice = {
+        .banned = -1, .limit = b->xlmr.config.vocab, .stream = b->streams, .index = b->indices};
+    TRY(vocab_propose(b->device, b->proposed, b->scores, features, b->xlmr.vocab_w, b->xlmr.vocab_b,
+                      &choice, err));
+    arena_reset(&b->arena, mark);
+    return 0;
+}
+
+static int declare(const Case *what, Vit *vit, Xlmr *xlmr, Params *params, Error *err) {
+    return what->vision ? vit_declare(vit, &what->vit, params, err)
+                        : xlmr_declare(xlmr, &what->xlmr, params, err);
+}
+
+/* Random numbers around zero, for the inputs. */
+static void fill(Tensor t) {
+    uint32_t state = 1;
+    for (int64_t i = 0; i < tensor_count(t); i++) {
+        state = state * 1664525u + 1013904223u;
+        float v = (float)(state >> 8) * 0x1p-23f - 1;
+        if (t.dtype == DTYPE_F32)
+            ((float *)t.data)[i] = v;
+        else
+            ((uint16_t *)t.data)[i] = f32_to_bf16(v);
+    }
+}
+
+static int take_filled(Bench *b, Tensor *t, Dtype dtype, int64_t rows, int64_t columns,
+                       Error *err) {
+    TRY(arena_take(&b->arena, t, dtype, rows, columns, err));
+    Tensor host = tensor_2d(malloc(tensor_bytes(*t)), dtype, rows, columns);
+    if (!host.data) return error_set(err, "out of memory for the inputs");
+    fill(host);
+    int status = device_upload(b->device, t->data, host.data, tensor_bytes(host), err);
+    free(host.data);
+    return status;
+}
+
+/* The inputs of the network and of its products. */
+static int take_inputs(Bench *b, Error *err) {
+    bool vision = b->what->vision;
+    int64_t in = 1, out = 1;
+    for (int i = 0; i < b->product_count; i++) {
+        const Product *p = &b->products[i];
+        if (p->rows * p->w.shape[1] > in) in = p->rows * p->w.shape[1];
+        if (p->rows * p->w.shape[0] > out) out = p->rows * p->w.shape[0];
+    }
+    const VitConfig *v = &b->vit.config;
+    int64_t side = v->image_size, rows = vision ? vit_feature_rows(v) : 0;
+    size_t work = vision
+                      ? vit_work_bytes(&b->vit, 1) + arena_bytes(DTYPE_F32, 1, 3 * side * side) +
+                            arena_bytes(DTYPE_F32, rows, v->block.width)
+                      : xlmr_work_bytes(&b->xlmr, b->tokens) + xlmr_head_bytes(&b->xlmr, b->rows);
+    TRY(arena_open(&b->arena, b->device,
+                   work + arena_bytes(b->compute, 1, in) + arena_bytes(DTYPE_F32, 1, out), err));
+    TRY(take_filled(b, &b->in, b->compute, 1, in, err));
+    TRY(arena_take(&b->arena, &b->out, DTYPE_F32, 1, out, err));
+    if (vision) {
+        TRY(take_filled(b, &b->pixels, DTYPE_F32, 1, 3 * side * side, err));
+        b->pixels = tensor_nd(b->pixels.data, DTYPE_F32, 4, (int64_t[]){1, 3, side, side});
+        return arena_take(&b->arena, &b->features, b->compute, rows, v->block.width, err);
+    }
+    for (int i = 0; i < b->tokens; i++) {
+        b->ids[i] = 5 + (int)((unsigned)i * 40503u % (unsigned)(b->xlmr.config.vocab - 6));
+        b->positions[i] = XLMR_FIRST_POSITION + i;
+    }
+    for (int i = 0; i < b->rows; i++) b->picked[i] = b->tokens - b->rows + i;
+    b->span = (AttentionSpan){0, b->tokens, 1, {{0, b->tokens}}};
+    b->batch = (XlmrBatch){.tokens = b->tokens,
+                           .ids = b->ids,
+                           .positions = b->positions,
+                           .plan = {.spans = &b->span, .span_count = 1}};
+    return 0;
+}
+
+/* ---- Measuring. ---- */
+
+static int compare_times(const void *a, const void *b) {
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+static double median(const double *sorted, int n) {
+    return n % 2 ? sorted[n / 2] : (sorted[n / 2 - 1] + sorted[n / 2]) / 2;
+}
+
+static int print_times(const Bench *b, double *whole, double *alone, Error *err) {
+    int n = b->runs, rows = b->what->vision ? vit_patches(&b->vit.config) + 1 : b->tokens;
+    qsort(whole, (size_t)n, sizeof *whole, compare_times);
+    qsort(alone, (size_t)n, sizeof *alone, compare_times);
+    double ms = 1e3 * median(whole, n), matmul_ms = 1e3 * median(alone, n);
+    double operations = product_operations(b), rate = 1e-6 * operations / ms;
+    const char *dtype = dtype_name(b->compute);
+    if (b->json) {
+        json_t *line =
+            json_pack("{s:s, s:s, s:i, s:i, s:i, s:f, s:f, s:f, s:f, s:f, s:f, s:f}", "name",
+                      b->what->name, "dtype", dtype, "threads", device_threads(b->device), "rows",
+                      rows, "runs", n, "ms_median", ms, "ms_min", 1e3 * whole[0], "ms_max",
+                      1e3 * whole[n - 1], "gflops", rate, "matmul_ms", matmul_ms, "matmul_gflops",
+                      1e-6 * operations / matmul_ms, "share", 100 * matmul_ms / ms);
+        char *text = line ? json_dumps(line, JSON_REAL_PRECISION(6)) : NULL;
+        json_decref(line);
+        if (!text) return error_set(err, "out of memory for a line of JSON");
+        puts(text);
+        free(text);
+    } else {
+        printf("%-11s %-5s %5d  %8.1f %8.1f %8.1f  %8.1f  %10.1f %8.1f  %5.1f %%\n", b->what->name,
+               dtype, rows, ms, 1e3 * whole[0], 1e3 * whole[n - 1], rate, matmul_ms,
+               1e-6 * operations / matmul_ms, 100 * matmul_ms / ms);
+    }
+    return report_flush(err);
+}
+
+static int measure(Bench *b, Error *err) {
+    double *whole = calloc((size_t)b->runs, sizeof *whole),
+           *alone = calloc((size_t)b->runs, sizeof *alone);
+    int status = whole && alone ? 0 : error_set(err, "out of memory");
+    for (int i = 0; i < 2 && status == 0; i++) /* warm: primitives are compiled, pages touched */
+        status = run_network(b, err) || run_products(b, err);
+    for (int i = 0; i < b->runs && status == 0; i++) {
+        double t0 = clock_seconds();
+        status = run_network(b, err);
+        double t1 = clock_seconds();
+        if (status == 0) status = run_products(b, err);
+        whole[i] = t1 - t0, alone[i] = clock_seconds() - t1;
+    }
+    if (status == 0) status = print_times(b, whole, alone, err);
+    free(whole), free(alone);
+    return status ? -1 : 0;
+}
+
+static int prepare(Bench *b, const Params *values, Error *err) {
+    TRY(declare(b->what, &b->vit, &b->xlmr, &b->params, err));
+    for (int i = 0; i < b->params.count; i++)
+        TRY(params_set(&b->params.items[i], values->items[i].value, err));
+    TRY(params_prepare(&b->params, b->compute, NULL, NULL, err));
+    TRY(list_products(b, err));
+    return take_inputs(b, err);
+}
+
+/* One case in one arithmetic; `values` are its weights. */
+static int run_case(Bench *b, const Params *values, Dtype compute, Error *err) {
+    b->compute = compute;
+    params_init(&b->params, b->device);
+    int status = prepare(b, values, err);
+    if (status == 0) status = measure(b, err);
+    arena_close(&b->arena);
+    b->arena = (Arena){0};
+    free(b->products);
+    b->products = NULL;
+    params_free(&b->params);
+    vit_free(&b->vit);
+    xlmr_free(&b->xlmr);
+    return status;
+}
+
+/* The weights are made once, in bf16 to take half the room; the arithmetic is another matter. */
+static int run_dtypes(Bench *b, const Case *what, Error *err) {
+    Vit vit = {0};
+    Xlmr xlmr = {0};
+    Params values;
+    b->what = what;
+    params_init(&values, b->device);
+    if (!b->quiet) fprintf(stderr, "%s: random weights\n", what->name);
+    int status = declare(what, &vit, &xlmr, &values, err);
+    if (status == 0) status = params_allocate(&values, DTYPE_BF16, err);
+    if (status == 0) params_initialise(&values, 0);
+    bool f32 = !b->dtype || !strcmp(b->dtype, "f32");
+    bool bf16 = b->dtype ? !strcmp(b->dtype, "bf16") : device_has_bf16(b->device);
+    if (status == 0 && f32) status = run_case(b, &values, DTYPE_F32, err);
+    if (status == 0 && bf16) status = run_case(b, &values, DTYPE_BF16, err);
+    params_free(&values);
+    vit_free(&vit);
+    xlmr_free(&xlmr);
+    return status;
+}
+
+static int run(Bench *b, const Case *cases, const bool *wanted, int count, Error *err) {
+    TRY(device_open(&b->device, &(DeviceOptions){.threads = b->threads}, err));
+    if (b->dtype && !strcmp(b->dtype, "bf16") && !device_has_bf16(b->device))
+        return error_set(err, "this device (%s) has no bf16 arithmetic", device_text(b->device));
+    size_t tokens = (size_t)b->tokens, rows = (size_t)b->rows;
+    b->ids = calloc(tokens, sizeof *b->ids), b->positions = calloc(tokens, sizeof *b->positions);
+    b->picked = calloc(rows, sizeof *b->picked), b->proposed = calloc(rows, sizeof *b->proposed);
+    b->scores = calloc(rows, sizeof *b->scores), b->streams = calloc(rows, sizeof *b->streams);
+    b->indices = calloc(rows, sizeof *b->indices);
+    if (!b->ids || !b->positions || !b->picked || !b->proposed || !b->scores || !b->streams ||
+        !b->indices)
+        return error_set(err, "out of memory for %d tokens", b->tokens);
+    if (!b->json) {
+        printf("%s; %d runs\n", device_text(b->device), b->runs);
+        printf("%-11s %-5s %5s  %8s %8s %8s  %8s  %10s %8s  %7s\n", "model", "dtype", "rows",
+               "ms median", "min", "max", "GFLOP/s", "matmuls ms", "GFLOP/s", "share");
+        TRY(report_flush(err));
+    }
+    for (int i = 0; i < count; i++)
+        if (wanted[i]) TRY(run_dtypes(b, &cases[i], err));
+    return 0;
+}
+
+static void bench_free(Bench *b) {
+    free(b->ids), free(b->positions), free(b->picked), free(b->proposed);
+    free(b->scores), free(b->streams), free(b->indices);
+    free(b->names.items);
+    device_close(b->device);
+}
+
+int command_bench(int argc, char **argv) {
+    enum { CASES = 3, POSITIONS = 514, WORDS = 250002 };
+    const Case cases[CASES] = {
+        {.name = "vit-l-14",
+         .vision = true,
+         .vit = {.image_size = 224,
+                 .patch = 14,
+                 .layers = 24,
+                 .block = block_vit,
+                 .feature_layer = -2}},
+        {.name = "xlmr-base",
+         .xlmr = {.vocab = WORDS, .layers = 12, .positions = POSITIONS, .block = block_base}},
+        {.name = "xlmr-large",
+         .xlmr = {.vocab = WORDS, .layers = 24, .positions = POSITIONS, .block = block_large}},
+    };
+    Bench b = {.tokens = 300, .rows = 8, .runs = 10};
+    OptionGroup group = {
+        .title = "options",
+        .count = 8,
+        .options = {
+            {"model-name", 0, OPTION_LIST, "NAME", &b.names,
+             "vit-l-14, xlmr-base or xlmr-large; may be given several\n"
+             "times (default: the first two)"},
+            {"tokens", 0, OPTION_INTEGER, "N", &b.tokens,
+             "xlmr: tokens of the sequence (default 300)", 3, POSITIONS - XLMR_FIRST_POSITION},
+            {"rows", 0, OPTION_INTEGER, "N", &b.rows, "xlmr: rows of the answer (default 8)", 1,
+             POSITIONS - XLMR_FIRST_POSITION - 2},
+            {"runs", 0, OPTION_INTEGER, "N", &b.runs,
+             "runs that are timed, after two that are not (default 10)", 1, 100000},
+            {"dtype", 0, OPTION_CHOICE, "f32|bf16", &b.dtype,
+             "arithmetic (default: f32, and bf16 where the processor has\nit)"},
+            {"threads", 't', OPTION_INTEGER, "N", &b.threads, "processor threads (default: all)", 1,
+             1024},
+            {"json", 0, OPTION_FLAG, NULL, &b.json, "one JSON object a line"},
+            {"quiet", 'q', OPTION_FLAG, NULL, &b.quiet, "nothing on standard error"}}};
+    int first, status = options_read(&help, &group, 1, argc, argv, &first);
+    if (status < 0 && first < argc)
+        status = options_wrong(&help, "it takes options only, not \"%s\"", argv[first]);
+    bool wanted[CASES] = {!b.names.count, !b.names.count, false};
+    for (int i = 0; i < b.names.count && status < 0; i++) {
+        bool known = false;
+        for (int c = 0; c < CASES; c++)
+            if (!strcmp(b.names.items[i], cases[c].name)) wanted[c] = known = true;
+        if (!known)
+            status = options_wrong(
+                &help, "--model-name takes vit-l-14, xlmr-base or xlmr-large, not \"%s\"",
+                b.names.items[i]);
+    }
+    if (status < 0 && b.rows > b.tokens - 2)
+        status = options_wrong(&help, "--rows %d of an answer do not fit into --tokens %d", b.rows,
+                               b.tokens);
+    if (status < 0) {
+        Error err;
+        status = run(&b, cases, wanted, CASES, &err) ? 1 : 0;
+        if (status) report_error("%s", err.text);
+    }
+    bench_free(&b);
+    return status;
+}

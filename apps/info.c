@@ -1,0 +1,411 @@
+/* info.c - what a model is and needs, from the headers of its files: nothing is loaded. */
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "apps/commands.h"
+#include "apps/options.h"
+#include "apps/report.h"
+
+static const CommandHelp help = {
+    .name = "info",
+    .usage = "[options] [FOLDER | FILE]",
+    .about =
+        "Describes a model folder, a plain Hugging Face folder of a CLIP vision tower or an\n"
+        "XLM-R, or a single file of tensors: parts, sizes, types, memory. Without an argument\n"
+        "it is the model of -m, $EASYFIRST_MODEL and the options that name parts. Only the\n"
+        "files' headers are read, whatever their size.",
+    .examples = "easyfirst info model\n"
+                "easyfirst info --tensors clip-vit-large-patch14/model.safetensors\n"
+                "easyfirst info --language xlm-roberta-base --vision clip-vit-large-patch14\n"
+                "easyfirst info --json model",
+};
+
+enum { PART_COUNT = 4, ANSWER_TOKENS = 64 };
+
+typedef struct Info {
+    CommonOptions common;
+    const char *path;
+    bool tensors;
+    Session session;
+} Info;
+
+/* The numbers of one part, for both forms of output. */
+typedef struct PartNumbers {
+    const ModelPart *part;
+    char sizes[256];  /* "24 layers, width 1024, ..." */
+    const char *kind; /* of file */
+    int tensors;      /* that the part takes from its file */
+    int64_t parameters;
+    size_t stored, prepared, activations; /* bytes */
+} PartNumbers;
+
+/* ---- Words. ---- */
+
+static const char *bytes_text(char *out, size_t size, double bytes) {
+    static const char *const units[] = {"B", "KB", "MB", "GB", "TB"};
+    int unit = 0;
+    while (bytes >= 999.5 && unit < 4) bytes /= 1000, unit++;
+    snprintf(out, size,
+             bytes < 9.995 && unit   ? "%.2f %s"
+             : bytes < 99.95 && unit ? "%.1f %s"
+                                     : "%.0f %s",
+             bytes, units[unit]);
+    return out;
+}
+
+static const char *count_text(char *out, size_t size, int64_t n) {
+    if (n < 1000000)
+        snprintf(out, size, "%lld", (long long)n);
+    else if (n < 1000000000)
+        snprintf(out, size, "%.1f M", 1e-6 * (double)n);
+    else
+        snprintf(out, size, "%.2f B", 1e-9 * (double)n);
+    return out;
+}
+
+/* Each reader of a file keeps the file's own words for types: "F32" or "FloatStorage". */
+static const char *file_kind(const Checkpoint *c) {
+    for (size_t i = 0; i < c->count; i++)
+        if (strstr(c->tensors[i].type_text, "Storage")) return "PyTorch";
+    return "safetensors";
+}
+
+static void block_words(char *out, size_t size, int layers, const BlockConfig *b) {
+    snprintf(out, size, "%d layer%s, width %d, %d heads, feed-forward %d, %s-norm, %s", layers,
+             layers == 1 ? "" : "s", b->width, b->heads, b->ffn, b->pre_norm ? "pre" : "post",
+             activation_name(b->activation));
+}
+
+/* ---- Numbers. ---- */
+
+static void part_sizes(const Model *m, PartNumbers *n) {
+    char block[160];
+    switch (n->part->kind) {
+    case PART_VISION: {
+        const VitConfig *v = &m->vit.config;
+        block_words(block, sizeof block, v->layers, &v->block);
+        snprintf(n->sizes, sizeof n->sizes, "%d px in patches of %d, %s, features of layer %d",
+                 v->image_size, v->patch, block, v->feature_layer);
+        n->activations = vit_work_bytes(&m->vit, 1);
+        break;
+    }
+    case PART_LANGUAGE: {
+        const XlmrConfig *x = &m->xlmr.config;
+        int longest = xlmr_longest(x);
+        block_words(block, sizeof block, x->layers, &x->block);
+        snprintf(n->sizes, sizeof n->sizes, "%d words, %d tokens at most, %s", x->vocab, longest,
+                 block);
+        n->activations =
+            xlmr_work_bytes(&m->xlmr, longest) + xlmr_head_bytes(&m->xlmr, ANSWER_TOKENS);
+        if (m->parts.attention == ATTENTION_BLOCKS) /* the keys and values that are kept */
+            n->activations += (size_t)longest * 2 * (size_t)x->block.width * (size_t)x->layers *
+                              dtype_size(n->part->compute);
+        break;
+    }
+    case PART_PROJECTOR:
+        snprintf(n->sizes, sizeof n->sizes, "%s, from width %d to %d",
+                 projector_kind_name(m->projector_model.kind), m->projector_model.in,
+                 m->projector_model.out);
+        n->activations =
+            projector_work_bytes(&m->projector_model, multimodal_picture_rows(&m->parts));
+        break;
+    case PART_LENGTH:
+        block_words(block, sizeof block, 1, &m->length_model.config);
+        snprintf(n->sizes, sizeof n->sizes, "lengths up to %d, %s", m->length_model.classes, block);
+        n->activations = length_work_bytes(&m->length_model, xlmr_longest(&m->xlmr.config), 1);
+        break;
+    }
+}
+
+static int model_numbers(const Model *m, PartNumbers *numbers) {
+    const ModelPart *parts[PART_COUNT] = {&m->vision, &m->projector, &m->language, &m->length};
+    int count = 0;
+    for (int i = 0; i < PART_COUNT; i++) {
+        const ModelPart *p = parts[i];
+        if (!p->present) continue;
+        PartNumbers *n = &numbers[count++];
+        *n = (PartNumbers){.part = p,
+                           .kind = file_kind(p->checkpoint),
+                           .parameters = params_count(&p->params),
+                           .stored = params_stored_bytes(&p->params),
+                           .prepared = params_prepared_bytes(&p->params, p->compute)};
+        for (int j = 0; j < p->params.count; j++) n->tensors += p->sources.tensors[j] != NULL;
+        part_sizes(m, n);
+    }
+    return count;
+}
+
+/* What decoding one question about one picture takes beside the files' own pages: all prepared
+ * weights, and the activations of the part that needs most, since the parts run one after another.
+ */
+static size_t memory_needed(const PartNumbers *numbers, int count) {
+    size_t weights = 0, most = 0;
+    for (int i = 0; i < count; i++) {
+        weights += numbers[i].prepared;
+        if (numbers[i].activations > most) most = numbers[i].activations;
+    }
+    return weights + most;
+}
+
+/* How many tensors of a file no part takes, though they are known (a text tower, say). */
+static int tensors_unused(const Checkpoint *c, const PartSources *sources, int count) {
+    int taken = 0;
+    for (size_t i = 0; i < c->count; i++) {
+        bool used = false;
+        for (int s = 0; s < count && !used; s++)
+            for (int j = 0; j < sources[s].params->count && !used; j++)
+                used = sources[s].tensors[j] == &c->tensors[i];
+        taken += used;
+    }
+    return (int)c->count - taken - part_unknown(c, sources, count, NULL, NULL);
+}
+
+static int model_sources(const Model *m, PartSources sources[PART_COUNT]) {
+    const ModelPart *parts[PART_COUNT] = {&m->vision, &m->projector, &m->language, &m->length};
+    int count = 0;
+    for (int i = 0; i < PART_COUNT; i++)
+        if (parts[i]->present) sources[count++] = parts[i]->sources;
+    return count;
+}
+
+/* ---- Plain. ---- */
+
+static void print_tensor(void *indent, const CheckpointTensor *t) {
+    char shape[160];
+    shape_text(shape, sizeof shape, t->value.ndim, t->value.shape);
+    printf("%s%-8s %-20s %s\n", (const char *)indent, t->type_text, shape, t->name);
+}
+
+static void print_part(const PartNumbers *n) {
+    char parameters[32], stored[32], prepared[32], activations[32];
+    count_text(parameters, sizeof parameters, n->parameters);
+    bytes_text(stored, sizeof stored, (double)n->stored);
+    bytes_text(prepared, sizeof prepared, (double)n->prepared);
+    bytes_text(activations, sizeof activations, (double)n->activations);
+    printf("\n%s: %s (%s)\n", part_name(n->part->kind), n->part->path, n->kind);
+    printf("  %s\n", n->sizes);
+    printf("  %d tensors, %s parameters, stored as %s (%s), arithmetic in %s\n", n->tensors,
+           parameters, dtype_name(n->part->stored), stored, dtype_name(n->part->compute));
+    printf("  memory: %s of weights, %s of activations\n", prepared, activations);
+}
+
+static void print_model(const Info *info, const PartNumbers *numbers, int count) {
+    const Model *m = &info->session.model;
+    PartSources sources[PART_COUNT];
+    int source_count = model_sources(m, sources);
+    char memory[32], parameters[32];
+    int64_t all = 0;
+    for (int i = 0; i < count; i++) all += numbers[i].parameters;
+    bytes_text(memory, sizeof memory, (double)memory_needed(numbers, count));
+    printf("device:     %s\n", device_text(info->session.device));
+    printf("parameters: %s\n", count_text(parameters, sizeof parameters, all));
+    printf("memory:     %s for one question, beside the mapped files\n", memory);
+    if (m->parts.xlmr)
+        printf("attention:  %s\n", m->parts.attention == ATTENTION_BLOCKS ? "blocks" : "full");
+    if (m->parts.tokenizer) printf("tokenizer:  %d ids\n", tokenizer_size(m->parts.tokenizer));
+    if (m->parts.vit) {
+        printf("picture:    %d tokens", multimodal_picture_rows(&m->parts));
+        if (m->parts.xlmr) printf(" of %d", xlmr_longest(&m->xlmr.config));
+        printf(", %s\n", m->parts.preprocess.pad ? "padded to a square" : "cropped to a square");
+    }
+    for (int i = 0; i < count; i++) print_part(&numbers[i]);
+    for (int i = 0; i < m->checkpoint_count; i++) {
+        const Checkpoint *c = &m->checkpoints[i];
+        int unused = tensors_unused(c, sources, source_count);
+        int unknown = part_unknown(c, sources, source_count, NULL, NULL);
+        if (unused || unknown || info->tensors) printf("\n%s: %zu tensors\n", c->path, c->count);
+        if (unused) printf("  %d are known and not needed\n", unused);
+        if (unknown) printf("  %d are unknown and ignored:\n", unknown);
+        part_unknown(c, sources, source_count, print_tensor, "    ");
+        if (info->tensors && (unused || unknown)) printf("  all:\n");
+        for (size_t t = 0; info->tensors && t < c->count; t++) print_tensor("    ", &c->tensors[t]);
+    }
+}
+
+/* ---- JSON. ---- */
+
+static json_t *json_tensor(const CheckpointTensor *t) {
+    json_t *shape = json_array();
+    for (int i = 0; i < t->value.ndim; i++)
+        json_array_append_new(shape, json_integer(t->value.shape[i]));
+    return json_pack("{s:o, s:o, s:o}", "name", json_text(t->name), "type", json_text(t->type_text),
+                     "shape", shape);
+}
+
+static void add_name(void *list, const CheckpointTensor *t) {
+    json_array_append_new(list, json_text(t->name));
+}
+
+static json_t *json_part(const PartNumbers *n) {
+    return json_pack(
+        "{s:s, s:o, s:s, s:s, s:i, s:I, s:s, s:s, s:I, s:I, s:I}", "part", part_name(n->part->kind),
+        "path", json_text(n->part->path), "kind", n->kind, "sizes", n->sizes, "tensors", n->tensors,
+        "parameters", (json_int_t)n->parameters, "stored", dtype_name(n->part->stored),
+        "arithmetic", dtype_name(n->part->compute), "stored_bytes", (json_int_t)n->stored,
+        "weight_bytes", (json_int_t)n->prepared, "activation_bytes", (json_int_t)n->activations);
+}
+
+static json_t *json_file(const Info *info, const Checkpoint *c, const PartSources *sources,
+                         int count) {
+    json_t *file = json_object(), *unknown = json_array();
+    json_object_set_new(file, "path", json_text(c->path));
+    json_object_set_new(file, "kind", json_string(file_kind(c)));
+    json_object_set_new(file, "tensors", json_integer((json_int_t)c->count));
+    json_object_set_new(file, "unused",
+                        json_integer(count ? tensors_unused(c, sources, count) : 0));
+    if (count) part_unknown(c, sources, count, add_name, unknown);
+    json_object_set_new(file, "unknown", unknown);
+    if (!info->tensors) return file;
+    json_t *list = json_array();
+    for (size_t i = 0; i < c->count; i++) json_array_append_new(list, json_tensor(&c->tensors[i]));
+    json_object_set_new(file, "list", list);
+    return file;
+}
+
+static int json_print(json_t *object, Error *err) {
+    char *text = object ? json_dumps(object, 0) : NULL;
+    json_decref(object);
+    if (!text) return error_set(err, "out of memory for a line of JSON");
+    puts(text);
+    free(text);
+    return 0;
+}
+
+static int json_model(const Info *info, const PartNumbers *numbers, int count, Error *err) {
+    const Model *m = &info->session.model;
+    PartSources sources[PART_COUNT];
+    int source_count = model_sources(m, sources);
+    json_t *object = json_object(), *parts = json_array(), *files = json_array();
+    int64_t all = 0;
+    for (int i = 0; i < count; i++) {
+        json_array_append_new(parts, json_part(&numbers[i]));
+        all += numbers[i].parameters;
+    }
+    for (int i = 0; i < m->checkpoint_count; i++)
+        json_array_append_new(files, json_file(info, &m->checkpoints[i], sources, source_count));
+    json_object_set_new(object, "device", json_text(device_text(info->session.device)));
+    json_object_set_new(object, "parameters", json_integer(all));
+    json_object_set_new(object, "memory_bytes",
+                        json_integer((json_int_t)memory_needed(numbers, count)));
+    if (m->parts.xlmr) {
+        json_object_set_new(
+            object, "attention",
+            json_string(m->parts.attention == ATTENTION_BLOCKS ? "blocks" : "full"));
+        json_object_set_new(object, "longest", json_integer(xlmr_longest(&m->xlmr.config)));
+        json_object_set_new(object, "tokenizer_ids",
+                            json_integer(tokenizer_size(m->parts.tokenizer)));
+    }
+    if (m->parts.vit) {
+        json_object_set_new(object, "image_tokens",
+                            json_integer(multimodal_picture_rows(&m->parts)));
+        json_object_set_new(object, "pad", json_boolean(m->parts.preprocess.pad));
+    }
+    json_object_set_new(object, "parts", parts);
+    json_object_set_new(object, "files", files);
+    return json_print(object, err);
+}
+
+/* ---- A file of tensors by itself. ---- */
+
+static int print_file(const Info *info, const Checkpoint *c, Error *err) {
+    if (info->common.json) return json_print(json_file(info, c, NULL, 0), err);
+    int64_t numbers = 0;
+    size_t bytes = 0;
+    for (size_t i = 0; i < c->count; i++) {
+        numbers += tensor_count(c->tensors[i].value);
+        bytes += tensor_bytes(c->tensors[i].value);
+    }
+    char numbers_text[32], memory[32];
+    printf("%s: %s, %zu tensors, %s numbers, %s\n", c->path, file_kind(c), c->count,
+           count_text(numbers_text, sizeof numbers_text, numbers),
+           bytes_text(memory, sizeof memory, (double)bytes));
+    for (int p = PART_VISION; p <= PART_LENGTH; p++)
+        if (part_present(c, (Part)p)) printf("  has a %s\n", part_name((Part)p));
+    for (size_t i = 0; i < c->count; i++) print_tensor("  ", &c->tensors[i]);
+    return 0;
+}
+
+static bool in_folder(const char *folder, const char *name) {
+    char path[1024];
+    struct stat found;
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    return stat(path, &found) == 0;
+}
+
+/* What the path is: a model folder, which goes to the options; a folder of one part, likewise; or
+ * something else with tensors, whose description is printed (*done). */
+static int take_path(Info *info, bool *done, Error *err) {
+    static const char *const names[] = {"easyfirst.json", "language", "vision",
+                                        "projector.safetensors"};
+    ModelOptions *o = &info->common.model;
+    const char *path = info->path;
+    struct stat found;
+    bool folder = stat(path, &found) == 0 && S_ISDIR(found.st_mode);
+    for (size_t i = 0; folder && i < sizeof names / sizeof names[0]; i++)
+        if (in_folder(path, names[i])) {
+            o->folder = path;
+            return 0;
+        }
+    Checkpoint checkpoint;
+    TRY(checkpoint_open(&checkpoint, path, NULL, err));
+    o->folder = NULL;
+    bool whole = folder && in_folder(path, "config.json");
+    if (whole && part_present(&checkpoint, PART_LANGUAGE))
+        o->language = path;
+    else if (whole && part_present(&checkpoint, PART_VISION))
+        o->vision = path;
+    else
+        *done = true;
+    int status = *done ? print_file(info, &checkpoint, err) : 0;
+    checkpoint_close(&checkpoint);
+    return status;
+}
+
+static int run(Info *info, Error *err) {
+    bool done = false;
+    if (info->path) TRY(take_path(info, &done, err));
+    if (!done) {
+        PartNumbers numbers[PART_COUNT];
+        info->common.model.describe_only = true;
+        TRY(session_open(&info->session, &info->common, err));
+        int count = model_numbers(&info->session.model, numbers);
+        if (info->common.json)
+            TRY(json_model(info, numbers, count, err));
+        else
+            print_model(info, numbers, count);
+    }
+    return report_flush(err);
+}
+
+int command_info(int argc, char **argv) {
+    Info info = {0};
+    OptionGroup groups[2] = {{.title = "options",
+                              .count = 2,
+                              .options = {{"tensors", 0, OPTION_FLAG, NULL, &info.tensors,
+                                           "list every tensor of a model's files"},
+                                          {"json", 0, OPTION_FLAG, NULL, &info.common.json,
+                                           "one JSON object instead of plain text"}}}};
+    common_init(&info.common);
+    common_model_group(&info.common, &groups[1]);
+    int first, status = options_read(&help, groups, 2, argc, argv, &first);
+    if (status < 0 && argc - first > 1)
+        status = options_wrong(&help, "one folder or file at a time; \"%s\" is one too many",
+                               argv[first + 1]);
+    if (status < 0 && argc - first == 1) {
+        info.path = argv[first];
+        if (!info.path[0]) status = options_wrong(&help, "the name of the folder or file is empty");
+        if (status < 0 && info.common.model.folder)
+            status = options_wrong(&help, "two models are named: %s and %s", info.path,
+                                   info.common.model.folder);
+    } else if (status < 0) {
+        status = common_check(&help, &info.common);
+    }
+    if (status < 0) {
+        Error err;
+        status = run(&info, &err) ? 1 : 0;
+        if (status) report_error("%s", err.text);
+    }
+    session_close(&info.session);
+    return status;
+}
