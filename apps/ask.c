@@ -168,7 +168,7 @@ static int run(Ask *ask, Error *err) {
         int n = ask->images.count - i < at_once ? ask->images.count - i : at_once;
         TRY(answer_pictures(ask, ask->images.items + i, n, err));
     }
-    if (!ask->common.quiet)
+    if (!ask->common.quiet && ask->timings.answers)
         timings_print(&ask->timings, ask->session.device, &ask->common.answer.decode);
     return 0;
 }

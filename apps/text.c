@@ -185,7 +185,8 @@ static int run(Text *t, Error *err) {
         if (progress) fprintf(stderr, "\r%lld lines", (long long)t->taken);
     }
     if (progress) fputc('\n', stderr);
-    if (!t->common.quiet) timings_print(&t->timings, t->session.device, &t->common.answer.decode);
+    if (!t->common.quiet && t->timings.answers)
+        timings_print(&t->timings, t->session.device, &t->common.answer.decode);
     return 0;
 }
 

@@ -21,6 +21,15 @@ static int device_setup(void **state) {
     return 0;
 }
 
+/* For hundreds of tiny products, whose threads would do little else than wait for each other. */
+static Device *device_single(void) {
+    Error err;
+    Device *device;
+    DeviceOptions options = {.threads = 1};
+    assert_ok(device_open(&device, &options, &err), &err);
+    return device;
+}
+
 static int device_teardown(void **state) {
     device_close(*state);
     return 0;
@@ -127,7 +136,8 @@ static const double limit_f32 = 3e-6;
 
 /* Every shape with every activation and with accumulation, as slices and whole, with and without a
  * bias. Prints the largest error. */
-static void linear_sweep(Device *device, Dtype w, Dtype c, Dtype y, bool packed, double limit) {
+static void linear_sweep(Dtype w, Dtype c, Dtype y, bool packed, double limit) {
+    Device *device = device_single();
     TestRandom random = {7};
     double worst = 0;
     for (size_t s = 0; s < sizeof linear_shapes / sizeof *linear_shapes; s++)
@@ -147,30 +157,31 @@ static void linear_sweep(Device *device, Dtype w, Dtype c, Dtype y, bool packed,
                          one.accumulate ? " accumulated" : "", error);
             if (error > worst) worst = error;
         }
+    device_close(device);
     printf("# linear %s weights, %s to %s%s: error at most %.2g\n", dtype_name(w), dtype_name(c),
            dtype_name(y), packed ? ", packed" : "", worst);
 }
 
 static void linear_f32(void **state) {
-    linear_sweep(*state, DTYPE_F32, DTYPE_F32, DTYPE_F32, false, limit_f32);
-    linear_sweep(*state, DTYPE_F32, DTYPE_F32, DTYPE_F32, true, limit_f32);
+    (void)state;
+    linear_sweep(DTYPE_F32, DTYPE_F32, DTYPE_F32, false, limit_f32);
+    linear_sweep(DTYPE_F32, DTYPE_F32, DTYPE_F32, true, limit_f32);
 }
 
 static void linear_narrow_weights(void **state) {
-    linear_sweep(*state, DTYPE_F16, DTYPE_F32, DTYPE_F32, true, limit_f32);
-    linear_sweep(*state, DTYPE_BF16, DTYPE_F32, DTYPE_F32, true, limit_f32);
+    (void)state;
+    linear_sweep(DTYPE_F16, DTYPE_F32, DTYPE_F32, true, limit_f32);
+    linear_sweep(DTYPE_BF16, DTYPE_F32, DTYPE_F32, true, limit_f32);
 }
 
 /* Products of bf16 are exact in f32, so that f32 outputs are as good as those of f32 inputs;
  * outputs of bf16 have 8 significant bits. */
 static void linear_bf16(void **state) {
     if (!device_has_bf16(*state)) skip();
-    linear_sweep(*state, DTYPE_BF16, DTYPE_BF16, DTYPE_F32, false, limit_f32);
-    linear_sweep(*state, DTYPE_BF16, DTYPE_BF16, DTYPE_F32, true, limit_f32);
-    linear_sweep(*state, DTYPE_BF16, DTYPE_BF16, DTYPE_BF16, false, 4e-3);
-    linear_sweep(*state, DTYPE_BF16, DTYPE_BF16, DTYPE_BF16, true, 4e-3);
-    linear_sweep(*state, DTYPE_F32, DTYPE_BF16, DTYPE_F32, true,
-                 4e-3); /* the weights get rounded */
+    linear_sweep(DTYPE_BF16, DTYPE_BF16, DTYPE_F32, true, limit_f32);
+    linear_sweep(DTYPE_BF16, DTYPE_BF16, DTYPE_BF16, false, 4e-3);
+    linear_sweep(DTYPE_BF16, DTYPE_BF16, DTYPE_BF16, true, 4e-3);
+    linear_sweep(DTYPE_F32, DTYPE_BF16, DTYPE_F32, true, 4e-3); /* the weights get rounded */
 }
 
 static void linear_no_rows(void **state) {
@@ -242,6 +253,23 @@ static void linear_batch_independence(void **state) {
         assert_ok(linear_forward(*state, tensor_2d(all, DTYPE_F32, T, N), xt, wp, TENSOR_NONE,
                                  ACTIVATION_GELU, false, &err),
                   &err);
+
+        /* The same as column slices of wider matrices. */
+        enum { WIDE_X = K + 3, WIDE_Y = N + 5 };
+        char *wide_x = malloc(T * WIDE_X * dtype_size(c));
+        float *wide_y = malloc(sizeof(float) * T * WIDE_Y);
+        for (int t = 0; t < T; t++)
+            memcpy(wide_x + (size_t)t * WIDE_X * dtype_size(c),
+                   (char *)x + (size_t)t * K * dtype_size(c), K * dtype_size(c));
+        assert_ok(linear_forward(*state,
+                                 tensor_columns(tensor_2d(wide_y, DTYPE_F32, T, WIDE_Y), 2, N),
+                                 tensor_columns(tensor_2d(wide_x, c, T, WIDE_X), 0, K), wp,
+                                 TENSOR_NONE, ACTIVATION_GELU, false, &err),
+                  &err);
+        for (int t = 0; t < T; t++)
+            assert_memory_equal(wide_y + t * WIDE_Y + 2, all + t * N, N * sizeof *all);
+        free(wide_x), free(wide_y);
+
         bool same = true;
         for (size_t i = 0; i < sizeof counts / sizeof *counts; i++) {
             int t = counts[i], first = (T - t) / 2;
@@ -262,7 +290,9 @@ static void linear_batch_independence(void **state) {
 
 /* More shapes than the cache of compiled products holds: the first ones are compiled again. */
 static void linear_many_shapes(void **state) {
+    (void)state;
     Error err;
+    Device *device = device_single();
     enum { SHAPES = 600, K = 8, N = 4 };
     TestRandom random = {5};
     float *x = malloc(sizeof(float) * SHAPES * K), *y = malloc(sizeof(float) * SHAPES * N);
@@ -271,7 +301,7 @@ static void linear_many_shapes(void **state) {
     for (int i = 0; i < N * K; i++) w[i] = test_random_normal(&random);
     for (int pass = 0; pass < 2; pass++)
         for (int t = 1; t <= (pass ? 40 : SHAPES); t++) {
-            assert_ok(linear_forward(*state, tensor_2d(y, DTYPE_F32, t, N),
+            assert_ok(linear_forward(device, tensor_2d(y, DTYPE_F32, t, N),
                                      tensor_2d(x, DTYPE_F32, t, K), tensor_2d(w, DTYPE_F32, N, K),
                                      TENSOR_NONE, ACTIVATION_NONE, false, &err),
                       &err);
@@ -279,6 +309,7 @@ static void linear_many_shapes(void **state) {
             if (pass) assert_close(y, first, (size_t)(t * N), 1e-6, "compiled again");
         }
     free(x), free(y);
+    device_close(device);
 }
 
 /* The three products of a layer's forward and backward, with rows apart. */
@@ -422,10 +453,13 @@ static void propose_check(const Head *h, VocabChoice choice) {
  * without temperature; with what would win banned, and cut off. */
 static void propose_matches(void **state) {
     const int sizes[] = {1, 2, 100, CHUNK, CHUNK + 1, 2 * CHUNK + 146};
-    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
+    const size_t count = sizeof sizes / sizeof *sizes;
+    Device *single = device_single();
+    for (size_t i = 0; i < count; i++)
         for (int packed = 0; packed < 2; packed++)
             for (int bf16 = 0; bf16 < 1 + device_has_bf16(*state); bf16++) {
-                Head h = head_make(*state, 5, 24, sizes[i], packed, bf16 ? DTYPE_BF16 : DTYPE_F32);
+                Head h = head_make(i + 1 < count ? single : *state, 5, 24, sizes[i], packed,
+                                   bf16 ? DTYPE_BF16 : DTYPE_F32);
                 VocabChoice choice = {.banned = -1, .limit = h.v, .seed = 42};
                 propose_check(&h, choice);
                 choice.temperature = 0.8f;
@@ -444,6 +478,7 @@ static void propose_matches(void **state) {
                 }
                 head_free(&h);
             }
+    device_close(single);
 }
 
 /* The logits of a vocabulary pack are those of the definition, into a column slice too. */

@@ -54,8 +54,10 @@ INLINE Vec activate(Vec x, Activation activation) {
 
 INLINE void activate_typed(void *y, Dtype y_dtype, const void *x, Dtype x_dtype,
                            Activation activation, int64_t n) {
-    for (int64_t i = 0; i < n; i += LANES)
-        vec_put(y, y_dtype, i, n, activate(vec_get(x, x_dtype, i, n), activation));
+    int64_t i = 0;
+    for (; i + LANES <= n; i += LANES)
+        vec_put(y, y_dtype, i, LANES, activate(vec_get(x, x_dtype, i, LANES), activation));
+    if (i < n) vec_put(y, y_dtype, i, n - i, activate(vec_get(x, x_dtype, i, n - i), activation));
 }
 
 INLINE void activate_row(void *y, Dtype y_dtype, const void *x, Dtype x_dtype,

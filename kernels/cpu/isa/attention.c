@@ -33,18 +33,18 @@ static int round_up(int n) {
 /* ---- Columns in panels, as even in width as can be: 17 vectors are 4 + 4 + 3 + 3 + 3. ---- */
 
 typedef struct Panels {
-    int count, vectors;
+    int count;
+    int width, wider; /* vectors in a panel, and how many panels at the start have one more */
 } Panels;
 
 static Panels panels_of(int columns) {
-    int vectors = round_up(columns) / LANES;
-    return (Panels){(vectors + TILE_VECTORS - 1) / TILE_VECTORS, vectors};
+    int vectors = round_up(columns) / LANES, count = (vectors + TILE_VECTORS - 1) / TILE_VECTORS;
+    return (Panels){count, vectors / count, vectors % count};
 }
 
 /* The first vector of a panel. */
 static int panel_begin(Panels p, int i) {
-    int wide = p.vectors % p.count; /* as many panels at the start have one vector more */
-    return i * (p.vectors / p.count) + (i < wide ? i : wide);
+    return i * p.width + (i < p.wider ? i : p.wider);
 }
 
 /* ---- The tile. ---- */
@@ -178,7 +178,7 @@ INLINE void pack_key_vector(float *to, int line, const void *const rows[LANES], 
     for (int d = 0; d < width; d += LANES) {
         Vec m[LANES];
 #pragma GCC unroll 16
-        for (int i = 0; i < LANES; i++) m[i] = vec_get(rows[i], dtype, d, width);
+        for (int i = 0; i < LANES; i++) m[i] = vec_get(rows[i], dtype, d, width - d);
         vec_transpose(m);
         if (width - d >= LANES) {
 #pragma GCC unroll 16
@@ -233,7 +233,7 @@ INLINE void pack_value_panel(float *to, const AttentionUnit *u, Dtype dtype, int
     for (int64_t row = key_next(&cursor); row >= 0; row = key_next(&cursor)) {
         const void *value = head_row(u, u->v, row);
         for (int c = begin; c < end; c += LANES, to += LANES)
-            vec_store(to, vec_get(value, dtype, c, u->head_width));
+            vec_store(to, vec_get(value, dtype, c, u->head_width - c));
     }
 }
 
@@ -266,22 +266,24 @@ static float softmax_row(float *scores, int keys, float *largest) {
 }
 
 /* A value is kept if (word + 1/2) / 2^32 >= p (random_uniform), that is word >= p 2^32 - 1/2; in
- * whole numbers, so that it is the same to the last bit. */
+ * whole numbers, so that it is the same to the last bit. Goes over the end of the keys to the end
+ * of a block, within the line. */
 static void dropout_row(float *values, int keys, const Dropout *dropout, uint64_t index) {
-    uint64_t least = (uint64_t)ceil(dropout->p * 0x1p32 - 0.5);
-    float kept = 1 / (1 - dropout->p);
+    VecBits least = (VecBits){0} + (uint32_t)ceil(dropout->p * 0x1p32 - 0.5);
+    Vec kept = vec_set1(1 / (1 - dropout->p));
     for (int j = 0; j < keys; j += PHILOX_WORDS) {
-        uint32_t words[PHILOX_WORDS];
-        philox_words(words, dropout->seed, dropout->stream, (index + (uint64_t)j) / 4);
-        int n = keys - j < PHILOX_WORDS ? keys - j : PHILOX_WORDS;
-        for (int i = 0; i < n; i++) values[j + i] *= words[i] >= least ? kept : 0;
+        PhiloxWords words = philox_words(dropout->seed, dropout->stream, (index + (uint64_t)j) / 4);
+        Vec low = vec_load(values + j) * kept, high = vec_load(values + j + LANES) * kept;
+        vec_store(values + j, (Vec)((VecInt)low & (words.low >= least)));
+        vec_store(values + j + LANES, (Vec)((VecInt)high & (words.high >= least)));
     }
 }
 
 /* ---- The unit. ---- */
 
-/* Where the parts of the scratch begin, in floats; all multiples of LANES. Lines of scores get one
- * vector more than they need, since lines a multiple of 4096 bytes apart share their cache set. */
+/* Where the parts of the scratch begin, in floats. Lines of scores get one vector more than they
+ * need: for dropout_row, and since lines a multiple of 4096 bytes apart would share their cache
+ * set. */
 typedef struct Scratch {
     int line;
     size_t values, scores, queries, out, size;
@@ -305,9 +307,9 @@ size_t ISA_NAME(attention_scratch)(int keys, int head_width) {
 static void load_query(float *to, const AttentionUnit *u, int64_t row) {
     const void *q = head_row(u, u->q, row);
     for (int d = 0; d < u->head_width; d += LANES)
-        vec_store(to + d,
-                  u->scale * (u->q.dtype == DTYPE_F32 ? vec_get(q, DTYPE_F32, d, u->head_width)
-                                                      : vec_get(q, DTYPE_BF16, d, u->head_width)));
+        vec_store(to + d, u->scale * (u->q.dtype == DTYPE_F32
+                                          ? vec_get(q, DTYPE_F32, d, u->head_width - d)
+                                          : vec_get(q, DTYPE_BF16, d, u->head_width - d)));
 }
 
 static void store_out(const AttentionUnit *u, int64_t row, const float *sums, float factor) {
@@ -315,9 +317,9 @@ static void store_out(const AttentionUnit *u, int64_t row, const float *sums, fl
     for (int d = 0; d < u->head_width; d += LANES) {
         Vec v = factor * vec_load(sums + d);
         if (u->out.dtype == DTYPE_F32)
-            vec_put(out, DTYPE_F32, d, u->head_width, v);
+            vec_put(out, DTYPE_F32, d, u->head_width - d, v);
         else
-            vec_put(out, DTYPE_BF16, d, u->head_width, v);
+            vec_put(out, DTYPE_BF16, d, u->head_width - d, v);
     }
 }
 

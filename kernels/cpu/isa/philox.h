@@ -24,29 +24,45 @@ INLINE VecWide wide_multiply(VecWide a, VecWide b) {
 #endif
 }
 
-/* The words of blocks first ... first + PHILOX_BLOCKS - 1 in order: word i is the one that
- * random_uniform(seed, stream, 4 * first + i) is made of. */
-INLINE void philox_words(uint32_t words[PHILOX_WORDS], uint64_t seed, uint64_t stream,
-                         uint64_t first) {
-    const uint64_t low = 0xffffffffu;
-    VecWide block;
-    for (int i = 0; i < PHILOX_BLOCKS; i++) block[i] = first + (uint64_t)i;
+/* Words in order: those of blocks first ... first + PHILOX_BLOCKS - 1, so that word i of low, and
+ * then of high, is the one that random_uniform(seed, stream, 4 * first + i) is made of. */
+typedef struct PhiloxWords {
+    VecBits low, high;
+} PhiloxWords;
+
+INLINE PhiloxWords philox_words(uint64_t seed, uint64_t stream, uint64_t first) {
+    const uint64_t half = 0xffffffffu;
+#if LANES == 16
+    VecWide block = first + (VecWide){0, 1, 2, 3, 4, 5, 6, 7};
+#elif LANES == 8
+    VecWide block = first + (VecWide){0, 1, 2, 3};
+#else
+    VecWide block = first + (VecWide){0, 1};
+#endif
     const VecWide m0 = (VecWide){0} + 0xD2511F53u, m1 = (VecWide){0} + 0xCD9E8D57u;
-    VecWide c0 = block & low, c1 = block >> 32;
-    VecWide c2 = (VecWide){0} + (stream & low), c3 = (VecWide){0} + (stream >> 32);
+    VecWide c0 = block & half, c1 = block >> 32;
+    VecWide c2 = (VecWide){0} + (stream & half), c3 = (VecWide){0} + (stream >> 32);
     uint32_t k0 = (uint32_t)seed, k1 = (uint32_t)(seed >> 32);
 #pragma GCC unroll 10
     for (int round = 0; round < 10; round++) {
         VecWide p0 = wide_multiply(m0, c0), p1 = wide_multiply(m1, c2);
         c0 = (p1 >> 32) ^ c1 ^ (uint64_t)k0;
         c2 = (p0 >> 32) ^ c3 ^ (uint64_t)k1;
-        c1 = p1 & low, c3 = p0 & low;
+        c1 = p1 & half, c3 = p0 & half;
         k0 += 0x9E3779B9u, k1 += 0xBB67AE85u;
     }
-    for (int i = 0; i < PHILOX_BLOCKS; i++) {
-        words[4 * i] = (uint32_t)c0[i], words[4 * i + 1] = (uint32_t)c1[i];
-        words[4 * i + 2] = (uint32_t)c2[i], words[4 * i + 3] = (uint32_t)c3[i];
-    }
+    /* Words 0 and 1 of each block, words 2 and 3 of each block (in little-endian lanes); zipped. */
+    VecWide a = c0 | c1 << 32, b = c2 | c3 << 32;
+#if LANES == 16
+    return (PhiloxWords){(VecBits)__builtin_shufflevector(a, b, 0, 8, 1, 9, 2, 10, 3, 11),
+                         (VecBits)__builtin_shufflevector(a, b, 4, 12, 5, 13, 6, 14, 7, 15)};
+#elif LANES == 8
+    return (PhiloxWords){(VecBits)__builtin_shufflevector(a, b, 0, 4, 1, 5),
+                         (VecBits)__builtin_shufflevector(a, b, 2, 6, 3, 7)};
+#else
+    return (PhiloxWords){(VecBits)__builtin_shufflevector(a, b, 0, 2),
+                         (VecBits)__builtin_shufflevector(a, b, 1, 3)};
+#endif
 }
 
 #endif

@@ -8,40 +8,60 @@
 
 /* ---- Layer norm. ---- */
 
-/* The sum of (x - shift)^power over the row, power 1 or 2, in four chains of additions (one alone
+typedef struct Moments {
+    float first, second;
+} Moments;
+
+/* The sums over the row of x - shift and of its square, in four chains of additions each (one alone
  * would wait for itself). Lanes beyond the row's end are left out. */
-INLINE float deviation_sum(const void *x, Dtype dtype, int64_t n, float shift, int power) {
-    Vec sum[4] = {{0}, {0}, {0}, {0}};
+INLINE Moments row_moments(const void *x, Dtype dtype, int64_t n, float shift) {
+    Vec a0 = {0}, a1 = {0}, a2 = {0}, a3 = {0}, b0 = {0}, b1 = {0}, b2 = {0}, b3 = {0};
     int64_t i = 0;
-    for (; i + 4 * LANES <= n; i += 4 * LANES)
-#pragma GCC unroll 4
-        for (int k = 0; k < 4; k++) {
-            Vec d = vec_get(x, dtype, i + k * LANES, n) - shift;
-            sum[k] += power == 2 ? d * d : d;
-        }
-    for (; i < n; i += LANES) {
-        Vec d = vec_get(x, dtype, i, n) - shift;
-        if (n - i < LANES) d = (Vec)((VecInt)d & (vec_lane_numbers() < (int)(n - i)));
-        sum[0] += power == 2 ? d * d : d;
+    for (; i + 4 * LANES <= n; i += 4 * LANES) {
+        Vec d0 = vec_get(x, dtype, i, LANES) - shift;
+        Vec d1 = vec_get(x, dtype, i + LANES, LANES) - shift;
+        Vec d2 = vec_get(x, dtype, i + 2 * LANES, LANES) - shift;
+        Vec d3 = vec_get(x, dtype, i + 3 * LANES, LANES) - shift;
+        a0 += d0, a1 += d1, a2 += d2, a3 += d3;
+        b0 += d0 * d0, b1 += d1 * d1, b2 += d2 * d2, b3 += d3 * d3;
     }
-    return vec_sum((sum[0] + sum[2]) + (sum[1] + sum[3]));
+    for (; i < n; i += LANES) {
+        Vec d = vec_get(x, dtype, i, n - i) - shift;
+        if (n - i < LANES) d = (Vec)((VecInt)d & (vec_lane_numbers() < (int)(n - i)));
+        a0 += d;
+        b0 += d * d;
+    }
+    return (Moments){vec_sum((a0 + a2) + (a1 + a3)), vec_sum((b0 + b2) + (b1 + b3))};
 }
 
-/* The row is read three times, the last two from the cache. The mean of the deviations, which is
- * what rounding left of it, corrects the mean: it matters where the mean is far from 0. */
+typedef struct Norm {
+    const float *w, *b;
+    float mean, scale;
+} Norm;
+
+INLINE void norm_vector(void *y, Dtype y_dtype, void *copy, Dtype copy_dtype, const void *x,
+                        Dtype x_dtype, const Norm *norm, int64_t i, int64_t count) {
+    Vec v = (vec_get(x, x_dtype, i, count) - norm->mean) * norm->scale;
+    v = v * vec_get(norm->w, DTYPE_F32, i, count) + vec_get(norm->b, DTYPE_F32, i, count);
+    vec_put(y, y_dtype, i, count, v);
+    if (copy) vec_put(copy, copy_dtype, i, count, v);
+}
+
+/* The row is read three times, the last two from the cache. The second reading, about the mean that
+ * the first one found, gives the variance, and with the sum of the deviations also what rounding
+ * left of the mean, which matters where the mean is far from 0. */
 INLINE void layernorm(void *y, Dtype y_dtype, void *copy, Dtype copy_dtype, float *stats,
                       const void *x, Dtype x_dtype, const float *w, const float *b, float eps,
                       int64_t n) {
-    float mean = deviation_sum(x, x_dtype, n, 0, 1) / (float)n;
-    mean += deviation_sum(x, x_dtype, n, mean, 1) / (float)n;
-    float scale = 1 / sqrtf(deviation_sum(x, x_dtype, n, mean, 2) / (float)n + eps);
-    for (int64_t i = 0; i < n; i += LANES) {
-        Vec v = (vec_get(x, x_dtype, i, n) - mean) * scale;
-        v = v * vec_get(w, DTYPE_F32, i, n) + vec_get(b, DTYPE_F32, i, n);
-        vec_put(y, y_dtype, i, n, v);
-        if (copy) vec_put(copy, copy_dtype, i, n, v);
-    }
-    if (stats) stats[0] = mean, stats[1] = scale;
+    float about = row_moments(x, x_dtype, n, 0).first / (float)n;
+    Moments m = row_moments(x, x_dtype, n, about);
+    float rest = m.first / (float)n, variance = (m.second - rest * m.first) / (float)n;
+    Norm norm = {w, b, about + rest, 1 / sqrtf(variance + eps)};
+    int64_t i = 0;
+    for (; i + LANES <= n; i += LANES)
+        norm_vector(y, y_dtype, copy, copy_dtype, x, x_dtype, &norm, i, LANES);
+    if (i < n) norm_vector(y, y_dtype, copy, copy_dtype, x, x_dtype, &norm, i, n - i);
+    if (stats) stats[0] = norm.mean, stats[1] = norm.scale;
 }
 
 void ISA_NAME(layernorm_row)(void *y, Dtype y_dtype, void *copy, Dtype copy_dtype, float *stats,
@@ -61,7 +81,9 @@ void ISA_NAME(layernorm_row)(void *y, Dtype y_dtype, void *copy, Dtype copy_dtyp
 /* ---- Conversion. ---- */
 
 INLINE void convert(void *y, Dtype y_dtype, const void *x, Dtype x_dtype, int64_t n) {
-    for (int64_t i = 0; i < n; i += LANES) vec_put(y, y_dtype, i, n, vec_get(x, x_dtype, i, n));
+    int64_t i = 0;
+    for (; i + LANES <= n; i += LANES) vec_put(y, y_dtype, i, LANES, vec_get(x, x_dtype, i, LANES));
+    if (i < n) vec_put(y, y_dtype, i, n - i, vec_get(x, x_dtype, i, n - i));
 }
 
 INLINE void convert_from(void *y, Dtype y_dtype, const void *x, Dtype x_dtype, int64_t n) {
@@ -107,8 +129,10 @@ static const void *row_at(const void *row, Dtype dtype, int64_t first) {
 }
 
 INLINE void add_as(float *sum, const void *x, Dtype dtype, int64_t n) {
-    for (int64_t i = 0; i < n; i += LANES)
-        vec_store(sum + i, vec_load(sum + i) + vec_get(x, dtype, i, n));
+    int64_t i = 0;
+    for (; i + LANES <= n; i += LANES)
+        vec_store(sum + i, vec_load(sum + i) + vec_get(x, dtype, i, LANES));
+    if (i < n) vec_store(sum + i, vec_load(sum + i) + vec_get(x, dtype, i, n - i));
 }
 
 /* sum += x; the first row is copied instead, so that a single row keeps its bits (-0). `sum` has

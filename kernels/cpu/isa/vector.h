@@ -138,8 +138,31 @@ INLINE float vec_largest(Vec v) {
 
 /* ---- bf16 and f16. ---- */
 
+/* Between 16 and 32 bits. GCC does these conversions in halves and puts them together again. */
+INLINE VecBits vec_widen(VecHalf h) {
+#if defined __AVX512F__
+    return (VecBits)_mm512_cvtepu16_epi32((__m256i)h);
+#elif defined __AVX2__
+    return (VecBits)_mm256_cvtepu16_epi32((__m128i)h);
+#else
+    return __builtin_convertvector(h, VecBits);
+#endif
+}
+
+/* Of numbers below 65536. */
+INLINE VecHalf vec_narrow(VecBits u) {
+#if defined __AVX512F__
+    return (VecHalf)_mm512_cvtepi32_epi16((__m512i)u);
+#elif defined __AVX2__
+    __m256i pairs = _mm256_packus_epi32((__m256i)u, (__m256i)u); /* within each half: 0 0 1 1 */
+    return (VecHalf)_mm256_castsi256_si128(_mm256_permute4x64_epi64(pairs, 0x08));
+#else
+    return __builtin_convertvector(u, VecHalf);
+#endif
+}
+
 INLINE Vec vec_from_bf16(VecHalf h) {
-    return (Vec)(__builtin_convertvector(h, VecBits) << 16);
+    return (Vec)(vec_widen(h) << 16);
 }
 
 /* Round to nearest even; a NaN is made quiet, so that it cannot become an infinity. */
@@ -147,13 +170,13 @@ INLINE VecHalf vec_to_bf16(Vec v) {
     VecBits u = (VecBits)v;
     VecBits rounded = u + 0x7fffu + ((u >> 16) & 1u), quiet = u | 0x400000u;
     VecBits nan = (VecBits)(v != v);
-    return __builtin_convertvector(((rounded & ~nan) | (quiet & nan)) >> 16, VecHalf);
+    return vec_narrow(((rounded & ~nan) | (quiet & nan)) >> 16);
 }
 
 /* The exponent is rebased by a multiplication with 2^112, which is exact for normal and subnormal
  * halves alike; infinities and NaN get the exponent of all ones. */
 INLINE Vec vec_from_f16(VecHalf h) {
-    VecBits u = __builtin_convertvector(h, VecBits);
+    VecBits u = vec_widen(h);
     VecBits magnitude = (u & 0x7fffu) << 13, special = (VecBits)((u & 0x7c00u) == 0x7c00u);
     VecBits scaled = (VecBits)((Vec)magnitude * 0x1p112f);
     return (Vec)(scaled | (special & (magnitude | 0x7f800000u)) | ((u & 0x8000u) << 16));
@@ -169,45 +192,46 @@ INLINE VecHalf vec_to_f16(Vec v) {
     VecBits is_small = (VecBits)(a < 0x38800000u), is_large = (VecBits)(a >= 0x477ff000u);
     VecBits large = 0x7c00u | ((VecBits)(v != v) & 0x200u);
     VecBits h = (small & is_small) | (normal & ~is_small & ~is_large) | (large & is_large);
-    return __builtin_convertvector(h | ((u >> 16) & 0x8000u), VecHalf);
+    return vec_narrow(h | ((u >> 16) & 0x8000u));
 }
 
-/* ---- Elements i ... i + LANES - 1 of an array of n numbers of type f32, bf16 or f16. What lies
- * beyond the end is neither read nor written and counts as zero. `dtype` should be a constant where
- * it is called: then one branch is left of the switch. ---- */
+/* ---- Parts of an array of f32, bf16 or f16, from element i on: `count` numbers, or a whole vector
+ * if there are more. Lanes beyond are neither read nor written in memory and count as zero. Where
+ * dtype and count are constants, as they should be in a loop over whole vectors, one plain load or
+ * store is left of these. ---- */
 
-INLINE Vec vec_get(const void *from, Dtype dtype, int64_t i, int64_t n) {
+INLINE Vec vec_get(const void *from, Dtype dtype, int64_t i, int64_t count) {
     if (dtype == DTYPE_F32) {
         const float *p = (const float *)from + i;
-        if (n - i >= LANES) return vec_load(p);
+        if (count >= LANES) return vec_load(p);
         float part[LANES] = {0};
-        memcpy(part, p, (size_t)(n - i) * sizeof *p);
+        memcpy(part, p, (size_t)count * sizeof *p);
         return vec_load(part);
     }
     const uint16_t *p = (const uint16_t *)from + i;
     VecHalf h = {0};
-    if (n - i >= LANES)
+    if (count >= LANES)
         h = *(const VecHalfMemory *)p;
     else
-        memcpy(&h, p, (size_t)(n - i) * sizeof *p);
+        memcpy(&h, p, (size_t)count * sizeof *p);
     return dtype == DTYPE_BF16 ? vec_from_bf16(h) : vec_from_f16(h);
 }
 
-INLINE void vec_put(void *to, Dtype dtype, int64_t i, int64_t n, Vec v) {
+INLINE void vec_put(void *to, Dtype dtype, int64_t i, int64_t count, Vec v) {
     if (dtype == DTYPE_F32) {
         float *p = (float *)to + i;
-        if (n - i >= LANES)
+        if (count >= LANES)
             vec_store(p, v);
         else
-            memcpy(p, &v, (size_t)(n - i) * sizeof *p);
+            memcpy(p, &v, (size_t)count * sizeof *p);
         return;
     }
     uint16_t *p = (uint16_t *)to + i;
     VecHalf h = dtype == DTYPE_BF16 ? vec_to_bf16(v) : vec_to_f16(v);
-    if (n - i >= LANES)
+    if (count >= LANES)
         *(VecHalfMemory *)p = h;
     else
-        memcpy(p, &h, (size_t)(n - i) * sizeof *p);
+        memcpy(p, &h, (size_t)count * sizeof *p);
 }
 
 /* ---- exp. ---- */

@@ -17,8 +17,8 @@ enum { BLOCK = 256 };
 INLINE float block_load(float *values, const float *logits, const float *bias, int n) {
     Vec largest = vec_set1(-INFINITY);
     for (int i = 0; i < n; i += LANES) {
-        Vec v = vec_get(logits, DTYPE_F32, i, n);
-        if (bias) v += vec_get(bias, DTYPE_F32, i, n);
+        Vec v = vec_get(logits, DTYPE_F32, i, n - i);
+        if (bias) v += vec_get(bias, DTYPE_F32, i, n - i);
         if (n - i < LANES) v = vec_select(vec_lane_numbers() < n - i, v, vec_set1(-INFINITY));
         vec_store(values + i, v);
         largest = vec_max(v, largest); /* a NaN is passed over */
@@ -65,6 +65,15 @@ static uint64_t least_word(double best, double largest) {
     return word > 0 ? (uint64_t)word : 0;
 }
 
+/* True if a word is not below the least. */
+INLINE bool words_reach(PhiloxWords words, uint32_t least) {
+    VecWide m = (VecWide)((words.low >= least) | (words.high >= least));
+    uint64_t any = 0;
+#pragma GCC unroll 8
+    for (int i = 0; i < PHILOX_BLOCKS; i++) any |= m[i];
+    return any != 0;
+}
+
 /* Every id has its own number, so that all words of the block are made, by vectors; but the two
  * logarithms are taken only where the word is large enough to win. */
 static void block_draw(VocabRow *row, const float *values, int32_t id, int n, float largest,
@@ -74,11 +83,13 @@ static void block_draw(VocabRow *row, const float *values, int32_t id, int n, fl
     const uint64_t index = (uint64_t)first_index + (uint64_t)id;
     const int skipped = (int)(index % 4); /* words of the first Philox block before ours */
     for (int i = -skipped; i < n && least >> 32 == 0; i += PHILOX_WORDS) {
-        uint32_t words[PHILOX_WORDS];
-        philox_words(words, choice->seed, stream, (index + (uint64_t)(int64_t)i) / 4);
+        PhiloxWords words = philox_words(choice->seed, stream, (index + (uint64_t)(int64_t)i) / 4);
+        if (!words_reach(words, (uint32_t)least)) continue;
+        uint32_t word[PHILOX_WORDS];
+        memcpy(word, &words, sizeof word);
         int begin = i < 0 ? -i : 0, end = n - i < PHILOX_WORDS ? n - i : PHILOX_WORDS;
         for (int k = begin; k < end; k++) {
-            if (words[k] < least) continue;
+            if (word[k] < least) continue;
             double noise = random_gumbel(choice->seed, stream, index + (uint64_t)(i + k));
             offer(row, (double)values[i + k] / choice->temperature + noise, values[i + k],
                   id + i + k);
