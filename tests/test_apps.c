@@ -490,7 +490,7 @@ static void test_many_pictures(void **state) {
     static char *const pictures[2] = {PIC0, PIC1};
     static char *const questions[2] = {"What colour is the circle?", "Is the sky clear or cloudy?"};
     Run r;
-    char lines[2048] = "", with_error[2048];
+    char lines[2048] = "", begin[256];
     run_start(&r);
     setenv("EASYFIRST_MODEL", XL, 1);
     for (int p = 0; p < 2; p++)
@@ -524,15 +524,13 @@ static void test_many_pictures(void **state) {
     run_input(&r, png, size, (char *[]){"ask", "-q", "-", questions[0], "What\tcolour?", NULL});
     expect(&r, 0, NULL);
     assert_int_equal(count_lines(r.out), 2);
-    snprintf(with_error, sizeof with_error, "-\t%s\t", questions[0]);
-    assert_memory_equal(r.out, with_error, strlen(with_error));
+    snprintf(begin, sizeof begin, "-\t%s\t", questions[0]);
+    assert_memory_equal(r.out, begin, strlen(begin));
     assert_non_null(strstr(r.out, "-\tWhat colour?\t"));
     run_input(&r, png, size, (char *[]){"ask", "-q", "-", questions[0], NULL});
-    char answer[256];
-    snprintf(answer, sizeof answer, "%.*s\n", (int)strcspn(strrchr(lines, 0) - strlen(lines), "\n"),
-             lines);
-    assert_non_null(strstr(answer, questions[0]));
-    assert_string_equal(strrchr(answer, '\t') + 1, r.out);
+    assert_int_equal(r.status, 0);
+    lines[strcspn(lines, "\n") + 1] = 0; /* the first picture's first question */
+    assert_string_equal(r.out, strrchr(lines, '\t') + 1);
     free(png);
     run_end(&r);
 }
@@ -588,15 +586,14 @@ static void test_text_lines(void **state) {
                                 "Where is the circle?\r\n"
                                 "bad \xff bytes\n"
                                 "%s\n"
-                                "nul \0byte\n"
-                                "How many?";
+                                "nul ";
+    static const char tail[] = "\0byte\nHow many?"; /* a format cannot hold the NUL byte */
     Run r;
     char words[2048] = "", text[4096], want[1024];
     for (int i = 0; i < 300; i++) strcat(words, "dog ");
-    /* The NUL byte ends the format, so the two halves are put together by hand. */
     int n = snprintf(text, sizeof text, input, words);
-    memcpy(text + n, "\0byte\nHow many?", 15);
-    n += 15;
+    memcpy(text + n, tail, sizeof tail - 1);
+    n += (int)sizeof tail - 1;
     run_start(&r);
     setenv("EASYFIRST_MODEL", XL, 1);
     want[0] = 0;
