@@ -345,6 +345,11 @@ int session_open(Session *session, const CommonOptions *o, Error *err) {
     TRY(device_open(&session->device, &(DeviceOptions){.threads = o->threads}, err));
     TRY(model_open(&session->model, &o->model, session->device, err));
     session->open = true;
+    const Multimodal *parts = &session->model.parts;
+    if (!o->model.describe_only && parts->xlmr && !parts->length && !o->length)
+        return error_set(err,
+                         "this model has no length predictor: say how many tokens an answer shall "
+                         "have (--length N), or name one (--length-predictor PATH)");
     session->load_s = clock_seconds() - start;
     return 0;
 }

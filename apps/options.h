@@ -86,7 +86,8 @@ void common_answer_group(CommonOptions *o, OptionGroup *group);
  * $EASYFIRST_MODEL if nowhere else. Returns -1 to go on, or the exit status. */
 int common_check(const CommandHelp *help, CommonOptions *o);
 
-/* A device and an open model. Exactly one close for every open, failed or not. */
+/* A device and an open model. Exactly one close for every open, failed or not. A model that is to
+ * answer, but neither knows lengths nor was given one, is refused here, not line by line. */
 typedef struct Session {
     Device *device;
     Model model;

@@ -1,15 +1,12 @@
 /* The program as a person uses it: the built `easyfirst` (named by the environment's EASYFIRST) is
  * run with arguments and input, and its output, its messages and its exit status are looked at. */
-#include "tests/test.h"
-
-#include <fcntl.h>
-#include <jansson.h>
 #include <math.h>
-#include <spawn.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
+#include <jansson.h>
+
 #include "data/checkpoint.h"
+#include "tests/program.h"
 
 #define MODELS "tests/golden/models/"
 #define BASE   MODELS "tiny-base"
@@ -18,101 +15,6 @@
 #define PIC1   MODELS "picture1.png"
 
 static const char *const commands[] = {"ask", "text", "show", "info", "bench", NULL};
-
-/* ---- Running. ---- */
-
-typedef struct Run {
-    char folder[256]; /* of the files that catch the output */
-    char *out, *err;  /* of the last run */
-    int status;
-} Run;
-
-extern char **environ;
-
-static void run_start(Run *r) {
-    *r = (Run){0};
-    temporary_folder(r->folder, sizeof r->folder);
-    unsetenv("EASYFIRST_MODEL");
-}
-
-static void run_end(Run *r) {
-    free(r->out), free(r->err);
-    temporary_remove(r->folder);
-}
-
-static void path_in(char *out, size_t size, const Run *r, const char *name) {
-    snprintf(out, size, "%s/%s", r->folder, name);
-}
-
-/* Runs with the arguments (NULL-terminated), input from a file, and output to one. */
-static void run_files(Run *r, const char *input, const char *output, char *const *args) {
-    char out[512], err[512], *argv[128];
-    const char *program = getenv("EASYFIRST");
-    path_in(out, sizeof out, r, "stdout"), path_in(err, sizeof err, r, "stderr");
-    argv[0] = (char *)(program && *program ? program : "build/easyfirst");
-    int n = 1;
-    for (; *args && n < 127; args++) argv[n++] = *args;
-    argv[n] = NULL;
-    posix_spawn_file_actions_t files;
-    posix_spawn_file_actions_init(&files);
-    posix_spawn_file_actions_addopen(&files, 0, input, O_RDONLY, 0);
-    posix_spawn_file_actions_addopen(&files, 1, output ? output : out, O_WRONLY | O_CREAT | O_TRUNC,
-                                     0600);
-    posix_spawn_file_actions_addopen(&files, 2, err, O_WRONLY | O_CREAT | O_TRUNC, 0600);
-    pid_t child;
-    int failed = posix_spawn(&child, argv[0], &files, NULL, argv, environ);
-    posix_spawn_file_actions_destroy(&files);
-    if (failed) fail_msg("cannot run %s: %s (build it first)", argv[0], strerror(failed));
-    int status;
-    assert_int_equal(waitpid(child, &status, 0), child);
-    free(r->out), free(r->err);
-    r->out = output ? strdup("") : file_bytes(out, NULL);
-    r->err = file_bytes(err, NULL);
-    r->status = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
-    if (r->status >= 128 || strstr(r->err, "Sanitizer")) {
-        for (int i = 0; argv[i]; i++) print_message(" %s", argv[i]);
-        fail_msg("status %d: %s", r->status, r->err);
-    }
-}
-
-#define run(r, ...) run_files((r), "/dev/null", NULL, (char *[]){__VA_ARGS__, NULL})
-
-/* The same with `text` as standard input. */
-static void run_input(Run *r, const char *text, size_t size, char *const *args) {
-    char path[512];
-    path_in(path, sizeof path, r, "stdin");
-    FILE *f = fopen(path, "wb");
-    assert_non_null(f);
-    assert_int_equal(fwrite(text, 1, size, f), size);
-    assert_int_equal(fclose(f), 0);
-    run_files(r, path, NULL, args);
-}
-
-#define run_text(r, text, ...) run_input((r), (text), strlen(text), (char *[]){__VA_ARGS__, NULL})
-
-static void expect(const Run *r, int status, const char *out) {
-    if (r->status != status) fail_msg("exit status %d, expected %d: %s", r->status, status, r->err);
-    if (out) assert_string_equal(r->out, out);
-}
-
-static int count_lines(const char *text) {
-    int n = 0;
-    for (; *text; text++) n += *text == '\n';
-    return n;
-}
-
-/* The run failed with one line on standard error that has all the words, and printed nothing. */
-static void expect_message(const Run *r, int status, const char *const *words) {
-    if (r->status != status) fail_msg("exit status %d, expected %d: %s", r->status, status, r->err);
-    if (strncmp(r->err, "easyfirst: ", 11) || count_lines(r->err) != 1)
-        fail_msg("not one line of easyfirst's: %s", r->err);
-    for (; *words; words++)
-        if (!strstr(r->err, *words)) fail_msg("message lacks \"%s\": %s", *words, r->err);
-    assert_string_equal(r->out, "");
-}
-
-#define assert_message(r, status, ...) \
-    expect_message((r), (status), (const char *const[]){__VA_ARGS__, NULL})
 
 static json_t *json_line(const char *text) {
     json_error_t problem;
@@ -172,7 +74,7 @@ static void test_usage(void **state) {
     (void)state;
     static const struct {
         const char *args[8];
-        const char *words[3];
+        const char *words[4];
     } wrong[] = {
         {{"aks"}, {"command \"aks\"", "did you mean ask"}},
         {{"--hlep"}, {"option \"--hlep\""}},
@@ -234,15 +136,6 @@ static void test_usage(void **state) {
 
 /* ---- What cannot be answered. ---- */
 
-static void write_file(const Run *r, const char *name, const char *bytes, size_t size, char *path,
-                       size_t path_size) {
-    path_in(path, path_size, r, name);
-    FILE *f = fopen(path, "wb");
-    assert_non_null(f);
-    assert_int_equal(fwrite(bytes, 1, size, f), size);
-    assert_int_equal(fclose(f), 0);
-}
-
 static void test_models_refused(void **state) {
     (void)state;
     Run r;
@@ -255,7 +148,8 @@ static void test_models_refused(void **state) {
     assert_message(&r, 1, "no/such");
     run(&r, "ask", "--language", BASE "/language", "--length", "2", PIC0, "q");
     assert_message(&r, 1, "no vision tower", "--vision");
-    run(&r, "ask", "--language", BASE "/language", "--vision", BASE "/vision", PIC0, "q");
+    run(&r, "ask", "-n", "2", "--language", BASE "/language", "--vision", BASE "/vision", PIC0,
+        "q");
     assert_message(&r, 1, "no projector", "--projector");
     run(&r, "ask", "-m", BASE, "--projector", XL "/projector.safetensors", PIC0, "q");
     assert_message(&r, 1, "projector", "width 32");

@@ -11,7 +11,7 @@
 enum {
     UNITS_PER_THREAD = 3,   /* so that the last thread is not waited for long */
     QUERIES_MIN = 64,       /* in a unit that is cut off: packing then is a seventh at most */
-    PARALLEL_WORK = 1 << 18 /* multiply-adds that take one thread as long as waking the others */
+    PARALLEL_WORK = 1 << 20 /* multiply-adds that take one thread as long as waking the others */
 };
 
 typedef struct Sharing {

@@ -153,14 +153,20 @@ static dnnl_data_type_t data_type(Dtype dtype) {
 /* oneDNN takes the number of threads from OpenMP, when it compiles and again when it runs. It is
  * lent ours for the time of a call, so that two devices do not disturb each other. Setting it costs
  * nanoseconds; threads are started only when a number larger than before is really used. */
-static int threads_lend(const Matmul *matmul) {
+static int threads_lend(int threads) {
     int before = omp_get_max_threads();
-    if (before != matmul->threads) omp_set_num_threads(matmul->threads);
+    if (before != threads) omp_set_num_threads(threads);
     return before;
 }
 
-static void threads_return(const Matmul *matmul, int before) {
-    if (before != matmul->threads) omp_set_num_threads(before);
+static void threads_return(int before) {
+    if (before != omp_get_max_threads()) omp_set_num_threads(before);
+}
+
+/* Threads for a product: below a million multiply-adds one thread is done in some 10 microseconds,
+ * and waiting for the others costs as much, far more if the machine has other work. */
+static int product_threads(const Matmul *matmul, int64_t m, int64_t n, int64_t k) {
+    return m * n * k < 1000000 ? 1 : matmul->threads;
 }
 
 /* ---- Opening and closing. ---- */
@@ -178,11 +184,11 @@ int matmul_open(Matmul **matmul, int threads, Error *err) {
     if (!m) return error_set(err, "out of memory: %zu bytes asked", sizeof *m);
     m->threads = threads;
     for (int i = 0; i < CACHE_BUCKETS; i++) m->bucket[i] = -1;
-    int before = threads_lend(m);
+    int before = threads_lend(m->threads);
     dnnl_status_t status = dnnl_engine_create(&m->engine, dnnl_cpu, 0);
     if (status == dnnl_success)
         status = dnnl_stream_create(&m->stream, m->engine, dnnl_stream_default_flags);
-    threads_return(m, before);
+    threads_return(before);
     if (status != dnnl_success) {
         matmul_close(m);
         return error_set(err, "oneDNN does not start: %s", dnnl_status2str(status));
@@ -473,10 +479,31 @@ static int task_run(Matmul *matmul, MatmulTask task, Error *err) {
     return 0;
 }
 
+/* Rows of the next call for a product of `rows` rows. Compiling takes about a millisecond, as long
+ * as a small product itself runs a thousand times, and decoding meets another number of rows in
+ * nearly every step: products with small weights are done in pieces of powers of two and a rest
+ * below PIECE_ROWS, so that some forty compiled ones serve every number. A row's bits are the same.
+ * Large weights would be read from memory once more for each piece; for them a number of rows is
+ * compiled. */
+static int64_t piece_rows(const MatmulTask *task, int64_t rows) {
+    enum { PIECE_ROWS = 32, SMALL_WEIGHT = 1 << 19 };
+    if (rows <= PIECE_ROWS || task->n * task->k > SMALL_WEIGHT || task->x_transposed) return rows;
+    int64_t piece = PIECE_ROWS;
+    while (2 * piece <= rows) piece *= 2;
+    return piece;
+}
+
 int matmul_run(Matmul *matmul, const MatmulTask *task, Error *err) {
-    int before = threads_lend(matmul);
-    int result = task_run(matmul, *task, err);
-    threads_return(matmul, before);
+    int before = threads_lend(product_threads(matmul, task->m, task->n, task->k));
+    MatmulTask part = *task;
+    int result = 0;
+    for (int64_t done = 0; done < task->m && result == 0; done += part.m) {
+        part.m = piece_rows(task, task->m - done);
+        part.x = (const char *)task->x + (size_t)(done * task->x_ld) * dtype_size(task->dtype);
+        part.y = (char *)task->y + (size_t)(done * task->y_ld) * dtype_size(task->y_dtype);
+        result = task_run(matmul, part, err);
+    }
+    threads_return(before);
     return result;
 }
 
@@ -492,14 +519,14 @@ int matmul_layout_open(Matmul *matmul, MatmulLayout **layout, int64_t n, int64_t
     if (!l) return error_set(err, "out of memory: %zu bytes asked", sizeof *l);
     l->n = n, l->k = k, l->dtype = dtype;
 
-    int before = threads_lend(matmul);
+    int before = threads_lend(matmul->threads);
     dnnl_primitive_desc_t pd = NULL;
     dnnl_status_t s = product_describe(matmul, &pd, &key, NULL, true);
     if (s == dnnl_success) {
         s = desc_copy(&l->desc, desc_of(pd, DNNL_ARG_WEIGHTS));
         dnnl_primitive_desc_destroy(pd);
     }
-    threads_return(matmul, before);
+    threads_return(before);
     if (s != dnnl_success) {
         matmul_layout_close(l);
         return product_error(&key, s, err);
@@ -525,7 +552,7 @@ int matmul_layout_fill(Matmul *matmul, const MatmulLayout *layout, void *to, con
     dnnl_primitive_desc_t pd = NULL;
     dnnl_primitive_t reorder = NULL;
     dnnl_memory_t source = NULL, target = NULL;
-    int before = threads_lend(matmul);
+    int before = threads_lend(matmul->threads);
     dnnl_status_t s = matrix_describe(&plain, layout->k, layout->n, layout->dtype, ld, true);
     DescArgument a = desc_argument(&plain), b = desc_argument(&layout->desc);
     if (s == dnnl_success)
@@ -542,7 +569,7 @@ int matmul_layout_fill(Matmul *matmul, const MatmulLayout *layout, void *to, con
     if (reorder) dnnl_primitive_destroy(reorder);
     if (pd) dnnl_primitive_desc_destroy(pd);
     desc_free(&plain);
-    threads_return(matmul, before);
+    threads_return(before);
     if (s == dnnl_success) return 0;
     return error_set(err, "packing a weight [%lld, %lld] %s: oneDNN says %s", (long long)layout->n,
                      (long long)layout->k, dtype_name(layout->dtype), dnnl_status2str(s));

@@ -5,9 +5,9 @@
 #include "kernels/cpu/cpu.h"
 
 /* Threads for an elementwise operation on this many values: waking the others takes a few
- * microseconds, in which one thread gets through some ten thousand values. */
+ * microseconds, and many more if the machine has other work; one thread takes ten for this many. */
 static inline int cpu_threads(const Device *device, int64_t values) {
-    return values < 32768 ? 1 : device->threads;
+    return values < 131072 ? 1 : device->threads;
 }
 
 #endif

@@ -15,7 +15,7 @@ enum { BLOCK_ROWS = 256 };
 
 /* Fewer logits than this are scanned by the calling thread: starting the others takes some
  * microseconds, scanning this many about as long. */
-enum { PARALLEL_LOGITS = 16384 };
+enum { PARALLEL_LOGITS = 65536 };
 
 /* log p of the chosen token. A NaN among the logits has made the sum NaN; a row in which nothing
  * could be chosen gets the lowest id and a NaN, which no caller mistakes for a proposal. */
