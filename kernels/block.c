@@ -2,45 +2,15 @@
 
 #include <math.h>
 
-/* A weight and its bias, the usual pair. */
-static int declare_pair(Params *params, Tensor *w, Tensor *b, int64_t rows, int64_t columns,
-                        float std, bool joined, bool idle, const char *prefix, const char *name,
-                        const char *dot, Error *err) {
-    ParamSpec weight = {.slot = w,
-                        .role = PARAM_MATRIX,
-                        .init = INIT_NORMAL,
-                        .init_std = std,
-                        .ndim = 2,
-                        .shape = {rows, columns},
-                        .joined = joined,
-                        .idle = idle};
-    TRY(params_declare(params, &weight, err, "%s.%s%sweight", prefix, name, dot));
-    ParamSpec bias = {.slot = b, .role = PARAM_VECTOR, .ndim = 1, .shape = {rows}, .idle = idle};
-    return params_declare(params, &bias, err, "%s.%s%sbias", prefix, name, dot);
-}
-
-static int declare_norm(Params *params, Tensor *w, Tensor *b, int64_t width, bool idle,
-                        const char *prefix, const char *name, Error *err) {
-    ParamSpec spec = {.slot = w,
-                      .role = PARAM_VECTOR,
-                      .init = INIT_ONE,
-                      .ndim = 1,
-                      .shape = {width},
-                      .idle = idle};
-    TRY(params_declare(params, &spec, err, "%s.%s.weight", prefix, name));
-    spec.slot = b, spec.init = INIT_ZERO;
-    return params_declare(params, &spec, err, "%s.%s.bias", prefix, name);
-}
-
 /* Query, key and value under three names: three matrices that share a slot, then three vectors. */
-static int declare_qkv(Block *block, int64_t width, float std, const BlockNames *names,
-                       Params *params, bool idle, const char *prefix, Error *err) {
+static int declare_qkv(Block *block, int64_t width, const BlockNames *names, Params *params,
+                       bool idle, const char *prefix, Error *err) {
     const char *part[3] = {names->query, names->key, names->value};
     for (int i = 0; i < 3; i++) {
         ParamSpec spec = {.slot = &block->qkv_w,
                           .role = PARAM_MATRIX,
                           .init = INIT_NORMAL,
-                          .init_std = std,
+                          .init_std = PARAMS_INIT_STD,
                           .ndim = 2,
                           .shape = {width, width},
                           .joined = i > 0,
@@ -59,25 +29,25 @@ static int declare_qkv(Block *block, int64_t width, float std, const BlockNames 
     return 0;
 }
 
-int block_declare(Block *block, const BlockConfig *config, const BlockNames *names, Params *params,
+int block_declare(Block *b, const BlockConfig *config, const BlockNames *names, Params *params,
                   bool idle, const char *prefix, Error *err) {
     int64_t d = config->width, f = config->ffn;
-    float std = 0.02f; /* BERT's and CLIP's own order of magnitude */
-    *block = (Block){0};
+    *b = (Block){0};
     if (names->in_proj)
-        TRY(declare_pair(params, &block->qkv_w, &block->qkv_b, 3 * d, d, std, false, idle, prefix,
-                         names->in_proj, "_", err));
+        TRY(params_declare_linear(params, &b->qkv_w, &b->qkv_b, 3 * d, d, idle, err, "%s.%s_",
+                                  prefix, names->in_proj));
     else
-        TRY(declare_qkv(block, d, std, names, params, idle, prefix, err));
-    TRY(declare_pair(params, &block->out_w, &block->out_b, d, d, std, false, idle, prefix,
-                     names->out, ".", err));
-    TRY(declare_norm(params, &block->norm1_w, &block->norm1_b, d, idle, prefix, names->norm1, err));
-    TRY(declare_pair(params, &block->fc1_w, &block->fc1_b, f, d, std, false, idle, prefix,
-                     names->fc1, ".", err));
-    TRY(declare_pair(params, &block->fc2_w, &block->fc2_b, d, f, std, false, idle, prefix,
-                     names->fc2, ".", err));
-    return declare_norm(params, &block->norm2_w, &block->norm2_b, d, idle, prefix, names->norm2,
-                        err);
+        TRY(declare_qkv(b, d, names, params, idle, prefix, err));
+    TRY(params_declare_linear(params, &b->out_w, &b->out_b, d, d, idle, err, "%s.%s.", prefix,
+                              names->out));
+    TRY(params_declare_norm(params, &b->norm1_w, &b->norm1_b, d, idle, err, "%s.%s.", prefix,
+                            names->norm1));
+    TRY(params_declare_linear(params, &b->fc1_w, &b->fc1_b, f, d, idle, err, "%s.%s.", prefix,
+                              names->fc1));
+    TRY(params_declare_linear(params, &b->fc2_w, &b->fc2_b, d, f, idle, err, "%s.%s.", prefix,
+                              names->fc2));
+    return params_declare_norm(params, &b->norm2_w, &b->norm2_b, d, idle, err, "%s.%s.", prefix,
+                               names->norm2);
 }
 
 /* In a post-LN model in f32 the normalised stream is itself the next matmul's input. */

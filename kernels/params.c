@@ -68,7 +68,7 @@ int params_declare(Params *params, const ParamSpec *spec, Error *err, const char
                .ndim = spec->ndim,
                .init = spec->init,
                .init_std = spec->init_std,
-               .optional = spec->optional,
+               .optional = spec->optional || spec->idle,
                .trainable = !spec->frozen && !spec->idle,
                .idle = spec->idle,
                .slot = spec->slot,
@@ -85,6 +85,43 @@ int params_declare(Params *params, const ParamSpec *spec, Error *err, const char
     if (!p.name) return error_set(err, "out of memory for the parameter %s", name);
     params->items[params->count++] = p;
     return 0;
+}
+
+int params_declare_linear(Params *params, Tensor *w, Tensor *b, int64_t rows, int64_t columns,
+                          bool idle, Error *err, const char *stem_format, ...) {
+    char stem[200];
+    va_list args;
+    va_start(args, stem_format);
+    vsnprintf(stem, sizeof stem, stem_format, args);
+    va_end(args);
+    ParamSpec weight = {.slot = w,
+                        .role = PARAM_MATRIX,
+                        .init = INIT_NORMAL,
+                        .init_std = PARAMS_INIT_STD,
+                        .ndim = 2,
+                        .shape = {rows, columns},
+                        .idle = idle};
+    TRY(params_declare(params, &weight, err, "%sweight", stem));
+    ParamSpec bias = {.slot = b, .role = PARAM_VECTOR, .ndim = 1, .shape = {rows}, .idle = idle};
+    return params_declare(params, &bias, err, "%sbias", stem);
+}
+
+int params_declare_norm(Params *params, Tensor *w, Tensor *b, int64_t width, bool idle, Error *err,
+                        const char *stem_format, ...) {
+    char stem[200];
+    va_list args;
+    va_start(args, stem_format);
+    vsnprintf(stem, sizeof stem, stem_format, args);
+    va_end(args);
+    ParamSpec spec = {.slot = w,
+                      .role = PARAM_VECTOR,
+                      .init = INIT_ONE,
+                      .ndim = 1,
+                      .shape = {width},
+                      .idle = idle};
+    TRY(params_declare(params, &spec, err, "%sweight", stem));
+    spec.slot = b, spec.init = INIT_ZERO;
+    return params_declare(params, &spec, err, "%sbias", stem);
 }
 
 Param *params_find(Params *params, const char *name) {

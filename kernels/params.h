@@ -69,7 +69,7 @@ typedef struct ParamSpec {
     float init_std;
     bool optional;
     bool frozen; /* not trainable */
-    bool idle;   /* loaded and saved with the model, but no operation uses it */
+    bool idle;   /* loaded (if there) and saved with the model, but no operation uses it */
     bool joined; /* shares the slot with the parameter declared before it: their rows are stacked in
                     the order of declaration, into one matrix or vector */
     int ndim;
@@ -79,6 +79,18 @@ typedef struct ParamSpec {
 /* Declares a parameter under a printf-style name. */
 int params_declare(Params *params, const ParamSpec *spec, Error *err, const char *name_format, ...)
     __attribute__((format(printf, 4, 5)));
+
+/* BERT's, CLIP's and XLM-R's own standard deviation for fresh matrices and embeddings. */
+#define PARAMS_INIT_STD 0.02f
+
+/* The two pairs that models are made of, under "<stem>weight" and "<stem>bias": a linear layer's
+ * matrix [rows, columns] (INIT_NORMAL) and vector [rows] (zero), and a LayerNorm's two vectors
+ * [width] (one, zero). `stem` is printf-style and brings its own dot. */
+int params_declare_linear(Params *params, Tensor *w, Tensor *b, int64_t rows, int64_t columns,
+                          bool idle, Error *err, const char *stem_format, ...)
+    __attribute__((format(printf, 8, 9)));
+int params_declare_norm(Params *params, Tensor *w, Tensor *b, int64_t width, bool idle, Error *err,
+                        const char *stem_format, ...) __attribute__((format(printf, 7, 8)));
 
 /* NULL if there is none of this name. */
 Param *params_find(Params *params, const char *name);

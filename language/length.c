@@ -9,19 +9,6 @@ static const BlockNames torch_names = {.in_proj = "self_attn.in_proj",
                                        .fc2 = "linear2",
                                        .norm2 = "norm2"};
 
-static int declare_linear(Params *params, Tensor *w, Tensor *b, int64_t rows, int64_t columns,
-                          const char *name, Error *err) {
-    ParamSpec weight = {.slot = w,
-                        .role = PARAM_MATRIX,
-                        .init = INIT_NORMAL,
-                        .init_std = 0.02f,
-                        .ndim = 2,
-                        .shape = {rows, columns}};
-    TRY(params_declare(params, &weight, err, "length_predictor.%s.weight", name));
-    ParamSpec bias = {.slot = b, .role = PARAM_VECTOR, .ndim = 1, .shape = {rows}};
-    return params_declare(params, &bias, err, "length_predictor.%s.bias", name);
-}
-
 int length_declare(LengthPredictor *m, const BlockConfig *language, int classes, Params *params,
                    Error *err) {
     if (classes < 1) return error_set(err, "length predictor: %d classes", classes);
@@ -31,9 +18,10 @@ int length_declare(LengthPredictor *m, const BlockConfig *language, int classes,
     m->config.eps = 1e-5f; /* torch's default */
     TRY(block_declare(&m->block, &m->config, &torch_names, params, false, "length_trm.layers.0",
                       err));
-    TRY(declare_linear(params, &m->hidden_w, &m->hidden_b, m->config.ffn, m->config.width, "0",
-                       err));
-    return declare_linear(params, &m->class_w, &m->class_b, classes, m->config.ffn, "2", err);
+    TRY(params_declare_linear(params, &m->hidden_w, &m->hidden_b, m->config.ffn, m->config.width,
+                              false, err, "length_predictor.0."));
+    return params_declare_linear(params, &m->class_w, &m->class_b, classes, m->config.ffn, false,
+                                 err, "length_predictor.2.");
 }
 
 size_t length_work_bytes(const LengthPredictor *m, int tokens, int segments) {

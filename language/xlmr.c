@@ -21,58 +21,54 @@ static const BlockNames pre_names = {.query = "attention.self.query",
                                      .fc2 = "output.dense",
                                      .norm2 = "LayerNorm"};
 
-static int declare(Params *params, Tensor *slot, ParamRole role, ParamInit init, int64_t rows,
-                   int64_t columns, const char *name, Error *err) {
+static int declare_table(Params *params, Tensor *slot, int64_t rows, int64_t columns,
+                         const char *name, Error *err) {
     ParamSpec spec = {.slot = slot,
-                      .role = role,
-                      .init = init,
-                      .init_std = 0.02f,
-                      .ndim = columns ? 2 : 1,
+                      .role = PARAM_TABLE,
+                      .init = INIT_NORMAL,
+                      .init_std = PARAMS_INIT_STD,
+                      .ndim = 2,
                       .shape = {rows, columns}};
-    return params_declare(params, &spec, err, "%s", name);
+    return params_declare(params, &spec, err, "roberta.embeddings.%s.weight", name);
+}
+
+/* The vocabulary's matrix: read by rows as an embedding (`table`, may be NULL) and multiplied with.
+ */
+static int declare_vocabulary(Xlmr *m, Params *params, Tensor *table, const char *name,
+                              Error *err) {
+    ParamSpec spec = {.slot = &m->vocab_w,
+                      .table_slot = table,
+                      .role = PARAM_VOCABULARY,
+                      .init = INIT_NORMAL,
+                      .init_std = PARAMS_INIT_STD,
+                      .ndim = 2,
+                      .shape = {m->config.vocab, m->config.block.width}};
+    return params_declare(params, &spec, err, "%s.weight", name);
 }
 
 static int declare_embeddings(Xlmr *m, Params *params, Error *err) {
     const XlmrConfig *c = &m->config;
     int64_t d = c->block.width;
-    ParamSpec words = {.slot = c->untied ? &m->words : &m->vocab_w,
-                       .table_slot = &m->words,
-                       .role = c->untied ? PARAM_TABLE : PARAM_VOCABULARY,
-                       .init = INIT_NORMAL,
-                       .init_std = 0.02f,
-                       .ndim = 2,
-                       .shape = {c->vocab, d}};
-    TRY(params_declare(params, &words, err, "roberta.embeddings.word_embeddings.weight"));
-    TRY(declare(params, &m->positions, PARAM_TABLE, INIT_NORMAL, c->positions, d,
-                "roberta.embeddings.position_embeddings.weight", err));
-    TRY(declare(params, &m->types, PARAM_TABLE, INIT_NORMAL, 1, d,
-                "roberta.embeddings.token_type_embeddings.weight", err));
+    if (c->untied)
+        TRY(declare_table(params, &m->words, c->vocab, d, "word_embeddings", err));
+    else
+        TRY(declare_vocabulary(m, params, &m->words, "roberta.embeddings.word_embeddings", err));
+    TRY(declare_table(params, &m->positions, c->positions, d, "position_embeddings", err));
+    TRY(declare_table(params, &m->types, 1, d, "token_type_embeddings", err));
     if (c->block.pre_norm) return 0;
-    TRY(declare(params, &m->norm_w, PARAM_VECTOR, INIT_ONE, d, 0,
-                "roberta.embeddings.LayerNorm.weight", err));
-    return declare(params, &m->norm_b, PARAM_VECTOR, INIT_ZERO, d, 0,
-                   "roberta.embeddings.LayerNorm.bias", err);
+    return params_declare_norm(params, &m->norm_w, &m->norm_b, d, false, err,
+                               "roberta.embeddings.LayerNorm.");
 }
 
 static int declare_head(Xlmr *m, Params *params, Error *err) {
     const XlmrConfig *c = &m->config;
     int64_t d = c->block.width;
-    TRY(declare(params, &m->head_w, PARAM_MATRIX, INIT_NORMAL, d, d, "lm_head.dense.weight", err));
-    TRY(declare(params, &m->head_b, PARAM_VECTOR, INIT_ZERO, d, 0, "lm_head.dense.bias", err));
-    TRY(declare(params, &m->head_norm_w, PARAM_VECTOR, INIT_ONE, d, 0, "lm_head.layer_norm.weight",
-                err));
-    TRY(declare(params, &m->head_norm_b, PARAM_VECTOR, INIT_ZERO, d, 0, "lm_head.layer_norm.bias",
-                err));
-    if (c->untied) {
-        ParamSpec decoder = {.slot = &m->vocab_w,
-                             .role = PARAM_VOCABULARY,
-                             .init = INIT_NORMAL,
-                             .init_std = 0.02f,
-                             .ndim = 2,
-                             .shape = {c->vocab, d}};
-        TRY(params_declare(params, &decoder, err, "lm_head.decoder.weight"));
-    }
-    return declare(params, &m->vocab_b, PARAM_VECTOR, INIT_ZERO, c->vocab, 0, "lm_head.bias", err);
+    TRY(params_declare_linear(params, &m->head_w, &m->head_b, d, d, false, err, "lm_head.dense."));
+    TRY(params_declare_norm(params, &m->head_norm_w, &m->head_norm_b, d, false, err,
+                            "lm_head.layer_norm."));
+    if (c->untied) TRY(declare_vocabulary(m, params, NULL, "lm_head.decoder", err));
+    ParamSpec bias = {.slot = &m->vocab_b, .role = PARAM_VECTOR, .ndim = 1, .shape = {c->vocab}};
+    return params_declare(params, &bias, err, "lm_head.bias");
 }
 
 int xlmr_declare(Xlmr *m, const XlmrConfig *config, Params *params, Error *err) {
@@ -94,13 +90,9 @@ int xlmr_declare(Xlmr *m, const XlmrConfig *config, Params *params, Error *err) 
         TRY(block_declare(&m->blocks[i], &config->block, pre ? &pre_names : &post_names, params,
                           false, prefix, err));
     }
-    if (pre) {
-        int64_t d = config->block.width;
-        TRY(declare(params, &m->norm_w, PARAM_VECTOR, INIT_ONE, d, 0,
-                    "roberta.encoder.LayerNorm.weight", err));
-        TRY(declare(params, &m->norm_b, PARAM_VECTOR, INIT_ZERO, d, 0,
-                    "roberta.encoder.LayerNorm.bias", err));
-    }
+    if (pre)
+        TRY(params_declare_norm(params, &m->norm_w, &m->norm_b, config->block.width, false, err,
+                                "roberta.encoder.LayerNorm."));
     return declare_head(m, params, err);
 }
 

@@ -1,30 +1,18 @@
 #include "projector/projector.h"
 
-#include <stdio.h>
-
 const char *projector_kind_name(ProjectorKind kind) {
     return kind == PROJECTOR_LINEAR ? "linear" : "mlp2x_gelu";
-}
-
-static int declare_linear(Params *params, Tensor *w, Tensor *b, int64_t rows, int64_t columns,
-                          const char *name, Error *err) {
-    ParamSpec weight = {.slot = w,
-                        .role = PARAM_MATRIX,
-                        .init = INIT_NORMAL,
-                        .init_std = 0.02f,
-                        .ndim = 2,
-                        .shape = {rows, columns}};
-    TRY(params_declare(params, &weight, err, "model.mm_projector.%sweight", name));
-    ParamSpec bias = {.slot = b, .role = PARAM_VECTOR, .ndim = 1, .shape = {rows}};
-    return params_declare(params, &bias, err, "model.mm_projector.%sbias", name);
 }
 
 int projector_declare(Projector *p, ProjectorKind kind, int in, int out, Params *params,
                       Error *err) {
     *p = (Projector){.kind = kind, .in = in, .out = out, .params = params};
     bool two = kind == PROJECTOR_MLP2X_GELU;
-    TRY(declare_linear(params, &p->w1, &p->b1, out, in, two ? "0." : "", err));
-    return two ? declare_linear(params, &p->w2, &p->b2, out, out, "2.", err) : 0;
+    TRY(params_declare_linear(params, &p->w1, &p->b1, out, in, false, err, "model.mm_projector.%s",
+                              two ? "0." : ""));
+    if (!two) return 0;
+    return params_declare_linear(params, &p->w2, &p->b2, out, out, false, err,
+                                 "model.mm_projector.2.");
 }
 
 size_t projector_work_bytes(const Projector *p, int64_t rows) {

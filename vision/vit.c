@@ -37,39 +37,27 @@ static int vit_check(const VitConfig *c, Error *err) {
     return 0;
 }
 
-static int declare_vector(Params *params, Tensor *slot, int64_t n, ParamInit init, bool idle,
-                          const char *name, Error *err) {
-    ParamSpec spec = {.slot = slot,
-                      .role = PARAM_VECTOR,
-                      .init = init,
-                      .ndim = 1,
-                      .shape = {n},
-                      .idle = idle,
-                      .optional = idle};
-    return params_declare(params, &spec, err, "vision_model.%s", name);
-}
-
 static int declare_embeddings(Vit *vit, Params *params, Error *err) {
     const VitConfig *c = &vit->config;
     int64_t d = c->block.width;
     ParamSpec class_token = {.slot = &vit->class_embedding,
                              .role = PARAM_TABLE,
                              .init = INIT_NORMAL,
-                             .init_std = 0.02f,
+                             .init_std = PARAMS_INIT_STD,
                              .ndim = 2,
                              .shape = {1, d}};
     TRY(params_declare(params, &class_token, err, "vision_model.embeddings.class_embedding"));
     ParamSpec patches = {.slot = &vit->patch_w,
                          .role = PARAM_MATRIX,
                          .init = INIT_NORMAL,
-                         .init_std = 0.02f,
+                         .init_std = PARAMS_INIT_STD,
                          .ndim = 4,
                          .shape = {d, 3, c->patch, c->patch}};
     TRY(params_declare(params, &patches, err, "vision_model.embeddings.patch_embedding.weight"));
     ParamSpec positions = {.slot = &vit->positions,
                            .role = PARAM_TABLE,
                            .init = INIT_NORMAL,
-                           .init_std = 0.02f,
+                           .init_std = PARAMS_INIT_STD,
                            .ndim = 2,
                            .shape = {vit_patches(c) + 1, d}};
     return params_declare(params, &positions, err,
@@ -85,17 +73,16 @@ int vit_declare(Vit *vit, const VitConfig *config, Params *params, Error *err) {
     if (!vit->blocks) return error_set(err, "out of memory for %d layers", config->layers);
     TRY(declare_embeddings(vit, params, err));
     int64_t d = config->block.width;
-    TRY(declare_vector(params, &vit->pre_norm_w, d, INIT_ONE, false, "pre_layrnorm.weight", err));
-    TRY(declare_vector(params, &vit->pre_norm_b, d, INIT_ZERO, false, "pre_layrnorm.bias", err));
+    TRY(params_declare_norm(params, &vit->pre_norm_w, &vit->pre_norm_b, d, false, err,
+                            "vision_model.pre_layrnorm."));
     for (int i = 0; i < config->layers; i++) {
         char prefix[64];
         snprintf(prefix, sizeof prefix, "vision_model.encoder.layers.%d", i);
         TRY(block_declare(&vit->blocks[i], &config->block, &clip_names, params, i >= vit->depth,
                           prefix, err));
     }
-    TRY(declare_vector(params, &vit->post_norm_w, d, INIT_ONE, true, "post_layernorm.weight", err));
-    return declare_vector(params, &vit->post_norm_b, d, INIT_ZERO, true, "post_layernorm.bias",
-                          err);
+    return params_declare_norm(params, &vit->post_norm_w, &vit->post_norm_b, d, true, err,
+                               "vision_model.post_layernorm.");
 }
 
 void vit_free(Vit *vit) {
