@@ -93,7 +93,7 @@ static int add_vocabulary(Bench *b, Params *values, Error *err) {
         int64_t left = words.shape[0] - first;
         Tensor piece = tensor_rows(words, first, left < VOCABULARY_PIECE ? left : VOCABULARY_PIECE);
         struct Packed *own;
-        TRY(pack_weight(b->device, &own, &piece, 1, b->compute, false, err));
+        TRY(pack_weight(b->device, &own, &piece, 1, b->compute, false, NULL, err));
         Tensor w = tensor_2d(NULL, b->compute, piece.shape[0], piece.shape[1]);
         w.packed = own;
         add_product(b, w, b->rows);

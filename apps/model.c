@@ -148,7 +148,7 @@ static int vision_config(const Checkpoint *c, VitConfig *v, Error *err) {
 
 /* Base and large are told from XL and XXL by their tensors: one stored XXL configuration has the
  * model type of the smaller ones. */
-static int language_config(const Checkpoint *c, XlmrConfig *x, Error *err) {
+static int language_config(const Checkpoint *c, XlmrConfig *x, bool thorough, Error *err) {
     json_t *config;
     char path[1024];
     const int64_t *words = NULL, *positions = NULL, *fc1 = NULL;
@@ -163,7 +163,7 @@ static int language_config(const Checkpoint *c, XlmrConfig *x, Error *err) {
     x->positions = (int)positions[0];
     x->layers =
         count_layers(c, PART_LANGUAGE, "roberta.encoder.layer.%d.intermediate.dense.weight");
-    x->untied = part_head_untied(c);
+    x->untied = part_head_untied(c, thorough);
     x->block = (BlockConfig){.width = (int)words[1], .ffn = (int)fc1[0]};
     x->block.pre_norm = part_find(c, PART_LANGUAGE, "roberta.encoder.LayerNorm.weight") != NULL;
     double eps = 1e-5;
@@ -295,7 +295,7 @@ static int open_language(Model *m, const ModelOptions *o, const char *path, Erro
     const Checkpoint *c;
     TRY(checkpoint_add(m, path, NULL, &c, err));
     XlmrConfig config;
-    TRY(language_config(c, &config, err));
+    TRY(language_config(c, &config, !o->describe_only, err));
     part_begin(m, &m->language, PART_LANGUAGE, c);
     if (xlmr_declare(&m->xlmr, &config, &m->language.params, err))
         return error_context(err, "%s", c->path);

@@ -337,12 +337,11 @@ const CheckpointTensor *checkpoint_find(const Checkpoint *checkpoint, const char
     return bsearch(&key, checkpoint->tensors, checkpoint->count, sizeof key, tensor_compare);
 }
 
-void checkpoint_release_pages(const Checkpoint *checkpoint, const CheckpointTensor *tensor) {
-    size_t bytes = tensor_bytes(tensor->value);
-    if (!tensor->value.data || bytes == 0) return;
+void checkpoint_release_pages(const Checkpoint *checkpoint, const void *data, size_t bytes) {
+    if (!data || bytes == 0) return;
     for (size_t i = 0; i < checkpoint->store->file_count; i++)
-        if (mapped_file_contains(&checkpoint->store->files[i], tensor->value.data, bytes)) {
-            mapped_file_release(&checkpoint->store->files[i], tensor->value.data, bytes);
+        if (mapped_file_contains(&checkpoint->store->files[i], data, bytes)) {
+            mapped_file_release(&checkpoint->store->files[i], data, bytes);
             return;
         }
 }

@@ -69,9 +69,9 @@ typedef struct CheckpointEntry {
  * half-written file stand under `path`, and a failure (a full disk, say) leaves what was there. */
 int checkpoint_write(const char *path, const CheckpointEntry *entries, size_t count, Error *err);
 
-/* Says to the system that the pages of this tensor are not needed in memory for now (they come back
- * from the file when touched): called once a weight has been copied into a device's layout. Does
- * nothing for a tensor whose values are a copy. */
-void checkpoint_release_pages(const Checkpoint *checkpoint, const CheckpointTensor *tensor);
+/* Says to the system that the whole pages within these bytes of a tensor's values are not needed in
+ * memory for now (they come back from the file when touched): called as a weight is copied into a
+ * device's layout. Does nothing for values that are a copy. */
+void checkpoint_release_pages(const Checkpoint *checkpoint, const void *data, size_t bytes);
 
 #endif

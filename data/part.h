@@ -23,8 +23,10 @@ const CheckpointTensor *part_find(const Checkpoint *checkpoint, Part part, const
 bool part_present(const Checkpoint *checkpoint, Part part);
 
 /* Whether the language model's head has a matrix of its own: lm_head.decoder.weight is there, not
- * empty, and other than the word embeddings. */
-bool part_head_untied(const Checkpoint *checkpoint);
+ * empty, and other than the word embeddings. A second copy of these is compared whole if
+ * `thorough`, which reads it from the file; else in a few places, which can take a matrix for the
+ * same that differs somewhere else. */
+bool part_head_untied(const Checkpoint *checkpoint, bool thorough);
 
 /* What loading found, for messages and `info`. */
 typedef struct PartSources {

@@ -20,7 +20,7 @@ typedef struct Backend {
     int (*download)(Device *, void *to, const void *from, size_t bytes, Error *);
 
     int (*pack_weight)(Device *, struct Packed **, const Tensor *pieces, int count, Dtype compute,
-                       bool vocabulary, Error *);
+                       bool vocabulary, const PackWatch *, Error *);
     void (*packed_free)(Device *, struct Packed *);
     size_t (*pack_size)(Device *, int64_t rows, int64_t columns, Dtype compute, bool vocabulary);
 

@@ -494,7 +494,7 @@ int square_sum(Device *device, double *sum, Tensor x, Error *err) {
 /* ---- Packed weights. ---- */
 
 int pack_weight(Device *device, struct Packed **packed, const Tensor *pieces, int count,
-                Dtype compute, bool vocabulary, Error *err) {
+                Dtype compute, bool vocabulary, const PackWatch *watch, Error *err) {
     const char *op = "pack_weight";
     if (count < 1 || !pieces)
         return error_set(err, "%s: %d pieces, expected at least one", op, count);
@@ -510,7 +510,7 @@ int pack_weight(Device *device, struct Packed **packed, const Tensor *pieces, in
         rows += pieces[i].shape[0];
     }
     if (rows < 1) return error_set(err, "%s: the pieces have no rows", op);
-    FORWARD(device, pack_weight, false, packed, pieces, count, compute, vocabulary, err);
+    FORWARD(device, pack_weight, false, packed, pieces, count, compute, vocabulary, watch, err);
 }
 
 void packed_free(Device *device, struct Packed *packed) {

@@ -267,7 +267,28 @@ static int prepare_vectors(Params *params, Error *err) {
     return status;
 }
 
-static int prepare_matrix(Params *params, int first, Error *err) {
+/* While a group of matrices is packed: which of them the rows of the stack belong to. */
+typedef struct Packing {
+    const Params *params;
+    int first, end;
+    ParamsRelease release;
+    void *user;
+} Packing;
+
+static void rows_packed(void *user, int64_t first, int64_t count) {
+    const Packing *packing = user;
+    int64_t above = 0;
+    for (int i = packing->first; i < packing->end; i++) {
+        const Param *p = &packing->params->items[i];
+        int64_t begin = first > above ? first - above : 0, end = first + count - above;
+        if (end > param_rows(p)) end = param_rows(p);
+        if (begin < end) packing->release(packing->user, p, begin, end - begin);
+        above += param_rows(p);
+    }
+}
+
+static int prepare_matrix(Params *params, int first, ParamsRelease release, void *user,
+                          Error *err) {
     Param *p = &params->items[first];
     int end = group_end(params, first);
     Tensor pieces[8];
@@ -281,8 +302,10 @@ static int prepare_matrix(Params *params, int first, Error *err) {
             tensor_2d(q->value.data, q->value.dtype, param_rows(q), param_columns(q));
         rows += param_rows(q);
     }
+    Packing packing = {params, first, end, release, user};
+    PackWatch watch = {rows_packed, &packing};
     if (pack_weight(params->device, &p->packed, pieces, end - first, params->compute,
-                    p->role == PARAM_VOCABULARY, err))
+                    p->role == PARAM_VOCABULARY, release ? &watch : NULL, err))
         return error_context(err, "%s", p->name);
     *p->slot = tensor_2d(NULL, params->compute, rows, param_columns(p));
     p->slot->packed = p->packed;
@@ -307,11 +330,8 @@ int params_prepare(Params *params, Dtype compute, ParamsRelease release, void *u
         Param *p = &params->items[i];
         bool first = p->join < 0 || p->join == i;
         if (p->idle) continue;
-        if ((p->role == PARAM_MATRIX || p->role == PARAM_VOCABULARY) && first) {
-            TRY(prepare_matrix(params, i, err));
-            for (int j = i; release && j < group_end(params, i); j++)
-                release(user, &params->items[j]);
-        }
+        if ((p->role == PARAM_MATRIX || p->role == PARAM_VOCABULARY) && first)
+            TRY(prepare_matrix(params, i, release, user, err));
         if (p->role == PARAM_TABLE) TRY(prepare_table(params, p, p->slot, err));
         if (p->role == PARAM_VOCABULARY && p->table_slot)
             TRY(prepare_table(params, p, p->table_slot, err));

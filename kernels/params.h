@@ -108,9 +108,9 @@ int params_allocate(Params *params, Dtype dtype, Error *err);
  * of the seed, the parameter's name and its place. */
 void params_initialise(Params *params, uint64_t seed);
 
-/* Packs, converts, fills the slots. `release` (may be NULL) is called with each parameter whose
- * mapped values are no longer needed, so that their pages can be let go. */
-typedef void (*ParamsRelease)(void *user, const Param *param);
+/* Packs, converts, fills the slots. `release` (may be NULL) is told which rows of a parameter's
+ * given values are no longer needed, so that their pages in a file can be let go. */
+typedef void (*ParamsRelease)(void *user, const Param *param, int64_t first, int64_t rows);
 int params_prepare(Params *params, Dtype compute, ParamsRelease release, void *user, Error *err);
 
 /* The name of the first parameter without values that is not optional; NULL if all have theirs. */

@@ -41,7 +41,7 @@ static void check_all_types(const char *path, const char *f8, const char *u16) {
         assert_string_equal(t->type_text, types[i]);
     }
     /* Nothing to see but that the values come back. */
-    for (size_t i = 0; i < c.count; i++) checkpoint_release_pages(&c, &c.tensors[i]);
+    for (size_t i = 0; i < c.count; i++) checkpoint_release_pages(&c, c.tensors[i].value.data, tensor_bytes(c.tensors[i].value));
     check_tensor(&c, "f32", DTYPE_F32, DIMS(2, 3));
     checkpoint_close(&c);
     checkpoint_close(&c);
@@ -384,7 +384,8 @@ static void test_misaligned_safetensors(void **state) {
         check_tensor(&c, "b", DTYPE_BF16, DIMS(2));
         check_tensor(&c, "e", DTYPE_F64, DIMS(0));
         assert_string_equal(checkpoint_find(&c, "z")->type_text, "ODD");
-        checkpoint_release_pages(&c, checkpoint_find(&c, "a"));
+        Tensor a = checkpoint_find(&c, "a")->value;
+        checkpoint_release_pages(&c, a.data, tensor_bytes(a));
         check_tensor(&c, "a", DTYPE_F32, DIMS(2));
         checkpoint_close(&c);
     }

@@ -92,7 +92,7 @@ static void refused_linear(void **state) {
 
     struct Packed *packed;
     Tensor w = f32(5, 3);
-    assert_ok(pack_weight(d, &packed, &w, 1, DTYPE_F32, false, &err), &err);
+    assert_ok(pack_weight(d, &packed, &w, 1, DTYPE_F32, false, NULL, &err), &err);
     Tensor p = {.packed = packed}, q = f32(6, 3);
     q.packed = packed;
     assert_refused(linear_forward(d, f32(4, 5), f32(4, 2), p, none, 0, false, &err), &err, "[5, 3]",
@@ -104,13 +104,15 @@ static void refused_linear(void **state) {
     packed_free(d, packed);
 
     Tensor pieces[2] = {f32(5, 3), f32(5, 4)}, empty = f32(0, 3), whole = matrix(DTYPE_I32, 5, 3);
-    assert_refused(pack_weight(d, &packed, pieces, 0, DTYPE_F32, false, &err), &err, "0 pieces");
-    assert_refused(pack_weight(d, &packed, pieces, 2, DTYPE_F32, false, &err), &err,
+    assert_refused(pack_weight(d, &packed, pieces, 0, DTYPE_F32, false, NULL, &err), &err,
+                   "0 pieces");
+    assert_refused(pack_weight(d, &packed, pieces, 2, DTYPE_F32, false, NULL, &err), &err,
                    "piece 1 is [5, 4]", "[any, 3]");
-    assert_refused(pack_weight(d, &packed, pieces, 1, DTYPE_F16, false, &err), &err,
+    assert_refused(pack_weight(d, &packed, pieces, 1, DTYPE_F16, false, NULL, &err), &err,
                    "compute is f16");
-    assert_refused(pack_weight(d, &packed, &empty, 1, DTYPE_F32, false, &err), &err, "no rows");
-    assert_refused(pack_weight(d, &packed, &whole, 1, DTYPE_F32, false, &err), &err, "i32",
+    assert_refused(pack_weight(d, &packed, &empty, 1, DTYPE_F32, false, NULL, &err), &err,
+                   "no rows");
+    assert_refused(pack_weight(d, &packed, &whole, 1, DTYPE_F32, false, NULL, &err), &err, "i32",
                    "f32, bf16 or f16");
     assert_int_equal(pack_size(d, 0, 3, DTYPE_F32, false), 0);
     assert_int_equal(packed_bytes(NULL), 0);
@@ -314,7 +316,7 @@ static void refused_without_backend(void **state) {
     LACKING(dropout_forward, x, x, (Dropout){0});
     LACKING(adamw_step, p, none, p, p, p, &a);
     LACKING(square_sum, &sum, x);
-    LACKING(pack_weight, &packed, &w, 1, DTYPE_F32, false);
+    LACKING(pack_weight, &packed, &w, 1, DTYPE_F32, false, NULL);
     assert_int_equal(pack_size(d, 9, 6, DTYPE_F32, false), 0);
 }
 

@@ -91,7 +91,7 @@ static double linear_case(Device *device, const LinearCase *c, TestRandom *rando
     Tensor xt = tensor_columns(tensor_2d(x, c->c, t, x_ld), x_first, k);
     struct Packed *packed = NULL;
     if (c->packed) {
-        assert_ok(pack_weight(device, &packed, &wt, 1, c->c, false, &err), &err);
+        assert_ok(pack_weight(device, &packed, &wt, 1, c->c, false, NULL, &err), &err);
         assert_int_equal(packed_bytes(packed), pack_size(device, n, k, c->c, false));
         memset(w, 0xff, (size_t)(n * k) * dtype_size(c->w)); /* a pack is a copy */
         wt = (Tensor){.packed = packed};
@@ -219,9 +219,9 @@ static void pack_pieces(void **state) {
     Tensor one = tensor_2d(whole, DTYPE_F32, 100, K);
     for (int i = 0; i < 2; i++) {
         struct Packed *packed;
-        assert_ok(
-            pack_weight(*state, &packed, i ? &one : pieces, i ? 1 : COUNT, DTYPE_F32, false, &err),
-            &err);
+        assert_ok(pack_weight(*state, &packed, i ? &one : pieces, i ? 1 : COUNT, DTYPE_F32, false,
+                              NULL, &err),
+                  &err);
         assert_int_equal(packed_bytes(packed), pack_size(*state, 100, K, DTYPE_F32, false));
         assert_ok(linear_forward(*state, tensor_2d(y[i], DTYPE_F32, T, 100),
                                  tensor_2d(x, DTYPE_F32, T, K), (Tensor){.packed = packed},
@@ -247,7 +247,7 @@ static void linear_batch_independence(void **state) {
         free(values_make(&random, &w, c, N * K, 0.04f));
         Tensor wt = tensor_2d(w, c, N, K), xt = tensor_2d(x, c, T, K);
         struct Packed *packed;
-        assert_ok(pack_weight(*state, &packed, &wt, 1, c, false, &err), &err);
+        assert_ok(pack_weight(*state, &packed, &wt, 1, c, false, NULL, &err), &err);
         float *all = malloc(sizeof(float) * T * N), *part = malloc(sizeof(float) * T * N);
         Tensor wp = {.packed = packed};
         assert_ok(linear_forward(*state, tensor_2d(all, DTYPE_F32, T, N), xt, wp, TENSOR_NONE,
@@ -379,7 +379,7 @@ static Head head_make(Device *device, int r, int d, int v, bool packed, Dtype c)
     h.w = tensor_2d(w, c, v, d);
     h.b = tensor_1d(b, DTYPE_F32, v);
     if (packed) {
-        assert_ok(pack_weight(device, &h.packed, &h.w, 1, c, true, &err), &err);
+        assert_ok(pack_weight(device, &h.packed, &h.w, 1, c, true, NULL, &err), &err);
         assert_int_equal(packed_bytes(h.packed), pack_size(device, v, d, c, true));
     }
     return h;
@@ -518,7 +518,8 @@ static void propose_ties(void **state) {
         for (int i = 0; i < 8; i++) x[i] = i % 4 == 0;
         for (int v = 0; v < h.v; v++) w[v * 4] = 1;
         for (int i = 0; i < 4; i++) w[ties[i] * 4] = 5;
-        if (packed) assert_ok(pack_weight(*state, &h.packed, &h.w, 1, DTYPE_F32, true, &err), &err);
+        if (packed)
+            assert_ok(pack_weight(*state, &h.packed, &h.w, 1, DTYPE_F32, true, NULL, &err), &err);
         for (int first = 0; first < 3; first++) {
             /* ties[0] banned leaves ties[1]; with the limit at ties[0] all others tie from 0 on */
             VocabChoice choice = {.banned = first == 1 ? ties[0] : -1,

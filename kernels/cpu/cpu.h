@@ -36,8 +36,8 @@ typedef struct PackedLayout {
     struct MatmulLayout *chunk, *last;
 } PackedLayout;
 
-/* linear_forward with the weight rows [first, first + count) alone: y [T, count]. Of a packed weight
- * they are one chunk: first a multiple of chunk_rows, count that many or what is left. */
+/* linear_forward with the weight rows [first, first + count) alone: y [T, count]. Of a packed
+ * weight they are one chunk: first a multiple of chunk_rows, count that many or what is left. */
 int cpu_linear_rows(Device *, Tensor y, Tensor x, Tensor w, Tensor b, int64_t first, int64_t count,
                     Activation, bool accumulate, Error *);
 
@@ -45,7 +45,7 @@ int cpu_linear_rows(Device *, Tensor y, Tensor x, Tensor w, Tensor b, int64_t fi
 int cpu_linear_forward(Device *, Tensor y, Tensor x, Tensor w, Tensor b, Activation,
                        bool accumulate, Error *);
 int cpu_pack_weight(Device *, struct Packed **, const Tensor *pieces, int count, Dtype compute,
-                    bool vocabulary, Error *);
+                    bool vocabulary, const PackWatch *, Error *);
 void cpu_packed_free(Device *, struct Packed *);
 size_t cpu_pack_size(Device *, int64_t rows, int64_t columns, Dtype compute, bool vocabulary);
 int cpu_vocab_propose(Device *, int32_t *tokens, float *scores, Tensor x, Tensor w, Tensor b,

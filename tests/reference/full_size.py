@@ -113,7 +113,8 @@ def language_inputs():
         rows += range(begin[-1] + length - 1 - answer, begin[-1] + length - 1)
         ids += [0] + words + [250001] * answer + [2]
         begin.append(len(ids))
-    return {"text.ids": torch.tensor(ids), "text.begin": torch.tensor(begin), "text.answer_rows": torch.tensor(rows)}
+    lists = {"text.ids": ids, "text.begin": begin, "text.answer_rows": rows}
+    return {name: torch.tensor(values) for name, values in lists.items()}
 
 
 def compute(model, inputs):
@@ -164,7 +165,7 @@ def run_program(program, part, folder, inputs, outputs, arithmetic, threads):
 
 
 def errors(found, wanted):
-    """The cells of a table: relative error of features or hidden states, of logits, rows with the same argmax."""
+    """Cells of the table: relative error of features or hidden states, of logits, rows of one argmax."""
     cells = []
     for name, right in wanted.items():
         value = found[name].reshape(right.shape).double()
