@@ -7,7 +7,7 @@ usage: python3 tests/reference/make_models.py [FOLDER]    (tests/reference/requi
                                 beside them stages.safetensors (every stage of the way of the data),
                                 decode.json (what the decode.K tensors are) and answers.json (picture and
                                 question in, text out)
-  variants/                     smaller models in the other layouts that loaders meet, with a stages.safetensors
+  variants/                     smaller models in the other layouts that loaders meet, and their stages.safetensors
 
 README.md in this folder lists the tensors. The weights are drawn so that outputs are lively: logits
 spread over several units and attention is uneven, so that a mistake anywhere moves what comes out.
@@ -469,7 +469,8 @@ def length_stages(model):
     ids, begin = packed([[BOS] + prompt for prompt in prompts])
     stages = {"length.ids": ids, "length.begin": begin}
     for name, blocks in [("length", False), ("length_blocks", True)]:
-        stages[f"{name}.logits"] = torch.stack([model.length_logits(prompt, None, blocks) for prompt in prompts])
+        logits = [model.length_logits(prompt, None, blocks) for prompt in prompts]
+        stages[f"{name}.logits"] = torch.stack(logits)
     return stages
 
 
@@ -603,7 +604,7 @@ def small_lm(kind, generator):
 def bin_state(lm, dtype):
     """What older versions wrote into pytorch_model.bin: the tied decoder under its own names (sharing
     its storage with the embeddings), and the position ids."""
-    state = {name: value.detach().to(dtype) for name, value in lm.state_dict().items() if "decoder" not in name}
+    state = {name: value.to(dtype) for name, value in lm.state_dict().items() if "decoder" not in name}
     state["lm_head.decoder.weight"] = state["roberta.embeddings.word_embeddings.weight"]
     state["lm_head.decoder.bias"] = state["lm_head.bias"]
     state["roberta.embeddings.position_ids"] = torch.arange(20)[None]
