@@ -126,14 +126,17 @@ deps: ## install what is missing, with apt (and sudo when not root)
 	$$sudo apt-get update -q && \
 	DEBIAN_FRONTEND=noninteractive $$sudo apt-get install -y -q --no-install-recommends $$missing
 
-test: deps ## set up what is missing, build, run every test
-	@$(MAKE) --no-print-directory run-tests
+# On all cores, unless the caller said how many jobs there shall be.
+JOBS := $(if $(filter -j% --jobserver%,$(MAKEFLAGS)),,-j$(shell nproc 2>/dev/null || echo 2))
 
-run-tests: $(PROGRAM) $(TESTBIN)
+test: deps ## set up what is missing, build, run every test
+	@$(MAKE) --no-print-directory $(JOBS) run-tests
+
+run-tests: headers $(PROGRAM) $(TESTBIN)
 	@EASYFIRST=$(PROGRAM) sh tests/run.sh $(TESTBIN)
 
 asan: deps ## the tests under the address and undefined-behaviour sanitizers
-	@$(MAKE) --no-print-directory run-tests BUILD=build/asan \
+	@$(MAKE) --no-print-directory $(JOBS) run-tests BUILD=build/asan \
 	    CFLAGS="-O1 -g -fno-omit-frame-pointer" \
 	    SANITIZE="-fsanitize=address,undefined -fno-sanitize-recover=undefined"
 
