@@ -4,13 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
 
-static double seconds(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
+#include "kernels/clock.h"
 
 static bool path_exists(const char *path) {
     struct stat info;
@@ -230,9 +225,9 @@ static int part_finish(Model *m, const ModelOptions *o, ModelPart *part, Error *
     if (part->compute == DTYPE_NONE) return -1;
     part->params.compute = part->compute;
     if (o->describe_only) return 0;
-    double t0 = seconds();
+    double t0 = clock_seconds();
     int status = part_prepare(&part->sources, part->compute, err);
-    m->prepare_s += seconds() - t0;
+    m->prepare_s += clock_seconds() - t0;
     return status;
 }
 
@@ -418,9 +413,9 @@ static int open_parts(Model *m, const ModelOptions *o, Error *err) {
 
 int model_open(Model *model, const ModelOptions *options, Device *device, Error *err) {
     *model = (Model){.device = device, .parts = {.device = device}};
-    double t0 = seconds();
+    double t0 = clock_seconds();
     int status = open_parts(model, options, err);
-    model->open_s = seconds() - t0 - model->prepare_s;
+    model->open_s = clock_seconds() - t0 - model->prepare_s;
     if (status) model_close(model);
     return status;
 }

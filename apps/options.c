@@ -1,6 +1,5 @@
 #include "apps/options.h"
 
-#include <ctype.h>
 #include <errno.h>
 #include <getopt.h>
 #include <math.h>
@@ -21,9 +20,7 @@ int options_wrong(const CommandHelp *help, const char *format, ...) {
     va_start(args, format);
     vsnprintf(text, sizeof text, format, args);
     va_end(args);
-    for (char *p = text; *p; p++)
-        if (iscntrl((unsigned char)*p)) *p = '?'; /* one line, whatever was typed */
-    fprintf(stderr, "easyfirst: %s: %s; see easyfirst %s --help\n", help->name, text, help->name);
+    report_error("%s: %s; see easyfirst %s --help", help->name, text, help->name);
     return 2;
 }
 

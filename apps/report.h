@@ -12,11 +12,12 @@
  *   evaluations  runs of the network for this request: at most steps x hypotheses
  *   strategy, seed, prompt_tokens
  *   hypotheses   [{"text", "length", "sample", "score", "evaluations"}], all that were tried
- *   trace        if asked for, of the best hypothesis: for each step {"step", "evaluated",
- * "cells"}; a cell, one for each position of the answer, is {"id", "piece", "score", "masked",
- *                "proposal", "proposal_piece", "proposal_score"}: what stands there after the step,
- * its stored log-probability (null if masked), and what the network proposed error        instead
- * of all that came after the question, if it could not be answered
+ *   trace        if asked for, of the best hypothesis; for each step {"step", "evaluated", "cells"}
+ *   error        instead of all that follows the question, if it could not be answered
+ *
+ * A cell, one for each position of the answer, is {"id", "piece", "score", "masked", "proposal",
+ * "proposal_piece", "proposal_score"}: what stands there after the step, its stored log-probability
+ * (null if masked), and what the network proposed.
  */
 #ifndef EASYFIRST_APPS_REPORT_H
 #define EASYFIRST_APPS_REPORT_H
@@ -25,9 +26,8 @@
 
 #include <jansson.h>
 
+#include "kernels/clock.h"
 #include "projector/multimodal.h"
-
-double clock_seconds(void); /* of a clock that only goes forward */
 
 /* "easyfirst: ..." on standard error, one line whatever the text holds. */
 void report_error(const char *format, ...) __attribute__((format(printf, 1, 2)));

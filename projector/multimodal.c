@@ -2,15 +2,10 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
+
+#include "kernels/clock.h"
 
 enum { PICTURES_AT_ONCE = 8 };
-
-static double seconds(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 int multimodal_picture_rows(const Multimodal *model) {
     return model->vit ? vit_feature_rows(&model->vit->config) : 0;
@@ -214,12 +209,12 @@ int multimodal_answer(const Multimodal *m, Tensor image_tokens, const AnswerRequ
         return error_set(err, "this model cannot write: it has no language part");
     Prompts prompts = {0};
     Infill *infill = NULL;
-    double t0 = seconds();
+    double t0 = clock_seconds();
     answers->items = calloc((size_t)count + 1, sizeof *answers->items);
     answers->count = count;
     int status = answers->items ? prompts_encode(m, requests, count, &prompts, err)
                                 : error_set(err, "out of memory for %d answers", count);
-    double t1 = seconds();
+    double t1 = clock_seconds();
     bool predict = false;
     for (int i = 0; i < count; i++) predict |= requests[i].length <= 0;
     InfillConfig config = {.model = m->xlmr,
@@ -236,12 +231,13 @@ int multimodal_answer(const Multimodal *m, Tensor image_tokens, const AnswerRequ
                            .keep_hidden = predict};
     if (status == 0) status = infill_open(&infill, &config, err);
     if (status == 0) status = specs_make(m, infill, requests, count, options, answers, err);
-    double t2 = seconds();
+    double t2 = clock_seconds();
     if (status == 0) status = answers_decode(m, infill, options, answers, err);
     if (infill) answers->counts = infill_counts(infill);
     for (int i = 0; i < count && prompts.items && answers->items; i++)
         answers->items[i].prompt_tokens = prompts.items[i].count;
-    answers->tokenize_s = t1 - t0, answers->prefix_s = t2 - t1, answers->decode_s = seconds() - t2;
+    answers->tokenize_s = t1 - t0, answers->prefix_s = t2 - t1,
+    answers->decode_s = clock_seconds() - t2;
     infill_close(infill);
     free(prompts.items);
     ids_free(&prompts.ids);

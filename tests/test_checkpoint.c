@@ -41,7 +41,8 @@ static void check_all_types(const char *path, const char *f8, const char *u16) {
         assert_string_equal(t->type_text, types[i]);
     }
     /* Nothing to see but that the values come back. */
-    for (size_t i = 0; i < c.count; i++) checkpoint_release_pages(&c, c.tensors[i].value.data, tensor_bytes(c.tensors[i].value));
+    for (size_t i = 0; i < c.count; i++)
+        checkpoint_release_pages(&c, c.tensors[i].value.data, tensor_bytes(c.tensors[i].value));
     check_tensor(&c, "f32", DTYPE_F32, DIMS(2, 3));
     checkpoint_close(&c);
     checkpoint_close(&c);

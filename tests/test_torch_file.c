@@ -20,7 +20,8 @@ static void test_views(void **state) {
     const Tensor *expanded = &checkpoint_find(&c, "expanded")->value;
     assert_int_equal(tensor_count(*expanded), 6);
     for (size_t i = 0; i < 6; i++) assert_true(value_at(expanded, i) == -1.5);
-    for (size_t i = 0; i < c.count; i++) checkpoint_release_pages(&c, c.tensors[i].value.data, tensor_bytes(c.tensors[i].value));
+    for (size_t i = 0; i < c.count; i++)
+        checkpoint_release_pages(&c, c.tensors[i].value.data, tensor_bytes(c.tensors[i].value));
     check_tensor(&c, "transposed", DTYPE_F32, DIMS(3, 4));
     checkpoint_close(&c);
 }
