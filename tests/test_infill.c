@@ -41,7 +41,7 @@ static void asked_make(Asked *a, uint64_t seed, bool predict) {
 static double answers_differ(const Answers *a, int i, const Answers *b, int j) {
     const Answer *x = &a->items[i], *y = &b->items[j];
     assert_int_equal(x->count, y->count);
-    assert_int_equal(x->best - x->first, y->best - y->first);
+    /* Not the index of the best: two samples may have come out alike. */
     assert_string_equal(x->text, y->text);
     double most = 0;
     for (int h = 0; h < x->count; h++) {
@@ -157,7 +157,8 @@ static void test_batch(void **state) {
         check_batch(golden_folders[i], ATTENTION_BLOCKS, 0, &most);
         check_batch(golden_folders[i], ATTENTION_FULL, 0.9f, &most);
     }
-    printf("note: batch against alone: scores %s\n", most == 0 ? "bit-identical" : "within 1e-5");
+    printf("note: batch against alone: scores %s\n",
+           most == 0 ? "bit-identical" : "within 1e-5, not to the bit");
 }
 
 /* ---- The memory of canvases, with a network behind it. ---- */
