@@ -1,7 +1,7 @@
 # easyfirst - build, test, install. `make help` lists the targets.
 #
 # Variables: CC, CXX, CFLAGS (added to our own), BUILD (folder of the objects), PREFIX, NVCC,
-# WERROR= (empty: warnings do not stop the build), V=1 (show the commands).
+# CUDA_ARCH, WERROR= (empty: warnings do not stop the build), V=1 (show the commands).
 
 BUILD   ?= build
 PREFIX  ?= /usr/local
@@ -34,11 +34,21 @@ APP_SRC := $(wildcard apps/*.c)
 TESTS   := $(patsubst tests/%.c,%,$(wildcard tests/test_*.c))
 TESTLIB := $(filter-out tests/test_%.c,$(wildcard tests/*.c))
 
-# CUDA joins in where nvcc is found (NVCC= leaves it out).
-NVCC     ?= $(shell command -v nvcc 2>/dev/null)
-CUDA_SRC := $(if $(NVCC),$(wildcard kernels/cuda/*.cu))
+# CUDA joins in where nvcc is found (NVCC= leaves it out) and kernels/cuda/ has sources. Code is made
+# for the architectures in CUDA_ARCH, and as PTX of the last one for later chips.
+NVCC      ?= $(shell command -v nvcc 2>/dev/null)
+CUDA_ARCH ?= 80 86 89 90
+CUDA_SRC  := $(if $(NVCC),$(wildcard kernels/cuda/*.cu))
+CUDA_HOME := $(patsubst %/bin/nvcc,%,$(NVCC))
+CUDA_CODE := $(foreach a,$(CUDA_ARCH),-gencode arch=compute_$(a),code=sm_$(a)) \
+             -gencode arch=compute_$(lastword $(CUDA_ARCH)),code=compute_$(lastword $(CUDA_ARCH))
+ALL_CUDA  := -O3 -lineinfo -std=c++17 -I. -MMD -MP $(CUDA_CODE)
+ifneq ($(CUDA_SRC),)
+LIBS      += -L$(CUDA_HOME)/lib64 -lcublasLt -lcudnn -lcudart
+COMMON    += -DEASYFIRST_CUDA
+endif
 
-LIB_OBJ := $(LIB_SRC:%.c=$(BUILD)/%.o) $(LIB_CXX:%.cc=$(BUILD)/%.o) \
+LIB_OBJ := $(LIB_SRC:%.c=$(BUILD)/%.o) $(LIB_CXX:%.cc=$(BUILD)/%.o) $(CUDA_SRC:%.cu=$(BUILD)/%.cu.o) \
            $(foreach isa,$(ISAS),$(ISA_SRC:%.c=$(BUILD)/%.$(isa).o))
 APP_OBJ := $(APP_SRC:%.c=$(BUILD)/%.o)
 # What the tests may call of the program: everything but main itself.
@@ -60,7 +70,7 @@ all: $(PROGRAM) ## the program, optimised (the default)
 # Objects depend on this file, which changes when the compiler or a flag does.
 $(BUILD)/flags: FORCE
 	@mkdir -p $(BUILD)
-	@printf '%s\n' '$(CC) $(ALL_C)' '$(CXX) $(ALL_CXX)' '$(ISAS) $(NVCC)' > $@.new
+	@printf '%s\n' '$(CC) $(ALL_C)' '$(CXX) $(ALL_CXX)' '$(ISAS) $(NVCC) $(ALL_CUDA)' > $@.new
 	@cmp -s $@.new $@ && rm $@.new || mv $@.new $@
 
 $(BUILD)/%.o: %.c $(BUILD)/flags
@@ -72,6 +82,11 @@ $(BUILD)/%.o: %.cc $(BUILD)/flags
 	@mkdir -p $(@D)
 	$(call say,CXX,$<)
 	$(Q)$(CXX) $(ALL_CXX) -c $< -o $@
+
+$(BUILD)/%.cu.o: %.cu $(BUILD)/flags
+	@mkdir -p $(@D)
+	$(call say,NVCC,$<)
+	$(Q)$(NVCC) $(ALL_CUDA) -c $< -o $@
 
 # -Wno-psabi: the vector types of these files never cross a call that is not inlined.
 define isa_rule
