@@ -203,6 +203,8 @@ int linear_backward(Device *device, Tensor dx, Tensor dw, Tensor db, Tensor dy, 
     CHECK(op, {"dy", dy, COMPUTE, ANY, ANY, SLICE});
     int64_t rows = dy.shape[0], n = dy.shape[1];
     /* x is needed for dw only, and w, plain, for dx only. */
+    if (dx.data && !w.data && w.packed)
+        return error_set(err, "%s: w is packed only, expected its plain rows for dx", op);
     CHECK(op, {"x", x, 1u << dy.dtype, rows, ANY, SLICE | (dw.data ? 0 : OPTIONAL)},
           {"w", w, 1u << dy.dtype, n, x.data ? x.shape[1] : ANY, SLICE | (dx.data ? 0 : OPTIONAL)});
     CHECK(op, {"dx", dx, 1u << dy.dtype | F32, rows, w.shape[1], OPTIONAL | SLICE},

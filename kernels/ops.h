@@ -83,7 +83,10 @@ typedef struct Dropout {
 int attention_forward(Device *device, Tensor out, Tensor lse, Tensor q, Tensor k, Tensor v,
                       int heads, float scale, const AttentionSpan *spans, int span_count,
                       const Dropout *dropout, Error *err);
-/* dk and dv are added to, since several spans may share keys: clear them first. */
+/* dk and dv are added to, since several spans may share keys: clear them first. dq, dk and dv are c
+ * or f32; dk and dv had better be f32 where spans share keys, since in bf16 the sum is rounded
+ * after each span. lse and out are the forward's, dropout is the same. Rows of dq in no span are
+ * left as they are. */
 int attention_backward(Device *device, Tensor dq, Tensor dk, Tensor dv, Tensor dout, Tensor out,
                        Tensor lse, Tensor q, Tensor k, Tensor v, int heads, float scale,
                        const AttentionSpan *spans, int span_count, const Dropout *dropout,
@@ -140,10 +143,16 @@ int vocab_propose(Device *device, int32_t *tokens, float *scores, Tensor x, Tens
  * for weights that are packed for a vocabulary. */
 int vocab_logits(Device *device, Tensor y, Tensor x, Tensor w, Tensor b, Error *err);
 
-/* Weighted cross-entropy over the vocabulary, forward and backward in one go, in chunks: loss[r] =
- * weight[r] * ((1 - smoothing) * -log p[target] + smoothing_weight[r] * mean over V of -log p), and
- * dx, dw, db from it. x [R, D] c; dx [R, D] c; dw [V, D], db [V] f32; target [R] i32; weight,
- * smoothing_weight, loss [R] f32. dx and dw may be left out. */
+/* Weighted cross-entropy over the vocabulary, forward and backward in one go, in chunks. With p the
+ * softmax of logits = x w^T + b,
+ *     loss[r] = weight[r] * ((1 - smoothing) * -log p[target[r]]
+ *                            + smoothing_weight[r] * (mean over all V ids of -log p))
+ * so that `smoothing` scales the first term only: smoothing_weight holds the whole factor of the
+ * second, which weight multiplies too; left out (with smoothing 0), it is 0. dx, dw and db are of
+ * the sum of all loss[r]; dw and db are added to. A row of weight 0 has loss 0 and dx 0 and takes
+ * no part otherwise, whatever its x and target are; the targets of the others are ids below V.
+ *   x [R, D] c; w [V, D] c, or packed where there is no dx; dx [R, D] c; dw [V, D], db [V] f32;
+ * target [R] i32; weight, smoothing_weight, loss [R] f32. dx, dw and db may be left out. */
 int vocab_cross_entropy(Device *device, Tensor loss, Tensor dx, Tensor dw, Tensor db, Tensor x,
                         Tensor w, Tensor b, Tensor target, Tensor weight, float smoothing,
                         Tensor smoothing_weight, Error *err);

@@ -101,6 +101,8 @@ static void refused_linear(void **state) {
                    "w is [6, 3]", "packed as [5, 3]");
     assert_refused(linear_forward(d, f32(4, 5), matrix(DTYPE_BF16, 4, 3), p, none, 0, false, &err),
                    &err, "x is bf16", "packed for inputs of f32");
+    assert_refused(linear_backward(d, f32(4, 3), none, none, f32(4, 5), none, p, false, &err), &err,
+                   "w is packed only", "plain rows");
     packed_free(d, packed);
 
     Tensor pieces[2] = {f32(5, 3), f32(5, 4)}, empty = f32(0, 3), whole = matrix(DTYPE_I32, 5, 3);

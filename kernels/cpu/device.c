@@ -78,8 +78,18 @@ static const Backend cpu_backend = {
     .convert_forward = cpu_convert_forward,
     .patches_forward = cpu_patches_forward,
     .segment_mean_forward = cpu_segment_mean_forward,
+    .activation_backward = cpu_activation_backward,
+    .layernorm_backward = cpu_layernorm_backward,
+    .attention_backward = cpu_attention_backward,
+    .gather_backward = cpu_gather_backward,
+    .segment_mean_backward = cpu_segment_mean_backward,
     .vocab_propose = cpu_vocab_propose,
     .vocab_logits = cpu_vocab_logits,
+    .linear_backward = cpu_linear_backward,
+    .vocab_cross_entropy = cpu_vocab_cross_entropy,
+    .dropout_forward = cpu_dropout_forward,
+    .adamw_step = cpu_adamw_step,
+    .square_sum = cpu_square_sum,
 };
 
 int cpu_open(Device *device, const DeviceOptions *options, Error *err) {

@@ -21,6 +21,12 @@ typedef struct AttentionUnit {
     const Dropout *dropout; /* NULL or with p > 0 */
 } AttentionUnit;
 
+/* The gradients of a unit, beside what its forward read and wrote: dq is overwritten, dk and dv are
+ * added to. */
+typedef struct AttentionGradient {
+    Tensor dq, dk, dv, dout;
+} AttentionGradient;
+
 /* The running state of one row of vocab_propose over the chunks of the vocabulary. */
 typedef struct VocabRow {
     float max;          /* of the logits so far, NaN passed over; -inf at first */
@@ -61,6 +67,29 @@ typedef struct CpuKernels {
     void (*convert_row)(void *y, Dtype y_dtype, const void *x, Dtype x_dtype, int64_t n);
     void (*activation_row)(void *y, Dtype y_dtype, const void *x, Dtype x_dtype,
                            Activation activation, int64_t n);
+
+    /* Gradients of a unit that is one head of a whole span. Units that share keys add to the same
+     * rows of dk and dv, so one thread has to do them, one after the other. */
+    size_t (*attention_backward_scratch)(int keys, int head_width);
+    void (*attention_backward)(const AttentionUnit *unit, const AttentionGradient *gradient,
+                               float *scratch);
+
+    /* dx may be dy if they are of one type. */
+    void (*activation_backward_row)(void *dx, Dtype dx_dtype, const void *dy, Dtype dy_dtype,
+                                    const void *x, Dtype x_dtype, Activation activation, int64_t n);
+    /* dx is overwritten or, with `accumulate`, added to; it may be dy if they are of one type. */
+    void (*layernorm_backward_row)(void *dx, Dtype dx_dtype, const void *dy, Dtype dy_dtype,
+                                   const void *x, Dtype x_dtype, const float *w, const float *stats,
+                                   bool accumulate, int64_t n);
+    /* dw, db (either may be NULL) += sums over all rows of n columns, in the order of the rows;
+     * dy and x point to the first of the columns. */
+    void (*layernorm_backward_columns)(float *dw, float *db, const void *dy, int64_t dy_ld,
+                                       Dtype dy_dtype, const void *x, int64_t x_ld, Dtype x_dtype,
+                                       const float *stats, int64_t stats_ld, int64_t rows,
+                                       int64_t n);
+    void (*add_row)(float *y, const void *x, Dtype x_dtype, int64_t n); /* y += x */
+    void (*scale_row)(void *y, Dtype y_dtype, const void *x, Dtype x_dtype, float factor,
+                      int64_t n); /* y = factor * x */
 
     /* Takes n logits of the ids first_id, first_id + 1, ... into the row's state; `bias` [n], added
      * to them in f32, may be NULL. Ids equal to choice->banned or from choice->limit on are left

@@ -1,0 +1,257 @@
+/* The loss over a large vocabulary and its gradients.
+ *
+ * The logits of all rows would be the largest matrix of the training by far (16,000 rows of XLM-R:
+ * 16 GB) and never exist at once. The vocabulary is walked in chunks, twice: first each row's
+ * largest logit, sum of exponentials, sum of logits and logit of the target are found; then the
+ * logits of a chunk are computed again, turned into their gradients in place, and multiplied into
+ * dx, dw and db while they are in the cache. That is one product more than keeping them.
+ *
+ * Rows of weight 0 are left out at the start: they cost nothing, whatever stands in them.
+ */
+#include "kernels/cpu/cpu.h"
+#include "kernels/cpu/threads.h"
+
+#include <math.h>
+#include <string.h>
+
+/* Rows whose logits of one chunk are in memory at a time, 4 MiB of f32. */
+enum { BLOCK_ROWS = 256 };
+
+/* A row that counts. */
+typedef struct LossRow {
+    VocabRow scan;      /* the largest logit and the sum of exponentials */
+    double logit_sum;   /* for the smoothing; 0 without it */
+    float target_logit; /* NaN until its chunk has come */
+    int32_t target;
+    int64_t at;            /* among all rows */
+    double weight, smooth; /* of the whole row, of the mean within it */
+} LossRow;
+
+typedef struct Loss {
+    Tensor x, w, b;  /* x: the rows that count, end to end */
+    Tensor logits;   /* [block, chunk] f32, of any part of them */
+    Tensor gradient; /* the same memory, or if x is not f32 another, of x's type */
+    LossRow *row;
+    int64_t vocabulary, chunk;
+    double hard; /* 1 - smoothing */
+} Loss;
+
+/* Takes what lies next in the workspace. While `base` is NULL it only counts the bytes. */
+static void *carve(char *base, size_t *used, size_t bytes) {
+    void *at = base ? base + *used : NULL;
+    *used += (bytes + 63) / 64 * 64;
+    return at;
+}
+
+/* The tensors' first rows and columns as a matrix without gaps. */
+static Tensor part(Tensor t, int64_t rows, int64_t columns) {
+    return tensor_2d(t.data, t.dtype, rows, columns);
+}
+
+static int chunk_logits(Device *device, const Loss *loss, Tensor y, int64_t top, int64_t first,
+                        Error *err) {
+    return cpu_linear_rows(device, y, tensor_rows(loss->x, top, y.shape[0]), loss->w, loss->b,
+                           first, y.shape[1], ACTIVATION_NONE, false, err);
+}
+
+/* ---- First pass. ---- */
+
+/* In eight sums side by side, which a compiler may keep in vectors. */
+static double logits_sum(const float *v, int64_t n) {
+    double sum[8] = {0};
+    int64_t i = 0;
+    for (; i + 8 <= n; i += 8)
+        for (int j = 0; j < 8; j++) sum[j] += v[i + j];
+    for (; i < n; i++) sum[0] += v[i];
+    return ((sum[0] + sum[1]) + (sum[2] + sum[3])) + ((sum[4] + sum[5]) + (sum[6] + sum[7]));
+}
+
+static int rows_scan(Device *device, const Loss *loss, Error *err) {
+    const CpuKernels *kernels = cpu_state(device)->kernels;
+    /* All ids count; the largest is not asked for but comes along. */
+    const VocabChoice all = {.banned = -1, .limit = (int32_t)loss->vocabulary};
+    const int64_t rows = loss->x.shape[0];
+    for (int64_t first = 0; first < loss->vocabulary; first += loss->chunk) {
+        const int64_t left = loss->vocabulary - first;
+        const int64_t count = left < loss->chunk ? left : loss->chunk;
+        for (int64_t top = 0; top < rows; top += BLOCK_ROWS) {
+            const int64_t here = rows - top < BLOCK_ROWS ? rows - top : BLOCK_ROWS;
+            const Tensor y = part(loss->logits, here, count);
+            TRY(chunk_logits(device, loss, y, top, first, err));
+#pragma omp parallel for schedule(static) num_threads(cpu_threads(device, here *count))
+            for (int64_t i = 0; i < here; i++) {
+                LossRow *row = &loss->row[top + i];
+                const float *v = (const float *)y.data + i * count;
+                kernels->vocab_scan(&row->scan, v, NULL, (int32_t)first, count, &all, 0, 0);
+                if (row->smooth != 0) row->logit_sum += logits_sum(v, count);
+                if (row->target >= first && row->target - first < count)
+                    row->target_logit = v[row->target - first];
+            }
+        }
+    }
+    return 0;
+}
+
+/* By differences to the largest logit: where all logits are large, -log p is small beside them. */
+static float row_loss(const Loss *loss, const LossRow *row) {
+    const double log_sum = log(row->scan.sum), max = row->scan.max;
+    double value = loss->hard * (log_sum + (max - row->target_logit));
+    if (row->smooth != 0)
+        value += row->smooth * (log_sum + (max - row->logit_sum / (double)loss->vocabulary));
+    return (float)(row->weight * value);
+}
+
+/* ---- Second pass. ---- */
+
+/* Writes the derivative of the loss by each logit over the logits themselves:
+ *     weight (hard p + smooth (p - 1 / V)), with p - 1 for the first p at the target. */
+static void row_gradient(const Loss *loss, const LossRow *row, float *v, int64_t first,
+                         int64_t count) {
+    const float max = row->scan.max;
+    const float scale = (float)(row->weight * (loss->hard + row->smooth) / row->scan.sum);
+    const float even = (float)(row->weight * row->smooth / (double)loss->vocabulary);
+    for (int64_t i = 0; i < count; i++) v[i] = scale * expf(v[i] - max) - even;
+    if (row->target < first || row->target - first >= count) return;
+    /* In double, so that a row that has learnt all there is to learn has a gradient of 0 and not
+     * the difference of two roundings. */
+    const double p = exp((double)row->target_logit - max) / row->scan.sum;
+    const double mean = 1 / (double)loss->vocabulary;
+    v[row->target - first] =
+        (float)(row->weight * (loss->hard * (p - 1) + row->smooth * (p - mean)));
+}
+
+/* dx [rows that count, D] f32; any of the three may be absent. */
+static int rows_gradient(Device *device, const Loss *loss, Tensor dx, Tensor dw, Tensor db,
+                         Error *err) {
+    const CpuKernels *kernels = cpu_state(device)->kernels;
+    const bool convert = loss->gradient.dtype != DTYPE_F32;
+    const int64_t rows = loss->x.shape[0];
+    for (int64_t first = 0; first < loss->vocabulary; first += loss->chunk) {
+        const int64_t left = loss->vocabulary - first;
+        const int64_t count = left < loss->chunk ? left : loss->chunk;
+        for (int64_t top = 0; top < rows; top += BLOCK_ROWS) {
+            const int64_t here = rows - top < BLOCK_ROWS ? rows - top : BLOCK_ROWS;
+            const Tensor y = part(loss->logits, here, count);
+            const Tensor dy = part(loss->gradient, here, count);
+            TRY(chunk_logits(device, loss, y, top, first, err));
+#pragma omp parallel for schedule(static) num_threads(cpu_threads(device, here *count))
+            for (int64_t i = 0; i < here; i++) {
+                float *v = (float *)y.data + i * count;
+                row_gradient(loss, &loss->row[top + i], v, first, count);
+                if (convert)
+                    kernels->convert_row((char *)dy.data + (size_t)(i * count) * 2, dy.dtype, v,
+                                         DTYPE_F32, count);
+            }
+            if (dx.data)
+                TRY(cpu_product_dx(device, tensor_rows(dx, top, here), dy,
+                                   tensor_rows(loss->w, first, count), first > 0, err));
+            if (dw.data)
+                TRY(cpu_product_dw(device, tensor_rows(dw, first, count), dy,
+                                   tensor_rows(loss->x, top, here), err));
+            if (db.data) cpu_column_sums(device, (float *)db.data + first, y);
+        }
+    }
+    return 0;
+}
+
+/* ---- The operation. ---- */
+
+/* Fills loss->row with the rows whose weight is not 0 (a NaN counts). */
+static void rows_collect(const Loss *loss, Tensor target, Tensor weight, Tensor smoothing_weight) {
+    LossRow *row = loss->row;
+    for (int64_t r = 0; r < weight.shape[0]; r++) {
+        const float w = ((const float *)weight.data)[r];
+        if (w == 0) continue;
+        *row++ = (LossRow){
+            .scan = vocab_row_empty(),
+            .target_logit = NAN,
+            .target = ((const int32_t *)target.data)[r],
+            .at = r,
+            .weight = w,
+            .smooth = smoothing_weight.data ? ((const float *)smoothing_weight.data)[r] : 0,
+        };
+    }
+}
+
+/* Counts them, and looks at their targets: one outside of the vocabulary has no loss. */
+static int rows_count(int64_t *count, Tensor target, Tensor weight, int64_t vocabulary,
+                      Error *err) {
+    *count = 0;
+    for (int64_t r = 0; r < weight.shape[0]; r++) {
+        if (((const float *)weight.data)[r] == 0) continue;
+        ++*count;
+        const int32_t t = ((const int32_t *)target.data)[r];
+        if (t < 0 || t >= vocabulary)
+            return error_set(err,
+                             "vocab_cross_entropy: the target of row %lld is %d, expected an id "
+                             "below %lld",
+                             (long long)r, t, (long long)vocabulary);
+    }
+    return 0;
+}
+
+int cpu_vocab_cross_entropy(Device *device, Tensor loss, Tensor dx, Tensor dw, Tensor db, Tensor x,
+                            Tensor w, Tensor b, Tensor target, Tensor weight, float smoothing,
+                            Tensor smoothing_weight, Error *err) {
+    const CpuKernels *kernels = cpu_state(device)->kernels;
+    const int64_t rows = x.shape[0], d = x.shape[1], vocabulary = w.shape[0];
+    /* A pack does not say of which type the plain rows beside it are, if there are any. */
+    if (dx.data && w.packed)
+        return error_set(err, "vocab_cross_entropy: w is packed, expected plain rows for dx");
+    if (vocabulary > INT32_MAX)
+        return error_set(err, "vocab_cross_entropy: a vocabulary of %lld, expected at most %d",
+                         (long long)vocabulary, INT32_MAX);
+    int64_t count;
+    TRY(rows_count(&count, target, weight, vocabulary, err));
+    memset(loss.data, 0, (size_t)rows * sizeof(float));
+    if (count == 0) {
+        if (dx.data) memset(dx.data, 0, tensor_bytes(dx));
+        return 0;
+    }
+
+    Loss l = {.w = w, .b = b, .vocabulary = vocabulary, .hard = 1 - (double)smoothing};
+    l.chunk = w.packed ? w.packed->chunk_rows : VOCAB_CHUNK;
+    if (l.chunk > vocabulary) l.chunk = vocabulary;
+    const int64_t block = count < BLOCK_ROWS ? count : BLOCK_ROWS;
+    /* Where all rows count and nothing is to be converted, x is read and dx written in place. */
+    const bool some = count < rows, narrow = x.dtype != DTYPE_F32;
+    const bool apart = dx.data && (some || narrow);
+    const size_t logits_bytes = (size_t)(block * l.chunk) * sizeof(float);
+    const size_t row_bytes = (size_t)d * dtype_size(x.dtype);
+    char *base = NULL;
+    void *logits, *gradient, *some_x, *sum;
+    for (size_t used = 0;; used = 0) {
+        logits = carve(base, &used, logits_bytes);
+        gradient = carve(base, &used, narrow ? logits_bytes / 2 : 0);
+        some_x = carve(base, &used, some ? (size_t)count * row_bytes : 0);
+        sum = carve(base, &used, apart ? (size_t)(count * d) * sizeof(float) : 0);
+        l.row = carve(base, &used, (size_t)count * sizeof(LossRow));
+        if (base) break;
+        void *memory;
+        TRY(cpu_workspace(device, &memory, used, err));
+        base = memory;
+    }
+    l.logits = tensor_2d(logits, DTYPE_F32, block, l.chunk);
+    l.gradient = narrow ? tensor_2d(gradient, x.dtype, block, l.chunk) : l.logits;
+    rows_collect(&l, target, weight, smoothing_weight);
+    l.x = part(x, rows, d);
+    if (some) {
+        l.x = tensor_2d(some_x, x.dtype, count, d);
+        for (int64_t i = 0; i < count; i++)
+            memcpy((char *)some_x + (size_t)i * row_bytes,
+                   (const char *)x.data + (size_t)l.row[i].at * row_bytes, row_bytes);
+    }
+
+    TRY(rows_scan(device, &l, err));
+    for (int64_t i = 0; i < count; i++) ((float *)loss.data)[l.row[i].at] = row_loss(&l, &l.row[i]);
+    if (!dx.data && !dw.data && !db.data) return 0;
+
+    Tensor to = apart ? tensor_2d(sum, DTYPE_F32, count, d) : dx.data ? part(dx, rows, d) : dx;
+    TRY(rows_gradient(device, &l, to, dw, db, err));
+    if (!apart) return 0;
+    if (some) memset(dx.data, 0, tensor_bytes(dx));
+    for (int64_t i = 0; i < count; i++)
+        kernels->convert_row((char *)dx.data + (size_t)l.row[i].at * row_bytes, dx.dtype,
+                             (const float *)sum + i * d, DTYPE_F32, d);
+    return 0;
+}

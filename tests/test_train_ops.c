@@ -1,0 +1,618 @@
+/* The operations of a training step that are not a layer's own: gradients of products, the loss
+ * over the vocabulary, dropout, AdamW, sums of squares. Each is compared with plain loops in double
+ * precision; the loops of the gradients are compared with differences of the function itself. */
+#include "tests/matrix.h"
+#include "tests/test.h"
+
+#include "kernels/random.h"
+
+#include <math.h>
+
+enum { CHUNK = 4096 }; /* of a vocabulary, kernels/cpu/cpu.h; the tests hold for any other, too */
+
+static const Tensor none; /* TENSOR_NONE */
+
+static double limit_of(Dtype dtype) {
+    return dtype == DTYPE_F32 ? 1e-5 : 1e-2;
+}
+
+static Device *device_new(int threads) {
+    Error err;
+    Device *device;
+    DeviceOptions options = {.threads = threads};
+    assert_ok(device_open(&device, &options, &err), &err);
+    return device;
+}
+
+static int device_setup(void **state) {
+    *state = device_new(2);
+    return 0;
+}
+
+static int device_teardown(void **state) {
+    device_close(*state);
+    return 0;
+}
+
+static Device *device_of(void **state, Dtype dtype) {
+    if (dtype == DTYPE_BF16 && !device_has_bf16(*state)) skip();
+    return *state;
+}
+
+static double *doubles(int64_t n) {
+    double *d = calloc((size_t)n + 1, sizeof *d);
+    assert_non_null(d);
+    return d;
+}
+
+/* The values of a matrix, as they are stored. */
+static double *matrix_doubles(const TestMatrix *m) {
+    int64_t rows = m->t.shape[0], columns = m->t.shape[1];
+    double *d = doubles(rows * columns);
+    for (int64_t r = 0; r < rows; r++)
+        for (int64_t c = 0; c < columns; c++) d[r * columns + c] = matrix_get(m, r, c);
+    return d;
+}
+
+/* A matrix of one row as a vector. */
+static Tensor as_vector(const TestMatrix *m) {
+    return tensor_1d(m->t.data, m->t.dtype, m->t.shape[1]);
+}
+
+/* |a - b| beside the larger of the two and of `floor`. */
+static double distance(double a, double b, double floor) {
+    return fabs(a - b) / fmax(floor, fmax(fabs(a), fabs(b)));
+}
+
+/* ---- linear_backward ---- */
+
+enum { WANT_DX = 1, WANT_DW = 2, WANT_DB = 4, WANT_ALL = 7 };
+
+typedef struct LinearCase {
+    int t, k, n;
+    Dtype c, dx;
+    bool slices, accumulate_dx;
+    int want;
+} LinearCase;
+
+static void linear_case(Device *device, const LinearCase *c, TestRandom *random) {
+    Error err;
+    int64_t t = c->t, k = c->k, n = c->n;
+    TestMatrix x = matrix_random(random, c->c, t, k, c->slices ? 5 : 0, 1, 0);
+    TestMatrix w = matrix_random(random, c->c, n, k, c->slices ? 3 : 0, 1, 0);
+    TestMatrix dy = matrix_random(random, c->c, t, n, c->slices ? 7 : 0, 1, 0.1);
+    TestMatrix dx = matrix_random(random, c->dx, t, k, c->slices ? 2 : 0, 1, 0);
+    TestMatrix dw = matrix_random(random, DTYPE_F32, n, k, 0, 1, 0);
+    TestMatrix db = matrix_random(random, DTYPE_F32, 1, n, 0, 1, 0);
+    double *xd = matrix_doubles(&x), *wd = matrix_doubles(&w), *dyd = matrix_doubles(&dy);
+    double *dxd = matrix_doubles(&dx), *dwd = matrix_doubles(&dw), *dbd = matrix_doubles(&db);
+    double *product = doubles(t * k);
+    for (int64_t r = 0; r < t; r++)
+        for (int64_t j = 0; j < n; j++) {
+            double g = dyd[r * n + j];
+            if (c->want & WANT_DB) dbd[j] += g;
+            for (int64_t i = 0; i < k; i++) {
+                product[r * k + i] += g * wd[j * k + i];
+                if (c->want & WANT_DW) dwd[j * k + i] += g * xd[r * k + i];
+            }
+        }
+    if (c->want & WANT_DX)
+        for (int64_t i = 0; i < t * k; i++) dxd[i] = product[i] + (c->accumulate_dx ? dxd[i] : 0);
+    /* What is not needed for the gradients that are wanted may be missing. */
+    assert_ok(linear_backward(
+                  device, c->want & WANT_DX ? dx.t : none, c->want & WANT_DW ? dw.t : none,
+                  c->want & WANT_DB ? as_vector(&db) : none, dy.t, c->want & WANT_DW ? x.t : none,
+                  c->want & WANT_DX ? w.t : none, c->accumulate_dx, &err),
+              &err);
+    char what[128];
+    snprintf(what, sizeof what, "%d rows, %d to %d columns%s, want %d", c->t, c->k, c->n,
+             c->slices ? ", slices" : "", c->want);
+    matrix_assert_close(&dx, dxd, limit_of(c->dx == DTYPE_F32 ? c->c : c->dx), what);
+    matrix_assert_close(&dw, dwd, 1e-5, what); /* bf16 operands, but exact products and f32 sums */
+    matrix_assert_close(&db, dbd, 1e-6, what);
+    matrix_free(&x), matrix_free(&w), matrix_free(&dy);
+    matrix_free(&dx), matrix_free(&dw), matrix_free(&db);
+    free(xd), free(wd), free(dyd), free(dxd), free(dwd), free(dbd), free(product);
+}
+
+static void linear_cases(void **state, Dtype dtype) {
+    Device *device = device_of(state, dtype);
+    TestRandom random = {11};
+    static const int sizes[][3] = {{1, 7, 5},    {3, 1, 9},      {17, 33, 1},
+                                   {65, 63, 35}, {300, 17, 129}, {300, 65, 33}};
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
+        for (int variant = 0; variant < 4; variant++)
+            linear_case(device,
+                        &(LinearCase){sizes[i][0], sizes[i][1], sizes[i][2], dtype,
+                                      variant == 3 ? DTYPE_F32 : dtype, variant & 1, variant >= 2,
+                                      WANT_ALL},
+                        &random);
+    for (int want = 0; want < WANT_ALL; want++)
+        linear_case(device, &(LinearCase){17, 9, 13, dtype, dtype, false, false, want}, &random);
+}
+
+static void linear_f32(void **state) {
+    linear_cases(state, DTYPE_F32);
+}
+
+static void linear_bf16(void **state) {
+    linear_cases(state, DTYPE_BF16);
+}
+
+/* sum(dy * (x w^T + b)) in double. */
+static double linear_function(const double *x, const double *w, const double *b, const double *dy,
+                              int t, int k, int n) {
+    double sum = 0;
+    for (int r = 0; r < t; r++)
+        for (int j = 0; j < n; j++) {
+            double y = b[j];
+            for (int i = 0; i < k; i++) y += x[r * k + i] * w[j * k + i];
+            sum += dy[r * n + j] * y;
+        }
+    return sum;
+}
+
+/* Fails unless every value of `gradient` (f32) is the central difference of f by that value of v.
+ */
+#define ASSERT_DERIVATIVE(gradient, v, count, h, limit, f)                                         \
+    do {                                                                                           \
+        for (int64_t at_ = 0; at_ < (count); at_++) {                                              \
+            double keep_ = (v)[at_], high_, low_;                                                  \
+            (v)[at_] = keep_ + (h), high_ = (f);                                                   \
+            (v)[at_] = keep_ - (h), low_ = (f);                                                    \
+            (v)[at_] = keep_;                                                                      \
+            double want_ = (high_ - low_) / (2 * (h));                                             \
+            double got_ = (gradient)[at_];                                                         \
+            if (!(distance(got_, want_, 1e-2) <= (limit)))                                         \
+                fail_msg("%s[%lld] is %.9g, by differences %.9g", #gradient, (long long)at_, got_, \
+                         want_);                                                                   \
+        }                                                                                          \
+    } while (0)
+
+static void linear_differences(void **state) {
+    Device *device = *state;
+    Error err;
+    enum { T = 5, K = 7, N = 3 };
+    TestRandom random = {12};
+    TestMatrix x = matrix_random(&random, DTYPE_F32, T, K, 0, 1, 0);
+    TestMatrix w = matrix_random(&random, DTYPE_F32, N, K, 0, 1, 0);
+    TestMatrix dy = matrix_random(&random, DTYPE_F32, T, N, 0, 1, 0);
+    TestMatrix dx = matrix_new(DTYPE_F32, T, K, 0);
+    float dw[N * K] = {0}, db[N] = {0};
+    assert_ok(linear_backward(device, dx.t, tensor_2d(dw, DTYPE_F32, N, K),
+                              tensor_1d(db, DTYPE_F32, N), dy.t, x.t, w.t, false, &err),
+              &err);
+    double *xd = matrix_doubles(&x), *wd = matrix_doubles(&w), *dyd = matrix_doubles(&dy);
+    double bd[N] = {0.1, 0.2, 0.3};
+    const float *dxf = dx.t.data;
+    ASSERT_DERIVATIVE(dxf, xd, T * K, 1e-4, 1e-5, linear_function(xd, wd, bd, dyd, T, K, N));
+    ASSERT_DERIVATIVE(dw, wd, N * K, 1e-4, 1e-5, linear_function(xd, wd, bd, dyd, T, K, N));
+    ASSERT_DERIVATIVE(db, bd, N, 1e-4, 1e-5, linear_function(xd, wd, bd, dyd, T, K, N));
+    matrix_free(&x), matrix_free(&w), matrix_free(&dy), matrix_free(&dx);
+    free(xd), free(wd), free(dyd);
+}
+
+static void linear_nan(void **state) {
+    Device *device = *state;
+    Error err;
+    float dy[2 * 3] = {1, NAN, 2, 3, 4, 5}, x[2 * 2] = {1, 2, 3, 4}, w[3 * 2] = {1, 2, 3, 4, 5, 6};
+    float dx[2 * 2] = {0}, dw[3 * 2] = {0}, db[3] = {0};
+    assert_ok(linear_backward(device, tensor_2d(dx, DTYPE_F32, 2, 2),
+                              tensor_2d(dw, DTYPE_F32, 3, 2), tensor_1d(db, DTYPE_F32, 3),
+                              tensor_2d(dy, DTYPE_F32, 2, 3), tensor_2d(x, DTYPE_F32, 2, 2),
+                              tensor_2d(w, DTYPE_F32, 3, 2), false, &err),
+              &err);
+    assert_true(isnan(dx[0]) && isnan(dx[1]) && !isnan(dx[2]));
+    assert_true(isnan(dw[2]) && isnan(dw[3]) && !isnan(dw[0]) && !isnan(dw[4]));
+    assert_true(isnan(db[1]) && db[0] == 4 && db[2] == 7);
+}
+
+/* ---- vocab_cross_entropy ---- */
+
+/* The operands in double: x [rows, d], w [v, d], b [v]; `logits` has room for a row. */
+typedef struct Entropy {
+    int64_t rows, d, v;
+    double *x, *w, *b, *weight, *smooth, *logits;
+    int32_t *target;
+    double smoothing;
+} Entropy;
+
+/* The loss of a row by its definition; leaves the probabilities in logits. */
+static double entropy_row(const Entropy *e, int64_t r) {
+    double max = -INFINITY, sum = 0, mean = 0;
+    for (int64_t j = 0; j < e->v; j++) {
+        double y = e->b[j];
+        for (int64_t i = 0; i < e->d; i++) y += e->x[r * e->d + i] * e->w[j * e->d + i];
+        e->logits[j] = y;
+        max = fmax(max, y);
+    }
+    for (int64_t j = 0; j < e->v; j++) sum += exp(e->logits[j] - max);
+    for (int64_t j = 0; j < e->v; j++) mean += (log(sum) + max - e->logits[j]) / (double)e->v;
+    double hard = log(sum) + max - e->logits[e->target[r]];
+    for (int64_t j = 0; j < e->v; j++) e->logits[j] = exp(e->logits[j] - max) / sum;
+    return e->weight[r] * ((1 - e->smoothing) * hard + e->smooth[r] * mean);
+}
+
+static double entropy_sum(const Entropy *e) {
+    double sum = 0;
+    for (int64_t r = 0; r < e->rows; r++) sum += entropy_row(e, r);
+    return sum;
+}
+
+typedef struct EntropyCase {
+    int rows, d, v;
+    Dtype c;
+    float smoothing;
+    bool bias, zeros; /* zeros: every third row has weight 0 and NaN in x */
+    int want;
+    bool packed;
+} EntropyCase;
+
+static void entropy_case(Device *device, const EntropyCase *c, TestRandom *random) {
+    Error err;
+    int64_t rows = c->rows, d = c->d, v = c->v;
+    TestMatrix x = matrix_random(random, c->c, rows, d, 0, 1, 0);
+    TestMatrix w = matrix_random(random, c->c, v, d, 0, 1 / sqrt((double)d), 0);
+    TestMatrix b = matrix_random(random, DTYPE_F32, 1, v, 0, 1, 0);
+    TestMatrix weight = matrix_random(random, DTYPE_F32, 1, rows, 0, 0.3, 1);
+    TestMatrix smooth = matrix_random(random, DTYPE_F32, 1, rows, 0, 0.02, 0.2);
+    TestMatrix target = matrix_new(DTYPE_I32, 1, rows, 0);
+    TestMatrix loss = matrix_new(DTYPE_F32, 1, rows, 0);
+    TestMatrix dx = matrix_new(c->c, rows, d, 0);
+    TestMatrix dw = matrix_random(random, DTYPE_F32, v, d, 0, 0.1 / sqrt((double)v), 0);
+    TestMatrix db = matrix_random(random, DTYPE_F32, 1, v, 0, 0.1 / sqrt((double)v), 0);
+    for (int64_t r = 0; r < rows; r++) {
+        /* The ends of chunks come first. */
+        const int64_t ends[] = {v - 1, 0, CHUNK - 1, CHUNK};
+        int64_t id = r < 4 && ends[r] < v ? ends[r] : (int64_t)(test_random_uniform(random) * c->v);
+        ((int32_t *)target.t.data)[r] = (int32_t)id;
+    }
+    Entropy e = {.rows = rows,
+                 .d = d,
+                 .v = v,
+                 .x = matrix_doubles(&x),
+                 .w = matrix_doubles(&w),
+                 .b = c->bias ? matrix_doubles(&b) : doubles(v),
+                 .smooth = c->smoothing > 0 ? matrix_doubles(&smooth) : doubles(rows),
+                 .logits = doubles(v),
+                 .target = target.t.data,
+                 .smoothing = c->smoothing};
+    if (c->zeros)
+        for (int64_t r = 0; r < rows; r += 3) {
+            matrix_set(&weight, 0, r, 0);
+            matrix_set(&x, r, d / 2, NAN);
+            ((int32_t *)target.t.data)[r] = -100;
+        }
+    e.weight = matrix_doubles(&weight);
+    double *lossd = doubles(rows), *dxd = doubles(rows * d);
+    double *dwd = matrix_doubles(&dw), *dbd = matrix_doubles(&db);
+    for (int64_t r = 0; r < rows; r++) {
+        if (e.weight[r] == 0) continue;
+        lossd[r] = entropy_row(&e, r);
+        for (int64_t j = 0; j < v; j++) {
+            double g = e.weight[r] * ((1 - e.smoothing) * (e.logits[j] - (j == e.target[r])) +
+                                      e.smooth[r] * (e.logits[j] - 1 / (double)v));
+            if (c->want & WANT_DB) dbd[j] += g;
+            for (int64_t i = 0; i < d; i++) {
+                dxd[r * d + i] += g * e.w[j * d + i];
+                if (c->want & WANT_DW) dwd[j * d + i] += g * e.x[r * d + i];
+            }
+        }
+    }
+    Tensor weights = w.t;
+    struct Packed *packed = NULL;
+    if (c->packed) {
+        assert_ok(pack_weight(device, &packed, &w.t, 1, c->c, true, NULL, &err), &err);
+        weights = TENSOR_NONE;
+        weights.packed = packed;
+    }
+    assert_ok(vocab_cross_entropy(
+                  device, as_vector(&loss), c->want & WANT_DX ? dx.t : none,
+                  c->want & WANT_DW ? dw.t : none, c->want & WANT_DB ? as_vector(&db) : none, x.t,
+                  weights, c->bias ? as_vector(&b) : none, as_vector(&target), as_vector(&weight),
+                  c->smoothing, c->smoothing > 0 ? as_vector(&smooth) : none, &err),
+              &err);
+    char what[128];
+    snprintf(what, sizeof what, "%d rows, width %d, vocabulary %d, smoothing %g, want %d", c->rows,
+             c->d, c->v, c->smoothing, c->want);
+    double limit = limit_of(c->c);
+    matrix_assert_close(&loss, lossd, 1e-5, what);
+    if (c->want & WANT_DX) matrix_assert_close(&dx, dxd, limit, what);
+    matrix_assert_close(&dw, dwd, limit, what);
+    matrix_assert_close(&db, dbd, 1e-5, what);
+    packed_free(device, packed);
+    matrix_free(&x), matrix_free(&w), matrix_free(&b), matrix_free(&weight), matrix_free(&smooth);
+    matrix_free(&target), matrix_free(&loss), matrix_free(&dx), matrix_free(&dw), matrix_free(&db);
+    free(e.x), free(e.w), free(e.b), free(e.weight), free(e.smooth), free(e.logits);
+    free(lossd), free(dxd), free(dwd), free(dbd);
+}
+
+static void entropy_cases(void **state, Dtype dtype) {
+    Device *device = device_of(state, dtype);
+    TestRandom random = {13};
+    static const int sizes[][3] = {{1, 5, 3},      {3, 7, 1},     {17, 33, 514}, {65, 17, 1001},
+                                   {300, 9, 601},  {5, 17, 4095}, {3, 9, 4096},  {5, 9, 4097},
+                                   {17, 11, 9001}, {270, 3, 4099}};
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
+        for (int variant = 0; variant < 2; variant++)
+            entropy_case(device,
+                         &(EntropyCase){sizes[i][0], sizes[i][1], sizes[i][2], dtype,
+                                        variant ? 0.1f : 0, variant == (int)(i & 1), variant,
+                                        WANT_ALL, false},
+                         &random);
+    for (int want = 0; want < WANT_ALL; want++)
+        entropy_case(device, &(EntropyCase){7, 13, 4500, dtype, 0.1f, true, want & 1, want, false},
+                     &random);
+    for (int want = 0; want < WANT_ALL; want += 2)
+        entropy_case(device, &(EntropyCase){7, 13, 4500, dtype, 0.1f, true, true, want, true},
+                     &random);
+}
+
+static void entropy_f32(void **state) {
+    entropy_cases(state, DTYPE_F32);
+}
+
+static void entropy_bf16(void **state) {
+    entropy_cases(state, DTYPE_BF16);
+}
+
+static void entropy_differences(void **state) {
+    Device *device = *state;
+    Error err;
+    enum { R = 3, D = 5, V = 11 };
+    TestRandom random = {14};
+    for (int smoothing = 0; smoothing < 2; smoothing++) {
+        TestMatrix x = matrix_random(&random, DTYPE_F32, R, D, 0, 1, 0);
+        TestMatrix w = matrix_random(&random, DTYPE_F32, V, D, 0, 1, 0);
+        TestMatrix b = matrix_random(&random, DTYPE_F32, 1, V, 0, 1, 0);
+        float weight[R] = {1.5f, 0.25f, 50}, smooth[R] = {0.1f, 0.3f, 5}, loss[R], dx[R * D];
+        float dw[V * D] = {0}, db[V] = {0};
+        int32_t target[R] = {10, 0, 4};
+        assert_ok(vocab_cross_entropy(device, tensor_1d(loss, DTYPE_F32, R),
+                                      tensor_2d(dx, DTYPE_F32, R, D),
+                                      tensor_2d(dw, DTYPE_F32, V, D), tensor_1d(db, DTYPE_F32, V),
+                                      x.t, w.t, as_vector(&b), tensor_1d(target, DTYPE_I32, R),
+                                      tensor_1d(weight, DTYPE_F32, R), smoothing ? 0.1f : 0,
+                                      smoothing ? tensor_1d(smooth, DTYPE_F32, R) : none, &err),
+                  &err);
+        double weightd[R] = {1.5, 0.25, 50}, smoothd[R] = {0}, logits[V];
+        for (int r = 0; smoothing && r < R; r++) smoothd[r] = smooth[r];
+        Entropy e = {R,
+                     D,
+                     V,
+                     matrix_doubles(&x),
+                     matrix_doubles(&w),
+                     matrix_doubles(&b),
+                     weightd,
+                     smoothd,
+                     logits,
+                     target,
+                     smoothing ? 0.1f : 0};
+        assert_true(distance((double)loss[0] + loss[1] + loss[2], entropy_sum(&e), 0) < 1e-6);
+        ASSERT_DERIVATIVE(dx, e.x, R * D, 1e-5, 3e-5, entropy_sum(&e));
+        ASSERT_DERIVATIVE(dw, e.w, V * D, 1e-5, 3e-5, entropy_sum(&e));
+        ASSERT_DERIVATIVE(db, e.b, V, 1e-5, 3e-5, entropy_sum(&e));
+        free(e.x), free(e.w), free(e.b);
+        matrix_free(&x), matrix_free(&w), matrix_free(&b);
+    }
+}
+
+/* One row of two has a NaN, in x or in its weight: its loss says so, the other's does not. */
+static void entropy_nan(void **state) {
+    Device *device = *state;
+    Error err;
+    for (int where = 0; where < 2; where++) {
+        float x[2 * 2] = {1, where ? 2 : NAN, 3, 4}, w[3 * 2] = {1, 2, 3, 4, 5, 6};
+        float weight[2] = {where ? NAN : 1, 1}, loss[2], dx[2 * 2], db[3] = {0};
+        int32_t target[2] = {1, 2};
+        assert_ok(vocab_cross_entropy(
+                      device, tensor_1d(loss, DTYPE_F32, 2), tensor_2d(dx, DTYPE_F32, 2, 2), none,
+                      tensor_1d(db, DTYPE_F32, 3), tensor_2d(x, DTYPE_F32, 2, 2),
+                      tensor_2d(w, DTYPE_F32, 3, 2), none, tensor_1d(target, DTYPE_I32, 2),
+                      tensor_1d(weight, DTYPE_F32, 2), 0, none, &err),
+                  &err);
+        assert_true(isnan(loss[0]) && isfinite(loss[1]));
+        assert_true(isnan(dx[0]) && isnan(dx[1]) && isfinite(dx[2]) && isfinite(dx[3]));
+        assert_true(isnan(db[0]) && isnan(db[1]) && isnan(db[2]));
+    }
+}
+
+/* A row that is sure of its target, with logits far from 0: nothing overflows, and the error is
+ * that of a probability in f32, not of such logits. */
+static void entropy_extreme(void **state) {
+    Device *device = *state;
+    Error err;
+    float x[1] = {1}, w[3] = {5000, 4990, -5000}, weight[1] = {1}, loss[1], dx[1], db[3] = {0};
+    int32_t target[1] = {0};
+    assert_ok(vocab_cross_entropy(device, tensor_1d(loss, DTYPE_F32, 1),
+                                  tensor_2d(dx, DTYPE_F32, 1, 1), none, tensor_1d(db, DTYPE_F32, 3),
+                                  tensor_2d(x, DTYPE_F32, 1, 1), tensor_2d(w, DTYPE_F32, 3, 1),
+                                  none, tensor_1d(target, DTYPE_I32, 1),
+                                  tensor_1d(weight, DTYPE_F32, 1), 0, none, &err),
+              &err);
+    double p = 1 / (1 + exp(10)); /* of the second */
+    assert_true(fabs(loss[0] + log1p(-p)) < 2e-7 && fabs(db[0] + p) < 2e-7);
+    assert_true(distance(db[1], p, 0) < 1e-6 && db[2] == 0);
+}
+
+static void entropy_refused(void **state) {
+    Device *device = *state;
+    Error err;
+    float x[2 * 2] = {1, 2, 3, 4}, w[3 * 2] = {1, 2, 3, 4, 5, 6}, weight[2] = {1, 1}, loss[2];
+    float dx[2 * 2];
+    int32_t target[2] = {1, 3};
+    Tensor weights = tensor_2d(w, DTYPE_F32, 3, 2);
+#define ENTROPY(dx, w)                                                                           \
+    vocab_cross_entropy(device, tensor_1d(loss, DTYPE_F32, 2), dx, none, none,                   \
+                        tensor_2d(x, DTYPE_F32, 2, 2), w, none, tensor_1d(target, DTYPE_I32, 2), \
+                        tensor_1d(weight, DTYPE_F32, 2), 0, none, &err)
+    assert_refused(ENTROPY(none, weights), &err, "target of row 1 is 3", "below 3");
+    target[1] = -1;
+    assert_refused(ENTROPY(none, weights), &err, "target of row 1 is -1");
+    weight[1] = 0;
+    assert_ok(ENTROPY(none, weights), &err);
+    struct Packed *packed;
+    assert_ok(pack_weight(device, &packed, &weights, 1, DTYPE_F32, true, NULL, &err), &err);
+    weights.packed = packed;
+    assert_refused(ENTROPY(tensor_2d(dx, DTYPE_F32, 2, 2), weights), &err, "w is packed", "plain");
+    packed_free(device, packed);
+}
+
+/* ---- dropout_forward ---- */
+
+static void dropout_case(Device *device, Dtype dtype, int64_t rows, int64_t columns, Dropout drop,
+                         bool in_place, TestRandom *random) {
+    Error err;
+    TestMatrix x = matrix_random(random, dtype, rows, columns, 0, 1, 0);
+    TestMatrix y = matrix_new(dtype, rows, columns, 0);
+    matrix_set(&x, 0, 0, NAN);
+    double *xd = matrix_doubles(&x);
+    assert_ok(dropout_forward(device, in_place ? x.t : y.t, x.t, drop, &err), &err);
+    for (int64_t i = 0; i < rows * columns; i++) {
+        bool kept = random_uniform(drop.seed, drop.stream, (uint64_t)i) >= drop.p;
+        double got = matrix_get(in_place ? &x : &y, i / columns, i % columns);
+        double want = kept ? xd[i] / (1 - (double)drop.p) : 0;
+        if (isnan(want) ? !isnan(got) : !(distance(got, want, 1e-30) <= limit_of(dtype)))
+            fail_msg("dropout %g: value %lld is %g, expected %g", drop.p, (long long)i, got, want);
+    }
+    matrix_free(&x), matrix_free(&y);
+    free(xd);
+}
+
+static void dropout(void **state) {
+    TestRandom random = {15};
+    static const int sizes[][2] = {{1, 1}, {3, 7}, {17, 33}, {65, 129}, {300, 519}};
+    static const float p[] = {0, 0x1p-32f, 1e-6f, 0.1f, 0.5f, 0.999f};
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
+        for (size_t j = 0; j < sizeof p / sizeof *p; j++) {
+            if (i == 4 && j % 3) continue;
+            for (int place = 0; place < 2; place++)
+                dropout_case(*state, place == (int)(j & 1) ? DTYPE_BF16 : DTYPE_F32, sizes[i][0],
+                             sizes[i][1], (Dropout){p[j], 0x123456789abcdef, UINT64_MAX - j}, place,
+                             &random);
+        }
+}
+
+/* p equal to the number that is drawn: kept, and with the next larger p dropped. */
+static void dropout_border(void **state) {
+    TestRandom random = {18};
+    const uint64_t seed = 7, stream = 9;
+    int found = 0;
+    for (uint64_t i = 0; i < 4096; i++) {
+        double u = random_uniform(seed, stream, i);
+        if (u >= 0x1p-9) continue; /* its digits would not fit into a float */
+        const float p[2] = {(float)u, nextafterf((float)u, 1)};
+        assert_true(p[0] == u);
+        for (int above = 0; above < 2; above++)
+            dropout_case(*state, DTYPE_F32, 1, (int64_t)i + 1, (Dropout){p[above], seed, stream},
+                         false, &random);
+        found++;
+    }
+    assert_true(found > 0);
+}
+
+/* ---- adamw_step ---- */
+
+static void adamw_steps(Device *device, int64_t n, Dtype copy_dtype, float decay, float eps) {
+    Error err;
+    TestRandom random = {16};
+    TestMatrix p = matrix_random(&random, DTYPE_F32, 1, n, 0, 1, 0);
+    TestMatrix m = matrix_random(&random, DTYPE_F32, 1, n, 0, 0, 0);
+    TestMatrix v = matrix_random(&random, DTYPE_F32, 1, n, 0, 0, 0);
+    TestMatrix copy = matrix_new(copy_dtype ? copy_dtype : DTYPE_F32, 1, n, 0);
+    double *pd = matrix_doubles(&p), *md = doubles(n), *vd = doubles(n);
+    AdamW a = {.lr = 0.01f, .beta1 = 0.9f, .beta2 = 0.98f, .eps = eps, .weight_decay = decay};
+    for (a.step = 1; a.step <= 10; a.step++) {
+        TestMatrix g = matrix_random(&random, DTYPE_F32, 1, n, 0, 1, 0.3);
+        a.grad_scale = a.step % 3 ? 1 : 0.125f;
+        assert_ok(adamw_step(device, as_vector(&p), copy_dtype ? as_vector(&copy) : none,
+                             as_vector(&m), as_vector(&v), as_vector(&g), &a, &err),
+                  &err);
+        for (int64_t i = 0; i < n; i++) {
+            double gradient = matrix_get(&g, 0, i) * a.grad_scale;
+            md[i] = (double)a.beta1 * md[i] + (1 - (double)a.beta1) * gradient;
+            vd[i] = (double)a.beta2 * vd[i] + (1 - (double)a.beta2) * gradient * gradient;
+            double mean = md[i] / (1 - pow(a.beta1, (double)a.step));
+            double root = sqrt(vd[i] / (1 - pow(a.beta2, (double)a.step)));
+            pd[i] -= (double)a.lr * (mean / (root + (double)a.eps) + (double)decay * pd[i]);
+        }
+        matrix_assert_close(&p, pd, 1e-6, "weights");
+        matrix_assert_close(&m, md, 1e-6, "first moments");
+        matrix_assert_close(&v, vd, 1e-6, "second moments");
+        for (int64_t i = 0; copy_dtype && i < n; i++) {
+            uint16_t narrow;
+            float value = ((const float *)p.t.data)[i];
+            assert_true(values_convert(&narrow, copy_dtype, &value, DTYPE_F32, 1));
+            assert_int_equal(((const uint16_t *)copy.t.data)[i], narrow);
+        }
+        matrix_free(&g);
+    }
+    matrix_free(&p), matrix_free(&m), matrix_free(&v), matrix_free(&copy);
+    free(pd), free(md), free(vd);
+}
+
+static void adamw(void **state) {
+    adamw_steps(*state, 1, DTYPE_NONE, 0, 1e-8f);
+    adamw_steps(*state, 17, DTYPE_BF16, 0.01f, 1e-6f);
+    adamw_steps(*state, 4099, DTYPE_F16, 0.1f, 1e-8f);
+    adamw_steps(*state, 9001, DTYPE_BF16, 0.5f, 0.5f);
+}
+
+static void adamw_nan(void **state) {
+    Error err;
+    float p[3] = {1, 2, 3}, m[3] = {0}, v[3] = {0}, g[3] = {1, NAN, 0};
+    AdamW a = {.lr = 0.1f, .beta1 = 0.9f, .beta2 = 0.98f, .eps = 1e-8f, .grad_scale = 1, .step = 1};
+    assert_ok(adamw_step(*state, tensor_1d(p, DTYPE_F32, 3), none, tensor_1d(m, DTYPE_F32, 3),
+                         tensor_1d(v, DTYPE_F32, 3), tensor_1d(g, DTYPE_F32, 3), &a, &err),
+              &err);
+    /* The first step is lr long, whatever the gradient's size; no gradient, no step. */
+    assert_true(distance(p[0], 0.9, 0) < 1e-6 && isnan(p[1]) && p[2] == 3);
+}
+
+/* ---- square_sum ---- */
+
+static void square_sums(void **state) {
+    Error err;
+    TestRandom random = {17};
+    Device *one = device_new(1), *three = device_new(3);
+    static const int sizes[][2] = {{1, 1}, {3, 7}, {17, 33}, {255, 1}, {257, 3}, {300, 701}};
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
+        for (Dtype dtype = DTYPE_F32; dtype <= DTYPE_BF16; dtype++) {
+            int64_t n = sizes[i][0] * sizes[i][1];
+            TestMatrix x = matrix_random(&random, dtype, sizes[i][0], sizes[i][1], 0, 1, 0);
+            double *xd = matrix_doubles(&x), want = 0, sum = -1, sums[2] = {-1, -2};
+            for (int64_t j = 0; j < n; j++) want += xd[j] * xd[j];
+            assert_ok(square_sum(*state, &sum, x.t, &err), &err);
+            assert_true(distance(sum, want, 0) <= 1e-12);
+            assert_ok(square_sum(one, &sums[0], x.t, &err), &err);
+            assert_ok(square_sum(three, &sums[1], x.t, &err), &err);
+            assert_true(sum == sums[0] && sum == sums[1]);
+            matrix_set(&x, sizes[i][0] - 1, 0, NAN);
+            assert_ok(square_sum(*state, &sum, x.t, &err), &err);
+            assert_true(isnan(sum));
+            matrix_free(&x);
+            free(xd);
+        }
+    device_close(one), device_close(three);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(linear_f32),
+        cmocka_unit_test(linear_bf16),
+        cmocka_unit_test(linear_differences),
+        cmocka_unit_test(linear_nan),
+        cmocka_unit_test(entropy_f32),
+        cmocka_unit_test(entropy_bf16),
+        cmocka_unit_test(entropy_differences),
+        cmocka_unit_test(entropy_nan),
+        cmocka_unit_test(entropy_extreme),
+        cmocka_unit_test(entropy_refused),
+        cmocka_unit_test(dropout),
+        cmocka_unit_test(dropout_border),
+        cmocka_unit_test(adamw),
+        cmocka_unit_test(adamw_nan),
+        cmocka_unit_test(square_sums),
+    };
+    return cmocka_run_group_tests(tests, device_setup, device_teardown);
+}
