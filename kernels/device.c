@@ -7,7 +7,7 @@
 int device_open(Device **device, const DeviceOptions *options, Error *err) {
     DeviceOptions wanted = options ? *options : (DeviceOptions){.kind = DEVICE_CPU};
     if (wanted.kind != DEVICE_CPU)
-        return error_set(err, "this build has no CUDA devices: it was made without nvcc");
+        return error_set(err, "this build has no CUDA devices: use the CPU");
     Device *d = calloc(1, sizeof *d);
     if (!d) return error_set(err, "out of memory: %zu bytes asked", sizeof *d);
     if (cpu_open(d, &wanted, err) != 0) {

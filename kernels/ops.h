@@ -68,6 +68,13 @@ typedef struct AttentionSpan {
     } range[ATTENTION_RANGES];
 } AttentionSpan;
 
+/* The keys that each of a span's queries sees. */
+static inline int attention_keys(const AttentionSpan *span) {
+    int n = 0;
+    for (int r = 0; r < span->range_count; r++) n += span->range[r].end - span->range[r].begin;
+    return n;
+}
+
 /* Dropout: each value is kept with probability 1 - p and then divided by 1 - p. Whether a value is
  * kept is random_uniform(seed, stream, index) >= p, so the backward draws the same again. */
 typedef struct Dropout {

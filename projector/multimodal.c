@@ -102,15 +102,23 @@ static int check_room(const Multimodal *m, const AnswerRequest *r, int tokens, E
                      tokens, room, longest, picture, answer);
 }
 
+/* Appends the ids of a request's prompt, if it can be answered; *tokens is how many they are. */
+static int request_encode(const Multimodal *m, const AnswerRequest *request, Ids *ids, int *tokens,
+                          Error *err) {
+    size_t before = ids->count;
+    int status = encode_prompt(m, request, ids, err);
+    *tokens = (int)(ids->count - before);
+    TRY(status);
+    TRY(check_room(m, request, *tokens, err));
+    if (request->length > 0 || m->length) return 0;
+    return error_set(err, "this model has no length predictor: say how many tokens the answer "
+                          "shall have (--length N)");
+}
+
 int multimodal_check(const Multimodal *m, const AnswerRequest *request, int *tokens, Error *err) {
     Ids ids = {0};
-    int status = encode_prompt(m, request, &ids, err);
-    if (tokens) *tokens = (int)ids.count;
-    if (status == 0) status = check_room(m, request, (int)ids.count, err);
-    if (status == 0 && request->length <= 0 && !m->length)
-        status =
-            error_set(err, "this model has no length predictor: say how many tokens the answer "
-                           "shall have (--length N)");
+    int count, status = request_encode(m, request, &ids, &count, err);
+    if (tokens) *tokens = count;
     ids_free(&ids);
     return status;
 }
@@ -125,15 +133,9 @@ static int prompts_encode(const Multimodal *m, const AnswerRequest *requests, in
     p->items = calloc((size_t)count + 1, sizeof *p->items);
     if (!p->items) return error_set(err, "out of memory for %d prompts", count);
     for (int i = 0; i < count; i++) {
-        size_t before = p->ids.count;
-        int status = encode_prompt(m, &requests[i], &p->ids, err);
-        int n = (int)(p->ids.count - before);
-        if (status == 0) status = check_room(m, &requests[i], n, err);
-        if (status == 0 && requests[i].length <= 0 && !m->length)
-            status = error_set(err, "this model has no length predictor: say how many tokens the "
-                                    "answer shall have (--length N)");
-        if (status) return count > 1 ? error_context(err, "request %d", i + 1) : -1;
-        p->items[i] = (InfillPrompt){.count = n, .picture = requests[i].picture};
+        p->items[i].picture = requests[i].picture;
+        if (request_encode(m, &requests[i], &p->ids, &p->items[i].count, err))
+            return count > 1 ? error_context(err, "request %d", i + 1) : -1;
     }
     const int32_t *at = p->ids.ids;
     for (int i = 0; i < count; i++) p->items[i].ids = at, at += p->items[i].count;

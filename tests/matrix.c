@@ -111,3 +111,19 @@ const char *isa_name(const Device *device) {
         if (strstr(device_text(device), names[i])) return names[i];
     return NULL;
 }
+
+int device_setup(void **state) {
+    Error err;
+    Device *device;
+    if (device_open(&device, NULL, &err) != 0) {
+        fprintf(stderr, "%s\n", err.text);
+        return -1;
+    }
+    *state = device;
+    return 0;
+}
+
+int device_teardown(void **state) {
+    device_close(*state);
+    return 0;
+}

@@ -36,6 +36,10 @@ void matrix_assert_close(const TestMatrix *m, const double *want, double limit, 
 /* 1e-6 for f32, 1e-2 for bf16. */
 double dtype_limit(Dtype dtype);
 
+/* A group's setup and teardown: *state is a CPU device with the usual threads. */
+int device_setup(void **state);
+int device_teardown(void **state);
+
 /* A test that runs once for each instruction set. Its state is the set's name before the setup and
  * a device, or NULL, after it. */
 #define ON_EACH_ISA(f)                                      \

@@ -1,26 +1,11 @@
 /* What every operation refuses and says, devices and arenas. */
+#include "tests/matrix.h"
 #include "tests/test.h"
 
 #include "kernels/backend.h"
 #include "kernels/ops.h"
 
 #include <math.h>
-
-static int device_setup(void **state) {
-    Error err;
-    Device *device;
-    if (device_open(&device, NULL, &err) != 0) {
-        fprintf(stderr, "%s\n", err.text);
-        return -1;
-    }
-    *state = device;
-    return 0;
-}
-
-static int device_teardown(void **state) {
-    device_close(*state);
-    return 0;
-}
 
 /* ---- What operations refuse ---- */
 

@@ -1,5 +1,6 @@
 /* Matrix products, packed weights and the vocabulary head, compared with plain loops in double
  * precision. */
+#include "tests/matrix.h"
 #include "tests/test.h"
 
 #include "kernels/cpu/matmul.h"
@@ -7,19 +8,6 @@
 #include "kernels/random.h"
 
 #include <math.h>
-
-enum { CHUNK = 4096 }; /* of a vocabulary, kernels/cpu/cpu.h; the tests hold for any other, too */
-
-static int device_setup(void **state) {
-    Error err;
-    Device *device;
-    if (device_open(&device, NULL, &err) != 0) {
-        fprintf(stderr, "%s\n", err.text);
-        return -1;
-    }
-    *state = device;
-    return 0;
-}
 
 /* For hundreds of tiny products, whose threads would do little else than wait for each other. */
 static Device *device_single(void) {
@@ -30,10 +18,7 @@ static Device *device_single(void) {
     return device;
 }
 
-static int device_teardown(void **state) {
-    device_close(*state);
-    return 0;
-}
+enum { CHUNK = 4096 }; /* of a vocabulary, kernels/cpu/cpu.h; the tests hold for any other, too */
 
 /* n normal numbers as a type stores them: into *data as that type (free it), into the result (free
  * it) what they are after its rounding. */

@@ -25,9 +25,7 @@ typedef struct Sharing {
 static Sharing sharing_of(const AttentionSpan *spans, int count, int heads, int threads) {
     Sharing s = {0};
     for (int i = 0; i < count; i++) {
-        int queries = spans[i].q_end - spans[i].q_begin, keys = 0;
-        for (int r = 0; r < spans[i].range_count; r++)
-            keys += spans[i].range[r].end - spans[i].range[r].begin;
+        int queries = spans[i].q_end - spans[i].q_begin, keys = attention_keys(&spans[i]);
         s.queries += queries;
         s.work += (int64_t)queries * keys;
         if (queries > s.longest) s.longest = queries;

@@ -55,9 +55,7 @@ int cpu_attention_backward(Device *device, Tensor dq, Tensor dk, Tensor dv, Tens
     int most = 0; /* keys */
     int64_t work = 0;
     for (int i = 0; i < count; i++) {
-        int keys = 0;
-        for (int r = 0; r < spans[i].range_count; r++)
-            keys += spans[i].range[r].end - spans[i].range[r].begin;
+        const int keys = attention_keys(&spans[i]);
         if (keys > most) most = keys;
         work += (int64_t)(spans[i].q_end - spans[i].q_begin) * keys;
     }

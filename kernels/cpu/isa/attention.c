@@ -61,7 +61,7 @@ static void store_lse(const AttentionUnit *u, int64_t row, float lse) {
 }
 
 void ISA_NAME(attention)(const AttentionUnit *u, float *scratch) {
-    const int keys = key_count(u->span), width = u->head_width, wide = round_up(width);
+    const int keys = attention_keys(u->span), width = u->head_width, wide = round_up(width);
     const Scratch at = scratch_layout(keys, width);
     float *scores = scratch + at.scores, *queries = scratch + at.queries, *out = scratch + at.out;
     const Panels key_panels = panels_of(keys), value_panels = panels_of(width);

@@ -125,12 +125,6 @@ static inline int64_t key_next(KeyCursor *at) {
     return -1;
 }
 
-static inline int key_count(const AttentionSpan *span) {
-    int n = 0;
-    for (int i = 0; i < span->range_count; i++) n += span->range[i].end - span->range[i].begin;
-    return n;
-}
-
 /* The place of a head in a row of q, k, v or out. */
 static inline void *head_row(const AttentionUnit *u, Tensor t, int64_t row) {
     int64_t element = row * t.ld + (int64_t)u->head * u->head_width;

@@ -112,7 +112,7 @@ static void add_gradient(const AttentionUnit *u, Tensor to, const float *gradien
 
 void ISA_NAME(attention_backward)(const AttentionUnit *u, const AttentionGradient *g,
                                   float *scratch) {
-    const int keys = key_count(u->span), width = u->head_width, wide = round_up(width);
+    const int keys = attention_keys(u->span), width = u->head_width, wide = round_up(width);
     const Scratch at = scratch_layout(keys, width);
     const Panels key_panels = panels_of(keys), width_panels = panels_of(width);
     float *scores = scratch + at.scores, *slopes = scratch + at.slopes, *dq = scratch + at.dq;
