@@ -362,6 +362,7 @@ static void bench_free(Bench *b) {
 }
 
 int command_bench(int argc, char **argv) {
+    if (argc > 1 && !strcmp(argv[1], "train")) return command_bench_train(argc - 1, argv + 1);
     enum { CASES = 3, POSITIONS = 514, WORDS = 250002 };
     const Case cases[CASES] = {
         {.name = "vit-l-14",

@@ -6,6 +6,7 @@
 #include "apps/commands.h"
 #include "apps/options.h"
 #include "apps/report.h"
+#include "apps/trainer.h"
 
 static const CommandHelp help = {
     .name = "info",
@@ -18,6 +19,7 @@ static const CommandHelp help = {
     .examples = "easyfirst info model\n"
                 "easyfirst info --tensors clip-vit-large-patch14/model.safetensors\n"
                 "easyfirst info --language xlm-roberta-base --vision clip-vit-large-patch14\n"
+                "easyfirst info --train tune model\n"
                 "easyfirst info --json model",
 };
 
@@ -27,6 +29,9 @@ typedef struct Info {
     CommonOptions common;
     const char *path;
     bool tensors;
+    const char *train; /* a stage whose memory is asked for; NULL */
+    int pass_tokens;
+    bool recompute;
     Session session;
 } Info;
 
@@ -272,7 +277,15 @@ static int json_print(json_t *object, Error *err) {
     return 0;
 }
 
-static int json_model(const Info *info, const PartNumbers *numbers, int count, Error *err) {
+static json_t *json_training(const TrainMemory *m) {
+    return json_pack("{s:I, s:I, s:I, s:I, s:I}", "weights", (json_int_t)m->weights, "gradients",
+                     (json_int_t)m->gradients, "moments", (json_int_t)m->moments, "activations",
+                     (json_int_t)m->arena, "sum",
+                     (json_int_t)(m->weights + m->gradients + m->moments + m->arena));
+}
+
+static int json_model(const Info *info, const PartNumbers *numbers, int count,
+                      const TrainMemory *training, Error *err) {
     const Model *m = &info->session.model;
     PartSources sources[PART_COUNT];
     int source_count = model_sources(m, sources);
@@ -301,6 +314,7 @@ static int json_model(const Info *info, const PartNumbers *numbers, int count, E
                             json_integer(multimodal_picture_rows(&m->parts)));
         json_object_set_new(object, "pad", json_boolean(m->parts.preprocess.pad));
     }
+    if (training) json_object_set_new(object, "training_bytes", json_training(training));
     json_object_set_new(object, "parts", parts);
     json_object_set_new(object, "files", files);
     return json_print(object, err);
@@ -362,30 +376,78 @@ static int take_path(Info *info, bool *done, Error *err) {
     return status;
 }
 
+/* What a stage of training would take with its default settings, without taking it. */
+static int training_memory(Info *info, TrainMemory *memory, int *rows, Error *err) {
+    TrainSettings settings;
+    TrainStage stage = STAGE_ADAPT;
+    while (stage + 1 < STAGE_COUNT && strcmp(info->train, stage_name(stage))) stage++;
+    train_settings_default(&settings, stage);
+    settings.model = info->common.model;
+    settings.pass_tokens = info->pass_tokens;
+    settings.recompute = info->recompute;
+    const Model *m = &info->session.model;
+    bool pictures = stage == STAGE_ALIGN || stage == STAGE_TUNE;
+    if (pictures && !m->projector.present) settings.new_projector = "mlp2x_gelu";
+    TrainModel model;
+    TRY(train_model_open(&model, &settings, info->session.device, err));
+    LearnSizes unit = {.pictures = pictures};
+    LearnSizes sizes = trainer_sizes(&settings, &unit, multimodal_picture_rows(&m->parts));
+    *memory = train_model_memory(&model, &settings, pictures, &sizes);
+    *rows = sizes.tokens;
+    train_model_close(&model);
+    return 0;
+}
+
+static void print_training(const Info *info, const TrainMemory *m, int rows) {
+    char text[5][32];
+    bytes_text(text[0], sizeof text[0],
+               (double)(m->weights + m->gradients + m->moments + m->arena));
+    bytes_text(text[1], sizeof text[1], (double)m->weights);
+    bytes_text(text[2], sizeof text[2], (double)m->gradients);
+    bytes_text(text[3], sizeof text[3], (double)m->moments);
+    bytes_text(text[4], sizeof text[4], (double)m->arena);
+    printf("train %s: %s of memory: weights %s, gradients %s, moments %s, activations of %d rows "
+           "%s\n",
+           info->train, text[0], text[1], text[2], text[3], rows, text[4]);
+}
+
+static int describe(Info *info, Error *err) {
+    PartNumbers numbers[PART_COUNT];
+    TrainMemory training;
+    int rows = 0;
+    info->common.model.describe_only = true;
+    TRY(session_open(&info->session, &info->common, err));
+    int count = model_numbers(&info->session.model, numbers);
+    if (info->train) TRY(training_memory(info, &training, &rows, err));
+    if (info->common.json)
+        return json_model(info, numbers, count, info->train ? &training : NULL, err);
+    print_model(info, numbers, count);
+    if (info->train) print_training(info, &training, rows);
+    return 0;
+}
+
 static int run(Info *info, Error *err) {
     bool done = false;
     if (info->path) TRY(take_path(info, &done, err));
-    if (!done) {
-        PartNumbers numbers[PART_COUNT];
-        info->common.model.describe_only = true;
-        TRY(session_open(&info->session, &info->common, err));
-        int count = model_numbers(&info->session.model, numbers);
-        if (info->common.json)
-            TRY(json_model(info, numbers, count, err));
-        else
-            print_model(info, numbers, count);
-    }
+    if (!done) TRY(describe(info, err));
     return report_flush(err);
 }
 
 int command_info(int argc, char **argv) {
     Info info = {0};
-    OptionGroup groups[2] = {{.title = "options",
-                              .count = 2,
-                              .options = {{"tensors", 0, OPTION_FLAG, NULL, &info.tensors,
-                                           "list every tensor of a model's files"},
-                                          {"json", 0, OPTION_FLAG, NULL, &info.common.json,
-                                           "one JSON object instead of plain text"}}}};
+    OptionGroup groups[2] = {
+        {.title = "options",
+         .count = 5,
+         .options = {{"tensors", 0, OPTION_FLAG, NULL, &info.tensors,
+                      "list every tensor of a model's files"},
+                     {"train", 0, OPTION_CHOICE, "adapt|instruct|align|tune|length|pretrain",
+                      &info.train, "the memory that this stage of training takes, too"},
+                     {"pass-tokens", 0, OPTION_INTEGER, "N", &info.pass_tokens,
+                      "... with passes of so many rows", 16, 1 << 24},
+                     {"recompute", 0, OPTION_FLAG, NULL, &info.recompute,
+                      "... with activations computed twice"},
+                     {"json", 0, OPTION_FLAG, NULL, &info.common.json,
+                      "one JSON object instead of plain text"}}}};
     common_init(&info.common);
     common_model_group(&info.common, &groups[1]);
     int first, status = options_read(&help, groups, 2, argc, argv, &first);

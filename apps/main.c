@@ -14,6 +14,9 @@ static const struct {
     {"text", command_text, "answer text prompts; translate and summarize, line by line"},
     {"show", command_show, "show how an answer is filled in, step by step"},
     {"info", command_info, "describe a model: parts, tensors, parameters, memory"},
+    {"train", command_train, "train a model: text, pictures, lengths"},
+    {"new", command_new, "make a model folder with fresh weights"},
+    {"prune", command_prune, "keep only the vocabulary that some data use"},
     {"bench", command_bench, "measure the speed of this machine"},
 };
 enum { COMMAND_COUNT = sizeof commands / sizeof commands[0] };

@@ -91,47 +91,204 @@ static int list_add(TextList *list, const char *text) {
     return 0;
 }
 
-/* Sets an option's variable; -1, or 2 after saying what is wrong. */
-static int option_set(const CommandHelp *help, const Option *o, const char *value) {
+/* Sets an option's variable. `label` is what messages call the option. */
+static int option_set(const Option *o, const char *label, const char *value, Error *err) {
     int64_t whole;
     double real;
+    if (o->given) *o->given = true;
     switch (o->kind) {
     case OPTION_FLAG:
         *(bool *)o->target = true;
-        return -1;
+        return 0;
+    case OPTION_SWITCH:
+        if (!is_choice(value, "on|off"))
+            return error_set(err, "%s takes on or off, not \"%s\"", label, value);
+        *(bool *)o->target = !strcmp(value, "on");
+        return 0;
     case OPTION_TEXT:
-        if (!value[0])
-            return options_wrong(help, "--%s needs a %s, not \"\"", o->name, o->argument);
+        if (!value[0]) return error_set(err, "%s needs a %s, not \"\"", label, o->argument);
         *(const char **)o->target = value;
-        return -1;
+        return 0;
     case OPTION_CHOICE:
         if (!is_choice(value, o->argument))
-            return options_wrong(help, "--%s takes %s, not \"%s\"", o->name, o->argument, value);
+            return error_set(err, "%s takes %s, not \"%s\"", label, o->argument, value);
         *(const char **)o->target = value;
-        return -1;
+        return 0;
     case OPTION_LIST:
-        return list_add(o->target, value) ? options_wrong(help, "out of memory for --%s", o->name)
-                                          : -1;
+        return list_add(o->target, value) ? error_set(err, "out of memory for %s", label) : 0;
     case OPTION_INTEGER:
         if (!read_whole(value, (int64_t)o->least, (int64_t)o->most, &whole))
-            return options_wrong(help, "--%s takes a whole number from %.0f to %.0f, not \"%s\"",
-                                 o->name, o->least, o->most, value);
+            return error_set(err, "%s takes a whole number from %.0f to %.0f, not \"%s\"", label,
+                             o->least, o->most, value);
         *(int *)o->target = (int)whole;
-        return -1;
+        return 0;
     case OPTION_SEED:
         if (!read_whole(value, 0, INT64_MAX, &whole))
-            return options_wrong(help, "--%s takes a whole number from 0 to %lld, not \"%s\"",
-                                 o->name, (long long)INT64_MAX, value);
+            return error_set(err, "%s takes a whole number from 0 to %lld, not \"%s\"", label,
+                             (long long)INT64_MAX, value);
         *(uint64_t *)o->target = (uint64_t)whole;
-        return -1;
+        return 0;
     case OPTION_REAL:
         if (!read_real(value, o->least, o->most, &real))
-            return options_wrong(help, "--%s takes a number from %g to %g, not \"%s\"", o->name,
-                                 o->least, o->most, value);
+            return error_set(err, "%s takes a number from %g to %g, not \"%s\"", label, o->least,
+                             o->most, value);
         *(float *)o->target = (float)real;
-        return -1;
+        return 0;
     }
-    return -1;
+    return 0;
+}
+
+/* ---- JSON. ---- */
+
+/* Settings files have texts and lists; everything else goes through option_set as a text. */
+static int option_from_json(const Option *o, const char *label, const json_t *value, Error *err) {
+    char number[64];
+    bool numeric = false, right = false;
+    const char *wanted = "a text";
+    switch (o->kind) {
+    case OPTION_FLAG:
+    case OPTION_SWITCH:
+        wanted = "true or false";
+        if (!json_is_boolean(value)) break;
+        if (o->given) *o->given = true;
+        *(bool *)o->target = json_is_true(value);
+        return 0;
+    case OPTION_TEXT:
+    case OPTION_CHOICE:
+        right = json_is_string(value);
+        break;
+    case OPTION_LIST:
+        wanted = "an array of texts";
+        if (!json_is_array(value)) break;
+        right = true;
+        for (size_t i = 0; i < json_array_size(value); i++)
+            right = right && json_is_string(json_array_get(value, i));
+        break;
+    case OPTION_INTEGER:
+    case OPTION_SEED:
+        wanted = "a whole number";
+        right = numeric = json_is_integer(value);
+        break;
+    case OPTION_REAL:
+        wanted = "a number";
+        right = numeric = json_is_number(value);
+        break;
+    }
+    if (!right) return error_set(err, "%s must be %s", label, wanted);
+    if (o->kind == OPTION_LIST) {
+        ((TextList *)o->target)->count = 0;
+        for (size_t i = 0; i < json_array_size(value); i++)
+            TRY(option_set(o, label, json_string_value(json_array_get(value, i)), err));
+        return 0;
+    }
+    if (json_is_integer(value))
+        snprintf(number, sizeof number, "%lld", (long long)json_integer_value(value));
+    else if (numeric)
+        snprintf(number, sizeof number, "%.17g", json_real_value(value));
+    return option_set(o, label, numeric ? number : json_string_value(value), err);
+}
+
+static int unknown_key(const OptionGroup *groups, int group_count, const char *const *except,
+                       const char *key, const char *file, Error *err) {
+    const char *names[OPTIONS_MOST + 9] = {NULL};
+    int n = 0;
+    for (int i = 0; except && except[i] && n < 8; i++) names[n++] = except[i];
+    for (int g = 0; g < group_count; g++)
+        for (int i = 0; i < groups[g].count; i++) names[n++] = groups[g].options[i].name;
+    const char *near = nearest_word(key, names);
+    if (near)
+        return error_set(err, "%s: there is no setting \"%s\": did you mean \"%s\"?", file, key,
+                         near);
+    return error_set(err, "%s: there is no setting \"%s\"", file, key);
+}
+
+int options_from_json(const OptionGroup *groups, int group_count, const json_t *object,
+                      const char *const *except, const char *file, Error *err) {
+    const char *key;
+    json_t *value;
+    json_object_foreach((json_t *)object, key, value) {
+        bool known = false;
+        for (int i = 0; except && except[i] && !known; i++) known = !strcmp(except[i], key);
+        for (int g = 0; g < group_count && !known; g++)
+            for (int i = 0; i < groups[g].count && !known; i++) {
+                const Option *o = &groups[g].options[i];
+                if (strcmp(o->name, key)) continue;
+                char label[80];
+                snprintf(label, sizeof label, "\"%s\"", key);
+                if (option_from_json(o, label, value, err)) return error_context(err, "%s", file);
+                known = true;
+            }
+        if (!known) return unknown_key(groups, group_count, except, key, file, err);
+    }
+    return 0;
+}
+
+double real_shortest(float value) {
+    char text[64];
+    for (int digits = 1; digits < 9; digits++) {
+        snprintf(text, sizeof text, "%.*g", digits, (double)value);
+        if (strtof(text, NULL) == value) return strtod(text, NULL);
+    }
+    return (double)value;
+}
+
+/* NULL: not set (*failed stays), or a failure (*failed is set). */
+static json_t *option_to_json(const Option *o, bool *failed) {
+    json_t *json = NULL;
+    switch (o->kind) {
+    case OPTION_FLAG:
+    case OPTION_SWITCH:
+        json = json_boolean(*(const bool *)o->target);
+        break;
+    case OPTION_TEXT:
+    case OPTION_CHOICE:
+        if (!*(const char **)o->target) return NULL;
+        json = json_string(*(const char **)o->target);
+        break;
+    case OPTION_LIST: {
+        const TextList *list = o->target;
+        if (!list->count) return NULL;
+        json = json_array();
+        for (int i = 0; i < list->count; i++)
+            if (json_array_append_new(json, json_string(list->items[i]))) *failed = true;
+        break;
+    }
+    case OPTION_INTEGER: {
+        int value = *(const int *)o->target;
+        if (!(value >= o->least && value <= o->most)) return NULL;
+        json = json_integer(value);
+        break;
+    }
+    case OPTION_SEED: {
+        const uint64_t *seed = o->target;
+        json = json_integer((json_int_t)*seed);
+        break;
+    }
+    case OPTION_REAL: {
+        double value = real_shortest(*(const float *)o->target);
+        if (!(value >= o->least && value <= o->most)) return NULL;
+        json = json_real(value);
+        break;
+    }
+    }
+    if (!json) *failed = true;
+    return json;
+}
+
+json_t *options_to_json(const OptionGroup *groups, int group_count) {
+    json_t *object = json_object();
+    bool failed = !object;
+    for (int g = 0; g < group_count && !failed; g++)
+        for (int i = 0; i < groups[g].count && !failed; i++) {
+            json_t *value = option_to_json(&groups[g].options[i], &failed);
+            if (failed)
+                json_decref(value);
+            else if (value && json_object_set_new(object, groups[g].options[i].name, value))
+                failed = true;
+        }
+    if (!failed) return object;
+    json_decref(object);
+    return NULL;
 }
 
 /* ---- Help. ---- */
@@ -247,8 +404,10 @@ int options_read(const CommandHelp *help, const OptionGroup *groups, int group_c
             if (value == FIRST_VALUE + i || (t.options[i]->letter && value == t.options[i]->letter))
                 o = t.options[i];
         if (!o) return options_wrong(help, "there is no option -%c", value);
-        int status = option_set(help, o, optarg);
-        if (status >= 0) return status;
+        char label[80];
+        Error err;
+        snprintf(label, sizeof label, "--%s", o->name);
+        if (option_set(o, label, optarg, &err)) return options_wrong(help, "%s", err.text);
     }
     *first = optind;
     return -1;
@@ -266,7 +425,10 @@ static void group_add(OptionGroup *group, Option option) {
 }
 
 void common_model_group(CommonOptions *o, OptionGroup *group) {
-    ModelOptions *m = &o->model;
+    model_options_group(&o->model, &o->threads, group);
+}
+
+void model_options_group(ModelOptions *m, int *threads, OptionGroup *group) {
     *group = (OptionGroup){.title = "model options"};
     group_add(group, (Option){"model", 'm', OPTION_TEXT, "FOLDER", &m->folder,
                               "the model's folder; else $EASYFIRST_MODEL"});
@@ -288,7 +450,7 @@ void common_model_group(CommonOptions *o, OptionGroup *group) {
     group_add(group, (Option){"pad", 0, OPTION_CHOICE, "on|off", &m->pad,
                               "put pictures into a square instead of cropping them to one\n"
                               "(default: as the model's folder says, else on)"});
-    group_add(group, (Option){"threads", 't', OPTION_INTEGER, "N", &o->threads,
+    group_add(group, (Option){"threads", 't', OPTION_INTEGER, "N", threads,
                               "processor threads (default: all)", 1, 1024});
 }
 

@@ -1,17 +1,20 @@
 /* options.h - command lines: tables of options, from which both the reading and the help come, and
  * the options that several commands share.
  *
- * A command lists its options as rows that point to the variables they set; what --help prints and
- * what is accepted can then never differ. Numbers are read whole ("12abc" is refused) and must lie
- * in the range of their row.
+ * A command lists its options as rows that point to the variables they set; what --help prints,
+ * what is accepted, and what is read from and written to JSON, can then never differ. Numbers are
+ * read whole ("12abc" is refused) and must lie in the range of their row.
  */
 #ifndef EASYFIRST_APPS_OPTIONS_H
 #define EASYFIRST_APPS_OPTIONS_H
+
+#include <jansson.h>
 
 #include "apps/model.h"
 
 typedef enum OptionKind {
     OPTION_FLAG,    /* bool: set to true */
+    OPTION_SWITCH,  /* bool: "on" or "off"; for what is on unless it is turned off */
     OPTION_TEXT,    /* const char * */
     OPTION_CHOICE,  /* const char *: one of the words in `argument`, which '|' separates */
     OPTION_LIST,    /* TextList: may be given several times */
@@ -28,9 +31,10 @@ typedef struct Option {
     void *target;
     const char *help; /* lines are separated by '\n' */
     double least, most;
+    bool *given; /* set to true when the option is set; NULL: nobody asks */
 } Option;
 
-enum { OPTIONS_IN_GROUP = 16, OPTION_GROUPS = 4 };
+enum { OPTIONS_IN_GROUP = 16, OPTION_GROUPS = 8 };
 
 typedef struct OptionGroup {
     const char *title; /* "model options" */
@@ -38,7 +42,8 @@ typedef struct OptionGroup {
     int count;
 } OptionGroup;
 
-/* The words of an OPTION_LIST, in their order; the texts are argv's. Free `items`. */
+/* The words of an OPTION_LIST, in their order; the texts are argv's or a JSON object's. Free
+ * `items`. */
 typedef struct TextList {
     const char **items;
     int count;
@@ -58,6 +63,23 @@ typedef struct CommandHelp {
 int options_read(const CommandHelp *help, const OptionGroup *groups, int group_count, int argc,
                  char **argv, int *first);
 
+/* Sets options from a JSON object whose keys are their long names, as the command line would with
+ * the same ranges: true or false for flags and switches, numbers, texts, lists as arrays of texts,
+ * which replace what was in the list. Keys in `except` (NULL-terminated) are left to the caller.
+ * Texts stay the object's. Errors name the key (the nearest known one for an unknown key), and
+ * `file`. */
+int options_from_json(const OptionGroup *groups, int group_count, const json_t *object,
+                      const char *const *except, const char *file, Error *err);
+
+/* The other way: a member for every option that has a value. Texts that are NULL, empty lists, and
+ * numbers outside their row's range, which mean "not set", are left out. NULL without memory, or if
+ * a text is no UTF-8. */
+json_t *options_to_json(const OptionGroup *groups, int group_count);
+
+/* The double nearest to the shortest decimal number that reads back as this float: printed, it is
+ * what a person wrote. */
+double real_shortest(float value);
+
 /* Says what is wrong with the command line, in one line on standard error, and returns 2. */
 int options_wrong(const CommandHelp *help, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
@@ -76,6 +98,9 @@ typedef struct CommonOptions {
     int threads;
     bool json, quiet;
 } CommonOptions;
+
+/* The rows that name a model and its parts, and --threads. */
+void model_options_group(ModelOptions *model, int *threads, OptionGroup *group);
 
 /* Defaults; then groups for what a command wants. The groups point into `o`, which must stay. */
 void common_init(CommonOptions *o);

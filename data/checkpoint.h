@@ -69,6 +69,14 @@ typedef struct CheckpointEntry {
  * half-written file stand under `path`, and a failure (a full disk, say) leaves what was there. */
 int checkpoint_write(const char *path, const CheckpointEntry *entries, size_t count, Error *err);
 
+/* The same for values that are not all on the host: those of an entry without data are asked for,
+ * piece by piece, in the order of the file. `fetch` fills `bytes` with values [first, first +
+ * count) of entries[entry], in its type; it may fail with a message. */
+typedef int (*CheckpointFetch)(void *user, size_t entry, int64_t first, int64_t count, void *bytes,
+                               Error *err);
+int checkpoint_write_stream(const char *path, const CheckpointEntry *entries, size_t count,
+                            CheckpointFetch fetch, void *user, Error *err);
+
 /* Says to the system that the whole pages within these bytes of a tensor's values are not needed in
  * memory for now (they come back from the file when touched): called as a weight is copied into a
  * device's layout. Does nothing for values that are a copy. */

@@ -1,15 +1,14 @@
-/* Writing safetensors (checkpoint_write): a header made with jansson, then the values as they are.
- */
+/* Writing safetensors (checkpoint_write, checkpoint_write_stream): a header made with jansson, then
+ * the values as they are. */
 #include "data/checkpoint.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <jansson.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
+
+#include "data/file_write.h"
 
 /* Indexed by Dtype. */
 static const char *const type_names[DTYPE_COUNT] = {
@@ -20,8 +19,8 @@ static const char *const type_names[DTYPE_COUNT] = {
 
 enum { DATA_ALIGN = 64, LARGEST_ELEMENT = 8 };
 
-static int check_entry(const char *path, const CheckpointEntry *entry, const json_t *header,
-                       Error *err) {
+static int check_entry(const char *path, const CheckpointEntry *entry, bool fetched,
+                       const json_t *header, Error *err) {
     const Tensor *t = &entry->value;
     if (!dtype_size(t->dtype))
         return error_set(err, "%s: tensor \"%.200s\" has no type that can be written", path,
@@ -31,7 +30,7 @@ static int check_entry(const char *path, const CheckpointEntry *entry, const jso
                          "%s: tensor \"%.200s\" is a column slice, only whole matrices can be "
                          "written",
                          path, entry->name);
-    if (!t->data && tensor_count(*t) > 0)
+    if (!t->data && !fetched && tensor_count(*t) > 0)
         return error_set(err, "%s: tensor \"%.200s\" has no values on the host", path, entry->name);
     if (json_object_get(header, entry->name))
         return error_set(err, "%s: the name \"%.200s\" is used twice or reserved", path,
@@ -39,9 +38,9 @@ static int check_entry(const char *path, const CheckpointEntry *entry, const jso
     return 0;
 }
 
-static int add_entry(const char *path, const CheckpointEntry *entry, json_t *header, size_t *offset,
-                     Error *err) {
-    TRY(check_entry(path, entry, header, err));
+static int add_entry(const char *path, const CheckpointEntry *entry, bool fetched, json_t *header,
+                     size_t *offset, Error *err) {
+    TRY(check_entry(path, entry, fetched, header, err));
     size_t begin = *offset, end = begin + tensor_bytes(entry->value);
     json_t *shape = json_array();
     for (int i = 0; shape && i < entry->value.ndim; i++)
@@ -57,7 +56,8 @@ static int add_entry(const char *path, const CheckpointEntry *entry, json_t *hea
 
 /* The header's text, padded with spaces; *ordered gets the entries in the order of their data. */
 static char *make_header(const char *path, const CheckpointEntry *entries, size_t count,
-                         const CheckpointEntry **ordered, size_t *length, Error *err) {
+                         bool fetched, const CheckpointEntry **ordered, size_t *length,
+                         Error *err) {
     json_t *header = json_pack("{s:{s:s}}", "__metadata__", "format", "pt");
     size_t offset = 0, used = 0;
     int failed = header ? 0 : error_set(err, "%s: out of memory", path);
@@ -66,7 +66,7 @@ static char *make_header(const char *path, const CheckpointEntry *entries, size_
         for (size_t i = 0; i < count && !failed; i++) {
             if (dtype_size(entries[i].value.dtype) != size) continue;
             ordered[used++] = &entries[i];
-            failed = add_entry(path, &entries[i], header, &offset, err);
+            failed = add_entry(path, &entries[i], fetched, header, &offset, err);
         }
         if (size == 0) break;
     }
@@ -89,89 +89,69 @@ static char *make_header(const char *path, const CheckpointEntry *entries, size_
     return padded;
 }
 
-static int write_all(int fd, const void *bytes, size_t size) {
-    for (const char *at = bytes; size > 0;) {
-        /* One call moves at most 2 GiB; a short write is not an error, the next one tells. */
-        ssize_t done = write(fd, at, size < (1u << 30) ? size : (1u << 30));
-        if (done < 0 && errno == EINTR) continue;
-        if (done <= 0) return -1;
-        at += done;
-        size -= (size_t)done;
+/* ---- The values. ---- */
+
+/* Bytes that are fetched at a time. */
+enum { PIECE = 4 << 20 };
+
+typedef struct Writing {
+    FileWriter file;
+    const CheckpointEntry *entries;
+    CheckpointFetch fetch;
+    void *user;
+    void *piece; /* [PIECE] bytes */
+} Writing;
+
+static int write_fetched(Writing *w, const CheckpointEntry *entry, Error *err) {
+    int64_t n = tensor_count(entry->value), size = (int64_t)dtype_size(entry->value.dtype);
+    int64_t most = PIECE / size;
+    for (int64_t first = 0; first < n; first += most) {
+        int64_t count = n - first < most ? n - first : most;
+        TRY(w->fetch(w->user, (size_t)(entry - w->entries), first, count, w->piece, err));
+        TRY(file_write_bytes(&w->file, w->piece, (size_t)(count * size), err));
     }
     return 0;
 }
 
-static int write_file(int fd, const char *header, size_t length, const CheckpointEntry **ordered,
-                      size_t count) {
+static int write_file(Writing *w, const char *header, size_t length,
+                      const CheckpointEntry **ordered, size_t count, Error *err) {
     uint64_t prefix = length;
-    TRY(write_all(fd, &prefix, sizeof prefix));
-    TRY(write_all(fd, header, length));
+    TRY(file_write_bytes(&w->file, &prefix, sizeof prefix, err));
+    TRY(file_write_bytes(&w->file, header, length, err));
     for (size_t i = 0; i < count; i++)
-        TRY(write_all(fd, ordered[i]->value.data, tensor_bytes(ordered[i]->value)));
-    return fsync(fd);
-}
-
-/* A new file beside `path`, in the same folder so that rename stays on one file system. open's own
- * mode, not mkstemp's 0600: the result gets the permissions of any file the user makes. */
-static int open_beside(const char *path, char *name, size_t size) {
-    for (int i = 0; i < 1000; i++) {
-        snprintf(name, size, "%s.part-%ld-%d", path, (long)getpid(), i);
-        int fd = open(name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-        if (fd >= 0 || errno != EEXIST) return fd;
-    }
-    return -1;
-}
-
-/* A rename is on the disk once its folder is. Some file systems cannot sync a folder (EINVAL). */
-static int sync_folder(const char *path) {
-    const char *slash = strrchr(path, '/');
-    char *folder = slash == path ? strdup("/")
-                   : slash       ? strndup(path, (size_t)(slash - path))
-                                 : strdup(".");
-    if (!folder) return -1;
-    int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    free(folder);
-    if (fd < 0) return -1;
-    int failed = fsync(fd) != 0 && errno != EINVAL;
-    int problem = errno;
-    close(fd);
-    errno = problem;
-    return failed ? -1 : 0;
-}
-
-static int replace_file(const char *path, char *beside, size_t size, const char *header,
-                        size_t length, const CheckpointEntry **ordered, size_t count, Error *err) {
-    int fd = open_beside(path, beside, size);
-    if (fd < 0) return error_set(err, "%s: cannot be written: %s", path, strerror(errno));
-    int failed = write_file(fd, header, length, ordered, count);
-    int problem = errno;
-    if (close(fd) != 0 && !failed) failed = -1, problem = errno;
-    if (!failed && rename(beside, path) != 0) failed = -1, problem = errno;
-    if (failed) {
-        unlink(beside);
-        return error_set(err, "%s: writing failed: %s; what was there before is unchanged", path,
-                         strerror(problem));
-    }
-    if (sync_folder(path) != 0)
-        return error_set(err, "%s: written, but its folder cannot be synced: %s", path,
-                         strerror(errno));
+        if (ordered[i]->value.data)
+            TRY(file_write_bytes(&w->file, ordered[i]->value.data, tensor_bytes(ordered[i]->value),
+                                 err));
+        else
+            TRY(write_fetched(w, ordered[i], err));
     return 0;
+}
+
+static int write_values(Writing *w, const char *path, const char *header, size_t length,
+                        const CheckpointEntry **ordered, size_t count, Error *err) {
+    uint64_t size = sizeof(uint64_t) + length;
+    for (size_t i = 0; i < count; i++) size += tensor_bytes(ordered[i]->value);
+    if (w->fetch && !(w->piece = malloc(PIECE))) return error_set(err, "%s: out of memory", path);
+    int failed = file_write_begin(&w->file, path, size, err);
+    if (!failed)
+        failed = file_write_end(&w->file, write_file(w, header, length, ordered, count, err), err);
+    free(w->piece);
+    return failed;
+}
+
+int checkpoint_write_stream(const char *path, const CheckpointEntry *entries, size_t count,
+                            CheckpointFetch fetch, void *user, Error *err) {
+    size_t length;
+    const CheckpointEntry **ordered = malloc((count + 1) * sizeof *ordered);
+    if (!ordered) return error_set(err, "%s: out of memory", path);
+    Writing writing = {.entries = entries, .fetch = fetch, .user = user};
+    char *header = make_header(path, entries, count, fetch != NULL, ordered, &length, err);
+    int failed = header ? write_values(&writing, path, header, length, ordered, count, err) : -1;
+    free(header);
+    free(ordered);
+    return failed;
 }
 
 int checkpoint_write(const char *path, const CheckpointEntry *entries, size_t count, Error *err) {
-    size_t size = strlen(path) + 64, length;
-    char *beside = malloc(size);
-    const CheckpointEntry **ordered = malloc((count + 1) * sizeof *ordered);
-    if (!beside || !ordered) {
-        free(beside);
-        free(ordered);
-        return error_set(err, "%s: out of memory", path);
-    }
-    char *header = make_header(path, entries, count, ordered, &length, err);
-    int failed =
-        header ? replace_file(path, beside, size, header, length, ordered, count, err) : -1;
-    free(header);
-    free(ordered);
-    free(beside);
-    return failed;
+    return checkpoint_write_stream(path, entries, count, NULL, NULL, err);
 }

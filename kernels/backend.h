@@ -18,6 +18,7 @@ typedef struct Backend {
     void (*free)(Device *, void *memory);
     int (*upload)(Device *, void *to, const void *from, size_t bytes, Error *);
     int (*download)(Device *, void *to, const void *from, size_t bytes, Error *);
+    int (*clear)(Device *, void *memory, size_t bytes, Error *);
 
     int (*pack_weight)(Device *, struct Packed **, const Tensor *pieces, int count, Dtype compute,
                        bool vocabulary, const PackWatch *, Error *);
@@ -55,7 +56,8 @@ typedef struct Backend {
     int (*vocab_cross_entropy)(Device *, Tensor loss, Tensor dx, Tensor dw, Tensor db, Tensor x,
                                Tensor w, Tensor b, Tensor target, Tensor weight, float smoothing,
                                Tensor smoothing_weight, Error *);
-    int (*dropout_forward)(Device *, Tensor y, Tensor x, Dropout, Error *);
+    int (*dropout_forward)(Device *, Tensor y, Tensor x, Dropout, bool accumulate, Error *);
+    int (*scale_forward)(Device *, Tensor y, Tensor x, float scale, Error *);
     int (*adamw_step)(Device *, Tensor p, Tensor copy, Tensor m, Tensor v, Tensor g, const AdamW *,
                       Error *);
     int (*square_sum)(Device *, double *sum, Tensor x, Error *);

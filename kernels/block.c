@@ -1,6 +1,16 @@
 #include "kernels/block.h"
 
+#include "kernels/block_parts.h"
+
 #include <math.h>
+
+const char *lora_target_name(LoraTarget target) {
+    static const char *const names[LORA_TARGETS] = {
+        [LORA_QUERY] = "query", [LORA_KEY] = "key", [LORA_VALUE] = "value",
+        [LORA_OUT] = "out",     [LORA_FC1] = "fc1", [LORA_FC2] = "fc2",
+    };
+    return target >= 0 && target < LORA_TARGETS ? names[target] : "unknown";
+}
 
 /* Query, key and value under three names: three matrices that share a slot, then three vectors. */
 static int declare_qkv(Block *block, int64_t width, const BlockNames *names, Params *params,
@@ -50,6 +60,68 @@ int block_declare(Block *b, const BlockConfig *config, const BlockNames *names, 
                                names->norm2);
 }
 
+int block_declare_lora(Block *b, const BlockConfig *config, const BlockNames *names, Params *lora,
+                       const char *prefix, Error *err) {
+    const int64_t d = config->width, f = config->ffn, rank = config->lora.rank;
+    const struct {
+        const char *name;
+        int64_t rows, columns; /* of the frozen matrix */
+    } targets[LORA_TARGETS] = {
+        [LORA_QUERY] = {names->query, d, d}, [LORA_KEY] = {names->key, d, d},
+        [LORA_VALUE] = {names->value, d, d}, [LORA_OUT] = {names->out, d, d},
+        [LORA_FC1] = {names->fc1, f, d},     [LORA_FC2] = {names->fc2, d, f},
+    };
+    if (rank < 0 || !isfinite(config->lora.alpha))
+        return error_set(err, "%s: LoRA of rank %lld with alpha %g, expected a rank from 1 on",
+                         prefix, (long long)rank, (double)config->lora.alpha);
+    for (int t = 0; rank > 0 && t < LORA_TARGETS; t++) {
+        if (!(config->lora.targets >> t & 1)) continue;
+        if (!targets[t].name)
+            return error_set(err,
+                             "%s: LoRA on \"%s\", but query, key and value are one matrix here "
+                             "(%s): choose among out, fc1 and fc2",
+                             prefix, lora_target_name((LoraTarget)t), names->in_proj);
+        ParamSpec narrow = {.slot = &b->lora[t].a,
+                            .role = PARAM_MATRIX,
+                            .init = INIT_NORMAL,
+                            .init_std = (float)(1 / sqrt(3 * (double)targets[t].columns)),
+                            .ndim = 2,
+                            .shape = {rank, targets[t].columns}};
+        ParamSpec widen = {.slot = &b->lora[t].b,
+                           .role = PARAM_MATRIX,
+                           .init = INIT_ZERO,
+                           .ndim = 2,
+                           .shape = {targets[t].rows, rank}};
+        TRY(params_declare(lora, &narrow, err, "base_model.model.%s.%s.lora_A.weight", prefix,
+                           targets[t].name));
+        TRY(params_declare(lora, &widen, err, "base_model.model.%s.%s.lora_B.weight", prefix,
+                           targets[t].name));
+    }
+    return 0;
+}
+
+/* ---- LoRA. ---- */
+
+int lora_narrow(Device *device, const BlockConfig *config, const Block *block, LoraTarget target,
+                Tensor low, Tensor x, Error *err) {
+    if (!lora_present(block, target)) return 0;
+    TRY(linear_forward(device, low, x, block->lora[target].a, TENSOR_NONE, 0, false, err));
+    return scale_forward(device, low, low, lora_scale(config), err); /* [T, rank] */
+}
+
+int lora_add(Device *device, const BlockConfig *config, const Block *block, LoraTarget target,
+             Tensor y, Tensor low, Tensor x, Error *err) {
+    if (!lora_present(block, target)) return 0;
+    TRY(lora_narrow(device, config, block, target, low, x, err));
+    return linear_forward(device, y, low, block->lora[target].b, TENSOR_NONE, 0, true, err);
+}
+
+/* ---- Inference. ---- */
+
+float block_attention_scale(const BlockConfig *config) {
+    return (float)(1 / sqrt((double)(config->width / config->heads)));
+}
+
 /* In a post-LN model in f32 the normalised stream is itself the next matmul's input. */
 static bool shares_stream(const BlockConfig *config, Dtype compute) {
     return !config->pre_norm && compute == DTYPE_F32;
@@ -65,14 +137,18 @@ int block_work_take(BlockWork *work, const BlockConfig *config, Arena *arena, in
         TRY(arena_take(arena, &work->h, compute, rows, d, err));
     TRY(arena_take(arena, &work->qkv, compute, rows, 3 * d, err));
     TRY(arena_take(arena, &work->att, compute, rows, d, err));
-    return arena_take(arena, &work->ffn, compute, rows, config->ffn, err);
+    TRY(arena_take(arena, &work->ffn, compute, rows, config->ffn, err));
+    work->low = TENSOR_NONE;
+    if (config->lora.rank == 0) return 0;
+    return arena_take(arena, &work->low, compute, rows, config->lora.rank, err);
 }
 
 size_t block_work_bytes(const BlockConfig *config, int64_t rows, Dtype compute) {
     int64_t d = config->width;
     size_t h = shares_stream(config, compute) ? 0 : arena_bytes(compute, rows, d);
     return arena_bytes(DTYPE_F32, rows, d) + h + arena_bytes(compute, rows, 3 * d) +
-           arena_bytes(compute, rows, d) + arena_bytes(compute, rows, config->ffn);
+           arena_bytes(compute, rows, d) + arena_bytes(compute, rows, config->ffn) +
+           arena_bytes(compute, rows, config->lora.rank);
 }
 
 int block_begin(Device *device, const BlockConfig *config, BlockWork *work, Error *err) {
@@ -95,15 +171,35 @@ static int norm_after(Device *device, const BlockConfig *c, BlockWork *k, Tensor
     return layernorm_forward(device, k->x, copy, TENSOR_NONE, k->x, w, b, c->eps, err);
 }
 
+/* Query, key and value of the rows, side by side. */
+static int qkv_forward(Device *device, const BlockConfig *c, const Block *b, BlockWork *k,
+                       Error *err) {
+    int64_t d = c->width;
+    TRY(linear_forward(device, k->qkv, k->h, b->qkv_w, b->qkv_b, 0, false, err)); /* [T, 3D] */
+    for (int i = 0; i < 3; i++)
+        TRY(lora_add(device, c, b, LORA_QUERY + i, tensor_columns(k->qkv, i * d, d), k->low, k->h,
+                     err));
+    return 0;
+}
+
+/* The activation is part of the product, unless something is to be added before it. */
+static int fc1_forward(Device *device, const BlockConfig *c, const Block *b, BlockWork *k,
+                       Error *err) {
+    if (!lora_present(b, LORA_FC1))
+        return linear_forward(device, k->ffn, k->h, b->fc1_w, b->fc1_b, c->activation, false, err);
+    TRY(linear_forward(device, k->ffn, k->h, b->fc1_w, b->fc1_b, 0, false, err));
+    TRY(lora_add(device, c, b, LORA_FC1, k->ffn, k->low, k->h, err));
+    return activation_forward(device, k->ffn, k->ffn, c->activation, err); /* [T, F] */
+}
+
 int block_forward(Device *device, const BlockConfig *c, const Block *b, BlockWork *k,
                   const AttentionPlan *plan, int layer, Error *err) {
     int64_t d = c->width, rows = k->x.shape[0];
-    float scale = (float)(1 / sqrt((double)(d / c->heads)));
     Tensor q = tensor_columns(k->qkv, 0, d);
     Tensor kv = tensor_columns(k->qkv, d, 2 * d);
 
-    TRY(norm_before(device, c, k, b->norm1_w, b->norm1_b, err));                  /* [T, D] */
-    TRY(linear_forward(device, k->qkv, k->h, b->qkv_w, b->qkv_b, 0, false, err)); /* [T, 3D] */
+    TRY(norm_before(device, c, k, b->norm1_w, b->norm1_b, err)); /* [T, D] */
+    TRY(qkv_forward(device, c, b, k, err));                      /* [T, 3D] */
     if (plan->cache) {
         TRY(convert_forward(device,
                             tensor_rows(plan->cache->layers[layer], plan->cache_begin, rows), kv,
@@ -111,14 +207,15 @@ int block_forward(Device *device, const BlockConfig *c, const Block *b, BlockWor
         kv = plan->cache->layers[layer];
     }
     TRY(attention_forward(device, k->att, TENSOR_NONE, q, tensor_columns(kv, 0, d),
-                          tensor_columns(kv, d, d), c->heads, scale, plan->spans, plan->span_count,
-                          NULL, err));                                           /* [T, D] */
+                          tensor_columns(kv, d, d), c->heads, block_attention_scale(c), plan->spans,
+                          plan->span_count, NULL, err));                         /* [T, D] */
     TRY(linear_forward(device, k->x, k->att, b->out_w, b->out_b, 0, true, err)); /* [T, D] */
-    TRY(norm_after(device, c, k, b->norm1_w, b->norm1_b, err));                  /* [T, D] */
+    TRY(lora_add(device, c, b, LORA_OUT, k->x, k->low, k->att, err));
+    TRY(norm_after(device, c, k, b->norm1_w, b->norm1_b, err)); /* [T, D] */
 
-    TRY(norm_before(device, c, k, b->norm2_w, b->norm2_b, err)); /* [T, D] */
-    TRY(linear_forward(device, k->ffn, k->h, b->fc1_w, b->fc1_b, c->activation, false,
-                       err));                                                    /* F */
+    TRY(norm_before(device, c, k, b->norm2_w, b->norm2_b, err));                 /* [T, D] */
+    TRY(fc1_forward(device, c, b, k, err));                                      /* [T, F] */
     TRY(linear_forward(device, k->x, k->ffn, b->fc2_w, b->fc2_b, 0, true, err)); /* [T, D] */
-    return norm_after(device, c, k, b->norm2_w, b->norm2_b, err);                /* [T, D] */
+    TRY(lora_add(device, c, b, LORA_FC2, k->x, k->low, k->ffn, err));
+    return norm_after(device, c, k, b->norm2_w, b->norm2_b, err); /* [T, D] */
 }

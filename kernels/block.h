@@ -18,11 +18,33 @@
 #include "kernels/ops.h"
 #include "kernels/params.h"
 
+/* The matrices of a block that LoRA can add to. */
+typedef enum LoraTarget {
+    LORA_QUERY,
+    LORA_KEY,
+    LORA_VALUE,
+    LORA_OUT,
+    LORA_FC1,
+    LORA_FC2,
+    LORA_TARGETS
+} LoraTarget;
+
+const char *lora_target_name(LoraTarget target); /* "query", "key", "value", "out", "fc1", "fc2" */
+
+/* LoRA (Hu et al., 2021): y = x W^T + b + (alpha / rank) (x A^T) B^T, W frozen, A [rank, K], B [N,
+ * rank], B zero at first. */
+typedef struct LoraConfig {
+    int rank; /* 0: none */
+    float alpha;
+    unsigned targets; /* bits 1 << LoraTarget */
+} LoraConfig;
+
 typedef struct BlockConfig {
     int width, heads, ffn; /* width % heads == 0 */
     bool pre_norm;
     Activation activation;
     float eps;
+    LoraConfig lora;
 } BlockConfig;
 
 typedef struct Block {
@@ -32,6 +54,9 @@ typedef struct Block {
     Tensor fc1_w, fc1_b;     /* [F, D] */
     Tensor fc2_w, fc2_b;     /* [D, F] */
     Tensor norm2_w, norm2_b; /* of the feed-forward part */
+    struct {
+        Tensor a, b; /* [rank, K], [N, rank] */
+    } lora[LORA_TARGETS]; /* absent where there is none */
 } Block;
 
 /* What a kind of checkpoint calls a block's parameters; ".weight" and ".bias" are added, but for
@@ -47,6 +72,13 @@ typedef struct BlockNames {
 int block_declare(Block *block, const BlockConfig *config, const BlockNames *names, Params *params,
                   bool idle, const char *prefix, Error *err);
 
+/* Declares the thin matrices of config->lora for a declared block, in a table of their own, under
+ * the names of Hugging Face's peft: "base_model.model.<prefix>.<name>.lora_A.weight" and "...lora_B
+ * ...". A is normal with the deviation of peft's uniform one, 1 / sqrt(3 K); B is zero. A stacked
+ * query-key-value (in_proj) has no targets query, key, value. */
+int block_declare_lora(Block *block, const BlockConfig *config, const BlockNames *names,
+                       Params *lora, const char *prefix, Error *err);
+
 /* The activations of one forward of up to T rows, shared by all blocks of a model. */
 typedef struct BlockWork {
     Tensor x;   /* [T, D] f32, the residual stream */
@@ -54,6 +86,7 @@ typedef struct BlockWork {
     Tensor qkv; /* [T, 3D] c */
     Tensor att; /* [T, D] c */
     Tensor ffn; /* [T, F] c */
+    Tensor low; /* [T, rank] c, with LoRA */
 } BlockWork;
 
 int block_work_take(BlockWork *work, const BlockConfig *config, Arena *arena, int64_t rows,

@@ -60,6 +60,10 @@ int device_download(Device *device, void *to, const void *from, size_t bytes, Er
     return bytes ? device->backend->download(device, to, from, bytes, err) : 0;
 }
 
+int device_clear(Device *device, void *memory, size_t bytes, Error *err) {
+    return bytes ? device->backend->clear(device, memory, bytes, err) : 0;
+}
+
 /* ---- Arena. ---- */
 
 enum { ARENA_ALIGN = 256 };

@@ -42,6 +42,9 @@ void device_free(Device *device, void *memory);
 int device_upload(Device *device, void *to, const void *from, size_t bytes, Error *err);
 int device_download(Device *device, void *to, const void *from, size_t bytes, Error *err);
 
+/* Sets bytes of device memory to zero. */
+int device_clear(Device *device, void *memory, size_t bytes, Error *err);
+
 /* ---- Arena: a stack of tensors in one block of device memory, sized before the work begins. ----
  */
 

@@ -457,12 +457,21 @@ int vocab_cross_entropy(Device *device, Tensor loss, Tensor dx, Tensor dw, Tenso
 
 /* ---- Training. ---- */
 
-int dropout_forward(Device *device, Tensor y, Tensor x, Dropout dropout, Error *err) {
+int dropout_forward(Device *device, Tensor y, Tensor x, Dropout dropout, bool accumulate,
+                    Error *err) {
     const char *op = "dropout_forward";
     TRY(check_alike(op, "x", x, COMPUTE, "x", x, false, err));
-    TRY(check_alike(op, "y", y, 1u << x.dtype, "x", x, false, err));
+    TRY(check_alike(op, "y", y, COMPUTE, "x", x, false, err));
     TRY(check_dropout(op, &dropout, err));
-    FORWARD(device, dropout_forward, tensor_count(x) == 0, y, x, dropout, err);
+    FORWARD(device, dropout_forward, tensor_count(x) == 0, y, x, dropout, accumulate, err);
+}
+
+int scale_forward(Device *device, Tensor y, Tensor x, float scale, Error *err) {
+    const char *op = "scale_forward";
+    TRY(check_alike(op, "x", x, COMPUTE, "x", x, false, err));
+    TRY(check_alike(op, "y", y, COMPUTE, "x", x, false, err));
+    if (!isfinite(scale)) return error_set(err, "%s: scale is %g", op, scale);
+    FORWARD(device, scale_forward, tensor_count(x) == 0, y, x, scale, err);
 }
 
 int adamw_step(Device *device, Tensor p, Tensor copy, Tensor m, Tensor v, Tensor g,

@@ -40,7 +40,7 @@ int linear_forward(Device *device, Tensor y, Tensor x, Tensor w, Tensor b, Activ
 int linear_backward(Device *device, Tensor dx, Tensor dw, Tensor db, Tensor dy, Tensor x, Tensor w,
                     bool accumulate_dx, Error *err);
 
-/* y = act(x), elementwise, any of f32 and bf16. */
+/* y = act(x), elementwise, any of f32 and bf16; y may be x if of one type. */
 int activation_forward(Device *device, Tensor y, Tensor x, Activation activation, Error *err);
 /* dx = dy act'(x), x being the input of the forward; dx may be dy. */
 int activation_backward(Device *device, Tensor dx, Tensor dy, Tensor x, Activation activation,
@@ -49,7 +49,7 @@ int activation_backward(Device *device, Tensor dx, Tensor dy, Tensor x, Activati
 /* y = (x - mean) / sqrt(var + eps) * w + b over each row; var is the mean square deviation.
  *   x [T, D] f32 or bf16, y [T, D] f32 or bf16 (may be x if of one type), w, b [D] f32; `copy` [T,
  * D], if present, takes the same values in its own type; `stats` [T, 2] f32, if present, takes mean
- * and 1/sqrt(var + eps) for the backward. */
+ * and 1/sqrt(var + eps) for the backward, whose dx may be dy if they are of one type. */
 int layernorm_forward(Device *device, Tensor y, Tensor copy, Tensor stats, Tensor x, Tensor w,
                       Tensor b, float eps, Error *err);
 int layernorm_backward(Device *device, Tensor dx, Tensor dw, Tensor db, Tensor dy, Tensor x,
@@ -164,8 +164,14 @@ int vocab_cross_entropy(Device *device, Tensor loss, Tensor dx, Tensor dw, Tenso
                         Tensor w, Tensor b, Tensor target, Tensor weight, float smoothing,
                         Tensor smoothing_weight, Error *err);
 
-/* y = x with values dropped; index = element number. y may be x. The backward is the same call. */
-int dropout_forward(Device *device, Tensor y, Tensor x, Dropout dropout, Error *err);
+/* y = x with values dropped, or y += that; index = element number. Each is f32 or bf16, of one
+ * shape, without gaps; y may be x if of one type. The backward is the same call on gradients. With
+ * p = 0 it copies, converts or adds. */
+int dropout_forward(Device *device, Tensor y, Tensor x, Dropout dropout, bool accumulate,
+                    Error *err);
+
+/* y = scale x, elementwise; each f32 or bf16; y may be x if of one type. */
+int scale_forward(Device *device, Tensor y, Tensor x, float scale, Error *err);
 
 /* One AdamW step (Loshchilov, Hutter, ICLR 2019) on a flat run of parameters: `p` f32 master
  * weights, `g` gradients, `m`, `v` moments, all f32 [n]; `copy` [n] takes the new weights in its

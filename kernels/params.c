@@ -6,35 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "kernels/params_private.h"
 #include "kernels/random.h"
-
-enum { ALIGNMENT = 256 };
-
-static size_t aligned(size_t bytes) {
-    return (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
-}
-
-static int64_t param_elements(const Param *p) {
-    int64_t n = 1;
-    for (int i = 0; i < p->ndim; i++) n *= p->shape[i];
-    return n;
-}
-
-/* The parameter as the matrix that operations see: rows, and everything else as columns. */
-static int64_t param_rows(const Param *p) {
-    return p->role == PARAM_VECTOR ? 1 : p->shape[0];
-}
-
-static int64_t param_columns(const Param *p) {
-    return param_elements(p) / (param_rows(p) ? param_rows(p) : 1);
-}
-
-/* Index after the last member of the group that starts at `first`. */
-static int group_end(const Params *params, int first) {
-    int end = first + 1;
-    while (end < params->count && params->items[end].join == first) end++;
-    return end;
-}
 
 void params_init(Params *params, Device *device) {
     *params = (Params){.device = device};
@@ -48,6 +21,10 @@ void params_free(Params *params) {
     free(params->items);
     free(params->block);
     device_free(params->device, params->vectors);
+    device_free(params->device, params->master);
+    device_free(params->device, params->grad);
+    device_free(params->device, params->shadow);
+    device_free(params->device, params->plain);
     *params = (Params){.device = params->device};
 }
 
@@ -73,7 +50,8 @@ int params_declare(Params *params, const ParamSpec *spec, Error *err, const char
                .idle = spec->idle,
                .slot = spec->slot,
                .table_slot = spec->table_slot,
-               .join = -1};
+               .join = -1,
+               .offset = -1};
     memcpy(p.shape, spec->shape, sizeof p.shape);
     if (spec->joined) {
         int before = params->count - 1;
@@ -162,16 +140,16 @@ int params_allocate(Params *params, Dtype dtype, Error *err) {
     size_t total = 0;
     for (int i = 0; i < params->count; i++) {
         const Param *p = &params->items[i];
-        if (p->join < 0 || p->join == i) total = aligned(total);
+        if (param_leads(params, i)) total = params_aligned(total);
         if (!p->present) total += (size_t)param_elements(p) * dtype_size(dtype);
     }
     char *block = NULL;
-    if (total && !(block = calloc(1, total + ALIGNMENT)))
+    if (total && !(block = calloc(1, total + PARAMS_ALIGNMENT)))
         return error_set(err, "out of memory: %zu MiB for the parameters", total >> 20);
-    size_t used = block ? (size_t)(-(uintptr_t)block % ALIGNMENT) : 0, base = used;
+    size_t used = block ? (size_t)(-(uintptr_t)block % PARAMS_ALIGNMENT) : 0, base = used;
     for (int i = 0; i < params->count; i++) {
         Param *p = &params->items[i];
-        if (p->join < 0 || p->join == i) used = base + aligned(used - base);
+        if (param_leads(params, i)) used = base + params_aligned(used - base);
         if (p->present) continue;
         p->value = tensor_nd(block + used, dtype, p->ndim, p->shape);
         p->present = true;
@@ -234,14 +212,22 @@ const char *params_missing(const Params *params) {
     return NULL;
 }
 
-/* The table's vectors, one after the other as f32 on the device; a group's members adjoin. */
-static int prepare_vectors(Params *params, Error *err) {
+static bool vector_wanted(const Param *p, bool frozen) {
+    return p->role == PARAM_VECTOR && !p->idle && !(frozen && p->trainable);
+}
+
+size_t params_vector_bytes(const Params *params, bool frozen) {
     size_t total = 0;
-    for (int i = 0; i < params->count; i++)
-        if (params->items[i].role == PARAM_VECTOR && !params->items[i].idle) {
-            if (params->items[i].join < 0 || params->items[i].join == i) total = aligned(total);
-            total += (size_t)param_elements(&params->items[i]) * sizeof(float);
-        }
+    for (int i = 0; i < params->count; i++) {
+        if (!vector_wanted(&params->items[i], frozen)) continue;
+        if (param_leads(params, i)) total = params_aligned(total);
+        total += (size_t)param_elements(&params->items[i]) * sizeof(float);
+    }
+    return total;
+}
+
+int params_prepare_vectors(Params *params, bool frozen, Error *err) {
+    size_t total = params_vector_bytes(params, frozen);
     if (!total) return 0;
     float *host = calloc(1, total); /* optional ones without values stay zero */
     if (!host) return error_set(err, "out of memory: %zu KiB for biases and norms", total >> 10);
@@ -249,10 +235,10 @@ static int prepare_vectors(Params *params, Error *err) {
     size_t used = 0;
     for (int i = 0; i < params->count && status == 0; i++) {
         Param *p = &params->items[i];
-        if (p->role != PARAM_VECTOR || p->idle) continue;
+        if (!vector_wanted(p, frozen)) continue;
         int64_t n = param_elements(p);
-        bool first = p->join < 0 || p->join == i;
-        if (first) used = aligned(used);
+        bool first = param_leads(params, i);
+        if (first) used = params_aligned(used);
         if (p->present)
             values_convert((char *)host + used, DTYPE_F32, p->value.data, p->value.dtype,
                            (size_t)n);
@@ -290,7 +276,7 @@ static void rows_packed(void *user, int64_t first, int64_t count) {
 static int prepare_matrix(Params *params, int first, ParamsRelease release, void *user,
                           Error *err) {
     Param *p = &params->items[first];
-    int end = group_end(params, first);
+    int end = params_group_end(params, first);
     Tensor pieces[8];
     if (end - first > (int)(sizeof pieces / sizeof pieces[0]))
         return error_set(err, "%s: too many joined matrices", p->name);
@@ -325,10 +311,10 @@ int params_prepare(Params *params, Dtype compute, ParamsRelease release, void *u
     const char *missing = params_missing(params);
     if (missing) return error_set(err, "the parameter %s has no values", missing);
     params->compute = compute;
-    TRY(prepare_vectors(params, err));
+    TRY(params_prepare_vectors(params, false, err));
     for (int i = 0; i < params->count; i++) {
         Param *p = &params->items[i];
-        bool first = p->join < 0 || p->join == i;
+        bool first = param_leads(params, i);
         if (p->idle) continue;
         if ((p->role == PARAM_MATRIX || p->role == PARAM_VOCABULARY) && first)
             TRY(prepare_matrix(params, i, release, user, err));
@@ -359,9 +345,10 @@ size_t params_prepared_bytes(const Params *params, Dtype compute) {
         if (p->idle) continue;
         if (p->role == PARAM_VECTOR)
             n += (size_t)param_elements(p) * sizeof(float);
-        else if ((p->join < 0 || p->join == i) && p->role != PARAM_TABLE) {
+        else if (param_leads(params, i) && p->role != PARAM_TABLE) {
             int64_t rows = 0;
-            for (int j = i; j < group_end(params, i); j++) rows += param_rows(&params->items[j]);
+            for (int j = i; j < params_group_end(params, i); j++)
+                rows += param_rows(&params->items[j]);
             n += pack_size(params->device, rows, param_columns(p), compute,
                            p->role == PARAM_VOCABULARY);
         }

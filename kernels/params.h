@@ -46,6 +46,7 @@ typedef struct Param {
     int join;           /* members of a group of joined matrices or vectors: index of the first one,
                            else -1 */
     struct Packed *packed; /* of the first of a joined group for all of it */
+    int64_t offset; /* params_train: the place of its first value in the flat tables; -1: frozen */
 } Param;
 
 typedef struct Params {
@@ -55,7 +56,13 @@ typedef struct Params {
     void *block; /* params_allocate: all values */
     size_t block_size;
     void *vectors; /* params_prepare: all vectors, f32, on the device */
-    Dtype compute; /* set by params_prepare */
+    Dtype compute; /* set by params_prepare and params_train */
+    /* params_train, all on the device: */
+    int64_t flat;  /* values in each of the flat tables, the gaps of the alignment among them */
+    float *master; /* [flat], the trainable parameters in f32 */
+    float *grad;   /* [flat], their gradients; zero at first, and the gaps always */
+    void *shadow;  /* [flat] in the compute type, what operations read; NULL in f32: the masters */
+    void *plain;   /* frozen matrices and tables that could not be used where they are */
 } Params;
 
 void params_init(Params *params, Device *device);
@@ -112,6 +119,44 @@ void params_initialise(Params *params, uint64_t seed);
  * given values are no longer needed, so that their pages in a file can be let go. */
 typedef void (*ParamsRelease)(void *user, const Param *param, int64_t first, int64_t rows);
 int params_prepare(Params *params, Dtype compute, ParamsRelease release, void *user, Error *err);
+
+/* ---- Training. ----
+ *
+ * In place of params_prepare. All trainable parameters move into one flat f32 table of masters,
+ * each aligned to 256 bytes (64 values) but for the members of a joined group, which adjoin; their
+ * gradients, the optimiser's moments and, in bf16, the copy that operations read have the same
+ * layout, so that an update, a norm, an all-reduce is one pass over memory. Weights are plain rows,
+ * not packed: forward and both backward products read the same values, and the slots carry `grad`.
+ * Frozen parameters take no part in the flat tables and have no gradient: they stay where they are
+ * if of the right type there, else they are copied once, plain. (A part through which no gradient
+ * has to flow is better served by params_prepare.) Vectors are f32, as always. */
+
+/* Marks all parameters frozen, or trainable again (idle ones never are); before params_train. */
+void params_freeze(Params *params, bool frozen);
+
+/* A group of joined parameters must be frozen or trainable as a whole. Afterwards the given values
+ * of a trainable parameter are not looked at any more: its value.data is NULL (the masters may be
+ * on a GPU; params_fetch reads them), value.dtype still says in which type they came, and an
+ * optional one without values has some now, zeros. The block of params_allocate is freed if nothing
+ * else lies in it. Values of frozen and idle parameters must stay where they are. Once for each
+ * table; after a failure only params_free is left. */
+int params_train(Params *params, Dtype compute, Error *err);
+
+/* A parameter's present values, in `dtype`, to host memory: the masters of a trainable one, what
+ * was given of any other, zeros where nothing was. The second form takes values [first, first +
+ * count) of them only. */
+int params_fetch(const Params *params, const Param *param, void *host, Dtype dtype, Error *err);
+int params_fetch_part(const Params *params, const Param *param, int64_t first, int64_t count,
+                      void *host, Dtype dtype, Error *err);
+
+/* Other values for a parameter that params_train has laid out: all of them, from host memory, to
+ * the masters and to the shadow. */
+int params_store(Params *params, const Param *param, const float *host, Error *err);
+
+int64_t params_trainable_count(const Params *params); /* numbers in trainable parameters */
+/* What params_train will take on this device, once the values are given: masters, shadow,
+ * gradients, frozen vectors and copies. */
+size_t params_training_bytes(const Params *params, Dtype compute);
 
 /* The name of the first parameter without values that is not optional; NULL if all have theirs. */
 const char *params_missing(const Params *params);

@@ -44,6 +44,7 @@ Tensor tensor_rows(Tensor t, int64_t first, int64_t count) {
     t.data = (char *)t.data + (size_t)(first * t.ld) * dtype_size(t.dtype);
     t.shape[0] = count;
     t.packed = NULL;
+    t.grad = NULL;
     return t;
 }
 
@@ -51,6 +52,7 @@ Tensor tensor_columns(Tensor t, int64_t first, int64_t count) {
     t.data = (char *)t.data + (size_t)first * dtype_size(t.dtype);
     t.shape[t.ndim - 1] = count;
     t.packed = NULL;
+    t.grad = NULL;
     return t;
 }
 

@@ -42,6 +42,8 @@ typedef struct Tensor {
     int64_t shape[TENSOR_MAX_DIMS];
     int64_t ld;                  /* elements from one row to the next */
     const struct Packed *packed; /* weights only: the same values in the device's own layout */
+    float *grad; /* weights in training only: where their gradient is summed, f32, of the weight's
+                    shape without gaps; NULL: frozen */
 } Tensor;
 
 #define TENSOR_NONE ((Tensor){0})
@@ -50,12 +52,18 @@ Tensor tensor_1d(void *data, Dtype dtype, int64_t n);
 Tensor tensor_2d(void *data, Dtype dtype, int64_t rows, int64_t columns);
 Tensor tensor_nd(void *data, Dtype dtype, int ndim, const int64_t *shape);
 
-/* Rows [first, first + count) of a matrix, and columns likewise; views, nothing is copied. */
+/* Rows [first, first + count) of a matrix, and columns likewise; views, nothing is copied. Of a
+ * weight they are the plain values alone, without its pack and its gradient. */
 Tensor tensor_rows(Tensor t, int64_t first, int64_t count);
 Tensor tensor_columns(Tensor t, int64_t first, int64_t count);
 
 static inline bool tensor_present(Tensor t) {
     return t.data != NULL || t.packed != NULL;
+}
+
+/* The gradient of a weight as a tensor: no tensor where it is frozen. */
+static inline Tensor tensor_grad(Tensor w) {
+    return w.grad ? tensor_nd(w.grad, DTYPE_F32, w.ndim, w.shape) : TENSOR_NONE;
 }
 
 int64_t tensor_count(Tensor t);     /* elements; 1 for a scalar (ndim 0) */

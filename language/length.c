@@ -31,31 +31,45 @@ size_t length_work_bytes(const LengthPredictor *m, int tokens, int segments) {
            arena_bytes(compute, segments, m->config.ffn);
 }
 
-int length_forward(const LengthPredictor *m, Arena *arena, Tensor logits, Tensor hidden,
-                   const int32_t *begin, int segments, Error *err) {
+AttentionSpan *length_spans(const int32_t *begin, int segments) {
+    AttentionSpan *spans = malloc((size_t)segments * sizeof *spans);
+    for (int s = 0; spans && s < segments; s++)
+        spans[s] = (AttentionSpan){begin[s], begin[s + 1], 1, {{begin[s], begin[s + 1]}}};
+    return spans;
+}
+
+int length_features(const LengthPredictor *m, Arena *arena, Tensor *features, Tensor hidden,
+                    const int32_t *begin, int segments, Error *err) {
     Device *device = arena->device;
     Dtype compute = m->params->compute;
-    size_t mark = arena->used;
     BlockWork work;
-    Tensor mean, ffn;
+    Tensor mean;
     TRY(block_work_take(&work, &m->config, arena, hidden.shape[0], compute, err));
     TRY(arena_take(arena, &mean, compute, segments, m->config.width, err));
-    TRY(arena_take(arena, &ffn, compute, segments, m->config.ffn, err));
-    AttentionSpan *spans = malloc((size_t)segments * sizeof *spans);
+    TRY(arena_take(arena, features, compute, segments, m->config.ffn, err));
+    AttentionSpan *spans = length_spans(begin, segments);
     if (!spans) return error_set(err, "out of memory for %d prompts", segments);
-    for (int s = 0; s < segments; s++)
-        spans[s] = (AttentionSpan){begin[s], begin[s + 1], 1, {{begin[s], begin[s + 1]}}};
     AttentionPlan plan = {.spans = spans, .span_count = segments};
     int status = convert_forward(device, work.x, hidden, err) || /* [T, D] */
                  block_begin(device, &m->config, &work, err) ||
                  block_forward(device, &m->config, &m->block, &work, &plan, 0, err) ||
                  segment_mean_forward(device, mean, work.x, begin, segments, err) || /* [S, D] */
-                 linear_forward(device, ffn, mean, m->hidden_w, m->hidden_b, ACTIVATION_TANH, false,
-                                err) || /* [S, F] */
-                 linear_forward(device, logits, ffn, m->class_w, m->class_b, 0, false, err);
+                 linear_forward(device, *features, mean, m->hidden_w, m->hidden_b, ACTIVATION_TANH,
+                                false, err); /* [S, F] */
     free(spans);
-    arena_reset(arena, mark);
     return status ? -1 : 0;
+}
+
+int length_forward(const LengthPredictor *m, Arena *arena, Tensor logits, Tensor hidden,
+                   const int32_t *begin, int segments, Error *err) {
+    size_t mark = arena->used;
+    Tensor features;
+    int status = length_features(m, arena, &features, hidden, begin, segments, err);
+    if (status == 0)
+        status = linear_forward(arena->device, logits, features, m->class_w, m->class_b, 0, false,
+                                err); /* [S, classes] */
+    arena_reset(arena, mark);
+    return status;
 }
 
 int length_choose(int *lengths, int beam, const float *logits, int classes, int longest) {

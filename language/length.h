@@ -28,6 +28,15 @@ size_t length_work_bytes(const LengthPredictor *length, int tokens, int segments
 int length_forward(const LengthPredictor *length, Arena *arena, Tensor logits, Tensor hidden,
                    const int32_t *begin, int segments, Error *err);
 
+/* The same up to the last layer, *features [S, ffn] c, which stays in the arena with everything on
+ * the way (the caller resets it): logits are features class_w^T + class_b. */
+int length_features(const LengthPredictor *length, Arena *arena, Tensor *features, Tensor hidden,
+                    const int32_t *begin, int segments, Error *err);
+
+/* Each prompt's rows see each other: [segments] spans, the caller's to free; NULL if there is no
+ * memory for them. */
+AttentionSpan *length_spans(const int32_t *begin, int segments);
+
 /* The `beam` most likely lengths of one prompt, best first, each at most `longest`: classes beyond
  * it are not considered, so that all lengths differ. Returns how many there are (fewer than beam
  * only if longest is smaller). logits on the host. */

@@ -1,10 +1,7 @@
 /* sentencepiece_check.c - is this file a SentencePiece model that the library will survive?
  *
- * The file is a protobuf message: fields of (number, wire type, value), some of them messages
- * again: 1 pieces, repeated {1 piece: string, 2 score: float, 3 type: enum} 2 trainer_spec {3
- * model_type: enum, ...} 3 normalizer_spec {2 precompiled_charsmap: bytes, ...} 4 self_test_data 5
- * denormalizer_spec, like 3 The charsmap is the dangerous part: the library follows its indices
- * without bounds.
+ * sentencepiece_file.h tells what is in it. The charsmap is the dangerous part: the library follows
+ * its indices without bounds.
  */
 #include "language/sentencepiece.h"
 
@@ -13,8 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { WIRE_VARINT = 0, WIRE_FIXED64 = 1, WIRE_BYTES = 2, WIRE_FIXED32 = 5 };
-enum { PIECE_NORMAL = 1, PIECE_UNKNOWN = 2, PIECE_USER = 4, PIECE_LAST = 6 };
+#include "language/sentencepiece_file.h"
+
 enum { MODEL_UNIGRAM = 1 };
 /* The library collects the user-defined pieces that match at one place in a fixed array of 64. */
 enum { USER_PIECES_MAX = 64 };
@@ -44,64 +41,6 @@ size_t utf8_valid_prefix(const char *text, size_t size) {
     return i;
 }
 
-/* Bytes still to be read; `p` never passes `end`. */
-typedef struct Cursor {
-    const unsigned char *p, *end;
-} Cursor;
-
-typedef struct Field {
-    uint64_t number;
-    int wire;
-    uint64_t value;             /* varint, fixed32, fixed64 */
-    const unsigned char *bytes; /* WIRE_BYTES: `size` of them */
-    size_t size;
-} Field;
-
-static bool varint_read(Cursor *in, uint64_t *value) {
-    *value = 0;
-    for (int shift = 0; shift < 70; shift += 7) {
-        if (in->p == in->end) return false;
-        unsigned char byte = *in->p++;
-        if (shift < 64) *value |= (uint64_t)(byte & 0x7F) << shift;
-        if (!(byte & 0x80)) return true;
-    }
-    return false;
-}
-
-static bool fixed_read(Cursor *in, size_t size, uint64_t *value) {
-    if ((size_t)(in->end - in->p) < size) return false;
-    *value = 0;
-    for (size_t i = 0; i < size; i++) *value |= (uint64_t)in->p[i] << (8 * i);
-    in->p += size;
-    return true;
-}
-
-/* The next field; false where the bytes are no field (groups, long out of use, count as none). */
-static bool field_read(Cursor *in, Field *field) {
-    uint64_t tag;
-    memset(field, 0, sizeof *field);
-    if (!varint_read(in, &tag) || tag > UINT32_MAX || tag >> 3 == 0) return false;
-    field->number = tag >> 3;
-    field->wire = (int)(tag & 7);
-    switch (field->wire) {
-    case WIRE_VARINT:
-        return varint_read(in, &field->value);
-    case WIRE_FIXED64:
-        return fixed_read(in, 8, &field->value);
-    case WIRE_FIXED32:
-        return fixed_read(in, 4, &field->value);
-    case WIRE_BYTES:
-        if (!varint_read(in, &field->value) || field->value > (uint64_t)(in->end - in->p))
-            return false;
-        field->bytes = in->p;
-        field->size = (size_t)field->value;
-        in->p += field->size;
-        return true;
-    default:
-        return false;
-    }
-}
-
 typedef struct Check {
     const char *name;
     const unsigned char *start; /* of the file, for positions in messages */
@@ -110,56 +49,39 @@ typedef struct Check {
     Error *err;
 } Check;
 
-static int framing_error(const Check *check, const Cursor *in) {
+static int framing_error(const Check *check, const unsigned char *at) {
     return error_set(check->err,
                      "%s: not a SentencePiece model, or cut off or damaged (no protobuf field at "
                      "byte %zu); fetch it again",
-                     check->name, (size_t)(in->p - check->start));
+                     check->name, (size_t)(at - check->start));
 }
 
-static int check_piece(Check *check, const Field *message) {
-    Cursor in = {message->bytes, message->bytes + message->size};
-    Field field, text = {0};
-    float score = 0;
-    uint32_t type = PIECE_NORMAL;
-    while (in.p < in.end) {
-        Cursor at = in;
-        if (!field_read(&in, &field)) return framing_error(check, &at);
-        if (field.number == 1 && field.wire == WIRE_BYTES) text = field;
-        if (field.number == 2 && field.wire == WIRE_FIXED32) {
-            uint32_t bits = (uint32_t)field.value;
-            memcpy(&score, &bits, sizeof score);
-        }
-        /* As protobuf reads an enum: 32 bits of the varint; a value it does not know is left out.
-         */
-        if (field.number == 3 && field.wire == WIRE_VARINT) {
-            uint32_t value = (uint32_t)field.value;
-            if (value >= PIECE_NORMAL && value <= PIECE_LAST) type = value;
-        }
-    }
-    if (text.size == 0)
+static int check_piece(Check *check, const ProtoField *message) {
+    PieceFields piece;
+    const unsigned char *broken = piece_read(message, &piece);
+    if (broken) return framing_error(check, broken);
+    if (piece.size == 0)
         return error_set(check->err, "%s: piece %zu is empty", check->name, check->pieces);
-    if (memchr(text.bytes, 0, text.size) ||
-        utf8_valid_prefix((const char *)text.bytes, text.size) != text.size)
+    if (memchr(piece.text, 0, piece.size) ||
+        utf8_valid_prefix((const char *)piece.text, piece.size) != piece.size)
         return error_set(check->err, "%s: piece %zu is not UTF-8 text: the file is damaged",
                          check->name, check->pieces);
-    if (!isfinite(score))
+    if (!isfinite(piece.score))
         return error_set(check->err,
                          "%s: the score of piece %zu is not finite: the file is damaged",
                          check->name, check->pieces);
-    check->unknown_pieces += type == PIECE_UNKNOWN;
-    check->user_pieces += type == PIECE_USER;
+    check->unknown_pieces += piece.type == PIECE_UNKNOWN;
+    check->user_pieces += piece.type == PIECE_USER;
     check->pieces++;
     return 0;
 }
 
-static int check_trainer(Check *check, const Field *message) {
-    Cursor in = {message->bytes, message->bytes + message->size};
-    Field field;
+static int check_trainer(Check *check, const ProtoField *message) {
+    ProtoCursor in = proto_inside(message);
+    ProtoField field;
     while (in.p < in.end) {
-        Cursor at = in;
-        if (!field_read(&in, &field)) return framing_error(check, &at);
-        if (field.number == 3 && field.wire == WIRE_VARINT)
+        if (!proto_next(&in, &field)) return framing_error(check, in.p);
+        if (field.number == TRAINER_MODEL_TYPE && field.wire == WIRE_VARINT)
             check->model_type = (uint32_t)field.value;
     }
     return 0;
@@ -242,7 +164,7 @@ static bool charsmap_sound(Charsmap *map) {
     return way_leaves(map, 0, 0) >= 0;
 }
 
-static int check_charsmap(const Check *check, const Field *bytes) {
+static int check_charsmap(const Check *check, const ProtoField *bytes) {
     if (bytes->size == 0) return 0; /* no rules: text stays as it is */
     Charsmap map = {0};
     bool sound = false;
@@ -276,26 +198,25 @@ static int check_charsmap(const Check *check, const Field *bytes) {
     return 0;
 }
 
-static int check_normalizer(const Check *check, const Field *message) {
-    Cursor in = {message->bytes, message->bytes + message->size};
-    Field field;
+static int check_normalizer(const Check *check, const ProtoField *message) {
+    ProtoCursor in = proto_inside(message);
+    ProtoField field;
     while (in.p < in.end) {
-        Cursor at = in;
-        if (!field_read(&in, &field)) return framing_error(check, &at);
+        if (!proto_next(&in, &field)) return framing_error(check, in.p);
         if (field.number == 2 && field.wire == WIRE_BYTES) TRY(check_charsmap(check, &field));
     }
     return 0;
 }
 
-static int check_field(Check *check, const Field *field) {
+static int check_field(Check *check, const ProtoField *field) {
     if (field->wire != WIRE_BYTES) return 0; /* unknown to the library: passed over */
     switch (field->number) {
-    case 1:
+    case MODEL_PIECE:
         return check_piece(check, field);
-    case 2:
+    case MODEL_TRAINER:
         return check_trainer(check, field);
-    case 3:
-    case 5:
+    case MODEL_NORMALIZER:
+    case MODEL_DENORMALIZER:
         return check_normalizer(check, field);
     default:
         return 0;
@@ -305,15 +226,15 @@ static int check_field(Check *check, const Field *field) {
 int sentencepiece_check(char *bytes, size_t *size, const char *name, Error *err) {
     unsigned char *start = (unsigned char *)bytes, *kept = start;
     Check check = {.name = name, .start = start, .model_type = MODEL_UNIGRAM, .err = err};
-    Cursor in = {start, start + *size};
+    ProtoCursor in = {start, start + *size};
     while (in.p < in.end) {
-        Cursor at = in;
-        Field field;
-        if (!field_read(&in, &field)) return framing_error(&check, &at);
-        if (field.number == 4) continue; /* self tests */
+        const unsigned char *at = in.p;
+        ProtoField field;
+        if (!proto_next(&in, &field)) return framing_error(&check, at);
+        if (field.number == MODEL_SELF_TEST) continue;
         TRY(check_field(&check, &field));
-        size_t length = (size_t)(in.p - at.p);
-        memmove(kept, at.p, length);
+        size_t length = (size_t)(in.p - at);
+        memmove(kept, at, length);
         kept += length;
     }
     if (check.pieces == 0)

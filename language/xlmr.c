@@ -71,6 +71,12 @@ static int declare_head(Xlmr *m, Params *params, Error *err) {
     return params_declare(params, &bias, err, "lm_head.bias");
 }
 
+const BlockNames *xlmr_block_names(const XlmrConfig *config, int layer,
+                                   char prefix[XLMR_PREFIX_SIZE]) {
+    snprintf(prefix, XLMR_PREFIX_SIZE, "roberta.encoder.layer.%d", layer);
+    return config->block.pre_norm ? &pre_names : &post_names;
+}
+
 int xlmr_declare(Xlmr *m, const XlmrConfig *config, Params *params, Error *err) {
     if (config->vocab < 6 || config->layers < 1 || config->positions <= XLMR_FIRST_POSITION)
         return error_set(err, "language model: %d words, %d layers, %d positions make no model",
@@ -83,14 +89,12 @@ int xlmr_declare(Xlmr *m, const XlmrConfig *config, Params *params, Error *err) 
     m->blocks = calloc((size_t)config->layers, sizeof *m->blocks);
     if (!m->blocks) return error_set(err, "out of memory for %d layers", config->layers);
     TRY(declare_embeddings(m, params, err));
-    bool pre = config->block.pre_norm;
     for (int i = 0; i < config->layers; i++) {
-        char prefix[64];
-        snprintf(prefix, sizeof prefix, "roberta.encoder.layer.%d", i);
-        TRY(block_declare(&m->blocks[i], &config->block, pre ? &pre_names : &post_names, params,
-                          false, prefix, err));
+        char prefix[XLMR_PREFIX_SIZE];
+        const BlockNames *names = xlmr_block_names(config, i, prefix);
+        TRY(block_declare(&m->blocks[i], &config->block, names, params, false, prefix, err));
     }
-    if (pre)
+    if (config->block.pre_norm)
         TRY(params_declare_norm(params, &m->norm_w, &m->norm_b, config->block.width, false, err,
                                 "roberta.encoder.LayerNorm."));
     return declare_head(m, params, err);
@@ -101,40 +105,47 @@ void xlmr_free(Xlmr *m) {
     *m = (Xlmr){0};
 }
 
-size_t xlmr_work_bytes(const Xlmr *m, int tokens) {
-    const XlmrConfig *c = &m->config;
-    return block_work_bytes(&c->block, tokens, m->params->compute) +
-           4 * arena_bytes(DTYPE_I32, 1, tokens);
+size_t xlmr_rows_bytes(int tokens) {
+    return 4 * arena_bytes(DTYPE_I32, 1, tokens);
 }
 
-static int embed(const Xlmr *m, Arena *arena, const XlmrBatch *batch, BlockWork *work, Error *err) {
+size_t xlmr_work_bytes(const Xlmr *m, int tokens) {
+    return block_work_bytes(&m->config.block, tokens, m->params->compute) + xlmr_rows_bytes(tokens);
+}
+
+int xlmr_embed(const Xlmr *m, Arena *arena, const XlmrBatch *batch, Tensor x, XlmrRows *rows,
+               Error *err) {
     int n = batch->tokens;
-    Device *device = arena->device;
-    Tensor ids, image, positions, types;
-    size_t mark = arena->used;
-    TRY(arena_upload(arena, &ids, DTYPE_I32, n, batch->ids, err));
-    TRY(arena_upload(arena, &positions, DTYPE_I32, n, batch->positions, err));
+    *rows = (XlmrRows){.image = TENSOR_NONE};
+    TRY(arena_upload(arena, &rows->ids, DTYPE_I32, n, batch->ids, err));
+    TRY(arena_upload(arena, &rows->positions, DTYPE_I32, n, batch->positions, err));
     int32_t *zeros = calloc((size_t)n, sizeof *zeros);
     if (!zeros) return error_set(err, "out of memory for %d tokens", n);
-    int status = arena_upload(arena, &types, DTYPE_I32, n, zeros, err);
+    int status = arena_upload(arena, &rows->types, DTYPE_I32, n, zeros, err);
     free(zeros);
     if (status) return -1;
     /* The order of Hugging Face's sums: (word + type) + position. */
-    GatherTerm terms[4] = {{m->words, ids}};
+    GatherTerm terms[4] = {{m->words, rows->ids}};
     int count = 1;
     if (batch->image_rows) {
-        TRY(arena_upload(arena, &image, DTYPE_I32, n, batch->image_rows, err));
-        terms[count++] = (GatherTerm){batch->image_tokens, image};
+        TRY(arena_upload(arena, &rows->image, DTYPE_I32, n, batch->image_rows, err));
+        terms[count++] = (GatherTerm){batch->image_tokens, rows->image};
     }
-    terms[count++] = (GatherTerm){m->types, types};
-    terms[count++] = (GatherTerm){m->positions, positions};
-    TRY(gather_forward(device, work->x, terms, count, err)); /* [T, D] */
-    arena_reset(arena, mark);
+    terms[count++] = (GatherTerm){m->types, rows->types};
+    terms[count++] = (GatherTerm){m->positions, rows->positions};
+    return gather_forward(arena->device, x, terms, count, err); /* [T, D] */
+}
+
+static int embed(const Xlmr *m, Arena *arena, const XlmrBatch *batch, BlockWork *work, Error *err) {
     const BlockConfig *block = &m->config.block;
+    XlmrRows rows;
+    size_t mark = arena->used;
+    TRY(xlmr_embed(m, arena, batch, work->x, &rows, err)); /* [T, D] */
+    arena_reset(arena, mark);
     if (!block->pre_norm)
-        TRY(layernorm_forward(device, work->x, TENSOR_NONE, TENSOR_NONE, work->x, m->norm_w,
+        TRY(layernorm_forward(arena->device, work->x, TENSOR_NONE, TENSOR_NONE, work->x, m->norm_w,
                               m->norm_b, block->eps, err));
-    return block_begin(device, block, work, err);
+    return block_begin(arena->device, block, work, err);
 }
 
 int xlmr_forward(const Xlmr *m, Arena *arena, const XlmrBatch *batch, Tensor *hidden,

@@ -66,4 +66,24 @@ int xlmr_head(const Xlmr *xlmr, Arena *arena, Tensor hidden, const int32_t *rows
 
 size_t xlmr_head_bytes(const Xlmr *xlmr, int rows);
 
+/* ---- Shared with training (xlmr_train.h). ---- */
+
+/* Which row of each table a row of the batch is: [T] i32, in the arena. `image` is no tensor where
+ * the batch has no image rows. */
+typedef struct XlmrRows {
+    Tensor ids, image, types, positions;
+} XlmrRows;
+
+size_t xlmr_rows_bytes(int tokens);
+
+/* The sums of the embeddings, before any LayerNorm: x [T, D] f32. *rows stays in the arena until
+ * the caller resets it. */
+int xlmr_embed(const Xlmr *xlmr, Arena *arena, const XlmrBatch *batch, Tensor x, XlmrRows *rows,
+               Error *err);
+
+/* What the parameters of block `layer` are called, and their prefix. */
+enum { XLMR_PREFIX_SIZE = 64 };
+const BlockNames *xlmr_block_names(const XlmrConfig *config, int layer,
+                                   char prefix[XLMR_PREFIX_SIZE]);
+
 #endif

@@ -32,3 +32,64 @@ int projector_forward(const Projector *p, Arena *arena, Tensor tokens, Tensor fe
     arena_reset(arena, mark);
     return 0;
 }
+
+/* ---- Training. ---- */
+
+size_t projector_tape_bytes(const Projector *p, int64_t rows) {
+    return p->kind == PROJECTOR_LINEAR ? 0 : arena_bytes(DTYPE_F32, rows, p->out);
+}
+
+size_t projector_backward_bytes(const Projector *p, int64_t rows) {
+    size_t c = arena_bytes(p->params->compute, rows, p->out);
+    size_t converted = p->params->compute == DTYPE_F32 ? 0 : c;
+    if (p->kind == PROJECTOR_LINEAR) return converted;
+    return converted + c + arena_bytes(DTYPE_F32, rows, p->out);
+}
+
+int projector_train_forward(const Projector *p, Arena *arena, Tensor tokens, Tensor features,
+                            Tensor *hidden, Error *err) {
+    Device *device = arena->device;
+    *hidden = TENSOR_NONE;
+    if (p->kind == PROJECTOR_LINEAR) return projector_forward(p, arena, tokens, features, err);
+    int64_t rows = features.shape[0];
+    TRY(arena_take(arena, hidden, DTYPE_F32, rows, p->out, err));
+    size_t mark = arena->used;
+    Tensor active;
+    TRY(arena_take(arena, &active, p->params->compute, rows, p->out, err));
+    TRY(linear_forward(device, *hidden, features, p->w1, p->b1, 0, false, err)); /* [R, out] */
+    TRY(activation_forward(device, active, *hidden, ACTIVATION_GELU, err));
+    TRY(linear_forward(device, tokens, active, p->w2, p->b2, 0, false, err)); /* [R, out] */
+    arena_reset(arena, mark);
+    return 0;
+}
+
+/* The second layer and the GELU: *dy becomes the gradient of what the first layer gives. */
+static int second_backward(const Projector *p, Arena *arena, Tensor *dy, Tensor hidden,
+                           Error *err) {
+    Device *device = arena->device;
+    Tensor active, dactive;
+    TRY(arena_take(arena, &active, p->params->compute, hidden.shape[0], p->out, err));
+    TRY(arena_take(arena, &dactive, DTYPE_F32, hidden.shape[0], p->out, err));
+    TRY(activation_forward(device, active, hidden, ACTIVATION_GELU, err)); /* again */
+    TRY(linear_backward(device, dactive, tensor_grad(p->w2), tensor_grad(p->b2), *dy, active, p->w2,
+                        false, err)); /* [R, out] */
+    *dy = active;                     /* no longer needed */
+    return activation_backward(device, *dy, dactive, hidden, ACTIVATION_GELU, err);
+}
+
+int projector_train_backward(const Projector *p, Arena *arena, Tensor dfeatures, Tensor dtokens,
+                             Tensor features, Tensor hidden, Error *err) {
+    Device *device = arena->device;
+    Dtype compute = p->params->compute;
+    size_t mark = arena->used;
+    Tensor dy = dtokens;
+    if (compute != DTYPE_F32) {
+        TRY(arena_take(arena, &dy, compute, dtokens.shape[0], p->out, err));
+        TRY(convert_forward(device, dy, dtokens, err));
+    }
+    if (p->kind == PROJECTOR_MLP2X_GELU) TRY(second_backward(p, arena, &dy, hidden, err));
+    TRY(linear_backward(device, dfeatures, tensor_grad(p->w1), tensor_grad(p->b1), dy, features,
+                        p->w1, false, err)); /* [R, in] */
+    arena_reset(arena, mark);
+    return 0;
+}

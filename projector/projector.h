@@ -27,4 +27,21 @@ size_t projector_work_bytes(const Projector *projector, int64_t rows);
 int projector_forward(const Projector *projector, Arena *arena, Tensor tokens, Tensor features,
                       Error *err);
 
+/* ---- Training. ---- */
+
+/* Arena bytes of what the forward keeps (while it runs it takes projector_work_bytes on top), and
+ * of what the backward takes on top of that. */
+size_t projector_tape_bytes(const Projector *projector, int64_t rows);
+size_t projector_backward_bytes(const Projector *projector, int64_t rows);
+
+/* projector_forward that keeps what the backward needs in *hidden: [R, out] f32, before the GELU,
+ * the arena's; no tensor for a linear projector. */
+int projector_train_forward(const Projector *projector, Arena *arena, Tensor tokens,
+                            Tensor features, Tensor *hidden, Error *err);
+
+/* Adds to the gradients of the trainable parameters; dtokens [R, out] f32. dfeatures [R, in] c or
+ * f32, overwritten, or no tensor where the vision tower is frozen. The arena is left as it was. */
+int projector_train_backward(const Projector *projector, Arena *arena, Tensor dfeatures,
+                             Tensor dtokens, Tensor features, Tensor hidden, Error *err);
+
 #endif

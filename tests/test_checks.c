@@ -248,10 +248,16 @@ static void refused_training(void **state) {
     double sum;
     AdamW a = {.lr = 1, .beta1 = 0.9f, .beta2 = 0.99f, .eps = 1e-8f, .grad_scale = 1, .step = 1},
           bad;
-    assert_refused(dropout_forward(d, f32(4, 5), f32(4, 6), (Dropout){.p = 0.1f}, &err), &err,
-                   "y is [4, 5]");
-    assert_refused(dropout_forward(d, f32(4, 6), f32(4, 6), (Dropout){.p = -1}, &err), &err,
+    assert_refused(dropout_forward(d, f32(4, 5), f32(4, 6), (Dropout){.p = 0.1f}, false, &err),
+                   &err, "y is [4, 5]");
+    assert_refused(dropout_forward(d, f32(4, 6), f32(4, 6), (Dropout){.p = -1}, true, &err), &err,
                    "dropout is -1");
+    assert_refused(
+        dropout_forward(d, f32(4, 6), matrix(DTYPE_F16, 4, 6), (Dropout){0}, false, &err), &err,
+        "x is f16", "f32 or bf16");
+    assert_refused(scale_forward(d, f32(4, 5), f32(4, 6), 2, &err), &err, "y is [4, 5]");
+    assert_refused(scale_forward(d, matrix(DTYPE_F16, 4, 6), f32(4, 6), 2, &err), &err, "y is f16");
+    assert_refused(scale_forward(d, f32(4, 6), f32(4, 6), NAN, &err), &err, "scale is");
     assert_refused(adamw_step(d, p, none, p, p, vector(8), &a, &err), &err, "g is [8]", "[9]");
     assert_refused(adamw_step(d, p, indices(9), p, p, p, &a, &err), &err, "copy is i32");
     assert_refused(adamw_step(d, p, none, p, p, p, NULL, &err), &err, "settings are missing");
@@ -300,7 +306,8 @@ static void refused_without_backend(void **state) {
     LACKING(vocab_logits, f32(4, 9), x, w, none);
     LACKING(vocab_cross_entropy, vector(4), none, none, none, x, w, none, indices(4), vector(4), 0,
             none);
-    LACKING(dropout_forward, x, x, (Dropout){0});
+    LACKING(dropout_forward, x, x, (Dropout){0}, false);
+    LACKING(scale_forward, x, x, 2);
     LACKING(adamw_step, p, none, p, p, p, &a);
     LACKING(square_sum, &sum, x);
     LACKING(pack_weight, &packed, &w, 1, DTYPE_F32, false, NULL);
@@ -308,6 +315,37 @@ static void refused_without_backend(void **state) {
 }
 
 /* ---- Devices and arenas ---- */
+
+/* All of the bytes asked for and none beside them, in one piece and in several. */
+static void device_clears(void **state) {
+    Error err;
+    static const size_t sizes[] = {0, 1, 255, 4097, ((size_t)3 << 20) + 5};
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        unsigned char *bytes = malloc(sizes[i] + 2);
+        assert_non_null(bytes);
+        memset(bytes, 0xa5, sizes[i] + 2);
+        assert_ok(device_clear(*state, bytes + 1, sizes[i], &err), &err);
+        assert_int_equal(bytes[0], 0xa5);
+        assert_int_equal(bytes[sizes[i] + 1], 0xa5);
+        for (size_t j = 1; j <= sizes[i]; j++)
+            if (bytes[j]) fail_msg("byte %zu of %zu is %d", j - 1, sizes[i], bytes[j]);
+        free(bytes);
+    }
+}
+
+/* A view of a weight carries neither its pack nor its gradient: they are the whole's. */
+static void weight_views(void **state) {
+    (void)state;
+    float values[4 * 6] = {0}, grad[4 * 6] = {0};
+    Tensor w = f32(4, 6);
+    w.data = values;
+    assert_false(tensor_present(tensor_grad(w)));
+    w.grad = grad;
+    Tensor g = tensor_grad(w);
+    assert_true(g.data == grad && g.dtype == DTYPE_F32 && tensor_same_shape(g, w) && g.ld == 6);
+    assert_false(tensor_present(tensor_grad(tensor_rows(w, 1, 2))));
+    assert_false(tensor_present(tensor_grad(tensor_columns(w, 1, 2))));
+}
 
 static void device_options(void **state) {
     (void)state;
@@ -377,7 +415,8 @@ int main(void) {
         cmocka_unit_test(refused_linear),    cmocka_unit_test(refused_rows),
         cmocka_unit_test(refused_attention), cmocka_unit_test(refused_vocab),
         cmocka_unit_test(refused_training),  cmocka_unit_test(refused_without_backend),
-        cmocka_unit_test(device_options),    cmocka_unit_test(arenas),
+        cmocka_unit_test(device_options),    cmocka_unit_test(device_clears),
+        cmocka_unit_test(weight_views),      cmocka_unit_test(arenas),
     };
     return cmocka_run_group_tests(tests, device_setup, device_teardown);
 }

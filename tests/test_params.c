@@ -65,7 +65,7 @@ static void test_allocated(void **state) {
     (void)state;
     Device *device = device_fresh();
     Params p, q;
-    Slots s, t;
+    Slots s = {0}, t = {0};
     Error err;
     params_init(&p, device), params_init(&q, device);
     declare_all(&p, &s), declare_all(&q, &t);
@@ -122,7 +122,7 @@ static void test_given(void **state) {
     (void)state;
     Device *device = device_fresh();
     Params p;
-    Slots s;
+    Slots s = {0};
     Error err;
     params_init(&p, device);
     declare_all(&p, &s);

@@ -456,23 +456,34 @@ static void entropy_refused(void **state) {
 
 /* ---- dropout_forward ---- */
 
-static void dropout_case(Device *device, Dtype dtype, int64_t rows, int64_t columns, Dropout drop,
-                         bool in_place, TestRandom *random) {
+typedef struct DropCase {
+    Dtype x, y;
+    int64_t rows, columns;
+    bool in_place, accumulate;
+} DropCase;
+
+static void dropout_case(Device *device, const DropCase *c, Dropout drop, TestRandom *random) {
     Error err;
-    TestMatrix x = matrix_random(random, dtype, rows, columns, 0, 1, 0);
-    TestMatrix y = matrix_new(dtype, rows, columns, 0);
+    const int64_t n = c->rows * c->columns;
+    TestMatrix x = matrix_random(random, c->x, c->rows, c->columns, 0, 1, 0);
+    TestMatrix y = matrix_random(random, c->y, c->rows, c->columns, 0, 1, 0);
+    const TestMatrix *out = c->in_place ? &x : &y;
     matrix_set(&x, 0, 0, NAN);
-    double *xd = matrix_doubles(&x);
-    assert_ok(dropout_forward(device, in_place ? x.t : y.t, x.t, drop, &err), &err);
-    for (int64_t i = 0; i < rows * columns; i++) {
+    double *xd = matrix_doubles(&x), *before = matrix_doubles(out);
+    assert_ok(dropout_forward(device, out->t, x.t, drop, c->accumulate, &err), &err);
+    for (int64_t i = 0; i < n; i++) {
         bool kept = random_uniform(drop.seed, drop.stream, (uint64_t)i) >= drop.p;
-        double got = matrix_get(in_place ? &x : &y, i / columns, i % columns);
-        double want = kept ? xd[i] / (1 - (double)drop.p) : 0;
-        if (isnan(want) ? !isnan(got) : !(distance(got, want, 1e-30) <= limit_of(dtype)))
-            fail_msg("dropout %g: value %lld is %g, expected %g", drop.p, (long long)i, got, want);
+        double got = matrix_get(out, i / c->columns, i % c->columns);
+        double part = kept ? xd[i] / (1 - (double)drop.p) : 0;
+        double want = part + (c->accumulate ? before[i] : 0);
+        double size = fmax(fabs(part), c->accumulate ? fabs(before[i]) : 1e-30);
+        if (isnan(want) ? !isnan(got) : !(fabs(got - want) <= limit_of(c->y) * size))
+            fail_msg("dropout %g, %s to %s%s: value %lld is %g, expected %g", drop.p,
+                     dtype_name(c->x), dtype_name(c->y), c->accumulate ? ", added" : "",
+                     (long long)i, got, want);
     }
     matrix_free(&x), matrix_free(&y);
-    free(xd);
+    free(xd), free(before);
 }
 
 static void dropout(void **state) {
@@ -480,13 +491,19 @@ static void dropout(void **state) {
     static const int sizes[][2] = {{1, 1}, {3, 7}, {17, 33}, {65, 129}, {300, 519}};
     static const float p[] = {0, 0x1p-32f, 1e-6f, 0.1f, 0.5f, 0.999f};
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
-        for (size_t j = 0; j < sizeof p / sizeof *p; j++) {
-            if (i == 4 && j % 3) continue;
-            for (int place = 0; place < 2; place++)
-                dropout_case(*state, place == (int)(j & 1) ? DTYPE_BF16 : DTYPE_F32, sizes[i][0],
-                             sizes[i][1], (Dropout){p[j], 0x123456789abcdef, UINT64_MAX - j}, place,
+        for (size_t j = 0; j < sizeof p / sizeof *p; j++)
+            for (int how = 0; how < 16; how++) {
+                DropCase c = {how & 1 ? DTYPE_BF16 : DTYPE_F32,
+                              how & 2 ? DTYPE_BF16 : DTYPE_F32,
+                              sizes[i][0],
+                              sizes[i][1],
+                              how & 4,
+                              how & 8};
+                if (c.in_place && c.x != c.y) continue;
+                if (i == 4 && (j % 3 || c.in_place)) continue;
+                dropout_case(*state, &c, (Dropout){p[j], 0x123456789abcdef, UINT64_MAX - j},
                              &random);
-        }
+            }
 }
 
 /* p equal to the number that is drawn: kept, and with the next larger p dropped. */
@@ -500,11 +517,40 @@ static void dropout_border(void **state) {
         const float p[2] = {(float)u, nextafterf((float)u, 1)};
         assert_true(p[0] == u);
         for (int above = 0; above < 2; above++)
-            dropout_case(*state, DTYPE_F32, 1, (int64_t)i + 1, (Dropout){p[above], seed, stream},
-                         false, &random);
+            dropout_case(*state, &(DropCase){DTYPE_F32, DTYPE_F32, 1, (int64_t)i + 1, false, false},
+                         (Dropout){p[above], seed, stream}, &random);
         found++;
     }
     assert_true(found > 0);
+}
+
+/* ---- scale_forward ---- */
+
+static void scales(void **state) {
+    Error err;
+    TestRandom random = {19};
+    static const int sizes[][2] = {{1, 1}, {3, 7}, {17, 33}, {301, 519}};
+    static const float factors[] = {0, 1, -2.5f, 1e-3f};
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
+        for (int how = 0; how < 8; how++) {
+            Dtype x_dtype = how & 1 ? DTYPE_BF16 : DTYPE_F32;
+            Dtype y_dtype = how & 2 ? DTYPE_BF16 : DTYPE_F32;
+            bool in_place = how & 4;
+            if (in_place && x_dtype != y_dtype) continue;
+            float factor = factors[(i + (size_t)how) % 4];
+            TestMatrix x = matrix_random(&random, x_dtype, sizes[i][0], sizes[i][1], 0, 1, 0);
+            TestMatrix y = matrix_new(y_dtype, sizes[i][0], sizes[i][1], 0);
+            double *want = matrix_doubles(&x);
+            for (int j = 0; j < sizes[i][0] * sizes[i][1]; j++) want[j] *= (double)factor;
+            assert_ok(scale_forward(*state, in_place ? x.t : y.t, x.t, factor, &err), &err);
+            matrix_assert_close(in_place ? &x : &y, want, y_dtype == DTYPE_F32 ? 1e-7 : 1e-2,
+                                "scaled");
+            matrix_set(&x, 0, 0, NAN);
+            assert_ok(scale_forward(*state, in_place ? x.t : y.t, x.t, 0, &err), &err);
+            assert_true(isnan(matrix_get(in_place ? &x : &y, 0, 0)));
+            matrix_free(&x), matrix_free(&y);
+            free(want);
+        }
 }
 
 /* ---- adamw_step ---- */
@@ -606,6 +652,7 @@ int main(void) {
         cmocka_unit_test(entropy_refused),
         cmocka_unit_test(dropout),
         cmocka_unit_test(dropout_border),
+        cmocka_unit_test(scales),
         cmocka_unit_test(adamw),
         cmocka_unit_test(adamw_nan),
         cmocka_unit_test(square_sums),

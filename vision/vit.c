@@ -1,4 +1,4 @@
-#include "vision/vit.h"
+#include "vision/vit_rows.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -44,8 +44,8 @@ static int declare_embeddings(Vit *vit, Params *params, Error *err) {
                              .role = PARAM_TABLE,
                              .init = INIT_NORMAL,
                              .init_std = PARAMS_INIT_STD,
-                             .ndim = 2,
-                             .shape = {1, d}};
+                             .ndim = 1, /* so it stands in public files */
+                             .shape = {d}};
     TRY(params_declare(params, &class_token, err, "vision_model.embeddings.class_embedding"));
     ParamSpec patches = {.slot = &vit->patch_w,
                          .role = PARAM_MATRIX,
@@ -96,21 +96,14 @@ size_t vit_work_bytes(const Vit *vit, int pictures) {
     Dtype compute = vit->params->compute;
     return arena_bytes(compute, patches, 3 * c->patch * c->patch) +
            arena_bytes(DTYPE_F32, patches, c->block.width) +
-           block_work_bytes(&c->block, rows, compute) + 4 * arena_bytes(DTYPE_I32, 1, rows);
+           block_work_bytes(&c->block, rows, compute) + vit_rows_bytes(vit, pictures);
 }
 
-/* The rows of each sequence: class token, then patches. For each row, where its class embedding,
- * its patch and its position are found, and which rows are given out as features. */
-typedef struct VitRows {
-    Tensor class_index, patch_index, position_index, feature_index;
-    AttentionSpan *spans;
-} VitRows;
-
-static int vit_rows(const Vit *vit, Arena *arena, int pictures, VitRows *rows, Error *err) {
+int vit_rows_open(const Vit *vit, Arena *arena, int pictures, VitRows *rows, Error *err) {
     int patches = vit_patches(&vit->config), tokens = patches + 1, n = pictures * tokens;
     int skip = vit->config.class_token ? 0 : 1, features = pictures * (tokens - skip);
     int32_t *index = malloc(4 * (size_t)n * sizeof *index);
-    rows->spans = malloc((size_t)pictures * sizeof *rows->spans);
+    *rows = (VitRows){.spans = malloc((size_t)pictures * sizeof *rows->spans)};
     if (!index || !rows->spans) {
         free(index);
         return error_set(err, "out of memory for the rows of %d pictures", pictures);
@@ -136,6 +129,39 @@ static int vit_rows(const Vit *vit, Arena *arena, int pictures, VitRows *rows, E
     return status ? -1 : 0;
 }
 
+void vit_rows_close(VitRows *rows) {
+    free(rows->spans);
+    *rows = (VitRows){0};
+}
+
+size_t vit_rows_bytes(const Vit *vit, int pictures) {
+    int64_t rows = (int64_t)pictures * (vit_patches(&vit->config) + 1);
+    int64_t features = (int64_t)pictures * vit_feature_rows(&vit->config);
+    return 3 * arena_bytes(DTYPE_I32, 1, rows) + arena_bytes(DTYPE_I32, 1, features);
+}
+
+int vit_check_pixels(const VitConfig *c, Tensor pixels, Error *err) {
+    if (pixels.ndim == 4 && pixels.shape[1] == 3 && pixels.shape[2] == c->image_size &&
+        pixels.shape[3] == c->image_size)
+        return 0;
+    return error_set(err, "vision tower: pixels must be [B, 3, %d, %d]", c->image_size,
+                     c->image_size);
+}
+
+int vit_embed(const Vit *vit, Device *device, const VitRows *rows, Tensor pixels, Tensor flat,
+              Tensor embedded, Tensor x, Error *err) {
+    const VitConfig *c = &vit->config;
+    Tensor planes =
+        tensor_2d(pixels.data, DTYPE_F32, pixels.shape[0], 3 * c->image_size * c->image_size);
+    TRY(patches_forward(device, flat, planes, 3, c->image_size, c->patch, err)); /* [B*P, 588] */
+    TRY(linear_forward(device, embedded, flat, vit->patch_w, TENSOR_NONE, 0, false,
+                       err)); /* [B*P, D] */
+    GatherTerm terms[] = {{vit->class_embedding, rows->class_index},
+                          {embedded, rows->patch_index},
+                          {vit->positions, rows->position_index}};
+    return gather_forward(device, x, terms, 3, err); /* [B*(1+P), D] */
+}
+
 static int vit_run(const Vit *vit, Arena *arena, Tensor features, Tensor pixels, VitRows *rows,
                    const LayerWatch *watch, Error *err) {
     const VitConfig *c = &vit->config;
@@ -147,18 +173,10 @@ static int vit_run(const Vit *vit, Arena *arena, Tensor features, Tensor pixels,
     TRY(arena_take(arena, &flat, compute, patches, 3 * c->patch * c->patch, err));
     TRY(arena_take(arena, &embedded, DTYPE_F32, patches, c->block.width, err));
     TRY(block_work_take(&work, &c->block, arena, patches + pictures, compute, err));
-    TRY(vit_rows(vit, arena, pictures, rows, err));
-
-    Tensor planes = tensor_2d(pixels.data, DTYPE_F32, pictures, 3 * c->image_size * c->image_size);
-    TRY(patches_forward(device, flat, planes, 3, c->image_size, c->patch, err)); /* [B*P, 588] */
-    TRY(linear_forward(device, embedded, flat, vit->patch_w, TENSOR_NONE, 0, false,
-                       err)); /* [B*P, D] */
-    GatherTerm terms[] = {{vit->class_embedding, rows->class_index},
-                          {embedded, rows->patch_index},
-                          {vit->positions, rows->position_index}};
-    TRY(gather_forward(device, work.x, terms, 3, err)); /* [B*(1+P), D] */
+    TRY(vit_rows_open(vit, arena, pictures, rows, err));
+    TRY(vit_embed(vit, device, rows, pixels, flat, embedded, work.x, err));
     TRY(layernorm_forward(device, work.x, TENSOR_NONE, TENSOR_NONE, work.x, vit->pre_norm_w,
-                          vit->pre_norm_b, c->block.eps, err));
+                          vit->pre_norm_b, c->block.eps, err)); /* [B*(1+P), D] */
     TRY(block_begin(device, &c->block, &work, err));
     if (watch) watch->call(watch->user, 0, work.x);
     AttentionPlan plan = {.spans = rows->spans, .span_count = pictures};
@@ -172,15 +190,11 @@ static int vit_run(const Vit *vit, Arena *arena, Tensor features, Tensor pixels,
 
 int vit_forward(const Vit *vit, Arena *arena, Tensor features, Tensor pixels,
                 const LayerWatch *watch, Error *err) {
-    const VitConfig *c = &vit->config;
-    if (pixels.ndim != 4 || pixels.shape[1] != 3 || pixels.shape[2] != c->image_size ||
-        pixels.shape[3] != c->image_size)
-        return error_set(err, "vision tower: pixels must be [B, 3, %d, %d]", c->image_size,
-                         c->image_size);
+    TRY(vit_check_pixels(&vit->config, pixels, err));
     size_t mark = arena->used;
     VitRows rows = {0};
     int status = vit_run(vit, arena, features, pixels, &rows, watch, err);
-    free(rows.spans);
+    vit_rows_close(&rows);
     arena_reset(arena, mark);
     return status;
 }

@@ -82,7 +82,8 @@ int cpu_linear_backward(Device *, Tensor dx, Tensor dw, Tensor db, Tensor dy, Te
 int cpu_vocab_cross_entropy(Device *, Tensor loss, Tensor dx, Tensor dw, Tensor db, Tensor x,
                             Tensor w, Tensor b, Tensor target, Tensor weight, float smoothing,
                             Tensor smoothing_weight, Error *);
-int cpu_dropout_forward(Device *, Tensor y, Tensor x, Dropout, Error *);
+int cpu_dropout_forward(Device *, Tensor y, Tensor x, Dropout, bool accumulate, Error *);
+int cpu_scale_forward(Device *, Tensor y, Tensor x, float scale, Error *);
 int cpu_adamw_step(Device *, Tensor p, Tensor copy, Tensor m, Tensor v, Tensor g, const AdamW *,
                    Error *);
 int cpu_square_sum(Device *, double *sum, Tensor x, Error *);

@@ -105,12 +105,12 @@ static float row_loss(const Loss *loss, const LossRow *row) {
 
 /* Writes the derivative of the loss by each logit over the logits themselves:
  *     weight (hard p + smooth (p - 1 / V)), with p - 1 for the first p at the target. */
-static void row_gradient(const Loss *loss, const LossRow *row, float *v, int64_t first,
-                         int64_t count) {
+static void row_gradient(const CpuKernels *kernels, const Loss *loss, const LossRow *row, float *v,
+                         int64_t first, int64_t count) {
     const float max = row->scan.max;
     const float scale = (float)(row->weight * (loss->hard + row->smooth) / row->scan.sum);
     const float even = (float)(row->weight * row->smooth / (double)loss->vocabulary);
-    for (int64_t i = 0; i < count; i++) v[i] = scale * expf(v[i] - max) - even;
+    kernels->softmax_gradient_row(v, max, scale, even, count);
     if (row->target < first || row->target - first >= count) return;
     /* In double, so that a row that has learnt all there is to learn has a gradient of 0 and not
      * the difference of two roundings. */
@@ -137,7 +137,7 @@ static int rows_gradient(Device *device, const Loss *loss, Tensor dx, Tensor dw,
 #pragma omp parallel for schedule(static) num_threads(cpu_threads(device, here *count))
             for (int64_t i = 0; i < here; i++) {
                 float *v = (float *)y.data + i * count;
-                row_gradient(loss, &loss->row[top + i], v, first, count);
+                row_gradient(kernels, loss, &loss->row[top + i], v, first, count);
                 if (convert)
                     kernels->convert_row((char *)dy.data + (size_t)(i * count) * 2, dy.dtype, v,
                                          DTYPE_F32, count);

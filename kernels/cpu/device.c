@@ -36,6 +36,19 @@ static int cpu_copy(Device *device, void *to, const void *from, size_t bytes, Er
     return 0;
 }
 
+/* Bytes that a thread clears at a time: fresh memory is found, page by page, by whoever touches it
+ * first, which takes longer than the clearing. */
+enum { CLEAR_PIECE = 1 << 20 };
+
+static int cpu_clear(Device *device, void *memory, size_t bytes, Error *err) {
+    (void)err;
+    const int threads = bytes < 2 * (size_t)CLEAR_PIECE ? 1 : device->threads;
+#pragma omp parallel for schedule(static) num_threads(threads)
+    for (size_t i = 0; i < bytes; i += CLEAR_PIECE)
+        memset((char *)memory + i, 0, bytes - i < CLEAR_PIECE ? bytes - i : CLEAR_PIECE);
+    return 0;
+}
+
 int cpu_workspace(Device *device, void **memory, size_t bytes, Error *err) {
     CpuState *state = cpu_state(device);
     if (bytes > state->workspace_size) {
@@ -67,6 +80,7 @@ static const Backend cpu_backend = {
     .free = cpu_free,
     .upload = cpu_copy,
     .download = cpu_copy,
+    .clear = cpu_clear,
     .pack_weight = cpu_pack_weight,
     .packed_free = cpu_packed_free,
     .pack_size = cpu_pack_size,
@@ -88,6 +102,7 @@ static const Backend cpu_backend = {
     .linear_backward = cpu_linear_backward,
     .vocab_cross_entropy = cpu_vocab_cross_entropy,
     .dropout_forward = cpu_dropout_forward,
+    .scale_forward = cpu_scale_forward,
     .adamw_step = cpu_adamw_step,
     .square_sum = cpu_square_sum,
 };

@@ -100,6 +100,9 @@ typedef struct CpuKernels {
      * Of equal values the lowest id's wins, in whatever order the chunks come. */
     void (*vocab_scan)(VocabRow *row, const float *logits, const float *bias, int32_t first_id,
                        int64_t n, const VocabChoice *choice, uint64_t stream, int64_t index);
+
+    /* v = scale exp(v - max) - even, in place, for v <= max. */
+    void (*softmax_gradient_row)(float *v, float max, float scale, float even, int64_t n);
 } CpuKernels;
 
 /* The best set that this processor has, or the one of that name ("base", "avx2", "avx512"); NULL if

@@ -45,5 +45,6 @@ void ISA_NAME(scale_row)(void *y, Dtype y_dtype, const void *x, Dtype x_dtype, f
                          int64_t n);
 void ISA_NAME(vocab_scan)(VocabRow *row, const float *logits, const float *bias, int32_t first_id,
                           int64_t n, const VocabChoice *choice, uint64_t stream, int64_t index);
+void ISA_NAME(softmax_gradient_row)(float *v, float max, float scale, float even, int64_t n);
 
 #endif

@@ -20,4 +20,5 @@ const CpuKernels ISA_NAME(cpu_kernels) = {
     .add_row = ISA_NAME(add_row),
     .scale_row = ISA_NAME(scale_row),
     .vocab_scan = ISA_NAME(vocab_scan),
+    .softmax_gradient_row = ISA_NAME(softmax_gradient_row),
 };

@@ -125,3 +125,11 @@ void ISA_NAME(vocab_scan)(VocabRow *row, const float *logits, const float *bias,
     scan(row, logits + hole + 1, bias ? bias + hole + 1 : NULL, choice->banned + 1, n - hole - 1,
          choice, stream, index);
 }
+
+void ISA_NAME(softmax_gradient_row)(float *v, float max, float scale, float even, int64_t n) {
+    for (int64_t i = 0; i < n; i += LANES) {
+        const int left = n - i < LANES ? (int)(n - i) : LANES;
+        Vec p = vec_exp_bounded(vec_get(v, DTYPE_F32, i, left) - max);
+        vec_put(v, DTYPE_F32, i, left, scale * p - even);
+    }
+}

@@ -1,0 +1,486 @@
+/* new.c - a model folder with fresh weights: to train from nothing, or to put a projector and a
+ * length predictor beside public parts. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "apps/commands.h"
+#include "apps/options.h"
+#include "apps/report.h"
+#include "data/model_files.h"
+
+static const CommandHelp help = {
+    .name = "new",
+    .usage = "OUT --tokenizer FILE [options]\n"
+             "OUT --language PATH [--vision PATH] [options]",
+    .about =
+        "Makes a model folder OUT whose parts are freshly initialised, ready to be trained. The\n"
+        "language model is as large as the options say, by themselves an XLM-R base; there is a\n"
+        "vision tower if one of its options is given. Parts that exist are taken along with\n"
+        "--language and --vision, so that a public XLM-R and a public CLIP get a new projector\n"
+        "and a new length predictor. Both folders are plain Hugging Face ones.",
+    .examples =
+        "easyfirst new model --tokenizer sentencepiece.bpe.model --layers 6 --width 512 --heads 8\n"
+        "easyfirst new model --language xlm-roberta-base --vision clip-vit-large-patch14\n"
+        "easyfirst new tiny --tokenizer spm.model --width 64 --heads 4 --layers 2 --ffn 128 \\\n"
+        "    --image-size 56 --vision-width 32 --vision-heads 2 --vision-layers 2 --vision-ffn 64",
+};
+
+enum { PARTS = 4 };
+
+/* A line of the table at the end. */
+typedef struct PartLine {
+    const char *name;
+    int64_t parameters;
+    bool taken;
+    char words[160];
+} PartLine;
+
+typedef struct New {
+    char out[1000], partial[1100];
+    const char *tokenizer, *language_path, *vision_path;
+    const char *projector, *attention, *dtype_name;
+    XlmrConfig xlmr;
+    VitConfig vit;
+    int classes; /* of the length predictor; 0: none */
+    uint64_t seed;
+    bool xlmr_given, vit_given, classes_given; /* by options */
+    Dtype dtype;
+    Device *device;
+    Model taken; /* the parts that exist */
+    bool taken_open;
+    char tokenizer_file[1100];
+    PartLine lines[PARTS];
+    int line_count;
+} New;
+
+/* ---- Checks. ---- */
+
+/* "<folder>/<name>", or the file of that name beside a file. */
+static void path_beside(char *out, size_t size, const char *path, const char *name) {
+    struct stat info;
+    const char *slash = strrchr(path, '/');
+    if (stat(path, &info) == 0 && S_ISDIR(info.st_mode))
+        snprintf(out, size, "%s/%s", path, name);
+    else if (slash)
+        snprintf(out, size, "%.*s/%s", (int)(slash - path), path, name);
+    else
+        snprintf(out, size, "%s", name);
+}
+
+static int take_parts(New *n, Error *err) {
+    if (!n->language_path && !n->vision_path) return 0;
+    ModelOptions options = {.language = n->language_path,
+                            .vision = n->vision_path,
+                            .feature_layer = n->vit.feature_layer,
+                            .describe_only = true};
+    TRY(model_open(&n->taken, &options, n->device, err));
+    n->taken_open = true;
+    if (n->language_path) n->xlmr = n->taken.xlmr.config;
+    if (n->vision_path) n->vit = n->taken.vit.config;
+    return 0;
+}
+
+/* Which file it is, and whether the vocabulary has room for its words. */
+static int check_tokenizer(New *n, Error *err) {
+    const char *name = "sentencepiece.bpe.model";
+    struct stat info;
+    if (!n->tokenizer)
+        path_beside(n->tokenizer_file, sizeof n->tokenizer_file, n->language_path, name);
+    else if (stat(n->tokenizer, &info) == 0 && S_ISDIR(info.st_mode))
+        snprintf(n->tokenizer_file, sizeof n->tokenizer_file, "%s/%s", n->tokenizer, name);
+    else
+        snprintf(n->tokenizer_file, sizeof n->tokenizer_file, "%s", n->tokenizer);
+    Tokenizer *tokenizer;
+    TRY(tokenizer_open(&tokenizer, n->tokenizer_file, err));
+    int size = tokenizer_size(tokenizer);
+    tokenizer_close(tokenizer);
+    if (!n->xlmr.vocab) n->xlmr.vocab = size;
+    if (n->xlmr.vocab >= size) return 0;
+    return error_set(err, "%s: the tokenizer has %d ids, the language model only %d",
+                     n->tokenizer_file, size, n->xlmr.vocab);
+}
+
+static bool has_vision(const New *n) {
+    return n->vit_given || n->vision_path;
+}
+
+static int check_sizes(const New *n, Error *err) {
+    if (!has_vision(n)) return 0;
+    const VitConfig *v = &n->vit;
+    if (v->patch < 1 || v->image_size % v->patch)
+        return error_set(err, "--image-size %d is not a multiple of --patch %d", v->image_size,
+                         v->patch);
+    int rows = vit_feature_rows(v), longest = xlmr_longest(&n->xlmr);
+    if (rows + 4 > longest)
+        return error_set(err,
+                         "a picture of %d px in patches of %d takes %d tokens, but the language "
+                         "model reads only %d: take smaller pictures, larger patches, or more "
+                         "--positions",
+                         v->image_size, v->patch, rows, longest);
+    return 0;
+}
+
+/* ---- Parts. ---- */
+
+static void path_in(char *out, size_t size, const New *n, const char *name) {
+    snprintf(out, size, "%s/%s", n->partial, name);
+}
+
+static int folder_in(const New *n, const char *name, Error *err) {
+    char path[1300];
+    path_in(path, sizeof path, n, name);
+    if (mkdir(path, 0777) == 0) return 0;
+    return error_set(err, "%s: %s", path, strerror(errno));
+}
+
+/* Hands the JSON over. */
+static int json_in(const New *n, json_t *json, const char *name, Error *err) {
+    char path[1300];
+    path_in(path, sizeof path, n, name);
+    int status = json ? json_write(json, path, err) : error_set(err, "out of memory for %s", name);
+    json_decref(json);
+    return status;
+}
+
+static int copy_in(const New *n, const char *from, const char *name, Error *err) {
+    char path[1300];
+    path_in(path, sizeof path, n, name);
+    return file_copy(from, path, false, err);
+}
+
+static void line_add(New *n, const char *name, const Params *params, bool taken,
+                     const char *words) {
+    PartLine *line = &n->lines[n->line_count++];
+    *line = (PartLine){.name = name, .parameters = params_count(params), .taken = taken};
+    snprintf(line->words, sizeof line->words, "%s", words);
+}
+
+/* A declared table to a file: initialised, or with the values it has already. */
+static int params_in(New *n, Params *params, bool taken, const char *name, Error *err) {
+    char path[1300];
+    path_in(path, sizeof path, n, name);
+    if (!taken) {
+        TRY(params_allocate(params, n->dtype, err));
+        params_initialise(params, n->seed);
+    }
+    return part_write(params, NULL, 0, path, DTYPE_NONE, err);
+}
+
+static const char *torch_dtype(const New *n) {
+    return n->dtype == DTYPE_BF16 ? "bfloat16" : "float32";
+}
+
+static json_t *language_json(const New *n) {
+    const XlmrConfig *x = &n->xlmr;
+    bool pre = x->block.pre_norm;
+    return json_pack(
+        "{s:[s], s:s, s:f, s:i, s:i, s:s, s:f, s:i, s:f, s:i, s:f, s:i, s:i, s:i, s:i, s:b, s:s, "
+        "s:i, "
+        "s:i}",
+        "architectures", pre ? "XLMRobertaXLForMaskedLM" : "XLMRobertaForMaskedLM", "model_type",
+        pre ? "xlm-roberta-xl" : "xlm-roberta", "attention_probs_dropout_prob", 0.1, "bos_token_id",
+        0, "eos_token_id", 2, "hidden_act", "gelu", "hidden_dropout_prob", 0.1, "hidden_size",
+        x->block.width, "initializer_range", 0.02, "intermediate_size", x->block.ffn,
+        "layer_norm_eps", 1e-5, "max_position_embeddings", x->positions, "num_attention_heads",
+        x->block.heads, "num_hidden_layers", x->layers, "pad_token_id", 1, "tie_word_embeddings", 1,
+        "torch_dtype", torch_dtype(n), "type_vocab_size", 1, "vocab_size", x->vocab);
+}
+
+static int write_language(New *n, Error *err) {
+    char path[1300], words[160];
+    bool taken = n->language_path != NULL;
+    const XlmrConfig *x = &n->xlmr;
+    TRY(folder_in(n, "language", err));
+    TRY(copy_in(n, n->tokenizer_file, "language/sentencepiece.bpe.model", err));
+    snprintf(words, sizeof words,
+             "%d layers, width %d, %d heads, feed-forward %d, %s-norm, %d words", x->layers,
+             x->block.width, x->block.heads, x->block.ffn, x->block.pre_norm ? "pre" : "post",
+             x->vocab);
+    if (taken) {
+        path_beside(path, sizeof path, n->taken.language.path, "config.json");
+        TRY(copy_in(n, path, "language/config.json", err));
+        line_add(n, "language", &n->taken.language.params, true, words);
+        return params_in(n, &n->taken.language.params, true, "language/model.safetensors", err);
+    }
+    TRY(json_in(n, language_json(n), "language/config.json", err));
+    Params params;
+    Xlmr model = {0};
+    params_init(&params, n->device);
+    int status = xlmr_declare(&model, x, &params, err) ||
+                 params_in(n, &params, false, "language/model.safetensors", err);
+    line_add(n, "language", &params, false, words);
+    params_free(&params);
+    xlmr_free(&model);
+    return status ? -1 : 0;
+}
+
+static json_t *vision_json(const New *n) {
+    const VitConfig *v = &n->vit;
+    return json_pack("{s:[s], s:s, s:f, s:s, s:i, s:i, s:i, s:f, s:i, s:i, s:i, s:i, s:i, s:s}",
+                     "architectures", "CLIPVisionModel", "model_type", "clip_vision_model",
+                     "attention_dropout", 0.0, "hidden_act", "quick_gelu", "hidden_size",
+                     v->block.width, "image_size", v->image_size, "intermediate_size", v->block.ffn,
+                     "layer_norm_eps", 1e-5, "num_attention_heads", v->block.heads, "num_channels",
+                     3, "num_hidden_layers", v->layers, "patch_size", v->patch, "projection_dim",
+                     v->block.width, "torch_dtype", torch_dtype(n));
+}
+
+/* What Hugging Face's image processor has to know; here the tower's size and CLIP's own mean and
+ * deviation are used anyway. */
+static json_t *preprocess_json(const VitConfig *v) {
+    PreprocessConfig p = preprocess_clip_default();
+    json_t *mean = json_array(), *std = json_array();
+    for (int i = 0; i < 3; i++) {
+        json_array_append_new(mean, json_real(real_shortest(p.mean[i])));
+        json_array_append_new(std, json_real(real_shortest(p.std[i])));
+    }
+    return json_pack("{s:s, s:b, s:{s:i}, s:i, s:b, s:{s:i, s:i}, s:b, s:f, s:b, s:o, s:o, s:b}",
+                     "image_processor_type", "CLIPImageProcessor", "do_resize", 1, "size",
+                     "shortest_edge", v->image_size, "resample", 3 /* bicubic */, "do_center_crop",
+                     1, "crop_size", "height", v->image_size, "width", v->image_size, "do_rescale",
+                     1, "rescale_factor", 1.0 / 255, "do_normalize", 1, "image_mean", mean,
+                     "image_std", std, "do_convert_rgb", 1);
+}
+
+static int write_vision(New *n, Error *err) {
+    char path[1300], words[160];
+    struct stat info;
+    const VitConfig *v = &n->vit;
+    TRY(folder_in(n, "vision", err));
+    snprintf(words, sizeof words,
+             "%d px in patches of %d, %d layers, width %d, %d heads, "
+             "feed-forward %d",
+             v->image_size, v->patch, v->layers, v->block.width, v->block.heads, v->block.ffn);
+    if (n->vision_path) {
+        const char *preprocess = "vision/preprocessor_config.json";
+        path_beside(path, sizeof path, n->taken.vision.path, "config.json");
+        TRY(copy_in(n, path, "vision/config.json", err));
+        path_beside(path, sizeof path, n->taken.vision.path, "preprocessor_config.json");
+        if (stat(path, &info) == 0)
+            TRY(copy_in(n, path, preprocess, err));
+        else
+            TRY(json_in(n, preprocess_json(v), preprocess, err));
+        line_add(n, "vision", &n->taken.vision.params, true, words);
+        return params_in(n, &n->taken.vision.params, true, "vision/model.safetensors", err);
+    }
+    TRY(json_in(n, vision_json(n), "vision/config.json", err));
+    TRY(json_in(n, preprocess_json(v), "vision/preprocessor_config.json", err));
+    Params params;
+    Vit model = {0};
+    params_init(&params, n->device);
+    int status = vit_declare(&model, v, &params, err) ||
+                 params_in(n, &params, false, "vision/model.safetensors", err);
+    line_add(n, "vision", &params, false, words);
+    params_free(&params);
+    vit_free(&model);
+    return status ? -1 : 0;
+}
+
+static int write_projector(New *n, Error *err) {
+    char words[160];
+    Params params;
+    Projector model;
+    ProjectorKind kind = strcmp(n->projector, projector_kind_name(PROJECTOR_LINEAR))
+                             ? PROJECTOR_MLP2X_GELU
+                             : PROJECTOR_LINEAR;
+    int in = n->vit.block.width, out = n->xlmr.block.width;
+    params_init(&params, n->device);
+    int status = projector_declare(&model, kind, in, out, &params, err) ||
+                 params_in(n, &params, false, "projector.safetensors", err);
+    snprintf(words, sizeof words, "%s, from width %d to %d", projector_kind_name(kind), in, out);
+    line_add(n, "projector", &params, false, words);
+    params_free(&params);
+    return status ? -1 : 0;
+}
+
+/* A language model that comes with a length predictor keeps it, unless another is asked for. */
+static int write_length(New *n, Error *err) {
+    char words[160];
+    Params params;
+    LengthPredictor model = {0};
+    const char *file = "length.safetensors";
+    if (n->taken_open && n->taken.length.present && !n->classes_given) {
+        snprintf(words, sizeof words, "lengths up to %d", n->taken.length_model.classes);
+        line_add(n, "length", &n->taken.length.params, true, words);
+        return params_in(n, &n->taken.length.params, true, file, err);
+    }
+    if (!n->classes_given) n->classes = n->xlmr.positions;
+    if (!n->classes) return 0;
+    params_init(&params, n->device);
+    int status = length_declare(&model, &n->xlmr.block, n->classes, &params, err) ||
+                 params_in(n, &params, false, file, err);
+    snprintf(words, sizeof words, "lengths up to %d", n->classes);
+    line_add(n, "length", &params, false, words);
+    params_free(&params);
+    return status ? -1 : 0;
+}
+
+static int write_settings(const New *n, Error *err) {
+    json_t *json = json_pack("{s:i, s:s}", "format", 1, "attention", n->attention);
+    if (json && has_vision(n)) {
+        json_object_set_new(json, "feature_layer", json_integer(n->vit.feature_layer));
+        json_object_set_new(json, "image_tokens", json_integer(vit_feature_rows(&n->vit)));
+        json_object_set_new(json, "pad", json_true());
+    }
+    return json_in(n, json, "easyfirst.json", err);
+}
+
+static int write_parts(New *n, Error *err) {
+    TRY(write_language(n, err));
+    if (has_vision(n)) TRY(write_vision(n, err));
+    if (has_vision(n) && strcmp(n->projector, "none")) TRY(write_projector(n, err));
+    TRY(write_length(n, err));
+    return write_settings(n, err);
+}
+
+/* ---- The command. ---- */
+
+static void print_lines(const New *n) {
+    int64_t all = 0;
+    for (int i = 0; i < n->line_count; i++) {
+        const PartLine *line = &n->lines[i];
+        all += line->parameters;
+        fprintf(stderr, "  %-10s %14lld  %s  %s\n", line->name, (long long)line->parameters,
+                line->taken ? "taken" : "new  ", line->words);
+    }
+    fprintf(stderr, "  %-10s %14lld  parameters, in %s\n", "", (long long)all, n->out);
+}
+
+static int run(New *n, Error *err) {
+    struct stat info;
+    if (lstat(n->out, &info) == 0)
+        return error_set(err, "%s: is there already; a new model needs a name of its own", n->out);
+    TRY(device_open(&n->device, &(DeviceOptions){0}, err));
+    TRY(take_parts(n, err));
+    TRY(check_tokenizer(n, err));
+    TRY(check_sizes(n, err));
+    TRY(folder_begin(n->partial, sizeof n->partial, n->out, err));
+    int status = write_parts(n, err);
+    if (status == 0) status = folder_commit(n->partial, n->out, err);
+    if (status)
+        folder_discard(n->partial);
+    else
+        print_lines(n);
+    return status;
+}
+
+static void groups_make(New *n, OptionGroup groups[3]) {
+    XlmrConfig *x = &n->xlmr;
+    VitConfig *v = &n->vit;
+    bool *text = &n->xlmr_given, *see = &n->vit_given;
+    groups[0] = (OptionGroup){
+        "options",
+        {{"tokenizer", 0, OPTION_TEXT, "FILE", &n->tokenizer,
+          "sentencepiece.bpe.model (default: the one beside --language)"},
+         {"language", 0, OPTION_TEXT, "PATH", &n->language_path,
+          "an XLM-R or XLM-R-XL, folder or file, that is taken along"},
+         {"vision", 0, OPTION_TEXT, "PATH", &n->vision_path,
+          "a CLIP vision tower, folder or file, that is taken along"},
+         {"projector", 0, OPTION_CHOICE, "linear|mlp2x_gelu|none", &n->projector,
+          "between tower and language model (default mlp2x_gelu)"},
+         {"length-classes", 0, OPTION_INTEGER, "N", &n->classes,
+          "lengths that the length predictor tells apart; 0: no predictor\n"
+          "(default: the language model's positions)",
+          0, 1 << 20, &n->classes_given},
+         {"attention", 0, OPTION_CHOICE, "full|blocks", &n->attention,
+          "how the model shall be trained (default full)"},
+         {"feature-layer", 0, OPTION_INTEGER, "N", &v->feature_layer,
+          "the vision tower's layer to take features from (default -2)", -999, 999},
+         {"dtype", 0, OPTION_CHOICE, "f32|bf16", &n->dtype_name,
+          "type of the new weights (default f32)"},
+         {"seed", 's', OPTION_SEED, "N", &n->seed, "seed of the new weights (default 1)"}},
+        9};
+    groups[1] = (OptionGroup){
+        "a new language model",
+        {{"layers", 0, OPTION_INTEGER, "N", &x->layers, "(default 12)", 1, 9999, text},
+         {"width", 0, OPTION_INTEGER, "N", &x->block.width, "(default 768)", 1, 1 << 16, text},
+         {"heads", 0, OPTION_INTEGER, "N", &x->block.heads, "(default 12)", 1, 4096, text},
+         {"ffn", 0, OPTION_INTEGER, "N", &x->block.ffn, "width inside of a block (default 3072)", 1,
+          1 << 20, text},
+         {"pre-norm", 0, OPTION_FLAG, NULL, &x->block.pre_norm,
+          "norms in front, as in XLM-R-XL and XXL", .given = text},
+         {"positions", 0, OPTION_INTEGER, "N", &x->positions,
+          "2 more than the longest sequence (default 514)", 8, 1 << 20, text},
+         {"vocabulary", 0, OPTION_INTEGER, "N", &x->vocab,
+          "words (default: as many as the tokenizer has)", 6, 1 << 24, text}},
+        7};
+    groups[2] = (OptionGroup){
+        "a new vision tower",
+        {{"image-size", 0, OPTION_INTEGER, "PX", &v->image_size, "(default 224)", 1, 16384, see},
+         {"patch", 0, OPTION_INTEGER, "PX", &v->patch, "(default 14)", 1, 1024, see},
+         {"vision-layers", 0, OPTION_INTEGER, "N", &v->layers, "(default 24)", 1, 9999, see},
+         {"vision-width", 0, OPTION_INTEGER, "N", &v->block.width, "(default 1024)", 1, 1 << 16,
+          see},
+         {"vision-heads", 0, OPTION_INTEGER, "N", &v->block.heads, "(default 16)", 1, 4096, see},
+         {"vision-ffn", 0, OPTION_INTEGER, "N", &v->block.ffn, "(default 4096)", 1, 1 << 20, see}},
+        6};
+}
+
+/* What rows of options cannot say. */
+static int check_usage(New *n, int count, char **words) {
+    if (count != 1)
+        return options_wrong(&help,
+                             count ? "one folder at a time; \"%s\" is one too many"
+                                   : "the name of the new folder is missing%s",
+                             count ? words[1] : "");
+    if (!words[0][0] || snprintf(n->out, sizeof n->out, "%s", words[0]) >= (int)sizeof n->out)
+        return options_wrong(&help, "the name of the new folder is %s",
+                             words[0][0] ? "too long" : "empty");
+    for (size_t size = strlen(n->out); size > 1 && n->out[size - 1] == '/';) n->out[--size] = 0;
+    if (!n->tokenizer && !n->language_path)
+        return options_wrong(&help, "a language model needs words: --tokenizer FILE, or --language "
+                                    "PATH of a model that has one");
+    if (n->language_path && n->xlmr_given)
+        return options_wrong(&help,
+                             "sizes of a new language model are given, and --language %s, "
+                             "which has its own: leave one out",
+                             n->language_path);
+    if (n->vision_path && n->vit_given)
+        return options_wrong(&help,
+                             "sizes of a new vision tower are given, and --vision %s, which "
+                             "has its own: leave one out",
+                             n->vision_path);
+    if (n->projector && strcmp(n->projector, "none") && !has_vision(n))
+        return options_wrong(&help, "--projector needs a vision tower: --vision PATH, or a new one "
+                                    "with --image-size and so on");
+    if (!n->projector) n->projector = projector_kind_name(PROJECTOR_MLP2X_GELU);
+    n->dtype = strcmp(n->dtype_name, "bf16") ? DTYPE_F32 : DTYPE_BF16;
+    return -1;
+}
+
+int command_new(int argc, char **argv) {
+    New n = {.attention = "full",
+             .dtype_name = "f32",
+             .seed = 1,
+             .xlmr = {.layers = 12,
+                      .positions = 514,
+                      .block = {.width = 768,
+                                .heads = 12,
+                                .ffn = 3072,
+                                .activation = ACTIVATION_GELU,
+                                .eps = 1e-5f}},
+             .vit = {.image_size = 224,
+                     .patch = 14,
+                     .layers = 24,
+                     .feature_layer = -2,
+                     .block = {.width = 1024,
+                               .heads = 16,
+                               .ffn = 4096,
+                               .pre_norm = true,
+                               .activation = ACTIVATION_QUICK_GELU,
+                               .eps = 1e-5f}}};
+    OptionGroup groups[3];
+    groups_make(&n, groups);
+    int first, status = options_read(&help, groups, 3, argc, argv, &first);
+    if (status < 0) status = check_usage(&n, argc - first, argv + first);
+    if (status < 0) {
+        Error err;
+        status = run(&n, &err) ? 1 : 0;
+        if (status) report_error("%s", err.text);
+    }
+    if (n.taken_open) model_close(&n.taken);
+    device_close(n.device);
+    return status;
+}

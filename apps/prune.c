@@ -1,0 +1,363 @@
+/* prune.c - a model with the words of one task only: rows of the word embeddings and the head, and
+ * the tokenizer's pieces, that some data never use are left out. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "apps/commands.h"
+#include "apps/options.h"
+#include "apps/report.h"
+#include "data/model_files.h"
+#include "data/records.h"
+#include "language/vocabulary.h"
+
+static const CommandHelp help = {
+    .name = "prune",
+    .usage = "-m MODEL --data FILE... [options] OUT",
+    .about =
+        "Writes a model folder OUT that knows only the words of some data: most of an XLM-R's\n"
+        "parameters are embeddings of words that a task never sees. The data (LLaVA's JSON,\n"
+        "lines of {\"inputs\", \"targets\"}, plain text, or a mixture's folder) are read as for\n"
+        "training; all ids of prompts and answers are kept, and those of the model's own\n"
+        "wordings. Texts of such ids are read, and answered, as before. Other words are spelled\n"
+        "with the pieces that are left, or become <unk>. Train the pruned model, not the other\n"
+        "way round: with a vocabulary of its own it can take no other model's language part.",
+    .examples = "easyfirst prune -m model --data train.jsonl --data valid.jsonl small\n"
+                "easyfirst prune -m xlm-roberta-base --data flan/ --keep-characters small",
+};
+
+static const char TOKENIZER_FILE[] = "sentencepiece.bpe.model";
+/* The parameters whose rows are words. */
+static const char HEAD[] = "lm_head.decoder.weight";
+static const char *const by_word[] = {"roberta.embeddings.word_embeddings.weight", HEAD,
+                                      "lm_head.bias"};
+
+typedef struct Prune {
+    ModelOptions options;
+    TextList data;
+    bool characters, text_lines, quiet;
+    int threads;
+    char out[1001]; /* without slashes at the end */
+    char partial[1200];
+    Device *device;
+    Model model;
+    bool open;
+    bool *keep; /* by id */
+    VocabularyMap map;
+    Problems problems;
+    int64_t records;
+} Prune;
+
+/* ---- Which words. ---- */
+
+/* A text that cannot be encoded is a problem of its record. */
+static void mark_text(Prune *p, const char *text, const char *path, int64_t record) {
+    Error err;
+    if (vocabulary_mark(p->model.tokenizer, text, strlen(text), p->keep, &err))
+        problems_add(&p->problems, "not encoded", "%s: record %lld: %s", path, (long long)record,
+                     err.text);
+}
+
+static int mark_file(Prune *p, const char *path, Error *err) {
+    /* Pictures are not looked at: any folder will do. */
+    RecordsOptions options = {.images = ".", .text_lines = p->text_lines};
+    Records *records;
+    int status = 0;
+    TRY(records_open(&records, path, &options, &p->problems, err));
+    for (int64_t i = 0; i < records_count(records) && status == 0; i++) {
+        Record record;
+        status = records_read(records, i, &record, err);
+        for (int t = 0; t < record.count; t++) {
+            mark_text(p, record.turns[t].prompt, path, i + 1);
+            mark_text(p, record.turns[t].response, path, i + 1);
+        }
+        record_free(&record);
+    }
+    p->records += records_count(records);
+    records_close(records);
+    return status;
+}
+
+/* What the commands say around a question or text. */
+static int mark_wordings(Prune *p, Error *err) {
+    static const char *const presets[] = {"ask", "translate", "summarize"};
+    for (size_t i = 0; i < sizeof presets / sizeof presets[0]; i++) {
+        char *prompt;
+        TRY(model_prompt(&p->model, presets[i], " ", " ", " ", &prompt, err));
+        int status = vocabulary_mark(p->model.tokenizer, prompt, strlen(prompt), p->keep, err);
+        free(prompt);
+        TRY(status);
+    }
+    return 0;
+}
+
+/* ---- The folder. ---- */
+
+static bool path_exists(const char *path) {
+    struct stat info;
+    return stat(path, &info) == 0;
+}
+
+/* "<folder>/<name>", or the file of that name beside a file. */
+static void path_beside(char *out, size_t size, const char *path, const char *name) {
+    struct stat info;
+    const char *slash = strrchr(path, '/');
+    if (stat(path, &info) == 0 && S_ISDIR(info.st_mode))
+        snprintf(out, size, "%s/%s", path, name);
+    else if (slash)
+        snprintf(out, size, "%.*s/%s", (int)(slash - path), path, name);
+    else
+        snprintf(out, size, "%s", name);
+}
+
+static void path_out(char *out, size_t size, const Prune *p, const char *name) {
+    snprintf(out, size, "%s/%s", p->partial, name);
+}
+
+static int folder_out(const Prune *p, const char *name, Error *err) {
+    char path[1400];
+    path_out(path, sizeof path, p, name);
+    return mkdir(path, 0777) ? error_set(err, "%s: %s", path, strerror(errno)) : 0;
+}
+
+/* The file `name` of the folder where `from` is, if it is there, to OUT's `to`. */
+static int copy_beside(const Prune *p, const char *from, const char *name, const char *to,
+                       Error *err) {
+    char source[1200], target[1400];
+    path_beside(source, sizeof source, from, name);
+    path_out(target, sizeof target, p, to);
+    return path_exists(source) ? file_copy(source, target, false, err) : 0;
+}
+
+/* config.json with the new number of words. */
+static int write_config(const Prune *p, Error *err) {
+    char source[1200], target[1400];
+    json_t *config;
+    path_beside(source, sizeof source, p->model.language.path, "config.json");
+    path_out(target, sizeof target, p, "language/config.json");
+    TRY(config_read(&config, source, err));
+    int status = json_object_set_new(config, "vocab_size", json_integer(p->map.new_count));
+    status =
+        status ? error_set(err, "out of memory for %s", target) : json_write(config, target, err);
+    json_decref(config);
+    return status;
+}
+
+static bool rows_are_words(const char *name) {
+    for (size_t i = 0; i < sizeof by_word / sizeof by_word[0]; i++)
+        if (!strcmp(name, by_word[i])) return true;
+    return false;
+}
+
+/* The tensors that are written, and the memory of those that were gathered. */
+typedef struct Entries {
+    CheckpointEntry *items;
+    void **gathered;
+    int count, gathered_count;
+} Entries;
+
+/* `value` as it lies in the file or, where its rows are words, those that stay. */
+static int add_entry(Entries *entries, const VocabularyMap *map, const char *name, Tensor value,
+                     Error *err) {
+    if (rows_are_words(name)) {
+        size_t row = tensor_bytes(value) / (size_t)value.shape[0];
+        char *rows = malloc((size_t)map->new_count * row);
+        if (!rows) return error_set(err, "no memory for %d rows of %s", map->new_count, name);
+        for (int32_t i = 0; i < map->new_count; i++)
+            memcpy(rows + (size_t)i * row, (const char *)value.data + (size_t)map->old_ids[i] * row,
+                   row);
+        entries->gathered[entries->gathered_count++] = rows;
+        value.data = rows;
+        value.shape[0] = map->new_count;
+    }
+    entries->items[entries->count++] = (CheckpointEntry){name, value};
+    return 0;
+}
+
+/* A head of its own is told from a copy of the embeddings in a few places only when a model is
+ * opened to be described; here the whole of it counts. */
+static const CheckpointTensor *hidden_head(const Model *m) {
+    if (m->xlmr.config.untied || !part_head_untied(m->language.checkpoint, true)) return NULL;
+    return part_find(m->language.checkpoint, PART_LANGUAGE, HEAD);
+}
+
+static int add_entries(Entries *entries, const Prune *p, Error *err) {
+    const Params *params = &p->model.language.params;
+    size_t most = (size_t)params->count + 1;
+    entries->items = calloc(most, sizeof *entries->items);
+    entries->gathered = calloc(most, sizeof *entries->gathered);
+    if (!entries->items || !entries->gathered)
+        return error_set(err, "no memory for %d tensors", params->count);
+    for (int i = 0; i < params->count; i++) {
+        const Param *param = &params->items[i];
+        if (!param->present) continue; /* an optional one */
+        TRY(add_entry(entries, &p->map, param->name, param->value, err));
+    }
+    const CheckpointTensor *head = hidden_head(&p->model);
+    if (!head) return 0;
+    if (head->value.ndim != 2 || head->value.shape[0] != p->model.xlmr.config.vocab)
+        return error_set(err, "%s: %s has not a row for each of %d words", p->model.language.path,
+                         head->name, p->model.xlmr.config.vocab);
+    return add_entry(entries, &p->map, HEAD, head->value, err);
+}
+
+/* The language model's weights, as they lie in the file but for the rows that are left out. */
+static int write_weights(const Prune *p, Error *err) {
+    Entries entries = {0};
+    char path[1400];
+    path_out(path, sizeof path, p, "language/model.safetensors");
+    int status = add_entries(&entries, p, err);
+    if (status == 0) status = checkpoint_write(path, entries.items, (size_t)entries.count, err);
+    for (int i = 0; i < entries.gathered_count; i++) free(entries.gathered[i]);
+    free(entries.gathered);
+    free(entries.items);
+    return status;
+}
+
+static int write_language(Prune *p, Error *err) {
+    char source[1200], target[1400];
+    TRY(folder_out(p, "language", err));
+    path_beside(source, sizeof source, p->model.language.path, TOKENIZER_FILE);
+    path_out(target, sizeof target, p, "language/sentencepiece.bpe.model");
+    TRY(vocabulary_prune(source, target, p->keep, tokenizer_size(p->model.tokenizer), p->characters,
+                         &p->map, err));
+    TRY(write_config(p, err));
+    return write_weights(p, err);
+}
+
+/* A part that has nothing to do with words. */
+static int write_part(const Prune *p, const ModelPart *part, const char *name, Error *err) {
+    if (!part->present) return 0;
+    char path[1400];
+    path_out(path, sizeof path, p, name);
+    return part_write(&part->params, NULL, 0, path, DTYPE_NONE, err);
+}
+
+static int write_parts(Prune *p, Error *err) {
+    const Model *m = &p->model;
+    TRY(write_language(p, err));
+    TRY(write_part(p, &m->length, "length.safetensors", err));
+    TRY(write_part(p, &m->projector, "projector.safetensors", err));
+    if (m->vision.present) {
+        TRY(folder_out(p, "vision", err));
+        TRY(write_part(p, &m->vision, "vision/model.safetensors", err));
+        TRY(copy_beside(p, m->vision.path, "config.json", "vision/config.json", err));
+        TRY(copy_beside(p, m->vision.path, "preprocessor_config.json",
+                        "vision/preprocessor_config.json", err));
+    }
+    if (!p->options.folder) return 0;
+    return copy_beside(p, p->options.folder, "easyfirst.json", "easyfirst.json", err);
+}
+
+/* ---- The command. ---- */
+
+static int open_model(Prune *p, Error *err) {
+    p->options.describe_only = true;
+    TRY(device_open(&p->device, &(DeviceOptions){.threads = p->threads}, err));
+    TRY(model_open(&p->model, &p->options, p->device, err));
+    p->open = true;
+    if (!p->model.language.present)
+        return error_set(err, "this model has no language model: name one with --language");
+    if (!p->model.tokenizer)
+        return error_set(err, "%s: no %s beside the weights, and without it no id has a meaning",
+                         p->model.language.path, TOKENIZER_FILE);
+    p->keep = calloc((size_t)tokenizer_size(p->model.tokenizer), sizeof *p->keep);
+    return p->keep ? 0 : error_set(err, "no memory for a vocabulary");
+}
+
+static void print_kept(const Prune *p) {
+    const Model *m = &p->model;
+    const ModelPart *parts[] = {&m->vision, &m->projector, &m->language, &m->length};
+    int64_t before = 0, rows = 0;
+    for (int i = 0; i < 4; i++) before += parts[i]->present ? params_count(&parts[i]->params) : 0;
+    for (int i = 0; i < m->language.params.count; i++) {
+        const Param *param = &m->language.params.items[i];
+        if (!rows_are_words(param->name)) continue;
+        int64_t width = param->ndim > 1 ? param->shape[1] : 1;
+        rows += width * (m->xlmr.config.vocab - p->map.new_count);
+    }
+    fprintf(stderr, "%s: of %lld records; %d of %d ids, %lld of %lld parameters\n", p->out,
+            (long long)p->records, p->map.new_count, m->xlmr.config.vocab,
+            (long long)(before - rows), (long long)before);
+    for (int i = 0; i < p->problems.kind_count; i++)
+        fprintf(stderr, "left out, %s: %lld (%s)\n", p->problems.kinds[i].kind,
+                (long long)p->problems.kinds[i].count, p->problems.kinds[i].first);
+}
+
+static int run(Prune *p, Error *err) {
+    if (path_exists(p->out))
+        return error_set(err, "%s: is there already; name a folder that is not", p->out);
+    TRY(open_model(p, err));
+    TRY(mark_wordings(p, err));
+    for (int i = 0; i < p->data.count; i++) TRY(mark_file(p, p->data.items[i], err));
+    TRY(folder_begin(p->partial, sizeof p->partial, p->out, err));
+    if (write_parts(p, err) || folder_commit(p->partial, p->out, err)) {
+        folder_discard(p->partial);
+        return -1;
+    }
+    if (!p->quiet) print_kept(p);
+    return 0;
+}
+
+static int check_usage(Prune *p, int count, char **words) {
+    ModelOptions *o = &p->options;
+    const char *folder = getenv("EASYFIRST_MODEL");
+    if (!o->folder && folder && folder[0]) o->folder = folder;
+    if (!o->folder && !o->language)
+        return options_wrong(&help, "no model is named: give its folder with -m FOLDER or in the "
+                                    "environment as EASYFIRST_MODEL, or --language PATH");
+    if (!p->data.count)
+        return options_wrong(&help, "which words shall be kept? Name data with --data FILE");
+    if (count != 1 || !words[0][0])
+        return options_wrong(&help,
+                             count > 1 ? "one folder at a time; \"%s\" is one too many"
+                                       : "the name of the new folder is missing%s",
+                             count > 1 ? words[1] : "");
+    if (snprintf(p->out, sizeof p->out, "%s", words[0]) >= (int)sizeof p->out)
+        return options_wrong(&help, "the name of the new folder is too long");
+    for (size_t size = strlen(p->out); size > 1 && p->out[size - 1] == '/';) p->out[--size] = 0;
+    return -1;
+}
+
+int command_prune(int argc, char **argv) {
+    Prune p = {.options = {.feature_layer = FEATURE_LAYER_UNSET}};
+    ModelOptions *m = &p.options;
+    OptionGroup groups[2] = {
+        {.title = "options",
+         .count = 4,
+         .options = {{"data", 'd', OPTION_LIST, "FILE", &p.data,
+                      "data whose words are kept; may be given several times"},
+                     {"keep-characters", 0, OPTION_FLAG, NULL, &p.characters,
+                      "keep every single character, too, so that words the data do\n"
+                      "not have can still be spelled"},
+                     {"text-lines", 0, OPTION_FLAG, NULL, &p.text_lines,
+                      "plain text: every line is a text, not every paragraph"},
+                     {"quiet", 'q', OPTION_FLAG, NULL, &p.quiet, "do not tell what was kept"}}},
+        {.title = "model options",
+         .count = 6,
+         .options = {{"model", 'm', OPTION_TEXT, "FOLDER", &m->folder,
+                      "the model's folder; else $EASYFIRST_MODEL"},
+                     {"vision", 0, OPTION_TEXT, "PATH", &m->vision,
+                      "a CLIP vision tower to take along, instead of the folder's"},
+                     {"language", 0, OPTION_TEXT, "PATH", &m->language,
+                      "an XLM-R or XLM-R-XL, folder or file, instead"},
+                     {"projector", 0, OPTION_TEXT, "PATH", &m->projector, "a projector, instead"},
+                     {"length-predictor", 0, OPTION_TEXT, "PATH", &m->length,
+                      "a length predictor, instead"},
+                     {"threads", 't', OPTION_INTEGER, "N", &p.threads,
+                      "processor threads (default: all)", 1, 1024}}}};
+    int first, status = options_read(&help, groups, 2, argc, argv, &first);
+    if (status < 0) status = check_usage(&p, argc - first, argv + first);
+    if (status < 0) {
+        Error err;
+        status = run(&p, &err) ? 1 : 0;
+        if (status) report_error("%s", err.text);
+    }
+    vocabulary_map_free(&p.map);
+    free(p.keep);
+    free(p.data.items);
+    if (p.open) model_close(&p.model);
+    device_close(p.device);
+    return status;
+}

@@ -1,0 +1,19 @@
+/* train.c - the command: settings in, a run of the trainer out. */
+#include "apps/commands.h"
+#include "apps/report.h"
+#include "apps/trainer.h"
+
+int command_train(int argc, char **argv) {
+    TrainSettings settings;
+    int status = train_settings_read(&settings, argc, argv);
+    if (status < 0) {
+        Error err = {{0}};
+        if (train_settings_check(&settings, &err))
+            status = 2;
+        else
+            status = trainer_run(&settings, &err) ? 1 : 0;
+        if (status) report_error("train: %s", err.text);
+    }
+    train_settings_free(&settings);
+    return status;
+}

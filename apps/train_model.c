@@ -1,0 +1,265 @@
+#include "apps/train_model.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "kernels/clock.h"
+
+enum { DEFAULT_LENGTH_CLASSES = 514 }; /* as the released length predictors have */
+
+/* ---- Opening. ---- */
+
+static int fresh_part(TrainModel *t, ModelPart *part, Part kind, const char *name, Dtype compute) {
+    params_free(&part->params);
+    part_sources_free(&part->sources);
+    *part = (ModelPart){.present = true, .kind = kind, .stored = DTYPE_F32, .compute = compute};
+    snprintf(part->path, sizeof part->path, "a fresh %s", name);
+    params_init(&part->params, t->model.device);
+    return 0;
+}
+
+static int fresh_values(ModelPart *part, uint64_t seed, Error *err) {
+    TRY(params_allocate(&part->params, DTYPE_F32, err));
+    params_initialise(&part->params, seed);
+    return 0;
+}
+
+static int fresh_projector(TrainModel *t, const TrainSettings *s, Error *err) {
+    Model *m = &t->model;
+    if (!m->vision.present || !m->language.present)
+        return error_set(err, "a fresh projector needs a vision tower and a language model to go "
+                              "between: name them with -m, or --vision and --language");
+    TRY(fresh_part(t, &m->projector, PART_PROJECTOR, "projector", m->vision.compute));
+    ProjectorKind kind =
+        strcmp(s->new_projector, "linear") ? PROJECTOR_MLP2X_GELU : PROJECTOR_LINEAR;
+    TRY(projector_declare(&m->projector_model, kind, m->vit.config.block.width,
+                          m->xlmr.config.block.width, &m->projector.params, err));
+    m->parts.projector = &m->projector_model;
+    t->fresh_projector = true;
+    return fresh_values(&m->projector, s->seed, err);
+}
+
+static int fresh_length(TrainModel *t, const TrainSettings *s, Error *err) {
+    Model *m = &t->model;
+    TRY(fresh_part(t, &m->length, PART_LENGTH, "length predictor", m->language.compute));
+    TRY(length_declare(&m->length_model, &m->xlmr.config.block, DEFAULT_LENGTH_CLASSES,
+                       &m->length.params, err));
+    m->parts.length = &m->length_model;
+    t->fresh_length = true;
+    return fresh_values(&m->length, s->seed, err);
+}
+
+static void duties(TrainModel *t, const TrainSettings *s) {
+    Model *m = &t->model;
+    bool lengths = s->stage == STAGE_LENGTH, align = s->stage == STAGE_ALIGN;
+    bool see = m->vision.present && m->projector.present;
+    t->vision = !see ? DUTY_NONE : s->train_vision ? DUTY_LEARN : DUTY_RUN;
+    t->projector = !see                              ? DUTY_NONE
+                   : align || s->stage == STAGE_TUNE ? DUTY_LEARN
+                   : s->train_vision                 ? DUTY_PASS
+                                                     : DUTY_RUN;
+    t->language = lengths                                      ? DUTY_RUN
+                  : align || s->freeze_language || t->has_lora ? DUTY_PASS
+                                                               : DUTY_LEARN;
+    t->length = lengths ? DUTY_LEARN : DUTY_NONE;
+    params_freeze(&t->model.vision.params, t->vision != DUTY_LEARN);
+    params_freeze(&t->model.projector.params, t->projector != DUTY_LEARN);
+    params_freeze(&t->model.language.params, t->language != DUTY_LEARN);
+    params_freeze(&t->model.length.params, t->length != DUTY_LEARN);
+}
+
+static int check_stage(const TrainModel *t, const TrainSettings *s, Error *err) {
+    const Model *m = &t->model;
+    const char *stage = stage_name(s->stage);
+    if (!m->language.present || !m->tokenizer)
+        return error_set(err,
+                         "train %s needs a language model with its tokenizer: name a model "
+                         "folder with -m, or --language FOLDER",
+                         stage);
+    if (s->stage != STAGE_ALIGN && s->stage != STAGE_TUNE) return 0;
+    if (!m->vision.present)
+        return error_set(err,
+                         "train %s needs a vision tower: a model folder with vision/, or "
+                         "--vision FOLDER (openai/clip-vit-large-patch14, say)",
+                         stage);
+    if (!m->projector.present)
+        return error_set(err,
+                         "train %s needs a projector: --new-projector linear or mlp2x_gelu for "
+                         "a fresh one, or --projector FILE",
+                         stage);
+    return 0;
+}
+
+int train_model_open(TrainModel *t, const TrainSettings *s, Device *device, Error *err) {
+    *t = (TrainModel){0};
+    ModelOptions options = s->model;
+    options.describe_only = true;
+    TRY(model_open(&t->model, &options, device, err));
+    Model *m = &t->model;
+    int status = 0;
+    params_init(&t->lora, device);
+    if (s->new_projector) status = fresh_projector(t, s, err);
+    if (status == 0) status = check_stage(t, s, err);
+    if (status == 0 && s->stage == STAGE_LENGTH && !m->length.present)
+        status = fresh_length(t, s, err);
+    if (status == 0 && s->lora.rank > 0) {
+        m->xlmr.config.block.lora = s->lora;
+        status = xlmr_declare_lora(&m->xlmr, &t->lora, err);
+        if (status == 0) status = params_allocate(&t->lora, DTYPE_F32, err);
+        if (status == 0) params_initialise(&t->lora, s->seed);
+        t->has_lora = true;
+    }
+    if (s->attention)
+        m->parts.attention = strcmp(s->attention, "blocks") ? ATTENTION_FULL : ATTENTION_BLOCKS;
+    duties(t, s);
+    t->learner = (Learner){.model = m->parts, .lora = t->has_lora ? &t->lora : NULL};
+    if (status) train_model_close(t);
+    return status;
+}
+
+void train_model_close(TrainModel *t) {
+    optimizer_close(&t->optimizer);
+    params_free(&t->lora);
+    model_close(&t->model);
+    *t = (TrainModel){0};
+}
+
+/* ---- Weights in their forms. ---- */
+
+/* Pages of the file that a copied weight came from are not needed any more. */
+static void release_pages(const ModelPart *part, bool in_place) {
+    if (in_place || !part->checkpoint) return;
+    for (int i = 0; part->sources.tensors && i < part->params.count; i++) {
+        const CheckpointTensor *source = part->sources.tensors[i];
+        if (source && !part->params.items[i].idle)
+            checkpoint_release_pages(part->checkpoint, source->value.data,
+                                     tensor_bytes(source->value));
+    }
+}
+
+static int prepare_part(TrainModel *t, ModelPart *part, PartDuty duty, float rate, Error *err) {
+    if (duty == DUTY_NONE) return 0;
+    if (duty == DUTY_RUN) {
+        if (part->checkpoint) return part_prepare(&part->sources, part->compute, err);
+        return params_prepare(&part->params, part->compute, NULL, NULL, err);
+    }
+    if (params_train(&part->params, part->compute, err))
+        return error_context(err, "%s", part->path);
+    release_pages(part, duty == DUTY_PASS);
+    return optimizer_add(&t->optimizer, &part->params, rate, err);
+}
+
+int train_model_prepare(TrainModel *t, const TrainSettings *s, bool pictures, const Dtype *compute,
+                        Error *err) {
+    Model *m = &t->model;
+    if (!pictures) t->vision = t->projector = DUTY_NONE;
+    if (s->stage == STAGE_ALIGN && !pictures)
+        return error_set(err, "train align: no record of the data has a picture, and only what "
+                              "turns pictures into tokens is trained");
+    ModelPart *parts[4] = {&m->vision, &m->projector, &m->language, &m->length};
+    for (int i = 0; compute && i < 4; i++)
+        if (compute[i] != DTYPE_NONE) parts[i]->compute = compute[i];
+    m->projector.compute = m->vision.present ? m->vision.compute : m->projector.compute;
+    m->length.compute = m->language.compute;
+    TRY(optimizer_open(&t->optimizer, m->device, &s->optimizer, err));
+    const PartDuty duty[4] = {t->vision, t->projector, t->language, t->length};
+    const float own[4] = {s->vision_rate, s->projector_rate, s->language_rate, 0};
+    for (int i = 0; i < 4; i++)
+        TRY(prepare_part(t, parts[i], duty[i], own[i] > 0 ? own[i] / s->rate : 1, err));
+    if (!t->has_lora) return 0;
+    TRY(params_train(&t->lora, m->language.compute, err));
+    return optimizer_add(&t->optimizer, &t->lora,
+                         s->language_rate > 0 ? s->language_rate / s->rate : 1, err);
+}
+
+/* ---- What it takes. ---- */
+
+static void add_memory(TrainMemory *sum, const ModelPart *part, PartDuty duty) {
+    const Params *p = &part->params;
+    if (duty == DUTY_NONE) return;
+    if (duty == DUTY_RUN) {
+        sum->weights += params_prepared_bytes(p, part->compute);
+        return;
+    }
+    size_t gradients = 0;
+    if (duty == DUTY_LEARN) gradients = (size_t)params_trainable_count(p) * sizeof(float);
+    sum->weights += params_training_bytes(p, part->compute) - gradients;
+    /* What is frozen and used where it lies in the file. */
+    if (duty == DUTY_PASS) sum->weights += params_stored_bytes(p);
+    sum->gradients += gradients;
+    sum->moments += 2 * gradients;
+}
+
+TrainMemory train_model_memory(const TrainModel *t, const TrainSettings *s, bool pictures,
+                               const LearnSizes *sizes) {
+    const Model *m = &t->model;
+    TrainMemory sum = {0};
+    if (pictures) add_memory(&sum, &m->vision, t->vision);
+    if (pictures) add_memory(&sum, &m->projector, t->projector);
+    add_memory(&sum, &m->language, t->language);
+    add_memory(&sum, &m->length, t->length);
+    if (t->has_lora) {
+        ModelPart lora = {.params = t->lora, .compute = m->language.compute};
+        add_memory(&sum, &lora, DUTY_LEARN);
+    }
+    TrainRun run = {.dropout = s->dropout, .recompute = s->recompute, .backward = true};
+    sum.arena = learn_bytes(&t->learner, sizes, &run);
+    return sum;
+}
+
+/* Forward, gradients of activations, gradients of weights: each is one product of that size. */
+static int products(PartDuty duty) {
+    return duty == DUTY_LEARN ? 3 : duty == DUTY_PASS ? 2 : duty == DUTY_RUN ? 1 : 0;
+}
+
+static double block_weights(const BlockConfig *c) {
+    double d = c->width, f = c->ffn;
+    return 4 * d * d + 2 * d * f;
+}
+
+double train_model_operations(const TrainModel *t, int64_t rows, int64_t targets,
+                              int64_t pictures) {
+    const Model *m = &t->model;
+    const XlmrConfig *x = &m->xlmr.config;
+    double d = x->block.width, sum = 0;
+    sum += 2.0 * (double)rows * block_weights(&x->block) * x->layers * products(t->language);
+    if (t->length == DUTY_LEARN)
+        sum += 2.0 * (double)rows * block_weights(&m->length_model.config) * 3;
+    else
+        sum += 2.0 * (double)targets * (d * d + d * x->vocab) * products(t->language);
+    if (t->vision == DUTY_NONE || !pictures) return sum;
+    const VitConfig *v = &m->vit.config;
+    double patches = (double)pictures * vit_patches(v), seen = v->block.width;
+    sum += 2.0 * (patches + (double)pictures) * block_weights(&v->block) * m->vit.depth *
+           products(t->vision);
+    sum += 2.0 * patches * 3.0 * v->patch * v->patch * seen * products(t->vision);
+    double projector = seen * d + (m->projector_model.kind == PROJECTOR_LINEAR ? 0 : d * d);
+    return sum + 2.0 * patches * projector * products(t->projector);
+}
+
+enum { PEAK_ROWS = 512, PEAK_WIDTH = 1024, PEAK_WIDER = 4096, PEAK_RUNS = 12 };
+
+int train_peak(Device *device, Dtype compute, double *rate, Error *err) {
+    Arena arena = {0};
+    Tensor x, y, w;
+    *rate = 0;
+    int status = arena_open(&arena, device,
+                            arena_bytes(compute, PEAK_ROWS, PEAK_WIDTH) +
+                                arena_bytes(compute, PEAK_ROWS, PEAK_WIDER) +
+                                arena_bytes(compute, PEAK_WIDER, PEAK_WIDTH),
+                            err) ||
+                 arena_take(&arena, &x, compute, PEAK_ROWS, PEAK_WIDTH, err) ||
+                 arena_take(&arena, &y, compute, PEAK_ROWS, PEAK_WIDER, err) ||
+                 arena_take(&arena, &w, compute, PEAK_WIDER, PEAK_WIDTH, err) ||
+                 device_clear(device, x.data, tensor_bytes(x), err) ||
+                 device_clear(device, w.data, tensor_bytes(w), err);
+    const double operations = 2.0 * PEAK_ROWS * PEAK_WIDTH * PEAK_WIDER;
+    for (int i = 0; i < PEAK_RUNS && status == 0; i++) {
+        double t0 = clock_seconds();
+        status = linear_forward(device, y, x, w, TENSOR_NONE, ACTIVATION_NONE, false, err);
+        double now = operations / (clock_seconds() - t0);
+        if (i > 0 && now > *rate) *rate = now; /* the first one compiles */
+    }
+    arena_close(&arena);
+    return status ? -1 : 0;
+}

@@ -1,0 +1,59 @@
+/* train_model.h - a model folder opened for training: which parts learn, in what form their weights
+ * are held, the optimiser over them, and what all of it takes in memory.
+ */
+#ifndef EASYFIRST_APPS_TRAIN_MODEL_H
+#define EASYFIRST_APPS_TRAIN_MODEL_H
+
+#include "apps/train_settings.h"
+#include "projector/learn.h"
+
+/* What a part does in a run. */
+typedef enum PartDuty {
+    DUTY_NONE,  /* not run: saved as it came */
+    DUTY_RUN,   /* forward only: packed, as for answering */
+    DUTY_PASS,  /* frozen, but gradients go through it: plain weights */
+    DUTY_LEARN, /* trained */
+} PartDuty;
+
+typedef struct TrainModel {
+    Model model;
+    PartDuty vision, projector, language, length;
+    Params lora; /* the language model's, with rank > 0 */
+    bool has_lora, fresh_projector, fresh_length;
+    Learner learner;
+    Optimizer optimizer;
+} TrainModel;
+
+/* Memory of a training run on a device, by what it is for. */
+typedef struct TrainMemory {
+    size_t weights; /* in the form that operations read: packed, plain, masters and copies */
+    size_t gradients;
+    size_t moments;
+    size_t arena; /* activations of one pass */
+} TrainMemory;
+
+/* Which parts do what in this stage. `pictures`: the data has some. Missing parts that the stage
+ * needs are errors that say what to do. */
+int train_model_open(TrainModel *t, const TrainSettings *settings, Device *device, Error *err);
+
+/* After the data are known to have pictures or not: brings the weights into their forms and takes
+ * gradients and moments. `compute` (may be NULL) are types recorded by the run that is resumed, for
+ * vision, projector, language, length; DTYPE_NONE: as the settings say. */
+int train_model_prepare(TrainModel *t, const TrainSettings *settings, bool pictures,
+                        const Dtype *compute, Error *err);
+void train_model_close(TrainModel *t);
+
+/* What train_model_prepare took or, before it, would take, and an arena for passes of these sizes.
+ */
+TrainMemory train_model_memory(const TrainModel *t, const TrainSettings *settings, bool pictures,
+                               const LearnSizes *sizes);
+
+/* Multiply-adds times two of the matrix products of a step, forward and, where there is one,
+ * backward: rows through the language model, target rows through the head and the vocabulary,
+ * pictures through the tower. Attention is not counted, nor is recomputation. */
+double train_model_operations(const TrainModel *t, int64_t rows, int64_t targets, int64_t pictures);
+
+/* The rate that a large matrix product reaches on this device, in operations per second. */
+int train_peak(Device *device, Dtype compute, double *rate, Error *err);
+
+#endif

@@ -1,0 +1,241 @@
+#include "data/json_array.h"
+
+#include <string.h>
+
+typedef struct Walk {
+    FileWindow *window;
+    size_t at;          /* index of the next byte in the window */
+    int64_t line;       /* of that byte, from 1 */
+    int64_t line_begin; /* the offset in the file at which its line begins */
+    int64_t number;     /* of the element, from 1 */
+} Walk;
+
+/* Where an element's end is looked for. */
+typedef struct Scan {
+    int64_t depth;        /* open brackets */
+    bool text, escaped;   /* inside a string; after a backslash in it */
+    int64_t line, begins; /* lines and the last line's begin, as in Walk */
+} Scan;
+
+bool json_contents_wrong(const json_error_t *error) {
+    switch (json_error_code(error)) {
+    case json_error_invalid_utf8:
+    case json_error_null_character:
+    case json_error_null_byte_in_key:
+    case json_error_numeric_overflow:
+        return true;
+    default: /* half a surrogate pair has no code of its own */
+        return !strncmp(error->text, "invalid Unicode", 15);
+    }
+}
+
+/* "<file>: line 3, column 7 (byte 95): ", for a byte of the window. */
+static int error_at(const Walk *walk, size_t index, int64_t line, int64_t line_begin,
+                    const char *what, Error *err) {
+    int64_t offset = walk->window->offset + (int64_t)index;
+    return error_set(err, "%s: line %lld, column %lld (byte %lld): %s", walk->window->path,
+                     (long long)line, (long long)(offset - line_begin + 1), (long long)offset,
+                     what);
+}
+
+static int error_here(const Walk *walk, const char *what, Error *err) {
+    return error_at(walk, walk->at, walk->line, walk->line_begin, what, err);
+}
+
+/* The next byte that is no white space, which stays where it is; -1 at the file's end. */
+static int next_byte(Walk *walk, int *byte, Error *err) {
+    FileWindow *w = walk->window;
+    for (;;) {
+        for (; walk->at < w->size; walk->at++) {
+            char c = w->bytes[walk->at];
+            if (c == '\n') {
+                walk->line++;
+                walk->line_begin = w->offset + (int64_t)walk->at + 1;
+            } else if (c != ' ' && c != '\t' && c != '\r') {
+                *byte = (unsigned char)c;
+                return 0;
+            }
+        }
+        if (w->end) {
+            *byte = -1;
+            return 0;
+        }
+        TRY(window_more(w, walk->at, err));
+        walk->at = 0;
+    }
+}
+
+/* The inside of a string from index i: the index behind its closing quote, or `size`. */
+static size_t scan_text(Scan *scan, const char *bytes, size_t i, size_t size) {
+    if (scan->escaped && i < size) i++, scan->escaped = false;
+    for (; i < size; i++) {
+        if (bytes[i] == '"') {
+            scan->text = false;
+            return i + 1;
+        }
+        if (bytes[i] == '\\' && ++i == size) scan->escaped = true;
+    }
+    return size;
+}
+
+/* Goes on from index i; the index behind the element's last byte, or SIZE_MAX where the window ends
+ * first. A number or word ends in front of what cannot belong to it; whether it is one, jansson
+ * will say. */
+static size_t scan_element(Scan *scan, const FileWindow *w, size_t i) {
+    while (i < w->size) {
+        if (scan->text) {
+            i = scan_text(scan, w->bytes, i, w->size);
+            if (!scan->text && scan->depth == 0) return i;
+            continue;
+        }
+        switch (w->bytes[i]) {
+        case '"':
+            scan->text = true;
+            break;
+        case '{':
+        case '[':
+            scan->depth++;
+            break;
+        case '}':
+        case ']':
+            if (scan->depth == 0) return w->bytes[i] == ']' ? i : i + 1;
+            if (--scan->depth == 0) return i + 1;
+            break;
+        case '\n':
+            if (scan->depth == 0) return i;
+            scan->line++;
+            scan->begins = w->offset + (int64_t)i + 1;
+            break;
+        case ',':
+        case ' ':
+        case '\t':
+        case '\r':
+            if (scan->depth == 0) return i;
+            break;
+        default:
+            break;
+        }
+        i++;
+    }
+    return SIZE_MAX;
+}
+
+/* What jansson found wrong `position` bytes into the element that begins at walk->at. */
+static int malformed(const Walk *walk, const json_error_t *error, size_t size, Error *err) {
+    const char *bytes = walk->window->bytes + walk->at;
+    size_t position = error->position > 0 ? (size_t)error->position - 1 : 0;
+    int64_t line = walk->line, line_begin = walk->line_begin;
+    if (position > size) position = size;
+    for (size_t i = 0; i < position; i++)
+        if (bytes[i] == '\n') {
+            line++;
+            line_begin = walk->window->offset + (int64_t)(walk->at + i) + 1;
+        }
+    char what[JSON_ERROR_TEXT_LENGTH + 80];
+    snprintf(what, sizeof what, "malformed JSON in element %lld: %s", (long long)walk->number,
+             error->text);
+    return error_at(walk, walk->at + position, line, line_begin, what, err);
+}
+
+/* An element has no end in the file, or none within the window's limit. If something in it is
+ * malformed (a missing quote, say, turns texts inside out) this is where the mistake is. */
+static int endless(const Walk *walk, bool file_ends, Error *err) {
+    const FileWindow *w = walk->window;
+    json_error_t error;
+    size_t size = w->size - walk->at;
+    json_t *value = json_loadb(w->bytes + walk->at, size, JSON_ELEMENT_FLAGS, &error);
+    json_decref(value);
+    bool cut = value || json_error_code(&error) == json_error_premature_end_of_input ||
+               (size_t)error.position >= size;
+    if (!cut) return malformed(walk, &error, size, err);
+    char what[160];
+    if (file_ends)
+        snprintf(what, sizeof what,
+                 "the file ends in element %lld, which begins here: it was cut short; fetch it "
+                 "again",
+                 (long long)walk->number);
+    else
+        snprintf(what, sizeof what,
+                 "element %lld begins here and has more than %d MiB: no record is as long",
+                 (long long)walk->number, WINDOW_MOST >> 20);
+    return error_here(walk, what, err);
+}
+
+/* Parses the element [at, end) of the window and shows it. */
+static int visit_element(const Walk *walk, size_t end, JsonVisit visit, void *user, Error *err) {
+    const FileWindow *w = walk->window;
+    json_error_t error;
+    size_t size = end - walk->at;
+    json_t *value = json_loadb(w->bytes + walk->at, size, JSON_ELEMENT_FLAGS, &error);
+    if (!value && json_error_code(&error) == json_error_out_of_memory)
+        return error_set(err, "%s: no memory for element %lld", w->path, (long long)walk->number);
+    if (!value && !json_contents_wrong(&error)) return malformed(walk, &error, size, err);
+    JsonElement element = {.value = value,
+                           .why = value ? NULL : error.text,
+                           .number = walk->number,
+                           .offset = w->offset + (int64_t)walk->at,
+                           .size = size};
+    int status = visit(user, &element, err);
+    json_decref(value);
+    return status;
+}
+
+/* The element that begins at walk->at. */
+static int walk_element(Walk *walk, JsonVisit visit, void *user, Error *err) {
+    FileWindow *w = walk->window;
+    Scan scan = {.line = walk->line, .begins = walk->line_begin};
+    size_t scanned = walk->at, end;
+    walk->number++;
+    while ((end = scan_element(&scan, w, scanned)) == SIZE_MAX) {
+        if (w->end || w->size - walk->at > WINDOW_MOST) return endless(walk, w->end, err);
+        scanned = w->size - walk->at;
+        TRY(window_more(w, walk->at, err));
+        walk->at = 0;
+    }
+    int status = visit_element(walk, end, visit, user, err);
+    walk->at = end;
+    walk->line = scan.line;
+    walk->line_begin = scan.begins;
+    return status;
+}
+
+static int expect_end(Walk *walk, Error *err) {
+    int byte;
+    walk->at++;
+    TRY(next_byte(walk, &byte, err));
+    if (byte < 0) return 0;
+    return error_here(walk, "text after the end of the JSON array", err);
+}
+
+int json_array_walk(FileWindow *window, size_t begin, JsonVisit visit, void *user, Error *err) {
+    Walk walk = {.window = window, .at = begin, .line = 1};
+    int byte;
+    TRY(next_byte(&walk, &byte, err));
+    if (byte != '[') return error_here(&walk, "not a JSON array, which begins with [", err);
+    walk.at++;
+    TRY(next_byte(&walk, &byte, err));
+    if (byte == ']') return expect_end(&walk, err);
+    for (;;) {
+        if (byte < 0)
+            return error_here(&walk, "the file ends inside the JSON array: it was cut short", err);
+        int status = walk_element(&walk, visit, user, err);
+        if (status) return status < 0 ? -1 : 0;
+        TRY(next_byte(&walk, &byte, err));
+        if (byte == ']') return expect_end(&walk, err);
+        if (byte != ',') {
+            char what[120];
+            snprintf(what, sizeof what,
+                     byte < 0 ? "the file ends after element %lld of a JSON "
+                                "array, without its closing ]: it was cut short"
+                              : "malformed JSON: a comma or ] was expected after "
+                                "element %lld",
+                     (long long)walk.number);
+            return error_here(&walk, what, err);
+        }
+        walk.at++;
+        TRY(next_byte(&walk, &byte, err));
+        if (byte == ',' || byte == ']')
+            return error_here(&walk, "malformed JSON: an element was expected after the comma",
+                              err);
+    }
+}

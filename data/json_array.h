@@ -1,0 +1,40 @@
+/* json_array.h - a file that is one JSON array, element by element.
+ *
+ * A small scanner finds where each element ends (it knows strings, escapes and nesting, nothing
+ * else), and jansson parses the element by itself, so memory is bounded by the longest element
+ * (WINDOW_MOST), not by the file. That the text between elements is right (the brackets around all,
+ * the commas) is checked here, what is inside by jansson.
+ */
+#ifndef EASYFIRST_DATA_JSON_ARRAY_H
+#define EASYFIRST_DATA_JSON_ARRAY_H
+
+#include <jansson.h>
+
+#include "data/file_window.h"
+
+/* How elements, and lines of JSON, are parsed: an element may be of any kind, and texts may hold
+ * NUL (which whoever uses the text has to look for). */
+enum { JSON_ELEMENT_FLAGS = JSON_DECODE_ANY | JSON_ALLOW_NUL };
+
+typedef struct JsonElement {
+    json_t *value; /* released after the visit; NULL where only its texts or numbers are wrong (not
+                      UTF-8, half a surrogate pair, a number too large) */
+    const char *why; /* then: what is wrong, in jansson's words */
+    int64_t number;  /* from 1 */
+    int64_t offset;  /* in the file */
+    size_t size;
+} JsonElement;
+
+/* 0 to go on, 1 to stop here, -1 for an error. */
+typedef int (*JsonVisit)(void *user, const JsonElement *element, Error *err);
+
+/* Visits all elements, from index `begin` of a window that stands at the file's start. Errors have
+ * the file, line, column and byte: malformed JSON, a file that ends too early, anything after the
+ * array's end, an element of more than WINDOW_MOST bytes. */
+int json_array_walk(FileWindow *window, size_t begin, JsonVisit visit, void *user, Error *err);
+
+/* Whether a failure of jansson concerns what a text or number holds, while the brackets, quotes and
+ * commas around it are sound. */
+bool json_contents_wrong(const json_error_t *error);
+
+#endif

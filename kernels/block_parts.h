@@ -1,0 +1,29 @@
+/* block_parts.h - what a block's inference (block.c) and its training (block_train.c) share.
+ * Private to kernels/. */
+#ifndef EASYFIRST_KERNELS_BLOCK_PARTS_H
+#define EASYFIRST_KERNELS_BLOCK_PARTS_H
+
+#include "kernels/block.h"
+
+/* What scores are multiplied with: 1 / sqrt(width of a head). */
+float block_attention_scale(const BlockConfig *config);
+
+/* alpha / rank. */
+static inline float lora_scale(const BlockConfig *config) {
+    return config->lora.alpha / (float)config->lora.rank;
+}
+
+static inline bool lora_present(const Block *block, LoraTarget target) {
+    return tensor_present(block->lora[target].a);
+}
+
+/* low = (alpha / rank) x A^T: x [T, K] c, low [T, rank] c. Nothing where the block has no such
+ * target. */
+int lora_narrow(Device *device, const BlockConfig *config, const Block *block, LoraTarget target,
+                Tensor low, Tensor x, Error *err);
+
+/* The same, and then y += low B^T: y [T, N] c or f32, a column slice perhaps. */
+int lora_add(Device *device, const BlockConfig *config, const Block *block, LoraTarget target,
+             Tensor y, Tensor low, Tensor x, Error *err);
+
+#endif

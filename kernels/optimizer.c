@@ -1,0 +1,182 @@
+#include "kernels/optimizer.h"
+
+#include <math.h>
+
+static int check_config(const OptimizerConfig *c, Error *err) {
+    const struct {
+        const char *name;
+        float value;
+    } betas[] = {{"beta1", c->beta1}, {"beta2", c->beta2}};
+    for (int i = 0; i < 2; i++)
+        if (!(betas[i].value >= 0 && betas[i].value < 1))
+            return error_set(err, "optimizer: %s is %g, expected at least 0 and less than 1",
+                             betas[i].name, (double)betas[i].value);
+    /* With eps 0 a weight whose gradient has always been 0 would be moved by 0 / 0. */
+    if (!(c->eps > 0 && c->eps <= 1))
+        return error_set(err, "optimizer: eps is %g, expected more than 0 (1e-8, say)",
+                         (double)c->eps);
+    if (!(c->weight_decay >= 0 && isfinite(c->weight_decay)))
+        return error_set(err, "optimizer: weight decay is %g, expected 0 or more",
+                         (double)c->weight_decay);
+    if (!(c->clip >= 0))
+        return error_set(
+            err, "optimizer: the largest norm is %g, expected more than 0, or 0 for no clipping",
+            (double)c->clip);
+    return 0;
+}
+
+int optimizer_open(Optimizer *optimizer, Device *device, const OptimizerConfig *config,
+                   Error *err) {
+    *optimizer = (Optimizer){.device = device, .config = *config};
+    return check_config(config, err);
+}
+
+void optimizer_close(Optimizer *optimizer) {
+    for (int i = 0; i < optimizer->part_count; i++) {
+        device_free(optimizer->device, optimizer->parts[i].m.data);
+        device_free(optimizer->device, optimizer->parts[i].v.data);
+    }
+    *optimizer = (Optimizer){0};
+}
+
+size_t optimizer_bytes(const Params *params) {
+    return 2 * (size_t)params->flat * sizeof(float);
+}
+
+static int take_moment(Device *device, Tensor *moment, int64_t flat, Error *err) {
+    *moment = tensor_1d(NULL, DTYPE_F32, flat);
+    if (!flat) return 0;
+    TRY(device_alloc(device, &moment->data, tensor_bytes(*moment), err));
+    return device_clear(device, moment->data, tensor_bytes(*moment), err);
+}
+
+int optimizer_add(Optimizer *optimizer, Params *params, float rate, Error *err) {
+    if (optimizer->part_count == OPTIMIZER_PARTS)
+        return error_set(err, "optimizer: more than %d tables of parameters", OPTIMIZER_PARTS);
+    if (!(rate >= 0 && isfinite(rate)))
+        return error_set(
+            err,
+            "optimizer: a table's learning rate is %g times the schedule's, expected 0 or more",
+            (double)rate);
+    OptimizerPart *part = &optimizer->parts[optimizer->part_count++]; /* close frees it from here */
+    *part = (OptimizerPart){.params = params, .rate = rate};
+    if (take_moment(optimizer->device, &part->m, params->flat, err) ||
+        take_moment(optimizer->device, &part->v, params->flat, err))
+        return error_context(err, "moments of the optimizer");
+    return 0;
+}
+
+static Tensor flat_run(void *table, Dtype dtype, int64_t first, int64_t count) {
+    return table ? tensor_1d((char *)table + (size_t)first * dtype_size(dtype), dtype, count)
+                 : TENSOR_NONE;
+}
+
+/* Values [first, end) of a part's tables, which share all settings. */
+static int update_run(const Optimizer *optimizer, const OptimizerPart *part, const AdamW *adamw,
+                      int64_t first, int64_t end, Error *err) {
+    const Params *p = part->params;
+    int64_t n = end - first;
+    return adamw_step(optimizer->device, flat_run(p->master, DTYPE_F32, first, n),
+                      flat_run(p->shadow, p->compute, first, n),
+                      flat_run(part->m.data, DTYPE_F32, first, n),
+                      flat_run(part->v.data, DTYPE_F32, first, n),
+                      flat_run(p->grad, DTYPE_F32, first, n), adamw, err);
+}
+
+/* Walks the table in the order of its places. The gaps go with the run before them: all zeros, they
+ * stay zeros. */
+static int update_part(const Optimizer *optimizer, const OptimizerPart *part, AdamW adamw,
+                       Error *err) {
+    const OptimizerConfig *c = &optimizer->config;
+    const Params *p = part->params;
+    int64_t first = 0;
+    float decay = 0;
+    bool open = false;
+    for (int i = 0; i < p->count; i++) {
+        const Param *item = &p->items[i];
+        if (item->offset < 0) continue;
+        float own = item->role == PARAM_VECTOR && !c->decay_vectors ? 0 : c->weight_decay;
+        if (open && own == decay) continue;
+        adamw.weight_decay = decay;
+        if (open) TRY(update_run(optimizer, part, &adamw, first, item->offset, err));
+        first = item->offset, decay = own, open = true;
+    }
+    adamw.weight_decay = decay;
+    return open ? update_run(optimizer, part, &adamw, first, p->flat, err) : 0;
+}
+
+static int gradient_norm(const Optimizer *optimizer, double *norm, Error *err) {
+    double total = 0;
+    for (int i = 0; i < optimizer->part_count; i++) {
+        const Params *p = optimizer->parts[i].params;
+        double sum = 0;
+        if (p->flat)
+            TRY(square_sum(optimizer->device, &sum, tensor_1d(p->grad, DTYPE_F32, p->flat), err));
+        total += sum;
+    }
+    *norm = sqrt(total);
+    return 0;
+}
+
+static int clear_gradients(const Optimizer *optimizer, Error *err) {
+    for (int i = 0; i < optimizer->part_count; i++) {
+        const Params *p = optimizer->parts[i].params;
+        TRY(device_clear(optimizer->device, p->grad, (size_t)p->flat * sizeof(float), err));
+    }
+    return 0;
+}
+
+int optimizer_step(Optimizer *optimizer, double rate, double *norm, Error *err) {
+    const OptimizerConfig *c = &optimizer->config;
+    TRY(gradient_norm(optimizer, norm, err));
+    if (isfinite(*norm)) {
+        /* The little that is added is torch's, so that the two can be compared. */
+        double scale = c->clip > 0 ? c->clip / (*norm + 1e-6) : 1;
+        for (int i = 0; i < optimizer->part_count; i++) {
+            const OptimizerPart *part = &optimizer->parts[i];
+            AdamW adamw = {.lr = (float)(rate * part->rate),
+                           .beta1 = c->beta1,
+                           .beta2 = c->beta2,
+                           .eps = c->eps,
+                           .grad_scale = scale < 1 ? (float)scale : 1,
+                           .step = optimizer->step + 1};
+            TRY(update_part(optimizer, part, adamw, err));
+        }
+        optimizer->step++;
+    }
+    return clear_gradients(optimizer, err);
+}
+
+static const char *const schedule_names[] = {
+    [SCHEDULE_CONSTANT] = "constant",
+    [SCHEDULE_INVERSE_SQRT] = "inverse-sqrt",
+    [SCHEDULE_COSINE] = "cosine",
+    [SCHEDULE_LINEAR] = "linear",
+};
+
+const char *schedule_name(ScheduleKind kind) {
+    return (size_t)kind < sizeof schedule_names / sizeof schedule_names[0] ? schedule_names[kind]
+                                                                           : "unknown";
+}
+
+/* How much of the steps after the warmup is over, from 0 to 1. */
+static double progress(const Schedule *s, int64_t step) {
+    int64_t done = step - 1 - s->warmup, all = s->steps - s->warmup;
+    if (done <= 0) return 0;
+    return done < all ? (double)done / (double)all : 1;
+}
+
+double schedule_rate(const Schedule *schedule, int64_t step) {
+    const Schedule *s = schedule;
+    if (step <= s->warmup) return s->rate * (double)step / (double)s->warmup;
+    switch (s->kind) {
+    case SCHEDULE_INVERSE_SQRT:
+        return s->rate * sqrt((double)(s->warmup > 1 ? s->warmup : 1) / (double)step);
+    case SCHEDULE_COSINE:
+        return s->rate * (1 + cos(3.14159265358979323846 * progress(s, step))) / 2;
+    case SCHEDULE_LINEAR:
+        return s->rate * (1 - progress(s, step));
+    default:
+        return s->rate;
+    }
+}

@@ -1,0 +1,73 @@
+/* optimizer.h - AdamW over the flat tables of one or several models, and learning rate schedules.
+ *
+ * One update is: the norm of all gradients together, clipping, AdamW on each run of the flat tables
+ * that shares its settings, the copies in bf16, gradients back to zero. The moments lie as the
+ * masters do (params.h). Everything is a pure function of its inputs, on any number of threads.
+ */
+#ifndef EASYFIRST_KERNELS_OPTIMIZER_H
+#define EASYFIRST_KERNELS_OPTIMIZER_H
+
+#include "kernels/params.h"
+
+typedef struct OptimizerConfig {
+    float beta1, beta2, eps, weight_decay;
+    bool decay_vectors; /* biases and norms, too (as torch's AdamW over all parameters does) */
+    float clip;         /* largest norm of all gradients together; 0: no clipping */
+} OptimizerConfig;
+
+enum { OPTIMIZER_PARTS = 8 };
+
+/* One table of parameters and its own learning rate, as a multiple of the schedule's. */
+typedef struct OptimizerPart {
+    Params *params;
+    float rate;
+    Tensor m, v; /* [flat] f32 on the device */
+} OptimizerPart;
+
+typedef struct Optimizer {
+    Device *device;
+    OptimizerConfig config;
+    OptimizerPart parts[OPTIMIZER_PARTS];
+    int part_count;
+    int64_t step; /* updates done; skipped ones do not count */
+} Optimizer;
+
+/* open checks the settings (betas in [0, 1), eps above 0) and takes nothing yet. add takes the
+ * moments (zero) of a table that params_train has laid out; the table stays the caller's and must
+ * outlive the optimiser. Tables without a trainable parameter may be added, too. After a failure of
+ * add, close frees what there is. */
+int optimizer_open(Optimizer *optimizer, Device *device, const OptimizerConfig *config, Error *err);
+int optimizer_add(Optimizer *optimizer, Params *params, float rate, Error *err);
+void optimizer_close(Optimizer *optimizer);
+
+/* Bytes of a table's moments. */
+size_t optimizer_bytes(const Params *params);
+
+/* One update at learning rate `rate`. *norm is the gradients' norm before clipping; if it is above
+ * config.clip, they are multiplied by clip / (norm + 1e-6), torch's clip_grad_norm_. A norm that is
+ * no number or infinite means a diverged step: nothing is updated, the gradients are cleared, and
+ * the caller sees it in *norm. */
+int optimizer_step(Optimizer *optimizer, double rate, double *norm, Error *err);
+
+typedef enum ScheduleKind {
+    SCHEDULE_CONSTANT,
+    SCHEDULE_INVERSE_SQRT, /* rate sqrt(warmup / step) after the warmup, as fairseq's */
+    SCHEDULE_COSINE,       /* down to 0 over the steps after the warmup */
+    SCHEDULE_LINEAR        /* likewise */
+} ScheduleKind;
+
+const char *schedule_name(ScheduleKind kind); /* "constant", "inverse-sqrt", "cosine", "linear" */
+
+typedef struct Schedule {
+    ScheduleKind kind;
+    double rate;           /* the highest */
+    int64_t warmup, steps; /* linear from rate / warmup in step 1 to rate in step `warmup` */
+} Schedule;
+
+/* The learning rate of update `step`, from 1. With w = warmup and n = steps: inverse-sqrt is
+ * rate sqrt(max(w, 1) / step); cosine is rate (1 + cos(pi p)) / 2 and linear rate (1 - p) with
+ * p = (step - 1 - w) / (n - w), kept within 0..1, so that the last update is not lost to a rate of
+ * 0. Steps beyond n have the rate that p = 1 gives. */
+double schedule_rate(const Schedule *schedule, int64_t step);
+
+#endif

@@ -1,0 +1,49 @@
+/* params_private.h - what params.c (the table, for inference) and params_train.c share. */
+#ifndef EASYFIRST_KERNELS_PARAMS_PRIVATE_H
+#define EASYFIRST_KERNELS_PARAMS_PRIVATE_H
+
+#include "kernels/params.h"
+
+enum { PARAMS_ALIGNMENT = 256 };
+
+static inline size_t params_aligned(size_t bytes) {
+    return (bytes + PARAMS_ALIGNMENT - 1) / PARAMS_ALIGNMENT * PARAMS_ALIGNMENT;
+}
+
+static inline int64_t param_elements(const Param *p) {
+    int64_t n = 1;
+    for (int i = 0; i < p->ndim; i++) n *= p->shape[i];
+    return n;
+}
+
+/* The parameter as the matrix that operations see: rows, and everything else as columns. A table
+ * of one dimension is one row (CLIP's class embedding). */
+static inline int64_t param_rows(const Param *p) {
+    bool one = p->role == PARAM_VECTOR || (p->role == PARAM_TABLE && p->ndim == 1);
+    return one ? 1 : p->shape[0];
+}
+
+static inline int64_t param_columns(const Param *p) {
+    return param_elements(p) / (param_rows(p) ? param_rows(p) : 1);
+}
+
+/* Whether the parameter is the first of its group; one that is not joined is a group by itself. */
+static inline bool param_leads(const Params *params, int i) {
+    return params->items[i].join < 0 || params->items[i].join == i;
+}
+
+/* Index after the last member of the group that starts at `first`. */
+static inline int params_group_end(const Params *params, int first) {
+    int end = first + 1;
+    while (end < params->count && params->items[end].join == first) end++;
+    return end;
+}
+
+/* The vectors as f32, one after the other in params->vectors on the device, a group's members
+ * adjoining, and their slots; with `frozen` only those that are not trained. */
+int params_prepare_vectors(Params *params, bool frozen, Error *err);
+
+/* The bytes of params->vectors. */
+size_t params_vector_bytes(const Params *params, bool frozen);
+
+#endif

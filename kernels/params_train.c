@@ -1,0 +1,316 @@
+/* The table of parameters in training: one flat table for all that is trained (params.h). */
+#include "kernels/params_private.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { ALIGNED_VALUES = PARAMS_ALIGNMENT / sizeof(float) };
+
+/* Values that are converted at a time on their way to the device or from it. */
+enum { PIECE = 1 << 17 };
+
+static int64_t round_up(int64_t n) {
+    return (n + ALIGNED_VALUES - 1) / ALIGNED_VALUES * ALIGNED_VALUES;
+}
+
+void params_freeze(Params *params, bool frozen) {
+    for (int i = 0; i < params->count; i++)
+        params->items[i].trainable = !frozen && !params->items[i].idle;
+}
+
+/* ---- Host values to the device and back, in another type. ---- */
+
+static int upload_as(Device *device, void *to, Dtype to_dtype, const void *from, Dtype from_dtype,
+                     int64_t n, Error *err) {
+    if (to_dtype == from_dtype)
+        return device_upload(device, to, from, (size_t)n * dtype_size(to_dtype), err);
+    size_t to_size = dtype_size(to_dtype), from_size = dtype_size(from_dtype);
+    int64_t most = n < PIECE ? n : PIECE;
+    void *piece = malloc((size_t)most * to_size);
+    if (!piece) return error_set(err, "out of memory: %lld values to convert", (long long)most);
+    int status = 0;
+    for (int64_t i = 0; i < n && status == 0; i += most) {
+        size_t here = (size_t)(n - i < most ? n - i : most);
+        values_convert(piece, to_dtype, (const char *)from + (size_t)i * from_size, from_dtype,
+                       here);
+        status =
+            device_upload(device, (char *)to + (size_t)i * to_size, piece, here * to_size, err);
+    }
+    free(piece);
+    return status;
+}
+
+static int download_as(Device *device, void *to, Dtype to_dtype, const float *from, int64_t n,
+                       Error *err) {
+    if (to_dtype == DTYPE_F32)
+        return device_download(device, to, from, (size_t)n * sizeof(float), err);
+    int64_t most = n < PIECE ? n : PIECE;
+    float *piece = malloc((size_t)most * sizeof *piece);
+    if (!piece) return error_set(err, "out of memory: %lld values to convert", (long long)most);
+    int status = 0;
+    for (int64_t i = 0; i < n && status == 0; i += most) {
+        size_t here = (size_t)(n - i < most ? n - i : most);
+        status = device_download(device, piece, from + i, here * sizeof *piece, err);
+        if (status == 0)
+            values_convert((char *)to + (size_t)i * dtype_size(to_dtype), to_dtype, piece,
+                           DTYPE_F32, here);
+    }
+    free(piece);
+    return status;
+}
+
+/* A parameter's values as given; zero where it has none. */
+static int upload_value(Device *device, void *to, Dtype dtype, const Param *p, Error *err) {
+    int64_t n = param_elements(p);
+    if (!p->present) return device_clear(device, to, (size_t)n * dtype_size(dtype), err);
+    return upload_as(device, to, dtype, p->value.data, p->value.dtype, n, err);
+}
+
+/* ---- The trainable ones. ---- */
+
+/* The place of a trainable parameter after `*used` values of the flat tables, which it extends. */
+static int64_t take_place(const Params *params, int i, int64_t *used) {
+    if (param_leads(params, i)) *used = round_up(*used);
+    int64_t place = *used;
+    *used += param_elements(&params->items[i]);
+    return place;
+}
+
+static int64_t flat_values(const Params *params) {
+    int64_t used = 0;
+    for (int i = 0; i < params->count; i++)
+        if (params->items[i].trainable) take_place(params, i, &used);
+    return round_up(used);
+}
+
+static int check_groups(const Params *params, Error *err) {
+    for (int i = 0; i < params->count; i++) {
+        const Param *p = &params->items[i];
+        if (p->join < 0 || params->items[p->join].trainable == p->trainable) continue;
+        return error_set(err, "%s and %s are joined: one is frozen, the other is not",
+                         params->items[p->join].name, p->name);
+    }
+    return 0;
+}
+
+static int take_tables(Params *params, Error *err) {
+    Device *device = params->device;
+    size_t bytes = (size_t)params->flat * sizeof(float), shadow_bytes = bytes / 2;
+    void *memory;
+    TRY(device_alloc(device, &memory, bytes, err));
+    params->master = memory;
+    TRY(device_alloc(device, &memory, bytes, err));
+    params->grad = memory;
+    TRY(device_clear(device, params->master, bytes, err));
+    TRY(device_clear(device, params->grad, bytes, err));
+    if (params->compute == DTYPE_F32) return 0;
+    TRY(device_alloc(device, &params->shadow, shadow_bytes, err));
+    return device_clear(device, params->shadow, shadow_bytes, err);
+}
+
+static void *shadow_at(const Params *params, int64_t offset) {
+    return (char *)params->shadow + (size_t)offset * dtype_size(params->compute);
+}
+
+/* Where a group's weights are read and where their gradients go; of all its rows, once its last
+ * member has been placed. */
+static void set_slot(const Params *params, const Param *p, int64_t rows) {
+    Tensor t;
+    if (p->role == PARAM_VECTOR)
+        t = tensor_1d(params->master + p->offset, DTYPE_F32, rows);
+    else
+        t = tensor_2d(params->shadow ? shadow_at(params, p->offset) : params->master + p->offset,
+                      params->compute, rows, param_columns(p));
+    t.grad = params->grad + p->offset;
+    *p->slot = t;
+    if (p->role == PARAM_VOCABULARY && p->table_slot) *p->table_slot = t;
+}
+
+/* A vector's values count as rows here: its group is their concatenation. */
+static int64_t group_rows(const Params *params, int first) {
+    int64_t rows = 0;
+    for (int i = first; i < params_group_end(params, first); i++) {
+        const Param *p = &params->items[i];
+        rows += p->role == PARAM_VECTOR ? param_elements(p) : param_rows(p);
+    }
+    return rows;
+}
+
+static int place_trainable(Params *params, Error *err) {
+    int64_t used = 0;
+    for (int i = 0; i < params->count; i++) {
+        Param *p = &params->items[i];
+        if (!p->trainable) continue;
+        p->offset = take_place(params, i, &used);
+        TRY(upload_value(params->device, params->master + p->offset, DTYPE_F32, p, err));
+        if (params->shadow)
+            TRY(upload_value(params->device, shadow_at(params, p->offset), params->compute, p,
+                             err));
+        if (param_leads(params, i)) set_slot(params, p, group_rows(params, i));
+    }
+    return 0;
+}
+
+/* What was given is in the masters now. Its type is kept: part of a file is written in it again. */
+static void forget_given(Params *params) {
+    bool needed = false;
+    for (int i = 0; i < params->count; i++) {
+        Param *p = &params->items[i];
+        const char *data = p->value.data, *block = params->block;
+        if (p->trainable) {
+            if (!p->present) p->value = tensor_nd(NULL, DTYPE_F32, p->ndim, p->shape);
+            p->value.data = NULL;
+            p->present = true;
+        } else if (block && data >= block && data < block + params->block_size + PARAMS_ALIGNMENT) {
+            needed = true;
+        }
+    }
+    if (needed) return;
+    free(params->block);
+    params->block = NULL, params->block_size = 0;
+}
+
+/* ---- The frozen ones. ---- */
+
+static bool needs_rows(const Params *params, int i) {
+    const Param *p = &params->items[i];
+    return !p->trainable && !p->idle && p->role != PARAM_VECTOR && param_leads(params, i);
+}
+
+/* Tables are looked up in any type; matrices are multiplied with, in the compute type. */
+static Dtype plain_type(const Param *p, Dtype compute) {
+    return p->role == PARAM_TABLE && p->present ? p->value.dtype : compute;
+}
+
+/* Whether a group lies on the device as operations want it: its rows end to end, of their type. */
+static bool lies_plain(const Params *params, int first, Dtype compute) {
+    if (device_kind(params->device) != DEVICE_CPU) return false;
+    Dtype dtype = plain_type(&params->items[first], compute);
+    const char *next = params->items[first].value.data;
+    for (int i = first; i < params_group_end(params, first); i++) {
+        const Param *p = &params->items[i];
+        if (!p->present || p->value.dtype != dtype || p->value.data != next) return false;
+        next += tensor_bytes(p->value);
+    }
+    return true;
+}
+
+static size_t group_bytes(const Params *params, int first, Dtype compute) {
+    const Param *p = &params->items[first];
+    return (size_t)(group_rows(params, first) * param_columns(p)) *
+           dtype_size(plain_type(p, compute));
+}
+
+static size_t plain_bytes(const Params *params, Dtype compute) {
+    size_t total = 0;
+    for (int i = 0; i < params->count; i++)
+        if (needs_rows(params, i) && !lies_plain(params, i, compute))
+            total = params_aligned(total) + group_bytes(params, i, compute);
+    return total;
+}
+
+static int copy_group(const Params *params, int first, char *to, Dtype dtype, Error *err) {
+    for (int i = first; i < params_group_end(params, first); i++) {
+        const Param *p = &params->items[i];
+        TRY(upload_value(params->device, to, dtype, p, err));
+        to += (size_t)param_elements(p) * dtype_size(dtype);
+    }
+    return 0;
+}
+
+static int place_frozen(Params *params, Error *err) {
+    size_t total = plain_bytes(params, params->compute), used = 0;
+    if (total) TRY(device_alloc(params->device, &params->plain, total, err));
+    for (int i = 0; i < params->count; i++) {
+        Param *p = &params->items[i];
+        if (!needs_rows(params, i)) continue;
+        Dtype dtype = plain_type(p, params->compute);
+        void *data = p->value.data;
+        if (!lies_plain(params, i, params->compute)) {
+            used = params_aligned(used);
+            data = (char *)params->plain + used;
+            TRY(copy_group(params, i, data, dtype, err));
+            used += group_bytes(params, i, params->compute);
+        }
+        *p->slot = tensor_2d(data, dtype, group_rows(params, i), param_columns(p));
+        if (p->role == PARAM_VOCABULARY && p->table_slot) *p->table_slot = *p->slot;
+    }
+    return 0;
+}
+
+/* ---- All of them. ---- */
+
+int params_train(Params *params, Dtype compute, Error *err) {
+    if (params->vectors || params->flat || params->plain)
+        return error_set(err, "parameters that are prepared already cannot be trained");
+    if (compute != DTYPE_F32 && compute != DTYPE_BF16)
+        return error_set(err, "training in %s: expected f32 or bf16", dtype_name(compute));
+    if (compute == DTYPE_BF16 && !device_has_bf16(params->device))
+        return error_set(err, "training in bf16, on a device without bf16 products (%s)",
+                         device_text(params->device));
+    const char *missing = params_missing(params);
+    if (missing) return error_set(err, "the parameter %s has no values", missing);
+    TRY(check_groups(params, err));
+    params->compute = compute;
+    params->flat = flat_values(params);
+    if (params->flat) {
+        TRY(take_tables(params, err));
+        TRY(place_trainable(params, err));
+    }
+    TRY(params_prepare_vectors(params, true, err));
+    TRY(place_frozen(params, err));
+    forget_given(params);
+    return 0;
+}
+
+static int check_part(const Param *p, int64_t first, int64_t count, Error *err) {
+    if (first >= 0 && count >= 0 && first <= param_elements(p) - count) return 0;
+    return error_set(err, "%s: values %lld to %lld of %lld", p->name, (long long)first,
+                     (long long)(first + count), (long long)param_elements(p));
+}
+
+int params_fetch_part(const Params *params, const Param *param, int64_t first, int64_t count,
+                      void *host, Dtype dtype, Error *err) {
+    TRY(check_part(param, first, count, err));
+    if (!dtype_is_float(dtype))
+        return error_set(err, "%s: asked for as %s, expected f32, f16 or bf16", param->name,
+                         dtype_name(dtype));
+    if (param->offset >= 0)
+        return download_as(params->device, host, dtype, params->master + param->offset + first,
+                           count, err);
+    if (param->present)
+        values_convert(host, dtype,
+                       (const char *)param->value.data +
+                           (size_t)first * dtype_size(param->value.dtype),
+                       param->value.dtype, (size_t)count);
+    else
+        memset(host, 0, (size_t)count * dtype_size(dtype));
+    return 0;
+}
+
+int params_fetch(const Params *params, const Param *param, void *host, Dtype dtype, Error *err) {
+    return params_fetch_part(params, param, 0, param_elements(param), host, dtype, err);
+}
+
+int params_store(Params *params, const Param *param, const float *host, Error *err) {
+    if (param->offset < 0)
+        return error_set(err, "%s: is not being trained, its values stay as they are", param->name);
+    int64_t n = param_elements(param), at = param->offset;
+    TRY(upload_as(params->device, params->master + at, DTYPE_F32, host, DTYPE_F32, n, err));
+    if (!params->shadow) return 0;
+    return upload_as(params->device, shadow_at(params, at), params->compute, host, DTYPE_F32, n,
+                     err);
+}
+
+int64_t params_trainable_count(const Params *params) {
+    int64_t n = 0;
+    for (int i = 0; i < params->count; i++)
+        if (params->items[i].trainable) n += param_elements(&params->items[i]);
+    return n;
+}
+
+size_t params_training_bytes(const Params *params, Dtype compute) {
+    size_t flat = (size_t)flat_values(params);
+    size_t each = 2 * sizeof(float) + (compute == DTYPE_F32 ? 0 : dtype_size(compute));
+    return flat * each + params_vector_bytes(params, true) + plain_bytes(params, compute);
+}

@@ -1,0 +1,81 @@
+/* stack.h - a stack of transformer blocks in training: forward with memory, and backward.
+ *
+ * The forward keeps, for each block, what its backward reads: the tape. Backward walks the blocks
+ * from the last to the first, adds to the gradients of the weights that have some (Tensor.grad),
+ * and turns the gradient of the output into that of the input. With recomputation the tape of a
+ * block is its input alone, and the backward runs the block's forward again first: the same
+ * operations on the same numbers, so the same gradients to the bit.
+ *
+ * Dropout stands where the public models have it: on the softmax (`attention`), on what attention
+ * and feed-forward part add to the residual stream (`hidden`), and, in torch's
+ * TransformerEncoderLayer only, on the activation within the feed-forward part (`inner`). Its
+ * random streams are random_stream(stream, block, place, 0), `block` counted within the stack,
+ * `place` a StackPlace: a step's own stream makes every step differ.
+ *
+ * LoRA (Hu et al., 2021) adds to a frozen matrix a product of two thin ones; see block.h.
+ */
+#ifndef EASYFIRST_KERNELS_STACK_H
+#define EASYFIRST_KERNELS_STACK_H
+
+#include "kernels/block.h"
+
+typedef enum StackPlace {
+    STACK_SOFTMAX,
+    STACK_ATTENTION, /* what the attention part adds to the stream */
+    STACK_INNER,
+    STACK_FEED_FORWARD /* what the feed-forward part adds */
+} StackPlace;
+
+/* Probabilities, 0 <= p < 1. */
+typedef struct StackDropout {
+    float attention, hidden, inner;
+    uint64_t seed, stream;
+} StackDropout;
+
+/* One run of a stack. */
+typedef struct Stack {
+    const BlockConfig *config;
+    const Block *blocks; /* [count] */
+    int count;
+    Dtype compute;
+    /* Key ranges are rows of the batch, each row is a query of one span; they must outlive the
+     * backward. */
+    const AttentionSpan *spans;
+    int span_count;
+    StackDropout dropout;
+    bool recompute;
+} Stack;
+
+/* What a forward has kept; its tensors are the arena's. */
+typedef struct StackTape {
+    struct BlockTape *blocks; /* [count], on the heap: stack_tape_free */
+    int count;
+    Tensor x; /* [T, D] f32: the residual stream after the last block */
+    Tensor h; /* [T, D] c: the same in the compute type, in a post-LN model only (may be x) */
+} StackTape;
+
+/* Arena bytes for `rows` rows, exactly: the tape (stack_forward takes it and the caller keeps it
+ * until the backward is done), and on top of it the most that stack_backward, and stack_forward
+ * itself, take while they run. A tape is smaller where weights are frozen, since the inputs of
+ * their products are of no use: ask when the blocks' slots are filled. */
+size_t stack_tape_bytes(const Stack *stack, int64_t rows);
+size_t stack_backward_bytes(const Stack *stack, int64_t rows);
+
+/* x [T, D] f32 is the first block's input; it is kept in the tape, and must be neither changed nor
+ * taken back before the backward. After a failure there is no tape, and the arena is as it was. */
+int stack_forward(Device *device, const Stack *stack, StackTape *tape, Arena *arena, Tensor x,
+                  Error *err);
+
+/* dx [T, D] f32: in, the gradient of tape->x; out, that of the input of block `lowest`, blocks
+ * below which are not walked (0 for all; for a stack whose lower blocks are frozen the first that
+ * is not). Where `input` is false the last part, dx of block `lowest` itself, is not computed, and
+ * dx is undefined. The arena is left as it was. */
+int stack_backward(Device *device, const Stack *stack, const StackTape *tape, Arena *arena,
+                   Tensor dx, int lowest, bool input, Error *err);
+
+void stack_tape_free(StackTape *tape);
+
+/* The first block that has a trainable weight; count if none has. */
+int stack_lowest_trainable(const Block *blocks, int count);
+
+#endif

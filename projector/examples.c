@@ -1,0 +1,302 @@
+/* examples.c - see examples.h. */
+#include "projector/examples.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "language/sentencepiece.h"
+
+/* A text of more bytes than this is no sample but a file that was taken for one; below it, numbers
+ * of tokens fit an int whatever the normaliser makes of the text. */
+enum { TEXT_LARGEST = 1 << 26 };
+
+/* What a step of the work returns beside 0 and -1: a problem was counted, leave this one out. */
+enum { UNUSABLE = 1 };
+
+typedef struct Maker {
+    Examples *out;
+    const Record *record;
+    const ExampleConfig *config;
+    const char *name;
+    Problems *problems;
+    int picture_rows; /* of this record */
+    Ids answer;       /* of the turn at work, or a whole document */
+    int *sizes;       /* context: tokens of each turn so far, -1 for one that is not usable */
+    char *text;       /* texts joined by spaces */
+    size_t text_size, text_capacity;
+} Maker;
+
+/* ---- Text. ---- */
+
+static int text_add(Maker *m, const char *piece, Error *err) {
+    size_t size = strlen(piece), needed = m->text_size + size + 2;
+    if (needed > m->text_capacity) {
+        char *grown = realloc(m->text, 2 * needed);
+        if (!grown) return error_set(err, "%s: no memory for %zu bytes of text", m->name, needed);
+        m->text = grown;
+        m->text_capacity = 2 * needed;
+    }
+    if (m->text_size && size) m->text[m->text_size++] = ' ';
+    memcpy(m->text + m->text_size, piece, size + 1);
+    m->text_size += size;
+    return 0;
+}
+
+/* The turns [first, end) and then the question, joined by spaces. */
+static int text_join(Maker *m, int first, int end, const char *question, Error *err) {
+    m->text_size = 0;
+    for (int i = first; i < end; i++) {
+        TRY(text_add(m, m->record->turns[i].prompt, err));
+        TRY(text_add(m, m->record->turns[i].response, err));
+    }
+    return text_add(m, question, err);
+}
+
+/* Appends the ids of a text; UNUSABLE if it has none because of what is in it. */
+static int encode(Maker *m, const char *text, int turn, const char *what, Ids *ids, Error *err) {
+    size_t size = strlen(text), valid;
+    if (size > TEXT_LARGEST) {
+        problems_add(m->problems, "text too large", "%s: turn %d: the %s has %zu bytes, at most %d",
+                     m->name, turn + 1, what, size, TEXT_LARGEST);
+        return UNUSABLE;
+    }
+    valid = utf8_valid_prefix(text, size);
+    if (valid < size) {
+        problems_add(m->problems, "not UTF-8",
+                     "%s: turn %d: byte %zu of the %s (0x%02X) is not UTF-8", m->name, turn + 1,
+                     valid, what, (unsigned char)text[valid]);
+        return UNUSABLE;
+    }
+    return tokenizer_encode(m->config->tokenizer, text, size, ids, err);
+}
+
+/* Whether the tokens in m->answer can be learned. */
+static int check_answer(Maker *m, int turn, const char *what) {
+    int32_t mask = tokenizer_mask_id(m->config->tokenizer);
+    if (m->answer.count == 0) {
+        problems_add(m->problems, "empty answer", "%s: turn %d: the %s has no tokens", m->name,
+                     turn + 1, what);
+        return UNUSABLE;
+    }
+    for (size_t i = 0; i < m->answer.count; i++)
+        if (m->answer.ids[i] == mask) {
+            /* The model could not tell it from a token that is to be filled in. */
+            problems_add(m->problems, "mask in an answer",
+                         "%s: turn %d: token %zu of the %s is <mask>", m->name, turn + 1, i + 1,
+                         what);
+            return UNUSABLE;
+        }
+    return 0;
+}
+
+/* ---- Memory. ---- */
+
+/* Room for that many examples of one turn each; what there was is gone. */
+static int reserve(Examples *out, int count, const char *name, Error *err) {
+    if (count > out->capacity) {
+        free(out->items);
+        out->items = calloc((size_t)count, sizeof *out->items);
+        out->capacity = out->items ? count : 0;
+    }
+    if (count > out->turn_capacity) {
+        free(out->turns);
+        out->turns = calloc((size_t)count, sizeof *out->turns);
+        out->turn_capacity = out->turns ? count : 0;
+    }
+    if (out->items && out->turns) return 0;
+    return error_set(err, "%s: no memory for %d examples", name, count);
+}
+
+/* Lets the examples point to their turns and ids, which lie in order, and counts their tokens. */
+static void place(Examples *out, int picture_rows) {
+    const int32_t *at = out->ids.ids;
+    ExampleTurn *turn = out->turns;
+    for (int i = 0; i < out->count; i++) {
+        Example *e = &out->items[i];
+        e->turns = turn;
+        e->tokens = 1 + (e->picture ? picture_rows : 0);
+        for (int k = 0; k < e->count; k++, turn++) {
+            turn->prompt = at, at += turn->prompt_count;
+            turn->answer = at, at += turn->answer_count;
+            e->tokens += turn->prompt_count + turn->answer_count;
+        }
+    }
+}
+
+void examples_free(Examples *examples) {
+    free(examples->items), free(examples->turns);
+    ids_free(&examples->ids);
+    *examples = (Examples){0};
+}
+
+/* ---- Turns. ---- */
+
+/* Appends the prompt's ids: the question, and before it as many whole earlier turns as fit into
+ * `room` tokens. Together they are encoded as one text, since that is how they will be asked. *own
+ * is the question's number of tokens. */
+static int prompt_with_context(Maker *m, int turn, int room, int *own, Error *err) {
+    const char *question = m->record->turns[turn].prompt;
+    Ids *ids = &m->out->ids;
+    const size_t before = ids->count;
+    int status = encode(m, question, turn, "question", ids, err);
+    if (status) return status;
+    *own = (int)(ids->count - before);
+    int64_t size = *own;
+    int first = turn;
+    while (first > 0 && m->sizes[first - 1] >= 0 && size + m->sizes[first - 1] <= room)
+        size += m->sizes[--first];
+    if (first == turn) return 0;
+    /* As one text it may be a token longer than its parts: then a turn less. */
+    do {
+        ids->count = before;
+        TRY(text_join(m, first, turn, question, err));
+        status = encode(m, m->text, turn, "conversation", ids, err);
+    } while (status == 0 && ids->count - before > (size_t)room && first++ < turn);
+    return status;
+}
+
+/* The prompt's ids, those from `before` on, must be at most `room`: its beginning goes, or, beside
+ * a picture, the turn does. */
+static int fit_prompt(Maker *m, int turn, int room, size_t before) {
+    Ids *ids = &m->out->ids;
+    int64_t count = (int64_t)(ids->count - before), excess = count - room;
+    if (excess <= 0) return 0;
+    if (m->picture_rows) {
+        problems_add(m->problems, "question does not fit",
+                     "%s: turn %d: the question has %lld tokens; of the model's %d, %d are left "
+                     "beside <s>, %d of the picture and %zu of the answer with </s>",
+                     m->name, turn + 1, (long long)count, m->config->longest, room, m->picture_rows,
+                     m->answer.count);
+        return UNUSABLE;
+    }
+    memmove(ids->ids + before, ids->ids + before + excess, (size_t)room * sizeof *ids->ids);
+    ids->count = before + (size_t)room;
+    return 0;
+}
+
+/* The answer's ids with </s> into m->answer; *room is what they leave for the prompt. */
+static int make_answer(Maker *m, int turn, int *room, Error *err) {
+    const int32_t end = TOKEN_EOS;
+    const int longest = m->config->longest, most = longest - 1 - m->picture_rows;
+    m->answer.count = 0;
+    int status = encode(m, m->record->turns[turn].response, turn, "answer", &m->answer, err);
+    if (status == 0) status = check_answer(m, turn, "answer");
+    if (status) return status;
+    TRY(ids_append(&m->answer, &end, 1, err));
+    int64_t left = most - (int64_t)m->answer.count;
+    *room = (int)left;
+    if (left >= 0) return 0;
+    problems_add(m->problems, "answer does not fit",
+                 "%s: turn %d: the answer has %zu tokens with </s>; of the model's %d, %d are left "
+                 "beside <s> and %d of the picture",
+                 m->name, turn + 1, m->answer.count, longest, most, m->picture_rows);
+    return UNUSABLE;
+}
+
+/* Appends one turn, or leaves everything as it was and is UNUSABLE. */
+static int make_turn(Maker *m, int turn, ExampleTurn *made, Error *err) {
+    Ids *ids = &m->out->ids;
+    const size_t before = ids->count;
+    int room, own = 0;
+    if (m->sizes) m->sizes[turn] = -1;
+    int status = make_answer(m, turn, &room, err);
+    if (status) return status;
+    if (m->sizes)
+        status = prompt_with_context(m, turn, room, &own, err);
+    else if (!m->config->plain)
+        status = encode(m, m->record->turns[turn].prompt, turn, "question", ids, err);
+    if (status == 0) status = fit_prompt(m, turn, room, before);
+    if (status == 0) {
+        made->prompt_count = (int)(ids->count - before);
+        made->answer_count = (int)m->answer.count;
+        status = ids_append(ids, m->answer.ids, m->answer.count, err);
+    }
+    if (status)
+        ids->count = before;
+    else if (m->sizes)
+        m->sizes[turn] = own + made->answer_count - 1;
+    return status;
+}
+
+static int make_turns(Maker *m, Error *err) {
+    const Record *record = m->record;
+    Examples *out = m->out;
+    bool picture = record->image != NULL, together = picture && m->config->together;
+    int made = 0;
+    TRY(reserve(out, record->count, m->name, err));
+    if (m->config->context && !m->config->plain) {
+        m->sizes = calloc((size_t)record->count, sizeof *m->sizes);
+        if (!m->sizes) return error_set(err, "%s: no memory for %d turns", m->name, record->count);
+    }
+    for (int i = 0; i < record->count; i++) {
+        int status = make_turn(m, i, &out->turns[made], err);
+        if (status < 0) return -1;
+        if (status == UNUSABLE) continue;
+        made++;
+        if (!together)
+            out->items[out->count++] = (Example){.picture = picture, .turn = i, .count = 1};
+    }
+    if (together && made)
+        out->items[out->count++] = (Example){.picture = true, .turn = -1, .count = made};
+    return 0;
+}
+
+/* ---- Documents. ---- */
+
+/* Pieces of even length, so that none is a word or two that says nothing. */
+static int make_pieces(Maker *m, Error *err) {
+    Examples *out = m->out;
+    const int32_t end = TOKEN_EOS;
+    const int64_t room = m->config->longest - 2;
+    if (m->record->image) {
+        problems_add(m->problems, "picture in plain text", "%s: a picture, %s, in plain text",
+                     m->name, m->record->image);
+        return 0;
+    }
+    TRY(text_join(m, 0, m->record->count, "", err));
+    int status = encode(m, m->text, 0, "document", &m->answer, err);
+    if (status == 0) status = check_answer(m, 0, "document");
+    if (status) return status < 0 ? -1 : 0;
+    int64_t tokens = (int64_t)m->answer.count, pieces = (tokens + room - 1) / room;
+    TRY(reserve(out, (int)pieces, m->name, err));
+    for (int64_t p = 0; p < pieces; p++) {
+        int64_t first = tokens * p / pieces, next = tokens * (p + 1) / pieces;
+        TRY(ids_append(&out->ids, m->answer.ids + first, (size_t)(next - first), err));
+        TRY(ids_append(&out->ids, &end, 1, err));
+        out->turns[p] = (ExampleTurn){.answer_count = (int)(next - first) + 1};
+        out->items[p] = (Example){.turn = (int)p, .count = 1};
+    }
+    out->count = (int)pieces;
+    return 0;
+}
+
+int examples_make(Examples *examples, const Record *record, const ExampleConfig *config,
+                  const char *name, Problems *problems, Error *err) {
+    examples->count = 0;
+    examples->ids.count = 0;
+    if (config->longest < 3)
+        return error_set(err,
+                         "sequences of at most %d tokens, expected 3 or more: <s>, one of the "
+                         "answer, </s>",
+                         config->longest);
+    if (config->together && config->context)
+        return error_set(err, "the turns of a picture are either one unit or each other's context, "
+                              "not both");
+    if (record->image && config->picture_rows < 1 && !config->whole)
+        return error_set(err, "%s: a picture, but pictures take %d rows: is there a vision tower?",
+                         name, config->picture_rows);
+    Maker m = {.out = examples,
+               .record = record,
+               .config = config,
+               .name = name,
+               .problems = problems,
+               .picture_rows = record->image ? config->picture_rows : 0};
+    int status = config->whole ? make_pieces(&m, err) : make_turns(&m, err);
+    if (status)
+        examples->count = 0;
+    else
+        place(examples, m.picture_rows);
+    ids_free(&m.answer);
+    free(m.sizes), free(m.text);
+    return status;
+}

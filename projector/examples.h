@@ -1,0 +1,59 @@
+/* examples.h - records as token ids: what one training example is.
+ *
+ * A sequence is <s> [picture] prompt answer </s>. Prompt and answer are encoded apart, as in
+ * answering. Text longer than the model reads keeps its end (the prompt's beginning goes; <s>
+ * stays); an answer is never cut: one that does not fit at all is a problem, and so is a question
+ * that does not fit beside its picture and answer. An answer with a <mask> in it is one, too.
+ *
+ * Conversations give one example for each answered turn. With `context` the earlier turns stand
+ * before the question, joined by spaces, as many whole ones as fit, back to one that is not usable.
+ * Without, a turn sees the picture and itself; then, under block attention, the turns of a picture
+ * are one unit that is packed together (see packing.h).
+ */
+#ifndef EASYFIRST_PROJECTOR_EXAMPLES_H
+#define EASYFIRST_PROJECTOR_EXAMPLES_H
+
+#include "data/records.h"
+#include "language/tokenizer.h"
+
+typedef struct ExampleConfig {
+    const Tokenizer *tokenizer;
+    int longest;      /* tokens of a sequence, <s> and </s> included: 512 */
+    int picture_rows; /* that a picture takes */
+    bool context;     /* earlier turns before the question */
+    bool together;    /* a record with a picture is one unit with all its turns; not with context */
+    bool plain;       /* the first stage's recipe: leave the instruction out, picture -> caption */
+    bool whole;       /* plain text: a document longer than fits is cut into several examples, and
+                         nothing of it is lost; prompts, if any, are part of it */
+} ExampleConfig;
+
+typedef struct ExampleTurn {
+    const int32_t *prompt, *answer; /* answer: with the closing </s> */
+    int prompt_count, answer_count;
+} ExampleTurn;
+
+/* A unit: one turn, or all turns of a picture. */
+typedef struct Example {
+    bool picture;
+    int turn;           /* which turn of the record (or which piece of a document); -1: all */
+    ExampleTurn *turns; /* [count] */
+    int count;
+    int tokens; /* <s>, picture, prompts and answers */
+} Example;
+
+/* The examples of one record. Zero-initialise; reusable: examples_make empties it first. */
+typedef struct Examples {
+    Example *items;
+    int count;
+    Ids ids;            /* memory of the ids */
+    ExampleTurn *turns; /* memory of the turns */
+    int capacity, turn_capacity;
+} Examples;
+
+/* What cannot be an example is counted in *problems with `name` (which record of which file); an
+ * error is only what is wrong with the configuration, and no memory. */
+int examples_make(Examples *examples, const Record *record, const ExampleConfig *config,
+                  const char *name, Problems *problems, Error *err);
+void examples_free(Examples *examples);
+
+#endif

@@ -1,0 +1,183 @@
+#include "projector/learn.h"
+
+static bool trainable(const Params *params) {
+    return params && params->flat > 0;
+}
+
+/* How far down a pass goes. */
+typedef struct Depth {
+    bool vision;    /* gradients reach the vision tower */
+    bool projector; /* ... or the projector at least, so the image tokens have some */
+} Depth;
+
+static Depth pass_depth(const Learner *learner, bool prompts, const TrainRun *run) {
+    const Multimodal *m = &learner->model;
+    if (prompts || !run->backward || !m->vit || !m->projector) return (Depth){false, false};
+    Depth depth = {.vision = trainable(m->vit->params)};
+    depth.projector = depth.vision || trainable(m->projector->params);
+    return depth;
+}
+
+static size_t largest(size_t a, size_t b) {
+    return a > b ? a : b;
+}
+
+/* ---- Pictures: down to image tokens, and back. ---- */
+
+typedef struct Sight {
+    Depth depth;
+    Tensor pixels;   /* [B, 3, S, S] */
+    Tensor features; /* [R, Dv] c */
+    Tensor tokens;   /* [R, D] f32 */
+    Tensor hidden;   /* within the projector */
+    Tensor dtokens;  /* [R, D] f32; no tensor if nobody wants it */
+    VitTape tape;
+} Sight;
+
+static size_t pixels_bytes(const Vit *vit, int pictures) {
+    int64_t side = vit->config.image_size;
+    return arena_bytes(DTYPE_F32, 1, pictures * 3 * side * side);
+}
+
+/* What stays taken while the language model is at work, *work being what is taken above it at
+ * another time. */
+static size_t sight_bytes(const Multimodal *m, int pictures, Depth depth, bool recompute,
+                          size_t *above) {
+    *above = 0;
+    if (pictures == 0 || !m->vit || !m->projector) return 0;
+    int64_t rows = (int64_t)pictures * multimodal_picture_rows(m),
+            width = m->vit->config.block.width;
+    size_t tokens = arena_bytes(DTYPE_F32, rows, m->projector->out);
+    size_t kept = arena_bytes(m->projector->params->compute, rows, width) + tokens;
+    size_t pixels = pixels_bytes(m->vit, pictures);
+    *above = projector_work_bytes(m->projector, rows);
+    if (!depth.vision) *above = largest(*above, pixels + vit_work_bytes(m->vit, pictures));
+    if (!depth.projector) return kept;
+    size_t back = projector_backward_bytes(m->projector, rows);
+    if (depth.vision) {
+        kept += pixels + vit_tape_bytes(m->vit, pictures, recompute);
+        back = arena_bytes(DTYPE_F32, rows, width) +
+               largest(back, vit_backward_bytes(m->vit, pictures, recompute));
+    }
+    size_t train = projector_tape_bytes(m->projector, rows) + tokens;
+    /* The frozen tower has done its work before the projector's tape is taken. */
+    *above = largest(*above > train ? *above - train : 0, back);
+    return kept + train;
+}
+
+static int upload_pixels(Sight *s, const Multimodal *m, Arena *arena, const LearnBatch *batch,
+                         Error *err) {
+    int64_t side = m->vit->config.image_size, n = batch->pictures * 3 * side * side;
+    Tensor flat;
+    TRY(arena_upload(arena, &flat, DTYPE_F32, n, batch->pixels, err));
+    s->pixels = tensor_nd(flat.data, DTYPE_F32, 4, (int64_t[]){batch->pictures, 3, side, side});
+    return 0;
+}
+
+static int sight_forward(Sight *s, const Multimodal *m, Arena *arena, const LearnBatch *batch,
+                         const TrainRun *run, Error *err) {
+    const Projector *p = m->projector;
+    int64_t rows = (int64_t)batch->pictures * multimodal_picture_rows(m);
+    TRY(arena_take(arena, &s->features, p->params->compute, rows, m->vit->config.block.width, err));
+    TRY(arena_take(arena, &s->tokens, DTYPE_F32, rows, p->out, err));
+    size_t mark = arena->used;
+    TRY(upload_pixels(s, m, arena, batch, err)); /* [B, 3, S, S] */
+    if (s->depth.vision) {
+        TRY(vit_train_forward(m->vit, arena, s->features, s->pixels, run->recompute, &s->tape,
+                              err)); /* [R, Dv] */
+    } else {
+        TRY(vit_forward(m->vit, arena, s->features, s->pixels, NULL, err)); /* [R, Dv] */
+        arena_reset(arena, mark);
+    }
+    if (!s->depth.projector) return projector_forward(p, arena, s->tokens, s->features, err);
+    TRY(projector_train_forward(p, arena, s->tokens, s->features, &s->hidden, err)); /* [R, D] */
+    TRY(arena_take(arena, &s->dtokens, DTYPE_F32, rows, p->out, err));
+    return device_clear(arena->device, s->dtokens.data, tensor_bytes(s->dtokens), err);
+}
+
+static int sight_backward(Sight *s, const Multimodal *m, Arena *arena, Error *err) {
+    Tensor dfeatures = TENSOR_NONE;
+    if (s->depth.vision)
+        TRY(arena_take(arena, &dfeatures, DTYPE_F32, s->features.shape[0], s->features.shape[1],
+                       err));
+    TRY(projector_train_backward(m->projector, arena, dfeatures, s->dtokens, s->features, s->hidden,
+                                 err)); /* [R, Dv] */
+    if (!s->depth.vision) return 0;
+    return vit_train_backward(m->vit, arena, &s->tape, dfeatures, err);
+}
+
+/* ---- One pass. ---- */
+
+size_t learn_bytes(const Learner *learner, const LearnSizes *sizes, const TrainRun *run) {
+    const Multimodal *m = &learner->model;
+    size_t bytes = 0, above;
+    if (sizes->prompts > 0 && m->length) {
+        Depth depth = pass_depth(learner, true, run);
+        size_t kept = sight_bytes(m, sizes->pictures, depth, run->recompute, &above);
+        size_t text = xlmr_work_bytes(m->xlmr, sizes->tokens) +
+                      length_loss_bytes(m->length, sizes->tokens, sizes->prompts, run);
+        bytes = kept + largest(above, text);
+    }
+    if (sizes->targets > 0) {
+        Depth depth = pass_depth(learner, false, run);
+        size_t kept = sight_bytes(m, sizes->pictures, depth, run->recompute, &above);
+        size_t text = xlmr_loss_bytes(m->xlmr, sizes->tokens, sizes->targets, run);
+        bytes = largest(bytes, kept + largest(above, text));
+    }
+    return bytes;
+}
+
+static int check_batch(const Multimodal *m, const LearnBatch *b, Error *err) {
+    if (!m->xlmr) return error_set(err, "training: the model has no language part");
+    if (b->pictures > 0 && !(m->vit && m->projector))
+        return error_set(err, "training: a batch with pictures, but the model has no %s",
+                         m->vit ? "projector" : "vision tower");
+    if (b->pictures > 0 && !(b->pixels && b->image_rows))
+        return error_set(err, "training: a batch of %d pictures without %s", b->pictures,
+                         b->pixels ? "rows for them" : "pixels");
+    if (b->prompts > 0 && !m->length)
+        return error_set(err, "training: lengths to learn, but the model has no length predictor");
+    return 0;
+}
+
+static int prompts_pass(const Multimodal *m, Arena *arena, const XlmrBatch *rows,
+                        const LearnBatch *batch, const TrainRun *run, float *losses, Error *err) {
+    Tensor hidden;
+    TRY(xlmr_check_batch(m->xlmr, rows, err));
+    TRY(xlmr_forward(m->xlmr, arena, rows, &hidden, NULL, err)); /* [T, D] */
+    return length_loss(m->length, arena, hidden, batch->prompt_begin, batch->prompts,
+                       batch->classes, batch->prompt_weight, run, losses, err);
+}
+
+static int pass_run(const Multimodal *m, Arena *arena, const LearnBatch *batch, const TrainRun *run,
+                    Sight *sight, float *losses, Error *err) {
+    if (batch->pictures > 0) TRY(sight_forward(sight, m, arena, batch, run, err)); /* [R, D] */
+    XlmrBatch rows = {.tokens = batch->tokens,
+                      .ids = batch->ids,
+                      .image_rows = batch->pictures > 0 ? batch->image_rows : NULL,
+                      .positions = batch->positions,
+                      .image_tokens = sight->tokens,
+                      .plan = {.spans = batch->spans, .span_count = batch->span_count}};
+    if (batch->prompts > 0) return prompts_pass(m, arena, &rows, batch, run, losses, err);
+    XlmrTargets targets = {.count = batch->targets,
+                           .rows = batch->rows,
+                           .ids = batch->target_ids,
+                           .weights = batch->weights,
+                           .smoothing_weights = batch->smoothing_weights,
+                           .smoothing = batch->smoothing};
+    TRY(xlmr_loss(m->xlmr, arena, &rows, &targets, run, losses, sight->dtokens, err));
+    return sight->dtokens.data ? sight_backward(sight, m, arena, err) : 0;
+}
+
+int learn_pass(const Learner *learner, Arena *arena, const LearnBatch *batch, const TrainRun *run,
+               float *losses, Error *err) {
+    const Multimodal *m = &learner->model;
+    TRY(check_batch(m, batch, err));
+    if (batch->tokens == 0 || (batch->targets == 0 && batch->prompts == 0)) return 0;
+    size_t mark = arena->used;
+    Sight sight = {.depth = pass_depth(learner, batch->prompts > 0, run)};
+    int status = pass_run(m, arena, batch, run, &sight, losses, err);
+    vit_tape_free(&sight.tape);
+    arena_reset(arena, mark);
+    return status;
+}

@@ -1,0 +1,64 @@
+/* learn.h - one training pass of the whole model: pictures and packed text in, losses and gradients
+ * out.
+ *
+ *   pixels ─ vit ─▶ features ─ projector ─▶ image tokens ─┐
+ *   ids ──────────────────────────────────────────────────┴─▶ XLM-R ─▶ loss of the masked rows
+ *
+ * and back, as far down as something is trainable. A frozen vision tower is run as for answering
+ * (packed weights, no tape); a projector alone is trained through a frozen language model.
+ */
+#ifndef EASYFIRST_PROJECTOR_LEARN_H
+#define EASYFIRST_PROJECTOR_LEARN_H
+
+#include "language/length_train.h"
+#include "projector/multimodal.h"
+#include "vision/vit_train.h"
+
+/* One forward's worth of training data, all on the host. Made by packing_build (packing.h). */
+typedef struct LearnBatch {
+    /* Sequences end to end. */
+    int tokens;
+    int32_t *ids, *image_rows,
+        *positions; /* [tokens], as in XlmrBatch; image_rows NULL: no pictures */
+    AttentionSpan *spans;
+    int span_count;
+    /* Pictures, each once, whatever the number of sequences that read it. */
+    int pictures;
+    float *pixels; /* [pictures, 3, S, S] */
+    /* The rows that have a loss: all stages but `length`. */
+    int targets;
+    int32_t *rows, *target_ids;         /* [targets] */
+    float *weights, *smoothing_weights; /* [targets]; the second NULL without smoothing */
+    float smoothing;
+    /* The stage `length`: prompts [prompt_begin[s], prompt_begin[s + 1]), which cover all rows. */
+    int prompts;
+    int32_t *prompt_begin; /* [prompts + 1] */
+    int32_t *classes;      /* [prompts] */
+    float prompt_weight;   /* of each prompt's loss */
+} LearnBatch;
+
+void learn_batch_free(LearnBatch *batch);
+
+/* The parts of a Multimodal that are trained, by their tables: a part whose table has no trainable
+ * parameter is frozen. */
+typedef struct Learner {
+    Multimodal model;
+    Params *lora; /* NULL: none */
+} Learner;
+
+/* The largest batch that a pass may have. */
+typedef struct LearnSizes {
+    int tokens, targets, pictures, prompts;
+} LearnSizes;
+
+/* Arena bytes for passes up to these sizes. What is kept depends on what is trained: ask when
+ * params_train or params_prepare has filled the parts' slots. */
+size_t learn_bytes(const Learner *learner, const LearnSizes *sizes, const TrainRun *run);
+
+/* One pass: losses of the target rows (or, for a batch with prompts, of the prompts), host,
+ * [targets] or [prompts]; with run->backward their sum's gradients are added to those of everything
+ * trainable. The arena is left as it was. */
+int learn_pass(const Learner *learner, Arena *arena, const LearnBatch *batch, const TrainRun *run,
+               float *losses, Error *err);
+
+#endif

@@ -1,0 +1,52 @@
+/* packing.h - examples and noise to one packed batch (learn.h).
+ *
+ * full:    for each turn, each corrupted copy is a sequence of its own, one attention span; the
+ *          picture's rows are there twice, but the picture is encoded once.
+ * blocks:  <s> and the picture once; then for each turn its prompt once, which sees the picture's
+ *          block and itself; then the turn's copies, each of which sees picture, prompt and itself.
+ *          Positions of every copy count on from its prompt, those of every prompt from the
+ *          picture. No block sees a later or a sibling one, so the loss and the gradients are those
+ *          of the turns one by one, of whole copies each. This is the attention that answering uses
+ *          (language/infill.h): without a picture the first block is <s> alone.
+ *
+ * A masked token's weight is noise weight / (maskable tokens of its sequence * copies * sequences
+ * of the whole step), so that a step's losses add up to the mean over sequences, however it is
+ * divided into passes. A copy without a masked token has neither loss nor gradient and is left out,
+ * with its prompt and its picture if nothing else needs them: a batch may even be without rows
+ * (tokens 0), and then there is nothing to compute.
+ */
+#ifndef EASYFIRST_PROJECTOR_PACKING_H
+#define EASYFIRST_PROJECTOR_PACKING_H
+
+#include "language/noise.h"
+#include "projector/examples.h"
+#include "projector/learn.h"
+
+typedef struct PackingConfig {
+    AttentionPattern pattern;
+    int picture_rows, image_size;
+    int32_t mask_id;
+    NoiseConfig noise;
+    uint64_t seed;
+    bool lengths; /* the stage `length`: prompts alone, classes = answer tokens without </s>, - 1,
+                     at least 0 */
+    int classes;  /* longer answers count as the last class */
+} PackingConfig;
+
+/* One unit that goes in. */
+typedef struct PackingItem {
+    const Example *example;
+    const float *pixels; /* [3, S, S]; NULL without a picture */
+    uint64_t stream;     /* of its noise; turn k uses random_stream(stream, k, 0, 0) */
+} PackingItem;
+
+/* Rows (with all copies) and target rows of a unit in a batch, at most: noise may take less. */
+int packing_rows(const PackingConfig *config, const Example *example);
+int packing_targets(const PackingConfig *config, const Example *example);
+
+/* `sequences`: of the whole training step, turns counted one by one. The pixels are copied. Free
+ * with learn_batch_free, which packing.c defines. */
+int packing_build(LearnBatch *batch, const PackingConfig *config, const PackingItem *items,
+                  int count, double sequences, Error *err);
+
+#endif

@@ -1,0 +1,538 @@
+/* `easyfirst train` as a user runs it: every stage, broken data, interrupted runs. */
+#include "tests/llava_set.h"
+#include "tests/program.h"
+
+#include <math.h>
+#include <signal.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <jansson.h>
+
+#define TOKENIZER "tests/golden/models/tiny-base/language/sentencepiece.bpe.model"
+
+typedef struct Bench {
+    Run run;
+    LlavaSet set;
+    char model[300], pairs[300], valid[300];
+} Bench;
+
+/* ---- A small task: numbers in words, from English to German. ---- */
+
+static const char *const english[20] = {"zero",    "one",     "two",       "three",    "four",
+                                        "five",    "six",     "seven",     "eight",    "nine",
+                                        "ten",     "eleven",  "twelve",    "thirteen", "fourteen",
+                                        "fifteen", "sixteen", "seventeen", "eighteen", "nineteen"};
+static const char *const english_tens[10] = {"",      "",      "twenty",  "thirty", "forty",
+                                             "fifty", "sixty", "seventy", "eighty", "ninety"};
+static const char *const german[20] = {"null",     "eins",     "zwei",     "drei",     "vier",
+                                       "fünf",     "sechs",    "sieben",   "acht",     "neun",
+                                       "zehn",     "elf",      "zwölf",    "dreizehn", "vierzehn",
+                                       "fünfzehn", "sechzehn", "siebzehn", "achtzehn", "neunzehn"};
+static const char *const german_tens[10] = {"",        "",        "zwanzig", "dreißig", "vierzig",
+                                            "fünfzig", "sechzig", "siebzig", "achtzig", "neunzig"};
+
+static void english_number(char *out, size_t size, int n) {
+    char rest[64] = "";
+    int below = n % 100;
+    if (n >= 100) snprintf(out, size, "%s hundred%s", english[n / 100], below ? " " : "");
+    if (n < 100) out[0] = 0;
+    if (below < 20)
+        snprintf(rest, sizeof rest, "%s", below || n == 0 ? english[below] : "");
+    else
+        snprintf(rest, sizeof rest, "%s%s%s", english_tens[below / 10], below % 10 ? " " : "",
+                 below % 10 ? english[below % 10] : "");
+    strncat(out, rest, size - strlen(out) - 1);
+}
+
+/* German says the ones before the tens: a model has to look ahead. */
+static void german_number(char *out, size_t size, int n) {
+    char rest[64] = "";
+    int below = n % 100, ones = below % 10;
+    out[0] = 0;
+    if (n >= 100) snprintf(out, size, "%s hundert ", n / 100 == 1 ? "ein" : german[n / 100]);
+    if (below < 20)
+        snprintf(rest, sizeof rest, "%s", below || n == 0 ? german[below] : "");
+    else
+        snprintf(rest, sizeof rest, "%s%s%s", ones ? (ones == 1 ? "ein" : german[ones]) : "",
+                 ones ? " und " : "", german_tens[below / 10]);
+    strncat(out, rest, size - strlen(out) - 1);
+}
+
+static void write_pairs(const char *path, int first, int end, int step) {
+    FILE *f = fopen(path, "w");
+    assert_non_null(f);
+    for (int n = first; n < end; n += step) {
+        char en[128], de[128];
+        english_number(en, sizeof en, n), german_number(de, sizeof de, n);
+        fprintf(f, "{\"inputs\": \"%s\", \"targets\": \"%s\"}\n", en, de);
+    }
+    assert_int_equal(fclose(f), 0);
+}
+
+/* ---- The bench. ---- */
+
+/* A tiny model that reads and sees, and data of every format. */
+static void bench_start(Bench *b) {
+    Run *r = &b->run;
+    run_start(r);
+    path_in(b->model, sizeof b->model, r, "model");
+    path_in(b->pairs, sizeof b->pairs, r, "pairs.jsonl");
+    path_in(b->valid, sizeof b->valid, r, "valid.jsonl");
+    write_pairs(b->pairs, 0, 60, 1);
+    write_pairs(b->valid, 60, 70, 1);
+    llava_set_make(&b->set, r->folder, 24);
+    run(r, "new", b->model, "--tokenizer", TOKENIZER, "--layers", "2", "--width", "32", "--heads",
+        "2", "--ffn", "64", "--positions", "130", "--image-size", "28", "--patch", "14",
+        "--vision-layers", "2", "--vision-width", "16", "--vision-heads", "2", "--vision-ffn", "32",
+        "--projector", "linear", "--seed", "5");
+    expect(r, 0, "");
+}
+
+static void bench_end(Bench *b) {
+    run_end(&b->run);
+}
+
+static char *text_of(const Run *r, const char *name) {
+    char path[512];
+    path_in(path, sizeof path, r, name);
+    char *text = file_bytes(path, NULL);
+    if (!text) fail_msg("%s is missing", path);
+    return text;
+}
+
+static bool there(const Run *r, const char *name) {
+    char path[512];
+    path_in(path, sizeof path, r, name);
+    return access(path, F_OK) == 0;
+}
+
+/* The "loss" of each line of metrics.jsonl by step; NaN where a step has none. Returns the highest
+ * step. */
+static int read_losses(const Run *r, const char *name, const char *key, double *losses, int most) {
+    char *text = text_of(r, name);
+    int last = 0;
+    for (int i = 0; i < most; i++) losses[i] = NAN;
+    for (char *line = strtok(text, "\n"); line; line = strtok(NULL, "\n")) {
+        json_t *json = json_loads(line, 0, NULL);
+        if (!json) fail_msg("%s: not JSON: %s", name, line);
+        int step = (int)json_integer_value(json_object_get(json, "step"));
+        json_t *loss = json_object_get(json, key);
+        if (loss && step < most) losses[step] = json_number_value(loss), last = step;
+        json_decref(json);
+    }
+    free(text);
+    return last;
+}
+
+static double last_valid_loss(const Run *r, const char *name) {
+    double losses[2000], found = NAN;
+    read_losses(r, name, "valid_loss", losses, 2000);
+    for (int i = 0; i < 2000; i++)
+        if (!isnan(losses[i])) found = losses[i];
+    return found;
+}
+
+static void assert_same_file(const Run *r, const char *a, const char *b) {
+    char path[2][512];
+    size_t size[2];
+    char *bytes[2];
+    path_in(path[0], sizeof path[0], r, a), path_in(path[1], sizeof path[1], r, b);
+    for (int i = 0; i < 2; i++)
+        if (!(bytes[i] = file_bytes(path[i], &size[i]))) fail_msg("%s is missing", path[i]);
+    if (size[0] != size[1] || memcmp(bytes[0], bytes[1], size[0]))
+        fail_msg("%s and %s differ", a, b);
+    free(bytes[0]), free(bytes[1]);
+}
+
+/* ---- It learns. ---- */
+
+/* Numbers below 1000 from English to German, every seventh held out: 350 steps from nothing. */
+static void test_learns(void **state) {
+    (void)state;
+    Run r;
+    char model[300], pairs[300], valid[300], out[300], prompt[400];
+    run_start(&r);
+    path_in(model, sizeof model, &r, "model"), path_in(out, sizeof out, &r, "out");
+    path_in(pairs, sizeof pairs, &r, "pairs.jsonl"),
+        path_in(valid, sizeof valid, &r, "valid.jsonl");
+    FILE *f = fopen(pairs, "w");
+    assert_non_null(f);
+    fclose(f);
+    write_pairs(pairs, 0, 1000, 1);
+    write_pairs(valid, 3, 1000, 7);
+    /* Without the held-out ones. */
+    char *all = file_bytes(pairs, NULL);
+    f = fopen(pairs, "w");
+    int n = 0;
+    for (char *line = strtok(all, "\n"); line; line = strtok(NULL, "\n"), n++)
+        if (n % 7 != 3) fprintf(f, "%s\n", line);
+    fclose(f), free(all);
+    run(&r, "new", model, "--tokenizer", TOKENIZER, "--layers", "2", "--width", "64", "--heads",
+        "4", "--ffn", "128", "--positions", "66");
+    expect(&r, 0, "");
+    run(&r, "train", "adapt", "-m", model, "--data", pairs, "--valid", valid, "--out", out,
+        "--steps", "350", "--batch-sequences", "32", "--batch-tokens", "0", "--rate", "3e-3",
+        "--schedule", "cosine", "--warmup-steps", "30", "--dropout", "0", "--valid-every", "0",
+        "--save-every", "0", "--threads", "2");
+    expect(&r, 0, NULL);
+    double loss = last_valid_loss(&r, "out/metrics.jsonl");
+    print_message("note: numbers from English to German: held-out loss %.3f after 350 steps\n",
+                  loss);
+    if (!(loss < 3.0)) fail_msg("held-out loss %g after 350 steps, expected less than 3.0", loss);
+    /* A held-out number, answered by the model that came out. */
+    snprintf(prompt, sizeof prompt, "%s/model", out);
+    run(&r, "text", "-m", prompt, "--length", "8", "-q", "six hundred fifty six");
+    expect(&r, 0, NULL);
+    run_end(&r);
+}
+
+/* ---- Interrupted runs. ---- */
+
+#define ADAPT(b, out)                                                                           \
+    "train", "adapt", "-m", (b)->model, "--data", (b)->pairs, "--out", (out), "--steps", "12",  \
+        "--batch-sequences", "6", "--rate", "2e-3", "--warmup-steps", "3", "--save-every", "4", \
+        "--log-every", "1", "--valid", (b)->valid, "--valid-every", "5", "-q"
+
+static void assert_same_run(const Run *r, const char *a, const char *b, int steps) {
+    char name[300];
+    double x[100], y[100];
+    static const char *const keys[] = {"loss", "norm", "valid_loss"};
+    for (int k = 0; k < 3; k++) {
+        snprintf(name, sizeof name, "%s/metrics.jsonl", a);
+        read_losses(r, name, keys[k], x, 100);
+        snprintf(name, sizeof name, "%s/metrics.jsonl", b);
+        read_losses(r, name, keys[k], y, 100);
+        for (int i = 1; i <= steps; i++)
+            if (!(x[i] == y[i] || (isnan(x[i]) && isnan(y[i]))))
+                fail_msg("%s of step %d: %.17g in %s, %.17g in %s", keys[k], i, x[i], a, y[i], b);
+        if (k == 0 && isnan(x[steps])) fail_msg("%s has no step %d", a, steps);
+    }
+    char other[300];
+    static const char *const files[] = {"language/model.safetensors", "easyfirst.json"};
+    for (int i = 0; i < 2; i++) {
+        snprintf(name, sizeof name, "%s/model/%s", a, files[i]);
+        snprintf(other, sizeof other, "%s/model/%s", b, files[i]);
+        assert_same_file(r, name, other);
+    }
+}
+
+static void test_stop_and_resume(void **state) {
+    (void)state;
+    Bench b;
+    char whole[300], parts[300];
+    bench_start(&b);
+    Run *r = &b.run;
+    path_in(whole, sizeof whole, r, "whole"), path_in(parts, sizeof parts, r, "parts");
+    run(r, ADAPT(&b, whole));
+    expect(r, 0, "");
+    run(r, ADAPT(&b, parts), "--stop-after", "5");
+    expect(r, 0, "");
+    assert_false(there(r, "parts/model"));
+    /* A run that is there is not begun again by mistake. */
+    run(r, ADAPT(&b, parts));
+    assert_message(r, 1, "checkpoint-00000005", "--resume");
+    run(r, "train", "--resume", "--out", parts, "--stop-after", "3");
+    expect(r, 0, "");
+    run(r, "train", "--resume", "--out", parts);
+    expect(r, 0, "");
+    assert_same_run(r, "whole", "parts", 12);
+    /* Of all checkpoints the last two are kept. */
+    assert_true(there(r, "whole/checkpoint-00000012"));
+    assert_true(there(r, "whole/checkpoint-00000008"));
+    assert_false(there(r, "whole/checkpoint-00000004"));
+    assert_true(there(r, "whole/loss.svg"));
+    bench_end(&b);
+}
+
+/* Starts the program; SIGXFSZ is left as `ignore` says, and files may have `limit` bytes. */
+static pid_t start(const Run *r, rlim_t limit, bool ignore, char *const *args) {
+    char *argv[64];
+    const char *program = getenv("EASYFIRST");
+    int n = 0;
+    argv[n++] = (char *)(program && *program ? program : "build/easyfirst");
+    for (; *args; args++) argv[n++] = *args;
+    argv[n] = NULL;
+    char err[512];
+    path_in(err, sizeof err, r, "stderr");
+    pid_t child = fork();
+    if (child != 0) return child;
+    struct rlimit files = {limit, limit}, core = {0, 0};
+    signal(SIGXFSZ, ignore ? SIG_IGN : SIG_DFL);
+    setrlimit(RLIMIT_CORE, &core);
+    if (!freopen(err, "w", stderr) || setrlimit(RLIMIT_FSIZE, &files)) _exit(99);
+    execv(argv[0], argv);
+    _exit(99);
+}
+
+static int lines_in(const Run *r, const char *name) {
+    char path[512];
+    path_in(path, sizeof path, r, name);
+    char *text = file_bytes(path, NULL);
+    int n = text ? count_lines(text) : 0;
+    free(text);
+    return n;
+}
+
+/* kill -9 as soon as metrics.jsonl has so many lines, several times over; then to the end. */
+static void test_kill(void **state) {
+    (void)state;
+    Bench b;
+    char whole[300], killed[300];
+    bench_start(&b);
+    Run *r = &b.run;
+    path_in(whole, sizeof whole, r, "whole"), path_in(killed, sizeof killed, r, "killed");
+    run(r, ADAPT(&b, whole));
+    expect(r, 0, "");
+    static const int points[] = {1, 3, 6, 10};
+    int died = 0;
+    for (int i = 0; i < 4; i++) {
+        char *first[] = {ADAPT(&b, killed), NULL};
+        char *again[] = {"train", "--resume", "--out", killed, "-q", NULL};
+        pid_t child =
+            start(r, RLIM_INFINITY, false, there(r, "killed/settings.json") ? again : first);
+        int status;
+        for (int tries = 0; tries < 4000 && lines_in(r, "killed/metrics.jsonl") < points[i];
+             tries++) {
+            if (waitpid(child, &status, WNOHANG) == child) fail_msg("ended by itself: %d", status);
+            usleep(1000);
+        }
+        kill(child, SIGKILL);
+        assert_int_equal(waitpid(child, &status, 0), child);
+        died += WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL;
+    }
+    assert_true(died >= 3); /* one may have been through before it was hit */
+    run(r, "train", "--resume", "--out", killed);
+    expect(r, 0, "");
+    assert_same_run(r, "whole", "killed", 12);
+    bench_end(&b);
+}
+
+/* A limit on the size of files ends the process, or fails the call, in the middle of writing a
+ * checkpoint: a kill there, and a full disk. */
+static void test_write_interrupted(void **state) {
+    (void)state;
+    Bench b;
+    char whole[300], cut[300];
+    int status;
+    bench_start(&b);
+    Run *r = &b.run;
+    path_in(whole, sizeof whole, r, "whole"), path_in(cut, sizeof cut, r, "cut");
+    run(r, ADAPT(&b, whole));
+    expect(r, 0, "");
+    run(r, ADAPT(&b, cut), "--stop-after", "5");
+    expect(r, 0, "");
+    char *again[] = {"train", "--resume", "--out", cut, "-q", NULL};
+    for (int ignore = 0; ignore < 2; ignore++) {
+        pid_t child = start(r, 60000, ignore, again);
+        assert_int_equal(waitpid(child, &status, 0), child);
+        char *text = text_of(r, "stderr");
+        if (!ignore && !(WIFSIGNALED(status) && WTERMSIG(status) == SIGXFSZ))
+            fail_msg("not killed within the write: status %d, %s", status, text);
+        if (ignore && !(WIFEXITED(status) && WEXITSTATUS(status) == 1 && count_lines(text) == 1 &&
+                        strstr(text, "checkpoint of step 8") && strstr(text, "too large")))
+            fail_msg("a full disk: status %d, %s", status, text);
+        free(text);
+        assert_true(there(r, "cut/checkpoint-00000005/training/state.json"));
+        assert_false(there(r, "cut/checkpoint-00000008"));
+        if (ignore) assert_false(there(r, "cut/checkpoint-00000008.partial"));
+    }
+    run(r, "train", "--resume", "--out", cut);
+    expect(r, 0, "");
+    assert_same_run(r, "whole", "cut", 12);
+    bench_end(&b);
+}
+
+static void test_resume_refused(void **state) {
+    (void)state;
+    Bench b;
+    char out[300], other[300], path[600];
+    bench_start(&b);
+    Run *r = &b.run;
+    path_in(out, sizeof out, r, "out"), path_in(other, sizeof other, r, "other");
+    run(r, ADAPT(&b, out), "--stop-after", "2");
+    expect(r, 0, "");
+    /* Other data than before. */
+    write_pairs(b.pairs, 0, 61, 1);
+    run(r, "train", "--resume", "--out", out);
+    assert_message(r, 1, "data", "checkpoint-00000002");
+    write_pairs(b.pairs, 0, 60, 1);
+    /* The tables of another model. */
+    run(r, "new", other, "--tokenizer", TOKENIZER, "--layers", "2", "--width", "16", "--heads", "2",
+        "--ffn", "64", "--positions", "130");
+    expect(r, 0, "");
+    snprintf(path, sizeof path,
+             "rm -r %s/checkpoint-00000002/language && cp -r %s/language "
+             "%s/checkpoint-00000002/language",
+             out, other, out);
+    assert_int_equal(system(path), 0);
+    run(r, "train", "--resume", "--out", out);
+    assert_int_equal(r->status, 1);
+    assert_int_equal(count_lines(r->err), 1);
+    bench_end(&b);
+}
+
+/* ---- Pictures. ---- */
+
+static void check_ask(Run *r, const char *model, const LlavaSet *set) {
+    char picture[400];
+    snprintf(picture, sizeof picture, "%s/shapes/00001.png", set->images);
+    run(r, "ask", "-m", (char *)model, "--length", "2", "-q", picture, "What colour is it?");
+    expect(r, 0, NULL);
+}
+
+/* Both visual stages; the projector learns in the first, and projector and language model in the
+ * second. */
+static void visual_stages(const char *attention) {
+    Bench b;
+    char align[300], tune[300], model[340];
+    bench_start(&b);
+    Run *r = &b.run;
+    path_in(align, sizeof align, r, "align"), path_in(tune, sizeof tune, r, "tune");
+    run(r, "train", "align", "-m", b.model, "--data", b.set.captions, "--images", b.set.images,
+        "--out", align, "--steps", "12", "--batch-sequences", "8", "--rate", "1e-2",
+        "--new-projector", "mlp2x_gelu", "--attention", (char *)attention, "--log-every", "1",
+        "-q");
+    expect(r, 0, "");
+    assert_same_file(r, "model/language/model.safetensors",
+                     "align/model/language/model.safetensors");
+    assert_same_file(r, "model/vision/model.safetensors", "align/model/vision/model.safetensors");
+    double losses[100];
+    read_losses(r, "align/metrics.jsonl", "loss", losses, 100);
+    assert_true(losses[12] < losses[1]);
+    snprintf(model, sizeof model, "%s/model", align);
+    check_ask(r, model, &b.set);
+
+    run(r, "train", "tune", "-m", model, "--data", b.set.conversations, "--images", b.set.images,
+        "--out", tune, "--epochs", "6", "--batch-sequences", "12", "--rate", "5e-3", "--valid",
+        b.set.conversations, "--valid-every", "1000", "--log-every", "1", "--dropout", "0");
+    expect(r, 0, "");
+    if (!strstr(r->err, "wanted")) fail_msg("no answers were shown: %s", r->err);
+    assert_same_file(r, "model/vision/model.safetensors", "tune/model/vision/model.safetensors");
+    int last = read_losses(r, "tune/metrics.jsonl", "loss", losses, 100);
+    if (!(losses[last] < 0.8 * losses[1]))
+        fail_msg("tune (%s): loss %g at first, %g at last", attention, losses[1], losses[last]);
+    snprintf(model, sizeof model, "%s/model", tune);
+    check_ask(r, model, &b.set);
+    bench_end(&b);
+}
+
+static void test_visual_full(void **state) {
+    (void)state;
+    visual_stages("full");
+}
+
+static void test_visual_blocks(void **state) {
+    (void)state;
+    visual_stages("blocks");
+}
+
+/* Broken records are counted, named and left out; too many of them stop the run with the list. */
+static void test_broken_records(void **state) {
+    (void)state;
+    Bench b;
+    char out[300];
+    bench_start(&b);
+    Run *r = &b.run;
+    path_in(out, sizeof out, r, "out");
+    run(r, "train", "tune", "-m", b.model, "--data", b.set.broken, "--images", b.set.images,
+        "--out", out, "--steps", "6", "--batch-sequences", "16", "--bad-share", "0.5",
+        "--train-vision");
+    expect(r, 0, "");
+    static const char *const words[] = {"b1", "b2", "nowhere.png", "b3", "b4", "b5", "b6"};
+    for (int i = 0; i < 7; i++)
+        if (!strstr(r->err, words[i])) fail_msg("not named: %s in %s", words[i], r->err);
+    assert_true(there(r, "out/model/projector.safetensors"));
+    char *state_text = text_of(r, "out/checkpoint-00000006/training/state.json");
+    json_t *json = json_loads(state_text, 0, NULL);
+    assert_true(json_integer_value(json_object_get(json, "bad_samples")) >= 1); /* the GIF */
+    json_decref(json), free(state_text);
+    path_in(out, sizeof out, r, "out2");
+    run(r, "train", "tune", "-m", b.model, "--data", b.set.broken, "--images", b.set.images,
+        "--out", out, "--steps", "6", "-q");
+    assert_message(r, 1, "nowhere.png", "%");
+    bench_end(&b);
+}
+
+/* ---- The other stages, and options. ---- */
+
+static void test_other_stages(void **state) {
+    (void)state;
+    Bench b;
+    char out[300], model[340], text[300];
+    bench_start(&b);
+    Run *r = &b.run;
+    path_in(out, sizeof out, r, "length");
+    run(r, "train", "length", "-m", b.model, "--data", b.pairs, "--out", out, "--steps", "40",
+        "--batch-sequences", "20", "--rate", "1e-2", "--log-every", "1", "-q");
+    expect(r, 0, "");
+    double losses[100];
+    read_losses(r, "length/metrics.jsonl", "loss", losses, 100);
+    if (!(losses[40] < 0.8 * losses[1])) fail_msg("length: loss %g to %g", losses[1], losses[40]);
+    snprintf(model, sizeof model, "%s/model", out);
+    run(r, "text", "-m", model, "-q", "twenty one"); /* knows how long an answer is */
+    expect(r, 0, NULL);
+
+    const char *documents = "The small child is holding an umbrella in the rain.\n\nThe dog looks "
+                            "out of the window.\nThe cat sleeps.\n";
+    write_file(r, "text.txt", documents, strlen(documents), text, sizeof text);
+    path_in(out, sizeof out, r, "pretrain");
+    run(r, "train", "pretrain", "-m", b.model, "--data", text, "--out", out, "--steps", "30",
+        "--batch-tokens", "64", "--rate", "5e-3", "--warmup-steps", "2", "--log-every", "1",
+        "--complementary", "--recompute", "-q");
+    expect(r, 0, "");
+
+    path_in(out, sizeof out, r, "lora");
+    run(r, "train", "instruct", "-m", b.model, "--data", b.pairs, "--out", out, "--steps", "10",
+        "--batch-sequences", "20", "--rate", "1e-2", "--lora-rank", "4", "--lora-alpha", "8",
+        "--lora-targets", "query,value,fc1", "--log-every", "1", "--save-every", "5", "-q");
+    expect(r, 0, "");
+    snprintf(model, sizeof model, "%s/model", out);
+    run(r, "text", "-m", model, "--length", "3", "-q", "twenty one");
+    expect(r, 0, NULL);
+    bench_end(&b);
+}
+
+static void test_wrong_use(void **state) {
+    (void)state;
+    Bench b;
+    char out[300], bad[300];
+    bench_start(&b);
+    Run *r = &b.run;
+    path_in(out, sizeof out, r, "out");
+    run(r, "train", "adapt", "-m", b.model, "--out", out);
+    assert_int_equal(r->status, 2);
+    run(r, "train", "adept", "-m", b.model, "--data", b.pairs, "--out", out);
+    assert_message(r, 2, "adept", "adapt");
+    run(r, "train", "align", "-m", b.model, "--data", b.pairs, "--out", out, "-q");
+    assert_message(r, 1, "picture");
+    run(r, "train", "align", "--language", "tests/golden/models/tiny-base/language", "--data",
+        b.set.captions, "--images", b.set.images, "--out", out, "-q");
+    assert_message(r, 2, "vision");
+    run(r, "train", "tune", "-m", b.model, "--data", b.set.captions, "--out", out, "-q");
+    assert_message(r, 1, "--images");
+    const char *broken =
+        "[{\"id\": 1, \"conversations\": [{\"from\": \"human\", \"value\": \"a\"}, "
+        "{\"from\": \"gpt\", \"value\": \"b\"}]}, {\"id\": 2, oops}]";
+    write_file(r, "broken.json", broken, strlen(broken), bad, sizeof bad);
+    run(r, "train", "tune", "-m", b.model, "--data", bad, "--out", out, "-q");
+    assert_message(r, 1, "broken.json", "line 1");
+    run(r, "train", "adapt", "-m", b.model, "--data", "nowhere.jsonl", "--out", out, "-q");
+    assert_message(r, 1, "nowhere.jsonl");
+    run(r, "train", "--resume", "--out", "nowhere");
+    assert_int_equal(r->status == 1 || r->status == 2, 1);
+    bench_end(&b);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_learns),         cmocka_unit_test(test_stop_and_resume),
+        cmocka_unit_test(test_kill),           cmocka_unit_test(test_write_interrupted),
+        cmocka_unit_test(test_resume_refused), cmocka_unit_test(test_visual_full),
+        cmocka_unit_test(test_visual_blocks),  cmocka_unit_test(test_broken_records),
+        cmocka_unit_test(test_other_stages),   cmocka_unit_test(test_wrong_use),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
