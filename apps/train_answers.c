@@ -5,7 +5,7 @@
 
 enum { ANSWER_STEPS = 10 }; /* enough to see whether it learns; 50 are for answering */
 
-/* The first turns of the first units, ready to be decoded. */
+/* The first turns of some units, ready to be decoded. */
 typedef struct Held {
     int count, pictures;
     Record *records;
@@ -26,7 +26,7 @@ static void held_close(Held *h) {
     free(h->images);
 }
 
-static int held_picture(const FeedConfig *c, int unit, Held *h, int i, Error *err) {
+static int held_picture(const FeedConfig *c, int64_t unit, Held *h, int i, Error *err) {
     char path[4096];
     TRY(records_image_path(dataset_file(c->dataset, unit), &h->records[i], path, sizeof path, err));
     TRY(image_read(&h->images[h->pictures], path, NULL, err));
@@ -41,16 +41,18 @@ static int held_open(const FeedConfig *c, int count, Held *h, Error *err) {
     h->turns = calloc(n, sizeof *h->turns), h->images = calloc(n, sizeof *h->images);
     if (!h->records || !h->examples || !h->prompts || !h->specs || !h->turns || !h->images)
         return error_set(err, "out of memory");
-    for (int i = 0; i < count && i < c->dataset->count; i++) {
+    int64_t all = c->dataset->count;
+    for (int i = 0; i < count && i < all; i++) {
         const Example *example;
+        int64_t unit = (2 * i + 1) * all / (2 * (count < all ? count : all)); /* evenly spread */
         h->count = i + 1;
-        TRY(dataset_unit(c->dataset, i, &h->records[i], &h->examples[i], &example, err));
+        TRY(dataset_unit(c->dataset, unit, &h->records[i], &h->examples[i], &example, err));
         const ExampleTurn *turn = h->turns[i] = &example->turns[0];
         h->prompts[i] =
             (InfillPrompt){.ids = turn->prompt, .count = turn->prompt_count, .picture = -1};
         /* </s> is not part of the canvas. */
         h->specs[i] = (DecodeSpec){.length = turn->answer_count > 1 ? turn->answer_count - 1 : 1};
-        if (example->picture) TRY(held_picture(c, i, h, i, err));
+        if (example->picture) TRY(held_picture(c, unit, h, i, err));
     }
     return 0;
 }

@@ -325,14 +325,14 @@ static int update(Trainer *t, const FeedStep *step, double loss, Error *err) {
     return 0;
 }
 
-static int tell_point(Trainer *t, double valid_loss, bool only_valid, const FeedStep *step,
-                      Error *err) {
+/* A point of training, or with a loss one of validation. */
+static int tell_point(Trainer *t, double valid_loss, const FeedStep *step, Error *err) {
     double now = clock_seconds(), seconds = now - t->sum.since;
     double n = (double)t->sum.steps;
     TrainPoint point = {.step = t->state.step,
-                        .epoch =
-                            (double)step->epoch +
-                            (double)(step->index + 1) / (double)(step->steps > 0 ? step->steps : 1),
+                        .epoch = step->steps ? (double)step->epoch +
+                                                   (double)(step->index + 1) / (double)step->steps
+                                             : 0,
                         .loss = NAN,
                         .norm = NAN,
                         .rate = NAN,
@@ -342,7 +342,7 @@ static int tell_point(Trainer *t, double valid_loss, bool only_valid, const Feed
                         .seconds = t->state.seconds,
                         .valid_loss = valid_loss,
                         .skipped = t->state.skipped};
-    if (!only_valid) {
+    if (isnan(valid_loss)) {
         point.loss = t->sum.loss / n, point.norm = t->sum.norm / n;
         point.rate = schedule_rate(&t->schedule, t->state.step);
         point.tokens_per_s = (double)t->sum.tokens / seconds;
@@ -370,7 +370,7 @@ static int validate(Trainer *t, const FeedStep *at, Error *err) {
         feed_step_free(&step);
         TRY(status);
     }
-    TRY(tell_point(t, sequences ? sum / (double)sequences : NAN, true, at, err));
+    if (sequences) TRY(tell_point(t, sum / (double)sequences, at, err));
     int shown = t->settings->stage == STAGE_LENGTH ? 0 : t->settings->show_answers;
     if (shown > 0 && !t->settings->quiet)
         TRY(trainer_show_answers(&t->model, &t->valid_config, shown, stderr, err));
@@ -407,7 +407,7 @@ static int one_step(Trainer *t, Error *err) {
     int64_t done = t->state.step;
     bool last = done == t->schedule.steps;
     if (status == 0 && (is_due(done, s->log_every) || last) && t->sum.steps > 0)
-        status = tell_point(t, NAN, false, &step, err);
+        status = tell_point(t, NAN, &step, err);
     if (status == 0 && s->valid && (is_due(done, s->valid_every) || last))
         status = validate(t, &step, err);
     if (status == 0 && is_due(done, s->save_every) && !last) status = save(t, err);
@@ -425,6 +425,8 @@ static int train(Trainer *t, Error *err) {
     if (t->state.step < t->schedule.steps) TRY(feed_open(&t->feed, c, err));
     int64_t end = t->schedule.steps, first = t->state.step;
     if (s->stop_after > 0 && first + s->stop_after < end) end = first + s->stop_after;
+    /* The loss to begin with; a run that is taken up has it. */
+    if (s->valid && first == 0 && s->valid_every > 0) TRY(validate(t, &(FeedStep){0}, err));
     catch_signals();
     while (t->state.step < end && !stop_asked) TRY(one_step(t, err));
     TRY(save(t, err));

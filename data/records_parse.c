@@ -137,7 +137,7 @@ static bool take_image(Draft *draft, const json_t *object) {
     }
     if (!draft->context->options->images) {
         draft_problem(draft, "picture without a folder",
-                      "it has a picture, %.200s, but no folder of pictures is named", draft->image);
+                      "it has a picture, %.200s, but no folder of pictures is named (--images)", draft->image);
         return false;
     }
     if (!draft->context->problems || !draft->context->options->check_images) return true;
