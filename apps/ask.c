@@ -205,7 +205,7 @@ int command_ask(int argc, char **argv) {
                                            "with --json: every step of the filling"}}}};
     common_init(&ask.common);
     common_answer_group(&ask.common, &groups[1]);
-    common_model_group(&ask.common, &groups[2]);
+    model_group(&ask.common.model, &ask.common.threads, &groups[2]);
     int first, status = options_read(&help, groups, 3, argc, argv, &first);
     if (status < 0) status = read_words(&ask, argc - first, argv + first);
     if (status < 0 && ask.trace && !ask.common.json)

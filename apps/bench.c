@@ -255,11 +255,7 @@ static int print_times(const Bench *b, double *whole, double *alone, Error *err)
                       rows, "runs", n, "ms_median", ms, "ms_min", 1e3 * whole[0], "ms_max",
                       1e3 * whole[n - 1], "gflops", rate, "matmul_ms", matmul_ms, "matmul_gflops",
                       1e-6 * operations / matmul_ms, "share", 100 * matmul_ms / ms);
-        char *text = line ? json_dumps(line, JSON_REAL_PRECISION(6)) : NULL;
-        json_decref(line);
-        if (!text) return error_set(err, "out of memory for a line of JSON");
-        puts(text);
-        free(text);
+        TRY(report_line(line, 6, err));
     } else {
         printf("%-19s %-5s %5d  %8.1f %8.1f %8.1f  %8.1f  %10.1f %8.1f  %5.1f %%\n", b->what->title,
                dtype, rows, ms, 1e3 * whole[0], 1e3 * whole[n - 1], rate, matmul_ms,

@@ -9,7 +9,6 @@
  */
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 
 #include "apps/commands.h"
 #include "apps/options.h"
@@ -51,12 +50,6 @@ typedef struct TrainBench {
     size_t predicted;
 } TrainBench;
 
-static size_t peak_bytes(void) {
-    struct rusage use;
-    getrusage(RUSAGE_SELF, &use);
-    return (size_t)use.ru_maxrss * 1024;
-}
-
 static int open_network(TrainBench *b, bool frozen, Error *err) {
     bool large = !strcmp(b->model, "xlmr-large");
     XlmrConfig config = {.vocab = WORDS,
@@ -73,9 +66,9 @@ static int open_network(TrainBench *b, bool frozen, Error *err) {
     TRY(params_allocate(&b->params, compute, err));
     params_initialise(&b->params, 0);
     params_freeze(&b->params, frozen);
-    size_t given = b->params.block_size;
     TRY(params_train(&b->params, compute, err));
-    b->predicted = params_training_bytes(&b->params, compute) + given + optimizer_bytes(&b->params);
+    b->predicted = params_training_bytes(&b->params, compute) + b->params.block_size +
+                   optimizer_bytes(&b->params);
     OptimizerConfig adamw = {.beta1 = 0.9f, .beta2 = 0.98f, .eps = 1e-8f, .clip = 1};
     TRY(optimizer_open(&b->optimizer, b->device, &adamw, err));
     return optimizer_add(&b->optimizer, &b->params, 1, err);
@@ -120,7 +113,7 @@ static int make_batch(TrainBench *b, bool frozen, Error *err) {
 
 static int take_memory(TrainBench *b, bool frozen, const TrainRun *run, Error *err) {
     int64_t d = b->xlmr.config.block.width, images = frozen ? b->sequences * PICTURE_ROWS : 0;
-    size_t bytes = xlmr_loss_bytes(&b->xlmr, b->batch.tokens, b->targets.count, run) +
+    size_t bytes = xlmr_loss_bytes(&b->xlmr, b->batch.tokens, b->targets.count, run, frozen) +
                    2 * arena_bytes(DTYPE_F32, images, d);
     TRY(arena_open(&b->arena, b->device, bytes, err));
     b->predicted += bytes;
@@ -170,16 +163,12 @@ static int print_times(const TrainBench *b, bool frozen, double *times, Error *e
             "dtype", dtype, "threads", device_threads(b->device), "tokens", b->tokens, "sequences",
             b->sequences, "runs", n, "ms_median", 1e3 * s, "ms_min", 1e3 * times[0], "ms_max",
             1e3 * times[n - 1], "tokens_per_s", tokens, "gflops", rate, "predicted_mb",
-            1e-6 * (double)b->predicted, "peak_mb", 1e-6 * (double)peak_bytes());
-        char *text = line ? json_dumps(line, JSON_REAL_PRECISION(6)) : NULL;
-        json_decref(line);
-        if (!text) return error_set(err, "out of memory for a line of JSON");
-        puts(text);
-        free(text);
+            1e-6 * (double)b->predicted, "peak_mb", 1e-6 * (double)peak_memory());
+        TRY(report_line(line, 6, err));
     } else {
         printf("%-24s %-5s %5d  %9.1f %9.1f %9.1f  %9.1f  %8.1f  %9.0f  %8.0f\n", name, dtype,
                b->batch.tokens, 1e3 * s, 1e3 * times[0], 1e3 * times[n - 1], tokens, rate,
-               1e-6 * (double)b->predicted, 1e-6 * (double)peak_bytes());
+               1e-6 * (double)b->predicted, 1e-6 * (double)peak_memory());
     }
     return report_flush(err);
 }

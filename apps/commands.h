@@ -13,10 +13,10 @@ int command_ask(int argc, char **argv);
 int command_text(int argc, char **argv);
 int command_show(int argc, char **argv);
 int command_info(int argc, char **argv);
-int command_bench(int argc, char **argv);
-int command_bench_train(int argc, char **argv); /* argv[0] is "train" */
 int command_train(int argc, char **argv);
 int command_new(int argc, char **argv);
 int command_prune(int argc, char **argv);
+int command_bench(int argc, char **argv);
+int command_bench_train(int argc, char **argv); /* argv[0] is "train" */
 
 #endif

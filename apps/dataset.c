@@ -5,7 +5,7 @@
 
 #include "data/array_grow.h"
 
-enum { RECORDS_AT_ONCE = 1024 };
+enum { RECORDS_AT_ONCE = 1024, NAME_SIZE = 256 };
 
 /* What came of one record, kept until its place in the order has come. */
 typedef struct Scanned {
@@ -20,11 +20,20 @@ static int file_of(const Dataset *d, int64_t record) {
     return f;
 }
 
-static void record_name(char *name, size_t size, const Record *record, int64_t index) {
+/* "pairs.jsonl: id 17"; without an id its number among the file's usable records. */
+static void record_name(char *name, size_t size, const Records *file, const Record *record,
+                        int64_t index) {
+    int64_t begin = 0, end;
+    double weight;
+    const char *path = "";
+    for (int s = 0; s < records_sources(file); s++) {
+        path = records_source(file, s, &begin, &end, &weight);
+        if (index < end) break;
+    }
     if (record->id[0])
-        snprintf(name, size, "record %lld (id %.80s)", (long long)index + 1, record->id);
+        snprintf(name, size, "%.120s: id %.80s", path, record->id);
     else
-        snprintf(name, size, "record %lld", (long long)index + 1);
+        snprintf(name, size, "%.120s: usable record %lld", path, (long long)(index - begin) + 1);
 }
 
 static int scan_record(const Dataset *d, int file, int64_t index, Examples *examples,
@@ -35,8 +44,8 @@ static int scan_record(const Dataset *d, int file, int64_t index, Examples *exam
         problems_add(problems, "unreadable record", "%s", bad.text);
         return 0;
     }
-    char name[128];
-    record_name(name, sizeof name, &record, index);
+    char name[NAME_SIZE];
+    record_name(name, sizeof name, d->files[file], &record, index);
     int status = examples_make(examples, &record, &d->options.example, name, problems, err);
     if (status == 0 && examples->count > 0) {
         out->units = calloc((size_t)examples->count, sizeof *out->units);
@@ -111,7 +120,10 @@ static int scan_source(Dataset *d, int file, int64_t begin, int64_t end, const c
     if (!scanned) return error_set(err, "out of memory for the scan");
     int status = 0;
     for (int64_t at = begin; at < end && status == 0;) {
-        if (d->options.limit && d->count >= d->options.limit) break;
+        if (d->options.limit && d->count >= d->options.limit) {
+            d->samples += end - at; /* looked at when the file was opened */
+            break;
+        }
         int count = end - at < RECORDS_AT_ONCE ? (int)(end - at) : RECORDS_AT_ONCE;
         status = scan_some(d, file, at, count, scanned, err);
         for (int i = 0; i < count; i++) {
@@ -198,10 +210,10 @@ int dataset_unit(const Dataset *d, int64_t unit, Record *record, Examples *examp
     const BatchUnit *u = &d->units[unit];
     int file = file_of(d, u->record);
     Problems ignored = {0}; /* they were counted in the scan */
-    char name[128];
+    char name[NAME_SIZE];
     int64_t index = u->record - d->first_record[file];
     TRY(records_read(d->files[file], index, record, err));
-    record_name(name, sizeof name, record, index);
+    record_name(name, sizeof name, d->files[file], record, index);
     TRY(examples_make(examples, record, &d->options.example, name, &ignored, err));
     for (int i = 0; i < examples->count; i++)
         if (examples->items[i].turn == u->turn) {

@@ -149,11 +149,13 @@ void feed_step_free(FeedStep *step) {
 
 LearnSizes feed_unit_sizes(const Dataset *d, const PackingConfig *packing) {
     LearnSizes sizes = {.pictures = d->with_picture > 0, .prompts = 1};
-    int head = 1 + packing->picture_rows;
+    bool shared = packing->pattern == ATTENTION_BLOCKS && !packing->lengths;
+    int copies = packing->lengths ? 1 : noise_copies(&packing->noise);
     for (int64_t i = 0; i < d->count; i++) {
         const BatchUnit *u = &d->units[i];
-        /* Every copy of every turn with a head of its own: never less than any pattern packs. */
-        int rows = NOISE_COPIES * (u->tokens + (u->sequences - 1) * head);
+        int head = 1 + (u->picture ? packing->picture_rows : 0);
+        /* Turns that do not share their head have one each; see packing_rows. */
+        int rows = copies * (u->tokens + (shared ? 0 : (u->sequences - 1) * head));
         if (rows > sizes.tokens) sizes.tokens = rows;
         if (u->sequences > sizes.prompts) sizes.prompts = u->sequences;
     }

@@ -268,15 +268,6 @@ static json_t *json_file(const Info *info, const Checkpoint *c, const PartSource
     return file;
 }
 
-static int json_print(json_t *object, Error *err) {
-    char *text = object ? json_dumps(object, 0) : NULL;
-    json_decref(object);
-    if (!text) return error_set(err, "out of memory for a line of JSON");
-    puts(text);
-    free(text);
-    return 0;
-}
-
 static json_t *json_training(const TrainMemory *m) {
     return json_pack("{s:I, s:I, s:I, s:I, s:I}", "weights", (json_int_t)m->weights, "gradients",
                      (json_int_t)m->gradients, "moments", (json_int_t)m->moments, "activations",
@@ -317,13 +308,13 @@ static int json_model(const Info *info, const PartNumbers *numbers, int count,
     if (training) json_object_set_new(object, "training_bytes", json_training(training));
     json_object_set_new(object, "parts", parts);
     json_object_set_new(object, "files", files);
-    return json_print(object, err);
+    return report_line(object, REPORT_DIGITS, err);
 }
 
 /* ---- A file of tensors by itself. ---- */
 
 static int print_file(const Info *info, const Checkpoint *c, Error *err) {
-    if (info->common.json) return json_print(json_file(info, c, NULL, 0), err);
+    if (info->common.json) return report_line(json_file(info, c, NULL, 0), REPORT_DIGITS, err);
     int64_t numbers = 0;
     size_t bytes = 0;
     for (size_t i = 0; i < c->count; i++) {
@@ -392,10 +383,11 @@ static int training_memory(Info *info, TrainMemory *memory, int *rows, Error *er
     TRY(train_model_open(&model, &settings, info->session.device, err));
     LearnSizes unit = {.pictures = pictures};
     LearnSizes sizes = trainer_sizes(&settings, &unit, multimodal_picture_rows(&m->parts));
-    *memory = train_model_memory(&model, &settings, pictures, &sizes);
+    int status = train_model_describe(&model, &settings, pictures, err);
+    if (status == 0) *memory = train_model_memory(&model, &settings, &sizes);
     *rows = sizes.tokens;
     train_model_close(&model);
-    return 0;
+    return status;
 }
 
 static void print_training(const Info *info, const TrainMemory *m, int rows) {
@@ -449,7 +441,7 @@ int command_info(int argc, char **argv) {
                      {"json", 0, OPTION_FLAG, NULL, &info.common.json,
                       "one JSON object instead of plain text"}}}};
     common_init(&info.common);
-    common_model_group(&info.common, &groups[1]);
+    model_group(&info.common.model, &info.common.threads, &groups[1]);
     int first, status = options_read(&help, groups, 2, argc, argv, &first);
     if (status < 0 && argc - first > 1)
         status = options_wrong(&help, "one folder or file at a time; \"%s\" is one too many",

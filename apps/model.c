@@ -17,8 +17,7 @@ static bool path_is_folder(const char *path) {
     return stat(path, &info) == 0 && S_ISDIR(info.st_mode);
 }
 
-/* "<folder>/<name>", or for a file its own folder's "<name>". */
-static void path_beside(char *out, size_t size, const char *path, const char *name) {
+void model_path_beside(char *out, size_t size, const char *path, const char *name) {
     const char *slash = strrchr(path, '/');
     if (path_is_folder(path))
         snprintf(out, size, "%s/%s", path, name);
@@ -33,7 +32,7 @@ static void path_beside(char *out, size_t size, const char *path, const char *na
 /* config.json beside the weights; for CLIP's two-tower configurations the vision half. */
 static int config_open(json_t **config, char *path, size_t size, const char *weights,
                        const char *half, Error *err) {
-    path_beside(path, size, weights, "config.json");
+    model_path_beside(path, size, weights, "config.json");
     if (!path_exists(path))
         return error_set(err, "%s: missing; put the model's config.json beside its weights", path);
     TRY(config_read(config, path, err));
@@ -262,7 +261,7 @@ static int open_preprocess(Model *m, const ModelOptions *o, const char *path, Er
     TRY(config_flag(m->settings, "pad", o->folder ? o->folder : "settings", true, &p.pad, err));
     if (o->pad) p.pad = !strcmp(o->pad, "on");
     char file[1024];
-    path_beside(file, sizeof file, path, "preprocessor_config.json");
+    model_path_beside(file, sizeof file, path, "preprocessor_config.json");
     if (path_exists(file)) {
         json_t *config;
         TRY(config_read(&config, file, err));
@@ -297,7 +296,7 @@ static int open_language(Model *m, const ModelOptions *o, const char *path, Erro
     TRY(part_finish(m, o, &m->language, err));
     m->parts.xlmr = &m->xlmr;
     char file[1024];
-    path_beside(file, sizeof file, path, "sentencepiece.bpe.model");
+    model_path_beside(file, sizeof file, path, MODEL_TOKENIZER);
     if (!path_exists(file) && o->describe_only) return 0;
     if (!path_exists(file))
         return error_set(err, "%s: missing; put XLM-R's tokenizer file beside the weights", file);

@@ -19,6 +19,9 @@
 
 enum { FEATURE_LAYER_UNSET = -1000 };
 
+/* The tokenizer's file beside XLM-R's weights. */
+#define MODEL_TOKENIZER "sentencepiece.bpe.model"
+
 typedef struct ModelOptions {
     const char *folder;                                 /* NULL: only the parts named below */
     const char *vision, *language, *projector, *length; /* a folder or file instead; NULL */
@@ -61,6 +64,10 @@ typedef struct Model {
  * empty. */
 int model_open(Model *model, const ModelOptions *options, Device *device, Error *err);
 void model_close(Model *model);
+
+/* Where a part's other files are: "<path>/<name>" if its weights are a folder, else the file `name`
+ * beside them. */
+void model_path_beside(char *out, size_t size, const char *path, const char *name);
 
 /* A prompt's wording: the model's own "prompts" entry `preset` ("ask", "translate", "summarize"),
  * or the default one, with {question}, {text}, {from} and {to} filled in (NULL ones: empty).

@@ -1,14 +1,13 @@
 /* new.c - a model folder with fresh weights: to train from nothing, or to put a projector and a
  * length predictor beside public parts. */
-#include <errno.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
 #include "apps/commands.h"
+#include "apps/model_fresh.h"
+#include "apps/model_write.h"
 #include "apps/options.h"
 #include "apps/report.h"
-#include "data/model_files.h"
 
 static const CommandHelp help = {
     .name = "new",
@@ -27,16 +26,6 @@ static const CommandHelp help = {
         "    --image-size 56 --vision-width 32 --vision-heads 2 --vision-layers 2 --vision-ffn 64",
 };
 
-enum { PARTS = 4 };
-
-/* A line of the table at the end. */
-typedef struct PartLine {
-    const char *name;
-    int64_t parameters;
-    bool taken;
-    char words[160];
-} PartLine;
-
 typedef struct New {
     char out[1000], partial[1100];
     const char *tokenizer, *language_path, *vision_path;
@@ -48,48 +37,31 @@ typedef struct New {
     bool xlmr_given, vit_given, classes_given; /* by options */
     Dtype dtype;
     Device *device;
-    Model taken; /* the parts that exist */
-    bool taken_open;
+    Model model; /* the parts that exist, then the fresh ones, too */
     char tokenizer_file[1100];
-    PartLine lines[PARTS];
-    int line_count;
 } New;
 
 /* ---- Checks. ---- */
 
-/* "<folder>/<name>", or the file of that name beside a file. */
-static void path_beside(char *out, size_t size, const char *path, const char *name) {
-    struct stat info;
-    const char *slash = strrchr(path, '/');
-    if (stat(path, &info) == 0 && S_ISDIR(info.st_mode))
-        snprintf(out, size, "%s/%s", path, name);
-    else if (slash)
-        snprintf(out, size, "%.*s/%s", (int)(slash - path), path, name);
-    else
-        snprintf(out, size, "%s", name);
-}
-
 static int take_parts(New *n, Error *err) {
+    n->model = (Model){.device = n->device, .parts = {.device = n->device}};
     if (!n->language_path && !n->vision_path) return 0;
     ModelOptions options = {.language = n->language_path,
                             .vision = n->vision_path,
                             .feature_layer = n->vit.feature_layer,
                             .describe_only = true};
-    TRY(model_open(&n->taken, &options, n->device, err));
-    n->taken_open = true;
-    if (n->language_path) n->xlmr = n->taken.xlmr.config;
-    if (n->vision_path) n->vit = n->taken.vit.config;
+    TRY(model_open(&n->model, &options, n->device, err));
+    if (n->language_path) n->xlmr = n->model.xlmr.config;
+    if (n->vision_path) n->vit = n->model.vit.config;
     return 0;
 }
 
 /* Which file it is, and whether the vocabulary has room for its words. */
 static int check_tokenizer(New *n, Error *err) {
-    const char *name = "sentencepiece.bpe.model";
     struct stat info;
-    if (!n->tokenizer)
-        path_beside(n->tokenizer_file, sizeof n->tokenizer_file, n->language_path, name);
-    else if (stat(n->tokenizer, &info) == 0 && S_ISDIR(info.st_mode))
-        snprintf(n->tokenizer_file, sizeof n->tokenizer_file, "%s/%s", n->tokenizer, name);
+    const char *folder = n->tokenizer ? n->tokenizer : n->language_path;
+    if (!n->tokenizer || (stat(folder, &info) == 0 && S_ISDIR(info.st_mode)))
+        model_path_beside(n->tokenizer_file, sizeof n->tokenizer_file, folder, MODEL_TOKENIZER);
     else
         snprintf(n->tokenizer_file, sizeof n->tokenizer_file, "%s", n->tokenizer);
     Tokenizer *tokenizer;
@@ -124,96 +96,61 @@ static int check_sizes(const New *n, Error *err) {
 
 /* ---- Parts. ---- */
 
-static void path_in(char *out, size_t size, const New *n, const char *name) {
-    snprintf(out, size, "%s/%s", n->partial, name);
+/* What is not taken along is made. */
+static int make_parts(New *n, Error *err) {
+    Model *m = &n->model;
+    FreshWeights fresh = {.dtype = n->dtype, .seed = n->seed};
+    if (!n->language_path) TRY(model_fresh_language(m, &n->xlmr, fresh, err));
+    if (n->vit_given) TRY(model_fresh_vision(m, &n->vit, fresh, err));
+    if (m->vision.present && strcmp(n->projector, "none"))
+        TRY(model_fresh_projector(m, n->projector, fresh, err));
+    /* A language model that comes with a length predictor keeps it, unless another is asked for. */
+    if (m->length.present && !n->classes_given) return 0;
+    if (!n->classes_given) n->classes = n->xlmr.positions;
+    if (n->classes > 0) return model_fresh_length(m, n->classes, fresh, err);
+    m->length.present = false;
+    return 0;
 }
 
-static int folder_in(const New *n, const char *name, Error *err) {
-    char path[1300];
-    path_in(path, sizeof path, n, name);
-    if (mkdir(path, 0777) == 0) return 0;
-    return error_set(err, "%s: %s", path, strerror(errno));
-}
-
-/* Hands the JSON over. */
-static int json_in(const New *n, json_t *json, const char *name, Error *err) {
-    char path[1300];
-    path_in(path, sizeof path, n, name);
-    int status = json ? json_write(json, path, err) : error_set(err, "out of memory for %s", name);
-    json_decref(json);
-    return status;
-}
-
-static int copy_in(const New *n, const char *from, const char *name, Error *err) {
-    char path[1300];
-    path_in(path, sizeof path, n, name);
-    return file_copy(from, path, false, err);
-}
-
-static void line_add(New *n, const char *name, const Params *params, bool taken,
-                     const char *words) {
-    PartLine *line = &n->lines[n->line_count++];
-    *line = (PartLine){.name = name, .parameters = params_count(params), .taken = taken};
-    snprintf(line->words, sizeof line->words, "%s", words);
-}
-
-/* A declared table to a file: initialised, or with the values it has already. */
-static int params_in(New *n, Params *params, bool taken, const char *name, Error *err) {
-    char path[1300];
-    path_in(path, sizeof path, n, name);
-    if (!taken) {
-        TRY(params_allocate(params, n->dtype, err));
-        params_initialise(params, n->seed);
-    }
-    return part_write(params, NULL, 0, path, DTYPE_NONE, err);
-}
-
-static const char *torch_dtype(const New *n) {
-    return n->dtype == DTYPE_BF16 ? "bfloat16" : "float32";
+static int write_weights(const New *n, const ModelPart *part, const char *name, Error *err) {
+    char path[MODEL_PATH_SIZE];
+    if (!part->present) return 0;
+    snprintf(path, sizeof path, "%s/%s", n->partial, name);
+    return part_write(&part->params, NULL, 0, path, DTYPE_NONE, err);
 }
 
 static json_t *language_json(const New *n) {
     const XlmrConfig *x = &n->xlmr;
     bool pre = x->block.pre_norm;
     return json_pack(
-        "{s:[s], s:s, s:f, s:i, s:i, s:s, s:f, s:i, s:f, s:i, s:f, s:i, s:i, s:i, s:i, s:b, s:s, "
-        "s:i, "
-        "s:i}",
+        "{s:[s], s:s, s:f, s:i, s:i, s:s, s:f, s:i, s:f, s:i, s:f, s:i, s:i, s:i, s:i, s:b, "
+        "s:s, s:i, s:i}",
         "architectures", pre ? "XLMRobertaXLForMaskedLM" : "XLMRobertaForMaskedLM", "model_type",
         pre ? "xlm-roberta-xl" : "xlm-roberta", "attention_probs_dropout_prob", 0.1, "bos_token_id",
         0, "eos_token_id", 2, "hidden_act", "gelu", "hidden_dropout_prob", 0.1, "hidden_size",
         x->block.width, "initializer_range", 0.02, "intermediate_size", x->block.ffn,
         "layer_norm_eps", 1e-5, "max_position_embeddings", x->positions, "num_attention_heads",
         x->block.heads, "num_hidden_layers", x->layers, "pad_token_id", 1, "tie_word_embeddings", 1,
-        "torch_dtype", torch_dtype(n), "type_vocab_size", 1, "vocab_size", x->vocab);
+        "torch_dtype", model_config_dtype(n->dtype), "type_vocab_size", 1, "vocab_size", x->vocab);
 }
 
-static int write_language(New *n, Error *err) {
-    char path[1300], words[160];
-    bool taken = n->language_path != NULL;
-    const XlmrConfig *x = &n->xlmr;
-    TRY(folder_in(n, "language", err));
-    TRY(copy_in(n, n->tokenizer_file, "language/sentencepiece.bpe.model", err));
-    snprintf(words, sizeof words,
-             "%d layers, width %d, %d heads, feed-forward %d, %s-norm, %d words", x->layers,
-             x->block.width, x->block.heads, x->block.ffn, x->block.pre_norm ? "pre" : "post",
-             x->vocab);
-    if (taken) {
-        path_beside(path, sizeof path, n->taken.language.path, "config.json");
-        TRY(copy_in(n, path, "language/config.json", err));
-        line_add(n, "language", &n->taken.language.params, true, words);
-        return params_in(n, &n->taken.language.params, true, "language/model.safetensors", err);
+/* A part's config.json: its own, or for a fresh part `json`. */
+static int write_config(const New *n, const ModelPart *part, json_t *json, const char *name,
+                        Error *err) {
+    char path[MODEL_PATH_SIZE];
+    if (part->checkpoint) {
+        model_path_beside(path, sizeof path, part->path, "config.json");
+        TRY(model_config_read(&json, path, part->kind, part->stored, err));
     }
-    TRY(json_in(n, language_json(n), "language/config.json", err));
-    Params params;
-    Xlmr model = {0};
-    params_init(&params, n->device);
-    int status = xlmr_declare(&model, x, &params, err) ||
-                 params_in(n, &params, false, "language/model.safetensors", err);
-    line_add(n, "language", &params, false, words);
-    params_free(&params);
-    xlmr_free(&model);
-    return status ? -1 : 0;
+    return model_write_json(json, n->partial, name, err);
+}
+
+static int write_language(const New *n, Error *err) {
+    const ModelPart *part = &n->model.language;
+    json_t *json = part->checkpoint ? NULL : language_json(n);
+    TRY(write_config(n, part, json, "language/config.json", err));
+    TRY(model_copy_file(n->tokenizer_file, n->partial, "language/" MODEL_TOKENIZER, err));
+    return write_weights(n, part, "language/model.safetensors", err);
 }
 
 static json_t *vision_json(const New *n) {
@@ -224,7 +161,7 @@ static json_t *vision_json(const New *n) {
                      v->block.width, "image_size", v->image_size, "intermediate_size", v->block.ffn,
                      "layer_norm_eps", 1e-5, "num_attention_heads", v->block.heads, "num_channels",
                      3, "num_hidden_layers", v->layers, "patch_size", v->patch, "projection_dim",
-                     v->block.width, "torch_dtype", torch_dtype(n));
+                     v->block.width, "torch_dtype", model_config_dtype(n->dtype));
 }
 
 /* What Hugging Face's image processor has to know; here the tower's size and CLIP's own mean and
@@ -244,106 +181,84 @@ static json_t *preprocess_json(const VitConfig *v) {
                      "image_std", std, "do_convert_rgb", 1);
 }
 
-static int write_vision(New *n, Error *err) {
-    char path[1300], words[160];
+static int write_vision(const New *n, Error *err) {
+    const ModelPart *part = &n->model.vision;
+    const char *preprocess = "vision/preprocessor_config.json";
+    char path[MODEL_PATH_SIZE] = "";
     struct stat info;
-    const VitConfig *v = &n->vit;
-    TRY(folder_in(n, "vision", err));
-    snprintf(words, sizeof words,
-             "%d px in patches of %d, %d layers, width %d, %d heads, "
-             "feed-forward %d",
-             v->image_size, v->patch, v->layers, v->block.width, v->block.heads, v->block.ffn);
-    if (n->vision_path) {
-        const char *preprocess = "vision/preprocessor_config.json";
-        path_beside(path, sizeof path, n->taken.vision.path, "config.json");
-        TRY(copy_in(n, path, "vision/config.json", err));
-        path_beside(path, sizeof path, n->taken.vision.path, "preprocessor_config.json");
-        if (stat(path, &info) == 0)
-            TRY(copy_in(n, path, preprocess, err));
-        else
-            TRY(json_in(n, preprocess_json(v), preprocess, err));
-        line_add(n, "vision", &n->taken.vision.params, true, words);
-        return params_in(n, &n->taken.vision.params, true, "vision/model.safetensors", err);
-    }
-    TRY(json_in(n, vision_json(n), "vision/config.json", err));
-    TRY(json_in(n, preprocess_json(v), "vision/preprocessor_config.json", err));
-    Params params;
-    Vit model = {0};
-    params_init(&params, n->device);
-    int status = vit_declare(&model, v, &params, err) ||
-                 params_in(n, &params, false, "vision/model.safetensors", err);
-    line_add(n, "vision", &params, false, words);
-    params_free(&params);
-    vit_free(&model);
-    return status ? -1 : 0;
-}
-
-static int write_projector(New *n, Error *err) {
-    char words[160];
-    Params params;
-    Projector model;
-    ProjectorKind kind = strcmp(n->projector, projector_kind_name(PROJECTOR_LINEAR))
-                             ? PROJECTOR_MLP2X_GELU
-                             : PROJECTOR_LINEAR;
-    int in = n->vit.block.width, out = n->xlmr.block.width;
-    params_init(&params, n->device);
-    int status = projector_declare(&model, kind, in, out, &params, err) ||
-                 params_in(n, &params, false, "projector.safetensors", err);
-    snprintf(words, sizeof words, "%s, from width %d to %d", projector_kind_name(kind), in, out);
-    line_add(n, "projector", &params, false, words);
-    params_free(&params);
-    return status ? -1 : 0;
-}
-
-/* A language model that comes with a length predictor keeps it, unless another is asked for. */
-static int write_length(New *n, Error *err) {
-    char words[160];
-    Params params;
-    LengthPredictor model = {0};
-    const char *file = "length.safetensors";
-    if (n->taken_open && n->taken.length.present && !n->classes_given) {
-        snprintf(words, sizeof words, "lengths up to %d", n->taken.length_model.classes);
-        line_add(n, "length", &n->taken.length.params, true, words);
-        return params_in(n, &n->taken.length.params, true, file, err);
-    }
-    if (!n->classes_given) n->classes = n->xlmr.positions;
-    if (!n->classes) return 0;
-    params_init(&params, n->device);
-    int status = length_declare(&model, &n->xlmr.block, n->classes, &params, err) ||
-                 params_in(n, &params, false, file, err);
-    snprintf(words, sizeof words, "lengths up to %d", n->classes);
-    line_add(n, "length", &params, false, words);
-    params_free(&params);
-    return status ? -1 : 0;
+    json_t *json = part->checkpoint ? NULL : vision_json(n);
+    TRY(write_config(n, part, json, "vision/config.json", err));
+    if (part->checkpoint)
+        model_path_beside(path, sizeof path, part->path, "preprocessor_config.json");
+    if (path[0] && stat(path, &info) == 0)
+        TRY(model_copy_file(path, n->partial, preprocess, err));
+    else
+        TRY(model_write_json(preprocess_json(&n->vit), n->partial, preprocess, err));
+    return write_weights(n, part, "vision/model.safetensors", err);
 }
 
 static int write_settings(const New *n, Error *err) {
-    json_t *json = json_pack("{s:i, s:s}", "format", 1, "attention", n->attention);
-    if (json && has_vision(n)) {
-        json_object_set_new(json, "feature_layer", json_integer(n->vit.feature_layer));
-        json_object_set_new(json, "image_tokens", json_integer(vit_feature_rows(&n->vit)));
-        json_object_set_new(json, "pad", json_true());
-    }
-    return json_in(n, json, "easyfirst.json", err);
+    bool see = n->model.vision.present;
+    AttentionPattern attention = strcmp(n->attention, "blocks") ? ATTENTION_FULL : ATTENTION_BLOCKS;
+    json_t *json = see ? json_pack("{s:b}", "pad", 1) : NULL;
+    int status = model_write_settings(json, attention, see ? &n->vit : NULL, n->partial, err);
+    json_decref(json);
+    return status;
 }
 
-static int write_parts(New *n, Error *err) {
+static int write_parts(const New *n, Error *err) {
+    const Model *m = &n->model;
+    TRY(model_write_subfolder(n->partial, "language", err));
     TRY(write_language(n, err));
-    if (has_vision(n)) TRY(write_vision(n, err));
-    if (has_vision(n) && strcmp(n->projector, "none")) TRY(write_projector(n, err));
-    TRY(write_length(n, err));
+    if (m->vision.present) {
+        TRY(model_write_subfolder(n->partial, "vision", err));
+        TRY(write_vision(n, err));
+    }
+    TRY(write_weights(n, &m->projector, "projector.safetensors", err));
+    TRY(write_weights(n, &m->length, "length.safetensors", err));
     return write_settings(n, err);
 }
 
 /* ---- The command. ---- */
 
-static void print_lines(const New *n) {
+static void part_words(const New *n, Part kind, char *out, size_t size) {
+    const Model *m = &n->model;
+    const XlmrConfig *x = &n->xlmr;
+    const VitConfig *v = &n->vit;
+    const Projector *p = &m->projector_model;
+    switch (kind) {
+    case PART_LANGUAGE:
+        snprintf(out, size, "%d layers, width %d, %d heads, feed-forward %d, %s-norm, %d words",
+                 x->layers, x->block.width, x->block.heads, x->block.ffn,
+                 x->block.pre_norm ? "pre" : "post", x->vocab);
+        break;
+    case PART_VISION:
+        snprintf(out, size,
+                 "%d px in patches of %d, %d layers, width %d, %d heads, feed-forward %d",
+                 v->image_size, v->patch, v->layers, v->block.width, v->block.heads, v->block.ffn);
+        break;
+    case PART_PROJECTOR:
+        snprintf(out, size, "%s, from width %d to %d", projector_kind_name(p->kind), p->in, p->out);
+        break;
+    case PART_LENGTH:
+        snprintf(out, size, "lengths up to %d", m->length_model.classes);
+        break;
+    }
+}
+
+static void print_parts(const New *n) {
+    const Model *m = &n->model;
+    const ModelPart *parts[] = {&m->language, &m->vision, &m->projector, &m->length};
+    static const char *const names[] = {"language", "vision", "projector", "length"};
     int64_t all = 0;
-    for (int i = 0; i < n->line_count; i++) {
-        const PartLine *line = &n->lines[i];
-        all += line->parameters;
-        fprintf(stderr, "  %-10s %14lld  %s  %s\n", line->name, (long long)line->parameters,
-                line->taken ? "taken" : "new  ", line->words);
+    for (int i = 0; i < 4; i++) {
+        char words[160];
+        if (!parts[i]->present) continue;
+        int64_t parameters = params_count(&parts[i]->params);
+        part_words(n, parts[i]->kind, words, sizeof words);
+        fprintf(stderr, "  %-10s %14lld  %s  %s\n", names[i], (long long)parameters,
+                parts[i]->checkpoint ? "taken" : "new  ", words);
+        all += parameters;
     }
     fprintf(stderr, "  %-10s %14lld  parameters, in %s\n", "", (long long)all, n->out);
 }
@@ -356,13 +271,14 @@ static int run(New *n, Error *err) {
     TRY(take_parts(n, err));
     TRY(check_tokenizer(n, err));
     TRY(check_sizes(n, err));
+    TRY(make_parts(n, err));
     TRY(folder_begin(n->partial, sizeof n->partial, n->out, err));
     int status = write_parts(n, err);
     if (status == 0) status = folder_commit(n->partial, n->out, err);
     if (status)
         folder_discard(n->partial);
     else
-        print_lines(n);
+        print_parts(n);
     return status;
 }
 
@@ -480,7 +396,7 @@ int command_new(int argc, char **argv) {
         status = run(&n, &err) ? 1 : 0;
         if (status) report_error("%s", err.text);
     }
-    if (n.taken_open) model_close(&n.taken);
+    if (n.device) model_close(&n.model);
     device_close(n.device);
     return status;
 }

@@ -424,11 +424,7 @@ static void group_add(OptionGroup *group, Option option) {
     group->options[group->count++] = option;
 }
 
-void common_model_group(CommonOptions *o, OptionGroup *group) {
-    model_options_group(&o->model, &o->threads, group);
-}
-
-void model_options_group(ModelOptions *m, int *threads, OptionGroup *group) {
+void model_group(ModelOptions *m, int *threads, OptionGroup *group) {
     *group = (OptionGroup){.title = "model options"};
     group_add(group, (Option){"model", 'm', OPTION_TEXT, "FOLDER", &m->folder,
                               "the model's folder; else $EASYFIRST_MODEL"});

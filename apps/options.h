@@ -100,11 +100,10 @@ typedef struct CommonOptions {
 } CommonOptions;
 
 /* The rows that name a model and its parts, and --threads. */
-void model_options_group(ModelOptions *model, int *threads, OptionGroup *group);
+void model_group(ModelOptions *model, int *threads, OptionGroup *group);
 
-/* Defaults; then groups for what a command wants. The groups point into `o`, which must stay. */
+/* Defaults; then a group of what is said of answers. It points into `o`, which must stay. */
 void common_init(CommonOptions *o);
-void common_model_group(CommonOptions *o, OptionGroup *group);
 void common_answer_group(CommonOptions *o, OptionGroup *group);
 
 /* Checks what the rows cannot: the name of the strategy, and that a model is named, by

@@ -1,14 +1,13 @@
 /* prune.c - a model with the words of one task only: rows of the word embeddings and the head, and
  * the tokenizer's pieces, that some data never use are left out. */
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
 #include "apps/commands.h"
+#include "apps/model_write.h"
 #include "apps/options.h"
 #include "apps/report.h"
-#include "data/model_files.h"
 #include "data/records.h"
 #include "language/vocabulary.h"
 
@@ -27,7 +26,6 @@ static const CommandHelp help = {
                 "easyfirst prune -m xlm-roberta-base --data flan/ --keep-characters small",
 };
 
-static const char TOKENIZER_FILE[] = "sentencepiece.bpe.model";
 /* The parameters whose rows are words. */
 static const char HEAD[] = "lm_head.decoder.weight";
 static const char *const by_word[] = {"roberta.embeddings.word_embeddings.weight", HEAD,
@@ -99,49 +97,22 @@ static bool path_exists(const char *path) {
     return stat(path, &info) == 0;
 }
 
-/* "<folder>/<name>", or the file of that name beside a file. */
-static void path_beside(char *out, size_t size, const char *path, const char *name) {
-    struct stat info;
-    const char *slash = strrchr(path, '/');
-    if (stat(path, &info) == 0 && S_ISDIR(info.st_mode))
-        snprintf(out, size, "%s/%s", path, name);
-    else if (slash)
-        snprintf(out, size, "%.*s/%s", (int)(slash - path), path, name);
-    else
-        snprintf(out, size, "%s", name);
-}
-
 static void path_out(char *out, size_t size, const Prune *p, const char *name) {
     snprintf(out, size, "%s/%s", p->partial, name);
 }
 
-static int folder_out(const Prune *p, const char *name, Error *err) {
-    char path[1400];
-    path_out(path, sizeof path, p, name);
-    return mkdir(path, 0777) ? error_set(err, "%s: %s", path, strerror(errno)) : 0;
-}
-
-/* The file `name` of the folder where `from` is, if it is there, to OUT's `to`. */
-static int copy_beside(const Prune *p, const char *from, const char *name, const char *to,
-                       Error *err) {
-    char source[1200], target[1400];
-    path_beside(source, sizeof source, from, name);
-    path_out(target, sizeof target, p, to);
-    return path_exists(source) ? file_copy(source, target, false, err) : 0;
-}
-
 /* config.json with the new number of words. */
 static int write_config(const Prune *p, Error *err) {
-    char source[1200], target[1400];
+    const ModelPart *part = &p->model.language;
+    char path[MODEL_PATH_SIZE];
     json_t *config;
-    path_beside(source, sizeof source, p->model.language.path, "config.json");
-    path_out(target, sizeof target, p, "language/config.json");
-    TRY(config_read(&config, source, err));
-    int status = json_object_set_new(config, "vocab_size", json_integer(p->map.new_count));
-    status =
-        status ? error_set(err, "out of memory for %s", target) : json_write(config, target, err);
-    json_decref(config);
-    return status;
+    model_path_beside(path, sizeof path, part->path, "config.json");
+    TRY(model_config_read(&config, path, PART_LANGUAGE, part->stored, err));
+    if (json_object_set_new(config, "vocab_size", json_integer(p->map.new_count))) {
+        json_decref(config);
+        config = NULL;
+    }
+    return model_write_json(config, p->partial, "language/config.json", err);
 }
 
 static bool rows_are_words(const char *name) {
@@ -205,7 +176,7 @@ static int add_entries(Entries *entries, const Prune *p, Error *err) {
 /* The language model's weights, as they lie in the file but for the rows that are left out. */
 static int write_weights(const Prune *p, Error *err) {
     Entries entries = {0};
-    char path[1400];
+    char path[MODEL_PATH_SIZE];
     path_out(path, sizeof path, p, "language/model.safetensors");
     int status = add_entries(&entries, p, err);
     if (status == 0) status = checkpoint_write(path, entries.items, (size_t)entries.count, err);
@@ -216,10 +187,10 @@ static int write_weights(const Prune *p, Error *err) {
 }
 
 static int write_language(Prune *p, Error *err) {
-    char source[1200], target[1400];
-    TRY(folder_out(p, "language", err));
-    path_beside(source, sizeof source, p->model.language.path, TOKENIZER_FILE);
-    path_out(target, sizeof target, p, "language/sentencepiece.bpe.model");
+    char source[MODEL_PATH_SIZE], target[MODEL_PATH_SIZE];
+    TRY(model_write_subfolder(p->partial, "language", err));
+    model_path_beside(source, sizeof source, p->model.language.path, MODEL_TOKENIZER);
+    path_out(target, sizeof target, p, "language/" MODEL_TOKENIZER);
     TRY(vocabulary_prune(source, target, p->keep, tokenizer_size(p->model.tokenizer), p->characters,
                          &p->map, err));
     TRY(write_config(p, err));
@@ -229,9 +200,22 @@ static int write_language(Prune *p, Error *err) {
 /* A part that has nothing to do with words. */
 static int write_part(const Prune *p, const ModelPart *part, const char *name, Error *err) {
     if (!part->present) return 0;
-    char path[1400];
+    char path[MODEL_PATH_SIZE];
     path_out(path, sizeof path, p, name);
     return part_write(&part->params, NULL, 0, path, DTYPE_NONE, err);
+}
+
+static int write_vision(const Prune *p, Error *err) {
+    const ModelPart *part = &p->model.vision;
+    char path[MODEL_PATH_SIZE];
+    json_t *config;
+    TRY(model_write_subfolder(p->partial, "vision", err));
+    model_path_beside(path, sizeof path, part->path, "config.json");
+    TRY(model_config_read(&config, path, PART_VISION, part->stored, err));
+    TRY(model_write_json(config, p->partial, "vision/config.json", err));
+    model_path_beside(path, sizeof path, part->path, "preprocessor_config.json");
+    TRY(model_copy_file(path, p->partial, "vision/preprocessor_config.json", err));
+    return write_part(p, part, "vision/model.safetensors", err);
 }
 
 static int write_parts(Prune *p, Error *err) {
@@ -239,15 +223,10 @@ static int write_parts(Prune *p, Error *err) {
     TRY(write_language(p, err));
     TRY(write_part(p, &m->length, "length.safetensors", err));
     TRY(write_part(p, &m->projector, "projector.safetensors", err));
-    if (m->vision.present) {
-        TRY(folder_out(p, "vision", err));
-        TRY(write_part(p, &m->vision, "vision/model.safetensors", err));
-        TRY(copy_beside(p, m->vision.path, "config.json", "vision/config.json", err));
-        TRY(copy_beside(p, m->vision.path, "preprocessor_config.json",
-                        "vision/preprocessor_config.json", err));
-    }
-    if (!p->options.folder) return 0;
-    return copy_beside(p, p->options.folder, "easyfirst.json", "easyfirst.json", err);
+    if (m->vision.present) TRY(write_vision(p, err));
+    if (!m->settings) return 0;
+    return model_write_settings(m->settings, m->parts.attention,
+                                m->vision.present ? &m->vit.config : NULL, p->partial, err);
 }
 
 /* ---- The command. ---- */
@@ -261,7 +240,7 @@ static int open_model(Prune *p, Error *err) {
         return error_set(err, "this model has no language model: name one with --language");
     if (!p->model.tokenizer)
         return error_set(err, "%s: no %s beside the weights, and without it no id has a meaning",
-                         p->model.language.path, TOKENIZER_FILE);
+                         p->model.language.path, MODEL_TOKENIZER);
     p->keep = calloc((size_t)tokenizer_size(p->model.tokenizer), sizeof *p->keep);
     return p->keep ? 0 : error_set(err, "no memory for a vocabulary");
 }

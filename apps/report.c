@@ -154,10 +154,8 @@ static json_t *json_asked(const Asked *asked) {
     return object;
 }
 
-/* Prints and releases. */
-static int json_print(json_t *object, Error *err) {
-    /* 9 digits give every float back. */
-    char *line = object ? json_dumps(object, JSON_REAL_PRECISION(9)) : NULL;
+int report_line(json_t *object, int digits, Error *err) {
+    char *line = object ? json_dumps(object, JSON_REAL_PRECISION(digits)) : NULL;
     json_decref(object);
     if (!line) return error_set(err, "out of memory for a line of JSON");
     puts(line);
@@ -192,7 +190,7 @@ int report_json(const Asked *asked, const Answers *answers, int index, const Tok
         json_decref(object);
         return -1;
     }
-    return json_print(object, err);
+    return report_line(object, REPORT_DIGITS, err);
 }
 
 int report_json_none(const Asked *asked, const char *error, Error *err) {
@@ -201,5 +199,5 @@ int report_json_none(const Asked *asked, const char *error, Error *err) {
         json_object_set_new(object, "error", json_text(error));
     else
         json_object_set_new(object, "answer", json_string(""));
-    return json_print(object, err);
+    return report_line(object, REPORT_DIGITS, err);
 }

@@ -40,6 +40,12 @@ typedef struct Asked {
     int64_t line;         /* 0: none */
 } Asked;
 
+enum { REPORT_DIGITS = 9 }; /* give every float back */
+
+/* A JSON object, which it takes over, as a line on standard output; real numbers with so many
+ * digits. NULL is an object that there was no memory for. */
+int report_line(json_t *object, int digits, Error *err);
+
 /* One answer as JSON; a line on standard output. */
 int report_json(const Asked *asked, const Answers *answers, int index, const Tokenizer *tokenizer,
                 const DecodeOptions *options, bool trace, Error *err);

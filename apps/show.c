@@ -209,7 +209,7 @@ int command_show(int argc, char **argv) {
                                            "also the steps that change nothing"}}}};
     common_init(&s.common);
     common_answer_group(&s.common, &groups[1]);
-    common_model_group(&s.common, &groups[2]);
+    model_group(&s.common.model, &s.common.threads, &groups[2]);
     int first, status = options_read(&help, groups, 3, argc, argv, &first);
     if (status < 0) status = read_words(&s, argc - first, argv + first);
     if (status < 0) status = common_check(&help, &s.common);

@@ -34,6 +34,20 @@ static int held_picture(const FeedConfig *c, int64_t unit, Held *h, int i, Error
     return 0;
 }
 
+/* One more, unless its record or its picture cannot be read any more. */
+static int held_unit(const FeedConfig *c, int64_t unit, Held *h, Error *err) {
+    int i = h->count;
+    const Example *example;
+    TRY(dataset_unit(c->dataset, unit, &h->records[i], &h->examples[i], &example, err));
+    const ExampleTurn *turn = h->turns[i] = &example->turns[0];
+    h->prompts[i] = (InfillPrompt){.ids = turn->prompt, .count = turn->prompt_count, .picture = -1};
+    /* </s> is not part of the canvas. */
+    h->specs[i] = (DecodeSpec){.length = turn->answer_count > 1 ? turn->answer_count - 1 : 1};
+    if (example->picture) TRY(held_picture(c, unit, h, i, err));
+    h->count++;
+    return 0;
+}
+
 static int held_open(const FeedConfig *c, int count, Held *h, Error *err) {
     size_t n = (size_t)count + 1;
     h->records = calloc(n, sizeof *h->records), h->examples = calloc(n, sizeof *h->examples);
@@ -41,18 +55,12 @@ static int held_open(const FeedConfig *c, int count, Held *h, Error *err) {
     h->turns = calloc(n, sizeof *h->turns), h->images = calloc(n, sizeof *h->images);
     if (!h->records || !h->examples || !h->prompts || !h->specs || !h->turns || !h->images)
         return error_set(err, "out of memory");
-    int64_t all = c->dataset->count;
-    for (int i = 0; i < count && i < all; i++) {
-        const Example *example;
-        int64_t unit = (2 * i + 1) * all / (2 * (count < all ? count : all)); /* evenly spread */
-        h->count = i + 1;
-        TRY(dataset_unit(c->dataset, unit, &h->records[i], &h->examples[i], &example, err));
-        const ExampleTurn *turn = h->turns[i] = &example->turns[0];
-        h->prompts[i] =
-            (InfillPrompt){.ids = turn->prompt, .count = turn->prompt_count, .picture = -1};
-        /* </s> is not part of the canvas. */
-        h->specs[i] = (DecodeSpec){.length = turn->answer_count > 1 ? turn->answer_count - 1 : 1};
-        if (example->picture) TRY(held_picture(c, unit, h, i, err));
+    int64_t all = c->dataset->count, shown = count < all ? count : all;
+    for (int64_t i = 0; i < shown; i++) {
+        int64_t unit = (2 * i + 1) * all / (2 * shown); /* evenly spread */
+        int place = h->count;
+        if (held_unit(c, unit, h, NULL) == 0) continue;
+        record_free(&h->records[place]), examples_free(&h->examples[place]);
     }
     return 0;
 }

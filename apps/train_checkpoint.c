@@ -7,19 +7,15 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "data/model_files.h"
+#include "apps/model_write.h"
 
 #define CHECKPOINT_NAME "checkpoint-"
+#define PARTIAL_END     ".partial" /* as folder_begin names them */
 
-enum { STATE_FORMAT = 1, PATH_SIZE = 1400 };
+enum { STATE_FORMAT = 1, PATH_SIZE = MODEL_PATH_SIZE };
 
 static bool exists(const char *path) {
     return access(path, F_OK) == 0;
-}
-
-static int make_folder(const char *path, Error *err) {
-    if (mkdir(path, 0777) == 0) return 0;
-    return error_set(err, "%s: cannot make this folder: %m", path);
 }
 
 /* The step in a checkpoint's name; -1 for other names, those of unfinished ones among them. */
@@ -64,14 +60,18 @@ static json_t *state_json(const TrainState *s) {
     json_t *types = json_object();
     for (int i = 0; i < 4; i++)
         json_object_set_new(types, part_keys[i], json_string(dtype_name(s->compute[i])));
-    char print[24];
+    char print[24], open_loss[32], open_norm[32];
     snprintf(print, sizeof print, "%016" PRIx64, s->fingerprint);
-    return json_pack("{s:i, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:I, s:s, s:o}", "format",
-                     STATE_FORMAT, "step", (json_int_t)s->step, "epoch", (json_int_t)s->epoch,
-                     "index", (json_int_t)s->index, "skipped", (json_int_t)s->skipped, "sequences",
-                     (json_int_t)s->sequences, "tokens", (json_int_t)s->tokens, "seconds",
-                     s->seconds, "bad_samples", (json_int_t)s->bad_samples, "data", print,
-                     "compute", types);
+    /* As text with all their digits: what comes back must be the same number. */
+    snprintf(open_loss, sizeof open_loss, "%.17g", s->open_loss);
+    snprintf(open_norm, sizeof open_norm, "%.17g", s->open_norm);
+    return json_pack("{s:i, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:s, s:s, s:I, s:I, s:s, s:o}",
+                     "format", STATE_FORMAT, "step", (json_int_t)s->step, "epoch",
+                     (json_int_t)s->epoch, "index", (json_int_t)s->index, "skipped",
+                     (json_int_t)s->skipped, "sequences", (json_int_t)s->sequences, "tokens",
+                     (json_int_t)s->tokens, "seconds", s->seconds, "open_loss", open_loss,
+                     "open_norm", open_norm, "open_steps", (json_int_t)s->open_steps, "bad_samples",
+                     (json_int_t)s->bad_samples, "data", print, "compute", types);
 }
 
 static Dtype dtype_named(const char *name) {
@@ -87,15 +87,18 @@ static int state_read(const char *folder, TrainState *s, Error *err) {
     TRY(config_read(&json, path, err));
     int format = 0;
     json_int_t step = -1, epoch = 0, index = 0, skipped = 0, sequences = 0, tokens = 0, bad = 0;
+    json_int_t open_steps = 0;
     const char *print = "";
+    const char *open_loss = "", *open_norm = "";
     double seconds = 0;
     *s = (TrainState){0};
     json_error_t e;
-    int status =
-        json_unpack_ex(json, &e, 0, "{s:i, s:I, s:I, s:I, s:I, s:I, s:I, s:F, s:I, s:s, s:o}",
-                       "format", &format, "step", &step, "epoch", &epoch, "index", &index,
-                       "skipped", &skipped, "sequences", &sequences, "tokens", &tokens, "seconds",
-                       &seconds, "bad_samples", &bad, "data", &print, "compute", &types);
+    int status = json_unpack_ex(
+        json, &e, 0, "{s:i, s:I, s:I, s:I, s:I, s:I, s:I, s:F, s:s, s:s, s:I, s:I, s:s, s:o}",
+        "format", &format, "step", &step, "epoch", &epoch, "index", &index, "skipped", &skipped,
+        "sequences", &sequences, "tokens", &tokens, "seconds", &seconds, "open_loss", &open_loss,
+        "open_norm", &open_norm, "open_steps", &open_steps, "bad_samples", &bad, "data", &print,
+        "compute", &types);
     if (status)
         status = error_set(err, "%s: not the state of a training run: %s", path, e.text);
     else if (format != STATE_FORMAT || step < 0 || epoch < 0 || index < 0)
@@ -109,6 +112,9 @@ static int state_read(const char *folder, TrainState *s, Error *err) {
                           .sequences = sequences,
                           .tokens = tokens,
                           .seconds = seconds,
+                          .open_loss = strtod(open_loss, NULL),
+                          .open_norm = strtod(open_norm, NULL),
+                          .open_steps = open_steps,
                           .bad_samples = bad,
                           .fingerprint = strtoull(print, NULL, 16)};
         for (int i = 0; i < 4; i++)
@@ -170,41 +176,22 @@ static int tables_write(const TrainModel *t, const char *folder, Error *err) {
 
 /* ---- The model. ---- */
 
-/* The file `name` beside a part's weights. */
-static void beside(char *out, size_t size, const ModelPart *part, const char *name) {
-    const char *slash = strrchr(part->path, '/');
-    struct stat info;
-    if (stat(part->path, &info) == 0 && S_ISDIR(info.st_mode))
-        snprintf(out, size, "%s/%s", part->path, name);
-    else if (slash)
-        snprintf(out, size, "%.*s/%s", (int)(slash - part->path), part->path, name);
-    else
-        snprintf(out, size, "%s", name);
-}
+typedef struct Writing {
+    const TrainModel *t;
+    const TrainSettings *settings;
+    const char *to;
+    char before[PATH_SIZE]; /* the checkpoint before, "" if there is none */
+} Writing;
 
-/* A part's config.json, the vision half of a two-tower one, telling the type of the new file. */
-static int config_write(const ModelPart *part, Dtype dtype, const char *to, Error *err) {
-    char path[PATH_SIZE];
-    json_t *config;
-    beside(path, sizeof path, part, "config.json");
-    TRY(config_read(&config, path, err));
-    json_t *half = json_object_get(config, "vision_config");
-    if (part->kind == PART_VISION && json_is_object(half)) {
-        json_incref(half);
-        json_decref(config);
-        config = half;
-        json_object_set_new(config, "model_type", json_string("clip_vision_model"));
+/* The file `name` of a part: that of the checkpoint before, since the one that a resumed run was
+ * opened from is removed in time, or else the one beside the part's weights. */
+static void beside(char *out, size_t size, const Writing *w, const ModelPart *part,
+                   const char *folder, const char *name) {
+    if (w->before[0]) {
+        snprintf(out, size, "%s/%s/%s", w->before, folder, name);
+        if (exists(out)) return;
     }
-    const char *type = dtype == DTYPE_BF16  ? "bfloat16"
-                       : dtype == DTYPE_F16 ? "float16"
-                                            : "float32";
-    static const char *const keys[] = {"torch_dtype", "dtype"};
-    for (int i = 0; i < 2; i++)
-        if (json_object_get(config, keys[i]))
-            json_object_set_new(config, keys[i], json_string(type));
-    int status = json_write(config, to, err);
-    json_decref(config);
-    return status;
+    model_path_beside(out, size, part->path, name);
 }
 
 static Dtype saved_type(const TrainSettings *s, const TrainModel *t, const ModelPart *part,
@@ -215,13 +202,6 @@ static Dtype saved_type(const TrainSettings *s, const TrainModel *t, const Model
     if (!strcmp(s->save_dtype, "bf16")) return DTYPE_BF16;
     return part->checkpoint ? part->stored : t->model.language.stored;
 }
-
-typedef struct Writing {
-    const TrainModel *t;
-    const TrainSettings *settings;
-    const char *to;
-    char before[PATH_SIZE]; /* the checkpoint before, "" if there is none */
-} Writing;
 
 /* A part's weights. One that does not change is written once, and then it is the same file under
  * several names. */
@@ -240,53 +220,33 @@ static int weights_write(const Writing *w, const ModelPart *part, PartDuty duty,
                       merged ? (double)lora->alpha / lora->rank : 0, path, dtype, err);
 }
 
-static int copy_beside(const Writing *w, const ModelPart *part, const char *folder,
-                       const char *name, Error *err) {
-    char from[PATH_SIZE], to[PATH_SIZE];
-    beside(from, sizeof from, part, name);
-    snprintf(to, sizeof to, "%s/%s/%s", w->to, folder, name);
-    return exists(from) ? file_copy(from, to, false, err) : 0;
-}
-
 /* vision/ or language/: a plain Hugging Face folder. */
 static int folder_write(const Writing *w, const ModelPart *part, PartDuty duty, const char *folder,
                         Error *err) {
+    static const char *const others[] = {"preprocessor_config.json", MODEL_TOKENIZER};
     char path[PATH_SIZE], name[64];
-    snprintf(path, sizeof path, "%s/%s", w->to, folder);
-    TRY(make_folder(path, err));
-    snprintf(path, sizeof path, "%s/%s/config.json", w->to, folder);
+    json_t *config;
+    TRY(model_write_subfolder(w->to, folder, err));
     Dtype dtype = saved_type(w->settings, w->t, part, duty);
-    TRY(config_write(part, dtype == DTYPE_NONE ? part->stored : dtype, path, err));
-    TRY(copy_beside(w, part, folder, "preprocessor_config.json", err));
-    TRY(copy_beside(w, part, folder, "sentencepiece.bpe.model", err));
+    if (dtype == DTYPE_NONE) dtype = part->stored;
+    beside(path, sizeof path, w, part, folder, "config.json");
+    TRY(model_config_read(&config, path, part->kind, dtype, err));
+    snprintf(name, sizeof name, "%s/config.json", folder);
+    TRY(model_write_json(config, w->to, name, err));
+    for (int i = 0; i < 2; i++) {
+        beside(path, sizeof path, w, part, folder, others[i]);
+        snprintf(name, sizeof name, "%s/%s", folder, others[i]);
+        TRY(model_copy_file(path, w->to, name, err));
+    }
     snprintf(name, sizeof name, "%s/model.safetensors", folder);
     return weights_write(w, part, duty, name, err);
-}
-
-static int settings_write(const Writing *w, Error *err) {
-    const Model *m = &w->t->model;
-    char path[PATH_SIZE];
-    json_t *json = m->settings ? json_deep_copy(m->settings) : json_object();
-    if (!json) return error_set(err, "out of memory");
-    json_object_set_new(json, "format", json_integer(1));
-    json_object_set_new(json, "attention",
-                        json_string(m->parts.attention == ATTENTION_BLOCKS ? "blocks" : "full"));
-    if (m->vision.present) {
-        const VitConfig *v = &m->vit.config;
-        json_object_set_new(json, "feature_layer", json_integer(v->feature_layer));
-        json_object_set_new(json, "class_token", json_boolean(v->class_token));
-        json_object_set_new(json, "image_tokens", json_integer(vit_feature_rows(v)));
-    }
-    snprintf(path, sizeof path, "%s/easyfirst.json", w->to);
-    int status = json_write(json, path, err);
-    json_decref(json);
-    return status;
 }
 
 static int model_write(const Writing *w, Error *err) {
     const TrainModel *t = w->t;
     const Model *m = &t->model;
-    TRY(settings_write(w, err));
+    TRY(model_write_settings(m->settings, m->parts.attention,
+                             m->vision.present ? &m->vit.config : NULL, w->to, err));
     TRY(folder_write(w, &m->language, t->language, "language", err));
     if (m->vision.present) TRY(folder_write(w, &m->vision, t->vision, "vision", err));
     if (m->projector.present)
@@ -302,32 +262,41 @@ static int descending(const void *a, const void *b) {
     return (x < y) - (x > y);
 }
 
+/* What was being written, or removed, when a process ended. */
+static void remove_partial(const char *run) {
+    DIR *dir = opendir(run);
+    for (struct dirent *e; dir && (e = readdir(dir));) {
+        char path[PATH_SIZE + 256], name[256];
+        const char *end = strstr(e->d_name, PARTIAL_END);
+        if (!end || end[strlen(PARTIAL_END)]) continue;
+        snprintf(name, sizeof name, "%.*s", (int)(end - e->d_name), e->d_name);
+        snprintf(path, sizeof path, "%s/%s", run, e->d_name);
+        if (name_step(name) >= 0) folder_remove(path, NULL);
+    }
+    if (dir) closedir(dir);
+}
+
 /* Removes all checkpoints but the `keep` newest; that one cannot be removed is no reason to stop.
- */
+ * Each loses its name first: one that has it is whole. */
 static void remove_old(const char *run, int keep) {
     int count;
     int64_t *steps = list_steps(run, &count);
     if (steps) qsort(steps, (size_t)count, sizeof *steps, descending);
     for (int i = keep; i < count; i++) {
-        char path[PATH_SIZE];
+        char path[PATH_SIZE], partial[PATH_SIZE + 16];
         step_folder(path, sizeof path, run, steps[i]);
-        folder_remove(path, NULL);
+        snprintf(partial, sizeof partial, "%s" PARTIAL_END, path);
+        rename(path, partial);
     }
     free(steps);
+    remove_partial(run);
 }
 
 static int checkpoint_fill(const Writing *w, const TrainState *state, Error *err) {
-    char path[PATH_SIZE];
     TRY(model_write(w, err));
-    snprintf(path, sizeof path, "%s/training", w->to);
-    TRY(make_folder(path, err));
+    TRY(model_write_subfolder(w->to, "training", err));
     TRY(tables_write(w->t, w->to, err));
-    snprintf(path, sizeof path, "%s/training/state.json", w->to);
-    json_t *json = state_json(state);
-    if (!json) return error_set(err, "out of memory");
-    int status = json_write(json, path, err);
-    json_decref(json);
-    return status;
+    return model_write_json(state_json(state), w->to, "training/state.json", err);
 }
 
 int train_checkpoint_write(const TrainModel *t, const TrainSettings *settings,
@@ -370,7 +339,8 @@ static int publish_folder(const char *from, const char *to, int depth, Error *er
         else if (!S_ISDIR(info.st_mode))
             status = file_copy(source, target, true, err);
         else if (depth > 0)
-            status = make_folder(target, err) || publish_folder(source, target, depth - 1, err);
+            status = model_write_subfolder(to, e->d_name, err) ||
+                     publish_folder(source, target, depth - 1, err);
     }
     closedir(dir);
     return status ? -1 : 0;

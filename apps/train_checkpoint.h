@@ -22,6 +22,8 @@ typedef struct TrainState {
     int64_t skipped;      /* updates left out */
     int64_t sequences, tokens;
     double seconds;
+    double open_loss, open_norm; /* sums over the updates since the last logged point, */
+    int64_t open_steps;          /* so many, for a run that ends between two points */
     int64_t bad_samples;  /* pictures that could not be decoded so far */
     uint64_t fingerprint; /* of the data */
     Dtype compute[4];     /* of vision, projector, language, length */

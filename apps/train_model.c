@@ -1,27 +1,16 @@
 #include "apps/train_model.h"
 
-#include <stdlib.h>
 #include <string.h>
 
+#include "apps/model_fresh.h"
 #include "kernels/clock.h"
 
 enum { DEFAULT_LENGTH_CLASSES = 514 }; /* as the released length predictors have */
 
 /* ---- Opening. ---- */
 
-static int fresh_part(TrainModel *t, ModelPart *part, Part kind, const char *name, Dtype compute) {
-    params_free(&part->params);
-    part_sources_free(&part->sources);
-    *part = (ModelPart){.present = true, .kind = kind, .stored = DTYPE_F32, .compute = compute};
-    snprintf(part->path, sizeof part->path, "a fresh %s", name);
-    params_init(&part->params, t->model.device);
-    return 0;
-}
-
-static int fresh_values(ModelPart *part, uint64_t seed, Error *err) {
-    TRY(params_allocate(&part->params, DTYPE_F32, err));
-    params_initialise(&part->params, seed);
-    return 0;
+static FreshWeights fresh_weights(const TrainSettings *s) {
+    return (FreshWeights){.dtype = DTYPE_F32, .seed = s->seed};
 }
 
 static int fresh_projector(TrainModel *t, const TrainSettings *s, Error *err) {
@@ -29,24 +18,7 @@ static int fresh_projector(TrainModel *t, const TrainSettings *s, Error *err) {
     if (!m->vision.present || !m->language.present)
         return error_set(err, "a fresh projector needs a vision tower and a language model to go "
                               "between: name them with -m, or --vision and --language");
-    TRY(fresh_part(t, &m->projector, PART_PROJECTOR, "projector", m->vision.compute));
-    ProjectorKind kind =
-        strcmp(s->new_projector, "linear") ? PROJECTOR_MLP2X_GELU : PROJECTOR_LINEAR;
-    TRY(projector_declare(&m->projector_model, kind, m->vit.config.block.width,
-                          m->xlmr.config.block.width, &m->projector.params, err));
-    m->parts.projector = &m->projector_model;
-    t->fresh_projector = true;
-    return fresh_values(&m->projector, s->seed, err);
-}
-
-static int fresh_length(TrainModel *t, const TrainSettings *s, Error *err) {
-    Model *m = &t->model;
-    TRY(fresh_part(t, &m->length, PART_LENGTH, "length predictor", m->language.compute));
-    TRY(length_declare(&m->length_model, &m->xlmr.config.block, DEFAULT_LENGTH_CLASSES,
-                       &m->length.params, err));
-    m->parts.length = &m->length_model;
-    t->fresh_length = true;
-    return fresh_values(&m->length, s->seed, err);
+    return model_fresh_projector(m, s->new_projector, fresh_weights(s), err);
 }
 
 static void duties(TrainModel *t, const TrainSettings *s) {
@@ -101,7 +73,7 @@ int train_model_open(TrainModel *t, const TrainSettings *s, Device *device, Erro
     if (s->new_projector) status = fresh_projector(t, s, err);
     if (status == 0) status = check_stage(t, s, err);
     if (status == 0 && s->stage == STAGE_LENGTH && !m->length.present)
-        status = fresh_length(t, s, err);
+        status = model_fresh_length(m, DEFAULT_LENGTH_CLASSES, fresh_weights(s), err);
     if (status == 0 && s->lora.rank > 0) {
         m->xlmr.config.block.lora = s->lora;
         status = xlmr_declare_lora(&m->xlmr, &t->lora, err);
@@ -149,8 +121,9 @@ static int prepare_part(TrainModel *t, ModelPart *part, PartDuty duty, float rat
     return optimizer_add(&t->optimizer, &part->params, rate, err);
 }
 
-int train_model_prepare(TrainModel *t, const TrainSettings *s, bool pictures, const Dtype *compute,
-                        Error *err) {
+/* Duties and types, once it is known whether there are pictures. */
+static int settle(TrainModel *t, const TrainSettings *s, bool pictures, const Dtype *compute,
+                  Error *err) {
     Model *m = &t->model;
     if (!pictures) t->vision = t->projector = DUTY_NONE;
     if (s->stage == STAGE_ALIGN && !pictures)
@@ -161,7 +134,15 @@ int train_model_prepare(TrainModel *t, const TrainSettings *s, bool pictures, co
         if (compute[i] != DTYPE_NONE) parts[i]->compute = compute[i];
     m->projector.compute = m->vision.present ? m->vision.compute : m->projector.compute;
     m->length.compute = m->language.compute;
+    return 0;
+}
+
+int train_model_prepare(TrainModel *t, const TrainSettings *s, bool pictures, const Dtype *compute,
+                        Error *err) {
+    Model *m = &t->model;
+    TRY(settle(t, s, pictures, compute, err));
     TRY(optimizer_open(&t->optimizer, m->device, &s->optimizer, err));
+    ModelPart *parts[4] = {&m->vision, &m->projector, &m->language, &m->length};
     const PartDuty duty[4] = {t->vision, t->projector, t->language, t->length};
     const float own[4] = {s->vision_rate, s->projector_rate, s->language_rate, 0};
     for (int i = 0; i < 4; i++)
@@ -170,6 +151,22 @@ int train_model_prepare(TrainModel *t, const TrainSettings *s, bool pictures, co
     TRY(params_train(&t->lora, m->language.compute, err));
     return optimizer_add(&t->optimizer, &t->lora,
                          s->language_rate > 0 ? s->language_rate / s->rate : 1, err);
+}
+
+int train_model_describe(TrainModel *t, const TrainSettings *s, bool pictures, Error *err) {
+    Model *m = &t->model;
+    TRY(settle(t, s, pictures, NULL, err));
+    ModelPart *parts[4] = {&m->vision, &m->projector, &m->language, &m->length};
+    const PartDuty duty[4] = {t->vision, t->projector, t->language, t->length};
+    for (int i = 0; i < 4; i++) {
+        Params *params = &parts[i]->params;
+        if (duty[i] == DUTY_NONE) continue;
+        if (duty[i] == DUTY_RUN)
+            params->compute = parts[i]->compute; /* of the rest nothing is asked */
+        else if (params_train_describe(params, parts[i]->compute, err))
+            return error_context(err, "%s", parts[i]->path);
+    }
+    return t->has_lora ? params_train_describe(&t->lora, m->language.compute, err) : 0;
 }
 
 /* ---- What it takes. ---- */
@@ -190,12 +187,12 @@ static void add_memory(TrainMemory *sum, const ModelPart *part, PartDuty duty) {
     sum->moments += 2 * gradients;
 }
 
-TrainMemory train_model_memory(const TrainModel *t, const TrainSettings *s, bool pictures,
+TrainMemory train_model_memory(const TrainModel *t, const TrainSettings *s,
                                const LearnSizes *sizes) {
     const Model *m = &t->model;
     TrainMemory sum = {0};
-    if (pictures) add_memory(&sum, &m->vision, t->vision);
-    if (pictures) add_memory(&sum, &m->projector, t->projector);
+    add_memory(&sum, &m->vision, t->vision);
+    add_memory(&sum, &m->projector, t->projector);
     add_memory(&sum, &m->language, t->language);
     add_memory(&sum, &m->length, t->length);
     if (t->has_lora) {

@@ -19,7 +19,7 @@ typedef struct TrainModel {
     Model model;
     PartDuty vision, projector, language, length;
     Params lora; /* the language model's, with rank > 0 */
-    bool has_lora, fresh_projector, fresh_length;
+    bool has_lora;
     Learner learner;
     Optimizer optimizer;
 } TrainModel;
@@ -32,20 +32,23 @@ typedef struct TrainMemory {
     size_t arena; /* activations of one pass */
 } TrainMemory;
 
-/* Which parts do what in this stage. `pictures`: the data has some. Missing parts that the stage
- * needs are errors that say what to do. */
+/* Opens the files and decides which parts do what in this stage. Missing parts that the stage needs
+ * are errors that say what to do. On failure *t is empty. */
 int train_model_open(TrainModel *t, const TrainSettings *settings, Device *device, Error *err);
+void train_model_close(TrainModel *t);
 
-/* After the data are known to have pictures or not: brings the weights into their forms and takes
+/* Once it is known whether the data have pictures: brings the weights into their forms and takes
  * gradients and moments. `compute` (may be NULL) are types recorded by the run that is resumed, for
  * vision, projector, language, length; DTYPE_NONE: as the settings say. */
 int train_model_prepare(TrainModel *t, const TrainSettings *settings, bool pictures,
                         const Dtype *compute, Error *err);
-void train_model_close(TrainModel *t);
 
-/* What train_model_prepare took or, before it, would take, and an arena for passes of these sizes.
- */
-TrainMemory train_model_memory(const TrainModel *t, const TrainSettings *settings, bool pictures,
+/* In its place, for train_model_memory alone: takes nothing (params_train_describe). */
+int train_model_describe(TrainModel *t, const TrainSettings *settings, bool pictures, Error *err);
+
+/* What a prepared model has taken, or a described one would take, and the arena for passes of these
+ * sizes. */
+TrainMemory train_model_memory(const TrainModel *t, const TrainSettings *settings,
                                const LearnSizes *sizes);
 
 /* Multiply-adds times two of the matrix products of a step, forward and, where there is one,

@@ -422,21 +422,20 @@ static void svg_head(FILE *out, const char *title) {
     fprintf(
         out,
         "</title>\n<style>\n"
-        "svg{--paper:#ffffff;--ink:#24292f;--soft:#68707c;--grid:#e3e6ea;--train:#2563c9;"
-        "--valid:#c2410c;--rate:#2d7d46}\n"
-        "@media (prefers-color-scheme:dark){svg{--paper:#15181d;--ink:#e6e9ee;--soft:#98a2b0;"
-        "--grid:#2c323b;--train:#6ea8fe;--valid:#fb923c;--rate:#5fc27e}}\n"
-        ".paper{fill:var(--paper)}\n"
-        "text{fill:var(--soft);font:13px system-ui,sans-serif}\n"
-        ".title{fill:var(--ink);font-size:18px;font-weight:600}\n"
-        ".name{fill:var(--ink)}\n"
+        /* Colours as they are and not as variables, which not every viewer knows. */
+        ".paper{fill:#ffffff}\n"
+        "text{fill:#68707c;font-family:system-ui,sans-serif;font-size:13px}\n"
+        ".title{font-size:18px;font-weight:600}.title,.name{fill:#24292f}\n"
         ".end{text-anchor:end}.middle{text-anchor:middle}\n"
-        ".grid{stroke:var(--grid);stroke-width:1;fill:none}\n"
-        ".points{stroke:var(--train);stroke-width:1;stroke-opacity:.28;fill:none}\n"
-        ".mean{stroke:var(--train);stroke-width:2.2;fill:none;stroke-linejoin:round}\n"
-        ".valid{stroke:var(--valid);stroke-width:1.6;fill:none}\n"
-        ".dot{fill:var(--valid);stroke:var(--paper);stroke-width:1}\n"
-        ".rate{stroke:var(--rate);stroke-width:1.8;fill:none}\n"
+        ".grid{stroke:#e3e6ea;stroke-width:1;fill:none}\n"
+        ".points{stroke:#2563c9;stroke-width:1;stroke-opacity:.28;fill:none}\n"
+        ".mean{stroke:#2563c9;stroke-width:2.2;fill:none;stroke-linejoin:round}\n"
+        ".valid{stroke:#c2410c;stroke-width:1.6;fill:none}\n"
+        ".dot{fill:#c2410c;stroke:#ffffff;stroke-width:1}\n"
+        ".rate{stroke:#2d7d46;stroke-width:1.8;fill:none}\n"
+        "@media (prefers-color-scheme:dark){.paper{fill:#15181d}text{fill:#98a2b0}"
+        ".title,.name{fill:#e6e9ee}.grid{stroke:#2c323b}.points,.mean{stroke:#6ea8fe}"
+        ".valid{stroke:#fb923c}.dot{fill:#fb923c;stroke:#15181d}.rate{stroke:#5fc27e}}\n"
         "</style>\n"
         "<clipPath id=\"plot\"><rect x=\"%d\" y=\"%d\" width=\"%d\" height=\"%d\"/></clipPath>\n"
         "<rect class=\"paper\" width=\"%d\" height=\"%d\"/>\n"
@@ -486,14 +485,14 @@ static void svg_path(FILE *out, const Series *s, const Axis *x, const Axis *y, c
 }
 
 static void svg_legend(FILE *out, const Series *mean, const Series *valid) {
-    int x = RIGHT - 218;
+    int x = RIGHT - 250;
     if (valid->count) {
         fprintf(out,
                 "<path class=\"valid\" d=\"M%d,50h26\"/><circle class=\"dot\" cx=\"%d\" cy=\"50\" "
                 "r=\"4\"/><text class=\"name\" x=\"%d\" y=\"54\">validation loss, %.4g at "
                 "last</text>\n",
                 x, x + 13, x + 34, valid->y[valid->count - 1]);
-        x -= 266;
+        x -= 280;
     }
     if (mean->count)
         fprintf(out,

@@ -43,8 +43,8 @@ int train_report_open(TrainReport *report, const char *folder, int64_t step, int
 void train_report_close(TrainReport *report);
 
 /* Appends a line to metrics.jsonl (flushed) and prints the progress line on standard error:
- * "step 120/5000 ep 0.02  loss 3.214  norm 1.08  lr 4.1e-05  8.3k tok/s  71% of peak  ETA 1 h 12
- * min".
+ *
+ *   step 120/5000 ep 0.02  loss 3.214  norm 1.08  lr 4.1e-05  8.3k tok/s  71% of peak  ETA 12 min
  */
 int train_report_point(TrainReport *report, const TrainPoint *point, Error *err);
 

@@ -186,7 +186,8 @@ static void steps_group(TrainSettings *s, Table *t, OptionGroup *group) {
           "or so many sequences, whatever their length", 0, 1 << 24, &g->batch_sequences},
          {"pass-tokens", 0, OPTION_INTEGER, "N", &s->pass_tokens,
           "rows that go through the network at once; a batch takes as many\n"
-          "passes as it needs (default 0: chosen by the memory)",
+          "passes as it needs (default 0: 2048); the longest unit of the data\n"
+          "goes through whole in any case",
           0, 1 << 24}},
         5};
 }
@@ -289,7 +290,7 @@ static void running_group(TrainSettings *s, OptionGroup *group) {
 /* The table of a run's settings; its rows point into `s` and `t`, which must stay. */
 static void table_make(Table *t, TrainSettings *s) {
     *t = (Table){0};
-    model_options_group(&s->model, &s->threads, &t->groups[0]);
+    model_group(&s->model, &s->threads, &t->groups[0]);
     t->groups[0].title = "model";
     data_group(s, t, &t->groups[1]);
     steps_group(s, t, &t->groups[2]);
@@ -385,6 +386,33 @@ static bool attention_in_blocks(const TrainSettings *s) {
     return blocks;
 }
 
+/* What a resumed run may be told anew: where things are, and what does not change the weights. */
+static const char *const free_settings[] = {
+    "model",        "vision",     "language",  "projector",   "length-predictor", "threads",
+    "data",         "images",     "valid",     "valid-limit", "bad-share",        "recompute",
+    "out",          "save-dtype", "log-every", "valid-every", "save-every",       "keep",
+    "show-answers", "quiet",      NULL};
+
+static int check_kept(const TrainSettings *s, const json_t *file, Error *err) {
+    json_t *now = train_settings_json(s), *value;
+    const char *name;
+    int status = now ? 0 : error_set(err, "out of memory");
+    json_object_foreach(now, name, value) {
+        const json_t *kept = json_object_get(file, name);
+        int i = 0;
+        while (free_settings[i] && strcmp(free_settings[i], name)) i++;
+        if (status || free_settings[i] || !kept || json_equal(kept, value)) continue;
+        char *text = json_dumps(kept, JSON_ENCODE_ANY | JSON_REAL_PRECISION(9));
+        status = error_set(err,
+                           "--%s: the run in %s has %s and keeps it; for another one begin a new "
+                           "run at its last checkpoint (-m) with another --out",
+                           name, s->out, text ? text : "another value");
+        free(text);
+    }
+    json_decref(now);
+    return status;
+}
+
 /* Defaults, the file's settings, the command line's, each over the one before. */
 static int read_layers(TrainSettings *s, TrainStage stage, json_t *file, const char *path, int argc,
                        char **argv) {
@@ -410,6 +438,7 @@ static int read_layers(TrainSettings *s, TrainStage stage, json_t *file, const c
     const char *folder = getenv("EASYFIRST_MODEL");
     if (!m->folder && !m->language && !m->vision && folder && folder[0]) m->folder = folder;
     if (!table.given.context && attention_in_blocks(s)) s->context = false;
+    if (s->resume && check_kept(s, file, &err)) return options_wrong(&help, "%s", err.text);
     return -1;
 }
 

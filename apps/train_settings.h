@@ -45,7 +45,7 @@ typedef struct TrainSettings {
     int steps;
     int batch_sequences; /* 0: by tokens */
     int batch_tokens;
-    int pass_tokens; /* rows of one forward pass; more are accumulated. 0: chosen */
+    int pass_tokens; /* rows of one forward pass; more are accumulated. 0: 2048 */
     /* Optimiser. */
     float rate, vision_rate, projector_rate, language_rate; /* the parts' own: 0: `rate` */
     const char *schedule;                                   /* name of a ScheduleKind */

@@ -1,12 +1,15 @@
 #include "apps/trainer.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <math.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "apps/report.h"
 #include "data/model_files.h"
@@ -39,12 +42,14 @@ typedef struct Trainer {
     TrainReport report;
     bool report_open;
     Problems problems; /* of this epoch's pictures */
+    Problems told;     /* kinds of them that were told */
     double peak;       /* operations per second; 0: unknown */
     double started;    /* the clock when this part of the run began, earlier parts taken off */
     int skipped_in_a_row;
-    struct { /* since the last point */
-        double loss, norm, operations, since;
-        int64_t steps, tokens, rows;
+    int lock; /* the run's folder */
+    struct {  /* since the last point; losses and norms are in `state` */
+        double operations, since;
+        int64_t tokens, rows;
     } sum;
 } Trainer;
 
@@ -106,9 +111,9 @@ LearnSizes trainer_sizes(const TrainSettings *s, const LearnSizes *unit, int pic
 
 static void tell_scan(void *user, const char *path, int64_t done, int64_t all) {
     const Trainer *t = user;
-    if (t->report.terminal && !t->settings->quiet)
-        fprintf(stderr, "\r%.60s: %" PRId64 " of %" PRId64 " records read%s", path, done, all,
-                done == all ? "\n" : "");
+    if (t->settings->quiet || !isatty(STDERR_FILENO)) return;
+    fprintf(stderr, "\r%.60s: %" PRId64 " of %" PRId64 " records read%s", path, done, all,
+            done == all ? "\n" : "");
 }
 
 static int open_dataset(Trainer *t, Dataset *dataset, const char *const *paths, int count,
@@ -162,6 +167,11 @@ static int open_data(Trainer *t, Error *err) {
     LearnSizes unit = feed_unit_sizes(&t->data, &packing);
     if (s->valid) {
         TRY(open_dataset(t, &t->valid, &s->valid, 1, s->valid_limit, err));
+        if (t->valid.with_picture && !t->data.with_picture)
+            return error_set(err,
+                             "--valid %s has pictures, but nothing in the training data has: "
+                             "the model's eyes stay closed in this run",
+                             s->valid);
         LearnSizes other = feed_unit_sizes(&t->valid, &packing);
         if (other.tokens > unit.tokens) unit.tokens = other.tokens;
         if (other.pictures > unit.pictures) unit.pictures = other.pictures;
@@ -187,6 +197,17 @@ static int make_run_folder(const char *path, Error *err) {
             return error_set(err, "%s: cannot make the folder of the run: %m", part);
     }
     return 0;
+}
+
+/* Two processes in one folder would overwrite each other's checkpoints. The lock goes with the
+ * process, however it ends; a file system without locks is used as it is. */
+static int lock_run_folder(Trainer *t, const char *path, Error *err) {
+    t->lock = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (t->lock < 0) return error_set(err, "%s: %m; --out names a folder", path);
+    if (access(path, W_OK | X_OK)) return error_set(err, "%s: cannot write there: %m", path);
+    if (flock(t->lock, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK) return 0;
+    return error_set(err, "%s: another process is training there: wait for its end, or stop it",
+                     path);
 }
 
 /* A resumed run's model is that of its checkpoint; with LoRA the frozen weights are those that the
@@ -265,7 +286,7 @@ static void tell_start(const Trainer *t, const char *resumed_from) {
     for (int i = 0; i < d->problems.kind_count; i++)
         fprintf(stderr, "left out   %" PRId64 " x %s, the first: %s\n", d->problems.kinds[i].count,
                 d->problems.kinds[i].kind, d->problems.kinds[i].first);
-    TrainMemory m = train_model_memory(&t->model, s, d->with_picture > 0, &t->sizes);
+    TrainMemory m = train_model_memory(&t->model, s, &t->sizes);
     fprintf(stderr,
             "memory     %.0f MB: weights %.0f, gradients %.0f, moments %.0f, activations of %d "
             "rows %.0f\n",
@@ -295,9 +316,24 @@ static int run_passes(Trainer *t, const FeedStep *step, TrainRun run, double *lo
     return 0;
 }
 
+/* The first of each kind that is met. */
+static void tell_problems(Trainer *t, const Problems *found) {
+    for (int i = 0; i < found->kind_count; i++) {
+        Problems *told = &t->told;
+        int before = told->kind_count;
+        problems_add(told, found->kinds[i].kind, "%s", found->kinds[i].first);
+        if (told->kind_count == before || t->settings->quiet) continue;
+        if (t->report.pending) fputc('\n', stderr);
+        t->report.pending = false;
+        fprintf(stderr, "left out   %s, the first: %s\n", found->kinds[i].kind,
+                found->kinds[i].first);
+    }
+}
+
 static int check_problems(Trainer *t, const FeedStep *step, Error *err) {
     if (step->index == 0) t->problems = (Problems){0}; /* each epoch meets them again */
     if (step->problems.total == 0) return 0;
+    tell_problems(t, &step->problems);
     problems_merge(&t->problems, &step->problems);
     t->state.bad_samples += step->problems.total;
     Problems all = t->data.problems;
@@ -321,14 +357,14 @@ static int update(Trainer *t, const FeedStep *step, double loss, Error *err) {
     t->state.sequences += step->sequences, t->state.tokens += step->tokens;
     t->state.seconds = clock_seconds() - t->started;
     if (skipped) return 0;
-    t->sum.loss += loss, t->sum.norm += norm, t->sum.steps++;
+    t->state.open_loss += loss, t->state.open_norm += norm, t->state.open_steps++;
     return 0;
 }
 
 /* A point of training, or with a loss one of validation. */
 static int tell_point(Trainer *t, double valid_loss, const FeedStep *step, Error *err) {
     double now = clock_seconds(), seconds = now - t->sum.since;
-    double n = (double)t->sum.steps;
+    double n = (double)t->state.open_steps;
     TrainPoint point = {.step = t->state.step,
                         .epoch = step->steps ? (double)step->epoch +
                                                    (double)(step->index + 1) / (double)step->steps
@@ -343,11 +379,12 @@ static int tell_point(Trainer *t, double valid_loss, const FeedStep *step, Error
                         .valid_loss = valid_loss,
                         .skipped = t->state.skipped};
     if (isnan(valid_loss)) {
-        point.loss = t->sum.loss / n, point.norm = t->sum.norm / n;
+        point.loss = t->state.open_loss / n, point.norm = t->state.open_norm / n;
         point.rate = schedule_rate(&t->schedule, t->state.step);
         point.tokens_per_s = (double)t->sum.tokens / seconds;
         point.rows_per_s = (double)t->sum.rows / seconds;
         if (t->peak > 0) point.peak_share = t->sum.operations / seconds / t->peak;
+        t->state.open_loss = t->state.open_norm = 0, t->state.open_steps = 0;
         memset(&t->sum, 0, sizeof t->sum);
         t->sum.since = now;
     }
@@ -370,7 +407,10 @@ static int validate(Trainer *t, const FeedStep *at, Error *err) {
         feed_step_free(&step);
         TRY(status);
     }
-    if (sequences) TRY(tell_point(t, sum / (double)sequences, at, err));
+    if (sequences)
+        TRY(tell_point(t, sum / (double)sequences, at, err));
+    else if (!t->settings->quiet)
+        fprintf(stderr, "no validation: none of its pictures could be decoded\n");
     int shown = t->settings->stage == STAGE_LENGTH ? 0 : t->settings->show_answers;
     if (shown > 0 && !t->settings->quiet)
         TRY(trainer_show_answers(&t->model, &t->valid_config, shown, stderr, err));
@@ -382,7 +422,7 @@ static int save(Trainer *t, Error *err) {
     double began = clock_seconds();
     char title[256];
     snprintf(title, sizeof title, "easyfirst train %s, %s", stage_name(t->settings->stage),
-             t->model.model.language.path);
+             t->settings->out);
     TRY(train_checkpoint_write(&t->model, t->settings, &t->state, err));
     TRY(train_report_svg(&t->report, title, err));
     t->sum.since += clock_seconds() - began;
@@ -406,7 +446,7 @@ static int one_step(Trainer *t, Error *err) {
     t->sum.operations += train_model_operations(&t->model, step.rows, step.targets, step.pictures);
     int64_t done = t->state.step;
     bool last = done == t->schedule.steps;
-    if (status == 0 && (is_due(done, s->log_every) || last) && t->sum.steps > 0)
+    if (status == 0 && (is_due(done, s->log_every) || last) && t->state.open_steps > 0)
         status = tell_point(t, NAN, &step, err);
     if (status == 0 && s->valid && (is_due(done, s->valid_every) || last))
         status = validate(t, &step, err);
@@ -437,6 +477,10 @@ static int train(Trainer *t, Error *err) {
 static void tell_end(const Trainer *t) {
     const TrainSettings *s = t->settings;
     if (s->quiet) return;
+    if (t->state.bad_samples)
+        fprintf(stderr, "left out   %" PRId64 " times a picture that could not be decoded\n",
+                t->state.bad_samples);
+    fprintf(stderr, "memory     %.0f MB at its peak\n", (double)peak_memory() / 1e6);
     if (t->state.step == t->schedule.steps)
         fprintf(stderr, "done: the model is %s/model, the curve %s/loss.svg\n", s->out, s->out);
     else
@@ -463,6 +507,7 @@ static int run_all(Trainer *t, Error *err) {
     char folder[PATH_SIZE] = "";
     bool found = false;
     TRY(make_run_folder(s->out, err));
+    TRY(lock_run_folder(t, s->out, err));
     TRY(train_checkpoint_find(s->out, folder, sizeof folder, &t->state, &found, err));
     if (found && !s->resume)
         return error_set(err,
@@ -481,6 +526,12 @@ static int run_all(Trainer *t, Error *err) {
     TRY(train_report_open(&t->report, s->out, t->state.step, t->schedule.steps, s->quiet, err));
     t->report_open = true;
     TRY(train(t, err));
+    if (stop_asked &&
+        t->state.step < t->schedule.steps) /* what waits for the model must not go on */
+        return error_set(err,
+                         "stopped by a signal after step %" PRId64 " of %" PRId64
+                         ", with a checkpoint; go on with: easyfirst train --resume --out %s",
+                         t->state.step, t->schedule.steps, s->out);
     tell_end(t);
     return 0;
 }
@@ -489,6 +540,7 @@ int trainer_run(TrainSettings *settings, Error *err) {
     Trainer *t = calloc(1, sizeof *t);
     if (!t) return error_set(err, "out of memory");
     t->settings = settings;
+    t->lock = -1;
     int status = run_all(t, err);
     feed_close(t->feed);
     if (t->report_open) train_report_close(&t->report);
@@ -499,6 +551,7 @@ int trainer_run(TrainSettings *settings, Error *err) {
     arena_close(&t->arena);
     if (t->model_open) train_model_close(&t->model);
     device_close(t->device);
+    if (t->lock >= 0) close(t->lock);
     free(t);
     return status;
 }

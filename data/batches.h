@@ -17,7 +17,7 @@
 
 typedef struct BatchUnit {
     int64_t record;    /* which record it comes from */
-    int32_t turn;      /* which of its turns; -1: all of them */
+    int32_t turn;      /* which of its turns; below 0: several of them */
     int32_t tokens;    /* length, for grouping and for batches by tokens */
     int32_t sequences; /* examples in it: 1, or the number of turns */
     int16_t source;    /* of a mixture */
@@ -48,8 +48,7 @@ typedef struct BatchPlan {
 /* Takes 16 bytes a unit while it works (with weights 24) and 24 more for each of one megabatch,
  * O(n log n), and with weights the draws of all earlier epochs, some nanoseconds each. If both
  * budgets are given a step keeps to both. Errors: no unit, no budget, a source with a weight but
- * without units. *plan is empty on failure.
- */
+ * without units. *plan is empty on failure. */
 int batches_plan(BatchPlan *plan, const BatchUnit *units, int64_t count, const BatchConfig *config,
                  int64_t epoch, Error *err);
 void batches_free(BatchPlan *plan);

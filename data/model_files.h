@@ -13,9 +13,10 @@
 #include "kernels/params.h"
 
 /* Writes all parameters of a table that have values (idle ones, too) as safetensors under their
- * canonical names, in type `dtype`; DTYPE_NONE: each in the type it was given in. With `lora`, (may
- * be NULL) each matrix X.weight that has base_model.model.X.lora_A.weight and ..lora_B.weight there
- * is written as W + scale B A, summed in f32; a matrix of `lora` that belongs to none is an error.
+ * canonical names, in type `dtype`; DTYPE_NONE: each in the type it was given in. With `lora` (may
+ * be NULL) each matrix X.weight that has a "base_model.model.X.lora_A.weight", and such a lora_B,
+ * there is written as W + scale B A, summed in f32; a matrix of `lora` that belongs to none is an
+ * error.
  * Values are fetched from the device a few MB at a time. A tied head is not written twice: the file
  * has the word embeddings, and transformers ties them again. */
 int part_write(const Params *params, const Params *lora, double lora_scale, const char *path,

@@ -6,8 +6,8 @@
  *                (blip_laion_cc_sbu_558k.json, llava_v1_5_mix665k.json); `id` a text or a number,
  *                no "image" for text alone. Read as a stream, one element in memory at a time.
  *   jsonl pairs  a line a record: {"inputs", "targets"}; or LLaVA's objects, one a line.
- *   plain text   one document a paragraph (separated by empty lines), or a line with
- *                RECORDS_TEXT_LINES: for masked diffusion on text alone.
+ *   plain text   one document a paragraph (separated by empty lines), or a line with the
+ *                option text_lines: for masked diffusion on text alone.
  *   a folder     with ratio.json ({file: weight}, Flan 2022's layout) and jsonl files: a mixture.
  * A file of 1 GB takes 16 bytes of memory a record: where it stands in the file. Records are read
  * again, one at a time, when they are needed.

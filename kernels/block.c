@@ -20,7 +20,7 @@ static int declare_qkv(Block *block, int64_t width, const BlockNames *names, Par
         ParamSpec spec = {.slot = &block->qkv_w,
                           .role = PARAM_MATRIX,
                           .init = INIT_NORMAL,
-                          .init_std = PARAMS_INIT_STD,
+                          .init_std = params_init_std(width),
                           .ndim = 2,
                           .shape = {width, width},
                           .joined = i > 0,

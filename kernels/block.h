@@ -31,8 +31,8 @@ typedef enum LoraTarget {
 
 const char *lora_target_name(LoraTarget target); /* "query", "key", "value", "out", "fc1", "fc2" */
 
-/* LoRA (Hu et al., 2021): y = x W^T + b + (alpha / rank) (x A^T) B^T, W frozen, A [rank, K], B [N,
- * rank], B zero at first. */
+/* LoRA (Hu et al., 2021): y = x W^T + b + (alpha / rank) (x A^T) B^T with W [N, K] frozen,
+ * A [rank, K], and B [N, rank] zero at first. */
 typedef struct LoraConfig {
     int rank; /* 0: none */
     float alpha;
@@ -55,7 +55,7 @@ typedef struct Block {
     Tensor fc2_w, fc2_b;     /* [D, F] */
     Tensor norm2_w, norm2_b; /* of the feed-forward part */
     struct {
-        Tensor a, b; /* [rank, K], [N, rank] */
+        Tensor a, b;      /* [rank, K], [N, rank] */
     } lora[LORA_TARGETS]; /* absent where there is none */
 } Block;
 
@@ -73,9 +73,9 @@ int block_declare(Block *block, const BlockConfig *config, const BlockNames *nam
                   bool idle, const char *prefix, Error *err);
 
 /* Declares the thin matrices of config->lora for a declared block, in a table of their own, under
- * the names of Hugging Face's peft: "base_model.model.<prefix>.<name>.lora_A.weight" and "...lora_B
- * ...". A is normal with the deviation of peft's uniform one, 1 / sqrt(3 K); B is zero. A stacked
- * query-key-value (in_proj) has no targets query, key, value. */
+ * the names of Hugging Face's peft: "base_model.model.<prefix>.<name>.lora_A.weight", and lora_B
+ * likewise. A is normal with the deviation of peft's uniform one, 1 / sqrt(3 K); B is zero. A
+ * stacked query-key-value (in_proj) has no targets query, key, value. */
 int block_declare_lora(Block *block, const BlockConfig *config, const BlockNames *names,
                        Params *lora, const char *prefix, Error *err);
 

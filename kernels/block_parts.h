@@ -14,7 +14,7 @@ static inline float lora_scale(const BlockConfig *config) {
 }
 
 static inline bool lora_present(const Block *block, LoraTarget target) {
-    return tensor_present(block->lora[target].a);
+    return block->lora[target].a.ndim > 0; /* described, it has no data yet */
 }
 
 /* low = (alpha / rank) x A^T: x [T, K] c, low [T, rank] c. Nothing where the block has no such

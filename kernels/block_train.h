@@ -47,12 +47,12 @@ size_t rooms_bytes(const Room *rooms, int count, int64_t rows);
 
 enum { BLOCK_ROOMS = 16 + LORA_TARGETS };
 
-/* The one list of what each of these takes, for taking it and for counting it: both return how many
- * rooms they wrote, at most BLOCK_ROOMS.
- *   block_rooms: the tape of block i but for x. `own` tells that x must stay as it is and that
- * nobody has written h1: the block's first in the stack, or recomputed from x alone.
- *   scratch_rooms: for the forward of blocks [first, end). */
+/* The one list of what a tape takes but for x, for taking it and for counting it: returns how many
+ * rooms it wrote, at most BLOCK_ROOMS. `own` tells that x must stay as it is and that nobody has
+ * written h1: the block is the first of its stack, or recomputed from x alone. */
 int block_rooms(Room *rooms, BlockTape *tape, const Stack *stack, int i, bool own);
+
+/* Likewise of what the forward of blocks [first, end) takes. */
 int scratch_rooms(Room *rooms, BlockScratch *scratch, const Stack *stack, int first, int end);
 
 /* Gives the tensors that are others' (see above) or the scratch's to a tape that has x and its

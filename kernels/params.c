@@ -65,6 +65,10 @@ int params_declare(Params *params, const ParamSpec *spec, Error *err, const char
     return 0;
 }
 
+float params_init_std(int64_t columns) {
+    return 0.02f * sqrtf(768.0f / (float)(columns > 0 ? columns : 1));
+}
+
 int params_declare_linear(Params *params, Tensor *w, Tensor *b, int64_t rows, int64_t columns,
                           bool idle, Error *err, const char *stem_format, ...) {
     char stem[200];
@@ -75,7 +79,7 @@ int params_declare_linear(Params *params, Tensor *w, Tensor *b, int64_t rows, in
     ParamSpec weight = {.slot = w,
                         .role = PARAM_MATRIX,
                         .init = INIT_NORMAL,
-                        .init_std = PARAMS_INIT_STD,
+                        .init_std = params_init_std(columns),
                         .ndim = 2,
                         .shape = {rows, columns},
                         .idle = idle};
@@ -298,13 +302,38 @@ static int prepare_matrix(Params *params, int first, ParamsRelease release, void
     return 0;
 }
 
-/* Tables are read in place: from the file's memory map on a CPU, from a copy on a GPU. */
-static int prepare_table(Params *params, Param *p, Tensor *slot, Error *err) {
-    *slot = tensor_2d(p->value.data, p->value.dtype, param_rows(p), param_columns(p));
+/* Where a parameter is looked up; NULL if it is not. */
+static Tensor *looked_up(const Param *p) {
+    if (p->idle) return NULL;
+    if (p->role == PARAM_VOCABULARY) return p->table_slot;
+    return p->role == PARAM_TABLE ? p->slot : NULL;
+}
+
+/* Tables are read in place: from the file's memory map on a CPU, from copies on a GPU. */
+static size_t table_bytes(const Params *params) {
+    size_t total = 0;
     if (device_kind(params->device) == DEVICE_CPU) return 0;
-    size_t bytes = tensor_bytes(*slot);
-    TRY(device_alloc(params->device, &slot->data, bytes, err));
-    return device_upload(params->device, slot->data, p->value.data, bytes, err);
+    for (int i = 0; i < params->count; i++)
+        if (looked_up(&params->items[i]))
+            total = params_aligned(total) + tensor_bytes(params->items[i].value);
+    return total;
+}
+
+static int prepare_tables(Params *params, Error *err) {
+    size_t total = table_bytes(params), used = 0;
+    if (total) TRY(device_alloc(params->device, &params->plain, total, err));
+    for (int i = 0; i < params->count; i++) {
+        const Param *p = &params->items[i];
+        Tensor *slot = looked_up(p);
+        if (!slot) continue;
+        *slot = tensor_2d(p->value.data, p->value.dtype, param_rows(p), param_columns(p));
+        if (!total) continue;
+        used = params_aligned(used);
+        slot->data = (char *)params->plain + used;
+        used += tensor_bytes(*slot);
+        TRY(device_upload(params->device, slot->data, p->value.data, tensor_bytes(*slot), err));
+    }
+    return 0;
 }
 
 int params_prepare(Params *params, Dtype compute, ParamsRelease release, void *user, Error *err) {
@@ -313,16 +342,12 @@ int params_prepare(Params *params, Dtype compute, ParamsRelease release, void *u
     params->compute = compute;
     TRY(params_prepare_vectors(params, false, err));
     for (int i = 0; i < params->count; i++) {
-        Param *p = &params->items[i];
-        bool first = param_leads(params, i);
-        if (p->idle) continue;
-        if ((p->role == PARAM_MATRIX || p->role == PARAM_VOCABULARY) && first)
+        const Param *p = &params->items[i];
+        if (p->idle || !param_leads(params, i)) continue;
+        if (p->role == PARAM_MATRIX || p->role == PARAM_VOCABULARY)
             TRY(prepare_matrix(params, i, release, user, err));
-        if (p->role == PARAM_TABLE) TRY(prepare_table(params, p, p->slot, err));
-        if (p->role == PARAM_VOCABULARY && p->table_slot)
-            TRY(prepare_table(params, p, p->table_slot, err));
     }
-    return 0;
+    return prepare_tables(params, err);
 }
 
 int64_t params_count(const Params *params) {
@@ -339,19 +364,15 @@ size_t params_stored_bytes(const Params *params) {
 }
 
 size_t params_prepared_bytes(const Params *params, Dtype compute) {
-    size_t n = 0;
+    size_t n = params_vector_bytes(params, false) + table_bytes(params);
     for (int i = 0; i < params->count; i++) {
         const Param *p = &params->items[i];
-        if (p->idle) continue;
-        if (p->role == PARAM_VECTOR)
-            n += (size_t)param_elements(p) * sizeof(float);
-        else if (param_leads(params, i) && p->role != PARAM_TABLE) {
-            int64_t rows = 0;
-            for (int j = i; j < params_group_end(params, i); j++)
-                rows += param_rows(&params->items[j]);
-            n += pack_size(params->device, rows, param_columns(p), compute,
-                           p->role == PARAM_VOCABULARY);
-        }
+        if (p->idle || !param_leads(params, i)) continue;
+        if (p->role != PARAM_MATRIX && p->role != PARAM_VOCABULARY) continue;
+        int64_t rows = 0;
+        for (int j = i; j < params_group_end(params, i); j++) rows += param_rows(&params->items[j]);
+        n +=
+            pack_size(params->device, rows, param_columns(p), compute, p->role == PARAM_VOCABULARY);
     }
     return n;
 }

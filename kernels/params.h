@@ -62,7 +62,8 @@ typedef struct Params {
     float *master; /* [flat], the trainable parameters in f32 */
     float *grad;   /* [flat], their gradients; zero at first, and the gaps always */
     void *shadow;  /* [flat] in the compute type, what operations read; NULL in f32: the masters */
-    void *plain;   /* frozen matrices and tables that could not be used where they are */
+    void *plain;   /* frozen matrices and tables that could not be used where they are; of
+                      params_prepare, the tables' copies on a GPU */
 } Params;
 
 void params_init(Params *params, Device *device);
@@ -87,8 +88,11 @@ typedef struct ParamSpec {
 int params_declare(Params *params, const ParamSpec *spec, Error *err, const char *name_format, ...)
     __attribute__((format(printf, 4, 5)));
 
-/* BERT's, CLIP's and XLM-R's own standard deviation for fresh matrices and embeddings. */
-#define PARAMS_INIT_STD 0.02f
+/* The standard deviation for fresh matrices [rows, columns] and embeddings: that of BERT and XLM-R,
+ * 0.02, at their width of 768 columns, and in proportion to 1 / sqrt(columns) at others, so that
+ * products are as large in a model of any width. (0.02 throughout makes narrow models learn half as
+ * fast: NOTES.md.) */
+float params_init_std(int64_t columns);
 
 /* The two pairs that models are made of, under "<stem>weight" and "<stem>bias": a linear layer's
  * matrix [rows, columns] (INIT_NORMAL) and vector [rows] (zero), and a LayerNorm's two vectors
@@ -141,6 +145,12 @@ void params_freeze(Params *params, bool frozen);
  * else lies in it. Values of frozen and idle parameters must stay where they are. Once for each
  * table; after a failure only params_free is left. */
 int params_train(Params *params, Dtype compute, Error *err);
+
+/* Lays out what params_train would, but takes no memory: `flat`, `compute`, the offsets, and slots
+ * with types and shapes whose data is NULL. A trainable one's `grad` is not NULL, and must not be
+ * touched. For questions about a pass's memory (stack_tape_bytes and the like) before any is taken;
+ * afterwards only params_free is left. Errors are those of params_train. */
+int params_train_describe(Params *params, Dtype compute, Error *err);
 
 /* A parameter's present values, in `dtype`, to host memory: the masters of a trainable one, what
  * was given of any other, zeros where nothing was. The second form takes values [first, first +

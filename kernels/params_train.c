@@ -83,6 +83,14 @@ static int64_t flat_values(const Params *params) {
     return round_up(used);
 }
 
+/* Gives everything trainable its place. */
+static void lay_out(Params *params) {
+    int64_t used = 0;
+    for (int i = 0; i < params->count; i++)
+        if (params->items[i].trainable) params->items[i].offset = take_place(params, i, &used);
+    params->flat = round_up(used);
+}
+
 static int check_groups(const Params *params, Error *err) {
     for (int i = 0; i < params->count; i++) {
         const Param *p = &params->items[i];
@@ -112,20 +120,6 @@ static void *shadow_at(const Params *params, int64_t offset) {
     return (char *)params->shadow + (size_t)offset * dtype_size(params->compute);
 }
 
-/* Where a group's weights are read and where their gradients go; of all its rows, once its last
- * member has been placed. */
-static void set_slot(const Params *params, const Param *p, int64_t rows) {
-    Tensor t;
-    if (p->role == PARAM_VECTOR)
-        t = tensor_1d(params->master + p->offset, DTYPE_F32, rows);
-    else
-        t = tensor_2d(params->shadow ? shadow_at(params, p->offset) : params->master + p->offset,
-                      params->compute, rows, param_columns(p));
-    t.grad = params->grad + p->offset;
-    *p->slot = t;
-    if (p->role == PARAM_VOCABULARY && p->table_slot) *p->table_slot = t;
-}
-
 /* A vector's values count as rows here: its group is their concatenation. */
 static int64_t group_rows(const Params *params, int first) {
     int64_t rows = 0;
@@ -136,17 +130,33 @@ static int64_t group_rows(const Params *params, int first) {
     return rows;
 }
 
+/* What operations see of a group, but for where it lies: vectors are f32, all else is `dtype`. */
+static Tensor group_form(const Params *params, int first, Dtype dtype) {
+    const Param *p = &params->items[first];
+    int64_t rows = group_rows(params, first);
+    if (p->role == PARAM_VECTOR) return tensor_1d(NULL, DTYPE_F32, rows);
+    return tensor_2d(NULL, dtype, rows, param_columns(p));
+}
+
+static void set_slots(const Param *p, Tensor t) {
+    *p->slot = t;
+    if (p->role == PARAM_VOCABULARY && p->table_slot) *p->table_slot = t;
+}
+
 static int place_trainable(Params *params, Error *err) {
-    int64_t used = 0;
     for (int i = 0; i < params->count; i++) {
-        Param *p = &params->items[i];
+        const Param *p = &params->items[i];
         if (!p->trainable) continue;
-        p->offset = take_place(params, i, &used);
         TRY(upload_value(params->device, params->master + p->offset, DTYPE_F32, p, err));
         if (params->shadow)
             TRY(upload_value(params->device, shadow_at(params, p->offset), params->compute, p,
                              err));
-        if (param_leads(params, i)) set_slot(params, p, group_rows(params, i));
+        if (!param_leads(params, i)) continue;
+        Tensor t = group_form(params, i, params->compute);
+        bool masters = p->role == PARAM_VECTOR || !params->shadow;
+        t.data = masters ? params->master + p->offset : shadow_at(params, p->offset);
+        t.grad = params->grad + p->offset;
+        set_slots(p, t);
     }
     return 0;
 }
@@ -222,7 +232,7 @@ static int place_frozen(Params *params, Error *err) {
     size_t total = plain_bytes(params, params->compute), used = 0;
     if (total) TRY(device_alloc(params->device, &params->plain, total, err));
     for (int i = 0; i < params->count; i++) {
-        Param *p = &params->items[i];
+        const Param *p = &params->items[i];
         if (!needs_rows(params, i)) continue;
         Dtype dtype = plain_type(p, params->compute);
         void *data = p->value.data;
@@ -232,15 +242,16 @@ static int place_frozen(Params *params, Error *err) {
             TRY(copy_group(params, i, data, dtype, err));
             used += group_bytes(params, i, params->compute);
         }
-        *p->slot = tensor_2d(data, dtype, group_rows(params, i), param_columns(p));
-        if (p->role == PARAM_VOCABULARY && p->table_slot) *p->table_slot = *p->slot;
+        Tensor t = group_form(params, i, dtype);
+        t.data = data;
+        set_slots(p, t);
     }
     return 0;
 }
 
 /* ---- All of them. ---- */
 
-int params_train(Params *params, Dtype compute, Error *err) {
+static int train_begin(Params *params, Dtype compute, Error *err) {
     if (params->vectors || params->flat || params->plain)
         return error_set(err, "parameters that are prepared already cannot be trained");
     if (compute != DTYPE_F32 && compute != DTYPE_BF16)
@@ -252,7 +263,12 @@ int params_train(Params *params, Dtype compute, Error *err) {
     if (missing) return error_set(err, "the parameter %s has no values", missing);
     TRY(check_groups(params, err));
     params->compute = compute;
-    params->flat = flat_values(params);
+    lay_out(params);
+    return 0;
+}
+
+int params_train(Params *params, Dtype compute, Error *err) {
+    TRY(train_begin(params, compute, err));
     if (params->flat) {
         TRY(take_tables(params, err));
         TRY(place_trainable(params, err));
@@ -260,6 +276,18 @@ int params_train(Params *params, Dtype compute, Error *err) {
     TRY(params_prepare_vectors(params, true, err));
     TRY(place_frozen(params, err));
     forget_given(params);
+    return 0;
+}
+
+int params_train_describe(Params *params, Dtype compute, Error *err) {
+    TRY(train_begin(params, compute, err));
+    for (int i = 0; i < params->count; i++) {
+        const Param *p = &params->items[i];
+        if (p->idle || !param_leads(params, i)) continue;
+        Tensor t = group_form(params, i, p->trainable ? compute : plain_type(p, compute));
+        if (p->trainable) t.grad = (void *)params; /* only that there is one counts */
+        set_slots(p, t);
+    }
     return 0;
 }
 

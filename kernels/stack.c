@@ -8,13 +8,14 @@
 
 /* Whether a block's input is its own to keep: else what it adds is added in place (post-LN). */
 static bool owns_input(const Stack *stack, int i) {
-    return stack->recompute || i == 0;
+    return stack->recompute || i <= stack->lowest;
 }
 
-/* What is kept of block i. The first block's input is the caller's. */
+/* What is kept of block i. The input of the first that is walked is the caller's x. */
 static int tape_rooms(Room *rooms, BlockTape *tape, const Stack *stack, int i) {
     int n = 0;
-    if (i > 0) rooms[n++] = (Room){&tape->x, DTYPE_F32, stack->config->width};
+    if (i < stack->lowest) return 0;
+    if (i > stack->lowest) rooms[n++] = (Room){&tape->x, DTYPE_F32, stack->config->width};
     if (!stack->recompute) n += block_rooms(rooms + n, tape, stack, i, owns_input(stack, i));
     return n;
 }
@@ -22,10 +23,16 @@ static int tape_rooms(Room *rooms, BlockTape *tape, const Stack *stack, int i) {
 static int output_rooms(Room *rooms, StackTape *tape, const Stack *stack) {
     const BlockConfig *c = stack->config;
     int n = 0;
-    rooms[n++] = (Room){&tape->x, DTYPE_F32, c->width};
+    if (stack->lowest < stack->count) rooms[n++] = (Room){&tape->x, DTYPE_F32, c->width};
     if (!c->pre_norm && stack->compute != DTYPE_F32)
         rooms[n++] = (Room){&tape->h, stack->compute, c->width};
     return n;
+}
+
+/* Whether a block's forward has a tape for the moment only: the ones that nobody walks back over,
+ * and with recomputation all. */
+static bool passing(const Stack *stack, int i) {
+    return stack->recompute || i < stack->lowest;
 }
 
 static size_t scratch_bytes(const Stack *stack, int first, int end, int64_t rows) {
@@ -47,10 +54,12 @@ size_t stack_tape_bytes(const Stack *stack, int64_t rows) {
 size_t stack_backward_bytes(const Stack *stack, int64_t rows) {
     Room rooms[BLOCK_ROOMS];
     BlockTape tape;
-    size_t most = stack->recompute ? 0 : scratch_bytes(stack, 0, stack->count, rows);
+    size_t most = 0;
+    if (!stack->recompute && stack->lowest < stack->count)
+        most = scratch_bytes(stack, stack->lowest, stack->count, rows);
     for (int i = 0; i < stack->count; i++) {
-        size_t bytes = block_train_backward_bytes(stack, i, rows);
-        if (stack->recompute) {
+        size_t bytes = i < stack->lowest ? 0 : block_train_backward_bytes(stack, i, rows);
+        if (passing(stack, i)) {
             const size_t forward = scratch_bytes(stack, i, i + 1, rows);
             if (bytes < forward) bytes = forward;
             bytes += rooms_bytes(rooms, block_rooms(rooms, &tape, stack, i, true), rows);
@@ -70,9 +79,10 @@ static int scratch_take(BlockScratch *scratch, const Stack *stack, int first, in
 static int tape_take(const Stack *stack, StackTape *tape, Arena *arena, Tensor x, Error *err) {
     Room rooms[BLOCK_ROOMS];
     const int64_t rows = x.shape[0];
-    tape->blocks[0].x = x;
+    for (int i = 0; i < stack->count && i <= stack->lowest; i++) tape->blocks[i].x = x;
     for (int i = 0; i < stack->count; i++)
         TRY(rooms_take(rooms, tape_rooms(rooms, &tape->blocks[i], stack, i), arena, rows, err));
+    if (stack->lowest == stack->count) tape->x = x;
     TRY(rooms_take(rooms, output_rooms(rooms, tape, stack), arena, rows, err));
     if (!stack->config->pre_norm && stack->compute == DTYPE_F32) tape->h = tape->x;
     return 0;
@@ -89,6 +99,8 @@ static int check_stack(const Stack *stack, Tensor x, Error *err) {
             return error_set(err, "stack: dropout is %g, expected 0 <= p < 1", (double)p[i]);
     if (!x.data || x.dtype != DTYPE_F32 || x.ndim != 2 || x.shape[1] != stack->config->width)
         return error_set(err, "stack: x is not a matrix [rows, %d] of f32", stack->config->width);
+    if (stack->lowest < 0 || stack->lowest > stack->count)
+        return error_set(err, "stack: lowest is block %d of %d", stack->lowest, stack->count);
     /* A row that attends to nothing would leave garbage on the tape. */
     int64_t queries = 0;
     for (int i = 0; i < stack->span_count; i++)
@@ -107,21 +119,22 @@ static void outputs_of(const Stack *stack, const StackTape *tape, int i, Tensor 
     *h = TENSOR_NONE;
     if (stack->config->pre_norm) return;
     if (last && tape->h.data != tape->x.data) *h = tape->h;
-    if (!last && !stack->recompute) *h = tape->blocks[i + 1].h1;
+    if (!last && !owns_input(stack, i + 1)) *h = tape->blocks[i + 1].h1;
 }
 
-static int forward_kept(Device *device, const Stack *stack, StackTape *tape, Arena *arena,
-                        int64_t rows, Error *err) {
+/* Blocks [first, count), at least one, whose tapes stay. */
+static int forward_kept(Device *device, const Stack *stack, int first, StackTape *tape,
+                        Arena *arena, int64_t rows, Error *err) {
     BlockScratch scratch;
     Tensor x, h;
-    TRY(scratch_take(&scratch, stack, 0, stack->count, arena, rows, err));
-    for (int i = 0; i < stack->count; i++)
+    TRY(scratch_take(&scratch, stack, first, stack->count, arena, rows, err));
+    for (int i = first; i < stack->count; i++)
         block_tape_link(&tape->blocks[i], stack, owns_input(stack, i), &scratch);
-    for (int i = 0; i < stack->count; i++) {
+    for (int i = first; i < stack->count; i++) {
         outputs_of(stack, tape, i, &x, &h);
         TRY(block_train_forward(device, stack, i, &tape->blocks[i], scratch.temp, x, h, err));
     }
-    for (int i = 0; i < stack->count; i++) block_tape_unlink(&tape->blocks[i], &scratch);
+    for (int i = first; i < stack->count; i++) block_tape_unlink(&tape->blocks[i], &scratch);
     return 0;
 }
 
@@ -142,17 +155,18 @@ static int forward_again(Device *device, const Stack *stack, int i, BlockTape *t
     return 0;
 }
 
-static int forward_recomputed(Device *device, const Stack *stack, StackTape *tape, Arena *arena,
-                              Error *err) {
+static int forward_all(Device *device, const Stack *stack, StackTape *tape, Arena *arena,
+                       int64_t rows, Error *err) {
     const size_t used = arena->used;
     Tensor x, h;
-    for (int i = 0; i < stack->count; i++) {
+    int i = 0;
+    for (; i < stack->count && passing(stack, i); i++) {
         BlockTape gone = tape->blocks[i];
         outputs_of(stack, tape, i, &x, &h);
         TRY(forward_again(device, stack, i, &gone, arena, x, h, err));
         arena_reset(arena, used);
     }
-    return 0;
+    return i < stack->count ? forward_kept(device, stack, i, tape, arena, rows, err) : 0;
 }
 
 int stack_forward(Device *device, const Stack *stack, StackTape *tape, Arena *arena, Tensor x,
@@ -165,9 +179,7 @@ int stack_forward(Device *device, const Stack *stack, StackTape *tape, Arena *ar
     tape->count = stack->count;
     int status = tape_take(stack, tape, arena, x, err);
     const size_t kept = arena->used;
-    if (status == 0)
-        status = stack->recompute ? forward_recomputed(device, stack, tape, arena, err)
-                                  : forward_kept(device, stack, tape, arena, x.shape[0], err);
+    if (status == 0) status = forward_all(device, stack, tape, arena, x.shape[0], err);
     arena_reset(arena, status == 0 ? kept : before);
     if (status != 0) stack_tape_free(tape);
     return status;
@@ -184,19 +196,18 @@ static int block_backward(Device *device, const Stack *stack, int i, const Stack
 }
 
 int stack_backward(Device *device, const Stack *stack, const StackTape *tape, Arena *arena,
-                   Tensor dx, int lowest, bool input, Error *err) {
+                   Tensor dx, Error *err) {
     if (tape->count != stack->count || !tape->blocks)
         return error_set(err, "stack: a tape of %d blocks for a stack of %d", tape->count,
                          stack->count);
     if (!dx.data || dx.dtype != DTYPE_F32 || !tensor_same_shape(dx, tape->x))
         return error_set(err, "stack: dx is not a matrix [%lld, %lld] of f32",
                          (long long)tape->x.shape[0], (long long)tape->x.shape[1]);
-    if (lowest < 0 || lowest > stack->count)
-        return error_set(err, "stack: lowest is block %d of %d", lowest, stack->count);
     const size_t before = arena->used;
     int status = 0;
-    for (int i = stack->count - 1; status == 0 && i >= lowest; i--) {
-        status = block_backward(device, stack, i, tape, arena, dx, input || i > lowest, err);
+    for (int i = stack->count - 1; status == 0 && i >= stack->lowest; i--) {
+        const bool input = stack->input || i > stack->lowest;
+        status = block_backward(device, stack, i, tape, arena, dx, input, err);
         arena_reset(arena, before);
     }
     return status;

@@ -44,9 +44,14 @@ typedef struct Stack {
     int span_count;
     StackDropout dropout;
     bool recompute;
+    /* Blocks below `lowest` are not walked backwards, and nothing is kept of them: 0 for all, for a
+     * stack whose lower blocks are frozen the first that is not, `count` for none. `input`: the
+     * gradient of block lowest's input is wanted. */
+    int lowest;
+    bool input;
 } Stack;
 
-/* What a forward has kept; its tensors are the arena's. */
+/* What a forward has kept; its tensors are the arena's, or x as it was given. */
 typedef struct StackTape {
     struct BlockTape *blocks; /* [count], on the heap: stack_tape_free */
     int count;
@@ -61,17 +66,17 @@ typedef struct StackTape {
 size_t stack_tape_bytes(const Stack *stack, int64_t rows);
 size_t stack_backward_bytes(const Stack *stack, int64_t rows);
 
-/* x [T, D] f32 is the first block's input; it is kept in the tape, and must be neither changed nor
- * taken back before the backward. After a failure there is no tape, and the arena is as it was. */
+/* x [T, D] f32 is the first block's input. It is kept in the tape, and must be neither changed nor
+ * taken back before the backward; with lowest > 0 the stream through the blocks below is written
+ * over it. After a failure there is no tape, and the arena is as it was. */
 int stack_forward(Device *device, const Stack *stack, StackTape *tape, Arena *arena, Tensor x,
                   Error *err);
 
-/* dx [T, D] f32: in, the gradient of tape->x; out, that of the input of block `lowest`, blocks
- * below which are not walked (0 for all; for a stack whose lower blocks are frozen the first that
- * is not). Where `input` is false the last part, dx of block `lowest` itself, is not computed, and
- * dx is undefined. The arena is left as it was. */
+/* dx [T, D] f32: in, the gradient of tape->x; out, that of the input of block stack->lowest. Where
+ * stack->input is false that last part is not computed, and dx is undefined. The arena is left as
+ * it was. */
 int stack_backward(Device *device, const Stack *stack, const StackTape *tape, Arena *arena,
-                   Tensor dx, int lowest, bool input, Error *err);
+                   Tensor dx, Error *err);
 
 void stack_tape_free(StackTape *tape);
 

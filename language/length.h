@@ -1,8 +1,8 @@
 /* length.h - how many tokens the answer will have (arXiv 2308.12219, the released code's layout).
  *
  * The language model's last hidden states over the prompt alone go through one post-LN block with
- * ReLU (torch's TransformerEncoderLayer), their mean through Linear, tanh, Linear. Class c means c
- * + 1 tokens. The best b classes make the length beam.
+ * ReLU (torch's TransformerEncoderLayer), their mean through Linear, tanh, Linear. Class c means
+ * c + 1 tokens. The best b classes make the length beam.
  */
 #ifndef EASYFIRST_LANGUAGE_LENGTH_H
 #define EASYFIRST_LANGUAGE_LENGTH_H

@@ -18,7 +18,8 @@ static Stack make_stack(const LengthPredictor *m, const AttentionSpan *spans, in
                                .inner = run->dropout,
                                .seed = run->seed,
                                .stream = random_stream(run->stream, 0, 0, 2)},
-                   .recompute = run->recompute};
+                   .recompute = run->recompute,
+                   .lowest = stack_lowest_trainable(&m->block, 1)};
 }
 
 size_t length_loss_bytes(const LengthPredictor *m, int tokens, int segments, const TrainRun *run) {
@@ -74,14 +75,14 @@ static int pass_run(const LengthPredictor *m, Arena *arena, const Stack *stack, 
                     Error *err) {
     Device *device = arena->device;
     int64_t rows = hidden.shape[0], d = m->config.width;
-    bool blocks = stack_lowest_trainable(&m->block, 1) == 0;
+    bool blocks = stack->lowest == 0;
     Tensor x, dx = TENSOR_NONE;
     TRY(arena_take(arena, &x, DTYPE_F32, rows, d, err));
     TRY(convert_forward(device, x, hidden, err)); /* [T, D] */
     TRY(stack_forward(device, stack, tape, arena, x, err));
     if (blocks) TRY(arena_take(arena, &dx, DTYPE_F32, rows, d, err));
     TRY(head_pass(m, arena, tape->x, dx, blocks, begin, targets, losses, err));
-    return blocks ? stack_backward(device, stack, tape, arena, dx, 0, false, err) : 0;
+    return blocks ? stack_backward(device, stack, tape, arena, dx, err) : 0;
 }
 
 static int loss_alone(const LengthPredictor *m, Arena *arena, Tensor hidden, const int32_t *begin,

@@ -26,7 +26,7 @@ static int declare_table(Params *params, Tensor *slot, int64_t rows, int64_t col
     ParamSpec spec = {.slot = slot,
                       .role = PARAM_TABLE,
                       .init = INIT_NORMAL,
-                      .init_std = PARAMS_INIT_STD,
+                      .init_std = params_init_std(columns),
                       .ndim = 2,
                       .shape = {rows, columns}};
     return params_declare(params, &spec, err, "roberta.embeddings.%s.weight", name);
@@ -40,7 +40,7 @@ static int declare_vocabulary(Xlmr *m, Params *params, Tensor *table, const char
                       .table_slot = table,
                       .role = PARAM_VOCABULARY,
                       .init = INIT_NORMAL,
-                      .init_std = PARAMS_INIT_STD,
+                      .init_std = params_init_std(m->config.block.width),
                       .ndim = 2,
                       .shape = {m->config.vocab, m->config.block.width}};
     return params_declare(params, &spec, err, "%s.weight", name);

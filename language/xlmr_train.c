@@ -80,7 +80,6 @@ typedef struct Pass {
     Tensor dimage;
     /* Which gradients are wanted, from the bottom up: everything above one of them is walked. */
     bool embeddings, blocks, norm, dense, head;
-    int lowest; /* block */
     XlmrRows rows;
     Tensor sum, stats; /* [T, D], [T, 2] f32, post-LN: what the embeddings' LayerNorm has read */
     Tensor x;          /* [T, D] f32, what the first block reads */
@@ -93,14 +92,18 @@ static bool has_grad(Tensor a, Tensor b) {
     return a.grad || b.grad;
 }
 
+/* Whether gradients go down to the first block's input; `image`: those of image tokens are wanted.
+ */
+static bool embeddings_walked(const Xlmr *m, bool image) {
+    return image || has_grad(m->words, m->positions) || m->types.grad ||
+           (!m->config.block.pre_norm && has_grad(m->norm_w, m->norm_b));
+}
+
 static void pass_plan(Pass *p) {
     const Xlmr *m = p->m;
     bool pre = m->config.block.pre_norm, norm = has_grad(m->norm_w, m->norm_b);
-    p->lowest = stack_lowest_trainable(m->blocks, m->config.layers);
-    p->embeddings =
-        p->dimage.data || has_grad(m->words, m->positions) || m->types.grad || (!pre && norm);
-    if (p->embeddings) p->lowest = 0;
-    p->blocks = p->embeddings || p->lowest < m->config.layers;
+    p->embeddings = p->stack.input;
+    p->blocks = p->embeddings || p->stack.lowest < m->config.layers;
     p->norm = p->blocks || (pre && norm);
     p->dense = p->norm || has_grad(m->head_w, m->head_b);
     p->head = p->dense || has_grad(m->head_norm_w, m->head_norm_b);
@@ -111,7 +114,8 @@ static Dropout embedding_dropout(const TrainRun *run) {
     return (Dropout){run->dropout, run->seed, random_stream(run->stream, 0, 0, 1)};
 }
 
-static Stack make_stack(const Xlmr *m, const AttentionPlan *plan, const TrainRun *run) {
+static Stack make_stack(const Xlmr *m, const AttentionPlan *plan, const TrainRun *run, bool image) {
+    bool embeddings = embeddings_walked(m, image);
     return (Stack){.config = &m->config.block,
                    .blocks = m->blocks,
                    .count = m->config.layers,
@@ -122,7 +126,9 @@ static Stack make_stack(const Xlmr *m, const AttentionPlan *plan, const TrainRun
                                .hidden = run->dropout,
                                .seed = run->seed,
                                .stream = run->stream},
-                   .recompute = run->recompute};
+                   .recompute = run->recompute,
+                   .lowest = embeddings ? 0 : stack_lowest_trainable(m->blocks, m->config.layers),
+                   .input = embeddings};
 }
 
 static int embed_forward(Pass *p, Error *err) {
@@ -268,28 +274,28 @@ static int head_pass(const Pass *p, float *losses, Error *err) {
 static int pass_run(Pass *p, float *losses, Error *err) {
     Device *device = p->arena->device;
     TRY(embed_forward(p, err)); /* [T, D] */
-    TRY(stack_forward(device, &p->stack, &p->tape, p->arena, p->x, err));
     if (p->blocks) TRY(arena_take(p->arena, &p->dx, DTYPE_F32, p->x.shape[0], p->x.shape[1], err));
+    TRY(stack_forward(device, &p->stack, &p->tape, p->arena, p->x, err));
     TRY(head_pass(p, losses, err));
     if (!p->blocks) return 0;
-    TRY(stack_backward(device, &p->stack, &p->tape, p->arena, p->dx, p->lowest, p->embeddings,
-                       err)); /* [T, D] */
+    TRY(stack_backward(device, &p->stack, &p->tape, p->arena, p->dx, err)); /* [T, D] */
     return p->embeddings ? embed_backward(p, err) : 0;
 }
 
 /* ---- The loss. ---- */
 
-size_t xlmr_loss_bytes(const Xlmr *m, int tokens, int targets, const TrainRun *run) {
+size_t xlmr_loss_bytes(const Xlmr *m, int tokens, int targets, const TrainRun *run, bool image) {
     const BlockConfig *block = &m->config.block;
     if (!run->backward)
         return block_work_bytes(block, tokens, m->params->compute) +
                largest(xlmr_rows_bytes(tokens),
                        xlmr_head_bytes(m, targets) + targets_loss_bytes(targets));
-    Stack stack = make_stack(m, &(AttentionPlan){0}, run);
+    Stack stack = make_stack(m, &(AttentionPlan){0}, run, image);
     size_t rows = arena_bytes(DTYPE_F32, tokens, block->width);
     size_t sum = block->pre_norm ? 0 : rows + arena_bytes(DTYPE_F32, tokens, 2);
     size_t above = largest(head_bytes(m, targets), stack_backward_bytes(&stack, tokens));
-    return xlmr_rows_bytes(tokens) + 2 * rows + sum + stack_tape_bytes(&stack, tokens) +
+    size_t dx = stack.input || stack.lowest < stack.count ? rows : 0;
+    return xlmr_rows_bytes(tokens) + rows + dx + sum + stack_tape_bytes(&stack, tokens) +
            largest(above, block->pre_norm ? 0 : rows);
 }
 
@@ -318,7 +324,7 @@ int xlmr_loss(const Xlmr *m, Arena *arena, const XlmrBatch *batch, const XlmrTar
                      .targets = targets,
                      .run = run,
                      .dimage = dimage_tokens,
-                     .stack = make_stack(m, &batch->plan, run)};
+                     .stack = make_stack(m, &batch->plan, run, dimage_tokens.data)};
         pass_plan(&pass);
         status = pass_run(&pass, losses, err);
         stack_tape_free(&pass.tape);

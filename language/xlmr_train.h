@@ -29,9 +29,9 @@ typedef struct XlmrTargets {
 } XlmrTargets;
 
 /* Arena bytes that xlmr_loss takes for batches of at most `tokens` rows, of which at most `targets`
- * have a loss; a pass that gradients do not take further down than the head needs a little less.
- * Ask when params_train or params_prepare has filled the slots. */
-size_t xlmr_loss_bytes(const Xlmr *xlmr, int tokens, int targets, const TrainRun *run);
+ * have a loss; `image`: with dimage_tokens. A pass that gradients do not take further down than the
+ * head needs a little less. Ask when params_train or params_prepare has filled the slots. */
+size_t xlmr_loss_bytes(const Xlmr *xlmr, int tokens, int targets, const TrainRun *run, bool image);
 
 /* losses [count] (host) of the rows; with run->backward the gradients of sum(losses) are added to
  * those of the trainable parameters (params_train) and, where dimage_tokens is present, to it: [R,

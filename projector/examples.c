@@ -10,6 +10,10 @@
  * of tokens fit an int whatever the normaliser makes of the text. */
 enum { TEXT_LARGEST = 1 << 26 };
 
+/* Tokens of turns in one unit, in sequences of the greatest length: beyond that the picture's rows
+ * are few beside the turns, and little is saved. */
+enum { TOGETHER_MOST = 2 };
+
 /* What a step of the work returns beside 0 and -1: a problem was counted, leave this one out. */
 enum { UNUSABLE = 1 };
 
@@ -222,7 +226,7 @@ static int make_turns(Maker *m, Error *err) {
     const Record *record = m->record;
     Examples *out = m->out;
     bool picture = record->image != NULL, together = picture && m->config->together;
-    int made = 0;
+    int made = 0, tokens = 0; /* tokens: of the unit that turns are put into */
     TRY(reserve(out, record->count, m->name, err));
     if (m->config->context && !m->config->plain) {
         m->sizes = calloc((size_t)record->count, sizeof *m->sizes);
@@ -232,12 +236,17 @@ static int make_turns(Maker *m, Error *err) {
         int status = make_turn(m, i, &out->turns[made], err);
         if (status < 0) return -1;
         if (status == UNUSABLE) continue;
+        int own = out->turns[made].prompt_count + out->turns[made].answer_count;
         made++;
-        if (!together)
-            out->items[out->count++] = (Example){.picture = picture, .turn = i, .count = 1};
+        if (together && out->count && tokens + own <= TOGETHER_MOST * m->config->longest) {
+            out->items[out->count - 1].count++;
+            tokens += own;
+            continue;
+        }
+        int turn = together ? -1 - out->count : i;
+        out->items[out->count++] = (Example){.picture = picture, .turn = turn, .count = 1};
+        tokens = 1 + m->picture_rows + own;
     }
-    if (together && made)
-        out->items[out->count++] = (Example){.picture = true, .turn = -1, .count = made};
     return 0;
 }
 

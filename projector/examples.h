@@ -21,7 +21,8 @@ typedef struct ExampleConfig {
     int longest;      /* tokens of a sequence, <s> and </s> included: 512 */
     int picture_rows; /* that a picture takes */
     bool context;     /* earlier turns before the question */
-    bool together;    /* a record with a picture is one unit with all its turns; not with context */
+    bool together;    /* a record with a picture is one unit with all its turns, or several if they
+                         have more than 2 * longest tokens; not with context */
     bool plain;       /* the first stage's recipe: leave the instruction out, picture -> caption */
     bool whole;       /* plain text: a document longer than fits is cut into several examples, and
                          nothing of it is lost; prompts, if any, are part of it */
@@ -35,7 +36,8 @@ typedef struct ExampleTurn {
 /* A unit: one turn, or all turns of a picture. */
 typedef struct Example {
     bool picture;
-    int turn;           /* which turn of the record (or which piece of a document); -1: all */
+    int turn;           /* which turn of the record (or which piece of a document); of turns that
+                           are together -1, -2, ... for the record's first unit and so on */
     ExampleTurn *turns; /* [count] */
     int count;
     int tokens; /* <s>, picture, prompts and answers */

@@ -121,7 +121,7 @@ size_t learn_bytes(const Learner *learner, const LearnSizes *sizes, const TrainR
     if (sizes->targets > 0) {
         Depth depth = pass_depth(learner, false, run);
         size_t kept = sight_bytes(m, sizes->pictures, depth, run->recompute, &above);
-        size_t text = xlmr_loss_bytes(m->xlmr, sizes->tokens, sizes->targets, run);
+        size_t text = xlmr_loss_bytes(m->xlmr, sizes->tokens, sizes->targets, run, depth.projector);
         bytes = largest(bytes, kept + largest(above, text));
     }
     return bytes;

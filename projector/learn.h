@@ -18,8 +18,8 @@
 typedef struct LearnBatch {
     /* Sequences end to end. */
     int tokens;
-    int32_t *ids, *image_rows,
-        *positions; /* [tokens], as in XlmrBatch; image_rows NULL: no pictures */
+    int32_t *ids, *positions; /* [tokens], as in XlmrBatch */
+    int32_t *image_rows;      /* [tokens], likewise; NULL: no pictures */
     AttentionSpan *spans;
     int span_count;
     /* Pictures, each once, whatever the number of sequences that read it. */

@@ -15,10 +15,12 @@ static struct {
         size_t size;
     } block[BLOCKS];
     size_t bytes;
+    bool open; /* an operation is running */
     int fail_after;
 } guard;
 
 static void open_pages(bool open) {
+    guard.open = open;
     for (int i = 0; i < BLOCKS; i++)
         if (guard.block[i].memory)
             assert_int_equal(mprotect(guard.block[i].memory, guard.block[i].size,
@@ -36,7 +38,7 @@ static int guarded_alloc(Device *device, void **memory, size_t bytes, Error *err
     void *pages = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     assert_ptr_not_equal(pages, MAP_FAILED);
     memset(pages, 0xff, bytes); /* NaN: fresh memory is not zero */
-    assert_int_equal(mprotect(pages, bytes, PROT_NONE), 0);
+    if (!guard.open) assert_int_equal(mprotect(pages, bytes, PROT_NONE), 0);
     guard.block[i].memory = pages, guard.block[i].size = bytes;
     guard.bytes += bytes;
     *memory = pages;
@@ -83,6 +85,11 @@ static int guarded_square_sum(Device *device, double *sum, Tensor x, Error *err)
     GUARDED(square_sum(device, sum, x, err));
 }
 
+static int guarded_pack(Device *device, struct Packed **packed, const Tensor *pieces, int count,
+                        Dtype compute, bool vocabulary, const PackWatch *watch, Error *err) {
+    GUARDED(pack_weight(device, packed, pieces, count, compute, vocabulary, watch, err));
+}
+
 Device *guarded_open(void) {
     Device *device;
     Error err;
@@ -97,7 +104,10 @@ Device *guarded_open(void) {
                               .download = guarded_download,
                               .clear = guarded_clear,
                               .adamw_step = guarded_adamw,
-                              .square_sum = guarded_square_sum};
+                              .square_sum = guarded_square_sum,
+                              .pack_weight = guarded_pack,
+                              .packed_free = guard.cpu->packed_free,
+                              .pack_size = guard.cpu->pack_size};
     device->backend = &guard.backend;
     device->kind = DEVICE_CUDA;
     device->bf16 = true; /* no product is computed with it */

@@ -1,6 +1,7 @@
 /* guarded_device.h - a device whose memory the host cannot touch, for code that must go through the
  * device as it would have to with a GPU: the CPU's operations, on pages that are open only while
- * one of them runs. It calls itself a GPU and counts its bytes. */
+ * one of them runs. It calls itself a GPU and counts its bytes.
+ */
 #ifndef EASYFIRST_TESTS_GUARDED_DEVICE_H
 #define EASYFIRST_TESTS_GUARDED_DEVICE_H
 

@@ -586,7 +586,7 @@ static double untied_loss(const Xlmr *m, Device *device) {
     Arena arena;
     Error err;
     float losses[3];
-    assert_ok(arena_open(&arena, device, xlmr_loss_bytes(m, 8, 3, &plain_run), &err), &err);
+    assert_ok(arena_open(&arena, device, xlmr_loss_bytes(m, 8, 3, &plain_run, false), &err), &err);
     assert_ok(xlmr_loss(m, &arena, &batch, &picked, &plain_run, losses, TENSOR_NONE, &err), &err);
     arena_close(&arena);
     return (double)losses[0] + losses[1] + losses[2];

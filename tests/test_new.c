@@ -111,11 +111,11 @@ static void test_whole(void **state) {
     assert_int_equal(m.length_model.classes, 21);
     assert_int_equal(m.parts.attention, ATTENTION_BLOCKS);
     assert_int_equal(m.language.stored, DTYPE_F32);
-    /* As declared: normal of deviation 0.02, zeros, ones. */
+    /* As declared: normal of the width's deviation, zeros, ones. */
     double square = mean_square(&m.language, "roberta.encoder.layer.2.attention.self.value.weight");
-    assert_true(fabs(sqrt(square) / 0.02 - 1) < 0.1);
+    assert_true(fabs(sqrt(square) / params_init_std(x->block.width) - 1) < 0.1);
     square = mean_square(&m.vision, "vision_model.encoder.layers.1.mlp.fc1.weight");
-    assert_true(fabs(sqrt(square) / 0.02 - 1) < 0.1);
+    assert_true(fabs(sqrt(square) / params_init_std(v->block.width) - 1) < 0.1);
     assert_true(mean_square(&m.language, "lm_head.bias") == 0);
     assert_true(fabs(mean_square(&m.language, "lm_head.layer_norm.weight") - 1) < 1e-12);
     assert_true(fabs(mean_square(&m.vision, "vision_model.post_layernorm.weight") - 1) < 1e-12);
@@ -259,6 +259,16 @@ static void test_taken(void **state) {
         model_new(&m, out, device);
         check_taken(&from.language, &m.language);
         check_taken(&from.vision, &m.vision);
+        /* Of a two-tower configuration there is the vision half. */
+        json_t *config;
+        char path[500];
+        const char *type;
+        snprintf(path, sizeof path, "%s/vision/config.json", out);
+        assert_ok(config_read(&config, path, &err), &err);
+        assert_null(json_object_get(config, "vision_config"));
+        assert_ok(config_text(config, "model_type", path, "", &type, &err), &err);
+        assert_string_equal(type, "clip_vision_model");
+        json_decref(config);
         assert_int_equal(m.projector_model.kind, PROJECTOR_LINEAR);
         assert_int_equal(m.projector_model.in, from.vit.config.block.width);
         assert_int_equal(m.projector_model.out, from.xlmr.config.block.width);

@@ -340,6 +340,48 @@ static void test_large(void **state) {
     free(given), free(seen);
 }
 
+/* The description says what training has, and takes nothing for it. */
+static void test_describe(void **state) {
+    (void)state;
+    Device *device = guarded_open();
+    for (int k = 0; k < 4; k++) {
+        Dtype compute = k & 1 ? DTYPE_BF16 : DTYPE_F32;
+        Params told, trained;
+        Slots a, b;
+        Error err;
+        char *memory;
+        params_init(&told, device);
+        params_init(&trained, device);
+        declare_all(&told, &a, k & 2);
+        declare_all(&trained, &b, k & 2);
+        assert_refused(params_train_describe(&told, compute, &err), &err, "no values");
+        give_values(&told, DTYPE_F16, true, &memory);
+        for (int i = 0; i < told.count; i++)
+            if (told.items[i].present)
+                assert_ok(params_set(&trained.items[i], told.items[i].value, &err), &err);
+        assert_ok(params_train_describe(&told, compute, &err), &err);
+        assert_int_equal(guarded_bytes(), 0);
+        assert_ok(params_train(&trained, compute, &err), &err);
+        assert_int_equal(told.flat, trained.flat);
+        assert_int_equal(told.compute, trained.compute);
+        assert_int_equal(params_training_bytes(&told, compute), guarded_bytes());
+        for (int i = 0; i < told.count; i++)
+            assert_int_equal(told.items[i].offset, trained.items[i].offset);
+        const Tensor *x = (const Tensor *)&a, *y = (const Tensor *)&b;
+        for (size_t i = 0; i < sizeof a / sizeof *x; i++) {
+            assert_null(x[i].data);
+            assert_int_equal(x[i].grad != NULL, y[i].grad != NULL);
+            assert_int_equal(x[i].dtype, y[i].dtype);
+            assert_true(tensor_same_shape(x[i], y[i]));
+            assert_int_equal(x[i].ld, y[i].ld);
+        }
+        params_free(&told);
+        params_free(&trained);
+        free(memory);
+    }
+    guarded_close(device);
+}
+
 static void test_refused(void **state) {
     (void)state;
     Device *device = guarded_open();
@@ -374,7 +416,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_cpu),      cmocka_unit_test(test_guarded),
         cmocka_unit_test(test_in_place), cmocka_unit_test(test_fetch),
-        cmocka_unit_test(test_large),    cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_large),    cmocka_unit_test(test_describe),
+        cmocka_unit_test(test_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -319,8 +319,8 @@ static float *weights_new(int64_t n, uint64_t seed) {
 }
 
 static Stack stack_of(const Model *m, const Pass *p) {
-    return (Stack){&m->config, m->blocks, BLOCKS,     m->compute,
-                   spans,      SPANS,     p->dropout, p->recompute};
+    return (Stack){&m->config, m->blocks,  BLOCKS,       m->compute, spans,
+                   SPANS,      p->dropout, p->recompute, p->lowest,  !p->no_input};
 }
 
 /* Gradients of the weighted sum of the outputs, from zero, into model->grads; the outputs to `out`
@@ -337,16 +337,21 @@ static void run(Device *device, Model *m, const Pass *p, const float *weights, f
     Arena arena;
     StackTape tape;
     assert_ok(arena_open(&arena, device, kept + passing, &err), &err);
-    memset(arena.block, 0xff, arena.size); /* NaN */
-    const Tensor x = tensor_2d(m->values + m->x_at, DTYPE_F32, ROWS, m->config.width);
+    memset(arena.block, 0xff, arena.size);            /* NaN */
+    float *input = malloc((size_t)n * sizeof *input); /* which may be written over */
+    assert_non_null(input);
+    memcpy(input, m->values + m->x_at, (size_t)n * sizeof *input);
+    const Tensor x = tensor_2d(input, DTYPE_F32, ROWS, m->config.width);
     assert_ok(stack_forward(device, &stack, &tape, &arena, x, &err), &err);
     assert_int_equal(arena.used, kept);
+    if (p->lowest == 0) assert_memory_equal(input, m->values + m->x_at, (size_t)n * sizeof *input);
     if (out) memcpy(out, tape.x.data, (size_t)n * sizeof *out);
-    assert_ok(stack_backward(device, &stack, &tape, &arena, tensor_2d(dx, DTYPE_F32, ROWS, x.ld),
-                             p->lowest, !p->no_input, &err),
-              &err);
+    assert_ok(
+        stack_backward(device, &stack, &tape, &arena, tensor_2d(dx, DTYPE_F32, ROWS, x.ld), &err),
+        &err);
     assert_int_equal(arena.used, kept);
-    if (p->lowest == 0) assert_int_equal(arena.peak, kept + passing);
+    assert_int_equal(arena.peak, kept + passing);
+    free(input);
     stack_tape_free(&tape);
     arena_close(&arena);
 }
@@ -519,8 +524,9 @@ static void frozen_case(Device *device, Model *m, const StackDropout *dropout, u
     TestRandom random = {seed};
     const int64_t n = ROWS * m->config.width;
     float *weights = weights_new(n, seed), *all = weights_new(m->size, seed);
+    float *want = weights_new(n, seed), *got = weights_new(n, seed);
     Pass pass = {.dropout = *dropout};
-    run(device, m, &pass, weights, NULL);
+    run(device, m, &pass, weights, want);
     memcpy(all, m->grads, (size_t)m->size * sizeof *all);
     pass.recompute = true;
     run(device, m, &pass, weights, NULL);
@@ -540,12 +546,13 @@ static void frozen_case(Device *device, Model *m, const StackDropout *dropout, u
         if (round >= 5) assert_int_equal(lowest, round == 7 ? BLOCKS : round - 4);
         for (int how = 0; how < 4; how++) {
             pass = (Pass){*dropout, how & 1, how & 2 ? lowest : 0, how & 2};
-            run(device, m, &pass, weights, NULL);
+            run(device, m, &pass, weights, got);
+            assert_memory_equal(got, want, (size_t)n * sizeof *got);
             gradients_same(m, all, !pass.no_input, "frozen in part");
         }
     }
     thaw(m);
-    free(weights), free(all);
+    free(weights), free(all), free(want), free(got);
 }
 
 static void frozen(void **state) {
@@ -564,7 +571,13 @@ static void frozen(void **state) {
 static void part_run(Device *device, Model *m, const float *weights, int first, int rows,
                      const AttentionSpan *part, int count) {
     Error err;
-    const Stack stack = {&m->config, m->blocks, BLOCKS, m->compute, part, count, no_dropout, false};
+    const Stack stack = {.config = &m->config,
+                         .blocks = m->blocks,
+                         .count = BLOCKS,
+                         .compute = m->compute,
+                         .spans = part,
+                         .span_count = count,
+                         .input = true};
     const int64_t d = m->config.width;
     Arena arena;
     StackTape tape;
@@ -575,9 +588,9 @@ static void part_run(Device *device, Model *m, const float *weights, int first, 
               &err);
     const Tensor x = tensor_2d(m->values + m->x_at + first * d, DTYPE_F32, rows, d);
     assert_ok(stack_forward(device, &stack, &tape, &arena, x, &err), &err);
-    assert_ok(stack_backward(device, &stack, &tape, &arena, tensor_2d(dx, DTYPE_F32, rows, d), 0,
-                             true, &err),
-              &err);
+    assert_ok(
+        stack_backward(device, &stack, &tape, &arena, tensor_2d(dx, DTYPE_F32, rows, d), &err),
+        &err);
     stack_tape_free(&tape);
     arena_close(&arena);
 }
@@ -627,6 +640,10 @@ static void refused(void **state) {
     assert_refused(FORWARD(&bad, x), &err, "dropout is 1");
     bad = stack, bad.dropout.hidden = NAN;
     assert_refused(FORWARD(&bad, x), &err, "dropout is");
+    bad = stack, bad.lowest = 4;
+    assert_refused(FORWARD(&bad, x), &err, "block 4 of 3");
+    bad = stack, bad.lowest = -1;
+    assert_refused(FORWARD(&bad, x), &err, "block -1 of 3");
     bad = stack, bad.span_count--;
     assert_refused(FORWARD(&bad, x), &err, "24 queries", "29 rows");
     assert_refused(FORWARD(&stack, tensor_columns(x, 0, 5)), &err, "[rows, 15]");
@@ -638,14 +655,12 @@ static void refused(void **state) {
     arena.size = whole;
     assert_ok(FORWARD(&stack, x), &err);
     const size_t used = arena.used;
-#define BACKWARD(stack, dx, lowest) \
-    stack_backward(*state, stack, &tape, &arena, dx, lowest, true, &err)
+#define BACKWARD(stack, dx) stack_backward(*state, stack, &tape, &arena, dx, &err)
     bad = stack, bad.count--;
-    assert_refused(BACKWARD(&bad, dx, 0), &err, "tape of 3 blocks", "stack of 2");
-    assert_refused(BACKWARD(&stack, tensor_rows(dx, 0, 5), 0), &err, "[29, 15]");
-    assert_refused(BACKWARD(&stack, dx, 4), &err, "block 4 of 3");
+    assert_refused(BACKWARD(&bad, dx), &err, "tape of 3 blocks", "stack of 2");
+    assert_refused(BACKWARD(&stack, tensor_rows(dx, 0, 5)), &err, "[29, 15]");
     arena.size = used + 1000;
-    assert_refused(BACKWARD(&stack, dx, 0), &err, "arena");
+    assert_refused(BACKWARD(&stack, dx), &err, "arena");
     assert_int_equal(arena.used, used);
     stack_tape_free(&tape);
     stack_tape_free(&tape);

@@ -4,8 +4,10 @@
 #include "tests/llava_set.h"
 #include "tests/program.h"
 
+#include <fcntl.h>
 #include <math.h>
 #include <signal.h>
+#include <sys/file.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -207,7 +209,7 @@ static void test_learns(void **state) {
     run(&r, "train", "adapt", "-m", model, "--data", pairs, "--valid", valid, "--out", out,
         "--steps", "1500", "--batch-sequences", "32", "--rate", "4e-3", "--schedule", "cosine",
         "--warmup-steps", "150", "--dropout", "0", "--valid-every", "0", "--save-every", "0",
-        "--threads", "2");
+        "--threads", "1");
     expect(&r, 0, "");
     double loss = last_valid_loss(&r, "out/metrics.jsonl");
     snprintf(trained, sizeof trained, "%s/model", out);
@@ -277,6 +279,76 @@ static void test_stop_and_resume(void **state) {
     assert_true(there(r, "whole/checkpoint-00000008"));
     assert_false(there(r, "whole/checkpoint-00000004"));
     assert_true(there(r, "whole/loss.svg"));
+    bench_end(&b);
+}
+
+/* Stopped between logged points, and then so long that the checkpoint which it was taken up from is
+ * removed: with LoRA and pictures, in whose folders most files are those of the start. */
+static void test_resume_for_long(void **state) {
+    (void)state;
+    Bench b;
+    char whole[300], parts[300];
+    bench_start(&b);
+    Run *r = &b.run;
+    path_in(whole, sizeof whole, r, "whole"), path_in(parts, sizeof parts, r, "parts");
+#define LONG_RUN(out, ...)                                                                         \
+    "train", "tune", "-m", b.model, "--data", b.set.conversations, "--images", b.set.images,       \
+        "--out", (out), "--steps", "14", "--batch-sequences", "6", "--rate", "2e-3",               \
+        "--new-projector", "linear", "--save-every", "2", "--keep", "1", "--log-every", "4", "-q", \
+        __VA_ARGS__
+    for (int lora = 0; lora < 2; lora++) {
+        char *rank = lora ? "2" : "0", names[2][320];
+        run(r, LONG_RUN(whole, "--lora-rank", rank));
+        expect(r, 0, "");
+        run(r, LONG_RUN(parts, "--lora-rank", rank, "--stop-after", "3"));
+        expect(r, 0, "");
+        run(r, "train", "--resume", "--out", parts, "--stop-after", "3", "--keep", "1");
+        expect(r, 0, "");
+        run(r, "train", "--resume", "--out", parts);
+        expect(r, 0, "");
+        assert_same_run(r, "whole", "parts", 12);
+        assert_true(there(r, "parts/checkpoint-00000014"));
+        assert_false(there(r, "parts/checkpoint-00000012"));
+        static const char *const files[] = {"projector.safetensors",
+                                            "vision/model.safetensors",
+                                            "vision/config.json",
+                                            "language/config.json",
+                                            "vision/preprocessor_config.json",
+                                            "language/sentencepiece.bpe.model"};
+        for (int i = 0; i < 6; i++) {
+            snprintf(names[0], sizeof names[0], "whole/model/%s", files[i]);
+            snprintf(names[1], sizeof names[1], "parts/model/%s", files[i]);
+            assert_same_file(r, names[0], names[1]);
+        }
+        temporary_remove(whole), temporary_remove(parts);
+    }
+    bench_end(&b);
+}
+
+/* A run keeps what decides its result, and a folder belongs to one process at a time. */
+static void test_one_run_one_folder(void **state) {
+    (void)state;
+    Bench b;
+    char out[300], file[300];
+    bench_start(&b);
+    Run *r = &b.run;
+    path_in(out, sizeof out, r, "out");
+    run(r, ADAPT(&b, out), "--stop-after", "2");
+    expect(r, 0, "");
+    run(r, "train", "--resume", "--out", out, "--rate", "1e-2");
+    assert_message(r, 2, "--rate", "0.002");
+    run(r, "train", "--resume", "--out", out, "--steps", "20");
+    assert_message(r, 2, "--steps", "12");
+    int folder = open(out, O_RDONLY | O_DIRECTORY);
+    assert_true(folder >= 0 && flock(folder, LOCK_EX | LOCK_NB) == 0);
+    run(r, "train", "--resume", "--out", out);
+    assert_message(r, 1, "another process", out);
+    close(folder);
+    run(r, "train", "--resume", "--out", out, "--log-every", "3", "--threads", "1");
+    expect(r, 0, "");
+    write_file(r, "file", "x", 1, file, sizeof file);
+    run(r, ADAPT(&b, file));
+    assert_message(r, 1, file, "--out");
     bench_end(&b);
 }
 
@@ -476,10 +548,11 @@ static void test_broken_records(void **state) {
     path_in(out, sizeof out, r, "out");
     run(r, "train", "tune", "-m", b.model, "--data", b.set.broken, "--images", b.set.images,
         "--out", out, "--steps", "6", "--batch-sequences", "16", "--bad-share", "0.5",
-        "--train-vision");
+        "--train-vision", "--valid", b.set.broken, "--show-answers", "40");
     expect(r, 0, "");
-    static const char *const words[] = {"b1", "b2", "nowhere.png", "b3", "b4", "b5", "b6"};
-    for (int i = 0; i < 7; i++)
+    static const char *const words[] = {"b1", "b2", "nowhere.png", "b3",
+                                        "b4", "b5", "b6",          "gif.jpg"};
+    for (int i = 0; i < 8; i++)
         if (!strstr(r->err, words[i])) fail_msg("not named: %s in %s", words[i], r->err);
     assert_true(there(r, "out/model/projector.safetensors"));
     char *state_text = text_of(r, "out/checkpoint-00000006/training/state.json");
@@ -565,11 +638,18 @@ static void test_wrong_use(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_learns),         cmocka_unit_test(test_stop_and_resume),
-        cmocka_unit_test(test_kill),           cmocka_unit_test(test_write_interrupted),
-        cmocka_unit_test(test_resume_refused), cmocka_unit_test(test_visual_full),
-        cmocka_unit_test(test_visual_blocks),  cmocka_unit_test(test_broken_records),
-        cmocka_unit_test(test_other_stages),   cmocka_unit_test(test_wrong_use),
+        cmocka_unit_test(test_learns),
+        cmocka_unit_test(test_stop_and_resume),
+        cmocka_unit_test(test_resume_for_long),
+        cmocka_unit_test(test_one_run_one_folder),
+        cmocka_unit_test(test_kill),
+        cmocka_unit_test(test_write_interrupted),
+        cmocka_unit_test(test_resume_refused),
+        cmocka_unit_test(test_visual_full),
+        cmocka_unit_test(test_visual_blocks),
+        cmocka_unit_test(test_broken_records),
+        cmocka_unit_test(test_other_stages),
+        cmocka_unit_test(test_wrong_use),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -226,7 +226,8 @@ static double entropy_row(const Entropy *e, int64_t r) {
     for (int64_t j = 0; j < e->v; j++) mean += (log(sum) + max - e->logits[j]) / (double)e->v;
     double hard = log(sum) + max - e->logits[e->target[r]];
     for (int64_t j = 0; j < e->v; j++) e->logits[j] = exp(e->logits[j] - max) / sum;
-    return e->weight[r] * ((1 - e->smoothing) * hard + e->smooth[r] * mean);
+    double even = e->smooth[r] == 0 ? 0 : e->smooth[r] * mean; /* which may be infinite */
+    return e->weight[r] * ((1 - e->smoothing) * hard + even);
 }
 
 static double entropy_sum(const Entropy *e) {
@@ -429,6 +430,124 @@ static void entropy_extreme(void **state) {
     double p = 1 / (1 + exp(10)); /* of the second */
     assert_true(fabs(loss[0] + log1p(-p)) < 2e-7 && fabs(db[0] + p) < 2e-7);
     assert_true(distance(db[1], p, 0) < 1e-6 && db[2] == 0);
+}
+
+/* How the bias of `entropy_moving` runs over the ids, in whole numbers. */
+enum { RISING, FALLING, STEPS, PEAK, LATE, BIASES };
+
+static float moving_bias(int kind, int j, int v) {
+    if (kind == RISING) return (float)(j / 100);
+    if (kind == FALLING) return (float)((v - j) / 100);
+    if (kind == STEPS) return (float)(200 * (j / CHUNK));
+    if (kind == PEAK) return j == v / 2 ? 60 : 0;
+    return j < CHUNK + 7 ? -INFINITY : -1000; /* nothing to see in the first chunk */
+}
+
+/* The largest logit moves from chunk to chunk, or is the target's by far. Logits are whole numbers,
+ * so that f32 knows them exactly: what is left of a sure row's loss and gradient, some 1e-20, must
+ * be right in most of its digits. */
+static void moving_case(Device *device, Dtype dtype, int kind, bool smoothing) {
+    Error err;
+    enum { R = 7, D = 5, V = 3 * CHUNK - 90 };
+    TestRandom random = {(uint64_t)(15 + kind)};
+    TestMatrix x = matrix_new(dtype, R, D, 0), w = matrix_new(dtype, V, D, 0);
+    TestMatrix b = matrix_new(DTYPE_F32, 1, V, 0), dx = matrix_new(dtype, R, D, 0);
+    float weight[R], smooth[R], loss[R], dw[V * D] = {0}, db[V] = {0};
+    double weightd[R], smoothd[R] = {0};
+    int32_t target[R] = {V - 1, 0, V / 2, CHUNK - 1, CHUNK, CHUNK + 7, 2 * CHUNK};
+    for (int64_t i = 0; i < R * D; i++)
+        matrix_set(&x, i / D, i % D, floor(5 * test_random_uniform(&random)) - 2);
+    for (int64_t i = 0; i < V * D; i++)
+        matrix_set(&w, i / D, i % D, floor(3 * test_random_uniform(&random)) - 1);
+    for (int j = 0; j < V; j++) matrix_set(&b, 0, j, (double)moving_bias(kind, j, V));
+    for (int r = 0; r < R; r++) {
+        if (kind == LATE && target[r] < CHUNK + 7) target[r] = CHUNK + 7 + r;
+        weightd[r] = weight[r] = 0.5f + (float)r;
+        smooth[r] = 0.25f;
+        if (smoothing) smoothd[r] = 0.25;
+    }
+    assert_ok(vocab_cross_entropy(device, tensor_1d(loss, DTYPE_F32, R), dx.t,
+                                  tensor_2d(dw, DTYPE_F32, V, D), tensor_1d(db, DTYPE_F32, V), x.t,
+                                  w.t, as_vector(&b), tensor_1d(target, DTYPE_I32, R),
+                                  tensor_1d(weight, DTYPE_F32, R), smoothing ? 0.1f : 0,
+                                  smoothing ? tensor_1d(smooth, DTYPE_F32, R) : none, &err),
+              &err);
+    Entropy e = {R,
+                 D,
+                 V,
+                 matrix_doubles(&x),
+                 matrix_doubles(&w),
+                 matrix_doubles(&b),
+                 weightd,
+                 smoothd,
+                 doubles(V),
+                 target,
+                 smoothing ? 0.1f : 0};
+    for (int r = 0; r < R; r++) {
+        const double hard = 1 - e.smoothing, want = entropy_row(&e, r), *p = e.logits;
+        double rest = 0, g[D] = {0}, wrong = 0, norm = 0;
+        for (int j = 0; j < V; j++)
+            if (j != target[r]) rest += p[j];
+        /* The oracle's own loss of a sure row is a difference of roundings. */
+        const double sure = smoothing ? want : -weightd[r] * log1p(-rest);
+        if (!(distance(loss[r], rest < 0.5 ? sure : want, 0) < 2e-6))
+            fail_msg("bias %d: the loss of row %d is %.9g, expected %.9g", kind, r, (double)loss[r],
+                     rest < 0.5 ? sure : want);
+        for (int j = 0; j < V; j++) {
+            const double sharp = j == target[r] ? -rest : p[j];
+            for (int i = 0; i < D; i++)
+                g[i] +=
+                    weightd[r] * (hard * sharp + smoothd[r] * (p[j] - 1.0 / V)) * e.w[j * D + i];
+        }
+        for (int i = 0; i < D; i++) {
+            const double got = matrix_get(&dx, r, i);
+            wrong += (got - g[i]) * (got - g[i]), norm += g[i] * g[i];
+        }
+        if (!(sqrt(wrong) <= (dtype == DTYPE_F32 ? 1e-5 : 5e-3) * sqrt(norm)))
+            fail_msg("bias %d: the gradient of row %d, %.3g long, is %.3g off", kind, r, sqrt(norm),
+                     sqrt(wrong));
+    }
+    free(e.x), free(e.w), free(e.b), free(e.logits);
+    matrix_free(&x), matrix_free(&w), matrix_free(&b), matrix_free(&dx);
+}
+
+static void entropy_moving(void **state) {
+    for (int bf16 = 0; bf16 < 2; bf16++) {
+        if (bf16 && !device_has_bf16(*state)) continue;
+        for (int kind = 0; kind < BIASES; kind++)
+            for (int smoothing = 0; smoothing < (kind == LATE ? 1 : 2); smoothing++)
+                moving_case(*state, bf16 ? DTYPE_BF16 : DTYPE_F32, kind, smoothing);
+    }
+}
+
+/* One logit of three chunks that no softmax has, in rows of which it is the target or is not; and
+ * an infinitely small one, which is as if it were not there. */
+static void entropy_infinite(void **state) {
+    Device *device = *state;
+    Error err;
+    enum { R = 3, V = 3 * CHUNK };
+    const float strange[] = {NAN, INFINITY, -INFINITY};
+    float *w = calloc(V, sizeof *w), *b = calloc(V, sizeof *b), x[R] = {1, 1, 1};
+    float weight[R] = {1, 1, 1}, loss[R], dx[R];
+    assert_true(w && b);
+    for (int k = 0; k < 3; k++)
+        for (int chunk = 0; chunk < 3; chunk++) {
+            const int at = chunk * CHUNK + 5;
+            int32_t target[R] = {0, (int32_t)at, V - 1};
+            for (int j = 0; j < V; j++) w[j] = (float)(j % 7), b[j] = (float)(j / CHUNK * 90);
+            b[at] = strange[k];
+            assert_ok(vocab_cross_entropy(
+                          device, tensor_1d(loss, DTYPE_F32, R), tensor_2d(dx, DTYPE_F32, R, 1),
+                          none, none, tensor_2d(x, DTYPE_F32, R, 1), tensor_2d(w, DTYPE_F32, V, 1),
+                          tensor_1d(b, DTYPE_F32, V), tensor_1d(target, DTYPE_I32, R),
+                          tensor_1d(weight, DTYPE_F32, R), 0, none, &err),
+                      &err);
+            for (int r = 0; r < R; r++) {
+                assert_true(k < 2 ? isnan(loss[r]) : r == 1 ? isinf(loss[r]) : isfinite(loss[r]));
+                assert_true(k < 2 ? isnan(dx[r]) : isfinite(dx[r]));
+            }
+        }
+    free(w), free(b);
 }
 
 static void entropy_refused(void **state) {
@@ -649,6 +768,8 @@ int main(void) {
         cmocka_unit_test(entropy_differences),
         cmocka_unit_test(entropy_nan),
         cmocka_unit_test(entropy_extreme),
+        cmocka_unit_test(entropy_moving),
+        cmocka_unit_test(entropy_infinite),
         cmocka_unit_test(entropy_refused),
         cmocka_unit_test(dropout),
         cmocka_unit_test(dropout_border),

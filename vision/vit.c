@@ -43,21 +43,21 @@ static int declare_embeddings(Vit *vit, Params *params, Error *err) {
     ParamSpec class_token = {.slot = &vit->class_embedding,
                              .role = PARAM_TABLE,
                              .init = INIT_NORMAL,
-                             .init_std = PARAMS_INIT_STD,
+                             .init_std = params_init_std(d),
                              .ndim = 1, /* so it stands in public files */
                              .shape = {d}};
     TRY(params_declare(params, &class_token, err, "vision_model.embeddings.class_embedding"));
     ParamSpec patches = {.slot = &vit->patch_w,
                          .role = PARAM_MATRIX,
                          .init = INIT_NORMAL,
-                         .init_std = PARAMS_INIT_STD,
+                         .init_std = params_init_std(3 * c->patch * c->patch),
                          .ndim = 4,
                          .shape = {d, 3, c->patch, c->patch}};
     TRY(params_declare(params, &patches, err, "vision_model.embeddings.patch_embedding.weight"));
     ParamSpec positions = {.slot = &vit->positions,
                            .role = PARAM_TABLE,
                            .init = INIT_NORMAL,
-                           .init_std = PARAMS_INIT_STD,
+                           .init_std = params_init_std(d),
                            .ndim = 2,
                            .shape = {vit_patches(c) + 1, d}};
     return params_declare(params, &positions, err,

@@ -1,13 +1,21 @@
 #include "vision/vit_train.h"
 
+static bool embeddings_trainable(const Vit *vit) {
+    return vit->class_embedding.grad || vit->positions.grad || vit->patch_w.grad ||
+           vit->pre_norm_w.grad || vit->pre_norm_b.grad;
+}
+
 static Stack make_stack(const Vit *vit, const AttentionSpan *spans, int pictures, bool recompute) {
+    bool embeddings = embeddings_trainable(vit);
     return (Stack){.config = &vit->config.block,
                    .blocks = vit->blocks,
                    .count = vit->depth,
                    .compute = vit->params->compute,
                    .spans = spans,
                    .span_count = pictures,
-                   .recompute = recompute};
+                   .recompute = recompute,
+                   .lowest = embeddings ? 0 : stack_lowest_trainable(vit->blocks, vit->depth),
+                   .input = embeddings};
 }
 
 size_t vit_tape_bytes(const Vit *vit, int pictures, bool recompute) {
@@ -96,17 +104,14 @@ static int embed_backward(const Vit *vit, Arena *arena, const VitTape *tape, Ten
 int vit_train_backward(const Vit *vit, Arena *arena, const VitTape *tape, Tensor dfeatures,
                        Error *err) {
     Device *device = arena->device;
-    bool embeddings = vit->class_embedding.grad || vit->positions.grad || vit->patch_w.grad ||
-                      vit->pre_norm_w.grad || vit->pre_norm_b.grad;
-    int lowest = embeddings ? 0 : stack_lowest_trainable(vit->blocks, vit->depth);
-    if (!embeddings && lowest == vit->depth) return 0;
+    bool embeddings = embeddings_trainable(vit);
+    if (!embeddings && tape->stack.lowest == vit->depth) return 0;
     size_t mark = arena->used;
     Tensor dx;
     TRY(arena_take(arena, &dx, DTYPE_F32, tape->x.shape[0], tape->x.shape[1], err));
     TRY(device_clear(device, dx.data, tensor_bytes(dx), err));
     TRY(gather_backward(device, dx, dfeatures, tape->rows.feature_index, err)); /* [B*(1+P), D] */
-    if (vit->depth > 0)
-        TRY(stack_backward(device, &tape->stack, &tape->tape, arena, dx, lowest, embeddings, err));
+    if (vit->depth > 0) TRY(stack_backward(device, &tape->stack, &tape->tape, arena, dx, err));
     if (embeddings) TRY(embed_backward(vit, arena, tape, dx, err));
     arena_reset(arena, mark);
     return 0;

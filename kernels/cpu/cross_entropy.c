@@ -1,10 +1,18 @@
 /* The loss over a large vocabulary and its gradients.
  *
  * The logits of all rows would be the largest matrix of the training by far (16,000 rows of XLM-R:
- * 16 GB) and never exist at once. The vocabulary is walked in chunks, twice: first each row's
- * largest logit, sum of exponentials, sum of logits and logit of the target are found; then the
- * logits of a chunk are computed again, turned into their gradients in place, and multiplied into
- * dx, dw and db while they are in the cache. That is one product more than keeping them.
+ * 16 GB) and never exist at once: the vocabulary is walked in chunks.
+ *
+ * The first walk finds each row's largest logit and sum of exponentials, and dx with them, as flash
+ * attention does (Dao et al., 2022): exponentials are taken beside the largest logit so far and
+ * multiplied into dx as they are; when a later chunk has a larger one, what there is is scaled
+ * down, and the sum divides everything at the end. The target's own logit is left out of all this
+ * and enters at the end: its gradient p - 1 is minus the sum of the others', which a row that has
+ * learnt all there is to learn knows exactly, and not as the difference of two roundings.
+ *
+ * dw and db need the sum first: a second walk computes the logits again, turns them into their
+ * gradients in place and multiplies them while they are in the cache. That is one product more than
+ * keeping them.
  *
  * Rows of weight 0 are left out at the start: they cost nothing, whatever stands in them.
  */
@@ -19,12 +27,15 @@ enum { BLOCK_ROWS = 256 };
 
 /* A row that counts. */
 typedef struct LossRow {
-    VocabRow scan;      /* the largest logit and the sum of exponentials */
-    double logit_sum;   /* for the smoothing; 0 without it */
+    VocabRow scan;      /* largest logit and sum of exponentials of all ids but the target */
+    double logit_sum;   /* of all, for the smoothing; 0 without it */
     float target_logit; /* NaN until its chunk has come */
     int32_t target;
     int64_t at;            /* among all rows */
     double weight, smooth; /* of the whole row, of the mean within it */
+    /* After the first walk: the largest logit of all, the sum of exponentials beside it, and the
+     * probability of the target and of all others, of which neither is 1 minus the other. */
+    double max, sum, own, rest;
 } LossRow;
 
 typedef struct Loss {
@@ -34,6 +45,7 @@ typedef struct Loss {
     LossRow *row;
     int64_t vocabulary, chunk;
     double hard; /* 1 - smoothing */
+    bool even;   /* smoothing: dx has a row more, for the sum of all rows of w */
 } Loss;
 
 /* Takes what lies next in the workspace. While `base` is NULL it only counts the bytes. */
@@ -54,7 +66,7 @@ static int chunk_logits(Device *device, const Loss *loss, Tensor y, int64_t top,
                            first, y.shape[1], ACTIVATION_NONE, false, err);
 }
 
-/* ---- First pass. ---- */
+/* ---- The first walk: loss and dx. ---- */
 
 /* In eight sums side by side, which a compiler may keep in vectors. */
 static double logits_sum(const float *v, int64_t n) {
@@ -66,63 +78,134 @@ static double logits_sum(const float *v, int64_t n) {
     return ((sum[0] + sum[1]) + (sum[2] + sum[3])) + ((sum[4] + sum[5]) + (sum[6] + sum[7]));
 }
 
-static int rows_scan(Device *device, const Loss *loss, Error *err) {
-    const CpuKernels *kernels = cpu_state(device)->kernels;
+/* Takes a chunk's logits into the row. With dx [d] f32, what is there is brought to the new largest
+ * logit, and the logits become exponentials, 0 for the target. */
+static void row_scan(const CpuKernels *kernels, const Loss *loss, LossRow *row, float *v,
+                     int64_t first, int64_t count, float *dx) {
     /* All ids count; the largest is not asked for but comes along. */
     const VocabChoice all = {.banned = -1, .limit = (int32_t)loss->vocabulary};
-    const int64_t rows = loss->x.shape[0];
+    const float before = row->scan.max;
+    if (row->smooth != 0) row->logit_sum += logits_sum(v, count);
+    if (row->target >= first && row->target - first < count) {
+        row->target_logit = v[row->target - first];
+        v[row->target - first] = -INFINITY;
+    }
+    kernels->vocab_scan(&row->scan, v, NULL, (int32_t)first, count, &all, 0, 0);
+    if (!dx) return;
+    const float max = row->scan.max, shift = max == -INFINITY ? 0 : max;
+    const int64_t d = loss->x.shape[1];
+    if (first > 0 && max > before)
+        kernels->scale_row(dx, DTYPE_F32, dx, DTYPE_F32, expf(before - max), d);
+    kernels->softmax_gradient_row(v, shift, 1, 0, count);
+}
+
+/* The row below dy [rows, count] becomes ones. */
+static void ones_put(Tensor dy) {
+    char *at = (char *)dy.data + tensor_bytes(dy);
+    for (int64_t j = 0; j < dy.shape[1]; j++)
+        if (dy.dtype == DTYPE_F32)
+            ((float *)at)[j] = 1;
+        else
+            ((uint16_t *)at)[j] = f32_to_bf16(1);
+}
+
+/* dx [rows that count, D] f32 becomes the sum of exponentials times rows of w; it may be absent.
+ * With smoothing the last product has a row of ones more, which costs next to nothing in it. */
+static int rows_scan(Device *device, const Loss *loss, Tensor dx, Error *err) {
+    const CpuKernels *kernels = cpu_state(device)->kernels;
+    const bool convert = dx.data && loss->gradient.dtype != DTYPE_F32;
+    const int64_t rows = loss->x.shape[0], d = loss->x.shape[1];
     for (int64_t first = 0; first < loss->vocabulary; first += loss->chunk) {
         const int64_t left = loss->vocabulary - first;
         const int64_t count = left < loss->chunk ? left : loss->chunk;
         for (int64_t top = 0; top < rows; top += BLOCK_ROWS) {
             const int64_t here = rows - top < BLOCK_ROWS ? rows - top : BLOCK_ROWS;
             const Tensor y = part(loss->logits, here, count);
+            const Tensor dy = part(loss->gradient, here, count);
             TRY(chunk_logits(device, loss, y, top, first, err));
 #pragma omp parallel for schedule(static) num_threads(cpu_threads(device, here *count))
             for (int64_t i = 0; i < here; i++) {
-                LossRow *row = &loss->row[top + i];
-                const float *v = (const float *)y.data + i * count;
-                kernels->vocab_scan(&row->scan, v, NULL, (int32_t)first, count, &all, 0, 0);
-                if (row->smooth != 0) row->logit_sum += logits_sum(v, count);
-                if (row->target >= first && row->target - first < count)
-                    row->target_logit = v[row->target - first];
+                float *v = (float *)y.data + i * count;
+                row_scan(kernels, loss, &loss->row[top + i], v, first, count,
+                         dx.data ? (float *)dx.data + (top + i) * d : NULL);
+                if (convert)
+                    kernels->convert_row((char *)dy.data + (size_t)(i * count) * 2, dy.dtype, v,
+                                         DTYPE_F32, count);
             }
+            if (!dx.data) continue;
+            const bool last = loss->even && top + here == rows;
+            if (last) ones_put(dy);
+            TRY(cpu_product_dx(device, tensor_rows(dx, top, here + last),
+                               part(dy, here + last, count), tensor_rows(loss->w, first, count),
+                               first > 0, err));
         }
     }
     return 0;
 }
 
 /* By differences to the largest logit: where all logits are large, -log p is small beside them. */
-static float row_loss(const Loss *loss, const LossRow *row) {
-    const double log_sum = log(row->scan.sum), max = row->scan.max;
-    double value = loss->hard * (log_sum + (max - row->target_logit));
+static float row_loss(const Loss *loss, LossRow *row) {
+    row->max = row->target_logit > row->scan.max ? row->target_logit : row->scan.max;
+    row->own = exp(row->target_logit - row->max);
+    row->rest = row->scan.sum * exp(row->scan.max - row->max);
+    row->sum = row->rest + row->own;
+    /* A sure row's loss is the others' probability, which a logarithm of their sum would lose. */
+    const double log_sum = row->own == 1 ? log1p(row->rest) : log(row->sum);
+    row->own /= row->sum, row->rest /= row->sum;
+    double value = loss->hard * (log_sum + (row->max - row->target_logit));
     if (row->smooth != 0)
-        value += row->smooth * (log_sum + (max - row->logit_sum / (double)loss->vocabulary));
+        value += row->smooth * (log_sum + (row->max - row->logit_sum / (double)loss->vocabulary));
     return (float)(row->weight * value);
 }
 
-/* ---- Second pass. ---- */
+/* The derivative of the loss by the target's logit. */
+static double target_gradient(const Loss *loss, const LossRow *row) {
+    const double even = 1 / (double)loss->vocabulary;
+    return row->weight * (row->smooth * (row->own - even) - loss->hard * row->rest);
+}
+
+static float value_at(Tensor t, int64_t i) {
+    return t.dtype == DTYPE_F32 ? ((const float *)t.data)[i]
+                                : bf16_to_f32(((const uint16_t *)t.data)[i]);
+}
+
+/* From the sums of rows_scan to the gradients, in place. */
+static void rows_finish(Device *device, const Loss *loss, Tensor dx) {
+    const int64_t rows = loss->x.shape[0], d = loss->x.shape[1];
+    const float *w_sum = loss->even ? (const float *)dx.data + rows * d : NULL;
+#pragma omp parallel for schedule(static) num_threads(cpu_threads(device, rows *d))
+    for (int64_t i = 0; i < rows; i++) {
+        const LossRow *row = &loss->row[i];
+        const Tensor w = tensor_rows(loss->w, row->target, 1);
+        float *v = (float *)dx.data + i * d;
+        const double others = row->weight * (loss->hard + row->smooth),
+                     even = row->weight * row->smooth / (double)loss->vocabulary;
+        const double scale = others * exp(row->scan.max - row->max) / row->sum;
+        /* The even part of the target's own is within w_sum. */
+        const double own = target_gradient(loss, row) + even;
+        for (int64_t j = 0; j < d; j++) {
+            double sum = scale * v[j] + own * value_at(w, j);
+            if (w_sum) sum -= even * w_sum[j];
+            v[j] = (float)sum;
+        }
+    }
+}
+
+/* ---- The second walk: dw and db. ---- */
 
 /* Writes the derivative of the loss by each logit over the logits themselves:
  *     weight (hard p + smooth (p - 1 / V)), with p - 1 for the first p at the target. */
 static void row_gradient(const CpuKernels *kernels, const Loss *loss, const LossRow *row, float *v,
                          int64_t first, int64_t count) {
-    const float max = row->scan.max;
-    const float scale = (float)(row->weight * (loss->hard + row->smooth) / row->scan.sum);
+    const float scale = (float)(row->weight * (loss->hard + row->smooth) / row->sum);
     const float even = (float)(row->weight * row->smooth / (double)loss->vocabulary);
-    kernels->softmax_gradient_row(v, max, scale, even, count);
-    if (row->target < first || row->target - first >= count) return;
-    /* In double, so that a row that has learnt all there is to learn has a gradient of 0 and not
-     * the difference of two roundings. */
-    const double p = exp((double)row->target_logit - max) / row->scan.sum;
-    const double mean = 1 / (double)loss->vocabulary;
-    v[row->target - first] =
-        (float)(row->weight * (loss->hard * (p - 1) + row->smooth * (p - mean)));
+    kernels->softmax_gradient_row(v, (float)row->max, scale, even, count);
+    if (row->target >= first && row->target - first < count)
+        v[row->target - first] = (float)target_gradient(loss, row);
 }
 
-/* dx [rows that count, D] f32; any of the three may be absent. */
-static int rows_gradient(Device *device, const Loss *loss, Tensor dx, Tensor dw, Tensor db,
-                         Error *err) {
+/* Either may be absent. */
+static int rows_gradient(Device *device, const Loss *loss, Tensor dw, Tensor db, Error *err) {
     const CpuKernels *kernels = cpu_state(device)->kernels;
     const bool convert = loss->gradient.dtype != DTYPE_F32;
     const int64_t rows = loss->x.shape[0];
@@ -142,9 +225,6 @@ static int rows_gradient(Device *device, const Loss *loss, Tensor dx, Tensor dw,
                     kernels->convert_row((char *)dy.data + (size_t)(i * count) * 2, dy.dtype, v,
                                          DTYPE_F32, count);
             }
-            if (dx.data)
-                TRY(cpu_product_dx(device, tensor_rows(dx, top, here), dy,
-                                   tensor_rows(loss->w, first, count), first > 0, err));
             if (dw.data)
                 TRY(cpu_product_dw(device, tensor_rows(dw, first, count), dy,
                                    tensor_rows(loss->x, top, here), err));
@@ -212,10 +292,12 @@ int cpu_vocab_cross_entropy(Device *device, Tensor loss, Tensor dx, Tensor dw, T
     Loss l = {.w = w, .b = b, .vocabulary = vocabulary, .hard = 1 - (double)smoothing};
     l.chunk = w.packed ? w.packed->chunk_rows : VOCAB_CHUNK;
     if (l.chunk > vocabulary) l.chunk = vocabulary;
-    const int64_t block = count < BLOCK_ROWS ? count : BLOCK_ROWS;
+    l.even = dx.data && smoothing_weight.data;
+    const int64_t block = (count < BLOCK_ROWS ? count : BLOCK_ROWS) + l.even;
     /* Where all rows count and nothing is to be converted, x is read and dx written in place. */
     const bool some = count < rows, narrow = x.dtype != DTYPE_F32;
-    const bool apart = dx.data && (some || narrow);
+    const bool apart = dx.data && (some || narrow || l.even);
+    const int64_t sums = count + l.even;
     const size_t logits_bytes = (size_t)(block * l.chunk) * sizeof(float);
     const size_t row_bytes = (size_t)d * dtype_size(x.dtype);
     char *base = NULL;
@@ -224,7 +306,7 @@ int cpu_vocab_cross_entropy(Device *device, Tensor loss, Tensor dx, Tensor dw, T
         logits = carve(base, &used, logits_bytes);
         gradient = carve(base, &used, narrow ? logits_bytes / 2 : 0);
         some_x = carve(base, &used, some ? (size_t)count * row_bytes : 0);
-        sum = carve(base, &used, apart ? (size_t)(count * d) * sizeof(float) : 0);
+        sum = carve(base, &used, apart ? (size_t)(sums * d) * sizeof(float) : 0);
         l.row = carve(base, &used, (size_t)count * sizeof(LossRow));
         if (base) break;
         void *memory;
@@ -242,12 +324,12 @@ int cpu_vocab_cross_entropy(Device *device, Tensor loss, Tensor dx, Tensor dw, T
                    (const char *)x.data + (size_t)l.row[i].at * row_bytes, row_bytes);
     }
 
-    TRY(rows_scan(device, &l, err));
+    Tensor to = apart ? tensor_2d(sum, DTYPE_F32, sums, d) : dx.data ? part(dx, rows, d) : dx;
+    TRY(rows_scan(device, &l, to, err));
     for (int64_t i = 0; i < count; i++) ((float *)loss.data)[l.row[i].at] = row_loss(&l, &l.row[i]);
-    if (!dx.data && !dw.data && !db.data) return 0;
-
-    Tensor to = apart ? tensor_2d(sum, DTYPE_F32, count, d) : dx.data ? part(dx, rows, d) : dx;
-    TRY(rows_gradient(device, &l, to, dw, db, err));
+    if (dw.data || db.data) TRY(rows_gradient(device, &l, dw, db, err));
+    if (!dx.data) return 0;
+    rows_finish(device, &l, to);
     if (!apart) return 0;
     if (some) memset(dx.data, 0, tensor_bytes(dx));
     for (int64_t i = 0; i < count; i++)

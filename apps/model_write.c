@@ -1,0 +1,68 @@
+#include "apps/model_write.h"
+
+#include <stdio.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+int model_write_subfolder(const char *folder, const char *name, Error *err) {
+    char path[MODEL_PATH_SIZE];
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    if (mkdir(path, 0777) == 0) return 0;
+    return error_set(err, "%s: cannot make this folder: %m", path);
+}
+
+int model_write_json(json_t *json, const char *folder, const char *name, Error *err) {
+    char path[MODEL_PATH_SIZE];
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    int status = json ? json_write(json, path, err) : error_set(err, "%s: out of memory", path);
+    json_decref(json);
+    return status;
+}
+
+int model_write_settings(const json_t *settings, AttentionPattern attention, const VitConfig *vit,
+                         const char *folder, Error *err) {
+    json_t *json = settings ? json_deep_copy(settings) : json_object();
+    int failed = json ? 0 : -1;
+    failed |= json_object_set_new(json, "format", json_integer(1));
+    failed |= json_object_set_new(json, "attention",
+                                  json_string(attention == ATTENTION_BLOCKS ? "blocks" : "full"));
+    if (vit) {
+        failed |= json_object_set_new(json, "feature_layer", json_integer(vit->feature_layer));
+        failed |= json_object_set_new(json, "class_token", json_boolean(vit->class_token));
+        failed |= json_object_set_new(json, "image_tokens", json_integer(vit_feature_rows(vit)));
+    }
+    if (failed) {
+        json_decref(json);
+        json = NULL;
+    }
+    return model_write_json(json, folder, "easyfirst.json", err);
+}
+
+const char *model_config_dtype(Dtype dtype) {
+    return dtype == DTYPE_BF16 ? "bfloat16" : dtype == DTYPE_F16 ? "float16" : "float32";
+}
+
+int model_config_read(json_t **config, const char *path, Part part, Dtype dtype, Error *err) {
+    static const char *const keys[] = {"torch_dtype", "dtype"};
+    TRY(config_read(config, path, err));
+    json_t *half = json_object_get(*config, "vision_config");
+    int failed = 0;
+    if (part == PART_VISION && json_is_object(half)) {
+        json_incref(half);
+        json_decref(*config);
+        *config = half;
+        failed |= json_object_set_new(half, "model_type", json_string("clip_vision_model"));
+    }
+    for (int i = 0; i < 2; i++)
+        if (json_object_get(*config, keys[i]))
+            failed |= json_object_set_new(*config, keys[i], json_string(model_config_dtype(dtype)));
+    if (!failed) return 0;
+    json_decref(*config);
+    return error_set(err, "%s: out of memory", path);
+}
+
+int model_copy_file(const char *from, const char *folder, const char *name, Error *err) {
+    char path[MODEL_PATH_SIZE];
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    return access(from, F_OK) == 0 ? file_copy(from, path, false, err) : 0;
+}

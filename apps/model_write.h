@@ -1,0 +1,34 @@
+/* model_write.h - writing a model folder (model.h): what the commands that make models share. Names
+ * are paths within the folder ("vision/config.json"); weights are written by part_write
+ * (data/model_files.h). */
+#ifndef EASYFIRST_APPS_MODEL_WRITE_H
+#define EASYFIRST_APPS_MODEL_WRITE_H
+
+#include "apps/model.h"
+#include "data/model_files.h"
+
+enum { MODEL_PATH_SIZE = 1400 };
+
+/* Makes a folder in the model's. */
+int model_write_subfolder(const char *folder, const char *name, Error *err);
+
+/* Takes `json` over; NULL is one that there was no memory for. */
+int model_write_json(json_t *json, const char *folder, const char *name, Error *err);
+
+/* easyfirst.json: what `settings` (a model's own; NULL: nothing) says, with the attention and what
+ * the vision tower (NULL: none) hands on. */
+int model_write_settings(const json_t *settings, AttentionPattern attention, const VitConfig *vit,
+                         const char *folder, Error *err);
+
+/* A part's config.json, to be changed and written; of CLIP's two-tower ones the vision half. Where
+ * it tells a type of weights, that is `dtype` now. json_decref it, or hand it to model_write_json.
+ */
+int model_config_read(json_t **config, const char *path, Part part, Dtype dtype, Error *err);
+
+/* The name of a type of weights in config.json. */
+const char *model_config_dtype(Dtype dtype);
+
+/* Copies the file `from` to `name`; nothing if there is no such file. */
+int model_copy_file(const char *from, const char *folder, const char *name, Error *err);
+
+#endif

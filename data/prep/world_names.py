@@ -1,0 +1,142 @@
+"""The small world's words: the table of objects, kinds and colours, English and German grammar."""
+
+import os
+
+KINDS = {  # kind: English with article, plural; German noun, gender, plural; what it belongs to
+    "animal": ("an animal", "animals", "Tier", "n", "Tiere", None),
+    "bird": ("a bird", "birds", "Vogel", "m", "Vögel", "animal"),
+    "insect": ("an insect", "insects", "Insekt", "n", "Insekten", "animal"),
+    "food": ("something to eat", None, "etwas zu essen", None, None, None),
+    "fruit": ("a fruit", "fruits", "Frucht", "f", "Früchte", "food"),
+    "vegetable": ("a vegetable", "vegetables", "Gemüse", "n", None, "food"),
+    "plant": ("a plant", "plants", "Pflanze", "f", "Pflanzen", None),
+    "flower": ("a flower", "flowers", "Blume", "f", "Blumen", "plant"),
+    "vehicle": ("a vehicle", "vehicles", "Fahrzeug", "n", "Fahrzeuge", None),
+    "tool": ("a tool", "tools", "Werkzeug", "n", "Werkzeuge", None),
+    "instrument": ("a musical instrument", "musical instruments",
+                   "Musikinstrument", "n", "Musikinstrumente", None),
+    "clothing": ("a piece of clothing", "pieces of clothing",
+                 "Kleidungsstück", "n", "Kleidungsstücke", None),
+    "building": ("a building", "buildings", "Gebäude", "n", "Gebäude", None),
+    "ball": ("a ball", "balls", "Ball", "m", "Bälle", None),
+    "furniture": ("a piece of furniture", "pieces of furniture",
+                  "Möbelstück", "n", "Möbelstücke", None),
+}
+# What a thing of the kind is called in a short answer.
+KIND_ANSWERS = {"instrument": "musical instrument"}
+KIND_ANSWERS_DE = {"fruit": "Frucht", "food": "Essen"}
+
+COLOURS = {  # name: German, and what a background of it looks like
+    "red": ("rot", (205, 32, 38)),
+    "orange": ("orange", (245, 136, 24)),
+    "yellow": ("gelb", (246, 218, 50)),
+    "green": ("grün", (52, 152, 62)),
+    "blue": ("blau", (42, 96, 204)),
+    "purple": ("lila", (124, 52, 156)),
+    "pink": ("rosa", (246, 150, 190)),
+    "brown": ("braun", (120, 76, 40)),
+    "black": ("schwarz", (20, 20, 22)),
+    "white": ("weiß", (248, 248, 248)),
+    "gray": ("grau", (136, 138, 142)),
+}
+PATTERNS = {"stripes": "Streifen", "dots": "Punkte", "checks": "Karos", "plain": "einfarbig"}
+NUMBERS = ("no", "one", "two", "three", "four")
+NUMBERS_DE = ("kein", "ein", "zwei", "drei", "vier")
+
+
+class Thing:
+    """One line of objects.tsv."""
+
+    def __init__(self, line, where):
+        fields = line.split("\t")
+        if len(fields) != 10:
+            raise ValueError(f"{where}: {len(fields)} fields, expected 10")
+        (self.id, self.name, self.plural, self.de, oblique, self.gender, self.de_plural,
+         kind, pictures, near) = fields
+        self.de_oblique = self.de if oblique == "-" else oblique
+        self.kind = None if kind == "-" else kind
+        self.near = set() if near == "-" else set(near.split())
+        if self.gender not in "mfn" or (self.kind and self.kind not in KINDS):
+            raise ValueError(f"{where}: unknown gender or kind: {self.gender}, {kind}")
+        self.pictures = []  # (source, colour or None, kept for held-out scenes)
+        for text in pictures.split():
+            held_out = text.endswith("*")
+            source, _, colour = text.rstrip("*").partition(":")
+            if colour and colour not in COLOURS:
+                raise ValueError(f"{where}: {colour} is no colour of the small world")
+            self.pictures.append((source, colour or None, held_out))
+        if all(held_out for _, _, held_out in self.pictures):
+            raise ValueError(f"{where}: every picture is held out")
+
+    def kinds(self):
+        """Its kind and what that belongs to, the closest first."""
+        kinds, kind = [], self.kind
+        while kind:
+            kinds.append(kind)
+            kind = KINDS[kind][5]
+        return kinds
+
+
+def things_read():
+    path = os.path.join(os.path.dirname(os.path.abspath(__file__)), "objects.tsv")
+    with open(path, encoding="utf-8") as file:
+        things = [Thing(line.rstrip("\n"), f"{path}: line {number}")
+                  for number, line in enumerate(file, 1) if not line.startswith("#")]
+    known = {thing.id: thing for thing in things}
+    for thing in things:
+        for other in thing.near:
+            if other not in known:
+                raise ValueError(f"{path}: {thing.id} is near {other}, which is not in the table")
+    return things
+
+
+def a(name):
+    """A noun with its indefinite article."""
+    vowel = name[0].lower() in "aeiou" and not name.startswith("uni") or name == "hourglass"
+    return ("an " if vowel else "a ") + name
+
+
+ARTICLES_DE = {  # case: gender: definite, indefinite
+    "nom": {"m": ("der", "ein"), "f": ("die", "eine"), "n": ("das", "ein")},
+    "acc": {"m": ("den", "einen"), "f": ("die", "eine"), "n": ("das", "ein")},
+    "dat": {"m": ("dem", "einem"), "f": ("der", "einer"), "n": ("dem", "einem")},
+}
+
+
+def der(thing, case="nom"):
+    noun = thing.de if case == "nom" else thing.de_oblique
+    return f"{ARTICLES_DE[case][thing.gender][0]} {noun}"
+
+
+def ein(thing, case="nom"):
+    noun = thing.de if case == "nom" else thing.de_oblique
+    return f"{ARTICLES_DE[case][thing.gender][1]} {noun}"
+
+
+def kind_ein(kind, case="nom"):
+    _, _, noun, gender, _, _ = KINDS[kind]
+    return f"{ARTICLES_DE[case][gender][1]} {noun}" if gender else noun
+
+
+def kind_answer(kind):
+    return KIND_ANSWERS.get(kind, kind)
+
+
+def kind_answer_de(kind):
+    return KIND_ANSWERS_DE.get(kind, KINDS[kind][2])
+
+
+def count_of(number, thing):
+    return a(thing.name) if number == 1 else f"{NUMBERS[number]} {thing.plural}"
+
+
+def count_of_de(number, thing, case="nom"):
+    return ein(thing, case) if number == 1 else f"{NUMBERS_DE[number]} {thing.de_plural}"
+
+
+def listing(words, last):
+    return words[0] if len(words) == 1 else ", ".join(words[:-1]) + f" {last} {words[-1]}"
+
+
+def sentence(text):
+    return text[0].upper() + text[1:]

@@ -1,0 +1,322 @@
+/* Data on their way into training: the same steps from wherever a run is taken up, bad units left
+ * out, and passes that add up. */
+#include "apps/trainer.h"
+#include "tests/llava_set.h"
+
+#include <math.h>
+
+#define MODEL "tests/golden/models/tiny-base"
+
+/* A model as `easyfirst train tune` opens it, and one dataset. */
+typedef struct Bench {
+    char folder[256];
+    LlavaSet set;
+    TrainSettings settings;
+    Device *device;
+    TrainModel model;
+    Dataset data;
+    FeedConfig config;
+} Bench;
+
+static void bench_open(Bench *b, const char *attention) {
+    Error err;
+    *b = (Bench){0};
+    temporary_folder(b->folder, sizeof b->folder);
+    llava_set_make(&b->set, b->folder, 20);
+    char *argv[] = {"train",
+                    "tune",
+                    "-m",
+                    MODEL,
+                    "--data",
+                    b->set.conversations,
+                    "--images",
+                    b->set.images,
+                    "--out",
+                    b->folder,
+                    "--attention",
+                    (char *)attention,
+                    "--dtype",
+                    "f32",
+                    "--dropout",
+                    "0",
+                    "--new-projector",
+                    "mlp2x_gelu",
+                    "--batch-sequences",
+                    "14"};
+    assert_int_equal(train_settings_read(&b->settings, sizeof argv / sizeof argv[0], argv), -1);
+    assert_ok(train_settings_check(&b->settings, &err), &err);
+    assert_ok(device_open(&b->device, &(DeviceOptions){.kind = DEVICE_CPU, .threads = 1}, &err),
+              &err);
+    assert_ok(train_model_open(&b->model, &b->settings, b->device, &err), &err);
+}
+
+static DatasetOptions dataset_options(const Bench *b, double bad_share) {
+    return (DatasetOptions){.records = {.images = b->set.images, .check_images = true},
+                            .example = trainer_examples(&b->model, &b->settings),
+                            .bad_share = bad_share};
+}
+
+static void bench_data(Bench *b, const char *path, double bad_share) {
+    Error err;
+    DatasetOptions options = dataset_options(b, bad_share);
+    assert_ok(dataset_open(&b->data, &path, 1, &options, &err), &err);
+    b->config = (FeedConfig){.dataset = &b->data,
+                             .batches = {.sequences = b->settings.batch_sequences, .seed = 3},
+                             .packing = trainer_packing(&b->model, &b->settings),
+                             .preprocess = b->model.model.parts.preprocess};
+    LearnSizes unit = feed_unit_sizes(&b->data, &b->config.packing);
+    b->config.pass = trainer_sizes(&b->settings, &unit, b->config.packing.picture_rows);
+}
+
+static void bench_close(Bench *b) {
+    dataset_close(&b->data);
+    train_model_close(&b->model);
+    device_close(b->device);
+    train_settings_free(&b->settings);
+    temporary_remove(b->folder);
+}
+
+static void assert_same_step(const FeedStep *a, const FeedStep *b) {
+    assert_int_equal(a->step, b->step);
+    assert_int_equal(a->epoch, b->epoch);
+    assert_int_equal(a->index, b->index);
+    assert_int_equal(a->sequences, b->sequences);
+    assert_int_equal(a->pass_count, b->pass_count);
+    for (int i = 0; i < a->pass_count; i++) {
+        const LearnBatch *x = &a->passes[i], *y = &b->passes[i];
+        size_t n = (size_t)x->tokens * sizeof(int32_t), t = (size_t)x->targets;
+        assert_int_equal(x->tokens, y->tokens);
+        assert_int_equal(x->targets, y->targets);
+        assert_int_equal(x->pictures, y->pictures);
+        assert_memory_equal(x->ids, y->ids, n);
+        assert_memory_equal(x->positions, y->positions, n);
+        assert_memory_equal(x->rows, y->rows, t * sizeof(int32_t));
+        assert_memory_equal(x->target_ids, y->target_ids, t * sizeof(int32_t));
+        assert_memory_equal(x->weights, y->weights, t * sizeof(float));
+        if (x->pictures)
+            assert_memory_equal(x->pixels, y->pixels,
+                                (size_t)x->pictures * 3 * 28 * 28 * sizeof(float));
+    }
+}
+
+/* Steps over three epochs; then again from every one of them on. */
+static void test_same_steps(void **state) {
+    (void)state;
+    enum { STEPS = 11 };
+    Bench b;
+    Error err;
+    Feed *feed;
+    FeedStep first[STEPS], again;
+    bench_open(&b, "full");
+    bench_data(&b, b.set.conversations, 0);
+    b.config.end_step = STEPS;
+    assert_ok(feed_open(&feed, &b.config, &err), &err);
+    for (int i = 0; i < STEPS; i++) assert_ok(feed_next(feed, &first[i], &err), &err);
+    assert_refused(feed_next(feed, &again, &err), &err, "no more");
+    feed_close(feed);
+    assert_true(first[STEPS - 1].epoch >= 2);
+    const LearnBatch *x = &first[0].passes[0], *y = &first[1].passes[0];
+    assert_false(x->tokens == y->tokens &&
+                 !memcmp(x->ids, y->ids, (size_t)x->tokens * sizeof(int32_t)));
+    for (int from = 0; from < STEPS; from += 3) {
+        FeedConfig config = b.config;
+        config.first_step = from;
+        /* As a checkpoint has it: after step n stands index + 1, in its epoch. */
+        if (from > 0)
+            config.epoch = first[from - 1].epoch, config.index = first[from - 1].index + 1;
+        config.threads = from % 2 + 1;
+        assert_ok(feed_open(&feed, &config, &err), &err);
+        for (int i = from; i < STEPS && i < from + 4; i++) {
+            assert_ok(feed_next(feed, &again, &err), &err);
+            assert_same_step(&first[i], &again);
+            feed_step_free(&again);
+        }
+        feed_close(feed); /* with steps left that nobody asked for */
+    }
+    for (int i = 0; i < STEPS; i++) feed_step_free(&first[i]);
+    bench_close(&b);
+}
+
+/* The GIF that is called a JPEG is found when it is decoded: its step goes on without it. */
+static void test_bad_units(void **state) {
+    (void)state;
+    Bench b;
+    Error err;
+    BatchPlan plan;
+    bench_open(&b, "full");
+    bench_data(&b, b.set.broken, 1);
+    assert_ok(batches_plan(&plan, b.data.units, b.data.count, &b.config.batches, 0, &err), &err);
+    int64_t sequences = 0, bad = 0;
+    for (int64_t i = 0; i < plan.steps; i++) {
+        FeedStep step;
+        assert_ok(feed_make_step(&b.config, &plan, 0, i, &step, &err), &err);
+        sequences += step.sequences, bad += step.problems.total;
+        if (step.problems.total && !strstr(step.problems.kinds[0].first, "gif.jpg"))
+            fail_msg("the picture is not named: %s", step.problems.kinds[0].first);
+        feed_step_free(&step);
+    }
+    assert_int_equal(bad, 1);
+    assert_int_equal(sequences, b.data.count - 1);
+    /* The scan names file and record of what it left out. */
+    bool named = false;
+    for (int i = 0; i < b.data.problems.kind_count; i++)
+        named |= strstr(b.data.problems.kinds[i].first, "broken.json: ") != NULL;
+    assert_true(named);
+    batches_free(&plan);
+    bench_close(&b);
+}
+
+/* ---- Passes. ---- */
+
+typedef struct Sum {
+    double loss;
+    float *grad[4];
+    size_t flat[4];
+    int passes;
+} Sum;
+
+static void run_step(Bench *b, Arena *arena, int pass_tokens, Sum *sum) {
+    Error err;
+    BatchPlan plan;
+    FeedStep step;
+    static float losses[4096];
+    FeedConfig config = b->config;
+    if (pass_tokens > 0) config.pass = (LearnSizes){pass_tokens, pass_tokens, 1, 0};
+    assert_ok(batches_plan(&plan, b->data.units, b->data.count, &config.batches, 0, &err), &err);
+    assert_ok(feed_make_step(&config, &plan, 0, 1, &step, &err), &err);
+    TrainRun run = {.backward = true};
+    *sum = (Sum){.passes = step.pass_count};
+    for (int i = 0; i < step.pass_count; i++) {
+        if (step.passes[i].tokens == 0) continue;
+        assert_true(step.passes[i].targets <= 4096);
+        assert_ok(learn_pass(&b->model.learner, arena, &step.passes[i], &run, losses, &err), &err);
+        for (int t = 0; t < step.passes[i].targets; t++) sum->loss += losses[t];
+    }
+    Optimizer *o = &b->model.optimizer;
+    for (int i = 0; i < o->part_count; i++) {
+        size_t n = sum->flat[i] = (size_t)o->parts[i].params->flat;
+        sum->grad[i] = malloc(n * sizeof(float) + 1);
+        assert_ok(device_download(b->device, sum->grad[i], o->parts[i].params->grad,
+                                  n * sizeof(float), &err),
+                  &err);
+        assert_ok(device_clear(b->device, o->parts[i].params->grad, n * sizeof(float), &err), &err);
+    }
+    feed_step_free(&step);
+    batches_free(&plan);
+}
+
+/* One pass, or one for each unit: the same loss, the same gradients. */
+static void passes_add_up(const char *attention) {
+    Bench b;
+    Error err;
+    Arena arena = {0};
+    Sum whole, parts;
+    bench_open(&b, attention);
+    bench_data(&b, b.set.conversations, 0);
+    assert_ok(train_model_prepare(&b.model, &b.settings, true, NULL, &err), &err);
+    TrainRun run = {.backward = true};
+    assert_ok(
+        arena_open(&arena, b.device, learn_bytes(&b.model.learner, &b.config.pass, &run), &err),
+        &err);
+    run_step(&b, &arena, 0, &whole);
+    run_step(&b, &arena, 1, &parts);
+    if (parts.passes < 4 * whole.passes)
+        fail_msg("%s: %d passes and %d", attention, whole.passes, parts.passes);
+    double error = fabs(parts.loss - whole.loss) / fabs(whole.loss);
+    if (!(error <= 1e-6)) fail_msg("%s: loss %.9g, %.9g", attention, whole.loss, parts.loss);
+    for (int i = 0; i < b.model.optimizer.part_count; i++) {
+        assert_close(parts.grad[i], whole.grad[i], whole.flat[i], 1e-6, attention);
+        free(parts.grad[i]), free(whole.grad[i]);
+    }
+    arena_close(&arena);
+    bench_close(&b);
+}
+
+static void test_passes_full(void **state) {
+    (void)state;
+    passes_add_up("full");
+}
+
+static void test_passes_blocks(void **state) {
+    (void)state;
+    passes_add_up("blocks");
+}
+
+/* ---- Large records, and limits. ---- */
+
+static FILE *file_in(const Bench *b, const char *name, char *path, size_t size) {
+    snprintf(path, size, "%s/%s", b->folder, name);
+    FILE *f = fopen(path, "w");
+    assert_non_null(f);
+    return f;
+}
+
+/* A picture with hundreds of questions becomes several units that a pass of usual size can take. */
+static void test_many_turns(void **state) {
+    (void)state;
+    enum { TURNS = 300 };
+    Bench b;
+    Error err;
+    char path[400];
+    bench_open(&b, "blocks");
+    FILE *f = file_in(&b, "many.json", path, sizeof path);
+    fputs("[{\"id\": 1, \"image\": \"shapes/00001.png\", \"conversations\": [", f);
+    for (int i = 0; i < TURNS; i++)
+        fprintf(f,
+                "%s{\"from\": \"human\", \"value\": \"What colour is it?\"}, {\"from\": \"gpt\", "
+                "\"value\": \"red\"}",
+                i ? ", " : "");
+    fputs("]}]", f);
+    assert_int_equal(fclose(f), 0);
+    bench_data(&b, path, 0);
+    int longest = trainer_examples(&b.model, &b.settings).longest, turns = 0;
+    assert_true(b.data.count > 1);
+    for (int64_t i = 0; i < b.data.count; i++) {
+        Record record = {0};
+        Examples examples = {0};
+        const Example *example;
+        assert_true(b.data.units[i].tokens <= 2 * longest);
+        assert_ok(dataset_unit(&b.data, i, &record, &examples, &example, &err), &err);
+        assert_int_equal(example->tokens, b.data.units[i].tokens);
+        assert_int_equal(example->count, b.data.units[i].sequences);
+        turns += example->count;
+        record_free(&record), examples_free(&examples);
+    }
+    assert_int_equal(turns, TURNS);
+    LearnSizes unit = feed_unit_sizes(&b.data, &b.config.packing);
+    assert_true(unit.tokens <= 4 * longest);
+    bench_close(&b);
+}
+
+/* Bad records are weighed against all of the file, not only against what is used of it. */
+static void test_limited(void **state) {
+    (void)state;
+    Bench b;
+    Error err;
+    char name[400];
+    const char *path = name;
+    bench_open(&b, "full");
+    FILE *f = file_in(&b, "some.jsonl", name, sizeof name);
+    for (int i = 0; i < 300; i++)
+        fputs(i % 150 == 149 ? "{\"inputs\": 7, \"targets\": \"b\"}\n"
+                             : "{\"inputs\": \"a dog\", \"targets\": \"b\"}\n",
+              f);
+    assert_int_equal(fclose(f), 0);
+    DatasetOptions options = dataset_options(&b, 0.01);
+    options.limit = 10;
+    assert_ok(dataset_open(&b.data, &path, 1, &options, &err), &err);
+    assert_int_equal(b.data.count, 10);
+    dataset_close(&b.data);
+    options.bad_share = 0.005;
+    assert_refused(dataset_open(&b.data, &path, 1, &options, &err), &err, "some.jsonl", "300");
+    bench_close(&b);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_same_steps),  cmocka_unit_test(test_bad_units),
+        cmocka_unit_test(test_passes_full), cmocka_unit_test(test_passes_blocks),
+        cmocka_unit_test(test_many_turns),  cmocka_unit_test(test_limited),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,155 @@
+/* What training takes in memory: told beforehand, it is what a prepared model has, what `info`
+ * says, and what `train` prints. */
+#include "apps/trainer.h"
+#include "tests/llava_set.h"
+#include "tests/program.h"
+
+#include <math.h>
+
+#define MODEL "tests/golden/models/tiny-base"
+
+enum { PASS_TOKENS = 600 };
+
+typedef struct Case {
+    TrainStage stage;
+    bool pictures, train_vision, freeze_language, recompute, fresh;
+    int lora;
+    const char *dtype;
+} Case;
+
+static const Case cases[] = {
+    {STAGE_ADAPT},
+    {STAGE_ALIGN, .pictures = true},
+    {STAGE_TUNE, .pictures = true},
+    {STAGE_LENGTH},
+    {STAGE_PRETRAIN, .recompute = true},
+    {STAGE_INSTRUCT, .lora = 3},
+    {STAGE_TUNE, .pictures = true, .train_vision = true},
+    {STAGE_TUNE, .pictures = true, .freeze_language = true, .fresh = true},
+    {STAGE_TUNE, .pictures = true, .lora = 2, .train_vision = true, .recompute = true},
+    {STAGE_ADAPT, .dtype = "bf16"},
+    {STAGE_ALIGN, .pictures = true, .dtype = "bf16"},
+};
+
+static void case_settings(TrainSettings *s, const Case *c) {
+    train_settings_default(s, c->stage);
+    s->model.folder = MODEL;
+    s->model.dtype = c->dtype;
+    s->pass_tokens = PASS_TOKENS;
+    s->train_vision = c->train_vision;
+    s->freeze_language = c->freeze_language;
+    s->recompute = c->recompute;
+    if (c->fresh) s->new_projector = "linear";
+    if (c->lora) s->lora = (LoraConfig){.rank = c->lora, .alpha = 4, .targets = 5};
+}
+
+static size_t sum_of(TrainMemory m) {
+    return m.weights + m.gradients + m.moments + m.arena;
+}
+
+static TrainMemory memory_of(Device *device, const Case *c, bool describe) {
+    TrainSettings s;
+    TrainModel t;
+    Error err;
+    case_settings(&s, c);
+    assert_ok(train_model_open(&t, &s, device, &err), &err);
+    if (describe)
+        assert_ok(train_model_describe(&t, &s, c->pictures, &err), &err);
+    else
+        assert_ok(train_model_prepare(&t, &s, c->pictures, NULL, &err), &err);
+    LearnSizes unit = {.pictures = c->pictures};
+    LearnSizes sizes = trainer_sizes(&s, &unit, multimodal_picture_rows(&t.model.parts));
+    TrainMemory m = train_model_memory(&t, &s, &sizes);
+    train_model_close(&t);
+    train_settings_free(&s);
+    return m;
+}
+
+static void test_described(void **state) {
+    (void)state;
+    Device *device;
+    Error err;
+    assert_ok(device_open(&device, &(DeviceOptions){0}, &err), &err);
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        if (cases[i].dtype && !device_has_bf16(device)) continue;
+        TrainMemory told = memory_of(device, &cases[i], true);
+        TrainMemory taken = memory_of(device, &cases[i], false);
+        assert_true(taken.weights > 0 && taken.gradients > 0 && taken.arena > 0);
+        assert_int_equal(told.weights, taken.weights);
+        assert_int_equal(told.gradients, taken.gradients);
+        assert_int_equal(told.moments, taken.moments);
+        assert_int_equal(told.arena, taken.arena);
+    }
+    device_close(device);
+}
+
+static void test_refused(void **state) {
+    (void)state;
+    Device *device;
+    TrainSettings s;
+    TrainModel t;
+    Error err;
+    assert_ok(device_open(&device, &(DeviceOptions){0}, &err), &err);
+    case_settings(&s, &(Case){.stage = STAGE_ALIGN});
+    assert_ok(train_model_open(&t, &s, device, &err), &err);
+    assert_refused(train_model_describe(&t, &s, false, &err), &err, "align", "picture");
+    train_model_close(&t);
+    train_settings_free(&s);
+    device_close(device);
+}
+
+/* The number after `before` on standard error, in megabytes. */
+static double told_megabytes(const Run *r, const char *before) {
+    const char *at = strstr(r->err, before);
+    if (!at) fail_msg("no \"%s\" in: %s", before, r->err);
+    return strtod(at + strlen(before), NULL);
+}
+
+static void test_commands_agree(void **state) {
+    (void)state;
+    Device *device;
+    Error err;
+    Run r;
+    LlavaSet set;
+    char pairs[400], out[400], tokens[16];
+    const char *text =
+        "{\"inputs\": \"A dog sleeps.\", \"targets\": \"The dog is tired.\"}\n"
+        "{\"inputs\": \"It is raining.\", \"targets\": \"She holds an umbrella.\"}\n";
+    assert_ok(device_open(&device, &(DeviceOptions){0}, &err), &err);
+    run_start(&r);
+    llava_set_make(&set, r.folder, 4);
+    write_file(&r, "pairs.jsonl", text, strlen(text), pairs, sizeof pairs);
+    snprintf(tokens, sizeof tokens, "%d", PASS_TOKENS);
+    for (int i = 0; i < 4; i++) {
+        const Case *c = &cases[i];
+        char *stage = (char *)stage_name(c->stage);
+        size_t sum = sum_of(memory_of(device, c, false));
+        run(&r, "info", "--train", stage, "--pass-tokens", tokens, "--json", MODEL);
+        expect(&r, 0, NULL);
+        json_t *json = json_loads(r.out, 0, NULL);
+        json_t *training = json_object_get(json, "training_bytes");
+        assert_int_equal(json_integer_value(json_object_get(training, "sum")), sum);
+        json_decref(json);
+
+        char *data = !c->pictures ? pairs : set.captions;
+        path_in(out, sizeof out, &r, stage);
+        run(&r, "train", stage, "-m", MODEL, "--data", data, "--out", out, "--steps", "1",
+            "--batch-sequences", "2", "--pass-tokens", tokens, c->pictures ? "--images" : NULL,
+            set.images);
+        expect(&r, 0, "");
+        double told = told_megabytes(&r, "memory     ");
+        if (!(fabs(told - (double)sum / 1e6) <= 0.51))
+            fail_msg("train %s tells %.0f MB of %zu bytes", stage, told, sum);
+    }
+    run_end(&r);
+    device_close(device);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_described),
+        cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_commands_agree),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
