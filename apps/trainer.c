@@ -280,7 +280,7 @@ static void tell_start(const Trainer *t, const char *resumed_from) {
     if (s->quiet) return;
     train_settings_print(s, stderr);
     fprintf(stderr,
-            "\ndata       %" PRId64 " units, %" PRId64 " of them with a picture, %" PRId64
+            "\ndata       %" PRId64 " examples, %" PRId64 " of them with a picture, %" PRId64
             " tokens, the longest %d\n",
             d->count, d->with_picture, d->tokens, d->longest);
     for (int i = 0; i < d->problems.kind_count; i++)

@@ -175,7 +175,7 @@ typedef struct Sum {
     int passes;
 } Sum;
 
-static void run_step(Bench *b, Arena *arena, int pass_tokens, Sum *sum) {
+static void run_step(Bench *b, Arena *arena, int pass_tokens, int64_t index, Sum *sum) {
     Error err;
     BatchPlan plan;
     FeedStep step;
@@ -183,7 +183,7 @@ static void run_step(Bench *b, Arena *arena, int pass_tokens, Sum *sum) {
     FeedConfig config = b->config;
     if (pass_tokens > 0) config.pass = (LearnSizes){pass_tokens, pass_tokens, 1, 0};
     assert_ok(batches_plan(&plan, b->data.units, b->data.count, &config.batches, 0, &err), &err);
-    assert_ok(feed_make_step(&config, &plan, 0, 1, &step, &err), &err);
+    assert_ok(feed_make_step(&config, &plan, 0, index, &step, &err), &err);
     TrainRun run = {.backward = true};
     *sum = (Sum){.passes = step.pass_count};
     for (int i = 0; i < step.pass_count; i++) {
@@ -218,8 +218,8 @@ static void passes_add_up(const char *attention) {
     assert_ok(
         arena_open(&arena, b.device, learn_bytes(&b.model.learner, &b.config.pass, &run), &err),
         &err);
-    run_step(&b, &arena, 0, &whole);
-    run_step(&b, &arena, 1, &parts);
+    run_step(&b, &arena, 0, 1, &whole);
+    run_step(&b, &arena, 1, 1, &parts);
     if (parts.passes < 4 * whole.passes)
         fail_msg("%s: %d passes and %d", attention, whole.passes, parts.passes);
     double error = fabs(parts.loss - whole.loss) / fabs(whole.loss);
@@ -240,6 +240,46 @@ static void test_passes_full(void **state) {
 static void test_passes_blocks(void **state) {
     (void)state;
     passes_add_up("blocks");
+}
+
+/* Under block attention a picture's turns are one packed sequence; each turn as a sequence of its
+ * own has the same loss and the same gradients. With one timestep all of an answer is masked, so
+ * that both see the same noise. */
+static void test_turns_packed(void **state) {
+    (void)state;
+    Bench b;
+    Error err;
+    Sum sum[2];
+    Arena arena = {0};
+    bench_open(&b, "blocks");
+    b.settings.noise.timesteps = 1;
+    assert_ok(train_model_prepare(&b.model, &b.settings, true, NULL, &err), &err);
+    for (int alone = 0; alone < 2; alone++) {
+        const char *path = b.set.conversations;
+        bench_data(&b, path, 0);
+        dataset_close(&b.data);
+        DatasetOptions options = dataset_options(&b, 0);
+        assert_true(options.example.together);
+        options.example.together = !alone;
+        assert_ok(dataset_open(&b.data, &path, 1, &options, &err), &err);
+        b.config.batches.sequences = 1000;
+        b.config.batches.in_order = true;
+        TrainRun run = {.backward = true};
+        size_t bytes = learn_bytes(&b.model.learner, &b.config.pass, &run);
+        assert_ok(arena_open(&arena, b.device, bytes, &err), &err);
+        run_step(&b, &arena, 0, 0, &sum[alone]);
+        arena_close(&arena);
+        print_message("note: %s: %lld units\n", alone ? "turns alone" : "turns packed",
+                      (long long)b.data.count);
+        dataset_close(&b.data);
+    }
+    double error = fabs(sum[1].loss - sum[0].loss) / fabs(sum[1].loss);
+    if (!(error <= 1e-6)) fail_msg("loss %.9g packed, %.9g alone", sum[0].loss, sum[1].loss);
+    for (int i = 0; i < b.model.optimizer.part_count; i++) {
+        assert_close(sum[0].grad[i], sum[1].grad[i], sum[1].flat[i], 1e-6, "turns packed");
+        free(sum[0].grad[i]), free(sum[1].grad[i]);
+    }
+    bench_close(&b);
 }
 
 /* ---- Large records, and limits. ---- */
@@ -314,9 +354,10 @@ static void test_limited(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_same_steps),  cmocka_unit_test(test_bad_units),
-        cmocka_unit_test(test_passes_full), cmocka_unit_test(test_passes_blocks),
-        cmocka_unit_test(test_many_turns),  cmocka_unit_test(test_limited),
+        cmocka_unit_test(test_same_steps),   cmocka_unit_test(test_bad_units),
+        cmocka_unit_test(test_passes_full),  cmocka_unit_test(test_passes_blocks),
+        cmocka_unit_test(test_turns_packed), cmocka_unit_test(test_many_turns),
+        cmocka_unit_test(test_limited),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
