@@ -17,12 +17,11 @@ mkdir -p "$folder"
 head -n -500 "$pairs" >"$folder/train.jsonl"
 tail -n 500 "$pairs" >"$folder/valid.jsonl" # held out
 jq -r '.inputs, .targets' "$folder/train.jsonl" >"$folder/text.txt"
-spm_train --input="$folder/text.txt" --model_prefix="$folder/spm" --vocab_size=4000 \
+spm_train --input="$folder/text.txt" --model_prefix="$folder/spm" --vocab_size=2000 \
     --character_coverage=1.0 >/dev/null 2>&1
 "$program" new "$folder/model" --tokenizer "$folder/spm.model" \
-    --layers 4 --width 256 --heads 8 --ffn 1024 --positions 258 --pre-norm
+    --layers 4 --width 128 --heads 4 --ffn 512 --positions 258 --pre-norm
 "$program" train adapt -m "$folder/model" \
     --data "$folder/train.jsonl" --valid "$folder/valid.jsonl" --out "$folder/run" \
-    --max-tokens 256 --batch-tokens 2048 --steps 6000 --rate 1e-3 --schedule cosine \
-    --warmup-steps 300 --dropout 0.1 --dtype bf16 \
-    --log-every 50 --valid-every 500 --save-every 500 "$@"
+    --max-tokens 256 --batch-tokens 1024 --steps 16000 --rate 2e-3 --schedule cosine \
+    --warmup-steps 300 --dropout 0.1 --log-every 100 --valid-every 1000 --save-every 1000 "$@"
