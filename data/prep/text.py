@@ -31,8 +31,9 @@ def arguments():
     parser.add_argument("--seed", type=int, default=1, help="chooses the sets and the order (1)")
     parser.add_argument("--lists", metavar="FOLDER",
                         help="read the lists that apt has put there; nothing is fetched")
-    parser.add_argument("--mirror", default="http://deb.debian.org/debian",
-                        help="where apt fetches from; snapshot.debian.org keeps lists of each day")
+    parser.add_argument("--mirror", metavar="URL",
+                        help="where apt fetches from (the mirror that this system uses); Debian's "
+                             "snapshot archive keeps the lists of each day")
     parser.add_argument("--suites", default="bookworm,trixie",
                         help="releases whose lists are joined (bookworm,trixie)")
     parser.add_argument("--extra", default="", metavar="LANGUAGES",
@@ -259,8 +260,10 @@ def main():
     options = arguments()
     os.makedirs(options.out, exist_ok=True)
     languages = ["de"] + options.extra
-    folder = options.lists or text_lists.fetch_lists(options.out + "/apt", options.mirror,
-                                                     options.suites, languages)
+    folder = options.lists
+    if not folder:
+        mirror = options.mirror or text_lists.system_mirror()
+        folder = text_lists.fetch_lists(options.out + "/apt", mirror, options.suites, languages)
     packages, lists = text_lists.read_packages(folder, options.suites, languages)
     report = Report()
     report.table("lists (entries, sha256)", lists)

@@ -47,7 +47,7 @@ def fetch_lists(folder, mirror, suites, languages):
         "APT::Update::Post-Invoke-Success": "",
         "APT::Update::Error-Mode": "any",
         "Acquire::Languages": "en," + ",".join(languages),
-        "Acquire::Check-Valid-Until": "false",  # snapshot.debian.org's lists are old
+        "Acquire::Check-Valid-Until": "false",  # those of the snapshot archive are old
         "Acquire::Retries": "3",
         "Acquire::http::Timeout": "30",
     }
@@ -64,6 +64,17 @@ def fetch_lists(folder, mirror, suites, languages):
         give_up(f"apt could not fetch the lists of {', '.join(suites)} from {mirror}: {why}. Is "
                 "there a network? With lists from before: --lists FOLDER")
     return folder + "/lists"
+
+
+def system_mirror():
+    """The mirror that this system's own apt fetches Debian from."""
+    done = subprocess.run(["apt-get", "indextargets", "--format", "$(REPO_URI)",
+                           "Created-By: Packages"], stdout=subprocess.PIPE,
+                          stderr=subprocess.DEVNULL, text=True)
+    found = [line.rstrip("/") for line in done.stdout.split() if line.rstrip("/").endswith("debian")]
+    if done.returncode or not found:
+        give_up("apt names no Debian mirror on this system: give one with --mirror URL")
+    return min(found)
 
 
 def read_list(path):
