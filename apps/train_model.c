@@ -84,7 +84,7 @@ int train_model_open(TrainModel *t, const TrainSettings *s, Device *device, Erro
     if (s->attention)
         m->parts.attention = strcmp(s->attention, "blocks") ? ATTENTION_FULL : ATTENTION_BLOCKS;
     duties(t, s);
-    t->learner = (Learner){.model = m->parts, .lora = t->has_lora ? &t->lora : NULL};
+    t->learner = (Learner){.model = m->parts};
     if (status) train_model_close(t);
     return status;
 }

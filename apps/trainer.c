@@ -468,7 +468,14 @@ static int train(Trainer *t, Error *err) {
     /* The loss to begin with; a run that is taken up has it. */
     if (s->valid && first == 0 && s->valid_every > 0) TRY(validate(t, &(FeedStep){0}, err));
     catch_signals();
-    while (t->state.step < end && !stop_asked) TRY(one_step(t, err));
+    int status = 0;
+    while (status == 0 && t->state.step < end && !stop_asked) status = one_step(t, err);
+    if (status) {
+        /* Too many bad samples, say: what was learned is kept, unless it has diverged, when an
+         * older checkpoint is the better one. The message stays that of the cause. */
+        if (t->state.step > first && t->skipped_in_a_row <= MOST_SKIPPED) save(t, NULL);
+        return -1;
+    }
     TRY(save(t, err));
     if (t->state.step == t->schedule.steps) TRY(train_checkpoint_publish(s, err));
     return 0;

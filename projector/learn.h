@@ -43,7 +43,6 @@ void learn_batch_free(LearnBatch *batch);
  * parameter is frozen. */
 typedef struct Learner {
     Multimodal model;
-    Params *lora; /* NULL: none */
 } Learner;
 
 /* The largest batch that a pass may have. */

@@ -329,8 +329,7 @@ static void test_lora(void **state) {
             assert_ok(params_store(&t.lora, &t.lora.items[i], value.data, &err), &err);
         }
         trainer_prepare(&t, 0, DTYPE_F32);
-        t.learner.lora = &t.lora;
-        LearnBatch b = batch_case(&t, "blocks");
+            LearnBatch b = batch_case(&t, "blocks");
         check_losses(&t, &b, &plain_run, "lora", 2e-5);
         check_losses(&t, &b, &(TrainRun){0}, "lora", 2e-5);
         check_gradients(&t, &t.lora, "lora", 2e-5, &worst);

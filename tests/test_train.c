@@ -566,6 +566,42 @@ static void test_broken_records(void **state) {
     bench_end(&b);
 }
 
+/* Pictures that turn out bad while training stop the run; what was learned until then is kept. */
+static void test_stopped_by_data(void **state) {
+    (void)state;
+    Bench b;
+    char out[300], data[300];
+    bench_start(&b);
+    Run *r = &b.run;
+    path_in(out, sizeof out, r, "out"), path_in(data, sizeof data, r, "gifs.json");
+    FILE *f = fopen(data, "w");
+    assert_non_null(f);
+    for (int i = 0; i < 40; i++)
+        fprintf(
+            f,
+            "%s{\"id\": %d, \"image\": \"shapes/%s\", \"conversations\": [{\"from\": \"human\", "
+            "\"value\": \"What?\"}, {\"from\": \"gpt\", \"value\": \"red\"}]}",
+            i ? "," : "[", i, i % 2 ? "gif.jpg" : "00000.png");
+    fputs("]", f);
+    assert_int_equal(fclose(f), 0);
+    run(r, "train", "tune", "-m", b.model, "--data", data, "--images", b.set.images, "--out", out,
+        "--steps", "9", "--batch-sequences", "4", "--bad-share", "0.2", "-q");
+    assert_message(r, 1, "gif.jpg", "%");
+    assert_false(there(r, "out/checkpoint-00000009"));
+    run(r, "train", "--resume", "--out", out, "--bad-share", "0.9", "-q");
+    expect(r, 0, "");
+    assert_true(there(r, "out/checkpoint-00000009"));
+    /* The second process did not begin again: its first checkpoint is the other one's. */
+    int kept = 0;
+    for (int step = 2; step < 9; step++) {
+        char name[64];
+        snprintf(name, sizeof name, "out/checkpoint-%08d", step);
+        kept += there(r, name);
+    }
+    assert_int_equal(kept, 1);
+    bench_end(&b);
+}
+
 /* ---- The other stages, and options. ---- */
 
 static void test_other_stages(void **state) {
@@ -648,6 +684,7 @@ int main(void) {
         cmocka_unit_test(test_visual_full),
         cmocka_unit_test(test_visual_blocks),
         cmocka_unit_test(test_broken_records),
+        cmocka_unit_test(test_stopped_by_data),
         cmocka_unit_test(test_other_stages),
         cmocka_unit_test(test_wrong_use),
     };

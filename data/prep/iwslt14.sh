@@ -25,3 +25,22 @@ spm_train --input="$folder/text.txt" --model_prefix="$folder/spm" --vocab_size=2
     --data "$folder/train.jsonl" --valid "$folder/valid.jsonl" --out "$folder/run" \
     --max-tokens 256 --batch-tokens 1024 --steps 16000 --rate 2e-3 --schedule cosine \
     --warmup-steps 300 --dropout 0.1 --log-every 100 --valid-every 1000 --save-every 1000 "$@"
+
+# What the curve is to be compared with: pieces by their frequency alone, and answers behind the
+# question of another pair. 8.84 is what linear weights make of a mean cross-entropy of 1.
+for set in train valid; do
+    jq -r .targets "$folder/$set.jsonl" | spm_encode --model="$folder/spm.model" >"$folder/$set.pieces"
+done
+awk 'NR == FNR { for (i = 1; i <= NF; i++) c[$i]++; c["</s>"]++; n += NF + 1; next }
+     { e = 0; $(NF + 1) = "</s>"
+       for (i = 1; i <= NF; i++) e -= log((c[$i] + 0.5) / (n + 0.5 * 2002))
+       sum += e / NF; rows++ }
+     END { printf "by the frequency of pieces alone: %.1f\n", 8.84 * sum / rows }' \
+    "$folder/train.pieces" "$folder/valid.pieces"
+jq -sc '. as $all | length as $n | range($n) | {inputs: $all[(. + 7) % $n].inputs, targets: $all[.].targets}' \
+    "$folder/valid.jsonl" >"$folder/others.jsonl"
+echo "behind another pair's question (the validation of step 0):"
+rm -rf "$folder/others"
+"$program" train adapt -m "$folder/run/model" --data "$folder/train.jsonl" \
+    --valid "$folder/others.jsonl" --out "$folder/others" --max-tokens 256 --batch-tokens 1024 \
+    --steps 1 --rate 1e-9 --show-answers 0 2>&1 | grep 'valid [0-9]' | head -1
