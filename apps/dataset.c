@@ -195,7 +195,35 @@ int dataset_open(Dataset *dataset, const char *const *paths, int count,
     return status;
 }
 
+static int scene_units(Dataset *d, int patches, Error *err) {
+    const SceneGraphs *g = d->scenes;
+    d->units = calloc((size_t)g->count, sizeof *d->units);
+    if (!d->units) return error_set(err, "out of memory for %lld pictures", (long long)g->count);
+    d->capacity = (size_t)g->count;
+    for (int64_t i = 0; i < g->count; i++)
+        d->units[d->count++] =
+            (BatchUnit){.record = i, .tokens = patches, .sequences = 1, .picture = true};
+    d->longest = patches, d->tokens = g->count * patches, d->with_picture = g->count;
+    d->samples = g->samples, d->fingerprint = g->fingerprint;
+    return 0;
+}
+
+int dataset_open_scenes(Dataset *d, const char *const *paths, int count,
+                        const SceneGraphsOptions *options, int patches, double bad_share,
+                        Error *err) {
+    *d = (Dataset){.scenes = calloc(1, sizeof *d->scenes)};
+    int status = d->scenes ? 0 : error_set(err, "out of memory");
+    if (status == 0)
+        status = scene_graphs_open(d->scenes, paths, count, options, &d->problems, err);
+    if (status == 0) status = problems_check(&d->problems, d->scenes->samples, bad_share, err);
+    if (status == 0) status = scene_units(d, patches, err);
+    if (status) dataset_close(d);
+    return status;
+}
+
 void dataset_close(Dataset *d) {
+    if (d->scenes) scene_graphs_close(d->scenes);
+    free(d->scenes);
     for (int i = 0; d->files && i < d->file_count; i++) records_close(d->files[i]);
     free(d->files), free(d->first_record), free(d->units), free(d->weights);
     *d = (Dataset){0};

@@ -6,6 +6,7 @@
 #define EASYFIRST_APPS_DATASET_H
 
 #include "data/batches.h"
+#include "data/scene_graphs.h"
 #include "projector/examples.h"
 
 typedef struct DatasetOptions {
@@ -34,6 +35,7 @@ typedef struct Dataset {
     int64_t tokens;       /* of all units */
     int64_t with_picture; /* units */
     uint64_t fingerprint; /* of the files */
+    SceneGraphs *scenes;  /* unit i is picture i of these; NULL: units are of records */
 } Dataset;
 
 /* Reads and tokenizes everything once. Several files are one after the other; weights count only if
@@ -43,8 +45,14 @@ int dataset_open(Dataset *dataset, const char *const *paths, int count,
                  const DatasetOptions *options, Error *err);
 void dataset_close(Dataset *dataset);
 
-/* A unit's record and example, again. `examples` and *record are the caller's memory (record_free,
- * examples_free); *example points into `examples`. Safe from several threads, each with its own. */
+/* The same of scene graphs: a picture is a unit of `patches` tokens, one sequence. */
+int dataset_open_scenes(Dataset *dataset, const char *const *paths, int count,
+                        const SceneGraphsOptions *options, int patches, double bad_share,
+                        Error *err);
+
+/* A unit's record and example, again; not of scene graphs. `examples` and *record are the caller's
+ * memory (record_free, examples_free); *example points into `examples`. Safe from several threads,
+ * each with its own. */
 int dataset_unit(const Dataset *dataset, int64_t unit, Record *record, Examples *examples,
                  const Example **example, Error *err);
 

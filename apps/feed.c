@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "apps/feed_scenes.h"
 #include "kernels/random.h"
 
 enum { NOISE_STREAM = 0x6e6f6973 /* "nois": a step's noise has streams of its own */ };
@@ -34,23 +35,33 @@ static void loaded_bad(Loaded *l, const char *kind, const Error *err) {
     snprintf(l->text, sizeof l->text, "%.399s", err->text);
 }
 
+int feed_picture(const FeedConfig *c, const char *path, float **pixels, int *width, int *height,
+                 Error *bad, Error *err) {
+    Image image;
+    *pixels = NULL;
+    *bad = (Error){{0}};
+    if (image_read(&image, path, NULL, bad)) return 0;
+    *width = image.width, *height = image.height;
+    size_t plane = (size_t)c->preprocess.size * (size_t)c->preprocess.size;
+    *pixels = malloc(3 * plane * sizeof **pixels);
+    int status = *pixels ? 0 : error_set(err, "out of memory for a picture");
+    if (status == 0 && preprocess_image(*pixels, &image, &c->preprocess, bad)) {
+        free(*pixels);
+        *pixels = NULL;
+    }
+    image_free(&image);
+    return status;
+}
+
 /* Trouble with one picture is that unit's alone. */
 static int load_picture(const FeedConfig *c, int64_t unit, Loaded *l, Error *err) {
     char path[4096];
+    int width, height;
     Error bad = {{0}};
-    Image image;
-    if (records_image_path(dataset_file(c->dataset, unit), &l->record, path, sizeof path, &bad) ||
-        image_read(&image, path, NULL, &bad)) {
-        loaded_bad(l, "unreadable picture", &bad);
-        return 0;
-    }
-    size_t plane = (size_t)c->preprocess.size * (size_t)c->preprocess.size;
-    l->pixels = malloc(3 * plane * sizeof *l->pixels);
-    int status = l->pixels ? 0 : error_set(err, "out of memory for a picture");
-    if (status == 0 && preprocess_image(l->pixels, &image, &c->preprocess, &bad))
-        loaded_bad(l, "unreadable picture", &bad);
-    image_free(&image);
-    return status;
+    if (!records_image_path(dataset_file(c->dataset, unit), &l->record, path, sizeof path, &bad))
+        TRY(feed_picture(c, path, &l->pixels, &width, &height, &bad, err));
+    if (!l->pixels) loaded_bad(l, "unreadable picture", &bad);
+    return 0;
 }
 
 static int load_unit(const FeedConfig *c, int64_t unit, Loaded *l, Error *err) {
@@ -118,6 +129,7 @@ static int step_pack(const FeedConfig *c, const PackingItem *items, int count, F
 int feed_make_step(const FeedConfig *c, const BatchPlan *plan, int64_t epoch, int64_t index,
                    FeedStep *step, Error *err) {
     int64_t count = plan->step_begin[index + 1] - plan->step_begin[index];
+    if (c->dataset->scenes) return feed_make_scenes(c, plan, epoch, index, step, err);
     *step = (FeedStep){.epoch = epoch, .index = index, .steps = plan->steps};
     Loaded *loaded = calloc((size_t)count, sizeof *loaded);
     PackingItem *items = calloc((size_t)count, sizeof *items);

@@ -16,6 +16,7 @@ typedef struct FeedConfig {
     BatchConfig batches;
     PackingConfig packing;
     PreprocessConfig preprocess;
+    int grid;                     /* of scene graphs: patches of a picture in each direction */
     LearnSizes pass;              /* a pass's rows, target rows, pictures and prompts at most */
     int64_t first_step, end_step; /* steps to be made, counted from 0 */
     int64_t epoch, index;         /* where the first one stands: see FeedStep */
@@ -46,6 +47,12 @@ void feed_close(Feed *feed); /* NULL is allowed; stops the thread */
  * feed_step_free. */
 int feed_next(Feed *feed, FeedStep *step, Error *err);
 void feed_step_free(FeedStep *step);
+
+/* A picture's file as the tower reads it: *pixels [3, S, S], the caller's to free, and its own
+ * size. What is wrong with the file is no error, but told in *bad (its text is else empty; *pixels
+ * is then NULL). */
+int feed_picture(const FeedConfig *config, const char *path, float **pixels, int *width,
+                 int *height, Error *bad, Error *err);
 
 /* One step made at once, without a thread: of an epoch's plan. */
 int feed_make_step(const FeedConfig *config, const BatchPlan *plan, int64_t epoch, int64_t index,

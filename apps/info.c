@@ -29,8 +29,10 @@ typedef struct Info {
     CommonOptions common;
     const char *path;
     bool tensors;
-    const char *train; /* a stage whose memory is asked for; NULL */
+    const char *train;     /* a stage whose memory is asked for; NULL */
+    const char *optimizer; /* ... with this one; NULL: AdamW */
     int pass_tokens;
+    int classes; /* of the stage segment */
     bool recompute;
     Session session;
 } Info;
@@ -376,14 +378,18 @@ static int training_memory(Info *info, TrainMemory *memory, int *rows, Error *er
     settings.model = info->common.model;
     settings.pass_tokens = info->pass_tokens;
     settings.recompute = info->recompute;
+    settings.optimizer.muon = info->optimizer && !strcmp(info->optimizer, "muon");
     const Model *m = &info->session.model;
-    bool pictures = stage == STAGE_ALIGN || stage == STAGE_TUNE;
-    if (pictures && !m->projector.present) settings.new_projector = "mlp2x_gelu";
+    bool segment = stage == STAGE_SEGMENT;
+    bool pictures = stage == STAGE_ALIGN || stage == STAGE_TUNE || segment;
+    if (pictures && !segment && !m->projector.present) settings.new_projector = "mlp2x_gelu";
     TrainModel model;
     TRY(train_model_open(&model, &settings, info->session.device, err));
     LearnSizes unit = {.pictures = pictures};
-    LearnSizes sizes = trainer_sizes(&settings, &unit, multimodal_picture_rows(&m->parts));
-    int status = train_model_describe(&model, &settings, pictures, err);
+    int rows_each = segment ? vit_patches(&m->vit.config) : multimodal_picture_rows(&m->parts);
+    LearnSizes sizes = trainer_sizes(&settings, &unit, rows_each);
+    int status = segment ? train_model_classes(&model, NULL, 0, NULL, info->classes, err) : 0;
+    if (status == 0) status = train_model_describe(&model, &settings, pictures, err);
     if (status == 0) *memory = train_model_memory(&model, &settings, &sizes);
     *rows = sizes.tokens;
     train_model_close(&model);
@@ -425,19 +431,27 @@ static int run(Info *info, Error *err) {
     return report_flush(err);
 }
 
+enum { DEFAULT_CLASSES = 1000 };
+
 int command_info(int argc, char **argv) {
-    Info info = {0};
+    Info info = {.classes = DEFAULT_CLASSES};
     OptionGroup groups[2] = {
         {.title = "options",
-         .count = 5,
+         .count = 7,
          .options = {{"tensors", 0, OPTION_FLAG, NULL, &info.tensors,
                       "list every tensor of a model's files"},
-                     {"train", 0, OPTION_CHOICE, "adapt|instruct|align|tune|length|pretrain",
-                      &info.train, "the memory that this stage of training takes, too"},
+                     {"train", 0, OPTION_CHOICE,
+                      "adapt|instruct|align|tune|length|pretrain|segment", &info.train,
+                      "the memory that this stage of training takes, too"},
                      {"pass-tokens", 0, OPTION_INTEGER, "N", &info.pass_tokens,
                       "... with passes of so many rows", 16, 1 << 24},
                      {"recompute", 0, OPTION_FLAG, NULL, &info.recompute,
                       "... with activations computed twice"},
+                     {"optimizer", 0, OPTION_CHOICE, "adamw|muon", &info.optimizer,
+                      "... with this optimiser (default adamw)"},
+                     {"classes", 0, OPTION_INTEGER, "N", &info.classes,
+                      "... segment: with the background so many classes (default 1000)", 2,
+                      SCENE_CLASSES_MOST},
                      {"json", 0, OPTION_FLAG, NULL, &info.common.json,
                       "one JSON object instead of plain text"}}}};
     common_init(&info.common);

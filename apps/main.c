@@ -38,7 +38,8 @@ static void print_help(FILE *out) {
           "  --version  the version of the program\n"
           "\n"
           "A model is a folder: name it with -m FOLDER, or once for all in the environment as\n"
-          "EASYFIRST_MODEL. Answers go to standard output, everything else to standard error. The\n"
+          "EASYFIRST_MODEL. Without either it is the small bundled model. Answers go to standard "
+          "output, everything else to standard error. The\n"
           "exit status is 0, 1 when something could not be done, or 2 for wrong usage.\n",
           out);
 }

@@ -375,7 +375,8 @@ static int open_settings(Model *m, const ModelOptions *o, Error *err) {
         return error_set(err, "%s: \"attention\" is \"%s\", expected full or blocks", path,
                          attention);
     m->parts.attention = strcmp(attention, "blocks") ? ATTENTION_FULL : ATTENTION_BLOCKS;
-    return 0;
+    return config_integer(m->settings, "answer_position", path, 0, 1 << 20, 0,
+                          &m->parts.answer_position, err);
 }
 
 /* Where a part is: as named, else in the folder if it is there; NULL otherwise. */

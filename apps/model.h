@@ -22,6 +22,10 @@ enum { FEATURE_LAYER_UNSET = -1000 };
 /* The tokenizer's file beside XLM-R's weights. */
 #define MODEL_TOKENIZER "sentencepiece.bpe.model"
 
+/* The stem of the two files that the stage `segment` leaves in a model folder for another run of
+ * itself: the layer that it trains over the vision tower, and the names of its classes. */
+#define MODEL_SEGMENT "segment"
+
 typedef struct ModelOptions {
     const char *folder;                                 /* NULL: only the parts named below */
     const char *vision, *language, *projector, *length; /* a folder or file instead; NULL */

@@ -29,6 +29,7 @@ static const CommandHelp help = {
 typedef struct New {
     char out[1000], partial[1100];
     const char *tokenizer, *language_path, *vision_path;
+    int answer_position;
     const char *projector, *attention, *dtype_name;
     XlmrConfig xlmr;
     VitConfig vit;
@@ -200,7 +201,9 @@ static int write_vision(const New *n, Error *err) {
 static int write_settings(const New *n, Error *err) {
     bool see = n->model.vision.present;
     AttentionPattern attention = strcmp(n->attention, "blocks") ? ATTENTION_FULL : ATTENTION_BLOCKS;
-    json_t *json = see ? json_pack("{s:b}", "pad", 1) : NULL;
+    json_t *json = see ? json_pack("{s:b}", "pad", 1) : json_object();
+    if (json && n->answer_position)
+        json_object_set_new(json, "answer_position", json_integer(n->answer_position));
     int status = model_write_settings(json, attention, see ? &n->vit : NULL, n->partial, err);
     json_decref(json);
     return status;
@@ -302,12 +305,16 @@ static void groups_make(New *n, OptionGroup groups[3]) {
           0, 1 << 20, &n->classes_given},
          {"attention", 0, OPTION_CHOICE, "full|blocks", &n->attention,
           "how the model shall be trained (default full)"},
+         {"answer-position", 0, OPTION_INTEGER, "N", &n->answer_position,
+          "answers count their positions from N, wherever the prompt ends: a new\n"
+          "model learns to translate sooner (default 0: from the prompt's end)",
+          0, 1 << 20},
          {"feature-layer", 0, OPTION_INTEGER, "N", &v->feature_layer,
           "the vision tower's layer to take features from (default -2)", -999, 999},
          {"dtype", 0, OPTION_CHOICE, "f32|bf16", &n->dtype_name,
           "type of the new weights (default f32)"},
          {"seed", 's', OPTION_SEED, "N", &n->seed, "seed of the new weights (default 1)"}},
-        9};
+        10};
     groups[1] = (OptionGroup){
         "a new language model",
         {{"layers", 0, OPTION_INTEGER, "N", &x->layers, "(default 12)", 1, 9999, text},

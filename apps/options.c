@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "apps/report.h"
 
@@ -427,7 +428,7 @@ static void group_add(OptionGroup *group, Option option) {
 void model_group(ModelOptions *m, int *threads, OptionGroup *group) {
     *group = (OptionGroup){.title = "model options"};
     group_add(group, (Option){"model", 'm', OPTION_TEXT, "FOLDER", &m->folder,
-                              "the model's folder; else $EASYFIRST_MODEL"});
+                              "the model's folder; else $EASYFIRST_MODEL, else the bundled one"});
     group_add(group, (Option){"vision", 0, OPTION_TEXT, "PATH", &m->vision,
                               "a CLIP vision tower, folder or file, instead of the folder's"});
     group_add(group, (Option){"language", 0, OPTION_TEXT, "PATH", &m->language,
@@ -479,6 +480,26 @@ void common_answer_group(CommonOptions *o, OptionGroup *group) {
               (Option){"quiet", 'q', OPTION_FLAG, NULL, &o->quiet, "no timings on standard error"});
 }
 
+/* The model that comes with the program: in the source tree beside the folder of the build, or
+ * where `make install` puts it. NULL if there is none. */
+static const char *bundled_model(char *path, size_t size) {
+    static const char *const places[] = {"../data/bundled/model", "../share/easyfirst/model"};
+    char program[PATH_MAX];
+    ssize_t length = readlink("/proc/self/exe", program, sizeof program - 1);
+    if (length <= 0) return NULL;
+    program[length] = 0;
+    char *name = strrchr(program, '/');
+    if (!name) return NULL;
+    *name = 0;
+    for (size_t i = 0; i < sizeof places / sizeof places[0]; i++) {
+        int n = snprintf(path, size, "%s/%s/easyfirst.json", program, places[i]);
+        if (n < 0 || (size_t)n >= size || access(path, R_OK) != 0) continue;
+        *strrchr(path, '/') = 0;
+        return path;
+    }
+    return NULL;
+}
+
 int common_check(const CommandHelp *help, CommonOptions *o) {
     ModelOptions *m = &o->model;
     Error err;
@@ -486,6 +507,8 @@ int common_check(const CommandHelp *help, CommonOptions *o) {
         return options_wrong(help, "--strategy: %s", err.text);
     const char *folder = getenv("EASYFIRST_MODEL");
     if (!m->folder && folder && folder[0]) m->folder = folder;
+    if (!m->folder && !m->vision && !m->language && !m->projector && !m->length)
+        m->folder = bundled_model(o->bundled, sizeof o->bundled);
     if (!m->folder && !m->vision && !m->language && !m->projector && !m->length)
         return options_wrong(help,
                              "no model is named: give its folder with -m FOLDER or in the "

@@ -9,6 +9,7 @@
 #define EASYFIRST_APPS_OPTIONS_H
 
 #include <jansson.h>
+#include <limits.h>
 
 #include "apps/model.h"
 
@@ -97,6 +98,7 @@ typedef struct CommonOptions {
     int length; /* tokens of the answer; 0: predicted */
     int threads;
     bool json, quiet;
+    char bundled[PATH_MAX]; /* the bundled model's folder, where it is used */
 } CommonOptions;
 
 /* The rows that name a model and its parts, and --threads. */
@@ -107,7 +109,8 @@ void common_init(CommonOptions *o);
 void common_answer_group(CommonOptions *o, OptionGroup *group);
 
 /* Checks what the rows cannot: the name of the strategy, and that a model is named, by
- * $EASYFIRST_MODEL if nowhere else. Returns -1 to go on, or the exit status. */
+ * $EASYFIRST_MODEL if nowhere else; without that it is the bundled one. Returns -1 to go on, or the
+ * exit status. */
 int common_check(const CommandHelp *help, CommonOptions *o);
 
 /* A device and an open model. Exactly one close for every open, failed or not. A model that is to

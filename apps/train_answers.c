@@ -80,6 +80,7 @@ static int held_decode(const Multimodal *m, const Held *h, int i, Tensor image_t
     InfillConfig config = {.model = m->xlmr,
                            .device = m->device,
                            .pattern = m->attention,
+                           .answer_position = m->answer_position,
                            .mask_id = tokenizer_mask_id(m->tokenizer),
                            .vocab_limit = tokenizer_size(m->tokenizer),
                            .prompts = &h->prompts[i],

@@ -149,6 +149,7 @@ static const char *table_name(const TrainModel *t, const Params *params) {
            : params == &m->projector.params ? "projector"
            : params == &m->length.params    ? "length"
            : params == &t->lora             ? "lora"
+           : params == &t->head_params      ? MODEL_SEGMENT
                                             : "language";
 }
 
@@ -242,17 +243,28 @@ static int folder_write(const Writing *w, const ModelPart *part, PartDuty duty, 
     return weights_write(w, part, duty, name, err);
 }
 
+/* What the stage `segment` trains over the tower. */
+static int head_write(const Writing *w, Error *err) {
+    char path[PATH_SIZE + 32];
+    const TrainModel *t = w->t;
+    bool narrow = !strcmp(w->settings->save_dtype, "bf16");
+    snprintf(path, sizeof path, "%s/" MODEL_SEGMENT ".safetensors", w->to);
+    TRY(part_write(&t->head_params, NULL, 0, path, narrow ? DTYPE_BF16 : DTYPE_F32, err));
+    return model_write_json(json_pack("{s:i, s:O}", "format", STATE_FORMAT, "classes", t->classes),
+                            w->to, MODEL_SEGMENT ".json", err);
+}
+
 static int model_write(const Writing *w, Error *err) {
     const TrainModel *t = w->t;
     const Model *m = &t->model;
     TRY(model_write_settings(m->settings, m->parts.attention,
                              m->vision.present ? &m->vit.config : NULL, w->to, err));
-    TRY(folder_write(w, &m->language, t->language, "language", err));
+    if (m->language.present) TRY(folder_write(w, &m->language, t->language, "language", err));
     if (m->vision.present) TRY(folder_write(w, &m->vision, t->vision, "vision", err));
     if (m->projector.present)
         TRY(weights_write(w, &m->projector, t->projector, "projector.safetensors", err));
     if (m->length.present) TRY(weights_write(w, &m->length, t->length, "length.safetensors", err));
-    return 0;
+    return t->classes ? head_write(w, err) : 0;
 }
 
 /* ---- A checkpoint. ---- */

@@ -6,6 +6,7 @@
  *   RUN/checkpoint-00000500/          a model folder like any other, and in it
  *       training/state.json           step, place in the data, counts, what the data were
  *       training/language.safetensors masters and moments of a trained part (projector, ...)
+ *       segment.safetensors, .json    of the stage `segment`: its layer, the names of the classes
  *   RUN/model/                        the last checkpoint's model without training/
  *
  * A checkpoint is written under another name, synced and renamed: one that has its name is whole.
@@ -24,9 +25,9 @@ typedef struct TrainState {
     double seconds;
     double open_loss, open_norm; /* sums over the updates since the last logged point, */
     int64_t open_steps;          /* so many, for a run that ends between two points */
-    int64_t bad_samples;  /* pictures that could not be decoded so far */
-    uint64_t fingerprint; /* of the data */
-    Dtype compute[4];     /* of vision, projector, language, length */
+    int64_t bad_samples;         /* pictures that could not be decoded so far */
+    uint64_t fingerprint;        /* of the data */
+    Dtype compute[4];            /* of vision, projector, language, length */
 } TrainState;
 
 /* The folder of the highest step in RUN, and its state; *found is false if there is none. Leftovers

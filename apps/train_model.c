@@ -1,6 +1,8 @@
 #include "apps/train_model.h"
 
+#include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "apps/model_fresh.h"
 #include "kernels/clock.h"
@@ -25,6 +27,7 @@ static void duties(TrainModel *t, const TrainSettings *s) {
     Model *m = &t->model;
     bool lengths = s->stage == STAGE_LENGTH, align = s->stage == STAGE_ALIGN;
     bool see = m->vision.present && m->projector.present;
+    bool segment = s->stage == STAGE_SEGMENT;
     t->vision = !see ? DUTY_NONE : s->train_vision ? DUTY_LEARN : DUTY_RUN;
     t->projector = !see                              ? DUTY_NONE
                    : align || s->stage == STAGE_TUNE ? DUTY_LEARN
@@ -34,6 +37,7 @@ static void duties(TrainModel *t, const TrainSettings *s) {
                   : align || s->freeze_language || t->has_lora ? DUTY_PASS
                                                                : DUTY_LEARN;
     t->length = lengths ? DUTY_LEARN : DUTY_NONE;
+    if (segment) t->vision = DUTY_LEARN, t->projector = t->language = DUTY_NONE;
     params_freeze(&t->model.vision.params, t->vision != DUTY_LEARN);
     params_freeze(&t->model.projector.params, t->projector != DUTY_LEARN);
     params_freeze(&t->model.language.params, t->language != DUTY_LEARN);
@@ -43,18 +47,19 @@ static void duties(TrainModel *t, const TrainSettings *s) {
 static int check_stage(const TrainModel *t, const TrainSettings *s, Error *err) {
     const Model *m = &t->model;
     const char *stage = stage_name(s->stage);
-    if (!m->language.present || !m->tokenizer)
+    bool segment = s->stage == STAGE_SEGMENT;
+    if (!segment && (!m->language.present || !m->tokenizer))
         return error_set(err,
                          "train %s needs a language model with its tokenizer: name a model "
                          "folder with -m, or --language FOLDER",
                          stage);
-    if (s->stage != STAGE_ALIGN && s->stage != STAGE_TUNE) return 0;
+    if (s->stage != STAGE_ALIGN && s->stage != STAGE_TUNE && !segment) return 0;
     if (!m->vision.present)
         return error_set(err,
                          "train %s needs a vision tower: a model folder with vision/, or "
                          "--vision FOLDER (openai/clip-vit-large-patch14, say)",
                          stage);
-    if (!m->projector.present)
+    if (!m->projector.present && !segment)
         return error_set(err,
                          "train %s needs a projector: --new-projector linear or mlp2x_gelu for "
                          "a fresh one, or --projector FILE",
@@ -70,6 +75,7 @@ int train_model_open(TrainModel *t, const TrainSettings *s, Device *device, Erro
     Model *m = &t->model;
     int status = 0;
     params_init(&t->lora, device);
+    params_init(&t->head_params, device);
     if (s->new_projector) status = fresh_projector(t, s, err);
     if (status == 0) status = check_stage(t, s, err);
     if (status == 0 && s->stage == STAGE_LENGTH && !m->length.present)
@@ -89,9 +95,50 @@ int train_model_open(TrainModel *t, const TrainSettings *s, Device *device, Erro
     return status;
 }
 
+/* Whether `folder` has a layer for the same classes: then its values are taken. */
+static int head_load(TrainModel *t, const char *folder, bool *found, Error *err) {
+    char path[1100];
+    json_t *json = NULL;
+    *found = false;
+    snprintf(path, sizeof path, "%s/" MODEL_SEGMENT ".json", folder);
+    if (access(path, F_OK)) return 0;
+    TRY(config_read(&json, path, err));
+    *found = json_equal(json_object_get(json, "classes"), t->classes);
+    json_decref(json);
+    if (!*found) return 0;
+    snprintf(path, sizeof path, "%s/" MODEL_SEGMENT ".safetensors", folder);
+    TRY(checkpoint_open(&t->head_file, path, NULL, err));
+    for (int i = 0; i < t->head_params.count; i++) {
+        Param *p = &t->head_params.items[i];
+        const CheckpointTensor *c = checkpoint_find(&t->head_file, p->name);
+        if (!c) return error_set(err, "%s: there is no %s in it", path, p->name);
+        if (params_set(p, c->value, err)) return error_context(err, "%s", path);
+    }
+    return 0;
+}
+
+int train_model_classes(TrainModel *t, const char *from, uint64_t seed, const char *const *names,
+                        int count, Error *err) {
+    bool found = false;
+    t->classes = json_array();
+    int failed = t->classes ? 0 : -1;
+    for (int i = 0; names && i < count; i++)
+        failed |= json_array_append_new(t->classes, json_string(names[i]));
+    if (failed) return error_set(err, "out of memory for the names of %d classes", count);
+    TRY(segment_declare(&t->head, t->model.vit.config.block.width, count, &t->head_params, err));
+    if (names && from) TRY(head_load(t, from, &found, err));
+    if (found) return 0;
+    TRY(params_allocate(&t->head_params, DTYPE_F32, err));
+    params_initialise(&t->head_params, seed);
+    return 0;
+}
+
 void train_model_close(TrainModel *t) {
     optimizer_close(&t->optimizer);
     params_free(&t->lora);
+    params_free(&t->head_params);
+    checkpoint_close(&t->head_file);
+    json_decref(t->classes);
     model_close(&t->model);
     *t = (TrainModel){0};
 }
@@ -126,6 +173,8 @@ static int settle(TrainModel *t, const TrainSettings *s, bool pictures, const Dt
                   Error *err) {
     Model *m = &t->model;
     if (!pictures) t->vision = t->projector = DUTY_NONE;
+    if (s->stage == STAGE_SEGMENT && !t->classes)
+        return error_set(err, "train segment: no classes are told");
     if (s->stage == STAGE_ALIGN && !pictures)
         return error_set(err, "train align: no record of the data has a picture, and only what "
                               "turns pictures into tokens is trained");
@@ -147,6 +196,10 @@ int train_model_prepare(TrainModel *t, const TrainSettings *s, bool pictures, co
     const float own[4] = {s->vision_rate, s->projector_rate, s->language_rate, 0};
     for (int i = 0; i < 4; i++)
         TRY(prepare_part(t, parts[i], duty[i], own[i] > 0 ? own[i] / s->rate : 1, err));
+    if (s->stage == STAGE_SEGMENT) {
+        TRY(params_train(&t->head_params, m->vision.compute, err));
+        return optimizer_add(&t->optimizer, &t->head_params, 1, err);
+    }
     if (!t->has_lora) return 0;
     TRY(params_train(&t->lora, m->language.compute, err));
     return optimizer_add(&t->optimizer, &t->lora,
@@ -166,6 +219,8 @@ int train_model_describe(TrainModel *t, const TrainSettings *s, bool pictures, E
         else if (params_train_describe(params, parts[i]->compute, err))
             return error_context(err, "%s", parts[i]->path);
     }
+    if (s->stage == STAGE_SEGMENT)
+        return params_train_describe(&t->head_params, m->vision.compute, err);
     return t->has_lora ? params_train_describe(&t->lora, m->language.compute, err) : 0;
 }
 
@@ -187,6 +242,27 @@ static void add_memory(TrainMemory *sum, const ModelPart *part, PartDuty duty) {
     sum->moments += 2 * gradients;
 }
 
+/* The optimiser has one workspace for the tables of all parts that learn. */
+static size_t work_bytes(const TrainModel *t, const TrainSettings *s) {
+    const Model *m = &t->model;
+    const ModelPart *parts[4] = {&m->vision, &m->projector, &m->language, &m->length};
+    const PartDuty duty[4] = {t->vision, t->projector, t->language, t->length};
+    size_t most = t->has_lora ? optimizer_work_bytes(&s->optimizer, &t->lora) : 0;
+    for (int i = 0; i < 4; i++) {
+        if (duty[i] != DUTY_LEARN) continue;
+        size_t bytes = optimizer_work_bytes(&s->optimizer, &parts[i]->params);
+        if (bytes > most) most = bytes;
+    }
+    return most;
+}
+
+size_t train_model_arena(const TrainModel *t, const TrainSettings *s, const LearnSizes *sizes) {
+    if (s->stage == STAGE_SEGMENT)
+        return segment_bytes(&t->model.vit, &t->head, sizes->pictures, s->recompute);
+    TrainRun run = {.dropout = s->dropout, .recompute = s->recompute, .backward = true};
+    return learn_bytes(&t->learner, sizes, &run);
+}
+
 TrainMemory train_model_memory(const TrainModel *t, const TrainSettings *s,
                                const LearnSizes *sizes) {
     const Model *m = &t->model;
@@ -199,8 +275,12 @@ TrainMemory train_model_memory(const TrainModel *t, const TrainSettings *s,
         ModelPart lora = {.params = t->lora, .compute = m->language.compute};
         add_memory(&sum, &lora, DUTY_LEARN);
     }
-    TrainRun run = {.dropout = s->dropout, .recompute = s->recompute, .backward = true};
-    sum.arena = learn_bytes(&t->learner, sizes, &run);
+    sum.moments += work_bytes(t, s);
+    if (t->classes) {
+        ModelPart head = {.params = t->head_params, .compute = m->vision.compute};
+        add_memory(&sum, &head, DUTY_LEARN);
+    }
+    sum.arena = train_model_arena(t, s, sizes);
     return sum;
 }
 
@@ -230,6 +310,7 @@ double train_model_operations(const TrainModel *t, int64_t rows, int64_t targets
     sum += 2.0 * (patches + (double)pictures) * block_weights(&v->block) * m->vit.depth *
            products(t->vision);
     sum += 2.0 * patches * 3.0 * v->patch * v->patch * seen * products(t->vision);
+    if (t->classes) sum += 2.0 * (double)targets * seen * t->head.classes * 3;
     double projector = seen * d + (m->projector_model.kind == PROJECTOR_LINEAR ? 0 : d * d);
     return sum + 2.0 * patches * projector * products(t->projector);
 }

@@ -48,6 +48,8 @@ static const struct {
     {"peak_share", offsetof(TrainPoint, peak_share)},
     {"seconds", offsetof(TrainPoint, seconds)},
     {"valid_loss", offsetof(TrainPoint, valid_loss)},
+    {"valid_accuracy", offsetof(TrainPoint, valid_accuracy)},
+    {"valid_object_accuracy", offsetof(TrainPoint, valid_object_accuracy)},
 };
 enum { NUMBERS = sizeof numbers / sizeof numbers[0] };
 
@@ -204,6 +206,10 @@ static void line_make(char *line, size_t size, const TrainReport *r, const Train
     add(line, size, "step %lld/%lld ep %.2f", (long long)p->step, (long long)r->steps, p->epoch);
     if (!isnan(p->loss)) add(line, size, "  loss %.4g", p->loss);
     if (!isnan(p->valid_loss)) add(line, size, "  valid %.4g", p->valid_loss);
+    if (!isnan(p->valid_accuracy))
+        add(line, size, "  patches right %.1f%%", 100 * p->valid_accuracy);
+    if (!isnan(p->valid_object_accuracy))
+        add(line, size, ", of objects %.1f%%", 100 * p->valid_object_accuracy);
     if (!isnan(p->norm)) add(line, size, "  norm %.3g", p->norm);
     if (!isnan(p->rate)) add(line, size, "  lr %.2g", p->rate);
     if (p->tokens_per_s >= 999.5)

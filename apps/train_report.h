@@ -21,7 +21,10 @@ typedef struct TrainPoint {
     double peak_share;   /* of the measured peak of the device's matrix products; NaN: unknown */
     double seconds;      /* since the start of the run, earlier parts of a resumed one included */
     double valid_loss;   /* NaN: none at this step */
-    int64_t skipped;     /* updates left out since the start because the norm was no number */
+    /* The stage `segment`, of validation: share of the patches whose class was found, and of those
+     * of them that an object covers; NaN: none. */
+    double valid_accuracy, valid_object_accuracy;
+    int64_t skipped; /* updates left out since the start because the norm was no number */
 } TrainPoint;
 
 typedef struct TrainReport {

@@ -7,8 +7,8 @@
 
 #include "apps/report.h"
 
-static const char *const stage_names[STAGE_COUNT + 1] = {"adapt", "instruct", "align",
-                                                         "tune",  "length",   "pretrain"};
+static const char *const stage_names[STAGE_COUNT + 1] = {"adapt",  "instruct", "align",  "tune",
+                                                         "length", "pretrain", "segment"};
 
 const char *stage_name(TrainStage stage) {
     return (unsigned)stage < STAGE_COUNT ? stage_names[stage] : "?";
@@ -43,6 +43,9 @@ static const CommandHelp help = {
         "            512 sequences, rate 1e-4, cosine, 1 epoch, dropout 0.1\n"
         "  pretrain  plain text, everything may be masked (the objective llada):\n"
         "            131072 tokens, rate 4e-4, cosine, 100000 steps, weight decay 0.1\n"
+        "  segment   the vision tower alone, from pictures with the boxes of their objects (GQA's\n"
+        "            scene graphs): which object covers each patch; 64 pictures, rate 1e-3,\n"
+        "            cosine, 10 epochs, weight decay 0.05\n"
         "\n"
         "A settings file (--config) is a JSON object: the long options' names with their values,\n"
         "and \"stage\". What stands on the command line counts more. Names of files in it are\n"
@@ -55,81 +58,6 @@ static const CommandHelp help = {
                 "    --new-projector mlp2x_gelu --out aligned\n"
                 "easyfirst train --resume --out run",
 };
-
-/* ---- The papers' settings. ---- */
-
-/* Where the papers say nothing (clipping, decay of biases and norms) these are the habits of the
- * trainers that their authors used: gradients are clipped at a norm of 1, everything decays. */
-static void common_default(TrainSettings *s, TrainStage stage) {
-    *s = (TrainSettings){
-        .stage = stage,
-        .model = {.feature_layer = FEATURE_LAYER_UNSET},
-        .valid_limit = 500,
-        .max_tokens = 512,
-        .bad_share = 0.01f,
-        .schedule = "inverse-sqrt",
-        .warmup_ratio = 0.01f,
-        .optimizer = {.beta1 = 0.9f,
-                      .beta2 = 0.98f,
-                      .eps = 1e-8f,
-                      .weight_decay = 0.01f,
-                      .decay_vectors = true,
-                      .clip = 1},
-        .objective = "rdm",
-        .noise = noise_config_default(),
-        .weighting = "linear",
-        .dropout = 0.1f,
-        .lora = {.alpha = 16},
-        .lora_targets = "query,value",
-        .save_dtype = "auto",
-        .seed = 1,
-        .log_every = 10,
-        .valid_every = 500,
-        .save_every = 1000,
-        .keep = 2,
-        .show_answers = 3,
-    };
-}
-
-static void by_epoch(TrainSettings *s, int sequences, float rate) {
-    s->batch_sequences = sequences, s->rate = rate;
-    s->epochs = 1;
-    s->schedule = "cosine", s->warmup_ratio = 0.03f;
-}
-
-void train_settings_default(TrainSettings *s, TrainStage stage) {
-    common_default(s, stage);
-    switch (stage) {
-    case STAGE_ADAPT: /* Ye et al.: IWSLT14 de-en */
-        s->batch_tokens = 32768, s->rate = 5e-5f, s->steps = 150000;
-        break;
-    case STAGE_INSTRUCT: /* Ye et al.: Flan 2022 */
-        s->batch_sequences = 512, s->rate = 1e-5f, s->steps = 70000;
-        break;
-    case STAGE_ALIGN: /* LLaVA v1.5, the first stage */
-        by_epoch(s, 256, 1e-3f);
-        s->optimizer.weight_decay = 0, s->optimizer.beta2 = 0.999f;
-        s->dropout = 0;
-        s->plain = true;
-        break;
-    case STAGE_TUNE: /* LLaVA v1.5, the second */
-        by_epoch(s, 128, 2e-5f);
-        s->optimizer.weight_decay = 0, s->optimizer.beta2 = 0.999f;
-        s->context = true;
-        break;
-    case STAGE_LENGTH:
-        by_epoch(s, 512, 1e-4f);
-        break;
-    case STAGE_PRETRAIN:
-    default:
-        s->batch_tokens = 131072, s->rate = 4e-4f, s->steps = 100000;
-        s->schedule = "cosine", s->warmup_ratio = 0, s->warmup_steps = 2000;
-        s->optimizer.beta2 = 0.95f, s->optimizer.weight_decay = 0.1f;
-        s->objective = "llada", s->noise.objective = OBJECTIVE_LLADA;
-        s->dropout = 0;
-        break;
-    }
-}
 
 /* ---- The table of options. ---- */
 
@@ -196,8 +124,13 @@ static void optimizer_group(TrainSettings *s, Table *t, OptionGroup *group) {
     Given *g = &t->given;
     OptimizerConfig *o = &s->optimizer;
     *group = (OptionGroup){
-        "optimiser (AdamW)",
-        {{"rate", 0, OPTION_REAL, "X", &s->rate, "learning rate, the highest", 0, 100},
+        "optimiser",
+        {{"optimizer", 0, OPTION_CHOICE, "adamw|muon", &s->update,
+          "muon: orthogonalised momentum for the matrices of transformer\n"
+          "blocks and projector, AdamW for all else (default adamw)"},
+         {"muon-momentum", 0, OPTION_REAL, "X", &o->muon_momentum,
+          "memory of Muon's mean gradient (default 0.95)", 0, 0.999999},
+         {"rate", 0, OPTION_REAL, "X", &s->rate, "learning rate, the highest", 0, 100},
          {"language-rate", 0, OPTION_REAL, "X", &s->language_rate,
           "of the language model, if another (default 0: --rate)", 0, 100},
          {"projector-rate", 0, OPTION_REAL, "X", &s->projector_rate, "of the projector", 0, 100},
@@ -216,7 +149,7 @@ static void optimizer_group(TrainSettings *s, Table *t, OptionGroup *group) {
           "biases and norms decay, too (default on)"},
          {"clip", 0, OPTION_REAL, "X", &o->clip,
           "largest norm of all gradients together; 0: no clipping (default 1)", 0, 1e6}},
-        13};
+        15};
 }
 
 static void objective_group(TrainSettings *s, OptionGroup *group) {
@@ -348,7 +281,7 @@ static int read_line(Table *t, int argc, char **argv, TrainStage *stage) {
         return options_wrong(&help, "there is no stage \"%s\"%s%s%s", argv[first],
                              near ? ": did you mean "
                                   : ", expected adapt, instruct, align, tune, "
-                                    "length or pretrain",
+                                    "length, pretrain or segment",
                              near ? near : "", near ? "?" : "");
     if (argc - first > 1)
         return options_wrong(&help, "\"%s\" is one word too many: files are named with --data",
@@ -365,8 +298,8 @@ static int file_stage(const json_t *file, const char *path, TrainStage *stage, E
     *stage = stage_find(name);
     if (*stage == STAGE_COUNT)
         return error_set(err,
-                         "%s: \"stage\" is \"%s\", expected adapt, instruct, align, tune, length "
-                         "or pretrain",
+                         "%s: \"stage\" is \"%s\", expected adapt, instruct, align, tune, length, "
+                         "pretrain or segment",
                          path, name);
     return 0;
 }
@@ -483,8 +416,8 @@ int train_settings_read(TrainSettings *s, int argc, char **argv) {
                           told == STAGE_COUNT ? "(none)" : stage_name(told), stage_name(stage));
     if (stage == STAGE_COUNT) stage = told;
     if (status < 0 && stage == STAGE_COUNT)
-        status = options_wrong(&help, "no stage is named: adapt, instruct, align, tune, length or "
-                                      "pretrain");
+        status = options_wrong(&help, "no stage is named: adapt, instruct, align, tune, length, "
+                                      "pretrain or segment");
     if (status >= 0) {
         json_decref(file);
         return status;
@@ -506,6 +439,7 @@ static int check_path(const char *option, const char *path, Error *err) {
     return error_set(err, "--%s %s: %s", option, path, strerror(errno));
 }
 
+/* Shows the language model pictures. */
 static bool sees(TrainStage stage) {
     return stage == STAGE_ALIGN || stage == STAGE_TUNE;
 }
@@ -518,9 +452,14 @@ static int check_data(const TrainSettings *s, Error *err) {
     for (int i = 0; i < s->data.count; i++) TRY(check_path("data", s->data.items[i], err));
     if (s->images) TRY(check_path("images", s->images, err));
     if (s->valid) TRY(check_path("valid", s->valid, err));
-    if (s->images && !sees(s->stage) && s->stage != STAGE_LENGTH)
-        return error_set(err, "--images: %s trains on text alone; pictures are for align and tune",
+    bool segment = s->stage == STAGE_SEGMENT;
+    if (s->images && !sees(s->stage) && s->stage != STAGE_LENGTH && !segment)
+        return error_set(err,
+                         "--images: %s trains on text alone; pictures are for align and tune, "
+                         "and segment",
                          stage);
+    if (segment && !s->images)
+        return error_set(err, "segment learns from pictures: name their folder with --images");
     if (s->plain && s->stage != STAGE_ALIGN)
         return error_set(err, "--plain belongs to align, where captions have no instruction of "
                               "their own");
@@ -533,7 +472,25 @@ static int check_data(const TrainSettings *s, Error *err) {
     return 0;
 }
 
-static int check_steps(const TrainSettings *s, Error *err) {
+static int check_optimizer(TrainSettings *s, Error *err) {
+    OptimizerConfig *o = &s->optimizer;
+    o->muon = !strcmp(s->update, "muon");
+    if (!o->muon && strcmp(s->update, "adamw"))
+        return error_set(err, "--optimizer is \"%s\", expected adamw or muon", s->update);
+    if (!(o->muon_momentum >= 0 && o->muon_momentum < 1))
+        return error_set(err, "--muon-momentum is %g, expected at least 0 and less than 1",
+                         (double)o->muon_momentum);
+    if (!(o->beta1 >= 0 && o->beta1 < 1) || !(o->beta2 >= 0 && o->beta2 < 1) || !(o->eps > 0) ||
+        !(o->weight_decay >= 0) || !(o->clip >= 0))
+        return error_set(err,
+                         "the optimiser's beta1 %g, beta2 %g, eps %g, decay %g, clip %g make "
+                         "no sense",
+                         (double)o->beta1, (double)o->beta2, (double)o->eps,
+                         (double)o->weight_decay, (double)o->clip);
+    return 0;
+}
+
+static int check_steps(TrainSettings *s, Error *err) {
     if (s->steps < 0 || s->epochs < 0 || (!s->steps && !s->epochs))
         return error_set(err, "how long to train is not said: --steps N, or --epochs N");
     if (s->batch_tokens < 0 || s->batch_sequences < 0 || (!s->batch_tokens && !s->batch_sequences))
@@ -547,14 +504,7 @@ static int check_steps(const TrainSettings *s, Error *err) {
     if (s->steps && s->warmup_steps > s->steps)
         return error_set(err, "--warmup-steps %d are more than all of the %d steps",
                          s->warmup_steps, s->steps);
-    const OptimizerConfig *o = &s->optimizer;
-    if (!(o->beta1 >= 0 && o->beta1 < 1) || !(o->beta2 >= 0 && o->beta2 < 1) || !(o->eps > 0) ||
-        !(o->weight_decay >= 0) || !(o->clip >= 0))
-        return error_set(err,
-                         "the optimiser's beta1 %g, beta2 %g, eps %g, decay %g, clip %g make "
-                         "no sense",
-                         (double)o->beta1, (double)o->beta2, (double)o->eps,
-                         (double)o->weight_decay, (double)o->clip);
+    TRY(check_optimizer(s, err));
     for (int k = SCHEDULE_CONSTANT; k <= SCHEDULE_LINEAR; k++)
         if (!strcmp(s->schedule, schedule_name((ScheduleKind)k))) return 0;
     return error_set(err, "--schedule is \"%s\", expected constant, inverse-sqrt, cosine or linear",
@@ -622,11 +572,29 @@ static bool in_model(const TrainSettings *s, const char *name) {
     return stat(path, &found) == 0;
 }
 
+/* What the stage has no use for, so that nobody believes it had an effect. */
+static int check_segment(const TrainSettings *s, Error *err) {
+    const ModelOptions *m = &s->model;
+    const char *idle = s->train_vision      ? "train-vision"
+                       : s->freeze_language ? "freeze-language"
+                       : s->new_projector   ? "new-projector"
+                       : s->lora.rank       ? "lora-rank"
+                       : s->dropout > 0     ? "dropout"
+                                            : NULL;
+    if (idle)
+        return error_set(err,
+                         "--%s: segment trains the vision tower, which has no dropout, and nothing "
+                         "else; leave it out",
+                         idle);
+    if (m->vision || in_model(s, "vision")) return 0;
+    return error_set(err, "segment needs a vision tower: name one with --vision PATH");
+}
+
 static int check_parts(const TrainSettings *s, Error *err) {
     const ModelOptions *m = &s->model;
     const char *stage = stage_name(s->stage);
     struct stat a, b;
-    if (!m->folder && !m->language)
+    if (!m->folder && !m->language && !(m->vision && s->stage == STAGE_SEGMENT))
         return error_set(err, "no model is named: give its folder with -m FOLDER or in the "
                               "environment as EASYFIRST_MODEL, or its parts with --language and so "
                               "on");
@@ -635,6 +603,7 @@ static int check_parts(const TrainSettings *s, Error *err) {
         a.st_dev == b.st_dev && a.st_ino == b.st_ino)
         return error_set(err, "--out %s is the model's own folder: a run needs one of its own",
                          s->out);
+    if (s->stage == STAGE_SEGMENT) return check_segment(s, err);
     if (s->train_vision && s->stage != STAGE_TUNE)
         return error_set(err, "--train-vision belongs to tune: %s leaves the vision tower as it is",
                          stage);
@@ -695,7 +664,7 @@ static void print_value(const json_t *value, FILE *out) {
 }
 
 /* Settings that do nothing in this run: 0 where 0 means that another one counts, and those of the
- * other objective, or of LoRA without it. */
+ * other objective, or of LoRA or Muon without it. */
 static bool is_idle(const TrainSettings *s, const char *name, const json_t *value) {
     static const char *const zeros[] = {"steps",           "epochs",      "batch-tokens",
                                         "batch-sequences", "pass-tokens", "language-rate",
@@ -704,10 +673,32 @@ static bool is_idle(const TrainSettings *s, const char *name, const json_t *valu
     static const char *const rdm[] = {"timesteps", "weighting", NULL};
     static const char *const llada[] = {"mask-floor", "complementary", NULL};
     static const char *const lora[] = {"lora-alpha", "lora-targets", NULL};
+    static const char *const texts[] = {"max-tokens",
+                                        "context",
+                                        "plain",
+                                        "text-lines",
+                                        "language-rate",
+                                        "objective",
+                                        "timesteps",
+                                        "weighting",
+                                        "mask-floor",
+                                        "complementary",
+                                        "dropout",
+                                        "attention",
+                                        "new-projector",
+                                        "freeze-language",
+                                        "projector-rate",
+                                        "train-vision",
+                                        "lora-alpha",
+                                        "show-answers",
+                                        NULL};
+    static const char *const muon[] = {"muon-momentum", NULL};
     bool is_llada = !strcmp(s->objective, "llada");
     const char *const *lists[] = {json_number_value(value) == 0 ? zeros : NULL,
-                                  is_llada ? rdm : llada, s->lora.rank ? NULL : lora};
-    for (int l = 0; l < 3; l++)
+                                  is_llada ? rdm : llada, s->lora.rank ? NULL : lora,
+                                  strcmp(s->update, "muon") ? muon : NULL,
+                                  s->stage == STAGE_SEGMENT ? texts : NULL};
+    for (int l = 0; l < 5; l++)
         for (int i = 0; lists[l] && lists[l][i]; i++)
             if (!strcmp(name, lists[l][i])) return true;
     return false;

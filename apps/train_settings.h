@@ -18,6 +18,7 @@ typedef enum TrainStage {
     STAGE_TUNE,     /* pictures and conversations: projector and language model */
     STAGE_LENGTH,   /* the length predictor */
     STAGE_PRETRAIN, /* plain text, everything masked: LLaDA's recipe */
+    STAGE_SEGMENT,  /* pictures and where their objects are: the vision tower alone */
     STAGE_COUNT
 } TrainStage;
 
@@ -51,6 +52,7 @@ typedef struct TrainSettings {
     const char *schedule;                                   /* name of a ScheduleKind */
     float warmup_ratio;                                     /* of all steps ... */
     int warmup_steps;                                       /* ... or this many, if not 0 */
+    const char *update; /* "adamw", "muon" */
     OptimizerConfig optimizer;
     /* Objective. */
     const char *objective; /* "rdm", "llada" */
@@ -90,7 +92,8 @@ void train_settings_default(TrainSettings *settings, TrainStage stage);
 int train_settings_read(TrainSettings *settings, int argc, char **argv);
 void train_settings_free(TrainSettings *settings);
 
-/* Checks what rows of options cannot; fills `noise`, `lora.targets` from their texts. */
+/* Checks what rows of options cannot; fills `noise`, `lora.targets` and `optimizer.muon` from their
+ * texts. */
 int train_settings_check(TrainSettings *settings, Error *err);
 
 /* All settings as a JSON object that --config reads back to the same settings; without `resume` and

@@ -78,6 +78,8 @@ ExampleConfig trainer_examples(const TrainModel *t, const TrainSettings *s) {
     bool blocks = m->attention == ATTENTION_BLOCKS;
     return (ExampleConfig){.tokenizer = m->tokenizer,
                            .longest = s->max_tokens < longest ? s->max_tokens : longest,
+                           .positions = longest,
+                           .answer_position = m->answer_position,
                            .picture_rows = multimodal_picture_rows(m),
                            .context = s->context,
                            .together = blocks && !s->context && s->stage != STAGE_LENGTH,
@@ -88,6 +90,7 @@ ExampleConfig trainer_examples(const TrainModel *t, const TrainSettings *s) {
 PackingConfig trainer_packing(const TrainModel *t, const TrainSettings *s) {
     const Multimodal *m = &t->model.parts;
     return (PackingConfig){.pattern = m->attention,
+                           .answer_position = m->answer_position,
                            .picture_rows = multimodal_picture_rows(m),
                            .image_size = m->vit ? m->vit->config.image_size : 0,
                            .mask_id = tokenizer_mask_id(m->tokenizer),
@@ -97,7 +100,19 @@ PackingConfig trainer_packing(const TrainModel *t, const TrainSettings *s) {
                            .classes = m->length ? m->length->classes : 0};
 }
 
+/* Whole pictures, each with its class token's row. */
+static LearnSizes segment_sizes(const TrainSettings *s, int picture_rows) {
+    int rows = s->pass_tokens > 0 ? s->pass_tokens : DEFAULT_PASS_TOKENS;
+    int pictures = rows / (picture_rows + 1);
+    if (s->batch_sequences > 0 && pictures > s->batch_sequences) pictures = s->batch_sequences;
+    if (pictures < 1) pictures = 1;
+    return (LearnSizes){.tokens = pictures * (picture_rows + 1),
+                        .targets = pictures * picture_rows,
+                        .pictures = pictures};
+}
+
 LearnSizes trainer_sizes(const TrainSettings *s, const LearnSizes *unit, int picture_rows) {
+    if (s->stage == STAGE_SEGMENT) return segment_sizes(s, picture_rows);
     LearnSizes sizes = {.tokens = s->pass_tokens > 0 ? s->pass_tokens : DEFAULT_PASS_TOKENS};
     if (sizes.tokens < unit->tokens) sizes.tokens = unit->tokens;
     sizes.targets = s->stage == STAGE_LENGTH ? 0 : sizes.tokens;
@@ -134,6 +149,18 @@ static int open_dataset(Trainer *t, Dataset *dataset, const char *const *paths, 
                      paths[0]);
 }
 
+/* `table` has the classes; NULL: the data's own. */
+static int open_scenes(Trainer *t, Dataset *dataset, const char *const *paths, int count,
+                       int64_t limit, const SceneGraphs *table, Error *err) {
+    const TrainSettings *s = t->settings;
+    SceneGraphsOptions options = {.images = s->images,
+                                  .classes = table ? (const char *const *)table->classes : NULL,
+                                  .class_count = table ? table->class_count : 0,
+                                  .limit = limit};
+    int patches = vit_patches(&t->model.model.vit.config);
+    return dataset_open_scenes(dataset, paths, count, &options, patches, s->bad_share, err);
+}
+
 static void configure_feed(Trainer *t, FeedConfig *c, const Dataset *dataset) {
     const TrainSettings *s = t->settings;
     *c = (FeedConfig){.dataset = dataset,
@@ -142,10 +169,14 @@ static void configure_feed(Trainer *t, FeedConfig *c, const Dataset *dataset) {
                                   .seed = s->seed,
                                   .weights = dataset->weights,
                                   .sources = dataset->sources},
-                      .packing = trainer_packing(&t->model, s),
                       .preprocess = t->model.model.parts.preprocess,
                       .pass = t->sizes,
                       .threads = 1};
+    const VitConfig *vit = &t->model.model.vit.config;
+    if (dataset->scenes)
+        c->grid = vit->image_size / vit->patch, c->packing.noise = s->noise;
+    else
+        c->packing = trainer_packing(&t->model, s);
     /* LLaVA pads in its second stage and for answering, but not in the first. */
     if (s->stage == STAGE_ALIGN && !s->model.pad) c->preprocess.pad = false;
 }
@@ -160,7 +191,7 @@ static void configure_valid(Trainer *t) {
     t->valid_config.noise_epoch = -1;
 }
 
-static int open_data(Trainer *t, Error *err) {
+static int open_texts(Trainer *t, Error *err) {
     const TrainSettings *s = t->settings;
     TRY(open_dataset(t, &t->data, s->data.items, s->data.count, 0, err));
     PackingConfig packing = trainer_packing(&t->model, s);
@@ -177,6 +208,23 @@ static int open_data(Trainer *t, Error *err) {
         if (other.pictures > unit.pictures) unit.pictures = other.pictures;
     }
     t->sizes = trainer_sizes(s, &unit, packing.picture_rows);
+    return 0;
+}
+
+static int open_graphs(Trainer *t, Error *err) {
+    const TrainSettings *s = t->settings;
+    TRY(open_scenes(t, &t->data, s->data.items, s->data.count, 0, NULL, err));
+    const SceneGraphs *g = t->data.scenes;
+    if (s->valid) TRY(open_scenes(t, &t->valid, &s->valid, 1, s->valid_limit, g, err));
+    t->sizes = trainer_sizes(s, &(LearnSizes){0}, vit_patches(&t->model.model.vit.config));
+    /* A run that is taken up has the layer's values in its checkpoint. */
+    return train_model_classes(&t->model, t->state.step > 0 ? NULL : s->model.folder, s->seed,
+                               (const char *const *)g->classes, g->class_count, err);
+}
+
+static int open_data(Trainer *t, Error *err) {
+    const TrainSettings *s = t->settings;
+    TRY(s->stage == STAGE_SEGMENT ? open_graphs(t, err) : open_texts(t, err));
     configure_feed(t, &t->feed_config, &t->data);
     if (!s->valid) return 0;
     configure_valid(t);
@@ -246,9 +294,7 @@ static int prepare(Trainer *t, bool resumed, const char *folder, Error *err) {
         TRY(train_checkpoint_read(m, folder, err));
         m->optimizer.step = t->state.step - t->state.skipped;
     }
-    TrainRun run = {
-        .dropout = t->settings->dropout, .recompute = t->settings->recompute, .backward = true};
-    TRY(arena_open(&t->arena, t->device, learn_bytes(&m->learner, &t->sizes, &run), err));
+    TRY(arena_open(&t->arena, t->device, train_model_arena(m, t->settings, &t->sizes), err));
     int most = t->sizes.targets > t->sizes.prompts ? t->sizes.targets : t->sizes.prompts;
     t->losses = malloc(((size_t)most + 1) * sizeof *t->losses);
     return t->losses ? 0 : error_set(err, "out of memory for %d losses", most);
@@ -279,10 +325,18 @@ static void tell_start(const Trainer *t, const char *resumed_from) {
     const Dataset *d = &t->data;
     if (s->quiet) return;
     train_settings_print(s, stderr);
-    fprintf(stderr,
-            "\ndata       %" PRId64 " examples, %" PRId64 " of them with a picture, %" PRId64
-            " tokens, the longest %d\n",
-            d->count, d->with_picture, d->tokens, d->longest);
+    if (d->scenes)
+        fprintf(stderr,
+                "\ndata       %" PRId64 " pictures with %" PRId64 " objects of %d classes; %d "
+                "patches a picture\n",
+                d->count, d->scenes->box_count, d->scenes->class_count - 1, d->longest);
+    else
+        fprintf(stderr,
+                "\ndata       %" PRId64 " examples, %" PRId64 " of them with a picture, %" PRId64
+                " tokens, the longest %d\n",
+                d->count, d->with_picture, d->tokens, d->longest);
+    if (t->model.head_file.count)
+        fprintf(stderr, "classes    their layer goes on from %s\n", t->model.head_file.path);
     for (int i = 0; i < d->problems.kind_count; i++)
         fprintf(stderr, "left out   %" PRId64 " x %s, the first: %s\n", d->problems.kinds[i].count,
                 d->problems.kinds[i].kind, d->problems.kinds[i].first);
@@ -302,14 +356,29 @@ static void tell_start(const Trainer *t, const char *resumed_from) {
 
 /* ---- Steps. ---- */
 
-/* Sum of the losses of all passes; their gradients are added up. */
-static int run_passes(Trainer *t, const FeedStep *step, TrainRun run, double *loss, Error *err) {
+static int run_pass(Trainer *t, const LearnBatch *pass, const TrainRun *run, SegmentScore *score,
+                    Error *err) {
+    const TrainModel *m = &t->model;
+    if (!m->classes) return learn_pass(&m->learner, &t->arena, pass, run, t->losses, err);
+    SegmentBatch batch = {.pictures = pass->pictures,
+                          .pixels = pass->pixels,
+                          .labels = pass->target_ids,
+                          .weight = pass->weights[0],
+                          .smoothing = pass->smoothing};
+    SegmentRun how = {.backward = run->backward, .recompute = run->recompute, .score = score};
+    return segment_pass(&m->model.vit, &m->head, &t->arena, &batch, &how, t->losses, err);
+}
+
+/* Sum of the losses of all passes; their gradients are added up. `score` (may be NULL) is the stage
+ * segment's. */
+static int run_passes(Trainer *t, const FeedStep *step, TrainRun run, double *loss,
+                      SegmentScore *score, Error *err) {
     *loss = 0;
     for (int i = 0; i < step->pass_count; i++) {
         const LearnBatch *pass = &step->passes[i];
         if (pass->tokens == 0) continue; /* no copy of any sequence has a mask */
         run.stream = random_stream(DROPOUT_STREAM, (uint64_t)step->step, (uint64_t)i, 0);
-        TRY(learn_pass(&t->model.learner, &t->arena, pass, &run, t->losses, err));
+        TRY(run_pass(t, pass, &run, score, err));
         int n = pass->prompts ? pass->prompts : pass->targets;
         for (int j = 0; j < n; j++) *loss += t->losses[j];
     }
@@ -361,8 +430,13 @@ static int update(Trainer *t, const FeedStep *step, double loss, Error *err) {
     return 0;
 }
 
+static double share(int64_t part, int64_t all) {
+    return all > 0 ? (double)part / (double)all : NAN;
+}
+
 /* A point of training, or with a loss one of validation. */
-static int tell_point(Trainer *t, double valid_loss, const FeedStep *step, Error *err) {
+static int tell_point(Trainer *t, double valid_loss, const SegmentScore *score,
+                      const FeedStep *step, Error *err) {
     double now = clock_seconds(), seconds = now - t->sum.since;
     double n = (double)t->state.open_steps;
     TrainPoint point = {.step = t->state.step,
@@ -377,6 +451,8 @@ static int tell_point(Trainer *t, double valid_loss, const FeedStep *step, Error
                         .peak_share = NAN,
                         .seconds = t->state.seconds,
                         .valid_loss = valid_loss,
+                        .valid_accuracy = share(score->right, score->patches),
+                        .valid_object_accuracy = share(score->objects_right, score->objects),
                         .skipped = t->state.skipped};
     if (isnan(valid_loss)) {
         point.loss = t->state.open_loss / n, point.norm = t->state.open_norm / n;
@@ -395,23 +471,26 @@ static int tell_point(Trainer *t, double valid_loss, const FeedStep *step, Error
 
 static int validate(Trainer *t, const FeedStep *at, Error *err) {
     double began = clock_seconds(), sum = 0;
-    int64_t sequences = 0;
+    int64_t weight = 0; /* sequences, or patches: what a step's loss is the mean of */
+    SegmentScore score = {0};
     TrainRun run = {.backward = false, .seed = t->settings->seed};
     for (int64_t i = 0; i < t->valid_plan.steps; i++) {
         FeedStep step;
         double loss;
         TRY(feed_make_step(&t->valid_config, &t->valid_plan, 0, i, &step, err));
-        int status = run_passes(t, &step, run, &loss, err);
-        sum += loss * (double)step.sequences;
-        sequences += step.sequences;
+        int64_t parts = t->valid.scenes ? step.targets : step.sequences;
+        int status = run_passes(t, &step, run, &loss, t->valid.scenes ? &score : NULL, err);
+        sum += loss * (double)parts;
+        weight += parts;
         feed_step_free(&step);
         TRY(status);
     }
-    if (sequences)
-        TRY(tell_point(t, sum / (double)sequences, at, err));
+    if (weight)
+        TRY(tell_point(t, sum / (double)weight, &score, at, err));
     else if (!t->settings->quiet)
-        fprintf(stderr, "no validation: none of its pictures could be decoded\n");
-    int shown = t->settings->stage == STAGE_LENGTH ? 0 : t->settings->show_answers;
+        fprintf(stderr, "no validation: none of its pictures could be used\n");
+    bool answers = t->settings->stage != STAGE_LENGTH && !t->valid.scenes;
+    int shown = answers ? t->settings->show_answers : 0;
     if (shown > 0 && !t->settings->quiet)
         TRY(trainer_show_answers(&t->model, &t->valid_config, shown, stderr, err));
     t->sum.since += clock_seconds() - began; /* it does not count as training time */
@@ -440,14 +519,14 @@ static int one_step(Trainer *t, Error *err) {
     TRY(feed_next(t->feed, &step, err));
     TrainRun run = {
         .dropout = s->dropout, .seed = s->seed, .recompute = s->recompute, .backward = true};
-    int status = check_problems(t, &step, err) || run_passes(t, &step, run, &loss, err) ||
+    int status = check_problems(t, &step, err) || run_passes(t, &step, run, &loss, NULL, err) ||
                  update(t, &step, loss, err);
     t->sum.tokens += step.tokens, t->sum.rows += step.rows;
     t->sum.operations += train_model_operations(&t->model, step.rows, step.targets, step.pictures);
     int64_t done = t->state.step;
     bool last = done == t->schedule.steps;
     if (status == 0 && (is_due(done, s->log_every) || last) && t->state.open_steps > 0)
-        status = tell_point(t, NAN, &step, err);
+        status = tell_point(t, NAN, &(SegmentScore){0}, &step, err);
     if (status == 0 && s->valid && (is_due(done, s->valid_every) || last))
         status = validate(t, &step, err);
     if (status == 0 && is_due(done, s->save_every) && !last) status = save(t, err);
@@ -527,7 +606,9 @@ static int run_all(Trainer *t, Error *err) {
     if (found) TRY(check_resumed(t, folder, err));
     TRY(prepare(t, found, folder, err));
     TRY(plan_steps(t, err));
-    TRY(train_peak(t->device, t->model.model.language.compute, &t->peak, err));
+    const Model *m = &t->model.model;
+    TRY(train_peak(t->device, t->data.scenes ? m->vision.compute : m->language.compute, &t->peak,
+                   err));
     tell_start(t, found ? folder : NULL);
     TRY(save_settings(s, err));
     TRY(train_report_open(&t->report, s->out, t->state.step, t->schedule.steps, s->quiet, err));

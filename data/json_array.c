@@ -1,5 +1,6 @@
 #include "data/json_array.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 typedef struct Walk {
@@ -8,12 +9,23 @@ typedef struct Walk {
     int64_t line;       /* of that byte, from 1 */
     int64_t line_begin; /* the offset in the file at which its line begins */
     int64_t number;     /* of the element, from 1 */
+    bool object;        /* an object's members, not an array's elements */
+    char *key;          /* of the member, on the heap */
 } Walk;
+
+static const char *kind_of(const Walk *walk) {
+    return walk->object ? "object" : "array";
+}
+
+static char closing(const Walk *walk) {
+    return walk->object ? '}' : ']';
+}
 
 /* Where an element's end is looked for. */
 typedef struct Scan {
     int64_t depth;        /* open brackets */
     bool text, escaped;   /* inside a string; after a backslash in it */
+    char close;           /* of what the element stands in */
     int64_t line, begins; /* lines and the last line's begin, as in Walk */
 } Scan;
 
@@ -98,7 +110,7 @@ static size_t scan_element(Scan *scan, const FileWindow *w, size_t i) {
             break;
         case '}':
         case ']':
-            if (scan->depth == 0) return w->bytes[i] == ']' ? i : i + 1;
+            if (scan->depth == 0) return w->bytes[i] == scan->close ? i : i + 1;
             if (--scan->depth == 0) return i + 1;
             break;
         case '\n':
@@ -170,7 +182,8 @@ static int visit_element(const Walk *walk, size_t end, JsonVisit visit, void *us
     if (!value && json_error_code(&error) == json_error_out_of_memory)
         return error_set(err, "%s: no memory for element %lld", w->path, (long long)walk->number);
     if (!value && !json_contents_wrong(&error)) return malformed(walk, &error, size, err);
-    JsonElement element = {.value = value,
+    JsonElement element = {.key = walk->key,
+                           .value = value,
                            .why = value ? NULL : error.text,
                            .number = walk->number,
                            .offset = w->offset + (int64_t)walk->at,
@@ -180,18 +193,56 @@ static int visit_element(const Walk *walk, size_t end, JsonVisit visit, void *us
     return status;
 }
 
-/* The element that begins at walk->at. */
-static int walk_element(Walk *walk, JsonVisit visit, void *user, Error *err) {
+/* The end of the element, or of the name, that begins at walk->at. */
+static int find_end(Walk *walk, Scan *scan, size_t *end, Error *err) {
     FileWindow *w = walk->window;
-    Scan scan = {.line = walk->line, .begins = walk->line_begin};
-    size_t scanned = walk->at, end;
-    walk->number++;
-    while ((end = scan_element(&scan, w, scanned)) == SIZE_MAX) {
+    size_t scanned = walk->at;
+    *scan = (Scan){.close = closing(walk), .line = walk->line, .begins = walk->line_begin};
+    while ((*end = scan_element(scan, w, scanned)) == SIZE_MAX) {
         if (w->end || w->size - walk->at > WINDOW_MOST) return endless(walk, w->end, err);
         scanned = w->size - walk->at;
         TRY(window_more(w, walk->at, err));
         walk->at = 0;
     }
+    return 0;
+}
+
+/* A member's name, which begins at walk->at, and the colon: walk->at is then its value's begin. */
+static int walk_key(Walk *walk, int byte, Error *err) {
+    Scan scan;
+    size_t end;
+    json_error_t error;
+    if (byte != '"')
+        return error_here(walk, "malformed JSON: a member's name was expected, in quotes", err);
+    TRY(find_end(walk, &scan, &end, err));
+    json_t *name =
+        json_loadb(walk->window->bytes + walk->at, end - walk->at, JSON_DECODE_ANY, &error);
+    if (!name && json_error_code(&error) != json_error_out_of_memory)
+        return malformed(walk, &error, end - walk->at, err);
+    free(walk->key);
+    walk->key = name ? strdup(json_string_value(name)) : NULL;
+    json_decref(name);
+    if (!walk->key) return error_set(err, "%s: out of memory", walk->window->path);
+    walk->at = end;
+    TRY(next_byte(walk, &byte, err));
+    if (byte >= 0 && byte != ':')
+        return error_here(walk, "malformed JSON: a colon was expected after a member's name", err);
+    walk->at += byte == ':';
+    TRY(next_byte(walk, &byte, err));
+    if (byte < 0)
+        return error_here(walk, "the file ends inside the JSON object: it was cut short", err);
+    if (byte == ',' || byte == '}')
+        return error_here(walk, "malformed JSON: a value was expected after the colon", err);
+    return 0;
+}
+
+/* The element that begins at walk->at with this byte. */
+static int walk_element(Walk *walk, int byte, JsonVisit visit, void *user, Error *err) {
+    Scan scan;
+    size_t end;
+    walk->number++;
+    if (walk->object) TRY(walk_key(walk, byte, err));
+    TRY(find_end(walk, &scan, &end, err));
     int status = visit_element(walk, end, visit, user, err);
     walk->at = end;
     walk->line = scan.line;
@@ -201,41 +252,61 @@ static int walk_element(Walk *walk, JsonVisit visit, void *user, Error *err) {
 
 static int expect_end(Walk *walk, Error *err) {
     int byte;
+    char what[80];
     walk->at++;
     TRY(next_byte(walk, &byte, err));
     if (byte < 0) return 0;
-    return error_here(walk, "text after the end of the JSON array", err);
+    snprintf(what, sizeof what, "text after the end of the JSON %s", kind_of(walk));
+    return error_here(walk, what, err);
+}
+
+/* What stands behind an element, which is neither a comma nor the closing bracket. */
+static int error_behind(const Walk *walk, int byte, Error *err) {
+    char what[120];
+    if (byte < 0)
+        snprintf(what, sizeof what,
+                 "the file ends after element %lld of a JSON %s, without its closing %c: it was "
+                 "cut short",
+                 (long long)walk->number, kind_of(walk), closing(walk));
+    else
+        snprintf(what, sizeof what, "malformed JSON: a comma or %c was expected after element %lld",
+                 closing(walk), (long long)walk->number);
+    return error_here(walk, what, err);
+}
+
+static int walk_all(Walk *walk, JsonVisit visit, void *user, Error *err) {
+    int byte;
+    char what[80], close = closing(walk), open = walk->object ? '{' : '[';
+    TRY(next_byte(walk, &byte, err));
+    snprintf(what, sizeof what, "not a JSON %s, which begins with %c", kind_of(walk), open);
+    if (byte != open) return error_here(walk, what, err);
+    walk->at++;
+    TRY(next_byte(walk, &byte, err));
+    if (byte == close) return expect_end(walk, err);
+    for (;;) {
+        snprintf(what, sizeof what, "the file ends inside the JSON %s: it was cut short",
+                 kind_of(walk));
+        if (byte < 0) return error_here(walk, what, err);
+        int status = walk_element(walk, byte, visit, user, err);
+        if (status) return status < 0 ? -1 : 0;
+        TRY(next_byte(walk, &byte, err));
+        if (byte == close) return expect_end(walk, err);
+        if (byte != ',') return error_behind(walk, byte, err);
+        walk->at++;
+        TRY(next_byte(walk, &byte, err));
+        if (byte == ',' || byte == close)
+            return error_here(walk, "malformed JSON: an element was expected after the comma", err);
+    }
 }
 
 int json_array_walk(FileWindow *window, size_t begin, JsonVisit visit, void *user, Error *err) {
     Walk walk = {.window = window, .at = begin, .line = 1};
-    int byte;
-    TRY(next_byte(&walk, &byte, err));
-    if (byte != '[') return error_here(&walk, "not a JSON array, which begins with [", err);
-    walk.at++;
-    TRY(next_byte(&walk, &byte, err));
-    if (byte == ']') return expect_end(&walk, err);
-    for (;;) {
-        if (byte < 0)
-            return error_here(&walk, "the file ends inside the JSON array: it was cut short", err);
-        int status = walk_element(&walk, visit, user, err);
-        if (status) return status < 0 ? -1 : 0;
-        TRY(next_byte(&walk, &byte, err));
-        if (byte == ']') return expect_end(&walk, err);
-        if (byte != ',') {
-            char what[120];
-            snprintf(what, sizeof what,
-                     byte < 0 ? "the file ends after element %lld of a JSON "
-                                "array, without its closing ]: it was cut short"
-                              : "malformed JSON: a comma or ] was expected after "
-                                "element %lld",
-                     (long long)walk.number);
-            return error_here(&walk, what, err);
-        }
-        walk.at++;
-        TRY(next_byte(&walk, &byte, err));
-        if (byte == ',' || byte == ']')
-            return error_here(&walk, "malformed JSON: an element was expected after the comma",
-                              err);
-    }
+    return walk_all(&walk, visit, user, err);
+}
+
+int json_object_walk(FileWindow *window, size_t begin, JsonVisit visit, void *user, Error *err) {
+    Walk walk = {.window = window, .at = begin, .line = 1, .object = true};
+    int status = walk_all(&walk, visit, user, err);
+    free(walk.key);
+    return status;
 }

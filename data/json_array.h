@@ -1,4 +1,4 @@
-/* json_array.h - a file that is one JSON array, element by element.
+/* json_array.h - a file that is one JSON array, or one JSON object, element by element.
  *
  * A small scanner finds where each element ends (it knows strings, escapes and nesting, nothing
  * else), and jansson parses the element by itself, so memory is bounded by the longest element
@@ -17,6 +17,7 @@
 enum { JSON_ELEMENT_FLAGS = JSON_DECODE_ANY | JSON_ALLOW_NUL };
 
 typedef struct JsonElement {
+    const char *key; /* of an object's member, with what its value is; NULL in an array */
     json_t *value; /* released after the visit; NULL where only its texts or numbers are wrong (not
                       UTF-8, half a surrogate pair, a number too large) */
     const char *why; /* then: what is wrong, in jansson's words */
@@ -32,6 +33,10 @@ typedef int (*JsonVisit)(void *user, const JsonElement *element, Error *err);
  * the file, line, column and byte: malformed JSON, a file that ends too early, anything after the
  * array's end, an element of more than WINDOW_MOST bytes. */
 int json_array_walk(FileWindow *window, size_t begin, JsonVisit visit, void *user, Error *err);
+
+/* The same for a file that is one JSON object: its members, in the order of the file, a name that
+ * stands there twice twice. A member whose name is no text (not UTF-8, NUL bytes) is malformed. */
+int json_object_walk(FileWindow *window, size_t begin, JsonVisit visit, void *user, Error *err);
 
 /* Whether a failure of jansson concerns what a text or number holds, while the brackets, quotes and
  * commas around it are sound. */

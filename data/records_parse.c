@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "data/picture_file.h"
 #include "data/text_space.h"
 
 static const char IMAGE_WORD[] = "<image>";
@@ -94,31 +95,12 @@ static bool take_id(Draft *draft, const json_t *object) {
     return true;
 }
 
-static bool leaves_folder(const char *path) {
-    if (path[0] == '/') return true;
-    for (const char *part = path; part;) {
-        size_t size = strcspn(part, "/");
-        if (size == 2 && part[0] == '.' && part[1] == '.') return true;
-        part = part[size] ? part + size + 1 : NULL;
-    }
-    return false;
-}
-
 static bool check_file(Draft *draft) {
-    char path[4096];
-    struct stat info;
-    int size = snprintf(path, sizeof path, "%s/%s", draft->context->options->images, draft->image);
-    bool fits = size > 0 && size < (int)sizeof path;
-    if (!fits || stat(path, &info) != 0 || !S_ISREG(info.st_mode)) {
-        draft_problem(draft, "no such picture", "%s: %s", draft->image,
-                      !fits             ? "too long a path"
-                      : errno == ENOENT ? "there is no such file in the folder of pictures"
-                                        : "not a file that can be opened");
-        return false;
-    }
-    if (info.st_size == 0)
-        draft_problem(draft, "empty picture file", "%s has no bytes", draft->image);
-    return info.st_size > 0;
+    char text[512];
+    const char *kind = picture_file_problem(text, sizeof text, draft->context->options->images,
+                                            draft->image);
+    if (kind) draft_problem(draft, kind, "%s", text);
+    return !kind;
 }
 
 static bool take_image(Draft *draft, const json_t *object) {
@@ -129,7 +111,7 @@ static bool take_image(Draft *draft, const json_t *object) {
         draft->image = NULL;
         return true;
     }
-    if (leaves_folder(draft->image)) {
+    if (picture_leaves_folder(draft->image)) {
         draft_problem(draft, "picture outside of the folder",
                       "%.200s: expected a path below the folder of pictures, without \"..\"",
                       draft->image);

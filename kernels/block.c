@@ -42,6 +42,7 @@ static int declare_qkv(Block *block, int64_t width, const BlockNames *names, Par
 int block_declare(Block *b, const BlockConfig *config, const BlockNames *names, Params *params,
                   bool idle, const char *prefix, Error *err) {
     int64_t d = config->width, f = config->ffn;
+    int first = params->count;
     *b = (Block){0};
     if (names->in_proj)
         TRY(params_declare_linear(params, &b->qkv_w, &b->qkv_b, 3 * d, d, idle, err, "%s.%s_",
@@ -56,8 +57,17 @@ int block_declare(Block *b, const BlockConfig *config, const BlockNames *names, 
                               names->fc1));
     TRY(params_declare_linear(params, &b->fc2_w, &b->fc2_b, d, f, idle, err, "%s.%s.", prefix,
                               names->fc2));
-    return params_declare_norm(params, &b->norm2_w, &b->norm2_b, d, idle, err, "%s.%s.", prefix,
-                               names->norm2);
+    TRY(params_declare_norm(params, &b->norm2_w, &b->norm2_b, d, idle, err, "%s.%s.", prefix,
+                            names->norm2));
+    params_mark_hidden(params, first);
+    if (names->in_proj) params->items[first].hidden = 3; /* query, key and value */
+    return 0;
+}
+
+void block_scale_init(const Block *b, Params *params, int layers) {
+    float factor = 1 / sqrtf(2 * (float)layers);
+    params_scale_init(params, &b->out_w, factor);
+    params_scale_init(params, &b->fc2_w, factor);
 }
 
 int block_declare_lora(Block *b, const BlockConfig *config, const BlockNames *names, Params *lora,

@@ -72,6 +72,11 @@ typedef struct BlockNames {
 int block_declare(Block *block, const BlockConfig *config, const BlockNames *names, Params *params,
                   bool idle, const char *prefix, Error *err);
 
+/* Makes the two matrices that write into the residual stream of a pre-norm block smaller by
+ * 1 / sqrt(2 layers) when they are initialised, so that the stream does not grow with the depth
+ * (Radford et al., 2019). */
+void block_scale_init(const Block *block, Params *params, int layers);
+
 /* Declares the thin matrices of config->lora for a declared block, in a table of their own, under
  * the names of Hugging Face's peft: "base_model.model.<prefix>.<name>.lora_A.weight", and lora_B
  * likewise. A is normal with the deviation of peft's uniform one, 1 / sqrt(3 K); B is zero. A

@@ -1,13 +1,16 @@
 #include "kernels/optimizer.h"
 
+#include "kernels/muon.h"
+#include "kernels/params_private.h"
+
 #include <math.h>
 
 static int check_config(const OptimizerConfig *c, Error *err) {
     const struct {
         const char *name;
         float value;
-    } betas[] = {{"beta1", c->beta1}, {"beta2", c->beta2}};
-    for (int i = 0; i < 2; i++)
+    } betas[] = {{"beta1", c->beta1}, {"beta2", c->beta2}, {"Muon's momentum", c->muon_momentum}};
+    for (int i = 0; i < (c->muon ? 3 : 2); i++)
         if (!(betas[i].value >= 0 && betas[i].value < 1))
             return error_set(err, "optimizer: %s is %g, expected at least 0 and less than 1",
                              betas[i].name, (double)betas[i].value);
@@ -36,11 +39,36 @@ void optimizer_close(Optimizer *optimizer) {
         device_free(optimizer->device, optimizer->parts[i].m.data);
         device_free(optimizer->device, optimizer->parts[i].v.data);
     }
+    arena_close(&optimizer->work);
     *optimizer = (Optimizer){0};
 }
 
 size_t optimizer_bytes(const Params *params) {
     return 2 * (size_t)params->flat * sizeof(float);
+}
+
+/* The matrices that Muon moves in a parameter, stacked; 0: it is AdamW's. */
+static int muon_matrices(const OptimizerConfig *config, const Param *p) {
+    return config->muon && p->trainable ? p->hidden : 0;
+}
+
+size_t optimizer_work_bytes(const OptimizerConfig *config, const Params *params) {
+    size_t most = 0;
+    for (int i = 0; i < params->count; i++) {
+        const Param *p = &params->items[i];
+        int stacked = muon_matrices(config, p);
+        if (!stacked) continue;
+        size_t bytes = muon_work_bytes(params->device, param_rows(p) / stacked, param_columns(p));
+        if (bytes > most) most = bytes;
+    }
+    return most;
+}
+
+static int take_work(Optimizer *optimizer, const Params *params, Error *err) {
+    size_t bytes = optimizer_work_bytes(&optimizer->config, params);
+    if (bytes <= optimizer->work.size) return 0;
+    arena_close(&optimizer->work);
+    return arena_open(&optimizer->work, optimizer->device, bytes, err);
 }
 
 static int take_moment(Device *device, Tensor *moment, int64_t flat, Error *err) {
@@ -63,6 +91,7 @@ int optimizer_add(Optimizer *optimizer, Params *params, float rate, Error *err) 
     if (take_moment(optimizer->device, &part->m, params->flat, err) ||
         take_moment(optimizer->device, &part->v, params->flat, err))
         return error_context(err, "moments of the optimizer");
+    if (take_work(optimizer, params, err)) return error_context(err, "workspace of the optimizer");
     return 0;
 }
 
@@ -83,10 +112,34 @@ static int update_run(const Optimizer *optimizer, const OptimizerPart *part, con
                       flat_run(p->grad, DTYPE_F32, first, n), adamw, err);
 }
 
+static Tensor flat_matrix(void *table, Dtype dtype, int64_t first, int64_t rows, int64_t columns) {
+    Tensor run = flat_run(table, dtype, first, rows * columns);
+    return table ? tensor_2d(run.data, dtype, rows, columns) : TENSOR_NONE;
+}
+
+/* The matrices of a hidden parameter, one after the other. */
+static int update_hidden(Optimizer *optimizer, const OptimizerPart *part, const Param *item,
+                         const AdamW *adamw, Error *err) {
+    const OptimizerConfig *c = &optimizer->config;
+    const Params *p = part->params;
+    const MuonStep step = {.rate = adamw->lr,
+                           .momentum = c->muon_momentum,
+                           .weight_decay = c->weight_decay,
+                           .grad_scale = adamw->grad_scale};
+    int64_t rows = param_rows(item) / item->hidden, columns = param_columns(item);
+    for (int i = 0; i < item->hidden; i++) {
+        int64_t at = item->offset + i * rows * columns;
+        TRY(muon_step(&optimizer->work, flat_matrix(p->master, DTYPE_F32, at, rows, columns),
+                      flat_matrix(p->shadow, p->compute, at, rows, columns),
+                      flat_matrix(part->m.data, DTYPE_F32, at, rows, columns),
+                      flat_matrix(p->grad, DTYPE_F32, at, rows, columns), &step, err));
+    }
+    return 0;
+}
+
 /* Walks the table in the order of its places. The gaps go with the run before them: all zeros, they
  * stay zeros. */
-static int update_part(const Optimizer *optimizer, const OptimizerPart *part, AdamW adamw,
-                       Error *err) {
+static int update_part(Optimizer *optimizer, const OptimizerPart *part, AdamW adamw, Error *err) {
     const OptimizerConfig *c = &optimizer->config;
     const Params *p = part->params;
     int64_t first = 0;
@@ -96,10 +149,12 @@ static int update_part(const Optimizer *optimizer, const OptimizerPart *part, Ad
         const Param *item = &p->items[i];
         if (item->offset < 0) continue;
         float own = item->role == PARAM_VECTOR && !c->decay_vectors ? 0 : c->weight_decay;
-        if (open && own == decay) continue;
+        bool hidden = muon_matrices(c, item) > 0;
+        if (open && own == decay && !hidden) continue;
         adamw.weight_decay = decay;
         if (open) TRY(update_run(optimizer, part, &adamw, first, item->offset, err));
-        first = item->offset, decay = own, open = true;
+        if (hidden) TRY(update_hidden(optimizer, part, item, &adamw, err));
+        first = item->offset, decay = own, open = !hidden;
     }
     adamw.weight_decay = decay;
     return open ? update_run(optimizer, part, &adamw, first, p->flat, err) : 0;

@@ -1,8 +1,11 @@
-/* optimizer.h - AdamW over the flat tables of one or several models, and learning rate schedules.
+/* optimizer.h - AdamW over the flat tables of one or several models, Muon for their hidden matrices
+ * on request, and learning rate schedules.
  *
  * One update is: the norm of all gradients together, clipping, AdamW on each run of the flat tables
- * that shares its settings, the copies in bf16, gradients back to zero. The moments lie as the
- * masters do (params.h). Everything is a pure function of its inputs, on any number of threads.
+ * that shares its settings, Muon (muon.h) on each hidden matrix, the copies in bf16, gradients back
+ * to zero. The moments lie as the masters do (params.h); Muon's momentum takes the place of the
+ * first moment, and the second stays zero. Everything is a pure function of its inputs,
+ * AdamW's part on any number of threads.
  */
 #ifndef EASYFIRST_KERNELS_OPTIMIZER_H
 #define EASYFIRST_KERNELS_OPTIMIZER_H
@@ -13,6 +16,11 @@ typedef struct OptimizerConfig {
     float beta1, beta2, eps, weight_decay;
     bool decay_vectors; /* biases and norms, too (as torch's AdamW over all parameters does) */
     float clip;         /* largest norm of all gradients together; 0: no clipping */
+    /* Matrices marked as hidden ones (params_mark_hidden) are Muon's, all else stays AdamW's. Each
+     * is made orthogonal by itself: members of a joined group, and query, key and value where they
+     * are one parameter. */
+    bool muon;
+    float muon_momentum;
 } OptimizerConfig;
 
 enum { OPTIMIZER_PARTS = 8 };
@@ -30,18 +38,23 @@ typedef struct Optimizer {
     OptimizerPart parts[OPTIMIZER_PARTS];
     int part_count;
     int64_t step; /* updates done; skipped ones do not count */
+    Arena work;   /* Muon's, for the largest of its matrices */
 } Optimizer;
 
-/* open checks the settings (betas in [0, 1), eps above 0) and takes nothing yet. add takes the
- * moments (zero) of a table that params_train has laid out; the table stays the caller's and must
- * outlive the optimiser. Tables without a trainable parameter may be added, too. After a failure of
- * add, close frees what there is. */
+/* open checks the settings (betas and momentum in [0, 1), eps above 0) and takes nothing yet. add
+ * takes the moments (zero) of a table that params_train has laid out, and a larger workspace if its
+ * matrices need one; the table stays the caller's and must outlive the optimiser. Tables without a
+ * trainable parameter may be added, too. After a failure of add, close frees what there is. */
 int optimizer_open(Optimizer *optimizer, Device *device, const OptimizerConfig *config, Error *err);
 int optimizer_add(Optimizer *optimizer, Params *params, float rate, Error *err);
 void optimizer_close(Optimizer *optimizer);
 
 /* Bytes of a table's moments. */
 size_t optimizer_bytes(const Params *params);
+
+/* Bytes of workspace for a table's matrices, laid out or not; of several tables the largest number
+ * counts. 0 without Muon. */
+size_t optimizer_work_bytes(const OptimizerConfig *config, const Params *params);
 
 /* One update at learning rate `rate`. *norm is the gradients' norm before clipping; if it is above
  * config.clip, they are multiplied by clip / (norm + 1e-6), torch's clip_grad_norm_. A norm that is

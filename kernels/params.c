@@ -69,6 +69,11 @@ float params_init_std(int64_t columns) {
     return 0.02f * sqrtf(768.0f / (float)(columns > 0 ? columns : 1));
 }
 
+void params_scale_init(Params *params, const Tensor *slot, float factor) {
+    for (int i = 0; i < params->count; i++)
+        if (params->items[i].slot == slot) params->items[i].init_std *= factor;
+}
+
 int params_declare_linear(Params *params, Tensor *w, Tensor *b, int64_t rows, int64_t columns,
                           bool idle, Error *err, const char *stem_format, ...) {
     char stem[200];
@@ -104,6 +109,11 @@ int params_declare_norm(Params *params, Tensor *w, Tensor *b, int64_t width, boo
     TRY(params_declare(params, &spec, err, "%sweight", stem));
     spec.slot = b, spec.init = INIT_ZERO;
     return params_declare(params, &spec, err, "%sbias", stem);
+}
+
+void params_mark_hidden(Params *params, int first) {
+    for (int i = first; i < params->count; i++)
+        params->items[i].hidden = params->items[i].role == PARAM_MATRIX;
 }
 
 Param *params_find(Params *params, const char *name) {

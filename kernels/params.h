@@ -39,6 +39,7 @@ typedef struct Param {
     bool optional;  /* a checkpoint may lack it: its values are then all zero */
     bool trainable;
     bool idle;          /* kept with the model but not computed with: never prepared */
+    int hidden;         /* matrices stacked in it that turn activations into activations */
     Tensor value;       /* the values as given: in a memory map, or in the table's block */
     bool present;       /* has values */
     Tensor *slot;       /* where the model wants it; one slot for all members of a joined group */
@@ -94,6 +95,9 @@ int params_declare(Params *params, const ParamSpec *spec, Error *err, const char
  * fast: NOTES.md.) */
 float params_init_std(int64_t columns);
 
+/* Multiplies the deviation with which a declared matrix will be initialised, found by its slot. */
+void params_scale_init(Params *params, const Tensor *slot, float factor);
+
 /* The two pairs that models are made of, under "<stem>weight" and "<stem>bias": a linear layer's
  * matrix [rows, columns] (INIT_NORMAL) and vector [rows] (zero), and a LayerNorm's two vectors
  * [width] (one, zero). `stem` is printf-style and brings its own dot. */
@@ -102,6 +106,12 @@ int params_declare_linear(Params *params, Tensor *w, Tensor *b, int64_t rows, in
     __attribute__((format(printf, 8, 9)));
 int params_declare_norm(Params *params, Tensor *w, Tensor *b, int64_t width, bool idle, Error *err,
                         const char *stem_format, ...) __attribute__((format(printf, 7, 8)));
+
+/* Marks the matrices declared from number `first` (params->count before they were) on as hidden
+ * ones: those within transformer blocks and projectors, from activations to activations, which Muon
+ * may update (optimizer.h). Word and position tables, vocabularies, patch embeddings, classes,
+ * LoRA's thin matrices and all vectors are not: what is not marked is AdamW's. */
+void params_mark_hidden(Params *params, int first);
 
 /* NULL if there is none of this name. */
 Param *params_find(Params *params, const char *name);

@@ -73,7 +73,8 @@ static void push_prompt(Infill *f, int request) {
 /* The canvas and </s>; the canvas's rows are picked for the head. */
 static void push_canvas(Infill *f, const DecodeCanvas *canvas) {
     Rows *r = &f->rows;
-    int before = prefix_length(f, canvas->request);
+    int before = f->config.answer_position > 0 ? f->config.answer_position
+                                               : prefix_length(f, canvas->request);
     for (int i = 0; i < canvas->length; i++) {
         r->stream[r->picked_count] = canvas->noise;
         r->noise_index[r->picked_count] = (int64_t)i * f->config.model->config.vocab;
@@ -170,8 +171,16 @@ static int cache_open(Infill *f, int64_t canvas_rows, Error *err) {
     return 0;
 }
 
+int infill_prompt_room(int longest, int answer_position, int head, int answer) {
+    if (answer_position <= 0) return longest - head - answer;
+    int left = longest - answer_position - answer;
+    return left < 0 ? left : answer_position - head;
+}
+
 int infill_longest_answer(const Infill *f, int request) {
-    return xlmr_longest(&f->config.model->config) - prefix_length(f, request) - 1;
+    int prefix = prefix_length(f, request), fixed = f->config.answer_position;
+    if (fixed > 0 && prefix > fixed) return fixed - prefix;
+    return xlmr_longest(&f->config.model->config) - (fixed > 0 ? fixed : prefix) - 1;
 }
 
 static int check_requests(const Infill *f, int answer, Error *err) {
@@ -184,7 +193,8 @@ static int check_requests(const Infill *f, int answer, Error *err) {
             "the prompt of request %d has %d tokens; of the model's %d, %d are left for "
             "it beside <s>, </s>, %d of the picture and %d of the answer: shorten it",
             i + 1, c->prompts[i].count, longest,
-            infill_longest_answer(f, i) - answer + c->prompts[i].count,
+            infill_prompt_room(longest, c->answer_position, head_rows(f, c->prompts[i].picture),
+                               answer + 1),
             head_rows(f, c->prompts[i].picture) - 1, answer);
     }
     return 0;

@@ -1,12 +1,13 @@
 /* infill.h - a language model, a set of prompts, and canvases to be evaluated after them.
  *
  * The sequence of a request is  <s> image tokens | prompt | canvas </s>  with positions counted
- * through. Attention is one of two patterns: full    every token sees every token (the paper; all
- * released checkpoints); blocks  the three parts are blocks: each sees itself and those before it.
- * What stands before the canvas then never depends on it, so the keys and values of a picture are
- * computed once for all its questions and those of a prompt once for all steps and lengths, and a
- * step evaluates the canvas's rows only. This is exact, not an approximation. Canvases of any
- * requests and lengths are evaluated in packed batches, without padding.
+ * through, or with the canvas's counted from a fixed place. Attention is one of two patterns: full
+ * every token sees every token (the paper; all released checkpoints); blocks  the three parts are
+ * blocks: each sees itself and those before it. What stands before the canvas then never depends on
+ * it, so the keys and values of a picture are computed once for all its questions and those of a
+ * prompt once for all steps and lengths, and a step evaluates the canvas's rows only. This is
+ * exact, not an approximation. Canvases of any requests and lengths are evaluated in packed
+ * batches, without padding.
  */
 #ifndef EASYFIRST_LANGUAGE_INFILL_H
 #define EASYFIRST_LANGUAGE_INFILL_H
@@ -27,6 +28,8 @@ typedef struct InfillConfig {
     const Xlmr *model;
     Device *device;
     AttentionPattern pattern;
+    int answer_position; /* place in the sequence that a canvas's first token is told to have; 0:
+                            where it stands, behind its prompt */
     bool no_reuse;       /* blocks: evaluate whole sequences each time; for comparison */
     int32_t mask_id;     /* never proposed */
     int32_t vocab_limit; /* nor are the ids from here on */
@@ -50,6 +53,10 @@ typedef struct Infill Infill;
  * failure. A prompt that leaves no room for an answer of one token is an error. */
 int infill_open(Infill **infill, const InfillConfig *config, Error *err);
 void infill_close(Infill *infill); /* NULL is allowed */
+
+/* Tokens that a prompt may have beside `head` rows of <s> and picture and `answer` tokens with
+ * </s>, in a model that reads `longest`; less than 0 if the answer does not fit at all. */
+int infill_prompt_room(int longest, int answer_position, int head, int answer);
 
 /* The longest answer that fits behind a prompt. */
 int infill_longest_answer(const Infill *infill, int request);

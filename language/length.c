@@ -18,8 +18,10 @@ int length_declare(LengthPredictor *m, const BlockConfig *language, int classes,
     m->config.eps = 1e-5f; /* torch's default */
     TRY(block_declare(&m->block, &m->config, &torch_names, params, false, "length_trm.layers.0",
                       err));
+    int first = params->count;
     TRY(params_declare_linear(params, &m->hidden_w, &m->hidden_b, m->config.ffn, m->config.width,
                               false, err, "length_predictor.0."));
+    params_mark_hidden(params, first);
     return params_declare_linear(params, &m->class_w, &m->class_b, classes, m->config.ffn, false,
                                  err, "length_predictor.2.");
 }

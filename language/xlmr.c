@@ -63,7 +63,9 @@ static int declare_embeddings(Xlmr *m, Params *params, Error *err) {
 static int declare_head(Xlmr *m, Params *params, Error *err) {
     const XlmrConfig *c = &m->config;
     int64_t d = c->block.width;
+    int first = params->count;
     TRY(params_declare_linear(params, &m->head_w, &m->head_b, d, d, false, err, "lm_head.dense."));
+    params_mark_hidden(params, first);
     TRY(params_declare_norm(params, &m->head_norm_w, &m->head_norm_b, d, false, err,
                             "lm_head.layer_norm."));
     if (c->untied) TRY(declare_vocabulary(m, params, NULL, "lm_head.decoder", err));
@@ -93,6 +95,7 @@ int xlmr_declare(Xlmr *m, const XlmrConfig *config, Params *params, Error *err) 
         char prefix[XLMR_PREFIX_SIZE];
         const BlockNames *names = xlmr_block_names(config, i, prefix);
         TRY(block_declare(&m->blocks[i], &config->block, names, params, false, prefix, err));
+        if (config->block.pre_norm) block_scale_init(&m->blocks[i], params, config->layers);
     }
     if (config->block.pre_norm)
         TRY(params_declare_norm(params, &m->norm_w, &m->norm_b, config->block.width, false, err,

@@ -1,6 +1,8 @@
 /* examples.c - see examples.h. */
 #include "projector/examples.h"
 
+#include "language/infill.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -188,6 +190,12 @@ static int make_answer(Maker *m, int turn, int *room, Error *err) {
     if (status) return status;
     TRY(ids_append(&m->answer, &end, 1, err));
     int64_t left = most - (int64_t)m->answer.count;
+    if (m->config->answer_position > 0) {
+        int fits = infill_prompt_room(m->config->positions > 0 ? m->config->positions : longest,
+                                      m->config->answer_position, 1 + m->picture_rows,
+                                      (int)m->answer.count);
+        if (fits < left) left = fits;
+    }
     *room = (int)left;
     if (left >= 0) return 0;
     problems_add(m->problems, "answer does not fit",

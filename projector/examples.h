@@ -18,14 +18,16 @@
 
 typedef struct ExampleConfig {
     const Tokenizer *tokenizer;
-    int longest;      /* tokens of a sequence, <s> and </s> included: 512 */
-    int picture_rows; /* that a picture takes */
-    bool context;     /* earlier turns before the question */
-    bool together;    /* a record with a picture is one unit with all its turns, or several if they
-                         have more than 2 * longest tokens; not with context */
-    bool plain;       /* the first stage's recipe: leave the instruction out, picture -> caption */
-    bool whole;       /* plain text: a document longer than fits is cut into several examples, and
-                         nothing of it is lost; prompts, if any, are part of it */
+    int longest;         /* tokens of a sequence, <s> and </s> included: 512 */
+    int positions;       /* that the model has; 0: as many as `longest` */
+    int answer_position; /* as in InfillConfig: the prompt must end before it */
+    int picture_rows;    /* that a picture takes */
+    bool context;        /* earlier turns before the question */
+    bool together; /* a record with a picture is one unit with all its turns, or several if they
+                      have more than 2 * longest tokens; not with context */
+    bool plain;    /* the first stage's recipe: leave the instruction out, picture -> caption */
+    bool whole;    /* plain text: a document longer than fits is cut into several examples, and
+                      nothing of it is lost; prompts, if any, are part of it */
 } ExampleConfig;
 
 typedef struct ExampleTurn {

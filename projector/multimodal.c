@@ -89,7 +89,7 @@ static int check_room(const Multimodal *m, const AnswerRequest *r, int tokens, E
     int longest = xlmr_longest(&m->xlmr->config);
     int picture = r->picture >= 0 ? multimodal_picture_rows(m) : 0;
     int answer = r->length > 0 ? r->length : 1;
-    int room = longest - 2 - picture - answer;
+    int room = infill_prompt_room(longest, m->answer_position, 1 + picture, answer + 1);
     if (tokens <= room) return 0;
     if (room < 1)
         return error_set(err,
@@ -222,6 +222,7 @@ int multimodal_answer(const Multimodal *m, Tensor image_tokens, const AnswerRequ
     InfillConfig config = {.model = m->xlmr,
                            .device = m->device,
                            .pattern = m->attention,
+                           .answer_position = m->answer_position,
                            .no_reuse = options->no_reuse,
                            .mask_id = tokenizer_mask_id(m->tokenizer),
                            .vocab_limit = tokenizer_size(m->tokenizer),

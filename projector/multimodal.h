@@ -25,6 +25,7 @@ typedef struct Multimodal {
     const Tokenizer *tokenizer;
     PreprocessConfig preprocess;
     AttentionPattern attention;
+    int answer_position; /* see InfillConfig */
 } Multimodal;
 
 /* Rows that a picture takes in a sequence; 0 without a vision tower. */

@@ -86,12 +86,13 @@ static void push_prompt(const Packer *p, const ExampleTurn *turn, int before) {
         push_row(p->batch, turn->prompt[i], -1, before + i);
 }
 
-/* A copy of the answer, masked, and its targets. */
+/* A copy of the answer, masked, and its targets. `before`: rows in front of it. */
 static void push_copy(const Packer *p, const ExampleTurn *turn, const TurnNoise *noise, int copy,
                       int before) {
     LearnBatch *b = p->batch;
     const int count = turn->answer_count;
     const double weight = noise->draw.weight[copy];
+    const int fixed = p->config->answer_position, first = fixed > 0 ? fixed : before;
     for (int i = 0; i < count; i++) {
         bool masked = noise->masked[copy * count + i];
         if (masked) {
@@ -103,7 +104,7 @@ static void push_copy(const Packer *p, const ExampleTurn *turn, const TurnNoise 
                     (float)noise_smoothing(&p->config->noise, weight);
             b->targets++;
         }
-        push_row(b, masked ? p->config->mask_id : turn->answer[i], -1, before + i);
+        push_row(b, masked ? p->config->mask_id : turn->answer[i], -1, first + i);
     }
 }
 

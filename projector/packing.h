@@ -4,10 +4,10 @@
  *          picture's rows are there twice, but the picture is encoded once.
  * blocks:  <s> and the picture once; then for each turn its prompt once, which sees the picture's
  *          block and itself; then the turn's copies, each of which sees picture, prompt and itself.
- *          Positions of every copy count on from its prompt, those of every prompt from the
- *          picture. No block sees a later or a sibling one, so the loss and the gradients are those
- *          of the turns one by one, of whole copies each. This is the attention that answering uses
- *          (language/infill.h): without a picture the first block is <s> alone.
+ *          Positions of every copy count on from its prompt (or from answer_position), those of
+ *          every prompt from the picture. No block sees a later or a sibling one, so the loss and
+ * the gradients are those of the turns one by one, of whole copies each. This is the attention that
+ * answering uses (language/infill.h): without a picture the first block is <s> alone.
  *
  * A masked token's weight is noise weight / (maskable tokens of its sequence * copies * sequences
  * of the whole step), so that a step's losses add up to the mean over sequences, however it is
@@ -24,6 +24,7 @@
 
 typedef struct PackingConfig {
     AttentionPattern pattern;
+    int answer_position; /* as in InfillConfig */
     int picture_rows, image_size;
     int32_t mask_id;
     NoiseConfig noise;

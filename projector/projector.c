@@ -8,11 +8,16 @@ int projector_declare(Projector *p, ProjectorKind kind, int in, int out, Params 
                       Error *err) {
     *p = (Projector){.kind = kind, .in = in, .out = out, .params = params};
     bool two = kind == PROJECTOR_MLP2X_GELU;
+    int first = params->count;
     TRY(params_declare_linear(params, &p->w1, &p->b1, out, in, false, err, "model.mm_projector.%s",
                               two ? "0." : ""));
-    if (!two) return 0;
-    return params_declare_linear(params, &p->w2, &p->b2, out, out, false, err,
-                                 "model.mm_projector.2.");
+    if (two)
+        TRY(params_declare_linear(params, &p->w2, &p->b2, out, out, false, err,
+                                  "model.mm_projector.2."));
+    params_mark_hidden(params, first);
+    /* Fresh image tokens shall be about as large as fresh words and positions, which they join. */
+    params_scale_init(params, two ? &p->w2 : &p->w1, two ? 0.2f : 0.1f);
+    return 0;
 }
 
 size_t projector_work_bytes(const Projector *p, int64_t rows) {

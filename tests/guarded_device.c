@@ -85,6 +85,29 @@ static int guarded_square_sum(Device *device, double *sum, Tensor x, Error *err)
     GUARDED(square_sum(device, sum, x, err));
 }
 
+static int guarded_linear(Device *device, Tensor y, Tensor x, Tensor w, Tensor b,
+                          Activation activation, bool accumulate, Error *err) {
+    GUARDED(linear_forward(device, y, x, w, b, activation, accumulate, err));
+}
+
+static int guarded_linear_backward(Device *device, Tensor dx, Tensor dw, Tensor db, Tensor dy,
+                                   Tensor x, Tensor w, bool accumulate_dx, Error *err) {
+    GUARDED(linear_backward(device, dx, dw, db, dy, x, w, accumulate_dx, err));
+}
+
+static int guarded_convert(Device *device, Tensor y, Tensor x, Error *err) {
+    GUARDED(convert_forward(device, y, x, err));
+}
+
+static int guarded_scale(Device *device, Tensor y, Tensor x, float scale, Error *err) {
+    GUARDED(scale_forward(device, y, x, scale, err));
+}
+
+static int guarded_dropout(Device *device, Tensor y, Tensor x, Dropout dropout, bool accumulate,
+                           Error *err) {
+    GUARDED(dropout_forward(device, y, x, dropout, accumulate, err));
+}
+
 static int guarded_pack(Device *device, struct Packed **packed, const Tensor *pieces, int count,
                         Dtype compute, bool vocabulary, const PackWatch *watch, Error *err) {
     GUARDED(pack_weight(device, packed, pieces, count, compute, vocabulary, watch, err));
@@ -105,12 +128,17 @@ Device *guarded_open(void) {
                               .clear = guarded_clear,
                               .adamw_step = guarded_adamw,
                               .square_sum = guarded_square_sum,
+                              .linear_forward = guarded_linear,
+                              .linear_backward = guarded_linear_backward,
+                              .convert_forward = guarded_convert,
+                              .scale_forward = guarded_scale,
+                              .dropout_forward = guarded_dropout,
                               .pack_weight = guarded_pack,
                               .packed_free = guard.cpu->packed_free,
                               .pack_size = guard.cpu->pack_size};
     device->backend = &guard.backend;
     device->kind = DEVICE_CUDA;
-    device->bf16 = true; /* no product is computed with it */
+    device->bf16 = true; /* tests that multiply set what the processor has */
     return device;
 }
 

@@ -1,8 +1,9 @@
 #include "tests/llava_set.h"
 
-#include <png.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+#include "tests/pictures.h"
 
 enum { SIDE = 40, COLOURS = 4, SHAPES = 3 };
 
@@ -28,9 +29,7 @@ static void draw(const char *path, int shape, int colour, TestRandom *random) {
                 pixels[y][x][c] = inside(shape, x, y, cx, cy)
                                       ? colours[colour][c]
                                       : (uint8_t)(120 + test_random_next(random) % 20);
-    png_image image = {
-        .version = PNG_IMAGE_VERSION, .width = SIDE, .height = SIDE, .format = PNG_FORMAT_RGB};
-    assert_true(png_image_write_to_file(&image, path, 0, pixels, 0, NULL));
+    picture_write(path, &pixels[0][0][0], SIDE, SIDE);
 }
 
 static FILE *create(const char *path) {

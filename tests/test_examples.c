@@ -236,6 +236,21 @@ static void what_fits(void **state) {
                                  "59 are left beside <s> and 0 of the picture");
         assert_int_equal(problems.total, 1 + picture);
     }
+    /* Answers that count from a fixed place: the prompt has what is in front of it, the answer what
+     * is behind. */
+    c.answer_position = 30;
+    c.positions = 44;
+    for (int more = 0; more < 2; more++) {
+        Problems problems = {0};
+        Record r = pair_of(&turn, text_of(&c, 30 - 1 - PICTURE + more), text_of(&c, 5), true);
+        make(&e, &r, &c, &problems);
+        assert_int_equal(e.count, 1 - more);
+        r = pair_of(&turn, "", text_of(&c, 44 - 30 - 1 + more), true);
+        make(&e, &r, &c, &problems);
+        assert_int_equal(e.count, 1 - more);
+        assert_int_equal(problems.total, 2 * more);
+    }
+    c.answer_position = c.positions = 0;
     /* What did not fit leaves nothing behind. */
     RecordTurn turns[] = {{text_of(&c, LONGEST), "red"}, {"dog", "sky"}};
     Record r = {.id = "", .image = "a.jpg", .turns = turns, .count = 2};

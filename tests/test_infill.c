@@ -68,12 +68,13 @@ static void answer(Fixture *f, const AnswerRequest *requests, int count,
 
 /* ---- Reuse under `blocks`. ---- */
 
-static void check_reuse(const char *folder, bool predict) {
+static void check_reuse(const char *folder, bool predict, int answer_position) {
     Fixture f;
     Asked asked;
     Answers with, without;
     fixture_open(&f, folder, "f32");
     f.model.parts.attention = ATTENTION_BLOCKS;
+    f.model.parts.answer_position = answer_position;
     asked_make(&asked, 7, predict);
     AnswerOptions options = answer_options_default();
     options.length_beam = 3;
@@ -115,7 +116,45 @@ static void check_reuse(const char *folder, bool predict) {
 static void test_reuse(void **state) {
     (void)state;
     for (int i = 0; i < 2; i++)
-        for (int predict = 0; predict < 2; predict++) check_reuse(golden_folders[i], predict);
+        for (int predict = 0; predict < 2; predict++)
+            check_reuse(golden_folders[i], predict, predict ? 0 : 70);
+}
+
+/* ---- Answers that count their positions from a fixed place. ---- */
+
+static void test_answer_position(void **state) {
+    (void)state;
+    Fixture f;
+    Error err;
+    fixture_open(&f, golden_folders[1], "f32");
+    Multimodal *m = &f.model.parts;
+    AnswerRequest r = {.prompt = "What is the colour of the dog?", .picture = 0, .length = 6};
+    AnswerOptions options = answer_options_default();
+    for (int pattern = 0; pattern < 2; pattern++) {
+        Answers here, same, other;
+        m->attention = pattern ? ATTENTION_BLOCKS : ATTENTION_FULL;
+        m->answer_position = 0;
+        answer(&f, &r, 1, &options, &here);
+        /* Where it stands anyway, it is the same answer to the bit; elsewhere it is another. */
+        int place = 1 + multimodal_picture_rows(m) + here.items[0].prompt_tokens;
+        m->answer_position = place;
+        answer(&f, &r, 1, &options, &same);
+        assert_memory_equal(same.results[0].scores, here.results[0].scores,
+                            6 * sizeof *here.results[0].scores);
+        m->answer_position = place + 20;
+        answer(&f, &r, 1, &options, &other);
+        assert_memory_not_equal(other.results[0].scores, here.results[0].scores,
+                                6 * sizeof *here.results[0].scores);
+        answers_free(&here), answers_free(&same), answers_free(&other);
+        /* The prompt has to end before it, and the answer has the places behind it. */
+        m->answer_position = place - 1;
+        assert_refused(multimodal_check(m, &r, NULL, &err), &err, "tokens long");
+        m->answer_position = 128 - 7;
+        assert_ok(multimodal_check(m, &r, NULL, &err), &err);
+        m->answer_position = 128 - 6;
+        assert_refused(multimodal_check(m, &r, NULL, &err), &err, "does not fit");
+    }
+    fixture_close(&f);
 }
 
 /* ---- What else is in the batch. ---- */
@@ -273,7 +312,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_reuse),   cmocka_unit_test(test_batch),
         cmocka_unit_test(test_memory),  cmocka_unit_test(test_evaluations),
-        cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_refused), cmocka_unit_test(test_answer_position),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

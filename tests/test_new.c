@@ -82,7 +82,8 @@ static void test_whole(void **state) {
                  "--heads", "5", "--ffn", "72", "--positions", "66", "--image-size", "35",
                  "--patch", "7", "--vision-layers", "2", "--vision-width", "24", "--vision-heads",
                  "3", "--vision-ffn", "56", "--projector", "mlp2x_gelu", "--length-classes", "21",
-                 "--attention", "blocks", "--feature-layer", "-1", "--seed", "12"),
+                 "--attention", "blocks", "--answer-position", "40", "--feature-layer", "-1",
+                 "--seed", "12"),
             expect(&r, 0, "");
     for (int i = 0; i < 4; i++)
         assert_non_null(
@@ -92,6 +93,7 @@ static void test_whole(void **state) {
     Model m;
     model_new(&m, out, device);
     const XlmrConfig *x = &m.xlmr.config;
+    assert_int_equal(m.parts.answer_position, 40);
     assert_int_equal(x->layers, 3);
     assert_int_equal(x->block.width, 40);
     assert_int_equal(x->block.heads, 5);

@@ -137,6 +137,29 @@ static void blocks_by_hand(void **state) {
     assert_null(b.ids);
 }
 
+/* Answers that count from a fixed place: nothing but their positions is different. */
+static void fixed_answers_by_hand(void **state) {
+    (void)state;
+    static const int32_t blocks[] = {2,  3,  4,  5,  6, 11, 12, 11, 12, 11, 12,
+                                     13, 11, 12, 13, 2, 3,  11, 12, 11, 12};
+    static const int32_t full[] = {2, 3, 4,  5,  6, 11, 12, 2,  3,  4,
+                                   5, 6, 11, 12, 2, 3,  4,  11, 12, 13};
+    for (int pattern = 0; pattern < 2; pattern++) {
+        PackingConfig c = config_of(pattern ? ATTENTION_BLOCKS : ATTENTION_FULL);
+        static Units u;
+        small_example(&c, &u);
+        LearnBatch before = build(&c, &u, 3);
+        c.answer_position = 9;
+        LearnBatch b = build(&c, &u, 3);
+        assert_i32(b.positions, pattern ? blocks : full, pattern ? 21 : 20);
+        assert_int_equal(b.tokens, before.tokens);
+        assert_i32(b.ids, before.ids, b.tokens);
+        assert_i32(b.rows, before.rows, b.targets);
+        assert_memory_equal(b.spans, before.spans, (size_t)b.span_count * sizeof *b.spans);
+        learn_batch_free(&b), learn_batch_free(&before);
+    }
+}
+
 static void full_by_hand(void **state) {
     (void)state;
     PackingConfig c = config_of(ATTENTION_FULL);
@@ -611,6 +634,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(blocks_by_hand),
         cmocka_unit_test(full_by_hand),
+        cmocka_unit_test(fixed_answers_by_hand),
         cmocka_unit_test(lengths_by_hand),
         cmocka_unit_test(targets_see_their_sequence_alone),
         cmocka_unit_test(prompts_are_sequences),

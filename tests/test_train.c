@@ -282,6 +282,34 @@ static void test_stop_and_resume(void **state) {
     bench_end(&b);
 }
 
+/* Muon's momentum is kept where AdamW's first moment is; and it is another optimiser. */
+static void test_muon_resumed(void **state) {
+    (void)state;
+    Bench b;
+    char whole[300], parts[300], other[300];
+    double muon[20], adamw[20];
+    bench_start(&b);
+    Run *r = &b.run;
+    path_in(whole, sizeof whole, r, "whole"), path_in(parts, sizeof parts, r, "parts");
+    path_in(other, sizeof other, r, "other");
+    run(r, ADAPT(&b, whole), "--optimizer", "muon");
+    expect(r, 0, "");
+    run(r, ADAPT(&b, parts), "--optimizer", "muon", "--stop-after", "7");
+    expect(r, 0, "");
+    run(r, "train", "--resume", "--out", parts, "--optimizer", "adamw");
+    assert_message(r, 2, "--optimizer", "muon");
+    run(r, "train", "--resume", "--out", parts);
+    expect(r, 0, "");
+    assert_same_run(r, "whole", "parts", 12);
+    run(r, ADAPT(&b, other));
+    expect(r, 0, "");
+    read_losses(r, "whole/metrics.jsonl", "loss", muon, 20);
+    read_losses(r, "other/metrics.jsonl", "loss", adamw, 20);
+    assert_true(muon[1] == adamw[1]); /* before the first update */
+    assert_true(muon[12] != adamw[12]);
+    bench_end(&b);
+}
+
 /* Stopped between logged points, and then so long that the checkpoint which it was taken up from is
  * removed: with LoRA and pictures, in whose folders most files are those of the start. */
 static void test_resume_for_long(void **state) {
@@ -676,6 +704,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_learns),
         cmocka_unit_test(test_stop_and_resume),
+        cmocka_unit_test(test_muon_resumed),
         cmocka_unit_test(test_resume_for_long),
         cmocka_unit_test(test_one_run_one_folder),
         cmocka_unit_test(test_kill),

@@ -12,7 +12,7 @@ enum { PASS_TOKENS = 600 };
 
 typedef struct Case {
     TrainStage stage;
-    bool pictures, train_vision, freeze_language, recompute, fresh;
+    bool pictures, train_vision, freeze_language, recompute, fresh, muon;
     int lora;
     const char *dtype;
 } Case;
@@ -20,7 +20,7 @@ typedef struct Case {
 static const Case cases[] = {
     {STAGE_ADAPT},
     {STAGE_ALIGN, .pictures = true},
-    {STAGE_TUNE, .pictures = true},
+    {STAGE_TUNE, .pictures = true, .muon = true},
     {STAGE_LENGTH},
     {STAGE_PRETRAIN, .recompute = true},
     {STAGE_INSTRUCT, .lora = 3},
@@ -29,6 +29,12 @@ static const Case cases[] = {
     {STAGE_TUNE, .pictures = true, .lora = 2, .train_vision = true, .recompute = true},
     {STAGE_ADAPT, .dtype = "bf16"},
     {STAGE_ALIGN, .pictures = true, .dtype = "bf16"},
+    {STAGE_SEGMENT, .pictures = true},
+    {STAGE_SEGMENT, .pictures = true, .muon = true},
+    {STAGE_LENGTH, .muon = true},
+    {STAGE_TUNE, .pictures = true, .lora = 2, .muon = true},
+    {STAGE_TUNE, .pictures = true, .train_vision = true, .muon = true},
+    {STAGE_SEGMENT, .pictures = true, .recompute = true, .dtype = "bf16"},
 };
 
 static void case_settings(TrainSettings *s, const Case *c) {
@@ -39,6 +45,7 @@ static void case_settings(TrainSettings *s, const Case *c) {
     s->train_vision = c->train_vision;
     s->freeze_language = c->freeze_language;
     s->recompute = c->recompute;
+    s->optimizer.muon = c->muon;
     if (c->fresh) s->new_projector = "linear";
     if (c->lora) s->lora = (LoraConfig){.rank = c->lora, .alpha = 4, .targets = 5};
 }
@@ -53,6 +60,8 @@ static TrainMemory memory_of(Device *device, const Case *c, bool describe) {
     Error err;
     case_settings(&s, c);
     assert_ok(train_model_open(&t, &s, device, &err), &err);
+    if (c->stage == STAGE_SEGMENT)
+        assert_ok(train_model_classes(&t, NULL, 1, NULL, 77, &err), &err);
     if (describe)
         assert_ok(train_model_describe(&t, &s, c->pictures, &err), &err);
     else
@@ -60,6 +69,10 @@ static TrainMemory memory_of(Device *device, const Case *c, bool describe) {
     LearnSizes unit = {.pictures = c->pictures};
     LearnSizes sizes = trainer_sizes(&s, &unit, multimodal_picture_rows(&t.model.parts));
     TrainMemory m = train_model_memory(&t, &s, &sizes);
+    s.optimizer.muon = false;
+    size_t work = m.moments - train_model_memory(&t, &s, &sizes).moments;
+    assert_true((work > 0) == c->muon);
+    if (!describe) assert_int_equal(t.optimizer.work.size, work);
     train_model_close(&t);
     train_settings_free(&s);
     return m;
@@ -80,6 +93,37 @@ static void test_described(void **state) {
         assert_int_equal(told.moments, taken.moments);
         assert_int_equal(told.arena, taken.arena);
     }
+    device_close(device);
+}
+
+/* Which parameters Muon takes: all matrices of the four parts but a picture's patches and the
+ * classes of lengths; of tables, vocabularies and LoRA none. */
+static void test_hidden(void **state) {
+    (void)state;
+    Device *device;
+    TrainSettings s;
+    TrainModel t;
+    Error err;
+    assert_ok(device_open(&device, &(DeviceOptions){0}, &err), &err);
+    case_settings(&s, &(Case){STAGE_TUNE, .pictures = true, .lora = 2});
+    assert_ok(train_model_open(&t, &s, device, &err), &err);
+    const Params *tables[] = {&t.model.vision.params, &t.model.projector.params,
+                              &t.model.language.params, &t.model.length.params};
+    for (int i = 0; i < 4; i++) {
+        int hidden = 0;
+        for (int k = 0; k < tables[i]->count; k++) {
+            const Param *p = &tables[i]->items[k];
+            bool other = strstr(p->name, "patch_embedding") || strstr(p->name, "predictor.2.");
+            int want = p->role != PARAM_MATRIX || other ? 0 : strstr(p->name, "in_proj") ? 3 : 1;
+            if (p->hidden != want) fail_msg("%s: %d matrices, not %d", p->name, p->hidden, want);
+            hidden += want;
+        }
+        assert_true(hidden > 0);
+    }
+    assert_true(t.lora.count > 0);
+    for (int k = 0; k < t.lora.count; k++) assert_int_equal(t.lora.items[k].hidden, 0);
+    train_model_close(&t);
+    train_settings_free(&s);
     device_close(device);
 }
 
@@ -124,7 +168,9 @@ static void test_commands_agree(void **state) {
         const Case *c = &cases[i];
         char *stage = (char *)stage_name(c->stage);
         size_t sum = sum_of(memory_of(device, c, false));
-        run(&r, "info", "--train", stage, "--pass-tokens", tokens, "--json", MODEL);
+        char *optimizer = c->muon ? "muon" : "adamw";
+        run(&r, "info", "--train", stage, "--pass-tokens", tokens, "--optimizer", optimizer,
+            "--json", MODEL);
         expect(&r, 0, NULL);
         json_t *json = json_loads(r.out, 0, NULL);
         json_t *training = json_object_get(json, "training_bytes");
@@ -134,8 +180,8 @@ static void test_commands_agree(void **state) {
         char *data = !c->pictures ? pairs : set.captions;
         path_in(out, sizeof out, &r, stage);
         run(&r, "train", stage, "-m", MODEL, "--data", data, "--out", out, "--steps", "1",
-            "--batch-sequences", "2", "--pass-tokens", tokens, c->pictures ? "--images" : NULL,
-            set.images);
+            "--batch-sequences", "2", "--pass-tokens", tokens, "--optimizer", optimizer,
+            c->pictures ? "--images" : NULL, set.images);
         expect(&r, 0, "");
         double told = told_megabytes(&r, "memory     ");
         if (!(fabs(told - (double)sum / 1e6) <= 0.51))
@@ -148,6 +194,7 @@ static void test_commands_agree(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_described),
+        cmocka_unit_test(test_hidden),
         cmocka_unit_test(test_refused),
         cmocka_unit_test(test_commands_agree),
     };

@@ -42,7 +42,9 @@ static TrainPoint point_none(int64_t step) {
                         .tokens_per_s = NAN,
                         .rows_per_s = NAN,
                         .peak_share = NAN,
-                        .valid_loss = NAN};
+                        .valid_loss = NAN,
+                        .valid_accuracy = NAN,
+                        .valid_object_accuracy = NAN};
 }
 
 /* Numbers that 9 digits give back exactly: eighths. */
@@ -57,6 +59,8 @@ static TrainPoint point_random(TestRandom *r, int64_t step) {
     p.skipped = (int64_t)(test_random_next(r) % 4);
     if (valid) {
         p.valid_loss = eighths(r, 12);
+        if (test_random_uniform(r) < 0.5)
+            p.valid_accuracy = eighths(r, 1), p.valid_object_accuracy = eighths(r, 1);
         return p;
     }
     p.loss = eighths(r, 12), p.norm = eighths(r, 9), p.rate = eighths(r, 2);
@@ -101,6 +105,8 @@ static void test_metrics(void **state) {
         assert_number(line, "peak_share", points[i].peak_share);
         assert_number(line, "seconds", points[i].seconds);
         assert_number(line, "valid_loss", points[i].valid_loss);
+        assert_number(line, "valid_accuracy", points[i].valid_accuracy);
+        assert_number(line, "valid_object_accuracy", points[i].valid_object_accuracy);
         assert_number(line, "skipped", (double)points[i].skipped);
         assert_int_equal(fgetc(in), '\n');
         json_decref(line);
@@ -207,13 +213,17 @@ static void test_line(void **state) {
                         .rows_per_s = 16000,
                         .peak_share = 0.7149,
                         .seconds = 106.5,
-                        .valid_loss = NAN};
+                        .valid_loss = NAN,
+                        .valid_accuracy = NAN,
+                        .valid_object_accuracy = NAN};
     assert_ok(train_report_point(&report, &point, &err), &err);
     point.step = 130, point.seconds = 115.375, point.skipped = 2, point.peak_share = NAN;
     point.tokens_per_s = 512;
     assert_ok(train_report_point(&report, &point, &err), &err);
     point = point_none(5000);
     point.valid_loss = 2.5, point.seconds = 9000;
+    assert_ok(train_report_point(&report, &point, &err), &err);
+    point.valid_accuracy = 0.9126, point.valid_object_accuracy = 0.5;
     assert_ok(train_report_point(&report, &point, &err), &err);
     train_report_close(&report);
     char *text = captured(&p);
@@ -222,7 +232,9 @@ static void test_line(void **state) {
                         "of peak  ETA 1 h 12 min\n"
                         "step 130/5000 ep 0.02  loss 3.214  norm 1.08  lr 4.1e-05  512 tok/s  2 "
                         "skipped  ETA 1 h 12 min\n"
-                        "step 5000/5000 ep 0.00  valid 2.5\n");
+                        "step 5000/5000 ep 0.00  valid 2.5\n"
+                        "step 5000/5000 ep 0.00  valid 2.5  patches right 91.3%, of objects "
+                        "50.0%\n");
     free(text);
     /* On a terminal the line is written over, and a validation's stays. */
     capture(&p);

@@ -111,6 +111,7 @@ static void test_defaults(void **state) {
         {"tune", 128, 0, 0, 1, 0, 2e-5, .03, .999, 0, .1, "cosine", "rdm"},
         {"length", 512, 0, 0, 1, 0, 1e-4, .03, .98, .01, .1, "cosine", "rdm"},
         {"pretrain", 0, 131072, 100000, 0, 2000, 4e-4, 0, .95, .1, 0, "cosine", "llada"},
+        {"segment", 64, 0, 0, 10, 0, 1e-3, .03, .999, .05, 0, "cosine", "rdm"},
     };
     for (int i = 0; i < STAGE_COUNT; i++) {
         TrainSettings s;
@@ -130,6 +131,9 @@ static void test_defaults(void **state) {
         assert_true(s.optimizer.weight_decay == (float)wanted[i].decay);
         assert_true(s.optimizer.decay_vectors);
         assert_true(s.optimizer.clip == 1);
+        assert_string_equal(s.update, "adamw");
+        assert_false(s.optimizer.muon);
+        assert_true(s.optimizer.muon_momentum == 0.95f);
         assert_true(s.dropout == (float)wanted[i].dropout);
         assert_string_equal(s.schedule, wanted[i].schedule);
         assert_string_equal(s.objective, wanted[i].objective);
@@ -269,6 +273,8 @@ static const struct {
     {"projector-rate", REAL, NULL, 0, 1e-5},
     {"vision-rate", REAL, NULL, 0, 1e-9},
     {"schedule", WORD, "constant inverse-sqrt cosine linear"},
+    {"optimizer", WORD, "adamw muon"},
+    {"muon-momentum", REAL, NULL, 0, 0.999999},
     {"beta1", REAL, NULL, 0, 0.999999},
     {"beta2", REAL, NULL, 0, 0.999999},
     {"adam-eps", REAL, NULL, 1e-12, 1e-6},
@@ -385,12 +391,14 @@ static void assert_same(const TrainSettings *a, const TrainSettings *b) {
     SAME(pass_tokens), SAME(rate), SAME(vision_rate), SAME(projector_rate), SAME(language_rate);
     SAME(warmup_ratio), SAME(warmup_steps), SAME(optimizer.beta1), SAME(optimizer.beta2);
     SAME(optimizer.eps), SAME(optimizer.weight_decay), SAME(optimizer.decay_vectors);
-    SAME(optimizer.clip), SAME(noise.timesteps), SAME(noise.eps), SAME(noise.complementary);
+    SAME(optimizer.clip), SAME(optimizer.muon_momentum), SAME(noise.timesteps), SAME(noise.eps),
+        SAME(noise.complementary);
     SAME(noise.label_smoothing), SAME(dropout), SAME(train_vision), SAME(freeze_language);
     SAME(lora.rank), SAME(lora.alpha), SAME(recompute), SAME(seed), SAME(threads);
     SAME(log_every), SAME(valid_every), SAME(save_every), SAME(keep), SAME(show_answers);
     SAME(quiet);
 #undef SAME
+    assert_text(a->update, b->update);
     assert_text(a->schedule, b->schedule), assert_text(a->objective, b->objective);
     assert_text(a->weighting, b->weighting), assert_text(a->attention, b->attention);
     assert_text(a->lora_targets, b->lora_targets), assert_text(a->save_dtype, b->save_dtype);
@@ -704,7 +712,19 @@ static void test_meaning(void **state) {
     assert_refused(train_settings_check(&s, &err), &err, "--dropout");
     s.dropout = 0, s.optimizer.beta2 = 1;
     assert_refused(train_settings_check(&s, &err), &err, "beta2");
-    s.optimizer.beta2 = 0, s.schedule = "no";
+    s.optimizer.beta2 = 0, s.update = "lion";
+    assert_refused(train_settings_check(&s, &err), &err, "--optimizer", "lion", "muon");
+    s.update = "muon", s.optimizer.muon_momentum = 1;
+    assert_refused(train_settings_check(&s, &err), &err, "--muon-momentum", "less than 1");
+    s.optimizer.muon_momentum = NAN;
+    assert_refused(train_settings_check(&s, &err), &err, "--muon-momentum", "nan");
+    s.optimizer.muon_momentum = 0.9f;
+    assert_ok(train_settings_check(&s, &err), &err);
+    assert_true(s.optimizer.muon);
+    s.update = "adamw";
+    assert_ok(train_settings_check(&s, &err), &err);
+    assert_false(s.optimizer.muon);
+    s.schedule = "no";
     assert_refused(train_settings_check(&s, &err), &err, "--schedule", "no");
     s.schedule = "linear", s.batch_sequences = 3;
     assert_refused(train_settings_check(&s, &err), &err, "not in both");

@@ -27,6 +27,27 @@ static int config_check(const PreprocessConfig *config, Error *err) {
     return 0;
 }
 
+/* A picture with its shortest edge at `size`, and the corner of the square in its middle. */
+typedef struct Resized {
+    int width, height, left, top;
+} Resized;
+
+static int resized_size(Resized *r, int width, int height, int size, Error *err) {
+    /* The reference divides in double and cuts off. Dividing integers gives the same: a quotient
+     * n / d that is no integer is at least 1 / d away from the next one, more than a double's
+     * rounding can bridge for n below 2^53. */
+    int64_t wide = size, high = size;
+    if (width > height)
+        wide = (int64_t)size * width / height;
+    else
+        high = (int64_t)size * height / width;
+    if (wide > INT32_MAX || high > INT32_MAX)
+        return error_set(err, "a picture of %dx%d pixels is too narrow to resize to %d", width,
+                         height, size);
+    *r = (Resized){(int)wide, (int)high, (int)(wide - size) / 2, (int)(high - size) / 2};
+    return 0;
+}
+
 int preprocess_crop(Image *out, const Image *in, const PreprocessConfig *config, Error *err) {
     *out = (Image){0};
     TRY(config_check(config, err));
@@ -42,19 +63,28 @@ int preprocess_crop(Image *out, const Image *in, const PreprocessConfig *config,
         }
         return image_resize_on_canvas(out, in, &square, size, size, 0, 0, size, size, err);
     }
-    /* The reference divides in double and cuts off. Dividing integers gives the same: a quotient
-     * n / d that is no integer is at least 1 / d away from the next one, more than a double's
-     * rounding can bridge for n below 2^53. */
-    int64_t width = size, height = size;
-    if (in->width > in->height)
-        width = (int64_t)size * in->width / in->height;
-    else
-        height = (int64_t)size * in->height / in->width;
-    if (width > INT32_MAX || height > INT32_MAX)
-        return error_set(err, "a picture of %dx%d pixels is too narrow to resize to %d", in->width,
-                         in->height, size);
-    return image_resize_bicubic(out, in, (int)width, (int)height, (int)(width - size) / 2,
-                                (int)(height - size) / 2, size, size, err);
+    Resized r;
+    TRY(resized_size(&r, in->width, in->height, size, err));
+    return image_resize_bicubic(out, in, r.width, r.height, r.left, r.top, size, size, err);
+}
+
+int preprocess_map(PreprocessMap *map, int width, int height, const PreprocessConfig *config,
+                   Error *err) {
+    *map = (PreprocessMap){0};
+    TRY(config_check(config, err));
+    if (width < 1 || height < 1)
+        return error_set(err, "cannot preprocess a picture of %dx%d pixels", width, height);
+    if (config->pad && width != height) {
+        int side = width > height ? width : height;
+        double scale = (double)side / config->size;
+        *map = (PreprocessMap){-(side - width) / 2, -(side - height) / 2, scale, scale};
+        return 0;
+    }
+    Resized r;
+    TRY(resized_size(&r, width, height, config->size, err));
+    double x = (double)width / r.width, y = (double)height / r.height;
+    *map = (PreprocessMap){r.left * x, r.top * y, x, y};
+    return 0;
 }
 
 int preprocess_image(float *out, const Image *in, const PreprocessConfig *config, Error *err) {

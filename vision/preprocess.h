@@ -24,6 +24,15 @@ PreprocessConfig preprocess_clip_default(void);
  * (image_free). This is the stage that is equal to Pillow's to the bit. */
 int preprocess_crop(Image *out, const Image *in, const PreprocessConfig *config, Error *err);
 
+/* Where the square's points come from: point (x, y) of it, in pixels from its upper left corner,
+ * is the picture's point (left + scale_x x, top + scale_y y), which lies outside of the picture
+ * where the square was padded. */
+typedef struct PreprocessMap {
+    double left, top, scale_x, scale_y;
+} PreprocessMap;
+int preprocess_map(PreprocessMap *map, int width, int height, const PreprocessConfig *config,
+                   Error *err);
+
 /* All of it. `out` is [3, size, size] f32, planes in the order R, G, B. */
 int preprocess_image(float *out, const Image *in, const PreprocessConfig *config, Error *err);
 

@@ -12,6 +12,11 @@ static const BlockNames clip_names = {.query = "self_attn.q_proj",
                                       .fc2 = "mlp.fc2",
                                       .norm2 = "layer_norm2"};
 
+/* The deviation of fresh position embeddings. A fresh patch embedding makes numbers of deviation 0.55
+ * from normalised pixels (params_init_std times the root of its columns); positions of 0.02 beside
+ * them would drown, and a tower trained from nothing would not learn where things are. */
+#define POSITION_STD 0.4f
+
 int vit_patches(const VitConfig *config) {
     int side = config->image_size / config->patch;
     return side * side;
@@ -57,7 +62,7 @@ static int declare_embeddings(Vit *vit, Params *params, Error *err) {
     ParamSpec positions = {.slot = &vit->positions,
                            .role = PARAM_TABLE,
                            .init = INIT_NORMAL,
-                           .init_std = params_init_std(d),
+                           .init_std = POSITION_STD,
                            .ndim = 2,
                            .shape = {vit_patches(c) + 1, d}};
     return params_declare(params, &positions, err,
@@ -80,6 +85,7 @@ int vit_declare(Vit *vit, const VitConfig *config, Params *params, Error *err) {
         snprintf(prefix, sizeof prefix, "vision_model.encoder.layers.%d", i);
         TRY(block_declare(&vit->blocks[i], &config->block, &clip_names, params, i >= vit->depth,
                           prefix, err));
+        block_scale_init(&vit->blocks[i], params, config->layers);
     }
     return params_declare_norm(params, &vit->post_norm_w, &vit->post_norm_b, d, true, err,
                                "vision_model.post_layernorm.");

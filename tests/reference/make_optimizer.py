@@ -1,9 +1,11 @@
 #!/usr/bin/env python3
-"""Ten updates by torch.optim.AdamW with clip_grad_norm_, for tests/test_optimizer.c.
+"""Updates by torch's optimisers, for tests/test_optimizer.c and tests/test_muon.c.
 
-Two parts with learning rates of their own, gradients of very different size (some are clipped, some
-are not), with the same decay for all and without decay for biases. Writes
-tests/golden/optimizer/adamw.safetensors; see README.md for the tensors.
+adamw.safetensors: ten by torch.optim.AdamW with clip_grad_norm_, two parts with learning rates of
+their own, gradients of very different size (some are clipped, some are not), with the same decay
+for all and without decay for biases. muon.safetensors: four by torch.optim.Muon (torch 2.9 or
+later) of a tall, a wide and a square matrix. Both in tests/golden/optimizer; see README.md for the
+tensors.
 """
 import os
 
@@ -35,7 +37,14 @@ def run(start, grads, rates, decay_vectors):
     return {name: torch.stack(values) for name, values in after.items()}, torch.stack(norms)
 
 
-def main():
+def write(tensors, name):
+    folder = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))),
+                          "golden", "optimizer")
+    os.makedirs(folder, exist_ok=True)
+    save_file(tensors, os.path.join(folder, name), metadata={"format": "pt"})
+
+
+def adamw():
     torch.manual_seed(7)
     start = {name: torch.randn(shape) * 0.5 for name, shape in SHAPES.items()}
     size = torch.tensor([0.02, 3.0, 0.1, 0.004, 20.0, 0.05, 0.3, 1e-4, 0.08, 1.0])
@@ -51,11 +60,38 @@ def main():
         after, tensors["norms"] = run(start, grads, rates, decay_vectors)
         for name in SHAPES:
             tensors[f"{case}.{name}"] = after[name]
-    folder = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))),
-                          "golden", "optimizer")
-    os.makedirs(folder, exist_ok=True)
-    save_file(tensors, os.path.join(folder, "adamw.safetensors"), metadata={"format": "pt"})
+    write(tensors, "adamw.safetensors")
+
+
+MUON_SHAPES = {"tall": (19, 7), "wide": (8, 21), "square": (12, 12)}
+
+
+def muon():
+    torch.manual_seed(8)
+    rates = torch.tensor([0.02, 0.05, 0.03, 0.01], dtype=torch.float64)
+    start = {name: torch.randn(shape) * 0.3 for name, shape in MUON_SHAPES.items()}
+    sizes = torch.tensor([1.0, 0.2, 5.0, 0.7])
+    grads = {name: torch.stack([torch.randn(shape) * s for s in sizes])
+             for name, shape in MUON_SHAPES.items()}
+    params = {name: torch.nn.Parameter(value.clone()) for name, value in start.items()}
+    optimizer = torch.optim.Muon(params.values(), lr=1.0, momentum=0.95, nesterov=True,
+                                 weight_decay=0.1, adjust_lr_fn="match_rms_adamw")
+    after = {name: [] for name in params}
+    for step, rate in enumerate(rates):
+        for name, p in params.items():
+            p.grad = grads[name][step].clone()
+        optimizer.param_groups[0]["lr"] = rate.item()
+        optimizer.step()
+        for name, p in params.items():
+            after[name].append(p.detach().clone())
+    tensors = {"rates": rates}
+    for name in MUON_SHAPES:
+        tensors[f"start.{name}"] = start[name]
+        tensors[f"grad.{name}"] = grads[name]
+        tensors[f"after.{name}"] = torch.stack(after[name])
+    write(tensors, "muon.safetensors")
 
 
 if __name__ == "__main__":
-    main()
+    adamw()
+    muon()
