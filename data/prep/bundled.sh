@@ -4,9 +4,9 @@
 #   FOLDER  is made, or gone on with: what is finished there is not done again, and a stage of
 #           training that was cut off is taken up where it stopped
 # The result is FOLDER/final/model; the runs' logs are FOLDER/*.log, their curves FOLDER/*/loss.svg.
-# In the environment: EASYFIRST (build/easyfirst), THREADS (all processors), and what a larger machine
-# can afford: SCENES (60000) pictures, LAYERS (4) and VISION_LAYERS (6), and the STEPS_* below.
-# Needs the packages that README.md names beside this file, spm_train, jq, python3-numpy, python3-scipy.
+# In the environment: EASYFIRST (build/easyfirst), THREADS (all processors), and what a larger
+# machine can afford: SCENES (60000) pictures, LAYERS (4), VISION_LAYERS (6), and the STEPS_* below.
+# Needs the packages that README.md beside this file names.
 set -eu
 [ $# -eq 1 ] || { sed -n '2,10s/^# \{0,1\}//p' "$0"; exit 2; }
 mkdir -p "$1"
@@ -32,8 +32,9 @@ fi
 if [ ! -e "$folder/fresh/easyfirst.json" ]; then
     "$easyfirst" new "$folder/fresh" --tokenizer "$folder/tokenizer/sentencepiece.bpe.model" \
         --layers "${LAYERS:-4}" --width 256 --heads 4 --ffn 1024 --positions 578 --pre-norm \
-        --attention blocks --answer-position 384 --length-classes 64 --image-size 128 --patch 16 --feature-layer -1 \
-        --vision-layers "${VISION_LAYERS:-6}" --vision-width 256 --vision-heads 4 --vision-ffn 1024
+        --attention blocks --answer-position 384 --length-classes 64 \
+        --image-size 128 --patch 16 --feature-layer -1 --vision-layers "${VISION_LAYERS:-6}" \
+        --vision-width 256 --vision-heads 4 --vision-ffn 1024
     "$prep/embeddings.py" "$folder/fresh" "$text/train.translation.jsonl"
 fi
 
@@ -53,8 +54,8 @@ mixture() { # NAME, then FILE WEIGHT ...
 [ -e "$text/short.summary.jsonl" ] ||
     jq -c 'select(.inputs | length <= 800)' "$text/train.summary.jsonl" >"$text/short.summary.jsonl"
 mixture texts "$text/train.translation.jsonl" 3 "$text/short.summary.jsonl" 1
-mixture all "$world/conversations.json" 34 "$world/captions.json" 4 \
-    "$text/train.translation.jsonl" 45 "$text/short.summary.jsonl" 17
+mixture all "$world/conversations.json" 40 "$world/captions.json" 3 \
+    "$text/train.translation.jsonl" 37 "$text/short.summary.jsonl" 13
 
 stage() { # RUN STAGE MODEL [option ...]
     run=$folder/$1 name=$2 model=$3
@@ -76,20 +77,20 @@ stage seen segment "$folder/fresh" --data "$world/gqa/train_sceneGraphs.json" \
 # The language model, on text alone.
 stage read adapt "$folder/fresh" --data "$folder/texts" --valid "$text/valid.translation.jsonl" \
     $muon --rate 2e-3 --schedule constant --max-tokens 300 --batch-tokens 2048 \
-    --steps "${STEPS_READ:-1867}" --save-every 250 --valid-every 500
+    --steps "${STEPS_READ:-1500}" --save-every 500 --valid-every 500
 # Stage 1: the projector between the two, from captions.
 stage aligned align "$folder/read/model" --vision "$folder/seen/model/vision" \
     --data "$world/captions.json" --images "$world/images" $muon --rate 2e-3 \
-    --warmup-steps 20 --batch-sequences 64 --steps "${STEPS_ALIGNED:-200}" --save-every 0 \
+    --warmup-steps 20 --batch-sequences 64 --steps "${STEPS_ALIGNED:-150}" --save-every 0 \
     --valid-every 0
 # Stage 2: everything together, with the tower open.
 stage tuned tune "$folder/aligned/model" --train-vision --context off --data "$folder/all" \
     --valid "$world/valid_conversations.json" --images "$world/images" $muon --rate 2e-3 \
-    --max-tokens 400 --batch-tokens 7000 --pass-tokens 4096 --steps "${STEPS_TUNED:-3600}" \
+    --max-tokens 400 --batch-tokens 7000 --pass-tokens 4096 --steps "${STEPS_TUNED:-2700}" \
     --save-every 250 --valid-every 500
 # How long answers are.
 stage final length "$folder/tuned/model" --data "$folder/all" --images "$world/images" \
     --valid "$world/valid_conversations.json" --rate 2e-3 --dropout 0 --context off \
-    --max-tokens 400 --batch-sequences 256 --steps "${STEPS_LENGTH:-1200}" --save-dtype bf16 \
-    --log-every 50 --save-every 400 --valid-every 400
+    --max-tokens 400 --batch-sequences 256 --steps "${STEPS_LENGTH:-900}" --save-dtype bf16 \
+    --warmup-steps 50 --log-every 50 --save-every 0 --valid-every 300
 echo "$folder/final/model: $(du -sh "$folder/final/model" | cut -f1)"
