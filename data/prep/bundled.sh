@@ -54,8 +54,8 @@ mixture() { # NAME, then FILE WEIGHT ...
 [ -e "$text/short.summary.jsonl" ] ||
     jq -c 'select(.inputs | length <= 800)' "$text/train.summary.jsonl" >"$text/short.summary.jsonl"
 mixture texts "$text/train.translation.jsonl" 3 "$text/short.summary.jsonl" 1
-mixture all "$world/conversations.json" 40 "$world/captions.json" 3 \
-    "$text/train.translation.jsonl" 37 "$text/short.summary.jsonl" 13
+mixture all "$world/conversations.json" 40 "$world/captions.json" 12 \
+    "$text/train.translation.jsonl" 66 "$text/short.summary.jsonl" 26
 
 stage() { # RUN STAGE MODEL [option ...]
     run=$folder/$1 name=$2 model=$3
@@ -78,15 +78,20 @@ stage seen segment "$folder/fresh" --data "$world/gqa/train_sceneGraphs.json" \
 stage read adapt "$folder/fresh" --data "$folder/texts" --valid "$text/valid.translation.jsonl" \
     $muon --rate 2e-3 --schedule constant --max-tokens 300 --batch-tokens 2048 \
     --steps "${STEPS_READ:-1500}" --save-every 500 --valid-every 500
-# Stage 1: the projector between the two, from captions.
-stage aligned align "$folder/read/model" --vision "$folder/seen/model/vision" \
-    --data "$world/captions.json" --images "$world/images" $muon --rate 2e-3 \
-    --warmup-steps 20 --batch-sequences 64 --steps "${STEPS_ALIGNED:-150}" --save-every 0 \
-    --valid-every 0
+# Both, with a projector between them: what is in a picture. A caption names everything in few words,
+# and is learned in minutes; questions alone would take an hour to get there.
+stage named tune "$folder/read/model" --vision "$folder/seen/model/vision" --train-vision \
+    --context off --data "$world/captions.json" --images "$world/images" $muon --rate 2e-3 \
+    --schedule constant --warmup-steps 50 --batch-sequences 128 --pass-tokens 4096 \
+    --steps "${STEPS_NAMED:-500}" --save-every 250 --valid-every 0
+# Stage 1: the projector alone, from captions.
+stage aligned align "$folder/named/model" --data "$world/captions.json" --images "$world/images" \
+    $muon --rate 1e-3 --warmup-steps 20 --batch-sequences 64 --steps "${STEPS_ALIGNED:-100}" \
+    --save-every 0 --valid-every 0
 # Stage 2: everything together, with the tower open.
 stage tuned tune "$folder/aligned/model" --train-vision --context off --data "$folder/all" \
     --valid "$world/valid_conversations.json" --images "$world/images" $muon --rate 2e-3 \
-    --max-tokens 400 --batch-tokens 7000 --pass-tokens 4096 --steps "${STEPS_TUNED:-2700}" \
+    --max-tokens 400 --batch-tokens 7000 --pass-tokens 4096 --steps "${STEPS_TUNED:-10000}" \
     --save-every 250 --valid-every 500
 # How long answers are.
 stage final length "$folder/tuned/model" --data "$folder/all" --images "$world/images" \

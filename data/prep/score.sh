@@ -6,10 +6,11 @@
 #   TEXT   folder that text.py made
 #   OUT    is made: a folder for each result, OUT/report.md with all tables, OUT/failures.md
 # In the environment: LIMIT=N asks about N pictures and lines of each set, SWEEP_PICTURES and
-# SWEEP_LINES (100, 200) are the sweep's, PYTHON the interpreter (BLEU needs its package sacrebleu),
-# EASYFIRST the program (build/easyfirst). A part whose result is in OUT already is not repeated.
+# SWEEP_LINES (100, 200) are the sweep's, OTHER=FILE.jsonl is one more set of translations, PYTHON
+# the interpreter (BLEU needs its package sacrebleu), EASYFIRST the program (build/easyfirst). A part
+# whose result is in OUT already is not repeated.
 set -eu
-[ $# -eq 4 ] || { sed -n '2,10s/^# \{0,1\}//p' "$0"; exit 2; }
+[ $# -eq 4 ] || { sed -n '2,11s/^# \{0,1\}//p' "$0"; exit 2; }
 model=$1 world=$2 text=$3 out=$4
 score="${PYTHON:-python3} $(dirname "$0")/score.py"
 limit=${LIMIT:-0}
@@ -26,14 +27,13 @@ part pictures pictures.json pictures --world "$world" --limit "$limit"
 part pictures-lengths-given pictures.json pictures --world "$world" --limit "$limit" \
     --length-oracle --picture-only
 part pictures-german pictures.json pictures --world "$world" --limit "$limit" --language de
-for direction in "translation German to English" "translation-en-de English to German"; do
-    set=${direction%% *} name=${direction#* }
-    for lengths in 1 3 given; do
-        case $lengths in given) option=--oracle-length ;; *) option="--beam $lengths" ;; esac
-        part "$set-$lengths" text.json text --data "$text/test.$set.jsonl" --metric $bleu \
-            --name "$name" --limit "$limit" $option
-    done
+for lengths in 1 3 given; do
+    case $lengths in given) option=--oracle-length ;; *) option="--beam $lengths" ;; esac
+    part "translation-$lengths" text.json text --data "$text/test.translation.jsonl" \
+        --metric $bleu --name "German to English" --limit "$limit" $option
 done
+[ -z "${OTHER:-}" ] || part translation-other text.json text --data "$OTHER" --metric $bleu \
+    --name "German to English, another domain" --limit "$limit" --beam 3
 for lengths in 1 3 given; do
     case $lengths in given) option=--oracle-length ;; *) option="--beam $lengths" ;; esac
     part "summary-$lengths" text.json text --data "$text/test.summary.jsonl" \
@@ -45,7 +45,7 @@ part sweep sweep.json sweep "$@" --pictures "${SWEEP_PICTURES:-100}" --lines "${
 $score failures "$out/pictures/answers.jsonl" "$out/translation-1/answers.jsonl" \
     "$out/summary-1/answers.jsonl" --out "$out/failures.md"
 $score report "$out/pictures/pictures.json" "$out/pictures-lengths-given/pictures.json" \
-    "$out/pictures-german/pictures.json" "$out"/translation-[13g]*/text.json \
-    "$out"/translation-en-de-*/text.json "$out"/summary-*/text.json "$out/sweep/sweep.json" \
+    "$out/pictures-german/pictures.json" "$out"/translation-*/text.json \
+    "$out"/summary-*/text.json "$out/sweep/sweep.json" \
     --out "$out/report.md"
 echo "$out/report.md, $out/failures.md, $out/sweep/sweep.svg"
