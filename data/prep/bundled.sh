@@ -78,8 +78,8 @@ stage seen segment "$folder/fresh" --data "$world/gqa/train_sceneGraphs.json" \
 stage read adapt "$folder/fresh" --data "$folder/texts" --valid "$text/valid.translation.jsonl" \
     $muon --rate 2e-3 --schedule constant --max-tokens 300 --batch-tokens 2048 \
     --steps "${STEPS_READ:-1500}" --save-every 500 --valid-every 500
-# Both, with a projector between them: what is in a picture. A caption names everything in few words,
-# and is learned in minutes; questions alone would take an hour to get there.
+# Both, with a projector between them: what is in a picture. A caption names everything in few
+# words and is learned in minutes; questions alone would take an hour to get there.
 stage named tune "$folder/read/model" --vision "$folder/seen/model/vision" --train-vision \
     --context off --data "$world/captions.json" --images "$world/images" $muon --rate 2e-3 \
     --schedule constant --warmup-steps 50 --batch-sequences 128 --pass-tokens 4096 \
