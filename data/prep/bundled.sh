@@ -53,9 +53,12 @@ mixture() { # NAME, then FILE WEIGHT ...
 # Long texts cost more than they teach here.
 [ -e "$text/short.summary.jsonl" ] ||
     jq -c 'select(.inputs | length <= 800)' "$text/train.summary.jsonl" >"$text/short.summary.jsonl"
+[ -e "$text/dictionary.jsonl" ] ||
+    "$prep/dictionary.py" /usr/share/trans/de-en "$text/train.translation.jsonl" \
+        "$text/dictionary.jsonl"
 mixture texts "$text/train.translation.jsonl" 3 "$text/short.summary.jsonl" 1
 mixture all "$world/conversations.json" 40 "$world/captions.json" 12 \
-    "$text/train.translation.jsonl" 66 "$text/short.summary.jsonl" 26
+    "$text/train.translation.jsonl" 66 "$text/short.summary.jsonl" 26 "$text/dictionary.jsonl" 25
 
 stage() { # RUN STAGE MODEL [option ...]
     run=$folder/$1 name=$2 model=$3
