@@ -112,12 +112,15 @@ static void steps_group(TrainSettings *s, Table *t, OptionGroup *group) {
           &g->batch_tokens},
          {"batch-sequences", 0, OPTION_INTEGER, "N", &s->batch_sequences,
           "or so many sequences, whatever their length", 0, 1 << 24, &g->batch_sequences},
+         {"group", 0, OPTION_SWITCH, "on|off", &s->group,
+          "a batch has pictures or none, and similar lengths (default on); off: all\n"
+          "kinds of data in each update"},
          {"pass-tokens", 0, OPTION_INTEGER, "N", &s->pass_tokens,
           "rows that go through the network at once; a batch takes as many\n"
           "passes as it needs (default 0: 2048); the longest unit of the data\n"
           "goes through whole in any case",
           0, 1 << 24}},
-        5};
+        6};
 }
 
 static void optimizer_group(TrainSettings *s, Table *t, OptionGroup *group) {

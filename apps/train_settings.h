@@ -46,13 +46,14 @@ typedef struct TrainSettings {
     int steps;
     int batch_sequences; /* 0: by tokens */
     int batch_tokens;
+    bool group;      /* steps of one modality and of similar lengths */
     int pass_tokens; /* rows of one forward pass; more are accumulated. 0: 2048 */
     /* Optimiser. */
     float rate, vision_rate, projector_rate, language_rate; /* the parts' own: 0: `rate` */
     const char *schedule;                                   /* name of a ScheduleKind */
     float warmup_ratio;                                     /* of all steps ... */
     int warmup_steps;                                       /* ... or this many, if not 0 */
-    const char *update; /* "adamw", "muon" */
+    const char *update;                                     /* "adamw", "muon" */
     OptimizerConfig optimizer;
     /* Objective. */
     const char *objective; /* "rdm", "llada" */

@@ -166,6 +166,7 @@ static void configure_feed(Trainer *t, FeedConfig *c, const Dataset *dataset) {
     *c = (FeedConfig){.dataset = dataset,
                       .batches = {.tokens = s->batch_sequences > 0 ? 0 : s->batch_tokens,
                                   .sequences = s->batch_sequences,
+                                  .mixed = !s->group,
                                   .seed = s->seed,
                                   .weights = dataset->weights,
                                   .sources = dataset->sources},

@@ -294,6 +294,10 @@ static int plan_list(Planner *p, BatchPlan *plan, Error *err) {
         TRY(draw_epoch(p, err));
     else
         shuffle(p->list, p->count, c->seed, random_stream(PURPOSE_UNITS, (uint64_t)p->epoch, 0, 0));
+    if (c->mixed) {
+        int64_t end;
+        return cut_steps(p, 0, p->count, false, &end, err);
+    }
     int64_t pictures = split_modality(p, plan->order);
     memcpy(p->list, plan->order, (size_t)p->count * sizeof *p->list);
     TRY(group(p, 0, pictures, err));

@@ -3,9 +3,11 @@
  * A unit is what is never torn apart: an example, or a picture with all its questions. An epoch is
  * a shuffled walk over all units, cut into steps by number of units or of tokens. Steps are of one
  * modality, with a picture or without (LLaVA's sampler), and of units of similar length: units are
- * shuffled, cut into megabatches, sorted by length within each, and the steps shuffled again. All
- * of it is a pure function of the units, the configuration, the seed and the epoch: a step can be
- * found again from its number alone.
+ * shuffled, cut into megabatches, sorted by length within each, and the steps shuffled again. (Or
+ * `mixed`: where sequences are packed end to end nothing has to be of equal length, and a model
+ * that learns several tasks at once then has all of them in each update.) All of it is a pure
+ * function of the units, the configuration, the seed and the epoch: a step can be found again from
+ * its number alone.
  */
 #ifndef EASYFIRST_DATA_BATCHES_H
 #define EASYFIRST_DATA_BATCHES_H
@@ -29,6 +31,7 @@ typedef struct BatchConfig {
     int sequences;  /* a step's sequences at most */
     bool in_order;  /* neither shuffled, grouped, weighted nor kept to one modality: as in the
                        file, each unit once */
+    bool mixed;     /* shuffled alone: a step has both modalities and all lengths, as they come */
     int megabatch;  /* steps' worth of units that are sorted together; 0: 50 */
     uint64_t seed;
     const double *weights; /* [sources] of a mixture; NULL: every unit once an epoch. With weights

@@ -50,7 +50,8 @@ static int check_steps(const BatchPlan *plan, const BatchUnit *units, const Batc
         for (int64_t i = begin; i < end; i++) {
             const BatchUnit *u = &units[plan->order[i]];
             tokens += u->tokens, sequences += u->sequences;
-            if (!c->in_order) assert_true(u->picture == units[plan->order[begin]].picture);
+            if (!c->in_order && !c->mixed)
+                assert_true(u->picture == units[plan->order[begin]].picture);
         }
         if (end - begin > 1) {
             if (c->tokens) assert_true(tokens <= c->tokens);
@@ -80,6 +81,7 @@ static void every_unit_once_an_epoch(void **state) {
         BatchConfig config = {
             .seed = test_random_next(&random),
             .in_order = round % 5 == 0,
+            .mixed = round % 7 == 1,
             .megabatch = round % 4 ? 1 + (int)(test_random_next(&random) % 9) : 0,
         };
         /* By tokens (also fewer than some units have), by sequences, by both. */
@@ -191,6 +193,29 @@ static void lengths_are_grouped_but_steps_are_mixed(void **state) {
     free(length), free(units);
 }
 
+/* Steps of all kinds: each has about the share of pictures and the mean length that all have. */
+static void mixed_steps_have_everything(void **state) {
+    (void)state;
+    TestRandom random = {33};
+    enum { COUNT = 6000, EACH = 60 };
+    BatchUnit *units = random_units(COUNT, true, &random);
+    for (int i = 0; i < COUNT; i++) units[i].sequences = 1;
+    BatchConfig config = {.sequences = EACH, .mixed = true};
+    BatchPlan plan = plan_of(units, COUNT, &config, 0);
+    double share = 0;
+    for (int i = 0; i < COUNT; i++) share += units[i].picture / (double)COUNT;
+    assert_int_equal(plan.steps, COUNT / EACH);
+    for (int64_t s = 0; s < plan.steps; s++) {
+        double pictures = 0;
+        for (int64_t i = plan.step_begin[s]; i < plan.step_begin[s + 1]; i++)
+            pictures += units[plan.order[i]].picture;
+        /* Five deviations of a binomial distribution. */
+        assert_true(fabs(pictures - share * EACH) < 5 * sqrt(EACH * share * (1 - share)));
+    }
+    batches_free(&plan);
+    free(units);
+}
+
 /* ---- Mixtures. ---- */
 
 static void mixtures_draw_by_weight_and_evenly(void **state) {
@@ -289,6 +314,7 @@ int main(void) {
         cmocka_unit_test(every_unit_once_an_epoch),
         cmocka_unit_test(steps_are_full_and_exact),
         cmocka_unit_test(in_order_is_as_in_the_file),
+        cmocka_unit_test(mixed_steps_have_everything),
         cmocka_unit_test(epochs_and_seeds_differ),
         cmocka_unit_test(lengths_are_grouped_but_steps_are_mixed),
         cmocka_unit_test(mixtures_draw_by_weight_and_evenly),

@@ -280,6 +280,7 @@ static const struct {
     {"adam-eps", REAL, NULL, 1e-12, 1e-6},
     {"weight-decay", REAL, NULL, 0, 1},
     {"decay-vectors", SWITCH},
+    {"group", SWITCH},
     {"clip", REAL, NULL, 0, 1e6},
     {"objective", WORD, "rdm llada"},
     {"timesteps", WHOLE, NULL, 1, 100000},
@@ -387,7 +388,7 @@ static void assert_same(const TrainSettings *a, const TrainSettings *b) {
     assert_text(a->images, b->images), assert_text(a->valid, b->valid);
 #define SAME(field) assert_true(a->field == b->field)
     SAME(valid_limit), SAME(max_tokens), SAME(context), SAME(plain), SAME(text_lines);
-    SAME(bad_share), SAME(epochs), SAME(steps), SAME(batch_sequences), SAME(batch_tokens);
+    SAME(bad_share), SAME(group), SAME(epochs), SAME(steps), SAME(batch_sequences), SAME(batch_tokens);
     SAME(pass_tokens), SAME(rate), SAME(vision_rate), SAME(projector_rate), SAME(language_rate);
     SAME(warmup_ratio), SAME(warmup_steps), SAME(optimizer.beta1), SAME(optimizer.beta2);
     SAME(optimizer.eps), SAME(optimizer.weight_decay), SAME(optimizer.decay_vectors);

@@ -85,17 +85,17 @@ stage read adapt "$folder/fresh" --data "$folder/texts" --valid "$text/valid.tra
 # words and is learned in minutes; questions alone would take an hour to get there.
 stage named tune "$folder/read/model" --vision "$folder/seen/model/vision" --train-vision \
     --context off --data "$world/captions.json" --images "$world/images" $muon --rate 2e-3 \
-    --schedule constant --warmup-steps 50 --batch-sequences 128 --pass-tokens 4096 \
-    --steps "${STEPS_NAMED:-500}" --save-every 250 --valid-every 0
+    --vision-rate 2e-4 --schedule constant --warmup-steps 50 --batch-sequences 128 \
+    --pass-tokens 4096 --steps "${STEPS_NAMED:-300}" --save-every 100 --valid-every 0
 # Stage 1: the projector alone, from captions.
 stage aligned align "$folder/named/model" --data "$world/captions.json" --images "$world/images" \
-    $muon --rate 1e-3 --warmup-steps 20 --batch-sequences 64 --steps "${STEPS_ALIGNED:-100}" \
+    $muon --rate 1e-3 --warmup-steps 20 --batch-sequences 64 --steps "${STEPS_ALIGNED:-60}" \
     --save-every 0 --valid-every 0
-# Stage 2: everything together, with the tower open.
+# Stage 2: everything together, with the tower open, but slow: what reads it must be able to follow.
 stage tuned tune "$folder/aligned/model" --train-vision --context off --data "$folder/all" \
     --valid "$world/valid_conversations.json" --images "$world/images" $muon --rate 2e-3 \
-    --max-tokens 400 --batch-tokens 7000 --pass-tokens 4096 --steps "${STEPS_TUNED:-10000}" \
-    --save-every 250 --valid-every 500
+    --vision-rate 2e-4 --group off --max-tokens 400 --batch-tokens 7000 --pass-tokens 4096 \
+    --steps "${STEPS_TUNED:-9000}" --save-every 250 --valid-every 500
 # How long answers are.
 stage final length "$folder/tuned/model" --data "$folder/all" --images "$world/images" \
     --valid "$world/valid_conversations.json" --rate 2e-3 --dropout 0 --context off \
