@@ -57,7 +57,7 @@ mixture() { # NAME, then FILE WEIGHT ...
     "$prep/dictionary.py" /usr/share/trans/de-en "$text/train.translation.jsonl" \
         "$text/dictionary.jsonl"
 mixture texts "$text/train.translation.jsonl" 3 "$text/short.summary.jsonl" 1
-mixture all "$world/conversations.json" 40 "$world/captions.json" 12 \
+mixture all "$world/conversations.json" 48 "$world/captions.json" 12 \
     "$text/train.translation.jsonl" 66 "$text/short.summary.jsonl" 26 "$text/dictionary.jsonl" 25
 
 stage() { # RUN STAGE MODEL [option ...]
@@ -95,10 +95,11 @@ stage aligned align "$folder/named/model" --data "$world/captions.json" --images
 stage tuned tune "$folder/aligned/model" --train-vision --context off --data "$folder/all" \
     --valid "$world/valid_conversations.json" --images "$world/images" $muon --rate 2e-3 \
     --vision-rate 2e-4 --group off --max-tokens 400 --batch-tokens 7000 --pass-tokens 4096 \
-    --steps "${STEPS_TUNED:-9000}" --save-every 250 --valid-every 500
+    --steps "${STEPS_TUNED:-8300}" --save-every 250 --valid-every 500 \
+    --save-dtype bf16
 # How long answers are.
 stage final length "$folder/tuned/model" --data "$folder/all" --images "$world/images" \
-    --valid "$world/valid_conversations.json" --rate 2e-3 --dropout 0 --context off \
-    --max-tokens 400 --batch-sequences 256 --steps "${STEPS_LENGTH:-900}" --save-dtype bf16 \
-    --warmup-steps 50 --log-every 50 --save-every 0 --valid-every 300
+    --valid "$world/valid_conversations.json" --rate 1e-3 --group off --dropout 0 --context off \
+    --max-tokens 400 --batch-sequences 256 --steps "${STEPS_LENGTH:-1800}" --save-dtype bf16 \
+    --warmup-steps 50 --log-every 50 --save-every 0 --valid-every 100
 echo "$folder/final/model: $(du -sh "$folder/final/model" | cut -f1)"

@@ -70,7 +70,8 @@ def arguments():
     one.add_argument("--length-oracle", action="store_true",
                      help="give the expected answer's length in tokens")
     one.add_argument("--picture-only", action="store_true",
-                     help="leave out the columns without and with another scene's picture")
+                     help="leave out the columns without a picture, with a grey one and "
+                     "with another scene's")
 
     one = command("text", "BLEU and Rouge-L of translations or summaries.")
     filling(one)

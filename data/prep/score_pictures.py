@@ -3,8 +3,11 @@
 import collections
 import json
 import os
+import struct
 import sys
+import tempfile
 import time
+import zlib
 
 from score_run import answer_text, json_write, lines_write, spread
 from world import SHORT, SHORT_DE
@@ -127,6 +130,24 @@ def answer_blind(program, scenes, wording, suffix, lengths=None):
     return {q["id"]: answer for q, answer in zip(questions, found)}
 
 
+def grey_picture(path):
+    """A picture in which nothing is: one pixel of middle grey, as PNG."""
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + \
+            struct.pack(">I", zlib.crc32(kind + data))
+    with open(path, "wb") as file:
+        file.write(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">2I5B", 1, 1, 8, 2, 0, 0, 0)) +
+                   chunk(b"IDAT", zlib.compress(bytes([0, 128, 128, 128]))) + chunk(b"IEND", b""))
+    return path
+
+
+def answer_grey(program, scenes, suffix, lengths=None):
+    """The same about a picture that shows nothing."""
+    with tempfile.TemporaryDirectory() as folder:
+        picture = grey_picture(os.path.join(folder, "grey.png"))
+        return answer_scenes(program, "grey", scenes, [picture] * len(scenes), suffix, lengths)
+
+
 def row(name, part, questions, answers, commonest):
     """Shares in percent of one group of questions."""
     def share(values):
@@ -190,6 +211,7 @@ def pictures_score(program, options):
     asked = time.monotonic() - asked
     if not options.picture_only:
         answers["without"] = answer_blind(program, scenes, wording, suffix, lengths)
+        answers["grey"] = answer_grey(program, scenes, suffix, lengths)
         answers["other"] = answer_scenes(program, "other pictures", scenes,
                                          pictures[half:] + pictures[:half], suffix, lengths)
     result = {

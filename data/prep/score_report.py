@@ -7,8 +7,8 @@ import sys
 
 from score_sweep import sweep_markdown
 
-HEADS = {"picture": "with the picture", "without": "without", "other": "another scene's",
-         "commonest": "commonest", "chance": "chance"}
+HEADS = {"picture": "with the picture", "without": "without", "grey": "grey",
+         "other": "another scene's", "commonest": "commonest", "chance": "chance"}
 PARTS = {"subject": "asks for", "answer": "answer", "form": "form", "objects": "objects",
          "type": "GQA type"}
 
