@@ -61,7 +61,7 @@ TESTBIN := $(TESTS:%=$(BUILD)/tests/%)
 Q   := $(if $(V),,@)
 say  = @$(if $(V),:,printf '  %-5s%s\n' '$(1)' '$(2)')
 
-.PHONY: stages all deps test run-tests asan install uninstall clean help format headers FORCE
+.PHONY: stages all demo deps test run-tests asan install uninstall clean help format headers FORCE
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -159,11 +159,19 @@ headers: ## every header compiles alone
 	@for h in $$(ls kernels/*.h kernels/cpu/*.h vision/*.h language/*.h projector/*.h data/*.h apps/*.h); do \
 	    $(CC) -std=c11 -I. -D_GNU_SOURCE $(CWARN) -fsyntax-only -x c $$h || exit 1; done
 
-install: $(PROGRAM) ## the program to $(PREFIX)/bin
+demo: deps ## a first look: questions about pictures, a translation, a summary
+	@$(MAKE) --no-print-directory $(JOBS) $(PROGRAM)
+	@EASYFIRST=$(PROGRAM) sh data/bundled/demo.sh
+
+SHARE := $(DESTDIR)$(PREFIX)/share/easyfirst
+
+install: $(PROGRAM) ## the program to $(PREFIX)/bin, its small model to $(PREFIX)/share
 	install -D -m 755 $(PROGRAM) $(DESTDIR)$(PREFIX)/bin/easyfirst
+	cd data/bundled/model && find . -type f -exec install -D -m 644 {} $(abspath $(SHARE))/model/{} \;
 
 uninstall: ## take it away again
 	rm -f $(DESTDIR)$(PREFIX)/bin/easyfirst
+	rm -rf $(SHARE)
 
 format: ## clang-format over all of our sources
 	clang-format -i $$(git ls-files '*.c' '*.h' '*.cc' '*.cu')
