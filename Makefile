@@ -24,7 +24,7 @@ LIBS     := -ldnnl -lpng -ljpeg -lsentencepiece -ljansson -lstdc++ -lm -lpthread
 ISA_base   :=
 ISA_avx2   := -mavx2 -mfma
 ISA_avx512 := -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx2 -mfma -mprefer-vector-width=512
-ISAS       := base $(if $(filter x86_64%,$(shell $(CC) -dumpmachine)),avx2 avx512)
+ISAS       := base $(if $(filter x86_64%,$(shell $(CC) -dumpmachine 2>/dev/null)),avx2 avx512)
 
 ROOMS   := kernels kernels/cpu vision language projector data
 ISA_SRC := $(wildcard kernels/cpu/isa/*.c)
