@@ -15,8 +15,8 @@ CFLAGS  ?= -O3 -g
 WARN     := -Wall -Wextra -Wshadow -Wpointer-arith -Wno-missing-field-initializers -Wno-format-truncation $(WERROR)
 CWARN    := $(WARN) -Wstrict-prototypes -Wmissing-prototypes -Wold-style-definition
 COMMON   := -I. -MMD -MP -fopenmp -fno-math-errno -fno-trapping-math -D_GNU_SOURCE
-ALL_C    := -std=c11 $(COMMON) $(CWARN) $(CFLAGS) $(SANITIZE)
-ALL_CXX  := -std=c++17 $(COMMON) $(WARN) $(CFLAGS) $(SANITIZE)
+ALL_C     = -std=c11 $(COMMON) $(CWARN) $(CFLAGS) $(SANITIZE)
+ALL_CXX   = -std=c++17 $(COMMON) $(WARN) $(CFLAGS) $(SANITIZE)
 LIBS     := -ldnnl -lpng -ljpeg -lsentencepiece -ljansson -lstdc++ -lm -lpthread
 
 # CPU kernels that gain from wide vectors are compiled once for each instruction set and chosen when
@@ -35,20 +35,33 @@ TESTS   := $(patsubst tests/%.c,%,$(wildcard tests/test_*.c))
 TESTLIB := $(filter-out tests/test_%.c,$(wildcard tests/*.c))
 
 # CUDA joins in where nvcc is found (NVCC= leaves it out) and kernels/cuda/ has sources. Code is made
-# for the architectures in CUDA_ARCH, and as PTX of the last one for later chips.
-NVCC      ?= $(shell command -v nvcc 2>/dev/null)
-CUDA_ARCH ?= 80 86 89 90
+# for the architectures in CUDA_ARCH, which others of the same first digit run, too, and as PTX of the
+# last one for later chips.
+NVCC      ?= $(if $(EMULATED),,$(shell command -v nvcc 2>/dev/null))
+CUDA_ARCH ?= 80 90
 CUDA_SRC  := $(if $(NVCC),$(wildcard kernels/cuda/*.cu))
 CUDA_HOME := $(patsubst %/bin/nvcc,%,$(NVCC))
 CUDA_CODE := $(foreach a,$(CUDA_ARCH),-gencode arch=compute_$(a),code=sm_$(a)) \
              -gencode arch=compute_$(lastword $(CUDA_ARCH)),code=compute_$(lastword $(CUDA_ARCH))
 ALL_CUDA  := -O3 -lineinfo -std=c++17 -I. -MMD -MP $(CUDA_CODE)
 ifneq ($(CUDA_SRC),)
-LIBS      += -L$(CUDA_HOME)/lib64 -lcublasLt -lcudnn -lcudart
+CUDA_LIB  := $(CUDA_HOME)/lib64
+LIBS      += -L$(CUDA_LIB) -lcublasLt -lcudnn -lcudart
+RPATH     := -Wl,-rpath,$(CUDA_LIB)
 COMMON    += -DEASYFIRST_CUDA
 endif
 
+# EMULATED=1 compiles the same sources for the CPU instead: the tests of kernels without a GPU
+# (tests/emulator/README.md).
+ifdef EMULATED
+CUDA_SRC  :=
+EMU_SRC   := $(filter-out kernels/cuda/attention_cudnn.cu,$(wildcard kernels/cuda/*.cu))
+LIB_CXX   += $(wildcard tests/emulator/*.cc)
+COMMON    += -DEASYFIRST_CUDA -DEASYFIRST_EMULATED -Itests/emulator
+endif
+
 LIB_OBJ := $(LIB_SRC:%.c=$(BUILD)/%.o) $(LIB_CXX:%.cc=$(BUILD)/%.o) $(CUDA_SRC:%.cu=$(BUILD)/%.cu.o) \
+           $(EMU_SRC:%.cu=$(BUILD)/%.emu.o) \
            $(foreach isa,$(ISAS),$(ISA_SRC:%.c=$(BUILD)/%.$(isa).o))
 APP_OBJ := $(APP_SRC:%.c=$(BUILD)/%.o)
 # What the tests may call of the program: everything but main itself.
@@ -61,7 +74,8 @@ TESTBIN := $(TESTS:%=$(BUILD)/tests/%)
 Q   := $(if $(V),,@)
 say  = @$(if $(V),:,printf '  %-5s%s\n' '$(1)' '$(2)')
 
-.PHONY: stages all demo deps test run-tests asan install uninstall clean help format headers FORCE
+.PHONY: stages all demo deps test run-tests emulated asan dist gpu-check install uninstall clean help \
+        format headers FORCE
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -88,6 +102,11 @@ $(BUILD)/%.cu.o: %.cu $(BUILD)/flags
 	$(call say,NVCC,$<)
 	$(Q)$(NVCC) $(ALL_CUDA) -c $< -o $@
 
+$(BUILD)/%.emu.o: %.cu $(BUILD)/flags
+	@mkdir -p $(@D)
+	$(call say,CXX,$< (emulated))
+	$(Q)$(CXX) $(ALL_CXX) -Wno-unknown-pragmas -x c++ -c $< -o $@
+
 # -Wno-psabi: the vector types of these files never cross a call that is not inlined.
 define isa_rule
 $(BUILD)/kernels/cpu/isa/%.$(1).o: kernels/cpu/isa/%.c $(BUILD)/flags
@@ -104,17 +123,17 @@ $(LIBRARY): $(LIB_OBJ)
 
 $(PROGRAM): $(APP_OBJ) $(LIBRARY)
 	$(call say,LINK,$@)
-	$(Q)$(CC) $(ALL_C) -o $@ $(APP_OBJ) $(LIBRARY) $(LDFLAGS) $(LIBS)
+	$(Q)$(CC) $(ALL_C) -o $@ $(APP_OBJ) $(LIBRARY) $(LDFLAGS) $(LIBS) $(RPATH)
 
 $(BUILD)/tests/test_%: $(BUILD)/tests/test_%.o $(TESTLIB:%.c=$(BUILD)/%.o) $(APP_LIB) $(LIBRARY)
 	$(call say,LINK,$@)
-	$(Q)$(CC) $(ALL_C) -o $@ $^ $(LDFLAGS) -lcmocka $(LIBS)
+	$(Q)$(CC) $(ALL_C) -o $@ $^ $(LDFLAGS) -lcmocka $(LIBS) $(RPATH)
 
 # The comparison program of tests/reference/full_size.py; not part of the tests.
 $(BUILD)/tests/stages: $(BUILD)/tests/reference/stages.o $(APP_LIB) $(LIBRARY)
 	$(call say,LINK,$@)
 	@mkdir -p $(@D)
-	$(Q)$(CC) $(ALL_C) -o $@ $^ $(LDFLAGS) $(LIBS)
+	$(Q)$(CC) $(ALL_C) -o $@ $^ $(LDFLAGS) $(LIBS) $(RPATH)
 stages: $(BUILD)/tests/stages ## the program that tests/reference/full_size.py compares with torch
 
 # What a build needs: a command or a header that is looked for, and the Debian package that brings it.
@@ -147,8 +166,18 @@ JOBS := $(if $(filter -j% --jobserver%,$(MAKEFLAGS)),,-j$(shell nproc 2>/dev/nul
 test: deps ## set up what is missing, build, run every test
 	@$(MAKE) --no-print-directory $(JOBS) run-tests
 
-run-tests: headers $(PROGRAM) $(TESTBIN)
-	@EASYFIRST=$(PROGRAM) sh tests/run.sh $(TESTBIN)
+# The tests of what a GPU computes run twice: on the CPU, and with the CUDA kernels emulated there. A
+# sanitizer does not know the emulator's stacks: its build leaves them out.
+GPU_TESTS := test_ops test_linear test_attention test_backward test_train_ops test_optimizer test_muon \
+             test_stack test_models test_variants test_gradients
+EMU_TESTS := $(if $(SANITIZE)$(EMULATED),,$(GPU_TESTS:%=$(BUILD)/emulated/tests/%))
+
+emulated: ## the CUDA kernels' tests, for the CPU; `make EMULATED=1 BUILD=folder` makes the program so
+	$(if $(EMU_TESTS),@$(MAKE) --no-print-directory EMULATED=1 BUILD=$(BUILD)/emulated CFLAGS=-O1 \
+	    $(EMU_TESTS))
+
+run-tests: headers $(PROGRAM) $(TESTBIN) emulated
+	@EASYFIRST=$(PROGRAM) sh tests/run.sh $(TESTBIN) $(EMU_TESTS)
 
 asan: deps ## the tests under the address and undefined-behaviour sanitizers
 	@$(MAKE) --no-print-directory $(JOBS) run-tests BUILD=build/asan \
@@ -162,6 +191,44 @@ headers: ## every header compiles alone
 demo: deps ## a first look: questions about pictures, a translation, a summary
 	@$(MAKE) --no-print-directory $(JOBS) $(PROGRAM)
 	@EASYFIRST=$(PROGRAM) sh data/bundled/demo.sh
+
+# What runs on a machine without a compiler and Debian's packages: the program, the tests of what a GPU
+# computes, all in one, and the libraries of both but the C library, which every system has, and
+# CUDA's, which are large and come with its toolkit, or with PyTorch: tests/gpu_check.sh finds them.
+DIST      ?= dist
+DIST_OBJ  := $(BUILD)/dist
+DIST_LINK := $(LDFLAGS) -Wl,--disable-new-dtags,-rpath,'$$ORIGIN/../lib' -s
+DIST_KEEP := libc|libm|libdl|librt|libpthread|libresolv|ld-linux.*|libcuda|libcudart|libcublas.*|libcudnn.*|libnv.*
+# Of the tests beside the GPU's those of the whole program, which may run on one, too.
+DIST_TESTS := $(GPU_TESTS) test_infill test_segment test_apps test_train
+
+# Each test program's main gets its own name, for the one that chooses.
+$(DIST_OBJ)/%.o: $(BUILD)/tests/%.o
+	@mkdir -p $(@D)
+	$(Q)objcopy --redefine-sym main=main_$* $< $@
+
+$(DIST_OBJ)/easyfirst-tests: tests/reference/all_tests.c $(DIST_TESTS:%=$(DIST_OBJ)/%.o) \
+                             $(TESTLIB:%.c=$(BUILD)/%.o) $(APP_LIB) $(LIBRARY)
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(ALL_C) -DTESTS='$(foreach t,$(DIST_TESTS),TEST($t))' -o $@ $^ $(DIST_LINK) -lcmocka $(LIBS)
+
+$(DIST_OBJ)/easyfirst: $(APP_OBJ) $(LIBRARY)
+	@mkdir -p $(@D)
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(ALL_C) -o $@ $^ $(DIST_LINK) $(LIBS)
+
+dist: $(DIST_OBJ)/easyfirst $(DIST_OBJ)/easyfirst-tests ## a folder to carry to a machine with a GPU
+	@rm -rf $(DIST) && mkdir -p $(DIST)/bin $(DIST)/lib $(DIST)/share/easyfirst $(DIST)/tests/reference
+	@cp $(DIST_OBJ)/easyfirst $(DIST_OBJ)/easyfirst-tests $(DIST)/bin
+	@ldd $(DIST)/bin/* | awk '$$2 == "=>" && $$3 ~ /^\// {print $$3}' | sort -u | \
+	    grep -vE '/($(DIST_KEEP))\.so' | xargs -I{} cp -L {} $(DIST)/lib
+	@if [ -d data/bundled/model ]; then cp -r data/bundled/model $(DIST)/share/easyfirst; fi
+	@cp -r tests/golden tests/run.sh tests/gpu_check.sh $(DIST)/tests
+	@cp tests/reference/gpu_speed.py $(DIST)/tests/reference
+	@du -sm $(DIST) | awk '{print "  " $$2 ": " $$1 " MiB"}'
+
+gpu-check: ## on a machine with a GPU: every test and benchmark there, into tests/gpu-report.md
+	@sh tests/gpu_check.sh
 
 SHARE := $(DESTDIR)$(PREFIX)/share/easyfirst
 
@@ -177,7 +244,7 @@ format: ## clang-format over all of our sources
 	clang-format -i $$(git ls-files '*.c' '*.h' '*.cc' '*.cu')
 
 clean: ## remove what was built
-	rm -rf build
+	rm -rf build $(DIST)
 
 help: ## this list
 	@echo "easyfirst: make [target] [CFLAGS=...] [BUILD=folder] [PREFIX=folder]"; \

@@ -104,6 +104,7 @@ static int answer_pictures(Ask *ask, const char *const *paths, int count, Error 
     double start = clock_seconds();
     if (n)
         status = multimodal_encode(model, images, pictures, &tokens, err); /* [pictures * 256, D] */
+    if (n && status == 0) status = device_wait(model->device, err);        /* for the clock */
     ask->timings.encode_s += clock_seconds() - start;
     ask->timings.pictures += n ? pictures : 0;
     if (n && status == 0) {
@@ -205,7 +206,7 @@ int command_ask(int argc, char **argv) {
                                            "with --json: every step of the filling"}}}};
     common_init(&ask.common);
     common_answer_group(&ask.common, &groups[1]);
-    model_group(&ask.common.model, &ask.common.threads, &groups[2]);
+    model_group(&ask.common.model, &ask.common.device, &ask.common.threads, &groups[2]);
     int first, status = options_read(&help, groups, 3, argc, argv, &first);
     if (status < 0) status = read_words(&ask, argc - first, argv + first);
     if (status < 0 && ask.trace && !ask.common.json)

@@ -4,7 +4,7 @@
  * alone: the same packed weights, in the same order, on the same numbers of rows. What the first
  * takes longer is attention, norms, activations, and overhead. Both counts of operations are the
  * matrix products' only: 2 rows N K for each; attention's are not counted, so the rate is no
- * flattering one.
+ * flattering one. A GPU is waited for before the clock is read.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -12,18 +12,21 @@
 #include "apps/commands.h"
 #include "apps/options.h"
 #include "apps/report.h"
+#include "apps/train_model.h"
 
 static const CommandHelp help = {
     .name = "bench",
     .usage = "[options]",
     .about =
         "Measures, with random weights: vit-l-14, CLIP's ViT-L/14 encoding a picture of 224 px up\n"
-        "to its last layer but one; xlmr-base and xlmr-large, one evaluation of a whole sequence\n"
-        "with the head on the answer's rows. Prints the times of a run, the rate of its matrix\n"
-        "products, the time of these products alone, and which share of a run they would be.",
+        "to its last layer but one; xlmr-base, -large, -xl and -xxl, one evaluation of a whole\n"
+        "sequence with the head on the answer's rows. Prints the times of a run, the rate of its\n"
+        "matrix products, the time of these products alone, and which share of a run they would\n"
+        "be; with --json also the rate of one large product, and a GPU's launches and bytes.",
     .examples = "easyfirst bench\n"
                 "easyfirst bench --model-name xlmr-large --tokens 512 --rows 64 --dtype bf16\n"
-                "easyfirst bench --threads 1 --runs 30 --json",
+                "easyfirst bench --threads 1 --runs 30 --json\n"
+                "easyfirst bench --device cuda --model-name vit-l-14 --batch 64 --dtype bf16",
 };
 
 enum { VOCABULARY_PIECE = 4096 };
@@ -46,6 +49,18 @@ static const BlockConfig block_base = {
     .width = 768, .heads = 12, .ffn = 3072, .activation = ACTIVATION_GELU, .eps = 1e-5f};
 static const BlockConfig block_large = {
     .width = 1024, .heads = 16, .ffn = 4096, .activation = ACTIVATION_GELU, .eps = 1e-5f};
+static const BlockConfig block_xl = {.width = 2560,
+                                     .heads = 32,
+                                     .ffn = 10240,
+                                     .pre_norm = true,
+                                     .activation = ACTIVATION_GELU,
+                                     .eps = 1e-5f};
+static const BlockConfig block_xxl = {.width = 4096,
+                                      .heads = 32,
+                                      .ffn = 16384,
+                                      .pre_norm = true,
+                                      .activation = ACTIVATION_GELU,
+                                      .eps = 1e-5f};
 
 /* One matrix product of a run. */
 typedef struct Product {
@@ -57,9 +72,11 @@ typedef struct Product {
 typedef struct Bench {
     TextList names;
     const char *dtype; /* NULL: f32, and bf16 where the device has it */
-    int tokens, rows, runs, threads;
+    const char *where; /* --device */
+    int tokens, rows, batch, runs, threads;
     bool json, quiet;
     Device *device;
+    double peak; /* rate of a large product in the arithmetic of the case */
     /* Of the case that is being measured: */
     const Case *what;
     Dtype compute;
@@ -68,8 +85,8 @@ typedef struct Bench {
     Xlmr xlmr;
     Arena arena;
     Tensor pixels, features; /* vision */
-    XlmrBatch batch;         /* language */
-    AttentionSpan span;
+    XlmrBatch inputs;        /* language */
+    AttentionSpan *spans;
     int32_t *ids, *positions, *picked, *proposed;
     float *scores;
     uint64_t *streams; /* all zero */
@@ -80,6 +97,11 @@ typedef struct Bench {
 } Bench;
 
 /* ---- The products. ---- */
+
+/* Rows that go through the blocks. */
+static int64_t network_rows(const Bench *b) {
+    return (int64_t)b->batch * (b->what->vision ? vit_patches(&b->vit.config) + 1 : b->tokens);
+}
 
 static void add_product(Bench *b, Tensor w, int64_t rows) {
     b->products[b->product_count++] = (Product){.w = w, .rows = rows};
@@ -96,7 +118,7 @@ static int add_vocabulary(Bench *b, Params *values, Error *err) {
         TRY(pack_weight(b->device, &own, &piece, 1, b->compute, false, NULL, err));
         Tensor w = tensor_2d(NULL, b->compute, piece.shape[0], piece.shape[1]);
         w.packed = own;
-        add_product(b, w, b->rows);
+        add_product(b, w, (int64_t)b->rows * b->batch);
         b->products[b->product_count - 1].own = own;
     }
     return 0;
@@ -105,13 +127,13 @@ static int add_vocabulary(Bench *b, Params *values, Error *err) {
 static int list_products(Bench *b, Params *values, Error *err) {
     int layers = b->what->vision ? b->vit.depth : b->xlmr.config.layers;
     const Block *blocks = b->what->vision ? b->vit.blocks : b->xlmr.blocks;
-    int64_t rows = b->what->vision ? vit_patches(&b->vit.config) + 1 : b->tokens;
+    int64_t rows = network_rows(b);
     int64_t words = b->what->vision ? 0 : b->xlmr.config.vocab;
     b->product_count = 0;
     b->products =
         calloc(4 * (size_t)layers + 3 + (size_t)(words / VOCABULARY_PIECE), sizeof *b->products);
     if (!b->products) return error_set(err, "out of memory");
-    if (b->what->vision) add_product(b, b->vit.patch_w, rows - 1);
+    if (b->what->vision) add_product(b, b->vit.patch_w, rows - b->batch);
     for (int i = 0; i < layers; i++) {
         add_product(b, blocks[i].qkv_w, rows);
         add_product(b, blocks[i].out_w, rows);
@@ -119,7 +141,7 @@ static int list_products(Bench *b, Params *values, Error *err) {
         add_product(b, blocks[i].fc2_w, rows);
     }
     if (b->what->vision) return 0;
-    add_product(b, b->xlmr.head_w, b->rows);
+    add_product(b, b->xlmr.head_w, (int64_t)b->rows * b->batch);
     return add_vocabulary(b, values, err);
 }
 
@@ -154,8 +176,8 @@ static int run_network(Bench *b, Error *err) {
     if (b->what->vision) return vit_forward(&b->vit, &b->arena, b->features, b->pixels, NULL, err);
     size_t mark = b->arena.used;
     Tensor hidden, features;
-    TRY(xlmr_forward(&b->xlmr, &b->arena, &b->batch, &hidden, NULL, err));
-    TRY(xlmr_head(&b->xlmr, &b->arena, hidden, b->picked, b->rows, &features, err));
+    TRY(xlmr_forward(&b->xlmr, &b->arena, &b->inputs, &hidden, NULL, err));
+    TRY(xlmr_head(&b->xlmr, &b->arena, hidden, b->picked, b->rows * b->batch, &features, err));
     VocabChoice choice = {
         .banned = -1, .limit = b->xlmr.config.vocab, .stream = b->streams, .index = b->indices};
     TRY(vocab_propose(b->device, b->proposed, b->scores, features, b->xlmr.vocab_w, b->xlmr.vocab_b,
@@ -193,6 +215,25 @@ static int take_filled(Bench *b, Tensor *t, Dtype dtype, int64_t rows, int64_t c
     return status;
 }
 
+/* Sequences end to end; the answer is the last rows of each. */
+static void take_sequences(Bench *b) {
+    int tokens = b->tokens * b->batch;
+    for (int i = 0; i < tokens; i++) {
+        b->ids[i] = 5 + (int)((unsigned)i * 40503u % (unsigned)(b->xlmr.config.vocab - 6));
+        b->positions[i] = XLMR_FIRST_POSITION + i % b->tokens;
+    }
+    for (int i = 0; i < b->rows * b->batch; i++)
+        b->picked[i] = (i / b->rows + 1) * b->tokens - b->rows + i % b->rows;
+    for (int i = 0; i < b->batch; i++) {
+        int begin = i * b->tokens, end = begin + b->tokens;
+        b->spans[i] = (AttentionSpan){begin, end, 1, {{begin, end}}};
+    }
+    b->inputs = (XlmrBatch){.tokens = tokens,
+                            .ids = b->ids,
+                            .positions = b->positions,
+                            .plan = {.spans = b->spans, .span_count = b->batch}};
+}
+
 /* The inputs of the network and of its products. */
 static int take_inputs(Bench *b, Error *err) {
     bool vision = b->what->vision;
@@ -203,30 +244,22 @@ static int take_inputs(Bench *b, Error *err) {
         if (p->rows * p->w.shape[0] > out) out = p->rows * p->w.shape[0];
     }
     const VitConfig *v = &b->vit.config;
-    int64_t side = v->image_size, rows = vision ? vit_feature_rows(v) : 0;
-    size_t work = vision
-                      ? vit_work_bytes(&b->vit, 1) + arena_bytes(DTYPE_F32, 1, 3 * side * side) +
-                            arena_bytes(DTYPE_F32, rows, v->block.width)
-                      : xlmr_work_bytes(&b->xlmr, b->tokens) + xlmr_head_bytes(&b->xlmr, b->rows);
+    int64_t side = v->image_size, rows = vision ? (int64_t)b->batch * vit_feature_rows(v) : 0;
+    size_t work = vision ? vit_work_bytes(&b->vit, b->batch) +
+                               arena_bytes(DTYPE_F32, b->batch, 3 * side * side) +
+                               arena_bytes(DTYPE_F32, rows, v->block.width)
+                         : xlmr_work_bytes(&b->xlmr, b->tokens * b->batch) +
+                               xlmr_head_bytes(&b->xlmr, b->rows * b->batch);
     TRY(arena_open(&b->arena, b->device,
                    work + arena_bytes(b->compute, 1, in) + arena_bytes(DTYPE_F32, 1, out), err));
     TRY(take_filled(b, &b->in, b->compute, 1, in, err));
     TRY(arena_take(&b->arena, &b->out, DTYPE_F32, 1, out, err));
     if (vision) {
-        TRY(take_filled(b, &b->pixels, DTYPE_F32, 1, 3 * side * side, err));
-        b->pixels = tensor_nd(b->pixels.data, DTYPE_F32, 4, (int64_t[]){1, 3, side, side});
+        TRY(take_filled(b, &b->pixels, DTYPE_F32, b->batch, 3 * side * side, err));
+        b->pixels = tensor_nd(b->pixels.data, DTYPE_F32, 4, (int64_t[]){b->batch, 3, side, side});
         return arena_take(&b->arena, &b->features, b->compute, rows, v->block.width, err);
     }
-    for (int i = 0; i < b->tokens; i++) {
-        b->ids[i] = 5 + (int)((unsigned)i * 40503u % (unsigned)(b->xlmr.config.vocab - 6));
-        b->positions[i] = XLMR_FIRST_POSITION + i;
-    }
-    for (int i = 0; i < b->rows; i++) b->picked[i] = b->tokens - b->rows + i;
-    b->span = (AttentionSpan){0, b->tokens, 1, {{0, b->tokens}}};
-    b->batch = (XlmrBatch){.tokens = b->tokens,
-                           .ids = b->ids,
-                           .positions = b->positions,
-                           .plan = {.spans = &b->span, .span_count = 1}};
+    take_sequences(b);
     return 0;
 }
 
@@ -241,8 +274,10 @@ static double median(const double *sorted, int n) {
     return n % 2 ? sorted[n / 2] : (sorted[n / 2 - 1] + sorted[n / 2]) / 2;
 }
 
-static int print_times(const Bench *b, double *whole, double *alone, Error *err) {
-    int n = b->runs, rows = b->what->vision ? vit_patches(&b->vit.config) + 1 : b->tokens;
+/* `used` is of one run of the network. */
+static int print_times(const Bench *b, double *whole, double *alone, DeviceCounters used,
+                       Error *err) {
+    int n = b->runs, rows = (int)network_rows(b);
     qsort(whole, (size_t)n, sizeof *whole, compare_times);
     qsort(alone, (size_t)n, sizeof *alone, compare_times);
     double ms = 1e3 * median(whole, n), matmul_ms = 1e3 * median(alone, n);
@@ -250,11 +285,15 @@ static int print_times(const Bench *b, double *whole, double *alone, Error *err)
     const char *dtype = dtype_name(b->compute);
     if (b->json) {
         json_t *line =
-            json_pack("{s:s, s:s, s:i, s:i, s:i, s:f, s:f, s:f, s:f, s:f, s:f, s:f}", "name",
-                      b->what->title, "dtype", dtype, "threads", device_threads(b->device), "rows",
-                      rows, "runs", n, "ms_median", ms, "ms_min", 1e3 * whole[0], "ms_max",
-                      1e3 * whole[n - 1], "gflops", rate, "matmul_ms", matmul_ms, "matmul_gflops",
-                      1e-6 * operations / matmul_ms, "share", 100 * matmul_ms / ms);
+            json_pack("{s:s, s:s, s:s, s:i, s:i, s:i, s:i, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, "
+                      "s:I, s:I, s:I}",
+                      "name", b->what->title, "dtype", dtype, "device", device_text(b->device),
+                      "threads", device_threads(b->device), "batch", b->batch, "rows", rows, "runs",
+                      n, "ms_median", ms, "ms_min", 1e3 * whole[0], "ms_max", 1e3 * whole[n - 1],
+                      "gflops", rate, "matmul_ms", matmul_ms, "matmul_gflops",
+                      1e-6 * operations / matmul_ms, "share", 100 * matmul_ms / ms, "peak_gflops",
+                      1e-9 * b->peak, "launches", (json_int_t)used.launches, "bytes_up",
+                      (json_int_t)used.bytes_up, "bytes_down", (json_int_t)used.bytes_down);
         TRY(report_line(line, 6, err));
     } else {
         printf("%-19s %-5s %5d  %8.1f %8.1f %8.1f  %8.1f  %10.1f %8.1f  %5.1f %%\n", b->what->title,
@@ -264,20 +303,39 @@ static int print_times(const Bench *b, double *whole, double *alone, Error *err)
     return report_flush(err);
 }
 
+/* One run, and what the device was given to do in it. */
+static int time_network(Bench *b, double *seconds, DeviceCounters *used, Error *err) {
+    DeviceCounters before = device_counters(b->device);
+    double begin = clock_seconds();
+    TRY(run_network(b, err));
+    TRY(device_wait(b->device, err));
+    *seconds = clock_seconds() - begin;
+    *used = device_counters(b->device);
+    used->launches -= before.launches;
+    used->bytes_up -= before.bytes_up, used->bytes_down -= before.bytes_down;
+    return 0;
+}
+
+static int time_alone(Bench *b, double *seconds, Error *err) {
+    double begin = clock_seconds();
+    TRY(run_products(b, err));
+    TRY(device_wait(b->device, err));
+    *seconds = clock_seconds() - begin;
+    return 0;
+}
+
 static int measure(Bench *b, Error *err) {
+    DeviceCounters used = {0};
     double *whole = calloc((size_t)b->runs, sizeof *whole),
            *alone = calloc((size_t)b->runs, sizeof *alone);
     int status = whole && alone ? 0 : error_set(err, "out of memory");
     for (int i = 0; i < 2 && status == 0; i++) /* warm: primitives are compiled, pages touched */
-        status = run_network(b, err) || run_products(b, err);
+        status = run_network(b, err) || run_products(b, err) || device_wait(b->device, err);
     for (int i = 0; i < b->runs && status == 0; i++) {
-        double t0 = clock_seconds();
-        status = run_network(b, err);
-        double t1 = clock_seconds();
-        if (status == 0) status = run_products(b, err);
-        whole[i] = t1 - t0, alone[i] = clock_seconds() - t1;
+        status = time_network(b, &whole[i], &used, err);
+        if (status == 0) status = time_alone(b, &alone[i], err);
     }
-    if (status == 0) status = print_times(b, whole, alone, err);
+    if (status == 0) status = print_times(b, whole, alone, used, err);
     free(whole), free(alone);
     return status ? -1 : 0;
 }
@@ -295,7 +353,8 @@ static int prepare(Bench *b, Params *values, Error *err) {
 static int run_case(Bench *b, Params *values, Dtype compute, Error *err) {
     b->compute = compute;
     params_init(&b->params, b->device);
-    int status = prepare(b, values, err);
+    int status = b->json ? train_peak(b->device, compute, &b->peak, err) : 0;
+    if (status == 0) status = prepare(b, values, err);
     if (status == 0) status = measure(b, err);
     arena_close(&b->arena);
     b->arena = (Arena){0};
@@ -328,16 +387,18 @@ static int run_dtypes(Bench *b, const Case *what, Error *err) {
 }
 
 static int run(Bench *b, const Case *cases, const bool *wanted, int count, Error *err) {
-    TRY(device_open(&b->device, &(DeviceOptions){.threads = b->threads}, err));
+    TRY(device_choose(&b->device, b->where, b->threads, err));
     if (b->dtype && !strcmp(b->dtype, "bf16") && !device_has_bf16(b->device))
         return error_set(err, "this device (%s) has no bf16 arithmetic", device_text(b->device));
-    size_t tokens = (size_t)b->tokens, rows = (size_t)b->rows;
+    size_t batch = (size_t)b->batch, tokens = (size_t)b->tokens * batch;
+    size_t rows = (size_t)b->rows * batch;
+    b->spans = calloc(batch, sizeof *b->spans);
     b->ids = calloc(tokens, sizeof *b->ids), b->positions = calloc(tokens, sizeof *b->positions);
     b->picked = calloc(rows, sizeof *b->picked), b->proposed = calloc(rows, sizeof *b->proposed);
     b->scores = calloc(rows, sizeof *b->scores), b->streams = calloc(rows, sizeof *b->streams);
     b->indices = calloc(rows, sizeof *b->indices);
-    if (!b->ids || !b->positions || !b->picked || !b->proposed || !b->scores || !b->streams ||
-        !b->indices)
+    if (!b->spans || !b->ids || !b->positions || !b->picked || !b->proposed || !b->scores ||
+        !b->streams || !b->indices)
         return error_set(err, "out of memory for %d tokens", b->tokens);
     if (!b->json) {
         printf("%s; %d runs\n", device_text(b->device), b->runs);
@@ -352,14 +413,14 @@ static int run(Bench *b, const Case *cases, const bool *wanted, int count, Error
 
 static void bench_free(Bench *b) {
     free(b->ids), free(b->positions), free(b->picked), free(b->proposed);
-    free(b->scores), free(b->streams), free(b->indices);
+    free(b->scores), free(b->streams), free(b->indices), free(b->spans);
     free(b->names.items);
     device_close(b->device);
 }
 
 int command_bench(int argc, char **argv) {
     if (argc > 1 && !strcmp(argv[1], "train")) return command_bench_train(argc - 1, argv + 1);
-    enum { CASES = 3, POSITIONS = 514, WORDS = 250002 };
+    enum { CASES = 5, POSITIONS = 514, WORDS = 250002, WORDS_XL = 250880 };
     const Case cases[CASES] = {
         {.name = "vit-l-14",
          .title = "vit-l-14 encode",
@@ -375,39 +436,48 @@ int command_bench(int argc, char **argv) {
         {.name = "xlmr-large",
          .title = "xlmr-large evaluate",
          .xlmr = {.vocab = WORDS, .layers = 24, .positions = POSITIONS, .block = block_large}},
+        {.name = "xlmr-xl",
+         .title = "xlmr-xl evaluate",
+         .xlmr = {.vocab = WORDS_XL, .layers = 36, .positions = POSITIONS, .block = block_xl}},
+        {.name = "xlmr-xxl",
+         .title = "xlmr-xxl evaluate",
+         .xlmr = {.vocab = WORDS_XL, .layers = 48, .positions = POSITIONS, .block = block_xxl}},
     };
-    Bench b = {.tokens = 300, .rows = 8, .runs = 10};
+    Bench b = {.tokens = 300, .rows = 8, .batch = 1, .runs = 10};
     OptionGroup group = {
         .title = "options",
-        .count = 8,
+        .count = 10,
         .options = {
             {"model-name", 0, OPTION_LIST, "NAME", &b.names,
-             "vit-l-14, xlmr-base or xlmr-large; may be given several\n"
-             "times (default: the first two)"},
+             "vit-l-14, xlmr-base, -large, -xl or -xxl; may be given\n"
+             "several times (default: the first two)"},
             {"tokens", 0, OPTION_INTEGER, "N", &b.tokens,
              "xlmr: tokens of the sequence (default 300)", 3, POSITIONS - XLMR_FIRST_POSITION},
             {"rows", 0, OPTION_INTEGER, "N", &b.rows, "xlmr: rows of the answer (default 8)", 1,
              POSITIONS - XLMR_FIRST_POSITION - 2},
+            {"batch", 0, OPTION_INTEGER, "N", &b.batch,
+             "pictures, or sequences, at once (default 1)", 1, 4096},
             {"runs", 0, OPTION_INTEGER, "N", &b.runs,
              "runs that are timed, after two that are not (default 10)", 1, 100000},
             {"dtype", 0, OPTION_CHOICE, "f32|bf16", &b.dtype,
-             "arithmetic (default: f32, and bf16 where the processor has\nit)"},
-            {"threads", 't', OPTION_INTEGER, "N", &b.threads, "processor threads (default: all)", 1,
-             1024},
+             "arithmetic (default: f32, and bf16 where the device has it)"},
+            device_option(&b.where),
+            threads_option(&b.threads),
             {"json", 0, OPTION_FLAG, NULL, &b.json, "one JSON object a line"},
             {"quiet", 'q', OPTION_FLAG, NULL, &b.quiet, "nothing on standard error"}}};
     int first, status = options_read(&help, &group, 1, argc, argv, &first);
     if (status < 0 && first < argc)
         status = options_wrong(&help, "it takes options only, not \"%s\"", argv[first]);
-    bool wanted[CASES] = {!b.names.count, !b.names.count, false};
+    bool wanted[CASES] = {!b.names.count, !b.names.count};
     for (int i = 0; i < b.names.count && status < 0; i++) {
         bool known = false;
         for (int c = 0; c < CASES; c++)
             if (!strcmp(b.names.items[i], cases[c].name)) wanted[c] = known = true;
         if (!known)
-            status = options_wrong(
-                &help, "--model-name takes vit-l-14, xlmr-base or xlmr-large, not \"%s\"",
-                b.names.items[i]);
+            status = options_wrong(&help,
+                                   "--model-name takes vit-l-14, xlmr-base, xlmr-large, xlmr-xl or "
+                                   "xlmr-xxl, not \"%s\"",
+                                   b.names.items[i]);
     }
     if (status < 0 && b.rows > b.tokens - 2)
         status = options_wrong(&help, "--rows %d of an answer do not fit into --tokens %d", b.rows,

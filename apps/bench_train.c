@@ -13,6 +13,7 @@
 #include "apps/commands.h"
 #include "apps/options.h"
 #include "apps/report.h"
+#include "apps/train_model.h"
 #include "kernels/optimizer.h"
 #include "language/xlmr_train.h"
 
@@ -24,7 +25,8 @@ static const CommandHelp help = {
         "\"frozen\" only passes gradients on to a picture's 256 rows, as when a projector is\n"
         "trained. Prints the median time of a step, tokens a second, the rate of its matrix\n"
         "products, and the memory: predicted for weights, gradients, moments and activations,\n"
-        "and the peak that the system counted.",
+        "and the peak that the system counted, or on a GPU what was taken of it. With --json also\n"
+        "the rate of one large product, and a GPU's launches and bytes in a step.",
     .examples =
         "easyfirst bench train\n"
         "easyfirst bench train --model-name xlmr-large --dtype bf16 --sequences 2 --recompute",
@@ -33,7 +35,7 @@ static const CommandHelp help = {
 enum { WORDS = 250002, POSITIONS = 514, PICTURE_ROWS = 256, MASKED = 4 /* one in so many */ };
 
 typedef struct TrainBench {
-    const char *model, *dtype, *what;
+    const char *model, *dtype, *what, *where;
     int tokens, sequences, runs, threads;
     bool json, recompute;
     Device *device;
@@ -48,6 +50,8 @@ typedef struct TrainBench {
     AttentionSpan *spans;
     Tensor image_tokens, dimage_tokens;
     size_t predicted;
+    size_t free_before; /* of a GPU's memory */
+    double peak;        /* rate of a large product */
 } TrainBench;
 
 static int open_network(TrainBench *b, bool frozen, Error *err) {
@@ -67,8 +71,8 @@ static int open_network(TrainBench *b, bool frozen, Error *err) {
     params_initialise(&b->params, 0);
     params_freeze(&b->params, frozen);
     TRY(params_train(&b->params, compute, err));
-    b->predicted = params_training_bytes(&b->params, compute) + b->params.block_size +
-                   optimizer_bytes(&b->params);
+    b->predicted = params_training_bytes(&b->params, compute) + optimizer_bytes(&b->params);
+    if (device_kind(b->device) == DEVICE_CPU) b->predicted += b->params.block_size;
     OptimizerConfig adamw = {.beta1 = 0.9f, .beta2 = 0.98f, .eps = 1e-8f, .clip = 1};
     TRY(optimizer_open(&b->optimizer, b->device, &adamw, err));
     return optimizer_add(&b->optimizer, &b->params, 1, err);
@@ -149,8 +153,18 @@ static int compare_times(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
-static int print_times(const TrainBench *b, bool frozen, double *times, Error *err) {
+/* Of the process, or of the GPU, where nothing that a step takes is given back before its end. */
+static size_t memory_taken(const TrainBench *b) {
+    size_t free_bytes, total;
+    if (!device_memory(b->device, &free_bytes, &total)) return peak_memory();
+    return b->free_before > free_bytes ? b->free_before - free_bytes : 0;
+}
+
+/* `used` is of one step. */
+static int print_times(const TrainBench *b, bool frozen, double *times, DeviceCounters used,
+                       Error *err) {
     int n = b->runs;
+    size_t taken = memory_taken(b);
     qsort(times, (size_t)n, sizeof *times, compare_times);
     double s = n % 2 ? times[n / 2] : (times[n / 2 - 1] + times[n / 2]) / 2;
     double tokens = (double)b->batch.tokens / s, rate = 1e-9 * operations(b, frozen) / s;
@@ -159,22 +173,27 @@ static int print_times(const TrainBench *b, bool frozen, double *times, Error *e
     snprintf(name, sizeof name, "%s train %s", b->model, what);
     if (b->json) {
         json_t *line = json_pack(
-            "{s:s, s:s, s:i, s:i, s:i, s:i, s:f, s:f, s:f, s:f, s:f, s:f, s:f}", "name", name,
-            "dtype", dtype, "threads", device_threads(b->device), "tokens", b->tokens, "sequences",
-            b->sequences, "runs", n, "ms_median", 1e3 * s, "ms_min", 1e3 * times[0], "ms_max",
-            1e3 * times[n - 1], "tokens_per_s", tokens, "gflops", rate, "predicted_mb",
-            1e-6 * (double)b->predicted, "peak_mb", 1e-6 * (double)peak_memory());
+            "{s:s, s:s, s:s, s:i, s:i, s:i, s:i, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:I, s:I, "
+            "s:I}",
+            "name", name, "dtype", dtype, "device", device_text(b->device), "threads",
+            device_threads(b->device), "tokens", b->tokens, "sequences", b->sequences, "runs", n,
+            "ms_median", 1e3 * s, "ms_min", 1e3 * times[0], "ms_max", 1e3 * times[n - 1],
+            "tokens_per_s", tokens, "gflops", rate, "peak_gflops", 1e-9 * b->peak, "predicted_mb",
+            1e-6 * (double)b->predicted, "peak_mb", 1e-6 * (double)taken, "launches",
+            (json_int_t)used.launches, "bytes_up", (json_int_t)used.bytes_up, "bytes_down",
+            (json_int_t)used.bytes_down);
         TRY(report_line(line, 6, err));
     } else {
         printf("%-24s %-5s %5d  %9.1f %9.1f %9.1f  %9.1f  %8.1f  %9.0f  %8.0f\n", name, dtype,
                b->batch.tokens, 1e3 * s, 1e3 * times[0], 1e3 * times[n - 1], tokens, rate,
-               1e-6 * (double)b->predicted, 1e-6 * (double)peak_memory());
+               1e-6 * (double)b->predicted, 1e-6 * (double)taken);
     }
     return report_flush(err);
 }
 
 static int measure(TrainBench *b, bool frozen, Error *err) {
     TrainRun run = {.dropout = 0.1f, .seed = 1, .recompute = b->recompute, .backward = true};
+    DeviceCounters before = {0}, used;
     TRY(open_network(b, frozen, err));
     TRY(make_batch(b, frozen, err));
     TRY(take_memory(b, frozen, &run, err));
@@ -182,11 +201,15 @@ static int measure(TrainBench *b, bool frozen, Error *err) {
     int status = times ? 0 : error_set(err, "out of memory");
     for (int i = -1; i < b->runs && status == 0;
          i++) { /* the first one compiles and touches pages */
+        before = device_counters(b->device);
         double t0 = clock_seconds();
-        status = one_step(b, frozen, run, (uint64_t)(i + 1), err);
+        status = one_step(b, frozen, run, (uint64_t)(i + 1), err) || device_wait(b->device, err);
         if (i >= 0) times[i] = clock_seconds() - t0;
     }
-    if (status == 0) status = print_times(b, frozen, times, err);
+    used = device_counters(b->device);
+    used.launches -= before.launches;
+    used.bytes_up -= before.bytes_up, used.bytes_down -= before.bytes_down;
+    if (status == 0) status = print_times(b, frozen, times, used, err);
     free(times);
     return status;
 }
@@ -202,10 +225,16 @@ static void bench_close(TrainBench *b) {
 }
 
 static int run(TrainBench *b, bool frozen, Error *err) {
-    int status = device_open(&b->device, &(DeviceOptions){.threads = b->threads}, err);
+    size_t total;
+    int status = device_choose(&b->device, b->where, b->threads, err);
     if (status == 0 && b->dtype && !strcmp(b->dtype, "bf16") && !device_has_bf16(b->device))
         status = error_set(err, "this device (%s) has no bf16 arithmetic", device_text(b->device));
-    if (status == 0) status = measure(b, frozen, err);
+    Dtype compute = b->dtype && !strcmp(b->dtype, "bf16") ? DTYPE_BF16 : DTYPE_F32;
+    if (status == 0 && b->json) status = train_peak(b->device, compute, &b->peak, err);
+    if (status == 0) {
+        device_memory(b->device, &b->free_before, &total);
+        status = measure(b, frozen, err);
+    }
     bench_close(b);
     return status;
 }
@@ -214,7 +243,7 @@ int command_bench_train(int argc, char **argv) {
     TrainBench b = {.model = "xlmr-base", .tokens = 512, .sequences = 4, .runs = 5};
     OptionGroup group = {
         .title = "options",
-        .count = 9,
+        .count = 10,
         .options = {
             {"model-name", 0, OPTION_CHOICE, "xlmr-base|xlmr-large", &b.model,
              "which sizes (default xlmr-base)"},
@@ -227,8 +256,8 @@ int command_bench_train(int argc, char **argv) {
             {"dtype", 0, OPTION_CHOICE, "f32|bf16", &b.dtype, "arithmetic (default f32)"},
             {"recompute", 0, OPTION_FLAG, NULL, &b.recompute,
              "keep the blocks' inputs only, and run them again for the\nbackward"},
-            {"threads", 't', OPTION_INTEGER, "N", &b.threads, "processor threads (default: all)", 1,
-             1024},
+            device_option(&b.where),
+            threads_option(&b.threads),
             {"json", 0, OPTION_FLAG, NULL, &b.json, "one JSON object a line"}}};
     int first, status = options_read(&help, &group, 1, argc, argv, &first);
     if (status < 0 && first < argc)

@@ -13,9 +13,9 @@ static const CommandHelp help = {
     .usage = "[options] [FOLDER | FILE]",
     .about =
         "Describes a model folder, a plain Hugging Face folder of a CLIP vision tower or an\n"
-        "XLM-R, or a single file of tensors: parts, sizes, types, memory. Without an argument\n"
-        "it is the model of -m, $EASYFIRST_MODEL and the options that name parts. Only the\n"
-        "files' headers are read, whatever their size.",
+        "XLM-R, or a single file of tensors: parts, sizes, types, memory, and whether a GPU has\n"
+        "as much. Without an argument it is the model of -m, $EASYFIRST_MODEL and the options\n"
+        "that name parts. Only the files' headers are read, whatever their size.",
     .examples = "easyfirst info model\n"
                 "easyfirst info --tensors clip-vit-large-patch14/model.safetensors\n"
                 "easyfirst info --language xlm-roberta-base --vision clip-vit-large-patch14\n"
@@ -197,6 +197,17 @@ static void print_part(const PartNumbers *n) {
     printf("  memory: %s of weights, %s of activations\n", prepared, activations);
 }
 
+/* Whether what is needed is there, where a device's memory is counted. */
+static void print_gpu_memory(Device *device, size_t needed, const char *what) {
+    char all[32], left[32];
+    size_t free_bytes, total;
+    if (!device_memory(device, &free_bytes, &total)) return;
+    bytes_text(left, sizeof left, (double)free_bytes);
+    bytes_text(all, sizeof all, (double)total);
+    printf("gpu memory: %s of %s are free: the %s %s\n", left, all, what,
+           needed <= free_bytes ? "fits" : "does not fit");
+}
+
 static void print_model(const Info *info, const PartNumbers *numbers, int count) {
     const Model *m = &info->session.model;
     PartSources sources[PART_COUNT];
@@ -208,6 +219,7 @@ static void print_model(const Info *info, const PartNumbers *numbers, int count)
     printf("device:     %s\n", device_text(info->session.device));
     printf("parameters: %s\n", count_text(parameters, sizeof parameters, all));
     printf("memory:     %s for one question, beside the mapped files\n", memory);
+    print_gpu_memory(info->session.device, memory_needed(numbers, count), "model");
     if (m->parts.xlmr)
         printf("attention:  %s\n", m->parts.attention == ATTENTION_BLOCKS ? "blocks" : "full");
     if (m->parts.tokenizer) printf("tokenizer:  %d ids\n", tokenizer_size(m->parts.tokenizer));
@@ -273,8 +285,7 @@ static json_t *json_file(const Info *info, const Checkpoint *c, const PartSource
 static json_t *json_training(const TrainMemory *m) {
     return json_pack("{s:I, s:I, s:I, s:I, s:I}", "weights", (json_int_t)m->weights, "gradients",
                      (json_int_t)m->gradients, "moments", (json_int_t)m->moments, "activations",
-                     (json_int_t)m->arena, "sum",
-                     (json_int_t)(m->weights + m->gradients + m->moments + m->arena));
+                     (json_int_t)m->arena, "sum", (json_int_t)train_memory_sum(m));
 }
 
 static int json_model(const Info *info, const PartNumbers *numbers, int count,
@@ -294,6 +305,11 @@ static int json_model(const Info *info, const PartNumbers *numbers, int count,
     json_object_set_new(object, "parameters", json_integer(all));
     json_object_set_new(object, "memory_bytes",
                         json_integer((json_int_t)memory_needed(numbers, count)));
+    size_t free_bytes, total;
+    if (device_memory(info->session.device, &free_bytes, &total)) {
+        json_object_set_new(object, "gpu_free_bytes", json_integer((json_int_t)free_bytes));
+        json_object_set_new(object, "gpu_bytes", json_integer((json_int_t)total));
+    }
     if (m->parts.xlmr) {
         json_object_set_new(
             object, "attention",
@@ -398,8 +414,7 @@ static int training_memory(Info *info, TrainMemory *memory, int *rows, Error *er
 
 static void print_training(const Info *info, const TrainMemory *m, int rows) {
     char text[5][32];
-    bytes_text(text[0], sizeof text[0],
-               (double)(m->weights + m->gradients + m->moments + m->arena));
+    bytes_text(text[0], sizeof text[0], (double)train_memory_sum(m));
     bytes_text(text[1], sizeof text[1], (double)m->weights);
     bytes_text(text[2], sizeof text[2], (double)m->gradients);
     bytes_text(text[3], sizeof text[3], (double)m->moments);
@@ -407,6 +422,7 @@ static void print_training(const Info *info, const TrainMemory *m, int rows) {
     printf("train %s: %s of memory: weights %s, gradients %s, moments %s, activations of %d rows "
            "%s\n",
            info->train, text[0], text[1], text[2], text[3], rows, text[4]);
+    print_gpu_memory(info->session.device, train_memory_sum(m), "training");
 }
 
 static int describe(Info *info, Error *err) {
@@ -455,7 +471,7 @@ int command_info(int argc, char **argv) {
                      {"json", 0, OPTION_FLAG, NULL, &info.common.json,
                       "one JSON object instead of plain text"}}}};
     common_init(&info.common);
-    model_group(&info.common.model, &info.common.threads, &groups[1]);
+    model_group(&info.common.model, &info.common.device, &info.common.threads, &groups[1]);
     int first, status = options_read(&help, groups, 2, argc, argv, &first);
     if (status < 0 && argc - first > 1)
         status = options_wrong(&help, "one folder or file at a time; \"%s\" is one too many",

@@ -84,6 +84,15 @@ static bool is_choice(const char *word, const char *choices) {
     return false;
 }
 
+/* "cuda:1", say. */
+static bool is_device(const char *name, int *gpu) {
+    int64_t index = 0;
+    bool numbered = !strncmp(name, "cuda:", 5);
+    if (numbered && !read_whole(name + 5, 0, 1023, &index)) return false;
+    *gpu = (int)index;
+    return numbered || is_choice(name, "cpu|cuda|auto");
+}
+
 static int list_add(TextList *list, const char *text) {
     const char **items = realloc(list->items, ((size_t)list->count + 1) * sizeof *items);
     if (!items) return -1;
@@ -96,6 +105,7 @@ static int list_add(TextList *list, const char *text) {
 static int option_set(const Option *o, const char *label, const char *value, Error *err) {
     int64_t whole;
     double real;
+    int gpu;
     if (o->given) *o->given = true;
     switch (o->kind) {
     case OPTION_FLAG:
@@ -113,6 +123,11 @@ static int option_set(const Option *o, const char *label, const char *value, Err
     case OPTION_CHOICE:
         if (!is_choice(value, o->argument))
             return error_set(err, "%s takes %s, not \"%s\"", label, o->argument, value);
+        *(const char **)o->target = value;
+        return 0;
+    case OPTION_DEVICE:
+        if (!is_device(value, &gpu))
+            return error_set(err, "%s takes cpu, cuda, cuda:N or auto, not \"%s\"", label, value);
         *(const char **)o->target = value;
         return 0;
     case OPTION_LIST:
@@ -156,6 +171,7 @@ static int option_from_json(const Option *o, const char *label, const json_t *va
         return 0;
     case OPTION_TEXT:
     case OPTION_CHOICE:
+    case OPTION_DEVICE:
         right = json_is_string(value);
         break;
     case OPTION_LIST:
@@ -243,6 +259,7 @@ static json_t *option_to_json(const Option *o, bool *failed) {
         break;
     case OPTION_TEXT:
     case OPTION_CHOICE:
+    case OPTION_DEVICE:
         if (!*(const char **)o->target) return NULL;
         json = json_string(*(const char **)o->target);
         break;
@@ -425,7 +442,33 @@ static void group_add(OptionGroup *group, Option option) {
     group->options[group->count++] = option;
 }
 
-void model_group(ModelOptions *m, int *threads, OptionGroup *group) {
+int device_choose(Device **device, const char *name, int threads, Error *err) {
+    const DeviceOptions cpu = {.kind = DEVICE_CPU, .threads = threads};
+    DeviceOptions cuda = {.kind = DEVICE_CUDA, .threads = threads};
+    if (!name || !strcmp(name, "auto")) {
+        if (device_gpu_count() > 0 && device_open(device, &cuda, NULL) == 0) return 0;
+        return device_open(device, &cpu, err);
+    }
+    if (!is_device(name, &cuda.index)) return error_set(err, "there is no device \"%s\"", name);
+    return device_open(device, strcmp(name, "cpu") ? &cuda : &cpu, err);
+}
+
+Option device_option(const char **device) {
+    return (Option){"device",
+                    0,
+                    OPTION_DEVICE,
+                    "NAME",
+                    device,
+                    "where to compute: cpu, cuda, cuda:N for one of several GPUs, or\n"
+                    "auto (default: a GPU if there is one)"};
+}
+
+Option threads_option(int *threads) {
+    return (Option){
+        "threads", 't', OPTION_INTEGER, "N", threads, "processor threads (default: all)", 1, 1024};
+}
+
+void model_group(ModelOptions *m, const char **device, int *threads, OptionGroup *group) {
     *group = (OptionGroup){.title = "model options"};
     group_add(group, (Option){"model", 'm', OPTION_TEXT, "FOLDER", &m->folder,
                               "the model's folder; else $EASYFIRST_MODEL, else the bundled one"});
@@ -447,8 +490,8 @@ void model_group(ModelOptions *m, int *threads, OptionGroup *group) {
     group_add(group, (Option){"pad", 0, OPTION_CHOICE, "on|off", &m->pad,
                               "put pictures into a square instead of cropping them to one\n"
                               "(default: as the model's folder says, else on)"});
-    group_add(group, (Option){"threads", 't', OPTION_INTEGER, "N", threads,
-                              "processor threads (default: all)", 1, 1024});
+    group_add(group, device_option(device));
+    group_add(group, threads_option(threads));
 }
 
 void common_answer_group(CommonOptions *o, OptionGroup *group) {
@@ -520,7 +563,7 @@ int common_check(const CommandHelp *help, CommonOptions *o) {
 int session_open(Session *session, const CommonOptions *o, Error *err) {
     *session = (Session){0};
     double start = clock_seconds();
-    TRY(device_open(&session->device, &(DeviceOptions){.threads = o->threads}, err));
+    TRY(device_choose(&session->device, o->device, o->threads, err));
     TRY(model_open(&session->model, &o->model, session->device, err));
     session->open = true;
     const Multimodal *parts = &session->model.parts;
@@ -528,6 +571,7 @@ int session_open(Session *session, const CommonOptions *o, Error *err) {
         return error_set(err,
                          "this model has no length predictor: say how many tokens an answer shall "
                          "have (--length N), or name one (--length-predictor PATH)");
+    TRY(device_wait(session->device, err));
     session->load_s = clock_seconds() - start;
     return 0;
 }

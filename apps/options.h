@@ -18,6 +18,7 @@ typedef enum OptionKind {
     OPTION_SWITCH,  /* bool: "on" or "off"; for what is on unless it is turned off */
     OPTION_TEXT,    /* const char * */
     OPTION_CHOICE,  /* const char *: one of the words in `argument`, which '|' separates */
+    OPTION_DEVICE,  /* const char *: a device's name, as device_choose takes it */
     OPTION_LIST,    /* TextList: may be given several times */
     OPTION_INTEGER, /* int, in [least, most] */
     OPTION_SEED,    /* uint64_t, from 0 to 2^63 - 1, which JSON readers take whole */
@@ -96,13 +97,22 @@ typedef struct CommonOptions {
     AnswerOptions answer;
     const char *strategy;
     int length; /* tokens of the answer; 0: predicted */
+    const char *device;
     int threads;
     bool json, quiet;
     char bundled[PATH_MAX]; /* the bundled model's folder, where it is used */
 } CommonOptions;
 
-/* The rows that name a model and its parts, and --threads. */
-void model_group(ModelOptions *model, int *threads, OptionGroup *group);
+/* Opens the device that --device names: "cpu"; "cuda", the first GPU, or "cuda:N"; "auto" (NULL), the
+ * first GPU if there is one that can be opened, else the CPU. `threads` are the CPU's. */
+int device_choose(Device **device, const char *name, int threads, Error *err);
+
+/* The rows of --device and --threads, for every command that computes. */
+Option device_option(const char **device);
+Option threads_option(int *threads);
+
+/* The rows that name a model and its parts, and those two. */
+void model_group(ModelOptions *model, const char **device, int *threads, OptionGroup *group);
 
 /* Defaults; then a group of what is said of answers. It points into `o`, which must stay. */
 void common_init(CommonOptions *o);

@@ -324,8 +324,7 @@ int command_prune(int argc, char **argv) {
                      {"projector", 0, OPTION_TEXT, "PATH", &m->projector, "a projector, instead"},
                      {"length-predictor", 0, OPTION_TEXT, "PATH", &m->length,
                       "a length predictor, instead"},
-                     {"threads", 't', OPTION_INTEGER, "N", &p.threads,
-                      "processor threads (default: all)", 1, 1024}}}};
+                     threads_option(&p.threads)}}};
     int first, status = options_read(&help, groups, 2, argc, argv, &first);
     if (status < 0) status = check_usage(&p, argc - first, argv + first);
     if (status < 0) {

@@ -39,7 +39,8 @@ void timings_add(Timings *t, const Answers *answers) {
     t->counts.prefix_rows += answers->counts.prefix_rows;
 }
 
-void timings_print(const Timings *t, const Device *device, const DecodeOptions *options) {
+void timings_print(const Timings *t, Device *device, const DecodeOptions *options) {
+    size_t free_bytes, total;
     char strategy[128];
     decode_strategy_name(strategy, sizeof strategy, options);
     fprintf(stderr, "load    %9.1f ms  %s\n", 1e3 * t->load_s, device_text(device));
@@ -52,6 +53,9 @@ void timings_print(const Timings *t, const Device *device, const DecodeOptions *
             1e3 * t->decode_s, (long long)t->answers, t->answers == 1 ? "" : "s",
             (long long)t->evaluations, (long long)t->steps, (long long)t->counts.rows);
     fprintf(stderr, "memory  %9.1f MB  at the most\n", 1e-6 * (double)peak_memory());
+    if (device_memory(device, &free_bytes, &total))
+        fprintf(stderr, "gpu     %9.1f MB  in use at the end, of %.0f MB\n",
+                1e-6 * (double)(total - free_bytes), 1e-6 * (double)total);
     fprintf(stderr, "by      %s, %d steps, seed %llu\n", strategy, options->iterations,
             (unsigned long long)options->seed);
 }

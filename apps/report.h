@@ -73,7 +73,7 @@ typedef struct Timings {
 void timings_add(Timings *t, const Answers *answers);
 
 /* A few lines on standard error. */
-void timings_print(const Timings *t, const Device *device, const DecodeOptions *options);
+void timings_print(const Timings *t, Device *device, const DecodeOptions *options);
 
 size_t peak_memory(void); /* bytes of this process that were resident at most */
 

@@ -139,6 +139,7 @@ static int encode_picture(Show *s, Tensor *tokens, Error *err) {
     TRY(image_read(&image, s->image, NULL, err));
     double start = clock_seconds();
     int status = multimodal_encode(&s->session.model.parts, &image, 1, tokens, err);
+    if (status == 0) status = device_wait(s->session.device, err); /* for the clock */
     s->timings.encode_s = clock_seconds() - start, s->timings.pictures = 1;
     image_free(&image);
     return status;
@@ -209,7 +210,7 @@ int command_show(int argc, char **argv) {
                                            "also the steps that change nothing"}}}};
     common_init(&s.common);
     common_answer_group(&s.common, &groups[1]);
-    model_group(&s.common.model, &s.common.threads, &groups[2]);
+    model_group(&s.common.model, &s.common.device, &s.common.threads, &groups[2]);
     int first, status = options_read(&help, groups, 3, argc, argv, &first);
     if (status < 0) status = read_words(&s, argc - first, argv + first);
     if (status < 0) status = common_check(&help, &s.common);

@@ -231,7 +231,7 @@ int command_text(int argc, char **argv) {
              {"trace", 0, OPTION_FLAG, NULL, &t.trace, "with --json: every step of the filling"}}}};
     common_init(&t.common);
     common_answer_group(&t.common, &groups[1]);
-    model_group(&t.common.model, &t.common.threads, &groups[2]);
+    model_group(&t.common.model, &t.common.device, &t.common.threads, &groups[2]);
     int first, status = options_read(&help, groups, 3, argc, argv, &first);
     if (status < 0) status = read_words(&t, argc - first, argv + first);
     if (status < 0 && t.trace && !t.common.json)

@@ -1,6 +1,8 @@
 #include "apps/train_model.h"
 
+#include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -236,8 +238,9 @@ static void add_memory(TrainMemory *sum, const ModelPart *part, PartDuty duty) {
     size_t gradients = 0;
     if (duty == DUTY_LEARN) gradients = (size_t)params_trainable_count(p) * sizeof(float);
     sum->weights += params_training_bytes(p, part->compute) - gradients;
-    /* What is frozen and used where it lies in the file. */
-    if (duty == DUTY_PASS) sum->weights += params_stored_bytes(p);
+    /* What is frozen and used where it lies in the file; a GPU has copies, counted already. */
+    if (duty == DUTY_PASS && device_kind(p->device) == DEVICE_CPU)
+        sum->weights += params_stored_bytes(p);
     sum->gradients += gradients;
     sum->moments += 2 * gradients;
 }
@@ -315,29 +318,79 @@ double train_model_operations(const TrainModel *t, int64_t rows, int64_t targets
     return sum + 2.0 * patches * projector * products(t->projector);
 }
 
-enum { PEAK_ROWS = 512, PEAK_WIDTH = 1024, PEAK_WIDER = 4096, PEAK_RUNS = 12 };
+/* Products of growing size, each of eight times the work of the one before, until one of them takes
+ * long enough to look at the clock: what fills a GPU would keep a processor busy for minutes. Small
+ * ones are timed several at once. */
+enum { PEAK_ROWS = 128, PEAK_INNER = 64, PEAK_COLUMNS = 256, PEAK_SIZES = 6, PEAK_RUNS = 5 };
+static const double PEAK_SECONDS = 2e-3;
+
+/* Numbers from -1 to 1. Of zeros a GPU makes products faster than of anything else. */
+static int fill_random(Device *device, Tensor t, Error *err) {
+    const size_t n = (size_t)tensor_count(t);
+    uint32_t state = 1;
+    char *values = malloc(tensor_bytes(t));
+    if (!values) return error_set(err, "out of memory: %zu bytes asked", tensor_bytes(t));
+    for (size_t i = 0; i < n; i++) {
+        state = state * 1664525u + 1013904223u;
+        float v = (float)(state >> 8) * 0x1p-23f - 1;
+        if (t.dtype == DTYPE_F32)
+            ((float *)values)[i] = v;
+        else
+            ((uint16_t *)values)[i] = f32_to_bf16(v);
+    }
+    int status = device_upload(device, t.data, values, tensor_bytes(t), err);
+    free(values);
+    return status;
+}
+
+static int time_products(Device *device, Tensor y, Tensor x, Tensor w, int count, double *seconds,
+                         Error *err) {
+    double begin = clock_seconds();
+    for (int i = 0; i < count; i++)
+        TRY(linear_forward(device, y, x, w, TENSOR_NONE, ACTIVATION_NONE, false, err));
+    TRY(device_wait(device, err));
+    *seconds = clock_seconds() - begin;
+    return 0;
+}
+
+/* The best rate of products of one size; *slow: one of them takes PEAK_SECONDS. */
+static int peak_of_size(Device *device, Arena *arena, Dtype compute, int size, double *rate,
+                        bool *slow, Error *err) {
+    const int64_t rows = PEAK_ROWS << size, inner = PEAK_INNER << size,
+                  columns = PEAK_COLUMNS << size;
+    const double operations = 2.0 * (double)rows * (double)inner * (double)columns;
+    double seconds;
+    Tensor x, y, w;
+    TRY(arena_take(arena, &x, compute, rows, inner, err));
+    TRY(arena_take(arena, &y, compute, rows, columns, err));
+    TRY(arena_take(arena, &w, compute, columns, inner, err));
+    TRY(fill_random(device, x, err));
+    TRY(fill_random(device, w, err));
+    TRY(time_products(device, y, x, w, 1, &seconds, err)); /* compiles */
+    TRY(time_products(device, y, x, w, 1, &seconds, err));
+    *slow = seconds >= PEAK_SECONDS;
+    const int count = *slow ? 1 : 1 + (int)fmin(PEAK_SECONDS / seconds, 50);
+    for (int i = 0; i < PEAK_RUNS; i++) {
+        TRY(time_products(device, y, x, w, count, &seconds, err));
+        *rate = fmax(*rate, count * operations / seconds);
+    }
+    arena_reset(arena, 0);
+    return 0;
+}
 
 int train_peak(Device *device, Dtype compute, double *rate, Error *err) {
-    Arena arena = {0};
-    Tensor x, y, w;
+    const int last = PEAK_SIZES - 1;
+    Arena arena;
+    bool slow = false;
     *rate = 0;
-    int status = arena_open(&arena, device,
-                            arena_bytes(compute, PEAK_ROWS, PEAK_WIDTH) +
-                                arena_bytes(compute, PEAK_ROWS, PEAK_WIDER) +
-                                arena_bytes(compute, PEAK_WIDER, PEAK_WIDTH),
-                            err) ||
-                 arena_take(&arena, &x, compute, PEAK_ROWS, PEAK_WIDTH, err) ||
-                 arena_take(&arena, &y, compute, PEAK_ROWS, PEAK_WIDER, err) ||
-                 arena_take(&arena, &w, compute, PEAK_WIDER, PEAK_WIDTH, err) ||
-                 device_clear(device, x.data, tensor_bytes(x), err) ||
-                 device_clear(device, w.data, tensor_bytes(w), err);
-    const double operations = 2.0 * PEAK_ROWS * PEAK_WIDTH * PEAK_WIDER;
-    for (int i = 0; i < PEAK_RUNS && status == 0; i++) {
-        double t0 = clock_seconds();
-        status = linear_forward(device, y, x, w, TENSOR_NONE, ACTIVATION_NONE, false, err);
-        double now = operations / (clock_seconds() - t0);
-        if (i > 0 && now > *rate) *rate = now; /* the first one compiles */
-    }
+    TRY(arena_open(&arena, device,
+                   arena_bytes(compute, PEAK_ROWS << last, PEAK_INNER << last) +
+                       arena_bytes(compute, PEAK_ROWS << last, PEAK_COLUMNS << last) +
+                       arena_bytes(compute, PEAK_COLUMNS << last, PEAK_INNER << last),
+                   err));
+    int status = 0;
+    for (int size = 0; size < PEAK_SIZES && status == 0 && !slow; size++)
+        status = peak_of_size(device, &arena, compute, size, rate, &slow, err);
     arena_close(&arena);
-    return status ? -1 : 0;
+    return status;
 }

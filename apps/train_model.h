@@ -38,6 +38,10 @@ typedef struct TrainMemory {
     size_t arena;   /* activations of one pass */
 } TrainMemory;
 
+static inline size_t train_memory_sum(const TrainMemory *m) {
+    return m->weights + m->gradients + m->moments + m->arena;
+}
+
 /* Opens the files and decides which parts do what in this stage. Missing parts that the stage needs
  * are errors that say what to do. On failure *t is empty. */
 int train_model_open(TrainModel *t, const TrainSettings *settings, Device *device, Error *err);
@@ -72,7 +76,8 @@ TrainMemory train_model_memory(const TrainModel *t, const TrainSettings *setting
  * pictures through the tower. Attention is not counted, nor is recomputation. */
 double train_model_operations(const TrainModel *t, int64_t rows, int64_t targets, int64_t pictures);
 
-/* The rate that a large matrix product reaches on this device, in operations per second. */
+/* The rate that a large matrix product of random numbers reaches on this device, in operations per
+ * second. */
 int train_peak(Device *device, Dtype compute, double *rate, Error *err);
 
 #endif

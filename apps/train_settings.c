@@ -51,7 +51,7 @@ static const CommandHelp help = {
         "and \"stage\". What stands on the command line counts more. Names of files in it are\n"
         "seen from where the program runs. RUN/settings.json is such a file; --resume reads it,\n"
         "so that RUN is all that has to be named. What is given beside may only be what does\n"
-        "not change the result: threads, logging, how much is kept.",
+        "not change the result: device, threads, logging, how much is kept.",
     .examples = "easyfirst train adapt --data pairs.jsonl -m xlm-roberta-base --out run\n"
                 "easyfirst train adapt --config run/settings.json --rate 1e-4 --out run2\n"
                 "easyfirst train align --data blip.json --images pictures -m model \\\n"
@@ -226,7 +226,7 @@ static void running_group(TrainSettings *s, OptionGroup *group) {
 /* The table of a run's settings; its rows point into `s` and `t`, which must stay. */
 static void table_make(Table *t, TrainSettings *s) {
     *t = (Table){0};
-    model_group(&s->model, &s->threads, &t->groups[0]);
+    model_group(&s->model, &s->device, &s->threads, &t->groups[0]);
     t->groups[0].title = "model";
     data_group(s, t, &t->groups[1]);
     steps_group(s, t, &t->groups[2]);
@@ -324,10 +324,10 @@ static bool attention_in_blocks(const TrainSettings *s) {
 
 /* What a resumed run may be told anew: where things are, and what does not change the weights. */
 static const char *const free_settings[] = {
-    "model",        "vision",     "language",  "projector",   "length-predictor", "threads",
-    "data",         "images",     "valid",     "valid-limit", "bad-share",        "recompute",
-    "out",          "save-dtype", "log-every", "valid-every", "save-every",       "keep",
-    "show-answers", "quiet",      NULL};
+    "model",     "vision",       "language",   "projector", "length-predictor", "device",
+    "threads",   "data",         "images",     "valid",     "valid-limit",      "bad-share",
+    "recompute", "out",          "save-dtype", "log-every", "valid-every",      "save-every",
+    "keep",      "show-answers", "quiet",      NULL};
 
 static int check_kept(const TrainSettings *s, const json_t *file, Error *err) {
     json_t *now = train_settings_json(s), *value;

@@ -70,6 +70,7 @@ typedef struct TrainSettings {
     /* Running. */
     const char *save_dtype; /* "auto": as the model was stored; "f32", "bf16" */
     uint64_t seed;
+    const char *device; /* as device_choose takes it */
     int threads;
     int log_every, valid_every, save_every; /* steps; 0: never (the end always saves) */
     int keep;                               /* checkpoints kept */

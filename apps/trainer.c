@@ -261,17 +261,56 @@ static int lock_run_folder(Trainer *t, const char *path, Error *err) {
 
 /* A resumed run's model is that of its checkpoint; with LoRA the frozen weights are those that the
  * run began with, since the checkpoint has them merged. */
-static int open_model(Trainer *t, bool resumed, const char *folder, Error *err) {
+static TrainSettings model_settings(const Trainer *t, bool resumed, const char *folder) {
     TrainSettings changed = *t->settings;
-    if (resumed && changed.lora.rank == 0) {
-        changed.model.folder = folder;
-        changed.model.vision = changed.model.language = changed.model.projector =
-            changed.model.length = NULL;
-        changed.new_projector = NULL;
-    }
+    if (!resumed || changed.lora.rank > 0) return changed;
+    changed.model.folder = folder;
+    changed.model.vision = changed.model.language = changed.model.projector = changed.model.length =
+        NULL;
+    changed.new_projector = NULL;
+    return changed;
+}
+
+static int open_model(Trainer *t, bool resumed, const char *folder, Error *err) {
+    TrainSettings changed = model_settings(t, resumed, folder);
     TRY(train_model_open(&t->model, &changed, t->device, err));
     t->model_open = true;
     return 0;
+}
+
+/* What the run will take, from a second model that is only described: the run's own is still as its
+ * files have it. */
+static int predict_memory(const Trainer *t, const TrainSettings *s, TrainMemory *memory,
+                          Error *err) {
+    TrainModel m;
+    TRY(train_model_open(&m, s, t->device, err));
+    int status = 0;
+    if (t->data.scenes)
+        status = train_model_classes(&m, NULL, 0, NULL, t->data.scenes->class_count, err);
+    if (status == 0) status = train_model_describe(&m, s, t->data.with_picture > 0, err);
+    if (status == 0) *memory = train_model_memory(&m, s, &t->sizes);
+    train_model_close(&m);
+    return status;
+}
+
+/* Before anything is taken: a GPU's memory is counted, and a run that cannot fit is told at once.
+ */
+static int check_memory(const Trainer *t, bool resumed, const char *folder, Error *err) {
+    size_t free_bytes, total;
+    TrainMemory m;
+    if (!device_memory(t->device, &free_bytes, &total)) return 0;
+    TrainSettings changed = model_settings(t, resumed, folder);
+    TRY(predict_memory(t, &changed, &m, err));
+    if (train_memory_sum(&m) <= free_bytes) return 0;
+    return error_set(err,
+                     "this run takes %.0f MB (weights %.0f, gradients %.0f, moments %.0f, "
+                     "activations of %d rows %.0f), but of the %.0f MB of %s %.0f are free: "
+                     "fewer --pass-tokens, --recompute, --lora-rank 16, --dtype bf16 or "
+                     "--device cpu",
+                     1e-6 * (double)train_memory_sum(&m), 1e-6 * (double)m.weights,
+                     1e-6 * (double)m.gradients, 1e-6 * (double)m.moments, t->sizes.tokens,
+                     1e-6 * (double)m.arena, 1e-6 * (double)total, device_text(t->device),
+                     1e-6 * (double)free_bytes);
 }
 
 static int check_resumed(const Trainer *t, const char *folder, Error *err) {
@@ -345,9 +384,8 @@ static void tell_start(const Trainer *t, const char *resumed_from) {
     fprintf(stderr,
             "memory     %.0f MB: weights %.0f, gradients %.0f, moments %.0f, activations of %d "
             "rows %.0f\n",
-            (double)(m.weights + m.gradients + m.moments + m.arena) / 1e6, (double)m.weights / 1e6,
-            (double)m.gradients / 1e6, (double)m.moments / 1e6, t->sizes.tokens,
-            (double)m.arena / 1e6);
+            (double)train_memory_sum(&m) / 1e6, (double)m.weights / 1e6, (double)m.gradients / 1e6,
+            (double)m.moments / 1e6, t->sizes.tokens, (double)m.arena / 1e6);
     fprintf(stderr, "device     %s; products at most %.0f GFLOP/s\n", device_text(t->device),
             t->peak / 1e9);
     fprintf(stderr, "steps      %" PRId64 ", the first %" PRId64 " to warm up\n\n",
@@ -567,7 +605,11 @@ static void tell_end(const Trainer *t) {
     if (t->state.bad_samples)
         fprintf(stderr, "left out   %" PRId64 " times a picture that could not be decoded\n",
                 t->state.bad_samples);
+    size_t free_bytes, total;
     fprintf(stderr, "memory     %.0f MB at its peak\n", (double)peak_memory() / 1e6);
+    if (device_memory(t->device, &free_bytes, &total))
+        fprintf(stderr, "gpu        %.0f MB in use at the end, of %.0f MB\n",
+                1e-6 * (double)(total - free_bytes), 1e-6 * (double)total);
     if (t->state.step == t->schedule.steps)
         fprintf(stderr, "done: the model is %s/model, the curve %s/loss.svg\n", s->out, s->out);
     else
@@ -601,10 +643,11 @@ static int run_all(Trainer *t, Error *err) {
                          "%s is there already: go on with --resume, or name another folder with "
                          "--out",
                          folder);
-    TRY(device_open(&t->device, &(DeviceOptions){.kind = DEVICE_CPU, .threads = s->threads}, err));
+    TRY(device_choose(&t->device, s->device, s->threads, err));
     TRY(open_model(t, found, folder, err));
     TRY(open_data(t, err));
     if (found) TRY(check_resumed(t, folder, err));
+    TRY(check_memory(t, found, folder, err));
     TRY(prepare(t, found, folder, err));
     TRY(plan_steps(t, err));
     const Model *m = &t->model.model;

@@ -19,6 +19,9 @@ typedef struct Backend {
     int (*upload)(Device *, void *to, const void *from, size_t bytes, Error *);
     int (*download)(Device *, void *to, const void *from, size_t bytes, Error *);
     int (*clear)(Device *, void *memory, size_t bytes, Error *);
+    /* Both may be NULL: memory that is not counted, work that is done when its call returns. */
+    bool (*memory)(Device *, size_t *free_bytes, size_t *total);
+    int (*wait)(Device *, Error *);
 
     int (*pack_weight)(Device *, struct Packed **, const Tensor *pieces, int count, Dtype compute,
                        bool vocabulary, const PackWatch *, Error *);
@@ -69,7 +72,8 @@ struct Device {
     int threads;
     bool bf16;      /* matmuls of bf16 in hardware */
     char text[128]; /* device_text */
-    void *state;    /* the backend's own */
+    DeviceCounters counters;
+    void *state; /* the backend's own */
 };
 
 /* A weight in a backend's layout. The matrix [rows, columns] is cut into chunks of chunk_rows rows
@@ -84,5 +88,7 @@ struct Packed {
 
 /* Opens the CPU (kernels/cpu/device.c) or a GPU (kernels/cuda/): sets everything in *device. */
 int cpu_open(Device *device, const DeviceOptions *options, Error *err);
+int cuda_open(Device *device, const DeviceOptions *options, Error *err);
+int cuda_count(void); /* of GPUs */
 
 #endif

@@ -4,18 +4,36 @@
 
 #include <stdlib.h>
 
+static int open_kind(Device *device, const DeviceOptions *options, Error *err) {
+#ifdef EASYFIRST_CUDA
+    if (options->kind == DEVICE_CUDA) return cuda_open(device, options, err);
+#endif
+    return cpu_open(device, options, err);
+}
+
 int device_open(Device **device, const DeviceOptions *options, Error *err) {
     DeviceOptions wanted = options ? *options : (DeviceOptions){.kind = DEVICE_CPU};
-    if (wanted.kind != DEVICE_CPU)
-        return error_set(err, "this build has no CUDA devices: use the CPU");
+#ifndef EASYFIRST_CUDA
+    if (wanted.kind == DEVICE_CUDA)
+        return error_set(err, "this program was built without CUDA: use --device cpu, or build "
+                              "it where nvcc is");
+#endif
     Device *d = calloc(1, sizeof *d);
     if (!d) return error_set(err, "out of memory: %zu bytes asked", sizeof *d);
-    if (cpu_open(d, &wanted, err) != 0) {
+    if (open_kind(d, &wanted, err) != 0) {
         free(d);
         return -1;
     }
     *device = d;
     return 0;
+}
+
+int device_gpu_count(void) {
+#ifdef EASYFIRST_CUDA
+    return cuda_count();
+#else
+    return 0;
+#endif
 }
 
 void device_close(Device *device) {
@@ -38,6 +56,19 @@ bool device_has_bf16(const Device *device) {
 
 const char *device_text(const Device *device) {
     return device->text;
+}
+
+bool device_memory(Device *device, size_t *free_bytes, size_t *total) {
+    *free_bytes = *total = 0;
+    return device->backend->memory && device->backend->memory(device, free_bytes, total);
+}
+
+int device_wait(Device *device, Error *err) {
+    return device->backend->wait ? device->backend->wait(device, err) : 0;
+}
+
+DeviceCounters device_counters(const Device *device) {
+    return device->counters;
 }
 
 Dtype device_compute_dtype(const Device *device, Dtype weights) {

@@ -23,11 +23,30 @@ typedef struct Device Device;
 int device_open(Device **device, const DeviceOptions *options, Error *err);
 void device_close(Device *device); /* NULL is allowed */
 
+/* How many GPUs there are to open: 0 without a driver, and in a program that was built without
+ * CUDA. None of them is opened. */
+int device_gpu_count(void);
+
 DeviceKind device_kind(const Device *device);
 int device_threads(const Device *device);
 bool device_has_bf16(const Device *device); /* bf16 matmuls in hardware */
 /* One line for people: "CPU, 2 threads, avx512, bf16". Owned by the device. */
 const char *device_text(const Device *device);
+
+/* The bytes of a GPU's memory that nobody, in this program or another, has taken, and all of them.
+ * False for a CPU, whose memory is not counted. */
+bool device_memory(Device *device, size_t *free_bytes, size_t *total);
+
+/* Returns when everything that was asked for is done, with the error of what failed since: a GPU
+ * works behind the calls. For clocks; downloads wait by themselves. */
+int device_wait(Device *device, Error *err);
+
+/* What a GPU was given to do since it was opened: kernels (a library's call counts as one), and
+ * bytes copied to it and back. All 0 for a CPU. */
+typedef struct DeviceCounters {
+    uint64_t launches, bytes_up, bytes_down;
+} DeviceCounters;
+DeviceCounters device_counters(const Device *device);
 
 /* The arithmetic for weights of a type: bf16 weights are computed with in bf16 where the device has
  * it, everything else in f32. Accumulation is f32 in both. */

@@ -46,7 +46,11 @@ typedef struct Tensor {
                     shape without gaps; NULL: frozen */
 } Tensor;
 
+#ifdef __cplusplus
+#define TENSOR_NONE (Tensor{})
+#else
 #define TENSOR_NONE ((Tensor){0})
+#endif
 
 Tensor tensor_1d(void *data, Dtype dtype, int64_t n);
 Tensor tensor_2d(void *data, Dtype dtype, int64_t rows, int64_t columns);

@@ -1,5 +1,7 @@
 #include "tests/golden_models.h"
 
+#include "tests/matrix.h"
+
 const char *const golden_folders[2] = {"tests/golden/models/tiny-base",
                                        "tests/golden/models/tiny-xl"};
 
@@ -7,7 +9,7 @@ void fixture_open(Fixture *f, const char *folder, const char *dtype) {
     Error err;
     char path[512];
     *f = (Fixture){.limit = strcmp(dtype, "f32") ? 2e-2 : 1e-5};
-    assert_ok(device_open(&f->device, &(DeviceOptions){0}, &err), &err);
+    assert_ok(test_device_open(&f->device, &(DeviceOptions){0}, &err), &err);
     ModelOptions options = {.folder = folder, .dtype = dtype, .feature_layer = FEATURE_LAYER_UNSET};
     assert_ok(model_open(&f->model, &options, f->device, &err), &err);
     snprintf(path, sizeof path, "%s/stages.safetensors", folder);

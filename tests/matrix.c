@@ -2,6 +2,8 @@
 
 #include <math.h>
 
+#include "tests/mirror_device.h"
+
 enum { GUARD = 64 }; /* elements before and after */
 
 TestMatrix matrix_new(Dtype dtype, int64_t rows, int64_t columns, int64_t gap) {
@@ -86,11 +88,33 @@ double dtype_limit(Dtype dtype) {
     return dtype == DTYPE_F32 ? 1e-6 : 1e-2;
 }
 
+bool test_on_gpu(void) {
+#ifdef EASYFIRST_EMULATED
+    return true;
+#else
+    const char *device = getenv("EASYFIRST_TEST_DEVICE");
+    return device && !strcmp(device, "cuda");
+#endif
+}
+
+/* Before main, and so before any group of tests begins. */
+__attribute__((constructor)) static void choose_rows(void) {
+    cmocka_set_skip_filter(test_on_gpu() ? "* (*)" : "* cuda");
+}
+
+int test_device_open(Device **device, const DeviceOptions *options, Error *err) {
+    return test_on_gpu() ? mirror_open(device, 0, err) : device_open(device, options, err);
+}
+
 int isa_setup(void **state) {
     /* More threads than the pieces of small cases, fewer than those of large ones. */
     DeviceOptions options = {.kind = DEVICE_CPU, .threads = 3, .isa = *state};
     Device *device = NULL;
-    if (device_open(&device, &options, NULL) != 0) device = NULL;
+    Error err;
+    if (test_device_open(&device, &options, &err) != 0) {
+        if (test_on_gpu()) printf("note: %s\n", err.text);
+        device = NULL;
+    }
     *state = device;
     return 0;
 }
@@ -115,7 +139,7 @@ const char *isa_name(const Device *device) {
 int device_setup(void **state) {
     Error err;
     Device *device;
-    if (device_open(&device, NULL, &err) != 0) {
+    if (test_device_open(&device, NULL, &err) != 0) {
         fprintf(stderr, "%s\n", err.text);
         return -1;
     }

@@ -36,16 +36,34 @@ void matrix_assert_close(const TestMatrix *m, const double *want, double limit, 
 /* 1e-6 for f32, 1e-2 for bf16. */
 double dtype_limit(Dtype dtype);
 
-/* A group's setup and teardown: *state is a CPU device with the usual threads. */
+/* ---- What a test runs on. ----
+ *
+ * The CPU, or a GPU behind tests/mirror_device.h: in a program that is built with the emulator, and
+ * wherever the environment says EASYFIRST_TEST_DEVICE=cuda. */
+
+bool test_on_gpu(void);
+
+/* The device with these options, which are the CPU's and of no account on a GPU. */
+int test_device_open(Device **device, const DeviceOptions *options, Error *err);
+
+/* A group's setup and teardown: *state is a device with the usual threads. */
 int device_setup(void **state);
 int device_teardown(void **state);
 
-/* A test that runs once for each instruction set. Its state is the set's name before the setup and
- * a device, or NULL, after it. */
-#define ON_EACH_ISA(f)                                      \
-    {#f " base", f, isa_setup, isa_teardown, "base"},       \
-        {#f " avx2", f, isa_setup, isa_teardown, "avx2"}, { \
-#f " avx512", f, isa_setup, isa_teardown, "avx512"  \
+/* Rows of a group's tests that are for one of the two are left out by their names where the other
+ * is tested: "... cuda" on the CPU, and "... (something)" on a GPU. */
+#define ON_GPU(f) \
+    { #f " cuda", f, NULL, NULL, NULL }
+#define ON_CPU(f) \
+    { #f " (cpu)", f, NULL, NULL, NULL }
+
+/* A test that runs once for each instruction set, or once on the GPU. Its state is the set's name
+ * before the setup and a device, or NULL, after it. The second form: on the CPU only. */
+#define ON_EACH_ISA(f) {#f " cuda", f, isa_setup, isa_teardown, "cuda"}, ON_EACH_CPU_ISA(f)
+#define ON_EACH_CPU_ISA(f)                                    \
+    {#f " (base)", f, isa_setup, isa_teardown, "base"},       \
+        {#f " (avx2)", f, isa_setup, isa_teardown, "avx2"}, { \
+#f " (avx512)", f, isa_setup, isa_teardown, "avx512"  \
     }
 int isa_setup(void **state);
 int isa_teardown(void **state);

@@ -1,5 +1,7 @@
 #include "tests/program.h"
 
+#include "tests/matrix.h"
+
 #include <fcntl.h>
 #include <spawn.h>
 #include <sys/wait.h>
@@ -9,6 +11,7 @@ void run_start(Run *r) {
     *r = (Run){0};
     temporary_folder(r->folder, sizeof r->folder);
     unsetenv("EASYFIRST_MODEL");
+    if (!test_on_gpu()) setenv("CUDA_VISIBLE_DEVICES", "", 1); /* what is expected is the CPU's */
     setenv("OMP_NUM_THREADS", "1", 1); /* quicker for models this small; --threads still counts */
     setenv("OMP_WAIT_POLICY", "passive", 1); /* where it does: tests share the machine */
 }

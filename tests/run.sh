@@ -1,6 +1,7 @@
 #!/bin/sh
 # Runs test programs (cmocka) one after another and adds up their results.
 # usage: tests/run.sh PROGRAM...
+# Programs in a folder emulated/tests are the same tests of CUDA kernels, and are called so.
 # The last line is "N passed, N failed, N skipped"; a program that dies counts as one failure.
 # A test that cannot run here (no ../shared, say) is skipped and counted, never passed.
 passed=0 failed=0 skipped=0
@@ -8,6 +9,7 @@ log=$(mktemp) || exit 1
 trap 'rm -f "$log"' EXIT
 for program in "$@"; do
     name=$(basename "$program")
+    case $program in */emulated/tests/*) name="$name (emulated)" ;; esac
     start=$(date +%s)
     CMOCKA_MESSAGE_OUTPUT=TAP "$program" >"$log" 2>&1
     status=$?
@@ -23,7 +25,7 @@ for program in "$@"; do
         echo "$name: exit status $status after $((ok + bad + skip - 1)) of $planned tests"
     fi
     passed=$((passed + ok)) failed=$((failed + bad)) skipped=$((skipped + skip))
-    printf '%-20s %3d passed, %d failed, %d skipped, %d s\n' "$name" "$ok" "$bad" "$skip" \
+    printf '%-25s %3d passed, %d failed, %d skipped, %d s\n' "$name" "$ok" "$bad" "$skip" \
         $(($(date +%s) - start))
     grep -E '^(not )?ok [0-9]+ # SKIP' "$log" | sed 's/^.*# /    /'
     if [ "$bad" -gt 0 ]; then sed 's/^/    /' "$log" | tail -n 60; else grep '^note: ' "$log" | sed 's/^/    /'; fi

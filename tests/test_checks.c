@@ -360,6 +360,12 @@ static void device_options(void **state) {
     assert_int_equal(device_compute_dtype(device, DTYPE_F32), DTYPE_F32);
     assert_int_equal(device_compute_dtype(device, DTYPE_BF16),
                      device_has_bf16(device) ? DTYPE_BF16 : DTYPE_F32);
+    size_t free_bytes = 1, total = 1;
+    assert_false(device_memory(device, &free_bytes, &total));
+    assert_true(free_bytes == 0 && total == 0);
+    assert_ok(device_wait(device, &err), &err);
+    assert_true(device_counters(device).launches == 0 && device_counters(device).bytes_up == 0);
+    assert_true(device_gpu_count() >= 0);
     void *memory;
     assert_refused(device_alloc(device, &memory, SIZE_MAX - 5, &err), &err, "out of memory",
                    "bytes");

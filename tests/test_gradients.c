@@ -6,6 +6,7 @@
 #include "kernels/optimizer.h"
 #include "projector/learn.h"
 #include "tests/golden_models.h"
+#include "tests/matrix.h"
 
 static const char *const golden_gradients[2] = {"tests/golden/gradients/tiny-base.safetensors",
                                                 "tests/golden/gradients/tiny-xl.safetensors"};
@@ -35,7 +36,7 @@ static void trainer_begin(Trainer *t, int which, int feature_layer) {
     Error err;
     char path[512];
     *t = (Trainer){.slack = 0.02};
-    assert_ok(device_open(&t->device, &(DeviceOptions){0}, &err), &err);
+    assert_ok(test_device_open(&t->device, &(DeviceOptions){0}, &err), &err);
     ModelOptions options = {
         .folder = golden_folders[which], .describe_only = true, .feature_layer = feature_layer};
     assert_ok(model_open(&t->model, &options, t->device, &err), &err);
@@ -299,7 +300,7 @@ static void test_gradients_bf16(void **state) {
     (void)state;
     Device *device;
     Error err;
-    assert_ok(device_open(&device, &(DeviceOptions){0}, &err), &err);
+    assert_ok(test_device_open(&device, &(DeviceOptions){0}, &err), &err);
     bool has = device_has_bf16(device);
     device_close(device);
     if (!has) skip();
@@ -329,7 +330,7 @@ static void test_lora(void **state) {
             assert_ok(params_store(&t.lora, &t.lora.items[i], value.data, &err), &err);
         }
         trainer_prepare(&t, 0, DTYPE_F32);
-            LearnBatch b = batch_case(&t, "blocks");
+        LearnBatch b = batch_case(&t, "blocks");
         check_losses(&t, &b, &plain_run, "lora", 2e-5);
         check_losses(&t, &b, &(TrainRun){0}, "lora", 2e-5);
         check_gradients(&t, &t.lora, "lora", 2e-5, &worst);
@@ -600,7 +601,7 @@ static void test_untied(void **state) {
     Xlmr m;
     XlmrConfig config = {.vocab = 20, .layers = 1, .positions = 12, .untied = true};
     config.block = (BlockConfig){16, 2, 24, true, ACTIVATION_GELU, 1e-5f, {0}};
-    assert_ok(device_open(&device, &(DeviceOptions){0}, &err), &err);
+    assert_ok(test_device_open(&device, &(DeviceOptions){0}, &err), &err);
     params_init(&params, device);
     assert_ok(xlmr_declare(&m, &config, &params, &err), &err);
     for (int i = 0; i < params.count; i++) params.items[i].init_std = 0.5f;

@@ -3,6 +3,7 @@
 #include <math.h>
 
 #include "tests/golden_models.h"
+#include "tests/matrix.h"
 
 typedef struct Layers {
     const Fixture *fixture;
@@ -160,7 +161,7 @@ static void check_decode(const char *folder, const AnswerOptions *base) {
 static void skip_without_bf16(void) {
     Device *device;
     Error err;
-    assert_ok(device_open(&device, &(DeviceOptions){0}, &err), &err);
+    assert_ok(test_device_open(&device, &(DeviceOptions){0}, &err), &err);
     bool has = device_has_bf16(device);
     device_close(device);
     if (!has) skip();

@@ -8,6 +8,7 @@
 #include "kernels/optimizer.h"
 #include "kernels/params_private.h"
 #include "tests/guarded_device.h"
+#include "tests/matrix.h"
 #include "tests/test.h"
 
 enum { MOST = 64 * 64 };
@@ -83,7 +84,7 @@ static void assert_near(const float *a, const double *b, const float *origin, in
 static bool processor_has_bf16(void) {
     Device *device;
     Error err;
-    assert_ok(device_open(&device, &(DeviceOptions){0}, &err), &err);
+    assert_ok(test_device_open(&device, &(DeviceOptions){0}, &err), &err);
     bool has = device_has_bf16(device);
     device_close(device);
     return has;

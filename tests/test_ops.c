@@ -193,6 +193,9 @@ static void test_layernorm(void **state) {
         for (int k = 0; k < 8; k++)
             layernorm_case(device, &random, sizes[s], types[k & 1], types[k >> 1 & 1],
                            types[k >> 2], 0);
+    layernorm_case(device, &random, 1024, DTYPE_BF16, DTYPE_BF16, DTYPE_F32, 0);
+    layernorm_case(device, &random, 2560, DTYPE_BF16, DTYPE_F32, DTYPE_BF16, 0);
+    layernorm_case(device, &random, 4096, DTYPE_F32, DTYPE_BF16, DTYPE_F32, 0);
     layernorm_case(device, &random, 16384, DTYPE_F32, DTYPE_F32, DTYPE_BF16, 0.5);
     layernorm_case(device, &random, 1000, DTYPE_F32, DTYPE_F32, DTYPE_F32, 100);
 }
@@ -349,7 +352,7 @@ static void test_segment_mean(void **state) {
         }
 }
 
-/* ---- The scan of a vocabulary: the kernel itself. ---- */
+/* ---- The scan of a vocabulary: the CPU's kernel itself. ---- */
 
 typedef struct Scan {
     const CpuKernels *kernels;
@@ -511,10 +514,12 @@ static void test_independence(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        ON_EACH_ISA(test_halves),        ON_EACH_ISA(test_bf16),         ON_EACH_ISA(test_convert),
-        ON_EACH_ISA(test_layernorm),     ON_EACH_ISA(test_activation),   ON_EACH_ISA(test_gather),
-        ON_EACH_ISA(test_patches),       ON_EACH_ISA(test_segment_mean), ON_EACH_ISA(test_vocab),
-        ON_EACH_ISA(test_vocab_corners), ON_EACH_ISA(test_independence),
+        ON_EACH_ISA(test_halves),       ON_EACH_ISA(test_bf16),
+        ON_EACH_ISA(test_convert),      ON_EACH_ISA(test_layernorm),
+        ON_EACH_ISA(test_activation),   ON_EACH_ISA(test_gather),
+        ON_EACH_ISA(test_patches),      ON_EACH_ISA(test_segment_mean),
+        ON_EACH_CPU_ISA(test_vocab),    ON_EACH_CPU_ISA(test_vocab_corners),
+        ON_EACH_ISA(test_independence),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -2,6 +2,7 @@
  * the CPU and on a device whose memory the host cannot touch. */
 #include "kernels/params.h"
 #include "tests/guarded_device.h"
+#include "tests/matrix.h"
 #include "tests/test.h"
 
 typedef struct Slots {
@@ -183,7 +184,7 @@ static void each_kind(Device *device) {
 static Device *device_fresh(void) {
     Device *device;
     Error err;
-    assert_ok(device_open(&device, &(DeviceOptions){0}, &err), &err);
+    assert_ok(test_device_open(&device, &(DeviceOptions){0}, &err), &err);
     return device;
 }
 

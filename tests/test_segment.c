@@ -10,6 +10,7 @@
 #include "apps/model.h"
 #include "kernels/params.h"
 #include "tests/llava_set.h"
+#include "tests/matrix.h"
 #include "tests/pictures.h"
 #include "tests/program.h"
 #include "vision/segment.h"
@@ -36,7 +37,7 @@ enum { PICTURES = 3, CLASSES = 5 };
 static void tower_start(Tower *t, bool class_token, bool recompute) {
     Error err;
     *t = (Tower){.device = NULL};
-    assert_ok(device_open(&t->device, &(DeviceOptions){0}, &err), &err);
+    assert_ok(test_device_open(&t->device, &(DeviceOptions){0}, &err), &err);
     ModelOptions options = {
         .folder = TINY, .describe_only = true, .feature_layer = FEATURE_LAYER_UNSET};
     assert_ok(model_open(&t->model, &options, t->device, &err), &err);

@@ -20,7 +20,7 @@ static Device *device_new(int threads) {
     Error err;
     Device *device;
     DeviceOptions options = {.threads = threads};
-    assert_ok(device_open(&device, &options, &err), &err);
+    assert_ok(test_device_open(&device, &options, &err), &err);
     return device;
 }
 

@@ -257,6 +257,7 @@ static const struct {
     {"dtype", WORD, "auto f32 bf16"},
     {"feature-layer", WHOLE, NULL, -999, 999},
     {"pad", WORD, "on off"},
+    {"device", WORD, "cpu cuda cuda:3 auto"},
     {"threads", WHOLE, NULL, 1, 1024},
     {"data", TEXT},
     {"images", TEXT},
@@ -399,7 +400,7 @@ static void assert_same(const TrainSettings *a, const TrainSettings *b) {
     SAME(log_every), SAME(valid_every), SAME(save_every), SAME(keep), SAME(show_answers);
     SAME(quiet);
 #undef SAME
-    assert_text(a->update, b->update);
+    assert_text(a->update, b->update), assert_text(a->device, b->device);
     assert_text(a->schedule, b->schedule), assert_text(a->objective, b->objective);
     assert_text(a->weighting, b->weighting), assert_text(a->attention, b->attention);
     assert_text(a->lora_targets, b->lora_targets), assert_text(a->save_dtype, b->save_dtype);

@@ -1,6 +1,7 @@
 /* The layouts and names under which the parts stand in public files: each loads, and computes what
  * the reference computed (tests/golden/models/variants, tests/reference/make_models.py). */
 #include "tests/golden_models.h"
+#include "tests/matrix.h"
 
 #define VARIANTS "tests/golden/models/variants/"
 
@@ -22,7 +23,7 @@ static void opened_open(Opened *o, ModelOptions options) {
     *o = (Opened){0};
     options.dtype = "f32", options.describe_only = true,
     options.feature_layer = FEATURE_LAYER_UNSET;
-    assert_ok(device_open(&o->device, &(DeviceOptions){0}, &err), &err);
+    assert_ok(test_device_open(&o->device, &(DeviceOptions){0}, &err), &err);
     assert_ok(model_open(&o->model, &options, o->device, &err), &err);
     ModelPart *parts[] = {&o->model.vision, &o->model.language, &o->model.projector,
                           &o->model.length};
@@ -148,7 +149,7 @@ static void test_refused(void **state) {
     Device *device;
     Error err;
     Model m;
-    assert_ok(device_open(&device, &(DeviceOptions){0}, &err), &err);
+    assert_ok(test_device_open(&device, &(DeviceOptions){0}, &err), &err);
     ModelOptions o = {.language = VARIANTS "clip-full", .feature_layer = FEATURE_LAYER_UNSET};
     assert_refused(model_open(&m, &o, device, &err), &err, "clip-full", "no language model",
                    "word_embeddings");
@@ -199,7 +200,7 @@ static void test_settings(void **state) {
                  {"", {"easyfirst.json", "line 1"}}};
     Device *device;
     Error err;
-    assert_ok(device_open(&device, &(DeviceOptions){0}, &err), &err);
+    assert_ok(test_device_open(&device, &(DeviceOptions){0}, &err), &err);
     char folder[256];
     temporary_folder(folder, sizeof folder);
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {

@@ -1,0 +1,255 @@
+/* The gradients of attention in f32 arithmetic, for what attention_plain.cu takes. The method is
+ * that of attention_backward.cu: a kernel for dq, by query rows, then one for dk and dv, by key
+ * rows.
+ */
+#include "kernels/cuda/attention_plain.cuh"
+
+/* A thread's eight rows: the log-sum-exp and the sum of dout * out, which the kernel of dk and dv
+ * gets, too. */
+template <typename T>
+static __device__ __forceinline__ void plain_stats(float2 (&stats)[8], const BackwardArgs &args,
+                                                   const AttentionItem &item, int head,
+                                                   bool first_group) {
+    const int64_t column = (int64_t)head * args.width;
+#pragma unroll
+    for (int i = 0; i < 8; i++) {
+        const int r = plain_ty() * 8 + i;
+        const int64_t row = item.q_begin + r;
+        const bool there = r < item.rows;
+        float sum = 0;
+        for (int c = plain_tx(); there && c < args.width; c += 16)
+            sum = __fmaf_rn(to_f32(*head_at<T>(args.dout, row, column + c)),
+                            to_f32(*head_at<T>(args.out, row, column + c)), sum);
+        sum = plain_row_sum(sum);
+        stats[i] = make_float2(there ? args.lse[row * args.lse_ld + head] : 0.0f, sum);
+        if (there && first_group && plain_tx() == 0) args.stats[head * args.rows + row] = stats[i];
+    }
+}
+
+/* The bits of a row's 64 places, four of which each of its 16 threads has, to the mask. */
+static __device__ __forceinline__ void plain_mask_write(uint32_t bits, const BackwardArgs &args,
+                                                        int64_t row, bool there, int head,
+                                                        int place) {
+    uint32_t word = bits << (4 * (plain_tx() % 8)); /* of the half that the thread is in */
+#pragma unroll
+    for (int offset = 4; offset > 0; offset /= 2) word |= __shfl_xor_sync(FULL_WARP, word, offset);
+    const int at = place / 32 + plain_tx() / 8;
+    if (there && plain_tx() % 8 == 0 && at < args.plan.words)
+        args.mask[(row * args.heads + head) * args.plan.words + at] = word;
+}
+
+/* Of a row, four places from `place` on. */
+static __device__ __forceinline__ uint32_t plain_mask_read(const BackwardArgs &args, int64_t row,
+                                                           int head, int place) {
+    const uint32_t *words = args.mask + (row * args.heads + head) * args.plan.words;
+    const int at = place / 32;
+    const uint64_t low = at < args.plan.words ? words[at] : 0,
+                   high = at + 1 < args.plan.words ? words[at + 1] : 0;
+    return (uint32_t)((high << 32 | low) >> (place % 32));
+}
+
+/* dq = scale ds k. Shared memory: what is loaded, and ds as [key][row]. */
+template <typename T, int CHUNKS>
+__global__ void __launch_bounds__(PLAIN_THREADS)
+    plain_dq_kernel(BackwardArgs args, unsigned groups) {
+    SHARED_MEMORY(float, memory);
+    __shared__ AttentionItem item;
+    __shared__ Drop drop;
+    __shared__ int key_table[64], row_table[64];
+    float *slopes = memory + PLAIN_TILE;
+    drop_load(&drop, args.drop);
+    item_load(&item, args.plan.items + blockIdx.x / groups / args.heads);
+    const int head = blockIdx.x / groups % args.heads;
+    const int first = blockIdx.x % groups * CHUNKS * PLAIN_COLUMNS;
+    const int64_t column = (int64_t)head * args.width;
+    plain_rows(row_table, item.q_begin, item.rows);
+
+    float2 stats[8];
+    float total[CHUNKS][8][4] = {};
+    plain_stats<T>(stats, args, item, head, first == 0);
+    for (int place = 0; place < item.keys; place += TILE_KEYS) {
+        const int keys = item.keys - place;
+        float s[8][4] = {}, dp[8][4] = {};
+        plain_key_rows(key_table, item, place);
+        plain_scores<T, 8>(s, memory, args.q, row_table, args.k, key_table, column, args.width);
+        plain_scores<T, 8>(dp, memory, args.dout, row_table, args.v, key_table, column, args.width);
+#pragma unroll
+        for (int i = 0; i < 8; i++) {
+            const int r = plain_ty() * 8 + i;
+            uint32_t keep = 0xf;
+            if (drop.on) {
+                keep = drop_keeps(drop, drop_block(item.q_begin + r, args.heads, head) +
+                                            (uint64_t)(place / 4 + plain_tx()));
+                if (first == 0)
+                    plain_mask_write(keep, args, item.q_begin + r, r < item.rows, head, place);
+            }
+#pragma unroll
+            for (int j = 0; j < 4; j++) {
+                const float p = expf(s[i][j] * args.scale - stats[i].x);
+                const float slope = keep >> j & 1 ? dp[i][j] * drop.factor : 0.0f;
+                slopes[(4 * plain_tx() + j) * PLAIN_LINE + r] =
+                    4 * plain_tx() + j < keys ? p * (slope - stats[i].y) : 0.0f;
+            }
+        }
+#pragma unroll
+        for (int c = 0; c < CHUNKS; c++) {
+            plain_load<T>(memory, args.k, key_table, column, first + c * PLAIN_COLUMNS, args.width);
+            __syncthreads();
+            plain_multiply<8>(total[c], slopes, memory, keys < TILE_KEYS ? keys : TILE_KEYS);
+            __syncthreads();
+        }
+    }
+#pragma unroll
+    for (int i = 0; i < 8; i++) {
+        const int row = plain_ty() * 8 + i;
+        if (row >= item.rows) break;
+#pragma unroll
+        for (int c = 0; c < CHUNKS; c++) {
+            const int at = first + c * PLAIN_COLUMNS + plain_tx() * 4;
+            float v[4];
+#pragma unroll
+            for (int j = 0; j < 4; j++) v[j] = total[c][i][j] * args.scale;
+            values_put_as(args.dq.data, args.dq.dtype,
+                          (item.q_begin + row) * args.dq.ld + column + at, v, args.width - at,
+                          args.dq.aligned);
+        }
+    }
+}
+
+/* Four columns of row `row` of a gradient are added to, as many as the head has from `at` on. */
+static __device__ __forceinline__ void plain_add(const HeadMatrix &m, int64_t row, int64_t column,
+                                                 int at, int width, const float (&sums)[4],
+                                                 float factor) {
+    float v[4];
+    const int64_t place = row * m.ld + column + at;
+    values_get_as(v, m.data, m.dtype, place, width - at, m.aligned);
+#pragma unroll
+    for (int j = 0; j < 4; j++) v[j] += sums[j] * factor;
+    values_put_as(m.data, m.dtype, place, v, width - at, m.aligned);
+}
+
+/* Of a thread's row r of a step and its four keys: which values are kept, and the row's statistics.
+ */
+static __device__ __forceinline__ uint32_t plain_kept(const BackwardArgs &args, const KeyTile &tile,
+                                                      const KeyStep &step, int r, int head) {
+    if (!args.drop.on || r >= step.rows || 4 * plain_tx() >= tile.rows) return 0xf;
+    return plain_mask_read(args, step.q_begin + r, head, tile.begin + 4 * plain_tx() + step.shift);
+}
+static __device__ __forceinline__ float2 plain_stats_of(const BackwardArgs &args,
+                                                        const KeyStep &step, int r, int head) {
+    return r < step.rows ? args.stats[head * args.rows + step.q_begin + r] : make_float2(0, 0);
+}
+
+/* From scores: z p without its factor to `weights`, p to `slopes`, both as [row][key]. */
+static __device__ __forceinline__ void plain_weights(const float (&s)[8][4], float *weights,
+                                                     float *slopes, const BackwardArgs &args,
+                                                     const KeyTile &tile, const KeyStep &step,
+                                                     int head) {
+#pragma unroll
+    for (int i = 0; i < 8; i++) {
+        const int r = plain_ty() * 8 + i, at = r * PLAIN_LINE + 4 * plain_tx();
+        const float lse = plain_stats_of(args, step, r, head).x;
+        const uint32_t keep = plain_kept(args, tile, step, r, head);
+        float p[4], kept[4];
+#pragma unroll
+        for (int j = 0; j < 4; j++) {
+            p[j] = expf(s[i][j] * args.scale - lse);
+            kept[j] = keep >> j & 1 ? p[j] : 0.0f;
+        }
+        values_write(weights + at, kept);
+        values_write(slopes + at, p);
+    }
+}
+
+/* p in `slopes` becomes ds: a thread's own, which have not stayed in registers while dp was
+ * computed. */
+static __device__ __forceinline__ void plain_slopes(const float (&dp)[8][4], float *slopes,
+                                                    const BackwardArgs &args, const KeyTile &tile,
+                                                    const KeyStep &step, int head) {
+#pragma unroll
+    for (int i = 0; i < 8; i++) {
+        const int r = plain_ty() * 8 + i, at = r * PLAIN_LINE + 4 * plain_tx();
+        const float sum = plain_stats_of(args, step, r, head).y;
+        const uint32_t keep = plain_kept(args, tile, step, r, head);
+        float p[4], ds[4];
+        values_read(p, slopes + at);
+#pragma unroll
+        for (int j = 0; j < 4; j++)
+            ds[j] = p[j] * ((keep >> j & 1 ? dp[i][j] * args.drop.factor : 0.0f) - sum);
+        values_write(slopes + at, ds);
+    }
+}
+
+/* dk += scale ds^T q, dv += (z p)^T dout. Shared memory: what is loaded, then z p without its
+ * factor and ds, as [row][key]. */
+template <typename T, int CHUNKS>
+__global__ void __launch_bounds__(PLAIN_THREADS, 2)
+    plain_dkdv_kernel(BackwardArgs args, unsigned groups) {
+    SHARED_MEMORY(float, memory);
+    __shared__ int key_table[64], row_table[64];
+    float *weights = memory + PLAIN_TILE, *slopes = weights + PLAIN_TILE;
+    const KeyTile tile = args.plan.key_tiles[blockIdx.x / groups / args.heads];
+    const int head = blockIdx.x / groups % args.heads;
+    const int first = blockIdx.x % groups * CHUNKS * PLAIN_COLUMNS;
+    const int64_t column = (int64_t)head * args.width;
+    plain_rows(key_table, tile.begin, tile.rows);
+
+    float dk[CHUNKS][8][4] = {}, dv[CHUNKS][8][4] = {};
+    for (int n = 0; n < tile.steps; n++) {
+        const KeyStep step = args.plan.steps[tile.first_step + n];
+        plain_rows(row_table, step.q_begin, step.rows);
+        {
+            float s[8][4] = {};
+            plain_scores<T, 8>(s, memory, args.q, row_table, args.k, key_table, column, args.width);
+            plain_weights(s, weights, slopes, args, tile, step, head);
+        }
+        float dp[8][4] = {};
+        plain_scores<T, 8>(dp, memory, args.dout, row_table, args.v, key_table, column, args.width);
+        plain_slopes(dp, slopes, args, tile, step, head);
+#pragma unroll
+        for (int c = 0; c < CHUNKS; c++) {
+            const int at = first + c * PLAIN_COLUMNS;
+            plain_load<T>(memory, args.dout, row_table, column, at, args.width);
+            __syncthreads();
+            plain_multiply<8>(dv[c], weights, memory, step.rows);
+            __syncthreads();
+            plain_load<T>(memory, args.q, row_table, column, at, args.width);
+            __syncthreads();
+            plain_multiply<8>(dk[c], slopes, memory, step.rows);
+            __syncthreads();
+        }
+    }
+#pragma unroll
+    for (int i = 0; i < 8; i++) {
+        const int row = plain_ty() * 8 + i;
+        if (row >= tile.rows) break;
+#pragma unroll
+        for (int c = 0; c < CHUNKS; c++) {
+            const int at = first + c * PLAIN_COLUMNS + plain_tx() * 4;
+            plain_add(args.dk, tile.begin + row, column, at, args.width, dk[c][i], args.scale);
+            plain_add(args.dv, tile.begin + row, column, at, args.width, dv[c][i],
+                      args.drop.factor);
+        }
+    }
+}
+
+template <typename T, int CHUNKS>
+static int plain_backward_launch(Device *device, const BackwardArgs *args, Error *err) {
+    const unsigned groups = plain_groups(args->width, CHUNKS);
+    const unsigned per_piece = (unsigned)args->heads * groups;
+    const size_t tile = PLAIN_TILE * sizeof(float);
+    const BackwardArgs a = *args;
+    TRY(allow_shared(plain_dkdv_kernel<T, CHUNKS>, 3 * tile, err));
+    LAUNCH(device, (plain_dq_kernel<T, CHUNKS>), (unsigned)a.plan.item_count * per_piece,
+           PLAIN_THREADS, 2 * tile, err, a, groups);
+    LAUNCH(device, (plain_dkdv_kernel<T, CHUNKS>), (unsigned)a.plan.key_tile_count * per_piece,
+           PLAIN_THREADS, 3 * tile, err, a, groups);
+    return 0;
+}
+
+int attention_plain_backward(Device *device, const BackwardArgs *args, Error *err) {
+    if (args->width <= PLAIN_COLUMNS)
+        WITH_TYPE(T, args->q.dtype, return plain_backward_launch<T, 1>(device, args, err));
+    else
+        WITH_TYPE(T, args->q.dtype, return plain_backward_launch<T, 2>(device, args, err));
+}

@@ -1,0 +1,147 @@
+/* cuda.h - the CUDA backend's own state, shared by the files of kernels/cuda/. Private to them.
+ *
+ * Matrix products are cuBLASLt's, attention of whole sequences is cuDNN's where it has it;
+ * everything between them is ours. All work of a device goes into one stream, in the order of the
+ * calls; only downloads, and what hands values to the host, wait for it.
+ *
+ * Every launch goes through LAUNCH, so that the same sources can also be compiled by a plain C++
+ * compiler against tests/emulator/, which runs the threads of a block in turn on a CPU: that is how
+ * kernels are tested where there is no GPU.
+ */
+#ifndef EASYFIRST_KERNELS_CUDA_CUDA_H
+#define EASYFIRST_KERNELS_CUDA_CUDA_H
+
+#include <cublasLt.h>
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+#include <cuda_runtime.h>
+
+extern "C" {
+#include "kernels/backend.h"
+}
+
+struct Products;      /* cuBLASLt's handle, its workspace and the algorithms chosen: products.h */
+struct FusedAttention; /* cuDNN's handle and the plans made: attention_cudnn.h */
+
+/* A copy of what the host last handed to a kernel, so that the same again is not sent again: the
+ * spans of a batch are the same in every layer. */
+typedef struct HostCopy {
+    void *host, *device; /* equal contents */
+    size_t bytes, capacity;
+} HostCopy;
+
+typedef struct CudaState {
+    int index; /* which GPU */
+    cudaStream_t stream;
+    cudaDeviceProp properties;
+    struct Products *products;
+    struct FusedAttention *fused; /* NULL: cuDNN is not there */
+    char *workspace;              /* device memory, scratch of one operation at a time */
+    size_t workspace_size;
+    char *staging; /* page-locked host memory for small results */
+    size_t staging_size;
+    HostCopy spans, offsets;
+} CudaState;
+
+static inline CudaState *cuda_state(Device *device) {
+    return (CudaState *)device->state;
+}
+
+/* Returns -1 from the caller, with the call, CUDA's own words for what happened and the GPU, unless
+ * the call succeeds. */
+#define CUDA_TRY(call, err)                                                        \
+    do {                                                                           \
+        cudaError_t cuda_status_ = (call);                                         \
+        if (cuda_status_ != cudaSuccess) return cuda_failed(cuda_status_, #call, err); \
+    } while (0)
+int cuda_failed(cudaError_t status, const char *call, Error *err); /* -1 */
+
+/* kernel<<<grid, block, shared, the device's stream>>>(...); returns -1 from the caller if the
+ * launch fails. A kernel that is a template with commas goes in parentheses. */
+#ifdef EASYFIRST_EMULATED
+#define LAUNCH(device, kernel, grid, block, shared, err, ...)                                 \
+    do {                                                                                      \
+        emulator_launch(grid, block, shared, [=] { kernel(__VA_ARGS__); });                   \
+        (device)->counters.launches++, (void)(err);                                           \
+    } while (0)
+#else
+#define LAUNCH(device, kernel, grid, block, shared, err, ...)                                 \
+    do {                                                                                      \
+        (kernel)<<<(grid), (block), (shared), cuda_state(device)->stream>>>(__VA_ARGS__);     \
+        (device)->counters.launches++;                                                        \
+        CUDA_TRY(cudaGetLastError(), err);                                                    \
+    } while (0)
+#endif
+
+/* Besides LAUNCH and device_upload and _download: a library's call counts as a launch, a copy as its
+ * bytes. */
+static inline void cuda_count_launch(Device *device) {
+    device->counters.launches++;
+}
+static inline void cuda_count_up(Device *device, size_t bytes) {
+    device->counters.bytes_up += bytes;
+}
+static inline void cuda_count_down(Device *device, size_t bytes) {
+    device->counters.bytes_down += bytes;
+}
+
+/* At least `bytes` of device scratch, aligned to 256, valid until the next call. Growing waits for
+ * the work under way; it stays as large as it ever was. */
+int cuda_workspace(Device *device, void **memory, size_t bytes, Error *err);
+
+/* The same of page-locked host memory, for what comes back. */
+int cuda_staging(Device *device, void **memory, size_t bytes, Error *err);
+
+/* `bytes` of host values on the device: sent unless they are what `copy` holds already. The address
+ * in *memory is good until the next call with the same copy. */
+int cuda_host_copy(Device *device, HostCopy *copy, const void **memory, const void *host,
+                   size_t bytes, Error *err);
+
+/* Blocks of `per_block` that cover n, at most `most` (for kernels that stride over the rest). */
+static inline unsigned cuda_blocks(int64_t n, int64_t per_block, int64_t most) {
+    int64_t blocks = (n + per_block - 1) / per_block;
+    return (unsigned)(blocks < 1 ? 1 : blocks < most ? blocks : most);
+}
+
+/* The operations, one file each; signatures are the backend's. */
+int cuda_linear_forward(Device *, Tensor y, Tensor x, Tensor w, Tensor b, Activation,
+                        bool accumulate, Error *);
+int cuda_linear_backward(Device *, Tensor dx, Tensor dw, Tensor db, Tensor dy, Tensor x, Tensor w,
+                         bool accumulate_dx, Error *);
+int cuda_pack_weight(Device *, struct Packed **, const Tensor *pieces, int count, Dtype compute,
+                     bool vocabulary, const PackWatch *, Error *);
+void cuda_packed_free(Device *, struct Packed *);
+size_t cuda_pack_size(Device *, int64_t rows, int64_t columns, Dtype compute, bool vocabulary);
+int cuda_vocab_propose(Device *, int32_t *tokens, float *scores, Tensor x, Tensor w, Tensor b,
+                       const VocabChoice *, Error *);
+int cuda_vocab_logits(Device *, Tensor y, Tensor x, Tensor w, Tensor b, Error *);
+int cuda_vocab_cross_entropy(Device *, Tensor loss, Tensor dx, Tensor dw, Tensor db, Tensor x,
+                             Tensor w, Tensor b, Tensor target, Tensor weight, float smoothing,
+                             Tensor smoothing_weight, Error *);
+int cuda_activation_forward(Device *, Tensor y, Tensor x, Activation, Error *);
+int cuda_activation_backward(Device *, Tensor dx, Tensor dy, Tensor x, Activation, Error *);
+int cuda_layernorm_forward(Device *, Tensor y, Tensor copy, Tensor stats, Tensor x, Tensor w,
+                           Tensor b, float eps, Error *);
+int cuda_layernorm_backward(Device *, Tensor dx, Tensor dw, Tensor db, Tensor dy, Tensor x,
+                            Tensor w, Tensor stats, bool accumulate_dx, Error *);
+int cuda_attention_forward(Device *, Tensor out, Tensor lse, Tensor q, Tensor k, Tensor v,
+                           int heads, float scale, const AttentionSpan *, int count,
+                           const Dropout *, Error *);
+int cuda_attention_backward(Device *, Tensor dq, Tensor dk, Tensor dv, Tensor dout, Tensor out,
+                            Tensor lse, Tensor q, Tensor k, Tensor v, int heads, float scale,
+                            const AttentionSpan *, int count, const Dropout *, Error *);
+int cuda_gather_forward(Device *, Tensor y, const GatherTerm *, int count, Error *);
+int cuda_gather_backward(Device *, Tensor dtable, Tensor dy, Tensor index, Error *);
+int cuda_convert_forward(Device *, Tensor y, Tensor x, Error *);
+int cuda_patches_forward(Device *, Tensor y, Tensor x, int channels, int side, int patch, Error *);
+int cuda_segment_mean_forward(Device *, Tensor y, Tensor x, const int32_t *begin, int segments,
+                              Error *);
+int cuda_segment_mean_backward(Device *, Tensor dx, Tensor dy, const int32_t *begin, int segments,
+                               Error *);
+int cuda_dropout_forward(Device *, Tensor y, Tensor x, Dropout, bool accumulate, Error *);
+int cuda_scale_forward(Device *, Tensor y, Tensor x, float scale, Error *);
+int cuda_adamw_step(Device *, Tensor p, Tensor copy, Tensor m, Tensor v, Tensor g, const AdamW *,
+                    Error *);
+int cuda_square_sum(Device *, double *sum, Tensor x, Error *);
+
+#endif

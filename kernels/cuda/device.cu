@@ -1,0 +1,223 @@
+/* One CUDA GPU: memory, copies, the stream, and the table of operations. */
+#include "kernels/cuda/attention_cudnn.h"
+#include "kernels/cuda/cuda.h"
+#include "kernels/cuda/products.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+int cuda_failed(cudaError_t status, const char *call, Error *err) {
+    int name = (int)strcspn(call, "(");
+    return error_set(err, "CUDA: %.*s: %s (%s)", name, call, cudaGetErrorString(status),
+                     cudaGetErrorName(status));
+}
+
+/* ---- Memory. ---- */
+
+static int cuda_alloc(Device *device, void **memory, size_t bytes, Error *err) {
+    const CudaState *s = cuda_state(device);
+    cudaError_t status = cudaMalloc(memory, bytes ? bytes : 1);
+    if (status == cudaSuccess) return 0;
+    if (status != cudaErrorMemoryAllocation) return cuda_failed(status, "cudaMalloc", err);
+    cudaGetLastError(); /* not a fault of the device: what comes next must not report it again */
+    size_t free_bytes = 0, total = 0;
+    cudaMemGetInfo(&free_bytes, &total);
+    return error_set(err,
+                     "out of memory on GPU %d (%s): %.2f GiB asked, %.2f of %.2f GiB are free: a "
+                     "smaller batch or model, --dtype bf16, or --device cpu",
+                     s->index, s->properties.name, (double)bytes / (1 << 30),
+                     (double)free_bytes / (1 << 30), (double)total / (1 << 30));
+}
+
+/* cudaFree waits for the device by itself, so that nothing under way loses its memory. */
+static void cuda_free(Device *device, void *memory) {
+    (void)device;
+    cudaFree(memory);
+}
+
+/* Memory that the host gave is copied out of it before the call returns (CUDA stages pageable
+ * memory), so that `from` may be reused; the work before it in the stream is not waited for. */
+static int cuda_upload(Device *device, void *to, const void *from, size_t bytes, Error *err) {
+    CUDA_TRY(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, cuda_state(device)->stream), err);
+    cuda_count_up(device, bytes);
+    return 0;
+}
+
+static int cuda_download(Device *device, void *to, const void *from, size_t bytes, Error *err) {
+    cudaStream_t stream = cuda_state(device)->stream;
+    CUDA_TRY(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, stream), err);
+    CUDA_TRY(cudaStreamSynchronize(stream), err);
+    cuda_count_down(device, bytes);
+    return 0;
+}
+
+static int cuda_clear(Device *device, void *memory, size_t bytes, Error *err) {
+    CUDA_TRY(cudaMemsetAsync(memory, 0, bytes, cuda_state(device)->stream), err);
+    return 0;
+}
+
+static bool cuda_memory(Device *device, size_t *free_bytes, size_t *total) {
+    (void)device;
+    return cudaMemGetInfo(free_bytes, total) == cudaSuccess;
+}
+
+static int cuda_wait(Device *device, Error *err) {
+    CUDA_TRY(cudaStreamSynchronize(cuda_state(device)->stream), err);
+    return 0;
+}
+
+int cuda_workspace(Device *device, void **memory, size_t bytes, Error *err) {
+    CudaState *s = cuda_state(device);
+    if (bytes > s->workspace_size) {
+        cuda_free(device, s->workspace);
+        s->workspace = NULL, s->workspace_size = 0;
+        void *taken = NULL;
+        TRY(cuda_alloc(device, &taken, bytes, err));
+        s->workspace = (char *)taken, s->workspace_size = bytes;
+    }
+    *memory = s->workspace;
+    return 0;
+}
+
+int cuda_staging(Device *device, void **memory, size_t bytes, Error *err) {
+    CudaState *s = cuda_state(device);
+    if (bytes > s->staging_size) {
+        cudaFreeHost(s->staging);
+        s->staging = NULL, s->staging_size = 0;
+        void *taken = NULL;
+        CUDA_TRY(cudaMallocHost(&taken, bytes), err);
+        s->staging = (char *)taken, s->staging_size = bytes;
+    }
+    *memory = s->staging;
+    return 0;
+}
+
+int cuda_host_copy(Device *device, HostCopy *copy, const void **memory, const void *host,
+                   size_t bytes, Error *err) {
+    if (bytes > copy->capacity) {
+        free(copy->host), cuda_free(device, copy->device);
+        *copy = HostCopy{};
+        copy->host = malloc(bytes);
+        if (!copy->host) return error_set(err, "out of memory: %zu bytes asked", bytes);
+        TRY(cuda_alloc(device, &copy->device, bytes, err));
+        copy->capacity = bytes;
+    }
+    *memory = copy->device;
+    if (bytes == copy->bytes && memcmp(copy->host, host, bytes) == 0) return 0;
+    copy->bytes = 0; /* in case the upload fails */
+    /* From the copy: the values may lie in page-locked memory, which would be read later, when the
+     * stream has come this far. */
+    memcpy(copy->host, host, bytes);
+    TRY(cuda_upload(device, copy->device, copy->host, bytes, err));
+    copy->bytes = bytes;
+    return 0;
+}
+
+/* ---- Opening and closing. ---- */
+
+static void cuda_close(Device *device) {
+    CudaState *s = cuda_state(device);
+    if (!s) return;
+    if (s->stream) cudaStreamSynchronize(s->stream);
+    products_close(s->products);
+    fused_attention_close(s->fused);
+    free(s->spans.host), cudaFree(s->spans.device);
+    free(s->offsets.host), cudaFree(s->offsets.device);
+    cudaFree(s->workspace);
+    cudaFreeHost(s->staging);
+    if (s->stream) cudaStreamDestroy(s->stream);
+    free(s);
+    device->state = NULL;
+}
+
+static Backend cuda_backend(void) {
+    Backend b = {};
+    b.name = "CUDA";
+    b.close = cuda_close;
+    b.alloc = cuda_alloc;
+    b.free = cuda_free;
+    b.upload = cuda_upload;
+    b.download = cuda_download;
+    b.clear = cuda_clear;
+    b.memory = cuda_memory;
+    b.wait = cuda_wait;
+    b.pack_weight = cuda_pack_weight;
+    b.packed_free = cuda_packed_free;
+    b.pack_size = cuda_pack_size;
+    b.linear_forward = cuda_linear_forward;
+    b.linear_backward = cuda_linear_backward;
+    b.activation_forward = cuda_activation_forward;
+    b.activation_backward = cuda_activation_backward;
+    b.layernorm_forward = cuda_layernorm_forward;
+    b.layernorm_backward = cuda_layernorm_backward;
+    b.attention_forward = cuda_attention_forward;
+    b.attention_backward = cuda_attention_backward;
+    b.gather_forward = cuda_gather_forward;
+    b.gather_backward = cuda_gather_backward;
+    b.convert_forward = cuda_convert_forward;
+    b.patches_forward = cuda_patches_forward;
+    b.segment_mean_forward = cuda_segment_mean_forward;
+    b.segment_mean_backward = cuda_segment_mean_backward;
+    b.vocab_propose = cuda_vocab_propose;
+    b.vocab_logits = cuda_vocab_logits;
+    b.vocab_cross_entropy = cuda_vocab_cross_entropy;
+    b.dropout_forward = cuda_dropout_forward;
+    b.scale_forward = cuda_scale_forward;
+    b.adamw_step = cuda_adamw_step;
+    b.square_sum = cuda_square_sum;
+    return b;
+}
+
+int cuda_count(void) {
+    int count = 0;
+    if (cudaGetDeviceCount(&count) == cudaSuccess) return count;
+    cudaGetLastError(); /* no driver: nothing that a later call should report */
+    return 0;
+}
+
+static int find_gpu(const DeviceOptions *options, cudaDeviceProp *properties, Error *err) {
+    int count = 0;
+    cudaError_t status = cudaGetDeviceCount(&count);
+    if (status != cudaSuccess || count == 0)
+        return error_set(err, "no GPU was found (%s): use --device cpu, or see that nvidia-smi "
+                              "lists one",
+                         status == cudaSuccess ? "CUDA counts 0" : cudaGetErrorString(status));
+    if (options->index < 0 || options->index >= count)
+        return error_set(err, "GPU %d was asked for, there %s %d: expected 0 to %d",
+                         options->index, count == 1 ? "is" : "are", count, count - 1);
+    CUDA_TRY(cudaSetDevice(options->index), err);
+    CUDA_TRY(cudaGetDeviceProperties(properties, options->index), err);
+    if (properties->major >= 8) return 0;
+    return error_set(err,
+                     "GPU %d (%s) has compute capability %d.%d, expected 8.0 or later (Ampere): use "
+                     "--device cpu",
+                     options->index, properties->name, properties->major, properties->minor);
+}
+
+static int open_state(CudaState *s, const DeviceOptions *options, Error *err) {
+    TRY(find_gpu(options, &s->properties, err));
+    s->index = options->index;
+    CUDA_TRY(cudaStreamCreateWithFlags(&s->stream, cudaStreamNonBlocking), err);
+    TRY(products_open(&s->products, &s->properties, err));
+    return fused_attention_open(&s->fused, s->stream, &s->properties, err);
+}
+
+int cuda_open(Device *device, const DeviceOptions *options, Error *err) {
+    static const Backend backend = cuda_backend();
+    CudaState *s = (CudaState *)calloc(1, sizeof *s);
+    if (!s) return error_set(err, "out of memory: %zu bytes asked", sizeof *s);
+    device->backend = &backend;
+    device->kind = DEVICE_CUDA;
+    device->threads = 1;
+    device->bf16 = true;
+    device->state = s;
+    if (open_state(s, options, err) != 0) {
+        cuda_close(device);
+        return -1;
+    }
+    snprintf(device->text, sizeof device->text, "GPU %d, %.64s, %.0f GiB, sm_%d%d, bf16", s->index,
+             s->properties.name, (double)s->properties.totalGlobalMem / (1 << 30),
+             s->properties.major, s->properties.minor);
+    return 0;
+}

@@ -1,0 +1,235 @@
+/* Weights from where they are, mostly a mapped file, to the GPU in the type they are multiplied in.
+ *
+ * Rows in host memory come in parts: the host copies a part into one of two page-locked buffers
+ * (which is when the file is read), and while it reads the next one, the GPU fetches the first from
+ * its buffer and converts it. The slowest of the three is the reading, by one thread from the page
+ * cache some 5 to 10 GB/s, a disk less; the bus has 25 to 50, and a conversion, at the speed of the
+ * GPU's memory, takes a fiftieth of that. So one stream does for both of the latter, and memory
+ * that is pageable is never handed to CUDA, which would copy it in the same way but make the host
+ * wait.
+ */
+#include "kernels/cuda/pack.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* Bytes of a part: large enough that starting a copy is nothing beside it, small enough that
+ * reading, copying and converting soon overlap. */
+#ifdef EASYFIRST_EMULATED
+enum { PART = 1 << 10 }; /* several parts in a test */
+#else
+enum { PART = 8 << 20 };
+#endif
+
+/* ---- The pack. ---- */
+
+static size_t up_256(size_t bytes) {
+    return (bytes + 255) / 256 * 256;
+}
+
+static int64_t row_distance(int64_t columns, Dtype dtype) {
+    const int64_t step = 16 / (int64_t)dtype_size(dtype);
+    return (columns + step - 1) / step * step;
+}
+
+static size_t matrix_bytes(int64_t rows, int64_t columns, Dtype compute) {
+    return up_256((size_t)(rows * row_distance(columns, compute)) * dtype_size(compute));
+}
+
+/* Logits are f32, and so is their bias. */
+static size_t bias_bytes(int64_t rows, Dtype compute, bool vocabulary) {
+    return compute == DTYPE_BF16 && !vocabulary ? up_256((size_t)rows * dtype_size(compute)) : 0;
+}
+
+size_t cuda_pack_size(Device *device, int64_t rows, int64_t columns, Dtype compute,
+                      bool vocabulary) {
+    (void)device;
+    return matrix_bytes(rows, columns, compute) + bias_bytes(rows, compute, vocabulary);
+}
+
+void cuda_packed_free(Device *device, struct Packed *packed) {
+    device_free(device, packed->data);
+    free(packed->layout);
+    free(packed);
+}
+
+/* A pack without its values. */
+static int packed_new(Device *device, struct Packed **packed, int64_t rows, int64_t columns,
+                      Dtype compute, bool vocabulary, Error *err) {
+    struct Packed *p = (struct Packed *)calloc(1, sizeof *p);
+    PackLayout *layout = (PackLayout *)calloc(1, sizeof *layout);
+    if (p) p->layout = layout;
+    if (!p || !layout) {
+        free(p), free(layout);
+        return error_set(err, "out of memory: %zu bytes asked", sizeof *p + sizeof *layout);
+    }
+    p->rows = p->chunk_rows = rows, p->columns = columns, p->dtype = compute;
+    p->chunk_bytes = matrix_bytes(rows, columns, compute);
+    p->bytes = cuda_pack_size(device, rows, columns, compute, vocabulary);
+    layout->ld = row_distance(columns, compute);
+    if (device_alloc(device, &p->data, p->bytes, err) != 0) {
+        cuda_packed_free(device, p);
+        return -1;
+    }
+    if (p->bytes > p->chunk_bytes) layout->bias = (char *)p->data + p->chunk_bytes;
+    *packed = p;
+    return 0;
+}
+
+/* ---- Filling it. ---- */
+
+typedef struct Feed {
+    Device *device;
+    const PackWatch *watch;
+    size_t part;     /* bytes of a buffer */
+    char *buffer[2]; /* page-locked */
+    cudaEvent_t fetched[2];
+    bool under_way[2]; /* the GPU may still have to fetch what is in it */
+    int turn;
+    void *plain; /* on the GPU: a part as it was, when it has to be converted */
+} Feed;
+
+static int feed_open(Feed *feed, Device *device, const Tensor *pieces, int count,
+                     const PackWatch *watch, Error *err) {
+    memset(feed, 0, sizeof *feed);
+    feed->device = device, feed->watch = watch, feed->part = PART;
+    for (int i = 0; i < count; i++) {
+        const size_t row = (size_t)pieces[i].shape[1] * dtype_size(pieces[i].dtype);
+        if (row > feed->part) feed->part = row;
+    }
+    feed->part = up_256(feed->part);
+    void *staging;
+    TRY(cuda_staging(device, &staging, 2 * feed->part, err));
+    TRY(cuda_workspace(device, &feed->plain, feed->part, err));
+    for (int i = 0; i < 2; i++) {
+        feed->buffer[i] = (char *)staging + (size_t)i * feed->part;
+        CUDA_TRY(cudaEventCreateWithFlags(&feed->fetched[i], cudaEventDisableTiming), err);
+    }
+    return 0;
+}
+
+static void feed_close(Feed *feed) {
+    for (int i = 0; i < 2; i++)
+        if (feed->fetched[i]) cudaEventDestroy(feed->fetched[i]);
+}
+
+static void watch_call(const Feed *feed, int64_t first, int64_t count) {
+    if (feed->watch) feed->watch->call(feed->watch->user, first, count);
+}
+
+/* Bytes from one row to the next; of a single row ld says nothing. */
+static size_t row_step(Tensor t) {
+    return (size_t)(t.shape[0] > 1 ? t.ld : t.shape[1]) * dtype_size(t.dtype);
+}
+
+/* Rows of the pack's type, `step` bytes apart, to rows of the pack. */
+static int rows_copy(const Feed *feed, Tensor to, const void *from, size_t step, Error *err) {
+    const size_t row = (size_t)to.shape[1] * dtype_size(to.dtype);
+    const size_t to_step = row_step(to);
+    const size_t rows = (size_t)to.shape[0];
+    cudaStream_t stream = cuda_state(feed->device)->stream;
+    if (row == step && row == to_step)
+        CUDA_TRY(cudaMemcpyAsync(to.data, from, rows * row, cudaMemcpyDefault, stream), err);
+    else
+        CUDA_TRY(
+            cudaMemcpy2DAsync(to.data, to_step, from, step, row, rows, cudaMemcpyDefault, stream),
+            err);
+    return 0;
+}
+
+/* One part of rows in host memory, small enough for a buffer; they are row `first` and so on of the
+ * stack. */
+static int part_send(Feed *feed, Tensor to, Tensor rows, int64_t first, Error *err) {
+    const size_t row = (size_t)rows.shape[1] * dtype_size(rows.dtype);
+    const size_t step = row_step(rows);
+    const size_t bytes = (size_t)rows.shape[0] * row;
+    cudaStream_t stream = cuda_state(feed->device)->stream;
+    const int turn = feed->turn;
+    char *buffer = feed->buffer[turn];
+    feed->turn ^= 1;
+    if (feed->under_way[turn]) CUDA_TRY(cudaEventSynchronize(feed->fetched[turn]), err);
+    if (step == row)
+        memcpy(buffer, rows.data, bytes);
+    else
+        for (int64_t r = 0; r < rows.shape[0]; r++)
+            memcpy(buffer + (size_t)r * row, (const char *)rows.data + (size_t)r * step, row);
+    watch_call(feed, first, rows.shape[0]);
+
+    const bool convert = rows.dtype != to.dtype;
+    if (convert)
+        CUDA_TRY(cudaMemcpyAsync(feed->plain, buffer, bytes, cudaMemcpyDefault, stream), err);
+    else
+        TRY(rows_copy(feed, to, buffer, row, err));
+    cuda_count_up(feed->device, bytes);
+    CUDA_TRY(cudaEventRecord(feed->fetched[turn], stream), err);
+    feed->under_way[turn] = true;
+    if (!convert) return 0;
+    /* An elementwise operation: it leaves the workspace, where the part lies, alone. */
+    Tensor plain = tensor_2d(feed->plain, rows.dtype, rows.shape[0], rows.shape[1]);
+    return cuda_convert_forward(feed->device, to, plain, err);
+}
+
+static int on_gpu(bool *gpu, const void *memory, Error *err) {
+    cudaPointerAttributes attributes;
+    CUDA_TRY(cudaPointerGetAttributes(&attributes, memory), err);
+    *gpu = attributes.type == cudaMemoryTypeDevice || attributes.type == cudaMemoryTypeManaged;
+    return 0;
+}
+
+/* All rows of a piece; the first of them is row `first` of the stack. */
+static int piece_send(Feed *feed, Tensor to, Tensor piece, int64_t first, Error *err) {
+    bool gpu = false;
+    TRY(on_gpu(&gpu, piece.data, err));
+    if (gpu) {
+        if (piece.dtype == to.dtype)
+            TRY(rows_copy(feed, to, piece.data, row_step(piece), err));
+        else
+            TRY(cuda_convert_forward(feed->device, to, piece, err));
+        if (!feed->watch) return 0;
+        CUDA_TRY(cudaStreamSynchronize(cuda_state(feed->device)->stream), err);
+        watch_call(feed, first, piece.shape[0]);
+        return 0;
+    }
+    const size_t row = (size_t)piece.shape[1] * dtype_size(piece.dtype);
+    const int64_t most = (int64_t)(feed->part / row);
+    for (int64_t r = 0; r < piece.shape[0]; r += most) {
+        const int64_t left = piece.shape[0] - r, count = left < most ? left : most;
+        TRY(part_send(feed, tensor_rows(to, r, count), tensor_rows(piece, r, count), first + r,
+                      err));
+    }
+    return 0;
+}
+
+static int packed_fill(Device *device, struct Packed *p, const Tensor *pieces, int count,
+                       const PackWatch *watch, Error *err) {
+    Feed feed;
+    Tensor all = tensor_2d(p->data, p->dtype, p->rows, p->columns);
+    all.ld = ((const PackLayout *)p->layout)->ld;
+    int status = feed_open(&feed, device, pieces, count, watch, err);
+    int64_t first = 0;
+    for (int i = 0; status == 0 && i < count; i++) {
+        const int64_t rows = pieces[i].shape[0];
+        if (rows) status = piece_send(&feed, tensor_rows(all, first, rows), pieces[i], first, err);
+        first += rows;
+    }
+    /* The buffers are everybody's: nothing of them may still be fetched when this returns. */
+    cudaError_t done = cudaStreamSynchronize(cuda_state(device)->stream);
+    if (status == 0 && done != cudaSuccess)
+        status = cuda_failed(done, "cudaStreamSynchronize", err);
+    feed_close(&feed);
+    return status;
+}
+
+int cuda_pack_weight(Device *device, struct Packed **packed, const Tensor *pieces, int count,
+                     Dtype compute, bool vocabulary, const PackWatch *watch, Error *err) {
+    int64_t rows = 0;
+    for (int i = 0; i < count; i++) rows += pieces[i].shape[0];
+    struct Packed *p;
+    TRY(packed_new(device, &p, rows, pieces[0].shape[1], compute, vocabulary, err));
+    if (packed_fill(device, p, pieces, count, watch, err) != 0) {
+        cuda_packed_free(device, p);
+        return -1;
+    }
+    *packed = p;
+    return 0;
+}

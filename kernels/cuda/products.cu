@@ -1,0 +1,295 @@
+/* Matrix products by cuBLASLt.
+ *
+ * cuBLASLt counts matrices by columns. What lies in memory as a row-major matrix [r, c] is to it
+ * the transposed one, [c, r], and so d = a b    is asked for as    d^T = b^T a^T with b as its
+ * first operand and a as its second; no value moves for that. A linear layer, whose weight [N, K]
+ * is multiplied transposed, becomes its "TN" product, for which every generation of tensor cores
+ * has its best kernels; the bias, one value for each column of d, is one for each row of d^T, as
+ * the bias epilogue wants it.
+ *
+ * The algorithm for a shape is the first one that cuBLASLt's heuristic names, asked for once and
+ * kept. Candidates are not timed against each other: the winner of a close race, and with it the
+ * last bits of every result, would depend on what else the machine was doing, and a seed would no
+ * longer give the same training again; a training's batches have a new number of rows at every
+ * step, so that the races would never end; and each would make the host wait for the GPU. (The same
+ * row among other rows may be another shape, and so come out with other last bits.)
+ *
+ * Where a sum is cut into parts (few rows, long sums), the parts are added up in f32: schemes that
+ * add them up in the type of d would round them to bf16 on the way.
+ */
+#include "kernels/cuda/products.h"
+
+#include "kernels/cuda/values.cuh"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* Parts of sums and what else algorithms keep between their kernels. Those of Hopper are said to
+ * want 32 MiB, those of the generations before it less. */
+static const size_t WORKSPACE = (size_t)32 << 20;
+
+/* Plans in the cache: SETS places for a hash, each of WAYS, of which the one used longest ago goes.
+ * A forward and backward pass has some 30 shapes; another number of rows makes them anew. */
+enum { SETS = 64, WAYS = 8 };
+
+/* Everything that an algorithm's fitness depends on. Only whole words, so that keys can be compared
+ * as memory. */
+typedef struct Key {
+    int64_t m, n, k; /* d [m, n], sums of k */
+    int64_t a_ld, b_ld, d_ld;
+    int32_t in, out; /* Dtype of a and b, of d */
+    int32_t a_transposed, b_transposed, bias;
+    int32_t a_align, b_align, d_align; /* bytes, powers of two up to 256 */
+} Key;
+
+typedef struct Plan {
+    Key key;
+    uint64_t used; /* 0: empty; else when last */
+    bool found;    /* false: there is no algorithm */
+    cublasLtMatmulDescOpaque_t operation;
+    cublasLtMatrixLayoutOpaque_t a, b, d;
+    cublasLtMatmulAlgo_t algorithm;
+    size_t workspace;
+} Plan;
+
+struct Products {
+    cublasLtHandle_t handle;
+    void *workspace;
+    uint64_t clock;
+    Plan plans[SETS][WAYS];
+};
+
+static int failed(cublasStatus_t status, const char *call, Error *err) {
+    const int name = (int)strcspn(call, "(");
+    return error_set(err, "cuBLASLt: %.*s: %s", name, call, cublasLtGetStatusString(status));
+}
+
+#define LT_TRY(call, err)                                                               \
+    do {                                                                                \
+        cublasStatus_t lt_status_ = (call);                                             \
+        if (lt_status_ != CUBLAS_STATUS_SUCCESS) return failed(lt_status_, #call, err); \
+    } while (0)
+
+int products_open(struct Products **products, const cudaDeviceProp *properties, Error *err) {
+    (void)properties;
+    struct Products *p = (struct Products *)calloc(1, sizeof *p);
+    if (!p) return error_set(err, "out of memory: %zu bytes asked", sizeof *p);
+    *products = p; /* closed by the caller whatever comes */
+    LT_TRY(cublasLtCreate(&p->handle), err);
+    CUDA_TRY(cudaMalloc(&p->workspace, WORKSPACE), err);
+    return 0;
+}
+
+void products_close(struct Products *products) {
+    if (!products) return;
+    if (products->handle) cublasLtDestroy(products->handle);
+    cudaFree(products->workspace);
+    free(products);
+}
+
+/* ---- Plans. ---- */
+
+/* The largest power of two, up to 256, that the address is a multiple of. */
+static int32_t alignment(const void *address) {
+    const uintptr_t bits = (uintptr_t)address | 256;
+    return (int32_t)(bits & (~bits + 1));
+}
+
+/* Of a single row the distance to the next one means nothing, and may be anything. */
+static int64_t distance(int64_t rows, int64_t columns, int64_t ld) {
+    return rows > 1 ? ld : columns;
+}
+
+static Key key_of(const Tensor *d, const Operand *a, const Operand *b, bool bias) {
+    Key key;
+    memset(&key, 0, sizeof key);
+    key.m = d->shape[0], key.n = d->shape[1];
+    key.k = a->transposed ? a->rows : a->columns;
+    key.a_ld = distance(a->rows, a->columns, a->ld);
+    key.b_ld = distance(b->rows, b->columns, b->ld);
+    key.d_ld = distance(key.m, key.n, d->ld);
+    key.in = a->dtype, key.out = d->dtype;
+    key.a_transposed = a->transposed, key.b_transposed = b->transposed, key.bias = bias;
+    key.a_align = alignment(a->data), key.b_align = alignment(b->data);
+    key.d_align = alignment(d->data);
+    return key;
+}
+
+static size_t key_hash(const Key *key) {
+    uint64_t word[sizeof *key / sizeof(uint64_t)], hash = 0;
+    static_assert(sizeof word == sizeof *key, "keys are whole words");
+    memcpy(word, key, sizeof word);
+    for (size_t i = 0; i < sizeof word / sizeof *word; i++)
+        hash = (hash ^ word[i] ^ hash >> 29) * 0x9E3779B97F4A7C15u;
+    return (size_t)(hash >> 32);
+}
+
+static cudaDataType_t type_of(int32_t dtype) {
+    return dtype == DTYPE_BF16 ? CUDA_R_16BF : CUDA_R_32F;
+}
+
+/* A row-major matrix [rows, columns] as cuBLASLt sees it. */
+static int layout_init(cublasLtMatrixLayout_t layout, int32_t dtype, int64_t rows, int64_t columns,
+                       int64_t ld, Error *err) {
+    LT_TRY(cublasLtMatrixLayoutInit(layout, type_of(dtype), (uint64_t)columns, (uint64_t)rows, ld),
+           err);
+    return 0;
+}
+
+static int plan_describe(Plan *plan, const void *bias, Error *err) {
+    const Key *k = &plan->key;
+    const cublasOperation_t first = k->b_transposed ? CUBLAS_OP_T : CUBLAS_OP_N;
+    const cublasOperation_t second = k->a_transposed ? CUBLAS_OP_T : CUBLAS_OP_N;
+    const cublasLtEpilogue_t epilogue = bias ? CUBLASLT_EPILOGUE_BIAS : CUBLASLT_EPILOGUE_DEFAULT;
+    cublasLtMatmulDesc_t operation = &plan->operation;
+    /* Plain f32, without TF32: its products keep 10 bits of a factor. */
+    LT_TRY(cublasLtMatmulDescInit(operation, CUBLAS_COMPUTE_32F, CUDA_R_32F), err);
+    LT_TRY(cublasLtMatmulDescSetAttribute(operation, CUBLASLT_MATMUL_DESC_TRANSA, &first,
+                                          sizeof first),
+           err);
+    LT_TRY(cublasLtMatmulDescSetAttribute(operation, CUBLASLT_MATMUL_DESC_TRANSB, &second,
+                                          sizeof second),
+           err);
+    LT_TRY(cublasLtMatmulDescSetAttribute(operation, CUBLASLT_MATMUL_DESC_EPILOGUE, &epilogue,
+                                          sizeof epilogue),
+           err);
+    if (bias)
+        LT_TRY(cublasLtMatmulDescSetAttribute(operation, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &bias,
+                                              sizeof bias),
+               err);
+    TRY(layout_init(&plan->a, k->in, k->a_transposed ? k->k : k->m, k->a_transposed ? k->m : k->k,
+                    k->a_ld, err));
+    TRY(layout_init(&plan->b, k->in, k->b_transposed ? k->n : k->k, k->b_transposed ? k->k : k->n,
+                    k->b_ld, err));
+    return layout_init(&plan->d, k->out, k->m, k->n, k->d_ld, err);
+}
+
+static int preference_set(cublasLtMatmulPreference_t preference,
+                          cublasLtMatmulPreferenceAttributes_t attribute, int32_t value,
+                          Error *err) {
+    const uint32_t v = (uint32_t)value;
+    LT_TRY(cublasLtMatmulPreferenceSetAttribute(preference, attribute, &v, sizeof v), err);
+    return 0;
+}
+
+/* Addresses are promised to be as aligned as they are and no more: column slices of bf16 may begin
+ * at any even address. */
+static int plan_choose(struct Products *products, Plan *plan, Error *err) {
+    cublasLtMatmulPreferenceOpaque_t space;
+    cublasLtMatmulPreference_t preference = &space;
+    const uint64_t workspace = WORKSPACE;
+    const Key *k = &plan->key;
+    LT_TRY(cublasLtMatmulPreferenceInit(preference), err);
+    LT_TRY(cublasLtMatmulPreferenceSetAttribute(
+               preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &workspace, sizeof workspace),
+           err);
+    TRY(preference_set(preference, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK,
+                       CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE, err));
+    TRY(preference_set(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, k->b_align, err));
+    TRY(preference_set(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, k->a_align, err));
+    TRY(preference_set(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, k->d_align, err));
+    TRY(preference_set(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, k->d_align, err));
+
+    enum { CANDIDATES = 4 };
+    cublasLtMatmulHeuristicResult_t results[CANDIDATES];
+    int count = 0;
+    cublasStatus_t status =
+        cublasLtMatmulAlgoGetHeuristic(products->handle, &plan->operation, &plan->b, &plan->a,
+                                       &plan->d, &plan->d, preference, CANDIDATES, results, &count);
+    /* "Not supported" is an answer, not a failure: the caller may have another way. */
+    if (status != CUBLAS_STATUS_SUCCESS && status != CUBLAS_STATUS_NOT_SUPPORTED)
+        return failed(status, "cublasLtMatmulAlgoGetHeuristic", err);
+    plan->found = false;
+    for (int i = 0; status == CUBLAS_STATUS_SUCCESS && i < count && !plan->found; i++) {
+        if (results[i].state != CUBLAS_STATUS_SUCCESS || results[i].workspaceSize > WORKSPACE)
+            continue;
+        plan->algorithm = results[i].algo;
+        plan->workspace = results[i].workspaceSize;
+        plan->found = true;
+    }
+    return 0;
+}
+
+/* The plan for a key, made if it is not in the cache. */
+static int plan_get(struct Products *products, Plan **found, const Key *key, const void *bias,
+                    Error *err) {
+    Plan *set = products->plans[key_hash(key) % SETS], *plan = set;
+    for (int way = 0; way < WAYS; way++) {
+        if (set[way].used && memcmp(&set[way].key, key, sizeof *key) == 0) {
+            set[way].used = ++products->clock;
+            *found = &set[way];
+            return 0;
+        }
+        if (set[way].used < plan->used) plan = &set[way];
+    }
+    plan->used = 0; /* in case what follows fails */
+    plan->key = *key;
+    TRY(plan_describe(plan, bias, err));
+    TRY(plan_choose(products, plan, err));
+    plan->used = ++products->clock;
+    *found = plan;
+    return 0;
+}
+
+/* ---- Running. ---- */
+
+/* Only where cuBLASLt cannot: a pass over d, elementwise. */
+template <typename T>
+__global__ void bias_add_kernel(T *d, int64_t ld, const T *bias, int64_t rows, int64_t columns) {
+    const int64_t column = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
+    if (column >= columns) return;
+    const float b = to_f32(bias[column]);
+    for (int64_t r = blockIdx.y; r < rows; r += gridDim.y) {
+        T *at = d + r * ld + column;
+        from_f32(at, to_f32(*at) + b);
+    }
+}
+
+static int bias_add(Device *device, Tensor d, const void *bias, Error *err) {
+    const int64_t rows = d.shape[0], columns = d.shape[1], ld = d.ld;
+    const dim3 grid(cuda_blocks(columns, 256, INT32_MAX), cuda_blocks(rows, 1, 1024));
+    if (d.dtype == DTYPE_BF16)
+        LAUNCH(device, bias_add_kernel<bf16>, grid, 256, 0, err, (bf16 *)d.data, ld,
+               (const bf16 *)bias, rows, columns);
+    else
+        LAUNCH(device, bias_add_kernel<float>, grid, 256, 0, err, (float *)d.data, ld,
+               (const float *)bias, rows, columns);
+    return 0;
+}
+
+/* The kernels of the bias epilogue may read it 16 bytes at a time, and there is no preference by
+ * which an address could be told to be less aligned. */
+static bool bias_fits(const void *bias) {
+    return bias && (uintptr_t)bias % 16 == 0;
+}
+
+int cuda_product(Device *device, Tensor d, Operand a, Operand b, const void *bias, bool accumulate,
+                 Error *err) {
+    struct Products *products = cuda_state(device)->products;
+    const float one = 1, beta = accumulate ? 1 : 0;
+    const void *within = bias_fits(bias) ? bias : NULL;
+    Key key = key_of(&d, &a, &b, within != NULL);
+    Plan *plan;
+    TRY(plan_get(products, &plan, &key, within, err));
+    if (!plan->found && within) {
+        within = NULL, key.bias = 0;
+        TRY(plan_get(products, &plan, &key, within, err));
+    }
+    if (!plan->found)
+        return error_set(err,
+                         "cuBLASLt has no algorithm for [%lld, %lld] x [%lld, %lld], %s to %s, "
+                         "rows %lld, %lld and %lld apart",
+                         (long long)key.m, (long long)key.k, (long long)key.k, (long long)key.n,
+                         dtype_name(a.dtype), dtype_name(d.dtype), (long long)key.a_ld,
+                         (long long)key.b_ld, (long long)key.d_ld);
+    if (within)
+        LT_TRY(cublasLtMatmulDescSetAttribute(&plan->operation, CUBLASLT_MATMUL_DESC_BIAS_POINTER,
+                                              &within, sizeof within),
+               err);
+    LT_TRY(cublasLtMatmul(products->handle, &plan->operation, &one, b.data, &plan->b, a.data,
+                          &plan->a, &beta, d.data, &plan->d, d.data, &plan->d, &plan->algorithm,
+                          products->workspace, WORKSPACE, cuda_state(device)->stream),
+           err);
+    cuda_count_launch(device);
+    return bias && !within ? bias_add(device, d, bias, err) : 0;
+}

@@ -1,0 +1,33 @@
+/* products.h - matrix products by cuBLASLt, with the algorithm for each shape chosen once. Private
+ * to kernels/cuda/.
+ *
+ * Matrices here are row-major, as in the rest of the program.
+ */
+#ifndef EASYFIRST_KERNELS_CUDA_PRODUCTS_H
+#define EASYFIRST_KERNELS_CUDA_PRODUCTS_H
+
+#include "kernels/cuda/cuda.h"
+
+int products_open(struct Products **products, const cudaDeviceProp *properties, Error *err);
+void products_close(struct Products *products); /* NULL is allowed */
+
+/* One operand: rows x columns as it lies in memory, `ld` elements from row to row. */
+typedef struct Operand {
+    const void *data;
+    Dtype dtype;
+    int64_t rows, columns, ld;
+    bool transposed; /* multiplied as columns x rows */
+} Operand;
+
+static inline Operand operand(Tensor t, bool transposed) {
+    Operand o = {t.data, t.dtype, t.shape[0], t.shape[1], t.ld, transposed};
+    return o;
+}
+
+/* d = a b (+ d with `accumulate`) (+ bias, one value for each column of d): f32 sums. a and b are of
+ * one type, f32 (without TF32) or bf16; d is of that type or f32; bias [columns of d] is of d's type
+ * or NULL. */
+int cuda_product(Device *device, Tensor d, Operand a, Operand b, const void *bias, bool accumulate,
+                 Error *err);
+
+#endif

@@ -1,0 +1,339 @@
+/* Runs the threads of a block in turn, each on a stack of its own. See README.md. */
+#include "cuda_runtime.h"
+
+#include <cstdio>
+#include <cstdlib>
+#include <map>
+#include <sys/mman.h>
+#include <ucontext.h>
+#include <vector>
+
+uint3 threadIdx, blockIdx;
+dim3 blockDim, gridDim;
+
+namespace {
+
+enum State { READY, AT_BLOCK, AT_WARP, DONE };
+enum { STACK = 256 << 10, SLOT = 64 };
+/* Stacks begin in different lines of a page: else all of them would compete for the same few lines of
+ * the processor's cache. */
+enum { COLOURS = 61, LINES = 3 * 64 };
+
+struct Fiber {
+    State state;
+    uint3 index;
+    unsigned mask; /* of the warp operation that it waits at */
+    unsigned turn; /* which of its two slots is next */
+    void *stack;
+    size_t size; /* of it */
+#ifdef __x86_64__
+    void *sp;
+#else
+    ucontext_t context;
+#endif
+};
+
+struct Block {
+    std::vector<Fiber> fibers;
+    std::vector<char> slots; /* [warp][turn][lane][SLOT] */
+    std::vector<uint64_t> shared;
+    const std::function<void()> *body;
+    unsigned threads, current;
+#ifdef __x86_64__
+    void *scheduler;
+#else
+    ucontext_t scheduler;
+#endif
+} block;
+
+[[noreturn]] void stuck(const char *what) {
+    fprintf(stderr, "emulator: block (%u, %u, %u): %s\n", blockIdx.x, blockIdx.y, blockIdx.z, what);
+    abort();
+}
+
+/* ---- Changing stacks. ---- */
+
+void run_body() {
+    (*block.body)();
+    block.fibers[block.current].state = DONE;
+}
+
+#ifdef __x86_64__
+/* Saves the registers that a call must keep, changes stacks, restores the other's. */
+extern "C" void emulator_switch(void **save, void *to);
+asm(".text\n"
+    ".globl emulator_switch\n"
+    "emulator_switch:\n"
+    "  pushq %rbp\n  pushq %rbx\n  pushq %r12\n  pushq %r13\n  pushq %r14\n  pushq %r15\n"
+    "  movq %rsp, (%rdi)\n"
+    "  movq %rsi, %rsp\n"
+    "  popq %r15\n  popq %r14\n  popq %r13\n  popq %r12\n  popq %rbx\n  popq %rbp\n"
+    "  ret\n");
+
+void leave() {
+    emulator_switch(&block.fibers[block.current].sp, block.scheduler);
+}
+
+void entry() {
+    run_body();
+    leave();
+    abort();
+}
+
+void prepare(Fiber &f) {
+    void **top = reinterpret_cast<void **>(static_cast<char *>(f.stack) + f.size);
+    *--top = nullptr; /* the stack is aligned to 16 when entry is jumped to as if called */
+    *--top = reinterpret_cast<void *>(entry);
+    for (int i = 0; i < 6; i++) *--top = nullptr;
+    f.sp = top;
+}
+
+void enter(Fiber &f) {
+    emulator_switch(&block.scheduler, f.sp);
+}
+#else
+void leave() {
+    swapcontext(&block.fibers[block.current].context, &block.scheduler);
+}
+
+void entry() {
+    run_body();
+}
+
+void prepare(Fiber &f) {
+    getcontext(&f.context);
+    f.context.uc_stack.ss_sp = f.stack;
+    f.context.uc_stack.ss_size = f.size;
+    f.context.uc_link = &block.scheduler;
+    makecontext(&f.context, entry, 0);
+}
+
+void enter(Fiber &f) {
+    swapcontext(&block.scheduler, &f.context);
+}
+#endif
+
+/* ---- One block. ---- */
+
+/* Lets go the lanes of a warp once every lane that its mask names, and that has not returned,
+ * waits with the same mask. */
+bool release_warp(unsigned warp) {
+    unsigned first = warp * 32, end = first + 32 < block.threads ? first + 32 : block.threads;
+    bool any = false;
+    for (unsigned t = first; t < end; t++) {
+        const Fiber &f = block.fibers[t];
+        if (f.state != AT_WARP) continue;
+        bool all = true;
+        for (unsigned o = first; o < end; o++) {
+            const Fiber &other = block.fibers[o];
+            if (!(f.mask >> (o - first) & 1) || other.state == DONE) continue;
+            if (other.state != AT_WARP || other.mask != f.mask) all = false;
+        }
+        if (!all) continue;
+        unsigned mask = f.mask;
+        for (unsigned o = first; o < end; o++)
+            if ((mask >> (o - first) & 1) && block.fibers[o].state == AT_WARP)
+                block.fibers[o].state = READY;
+        any = true;
+    }
+    return any;
+}
+
+void run_block() {
+    for (unsigned t = 0; t < block.threads; t++) {
+        Fiber &f = block.fibers[t];
+        f.state = READY, f.turn = 0;
+        f.index.x = t % blockDim.x;
+        f.index.y = t / blockDim.x % blockDim.y;
+        f.index.z = t / blockDim.x / blockDim.y;
+        prepare(f);
+    }
+    for (auto &word : block.shared) word = 0x7ff8dead7fc0deadu; /* NaN in every type */
+    for (;;) {
+        unsigned done = 0, at_block = 0;
+        bool moved = false;
+        for (unsigned t = 0; t < block.threads; t++) {
+            Fiber &f = block.fibers[t];
+            if (f.state == READY) {
+                block.current = t;
+                threadIdx = f.index;
+                enter(f);
+                moved = true;
+            }
+            done += f.state == DONE, at_block += f.state == AT_BLOCK;
+        }
+        if (done == block.threads) return;
+        if (done + at_block == block.threads) {
+            if (done) stuck("some threads have returned, others wait at a barrier");
+            for (unsigned t = 0; t < block.threads; t++) block.fibers[t].state = READY;
+            continue;
+        }
+        for (unsigned warp = 0; warp * 32 < block.threads; warp++)
+            if (release_warp(warp)) moved = true;
+        if (!moved) stuck("threads wait at different barriers, or for lanes that do not come");
+    }
+}
+
+} // namespace
+
+void emulator_launch(dim3 grid, dim3 threads, size_t shared, const std::function<void()> &body) {
+    unsigned n = threads.x * threads.y * threads.z;
+    if (n < 1 || n > 1024) stuck("a block has 1 to 1024 threads");
+    if (!grid.x || !grid.y || !grid.z || grid.y > 65535 || grid.z > 65535)
+        stuck("a grid has 1 to 65535 blocks in y and z");
+    if (shared > 227 << 10) stuck("a block has at most 227 KiB of shared memory");
+    while (block.fibers.size() < n) { /* kept for later launches */
+        Fiber f = {};
+        f.size = STACK - block.fibers.size() % COLOURS * LINES;
+        f.stack = mmap(nullptr, STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        if (f.stack == MAP_FAILED) stuck("out of memory for stacks");
+        block.fibers.push_back(f);
+    }
+    block.threads = n;
+    block.slots.assign(size_t((n + 31) / 32) * 2 * 32 * SLOT, 0);
+    block.shared.assign((shared + 7) / 8 + 16, 0);
+    block.body = &body;
+    blockDim = threads, gridDim = grid;
+    for (unsigned z = 0; z < grid.z; z++)
+        for (unsigned y = 0; y < grid.y; y++)
+            for (unsigned x = 0; x < grid.x; x++) {
+                blockIdx = {x, y, z};
+                run_block();
+            }
+}
+
+void *emulator_shared() {
+    /* As aligned as any vector type needs it. */
+    return reinterpret_cast<void *>((reinterpret_cast<uintptr_t>(block.shared.data()) + 127) &
+                                    ~uintptr_t(127));
+}
+
+void emulator_block_barrier() {
+    block.fibers[block.current].state = AT_BLOCK;
+    leave();
+}
+
+const void *emulator_warp_exchange(unsigned mask, const void *mine, size_t bytes) {
+    Fiber &f = block.fibers[block.current];
+    unsigned lane = block.current % 32, warp = block.current / 32;
+    if (!(mask >> lane & 1)) stuck("a lane takes part in a warp operation whose mask lacks it");
+    if (bytes > SLOT) stuck("a warp operation exchanges at most 64 bytes");
+    /* Two slots in turn: nobody is two operations ahead of a lane that has yet to read. */
+    char *all = block.slots.data() + (size_t(warp) * 2 + f.turn) * 32 * SLOT;
+    f.turn ^= 1;
+    memcpy(all + lane * SLOT, mine, bytes);
+    f.mask = mask, f.state = AT_WARP;
+    leave();
+    return all;
+}
+
+/* ---- The runtime. ---- */
+
+const char *cudaGetErrorString(cudaError_t status) {
+    return status == cudaSuccess                 ? "no error"
+           : status == cudaErrorMemoryAllocation ? "out of memory"
+           : status == cudaErrorNoDevice         ? "no CUDA-capable device is detected"
+                                                 : "invalid argument";
+}
+const char *cudaGetErrorName(cudaError_t status) {
+    return status == cudaSuccess                 ? "cudaSuccess"
+           : status == cudaErrorMemoryAllocation ? "cudaErrorMemoryAllocation"
+           : status == cudaErrorNoDevice         ? "cudaErrorNoDevice"
+                                                 : "cudaErrorInvalidValue";
+}
+cudaError_t cudaGetLastError() {
+    return cudaSuccess;
+}
+/* CUDA_VISIBLE_DEVICES= hides it, as it hides a GPU. */
+cudaError_t cudaGetDeviceCount(int *count) {
+    const char *visible = getenv("CUDA_VISIBLE_DEVICES");
+    *count = !visible || *visible;
+    return *count ? cudaSuccess : cudaErrorNoDevice;
+}
+cudaError_t cudaSetDevice(int index) {
+    return index == 0 ? cudaSuccess : cudaErrorInvalidValue;
+}
+cudaError_t cudaGetDeviceProperties(cudaDeviceProp *properties, int) {
+    *properties = {};
+    snprintf(properties->name, sizeof properties->name, "emulated on the CPU");
+    properties->totalGlobalMem = size_t(4) << 30;
+    properties->sharedMemPerBlockOptin = 227 << 10;
+    properties->major = 9, properties->multiProcessorCount = 4, properties->l2CacheSize = 1 << 20;
+    return cudaSuccess;
+}
+cudaError_t cudaMemGetInfo(size_t *free_bytes, size_t *total) {
+    *free_bytes = *total = size_t(4) << 30;
+    return cudaSuccess;
+}
+static std::map<const char *, size_t> device_memory;
+
+static cudaError_t allocate(void **memory, size_t bytes) {
+    if (bytes > size_t(4) << 30) return cudaErrorMemoryAllocation;
+    *memory = aligned_alloc(256, (bytes + 255) / 256 * 256);
+    return *memory ? cudaSuccess : cudaErrorMemoryAllocation;
+}
+cudaError_t cudaMalloc(void **memory, size_t bytes) {
+    cudaError_t status = allocate(memory, bytes);
+    if (status == cudaSuccess) device_memory[static_cast<char *>(*memory)] = bytes;
+    return status;
+}
+cudaError_t cudaFree(void *memory) {
+    device_memory.erase(static_cast<char *>(memory));
+    free(memory);
+    return cudaSuccess;
+}
+cudaError_t cudaMallocHost(void **memory, size_t bytes) {
+    return allocate(memory, bytes);
+}
+cudaError_t cudaFreeHost(void *memory) {
+    free(memory);
+    return cudaSuccess;
+}
+cudaError_t cudaPointerGetAttributes(cudaPointerAttributes *attributes, const void *memory) {
+    const char *at = static_cast<const char *>(memory);
+    auto next = device_memory.upper_bound(at);
+    bool inside = next != device_memory.begin() && (--next, at < next->first + next->second);
+    attributes->type = inside ? cudaMemoryTypeDevice : cudaMemoryTypeUnregistered;
+    return cudaSuccess;
+}
+cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpyKind, cudaStream_t) {
+    memmove(to, from, bytes);
+    return cudaSuccess;
+}
+cudaError_t cudaMemcpy2DAsync(void *to, size_t to_pitch, const void *from, size_t from_pitch,
+                              size_t width, size_t height, cudaMemcpyKind, cudaStream_t) {
+    for (size_t i = 0; i < height; i++)
+        memcpy(static_cast<char *>(to) + i * to_pitch,
+               static_cast<const char *>(from) + i * from_pitch, width);
+    return cudaSuccess;
+}
+cudaError_t cudaMemsetAsync(void *memory, int value, size_t bytes, cudaStream_t) {
+    memset(memory, value, bytes);
+    return cudaSuccess;
+}
+cudaError_t cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned) {
+    *stream = reinterpret_cast<cudaStream_t>(1);
+    return cudaSuccess;
+}
+cudaError_t cudaStreamDestroy(cudaStream_t) {
+    return cudaSuccess;
+}
+cudaError_t cudaStreamSynchronize(cudaStream_t) {
+    return cudaSuccess;
+}
+cudaError_t cudaDeviceSynchronize() {
+    return cudaSuccess;
+}
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t *event, unsigned) {
+    *event = reinterpret_cast<cudaEvent_t>(1);
+    return cudaSuccess;
+}
+cudaError_t cudaEventRecord(cudaEvent_t, cudaStream_t) {
+    return cudaSuccess;
+}
+cudaError_t cudaEventSynchronize(cudaEvent_t) {
+    return cudaSuccess;
+}
+cudaError_t cudaEventDestroy(cudaEvent_t) {
+    return cudaSuccess;
+}
