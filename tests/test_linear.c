@@ -652,6 +652,30 @@ static void propose_nan(void **state) {
     }
 }
 
+/* Nearly equal logits, so large beside the temperature that f32 has no digits for the noise that
+ * decides. */
+static void propose_close(void **state) {
+    Error err;
+    enum { R = 2000, V = 64, D = 1 };
+    float x[R] = {0}, w[V] = {0}, b[V], scores[R];
+    uint64_t stream[R];
+    int64_t index[R];
+    int32_t tokens[R];
+    for (int v = 0; v < V; v++) b[v] = 400 + (float)v * 0x1p-15f;
+    for (int r = 0; r < R; r++) stream[r] = (uint64_t)r, index[r] = r % 7;
+    VocabChoice choice = {
+        .banned = 5, .limit = V, .temperature = 1e-3f, .seed = 3, .stream = stream, .index = index};
+    assert_ok(vocab_propose(*state, tokens, scores, tensor_2d(x, DTYPE_F32, R, D),
+                            tensor_2d(w, DTYPE_F32, V, D), tensor_1d(b, DTYPE_F32, V), &choice,
+                            &err),
+              &err);
+    for (int r = 0; r < R; r++) {
+        double score;
+        assert_int_equal(tokens[r], propose_by_hand(b, &choice, r, &score));
+        assert_true(fabs(scores[r] - score) < 1e-6);
+    }
+}
+
 /* Many rows: more than are computed at once. The draws of equal rows follow the softmax; with seven
  * degrees of freedom a chi-square above 24.3 has a chance of 1 in 1000, and the seed is fixed. */
 static void propose_distribution(void **state) {
@@ -709,6 +733,7 @@ int main(void) {
         cmocka_unit_test(vocab_logits_match),
         cmocka_unit_test(propose_ties),
         cmocka_unit_test(propose_nan),
+        cmocka_unit_test(propose_close),
         cmocka_unit_test(propose_distribution),
     };
     return cmocka_run_group_tests(tests, device_setup, device_teardown);

@@ -5,8 +5,9 @@
  * call takes as long as one block, and that waits, for memory first and then for one product after
  * another. So a block takes 16 rows, its up to eight warps take a tile of keys each, all at once,
  * and then put the tiles together in their order, as attention_wide.cu does in turn, with the same
- * bits (attention_tile.cuh). 512 keys of heads of 64 are one round: about a microsecond until all
- * keys and values are there, half of one for two chains of products, a quarter for the rest.
+ * bits (attention_tile.cuh). 512 keys of heads of 64 are one round. Expected, not measured: a
+ * microsecond until all keys and values are there, half of one for two chains of products and a
+ * quarter for the rest, where one warp that took the tiles in turn would need four.
  *
  * Cutting the keys over blocks as well was left out: it would need a second kernel, which costs
  * more than the round or two that it saves at these lengths.

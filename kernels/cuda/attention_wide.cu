@@ -4,9 +4,10 @@
  * What binds it: for each tile of 64 keys and each 64 rows 4 * 64 * 64 * D operations, for which
  * the tile's 256 D bytes come from the second-level cache (the whole of a sequence's keys and
  * values are far smaller than it) and 4096 exponentials are taken, 16 a cycle of a multiprocessor.
- * With 128 rows to a block that is 128 operations for each byte from the cache, enough for Hopper,
- * and as many cycles of exponentials as of products on Ampere at D = 64, which overlap. What is
- * expected is half of what mma.sync can do at D = 64, more at D = 128.
+ * With 128 rows to a block that is 128 operations for each byte from the cache, enough for Hopper;
+ * the exponentials take half as many cycles as the products on Ampere at D = 64, and overlap with
+ * those of other warps. Expected, not measured: half of what mma.sync can do at D = 64, more at
+ * D = 128.
  *
  * Four warps of 16 M rows each: with M = 2 each fragment of keys that is read from shared memory
  * serves 32 rows. Blocks of 64 rows (M = 1) are for calls that would not fill the GPU otherwise;
@@ -53,8 +54,14 @@ add_values(float (&total)[M][D / 8][4], const uint32_t (&weights)[M][TILE_KEYS /
     }
 }
 
+/* Blocks to a multiprocessor that the compiler has to leave registers for: as many as it can
+ * without memory in their place. */
+template <int D, int M, bool DROP> static constexpr int wide_blocks() {
+    return M == 1 && D <= (DROP ? 64 : 80) ? 3 : 2;
+}
+
 template <int D, int M, bool DROP>
-__global__ void __launch_bounds__(THREADS, D *M <= (DROP ? 64 : 80) ? 3 : 2)
+__global__ void __launch_bounds__(THREADS, (wide_blocks<D, M, DROP>()))
     wide_kernel(ForwardArgs args) {
     SHARED_MEMORY(bf16, memory);
     __shared__ AttentionItem item;
@@ -97,16 +104,16 @@ __global__ void __launch_bounds__(THREADS, D *M <= (DROP ? 64 : 80) ? 3 : 2)
 
         float s[M][TILE_KEYS / 8][4], from_total[M][2], from_tile[M][2];
         uint32_t weights[M][TILE_KEYS / 16][4];
-        RowBits keep[M][2] = {};
         tile_scores<D, M, TILE_KEYS>(s, q, keys);
 #pragma unroll
         for (int m = 0; m < M; m++) {
             float tile_largest[2], tile_sum[2];
             tile_softmax(s[m], tile_largest, tile_sum, scale_log2, item.keys - tile * TILE_KEYS);
             if (DROP) {
-                tile_keeps(keep[m], drop, item.q_begin + first + 16 * m, args.heads, head,
+                RowBits keep[2];
+                tile_keeps(keep, drop, item.q_begin + first + 16 * m, args.heads, head,
                            tile * TILE_KEYS);
-                tile_drop(s[m], keep[m]);
+                tile_drop(s[m], keep);
             }
             tile_pack<TILE_KEYS>(weights[m], s[m]);
 #pragma unroll

@@ -265,7 +265,9 @@ cudaError_t cudaMemGetInfo(size_t *free_bytes, size_t *total) {
     *free_bytes = *total = size_t(4) << 30;
     return cudaSuccess;
 }
+/* What cudaMalloc gave, and how long it is; behind it lie some bytes that nobody may write. */
 static std::map<const char *, size_t> device_memory;
+enum { GUARD = 256, GUARD_BYTE = 0xa5 };
 
 static cudaError_t allocate(void **memory, size_t bytes) {
     if (bytes > size_t(4) << 30) return cudaErrorMemoryAllocation;
@@ -273,12 +275,20 @@ static cudaError_t allocate(void **memory, size_t bytes) {
     return *memory ? cudaSuccess : cudaErrorMemoryAllocation;
 }
 cudaError_t cudaMalloc(void **memory, size_t bytes) {
-    cudaError_t status = allocate(memory, bytes);
-    if (status == cudaSuccess) device_memory[static_cast<char *>(*memory)] = bytes;
-    return status;
+    cudaError_t status = allocate(memory, bytes + GUARD);
+    if (status != cudaSuccess) return status;
+    memset(static_cast<char *>(*memory) + bytes, GUARD_BYTE, GUARD);
+    device_memory[static_cast<char *>(*memory)] = bytes;
+    return cudaSuccess;
 }
 cudaError_t cudaFree(void *memory) {
-    device_memory.erase(static_cast<char *>(memory));
+    auto found = device_memory.find(static_cast<char *>(memory));
+    if (!memory) return cudaSuccess;
+    if (found == device_memory.end()) return cudaErrorInvalidValue;
+    for (size_t i = found->second; i < found->second + GUARD; i++)
+        if (static_cast<unsigned char *>(memory)[i] != GUARD_BYTE)
+            stuck("something was written behind memory of cudaMalloc");
+    device_memory.erase(found);
     free(memory);
     return cudaSuccess;
 }
