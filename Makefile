@@ -17,7 +17,7 @@ CWARN    := $(WARN) -Wstrict-prototypes -Wmissing-prototypes -Wold-style-definit
 COMMON   := -I. -MMD -MP -fopenmp -fno-math-errno -fno-trapping-math -D_GNU_SOURCE
 ALL_C     = -std=c11 $(COMMON) $(CWARN) $(CFLAGS) $(SANITIZE)
 ALL_CXX   = -std=c++17 $(COMMON) $(WARN) $(CFLAGS) $(SANITIZE)
-LIBS     := -ldnnl -lpng -ljpeg -lsentencepiece -ljansson -lstdc++ -lm -lpthread
+LIBS     := -ldnnl -lpng -ljpeg -lsentencepiece -ljansson -lstdc++ -lm -lpthread -ldl
 
 # CPU kernels that gain from wide vectors are compiled once for each instruction set and chosen when
 # the program starts (kernels/cpu/isa.h); on other processors than x86-64 only the plain one exists.
@@ -34,40 +34,46 @@ APP_SRC := $(wildcard apps/*.c)
 TESTS   := $(patsubst tests/%.c,%,$(wildcard tests/test_*.c))
 TESTLIB := $(filter-out tests/test_%.c,$(wildcard tests/*.c))
 
-# CUDA joins in where nvcc is found (NVCC= leaves it out) and kernels/cuda/ has sources. Code is made
-# for the architectures in CUDA_ARCH, which others of the same first digit run, too, and as PTX of the
-# last one for later chips.
+# Where nvcc is found (NVCC= leaves it out) the CUDA backend is made, too: a library of its own, which
+# the program opens when a GPU is wanted. Code is made for the architectures in CUDA_ARCH (those of the
+# GPUs here, else Ampere's and Hopper's), which others of the same first digit run, too, and as PTX of
+# the last one for later chips.
 NVCC      ?= $(if $(EMULATED),,$(shell command -v nvcc 2>/dev/null))
-CUDA_ARCH ?= 80 90
-CUDA_SRC  := $(if $(NVCC),$(wildcard kernels/cuda/*.cu))
+ifneq ($(NVCC),)
+CUDA_HERE := $(shell nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2>/dev/null | tr -d . | sort -nu)
+CUDA_ARCH ?= $(or $(CUDA_HERE),80 90)
+CUDA_SRC  := $(wildcard kernels/cuda/*.cu)
 CUDA_HOME := $(patsubst %/bin/nvcc,%,$(NVCC))
 CUDA_CODE := $(foreach a,$(CUDA_ARCH),-gencode arch=compute_$(a),code=sm_$(a)) \
              -gencode arch=compute_$(lastword $(CUDA_ARCH)),code=compute_$(lastword $(CUDA_ARCH))
-ALL_CUDA  := -O3 -lineinfo -std=c++17 -I. -MMD -MP $(CUDA_CODE)
-ifneq ($(CUDA_SRC),)
+ALL_CUDA  := -O3 -lineinfo -std=c++17 -I. -MMD -MP -Xcompiler -fPIC,-fvisibility=hidden $(CUDA_CODE)
 CUDA_LIB  := $(CUDA_HOME)/lib64
-LIBS      += -L$(CUDA_LIB) -lcublasLt -lcudnn -lcudart
-RPATH     := -Wl,-rpath,$(CUDA_LIB)
-COMMON    += -DEASYFIRST_CUDA
+# cuDNN's header, with the toolkit or in the compiler's own path.
+ifeq ($(wildcard $(CUDA_HOME)/include/cudnn.h)$(shell printf '\#include <cudnn.h>' | $(CXX) -E - >/dev/null 2>&1 && echo there),)
+$(error $(NVCC) is here, but cudnn.h is not: install cuDNN 9 for development, or leave the GPU out with `make NVCC=`)
+endif
 endif
 
 # EMULATED=1 compiles the same sources for the CPU instead: the tests of kernels without a GPU
 # (tests/emulator/README.md).
 ifdef EMULATED
-CUDA_SRC  :=
 EMU_SRC   := $(filter-out kernels/cuda/attention_cudnn.cu,$(wildcard kernels/cuda/*.cu))
 LIB_CXX   += $(wildcard tests/emulator/*.cc)
-COMMON    += -DEASYFIRST_CUDA -DEASYFIRST_EMULATED -Itests/emulator
+COMMON    += -DEASYFIRST_EMULATED -Itests/emulator
 endif
 
-LIB_OBJ := $(LIB_SRC:%.c=$(BUILD)/%.o) $(LIB_CXX:%.cc=$(BUILD)/%.o) $(CUDA_SRC:%.cu=$(BUILD)/%.cu.o) \
-           $(EMU_SRC:%.cu=$(BUILD)/%.emu.o) \
+LIB_OBJ := $(LIB_SRC:%.c=$(BUILD)/%.o) $(LIB_CXX:%.cc=$(BUILD)/%.o) $(EMU_SRC:%.cu=$(BUILD)/%.emu.o) \
            $(foreach isa,$(ISAS),$(ISA_SRC:%.c=$(BUILD)/%.$(isa).o))
 APP_OBJ := $(APP_SRC:%.c=$(BUILD)/%.o)
 # What the tests may call of the program: everything but main itself.
 APP_LIB := $(filter-out $(BUILD)/apps/main.o,$(APP_OBJ))
 LIBRARY := $(BUILD)/libeasyfirst.a
 PROGRAM := $(BUILD)/easyfirst
+# Of the program's own functions the CUDA library has copies: those few that it calls.
+GPU_LIB := $(if $(CUDA_SRC),$(BUILD)/libeasyfirst-cuda.so)
+GPU_OBJ := $(CUDA_SRC:%.cu=$(BUILD)/%.cu.o) $(BUILD)/kernels/error.pic.o $(BUILD)/kernels/tensor.pic.o
+# Where programs look for it: beside themselves, and where `make install` and `make dist` put it.
+RUNPATH := -Wl,--enable-new-dtags,-rpath,'$$ORIGIN:$$ORIGIN/..:$$ORIGIN/../lib/easyfirst:$$ORIGIN/../lib'
 TESTBIN := $(TESTS:%=$(BUILD)/tests/%)
 
 # One short line for each step; V=1 shows the commands.
@@ -79,7 +85,7 @@ say  = @$(if $(V),:,printf '  %-5s%s\n' '$(1)' '$(2)')
 .DELETE_ON_ERROR:
 .SECONDARY:
 
-all: $(PROGRAM) ## the program, optimised (the default)
+all: $(PROGRAM) $(GPU_LIB) ## the program, optimised (the default)
 
 # Objects depend on this file, which changes when the compiler or a flag does.
 $(BUILD)/flags: FORCE
@@ -102,6 +108,16 @@ $(BUILD)/%.cu.o: %.cu $(BUILD)/flags
 	$(call say,NVCC,$<)
 	$(Q)$(NVCC) $(ALL_CUDA) -c $< -o $@
 
+$(BUILD)/%.pic.o: %.c $(BUILD)/flags
+	@mkdir -p $(@D)
+	$(call say,CC,$< (for a library))
+	$(Q)$(CC) $(ALL_C) -fPIC -fvisibility=hidden -c $< -o $@
+
+$(BUILD)/libeasyfirst-cuda.so: $(GPU_OBJ)
+	$(call say,LINK,$@)
+	$(Q)$(CXX) -shared -o $@ $^ -Wl,-z,defs -Wl,-rpath,$(CUDA_LIB) -L$(CUDA_LIB) \
+	    -lcublasLt -lcudnn -lcudart_static -ldl -lrt -lpthread
+
 $(BUILD)/%.emu.o: %.cu $(BUILD)/flags
 	@mkdir -p $(@D)
 	$(call say,CXX,$< (emulated))
@@ -123,17 +139,17 @@ $(LIBRARY): $(LIB_OBJ)
 
 $(PROGRAM): $(APP_OBJ) $(LIBRARY)
 	$(call say,LINK,$@)
-	$(Q)$(CC) $(ALL_C) -o $@ $(APP_OBJ) $(LIBRARY) $(LDFLAGS) $(LIBS) $(RPATH)
+	$(Q)$(CC) $(ALL_C) -o $@ $(APP_OBJ) $(LIBRARY) $(LDFLAGS) $(RUNPATH) $(LIBS)
 
 $(BUILD)/tests/test_%: $(BUILD)/tests/test_%.o $(TESTLIB:%.c=$(BUILD)/%.o) $(APP_LIB) $(LIBRARY)
 	$(call say,LINK,$@)
-	$(Q)$(CC) $(ALL_C) -o $@ $^ $(LDFLAGS) -lcmocka $(LIBS) $(RPATH)
+	$(Q)$(CC) $(ALL_C) -o $@ $^ $(LDFLAGS) $(RUNPATH) -lcmocka $(LIBS)
 
 # The comparison program of tests/reference/full_size.py; not part of the tests.
 $(BUILD)/tests/stages: $(BUILD)/tests/reference/stages.o $(APP_LIB) $(LIBRARY)
 	$(call say,LINK,$@)
 	@mkdir -p $(@D)
-	$(Q)$(CC) $(ALL_C) -o $@ $^ $(LDFLAGS) $(LIBS) $(RPATH)
+	$(Q)$(CC) $(ALL_C) -o $@ $^ $(LDFLAGS) $(RUNPATH) $(LIBS)
 stages: $(BUILD)/tests/stages ## the program that tests/reference/full_size.py compares with torch
 
 # What a build needs: a command or a header that is looked for, and the Debian package that brings it.
@@ -169,14 +185,14 @@ test: deps ## set up what is missing, build, run every test
 # The tests of what a GPU computes run twice: on the CPU, and with the CUDA kernels emulated there. A
 # sanitizer does not know the emulator's stacks: its build leaves them out.
 GPU_TESTS := test_ops test_linear test_attention test_backward test_train_ops test_optimizer test_muon \
-             test_stack test_models test_variants test_gradients
+             test_stack test_models test_variants test_gradients test_replay test_segment test_devices
 EMU_TESTS := $(if $(SANITIZE)$(EMULATED),,$(GPU_TESTS:%=$(BUILD)/emulated/tests/%))
 
 emulated: ## the CUDA kernels' tests, for the CPU; `make EMULATED=1 BUILD=folder` makes the program so
 	$(if $(EMU_TESTS),@$(MAKE) --no-print-directory EMULATED=1 BUILD=$(BUILD)/emulated CFLAGS=-O1 \
-	    $(EMU_TESTS))
+	    $(EMU_TESTS) $(BUILD)/emulated/easyfirst)
 
-run-tests: headers $(PROGRAM) $(TESTBIN) emulated
+run-tests: headers $(PROGRAM) $(GPU_LIB) $(TESTBIN) emulated
 	@EASYFIRST=$(PROGRAM) sh tests/run.sh $(TESTBIN) $(EMU_TESTS)
 
 asan: deps ## the tests under the address and undefined-behaviour sanitizers
@@ -200,7 +216,7 @@ DIST_OBJ  := $(BUILD)/dist
 DIST_LINK := $(LDFLAGS) -Wl,--disable-new-dtags,-rpath,'$$ORIGIN/../lib' -s
 DIST_KEEP := libc|libm|libdl|librt|libpthread|libresolv|ld-linux.*|libcuda|libcudart|libcublas.*|libcudnn.*|libnv.*
 # Of the tests beside the GPU's those of the whole program, which may run on one, too.
-DIST_TESTS := $(GPU_TESTS) test_infill test_segment test_apps test_train
+DIST_TESTS := $(GPU_TESTS) test_infill test_apps test_train
 
 # Each test program's main gets its own name, for the one that chooses.
 $(DIST_OBJ)/%.o: $(BUILD)/tests/%.o
@@ -217,9 +233,10 @@ $(DIST_OBJ)/easyfirst: $(APP_OBJ) $(LIBRARY)
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(ALL_C) -o $@ $^ $(DIST_LINK) $(LIBS)
 
-dist: $(DIST_OBJ)/easyfirst $(DIST_OBJ)/easyfirst-tests ## a folder to carry to a machine with a GPU
+dist: $(DIST_OBJ)/easyfirst $(DIST_OBJ)/easyfirst-tests $(GPU_LIB) ## a folder to carry to a machine with a GPU
 	@rm -rf $(DIST) && mkdir -p $(DIST)/bin $(DIST)/lib $(DIST)/share/easyfirst $(DIST)/tests/reference
 	@cp $(DIST_OBJ)/easyfirst $(DIST_OBJ)/easyfirst-tests $(DIST)/bin
+	$(if $(GPU_LIB),@cp $(GPU_LIB) $(DIST)/lib && strip $(DIST)/lib/libeasyfirst-cuda.so)
 	@ldd $(DIST)/bin/* | awk '$$2 == "=>" && $$3 ~ /^\// {print $$3}' | sort -u | \
 	    grep -vE '/($(DIST_KEEP))\.so' | xargs -I{} cp -L {} $(DIST)/lib
 	@if [ -d data/bundled/model ]; then cp -r data/bundled/model $(DIST)/share/easyfirst; fi
@@ -232,13 +249,14 @@ gpu-check: ## on a machine with a GPU: every test and benchmark there, into test
 
 SHARE := $(DESTDIR)$(PREFIX)/share/easyfirst
 
-install: $(PROGRAM) ## the program to $(PREFIX)/bin, its small model to $(PREFIX)/share
+install: $(PROGRAM) $(GPU_LIB) ## the program to $(PREFIX)/bin, its small model to $(PREFIX)/share
 	install -D -m 755 $(PROGRAM) $(DESTDIR)$(PREFIX)/bin/easyfirst
+	$(if $(GPU_LIB),install -D -m 755 $(GPU_LIB) $(DESTDIR)$(PREFIX)/lib/easyfirst/libeasyfirst-cuda.so)
 	cd data/bundled/model && find . -type f -exec install -D -m 644 {} $(abspath $(SHARE))/model/{} \;
 
 uninstall: ## take it away again
 	rm -f $(DESTDIR)$(PREFIX)/bin/easyfirst
-	rm -rf $(SHARE)
+	rm -rf $(SHARE) $(DESTDIR)$(PREFIX)/lib/easyfirst
 
 format: ## clang-format over all of our sources
 	clang-format -i $$(git ls-files '*.c' '*.h' '*.cc' '*.cu')

@@ -22,6 +22,8 @@ typedef struct Backend {
     /* Both may be NULL: memory that is not counted, work that is done when its call returns. */
     bool (*memory)(Device *, size_t *free_bytes, size_t *total);
     int (*wait)(Device *, Error *);
+    /* NULL: the work is simply done. */
+    int (*replay)(Device *, ReplayKey, DeviceWork, void *work, Error *);
 
     int (*pack_weight)(Device *, struct Packed **, const Tensor *pieces, int count, Dtype compute,
                        bool vocabulary, const PackWatch *, Error *);
@@ -86,9 +88,24 @@ struct Packed {
     void *layout; /* the backend's description of a chunk */
 };
 
-/* Opens the CPU (kernels/cpu/device.c) or a GPU (kernels/cuda/): sets everything in *device. */
+/* Opens the CPU (kernels/cpu/device.c): sets everything in *device. */
 int cpu_open(Device *device, const DeviceOptions *options, Error *err);
-int cuda_open(Device *device, const DeviceOptions *options, Error *err);
-int cuda_count(void); /* of GPUs */
+
+/* The CUDA backend is a library of its own, libeasyfirst-cuda.so, which device.c opens when a GPU
+ * is wanted: a program that is linked with CUDA's libraries takes a tenth of a second and 200 MB to
+ * start, and does not start at all where they are missing. This is the one symbol that it exports.
+ */
+typedef struct CudaLibrary {
+    uint64_t built_with; /* CUDA_LIBRARY_BUILD; another number: not of this program */
+    int (*open)(Device *device, const DeviceOptions *options, Error *err);
+    int (*count)(void); /* of GPUs */
+} CudaLibrary;
+extern const CudaLibrary easyfirst_cuda_library;
+
+/* Changes with what program and library hand each other. The first factor is raised by hand when a
+ * struct changes but keeps its size. */
+#define CUDA_LIBRARY_BUILD                                                             \
+    (1u + 16u * (uint64_t)sizeof(Backend) + 65536u * (uint64_t)sizeof(struct Device) + \
+     ((uint64_t)sizeof(Tensor) << 32))
 
 #endif

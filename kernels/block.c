@@ -202,8 +202,8 @@ static int fc1_forward(Device *device, const BlockConfig *c, const Block *b, Blo
     return activation_forward(device, k->ffn, k->ffn, c->activation, err); /* [T, F] */
 }
 
-int block_forward(Device *device, const BlockConfig *c, const Block *b, BlockWork *k,
-                  const AttentionPlan *plan, int layer, Error *err) {
+static int block_forward(Device *device, const BlockConfig *c, const Block *b, BlockWork *k,
+                         const AttentionPlan *plan, int layer, Error *err) {
     int64_t d = c->width, rows = k->x.shape[0];
     Tensor q = tensor_columns(k->qkv, 0, d);
     Tensor kv = tensor_columns(k->qkv, d, 2 * d);
@@ -228,4 +228,65 @@ int block_forward(Device *device, const BlockConfig *c, const Block *b, BlockWor
     TRY(linear_forward(device, k->x, k->ffn, b->fc2_w, b->fc2_b, 0, true, err)); /* [T, D] */
     TRY(lora_add(device, c, b, LORA_FC2, k->x, k->low, k->ffn, err));
     return norm_after(device, c, k, b->norm2_w, b->norm2_b, err); /* [T, D] */
+}
+
+/* The blocks of a forward, as work that may come again. */
+typedef struct BlocksRun {
+    Device *device;
+    const BlockConfig *config;
+    const Block *blocks;
+    int count;
+    BlockWork *work;
+    const AttentionPlan *plan;
+} BlocksRun;
+
+static int run_blocks(void *work, Error *err) {
+    BlocksRun *r = work;
+    for (int i = 0; i < r->count; i++)
+        TRY(block_forward(r->device, r->config, &r->blocks[i], r->work, r->plan, i, err));
+    return 0;
+}
+
+static ReplayKey blocks_key(const BlocksRun *r) {
+    const BlockConfig *c = r->config;
+    const AttentionPlan *plan = r->plan;
+    const BlockWork *k = r->work;
+    ReplayKey key = replay_key();
+    const int64_t numbers[] = {
+        c->width,     c->heads, c->ffn,           c->pre_norm,         c->activation,
+        c->lora.rank, r->count, plan->span_count, plan->cache != NULL, plan->cache_begin};
+    const float factors[] = {c->eps, c->lora.alpha};
+    replay_key_add(&key, numbers, sizeof numbers);
+    replay_key_add(&key, factors, sizeof factors);
+    replay_key_add(&key, plan->spans, (size_t)plan->span_count * sizeof *plan->spans);
+    const Tensor rooms[] = {k->x, k->h, k->qkv, k->att, k->ffn, k->low};
+    for (size_t i = 0; i < sizeof rooms / sizeof *rooms; i++) replay_key_add_tensor(&key, rooms[i]);
+    for (int i = 0; i < r->count; i++) {
+        const Block *b = &r->blocks[i];
+        const Tensor weights[] = {b->qkv_w, b->qkv_b, b->out_w, b->out_b, b->norm1_w, b->norm1_b,
+                                  b->fc1_w, b->fc1_b, b->fc2_w, b->fc2_b, b->norm2_w, b->norm2_b};
+        for (size_t j = 0; j < sizeof weights / sizeof *weights; j++)
+            replay_key_add_tensor(&key, weights[j]);
+        for (int t = 0; c->lora.rank > 0 && t < LORA_TARGETS; t++) {
+            replay_key_add_tensor(&key, b->lora[t].a);
+            replay_key_add_tensor(&key, b->lora[t].b);
+        }
+        if (plan->cache) replay_key_add_tensor(&key, plan->cache->layers[i]);
+    }
+    return key;
+}
+
+int blocks_forward(Device *device, const BlockConfig *config, const Block *blocks, int count,
+                   BlockWork *work, const AttentionPlan *plan, const LayerWatch *watch,
+                   Error *err) {
+    BlocksRun run = {device, config, blocks, count, work, plan};
+    if (!watch && device_replays(device))
+        return device_replay(device, blocks_key(&run), run_blocks, &run, err);
+    if (!watch) return run_blocks(&run, err);
+    watch->call(watch->user, 0, work->x);
+    for (int i = 0; i < count; i++) {
+        TRY(block_forward(device, config, &blocks[i], work, plan, i, err));
+        watch->call(watch->user, i + 1, work->x);
+    }
+    return 0;
 }

@@ -119,16 +119,17 @@ typedef struct AttentionPlan {
  * needs nothing. */
 int block_begin(Device *device, const BlockConfig *config, BlockWork *work, Error *err);
 
-/* One block: work->x in and out (and work->h in a post-LN model). `layer` is which of the cache's
- * layers is this block's. */
-int block_forward(Device *device, const BlockConfig *config, const Block *block, BlockWork *work,
-                  const AttentionPlan *plan, int layer, Error *err);
-
 /* Told the residual stream after every block (layer 1, 2, ...) and before the first (0): for tests
  * that compare layer by layer. */
 typedef struct LayerWatch {
     void (*call)(void *user, int layer, Tensor x);
     void *user;
 } LayerWatch;
+
+/* Blocks in turn, of which there are `count`: work->x in and out (and work->h in a post-LN model).
+ * Block i's keys and values are layer i of the plan's cache. `watch` may be NULL; with one the
+ * blocks are never replayed (device_replay). */
+int blocks_forward(Device *device, const BlockConfig *config, const Block *blocks, int count,
+                   BlockWork *work, const AttentionPlan *plan, const LayerWatch *watch, Error *err);
 
 #endif

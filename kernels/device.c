@@ -2,22 +2,50 @@
 
 #include "kernels/backend.h"
 
+#include <dlfcn.h>
 #include <stdlib.h>
+#include <string.h>
+
+/* ---- Opening. ---- */
+
+#ifdef EASYFIRST_EMULATED /* linked with the program, and there is no driver */
+static int cuda_library(const CudaLibrary **library, Error *err) {
+    (void)err;
+    *library = &easyfirst_cuda_library;
+    return 0;
+}
+#else
+/* A library stays open: CUDA cannot be unloaded and loaded again. */
+static int cuda_library(const CudaLibrary **library, Error *err) {
+    if (!dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL))
+        return error_set(err, "no GPU can be used: NVIDIA's driver (libcuda.so.1) is not on this "
+                              "machine: use --device cpu, or install the driver");
+    /* Found by the program's run path: beside it, in ../lib/easyfirst, in ../lib. */
+    void *opened = dlopen("libeasyfirst-cuda.so", RTLD_NOW | RTLD_LOCAL);
+    if (!opened)
+        return error_set(err,
+                         "the CUDA backend cannot be loaded: %s: build the program where nvcc "
+                         "is, see that CUDA's libraries are found (LD_LIBRARY_PATH), or use "
+                         "--device cpu",
+                         dlerror());
+    const CudaLibrary *found = dlsym(opened, "easyfirst_cuda_library");
+    if (!found || found->built_with != CUDA_LIBRARY_BUILD)
+        return error_set(err, "libeasyfirst-cuda.so is not of this program's version: build or "
+                              "install both together, or use --device cpu");
+    *library = found;
+    return 0;
+}
+#endif
 
 static int open_kind(Device *device, const DeviceOptions *options, Error *err) {
-#ifdef EASYFIRST_CUDA
-    if (options->kind == DEVICE_CUDA) return cuda_open(device, options, err);
-#endif
-    return cpu_open(device, options, err);
+    if (options->kind != DEVICE_CUDA) return cpu_open(device, options, err);
+    const CudaLibrary *library;
+    TRY(cuda_library(&library, err));
+    return library->open(device, options, err);
 }
 
 int device_open(Device **device, const DeviceOptions *options, Error *err) {
     DeviceOptions wanted = options ? *options : (DeviceOptions){.kind = DEVICE_CPU};
-#ifndef EASYFIRST_CUDA
-    if (wanted.kind == DEVICE_CUDA)
-        return error_set(err, "this program was built without CUDA: use --device cpu, or build "
-                              "it where nvcc is");
-#endif
     Device *d = calloc(1, sizeof *d);
     if (!d) return error_set(err, "out of memory: %zu bytes asked", sizeof *d);
     if (open_kind(d, &wanted, err) != 0) {
@@ -29,11 +57,8 @@ int device_open(Device **device, const DeviceOptions *options, Error *err) {
 }
 
 int device_gpu_count(void) {
-#ifdef EASYFIRST_CUDA
-    return cuda_count();
-#else
-    return 0;
-#endif
+    const CudaLibrary *library;
+    return cuda_library(&library, NULL) == 0 ? library->count() : 0;
 }
 
 void device_close(Device *device) {
@@ -93,6 +118,44 @@ int device_download(Device *device, void *to, const void *from, size_t bytes, Er
 
 int device_clear(Device *device, void *memory, size_t bytes, Error *err) {
     return bytes ? device->backend->clear(device, memory, bytes, err) : 0;
+}
+
+/* ---- Replay. ---- */
+
+/* Two products whose halves are folded, over words of 64 bits; the last one filled up with its
+ * length, so that "a" and "a\0" differ. */
+void replay_key_add(ReplayKey *key, const void *bytes, size_t count) {
+    const char *at = bytes;
+    for (size_t i = 0; i <= count; i += 8) {
+        uint64_t word = 0;
+        const size_t here = count - i < 8 ? count - i : 8;
+        memcpy(&word, at + i, here);
+        if (here < 8) word |= (uint64_t)(here + 1) << 56;
+        const unsigned __int128 a = (unsigned __int128)(key->low ^ word) * 0x9FB21C651E98DF25u,
+                                b = (unsigned __int128)(key->high + word) * 0xC2B2AE3D27D4EB4Fu;
+        key->low = (uint64_t)a ^ (uint64_t)(a >> 64) ^ key->high;
+        key->high = ((uint64_t)b ^ (uint64_t)(b >> 64)) + 0x9E3779B97F4A7C15u;
+    }
+}
+
+void replay_key_add_tensor(ReplayKey *key, Tensor t) {
+    const uint64_t words[] = {(uintptr_t)t.data,
+                              t.packed ? (uintptr_t)t.packed->data : 0,
+                              (uint64_t)t.dtype,
+                              (uint64_t)t.ndim,
+                              t.ndim > 0 ? (uint64_t)t.shape[0] : 0,
+                              t.ndim > 1 ? (uint64_t)t.shape[1] : 0,
+                              (uint64_t)t.ld};
+    replay_key_add(key, words, sizeof words);
+}
+
+bool device_replays(const Device *device) {
+    return device->backend->replay != NULL;
+}
+
+int device_replay(Device *device, ReplayKey key, DeviceWork run, void *work, Error *err) {
+    if (!device->backend->replay) return run(work, err);
+    return device->backend->replay(device, key, run, work, err);
 }
 
 /* ---- Arena. ---- */

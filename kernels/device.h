@@ -23,8 +23,8 @@ typedef struct Device Device;
 int device_open(Device **device, const DeviceOptions *options, Error *err);
 void device_close(Device *device); /* NULL is allowed */
 
-/* How many GPUs there are to open: 0 without a driver, and in a program that was built without
- * CUDA. None of them is opened. */
+/* How many GPUs there are to open: 0 without a driver, and where the CUDA backend
+ * (libeasyfirst-cuda.so, beside the program) is not there or cannot be loaded. None is opened. */
 int device_gpu_count(void);
 
 DeviceKind device_kind(const Device *device);
@@ -57,12 +57,36 @@ Dtype device_compute_dtype(const Device *device, Dtype weights);
 int device_alloc(Device *device, void **memory, size_t bytes, Error *err);
 void device_free(Device *device, void *memory);
 
-/* Copies between the host and the device (or within). Upload returns when `from` may be reused. */
+/* Copies from the host to the device and back. Upload returns when `from` may be reused. */
 int device_upload(Device *device, void *to, const void *from, size_t bytes, Error *err);
 int device_download(Device *device, void *to, const void *from, size_t bytes, Error *err);
 
 /* Sets bytes of device memory to zero. */
 int device_clear(Device *device, void *memory, size_t bytes, Error *err);
+
+/* ---- Replay. ---- */
+
+/* Names a piece of work by everything that decides which operations it consists of and what they
+ * are given: addresses, shapes, numbers. Two different pieces have the same key with a probability
+ * of 2^-128, about. */
+typedef struct ReplayKey {
+    uint64_t low, high;
+} ReplayKey;
+static inline ReplayKey replay_key(void) {
+    ReplayKey key = {0x9E3779B97F4A7C15u, 0xD1B54A32D192ED03u};
+    return key; /* also read as C++ */
+}
+void replay_key_add(ReplayKey *key, const void *bytes, size_t count);
+void replay_key_add_tensor(ReplayKey *key, Tensor t);
+
+/* Does the work, which consists of operations of ops.h on the device and of nothing else: no
+ * upload, no download, nothing that hands values to the host. A GPU records what a key stands for
+ * when it comes for the second time, as one CUDA graph, and from then on does not call `work` but
+ * starts the recording: one launch in place of hundreds, each of which takes the host as long as a
+ * small operation takes the GPU. */
+typedef int (*DeviceWork)(void *work, Error *err);
+bool device_replays(const Device *device); /* false: it would simply call `run` */
+int device_replay(Device *device, ReplayKey key, DeviceWork run, void *work, Error *err);
 
 /* ---- Arena: a stack of tensors in one block of device memory, sized before the work begins. ----
  */

@@ -54,7 +54,7 @@ int length_features(const LengthPredictor *m, Arena *arena, Tensor *features, Te
     AttentionPlan plan = {.spans = spans, .span_count = segments};
     int status = convert_forward(device, work.x, hidden, err) || /* [T, D] */
                  block_begin(device, &m->config, &work, err) ||
-                 block_forward(device, &m->config, &m->block, &work, &plan, 0, err) ||
+                 blocks_forward(device, &m->config, &m->block, 1, &work, &plan, NULL, err) ||
                  segment_mean_forward(device, mean, work.x, begin, segments, err) || /* [S, D] */
                  linear_forward(device, *features, mean, m->hidden_w, m->hidden_b, ACTIVATION_TANH,
                                 false, err); /* [S, F] */

@@ -2,6 +2,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 static const BlockNames post_names = {.query = "attention.self.query",
                                       .key = "attention.self.key",
@@ -116,24 +117,33 @@ size_t xlmr_work_bytes(const Xlmr *m, int tokens) {
     return block_work_bytes(&m->config.block, tokens, m->params->compute) + xlmr_rows_bytes(tokens);
 }
 
+/* One upload for all: each waits for a place in the stream, and they come in every step. */
+static int upload_rows(Arena *arena, const XlmrBatch *batch, XlmrRows *rows, Error *err) {
+    const size_t n = (size_t)batch->tokens;
+    const int32_t *from[] = {batch->ids, batch->positions, NULL, batch->image_rows};
+    Tensor *to[] = {&rows->ids, &rows->positions, &rows->types, &rows->image}, all;
+    const size_t count = batch->image_rows ? 4 : 3;
+    /* So many elements apart, for the alignment that xlmr_rows_bytes counts with. */
+    const size_t apart = arena_bytes(DTYPE_I32, 1, batch->tokens) / sizeof(int32_t);
+    int32_t *host = calloc(count * apart, sizeof *host);
+    if (!host) return error_set(err, "out of memory for %d tokens", batch->tokens);
+    for (size_t i = 0; i < count; i++)
+        if (from[i]) memcpy(host + i * apart, from[i], n * sizeof *host); /* types are all 0 */
+    int status = arena_upload(arena, &all, DTYPE_I32, (int64_t)(count * apart), host, err);
+    free(host);
+    for (size_t i = 0; status == 0 && i < count; i++)
+        *to[i] = tensor_1d((int32_t *)all.data + i * apart, DTYPE_I32, batch->tokens);
+    return status;
+}
+
 int xlmr_embed(const Xlmr *m, Arena *arena, const XlmrBatch *batch, Tensor x, XlmrRows *rows,
                Error *err) {
-    int n = batch->tokens;
     *rows = (XlmrRows){.image = TENSOR_NONE};
-    TRY(arena_upload(arena, &rows->ids, DTYPE_I32, n, batch->ids, err));
-    TRY(arena_upload(arena, &rows->positions, DTYPE_I32, n, batch->positions, err));
-    int32_t *zeros = calloc((size_t)n, sizeof *zeros);
-    if (!zeros) return error_set(err, "out of memory for %d tokens", n);
-    int status = arena_upload(arena, &rows->types, DTYPE_I32, n, zeros, err);
-    free(zeros);
-    if (status) return -1;
+    TRY(upload_rows(arena, batch, rows, err));
     /* The order of Hugging Face's sums: (word + type) + position. */
     GatherTerm terms[4] = {{m->words, rows->ids}};
     int count = 1;
-    if (batch->image_rows) {
-        TRY(arena_upload(arena, &rows->image, DTYPE_I32, n, batch->image_rows, err));
-        terms[count++] = (GatherTerm){batch->image_tokens, rows->image};
-    }
+    if (batch->image_rows) terms[count++] = (GatherTerm){batch->image_tokens, rows->image};
     terms[count++] = (GatherTerm){m->types, rows->types};
     terms[count++] = (GatherTerm){m->positions, rows->positions};
     return gather_forward(arena->device, x, terms, count, err); /* [T, D] */
@@ -158,11 +168,8 @@ int xlmr_forward(const Xlmr *m, Arena *arena, const XlmrBatch *batch, Tensor *hi
     BlockWork work;
     TRY(block_work_take(&work, block, arena, batch->tokens, m->params->compute, err));
     TRY(embed(m, arena, batch, &work, err)); /* [T, D] */
-    if (watch) watch->call(watch->user, 0, work.x);
-    for (int i = 0; i < m->config.layers; i++) {
-        TRY(block_forward(device, block, &m->blocks[i], &work, &batch->plan, i, err));
-        if (watch) watch->call(watch->user, i + 1, work.x);
-    }
+    TRY(blocks_forward(device, block, m->blocks, m->config.layers, &work, &batch->plan, watch,
+                       err));
     if (block->pre_norm)
         TRY(layernorm_forward(device, work.h, TENSOR_NONE, TENSOR_NONE, work.x, m->norm_w,
                               m->norm_b, block->eps, err));

@@ -25,8 +25,8 @@ trap 'rm -rf "$work"' EXIT
 
 # What the report has rows for. The sanitizer takes those whose cases are small.
 tests="test_ops test_linear test_attention test_backward test_train_ops test_optimizer test_muon
-       test_stack test_models test_variants test_gradients test_infill test_segment"
-programs="test_apps test_train"
+       test_stack test_models test_variants test_gradients test_replay test_infill test_segment"
+programs="test_devices test_apps test_train"
 tools="memcheck racecheck synccheck initcheck"
 watched="test_ops test_attention test_backward test_linear test_train_ops"
 
@@ -42,7 +42,7 @@ what_it_is() {
     test_models) echo "$1: every stage of the tiny models, torch's values" ;;
     test_gradients) echo "$1: gradients, ten steps of training, torch's values" ;;
     test_variants) echo "$1: the files' layouts, torch's values" ;;
-    test_apps | test_train) echo "$1: the program on the GPU" ;;
+    test_devices | test_apps | test_train) echo "$1: the program on the GPU" ;;
     *) echo "$1" ;;
     esac
 }
@@ -124,7 +124,7 @@ find_programs() {
         LD_LIBRARY_PATH=${LD_LIBRARY_PATH:+$LD_LIBRARY_PATH:}$folder
     done
     export LD_LIBRARY_PATH
-    missing=$(ldd $bin/easyfirst-tests 2>&1 | grep -E 'not found|not a dynamic' | head -n 3 | tr '\n\t' '  ')
+    missing=$(ldd $bin/easyfirst-tests $bin/../lib/libeasyfirst-cuda.so 2>&1 | grep -E 'not found|not a dynamic' | head -n 3 | tr '\n\t' '  ')
     [ -z "$missing" ] || { why="the programs do not start: $missing" && return; }
     EASYFIRST=$PWD/$bin/easyfirst
     export EASYFIRST

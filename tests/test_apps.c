@@ -6,7 +6,6 @@
 #include <jansson.h>
 
 #include "data/checkpoint.h"
-#include "tests/matrix.h"
 #include "tests/program.h"
 
 #define MODELS "tests/golden/models/"
@@ -691,36 +690,6 @@ static void test_info(void **state) {
     run_end(&r);
 }
 
-/* The environment of these runs hides all GPUs. */
-static void test_device(void **state) {
-    (void)state;
-    Run r;
-    run_start(&r);
-    setenv("EASYFIRST_MODEL", BASE, 1);
-    run(&r, "ask", "-q", "--length", "3", PIC0, "What?");
-    expect(&r, 0, NULL);
-    char *answer = strdup(r.out);
-    for (int i = 0; i < 2; i++) {
-        run(&r, "ask", "--device", i ? "auto" : "cpu", "--length", "3", PIC0, "What?");
-        expect(&r, 0, answer);
-        assert_non_null(strstr(r.err, "CPU, "));
-    }
-    free(answer);
-    static char *const asked[][3] = {{"ask", PIC0, "What?"},
-                                        {"show", PIC0, "What?"},
-                                        {"text", "What?", "-q"},
-                                        {"info", BASE, "--json"},
-                                        {"bench", "train", "--json"}};
-    for (size_t i = 0; i < sizeof asked / sizeof asked[0]; i++) {
-        char *const *c = asked[i];
-        run(&r, c[0], c[1], c[2], "--device", i % 2 ? "cuda:1" : "cuda");
-        assert_message(&r, 1, "--device cpu");
-        run(&r, c[0], c[1], c[2], "--device", "cuda:");
-        assert_message(&r, 2, "--device takes cpu, cuda, cuda:N or auto, not \"cuda:\"");
-    }
-    run_end(&r);
-}
-
 /* ---- The README. ---- */
 
 /* One command of the README, from the word after "easyfirst" on: every option it names is one that
@@ -797,7 +766,6 @@ int main(void) {
         cmocka_unit_test(test_full_disk),
         cmocka_unit_test(test_show),
         cmocka_unit_test(test_info),
-        ON_CPU(test_device),
         cmocka_unit_test(test_readme),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -370,8 +370,8 @@ static void inference(Device *device, const Model *m, float *out) {
     assert_int_equal(arena.used, bytes);
     memcpy(work.x.data, m->values + m->x_at, (size_t)n * sizeof *out);
     assert_ok(block_begin(device, &m->config, &work, &err), &err);
-    for (int b = 0; b < BLOCKS; b++)
-        assert_ok(block_forward(device, &m->config, &m->blocks[b], &work, &plan, b, &err), &err);
+    assert_ok(blocks_forward(device, &m->config, m->blocks, BLOCKS, &work, &plan, NULL, &err),
+              &err);
     memcpy(out, work.x.data, (size_t)n * sizeof *out);
     arena_close(&arena);
 }
@@ -696,7 +696,7 @@ static void block_prepared_run(Device *device, const BlockConfig *c, const Block
     for (int i = 0; i < ROWS * c->width; i++)
         ((float *)work.x.data)[i] = test_random_normal(&random);
     assert_ok(block_begin(device, c, &work, &err), &err);
-    assert_ok(block_forward(device, c, b, &work, &plan, 0, &err), &err);
+    assert_ok(blocks_forward(device, c, b, 1, &work, &plan, NULL, &err), &err);
     memcpy(out, work.x.data, (size_t)(ROWS * c->width) * sizeof *out);
     arena_close(&arena);
 }

@@ -12,9 +12,9 @@ static const BlockNames clip_names = {.query = "self_attn.q_proj",
                                       .fc2 = "mlp.fc2",
                                       .norm2 = "layer_norm2"};
 
-/* The deviation of fresh position embeddings. A fresh patch embedding makes numbers of deviation 0.55
- * from normalised pixels (params_init_std times the root of its columns); positions of 0.02 beside
- * them would drown, and a tower trained from nothing would not learn where things are. */
+/* The deviation of fresh position embeddings. A fresh patch embedding makes numbers of deviation
+ * 0.55 from normalised pixels (params_init_std times the root of its columns); positions of 0.02
+ * beside them would drown, and a tower trained from nothing would not learn where things are. */
 #define POSITION_STD 0.4f
 
 int vit_patches(const VitConfig *config) {
@@ -184,12 +184,8 @@ static int vit_run(const Vit *vit, Arena *arena, Tensor features, Tensor pixels,
     TRY(layernorm_forward(device, work.x, TENSOR_NONE, TENSOR_NONE, work.x, vit->pre_norm_w,
                           vit->pre_norm_b, c->block.eps, err)); /* [B*(1+P), D] */
     TRY(block_begin(device, &c->block, &work, err));
-    if (watch) watch->call(watch->user, 0, work.x);
     AttentionPlan plan = {.spans = rows->spans, .span_count = pictures};
-    for (int i = 0; i < vit->depth; i++) {
-        TRY(block_forward(device, &c->block, &vit->blocks[i], &work, &plan, i, err));
-        if (watch) watch->call(watch->user, i + 1, work.x);
-    }
+    TRY(blocks_forward(device, &c->block, vit->blocks, vit->depth, &work, &plan, watch, err));
     GatherTerm picked = {work.x, rows->feature_index};
     return gather_forward(device, features, &picked, 1, err); /* [B*F, D] */
 }

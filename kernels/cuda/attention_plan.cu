@@ -194,19 +194,19 @@ static bool plan_is_of(const HostCopy *copy, const AttentionSpan *spans, int cou
 int attention_plan(Device *device, AttentionPlan *plan, const AttentionSpan *spans, int count,
                    int item_rows, int step_rows, Error *err) {
     HostCopy *copy = &cuda_state(device)->spans;
-    const void *on_device = copy->device;
+    const void *made = copy->host, *on_device;
+    size_t bytes = copy->bytes;
     if (!plan_is_of(copy, spans, count, item_rows, step_rows)) {
         void *memory = NULL;
-        size_t room = 4096, bytes;
-        for (;;) {
+        for (size_t room = 4096;; room = bytes) {
             TRY(cuda_staging(device, &memory, room, err));
             bytes = plan_make((char *)memory, room, spans, count, item_rows, step_rows);
             if (bytes <= room) break;
-            room = bytes;
         }
-        TRY(cuda_host_copy(device, copy, &on_device, memory, bytes, err));
+        made = memory;
     }
-    const PlanHead *head = (const PlanHead *)copy->host;
+    TRY(cuda_host_copy(device, copy, &on_device, made, bytes, err));
+    const PlanHead *head = (const PlanHead *)made;
     plan->item_count = head->item_count, plan->key_tile_count = head->key_tile_count;
     plan->words = head->words;
     plan->items = (const AttentionItem *)((const char *)on_device + head->items);

@@ -20,8 +20,9 @@ extern "C" {
 #include "kernels/backend.h"
 }
 
-struct Products;      /* cuBLASLt's handle, its workspace and the algorithms chosen: products.h */
+struct Products;       /* cuBLASLt's handle, its workspace and the algorithms chosen: products.h */
 struct FusedAttention; /* cuDNN's handle and the plans made: attention_cudnn.h */
+struct Replays;        /* recordings of work that comes again: replay.h */
 
 /* A copy of what the host last handed to a kernel, so that the same again is not sent again: the
  * spans of a batch are the same in every layer. */
@@ -29,6 +30,17 @@ typedef struct HostCopy {
     void *host, *device; /* equal contents */
     size_t bytes, capacity;
 } HostCopy;
+
+/* Page-locked memory that small uploads go through. Without it CUDA may wait, for each of them,
+ * until all work before it is done: it stages what comes from other memory itself. Two halves in
+ * turn; when one is full, `passed` tells when the GPU has read it. */
+typedef struct UploadRing {
+    char *memory;
+    size_t used; /* of the half */
+    int half;
+    cudaEvent_t passed[2];
+    bool waiting[2];
+} UploadRing;
 
 typedef struct CudaState {
     int index; /* which GPU */
@@ -41,6 +53,8 @@ typedef struct CudaState {
     char *staging; /* page-locked host memory for small results */
     size_t staging_size;
     HostCopy spans, offsets;
+    struct Replays *replays;
+    UploadRing ring;
 } CudaState;
 
 static inline CudaState *cuda_state(Device *device) {
@@ -49,9 +63,9 @@ static inline CudaState *cuda_state(Device *device) {
 
 /* Returns -1 from the caller, with the call, CUDA's own words for what happened and the GPU, unless
  * the call succeeds. */
-#define CUDA_TRY(call, err)                                                        \
-    do {                                                                           \
-        cudaError_t cuda_status_ = (call);                                         \
+#define CUDA_TRY(call, err)                                                            \
+    do {                                                                               \
+        cudaError_t cuda_status_ = (call);                                             \
         if (cuda_status_ != cudaSuccess) return cuda_failed(cuda_status_, #call, err); \
     } while (0)
 int cuda_failed(cudaError_t status, const char *call, Error *err); /* -1 */
@@ -59,22 +73,22 @@ int cuda_failed(cudaError_t status, const char *call, Error *err); /* -1 */
 /* kernel<<<grid, block, shared, the device's stream>>>(...); returns -1 from the caller if the
  * launch fails. A kernel that is a template with commas goes in parentheses. */
 #ifdef EASYFIRST_EMULATED
-#define LAUNCH(device, kernel, grid, block, shared, err, ...)                                 \
-    do {                                                                                      \
-        emulator_launch(grid, block, shared, [=] { kernel(__VA_ARGS__); });                   \
-        (device)->counters.launches++, (void)(err);                                           \
+#define LAUNCH(device, kernel, grid, block, shared, err, ...)               \
+    do {                                                                    \
+        emulator_launch(grid, block, shared, [=] { kernel(__VA_ARGS__); }); \
+        (device)->counters.launches++, (void)(err);                         \
     } while (0)
 #else
-#define LAUNCH(device, kernel, grid, block, shared, err, ...)                                 \
-    do {                                                                                      \
-        (kernel)<<<(grid), (block), (shared), cuda_state(device)->stream>>>(__VA_ARGS__);     \
-        (device)->counters.launches++;                                                        \
-        CUDA_TRY(cudaGetLastError(), err);                                                    \
+#define LAUNCH(device, kernel, grid, block, shared, err, ...)                             \
+    do {                                                                                  \
+        (kernel)<<<(grid), (block), (shared), cuda_state(device)->stream>>>(__VA_ARGS__); \
+        (device)->counters.launches++;                                                    \
+        CUDA_TRY(cudaGetLastError(), err);                                                \
     } while (0)
 #endif
 
-/* Besides LAUNCH and device_upload and _download: a library's call counts as a launch, a copy as its
- * bytes. */
+/* Besides LAUNCH and device_upload and _download: a library's call counts as a launch, a copy as
+ * its bytes. */
 static inline void cuda_count_launch(Device *device) {
     device->counters.launches++;
 }
@@ -86,14 +100,15 @@ static inline void cuda_count_down(Device *device, size_t bytes) {
 }
 
 /* At least `bytes` of device scratch, aligned to 256, valid until the next call. Growing waits for
- * the work under way; it stays as large as it ever was. */
+ * the work under way, and ends all recordings (replay.h); it stays as large as it ever was. */
 int cuda_workspace(Device *device, void **memory, size_t bytes, Error *err);
 
 /* The same of page-locked host memory, for what comes back. */
 int cuda_staging(Device *device, void **memory, size_t bytes, Error *err);
 
-/* `bytes` of host values on the device: sent unless they are what `copy` holds already. The address
- * in *memory is good until the next call with the same copy. */
+/* `bytes` of host values on the device: sent unless they are what `copy` holds already (`host` may
+ * be copy->host itself). The address in *memory is good until the next call with the same copy, and
+ * within a recording as long as that. */
 int cuda_host_copy(Device *device, HostCopy *copy, const void **memory, const void *host,
                    size_t bytes, Error *err);
 

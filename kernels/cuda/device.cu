@@ -2,6 +2,7 @@
 #include "kernels/cuda/attention_cudnn.h"
 #include "kernels/cuda/cuda.h"
 #include "kernels/cuda/products.h"
+#include "kernels/cuda/replay.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -36,10 +37,50 @@ static void cuda_free(Device *device, void *memory) {
     cudaFree(memory);
 }
 
-/* Memory that the host gave is copied out of it before the call returns (CUDA stages pageable
- * memory), so that `from` may be reused; the work before it in the stream is not waited for. */
+enum { RING_HALF = 512 << 10, RING_MOST = 64 << 10 };
+
+static int ring_open(UploadRing *ring, Error *err) {
+    void *memory = NULL;
+    CUDA_TRY(cudaMallocHost(&memory, 2 * RING_HALF), err);
+    ring->memory = (char *)memory;
+    for (int i = 0; i < 2; i++)
+        CUDA_TRY(cudaEventCreateWithFlags(&ring->passed[i], cudaEventDisableTiming), err);
+    return 0;
+}
+
+static void ring_close(UploadRing *ring) {
+    for (int i = 0; i < 2; i++)
+        if (ring->passed[i]) cudaEventDestroy(ring->passed[i]);
+    cudaFreeHost(ring->memory);
+}
+
+/* A place for `bytes`, at most RING_MOST, which stays until the GPU has read it. */
+static int ring_take(UploadRing *ring, cudaStream_t stream, void **place, size_t bytes,
+                     Error *err) {
+    if (ring->used + bytes > RING_HALF) {
+        CUDA_TRY(cudaEventRecord(ring->passed[ring->half], stream), err);
+        ring->waiting[ring->half] = true;
+        ring->half ^= 1, ring->used = 0;
+        if (ring->waiting[ring->half])
+            CUDA_TRY(cudaEventSynchronize(ring->passed[ring->half]), err);
+    }
+    *place = ring->memory + (size_t)ring->half * RING_HALF + ring->used;
+    ring->used += (bytes + 15) / 16 * 16;
+    return 0;
+}
+
+/* Whatever its size, `from` has been read when the call returns: CUDA stages what is not
+ * page-locked. */
 static int cuda_upload(Device *device, void *to, const void *from, size_t bytes, Error *err) {
-    CUDA_TRY(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, cuda_state(device)->stream), err);
+    CudaState *s = cuda_state(device);
+    if (replay_recording(device)) return error_set(err, "CUDA: an upload within a recording");
+    if (bytes <= RING_MOST) {
+        void *place = NULL;
+        TRY(ring_take(&s->ring, s->stream, &place, bytes, err));
+        memcpy(place, from, bytes);
+        from = place;
+    }
+    CUDA_TRY(cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, s->stream), err);
     cuda_count_up(device, bytes);
     return 0;
 }
@@ -70,6 +111,9 @@ static int cuda_wait(Device *device, Error *err) {
 int cuda_workspace(Device *device, void **memory, size_t bytes, Error *err) {
     CudaState *s = cuda_state(device);
     if (bytes > s->workspace_size) {
+        if (replay_recording(device))
+            return error_set(err, "CUDA: the workspace would have to grow within a recording");
+        replays_forget(device);
         cuda_free(device, s->workspace);
         s->workspace = NULL, s->workspace_size = 0;
         void *taken = NULL;
@@ -95,6 +139,7 @@ int cuda_staging(Device *device, void **memory, size_t bytes, Error *err) {
 
 int cuda_host_copy(Device *device, HostCopy *copy, const void **memory, const void *host,
                    size_t bytes, Error *err) {
+    if (replay_recording(device)) return replay_host_copy(device, memory, host, bytes, err);
     if (bytes > copy->capacity) {
         free(copy->host), cuda_free(device, copy->device);
         *copy = HostCopy{};
@@ -104,7 +149,8 @@ int cuda_host_copy(Device *device, HostCopy *copy, const void **memory, const vo
         copy->capacity = bytes;
     }
     *memory = copy->device;
-    if (bytes == copy->bytes && memcmp(copy->host, host, bytes) == 0) return 0;
+    if (bytes == copy->bytes && (copy->host == host || memcmp(copy->host, host, bytes) == 0))
+        return 0;
     copy->bytes = 0; /* in case the upload fails */
     /* From the copy: the values may lie in page-locked memory, which would be read later, when the
      * stream has come this far. */
@@ -120,12 +166,14 @@ static void cuda_close(Device *device) {
     CudaState *s = cuda_state(device);
     if (!s) return;
     if (s->stream) cudaStreamSynchronize(s->stream);
+    replays_close(s->replays);
     products_close(s->products);
     fused_attention_close(s->fused);
     free(s->spans.host), cudaFree(s->spans.device);
     free(s->offsets.host), cudaFree(s->offsets.device);
     cudaFree(s->workspace);
     cudaFreeHost(s->staging);
+    ring_close(&s->ring);
     if (s->stream) cudaStreamDestroy(s->stream);
     free(s);
     device->state = NULL;
@@ -142,6 +190,7 @@ static Backend cuda_backend(void) {
     b.clear = cuda_clear;
     b.memory = cuda_memory;
     b.wait = cuda_wait;
+    b.replay = cuda_replay;
     b.pack_weight = cuda_pack_weight;
     b.packed_free = cuda_packed_free;
     b.pack_size = cuda_pack_size;
@@ -169,7 +218,7 @@ static Backend cuda_backend(void) {
     return b;
 }
 
-int cuda_count(void) {
+static int cuda_count(void) {
     int count = 0;
     if (cudaGetDeviceCount(&count) == cudaSuccess) return count;
     cudaGetLastError(); /* no driver: nothing that a later call should report */
@@ -180,30 +229,34 @@ static int find_gpu(const DeviceOptions *options, cudaDeviceProp *properties, Er
     int count = 0;
     cudaError_t status = cudaGetDeviceCount(&count);
     if (status != cudaSuccess || count == 0)
-        return error_set(err, "no GPU was found (%s): use --device cpu, or see that nvidia-smi "
-                              "lists one",
+        return error_set(err,
+                         "no GPU was found (%s): use --device cpu, or see that nvidia-smi "
+                         "lists one",
                          status == cudaSuccess ? "CUDA counts 0" : cudaGetErrorString(status));
     if (options->index < 0 || options->index >= count)
-        return error_set(err, "GPU %d was asked for, there %s %d: expected 0 to %d",
-                         options->index, count == 1 ? "is" : "are", count, count - 1);
+        return error_set(err, "GPU %d was asked for, there %s %d: expected 0 to %d", options->index,
+                         count == 1 ? "is" : "are", count, count - 1);
     CUDA_TRY(cudaSetDevice(options->index), err);
     CUDA_TRY(cudaGetDeviceProperties(properties, options->index), err);
     if (properties->major >= 8) return 0;
-    return error_set(err,
-                     "GPU %d (%s) has compute capability %d.%d, expected 8.0 or later (Ampere): use "
-                     "--device cpu",
-                     options->index, properties->name, properties->major, properties->minor);
+    return error_set(
+        err,
+        "GPU %d (%s) has compute capability %d.%d, expected 8.0 or later (Ampere): use "
+        "--device cpu",
+        options->index, properties->name, properties->major, properties->minor);
 }
 
 static int open_state(CudaState *s, const DeviceOptions *options, Error *err) {
     TRY(find_gpu(options, &s->properties, err));
     s->index = options->index;
     CUDA_TRY(cudaStreamCreateWithFlags(&s->stream, cudaStreamNonBlocking), err);
+    TRY(ring_open(&s->ring, err));
+    TRY(replays_open(&s->replays, err));
     TRY(products_open(&s->products, &s->properties, err));
     return fused_attention_open(&s->fused, s->stream, &s->properties, err);
 }
 
-int cuda_open(Device *device, const DeviceOptions *options, Error *err) {
+static int cuda_open(Device *device, const DeviceOptions *options, Error *err) {
     static const Backend backend = cuda_backend();
     CudaState *s = (CudaState *)calloc(1, sizeof *s);
     if (!s) return error_set(err, "out of memory: %zu bytes asked", sizeof *s);
@@ -221,3 +274,6 @@ int cuda_open(Device *device, const DeviceOptions *options, Error *err) {
              s->properties.major, s->properties.minor);
     return 0;
 }
+
+extern "C" __attribute__((visibility("default")))
+const CudaLibrary easyfirst_cuda_library = {CUDA_LIBRARY_BUILD, cuda_open, cuda_count};

@@ -48,7 +48,7 @@ size_t cuda_pack_size(Device *device, int64_t rows, int64_t columns, Dtype compu
 }
 
 void cuda_packed_free(Device *device, struct Packed *packed) {
-    device_free(device, packed->data);
+    device->backend->free(device, packed->data);
     free(packed->layout);
     free(packed);
 }
@@ -67,7 +67,7 @@ static int packed_new(Device *device, struct Packed **packed, int64_t rows, int6
     p->chunk_bytes = matrix_bytes(rows, columns, compute);
     p->bytes = cuda_pack_size(device, rows, columns, compute, vocabulary);
     layout->ld = row_distance(columns, compute);
-    if (device_alloc(device, &p->data, p->bytes, err) != 0) {
+    if (device->backend->alloc(device, &p->data, p->bytes, err) != 0) {
         cuda_packed_free(device, p);
         return -1;
     }

@@ -24,9 +24,9 @@ static inline Operand operand(Tensor t, bool transposed) {
     return o;
 }
 
-/* d = a b (+ d with `accumulate`) (+ bias, one value for each column of d): f32 sums. a and b are of
- * one type, f32 (without TF32) or bf16; d is of that type or f32; bias [columns of d] is of d's type
- * or NULL. */
+/* d = a b (+ d with `accumulate`) (+ bias, one value for each column of d): f32 sums. a and b are
+ * of one type, f32 (without TF32) or bf16; d is of that type or f32; bias [columns of d] is of d's
+ * type or NULL. */
 int cuda_product(Device *device, Tensor d, Operand a, Operand b, const void *bias, bool accumulate,
                  Error *err);
 

@@ -174,6 +174,27 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t handle, cublasLtM
     return CUBLAS_STATUS_SUCCESS;
 }
 
+/* d = factor op(a) op(b) + kept c; everything by value, since it may be done later. */
+static void multiply(cublasLtMatmulDescOpaque_t op, const void *a, cublasLtMatrixLayoutOpaque_t la,
+                     const void *b, cublasLtMatrixLayoutOpaque_t lb, const void *c, void *d,
+                     cublasLtMatrixLayoutOpaque_t ld, double factor, double kept) {
+    const uint64_t m = ld.rows, n = ld.cols;
+    const bool bias = op.epilogue == CUBLASLT_EPILOGUE_BIAS;
+    const std::vector<double> x = gather(a, la, op.transa == CUBLAS_OP_T); /* [m][k] */
+    const std::vector<double> y = gather(b, lb, op.transb == CUBLAS_OP_N); /* [n][k] */
+    const uint64_t k = x.size() / m;
+    for (uint64_t j = 0; j < n; j++)
+        for (uint64_t i = 0; i < m; i++) {
+            double sum = 0;
+            for (uint64_t l = 0; l < k; l++) sum += x[i * k + l] * y[j * k + l];
+            sum *= factor;
+            const uint64_t at = j * uint64_t(ld.ld) + i;
+            if (kept != 0) sum += kept * value_at(c, ld.type, at); /* with 0, C is not read */
+            if (bias) sum += value_at(op.bias, ld.type, i);
+            value_put(d, ld.type, at, sum);
+        }
+}
+
 cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t op, const void *alpha,
                               const void *a, cublasLtMatrixLayout_t la, const void *b,
                               cublasLtMatrixLayout_t lb, const void *beta, const void *c,
@@ -197,23 +218,12 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t op, 
     if (workspace_bytes < algo->workspace || (algo->workspace && !workspace) ||
         reinterpret_cast<uintptr_t>(workspace) % 256)
         return refused("too small a workspace, or not aligned");
-    memset(workspace, 0xff, algo->workspace); /* whoever keeps something there gets NaN */
-
-    const uint64_t m = ld->rows, n = ld->cols;
-    const std::vector<double> x = gather(a, *la, op->transa == CUBLAS_OP_T); /* [m][k] */
-    const std::vector<double> y = gather(b, *lb, op->transb == CUBLAS_OP_N); /* [n][k] */
-    const uint64_t k = x.size() / m;
     const double factor = *static_cast<const float *>(alpha);
     const double kept = *static_cast<const float *>(beta);
-    for (uint64_t j = 0; j < n; j++)
-        for (uint64_t i = 0; i < m; i++) {
-            double sum = 0;
-            for (uint64_t l = 0; l < k; l++) sum += x[i * k + l] * y[j * k + l];
-            sum *= factor;
-            const uint64_t at = j * uint64_t(ld->ld) + i;
-            if (kept != 0) sum += kept * value_at(c, lc->type, at); /* with 0, C is not read */
-            if (bias) sum += value_at(op->bias, ld->type, i);
-            value_put(d, ld->type, at, sum);
-        }
+    const size_t scratch = algo->workspace;
+    emulator_do([=, op = *op, la = *la, lb = *lb, ld = *ld] {
+        memset(workspace, 0xff, scratch); /* whoever keeps something there gets NaN */
+        multiply(op, a, la, b, lb, c, d, ld, factor, kept);
+    });
     return CUBLAS_STATUS_SUCCESS;
 }

@@ -63,6 +63,10 @@ enum { warpSize = 32 };
 void emulator_launch(dim3 grid, dim3 block, size_t shared, const std::function<void()> &body);
 void *emulator_shared();
 
+/* Does it, or makes it a part of the graph that is being recorded: then everything that `work` needs
+ * has to be a copy within it, but for device memory. */
+void emulator_do(const std::function<void()> &work);
+
 /* Waits until all threads of the block, or of the warp's mask, that have not returned are here; the
  * second also takes `bytes` (at most 64) from each lane and hands back all 32 of them: lane l's at
  * (char *)result + 64 l, until the lane's next-but-one call. */
@@ -207,6 +211,15 @@ cudaError_t cudaMemsetAsync(void *memory, int value, size_t bytes, cudaStream_t)
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t *, unsigned);
 cudaError_t cudaStreamDestroy(cudaStream_t);
 cudaError_t cudaStreamSynchronize(cudaStream_t);
+typedef struct CUgraph_st *cudaGraph_t;
+typedef struct CUgraphExec_st *cudaGraphExec_t;
+enum cudaStreamCaptureMode { cudaStreamCaptureModeRelaxed = 2 };
+cudaError_t cudaStreamBeginCapture(cudaStream_t, cudaStreamCaptureMode);
+cudaError_t cudaStreamEndCapture(cudaStream_t, cudaGraph_t *graph);
+cudaError_t cudaGraphInstantiate(cudaGraphExec_t *, cudaGraph_t, unsigned long long flags);
+cudaError_t cudaGraphLaunch(cudaGraphExec_t, cudaStream_t);
+cudaError_t cudaGraphDestroy(cudaGraph_t);
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t);
 cudaError_t cudaDeviceSynchronize();
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t *, unsigned);
 cudaError_t cudaEventRecord(cudaEvent_t, cudaStream_t);

@@ -15,8 +15,8 @@ namespace {
 
 enum State { READY, AT_BLOCK, AT_WARP, DONE };
 enum { STACK = 256 << 10, SLOT = 64 };
-/* Stacks begin in different lines of a page: else all of them would compete for the same few lines of
- * the processor's cache. */
+/* Stacks begin in different lines of a page: else all of them would compete for the same few lines
+ * of the processor's cache. */
 enum { COLOURS = 61, LINES = 3 * 64 };
 
 struct Fiber {
@@ -176,7 +176,29 @@ void run_block() {
 
 } // namespace
 
+/* What is being recorded; NULL: nothing is. */
+static CUgraph_st *recording;
+struct CUgraph_st {
+    std::vector<std::function<void()>> works;
+};
+struct CUgraphExec_st {
+    std::vector<std::function<void()>> works;
+};
+
+void emulator_do(const std::function<void()> &work) {
+    if (recording)
+        recording->works.push_back(work);
+    else
+        work();
+}
+
+static void launch_now(dim3 grid, dim3 threads, size_t shared, const std::function<void()> &body);
+
 void emulator_launch(dim3 grid, dim3 threads, size_t shared, const std::function<void()> &body) {
+    emulator_do([=] { launch_now(grid, threads, shared, body); });
+}
+
+static void launch_now(dim3 grid, dim3 threads, size_t shared, const std::function<void()> &body) {
     unsigned n = threads.x * threads.y * threads.z;
     if (n < 1 || n > 1024) stuck("a block has 1 to 1024 threads");
     if (!grid.x || !grid.y || !grid.z || grid.y > 65535 || grid.z > 65535)
@@ -265,35 +287,41 @@ cudaError_t cudaMemGetInfo(size_t *free_bytes, size_t *total) {
     *free_bytes = *total = size_t(4) << 30;
     return cudaSuccess;
 }
-/* What cudaMalloc gave, and how long it is; behind it lie some bytes that nobody may write. */
+/* What cudaMalloc gave, and how long it is. Behind it lie some bytes that nobody may write, and
+ * when it is freed its addresses are given to nobody else: whoever still uses them is stopped. */
 static std::map<const char *, size_t> device_memory;
-enum { GUARD = 256, GUARD_BYTE = 0xa5 };
+enum { GUARD = 256, GUARD_BYTE = 0xa5, PAGE = 4096 };
 
-static cudaError_t allocate(void **memory, size_t bytes) {
-    if (bytes > size_t(4) << 30) return cudaErrorMemoryAllocation;
-    *memory = aligned_alloc(256, (bytes + 255) / 256 * 256);
-    return *memory ? cudaSuccess : cudaErrorMemoryAllocation;
+static size_t pages_of(size_t bytes) {
+    return (bytes + GUARD + PAGE - 1) / PAGE * PAGE;
 }
 cudaError_t cudaMalloc(void **memory, size_t bytes) {
-    cudaError_t status = allocate(memory, bytes + GUARD);
-    if (status != cudaSuccess) return status;
-    memset(static_cast<char *>(*memory) + bytes, GUARD_BYTE, GUARD);
-    device_memory[static_cast<char *>(*memory)] = bytes;
+    if (bytes > size_t(4) << 30) return cudaErrorMemoryAllocation;
+    void *taken = mmap(nullptr, pages_of(bytes), PROT_READ | PROT_WRITE,
+                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (taken == MAP_FAILED) return cudaErrorMemoryAllocation;
+    memset(static_cast<char *>(taken) + bytes, GUARD_BYTE, GUARD);
+    device_memory[static_cast<char *>(taken)] = bytes;
+    *memory = taken;
     return cudaSuccess;
 }
 cudaError_t cudaFree(void *memory) {
     auto found = device_memory.find(static_cast<char *>(memory));
     if (!memory) return cudaSuccess;
     if (found == device_memory.end()) return cudaErrorInvalidValue;
-    for (size_t i = found->second; i < found->second + GUARD; i++)
+    const size_t bytes = found->second;
+    for (size_t i = bytes; i < bytes + GUARD; i++)
         if (static_cast<unsigned char *>(memory)[i] != GUARD_BYTE)
             stuck("something was written behind memory of cudaMalloc");
     device_memory.erase(found);
-    free(memory);
+    mmap(memory, pages_of(bytes), PROT_NONE,
+         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
     return cudaSuccess;
 }
 cudaError_t cudaMallocHost(void **memory, size_t bytes) {
-    return allocate(memory, bytes);
+    if (bytes > size_t(4) << 30) return cudaErrorMemoryAllocation;
+    *memory = aligned_alloc(256, (bytes + 255) / 256 * 256);
+    return *memory ? cudaSuccess : cudaErrorMemoryAllocation;
 }
 cudaError_t cudaFreeHost(void *memory) {
     free(memory);
@@ -306,21 +334,65 @@ cudaError_t cudaPointerGetAttributes(cudaPointerAttributes *attributes, const vo
     attributes->type = inside ? cudaMemoryTypeDevice : cudaMemoryTypeUnregistered;
     return cudaSuccess;
 }
-cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpyKind, cudaStream_t) {
-    memmove(to, from, bytes);
+/* A recorded copy is done whenever the graph is started: memory of the host may be gone by then. */
+static void check_recorded(const void *memory) {
+    cudaPointerAttributes attributes;
+    cudaPointerGetAttributes(&attributes, memory);
+    if (recording && attributes.type != cudaMemoryTypeDevice)
+        stuck("a graph that is being recorded would copy from memory of the host, or to it");
+}
+cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpyKind,
+                            cudaStream_t) {
+    check_recorded(to), check_recorded(from);
+    emulator_do([=] { memmove(to, from, bytes); });
     return cudaSuccess;
 }
 cudaError_t cudaMemcpy2DAsync(void *to, size_t to_pitch, const void *from, size_t from_pitch,
                               size_t width, size_t height, cudaMemcpyKind, cudaStream_t) {
-    for (size_t i = 0; i < height; i++)
-        memcpy(static_cast<char *>(to) + i * to_pitch,
-               static_cast<const char *>(from) + i * from_pitch, width);
+    check_recorded(to), check_recorded(from);
+    emulator_do([=] {
+        for (size_t i = 0; i < height; i++)
+            memcpy(static_cast<char *>(to) + i * to_pitch,
+                   static_cast<const char *>(from) + i * from_pitch, width);
+    });
     return cudaSuccess;
 }
 cudaError_t cudaMemsetAsync(void *memory, int value, size_t bytes, cudaStream_t) {
-    memset(memory, value, bytes);
+    check_recorded(memory);
+    emulator_do([=] { memset(memory, value, bytes); });
     return cudaSuccess;
 }
+
+/* ---- Graphs. ---- */
+
+cudaError_t cudaStreamBeginCapture(cudaStream_t, cudaStreamCaptureMode) {
+    if (recording) stuck("a recording within a recording");
+    recording = new CUgraph_st;
+    return cudaSuccess;
+}
+cudaError_t cudaStreamEndCapture(cudaStream_t, cudaGraph_t *graph) {
+    *graph = recording;
+    recording = nullptr;
+    return *graph ? cudaSuccess : cudaErrorInvalidValue;
+}
+cudaError_t cudaGraphInstantiate(cudaGraphExec_t *exec, cudaGraph_t graph, unsigned long long) {
+    *exec = new CUgraphExec_st{graph->works};
+    return cudaSuccess;
+}
+cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t) {
+    if (recording) stuck("a graph is started within a recording");
+    for (const auto &work : exec->works) work();
+    return cudaSuccess;
+}
+cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
+    delete graph;
+    return cudaSuccess;
+}
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec) {
+    delete exec;
+    return cudaSuccess;
+}
+
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned) {
     *stream = reinterpret_cast<cudaStream_t>(1);
     return cudaSuccess;
@@ -329,6 +401,7 @@ cudaError_t cudaStreamDestroy(cudaStream_t) {
     return cudaSuccess;
 }
 cudaError_t cudaStreamSynchronize(cudaStream_t) {
+    if (recording) stuck("something waits for a stream that is being recorded");
     return cudaSuccess;
 }
 cudaError_t cudaDeviceSynchronize() {

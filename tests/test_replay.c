@@ -1,0 +1,205 @@
+/* Work that a GPU records and starts again (kernels/device.h): it must give what doing it gives,
+ * whatever has happened in between. On a CPU the work is simply done, and the same holds. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "kernels/ops.h"
+#include "tests/matrix.h"
+#include "tests/test.h"
+
+/* A linear layer, attention over spans that differ from key to key, LayerNorm. One head so wide
+ * that a GPU's attention keeps a copy of q in memory of the backend's own. */
+enum { ROWS = 37, WIDTH = 136, HEADS = 1 };
+
+typedef struct Work {
+    Device *device;
+    Tensor x, w, b, qkv, out, norm_w, norm_b; /* on the device */
+    AttentionSpan spans[2];
+    int calls;
+    bool fail;
+} Work;
+
+static int do_work(void *user, Error *err) {
+    Work *k = user;
+    k->calls++;
+    if (k->fail) return error_set(err, "this work fails");
+    TRY(linear_forward(k->device, k->qkv, k->x, k->w, k->b, ACTIVATION_NONE, false, err));
+    TRY(attention_forward(k->device, k->out, TENSOR_NONE, tensor_columns(k->qkv, 0, WIDTH),
+                          tensor_columns(k->qkv, WIDTH, WIDTH),
+                          tensor_columns(k->qkv, 2 * WIDTH, WIDTH), HEADS, 0.25f, k->spans, 2, NULL,
+                          err));
+    return layernorm_forward(k->device, k->out, TENSOR_NONE, TENSOR_NONE, k->out, k->norm_w,
+                             k->norm_b, 1e-5f, err);
+}
+
+/* The first `split` rows see each other, and so do the others. */
+static void work_split(Work *k, int split) {
+    k->spans[0] = (AttentionSpan){0, split, 1, {{0, split}}};
+    k->spans[1] = (AttentionSpan){split, ROWS, 1, {{split, ROWS}}};
+}
+
+static Tensor take(Device *device, TestRandom *random, int64_t rows, int64_t columns) {
+    Error err;
+    Tensor t = tensor_2d(NULL, DTYPE_F32, rows, columns);
+    float *values = malloc(tensor_bytes(t));
+    for (int64_t i = 0; i < rows * columns; i++) values[i] = (float)test_random_normal(random);
+    assert_ok(device_alloc(device, &t.data, tensor_bytes(t), &err), &err);
+    assert_ok(device_upload(device, t.data, values, tensor_bytes(t), &err), &err);
+    free(values);
+    return t;
+}
+
+static void work_open(Work *k, Device *device, uint64_t seed) {
+    TestRandom random = {seed};
+    *k = (Work){.device = device};
+    k->x = take(device, &random, ROWS, WIDTH), k->w = take(device, &random, 3 * WIDTH, WIDTH);
+    k->qkv = take(device, &random, ROWS, 3 * WIDTH), k->out = take(device, &random, ROWS, WIDTH);
+    Tensor b = take(device, &random, 1, 3 * WIDTH), norm_w = take(device, &random, 1, WIDTH),
+           norm_b = take(device, &random, 1, WIDTH);
+    k->b = tensor_1d(b.data, DTYPE_F32, 3 * WIDTH);
+    k->norm_w = tensor_1d(norm_w.data, DTYPE_F32, WIDTH);
+    k->norm_b = tensor_1d(norm_b.data, DTYPE_F32, WIDTH);
+}
+
+static void work_close(Work *k) {
+    const Tensor all[] = {k->x, k->w, k->b, k->qkv, k->out, k->norm_w, k->norm_b};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) device_free(k->device, all[i].data);
+}
+
+static void download(Device *device, Tensor t, float *out) {
+    Error err;
+    assert_ok(device_download(device, out, t.data, tensor_bytes(t), &err), &err);
+}
+
+static ReplayKey key_of(const Work *k) {
+    ReplayKey key = replay_key();
+    replay_key_add_tensor(&key, k->x);
+    replay_key_add(&key, k->spans, sizeof k->spans);
+    return key;
+}
+
+/* New values of x, the work by device_replay, and the same without: equal to the bit. Returns the
+ * launches that it took. */
+static uint64_t check_replay(Work *k, TestRandom *random) {
+    Error err;
+    static float x[ROWS * WIDTH], got[ROWS * WIDTH], want[ROWS * WIDTH];
+    for (int i = 0; i < ROWS * WIDTH; i++) x[i] = (float)test_random_normal(random);
+    assert_ok(device_upload(k->device, k->x.data, x, sizeof x, &err), &err);
+    assert_ok(device_clear(k->device, k->out.data, tensor_bytes(k->out), &err), &err);
+    const uint64_t before = device_counters(k->device).launches;
+    assert_ok(device_replay(k->device, key_of(k), do_work, k, &err), &err);
+    const uint64_t launches = device_counters(k->device).launches - before;
+    download(k->device, k->out, got);
+    assert_ok(do_work(k, &err), &err);
+    download(k->device, k->out, want);
+    for (int i = 0; i < ROWS * WIDTH; i++) assert_true(isfinite(want[i]));
+    assert_memory_equal(got, want, sizeof got);
+    return launches;
+}
+
+static int open_device(void **state) {
+    Error err;
+    Device *device;
+    const DeviceOptions options = {.kind = test_on_gpu() ? DEVICE_CUDA : DEVICE_CPU};
+    if (device_open(&device, &options, &err) != 0) {
+        print_error("%s\n", err.text);
+        return -1;
+    }
+    *state = device;
+    return 0;
+}
+
+static void replays(void **state) {
+    Device *device = *state;
+    TestRandom random = {7};
+    Work k;
+    work_open(&k, device, 1);
+    work_split(&k, 20);
+    for (int i = 0; i < 6; i++) {
+        const uint64_t launches = check_replay(&k, &random);
+        if (device_replays(device) && i >= 1) assert_int_equal(launches, 1);
+    }
+    /* Once by itself, once to be recorded, and once in each of the 6 comparisons. */
+    if (device_replays(device)) assert_int_equal(k.calls, 8);
+    work_close(&k);
+}
+
+/* Pieces of work in turn, each with spans of its own: a few, which are all kept, and more than are.
+ */
+static void many_keys(void **state) {
+    TestRandom random = {8};
+    Work k;
+    work_open(&k, *state, 2);
+    for (int keys = 3; keys < ROWS; keys += ROWS - 4)
+        for (int i = 0; i < 4 * keys; i++) {
+            work_split(&k, 1 + i % keys);
+            const uint64_t launches = check_replay(&k, &random);
+            if (device_replays(k.device) && keys == 3 && i >= keys) assert_int_equal(launches, 1);
+        }
+    work_close(&k);
+}
+
+/* Memory that the backend keeps for itself moves when something needs more of it. */
+static void workspace_grows(void **state) {
+    Error err;
+    Device *device = *state;
+    TestRandom random = {9};
+    Work k;
+    work_open(&k, device, 3);
+    work_split(&k, 5);
+    for (int i = 0; i < 3; i++) check_replay(&k, &random);
+    for (int64_t rows = 300; rows <= 3000; rows *= 10) {
+        Tensor wide = take(device, &random, rows, 300), out = take(device, &random, rows, 300);
+        const AttentionSpan span = {0, (int32_t)rows, 1, {{0, 9}}};
+        assert_ok(attention_forward(device, out, TENSOR_NONE, wide, wide, wide, 1, 0.1f, &span, 1,
+                                    NULL, &err),
+                  &err);
+        check_replay(&k, &random);
+        device_free(device, wide.data), device_free(device, out.data);
+    }
+    for (int i = 0; i < 3; i++) check_replay(&k, &random);
+    work_close(&k);
+}
+
+/* An error comes out as it is, the first time, when it would be recorded, and afterwards. */
+static void failing_work(void **state) {
+    TestRandom random = {10};
+    Work k;
+    work_open(&k, *state, 4);
+    work_split(&k, 9);
+    k.fail = true;
+    for (int i = 0; i < 4; i++) {
+        Error err;
+        assert_refused(device_replay(k.device, key_of(&k), do_work, &k, &err), &err,
+                       "this work fails");
+    }
+    k.fail = false;
+    for (int i = 0; i < 3; i++) check_replay(&k, &random);
+    work_close(&k);
+}
+
+static void keys_differ(void **state) {
+    (void)state;
+    const char bytes[] = "abcdefgh\0\0";
+    ReplayKey seen[12];
+    for (size_t n = 0; n <= 10; n++) {
+        ReplayKey key = replay_key();
+        replay_key_add(&key, bytes, n);
+        for (size_t i = 0; i < n; i++) assert_true(memcmp(&seen[i], &key, sizeof key) != 0);
+        seen[n] = key;
+    }
+    ReplayKey once = replay_key(), again = replay_key();
+    replay_key_add(&once, bytes, 3);
+    replay_key_add(&again, bytes, 3);
+    assert_memory_equal(&once, &again, sizeof once);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(keys_differ),  cmocka_unit_test(replays),
+        cmocka_unit_test(many_keys),    cmocka_unit_test(workspace_grows),
+        cmocka_unit_test(failing_work),
+    };
+    return cmocka_run_group_tests(tests, open_device, device_teardown);
+}
