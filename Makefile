@@ -210,7 +210,8 @@ demo: deps ## a first look: questions about pictures, a translation, a summary
 
 # What runs on a machine without a compiler and Debian's packages: the program, the tests of what a GPU
 # computes, all in one, and the libraries of both but the C library, which every system has, and
-# CUDA's, which are large and come with its toolkit, or with PyTorch: tests/gpu_check.sh finds them.
+# CUDA's, which are large and come with its toolkit, or with PyTorch: tests/gpu_check.sh finds them. The
+# archive is the same without the bundled model, for where the sources are, too.
 DIST      ?= dist
 DIST_OBJ  := $(BUILD)/dist
 DIST_LINK := $(LDFLAGS) -Wl,--disable-new-dtags,-rpath,'$$ORIGIN/../lib' -s
@@ -233,7 +234,7 @@ $(DIST_OBJ)/easyfirst: $(APP_OBJ) $(LIBRARY)
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(ALL_C) -o $@ $^ $(DIST_LINK) $(LIBS)
 
-dist: $(DIST_OBJ)/easyfirst $(DIST_OBJ)/easyfirst-tests $(GPU_LIB) ## a folder to carry to a machine with a GPU
+dist: $(DIST_OBJ)/easyfirst $(DIST_OBJ)/easyfirst-tests $(GPU_LIB) ## a folder, and an archive, to carry to a machine with a GPU
 	@rm -rf $(DIST) && mkdir -p $(DIST)/bin $(DIST)/lib $(DIST)/share/easyfirst $(DIST)/tests/reference
 	@cp $(DIST_OBJ)/easyfirst $(DIST_OBJ)/easyfirst-tests $(DIST)/bin
 	$(if $(GPU_LIB),@cp $(GPU_LIB) $(DIST)/lib && strip $(DIST)/lib/libeasyfirst-cuda.so)
@@ -242,7 +243,8 @@ dist: $(DIST_OBJ)/easyfirst $(DIST_OBJ)/easyfirst-tests $(GPU_LIB) ## a folder t
 	@if [ -d data/bundled/model ]; then cp -r data/bundled/model $(DIST)/share/easyfirst; fi
 	@cp -r tests/golden tests/run.sh tests/gpu_check.sh $(DIST)/tests
 	@cp tests/reference/gpu_speed.py $(DIST)/tests/reference
-	@du -sm $(DIST) | awk '{print "  " $$2 ": " $$1 " MiB"}'
+	@tar -C $(dir $(abspath $(DIST))) --exclude=share -czf $(DIST).tar.gz $(notdir $(DIST))
+	@du -sm $(DIST) $(DIST).tar.gz | awk '{print "  " $$2 ": " $$1 " MiB"}'
 
 gpu-check: ## on a machine with a GPU: every test and benchmark there, into tests/gpu-report.md
 	@sh tests/gpu_check.sh
@@ -262,7 +264,7 @@ format: ## clang-format over all of our sources
 	clang-format -i $$(git ls-files '*.c' '*.h' '*.cc' '*.cu')
 
 clean: ## remove what was built
-	rm -rf build $(DIST)
+	rm -rf build $(DIST) $(DIST).tar.gz
 
 help: ## this list
 	@echo "easyfirst: make [target] [CFLAGS=...] [BUILD=folder] [PREFIX=folder]"; \

@@ -4,8 +4,8 @@
 #
 # usage: tests/gpu_check.sh [REPORT]      default tests/gpu-report.md
 #
-# The programs are those of `make dist`. They are built if nvcc and the libraries' headers are here;
-# else dist/ is taken as it was brought, and CUDA's libraries are looked for among Python's packages
+# The programs are those of `make dist`. They are unpacked if dist.tar.gz was brought, built if nvcc and
+# the libraries' headers are here; else dist/ is taken as it is, and CUDA's libraries are looked for among Python's packages
 # and in the toolkit. dist/ carries this script, too, and is complete without the sources.
 #
 #   REQUIRE_GPU=1   a test that is skipped, or cannot be run, counts as failed
@@ -110,7 +110,9 @@ find_programs() {
     bin=bin why=''
     if [ ! -x bin/easyfirst-tests ]; then
         bin=dist/bin
-        if can_build; then
+        if [ ! -x $bin/easyfirst-tests ] && [ -f dist.tar.gz ]; then
+            tar xzf dist.tar.gz
+        elif can_build; then
             say "building dist/"
             make dist -j"$(nproc)" >"$work/build" 2>&1 || {
                 tail -n 20 "$work/build"
