@@ -53,9 +53,14 @@ void timings_print(const Timings *t, Device *device, const DecodeOptions *option
             1e3 * t->decode_s, (long long)t->answers, t->answers == 1 ? "" : "s",
             (long long)t->evaluations, (long long)t->steps, (long long)t->counts.rows);
     fprintf(stderr, "memory  %9.1f MB  at the most\n", 1e-6 * (double)peak_memory());
-    if (device_memory(device, &free_bytes, &total))
+    if (device_memory(device, &free_bytes, &total)) {
+        const DeviceCounters did = device_counters(device);
         fprintf(stderr, "gpu     %9.1f MB  in use at the end, of %.0f MB\n",
                 1e-6 * (double)(total - free_bytes), 1e-6 * (double)total);
+        fprintf(stderr, "        %9llu     launches, %llu bytes to it, %llu from it\n",
+                (unsigned long long)did.launches, (unsigned long long)did.bytes_up,
+                (unsigned long long)did.bytes_down);
+    }
     fprintf(stderr, "by      %s, %d steps, seed %llu\n", strategy, options->iterations,
             (unsigned long long)options->seed);
 }
