@@ -216,6 +216,8 @@ static int block_forward(Device *device, const BlockConfig *c, const Block *b, B
                             err)); /* [T, 2D] */
         kv = plan->cache->layers[layer];
     }
+    if (plan->watch)
+        TRY(plan->watch->call(plan->watch->user, layer, q, tensor_columns(kv, 0, d), err));
     TRY(attention_forward(device, k->att, TENSOR_NONE, q, tensor_columns(kv, 0, d),
                           tensor_columns(kv, d, d), c->heads, block_attention_scale(c), plan->spans,
                           plan->span_count, NULL, err));                         /* [T, D] */
@@ -280,7 +282,7 @@ int blocks_forward(Device *device, const BlockConfig *config, const Block *block
                    BlockWork *work, const AttentionPlan *plan, const LayerWatch *watch,
                    Error *err) {
     BlocksRun run = {device, config, blocks, count, work, plan};
-    if (!watch && device_replays(device))
+    if (!watch && !plan->watch && device_replays(device))
         return device_replay(device, blocks_key(&run), run_blocks, &run, err);
     if (!watch) return run_blocks(&run, err);
     watch->call(watch->user, 0, work->x);

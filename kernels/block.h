@@ -105,6 +105,14 @@ typedef struct KvCache {
     int64_t rows;
 } KvCache;
 
+/* Told every block's queries [T, D] and keys [rows, D], as its attention reads them: column slices
+ * on the device in the compute type, valid during the call; the spans' key ranges are rows of k. A
+ * failure ends the forward. */
+typedef struct AttentionWatch {
+    int (*call)(void *user, int layer, Tensor q, Tensor k, Error *err);
+    void *user;
+} AttentionWatch;
+
 /* Who attends to whom in a forward, and where keys and values are. Without a cache the key ranges
  * of the spans are rows of this batch. With one they are rows of the cache, and the batch's own
  * keys and values are first stored in its rows [cache_begin, cache_begin + T). */
@@ -113,6 +121,7 @@ typedef struct AttentionPlan {
     int span_count;
     KvCache *cache;
     int64_t cache_begin;
+    const AttentionWatch *watch; /* may be NULL */
 } AttentionPlan;
 
 /* Brings work->h to what the first block of a post-LN model reads, once x is set; a pre-LN model
@@ -127,8 +136,8 @@ typedef struct LayerWatch {
 } LayerWatch;
 
 /* Blocks in turn, of which there are `count`: work->x in and out (and work->h in a post-LN model).
- * Block i's keys and values are layer i of the plan's cache. `watch` may be NULL; with one the
- * blocks are never replayed (device_replay). */
+ * Block i's keys and values are layer i of the plan's cache. `watch` may be NULL; with one,
+ * or with one in the plan, the blocks are never replayed (device_replay). */
 int blocks_forward(Device *device, const BlockConfig *config, const Block *blocks, int count,
                    BlockWork *work, const AttentionPlan *plan, const LayerWatch *watch, Error *err);
 

@@ -214,12 +214,15 @@ static void reparam_step(Canvas *canvas, const DecodeOptions *options, const Pro
     }
 }
 
-/* Whether nothing can change in this step nor, since k never grows, in a later one. */
+/* k never grows. */
+bool decode_settled(const DecodeOptions *options, int length, int step, int steps) {
+    return options->strategy != DECODE_REPARAM ||
+           schedule_masks(options->schedule, length, step, steps) == 0;
+}
+
 static bool canvas_settled(const Canvas *canvas, const DecodeOptions *options) {
-    int k = options->strategy == DECODE_REPARAM
-                ? schedule_masks(options->schedule, canvas->length, canvas->step, canvas->steps)
-                : 0;
-    return k == 0 && canvas_complete(canvas);
+    return canvas_complete(canvas) &&
+           decode_settled(options, canvas->length, canvas->step, canvas->steps);
 }
 
 static void cmlm_step(Canvas *canvas, uint64_t seed, const Proposal *proposals) {

@@ -84,6 +84,10 @@ int decode_strategy_parse(DecodeOptions *options, const char *name, Error *err);
 /* The name that parses to the same strategy; 128 bytes hold every one. */
 void decode_strategy_name(char *out, size_t size, const DecodeOptions *options);
 
+/* Whether a canvas without masks is settled from this step on: nothing can change in it, nor in a
+ * later one. */
+bool decode_settled(const DecodeOptions *options, int length, int step, int steps);
+
 /* What the caller asks to be filled. */
 typedef struct DecodeSpec {
     int request; /* which prompt, the caller's number; handed to evaluate */

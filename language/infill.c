@@ -290,8 +290,10 @@ InfillCounts infill_counts(const Infill *f) {
 
 /* ---- Forwards. ---- */
 
-/* Runs the rows put together; *hidden is in the arena, which the caller resets. */
-static int run_rows(Infill *f, int64_t cache_begin, Tensor *hidden, Error *err) {
+/* Runs the rows put together; *hidden is in the arena, which the caller resets. `watch` may be
+ * NULL. */
+static int run_rows(Infill *f, int64_t cache_begin, const AttentionWatch *watch, Tensor *hidden,
+                    Error *err) {
     Rows *r = &f->rows;
     XlmrBatch batch = {.tokens = r->count,
                        .ids = r->ids,
@@ -301,7 +303,8 @@ static int run_rows(Infill *f, int64_t cache_begin, Tensor *hidden, Error *err) 
                        .plan = {.spans = r->spans,
                                 .span_count = r->span_count,
                                 .cache = f->reuse ? &f->cache : NULL,
-                                .cache_begin = cache_begin}};
+                                .cache_begin = cache_begin,
+                                .watch = watch}};
     return xlmr_forward(f->config.model, &f->arena, &batch, hidden, NULL, err);
 }
 
@@ -343,7 +346,7 @@ static int prefill(Infill *f, Error *err) {
         while (i < blocks && f->rows.count + prefix_block_rows(f, i) <= f->rows.capacity);
         if (!f->rows.count) continue;
         Tensor hidden;
-        int status = run_rows(f, done, &hidden, err);
+        int status = run_rows(f, done, NULL, &hidden, err);
         if (status == 0 && f->hidden.data)
             status = convert_forward(f->config.device, tensor_rows(f->hidden, done, f->rows.count),
                                      hidden, err);
@@ -392,6 +395,13 @@ static int canvas_rows(const Infill *f, const DecodeCanvas *canvas) {
     return (f->reuse ? 0 : prefix_length(f, canvas->request)) + canvas->length + 1;
 }
 
+static void push_evaluation(Infill *f, const DecodeCanvas *canvas) {
+    if (f->reuse)
+        push_cached_canvas(f, canvas);
+    else
+        push_sequence(f, canvas->request, canvas);
+}
+
 static int propose(Infill *f, Tensor hidden, float temperature, uint64_t seed, Proposal *out,
                    Error *err) {
     Rows *r = &f->rows;
@@ -415,16 +425,12 @@ int infill_evaluate(void *infill, const DecodeCanvas *canvases, int count, float
     Infill *f = infill;
     for (int i = 0; i < count;) {
         rows_clear(&f->rows);
-        do {
-            const DecodeCanvas *canvas = &canvases[i++];
-            if (f->reuse)
-                push_cached_canvas(f, canvas);
-            else
-                push_sequence(f, canvas->request, canvas);
-            f->counts.canvases++;
-        } while (i < count && f->rows.count + canvas_rows(f, &canvases[i]) <= f->rows.capacity);
+        int first = i;
+        do push_evaluation(f, &canvases[i++]);
+        while (i < count && f->rows.count + canvas_rows(f, &canvases[i]) <= f->rows.capacity);
+        f->counts.canvases += i - first;
         Tensor hidden;
-        int status = run_rows(f, f->prefix_rows, &hidden, err);
+        int status = run_rows(f, f->prefix_rows, NULL, &hidden, err);
         if (status == 0) status = propose(f, hidden, temperature, seed, out, err);
         arena_reset(&f->arena, 0);
         if (status) return -1;
@@ -433,6 +439,104 @@ int infill_evaluate(void *infill, const DecodeCanvas *canvases, int count, float
         f->counts.rows += f->rows.count;
     }
     return 0;
+}
+
+/* ---- Looking. ---- */
+
+int infill_picture_rows(const Infill *f, int request) {
+    return head_rows(f, f->config.prompts[request].picture) - 1;
+}
+
+int infill_layers(const Infill *f) {
+    return f->config.model->config.layers;
+}
+
+/* The canvas just put in, as a sequence to be looked into, if any of its rows asks for that. */
+static void push_look(Infill *f, Look *look, const DecodeCanvas *canvas, const LookRow *rows) {
+    const Rows *r = &f->rows;
+    int picture = f->config.prompts[canvas->request].picture;
+    bool wanted = false;
+    for (int i = 0; i < canvas->length; i++) wanted |= rows[i].map || rows[i].layers;
+    if (!wanted || picture < 0) return;
+    const AttentionSpan *span = &r->spans[r->span_count - 1]; /* the canvas is in the last one */
+    int32_t head = f->reuse ? f->picture_begin[picture + 1] : span->range[0].begin;
+    look->sequences[look->count++] =
+        (LookSequence){.q_begin = r->picked[r->picked_count - canvas->length],
+                       .length = canvas->length,
+                       .span = span,
+                       .picture = head + 1,
+                       .rows = rows};
+}
+
+/* The runners-up of the picked rows, as many rows at a time as `logits` [rows, V] (on the device)
+ * and `host` have room for. */
+static int look_runners(Infill *f, Tensor hidden, const LookRow *rows, int k, Tensor logits,
+                        float *host, Error *err) {
+    const Rows *r = &f->rows;
+    const Xlmr *m = f->config.model;
+    int64_t vocab = logits.shape[1];
+    Tensor features;
+    TRY(xlmr_head(m, &f->arena, hidden, r->picked, r->picked_count, &features, err));
+    for (int first = 0; first < r->picked_count;) {
+        int n = r->picked_count - first;
+        if (n > logits.shape[0]) n = (int)logits.shape[0];
+        Tensor part = tensor_rows(logits, 0, n);
+        TRY(vocab_logits(f->config.device, part, tensor_rows(features, first, n), m->vocab_w,
+                         m->vocab_b, err));
+        TRY(device_download(f->config.device, host, part.data, tensor_bytes(part), err));
+        for (int i = 0; i < n; i++)
+            if (rows[first + i].runners)
+                TRY(runners_choose(rows[first + i].runners, k, host + i * vocab,
+                                   f->config.vocab_limit, f->config.mask_id, err));
+        first += n;
+    }
+    return 0;
+}
+
+static int look_batches(Infill *f, const DecodeCanvas *canvases, int count, const LookRow *rows,
+                        int k, Look *look, Tensor logits, float *host, Error *err) {
+    AttentionWatch watch = {look_layer, look};
+    for (int i = 0; i < count;) {
+        rows_clear(&f->rows);
+        look->count = 0;
+        do {
+            push_evaluation(f, &canvases[i]);
+            push_look(f, look, &canvases[i], rows + f->rows.picked_count - canvases[i].length);
+            f->counts.looks++, i++;
+        } while (i < count && f->rows.count + canvas_rows(f, &canvases[i]) <= f->rows.capacity);
+        Tensor hidden;
+        int status = run_rows(f, f->prefix_rows, look->count ? &watch : NULL, &hidden, err);
+        if (status == 0 && k > 0) status = look_runners(f, hidden, rows, k, logits, host, err);
+        arena_reset(&f->arena, 0);
+        if (status) return -1;
+        rows += f->rows.picked_count;
+    }
+    return 0;
+}
+
+int infill_look(Infill *f, const DecodeCanvas *canvases, int count, const LookRow *rows,
+                int runners_up, Error *err) {
+    enum { AT_ONCE = 64 }; /* rows of logits: 64 MB of XLM-R's vocabulary */
+    const XlmrConfig *m = &f->config.model->config;
+    Look look;
+    Tensor logits = TENSOR_NONE;
+    float *host = NULL;
+    int64_t all = 0;
+    for (int i = 0; i < count; i++) all += canvases[i].length;
+    int status = look_open(&look, f->config.device, &m->block, m->layers,
+                           f->pictures ? f->config.picture_rows : 0, f->rows.capacity / 2 + 1, err);
+    if (status == 0 && runners_up > 0) {
+        logits = tensor_2d(NULL, DTYPE_F32, all < AT_ONCE ? all : AT_ONCE, m->vocab);
+        host = malloc(tensor_bytes(logits));
+        status = host ? device_alloc(f->config.device, &logits.data, tensor_bytes(logits), err)
+                      : error_set(err, "out of memory for the scores of %d words", m->vocab);
+    }
+    if (status == 0)
+        status = look_batches(f, canvases, count, rows, runners_up, &look, logits, host, err);
+    look_close(&look);
+    device_free(f->config.device, logits.data);
+    free(host);
+    return status;
 }
 
 /* ---- Length. ---- */
@@ -501,7 +605,7 @@ int infill_lengths(Infill *f, const LengthPredictor *length, float *logits, Erro
         do push_sequence(f, i++, NULL);
         while (i < n && f->rows.count + prefix_length(f, i) <= f->rows.capacity);
         Tensor hidden;
-        int status = run_rows(f, 0, &hidden, err);
+        int status = run_rows(f, 0, NULL, &hidden, err);
         if (status == 0) status = predict_lengths(f, length, hidden, first, i, logits, err);
         arena_reset(&f->arena, 0);
         if (status) return -1;

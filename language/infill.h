@@ -14,6 +14,7 @@
 
 #include "language/decode.h"
 #include "language/length.h"
+#include "language/look.h"
 #include "language/xlmr.h"
 
 typedef enum AttentionPattern { ATTENTION_FULL, ATTENTION_BLOCKS } AttentionPattern;
@@ -45,6 +46,7 @@ typedef struct InfillConfig {
 typedef struct InfillCounts {
     int64_t forwards, canvases, rows; /* rows that went through the blocks in evaluations ... */
     int64_t prefix_rows;              /* ... and, once each, for prompts and pictures */
+    int64_t looks;                    /* canvases evaluated by infill_look, counted nowhere else */
 } InfillCounts;
 
 typedef struct Infill Infill;
@@ -72,6 +74,17 @@ int infill_reserve(Infill *infill, int longest_answer, int64_t canvas_rows, Erro
 /* A DecodeEvaluate: `infill` is the Infill, a canvas's request is the index of its prompt. */
 int infill_evaluate(void *infill, const DecodeCanvas *canvases, int count, float temperature,
                     uint64_t seed, Proposal *out, Error *err);
+
+/* Evaluates canvases with a look inside: rows [sum of the lengths], the canvases' one after the
+ * other, say what is wanted of each row, `runners_up` of it where that is runners. Maps are over
+ * the picture_rows rows of the request's picture; rows of requests without one get none. After
+ * infill_reserve; the memory for the look itself is taken and given back here. */
+int infill_look(Infill *infill, const DecodeCanvas *canvases, int count, const LookRow *rows,
+                int runners_up, Error *err);
+
+/* Rows of a request's picture, 0 without one; and the model's layers. */
+int infill_picture_rows(const Infill *infill, int request);
+int infill_layers(const Infill *infill);
 
 InfillCounts infill_counts(const Infill *infill);
 

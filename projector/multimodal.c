@@ -175,6 +175,10 @@ static int specs_make(const Multimodal *m, Infill *infill, const AnswerRequest *
     return status;
 }
 
+static bool look_wanted(const AnswerOptions *options) {
+    return options->look.runners_up > 0 || options->look.attention;
+}
+
 static int answers_decode(const Multimodal *m, Infill *infill, const AnswerOptions *options,
                           Answers *out, Error *err) {
     int longest = 1;
@@ -192,7 +196,7 @@ static int answers_decode(const Multimodal *m, Infill *infill, const AnswerOptio
                      .model = infill,
                      .watch = options->watch,
                      .user = options->user,
-                     .trace = options->trace};
+                     .trace = options->trace || look_wanted(options)};
     TRY(decode_run(&run, &out->results, err));
     for (int i = 0; i < out->count; i++) {
         Answer *a = &out->items[i];
@@ -202,6 +206,29 @@ static int answers_decode(const Multimodal *m, Infill *infill, const AnswerOptio
         TRY(tokenizer_decode(m->tokenizer, best->tokens, (size_t)best->length, &a->text, err));
     }
     return 0;
+}
+
+/* Looks back at what was decoded; the trace that this needs stays only if it was asked for. */
+static int answers_look(const Multimodal *m, Infill *infill, const AnswerOptions *options,
+                        Answers *out, Error *err) {
+    size_t n = (size_t)out->result_count + 1;
+    bool *wanted = calloc(n, sizeof *wanted);
+    out->looks = calloc(n, sizeof *out->looks);
+    int status =
+        wanted && out->looks ? 0 : error_set(err, "out of memory for %d looks", out->result_count);
+    for (int i = 0; i < out->count && status == 0; i++) wanted[out->items[i].best] = true;
+    if (status == 0)
+        status = answer_looks_make(
+            out->looks, infill, out->specs, out->results, options->look.all ? NULL : wanted,
+            out->result_count, tokenizer_mask_id(m->tokenizer),
+            m->vit ? m->vit->config.image_size / m->vit->config.patch : 0,
+            m->vit && m->vit->config.class_token ? 1 : 0, &options->decode, &options->look, err);
+    free(wanted);
+    for (int i = 0; i < out->result_count && !options->trace; i++) {
+        free(out->results[i].trace), free(out->results[i].evaluated);
+        out->results[i].trace = NULL, out->results[i].evaluated = NULL;
+    }
+    return status;
 }
 
 int multimodal_answer(const Multimodal *m, Tensor image_tokens, const AnswerRequest *requests,
@@ -236,11 +263,14 @@ int multimodal_answer(const Multimodal *m, Tensor image_tokens, const AnswerRequ
     if (status == 0) status = specs_make(m, infill, requests, count, options, answers, err);
     double t2 = clock_seconds();
     if (status == 0) status = answers_decode(m, infill, options, answers, err);
+    double t3 = clock_seconds();
+    if (status == 0 && look_wanted(options))
+        status = answers_look(m, infill, options, answers, err);
     if (infill) answers->counts = infill_counts(infill);
     for (int i = 0; i < count && prompts.items && answers->items; i++)
         answers->items[i].prompt_tokens = prompts.items[i].count;
-    answers->tokenize_s = t1 - t0, answers->prefix_s = t2 - t1,
-    answers->decode_s = clock_seconds() - t2;
+    answers->tokenize_s = t1 - t0, answers->prefix_s = t2 - t1, answers->decode_s = t3 - t2,
+    answers->look_s = clock_seconds() - t3;
     infill_close(infill);
     free(prompts.items);
     ids_free(&prompts.ids);
@@ -250,6 +280,8 @@ int multimodal_answer(const Multimodal *m, Tensor image_tokens, const AnswerRequ
 
 void answers_free(Answers *a) {
     for (int i = 0; i < a->count && a->items; i++) free(a->items[i].text);
+    for (int i = 0; i < a->result_count && a->looks; i++) answer_look_free(&a->looks[i]);
+    free(a->looks);
     if (a->results) decode_results_free(a->results, a->result_count);
     free(a->items), free(a->specs);
     *a = (Answers){0};

@@ -11,8 +11,9 @@
 
 #include "language/infill.h"
 #include "language/tokenizer.h"
+#include "projector/answer_look.h"
 #include "projector/projector.h"
-#include "vision/preprocess.h"
+#include "vision/patch_map.h"
 #include "vision/vit.h"
 
 /* The parts; NULL for one that a model lacks. Owned by whoever opened them. */
@@ -51,6 +52,7 @@ typedef struct AnswerOptions {
     bool trace;        /* keep every step of every hypothesis */
     DecodeWatch watch; /* told each step of the hypotheses; may be NULL */
     void *user;
+    LookOptions look; /* what to look at again once the answers are there; all 0: nothing */
 } AnswerOptions;
 
 AnswerOptions answer_options_default(void);
@@ -69,8 +71,10 @@ typedef struct Answers {
     DecodeSpec *specs; /* [result_count] */
     DecodeResult *results;
     int result_count;
+    AnswerLook *looks; /* [result_count], beside the results; NULL if none was asked for */
     InfillCounts counts;
     double tokenize_s, prefix_s, decode_s; /* seconds: ids; keys and values and lengths; filling */
+    double look_s;                         /* ... and looking */
 } Answers;
 
 /* Answers all requests, in packed batches; none depends on what else is asked. On failure nothing

@@ -1,0 +1,240 @@
+#include "language/look.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Keys that several sequences see, such as a picture's, are copied from the device once. */
+typedef struct KeyRange {
+    int32_t begin, end; /* rows of the keys */
+    int64_t offset;     /* rows before it in the copy */
+} KeyRange;
+
+struct LookBuffers {
+    KeyRange *ranges; /* [3 * capacity], the first range_count in use */
+    int range_count;
+    int (*of)[3];             /* [capacity]: the ranges of each sequence */
+    int64_t q_rows, key_rows; /* of all sequences together, of all ranges together */
+    void *memory;             /* device: f32 [q_rows + key_rows, width], queries first */
+    float *host;              /* the same, and once more the keys, transposed range by range */
+    int64_t device_size, host_size, score_size; /* in numbers */
+    double *weights; /* [score_size]: of one row and head over its keys */
+    float *scores;   /* [score_size] */
+    double *sums;    /* [picture_rows]: the weights of the picture, over the heads */
+};
+
+int look_open(Look *look, Device *device, const BlockConfig *block, int layers, int picture_rows,
+              int capacity, Error *err) {
+    *look = (Look){.device = device,
+                   .layers = layers,
+                   .width = block->width,
+                   .heads = block->heads,
+                   .picture_rows = picture_rows,
+                   .scale = 1 / sqrt((double)block->width / block->heads),
+                   .capacity = capacity};
+    size_t n = (size_t)capacity;
+    look->sequences = calloc(n + 1, sizeof *look->sequences);
+    struct LookBuffers *b = look->buffers = calloc(1, sizeof *b);
+    if (b) {
+        b->ranges = calloc(3 * n + 1, sizeof *b->ranges);
+        b->of = calloc(n + 1, sizeof *b->of);
+        b->sums = calloc((size_t)picture_rows + 1, sizeof *b->sums);
+    }
+    if (look->sequences && b && b->ranges && b->of && b->sums) return 0;
+    return error_set(err, "out of memory for looking at %d sequences", capacity);
+}
+
+void look_close(Look *look) {
+    struct LookBuffers *b = look->buffers;
+    if (b) {
+        device_free(look->device, b->memory);
+        free(b->ranges), free(b->of), free(b->host), free(b->weights), free(b->scores);
+        free(b->sums);
+    }
+    free(b);
+    free(look->sequences);
+    *look = (Look){0};
+}
+
+/* ---- What a batch needs. ---- */
+
+static int range_find(struct LookBuffers *b, int32_t begin, int32_t end) {
+    int i = 0;
+    while (i < b->range_count && (b->ranges[i].begin != begin || b->ranges[i].end != end)) i++;
+    if (i < b->range_count) return i;
+    b->ranges[b->range_count++] = (KeyRange){begin, end, b->key_rows};
+    b->key_rows += end - begin;
+    return i;
+}
+
+static int buffers_grow(Look *look, int64_t longest, Error *err) {
+    struct LookBuffers *b = look->buffers;
+    int64_t size = (b->q_rows + b->key_rows) * look->width, all = size + b->key_rows * look->width;
+    if (size > b->device_size) {
+        device_free(look->device, b->memory);
+        b->memory = NULL, b->device_size = 0;
+        TRY(device_alloc(look->device, &b->memory, (size_t)size * sizeof(float), err));
+        b->device_size = size;
+    }
+    if (all > b->host_size) {
+        free(b->host);
+        b->host_size = 0;
+        b->host = malloc((size_t)all * sizeof *b->host);
+        if (!b->host) return error_set(err, "out of memory for %lld keys", (long long)b->key_rows);
+        b->host_size = all;
+    }
+    if (longest > b->score_size) {
+        free(b->weights), free(b->scores);
+        b->score_size = 0;
+        b->weights = malloc((size_t)longest * sizeof *b->weights);
+        b->scores = malloc((size_t)longest * sizeof *b->scores);
+        if (!b->weights || !b->scores)
+            return error_set(err, "out of memory for attention over %lld rows", (long long)longest);
+        b->score_size = longest;
+    }
+    return 0;
+}
+
+/* Before the first layer: which keys are wanted, room for them, and maps of zeros. */
+static int look_begin(Look *look, Error *err) {
+    struct LookBuffers *b = look->buffers;
+    b->range_count = 0;
+    b->q_rows = b->key_rows = 0;
+    int64_t longest = 0;
+    size_t map = (size_t)look->picture_rows * sizeof(float);
+    for (int s = 0; s < look->count; s++) {
+        const LookSequence *sequence = &look->sequences[s];
+        int64_t keys = 0;
+        for (int i = 0; i < sequence->span->range_count; i++) {
+            int32_t begin = sequence->span->range[i].begin, end = sequence->span->range[i].end;
+            b->of[s][i] = range_find(b, begin, end);
+            keys += end - begin;
+        }
+        if (keys > longest) longest = keys;
+        b->q_rows += sequence->length;
+        for (int i = 0; i < sequence->length; i++)
+            if (sequence->rows[i].map) memset(sequence->rows[i].map, 0, map);
+    }
+    return buffers_grow(look, longest, err);
+}
+
+/* ---- One layer. ---- */
+
+/* Queries and keys to the host as f32, and the keys once more with a range's rows side by side, so
+ * that the scores of neighbouring keys are computed together. */
+static int rows_fetch(const Look *look, Tensor q, Tensor k, Error *err) {
+    const struct LookBuffers *b = look->buffers;
+    int64_t d = look->width, row = 0;
+    Tensor all = tensor_2d(b->memory, DTYPE_F32, b->q_rows + b->key_rows, d);
+    for (int s = 0; s < look->count; s++) {
+        const LookSequence *sequence = &look->sequences[s];
+        TRY(convert_forward(look->device, tensor_rows(all, row, sequence->length),
+                            tensor_rows(q, sequence->q_begin, sequence->length), err));
+        row += sequence->length;
+    }
+    for (int i = 0; i < b->range_count; i++) {
+        const KeyRange *r = &b->ranges[i];
+        int64_t n = r->end - r->begin;
+        TRY(convert_forward(look->device, tensor_rows(all, b->q_rows + r->offset, n),
+                            tensor_rows(k, r->begin, n), err));
+    }
+    TRY(device_download(look->device, b->host, all.data, tensor_bytes(all), err));
+    const float *keys = b->host + b->q_rows * d;
+    float *turned = b->host + (b->q_rows + b->key_rows) * d;
+    for (int i = 0; i < b->range_count; i++) {
+        const KeyRange *r = &b->ranges[i];
+        int64_t n = r->end - r->begin;
+        for (int64_t t = 0; t < n; t++)
+            for (int64_t c = 0; c < d; c++)
+                turned[r->offset * d + c * n + t] = keys[(r->offset + t) * d + c];
+    }
+    return 0;
+}
+
+/* scores[t] = q k[t], for `columns` columns; k is transposed, [columns, n]. */
+static void range_scores(float *restrict scores, const float *restrict q, const float *restrict k,
+                         int64_t columns, int64_t n) {
+    memset(scores, 0, (size_t)n * sizeof *scores);
+    for (int64_t c = 0; c < columns; c++)
+        for (int64_t t = 0; t < n; t++) scores[t] += q[c] * k[c * n + t];
+}
+
+/* Adds one head's weights of one query to the sums over the picture's rows. */
+static int head_add(const Look *look, int s, const float *q, int head, int layer, Error *err) {
+    const struct LookBuffers *b = look->buffers;
+    const LookSequence *sequence = &look->sequences[s];
+    const float *turned = b->host + (b->q_rows + b->key_rows) * look->width;
+    int64_t columns = look->width / look->heads, keys = 0, picture = -1;
+    for (int i = 0; i < sequence->span->range_count; i++) {
+        const KeyRange *r = &b->ranges[b->of[s][i]];
+        int64_t n = r->end - r->begin;
+        range_scores(b->scores + keys, q + head * columns,
+                     turned + r->offset * look->width + head * columns * n, columns, n);
+        if (sequence->picture >= r->begin && sequence->picture < r->end)
+            picture = keys + sequence->picture - r->begin;
+        keys += n;
+    }
+    if (picture < 0 || picture + look->picture_rows > keys)
+        return error_set(err, "the picture's rows from %d on are not among those that row %d sees",
+                         sequence->picture, sequence->q_begin);
+    double most = -INFINITY, sum = 0;
+    for (int64_t t = 0; t < keys; t++)
+        if (b->scores[t] > most) most = b->scores[t];
+    for (int64_t t = 0; t < keys; t++)
+        sum += b->weights[t] = exp(look->scale * (b->scores[t] - most));
+    if (!(sum >= 1 && sum <= (double)keys)) /* the largest term is 1 */
+        return error_set(err, "the attention of layer %d is no number: the model is broken",
+                         layer + 1);
+    for (int i = 0; i < look->picture_rows; i++) b->sums[i] += b->weights[picture + i] / sum;
+    return 0;
+}
+
+int look_layer(void *user, int layer, Tensor q, Tensor k, Error *err) {
+    Look *look = user;
+    const struct LookBuffers *b = look->buffers;
+    if (layer == 0) TRY(look_begin(look, err));
+    if (!look->count) return 0;
+    TRY(rows_fetch(look, q, k, err));
+    const float *row = b->host;
+    int n = look->picture_rows;
+    for (int s = 0; s < look->count; s++) {
+        for (int i = 0; i < look->sequences[s].length; i++, row += look->width) {
+            const LookRow *out = &look->sequences[s].rows[i];
+            if (!out->map && !out->layers) continue;
+            memset(b->sums, 0, (size_t)n * sizeof *b->sums);
+            for (int h = 0; h < look->heads; h++) TRY(head_add(look, s, row, h, layer, err));
+            for (int p = 0; p < n; p++) {
+                double mean = b->sums[p] / look->heads;
+                if (out->map) out->map[p] += (float)(mean / look->layers);
+                if (out->layers) out->layers[(int64_t)layer * n + p] = (float)mean;
+            }
+        }
+    }
+    return 0;
+}
+
+/* ---- Runners-up. ---- */
+
+int runners_choose(Proposal *out, int k, const float *logits, int32_t limit, int32_t banned,
+                   Error *err) {
+    double most = -INFINITY, sum = 0;
+    for (int i = 0; i < k; i++) out[i] = (Proposal){-1, -INFINITY};
+    for (int32_t v = 0; v < limit; v++) {
+        if (v == banned) continue;
+        float logit = logits[v];
+        if (isnan(logit) || logit == INFINITY)
+            return error_set(err, "the logit of token %d is %g, a finite number expected", (int)v,
+                             (double)logit);
+        if (logit > most) most = logit;
+        int at = k;
+        while (at > 0 && (out[at - 1].token < 0 || logit > out[at - 1].score)) at--;
+        if (at == k) continue;
+        memmove(out + at + 1, out + at, (size_t)(k - 1 - at) * sizeof *out);
+        out[at] = (Proposal){v, logit};
+    }
+    for (int32_t v = 0; v < limit; v++)
+        if (v != banned) sum += exp(logits[v] - most);
+    for (int i = 0; i < k && out[i].token >= 0; i++)
+        out[i].score = (float)(out[i].score - most - log(sum));
+    return 0;
+}
