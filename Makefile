@@ -17,7 +17,7 @@ CWARN    := $(WARN) -Wstrict-prototypes -Wmissing-prototypes -Wold-style-definit
 COMMON   := -I. -MMD -MP -fopenmp -fno-math-errno -fno-trapping-math -D_GNU_SOURCE
 ALL_C     = -std=c11 $(COMMON) $(CWARN) $(CFLAGS) $(SANITIZE)
 ALL_CXX   = -std=c++17 $(COMMON) $(WARN) $(CFLAGS) $(SANITIZE)
-LIBS     := -ldnnl -lpng -ljpeg -lsentencepiece -ljansson -lstdc++ -lm -lpthread -ldl
+LIBS     := -ldnnl -lpng -ljpeg -lsentencepiece -ljansson -lunistring -lstdc++ -lm -lpthread -ldl
 
 # CPU kernels that gain from wide vectors are compiled once for each instruction set and chosen when
 # the program starts (kernels/cpu/isa.h); on other processors than x86-64 only the plain one exists.
@@ -26,7 +26,7 @@ ISA_avx2   := -mavx2 -mfma
 ISA_avx512 := -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx2 -mfma -mprefer-vector-width=512
 ISAS       := base $(if $(filter x86_64%,$(shell $(CC) -dumpmachine 2>/dev/null)),avx2 avx512)
 
-ROOMS   := kernels kernels/cpu vision language projector data
+ROOMS   := kernels kernels/cpu vision language projector data data/metrics
 ISA_SRC := $(wildcard kernels/cpu/isa/*.c)
 LIB_SRC := $(wildcard $(ROOMS:%=%/*.c))
 LIB_CXX := $(wildcard $(ROOMS:%=%/*.cc))
@@ -155,7 +155,7 @@ stages: $(BUILD)/tests/stages ## the program that tests/reference/full_size.py c
 # What a build needs: a command or a header that is looked for, and the Debian package that brings it.
 NEEDS := cmd:gcc=gcc cmd:g++=g++ cmd:ar=binutils \
          hdr:dnnl.h=libdnnl-dev hdr:png.h=libpng-dev hdr:jpeglib.h=libjpeg-dev \
-         hdr:jansson.h=libjansson-dev hdr:cmocka.h=libcmocka-dev \
+         hdr:jansson.h=libjansson-dev hdr:cmocka.h=libcmocka-dev hdr:unigbrk.h=libunistring-dev \
          hdr:sentencepiece_processor.h=libsentencepiece-dev
 CMOCKA_FIRST := \#include <stdarg.h>\n\#include <stddef.h>\n\#include <setjmp.h>\n\#include <stdint.h>\n\#include <stdio.h>\n
 
@@ -201,7 +201,8 @@ asan: deps ## the tests under the address and undefined-behaviour sanitizers
 	    SANITIZE="-fsanitize=address,undefined -fno-sanitize-recover=undefined"
 
 headers: ## every header compiles alone
-	@for h in $$(ls kernels/*.h kernels/cpu/*.h vision/*.h language/*.h projector/*.h data/*.h apps/*.h); do \
+	@for h in $$(ls kernels/*.h kernels/cpu/*.h vision/*.h language/*.h projector/*.h data/*.h \
+	    data/metrics/*.h apps/*.h); do \
 	    $(CC) -std=c11 -I. -D_GNU_SOURCE $(CWARN) -fsyntax-only -x c $$h || exit 1; done
 
 demo: deps ## a first look: questions about pictures, a translation, a summary

@@ -17,6 +17,7 @@ static const struct {
     {"train", command_train, "train a model: text, pictures, lengths"},
     {"new", command_new, "make a model folder with fresh weights"},
     {"prune", command_prune, "keep only the vocabulary that some data use"},
+    {"score", command_score, "score files of answers: texts, GQA"},
     {"bench", command_bench, "measure the speed of this machine"},
 };
 enum { COMMAND_COUNT = sizeof commands / sizeof commands[0] };

@@ -14,8 +14,8 @@
 #define PIC0   MODELS "picture0.png"
 #define PIC1   MODELS "picture1.png"
 
-static const char *const commands[] = {"ask", "text",  "show",  "info", "train",
-                                       "new", "prune", "bench", NULL};
+static const char *const commands[] = {"ask", "text",  "show",  "info",  "train",
+                                       "new", "prune", "score", "bench", NULL};
 
 static json_t *json_line(const char *text) {
     json_error_t problem;

@@ -1,0 +1,150 @@
+/* bleu.c - corpus BLEU, equal to sacrebleu's. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "data/metrics/bleu.h"
+#include "data/metrics/ngrams.h"
+
+typedef struct Bleu {
+    const BleuOptions *options;
+    Codepoints text, scratch;
+    Codepoints hypothesis, *references; /* words as numbers */
+    int reference_count;                /* of this line */
+    Words words;
+    Grams grams;
+} Bleu;
+
+static int line_words(Bleu *b, const char *line, Codepoints *words, Error *err) {
+    TRY(codepoints_decode(&b->text, line, err));
+    if (b->options->lowercase) TRY(codepoints_lower(&b->text, err));
+    TRY(tokenize_codepoints(b->options->tokenize, &b->text, &b->scratch, err));
+    return words_number_all(&b->words, &b->text, words, err);
+}
+
+/* Adds what one line, whose words are there, has. */
+static int add_line(Bleu *b, BleuScore *score, Error *err) {
+    int64_t hyp_len = (int64_t)b->hypothesis.count, ref_len = 0;
+    size_t most = b->hypothesis.count;
+    for (int r = 0; r < b->reference_count; r++) {
+        int64_t n = (int64_t)b->references[r].count;
+        int64_t nearer = llabs(hyp_len - ref_len) - llabs(hyp_len - n);
+        if (r == 0 || nearer > 0 || (nearer == 0 && n < ref_len)) ref_len = n;
+        most += b->references[r].count;
+    }
+    score->hyp_len += hyp_len;
+    score->ref_len += ref_len;
+    for (int n = 1; n <= BLEU_ORDER; n++) {
+        TRY(grams_begin(&b->grams, most, err));
+        for (int r = 0; r < b->reference_count; r++)
+            grams_add_reference(&b->grams, &b->references[r], n, GRAM_WORDS, r + 1);
+        score->counts[n - 1] += grams_match(&b->grams, &b->hypothesis, n, GRAM_WORDS);
+        score->totals[n - 1] += gram_count(b->hypothesis.count, n);
+    }
+    return 0;
+}
+
+/* The score from the counts, in sacrebleu's order of operations. */
+static void finish(BleuScore *s, const BleuOptions *o) {
+    s->bp = 1;
+    if (s->hyp_len < s->ref_len)
+        s->bp = s->hyp_len ? exp(1 - (double)s->ref_len / (double)s->hyp_len) : 0;
+    s->ratio = s->ref_len ? (double)s->hyp_len / (double)s->ref_len : 0;
+    s->score = 0;
+    int64_t matches = 0;
+    for (int n = 0; n < BLEU_ORDER; n++) s->precisions[n] = 0, matches += s->counts[n];
+    if (!matches) return;
+    double value = o->smooth_value;
+    if (value == 0) value = o->smooth == BLEU_FLOOR ? 0.1 : 1;
+    double halving = 1;
+    int orders = BLEU_ORDER;
+    for (int n = 0; n < BLEU_ORDER; n++) {
+        double add = o->smooth == BLEU_ADD_K && n > 0 ? value : 0;
+        double count = (double)s->counts[n] + add, total = (double)s->totals[n] + add;
+        if (total == 0) break;
+        if (o->effective_order) orders = n + 1;
+        if (count != 0) {
+            s->precisions[n] = 100 * count / total;
+        } else if (o->smooth == BLEU_EXP) {
+            halving *= 2;
+            s->precisions[n] = 100 / (halving * total);
+        } else if (o->smooth == BLEU_FLOOR) {
+            s->precisions[n] = 100 * value / total;
+        }
+    }
+    double sum = 0;
+    for (int n = 0; n < orders; n++)
+        sum += s->precisions[n] == 0 ? -9999999999.0 : log(s->precisions[n]);
+    s->score = s->bp * exp(sum / orders);
+}
+
+int bleu_corpus(const char *const *hypotheses, const char *const *const *references,
+                int reference_count, int64_t count, const BleuOptions *options, BleuScore *score,
+                Error *err) {
+    *score = (BleuScore){0};
+    if (count < 1 || reference_count < 1)
+        return error_set(err, "BLEU: nothing to score: %lld lines, %d references", (long long)count,
+                         reference_count);
+    Bleu b = {.options = options};
+    b.references = calloc((size_t)reference_count, sizeof *b.references);
+    int status =
+        b.references ? 0 : error_set(err, "out of memory for %d references", reference_count);
+    for (int64_t i = 0; i < count && status == 0; i++) {
+        b.reference_count = 0;
+        status = line_words(&b, hypotheses[i], &b.hypothesis, err);
+        for (int r = 0; r < reference_count && status == 0; r++)
+            if (references[r][i])
+                status = line_words(&b, references[r][i], &b.references[b.reference_count++], err);
+        if (status == 0 && !b.reference_count)
+            status = error_set(err, "BLEU: line %lld has no reference", (long long)i + 1);
+        if (i == 0) score->references = b.reference_count;
+        if (score->references != b.reference_count) score->references = -1;
+        if (status == 0) status = add_line(&b, score, err);
+    }
+    if (status == 0) finish(score, options);
+    for (int r = 0; r < reference_count && b.references; r++) codepoints_free(&b.references[r]);
+    free(b.references);
+    codepoints_free(&b.text);
+    codepoints_free(&b.scratch);
+    codepoints_free(&b.hypothesis);
+    words_free(&b.words);
+    grams_free(&b.grams);
+    return status;
+}
+
+static const char *const smooth_names[BLEU_SMOOTH_COUNT] = {"exp", "none", "floor", "add-k"};
+
+const char *bleu_smooth_name(BleuSmooth smooth) {
+    return smooth_names[smooth];
+}
+
+bool bleu_smooth_find(const char *name, BleuSmooth *smooth) {
+    for (int i = 0; i < BLEU_SMOOTH_COUNT; i++)
+        if (!strcmp(name, smooth_names[i])) {
+            *smooth = (BleuSmooth)i;
+            return true;
+        }
+    return false;
+}
+
+void bleu_signature(const BleuScore *score, const BleuOptions *o, char out[SIGNATURE_SIZE]) {
+    char references[16] = "var", value[32] = "";
+    if (score->references >= 0) snprintf(references, sizeof references, "%d", score->references);
+    if (o->smooth == BLEU_FLOOR || o->smooth == BLEU_ADD_K)
+        snprintf(value, sizeof value, "[%.2f]",
+                 o->smooth_value != 0      ? o->smooth_value
+                 : o->smooth == BLEU_FLOOR ? 0.1
+                                           : 1);
+    snprintf(out, SIGNATURE_SIZE, "nrefs:%s|case:%s|eff:%s|tok:%s|smooth:%s%s", references,
+             o->lowercase ? "lc" : "mixed", o->effective_order ? "yes" : "no",
+             tokenize_name(o->tokenize), bleu_smooth_name(o->smooth), value);
+}
+
+void bleu_line(const BleuScore *s, char out[BLEU_LINE_SIZE]) {
+    snprintf(out, BLEU_LINE_SIZE,
+             "BLEU = %.2f %.1f/%.1f/%.1f/%.1f (BP = %.3f ratio = %.3f hyp_len = %lld "
+             "ref_len = %lld)",
+             s->score, s->precisions[0], s->precisions[1], s->precisions[2], s->precisions[3],
+             s->bp, s->ratio, (long long)s->hyp_len, (long long)s->ref_len);
+}

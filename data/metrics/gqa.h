@@ -1,0 +1,98 @@
+/* gqa.h - GQA's metrics, equal to those of the official evaluation script.
+ *
+ * Scored are the balanced questions. An answer is right when it is the gold answer to the byte; a
+ * question without a prediction is not right and stays in the denominator (the official script
+ * would stop there). A metric that cannot be had says why, and has no value.
+ *
+ * Files are read as streams. In memory stay the ids of all questions and predictions, each
+ * different answer once, some 100 bytes for a scored question, and with grounding the boxes of the
+ * pictures that are asked about.
+ */
+#ifndef EASYFIRST_DATA_METRICS_GQA_H
+#define EASYFIRST_DATA_METRICS_GQA_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "data/problems.h"
+#include "kernels/error.h"
+
+typedef struct GqaFiles {
+    const char *predictions;   /* official or LLaVA's answers */
+    const char *questions;     /* official, or LLaVA's: file or folder */
+    const char *all_questions; /* for consistency; NULL: what is in `questions` */
+    const char *choices;       /* for validity and plausibility; NULL */
+    const char *scene_graphs;  /* for grounding, together with `attentions`; NULL */
+    const char *attentions;    /* NULL */
+} GqaFiles;
+
+typedef enum GqaMetricKind {
+    GQA_BINARY, /* accuracy where types.structural is not "query" */
+    GQA_OPEN,   /* and where it is */
+    GQA_ACCURACY,
+    GQA_EXACT_MATCH,  /* lmms-eval's: lower-cased, without ASCII's punctuation */
+    GQA_CONSISTENCY,  /* accuracy on the questions that one entails which was answered right */
+    GQA_VALIDITY,     /* answers that are possible for such a question */
+    GQA_PLAUSIBILITY, /* and that make sense */
+    GQA_GROUNDING,    /* attention that lies in the regions which question and answer name */
+    GQA_DISTRIBUTION, /* weighted chi-square of answers / 100: lower is better, no percentage */
+    GQA_METRICS
+} GqaMetricKind;
+
+typedef struct GqaMetric {
+    bool present;
+    double value;     /* percent, but for the distribution */
+    int64_t count;    /* of questions it is a mean over */
+    char absent[120]; /* why, if it is not present: "no --choices file", ... */
+} GqaMetric;
+
+/* "accuracy", "exact_match", ... */
+const char *gqa_metric_name(GqaMetricKind kind);
+
+typedef enum GqaTableKind {
+    GQA_BY_STRUCTURAL, /* types.structural, in alphabetical order */
+    GQA_BY_SEMANTIC,
+    GQA_BY_STEPS,        /* numbers ascend */
+    GQA_BY_WORDS,        /* of the question */
+    GQA_BY_ANSWER_WORDS, /* of the gold answer; not of the official script */
+    GQA_TABLES
+} GqaTableKind;
+
+typedef struct GqaRow {
+    char *name;   /* "attr", "3" */
+    double value; /* accuracy, percent */
+    int64_t count;
+} GqaRow;
+
+typedef struct GqaTable {
+    GqaRow *rows; /* [count]; none: the questions do not tell */
+    int count;
+} GqaTable;
+
+const char *gqa_table_name(GqaTableKind kind);
+
+/* Whether the questions are testdev_balanced, with its published number of questions of each type.
+ */
+typedef enum GqaCheck { GQA_NOT_TESTDEV, GQA_CHECK_EQUAL, GQA_CHECK_DIFFERENT } GqaCheck;
+
+typedef struct GqaScore {
+    GqaMetric metrics[GQA_METRICS];
+    GqaTable tables[GQA_TABLES];
+    int64_t questions;   /* scored: balanced */
+    int64_t unbalanced;  /* others, that are not */
+    int64_t predictions; /* different questions that were answered */
+    int64_t unanswered;  /* of the scored ones */
+    int64_t unknown;     /* predictions for questions that are in none of the files */
+    GqaCheck check;
+    char check_text[400]; /* which counts differ */
+    Problems problems;    /* of all files */
+} GqaScore;
+
+/* Scores the files. Errors: a file that cannot be read, or has no question that is scored. Whatever
+ * is wrong with single entries is in score->problems, counted and named. On failure *score is
+ * empty.
+ */
+int gqa_score(GqaScore *score, const GqaFiles *files, Error *err);
+void gqa_score_free(GqaScore *score);
+
+#endif
