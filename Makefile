@@ -17,7 +17,7 @@ CWARN    := $(WARN) -Wstrict-prototypes -Wmissing-prototypes -Wold-style-definit
 COMMON   := -I. -MMD -MP -fopenmp -fno-math-errno -fno-trapping-math -D_GNU_SOURCE
 ALL_C     = -std=c11 $(COMMON) $(CWARN) $(CFLAGS) $(SANITIZE)
 ALL_CXX   = -std=c++17 $(COMMON) $(WARN) $(CFLAGS) $(SANITIZE)
-LIBS     := -ldnnl -lpng -ljpeg -lsentencepiece -ljansson -lunistring -lstdc++ -lm -lpthread -ldl
+LIBS     := -ldnnl -lpng -ljpeg -lsentencepiece -ljansson -lcrypto -lunistring -lstdc++ -lm -lpthread -ldl
 
 # CPU kernels that gain from wide vectors are compiled once for each instruction set and chosen when
 # the program starts (kernels/cpu/isa.h); on other processors than x86-64 only the plain one exists.
@@ -156,6 +156,7 @@ stages: $(BUILD)/tests/stages ## the program that tests/reference/full_size.py c
 NEEDS := cmd:gcc=gcc cmd:g++=g++ cmd:ar=binutils \
          hdr:dnnl.h=libdnnl-dev hdr:png.h=libpng-dev hdr:jpeglib.h=libjpeg-dev \
          hdr:jansson.h=libjansson-dev hdr:cmocka.h=libcmocka-dev hdr:unigbrk.h=libunistring-dev \
+         hdr:openssl/evp.h=libssl-dev \
          hdr:sentencepiece_processor.h=libsentencepiece-dev
 CMOCKA_FIRST := \#include <stdarg.h>\n\#include <stddef.h>\n\#include <setjmp.h>\n\#include <stdint.h>\n\#include <stdio.h>\n
 

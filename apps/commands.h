@@ -16,6 +16,7 @@ int command_info(int argc, char **argv);
 int command_train(int argc, char **argv);
 int command_new(int argc, char **argv);
 int command_prune(int argc, char **argv);
+int command_eval(int argc, char **argv);
 int command_score(int argc, char **argv);
 int score_text(int argc, char **argv); /* argv[0] is "text" */
 int score_gqa(int argc, char **argv);  /* argv[0] is "gqa" */

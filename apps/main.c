@@ -17,6 +17,7 @@ static const struct {
     {"train", command_train, "train a model: text, pictures, lengths"},
     {"new", command_new, "make a model folder with fresh weights"},
     {"prune", command_prune, "keep only the vocabulary that some data use"},
+    {"eval", command_eval, "measure a model: GQA, translation, summaries, choices"},
     {"score", command_score, "score files of answers: texts, GQA"},
     {"bench", command_bench, "measure the speed of this machine"},
 };

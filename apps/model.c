@@ -439,6 +439,7 @@ void model_close(Model *m) {
 static const char *default_wording(const char *preset) {
     static const char *const table[][2] = {
         {"ask", "{question}"},
+        {"gqa", "{question}\nAnswer the question using a single word or phrase."},
         {"translate", "Translate the sentences into {to}.  {from}: {text} {to}: "},
         {"summarize", "Write a short summary of the text.  Text: {text} Summary: "},
     };

@@ -73,9 +73,9 @@ void model_close(Model *model);
  * beside them. */
 void model_path_beside(char *out, size_t size, const char *path, const char *name);
 
-/* A prompt's wording: the model's own "prompts" entry `preset` ("ask", "translate", "summarize"),
- * or the default one, with {question}, {text}, {from} and {to} filled in (NULL ones: empty).
- * *prompt is the caller's to free. Unknown {names} are errors. */
+/* A prompt's wording: the model's own "prompts" entry `preset` ("ask", "gqa", which wants a short
+ * answer, "translate", "summarize"), or the default one, with {question}, {text}, {from} and {to}
+ * filled in (NULL ones: empty). *prompt is the caller's to free. Unknown {names} are errors. */
 int model_prompt(const Model *model, const char *preset, const char *text, const char *from,
                  const char *to, char **prompt, Error *err);
 

@@ -331,6 +331,11 @@ void checkpoint_close(Checkpoint *checkpoint) {
     *checkpoint = (Checkpoint){0};
 }
 
+const char *checkpoint_file(const Checkpoint *checkpoint, size_t index) {
+    const CheckpointStore *store = checkpoint->store;
+    return store && index < store->file_count ? store->files[index].path : NULL;
+}
+
 const CheckpointTensor *checkpoint_find(const Checkpoint *checkpoint, const char *name) {
     if (checkpoint->count == 0) return NULL;
     CheckpointTensor key = {.name = name};

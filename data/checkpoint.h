@@ -56,6 +56,10 @@ void checkpoint_close(Checkpoint *checkpoint);
 /* NULL if there is none of that name. */
 const CheckpointTensor *checkpoint_find(const Checkpoint *checkpoint, const char *name);
 
+/* The files that it was read from, one after the other; NULL behind the last. Owned by the
+ * checkpoint. */
+const char *checkpoint_file(const Checkpoint *checkpoint, size_t index);
+
 /* One entry of a file to be written. */
 typedef struct CheckpointEntry {
     const char *name;

@@ -15,7 +15,7 @@
 #define PIC1   MODELS "picture1.png"
 
 static const char *const commands[] = {"ask", "text",  "show",  "info",  "train",
-                                       "new", "prune", "score", "bench", NULL};
+                                       "new", "prune", "eval", "score", "bench", NULL};
 
 static json_t *json_line(const char *text) {
     json_error_t problem;

@@ -1,0 +1,50 @@
+/* eval.c - measuring a model: picks what. */
+#include "apps/eval.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "apps/commands.h"
+#include "apps/options.h"
+
+static const struct {
+    const char *name;
+    int (*run)(int argc, char **argv);
+} kinds[] = {
+    {"gqa", eval_gqa},
+    {"text", eval_text},
+};
+enum { KIND_COUNT = sizeof kinds / sizeof kinds[0] };
+
+static const CommandHelp help = {
+    .name = "eval",
+    .usage = "gqa [options] QUESTIONS --images FOLDER --out FOLDER\n"
+             "text [options] --task TASK FILE... --out FOLDER",
+    .about =
+        "Asks a model all questions of a set and scores the answers as the set's own scripts do.\n"
+        "\n"
+        "  gqa    questions about pictures, in GQA's or LLaVA's files\n"
+        "  text   lines of {\"inputs\", \"targets\"}: translation, summaries, choices, short\n"
+        "         answers, numbers\n"
+        "\n"
+        "`easyfirst eval gqa --help` and so on tell the options. A run that was cut off goes\n"
+        "on with the same command. Scores of answers that are there already: easyfirst score.",
+    .examples =
+        "easyfirst eval gqa -m model testdev_balanced_questions.json --images gqa/images \\\n"
+        "    --out gqa-model\n"
+        "easyfirst eval text -m model --task translation test.de-en.jsonl --out de-en",
+};
+
+int command_eval(int argc, char **argv) {
+    int first;
+    if (argc < 2) return options_wrong(&help, "what shall be measured? gqa or text");
+    for (int i = 0; i < KIND_COUNT; i++)
+        if (!strcmp(argv[1], kinds[i].name)) return kinds[i].run(argc - 1, argv + 1);
+    int status = options_read(&help, NULL, 0, argc, argv, &first);
+    if (status >= 0) return status;
+    const char *names[KIND_COUNT + 1] = {NULL};
+    for (int i = 0; i < KIND_COUNT; i++) names[i] = kinds[i].name;
+    const char *near = nearest_word(argv[1], names);
+    return options_wrong(&help, "there is no \"%s\" to measure%s%s%s", argv[1],
+                         near ? ": did you mean " : "", near ? near : "", near ? "?" : "");
+}

@@ -1,0 +1,48 @@
+#include "data/file_hash.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <openssl/evp.h>
+
+enum { BLOCK = 1 << 20 };
+
+/* All of a file into the digest. */
+static int hash_bytes(EVP_MD_CTX *digest, int fd, const char *path, Error *err) {
+    unsigned char *block = malloc(BLOCK);
+    if (!block) return error_set(err, "out of memory");
+    int status = 0;
+    for (ssize_t n = 1; n > 0 && status == 0;) {
+        n = read(fd, block, BLOCK);
+        if (n < 0 && errno == EINTR)
+            n = 1;
+        else if (n < 0)
+            status = error_set(err, "%s: %s", path, strerror(errno));
+        else if (n > 0 && EVP_DigestUpdate(digest, block, (size_t)n) != 1)
+            status = error_set(err, "%s: its hash could not be computed", path);
+    }
+    free(block);
+    return status;
+}
+
+int file_hash(char hex[FILE_HASH_SIZE], const char *path, Error *err) {
+    unsigned char value[EVP_MAX_MD_SIZE];
+    unsigned size = 0;
+    hex[0] = 0;
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return error_set(err, "%s: %s", path, strerror(errno));
+    EVP_MD_CTX *digest = EVP_MD_CTX_new();
+    int status = digest && EVP_DigestInit_ex(digest, EVP_sha256(), NULL) == 1
+                     ? hash_bytes(digest, fd, path, err)
+                     : error_set(err, "out of memory");
+    if (status == 0 && (EVP_DigestFinal_ex(digest, value, &size) != 1 || size != 32))
+        status = error_set(err, "%s: its hash could not be computed", path);
+    for (unsigned i = 0; i < size && status == 0; i++) snprintf(hex + 2 * i, 3, "%02x", value[i]);
+    EVP_MD_CTX_free(digest);
+    close(fd);
+    return status;
+}
