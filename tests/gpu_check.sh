@@ -1,21 +1,23 @@
 #!/bin/sh
 # Everything that only a real GPU can tell, in one go: the tests of all operations and models on it,
-# the same under compute-sanitizer, speed beside PyTorch's. The results go to one file.
+# speed beside PyTorch's, the small tests under compute-sanitizer. The results go to one file.
 #
 # usage: tests/gpu_check.sh [REPORT]      default tests/gpu-report.md
 #
 # The programs are those of `make dist`. They are unpacked if dist.tar.gz was brought, built if nvcc and
-# the libraries' headers are here; else dist/ is taken as it is, and CUDA's libraries are looked for among Python's packages
-# and in the toolkit. dist/ carries this script, too, and is complete without the sources.
+# the libraries' headers are here; else dist/ is taken as it is, and CUDA's libraries are looked for
+# among Python's packages and in the toolkit. dist/ carries this script, too, and is complete without
+# the sources.
 #
 #   REQUIRE_GPU=1   a test that is skipped, or cannot be run, counts as failed
-#   SECONDS_MOST=N  what is left of the benchmarks after so many seconds is not run (default 480)
+#   SECONDS_MOST=N  what is left after so many seconds is not run (default 540): first the tests, then
+#                   speed, then the sanitizer
 #
 # The last line is "N passed, N failed, N skipped"; the exit status is 1 if anything failed. Without a
 # GPU nothing is run, every row of the report says so, and the exit status is 0.
 cd "$(dirname "$0")/.." || exit 1
 report=${1:-tests/gpu-report.md}
-most=${SECONDS_MOST:-480}
+most=${SECONDS_MOST:-540}
 began=$(date +%s)
 passed=0 failed=0 skipped=0
 work=$(mktemp -d) || exit 1
@@ -174,7 +176,7 @@ find_sanitizer() {
 # One tool over one program: errors are counted, what it prints of them goes to the details.
 run_sanitizer() {
     name="$1, $2"
-    if [ "$(left)" -lt 120 ]; then # what is left is for speed
+    if [ "$(left)" -lt 20 ]; then
         row "$name" "not run: out of time"
         return
     fi
@@ -182,11 +184,15 @@ run_sanitizer() {
         --print-limit 5 "$work/$2" >"$work/out" 2>&1
     status=$?
     summary=$(sed -n 's/^=* ERROR SUMMARY: //p; s/^=* RACECHECK SUMMARY: //p' "$work/out" | tail -n 1)
-    if [ -n "$summary" ]; then
+    [ $status != 137 ] || status=124
+    if [ -n "$summary" ] && [ $status != 124 ]; then
+        # No errors of a program that did not get far are no success.
         case $summary in
-        "0 "*) passed=$((passed + 1)) ;;
-        *) failed=$((failed + 1)) ;;
+        "0 "*) good=$status ;;
+        *) good=1 ;;
         esac
+        [ $status = 0 ] || summary="$summary; the program ended with status $status"
+        if [ "$good" = 0 ]; then passed=$((passed + 1)); else failed=$((failed + 1)); fi
         row "$name" "$summary"
     elif [ $status = 124 ] && ! grep -qE '^=+ (Invalid|Error|Uninit|Barrier)' "$work/out"; then
         row "$name" "not run to its end: 60 s were not enough; no error until then"
@@ -233,22 +239,6 @@ for t in $tests $programs; do
 done
 
 line ""
-line "| compute-sanitizer | |"
-line "|---|---|"
-sanitizer=$(find_sanitizer)
-for tool in $tools; do
-    for t in $watched; do
-        if [ -n "$why" ]; then
-            row "$tool, $t" "not run: $why"
-        elif [ -z "$sanitizer" ]; then
-            row "$tool, $t" "not run: no compute-sanitizer"
-        else
-            run_sanitizer "$tool" "$t"
-        fi
-    done
-done
-
-line ""
 if ! command -v python3 >/dev/null; then
     line "Speed: not run: no python3"
 elif [ -n "$why" ]; then
@@ -264,6 +254,22 @@ else
         line "" && line "gpu_speed.py ended with status $status: $(tail -n 1 "$work/speed_errors")"
     fi
 fi
+
+line ""
+line "| compute-sanitizer | |"
+line "|---|---|"
+sanitizer=$(find_sanitizer)
+for tool in $tools; do
+    for t in $watched; do
+        if [ -n "$why" ]; then
+            row "$tool, $t" "not run: $why"
+        elif [ -z "$sanitizer" ]; then
+            row "$tool, $t" "not run: no compute-sanitizer"
+        else
+            run_sanitizer "$tool" "$t"
+        fi
+    done
+done
 
 if [ -s "$work/details" ]; then
     line "" && line "What the programs told beside:" && line "" && line '```'

@@ -155,9 +155,10 @@ int attention_plain(Device *device, const AttentionPlan *plan, const ForwardArgs
                     int item_rows, Error *err);
 int attention_plain_backward(Device *device, const BackwardArgs *args, Error *err);
 
-/* Lets a kernel have more than the 48 KiB of shared memory that every one may have. */
+/* Lets a kernel have more than the 48 KiB of shared memory that every one may have, of which one
+ * is left for what it declares by name. */
 template <typename Kernel> static inline int allow_shared(Kernel kernel, size_t bytes, Error *err) {
-    if (bytes <= 48 << 10) return 0;
+    if (bytes <= 47 << 10) return 0;
     CUDA_TRY(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)bytes),
              err);
     return 0;

@@ -224,7 +224,8 @@ static __device__ __forceinline__ void step_copy(bf16 *buffer, float2 *stats, ui
     }
     for (int i = thread; DROP && i < ROWS * 3; i += THREADS) {
         const int row = i / 3, at = (tile.begin + step.shift) / 32 + i % 3;
-        const bool there = row < step.rows && at < args.plan.words;
+        /* Words behind the block's last key may never have been written. */
+        const bool there = row < step.rows && 32 * at < tile.begin + tile.rows + step.shift;
         const int64_t line = ((int64_t)(step.q_begin + row) * args.heads + head) * args.plan.words;
         copy_async<4>(&words[row][i % 3], args.mask + (there ? line + at : 0), there);
     }

@@ -318,6 +318,7 @@ static bool call_fits(const struct FusedAttention *f, Shape *s, Tensor q, Tensor
     if (backward && (f->arch / 10 != 9 || f->version < BACKWARD_SINCE)) return false;
     if (!rows_aligned(q, 8) || !rows_aligned(k, 8) || !rows_aligned(v, 8) || !rows_aligned(out, 8))
         return false;
+    if (s->stats && (uintptr_t)lse.data % 16) return false; /* as every tensor is described */
     int64_t squares;
     if (!sequences_of(s, &squares, spans, count, q.shape[0], k.shape[0])) return false;
     if (squares * q.shape[1] < (s->stats ? TRAINING_WORK_MIN : INFERENCE_WORK_MIN)) return false;

@@ -46,7 +46,7 @@ narrow_tile(Narrow<D> *shared, bf16 *keys, const AttentionItem &item, int tile, 
     tile_pack<TILE_KEYS>(weights[0], s[0]);
 #pragma unroll
     for (int i = 0; i < 2; i++) {
-        shared->tile_largest[warp][g + 8 * i] = largest[i]; /* the same from each t */
+        if (t == 0) shared->tile_largest[warp][g + 8 * i] = largest[i]; /* each t has the same */
         shared->tile_sum[warp][g + 8 * i][t] = sum[i];
     }
     copy_wait<0>(); /* the values */
@@ -169,7 +169,9 @@ static int narrow_launch(Device *device, const AttentionPlan *plan, const Forwar
     int warps = tiles < WARPS_MOST ? tiles : WARPS_MOST;
     while (warps > 1 && narrow_shared<D>(warps) > most) warps--;
     const ForwardArgs a = *args;
-    TRY(allow_shared(narrow_kernel<D>, narrow_shared<D>(warps), err));
+    /* Always the most: a call with few keys shall not take from a recording (replay.cu) what one
+     * with many was allowed. */
+    TRY(allow_shared(narrow_kernel<D>, most, err));
     LAUNCH(device, (narrow_kernel<D>), blocks, 32 * warps, narrow_shared<D>(warps), err, a);
     return 0;
 }

@@ -38,13 +38,13 @@ static __device__ __forceinline__ void plain_mask_write(uint32_t bits, const Bac
         args.mask[(row * args.heads + head) * args.plan.words + at] = word;
 }
 
-/* Of a row, four places from `place` on. */
+/* Of a row, four places from `place` on, as far as `end`: words behind it may never have been
+ * written. */
 static __device__ __forceinline__ uint32_t plain_mask_read(const BackwardArgs &args, int64_t row,
-                                                           int head, int place) {
+                                                           int head, int place, int end) {
     const uint32_t *words = args.mask + (row * args.heads + head) * args.plan.words;
     const int at = place / 32;
-    const uint64_t low = at < args.plan.words ? words[at] : 0,
-                   high = at + 1 < args.plan.words ? words[at + 1] : 0;
+    const uint64_t low = words[at], high = 32 * (at + 1) < end ? words[at + 1] : 0;
     return (uint32_t)((high << 32 | low) >> (place % 32));
 }
 
@@ -133,7 +133,8 @@ static __device__ __forceinline__ void plain_add(const HeadMatrix &m, int64_t ro
 static __device__ __forceinline__ uint32_t plain_kept(const BackwardArgs &args, const KeyTile &tile,
                                                       const KeyStep &step, int r, int head) {
     if (!args.drop.on || r >= step.rows || 4 * plain_tx() >= tile.rows) return 0xf;
-    return plain_mask_read(args, step.q_begin + r, head, tile.begin + 4 * plain_tx() + step.shift);
+    return plain_mask_read(args, step.q_begin + r, head, tile.begin + 4 * plain_tx() + step.shift,
+                           tile.begin + tile.rows + step.shift);
 }
 static __device__ __forceinline__ float2 plain_stats_of(const BackwardArgs &args,
                                                         const KeyStep &step, int r, int head) {

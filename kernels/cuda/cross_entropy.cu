@@ -241,8 +241,8 @@ __global__ void loss_finish_kernel(const Loss l) {
 /* Logits to their gradients; in place where T is f32. Bound by the second-level cache, from which
  * the logits come: 4 bytes read and 2 or 4 written for each. A thread goes down RUN rows of its 4
  * columns, so that the sums for db stay in its registers; `sums` [rows / RUN, ld] may be NULL.
- * Columns from `count` to the next multiple of 4 are within the chunk's memory; what is made of
- * them is not used. */
+ * Columns from `count` to the next multiple of 4, which have no logits, are within the memory that
+ * is written; what is made of them is not used. */
 template <typename T>
 __global__ void __launch_bounds__(GRADIENT_THREADS)
     gradient_kernel(T *gradient, float *sums, const float *logits, int64_t ld, const LossRow *rows,
@@ -256,7 +256,7 @@ __global__ void __launch_bounds__(GRADIENT_THREADS)
         const LossRow row = rows[r];
         const int own = row.target - first - column;
         float v[4];
-        values_read(v, logits + r * ld + column);
+        values_get(v, logits + r * ld + column, count - column, true);
 #pragma unroll
         for (int i = 0; i < 4; i++) {
             v[i] = own == i ? row.own : row.scale * expf(v[i] - row.max) - row.even;

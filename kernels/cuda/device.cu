@@ -10,6 +10,7 @@
 
 int cuda_failed(cudaError_t status, const char *call, Error *err) {
     int name = (int)strcspn(call, "(");
+    cudaGetLastError(); /* told now: the next launch, which asks for it, must not report it again */
     return error_set(err, "CUDA: %.*s: %s (%s)", name, call, cudaGetErrorString(status),
                      cudaGetErrorName(status));
 }
@@ -70,17 +71,20 @@ static int ring_take(UploadRing *ring, cudaStream_t stream, void **place, size_t
 }
 
 /* Whatever its size, `from` has been read when the call returns: CUDA stages what is not
- * page-locked. */
+ * page-locked, unless the GPU can read such memory by itself, which it may do later. */
 static int cuda_upload(Device *device, void *to, const void *from, size_t bytes, Error *err) {
     CudaState *s = cuda_state(device);
     if (replay_recording(device)) return error_set(err, "CUDA: an upload within a recording");
-    if (bytes <= RING_MOST) {
+    const bool small = bytes <= RING_MOST;
+    if (small) {
         void *place = NULL;
         TRY(ring_take(&s->ring, s->stream, &place, bytes, err));
         memcpy(place, from, bytes);
         from = place;
     }
     CUDA_TRY(cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, s->stream), err);
+    if (!small && s->properties.pageableMemoryAccess)
+        CUDA_TRY(cudaStreamSynchronize(s->stream), err);
     cuda_count_up(device, bytes);
     return 0;
 }
@@ -113,7 +117,7 @@ int cuda_workspace(Device *device, void **memory, size_t bytes, Error *err) {
     if (bytes > s->workspace_size) {
         if (replay_recording(device))
             return error_set(err, "CUDA: the workspace would have to grow within a recording");
-        replays_forget(device);
+        replays_forget(device, false);
         cuda_free(device, s->workspace);
         s->workspace = NULL, s->workspace_size = 0;
         void *taken = NULL;

@@ -13,6 +13,7 @@
  */
 #include "kernels/cuda/activations.cuh"
 #include "kernels/cuda/pack.h"
+#include "kernels/cuda/replay.h"
 
 /* ---- Bias and activation. ---- */
 
@@ -90,7 +91,7 @@ static int bias_of_type(Device *device, const void **bias, Tensor y, Tensor w, T
     PackLayout *layout = w.packed ? pack_layout(w) : NULL;
     if (layout && layout->bias) {
         if (layout->bias_of != b.data) TRY(bias_narrow(device, layout->bias, b, err));
-        layout->bias_of = b.data;
+        if (!replay_recording(device)) layout->bias_of = b.data; /* else nothing has been done */
         *bias = layout->bias;
         return 0;
     }

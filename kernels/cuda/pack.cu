@@ -9,6 +9,7 @@
  * wait.
  */
 #include "kernels/cuda/pack.h"
+#include "kernels/cuda/replay.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -47,7 +48,11 @@ size_t cuda_pack_size(Device *device, int64_t rows, int64_t columns, Dtype compu
     return matrix_bytes(rows, columns, compute) + bias_bytes(rows, compute, vocabulary);
 }
 
+/* Recordings do not fill the bias of a pack, which is done when it is first used. The next pack at
+ * this address is another one, and what is recorded of this one would take its bias for filled. */
 void cuda_packed_free(Device *device, struct Packed *packed) {
+    const PackLayout *layout = (const PackLayout *)packed->layout;
+    if (layout && layout->bias_of) replays_forget(device, true);
     device->backend->free(device, packed->data);
     free(packed->layout);
     free(packed);

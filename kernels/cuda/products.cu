@@ -38,8 +38,9 @@ typedef struct Key {
     int64_t m, n, k; /* d [m, n], sums of k */
     int64_t a_ld, b_ld, d_ld;
     int32_t in, out; /* Dtype of a and b, of d */
-    int32_t a_transposed, b_transposed, bias;
+    int32_t a_transposed, b_transposed;
     int32_t a_align, b_align, d_align; /* bytes, powers of two up to 256 */
+    int32_t bias_align;                /* 0: without one */
 } Key;
 
 typedef struct Plan {
@@ -100,7 +101,7 @@ static int64_t distance(int64_t rows, int64_t columns, int64_t ld) {
     return rows > 1 ? ld : columns;
 }
 
-static Key key_of(const Tensor *d, const Operand *a, const Operand *b, bool bias) {
+static Key key_of(const Tensor *d, const Operand *a, const Operand *b, const void *bias) {
     Key key;
     memset(&key, 0, sizeof key);
     key.m = d->shape[0], key.n = d->shape[1];
@@ -109,9 +110,10 @@ static Key key_of(const Tensor *d, const Operand *a, const Operand *b, bool bias
     key.b_ld = distance(b->rows, b->columns, b->ld);
     key.d_ld = distance(key.m, key.n, d->ld);
     key.in = a->dtype, key.out = d->dtype;
-    key.a_transposed = a->transposed, key.b_transposed = b->transposed, key.bias = bias;
+    key.a_transposed = a->transposed, key.b_transposed = b->transposed;
     key.a_align = alignment(a->data), key.b_align = alignment(b->data);
     key.d_align = alignment(d->data);
+    key.bias_align = bias ? alignment(bias) : 0;
     return key;
 }
 
@@ -257,8 +259,8 @@ static int bias_add(Device *device, Tensor d, const void *bias, Error *err) {
     return 0;
 }
 
-/* The kernels of the bias epilogue may read it 16 bytes at a time, and there is no preference by
- * which an address could be told to be less aligned. */
+/* The kernels of the bias epilogue may read it 16 bytes at a time. There is no preference by which
+ * its alignment could be told: the heuristic looks at the address that the plan is made with. */
 static bool bias_fits(const void *bias) {
     return bias && (uintptr_t)bias % 16 == 0;
 }
@@ -268,11 +270,11 @@ int cuda_product(Device *device, Tensor d, Operand a, Operand b, const void *bia
     struct Products *products = cuda_state(device)->products;
     const float one = 1, beta = accumulate ? 1 : 0;
     const void *within = bias_fits(bias) ? bias : NULL;
-    Key key = key_of(&d, &a, &b, within != NULL);
+    Key key = key_of(&d, &a, &b, within);
     Plan *plan;
     TRY(plan_get(products, &plan, &key, within, err));
     if (!plan->found && within) {
-        within = NULL, key.bias = 0;
+        within = NULL, key.bias_align = 0;
         TRY(plan_get(products, &plan, &key, within, err));
     }
     if (!plan->found)

@@ -62,10 +62,11 @@ static void recording_clear(Recording *r) {
     *r = Recording{};
 }
 
-void replays_forget(Device *device) {
+void replays_forget(Device *device, bool seen) {
     struct Replays *s = cuda_state(device)->replays;
     for (int i = 0; i < RECORDINGS; i++) recording_clear(&s->recording[i]);
-    /* What was seen grew the memory that it needs; what is seen again may be recorded at once. */
+    /* Else what was seen grew the memory that it needs, and may be recorded at once. */
+    if (seen) memset(s->seen, 0, sizeof s->seen);
 }
 
 void replays_close(struct Replays *s) {

@@ -24,7 +24,8 @@ bool replay_recording(const Device *device);
 int replay_host_copy(Device *device, const void **memory, const void *host, size_t bytes,
                      Error *err);
 
-/* Nothing recorded is valid from here on: memory of the backend has moved. */
-void replays_forget(Device *device);
+/* Nothing recorded is valid from here on: memory of the backend has moved. With `seen`, work that
+ * comes again is also done once more as it is before it is recorded. */
+void replays_forget(Device *device, bool seen);
 
 #endif
