@@ -98,6 +98,9 @@ $(BUILD)/%.o: %.c $(BUILD)/flags
 	$(call say,CC,$<)
 	$(Q)$(CC) $(ALL_C) -c $< -o $@
 
+# Brought in by the assembler, which tells nobody (apps/page_parts.c).
+$(BUILD)/apps/page_parts.o: $(wildcard apps/page/*)
+
 $(BUILD)/%.o: %.cc $(BUILD)/flags
 	@mkdir -p $(@D)
 	$(call say,CXX,$<)
@@ -194,7 +197,7 @@ emulated: ## the CUDA kernels' tests, for the CPU; `make EMULATED=1 BUILD=folder
 	    $(EMU_TESTS) $(BUILD)/emulated/easyfirst)
 
 run-tests: headers $(PROGRAM) $(GPU_LIB) $(TESTBIN) emulated
-	@EASYFIRST=$(PROGRAM) sh tests/run.sh $(TESTBIN) $(EMU_TESTS)
+	@EASYFIRST=$(PROGRAM) sh tests/run.sh $(TESTBIN) $(EMU_TESTS) tests/page_browser.sh
 
 asan: deps ## the tests under the address and undefined-behaviour sanitizers
 	@$(MAKE) --no-print-directory $(JOBS) run-tests BUILD=build/asan \

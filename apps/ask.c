@@ -9,6 +9,8 @@
 #include "apps/commands.h"
 #include "apps/options.h"
 #include "apps/report.h"
+#include "apps/show_one.h"
+#include "apps/show_text.h"
 
 static const CommandHelp help = {
     .name = "ask",
@@ -18,10 +20,12 @@ static const CommandHelp help = {
         "Answers every question about every picture. A picture is a PNG or JPEG file, or - for\n"
         "standard input. One question about one picture gives the answer alone; more give\n"
         "lines of IMAGE, QUESTION and ANSWER with tabs between them. A picture that cannot be\n"
-        "read is told and left out: the others are answered, and the exit status is 1.",
+        "read is told and left out: the others are answered, and the exit status is 1. --show\n"
+        "lets each answer be watched while it is filled in, as `easyfirst show` does.",
     .examples =
         "easyfirst ask -m model dog.jpg \"What colour is the dog?\"\n"
         "easyfirst ask -m model dog.jpg \"What colour is the dog?\" \"Is it asleep?\"\n"
+        "easyfirst ask -m model --show dog.jpg \"What colour is the dog?\" \"Is it asleep?\"\n"
         "easyfirst ask -m model --image a.jpg --image b.png --json \"What is this?\"\n"
         "easyfirst ask -m model --beam 5 --length-predictor length.safetensors a.jpg \"Why?\"\n"
         "convert photo.heic png:- | easyfirst ask -m model - \"Who is in the picture?\"",
@@ -40,7 +44,8 @@ typedef struct Ask {
     TextList images;
     Question *questions;
     int question_count;
-    bool trace, failed;
+    bool trace, show, failed;
+    bool quit; /* whoever watched had enough */
     Session session;
     Timings timings;
 } Ask;
@@ -77,6 +82,43 @@ static int print_pairs(const Ask *ask, const char *const *paths, const Error *un
     return report_flush(err);
 }
 
+/* One question about one picture, watched; with a line that says which if there are several. */
+static int show_pair(Ask *ask, ShowJob *job, const Question *question, Error *err) {
+    Trace trace;
+    if (ask->images.count * ask->question_count > 1) {
+        char *image = harmless_text(job->image), *text = harmless_text(question->text);
+        if (image && text) printf("%s: %s\n", image, text);
+        free(image), free(text);
+    }
+    job->question = question->text, job->prompt = question->prompt;
+    TRY(show_one(job, &trace, &ask->quit, err));
+    trace_free(&trace);
+    return report_flush(err);
+}
+
+/* The pictures that could be read, of paths [count], and all questions about each, in turn. */
+static int show_pairs(Ask *ask, const char *const *paths, const Error *unread, int count,
+                      const Image *images, Tensor tokens, Error *err) {
+    static const ShowWay way = {.speed = SHOW_SPEED};
+    int picture = 0;
+    for (int p = 0; p < count; p++) {
+        if (unread[p].text[0]) continue;
+        ShowJob job = {.session = &ask->session,
+                       .common = &ask->common,
+                       .way = &way,
+                       .timings = &ask->timings,
+                       .image = paths[p],
+                       .width = images[picture].width,
+                       .height = images[picture].height,
+                       .tokens = tokens,
+                       .picture = picture};
+        for (int q = 0; q < ask->question_count && !ask->quit; q++)
+            if (ask->questions[q].prompt) TRY(show_pair(ask, &job, &ask->questions[q], err));
+        picture++;
+    }
+    return 0;
+}
+
 /* Up to PICTURES_AT_ONCE pictures, all questions about each. */
 static int answer_pictures(Ask *ask, const char *const *paths, int count, Error *err) {
     const Multimodal *model = &ask->session.model.parts;
@@ -107,11 +149,14 @@ static int answer_pictures(Ask *ask, const char *const *paths, int count, Error 
     if (n && status == 0) status = device_wait(model->device, err);        /* for the clock */
     ask->timings.encode_s += clock_seconds() - start;
     ask->timings.pictures += n ? pictures : 0;
-    if (n && status == 0) {
+    if (n && status == 0 && !ask->show) {
         status = multimodal_answer(model, tokens, requests, n, &ask->common.answer, &answers, err);
         timings_add(&ask->timings, &answers);
     }
-    if (status == 0) status = print_pairs(ask, paths, unread, count, &answers, err);
+    if (status == 0 && ask->show)
+        status = show_pairs(ask, paths, unread, count, images, tokens, err);
+    else if (status == 0)
+        status = print_pairs(ask, paths, unread, count, &answers, err);
 
     answers_free(&answers);
     device_free(ask->session.device, tokens.data);
@@ -165,7 +210,7 @@ static int run(Ask *ask, Error *err) {
     int at_once = REQUESTS_AT_ONCE / ask->question_count;
     if (at_once > PICTURES_AT_ONCE) at_once = PICTURES_AT_ONCE;
     if (at_once < 1) at_once = 1;
-    for (int i = 0; i < ask->images.count; i += at_once) {
+    for (int i = 0; i < ask->images.count && !ask->quit; i += at_once) {
         int n = ask->images.count - i < at_once ? ask->images.count - i : at_once;
         TRY(answer_pictures(ask, ask->images.items + i, n, err));
     }
@@ -198,12 +243,14 @@ static int read_words(Ask *ask, int count, char **words) {
 
 int command_ask(int argc, char **argv) {
     Ask ask = {0};
-    OptionGroup groups[3] = {{.title = "options",
-                              .count = 2,
-                              .options = {{"image", 'i', OPTION_LIST, "IMAGE", &ask.images,
-                                           "a picture; may be given several times"},
-                                          {"trace", 0, OPTION_FLAG, NULL, &ask.trace,
-                                           "with --json: every step of the filling"}}}};
+    OptionGroup groups[3] = {
+        {.title = "options",
+         .count = 3,
+         .options = {{"image", 'i', OPTION_LIST, "IMAGE", &ask.images,
+                      "a picture; may be given several times"},
+                     {"show", 0, OPTION_FLAG, NULL, &ask.show, "show how each answer is filled in"},
+                     {"trace", 0, OPTION_FLAG, NULL, &ask.trace,
+                      "with --json: every step of the filling"}}}};
     common_init(&ask.common);
     common_answer_group(&ask.common, &groups[1]);
     model_group(&ask.common.model, &ask.common.device, &ask.common.threads, &groups[2]);
@@ -212,6 +259,8 @@ int command_ask(int argc, char **argv) {
     if (status < 0 && ask.trace && !ask.common.json)
         status =
             options_wrong(&help, "--trace needs --json; `easyfirst show` prints steps as text");
+    if (status < 0 && ask.show && ask.common.json)
+        status = options_wrong(&help, "--show is for watching, --json for programs: choose one");
     if (status < 0) status = common_check(&help, &ask.common);
     if (status < 0) {
         Error err;

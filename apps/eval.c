@@ -13,19 +13,22 @@ static const struct {
 } kinds[] = {
     {"gqa", eval_gqa},
     {"text", eval_text},
+    {"order", eval_order},
 };
 enum { KIND_COUNT = sizeof kinds / sizeof kinds[0] };
 
 static const CommandHelp help = {
     .name = "eval",
     .usage = "gqa [options] QUESTIONS --images FOLDER --out FOLDER\n"
-             "text [options] --task TASK FILE... --out FOLDER",
+             "text [options] --task TASK FILE... --out FOLDER\n"
+             "order [options] FILE [--images FOLDER]",
     .about =
         "Asks a model all questions of a set and scores the answers as the set's own scripts do.\n"
         "\n"
         "  gqa    questions about pictures, in GQA's or LLaVA's files\n"
         "  text   lines of {\"inputs\", \"targets\"}: translation, summaries, choices, short\n"
         "         answers, numbers\n"
+        "  order  in which order answers are filled in: easy words first, erasures\n"
         "\n"
         "`easyfirst eval gqa --help` and so on tell the options. A run that was cut off goes\n"
         "on with the same command. Scores of answers that are there already: easyfirst score.",
@@ -37,7 +40,7 @@ static const CommandHelp help = {
 
 int command_eval(int argc, char **argv) {
     int first;
-    if (argc < 2) return options_wrong(&help, "what shall be measured? gqa or text");
+    if (argc < 2) return options_wrong(&help, "what shall be measured? gqa, text or order");
     for (int i = 0; i < KIND_COUNT; i++)
         if (!strcmp(argv[1], kinds[i].name)) return kinds[i].run(argc - 1, argv + 1);
     int status = options_read(&help, NULL, 0, argc, argv, &first);

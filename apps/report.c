@@ -7,6 +7,8 @@
 #include <string.h>
 #include <sys/resource.h>
 
+#include "apps/trace.h"
+
 /* ---- Standard error. ---- */
 
 void report_error(const char *format, ...) {
@@ -117,29 +119,6 @@ static json_t *json_tokens(const DecodeResult *result, const Tokenizer *tokenize
     return list;
 }
 
-static json_t *json_cell(const TraceCell *cell, const Tokenizer *tokenizer) {
-    return json_pack("{s:i, s:o, s:o, s:b, s:i, s:o, s:o}", "id", (int)cell->token, "piece",
-                     json_text(tokenizer_piece(tokenizer, cell->token)), "score",
-                     json_score(cell->score), "masked", cell->token == tokenizer_mask_id(tokenizer),
-                     "proposal", (int)cell->proposal.token, "proposal_piece",
-                     json_text(tokenizer_piece(tokenizer, cell->proposal.token)), "proposal_score",
-                     json_score(cell->proposal.score));
-}
-
-static json_t *json_trace(const DecodeResult *result, const Tokenizer *tokenizer) {
-    json_t *list = json_array();
-    for (int s = 0; result->trace && s < result->steps; s++) {
-        json_t *cells = json_array();
-        for (int i = 0; i < result->length; i++)
-            json_array_append_new(
-                cells, json_cell(&result->trace[(size_t)s * (size_t)result->length + (size_t)i],
-                                 tokenizer));
-        json_array_append_new(list, json_pack("{s:i, s:b, s:o}", "step", s + 1, "evaluated",
-                                              result->evaluated[s], "cells", cells));
-    }
-    return list;
-}
-
 static int json_hypotheses(json_t *list, const Answers *answers, const Answer *answer,
                            const Tokenizer *tokenizer, Error *err) {
     for (int i = answer->first; i < answer->first + answer->count; i++) {
@@ -172,8 +151,24 @@ int report_line(json_t *object, int digits, Error *err) {
     return 0;
 }
 
+/* The whole trace (trace.h) as JSON. */
+static int report_trace(const Asked *asked, const Answers *answers, int index,
+                        const Tokenizer *tokenizer, const DecodeOptions *options, Error *err) {
+    Trace trace;
+    TraceAbout about = {.image = asked->image,
+                        .question = asked->text,
+                        .is_prompt = !strcmp(asked->text_key, "prompt"),
+                        .options = options};
+    TRY(trace_from_answers(&trace, &about, answers, index, tokenizer, err));
+    json_t *object = trace_json(&trace);
+    if (object && asked->line) json_object_set_new(object, "line", json_integer(asked->line));
+    trace_free(&trace);
+    return report_line(object, REPORT_DIGITS, err);
+}
+
 int report_json(const Asked *asked, const Answers *answers, int index, const Tokenizer *tokenizer,
                 const DecodeOptions *options, bool trace, Error *err) {
+    if (trace) return report_trace(asked, answers, index, tokenizer, options, err);
     const Answer *answer = &answers->items[index];
     const DecodeResult *best = &answers->results[answer->best];
     int evaluations = 0;
@@ -194,7 +189,6 @@ int report_json(const Asked *asked, const Answers *answers, int index, const Tok
     json_object_set(object, "hypotheses", hypotheses);
     int status = json_hypotheses(hypotheses, answers, answer, tokenizer, err);
     json_decref(hypotheses);
-    if (trace) json_object_set_new(object, "trace", json_trace(best, tokenizer));
     if (status) {
         json_decref(object);
         return -1;

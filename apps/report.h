@@ -12,12 +12,9 @@
  *   evaluations  runs of the network for this request: at most steps x hypotheses
  *   strategy, seed, prompt_tokens
  *   hypotheses   [{"text", "length", "sample", "score", "evaluations"}], all that were tried
- *   trace        if asked for, of the best hypothesis; for each step {"step", "evaluated", "cells"}
+ *   trace        if asked for: the steps of the best hypothesis; the object is then a whole trace,
+ *                with the steps of the others, too, as apps/trace.h describes it
  *   error        instead of all that follows the question, if it could not be answered
- *
- * A cell, one for each position of the answer, is {"id", "piece", "score", "masked", "proposal",
- * "proposal_piece", "proposal_score"}: what stands there after the step, its stored log-probability
- * (null if masked), and what the network proposed.
  */
 #ifndef EASYFIRST_APPS_REPORT_H
 #define EASYFIRST_APPS_REPORT_H

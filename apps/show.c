@@ -1,225 +1,206 @@
-/* show.c - how an answer is filled in: every step as a line.
- *
- *   step   1   1/8  __ __ __ [planes] __ __ __ __
- *   step  42   6/8  There are __ planes __ visible in the [image].   erased: "two"
+/* show.c - how an answer is filled in, the easy words first: drawn in the terminal, as lines, and
+ * kept as a trace that can be shown again.
  */
 #include <stdlib.h>
 #include <string.h>
 
 #include "apps/commands.h"
-#include "apps/options.h"
-#include "apps/report.h"
+#include "apps/figure.h"
+#include "apps/page.h"
+#include "apps/show_one.h"
 
 static const CommandHelp help = {
     .name = "show",
     .usage = "[options] IMAGE QUESTION\n"
-             "[options] --text PROMPT",
+             "[options] --text PROMPT\n"
+             "[options] --from FILE",
     .about =
-        "Prints the steps in which an answer is filled: how many of its tokens are written, and\n"
-        "the text so far with __ for each mask, [ ] around what the step wrote, and what it\n"
-        "erased. Steps that change nothing are left out. The last line is the answer. With\n"
-        "several hypotheses (--beam, --samples) the best one is shown, at the end; else each\n"
-        "step as it happens.",
-    .examples = "easyfirst show -m model dog.jpg \"What colour is the dog?\"\n"
-                "easyfirst show -m model --text \"Question: what is 3 + 4? Step-by-Step Answer:\"\n"
-                "easyfirst show -m model --length 12 --strategy ar --all-steps dog.jpg \"Why?\"\n"
-                "easyfirst show -m model --json dog.jpg \"What colour is the dog?\" > trace.json",
+        "Shows the steps in which an answer is filled. A terminal shows it in place: masks as\n"
+        "dim blanks, new words bold, erased ones struck out, coloured from red (not sure) to\n"
+        "green (sure); with --beam or --samples all hypotheses at once. Space pauses, the arrow\n"
+        "keys (or p and n) step back and forth, home and end jump, q quits. What stays is the\n"
+        "answer. Elsewhere (a file, a pipe, TERM=dumb, NO_COLOR) each step that changes\n"
+        "something is a line: how many tokens are written, and the text so far with __ for each\n"
+        "mask, [ ] around what the step wrote, and what it erased; the last line is the answer.\n"
+        "\n"
+        "--json prints the whole trace as one line of JSON; --json FILE keeps it in a file and\n"
+        "shows the answer all the same, and --from FILE shows it again, without the model.\n"
+        "\n"
+        "--html FILE writes a page that any browser opens and that asks no network for anything:\n"
+        "the picture, the answer with a slider through the steps, for each word its probability,\n"
+        "its runners-up and where in the picture the model looked. --svg FILE writes a figure:\n"
+        "positions x steps. With --from the page has a picture only if --image names it.",
+    .examples =
+        "easyfirst show -m model dog.jpg \"What colour is the dog?\"\n"
+        "easyfirst show -m model --text \"Question: what is 3 + 4? Step-by-Step Answer:\"\n"
+        "easyfirst show -m model --length 12 --strategy ar --all-steps dog.jpg \"Why?\"\n"
+        "easyfirst show -m model --json trace.json dog.jpg \"What colour is the dog?\"\n"
+        "easyfirst show -m model --html page.html --svg order.svg dog.jpg \"Is it asleep?\"\n"
+        "easyfirst show --from trace.json --speed 2",
 };
 
 typedef struct Show {
     CommonOptions common;
-    const char *image, *prompt_text; /* the picture (NULL: none), the question or the prompt */
-    bool text, all_steps;
+    ShowWay way;
+    const char *image, *question; /* the picture (NULL: none), the question or the prompt */
+    const char *from, *json_file, *html, *svg;
+    const char *from_image; /* the picture that belongs to `from` */
+    bool is_prompt;
+    Image picture; /* kept for a page */
     Session session;
     Timings timings;
-    int32_t *before; /* tokens after the step before this one; NULL before the first */
+    Trace trace;
 } Show;
 
-/* ---- One line. ---- */
-
-/* Appends a token's text to the line; "▁" is the space in front of a word. `mark` goes between that
- * space and the word. */
-static void print_piece(const char *piece, const char *mark, bool first) {
-    static const char space[] = "\xe2\x96\x81";
-    if (!strncmp(piece, space, 3)) {
-        if (!first) putchar(' ');
-        piece += 3;
-    }
-    fputs(mark, stdout);
-    for (; *piece; piece++) {
-        if (!strncmp(piece, space, 3))
-            putchar(' '), piece += 2;
-        else
-            putchar(*piece);
-    }
-}
-
-static void print_cells(const Show *s, const TraceCell *cells, int n) {
-    const Tokenizer *tokenizer = s->session.model.tokenizer;
-    int32_t mask = tokenizer_mask_id(tokenizer);
-    bool open = false; /* a [ is */
-    for (int i = 0; i < n; i++) {
-        int32_t token = cells[i].token;
-        bool written = token != mask && token != s->before[i];
-        if (open && !written) putchar(']'), open = false;
-        if (token == mask)
-            fputs(i ? " __" : "__", stdout);
-        else
-            print_piece(tokenizer_piece(tokenizer, token), written && !open ? "[" : "", i == 0);
-        open |= written;
-    }
-    if (open) putchar(']');
-}
-
-static void print_erased(const Show *s, const TraceCell *cells, int n) {
-    const Tokenizer *tokenizer = s->session.model.tokenizer;
-    int32_t mask = tokenizer_mask_id(tokenizer);
-    int count = 0;
-    for (int i = 0; i < n; i++) {
-        if (s->before[i] == mask || s->before[i] == cells[i].token) continue;
-        fputs(count++ ? ", \"" : "   erased: \"", stdout);
-        print_piece(tokenizer_piece(tokenizer, s->before[i]), "", true);
-        putchar('"');
-    }
-}
-
-/* A DecodeWatch. */
-static void show_step(void *user, const DecodeStep *step) {
-    Show *s = user;
-    int n = step->length, filled = 0, digits = snprintf(NULL, 0, "%d", n);
-    int32_t mask = tokenizer_mask_id(s->session.model.tokenizer);
-    if (!s->before) {
-        s->before = malloc((size_t)n * sizeof *s->before);
-        if (!s->before) return; /* the next step tries again */
-        for (int i = 0; i < n; i++) s->before[i] = mask;
-    }
-    bool changed = false;
-    for (int i = 0; i < n; i++) {
-        filled += step->cells[i].token != mask;
-        changed |= step->cells[i].token != s->before[i];
-    }
-    if (changed || s->all_steps) {
-        printf("step %*d  %*d/%d  ", snprintf(NULL, 0, "%d", step->steps), step->step, digits,
-               filled, n);
-        print_cells(s, step->cells, n);
-        print_erased(s, step->cells, n);
-        putchar('\n');
-        fflush(stdout); /* it is being watched; what goes wrong is told at the end */
-    }
-    for (int i = 0; i < n; i++) s->before[i] = step->cells[i].token;
-}
-
-/* ---- The whole. ---- */
-
-static void replay(Show *s, const DecodeResult *result) {
-    for (int i = 0; i < result->steps; i++)
-        show_step(s, &(DecodeStep){.step = i + 1,
-                                   .steps = result->steps,
-                                   .length = result->length,
-                                   .evaluated = result->evaluated[i],
-                                   .cells = result->trace + (size_t)i * (size_t)result->length});
-}
-
-static int print_answer(Show *s, const Answers *answers, bool watched, Error *err) {
-    const Answer *answer = &answers->items[0];
-    Asked asked = {
-        .image = s->image, .text = s->prompt_text, .text_key = s->text ? "prompt" : "question"};
-    if (s->common.json) {
-        TRY(report_json(&asked, answers, 0, s->session.model.tokenizer, &s->common.answer.decode,
-                        true, err));
-        return report_flush(err);
-    }
-    if (!watched) replay(s, &answers->results[answer->best]);
-    puts(answer->text);
+/* What becomes of a finished trace beside being looked at. */
+static int keep(const Show *s, Error *err) {
+    const char *path = s->common.json ? "-" : s->json_file;
+    if (path) TRY(trace_write_json(&s->trace, path, err));
+    if (s->html) TRY(page_write(&s->trace, s->picture.pixels ? &s->picture : NULL, s->html, err));
+    if (s->svg) TRY(figure_write(&s->trace, s->svg, err));
     return report_flush(err);
 }
 
-static int encode_picture(Show *s, Tensor *tokens, Error *err) {
-    Image image;
-    TRY(image_read(&image, s->image, NULL, err));
+static int encode_picture(Show *s, ShowJob *job, Error *err) {
+    TRY(image_read(&s->picture, s->image, NULL, err));
     double start = clock_seconds();
-    int status = multimodal_encode(&s->session.model.parts, &image, 1, tokens, err);
+    int status = multimodal_encode(&s->session.model.parts, &s->picture, 1, &job->tokens, err);
     if (status == 0) status = device_wait(s->session.device, err); /* for the clock */
     s->timings.encode_s = clock_seconds() - start, s->timings.pictures = 1;
-    image_free(&image);
+    job->width = s->picture.width, job->height = s->picture.height;
+    if (!s->html) image_free(&s->picture);
     return status;
 }
 
-static int answer(Show *s, Tensor tokens, const char *prompt, Error *err) {
-    AnswerOptions *options = &s->common.answer;
-    bool watched = !s->common.json && options->length_beam == 1 && options->samples == 1;
-    if (watched)
-        options->watch = show_step, options->user = s;
-    else
-        options->trace = true;
-    AnswerRequest request = {
-        .prompt = prompt, .picture = s->image ? 0 : -1, .length = s->common.length};
-    Answers answers;
-    TRY(multimodal_answer(&s->session.model.parts, tokens, &request, 1, options, &answers, err));
-    timings_add(&s->timings, &answers);
-    int status = print_answer(s, &answers, watched, err);
-    answers_free(&answers);
-    return status;
-}
-
-static int run(Show *s, Error *err) {
-    s->common.model.text_only = s->text;
+static int ask(Show *s, Error *err) {
+    s->common.model.text_only = s->is_prompt;
     TRY(session_open(&s->session, &s->common, err));
     s->timings.load_s = s->session.load_s;
     if (!s->session.model.parts.xlmr)
         return error_set(err, "this model has no language model: name one with --language");
-    if (!s->prompt_text[strspn(s->prompt_text, " \t\r\n")])
+    if (!s->question[strspn(s->question, " \t\r\n")])
         return error_set(err, "the question is empty: there is nothing to answer");
-    Tensor tokens = TENSOR_NONE;
+    ShowJob job = {.session = &s->session,
+                   .common = &s->common,
+                   .way = &s->way,
+                   .timings = &s->timings,
+                   .image = s->image,
+                   .tokens = TENSOR_NONE,
+                   .question = s->question,
+                   .is_prompt = s->is_prompt};
     char *prompt = NULL;
-    int status = s->text ? 0 : encode_picture(s, &tokens, err);
-    if (status == 0 && s->text && !(prompt = strdup(s->prompt_text)))
+    bool quit;
+    int status = s->is_prompt ? 0 : encode_picture(s, &job, err);
+    if (status == 0 && s->is_prompt && !(prompt = strdup(s->question)))
         status = error_set(err, "out of memory for the prompt");
-    if (status == 0 && !s->text)
-        status = model_prompt(&s->session.model, "ask", s->prompt_text, NULL, NULL, &prompt, err);
-    if (status == 0) status = answer(s, tokens, prompt, err);
+    if (status == 0 && !s->is_prompt)
+        status = model_prompt(&s->session.model, "ask", s->question, NULL, NULL, &prompt, err);
+    job.prompt = prompt;
+    if (status == 0) status = show_one(&job, &s->trace, &quit, err);
     free(prompt);
-    device_free(s->session.device, tokens.data);
-    if (status == 0 && !s->common.quiet)
-        timings_print(&s->timings, s->session.device, &s->common.answer.decode);
+    device_free(s->session.device, job.tokens.data);
     return status;
 }
 
-static int read_words(Show *s, int count, char **words) {
-    if (s->prompt_text) {
-        s->text = true;
-        if (count)
-            return options_wrong(&help, "--text has the prompt; \"%s\" is one too many", words[0]);
-        return -1;
+/* How many of the files are standard output. */
+static int to_output(const Show *s) {
+    const char *const files[] = {s->common.json ? "-" : s->json_file, s->html, s->svg};
+    int n = 0;
+    for (int i = 0; i < 3; i++) n += files[i] && !strcmp(files[i], "-");
+    return n;
+}
+
+static int run(Show *s, Error *err) {
+    bool quit;
+    s->way.silent = to_output(s) > 0;
+    s->way.keep = s->json_file || s->html || s->svg;
+    if ((s->json_file || s->html) && !s->from)
+        s->common.answer.look =
+            (LookOptions){.runners_up = 6, .attention = s->image != NULL, .all = true};
+    if (s->from) {
+        TRY(trace_read_json(&s->trace, s->from, err));
+        if (s->from_image) TRY(image_read(&s->picture, s->from_image, NULL, err));
+        TRY(show_again(&s->trace, &s->way, &quit, err));
+        return keep(s, err);
     }
+    TRY(ask(s, err));
+    TRY(keep(s, err));
+    if (!s->common.quiet) timings_print(&s->timings, s->session.device, &s->common.answer.decode);
+    return 0;
+}
+
+/* ---- The command line. ---- */
+
+/* --json may have a FILE. `--json=FILE` says it by itself; the word behind a `--json` is one if
+ * there is one word more than the usage takes: *after is that word, until they are counted. */
+static void find_json_file(Show *s, int argc, char **argv, char **after) {
+    *after = NULL;
+    for (int i = 1; i < argc && strcmp(argv[i], "--"); i++) {
+        if (!strcmp(argv[i], "--json") && i + 1 < argc) *after = argv[i + 1];
+        if (strncmp(argv[i], "--json=", 7)) continue;
+        s->json_file = argv[i] + 7;
+        argv[i][6] = 0; /* "--json" */
+    }
+}
+
+static int read_words(Show *s, int count, char **words, const char *after) {
+    int needed = s->from || s->question ? 0 : 2;
+    for (int i = 0; i < count && count == needed + 1 && after && !s->json_file; i++) {
+        if (words[i] != after) continue;
+        s->json_file = after;
+        count--;
+        memmove(words + i, words + i + 1, (size_t)(count - i) * sizeof *words);
+    }
+    if (s->json_file) s->common.json = false;
+    if (s->json_file && !*s->json_file) return options_wrong(&help, "--json= needs a FILE");
+    if (to_output(s) > 1)
+        return options_wrong(&help, "only one of --json, --html and --svg can be standard output");
+    if (s->from_image && !(s->from && s->html))
+        return options_wrong(&help, "--image is for --from with --html; else IMAGE comes first");
+    if (s->from && (s->question || count))
+        return options_wrong(&help, "--from has the question and its answer; \"%s\" is too much",
+                             s->question ? s->question : words[0]);
+    if (s->from) return -1;
+    s->is_prompt = s->question != NULL;
+    if (s->is_prompt && count)
+        return options_wrong(&help, "--text has the prompt; \"%s\" is one too many", words[0]);
+    if (s->is_prompt) return -1;
     if (count < 1) return options_wrong(&help, "no picture is given, and no --text");
     if (count < 2) return options_wrong(&help, "no question is given");
     if (count > 2)
         return options_wrong(&help, "one question at a time; \"%s\" is one too many", words[2]);
-    s->image = words[0], s->prompt_text = words[1];
+    s->image = words[0], s->question = words[1];
     return -1;
 }
 
 int command_show(int argc, char **argv) {
-    Show s = {0};
-    OptionGroup groups[3] = {{.title = "options",
-                              .count = 2,
-                              .options = {{"text", 0, OPTION_TEXT, "PROMPT", &s.prompt_text,
-                                           "a prompt without a picture"},
-                                          {"all-steps", 'a', OPTION_FLAG, NULL, &s.all_steps,
-                                           "also the steps that change nothing"}}}};
+    Show s = {.trace.best = -1};
+    OptionGroup groups[3] = {
+        {.title = "options",
+         .count = 5,
+         .options = {
+             {"text", 0, OPTION_TEXT, "PROMPT", &s.question, "a prompt without a picture"},
+             {"from", 0, OPTION_TEXT, "FILE", &s.from, "show a trace again; - is standard input"},
+             {"html", 0, OPTION_TEXT, "FILE", &s.html, "write a page; - is standard output"},
+             {"svg", 0, OPTION_TEXT, "FILE", &s.svg, "write a figure; - is standard output"},
+             {"image", 0, OPTION_TEXT, "FILE", &s.from_image,
+              "with --from: the picture for the page"}}}};
+    char *after;
+    show_way_rows(&s.way, &groups[0]);
     common_init(&s.common);
     common_answer_group(&s.common, &groups[1]);
     model_group(&s.common.model, &s.common.device, &s.common.threads, &groups[2]);
+    find_json_file(&s, argc, argv, &after);
     int first, status = options_read(&help, groups, 3, argc, argv, &first);
-    if (status < 0) status = read_words(&s, argc - first, argv + first);
-    if (status < 0) status = common_check(&help, &s.common);
+    if (status < 0) status = read_words(&s, argc - first, argv + first, after);
+    if (status < 0 && !s.from) status = common_check(&help, &s.common);
     if (status < 0) {
         Error err;
         status = run(&s, &err) ? 1 : 0;
         if (status) report_error("%s", err.text);
     }
+    trace_free(&s.trace);
+    image_free(&s.picture);
     session_close(&s.session);
-    free(s.before);
     return status;
 }

@@ -14,8 +14,8 @@
 #define PIC0   MODELS "picture0.png"
 #define PIC1   MODELS "picture1.png"
 
-static const char *const commands[] = {"ask", "text",  "show",  "info",  "train",
-                                       "new", "prune", "eval", "score", "bench", NULL};
+static const char *const commands[] = {"ask",   "text", "show",  "info",  "train", "new",
+                                       "prune", "eval", "score", "bench", NULL};
 
 static json_t *json_line(const char *text) {
     json_error_t problem;
@@ -707,7 +707,15 @@ static int check_readme_command(Run *r, const char *line) {
             bool known = false;
             for (int i = 0; commands[i]; i++) known |= !strcmp(commands[i], command);
             if (!known) fail_msg("README.md has the command \"%s\": %s", command, line);
-            run(r, command, "--help");
+            /* Of eval and score the next word tells which, with options of its own. */
+            char *kind = strcmp(command, "eval") && strcmp(command, "score")
+                             ? NULL
+                             : strtok_r(NULL, " ", &rest);
+            if (kind)
+                run(r, command, kind, "--help");
+            else
+                run(r, command, "--help");
+            expect(r, 0, NULL);
             checked++;
         }
         if (word[0] != '-' || !word[1]) continue;
