@@ -30,7 +30,7 @@ ROOMS   := kernels kernels/cpu vision language projector data data/metrics
 ISA_SRC := $(wildcard kernels/cpu/isa/*.c)
 LIB_SRC := $(wildcard $(ROOMS:%=%/*.c))
 LIB_CXX := $(wildcard $(ROOMS:%=%/*.cc))
-APP_SRC := $(wildcard apps/*.c)
+APP_SRC := $(wildcard apps/*.c apps/*/*.c)
 TESTS   := $(patsubst tests/%.c,%,$(wildcard tests/test_*.c))
 TESTLIB := $(filter-out tests/test_%.c,$(wildcard tests/*.c))
 
@@ -98,8 +98,8 @@ $(BUILD)/%.o: %.c $(BUILD)/flags
 	$(call say,CC,$<)
 	$(Q)$(CC) $(ALL_C) -c $< -o $@
 
-# Brought in by the assembler, which tells nobody (apps/page_parts.c).
-$(BUILD)/apps/page_parts.o: $(wildcard apps/page/*)
+# Brought in by the assembler, which tells nobody (apps/show/page_parts.c).
+$(BUILD)/apps/show/page_parts.o: $(wildcard apps/show/page/*)
 
 $(BUILD)/%.o: %.cc $(BUILD)/flags
 	@mkdir -p $(@D)
@@ -206,7 +206,7 @@ asan: deps ## the tests under the address and undefined-behaviour sanitizers
 
 headers: ## every header compiles alone
 	@for h in $$(ls kernels/*.h kernels/cpu/*.h vision/*.h language/*.h projector/*.h data/*.h \
-	    data/metrics/*.h apps/*.h); do \
+	    data/metrics/*.h apps/*.h apps/*/*.h); do \
 	    $(CC) -std=c11 -I. -D_GNU_SOURCE $(CWARN) -fsyntax-only -x c $$h || exit 1; done
 
 demo: deps ## a first look: questions about pictures, a translation, a summary

@@ -9,8 +9,8 @@
 #include "apps/commands.h"
 #include "apps/options.h"
 #include "apps/report.h"
-#include "apps/show_one.h"
-#include "apps/show_text.h"
+#include "apps/show/one.h"
+#include "apps/show/text.h"
 
 static const CommandHelp help = {
     .name = "ask",

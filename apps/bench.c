@@ -12,7 +12,7 @@
 #include "apps/commands.h"
 #include "apps/options.h"
 #include "apps/report.h"
-#include "apps/train_model.h"
+#include "apps/train/model.h"
 
 static const CommandHelp help = {
     .name = "bench",

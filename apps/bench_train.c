@@ -13,7 +13,7 @@
 #include "apps/commands.h"
 #include "apps/options.h"
 #include "apps/report.h"
-#include "apps/train_model.h"
+#include "apps/train/model.h"
 #include "kernels/optimizer.h"
 #include "language/xlmr_train.h"
 

@@ -1,5 +1,5 @@
 /* eval.c - measuring a model: picks what. */
-#include "apps/eval.h"
+#include "apps/eval/eval.h"
 
 #include <stdio.h>
 #include <string.h>

@@ -6,7 +6,7 @@
 #include "apps/commands.h"
 #include "apps/options.h"
 #include "apps/report.h"
-#include "apps/trainer.h"
+#include "apps/train/trainer.h"
 
 static const CommandHelp help = {
     .name = "info",

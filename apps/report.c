@@ -7,7 +7,7 @@
 #include <string.h>
 #include <sys/resource.h>
 
-#include "apps/trace.h"
+#include "apps/show/trace.h"
 
 /* ---- Standard error. ---- */
 

@@ -13,7 +13,7 @@
  *   strategy, seed, prompt_tokens
  *   hypotheses   [{"text", "length", "sample", "score", "evaluations"}], all that were tried
  *   trace        if asked for: the steps of the best hypothesis; the object is then a whole trace,
- *                with the steps of the others, too, as apps/trace.h describes it
+ *                with the steps of the others, too, as apps/show/trace.h describes it
  *   error        instead of all that follows the question, if it could not be answered
  */
 #ifndef EASYFIRST_APPS_REPORT_H

@@ -5,9 +5,9 @@
 #include <string.h>
 
 #include "apps/commands.h"
-#include "apps/figure.h"
-#include "apps/page.h"
-#include "apps/show_one.h"
+#include "apps/show/figure.h"
+#include "apps/show/page.h"
+#include "apps/show/one.h"
 
 static const CommandHelp help = {
     .name = "show",

@@ -11,8 +11,8 @@ typedef struct Run {
     int status;
 } Run;
 
-/* Makes the folder, and an environment without EASYFIRST_MODEL; without a GPU, too, unless the tests
- * are to run on one (matrix.h). */
+/* Makes the folder, and an environment without EASYFIRST_MODEL; without a GPU, too, unless the
+ * tests are to run on one (matrix.h). */
 void run_start(Run *r);
 void run_end(Run *r);
 

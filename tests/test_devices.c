@@ -1,5 +1,5 @@
-/* Where the program computes: --device, and the same answers on a GPU as on the processor. In a build
- * with the emulator the GPU is that. */
+/* Where the program computes: --device, and the same answers on a GPU as on the processor. In a
+ * build with the emulator the GPU is that. */
 #include <libgen.h>
 #include <math.h>
 #include <unistd.h>

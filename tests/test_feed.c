@@ -1,6 +1,6 @@
 /* Data on their way into training: the same steps from wherever a run is taken up, bad units left
  * out, and passes that add up. */
-#include "apps/trainer.h"
+#include "apps/train/trainer.h"
 #include "tests/llava_set.h"
 
 #include <math.h>

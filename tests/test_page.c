@@ -5,9 +5,9 @@
 #include <jansson.h>
 #include <openssl/evp.h>
 
-#include "apps/figure.h"
-#include "apps/page.h"
-#include "apps/show_text.h"
+#include "apps/show/figure.h"
+#include "apps/show/page.h"
+#include "apps/show/text.h"
 #include "tests/program.h"
 
 enum { MASK = 250001, SCRIPTS_MOST = 60 * 1024 };

@@ -3,7 +3,7 @@
 #include <math.h>
 #include <unistd.h>
 
-#include "apps/trace.h"
+#include "apps/show/trace.h"
 #include "tests/test.h"
 
 #define TOKENIZER "tests/golden/models/tiny-base/language"

@@ -1,6 +1,6 @@
 /* What training takes in memory: told beforehand, it is what a prepared model has, what `info`
  * says, and what `train` prints. */
-#include "apps/trainer.h"
+#include "apps/train/trainer.h"
 #include "tests/llava_set.h"
 #include "tests/program.h"
 

@@ -5,7 +5,7 @@
 
 #include <jansson.h>
 
-#include "apps/train_report.h"
+#include "apps/train/report.h"
 #include "tests/test.h"
 
 typedef struct Place {

@@ -2,7 +2,7 @@
 #include <math.h>
 #include <unistd.h>
 
-#include "apps/train_settings.h"
+#include "apps/train/settings.h"
 #include "tests/test.h"
 
 #define MODELS "tests/golden/models/"
@@ -389,7 +389,8 @@ static void assert_same(const TrainSettings *a, const TrainSettings *b) {
     assert_text(a->images, b->images), assert_text(a->valid, b->valid);
 #define SAME(field) assert_true(a->field == b->field)
     SAME(valid_limit), SAME(max_tokens), SAME(context), SAME(plain), SAME(text_lines);
-    SAME(bad_share), SAME(group), SAME(epochs), SAME(steps), SAME(batch_sequences), SAME(batch_tokens);
+    SAME(bad_share), SAME(group), SAME(epochs), SAME(steps), SAME(batch_sequences),
+        SAME(batch_tokens);
     SAME(pass_tokens), SAME(rate), SAME(vision_rate), SAME(projector_rate), SAME(language_rate);
     SAME(warmup_ratio), SAME(warmup_steps), SAME(optimizer.beta1), SAME(optimizer.beta2);
     SAME(optimizer.eps), SAME(optimizer.weight_decay), SAME(optimizer.decay_vectors);

@@ -14,8 +14,12 @@ struct __align__(2) __nv_bfloat16 {
 struct __align__(4) __nv_bfloat162 {
     __nv_bfloat16 x, y;
 };
-static inline float __bfloat162float(__nv_bfloat16 v) { return bf16_to_f32(v.bits); }
-static inline __nv_bfloat16 __float2bfloat16_rn(float v) { return {f32_to_bf16(v)}; }
+static inline float __bfloat162float(__nv_bfloat16 v) {
+    return bf16_to_f32(v.bits);
+}
+static inline __nv_bfloat16 __float2bfloat16_rn(float v) {
+    return {f32_to_bf16(v)};
+}
 static inline __nv_bfloat162 __floats2bfloat162_rn(float x, float y) {
     return {__float2bfloat16_rn(x), __float2bfloat16_rn(y)};
 }

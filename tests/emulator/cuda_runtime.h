@@ -1,4 +1,5 @@
-/* Stands in for CUDA's header of this name: see README.md beside it. What the kernels use, no more. */
+/* Stands in for CUDA's header of this name: see README.md beside it. What the kernels use, no more.
+ */
 #ifndef EASYFIRST_TESTS_EMULATOR_CUDA_RUNTIME_H
 #define EASYFIRST_TESTS_EMULATOR_CUDA_RUNTIME_H
 
@@ -16,7 +17,7 @@
 #define __launch_bounds__(...)
 #define __align__(n) __attribute__((aligned(n)))
 /* Blocks run one after another, so that one variable serves them all. */
-#define __shared__ static
+#define __shared__   static
 #define __constant__ static
 
 struct uint3 {
@@ -44,27 +45,37 @@ struct __align__(8) int2 {
 struct __align__(16) int4 {
     int x, y, z, w;
 };
-static inline float2 make_float2(float x, float y) { return {x, y}; }
-static inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
-static inline uint2 make_uint2(unsigned x, unsigned y) { return {x, y}; }
+static inline float2 make_float2(float x, float y) {
+    return {x, y};
+}
+static inline float4 make_float4(float x, float y, float z, float w) {
+    return {x, y, z, w};
+}
+static inline uint2 make_uint2(unsigned x, unsigned y) {
+    return {x, y};
+}
 static inline uint4 make_uint4(unsigned x, unsigned y, unsigned z, unsigned w) {
     return {x, y, z, w};
 }
-static inline int2 make_int2(int x, int y) { return {x, y}; }
-static inline int4 make_int4(int x, int y, int z, int w) { return {x, y, z, w}; }
+static inline int2 make_int2(int x, int y) {
+    return {x, y};
+}
+static inline int4 make_int4(int x, int y, int z, int w) {
+    return {x, y, z, w};
+}
 
 /* Of the thread that runs. */
 extern uint3 threadIdx, blockIdx;
 extern dim3 blockDim, gridDim;
 enum { warpSize = 32 };
 
-/* Runs `body` once for each thread of each block. Dynamic shared memory is at emulator_shared(), and
- * full of NaN when a block begins. */
+/* Runs `body` once for each thread of each block. Dynamic shared memory is at emulator_shared(),
+ * and full of NaN when a block begins. */
 void emulator_launch(dim3 grid, dim3 block, size_t shared, const std::function<void()> &body);
 void *emulator_shared();
 
-/* Does it, or makes it a part of the graph that is being recorded: then everything that `work` needs
- * has to be a copy within it, but for device memory. */
+/* Does it, or makes it a part of the graph that is being recorded: then everything that `work`
+ * needs has to be a copy within it, but for device memory. */
 void emulator_do(const std::function<void()> &work);
 
 /* Waits until all threads of the block, or of the warp's mask, that have not returned are here; the
@@ -75,7 +86,9 @@ const void *emulator_warp_exchange(unsigned mask, const void *mine, size_t bytes
 
 #define EMULATOR_SHARED(type, name) type *name = static_cast<type *>(emulator_shared())
 
-static inline void __syncthreads() { emulator_block_barrier(); }
+static inline void __syncthreads() {
+    emulator_block_barrier();
+}
 static inline void __syncwarp(unsigned mask = 0xffffffffu) {
     char nothing = 0;
     emulator_warp_exchange(mask, &nothing, 1);
@@ -92,7 +105,8 @@ template <typename T> static inline T emulator_from_lane(unsigned mask, T v, uns
 }
 template <typename T> static inline T __shfl_sync(unsigned mask, T v, int lane, int width = 32) {
     unsigned own = emulator_lane();
-    return emulator_from_lane(mask, v, (own & ~unsigned(width - 1)) | (unsigned(lane) & unsigned(width - 1)));
+    return emulator_from_lane(
+        mask, v, (own & ~unsigned(width - 1)) | (unsigned(lane) & unsigned(width - 1)));
 }
 template <typename T> static inline T __shfl_xor_sync(unsigned mask, T v, int x, int = 32) {
     return emulator_from_lane(mask, v, emulator_lane() ^ unsigned(x));
@@ -100,7 +114,8 @@ template <typename T> static inline T __shfl_xor_sync(unsigned mask, T v, int x,
 template <typename T>
 static inline T __shfl_down_sync(unsigned mask, T v, unsigned by, int width = 32) {
     unsigned own = emulator_lane();
-    return emulator_from_lane(mask, v, own % unsigned(width) + by < unsigned(width) ? own + by : own);
+    return emulator_from_lane(mask, v,
+                              own % unsigned(width) + by < unsigned(width) ? own + by : own);
 }
 template <typename T>
 static inline T __shfl_up_sync(unsigned mask, T v, unsigned by, int width = 32) {
@@ -118,8 +133,12 @@ static inline unsigned __ballot_sync(unsigned mask, int predicate) {
     }
     return bits;
 }
-static inline int __any_sync(unsigned mask, int p) { return __ballot_sync(mask, p) != 0; }
-static inline int __all_sync(unsigned mask, int p) { return __ballot_sync(mask, !p) == 0; }
+static inline int __any_sync(unsigned mask, int p) {
+    return __ballot_sync(mask, p) != 0;
+}
+static inline int __all_sync(unsigned mask, int p) {
+    return __ballot_sync(mask, !p) == 0;
+}
 
 template <typename T> static inline T atomicAdd(T *at, T v) {
     T old = *at;
@@ -132,22 +151,42 @@ template <typename T> static inline T atomicMax(T *at, T v) {
     return old;
 }
 static inline void __threadfence() {}
-template <typename T> static inline T __ldg(const T *at) { return *at; }
-template <typename T> static inline T __ldcs(const T *at) { return *at; }
-template <typename T> static inline void __stcs(T *at, T v) { *at = v; }
-template <typename T> static inline T __ldcg(const T *at) { return *at; }
+template <typename T> static inline T __ldg(const T *at) {
+    return *at;
+}
+template <typename T> static inline T __ldcs(const T *at) {
+    return *at;
+}
+template <typename T> static inline void __stcs(T *at, T v) {
+    *at = v;
+}
+template <typename T> static inline T __ldcg(const T *at) {
+    return *at;
+}
 
 using std::isfinite;
 using std::isinf;
 using std::isnan;
 #define __expf expf /* the C library has hidden ones of these names */
 #define __logf logf
-static inline float __fdividef(float a, float b) { return a / b; }
-static inline float rsqrtf(float x) { return 1.0f / sqrtf(x); }
-static inline float __fmaf_rn(float a, float b, float c) { return fmaf(a, b, c); }
-static inline float __fmul_rn(float a, float b) { return a * b; }
-static inline float __fadd_rn(float a, float b) { return a + b; }
-static inline float __frcp_rn(float a) { return 1.0f / a; }
+static inline float __fdividef(float a, float b) {
+    return a / b;
+}
+static inline float rsqrtf(float x) {
+    return 1.0f / sqrtf(x);
+}
+static inline float __fmaf_rn(float a, float b, float c) {
+    return fmaf(a, b, c);
+}
+static inline float __fmul_rn(float a, float b) {
+    return a * b;
+}
+static inline float __fadd_rn(float a, float b) {
+    return a + b;
+}
+static inline float __frcp_rn(float a) {
+    return 1.0f / a;
+}
 static inline float __uint_as_float(unsigned v) {
     float f;
     memcpy(&f, &v, sizeof f);
@@ -158,22 +197,35 @@ static inline unsigned __float_as_uint(float f) {
     memcpy(&v, &f, sizeof v);
     return v;
 }
-static inline int __float_as_int(float f) { return int(__float_as_uint(f)); }
-static inline float __int_as_float(int v) { return __uint_as_float(unsigned(v)); }
+static inline int __float_as_int(float f) {
+    return int(__float_as_uint(f));
+}
+static inline float __int_as_float(int v) {
+    return __uint_as_float(unsigned(v));
+}
 static inline unsigned __umulhi(unsigned a, unsigned b) {
     return unsigned(uint64_t(a) * b >> 32);
 }
-static inline int __popc(unsigned v) { return __builtin_popcount(v); }
-static inline int __ffs(int v) { return __builtin_ffs(v); }
-static inline int __clz(int v) { return v ? __builtin_clz(unsigned(v)) : 32; }
-template <typename A, typename B> static inline typename std::common_type<A, B>::type min(A a, B b) {
+static inline int __popc(unsigned v) {
+    return __builtin_popcount(v);
+}
+static inline int __ffs(int v) {
+    return __builtin_ffs(v);
+}
+static inline int __clz(int v) {
+    return v ? __builtin_clz(unsigned(v)) : 32;
+}
+template <typename A, typename B>
+static inline typename std::common_type<A, B>::type min(A a, B b) {
     return b < a ? b : a;
 }
-template <typename A, typename B> static inline typename std::common_type<A, B>::type max(A a, B b) {
+template <typename A, typename B>
+static inline typename std::common_type<A, B>::type max(A a, B b) {
     return a < b ? b : a;
 }
 
-/* ---- The runtime: device memory is host memory, and everything is done when its call returns. ---- */
+/* ---- The runtime: device memory is host memory, and everything is done when its call returns.
+ * ---- */
 
 typedef enum cudaError {
     cudaSuccess = 0,
@@ -184,8 +236,13 @@ typedef enum cudaError {
 typedef struct CUstream_st *cudaStream_t;
 typedef struct CUevent_st *cudaEvent_t;
 enum { cudaStreamNonBlocking = 1, cudaEventDisableTiming = 2 };
-enum cudaMemcpyKind { cudaMemcpyHostToHost, cudaMemcpyHostToDevice, cudaMemcpyDeviceToHost,
-                      cudaMemcpyDeviceToDevice, cudaMemcpyDefault };
+enum cudaMemcpyKind {
+    cudaMemcpyHostToHost,
+    cudaMemcpyHostToDevice,
+    cudaMemcpyDeviceToHost,
+    cudaMemcpyDeviceToDevice,
+    cudaMemcpyDefault
+};
 enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize = 8 };
 typedef struct cudaDeviceProp {
     char name[256];

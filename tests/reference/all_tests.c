@@ -1,5 +1,5 @@
-/* Several test programs as one, so that a folder with them (make dist) has the kernels once. Which one
- * it is to be is the name that it is called by, or else its first word:
+/* Several test programs as one, so that a folder with them (make dist) has the kernels once. Which
+ * one it is to be is the name that it is called by, or else its first word:
  *
  *   easyfirst-tests NAME    runs one
  *   easyfirst-tests         lists them

@@ -1,0 +1,424 @@
+/* gqa.c - GQA: a model's answers to a file of questions about pictures, and their scores. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "apps/eval/eval.h"
+#include "apps/eval/result.h"
+#include "apps/eval/run.h"
+#include "apps/eval/gqa_report.h"
+#include "data/gqa.h"
+
+#include "data/json_array.h"
+#include "data/metrics/gqa_text.h"
+
+static const CommandHelp help = {
+    .name = "eval gqa",
+    .usage = "[options] QUESTIONS --images FOLDER --out FOLDER",
+    .about =
+        "Asks a model GQA's questions and scores the answers as GQA's script does. QUESTIONS is "
+        "an\n"
+        "official file ({id: {\"question\", \"imageId\", \"answer\", ...}}), whose balanced "
+        "questions\n"
+        "are asked in the model's wording \"gqa\" (\"{question}\" and, on a line of its own, "
+        "\"Answer\n"
+        "the question using a single word or phrase.\", unless its easyfirst.json says "
+        "otherwise);\n"
+        "or LLaVA's lines of {\"question_id\", \"image\", \"text\"}, whose texts are asked as they "
+        "are,\n"
+        "in the wording \"ask\". Pictures are FOLDER/imageId.jpg, or as \"image\" says.\n"
+        "\n"
+        "In --out: answers.jsonl (LLaVA's, appended as they come), predictions.json (official),\n"
+        "with --attention attentions.json (official), unanswered.jsonl, settings.json, and\n"
+        "result.json with all scores and what they were measured with. What cannot be answered (a\n"
+        "missing picture, say) is told and counts as wrong; the exit status is then 1. Cut off\n"
+        "anywhere, the same command goes on where it was and gives the same files.",
+    .examples =
+        "easyfirst eval gqa -m model testdev_balanced_questions.json --images gqa/images --out "
+        "run\n"
+        "easyfirst eval gqa -m model val_balanced_questions.json --images gqa/images --out run \\\n"
+        "    --choices val_choices.json --all-questions val_all_questions \\\n"
+        "    --scene-graphs val_sceneGraphs.json --attention\n"
+        "easyfirst eval gqa -m model q.jsonl --images gqa/images --out run --device cuda:1 --shard "
+        "2/8",
+};
+
+typedef struct GqaEval {
+    EvalOptions options;
+    const char *path, *images, *choices, *scene_graphs, *all_questions;
+    bool attention;
+    GqaQuestions questions;
+    TextTable more;     /* ids, pictures and texts of entailed questions */
+    const char *subset; /* the file of the questions asked, with --limit; else `path` */
+    char subset_path[PATH_MAX];
+    EvalItems items;
+    EvalStore store;
+    Session session;
+    Timings timings;
+    bool failed; /* something was not answered */
+} GqaEval;
+
+/* ---- What is asked. ---- */
+
+/* Questions that balanced ones entail, for consistency. */
+typedef struct Entailed {
+    const GqaQuestions *questions;
+    int64_t asked; /* the first so many of them */
+    TextTable *texts;
+    TextTable ids;  /* that are entailed */
+    int32_t *found; /* [ids.count, 3]: numbers in `texts` of id, picture, question; -1 */
+} Entailed;
+
+static bool is_asked(const Entailed *e, const char *id) {
+    int64_t index = gqa_find(e->questions, id);
+    return index >= 0 && index < e->asked;
+}
+
+static int entailed_note(void *user, const GqaQuestion *q, Error *err) {
+    Entailed *e = user;
+    if (!q->balanced || !is_asked(e, q->id)) return 0;
+    for (int i = 0; i < q->entailed_count; i++)
+        if (!is_asked(e, q->entailed[i]))
+            TRY(text_table_add(&e->ids, q->entailed[i], &(int32_t){0}, NULL, err));
+    return 0;
+}
+
+static int entailed_take(void *user, const GqaQuestion *q, Error *err) {
+    Entailed *e = user;
+    int32_t number = text_table_find(&e->ids, q->id);
+    if (number < 0) return 0;
+    int32_t *found = e->found + 3 * (size_t)number;
+    found[1] = found[2] = -1;
+    TRY(text_table_add(e->texts, q->id, &found[0], NULL, err));
+    if (q->image) TRY(text_table_add(e->texts, q->image, &found[1], NULL, err));
+    return q->text ? text_table_add(e->texts, q->text, &found[2], NULL, err) : 0;
+}
+
+static const char *text_or_null(const TextTable *table, int32_t number) {
+    return number < 0 ? NULL : text_table_get(table, number);
+}
+
+static int entailed_add(GqaEval *g, Entailed *e, Error *err) {
+    Problems ignored = {0};
+    int64_t bad;
+    TRY(gqa_questions_walk(g->path, entailed_note, e, &ignored, &bad, err));
+    e->found = malloc(3 * (e->ids.count + 1) * sizeof *e->found);
+    if (!e->found) return error_set(err, "out of memory for the entailed questions");
+    for (size_t i = 0; i < 3 * e->ids.count; i++) e->found[i] = -1;
+    TRY(gqa_questions_walk(g->all_questions, entailed_take, e, &ignored, &bad, err));
+    size_t room = (size_t)g->items.count + e->ids.count + 1;
+    EvalItem *grown = realloc(g->items.items, room * sizeof *grown);
+    if (!grown) return error_set(err, "out of memory for the entailed questions");
+    g->items.items = grown;
+    for (size_t i = 0; i < e->ids.count; i++) {
+        const int32_t *found = e->found + 3 * i;
+        if (found[0] < 0) continue; /* the scores tell */
+        g->items.items[g->items.count++] = (EvalItem){.id = text_or_null(e->texts, found[0]),
+                                                      .image = text_or_null(e->texts, found[1]),
+                                                      .text = text_or_null(e->texts, found[2])};
+    }
+    return 0;
+}
+
+static bool is_folder(const char *path) {
+    struct stat info;
+    return stat(path, &info) == 0 && S_ISDIR(info.st_mode);
+}
+
+static int read_questions(GqaEval *g, Error *err) {
+    if (g->options.limit && is_folder(g->path))
+        return error_set(err, "%s: --limit takes one file of questions, not a folder of parts",
+                         g->path);
+    Problems problems = {0}; /* gqa_score tells them */
+    const GqaQuestions *q = &g->questions;
+    TRY(gqa_questions_read(&g->questions, g->path, false, &problems, err));
+    int64_t limit = g->options.limit, count = limit && limit < q->count ? limit : q->count;
+    g->items.items = calloc((size_t)count + 1, sizeof *g->items.items);
+    if (!g->items.items) return error_set(err, "out of memory for the questions");
+    g->items.count = count;
+    for (int64_t i = 0; i < count; i++)
+        g->items.items[i] =
+            (EvalItem){.id = gqa_id(q, i), .image = gqa_image(q, i), .text = gqa_text(q, i)};
+    if (!count) return error_set(err, "%s: none of its questions is balanced", g->path);
+    if (!g->all_questions) return 0;
+    Entailed e = {.questions = q, .asked = count, .texts = &g->more};
+    int status = entailed_add(g, &e, err);
+    text_table_free(&e.ids);
+    free(e.found);
+    return status;
+}
+
+static int word_items(GqaEval *g, Error *err) {
+    const char *preset = g->questions.llava ? "ask" : "gqa";
+    for (int64_t i = 0; i < g->items.count; i++) {
+        EvalItem *item = &g->items.items[i];
+        if (item->answer) continue;
+        if (!item->text || !item->text[strspn(item->text, " \t\r\n\v\f")])
+            TRY(eval_item_bad(item, "empty question", err, "there is nothing to answer"));
+        else if (!item->image)
+            TRY(eval_item_bad(item, "question without a picture", err,
+                              "it names none below the folder of pictures"));
+        else
+            TRY(model_prompt(&g->session.model, preset, item->text, NULL, NULL, &item->prompt,
+                             err));
+        item->length = g->options.common.length;
+    }
+    return 0;
+}
+
+/* ---- The questions that --limit leaves, as a file of their own. ---- */
+
+typedef struct Subset {
+    GqaEval *g;
+    FileWriter writer;
+    int64_t count;
+} Subset;
+
+static int subset_entry(void *user, const JsonElement *element, Error *err) {
+    Subset *s = user;
+    int64_t index = element->key ? gqa_find(&s->g->questions, element->key) : -1;
+    if (!element->value || index < 0 || index >= s->g->options.limit) return 0;
+    json_t *pair = json_pack("{s:O}", element->key, element->value);
+    char *text = pair ? json_dumps(pair, JSON_REAL_PRECISION(17)) : NULL;
+    json_decref(pair);
+    if (!text) return error_set(err, "out of memory for the questions");
+    size_t size = strlen(text);
+    text[0] = s->count++ ? ',' : '{'; /* "{...}" is a member between its braces */
+    text[size - 1] = '\n';
+    int status = file_write_bytes(&s->writer, text, size, err);
+    free(text);
+    return status;
+}
+
+static int subset_official(Subset *s, Error *err) {
+    FileWindow window = {.path = s->g->path, .fd = open(s->g->path, O_RDONLY | O_CLOEXEC)};
+    if (window.fd < 0) return error_set(err, "%s: %s", s->g->path, strerror(errno));
+    int status = window_more(&window, 0, err);
+    if (status == 0) status = json_object_walk(&window, 0, subset_entry, s, err);
+    if (status == 0) status = file_write_bytes(&s->writer, "}\n", 2, err);
+    window_free(&window);
+    close(window.fd);
+    return status;
+}
+
+static int subset_lines(Subset *s, Error *err) {
+    FILE *in = fopen(s->g->path, "r");
+    if (!in) return error_set(err, "%s: %s", s->g->path, strerror(errno));
+    char *line = NULL;
+    size_t capacity = 0;
+    int status = 0;
+    for (ssize_t n; status == 0 && (n = getline(&line, &capacity, in)) >= 0;) {
+        json_t *object = json_loadb(line, (size_t)n, 0, NULL), *id;
+        char number[32] = "";
+        id = json_object_get(object, "question_id");
+        if (json_is_integer(id))
+            snprintf(number, sizeof number, "%lld", (long long)json_integer_value(id));
+        const char *name = json_is_string(id) ? json_string_value(id) : number;
+        int64_t index = gqa_find(&s->g->questions, name);
+        if (index >= 0 && index < s->g->options.limit)
+            status = file_write_bytes(&s->writer, line, (size_t)n, err);
+        json_decref(object);
+    }
+    if (status == 0 && ferror(in)) status = error_set(err, "%s: %s", s->g->path, strerror(errno));
+    free(line);
+    fclose(in);
+    return status;
+}
+
+static int write_subset(GqaEval *g, Error *err) {
+    g->subset = g->path;
+    if (!g->options.limit) return 0;
+    Subset s = {.g = g};
+    snprintf(g->subset_path, sizeof g->subset_path, "%s/questions.json%s", g->options.out,
+             g->questions.llava ? "l" : "");
+    g->subset = g->subset_path;
+    TRY(file_write_begin(&s.writer, g->subset_path, 0, err));
+    int status = g->questions.llava ? subset_lines(&s, err) : subset_official(&s, err);
+    return file_write_end(&s.writer, status, err);
+}
+
+/* ---- What comes out. ---- */
+
+static int write_predictions(const GqaEval *g, Error *err) {
+    char path[PATH_MAX];
+    GqaArrayWriter writer;
+    snprintf(path, sizeof path, "%s/predictions.json", g->options.out);
+    TRY(gqa_array_begin(&writer, path, err));
+    int status = 0;
+    for (int64_t i = 0; i < g->items.count && status == 0; i++) {
+        const EvalItem *item = &g->items.items[i];
+        char *plain = gqa_prediction_plain(item->answer ? item->answer : "");
+        status = plain ? gqa_array_prediction(&writer, item->id, plain, err)
+                       : error_set(err, "out of memory for the predictions");
+        free(plain);
+    }
+    return gqa_array_end(&writer, status, err);
+}
+
+static int write_attentions(const GqaEval *g, char *path, size_t size, Error *err) {
+    GqaArrayWriter writer;
+    snprintf(path, size, "%s/attentions.json", g->options.out);
+    TRY(gqa_array_begin(&writer, path, err));
+    int status = 0;
+    for (int64_t i = 0; i < g->items.count && status == 0; i++)
+        if (g->items.items[i].map)
+            status = gqa_array_attention(&writer, g->items.items[i].id, g->items.items[i].map, err);
+    return gqa_array_end(&writer, status, err);
+}
+
+static json_t *settings_make(GqaEval *g, Error *err) {
+    const char *const files[] = {g->path, g->all_questions};
+    static const char *const names[] = {"questions", "all_questions"};
+    json_t *data =
+        json_pack("{s:o, s:b}", "images", json_text(g->images), "attention", g->attention);
+    for (int i = 0; i < 2 && data; i++) {
+        /* A folder of parts is known by its name alone. */
+        json_t *one = !files[i]             ? NULL
+                      : is_folder(files[i]) ? json_pack("{s:o}", "folder", json_text(files[i]))
+                                            : eval_file_json(files[i], err);
+        if (files[i] && json_object_set_new(data, names[i], one)) {
+            json_decref(data);
+            return NULL;
+        }
+    }
+    if (!data) error_set(err, "out of memory for the settings");
+    return data ? eval_settings_json(&g->options, &g->session, "eval gqa", data, err) : NULL;
+}
+
+/* A file's hash under `name`, if it is given. */
+static int add_file(json_t *object, const char *name, const char *path, Error *err) {
+    if (!path) return 0;
+    json_t *file = eval_file_json(path, err);
+    if (!file) return -1;
+    return json_object_set_new(object, name, file) ? error_set(err, "out of memory") : 0;
+}
+
+static int write_result(GqaEval *g, const GqaScore *score, json_t *settings, Error *err) {
+    json_t *scores = gqa_report_json(score), *result = NULL;
+    /* Unanswered questions are told with the reason, in "problems" of the whole. */
+    json_object_del(json_object_get(scores, "problems"), "question without a prediction");
+    int status = scores ? 0 : error_set(err, "out of memory for the scores");
+    if (status == 0) status = add_file(scores, "choices", g->choices, err);
+    if (status == 0) status = add_file(scores, "scene_graphs", g->scene_graphs, err);
+    if (status == 0) {
+        result = eval_result_json(json_incref(settings), &g->items, scores, err);
+        scores = NULL;
+        status = result ? eval_store_json(&g->store, "result.json", json_incref(result), err) : -1;
+    }
+    if (status == 0 && g->options.common.json) {
+        status = report_line(json_incref(result), REPORT_DIGITS, err);
+    } else if (status == 0) {
+        gqa_report_text(stdout, score);
+    }
+    json_decref(scores);
+    json_decref(result);
+    return status ? -1 : report_flush(err);
+}
+
+static int finish(GqaEval *g, json_t *settings, Error *err) {
+    char answers[PATH_MAX], attentions[PATH_MAX] = "";
+    snprintf(answers, sizeof answers, "%s/answers.jsonl", g->options.out);
+    TRY(eval_store_finish(&g->store, &g->items, err));
+    TRY(write_predictions(g, err));
+    if (g->attention) TRY(write_attentions(g, attentions, sizeof attentions, err));
+    TRY(write_subset(g, err));
+    GqaFiles files = {.predictions = answers,
+                      .questions = g->subset,
+                      .all_questions = g->all_questions,
+                      .choices = g->choices,
+                      .scene_graphs = g->scene_graphs,
+                      .attentions = g->attention ? attentions : NULL};
+    GqaScore *score = calloc(1, sizeof *score);
+    int status = score ? gqa_score(score, &files, err) : error_set(err, "out of memory");
+    if (status == 0) status = write_result(g, score, settings, err);
+    if (status == 0) gqa_score_free(score);
+    free(score);
+    return status;
+}
+
+/* ---- The command. ---- */
+
+static int check_model(const Multimodal *m, Error *err) {
+    if (m->xlmr && m->vit && m->projector) return 0;
+    return error_set(err, "this model cannot answer questions about pictures: it has no %s",
+                     !m->xlmr  ? "language model"
+                     : !m->vit ? "vision tower"
+                               : "projector");
+}
+
+static int ask_all(GqaEval *g, json_t *settings, Error *err) {
+    EvalOptions *o = &g->options;
+    TRY(eval_store_open(&g->store, o->out, o->shard_index, o->shards, settings, o->model, err));
+    TRY(eval_store_load(&g->store, &g->items, err));
+    TRY(word_items(g, err));
+    EvalRunConfig config = {.what = "questions",
+                            .session = &g->session,
+                            .answer = o->common.answer,
+                            .images = g->images,
+                            .batch_tokens = o->batch_tokens,
+                            .quiet = o->common.quiet};
+    config.answer.look.attention = g->attention;
+    TRY(eval_run(&config, &g->store, &g->items, &g->timings, err));
+    eval_end(o, &g->items, &g->timings, g->session.device, &g->failed);
+    return 0;
+}
+
+static int run(GqaEval *g, Error *err) {
+    EvalOptions *o = &g->options;
+    TRY(read_questions(g, err));
+    TRY(session_open(&g->session, &o->common, err));
+    g->timings.load_s = g->session.load_s;
+    TRY(check_model(&g->session.model.parts, err));
+    eval_model_name(o);
+    json_t *settings = settings_make(g, err);
+    int status = settings ? ask_all(g, settings, err) : -1;
+    if (status == 0 && !o->shards) status = finish(g, settings, err);
+    json_decref(settings);
+    return status;
+}
+
+int eval_gqa(int argc, char **argv) {
+    GqaEval g = {.store = {.fd = -1}};
+    EvalOptions *o = &g.options;
+    OptionGroup groups[3] = {
+        {.title = "options",
+         .count = 5,
+         .options = {{"images", 0, OPTION_TEXT, "FOLDER", &g.images, "of the pictures"},
+                     {"choices", 0, OPTION_TEXT, "FILE", &g.choices,
+                      "possible answers, for validity and plausibility"},
+                     {"all-questions", 0, OPTION_TEXT, "FILE", &g.all_questions,
+                      "all questions, for consistency: those are asked, too, that\n"
+                      "balanced ones entail"},
+                     {"scene-graphs", 0, OPTION_TEXT, "FILE", &g.scene_graphs,
+                      "places of objects, for grounding"},
+                     {"attention", 0, OPTION_FLAG, NULL, &g.attention,
+                      "note where the model looked, 7 x 7, for grounding"}}}};
+    common_init(&o->common);
+    eval_group_add(o, &groups[0]);
+    common_answer_group(&o->common, &groups[1]);
+    model_group(&o->common.model, &o->common.device, &o->common.threads, &groups[2]);
+    int first, status = options_read(&help, groups, 3, argc, argv, &first);
+    if (status < 0 && argc - first != 1)
+        status = options_wrong(&help, argc == first ? "no file of questions is named"
+                                                    : "one file of questions at a time");
+    if (status < 0 && !g.images)
+        status = options_wrong(&help, "where are the pictures? Name their folder with --images");
+    if (status < 0) status = eval_options_check(&help, o);
+    if (status < 0) {
+        Error err;
+        g.path = argv[first];
+        int failed = run(&g, &err);
+        if (failed) report_error("%s", err.text);
+        status = failed || g.failed;
+    }
+    eval_store_close(&g.store);
+    eval_items_free(&g.items);
+    gqa_questions_free(&g.questions);
+    text_table_free(&g.more);
+    session_close(&g.session);
+    return status;
+}

@@ -1,0 +1,62 @@
+#include "apps/eval/items.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "apps/report.h"
+
+void eval_items_free(EvalItems *items) {
+    for (int64_t i = 0; i < items->count && items->items; i++) {
+        EvalItem *item = &items->items[i];
+        free(item->prompt), free(item->answer), free(item->map), free(item->why);
+    }
+    free(items->items);
+    *items = (EvalItems){0};
+}
+
+float eval_map_value(double value) {
+    char digits[32];
+    snprintf(digits, sizeof digits, "%.6f", value);
+    return strtof(digits, NULL);
+}
+
+int eval_item_bad(EvalItem *item, const char *kind, Error *err, const char *format, ...) {
+    if (item->kind) return 0;
+    va_list args;
+    va_start(args, format);
+    int size = vasprintf(&item->why, format, args);
+    va_end(args);
+    if (size < 0) {
+        item->why = NULL;
+        return error_set(err, "out of memory for a message");
+    }
+    for (char *p = item->why; *p; p++)
+        if ((unsigned char)*p < 32 || *p == 127) *p = '?';
+    item->kind = kind;
+    return 0;
+}
+
+int64_t eval_items_problems(const EvalItems *items, Problems *problems) {
+    int64_t unanswered = 0;
+    for (int64_t i = 0; i < items->count; i++) {
+        const EvalItem *item = &items->items[i];
+        unanswered += !item->answer;
+        if (item->kind) problems_add(problems, item->kind, "%s: %s", item->id, item->why);
+    }
+    return unanswered;
+}
+
+json_t *eval_problems_json(const Problems *problems) {
+    json_t *object = json_object();
+    for (int i = 0; i < problems->kind_count && object; i++) {
+        const Problem *p = &problems->kinds[i];
+        json_t *one =
+            json_pack("{s:I, s:o}", "count", (json_int_t)p->count, "first", json_text(p->first));
+        if (!one || json_object_set_new(object, p->kind, one)) {
+            json_decref(object);
+            object = NULL;
+        }
+    }
+    return object;
+}

@@ -1,0 +1,45 @@
+/* order_input.h - what `eval order` asks: prompts out of files of several kinds, and files of
+ * traces.
+ *
+ * Kinds, by content: GQA's official questions and LLaVA's lines of questions (data/gqa.h); records
+ * of LLaVA's conversations and lines of {"inputs", "targets"} (data/records.h), every turn of which
+ * is asked by itself; annotated answers (data/causal_graph.h), told apart by the caller.
+ */
+#ifndef EASYFIRST_APPS_EVAL_ORDER_INPUT_H
+#define EASYFIRST_APPS_EVAL_ORDER_INPUT_H
+
+#include <stdbool.h>
+
+#include "data/causal_graph.h"
+#include "data/problems.h"
+
+typedef struct OrderPrompt {
+    char *id;
+    char *text;       /* as the file has it */
+    char *image;      /* below the folder of pictures; NULL: none */
+    char *target;     /* the answer in the file; NULL: it has none */
+    bool is_question; /* put into the model's wording for questions; else it goes as it is */
+} OrderPrompt;
+
+typedef struct OrderPrompts { /* zero-initialise */
+    OrderPrompt *items;       /* [count] */
+    size_t count, capacity;
+} OrderPrompts;
+
+/* Adds the prompts of a file until there are `limit` (0: all). Entries that cannot be asked are
+ * counted in *problems. Errors: a file that cannot be read, or is of none of the kinds. */
+int order_prompts_read(OrderPrompts *prompts, const char *path, int64_t limit, Problems *problems,
+                       Error *err);
+
+/* Adds those of annotated answers. */
+int order_prompts_graphs(OrderPrompts *prompts, const CausalGraphs *graphs, int64_t limit,
+                         Error *err);
+
+void order_prompts_free(OrderPrompts *prompts);
+
+/* The files that a path stands for: itself, or those of a folder that end in ".json", in the order
+ * of their names. The caller's to free with order_paths_free. */
+int order_paths(char ***paths, int *count, const char *path, Error *err);
+void order_paths_free(char **paths, int count);
+
+#endif

@@ -1,0 +1,182 @@
+#include "apps/eval/result.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "apps/commands.h"
+#include "apps/report.h"
+#include "data/file_hash.h"
+
+/* ---- Options. ---- */
+
+void eval_group_add(EvalOptions *o, OptionGroup *group) {
+    const Option rows[] = {
+        {"out", 'o', OPTION_TEXT, "FOLDER", &o->out,
+         "answers, scores and settings; the same command goes on\nwhere it was cut off"},
+        {"limit", 0, OPTION_INTEGER, "N", &o->limit, "only the first N of each file", 1, INT_MAX},
+        {"shard", 0, OPTION_TEXT, "I/N", &o->shard,
+         "answer the I-th of N parts only; afterwards the same command\n"
+         "without --shard joins them"},
+        {"batch-tokens", 0, OPTION_INTEGER, "N", &o->batch_tokens,
+         "tokens that are computed together (default: as memory allows);\n"
+         "answers do not depend on it",
+         1, 1 << 24},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
+        group->options[group->count++] = rows[i];
+}
+
+int eval_options_check(const CommandHelp *help, EvalOptions *o) {
+    int end = 0;
+    if (!o->out) return options_wrong(help, "where shall the answers go? Name a folder with --out");
+    if (o->shard &&
+        (sscanf(o->shard, "%d/%d%n", &o->shard_index, &o->shards, &end) != 2 || o->shard[end] ||
+         o->shard_index < 1 || o->shards > 1000000 || o->shard_index > o->shards))
+        return options_wrong(help, "--shard is \"%s\", expected a part and their number, as in 2/4",
+                             o->shard);
+    return common_check(help, &o->common);
+}
+
+const char *eval_model_name(EvalOptions *o) {
+    const ModelOptions *m = &o->common.model;
+    const char *path = m->folder ? m->folder : m->language;
+    if (!path) path = "model";
+    if (path == o->common.bundled) path = "bundled";
+    size_t end = strlen(path);
+    while (end > 1 && path[end - 1] == '/') end--;
+    size_t begin = end;
+    while (begin > 0 && path[begin - 1] != '/') begin--;
+    snprintf(o->model, sizeof o->model, "%.*s", (int)(end - begin), path + begin);
+    return o->model;
+}
+
+/* ---- Files. ---- */
+
+static const char *file_name(const char *path) {
+    const char *slash = strrchr(path, '/');
+    return slash && slash[1] ? slash + 1 : path;
+}
+
+json_t *eval_file_json(const char *path, Error *err) {
+    char hex[FILE_HASH_SIZE];
+    if (file_hash(hex, path, err)) return NULL;
+    json_t *object = json_pack("{s:o, s:s}", "file", json_text(file_name(path)), "sha256", hex);
+    if (!object) error_set(err, "out of memory");
+    return object;
+}
+
+/* Adds "part/name": hash. */
+static int add_file(json_t *files, const char *part, const char *path, Error *err) {
+    char hex[FILE_HASH_SIZE], key[400];
+    TRY(file_hash(hex, path, err));
+    snprintf(key, sizeof key, "%s%s%s", part, part[0] ? "/" : "", file_name(path));
+    if (json_object_set_new(files, key, json_string(hex)) == 0) return 0;
+    return error_set(err, "%s: its name cannot be written down", path);
+}
+
+/* The files of one part: its weights, and what stands beside them. */
+static int add_part(json_t *files, const char *name, const ModelPart *part, Error *err) {
+    static const char *const beside[] = {"config.json", "preprocessor_config.json",
+                                         MODEL_TOKENIZER};
+    if (!part->present) return 0;
+    const char *path;
+    for (size_t i = 0; (path = checkpoint_file(part->checkpoint, i)); i++)
+        TRY(add_file(files, name, path, err));
+    bool config = part->kind == PART_VISION || part->kind == PART_LANGUAGE;
+    for (size_t i = 0; config && i < sizeof beside / sizeof beside[0]; i++) {
+        char file[1200];
+        model_path_beside(file, sizeof file, part->path, beside[i]);
+        if (access(file, R_OK) == 0) TRY(add_file(files, name, file, err));
+    }
+    return 0;
+}
+
+static int add_model(json_t *files, const EvalOptions *o, const Model *m, Error *err) {
+    const struct {
+        const char *name;
+        const ModelPart *part;
+    } parts[] = {{"vision", &m->vision},
+                 {"projector", &m->projector},
+                 {"language", &m->language},
+                 {"length", &m->length}};
+    char path[1200];
+    snprintf(path, sizeof path, "%s/easyfirst.json",
+             o->common.model.folder ? o->common.model.folder : "");
+    if (m->settings) TRY(add_file(files, "", path, err));
+    for (int i = 0; i < 4; i++) {
+        bool shared = i == 3 && m->length.checkpoint == m->language.checkpoint;
+        if (!shared) TRY(add_part(files, parts[i].name, parts[i].part, err));
+    }
+    return 0;
+}
+
+/* ---- Settings. ---- */
+
+/* The options of answering that an answer depends on. */
+static json_t *answer_json(const EvalOptions *o) {
+    static const char *const not_these[] = {"json", "quiet", "no-memory", "no-reuse", NULL};
+    CommonOptions copy = o->common;
+    char strategy[128];
+    decode_strategy_name(strategy, sizeof strategy, &copy.answer.decode);
+    copy.strategy = strategy;
+    OptionGroup group;
+    common_answer_group(&copy, &group);
+    json_t *json = options_to_json(&group, 1);
+    for (int i = 0; not_these[i] && json; i++) json_object_del(json, not_these[i]);
+    return json;
+}
+
+json_t *eval_settings_json(const EvalOptions *o, const Session *session, const char *command,
+                           json_t *data, Error *err) {
+    const Model *m = &session->model;
+    json_t *files = json_object();
+    int status = files ? add_model(files, o, m, err) : error_set(err, "out of memory");
+    json_t *model = json_pack("{s:s, s:o, s:s}", "name", o->model, "sha256", files, "attention",
+                              m->parts.attention == ATTENTION_BLOCKS ? "blocks" : "full");
+    if (m->parts.vit) {
+        json_object_set_new(model, "feature_layer", json_integer(m->vit.config.feature_layer));
+        json_object_set_new(model, "pad", json_boolean(m->parts.preprocess.pad));
+    }
+    json_t *json =
+        json_pack("{s:s, s:s, s:o, s:o, s:o, s:s, s:s, s:i}", "version", EASYFIRST_VERSION,
+                  "command", command, "model", model, "data", data, "answer", answer_json(o),
+                  "device", device_kind(session->device) == DEVICE_CUDA ? "cuda" : "cpu", "dtype",
+                  dtype_name(m->language.compute), "limit", o->limit);
+    if (!json && status == 0) status = error_set(err, "out of memory for the settings");
+    if (status == 0) return json;
+    json_decref(json);
+    return NULL;
+}
+
+json_t *eval_result_json(json_t *settings, const EvalItems *items, json_t *score, Error *err) {
+    Problems problems = {0};
+    int64_t unanswered = eval_items_problems(items, &problems);
+    json_t *json =
+        json_pack("{s:s, s:o, s:I, s:I, s:I, s:o, s:o}", "easyfirst", EASYFIRST_VERSION, "settings",
+                  settings, "questions", (json_int_t)items->count, "answered",
+                  (json_int_t)(items->count - unanswered), "unanswered", (json_int_t)unanswered,
+                  "problems", eval_problems_json(&problems), "score", score);
+    if (!json) error_set(err, "out of memory for the result");
+    return json;
+}
+
+void eval_end(const EvalOptions *o, const EvalItems *items, const Timings *timings, Device *device,
+              bool *failed) {
+    Problems problems = {0};
+    int64_t unanswered = eval_items_problems(items, &problems);
+    *failed = problems.total > 0;
+    for (int i = 0; i < problems.kind_count; i++)
+        report_error("unanswered: %s: %lld (%s%s)", problems.kinds[i].kind,
+                     (long long)problems.kinds[i].count,
+                     problems.kinds[i].count > 1 ? "the first: " : "", problems.kinds[i].first);
+    if (o->common.quiet) return;
+    if (timings->answers) timings_print(timings, device, &o->common.answer.decode);
+    if (o->shards)
+        fprintf(stderr,
+                "shard   %d of %d is done; %lld of all %lld have answers in %s; the same command "
+                "without --shard joins them\n",
+                o->shard_index, o->shards, (long long)(items->count - unanswered),
+                (long long)items->count, o->out);
+}

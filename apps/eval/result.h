@@ -1,0 +1,51 @@
+/* result.h - what a result was measured with: model, data, options, in JSON without times, so
+ * that the same command gives the same bytes. */
+#ifndef EASYFIRST_APPS_EVAL_RESULT_H
+#define EASYFIRST_APPS_EVAL_RESULT_H
+
+#include <jansson.h>
+
+#include "apps/eval/items.h"
+#include "apps/options.h"
+#include "apps/report.h"
+
+/* What a command of `easyfirst eval` has beside its own options. */
+typedef struct EvalOptions {
+    CommonOptions common;
+    const char *out;   /* folder */
+    const char *shard; /* "2/4" as given; NULL */
+    int shard_index, shards;
+    int limit;        /* 0: all */
+    int batch_tokens; /* 0: as memory allows */
+    char model[256];  /* "model_id" */
+} EvalOptions;
+
+/* The rows --out, --limit, --shard and --batch-tokens, appended to a group. */
+void eval_group_add(EvalOptions *options, OptionGroup *group);
+
+/* Checks --out and --shard, then common_check. Returns -1 to go on, or the exit status. */
+int eval_options_check(const CommandHelp *help, EvalOptions *options);
+
+/* The name by which answers tell their model: the last part of its folder. Also notes it in
+ * `options`. */
+const char *eval_model_name(EvalOptions *options);
+
+/* {"file": its name without folders, "sha256"}. NULL with a message. */
+json_t *eval_file_json(const char *path, Error *err);
+
+/* Everything that answers depend on: "version", `command`, `data` (taken over), the model (name and
+ * hash of each file, attention), options of answering, device and arithmetic. NULL with a message.
+ */
+json_t *eval_settings_json(const EvalOptions *options, const Session *session, const char *command,
+                           json_t *data, Error *err);
+
+/* {"easyfirst": version, "settings", "questions", "answered", "unanswered", "problems", "score"},
+ * which takes `settings` and `score` over. NULL with a message. */
+json_t *eval_result_json(json_t *settings, const EvalItems *items, json_t *score, Error *err);
+
+/* Says on standard error what could not be answered, and, unless quiet, what the run took; of a
+ * shard how the whole comes together. *failed: something of this run's part has no answer. */
+void eval_end(const EvalOptions *options, const EvalItems *items, const Timings *timings,
+              Device *device, bool *failed);
+
+#endif

@@ -1,0 +1,364 @@
+#include "apps/eval/run.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "apps/eval/feed.h"
+#include "apps/eval/progress.h"
+#include "data/picture_file.h"
+
+/* Tokens of a batch unless told. A processor's products are as fast as they get at some hundred
+ * rows, and beyond some thousand its caches hold nothing any more; a GPU wants more, to the last
+ * steps, when most answers are settled. */
+enum { BATCH_CPU = 4096, BATCH_GPU = 65536, BATCH_LEAST = 1024 };
+
+/* Tokens of an answer whose length is not known yet, for the size of batches. */
+enum { ANSWER_GUESS = 16 };
+
+/* A picture with its items, or one item without a picture. */
+typedef struct Unit {
+    const char *image;    /* NULL: none */
+    int64_t first, count; /* order[first .. first + count) */
+    int64_t rows;
+} Unit;
+
+typedef struct Run {
+    const EvalRunConfig *config;
+    const Multimodal *model;
+    AnswerOptions answer;
+    EvalStore *store;
+    EvalItems *items;
+    int64_t *order; /* indices of the items that are to be asked, those of a unit together */
+    Unit *units;
+    int64_t unit_count, asked; /* asked: of `order` */
+    int64_t *batch_ends;       /* [batch_count] in units */
+    int64_t batch_count, batch_rows;
+    const char **names; /* pictures of all units */
+    int64_t *name_ends; /* [batch_count] */
+    EvalFeed *feed;
+    EvalProgress progress;
+    Timings *timings;
+} Run;
+
+/* ---- What is to be asked. ---- */
+
+/* Rows that an item takes by itself, and a unit for its picture. */
+static int64_t item_rows(const Run *r, const EvalItem *item) {
+    int64_t hypotheses = (int64_t)r->answer.length_beam * r->answer.samples;
+    int64_t canvas = (item->length > 0 ? item->length : ANSWER_GUESS) + 1;
+    if (r->model->attention == ATTENTION_BLOCKS && !r->answer.no_reuse)
+        return item->tokens + hypotheses * canvas;
+    int64_t picture = item->image ? multimodal_picture_rows(r->model) : 0;
+    return hypotheses * (1 + picture + item->tokens + canvas);
+}
+
+/* The number of each item's unit: items about one picture have the same, in the order of the first
+ * of them. */
+static int number_units(const EvalItems *items, int64_t *unit, int64_t *count, Error *err) {
+    TextTable images = {0};
+    int64_t *of_image = malloc(((size_t)items->count + 1) * sizeof *of_image);
+    int status = of_image ? 0 : error_set(err, "out of memory for the pictures' names");
+    *count = 0;
+    for (int64_t i = 0; i < items->count && status == 0; i++) {
+        int32_t number = 0;
+        bool fresh = true;
+        const char *image = items->items[i].image;
+        if (image) status = text_table_add(&images, image, &number, &fresh, err);
+        if (status) break;
+        if (image && fresh) of_image[number] = *count;
+        unit[i] = image && !fresh ? of_image[number] : (*count)++;
+    }
+    text_table_free(&images);
+    free(of_image);
+    return status;
+}
+
+/* Whether an item can be asked: its prompt fits, its picture's file is there. */
+static int item_check(const Run *r, EvalItem *item, Error *err) {
+    Error bad = {{0}};
+    char text[400];
+    AnswerRequest request = {
+        .prompt = item->prompt, .picture = item->image ? 0 : -1, .length = item->length};
+    if (!item->prompt) return eval_item_bad(item, "no question", err, "there is nothing to answer");
+    if (multimodal_check(r->model, &request, &item->tokens, &bad))
+        return eval_item_bad(item, "prompt that cannot be read", err, "%s", bad.text);
+    if (!item->image) return 0;
+    if (picture_leaves_folder(item->image))
+        return eval_item_bad(item, "picture outside of the folder", err, "%s", item->image);
+    const char *kind = picture_file_problem(text, sizeof text, r->config->images, item->image);
+    return kind ? eval_item_bad(item, kind, err, "%s", text) : 0;
+}
+
+/* Sorts the shard's unanswered items into units. */
+static int make_units(Run *r, const int64_t *unit, int64_t count, Error *err) {
+    const EvalItems *all = r->items;
+    int64_t *place = calloc((size_t)count + 1, sizeof *place); /* of each unit's next item */
+    r->order = malloc(((size_t)all->count + 1) * sizeof *r->order);
+    r->units = calloc((size_t)count + 1, sizeof *r->units);
+    if (!place || !r->order || !r->units) {
+        free(place);
+        return error_set(err, "out of memory for %lld %s", (long long)all->count, r->config->what);
+    }
+    for (int64_t i = 0; i < all->count; i++)
+        if (!all->items[i].answer && !all->items[i].kind) place[unit[i]]++;
+    for (int64_t u = 0; u < count; u++) {
+        int64_t n = place[u];
+        if (r->store->shards && u % r->store->shards != r->store->shard - 1) n = 0;
+        place[u] = n ? r->asked : -1;
+        r->asked += n;
+    }
+    int64_t used = 0;
+    for (int64_t i = 0; i < all->count; i++)
+        if (!all->items[i].answer && !all->items[i].kind && place[unit[i]] >= 0)
+            r->order[place[unit[i]]++] = i;
+    free(place);
+    for (int64_t i = 0; i < r->asked; i++) {
+        const EvalItem *item = &all->items[r->order[i]];
+        if (i == 0 || unit[r->order[i]] != unit[r->order[i - 1]])
+            r->units[used++] =
+                (Unit){.image = item->image,
+                       .first = i,
+                       .rows = item->image ? multimodal_picture_rows(r->model) + 1 : 1};
+        r->units[used - 1].count++;
+        r->units[used - 1].rows += item_rows(r, item);
+    }
+    r->unit_count = used;
+    return 0;
+}
+
+/* Memory that a row of a batch takes for as long as the batch lasts: with blocks its keys and
+ * values and its hidden state. */
+static int64_t batch_rows(const Run *r) {
+    if (r->config->batch_tokens > 0) return r->config->batch_tokens;
+    const Xlmr *xlmr = r->model->xlmr;
+    bool gpu = device_kind(r->model->device) == DEVICE_CUDA;
+    int64_t most = gpu ? BATCH_GPU : BATCH_CPU, width = xlmr->config.block.width;
+    int64_t row = (2 * (int64_t)xlmr->config.layers + 2) * width * (int64_t)sizeof(float);
+    size_t bytes = 0, total;
+    if (!gpu)
+        bytes = (size_t)sysconf(_SC_AVPHYS_PAGES) * (size_t)sysconf(_SC_PAGESIZE);
+    else
+        device_memory(r->model->device, &bytes, &total);
+    int64_t fit = (int64_t)(bytes / 4) / row;
+    return fit < BATCH_LEAST ? BATCH_LEAST : fit < most ? fit : most;
+}
+
+static int make_batches(Run *r, Error *err) {
+    size_t n = (size_t)r->unit_count + 1;
+    r->batch_ends = malloc(n * sizeof *r->batch_ends);
+    r->name_ends = malloc(n * sizeof *r->name_ends);
+    r->names = malloc(n * sizeof *r->names);
+    if (!r->batch_ends || !r->name_ends || !r->names)
+        return error_set(err, "out of memory for %lld batches", (long long)r->unit_count);
+    r->batch_rows = batch_rows(r);
+    int64_t rows = 0, names = 0;
+    for (int64_t u = 0; u < r->unit_count; u++) {
+        bool fits = rows + r->units[u].rows <= r->batch_rows;
+        if (r->batch_count == 0 || !fits) r->batch_count++, rows = 0;
+        rows += r->units[u].rows;
+        if (r->units[u].image) r->names[names++] = r->units[u].image;
+        r->batch_ends[r->batch_count - 1] = u + 1;
+        r->name_ends[r->batch_count - 1] = names;
+    }
+    return 0;
+}
+
+/* Before anything has been answered: that no picture is there is a mistake in the command. */
+static int check_images(const Run *r, Error *err) {
+    const EvalItem *first = NULL;
+    for (int64_t i = 0; i < r->items->count; i++) {
+        const EvalItem *item = &r->items->items[i];
+        if (!item->image) continue;
+        bool missing = item->kind && !strcmp(item->kind, "no such picture");
+        if (item->answer || !missing) return 0;
+        if (!first) first = item;
+    }
+    if (!first) return 0;
+    return error_set(err, "%s: not one of the pictures is there, not even %s: is --images right?",
+                     r->config->images, first->image);
+}
+
+static int plan(Run *r, Error *err) {
+    EvalItems *items = r->items;
+    for (int64_t i = 0; i < items->count; i++)
+        if (!items->items[i].answer) TRY(item_check(r, &items->items[i], err));
+    TRY(check_images(r, err));
+    int64_t *unit = malloc(((size_t)items->count + 1) * sizeof *unit), count;
+    int status = unit ? number_units(items, unit, &count, err)
+                      : error_set(err, "out of memory for the questions");
+    if (status == 0) status = make_units(r, unit, count, err);
+    free(unit);
+    return status ? -1 : make_batches(r, err);
+}
+
+/* ---- Answering. ---- */
+
+/* The picture's attention in GQA's cells, of which all together are 1. */
+static int item_look(const Run *r, EvalItem *item, const AnswerLook *look, const EvalPicture *p,
+                     Error *err) {
+    PatchRectangle rectangle;
+    double cells[GQA_MAP_CELLS];
+    TRY(patch_rectangle(&rectangle, p->width, p->height, &r->model->preprocess, err));
+    double sum = patch_map_cells(cells, GQA_MAP_SIDE, look->answer_map, look->grid, &rectangle,
+                                 p->width, p->height);
+    item->map = malloc(GQA_MAP_CELLS * sizeof *item->map);
+    if (!item->map) return error_set(err, "out of memory for attention");
+    for (int i = 0; i < GQA_MAP_CELLS; i++)
+        item->map[i] = eval_map_value(sum > 0 ? cells[i] / sum : 1.0 / GQA_MAP_CELLS);
+    return 0;
+}
+
+/* Asks items order[0 .. count) in one call. */
+static int answer_items(Run *r, Tensor tokens, const AnswerRequest *requests,
+                        const EvalPicture *const *pictures, const int64_t *order, int64_t count,
+                        Error *err) {
+    Answers answers;
+    if (multimodal_answer(r->model, tokens, requests, (int)count, &r->answer, &answers, err))
+        return error_context(err, "batch of %lld %s (see --batch-tokens)", (long long)count,
+                             r->config->what);
+    timings_add(r->timings, &answers);
+    int status = 0;
+    for (int64_t i = 0; i < count && status == 0; i++) {
+        EvalItem *item = &r->items->items[order[i]];
+        item->answer = answers.items[i].text;
+        answers.items[i].text = NULL;
+        if (r->answer.look.attention && item->image)
+            status = item_look(r, item, &answers.looks[answers.items[i].best],
+                               pictures[requests[i].picture], err);
+    }
+    answers_free(&answers);
+    return status;
+}
+
+/* One batch with its pictures read: those that are good are encoded together. */
+typedef struct Batch {
+    Image *images;               /* [pictures]; the pixels stay the feed's */
+    const EvalPicture **sources; /* [pictures] */
+    int pictures;
+    AnswerRequest *requests; /* [count] */
+    int64_t *order;          /* [count] */
+    int64_t count, gone;     /* gone: items whose picture is broken */
+} Batch;
+
+static void batch_free(Batch *b) {
+    free(b->images), free(b->sources), free(b->requests), free(b->order);
+}
+
+static int batch_fill(Run *r, Batch *b, int64_t first, int64_t end, const EvalPicture *read,
+                      Error *err) {
+    size_t units = (size_t)(end - first) + 1, items = 1;
+    for (int64_t u = first; u < end; u++) items += (size_t)r->units[u].count;
+    b->images = calloc(units, sizeof *b->images);
+    b->sources = calloc(units, sizeof *b->sources);
+    b->requests = calloc(items, sizeof *b->requests);
+    b->order = calloc(items, sizeof *b->order);
+    if (!b->images || !b->sources || !b->requests || !b->order)
+        return error_set(err, "out of memory for a batch of %zu %s", items, r->config->what);
+    for (int64_t u = first; u < end; u++) {
+        const Unit *unit = &r->units[u];
+        const EvalPicture *picture = unit->image ? read++ : NULL;
+        bool bad = picture && picture->bad.text[0];
+        for (int64_t i = unit->first; i < unit->first + unit->count; i++) {
+            EvalItem *item = &r->items->items[r->order[i]];
+            b->gone += bad;
+            if (bad) TRY(eval_item_bad(item, "unreadable picture", err, "%s", picture->bad.text));
+            if (bad) continue;
+            b->order[b->count] = r->order[i];
+            b->requests[b->count++] = (AnswerRequest){.prompt = item->prompt,
+                                                      .picture = picture ? b->pictures : -1,
+                                                      .length = item->length};
+        }
+        if (!picture || bad) continue;
+        b->sources[b->pictures] = picture;
+        b->images[b->pictures++] = picture->image;
+    }
+    return 0;
+}
+
+/* A unit that is larger than a batch by itself is asked in several calls. */
+static int batch_answer(Run *r, const Batch *b, Tensor tokens, Error *err) {
+    for (int64_t first = 0, n; first < b->count; first += n) {
+        int64_t rows = 0, picture = -1;
+        for (n = 0; first + n < b->count; n++) {
+            rows += item_rows(r, &r->items->items[b->order[first + n]]);
+            if (b->requests[first + n].picture != picture || n == 0)
+                rows += 1 + (r->config->images ? multimodal_picture_rows(r->model) : 0);
+            picture = b->requests[first + n].picture;
+            if (n > 0 && rows > r->batch_rows) break;
+        }
+        const int64_t *order = b->order + first;
+        TRY(answer_items(r, tokens, b->requests + first, b->sources, order, n, err));
+        TRY(eval_store_append(r->store, r->items, order, n, err));
+        eval_progress_add(&r->progress, n);
+    }
+    return 0;
+}
+
+static int batch_run(Run *r, int64_t first, int64_t end, const EvalPicture *read, Error *err) {
+    Batch b = {0};
+    Tensor tokens = TENSOR_NONE;
+    int status = batch_fill(r, &b, first, end, read, err);
+    double start = clock_seconds();
+    if (status == 0 && b.pictures)
+        status = multimodal_encode(r->model, b.images, b.pictures, &tokens, err);
+    if (status == 0 && b.pictures) status = device_wait(r->model->device, err); /* for the clock */
+    r->timings->encode_s += clock_seconds() - start;
+    r->timings->pictures += b.pictures;
+    if (status == 0) status = batch_answer(r, &b, tokens, err);
+    if (b.gone) eval_progress_add(&r->progress, b.gone);
+    device_free(r->model->device, tokens.data);
+    batch_free(&b);
+    return status;
+}
+
+static int run_batches(Run *r, Error *err) {
+    int64_t unit = 0, name = 0;
+    for (int64_t i = 0; i < r->batch_count; i++) {
+        EvalPicture *pictures = NULL;
+        if (r->feed) TRY(eval_feed_next(r->feed, &pictures, err));
+        int status = batch_run(r, unit, r->batch_ends[i], pictures, err);
+        eval_pictures_free(pictures, r->name_ends[i] - name);
+        TRY(status);
+        unit = r->batch_ends[i], name = r->name_ends[i];
+    }
+    return 0;
+}
+
+static int feed_start(Run *r, Error *err) {
+    if (!r->batch_count || !r->name_ends[r->batch_count - 1]) return 0;
+    /* A processor that computes answers has one thread to spare for pictures, one that feeds a GPU
+     * has more. */
+    bool gpu = device_kind(r->model->device) == DEVICE_CUDA;
+    int threads = gpu ? device_threads(r->model->device) : 1;
+    EvalFeedConfig config = {.folder = r->config->images,
+                             .names = r->names,
+                             .ends = r->name_ends,
+                             .batches = r->batch_count,
+                             .preprocess = r->model->preprocess,
+                             .threads = threads};
+    return eval_feed_open(&r->feed, &config, err);
+}
+
+int eval_run(const EvalRunConfig *config, EvalStore *store, EvalItems *items, Timings *timings,
+             Error *err) {
+    Run r = {.config = config,
+             .model = &config->session->model.parts,
+             .answer = config->answer,
+             .store = store,
+             .items = items,
+             .timings = timings};
+    if (r.answer.length_beam < 1) r.answer.length_beam = 1;
+    if (r.answer.samples < 1) r.answer.samples = 1;
+    int status = plan(&r, err);
+    if (status == 0 && r.batch_rows < 4096) r.answer.batch_tokens = (int)r.batch_rows;
+    if (status == 0) status = feed_start(&r, err);
+    if (status == 0) {
+        eval_progress_begin(&r.progress, config->what, r.asked, config->quiet);
+        status = run_batches(&r, err);
+        eval_progress_end(&r.progress);
+    }
+    eval_feed_close(r.feed);
+    free(r.order), free(r.units), free(r.batch_ends), free(r.name_ends), free(r.names);
+    return status;
+}

@@ -1,0 +1,310 @@
+/* score_text.c - texts against references, line by line: the metrics of data/metrics. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "apps/commands.h"
+#include "apps/options.h"
+#include "apps/report.h"
+#include "apps/eval/score_lines.h"
+#include "data/metrics/answers.h"
+#include "data/metrics/bleu.h"
+#include "data/metrics/chrf.h"
+#include "data/metrics/rouge.h"
+
+static const CommandHelp help = {
+    .name = "score text",
+    .usage = "[options] ANSWERS REFERENCES...",
+    .about =
+        "Compares a file of answers with one or more files of references, line by line, and\n"
+        "prints a line for each metric. A file may also be lines of JSON: references have their\n"
+        "text, or an array of texts, in \"targets\", answers in \"answer\", \"prediction\" or\n"
+        "\"text\". \"-\" is standard input. BLEU and chrF are sacrebleu's, with its signatures,\n"
+        "Rouge is rouge-score's. All values are percentages, means over the lines but for BLEU\n"
+        "and chrF, which count over the whole text; with several references a line gets its best.",
+    .examples = "easyfirst score text answers.txt references.txt\n"
+                "easyfirst score text --lowercase --metric bleu answers.txt valid.deen.jsonl\n"
+                "easyfirst score text --metric rouge,exact,f1 --json answers.jsonl test.jsonl",
+};
+
+enum { ALL_DIGITS = 17 }; /* give every double back */
+
+typedef enum Metric {
+    METRIC_BLEU,
+    METRIC_CHRF,
+    METRIC_CHRF_WORDS,
+    METRIC_ROUGE,
+    METRIC_EXACT,
+    METRIC_NUMBER,
+    METRIC_CHOICE,
+    METRIC_F1,
+    METRIC_COUNT,
+} Metric;
+
+static const char *const metric_names[METRIC_COUNT + 1] = {
+    "bleu", "chrf", "chrf++", "rouge", "exact", "number", "choice", "f1", NULL};
+
+typedef struct Score {
+    const char *metrics, *tokenize, *smooth;
+    float smooth_value;
+    bool lowercase, effective_order, chrf_whitespace, chrf_eps, stem, json;
+    bool wanted[METRIC_COUNT];
+    BleuOptions bleu;
+    ChrfOptions chrf;
+    ScoreLines answers, *files; /* [file_count] of references */
+    int file_count;
+    const char *const **references; /* [reference_count][lines]: the files' columns */
+    int reference_count;
+    json_t *result;
+} Score;
+
+/* ---- The command line. ---- */
+
+/* Reads "bleu,chrf"; returns -1 to go on, or the exit status. */
+static int read_metrics(Score *s) {
+    for (const char *at = s->metrics;; at++) {
+        char name[32];
+        size_t size = strcspn(at, ",");
+        snprintf(name, sizeof name, "%.*s", (int)(size < sizeof name ? size : sizeof name - 1), at);
+        int found = 0;
+        while (metric_names[found] && strcmp(name, metric_names[found])) found++;
+        if (found == METRIC_COUNT) {
+            const char *near = nearest_word(name, metric_names);
+            return options_wrong(&help, "--metric: there is no \"%s\"%s%s%s", name,
+                                 near ? ": did you mean " : "", near ? near : "", near ? "?" : "");
+        }
+        s->wanted[found] = true;
+        at += size;
+        if (!*at) return -1;
+    }
+}
+
+static int read_options(Score *s, int argc, char **argv, int *first) {
+    OptionGroup group = {
+        .title = "options",
+        .count = 10,
+        .options = {
+            {"metric", 0, OPTION_TEXT, "LIST", &s->metrics,
+             "of bleu, chrf, chrf++, rouge, exact, number, choice, f1, commas\n"
+             "between them (default bleu,chrf)"},
+            {"tokenize", 0, OPTION_CHOICE, "13a|intl|none|char|zh", &s->tokenize,
+             "BLEU's words (default 13a)"},
+            {"lowercase", 0, OPTION_FLAG, NULL, &s->lowercase, "BLEU and chrF without case"},
+            {"smooth", 0, OPTION_CHOICE, "exp|none|floor|add-k", &s->smooth,
+             "BLEU's smoothing of precisions of 0 (default exp)"},
+            {"smooth-value", 0, OPTION_REAL, "X", &s->smooth_value,
+             "... floor's count (default 0.1), or add-k's k (default 1)", 1e-6, 1e6},
+            {"effective-order", 0, OPTION_FLAG, NULL, &s->effective_order,
+             "BLEU of the orders that the answers have: for single lines"},
+            {"chrf-whitespace", 0, OPTION_FLAG, NULL, &s->chrf_whitespace,
+             "chrF counts white space, too"},
+            {"chrf-eps-smoothing", 0, OPTION_FLAG, NULL, &s->chrf_eps,
+             "chrF's smoothing of the older scripts"},
+            {"stem", 0, OPTION_FLAG, NULL, &s->stem, "Rouge of words without their endings"},
+            {"json", 0, OPTION_FLAG, NULL, &s->json, "one JSON object, with all digits"},
+        }};
+    int status = options_read(&help, &group, 1, argc, argv, first);
+    if (status < 0) status = read_metrics(s);
+    if (status < 0 && argc - *first < 2)
+        status =
+            options_wrong(&help, "a file of answers and at least one of references are needed");
+    if (status >= 0) return status;
+    int inputs = 0;
+    for (int i = *first; i < argc; i++) inputs += !strcmp(argv[i], "-");
+    if (inputs > 1) return options_wrong(&help, "standard input can be only one of the files");
+    tokenize_find(s->tokenize, &s->bleu.tokenize);
+    bleu_smooth_find(s->smooth, &s->bleu.smooth);
+    if (s->smooth_value > 0 && s->bleu.smooth != BLEU_FLOOR && s->bleu.smooth != BLEU_ADD_K)
+        return options_wrong(&help, "--smooth-value needs --smooth floor or add-k");
+    s->bleu.smooth_value = real_shortest(s->smooth_value);
+    s->bleu.lowercase = s->chrf.lowercase = s->lowercase;
+    s->bleu.effective_order = s->effective_order;
+    s->chrf.whitespace = s->chrf_whitespace;
+    s->chrf.eps = s->chrf_eps;
+    return -1;
+}
+
+/* ---- The files. ---- */
+
+static int read_files(Score *s, char **names, int count, Error *err) {
+    TRY(score_lines_read(&s->answers, names[0], false, err));
+    if (s->answers.column_count > 1)
+        return error_set(err, "%s: a line has several answers, but one can be scored", names[0]);
+    if (!s->answers.count) return error_set(err, "%s: it has no lines to score", names[0]);
+    if (!(s->files = calloc((size_t)count, sizeof *s->files)))
+        return error_set(err, "out of memory for %d files", count);
+    for (s->file_count = 0; s->file_count < count - 1;) {
+        const char *name = names[s->file_count + 1];
+        ScoreLines *file = &s->files[s->file_count++];
+        TRY(score_lines_read(file, name, true, err));
+        if (file->count != s->answers.count)
+            return error_set(err,
+                             "%s has %lld lines, but %s has %lld: every answer needs the line "
+                             "of its reference",
+                             names[0], (long long)s->answers.count, name, (long long)file->count);
+        s->reference_count += file->column_count;
+    }
+    if (!(s->references = calloc((size_t)s->reference_count, sizeof *s->references)))
+        return error_set(err, "out of memory for %d references", s->reference_count);
+    for (int f = 0, r = 0; f < s->file_count; f++)
+        for (int c = 0; c < s->files[f].column_count; c++)
+            s->references[r++] = s->files[f].columns[c];
+    return 0;
+}
+
+/* ---- Scores, printed or put into the result. ---- */
+
+/* Puts a value, which may be NULL for want of memory, in. */
+static int put(json_t *object, const char *name, json_t *value, Error *err) {
+    if (json_object_set_new(object, name, value))
+        return error_set(err, "out of memory for the result");
+    return 0;
+}
+
+static json_t *integers(const int64_t *values, int count) {
+    json_t *array = json_array();
+    for (int i = 0; i < count; i++) json_array_append_new(array, json_integer(values[i]));
+    return array;
+}
+
+static json_t *reals(const double *values, int count) {
+    json_t *array = json_array();
+    for (int i = 0; i < count; i++) json_array_append_new(array, json_real(values[i]));
+    return array;
+}
+
+static int score_bleu(Score *s, Error *err) {
+    BleuScore score;
+    char signature[SIGNATURE_SIZE], line[BLEU_LINE_SIZE];
+    TRY(bleu_corpus(s->answers.columns[0], s->references, s->reference_count, s->answers.count,
+                    &s->bleu, &score, err));
+    bleu_signature(&score, &s->bleu, signature);
+    bleu_line(&score, line);
+    if (!s->json) {
+        printf("BLEU|%s%s\n", signature, line + strlen("BLEU"));
+        return 0;
+    }
+    json_t *object =
+        json_pack("{sf so sf sf sI sI so so ss ss}", "score", score.score, "precisions",
+                  reals(score.precisions, BLEU_ORDER), "bp", score.bp, "ratio", score.ratio,
+                  "hyp_len", (json_int_t)score.hyp_len, "ref_len", (json_int_t)score.ref_len,
+                  "counts", integers(score.counts, BLEU_ORDER), "totals",
+                  integers(score.totals, BLEU_ORDER), "signature", signature, "line", line);
+    return put(s->result, "bleu", object, err);
+}
+
+static int score_chrf(Score *s, bool words, Error *err) {
+    ChrfScore score;
+    ChrfOptions options = s->chrf;
+    char signature[CHRF_TEXT_SIZE], line[CHRF_TEXT_SIZE];
+    options.words = words;
+    TRY(chrf_corpus(s->answers.columns[0], s->references, s->reference_count, s->answers.count,
+                    &options, &score, err));
+    chrf_signature(&score, &options, signature);
+    chrf_line(&score, &options, line);
+    if (!s->json) {
+        printf("%s|%s%s\n", chrf_name(&options), signature, line + strlen(chrf_name(&options)));
+        return 0;
+    }
+    return put(s->result, words ? "chrf++" : "chrf",
+               json_pack("{sf ss ss}", "score", score.score, "signature", signature, "line", line),
+               err);
+}
+
+static int score_rouge(Score *s, Error *err) {
+    RougeScore score;
+    TRY(rouge_corpus(s->answers.columns[0], s->references, s->reference_count, s->answers.count,
+                     s->stem, &score, err));
+    for (int k = 0; k < ROUGE_KINDS; k++) {
+        const RougeValues *v = &score.kinds[k];
+        if (!s->json)
+            printf("%s%s = %.2f (precision = %.2f recall = %.2f)\n", rouge_name((RougeKind)k),
+                   s->stem ? "|stem" : "", 100 * v->f, 100 * v->precision, 100 * v->recall);
+        else
+            TRY(put(s->result, rouge_name((RougeKind)k),
+                    json_pack("{sf sf sf}", "f", 100 * v->f, "precision", 100 * v->precision,
+                              "recall", 100 * v->recall),
+                    err));
+    }
+    return 0;
+}
+
+/* What is scored pair by pair. */
+typedef struct PairMetric {
+    Metric metric;
+    const char *name;  /* of the printed line and in JSON */
+    AnswerRule rule;   /* of METRIC_EXACT */
+    const char *about; /* printed with it */
+} PairMetric;
+
+static const PairMetric pair_metrics[] = {
+    {METRIC_EXACT, "exact", ANSWER_AS_IS, "as it is"},
+    {METRIC_EXACT, "exact_plain", ANSWER_PLAIN, "without case and punctuation"},
+    {METRIC_EXACT, "exact_squad", ANSWER_SQUAD, "also without articles"},
+    {METRIC_NUMBER, "number", ANSWER_AS_IS, "the last integer"},
+    {METRIC_CHOICE, "choice", ANSWER_AS_IS, "the letter"},
+    {METRIC_F1, "f1", ANSWER_SQUAD, "of words, without case, punctuation and articles"},
+};
+
+static int score_pair(const PairMetric *m, const char *answer, const char *reference, double *value,
+                      Error *err) {
+    switch (m->metric) {
+    case METRIC_NUMBER:
+        return answer_number(answer, reference, value, err);
+    case METRIC_CHOICE:
+        return answer_choice(answer, reference, value, err);
+    case METRIC_F1:
+        return answer_f1(answer, reference, value, err);
+    default:
+        return answer_exact(m->rule, answer, reference, value, err);
+    }
+}
+
+static int score_pairs(Score *s, const PairMetric *m, Error *err) {
+    double sum = 0;
+    for (int64_t i = 0; i < s->answers.count; i++) {
+        double best = 0;
+        for (int r = 0; r < s->reference_count; r++) {
+            double value;
+            if (!s->references[r][i]) continue;
+            TRY(score_pair(m, s->answers.columns[0][i], s->references[r][i], &value, err));
+            if (value > best) best = value;
+        }
+        sum += best;
+    }
+    double percent = 100 * sum / (double)s->answers.count;
+    if (s->json) return put(s->result, m->name, json_real(percent), err);
+    printf("%s = %.2f (%s)\n", m->name, percent, m->about);
+    return 0;
+}
+
+static int run(Score *s, char **names, int count, Error *err) {
+    TRY(read_files(s, names, count, err));
+    if (s->json) {
+        s->result = json_object();
+        TRY(put(s->result, "lines", json_integer(s->answers.count), err));
+    }
+    if (s->wanted[METRIC_BLEU]) TRY(score_bleu(s, err));
+    if (s->wanted[METRIC_CHRF]) TRY(score_chrf(s, false, err));
+    if (s->wanted[METRIC_CHRF_WORDS]) TRY(score_chrf(s, true, err));
+    if (s->wanted[METRIC_ROUGE]) TRY(score_rouge(s, err));
+    for (size_t i = 0; i < sizeof pair_metrics / sizeof pair_metrics[0]; i++)
+        if (s->wanted[pair_metrics[i].metric]) TRY(score_pairs(s, &pair_metrics[i], err));
+    if (s->json) TRY(report_line(json_incref(s->result), ALL_DIGITS, err));
+    return report_flush(err);
+}
+
+int score_text(int argc, char **argv) {
+    Score s = {.metrics = "bleu,chrf", .tokenize = "13a", .smooth = "exp"};
+    int first, status = read_options(&s, argc, argv, &first);
+    if (status < 0) {
+        Error err;
+        status = run(&s, argv + first, argc - first, &err) ? 1 : 0;
+        if (status) report_error("%s", err.text);
+    }
+    for (int i = 0; i < s.file_count; i++) score_lines_free(&s.files[i]);
+    free(s.files);
+    free(s.references);
+    score_lines_free(&s.answers);
+    json_decref(s.result);
+    return status;
+}

@@ -1,0 +1,403 @@
+#include "apps/eval/store.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "apps/options.h"
+#include "apps/report.h"
+#include "data/config.h"
+#include "data/file_write.h"
+
+/* ---- Settings. ---- */
+
+static char *value_text(const json_t *value) {
+    return value ? json_dumps(value, JSON_ENCODE_ANY | JSON_REAL_PRECISION(REPORT_DIGITS)) : NULL;
+}
+
+static const json_t *member(const json_t *object, const char *key) {
+    return json_object_get(object, key);
+}
+
+/* The first member in which two objects differ, an error; members of objects within them, too. */
+static int settings_compare(const char *folder, const json_t *then, const json_t *now, Error *err) {
+    const json_t *sides[2] = {then, now};
+    for (int side = 0; side < 2; side++) {
+        void *at = json_object_iter((json_t *)sides[side]);
+        for (; at; at = json_object_iter_next((json_t *)sides[side], at)) {
+            const char *key = json_object_iter_key(at);
+            const json_t *a = member(then, key), *b = member(now, key);
+            if (json_equal((json_t *)a, (json_t *)b)) continue;
+            if (json_is_object(a) && json_is_object(b)) {
+                TRY(settings_compare(folder, a, b, err));
+                continue;
+            }
+            char *before = value_text(a), *after = value_text(b);
+            int status =
+                error_set(err,
+                          "%s has answers of a run with other settings: \"%s\" was %.200s, now it "
+                          "is %.200s: name another folder with --out, or remove that one",
+                          folder, key, before ? before : "not set", after ? after : "not set");
+            free(before), free(after);
+            return status;
+        }
+    }
+    return 0;
+}
+
+static int settings_check(const EvalStore *s, const json_t *settings, Error *err) {
+    char path[PATH_MAX];
+    snprintf(path, sizeof path, "%s/settings.json", s->folder);
+    if (access(path, F_OK) != 0)
+        return eval_store_json(s, "settings.json", json_deep_copy(settings), err);
+    json_t *then;
+    TRY(config_read(&then, path, err));
+    int status = settings_compare(s->folder, then, settings, err);
+    json_decref(then);
+    return status;
+}
+
+/* ---- The folder. ---- */
+
+/* Whether a name is that of answers, and whose: 0 the whole's, else the shard's. */
+static bool is_answers(const char *name, int *shard, int *shards) {
+    int end = 0;
+    *shard = *shards = 0;
+    if (!strcmp(name, "answers.jsonl")) return true;
+    return sscanf(name, "answers-%d-of-%d.jsonl%n", shard, shards, &end) == 2 && end > 0 &&
+           !name[end];
+}
+
+static int is_answers_entry(const struct dirent *entry) {
+    int shard, shards;
+    return is_answers(entry->d_name, &shard, &shards);
+}
+
+typedef int (*AnswersVisit)(EvalStore *store, const char *path, void *user, Error *err);
+
+/* Visits the files of answers in the folder, by name. */
+static int answers_visit(EvalStore *s, AnswersVisit visit, void *user, Error *err) {
+    struct dirent **names;
+    int count = scandir(s->folder, &names, is_answers_entry, alphasort), status = 0;
+    if (count < 0) return error_set(err, "%s: %s", s->folder, strerror(errno));
+    for (int i = 0; i < count; i++) {
+        char path[PATH_MAX];
+        int n = snprintf(path, sizeof path, "%s/%s", s->folder, names[i]->d_name);
+        if (status == 0 && n < (int)sizeof path) status = visit(s, path, user, err);
+        free(names[i]);
+    }
+    free(names);
+    return status;
+}
+
+/* Shards run side by side; a run of the whole wants to be alone. */
+static int other_check(EvalStore *s, const char *path, void *user, Error *err) {
+    (void)user;
+    int shard, shards;
+    const char *name = strrchr(path, '/') + 1;
+    if (!strcmp(path, s->path) || !is_answers(name, &shard, &shards)) return 0;
+    if (s->shards && shards) return 0;
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return 0; /* gone since */
+    bool busy = flock(fd, LOCK_SH | LOCK_NB) != 0 && errno == EWOULDBLOCK;
+    close(fd);
+    if (!busy) return 0;
+    return error_set(err, "%s: another easyfirst is writing this file: wait until it is done",
+                     path);
+}
+
+static int lock_answers(EvalStore *s, Error *err) {
+    s->fd = open(s->path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+    if (s->fd < 0) return error_set(err, "%s: %s", s->path, strerror(errno));
+    if (flock(s->fd, LOCK_EX | LOCK_NB) == 0) return 0;
+    if (errno != EWOULDBLOCK) return 0; /* a file system without locks */
+    return error_set(err, "%s: another easyfirst is writing this file: wait until it is done",
+                     s->path);
+}
+
+static int is_leftover(const struct dirent *entry) {
+    return strstr(entry->d_name, ".part-") != NULL;
+}
+
+/* What a run that was killed was just writing (file_write.h). Nobody else is writing now. */
+static int remove_leftovers(EvalStore *s, Error *err) {
+    struct dirent **names;
+    int count = scandir(s->folder, &names, is_leftover, alphasort);
+    if (count < 0) return error_set(err, "%s: %s", s->folder, strerror(errno));
+    for (int i = 0; i < count; i++) {
+        char path[PATH_MAX];
+        int n = snprintf(path, sizeof path, "%s/%s", s->folder, names[i]->d_name);
+        if (n < (int)sizeof path) unlink(path);
+        free(names[i]);
+    }
+    free(names);
+    return 0;
+}
+
+int eval_store_open(EvalStore *s, const char *folder, int shard, int shards, const json_t *settings,
+                    const char *model, Error *err) {
+    *s = (EvalStore){.folder = folder, .fd = -1, .shard = shard, .shards = shards, .model = model};
+    int n = shards ? snprintf(s->path, sizeof s->path, "%s/answers-%d-of-%d.jsonl", folder, shard,
+                              shards)
+                   : snprintf(s->path, sizeof s->path, "%s/answers.jsonl", folder);
+    if (n >= (int)sizeof s->path - 64)
+        return error_set(err, "%.80s...: the name of the folder is too long", folder);
+    if (mkdir(folder, 0777) != 0 && errno != EEXIST)
+        return error_set(err, "%s: the folder cannot be made: %s", folder, strerror(errno));
+    int status = settings_check(s, settings, err);
+    if (status == 0) status = lock_answers(s, err);
+    if (status == 0) status = answers_visit(s, other_check, NULL, err);
+    if (status == 0 && !shards) status = remove_leftovers(s, err);
+    if (status) eval_store_close(s);
+    return status;
+}
+
+void eval_store_close(EvalStore *s) {
+    if (s->fd >= 0) close(s->fd);
+    text_table_free(&s->ids);
+    *s = (EvalStore){.fd = -1};
+}
+
+/* ---- Reading. ---- */
+
+static int item_map(EvalItem *item, const json_t *list, Error *err) {
+    if (json_array_size(list) != GQA_MAP_CELLS) return 0;
+    item->map = malloc(GQA_MAP_CELLS * sizeof *item->map);
+    if (!item->map) return error_set(err, "out of memory for the answers");
+    for (size_t i = 0; i < GQA_MAP_CELLS; i++)
+        item->map[i] = (float)json_number_value(json_array_get(list, i));
+    return 0;
+}
+
+/* Takes one line; *good is whether it is one of ours. The first answer of an item counts. */
+static int line_take(EvalStore *s, EvalItems *items, const char *line, size_t size, bool *good,
+                     Error *err) {
+    json_t *object = json_loadb(line, size, 0, NULL);
+    const char *id = json_string_value(json_object_get(object, "question_id"));
+    const char *text = json_string_value(json_object_get(object, "text"));
+    int32_t index = id && text ? text_table_find(&s->ids, id) : -1;
+    int status = 0;
+    *good = index >= 0;
+    if (*good && !items->items[index].answer) {
+        EvalItem *item = &items->items[index];
+        item->answer = strdup(text);
+        if (!item->answer) status = error_set(err, "out of memory for the answers");
+        json_t *map = json_object_get(json_object_get(object, "metadata"), "attention");
+        if (status == 0) status = item_map(item, map, err);
+    }
+    json_decref(object);
+    return status;
+}
+
+static int bytes_read(const char *path, int fd, char **bytes, size_t *size, Error *err) {
+    struct stat info;
+    *bytes = NULL, *size = 0;
+    if (fstat(fd, &info) != 0) return error_set(err, "%s: %s", path, strerror(errno));
+    *bytes = malloc((size_t)info.st_size + 1);
+    if (!*bytes) return error_set(err, "out of memory for %s", path);
+    while (*size < (size_t)info.st_size) {
+        ssize_t n = pread(fd, *bytes + *size, (size_t)info.st_size - *size, (off_t)*size);
+        if (n < 0 && errno == EINTR) continue;
+        if (n < 0) return error_set(err, "%s: %s", path, strerror(errno));
+        if (n == 0) break; /* it was shortened: what is there counts */
+        *size += (size_t)n;
+    }
+    return 0;
+}
+
+/* Takes all whole lines; *used is where they end. What a crash can leave behind them (half a line,
+ * or bytes that never reached the disk) is not an error. */
+static int lines_take(EvalStore *s, EvalItems *items, const char *path, const char *bytes,
+                      size_t size, size_t *used, Error *err) {
+    *used = 0;
+    for (int64_t number = 1;; number++) {
+        const char *line = bytes + *used, *end = memchr(line, '\n', size - *used);
+        if (!end) return 0;
+        bool good;
+        TRY(line_take(s, items, line, (size_t)(end - line), &good, err));
+        if (!good && end + 1 == bytes + size) return 0;
+        if (!good)
+            return error_set(err,
+                             "%s: line %lld is no answer to a question of this run: remove the "
+                             "line, or name another folder with --out",
+                             path, (long long)number);
+        *used = (size_t)(end + 1 - bytes);
+    }
+}
+
+static int answers_read(EvalStore *s, const char *path, void *user, Error *err) {
+    bool own = !strcmp(path, s->path);
+    int fd = own ? s->fd : open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return error_set(err, "%s: %s", path, strerror(errno));
+    char *bytes;
+    size_t size, used = 0;
+    int status = bytes_read(path, fd, &bytes, &size, err);
+    if (status == 0) status = lines_take(s, user, path, bytes, size, &used, err);
+    free(bytes);
+    if (status == 0 && own) {
+        s->size = (int64_t)used;
+        if (used < size && ftruncate(fd, (off_t)used) != 0)
+            status = error_set(err, "%s: the torn line at its end cannot be cut off: %s", path,
+                               strerror(errno));
+    }
+    if (!own) close(fd);
+    return status;
+}
+
+int eval_store_load(EvalStore *s, EvalItems *items, Error *err) {
+    for (int64_t i = 0; i < items->count; i++) {
+        int32_t number;
+        bool fresh;
+        TRY(text_table_add(&s->ids, items->items[i].id, &number, &fresh, err));
+        if (!fresh) return error_set(err, "the id %s is there twice", items->items[i].id);
+    }
+    return answers_visit(s, answers_read, items, err);
+}
+
+/* ---- Writing. ---- */
+
+static json_t *map_json(const float *map) {
+    json_t *list = json_array();
+    for (int i = 0; i < GQA_MAP_CELLS && list; i++)
+        json_array_append_new(list, json_real(real_shortest(map[i])));
+    return list;
+}
+
+/* On the heap, with its line end; NULL without memory. */
+static char *answer_line(const EvalStore *s, const EvalItem *item) {
+    json_t *metadata = json_object(), *object = json_object();
+    if (item->map) json_object_set_new(metadata, "attention", map_json(item->map));
+    int failed = json_object_set_new(object, "question_id", json_text(item->id));
+    failed |= json_object_set_new(object, "prompt", json_text(item->text));
+    failed |= json_object_set_new(object, "text", json_text(item->answer));
+    failed |= json_object_set_new(object, "answer_id", json_text(item->id));
+    failed |= json_object_set_new(object, "model_id", json_text(s->model));
+    failed |= json_object_set_new(object, "metadata", metadata);
+    char *line = failed ? NULL : json_dumps(object, JSON_REAL_PRECISION(REPORT_DIGITS));
+    json_decref(object);
+    return line;
+}
+
+static int append_error(const EvalStore *s, int problem, Error *err) {
+    return error_set(err,
+                     "%s: writing failed: %s; the answers so far are kept: %sthe same command goes "
+                     "on where it was",
+                     s->path, strerror(problem),
+                     problem == ENOSPC || problem == EDQUOT ? "make room there, then " : "");
+}
+
+int eval_store_append(EvalStore *s, const EvalItems *items, const int64_t *order, int64_t count,
+                      Error *err) {
+    char *bytes = NULL;
+    size_t size = 0;
+    FILE *out = open_memstream(&bytes, &size);
+    if (!out) return error_set(err, "out of memory for answers");
+    int failed = 0;
+    for (int64_t i = 0; i < count; i++) {
+        const EvalItem *item = &items->items[order[i]];
+        char *line = item->answer ? answer_line(s, item) : NULL;
+        failed |= item->answer && !line;
+        if (line) fprintf(out, "%s\n", line);
+        free(line);
+    }
+    failed |= fclose(out) != 0;
+    int status = failed ? error_set(err, "out of memory for answers") : 0;
+    for (size_t done = 0; done < size && status == 0;) {
+        ssize_t n = pwrite(s->fd, bytes + done, size - done, (off_t)s->size + (off_t)done);
+        if (n < 0 && errno == EINTR) continue;
+        if (n <= 0) status = append_error(s, n < 0 ? errno : EIO, err);
+        if (n > 0) done += (size_t)n;
+    }
+    if (status == 0 && fdatasync(s->fd) != 0 && errno != EINVAL)
+        status = append_error(s, errno, err);
+    if (status == 0)
+        s->size += (int64_t)size;
+    else if (ftruncate(s->fd, (off_t)s->size) != 0)
+        error_context(err, "with a torn line at the end");
+    free(bytes);
+    return status;
+}
+
+int eval_store_lines(const EvalStore *s, const char *name, EvalLine line, void *user, int64_t count,
+                     Error *err) {
+    char path[PATH_MAX];
+    FileWriter writer;
+    snprintf(path, sizeof path, "%s/%s", s->folder, name);
+    TRY(file_write_begin(&writer, path, 0, err));
+    int status = 0;
+    for (int64_t i = 0; i < count && status == 0; i++) {
+        bool failed = false;
+        char *bytes = line(user, i, &failed);
+        if (failed) status = error_set(err, "out of memory for %s", name);
+        if (bytes && status == 0) {
+            size_t size = strlen(bytes);
+            bytes[size] = '\n'; /* in the place of the terminating 0 */
+            status = file_write_bytes(&writer, bytes, size + 1, err);
+        }
+        free(bytes);
+    }
+    return file_write_end(&writer, status, err);
+}
+
+typedef struct Finish {
+    const EvalStore *store;
+    const EvalItems *items;
+} Finish;
+
+static char *answered_line(void *user, int64_t index, bool *failed) {
+    const Finish *f = user;
+    const EvalItem *item = &f->items->items[index];
+    char *line = item->answer ? answer_line(f->store, item) : NULL;
+    *failed = item->answer && !line;
+    return line;
+}
+
+static char *unanswered_line(void *user, int64_t index, bool *failed) {
+    const Finish *f = user;
+    const EvalItem *item = &f->items->items[index];
+    if (item->answer) return NULL;
+    json_t *object = json_pack("{s:o, s:o, s:s, s:o}", "question_id", json_text(item->id), "image",
+                               item->image ? json_text(item->image) : json_null(), "problem",
+                               item->kind ? item->kind : "not asked", "error",
+                               json_text(item->why ? item->why : ""));
+    char *line = object ? json_dumps(object, 0) : NULL;
+    json_decref(object);
+    *failed = !line;
+    return line;
+}
+
+static int shard_remove(EvalStore *s, const char *path, void *user, Error *err) {
+    (void)user;
+    if (!strcmp(path, s->path) || unlink(path) == 0 || errno == ENOENT) return 0;
+    return error_set(err, "%s: %s", path, strerror(errno));
+}
+
+int eval_store_finish(EvalStore *s, const EvalItems *items, Error *err) {
+    Finish f = {s, items};
+    TRY(eval_store_lines(s, "unanswered.jsonl", unanswered_line, &f, items->count, err));
+    TRY(eval_store_lines(s, "answers.jsonl", answered_line, &f, items->count, err));
+    return answers_visit(s, shard_remove, NULL, err);
+}
+
+int eval_store_json(const EvalStore *s, const char *name, json_t *object, Error *err) {
+    char path[PATH_MAX];
+    FileWriter writer;
+    snprintf(path, sizeof path, "%s/%s", s->folder, name);
+    char *text =
+        object ? json_dumps(object, JSON_INDENT(2) | JSON_REAL_PRECISION(REPORT_DIGITS)) : NULL;
+    json_decref(object);
+    if (!text) return error_set(err, "out of memory for %s", name);
+    size_t size = strlen(text);
+    text[size] = '\n';
+    int status = file_write_begin(&writer, path, 0, err);
+    if (status == 0)
+        status = file_write_end(&writer, file_write_bytes(&writer, text, size + 1, err), err);
+    free(text);
+    return status;
+}

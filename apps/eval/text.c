@@ -1,0 +1,214 @@
+/* text.c - text tasks: a model's answers to lines of {"inputs", "targets"}, and their scores.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "apps/eval/eval.h"
+#include "apps/eval/result.h"
+#include "apps/eval/run.h"
+#include "apps/eval/text_score.h"
+
+static const CommandHelp help = {
+    .name = "eval text",
+    .usage = "[options] --task TASK FILE... --out FOLDER",
+    .about =
+        "Answers lines of {\"inputs\", \"targets\"} as they are, few-shot or not, and scores "
+        "them:\n"
+        "\n"
+        "  translation  BLEU and chrF, as sacrebleu\n"
+        "  summary      Rouge-1, 2 and L, as rouge-score\n"
+        "  choice       the letter of the choice, in one step, one token; with --subjects a table\n"
+        "               and the mean over subjects (MMLU)\n"
+        "  exact        exact match and F1, in 10 steps; of several files (TyDiQA's languages) a\n"
+        "               table and the mean\n"
+        "  number       the last whole number, in answers of 60 tokens (GSM8K, MGSM)\n"
+        "\n"
+        "Steps and lengths are the paper's; --steps, --length and --lengths say otherwise. In "
+        "--out:\n"
+        "answers.jsonl (appended as they come), FILE.answers.txt and FILE.targets.txt for other\n"
+        "scorers, unanswered.jsonl, settings.json, and result.json with all scores and what they\n"
+        "were measured with. A line that cannot be answered is told and counts as wrong; the exit\n"
+        "status is then 1. Cut off anywhere, the same command goes on where it was.",
+    .examples =
+        "easyfirst eval text -m model --task translation test.de-en.jsonl --beam 5 --out de-en\n"
+        "easyfirst eval text -m model --task choice mmlu.jsonl --subjects index2subject.json \\\n"
+        "    --out mmlu\n"
+        "easyfirst eval text -m model --task exact 0shot.*.jsonl --lengths target --out tydiqa",
+};
+
+typedef struct TextEval {
+    EvalOptions options;
+    EvalTextOptions score;
+    const char *task, *tokenize, *lengths, *subjects_path;
+    bool steps_given;
+    char **paths; /* argv's */
+    int path_count;
+    EvalTextSet set;
+    EvalStore store;
+    Session session;
+    Timings timings;
+    bool failed;
+} TextEval;
+
+/* ---- Lengths. ---- */
+
+/* Tokens of a target, without </s>. */
+static int target_length(const TextEval *t, const char *target, int *length, Error *err) {
+    Ids ids = {0};
+    int status = tokenizer_encode(t->session.model.tokenizer, target, strlen(target), &ids, err);
+    *length = ids.count ? (int)ids.count : 1;
+    ids_free(&ids);
+    return status;
+}
+
+/* What a task takes if nothing is said: 0 is predicted. */
+static int task_length(EvalTask task) {
+    return task == EVAL_CHOICE ? 1 : task == EVAL_NUMBER ? 60 : 0;
+}
+
+static bool lengths_are(const TextEval *t, const char *kind) {
+    return !strcmp(t->lengths ? t->lengths : "task", kind);
+}
+
+static int word_items(TextEval *t, Error *err) {
+    const CommonOptions *o = &t->options.common;
+    for (int64_t i = 0; i < t->set.items.count; i++) {
+        EvalItem *item = &t->set.items.items[i];
+        if (item->answer || item->kind) continue;
+        item->length = o->length                ? o->length
+                       : lengths_are(t, "task") ? task_length(t->score.task)
+                                                : 0;
+        if (!o->length && lengths_are(t, "target"))
+            TRY(target_length(t, t->set.targets[i], &item->length, err));
+        if (!item->text[strspn(item->text, " \t\r\n\v\f")])
+            TRY(eval_item_bad(item, "empty input", err, "there is nothing to answer"));
+        else if (!(item->prompt = strdup(item->text)))
+            return error_set(err, "out of memory for a prompt");
+    }
+    return 0;
+}
+
+/* ---- The command. ---- */
+
+static json_t *settings_make(TextEval *t, Error *err) {
+    json_t *files = json_array();
+    for (int f = 0; f < t->set.file_count && files; f++) {
+        json_t *one = eval_file_json(t->paths[f], err);
+        if (!one || json_array_append_new(files, one)) {
+            json_decref(files);
+            return NULL;
+        }
+    }
+    json_t *data = json_pack("{s:s, s:s, s:o}", "task", t->task, "lengths",
+                             t->lengths ? t->lengths : "task", "files", files);
+    if (!data) error_set(err, "out of memory for the settings");
+    return data ? eval_settings_json(&t->options, &t->session, "eval text", data, err) : NULL;
+}
+
+static int finish(TextEval *t, json_t *settings, Error *err) {
+    TRY(eval_store_finish(&t->store, &t->set.items, err));
+    TRY(eval_text_files(&t->set, &t->store, err));
+    json_t *scores = eval_text_score(&t->set, &t->score, err);
+    if (!scores) return -1;
+    json_t *result =
+        eval_result_json(json_incref(settings), &t->set.items, json_incref(scores), err);
+    int status = result ? eval_store_json(&t->store, "result.json", json_incref(result), err) : -1;
+    if (status == 0 && t->options.common.json)
+        status = report_line(json_incref(result), REPORT_DIGITS, err);
+    else if (status == 0)
+        eval_text_print(stdout, scores);
+    json_decref(result);
+    json_decref(scores);
+    return status ? -1 : report_flush(err);
+}
+
+static int ask_all(TextEval *t, json_t *settings, Error *err) {
+    EvalOptions *o = &t->options;
+    TRY(eval_store_open(&t->store, o->out, o->shard_index, o->shards, settings, o->model, err));
+    TRY(eval_store_load(&t->store, &t->set.items, err));
+    TRY(word_items(t, err));
+    EvalRunConfig config = {.what = "lines",
+                            .session = &t->session,
+                            .answer = o->common.answer,
+                            .batch_tokens = o->batch_tokens,
+                            .quiet = o->common.quiet};
+    TRY(eval_run(&config, &t->store, &t->set.items, &t->timings, err));
+    eval_end(o, &t->set.items, &t->timings, t->session.device, &t->failed);
+    return 0;
+}
+
+static int run(TextEval *t, Error *err) {
+    EvalOptions *o = &t->options;
+    TRY(eval_text_read(&t->set, t->paths, t->path_count, o->limit, t->score.task, err));
+    if (t->subjects_path) TRY(eval_text_subjects(&t->set, t->subjects_path, err));
+    /* A model that knows no lengths can be asked where they are said: */
+    CommonOptions common = o->common;
+    common.model.text_only = true;
+    bool said = lengths_are(t, "target") || (lengths_are(t, "task") && task_length(t->score.task));
+    if (!common.length && said) common.length = 1;
+    TRY(session_open(&t->session, &common, err));
+    t->timings.load_s = t->session.load_s;
+    if (!t->session.model.parts.xlmr)
+        return error_set(err, "this model has no language model: name one with --language");
+    eval_model_name(o);
+    json_t *settings = settings_make(t, err);
+    int status = settings ? ask_all(t, settings, err) : -1;
+    if (status == 0 && !o->shards) status = finish(t, settings, err);
+    json_decref(settings);
+    return status;
+}
+
+static int check(TextEval *t, int count, char **words) {
+    AnswerOptions *answer = &t->options.common.answer;
+    if (!t->task) return options_wrong(&help, "which task? Name it with --task");
+    if (!count) return options_wrong(&help, "no file is named");
+    t->score.task = eval_task(t->task);
+    if (t->score.task != EVAL_CHOICE && t->subjects_path)
+        return options_wrong(&help, "--subjects belongs to --task choice");
+    if (t->subjects_path && count > 1)
+        return options_wrong(&help, "--subjects is about the lines of one file, not of %d", count);
+    if (t->tokenize && !tokenize_find(t->tokenize, &t->score.tokenize))
+        return options_wrong(&help, "--tokenize: there is no \"%s\"", t->tokenize);
+    if (!t->steps_given && t->score.task == EVAL_CHOICE) answer->decode.iterations = 1;
+    if (!t->steps_given && t->score.task == EVAL_EXACT) answer->decode.iterations = 10;
+    t->paths = words, t->path_count = count;
+    return eval_options_check(&help, &t->options);
+}
+
+int eval_text(int argc, char **argv) {
+    TextEval t = {.store = {.fd = -1}};
+    EvalOptions *o = &t.options;
+    OptionGroup groups[3] = {
+        {.title = "options",
+         .count = 5,
+         .options = {{"task", 0, OPTION_CHOICE, "translation|summary|choice|exact|number", &t.task,
+                      "what the answers are scored as"},
+                     {"lengths", 0, OPTION_CHOICE, "task|predicted|target", &t.lengths,
+                      "lengths of answers: the task's (default), predicted, or those of\n"
+                      "the targets; --length N is one for all"},
+                     {"subjects", 0, OPTION_TEXT, "FILE", &t.subjects_path,
+                      "choice: a JSON list of each line's subject"},
+                     {"tokenize", 0, OPTION_CHOICE, "13a|intl|none|char|zh", &t.tokenize,
+                      "translation: how BLEU counts words (default 13a)"},
+                     {"stem", 0, OPTION_FLAG, NULL, &t.score.stem,
+                      "summary: compare words without their endings"}}}};
+    common_init(&o->common);
+    eval_group_add(o, &groups[0]);
+    common_answer_group(&o->common, &groups[1]);
+    groups[1].options[0].given = &t.steps_given;
+    model_group(&o->common.model, &o->common.device, &o->common.threads, &groups[2]);
+    int first, status = options_read(&help, groups, 3, argc, argv, &first);
+    if (status < 0) status = check(&t, argc - first, argv + first);
+    if (status < 0) {
+        Error err;
+        int failed = run(&t, &err);
+        if (failed) report_error("%s", err.text);
+        status = failed || t.failed;
+    }
+    eval_store_close(&t.store);
+    eval_text_free(&t.set);
+    session_close(&t.session);
+    return status;
+}

@@ -1,0 +1,298 @@
+#include "apps/eval/text_score.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "apps/report.h"
+#include "data/metrics/answers.h"
+#include "data/metrics/bleu.h"
+#include "data/metrics/chrf.h"
+#include "data/metrics/rouge.h"
+
+enum { COLUMNS = 3 };
+
+/* What is measured in each task: the name in JSON, and the title in the table. */
+static const struct {
+    const char *name;
+    struct {
+        const char *key, *title;
+    } columns[COLUMNS];
+} tasks[EVAL_TASKS] = {
+    {"translation", {{"bleu", "BLEU"}, {"chrf", "chrF2"}}},
+    {"summary", {{"rouge1", "Rouge-1"}, {"rouge2", "Rouge-2"}, {"rougeL", "Rouge-L"}}},
+    {"choice", {{"accuracy", "accuracy"}}},
+    {"exact", {{"exact_match", "exact"}, {"normalised", "normalised"}, {"f1", "F1"}}},
+    {"number", {{"accuracy", "accuracy"}}},
+};
+
+EvalTask eval_task(const char *name) {
+    for (int t = 0; t < EVAL_TASKS; t++)
+        if (!strcmp(tasks[t].name, name)) return (EvalTask)t;
+    return EVAL_TRANSLATION; /* not reached: --task takes no other word */
+}
+
+/* ---- Plain files for other scorers. ---- */
+
+typedef struct Column {
+    const EvalTextSet *set;
+    int64_t first;
+    bool targets;
+} Column;
+
+static char *column_line(void *user, int64_t index, bool *failed) {
+    const Column *c = user;
+    int64_t i = c->first + index;
+    const char *text = c->targets ? c->set->targets[i] : c->set->items.items[i].answer;
+    char *line = strdup(text ? text : "");
+    *failed = !line;
+    for (char *p = line; p && *p; p++)
+        if (*p == '\n' || *p == '\r') *p = ' ';
+    return line;
+}
+
+int eval_text_files(const EvalTextSet *s, const EvalStore *store, Error *err) {
+    for (int f = 0; f < s->file_count; f++) {
+        const EvalTextFile *file = &s->files[f];
+        for (int targets = 0; targets < 2; targets++) {
+            char name[512];
+            Column column = {s, file->first, targets};
+            if (snprintf(name, sizeof name, "%s.%s.txt", file->name,
+                         targets ? "targets" : "answers") >= (int)sizeof name)
+                return error_set(err, "%.80s...: the name is too long", file->name);
+            TRY(eval_store_lines(store, name, column_line, &column, file->end - file->first, err));
+        }
+    }
+    return 0;
+}
+
+/* ---- One file. ---- */
+
+/* Answers and targets of a file, as the metrics of corpora take them. */
+typedef struct Corpus {
+    const char **answers;
+    const char *const *targets;
+    const char *const *references[1];
+    int64_t count;
+} Corpus;
+
+static int translation_score(json_t *row, const Corpus *c, const EvalTextOptions *o, Error *err) {
+    BleuOptions options = {.tokenize = o->tokenize};
+    ChrfOptions chrf_options = {0};
+    BleuScore bleu;
+    ChrfScore chrf;
+    char line[BLEU_LINE_SIZE], signature[SIGNATURE_SIZE], chrf_signature_text[CHRF_TEXT_SIZE];
+    TRY(bleu_corpus(c->answers, c->references, 1, c->count, &options, &bleu, err));
+    TRY(chrf_corpus(c->answers, c->references, 1, c->count, &chrf_options, &chrf, err));
+    bleu_line(&bleu, line);
+    bleu_signature(&bleu, &options, signature);
+    chrf_signature(&chrf, &chrf_options, chrf_signature_text);
+    json_object_set_new(row, "bleu", json_real(bleu.score));
+    json_object_set_new(row, "bleu_line", json_string(line));
+    json_object_set_new(row, "bleu_signature", json_string(signature));
+    json_object_set_new(row, "chrf", json_real(chrf.score));
+    json_object_set_new(row, "chrf_signature", json_string(chrf_signature_text));
+    return 0;
+}
+
+static int summary_score(json_t *row, const Corpus *c, const EvalTextOptions *o, Error *err) {
+    static const RougeKind kinds[COLUMNS] = {ROUGE_1, ROUGE_2, ROUGE_L};
+    RougeScore score;
+    TRY(rouge_corpus(c->answers, c->references, 1, c->count, o->stem, &score, err));
+    for (int k = 0; k < COLUMNS; k++)
+        json_object_set_new(row, tasks[EVAL_SUMMARY].columns[k].key,
+                            json_real(100 * score.kinds[kinds[k]].f));
+    json_object_set_new(row, "stem", json_boolean(o->stem));
+    return 0;
+}
+
+/* The values of one answer for the columns of a task; an answer that is missing has none. */
+static int answer_values(EvalTask task, const char *answer, const char *target, double *values,
+                         Error *err) {
+    values[0] = values[1] = values[2] = 0;
+    if (!answer) return 0;
+    if (task == EVAL_CHOICE) return answer_choice(answer, target, &values[0], err);
+    if (task == EVAL_NUMBER) return answer_number(answer, target, &values[0], err);
+    TRY(answer_exact(ANSWER_AS_IS, answer, target, &values[0], err));
+    TRY(answer_exact(ANSWER_SQUAD, answer, target, &values[1], err));
+    return answer_f1(answer, target, &values[2], err);
+}
+
+static int count_columns(EvalTask task) {
+    int n = 0;
+    while (n < COLUMNS && tasks[task].columns[n].key) n++;
+    return n;
+}
+
+/* Adds an answer's value to its subject's sum. */
+static void subject_add(json_t *subjects, const char *name, double value) {
+    json_t *row = json_object_get(subjects, name);
+    if (!row) {
+        json_object_set_new(subjects, name, json_pack("{s:f, s:i}", "right", 0.0, "lines", 0));
+        row = json_object_get(subjects, name);
+    }
+    double right = json_number_value(json_object_get(row, "right"));
+    json_int_t lines = json_integer_value(json_object_get(row, "lines"));
+    json_object_set_new(row, "right", json_real(right + value));
+    json_object_set_new(row, "lines", json_integer(lines + 1));
+}
+
+/* Sums of the subjects become accuracies, with their mean. */
+static void subjects_end(json_t *scores, json_t *subjects) {
+    const char *name;
+    json_t *row;
+    double sum = 0;
+    json_object_foreach(subjects, name, row) {
+        double lines = json_number_value(json_object_get(row, "lines"));
+        double accuracy = 100 * json_number_value(json_object_get(row, "right")) / lines;
+        json_object_del(row, "right");
+        json_object_set_new(row, "accuracy", json_real(accuracy));
+        sum += accuracy;
+    }
+    json_object_set_new(scores, "macro", json_real(sum / (double)json_object_size(subjects)));
+    json_object_set_new(scores, "subjects", subjects);
+}
+
+static int means_score(json_t *row, const EvalTextSet *s, const EvalTextFile *file, EvalTask task,
+                       json_t *subjects, Error *err) {
+    double sums[COLUMNS] = {0}, values[COLUMNS];
+    for (int64_t i = file->first; i < file->end; i++) {
+        const EvalItem *item = &s->items.items[i];
+        TRY(answer_values(task, item->answer, s->targets[i], values, err));
+        for (int c = 0; c < COLUMNS; c++) sums[c] += values[c];
+        if (subjects) subject_add(subjects, s->subjects[i], values[0]);
+    }
+    for (int c = 0; c < count_columns(task); c++)
+        json_object_set_new(row, tasks[task].columns[c].key,
+                            json_real(100 * sums[c] / (double)(file->end - file->first)));
+    return 0;
+}
+
+static int corpus_score(json_t *row, const EvalTextSet *s, const EvalTextFile *file,
+                        const EvalTextOptions *o, Error *err) {
+    int64_t n = file->end - file->first;
+    Corpus c = {.count = n, .targets = (const char *const *)(s->targets + file->first)};
+    c.references[0] = c.targets;
+    c.answers = malloc((size_t)n * sizeof *c.answers);
+    if (!c.answers) return error_set(err, "out of memory for %lld answers", (long long)n);
+    for (int64_t i = 0; i < n; i++) {
+        const char *answer = s->items.items[file->first + i].answer;
+        c.answers[i] = answer ? answer : "";
+    }
+    int status = o->task == EVAL_SUMMARY ? summary_score(row, &c, o, err)
+                                         : translation_score(row, &c, o, err);
+    free(c.answers);
+    return status;
+}
+
+static int file_score(json_t *row, const EvalTextSet *s, const EvalTextFile *file,
+                      const EvalTextOptions *o, json_t *subjects, Error *err) {
+    int64_t unanswered = 0;
+    for (int64_t i = file->first; i < file->end; i++) unanswered += !s->items.items[i].answer;
+    json_object_set_new(row, "file", json_text(file->name));
+    json_object_set_new(row, "lines", json_integer(file->end - file->first));
+    json_object_set_new(row, "unanswered", json_integer(unanswered));
+    if (o->task == EVAL_TRANSLATION || o->task == EVAL_SUMMARY)
+        return corpus_score(row, s, file, o, err);
+    return means_score(row, s, file, o->task, subjects, err);
+}
+
+/* ---- All files. ---- */
+
+static json_t *mean_row(const json_t *rows, EvalTask task) {
+    json_t *mean = json_object(), *row;
+    size_t i;
+    for (int c = 0; c < count_columns(task); c++) {
+        const char *key = tasks[task].columns[c].key;
+        double sum = 0;
+        json_array_foreach(rows, i, row) sum += json_number_value(json_object_get(row, key));
+        json_object_set_new(mean, key, json_real(sum / (double)json_array_size(rows)));
+    }
+    return mean;
+}
+
+json_t *eval_text_score(const EvalTextSet *s, const EvalTextOptions *o, Error *err) {
+    json_t *scores = json_object(), *rows = json_array();
+    json_t *subjects = s->subjects ? json_object() : NULL;
+    int status = scores && rows ? 0 : error_set(err, "out of memory for the scores");
+    json_object_set_new(scores, "task", json_string(tasks[o->task].name));
+    for (int f = 0; f < s->file_count && status == 0; f++) {
+        json_t *row = json_object();
+        status = file_score(row, s, &s->files[f], o, subjects, err);
+        if (json_array_append_new(rows, row) && status == 0)
+            status = error_set(err, "out of memory for the scores");
+    }
+    if (status == 0 && s->file_count > 1)
+        json_object_set_new(scores, "mean", mean_row(rows, o->task));
+    if (status == 0 && subjects) subjects_end(scores, json_incref(subjects));
+    if (json_object_set_new(scores, "files", rows) && status == 0)
+        status = error_set(err, "out of memory for the scores");
+    json_decref(subjects);
+    if (status == 0) return scores;
+    json_decref(scores);
+    return NULL;
+}
+
+/* ---- For people. ---- */
+
+enum { COLUMN_WIDTH = 12 };
+
+static void print_values(FILE *out, const json_t *row, EvalTask task) {
+    for (int c = 0; c < count_columns(task); c++)
+        fprintf(out, "%*.2f", COLUMN_WIDTH,
+                json_number_value(json_object_get(row, tasks[task].columns[c].key)));
+}
+
+static void print_name(FILE *out, const char *name, int width) {
+    int size = (int)strlen(name);
+    report_field(out, name);
+    fprintf(out, "%*s", size < width ? width - size : 0, "");
+}
+
+static void print_subjects(FILE *out, const json_t *scores) {
+    const json_t *subjects = json_object_get(scores, "subjects"), *row;
+    const char *name;
+    if (!subjects) return;
+    fprintf(out, "\nmean over %zu subjects  %.2f\n", json_object_size(subjects),
+            json_number_value(json_object_get(scores, "macro")));
+    json_object_foreach((json_t *)subjects, name, row) {
+        fputs("  ", out);
+        print_name(out, name, 40);
+        fprintf(out, "%8.2f  %6lld lines\n", json_number_value(json_object_get(row, "accuracy")),
+                (long long)json_integer_value(json_object_get(row, "lines")));
+    }
+}
+
+void eval_text_print(FILE *out, const json_t *scores) {
+    const json_t *rows = json_object_get(scores, "files"), *row;
+    EvalTask task = eval_task(json_string_value(json_object_get(scores, "task")));
+    int width = 8;
+    size_t i;
+    json_array_foreach(rows, i, row) {
+        int size = (int)json_string_length(json_object_get(row, "file"));
+        if (size > width) width = size;
+    }
+    fprintf(out, "%-*s%8s%12s", width, tasks[task].name, "lines", "unanswered");
+    for (int c = 0; c < count_columns(task); c++)
+        fprintf(out, "%*s", COLUMN_WIDTH, tasks[task].columns[c].title);
+    fputc('\n', out);
+    json_array_foreach(rows, i, row) {
+        print_name(out, json_string_value(json_object_get(row, "file")), width);
+        fprintf(out, "%8lld%12lld", (long long)json_integer_value(json_object_get(row, "lines")),
+                (long long)json_integer_value(json_object_get(row, "unanswered")));
+        print_values(out, row, task);
+        fputc('\n', out);
+    }
+    const json_t *mean = json_object_get(scores, "mean");
+    if (mean) {
+        fprintf(out, "%-*s%8s%12s", width, "mean", "", "");
+        print_values(out, mean, task);
+        fputc('\n', out);
+    }
+    print_subjects(out, scores);
+    json_array_foreach(rows, i, row) {
+        const char *line = json_string_value(json_object_get(row, "bleu_line"));
+        const char *signature = json_string_value(json_object_get(row, "bleu_signature"));
+        const char *chrf = json_string_value(json_object_get(row, "chrf_signature"));
+        if (line) fprintf(out, "\n%s\n%s\nchrF2: %s\n", line, signature, chrf);
+    }
+}

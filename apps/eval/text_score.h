@@ -1,0 +1,66 @@
+/* text_score.h - files of {"inputs", "targets"}, and the scores of what was answered. */
+#ifndef EASYFIRST_APPS_EVAL_TEXT_SCORE_H
+#define EASYFIRST_APPS_EVAL_TEXT_SCORE_H
+
+#include <stdio.h>
+
+#include <jansson.h>
+
+#include "apps/eval/store.h"
+#include "data/metrics/tokenize.h"
+
+typedef enum EvalTask {
+    EVAL_TRANSLATION,
+    EVAL_SUMMARY,
+    EVAL_CHOICE,
+    EVAL_EXACT,
+    EVAL_NUMBER,
+    EVAL_TASKS
+} EvalTask;
+
+/* The task of this name, one of --task's words. */
+EvalTask eval_task(const char *name);
+
+typedef struct EvalTextOptions {
+    EvalTask task;
+    Tokenize tokenize; /* translation */
+    bool stem;         /* summary */
+} EvalTextOptions;
+
+typedef struct EvalTextFile {
+    char *name;         /* without folders and ".jsonl"; no two are the same */
+    int64_t first, end; /* its items */
+} EvalTextFile;
+
+typedef struct EvalTextSet {
+    EvalTextFile *files; /* [file_count] */
+    int file_count;
+    EvalItems items;
+    char **ids, **inputs; /* [items.count]; an input may be NULL */
+    char **targets;       /* [items.count] "" where there is none */
+    char **subjects;      /* [items.count], or NULL */
+    size_t capacity;
+} EvalTextSet;
+
+/* Reads the files, of each the first `limit` records (0: all). A record is a line that is not
+ * empty; one that cannot be used, or with a target that `task` cannot score, is an item with a
+ * problem. Errors: a file that cannot be read or has no record, two files of one name. */
+int eval_text_read(EvalTextSet *set, char *const *paths, int count, int64_t limit, EvalTask task,
+                   Error *err);
+void eval_text_free(EvalTextSet *set);
+
+/* Reads a JSON list with a subject for each record of the only file; there may be more where a
+ * limit was set. */
+int eval_text_subjects(EvalTextSet *set, const char *path, Error *err);
+
+/* Writes NAME.answers.txt and NAME.targets.txt, a record a line. */
+int eval_text_files(const EvalTextSet *set, const EvalStore *store, Error *err);
+
+/* {"task", "files": [{"file", "lines", "unanswered", scores}], "mean": {...}, "subjects": ...};
+ * NULL with a message. What has no answer is scored as an empty one, which is never right. */
+json_t *eval_text_score(const EvalTextSet *set, const EvalTextOptions *options, Error *err);
+
+/* The same as a table for people. */
+void eval_text_print(FILE *out, const json_t *scores);
+
+#endif

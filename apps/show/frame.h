@@ -1,0 +1,44 @@
+/* frame.h - one picture of a trace as lines for a terminal; private to player.c. */
+#ifndef EASYFIRST_APPS_SHOW_FRAME_H
+#define EASYFIRST_APPS_SHOW_FRAME_H
+
+#include "apps/show/text.h"
+#include "apps/show/trace.h"
+
+typedef struct FrameLine {
+    size_t begin, size; /* bytes of the frame */
+    int width;          /* columns */
+    bool changed;       /* something new is in it */
+} FrameLine;
+
+/* Zero-initialise; free with frame_free. */
+typedef struct Frame {
+    int columns, colours;
+    char *bytes; /* lines with their colours, without ends */
+    size_t size, capacity;
+    FrameLine *lines;
+    size_t count, room;
+    bool hint;       /* the last line is one */
+    StyledText text; /* scratch */
+    Layout layout;
+} Frame;
+
+/* Frames of a trace are numbered from 0, all masks, to the largest number of planned steps. */
+int frame_total(const Trace *trace);
+
+/* Whether any hypothesis changes in frame `number` (from 1). */
+bool frame_changes(const Trace *trace, int number);
+
+/* Makes the lines of frame `number`: how far it is, then the hypotheses, then, unless it is empty,
+ * a line of the longest of the `hints` (separated by '\n') that fits. Steps that a hypothesis does
+ * not have any more show its last one. No line is wider than `columns`. */
+int frame_make(Frame *frame, const Trace *trace, int number, const char *hints, int columns,
+               int colours, Error *err);
+
+/* The same with a finished trace's hypotheses and scores, the best marked, and the answer; lines
+ * may be longer than the terminal is wide, which breaks them itself and so can join them again. */
+int frame_make_end(Frame *frame, const Trace *trace, Error *err);
+
+void frame_free(Frame *frame);
+
+#endif

@@ -1,0 +1,44 @@
+/* one.h - one question asked and its answer shown while it is filled in: what `show` and
+ * `ask --show` share. */
+#ifndef EASYFIRST_APPS_SHOW_ONE_H
+#define EASYFIRST_APPS_SHOW_ONE_H
+
+#include "apps/options.h"
+#include "apps/report.h"
+#include "apps/show/player.h"
+
+/* How answers are shown: the options of the command line. */
+typedef struct ShowWay {
+    float speed;     /* --speed */
+    bool steps_only; /* --steps-only: lines also on a terminal */
+    bool all_steps;  /* lines: also of steps that change nothing */
+    bool step;       /* --step */
+    bool keep;       /* the answer is wanted even if nobody goes on watching */
+    bool silent;     /* nothing is printed */
+} ShowWay;
+
+/* Adds the rows of speed, steps-only, all-steps and step. */
+void show_way_rows(ShowWay *way, OptionGroup *group);
+
+typedef struct ShowJob {
+    const Session *session;
+    const CommonOptions *common;
+    const ShowWay *way;
+    Timings *timings;
+    const char *image; /* its name; NULL: none */
+    int width, height; /* of the picture */
+    Tensor tokens;     /* its image tokens, if there is one ... */
+    int picture;       /* ... and their block */
+    const char *question;
+    const char *prompt; /* the question in the model's words */
+    bool is_prompt;
+} ShowJob;
+
+/* Asks, shows, and leaves the finished trace, the caller's to free (also after a failure, when it
+ * is empty). *quit: whoever watched had enough. */
+int show_one(const ShowJob *job, Trace *trace, bool *quit, Error *err);
+
+/* Shows a finished trace in the same way. */
+int show_again(const Trace *trace, const ShowWay *way, bool *quit, Error *err);
+
+#endif

@@ -1,0 +1,635 @@
+"use strict";
+// The player of a page. Data is the block of JSON that apps/show/page.h describes; texts of it become
+// text nodes and nothing else.
+(() => {
+const $ = (id) => document.getElementById(id);
+const data = JSON.parse($("trace").textContent);
+const MASK = -1, SPACE = "\u2581";
+const hypotheses = data.hypotheses.map(unfold);
+const steps = Math.max(...hypotheses.map((h) => h.last));
+const now = { h: data.best, step: steps, chosen: null, pointed: null, playing: false, timer: 0 };
+let answer, cards = [], plot = null;
+
+// ---- The trace. ----
+
+// All states of a hypothesis: states[s][i] is place i after step s, states[0] is all masks. `since`
+// is the step that wrote what stands there.
+function unfold(h) {
+  let cells = Array.from({ length: h.length }, () => ({ piece: MASK, p: 0, likely: [], since: 0 }));
+  const states = [cells], changed = [false], erasing = [false];
+  h.steps.forEach((step, k) => {
+    const before = cells;
+    cells = cells.slice();
+    for (const [i, piece, score, likely] of step.slice(1)) {
+      const since = piece === before[i].piece ? before[i].since : k + 1;
+      cells[i] = { piece, p: Math.exp(score), likely, since };
+    }
+    states.push(cells);
+    changed.push(cells.some((c, i) => c.piece !== before[i].piece));
+    erasing.push(cells.some((c, i) => c.piece !== before[i].piece && before[i].piece !== MASK));
+  });
+  const lead = cells.map((c) => c.piece === MASK || data.pieces[c.piece].startsWith(SPACE));
+  return { ...h, states, changed, erasing, lead, last: states.length - 1 };
+}
+
+function bare(piece) {
+  const text = data.pieces[piece];
+  return (text.startsWith(SPACE) ? text.slice(1) : text).replaceAll(SPACE, " ");
+}
+
+const visible = (piece) => (bare(piece).trim() ? bare(piece) : "␣");
+const stepOf = (h) => Math.min(now.step, h.last);
+const filled = (cells) => cells.reduce((n, c) => n + (c.piece !== MASK), 0);
+const current = () => hypotheses[now.h];
+
+// What stood at a place and was taken away in step s, or MASK.
+function erased(h, s, i) {
+  const before = s > 0 ? h.states[s - 1][i].piece : MASK;
+  return before !== h.states[s][i].piece ? before : MASK;
+}
+
+const counted = (n, what) => `${n} ${what}${n === 1 ? "" : "s"}`;
+
+function percent(p) {
+  if (p >= 0.99995) return "100\u00a0%";
+  if (p >= 0.99) return Math.min(99.9, 100 * p).toFixed(1) + "\u00a0%";
+  if (p >= 0.1) return (100 * p).toFixed(0) + "\u00a0%";
+  return p >= 0.001 ? (100 * p).toFixed(1) + "\u00a0%" : "<\u00a00.1\u00a0%";
+}
+
+// ---- Elements. ----
+
+function make(tag, name, text, parent) {
+  const element = document.createElement(tag);
+  if (name) element.className = name;
+  if (text !== undefined) element.textContent = text;
+  if (parent) parent.append(element);
+  return element;
+}
+
+function colour(p) {
+  const at = Math.min(Math.max(p, 0), 1) * 4, k = Math.min(Math.floor(at), 3);
+  return `color-mix(in srgb, var(--c${k + 1}) ${(100 * (at - k)).toFixed(1)}%, var(--c${k}))`;
+}
+
+// Scripts without spaces between words: lines are broken between letters, and so between blanks.
+const SPACELESS = /\p{Script=Han}|\p{Script=Hiragana}|\p{Script=Katakana}|\p{Script=Thai}|\p{Script=Hangul}/u;
+const pen = document.createElement("canvas").getContext("2d");
+
+// Widths of the last words in em: the blanks take them.
+function widths(h, box) {
+  pen.font = "100px " + getComputedStyle(box).fontFamily;
+  return h.states[h.last].map((c) =>
+    c.piece === MASK ? 1.2 : Math.max(pen.measureText(bare(c.piece)).width / 100, 0.35));
+}
+
+// Which blanks may begin a line: between letters of scripts without spaces, and in words so long that
+// they might not fit into one.
+function loose(h, wide) {
+  const out = h.states[h.last].map((c) => c.piece !== MASK && SPACELESS.test(bare(c.piece)));
+  for (let i = 0, end; i < h.length; i = end) {
+    let sum = wide[i];
+    for (end = i + 1; end < h.length && !h.lead[end]; end++) sum += wide[end];
+    if (sum > 8) out.fill(true, i, end);
+  }
+  return out;
+}
+
+// The words of a hypothesis in a box. A span for each place, which stays, and before it a text node
+// for the space.
+class Words {
+  constructor(h, box) {
+    this.h = h;
+    this.widths = widths(h, box);
+    this.loose = loose(h, this.widths);
+    box.replaceChildren();
+    this.nodes = h.lead.map(() => {
+      const space = document.createTextNode("");
+      box.append(space);
+      return { space, span: make("span", "word", undefined, box), key: null };
+    });
+  }
+  show(s) {
+    this.nodes.forEach((node, i) => {
+      const cell = this.h.states[s][i], gone = erased(this.h, s, i);
+      const key = [cell.piece, cell.p, gone, cell.since === s].join();
+      if (key === node.key) return;
+      node.key = key;
+      if (cell.piece === MASK) this.blank(node, i, gone);
+      else this.word(node, i, cell, gone, cell.since === s);
+    });
+  }
+  blank({ space, span }, i, gone) {
+    space.data = i && this.h.lead[i] ? " " : "";
+    span.className = "word blank" + (this.loose[i] && gone === MASK ? " loose" : "");
+    span.style.backgroundColor = "";
+    span.replaceChildren();
+    make("span", "gap", "__", span);
+    if (gone !== MASK) make("s", "", visible(gone), span);
+    span.style.paddingInlineEnd = gone === MASK ? `min(${this.widths[i].toFixed(3)}em, 100%)` : "";
+    span.setAttribute("aria-label", gone === MASK ? "blank" : "blank, erased: " + visible(gone));
+  }
+  word({ space, span }, i, cell, gone, fresh) {
+    space.data = i && data.pieces[cell.piece].startsWith(SPACE) ? " " : "";
+    const text = bare(cell.piece);
+    span.className = "word" + (fresh ? " new" : "") + (text.trim() ? "" : " none");
+    span.style.backgroundColor = colour(cell.p);
+    span.style.paddingInlineEnd = "";
+    span.textContent = text;
+    if (gone !== MASK) make("s", "above", visible(gone), span);
+    if (gone !== MASK)
+      span.setAttribute("aria-label", `${visible(cell.piece)}, instead of ${visible(gone)}`);
+    else if (text.trim()) span.removeAttribute("aria-label");
+    else span.setAttribute("aria-label", "space");
+  }
+}
+
+// ---- The answer's words can be pointed at, chosen and walked through. ----
+
+function answerMake() {
+  const h = current(), box = $("answer");
+  box.classList.toggle("long", h.length > 24);
+  box.setAttribute("role", "group");
+  box.setAttribute("aria-label", "Answer");
+  answer = new Words(h, box);
+  answer.nodes.forEach(({ span }, i) => {
+    span.setAttribute("role", "button");
+    span.setAttribute("aria-pressed", "false");
+    span.tabIndex = i ? -1 : 0;
+    span.addEventListener("pointerenter", () => point(i));
+    span.addEventListener("pointerleave", () => point(null));
+    span.addEventListener("focus", () => { rove(i); point(i); });
+    span.addEventListener("blur", () => point(null));
+    span.addEventListener("click", () => choose(now.chosen === i ? null : i));
+  });
+}
+
+function rove(i) {
+  answer.nodes.forEach(({ span }, k) => { span.tabIndex = k === i ? 0 : -1; });
+}
+
+function point(i) {
+  if (now.pointed === i) return;
+  now.pointed = i;
+  showPlace();
+}
+
+function choose(i) {
+  now.chosen = i;
+  showPlace();
+}
+
+// What is told of one place: a card, a map on the picture, a row of the grid.
+function showPlace() {
+  const i = now.pointed ?? now.chosen;
+  answer.nodes.forEach(({ span }, k) => {
+    span.classList.toggle("chosen", k === now.chosen);
+    span.setAttribute("aria-pressed", String(k === now.chosen));
+  });
+  showCard(i);
+  showLook(i);
+  plot.draw();
+}
+
+function showCard(i) {
+  const card = $("card"), h = current(), s = stepOf(h);
+  card.replaceChildren();
+  card.classList.toggle("empty", i === null);
+  if (i === null) {
+    make("p", "hint", "Point at a word, or choose it, to see when it was written, how sure the " +
+      "model was, and what else it thought of.", card);
+    return;
+  }
+  const cell = h.states[s][i], blank = cell.piece === MASK;
+  make("h3", "", blank ? "not written yet" : visible(cell.piece), card).dir = "auto";
+  const facts = [`place ${i + 1} of ${h.length}`];
+  if (!blank) facts.unshift(`written in step ${cell.since} of ${h.last}`, `probability ${percent(cell.p)}`);
+  facts.push(...erasures(h, s, i));
+  if (blank && s > 0) facts.push(`likely here in step ${s}:`);
+  make("p", "facts", facts.join(" · "), card);
+  const source = blank ? cell : h.states[cell.since][i];
+  if (s > 0) showBars(card, source.likely, blank ? MASK : cell.piece, cell.p);
+}
+
+// What was erased at a place until step s, each word once with its steps.
+function erasures(h, s, i) {
+  const steps = new Map();
+  for (let t = 1; t <= s; t++) {
+    const gone = erased(h, t, i);
+    if (gone !== MASK) steps.set(gone, [...(steps.get(gone) ?? []), t]);
+  }
+  return [...steps].map(([gone, list]) =>
+    `“${visible(gone)}” erased in ${list.length > 1 ? "steps" : "step"} ${list.join(", ")}`);
+}
+
+// Bars of what was likely, the likeliest first.
+function showBars(card, likely, piece, p) {
+  const rows = [];
+  for (let k = 0; k < likely.length; k += 2) rows.push([likely[k], Math.exp(likely[k + 1])]);
+  if (piece !== MASK && !rows.some((row) => row[0] === piece)) rows.push([piece, p]);
+  rows.sort((a, b) => b[1] - a[1]);
+  const bars = make("div", "bars", undefined, card);
+  for (const [one, share] of rows.slice(0, 8)) {
+    make("span", "name" + (one === piece ? " chosen" : ""), visible(one), bars).dir = "auto";
+    const bar = make("i", "", undefined, make("span", "bar", undefined, bars));
+    bar.style.width = (100 * share).toFixed(2) + "%";
+    bar.style.backgroundColor = colour(share);
+    make("span", "numbers", percent(share), bars);
+  }
+}
+
+// ---- Where the model looked. ----
+
+// The rectangle of the picture inside of its frame, in CSS pixels.
+function pictureBox(img) {
+  const scale = Math.min(img.clientWidth / img.naturalWidth, img.clientHeight / img.naturalHeight);
+  const width = img.naturalWidth * scale, height = img.naturalHeight * scale;
+  return { left: (img.clientWidth - width) / 2, top: (img.clientHeight - height) / 2, width, height };
+}
+
+function showLook(i) {
+  const h = current(), img = $("picture"), note = $("look-note"), canvas = $("look");
+  const maps = img && data.picture && h.attention;
+  note.hidden = !maps;
+  canvas.classList.remove("on");
+  if (!maps) return;
+  const word = i === null ? null : h.states[stepOf(h)][i];
+  note.replaceChildren();
+  if (!word) {
+    make("span", "", "Point at a word to see where in the picture the model looked when it wrote " +
+      "it.", note);
+    return;
+  }
+  if (word.piece === MASK || word.since !== h.states[h.last][i].since) {
+    make("span", "", "Where the model looked is known for the words that stay.", note);
+    return;
+  }
+  const map = h.attention[i], sum = map.reduce((a, b) => a + b, 0);
+  const most = map.reduce((a, b) => Math.max(a, b), 1);
+  make("span", "", `Where the model looked when it wrote “${visible(word.piece)}”: ` +
+    `${percent(sum / 1e6)} of its attention was on the picture (mean over heads and layers).`, note);
+  const scale = make("span", "scale", "none", note);
+  make("i", "", undefined, scale);
+  make("span", "", `${percent(most / 1e6)} in the brightest patch`, scale);
+  if (img.naturalWidth) drawLook(canvas, img, map, most);
+}
+
+// A veil that is the thinner, the more a patch was looked at.
+function drawLook(canvas, img, map, most) {
+  const box = pictureBox(img), p = data.picture, dense = devicePixelRatio || 1, veil = 0.8;
+  for (const side of ["left", "top", "width", "height"]) canvas.style[side] = box[side] + "px";
+  canvas.width = Math.round(box.width * dense);
+  canvas.height = Math.round(box.height * dense);
+  const patches = document.createElement("canvas");
+  patches.width = patches.height = p.grid;
+  const brush = patches.getContext("2d"), pixels = brush.createImageData(p.grid, p.grid);
+  map.forEach((value, k) => pixels.data.set([12, 14, 18, 255 * veil * (1 - value / most)], 4 * k));
+  brush.putImageData(pixels, 0, 0);
+  const c = canvas.getContext("2d"), sx = canvas.width / p.width, sy = canvas.height / p.height;
+  const square = [p.left * sx, p.top * sy, p.size * p.scale_x * sx, p.size * p.scale_y * sy];
+  c.fillStyle = `rgba(12, 14, 18, ${veil})`;
+  c.fillRect(0, 0, canvas.width, canvas.height);
+  c.clearRect(...square);
+  c.imageSmoothingQuality = "high";
+  c.drawImage(patches, ...square);
+  canvas.classList.add("on");
+}
+
+// ---- The grid. ----
+
+class Plot {
+  constructor(canvas) {
+    this.canvas = canvas;
+    canvas.addEventListener("pointermove", (e) => this.tell(this.at(e)));
+    canvas.addEventListener("pointerleave", () => this.tell(null));
+    canvas.addEventListener("click", (e) => {
+      const at = this.at(e);
+      if (!at) return;
+      stop();
+      go(at.step);
+      choose(at.place);
+    });
+  }
+  // Colours as they are now; canvases know no variables.
+  palette() {
+    const probe = make("span", "", undefined, document.body), colours = {};
+    for (const name of ["ink", "quiet", "line", "sheet", "accent", "c0", "c1", "c2", "c3", "c4"]) {
+      probe.style.color = `var(--${name})`;
+      colours[name] = getComputedStyle(probe).color;
+    }
+    colours.font = getComputedStyle(document.body).fontFamily;
+    probe.remove();
+    colours.ramp = [0, 1, 2, 3, 4].map((k) => colours["c" + k].match(/[\d.]+/g).map(Number));
+    return colours;
+  }
+  measure(c, colours) {
+    const h = current(), width = this.canvas.parentElement.clientWidth;
+    const row = h.length <= 16 ? 26 : h.length <= 40 ? 20 : 15;
+    c.font = `bold ${row > 18 ? 13 : 11}px ${colours.font}`;
+    const labels = h.states[h.last].map((cell) => (cell.piece === MASK ? "" : visible(cell.piece)));
+    const longest = Math.max(...labels.map((text) => c.measureText(text).width));
+    const left = Math.ceil(Math.min(longest, width * 0.3)) + 14, column = (width - left - 2) / h.last;
+    return { width, row, labels, left, column, top: 4, height: h.length * row + 34 };
+  }
+  draw() {
+    const h = current(), canvas = this.canvas, c = canvas.getContext("2d"), colours = this.palette();
+    const m = (this.m = this.measure(c, colours)), dense = devicePixelRatio || 1;
+    canvas.width = Math.round(m.width * dense);
+    canvas.height = Math.round(m.height * dense);
+    canvas.style.height = m.height + "px";
+    canvas.setAttribute("aria-label", `Grid of ${counted(h.length, "place")} and ` +
+      `${counted(h.last, "step")}; the slider goes through the same steps.`);
+    c.scale(dense, dense);
+    c.textBaseline = "middle";
+    for (let i = 0; i < h.length; i++) this.row(c, h, i, m, colours);
+    this.axis(c, h, m, colours);
+  }
+  ramp(colours, p) {
+    const at = Math.min(Math.max(p, 0), 1) * 4, k = Math.min(Math.floor(at), 3), f = at - k;
+    const mix = [0, 1, 2].map((j) => Math.round(colours.ramp[k][j] * (1 - f) + colours.ramp[k + 1][j] * f));
+    return `rgb(${mix})`;
+  }
+  row(c, h, i, m, colours) {
+    const y = m.top + i * m.row, x = (s) => m.left + s * m.column, s = stepOf(h);
+    const here = i === (now.pointed ?? now.chosen);
+    c.fillStyle = here ? colours.line : colours.sheet;
+    c.fillRect(m.left, y + 1, m.width - m.left - 2, m.row - 2);
+    c.fillStyle = here ? colours.ink : colours.quiet;
+    c.font = `${here ? "bold " : ""}${m.row > 18 ? 13 : 11}px ${colours.font}`;
+    c.textAlign = "right";
+    c.fillText(this.clip(c, m.labels[i], m.left - 10), m.left - 8, y + m.row / 2);
+    for (let t = 1; t <= h.last;) {
+      const cell = h.states[t][i];
+      let end = t;
+      const goes = (next) => next.piece === cell.piece && next.p === cell.p;
+      while (end < h.last && goes(h.states[end + 1][i])) end++;
+      if (cell.piece !== MASK) {
+        c.fillStyle = this.ramp(colours, cell.p);
+        for (const [from, to, alpha] of [[t - 1, Math.min(end, s), 1], [Math.max(t - 1, s), end, 0.32]]) {
+          c.globalAlpha = alpha;
+          if (to > from) c.fillRect(x(from), y + 1, x(to) - x(from), m.row - 2);
+        }
+        c.globalAlpha = 1;
+        if (cell.since === t) {
+          c.fillStyle = colours.ink;
+          c.fillRect(x(t - 1), y + 1, 2, m.row - 2);
+        }
+      }
+      if (erased(h, t, i) !== MASK) this.cross(c, x(t - 0.5), y + m.row / 2, m.row, colours);
+      t = end + 1;
+    }
+  }
+  clip(c, text, width) {
+    if (c.measureText(text).width <= width) return text;
+    const letters = Array.from(text);
+    while (letters.length && c.measureText(letters.join("") + "…").width > width) letters.pop();
+    return letters.join("") + "…";
+  }
+  cross(c, x, y, row, colours) {
+    const r = Math.min(4, row / 4);
+    c.strokeStyle = colours.ink;
+    c.lineWidth = 1.6;
+    c.beginPath();
+    c.moveTo(x - r, y - r), c.lineTo(x + r, y + r), c.moveTo(x + r, y - r), c.lineTo(x - r, y + r);
+    c.stroke();
+  }
+  axis(c, h, m, colours) {
+    const s = stepOf(h), bottom = m.top + h.length * m.row, x = (t) => m.left + (t - 0.5) * m.column;
+    if (s > 0) {
+      c.strokeStyle = colours.accent;
+      c.lineWidth = 2;
+      c.strokeRect(m.left + (s - 1) * m.column - 1, m.top - 1, Math.max(m.column, 2) + 2, bottom - m.top + 2);
+    }
+    c.fillStyle = colours.quiet;
+    c.font = `11px ${colours.font}`;
+    c.textAlign = "right";
+    c.fillText("step", m.left - 8, bottom + 14);
+    c.textAlign = "center";
+    const wanted = Math.max(1, (m.width - m.left) / 60), raw = h.last / wanted;
+    const unit = [1, 2, 5, 10, 20, 50, 100, 200, 500].find((u) => u >= raw) ?? Math.ceil(raw / 1e3) * 1e3;
+    for (let t = 1; t <= h.last; t++) {
+      if (t !== 1 && t % unit) continue;
+      if (t === 1 && unit > 1 && x(unit) - x(1) < 22) continue;
+      c.fillText(String(t), Math.min(x(t), m.width - 8), bottom + 14);
+    }
+  }
+  at(event) {
+    const h = current(), m = this.m, box = this.canvas.getBoundingClientRect();
+    const place = Math.floor((event.clientY - box.top - m.top) / m.row);
+    const step = Math.ceil((event.clientX - box.left - m.left) / m.column);
+    if (place < 0 || place >= h.length || step > h.last || event.clientX - box.left > m.width) return null;
+    return { place, step: Math.max(step, 0) };
+  }
+  tell(at) {
+    const h = current(), note = $("plot-note");
+    if (!at || at.step < 1) {
+      note.textContent = "";
+      return;
+    }
+    const cell = h.states[at.step][at.place], gone = erased(h, at.step, at.place);
+    note.textContent = [`step ${at.step}`, `place ${at.place + 1}`]
+      .concat(cell.piece === MASK ? "not written" : [`“${visible(cell.piece)}”`, percent(cell.p)])
+      .concat(gone === MASK ? [] : `“${visible(gone)}” erased`).join(" · ");
+  }
+}
+
+// ---- Hypotheses. ----
+
+function hypothesesMake() {
+  $("hypotheses").hidden = hypotheses.length < 2;
+  if (hypotheses.length < 2) return;
+  const samples = hypotheses.some((h) => h.sample > 0);
+  cards = hypotheses.map((h, k) => {
+    const card = make("button", "hypothesis", undefined, $("hypothesis-list"));
+    card.type = "button";
+    const head = make("span", "head", undefined, card);
+    make("span", "", counted(h.length, "token") + (samples ? `, sample ${h.sample + 1}` : ""), head);
+    if (k === data.best) make("span", "best", "✓ best", head);
+    make("span", "numbers", "score " + h.score.toFixed(3).replace("-", "−"), head);
+    const box = make("span", "words", undefined, card);
+    box.dir = "auto";
+    card.addEventListener("click", () => take(k));
+    return { card, words: new Words(h, box) };
+  });
+}
+
+function take(k) {
+  now.h = k, now.chosen = now.pointed = null;
+  answerMake();
+  ticksMake();
+  show();
+}
+
+// ---- The player. ----
+
+function ticksMake() {
+  const h = current();
+  $("ticks").replaceChildren();
+  h.changed.forEach((changed, s) => {
+    if (!changed) return;
+    const tick = make("i", h.erasing[s] ? "erasing" : "", undefined, $("ticks"));
+    tick.style.left = (100 * s) / steps + "%";
+  });
+}
+
+function show() {
+  const h = current(), s = stepOf(h), cells = h.states[s];
+  answer.show(s);
+  cards.forEach(({ card, words }, k) => {
+    words.show(stepOf(hypotheses[k]));
+    card.setAttribute("aria-pressed", String(k === now.h));
+  });
+  const count = `step ${s} of ${h.last} · ${filled(cells)} of ${h.length} written`;
+  $("step").value = now.step;
+  $("step").setAttribute("aria-valuetext", count);
+  $("count").textContent = count;
+  if (!now.playing) $("say").textContent = `${count}: ${spoken(h, s)}`;
+  showPlace();
+}
+
+function spoken(h, s) {
+  return h.states[s].map((c, i) => {
+    const space = i && (c.piece === MASK ? h.lead[i] : data.pieces[c.piece].startsWith(SPACE)) ? " " : "";
+    return space + (c.piece === MASK ? "blank" : bare(c.piece));
+  }).join("");
+}
+
+function go(step) {
+  now.step = Math.min(Math.max(step, 0), steps);
+  show();
+}
+
+// Steps that change nothing pass quickly; the others share some ten seconds.
+function pause(s) {
+  const h = current(), changes = h.changed.filter(Boolean).length || 1, speed = Number($("speed").value);
+  const changed = s === 0 || h.changed[Math.min(s, h.last)];
+  const ms = changed ? Math.min(Math.max(10000 / changes, 130), 520)
+    : Math.min(1500 / Math.max(h.last - changes, 1), 45);
+  return ms / speed;
+}
+
+function tick() {
+  if (now.step >= steps) return stop();
+  go(now.step + 1);
+  now.timer = setTimeout(tick, pause(now.step));
+}
+
+function play() {
+  if (now.step >= steps) now.step = 0;
+  now.playing = true;
+  showPlaying();
+  show();
+  now.timer = setTimeout(tick, pause(now.step));
+}
+
+function stop() {
+  clearTimeout(now.timer);
+  if (!now.playing) return;
+  now.playing = false;
+  showPlaying();
+  show();
+}
+
+function showPlaying() {
+  document.body.classList.toggle("playing", now.playing);
+  document.body.classList.toggle("moving", now.playing);
+  $("play").setAttribute("aria-label", now.playing ? "Pause" : "Play");
+  $("say").setAttribute("aria-live", now.playing ? "off" : "polite");
+}
+
+const toggle = () => (now.playing ? stop() : play());
+
+function move(step) {
+  stop();
+  go(step);
+}
+
+// ---- Keys. ----
+
+function wordKey(event, i) {
+  const nodes = answer.nodes, key = event.key;
+  if (key === "ArrowRight" || key === "ArrowLeft")
+    nodes[Math.min(Math.max(i + (key === "ArrowRight" ? 1 : -1), 0), nodes.length - 1)].span.focus();
+  else if (key === "ArrowUp" || key === "ArrowDown") move(now.step + (key === "ArrowUp" ? 1 : -1));
+  else if (key === "Enter" || key === " ") choose(now.chosen === i ? null : i);
+  else return false;
+  return true;
+}
+
+function pageKey(event) {
+  const keys = {
+    " ": toggle,
+    ArrowLeft: () => move(now.step - 1),
+    ArrowRight: () => move(now.step + 1),
+    Home: () => move(0),
+    End: () => move(steps),
+    Escape: () => choose(null),
+  };
+  if (!keys[event.key]) return false;
+  keys[event.key]();
+  return true;
+}
+
+function onKey(event) {
+  if (event.ctrlKey || event.altKey || event.metaKey || event.defaultPrevented) return;
+  const target = event.target, tag = target.tagName;
+  if (tag === "SELECT") return;
+  if (tag === "BUTTON" && (event.key === " " || event.key === "Enter")) return;
+  const i = answer.nodes.findIndex(({ span }) => span === target);
+  if ((i >= 0 && wordKey(event, i)) || pageKey(event)) event.preventDefault();
+}
+
+// ---- Light and dark. ----
+
+const dark = matchMedia("(prefers-color-scheme: dark)");
+
+function scheme() {
+  return document.documentElement.dataset.theme || (dark.matches ? "dark" : "light");
+}
+
+function showScheme() {
+  const other = scheme() === "dark" ? "Light" : "Dark";
+  $("theme-name").textContent = other;
+  $("theme").setAttribute("aria-label", `${other} colours`);
+  plot.draw();
+}
+
+// ---- The page. ----
+
+function factsMake() {
+  const facts = [];
+  if (data.model) facts.push("model " + data.model);
+  if (data.image) facts.push("picture " + data.image);
+  facts.push(data.strategy, `seed ${data.seed}`, counted(current().last, "step"),
+    `${counted(data.evaluations, "run")} of the network`);
+  $("facts").textContent = facts.join(" · ");
+}
+
+function start() {
+  document.querySelector(".stage").classList.toggle("pictured", !!$("picture"));
+  $("view").hidden = !$("picture");
+  for (const id of ["theme", "player", "legend", "card", "grid", "keys"]) $(id).hidden = false;
+  plot = new Plot($("plot"));
+  $("step").max = steps;
+  answerMake();
+  hypothesesMake();
+  ticksMake();
+  factsMake();
+  $("play").addEventListener("click", toggle);
+  $("step").addEventListener("input", () => move(Number($("step").value)));
+  $("theme").addEventListener("click", () => {
+    document.documentElement.dataset.theme = scheme() === "dark" ? "light" : "dark";
+    showScheme();
+  });
+  dark.addEventListener("change", showScheme);
+  document.addEventListener("keydown", onKey);
+  const resized = new ResizeObserver(() => showPlace());
+  resized.observe($("plot").parentElement);
+  if ($("picture")) resized.observe($("picture"));
+  const asked = /^#(\d+)$/.exec(location.hash);
+  go(asked ? Number(asked[1]) : steps);
+  showScheme();
+}
+
+start();
+})();

@@ -1,0 +1,212 @@
+#include "apps/show/terminal.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include "kernels/clock.h"
+
+/* Signal handlers have no arguments of their own: what they need stands here. Each signal's number
+ * goes through a pipe to whoever waits; 0 is terminal_wake's. */
+static int wake_pipe[2] = {-1, -1};
+
+static const int caught[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGTSTP, SIGCONT, SIGWINCH};
+enum { CAUGHT = sizeof caught / sizeof caught[0] };
+static struct sigaction handled_before[CAUGHT];
+
+static void catch_signal(int number) {
+    int saved = errno;
+    unsigned char byte = (unsigned char)number;
+    ssize_t n = write(wake_pipe[1], &byte, 1); /* a full pipe has enough to wake anybody */
+    (void)n;
+    errno = saved;
+}
+
+void terminal_wake(void) {
+    catch_signal(0);
+}
+
+bool terminal_usable(void) {
+    const char *term = getenv("TERM"), *no_color = getenv("NO_COLOR");
+    return isatty(STDOUT_FILENO) && term && *term && strcmp(term, "dumb") &&
+           !(no_color && *no_color);
+}
+
+void terminal_size(int *columns, int *rows) {
+    struct winsize size = {0};
+    bool known = ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0;
+    *columns = known && size.ws_col ? size.ws_col : 80;
+    *rows = known && size.ws_row ? size.ws_row : 24;
+}
+
+void terminal_write(Terminal *terminal, const char *bytes, size_t size) {
+    while (size && !terminal->lost) {
+        ssize_t n = write(STDOUT_FILENO, bytes, size);
+        if (n > 0) bytes += n, size -= (size_t)n;
+        if (n > 0 || errno == EINTR) continue;
+        struct pollfd out = {.fd = STDOUT_FILENO, .events = POLLOUT};
+        if (errno != EAGAIN || poll(&out, 1, 1000) < 0) terminal->lost = true;
+    }
+}
+
+/* ---- Taking and giving back. ---- */
+
+static int colours_of_terminal(void) {
+    static const char *const many[] = {"256color", "direct",  "kitty",  "alacritty",
+                                       "foot",     "ghostty", "wezterm"};
+    const char *term = getenv("TERM"), *colorterm = getenv("COLORTERM");
+    if (colorterm && *colorterm) return 256;
+    for (size_t i = 0; i < sizeof many / sizeof many[0]; i++)
+        if (strstr(term ? term : "", many[i])) return 256;
+    return 8;
+}
+
+/* `anew`: the terminal is as it shall be given back. */
+static void take(Terminal *terminal, bool anew) {
+    /* In the background, changing the terminal would stop the program: then it has no keys. */
+    terminal->keys = isatty(STDIN_FILENO) && tcgetpgrp(STDIN_FILENO) == getpgrp() &&
+                     (!anew || tcgetattr(STDIN_FILENO, &terminal->before) == 0);
+    if (terminal->keys) {
+        struct termios raw = terminal->before;
+        raw.c_lflag &= ~(tcflag_t)(ICANON | ECHO); /* Ctrl-C and Ctrl-Z stay signals */
+        raw.c_cc[VMIN] = 0, raw.c_cc[VTIME] = 0;
+        terminal->keys = tcsetattr(STDIN_FILENO, TCSADRAIN, &raw) == 0;
+    }
+    static const char hide[] = "\033[?25l";
+    terminal_write(terminal, hide, sizeof hide - 1);
+}
+
+static void give(Terminal *terminal) {
+    static const char show[] = "\033[?25h";
+    terminal_write(terminal, show, sizeof show - 1);
+    /* Keys that were pressed for us shall not reach the shell. */
+    if (terminal->keys) tcsetattr(STDIN_FILENO, TCSAFLUSH, &terminal->before);
+}
+
+int terminal_open(Terminal *terminal, Error *err) {
+    *terminal = (Terminal){.colours = colours_of_terminal()};
+    /* Once, and never closed: another thread may be about to wake whom there is not any more. */
+    if (wake_pipe[0] < 0 && pipe2(wake_pipe, O_CLOEXEC | O_NONBLOCK))
+        return error_set(err, "the terminal's signals cannot be caught: %s", strerror(errno));
+    take(terminal, true);
+    for (int i = 0; i < CAUGHT; i++) {
+        struct sigaction action = {.sa_handler = catch_signal, .sa_flags = SA_RESTART};
+        sigemptyset(&action.sa_mask);
+        sigaction(caught[i], NULL, &handled_before[i]);
+        /* What a shell or nohup lets be ignored stays so. */
+        if (handled_before[i].sa_handler != SIG_IGN) sigaction(caught[i], &action, NULL);
+    }
+    return 0;
+}
+
+void terminal_close(Terminal *terminal) {
+    give(terminal);
+    for (int i = 0; i < CAUGHT; i++) sigaction(caught[i], &handled_before[i], NULL);
+    unsigned char byte;
+    while (read(wake_pipe[0], &byte, 1) == 1) /* what came too late to be an event */
+        if (byte && byte != SIGCONT && byte != SIGWINCH) raise(byte);
+}
+
+void terminal_yield(Terminal *terminal) {
+    int number = terminal->signal;
+    struct sigaction normal = {.sa_handler = SIG_DFL}, ours, resumed;
+    sigemptyset(&normal.sa_mask);
+    if (number != SIGCONT) { /* after a stop that nobody could catch there is nothing to give */
+        give(terminal);
+        sigaction(SIGCONT, &normal, &resumed); /* going on after a stop of ours is no event */
+        sigaction(number, &normal, &ours);
+        raise(number); /* the end, or until somebody sends SIGCONT */
+        sigaction(number, &ours, NULL);
+        sigaction(SIGCONT, &resumed, NULL);
+    }
+    terminal->pending_count = 0;
+    take(terminal, number != SIGCONT);
+}
+
+/* ---- Keys. ---- */
+
+typedef struct Key {
+    const char *bytes;
+    TerminalEvent event;
+} Key;
+
+static const Key keys[] = {
+    {" ", TERMINAL_PLAY},         {"p", TERMINAL_BACK},         {"n", TERMINAL_FORWARD},
+    {"h", TERMINAL_BACK},         {"l", TERMINAL_FORWARD},      {"q", TERMINAL_QUIT},
+    {"Q", TERMINAL_QUIT},         {"\x04", TERMINAL_QUIT},      {"\033[C", TERMINAL_FORWARD},
+    {"\033OC", TERMINAL_FORWARD}, {"\033[D", TERMINAL_BACK},    {"\033OD", TERMINAL_BACK},
+    {"\033[B", TERMINAL_FORWARD}, {"\033OB", TERMINAL_FORWARD}, {"\033[A", TERMINAL_BACK},
+    {"\033OA", TERMINAL_BACK},    {"\033[H", TERMINAL_HOME},    {"\033OH", TERMINAL_HOME},
+    {"\033[1~", TERMINAL_HOME},   {"\033[7~", TERMINAL_HOME},   {"g", TERMINAL_HOME},
+    {"\033[F", TERMINAL_END},     {"\033OF", TERMINAL_END},     {"\033[4~", TERMINAL_END},
+    {"\033[8~", TERMINAL_END},    {"G", TERMINAL_END},
+};
+
+/* How many bytes at the front are one sequence of a key that is not known (Page Up, say): ESC, one
+ * byte or an introducer, parameters, and a last byte. 0: it has not ended yet. */
+static size_t unknown_key(const unsigned char *bytes, size_t count) {
+    if (bytes[0] != 033 || count == 1) return count > 1 || bytes[0] != 033;
+    if (bytes[1] != '[' && bytes[1] != 'O') return 1;
+    for (size_t i = 2; i < count; i++)
+        if (bytes[i] >= 0x40 && bytes[i] <= 0x7E) return i + 1;
+    return 0;
+}
+
+/* The next event among the bytes that were read; TERMINAL_NOTHING if there is none (yet). */
+static TerminalEvent next_key(Terminal *t) {
+    while (t->pending_count) {
+        TerminalEvent event = TERMINAL_NOTHING;
+        size_t size = 0;
+        for (size_t i = 0; i < sizeof keys / sizeof keys[0] && !size; i++) {
+            size_t n = strlen(keys[i].bytes);
+            if (n <= t->pending_count && !memcmp(t->pending, keys[i].bytes, n))
+                event = keys[i].event, size = n;
+        }
+        if (!size) size = unknown_key(t->pending, t->pending_count);
+        if (!size && t->pending_count == sizeof t->pending) size = t->pending_count;
+        if (!size) break;
+        t->pending_count -= size;
+        memmove(t->pending, t->pending + size, t->pending_count);
+        if (event != TERMINAL_NOTHING) return event;
+    }
+    return TERMINAL_NOTHING;
+}
+
+/* What came through the pipe; ends and stops go before everything else. */
+static TerminalEvent next_signal(Terminal *t) {
+    unsigned char byte;
+    TerminalEvent event = TERMINAL_NOTHING;
+    while (event != TERMINAL_SIGNAL && read(wake_pipe[0], &byte, 1) == 1) {
+        if (byte == SIGWINCH)
+            event = TERMINAL_RESIZED;
+        else if (byte)
+            event = TERMINAL_SIGNAL, t->signal = byte;
+        else if (event == TERMINAL_NOTHING)
+            event = TERMINAL_WOKEN;
+    }
+    return event;
+}
+
+TerminalEvent terminal_wait(Terminal *t, double seconds) {
+    double until = clock_seconds() + seconds;
+    for (;;) {
+        TerminalEvent event = next_signal(t);
+        if (event == TERMINAL_NOTHING) event = next_key(t);
+        if (event != TERMINAL_NOTHING) return event;
+        double left = until - clock_seconds();
+        if (seconds >= 0 && left <= 0) return TERMINAL_NOTHING;
+        struct pollfd from[2] = {{.fd = wake_pipe[0], .events = POLLIN},
+                                 {.fd = t->keys ? STDIN_FILENO : -1, .events = POLLIN}};
+        int wait = seconds < 0 ? -1 : left < 3600 ? (int)(1e3 * left) + 1 : 3600000;
+        if (poll(from, 2, wait) <= 0 || !from[1].revents) continue;
+        ssize_t n =
+            read(STDIN_FILENO, t->pending + t->pending_count, sizeof t->pending - t->pending_count);
+        if (n > 0) t->pending_count += (size_t)n;
+        if (n == 0 || (n < 0 && errno != EINTR && errno != EAGAIN)) t->keys = false; /* gone */
+    }
+}

@@ -1,0 +1,136 @@
+/* What the model answers to held-out prompts while it is being trained. */
+#include <stdlib.h>
+
+#include "apps/train/trainer.h"
+
+enum { ANSWER_STEPS = 10 }; /* enough to see whether it learns; 50 are for answering */
+
+/* The first turns of some units, ready to be decoded. */
+typedef struct Held {
+    int count, pictures;
+    Record *records;
+    Examples *examples;
+    InfillPrompt *prompts;
+    DecodeSpec *specs;
+    const ExampleTurn **turns;
+    Image *images;
+} Held;
+
+static void held_close(Held *h) {
+    for (int i = 0; i < h->count; i++) {
+        if (h->records) record_free(&h->records[i]);
+        if (h->examples) examples_free(&h->examples[i]);
+    }
+    for (int i = 0; i < h->pictures; i++) image_free(&h->images[i]);
+    free(h->records), free(h->examples), free(h->prompts), free(h->specs), free(h->turns);
+    free(h->images);
+}
+
+static int held_picture(const FeedConfig *c, int64_t unit, Held *h, int i, Error *err) {
+    char path[4096];
+    TRY(records_image_path(dataset_file(c->dataset, unit), &h->records[i], path, sizeof path, err));
+    TRY(image_read(&h->images[h->pictures], path, NULL, err));
+    h->prompts[i].picture = h->pictures++;
+    return 0;
+}
+
+/* One more, unless its record or its picture cannot be read any more. */
+static int held_unit(const FeedConfig *c, int64_t unit, Held *h, Error *err) {
+    int i = h->count;
+    const Example *example;
+    TRY(dataset_unit(c->dataset, unit, &h->records[i], &h->examples[i], &example, err));
+    const ExampleTurn *turn = h->turns[i] = &example->turns[0];
+    h->prompts[i] = (InfillPrompt){.ids = turn->prompt, .count = turn->prompt_count, .picture = -1};
+    /* </s> is not part of the canvas. */
+    h->specs[i] = (DecodeSpec){.length = turn->answer_count > 1 ? turn->answer_count - 1 : 1};
+    if (example->picture) TRY(held_picture(c, unit, h, i, err));
+    h->count++;
+    return 0;
+}
+
+static int held_open(const FeedConfig *c, int count, Held *h, Error *err) {
+    size_t n = (size_t)count + 1;
+    h->records = calloc(n, sizeof *h->records), h->examples = calloc(n, sizeof *h->examples);
+    h->prompts = calloc(n, sizeof *h->prompts), h->specs = calloc(n, sizeof *h->specs);
+    h->turns = calloc(n, sizeof *h->turns), h->images = calloc(n, sizeof *h->images);
+    if (!h->records || !h->examples || !h->prompts || !h->specs || !h->turns || !h->images)
+        return error_set(err, "out of memory");
+    int64_t all = c->dataset->count, shown = count < all ? count : all;
+    for (int64_t i = 0; i < shown; i++) {
+        int64_t unit = (2 * i + 1) * all / (2 * shown); /* evenly spread */
+        int place = h->count;
+        if (held_unit(c, unit, h, NULL) == 0) continue;
+        record_free(&h->records[place]), examples_free(&h->examples[place]);
+    }
+    return 0;
+}
+
+static int print_ids(const Tokenizer *tokenizer, const char *title, const int32_t *ids, int count,
+                     FILE *out, Error *err) {
+    char *text;
+    TRY(tokenizer_decode(tokenizer, ids, (size_t)count, &text, err));
+    fprintf(out, "  %-7s %s\n", title, text);
+    free(text);
+    return 0;
+}
+
+/* One at a time: a batch would have to leave room for the longest answer behind every prompt. */
+static int held_decode(const Multimodal *m, const Held *h, int i, Tensor image_tokens,
+                       DecodeResult **results, Error *err) {
+    InfillConfig config = {.model = m->xlmr,
+                           .device = m->device,
+                           .pattern = m->attention,
+                           .answer_position = m->answer_position,
+                           .mask_id = tokenizer_mask_id(m->tokenizer),
+                           .vocab_limit = tokenizer_size(m->tokenizer),
+                           .prompts = &h->prompts[i],
+                           .prompt_count = 1,
+                           .image_tokens = image_tokens,
+                           .picture_rows = multimodal_picture_rows(m)};
+    DecodeOptions options = decode_options_default();
+    options.iterations = ANSWER_STEPS;
+    Infill *infill;
+    TRY(infill_open(&infill, &config, err));
+    DecodeRun run = {.options = &options,
+                     .specs = &h->specs[i],
+                     .count = 1,
+                     .mask_id = config.mask_id,
+                     .evaluate = infill_evaluate,
+                     .model = infill};
+    int length = h->specs[i].length;
+    int status = infill_reserve(infill, length, length + 1, err);
+    if (status == 0) status = decode_run(&run, results, err);
+    infill_close(infill);
+    return status;
+}
+
+static int held_show(const Multimodal *m, const Held *h, int i, Tensor image_tokens, FILE *out,
+                     Error *err) {
+    const ExampleTurn *turn = h->turns[i];
+    DecodeResult *result;
+    TRY(held_decode(m, h, i, image_tokens, &result, err));
+    int status = 0;
+    if (turn->prompt_count > 0)
+        status = print_ids(m->tokenizer, "prompt", turn->prompt, turn->prompt_count, out, err);
+    if (status == 0)
+        status = print_ids(m->tokenizer, "wanted", turn->answer, turn->answer_count, out, err);
+    if (status == 0)
+        status = print_ids(m->tokenizer, "answer", result->tokens, result->length, out, err);
+    decode_results_free(result, 1);
+    return status;
+}
+
+int trainer_show_answers(const TrainModel *t, const FeedConfig *config, int count, FILE *out,
+                         Error *err) {
+    const Multimodal *m = &t->model.parts;
+    Held held = {0};
+    Tensor tokens = TENSOR_NONE;
+    int status = held_open(config, count, &held, err);
+    if (status == 0 && held.pictures)
+        status = multimodal_encode(m, held.images, held.pictures, &tokens, err);
+    for (int i = 0; i < held.count && status == 0; i++)
+        status = held_show(m, &held, i, tokens, out, err);
+    device_free(m->device, tokens.data);
+    held_close(&held);
+    return status;
+}

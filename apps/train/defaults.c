@@ -1,0 +1,85 @@
+/* The papers' settings for each stage. */
+#include "apps/train/settings.h"
+
+/* Where the papers say nothing (clipping, decay of biases and norms) these are the habits of the
+ * trainers that their authors used: gradients are clipped at a norm of 1, everything decays. */
+static void common_default(TrainSettings *s, TrainStage stage) {
+    *s = (TrainSettings){
+        .stage = stage,
+        .model = {.feature_layer = FEATURE_LAYER_UNSET},
+        .valid_limit = 500,
+        .max_tokens = 512,
+        .bad_share = 0.01f,
+        .group = true,
+        .schedule = "inverse-sqrt",
+        .warmup_ratio = 0.01f,
+        .update = "adamw",
+        .optimizer = {.beta1 = 0.9f,
+                      .beta2 = 0.98f,
+                      .eps = 1e-8f,
+                      .weight_decay = 0.01f,
+                      .decay_vectors = true,
+                      .clip = 1,
+                      .muon_momentum = 0.95f},
+        .objective = "rdm",
+        .noise = noise_config_default(),
+        .weighting = "linear",
+        .dropout = 0.1f,
+        .lora = {.alpha = 16},
+        .lora_targets = "query,value",
+        .save_dtype = "auto",
+        .seed = 1,
+        .log_every = 10,
+        .valid_every = 500,
+        .save_every = 1000,
+        .keep = 2,
+        .show_answers = 3,
+    };
+}
+
+static void by_epoch(TrainSettings *s, int sequences, float rate) {
+    s->batch_sequences = sequences, s->rate = rate;
+    s->epochs = 1;
+    s->schedule = "cosine", s->warmup_ratio = 0.03f;
+}
+
+void train_settings_default(TrainSettings *s, TrainStage stage) {
+    common_default(s, stage);
+    switch (stage) {
+    case STAGE_ADAPT: /* Ye et al.: IWSLT14 de-en */
+        s->batch_tokens = 32768, s->rate = 5e-5f, s->steps = 150000;
+        break;
+    case STAGE_INSTRUCT: /* Ye et al.: Flan 2022 */
+        s->batch_sequences = 512, s->rate = 1e-5f, s->steps = 70000;
+        break;
+    case STAGE_ALIGN: /* LLaVA v1.5, the first stage */
+        by_epoch(s, 256, 1e-3f);
+        s->optimizer.weight_decay = 0, s->optimizer.beta2 = 0.999f;
+        s->dropout = 0;
+        s->plain = true;
+        break;
+    case STAGE_TUNE: /* LLaVA v1.5, the second */
+        by_epoch(s, 128, 2e-5f);
+        s->optimizer.weight_decay = 0, s->optimizer.beta2 = 0.999f;
+        s->context = true;
+        break;
+    case STAGE_LENGTH:
+        by_epoch(s, 512, 1e-4f);
+        break;
+    case STAGE_SEGMENT: /* as small vision transformers are trained from nothing */
+        by_epoch(s, 64, 1e-3f);
+        s->epochs = 10;
+        s->optimizer.weight_decay = 0.05f, s->optimizer.beta2 = 0.999f;
+        s->dropout = 0;
+        s->show_answers = 0;
+        break;
+    case STAGE_PRETRAIN:
+    default:
+        s->batch_tokens = 131072, s->rate = 4e-4f, s->steps = 100000;
+        s->schedule = "cosine", s->warmup_ratio = 0, s->warmup_steps = 2000;
+        s->optimizer.beta2 = 0.95f, s->optimizer.weight_decay = 0.1f;
+        s->objective = "llada", s->noise.objective = OBJECTIVE_LLADA;
+        s->dropout = 0;
+        break;
+    }
+}

@@ -1,0 +1,288 @@
+#include "apps/train/feed.h"
+
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "apps/train/feed_scenes.h"
+#include "kernels/random.h"
+
+enum { NOISE_STREAM = 0x6e6f6973 /* "nois": a step's noise has streams of its own */ };
+
+/* One unit while its step is put together. */
+typedef struct Loaded {
+    Record record;
+    Examples examples;
+    const Example *example;
+    float *pixels;
+    uint64_t stream;
+    bool bad;
+    char problem[64], text[400]; /* if bad */
+} Loaded;
+
+static void loaded_free(Loaded *l) {
+    record_free(&l->record);
+    examples_free(&l->examples);
+    free(l->pixels);
+}
+
+/* ---- One step. ---- */
+
+static void loaded_bad(Loaded *l, const char *kind, const Error *err) {
+    l->bad = true;
+    snprintf(l->problem, sizeof l->problem, "%s", kind);
+    snprintf(l->text, sizeof l->text, "%.399s", err->text);
+}
+
+int feed_picture(const FeedConfig *c, const char *path, float **pixels, int *width, int *height,
+                 Error *bad, Error *err) {
+    Image image;
+    *pixels = NULL;
+    *bad = (Error){{0}};
+    if (image_read(&image, path, NULL, bad)) return 0;
+    *width = image.width, *height = image.height;
+    size_t plane = (size_t)c->preprocess.size * (size_t)c->preprocess.size;
+    *pixels = malloc(3 * plane * sizeof **pixels);
+    int status = *pixels ? 0 : error_set(err, "out of memory for a picture");
+    if (status == 0 && preprocess_image(*pixels, &image, &c->preprocess, bad)) {
+        free(*pixels);
+        *pixels = NULL;
+    }
+    image_free(&image);
+    return status;
+}
+
+/* Trouble with one picture is that unit's alone. */
+static int load_picture(const FeedConfig *c, int64_t unit, Loaded *l, Error *err) {
+    char path[4096];
+    int width, height;
+    Error bad = {{0}};
+    if (!records_image_path(dataset_file(c->dataset, unit), &l->record, path, sizeof path, &bad))
+        TRY(feed_picture(c, path, &l->pixels, &width, &height, &bad, err));
+    if (!l->pixels) loaded_bad(l, "unreadable picture", &bad);
+    return 0;
+}
+
+static int load_unit(const FeedConfig *c, int64_t unit, Loaded *l, Error *err) {
+    Error bad = {{0}};
+    if (dataset_unit(c->dataset, unit, &l->record, &l->examples, &l->example, &bad)) {
+        loaded_bad(l, "unreadable record", &bad);
+        return 0;
+    }
+    return l->example->picture ? load_picture(c, unit, l, err) : 0;
+}
+
+static int load_units(const FeedConfig *c, const BatchPlan *plan, int64_t epoch, int64_t index,
+                      Loaded *loaded, int64_t count, Error *err) {
+    int64_t first = plan->step_begin[index];
+    int failed = 0;
+#pragma omp parallel for schedule(dynamic, 1) num_threads(c->threads > 0 ? c->threads : 1)
+    for (int64_t i = 0; i < count; i++) {
+        Error mine = {{0}};
+        loaded[i].stream = random_stream(NOISE_STREAM, (uint64_t)(epoch + c->noise_epoch),
+                                         (uint64_t)(first + i), 0);
+        if (load_unit(c, plan->order[first + i], &loaded[i], &mine)) {
+#pragma omp critical(feed_load)
+            if (!failed) {
+                failed = 1;
+                if (err) *err = mine;
+            }
+        }
+    }
+    return failed ? -1 : 0;
+}
+
+/* The items [first, ...) that fit one pass; returns how many. */
+static int pass_length(const FeedConfig *c, const PackingItem *items, int count, int first) {
+    LearnSizes sum = {0};
+    int n = 0;
+    for (; first + n < count; n++) {
+        const Example *e = items[first + n].example;
+        sum.tokens += packing_rows(&c->packing, e);
+        sum.targets += packing_targets(&c->packing, e);
+        sum.pictures += e->picture;
+        sum.prompts += c->packing.lengths ? e->count : 0;
+        bool fits = sum.tokens <= c->pass.tokens && sum.targets <= c->pass.targets &&
+                    sum.pictures <= c->pass.pictures && sum.prompts <= c->pass.prompts;
+        if (!fits && n > 0) break;
+    }
+    return n;
+}
+
+static int step_pack(const FeedConfig *c, const PackingItem *items, int count, FeedStep *step,
+                     Error *err) {
+    step->passes = calloc((size_t)count + 1, sizeof *step->passes);
+    if (!step->passes) return error_set(err, "out of memory for a training step");
+    for (int first = 0; first < count;) {
+        int n = pass_length(c, items, count, first);
+        LearnBatch *pass = &step->passes[step->pass_count++];
+        TRY(packing_build(pass, &c->packing, items + first, n, (double)step->sequences, err));
+        step->rows += pass->tokens;
+        step->targets += pass->targets + pass->prompts;
+        step->pictures += pass->pictures;
+        first += n;
+    }
+    return 0;
+}
+
+int feed_make_step(const FeedConfig *c, const BatchPlan *plan, int64_t epoch, int64_t index,
+                   FeedStep *step, Error *err) {
+    int64_t count = plan->step_begin[index + 1] - plan->step_begin[index];
+    if (c->dataset->scenes) return feed_make_scenes(c, plan, epoch, index, step, err);
+    *step = (FeedStep){.epoch = epoch, .index = index, .steps = plan->steps};
+    Loaded *loaded = calloc((size_t)count, sizeof *loaded);
+    PackingItem *items = calloc((size_t)count, sizeof *items);
+    int status = loaded && items ? load_units(c, plan, epoch, index, loaded, count, err)
+                                 : error_set(err, "out of memory for a training step");
+    int used = 0;
+    for (int64_t i = 0; i < count && status == 0; i++) {
+        const Loaded *l = &loaded[i];
+        if (l->bad) {
+            problems_add(&step->problems, l->problem, "%s", l->text);
+            continue;
+        }
+        items[used++] = (PackingItem){l->example, l->pixels, l->stream};
+        step->sequences += l->example->count;
+        step->tokens += l->example->tokens;
+    }
+    if (status == 0) status = step_pack(c, items, used, step, err);
+    for (int64_t i = 0; loaded && i < count; i++) loaded_free(&loaded[i]);
+    free(loaded), free(items);
+    if (status) feed_step_free(step);
+    return status;
+}
+
+void feed_step_free(FeedStep *step) {
+    for (int i = 0; i < step->pass_count; i++) learn_batch_free(&step->passes[i]);
+    free(step->passes);
+    *step = (FeedStep){0};
+}
+
+LearnSizes feed_unit_sizes(const Dataset *d, const PackingConfig *packing) {
+    LearnSizes sizes = {.pictures = d->with_picture > 0, .prompts = 1};
+    bool shared = packing->pattern == ATTENTION_BLOCKS && !packing->lengths;
+    int copies = packing->lengths ? 1 : noise_copies(&packing->noise);
+    for (int64_t i = 0; i < d->count; i++) {
+        const BatchUnit *u = &d->units[i];
+        int head = 1 + (u->picture ? packing->picture_rows : 0);
+        /* Turns that do not share their head have one each; see packing_rows. */
+        int rows = copies * (u->tokens + (shared ? 0 : (u->sequences - 1) * head));
+        if (rows > sizes.tokens) sizes.tokens = rows;
+        if (u->sequences > sizes.prompts) sizes.prompts = u->sequences;
+    }
+    sizes.targets = sizes.tokens;
+    return sizes;
+}
+
+/* ---- The thread. ---- */
+
+struct Feed {
+    FeedConfig config;
+    pthread_t thread;
+    bool started;
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    /* Under the lock: */
+    FeedStep ready;        /* one step ahead */
+    bool full, done, stop; /* done: the thread makes no more */
+    Error error;
+};
+
+/* Waits until there is room, puts the step there, and says whether to go on. */
+static bool feed_put(Feed *f, FeedStep *step) {
+    pthread_mutex_lock(&f->lock);
+    while (f->full && !f->stop) pthread_cond_wait(&f->changed, &f->lock);
+    bool go_on = !f->stop;
+    if (go_on) {
+        f->ready = *step;
+        f->full = true;
+        pthread_cond_broadcast(&f->changed);
+    }
+    pthread_mutex_unlock(&f->lock);
+    if (!go_on) feed_step_free(step);
+    return go_on;
+}
+
+static int feed_run(Feed *f, Error *err) {
+    const FeedConfig *c = &f->config;
+    int64_t epoch = c->epoch, index = c->index;
+    BatchPlan plan = {0};
+    int status = 0;
+    for (int64_t n = c->first_step; n < c->end_step && status == 0; n++) {
+        /* A plan is made when it is needed; several epochs may pass if one has no step left. */
+        while (status == 0 && (!plan.order || index >= plan.steps)) {
+            if (plan.order) epoch++, index = 0;
+            batches_free(&plan);
+            status =
+                batches_plan(&plan, c->dataset->units, c->dataset->count, &c->batches, epoch, err);
+        }
+        FeedStep step = {0};
+        if (status == 0) status = feed_make_step(c, &plan, epoch, index, &step, err);
+        if (status) break;
+        step.step = n;
+        index++;
+        if (!feed_put(f, &step)) break;
+    }
+    batches_free(&plan);
+    return status;
+}
+
+static void *feed_thread(void *user) {
+    Feed *f = user;
+    Error err = {{0}};
+    if (feed_run(f, &err) == 0) error_set(&err, "there are no more training steps");
+    pthread_mutex_lock(&f->lock);
+    f->done = true;
+    f->error = err;
+    pthread_cond_broadcast(&f->changed);
+    pthread_mutex_unlock(&f->lock);
+    return NULL;
+}
+
+int feed_open(Feed **feed, const FeedConfig *config, Error *err) {
+    *feed = NULL;
+    Feed *f = calloc(1, sizeof *f);
+    if (!f) return error_set(err, "out of memory");
+    f->config = *config;
+    pthread_mutex_init(&f->lock, NULL);
+    pthread_cond_init(&f->changed, NULL);
+    if (pthread_create(&f->thread, NULL, feed_thread, f)) {
+        feed_close(f);
+        return error_set(err, "the system gives no thread to read the data");
+    }
+    f->started = true;
+    *feed = f;
+    return 0;
+}
+
+int feed_next(Feed *f, FeedStep *step, Error *err) {
+    pthread_mutex_lock(&f->lock);
+    while (!f->full && !f->done) pthread_cond_wait(&f->changed, &f->lock);
+    int status = 0;
+    if (f->full) {
+        *step = f->ready;
+        f->ready = (FeedStep){0};
+        f->full = false;
+        pthread_cond_broadcast(&f->changed);
+    } else {
+        status = error_set(err, "%s", f->error.text);
+    }
+    pthread_mutex_unlock(&f->lock);
+    return status;
+}
+
+void feed_close(Feed *f) {
+    if (!f) return;
+    if (f->started) {
+        pthread_mutex_lock(&f->lock);
+        f->stop = true;
+        pthread_cond_broadcast(&f->changed);
+        pthread_mutex_unlock(&f->lock);
+        pthread_join(f->thread, NULL);
+    }
+    feed_step_free(&f->ready);
+    pthread_cond_destroy(&f->changed);
+    pthread_mutex_destroy(&f->lock);
+    free(f);
+}

@@ -1,0 +1,140 @@
+#include "apps/train/feed_scenes.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* One picture while its step is put together. */
+typedef struct Loaded {
+    float *pixels; /* NULL: it could not be used */
+    int32_t *labels;
+    const char *kind; /* of the problem, if there was one */
+    Error problem;
+} Loaded;
+
+static int grid_patches(const FeedConfig *c) {
+    return c->grid * c->grid;
+}
+
+/* Where the patches' centres lie in the picture's own pixels. */
+static int label_scene(const FeedConfig *c, const Scene *scene, Loaded *l, Error *err) {
+    PreprocessMap map;
+    double step = (double)c->preprocess.size / c->grid;
+    TRY(preprocess_map(&map, scene->width, scene->height, &c->preprocess, err));
+    SceneGrid grid = {.side = c->grid,
+                      .left = map.left,
+                      .top = map.top,
+                      .step_x = step * map.scale_x,
+                      .step_y = step * map.scale_y};
+    l->labels = malloc((size_t)grid_patches(c) * sizeof *l->labels);
+    if (!l->labels) return error_set(err, "out of memory for a picture's classes");
+    scene_labels(l->labels, c->dataset->scenes, scene, &grid);
+    return 0;
+}
+
+static int load_scene(const FeedConfig *c, int64_t unit, Loaded *l, Error *err) {
+    const SceneGraphs *graphs = c->dataset->scenes;
+    const Scene *scene = &graphs->scenes[c->dataset->units[unit].record];
+    char path[4096];
+    int width, height;
+    l->kind = "unreadable picture";
+    int length = snprintf(path, sizeof path, "%s/%s", graphs->images, scene->image);
+    if (length < 0 || length >= (int)sizeof path) {
+        error_set(&l->problem, "%.200s: too long a path", scene->image);
+        return 0;
+    }
+    TRY(feed_picture(c, path, &l->pixels, &width, &height, &l->problem, err));
+    if (!l->pixels) return 0;
+    if (width == scene->width && height == scene->height) return label_scene(c, scene, l, err);
+    l->kind = "picture of another size";
+    error_set(&l->problem, "%.300s has %dx%d pixels, but its boxes are told for %dx%d", path, width,
+              height, scene->width, scene->height);
+    free(l->pixels);
+    l->pixels = NULL;
+    return 0;
+}
+
+static int load_all(const FeedConfig *c, const int64_t *units, int64_t count, Loaded *loaded,
+                    Error *err) {
+    int failed = 0;
+#pragma omp parallel for schedule(dynamic, 1) num_threads(c->threads > 0 ? c->threads : 1)
+    for (int64_t i = 0; i < count; i++) {
+        Error mine = {{0}};
+        if (load_scene(c, units[i], &loaded[i], &mine)) {
+#pragma omp critical(feed_scenes)
+            if (!failed) {
+                failed = 1;
+                if (err) *err = mine;
+            }
+        }
+    }
+    return failed ? -1 : 0;
+}
+
+/* ---- Packing. ---- */
+
+static int pass_build(const FeedConfig *c, const Loaded *loaded, int pictures, float weight,
+                      LearnBatch *pass, Error *err) {
+    size_t patches = (size_t)grid_patches(c), count = (size_t)pictures * patches;
+    size_t pixels = 3 * (size_t)c->preprocess.size * (size_t)c->preprocess.size;
+    *pass = (LearnBatch){.tokens = pictures * ((int)patches + 1),
+                         .pictures = pictures,
+                         .targets = (int)count,
+                         .smoothing = c->packing.noise.label_smoothing};
+    pass->pixels = malloc((size_t)pictures * pixels * sizeof *pass->pixels);
+    pass->target_ids = malloc(count * sizeof *pass->target_ids);
+    pass->weights = malloc(count * sizeof *pass->weights);
+    if (!pass->pixels || !pass->target_ids || !pass->weights)
+        return error_set(err, "out of memory for %d pictures", pictures);
+    for (size_t i = 0; i < (size_t)pictures; i++) {
+        memcpy(pass->pixels + i * pixels, loaded[i].pixels, pixels * sizeof *pass->pixels);
+        memcpy(pass->target_ids + i * patches, loaded[i].labels,
+               patches * sizeof *pass->target_ids);
+    }
+    for (size_t i = 0; i < count; i++) pass->weights[i] = weight;
+    return 0;
+}
+
+static int step_pack(const FeedConfig *c, const Loaded *loaded, int count, FeedStep *step,
+                     Error *err) {
+    int patches = grid_patches(c), most = c->pass.pictures > 0 ? c->pass.pictures : 1;
+    step->passes = calloc((size_t)count + 1, sizeof *step->passes);
+    if (!step->passes) return error_set(err, "out of memory for a training step");
+    for (int i = 0; i < count; i++)
+        for (int p = 0; p < patches; p++) step->targets += loaded[i].labels[p] >= 0;
+    if (!step->targets) return 0; /* held-out pictures full of what is not known */
+    for (int first = 0; first < count; first += most) {
+        int pictures = count - first < most ? count - first : most;
+        LearnBatch *pass = &step->passes[step->pass_count++];
+        TRY(pass_build(c, loaded + first, pictures, (float)(1.0 / (double)step->targets), pass,
+                       err));
+        step->rows += pass->tokens;
+        step->pictures += pictures;
+    }
+    return 0;
+}
+
+int feed_make_scenes(const FeedConfig *c, const BatchPlan *plan, int64_t epoch, int64_t index,
+                     FeedStep *step, Error *err) {
+    int64_t first = plan->step_begin[index], count = plan->step_begin[index + 1] - first;
+    *step = (FeedStep){.epoch = epoch, .index = index, .steps = plan->steps};
+    Loaded *loaded = calloc((size_t)count, sizeof *loaded);
+    int status = loaded ? load_all(c, plan->order + first, count, loaded, err)
+                        : error_set(err, "out of memory for a training step");
+    int used = 0;
+    for (int64_t i = 0; i < count && status == 0; i++) {
+        if (!loaded[i].pixels) {
+            problems_add(&step->problems, loaded[i].kind, "%s", loaded[i].problem.text);
+            continue;
+        }
+        Loaded good = loaded[i];
+        loaded[i] = (Loaded){0};
+        loaded[used++] = good;
+    }
+    step->sequences = used, step->tokens = (int64_t)used * grid_patches(c);
+    if (status == 0) status = step_pack(c, loaded, used, step, err);
+    for (int64_t i = 0; loaded && i < count; i++) free(loaded[i].pixels), free(loaded[i].labels);
+    free(loaded);
+    if (status) feed_step_free(step);
+    return status;
+}

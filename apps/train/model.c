@@ -1,0 +1,396 @@
+#include "apps/train/model.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "apps/model_fresh.h"
+#include "kernels/clock.h"
+
+enum { DEFAULT_LENGTH_CLASSES = 514 }; /* as the released length predictors have */
+
+/* ---- Opening. ---- */
+
+static FreshWeights fresh_weights(const TrainSettings *s) {
+    return (FreshWeights){.dtype = DTYPE_F32, .seed = s->seed};
+}
+
+static int fresh_projector(TrainModel *t, const TrainSettings *s, Error *err) {
+    Model *m = &t->model;
+    if (!m->vision.present || !m->language.present)
+        return error_set(err, "a fresh projector needs a vision tower and a language model to go "
+                              "between: name them with -m, or --vision and --language");
+    return model_fresh_projector(m, s->new_projector, fresh_weights(s), err);
+}
+
+static void duties(TrainModel *t, const TrainSettings *s) {
+    Model *m = &t->model;
+    bool lengths = s->stage == STAGE_LENGTH, align = s->stage == STAGE_ALIGN;
+    bool see = m->vision.present && m->projector.present;
+    bool segment = s->stage == STAGE_SEGMENT;
+    t->vision = !see ? DUTY_NONE : s->train_vision ? DUTY_LEARN : DUTY_RUN;
+    t->projector = !see                              ? DUTY_NONE
+                   : align || s->stage == STAGE_TUNE ? DUTY_LEARN
+                   : s->train_vision                 ? DUTY_PASS
+                                                     : DUTY_RUN;
+    t->language = lengths                                      ? DUTY_RUN
+                  : align || s->freeze_language || t->has_lora ? DUTY_PASS
+                                                               : DUTY_LEARN;
+    t->length = lengths ? DUTY_LEARN : DUTY_NONE;
+    if (segment) t->vision = DUTY_LEARN, t->projector = t->language = DUTY_NONE;
+    params_freeze(&t->model.vision.params, t->vision != DUTY_LEARN);
+    params_freeze(&t->model.projector.params, t->projector != DUTY_LEARN);
+    params_freeze(&t->model.language.params, t->language != DUTY_LEARN);
+    params_freeze(&t->model.length.params, t->length != DUTY_LEARN);
+}
+
+static int check_stage(const TrainModel *t, const TrainSettings *s, Error *err) {
+    const Model *m = &t->model;
+    const char *stage = stage_name(s->stage);
+    bool segment = s->stage == STAGE_SEGMENT;
+    if (!segment && (!m->language.present || !m->tokenizer))
+        return error_set(err,
+                         "train %s needs a language model with its tokenizer: name a model "
+                         "folder with -m, or --language FOLDER",
+                         stage);
+    if (s->stage != STAGE_ALIGN && s->stage != STAGE_TUNE && !segment) return 0;
+    if (!m->vision.present)
+        return error_set(err,
+                         "train %s needs a vision tower: a model folder with vision/, or "
+                         "--vision FOLDER (openai/clip-vit-large-patch14, say)",
+                         stage);
+    if (!m->projector.present && !segment)
+        return error_set(err,
+                         "train %s needs a projector: --new-projector linear or mlp2x_gelu for "
+                         "a fresh one, or --projector FILE",
+                         stage);
+    return 0;
+}
+
+int train_model_open(TrainModel *t, const TrainSettings *s, Device *device, Error *err) {
+    *t = (TrainModel){0};
+    ModelOptions options = s->model;
+    options.describe_only = true;
+    TRY(model_open(&t->model, &options, device, err));
+    Model *m = &t->model;
+    int status = 0;
+    params_init(&t->lora, device);
+    params_init(&t->head_params, device);
+    if (s->new_projector) status = fresh_projector(t, s, err);
+    if (status == 0) status = check_stage(t, s, err);
+    if (status == 0 && s->stage == STAGE_LENGTH && !m->length.present)
+        status = model_fresh_length(m, DEFAULT_LENGTH_CLASSES, fresh_weights(s), err);
+    if (status == 0 && s->lora.rank > 0) {
+        m->xlmr.config.block.lora = s->lora;
+        status = xlmr_declare_lora(&m->xlmr, &t->lora, err);
+        if (status == 0) status = params_allocate(&t->lora, DTYPE_F32, err);
+        if (status == 0) params_initialise(&t->lora, s->seed);
+        t->has_lora = true;
+    }
+    if (s->attention)
+        m->parts.attention = strcmp(s->attention, "blocks") ? ATTENTION_FULL : ATTENTION_BLOCKS;
+    duties(t, s);
+    t->learner = (Learner){.model = m->parts};
+    if (status) train_model_close(t);
+    return status;
+}
+
+/* Whether `folder` has a layer for the same classes: then its values are taken. */
+static int head_load(TrainModel *t, const char *folder, bool *found, Error *err) {
+    char path[1100];
+    json_t *json = NULL;
+    *found = false;
+    snprintf(path, sizeof path, "%s/" MODEL_SEGMENT ".json", folder);
+    if (access(path, F_OK)) return 0;
+    TRY(config_read(&json, path, err));
+    *found = json_equal(json_object_get(json, "classes"), t->classes);
+    json_decref(json);
+    if (!*found) return 0;
+    snprintf(path, sizeof path, "%s/" MODEL_SEGMENT ".safetensors", folder);
+    TRY(checkpoint_open(&t->head_file, path, NULL, err));
+    for (int i = 0; i < t->head_params.count; i++) {
+        Param *p = &t->head_params.items[i];
+        const CheckpointTensor *c = checkpoint_find(&t->head_file, p->name);
+        if (!c) return error_set(err, "%s: there is no %s in it", path, p->name);
+        if (params_set(p, c->value, err)) return error_context(err, "%s", path);
+    }
+    return 0;
+}
+
+int train_model_classes(TrainModel *t, const char *from, uint64_t seed, const char *const *names,
+                        int count, Error *err) {
+    bool found = false;
+    t->classes = json_array();
+    int failed = t->classes ? 0 : -1;
+    for (int i = 0; names && i < count; i++)
+        failed |= json_array_append_new(t->classes, json_string(names[i]));
+    if (failed) return error_set(err, "out of memory for the names of %d classes", count);
+    TRY(segment_declare(&t->head, t->model.vit.config.block.width, count, &t->head_params, err));
+    if (names && from) TRY(head_load(t, from, &found, err));
+    if (found) return 0;
+    TRY(params_allocate(&t->head_params, DTYPE_F32, err));
+    params_initialise(&t->head_params, seed);
+    return 0;
+}
+
+void train_model_close(TrainModel *t) {
+    optimizer_close(&t->optimizer);
+    params_free(&t->lora);
+    params_free(&t->head_params);
+    checkpoint_close(&t->head_file);
+    json_decref(t->classes);
+    model_close(&t->model);
+    *t = (TrainModel){0};
+}
+
+/* ---- Weights in their forms. ---- */
+
+/* Pages of the file that a copied weight came from are not needed any more. */
+static void release_pages(const ModelPart *part, bool in_place) {
+    if (in_place || !part->checkpoint) return;
+    for (int i = 0; part->sources.tensors && i < part->params.count; i++) {
+        const CheckpointTensor *source = part->sources.tensors[i];
+        if (source && !part->params.items[i].idle)
+            checkpoint_release_pages(part->checkpoint, source->value.data,
+                                     tensor_bytes(source->value));
+    }
+}
+
+static int prepare_part(TrainModel *t, ModelPart *part, PartDuty duty, float rate, Error *err) {
+    if (duty == DUTY_NONE) return 0;
+    if (duty == DUTY_RUN) {
+        if (part->checkpoint) return part_prepare(&part->sources, part->compute, err);
+        return params_prepare(&part->params, part->compute, NULL, NULL, err);
+    }
+    if (params_train(&part->params, part->compute, err))
+        return error_context(err, "%s", part->path);
+    release_pages(part, duty == DUTY_PASS);
+    return optimizer_add(&t->optimizer, &part->params, rate, err);
+}
+
+/* Duties and types, once it is known whether there are pictures. */
+static int settle(TrainModel *t, const TrainSettings *s, bool pictures, const Dtype *compute,
+                  Error *err) {
+    Model *m = &t->model;
+    if (!pictures) t->vision = t->projector = DUTY_NONE;
+    if (s->stage == STAGE_SEGMENT && !t->classes)
+        return error_set(err, "train segment: no classes are told");
+    if (s->stage == STAGE_ALIGN && !pictures)
+        return error_set(err, "train align: no record of the data has a picture, and only what "
+                              "turns pictures into tokens is trained");
+    ModelPart *parts[4] = {&m->vision, &m->projector, &m->language, &m->length};
+    for (int i = 0; compute && i < 4; i++)
+        if (compute[i] != DTYPE_NONE) parts[i]->compute = compute[i];
+    m->projector.compute = m->vision.present ? m->vision.compute : m->projector.compute;
+    m->length.compute = m->language.compute;
+    return 0;
+}
+
+int train_model_prepare(TrainModel *t, const TrainSettings *s, bool pictures, const Dtype *compute,
+                        Error *err) {
+    Model *m = &t->model;
+    TRY(settle(t, s, pictures, compute, err));
+    TRY(optimizer_open(&t->optimizer, m->device, &s->optimizer, err));
+    ModelPart *parts[4] = {&m->vision, &m->projector, &m->language, &m->length};
+    const PartDuty duty[4] = {t->vision, t->projector, t->language, t->length};
+    const float own[4] = {s->vision_rate, s->projector_rate, s->language_rate, 0};
+    for (int i = 0; i < 4; i++)
+        TRY(prepare_part(t, parts[i], duty[i], own[i] > 0 ? own[i] / s->rate : 1, err));
+    if (s->stage == STAGE_SEGMENT) {
+        TRY(params_train(&t->head_params, m->vision.compute, err));
+        return optimizer_add(&t->optimizer, &t->head_params, 1, err);
+    }
+    if (!t->has_lora) return 0;
+    TRY(params_train(&t->lora, m->language.compute, err));
+    return optimizer_add(&t->optimizer, &t->lora,
+                         s->language_rate > 0 ? s->language_rate / s->rate : 1, err);
+}
+
+int train_model_describe(TrainModel *t, const TrainSettings *s, bool pictures, Error *err) {
+    Model *m = &t->model;
+    TRY(settle(t, s, pictures, NULL, err));
+    ModelPart *parts[4] = {&m->vision, &m->projector, &m->language, &m->length};
+    const PartDuty duty[4] = {t->vision, t->projector, t->language, t->length};
+    for (int i = 0; i < 4; i++) {
+        Params *params = &parts[i]->params;
+        if (duty[i] == DUTY_NONE) continue;
+        if (duty[i] == DUTY_RUN)
+            params->compute = parts[i]->compute; /* of the rest nothing is asked */
+        else if (params_train_describe(params, parts[i]->compute, err))
+            return error_context(err, "%s", parts[i]->path);
+    }
+    if (s->stage == STAGE_SEGMENT)
+        return params_train_describe(&t->head_params, m->vision.compute, err);
+    return t->has_lora ? params_train_describe(&t->lora, m->language.compute, err) : 0;
+}
+
+/* ---- What it takes. ---- */
+
+static void add_memory(TrainMemory *sum, const ModelPart *part, PartDuty duty) {
+    const Params *p = &part->params;
+    if (duty == DUTY_NONE) return;
+    if (duty == DUTY_RUN) {
+        sum->weights += params_prepared_bytes(p, part->compute);
+        return;
+    }
+    size_t gradients = 0;
+    if (duty == DUTY_LEARN) gradients = (size_t)params_trainable_count(p) * sizeof(float);
+    sum->weights += params_training_bytes(p, part->compute) - gradients;
+    /* What is frozen and used where it lies in the file; a GPU has copies, counted already. */
+    if (duty == DUTY_PASS && device_kind(p->device) == DEVICE_CPU)
+        sum->weights += params_stored_bytes(p);
+    sum->gradients += gradients;
+    sum->moments += 2 * gradients;
+}
+
+/* The optimiser has one workspace for the tables of all parts that learn. */
+static size_t work_bytes(const TrainModel *t, const TrainSettings *s) {
+    const Model *m = &t->model;
+    const ModelPart *parts[4] = {&m->vision, &m->projector, &m->language, &m->length};
+    const PartDuty duty[4] = {t->vision, t->projector, t->language, t->length};
+    size_t most = t->has_lora ? optimizer_work_bytes(&s->optimizer, &t->lora) : 0;
+    for (int i = 0; i < 4; i++) {
+        if (duty[i] != DUTY_LEARN) continue;
+        size_t bytes = optimizer_work_bytes(&s->optimizer, &parts[i]->params);
+        if (bytes > most) most = bytes;
+    }
+    return most;
+}
+
+size_t train_model_arena(const TrainModel *t, const TrainSettings *s, const LearnSizes *sizes) {
+    if (s->stage == STAGE_SEGMENT)
+        return segment_bytes(&t->model.vit, &t->head, sizes->pictures, s->recompute);
+    TrainRun run = {.dropout = s->dropout, .recompute = s->recompute, .backward = true};
+    return learn_bytes(&t->learner, sizes, &run);
+}
+
+TrainMemory train_model_memory(const TrainModel *t, const TrainSettings *s,
+                               const LearnSizes *sizes) {
+    const Model *m = &t->model;
+    TrainMemory sum = {0};
+    add_memory(&sum, &m->vision, t->vision);
+    add_memory(&sum, &m->projector, t->projector);
+    add_memory(&sum, &m->language, t->language);
+    add_memory(&sum, &m->length, t->length);
+    if (t->has_lora) {
+        ModelPart lora = {.params = t->lora, .compute = m->language.compute};
+        add_memory(&sum, &lora, DUTY_LEARN);
+    }
+    sum.moments += work_bytes(t, s);
+    if (t->classes) {
+        ModelPart head = {.params = t->head_params, .compute = m->vision.compute};
+        add_memory(&sum, &head, DUTY_LEARN);
+    }
+    sum.arena = train_model_arena(t, s, sizes);
+    return sum;
+}
+
+/* Forward, gradients of activations, gradients of weights: each is one product of that size. */
+static int products(PartDuty duty) {
+    return duty == DUTY_LEARN ? 3 : duty == DUTY_PASS ? 2 : duty == DUTY_RUN ? 1 : 0;
+}
+
+static double block_weights(const BlockConfig *c) {
+    double d = c->width, f = c->ffn;
+    return 4 * d * d + 2 * d * f;
+}
+
+double train_model_operations(const TrainModel *t, int64_t rows, int64_t targets,
+                              int64_t pictures) {
+    const Model *m = &t->model;
+    const XlmrConfig *x = &m->xlmr.config;
+    double d = x->block.width, sum = 0;
+    sum += 2.0 * (double)rows * block_weights(&x->block) * x->layers * products(t->language);
+    if (t->length == DUTY_LEARN)
+        sum += 2.0 * (double)rows * block_weights(&m->length_model.config) * 3;
+    else
+        sum += 2.0 * (double)targets * (d * d + d * x->vocab) * products(t->language);
+    if (t->vision == DUTY_NONE || !pictures) return sum;
+    const VitConfig *v = &m->vit.config;
+    double patches = (double)pictures * vit_patches(v), seen = v->block.width;
+    sum += 2.0 * (patches + (double)pictures) * block_weights(&v->block) * m->vit.depth *
+           products(t->vision);
+    sum += 2.0 * patches * 3.0 * v->patch * v->patch * seen * products(t->vision);
+    if (t->classes) sum += 2.0 * (double)targets * seen * t->head.classes * 3;
+    double projector = seen * d + (m->projector_model.kind == PROJECTOR_LINEAR ? 0 : d * d);
+    return sum + 2.0 * patches * projector * products(t->projector);
+}
+
+/* Products of growing size, each of eight times the work of the one before, until one of them takes
+ * long enough to look at the clock: what fills a GPU would keep a processor busy for minutes. Small
+ * ones are timed several at once. */
+enum { PEAK_ROWS = 128, PEAK_INNER = 64, PEAK_COLUMNS = 256, PEAK_SIZES = 6, PEAK_RUNS = 5 };
+static const double PEAK_SECONDS = 2e-3;
+
+/* Numbers from -1 to 1. Of zeros a GPU makes products faster than of anything else. */
+static int fill_random(Device *device, Tensor t, Error *err) {
+    const size_t n = (size_t)tensor_count(t);
+    uint32_t state = 1;
+    char *values = malloc(tensor_bytes(t));
+    if (!values) return error_set(err, "out of memory: %zu bytes asked", tensor_bytes(t));
+    for (size_t i = 0; i < n; i++) {
+        state = state * 1664525u + 1013904223u;
+        float v = (float)(state >> 8) * 0x1p-23f - 1;
+        if (t.dtype == DTYPE_F32)
+            ((float *)values)[i] = v;
+        else
+            ((uint16_t *)values)[i] = f32_to_bf16(v);
+    }
+    int status = device_upload(device, t.data, values, tensor_bytes(t), err);
+    free(values);
+    return status;
+}
+
+static int time_products(Device *device, Tensor y, Tensor x, Tensor w, int count, double *seconds,
+                         Error *err) {
+    double begin = clock_seconds();
+    for (int i = 0; i < count; i++)
+        TRY(linear_forward(device, y, x, w, TENSOR_NONE, ACTIVATION_NONE, false, err));
+    TRY(device_wait(device, err));
+    *seconds = clock_seconds() - begin;
+    return 0;
+}
+
+/* The best rate of products of one size; *slow: one of them takes PEAK_SECONDS. */
+static int peak_of_size(Device *device, Arena *arena, Dtype compute, int size, double *rate,
+                        bool *slow, Error *err) {
+    const int64_t rows = PEAK_ROWS << size, inner = PEAK_INNER << size,
+                  columns = PEAK_COLUMNS << size;
+    const double operations = 2.0 * (double)rows * (double)inner * (double)columns;
+    double seconds;
+    Tensor x, y, w;
+    TRY(arena_take(arena, &x, compute, rows, inner, err));
+    TRY(arena_take(arena, &y, compute, rows, columns, err));
+    TRY(arena_take(arena, &w, compute, columns, inner, err));
+    TRY(fill_random(device, x, err));
+    TRY(fill_random(device, w, err));
+    TRY(time_products(device, y, x, w, 1, &seconds, err)); /* compiles */
+    TRY(time_products(device, y, x, w, 1, &seconds, err));
+    *slow = seconds >= PEAK_SECONDS;
+    const int count = *slow ? 1 : 1 + (int)fmin(PEAK_SECONDS / seconds, 50);
+    for (int i = 0; i < PEAK_RUNS; i++) {
+        TRY(time_products(device, y, x, w, count, &seconds, err));
+        *rate = fmax(*rate, count * operations / seconds);
+    }
+    arena_reset(arena, 0);
+    return 0;
+}
+
+int train_peak(Device *device, Dtype compute, double *rate, Error *err) {
+    const int last = PEAK_SIZES - 1;
+    Arena arena;
+    bool slow = false;
+    *rate = 0;
+    TRY(arena_open(&arena, device,
+                   arena_bytes(compute, PEAK_ROWS << last, PEAK_INNER << last) +
+                       arena_bytes(compute, PEAK_ROWS << last, PEAK_COLUMNS << last) +
+                       arena_bytes(compute, PEAK_COLUMNS << last, PEAK_INNER << last),
+                   err));
+    int status = 0;
+    for (int size = 0; size < PEAK_SIZES && status == 0 && !slow; size++)
+        status = peak_of_size(device, &arena, compute, size, rate, &slow, err);
+    arena_close(&arena);
+    return status;
+}

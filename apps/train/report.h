@@ -1,0 +1,59 @@
+/* report.h - what a training run tells while it runs: a progress line, metrics.jsonl, and
+ * loss.svg.
+ */
+#ifndef EASYFIRST_APPS_TRAIN_REPORT_H
+#define EASYFIRST_APPS_TRAIN_REPORT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "kernels/error.h"
+
+/* One logged point: means since the point before. */
+typedef struct TrainPoint {
+    int64_t step;
+    double epoch;        /* 1.25: a quarter into the second */
+    double loss;         /* the objective; NaN if this is a validation point */
+    double norm, rate;   /* of the gradients before clipping; learning rate */
+    double tokens_per_s; /* of sequences, copies not counted */
+    double rows_per_s;   /* rows through the network */
+    double peak_share;   /* of the measured peak of the device's matrix products; NaN: unknown */
+    double seconds;      /* since the start of the run, earlier parts of a resumed one included */
+    double valid_loss;   /* NaN: none at this step */
+    /* The stage `segment`, of validation: share of the patches whose class was found, and of those
+     * of them that an object covers; NaN: none. */
+    double valid_accuracy, valid_object_accuracy;
+    int64_t skipped; /* updates left out since the start because the norm was no number */
+} TrainPoint;
+
+typedef struct TrainReport {
+    FILE *metrics;
+    char folder[1024];
+    TrainPoint *points;
+    int count, capacity;
+    int64_t steps; /* of the whole run, for the ETA */
+    bool quiet;
+    bool terminal; /* standard error is one: the line is rewritten in place ... */
+    bool pending;  /* ... and has no end yet */
+} TrainReport;
+
+/* Opens FOLDER/metrics.jsonl to append. With `step` > 0 (a resumed run) lines of later steps are
+ * dropped first, atomically, and the earlier ones read for the curve: the file ends up as that of
+ * an unbroken run. A last line that was cut short by a kill is dropped, too. */
+int train_report_open(TrainReport *report, const char *folder, int64_t step, int64_t steps,
+                      bool quiet, Error *err);
+void train_report_close(TrainReport *report);
+
+/* Appends a line to metrics.jsonl (flushed) and prints the progress line on standard error:
+ *
+ *   step 120/5000 ep 0.02  loss 3.214  norm 1.08  lr 4.1e-05  8.3k tok/s  71% of peak  ETA 12 min
+ */
+int train_report_point(TrainReport *report, const TrainPoint *point, Error *err);
+
+/* Writes FOLDER/loss.svg: training loss (each point faint, a moving mean bold) and validation loss
+ * over steps, learning rate beneath; axes with round numbers, labels, light and dark by the
+ * viewer's scheme. Self-contained, below 200 KB whatever the number of points. Atomic. */
+int train_report_svg(const TrainReport *report, const char *title, Error *err);
+
+#endif

@@ -1,0 +1,727 @@
+#include "apps/train/settings.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "apps/report.h"
+
+static const char *const stage_names[STAGE_COUNT + 1] = {"adapt",  "instruct", "align",  "tune",
+                                                         "length", "pretrain", "segment"};
+
+const char *stage_name(TrainStage stage) {
+    return (unsigned)stage < STAGE_COUNT ? stage_names[stage] : "?";
+}
+
+/* STAGE_COUNT if there is none of that name. */
+static TrainStage stage_find(const char *name) {
+    int s = 0;
+    while (s < STAGE_COUNT && strcmp(name, stage_names[s])) s++;
+    return (TrainStage)s;
+}
+
+static const CommandHelp help = {
+    .name = "train",
+    .usage = "STAGE --data FILE... -m MODEL --out RUN [options]\n"
+             "[STAGE] --config FILE [options]\n"
+             "--resume --out RUN",
+    .about =
+        "Trains a model and writes checkpoints, each a model folder, into the folder RUN, with\n"
+        "settings.json, metrics.jsonl and loss.svg. The stages, and what is theirs unless told\n"
+        "otherwise (the papers' settings):\n"
+        "\n"
+        "  adapt     a masked language model learns to fill in whole answers: text pairs;\n"
+        "            32768 tokens a batch, rate 5e-5, inverse-sqrt, 150000 steps, dropout 0.1\n"
+        "  instruct  the same on instructions, a mixture of files:\n"
+        "            512 sequences a batch, rate 1e-5, inverse-sqrt, 70000 steps, dropout 0.1\n"
+        "  align     pictures and captions train the projector alone:\n"
+        "            256 sequences, rate 1e-3, cosine, 1 epoch, no dropout, no weight decay\n"
+        "  tune      pictures and conversations train projector and language model:\n"
+        "            128 sequences, rate 2e-5, cosine, 1 epoch, dropout 0.1, no weight decay\n"
+        "  length    the length predictor, from prompts and the lengths of their answers:\n"
+        "            512 sequences, rate 1e-4, cosine, 1 epoch, dropout 0.1\n"
+        "  pretrain  plain text, everything may be masked (the objective llada):\n"
+        "            131072 tokens, rate 4e-4, cosine, 100000 steps, weight decay 0.1\n"
+        "  segment   the vision tower alone, from pictures with the boxes of their objects (GQA's\n"
+        "            scene graphs): which object covers each patch; 64 pictures, rate 1e-3,\n"
+        "            cosine, 10 epochs, weight decay 0.05\n"
+        "\n"
+        "A settings file (--config) is a JSON object: the long options' names with their values,\n"
+        "and \"stage\". What stands on the command line counts more. Names of files in it are\n"
+        "seen from where the program runs. RUN/settings.json is such a file; --resume reads it,\n"
+        "so that RUN is all that has to be named. What is given beside may only be what does\n"
+        "not change the result: device, threads, logging, how much is kept.",
+    .examples = "easyfirst train adapt --data pairs.jsonl -m xlm-roberta-base --out run\n"
+                "easyfirst train adapt --config run/settings.json --rate 1e-4 --out run2\n"
+                "easyfirst train align --data blip.json --images pictures -m model \\\n"
+                "    --new-projector mlp2x_gelu --out aligned\n"
+                "easyfirst train --resume --out run",
+};
+
+/* ---- The table of options. ---- */
+
+/* Settings of which one replaces the other, and one with a default that depends on the model: which
+ * of them a file or a command line has given. */
+typedef struct Given {
+    bool steps, epochs, batch_tokens, batch_sequences, warmup_ratio, warmup_steps, context;
+} Given;
+
+enum { SETTING_GROUPS = 7, GROUPS, MOST = 1 << 30 };
+
+typedef struct Table {
+    OptionGroup groups[GROUPS]; /* the last one is of this process, not of the run */
+    Given given;
+    const char *config;
+} Table;
+
+static void data_group(TrainSettings *s, Table *t, OptionGroup *group) {
+    *group = (OptionGroup){
+        "data",
+        {{"data", 'd', OPTION_LIST, "PATH", &s->data,
+          "training data: jsonl or JSON, plain text, or a folder with ratio.json;\n"
+          "may be given several times"},
+         {"images", 0, OPTION_TEXT, "FOLDER", &s->images, "where the pictures are"},
+         {"valid", 0, OPTION_TEXT, "PATH", &s->valid, "held-out data in the same format"},
+         {"valid-limit", 0, OPTION_INTEGER, "N", &s->valid_limit,
+          "examples of it that are used (default 500)", 1, MOST},
+         {"max-tokens", 0, OPTION_INTEGER, "N", &s->max_tokens,
+          "tokens of a sequence (default 512)", 8, 1 << 20},
+         {"context", 0, OPTION_SWITCH, "on|off", &s->context,
+          "earlier turns of a conversation before a question (default: on\n"
+          "in tune, if attention is full)",
+          .given = &t->given.context},
+         {"plain", 0, OPTION_SWITCH, "on|off", &s->plain,
+          "align: leave the instruction out, from picture to caption\n"
+          "(default on)"},
+         {"text-lines", 0, OPTION_FLAG, NULL, &s->text_lines,
+          "plain text: a document a line, not a paragraph"},
+         {"bad-share", 0, OPTION_REAL, "X", &s->bad_share,
+          "stop if more than this share of the data is bad (default 0.01)", 0, 1}},
+        9};
+}
+
+static void steps_group(TrainSettings *s, Table *t, OptionGroup *group) {
+    Given *g = &t->given;
+    *group = (OptionGroup){
+        "steps",
+        {{"steps", 0, OPTION_INTEGER, "N", &s->steps, "updates of the weights", 0, MOST, &g->steps},
+         {"epochs", 0, OPTION_INTEGER, "N", &s->epochs, "or so many times all of the data", 0,
+          1000000, &g->epochs},
+         {"batch-tokens", 0, OPTION_INTEGER, "N", &s->batch_tokens, "tokens of one update", 0, MOST,
+          &g->batch_tokens},
+         {"batch-sequences", 0, OPTION_INTEGER, "N", &s->batch_sequences,
+          "or so many sequences, whatever their length", 0, 1 << 24, &g->batch_sequences},
+         {"group", 0, OPTION_SWITCH, "on|off", &s->group,
+          "a batch has pictures or none, and similar lengths (default on); off: all\n"
+          "kinds of data in each update"},
+         {"pass-tokens", 0, OPTION_INTEGER, "N", &s->pass_tokens,
+          "rows that go through the network at once; a batch takes as many\n"
+          "passes as it needs (default 0: 2048); the longest unit of the data\n"
+          "goes through whole in any case",
+          0, 1 << 24}},
+        6};
+}
+
+static void optimizer_group(TrainSettings *s, Table *t, OptionGroup *group) {
+    Given *g = &t->given;
+    OptimizerConfig *o = &s->optimizer;
+    *group = (OptionGroup){
+        "optimiser",
+        {{"optimizer", 0, OPTION_CHOICE, "adamw|muon", &s->update,
+          "muon: orthogonalised momentum for the matrices of transformer\n"
+          "blocks and projector, AdamW for all else (default adamw)"},
+         {"muon-momentum", 0, OPTION_REAL, "X", &o->muon_momentum,
+          "memory of Muon's mean gradient (default 0.95)", 0, 0.999999},
+         {"rate", 0, OPTION_REAL, "X", &s->rate, "learning rate, the highest", 0, 100},
+         {"language-rate", 0, OPTION_REAL, "X", &s->language_rate,
+          "of the language model, if another (default 0: --rate)", 0, 100},
+         {"projector-rate", 0, OPTION_REAL, "X", &s->projector_rate, "of the projector", 0, 100},
+         {"vision-rate", 0, OPTION_REAL, "X", &s->vision_rate, "of the vision tower", 0, 100},
+         {"schedule", 0, OPTION_CHOICE, "constant|inverse-sqrt|cosine|linear", &s->schedule,
+          "how the rate falls after the warmup"},
+         {"warmup-ratio", 0, OPTION_REAL, "X", &s->warmup_ratio,
+          "share of the steps in which the rate rises", 0, 1, &g->warmup_ratio},
+         {"warmup-steps", 0, OPTION_INTEGER, "N", &s->warmup_steps, "or so many steps", 0, MOST,
+          &g->warmup_steps},
+         {"beta1", 0, OPTION_REAL, "X", &o->beta1, "memory of the mean gradient", 0, 0.999999},
+         {"beta2", 0, OPTION_REAL, "X", &o->beta2, "memory of its square", 0, 0.999999},
+         {"adam-eps", 0, OPTION_REAL, "X", &o->eps, "added to the root of the square", 1e-30, 1},
+         {"weight-decay", 0, OPTION_REAL, "X", &o->weight_decay, "decoupled, times the rate", 0, 1},
+         {"decay-vectors", 0, OPTION_SWITCH, "on|off", &o->decay_vectors,
+          "biases and norms decay, too (default on)"},
+         {"clip", 0, OPTION_REAL, "X", &o->clip,
+          "largest norm of all gradients together; 0: no clipping (default 1)", 0, 1e6}},
+        15};
+}
+
+static void objective_group(TrainSettings *s, OptionGroup *group) {
+    NoiseConfig *n = &s->noise;
+    *group = (OptionGroup){
+        "objective",
+        {{"objective", 0, OPTION_CHOICE, "rdm|llada", &s->objective,
+          "reparameterised diffusion, two coupled timesteps of an answer; or\n"
+          "LLaDA's continuous time"},
+         {"timesteps", 0, OPTION_INTEGER, "T", &n->timesteps, "rdm: timesteps (default 50)", 1,
+          100000},
+         {"weighting", 0, OPTION_CHOICE, "linear|constant", &s->weighting,
+          "rdm: weight of a masked token, T - (t - 1) or T (default linear)"},
+         {"mask-floor", 0, OPTION_REAL, "X", &n->eps,
+          "llada: the least probability of a mask (default 0.001)", 1e-9, 0.5},
+         {"complementary", 0, OPTION_FLAG, NULL, &n->complementary,
+          "llada: a second copy with the other tokens masked"},
+         {"label-smoothing", 0, OPTION_REAL, "X", &n->label_smoothing,
+          "share of the target that goes to all words (default 0)", 0, 0.9},
+         {"dropout", 0, OPTION_REAL, "X", &s->dropout, "dropout, 0.1 or none by the stage", 0, 0.9},
+         {"attention", 0, OPTION_CHOICE, "full|blocks", &s->attention,
+          "every token sees every other, or only its own block and those\n"
+          "before it (default: as the model's folder says)"}},
+        8};
+}
+
+static void trained_group(TrainSettings *s, OptionGroup *group) {
+    *group = (OptionGroup){
+        "what is trained",
+        {{"new-projector", 0, OPTION_CHOICE, "linear|mlp2x_gelu", &s->new_projector,
+          "start with a fresh projector instead of the model's"},
+         {"train-vision", 0, OPTION_FLAG, NULL, &s->train_vision, "tune: the vision tower, too"},
+         {"freeze-language", 0, OPTION_FLAG, NULL, &s->freeze_language,
+          "tune: not the language model"},
+         {"lora-rank", 0, OPTION_INTEGER, "R", &s->lora.rank,
+          "thin matrices of this rank instead of the language model's own\n"
+          "weights (default 0: the weights)",
+          0, 4096},
+         {"lora-alpha", 0, OPTION_REAL, "X", &s->lora.alpha,
+          "their scale is alpha / rank (default 16)", 0, 1e6},
+         {"lora-targets", 0, OPTION_TEXT, "LIST", &s->lora_targets,
+          "query, key, value, out, fc1, fc2 with commas between, or all\n"
+          "(default query,value)"},
+         {"recompute", 0, OPTION_FLAG, NULL, &s->recompute,
+          "keep less for the backward pass and compute it again: slower, in\n"
+          "less memory; the same result"}},
+        7};
+}
+
+static void running_group(TrainSettings *s, OptionGroup *group) {
+    *group = (OptionGroup){
+        "running",
+        {{"out", 'o', OPTION_TEXT, "RUN", &s->out, "the folder of the run"},
+         {"save-dtype", 0, OPTION_CHOICE, "auto|f32|bf16", &s->save_dtype,
+          "type of the weights in checkpoints; auto: as the model was stored"},
+         {"seed", 's', OPTION_SEED, "N", &s->seed, "seed of everything random (default 1)"},
+         {"log-every", 0, OPTION_INTEGER, "N", &s->log_every,
+          "steps of a logged point (default 10; 0: at the end only)", 0, MOST},
+         {"valid-every", 0, OPTION_INTEGER, "N", &s->valid_every,
+          "steps between validations (default 500; 0: at the end only)", 0, MOST},
+         {"save-every", 0, OPTION_INTEGER, "N", &s->save_every,
+          "steps between checkpoints (default 1000; 0: at the end only)", 0, MOST},
+         {"keep", 0, OPTION_INTEGER, "N", &s->keep, "checkpoints that are kept (default 2)", 1,
+          1000000},
+         {"show-answers", 0, OPTION_INTEGER, "N", &s->show_answers,
+          "answers that are shown at each validation (default 3)", 0, 1000},
+         {"quiet", 'q', OPTION_FLAG, NULL, &s->quiet, "no progress on standard error"}},
+        9};
+}
+
+/* The table of a run's settings; its rows point into `s` and `t`, which must stay. */
+static void table_make(Table *t, TrainSettings *s) {
+    *t = (Table){0};
+    model_group(&s->model, &s->device, &s->threads, &t->groups[0]);
+    t->groups[0].title = "model";
+    data_group(s, t, &t->groups[1]);
+    steps_group(s, t, &t->groups[2]);
+    optimizer_group(s, t, &t->groups[3]);
+    objective_group(s, &t->groups[4]);
+    trained_group(s, &t->groups[5]);
+    running_group(s, &t->groups[6]);
+    t->groups[SETTING_GROUPS] = (OptionGroup){
+        "this start of the program",
+        {{"config", 'c', OPTION_TEXT, "FILE", &t->config, "settings from a JSON file"},
+         {"resume", 0, OPTION_FLAG, NULL, &s->resume,
+          "go on from the last checkpoint in --out, with its settings"},
+         {"stop-after", 0, OPTION_INTEGER, "N", &s->stop_after,
+          "end after so many updates, with a checkpoint to resume from; the\n"
+          "schedule stays that of the whole run",
+          1, MOST}},
+        3};
+}
+
+/* ---- Reading. ---- */
+
+/* Of two settings that say the same in two ways, the one that is given puts the other to rest. */
+static int settle(bool a_given, bool b_given, double *a, double *b, const char *names, Error *err) {
+    bool a_set = a_given && *a != 0, b_set = b_given && *b != 0;
+    if (a_set && b_set) return error_set(err, "%s are both given: one of them is enough", names);
+    if (a_set) *b = 0;
+    if (b_set) *a = 0;
+    return 0;
+}
+
+static int settle_pairs(TrainSettings *s, Given *g, Error *err) {
+    double steps = s->steps, epochs = s->epochs, tokens = s->batch_tokens;
+    double sequences = s->batch_sequences, ratio = s->warmup_ratio, warmup = s->warmup_steps;
+    TRY(settle(g->steps, g->epochs, &steps, &epochs, "\"steps\" and \"epochs\"", err));
+    TRY(settle(g->batch_tokens, g->batch_sequences, &tokens, &sequences,
+               "\"batch-tokens\" and \"batch-sequences\"", err));
+    TRY(settle(g->warmup_ratio, g->warmup_steps, &ratio, &warmup,
+               "\"warmup-ratio\" and \"warmup-steps\"", err));
+    s->steps = (int)steps, s->epochs = (int)epochs, s->batch_tokens = (int)tokens;
+    s->batch_sequences = (int)sequences, s->warmup_ratio = (float)ratio;
+    s->warmup_steps = (int)warmup;
+    bool context = g->context;
+    *g = (Given){.context = context};
+    return 0;
+}
+
+/* The command line into `t`'s settings; *stage is STAGE_COUNT if it names none. */
+static int read_line(Table *t, int argc, char **argv, TrainStage *stage) {
+    int first, status = options_read(&help, t->groups, GROUPS, argc, argv, &first);
+    *stage = STAGE_COUNT;
+    if (status >= 0 || first == argc) return status;
+    *stage = stage_find(argv[first]);
+    const char *near = nearest_word(argv[first], stage_names);
+    if (*stage == STAGE_COUNT)
+        return options_wrong(&help, "there is no stage \"%s\"%s%s%s", argv[first],
+                             near ? ": did you mean "
+                                  : ", expected adapt, instruct, align, tune, "
+                                    "length, pretrain or segment",
+                             near ? near : "", near ? "?" : "");
+    if (argc - first > 1)
+        return options_wrong(&help, "\"%s\" is one word too many: files are named with --data",
+                             argv[first + 1]);
+    return -1;
+}
+
+/* The stage that a settings file names; STAGE_COUNT if none. */
+static int file_stage(const json_t *file, const char *path, TrainStage *stage, Error *err) {
+    const char *name;
+    *stage = STAGE_COUNT;
+    TRY(config_text(file, "stage", path, NULL, &name, err));
+    if (!name) return 0;
+    *stage = stage_find(name);
+    if (*stage == STAGE_COUNT)
+        return error_set(err,
+                         "%s: \"stage\" is \"%s\", expected adapt, instruct, align, tune, length, "
+                         "pretrain or segment",
+                         path, name);
+    return 0;
+}
+
+/* Whether attention is in blocks, as the settings or else the model's folder say. A folder that
+ * cannot be read is told of when the model is opened. */
+static bool attention_in_blocks(const TrainSettings *s) {
+    if (s->attention) return !strcmp(s->attention, "blocks");
+    if (!s->model.folder) return false;
+    char path[1024];
+    json_t *json;
+    snprintf(path, sizeof path, "%s/easyfirst.json", s->model.folder);
+    if (config_read(&json, path, NULL)) return false;
+    const char *text = json_string_value(json_object_get(json, "attention"));
+    bool blocks = text && !strcmp(text, "blocks");
+    json_decref(json);
+    return blocks;
+}
+
+/* What a resumed run may be told anew: where things are, and what does not change the weights. */
+static const char *const free_settings[] = {
+    "model",     "vision",       "language",   "projector", "length-predictor", "device",
+    "threads",   "data",         "images",     "valid",     "valid-limit",      "bad-share",
+    "recompute", "out",          "save-dtype", "log-every", "valid-every",      "save-every",
+    "keep",      "show-answers", "quiet",      NULL};
+
+static int check_kept(const TrainSettings *s, const json_t *file, Error *err) {
+    json_t *now = train_settings_json(s), *value;
+    const char *name;
+    int status = now ? 0 : error_set(err, "out of memory");
+    json_object_foreach(now, name, value) {
+        const json_t *kept = json_object_get(file, name);
+        int i = 0;
+        while (free_settings[i] && strcmp(free_settings[i], name)) i++;
+        if (status || free_settings[i] || !kept || json_equal(kept, value)) continue;
+        char *text = json_dumps(kept, JSON_ENCODE_ANY | JSON_REAL_PRECISION(9));
+        status = error_set(err,
+                           "--%s: the run in %s has %s and keeps it; for another one begin a new "
+                           "run at its last checkpoint (-m) with another --out",
+                           name, s->out, text ? text : "another value");
+        free(text);
+    }
+    json_decref(now);
+    return status;
+}
+
+/* Defaults, the file's settings, the command line's, each over the one before. */
+static int read_layers(TrainSettings *s, TrainStage stage, json_t *file, const char *path, int argc,
+                       char **argv) {
+    Error err;
+    Table table;
+    train_settings_default(s, stage);
+    s->file = file;
+    table_make(&table, s);
+    if (file && (options_from_json(table.groups, SETTING_GROUPS, file,
+                                   (const char *const[]){"stage", NULL}, path, &err) ||
+                 (settle_pairs(s, &table.given, &err) && error_context(&err, "%s", path))))
+        return options_wrong(&help, "%s", err.text);
+    TextList data = s->data;
+    s->data = (TextList){0};
+    int status = read_line(&table, argc, argv, &stage);
+    if (s->data.count)
+        free(data.items);
+    else
+        s->data = data;
+    if (status >= 0) return status;
+    if (settle_pairs(s, &table.given, &err)) return options_wrong(&help, "%s", err.text);
+    ModelOptions *m = &s->model;
+    const char *folder = getenv("EASYFIRST_MODEL");
+    if (!m->folder && !m->language && !m->vision && folder && folder[0]) m->folder = folder;
+    if (!table.given.context && attention_in_blocks(s)) s->context = false;
+    if (s->resume && check_kept(s, file, &err)) return options_wrong(&help, "%s", err.text);
+    return -1;
+}
+
+int train_settings_read(TrainSettings *s, int argc, char **argv) {
+    /* A first look at the command line: whose defaults, which file? */
+    TrainSettings look;
+    Table table;
+    TrainStage stage, told = STAGE_COUNT;
+    *s = (TrainSettings){0};
+    train_settings_default(&look, STAGE_ADAPT);
+    table_make(&table, &look);
+    int status = read_line(&table, argc, argv, &stage);
+    free(look.data.items);
+    if (status >= 0) return status;
+    if (look.resume && !look.out)
+        return options_wrong(&help, "--resume needs the folder of the run: --out RUN");
+    if (look.resume && table.config)
+        return options_wrong(&help,
+                             "--resume takes the settings of the run in %s, not those of %s: leave "
+                             "one of the two out",
+                             look.out, table.config);
+    char own[1024];
+    const char *path = table.config;
+    json_t *file = NULL;
+    Error err;
+    if (look.resume) {
+        snprintf(own, sizeof own, "%s/settings.json", look.out);
+        path = own;
+    }
+    if (path && config_read(&file, path, &err)) {
+        if (look.resume) error_context(&err, "there is no run to go on with");
+        report_error("train: %s", err.text);
+        return 1;
+    }
+    if (file && file_stage(file, path, &told, &err)) {
+        json_decref(file);
+        return options_wrong(&help, "%s", err.text);
+    }
+    if (look.resume && stage != STAGE_COUNT && stage != told)
+        status =
+            options_wrong(&help, "the run in %s is of the stage %s, not %s", look.out,
+                          told == STAGE_COUNT ? "(none)" : stage_name(told), stage_name(stage));
+    if (stage == STAGE_COUNT) stage = told;
+    if (status < 0 && stage == STAGE_COUNT)
+        status = options_wrong(&help, "no stage is named: adapt, instruct, align, tune, length, "
+                                      "pretrain or segment");
+    if (status >= 0) {
+        json_decref(file);
+        return status;
+    }
+    return read_layers(s, stage, file, path, argc, argv);
+}
+
+void train_settings_free(TrainSettings *s) {
+    free(s->data.items);
+    json_decref(s->file);
+    *s = (TrainSettings){0};
+}
+
+/* ---- Checking. ---- */
+
+static int check_path(const char *option, const char *path, Error *err) {
+    struct stat found;
+    if (stat(path, &found) == 0) return 0;
+    return error_set(err, "--%s %s: %s", option, path, strerror(errno));
+}
+
+/* Shows the language model pictures. */
+static bool sees(TrainStage stage) {
+    return stage == STAGE_ALIGN || stage == STAGE_TUNE;
+}
+
+static int check_data(const TrainSettings *s, Error *err) {
+    const char *stage = stage_name(s->stage);
+    if (!s->data.count)
+        return error_set(err, "there is nothing to train on: name files or folders with --data");
+    if (!s->out) return error_set(err, "no folder for the run is named: --out RUN");
+    for (int i = 0; i < s->data.count; i++) TRY(check_path("data", s->data.items[i], err));
+    if (s->images) TRY(check_path("images", s->images, err));
+    if (s->valid) TRY(check_path("valid", s->valid, err));
+    bool segment = s->stage == STAGE_SEGMENT;
+    if (s->images && !sees(s->stage) && s->stage != STAGE_LENGTH && !segment)
+        return error_set(err,
+                         "--images: %s trains on text alone; pictures are for align and tune, "
+                         "and segment",
+                         stage);
+    if (segment && !s->images)
+        return error_set(err, "segment learns from pictures: name their folder with --images");
+    if (s->plain && s->stage != STAGE_ALIGN)
+        return error_set(err, "--plain belongs to align, where captions have no instruction of "
+                              "their own");
+    if (s->context && attention_in_blocks(s))
+        return error_set(err, "--context on needs full attention: in blocks every turn sees the "
+                              "picture and itself; leave it out, or take --attention full");
+    if (!(s->bad_share >= 0 && s->bad_share <= 1))
+        return error_set(err, "--bad-share is %g, expected a share from 0 to 1",
+                         (double)s->bad_share);
+    return 0;
+}
+
+static int check_optimizer(TrainSettings *s, Error *err) {
+    OptimizerConfig *o = &s->optimizer;
+    o->muon = !strcmp(s->update, "muon");
+    if (!o->muon && strcmp(s->update, "adamw"))
+        return error_set(err, "--optimizer is \"%s\", expected adamw or muon", s->update);
+    if (!(o->muon_momentum >= 0 && o->muon_momentum < 1))
+        return error_set(err, "--muon-momentum is %g, expected at least 0 and less than 1",
+                         (double)o->muon_momentum);
+    if (!(o->beta1 >= 0 && o->beta1 < 1) || !(o->beta2 >= 0 && o->beta2 < 1) || !(o->eps > 0) ||
+        !(o->weight_decay >= 0) || !(o->clip >= 0))
+        return error_set(err,
+                         "the optimiser's beta1 %g, beta2 %g, eps %g, decay %g, clip %g make "
+                         "no sense",
+                         (double)o->beta1, (double)o->beta2, (double)o->eps,
+                         (double)o->weight_decay, (double)o->clip);
+    return 0;
+}
+
+static int check_steps(TrainSettings *s, Error *err) {
+    if (s->steps < 0 || s->epochs < 0 || (!s->steps && !s->epochs))
+        return error_set(err, "how long to train is not said: --steps N, or --epochs N");
+    if (s->batch_tokens < 0 || s->batch_sequences < 0 || (!s->batch_tokens && !s->batch_sequences))
+        return error_set(err, "the size of a batch is not said: --batch-tokens N, or "
+                              "--batch-sequences N");
+    if (s->batch_tokens && s->batch_sequences)
+        return error_set(err, "a batch is measured in tokens or in sequences, not in both");
+    if (!(s->rate > 0))
+        return error_set(err, "--rate is %g: nothing would be learned; expected a number above 0",
+                         (double)s->rate);
+    if (s->steps && s->warmup_steps > s->steps)
+        return error_set(err, "--warmup-steps %d are more than all of the %d steps",
+                         s->warmup_steps, s->steps);
+    TRY(check_optimizer(s, err));
+    for (int k = SCHEDULE_CONSTANT; k <= SCHEDULE_LINEAR; k++)
+        if (!strcmp(s->schedule, schedule_name((ScheduleKind)k))) return 0;
+    return error_set(err, "--schedule is \"%s\", expected constant, inverse-sqrt, cosine or linear",
+                     s->schedule);
+}
+
+static int check_objective(TrainSettings *s, Error *err) {
+    bool llada = !strcmp(s->objective, "llada"), constant = !strcmp(s->weighting, "constant");
+    if (!llada && strcmp(s->objective, "rdm"))
+        return error_set(err, "--objective is \"%s\", expected rdm or llada", s->objective);
+    if (!constant && strcmp(s->weighting, "linear"))
+        return error_set(err, "--weighting is \"%s\", expected linear or constant", s->weighting);
+    if (llada && constant)
+        return error_set(err, "--weighting belongs to the objective rdm: llada weighs a masked "
+                              "token by 1 / its probability");
+    if (!llada && s->noise.complementary)
+        return error_set(err, "--complementary belongs to the objective llada: rdm has two coupled "
+                              "copies of its own");
+    s->noise.objective = llada ? OBJECTIVE_LLADA : OBJECTIVE_RDM;
+    s->noise.constant = constant;
+    if (!(s->dropout >= 0 && s->dropout < 1))
+        return error_set(err, "--dropout is %g, expected a share from 0 to below 1",
+                         (double)s->dropout);
+    return 0;
+}
+
+/* "query,value" to bits. */
+static int check_lora(TrainSettings *s, Error *err) {
+    s->lora.targets = 0;
+    if (!strcmp(s->lora_targets, "all")) {
+        s->lora.targets = (1u << LORA_TARGETS) - 1;
+    } else {
+        for (const char *word = s->lora_targets;; word++) {
+            int size = (int)strcspn(word, ","), t = 0;
+            while (t < LORA_TARGETS && (strncmp(word, lora_target_name((LoraTarget)t), size) ||
+                                        lora_target_name((LoraTarget)t)[size]))
+                t++;
+            if (t == LORA_TARGETS || !size)
+                return error_set(err,
+                                 "--lora-targets: \"%.*s\" is none; expected query, key, value, "
+                                 "out, fc1, fc2 with commas between, or all",
+                                 size, word);
+            s->lora.targets |= 1u << t;
+            word += size;
+            if (!*word) break;
+        }
+    }
+    if (!s->lora.rank) return 0;
+    if (!(s->lora.alpha > 0)) return error_set(err, "--lora-alpha must be above 0");
+    if (s->stage == STAGE_ALIGN || s->stage == STAGE_LENGTH)
+        return error_set(err, "--lora-rank is of the language model, which %s does not train",
+                         stage_name(s->stage));
+    if (s->freeze_language)
+        return error_set(err, "--lora-rank trains the language model, --freeze-language does not: "
+                              "leave one out");
+    return 0;
+}
+
+/* Whether the model's folder has an entry of this name. */
+static bool in_model(const TrainSettings *s, const char *name) {
+    char path[1024];
+    struct stat found;
+    if (!s->model.folder) return false;
+    snprintf(path, sizeof path, "%s/%s", s->model.folder, name);
+    return stat(path, &found) == 0;
+}
+
+/* What the stage has no use for, so that nobody believes it had an effect. */
+static int check_segment(const TrainSettings *s, Error *err) {
+    const ModelOptions *m = &s->model;
+    const char *idle = s->train_vision      ? "train-vision"
+                       : s->freeze_language ? "freeze-language"
+                       : s->new_projector   ? "new-projector"
+                       : s->lora.rank       ? "lora-rank"
+                       : s->dropout > 0     ? "dropout"
+                                            : NULL;
+    if (idle)
+        return error_set(err,
+                         "--%s: segment trains the vision tower, which has no dropout, and nothing "
+                         "else; leave it out",
+                         idle);
+    if (m->vision || in_model(s, "vision")) return 0;
+    return error_set(err, "segment needs a vision tower: name one with --vision PATH");
+}
+
+static int check_parts(const TrainSettings *s, Error *err) {
+    const ModelOptions *m = &s->model;
+    const char *stage = stage_name(s->stage);
+    struct stat a, b;
+    if (!m->folder && !m->language && !(m->vision && s->stage == STAGE_SEGMENT))
+        return error_set(err, "no model is named: give its folder with -m FOLDER or in the "
+                              "environment as EASYFIRST_MODEL, or its parts with --language and so "
+                              "on");
+    if (m->folder) TRY(check_path("model", m->folder, err));
+    if (m->folder && s->out && stat(m->folder, &a) == 0 && stat(s->out, &b) == 0 &&
+        a.st_dev == b.st_dev && a.st_ino == b.st_ino)
+        return error_set(err, "--out %s is the model's own folder: a run needs one of its own",
+                         s->out);
+    if (s->stage == STAGE_SEGMENT) return check_segment(s, err);
+    if (s->train_vision && s->stage != STAGE_TUNE)
+        return error_set(err, "--train-vision belongs to tune: %s leaves the vision tower as it is",
+                         stage);
+    if (s->freeze_language && !sees(s->stage))
+        return error_set(err, "--freeze-language: %s would have nothing to train", stage);
+    if (s->new_projector && !sees(s->stage))
+        return error_set(err, "--new-projector belongs to align and tune: %s uses no projector",
+                         stage);
+    if (!sees(s->stage)) return 0;
+    if (!m->vision && !in_model(s, "vision"))
+        return error_set(err, "%s needs a vision tower: name one with --vision PATH", stage);
+    if (s->new_projector && m->projector)
+        return error_set(err, "--projector and --new-projector are both given: start with one");
+    if (!s->new_projector && !m->projector && !in_model(s, "projector.safetensors"))
+        return error_set(err, "this model has no projector: --new-projector mlp2x_gelu starts with "
+                              "a fresh one");
+    return 0;
+}
+
+int train_settings_check(TrainSettings *s, Error *err) {
+    TRY(check_parts(s, err));
+    TRY(check_data(s, err));
+    TRY(check_steps(s, err));
+    TRY(check_objective(s, err));
+    TRY(check_lora(s, err));
+    json_t *json = train_settings_json(s);
+    if (!json)
+        return error_set(err, "the settings cannot be kept as JSON: a file's name is no UTF-8");
+    json_decref(json);
+    return 0;
+}
+
+/* ---- Writing. ---- */
+
+json_t *train_settings_json(const TrainSettings *settings) {
+    /* The table points to variables that could be set; here they are only read. */
+    Table table;
+    table_make(&table, (TrainSettings *)settings);
+    json_t *all = options_to_json(table.groups, SETTING_GROUPS);
+    json_t *object = json_pack("{s:s}", "stage", stage_name(settings->stage));
+    if (!all || !object || json_object_update(object, all)) {
+        json_decref(object);
+        object = NULL;
+    }
+    json_decref(all);
+    return object;
+}
+
+static void print_value(const json_t *value, FILE *out) {
+    if (json_is_boolean(value)) fputs(json_is_true(value) ? "yes" : "no", out);
+    if (json_is_integer(value)) fprintf(out, "%lld", (long long)json_integer_value(value));
+    if (json_is_real(value)) fprintf(out, "%.9g", json_real_value(value));
+    if (json_is_string(value)) report_field(out, json_string_value(value));
+    for (size_t i = 0; i < json_array_size(value); i++) {
+        if (i) fputs(", ", out);
+        print_value(json_array_get(value, i), out);
+    }
+}
+
+/* Settings that do nothing in this run: 0 where 0 means that another one counts, and those of the
+ * other objective, or of LoRA or Muon without it. */
+static bool is_idle(const TrainSettings *s, const char *name, const json_t *value) {
+    static const char *const zeros[] = {"steps",           "epochs",      "batch-tokens",
+                                        "batch-sequences", "pass-tokens", "language-rate",
+                                        "projector-rate",  "vision-rate", "warmup-ratio",
+                                        "warmup-steps",    "lora-rank",   NULL};
+    static const char *const rdm[] = {"timesteps", "weighting", NULL};
+    static const char *const llada[] = {"mask-floor", "complementary", NULL};
+    static const char *const lora[] = {"lora-alpha", "lora-targets", NULL};
+    static const char *const texts[] = {"max-tokens",
+                                        "context",
+                                        "plain",
+                                        "text-lines",
+                                        "language-rate",
+                                        "objective",
+                                        "timesteps",
+                                        "weighting",
+                                        "mask-floor",
+                                        "complementary",
+                                        "dropout",
+                                        "attention",
+                                        "new-projector",
+                                        "freeze-language",
+                                        "projector-rate",
+                                        "train-vision",
+                                        "lora-alpha",
+                                        "show-answers",
+                                        NULL};
+    static const char *const muon[] = {"muon-momentum", NULL};
+    bool is_llada = !strcmp(s->objective, "llada");
+    const char *const *lists[] = {json_number_value(value) == 0 ? zeros : NULL,
+                                  is_llada ? rdm : llada, s->lora.rank ? NULL : lora,
+                                  strcmp(s->update, "muon") ? muon : NULL,
+                                  s->stage == STAGE_SEGMENT ? texts : NULL};
+    for (int l = 0; l < 5; l++)
+        for (int i = 0; lists[l] && lists[l][i]; i++)
+            if (!strcmp(name, lists[l][i])) return true;
+    return false;
+}
+
+void train_settings_print(const TrainSettings *settings, FILE *out) {
+    Table table;
+    table_make(&table, (TrainSettings *)settings);
+    json_t *all = options_to_json(table.groups, SETTING_GROUPS);
+    fprintf(out, "%-22s%s\n", "stage", stage_name(settings->stage));
+    for (int g = 0; g < SETTING_GROUPS; g++) {
+        fprintf(out, "%s\n", table.groups[g].title);
+        for (int i = 0; i < table.groups[g].count; i++) {
+            const char *name = table.groups[g].options[i].name;
+            const json_t *value = json_object_get(all, name);
+            if (!value || is_idle(settings, name, value)) continue;
+            fprintf(out, "  %-20s", name);
+            print_value(value, out);
+            fputc('\n', out);
+        }
+    }
+    json_decref(all);
+}
