@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "data/json_kind.h"
 #include "data/picture_file.h"
 #include "data/text_space.h"
 
@@ -44,29 +45,11 @@ static bool is_blank(const char *text) {
 
 /* ---- Fields. ---- */
 
-static const char *json_kind(const json_t *value) {
-    switch (json_typeof(value)) {
-    case JSON_OBJECT:
-        return "an object";
-    case JSON_ARRAY:
-        return "an array";
-    case JSON_STRING:
-        return "a text";
-    case JSON_INTEGER:
-    case JSON_REAL:
-        return "a number";
-    case JSON_NULL:
-        return "null";
-    default:
-        return "true or false";
-    }
-}
-
 /* A field that must be a text. */
 static bool take_text(Draft *draft, const json_t *value, const char *field, const char **text) {
     if (!json_is_string(value)) {
         draft_problem(draft, "wrong type", "\"%s\" is %s, a text was expected", field,
-                      value ? json_kind(value) : "missing");
+                      json_kind(value));
         return false;
     }
     *text = json_string_value(value);
@@ -97,8 +80,8 @@ static bool take_id(Draft *draft, const json_t *object) {
 
 static bool check_file(Draft *draft) {
     char text[512];
-    const char *kind = picture_file_problem(text, sizeof text, draft->context->options->images,
-                                            draft->image);
+    const char *kind =
+        picture_file_problem(text, sizeof text, draft->context->options->images, draft->image);
     if (kind) draft_problem(draft, kind, "%s", text);
     return !kind;
 }
@@ -119,7 +102,8 @@ static bool take_image(Draft *draft, const json_t *object) {
     }
     if (!draft->context->options->images) {
         draft_problem(draft, "picture without a folder",
-                      "it has a picture, %.200s, but no folder of pictures is named (--images)", draft->image);
+                      "it has a picture, %.200s, but no folder of pictures is named (--images)",
+                      draft->image);
         return false;
     }
     if (!draft->context->problems || !draft->context->options->check_images) return true;

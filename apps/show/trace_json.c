@@ -6,6 +6,7 @@
 #include "apps/report.h"
 #include "apps/show/trace_parts.h"
 #include "data/file_write.h"
+#include "data/json_kind.h"
 
 enum { TRACE_BYTES = 1 << 28, READ_BLOCK = 1 << 16 };
 enum { LENGTH_MOST = 1000000, STEPS_MOST = 1000000, GRID_MOST = 1024, EDGE_MOST = 1 << 20 };
@@ -154,25 +155,6 @@ typedef struct Reader {
     Error *err;
 } Reader;
 
-static const char *kind_of(const json_t *value) {
-    if (!value) return "missing";
-    switch (json_typeof(value)) {
-    case JSON_OBJECT:
-        return "an object";
-    case JSON_ARRAY:
-        return "a list";
-    case JSON_STRING:
-        return "a text";
-    case JSON_INTEGER:
-    case JSON_REAL:
-        return "a number";
-    case JSON_NULL:
-        return "null";
-    default:
-        return "true or false";
-    }
-}
-
 /* "FILE: PLACE: "NAME" is ..., expected ...". */
 static int wrong(const Reader *r, const char *name, const char *found, const char *expected) {
     return error_set(r->err,
@@ -187,7 +169,7 @@ static int read_whole(const Reader *r, const json_t *object, const char *name, j
     char expected[96], found[32];
     snprintf(expected, sizeof expected, "a whole number from %lld to %lld", (long long)least,
              (long long)most);
-    if (!json_is_integer(value)) return wrong(r, name, kind_of(value), expected);
+    if (!json_is_integer(value)) return wrong(r, name, json_kind(value), expected);
     *out = json_integer_value(value);
     if (*out >= least && *out <= most) return 0;
     snprintf(found, sizeof found, "%lld", (long long)*out);
@@ -205,7 +187,7 @@ static int read_int(const Reader *r, const json_t *object, const char *name, int
 /* A finite number. */
 static int read_real(const Reader *r, const json_t *object, const char *name, double *out) {
     const json_t *value = json_object_get(object, name);
-    if (!json_is_number(value)) return wrong(r, name, kind_of(value), "a number");
+    if (!json_is_number(value)) return wrong(r, name, json_kind(value), "a number");
     *out = json_number_value(value);
     return isfinite(*out) ? 0 : wrong(r, name, "too large", "a number");
 }
@@ -220,7 +202,7 @@ static int read_score(const Reader *r, const json_t *object, const char *name, d
 
 static int read_flag(const Reader *r, const json_t *object, const char *name, bool *out) {
     const json_t *value = json_object_get(object, name);
-    if (!json_is_boolean(value)) return wrong(r, name, kind_of(value), "true or false");
+    if (!json_is_boolean(value)) return wrong(r, name, json_kind(value), "true or false");
     *out = json_is_true(value);
     return 0;
 }
@@ -228,7 +210,7 @@ static int read_flag(const Reader *r, const json_t *object, const char *name, bo
 static int read_text(const Reader *r, const json_t *object, const char *name, const char **out) {
     const json_t *value = json_object_get(object, name);
     *out = json_string_value(value);
-    if (!*out) return wrong(r, name, kind_of(value), "a text");
+    if (!*out) return wrong(r, name, json_kind(value), "a text");
     if (strlen(*out) != json_string_length(value))
         return wrong(r, name, "a text with a NUL byte", "one without");
     return 0;
@@ -252,13 +234,13 @@ static int read_list(const Reader *r, const json_t *object, const char *name, js
     char found[48], expected[64];
     *out = value;
     if (count < 0)
-        snprintf(expected, sizeof expected, "a list that is not empty");
+        snprintf(expected, sizeof expected, "an array that is not empty");
     else
-        snprintf(expected, sizeof expected, "a list of %lld", (long long)count);
-    if (!json_is_array(value)) return wrong(r, name, kind_of(value), expected);
+        snprintf(expected, sizeof expected, "an array of %lld", (long long)count);
+    if (!json_is_array(value)) return wrong(r, name, json_kind(value), expected);
     size_t n = json_array_size(value);
     if (count < 0 ? n > 0 : n == (size_t)count) return 0;
-    snprintf(found, sizeof found, "a list of %zu", n);
+    snprintf(found, sizeof found, "an array of %zu", n);
     return wrong(r, name, found, expected);
 }
 
@@ -341,7 +323,7 @@ static int read_attention(Reader *r, const json_t *object, TraceHypothesis *h) {
     TRY(read_list(r, object, "attention", h->length, &list));
     json_array_foreach(list, i, row) {
         if (!json_is_array(row) || json_array_size(row) != patches)
-            return wrong(r, "attention", "a list with something else in it",
+            return wrong(r, "attention", "an array with something else in it",
                          "one list for each position, with a number for each patch");
     }
     h->attention = malloc((size_t)h->length * patches * sizeof *h->attention);
@@ -349,7 +331,7 @@ static int read_attention(Reader *r, const json_t *object, TraceHypothesis *h) {
     json_array_foreach(list, i, row) json_array_foreach(row, k, value) {
         double weight = json_is_number(value) ? json_number_value(value) : NAN;
         if (!(weight >= 0 && weight <= 1e30))
-            return wrong(r, "attention", "a list with something else in it",
+            return wrong(r, "attention", "an array with something else in it",
                          "numbers from 0 on only");
         h->attention[i * patches + k] = (float)weight;
     }
@@ -360,7 +342,7 @@ static int read_picture(Reader *r, const json_t *root) {
     const json_t *object = json_object_get(root, "picture");
     TracePicture p = {0};
     if (!object) return 0;
-    if (!json_is_object(object)) return wrong(r, "picture", kind_of(object), "an object");
+    if (!json_is_object(object)) return wrong(r, "picture", json_kind(object), "an object");
     snprintf(r->where, sizeof r->where, "picture");
     TRY(read_int(r, object, "width", 1, EDGE_MOST, &p.width));
     TRY(read_int(r, object, "height", 1, EDGE_MOST, &p.height));
@@ -386,7 +368,7 @@ static int read_hypotheses(Reader *r, const json_t *root) {
     json_array_foreach(list, i, one) {
         TraceHypothesis *h = &trace->hypotheses[i];
         snprintf(r->where, sizeof r->where, "hypotheses[%zu]", i);
-        if (!json_is_object(one)) return wrong(r, r->where, kind_of(one), "an object");
+        if (!json_is_object(one)) return wrong(r, r->where, json_kind(one), "an object");
         TRY(copy_text(r, one, "text", true, &h->text));
         TRY(read_int(r, one, "length", 1, LENGTH_MOST, &h->length));
         TRY(read_int(r, one, "sample", 0, INT32_MAX, &h->sample));
@@ -429,7 +411,7 @@ static int read_root(Reader *r, const json_t *root) {
         return error_set(r->err,
                          "%s: is %s, expected an object: is it a trace that easyfirst show "
                          "--json wrote?",
-                         r->path, kind_of(root));
+                         r->path, json_kind(root));
     const json_t *failed = json_object_get(root, "error");
     if (json_is_string(failed))
         return error_set(r->err, "%s: has no answer, but an error: %.200s", r->path,

@@ -1,10 +1,10 @@
 #include "apps/train/feed.h"
 
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "apps/ahead.h"
 #include "apps/train/feed_scenes.h"
 #include "kernels/random.h"
 
@@ -179,33 +179,16 @@ LearnSizes feed_unit_sizes(const Dataset *d, const PackingConfig *packing) {
 
 struct Feed {
     FeedConfig config;
-    pthread_t thread;
-    bool started;
-    pthread_mutex_t lock;
-    pthread_cond_t changed;
-    /* Under the lock: */
-    FeedStep ready;        /* one step ahead */
-    bool full, done, stop; /* done: the thread makes no more */
-    Error error;
+    Ahead *ahead; /* of FeedStep */
 };
 
-/* Waits until there is room, puts the step there, and says whether to go on. */
-static bool feed_put(Feed *f, FeedStep *step) {
-    pthread_mutex_lock(&f->lock);
-    while (f->full && !f->stop) pthread_cond_wait(&f->changed, &f->lock);
-    bool go_on = !f->stop;
-    if (go_on) {
-        f->ready = *step;
-        f->full = true;
-        pthread_cond_broadcast(&f->changed);
-    }
-    pthread_mutex_unlock(&f->lock);
-    if (!go_on) feed_step_free(step);
-    return go_on;
+static void drop_step(void *thing) {
+    feed_step_free(thing);
+    free(thing);
 }
 
-static int feed_run(Feed *f, Error *err) {
-    const FeedConfig *c = &f->config;
+static int make_steps(void *user, Ahead *ahead, Error *err) {
+    const FeedConfig *c = &((Feed *)user)->config;
     int64_t epoch = c->epoch, index = c->index;
     BatchPlan plan = {0};
     int status = 0;
@@ -217,27 +200,19 @@ static int feed_run(Feed *f, Error *err) {
             status =
                 batches_plan(&plan, c->dataset->units, c->dataset->count, &c->batches, epoch, err);
         }
-        FeedStep step = {0};
-        if (status == 0) status = feed_make_step(c, &plan, epoch, index, &step, err);
-        if (status) break;
-        step.step = n;
+        FeedStep *step = calloc(1, sizeof *step);
+        if (!step) status = error_set(err, "out of memory for a step");
+        if (status == 0) status = feed_make_step(c, &plan, epoch, index, step, err);
+        if (status) {
+            free(step);
+            break;
+        }
+        step->step = n;
         index++;
-        if (!feed_put(f, &step)) break;
+        if (!ahead_put(ahead, step)) break;
     }
     batches_free(&plan);
     return status;
-}
-
-static void *feed_thread(void *user) {
-    Feed *f = user;
-    Error err = {{0}};
-    if (feed_run(f, &err) == 0) error_set(&err, "there are no more training steps");
-    pthread_mutex_lock(&f->lock);
-    f->done = true;
-    f->error = err;
-    pthread_cond_broadcast(&f->changed);
-    pthread_mutex_unlock(&f->lock);
-    return NULL;
 }
 
 int feed_open(Feed **feed, const FeedConfig *config, Error *err) {
@@ -245,44 +220,26 @@ int feed_open(Feed **feed, const FeedConfig *config, Error *err) {
     Feed *f = calloc(1, sizeof *f);
     if (!f) return error_set(err, "out of memory");
     f->config = *config;
-    pthread_mutex_init(&f->lock, NULL);
-    pthread_cond_init(&f->changed, NULL);
-    if (pthread_create(&f->thread, NULL, feed_thread, f)) {
-        feed_close(f);
-        return error_set(err, "the system gives no thread to read the data");
+    const AheadConfig ahead = {
+        .make = make_steps, .drop = drop_step, .user = f, .what = "training steps"};
+    if (ahead_open(&f->ahead, &ahead, err)) {
+        free(f);
+        return -1;
     }
-    f->started = true;
     *feed = f;
     return 0;
 }
 
 int feed_next(Feed *f, FeedStep *step, Error *err) {
-    pthread_mutex_lock(&f->lock);
-    while (!f->full && !f->done) pthread_cond_wait(&f->changed, &f->lock);
-    int status = 0;
-    if (f->full) {
-        *step = f->ready;
-        f->ready = (FeedStep){0};
-        f->full = false;
-        pthread_cond_broadcast(&f->changed);
-    } else {
-        status = error_set(err, "%s", f->error.text);
-    }
-    pthread_mutex_unlock(&f->lock);
-    return status;
+    void *made;
+    TRY(ahead_next(f->ahead, &made, err));
+    *step = *(FeedStep *)made;
+    free(made);
+    return 0;
 }
 
 void feed_close(Feed *f) {
     if (!f) return;
-    if (f->started) {
-        pthread_mutex_lock(&f->lock);
-        f->stop = true;
-        pthread_cond_broadcast(&f->changed);
-        pthread_mutex_unlock(&f->lock);
-        pthread_join(f->thread, NULL);
-    }
-    feed_step_free(&f->ready);
-    pthread_cond_destroy(&f->changed);
-    pthread_mutex_destroy(&f->lock);
+    ahead_close(f->ahead);
     free(f);
 }
