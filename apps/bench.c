@@ -294,7 +294,7 @@ static int print_times(const Bench *b, double *whole, double *alone, DeviceCount
                       1e-6 * operations / matmul_ms, "share", 100 * matmul_ms / ms, "peak_gflops",
                       1e-9 * b->peak, "launches", (json_int_t)used.launches, "bytes_up",
                       (json_int_t)used.bytes_up, "bytes_down", (json_int_t)used.bytes_down);
-        TRY(report_line(line, 6, err));
+        TRY(json_print_line(line, 6, err));
     } else {
         printf("%-19s %-5s %5d  %8.1f %8.1f %8.1f  %8.1f  %10.1f %8.1f  %5.1f %%\n", b->what->title,
                dtype, rows, ms, 1e3 * whole[0], 1e3 * whole[n - 1], rate, matmul_ms,

@@ -182,7 +182,7 @@ static int print_times(const TrainBench *b, bool frozen, double *times, DeviceCo
             1e-6 * (double)b->predicted, "peak_mb", 1e-6 * (double)taken, "launches",
             (json_int_t)used.launches, "bytes_up", (json_int_t)used.bytes_up, "bytes_down",
             (json_int_t)used.bytes_down);
-        TRY(report_line(line, 6, err));
+        TRY(json_print_line(line, 6, err));
     } else {
         printf("%-24s %-5s %5d  %9.1f %9.1f %9.1f  %9.1f  %8.1f  %9.0f  %8.0f\n", name, dtype,
                b->batch.tokens, 1e3 * s, 1e3 * times[0], 1e3 * times[n - 1], tokens, rate,

@@ -326,13 +326,13 @@ static int json_model(const Info *info, const PartNumbers *numbers, int count,
     if (training) json_object_set_new(object, "training_bytes", json_training(training));
     json_object_set_new(object, "parts", parts);
     json_object_set_new(object, "files", files);
-    return report_line(object, REPORT_DIGITS, err);
+    return json_print_line(object, JSON_DIGITS, err);
 }
 
 /* ---- A file of tensors by itself. ---- */
 
 static int print_file(const Info *info, const Checkpoint *c, Error *err) {
-    if (info->common.json) return report_line(json_file(info, c, NULL, 0), REPORT_DIGITS, err);
+    if (info->common.json) return json_print_line(json_file(info, c, NULL, 0), JSON_DIGITS, err);
     int64_t numbers = 0;
     size_t bytes = 0;
     for (size_t i = 0; i < c->count; i++) {

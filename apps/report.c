@@ -81,34 +81,6 @@ int report_flush(Error *err) {
 
 /* ---- JSON. ---- */
 
-json_t *json_text(const char *text) {
-    json_t *json = json_string(text);
-    if (json) return json;
-    /* Not UTF-8: take it character by character, as far as each is whole. */
-    size_t size = strlen(text), used = 0;
-    char *clean = malloc(3 * size + 1);
-    if (!clean) return NULL;
-    while (*text) {
-        int whole = 0;
-        for (int n = 1; n <= 4 && !whole && (n == 1 || text[n - 1]); n++) {
-            json_t *one = json_stringn(text, (size_t)n);
-            if (one) whole = n;
-            json_decref(one);
-        }
-        memcpy(clean + used, whole ? text : "\xef\xbf\xbd", whole ? (size_t)whole : 3);
-        used += whole ? (size_t)whole : 3;
-        text += whole ? whole : 1;
-    }
-    json = json_stringn(clean, used);
-    free(clean);
-    return json;
-}
-
-/* JSON has no infinity: the score of a masked position is null. */
-static json_t *json_score(double score) {
-    return isfinite(score) ? json_real(score) : json_null();
-}
-
 static json_t *json_tokens(const DecodeResult *result, const Tokenizer *tokenizer) {
     json_t *list = json_array();
     for (int i = 0; i < result->length; i++)
@@ -142,15 +114,6 @@ static json_t *json_asked(const Asked *asked) {
     return object;
 }
 
-int report_line(json_t *object, int digits, Error *err) {
-    char *line = object ? json_dumps(object, JSON_REAL_PRECISION(digits)) : NULL;
-    json_decref(object);
-    if (!line) return error_set(err, "out of memory for a line of JSON");
-    puts(line);
-    free(line);
-    return 0;
-}
-
 /* The whole trace (trace.h) as JSON. */
 static int report_trace(const Asked *asked, const Answers *answers, int index,
                         const Tokenizer *tokenizer, const DecodeOptions *options, Error *err) {
@@ -163,7 +126,7 @@ static int report_trace(const Asked *asked, const Answers *answers, int index,
     json_t *object = trace_json(&trace);
     if (object && asked->line) json_object_set_new(object, "line", json_integer(asked->line));
     trace_free(&trace);
-    return report_line(object, REPORT_DIGITS, err);
+    return json_print_line(object, JSON_DIGITS, err);
 }
 
 int report_json(const Asked *asked, const Answers *answers, int index, const Tokenizer *tokenizer,
@@ -193,7 +156,7 @@ int report_json(const Asked *asked, const Answers *answers, int index, const Tok
         json_decref(object);
         return -1;
     }
-    return report_line(object, REPORT_DIGITS, err);
+    return json_print_line(object, JSON_DIGITS, err);
 }
 
 int report_json_none(const Asked *asked, const char *error, Error *err) {
@@ -202,5 +165,5 @@ int report_json_none(const Asked *asked, const char *error, Error *err) {
         json_object_set_new(object, "error", json_text(error));
     else
         json_object_set_new(object, "answer", json_string(""));
-    return report_line(object, REPORT_DIGITS, err);
+    return json_print_line(object, JSON_DIGITS, err);
 }

@@ -21,8 +21,7 @@
 
 #include <stdio.h>
 
-#include <jansson.h>
-
+#include "apps/json.h"
 #include "kernels/clock.h"
 #include "projector/multimodal.h"
 
@@ -37,12 +36,6 @@ typedef struct Asked {
     int64_t line;         /* 0: none */
 } Asked;
 
-enum { REPORT_DIGITS = 9 }; /* give every float back */
-
-/* A JSON object, which it takes over, as a line on standard output; real numbers with so many
- * digits. NULL is an object that there was no memory for. */
-int report_line(json_t *object, int digits, Error *err);
-
 /* One answer as JSON; a line on standard output. */
 int report_json(const Asked *asked, const Answers *answers, int index, const Tokenizer *tokenizer,
                 const DecodeOptions *options, bool trace, Error *err);
@@ -53,9 +46,6 @@ int report_json_none(const Asked *asked, const char *error, Error *err);
 
 /* Text as one field of a line: tabs and line ends become spaces. */
 void report_field(FILE *out, const char *text);
-
-/* A JSON string; bytes that are no UTF-8 (in a file's name) become U+FFFD. NULL without memory. */
-json_t *json_text(const char *text);
 
 /* Writes what is buffered for standard output; an error if that, or anything before, went wrong. */
 int report_flush(Error *err);

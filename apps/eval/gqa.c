@@ -310,7 +310,7 @@ static int write_result(GqaEval *g, const GqaScore *score, json_t *settings, Err
         status = result ? eval_store_json(&g->store, "result.json", json_incref(result), err) : -1;
     }
     if (status == 0 && g->options.common.json) {
-        status = report_line(json_incref(result), REPORT_DIGITS, err);
+        status = json_print_line(json_incref(result), JSON_DIGITS, err);
     } else if (status == 0) {
         gqa_report_text(stdout, score);
     }

@@ -54,7 +54,7 @@ int score_gqa(int argc, char **argv) {
     if (status == 0) {
         gqa_report_problems(score);
         if (json)
-            status = report_line(gqa_report_json(score), 17, &err);
+            status = json_print_line(gqa_report_json(score), 17, &err);
         else
             gqa_report_text(stdout, score);
         if (status == 0) status = report_flush(&err);

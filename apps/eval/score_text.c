@@ -289,7 +289,7 @@ static int run(Score *s, char **names, int count, Error *err) {
     if (s->wanted[METRIC_ROUGE]) TRY(score_rouge(s, err));
     for (size_t i = 0; i < sizeof pair_metrics / sizeof pair_metrics[0]; i++)
         if (s->wanted[pair_metrics[i].metric]) TRY(score_pairs(s, &pair_metrics[i], err));
-    if (s->json) TRY(report_line(json_incref(s->result), ALL_DIGITS, err));
+    if (s->json) TRY(json_print_line(json_incref(s->result), ALL_DIGITS, err));
     return report_flush(err);
 }
 

@@ -18,7 +18,7 @@
 /* ---- Settings. ---- */
 
 static char *value_text(const json_t *value) {
-    return value ? json_dumps(value, JSON_ENCODE_ANY | JSON_REAL_PRECISION(REPORT_DIGITS)) : NULL;
+    return value ? json_dumps(value, JSON_ENCODE_ANY | JSON_REAL_PRECISION(JSON_DIGITS)) : NULL;
 }
 
 static const json_t *member(const json_t *object, const char *key) {
@@ -279,7 +279,7 @@ static char *answer_line(const EvalStore *s, const EvalItem *item) {
     failed |= json_object_set_new(object, "answer_id", json_text(item->id));
     failed |= json_object_set_new(object, "model_id", json_text(s->model));
     failed |= json_object_set_new(object, "metadata", metadata);
-    char *line = failed ? NULL : json_dumps(object, JSON_REAL_PRECISION(REPORT_DIGITS));
+    char *line = failed ? NULL : json_dumps(object, JSON_REAL_PRECISION(JSON_DIGITS));
     json_decref(object);
     return line;
 }
@@ -390,7 +390,7 @@ int eval_store_json(const EvalStore *s, const char *name, json_t *object, Error 
     FileWriter writer;
     snprintf(path, sizeof path, "%s/%s", s->folder, name);
     char *text =
-        object ? json_dumps(object, JSON_INDENT(2) | JSON_REAL_PRECISION(REPORT_DIGITS)) : NULL;
+        object ? json_dumps(object, JSON_INDENT(2) | JSON_REAL_PRECISION(JSON_DIGITS)) : NULL;
     json_decref(object);
     if (!text) return error_set(err, "out of memory for %s", name);
     size_t size = strlen(text);

@@ -116,7 +116,7 @@ static int finish(TextEval *t, json_t *settings, Error *err) {
         eval_result_json(json_incref(settings), &t->set.items, json_incref(scores), err);
     int status = result ? eval_store_json(&t->store, "result.json", json_incref(result), err) : -1;
     if (status == 0 && t->options.common.json)
-        status = report_line(json_incref(result), REPORT_DIGITS, err);
+        status = json_print_line(json_incref(result), JSON_DIGITS, err);
     else if (status == 0)
         eval_text_print(stdout, scores);
     json_decref(result);

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "apps/report.h"
+#include "apps/json.h"
 #include "apps/show/trace_parts.h"
 
 /* ---- Pieces: one text for each id. ---- */
@@ -134,7 +134,7 @@ int trace_room(TraceHypothesis *h, Error *err) {
 /* A number as JSON gives it back. */
 static double rounded(double score) {
     char digits[32];
-    snprintf(digits, sizeof digits, "%.*g", REPORT_DIGITS, score);
+    snprintf(digits, sizeof digits, "%.*g", JSON_DIGITS, score);
     return strtod(digits, NULL);
 }
 

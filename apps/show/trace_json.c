@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "apps/report.h"
+#include "apps/json.h"
 #include "apps/show/trace_parts.h"
 #include "data/file_write.h"
 #include "data/json_kind.h"
@@ -13,22 +13,18 @@ enum { LENGTH_MOST = 1000000, STEPS_MOST = 1000000, GRID_MOST = 1024, EDGE_MOST 
 
 /* ---- Writing. Members that jansson has no memory for make the whole object NULL. ---- */
 
-static json_t *score_json(double score) {
-    return isfinite(score) ? json_real(score) : json_null();
-}
-
 static json_t *entry_json(const TraceEntry *e) {
     json_t *cell =
         json_pack("{s:i, s:o, s:o, s:b, s:i, s:o, s:o}", "id", (int)e->id, "piece",
-                  json_text(e->piece), "score", score_json(e->score), "masked", (int)e->masked,
+                  json_text(e->piece), "score", json_score(e->score), "masked", (int)e->masked,
                   "proposal", (int)e->proposal, "proposal_piece", json_text(e->proposal_piece),
-                  "proposal_score", score_json(e->proposal_score));
+                  "proposal_score", json_score(e->proposal_score));
     if (!cell || !e->runner_count) return cell;
     json_t *runners = json_array();
     for (int i = 0; runners && i < e->runner_count; i++) {
         const TraceRunner *r = &e->runners[i];
         json_t *one = json_pack("{s:i, s:o, s:o}", "id", (int)r->id, "piece", json_text(r->piece),
-                                "score", score_json(r->score));
+                                "score", json_score(r->score));
         if (json_array_append_new(runners, one)) json_decref(runners), runners = NULL;
     }
     if (json_object_set_new(cell, "runners_up", runners)) json_decref(cell), cell = NULL;
@@ -65,7 +61,7 @@ static json_t *attention_json(const TraceHypothesis *h, int patches) {
 static json_t *hypothesis_json(const Trace *trace, int index) {
     const TraceHypothesis *h = &trace->hypotheses[index];
     json_t *object = json_pack("{s:o, s:i, s:i, s:o, s:i}", "text", json_text(h->text), "length",
-                               h->length, "sample", h->sample, "score", score_json(h->score),
+                               h->length, "sample", h->sample, "score", json_score(h->score),
                                "evaluations", h->evaluations);
     int bad = !object;
     if (!bad && index != trace->best) bad = json_object_set_new(object, "trace", steps_json(h));
@@ -90,7 +86,7 @@ static json_t *tokens_json(const TraceHypothesis *h) {
     for (int i = 0; list && i < h->length; i++)
         if (json_array_append_new(list, json_pack("{s:i, s:o, s:o}", "id", (int)last[i].id, "piece",
                                                   json_text(last[i].piece), "score",
-                                                  score_json(last[i].score))))
+                                                  json_score(last[i].score))))
             json_decref(list), list = NULL;
     return list;
 }
@@ -111,7 +107,7 @@ json_t *trace_json(const Trace *trace) {
     if (trace->image) SET("image", json_text(trace->image));
     SET(trace->is_prompt ? "prompt" : "question", json_text(trace->question));
     SET("answer", json_text(best->text));
-    SET("score", score_json(best->score));
+    SET("score", json_score(best->score));
     SET("length", json_integer(best->length));
     SET("tokens", tokens_json(best));
     SET("steps", json_integer(best->steps));
@@ -132,8 +128,8 @@ json_t *trace_json(const Trace *trace) {
 
 int trace_write_json(const Trace *trace, const char *path, Error *err) {
     json_t *object = trace_json(trace);
-    if (!strcmp(path, "-")) return report_line(object, REPORT_DIGITS, err);
-    char *line = object ? json_dumps(object, JSON_REAL_PRECISION(REPORT_DIGITS)) : NULL;
+    if (!strcmp(path, "-")) return json_print_line(object, JSON_DIGITS, err);
+    char *line = object ? json_dumps(object, JSON_REAL_PRECISION(JSON_DIGITS)) : NULL;
     json_decref(object);
     if (!line) return error_set(err, "%s: out of memory for the trace", path);
     size_t size = strlen(line);
