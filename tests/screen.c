@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <locale.h>
 #include <poll.h>
+#include <signal.h>
 #include <pty.h>
 #include <sys/ioctl.h>
 #include <sys/wait.h>
@@ -184,6 +185,10 @@ void tty_start(Tty *t, int columns, int rows, char *const *args) {
     t->child = fork();
     assert_true(t->child >= 0);
     if (t->child == 0) {
+        /* As a shell starts a program in front. Of the tests themselves, run behind, Ctrl-C may be
+         * ignored, and what is ignored is inherited. */
+        const int signals[] = {SIGINT, SIGQUIT, SIGTERM, SIGHUP, SIGTSTP, SIGTTIN, SIGTTOU};
+        for (size_t i = 0; i < sizeof signals / sizeof signals[0]; i++) signal(signals[i], SIG_DFL);
         if (login_tty(t->slave) == 0) execv(argv[0], argv);
         _exit(127);
     }
