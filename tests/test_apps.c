@@ -140,8 +140,8 @@ static void test_models_refused(void **state) {
     run_start(&r);
     run(&r, "ask", "-m", "no/such/folder", PIC0, "q");
     assert_message(&r, 1, "no/such/folder", "no such folder");
-    run(&r, "ask", "-m", "Makefile", PIC0, "q");
-    assert_message(&r, 1, "Makefile", "not a folder");
+    run(&r, "ask", "-m", PIC0, PIC0, "q");
+    assert_message(&r, 1, PIC0, "not a folder");
     run(&r, "ask", "-m", BASE, "--language", "no/such", PIC0, "q");
     assert_message(&r, 1, "no/such");
     run(&r, "ask", "--language", BASE "/language", "--length", "2", PIC0, "q");
@@ -736,7 +736,7 @@ static void test_readme(void **state) {
     Run r;
     size_t size;
     char *text = file_bytes("README.md", &size), *rest = NULL;
-    assert_non_null(text);
+    if (!text) skip(); /* `make dist` leaves it out */
     run_start(&r);
     bool code = false;
     int checked = 0;
