@@ -697,16 +697,11 @@ static void pictures_keep_no_secrets(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(page_holds_the_trace),
-        cmocka_unit_test(example_runs),
-        cmocka_unit_test(nothing_becomes_markup),
-        cmocka_unit_test(pictures_are_encoded_anew),
-        cmocka_unit_test(wrong_pictures_are_refused),
-        cmocka_unit_test(figure_is_xml),
-        cmocka_unit_test(figure_marks_every_change),
-        cmocka_unit_test(files_appear_whole),
-        cmocka_unit_test(show_writes_both),
-        cmocka_unit_test(pictures_keep_no_secrets),
+        cmocka_unit_test(page_holds_the_trace),       cmocka_unit_test(example_runs),
+        cmocka_unit_test(nothing_becomes_markup),     cmocka_unit_test(pictures_are_encoded_anew),
+        cmocka_unit_test(wrong_pictures_are_refused), cmocka_unit_test(figure_is_xml),
+        cmocka_unit_test(figure_marks_every_change),  cmocka_unit_test(files_appear_whole),
+        cmocka_unit_test(show_writes_both),           cmocka_unit_test(pictures_keep_no_secrets),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
