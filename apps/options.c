@@ -507,6 +507,10 @@ void common_answer_group(CommonOptions *o, OptionGroup *group) {
     group_add(group,
               (Option){"beam", 'b', OPTION_INTEGER, "B", &a->length_beam,
                        "try the B likeliest lengths, keep the best answer (default 1)", 1, 512});
+    group_add(group, (Option){"length-weight", 0, OPTION_REAL, "X", &a->length_weight,
+                              "with --beam: the answers' scores count, and X times the\n"
+                              "lengths' log-probabilities (default 0: scores alone)",
+                              0, 100});
     group_add(group, (Option){"samples", 0, OPTION_INTEGER, "M", &a->samples,
                               "fill each length M times, keep the best (default 1)", 1, 1024});
     group_add(group, (Option){"temperature", 0, OPTION_REAL, "X", &a->decode.temperature,

@@ -505,8 +505,11 @@ void decode_results_free(DecodeResult *results, int count) {
 
 int decode_best(const DecodeResult *results, const DecodeSpec *specs, int count, int request) {
     int best = -1;
-    for (int h = 0; h < count; h++)
-        if (specs[h].request == request && (best < 0 || results[h].score > results[best].score))
-            best = h;
+    double most = 0;
+    for (int h = 0; h < count; h++) {
+        const double score = results[h].score + (double)specs[h].prior;
+        if (specs[h].request != request || (best >= 0 && !(score > most))) continue;
+        best = h, most = score;
+    }
     return best;
 }

@@ -93,6 +93,7 @@ typedef struct DecodeSpec {
     int request; /* which prompt, the caller's number; handed to evaluate */
     int length;  /* N >= 1 */
     int sample; /* 0..: tells apart hypotheses of one request and length; part of the noise's key */
+    float prior; /* added to the score where hypotheses are compared (decode_best), nowhere else */
 } DecodeSpec;
 
 /* One canvas to be evaluated. */
@@ -163,8 +164,8 @@ typedef struct DecodeRun {
 int decode_run(const DecodeRun *run, DecodeResult **results, Error *err);
 void decode_results_free(DecodeResult *results, int count);
 
-/* The index of the best result by score among those whose spec has this request (ties: the first);
- * -1 if there is none. */
+/* The index of the best result by score + prior among those whose spec has this request (ties: the
+ * first); -1 if there is none. */
 int decode_best(const DecodeResult *results, const DecodeSpec *specs, int count, int request);
 
 #endif

@@ -1,5 +1,6 @@
 #include "language/length.h"
 
+#include <math.h>
 #include <stdlib.h>
 
 static const BlockNames torch_names = {.in_proj = "self_attn.in_proj",
@@ -87,4 +88,12 @@ int length_choose(int *lengths, int beam, const float *logits, int classes, int 
         lengths[count++] = best + 1;
     }
     return count;
+}
+
+double length_log_probability(const float *logits, int classes, int length) {
+    double most = logits[0], sum = 0;
+    for (int c = 1; c < classes; c++)
+        if (logits[c] > most) most = logits[c];
+    for (int c = 0; c < classes; c++) sum += exp(logits[c] - most);
+    return logits[length - 1] - most - log(sum);
 }

@@ -42,4 +42,7 @@ AttentionSpan *length_spans(const int32_t *begin, int segments);
  * only if longest is smaller). logits on the host. */
 int length_choose(int *lengths, int beam, const float *logits, int classes, int longest);
 
+/* The log-probability of a length under the softmax over all classes. */
+double length_log_probability(const float *logits, int classes, int length);
+
 #endif

@@ -160,15 +160,18 @@ static int specs_make(const Multimodal *m, Infill *infill, const AnswerRequest *
     for (int i = 0; status == 0 && i < count; i++) {
         Answer *a = &out->items[i];
         a->first = out->result_count;
+        const float *own = requests[i].length > 0 ? NULL : logits + (size_t)i * (size_t)classes;
         int n = 1;
         lengths[0] = requests[i].length;
-        if (lengths[0] <= 0)
-            n = length_choose(lengths, beam, logits + (size_t)i * (size_t)classes, classes,
-                              infill_longest_answer(infill, i));
-        for (int l = 0; l < n; l++)
+        if (own) n = length_choose(lengths, beam, own, classes, infill_longest_answer(infill, i));
+        for (int l = 0; l < n; l++) {
+            double prior = 0;
+            if (own && options->length_weight > 0)
+                prior = options->length_weight * length_log_probability(own, classes, lengths[l]);
             for (int s = 0; s < samples; s++)
-                out->specs[out->result_count++] =
-                    (DecodeSpec){.request = i, .length = lengths[l], .sample = s};
+                out->specs[out->result_count++] = (DecodeSpec){
+                    .request = i, .length = lengths[l], .sample = s, .prior = (float)prior};
+        }
         a->count = out->result_count - a->first;
     }
     free(logits), free(lengths);

@@ -45,9 +45,11 @@ typedef struct AnswerRequest {
 
 typedef struct AnswerOptions {
     DecodeOptions decode;
-    int length_beam;  /* lengths tried for each request without a given length; 0: 1 */
-    int samples;      /* hypotheses for each length (mbr); 0: 1 */
-    int batch_tokens; /* see InfillConfig */
+    int length_beam;     /* lengths tried for each request without a given length; 0: 1 */
+    float length_weight; /* what a predicted length's log-probability counts beside an answer's mean
+                            one when hypotheses are compared; 0, the paper: nothing */
+    int samples;         /* hypotheses for each length (mbr); 0: 1 */
+    int batch_tokens;    /* see InfillConfig */
     bool no_reuse;
     bool trace;        /* keep every step of every hypothesis */
     DecodeWatch watch; /* told each step of the hypotheses; may be NULL */

@@ -61,6 +61,33 @@ static void test_questions(void **state) {
     run_end(&r);
 }
 
+/* Of several lengths the surest answer is the longer one, rarely the right one; with the lengths'
+ * own probabilities weighed in much, the likeliest length wins: the answer that it has alone. */
+static void test_length_weight(void **state) {
+    (void)state;
+    Run r;
+    int changed = 0;
+    run_start(&r);
+    for (int i = 0; i < 3; i++) {
+        static char *const pictures[] = {PICTURES "elephant.jpg", PICTURES "sailboat.jpg",
+                                         PICTURES "tractor.jpg"};
+        static char *const asked[] = {"What is at the top of the picture?",
+                                      "How many things are there?", "What is on the left?"};
+        run(&r, "ask", "-q", "-m", MODEL, pictures[i], asked[i]);
+        expect(&r, 0, NULL);
+        char *alone = strdup(r.out);
+        run(&r, "ask", "-q", "-m", MODEL, "--beam", "4", pictures[i], asked[i]);
+        expect(&r, 0, NULL);
+        changed += strcmp(r.out, alone) != 0;
+        run(&r, "ask", "-q", "-m", MODEL, "--beam", "4", "--length-weight", "100", pictures[i],
+            asked[i]);
+        expect(&r, 0, alone);
+        free(alone);
+    }
+    assert_true(changed > 0); /* or the weight has not been tried */
+    run_end(&r);
+}
+
 /* Nothing names the model: the program finds it where `make install` puts both. */
 static void test_found(void **state) {
     (void)state;
@@ -128,9 +155,8 @@ static void test_demo(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_size),
-        cmocka_unit_test(test_questions),
-        cmocka_unit_test(test_found),
+        cmocka_unit_test(test_size),          cmocka_unit_test(test_questions),
+        cmocka_unit_test(test_length_weight), cmocka_unit_test(test_found),
         cmocka_unit_test(test_demo),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -567,6 +567,10 @@ static void best_takes_the_first_of_equals(void **state) {
     assert_int_equal(decode_best(results, specs, 6, 3), 5);
     assert_int_equal(decode_best(results, specs, 6, 4), -1);
     assert_int_equal(decode_best(NULL, NULL, 0, 1), -1);
+    specs[0].prior = 1.5F; /* -0.5 in all */
+    assert_int_equal(decode_best(results, specs, 6, 1), 0);
+    specs[0].prior = 0.5F; /* less than enough */
+    assert_int_equal(decode_best(results, specs, 6, 1), 2);
 }
 
 /* ---- watching ---- */

@@ -308,11 +308,33 @@ static void test_refused(void **state) {
     fixture_close(&f);
 }
 
+static void test_length_probability(void **state) {
+    (void)state;
+    enum { CLASSES = 7 };
+    const float logits[][CLASSES] = {{0, 0, 0, 0, 0, 0, 0},
+                                     {1, -2, 3.5F, 0, 3.5F, -7, 2},
+                                     {900, 899, -900, 0, 1, 2, 3}}; /* exp would overflow */
+    for (size_t l = 0; l < sizeof logits / sizeof logits[0]; l++) {
+        double sum = 0;
+        for (int n = 1; n <= CLASSES; n++)
+            sum += exp(length_log_probability(logits[l], CLASSES, n));
+        assert_true(fabs(sum - 1) < 1e-12);
+        for (int n = 2; n <= CLASSES; n++)
+            assert_true(fabs(length_log_probability(logits[l], CLASSES, n) -
+                             length_log_probability(logits[l], CLASSES, 1) -
+                             ((double)logits[l][n - 1] - logits[l][0])) < 1e-9);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_reuse),   cmocka_unit_test(test_batch),
-        cmocka_unit_test(test_memory),  cmocka_unit_test(test_evaluations),
-        cmocka_unit_test(test_refused), cmocka_unit_test(test_answer_position),
+        cmocka_unit_test(test_length_probability),
+        cmocka_unit_test(test_reuse),
+        cmocka_unit_test(test_batch),
+        cmocka_unit_test(test_memory),
+        cmocka_unit_test(test_evaluations),
+        cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_answer_position),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -29,9 +29,13 @@ part() { # NAME KIND [option ...]
 part pictures gqa "$world/gqa/test_questions.json" --images "$world/images" --attention \
     --choices "$world/gqa/test_choices.json" --all-questions "$world/gqa/test_all_questions.json" \
     --scene-graphs "$world/gqa/test_sceneGraphs.json"
-for beam in 1 3; do
-    part "translation-$beam" text --task translation "$text/test.translation.jsonl" --beam $beam
-    part "summary-$beam" text --task summary "$text/test.summary.jsonl" --beam $beam
+part pictures-3 gqa "$world/gqa/test_questions.json" --images "$world/images" --beam 3
+part pictures-3-weighed gqa "$world/gqa/test_questions.json" --images "$world/images" --beam 3 \
+    --length-weight 0.2
+for task in translation summary; do
+    part "$task-1" text --task $task "$text/test.$task.jsonl"
+    part "$task-3" text --task $task "$text/test.$task.jsonl" --beam 3
+    part "$task-3-weighed" text --task $task "$text/test.$task.jsonl" --beam 3 --length-weight 0.2
 done
 if [ -n "$paper" ]; then
     part iwslt14 text --task translation "$paper/iwslt14/valid.deen.jsonl" --beam 3

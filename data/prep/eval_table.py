@@ -12,8 +12,10 @@ PAPER = {"iwslt14": "30.90 (3 lengths; its test set)", "mmlu": "42.13", "tydiqa"
 
 TITLES = {"translation-1": "package descriptions, German to English, 1 length: BLEU",
           "translation-3": "the same, 3 lengths: BLEU",
+          "translation-3-weighed": "the same, 3 lengths with `--length-weight 0.2`: BLEU",
           "summary-1": "summaries of package descriptions, 1 length: Rouge-L",
           "summary-3": "the same, 3 lengths: Rouge-L",
+          "summary-3-weighed": "the same, 3 lengths with `--length-weight 0.2`: Rouge-L",
           "iwslt14": "IWSLT14 German to English, validation set, 3 lengths: BLEU",
           "mmlu": "MMLU, validation set, mean over subjects: accuracy",
           "tydiqa": "TyDiQA, {files} languages, lengths given: exact match",
@@ -41,7 +43,7 @@ def main_score(score):
     return score.get("mean", score["files"][0])[key]
 
 
-def gqa_table(result):
+def gqa_table(result, beams):
     score = result["score"]
     print(f"**Questions about pictures** in GQA's format and by its metrics: "
           f"{score['questions']:,} questions, {score['unanswered']} unanswered.\n")
@@ -55,6 +57,9 @@ def gqa_table(result):
         print(f"\n| {title} | " + " | ".join(rows) + " |\n|---|" + "---:|" * len(rows))
         print("| questions | " + " | ".join(f"{row['questions']:,}" for row in rows.values()) + " |")
         print("| accuracy | " + " | ".join(f"{row['accuracy']:.2f}" for row in rows.values()) + " |")
+    for title, beam in beams:
+        if beam:
+            print(f"\nWith {title}: accuracy {beam['score']['metrics']['accuracy']:.2f}.")
     print("\n(The paper's Flan-XLM-R-XXL has 39.93 on GQA itself: other pictures, other questions.)\n")
 
 
@@ -79,7 +84,9 @@ def main():
     if not pictures and not texts:
         sys.exit(f"eval_table.py: {folder}: no result is there; eval_bundled.sh makes them")
     if pictures:
-        gqa_table(pictures)
+        gqa_table(pictures, [("three lengths", result_read(folder, "pictures-3")),
+                             ("three lengths and `--length-weight 0.2`",
+                              result_read(folder, "pictures-3-weighed"))])
     if texts:
         text_table(texts)
         for _, result in texts:
