@@ -1,8 +1,8 @@
 /* device.h - where things are computed: a CPU with its threads, or one CUDA GPU.
  *
  * A Device holds what a backend needs between calls: threads or a stream, library handles, compiled
- * primitives, scratch memory. It is used by one thread at a time; several devices are independent.
- */
+ * primitives, scratch memory. It is used by one thread at a time. Several devices are independent,
+ * but of GPUs a program opens one: its number is chosen once, for the thread that opens it. */
 #ifndef EASYFIRST_KERNELS_DEVICE_H
 #define EASYFIRST_KERNELS_DEVICE_H
 
