@@ -67,6 +67,33 @@ void timings_print(const Timings *t, Device *device, const DecodeOptions *option
             (unsigned long long)options->seed);
 }
 
+/* ---- Numbers as people read them. ---- */
+
+void report_duration(char out[REPORT_NUMBER_SIZE], double seconds) {
+    if (!(seconds >= 0) || seconds > 1e8)
+        snprintf(out, REPORT_NUMBER_SIZE, "?");
+    else if (seconds < 59.5)
+        snprintf(out, REPORT_NUMBER_SIZE, "%.0f s", seconds);
+    else if (seconds < 3600 - 30)
+        snprintf(out, REPORT_NUMBER_SIZE, "%.0f min", seconds / 60);
+    else if (seconds < 2 * 86400)
+        snprintf(out, REPORT_NUMBER_SIZE, "%d h %d min", (int)(seconds / 3600),
+                 (int)(seconds / 60) % 60);
+    else
+        snprintf(out, REPORT_NUMBER_SIZE, "%d d %d h", (int)(seconds / 86400),
+                 (int)(seconds / 3600) % 24);
+}
+
+void report_number(char out[REPORT_NUMBER_SIZE], int64_t number) {
+    char digits[REPORT_NUMBER_SIZE];
+    int size = snprintf(digits, sizeof digits, "%lld", (long long)number), n = 0;
+    for (int i = 0; i < size && n < REPORT_NUMBER_SIZE - 2; i++) {
+        if (i && (size - i) % 3 == 0 && digits[i - 1] != '-') out[n++] = ',';
+        out[n++] = digits[i];
+    }
+    out[n] = 0;
+}
+
 /* ---- Standard output. ---- */
 
 void report_field(FILE *out, const char *text) {

@@ -44,6 +44,14 @@ int report_json(const Asked *asked, const Answers *answers, int index, const Tok
  */
 int report_json_none(const Asked *asked, const char *error, Error *err);
 
+enum { REPORT_NUMBER_SIZE = 32 };
+
+/* "38 s", "12 min", "3 h 20 min", "2 d 4 h" */
+void report_duration(char out[REPORT_NUMBER_SIZE], double seconds);
+
+/* A number with commas between groups of three digits. */
+void report_number(char out[REPORT_NUMBER_SIZE], int64_t number);
+
 /* Text as one field of a line: tabs and line ends become spaces. */
 void report_field(FILE *out, const char *text);
 

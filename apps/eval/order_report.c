@@ -5,7 +5,6 @@
 #include <string.h>
 
 #include "apps/eval/items.h"
-#include "apps/eval/progress.h"
 #include "apps/report.h"
 
 /* Causal graphs, added up. */
@@ -86,19 +85,19 @@ static void print_ratio(FILE *out, const char *name, const OrderRatio *r, double
 /* A ratio with what it was counted over. */
 static void print_line(FILE *out, const char *name, const OrderRatio *r, double scale,
                        const char *unit, const char *of) {
-    char weight[EVAL_DURATION_SIZE];
+    char weight[REPORT_NUMBER_SIZE];
     print_ratio(out, name, r, scale, unit);
     if (isnan(r->value)) return;
-    eval_number(weight, (int64_t)r->weight);
+    report_number(weight, (int64_t)r->weight);
     fprintf(out, "  %10s %s\n", weight, of);
 }
 
 static void print_pairs(FILE *out, const char *name, const OrderRatio *r, double chance,
                         int64_t ties) {
-    char pairs[EVAL_DURATION_SIZE];
+    char pairs[REPORT_NUMBER_SIZE];
     print_ratio(out, name, r, 1, "  ");
     if (isnan(r->value)) return;
-    eval_number(pairs, (int64_t)r->weight);
+    report_number(pairs, (int64_t)r->weight);
     fprintf(out, "  %6.3f  %10s pairs, %.1f %% ties, %lld answers\n", chance, pairs,
             100.0 * (double)ties / r->weight, (long long)r->answers);
 }
@@ -218,8 +217,8 @@ static const char *strategies(const OrderReport *r) {
 int order_report_text(FILE *out, const OrderReport *r, Error *err) {
     const OrderSummary *s = r->summary;
     const OrderRatio *n = s->numbers;
-    char answers[EVAL_DURATION_SIZE], tokens[EVAL_DURATION_SIZE];
-    eval_number(answers, (int64_t)r->set->count), eval_number(tokens, s->counts.places);
+    char answers[REPORT_NUMBER_SIZE], tokens[REPORT_NUMBER_SIZE];
+    report_number(answers, (int64_t)r->set->count), report_number(tokens, s->counts.places);
     fprintf(out, "%s answer%s of %s tokens, %s; in brackets 95 %% intervals\n\n", answers,
             r->set->count == 1 ? "" : "s", tokens, strategies(r));
     TRY(print_easy(out, r, err));

@@ -5,36 +5,12 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#include "apps/report.h"
 #include "kernels/clock.h"
 
 /* Seconds between two looks at a bar, and between two lines. */
 #define BAR_EVERY  0.2
 #define LINE_EVERY 30.0
-
-void eval_duration(char out[EVAL_DURATION_SIZE], double seconds) {
-    if (!(seconds >= 0) || seconds > 1e8)
-        snprintf(out, EVAL_DURATION_SIZE, "?");
-    else if (seconds < 59.5)
-        snprintf(out, EVAL_DURATION_SIZE, "%.0f s", seconds);
-    else if (seconds < 3600 - 30)
-        snprintf(out, EVAL_DURATION_SIZE, "%.0f min", seconds / 60);
-    else if (seconds < 2 * 86400)
-        snprintf(out, EVAL_DURATION_SIZE, "%d h %d min", (int)(seconds / 3600),
-                 (int)(seconds / 60) % 60);
-    else
-        snprintf(out, EVAL_DURATION_SIZE, "%d d %d h", (int)(seconds / 86400),
-                 (int)(seconds / 3600) % 24);
-}
-
-void eval_number(char out[EVAL_DURATION_SIZE], int64_t number) {
-    char digits[EVAL_DURATION_SIZE];
-    int size = snprintf(digits, sizeof digits, "%lld", (long long)number), n = 0;
-    for (int i = 0; i < size && n < EVAL_DURATION_SIZE - 2; i++) {
-        if (i && (size - i) % 3 == 0 && digits[i - 1] != '-') out[n++] = ',';
-        out[n++] = digits[i];
-    }
-    out[n] = 0;
-}
 
 void eval_progress_begin(EvalProgress *p, const char *what, int64_t total, bool quiet) {
     *p = (EvalProgress){.what = what,
@@ -47,12 +23,12 @@ void eval_progress_begin(EvalProgress *p, const char *what, int64_t total, bool 
 
 /* "1,200 of 12,578 questions  95.2/s  2 min left" */
 static void state_text(char *out, size_t size, const EvalProgress *p, double now) {
-    char done[EVAL_DURATION_SIZE], total[EVAL_DURATION_SIZE], left[EVAL_DURATION_SIZE];
+    char done[REPORT_NUMBER_SIZE], total[REPORT_NUMBER_SIZE], left[REPORT_NUMBER_SIZE];
     double rate = now > p->start ? (double)p->done / (now - p->start) : 0;
-    eval_number(done, p->done), eval_number(total, p->total);
+    report_number(done, p->done), report_number(total, p->total);
     int n = snprintf(out, size, "%s of %s %s", done, total, p->what);
     if (!(rate > 0) || n < 0 || (size_t)n >= size) return;
-    eval_duration(left, (double)(p->total - p->done) / rate);
+    report_duration(left, (double)(p->total - p->done) / rate);
     snprintf(out + n, size - (size_t)n, "  %.*f/s  %s left", rate < 9.95 ? 2 : rate < 99.5, rate,
              left);
 }

@@ -21,12 +21,4 @@ void eval_progress_add(EvalProgress *progress, int64_t count);
 /* Ends the line of a bar, so that something else can be printed. */
 void eval_progress_end(EvalProgress *progress);
 
-enum { EVAL_DURATION_SIZE = 32 };
-
-/* "38 s", "12 min", "3 h 20 min", "2 d 4 h" */
-void eval_duration(char out[EVAL_DURATION_SIZE], double seconds);
-
-/* A number with commas between groups of three digits. */
-void eval_number(char out[EVAL_DURATION_SIZE], int64_t number);
-
 #endif

@@ -177,18 +177,6 @@ static void add(char *line, size_t size, const char *format, ...) {
     va_end(args);
 }
 
-static void add_duration(char *line, size_t size, double seconds) {
-    double minutes = seconds / 60, hours = minutes / 60, days = hours / 24;
-    if (days >= 2)
-        add(line, size, "%d d %d h", (int)days, (int)hours % 24);
-    else if (hours >= 1)
-        add(line, size, "%d h %d min", (int)hours, (int)minutes % 60);
-    else if (minutes >= 1)
-        add(line, size, "%d min", (int)minutes);
-    else
-        add(line, size, "%d s", (int)seconds);
-}
-
 /* Seconds for the steps that are left, at the pace of the last points; NaN: unknown. */
 static double time_left(const TrainReport *r) {
     enum { LOOK_BACK = 20 };
@@ -220,8 +208,9 @@ static void line_make(char *line, size_t size, const TrainReport *r, const Train
     if (p->skipped) add(line, size, "  %lld skipped", (long long)p->skipped);
     double left = time_left(r);
     if (!isnan(left) && p->step < r->steps) {
-        add(line, size, "  ETA ");
-        add_duration(line, size, left);
+        char duration[REPORT_NUMBER_SIZE];
+        report_duration(duration, left);
+        add(line, size, "  ETA %s", duration);
     }
 }
 

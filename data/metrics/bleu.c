@@ -115,10 +115,6 @@ int bleu_corpus(const char *const *hypotheses, const char *const *const *referen
 
 static const char *const smooth_names[BLEU_SMOOTH_COUNT] = {"exp", "none", "floor", "add-k"};
 
-const char *bleu_smooth_name(BleuSmooth smooth) {
-    return smooth_names[smooth];
-}
-
 bool bleu_smooth_find(const char *name, BleuSmooth *smooth) {
     for (int i = 0; i < BLEU_SMOOTH_COUNT; i++)
         if (!strcmp(name, smooth_names[i])) {
@@ -138,7 +134,7 @@ void bleu_signature(const BleuScore *score, const BleuOptions *o, char out[SIGNA
                                            : 1);
     snprintf(out, SIGNATURE_SIZE, "nrefs:%s|case:%s|eff:%s|tok:%s|smooth:%s%s", references,
              o->lowercase ? "lc" : "mixed", o->effective_order ? "yes" : "no",
-             tokenize_name(o->tokenize), bleu_smooth_name(o->smooth), value);
+             tokenize_name(o->tokenize), smooth_names[o->smooth], value);
 }
 
 void bleu_line(const BleuScore *s, char out[BLEU_LINE_SIZE]) {

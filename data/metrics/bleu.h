@@ -47,7 +47,6 @@ int bleu_corpus(const char *const *hypotheses, const char *const *const *referen
                 Error *err);
 
 /* "exp", "none", "floor", "add-k" */
-const char *bleu_smooth_name(BleuSmooth smooth);
 bool bleu_smooth_find(const char *name, BleuSmooth *smooth);
 
 enum { SIGNATURE_SIZE = 128, BLEU_LINE_SIZE = 256 };
