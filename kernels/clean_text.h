@@ -1,0 +1,23 @@
+/* clean_text.h - text from files made fit for a terminal.
+ *
+ * Names of tensors, records and files, questions and answers come from anyone. Whatever the program
+ * prints of them goes through here, so that none can move the cursor, recolour the screen or break
+ * a line. */
+#ifndef EASYFIRST_KERNELS_CLEAN_TEXT_H
+#define EASYFIRST_KERNELS_CLEAN_TEXT_H
+
+#include <stddef.h>
+
+/* Replaces, in place, every character that a terminal may obey by '?': C0 controls (tab and newline
+ * included), DEL, C1 controls in both forms (U+0080..U+009F as UTF-8, and lone bytes that are not
+ * valid UTF-8), the line and paragraph separators U+2028 and U+2029, and the bidirectional controls
+ * U+200E, U+200F, U+202A..U+202E and U+2066..U+2069, which reorder what is around them. The text
+ * never becomes longer. */
+void clean_text(char *text);
+
+/* The length in bytes of the valid UTF-8 character at `text` (terminated); 0 if it is not valid (an
+ * overlong form, a surrogate, beyond U+10FFFF, cut short) or the end. *code (may be NULL) takes its
+ * code point. */
+size_t utf8_next(const char *text, unsigned *code);
+
+#endif
