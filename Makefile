@@ -197,7 +197,7 @@ emulated: ## the CUDA kernels' tests, for the CPU; `make EMULATED=1 BUILD=folder
 	    $(EMU_TESTS) $(BUILD)/emulated/easyfirst)
 
 run-tests: headers $(PROGRAM) $(GPU_LIB) $(TESTBIN) emulated
-	@EASYFIRST=$(PROGRAM) sh tests/run.sh $(TESTBIN) $(EMU_TESTS) tests/page_browser.sh
+	@EASYFIRST=$(PROGRAM) sh tests/run.sh $(TESTBIN) $(EMU_TESTS) tests/page_browser.sh tests/gpu_check_test.sh
 
 asan: deps ## the tests under the address and undefined-behaviour sanitizers
 	@$(MAKE) --no-print-directory $(JOBS) run-tests BUILD=build/asan \
@@ -224,10 +224,11 @@ DIST_KEEP := libc|libm|libdl|librt|libpthread|libresolv|ld-linux.*|libcuda|libcu
 # Of the tests beside the GPU's those of the whole program, which may run on one, too.
 DIST_TESTS := $(GPU_TESTS) test_infill test_apps test_train
 
-# Each test program's main gets its own name, for the one that chooses.
+# Each test program's main gets its own name, for the one that chooses, and its group of tests goes to
+# that, too (tests/reference/all_tests.c).
 $(DIST_OBJ)/%.o: $(BUILD)/tests/%.o
 	@mkdir -p $(@D)
-	$(Q)objcopy --redefine-sym main=main_$* $< $@
+	$(Q)objcopy --redefine-sym main=main_$* --redefine-sym _cmocka_run_group_tests=run_group $< $@
 
 $(DIST_OBJ)/easyfirst-tests: tests/reference/all_tests.c $(DIST_TESTS:%=$(DIST_OBJ)/%.o) \
                              $(TESTLIB:%.c=$(BUILD)/%.o) $(APP_LIB) $(LIBRARY)
@@ -245,7 +246,7 @@ dist: $(DIST_OBJ)/easyfirst $(DIST_OBJ)/easyfirst-tests $(GPU_LIB) ## a folder, 
 	$(if $(GPU_LIB),@cp $(GPU_LIB) $(DIST)/lib && strip $(DIST)/lib/libeasyfirst-cuda.so)
 	@ldd $(DIST)/bin/* | awk '$$2 == "=>" && $$3 ~ /^\// {print $$3}' | sort -u | \
 	    grep -vE '/($(DIST_KEEP))\.so' | xargs -I{} cp -L {} $(DIST)/lib
-	@if [ -d data/bundled/model ]; then cp -r data/bundled/model $(DIST)/share/easyfirst; fi
+	@if [ -d data/bundled/model ]; then cp -r data/bundled/model data/bundled/pictures $(DIST)/share/easyfirst; fi
 	@cp -r tests/golden tests/run.sh tests/gpu_check.sh $(DIST)/tests
 	@cp tests/reference/gpu_speed.py $(DIST)/tests/reference
 	@tar -C $(dir $(abspath $(DIST))) --exclude=share -czf $(DIST).tar.gz $(notdir $(DIST))

@@ -1,12 +1,22 @@
 /* Several test programs as one, so that a folder with them (make dist) has the kernels once. Which
  * one it is to be is the name that it is called by, or else its first word:
  *
- *   easyfirst-tests NAME    runs one
- *   easyfirst-tests         lists them
+ *   easyfirst-tests NAME [WORD]    runs one; with a word, its tests whose names contain it
+ *   easyfirst-tests                lists them
  *
- * TESTS is the list, from the Makefile: TEST(test_ops) TEST(test_linear) ... */
-#include <stdio.h>
+ * TESTS is the list, from the Makefile: TEST(test_ops) TEST(test_linear) ...
+ *
+ * An error of a GPU (an illegal address, say) stays with the process that made it: every later test
+ * there would fail, too. So tests run in a child, and after one that failed or died the rest run in
+ * a new one. A test has EASYFIRST_TEST_SECONDS (60), then its child is ended. */
+#include <signal.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "tests/test.h"
 
 #define TEST(name) int main_##name(void);
 TESTS
@@ -15,25 +25,81 @@ TESTS
 static const struct {
     const char *name;
     int (*run)(void);
-} tests[] = {
+} programs[] = {
 #define TEST(name) {#name, main_##name},
     TESTS
 #undef TEST
 };
-enum { COUNT = sizeof tests / sizeof tests[0] };
+enum { COUNT = sizeof programs / sizeof programs[0] };
+
+static const char *word = ""; /* of the tests that are wanted */
+
+/* What a child leaves to its parent, in shared memory. */
+typedef struct Progress {
+    volatile size_t next; /* the test that runs, or is the next */
+    volatile int failed;
+} Progress;
+
+/* Tests from progress->next on, each a group of its own, up to the first one that fails. */
+static void run_rest(const char *group, const struct CMUnitTest *tests, size_t count,
+                      CMFixtureFunction setup, CMFixtureFunction teardown, Progress *progress) {
+    const char *limit = getenv("EASYFIRST_TEST_SECONDS");
+    for (; progress->next < count; progress->next++) {
+        if (!strstr(tests[progress->next].name, word)) continue;
+        alarm(limit && *limit ? (unsigned)atoi(limit) : 60);
+        int failed = _cmocka_run_group_tests(group, tests + progress->next, 1, setup, teardown);
+        alarm(0);
+        if (!failed) continue;
+        progress->failed++, progress->next++;
+        return;
+    }
+}
+
+/* Takes the place of cmocka's function in the test programs (Makefile). */
+int run_group(const char *group, const struct CMUnitTest *tests, size_t count,
+              CMFixtureFunction setup, CMFixtureFunction teardown);
+
+int run_group(const char *group, const struct CMUnitTest *tests, size_t count,
+              CMFixtureFunction setup, CMFixtureFunction teardown) {
+    Progress *progress =
+        mmap(NULL, sizeof *progress, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (progress == MAP_FAILED) return 1;
+    while (progress->next < count) {
+        fflush(NULL);
+        pid_t child = fork();
+        if (child < 0) return 1;
+        if (child == 0) {
+            run_rest(group, tests, count, setup, teardown, progress);
+            fflush(NULL);
+            _exit(0);
+        }
+        int status = 0;
+        waitpid(child, &status, 0);
+        if (!WIFSIGNALED(status)) continue;
+        printf("not ok 1 - %s # %s\n", tests[progress->next].name,
+               WTERMSIG(status) == SIGALRM ? "took too long" : strsignal(WTERMSIG(status)));
+        progress->failed++, progress->next++;
+    }
+    int failed = progress->failed;
+    munmap(progress, sizeof *progress);
+    return failed;
+}
 
 static int find(const char *name) {
     int i = 0;
-    while (i < COUNT && strcmp(tests[i].name, name)) i++;
+    while (i < COUNT && strcmp(programs[i].name, name)) i++;
     return i;
 }
 
 int main(int argc, char **argv) {
     const char *slash = strrchr(argv[0], '/');
-    int i = find(slash ? slash + 1 : argv[0]);
-    if (i == COUNT && argc > 1) i = find(argv[1]);
-    if (i < COUNT) return tests[i].run();
+    int i = find(slash ? slash + 1 : argv[0]), words = 1;
+    if (i == COUNT && argc > 1) i = find(argv[words++]);
+    if (i < COUNT) {
+        if (argc > words) word = argv[words];
+        return programs[i].run();
+    }
     if (argc > 1) fprintf(stderr, "there is no test program %s\n", argv[1]);
-    for (i = 0; i < COUNT && argc < 2; i++) puts(tests[i].name);
+    for (i = 0; i < COUNT && argc < 2; i++) puts(programs[i].name);
     return argc > 1 ? 2 : 0;
 }

@@ -1,6 +1,8 @@
 """Times easyfirst and PyTorch side by side on one GPU, with random weights.
 
-usage: python3 tests/reference/gpu_speed.py --program build/easyfirst [--seconds 300] [--only WORD]
+usage: python3 tests/reference/gpu_speed.py --program build/easyfirst --results FILE [--seconds 300]
+           [--only NAME,NAME] [--parts own,eager,compiled]
+       python3 tests/reference/gpu_speed.py --results FILE --render [--why TEXT]
 
   vit-l-14     64 pictures of 224 px through CLIP's ViT-L/14 up to hidden state [-2]
   xlmr-base    one sequence of 300 tokens, 8 answer rows through the head: a token and its
@@ -14,16 +16,19 @@ usage: python3 tests/reference/gpu_speed.py --program build/easyfirst [--seconds
 All in bf16. PyTorch: transformers' own models with SDPA attention, the head on the needed rows only; bf16
 weights, but f32 ones under autocast and AdamW(fused=True) in "train full". "compiled" is torch.compile: with
 CUDA graphs (reduce-overhead) for one sequence, which is bound by launches, else its default. Medians of
-several runs, each with the GPU waited for; the two take turns. What does not fit into the time is named as not
-run, and so is what does not fit into the memory.
+several runs, each with the GPU waited for.
 
-Prints tables in Markdown, then the numbers as JSON. "products" are easyfirst's own matrix products alone; a
-share of the peak is that of one large product on this GPU, measured in the same process.
+Each number is a line of JSON in FILE as soon as it is known, {"name", "part", "value"}, so that a run that is
+cut off keeps what it has; the next one measures what is missing. A value is a text where there is no number, and
+says why; what did not fit into the time is missing. --render prints the tables in Markdown. "products" are
+easyfirst's own matrix products alone; a share of the peak is that of one large product on this GPU, measured in
+the same process.
 """
 
 import argparse
 import gc
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -40,6 +45,7 @@ CASES = [
     {"name": "train frozen", "runs": 5, "estimate": 40, "compile": "default", "compile_s": 60},
 ]
 TOKENS, SEQUENCES, ANSWER = 512, 32, 8
+PARTS = ["own", "eager", "compiled"]
 
 
 class NotRun(Exception):
@@ -213,32 +219,37 @@ def medians(torch, device, run, runs, deadline):
     return statistics.median(times)
 
 
-def run_torch(torch, case, device, deadline):
-    """{"eager": ms or why not, "compiled": the same}"""
-    out = {}
+def torch_way(torch, case, device, how):
+    """What is to be timed, and how gradients are kept."""
     mode = case["compile"]
     if case["name"].startswith("train"):
         loss, step = training(torch, case, device, case.get("sequences", SEQUENCES), case.get("tokens", TOKENS))
-        ways = {"eager": lambda: lambda: step(loss), "compiled": lambda: _compiled_step(torch, loss, step, mode)}
-        grad = torch.enable_grad
-    else:
-        make = encode if case["name"] == "vit-l-14" else evaluate
-        forward = make(torch, case, device)
-        ways = {"eager": lambda: forward, "compiled": lambda: torch.compile(forward, mode=mode, dynamic=False)}
-        grad = torch.inference_mode
-    for how, way in ways.items():
-        if how == "compiled" and not mode:
-            out[how] = "not run: takes minutes to compile"
-        elif how == "compiled" and time.time() + case["compile_s"] > deadline:
-            out[how] = "not run: out of time"
-        else:
-            try:
-                with grad():
-                    out[how] = medians(torch, device, way(), case["runs"], deadline)
-            except Exception as error:
-                text = " ".join(str(error).split())[:120]
-                out[how] = f"not run: {type(error).__name__}: {text}"
-    return out
+        run = (lambda: step(loss)) if how == "eager" else _compiled_step(torch, loss, step, mode)
+        return run, torch.enable_grad
+    forward = (encode if case["name"] == "vit-l-14" else evaluate)(torch, case, device)
+    if how == "compiled":
+        forward = torch.compile(forward, mode=mode, dynamic=False)
+    return forward, torch.inference_mode
+
+
+def run_torch(torch, case, device, how, deadline):
+    """Milliseconds, or why there are none."""
+    if how == "compiled" and not case["compile"]:
+        return "not run: takes minutes to compile"
+    try:
+        run, grad = torch_way(torch, case, device, how)
+        with grad():
+            return medians(torch, device, run, case["runs"], deadline)
+    except Exception as error:
+        text = " ".join(str(error).split())[:120]
+        return f"not run: {type(error).__name__}: {text}"
+    finally:
+        run = None
+        if "torch._dynamo" in sys.modules:
+            torch._dynamo.reset()  # what is compiled keeps graphs, and their memory
+        gc.collect()
+        if device != "cpu":
+            torch.cuda.empty_cache()
 
 
 def _compiled_step(torch, loss, step, mode):
@@ -249,29 +260,60 @@ def _compiled_step(torch, loss, step, mode):
 # ---- All of it. ----
 
 
-def measure(case, torch, why, arguments, deadline):
-    result = {"name": case["name"]}
-    if time.time() + case["estimate"] > deadline:
-        result["own"] = result["eager"] = result["compiled"] = "not run: out of time"
-        return result
-    if torch is None:
-        result["eager"] = result["compiled"] = f"not run: {why}"
-    else:
+class Results:
+    """The file: one line for each number, whole or not there."""
+
+    def __init__(self, path):
+        self.path, self.values, self.begun = path, {}, {}
         try:
-            result |= run_torch(torch, case, arguments.device, deadline - case["estimate"] / 2)
-        except Exception as error:
-            text = " ".join(str(error).split())[:120]
-            result["eager"] = result["compiled"] = f"not run: {type(error).__name__}: {text}"
-        if "torch._dynamo" in sys.modules:
-            torch._dynamo.reset()  # what is compiled keeps graphs, and their memory
-        gc.collect()
-        if arguments.device != "cpu":
-            torch.cuda.empty_cache()
-    try:
-        result["own"] = run_own(arguments.program, case, arguments.device, deadline - time.time())
-    except NotRun as reason:
-        result["own"] = f"not run: {reason}"
-    return result
+            lines = open(path).read().split("\n")[:-1]  # a last line without its end was cut off
+        except FileNotFoundError:
+            return
+        for line in lines:
+            try:
+                entry = json.loads(line)
+                key = entry["name"], entry["part"]
+                if "value" in entry:
+                    self.values[key] = entry["value"]
+                else:
+                    self.begun[key] = self.begun.get(key, 0) + 1
+            except (ValueError, KeyError):
+                pass
+
+    def add(self, name, part, value):
+        self.values[name, part] = value
+        self._write({"name": name, "part": part, "value": value})
+
+    def begin(self, name, part):
+        """Whether to go on: not if this has ended the process, or the machine, twice."""
+        if self.begun.get((name, part), 0) < 2:
+            self._write({"name": name, "part": part})
+            return True
+        self.add(name, part, "failed: twice it did not come to its end")
+        return False
+
+    def _write(self, entry):
+        with open(self.path, "a+b") as file:
+            if file.tell() and (file.seek(-1, os.SEEK_END), file.read(1))[1] != b"\n":
+                file.write(b"\n")
+            file.write((json.dumps(entry) + "\n").encode())
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def time_needed(case, part):
+    return case["compile_s"] if part == "compiled" and case["compile"] else case["estimate"] / 2
+
+
+def measure(case, part, load_torch, arguments, deadline):
+    """A number, a text that says why there is none, or None if there was no time."""
+    if part == "own":
+        try:
+            return run_own(arguments.program, case, arguments.device, deadline - time.time())
+        except NotRun as reason:
+            return None if str(reason) == "out of time" else f"not run: {reason}"
+    torch, why = load_torch()
+    return run_torch(torch, case, arguments.device, part, deadline) if torch else f"not run: {why}"
 
 
 def ratio(ms, own):
@@ -321,6 +363,34 @@ def _plain(value):
     return f"{value:.2f} ms" if isinstance(value, float) else value
 
 
+def render(results, why):
+    """The tables, of what there is."""
+    missing = f"not run: {why}" if why else ""
+    get = lambda name, part: results.values.get((name, part), missing)
+    print_results([{"name": c["name"]} | {part: get(c["name"], part) for part in PARTS} for c in CASES])
+
+
+def torch_loader(device):
+    """Loads torch at the first call; (torch, None) or (None, why not)."""
+    loaded = []
+
+    def load():
+        if not loaded:
+            try:
+                import torch
+                import transformers
+
+                transformers.logging.set_verbosity_error()
+                torch.backends.cuda.matmul.allow_tf32 = False
+                there = device == "cpu" or torch.cuda.is_available()
+                loaded.append((torch, None) if there else (None, "PyTorch sees no GPU"))
+            except ImportError as error:
+                loaded.append((None, str(error)))
+        return loaded[0]
+
+    return load
+
+
 def share(rate, peak):
     return f"{100 * rate / peak:.0f} %" if peak else "peak unknown"
 
@@ -328,38 +398,42 @@ def share(rate, peak):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--program", default="build/easyfirst")
+    parser.add_argument("--results", metavar="FILE", required=True, help="where the numbers are kept")
     parser.add_argument("--seconds", type=float, default=300)
-    parser.add_argument("--only", metavar="WORD", help="cases whose name contains it")
+    parser.add_argument("--only", metavar="NAMES", help="these cases, with commas between them")
+    parser.add_argument("--parts", default=",".join(PARTS), help="own: easyfirst; eager, compiled: PyTorch")
     parser.add_argument("--device", default="cuda", help="cpu: to try the script itself, on tiny models")
-    parser.add_argument("--not-run", metavar="WHY", help="print the tables with nothing measured")
+    parser.add_argument("--render", action="store_true", help="print the tables of FILE")
+    parser.add_argument("--why", help="with --render: why what is missing was not run")
     arguments = parser.parse_args()
-    cases = [c for c in CASES if not arguments.only or arguments.only in c["name"]]
-    if arguments.not_run:
-        none = f"not run: {arguments.not_run}"
-        print_results([{"name": c["name"], "own": none, "eager": "", "compiled": ""} for c in cases])
-        return
+    results = Results(arguments.results)
+    if arguments.render:
+        render(results, arguments.why)
+        return 0
+    cases = [c for c in CASES if not arguments.only or c["name"] in arguments.only.split(",")]
     if arguments.device == "cpu":
         small = {"runs": 1, "estimate": 0, "model": "tiny", "layers": 2, "sequences": 1, "compile": None}
         cases = [c | small | ({"batch": 2} if "batch" in c else {"tokens": 384, "own": "xlmr-base"}) for c in cases]
     deadline = time.time() + arguments.seconds
-    torch, why = None, ""
-    try:
-        import torch
-        import transformers
-
-        transformers.logging.set_verbosity_error()
-        torch.backends.cuda.matmul.allow_tf32 = False
-        if arguments.device != "cpu" and not torch.cuda.is_available():
-            torch, why = None, "PyTorch sees no GPU"
-    except ImportError as error:
-        torch, why = None, str(error)
-    results = [measure(c, torch, why, arguments, deadline) for c in cases]
-    print_results(results)
-    print("\n```")
-    for result in results:
-        print(json.dumps(result))
-    print("```")
+    load_torch = torch_loader(arguments.device)
+    wanted = [(c, part) for c in cases for part in PARTS if part in arguments.parts.split(",")]
+    left = 0
+    for case, part in wanted:
+        if (case["name"], part) in results.values:
+            continue
+        if time.time() + time_needed(case, part) > deadline:
+            left += 1
+            continue
+        if not results.begin(case["name"], part):
+            continue
+        value = measure(case, part, load_torch, arguments, deadline)
+        if value is None:
+            left += 1
+        else:
+            results.add(case["name"], part, value)
+            print(case["name"], part, json.dumps(value), flush=True)
+    return 3 if left else 0  # 3: some did not fit into the time
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
