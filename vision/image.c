@@ -21,15 +21,14 @@ int encoded_check_size(const Encoded *file, const char *format, int64_t width, i
                          "it smaller",
                          file->name, (long long)width, (long long)height, IMAGE_MAX_SIDE);
     int64_t pixels = width * height;
-    if (pixels / times > file->max_pixels || (uint64_t)pixels > SIZE_MAX / 8)
-        return error_set(err,
-                         "%s: %lldx%lld pixels (%lld) are more than %s the limit of %lld%s; make "
-                         "the image smaller%s",
-                         file->name, (long long)width, (long long)height, (long long)pixels,
-                         times == 4 ? "four times" : "", (long long)file->max_pixels,
-                         times == 1 ? " for PNG" : "",
-                         times == 1 ? " or save it as JPEG (four times as many are allowed)" : "");
-    return 0;
+    if (pixels / times <= file->max_pixels && (uint64_t)pixels <= SIZE_MAX / 8) return 0;
+    return error_set(
+        err,
+        "%s: %lldx%lld pixels (%lld) are more than %sthe limit of %lld; make the image "
+        "smaller%s",
+        file->name, (long long)width, (long long)height, (long long)pixels,
+        times > 1 ? "four times " : "", (long long)file->max_pixels,
+        times > 1 ? "" : ", or save it as JPEG, which may have four times as many");
 }
 
 /* ---- Upright rows. ---- */

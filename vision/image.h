@@ -20,11 +20,12 @@
  *     JPEG;
  *   - 1,000,000 pixels along a side, libpng's own limit;
  *   - 1 GiB of a file;
- *   - 100 scans of a progressive JPEG, fewer in large ones (4,000,000,000 pixels in all of them),
- *     and 512 MiB for its coefficients, which decoders must hold all at once (3 to 6 bytes a
- * pixel). image_read takes memory for the file and for all pixels, 3 bytes each. preprocess_read
- * (see preprocess.h) takes memory for the file and a few rows only (of an interlaced PNG: a quarter
- * of its pixels).
+ *   - 100 scans of a progressive JPEG, fewer in large ones (4,000,000,000 pixels in all of them);
+ *   - 128 MiB for the coefficients of a progressive JPEG, which a decoder must hold all at once (3
+ * to 6 bytes a pixel); 64 times the file's size if that is more, but not above 512 MiB.
+ *
+ * image_read takes memory for the file and for all pixels, 3 bytes each; preprocess_read (see
+ * preprocess.h) for the file and a few rows only, or a quarter of the pixels of an interlaced PNG.
  */
 #ifndef EASYFIRST_VISION_IMAGE_H
 #define EASYFIRST_VISION_IMAGE_H
@@ -54,7 +55,7 @@ typedef struct ImageOptions {
 
 /* Reads the image at `path` ("-" is standard input; pipes are read to their end). `options` may be
  * NULL. On failure *image is left empty. Errors: no such file, a folder, a URL, an empty file, a
- * pipe that nothing writes to within ten seconds, another kind of file (GIF, WebP, HEIC, ... are
+ * pipe that nothing writes to within three seconds, another kind of file (GIF, WebP, HEIC, ... are
  * named), a truncated or broken image, too many pixels. */
 int image_read(Image *image, const char *path, const ImageOptions *options, Error *err);
 

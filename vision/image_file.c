@@ -17,18 +17,22 @@ const char *image_file_name(const char *path) {
     return strcmp(path, "-") == 0 ? "standard input" : path;
 }
 
-/* "scheme://..." or "data:...", which people copy from browsers. */
+/* "scheme://...", which people copy from browsers. */
 static bool is_url(const char *path) {
     size_t scheme = strspn(path, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789+");
-    return scheme > 1 && (strncmp(path + scheme, "://", 3) == 0 ||
-                          (scheme == 4 && strncasecmp(path, "data:", 5) == 0));
+    return scheme > 1 && strncmp(path + scheme, "://", 3) == 0;
 }
 
 static int refuse_open(const char *path, Error *err) {
     int reason = errno;
     if (reason == ENOENT && strncasecmp(path, "file://", 7) == 0)
         return error_set(err, "%s: is a URL; give the path alone: what comes after file://", path);
-    if (reason == ENOENT && is_url(path))
+    if ((reason == ENOENT || reason == ENAMETOOLONG) && strncasecmp(path, "data:", 5) == 0)
+        return error_set(err,
+                         "%s: is a data: URL, not a file; decode it first: base64 -d, from what "
+                         "follows \"base64,\"",
+                         path);
+    if ((reason == ENOENT || reason == ENAMETOOLONG) && is_url(path))
         return error_set(err,
                          "%s: is a URL, not a file; download it first, or pass it on: curl -L URL "
                          "| easyfirst ask - ...",
@@ -46,7 +50,7 @@ static int refuse_open(const char *path, Error *err) {
  * waited for, as at any pipe. Non-blocking reads tell the two apart: without a writer they find the
  * end, with one "try again". */
 static int wait_for_writer(FILE *stream, const char *name, Error *err) {
-    enum { STEP_MS = 10, MOST_MS = 10000 };
+    enum { STEP_MS = 10, MOST_MS = 3000 };
     int fd = fileno(stream);
     for (int waited = 0;; waited += STEP_MS) {
         uint8_t byte;

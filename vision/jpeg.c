@@ -125,18 +125,22 @@ static void decoder_start(JpegDecoder *d) {
 
 /* Files of several scans need all coefficients at once, 2 bytes each. */
 static int check_coefficients(const JpegDecoder *d) {
-    static const int64_t most = 512 << 20;
+    static const int64_t mib = 1 << 20;
     const struct jpeg_decompress_struct *jpeg = &d->jpeg;
+    int64_t most = (int64_t)d->file->size * 64;
+    if (most < 128 * mib) most = 128 * mib;
+    if (most > 512 * mib) most = 512 * mib;
     int64_t bytes = 0;
     for (int c = 0; c < jpeg->num_components; c++)
         bytes += (int64_t)jpeg->comp_info[c].width_in_blocks * jpeg->comp_info[c].height_in_blocks *
                  DCTSIZE2 * 2;
     if (bytes <= most) return 0;
-    return error_set(d->err,
-                     "%s: a progressive JPEG of %ux%u pixels, which takes %lld MiB to decode; the "
-                     "limit is %lld: make the image smaller or save it as baseline JPEG",
-                     d->file->name, jpeg->image_width, jpeg->image_height, (long long)(bytes >> 20),
-                     (long long)(most >> 20));
+    return error_set(
+        d->err,
+        "%s: a progressive JPEG of %ux%u pixels in %zu bytes, which takes %lld MiB to "
+        "decode; the limit is %lld: make the image smaller or save it as baseline JPEG",
+        d->file->name, jpeg->image_width, jpeg->image_height, d->file->size,
+        (long long)(bytes / mib), (long long)(most / mib));
 }
 
 /* Checks what the header says, sets the scale, and allocates the rows. */

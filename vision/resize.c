@@ -211,11 +211,13 @@ static inline void taps_sum(uint32_t sum[3], const uint8_t *pixels, const int16_
 
 #endif
 
-/* The horizontal pass over one row of the image: out [count, 3]. A window's last group may reach
- * beyond the window, where the weights are zero, but must not reach beyond the row's end. */
-static void row_resample(uint8_t *out, const uint8_t *row, const uint8_t *end, const RowPlan *p) {
+/* The horizontal pass over one row of the image: outputs [low, high) of out [count, 3]. A window's
+ * last group may reach beyond the window, where the weights are zero, but must not reach beyond the
+ * row's end. */
+static void row_resample(uint8_t *out, const uint8_t *row, const uint8_t *end, const RowPlan *p,
+                         int low, int high) {
     const Weights *w = p->weights;
-    for (int i = 0; i < w->count; i++) {
+    for (int i = low; i < high; i++) {
         uint32_t sum[3] = {p->base[i * 3], p->base[i * 3 + 1], p->base[i * 3 + 2]};
         int groups = (w->length[i] + TAPS - 1) / TAPS;
         if (groups > 0) {
@@ -258,16 +260,16 @@ static void weights_range(const Weights *w, int64_t at, int *low, int *high) {
  * shrinking). So memory does not grow with the image.
  *
  * With columns the horizontal pass is what is summed up first: `columns` holds, for the outputs
- * [low, high) of that pass whose windows see the image at all and for the rows [top, bottom) that
- * the vertical pass needs, what has come so far. */
+ * [low, high) of that pass and for the rows [top, bottom) that the vertical pass needs, what has
+ * come so far. */
 struct Resampler {
     Weights horizontal, vertical;
     RowPlan plan;
     int in_width, width, height;
+    int low, high;     /* the horizontal outputs whose windows see the image, not the canvas only */
     uint32_t *sums;    /* [height, width, 3] */
     uint8_t *row;      /* [width, 3] */
     uint32_t *columns; /* [high - low, bottom - top, 3]; NULL for rows */
-    int low, high;
     int64_t top, bottom;
     uint8_t *pixels; /* [height, width, 3] */
 };
@@ -284,20 +286,32 @@ void resampler_free(Resampler *r) {
     free(r);
 }
 
-/* The sums that the vertical pass starts from: one half, for rounding, plus what the canvas rows
- * above and below the image give. */
+static uint32_t sum_of_taps(const Weights *w, int output) {
+    uint32_t sum = 0;
+    for (int t = 0; t < w->length[output]; t++)
+        sum += (uint32_t)w->taps[(int64_t)output * w->stride + t];
+    return sum;
+}
+
+/* The sums that the vertical pass starts from: one half, for rounding, plus what the canvas gives:
+ * its rows above and below the image and, all at once, its columns at the sides. */
 static void sums_start(Resampler *r, const uint8_t colour[3]) {
     const Weights *horizontal = &r->horizontal, *vertical = &r->vertical;
     const int64_t row_samples = (int64_t)r->width * 3;
+    r->low = 0, r->high = horizontal->count;
+    while (r->low < r->high && horizontal->length[r->low] == 0) r->low++;
+    while (r->high > r->low && horizontal->length[r->high - 1] == 0) r->high--;
     for (int i = 0; i < horizontal->count; i++) {
-        uint32_t weight = (uint32_t)horizontal->outside[i];
-        for (int t = 0; t < horizontal->length[i]; t++)
-            weight += (uint32_t)horizontal->taps[(int64_t)i * horizontal->stride + t];
+        uint32_t weight = (uint32_t)horizontal->outside[i] + sum_of_taps(horizontal, i);
         for (int c = 0; c < 3; c++) r->row[i * 3 + c] = sample_round(HALF + weight * colour[c]);
     }
-    for (int i = 0; i < vertical->count; i++)
-        for (int64_t x = 0; x < row_samples; x++)
-            r->sums[i * row_samples + x] = HALF + (uint32_t)vertical->outside[i] * r->row[x];
+    for (int i = 0; i < vertical->count; i++) {
+        uint32_t outside = (uint32_t)vertical->outside[i], all = outside + sum_of_taps(vertical, i);
+        for (int64_t x = 0; x < row_samples; x++) {
+            bool sees_image = x >= r->low * 3 && x < r->high * 3;
+            r->sums[i * row_samples + x] = HALF + (sees_image ? outside : all) * r->row[x];
+        }
+    }
 }
 
 static int resampler_check(const Canvas *canvas, int in_width, int in_height, int width, int height,
@@ -353,24 +367,23 @@ static uint32_t tap_of(const Weights *w, int output, int64_t at) {
 
 /* Adds r->row, which is row y after the horizontal pass, to the outputs [low, high). */
 static void vertical_add(Resampler *r, int64_t y, int low, int high) {
-    const int64_t row_samples = (int64_t)r->width * 3;
+    const int64_t row_samples = (int64_t)r->width * 3, begin = (int64_t)r->low * 3;
+    const int64_t count = (int64_t)(r->high - r->low) * 3;
     for (int i = low; i < high; i++)
-        add_weighted(r->sums + i * row_samples, r->row, row_samples, tap_of(&r->vertical, i, y));
+        add_weighted(r->sums + i * row_samples + begin, r->row + begin, count,
+                     tap_of(&r->vertical, i, y));
 }
 
 void resampler_row(Resampler *r, int y, const uint8_t *rgb) {
     int low, high;
     weights_range(&r->vertical, y, &low, &high);
     if (low >= high) return;
-    row_resample(r->row, rgb, rgb + (int64_t)r->in_width * 3, &r->plan);
+    row_resample(r->row, rgb, rgb + (int64_t)r->in_width * 3, &r->plan, r->low, r->high);
     vertical_add(r, y, low, high);
 }
 
 int resampler_use_columns(Resampler *r, Error *err) {
-    const Weights *h = &r->horizontal, *v = &r->vertical;
-    r->low = 0, r->high = h->count;
-    while (r->low < r->high && h->length[r->low] == 0) r->low++;
-    while (r->high > r->low && h->length[r->high - 1] == 0) r->high--;
+    const Weights *v = &r->vertical;
     r->top = v->first[0];
     r->bottom = (int64_t)v->first[v->count - 1] + v->length[v->count - 1];
     int64_t samples = (r->bottom - r->top) * 3;
@@ -396,8 +409,6 @@ void resampler_column(Resampler *r, int x, const uint8_t *rgb) {
 /* The vertical pass, once all columns have come. */
 static void columns_finish(Resampler *r) {
     const int64_t samples = (r->bottom - r->top) * 3;
-    for (int i = 0; i < r->width; i++)
-        for (int c = 0; c < 3; c++) r->row[i * 3 + c] = sample_round(r->plan.base[i * 3 + c]);
     for (int64_t y = r->top; y < r->bottom; y++) {
         int low, high;
         weights_range(&r->vertical, y, &low, &high);
