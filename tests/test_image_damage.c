@@ -1,9 +1,11 @@
 /* Images that are not whole, or not as they say: none is filled up with grey, nothing harmless is
  * refused, and each message says what to do. And where an orientation may be said. */
+#include <sys/stat.h>
 #include <time.h>
 
 #include <zlib.h>
 
+#include "data/picture_file.h"
 #include "tests/test.h"
 #include "vision/formats.h"
 #include "vision/preprocess.h"
@@ -302,6 +304,42 @@ static void test_urls(void **state) {
     assert_refused(image_read(&image, data, NULL, &err), &err, "too long");
 }
 
+/* Names in data, and what stands at them. */
+static void test_names_in_data(void **state) {
+    (void)state;
+    char folder[256], path[600], text[300], name[1200];
+    temporary_folder(folder, sizeof folder);
+    snprintf(path, sizeof path, "%s/pipe", folder);
+    assert_int_equal(mkfifo(path, 0600), 0);
+    snprintf(path, sizeof path, "%s/empty.png", folder);
+    fclose(fopen(path, "wb"));
+    snprintf(path, sizeof path, "%s/one.png", folder);
+    FILE *f = fopen(path, "wb");
+    fputc('x', f), fclose(f);
+    memset(name, 'n', sizeof name);
+    for (size_t i = 0; i < sizeof name; i += 200) name[i] = '/';
+    memcpy(name, "head", 4), strcpy(name + sizeof name - 10, "/tail.png");
+    const struct {
+        const char *image, *words[3];
+    } cases[] = {
+        {"none.png", {"none.png", "no such file"}},
+        {"one.png/x", {"one.png/x", "no such file"}},
+        {"https://example.org/a.png", {"a.png", "URL", "download"}},
+        {".", {"folder"}},
+        {"pipe", {"pipe"}},
+        {"empty.png", {"no bytes"}},
+        {name, {"head", "/tail.png", "no such file"}},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const char *kind = picture_file_problem(text, sizeof text, folder, cases[i].image);
+        assert_non_null(kind);
+        for (int w = 0; w < 3 && cases[i].words[w]; w++)
+            if (!strstr(text, cases[i].words[w])) fail_msg("%s lacks %s", text, cases[i].words[w]);
+    }
+    assert_null(picture_file_problem(text, sizeof text, folder, "one.png"));
+    temporary_remove(folder);
+}
+
 /* --- XMP --- */
 
 static void test_xmp(void **state) {
@@ -428,6 +466,7 @@ int main(void) {
         cmocka_unit_test(test_png_checksums),
         cmocka_unit_test(test_apple_png),
         cmocka_unit_test(test_urls),
+        cmocka_unit_test(test_names_in_data),
         cmocka_unit_test(test_xmp),
         cmocka_unit_test(test_slow_xmp),
         cmocka_unit_test(test_damage),
