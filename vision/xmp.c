@@ -77,8 +77,8 @@ static bool is_tiff_prefix(const char *prefix, size_t length, const char *text, 
 /* The next place of `word` after *from that lies in no comment; *from moves behind it. */
 static const char *next_word(const char **from, const char *end, const char *word) {
     size_t length = strlen(word);
-    for (;;) {
-        const char *found = memmem(*from, (size_t)(end - *from), word, length);
+    for (const char *found = NULL;;) {
+        if (!found || found < *from) found = memmem(*from, (size_t)(end - *from), word, length);
         if (!found) return NULL;
         const char *comment = memmem(*from, (size_t)(found - *from), "<!--", 4);
         if (!comment) {
