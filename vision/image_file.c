@@ -82,7 +82,7 @@ static FILE *open_stream(const char *path) {
     return stream;
 }
 
-/* `most` is the size of a regular file, if it is known, so that memory fits it. */
+/* `most` is the size of a regular file, so that memory fits it; 0 for others. */
 static int stream_read(FILE *stream, const char *name, int64_t most, uint8_t **bytes, size_t *size,
                        Error *err) {
     enum { FIRST = 1 << 16 };
@@ -102,6 +102,7 @@ static int stream_read(FILE *stream, const char *name, int64_t most, uint8_t **b
             return error_set(err, "%s: more than %d MiB, too large for an image", name,
                              IMAGE_MAX_BYTES >> 20);
         capacity = most >= (int64_t)capacity ? (size_t)most + 1 : capacity * 2;
+        if (capacity > IMAGE_MAX_BYTES) capacity = IMAGE_MAX_BYTES + 1;
     }
 }
 

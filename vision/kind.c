@@ -152,7 +152,7 @@ int image_refuse(const uint8_t *bytes, size_t size, const char *name, Error *err
     if (what)
         return error_set(err,
                          "%s: this is %s, whatever its name says; %s: convert it first, as with "
-                         "magick in out.png",
+                         "magick FILE out.png",
                          name, what, expected);
     what = document_name(bytes, size);
     if (what) return error_set(err, "%s: this is %s; %s", name, what, expected);
