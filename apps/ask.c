@@ -131,7 +131,10 @@ static int answer_pictures(Ask *ask, const char *const *paths, int count, Error 
     if (!requests) return error_set(err, "out of memory for %d questions", ask->question_count);
 
     for (int p = 0; p < count; p++) {
-        if (image_read(&images[pictures], paths[p], NULL, &unread[p])) { /* [h, w, 3] */
+        Image *image = &images[pictures]; /* [h, w, 3], or the square that the model sees of it */
+        if (ask->show ? image_read(image, paths[p], NULL, &unread[p])
+                      : preprocess_read(image, NULL, NULL, paths[p], &model->preprocess, NULL,
+                                        &unread[p])) {
             report_error("%s", unread[p].text);
             ask->failed = true;
             continue;
