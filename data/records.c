@@ -274,19 +274,26 @@ static int find_kind(FileWindow *window, FileKind *kind, size_t *begin, size_t *
                      window->path);
 }
 
-static int scan_window(Scan *scan, Source *source, FileWindow *window, Error *err) {
-    size_t begin = 0, first = 0;
-    TRY(find_kind(window, &source->kind, &begin, &first, err));
-    if (source->kind == FILE_ARRAY) return json_array_walk(window, begin, visit_element, scan, err);
-    if (source->kind == FILE_TEXT) TRY(check_text(scan->records, source, err));
-    if (source->kind == FILE_LINES)
-        TRY(check_lines(source, window->bytes + first, window->size - first, err));
-    return scan_pieces(scan, window, begin, err);
-}
-
 static int source_open(const Source *source, int64_t *bytes, Error *err) {
     return file_open_input(source->path, "data are read more than once: save them to a file", bytes,
                            err);
+}
+
+/* The kind of a file that has just been opened; *begin is where its text begins. */
+static int check_kind(const Records *records, Source *source, FileWindow *window, size_t *begin,
+                      Error *err) {
+    size_t first = 0;
+    TRY(find_kind(window, &source->kind, begin, &first, err));
+    if (source->kind == FILE_TEXT) return check_text(records, source, err);
+    if (source->kind == FILE_ARRAY) return 0;
+    return check_lines(source, window->bytes + first, window->size - first, err);
+}
+
+static int scan_window(Scan *scan, Source *source, FileWindow *window, Error *err) {
+    size_t begin = 0;
+    TRY(check_kind(scan->records, source, window, &begin, err));
+    if (source->kind == FILE_ARRAY) return json_array_walk(window, begin, visit_element, scan, err);
+    return scan_pieces(scan, window, begin, err);
 }
 
 /* Scans one file; its records are appended to the index. */
@@ -403,8 +410,7 @@ int records_open(Records **records, const char *path, const RecordsOptions *opti
     return 0;
 }
 
-void records_close(Records *records) {
-    if (!records) return;
+static void sources_free(Records *records) {
     for (int s = 0; s < records->source_count; s++) {
         Source *source = &records->sources[s];
         if (source->fd >= 0) close(source->fd);
@@ -412,6 +418,31 @@ void records_close(Records *records) {
         free(source->name);
     }
     free(records->sources);
+}
+
+static int check_source(const Records *records, Source *source, Error *err) {
+    size_t begin;
+    int fd = source_open(source, NULL, err);
+    if (fd < 0) return -1;
+    FileWindow window = {.path = source->path, .fd = fd};
+    int status = check_kind(records, source, &window, &begin, err);
+    window_free(&window);
+    close(fd);
+    return status;
+}
+
+int records_check(const char *path, const RecordsOptions *options, Error *err) {
+    Records records = {.options = *options};
+    int status = find_sources(&records, path, err);
+    for (int s = 0; s < records.source_count && status == 0; s++)
+        status = check_source(&records, &records.sources[s], err);
+    sources_free(&records);
+    return status;
+}
+
+void records_close(Records *records) {
+    if (!records) return;
+    sources_free(records);
     free(records->entries);
     free(records->images);
     free(records);

@@ -72,6 +72,10 @@ int records_open(Records **records, const char *path, const RecordsOptions *opti
                  Problems *problems, Error *err);
 void records_close(Records *records); /* NULL is allowed */
 
+/* Whether files are there and of a kind that can be read: their beginnings alone are looked at, so
+ * that a wrong --data is told at once. */
+int records_check(const char *path, const RecordsOptions *options, Error *err);
+
 int64_t records_count(const Records *records);   /* usable ones */
 int64_t records_scanned(const Records *records); /* all that were seen */
 

@@ -253,7 +253,9 @@ static bool take_conversations(Draft *draft, const json_t *list) {
         question = NULL;
     }
     draft->unanswered += question != NULL;
-    if (!draft->count) draft_problem(draft, "no answered turn", "none of its turns has an answer");
+    /* Unless an empty answer is the reason, and was told. */
+    if (!draft->count && !turn)
+        draft_problem(draft, "no answered turn", "none of its turns has an answer");
     return draft->count > 0;
 }
 

@@ -263,8 +263,8 @@ static int scan_file(Scan *s, const char *path, Error *err) {
     TRY(status);
     uint64_t numbers[2] = {content_hash_value(&hash), (uint64_t)bytes};
     content_hash_add(&s->hash, numbers, sizeof numbers);
-    if (s->options->file) s->options->file(s->options->user, path, bytes, numbers[0]);
-    return 0;
+    if (!s->options->file) return 0;
+    return s->options->file(s->options->user, path, bytes, numbers[0], err);
 }
 
 static int scan_all(Scan *s, const char *const *paths, int count, Error *err) {

@@ -59,7 +59,7 @@ typedef struct SceneGraphsOptions {
     int class_count;
     int64_t limit; /* pictures that are used at most; 0: all */
     /* Told of each file that was read: its bytes and the hash of its contents; may be NULL. */
-    void (*file)(void *user, const char *path, int64_t bytes, uint64_t hash);
+    int (*file)(void *user, const char *path, int64_t bytes, uint64_t hash, Error *err);
     void *user;
 } SceneGraphsOptions;
 

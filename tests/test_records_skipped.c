@@ -81,7 +81,7 @@ static void test_counted_once(void **state) {
            2, 3);
     assert_int_equal(d.problems.total, 2);
     expect_problem(&d, "empty answer", 3, "record 1");
-    expect_problem(&d, "no answered turn", 1, "record 1");
+    assert_int_equal(d.problems.kind_count, 1);
     assert_true(records_flawed(d.records, 0) && !records_flawed(d.records, 1));
     assert_refused(problems_check(&d.problems, 3, 0.5, &d.err), &d.err, "2 of 3 records");
     data_end(&d);
