@@ -409,10 +409,14 @@ static int check_problems(Trainer *t, const FeedStep *step, Error *err) {
     if (step->problems.total == 0) return 0;
     tell_problems(t, &step->problems);
     problems_merge(&t->problems, &step->problems);
-    t->state.bad_samples += step->problems.total;
     Problems all = t->data.problems;
     problems_merge(&all, &t->problems);
-    return problems_check(&all, t->data.samples, t->settings->bad_share, err);
+    /* Of all parts of the run; a step that is too much is not done, and will come again. */
+    int64_t bad = t->state.bad_samples + step->problems.total;
+    all.total = t->data.problems.total + bad;
+    TRY(problems_check(&all, t->data.samples, t->settings->bad_share, err));
+    t->state.bad_samples = bad;
+    return 0;
 }
 
 /* A line that is not part of the progress line. */
@@ -660,7 +664,7 @@ static void tell_end(const Trainer *t) {
     const TrainSettings *s = t->settings;
     if (s->quiet) return;
     if (t->state.bad_samples)
-        fprintf(stderr, "left out   %" PRId64 " times a picture that could not be decoded\n",
+        fprintf(stderr, "left out   %" PRId64 " records whose image could not be decoded\n",
                 t->state.bad_samples);
     size_t free_bytes, total;
     fprintf(stderr, "memory     %.0f MB at its peak\n", (double)peak_memory() / 1e6);
