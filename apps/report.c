@@ -8,18 +8,42 @@
 #include <sys/resource.h>
 
 #include "apps/show/trace.h"
+#include "kernels/clean_text.h"
 
-/* ---- Standard error. ---- */
+/* ---- Text from files. ---- */
+
+static void put_clean(FILE *out, const char *text, const char *kept) {
+    size_t size = strlen(text);
+    for (size_t used, i = 0; i < size; i += used) {
+        char one[4];
+        size_t n = clean_character(one, text + i, size - i, &used);
+        if (strchr(kept, text[i]))
+            putc(text[i], out);
+        else
+            fwrite(one, 1, n, out);
+    }
+}
 
 void report_error(const char *format, ...) {
-    char text[2048];
+    Error line; /* cleaned, and its ends are kept where it is too long */
+    char *text;
     va_list args;
     va_start(args, format);
-    vsnprintf(text, sizeof text, format, args);
+    int length = vasprintf(&text, format, args);
     va_end(args);
-    for (char *p = text; *p; p++)
-        if ((unsigned char)*p < 32 || *p == 127) *p = '?';
-    fprintf(stderr, "easyfirst: %s\n", text);
+    error_write(&line, "%s", length < 0 ? format : text);
+    if (length >= 0) free(text);
+    fprintf(stderr, "easyfirst: %s\n", line.text);
+}
+
+void report_print(FILE *out, const char *format, ...) {
+    char *text;
+    va_list args;
+    va_start(args, format);
+    int length = vasprintf(&text, format, args);
+    va_end(args);
+    put_clean(out, length < 0 ? format : text, "\n");
+    if (length >= 0) free(text);
 }
 
 size_t peak_memory(void) {
@@ -97,7 +121,7 @@ void report_number(char out[REPORT_NUMBER_SIZE], int64_t number) {
 /* ---- Standard output. ---- */
 
 void report_field(FILE *out, const char *text) {
-    for (; *text; text++) putc(strchr("\t\n\v\f\r", *text) ? ' ' : *text, out);
+    put_clean(out, text, "");
 }
 
 int report_flush(Error *err) {
