@@ -12,15 +12,11 @@
 
 /* ---- Text from files. ---- */
 
-static void put_clean(FILE *out, const char *text, const char *kept) {
-    size_t size = strlen(text);
+static void put_clean(FILE *out, const char *text, size_t size) {
     for (size_t used, i = 0; i < size; i += used) {
         char one[4];
         size_t n = clean_character(one, text + i, size - i, &used);
-        if (strchr(kept, text[i]))
-            putc(text[i], out);
-        else
-            fwrite(one, 1, n, out);
+        fwrite(one, 1, n, out);
     }
 }
 
@@ -36,13 +32,19 @@ void report_error(const char *format, ...) {
     fprintf(stderr, "easyfirst: %s\n", line.text);
 }
 
+/* The ends of lines with which a format begins and ends are its own. */
 void report_print(FILE *out, const char *format, ...) {
     char *text;
+    size_t size = strlen(format), before = strspn(format, "\n"), after = 0;
+    while (after < size - before && format[size - 1 - after] == '\n') after++;
     va_list args;
     va_start(args, format);
     int length = vasprintf(&text, format, args);
     va_end(args);
-    put_clean(out, length < 0 ? format : text, "\n");
+    const char *line = length < 0 ? format : text;
+    for (size_t i = 0; i < before; i++) putc('\n', out);
+    put_clean(out, line + before, strlen(line) - before - after);
+    for (size_t i = 0; i < after; i++) putc('\n', out);
     if (length >= 0) free(text);
 }
 
@@ -121,7 +123,7 @@ void report_number(char out[REPORT_NUMBER_SIZE], int64_t number) {
 /* ---- Standard output. ---- */
 
 void report_field(FILE *out, const char *text) {
-    put_clean(out, text, "");
+    put_clean(out, text, strlen(text));
 }
 
 int report_flush(Error *err) {

@@ -28,8 +28,8 @@
 /* "easyfirst: ..." on standard error, one line whatever the text holds (error.h). */
 void report_error(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
-/* printf for lines that have names or texts of files in them: everything but the ends of lines goes
- * through clean_character. */
+/* printf for a line that has names or texts of files in it: all but the ends of lines with which
+ * the format begins and ends goes through clean_character. */
 void report_print(FILE *out, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /* What was asked. */
