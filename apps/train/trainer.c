@@ -116,8 +116,9 @@ LearnSizes trainer_sizes(const TrainSettings *s, const LearnSizes *unit, int pic
 static void tell_scan(void *user, const char *path, int64_t done, int64_t all) {
     const Trainer *t = user;
     if (t->settings->quiet || !isatty(STDERR_FILENO)) return;
-    fprintf(stderr, "\r%.60s: %" PRId64 " of %" PRId64 " records read%s", path, done, all,
-            done == all ? "\n" : "");
+    fputc('\r', stderr);
+    report_print(stderr, "%.60s: %" PRId64 " of %" PRId64 " records read%s", path, done, all,
+                 done == all ? "\n" : "");
 }
 
 static int open_dataset(Trainer *t, Dataset *dataset, const char *const *paths, int count,
@@ -325,6 +326,14 @@ static void tell_loading(const Trainer *t, const char *from) {
         fprintf(stderr, "loading    %s, %.0f MB of weights\n", from, 1e-6 * (double)bytes);
 }
 
+static void tell_kinds(const Problems *problems, const char *where) {
+    for (int i = 0; i < problems->kind_count; i++) {
+        const Problem *p = &problems->kinds[i];
+        report_print(stderr, "%s %s%" PRId64 " x %s, the first: %s\n",
+                     p->note ? "note      " : "left out  ", where, p->count, p->kind, p->first);
+    }
+}
+
 static void tell_start(const Trainer *t, const char *resumed_from) {
     const TrainSettings *s = t->settings;
     const Dataset *d = &t->data;
@@ -341,11 +350,9 @@ static void tell_start(const Trainer *t, const char *resumed_from) {
                 " tokens, the longest %d\n",
                 d->count, d->with_picture, d->tokens, d->longest);
     if (t->model.head_file.count)
-        fprintf(stderr, "classes    their layer goes on from %s\n", t->model.head_file.path);
-    for (int i = 0; i < d->problems.kind_count; i++)
-        fprintf(stderr, "%s %" PRId64 " x %s, the first: %s\n",
-                d->problems.kinds[i].note ? "note      " : "left out  ", d->problems.kinds[i].count,
-                d->problems.kinds[i].kind, d->problems.kinds[i].first);
+        report_print(stderr, "classes    their layer goes on from %s\n", t->model.head_file.path);
+    tell_kinds(&d->problems, "");
+    if (s->valid) tell_kinds(&t->valid.problems, "--valid: ");
     TrainMemory m = train_model_memory(&t->model, s, &t->sizes);
     fprintf(stderr,
             "memory     %.0f MB: weights %.0f, gradients %.0f, moments %.0f, activations of %d "
@@ -357,7 +364,7 @@ static void tell_start(const Trainer *t, const char *resumed_from) {
     fprintf(stderr, "steps      %" PRId64 ", the first %" PRId64 " to warm up\n\n",
             t->schedule.steps, t->schedule.warmup);
     train_start_notes(s, &t->model, stderr);
-    if (resumed_from) fprintf(stderr, "resumes from %s\n", resumed_from);
+    if (resumed_from) report_print(stderr, "resumes from %s\n", resumed_from);
 }
 
 /* ---- Steps. ---- */
@@ -400,13 +407,13 @@ static void tell_problems(Trainer *t, const Problems *found) {
         if (told->kind_count == before || t->settings->quiet) continue;
         if (t->report.pending) fputc('\n', stderr);
         t->report.pending = false;
-        fprintf(stderr, "left out   %s, the first: %s\n", found->kinds[i].kind,
-                found->kinds[i].first);
+        report_print(stderr, "left out   %s, the first: %s\n", found->kinds[i].kind,
+                     found->kinds[i].first);
     }
 }
 
 static int check_problems(Trainer *t, const FeedStep *step, Error *err) {
-    if (step->problems.total == 0) return 0;
+    if (step->problems.kind_count == 0) return 0;
     tell_problems(t, &step->problems);
     problems_merge(&t->problems, &step->problems);
     Problems all = t->data.problems;
@@ -526,6 +533,7 @@ static int validate(Trainer *t, const FeedStep *at, Error *err) {
         FeedStep step;
         double loss;
         TRY(feed_make_step(&t->valid_config, &t->valid_plan, 0, i, &step, err));
+        tell_problems(t, &step.problems);
         int64_t parts = t->valid.scenes ? step.targets : step.sequences;
         int status = run_passes(t, &step, run, &loss, t->valid.scenes ? &score : NULL, err);
         sum += loss * (double)parts;
@@ -664,20 +672,21 @@ static void tell_end(const Trainer *t) {
     const TrainSettings *s = t->settings;
     if (s->quiet) return;
     if (t->state.bad_samples)
-        fprintf(stderr, "left out   %" PRId64 " records whose image could not be decoded\n",
-                t->state.bad_samples);
+        report_print(stderr, "left out   %" PRId64 " records whose image could not be decoded\n",
+                     t->state.bad_samples);
     size_t free_bytes, total;
     fprintf(stderr, "memory     %.0f MB at its peak\n", (double)peak_memory() / 1e6);
     if (device_memory(t->device, &free_bytes, &total))
         fprintf(stderr, "gpu        %.0f MB in use at the end, of %.0f MB\n",
                 1e-6 * (double)(total - free_bytes), 1e-6 * (double)total);
     if (t->state.step == t->schedule.steps)
-        fprintf(stderr, "done: the model is %s/model, the curve %s/loss.svg\n", s->out, s->out);
+        report_print(stderr, "done: the model is %s/model, the curve %s/loss.svg\n", s->out,
+                     s->out);
     else
-        fprintf(stderr,
-                "stopped after step %" PRId64 " of %" PRId64
-                "; resume with: easyfirst train --resume --out %s\n",
-                t->state.step, t->schedule.steps, s->out);
+        report_print(stderr,
+                     "stopped after step %" PRId64 " of %" PRId64
+                     "; resume with: easyfirst train --resume --out %s\n",
+                     t->state.step, t->schedule.steps, s->out);
 }
 
 /* ---- A run. ---- */
@@ -740,7 +749,7 @@ static int open_all(Trainer *t, Error *err) {
                    err));
     tell_start(t, folder);
     TRY(save_settings(t, err));
-    TRY(dataset_files_write(&t->data, s->out, err));
+    TRY(dataset_files_write(&t->data, s->valid ? &t->valid : NULL, s->out, err));
     if (folder) train_checkpoints_trim(&t->checkpoints, s->keep);
     TRY(train_report_open(&t->report, s->out, t->state.step, t->schedule.steps, s->quiet, err));
     t->report_open = true;
