@@ -112,6 +112,6 @@ int problems_check(const Problems *problems, int64_t samples, double share, Erro
         used += snprintf(text + used, sizeof text - (size_t)used, "%s)", one);
     }
     text[used] = 0;
-    return error_set(err, "%lld of %lld records would be skipped, %s: %s", (long long)problems->total,
-                     (long long)samples, most, text);
+    return error_set(err, "%lld of %lld records would be skipped, %s: %s",
+                     (long long)problems->total, (long long)samples, most, text);
 }
