@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 
 #include "data/checkpoint_store.h"
+#include "data/torch_legacy.h"
 
 enum { INDEX_MAX = 64 << 20 }; /* bytes of an index.json */
 
@@ -61,7 +62,7 @@ static const struct {
 };
 
 static int recognise(const MappedFile *file, FileKind *kind, Error *err) {
-    if (begins_with(file, "PK\3\4", 4)) {
+    if (begins_with(file, "PK\3\4", 4) || torch_legacy_begins(file)) {
         *kind = KIND_TORCH;
         return 0;
     }
@@ -79,8 +80,8 @@ static int recognise(const MappedFile *file, FileKind *kind, Error *err) {
     }
     if (file->bytes[0] == 0x80 && file->size >= 2 && file->bytes[1] <= 5)
         return error_set(err,
-                         "%s: a PyTorch file of the old kind (a bare pickle, no zip); load it with "
-                         "PyTorch 1.6 or later and save it again with torch.save or as safetensors",
+                         "%s: a bare pickle, not a file of torch.save; save model.state_dict() "
+                         "with torch.save, or as safetensors",
                          file->path);
     size_t at = 0;
     while (at < file->size && file->bytes[at] && strchr(" \t\r\n", file->bytes[at])) at++;

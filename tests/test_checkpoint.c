@@ -245,8 +245,6 @@ static void test_wrong_files(void **state) {
     memcpy(tar + 257, "ustar", 5);
     save(at("wrong.bin"), tar, sizeof tar);
     assert_refused(open_path(at("wrong.bin"), &err), &err, "tar archive", "unpack");
-    assert_refused(open_path(GOLDEN "legacy.bin", &err), &err, "legacy.bin", "old kind",
-                   "save it again");
     assert_refused(open_path(GOLDEN "compressed.bin", &err), &err, "module/", "compressed");
 }
 

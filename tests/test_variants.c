@@ -44,6 +44,7 @@ static void check_language_variant(const char *path, const char *name) {
 static void test_language(void **state) {
     (void)state;
     check_language_variant(VARIANTS "language-bin-f32", "text");
+    check_language_variant(VARIANTS "language-bin-legacy", "text");
     check_language_variant(VARIANTS "language-bin-f16", "text");
     check_language_variant(VARIANTS "language-bin-bf16", "text");
     check_language_variant(VARIANTS "language-bin-f32/pytorch_model.bin", "text");
