@@ -227,12 +227,12 @@ static void test_wrong_files(void **state) {
         const char *words[2];
     } cases[] = {
         {"", 0, {"empty", "again"}},
-        {"<!DOCTYPE html>", 15, {"web page", "download"}},
+        {"<!DOCTYPE html>", 15, {"HTML page", "download"}},
         {"version https://git-lfs.github.com/spec/v1\n", 43, {"Git LFS pointer", "git lfs pull"}},
-        {"\x1f\x8b\x08", 3, {"gzip", "unpack"}},
+        {"\x1f\x8b\x08", 3, {"gzip", "decompress"}},
         {"GGUF\3", 5, {"GGUF", "safetensors"}},
         {"hello", 5, {"begins with bytes 68 65", "complete"}},
-        {"{\"a\": ", 6, {"bad JSON", "line 1"}},
+        {"{\"a\": ", 6, {"line 1", "column"}},
         {" {\"a\": 1}", 9, {"weight_map", "index"}},
         {"PK\3\4", 4, {"no zip directory", "cut off"}},
     };
@@ -244,7 +244,7 @@ static void test_wrong_files(void **state) {
     char tar[512] = "weights/";
     memcpy(tar + 257, "ustar", 5);
     save(at("wrong.bin"), tar, sizeof tar);
-    assert_refused(open_path(at("wrong.bin"), &err), &err, "tar archive", "unpack");
+    assert_refused(open_path(at("wrong.bin"), &err), &err, "tar archive", "extract");
     assert_refused(open_path(GOLDEN "compressed.bin", &err), &err, "module/", "compressed");
 }
 
@@ -270,7 +270,7 @@ static void test_bad_indexes(void **state) {
         {"{\"a\": \"none.st\"}", {"shard", "none.st"}},
         {"{\"a\": \"one.st\", \"b\": \"one.st\"}", {"\"b\"", "one.st"}},
         {"{\"a\": \"index.json\"}", {"index.json", "expected one with tensors"}},
-        {"{\"a\": \"one.st\", \"a\": \"one.st\"}", {"bad JSON", "line 2"}},
+        {"{\"a\": \"one.st\", \"a\": \"one.st\"}", {"line 2", "duplicate"}},
     };
     char text[512];
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -354,7 +354,7 @@ static void test_bad_safetensors(void **state) {
     memcpy(deep, "{\"a\":", 5);
     save_safetensors(path, deep, 0);
     free(deep);
-    assert_refused(open_path(path, &err), &err, path, "bad JSON", "depth");
+    assert_refused(open_path(path, &err), &err, path, "its header", "levels deep");
 }
 
 /* A header of a length that puts every value at an odd address, as old writers left it. */
