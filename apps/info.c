@@ -236,7 +236,7 @@ static void print_model(const Info *info, const PartNumbers *numbers, int count)
         if (unused || unknown || info->tensors)
             report_print(stdout, "\n%s: %zu tensors\n", c->path, c->count);
         if (unused) printf("  %d are known and not needed\n", unused);
-        if (unknown) printf("  %d are unknown and ignored:\n", unknown);
+        if (unknown) printf("  %d are unknown: other commands refuse this file:\n", unknown);
         part_unknown(c, sources, source_count, print_tensor, "    ");
         if (info->tensors && (unused || unknown)) printf("  all:\n");
         for (size_t t = 0; info->tensors && t < c->count; t++) print_tensor("    ", &c->tensors[t]);
@@ -430,7 +430,7 @@ static int describe(Info *info, Error *err) {
     PartNumbers numbers[PART_COUNT];
     TrainMemory training;
     int rows = 0;
-    info->common.model.describe_only = true;
+    info->common.model.describe_only = info->common.model.headers_only = true;
     TRY(session_open(&info->session, &info->common, err));
     int count = model_numbers(&info->session.model, numbers);
     if (info->train) TRY(training_memory(info, &training, &rows, err));

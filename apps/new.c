@@ -66,7 +66,7 @@ static int check_tokenizer(New *n, Error *err) {
     else
         snprintf(n->tokenizer_file, sizeof n->tokenizer_file, "%s", n->tokenizer);
     Tokenizer *tokenizer;
-    TRY(tokenizer_open(&tokenizer, n->tokenizer_file, err));
+    TRY(model_tokenizer_open(&tokenizer, n->tokenizer_file, err));
     int size = tokenizer_size(tokenizer);
     tokenizer_close(tokenizer);
     if (!n->xlmr.vocab) n->xlmr.vocab = size;

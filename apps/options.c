@@ -1,5 +1,7 @@
 #include "apps/options.h"
 
+#include "apps/loading.h"
+
 #include <errno.h>
 #include <getopt.h>
 #include <math.h>
@@ -568,13 +570,11 @@ int session_open(Session *session, const CommonOptions *o, Error *err) {
     *session = (Session){0};
     double start = clock_seconds();
     TRY(device_choose(&session->device, o->device, o->threads, err));
-    TRY(model_open(&session->model, &o->model, session->device, err));
+    ModelOptions model = o->model;
+    model.needs_lengths = !model.describe_only && !o->length;
+    if (!o->quiet) model.loading = loading_print;
+    TRY(model_open(&session->model, &model, session->device, err));
     session->open = true;
-    const Multimodal *parts = &session->model.parts;
-    if (!o->model.describe_only && parts->xlmr && !parts->length && !o->length)
-        return error_set(err,
-                         "this model has no length predictor: say how many tokens an answer shall "
-                         "have (--length N), or name one (--length-predictor PATH)");
     TRY(device_wait(session->device, err));
     session->load_s = clock_seconds() - start;
     return 0;

@@ -140,13 +140,6 @@ static int add_entry(Entries *entries, const VocabularyMap *map, const char *nam
     return 0;
 }
 
-/* A head of its own is told from a copy of the embeddings in a few places only when a model is
- * opened to be described; here the whole of it counts. */
-static const CheckpointTensor *hidden_head(const Model *m) {
-    if (m->xlmr.config.untied || !part_head_untied(m->language.checkpoint, true)) return NULL;
-    return part_find(m->language.checkpoint, PART_LANGUAGE, HEAD);
-}
-
 static int add_entries(Entries *entries, const Prune *p, Error *err) {
     const Params *params = &p->model.language.params;
     size_t most = (size_t)params->count + 1;
@@ -159,12 +152,7 @@ static int add_entries(Entries *entries, const Prune *p, Error *err) {
         if (!param->present) continue; /* an optional one */
         TRY(add_entry(entries, &p->map, param->name, param->value, err));
     }
-    const CheckpointTensor *head = hidden_head(&p->model);
-    if (!head) return 0;
-    if (head->value.ndim != 2 || head->value.shape[0] != p->model.xlmr.config.vocab)
-        return error_set(err, "%s: %s has not a row for each of %d words", p->model.language.path,
-                         head->name, p->model.xlmr.config.vocab);
-    return add_entry(entries, &p->map, HEAD, head->value, err);
+    return 0;
 }
 
 /* The language model's weights, as they lie in the file but for the rows that are left out. */

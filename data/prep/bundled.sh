@@ -36,10 +36,11 @@ if [ ! -e "$folder/fresh/easyfirst.json" ]; then
         --image-size 128 --patch 16 --feature-layer -1 --vision-layers "${VISION_LAYERS:-6}" \
         --vision-width 256 --vision-heads 4 --vision-ffn 1024
     "$prep/embeddings.py" "$folder/fresh" "$text/train.translation.jsonl"
-    # `eval gqa` asks for short answers as the training data do.
+    # `eval gqa` asks for short answers as the training data do, which translate from German alone.
     python3 -c 'import json, sys
 path = sys.argv[1]
 settings = json.load(open(path))
+settings["languages"] = ["de-en"]
 settings["prompts"] = {"gqa": "{question}\nAnswer with a word or phrase."}
 json.dump(settings, open(path, "w"), indent=2)' "$folder/fresh/easyfirst.json"
 fi
