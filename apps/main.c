@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "apps/bus_error.h"
 #include "apps/commands.h"
 #include "apps/options.h"
 #include "apps/report.h"
@@ -58,6 +59,7 @@ static int unknown_command(const char *name) {
 }
 
 int main(int argc, char **argv) {
+    bus_error_catch();
     if (argc < 2) {
         print_help(stderr);
         return 2;
