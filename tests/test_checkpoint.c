@@ -248,6 +248,30 @@ static void test_wrong_files(void **state) {
     assert_refused(open_path(GOLDEN "compressed.bin", &err), &err, "module/", "compressed");
 }
 
+/* A header whose tree would take forty times its size is refused before the tree is made. */
+static void test_heavy_header(void **state) {
+    (void)state;
+    static const char *const begins[] = {"[[]", "{\"a\":[[]"};
+    enum { SIZE = 20 << 20 };
+    Error err;
+    char *bytes = malloc(8 + SIZE);
+    uint64_t length = SIZE;
+    memcpy(bytes, &length, 8);
+    for (int i = 0; i < 2; i++) {
+        size_t at_byte = 8 + strlen(begins[i]);
+        memcpy(bytes + 8, begins[i], strlen(begins[i]));
+        for (; at_byte + 3 <= 8 + SIZE; at_byte += 3) memcpy(bytes + at_byte, ",[]", 3);
+        save(at("heavy.safetensors"), bytes, 8 + SIZE);
+        struct rusage before, after;
+        getrusage(RUSAGE_SELF, &before);
+        assert_refused(open_path(at("heavy.safetensors"), &err), &err, "heavy.safetensors",
+                       "its header", "MiB");
+        getrusage(RUSAGE_SELF, &after);
+        assert_true(after.ru_maxrss - before.ru_maxrss < 64 << 10); /* the mapped header, in KiB */
+    }
+    free(bytes);
+}
+
 static void test_bad_indexes(void **state) {
     (void)state;
     Error err;
@@ -493,12 +517,19 @@ static void test_mutated(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_types),           cmocka_unit_test(test_shards),
-        cmocka_unit_test(test_round_trip),      cmocka_unit_test(test_write_refused),
-        cmocka_unit_test(test_write_disk_full), cmocka_unit_test(test_folders),
-        cmocka_unit_test(test_wrong_files),     cmocka_unit_test(test_bad_indexes),
-        cmocka_unit_test(test_bad_safetensors), cmocka_unit_test(test_misaligned_safetensors),
-        cmocka_unit_test(test_many_tensors),    cmocka_unit_test(test_truncated),
+        cmocka_unit_test(test_types),
+        cmocka_unit_test(test_shards),
+        cmocka_unit_test(test_round_trip),
+        cmocka_unit_test(test_write_refused),
+        cmocka_unit_test(test_write_disk_full),
+        cmocka_unit_test(test_folders),
+        cmocka_unit_test(test_wrong_files),
+        cmocka_unit_test(test_heavy_header),
+        cmocka_unit_test(test_bad_indexes),
+        cmocka_unit_test(test_bad_safetensors),
+        cmocka_unit_test(test_misaligned_safetensors),
+        cmocka_unit_test(test_many_tensors),
+        cmocka_unit_test(test_truncated),
         cmocka_unit_test(test_mutated),
     };
     return cmocka_run_group_tests(tests, make_folder, remove_folder);
