@@ -394,6 +394,12 @@ static int unknown_option(const CommandHelp *help, const Table *t, const char *w
     return options_wrong(help, "there is no option --%s", name);
 }
 
+int words_after_dashes(int argc, char **argv) {
+    for (int i = 1; i < argc; i++)
+        if (!strcmp(argv[i], "--")) return argc - i - 1;
+    return 0;
+}
+
 int options_read(const CommandHelp *help, const OptionGroup *groups, int group_count, int argc,
                  char **argv, int *first) {
     Table t;
