@@ -594,6 +594,8 @@ int session_open(Session *session, const CommonOptions *o, Error *err) {
         return error_set(err,
                          "this model has no length predictor: say how many tokens an answer shall "
                          "have (--length N), or name one (--length-predictor PATH)");
+    if (!o->model.describe_only && parts->xlmr)
+        TRY(multimodal_check_length(parts, false, o->length, err));
     TRY(device_wait(session->device, err));
     session->load_s = clock_seconds() - start;
     return 0;
