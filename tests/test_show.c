@@ -2,6 +2,7 @@
  * and with any text, and that the terminal is as it was afterwards. */
 #include <math.h>
 #include <signal.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -320,6 +321,70 @@ static void test_signals(void **state) {
     run_end(&r);
 }
 
+/* A sanitizer has handlers of its own for crashes, with reports that the screen does not know. */
+static bool with_sanitizer(void) {
+#if defined(__SANITIZE_ADDRESS__)
+    return true;
+#elif defined(__has_feature)
+    return __has_feature(address_sanitizer);
+#else
+    return false;
+#endif
+}
+
+/* Before, the child is a copy of this program, with its handlers. */
+static void until_executed(const Tty *t) {
+    char path[64];
+    snprintf(path, sizeof path, "/proc/%d/comm", (int)t->child);
+    for (int i = 0; i < 15000; i++) {
+        char *name = file_bytes(path, NULL);
+        bool ours = !name || strstr(name, "test_show");
+        free(name);
+        if (!ours) return;
+        usleep(1000);
+    }
+    fail_msg("the program did not start");
+}
+
+/* Whatever ends the program, whenever: the cursor and the settings are as they were (tty_end). */
+static void test_killed_anywhere(void **state) {
+    (void)state;
+    static const int signals[] = {SIGTERM, SIGINT,  SIGHUP,  SIGQUIT, SIGPIPE, SIGUSR1,
+                                  SIGALRM, SIGXCPU, SIGABRT, SIGSEGV, SIGBUS};
+    enum { KILLS = 55, LATEST_MS = 40 };
+    Run r;
+    char path[512];
+    const char *story = ascii, *answer = ascii_answer;
+    const struct rlimit no_core = {0};
+    struct rlimit core;
+    TestRandom random = {.state = 50};
+    Tty *t = malloc(sizeof *t);
+    run_start(&r);
+    assert_non_null(t);
+    assert_int_equal(getrlimit(RLIMIT_CORE, &core), 0);
+    assert_int_equal(setrlimit(RLIMIT_CORE, &(struct rlimit){no_core.rlim_cur, core.rlim_max}), 0);
+    write_trace(&r, "kill.json", 1, &answer, &story, path, sizeof path);
+    int drawn = 0;
+    for (int i = 0; i < KILLS; i++) {
+        int number = signals[(size_t)i % (sizeof signals / sizeof signals[0])];
+        if (with_sanitizer() && (number == SIGSEGV || number == SIGBUS || number == SIGABRT))
+            continue;
+        tty_start(t, 60, 10, (char *[]){"show", "--from", path, "--speed", "40", "--step", NULL});
+        until_executed(t);
+        if (i % 2) tty_until_hidden(t); /* the very first moment at which there is harm to do */
+        if (i % 4 == 0) usleep((unsigned)(1e3 * LATEST_MS * test_random_uniform(&random)));
+        kill(t->child, number);
+        tty_end(t);
+        assert_true(WIFSIGNALED(t->status) && WTERMSIG(t->status) == number);
+        drawn += t->screen.frames > 0;
+        tty_free(t);
+    }
+    assert_true(drawn > KILLS / 4); /* not all of them came before the program had begun */
+    setrlimit(RLIMIT_CORE, &core);
+    free(t);
+    run_end(&r);
+}
+
 /* Stopped the terminal is as it was; continued, everything is drawn anew, below. */
 static void test_stop(void **state) {
     (void)state;
@@ -634,7 +699,7 @@ int main(void) {
         cmocka_unit_test(test_tall),           cmocka_unit_test(test_hostile_text),
         cmocka_unit_test(test_live_and_again), cmocka_unit_test(test_plain),
         cmocka_unit_test(test_ask_show),       cmocka_unit_test(test_usage),
-        cmocka_unit_test(test_tmux),
+        cmocka_unit_test(test_tmux),           cmocka_unit_test(test_killed_anywhere),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
