@@ -51,7 +51,7 @@ typedef struct Ask {
     Question *questions;
     int question_count;
     bool trace, show, failed;
-    bool quit; /* whoever watched had enough */
+    bool quit; /* whoever watched had enough: answers alone are wanted */
     Session session;
     Timings timings;
 } Ask;
@@ -118,17 +118,19 @@ static int show_pair(Ask *ask, ShowJob *job, const Question *question, Error *er
         free(image), free(text);
     }
     job->question = question->text, job->prompt = question->prompt;
-    if (show_one(job, &trace, &ask->quit, err)) {
+    bool quit;
+    if (show_one(job, &trace, &quit, err)) {
         report_error("%s: %s: %s", job->image, question->text, err->text);
         ask->failed = true;
     }
+    ask->quit |= quit;
     trace_free(&trace);
     return report_flush(err);
 }
 
 /* The images that could be read, and all questions about each, in turn. */
 static int show_pairs(Ask *ask, const Batch *b, const Image *images, Error *err) {
-    static const ShowWay way = {.speed = SHOW_SPEED};
+    ShowWay way = {.speed = SHOW_SPEED};
     for (int i = 0; i < b->images; i++) {
         if (b->block[i] < 0) continue;
         ShowJob job = {.session = &ask->session,
@@ -140,8 +142,10 @@ static int show_pairs(Ask *ask, const Batch *b, const Image *images, Error *err)
                        .height = images[b->block[i]].height,
                        .tokens = b->tokens,
                        .picture = b->block[i]};
-        for (int q = 0; q < ask->question_count && !ask->quit; q++)
+        for (int q = 0; q < ask->question_count; q++) {
+            way.plain = ask->quit; /* the others are answered, too */
             if (ask->questions[q].prompt) TRY(show_pair(ask, &job, &ask->questions[q], err));
+        }
     }
     return 0;
 }
@@ -280,8 +284,7 @@ static int run(Ask *ask, Error *err) {
     int at_once = REQUESTS_AT_ONCE / ask->question_count;
     if (at_once > IMAGES_AT_ONCE) at_once = IMAGES_AT_ONCE;
     if (at_once < 1) at_once = 1;
-    for (int i = 0; i < ask->images.count && !ask->quit && (asked || ask->common.json);
-         i += at_once) {
+    for (int i = 0; i < ask->images.count && (asked || ask->common.json); i += at_once) {
         int n = ask->images.count - i < at_once ? ask->images.count - i : at_once;
         TRY(answer_images(ask, i, n, err));
     }

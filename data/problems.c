@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "kernels/clean_text.h"
+
 static const char OTHERS[] = "other problems";
 
 /* snprintf may cut a text inside a character of UTF-8: the stump goes, too. */
@@ -47,6 +49,7 @@ void problems_add(Problems *problems, const char *kind, const char *format, ...)
         va_end(args);
         if (length < 0) problem->first[0] = 0;
         if (length >= (int)sizeof problem->first) cut_to_characters(problem->first);
+        clean_text(problem->first);
     }
     problem->count++;
     problems->total++;
