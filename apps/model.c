@@ -291,16 +291,21 @@ static int find_places(Places *p, const ModelOptions *o, Error *err) {
 static int open_places(Model *m, const ModelOptions *o, const Places *p, Error *err) {
     if (p->language) TRY(open_language(m, o, p->language, err));
     TRY(open_length(m, o, p->length, err));
-    if (o->needs_lengths && m->parts.xlmr && !m->parts.length)
-        return error_set(err,
-                         "this model has no length predictor: say how many tokens an answer shall "
-                         "have (--length N), or name one (--length-predictor PATH)");
     if (o->text_only) return 0;
     if (p->vision) {
         TRY(open_vision(m, o, p->vision, err));
         TRY(open_preprocess(m, o, p->vision, err));
     }
     return p->projector ? open_projector(m, o, p->projector, err) : 0;
+}
+
+static int check_answers(const Model *m, const ModelOptions *o, Error *err) {
+    if (!o->answers || !m->parts.xlmr) return 0;
+    if (!m->parts.length && !o->answer_length)
+        return error_set(err,
+                         "this model has no length predictor: say how many tokens an answer shall "
+                         "have (--length N), or name one (--length-predictor PATH)");
+    return multimodal_check_length(&m->parts, false, o->answer_length, err);
 }
 
 /* What a file has besides must not change what its parts compute. */
@@ -362,6 +367,7 @@ static int open_parts(Model *m, const ModelOptions *o, Error *err) {
     if (status == 0) status = open_places(m, o, &places, err);
     for (int i = 0; i < 4; i++) free(places.own[i]);
     if (status == 0 && !o->headers_only) status = check_unknown(m, err);
+    if (status == 0) status = check_answers(m, o, err);
     if (status || o->describe_only) return status;
     return prepare_parts(m, o, err);
 }

@@ -604,9 +604,11 @@ static void test_lengths(void **state) {
     Error err;
     make_part("mute", "language", "{}");
     assert_ok(OPEN(.language = at("mute")), &err);
-    assert_refused(OPEN(.language = at("mute"), .needs_lengths = true), &err, "length predictor",
+    assert_refused(OPEN(.language = at("mute"), .answers = true), &err, "length predictor",
                    "--length N");
-    assert_ok(OPEN(.folder = BASE, .needs_lengths = true), &err);
+    assert_ok(OPEN(.language = at("mute"), .answers = true, .answer_length = 100), &err);
+    assert_refused(OPEN(.language = at("mute"), .answers = true, .answer_length = 200), &err, "200");
+    assert_ok(OPEN(.folder = BASE, .answers = true), &err);
 }
 
 int main(void) {
