@@ -38,8 +38,8 @@ typedef struct ModelOptions {
                           no part uses to the caller; else they are an error */
     const char *from, *to; /* languages, codes or names: a model that does not translate from the
                               one to the other is an error; NULL */
-    bool answers;          /* a language model that cannot answer with answer_length tokens (0: as many
-                              as are predicted) is an error */
+    bool answers; /* a language model that cannot answer with answer_length tokens (0: as many
+                     as are predicted) is an error */
     int answer_length;
     /* Called while weights are prepared, if that takes longer than a second, now and then: `done`
      * of `all` bytes, at work on the file `path`; once more at the end with path NULL. May be NULL.

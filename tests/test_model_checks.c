@@ -8,6 +8,7 @@
 #include "data/config.h"
 #include "data/model_files.h"
 #include "tests/checkpoint_files.h"
+#include "tests/program.h"
 
 #define BASE "tests/golden/models/tiny-base/"
 
@@ -607,8 +608,25 @@ static void test_lengths(void **state) {
     assert_refused(OPEN(.language = at("mute"), .answers = true), &err, "length predictor",
                    "--length N");
     assert_ok(OPEN(.language = at("mute"), .answers = true, .answer_length = 100), &err);
-    assert_refused(OPEN(.language = at("mute"), .answers = true, .answer_length = 200), &err, "200");
+    assert_refused(OPEN(.language = at("mute"), .answers = true, .answer_length = 200), &err,
+                   "200");
     assert_ok(OPEN(.folder = BASE, .answers = true), &err);
+}
+
+/* The bundled model says what it learned. */
+static void test_languages_said(void **state) {
+    (void)state;
+    Run r;
+    run_start(&r);
+    run(&r, "text", "translate", "--from", "de", "--to", "Klingon", "Hallo");
+    assert_message(&r, 1, "unknown language", "Klingon");
+    run(&r, "text", "translate", "--from", "en", "--to", "de", "Hello");
+    assert_message(&r, 1, "does not translate English to German", "German to English");
+    run(&r, "text", "-q", "-n", "3", "translate", "--from", "german", "--to", "EN", "Hallo");
+    expect(&r, 0, NULL);
+    run(&r, "text", "-q", "-n", "3", "translate", "--from", "de", "--to", "en", "Hallo");
+    expect(&r, 0, NULL);
+    run_end(&r);
 }
 
 int main(void) {
@@ -619,7 +637,7 @@ int main(void) {
         cmocka_unit_test(test_prefixes),        cmocka_unit_test(test_other_tensors),
         cmocka_unit_test(test_wrong_parts),     cmocka_unit_test(test_adapters),
         cmocka_unit_test(test_places),          cmocka_unit_test(test_mistaken_files),
-        cmocka_unit_test(test_lengths),
+        cmocka_unit_test(test_lengths),         cmocka_unit_test(test_languages_said),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
