@@ -7,6 +7,7 @@
 #include "apps/options.h"
 #include "apps/report.h"
 #include "apps/train/trainer.h"
+#include "data/path.h"
 
 static const CommandHelp help = {
     .name = "info",
@@ -351,10 +352,11 @@ static int print_file(const Info *info, const Checkpoint *c, Error *err) {
 }
 
 static bool in_folder(const char *folder, const char *name) {
-    char path[1024];
+    char *path = path_join(folder, name, NULL);
     struct stat found;
-    snprintf(path, sizeof path, "%s/%s", folder, name);
-    return stat(path, &found) == 0;
+    bool there = path && stat(path, &found) == 0;
+    free(path);
+    return there;
 }
 
 /* What the path is: a model folder, which goes to the options; a folder of one part, likewise; or

@@ -38,17 +38,21 @@ int model_check_out(const char *out, const char *const *inputs, int count, Error
 }
 
 int model_write_subfolder(const char *folder, const char *name, Error *err) {
-    char path[MODEL_PATH_SIZE];
-    snprintf(path, sizeof path, "%s/%s", folder, name);
-    if (mkdir(path, 0777) == 0) return 0;
-    return error_set(err, "%s: cannot make this folder: %m", path);
+    char *path = path_join(folder, name, err);
+    if (!path) return -1;
+    int status =
+        mkdir(path, 0777) == 0 ? 0 : error_set(err, "%s: cannot make this folder: %m", path);
+    free(path);
+    return status;
 }
 
 int model_write_json(json_t *json, const char *folder, const char *name, Error *err) {
-    char path[MODEL_PATH_SIZE];
-    snprintf(path, sizeof path, "%s/%s", folder, name);
-    int status = json ? json_write(json, path, err) : error_set(err, "%s: out of memory", path);
+    char *path = path_join(folder, name, err);
+    int status = -1;
+    if (path)
+        status = json ? json_write(json, path, err) : error_set(err, "%s: out of memory", path);
     json_decref(json);
+    free(path);
     return status;
 }
 
@@ -95,7 +99,32 @@ int model_config_read(json_t **config, const char *path, Part part, Dtype dtype,
 }
 
 int model_copy_file(const char *from, const char *folder, const char *name, Error *err) {
-    char path[MODEL_PATH_SIZE];
-    snprintf(path, sizeof path, "%s/%s", folder, name);
-    return access(from, F_OK) == 0 ? file_copy(from, path, false, err) : 0;
+    if (access(from, F_OK) != 0) return 0;
+    char *path = path_join(folder, name, err);
+    int status = path ? file_copy(from, path, false, err) : -1;
+    free(path);
+    return status;
+}
+
+int model_copy_beside(const ModelPart *part, const char *file, const char *folder, const char *name,
+                      Error *err) {
+    char *from = model_file_beside(part->path, file, err);
+    int status = from ? model_copy_file(from, folder, name, err) : -1;
+    free(from);
+    return status;
+}
+
+int model_config_beside(json_t **config, const ModelPart *part, Error *err) {
+    char *path = model_file_beside(part->path, "config.json", err);
+    int status = path ? model_config_read(config, path, part->kind, part->stored, err) : -1;
+    free(path);
+    return status;
+}
+
+int model_write_part(const ModelPart *part, const char *folder, const char *name, Error *err) {
+    if (!part->present) return 0;
+    char *path = path_join(folder, name, err);
+    int status = path ? part_write(&part->params, NULL, 0, path, DTYPE_NONE, err) : -1;
+    free(path);
+    return status;
 }

@@ -4,6 +4,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "apps/loading.h"
 #include "apps/model.h"
 #include "data/config.h"
 #include "data/model_files.h"
@@ -613,6 +614,68 @@ static void test_lengths(void **state) {
     assert_ok(OPEN(.folder = BASE, .answers = true), &err);
 }
 
+static void add_bytes(void *user, size_t bytes) {
+    *(size_t *)user += bytes;
+}
+
+/* Every byte of a matrix is told once while a part is prepared. */
+static void test_progress(void **state) {
+    (void)state;
+    Error err;
+    Model m;
+    ModelOptions o = {.folder = BASE, .feature_layer = FEATURE_LAYER_UNSET, .describe_only = true};
+    assert_ok(model_open(&m, &o, device, &err), &err);
+    size_t told = 0, matrices = 0;
+    for (int i = 0; i < m.language.params.count; i++) {
+        const Param *p = &m.language.params.items[i];
+        if (p->role == PARAM_MATRIX || p->role == PARAM_VOCABULARY)
+            matrices += tensor_bytes(p->value);
+    }
+    PartWatch watch = {add_bytes, &told};
+    assert_ok(part_prepare_watched(&m.language.sources, DTYPE_F32, watch, &err), &err);
+    assert_int_equal(told, matrices);
+    assert_true(told <= params_stored_bytes(&m.language.params));
+    model_close(&m);
+    /* What is printed of it, where nobody looks at a terminal: not more than a line in ten seconds.
+     */
+    fflush(stderr);
+    int saved = dup(STDERR_FILENO);
+    assert_non_null(freopen(at("loading"), "w", stderr));
+    for (size_t i = 0; i < 50; i++) loading_print(NULL, "x", i << 27, (size_t)50 << 27);
+    loading_print(NULL, NULL, 1, 1);
+    fflush(stderr);
+    dup2(saved, STDERR_FILENO);
+    close(saved);
+    char *said = file_bytes(at("loading"), NULL);
+    assert_string_equal(said, "loading weights: 0 % of 6.7 GB\n");
+    free(said);
+}
+
+/* A folder whose name is longer than any buffer of old: the model in it opens, and what is wrong in
+ * it is said. */
+static void test_long_path(void **state) {
+    (void)state;
+    Error err;
+    char *golden = realpath(BASE "language", NULL), *part = malloc(4000);
+    size_t used = (size_t)sprintf(part, "%s", at("far"));
+    assert_int_equal(mkdir(part, 0777), 0);
+    for (int i = 0; i < 10; i++) {
+        used += (size_t)sprintf(part + used, "/%0200d", i);
+        assert_int_equal(mkdir(part, 0777), 0);
+    }
+    char *folder = strdup(part);
+    strcpy(part + used, "/language");
+    assert_int_equal(symlink(golden, part), 0);
+    assert_ok(OPEN(.folder = folder), &err);
+    assert_refused(OPEN(.folder = folder, .answers = true), &err, "no length predictor");
+    strcpy(part + used, "/easyfirst.json");
+    save_text(part, "{\"attention\": \"some\"}");
+    assert_refused(OPEN(.folder = folder), &err, "/easyfirst.json", "\"some\"", "full or blocks");
+    strcpy(part + used, "/nothing");
+    assert_refused(OPEN(.language = part), &err, "/nothing", "No such file");
+    free(golden), free(part), free(folder);
+}
+
 /* The bundled model says what it learned. */
 static void test_languages_said(void **state) {
     (void)state;
@@ -637,7 +700,8 @@ int main(void) {
         cmocka_unit_test(test_prefixes),        cmocka_unit_test(test_other_tensors),
         cmocka_unit_test(test_wrong_parts),     cmocka_unit_test(test_adapters),
         cmocka_unit_test(test_places),          cmocka_unit_test(test_mistaken_files),
-        cmocka_unit_test(test_lengths),         cmocka_unit_test(test_languages_said),
+        cmocka_unit_test(test_lengths),         cmocka_unit_test(test_progress),
+        cmocka_unit_test(test_long_path),       cmocka_unit_test(test_languages_said),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
