@@ -19,9 +19,13 @@ static void add(Line *line, const char *text) {
 
 static void on_bus_error(int number, siginfo_t *info, void *context) {
     (void)context;
-    const char *path = mapped_file_at(info->si_addr);
-    if (!path) { /* back at the instruction, the signal comes again and ends the program */
+    /* Handed on by a handler that was there after this one: back at the instruction, it comes
+     * again, with its address. */
+    if (info->si_code == SI_TKILL && info->si_pid == getpid()) return;
+    const char *path = info->si_code > 0 ? mapped_file_at(info->si_addr) : NULL;
+    if (!path) {
         signal(number, SIG_DFL);
+        raise(number);
         return;
     }
     Line line = {.used = 0};

@@ -49,14 +49,17 @@ static Dtype arithmetic(const Model *m, const ModelOptions *o, Dtype stored, Err
     return DTYPE_NONE;
 }
 
+static int refuse_adapter(const char *path, Error *err) {
+    char *adapter = folder_adapter_hint(path);
+    if (!adapter) return 0;
+    error_set(err, "%s: %s", path, adapter);
+    free(adapter);
+    return -1;
+}
+
 static int checkpoint_add(Model *m, const char *path, const char *stem, const Checkpoint **c,
                           Error *err) {
-    char *adapter = folder_adapter_hint(path);
-    if (adapter) {
-        error_set(err, "%s: %s", path, adapter);
-        free(adapter);
-        return -1;
-    }
+    TRY(refuse_adapter(path, err));
     TRY(checkpoint_open(&m->checkpoints[m->checkpoint_count], path, stem, err));
     *c = &m->checkpoints[m->checkpoint_count++];
     return 0;
@@ -135,18 +138,38 @@ int model_tokenizer_open(Tokenizer **tokenizer, const char *file, Error *err) {
     return kind ? error_set(err, "%s: %s", file, kind) : -1;
 }
 
+/* Tokens that somebody added to the vocabulary are not in the tokenizer's own file. */
+static int check_added_tokens(const char *weights, int size, Error *err) {
+    char *file = model_file_beside(weights, "added_tokens.json", err);
+    json_t *added = NULL, *id;
+    const char *token;
+    int status = file ? 0 : -1;
+    if (file && path_exists(file)) status = config_read(&added, file, err);
+    json_object_foreach(added, token, id) if (status == 0 && json_integer_value(id) >= size)
+        status = error_set(err,
+                           "%s: adds \"%.100s\" to the vocabulary, which " MODEL_TOKENIZER
+                           " lacks; added tokens are not supported",
+                           file, token);
+    json_decref(added);
+    free(file);
+    return status;
+}
+
 static int open_tokenizer(Model *m, const ModelOptions *o, const char *file, const char *weights,
                           Error *err) {
     if (!path_exists(file) && o->describe_only) return 0;
     if (!path_exists(file))
-        return error_set(err, "%s: missing; put XLM-R's tokenizer file beside the weights", file);
+        return error_set(err,
+                         "%s: missing; put XLM-R's tokenizer file beside the weights (a "
+                         "tokenizer.json is not read)",
+                         file);
     TRY(model_tokenizer_open(&m->tokenizer, file, err));
     int size = tokenizer_size(m->tokenizer), vocab = m->xlmr.config.vocab;
     if (size > vocab)
         return error_set(err, "%s: the tokenizer has %d ids, but the model in %s only %d", file,
                          size, weights, vocab);
     m->parts.tokenizer = m->tokenizer;
-    return 0;
+    return check_added_tokens(weights, size, err);
 }
 
 static int open_language(Model *m, const ModelOptions *o, const char *path, Error *err) {
@@ -253,6 +276,7 @@ static int open_settings(Model *m, const ModelOptions *o, Error *err) {
         free(hint);
         return -1;
     }
+    TRY(refuse_adapter(o->folder, err));
     char *path = path_join(o->folder, "easyfirst.json", err);
     if (!path) return -1;
     int status = path_exists(path) ? read_settings(m, path, err) : 0;

@@ -170,6 +170,8 @@ static int read_block(const Config *c, BlockConfig *block, int layers, int heads
 
 /* ---- The vision tower. ---- */
 
+enum { LARGEST_SIDE = 1 << 16 }; /* pixels of a side that a tower may want */
+
 static int vision_sizes(const Checkpoint *c, VitConfig *v, Error *err) {
     const int64_t *patch = NULL, *positions = NULL, *fc1 = NULL;
     TRY(model_tensor_sizes(c, PART_VISION, "vision_model.embeddings.patch_embedding.weight", 4,
@@ -181,6 +183,11 @@ static int vision_sizes(const Checkpoint *c, VitConfig *v, Error *err) {
     int side = 1;
     while ((int64_t)side * side < positions[0] - 1) side++;
     v->patch = (int)patch[2];
+    if (v->patch > LARGEST_SIDE / side)
+        return error_set(err,
+                         "%s: %d positions in a row of patches of %d pixels, at most %d pixels are "
+                         "expected: a damaged file",
+                         c->path, side, v->patch, LARGEST_SIDE);
     v->image_size = side * v->patch;
     v->layers = count_layers(c, PART_VISION, "vision_model.encoder.layers.%d.mlp.fc1.weight");
     v->block = (BlockConfig){.width = (int)patch[0], .ffn = (int)fc1[0], .pre_norm = true};

@@ -41,8 +41,16 @@ static void test_registry(void **state) {
     mapped_file_close(&files[2]);
 }
 
+/* What a handler does that has its own clean-up to do (apps/show/terminal.c). */
+static struct sigaction before;
+
+static void hand_on(int number) {
+    sigaction(number, &before, NULL);
+    raise(number);
+}
+
 /* Touches a page of a file that is gone; standard error goes to the file "said". */
-static int touch_cut(bool mapped) {
+static int touch_cut(bool mapped, bool handed_on) {
     MappedFile file;
     char text[20000] = "x";
     struct rlimit no_core = {0, 0};
@@ -56,16 +64,20 @@ static int touch_cut(bool mapped) {
         bytes = mmap(NULL, sizeof text, PROT_READ, MAP_PRIVATE, fileno(f), 0);
     }
     bus_error_catch();
+    struct sigaction other = {.sa_handler = hand_on};
+    sigfillset(&other.sa_mask);
+    if (handed_on) sigaction(SIGBUS, &other, &before);
     if (truncate(at("cut\x1b[31m"), 100)) return 8;
     return bytes[16000] ? 7 : 6;
 }
 
 static void test_cut(void **state) {
     (void)state;
-    for (int mapped = 0; mapped < 2; mapped++) {
+    for (int way = 0; way < 4; way++) {
         int status;
+        bool mapped = way & 1;
         pid_t child = fork();
-        if (child == 0) _exit(touch_cut(mapped));
+        if (child == 0) _exit(touch_cut(mapped, way & 2));
         assert_int_equal(waitpid(child, &status, 0), child);
         if (!mapped) { /* nobody's file: as without a handler (a sanitizer has its own) */
             assert_true(WIFSIGNALED(status) || WEXITSTATUS(status) == 1);
@@ -80,10 +92,27 @@ static void test_cut(void **state) {
     }
 }
 
+/* One that somebody sends ends the program as before. */
+static void test_sent(void **state) {
+    (void)state;
+    int status;
+    pid_t child = fork();
+    if (child == 0) {
+        struct rlimit no_core = {0, 0};
+        setrlimit(RLIMIT_CORE, &no_core);
+        bus_error_catch();
+        kill(getpid(), SIGBUS);
+        _exit(0);
+    }
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGBUS);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_registry),
         cmocka_unit_test(test_cut),
+        cmocka_unit_test(test_sent),
     };
     return cmocka_run_group_tests(tests, make_folder, remove_folder);
 }

@@ -475,6 +475,11 @@ static void test_wrong_parts(void **state) {
     checkpoint_close(&c);
 }
 
+static char *make_empty(const char *name) {
+    assert_int_equal(mkdir(at(name), 0777), 0);
+    return strdup(at(name));
+}
+
 /* ---- Adapters. ---- */
 
 static void test_adapters(void **state) {
@@ -499,6 +504,13 @@ static void test_adapters(void **state) {
     make_part("peft", "language", "{}");
     assert_refused(OPEN(.language = folder), &err, "LoRA adapter", "not applied");
     assert_ok(OPEN(.language = at("peft/model.safetensors")), &err);
+    char *whole = make_empty("whole");
+    make_part("whole/language", "language", "{}");
+    save_in(whole, "easyfirst.json", "{}");
+    assert_ok(OPEN(.folder = whole), &err);
+    save_in(whole, "adapter_config.json", "{}");
+    assert_refused(OPEN(.folder = whole), &err, "LoRA adapter", "not applied");
+    free(whole);
     /* Weights that were saved with their adapter inside. */
     make_part("inside", "language", "{}");
     file = strdup(at("inside/model.safetensors"));
@@ -508,11 +520,6 @@ static void test_adapters(void **state) {
 }
 
 /* ---- What is no model's folder. ---- */
-
-static char *make_empty(const char *name) {
-    assert_int_equal(mkdir(at(name), 0777), 0);
-    return strdup(at(name));
-}
 
 static void test_places(void **state) {
     (void)state;
@@ -596,6 +603,12 @@ static void test_mistaken_files(void **state) {
         assert_refused(OPEN(.language = folder), &err, "sentencepiece.bpe.model", files[i].words[0],
                        files[i].words[1]);
     }
+    /* Tokens that were added to a vocabulary; <mask> is one that transformers lists. */
+    make_part("mistaken", "language", "{}");
+    save_in(folder, "added_tokens.json", "{\"<mask>\": 321}");
+    assert_ok(OPEN(.language = folder), &err);
+    save_in(folder, "added_tokens.json", "{\"<mask>\": 321, \"<image>\": 322}");
+    assert_refused(OPEN(.language = folder), &err, "added_tokens.json", "<image>");
     free(tokenizer), free(folder);
 }
 
