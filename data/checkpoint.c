@@ -66,7 +66,7 @@ static int recognise(const MappedFile *file, FileKind *kind, Error *err) {
                          "%s: a bare pickle, not a file of torch.save; save model.state_dict() "
                          "with torch.save, or as safetensors",
                          file->path);
-    size_t at = 0;
+    size_t at = begins_with(file, "\xEF\xBB\xBF", 3) ? 3 : 0;
     while (at < file->size && file->bytes[at] && strchr(" \t\r\n", file->bytes[at])) at++;
     if (at < file->size && file->bytes[at] == '{') {
         *kind = KIND_INDEX;

@@ -705,6 +705,37 @@ static void test_languages_said(void **state) {
     run_end(&r);
 }
 
+/* What a model translates after its language model was trained nobody knows; the rest keeps it. */
+static void test_languages_trained(void **state) {
+    (void)state;
+    static const char *const stages[] = {"adapt", "length"};
+    Run r;
+    Error err;
+    char data[512], out[512], settings[600];
+    run_start(&r);
+    path_in(data, sizeof data, &r, "data.jsonl");
+    save_text(data, "{\"inputs\": \"the dog\", \"targets\": \"the cat\"}\n"
+                    "{\"inputs\": \"the sky\", \"targets\": \"the circle\"}\n");
+    char *folder = make_empty("pairs");
+    make_part("pairs/language", "language", "{}");
+    char *length = strdup(at("pairs/length.safetensors"));
+    assert_ok(file_copy(BASE "length.safetensors", length, false, &err), &err);
+    save_in(folder, "easyfirst.json", "{\"languages\": [\"de-en\"]}");
+    for (int i = 0; i < 2; i++) {
+        json_t *json;
+        path_in(out, sizeof out, &r, stages[i]);
+        run(&r, "train", (char *)stages[i], "-m", folder, "--data", data, "--out", out, "--steps",
+            "1", "-q", "--device", "cpu");
+        expect(&r, 0, NULL);
+        snprintf(settings, sizeof settings, "%s/model/easyfirst.json", out);
+        assert_ok(config_read(&json, settings, &err), &err);
+        assert_int_equal(json_object_get(json, "languages") != NULL, i == 1);
+        json_decref(json);
+    }
+    free(folder), free(length);
+    run_end(&r);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_language_config), cmocka_unit_test(test_defaults),
@@ -714,7 +745,8 @@ int main(void) {
         cmocka_unit_test(test_wrong_parts),     cmocka_unit_test(test_adapters),
         cmocka_unit_test(test_places),          cmocka_unit_test(test_mistaken_files),
         cmocka_unit_test(test_lengths),         cmocka_unit_test(test_progress),
-        cmocka_unit_test(test_long_path),       cmocka_unit_test(test_languages_said),
+        cmocka_unit_test(test_long_path),       cmocka_unit_test(test_languages_trained),
+        cmocka_unit_test(test_languages_said),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -36,11 +36,10 @@ if [ ! -e "$folder/fresh/easyfirst.json" ]; then
         --image-size 128 --patch 16 --feature-layer -1 --vision-layers "${VISION_LAYERS:-6}" \
         --vision-width 256 --vision-heads 4 --vision-ffn 1024
     "$prep/embeddings.py" "$folder/fresh" "$text/train.translation.jsonl"
-    # `eval gqa` asks for short answers as the training data do, which translate from German alone.
+    # `eval gqa` asks for short answers as the training data do.
     python3 -c 'import json, sys
 path = sys.argv[1]
 settings = json.load(open(path))
-settings["languages"] = ["de-en"]
 settings["prompts"] = {"gqa": "{question}\nAnswer with a word or phrase."}
 json.dump(settings, open(path, "w"), indent=2)' "$folder/fresh/easyfirst.json"
 fi
@@ -109,4 +108,10 @@ stage final length "$folder/tuned/model" --data "$folder/all" --images "$world/i
     --valid "$world/valid_conversations.json" --rate 1e-3 --group off --dropout 0 --context off \
     --max-tokens 400 --batch-sequences 256 --steps "${STEPS_LENGTH:-1800}" --save-dtype bf16 \
     --warmup-steps 50 --log-every 50 --save-every 0 --valid-every 100
+# The data translate from German alone.
+python3 -c 'import json, sys
+path = sys.argv[1]
+settings = json.load(open(path))
+settings["languages"] = ["de-en"]
+json.dump(settings, open(path, "w"), indent=2)' "$folder/final/model/easyfirst.json"
 echo "$folder/final/model: $(du -sh "$folder/final/model" | cut -f1)"
