@@ -667,6 +667,32 @@ static void test_plain(void **state) {
     run_end(&r);
 }
 
+/* The README's opening sample is what its command prints; no word is erased only to return, also
+ * over the paper's 50 steps. */
+static void test_readme_sample(void **state) {
+    (void)state;
+    static const char command[] =
+        "$ easyfirst show data/bundled/pictures/tractor.jpg \"Which thing is at the bottom of the "
+        "picture?\"\n";
+    Run r;
+    run_start(&r);
+    char *readme = file_bytes("README.md", NULL);
+    assert_non_null(readme);
+    char *sample = strstr(readme, command);
+    assert_non_null(sample);
+    sample += strlen(command);
+    *strstr(sample, "```") = 0;
+    for (int steps = 0; steps < 2; steps++) {
+        run(&r, "show", "data/bundled/pictures/tractor.jpg",
+            "Which thing is at the bottom of the picture?", steps ? "--steps" : NULL, "50");
+        expect(&r, 0, steps ? NULL : sample);
+        assert_true(count_lines(r.out) <= 10);
+        assert_null(strstr(r.out, "erased"));
+    }
+    free(readme);
+    run_end(&r);
+}
+
 static void test_ask_show(void **state) {
     (void)state;
     Run r;
@@ -800,14 +826,23 @@ int main(void) {
     setenv("TERM", "xterm-256color", 1);
     unsetenv("NO_COLOR"), unsetenv("COLORTERM");
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_widths),       cmocka_unit_test(test_joined_emoji),
-        cmocka_unit_test(test_keys),         cmocka_unit_test(test_enough),
-        cmocka_unit_test(test_signals),      cmocka_unit_test(test_stop),
-        cmocka_unit_test(test_resize),       cmocka_unit_test(test_tall),
-        cmocka_unit_test(test_hostile_text), cmocka_unit_test(test_live_and_again),
-        cmocka_unit_test(test_plain),        cmocka_unit_test(test_ask_show),
-        cmocka_unit_test(test_presets),      cmocka_unit_test(test_usage),
-        cmocka_unit_test(test_tmux),         cmocka_unit_test(test_killed_anywhere),
+        cmocka_unit_test(test_widths),
+        cmocka_unit_test(test_joined_emoji),
+        cmocka_unit_test(test_keys),
+        cmocka_unit_test(test_enough),
+        cmocka_unit_test(test_signals),
+        cmocka_unit_test(test_stop),
+        cmocka_unit_test(test_resize),
+        cmocka_unit_test(test_tall),
+        cmocka_unit_test(test_hostile_text),
+        cmocka_unit_test(test_live_and_again),
+        cmocka_unit_test(test_plain),
+        cmocka_unit_test(test_readme_sample),
+        cmocka_unit_test(test_ask_show),
+        cmocka_unit_test(test_presets),
+        cmocka_unit_test(test_usage),
+        cmocka_unit_test(test_tmux),
+        cmocka_unit_test(test_killed_anywhere),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
