@@ -122,7 +122,7 @@ for columns in 20 40 100; do
         umlauts) want=$umlauts ;;
         chinese) want=$chinese ;;
         emoji) want=$emoji ;;
-        live) want=$answer command="$program show -q -m $model --speed 20 $picture '$question'" ;;
+        live) want=$answer command="$program show -q -m $model --speed 6 $picture '$question'" ;;
         esac
         watch "$name" "$columns" "$command" "$want"
     done
