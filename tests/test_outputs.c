@@ -294,6 +294,8 @@ static void roles(void **state) {
     assert_refused(CHECK(NULL, config), &p.err, "config.json", "--svg", "--model");
     assert_refused(CHECK(fresh, fresh), &p.err, "--html", "--svg");
     assert_refused(CHECK(model, NULL), &p.err, "model", "folder");
+    const FileRole whole = {"--from", model, true}, output = {"--json", page};
+    assert_refused(file_roles_check(&output, 1, &whole, 1, &p.err), &p.err, "page.html", "--from");
     assert_refused(CHECK(in(&p, "no/page"), NULL), &p.err, "no/page", "No such file");
     assert_refused(CHECK(in(&p, "a.jpg/page"), NULL), &p.err, "a.jpg/page", "cannot be written");
 #undef CHECK
@@ -342,6 +344,28 @@ static void show_refuses_its_inputs(void **state) {
     snprintf(lost, sizeof lost, "%s/no/page.html", r.folder);
     run(&r, "show", "-m", "/no/such/model", "--html", lost, image, "What is it?");
     assert_message(&r, 1, lost, "cannot be written"); /* before the model is opened */
+    run_end(&r);
+}
+
+static void order_refuses_its_inputs(void **state) {
+    (void)state;
+    Run r;
+    char json[400], folder[400];
+    run_start(&r);
+    path_in(json, sizeof json, &r, "t.json");
+    run(&r, "show", "--steps", "2", "--length", "3", "--json", json, PICTURE, "What is it?");
+    assert_int_equal(r.status, 0);
+    snprintf(folder, sizeof folder, "%s", r.folder);
+    char *before = file_bytes(json, NULL);
+    run(&r, "eval", "order", "--from", json, "--json", json);
+    assert_message(&r, 1, json, "--json", "--from");
+    run(&r, "eval", "order", "--from", folder, "--json", json);
+    assert_message(&r, 1, json, "--json", "--from");
+    has(json, before);
+    run(&r, "eval", "order", "-q", "--from", json, "--json", "/dev/null");
+    assert_int_equal(r.status, 0);
+    assert_true(S_ISCHR(look("/dev/null").st_mode));
+    free(before);
     run_end(&r);
 }
 
@@ -395,6 +419,7 @@ int main(void) {
         cmocka_unit_test(the_same_file),
         cmocka_unit_test(roles),
         cmocka_unit_test(show_refuses_its_inputs),
+        cmocka_unit_test(order_refuses_its_inputs),
         cmocka_unit_test(show_writes_through),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
