@@ -347,28 +347,6 @@ static void show_refuses_its_inputs(void **state) {
     run_end(&r);
 }
 
-static void order_refuses_its_inputs(void **state) {
-    (void)state;
-    Run r;
-    char json[400], folder[400];
-    run_start(&r);
-    path_in(json, sizeof json, &r, "t.json");
-    run(&r, "show", "--steps", "2", "--length", "3", "--json", json, PICTURE, "What is it?");
-    assert_int_equal(r.status, 0);
-    snprintf(folder, sizeof folder, "%s", r.folder);
-    char *before = file_bytes(json, NULL);
-    run(&r, "eval", "order", "--from", json, "--json", json);
-    assert_message(&r, 1, json, "--json", "--from");
-    run(&r, "eval", "order", "--from", folder, "--json", json);
-    assert_message(&r, 1, json, "--json", "--from");
-    has(json, before);
-    run(&r, "eval", "order", "-q", "--from", json, "--json", "/dev/null");
-    assert_int_equal(r.status, 0);
-    assert_true(S_ISCHR(look("/dev/null").st_mode));
-    free(before);
-    run_end(&r);
-}
-
 /* The trace of a program's run is the same wherever it goes. */
 static void show_writes_through(void **state) {
     (void)state;
@@ -419,7 +397,6 @@ int main(void) {
         cmocka_unit_test(the_same_file),
         cmocka_unit_test(roles),
         cmocka_unit_test(show_refuses_its_inputs),
-        cmocka_unit_test(order_refuses_its_inputs),
         cmocka_unit_test(show_writes_through),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -360,14 +360,15 @@ static int write_json(OrderEval *o, const OrderReport *report, Error *err) {
     json_t *object = order_report_json(report, settings);
     char *text = json_line(object, JSON_DIGITS);
     if (!text) return error_set(err, "out of memory for %s", o->json);
+    FileWriter writer;
     int status = 0;
-    size_t size = strlen(text);
     if (!strcmp(o->json, "-")) {
         puts(text);
         status = report_flush(err);
-    } else {
-        text[size] = '\n'; /* in place of the 0 */
-        status = file_write_all(o->json, text, size + 1, err);
+    } else if ((status = file_write_begin(&writer, o->json, 0, err)) == 0) {
+        status = file_write_bytes(&writer, text, strlen(text), err);
+        if (status == 0) status = file_write_bytes(&writer, "\n", 1, err);
+        status = file_write_end(&writer, status, err);
     }
     free(text);
     return status;
@@ -394,23 +395,7 @@ static int report_all(OrderEval *o, Error *err) {
     return status;
 }
 
-/* Before the work: --json can be written, and is nothing that is read. */
-static int check_files(const OrderEval *o, Error *err) {
-    const FileRole output = {"--json", o->json};
-    const FileRole inputs[] = {{"FILE", o->path},
-                               {"--graphs", o->graphs_path},
-                               {"--images", o->images, true},
-                               {"--model", o->options.common.model.folder}};
-    TRY(file_roles_check(&output, 1, inputs, sizeof inputs / sizeof *inputs, err));
-    for (int i = 0; i < o->from.count; i++) {
-        const FileRole from = {"--from", o->from.items[i], true};
-        TRY(file_roles_check(&output, 1, &from, 1, err));
-    }
-    return 0;
-}
-
 static int run(OrderEval *o, Error *err) {
-    TRY(check_files(o, err));
     if (o->graphs_path) TRY(causal_graphs_read(&o->graphs, o->graphs_path, err));
     if (o->from.count) {
         TRY(read_traces(o, err));
