@@ -165,6 +165,7 @@ static int run(Show *s, Error *err) {
         return keep(s, err);
     }
     TRY(ask(s, err));
+    report_long_prompts(&s->timings);
     TRY(keep(s, err));
     if (!s->common.quiet) timings_print(&s->timings, s->session.device, &s->common.answer.decode);
     return 0;

@@ -781,6 +781,34 @@ static void test_presets(void **state) {
     run_end(&r);
 }
 
+/* A prompt that is too long: refused, or what was dropped of it is said, and kept. */
+static void test_long_prompts(void **state) {
+    (void)state;
+    Run r;
+    char text[4 * 700 + 1], path[512];
+    for (int i = 0; i < 700; i++) memcpy(text + 4 * i, "and ", 4);
+    text[sizeof text - 1] = 0;
+    run_start(&r);
+    path_in(path, sizeof path, &r, "kept.json");
+    run(&r, "show", "-q", "--text", text);
+    assert_message(&r, 1, "tokens long", "fit");
+    run(&r, "show", "-q", "--text", text, "--long-prompts", "keep-last", "--length", "3", "--json",
+        path);
+    expect(&r, 0, NULL);
+    assert_non_null(strstr(r.err, "1 prompt shortened"));
+    char *kept = file_bytes(path, NULL);
+    assert_non_null(strstr(kept, "\"dropped_tokens\": "));
+    run(&r, "show", "--from", path, "--json");
+    expect(&r, 0, kept);
+    free(kept);
+    run(&r, "ask", "-q", "--show", "--length", "3", "data/bundled/pictures/tractor.jpg", text,
+        "Is it?");
+    assert_int_equal(r.status, 1);
+    assert_non_null(strstr(r.err, "question 1"));
+    assert_non_null(strstr(r.out, "tractor.jpg: Is it?\nstep 1"));
+    run_end(&r);
+}
+
 static void test_usage(void **state) {
     (void)state;
     Run r;
@@ -826,23 +854,15 @@ int main(void) {
     setenv("TERM", "xterm-256color", 1);
     unsetenv("NO_COLOR"), unsetenv("COLORTERM");
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_widths),
-        cmocka_unit_test(test_joined_emoji),
-        cmocka_unit_test(test_keys),
-        cmocka_unit_test(test_enough),
-        cmocka_unit_test(test_signals),
-        cmocka_unit_test(test_stop),
-        cmocka_unit_test(test_resize),
-        cmocka_unit_test(test_tall),
-        cmocka_unit_test(test_hostile_text),
-        cmocka_unit_test(test_live_and_again),
-        cmocka_unit_test(test_plain),
-        cmocka_unit_test(test_readme_sample),
-        cmocka_unit_test(test_ask_show),
-        cmocka_unit_test(test_presets),
-        cmocka_unit_test(test_usage),
-        cmocka_unit_test(test_tmux),
-        cmocka_unit_test(test_killed_anywhere),
+        cmocka_unit_test(test_widths),       cmocka_unit_test(test_joined_emoji),
+        cmocka_unit_test(test_keys),         cmocka_unit_test(test_enough),
+        cmocka_unit_test(test_signals),      cmocka_unit_test(test_stop),
+        cmocka_unit_test(test_resize),       cmocka_unit_test(test_tall),
+        cmocka_unit_test(test_hostile_text), cmocka_unit_test(test_live_and_again),
+        cmocka_unit_test(test_plain),        cmocka_unit_test(test_readme_sample),
+        cmocka_unit_test(test_ask_show),     cmocka_unit_test(test_presets),
+        cmocka_unit_test(test_long_prompts), cmocka_unit_test(test_usage),
+        cmocka_unit_test(test_tmux),         cmocka_unit_test(test_killed_anywhere),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
