@@ -224,6 +224,9 @@ static void print_model(const Info *info, const PartNumbers *numbers, int count)
     if (m->parts.xlmr)
         printf("attention:  %s\n", m->parts.attention == ATTENTION_BLOCKS ? "blocks" : "full");
     if (m->parts.tokenizer) printf("tokenizer:  %d ids\n", tokenizer_size(m->parts.tokenizer));
+    char pairs[400];
+    model_pairs_text(pairs, sizeof pairs, m->settings);
+    if (pairs[0]) printf("translates: %s\n", pairs);
     if (m->parts.vit) {
         printf("picture:    %d tokens", multimodal_picture_rows(&m->parts));
         if (m->parts.xlmr) printf(" of %d", xlmr_longest(&m->xlmr.config));

@@ -96,6 +96,10 @@ int model_tokenizer_open(Tokenizer **tokenizer, const char *file, Error *err);
 int model_prompt(const Model *model, const char *preset, const char *text, const char *from,
                  const char *to, char **prompt, Error *err);
 
+/* The pairs of languages that a model's settings list: "German to English, ...", as many as there
+ * is space for; "" if it lists none. */
+void model_pairs_text(char *out, size_t size, const json_t *settings);
+
 /* "German" for "de", "german" and "German"; any other word itself. */
 const char *language_name(const char *word);
 

@@ -103,9 +103,8 @@ int model_check_languages(const json_t *settings, const char *path, Error *err) 
     return 0;
 }
 
-/* The pairs in words, for a message. */
-static void pairs_text(char *out, size_t size, const json_t *pairs) {
-    const json_t *pair;
+void model_pairs_text(char *out, size_t size, const json_t *settings) {
+    const json_t *pairs = json_object_get(settings, "languages"), *pair;
     size_t i, used = 0;
     out[0] = 0;
     json_array_foreach(pairs, i, pair) {
@@ -131,7 +130,7 @@ int model_check_pair(const json_t *settings, const char *from, const char *to, c
         if (read_pair(json_string_value(pair), &a, &b) && a == source && b == target) return 0;
     }
     char known[400];
-    pairs_text(known, sizeof known, pairs);
+    model_pairs_text(known, sizeof known, settings);
     return error_set(err, "%s: this model does not translate %s to %s, but %s", path, source->name,
                      target->name, known[0] ? known : "nothing");
 }

@@ -209,6 +209,7 @@ static int read_preset(Show *s, int count, char **words, const char *after) {
     if (!translate && s->to) return options_wrong(&help, "--to belongs to translate");
     if (s->preset && s->question)
         return options_wrong(&help, "--text has a prompt as it is; %s takes a text", s->preset);
+    s->common.model.from = s->language, s->common.model.to = s->to;
     return -1;
 }
 

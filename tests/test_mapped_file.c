@@ -44,9 +44,9 @@ static void test_registry(void **state) {
 /* What a handler does that has its own clean-up to do (apps/show/terminal.c). */
 static struct sigaction before;
 
-static void hand_on(int number) {
+static void hand_on(int number, siginfo_t *info, void *context) {
     sigaction(number, &before, NULL);
-    raise(number);
+    before.sa_sigaction(number, info, context);
 }
 
 /* Touches a page of a file that is gone; standard error goes to the file "said". */
@@ -64,7 +64,7 @@ static int touch_cut(bool mapped, bool handed_on) {
         bytes = mmap(NULL, sizeof text, PROT_READ, MAP_PRIVATE, fileno(f), 0);
     }
     bus_error_catch();
-    struct sigaction other = {.sa_handler = hand_on};
+    struct sigaction other = {.sa_sigaction = hand_on, .sa_flags = SA_SIGINFO};
     sigfillset(&other.sa_mask);
     if (handed_on) sigaction(SIGBUS, &other, &before);
     if (truncate(at("cut\x1b[31m"), 100)) return 8;

@@ -698,6 +698,11 @@ static void test_languages_said(void **state) {
     assert_message(&r, 1, "unknown language", "Klingon");
     run(&r, "text", "translate", "--from", "en", "--to", "de", "Hello");
     assert_message(&r, 1, "does not translate English to German", "German to English");
+    run(&r, "show", "translate", "--from", "en", "--to", "de", "Hello");
+    assert_message(&r, 1, "does not translate English to German", "German to English");
+    run(&r, "info");
+    expect(&r, 0, NULL);
+    assert_non_null(strstr(r.out, "translates: German to English\n"));
     run(&r, "text", "-q", "-n", "3", "translate", "--from", "german", "--to", "EN", "Hallo");
     expect(&r, 0, NULL);
     run(&r, "text", "-q", "-n", "3", "translate", "--from", "de", "--to", "en", "Hallo");

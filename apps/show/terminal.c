@@ -41,13 +41,18 @@ static const char hide_cursor[] = "\033[?25l", show_cursor[] = "\033[?25h";
 static volatile sig_atomic_t is_taken, is_raw; /* the cursor is hidden; `cooked` is to come back */
 static struct termios cooked;
 
-static void catch_fatal(int number) {
+static void catch_fatal(int number, siginfo_t *info, void *context) {
     static const char plain[] = "\033[0m\033[?7h\033[?25h\r\n";
     if (is_taken && write(STDOUT_FILENO, plain, sizeof plain - 1) < 0) is_taken = 0;
     if (is_raw) tcsetattr(STDIN_FILENO, TCSANOW, &cooked);
-    for (int i = 0; i < FATAL; i++) /* whoever waited for it before, or the end */
-        if (fatal[i] == number) sigaction(number, &fatal_before[i], NULL);
-    raise(number);
+    for (int i = 0; i < FATAL; i++) { /* whoever waited for it before, or the end */
+        if (fatal[i] != number) continue;
+        sigaction(number, &fatal_before[i], NULL);
+        if (fatal_before[i].sa_flags & SA_SIGINFO)
+            fatal_before[i].sa_sigaction(number, info, context);
+        else
+            raise(number);
+    }
 }
 
 static void handlers_set(void) {
@@ -59,7 +64,7 @@ static void handlers_set(void) {
         if (handled_before[i].sa_handler != SIG_IGN) sigaction(caught[i], &action, NULL);
     }
     for (int i = 0; i < FATAL; i++) {
-        struct sigaction action = {.sa_handler = catch_fatal};
+        struct sigaction action = {.sa_sigaction = catch_fatal, .sa_flags = SA_SIGINFO};
         sigfillset(&action.sa_mask);
         sigaction(fatal[i], &action, &fatal_before[i]);
     }
