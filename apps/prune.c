@@ -80,7 +80,10 @@ static int mark_file(Prune *p, const char *path, Error *err) {
 
 /* What the commands say around a question or text. */
 static int mark_wordings(Prune *p, Error *err) {
-    static const char *const presets[] = {"ask", "translate", "summarize"};
+    static const char *const presets[] = {"ask", "gqa", "translate", "summarize"};
+    char pairs[400];
+    model_pairs_text(pairs, sizeof pairs, p->model.settings); /* the names of languages */
+    TRY(vocabulary_mark(p->model.tokenizer, pairs, strlen(pairs), p->keep, err));
     for (size_t i = 0; i < sizeof presets / sizeof presets[0]; i++) {
         char *prompt;
         TRY(model_prompt(&p->model, presets[i], " ", " ", " ", &prompt, err));

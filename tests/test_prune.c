@@ -282,6 +282,27 @@ static void test_untied(void **state) {
     }
 }
 
+/* The model's own templates, and the names of the languages that it translates, are kept whole. */
+static void test_templates(void **state) {
+    (void)state;
+    static const char text[] = "Answer with a word or phrase. Translate into English. German: ";
+    Place p;
+    Opened whole, pruned;
+    place_begin(&p);
+    int status = prune(&p, "-m", "data/bundled/model", "-d", p.data, "-q", p.out);
+    if (status) fail_msg("%s", p.said);
+    opened_open(&whole, "data/bundled/model"), opened_open(&pruned, p.out);
+    assert_true(tokenizer_size(pruned.model.tokenizer) < 400);
+    Ids a = encode(&whole, text), b = encode(&pruned, text);
+    assert_int_equal(a.count, b.count);
+    for (size_t i = 0; i < a.count; i++)
+        assert_string_equal(tokenizer_piece(pruned.model.tokenizer, b.ids[i]),
+                            tokenizer_piece(whole.model.tokenizer, a.ids[i]));
+    ids_free(&a), ids_free(&b);
+    opened_close(&whole), opened_close(&pruned);
+    place_end(&p);
+}
+
 static void test_refusals(void **state) {
     (void)state;
     Place p;
@@ -310,9 +331,8 @@ static void test_refusals(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_models),
-        cmocka_unit_test(test_characters),
-        cmocka_unit_test(test_untied),
+        cmocka_unit_test(test_models),   cmocka_unit_test(test_characters),
+        cmocka_unit_test(test_untied),   cmocka_unit_test(test_templates),
         cmocka_unit_test(test_refusals),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
