@@ -22,7 +22,8 @@ int model_check_out(const char *out, const char *const *inputs, int count, Error
         return error_set(err, "%s: exists already; a new model needs a name of its own", out);
     char *above = strndup(out, (size_t)(path_name(out) - out));
     char *real = above ? realpath(above[0] ? above : ".", NULL) : NULL;
-    int status = real ? 0 : error_set(err, "%s: cannot be made: %s", out, strerror(errno));
+    int status = 0;
+    if (!real) status = error_set(err, "%s: cannot be made: %s", out, strerror(errno));
     for (int i = 0; i < count && status == 0; i++) {
         char *input = inputs[i] ? realpath(inputs[i], NULL) : NULL;
         if (input && stat(input, &info) == 0 && S_ISDIR(info.st_mode) && lies_in(real, input))

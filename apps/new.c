@@ -261,9 +261,9 @@ static int run(New *n, Error *err) {
     TRY(take_parts(n, err));
     TRY(check_tokenizer(n, err));
     TRY(check_sizes(n, err));
-    TRY(make_parts(n, err));
-    TRY(folder_begin(n->partial, sizeof n->partial, n->out, err));
-    int status = write_parts(n, err);
+    TRY(folder_begin(n->partial, sizeof n->partial, n->out, err)); /* fails before the work */
+    int status = make_parts(n, err);
+    if (status == 0) status = write_parts(n, err);
     if (status == 0) status = folder_commit(n->partial, n->out, err);
     if (status)
         folder_discard(n->partial);

@@ -249,9 +249,13 @@ static int run(Prune *p, Error *err) {
     TRY(model_check_out(p->out, p->data.items, p->data.count, err));
     TRY(open_model(p, err));
     TRY(mark_wordings(p, err));
-    for (int i = 0; i < p->data.count; i++) TRY(mark_file(p, p->data.items[i], err));
-    TRY(folder_begin(p->partial, sizeof p->partial, p->out, err));
-    if (write_parts(p, err) || folder_commit(p->partial, p->out, err)) {
+    TRY(folder_begin(p->partial, sizeof p->partial, p->out, err)); /* fails before the work */
+    int status = 0;
+    for (int i = 0; i < p->data.count && status == 0; i++)
+        status = mark_file(p, p->data.items[i], err);
+    if (status == 0) status = write_parts(p, err);
+    if (status == 0) status = folder_commit(p->partial, p->out, err);
+    if (status) {
         folder_discard(p->partial);
         return -1;
     }

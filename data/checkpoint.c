@@ -103,6 +103,15 @@ static int assignment_compare(const void *a, const void *b) {
     return strcmp(((const Assignment *)a)->file, ((const Assignment *)b)->file);
 }
 
+/* Maps a file; the error says what is there instead. */
+static int map_or_hint(CheckpointStore *store, const char *path, MappedFile *file, Error *err) {
+    if (store_map(store, path, file, err) == 0) return 0;
+    char *hint = folder_hint(path);
+    if (hint) error_set(err, "%s: %s", path, hint);
+    free(hint);
+    return -1;
+}
+
 /* Reads the shard that all of these assignments name, and looks for their tensors in it. */
 static int read_shard(CheckpointStore *store, const char *index, const Assignment *assignments,
                       size_t count, Error *err) {
@@ -118,7 +127,7 @@ static int read_shard(CheckpointStore *store, const char *index, const Assignmen
     size_t first = store->tensor_count;
     MappedFile file;
     FileKind kind;
-    int failed = store_map(store, path, &file, err);
+    int failed = map_or_hint(store, path, &file, err);
     free(path);
     if (failed) return error_context(err, "%s: shard missing or unreadable", index);
     TRY(recognise(&file, &kind, err));
@@ -180,12 +189,7 @@ static int read_index(CheckpointStore *store, const MappedFile *file, Error *err
 static int read_path(CheckpointStore *store, const char *path, Error *err) {
     MappedFile file;
     FileKind kind;
-    if (store_map(store, path, &file, err)) {
-        char *hint = folder_hint(path);
-        if (hint) error_set(err, "%s: %s", path, hint);
-        free(hint);
-        return -1;
-    }
+    TRY(map_or_hint(store, path, &file, err));
     TRY(recognise(&file, &kind, err));
     return kind == KIND_INDEX ? read_index(store, &file, err)
                               : read_tensors(store, &file, kind, err);

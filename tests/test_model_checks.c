@@ -538,6 +538,14 @@ static void test_places(void **state) {
     assert_refused(OPEN(.language = one), &err, "model.safetensors", "symbolic link to",
                    "blobs/feed", "does not exist");
     assert_refused(OPEN(.language = path), &err, "symbolic link to", "download");
+    /* One shard of several is such a link. */
+    char *shards = make_empty("shards"), *index = strdup(at("shards/model.safetensors.index.json"));
+    save_text(index, "{\"weight_map\": {\"a\": \"s1.safetensors\"}}");
+    snprintf(path, sizeof path, "%s/s1.safetensors", shards);
+    assert_int_equal(symlink("../../blobs/feed", path), 0);
+    assert_refused(OPEN(.language = shards), &err, "index.json", "s1.safetensors",
+                   "symbolic link to", "does not exist");
+    free(shards), free(index);
     char *two = make_empty("models--x--y/snapshots/4567abcd");
     assert_refused(OPEN(.language = cache), &err, "one of the folders in its snapshots/");
     free(cache), free(snapshots), free(blobs), free(one), free(two);
