@@ -166,6 +166,86 @@ static void test_bad_units(void **state) {
     bench_close(&b);
 }
 
+/* Conversations over pictures that cannot be decoded: each record counts when it is met first, not
+ * with each turn or in each epoch, and not again if it was counted for an empty answer. */
+static void test_counted_once(void **state) {
+    (void)state;
+    Bench b;
+    Error err;
+    char path[400];
+    bench_open(&b, "full");
+    FILE *f = fopen(strcat(strcpy(path, b.folder), "/turns.json"), "w");
+    assert_non_null(f);
+    for (int i = 0; i < 9; i++)
+        fprintf(
+            f,
+            "%s{\"id\": %d, \"image\": \"shapes/%s\", \"conversations\": [{\"from\": \"human\","
+            "\"value\": \"<image>What?\"}, {\"from\": \"gpt\", \"value\": \"red\"}, {\"from\": "
+            "\"human\", \"value\": \"And?\"}, {\"from\": \"gpt\", \"value\": \"%s\"}, {\"from\": "
+            "\"human\", \"value\": \"So?\"}, {\"from\": \"gpt\", \"value\": \"blue\"}]}",
+            i ? "," : "[", i, i % 3 ? "00001.png" : "gif.jpg", i == 3 || i == 4 ? " " : "sky");
+    fputs("]", f);
+    assert_int_equal(fclose(f), 0);
+    bench_data(&b, path, 1);
+    assert_int_equal(b.data.samples, 9);
+    assert_int_equal(b.data.problems.total, 2); /* 3 and 4, for their empty answers */
+    assert_int_equal(b.data.count, 9 * 3 - 2);
+    Problems all = {0};
+    for (int epoch = 0; epoch < 3; epoch++) {
+        BatchPlan plan;
+        assert_ok(batches_plan(&plan, b.data.units, b.data.count, &b.config.batches, epoch, &err),
+                  &err);
+        for (int64_t i = 0; i < plan.steps; i++) {
+            FeedStep step;
+            assert_ok(feed_make_step(&b.config, &plan, epoch, i, &step, &err), &err);
+            problems_merge(&all, &step.problems);
+            feed_step_free(&step);
+        }
+        batches_free(&plan);
+        assert_int_equal(all.total, 2); /* 0 and 6; 3 is counted already */
+        assert_int_equal(all.kind_count, 1);
+        assert_int_equal(all.kinds[0].count, 3);
+    }
+    bench_close(&b);
+}
+
+/* A run that is taken up counts what its earlier part has not met, and names the rest. */
+static void test_counted_once_resumed(void **state) {
+    (void)state;
+    enum { STEPS = 6 };
+    Bench b;
+    Error err;
+    double weights[] = {1};
+    bench_open(&b, "full");
+    for (int weighted = 0; weighted < 2; weighted++)
+        for (int from = 0; from <= STEPS; from++) {
+            Problems parts[2] = {{.total = 0}, {.total = 0}};
+            int64_t epoch = 0, index = 0;
+            for (int part = 0; part < 2; part++) {
+                Feed *feed;
+                bench_data(&b, b.set.broken, 1);
+                b.config.batches.sequences = 14;
+                b.config.batches.weights = weighted ? weights : NULL;
+                b.config.batches.sources = weighted;
+                b.config.first_step = part ? from : 0, b.config.end_step = part ? STEPS : from;
+                b.config.epoch = epoch, b.config.index = index;
+                assert_ok(feed_open(&feed, &b.config, &err), &err);
+                for (int64_t i = b.config.first_step; i < b.config.end_step; i++) {
+                    FeedStep step;
+                    assert_ok(feed_next(feed, &step, &err), &err);
+                    problems_merge(&parts[part], &step.problems);
+                    epoch = step.epoch, index = step.index + 1;
+                    feed_step_free(&step);
+                }
+                feed_close(feed);
+                dataset_close(&b.data);
+            }
+            assert_true(epoch >= 1); /* all were met */
+            assert_int_equal(parts[0].total + parts[1].total, 1);
+        }
+    bench_close(&b);
+}
+
 /* ---- Passes. ---- */
 
 typedef struct Sum {
@@ -354,10 +434,15 @@ static void test_limited(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_same_steps),   cmocka_unit_test(test_bad_units),
-        cmocka_unit_test(test_passes_full),  cmocka_unit_test(test_passes_blocks),
-        cmocka_unit_test(test_turns_packed), cmocka_unit_test(test_many_turns),
+        cmocka_unit_test(test_same_steps),
+        cmocka_unit_test(test_bad_units),
+        cmocka_unit_test(test_passes_full),
+        cmocka_unit_test(test_passes_blocks),
+        cmocka_unit_test(test_turns_packed),
+        cmocka_unit_test(test_many_turns),
         cmocka_unit_test(test_limited),
+        cmocka_unit_test(test_counted_once),
+        cmocka_unit_test(test_counted_once_resumed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

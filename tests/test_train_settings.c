@@ -267,6 +267,7 @@ static const struct {
     {"context", SWITCH},
     {"plain", SWITCH},
     {"text-lines", FLAG},
+    {"long-prompts", WORD, "refuse skip keep-last"},
     {"bad-share", REAL, NULL, 0, 1},
     {"pass-tokens", WHOLE, NULL, 0, 1 << 24},
     {"rate", REAL, NULL, 0, 100},
@@ -389,6 +390,7 @@ static void assert_same(const TrainSettings *a, const TrainSettings *b) {
     assert_text(a->images, b->images), assert_text(a->valid, b->valid);
 #define SAME(field) assert_true(a->field == b->field)
     SAME(valid_limit), SAME(max_tokens), SAME(context), SAME(plain), SAME(text_lines);
+    assert_text(a->long_prompts, b->long_prompts);
     SAME(bad_share), SAME(group), SAME(epochs), SAME(steps), SAME(batch_sequences),
         SAME(batch_tokens);
     SAME(pass_tokens), SAME(rate), SAME(vision_rate), SAME(projector_rate), SAME(language_rate);
@@ -588,7 +590,7 @@ static void test_resume(void **state) {
     refused(&f, 2, "adapt --resume", "--resume", "--out");
     unlink(f.run);
     snprintf(text, sizeof text, "--resume --out %s", f.folder);
-    refused(&f, 1, text, "no run to go on with", "settings.json");
+    refused(&f, 1, text, "no run to resume", "settings.json");
     temporary_remove(f.folder);
 }
 
@@ -654,7 +656,9 @@ static void test_check(void **state) {
         {"adapt" GIVEN " --steps 0", "--steps", "--epochs"},
         {"adapt" GIVEN " --batch-tokens 0", "--batch-tokens", "--batch-sequences"},
         {"adapt" GIVEN " --rate 0", "--rate", "above 0"},
-        {"adapt" GIVEN " --steps 10 --warmup-steps 11", "--warmup-steps", "10 steps"},
+        {"adapt" GIVEN " --steps 10 --warmup-steps 11", "--warmup-steps", "--steps 10"},
+        {"pretrain" GIVEN " --steps 10", "--warmup-steps 2000 (the default of pretrain)",
+         "at most 10"},
         {"tune" GIVEN " --attention blocks --context on", "--context", "full attention"},
         {"tune --data tests --out x -m " XL " --context on", "--context", "full attention"},
         {"pretrain" GIVEN " --weighting constant", "--weighting", "rdm"},
