@@ -385,9 +385,8 @@ static int open_parts(Model *m, const ModelOptions *o, Error *err) {
     Places places = {0};
     TRY(open_settings(m, o, err));
     int status = find_places(&places, o, err);
-    if (status == 0 && o->from && o->to)
-        status =
-            model_check_pair(m->settings, o->from, o->to, o->folder ? o->folder : o->language, err);
+    if (status == 0 && o->from && o->to) /* the list is of the folder's own language model */
+        status = model_check_pair(o->language ? NULL : m->settings, o->from, o->to, o->folder, err);
     if (status == 0) status = open_places(m, o, &places, err);
     for (int i = 0; i < 4; i++) free(places.own[i]);
     if (status == 0 && !o->headers_only) status = check_unknown(m, err);

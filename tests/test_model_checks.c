@@ -277,6 +277,8 @@ static void test_settings(void **state) {
                    "unknown language \"Klingon\"");
     assert_refused(OPEN(.folder = at("set"), .from = "Germn", .to = "en"), &err,
                    "did you mean German?");
+    assert_ok(OPEN(.folder = at("set"), .language = BASE "language", .from = "en", .to = "de"),
+              &err); /* another language model, of which the folder says nothing */
     save_text(at("set/easyfirst.json"), "{}");
     assert_ok(OPEN(.folder = at("set"), .from = "zh", .to = "Scottish Gaelic"), &err);
     assert_refused(OPEN(.folder = at("set"), .from = "zh", .to = "Englisch"), &err,
