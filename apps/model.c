@@ -346,6 +346,9 @@ static int check_unknown(const Model *m, Error *err) {
     return 0;
 }
 
+/* Bytes of weights from which on preparing them is worth a word, however busy the machine is. */
+enum { LOADING_LEAST = 100 << 20 };
+
 /* How far preparing is, told at most five times a second, and not for the first second. */
 typedef struct Loading {
     const ModelOptions *o;
@@ -373,7 +376,8 @@ static int prepare_parts(Model *m, const ModelOptions *o, Error *err) {
     for (int i = 0; i < 4 && status == 0; i++) {
         if (!parts[i]->present) continue;
         loading.path = parts[i]->path;
-        PartWatch watch = {o->loading ? loading_tell : NULL, &loading};
+        bool told = o->loading && loading.all >= LOADING_LEAST;
+        PartWatch watch = {told ? loading_tell : NULL, &loading};
         status = part_prepare_watched(&parts[i]->sources, parts[i]->compute, watch, err);
     }
     m->prepare_s = clock_seconds() - loading.begun;

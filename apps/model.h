@@ -41,8 +41,9 @@ typedef struct ModelOptions {
     bool answers; /* a language model that cannot answer with answer_length tokens (0: as many
                      as are predicted) is an error */
     int answer_length;
-    /* Called while weights are prepared, if that takes longer than a second, now and then: `done`
-     * of `all` bytes, at work on the file `path`; once more at the end with path NULL. May be NULL.
+    /* Called while weights of 100 MiB or more are prepared, if that takes longer than a second, now
+     * and then: `done` of `all` bytes, at work on the file `path`; once more at the end with path
+     * NULL. May be NULL.
      */
     void (*loading)(void *user, const char *path, size_t done, size_t all);
     void *loading_user;

@@ -123,6 +123,11 @@ static void test_language_config(void **state) {
             assert_refused(OPEN(.language = at("language")), &err, "/language", c->said[0],
                            c->said[1]);
     }
+    char *file = strdup(at("language/config.json"));
+    assert_ok(file_copy("tests/golden/cases/camembert_config.json", file, false, &err), &err);
+    assert_refused(OPEN(.language = at("language")), &err, "camembert", "xlm-roberta");
+    free(file);
+    make_part("language", "language", "{}");
     /* A byte order mark is no fault. */
     size_t size;
     char *text = file_bytes(at("language/config.json"), &size), bom[4096];
@@ -491,14 +496,14 @@ static void test_adapters(void **state) {
     static float zeros[96];
     Error err;
     assert_int_equal(mkdir(at("peft"), 0777), 0);
-    char *folder = strdup(at("peft"));
-    save_in(folder, "adapter_config.json",
-            "{\"base_model_name_or_path\": \"xlm-roberta-base\", \"peft_type\": \"LORA\"}");
+    char *folder = strdup(at("peft")), *config = strdup(at("peft/adapter_config.json"));
+    assert_ok(file_copy("tests/golden/cases/adapter_config.json", config, false, &err), &err);
+    free(config);
     CheckpointEntry entry = {lora.name, tensor_2d(zeros, DTYPE_F32, 4, 24)};
     char *file = strdup(at("peft/adapter_model.safetensors"));
     assert_ok(checkpoint_write(file, &entry, 1, &err), &err);
     assert_refused(OPEN(.language = folder), &err, "LoRA adapter", "adapter_config.json",
-                   "base model xlm-roberta-base", "merge");
+                   "base model FacebookAI/xlm-roberta-base", "merge");
     assert_refused(OPEN(.folder = folder), &err, "LoRA adapter", "merge");
     assert_refused(OPEN(.language = file), &err, "adapter_model.safetensors", "LoRA adapter");
     free(file);
