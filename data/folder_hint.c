@@ -85,23 +85,34 @@ static char *absent_hint(const char *path) {
 
 /* ---- Folders. ---- */
 
-char *folder_adapter_hint(const char *path) {
-    char *file = path_join(path, "adapter_config.json", NULL), *hint = NULL;
-    json_t *config = NULL;
-    if (file && access(file, F_OK) == 0) {
-        const char *base = NULL;
-        if (config_read(&config, file, NULL) == 0)
-            base = json_string_value(json_object_get(config, "base_model_name_or_path"));
-        hint =
-            path_format(NULL,
-                        "holds a LoRA adapter (adapter_config.json), which is not applied: merge "
-                        "it into its base model%s%.200s first (PEFT's merge_and_unload and "
-                        "save_pretrained) and name the result",
-                        base && base[0] ? " " : "", base ? base : "");
-    }
-    json_decref(config);
+static const char *const adapter_files[] = {"adapter_config.json", "adapter_model.safetensors",
+                                            "adapter_model.bin"};
+
+/* "base_model_name_or_path" of an adapter_config.json; *config is to be released after use. NULL
+ * where nobody says. */
+static const char *base_model(const char *folder, json_t **config) {
+    char *file = path_join(folder, adapter_files[0], NULL);
+    *config = NULL;
+    if (!file || config_read(config, file, NULL)) *config = NULL;
     free(file);
-    return hint;
+    return json_string_value(json_object_get(*config, "base_model_name_or_path"));
+}
+
+char *folder_adapter_hint(const char *path) {
+    for (size_t i = 0; i < sizeof adapter_files / sizeof *adapter_files; i++) {
+        if (!has(path, adapter_files[i])) continue;
+        json_t *config;
+        const char *base = base_model(path, &config);
+        char *hint =
+            path_format(NULL,
+                        "holds a LoRA adapter (%s), which is not applied: merge it into its "
+                        "base model%s%.200s first (PEFT's merge_and_unload and "
+                        "save_pretrained) and name the result",
+                        adapter_files[i], base && base[0] ? " " : "", base ? base : "");
+        json_decref(config);
+        return hint;
+    }
+    return NULL;
 }
 
 static char *cache_hint(const char *path) {

@@ -9,7 +9,7 @@
 char *folder_hint(const char *path);
 
 /* The same for an adapter beside a model's weights: NULL unless `path` is a folder with an
- * adapter_config.json. */
+ * adapter_config.json or the weights that belong to one. */
 char *folder_adapter_hint(const char *path);
 
 #endif

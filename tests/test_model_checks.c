@@ -511,6 +511,11 @@ static void test_adapters(void **state) {
     make_part("peft", "language", "{}");
     assert_refused(OPEN(.language = folder), &err, "LoRA adapter", "not applied");
     assert_ok(OPEN(.language = at("peft/model.safetensors")), &err);
+    config = strdup(at("peft/adapter_config.json"));
+    assert_int_equal(unlink(config), 0);
+    assert_refused(OPEN(.language = folder), &err, "LoRA adapter", "adapter_model.safetensors",
+                   "not applied");
+    free(config);
     char *whole = make_empty("whole");
     make_part("whole/language", "language", "{}");
     save_in(whole, "easyfirst.json", "{}");
