@@ -115,9 +115,21 @@ int model_copy_beside(const ModelPart *part, const char *file, const char *folde
     return status;
 }
 
+/* Whether a language model has a head of its own: other programs ask the configuration. */
+static bool has_own_head(const ModelPart *part) {
+    for (int i = 0; i < part->params.count; i++)
+        if (!strcmp(part->params.items[i].name, "lm_head.decoder.weight")) return true;
+    return false;
+}
+
 int model_config_beside(json_t **config, const ModelPart *part, Error *err) {
     char *path = model_file_beside(part->path, "config.json", err);
     int status = path ? model_config_read(config, path, part->kind, part->stored, err) : -1;
+    if (status == 0 && has_own_head(part) &&
+        json_object_set_new(*config, "tie_word_embeddings", json_false()) != 0) {
+        json_decref(*config);
+        status = error_set(err, "%s: out of memory", path);
+    }
     free(path);
     return status;
 }

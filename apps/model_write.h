@@ -30,7 +30,8 @@ int model_write_settings(const json_t *settings, AttentionPattern attention, con
  */
 int model_config_read(json_t **config, const char *path, Part part, Dtype dtype, Error *err);
 
-/* The same of the config.json beside a part's weights, of their type. */
+/* The same of the config.json beside a part's weights, of their type; it says whether a language
+ * model has a head of its own. */
 int model_config_beside(json_t **config, const ModelPart *part, Error *err);
 
 /* A part's weights as they came; nothing if the model has no such part. */
