@@ -7,6 +7,7 @@
 #include "apps/options.h"
 #include "apps/report.h"
 #include "apps/train/trainer.h"
+#include "data/path.h"
 
 static const CommandHelp help = {
     .name = "info",
@@ -223,6 +224,9 @@ static void print_model(const Info *info, const PartNumbers *numbers, int count)
     if (m->parts.xlmr)
         printf("attention:  %s\n", m->parts.attention == ATTENTION_BLOCKS ? "blocks" : "full");
     if (m->parts.tokenizer) printf("tokenizer:  %d ids\n", tokenizer_size(m->parts.tokenizer));
+    char pairs[400];
+    model_pairs_text(pairs, sizeof pairs, m->settings);
+    if (pairs[0]) printf("translates: %s\n", pairs);
     if (m->parts.vit) {
         printf("picture:    %d tokens", multimodal_picture_rows(&m->parts));
         if (m->parts.xlmr) printf(" of %d", xlmr_longest(&m->xlmr.config));
@@ -236,7 +240,7 @@ static void print_model(const Info *info, const PartNumbers *numbers, int count)
         if (unused || unknown || info->tensors)
             report_print(stdout, "\n%s: %zu tensors\n", c->path, c->count);
         if (unused) printf("  %d are known and not needed\n", unused);
-        if (unknown) printf("  %d are unknown and ignored:\n", unknown);
+        if (unknown) printf("  %d are unknown: other commands refuse this file:\n", unknown);
         part_unknown(c, sources, source_count, print_tensor, "    ");
         if (info->tensors && (unused || unknown)) printf("  all:\n");
         for (size_t t = 0; info->tensors && t < c->count; t++) print_tensor("    ", &c->tensors[t]);
@@ -351,10 +355,11 @@ static int print_file(const Info *info, const Checkpoint *c, Error *err) {
 }
 
 static bool in_folder(const char *folder, const char *name) {
-    char path[1024];
+    char *path = path_join(folder, name, NULL);
     struct stat found;
-    snprintf(path, sizeof path, "%s/%s", folder, name);
-    return stat(path, &found) == 0;
+    bool there = path && stat(path, &found) == 0;
+    free(path);
+    return there;
 }
 
 /* What the path is: a model folder, which goes to the options; a folder of one part, likewise; or
@@ -430,7 +435,7 @@ static int describe(Info *info, Error *err) {
     PartNumbers numbers[PART_COUNT];
     TrainMemory training;
     int rows = 0;
-    info->common.model.describe_only = true;
+    info->common.model.describe_only = info->common.model.headers_only = true;
     TRY(session_open(&info->session, &info->common, err));
     int count = model_numbers(&info->session.model, numbers);
     if (info->train) TRY(training_memory(info, &training, &rows, err));

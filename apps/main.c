@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "apps/bus_error.h"
 #include "apps/commands.h"
 #include "apps/options.h"
 #include "apps/report.h"
@@ -40,7 +41,7 @@ static void print_help(FILE *out) {
           "`easyfirst COMMAND --help` tells the options of a command, with examples.\n"
           "\n"
           "  --help     this text\n"
-          "  --version  the version of the program\n"
+          "  --version  the version of the program, also after a command\n"
           "\n"
           "A model is a folder: name it with -m FOLDER, or once for all in the environment as\n"
           "EASYFIRST_MODEL. Without either it is the small bundled model. Answers go to standard "
@@ -60,6 +61,7 @@ static int unknown_command(const char *name) {
 }
 
 int main(int argc, char **argv) {
+    bus_error_catch();
     if (argc < 2) {
         print_help(stderr);
         return 2;

@@ -33,13 +33,26 @@ typedef struct ModelOptions {
     int feature_layer;  /* FEATURE_LAYER_UNSET: as easyfirst.json says, else -2 */
     const char *pad;    /* "on", "off", NULL: as easyfirst.json says, else on */
     bool text_only;     /* leave vision tower and projector closed */
-    bool describe_only; /* open and check the files, but prepare nothing: for `info` */
+    bool describe_only; /* open and check the files, but prepare nothing */
+    bool headers_only; /* with describe_only, for `info`: read headers alone, and leave tensors that
+                          no part uses to the caller; else they are an error */
+    const char *from, *to; /* languages, codes or names: a model that does not translate from the
+                              one to the other is an error; NULL */
+    bool answers; /* a language model that cannot answer with answer_length tokens (0: as many
+                     as are predicted) is an error */
+    int answer_length;
+    /* Called while weights of 100 MiB or more are prepared, if that takes longer than a second, now
+     * and then: `done` of `all` bytes, at work on the file `path`; once more at the end with path
+     * NULL. May be NULL.
+     */
+    void (*loading)(void *user, const char *path, size_t done, size_t all);
+    void *loading_user;
 } ModelOptions;
 
 typedef struct ModelPart {
     bool present;
     Part kind;
-    char path[1024]; /* what was opened */
+    const char *path; /* what was opened; the checkpoint's, or that of a fresh part */
     const Checkpoint *checkpoint;
     Params params;
     PartSources sources;
@@ -63,15 +76,20 @@ typedef struct Model {
 
 /* Opens what the options name. easyfirst.json holds: "format" 1; "attention" "full" or "blocks";
  * "feature_layer"; "class_token"; "pad"; "image_tokens" (checked against the tower); "prompts", the
- * wordings of model_prompt. Configurations are read from the parts' config.json, sizes from the
- * tensors themselves; where both are there and differ, that is an error. On failure *model is
- * empty. */
+ * wordings of model_prompt; "languages", the pairs that
+ * the model translates, such as "de-en" (without it any of XLM-R's); "answer_position".
+ * Configurations are read from the parts' config.json, sizes from the tensors themselves; where
+ * both are there and differ, that is an error. On failure *model is empty. */
 int model_open(Model *model, const ModelOptions *options, Device *device, Error *err);
 void model_close(Model *model);
 
 /* Where a part's other files are: "<path>/<name>" if its weights are a folder, else the file `name`
- * beside them. */
+ * beside them. The first is the caller's to free. */
+char *model_file_beside(const char *path, const char *name, Error *err);
 void model_path_beside(char *out, size_t size, const char *path, const char *name);
+
+/* tokenizer_open, whose error says what the file is where something else was saved in its place. */
+int model_tokenizer_open(Tokenizer **tokenizer, const char *file, Error *err);
 
 /* A prompt's wording: the model's own "prompts" entry `preset` ("ask", "gqa", which wants a short
  * answer, "translate", "summarize"), or the default one, with {question}, {text}, {from} and {to}
@@ -79,7 +97,11 @@ void model_path_beside(char *out, size_t size, const char *path, const char *nam
 int model_prompt(const Model *model, const char *preset, const char *text, const char *from,
                  const char *to, char **prompt, Error *err);
 
-/* "German" for "de"; the code itself where it is not known. */
-const char *language_name(const char *code);
+/* The pairs of languages that a model's settings list: "German to English, ...", as many as there
+ * is space for; "" if it lists none. */
+void model_pairs_text(char *out, size_t size, const json_t *settings);
+
+/* "German" for "de", "german" and "German"; any other word itself. */
+const char *language_name(const char *word);
 
 #endif

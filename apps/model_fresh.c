@@ -1,13 +1,16 @@
 #include "apps/model_fresh.h"
 
-#include <stdio.h>
 #include <string.h>
 
 static void part_begin(Model *m, ModelPart *part, Part kind, Dtype stored, Dtype compute) {
     params_free(&part->params);
     part_sources_free(&part->sources);
     *part = (ModelPart){.present = true, .kind = kind, .stored = stored, .compute = compute};
-    snprintf(part->path, sizeof part->path, "a fresh %s", part_name(kind));
+    static const char *const names[] = {[PART_VISION] = "a fresh vision tower",
+                                        [PART_LANGUAGE] = "a fresh language model",
+                                        [PART_PROJECTOR] = "a fresh projector",
+                                        [PART_LENGTH] = "a fresh length predictor"};
+    part->path = names[kind];
     params_init(&part->params, m->device);
 }
 

@@ -22,7 +22,8 @@ int model_check_out(const char *out, const char *const *inputs, int count, Error
         return error_set(err, "%s: exists already; a new model needs a name of its own", out);
     char *above = strndup(out, (size_t)(path_name(out) - out));
     char *real = above ? realpath(above[0] ? above : ".", NULL) : NULL;
-    int status = real ? 0 : error_set(err, "%s: cannot be made: %s", out, strerror(errno));
+    int status = 0;
+    if (!real) status = error_set(err, "%s: cannot be made: %s", out, strerror(errno));
     for (int i = 0; i < count && status == 0; i++) {
         char *input = inputs[i] ? realpath(inputs[i], NULL) : NULL;
         if (input && stat(input, &info) == 0 && S_ISDIR(info.st_mode) && lies_in(real, input))
@@ -38,17 +39,21 @@ int model_check_out(const char *out, const char *const *inputs, int count, Error
 }
 
 int model_write_subfolder(const char *folder, const char *name, Error *err) {
-    char path[MODEL_PATH_SIZE];
-    snprintf(path, sizeof path, "%s/%s", folder, name);
-    if (mkdir(path, 0777) == 0) return 0;
-    return error_set(err, "%s: cannot make this folder: %m", path);
+    char *path = path_join(folder, name, err);
+    if (!path) return -1;
+    int status =
+        mkdir(path, 0777) == 0 ? 0 : error_set(err, "%s: cannot make this folder: %m", path);
+    free(path);
+    return status;
 }
 
 int model_write_json(json_t *json, const char *folder, const char *name, Error *err) {
-    char path[MODEL_PATH_SIZE];
-    snprintf(path, sizeof path, "%s/%s", folder, name);
-    int status = json ? json_write(json, path, err) : error_set(err, "%s: out of memory", path);
+    char *path = path_join(folder, name, err);
+    int status = -1;
+    if (path)
+        status = json ? json_write(json, path, err) : error_set(err, "%s: out of memory", path);
     json_decref(json);
+    free(path);
     return status;
 }
 
@@ -95,7 +100,44 @@ int model_config_read(json_t **config, const char *path, Part part, Dtype dtype,
 }
 
 int model_copy_file(const char *from, const char *folder, const char *name, Error *err) {
-    char path[MODEL_PATH_SIZE];
-    snprintf(path, sizeof path, "%s/%s", folder, name);
-    return access(from, F_OK) == 0 ? file_copy(from, path, false, err) : 0;
+    if (access(from, F_OK) != 0) return 0;
+    char *path = path_join(folder, name, err);
+    int status = path ? file_copy(from, path, false, err) : -1;
+    free(path);
+    return status;
+}
+
+int model_copy_beside(const ModelPart *part, const char *file, const char *folder, const char *name,
+                      Error *err) {
+    char *from = model_file_beside(part->path, file, err);
+    int status = from ? model_copy_file(from, folder, name, err) : -1;
+    free(from);
+    return status;
+}
+
+/* Whether a language model has a head of its own: other programs ask the configuration. */
+static bool has_own_head(const ModelPart *part) {
+    for (int i = 0; i < part->params.count; i++)
+        if (!strcmp(part->params.items[i].name, "lm_head.decoder.weight")) return true;
+    return false;
+}
+
+int model_config_beside(json_t **config, const ModelPart *part, Error *err) {
+    char *path = model_file_beside(part->path, "config.json", err);
+    int status = path ? model_config_read(config, path, part->kind, part->stored, err) : -1;
+    if (status == 0 && has_own_head(part) &&
+        json_object_set_new(*config, "tie_word_embeddings", json_false()) != 0) {
+        json_decref(*config);
+        status = error_set(err, "%s: out of memory", path);
+    }
+    free(path);
+    return status;
+}
+
+int model_write_part(const ModelPart *part, const char *folder, const char *name, Error *err) {
+    if (!part->present) return 0;
+    char *path = path_join(folder, name, err);
+    int status = path ? part_write(&part->params, NULL, 0, path, DTYPE_NONE, err) : -1;
+    free(path);
+    return status;
 }

@@ -30,10 +30,21 @@ int model_write_settings(const json_t *settings, AttentionPattern attention, con
  */
 int model_config_read(json_t **config, const char *path, Part part, Dtype dtype, Error *err);
 
+/* The same of the config.json beside a part's weights, of their type; it says whether a language
+ * model has a head of its own. */
+int model_config_beside(json_t **config, const ModelPart *part, Error *err);
+
+/* A part's weights as they came; nothing if the model has no such part. */
+int model_write_part(const ModelPart *part, const char *folder, const char *name, Error *err);
+
 /* The name of a type of weights in config.json. */
 const char *model_config_dtype(Dtype dtype);
 
 /* Copies the file `from` to `name`; nothing if there is no such file. */
 int model_copy_file(const char *from, const char *folder, const char *name, Error *err);
+
+/* The same of the file `file` beside a part's weights. */
+int model_copy_beside(const ModelPart *part, const char *file, const char *folder, const char *name,
+                      Error *err);
 
 #endif

@@ -1,5 +1,7 @@
 /* new.c - a model folder with fresh weights: to train from nothing, or to put a projector and a
  * length predictor beside public parts. */
+#include <limits.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -8,6 +10,7 @@
 #include "apps/model_write.h"
 #include "apps/options.h"
 #include "apps/report.h"
+#include "data/path.h"
 
 static const CommandHelp help = {
     .name = "new",
@@ -27,7 +30,7 @@ static const CommandHelp help = {
 };
 
 typedef struct New {
-    char out[1000], partial[1100];
+    char out[PATH_MAX], partial[PATH_MAX + 64];
     const char *tokenizer, *language_path, *vision_path;
     int answer_position;
     const char *projector, *attention, *dtype_name;
@@ -39,7 +42,7 @@ typedef struct New {
     Dtype dtype;
     Device *device;
     Model model; /* the parts that exist, then the fresh ones, too */
-    char tokenizer_file[1100];
+    char *tokenizer_file;
 } New;
 
 /* ---- Checks. ---- */
@@ -62,11 +65,12 @@ static int check_tokenizer(New *n, Error *err) {
     struct stat info;
     const char *folder = n->tokenizer ? n->tokenizer : n->language_path;
     if (!n->tokenizer || (stat(folder, &info) == 0 && S_ISDIR(info.st_mode)))
-        model_path_beside(n->tokenizer_file, sizeof n->tokenizer_file, folder, MODEL_TOKENIZER);
+        n->tokenizer_file = model_file_beside(folder, MODEL_TOKENIZER, err);
     else
-        snprintf(n->tokenizer_file, sizeof n->tokenizer_file, "%s", n->tokenizer);
+        n->tokenizer_file = path_format(err, "%s", n->tokenizer);
+    if (!n->tokenizer_file) return -1;
     Tokenizer *tokenizer;
-    TRY(tokenizer_open(&tokenizer, n->tokenizer_file, err));
+    TRY(model_tokenizer_open(&tokenizer, n->tokenizer_file, err));
     int size = tokenizer_size(tokenizer);
     tokenizer_close(tokenizer);
     if (!n->xlmr.vocab) n->xlmr.vocab = size;
@@ -113,13 +117,6 @@ static int make_parts(New *n, Error *err) {
     return 0;
 }
 
-static int write_weights(const New *n, const ModelPart *part, const char *name, Error *err) {
-    char path[MODEL_PATH_SIZE];
-    if (!part->present) return 0;
-    snprintf(path, sizeof path, "%s/%s", n->partial, name);
-    return part_write(&part->params, NULL, 0, path, DTYPE_NONE, err);
-}
-
 static json_t *language_json(const New *n) {
     const XlmrConfig *x = &n->xlmr;
     bool pre = x->block.pre_norm;
@@ -138,11 +135,7 @@ static json_t *language_json(const New *n) {
 /* A part's config.json: its own, or for a fresh part `json`. */
 static int write_config(const New *n, const ModelPart *part, json_t *json, const char *name,
                         Error *err) {
-    char path[MODEL_PATH_SIZE];
-    if (part->checkpoint) {
-        model_path_beside(path, sizeof path, part->path, "config.json");
-        TRY(model_config_read(&json, path, part->kind, part->stored, err));
-    }
+    if (part->checkpoint) TRY(model_config_beside(&json, part, err));
     return model_write_json(json, n->partial, name, err);
 }
 
@@ -151,7 +144,7 @@ static int write_language(const New *n, Error *err) {
     json_t *json = part->checkpoint ? NULL : language_json(n);
     TRY(write_config(n, part, json, "language/config.json", err));
     TRY(model_copy_file(n->tokenizer_file, n->partial, "language/" MODEL_TOKENIZER, err));
-    return write_weights(n, part, "language/model.safetensors", err);
+    return model_write_part(part, n->partial, "language/model.safetensors", err);
 }
 
 static json_t *vision_json(const New *n) {
@@ -184,18 +177,13 @@ static json_t *preprocess_json(const VitConfig *v) {
 
 static int write_vision(const New *n, Error *err) {
     const ModelPart *part = &n->model.vision;
-    const char *preprocess = "vision/preprocessor_config.json";
-    char path[MODEL_PATH_SIZE] = "";
-    struct stat info;
+    static const char preprocess[] = "vision/preprocessor_config.json";
     json_t *json = part->checkpoint ? NULL : vision_json(n);
     TRY(write_config(n, part, json, "vision/config.json", err));
+    TRY(model_write_json(preprocess_json(&n->vit), n->partial, preprocess, err));
     if (part->checkpoint)
-        model_path_beside(path, sizeof path, part->path, "preprocessor_config.json");
-    if (path[0] && stat(path, &info) == 0)
-        TRY(model_copy_file(path, n->partial, preprocess, err));
-    else
-        TRY(model_write_json(preprocess_json(&n->vit), n->partial, preprocess, err));
-    return write_weights(n, part, "vision/model.safetensors", err);
+        TRY(model_copy_beside(part, "preprocessor_config.json", n->partial, preprocess, err));
+    return model_write_part(part, n->partial, "vision/model.safetensors", err);
 }
 
 static int write_settings(const New *n, Error *err) {
@@ -217,8 +205,8 @@ static int write_parts(const New *n, Error *err) {
         TRY(model_write_subfolder(n->partial, "vision", err));
         TRY(write_vision(n, err));
     }
-    TRY(write_weights(n, &m->projector, "projector.safetensors", err));
-    TRY(write_weights(n, &m->length, "length.safetensors", err));
+    TRY(model_write_part(&m->projector, n->partial, "projector.safetensors", err));
+    TRY(model_write_part(&m->length, n->partial, "length.safetensors", err));
     return write_settings(n, err);
 }
 
@@ -273,9 +261,9 @@ static int run(New *n, Error *err) {
     TRY(take_parts(n, err));
     TRY(check_tokenizer(n, err));
     TRY(check_sizes(n, err));
-    TRY(make_parts(n, err));
-    TRY(folder_begin(n->partial, sizeof n->partial, n->out, err));
-    int status = write_parts(n, err);
+    TRY(folder_begin(n->partial, sizeof n->partial, n->out, err)); /* fails before the work */
+    int status = make_parts(n, err);
+    if (status == 0) status = write_parts(n, err);
     if (status == 0) status = folder_commit(n->partial, n->out, err);
     if (status)
         folder_discard(n->partial);
@@ -402,6 +390,7 @@ int command_new(int argc, char **argv) {
         status = run(&n, &err) ? 1 : 0;
         if (status) report_error("%s", err.text);
     }
+    free(n.tokenizer_file);
     if (n.device) model_close(&n.model);
     device_close(n.device);
     return status;

@@ -1,5 +1,7 @@
 #include "apps/options.h"
 
+#include "apps/loading.h"
+
 #include <errno.h>
 #include <getopt.h>
 #include <math.h>
@@ -9,9 +11,15 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "apps/commands.h"
 #include "apps/report.h"
 
-enum { OPTIONS_MOST = OPTIONS_IN_GROUP * OPTION_GROUPS, FIRST_VALUE = 1000, HELP_VALUE = 999 };
+enum {
+    OPTIONS_MOST = OPTIONS_IN_GROUP * OPTION_GROUPS,
+    FIRST_VALUE = 1000,
+    HELP_VALUE = 999,
+    VERSION_VALUE = 998
+};
 
 /* ---- Wrong usage. ---- */
 
@@ -354,7 +362,7 @@ static int print_help(const CommandHelp *help, const OptionGroup *groups, int gr
 
 typedef struct Table {
     const Option *options[OPTIONS_MOST];
-    struct option longs[OPTIONS_MOST + 2];
+    struct option longs[OPTIONS_MOST + 3];
     char letters[2 * OPTIONS_MOST + 8];
     int count;
 } Table;
@@ -376,22 +384,29 @@ static void table_make(Table *t, const OptionGroup *groups, int group_count) {
             if (has_argument) t->letters[n + 1] = ':';
         }
     t->longs[t->count] = (struct option){"help", no_argument, NULL, HELP_VALUE};
+    t->longs[t->count + 1] = (struct option){"version", no_argument, NULL, VERSION_VALUE};
 }
 
 static int unknown_option(const CommandHelp *help, const Table *t, const char *word) {
-    const char *names[OPTIONS_MOST + 2] = {NULL};
-    for (int i = 0; i <= t->count; i++) names[i] = t->longs[i].name;
+    const char *names[OPTIONS_MOST + 3] = {NULL};
+    for (int i = 0; i <= t->count + 1; i++) names[i] = t->longs[i].name;
     if (optopt >= FIRST_VALUE)
         return options_wrong(help, "--%s takes no argument", t->longs[optopt - FIRST_VALUE].name);
     if (optopt) return options_wrong(help, "there is no option -%c", optopt);
     char name[64];
     snprintf(name, sizeof name, "%.*s", (int)strcspn(word + 2, "="), word + 2);
     int starts = 0; /* how many options begin so: getopt takes a beginning that only one has */
-    for (int i = 0; i <= t->count; i++) starts += !strncmp(names[i], name, strlen(name));
+    for (int i = 0; i <= t->count + 1; i++) starts += !strncmp(names[i], name, strlen(name));
     if (starts > 1) return options_wrong(help, "--%s may mean several options", name);
     const char *near = nearest_word(name, names);
     if (near) return options_wrong(help, "there is no option --%s: did you mean --%s?", name, near);
     return options_wrong(help, "there is no option --%s", name);
+}
+
+int words_after_dashes(int argc, char **argv) {
+    for (int i = 1; i < argc; i++)
+        if (!strcmp(argv[i], "--")) return argc - i - 1;
+    return 0;
 }
 
 int options_read(const CommandHelp *help, const OptionGroup *groups, int group_count, int argc,
@@ -404,6 +419,10 @@ int options_read(const CommandHelp *help, const OptionGroup *groups, int group_c
         int at = optind > 0 ? optind : 1;
         int value = getopt_long(argc, argv, t.letters, t.longs, NULL);
         if (value == -1) break;
+        if (value == VERSION_VALUE) {
+            puts("easyfirst " EASYFIRST_VERSION);
+            return fflush(stdout) ? 1 : 0;
+        }
         if (value == HELP_VALUE || value == 'h') return print_help(help, groups, group_count);
         if (value == ':') {
             /* optopt is the letter, or the long option's value. */
@@ -435,7 +454,8 @@ int options_read(const CommandHelp *help, const OptionGroup *groups, int group_c
 
 void common_init(CommonOptions *o) {
     *o = (CommonOptions){.model = {.feature_layer = FEATURE_LAYER_UNSET},
-                         .answer = answer_options_default()};
+                         .answer = answer_options_default(),
+                         .long_prompts = long_prompts_name(LONG_PROMPTS_REFUSE)};
 }
 
 static void group_add(OptionGroup *group, Option option) {
@@ -498,7 +518,11 @@ void common_answer_group(CommonOptions *o, OptionGroup *group) {
     AnswerOptions *a = &o->answer;
     *group = (OptionGroup){.title = "answer options"};
     group_add(group, (Option){"steps", 0, OPTION_INTEGER, "T", &a->decode.iterations,
-                              "filling steps (default 50)", 1, 1000000});
+                              a->decode.iterations
+                                  ? "filling steps (default 50)"
+                                  : "filling steps (default: as many as the answer has tokens, at\n"
+                                    "most 50; the paper's evaluations take 50)",
+                              1, 1000000});
     group_add(group, (Option){"strategy", 0, OPTION_TEXT, "NAME", &o->strategy,
                               "reparam-uncond-deterministic-cosine (the default) with cond,\n"
                               "stochasticTAU, linear in the words' places; cmlm; ar"});
@@ -521,6 +545,13 @@ void common_answer_group(CommonOptions *o, OptionGroup *group) {
                               "evaluate every step, known or not: the same answer, slower"});
     group_add(group, (Option){"no-reuse", 0, OPTION_FLAG, NULL, &a->no_reuse,
                               "models with blocks: keep no keys and values; same answer, slower"});
+    group_add(group,
+              (Option){"long-prompts", 0, OPTION_CHOICE, LONG_PROMPTS_CHOICES, &o->long_prompts,
+                       o->long_prompts && !strcmp(o->long_prompts, "skip")
+                           ? "a prompt that leaves no room for its answer is an error, is\n"
+                             "left out, or loses its first tokens (default skip)"
+                           : "a prompt that leaves no room for its answer is an error, is\n"
+                             "left out, or loses its first tokens (default refuse)"});
     group_add(group, (Option){"json", 0, OPTION_FLAG, NULL, &o->json,
                               "JSON, one object a line, instead of plain text"});
     group_add(group,
@@ -552,6 +583,7 @@ int common_check(const CommandHelp *help, CommonOptions *o) {
     Error err;
     if (o->strategy && decode_strategy_parse(&o->answer.decode, o->strategy, &err))
         return options_wrong(help, "--strategy: %s", err.text);
+    o->answer.long_prompts = (LongPrompts)long_prompts_find(o->long_prompts);
     const char *folder = getenv("EASYFIRST_MODEL");
     if (!m->folder && folder && folder[0]) m->folder = folder;
     if (!m->folder && !m->vision && !m->language && !m->projector && !m->length)
@@ -568,13 +600,12 @@ int session_open(Session *session, const CommonOptions *o, Error *err) {
     *session = (Session){0};
     double start = clock_seconds();
     TRY(device_choose(&session->device, o->device, o->threads, err));
-    TRY(model_open(&session->model, &o->model, session->device, err));
+    ModelOptions model = o->model;
+    model.answers = !model.describe_only;
+    model.answer_length = o->length;
+    if (!o->quiet) model.loading = loading_print;
+    TRY(model_open(&session->model, &model, session->device, err));
     session->open = true;
-    const Multimodal *parts = &session->model.parts;
-    if (!o->model.describe_only && parts->xlmr && !parts->length && !o->length)
-        return error_set(err,
-                         "this model has no length predictor: say how many tokens an answer shall "
-                         "have (--length N), or name one (--length-predictor PATH)");
     TRY(device_wait(session->device, err));
     session->load_s = clock_seconds() - start;
     return 0;

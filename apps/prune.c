@@ -1,5 +1,6 @@
 /* prune.c - a model with the words of one task only: rows of the word embeddings and the head, and
  * the tokenizer's pieces, that some data never use are left out. */
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -7,6 +8,7 @@
 #include "apps/model_write.h"
 #include "apps/options.h"
 #include "apps/report.h"
+#include "data/path.h"
 #include "data/records.h"
 #include "language/vocabulary.h"
 
@@ -35,8 +37,8 @@ typedef struct Prune {
     TextList data;
     bool characters, text_lines, quiet;
     int threads;
-    char out[1001]; /* without slashes at the end */
-    char partial[1200];
+    char out[PATH_MAX]; /* without slashes at the end */
+    char partial[PATH_MAX + 64];
     Device *device;
     Model model;
     bool open;
@@ -78,7 +80,10 @@ static int mark_file(Prune *p, const char *path, Error *err) {
 
 /* What the commands say around a question or text. */
 static int mark_wordings(Prune *p, Error *err) {
-    static const char *const presets[] = {"ask", "translate", "summarize"};
+    static const char *const presets[] = {"ask", "gqa", "translate", "summarize"};
+    char pairs[400];
+    model_pairs_text(pairs, sizeof pairs, p->model.settings); /* the names of languages */
+    TRY(vocabulary_mark(p->model.tokenizer, pairs, strlen(pairs), p->keep, err));
     for (size_t i = 0; i < sizeof presets / sizeof presets[0]; i++) {
         char *prompt;
         TRY(model_prompt(&p->model, presets[i], " ", " ", " ", &prompt, err));
@@ -91,17 +96,10 @@ static int mark_wordings(Prune *p, Error *err) {
 
 /* ---- The folder. ---- */
 
-static void path_out(char *out, size_t size, const Prune *p, const char *name) {
-    snprintf(out, size, "%s/%s", p->partial, name);
-}
-
 /* config.json with the new number of words. */
 static int write_config(const Prune *p, Error *err) {
-    const ModelPart *part = &p->model.language;
-    char path[MODEL_PATH_SIZE];
     json_t *config;
-    model_path_beside(path, sizeof path, part->path, "config.json");
-    TRY(model_config_read(&config, path, PART_LANGUAGE, part->stored, err));
+    TRY(model_config_beside(&config, &p->model.language, err));
     if (json_object_set_new(config, "vocab_size", json_integer(p->map.new_count))) {
         json_decref(config);
         config = NULL;
@@ -140,13 +138,6 @@ static int add_entry(Entries *entries, const VocabularyMap *map, const char *nam
     return 0;
 }
 
-/* A head of its own is told from a copy of the embeddings in a few places only when a model is
- * opened to be described; here the whole of it counts. */
-static const CheckpointTensor *hidden_head(const Model *m) {
-    if (m->xlmr.config.untied || !part_head_untied(m->language.checkpoint, true)) return NULL;
-    return part_find(m->language.checkpoint, PART_LANGUAGE, HEAD);
-}
-
 static int add_entries(Entries *entries, const Prune *p, Error *err) {
     const Params *params = &p->model.language.params;
     size_t most = (size_t)params->count + 1;
@@ -159,64 +150,57 @@ static int add_entries(Entries *entries, const Prune *p, Error *err) {
         if (!param->present) continue; /* an optional one */
         TRY(add_entry(entries, &p->map, param->name, param->value, err));
     }
-    const CheckpointTensor *head = hidden_head(&p->model);
-    if (!head) return 0;
-    if (head->value.ndim != 2 || head->value.shape[0] != p->model.xlmr.config.vocab)
-        return error_set(err, "%s: %s has not a row for each of %d words", p->model.language.path,
-                         head->name, p->model.xlmr.config.vocab);
-    return add_entry(entries, &p->map, HEAD, head->value, err);
+    return 0;
 }
 
 /* The language model's weights, as they lie in the file but for the rows that are left out. */
 static int write_weights(const Prune *p, Error *err) {
     Entries entries = {0};
-    char path[MODEL_PATH_SIZE];
-    path_out(path, sizeof path, p, "language/model.safetensors");
-    int status = add_entries(&entries, p, err);
+    char *path = path_join(p->partial, "language/model.safetensors", err);
+    int status = path ? add_entries(&entries, p, err) : -1;
     if (status == 0) status = checkpoint_write(path, entries.items, (size_t)entries.count, err);
     for (int i = 0; i < entries.gathered_count; i++) free(entries.gathered[i]);
     free(entries.gathered);
     free(entries.items);
+    free(path);
+    return status;
+}
+
+static int write_vocabulary(Prune *p, Error *err) {
+    char *source = model_file_beside(p->model.language.path, MODEL_TOKENIZER, err);
+    char *target = path_join(p->partial, "language/" MODEL_TOKENIZER, err);
+    int status = -1;
+    if (source && target)
+        status = vocabulary_prune(source, target, p->keep, tokenizer_size(p->model.tokenizer),
+                                  p->characters, &p->map, err);
+    free(source);
+    free(target);
     return status;
 }
 
 static int write_language(Prune *p, Error *err) {
-    char source[MODEL_PATH_SIZE], target[MODEL_PATH_SIZE];
     TRY(model_write_subfolder(p->partial, "language", err));
-    model_path_beside(source, sizeof source, p->model.language.path, MODEL_TOKENIZER);
-    path_out(target, sizeof target, p, "language/" MODEL_TOKENIZER);
-    TRY(vocabulary_prune(source, target, p->keep, tokenizer_size(p->model.tokenizer), p->characters,
-                         &p->map, err));
+    TRY(write_vocabulary(p, err));
     TRY(write_config(p, err));
     return write_weights(p, err);
 }
 
-/* A part that has nothing to do with words. */
-static int write_part(const Prune *p, const ModelPart *part, const char *name, Error *err) {
-    if (!part->present) return 0;
-    char path[MODEL_PATH_SIZE];
-    path_out(path, sizeof path, p, name);
-    return part_write(&part->params, NULL, 0, path, DTYPE_NONE, err);
-}
-
 static int write_vision(const Prune *p, Error *err) {
+    static const char preprocess[] = "preprocessor_config.json";
     const ModelPart *part = &p->model.vision;
-    char path[MODEL_PATH_SIZE];
     json_t *config;
     TRY(model_write_subfolder(p->partial, "vision", err));
-    model_path_beside(path, sizeof path, part->path, "config.json");
-    TRY(model_config_read(&config, path, PART_VISION, part->stored, err));
+    TRY(model_config_beside(&config, part, err));
     TRY(model_write_json(config, p->partial, "vision/config.json", err));
-    model_path_beside(path, sizeof path, part->path, "preprocessor_config.json");
-    TRY(model_copy_file(path, p->partial, "vision/preprocessor_config.json", err));
-    return write_part(p, part, "vision/model.safetensors", err);
+    TRY(model_copy_beside(part, preprocess, p->partial, "vision/preprocessor_config.json", err));
+    return model_write_part(part, p->partial, "vision/model.safetensors", err);
 }
 
 static int write_parts(Prune *p, Error *err) {
     const Model *m = &p->model;
     TRY(write_language(p, err));
-    TRY(write_part(p, &m->length, "length.safetensors", err));
-    TRY(write_part(p, &m->projector, "projector.safetensors", err));
+    TRY(model_write_part(&m->length, p->partial, "length.safetensors", err));
+    TRY(model_write_part(&m->projector, p->partial, "projector.safetensors", err));
     if (m->vision.present) TRY(write_vision(p, err));
     if (!m->settings) return 0;
     return model_write_settings(m->settings, m->parts.attention,
@@ -265,9 +249,13 @@ static int run(Prune *p, Error *err) {
     TRY(model_check_out(p->out, p->data.items, p->data.count, err));
     TRY(open_model(p, err));
     TRY(mark_wordings(p, err));
-    for (int i = 0; i < p->data.count; i++) TRY(mark_file(p, p->data.items[i], err));
-    TRY(folder_begin(p->partial, sizeof p->partial, p->out, err));
-    if (write_parts(p, err) || folder_commit(p->partial, p->out, err)) {
+    TRY(folder_begin(p->partial, sizeof p->partial, p->out, err)); /* fails before the work */
+    int status = 0;
+    for (int i = 0; i < p->data.count && status == 0; i++)
+        status = mark_file(p, p->data.items[i], err);
+    if (status == 0) status = write_parts(p, err);
+    if (status == 0) status = folder_commit(p->partial, p->out, err);
+    if (status) {
         folder_discard(p->partial);
         return -1;
     }

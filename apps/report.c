@@ -56,7 +56,12 @@ size_t peak_memory(void) {
 void timings_add(Timings *t, const Answers *answers) {
     t->prefix_s += answers->tokenize_s + answers->prefix_s;
     t->decode_s += answers->decode_s;
-    t->answers += answers->count;
+    for (int i = 0; i < answers->count; i++) {
+        const Answer *a = &answers->items[i];
+        t->answers += a->error == NULL;
+        t->skipped += a->skipped;
+        t->shortened += a->dropped_tokens > 0, t->dropped += a->dropped_tokens;
+    }
     for (int i = 0; i < answers->result_count; i++) {
         t->steps += answers->results[i].steps;
         t->evaluations += answers->results[i].evaluations;
@@ -65,6 +70,19 @@ void timings_add(Timings *t, const Answers *answers) {
     t->counts.canvases += answers->counts.canvases;
     t->counts.rows += answers->counts.rows;
     t->counts.prefix_rows += answers->counts.prefix_rows;
+}
+
+void report_long_prompts(const Timings *t) {
+    char number[REPORT_NUMBER_SIZE], tokens[REPORT_NUMBER_SIZE];
+    report_number(number, t->skipped);
+    if (t->skipped)
+        report_error("%s prompt%s skipped: too long to leave room for an answer", number,
+                     t->skipped == 1 ? "" : "s");
+    report_number(number, t->shortened), report_number(tokens, t->dropped);
+    if (t->shortened)
+        report_error("%s prompt%s shortened to leave room for an answer: the first tokens dropped, "
+                     "%s in all",
+                     number, t->shortened == 1 ? "" : "s", tokens);
 }
 
 void timings_print(const Timings *t, Device *device, const DecodeOptions *options) {
@@ -89,7 +107,13 @@ void timings_print(const Timings *t, Device *device, const DecodeOptions *option
                 (unsigned long long)did.launches, (unsigned long long)did.bytes_up,
                 (unsigned long long)did.bytes_down);
     }
-    fprintf(stderr, "by      %s, %d steps, seed %llu\n", strategy, options->iterations,
+    char steps[64];
+    if (options->iterations > 0)
+        snprintf(steps, sizeof steps, "%d steps", options->iterations);
+    else
+        snprintf(steps, sizeof steps, "a step for each token, %d at most", DECODE_STEPS);
+    fprintf(stderr, "by      %s, %s, seed %llu\n", strategy,
+            options->strategy == DECODE_AR ? "a step for each token" : steps,
             (unsigned long long)options->seed);
 }
 
@@ -167,6 +191,11 @@ static json_t *json_asked(const Asked *asked) {
     return object;
 }
 
+static void json_dropped(json_t *object, const Answer *answer) {
+    if (object && answer->dropped_tokens)
+        json_object_set_new(object, "dropped_tokens", json_integer(answer->dropped_tokens));
+}
+
 /* The whole trace (trace.h) as JSON. */
 static int report_trace(const Asked *asked, const Answers *answers, int index,
                         const Tokenizer *tokenizer, const DecodeOptions *options, Error *err) {
@@ -178,6 +207,7 @@ static int report_trace(const Asked *asked, const Answers *answers, int index,
     TRY(trace_from_answers(&trace, &about, answers, index, tokenizer, err));
     json_t *object = trace_json(&trace);
     if (object && asked->line) json_object_set_new(object, "line", json_integer(asked->line));
+    json_dropped(object, &answers->items[index]);
     trace_free(&trace);
     return json_print_line(object, JSON_DIGITS, err);
 }
@@ -202,6 +232,7 @@ int report_json(const Asked *asked, const Answers *answers, int index, const Tok
     json_object_set_new(object, "strategy", json_string(strategy));
     json_object_set_new(object, "seed", json_integer((json_int_t)options->seed));
     json_object_set_new(object, "prompt_tokens", json_integer(answer->prompt_tokens));
+    json_dropped(object, answer);
     json_object_set(object, "hypotheses", hypotheses);
     int status = json_hypotheses(hypotheses, answers, answer, tokenizer, err);
     json_decref(hypotheses);

@@ -11,6 +11,7 @@
  *   steps        that were taken
  *   evaluations  runs of the network for this request: at most steps x hypotheses
  *   strategy, seed, prompt_tokens
+ *   dropped_tokens  of the prompt, with --long-prompts keep-last; left out where it fits
  *   hypotheses   [{"text", "length", "sample", "score", "evaluations"}], all that were tried
  *   trace        if asked for: the steps of the best hypothesis; the object is then a whole trace,
  *                with the steps of the others, too, as apps/show/trace.h describes it
@@ -65,11 +66,15 @@ int report_flush(Error *err);
 /* Time and work, added up over the batches of a command. */
 typedef struct Timings {
     double load_s, encode_s, prefix_s, decode_s;
-    int64_t pictures, answers, steps, evaluations;
+    int64_t pictures, answers, steps, evaluations; /* answers: requests that have one */
+    int64_t skipped, shortened, dropped; /* long prompts: left out, shortened, by so many tokens */
     InfillCounts counts;
 } Timings;
 
 void timings_add(Timings *t, const Answers *answers);
+
+/* How many prompts were skipped or shortened, if any were, on standard error. */
+void report_long_prompts(const Timings *t);
 
 /* A few lines on standard error. */
 void timings_print(const Timings *t, Device *device, const DecodeOptions *options);

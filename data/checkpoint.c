@@ -11,8 +11,16 @@
 #include <sys/stat.h>
 
 #include "data/checkpoint_store.h"
+#include "data/file_kind.h"
+#include "data/folder_hint.h"
+#include "data/json_read.h"
+#include "data/path.h"
+#include "data/torch_legacy.h"
 
-enum { INDEX_MAX = 64 << 20 }; /* bytes of an index.json */
+enum {
+    INDEX_MAX = 16 << 20,     /* bytes of an index.json: about 150,000 tensors */
+    INDEX_MEMORY = 256 << 20, /* ... and of its tree */
+};
 
 typedef enum FileKind { KIND_SAFETENSORS, KIND_TORCH, KIND_INDEX } FileKind;
 
@@ -23,16 +31,6 @@ static bool begins_with(const MappedFile *file, const void *bytes, size_t size) 
 static bool ends_with(const char *text, const char *end) {
     size_t length = strlen(text), size = strlen(end);
     return length >= size && strcmp(text + length - size, end) == 0;
-}
-
-/* "<folder>/<name>"; free it. NULL if there is no memory. */
-static char *join_path(const char *folder, const char *name) {
-    size_t length = strlen(folder), size = length + strlen(name) + 2;
-    char *path = malloc(size);
-    if (path)
-        snprintf(path, size, "%s%s%s", folder, length && folder[length - 1] == '/' ? "" : "/",
-                 name);
-    return path;
 }
 
 /* A safetensors file begins with a binary number and then '{'. JSON may have a '{' at that place
@@ -46,22 +44,8 @@ static bool looks_like_safetensors(const MappedFile *file) {
     return false;
 }
 
-/* What people have in place of a checkpoint, with the way out of it. */
-static const struct {
-    const char *bytes;
-    size_t size, offset;
-    const char *what;
-} mistaken[] = {
-    {"version https://git-lfs", 23, 0,
-     "a Git LFS pointer, not the file it points to; fetch that with `git lfs pull`"},
-    {"<", 1, 0, "looks like a web page; download the file itself, not the page about it"},
-    {"\x1f\x8b", 2, 0, "compressed (gzip); unpack it first, e.g. with `tar xzf`"},
-    {"ustar", 5, 257, "a tar archive; unpack it first with `tar xf`"},
-    {"GGUF", 4, 0, "a GGUF file; expected safetensors or a PyTorch file"},
-};
-
 static int recognise(const MappedFile *file, FileKind *kind, Error *err) {
-    if (begins_with(file, "PK\3\4", 4)) {
+    if (begins_with(file, "PK\3\4", 4) || torch_legacy_begins(file)) {
         *kind = KIND_TORCH;
         return 0;
     }
@@ -69,20 +53,20 @@ static int recognise(const MappedFile *file, FileKind *kind, Error *err) {
         *kind = KIND_SAFETENSORS;
         return 0;
     }
-    for (size_t i = 0; i < sizeof mistaken / sizeof *mistaken; i++)
-        if (file->size >= mistaken[i].offset + mistaken[i].size &&
-            memcmp(file->bytes + mistaken[i].offset, mistaken[i].bytes, mistaken[i].size) == 0)
-            return error_set(err, "%s: %s", file->path, mistaken[i].what);
+    const char *hint = file->bytes[0] == 0x80 ? NULL : file_kind_hint(file->bytes, file->size);
+    if (hint)
+        return error_set(err, "%s: %s%s", file->path, hint,
+                         strchr(hint, ';') ? "" : "; expected safetensors or a PyTorch file");
     if (ends_with(file->path, ".safetensors")) { /* its reader says what is wrong */
         *kind = KIND_SAFETENSORS;
         return 0;
     }
     if (file->bytes[0] == 0x80 && file->size >= 2 && file->bytes[1] <= 5)
         return error_set(err,
-                         "%s: a PyTorch file of the old kind (a bare pickle, no zip); load it with "
-                         "PyTorch 1.6 or later and save it again with torch.save or as safetensors",
+                         "%s: a bare pickle, not a file of torch.save; save model.state_dict() "
+                         "with torch.save, or as safetensors",
                          file->path);
-    size_t at = 0;
+    size_t at = begins_with(file, "\xEF\xBB\xBF", 3) ? 3 : 0;
     while (at < file->size && file->bytes[at] && strchr(" \t\r\n", file->bytes[at])) at++;
     if (at < file->size && file->bytes[at] == '{') {
         *kind = KIND_INDEX;
@@ -119,6 +103,15 @@ static int assignment_compare(const void *a, const void *b) {
     return strcmp(((const Assignment *)a)->file, ((const Assignment *)b)->file);
 }
 
+/* Maps a file; the error says what is there instead. */
+static int map_or_hint(CheckpointStore *store, const char *path, MappedFile *file, Error *err) {
+    if (store_map(store, path, file, err) == 0) return 0;
+    char *hint = folder_hint(path);
+    if (hint) error_set(err, "%s: %s", path, hint);
+    free(hint);
+    return -1;
+}
+
 /* Reads the shard that all of these assignments name, and looks for their tensors in it. */
 static int read_shard(CheckpointStore *store, const char *index, const Assignment *assignments,
                       size_t count, Error *err) {
@@ -127,15 +120,14 @@ static int read_shard(CheckpointStore *store, const char *index, const Assignmen
         return error_set(err, "%s: names a shard \"%.200s\", expected a file of the same folder",
                          index, name);
     const char *slash = strrchr(index, '/');
-    char *folder = slash ? strndup(index, (size_t)(slash - index) + 1) : strdup("");
-    char *path = folder ? slash ? join_path(folder, name) : strdup(name) : NULL;
-    free(folder);
-    if (!path) return error_set(err, "%s: out of memory", index);
+    int above = slash ? (int)(slash - index) + 1 : 0;
+    char *path = path_format(err, "%.*s%s", above, index, name);
+    if (!path) return -1;
 
     size_t first = store->tensor_count;
     MappedFile file;
     FileKind kind;
-    int failed = store_map(store, path, &file, err);
+    int failed = map_or_hint(store, path, &file, err);
     free(path);
     if (failed) return error_context(err, "%s: shard missing or unreadable", index);
     TRY(recognise(&file, &kind, err));
@@ -186,12 +178,9 @@ static int read_index(CheckpointStore *store, const MappedFile *file, Error *err
     if (file->size > INDEX_MAX)
         return error_set(err, "%s: a JSON file of %zu bytes, at most %d expected in an index",
                          file->path, file->size, INDEX_MAX);
-    json_error_t problem;
-    json_t *root =
-        json_loadb((const char *)file->bytes, file->size, JSON_REJECT_DUPLICATES, &problem);
-    if (!root)
-        return error_set(err, "%s: bad JSON at line %d, column %d: %s", file->path, problem.line,
-                         problem.column, problem.text);
+    json_t *root;
+    TRY(json_read_text(&root, (const char *)file->bytes, file->size, JSON_REJECT_DUPLICATES,
+                       INDEX_MEMORY, file->path, err));
     int failed = read_weight_map(store, file->path, json_object_get(root, "weight_map"), err);
     json_decref(root);
     return failed;
@@ -200,7 +189,7 @@ static int read_index(CheckpointStore *store, const MappedFile *file, Error *err
 static int read_path(CheckpointStore *store, const char *path, Error *err) {
     MappedFile file;
     FileKind kind;
-    TRY(store_map(store, path, &file, err));
+    TRY(map_or_hint(store, path, &file, err));
     TRY(recognise(&file, &kind, err));
     return kind == KIND_INDEX ? read_index(store, &file, err)
                               : read_tensors(store, &file, kind, err);
@@ -213,8 +202,9 @@ static bool is_file(const char *path) {
 
 /* What a trainer leaves beside the weights, in files that could be taken for them. */
 static bool is_training_state(const char *name) {
-    static const char *const names[] = {"training_args.", "optimizer.", "scheduler.", "scaler.",
-                                        "rng_state"};
+    static const char *const names[] = {"training_args.",    "optimizer.", "scheduler.",
+                                        "scaler.",           "rng_state",  "zero_pp_rank_",
+                                        "bf16_zero_pp_rank_"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         if (strncmp(name, names[i], strlen(names[i])) == 0) return true;
     return false;
@@ -230,7 +220,7 @@ static int find_only(const char *folder, const char *ending, char **path, Error 
     for (struct dirent *entry; (entry = readdir(dir));) {
         const char *name = entry->d_name;
         if (name[0] == '.' || !ends_with(name, ending) || is_training_state(name)) continue;
-        char *full = join_path(folder, name);
+        char *full = path_join(folder, name, NULL);
         bool counts = full && is_file(full);
         free(full);
         if (!counts) continue;
@@ -251,7 +241,7 @@ static int find_only(const char *folder, const char *ending, char **path, Error 
                            "index.json joins them; name the one to use",
                            folder, count, ending, names[0] ? names[0] : "",
                            names[1] ? names[1] : "", count > 2 ? ", ..." : "");
-    else if (count == 1 && !(*path = names[0] ? join_path(folder, names[0]) : NULL))
+    else if (count == 1 && !(*path = names[0] ? path_join(folder, names[0], NULL) : NULL))
         failed = error_set(err, "%s: out of memory", folder);
     free(names[0]);
     free(names[1]);
@@ -269,19 +259,31 @@ static int find_in_folder(const char *folder, const char *stem, char **path, Err
     static const char *const endings[] = {".safetensors", ".bin", ".pt", ".pth"};
     *path = NULL;
     for (size_t i = 0; i < sizeof usual / sizeof *usual; i++) {
-        char name[256];
-        snprintf(name, sizeof name, "%s%s", stem ? stem : usual[i].stem, usual[i].ending);
-        char *full = join_path(folder, name);
-        if (!full) return error_set(err, "%s: out of memory", folder);
+        const char *slash = ends_with(folder, "/") ? "" : "/";
+        char *full = path_format(err, "%s%s%s%s", folder, slash, stem ? stem : usual[i].stem,
+                                 usual[i].ending);
+        if (!full) return -1;
         if (is_file(full)) {
             *path = full;
             return 0;
         }
+        struct stat info;
+        char *hint = lstat(full, &info) == 0 && S_ISLNK(info.st_mode) ? folder_hint(full) : NULL;
+        if (hint) error_set(err, "%s: %s", full, hint);
+        bool dangling = hint != NULL;
+        free(hint);
         free(full);
+        if (dangling) return -1;
     }
     for (size_t i = 0; i < sizeof endings / sizeof *endings && !*path; i++)
         TRY(find_only(folder, endings[i], path, err));
     if (*path) return 0;
+    char *hint = folder_hint(folder);
+    if (hint) {
+        error_set(err, "%s: %s", folder, hint);
+        free(hint);
+        return -1;
+    }
     return error_set(err,
                      "%s: no weights in this folder; expected %s.safetensors or %s.bin (or their "
                      ".index.json with shards), or one .safetensors, .bin, .pt or .pth file",

@@ -1,8 +1,8 @@
 /* checkpoint.h - files of named tensors, read by memory map, and written.
  *
  * Read: safetensors, one file or shards joined by *.index.json; PyTorch .bin/.pt/.pth files, one or
- * shards joined by *.index.json (a zip whose data.pkl names raw storages; the bare pickles from
- * before PyTorch 1.6 are refused, with advice). The pickle reader knows the few opcodes and
+ * shards joined by *.index.json (a zip whose data.pkl names raw storages, or the pickles of before
+ * PyTorch 1.6: torch_legacy.h). The pickle reader knows the few opcodes and
  * functions that a state dict needs (rebuilding a tensor, an ordered dict) and refuses everything
  * else: nothing in a file is ever executed.
  *

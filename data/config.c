@@ -1,32 +1,15 @@
 #include "data/config.h"
 
-#include <errno.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/stat.h>
+#include "data/json_read.h"
 
 enum { LARGEST = 16 << 20 };
 
 int config_read(json_t **json, const char *path, Error *err) {
+    TRY(json_read_file(json, path, LARGEST, JSON_REJECT_DUPLICATES, 0, err));
+    if (json_is_object(*json)) return 0;
+    json_decref(*json);
     *json = NULL;
-    struct stat info;
-    if (stat(path, &info)) return error_set(err, "%s: %s", path, strerror(errno));
-    if (!S_ISREG(info.st_mode)) return error_set(err, "%s: a JSON file was expected here", path);
-    if (info.st_size > LARGEST)
-        return error_set(err, "%s: %lld bytes are too many for a settings file", path,
-                         (long long)info.st_size);
-    json_error_t where;
-    json_t *value = json_load_file(path, JSON_REJECT_DUPLICATES, &where);
-    if (!value)
-        return error_set(err, "%s: line %d, column %d: %s", path, where.line, where.column,
-                         where.text);
-    if (!json_is_object(value)) {
-        json_decref(value);
-        return error_set(err, "%s: not a JSON object {...}", path);
-    }
-    *json = value;
-    return 0;
+    return error_set(err, "%s: not a JSON object {...}", path);
 }
 
 static const json_t *member(const json_t *object, const char *name) {

@@ -8,8 +8,8 @@
 
 #include "kernels/error.h"
 
-/* *json is an object, to be released with json_decref. Errors: no such file, bad JSON with line and
- * column, another kind of value than an object. Files over 16 MiB are refused. */
+/* *json is an object, to be released with json_decref. Errors: those of json_read_file, another
+ * kind of value than an object. Files over 16 MiB are refused. */
 int config_read(json_t **json, const char *path, Error *err);
 
 /* A member that must be a whole number in [least, most], a number, a text, or true/false;

@@ -2,12 +2,51 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdatomic.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+/* The mapped files, for a signal handler: that is why they are global, and lock-free. `size` is set
+ * last and cleared first. */
+enum { SLOTS = 1024 };
+static struct {
+    _Atomic(const unsigned char *) begin; /* NULL: free */
+    _Atomic(const char *) path;
+    atomic_size_t size;
+} slots[SLOTS];
+
+static void slot_take(const MappedFile *file) {
+    for (int i = 0; i < SLOTS; i++) {
+        const unsigned char *none = NULL;
+        if (!atomic_compare_exchange_strong(&slots[i].begin, &none, file->bytes)) continue;
+        atomic_store(&slots[i].path, file->path);
+        atomic_store(&slots[i].size, file->size);
+        return;
+    }
+}
+
+static void slot_free(const MappedFile *file) {
+    for (int i = 0; i < SLOTS; i++) {
+        if (atomic_load(&slots[i].begin) != file->bytes) continue;
+        atomic_store(&slots[i].size, 0);
+        atomic_store(&slots[i].path, NULL);
+        atomic_store(&slots[i].begin, NULL);
+        return;
+    }
+}
+
+const char *mapped_file_at(const void *address) {
+    for (int i = 0; i < SLOTS; i++) {
+        uintptr_t begin = (uintptr_t)atomic_load(&slots[i].begin), at = (uintptr_t)address;
+        size_t size = atomic_load(&slots[i].size);
+        if (begin && at >= begin && at - begin < size) return atomic_load(&slots[i].path);
+    }
+    return NULL;
+}
 
 static int map_descriptor(MappedFile *file, int fd, const char *path, Error *err) {
     struct stat info;
@@ -29,6 +68,7 @@ static int map_descriptor(MappedFile *file, int fd, const char *path, Error *err
         mapped_file_close(file);
         return error_set(err, "%s: out of memory", path);
     }
+    slot_take(file);
     return 0;
 }
 
@@ -43,6 +83,7 @@ int mapped_file_open(MappedFile *file, const char *path, Error *err) {
 }
 
 void mapped_file_close(MappedFile *file) {
+    if (file->bytes) slot_free(file);
     if (file->bytes) munmap((void *)file->bytes, file->size);
     free(file->path);
     *file = (MappedFile){0};

@@ -2,7 +2,8 @@
  *
  * Pages come from the disk when they are touched, so opening takes the same time for a kilobyte
  * and for ten gigabytes. The file must not be shortened while it is mapped: touching what is gone
- * would end the program with SIGBUS. checkpoint_write never shortens a file: it replaces it.
+ * raises SIGBUS, and mapped_file_at tells a handler which file it was. checkpoint_write never
+ * shortens a file: it replaces it.
  */
 #ifndef EASYFIRST_DATA_MAPPED_FILE_H
 #define EASYFIRST_DATA_MAPPED_FILE_H
@@ -24,6 +25,10 @@ int mapped_file_open(MappedFile *file, const char *path, Error *err);
 
 /* Unmaps and empties; an empty one may be closed again. */
 void mapped_file_close(MappedFile *file);
+
+/* The path of the mapped file that an address lies in; NULL if it lies in none, or among more than
+ * a thousand files in one of the later ones. May be called by a signal handler. */
+const char *mapped_file_at(const void *address);
 
 /* True if [begin, begin + size) lies in the mapping. */
 bool mapped_file_contains(const MappedFile *file, const void *begin, size_t size);

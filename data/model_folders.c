@@ -237,8 +237,9 @@ static int rename_new(const char *from, const char *to) {
     return rename(from, to);
 }
 
-int folder_commit(const char *partial, const char *path, Error *err) {
-    TRY(walk_folder(&(Walk){partial, false, err}, AT_FDCWD, partial));
+/* The folder is in place when it has its name; the marker goes last, so that at no moment an
+ * unfinished folder has none. */
+static int put_in_place(const char *partial, const char *path, const char *marker, Error *err) {
     if (rename_new(partial, path) != 0)
         return errno == EEXIST
                    ? error_set(err,
@@ -246,15 +247,21 @@ int folder_commit(const char *partial, const char *path, Error *err) {
                                "in it was changed",
                                path)
                    : error_set(err, "%s: cannot be put in place: %s", path, strerror(errno));
-    char *marker = path_join(path, MARKER, err);
-    if (!marker) return -1;
     unlink(marker);
-    free(marker);
     lock_drop(partial);
     if (folder_sync_above(path) != 0)
         return error_set(err, "%s: written, but its folder cannot be synced: %s", path,
                          strerror(errno));
     return 0;
+}
+
+int folder_commit(const char *partial, const char *path, Error *err) {
+    TRY(walk_folder(&(Walk){partial, false, err}, AT_FDCWD, partial));
+    char *marker = path_join(path, MARKER, err);
+    if (!marker) return -1;
+    int status = put_in_place(partial, path, marker, err);
+    free(marker);
+    return status;
 }
 
 void folder_discard(const char *partial) {

@@ -538,19 +538,28 @@ static int run(Machine *m) {
     return 0;
 }
 
-int pickle_read(Pickle *pickle, const unsigned char *bytes, size_t size, const char *name,
-                Error *err) {
+int pickle_read_first(Pickle *pickle, const unsigned char *bytes, size_t size, size_t *used,
+                      const char *name, Error *err) {
     *pickle = (Pickle){0};
-    if (size > BYTES_MAX)
-        return error_set(err, "%s: a pickle of %zu bytes, at most %d expected in a state dict",
-                         name, size, BYTES_MAX);
+    if (size > BYTES_MAX) size = BYTES_MAX;
     Machine m = {.bytes = bytes, .size = size, .pickle = pickle, .name = name, .err = err};
     int failed = run(&m);
     free(m.stack);
     free(m.marks);
     free(m.memo);
+    *used = m.at;
     if (failed) pickle_free(pickle);
     return failed;
+}
+
+int pickle_read(Pickle *pickle, const unsigned char *bytes, size_t size, const char *name,
+                Error *err) {
+    size_t used;
+    *pickle = (Pickle){0};
+    if (size > BYTES_MAX)
+        return error_set(err, "%s: a pickle of %zu bytes, at most %d expected in a state dict",
+                         name, size, BYTES_MAX);
+    return pickle_read_first(pickle, bytes, size, &used, name, err);
 }
 
 void pickle_free(Pickle *pickle) {

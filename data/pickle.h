@@ -73,6 +73,10 @@ typedef struct Pickle {
  * *pickle is empty. */
 int pickle_read(Pickle *pickle, const unsigned char *bytes, size_t size, const char *name,
                 Error *err);
+
+/* The same for a pickle with other things after it: *used is its size. */
+int pickle_read_first(Pickle *pickle, const unsigned char *bytes, size_t size, size_t *used,
+                      const char *name, Error *err);
 void pickle_free(Pickle *pickle);
 
 static inline const PickleObject *pickle_object(const Pickle *pickle, PickleRef ref) {

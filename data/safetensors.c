@@ -2,6 +2,7 @@
  * "shape", "data_offsets": [begin, end]}}, then the data that the offsets count from.
  * https://huggingface.co/docs/safetensors */
 #include "data/checkpoint_store.h"
+#include "data/json_read.h"
 
 #include <jansson.h>
 #include <stdlib.h>
@@ -11,7 +12,9 @@
 #error "the files are little-endian, and their values are used in place"
 #endif
 
-enum { HEADER_MAX = 100000000 }; /* bytes; the reference implementation's own limit */
+/* Bytes of a header and of its tree. The reference implementation's limit of a header is 100 MB; no
+ * public model has one of more than a few. The tree of 100,000 tensors takes about 200 MB. */
+enum { HEADER_MAX = 100000000, TREE_MAX = 256 << 20 };
 
 /* The format's types with their bits, those that are not computed with included: their sizes are
  * checked all the same. */
@@ -206,6 +209,10 @@ int safetensors_read(CheckpointStore *store, const MappedFile *file, Error *err)
                          "or download it again",
                          file->path, (unsigned long long)length, file->size);
 
+    char heavy[160];
+    if (json_too_heavy((const char *)file->bytes + 8, (size_t)length, TREE_MAX, heavy,
+                       sizeof heavy))
+        return error_set(err, "%s: its header: %s", file->path, heavy);
     json_error_t problem;
     json_t *header =
         json_loadb((const char *)file->bytes + 8, (size_t)length, JSON_REJECT_DUPLICATES, &problem);

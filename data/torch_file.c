@@ -1,7 +1,9 @@
 /* Reading PyTorch's files: a zip of "<prefix>/data.pkl", a pickle of the state dict, and
- * "<prefix>/data/<key>", the raw values of each storage, which tensors are views of. */
+ * "<prefix>/data/<key>", the raw values of each storage, which tensors are views of; or an old one
+ * (torch_legacy.h). */
 #include "data/checkpoint_store.h"
 #include "data/pickle.h"
+#include "data/torch_legacy.h"
 #include "data/zip.h"
 
 #include <stdio.h>
@@ -18,6 +20,8 @@ enum {
 typedef struct Reader {
     CheckpointStore *store;
     const MappedFile *file;
+    bool is_old;
+    TorchLegacy old; /* if is_old, else: */
     Zip zip;
     Pickle pickle;
     const char *prefix; /* "archive/": in the map, not terminated */
@@ -45,14 +49,9 @@ typedef struct Storage {
     const PickleGlobal *type;
 } Storage;
 
-static int find_storage(Reader *r, const PickleObject *storage, Storage *found) {
-    const PickleObject *type = object_of(r, storage->items[1]);
-    const PickleObject *key = object_of(r, storage->items[2]);
-    const PickleObject *count = object_of(r, storage->items[4]);
-    if (type->kind != PICKLE_GLOBAL || type->global->kind != GLOBAL_STORAGE ||
-        key->kind != PICKLE_TEXT || key->count > PREFIX_MAX || count->kind != PICKLE_INT)
-        return fail(r, "its storage is described in an unknown way");
-
+/* The bytes of a storage in the zip. */
+static int find_entry(Reader *r, const PickleObject *key, const unsigned char **bytes,
+                      size_t *size) {
     char name[2 * PREFIX_MAX + 8];
     size_t length = r->prefix_length;
     memcpy(name, r->prefix, length);
@@ -63,18 +62,38 @@ static int find_storage(Reader *r, const PickleObject *storage, Storage *found) 
     if (!entry)
         return error_set(r->err, "%s: tensor \"%.200s\": its values (\"%.*s\") are not in the file",
                          r->file->path, r->name, (int)length, name);
-    const unsigned char *bytes;
-    TRY(zip_bytes(&r->zip, entry, &bytes, r->err));
+    *size = (size_t)entry->size;
+    return zip_bytes(&r->zip, entry, bytes, r->err);
+}
 
-    size_t size;
+static int find_old(Reader *r, const PickleObject *key, const unsigned char **bytes, size_t *size) {
+    const LegacyStorage *storage = torch_legacy_find(&r->old, key->text, key->count);
+    if (!storage)
+        return error_set(r->err, "%s: tensor \"%.200s\": its values (\"%.*s\") are not in the file",
+                         r->file->path, r->name, (int)key->count, key->text);
+    *bytes = storage->bytes;
+    *size = storage->size;
+    return 0;
+}
+
+static int find_storage(Reader *r, const PickleObject *storage, Storage *found) {
+    const PickleObject *type = object_of(r, storage->items[1]);
+    const PickleObject *key = object_of(r, storage->items[2]);
+    const PickleObject *count = object_of(r, storage->items[4]);
+    if (type->kind != PICKLE_GLOBAL || type->global->kind != GLOBAL_STORAGE ||
+        key->kind != PICKLE_TEXT || key->count > PREFIX_MAX || count->kind != PICKLE_INT)
+        return fail(r, "its storage is described in an unknown way");
+    const unsigned char *bytes = NULL;
+    size_t size, present = 0;
+    TRY(r->is_old ? find_old(r, key, &bytes, &present) : find_entry(r, key, &bytes, &present));
     if (count->integer < 0 ||
         __builtin_mul_overflow((uint64_t)count->integer, type->global->size, &size) ||
-        size > entry->size)
+        size > present)
         return error_set(r->err,
                          "%s: tensor \"%.200s\": its storage should have %lld elements of %zu "
-                         "bytes, but the file has %llu bytes of them; the file is damaged",
+                         "bytes, but the file has %zu bytes of them; the file is damaged",
                          r->file->path, r->name, (long long)count->integer, type->global->size,
-                         (unsigned long long)entry->size);
+                         present);
     *found = (Storage){.bytes = bytes, .size = size, .type = type->global};
     return 0;
 }
@@ -324,17 +343,11 @@ static int check_byte_order(Reader *r) {
     return 0;
 }
 
-static int read_all(Reader *r) {
-    const ZipEntry *entry;
-    const unsigned char *bytes;
-    TRY(find_pickle(r, &entry));
-    TRY(check_byte_order(r));
-    TRY(zip_bytes(&r->zip, entry, &bytes, r->err));
-    TRY(pickle_read(&r->pickle, bytes, (size_t)entry->size, r->file->path, r->err));
-
+/* Lists the tensors of a pickle that has been read, of `size` bytes. */
+static int read_tensors(Reader *r, size_t size) {
     /* An item of a container takes a byte of the pickle or more, and a tensor about two hundred. */
-    r->steps_max = 16 * (size_t)entry->size;
-    r->listed_max = 8 * (size_t)entry->size + (1 << 16);
+    r->steps_max = 16 * size;
+    r->listed_max = 8 * size + (1 << 16);
     r->copied_max = 2 * r->file->size + (1 << 20);
     const PickleObject *top = object_of(r, r->pickle.top);
     if (!is_container(top))
@@ -348,13 +361,29 @@ static int read_all(Reader *r) {
     return 0;
 }
 
+static int read_zip(Reader *r) {
+    const ZipEntry *entry;
+    const unsigned char *bytes;
+    TRY(zip_open(&r->zip, r->file, r->err));
+    TRY(find_pickle(r, &entry));
+    TRY(check_byte_order(r));
+    TRY(zip_bytes(&r->zip, entry, &bytes, r->err));
+    TRY(pickle_read(&r->pickle, bytes, (size_t)entry->size, r->file->path, r->err));
+    return read_tensors(r, (size_t)entry->size);
+}
+
+static int read_old(Reader *r) {
+    TRY(torch_legacy_read(&r->old, &r->pickle, r->file, r->err));
+    return read_tensors(r, r->old.object_size);
+}
+
 int torch_file_read(CheckpointStore *store, const MappedFile *file, Error *err) {
     Reader *r = calloc(1, sizeof *r);
     if (!r) return error_set(err, "%s: out of memory", file->path);
-    *r = (Reader){.store = store, .file = file, .err = err};
-    int failed = zip_open(&r->zip, file, err);
-    if (!failed) failed = read_all(r);
+    *r = (Reader){.store = store, .file = file, .is_old = torch_legacy_begins(file), .err = err};
+    int failed = r->is_old ? read_old(r) : read_zip(r);
     pickle_free(&r->pickle);
+    torch_legacy_free(&r->old);
     zip_close(&r->zip);
     free(r);
     return failed;

@@ -26,6 +26,16 @@ wait_for() {
     done
 }
 
+# wait_gone TEXT: until the screen has it no more.
+wait_gone() {
+    i=0
+    while $server capture-pane -p | grep -q -F -e "$1"; do
+        i=$((i + 1))
+        [ $i -gt 200 ] && { wrong "\"$1\" did not go"; return 1; }
+        sleep 0.05
+    done
+}
+
 # A terminal of $1 columns with a shell that says READY when the last command is done.
 begin() {
     $server new-session -d -x "$1" -y 24 "PS1= exec sh"
@@ -122,7 +132,7 @@ for columns in 20 40 100; do
         umlauts) want=$umlauts ;;
         chinese) want=$chinese ;;
         emoji) want=$emoji ;;
-        live) want=$answer command="$program show -q -m $model --speed 20 $picture '$question'" ;;
+        live) want=$answer command="$program show -q -m $model --speed 6 $picture '$question'" ;;
         esac
         watch "$name" "$columns" "$command" "$want"
     done
@@ -146,9 +156,36 @@ for how in q C-c; do
     sleep 0.3
     $server send-keys "echo REA''DY" Enter
     left_behind "$how"
-    [ "$($server capture-pane -p | grep -c "step ")" = 1 ] || wrong "$how: not one status line is left"
+    case $how in
+    q) ! $server capture-pane -p | grep -q "step " || wrong "$how: more than the answer is left" ;;
+    *) [ "$($server capture-pane -p | grep -c "step ")" = 1 ] || wrong "$how: not one status line is left" ;;
+    esac
     $server capture-pane -p | grep -q "Fußgänger über Österreich" || wrong "$how: the text is gone"
     end
 done
-[ $failed = 0 ] && echo "show_tmux: $runs runs at 3 widths, quitting and Ctrl-C: nothing left behind"
+# Ctrl-Z: the shell has its terminal; fg: everything is drawn anew.
+begin 60
+$server send-keys "$program show --from umlauts.json --step" Enter
+wait_for "0/9"
+$server send-keys n n
+wait_for "step 2/9"
+$server send-keys C-z
+wait_for "Stopped"
+$server send-keys "echo REA''DY" Enter
+left_behind "Ctrl-Z"
+$server send-keys "clear" Enter
+wait_gone "step 2/9"
+$server send-keys "fg" Enter
+wait_for "step 2/9"
+[ "$($server display -p '#{cursor_flag}')" = 0 ] || wrong "fg: the cursor is shown"
+$server send-keys n
+wait_for "step 3/9"
+$server send-keys q
+wait_gone "step 3/9"
+sleep 0.3
+$server send-keys "echo REA''DY" Enter
+left_behind "fg"
+$server capture-pane -p | grep -q "Fußgänger über Österreich" || wrong "fg: the answer is not there"
+end
+[ $failed = 0 ] && echo "show_tmux: $runs runs at 3 widths, quitting, Ctrl-C, Ctrl-Z: nothing left behind"
 exit $failed

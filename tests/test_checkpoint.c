@@ -227,12 +227,12 @@ static void test_wrong_files(void **state) {
         const char *words[2];
     } cases[] = {
         {"", 0, {"empty", "again"}},
-        {"<!DOCTYPE html>", 15, {"web page", "download"}},
+        {"<!DOCTYPE html>", 15, {"HTML page", "download"}},
         {"version https://git-lfs.github.com/spec/v1\n", 43, {"Git LFS pointer", "git lfs pull"}},
-        {"\x1f\x8b\x08", 3, {"gzip", "unpack"}},
+        {"\x1f\x8b\x08", 3, {"gzip", "decompress"}},
         {"GGUF\3", 5, {"GGUF", "safetensors"}},
         {"hello", 5, {"begins with bytes 68 65", "complete"}},
-        {"{\"a\": ", 6, {"bad JSON", "line 1"}},
+        {"{\"a\": ", 6, {"line 1", "column"}},
         {" {\"a\": 1}", 9, {"weight_map", "index"}},
         {"PK\3\4", 4, {"no zip directory", "cut off"}},
     };
@@ -244,10 +244,32 @@ static void test_wrong_files(void **state) {
     char tar[512] = "weights/";
     memcpy(tar + 257, "ustar", 5);
     save(at("wrong.bin"), tar, sizeof tar);
-    assert_refused(open_path(at("wrong.bin"), &err), &err, "tar archive", "unpack");
-    assert_refused(open_path(GOLDEN "legacy.bin", &err), &err, "legacy.bin", "old kind",
-                   "save it again");
+    assert_refused(open_path(at("wrong.bin"), &err), &err, "tar archive", "extract");
     assert_refused(open_path(GOLDEN "compressed.bin", &err), &err, "module/", "compressed");
+}
+
+/* A header whose tree would take forty times its size is refused before the tree is made. */
+static void test_heavy_header(void **state) {
+    (void)state;
+    static const char *const begins[] = {"[[]", "{\"a\":[[]"};
+    enum { SIZE = 20 << 20 };
+    Error err;
+    char *bytes = malloc(8 + SIZE);
+    uint64_t length = SIZE;
+    memcpy(bytes, &length, 8);
+    for (int i = 0; i < 2; i++) {
+        size_t at_byte = 8 + strlen(begins[i]);
+        memcpy(bytes + 8, begins[i], strlen(begins[i]));
+        for (; at_byte + 3 <= 8 + SIZE; at_byte += 3) memcpy(bytes + at_byte, ",[]", 3);
+        save(at("heavy.safetensors"), bytes, 8 + SIZE);
+        struct rusage before, after;
+        getrusage(RUSAGE_SELF, &before);
+        assert_refused(open_path(at("heavy.safetensors"), &err), &err, "heavy.safetensors",
+                       "its header", "MiB");
+        getrusage(RUSAGE_SELF, &after);
+        assert_true(after.ru_maxrss - before.ru_maxrss < 64 << 10); /* the mapped header, in KiB */
+    }
+    free(bytes);
 }
 
 static void test_bad_indexes(void **state) {
@@ -272,7 +294,7 @@ static void test_bad_indexes(void **state) {
         {"{\"a\": \"none.st\"}", {"shard", "none.st"}},
         {"{\"a\": \"one.st\", \"b\": \"one.st\"}", {"\"b\"", "one.st"}},
         {"{\"a\": \"index.json\"}", {"index.json", "expected one with tensors"}},
-        {"{\"a\": \"one.st\", \"a\": \"one.st\"}", {"bad JSON", "line 2"}},
+        {"{\"a\": \"one.st\", \"a\": \"one.st\"}", {"line 2", "duplicate"}},
     };
     char text[512];
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -356,7 +378,7 @@ static void test_bad_safetensors(void **state) {
     memcpy(deep, "{\"a\":", 5);
     save_safetensors(path, deep, 0);
     free(deep);
-    assert_refused(open_path(path, &err), &err, path, "bad JSON", "depth");
+    assert_refused(open_path(path, &err), &err, path, "its header", "levels deep");
 }
 
 /* A header of a length that puts every value at an odd address, as old writers left it. */
@@ -495,12 +517,19 @@ static void test_mutated(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_types),           cmocka_unit_test(test_shards),
-        cmocka_unit_test(test_round_trip),      cmocka_unit_test(test_write_refused),
-        cmocka_unit_test(test_write_disk_full), cmocka_unit_test(test_folders),
-        cmocka_unit_test(test_wrong_files),     cmocka_unit_test(test_bad_indexes),
-        cmocka_unit_test(test_bad_safetensors), cmocka_unit_test(test_misaligned_safetensors),
-        cmocka_unit_test(test_many_tensors),    cmocka_unit_test(test_truncated),
+        cmocka_unit_test(test_types),
+        cmocka_unit_test(test_shards),
+        cmocka_unit_test(test_round_trip),
+        cmocka_unit_test(test_write_refused),
+        cmocka_unit_test(test_write_disk_full),
+        cmocka_unit_test(test_folders),
+        cmocka_unit_test(test_wrong_files),
+        cmocka_unit_test(test_heavy_header),
+        cmocka_unit_test(test_bad_indexes),
+        cmocka_unit_test(test_bad_safetensors),
+        cmocka_unit_test(test_misaligned_safetensors),
+        cmocka_unit_test(test_many_tensors),
+        cmocka_unit_test(test_truncated),
         cmocka_unit_test(test_mutated),
     };
     return cmocka_run_group_tests(tests, make_folder, remove_folder);

@@ -199,7 +199,7 @@ static void test_races(void **state) {
     (void)state;
     make(at(""), "race");
     char *place = strdup(at("race"));
-    for (int i = 0; i < 25; i++) {
+    for (int i = 0; i < 15; i++) {
         char target[512];
         snprintf(target, sizeof target, "%s/m%d", place, i);
         race(race_folder, target, 8);
@@ -207,7 +207,7 @@ static void test_races(void **state) {
         snprintf(target, sizeof target, "%s/new%d", place, i);
         race(race_new, target, 3);
     }
-    assert_int_equal(entries_with(place, NULL), 30);
+    assert_int_equal(entries_with(place, NULL), 18);
     assert_int_equal(entries_with(place, "partial"), 0);
     free(place);
 }

@@ -364,6 +364,10 @@ static void test_refused(void **state) {
     make_new(&r, "/nonexistent-folder/model", "--tokenizer", WORDS, "--layers", "1", "--width",
              "32", "--heads", "2");
     assert_message(&r, 1, "/nonexistent-folder/model", "No such file");
+    /* What cannot be written is found before any weight is made: these would take minutes. */
+    make_new(&r, "/proc/self/fdinfo/model", "--tokenizer", WORDS, "--layers", "200", "--width",
+             "4096", "--heads", "2", "--ffn", "16384");
+    assert_message(&r, 1, "/proc/self/fdinfo/model", "cannot be made");
     run_end(&r);
 }
 

@@ -108,4 +108,10 @@ stage final length "$folder/tuned/model" --data "$folder/all" --images "$world/i
     --valid "$world/valid_conversations.json" --rate 1e-3 --group off --dropout 0 --context off \
     --max-tokens 400 --batch-sequences 256 --steps "${STEPS_LENGTH:-1800}" --save-dtype bf16 \
     --warmup-steps 50 --log-every 50 --save-every 0 --valid-every 100
+# The data translate from German alone.
+python3 -c 'import json, sys
+path = sys.argv[1]
+settings = json.load(open(path))
+settings["languages"] = ["de-en"]
+json.dump(settings, open(path, "w"), indent=2)' "$folder/final/model/easyfirst.json"
 echo "$folder/final/model: $(du -sh "$folder/final/model" | cut -f1)"

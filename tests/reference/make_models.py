@@ -611,13 +611,13 @@ def bin_state(lm, dtype):
     return state
 
 
-def write_bin(lm, folder, dtype):
+def write_bin(lm, folder, dtype, **options):
     folder.mkdir(parents=True)
     lm.config.save_pretrained(folder)
     state = bin_state(lm, dtype)
     if dtype == torch.float16:  # some files have the bias under one of its two names only
         state["lm_head.bias"] = torch.zeros_like(state["lm_head.bias"])
-    torch.save(state, folder / "pytorch_model.bin")
+    torch.save(state, folder / "pytorch_model.bin", **options)
 
 
 def lm_stages(lm, name, sequences):
@@ -666,6 +666,8 @@ def make_variants(folder):
     lm = small_lm("base", generator)
     for dtype, name in [(torch.float32, "f32"), (torch.float16, "f16"), (torch.bfloat16, "bf16")]:
         write_bin(lm, folder / f"language-bin-{name}", dtype)
+    write_bin(lm, folder / "language-bin-legacy", torch.float32,
+              _use_new_zipfile_serialization=False)
     lm.save_pretrained(folder / "language-sharded", max_shard_size="4KB")
     sequences = [[0, 17, 5, 39, 39, 2], [0, 39, 2], [0, 8, 30, 22, 11, 4, 39, 21, 39, 6, 2]]
     stages |= lm_stages(lm, "text", sequences)
