@@ -357,7 +357,7 @@ class Tests:
             h = told(trace, trace["best"])
             same(self.card()[0], shown(h.at(h.last, self.least(h))["piece"]), f"{name}: the card")
             same(
-                self.b.run('''return [...document.querySelectorAll("a")].map((a) => a.href)'''),
+                self.b.run('return [...document.querySelectorAll("a")].map((a) => a.href)'),
                 ["https://arxiv.org/abs/2308.12219"],
                 "links",
             )
@@ -370,7 +370,10 @@ class Tests:
             same(
                 self.b.run("""return ["og:title", "og:description"].map((p) =>
                     document.querySelector(`meta[property="${p}"]`).content.trim())"""),
-                [harmless(trace.get("question", trace.get("prompt"))).strip(), harmless(trace["answer"]).strip()],
+                [
+                    harmless(trace.get("question", trace.get("prompt"))).strip(),
+                    harmless(trace["answer"]).strip(),
+                ],
                 "what is shared",
             )
             self.quiet(name)

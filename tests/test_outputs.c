@@ -336,6 +336,12 @@ static void roles(void **state) {
     temporary_remove(p.folder);
 }
 
+/* The program finds its bundled model by itself only where it was built. */
+static void start(Run *r) {
+    run_start(r);
+    setenv("EASYFIRST_MODEL", "data/bundled/model", 1);
+}
+
 /* ---- The program. ---- */
 
 static void copy(const Run *r, const char *from, const char *name, char *path, size_t path_size) {
@@ -358,7 +364,7 @@ static void show_refuses_its_inputs(void **state) {
     (void)state;
     Run r;
     char image[400], json[400], page[400];
-    run_start(&r);
+    start(&r);
     copy(&r, PICTURE, "mine.png", image, sizeof image);
     path_in(json, sizeof json, &r, "t.json");
     path_in(page, sizeof page, &r, "page.html");
@@ -386,7 +392,7 @@ static void show_writes_through(void **state) {
     (void)state;
     Run r;
     char json[400], link_path[400], fifo[400];
-    run_start(&r);
+    start(&r);
     path_in(json, sizeof json, &r, "t.json");
     path_in(link_path, sizeof link_path, &r, "link.svg");
     path_in(fifo, sizeof fifo, &r, "fifo");

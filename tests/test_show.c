@@ -676,6 +676,7 @@ static void test_readme_sample(void **state) {
         "picture?\"\n";
     Run r;
     run_start(&r);
+    setenv("EASYFIRST_MODEL", "data/bundled/model", 1);
     char *readme = file_bytes("README.md", NULL);
     assert_non_null(readme);
     char *sample = strstr(readme, command);
@@ -733,6 +734,7 @@ static void test_presets(void **state) {
     char path[512];
     Tty *t = malloc(sizeof *t);
     run_start(&r);
+    setenv("EASYFIRST_MODEL", "data/bundled/model", 1);
     assert_non_null(t);
     path_in(path, sizeof path, &r, "kept.json");
     for (int i = 0; i < 2; i++) {
@@ -789,6 +791,7 @@ static void test_long_prompts(void **state) {
     for (int i = 0; i < 700; i++) memcpy(text + 4 * i, "and ", 4);
     text[sizeof text - 1] = 0;
     run_start(&r);
+    setenv("EASYFIRST_MODEL", "data/bundled/model", 1);
     path_in(path, sizeof path, &r, "kept.json");
     run(&r, "show", "-q", "--text", text);
     assert_message(&r, 1, "tokens long", "fit");
