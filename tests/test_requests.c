@@ -4,7 +4,7 @@
  * full and block-causal attention, with and without a place for answers. */
 #include <math.h>
 
-#include "apps/model.h"
+#include "apps/options.h"
 #include "tests/matrix.h"
 #include "tests/program.h"
 
@@ -456,11 +456,29 @@ static void limits_are_named(void **state) {
     free(text);
 }
 
+/* Fewer together where each one takes much. */
+static void calls_stay_small(void **state) {
+    (void)state;
+    static const struct {
+        int beam, samples, steps, want;
+    } cases[] = {{1, 1, 0, 64},    {1, 1, 50, 64},    {5, 4, 50, 64},
+                 {64, 2, 0, 32},   {50, 100, 0, 1},   {512, 1024, 1000000, 1},
+                 {1, 1, 1000, 64}, {1, 1, 10000, 20}, {2, 1, 10000, 10}};
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        CommonOptions *o = malloc(sizeof *o);
+        common_init(o);
+        o->answer.length_beam = cases[i].beam, o->answer.samples = cases[i].samples;
+        o->answer.decode.iterations = cases[i].steps;
+        assert_int_equal(common_at_once(o, 64), cases[i].want);
+        free(o);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(neighbours_leave_room),      cmocka_unit_test(keep_last_keeps_the_last),
-        cmocka_unit_test(damaged_weights_are_named),  cmocka_unit_test(limits_are_named),
-        cmocka_unit_test(batches_are_their_requests),
+        cmocka_unit_test(neighbours_leave_room),     cmocka_unit_test(keep_last_keeps_the_last),
+        cmocka_unit_test(damaged_weights_are_named), cmocka_unit_test(limits_are_named),
+        cmocka_unit_test(calls_stay_small),          cmocka_unit_test(batches_are_their_requests),
     };
     return cmocka_run_group_tests(tests, bench_open, bench_close);
 }
