@@ -17,7 +17,7 @@ CWARN    := $(WARN) -Wstrict-prototypes -Wmissing-prototypes -Wold-style-definit
 COMMON   := -I. -MMD -MP -fopenmp -fno-math-errno -fno-trapping-math -D_GNU_SOURCE
 ALL_C     = -std=c11 $(COMMON) $(CWARN) $(CFLAGS) $(SANITIZE)
 ALL_CXX   = -std=c++17 $(COMMON) $(WARN) $(CFLAGS) $(SANITIZE)
-LIBS     := -ldnnl -lpng -ljpeg -lsentencepiece -ljansson -lcrypto -lunistring -lstdc++ -lm -lpthread -ldl
+LIBS     := -ldnnl -lpng -lz -ljpeg -lsentencepiece -ljansson -lcrypto -lunistring -lstdc++ -lm -lpthread -ldl
 
 # CPU kernels that gain from wide vectors are compiled once for each instruction set and chosen when
 # the program starts (kernels/cpu/isa.h); on other processors than x86-64 only the plain one exists.
@@ -157,7 +157,7 @@ stages: $(BUILD)/tests/stages ## the program that tests/reference/full_size.py c
 
 # What a build needs: a command or a header that is looked for, and the Debian package that brings it.
 NEEDS := cmd:gcc=gcc cmd:g++=g++ cmd:ar=binutils \
-         hdr:dnnl.h=libdnnl-dev hdr:png.h=libpng-dev hdr:jpeglib.h=libjpeg-dev \
+         hdr:dnnl.h=libdnnl-dev hdr:png.h=libpng-dev hdr:zlib.h=zlib1g-dev hdr:jpeglib.h=libjpeg-dev \
          hdr:jansson.h=libjansson-dev hdr:cmocka.h=libcmocka-dev hdr:unigbrk.h=libunistring-dev \
          hdr:openssl/evp.h=libssl-dev \
          hdr:sentencepiece_processor.h=libsentencepiece-dev

@@ -184,9 +184,11 @@ static int answer_questions(Ask *ask, Batch *b, Error *err) {
     return 0;
 }
 
-/* An image's pixels, if it can be put before the vision tower. */
-static int read_image(Image *image, const char *path, const PreprocessConfig *config, Error *why) {
+/* The square that the model sees of an image, or all of it where it is shown beside the answer. */
+static int read_image(const Ask *ask, Image *image, const char *path, Error *why) {
+    const PreprocessConfig *config = &ask->session.model.parts.preprocess;
     PreprocessMap map;
+    if (!ask->show) return preprocess_read(image, NULL, NULL, path, config, NULL, why);
     TRY(image_read(image, path, NULL, why)); /* [h, w, 3] */
     if (preprocess_map(&map, image->width, image->height, config, why) == 0) return 0;
     image_free(image);
@@ -204,7 +206,7 @@ static int answer_images(Ask *ask, int first, int count, Error *err) {
         Error why;
         b.block[i] = -1;
         if (ask->unread[first + i]) continue;
-        if (read_image(&images[read], ask->images.items[first + i], &model->preprocess, &why))
+        if (read_image(ask, &images[read], ask->images.items[first + i], &why))
             status = fail(ask, &ask->unread[first + i], &why, err);
         else
             b.block[i] = read++;

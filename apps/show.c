@@ -71,12 +71,18 @@ static int keep(const Show *s, Error *err) {
 }
 
 static int encode_picture(Show *s, ShowJob *job, Error *err) {
-    TRY(image_read(&s->picture, s->image, NULL, err));
+    const Multimodal *model = &s->session.model.parts;
+    if (s->html) { /* the page shows all of it */
+        TRY(image_read(&s->picture, s->image, NULL, err));
+        job->width = s->picture.width, job->height = s->picture.height;
+    } else {
+        TRY(preprocess_read(&s->picture, &job->width, &job->height, s->image, &model->preprocess,
+                            NULL, err));
+    }
     double start = clock_seconds();
-    int status = multimodal_encode(&s->session.model.parts, &s->picture, 1, &job->tokens, err);
+    int status = multimodal_encode(model, &s->picture, 1, &job->tokens, err);
     if (status == 0) status = device_wait(s->session.device, err); /* for the clock */
     s->timings.encode_s = clock_seconds() - start, s->timings.pictures = 1;
-    job->width = s->picture.width, job->height = s->picture.height;
     if (!s->html) image_free(&s->picture);
     return status;
 }

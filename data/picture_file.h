@@ -9,7 +9,8 @@
 bool picture_leaves_folder(const char *path);
 
 /* The kind of problem (problems.h) with the file `image` below the folder `images`, with the case
- * in `text`: there is none, it is no file, it is empty. NULL if there is nothing wrong. */
+ * in `text`: there is none, it is a URL, it is no file, it is empty. NULL if there is nothing wrong.
+ * Of a name that is too long for `text` the middle is left out. */
 const char *picture_file_problem(char *text, size_t size, const char *images, const char *image);
 
 #endif

@@ -1,3 +1,5 @@
+#include <string.h>
+
 #include "vision/formats.h"
 
 /* A TIFF block is in the byte order of the camera that wrote it. Offsets in it are not to be
@@ -19,24 +21,34 @@ static uint32_t tiff_u32(const Tiff *t, size_t at) {
     return t->big_endian ? first << 16 | second : second << 16 | first;
 }
 
-int exif_orientation(const uint8_t *tiff, size_t size) {
-    enum { ENTRY = 12, TAG_ORIENTATION = 0x0112, TYPE_SHORT = 3, TYPE_LONG = 4 };
-    Tiff t = {tiff, size, false};
-    if (size < 8) return 1;
-    if (tiff[0] == 'M' && tiff[1] == 'M')
-        t.big_endian = true;
-    else if (tiff[0] != 'I' || tiff[1] != 'I')
-        return 1;
-    if (tiff_u16(&t, 2) != 42) return 1;
+static bool tiff_open(Tiff *t, const uint8_t *block, size_t size) {
+    static const char prefix[6] = "Exif\0"; /* and the second zero */
+    while (size >= sizeof prefix && memcmp(block, prefix, sizeof prefix) == 0)
+        block += sizeof prefix, size -= sizeof prefix;
+    *t = (Tiff){block, size, false};
+    if (size < 8) return false;
+    t->big_endian = block[0] == 'M' && block[1] == 'M';
+    if (!t->big_endian && (block[0] != 'I' || block[1] != 'I')) return false;
+    return tiff_u16(t, 2) == 42;
+}
 
-    /* Only the first directory describes the picture; the one that it links to is the thumbnail's,
+int exif_orientation(const uint8_t *block, size_t size, bool *found) {
+    enum { ENTRY = 12, TAG_ORIENTATION = 0x0112, TYPE_SHORT = 3, TYPE_LONG = 4 };
+    Tiff t;
+    bool ignored;
+    if (!found) found = &ignored;
+    *found = false;
+    if (!tiff_open(&t, block, size)) return 1;
+
+    /* Only the first directory describes the image; the one that it links to is the thumbnail's,
      * whose orientation may differ. */
     size_t directory = tiff_u32(&t, 4);
     uint32_t entries = tiff_u16(&t, directory);
     for (uint32_t i = 0; i < entries; i++) {
         size_t entry = directory + 2 + (size_t)i * ENTRY;
-        if (entry + ENTRY > size) return 1;
+        if (entry + ENTRY > t.size) return 1;
         if (tiff_u16(&t, entry) != TAG_ORIENTATION) continue;
+        *found = true;
         /* A value of 16 bits stands in the first half of the 32-bit field, in either byte order.
          * The tag should be such a short, but some programs write a long. */
         uint32_t type = tiff_u16(&t, entry + 2), value = 0;

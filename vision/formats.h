@@ -1,42 +1,82 @@
 /* formats.h - what stands behind image_decode: one decoder a file format, the recognition of what a
- * file is, and the EXIF block that cameras put into it. Private to vision/.
+ * file is, and the orientation that files carry. Private to vision/.
  */
 #ifndef EASYFIRST_VISION_FORMATS_H
 #define EASYFIRST_VISION_FORMATS_H
 
 #include "vision/image.h"
 
-/* An encoded picture in memory, and what a decoder must know about the wishes of its reader. */
+/* Takes an upright image while it is decoded. Each row arrives once, in any order; an image that is
+ * stored on its side arrives by columns instead. */
+typedef struct ImageSink {
+    int (*start)(void *context, int width, int height, bool by_columns, Error *err);
+    void (*row)(void *context, int y, const uint8_t *rgb);    /* [width, 3] */
+    void (*column)(void *context, int x, const uint8_t *rgb); /* [height, 3] */
+    void *context;
+} ImageSink;
+
+/* Like image_read and image_decode, into a sink. After a failure the sink may have been started and
+ * have taken some of the rows: its owner frees what it holds. */
+int image_read_into(const ImageSink *sink, const char *path, const ImageOptions *options,
+                    Error *err);
+int image_decode_into(const ImageSink *sink, const void *bytes, size_t size, const char *name,
+                      const ImageOptions *options, Error *err);
+
+/* An encoded image in memory, what its decoder must know, and where the rows go. */
 typedef struct Encoded {
     const uint8_t *bytes;
     size_t size;
     const char *name; /* for messages */
     int64_t max_pixels;
+    int orientation; /* 1 to 8, to be undone by rows_put */
+    const ImageSink *sink;
+    int width, height;
+    uint8_t *reversed; /* [width, 3], for orientations that mirror rows */
 } Encoded;
 
-typedef enum PictureKind { PICTURE_OTHER, PICTURE_PNG, PICTURE_JPEG } PictureKind;
+/* Decoders say the stored size and then give each stored row, [width, 3] RGB, in any order. */
+int rows_start(Encoded *file, int width, int height, Error *err);
+void rows_put(const Encoded *file, int y, const uint8_t *rgb);
+
+/* All bytes of the file, pipe or standard input ("-") at `path`; the caller frees them, also after
+ * a failure. What is no image is refused after its first bytes. */
+int image_file_read(uint8_t **bytes, size_t *size, const char *path, Error *err);
+
+/* What messages call the image at `path`. */
+const char *image_file_name(const char *path);
+
+typedef enum ImageKind { IMAGE_OTHER, IMAGE_PNG, IMAGE_JPEG } ImageKind;
 
 /* How many of a file's first bytes are enough to tell what it is (fewer if the file is shorter). */
-enum { PICTURE_HEAD = 1024 };
+enum { IMAGE_HEAD = 1024 };
 
-PictureKind picture_kind(const uint8_t *bytes, size_t size);
+ImageKind image_kind(const uint8_t *bytes, size_t size);
 
-/* Says in *err what a file of PICTURE_OTHER is and what to do about it; always returns -1. */
-int picture_refuse(const uint8_t *bytes, size_t size, const char *name, Error *err);
+/* Says in *err what a file of IMAGE_OTHER is and what to do about it; always returns -1. */
+int image_refuse(const uint8_t *bytes, size_t size, const char *name, Error *err);
 
-/* Decode into *image, which is empty and stays so on failure. *orientation is the EXIF orientation
- * found, 1 (upright) if there is none; it is reported, not applied. */
-int png_decode(Image *image, int *orientation, const Encoded *file, Error *err);
-int jpeg_decode(Image *image, int *orientation, const Encoded *file, Error *err);
+int png_decode(Encoded *file, Error *err);
+int jpeg_decode(Encoded *file, Error *err);
 
-/* Refuses sizes that are not positive, beyond the limit or beyond what memory can address. Decoders
- * call it with what the header says, before anything of that size is allocated. */
+/* Refuses sizes that are not positive, sides beyond IMAGE_MAX_SIDE, and more pixels than `times`
+ * the limit. Decoders call it with what the header says, before anything of that size is allocated.
+ */
 int encoded_check_size(const Encoded *file, const char *format, int64_t width, int64_t height,
-                       Error *err);
+                       int times, Error *err);
 
-/* The orientation, 1 to 8, in an EXIF block (a TIFF header and its first directory, without JPEG's
- * "Exif\0\0"). Anything malformed or missing counts as 1: a broken tag is no reason to refuse a
- * picture. */
-int exif_orientation(const uint8_t *tiff, size_t size);
+/* The orientation, 1 to 8, that a PNG or JPEG carries: in its EXIF block, else in its XMP packet,
+ * as Pillow looks for it. 1 (upright) if there is none. Anything malformed counts as missing: a
+ * broken tag is no reason to refuse an image. */
+int png_orientation(const uint8_t *bytes, size_t size);
+int jpeg_orientation(const uint8_t *bytes, size_t size);
+
+/* The orientation in an EXIF block: a TIFF header and its first directory, with or without
+ * "Exif\0\0" before it. 1 if there is none. `found` (may be NULL) takes whether the block has the
+ * tag, be it with a value that makes no sense. */
+int exif_orientation(const uint8_t *block, size_t size, bool *found);
+
+/* The orientation in an XMP packet: the property Orientation of the TIFF namespace, as attribute or
+ * element; 0 if there is none. */
+int xmp_orientation(const uint8_t *text, size_t size);
 
 #endif

@@ -6,8 +6,14 @@
 #include <string.h>
 
 #include <jpeglib.h>
+/* after jpeglib.h, whose types it needs */
+#include <jerror.h>
 
 #include "vision/formats.h"
+
+/* Of images with more pixels than the limit, up to this many times the limit, every second row and
+ * column is decoded. */
+enum { MAX_TIMES = 4 };
 
 /* Everything that is alive while libjpeg runs; like PngDecoder, it belongs to the function above
  * the one that calls setjmp. */
@@ -16,11 +22,10 @@ typedef struct JpegDecoder {
     struct jpeg_error_mgr errors;
     struct jpeg_source_mgr source;
     struct jpeg_progress_mgr progress;
-    const Encoded *file;
-    uint8_t *pixels;
-    uint8_t *row; /* one row of CMYK, if the picture is CMYK */
-    int width, height;
-    int orientation;
+    Encoded *file;
+    uint8_t *row;   /* one row as libjpeg gives it, RGB or CMYK */
+    uint8_t *rgb;   /* the same as RGB, if it is CMYK */
+    unsigned seen;  /* bit c: a scan with component c was begun */
     bool truncated; /* libjpeg asked for bytes beyond the end */
     bool refused;   /* *err is already written */
     Error *err;
@@ -34,9 +39,16 @@ static void on_error(j_common_ptr jpeg) {
     longjmp(d->escape, 1);
 }
 
-/* Warnings, as of stray bytes between markers, stop nothing: Pillow shows such pictures too. */
+/* Whether libjpeg goes on with pixels that it makes up. */
+static bool loses_pixels(int warning) {
+    return warning == JWRN_HIT_MARKER || warning == JWRN_HUFF_BAD_CODE ||
+           warning == JWRN_ARITH_BAD_CODE || warning == JWRN_MUST_RESYNC;
+}
+
+/* Other warnings, as of stray bytes between markers, stop nothing: Pillow shows such images, too.
+ */
 static void on_message(j_common_ptr jpeg, int level) {
-    (void)jpeg, (void)level;
+    if (level < 0 && loses_pixels(jpeg->err->msg_code)) on_error(jpeg);
 }
 
 static void source_start(j_decompress_ptr jpeg) {
@@ -66,20 +78,17 @@ static void source_skip(j_decompress_ptr jpeg, long count) {
 /* Every scan of a progressive file passes over all coefficients, and an empty scan costs only a few
  * bytes: a small file could keep the decoder busy for hours. Encoders write about ten. */
 static void on_progress(j_common_ptr jpeg) {
-    enum { MAX_SCANS = 500 };
+    enum { MAX_SCANS = 100 };
+    static const int64_t max_scanned = 4000000000;
     JpegDecoder *d = jpeg->client_data;
-    if (d->jpeg.input_scan_number <= MAX_SCANS) return;
-    snprintf(d->message, sizeof d->message, "more than %d scans", MAX_SCANS);
+    int64_t pixels = (int64_t)d->jpeg.image_width * d->jpeg.image_height;
+    int64_t allowed = max_scanned / pixels < MAX_SCANS ? max_scanned / pixels : MAX_SCANS;
+    for (int i = 0; i < d->jpeg.comps_in_scan; i++)
+        d->seen |= 1u << d->jpeg.cur_comp_info[i]->component_index;
+    if (d->jpeg.input_scan_number <= allowed) return;
+    snprintf(d->message, sizeof d->message, "more than %d scans, the most for %ux%u pixels",
+             (int)allowed, d->jpeg.image_width, d->jpeg.image_height);
     longjmp(d->escape, 1);
-}
-
-static int jpeg_orientation(j_decompress_ptr jpeg) {
-    static const char start[6] = "Exif\0"; /* and the second zero */
-    for (jpeg_saved_marker_ptr m = jpeg->marker_list; m; m = m->next)
-        if (m->marker == JPEG_APP0 + 1 && m->data_length >= sizeof start &&
-            memcmp(m->data, start, sizeof start) == 0)
-            return exif_orientation(m->data + sizeof start, m->data_length - sizeof start);
-    return 1;
 }
 
 /* Pillow's conversion, without colour profile: R = (1 - C) (1 - K). The stored values are inverted,
@@ -112,7 +121,67 @@ static void decoder_start(JpegDecoder *d) {
     d->jpeg.src = &d->source;
     d->progress.progress_monitor = on_progress;
     d->jpeg.progress = &d->progress;
-    jpeg_save_markers(&d->jpeg, JPEG_APP0 + 1, 0xffff);
+}
+
+/* Files of several scans need all coefficients at once, 2 bytes each. */
+static int check_coefficients(const JpegDecoder *d) {
+    static const int64_t mib = 1 << 20;
+    const struct jpeg_decompress_struct *jpeg = &d->jpeg;
+    int64_t most = (int64_t)d->file->size * 64;
+    if (most < 128 * mib) most = 128 * mib;
+    if (most > 512 * mib) most = 512 * mib;
+    int64_t bytes = 0;
+    for (int c = 0; c < jpeg->num_components; c++)
+        bytes += (int64_t)jpeg->comp_info[c].width_in_blocks * jpeg->comp_info[c].height_in_blocks *
+                 DCTSIZE2 * 2;
+    if (bytes <= most) return 0;
+    return error_set(
+        d->err,
+        "%s: a progressive JPEG of %ux%u pixels in %zu bytes, which takes %lld MiB to "
+        "decode; the limit is %lld: make the image smaller or save it as baseline JPEG",
+        d->file->name, jpeg->image_width, jpeg->image_height, d->file->size,
+        (long long)(bytes / mib), (long long)(most / mib));
+}
+
+/* Checks what the header says, sets the scale, and allocates the rows. */
+static int jpeg_prepare(JpegDecoder *d) {
+    struct jpeg_decompress_struct *jpeg = &d->jpeg;
+    int64_t width = jpeg->image_width, height = jpeg->image_height;
+    TRY(encoded_check_size(d->file, "JPEG", width, height, MAX_TIMES, d->err));
+    int components = jpeg->num_components;
+    if (components != 1 && components != 3 && components != 4)
+        return error_set(d->err, "%s: a JPEG of %d components; expected 1 (grey), 3 or 4 (CMYK)",
+                         d->file->name, components);
+    if (jpeg_has_multiple_scans(&d->jpeg)) TRY(check_coefficients(d));
+    jpeg->out_color_space = components == 4 ? JCS_CMYK : JCS_RGB;
+    jpeg->scale_num = 1, jpeg->scale_denom = width * height > d->file->max_pixels ? 2 : 1;
+    jpeg_calc_output_dimensions(jpeg);
+    d->row = malloc((size_t)jpeg->output_width * (components == 4 ? 4 : 3));
+    d->rgb = components == 4 ? malloc((size_t)jpeg->output_width * 3) : NULL;
+    if (!d->row || (components == 4 && !d->rgb))
+        return error_set(d->err, "%s: not enough memory for a row of %u pixels", d->file->name,
+                         jpeg->output_width);
+    return rows_start(d->file, (int)jpeg->output_width, (int)jpeg->output_height, d->err);
+}
+
+/* Of files with several scans libjpeg takes whatever is there: components of which nothing came
+ * stay grey, and what later scans were to refine stays coarse. */
+static int check_scans(const JpegDecoder *d) {
+    const struct jpeg_decompress_struct *jpeg = &d->jpeg;
+    bool whole = true;
+    for (int c = 0; c < jpeg->num_components; c++) {
+        if (!(d->seen >> c & 1)) whole = false;
+        for (int k = 0; jpeg->coef_bits && k < DCTSIZE2; k++) {
+            int bits = jpeg->coef_bits[c][k]; /* missing at the lower end; -1: no scan had it */
+            if (bits > 0 || (bits < 0 && k == 0)) whole = false;
+        }
+    }
+    if (whole) return 0;
+    return error_set(
+        d->err,
+        "%s: truncated JPEG: it ends after %d scans, before all of the image has come; "
+        "copy or download it again",
+        d->file->name, jpeg->input_scan_number);
 }
 
 /* Runs libjpeg; anything but 0 means that it failed, or that *err is written. */
@@ -121,51 +190,42 @@ static int jpeg_run(JpegDecoder *d) {
     decoder_start(d);
     j_decompress_ptr jpeg = &d->jpeg;
     jpeg_read_header(jpeg, TRUE);
-    d->width = (int)jpeg->image_width, d->height = (int)jpeg->image_height;
     d->refused = true;
-    TRY(encoded_check_size(d->file, "JPEG", d->width, d->height, d->err));
-    int components = jpeg->num_components;
-    if (components != 1 && components != 3 && components != 4)
-        return error_set(d->err, "%s: a JPEG of %d components; expected 1 (grey), 3 or 4 (CMYK)",
-                         d->file->name, components);
-    size_t row_bytes = (size_t)d->width * 3;
-    d->pixels = malloc(row_bytes * (size_t)d->height);
-    d->row = components == 4 ? malloc((size_t)d->width * 4) : NULL;
-    if (!d->pixels || (components == 4 && !d->row))
-        return error_set(d->err, "%s: not enough memory for %dx%d pixels", d->file->name, d->width,
-                         d->height);
+    TRY(jpeg_prepare(d));
     d->refused = false;
-
-    d->orientation = jpeg_orientation(jpeg);
-    jpeg->out_color_space = components == 4 ? JCS_CMYK : JCS_RGB;
     jpeg_start_decompress(jpeg);
+    if (jpeg_has_multiple_scans(jpeg)) {
+        d->refused = true;
+        TRY(check_scans(d));
+        d->refused = false;
+    }
     while (jpeg->output_scanline < jpeg->output_height) {
-        uint8_t *to = d->pixels + jpeg->output_scanline * row_bytes;
-        JSAMPROW rows[1] = {d->row ? d->row : to};
-        jpeg_read_scanlines(jpeg, rows, 1);
-        if (d->row) cmyk_to_rgb(to, d->row, d->width);
+        int y = (int)jpeg->output_scanline;
+        jpeg_read_scanlines(jpeg, &d->row, 1);
+        if (d->rgb) cmyk_to_rgb(d->rgb, d->row, (int)jpeg->output_width);
+        rows_put(d->file, y, d->rgb ? d->rgb : d->row);
     }
     jpeg_finish_decompress(jpeg);
     return 0;
 }
 
-int jpeg_decode(Image *image, int *orientation, const Encoded *file, Error *err) {
-    JpegDecoder decoder = {.file = file, .err = err, .orientation = 1}, *d = &decoder;
-    int failed = jpeg_run(d);
+int jpeg_decode(Encoded *file, Error *err) {
+    JpegDecoder decoder = {.file = file, .err = err}, *d = &decoder;
+    int failed = jpeg_run(d), reason = d->errors.msg_code;
     jpeg_destroy_decompress(&d->jpeg);
     free(d->row);
-    if (failed) {
-        free(d->pixels);
-        if (d->refused) return -1;
-        if (d->truncated)
-            return error_set(err,
-                             "%s: truncated JPEG: the file ends after %zu bytes, before the "
-                             "picture does; copy or download it again",
-                             file->name, file->size);
-        return error_set(err, "%s: cannot decode this JPEG: %s; save it again as JPEG or PNG",
+    free(d->rgb);
+    if (!failed) return 0;
+    if (d->refused) return -1;
+    if (d->truncated)
+        return error_set(err,
+                         "%s: truncated JPEG: the file ends after %zu bytes, before the "
+                         "image does; copy or download it again",
+                         file->name, file->size);
+    if (loses_pixels(reason))
+        return error_set(err,
+                         "%s: damaged JPEG: pixels are missing (%s); copy or download it again",
                          file->name, d->message);
-    }
-    *orientation = d->orientation;
-    *image = (Image){d->width, d->height, d->pixels};
-    return 0;
+    return error_set(err, "%s: cannot decode this JPEG: %s; save it again as JPEG or PNG",
+                     file->name, d->message);
 }

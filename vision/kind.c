@@ -1,4 +1,4 @@
-/* kind.c - what a file is, by its first bytes. Pictures are often not what their name says: GIF and
+/* kind.c - what a file is, by its first bytes. Images are often not what their name says: GIF and
  * WebP files called .jpg, web pages saved where a download failed. */
 #include <stdio.h>
 #include <string.h>
@@ -14,10 +14,10 @@ static bool has(const uint8_t *bytes, size_t size, size_t at, const char *magic,
 /* For magic numbers given as string literals, which may hold zero bytes. */
 #define HAS(at, magic) has(bytes, size, at, magic, sizeof(magic) - 1)
 
-PictureKind picture_kind(const uint8_t *bytes, size_t size) {
-    if (HAS(0, PNG_SIGNATURE)) return PICTURE_PNG;
-    if (HAS(0, "\xff\xd8\xff")) return PICTURE_JPEG;
-    return PICTURE_OTHER;
+ImageKind image_kind(const uint8_t *bytes, size_t size) {
+    if (HAS(0, PNG_SIGNATURE)) return IMAGE_PNG;
+    if (HAS(0, "\xff\xd8\xff")) return IMAGE_JPEG;
+    return IMAGE_OTHER;
 }
 
 /* The ISO media container: bytes 4..7 are "ftyp" and the brand after them tells what is inside.
@@ -26,31 +26,41 @@ PictureKind picture_kind(const uint8_t *bytes, size_t size) {
 static const char *container_name(const uint8_t *bytes, size_t size) {
     if (size > 64) size = 64;
     for (size_t at = 8; at + 4 <= size; at += 4) {
-        if (HAS(at, "avif") || HAS(at, "avis")) return "an AVIF picture";
+        if (HAS(at, "avif") || HAS(at, "avis")) return "an AVIF image";
         if (HAS(at, "heic") || HAS(at, "heix") || HAS(at, "hevc") || HAS(at, "heim") ||
             HAS(at, "heis") || HAS(at, "hevm") || HAS(at, "hevs"))
-            return "a HEIC picture (the format of iPhone photos)";
+            return "a HEIC image (the format of iPhone photos)";
     }
-    if (HAS(8, "mif1") || HAS(8, "msf1")) return "a HEIF picture";
+    if (HAS(8, "mif1") || HAS(8, "msf1")) return "a HEIF image";
     return "an MP4 or QuickTime file";
 }
 
-/* Kinds of pictures that are known but not read; NULL if it is none of them. */
-static const char *picture_name(const uint8_t *bytes, size_t size) {
-    if (HAS(0, "GIF87a") || HAS(0, "GIF89a")) return "a GIF picture";
-    if (HAS(0, "RIFF") && HAS(8, "WEBP")) return "a WebP picture";
+/* Kinds of images that are known but not read; NULL if it is none of them. */
+static const char *unread_image_name(const uint8_t *bytes, size_t size) {
+    if (HAS(0, "GIF87a") || HAS(0, "GIF89a")) return "a GIF image";
+    if (HAS(0, "RIFF") && HAS(8, "WEBP")) return "a WebP image";
     if (HAS(4, "ftyp")) return container_name(bytes, size);
     /* "BM" alone is too common: the four reserved bytes after the file's length must be zero. */
-    if (HAS(0, "BM") && HAS(6, "\0\0\0\0")) return "a BMP picture";
+    if (HAS(0, "BM") && HAS(6, "\0\0\0\0")) return "a BMP image";
     if (HAS(0, "II*\0") || HAS(0, "MM\0*") || HAS(0, "II+\0") || HAS(0, "MM\0+"))
-        return "a TIFF picture (or a camera's raw file)";
-    if (HAS(0, "\xff\x0a") || HAS(0, "\0\0\0\x0cJXL ")) return "a JPEG XL picture";
-    if (HAS(0, "\0\0\0\x0cjP  ") || HAS(0, "\xff\x4f\xff\x51")) return "a JPEG 2000 picture";
+        return "a TIFF image (or a camera's raw file)";
+    if (HAS(0, "\xff\x0a") || HAS(0, "\0\0\0\x0cJXL ")) return "a JPEG XL image";
+    if (HAS(0, "\0\0\0\x0cjP  ") || HAS(0, "\xff\x4f\xff\x51")) return "a JPEG 2000 image";
     if (HAS(0, "8BPS")) return "a Photoshop file";
     if (HAS(0, "\0\0\1\0")) return "an icon (ICO)";
+    if (HAS(0, "icns")) return "an icon of macOS (ICNS)";
+    if (HAS(0, "qoif")) return "a QOI image";
+    if (HAS(0, "DDS ")) return "a DDS texture";
+    if (HAS(0, "\x76\x2f\x31\x01")) return "an OpenEXR image";
+    if (HAS(0, "#?RADIANCE")) return "a Radiance HDR image";
+    if (HAS(0, "\x8aMNG\r\n") || HAS(0, "\x8bJNG\r\n")) return "an MNG image";
+    if (HAS(0, "gimp xcf")) return "a GIMP file";
+    if (HAS(0, "FUJIFILMCCD-RAW")) return "a camera's raw file";
+    if (HAS(0, "\xd7\xcd\xc6\x9a") || (HAS(0, "\1\0\0\0") && HAS(40, " EMF")))
+        return "a Windows metafile";
     if (size > 2 && bytes[0] == 'P' && bytes[1] >= '1' && bytes[1] <= '7' &&
         (bytes[2] == ' ' || bytes[2] == '\n'))
-        return "a PNM picture";
+        return "a PNM image";
     return NULL;
 }
 
@@ -58,6 +68,14 @@ static const char *document_name(const uint8_t *bytes, size_t size) {
     if (HAS(0, "%PDF")) return "a PDF document";
     if (HAS(0, "PK\3\4")) return "a ZIP archive";
     if (HAS(0, "\x1f\x8b")) return "a gzip archive";
+    if (HAS(0, "BZh")) return "a bzip2 archive";
+    if (HAS(0, "\xfd\x37zXZ\0")) return "an xz archive";
+    if (HAS(0, "\x28\xb5\x2f\xfd")) return "a Zstandard archive";
+    if (HAS(0, "7z\xbc\xaf\x27\x1c")) return "a 7-Zip archive";
+    if (HAS(0, "Rar!\x1a\x07")) return "a RAR archive";
+    if (HAS(257, "ustar")) return "a tar archive";
+    if (HAS(0, "\xd0\xcf\x11\xe0")) return "an old Office document";
+    if (HAS(0, "PAR1")) return "a Parquet table";
     if (HAS(0, "ID3") || HAS(0, "OggS") || HAS(0, "RIFF") || HAS(0, "\x1a\x45\xdf\xa3"))
         return "a sound or video file";
     if (HAS(0, "\x7f"
@@ -69,7 +87,7 @@ static const char *document_name(const uint8_t *bytes, size_t size) {
 /* Text is what has no control characters but white space; how its bytes are encoded beyond ASCII
  * does not matter here. */
 static bool is_text(const uint8_t *bytes, size_t size) {
-    for (size_t i = 0; i < size && i < PICTURE_HEAD; i++)
+    for (size_t i = 0; i < size && i < IMAGE_HEAD; i++)
         if (bytes[i] < 0x20 && !strchr("\t\n\r\f\x1b", bytes[i])) return false;
     return true;
 }
@@ -78,39 +96,67 @@ static bool starts_with_word(const uint8_t *bytes, size_t size, const char *word
     return strlen(word) <= size && strncasecmp((const char *)bytes, word, strlen(word)) == 0;
 }
 
-int picture_refuse(const uint8_t *bytes, size_t size, const char *name, Error *err) {
-    static const char expected[] = "expected a PNG or JPEG picture";
+static const char *text_name(const uint8_t *text, size_t size) {
+    if (starts_with_word(text, size, "<svg") || memmem(text, size, "<svg", 4))
+        return "an SVG drawing; render it first, as with rsvg-convert -o out.png in.svg";
+    if (starts_with_word(text, size, "<?xml")) return "an XML file";
+    if (starts_with_word(text, size, "%!PS")) return "a PostScript file";
+    if (starts_with_word(text, size, "data:image/") ||
+        starts_with_word(text, size, "iVBORw0KGgo") || starts_with_word(text, size, "/9j/"))
+        return "an image in base64; decode it first, as with base64 -d in > out.png (what follows "
+               "\"base64,\", if it begins with data:)";
+    if (starts_with_word(text, size, "{") || starts_with_word(text, size, "["))
+        return "JSON, as servers answer with errors";
+    return "a text file";
+}
+
+static int refuse_text(const uint8_t *text, size_t size, const char *name, const char *expected,
+                       Error *err) {
+    if (size >= 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0) text += 3, size -= 3;
+    while (size > 0 && strchr(" \t\r\n", *text)) text++, size--;
+    if (starts_with_word(text, size, "version https://git-lfs"))
+        return error_set(err, "%s: this is a Git LFS pointer; fetch the image with git lfs pull",
+                         name);
+    static const char *const pages[] = {"<!doctype html", "<html", "<head", "<body", "<!--"};
+    for (size_t i = 0; i < sizeof pages / sizeof *pages; i++)
+        if (starts_with_word(text, size, pages[i]))
+            return error_set(err, "%s: this is a web page, as a failed download leaves behind; %s",
+                             name, expected);
+    if (size > IMAGE_HEAD) size = IMAGE_HEAD;
+    return error_set(err, "%s: %s; this is %s", name, expected, text_name(text, size));
+}
+
+static bool all_zero(const uint8_t *bytes, size_t size) {
+    for (size_t i = 0; i < size && i < IMAGE_HEAD; i++)
+        if (bytes[i]) return false;
+    return true;
+}
+
+int image_refuse(const uint8_t *bytes, size_t size, const char *name, Error *err) {
+    static const char expected[] = "expected a PNG or JPEG image";
     if (size == 0) return error_set(err, "%s: the file is empty; %s", name, expected);
     if (size < sizeof PNG_SIGNATURE - 1)
-        return error_set(err, "%s: only %zu byte%s long, truncated or no picture; %s", name, size,
+        return error_set(err, "%s: only %zu byte%s long, truncated or no image; %s", name, size,
                          size == 1 ? "" : "s", expected);
     if (HAS(0, "\x89PNG") || HAS(0, "\xc2\x89PNG") || HAS(0, "\xef\xbf\xbdPNG"))
         return error_set(err,
-                         "%s: a PNG picture damaged by a copy that took it for text; copy or "
+                         "%s: a PNG image damaged by a copy that took it for text; copy or "
                          "download it again",
                          name);
-    const char *what = picture_name(bytes, size);
+    if (all_zero(bytes, size))
+        return error_set(err,
+                         "%s: begins with nothing but zero bytes, as a copy that failed leaves "
+                         "behind; copy or download it again",
+                         name);
+    const char *what = unread_image_name(bytes, size);
     if (what)
-        return error_set(err, "%s: this is %s; %s: convert it first, whatever its name says", name,
-                         what, expected);
+        return error_set(err,
+                         "%s: this is %s, whatever its name says; %s: convert it first, as with "
+                         "magick in out.png",
+                         name, what, expected);
     what = document_name(bytes, size);
     if (what) return error_set(err, "%s: this is %s; %s", name, what, expected);
-    if (is_text(bytes, size)) {
-        const uint8_t *text = bytes;
-        size_t left = size;
-        if (HAS(0, "\xef\xbb\xbf")) text += 3, left -= 3;
-        while (left > 0 && strchr(" \t\r\n", *text)) text++, left--;
-        if (starts_with_word(text, left, "version https://git-lfs"))
-            return error_set(
-                err, "%s: this is a Git LFS pointer; fetch the picture with git lfs pull", name);
-        if (starts_with_word(text, left, "<!doctype html") || starts_with_word(text, left, "<html"))
-            return error_set(err, "%s: this is a web page, as a failed download leaves behind; %s",
-                             name, expected);
-        what = starts_with_word(text, left, "<svg")    ? "an SVG drawing"
-               : starts_with_word(text, left, "<?xml") ? "an XML or SVG file"
-                                                       : "a text file";
-        return error_set(err, "%s: this is %s; %s", name, what, expected);
-    }
+    if (is_text(bytes, size)) return refuse_text(bytes, size, name, expected, err);
     char hex[3 * 8 + 1] = "";
     for (size_t i = 0; i < 8 && i < size; i++) snprintf(hex + 3 * i, 4, " %02x", bytes[i]);
     return error_set(err, "%s: unknown kind of file (first bytes%s); %s", name, hex, expected);

@@ -10,16 +10,17 @@
 /* Everything that is alive while libpng runs. It belongs to the function above the one that calls
  * setjmp, so that after a longjmp no local variable of the latter is looked at. */
 typedef struct PngDecoder {
-    const Encoded *file;
+    Encoded *file;
     size_t at; /* bytes handed to libpng so far */
     png_structp png;
     png_infop info;
-    uint8_t *pixels;
+    uint8_t *row; /* one row as libpng gives it */
+    uint8_t *rgb; /* the same as RGB, or rows that passes of an interlaced file fill */
     int width, height, channels; /* channels: 3 or 4 */
-    int orientation;
-    bool truncated; /* libpng asked for bytes beyond the end */
-    bool complete;  /* all pixels are there */
-    bool refused;   /* *err is already written */
+    bool truncated;              /* libpng asked for bytes beyond the end */
+    bool damaged;                /* the checksum of all pixels is wrong */
+    bool complete;               /* all pixels are there */
+    bool refused;                /* *err is already written */
     Error *err;
     char message[160]; /* libpng's own words */
     jmp_buf escape;
@@ -31,9 +32,11 @@ static void on_error(png_structp png, png_const_charp message) {
     longjmp(d->escape, 1);
 }
 
-/* libpng warns of oddities that leave the pixels as they are. */
+/* libpng warns of oddities that leave the pixels as they are, but for this one of zlib: the pixels'
+ * checksum. */
 static void on_warning(png_structp png, png_const_charp message) {
-    (void)png, (void)message;
+    PngDecoder *d = png_get_error_ptr(png);
+    if (strstr(message, "incorrect data check")) d->damaged = true;
 }
 
 static void on_read(png_structp png, png_bytep to, size_t count) {
@@ -47,11 +50,12 @@ static void on_read(png_structp png, png_bytep to, size_t count) {
 }
 
 /* Chunks that change no pixel here are passed over unread: colour profiles and texts can be large
- * or malformed, and no gamma is applied because Pillow applies none. Of the others, tRNS and eXIf
- * matter. Names of 4 letters, each with the terminator that libpng wants. */
+ * or malformed, and no gamma is applied because Pillow applies none. Of the others only tRNS
+ * matters (orientation.c reads the texts and eXIf). Names of 4 letters, each with the terminator
+ * that libpng wants. */
 static void skip_needless_chunks(png_structp png) {
-    static const png_byte names[] = "bKGD\0cHRM\0gAMA\0hIST\0iCCP\0iTXt\0oFFs\0pCAL\0pHYs\0"
-                                    "sBIT\0sCAL\0sPLT\0sRGB\0tEXt\0tIME\0zTXt";
+    static const png_byte names[] = "bKGD\0cHRM\0eXIf\0gAMA\0hIST\0iCCP\0iTXt\0oFFs\0pCAL\0"
+                                    "pHYs\0sBIT\0sCAL\0sPLT\0sRGB\0tEXt\0tIME\0zTXt";
     png_set_keep_unknown_chunks(png, PNG_HANDLE_CHUNK_NEVER, names, (int)(sizeof names / 5));
 }
 
@@ -67,6 +71,70 @@ static void request_rgb(png_structp png, png_infop info, int depth, int colour) 
     if (!(colour & PNG_COLOR_MASK_COLOR)) png_set_gray_to_rgb(png);
 }
 
+/* round(v * a / 255 + 255 * (255 - a) / 255) with exact rounding, as Pillow's paste: for t below
+ * 65536, (t + 128 + ((t + 128) >> 8)) >> 8 is t / 255 rounded to nearest. */
+static uint8_t over_white(uint32_t v, uint32_t a) {
+    uint32_t t = v * a + 255 * (255 - a) + 128;
+    return (uint8_t)((t + (t >> 8)) >> 8);
+}
+
+/* Pixels of the row as RGB, each `step` pixels after the one before. */
+static void row_to_rgb(const PngDecoder *d, uint8_t *to, int step, uint32_t count) {
+    const uint8_t *from = d->row;
+    if (d->channels == 3)
+        for (uint32_t i = 0; i < count; i++, from += 3, to += 3 * step)
+            to[0] = from[0], to[1] = from[1], to[2] = from[2];
+    else
+        for (uint32_t i = 0; i < count; i++, from += 4, to += 3 * step) {
+            uint8_t r = from[0], g = from[1], b = from[2], a = from[3];
+            to[0] = over_white(r, a), to[1] = over_white(g, a), to[2] = over_white(b, a);
+        }
+}
+
+static void read_rows(PngDecoder *d) {
+    for (int y = 0; y < d->height; y++) {
+        png_read_row(d->png, d->row, NULL);
+        if (d->channels == 4) row_to_rgb(d, d->rgb, 1, (uint32_t)d->width);
+        rows_put(d->file, y, d->channels == 4 ? d->rgb : d->row);
+    }
+}
+
+/* Adam7's passes, each a small image of its own. The first five hold every second pixel of the even
+ * rows: a quarter of all, kept until the sixth brings the pixels between them. The seventh is the
+ * odd rows. (What libpng makes of passes itself needs all pixels at once.) */
+static void read_interlaced_rows(PngDecoder *d) {
+    uint32_t width = (uint32_t)d->width, height = (uint32_t)d->height;
+    size_t kept_bytes = ((size_t)width + 1) / 2 * 3;
+    uint8_t *kept = d->rgb, *whole = d->rgb + kept_bytes * ((height + 1) / 2);
+    for (int pass = 0; pass < 7; pass++) {
+        uint32_t columns = PNG_PASS_COLS(width, pass), rows = PNG_PASS_ROWS(height, pass);
+        /* Of one column, the even rows are whole after the fifth pass; the sixth is empty. */
+        for (uint32_t r = 0; r < rows; r++) {
+            uint32_t y = PNG_ROW_FROM_PASS_ROW(r, pass), x = PNG_PASS_START_COL(pass);
+            if (columns > 0) png_read_row(d->png, d->row, NULL);
+            if (pass < 5) {
+                int step = 1 << PNG_PASS_COL_SHIFT(pass) >> 1;
+                row_to_rgb(d, kept + y / 2 * kept_bytes + x / 2 * 3, step, columns);
+                continue;
+            }
+            for (uint32_t i = 0; pass == 5 && i < (width + 1) / 2; i++)
+                memcpy(whole + (size_t)i * 6, kept + y / 2 * kept_bytes + (size_t)i * 3, 3);
+            row_to_rgb(d, whole + x * 3, pass == 5 ? 2 : 1, columns);
+            rows_put(d->file, (int)y, whole);
+        }
+    }
+}
+
+static int rows_allocate(PngDecoder *d, bool interlaced) {
+    size_t width = (size_t)d->width, kept = (width + 1) / 2 * (((size_t)d->height + 1) / 2);
+    d->row = malloc(width * (size_t)d->channels);
+    d->rgb = malloc((width + (interlaced ? kept : 0)) * 3);
+    if (!d->row || !d->rgb)
+        return error_set(d->err, "%s: not enough memory for rows of %dx%d pixels", d->file->name,
+                         d->width, d->height);
+    return rows_start(d->file, d->width, d->height, d->err);
+}
+
 /* Runs libpng; anything but 0 means that it failed, or that *err is written. */
 static int png_run(PngDecoder *d) {
     if (setjmp(d->escape)) return -1;
@@ -75,90 +143,62 @@ static int png_run(PngDecoder *d) {
     d->info = png_create_info_struct(d->png);
     if (!d->info) return -1;
     png_set_read_fn(d->png, d, on_read);
-    png_set_user_limits(d->png, PNG_UINT_31_MAX, PNG_UINT_31_MAX); /* max_pixels is the limit */
+    png_set_user_limits(d->png, PNG_UINT_31_MAX, PNG_UINT_31_MAX); /* encoded_check_size limits */
     png_set_benign_errors(d->png, 1);
     skip_needless_chunks(d->png);
     png_read_info(d->png, d->info);
 
     png_uint_32 width, height;
-    int depth, colour;
-    png_get_IHDR(d->png, d->info, &width, &height, &depth, &colour, NULL, NULL, NULL);
-    if (encoded_check_size(d->file, "PNG", width, height, d->err) != 0) {
-        d->refused = true;
-        return -1;
-    }
+    int depth, colour, interlace;
+    png_get_IHDR(d->png, d->info, &width, &height, &depth, &colour, &interlace, NULL, NULL);
+    d->refused = true;
+    TRY(encoded_check_size(d->file, "PNG", width, height, 1, d->err));
+    d->refused = false;
     request_rgb(d->png, d->info, depth, colour);
-    int passes = png_set_interlace_handling(d->png);
     png_read_update_info(d->png, d->info);
     d->width = (int)width, d->height = (int)height;
     d->channels = png_get_channels(d->png, d->info);
     if (d->channels != 3 && d->channels != 4) png_error(d->png, "unexpected channels");
-    size_t row_bytes = (size_t)width * (size_t)d->channels;
-    d->pixels = malloc(row_bytes * height);
-    if (!d->pixels) {
-        d->refused = true;
-        return error_set(d->err, "%s: not enough memory for %dx%d pixels", d->file->name, d->width,
-                         d->height);
-    }
-    for (int pass = 0; pass < passes; pass++)
-        for (size_t y = 0; y < height; y++) png_read_row(d->png, d->pixels + y * row_bytes, NULL);
+    d->refused = true;
+    TRY(rows_allocate(d, interlace == PNG_INTERLACE_ADAM7));
+    d->refused = false;
+    if (interlace == PNG_INTERLACE_ADAM7)
+        read_interlaced_rows(d);
+    else
+        read_rows(d);
     d->complete = true;
-
-    /* An eXIf chunk may follow the pixels. Whatever is wrong back there costs no pixel. */
-    png_read_end(d->png, d->info);
+    png_read_end(d->png, NULL); /* for the checksums of the data */
     return 0;
 }
 
-static int png_orientation(const PngDecoder *d) {
-#ifdef PNG_eXIf_SUPPORTED
-    png_uint_32 size = 0;
-    png_bytep block = NULL;
-    if (png_get_eXIf_1(d->png, d->info, &size, &block) != 0 && block)
-        return exif_orientation(block, size);
-#endif
-    (void)d;
-    return 1;
+/* After the pixels only the checksums of their data matter. */
+static bool png_is_whole(const PngDecoder *d) {
+    return d->complete && !d->damaged && (d->truncated || strncmp(d->message, "IDAT", 4) != 0);
 }
 
-/* round(v * a / 255 + 255 * (255 - a) / 255) with exact rounding, as Pillow's paste: for t below
- * 65536, (t + 128 + ((t + 128) >> 8)) >> 8 is t / 255 rounded to nearest. */
-static uint8_t over_white(uint32_t v, uint32_t a) {
-    uint32_t t = v * a + 255 * (255 - a) + 128;
-    return (uint8_t)((t + (t >> 8)) >> 8);
-}
-
-/* RGBA to RGB in place: the write position never overtakes the read position. */
-static void blend_over_white(uint8_t *pixels, size_t count) {
-    const uint8_t *from = pixels;
-    uint8_t *to = pixels;
-    for (size_t i = 0; i < count; i++, from += 4, to += 3) {
-        uint8_t r = from[0], g = from[1], b = from[2], a = from[3];
-        to[0] = over_white(r, a), to[1] = over_white(g, a), to[2] = over_white(b, a);
-    }
-}
-
-int png_decode(Image *image, int *orientation, const Encoded *file, Error *err) {
+int png_decode(Encoded *file, Error *err) {
     PngDecoder decoder = {.file = file, .err = err}, *d = &decoder;
-    int failed = png_run(d);
-    if (d->complete) *orientation = png_orientation(d);
+    /* No PNG in spite of its signature: the first chunk is not IHDR, the pixels are not as said. */
+    if (file->size >= 16 && memcmp(file->bytes + 12, "CgBI", 4) == 0)
+        return error_set(
+            err,
+            "%s: this is Apple's CgBI variant of PNG, made by Xcode; expected a PNG or "
+            "JPEG image: convert it back with xcrun pngcrush "
+            "-revert-iphone-optimizations in.png out.png",
+            file->name);
+    (void)png_run(d);
     png_destroy_read_struct(&d->png, &d->info, NULL);
-    if (failed && !d->complete) {
-        free(d->pixels);
-        if (d->refused) return -1;
-        if (d->truncated)
-            return error_set(err,
-                             "%s: truncated PNG: the file ends after %zu bytes, before the picture "
-                             "does; copy or download it again",
-                             file->name, file->size);
-        return error_set(err, "%s: broken PNG: %s; copy or download it again", file->name,
-                         d->message[0] ? d->message : "libpng cannot start");
-    }
-    size_t count = (size_t)d->width * (size_t)d->height;
-    if (d->channels == 4) {
-        blend_over_white(d->pixels, count);
-        uint8_t *smaller = realloc(d->pixels, count * 3);
-        if (smaller) d->pixels = smaller;
-    }
-    *image = (Image){d->width, d->height, d->pixels};
-    return 0;
+    free(d->row);
+    free(d->rgb);
+    if (png_is_whole(d)) return 0;
+    if (d->refused) return -1;
+    if (d->truncated)
+        return error_set(err,
+                         "%s: truncated PNG: the file ends after %zu bytes, before the image "
+                         "does; copy or download it again",
+                         file->name, file->size);
+    return error_set(err, "%s: broken PNG: %s; copy or download it again", file->name,
+                     d->damaged      ? "the checksum of its pixels is wrong"
+                     : d->message[0] ? d->message
+                                     : "libpng cannot start");
 }

@@ -3,6 +3,7 @@
 #include <math.h>
 #include <stdlib.h>
 
+#include "vision/formats.h"
 #include "vision/resize.h"
 
 PreprocessConfig preprocess_clip_default(void) {
@@ -42,30 +43,83 @@ static int resized_size(Resized *r, int width, int height, int size, Error *err)
     else
         high = (int64_t)size * height / width;
     if (wide > INT32_MAX || high > INT32_MAX)
-        return error_set(err, "a picture of %dx%d pixels is too narrow to resize to %d", width,
+        return error_set(err, "an image of %dx%d pixels is too narrow to resize to %d", width,
                          height, size);
     *r = (Resized){(int)wide, (int)high, (int)(wide - size) / 2, (int)(high - size) / 2};
     return 0;
 }
 
-int preprocess_crop(Image *out, const Image *in, const PreprocessConfig *config, Error *err) {
-    *out = (Image){0};
-    TRY(config_check(config, err));
-    if (!in->pixels || in->width < 1 || in->height < 1)
-        return error_set(err, "cannot preprocess an empty picture");
+/* What makes the square out of an image of this size; NULL on failure. */
+static Resampler *square_new(int width, int height, const PreprocessConfig *config, Error *err) {
+    if (config_check(config, err) != 0) return NULL;
+    if (width < 1 || height < 1) {
+        error_set(err, "cannot preprocess an empty image");
+        return NULL;
+    }
     const int size = config->size;
-    if (config->pad && in->width != in->height) {
-        int side = in->width > in->height ? in->width : in->height;
-        Canvas square = {side, side, (side - in->width) / 2, (side - in->height) / 2, {0}};
+    if (config->pad && width != height) {
+        int side = width > height ? width : height;
+        Canvas square = {side, side, (side - width) / 2, (side - height) / 2, {0}};
         for (int c = 0; c < 3; c++) {
             int level = (int)(255.0 * config->mean[c]); /* cut off, not rounded, as LLaVA does */
             square.colour[c] = (uint8_t)(level < 0 ? 0 : level > 255 ? 255 : level);
         }
-        return image_resize_on_canvas(out, in, &square, size, size, 0, 0, size, size, err);
+        return resampler_new(&square, width, height, size, size, 0, 0, size, size, err);
     }
+    const Canvas whole = {.width = width, .height = height};
     Resized r;
-    TRY(resized_size(&r, in->width, in->height, size, err));
-    return image_resize_bicubic(out, in, r.width, r.height, r.left, r.top, size, size, err);
+    if (resized_size(&r, width, height, size, err) != 0) return NULL;
+    return resampler_new(&whole, width, height, r.width, r.height, r.left, r.top, size, size, err);
+}
+
+int preprocess_crop(Image *out, const Image *in, const PreprocessConfig *config, Error *err) {
+    *out = (Image){0};
+    Resampler *r = square_new(in->pixels ? in->width : 0, in->height, config, err);
+    if (!r) return -1;
+    for (int y = 0; y < in->height; y++)
+        resampler_row(r, y, in->pixels + (int64_t)y * in->width * 3);
+    resampler_finish(r, out);
+    resampler_free(r);
+    return 0;
+}
+
+/* An image that becomes a square while it is read. */
+typedef struct Reading {
+    const PreprocessConfig *config;
+    Resampler *resampler;
+    int width, height;
+} Reading;
+
+static int reading_start(void *context, int width, int height, bool by_columns, Error *err) {
+    Reading *r = context;
+    r->width = width, r->height = height;
+    r->resampler = square_new(width, height, r->config, err);
+    if (!r->resampler) return -1;
+    return by_columns ? resampler_use_columns(r->resampler, err) : 0;
+}
+
+static void reading_row(void *context, int y, const uint8_t *rgb) {
+    resampler_row(((Reading *)context)->resampler, y, rgb);
+}
+
+static void reading_column(void *context, int x, const uint8_t *rgb) {
+    resampler_column(((Reading *)context)->resampler, x, rgb);
+}
+
+int preprocess_read(Image *out, int *width, int *height, const char *path,
+                    const PreprocessConfig *config, const ImageOptions *options, Error *err) {
+    *out = (Image){0};
+    TRY(config_check(config, err));
+    Reading reading = {.config = config};
+    const ImageSink sink = {reading_start, reading_row, reading_column, &reading};
+    int result = image_read_into(&sink, path, options, err);
+    if (result == 0) {
+        resampler_finish(reading.resampler, out);
+        if (width) *width = reading.width;
+        if (height) *height = reading.height;
+    }
+    resampler_free(reading.resampler);
+    return result;
 }
 
 int preprocess_map(PreprocessMap *map, int width, int height, const PreprocessConfig *config,

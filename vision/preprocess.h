@@ -24,6 +24,12 @@ PreprocessConfig preprocess_clip_default(void);
  * (image_free). This is the stage that is equal to Pillow's to the bit. */
 int preprocess_crop(Image *out, const Image *in, const PreprocessConfig *config, Error *err);
 
+/* The same for the image at `path`, row by row while it is decoded: what image_read and
+ * preprocess_crop give, but the pixels are never held all at once. *width and *height (may be NULL)
+ * take the upright image's size. */
+int preprocess_read(Image *out, int *width, int *height, const char *path,
+                    const PreprocessConfig *config, const ImageOptions *options, Error *err);
+
 /* Where the square's points come from: point (x, y) of it, in pixels from its upper left corner,
  * is the picture's point (left + scale_x x, top + scale_y y), which lies outside of the picture
  * where the square was padded. */

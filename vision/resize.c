@@ -211,12 +211,13 @@ static inline void taps_sum(uint32_t sum[3], const uint8_t *pixels, const int16_
 
 #endif
 
-/* The horizontal pass over one row of the picture: out [count, 3]. `end` is the end of all pixels.
- * A window's last group may reach beyond the window, where the weights are zero, and into the next
- * row, but must not reach beyond the end. */
-static void row_resample(uint8_t *out, const uint8_t *row, const uint8_t *end, const RowPlan *p) {
+/* The horizontal pass over one row of the image: outputs [low, high) of out [count, 3]. A window's
+ * last group may reach beyond the window, where the weights are zero, but must not reach beyond the
+ * row's end. */
+static void row_resample(uint8_t *out, const uint8_t *row, const uint8_t *end, const RowPlan *p,
+                         int low, int high) {
     const Weights *w = p->weights;
-    for (int i = 0; i < w->count; i++) {
+    for (int i = low; i < high; i++) {
         uint32_t sum[3] = {p->base[i * 3], p->base[i * 3 + 1], p->base[i * 3 + 2]};
         int groups = (w->length[i] + TAPS - 1) / TAPS;
         if (groups > 0) {
@@ -231,85 +232,213 @@ static void row_resample(uint8_t *out, const uint8_t *row, const uint8_t *end, c
     }
 }
 
-/* Both passes, with one row of the picture at a time: it is resampled horizontally and then added,
- * with its weight, to all output rows whose vertical window it is in (some four of them when
- * shrinking). So memory does not grow with the picture. */
-static void resample(Image *out, const Image *in, const RowPlan *p, const Weights *vertical,
-                     const uint8_t colour[3], uint32_t *sums, uint8_t *row) {
-    const Weights *horizontal = p->weights;
-    const int64_t row_samples = (int64_t)out->width * 3;
-    /* What a canvas row above or below the picture gives in the horizontal pass. */
-    for (int i = 0; i < horizontal->count; i++) {
-        uint32_t weight = (uint32_t)horizontal->outside[i];
-        for (int t = 0; t < horizontal->length[i]; t++)
-            weight += (uint32_t)horizontal->taps[(int64_t)i * horizontal->stride + t];
-        for (int c = 0; c < 3; c++) row[i * 3 + c] = sample_round(HALF + weight * colour[c]);
+/* The outputs [*low, *high) whose windows have sample `at` in them. Windows begin and end in the
+ * order of their outputs. */
+static void weights_range(const Weights *w, int64_t at, int *low, int *high) {
+    int begin = 0, end = w->count;
+    while (begin < end) {
+        int middle = begin + (end - begin) / 2;
+        if ((int64_t)w->first[middle] + w->length[middle] > at)
+            end = middle;
+        else
+            begin = middle + 1;
     }
-    for (int i = 0; i < vertical->count; i++)
-        for (int64_t x = 0; x < row_samples; x++)
-            sums[i * row_samples + x] = HALF + (uint32_t)vertical->outside[i] * row[x];
+    *low = begin;
+    end = w->count;
+    while (begin < end) {
+        int middle = begin + (end - begin) / 2;
+        if (w->first[middle] > at)
+            end = middle;
+        else
+            begin = middle + 1;
+    }
+    *high = begin;
+}
 
-    /* Windows begin and end in the order of their outputs, so the outputs that a row contributes
-     * to are a range that only moves forward. */
-    const uint8_t *end = in->pixels + (int64_t)in->width * in->height * 3;
-    int64_t y = vertical->first[0];
-    for (int low = 0, high = 0; low < vertical->count; y++) {
-        while (low < vertical->count && vertical->first[low] + vertical->length[low] <= y) low++;
-        if (high < low) high = low;
-        while (high < vertical->count && vertical->first[high] <= y) high++;
-        if (low == high) continue;
-        row_resample(row, in->pixels + y * in->width * 3, end, p);
-        for (int i = low; i < high; i++) {
-            uint32_t weight =
-                (uint32_t)vertical->taps[(int64_t)i * vertical->stride + y - vertical->first[i]];
-            uint32_t *sum = sums + i * row_samples;
-            for (int64_t x = 0; x < row_samples; x++) sum[x] += weight * row[x];
+/* Both passes, with one row of the image at a time: it is resampled horizontally and then added,
+ * with its weight, to all output rows whose vertical window it is in (some four of them when
+ * shrinking). So memory does not grow with the image.
+ *
+ * With columns the horizontal pass is what is summed up first: `columns` holds, for the outputs
+ * [low, high) of that pass and for the rows [top, bottom) that the vertical pass needs, what has
+ * come so far. */
+struct Resampler {
+    Weights horizontal, vertical;
+    RowPlan plan;
+    int in_width, width, height;
+    int low, high;     /* the horizontal outputs whose windows see the image, not the canvas only */
+    uint32_t *sums;    /* [height, width, 3] */
+    uint8_t *row;      /* [width, 3] */
+    uint32_t *columns; /* [high - low, bottom - top, 3]; NULL for rows */
+    int64_t top, bottom;
+    uint8_t *pixels; /* [height, width, 3] */
+};
+
+void resampler_free(Resampler *r) {
+    if (!r) return;
+    row_plan_free(&r->plan);
+    weights_free(&r->vertical);
+    weights_free(&r->horizontal);
+    free(r->sums);
+    free(r->row);
+    free(r->columns);
+    free(r->pixels);
+    free(r);
+}
+
+static uint32_t sum_of_taps(const Weights *w, int output) {
+    uint32_t sum = 0;
+    for (int t = 0; t < w->length[output]; t++)
+        sum += (uint32_t)w->taps[(int64_t)output * w->stride + t];
+    return sum;
+}
+
+/* The sums that the vertical pass starts from: one half, for rounding, plus what the canvas gives:
+ * its rows above and below the image and, all at once, its columns at the sides. */
+static void sums_start(Resampler *r, const uint8_t colour[3]) {
+    const Weights *horizontal = &r->horizontal, *vertical = &r->vertical;
+    const int64_t row_samples = (int64_t)r->width * 3;
+    r->low = 0, r->high = horizontal->count;
+    while (r->low < r->high && horizontal->length[r->low] == 0) r->low++;
+    while (r->high > r->low && horizontal->length[r->high - 1] == 0) r->high--;
+    for (int i = 0; i < horizontal->count; i++) {
+        uint32_t weight = (uint32_t)horizontal->outside[i] + sum_of_taps(horizontal, i);
+        for (int c = 0; c < 3; c++) r->row[i * 3 + c] = sample_round(HALF + weight * colour[c]);
+    }
+    for (int i = 0; i < vertical->count; i++) {
+        uint32_t outside = (uint32_t)vertical->outside[i], all = outside + sum_of_taps(vertical, i);
+        for (int64_t x = 0; x < row_samples; x++) {
+            bool sees_image = x >= r->low * 3 && x < r->high * 3;
+            r->sums[i * row_samples + x] = HALF + (sees_image ? outside : all) * r->row[x];
         }
     }
-    for (int64_t i = 0; i < row_samples * out->height; i++) out->pixels[i] = sample_round(sums[i]);
+}
+
+static int resampler_check(const Canvas *canvas, int in_width, int in_height, int width, int height,
+                           int left, int top, int crop_width, int crop_height, Error *err) {
+    if (in_width < 1 || in_height < 1) return error_set(err, "cannot resize an empty image");
+    if (width < 1 || height < 1 || crop_width < 1 || crop_height < 1 || left < 0 || top < 0 ||
+        left > width - crop_width || top > height - crop_height)
+        return error_set(err, "cannot cut %dx%d pixels at (%d, %d) out of an image of %dx%d",
+                         crop_width, crop_height, left, top, width, height);
+    if (canvas->left < 0 || canvas->top < 0 || canvas->left > canvas->width - in_width ||
+        canvas->top > canvas->height - in_height)
+        return error_set(err, "an image of %dx%d pixels at (%d, %d) does not fit on %dx%d",
+                         in_width, in_height, canvas->left, canvas->top, canvas->width,
+                         canvas->height);
+    return 0;
+}
+
+Resampler *resampler_new(const Canvas *canvas, int in_width, int in_height, int width, int height,
+                         int left, int top, int crop_width, int crop_height, Error *err) {
+    if (resampler_check(canvas, in_width, in_height, width, height, left, top, crop_width,
+                        crop_height, err) != 0)
+        return NULL;
+    size_t samples = (size_t)crop_width * (size_t)crop_height * 3;
+    Resampler *r = calloc(1, sizeof *r);
+    if (r) {
+        r->in_width = in_width, r->width = crop_width, r->height = crop_height;
+        r->sums = malloc(samples * sizeof *r->sums);
+        r->row = malloc((size_t)crop_width * 3);
+        r->pixels = malloc(samples);
+    }
+    if (r && r->sums && r->row && r->pixels &&
+        weights_make(&r->horizontal, canvas->width, canvas->left, in_width, width, left,
+                     crop_width) == 0 &&
+        weights_make(&r->vertical, canvas->height, canvas->top, in_height, height, top,
+                     crop_height) == 0 &&
+        row_plan_make(&r->plan, &r->horizontal, canvas->colour) == 0) {
+        sums_start(r, canvas->colour);
+        return r;
+    }
+    resampler_free(r);
+    error_set(err, "not enough memory to resize %dx%d pixels to %dx%d", in_width, in_height, width,
+              height);
+    return NULL;
+}
+
+static void add_weighted(uint32_t *sum, const uint8_t *samples, int64_t count, uint32_t weight) {
+    for (int64_t i = 0; i < count; i++) sum[i] += weight * samples[i];
+}
+
+static uint32_t tap_of(const Weights *w, int output, int64_t at) {
+    return (uint32_t)w->taps[(int64_t)output * w->stride + at - w->first[output]];
+}
+
+/* Adds r->row, which is row y after the horizontal pass, to the outputs [low, high). */
+static void vertical_add(Resampler *r, int64_t y, int low, int high) {
+    const int64_t row_samples = (int64_t)r->width * 3, begin = (int64_t)r->low * 3;
+    const int64_t count = (int64_t)(r->high - r->low) * 3;
+    for (int i = low; i < high; i++)
+        add_weighted(r->sums + i * row_samples + begin, r->row + begin, count,
+                     tap_of(&r->vertical, i, y));
+}
+
+void resampler_row(Resampler *r, int y, const uint8_t *rgb) {
+    int low, high;
+    weights_range(&r->vertical, y, &low, &high);
+    if (low >= high) return;
+    row_resample(r->row, rgb, rgb + (int64_t)r->in_width * 3, &r->plan, r->low, r->high);
+    vertical_add(r, y, low, high);
+}
+
+int resampler_use_columns(Resampler *r, Error *err) {
+    const Weights *v = &r->vertical;
+    r->top = v->first[0];
+    r->bottom = (int64_t)v->first[v->count - 1] + v->length[v->count - 1];
+    int64_t samples = (r->bottom - r->top) * 3;
+    r->columns = malloc(((size_t)(r->high - r->low) * (size_t)samples + 1) * sizeof *r->columns);
+    if (!r->columns)
+        return error_set(err, "not enough memory to resize %dx%d pixels", r->in_width,
+                         (int)(r->bottom - r->top));
+    for (int i = r->low; i < r->high; i++)
+        for (int64_t s = 0; s < samples; s++)
+            r->columns[(i - r->low) * samples + s] = r->plan.base[(int64_t)i * 3 + s % 3];
+    return 0;
+}
+
+void resampler_column(Resampler *r, int x, const uint8_t *rgb) {
+    const int64_t samples = (r->bottom - r->top) * 3;
+    int low, high;
+    weights_range(&r->horizontal, x, &low, &high);
+    for (int i = low; i < high; i++)
+        add_weighted(r->columns + (i - r->low) * samples, rgb + r->top * 3, samples,
+                     tap_of(&r->horizontal, i, x));
+}
+
+/* The vertical pass, once all columns have come. */
+static void columns_finish(Resampler *r) {
+    const int64_t samples = (r->bottom - r->top) * 3;
+    for (int64_t y = r->top; y < r->bottom; y++) {
+        int low, high;
+        weights_range(&r->vertical, y, &low, &high);
+        for (int i = r->low; i < r->high; i++)
+            for (int c = 0; c < 3; c++)
+                r->row[i * 3 + c] =
+                    sample_round(r->columns[(i - r->low) * samples + (y - r->top) * 3 + c]);
+        vertical_add(r, y, low, high);
+    }
+}
+
+void resampler_finish(Resampler *r, Image *out) {
+    if (r->columns) columns_finish(r);
+    int64_t samples = (int64_t)r->width * r->height * 3;
+    for (int64_t i = 0; i < samples; i++) r->pixels[i] = sample_round(r->sums[i]);
+    *out = (Image){r->width, r->height, r->pixels};
+    r->pixels = NULL;
 }
 
 int image_resize_on_canvas(Image *out, const Image *in, const Canvas *canvas, int width, int height,
                            int left, int top, int crop_width, int crop_height, Error *err) {
     *out = (Image){0};
-    if (!in->pixels || in->width < 1 || in->height < 1)
-        return error_set(err, "cannot resize an empty picture");
-    if (width < 1 || height < 1 || crop_width < 1 || crop_height < 1 || left < 0 || top < 0 ||
-        left > width - crop_width || top > height - crop_height)
-        return error_set(err, "cannot cut %dx%d pixels at (%d, %d) out of a picture of %dx%d",
-                         crop_width, crop_height, left, top, width, height);
-    if (canvas->left < 0 || canvas->top < 0 || canvas->left > canvas->width - in->width ||
-        canvas->top > canvas->height - in->height)
-        return error_set(err, "a picture of %dx%d pixels at (%d, %d) does not fit on %dx%d",
-                         in->width, in->height, canvas->left, canvas->top, canvas->width,
-                         canvas->height);
-
-    Weights horizontal = {0}, vertical = {0};
-    RowPlan plan = {0};
-    size_t samples = (size_t)crop_width * (size_t)crop_height * 3;
-    uint32_t *sums = malloc(samples * sizeof *sums);
-    uint8_t *row = malloc((size_t)crop_width * 3);
-    *out = (Image){crop_width, crop_height, malloc(samples)};
-    int result = -1;
-    if (sums && row && out->pixels &&
-        weights_make(&horizontal, canvas->width, canvas->left, in->width, width, left,
-                     crop_width) == 0 &&
-        weights_make(&vertical, canvas->height, canvas->top, in->height, height, top,
-                     crop_height) == 0 &&
-        row_plan_make(&plan, &horizontal, canvas->colour) == 0) {
-        resample(out, in, &plan, &vertical, canvas->colour, sums, row);
-        result = 0;
-    } else {
-        image_free(out);
-        error_set(err, "not enough memory to resize %dx%d pixels to %dx%d", in->width, in->height,
-                  width, height);
-    }
-    row_plan_free(&plan);
-    weights_free(&vertical);
-    weights_free(&horizontal);
-    free(row);
-    free(sums);
-    return result;
+    Resampler *r = resampler_new(canvas, in->pixels ? in->width : 0, in->height, width, height,
+                                 left, top, crop_width, crop_height, err);
+    if (!r) return -1;
+    for (int y = 0; y < in->height; y++)
+        resampler_row(r, y, in->pixels + (int64_t)y * in->width * 3);
+    resampler_finish(r, out);
+    resampler_free(r);
+    return 0;
 }
 
 int image_resize_bicubic(Image *out, const Image *in, int width, int height, int left, int top,

@@ -5,10 +5,10 @@
  * one with the samples rounded to 8 bits in between. (Where a direction keeps its size Pillow skips
  * that pass; computed, it would change nothing, since its weights are 0, 0, 1, 0, 0.)
  *
- * Pillow means all its versions up to 12.1, with which the public checkpoints were trained. Later
- * ones begin with the vertical pass where a picture is made much lower but not much narrower (tall
- * strips); the rounding in between then falls otherwise and samples differ by a level here and
- * there. Here the order never depends on the shape.
+ * Pillow means its versions up to 12, with which the public checkpoints were trained. Pillow 13
+ * begins with the vertical pass where an image is made much lower but not much narrower (tall
+ * strips); the rounding in between then falls otherwise and samples differ (333x1000 to 224x672: by
+ * up to 11 levels). Here the order never depends on the shape.
  */
 #ifndef EASYFIRST_VISION_RESIZE_H
 #define EASYFIRST_VISION_RESIZE_H
@@ -34,5 +34,25 @@ typedef struct Canvas {
  * empty parts cost neither memory nor time. */
 int image_resize_on_canvas(Image *out, const Image *in, const Canvas *canvas, int width, int height,
                            int left, int top, int crop_width, int crop_height, Error *err);
+
+/* The same for an image whose rows or columns come one at a time, in any order: only the cut-out is
+ * held (and for columns, 12 bytes for each of its columns times the rows that it needs). */
+typedef struct Resampler Resampler;
+
+/* `in_width` and `in_height` are the image's. NULL on failure. */
+Resampler *resampler_new(const Canvas *canvas, int in_width, int in_height, int width, int height,
+                         int left, int top, int crop_width, int crop_height, Error *err);
+
+/* Row y, [in_width, 3]. */
+void resampler_row(Resampler *r, int y, const uint8_t *rgb);
+
+/* Column x, [in_height, 3]; after resampler_use_columns, and then no rows. */
+int resampler_use_columns(Resampler *r, Error *err);
+void resampler_column(Resampler *r, int x, const uint8_t *rgb);
+
+/* Moves the cut-out, for which all rows or all columns have come, to *out. */
+void resampler_finish(Resampler *r, Image *out);
+
+void resampler_free(Resampler *r);
 
 #endif

@@ -24,18 +24,12 @@ void eval_pictures_free(EvalPicture *pictures, int64_t count) {
 
 static void picture_read(const EvalFeedConfig *c, const char *name, EvalPicture *p) {
     char path[PATH_MAX];
-    Image image;
     if (snprintf(path, sizeof path, "%s/%s", c->folder, name) >= (int)sizeof path) {
         error_set(&p->bad, "%s: too long a path", name);
         return;
     }
-    if (image_read(&image, path, NULL, &p->bad)) return;
-    p->width = image.width, p->height = image.height;
-    if (preprocess_crop(&p->image, &image, &c->preprocess, &p->bad))
-        error_context(&p->bad, "%s", name);
-    else
+    if (preprocess_read(&p->image, &p->width, &p->height, path, &c->preprocess, NULL, &p->bad) == 0)
         p->bad.text[0] = 0;
-    image_free(&image);
 }
 
 static void drop_pictures(void *thing) {

@@ -185,7 +185,9 @@ static int batch_picture(OrderEval *o, Batch *b, const OrderPrompt *prompt) {
     Error bad;
     if (b->pictures && !strcmp(b->names[b->pictures - 1], prompt->image)) return b->pictures - 1;
     int size = snprintf(path, sizeof path, "%s/%s", o->images, prompt->image);
-    int status = (size_t)size < sizeof path ? image_read(&b->images[b->pictures], path, NULL, &bad)
+    const PreprocessConfig *square = &o->session.model.parts.preprocess;
+    int status = (size_t)size < sizeof path ? preprocess_read(&b->images[b->pictures], NULL, NULL,
+                                                              path, square, NULL, &bad)
                                             : error_set(&bad, "its path is too long");
     if (status) {
         problems_add(&o->problems, "unreadable picture", "%s: %s", prompt->id, bad.text);

@@ -30,7 +30,7 @@ static void held_close(Held *h) {
 static int held_picture(const FeedConfig *c, int64_t unit, Held *h, int i, Error *err) {
     char path[4096];
     TRY(records_image_path(dataset_file(c->dataset, unit), &h->records[i], path, sizeof path, err));
-    TRY(image_read(&h->images[h->pictures], path, NULL, err));
+    TRY(preprocess_read(&h->images[h->pictures], NULL, NULL, path, &c->preprocess, NULL, err));
     h->prompts[i].picture = h->pictures++;
     return 0;
 }

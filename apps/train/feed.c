@@ -40,8 +40,7 @@ int feed_picture(const FeedConfig *c, const char *path, float **pixels, int *wid
     Image image;
     *pixels = NULL;
     *bad = (Error){{0}};
-    if (image_read(&image, path, NULL, bad)) return 0;
-    *width = image.width, *height = image.height;
+    if (preprocess_read(&image, width, height, path, &c->preprocess, NULL, bad)) return 0;
     size_t plane = (size_t)c->preprocess.size * (size_t)c->preprocess.size;
     *pixels = malloc(3 * plane * sizeof **pixels);
     int status = *pixels ? 0 : error_set(err, "out of memory for a picture");

@@ -337,6 +337,139 @@ def make_jpeg():
     jpeg("orientation_long.jpg", "RGB", 45, 26, 121, exif=tiff(">", 6, kind=4))
 
 
+# ------------------------------------------------------------------------------------- orientation
+
+# How Pillow's exif_transpose turns an image that is stored in each orientation.
+METHODS = {2: 0, 3: 3, 4: 1, 5: 5, 6: 4, 7: 6, 8: 2}
+
+
+def xmp(orientation, form='tiff:Orientation="%d"', binding='xmlns:tiff="http://ns.adobe.com/tiff/1.0/"'):
+    """An XMP packet that gives the orientation as an attribute, or as an element if `form` is one."""
+    prop = form.replace("%d", str(orientation))
+    inside = ("/>", ">" + prop + "</rdf:Description>")[prop[0] == "<"]
+    return (
+        '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>\n'
+        '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF '
+        'xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">\n'
+        f'<rdf:Description rdf:about="" {binding} {prop if prop[0] != "<" else ""}{inside}'
+        '\n</rdf:RDF></x:xmpmeta>\n<?xpacket end="w"?>'
+    ).encode()
+
+
+ELEMENT = "<tiff:Orientation>%d</tiff:Orientation>"
+
+
+def raw_profile(kind, block):
+    """As ImageMagick writes it: a name, the length, and lines of 72 hexadecimal digits."""
+    digits = block.hex()
+    lines = [digits[i : i + 72] for i in range(0, len(digits), 72)]
+    return f"\n{kind}\n{len(block):8d}\n".encode() + "\n".join(lines).encode() + b"\n"
+
+
+def text(keyword, value):
+    return chunk(b"tEXt", keyword.encode() + b"\0" + value)
+
+
+def packed_text(keyword, value):
+    return chunk(b"zTXt", keyword.encode() + b"\0\0" + zlib.compress(value))
+
+
+def international_text(keyword, value, packed=False):
+    value = zlib.compress(value) if packed else value
+    return chunk(b"iTXt", keyword.encode() + b"\0" + bytes([packed, 0]) + b"en\0\0" + value)
+
+
+def app1(block):
+    """Puts a segment behind the start of a JPEG."""
+    return lambda file: file[:2] + b"\xff\xe1" + struct.pack(">H", len(block) + 2) + block + file[2:]
+
+
+def add_turned(name, orientation, pillow):
+    """Expect this orientation; `pillow`: Pillow must agree."""
+    picture = Image.open(FOLDER / name).convert("RGB")
+    upright = picture.transpose(METHODS[orientation]) if orientation > 1 else picture
+    expected[name] = (picture, upright)
+    if pillow:
+        found = ImageOps.exif_transpose(Image.open(FOLDER / name)).convert("RGB")
+        assert (np.asarray(found) == np.asarray(upright)).all(), name
+
+
+def make_orientation():
+    exif, packet = "Raw profile type exif", "XML:com.adobe.xmp"
+    prefixed = lambda o: b"Exif\0\0" + tiff("<", o)
+    no_tag = tiff(">", 1).replace(struct.pack(">HH", 0x0112, 3), struct.pack(">HH", 0x0111, 3))
+    named = 'xmlns:t="http://ns.adobe.com/tiff/1.0/"'
+    other = 'xmlns:t="http://example.com/"'
+    pngs = {
+        # name: (orientation, whether Pillow reads it, chunks before and after the pixels)
+        "prefix": (6, True, chunk(b"eXIf", prefixed(6)), b""),
+        "raw": (8, True, text(exif, raw_profile("exif", prefixed(8))), b""),
+        "raw_packed_after": (5, True, b"", packed_text(exif, raw_profile("exif", prefixed(5)))),
+        "raw_app1": (7, False, text("Raw profile type APP1", raw_profile("APP1", prefixed(7))), b""),
+        "raw_xmp": (
+            2,
+            False,
+            packed_text("Raw profile type xmp", raw_profile("xmp", xmp(2))),
+            b"",
+        ),
+        "xmp": (3, True, international_text(packet, xmp(3)), b""),
+        "xmp_element_after": (6, True, b"", international_text(packet, xmp(6, ELEMENT))),
+        "xmp_packed": (4, True, international_text(packet, xmp(4), True), b""),
+        "xmp_quotes": (8, False, international_text(packet, xmp(8, "tiff:Orientation = ' %d '")), b""),
+        "xmp_prefix": (
+            5,
+            False,
+            international_text(packet, xmp(5, "<t:Orientation>\n %d\n</t:Orientation>", named)),
+            b"",
+        ),
+        "xmp_comment": (
+            1,
+            False,
+            international_text(packet, xmp(6, '> <!-- tiff:Orientation="%d" --> <a')),
+            b"",
+        ),
+        "xmp_other": (1, True, international_text(packet, xmp(6, 't:Orientation="%d"', other)), b""),
+        "xmp_nine": (1, True, international_text(packet, xmp(9)), b""),
+        # EXIF counts before XMP, be it upright or without sense; a block without the tag does not.
+        "exif_first": (6, True, international_text(packet, xmp(3)), chunk(b"eXIf", tiff("<", 6))),
+        "exif_upright": (1, True, international_text(packet, xmp(3)), chunk(b"eXIf", tiff("<", 1))),
+        "exif_zero": (1, True, international_text(packet, xmp(3)), chunk(b"eXIf", tiff("<", 0))),
+        "exif_no_tag": (3, True, international_text(packet, xmp(3)), chunk(b"eXIf", no_tag)),
+        "exif_before_raw": (
+            7,
+            True,
+            text(exif, raw_profile("exif", prefixed(3))),
+            chunk(b"eXIf", tiff(">", 7)),
+        ),
+    }
+    for seed, (name, (orientation, pillow, before, after)) in enumerate(pngs.items()):
+        name = f"turned_{name}.png"
+        eight = scene(9 + seed % 3, 6, 200 + seed)[..., :3] & 0xF0
+        png(name, eight, 8, 2, before=before, after=after)
+        add_turned(name, orientation, pillow)
+
+    address = b"http://ns.adobe.com/xap/1.0/\0"
+    jpegs = {
+        "xmp": (6, True, app1(address + xmp(6))),
+        "xmp_element": (7, True, app1(address + xmp(7, ELEMENT))),
+        "xmp_quotes": (2, False, app1(address + xmp(2, "tiff:Orientation='%d'"))),
+        "exif_first": (8, True, lambda f: app1(address + xmp(3))(app1(b"Exif\0\0" + tiff(">", 8))(f))),
+        "exif_no_tag": (3, True, lambda f: app1(b"Exif\0\0" + no_tag)(app1(address + xmp(3))(f))),
+    }
+    for seed, (name, (orientation, pillow, change)) in enumerate(jpegs.items()):
+        name = f"turned_{name}.jpg"
+        jpeg(name, "RGB", 17, 10, 230 + seed, change=change)
+        add_turned(name, orientation, pillow)
+
+    # Every orientation in an image large enough to be cut in both directions while it is resized.
+    for orientation in range(2, 9):
+        name = f"turned_large{orientation}.png"
+        grey = scene(331 - 40 * (orientation % 2), 290, 240 + orientation)[..., 0] >> 6
+        interlaced = orientation in (4, 6, 7)
+        png(name, grey, 2, 0, interlaced=interlaced, before=chunk(b"eXIf", tiff("<", orientation)))
+        add_turned(name, orientation, True)
+
+
 # ----------------------------------------------------------------------------------------- expected
 
 
@@ -356,7 +489,7 @@ def preprocess(picture, size, pad):
     long = int(size * long / short)
     new = (size, long) if width <= height else (long, size)
     # One direction at a time, because Pillow's later versions begin with the vertical pass where
-    # that is cheaper. Horizontal first is what all versions to 12.1 do.
+    # that is cheaper. Horizontal first is what all versions to 12 do.
     picture = picture.resize((new[0], height), Image.Resampling.BICUBIC)
     picture = picture.resize(new, Image.Resampling.BICUBIC)
     left, top = (new[0] - size) // 2, (new[1] - size) // 2
@@ -375,6 +508,7 @@ def main():
     FOLDER.mkdir(parents=True, exist_ok=True)
     make_png()
     make_jpeg()
+    make_orientation()
     for path in sorted(shared.glob("*.*")):
         picture = Image.open(path).convert("RGB")
         expected["shared:" + path.name] = (picture, picture)
