@@ -339,7 +339,8 @@ static void steps_follow_the_length(void **state) {
     static const struct {
         char *length, *steps;
         int want;
-    } cases[] = {{"1", NULL, 1}, {"7", NULL, 7}, {"60", NULL, 50}, {"7", "50", 50}, {"60", "3", 3}};
+    } cases[] = {
+        {"1", NULL, 10}, {"17", NULL, 17}, {"60", NULL, 50}, {"7", "50", 50}, {"60", "3", 3}};
     Run r;
     start(&r);
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
@@ -359,7 +360,8 @@ static void steps_follow_the_length(void **state) {
     size_t i, others = 0;
     json_array_foreach(json_object_get(json, "hypotheses"), i, hypothesis) {
         const json_t *trace = json_object_get(hypothesis, "trace");
-        if (trace) assert_int_equal(json_array_size(trace), whole(hypothesis, "length"));
+        int length = whole(hypothesis, "length");
+        if (trace) assert_int_equal(json_array_size(trace), length < 10 ? 10 : length);
         others += trace != NULL;
     }
     assert_int_equal(others, 2);
