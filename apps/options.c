@@ -24,12 +24,14 @@ enum {
 /* ---- Wrong usage. ---- */
 
 int options_wrong(const CommandHelp *help, const char *format, ...) {
-    char text[512];
+    char *text;
     va_list args;
     va_start(args, format);
-    vsnprintf(text, sizeof text, format, args);
+    int length = vasprintf(&text, format, args); /* of any length: report_error keeps both ends */
     va_end(args);
-    report_error("%s: %s; see easyfirst %s --help", help->name, text, help->name);
+    report_error("%s: %s; see easyfirst %s --help", help->name, length < 0 ? format : text,
+                 help->name);
+    if (length >= 0) free(text);
     return 2;
 }
 
@@ -517,12 +519,13 @@ void model_group(ModelOptions *m, const char **device, int *threads, OptionGroup
 void common_answer_group(CommonOptions *o, OptionGroup *group) {
     AnswerOptions *a = &o->answer;
     *group = (OptionGroup){.title = "answer options"};
-    group_add(group, (Option){"steps", 0, OPTION_INTEGER, "T", &a->decode.iterations,
-                              a->decode.iterations
-                                  ? "filling steps (default 50)"
-                                  : "filling steps (default: as many as the answer has tokens, at\n"
-                                    "most 50; the paper's evaluations take 50)",
-                              1, 1000000});
+    group_add(group,
+              (Option){"steps", 0, OPTION_INTEGER, "T", &a->decode.iterations,
+                       a->decode.iterations
+                           ? "filling steps (default 50)"
+                           : "filling steps (default: as many as the answer has tokens, 10 to\n"
+                             "50; the paper's evaluations take 50)",
+                       1, 1000000});
     group_add(group, (Option){"strategy", 0, OPTION_TEXT, "NAME", &o->strategy,
                               "reparam-uncond-deterministic-cosine (the default) with cond,\n"
                               "stochasticTAU, linear in the words' places; cmlm; ar"});
@@ -594,6 +597,15 @@ int common_check(const CommandHelp *help, CommonOptions *o) {
                              "environment as EASYFIRST_MODEL, or its parts with --language and "
                              "so on");
     return -1;
+}
+
+int common_at_once(const CommonOptions *o, int most) {
+    enum { TOGETHER = 4096 }; /* hypotheses of up to DECODE_STEPS steps */
+    const AnswerOptions *a = &o->answer;
+    int64_t each = (int64_t)a->length_beam * a->samples;
+    each *= 1 + a->decode.iterations / (DECODE_STEPS + 1);
+    int64_t fit = TOGETHER / (each > 0 ? each : 1);
+    return fit < 1 ? 1 : fit < most ? (int)fit : most;
 }
 
 int session_open(Session *session, const CommonOptions *o, Error *err) {

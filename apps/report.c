@@ -111,7 +111,8 @@ void timings_print(const Timings *t, Device *device, const DecodeOptions *option
     if (options->iterations > 0)
         snprintf(steps, sizeof steps, "%d steps", options->iterations);
     else
-        snprintf(steps, sizeof steps, "a step for each token, %d at most", DECODE_STEPS);
+        snprintf(steps, sizeof steps, "a step for each token, %d to %d", DECODE_LEAST_STEPS,
+                 DECODE_STEPS);
     fprintf(stderr, "by      %s, %s, seed %llu\n", strategy,
             options->strategy == DECODE_AR ? "a step for each token" : steps,
             (unsigned long long)options->seed);

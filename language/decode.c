@@ -282,6 +282,7 @@ static int run_check(const DecodeRun *run, Error *err) {
 int decode_steps(const DecodeOptions *options, int length) {
     if (options->strategy == DECODE_AR) return length;
     if (options->iterations > 0) return options->iterations;
+    if (length < DECODE_LEAST_STEPS) return DECODE_LEAST_STEPS;
     return length < DECODE_STEPS ? length : DECODE_STEPS;
 }
 

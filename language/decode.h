@@ -61,7 +61,7 @@ typedef enum DecodeNoise {
     DECODE_NOISE_WRITING,  /* cmlm: a position is written if random_uniform < 1 / (T - t + 1) */
 } DecodeNoise;
 
-enum { DECODE_STEPS = 50 }; /* the paper's */
+enum { DECODE_STEPS = 50, DECODE_LEAST_STEPS = 10 }; /* the paper's; see iterations */
 
 typedef struct DecodeOptions {
     DecodeStrategy strategy;
@@ -70,7 +70,8 @@ typedef struct DecodeOptions {
     float tau;               /* >= 0 */
     DecodeSchedule schedule; /* reparam */
     int iterations;          /* T, 1 to 1000000; the paper's: 50, multiple choice 1. 0: as many as
-                                the answer has tokens, DECODE_STEPS at the most */
+                                the answer has tokens, but from DECODE_LEAST_STEPS to DECODE_STEPS
+                              */
     float temperature;       /* 0: argmax; else drawn from softmax(logits / temperature) */
     uint64_t seed;
     bool no_memory; /* evaluate in every step, also what is known or settled: the same, slower */

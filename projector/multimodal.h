@@ -56,7 +56,10 @@ typedef struct AnswerOptions {
     DecodeWatch watch; /* told each step of the hypotheses; may be NULL */
     void *user;
     LookOptions look;         /* what to look at again once the answers are there; all 0: nothing */
-    LongPrompts long_prompts; /* what becomes of a prompt that does not fit; 0: an error */
+    LongPrompts long_prompts; /* what becomes of a prompt that does not fit; 0: an error. One whose
+                                 first tokens are dropped leaves room for the given length, else
+                                 for as many tokens as may be predicted, at most a quarter of what
+                                 the model reads */
 } AnswerOptions;
 
 AnswerOptions answer_options_default(void);
