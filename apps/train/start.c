@@ -110,14 +110,17 @@ static bool lies_in(const char *path, const char *folder) {
     return !strncmp(path, folder, n) && (!path[n] || path[n] == '/');
 }
 
-static int check_apart(const char *out, const char *option, const char *path, Error *err) {
+/* `real_out` is `out` without links. */
+static int check_apart(const char *out, const char *real_out, const char *option, const char *path,
+                       Error *err) {
     char *real = realpath(path, NULL);
     int status = 0;
-    if (real && lies_in(out, real))
-        status = error_set(err,
-                           "--out %s is %s --%s %s, which this run reads: a run needs its own "
-                           "folder",
-                           out, strcmp(out, real) ? "in the folder" : "the folder", option, path);
+    if (real && lies_in(real_out, real))
+        status =
+            error_set(err,
+                      "--out %s is %s --%s %s, which this run reads: a run needs its own "
+                      "folder",
+                      out, strcmp(real_out, real) ? "in the folder" : "the folder", option, path);
     free(real);
     return status;
 }
@@ -133,7 +136,8 @@ int train_start_apart(const TrainSettings *s, Error *err) {
     char *out = real_path(s->out, err);
     int status = out ? 0 : -1;
     for (int i = 0; i < 5 && status == 0; i++)
-        if (inputs[i].path) status = check_apart(out, inputs[i].option, inputs[i].path, err);
+        if (inputs[i].path)
+            status = check_apart(s->out, out, inputs[i].option, inputs[i].path, err);
     free(out);
     return status;
 }

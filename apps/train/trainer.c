@@ -686,9 +686,10 @@ static int save_settings(const Trainer *t, Error *err) {
     return status;
 }
 
+/* What was found wrong, and mended. */
 static void note(void *user, const char *text) {
-    const Trainer *t = user;
-    if (!t->settings->quiet) report_error("train: %s", text);
+    (void)user;
+    report_error("train: %s", text);
 }
 
 /* Nothing in the folder is looked at before it is locked. */
