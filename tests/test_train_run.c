@@ -1,6 +1,7 @@
 /* What a training run leaves behind, and what it leaves alone: its folder, damaged and unfinished
  * checkpoints, signals, kills. */
 #include "apps/signals.h"
+#include "apps/train/checkpoint.h"
 #include "apps/train/manifest.h"
 #include "apps/train/run_folder.h"
 #include "data/file_hash.h"
@@ -296,6 +297,51 @@ static void test_damaged_checkpoint(void **state) {
     assert_message(r, 1, "checkpoint-00000008", "9 bytes", "no undamaged");
     assert_int_equal(count_entries(out, "checkpoint-"), 2);
     assert_false(there(r, "out/checkpoint-00000008.damaged"));
+    bench_end(&b);
+}
+
+/* What a checkpoint will take is known before, within the headers of its files. */
+static void test_space(void **state) {
+    (void)state;
+    Bench b;
+    Error err = {{0}};
+    char out[300];
+    bench_start(&b);
+    Run *r = &b.run;
+    path_in(out, sizeof out, r, "out");
+    for (int lora = 0; lora < 2; lora++) {
+        TrainSettings s;
+        TrainModel model;
+        Device *device;
+        const char *items[] = {b.pairs};
+        run(r, ADAPT(&b, out), "--stop-after", "1", "--lora-rank", lora ? "4" : "0");
+        expect(r, 0, "");
+        json_int_t size = 0;
+        const char *name;
+        json_t *file, *files;
+        char *text = text_of(r, "out/checkpoint-00000001/training/state.json");
+        json_t *saved = json_loads(text, 0, NULL);
+        files = json_object_get(saved, "files");
+        json_object_foreach(files, name, file) {
+            if (!strstr(name, "bpe.model"))
+                size += json_integer_value(json_object_get(file, "size"));
+        }
+        json_decref(saved), free(text);
+        train_settings_default(&s, STAGE_ADAPT);
+        s.model.folder = b.model, s.out = out, s.lora.rank = lora ? 4 : 0;
+        s.data = (TextList){items, 1};
+        assert_ok(train_settings_check(&s, &err), &err);
+        assert_ok(device_open(&device, &(DeviceOptions){.kind = DEVICE_CPU}, &err), &err);
+        assert_ok(train_model_open(&model, &s, device, &err), &err);
+        double told = (double)train_checkpoint_bytes(&model, &s, true);
+        if (!(told <= (double)size && told > 0.9 * (double)size - 30000))
+            fail_msg("lora %d: told %.0f bytes, taken %lld", lora, told, (long long)size);
+        assert_true(train_checkpoint_bytes(&model, &s, false) <
+                    train_checkpoint_bytes(&model, &s, true));
+        train_model_close(&model);
+        device_close(device);
+        temporary_remove(out);
+    }
     bench_end(&b);
 }
 
@@ -610,6 +656,7 @@ int main(void) {
         cmocka_unit_test(test_publish),
         cmocka_unit_test(test_leftovers),
         cmocka_unit_test(test_damaged_checkpoint),
+        cmocka_unit_test(test_space),
         cmocka_unit_test(test_damaged_weights),
         cmocka_unit_test(test_no_progress),
         cmocka_unit_test(test_streak),
