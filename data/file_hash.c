@@ -1,7 +1,6 @@
 #include "data/file_hash.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -9,6 +8,8 @@
 #include <unistd.h>
 
 #include <openssl/evp.h>
+
+#include "data/file_open.h"
 
 enum { BLOCK = 1 << 20 };
 
@@ -41,8 +42,8 @@ static int hash_finish(char hex[FILE_HASH_SIZE], EVP_MD_CTX *digest) {
 
 int file_hash(char hex[FILE_HASH_SIZE], const char *path, Error *err) {
     hex[0] = 0;
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0) return error_set(err, "%s: %s", path, strerror(errno));
+    int fd = file_open_input(path, NULL, NULL, err);
+    if (fd < 0) return -1;
     EVP_MD_CTX *digest = EVP_MD_CTX_new();
     int status = digest && EVP_DigestInit_ex(digest, EVP_sha256(), NULL) == 1
                      ? hash_bytes(digest, fd, path, err)

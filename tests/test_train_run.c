@@ -55,14 +55,15 @@ static void folder_hash(char hex[FILE_HASH_SIZE], const char *folder) {
 /* Nothing that this program did not make is replaced, and nothing of the place changes. */
 static void test_foreign_files(void **state) {
     (void)state;
-    static const char *const names[] = {"model/notes.txt", "settings.json", "metrics.jsonl",
-                                        "loss.svg", "checkpoint-00000004/language/config.json"};
+    static const char *const names[] = {
+        "model/notes.txt", "settings.json", "metrics.jsonl",
+        "loss.svg",        "data.json",     "checkpoint-00000004/language/config.json"};
     Bench b;
     char out[300], before[FILE_HASH_SIZE], after[FILE_HASH_SIZE];
     bench_start(&b);
     Run *r = &b.run;
     path_in(out, sizeof out, r, "out");
-    for (int i = 0; i < 5; i++) {
+    for (int i = 0; i < 6; i++) {
         shell("mkdir -p \"$(dirname %s/%s)\" && echo mine > %s/%s", out, names[i], out, names[i]);
         folder_hash(before, out);
         run(r, ADAPT(&b, out));
@@ -164,6 +165,35 @@ static void test_nothing_begun(void **state) {
         "--steps", "2", "-q");
     assert_message(r, 1, "bad.jsonl");
     assert_false(there(r, "out"));
+    bench_end(&b);
+}
+
+/* ---- The data of a resumed run. ---- */
+
+/* Their contents count: not times, nor where they are; and one letter is another file. */
+static void test_same_data(void **state) {
+    (void)state;
+    Bench b;
+    char whole[300], out[300], moved[300];
+    bench_start(&b);
+    Run *r = &b.run;
+    path_in(whole, sizeof whole, r, "whole"), path_in(out, sizeof out, r, "out");
+    path_in(moved, sizeof moved, r, "moved.jsonl");
+    run(r, ADAPT(&b, whole));
+    expect(r, 0, "");
+    run(r, ADAPT(&b, out), "--stop-after", "2");
+    expect(r, 0, "");
+    shell("touch -d 2001-01-01 %s", b.pairs);
+    run(r, AGAIN(out), "--stop-after", "3");
+    expect(r, 0, "");
+    shell("cp %s %s && sed -i '7s/[a-z]\"}$/X\"}/' %s", b.pairs, moved, b.pairs);
+    run(r, AGAIN(out));
+    assert_message(r, 1, "pairs.jsonl", "contents", "checkpoint-00000005");
+    run(r, AGAIN(out), "--data", b.valid);
+    assert_message(r, 1, "valid.jsonl", "contents", "pairs.jsonl");
+    run(r, AGAIN(out), "--data", moved);
+    expect(r, 0, "");
+    assert_same_run(r, "whole", "out", 12);
     bench_end(&b);
 }
 
@@ -649,21 +679,14 @@ static void test_random_kills(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_foreign_files),
-        cmocka_unit_test(test_model_is_input),
-        cmocka_unit_test(test_changed_model),
-        cmocka_unit_test(test_nothing_begun),
-        cmocka_unit_test(test_publish),
-        cmocka_unit_test(test_leftovers),
-        cmocka_unit_test(test_damaged_checkpoint),
-        cmocka_unit_test(test_space),
-        cmocka_unit_test(test_damaged_weights),
-        cmocka_unit_test(test_no_progress),
-        cmocka_unit_test(test_streak),
-        cmocka_unit_test(test_signals),
-        cmocka_unit_test(test_lost_terminal),
-        cmocka_unit_test(test_second_signal),
-        cmocka_unit_test(test_random_kills),
+        cmocka_unit_test(test_foreign_files), cmocka_unit_test(test_model_is_input),
+        cmocka_unit_test(test_changed_model), cmocka_unit_test(test_nothing_begun),
+        cmocka_unit_test(test_same_data),     cmocka_unit_test(test_publish),
+        cmocka_unit_test(test_leftovers),     cmocka_unit_test(test_damaged_checkpoint),
+        cmocka_unit_test(test_space),         cmocka_unit_test(test_damaged_weights),
+        cmocka_unit_test(test_no_progress),   cmocka_unit_test(test_streak),
+        cmocka_unit_test(test_signals),       cmocka_unit_test(test_lost_terminal),
+        cmocka_unit_test(test_second_signal), cmocka_unit_test(test_random_kills),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

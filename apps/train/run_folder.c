@@ -23,7 +23,8 @@
 enum { MARKER_FORMAT = 1 };
 
 /* What a run writes beside checkpoints. */
-static const char *const own_files[] = {MARKER, "settings.json", "metrics.jsonl", "loss.svg", NULL};
+static const char *const own_files[] = {MARKER,          "settings.json", "data.json",
+                                        "metrics.jsonl", "loss.svg",      NULL};
 
 char *run_folder_path(const RunFolder *run, const char *name, Error *err) {
     return path_join(run->path, name, err);

@@ -24,6 +24,25 @@ int train_start_same_settings(const TrainSettings *s, Error *err) {
 
 /* ---- Data. ---- */
 
+RecordsOptions train_start_records(const TrainSettings *s) {
+    static const char *const needs[STAGE_COUNT] = {[STAGE_ADAPT] = "train adapt",
+                                                   [STAGE_INSTRUCT] = "train instruct",
+                                                   [STAGE_ALIGN] = "train align",
+                                                   [STAGE_TUNE] = "train tune",
+                                                   [STAGE_LENGTH] = "train length"};
+    return (RecordsOptions){.images = s->images,
+                            .prompts_for = needs[s->stage],
+                            .text_lines = s->text_lines,
+                            .check_images = true};
+}
+
+int train_start_files(const TrainSettings *s, Error *err) {
+    const RecordsOptions options = train_start_records(s);
+    if (s->stage == STAGE_SEGMENT) return 0;
+    for (int i = 0; i < s->data.count; i++) TRY(records_check(s->data.items[i], &options, err));
+    return s->valid ? records_check(s->valid, &options, err) : 0;
+}
+
 static json_t *data_entry(const char *path, uint64_t print) {
     char text[24];
     snprintf(text, sizeof text, "%016" PRIx64, print);
@@ -31,39 +50,50 @@ static json_t *data_entry(const char *path, uint64_t print) {
     return name ? json_pack("{s:o, s:s}", "path", name, "print", text) : NULL;
 }
 
-json_t *train_start_data(const TrainSettings *s, const Dataset *data) {
+json_t *train_start_data(const Dataset *data) {
     json_t *list = json_array();
     int failed = list ? 0 : -1;
-    if (data->scenes)
-        failed |= json_array_append_new(list, data_entry(s->data.items[0], data->fingerprint));
-    for (int i = 0; !data->scenes && i < data->file_count; i++)
-        failed |= json_array_append_new(
-            list, data_entry(s->data.items[i], records_fingerprint(data->files[i])));
+    for (int i = 0; i < data->read_count && !failed; i++)
+        failed |= json_array_append_new(list, data_entry(data->read[i].path, data->read[i].hash));
+    if (!failed) failed |= json_array_append_new(list, data_entry("", data->fingerprint));
     if (!failed) return list;
     json_decref(list);
     return NULL;
 }
 
+/* Entry i is another one. */
+static int data_differs(const json_t *a, const json_t *b, const char *folder, Error *err) {
+    const char *path = json_string_value(json_object_get(b, "path"));
+    const char *was = json_string_value(json_object_get(a, "path"));
+    bool moved = path && was && strcmp(path, was);
+    if (path && !*path)
+        return error_set(
+            err,
+            "the files of --data are those that %s was trained on, but other records "
+            "of them can be used (images were added or removed), or ratio.json has "
+            "other weights: undo that, or start a new run with -m %s and another --out",
+            folder, folder);
+    return error_set(err,
+                     "%s: its contents are not those of the data that this run was begun "
+                     "with%s%s (fingerprint %s, expected %s): give it the same --data, or "
+                     "start a new run with -m %s and another --out",
+                     path ? path : "--data", moved ? ", " : "", moved ? was : "",
+                     json_string_value(json_object_get(b, "print")),
+                     json_string_value(json_object_get(a, "print")), folder);
+}
+
 int train_start_same_data(const json_t *before, const json_t *now, const char *folder, Error *err) {
     size_t count = json_array_size(now), wanted = json_array_size(before);
     if (count != wanted)
-        return error_set(err,
-                         "--data names %zu files or folders, but %s was trained on %zu: give it "
-                         "the same --data, or start a new run with -m %s and another --out",
-                         count, folder, wanted, folder);
+        return error_set(
+            err,
+            "--data has %zu files, but %s was trained on %zu: give it the same --data, "
+            "or start a new run with -m %s and another --out",
+            count - 1, folder, wanted > 0 ? wanted - 1 : 0, folder);
     for (size_t i = 0; i < count; i++) {
         const json_t *a = json_array_get(before, i), *b = json_array_get(now, i);
         if (json_equal(json_object_get(a, "print"), json_object_get(b, "print"))) continue;
-        const char *path = json_string_value(json_object_get(b, "path"));
-        const char *was = json_string_value(json_object_get(a, "path"));
-        bool moved = path && was && strcmp(path, was);
-        return error_set(err,
-                         "%s: its contents are not those of the data that this run was begun "
-                         "with%s%s (fingerprint %s, expected %s): give it the same --data, or "
-                         "start a new run with -m %s and another --out",
-                         path ? path : "--data", moved ? ", " : "", moved ? was : "",
-                         json_string_value(json_object_get(b, "print")),
-                         json_string_value(json_object_get(a, "print")), folder);
+        return data_differs(a, b, folder, err);
     }
     return 0;
 }

@@ -8,8 +8,15 @@
 /* Of a resumed run: RUN/settings.json, read before the run was locked, is still the same. */
 int train_start_same_settings(const TrainSettings *settings, Error *err);
 
-/* What the data are: [{"path", "print"}], an entry for each --data. NULL without memory. */
-json_t *train_start_data(const TrainSettings *settings, const Dataset *data);
+/* How the files of --data and --valid are read. */
+RecordsOptions train_start_records(const TrainSettings *settings);
+
+/* Whether they are there and of the right kind, from their beginnings. */
+int train_start_files(const TrainSettings *settings, Error *err);
+
+/* What the data are: [{"path", "print"}], an entry for each file that was read, and a last one,
+ * with no path, of all and what of it can be used. NULL without memory. */
+json_t *train_start_data(const Dataset *data);
 
 /* Whether the data are those that the run of the checkpoint `folder` was begun with: their
  * contents, wherever they lie. */

@@ -9,6 +9,7 @@
 
 #include "apps/report.h"
 #include "apps/signals.h"
+#include "apps/train/dataset_files.h"
 #include "apps/train/finite.h"
 #include "apps/train/start.h"
 #include "data/model_files.h"
@@ -43,7 +44,7 @@ typedef struct Trainer {
     TrainCheckpoints checkpoints;
     TrainReport report;
     bool report_open;
-    Problems problems;    /* of this epoch's pictures */
+    Problems problems;    /* of images, each record once: feed.h */
     Problems told;        /* kinds of them that were told */
     double peak;          /* operations per second; 0: unknown */
     double started;       /* the clock when this part of the run began, earlier parts taken off */
@@ -71,6 +72,7 @@ ExampleConfig trainer_examples(const TrainModel *t, const TrainSettings *s) {
                            .context = s->context,
                            .together = blocks && !s->context && s->stage != STAGE_LENGTH,
                            .plain = s->plain,
+                           .long_prompts = (LongPrompts)long_prompts_find(s->long_prompts),
                            .whole = s->stage == STAGE_PRETRAIN};
 }
 
@@ -121,13 +123,12 @@ static void tell_scan(void *user, const char *path, int64_t done, int64_t all) {
 static int open_dataset(Trainer *t, Dataset *dataset, const char *const *paths, int count,
                         int64_t limit, Error *err) {
     const TrainSettings *s = t->settings;
-    DatasetOptions options = {
-        .records = {.images = s->images, .text_lines = s->text_lines, .check_images = true},
-        .example = trainer_examples(&t->model, s),
-        .bad_share = s->bad_share,
-        .limit = limit,
-        .progress = tell_scan,
-        .user = t};
+    DatasetOptions options = {.records = train_start_records(s),
+                              .example = trainer_examples(&t->model, s),
+                              .bad_share = s->bad_share,
+                              .limit = limit,
+                              .progress = tell_scan,
+                              .user = t};
     TRY(dataset_open(dataset, paths, count, &options, err));
     if (!dataset->with_picture || t->model.model.parts.projector) return 0;
     return error_set(err,
@@ -342,7 +343,8 @@ static void tell_start(const Trainer *t, const char *resumed_from) {
     if (t->model.head_file.count)
         fprintf(stderr, "classes    their layer goes on from %s\n", t->model.head_file.path);
     for (int i = 0; i < d->problems.kind_count; i++)
-        fprintf(stderr, "left out   %" PRId64 " x %s, the first: %s\n", d->problems.kinds[i].count,
+        fprintf(stderr, "%s %" PRId64 " x %s, the first: %s\n",
+                d->problems.kinds[i].note ? "note      " : "left out  ", d->problems.kinds[i].count,
                 d->problems.kinds[i].kind, d->problems.kinds[i].first);
     TrainMemory m = train_model_memory(&t->model, s, &t->sizes);
     fprintf(stderr,
@@ -404,7 +406,6 @@ static void tell_problems(Trainer *t, const Problems *found) {
 }
 
 static int check_problems(Trainer *t, const FeedStep *step, Error *err) {
-    if (step->index == 0) t->problems = (Problems){0}; /* each epoch meets them again */
     if (step->problems.total == 0) return 0;
     tell_problems(t, &step->problems);
     problems_merge(&t->problems, &step->problems);
@@ -710,7 +711,7 @@ static int open_run(Trainer *t, Error *err) {
 static int check_start(Trainer *t, Error *err) {
     const char *folder = t->checkpoints.last;
     json_t *before = t->state.data;
-    t->state.data = train_start_data(t->settings, &t->data);
+    t->state.data = train_start_data(&t->data);
     int status = t->state.data ? 0 : error_set(err, "out of memory");
     if (status == 0 && folder) status = train_start_same_data(before, t->state.data, folder, err);
     json_decref(before);
@@ -722,6 +723,7 @@ static int check_start(Trainer *t, Error *err) {
 static int open_all(Trainer *t, Error *err) {
     TrainSettings *s = t->settings;
     TRY(open_run(t, err));
+    TRY(train_start_files(t->settings, err));
     const char *folder = t->checkpoints.last;
     TRY(device_choose(&t->device, s->device, s->threads, err));
     TRY(open_model(t, folder, folder, err));
@@ -735,6 +737,7 @@ static int open_all(Trainer *t, Error *err) {
                    err));
     tell_start(t, folder);
     TRY(save_settings(t, err));
+    TRY(dataset_files_write(&t->data, s->out, err));
     if (folder) train_checkpoints_trim(&t->checkpoints, s->keep);
     TRY(train_report_open(&t->report, s->out, t->state.step, t->schedule.steps, s->quiet, err));
     t->report_open = true;
