@@ -2,6 +2,7 @@
 #include <stdlib.h>
 
 #include "apps/train/trainer.h"
+#include "kernels/clean_text.h"
 
 enum { ANSWER_STEPS = 10 }; /* enough to see whether it learns; 50 are for answering */
 
@@ -69,6 +70,7 @@ static int print_ids(const Tokenizer *tokenizer, const char *title, const int32_
                      FILE *out, Error *err) {
     char *text;
     TRY(tokenizer_decode(tokenizer, ids, (size_t)count, &text, err));
+    clean_text(text);
     fprintf(out, "  %-7s %s\n", title, text);
     free(text);
     return 0;
