@@ -259,41 +259,6 @@ static int open_model(Trainer *t, bool resumed, const char *folder, Error *err) 
     return 0;
 }
 
-/* What the run will take, from a second model that is only described: the run's own is still as its
- * files have it. */
-static int predict_memory(const Trainer *t, const TrainSettings *s, TrainMemory *memory,
-                          Error *err) {
-    TrainModel m;
-    TRY(train_model_open(&m, s, t->device, err));
-    int status = 0;
-    if (t->data.scenes)
-        status = train_model_classes(&m, NULL, 0, NULL, t->data.scenes->class_count, err);
-    if (status == 0) status = train_model_describe(&m, s, t->data.with_picture > 0, err);
-    if (status == 0) *memory = train_model_memory(&m, s, &t->sizes);
-    train_model_close(&m);
-    return status;
-}
-
-/* Before anything is taken: a GPU's memory is counted, and a run that cannot fit is told at once.
- */
-static int check_memory(const Trainer *t, bool resumed, const char *folder, Error *err) {
-    size_t free_bytes, total;
-    TrainMemory m;
-    if (!device_memory(t->device, &free_bytes, &total)) return 0;
-    TrainSettings changed = model_settings(t, resumed, folder);
-    TRY(predict_memory(t, &changed, &m, err));
-    if (train_memory_sum(&m) <= free_bytes) return 0;
-    return error_set(err,
-                     "this run takes %.0f MB (weights %.0f, gradients %.0f, moments %.0f, "
-                     "activations of %d rows %.0f), but of the %.0f MB of %s %.0f are free: "
-                     "fewer --pass-tokens, --recompute, --lora-rank 16, --dtype bf16 or "
-                     "--device cpu",
-                     1e-6 * (double)train_memory_sum(&m), 1e-6 * (double)m.weights,
-                     1e-6 * (double)m.gradients, 1e-6 * (double)m.moments, t->sizes.tokens,
-                     1e-6 * (double)m.arena, 1e-6 * (double)total, device_text(t->device),
-                     1e-6 * (double)free_bytes);
-}
-
 static int prepare(Trainer *t, bool resumed, const char *folder, Error *err) {
     TrainModel *m = &t->model;
     TRY(train_model_prepare(m, t->settings, t->data.with_picture > 0,
@@ -728,7 +693,8 @@ static int check_start(Trainer *t, Error *err) {
     json_decref(before);
     TRY(status);
     TRY(train_start_space(&t->run, &t->model, t->settings, !folder, err));
-    return check_memory(t, folder, folder, err);
+    TrainSettings changed = model_settings(t, folder, folder);
+    return train_start_memory(t->device, &changed, &t->data, &t->sizes, err);
 }
 
 static int open_all(Trainer *t, Error *err) {
