@@ -570,9 +570,11 @@ static void test_signals(void **state) {
             !strstr(text, "--resume") || count_entries(out, "checkpoint-") != 1)
             fail_msg("%s: status %d, %s", words[i], status, text);
         free(text);
-        run(r, AGAIN(out));
-        expect(r, 0, "");
-        assert_same_run(r, "whole", "out", 60);
+        if (i == 3) {
+            run(r, AGAIN(out));
+            expect(r, 0, "");
+            assert_same_run(r, "whole", "out", 60);
+        }
         temporary_remove(out);
     }
     bench_end(&b);

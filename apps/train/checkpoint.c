@@ -190,7 +190,10 @@ static int look_through(TrainCheckpoints *c, const char *folder, int64_t step, T
                         Error *err) {
     json_t *json, *files;
     const char *run = "";
-    if (state_read(folder, &json, state, &run, &files, err)) return 1;
+    if (state_read(folder, &json, state, &run, &files, err)) {
+        *state = (TrainState){0};
+        return 1;
+    }
     int status = 0;
     if (strcmp(run, c->run->id))
         status =
@@ -207,6 +210,8 @@ static int look_through(TrainCheckpoints *c, const char *folder, int64_t step, T
     if (status == 0) {
         c->files = json_incref(files);
         json_incref(state->data);
+    } else {
+        *state = (TrainState){0};
     }
     json_decref(json);
     return status;
