@@ -8,18 +8,44 @@
 #include <sys/resource.h>
 
 #include "apps/show/trace.h"
+#include "kernels/clean_text.h"
 
-/* ---- Standard error. ---- */
+/* ---- Text from files. ---- */
+
+static void put_clean(FILE *out, const char *text, size_t size) {
+    for (size_t used, i = 0; i < size; i += used) {
+        char one[4];
+        size_t n = clean_character(one, text + i, size - i, &used);
+        fwrite(one, 1, n, out);
+    }
+}
 
 void report_error(const char *format, ...) {
-    char text[2048];
+    Error line; /* cleaned, and its ends are kept where it is too long */
+    char *text;
     va_list args;
     va_start(args, format);
-    vsnprintf(text, sizeof text, format, args);
+    int length = vasprintf(&text, format, args);
     va_end(args);
-    for (char *p = text; *p; p++)
-        if ((unsigned char)*p < 32 || *p == 127) *p = '?';
-    fprintf(stderr, "easyfirst: %s\n", text);
+    error_write(&line, "%s", length < 0 ? format : text);
+    if (length >= 0) free(text);
+    fprintf(stderr, "easyfirst: %s\n", line.text);
+}
+
+/* The ends of lines with which a format begins and ends are its own. */
+void report_print(FILE *out, const char *format, ...) {
+    char *text;
+    size_t size = strlen(format), before = strspn(format, "\n"), after = 0;
+    while (after < size - before && format[size - 1 - after] == '\n') after++;
+    va_list args;
+    va_start(args, format);
+    int length = vasprintf(&text, format, args);
+    va_end(args);
+    const char *line = length < 0 ? format : text;
+    for (size_t i = 0; i < before; i++) putc('\n', out);
+    put_clean(out, line + before, strlen(line) - before - after);
+    for (size_t i = 0; i < after; i++) putc('\n', out);
+    if (length >= 0) free(text);
 }
 
 size_t peak_memory(void) {
@@ -97,7 +123,7 @@ void report_number(char out[REPORT_NUMBER_SIZE], int64_t number) {
 /* ---- Standard output. ---- */
 
 void report_field(FILE *out, const char *text) {
-    for (; *text; text++) putc(strchr("\t\n\v\f\r", *text) ? ' ' : *text, out);
+    put_clean(out, text, strlen(text));
 }
 
 int report_flush(Error *err) {

@@ -25,8 +25,12 @@
 #include "kernels/clock.h"
 #include "projector/multimodal.h"
 
-/* "easyfirst: ..." on standard error, one line whatever the text holds. */
+/* "easyfirst: ..." on standard error, one line whatever the text holds (error.h). */
 void report_error(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+/* printf for a line that has names or texts of files in it: all but the ends of lines with which
+ * the format begins and ends goes through clean_character. */
+void report_print(FILE *out, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /* What was asked. */
 typedef struct Asked {
@@ -52,7 +56,7 @@ void report_duration(char out[REPORT_NUMBER_SIZE], double seconds);
 /* A number with commas between groups of three digits. */
 void report_number(char out[REPORT_NUMBER_SIZE], int64_t number);
 
-/* Text as one field of a line: tabs and line ends become spaces. */
+/* Text as one field of a line: tabs and line ends become spaces, other controls U+FFFD. */
 void report_field(FILE *out, const char *text);
 
 /* Writes what is buffered for standard output; an error if that, or anything before, went wrong. */

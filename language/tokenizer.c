@@ -168,7 +168,27 @@ static int32_t piece_to_id(int32_t piece) {
 }
 
 /* A stretch of text without special words. */
-static int encode_plain(const Tokenizer *tokenizer, const char *text, size_t size, Ids *out,
+/* The library takes about 120 bytes of memory for each of a text: a long one is segmented in pieces
+ * of about so many, or, without a place to divide it, at most so many. */
+enum { PIECE_BYTES = 1 << 16, PIECE_MOST = 1 << 20 };
+
+/* Where the piece at the begin of a text ends: at a space between words of ASCII, where the library
+ * begins anew itself; at any space where there is none; else between two characters. */
+static size_t piece_end(const char *text, size_t size) {
+    if (size <= PIECE_BYTES) return size;
+    size_t most = size < PIECE_MOST ? size : PIECE_MOST, space = 0;
+    for (size_t i = PIECE_BYTES; i + 1 < most; i++) {
+        if (text[i] != ' ' && text[i] != '\n') continue;
+        if ((text[i - 1] & 0x80) == 0 && (text[i + 1] & 0x80) == 0) return i;
+        if (!space) space = i;
+    }
+    if (most == size) return size;
+    if (space) return space;
+    while (most > PIECE_BYTES && ((unsigned char)text[most] & 0xC0) == 0x80) most--;
+    return most;
+}
+
+static int encode_piece(const Tokenizer *tokenizer, const char *text, size_t size, Ids *out,
                         Error *err) {
     int32_t *ids;
     size_t count;
@@ -177,6 +197,16 @@ static int encode_plain(const Tokenizer *tokenizer, const char *text, size_t siz
     int failed = ids_append(out, ids, count, err);
     free(ids);
     return failed;
+}
+
+static int encode_plain(const Tokenizer *tokenizer, const char *text, size_t size, Ids *out,
+                        Error *err) {
+    do { /* what is too long for the library as a whole it refuses */
+        size_t piece = size > SENTENCEPIECE_LONGEST_TEXT ? size : piece_end(text, size);
+        TRY(encode_piece(tokenizer, text, piece, out, err));
+        text += piece, size -= piece;
+    } while (size);
+    return 0;
 }
 
 /* The special word at text[0]; its size is 0 where there is none. */

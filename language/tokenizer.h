@@ -16,6 +16,10 @@
  * in front of <mask>, finds special words in full-width letters too, composes fewer letters with
  * combining marks, and breaks ties between segmentations otherwise.
  *
+ * Texts over 64 KiB are segmented in pieces, divided at a space, so that memory stays small; the
+ * ids are those of the whole (and of millions of words better ones: the library adds scores up in
+ * single precision). A text without a space for 1 MiB is divided between two characters.
+ *
  * White space is what Python's str.strip takes: beside ASCII's, U+001C..1F, U+0085, U+00A0, U+1680,
  * U+2000..200A, U+2028, U+2029, U+202F, U+205F and U+3000.
  */

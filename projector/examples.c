@@ -8,9 +8,9 @@
 
 #include "language/sentencepiece.h"
 
-/* A text of more bytes than this is no sample but a file that was taken for one: segmenting it
- * takes about 120 bytes for each of its own. A document is segmented in pieces. */
-enum { TEXT_LARGEST = 1 << 20, PIECE_BYTES = 1 << 16 };
+/* A text of more bytes than this is no sample but a file that was taken for one; below it, numbers
+ * of tokens fit an int whatever the normaliser makes of the text. */
+enum { TEXT_LARGEST = 1 << 20, DOCUMENT_LARGEST = 1 << 26 };
 
 /* Tokens of turns in one unit, in sequences of the greatest length: beyond that the picture's rows
  * are few beside the turns, and little is saved. */
@@ -64,48 +64,21 @@ static int text_join(Maker *m, int first, int end, const char *question, Error *
     return text_add(m, question, err);
 }
 
-static int check_utf8(Maker *m, const char *text, size_t size, int turn, const char *what) {
-    size_t valid = utf8_valid_prefix(text, size);
-    if (valid == size) return 0;
-    maker_problem(m, "not UTF-8", "%s: turn %d: byte %zu of the %s (0x%02X) is not UTF-8", m->name,
-                  turn + 1, valid, what, (unsigned char)text[valid]);
-    return UNUSABLE;
-}
-
 /* Appends the ids of a text; UNUSABLE if it has none because of what is in it. */
 static int encode(Maker *m, const char *text, int turn, const char *what, Ids *ids, Error *err) {
-    size_t size = strlen(text);
-    if (size > TEXT_LARGEST) {
-        maker_problem(m, "text too large", "%s: turn %d: the %s has %zu bytes, at most %d", m->name,
-                      turn + 1, what, size, TEXT_LARGEST);
+    size_t size = strlen(text), valid, most = m->config->whole ? DOCUMENT_LARGEST : TEXT_LARGEST;
+    if (size > most) {
+        maker_problem(m, "text too large", "%s: turn %d: the %s has %zu bytes, at most %zu",
+                      m->name, turn + 1, what, size, most);
         return UNUSABLE;
     }
-    int status = check_utf8(m, text, size, turn, what);
-    return status ? status : tokenizer_encode(m->config->tokenizer, text, size, ids, err);
-}
-
-/* Where a piece of a document ends: at a space between words of ASCII, where segmentation begins
- * anew, or, in a text that has none for so long, between two characters. */
-static size_t piece_end(const char *text, size_t size) {
-    if (size <= PIECE_BYTES) return size;
-    size_t most = size < TEXT_LARGEST ? size : TEXT_LARGEST;
-    for (size_t i = PIECE_BYTES; i + 1 < most; i++)
-        if (text[i] == ' ' && (text[i - 1] & 0x80) == 0 && (text[i + 1] & 0x80) == 0) return i;
-    if (most == size) return size;
-    while (most > PIECE_BYTES && ((unsigned char)text[most] & 0xC0) == 0x80) most--;
-    return most;
-}
-
-/* The same of a document of any length, in memory of its ids and a piece's. */
-static int encode_document(Maker *m, const char *text, Ids *ids, Error *err) {
-    size_t size = strlen(text);
-    int status = check_utf8(m, text, size, 0, "document");
-    while (status == 0 && size) {
-        size_t piece = piece_end(text, size);
-        status = tokenizer_encode(m->config->tokenizer, text, piece, ids, err);
-        text += piece, size -= piece;
+    valid = utf8_valid_prefix(text, size);
+    if (valid < size) {
+        maker_problem(m, "not UTF-8", "%s: turn %d: byte %zu of the %s (0x%02X) is not UTF-8",
+                      m->name, turn + 1, valid, what, (unsigned char)text[valid]);
+        return UNUSABLE;
     }
-    return status;
+    return tokenizer_encode(m->config->tokenizer, text, size, ids, err);
 }
 
 /* Whether the tokens in m->answer can be learned. */
@@ -315,7 +288,7 @@ static int make_pieces(Maker *m, Error *err) {
         return 0;
     }
     TRY(text_join(m, 0, m->record->count, "", err));
-    int status = encode_document(m, m->text, &m->answer, err);
+    int status = encode(m, m->text, 0, "document", &m->answer, err);
     if (status == 0) status = check_answer(m, 0, "document");
     if (status) return status < 0 ? -1 : 0;
     int64_t tokens = (int64_t)m->answer.count, pieces = (tokens + room - 1) / room;

@@ -209,6 +209,43 @@ static void test_counted_once(void **state) {
     bench_close(&b);
 }
 
+/* A run that is taken up counts what its earlier part has not met, and names the rest. */
+static void test_counted_once_resumed(void **state) {
+    (void)state;
+    enum { STEPS = 6 };
+    Bench b;
+    Error err;
+    double weights[] = {1};
+    bench_open(&b, "full");
+    for (int weighted = 0; weighted < 2; weighted++)
+        for (int from = 0; from <= STEPS; from++) {
+            Problems parts[2] = {{.total = 0}, {.total = 0}};
+            int64_t epoch = 0, index = 0;
+            for (int part = 0; part < 2; part++) {
+                Feed *feed;
+                bench_data(&b, b.set.broken, 1);
+                b.config.batches.sequences = 14;
+                b.config.batches.weights = weighted ? weights : NULL;
+                b.config.batches.sources = weighted;
+                b.config.first_step = part ? from : 0, b.config.end_step = part ? STEPS : from;
+                b.config.epoch = epoch, b.config.index = index;
+                assert_ok(feed_open(&feed, &b.config, &err), &err);
+                for (int64_t i = b.config.first_step; i < b.config.end_step; i++) {
+                    FeedStep step;
+                    assert_ok(feed_next(feed, &step, &err), &err);
+                    problems_merge(&parts[part], &step.problems);
+                    epoch = step.epoch, index = step.index + 1;
+                    feed_step_free(&step);
+                }
+                feed_close(feed);
+                dataset_close(&b.data);
+            }
+            assert_true(epoch >= 1); /* all were met */
+            assert_int_equal(parts[0].total + parts[1].total, 1);
+        }
+    bench_close(&b);
+}
+
 /* ---- Passes. ---- */
 
 typedef struct Sum {
@@ -397,10 +434,15 @@ static void test_limited(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_same_steps),   cmocka_unit_test(test_bad_units),
-        cmocka_unit_test(test_passes_full),  cmocka_unit_test(test_passes_blocks),
-        cmocka_unit_test(test_turns_packed), cmocka_unit_test(test_many_turns),
-        cmocka_unit_test(test_limited),      cmocka_unit_test(test_counted_once),
+        cmocka_unit_test(test_same_steps),
+        cmocka_unit_test(test_bad_units),
+        cmocka_unit_test(test_passes_full),
+        cmocka_unit_test(test_passes_blocks),
+        cmocka_unit_test(test_turns_packed),
+        cmocka_unit_test(test_many_turns),
+        cmocka_unit_test(test_limited),
+        cmocka_unit_test(test_counted_once),
+        cmocka_unit_test(test_counted_once_resumed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -608,7 +608,7 @@ static void test_problems(void **state) {
     }
     assert_int_equal(all.kind_count, PROBLEM_KINDS);
     assert_int_equal(all.total, 80);
-    assert_string_equal(all.kinds[22].first, "first of 22, at a\nb");
+    assert_string_equal(all.kinds[22].first, "first of 22, at a?b");
     assert_int_equal(all.kinds[22].count, 2);
     assert_string_equal(all.kinds[LAST].kind, "other problems");
     assert_int_equal(all.kinds[LAST].count, 2 * (40 - LAST));

@@ -1,6 +1,9 @@
 /* Scene graphs: what is read of them and what is refused, and which patch an object covers, through
  * the geometry of preprocessing. */
+#include <fcntl.h>
 #include <math.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "data/scene_graphs.h"
 #include "tests/pictures.h"
@@ -253,6 +256,53 @@ static void test_bad_graphs(void **state) {
     run_end(&r);
 }
 
+/* The fingerprint is of the contents, not of the time; a pipe is refused and not waited for; an
+ * image of millions of values is skipped. */
+static void test_files(void **state) {
+    (void)state;
+    Run r;
+    SceneGraphs g;
+    Problems problems;
+    Error err;
+    char path[512];
+    run_start(&r);
+    SceneGraphsOptions options = {.images = r.folder};
+    write_grey(&r, "a.png", 30, 20);
+    const char *text = "{\"a.png\": {\"width\": 30, \"height\": 20, \"objects\": {}}}";
+    assert_ok(open_graphs(&g, &r, text, &options, &problems, &err), &err);
+    uint64_t first = g.fingerprint;
+    scene_graphs_close(&g);
+    path_in(path, sizeof path, &r, "graphs.json");
+    struct timespec times[2] = {{.tv_sec = 1}, {.tv_sec = 1}};
+    assert_int_equal(utimensat(AT_FDCWD, path, times, 0), 0);
+    const char *paths[] = {path};
+    assert_ok(scene_graphs_open(&g, paths, 1, &options, &problems, &err), &err);
+    assert_true(g.fingerprint == first);
+    scene_graphs_close(&g);
+    text = "{\"a.png\": {\"width\": 31, \"height\": 20, \"objects\": {}}}";
+    assert_ok(open_graphs(&g, &r, text, &options, &problems, &err), &err);
+    assert_true(g.fingerprint != first);
+    scene_graphs_close(&g);
+    enum { SIZE = 3 << 20 };
+    char *big = malloc(SIZE + 300), *p = big;
+    assert_non_null(big);
+    p += sprintf(p, "{\"big\": {\"objects\": [[]");
+    while (p < big + SIZE) p = stpcpy(p, ",[]");
+    sprintf(p, "]}, %s", text + 1);
+    assert_ok(open_graphs(&g, &r, big, &options, &problems, &err), &err);
+    assert_int_equal(g.count, 1);
+    assert_string_equal(problems.kinds[0].kind, "too large");
+    scene_graphs_close(&g);
+    free(big);
+    path_in(path, sizeof path, &r, "pipe");
+    assert_int_equal(mkfifo(path, 0600), 0);
+    alarm(5); /* ends the test where it waits */
+    assert_refused(scene_graphs_open(&g, paths, 1, &options, &problems, &err), &err,
+                   "a pipe (FIFO)");
+    alarm(0);
+    run_end(&r);
+}
+
 /* Boxes are drawn, the larger ones first, and the picture is preprocessed: each patch has the
  * colour of its class at its centre. */
 static void test_labels(void **state) {
@@ -317,9 +367,8 @@ static void test_labels(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_map),
-        cmocka_unit_test(test_graphs),
-        cmocka_unit_test(test_bad_graphs),
+        cmocka_unit_test(test_map),        cmocka_unit_test(test_graphs),
+        cmocka_unit_test(test_bad_graphs), cmocka_unit_test(test_files),
         cmocka_unit_test(test_labels),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -375,6 +375,32 @@ static void test_text_too_long(void **state) {
     free(text), ids_free(&ids);
 }
 
+/* A long text is segmented in pieces: its ids are those of its words, one after another. */
+static void test_long_texts(void **state) {
+    enum { SIZE = 400000 };
+    static const char *const words[] = {"Hund", "größere", "Übermorgen", "the", "château", "dog"};
+    static const int first[] = {0, 0, 1}, last[] = {5, 0, 2}; /* both kinds, ASCII, none of it */
+    Error err;
+    Ids whole = {0}, single = {0};
+    TestRandom random = {17};
+    char *text = malloc(SIZE + 100);
+    assert_non_null(text);
+    for (int round = 0; round < 3; round++) {
+        char *p = text;
+        whole.count = single.count = 0;
+        while (p < text + SIZE) {
+            unsigned kinds = (unsigned)(last[round] - first[round] + 1);
+            const char *word = words[first[round] + (int)(test_random_next(&random) % kinds)];
+            assert_ok(tokenizer_encode(*state, word, strlen(word), &single, &err), &err);
+            p += sprintf(p, "%s%s", word, test_random_next(&random) % 3 ? " " : "\n");
+        }
+        assert_ok(tokenizer_encode(*state, text, (size_t)(p - text), &whole, &err), &err);
+        assert_int_equal(whole.count, single.count);
+        assert_memory_equal(whole.ids, single.ids, whole.count * sizeof *whole.ids);
+    }
+    free(text), ids_free(&whole), ids_free(&single);
+}
+
 static void test_decode(void **state) {
     const Tokenizer *tokenizer = *state;
     Error err;
@@ -470,13 +496,14 @@ static void test_threads(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        WITH_MODEL(test_golden_ids),       WITH_MODEL(test_golden_decode),
-        WITH_MODEL(test_round_trip),       WITH_MODEL(test_shared_prompts),
-        WITH_MODEL(test_id_mapping),       WITH_MODEL(test_special_words),
-        WITH_MODEL(test_spaces),           WITH_MODEL(test_encode_appends),
-        WITH_MODEL(test_nul_bytes),        WITH_MODEL(test_invalid_utf8),
-        WITH_MODEL(test_text_too_long),    WITH_MODEL(test_decode),
-        cmocka_unit_test(test_ids_append), WITH_MODEL(test_threads),
+        WITH_MODEL(test_golden_ids),    WITH_MODEL(test_golden_decode),
+        WITH_MODEL(test_round_trip),    WITH_MODEL(test_shared_prompts),
+        WITH_MODEL(test_id_mapping),    WITH_MODEL(test_special_words),
+        WITH_MODEL(test_spaces),        WITH_MODEL(test_encode_appends),
+        WITH_MODEL(test_nul_bytes),     WITH_MODEL(test_invalid_utf8),
+        WITH_MODEL(test_text_too_long), WITH_MODEL(test_long_texts),
+        WITH_MODEL(test_decode),        cmocka_unit_test(test_ids_append),
+        WITH_MODEL(test_threads),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -79,10 +79,11 @@ static void test_skipped_records(void **state) {
     assert_int_equal(symlink(image, name), 0);
     run(&r, "train", "tune", "-m", MODEL, "--new-projector", "linear", "--data",
         "tests/golden/cases/images_key.json", "--images", set.images, "--out", out, "--steps", "1",
-        "--bad-share", "0.5");
+        "--bad-share", "0.5", "--valid", "tests/golden/cases/images_key.json");
     expect(&r, 0, "");
     assert_said(&r, "2 examples, 2 of them with a picture", "1 x <image> without an image",
-                "record 2, id 2", "1 x several <image> marks", "record 3, id 3");
+                "record 2, id 2", "1 x several <image> marks", "record 3, id 3",
+                "left out   --valid: 1 x several <image> marks");
     temporary_remove(out);
     run(&r, "train", "tune", "-m", MODEL, "--new-projector", "linear", "--data",
         "tests/golden/cases/images_key.json", "--images", set.images, "--out", out, "--steps", "1",

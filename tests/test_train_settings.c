@@ -646,6 +646,8 @@ static void test_check(void **state) {
         {"adapt --data tests --out " BASE " -m " BASE, "--out", "own folder"},
         {"adapt" GIVEN " --images tests", "--images", "align and tune"},
         {"adapt" GIVEN " --plain on", "--plain", "align"},
+        {"instruct" GIVEN " --text-lines", "--text-lines", "pretrain"},
+        {"pretrain" GIVEN " --long-prompts skip", "--long-prompts", "pretrain"},
         {"align" GIVEN " --train-vision", "--train-vision", "tune"},
         {"adapt" GIVEN " --freeze-language", "--freeze-language", "nothing to train"},
         {"adapt" GIVEN " --new-projector linear", "--new-projector", "adapt"},

@@ -358,8 +358,7 @@ static int write_json(OrderEval *o, const OrderReport *report, Error *err) {
     json_t *settings = settings_make(o, err);
     if (!settings) return -1;
     json_t *object = order_report_json(report, settings);
-    char *text = object ? json_dumps(object, JSON_REAL_PRECISION(JSON_DIGITS)) : NULL;
-    json_decref(object);
+    char *text = json_line(object, JSON_DIGITS);
     if (!text) return error_set(err, "out of memory for %s", o->json);
     FileWriter writer;
     int status = 0;

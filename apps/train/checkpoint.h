@@ -29,7 +29,7 @@ typedef struct TrainState {
     double seconds;
     double open_loss, open_norm; /* sums over the updates since the last logged point, */
     int64_t open_steps;          /* so many, for a run that ends between two points */
-    int64_t bad_samples;         /* pictures that could not be decoded so far */
+    int64_t bad_samples;         /* records with an image that could not be decoded, each once */
     json_t *data;                /* what the data are: [{"path", "print"}] */
     Dtype compute[4];            /* of vision, projector, language, length */
 } TrainState;

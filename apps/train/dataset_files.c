@@ -40,11 +40,18 @@ static json_t *kinds_json(const Problems *problems, bool notes) {
     return object;
 }
 
-int dataset_files_write(const Dataset *d, const char *run, Error *err) {
-    json_t *object =
-        json_pack("{s:o, s:I, s:I, s:o, s:o}", "files", files_json(d), "records",
-                  (json_int_t)d->samples, "used", (json_int_t)d->count, "skipped",
-                  kinds_json(&d->problems, false), "notes", kinds_json(&d->problems, true));
+static json_t *dataset_json(const Dataset *d) {
+    return json_pack("{s:o, s:I, s:I, s:o, s:o}", "files", files_json(d), "records",
+                     (json_int_t)d->samples, "used", (json_int_t)d->count, "skipped",
+                     kinds_json(&d->problems, false), "notes", kinds_json(&d->problems, true));
+}
+
+int dataset_files_write(const Dataset *data, const Dataset *valid, const char *run, Error *err) {
+    json_t *object = dataset_json(data);
+    if (object && valid && json_object_set_new(object, "valid", dataset_json(valid))) {
+        json_decref(object);
+        object = NULL;
+    }
     char *path = path_join(run, "data.json", err);
     int status = -1;
     if (path) status = object ? json_write(object, path, err) : error_set(err, "out of memory");

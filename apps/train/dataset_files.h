@@ -4,13 +4,15 @@
  *   {"files": [{"path", "bytes", "hash"}],      of their contents
  *    "records": all that were looked at, "used": examples,
  *    "skipped": {kind: {"count", "first"}},     records that could not be used
- *    "notes": {kind: {"count", "first"}}}       long prompts, for one
+ *    "notes": {kind: {"count", "first"}},       long prompts, for one
+ *    "valid": the same of --valid}
  */
 #ifndef EASYFIRST_APPS_TRAIN_DATASET_FILES_H
 #define EASYFIRST_APPS_TRAIN_DATASET_FILES_H
 
 #include "apps/train/dataset.h"
 
-int dataset_files_write(const Dataset *dataset, const char *run, Error *err);
+/* `valid` may be NULL. */
+int dataset_files_write(const Dataset *data, const Dataset *valid, const char *run, Error *err);
 
 #endif

@@ -224,8 +224,27 @@ static int make_steps(void *user, Ahead *ahead, Error *err) {
     return status;
 }
 
+/* The records that came before the first step were counted then, by the part of the run that met
+ * them: if one is trouble now it is named, and not counted again. */
+static int mark_met(const FeedConfig *c, Error *err) {
+    const Dataset *d = c->dataset;
+    bool all = c->epoch > 0 && !c->batches.weights; /* each unit once an epoch */
+    for (int64_t i = 0; i < d->count && all; i++) d->counted[d->units[i].record] |= RECORD_BAD;
+    for (int64_t epoch = 0; epoch <= c->epoch && !all; epoch++) {
+        BatchPlan plan;
+        if (epoch == c->epoch && c->index == 0) break;
+        TRY(batches_plan(&plan, d->units, d->count, &c->batches, epoch, err));
+        int64_t steps = epoch < c->epoch || c->index > plan.steps ? plan.steps : c->index;
+        for (int64_t i = 0; i < plan.step_begin[steps]; i++)
+            d->counted[d->units[plan.order[i]].record] |= RECORD_BAD;
+        batches_free(&plan);
+    }
+    return 0;
+}
+
 int feed_open(Feed **feed, const FeedConfig *config, Error *err) {
     *feed = NULL;
+    TRY(mark_met(config, err));
     Feed *f = calloc(1, sizeof *f);
     if (!f) return error_set(err, "out of memory");
     f->config = *config;

@@ -41,7 +41,8 @@ typedef struct FeedStep {
 
 typedef struct Feed Feed;
 
-/* Starts the thread. *feed is NULL on failure. The configuration's pointers must outlive it. */
+/* Starts the thread. *feed is NULL on failure. The configuration's pointers must outlive it. What
+ * comes before the first step counts as met: a run that is resumed counts no record again. */
 int feed_open(Feed **feed, const FeedConfig *config, Error *err);
 void feed_close(Feed *feed); /* NULL is allowed; stops the thread */
 

@@ -511,6 +511,8 @@ static int check_data(const TrainSettings *s, Error *err) {
                          "--text-lines: plain text is for pretrain; %s needs prompts and answers: "
                          "lines of {\"inputs\": ..., \"targets\": ...}, or LLaVA's records",
                          stage);
+    if (strcmp(s->long_prompts, "keep-last") && (segment || s->stage == STAGE_PRETRAIN))
+        return error_set(err, "--long-prompts: %s has no prompts", stage);
     if (s->context && attention_in_blocks(s))
         return error_set(err, "--context on needs full attention: in blocks every turn sees the "
                               "picture and itself; leave it out, or take --attention full");

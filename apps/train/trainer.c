@@ -14,7 +14,6 @@
 #include "apps/train/start.h"
 #include "data/model_files.h"
 #include "data/path.h"
-#include "kernels/clean_text.h"
 #include "kernels/clock.h"
 #include "kernels/random.h"
 
@@ -130,11 +129,9 @@ static void say(Trainer *t, const char *format, ...) {
 static void tell_scan(void *user, const char *path, int64_t done, int64_t all) {
     const Trainer *t = user;
     if (t->settings->quiet || !isatty(STDERR_FILENO)) return;
-    char name[64];
-    snprintf(name, sizeof name, "%.60s", path);
-    clean_text(name);
-    fprintf(stderr, "\r%s: %" PRId64 " of %" PRId64 " records read%s", name, done, all,
-            done == all ? "\n" : "");
+    fputc('\r', stderr);
+    report_print(stderr, "%.60s: %" PRId64 " of %" PRId64 " records read%s", path, done, all,
+                 done == all ? "\n" : "");
 }
 
 static int open_dataset(Trainer *t, Dataset *dataset, const char *const *paths, int count,
@@ -305,6 +302,14 @@ static void tell_loading(Trainer *t, const char *from) {
     if (bytes > 200000000) say(t, "loading    %s, %.0f MB of weights", from, 1e-6 * (double)bytes);
 }
 
+static void tell_kinds(Trainer *t, const Problems *problems, const char *where) {
+    for (int i = 0; i < problems->kind_count; i++) {
+        const Problem *p = &problems->kinds[i];
+        say(t, "%s %s%" PRId64 " x %s, the first: %s", p->note ? "note      " : "left out  ", where,
+            p->count, p->kind, p->first);
+    }
+}
+
 static void tell_start(Trainer *t, const char *resumed_from) {
     const TrainSettings *s = t->settings;
     const Dataset *d = &t->data;
@@ -323,10 +328,8 @@ static void tell_start(Trainer *t, const char *resumed_from) {
             d->count, d->with_picture, d->tokens, d->longest);
     if (t->model.head_file.count)
         say(t, "classes    their layer goes on from %s", t->model.head_file.path);
-    for (int i = 0; i < d->problems.kind_count; i++)
-        say(t, "%s %" PRId64 " x %s, the first: %s",
-            d->problems.kinds[i].note ? "note      " : "left out  ", d->problems.kinds[i].count,
-            d->problems.kinds[i].kind, d->problems.kinds[i].first);
+    tell_kinds(t, &d->problems, "");
+    if (s->valid) tell_kinds(t, &t->valid.problems, "--valid: ");
     TrainMemory m = train_model_memory(&t->model, s, &t->sizes);
     say(t,
         "memory     %.0f MB: weights %.0f, gradients %.0f, moments %.0f, activations of %d "
@@ -384,13 +387,17 @@ static void tell_problems(Trainer *t, const Problems *found) {
 }
 
 static int check_problems(Trainer *t, const FeedStep *step, Error *err) {
-    if (step->problems.total == 0) return 0;
+    if (step->problems.kind_count == 0) return 0;
     tell_problems(t, &step->problems);
     problems_merge(&t->problems, &step->problems);
-    t->state.bad_samples += step->problems.total;
     Problems all = t->data.problems;
     problems_merge(&all, &t->problems);
-    return problems_check(&all, t->data.samples, t->settings->bad_share, err);
+    /* Of all parts of the run; a step that is too much is not done, and will come again. */
+    int64_t bad = t->state.bad_samples + step->problems.total;
+    all.total = t->data.problems.total + bad;
+    TRY(problems_check(&all, t->data.samples, t->settings->bad_share, err));
+    t->state.bad_samples = bad;
+    return 0;
 }
 
 /* The first update that cannot be made: are the weights to blame, or the run? */
@@ -497,6 +504,7 @@ static int validate(Trainer *t, const FeedStep *at, Error *err) {
         FeedStep step;
         double loss;
         TRY(feed_make_step(&t->valid_config, &t->valid_plan, 0, i, &step, err));
+        tell_problems(t, &step.problems);
         int64_t parts = t->valid.scenes ? step.targets : step.sequences;
         int status = run_passes(t, &step, run, &loss, t->valid.scenes ? &score : NULL, err);
         sum += loss * (double)parts;
@@ -634,7 +642,7 @@ static int train(Trainer *t, Error *err) {
 static void tell_end(Trainer *t) {
     const TrainSettings *s = t->settings;
     if (t->state.bad_samples)
-        say(t, "left out   %" PRId64 " times a picture that could not be decoded",
+        say(t, "left out   %" PRId64 " records whose image could not be decoded",
             t->state.bad_samples);
     size_t free_bytes, total;
     say(t, "memory     %.0f MB at its peak", (double)peak_memory() / 1e6);
@@ -714,7 +722,7 @@ static int open_all(Trainer *t, Error *err) {
                    err));
     tell_start(t, folder);
     TRY(save_settings(t, err));
-    TRY(dataset_files_write(&t->data, s->out, err));
+    TRY(dataset_files_write(&t->data, s->valid ? &t->valid : NULL, s->out, err));
     if (folder) train_checkpoints_trim(&t->checkpoints, s->keep);
     TRY(train_report_open(&t->report, s->out, t->state.step, t->schedule.steps, s->quiet, err));
     t->report_open = true;
