@@ -171,12 +171,29 @@ static int state_read(const char *folder, json_t **json, TrainState *s, const ch
 
 /* ---- Which one to resume from. ---- */
 
+/* Reading all of a large checkpoint takes a while. */
+static void tell_check(const TrainCheckpoints *c, const char *folder, const json_t *files) {
+    const char *name;
+    json_t *file;
+    double bytes = 0;
+    json_object_foreach((json_t *)files, name, file) {
+        bytes += (double)json_integer_value(json_object_get(file, "size"));
+    }
+    if (bytes < 1e9 || !c->note) return;
+    char *text = path_format(NULL, "checking   %s, %.0f MB", folder, 1e-6 * bytes);
+    if (text) c->note(c->user, true, text);
+    free(text);
+}
+
 /* Looks through a checkpoint. 0: it is whole; 1: it is damaged (*err says how); -1: an error. */
 static int look_through(TrainCheckpoints *c, const char *folder, int64_t step, TrainState *state,
                         Error *err) {
     json_t *json, *files;
     const char *run = "";
-    if (state_read(folder, &json, state, &run, &files, err)) return 1;
+    if (state_read(folder, &json, state, &run, &files, err)) {
+        *state = (TrainState){0};
+        return 1;
+    }
     int status = 0;
     if (strcmp(run, c->run->id))
         status =
@@ -187,11 +204,14 @@ static int look_through(TrainCheckpoints *c, const char *folder, int64_t step, T
                   state->step);
         status = 1;
     } else {
+        tell_check(c, folder, files);
         status = manifest_check(files, folder, false, err);
     }
     if (status == 0) {
         c->files = json_incref(files);
         json_incref(state->data);
+    } else {
+        *state = (TrainState){0};
     }
     json_decref(json);
     return status;
@@ -214,7 +234,7 @@ static int set_aside(TrainCheckpoints *c, int64_t step, const Error *why, Error 
     if (status == 0 && c->note) {
         char *text =
             path_format(NULL, "%s; the checkpoint is now %s, an older one is used", why->text, to);
-        if (text) c->note(c->user, text);
+        if (text) c->note(c->user, false, text);
         free(text);
     }
     free(folder), free(to);
@@ -448,7 +468,8 @@ void train_checkpoints_trim(TrainCheckpoints *c, int keep) {
         char *folder = step_folder(c->run->path, steps[i], NULL);
         if (folder && is_own(c->run, folder) && ++own > (keep > 0 ? keep : 1)) {
             Error why = {{0}};
-            if (run_folder_remove(c->run, folder, &why) && c->note) c->note(c->user, why.text);
+            if (run_folder_remove(c->run, folder, &why) && c->note)
+                c->note(c->user, false, why.text);
         }
         free(folder);
     }

@@ -34,8 +34,8 @@ typedef struct TrainState {
     Dtype compute[4];            /* of vision, projector, language, length */
 } TrainState;
 
-/* A line for the user. */
-typedef void (*TrainNote)(void *user, const char *text);
+/* A line for the user: of something wrong, or (`progress`) of what takes a while. */
+typedef void (*TrainNote)(void *user, bool progress, const char *text);
 
 /* The checkpoints of an open run folder. */
 typedef struct TrainCheckpoints {

@@ -334,14 +334,14 @@ double train_model_operations(const TrainModel *t, int64_t rows, int64_t targets
  * would keep a processor busy for minutes, but where the threads have to wait for other programs, a
  * small product measures nothing but that. Small ones are timed several at once. */
 enum {
-    PEAK_ROWS = 128,
-    PEAK_INNER = 64,
-    PEAK_COLUMNS = 256,
-    PEAK_SIZES = 6,
+    PEAK_ROWS = 256,
+    PEAK_INNER = 128,
+    PEAK_COLUMNS = 512,
+    PEAK_SIZES = 5,
     PEAK_LOOKS = 3,
     PEAK_RUNS = 5
 };
-static const double PEAK_SECONDS = 2e-3, PEAK_MOST_SECONDS = 0.25, PEAK_GAIN = 1.5;
+static const double PEAK_SECONDS = 2e-3, PEAK_MOST_SECONDS = 0.5, PEAK_GAIN = 1.5;
 
 /* Numbers from -1 to 1. Of zeros a GPU makes products faster than of anything else. */
 static int fill_random(Device *device, Tensor t, Error *err) {

@@ -14,6 +14,7 @@
 #include "apps/report.h"
 #include "data/file_write.h"
 #include "data/path.h"
+#include "kernels/clean_text.h"
 
 /* ---- Points as lines. ---- */
 
@@ -265,6 +266,13 @@ static void line_print(TrainReport *r, const TrainPoint *p) {
         line[window.ws_col - 1] = 0;
     r->pending = isnan(p->valid_loss);
     fprintf(stderr, "\r\x1b[K%s%s", line, r->pending ? "" : "\n");
+}
+
+void train_report_line(TrainReport *r, char *text) {
+    if (r->pending) fputc('\n', stderr);
+    r->pending = false;
+    clean_text(text);
+    fprintf(stderr, "%s\n", text);
 }
 
 int train_report_point(TrainReport *r, const TrainPoint *point, Error *err) {

@@ -57,6 +57,10 @@ void train_report_close(TrainReport *report);
  * A line that cannot be written is kept and written with the next one; this is said once. */
 int train_report_point(TrainReport *report, const TrainPoint *point, Error *err);
 
+/* A line on standard error, whatever the names in it hold, below the progress line. `report` may be
+ * one that is not open yet. `text` is cleaned in place. */
+void train_report_line(TrainReport *report, char *text);
+
 /* Makes all lines last, those that were kept first: before a checkpoint counts on them. */
 int train_report_sync(TrainReport *report, Error *err);
 

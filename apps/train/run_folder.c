@@ -23,7 +23,8 @@
 enum { MARKER_FORMAT = 1 };
 
 /* What a run writes beside checkpoints. */
-static const char *const own_files[] = {MARKER, "settings.json", "metrics.jsonl", "loss.svg", NULL};
+static const char *const own_files[] = {MARKER,          "settings.json", "data.json",
+                                        "metrics.jsonl", "loss.svg",      NULL};
 
 char *run_folder_path(const RunFolder *run, const char *name, Error *err) {
     return path_join(run->path, name, err);
@@ -176,16 +177,18 @@ static int check_model(const RunFolder *run, bool resume, Error *err) {
     return status;
 }
 
-/* What was being written, or removed, when a process of this run ended. */
+/* What was being written, or removed, when a process of this run ended; and whether the run's files
+ * can be written. */
 static int clean(RunFolder *run, Error *err) {
     for (int i = 0; own_files[i]; i++) {
         char *path = run_folder_path(run, own_files[i], err);
         if (!path) return -1;
-        int removed = file_write_clean(path);
+        int removed = file_write_clean(path), refused = file_write_check(path, err);
         if (removed < 0)
-            error_set(err, "%s: what a killed process left beside it: %s", path, strerror(errno));
+            refused = error_set(err, "%s: what a killed process left beside it: %s", path,
+                                strerror(errno));
         free(path);
-        if (removed < 0) return -1;
+        if (refused) return -1;
     }
     char *model = run_folder_path(run, "model", err), *old = path_join(run->work, OLD_MODEL, err);
     int status = model && old ? 0 : -1;

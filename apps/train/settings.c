@@ -53,8 +53,12 @@ static const CommandHelp help = {
         "A settings file (--config) is a JSON object: the long options' names with their values,\n"
         "and \"stage\". What stands on the command line counts more. Names of files in it are\n"
         "seen from where the program runs. RUN/settings.json is such a file; --resume reads it,\n"
-        "so that RUN is all that has to be named. What is given beside may only be what does\n"
-        "not change the result: device, threads, logging, how much is kept.",
+        "so that RUN is all that has to be named. On resume, only settings that do not affect\n"
+        "the result may change: device, threads, logging, how much is kept. A damaged newest\n"
+        "checkpoint is set aside, and the one before it used.\n"
+        "\n"
+        "SIGINT, SIGTERM, SIGHUP and SIGUSR1 end the run after the step under way, with a\n"
+        "checkpoint and exit status 3 (a second one ends it at once).",
     .examples = "easyfirst train adapt --data pairs.jsonl -m xlm-roberta-base --out run\n"
                 "easyfirst train adapt --config run/settings.json --rate 1e-4 --out run2\n"
                 "easyfirst train align --data blip.json --images pictures -m model \\\n"

@@ -113,6 +113,41 @@ int train_start_space(const RunFolder *run, const TrainModel *model, const Train
                      run->path, 1e-6 * needed, 1e-6 * left);
 }
 
+/* ---- Memory. ---- */
+
+/* What the run will take, from a second model that is only described: the run's own is still as its
+ * files have it. */
+static int predict_memory(Device *device, const TrainSettings *s, const Dataset *data,
+                          const LearnSizes *sizes, TrainMemory *memory, Error *err) {
+    TrainModel m;
+    TRY(train_model_open(&m, s, device, err));
+    int status = 0;
+    if (data->scenes)
+        status = train_model_classes(&m, NULL, 0, NULL, data->scenes->class_count, err);
+    if (status == 0) status = train_model_describe(&m, s, data->with_picture > 0, err);
+    if (status == 0) *memory = train_model_memory(&m, s, sizes);
+    train_model_close(&m);
+    return status;
+}
+
+int train_start_memory(Device *device, const TrainSettings *s, const Dataset *data,
+                       const LearnSizes *sizes, Error *err) {
+    size_t free_bytes, total;
+    TrainMemory m;
+    if (!device_memory(device, &free_bytes, &total)) return 0;
+    TRY(predict_memory(device, s, data, sizes, &m, err));
+    if (train_memory_sum(&m) <= free_bytes) return 0;
+    return error_set(err,
+                     "this run takes %.0f MB (weights %.0f, gradients %.0f, moments %.0f, "
+                     "activations of %d rows %.0f), but of the %.0f MB of %s %.0f are free: "
+                     "fewer --pass-tokens, --recompute, --lora-rank 16, --dtype bf16 or "
+                     "--device cpu",
+                     1e-6 * (double)train_memory_sum(&m), 1e-6 * (double)m.weights,
+                     1e-6 * (double)m.gradients, 1e-6 * (double)m.moments, sizes->tokens,
+                     1e-6 * (double)m.arena, 1e-6 * (double)total, device_text(device),
+                     1e-6 * (double)free_bytes);
+}
+
 /* ---- Places. ---- */
 
 /* The path without links of the deepest folder above `path` that exists, `path` itself included,
@@ -140,14 +175,17 @@ static bool lies_in(const char *path, const char *folder) {
     return !strncmp(path, folder, n) && (!path[n] || path[n] == '/');
 }
 
-static int check_apart(const char *out, const char *option, const char *path, Error *err) {
+/* `real_out` is `out` without links. */
+static int check_apart(const char *out, const char *real_out, const char *option, const char *path,
+                       Error *err) {
     char *real = realpath(path, NULL);
     int status = 0;
-    if (real && lies_in(out, real))
-        status = error_set(err,
-                           "--out %s is %s --%s %s, which this run reads: a run needs its own "
-                           "folder",
-                           out, strcmp(out, real) ? "in the folder" : "the folder", option, path);
+    if (real && lies_in(real_out, real))
+        status =
+            error_set(err,
+                      "--out %s is %s --%s %s, which this run reads: a run needs its own "
+                      "folder",
+                      out, strcmp(real_out, real) ? "in the folder" : "the folder", option, path);
     free(real);
     return status;
 }
@@ -163,7 +201,8 @@ int train_start_apart(const TrainSettings *s, Error *err) {
     char *out = real_path(s->out, err);
     int status = out ? 0 : -1;
     for (int i = 0; i < 5 && status == 0; i++)
-        if (inputs[i].path) status = check_apart(out, inputs[i].option, inputs[i].path, err);
+        if (inputs[i].path)
+            status = check_apart(s->out, out, inputs[i].option, inputs[i].path, err);
     free(out);
     return status;
 }

@@ -113,6 +113,19 @@ LearnSizes trainer_sizes(const TrainSettings *s, const LearnSizes *unit, int pic
     return sizes;
 }
 
+/* A line for the user that is not part of the progress line. */
+static void say(Trainer *t, const char *format, ...) __attribute__((format(printf, 2, 3)));
+static void say(Trainer *t, const char *format, ...) {
+    char *line;
+    va_list args;
+    va_start(args, format);
+    int length = t->settings->quiet ? -1 : vasprintf(&line, format, args);
+    va_end(args);
+    if (length < 0) return;
+    train_report_line(&t->report, line);
+    free(line);
+}
+
 static void tell_scan(void *user, const char *path, int64_t done, int64_t all) {
     const Trainer *t = user;
     if (t->settings->quiet || !isatty(STDERR_FILENO)) return;
@@ -243,41 +256,6 @@ static int open_model(Trainer *t, bool resumed, const char *folder, Error *err) 
     return 0;
 }
 
-/* What the run will take, from a second model that is only described: the run's own is still as its
- * files have it. */
-static int predict_memory(const Trainer *t, const TrainSettings *s, TrainMemory *memory,
-                          Error *err) {
-    TrainModel m;
-    TRY(train_model_open(&m, s, t->device, err));
-    int status = 0;
-    if (t->data.scenes)
-        status = train_model_classes(&m, NULL, 0, NULL, t->data.scenes->class_count, err);
-    if (status == 0) status = train_model_describe(&m, s, t->data.with_picture > 0, err);
-    if (status == 0) *memory = train_model_memory(&m, s, &t->sizes);
-    train_model_close(&m);
-    return status;
-}
-
-/* Before anything is taken: a GPU's memory is counted, and a run that cannot fit is told at once.
- */
-static int check_memory(const Trainer *t, bool resumed, const char *folder, Error *err) {
-    size_t free_bytes, total;
-    TrainMemory m;
-    if (!device_memory(t->device, &free_bytes, &total)) return 0;
-    TrainSettings changed = model_settings(t, resumed, folder);
-    TRY(predict_memory(t, &changed, &m, err));
-    if (train_memory_sum(&m) <= free_bytes) return 0;
-    return error_set(err,
-                     "this run takes %.0f MB (weights %.0f, gradients %.0f, moments %.0f, "
-                     "activations of %d rows %.0f), but of the %.0f MB of %s %.0f are free: "
-                     "fewer --pass-tokens, --recompute, --lora-rank 16, --dtype bf16 or "
-                     "--device cpu",
-                     1e-6 * (double)train_memory_sum(&m), 1e-6 * (double)m.weights,
-                     1e-6 * (double)m.gradients, 1e-6 * (double)m.moments, t->sizes.tokens,
-                     1e-6 * (double)m.arena, 1e-6 * (double)total, device_text(t->device),
-                     1e-6 * (double)free_bytes);
-}
-
 static int prepare(Trainer *t, bool resumed, const char *folder, Error *err) {
     TrainModel *m = &t->model;
     TRY(train_model_prepare(m, t->settings, t->data.with_picture > 0,
@@ -317,54 +295,53 @@ static int plan_steps(Trainer *t, Error *err) {
 }
 
 /* Weights that take a while. */
-static void tell_loading(const Trainer *t, const char *from) {
+static void tell_loading(Trainer *t, const char *from) {
     const Model *m = &t->model.model;
     size_t bytes =
         params_stored_bytes(&m->vision.params) + params_stored_bytes(&m->language.params);
-    if (t->settings->quiet) return;
-    if (bytes > 200000000)
-        fprintf(stderr, "loading    %s, %.0f MB of weights\n", from, 1e-6 * (double)bytes);
+    if (bytes > 200000000) say(t, "loading    %s, %.0f MB of weights", from, 1e-6 * (double)bytes);
 }
 
-static void tell_kinds(const Problems *problems, const char *where) {
+static void tell_kinds(Trainer *t, const Problems *problems, const char *where) {
     for (int i = 0; i < problems->kind_count; i++) {
         const Problem *p = &problems->kinds[i];
-        report_print(stderr, "%s %s%" PRId64 " x %s, the first: %s\n",
-                     p->note ? "note      " : "left out  ", where, p->count, p->kind, p->first);
+        say(t, "%s %s%" PRId64 " x %s, the first: %s", p->note ? "note      " : "left out  ", where,
+            p->count, p->kind, p->first);
     }
 }
 
-static void tell_start(const Trainer *t, const char *resumed_from) {
+static void tell_start(Trainer *t, const char *resumed_from) {
     const TrainSettings *s = t->settings;
     const Dataset *d = &t->data;
     if (s->quiet) return;
     train_settings_print(s, stderr);
+    fputc('\n', stderr);
     if (d->scenes)
-        fprintf(stderr,
-                "\ndata       %" PRId64 " pictures with %" PRId64 " objects of %d classes; %d "
-                "patches a picture\n",
-                d->count, d->scenes->box_count, d->scenes->class_count - 1, d->longest);
+        say(t,
+            "data       %" PRId64 " pictures with %" PRId64 " objects of %d classes; %d "
+            "patches a picture",
+            d->count, d->scenes->box_count, d->scenes->class_count - 1, d->longest);
     else
-        fprintf(stderr,
-                "\ndata       %" PRId64 " examples, %" PRId64 " of them with a picture, %" PRId64
-                " tokens, the longest %d\n",
-                d->count, d->with_picture, d->tokens, d->longest);
+        say(t,
+            "data       %" PRId64 " examples, %" PRId64 " of them with a picture, %" PRId64
+            " tokens, the longest %d",
+            d->count, d->with_picture, d->tokens, d->longest);
     if (t->model.head_file.count)
-        report_print(stderr, "classes    their layer goes on from %s\n", t->model.head_file.path);
-    tell_kinds(&d->problems, "");
-    if (s->valid) tell_kinds(&t->valid.problems, "--valid: ");
+        say(t, "classes    their layer goes on from %s", t->model.head_file.path);
+    tell_kinds(t, &d->problems, "");
+    if (s->valid) tell_kinds(t, &t->valid.problems, "--valid: ");
     TrainMemory m = train_model_memory(&t->model, s, &t->sizes);
-    fprintf(stderr,
-            "memory     %.0f MB: weights %.0f, gradients %.0f, moments %.0f, activations of %d "
-            "rows %.0f\n",
-            (double)train_memory_sum(&m) / 1e6, (double)m.weights / 1e6, (double)m.gradients / 1e6,
-            (double)m.moments / 1e6, t->sizes.tokens, (double)m.arena / 1e6);
-    fprintf(stderr, "device     %s; products at most %.0f GFLOP/s\n", device_text(t->device),
-            t->peak / 1e9);
-    fprintf(stderr, "steps      %" PRId64 ", the first %" PRId64 " to warm up\n\n",
-            t->schedule.steps, t->schedule.warmup);
+    say(t,
+        "memory     %.0f MB: weights %.0f, gradients %.0f, moments %.0f, activations of %d "
+        "rows %.0f",
+        (double)train_memory_sum(&m) / 1e6, (double)m.weights / 1e6, (double)m.gradients / 1e6,
+        (double)m.moments / 1e6, t->sizes.tokens, (double)m.arena / 1e6);
+    say(t, "device     %s; products at most %.0f GFLOP/s", device_text(t->device), t->peak / 1e9);
+    say(t, "steps      %" PRId64 ", the first %" PRId64 " to warm up", t->schedule.steps,
+        t->schedule.warmup);
+    fputc('\n', stderr);
     train_start_notes(s, &t->model, stderr);
-    if (resumed_from) report_print(stderr, "resumes from %s\n", resumed_from);
+    if (resumed_from) say(t, "resumes from %s", resumed_from);
 }
 
 /* ---- Steps. ---- */
@@ -404,11 +381,8 @@ static void tell_problems(Trainer *t, const Problems *found) {
         Problems *told = &t->told;
         int before = told->kind_count;
         problems_add(told, found->kinds[i].kind, "%s", found->kinds[i].first);
-        if (told->kind_count == before || t->settings->quiet) continue;
-        if (t->report.pending) fputc('\n', stderr);
-        t->report.pending = false;
-        report_print(stderr, "left out   %s, the first: %s\n", found->kinds[i].kind,
-                     found->kinds[i].first);
+        if (told->kind_count == before) continue;
+        say(t, "left out   %s, the first: %s", found->kinds[i].kind, found->kinds[i].first);
     }
 }
 
@@ -426,29 +400,16 @@ static int check_problems(Trainer *t, const FeedStep *step, Error *err) {
     return 0;
 }
 
-/* A line that is not part of the progress line. */
-static void tell_line(Trainer *t, const char *format, ...) __attribute__((format(printf, 2, 3)));
-static void tell_line(Trainer *t, const char *format, ...) {
-    if (t->settings->quiet) return;
-    if (t->report.pending) fputc('\n', stderr);
-    t->report.pending = false;
-    va_list args;
-    va_start(args, format);
-    vfprintf(stderr, format, args);
-    va_end(args);
-    fputc('\n', stderr);
-}
-
 /* The first update that cannot be made: are the weights to blame, or the run? */
 static int streak_begins(Trainer *t, double loss, Error *err) {
     bool found;
     TRY(train_model_check_finite(&t->model, t->checkpoints.last, &found, err));
     t->diverged = found;
     if (found) return -1;
-    tell_line(t,
-              "skipped    the update of step %" PRId64 ": the %s not finite, all weights are; a "
-              "lower --rate helps if this goes on",
-              t->state.step + 1, isfinite(loss) ? "gradient is" : "loss is");
+    say(t,
+        "skipped    the update of step %" PRId64 ": the %s not finite, all weights are; a "
+        "lower --rate helps if this goes on",
+        t->state.step + 1, isfinite(loss) ? "gradient is" : "loss is");
     return 0;
 }
 
@@ -464,14 +425,24 @@ static int streak_goes_on(Trainer *t, double loss, Error *err) {
                      t->checkpoints.last ? t->checkpoints.last : "the same model");
 }
 
+/* Whether any token is to be predicted: by chance none may be masked. */
+static bool has_targets(const FeedStep *step) {
+    for (int i = 0; i < step->pass_count; i++)
+        if (step->passes[i].tokens > 0) return true;
+    return false;
+}
+
+/* A step without targets moves the weights by momentum alone, if it has passes; it says nothing
+ * about a streak, in which the weights stay as they are. */
 static int update(Trainer *t, const FeedStep *step, double loss, Error *err) {
     double rate = schedule_rate(&t->schedule, t->state.step + 1), norm = 0;
-    bool empty = step->pass_count == 0; /* no token was masked in any sequence */
-    if (!empty) TRY(optimizer_step(&t->model.optimizer, rate, &norm, err));
-    bool skipped = empty || !isfinite(norm);
+    bool targets = has_targets(step);
+    bool made = step->pass_count > 0 && (targets || t->skipped_in_a_row == 0);
+    if (made) TRY(optimizer_step(&t->model.optimizer, rate, &norm, err));
+    bool skipped = !made || !isfinite(norm);
     if (!isfinite(norm))
         TRY(streak_goes_on(t, loss, err));
-    else if (!empty)
+    else if (targets)
         t->skipped_in_a_row = 0;
     t->state.skipped += skipped;
     t->state.step++;
@@ -543,8 +514,8 @@ static int validate(Trainer *t, const FeedStep *at, Error *err) {
     }
     if (weight)
         TRY(tell_point(t, sum / (double)weight, &score, at, err));
-    else if (!t->settings->quiet)
-        fprintf(stderr, "no validation: none of its pictures could be used\n");
+    else
+        say(t, "no validation: none of its images could be used");
     bool answers = t->settings->stage != STAGE_LENGTH && !t->valid.scenes;
     int shown = answers ? t->settings->show_answers : 0;
     if (shown > 0 && !t->settings->quiet)
@@ -563,7 +534,7 @@ static int save_curve(Trainer *t, bool last, Error *err) {
     free(title);
     if (status == 0) return 0;
     if (last) return error_set(err, "%s", why.text);
-    tell_line(t, "%s", why.text);
+    say(t, "%s", why.text);
     return 0;
 }
 
@@ -668,25 +639,23 @@ static int train(Trainer *t, Error *err) {
     return 0;
 }
 
-static void tell_end(const Trainer *t) {
+static void tell_end(Trainer *t) {
     const TrainSettings *s = t->settings;
-    if (s->quiet) return;
     if (t->state.bad_samples)
-        report_print(stderr, "left out   %" PRId64 " records whose image could not be decoded\n",
-                     t->state.bad_samples);
+        say(t, "left out   %" PRId64 " records whose image could not be decoded",
+            t->state.bad_samples);
     size_t free_bytes, total;
-    fprintf(stderr, "memory     %.0f MB at its peak\n", (double)peak_memory() / 1e6);
+    say(t, "memory     %.0f MB at its peak", (double)peak_memory() / 1e6);
     if (device_memory(t->device, &free_bytes, &total))
-        fprintf(stderr, "gpu        %.0f MB in use at the end, of %.0f MB\n",
-                1e-6 * (double)(total - free_bytes), 1e-6 * (double)total);
+        say(t, "gpu        %.0f MB in use at the end, of %.0f MB",
+            1e-6 * (double)(total - free_bytes), 1e-6 * (double)total);
     if (t->state.step == t->schedule.steps)
-        report_print(stderr, "done: the model is %s/model, the curve %s/loss.svg\n", s->out,
-                     s->out);
+        say(t, "done: the model is %s/model, the curve %s/loss.svg", s->out, s->out);
     else
-        report_print(stderr,
-                     "stopped after step %" PRId64 " of %" PRId64
-                     "; resume with: easyfirst train --resume --out %s\n",
-                     t->state.step, t->schedule.steps, s->out);
+        say(t,
+            "stopped after step %" PRId64 " of %" PRId64
+            "; resume with: easyfirst train --resume --out %s",
+            t->state.step, t->schedule.steps, s->out);
 }
 
 /* ---- A run. ---- */
@@ -700,9 +669,12 @@ static int save_settings(const Trainer *t, Error *err) {
     return status;
 }
 
-static void note(void *user, const char *text) {
-    const Trainer *t = user;
-    if (!t->settings->quiet) report_error("train: %s", text);
+/* What was found wrong and mended is told in any case. */
+static void note(void *user, bool progress, const char *text) {
+    if (progress)
+        say(user, "%s", text);
+    else
+        report_error("train: %s", text);
 }
 
 /* Nothing in the folder is looked at before it is locked. */
@@ -729,7 +701,8 @@ static int check_start(Trainer *t, Error *err) {
     json_decref(before);
     TRY(status);
     TRY(train_start_space(&t->run, &t->model, t->settings, !folder, err));
-    return check_memory(t, folder, folder, err);
+    TrainSettings changed = model_settings(t, folder, folder);
+    return train_start_memory(t->device, &changed, &t->data, &t->sizes, err);
 }
 
 static int open_all(Trainer *t, Error *err) {
@@ -754,8 +727,8 @@ static int open_all(Trainer *t, Error *err) {
     TRY(train_report_open(&t->report, s->out, t->state.step, t->schedule.steps, s->quiet, err));
     t->report_open = true;
     if (t->report.dropped)
-        tell_line(t, "left out   %d damaged line%s at the end of %s: torn by a crash",
-                  t->report.dropped, t->report.dropped == 1 ? "" : "s", t->report.path);
+        say(t, "left out   %d damaged line%s at the end of %s: torn by a crash", t->report.dropped,
+            t->report.dropped == 1 ? "" : "s", t->report.path);
     return 0;
 }
 
