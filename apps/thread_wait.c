@@ -11,6 +11,7 @@
  * .preinit_array, before any library is initialised: this takes 2 to 3 ms. Whoever sets
  * OMP_WAIT_POLICY or GOMP_SPINCOUNT is left alone. (Measurements: kernels/NOTES.md.)
  */
+#include <limits.h>
 #include <string.h>
 #include <sys/auxv.h>
 #include <unistd.h>
@@ -42,7 +43,13 @@ __attribute__((no_sanitize("address", "undefined"))) static void wait_briefly(in
     memcpy(with, environment, (size_t)count * sizeof *with);
     with[count] = (char[]){SPIN "1000"};
     with[count + 1] = NULL;
-    execve("/proc/self/exe", argv, with); /* where that fails, all works as it did */
+    /* By its own path, which is what the system then calls the process. Where it fails, all works
+     * as it did. */
+    char path[PATH_MAX];
+    ssize_t length = readlink("/proc/self/exe", path, sizeof path - 1);
+    if (length <= 0) return;
+    path[length] = 0;
+    execve(path, argv, with);
 }
 
 __attribute__((section(".preinit_array"),
