@@ -8,6 +8,7 @@
 #include "apps/show/figure.h"
 #include "apps/show/page.h"
 #include "apps/show/one.h"
+#include "data/file_write.h"
 
 static const CommandHelp help = {
     .name = "show",
@@ -102,16 +103,34 @@ static int ask(Show *s, Error *err) {
     return status;
 }
 
+static bool is_standard_output(const char *path) {
+    static const char *const names[] = {"-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"};
+    for (size_t i = 0; path && i < sizeof names / sizeof *names; i++)
+        if (!strcmp(path, names[i])) return true;
+    return false;
+}
+
 /* How many of the files are standard output. */
 static int to_output(const Show *s) {
-    const char *const files[] = {s->common.json ? "-" : s->json_file, s->html, s->svg};
-    int n = 0;
-    for (int i = 0; i < 3; i++) n += files[i] && !strcmp(files[i], "-");
-    return n;
+    return is_standard_output(s->common.json ? "-" : s->json_file) + is_standard_output(s->html) +
+           is_standard_output(s->svg);
+}
+
+/* Before the work: each file can be written, and none is read. */
+static int check_files(const Show *s, Error *err) {
+    const ModelOptions *m = &s->common.model;
+    const FileRole outputs[] = {
+        {s->common.json ? NULL : "--json", s->json_file}, {"--html", s->html}, {"--svg", s->svg}};
+    const FileRole inputs[] = {{"IMAGE", s->image},           {"--from", s->from},
+                               {"--image", s->from_image},    {"--model", m->folder},
+                               {"--language", m->language},   {"--vision", m->vision},
+                               {"--projector", m->projector}, {"--length-predictor", m->length}};
+    return file_roles_check(outputs, 3, inputs, sizeof inputs / sizeof *inputs, err);
 }
 
 static int run(Show *s, Error *err) {
     bool quit;
+    TRY(check_files(s, err));
     s->way.silent = to_output(s) > 0;
     s->way.keep = s->json_file || s->html || s->svg;
     if ((s->json_file || s->html) && !s->from)

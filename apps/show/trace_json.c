@@ -134,10 +134,7 @@ int trace_write_json(const Trace *trace, const char *path, Error *err) {
     if (!line) return error_set(err, "%s: out of memory for the trace", path);
     size_t size = strlen(line);
     line[size] = '\n'; /* in the place of the terminating 0 */
-    FileWriter writer;
-    int status = file_write_begin(&writer, path, size + 1, err);
-    if (status == 0)
-        status = file_write_end(&writer, file_write_bytes(&writer, line, size + 1, err), err);
+    int status = file_write_all(path, line, size + 1, err);
     free(line);
     return status;
 }
