@@ -67,7 +67,7 @@ static int print_pair(const Ask *ask, const char *image, const Question *questio
     return 0;
 }
 
-static int print_pairs(const Ask *ask, const char *const *paths, const Error *unread, int count,
+static int print_pairs(Ask *ask, const char *const *paths, const Error *unread, int count,
                        const Answers *answers, Error *err) {
     int next = 0;
     for (int p = 0; p < count; p++)
@@ -76,8 +76,13 @@ static int print_pairs(const Ask *ask, const char *const *paths, const Error *un
             const char *error = unread[p].text[0]  ? unread[p].text
                                 : question->prompt ? NULL
                                                    : question->error.text;
-            TRY(print_pair(ask, paths[p], question, error, answers, next, err));
-            if (!error) next++;
+            int index = error ? -1 : next++;
+            if (index >= 0 && answers->items[index].error) {
+                error = answers->items[index].error;
+                report_error("%s: %s: %s", paths[p], question->text, error);
+                ask->failed = true;
+            }
+            TRY(print_pair(ask, paths[p], question, error, answers, index, err));
         }
     return report_flush(err);
 }

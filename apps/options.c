@@ -435,7 +435,8 @@ int options_read(const CommandHelp *help, const OptionGroup *groups, int group_c
 
 void common_init(CommonOptions *o) {
     *o = (CommonOptions){.model = {.feature_layer = FEATURE_LAYER_UNSET},
-                         .answer = answer_options_default()};
+                         .answer = answer_options_default(),
+                         .long_prompts = long_prompts_name(LONG_PROMPTS_REFUSE)};
 }
 
 static void group_add(OptionGroup *group, Option option) {
@@ -521,6 +522,13 @@ void common_answer_group(CommonOptions *o, OptionGroup *group) {
                               "evaluate every step, known or not: the same answer, slower"});
     group_add(group, (Option){"no-reuse", 0, OPTION_FLAG, NULL, &a->no_reuse,
                               "models with blocks: keep no keys and values; same answer, slower"});
+    group_add(group,
+              (Option){"long-prompts", 0, OPTION_CHOICE, LONG_PROMPTS_CHOICES, &o->long_prompts,
+                       o->long_prompts && !strcmp(o->long_prompts, "skip")
+                           ? "a prompt that leaves no room for its answer is an error, is\n"
+                             "left out, or loses its first tokens (default skip)"
+                           : "a prompt that leaves no room for its answer is an error, is\n"
+                             "left out, or loses its first tokens (default refuse)"});
     group_add(group, (Option){"json", 0, OPTION_FLAG, NULL, &o->json,
                               "JSON, one object a line, instead of plain text"});
     group_add(group,
@@ -552,6 +560,7 @@ int common_check(const CommandHelp *help, CommonOptions *o) {
     Error err;
     if (o->strategy && decode_strategy_parse(&o->answer.decode, o->strategy, &err))
         return options_wrong(help, "--strategy: %s", err.text);
+    o->answer.long_prompts = (LongPrompts)long_prompts_find(o->long_prompts);
     const char *folder = getenv("EASYFIRST_MODEL");
     if (!m->folder && folder && folder[0]) m->folder = folder;
     if (!m->folder && !m->vision && !m->language && !m->projector && !m->length)

@@ -96,7 +96,8 @@ typedef struct CommonOptions {
     ModelOptions model;
     AnswerOptions answer;
     const char *strategy;
-    int length; /* tokens of the answer; 0: predicted */
+    const char *long_prompts; /* a LongPrompts by its name; common_check puts it into `answer` */
+    int length;               /* tokens of the answer; 0: predicted */
     const char *device;
     int threads;
     bool json, quiet;
@@ -114,7 +115,8 @@ Option threads_option(int *threads);
 /* The rows that name a model and its parts, and those two. */
 void model_group(ModelOptions *model, const char **device, int *threads, OptionGroup *group);
 
-/* Defaults; then a group of what is said of answers. It points into `o`, which must stay. */
+/* Defaults; then a group of what is said of answers. It points into `o`, which must stay. A command
+ * that wants another default sets it in between. */
 void common_init(CommonOptions *o);
 void common_answer_group(CommonOptions *o, OptionGroup *group);
 

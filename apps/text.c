@@ -120,12 +120,14 @@ static int line_word(Text *t, Line *line, size_t size, Error *err) {
 static int print_line(const Text *t, const Line *line, int64_t number, const Answers *answers,
                       int index, Error *err) {
     Asked asked = {.text = line->text, .text_key = "prompt", .line = number};
+    const Answer *answer = line->prompt ? &answers->items[index] : NULL;
+    const char *error = answer ? answer->error : line->error;
     if (!t->common.json) {
-        if (line->prompt) report_field(stdout, answers->items[index].text);
+        if (answer && !error) report_field(stdout, answer->text);
         putchar('\n');
         return 0;
     }
-    if (!line->prompt) return report_json_none(&asked, line->error, err);
+    if (!answer || error) return report_json_none(&asked, error, err);
     return report_json(&asked, answers, index, t->session.model.tokenizer, &t->common.answer.decode,
                        t->trace, err);
 }
@@ -145,7 +147,13 @@ static int answer_lines(Text *t, const Line *lines, int count, Error *err) {
     }
     for (int i = 0, index = 0; i < count && status == 0; i++) {
         status = print_line(t, &lines[i], t->taken - count + i + 1, &answers, index, err);
-        if (lines[i].prompt) index++;
+        if (!lines[i].prompt) continue;
+        if (status == 0 && answers.items[index].error) {
+            t->failed = true;
+            report_error("%s %lld: %s", t->input ? "line" : "prompt",
+                         (long long)(t->taken - count + i + 1), answers.items[index].error);
+        }
+        index++;
     }
     answers_free(&answers);
     return status ? -1 : report_flush(err);

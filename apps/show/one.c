@@ -54,6 +54,7 @@ static int answer(const ShowJob *job, const AnswerOptions *options, Answers *ans
     TRY(multimodal_answer(&job->session->model.parts, job->tokens, &request, 1, options, answers,
                           err));
     timings_add(job->timings, answers);
+    if (answers->items[0].error) return error_set(err, "%s", answers->items[0].error);
     return 0;
 }
 
