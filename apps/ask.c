@@ -257,6 +257,7 @@ int command_ask(int argc, char **argv) {
                      {"trace", 0, OPTION_FLAG, NULL, &ask.trace,
                       "with --json: every step of the filling"}}}};
     common_init(&ask.common);
+    ask.common.answer.decode.iterations = 0;
     common_answer_group(&ask.common, &groups[1]);
     model_group(&ask.common.model, &ask.common.device, &ask.common.threads, &groups[2]);
     int first, status = options_read(&help, groups, 3, argc, argv, &first);

@@ -499,7 +499,11 @@ void common_answer_group(CommonOptions *o, OptionGroup *group) {
     AnswerOptions *a = &o->answer;
     *group = (OptionGroup){.title = "answer options"};
     group_add(group, (Option){"steps", 0, OPTION_INTEGER, "T", &a->decode.iterations,
-                              "filling steps (default 50)", 1, 1000000});
+                              a->decode.iterations
+                                  ? "filling steps (default 50)"
+                                  : "filling steps (default: as many as the answer has tokens, at\n"
+                                    "most 50; the paper's evaluations take 50)",
+                              1, 1000000});
     group_add(group, (Option){"strategy", 0, OPTION_TEXT, "NAME", &o->strategy,
                               "reparam-uncond-deterministic-cosine (the default) with cond,\n"
                               "stochasticTAU, linear in the words' places; cmlm; ar"});

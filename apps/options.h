@@ -116,7 +116,8 @@ Option threads_option(int *threads);
 void model_group(ModelOptions *model, const char **device, int *threads, OptionGroup *group);
 
 /* Defaults; then a group of what is said of answers. It points into `o`, which must stay. A command
- * that wants another default sets it in between. */
+ * that wants another default sets it in between; decode.iterations 0 lets the steps follow the
+ * answer's length. */
 void common_init(CommonOptions *o);
 void common_answer_group(CommonOptions *o, OptionGroup *group);
 

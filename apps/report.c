@@ -63,7 +63,13 @@ void timings_print(const Timings *t, Device *device, const DecodeOptions *option
                 (unsigned long long)did.launches, (unsigned long long)did.bytes_up,
                 (unsigned long long)did.bytes_down);
     }
-    fprintf(stderr, "by      %s, %d steps, seed %llu\n", strategy, options->iterations,
+    char steps[64];
+    if (options->iterations > 0)
+        snprintf(steps, sizeof steps, "%d steps", options->iterations);
+    else
+        snprintf(steps, sizeof steps, "a step for each token, %d at most", DECODE_STEPS);
+    fprintf(stderr, "by      %s, %s, seed %llu\n", strategy,
+            options->strategy == DECODE_AR ? "a step for each token" : steps,
             (unsigned long long)options->seed);
 }
 

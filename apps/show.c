@@ -207,6 +207,7 @@ int command_show(int argc, char **argv) {
     char *after;
     show_way_rows(&s.way, &groups[0]);
     common_init(&s.common);
+    s.common.answer.decode.iterations = 0;
     common_answer_group(&s.common, &groups[1]);
     model_group(&s.common.model, &s.common.device, &s.common.threads, &groups[2]);
     find_json_file(&s, argc, argv, &after);

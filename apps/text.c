@@ -238,6 +238,7 @@ int command_text(int argc, char **argv) {
               1, BATCH},
              {"trace", 0, OPTION_FLAG, NULL, &t.trace, "with --json: every step of the filling"}}}};
     common_init(&t.common);
+    t.common.answer.decode.iterations = 0;
     common_answer_group(&t.common, &groups[1]);
     model_group(&t.common.model, &t.common.device, &t.common.threads, &groups[2]);
     int first, status = options_read(&help, groups, 3, argc, argv, &first);

@@ -136,9 +136,19 @@ static bool look_wanted(const AnswerOptions *options) {
     return options->look.runners_up > 0 || options->look.attention;
 }
 
-/* Chooses the best hypothesis of one request, whose specs bear the number `request`. */
+/* Chooses the best hypothesis of one request, whose specs bear the number `request`. If one of them
+ * failed, the model is damaged, and the others are not to be trusted. */
 static int answer_choose(const Multimodal *m, Answer *a, int request, const Answers *out,
                          Error *err) {
+    for (int h = a->first; h < a->first + a->count; h++) {
+        Error why;
+        if (!out->results[h].error) continue;
+        error_write(&why,
+                    "the language model's scores are not finite: its weights, or those of the "
+                    "vision tower or projector, are damaged (%s)",
+                    out->results[h].error);
+        return answer_refuse(a, &why, err);
+    }
     a->best =
         a->first + decode_best(out->results + a->first, out->specs + a->first, a->count, request);
     const DecodeResult *best = &out->results[a->best];

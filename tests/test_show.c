@@ -478,11 +478,11 @@ static void test_live_and_again(void **state) {
     setenv("EASYFIRST_MODEL", BASE, 1);
     for (int w = 0; w < 3; w++)
         for (int plain = 0; plain < 2; plain++) {
-            char *args[20] = {"show",         "-q", "--json", NULL,      PIC0,
-                              "Where is it?", "-s", "3",      "--speed", "1000"};
+            char *args[20] = {"show", "-q", "--json",  NULL,   PIC0,      "Where is it?",
+                              "-s",   "3",  "--speed", "1000", "--steps", "50"};
             path_in(path, sizeof path, &r, "live.json");
             args[3] = path;
-            for (int i = 0; i < 6; i++) args[10 + i] = ways[w][i];
+            for (int i = 0; i < 6; i++) args[12 + i] = ways[w][i];
             char *again[] = {"show", "--from", path, "--speed", "1000", NULL};
             if (plain) {
                 run_files(&r, "/dev/null", NULL, args);
