@@ -4,22 +4,24 @@
 
 #include "apps/commands.h"
 #include "apps/options.h"
+#include "apps/signals.h"
 
 static const struct {
     const char *name;
     int (*run)(int argc, char **argv);
     const char *about;
+    bool keeps_files; /* its product is files: standard output may close */
 } commands[] = {
-    {"ask", command_ask, "answer questions about pictures"},
-    {"text", command_text, "answer text prompts; translate and summarize, line by line"},
-    {"show", command_show, "show how an answer is filled in, step by step"},
-    {"info", command_info, "describe a model: parts, tensors, parameters, memory"},
-    {"train", command_train, "train a model: text, pictures, lengths"},
-    {"new", command_new, "make a model folder with fresh weights"},
-    {"prune", command_prune, "keep only the vocabulary that some data use"},
-    {"eval", command_eval, "measure a model: GQA, translation, summaries, choices"},
-    {"score", command_score, "score files of answers: texts, GQA"},
-    {"bench", command_bench, "measure the speed of this machine"},
+    {"ask", command_ask, "answer questions about pictures", false},
+    {"text", command_text, "answer text prompts; translate and summarize, line by line", false},
+    {"show", command_show, "show how an answer is filled in, step by step", false},
+    {"info", command_info, "describe a model: parts, tensors, parameters, memory", false},
+    {"train", command_train, "train a model: text, pictures, lengths", true},
+    {"new", command_new, "make a model folder with fresh weights", true},
+    {"prune", command_prune, "keep only the vocabulary that some data use", true},
+    {"eval", command_eval, "measure a model: GQA, translation, summaries, choices", true},
+    {"score", command_score, "score files of answers: texts, GQA", false},
+    {"bench", command_bench, "measure the speed of this machine", false},
 };
 enum { COMMAND_COUNT = sizeof commands / sizeof commands[0] };
 
@@ -74,7 +76,9 @@ int main(int argc, char **argv) {
     if (help) name = argv[2];
     char *help_argv[] = {name, "--help", NULL};
     for (int i = 0; i < COMMAND_COUNT; i++)
-        if (!strcmp(name, commands[i].name))
+        if (!strcmp(name, commands[i].name)) {
+            signals_start(commands[i].keeps_files && !help);
             return help ? commands[i].run(2, help_argv) : commands[i].run(argc - 1, argv + 1);
+        }
     return unknown_command(name);
 }

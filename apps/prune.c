@@ -2,7 +2,6 @@
  * the tokenizer's pieces, that some data never use are left out. */
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "apps/commands.h"
 #include "apps/model_write.h"
@@ -91,11 +90,6 @@ static int mark_wordings(Prune *p, Error *err) {
 }
 
 /* ---- The folder. ---- */
-
-static bool path_exists(const char *path) {
-    struct stat info;
-    return stat(path, &info) == 0;
-}
 
 static void path_out(char *out, size_t size, const Prune *p, const char *name) {
     snprintf(out, size, "%s/%s", p->partial, name);
@@ -265,8 +259,10 @@ static void print_kept(const Prune *p) {
 }
 
 static int run(Prune *p, Error *err) {
-    if (path_exists(p->out))
-        return error_set(err, "%s: is there already; name a folder that is not", p->out);
+    const ModelOptions *o = &p->options;
+    const char *const inputs[] = {o->folder, o->vision, o->language, o->projector, o->length};
+    TRY(model_check_out(p->out, inputs, 5, err));
+    TRY(model_check_out(p->out, p->data.items, p->data.count, err));
     TRY(open_model(p, err));
     TRY(mark_wordings(p, err));
     for (int i = 0; i < p->data.count; i++) TRY(mark_file(p, p->data.items[i], err));
