@@ -49,6 +49,8 @@ static const Magic magics[] = {
      "again"},
 };
 
+enum { ANSWER_MOST = 400 }; /* bytes of a server's answer */
+
 static const char ustar[] = "ustar";
 static const char utf16[] = "a text in UTF-16; convert it to UTF-8 (iconv -f UTF-16 -t UTF-8)";
 static const char utf32[] = "a text in UTF-32; convert it to UTF-8 (iconv -f UTF-32 -t UTF-8)";
@@ -71,10 +73,10 @@ static bool begins(const char *text, size_t size, const char *with) {
     return size >= length && !strncasecmp(text, with, length);
 }
 
-/* {"error": ...} and nothing before it: what a server answers in place of a file. */
+/* {"error": ...} and little else: what a server answers in place of a file. */
 static bool is_error_object(const char *text, size_t size) {
     static const char key[] = "\"error\"";
-    if (!size || text[0] != '{') return false;
+    if (!size || size > ANSWER_MOST || text[0] != '{') return false;
     size_t at = 1;
     while (at < size && strchr(" \t\r\n", text[at]) && text[at]) at++;
     return begins(text + at, size - at, key);
