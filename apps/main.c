@@ -4,6 +4,7 @@
 
 #include "apps/commands.h"
 #include "apps/options.h"
+#include "apps/report.h"
 #include "apps/signals.h"
 
 static const struct {
@@ -52,9 +53,9 @@ static int unknown_command(const char *name) {
     const char *names[COMMAND_COUNT + 1] = {NULL};
     for (int i = 0; i < COMMAND_COUNT; i++) names[i] = commands[i].name;
     const char *near = nearest_word(name, names);
-    fprintf(stderr, "easyfirst: there is no %s \"%s\"%s%s%s; see easyfirst --help\n",
-            name[0] == '-' ? "option" : "command", name, near ? ": did you mean " : "",
-            near ? near : "", near ? "?" : "");
+    report_error("there is no %s \"%s\"%s%s%s; see easyfirst --help",
+                 name[0] == '-' ? "option" : "command", name, near ? ": did you mean " : "",
+                 near ? near : "", near ? "?" : "");
     return 2;
 }
 

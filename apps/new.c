@@ -263,7 +263,7 @@ static void print_parts(const New *n) {
                 parts[i]->checkpoint ? "taken" : "new  ", words);
         all += parameters;
     }
-    fprintf(stderr, "  %-10s %14lld  parameters, in %s\n", "", (long long)all, n->out);
+    report_print(stderr, "  %-10s %14lld  parameters, in %s\n", "", (long long)all, n->out);
 }
 
 static int run(New *n, Error *err) {

@@ -394,6 +394,12 @@ static int unknown_option(const CommandHelp *help, const Table *t, const char *w
     return options_wrong(help, "there is no option --%s", name);
 }
 
+int words_after_dashes(int argc, char **argv) {
+    for (int i = 1; i < argc; i++)
+        if (!strcmp(argv[i], "--")) return argc - i - 1;
+    return 0;
+}
+
 int options_read(const CommandHelp *help, const OptionGroup *groups, int group_count, int argc,
                  char **argv, int *first) {
     Table t;
@@ -588,6 +594,8 @@ int session_open(Session *session, const CommonOptions *o, Error *err) {
         return error_set(err,
                          "this model has no length predictor: say how many tokens an answer shall "
                          "have (--length N), or name one (--length-predictor PATH)");
+    if (!o->model.describe_only && parts->xlmr)
+        TRY(multimodal_check_length(parts, false, o->length, err));
     TRY(device_wait(session->device, err));
     session->load_s = clock_seconds() - start;
     return 0;

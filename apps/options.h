@@ -65,6 +65,10 @@ typedef struct CommandHelp {
 int options_read(const CommandHelp *help, const OptionGroup *groups, int group_count, int argc,
                  char **argv, int *first);
 
+/* How many words follow a `--`: they are what they are, whatever they look like. 0 without one. To
+ * be called before options_read, which reorders argv. */
+int words_after_dashes(int argc, char **argv);
+
 /* Sets options from a JSON object whose keys are their long names, as the command line would with
  * the same ranges: true or false for flags and switches, numbers, texts, lists as arrays of texts,
  * which replace what was in the list. Keys in `except` (NULL-terminated) are left to the caller.

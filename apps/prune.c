@@ -250,12 +250,12 @@ static void print_kept(const Prune *p) {
         int64_t width = param->ndim > 1 ? param->shape[1] : 1;
         rows += width * (m->xlmr.config.vocab - p->map.new_count);
     }
-    fprintf(stderr, "%s: of %lld records; %d of %d ids, %lld of %lld parameters\n", p->out,
-            (long long)p->records, p->map.new_count, m->xlmr.config.vocab,
-            (long long)(before - rows), (long long)before);
+    report_print(stderr, "%s: of %lld records; %d of %d ids, %lld of %lld parameters\n", p->out,
+                 (long long)p->records, p->map.new_count, m->xlmr.config.vocab,
+                 (long long)(before - rows), (long long)before);
     for (int i = 0; i < p->problems.kind_count; i++)
-        fprintf(stderr, "left out, %s: %lld (%s)\n", p->problems.kinds[i].kind,
-                (long long)p->problems.kinds[i].count, p->problems.kinds[i].first);
+        report_print(stderr, "left out, %s: %lld (%s)\n", p->problems.kinds[i].kind,
+                     (long long)p->problems.kinds[i].count, p->problems.kinds[i].first);
 }
 
 static int run(Prune *p, Error *err) {

@@ -584,16 +584,15 @@ static int predict_lengths(Infill *f, const LengthPredictor *length, Tensor hidd
     return status;
 }
 
-/* Under `blocks` with reuse: the kept hidden states of the shared blocks, gathered for each prompt.
- */
-static int lengths_from_cache(Infill *f, const LengthPredictor *length, float *logits, Error *err) {
+/* The kept hidden states of prompts [first, end), `total` rows, gathered from the shared blocks. */
+static int lengths_of(Infill *f, const LengthPredictor *length, int first, int end, int64_t total,
+                      float *logits, Error *err) {
     const InfillConfig *c = &f->config;
-    int64_t width = c->model->config.block.width, total = 0;
-    for (int i = 0; i < c->prompt_count; i++) total += prefix_length(f, i);
+    int64_t width = c->model->config.block.width;
     Dtype compute = c->model->params->compute;
     int32_t *rows = malloc((size_t)total * sizeof *rows);
     if (!rows) return error_set(err, "out of memory for %lld rows", (long long)total);
-    for (int i = 0, n = 0; i < c->prompt_count; i++) {
+    for (int i = first, n = 0; i < end; i++) {
         const InfillPrompt *p = &c->prompts[i];
         for (int j = 0; j < head_rows(f, p->picture); j++)
             rows[n++] = f->picture_begin[p->picture + 1] + j;
@@ -608,10 +607,23 @@ static int lengths_from_cache(Infill *f, const LengthPredictor *length, float *l
     if (status == 0) status = arena_upload(&arena, &index, DTYPE_I32, total, rows, err);
     GatherTerm picked = {f->hidden, index};
     if (status == 0) status = gather_forward(c->device, each, &picked, 1, err);
-    if (status == 0) status = predict_lengths(f, length, each, 0, c->prompt_count, logits, err);
+    if (status == 0) status = predict_lengths(f, length, each, first, end, logits, err);
     arena_close(&arena);
     free(rows);
     return status;
+}
+
+/* Under `blocks` with reuse; as many prompts at a time as a batch has rows, at least one. */
+static int lengths_from_cache(Infill *f, const LengthPredictor *length, float *logits, Error *err) {
+    int n = f->config.prompt_count;
+    for (int i = 0; i < n;) {
+        int first = i;
+        int64_t total = 0;
+        do total += prefix_length(f, i++);
+        while (i < n && total + prefix_length(f, i) <= f->config.batch_tokens);
+        TRY(lengths_of(f, length, first, i, total, logits, err));
+    }
+    return 0;
 }
 
 int infill_lengths(Infill *f, const LengthPredictor *length, float *logits, Error *err) {

@@ -105,6 +105,10 @@ int multimodal_check(const Multimodal *model, const AnswerRequest *request, int 
 int multimodal_check_long(const Multimodal *model, const AnswerRequest *request, LongPrompts policy,
                           Answer *answer, Error *err);
 
+/* Whether there is a prompt, about an image or not, that can have an answer of so many tokens (0:
+ * of any length). */
+int multimodal_check_length(const Multimodal *model, bool image, int length, Error *err);
+
 /* The longest prompt that is looked at, in bytes; a longer one is refused without being split into
  * tokens, since tokens can be of any length (runs of white space, of unknown characters). */
 enum { PROMPT_BYTES = 1 << 20 };

@@ -91,6 +91,12 @@ static int too_long(const Multimodal *m, const AnswerRequest *r, int tokens, int
                      tokens, room, longest, image, answer);
 }
 
+int multimodal_check_length(const Multimodal *m, bool image, int length, Error *err) {
+    AnswerRequest request = {.picture = image ? 0 : -1, .length = length};
+    int least = length > 0 ? length : 1;
+    return prompt_room(m, &request, least) < 1 ? no_room(m, &request, least, err) : 0;
+}
+
 /* Tokens of the answer that a shortened prompt leaves room for: the given ones, else as many as
  * may be predicted, but a quarter of what the model reads at the most. */
 static int answer_room(const Multimodal *m, const AnswerRequest *r) {

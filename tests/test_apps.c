@@ -80,10 +80,11 @@ static void test_usage(void **state) {
         {{"aks"}, {"command \"aks\"", "did you mean ask"}},
         {{"--hlep"}, {"option \"--hlep\""}},
         {{"zzzzzz"}, {"command \"zzzzzz\""}},
-        {{"ask"}, {"no picture"}},
+        {{"ask"}, {"no image"}},
         {{"ask", PIC0}, {"no question"}},
         {{"ask", "--image", PIC0}, {"no question"}},
-        {{"ask", "-", "q", "--image", "-", "--image", "-"}, {"standard input", "one picture"}},
+        {{"ask", "q", "--image", "-", "--image", "-"}, {"standard input", "one image"}},
+        {{"ask", "-", "-", "q"}, {"standard input", "one image"}},
         {{"ask", "--lenght", "3", PIC0, "q"}, {"--lenght", "did you mean --length"}},
         {{"ask", "--qqqqqqqq", PIC0, "q"}, {"--qqqqqqqq"}},
         {{"ask", "-Z", PIC0, "q"}, {"-Z"}},
@@ -212,7 +213,7 @@ static void test_questions_refused(void **state) {
     run(&r, "ask", PIC0, words);
     assert_message(&r, 1, "question 1", "tokens long", " fit");
     run(&r, "ask", "--length", "120", PIC0, "What?");
-    assert_message(&r, 1, "question 1", "120 tokens", "does not fit");
+    assert_message(&r, 1, "an answer of 120 tokens", "does not fit");
     run(&r, "show", PIC0, "");
     assert_message(&r, 1, "empty");
     run(&r, "show", "--text", words);

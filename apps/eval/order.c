@@ -386,8 +386,7 @@ static int write_json(OrderEval *o, const OrderReport *report, Error *err) {
     json_object_set_new(object, "long_prompts",
                         json_pack("{s:I, s:I}", "skipped", (json_int_t)o->skipped.total,
                                   "shortened", (json_int_t)o->shortened.total));
-    char *text = object ? json_dumps(object, JSON_REAL_PRECISION(JSON_DIGITS)) : NULL;
-    json_decref(object);
+    char *text = json_line(object, JSON_DIGITS);
     if (!text) return error_set(err, "out of memory for %s", o->json);
     FileWriter writer;
     int status = 0;

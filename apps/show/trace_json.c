@@ -129,8 +129,7 @@ json_t *trace_json(const Trace *trace) {
 int trace_write_json(const Trace *trace, const char *path, Error *err) {
     json_t *object = trace_json(trace);
     if (!strcmp(path, "-")) return json_print_line(object, JSON_DIGITS, err);
-    char *line = object ? json_dumps(object, JSON_REAL_PRECISION(JSON_DIGITS)) : NULL;
-    json_decref(object);
+    char *line = json_line(object, JSON_DIGITS);
     if (!line) return error_set(err, "%s: out of memory for the trace", path);
     size_t size = strlen(line);
     line[size] = '\n'; /* in the place of the terminating 0 */

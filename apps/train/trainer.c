@@ -129,8 +129,9 @@ LearnSizes trainer_sizes(const TrainSettings *s, const LearnSizes *unit, int pic
 static void tell_scan(void *user, const char *path, int64_t done, int64_t all) {
     const Trainer *t = user;
     if (t->settings->quiet || !isatty(STDERR_FILENO)) return;
-    fprintf(stderr, "\r%.60s: %" PRId64 " of %" PRId64 " records read%s", path, done, all,
-            done == all ? "\n" : "");
+    fputc('\r', stderr);
+    report_print(stderr, "%.60s: %" PRId64 " of %" PRId64 " records read%s", path, done, all,
+                 done == all ? "\n" : "");
 }
 
 static RecordsOptions records_options(const TrainSettings *s) {
@@ -400,11 +401,12 @@ static void tell_start(const Trainer *t, const char *resumed_from) {
                 " tokens, the longest %d\n",
                 d->count, d->with_picture, d->tokens, d->longest);
     if (t->model.head_file.count)
-        fprintf(stderr, "classes    their layer goes on from %s\n", t->model.head_file.path);
+        report_print(stderr, "classes    their layer goes on from %s\n", t->model.head_file.path);
     for (int i = 0; i < d->problems.kind_count; i++)
-        fprintf(stderr, "%s %" PRId64 " x %s, the first: %s\n",
-                d->problems.kinds[i].note ? "note      " : "left out  ", d->problems.kinds[i].count,
-                d->problems.kinds[i].kind, d->problems.kinds[i].first);
+        report_print(stderr, "%s %" PRId64 " x %s, the first: %s\n",
+                     d->problems.kinds[i].note ? "note      " : "left out  ",
+                     d->problems.kinds[i].count, d->problems.kinds[i].kind,
+                     d->problems.kinds[i].first);
     TrainMemory m = train_model_memory(&t->model, s, &t->sizes);
     fprintf(stderr,
             "memory     %.0f MB: weights %.0f, gradients %.0f, moments %.0f, activations of %d "
@@ -415,7 +417,7 @@ static void tell_start(const Trainer *t, const char *resumed_from) {
             t->peak / 1e9);
     fprintf(stderr, "steps      %" PRId64 ", the first %" PRId64 " to warm up\n\n",
             t->schedule.steps, t->schedule.warmup);
-    if (resumed_from) fprintf(stderr, "goes on from %s\n", resumed_from);
+    if (resumed_from) report_print(stderr, "goes on from %s\n", resumed_from);
 }
 
 /* ---- Steps. ---- */
@@ -458,8 +460,8 @@ static void tell_problems(Trainer *t, const Problems *found) {
         if (told->kind_count == before || t->settings->quiet) continue;
         if (t->report.pending) fputc('\n', stderr);
         t->report.pending = false;
-        fprintf(stderr, "left out   %s, the first: %s\n", found->kinds[i].kind,
-                found->kinds[i].first);
+        report_print(stderr, "left out   %s, the first: %s\n", found->kinds[i].kind,
+                     found->kinds[i].first);
     }
 }
 
@@ -627,20 +629,21 @@ static void tell_end(const Trainer *t) {
     const TrainSettings *s = t->settings;
     if (s->quiet) return;
     if (t->state.bad_samples)
-        fprintf(stderr, "left out   %" PRId64 " times a picture that could not be decoded\n",
-                t->state.bad_samples);
+        report_print(stderr, "left out   %" PRId64 " times a picture that could not be decoded\n",
+                     t->state.bad_samples);
     size_t free_bytes, total;
     fprintf(stderr, "memory     %.0f MB at its peak\n", (double)peak_memory() / 1e6);
     if (device_memory(t->device, &free_bytes, &total))
         fprintf(stderr, "gpu        %.0f MB in use at the end, of %.0f MB\n",
                 1e-6 * (double)(total - free_bytes), 1e-6 * (double)total);
     if (t->state.step == t->schedule.steps)
-        fprintf(stderr, "done: the model is %s/model, the curve %s/loss.svg\n", s->out, s->out);
+        report_print(stderr, "done: the model is %s/model, the curve %s/loss.svg\n", s->out,
+                     s->out);
     else
-        fprintf(stderr,
-                "stopped after step %" PRId64 " of %" PRId64
-                "; go on with: easyfirst train --resume --out %s\n",
-                t->state.step, t->schedule.steps, s->out);
+        report_print(stderr,
+                     "stopped after step %" PRId64 " of %" PRId64
+                     "; go on with: easyfirst train --resume --out %s\n",
+                     t->state.step, t->schedule.steps, s->out);
 }
 
 /* ---- A run. ---- */
