@@ -397,14 +397,6 @@ static int check_files(const GqaEval *g, Error *err) {
                      g->images, file_mode_name(info.st_mode));
 }
 
-static int check_model(const Multimodal *m, Error *err) {
-    if (m->xlmr && m->vit && m->projector) return 0;
-    return error_set(err, "this model cannot answer questions about pictures: it has no %s",
-                     !m->xlmr  ? "language model"
-                     : !m->vit ? "vision tower"
-                               : "projector");
-}
-
 static int ask_all(GqaEval *g, json_t *settings, Error *err) {
     EvalOptions *o = &g->options;
     TRY(eval_store_open(&g->store, o->out, o->shard_index, o->shards, settings, o->model, err));
@@ -426,9 +418,9 @@ static int run(GqaEval *g, Error *err) {
     EvalOptions *o = &g->options;
     TRY(check_files(g, err));
     TRY(read_questions(g, err));
+    TRY(eval_check_model(&o->common, true, err));
     TRY(session_open(&g->session, &o->common, err));
     g->timings.load_s = g->session.load_s;
-    TRY(check_model(&g->session.model.parts, err));
     eval_model_name(o);
     json_t *settings = settings_make(g, err);
     int status = settings ? ask_all(g, settings, err) : -1;

@@ -332,13 +332,9 @@ static int ask(OrderEval *o, Error *err) {
                          o->prompts.items[0].id);
     common->model.text_only = !pictures;
     common->answer.trace = true;
+    TRY(eval_check_model(common, pictures, err));
     TRY(session_open(&o->session, common, err));
     o->timings.load_s = o->session.load_s;
-    const Multimodal *m = &o->session.model.parts;
-    if (!m->xlmr) return error_set(err, "this model has no language model");
-    if (pictures && (!m->vit || !m->projector))
-        return error_set(err, "this model cannot answer questions about pictures: it has no %s",
-                         m->vit ? "projector" : "vision tower");
     eval_progress_begin(&o->progress, "answers", (int64_t)o->prompts.count, common->quiet);
     int status = 0;
     for (size_t next = 0; next < o->prompts.count && status == 0;)

@@ -93,6 +93,36 @@ int eval_check_files(const char *out, const FileRole *inputs, int count, Error *
     return 0;
 }
 
+/* Whether the parts that are there can answer. */
+static int check_parts(const Model *m, bool images, bool lengths, Error *err) {
+    if (!m->language.present)
+        return error_set(err, "this model has no language model: name one with --language");
+    if (images && (!m->vision.present || !m->projector.present))
+        return error_set(err, "this model cannot answer questions about images: it has no %s",
+                         m->vision.present ? "projector" : "vision tower");
+    if (lengths && !m->length.present)
+        return error_set(err,
+                         "this model has no length predictor: say how many tokens an answer shall "
+                         "have (--length N), or name one (--length-predictor PATH)");
+    return 0;
+}
+
+int eval_check_model(const CommonOptions *o, bool images, Error *err) {
+    Device *device;
+    Model model;
+    ModelOptions options = o->model;
+    options.describe_only = true;
+    options.text_only = !images;
+    TRY(device_open(&device, &(DeviceOptions){.threads = 1}, err));
+    int status = model_open(&model, &options, device, err);
+    if (status == 0) {
+        status = check_parts(&model, images, !o->length, err);
+        model_close(&model);
+    }
+    device_close(device);
+    return status;
+}
+
 json_t *eval_file_json(const char *path, Error *err) {
     char hex[FILE_HASH_SIZE];
     if (file_hash(hex, path, err)) return NULL;
@@ -219,8 +249,8 @@ static void long_print(const EvalItems *items) {
 
 void eval_problems_print(const char *what, const Problems *problems) {
     for (int i = 0; i < problems->kind_count; i++)
-        report_error("%s: %s: %lld (%s%s)", what, problems->kinds[i].kind,
-                     (long long)problems->kinds[i].count,
+        report_error("%s: %s: %lld (%s%s)", problems->kinds[i].note ? "note" : what,
+                     problems->kinds[i].kind, (long long)problems->kinds[i].count,
                      problems->kinds[i].count > 1 ? "the first: " : "", problems->kinds[i].first);
 }
 

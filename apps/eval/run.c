@@ -6,6 +6,7 @@
 
 #include "apps/eval/feed.h"
 #include "apps/eval/progress.h"
+#include "apps/signals.h"
 #include "data/picture_file.h"
 
 /* Tokens of a batch unless told. A processor's products are as fast as they get at some hundred
@@ -332,6 +333,14 @@ static int run_batches(Run *r, Error *err) {
     int64_t unit = 0, name = 0;
     for (int64_t i = 0; i < r->batch_count; i++) {
         EvalPicture *pictures = NULL;
+        int stop = signals_stop_asked();
+        if (stop)
+            return error_set(
+                err,
+                "stopped by %s: %lld of %lld %s were answered in this run and are kept "
+                "in %s; the same command resumes",
+                signals_name(stop), (long long)r->progress.done, (long long)r->asked,
+                r->config->what, r->store->folder);
         if (r->feed) TRY(eval_feed_next(r->feed, &pictures, err));
         int status = batch_run(r, unit, r->batch_ends[i], pictures, err);
         eval_pictures_free(pictures, r->name_ends[i] - name);
@@ -370,6 +379,7 @@ int eval_run(const EvalRunConfig *config, EvalStore *store, EvalItems *items, Ti
     if (status == 0 && r.batch_rows < 4096) r.answer.batch_tokens = (int)r.batch_rows;
     if (status == 0) status = feed_start(&r, err);
     if (status == 0) {
+        signals_catch_stop();
         eval_progress_begin(&r.progress, config->what, r.asked, config->quiet);
         status = run_batches(&r, err);
         eval_progress_end(&r.progress);

@@ -168,10 +168,9 @@ static int run(TextEval *t, Error *err) {
     common.model.text_only = true;
     bool said = lengths_are(t, "target") || (lengths_are(t, "task") && task_length(t->score.task));
     if (!common.length && said) common.length = 1;
+    TRY(eval_check_model(&common, false, err));
     TRY(session_open(&t->session, &common, err));
     t->timings.load_s = t->session.load_s;
-    if (!t->session.model.parts.xlmr)
-        return error_set(err, "this model has no language model: name one with --language");
     eval_model_name(o);
     json_t *settings = settings_make(t, err);
     int status = settings ? ask_all(t, settings, err) : -1;
