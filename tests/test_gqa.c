@@ -10,6 +10,7 @@
 #include "data/metrics/gqa_text.h"
 #include "tests/program.h"
 
+#define CASES  "tests/golden/cases/10-score-gqa/"
 #define GOLDEN "tests/golden/gqa/"
 
 static const GqaFiles golden = {.predictions = GOLDEN "predictions.json",
@@ -263,6 +264,34 @@ static void test_llava(void **state) {
     gqa_questions_free(&q);
 }
 
+/* Predictions of which none can be used have no score: 0.00 % would be one. */
+static void test_unusable(void **state) {
+    Run *r = *state;
+    static const char *const texts[] = {
+        "", "[]", "[{\"questionId\": \"77\", \"prediction\": \"red\"}]",
+        "{\"question_id\": \"1\", \"answer\": \"red\"}\n", "{\"question_id\": \"1\", \"te"};
+    char path[300];
+    for (int i = -2; i < 5; i++) {
+        if (i >= 0)
+            write_file(r, "p.jsonl", texts[i], strlen(texts[i]), path, sizeof path);
+        else
+            snprintf(path, sizeof path, CASES "%s", i == -2 ? "dict.json" : "lmms.jsonl");
+        for (int json = 0; json < 2; json++) {
+            run(r, "score", "gqa", path, CASES "questions.json", json ? "--json" : NULL);
+            expect(r, 1, "");
+            assert_non_null(strstr(r->err, i == 2 ? "none of its 1 predictions is for one of the 4"
+                                                  : "no prediction in it that could be read"));
+        }
+    }
+    /* One that can be used is scored, and the others are reported. */
+    static const char one[] = "{\"1\": \"red\"}\n{\"question_id\": \"1\", \"text\": \"Red.\"}\n";
+    write_file(r, "p.jsonl", one, sizeof one - 1, path, sizeof path);
+    run(r, "score", "gqa", path, CASES "questions.json", "--json");
+    expect(r, 0, NULL);
+    assert_non_null(strstr(r->out, "\"accuracy\": 25.0"));
+    assert_non_null(strstr(r->err, "prediction without an id: 1"));
+}
+
 /* A file with the published counts of testdev_balanced, and one with a question of another type. */
 static void test_testdev(void **state) {
     Run *r = *state;
@@ -494,7 +523,8 @@ int main(void) {
         cmocka_unit_test(test_entries), cmocka_unit_test(test_twice),
         cmocka_unit_test(test_llava),   cmocka_unit_test(test_testdev),
         cmocka_unit_test(test_texts),   cmocka_unit_test(test_written),
-        cmocka_unit_test(test_refused), cmocka_unit_test(test_hostile),
+        cmocka_unit_test(test_refused), cmocka_unit_test(test_unusable),
+        cmocka_unit_test(test_hostile),
     };
     return cmocka_run_group_tests(tests, start, stop);
 }

@@ -50,8 +50,8 @@ static int target_check(EvalItem *item, const char *target, EvalTask task, Error
 static int parse_line(const Piece *piece, json_t **object, char *why, size_t size, Error *err) {
     json_error_t where;
     *object = NULL;
-    if (piece->too_long || piece->size > JSON_TEXT_MOST) {
-        snprintf(why, size, "the line has more than %d MiB", JSON_TEXT_MOST >> 20);
+    if (piece->too_long) {
+        snprintf(why, size, "the line has more than %d MiB", WINDOW_MOST >> 20);
         return 0;
     }
     if (json_too_heavy(piece->text, piece->size, 0, why, size)) return 0;
