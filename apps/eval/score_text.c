@@ -16,11 +16,12 @@ static const CommandHelp help = {
     .usage = "[options] ANSWERS REFERENCES...",
     .about =
         "Compares a file of answers with one or more files of references, line by line, and\n"
-        "prints a line for each metric. A file may also be lines of JSON: references have their\n"
-        "text, or an array of texts, in \"targets\", answers in \"answer\", \"prediction\" or\n"
-        "\"text\". \"-\" is standard input. BLEU and chrF are sacrebleu's, with its signatures,\n"
-        "Rouge is rouge-score's. All values are percentages, means over the lines but for BLEU\n"
-        "and chrF, which count over the whole text; with several references a line gets its best.",
+        "prints a line for each metric. A file may also be lines of JSON, all of them: references\n"
+        "have their text, or an array of texts, in \"targets\", answers in \"answer\",\n"
+        "\"prediction\" or \"text\". \"-\" is standard input. BLEU and chrF are sacrebleu's, with\n"
+        "its signatures, Rouge is rouge-score's. All values are percentages, means over the lines\n"
+        "but for BLEU and chrF, which count over the whole text; with several references a line\n"
+        "gets its best.",
     .examples = "easyfirst score text answers.txt references.txt\n"
                 "easyfirst score text --lowercase --metric bleu answers.txt valid.deen.jsonl\n"
                 "easyfirst score text --metric rouge,exact,f1 --json answers.jsonl test.jsonl",
