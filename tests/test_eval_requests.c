@@ -288,6 +288,18 @@ static void test_dropped(void **state) {
     run(&r, "eval", "gqa", "-q", path, "--images", PICTURES, "--out", out);
     assert_int_equal(r.status, 1);
     assert_non_null(strstr(r.err, "left out: question that is there twice: 1 ("));
+    /* A folder of parts is known by what is in its files. */
+    char folder[PATH];
+    path_in(folder, PATH, &r, "parts"), path_in(out, PATH, &r, "parts-out");
+    assert_int_equal(mkdir(folder, 0700), 0);
+    for (int change = 0; change < 2; change++) {
+        static const char *const parts[] = {"{\"1\": " OFFICIAL("Is it red?") "}",
+                                            "{\"1\": " OFFICIAL("Is it blue?") "}"};
+        write_file(&r, "parts/1.json", parts[change], strlen(parts[change]), path, sizeof path);
+        run(&r, "eval", "gqa", "-q", folder, "--images", PICTURES, "--out", out);
+        if (!change) assert_int_equal(r.status, 0);
+    }
+    assert_message(&r, 1, "other settings", "\"1.json\"");
     unsetenv("EASYFIRST_MODEL");
     run_end(&r);
 }

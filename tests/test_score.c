@@ -315,10 +315,78 @@ static void test_bounds(void **state) {
     run_end(&r);
 }
 
+/* With so many KiB of address space: the status. */
+static int run_limited(Run *r, long limit, const char *answers, const char *references) {
+    char text[32], out[PATH];
+    const char *program = getenv("EASYFIRST");
+    snprintf(text, sizeof text, "%ld", limit);
+    char *args[] = {"sh",
+                    "-c",
+                    "ulimit -v \"$0\"; exec \"$@\"",
+                    text,
+                    (char *)(program && *program ? program : "build/easyfirst"),
+                    "score",
+                    "text",
+                    "--metric",
+                    "bleu,exact",
+                    (char *)answers,
+                    (char *)references,
+                    NULL};
+    path_in(out, sizeof out, r, "limited.out");
+    pid_t child = fork();
+    if (child == 0) {
+        int fd = open(out, O_WRONLY | O_CREAT | O_TRUNC, 0600), null = open("/dev/null", O_WRONLY);
+        dup2(fd, 1), dup2(null, 2);
+        execv("/bin/sh", args);
+        _exit(126);
+    }
+    int status;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    free(r->out);
+    r->out = file_bytes(out, NULL);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+/* With too little memory there is no score, or the right one. */
+static void test_memory(void **state) {
+    (void)state;
+    enum { LINES = 300, WORDS = 200, MOST = 1 << 20, STEPS = 24 };
+    Run r;
+    char answers[PATH], references[PATH];
+    run_start(&r);
+    path_in(answers, sizeof answers, &r, "a.jsonl");
+    path_in(references, sizeof references, &r, "b.jsonl");
+    FILE *a = fopen(answers, "w"), *b = fopen(references, "w");
+    assert_non_null(a), assert_non_null(b);
+    for (int i = 0; i < LINES; i++) {
+        fputs("{\"answer\": \"", a), fputs("{\"targets\": \"", b);
+        for (int w = 0; w < WORDS; w++) fprintf(a, "word%d ", i), fprintf(b, "other%d ", i);
+        fputs("\"}\n", a), fputs("\"}\n", b);
+    }
+    fclose(a), fclose(b);
+    if (run_limited(&r, MOST, answers, references) != 0) { /* a sanitizer's shadow is larger */
+        run_end(&r);
+        skip();
+    }
+    char *right = strdup(r.out);
+    long low = 0, high = MOST; /* too little, enough */
+    while (high - low > 256) {
+        long middle = (low + high) / 2;
+        *(run_limited(&r, middle, answers, references) == 0 ? &high : &low) = middle;
+    }
+    for (int i = 0; i < STEPS; i++) {
+        int status = run_limited(&r, high - 200 * i, answers, references);
+        assert_string_equal(r.out, status == 0 ? right : "");
+    }
+    free(right);
+    run_end(&r);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_golden),  cmocka_unit_test(test_lines),  cmocka_unit_test(test_wrong),
-        cmocka_unit_test(test_misread), cmocka_unit_test(test_bounds),
+        cmocka_unit_test(test_golden), cmocka_unit_test(test_lines),
+        cmocka_unit_test(test_wrong),  cmocka_unit_test(test_misread),
+        cmocka_unit_test(test_bounds), cmocka_unit_test(test_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

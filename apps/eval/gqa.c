@@ -298,9 +298,8 @@ static json_t *settings_make(GqaEval *g, Error *err) {
     json_t *data =
         json_pack("{s:o, s:b}", "images", json_text(g->images), "attention", g->attention);
     for (int i = 0; i < 2 && data; i++) {
-        /* A folder of parts is known by its name alone. */
         json_t *one = !files[i]             ? NULL
-                      : is_folder(files[i]) ? json_pack("{s:o}", "folder", json_text(files[i]))
+                      : is_folder(files[i]) ? eval_parts_json(files[i], err)
                                             : eval_file_json(files[i], err);
         if (files[i] && json_object_set_new(data, names[i], one)) {
             json_decref(data);

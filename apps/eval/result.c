@@ -8,6 +8,7 @@
 
 #include "apps/commands.h"
 #include "apps/eval/folder.h"
+#include "apps/eval/order_input.h"
 #include "apps/report.h"
 #include "data/file_hash.h"
 #include "data/file_open.h"
@@ -133,11 +134,28 @@ json_t *eval_file_json(const char *path, Error *err) {
 
 /* Adds "part/name": hash. */
 static int add_file(json_t *files, const char *part, const char *path, Error *err) {
-    char hex[FILE_HASH_SIZE], key[400];
+    char hex[FILE_HASH_SIZE];
     TRY(file_hash(hex, path, err));
-    snprintf(key, sizeof key, "%s%s%s", part, part[0] ? "/" : "", file_name(path));
-    if (json_object_set_new(files, key, json_string(hex)) == 0) return 0;
-    return error_set(err, "%s: its name cannot be written down", path);
+    char *key = path_join(part, file_name(path), err);
+    if (!key) return -1;
+    int failed = json_object_set_new(files, key, json_string(hex));
+    free(key);
+    return failed ? error_set(err, "%s: its name cannot be written down", path) : 0;
+}
+
+json_t *eval_parts_json(const char *folder, Error *err) {
+    char **paths;
+    int count;
+    if (order_paths(&paths, &count, folder, err)) return NULL;
+    json_t *files = json_object();
+    int status = files ? 0 : error_set(err, "out of memory");
+    for (int i = 0; i < count && status == 0; i++) status = add_file(files, NULL, paths[i], err);
+    order_paths_free(paths, count);
+    json_t *object =
+        status ? NULL : json_pack("{s:o, s:O}", "folder", json_text(folder), "sha256", files);
+    if (!object && status == 0) error_set(err, "out of memory");
+    json_decref(files);
+    return object;
 }
 
 /* The files of one part: its weights, and what stands beside them. */
@@ -150,7 +168,7 @@ static int add_part(json_t *files, const char *name, const ModelPart *part, Erro
         TRY(add_file(files, name, path, err));
     bool config = part->kind == PART_VISION || part->kind == PART_LANGUAGE;
     for (size_t i = 0; config && i < sizeof beside / sizeof beside[0]; i++) {
-        char file[1200];
+        char file[PATH_MAX];
         model_path_beside(file, sizeof file, part->path, beside[i]);
         if (access(file, R_OK) == 0) TRY(add_file(files, name, file, err));
     }
@@ -165,10 +183,12 @@ static int add_model(json_t *files, const EvalOptions *o, const Model *m, Error 
                  {"projector", &m->projector},
                  {"language", &m->language},
                  {"length", &m->length}};
-    char path[1200];
-    snprintf(path, sizeof path, "%s/easyfirst.json",
-             o->common.model.folder ? o->common.model.folder : "");
-    if (m->settings) TRY(add_file(files, "", path, err));
+    if (m->settings) {
+        char *path = path_join(o->common.model.folder, "easyfirst.json", err);
+        int status = path ? add_file(files, "", path, err) : -1;
+        free(path);
+        if (status) return -1;
+    }
     for (int i = 0; i < 4; i++) {
         bool shared = i == 3 && m->length.checkpoint == m->language.checkpoint;
         if (!shared) TRY(add_part(files, parts[i].name, parts[i].part, err));
@@ -242,7 +262,7 @@ static void long_print(const EvalItems *items) {
                      lengthy.first->why);
     if (lengthy.shortened)
         report_error("shortened: %lld of %lld prompts have lost their first tokens, %lld together "
-                     "(the first: %s: %d)",
+                     "(the first: %s: %d tokens)",
                      (long long)lengthy.shortened, (long long)items->count,
                      (long long)lengthy.dropped, lengthy.first->id, lengthy.first->dropped);
 }

@@ -31,6 +31,10 @@ int eval_options_check(const CommandHelp *help, EvalOptions *options);
  * `options`. */
 const char *eval_model_name(EvalOptions *options);
 
+/* Of a folder of parts (its .json files): {"folder": its name, "sha256": {file: hash}}. NULL with a
+ * message. */
+json_t *eval_parts_json(const char *folder, Error *err);
+
 /* From the headers of the model's files, before any weights are read: that it has a language model,
  * for `images` a vision tower and a projector, and lengths (o->length, or a predictor). */
 int eval_check_model(const CommonOptions *o, bool images, Error *err);
