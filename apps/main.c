@@ -41,7 +41,7 @@ static void print_help(FILE *out) {
           "`easyfirst COMMAND --help` tells the options of a command, with examples.\n"
           "\n"
           "  --help     this text\n"
-          "  --version  the version of the program\n"
+          "  --version  the version of the program, also after a command\n"
           "\n"
           "A model is a folder: name it with -m FOLDER, or once for all in the environment as\n"
           "EASYFIRST_MODEL. Without either it is the small bundled model. Answers go to standard "

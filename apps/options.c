@@ -9,9 +9,15 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "apps/commands.h"
 #include "apps/report.h"
 
-enum { OPTIONS_MOST = OPTIONS_IN_GROUP * OPTION_GROUPS, FIRST_VALUE = 1000, HELP_VALUE = 999 };
+enum {
+    OPTIONS_MOST = OPTIONS_IN_GROUP * OPTION_GROUPS,
+    FIRST_VALUE = 1000,
+    HELP_VALUE = 999,
+    VERSION_VALUE = 998
+};
 
 /* ---- Wrong usage. ---- */
 
@@ -354,7 +360,7 @@ static int print_help(const CommandHelp *help, const OptionGroup *groups, int gr
 
 typedef struct Table {
     const Option *options[OPTIONS_MOST];
-    struct option longs[OPTIONS_MOST + 2];
+    struct option longs[OPTIONS_MOST + 3];
     char letters[2 * OPTIONS_MOST + 8];
     int count;
 } Table;
@@ -376,18 +382,19 @@ static void table_make(Table *t, const OptionGroup *groups, int group_count) {
             if (has_argument) t->letters[n + 1] = ':';
         }
     t->longs[t->count] = (struct option){"help", no_argument, NULL, HELP_VALUE};
+    t->longs[t->count + 1] = (struct option){"version", no_argument, NULL, VERSION_VALUE};
 }
 
 static int unknown_option(const CommandHelp *help, const Table *t, const char *word) {
-    const char *names[OPTIONS_MOST + 2] = {NULL};
-    for (int i = 0; i <= t->count; i++) names[i] = t->longs[i].name;
+    const char *names[OPTIONS_MOST + 3] = {NULL};
+    for (int i = 0; i <= t->count + 1; i++) names[i] = t->longs[i].name;
     if (optopt >= FIRST_VALUE)
         return options_wrong(help, "--%s takes no argument", t->longs[optopt - FIRST_VALUE].name);
     if (optopt) return options_wrong(help, "there is no option -%c", optopt);
     char name[64];
     snprintf(name, sizeof name, "%.*s", (int)strcspn(word + 2, "="), word + 2);
     int starts = 0; /* how many options begin so: getopt takes a beginning that only one has */
-    for (int i = 0; i <= t->count; i++) starts += !strncmp(names[i], name, strlen(name));
+    for (int i = 0; i <= t->count + 1; i++) starts += !strncmp(names[i], name, strlen(name));
     if (starts > 1) return options_wrong(help, "--%s may mean several options", name);
     const char *near = nearest_word(name, names);
     if (near) return options_wrong(help, "there is no option --%s: did you mean --%s?", name, near);
@@ -410,6 +417,10 @@ int options_read(const CommandHelp *help, const OptionGroup *groups, int group_c
         int at = optind > 0 ? optind : 1;
         int value = getopt_long(argc, argv, t.letters, t.longs, NULL);
         if (value == -1) break;
+        if (value == VERSION_VALUE) {
+            puts("easyfirst " EASYFIRST_VERSION);
+            return fflush(stdout) ? 1 : 0;
+        }
         if (value == HELP_VALUE || value == 'h') return print_help(help, groups, group_count);
         if (value == ':') {
             /* optopt is the letter, or the long option's value. */

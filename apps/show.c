@@ -3,6 +3,7 @@
  */
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "apps/commands.h"
 #include "apps/show/figure.h"
@@ -15,6 +16,8 @@ static const CommandHelp help = {
     .name = "show",
     .usage = "[options] IMAGE QUESTION\n"
              "[options] --text PROMPT\n"
+             "translate --from CODE --to CODE [options] TEXT\n"
+             "summarize [options] TEXT\n"
              "[options] --from FILE",
     .about =
         "Shows the steps in which an answer is filled. A terminal shows it in place: masks as\n"
@@ -37,6 +40,7 @@ static const CommandHelp help = {
     .examples =
         "easyfirst show -m model dog.jpg \"What colour is the dog?\"\n"
         "easyfirst show -m model --text \"Question: what is 3 + 4? Step-by-Step Answer:\"\n"
+        "easyfirst show -m model translate --from de --to en \"Der Hund ist braun.\"\n"
         "easyfirst show -m model --length 12 --strategy ar --all-steps dog.jpg \"Why?\"\n"
         "easyfirst show -m model --json trace.json dog.jpg \"What colour is the dog?\"\n"
         "easyfirst show -m model --html page.html --svg order.svg dog.jpg \"Is it asleep?\"\n"
@@ -47,6 +51,8 @@ typedef struct Show {
     CommonOptions common;
     ShowWay way;
     const char *image, *question; /* the picture (NULL: none), the question or the prompt */
+    const char *preset;           /* "translate", "summarize"; NULL */
+    const char *language, *to;    /* translate: the text's language, and the one that is wanted */
     const char *from, *json_file, *html, *svg;
     const char *from_image; /* the picture that belongs to `from` */
     bool is_prompt;
@@ -81,6 +87,17 @@ static int encode_picture(Show *s, ShowJob *job, Error *err) {
     return status;
 }
 
+/* The question, prompt or text in the model's words; the caller's to free. */
+static int word_question(const Show *s, char **prompt, Error *err) {
+    const char *preset = s->preset ? s->preset : s->is_prompt ? NULL : "ask";
+    if (preset)
+        return model_prompt(&s->session.model, preset, s->question,
+                            s->language ? language_name(s->language) : NULL,
+                            s->to ? language_name(s->to) : NULL, prompt, err);
+    *prompt = strdup(s->question);
+    return *prompt ? 0 : error_set(err, "out of memory for the prompt");
+}
+
 static int ask(Show *s, Error *err) {
     s->common.model.text_only = s->is_prompt;
     TRY(session_open(&s->session, &s->common, err));
@@ -99,11 +116,8 @@ static int ask(Show *s, Error *err) {
                    .is_prompt = s->is_prompt};
     char *prompt = NULL;
     bool quit;
-    int status = s->is_prompt ? 0 : encode_picture(s, &job, err);
-    if (status == 0 && s->is_prompt && !(prompt = strdup(s->question)))
-        status = error_set(err, "out of memory for the prompt");
-    if (status == 0 && !s->is_prompt)
-        status = model_prompt(&s->session.model, "ask", s->question, NULL, NULL, &prompt, err);
+    int status = word_question(s, &prompt, err);
+    if (status == 0 && !s->is_prompt) status = encode_picture(s, &job, err);
     job.prompt = prompt;
     if (status == 0) status = show_one(&job, &s->trace, &quit, err);
     free(prompt);
@@ -151,6 +165,7 @@ static int run(Show *s, Error *err) {
         return keep(s, err);
     }
     TRY(ask(s, err));
+    report_long_prompts(&s->timings);
     TRY(keep(s, err));
     if (!s->common.quiet) timings_print(&s->timings, s->session.device, &s->common.answer.decode);
     return 0;
@@ -170,7 +185,36 @@ static void find_json_file(Show *s, int argc, char **argv, char **after) {
     }
 }
 
+static const char *const presets[] = {"translate", "summarize", NULL};
+
+static const char *preset_of(const char *word) {
+    for (int i = 0; presets[i]; i++)
+        if (!strcmp(word, presets[i])) return presets[i];
+    return NULL;
+}
+
+/* A leading word that says what is to be done with a text; `after` may stand before it. An image of
+ * that name is ./translate; a word that only resembles one is an error unless it is a file. */
+static int read_preset(Show *s, int count, char **words, const char *after) {
+    const char *word = count ? words[0] : NULL;
+    if (count > 1 && word == after && !preset_of(word)) word = words[1];
+    s->preset = word ? preset_of(word) : NULL;
+    const char *near =
+        s->preset || !word || access(word, F_OK) == 0 ? NULL : nearest_word(word, presets);
+    if (near) return options_wrong(&help, "\"%s\": did you mean %s?", word, near);
+    bool translate = s->preset && !strcmp(s->preset, "translate");
+    if (translate) s->language = s->from, s->from = NULL;
+    if (translate && (!s->language || !s->to))
+        return options_wrong(&help, "translate needs --from and --to, languages such as de and en");
+    if (!translate && s->to) return options_wrong(&help, "--to belongs to translate");
+    if (s->preset && s->question)
+        return options_wrong(&help, "--text has a prompt as it is; %s takes a text", s->preset);
+    return -1;
+}
+
 static int read_words(Show *s, int count, char **words, const char *after) {
+    int status = read_preset(s, count, words, after);
+    if (status >= 0) return status;
     int needed = s->from || s->question ? 0 : 2;
     for (int i = 0; i < count && count == needed + 1 && after && !s->json_file; i++) {
         if (words[i] != after) continue;
@@ -188,10 +232,13 @@ static int read_words(Show *s, int count, char **words, const char *after) {
         return options_wrong(&help, "--from has the question and its answer; \"%s\" is too much",
                              s->question ? s->question : words[0]);
     if (s->from) return -1;
-    s->is_prompt = s->question != NULL;
-    if (s->is_prompt && count)
+    s->is_prompt = s->question != NULL || s->preset;
+    if (s->question && count)
         return options_wrong(&help, "--text has the prompt; \"%s\" is one too many", words[0]);
-    if (s->is_prompt) return -1;
+    if (s->question) return -1;
+    if (s->preset && count != 2)
+        return options_wrong(&help, "%s takes one text, quoted, not %d", s->preset, count - 1);
+    if (s->preset) return s->question = words[1], -1;
     if (count < 1) return options_wrong(&help, "no picture is given, and no --text");
     if (count < 2) return options_wrong(&help, "no question is given");
     if (count > 2)
@@ -204,10 +251,13 @@ int command_show(int argc, char **argv) {
     Show s = {.trace.best = -1};
     OptionGroup groups[3] = {
         {.title = "options",
-         .count = 5,
+         .count = 6,
          .options = {
              {"text", 0, OPTION_TEXT, "PROMPT", &s.question, "a prompt without a picture"},
-             {"from", 0, OPTION_TEXT, "FILE", &s.from, "show a trace again; - is standard input"},
+             {"from", 0, OPTION_TEXT, "FILE", &s.from,
+              "show a trace again; - is standard input. With translate: the\n"
+              "text's language (de, or German)"},
+             {"to", 0, OPTION_TEXT, "CODE", &s.to, "translate: the language that is wanted"},
              {"html", 0, OPTION_TEXT, "FILE", &s.html, "write a page; - is standard output"},
              {"svg", 0, OPTION_TEXT, "FILE", &s.svg, "write a figure; - is standard output"},
              {"image", 0, OPTION_TEXT, "FILE", &s.from_image,

@@ -11,6 +11,7 @@
 #include "apps/lines.h"
 #include "apps/options.h"
 #include "apps/report.h"
+#include "apps/show/one.h"
 
 static const CommandHelp help = {
     .name = "text",
@@ -23,7 +24,8 @@ static const CommandHelp help = {
         "one. A prompt goes to the model as it is; with a leading word translate or summarize\n"
         "each text is put into the wording that the model was trained with. A line that cannot\n"
         "be answered is reported on standard error, gives an empty line, and the exit status is\n"
-        "1; the others are answered. Lines are answered as they come, at most 1 MiB each.",
+        "1; the others are answered. Lines are answered as they come, at most 1 MiB each. --show\n"
+        "lets each answer be watched while it is filled in, as `easyfirst show` does.",
     .examples = "easyfirst text -m model \"Which is larger, the moon or the sun?\"\n"
                 "easyfirst text translate --from de --to en -m model \"Der Hund ist braun.\"\n"
                 "easyfirst text summarize -m model --file articles.txt > summaries.txt\n"
@@ -47,7 +49,8 @@ typedef struct Text {
     CommonOptions common;
     const char *file, *from, *to;
     const char *preset; /* NULL: prompts as they are */
-    bool raw, trace, failed;
+    bool raw, trace, show, failed;
+    bool quit; /* whoever watched had enough: answers alone are wanted */
     int batch;
     char **words; /* the prompts on the command line */
     int word_count, taken;
@@ -177,6 +180,27 @@ static int answer_lines(Text *t, Line *lines, int count, Error *err) {
     return status ? -1 : report_flush(err);
 }
 
+/* One line's answer, watched; with the line itself if there may be several. */
+static int show_answer(Text *t, Line *line, Error *err) {
+    const ShowWay way = {.speed = SHOW_SPEED, .plain = t->quit};
+    const ShowJob job = {.session = &t->session,
+                         .common = &t->common,
+                         .way = &way,
+                         .timings = &t->timings,
+                         .tokens = TENSOR_NONE,
+                         .question = line->text,
+                         .prompt = line->prompt,
+                         .is_prompt = true};
+    Trace trace;
+    Error why;
+    bool quit;
+    if (t->from_lines || t->word_count > 1) report_field(stdout, line->text), putchar('\n');
+    int status = show_one(&job, &trace, &quit, &why) ? line_fail(t, line, &why, err) : 0;
+    t->quit |= quit;
+    trace_free(&trace);
+    return status ? -1 : report_flush(err);
+}
+
 /* Reads up to a batch of lines, or as many as are at hand, and answers them. */
 static int next_batch(Text *t, bool *at_end, Error *err) {
     Line lines[BATCH] = {0};
@@ -191,7 +215,9 @@ static int next_batch(Text *t, bool *at_end, Error *err) {
         bytes += size > PROMPT_BYTES ? LINES_KEPT : size;
         status = line_word(t, &lines[n++], size, err);
     }
-    if (n && status == 0) status = answer_lines(t, lines, n, err);
+    if (n && status == 0 && !t->show) status = answer_lines(t, lines, n, err);
+    for (int i = 0; i < n && status == 0 && t->show; i++)
+        if (lines[i].prompt) status = show_answer(t, &lines[i], err);
     for (int i = 0; i < n; i++) free(lines[i].text), free(lines[i].prompt), free(lines[i].error);
     return status;
 }
@@ -249,7 +275,7 @@ static int read_words(Text *t, int count, char **words, int as_they_are) {
     t->from_lines = !count;
     /* Somebody is typing, or waiting for each line: answer at once. */
     if (t->from_lines && !t->file && isatty(STDIN_FILENO) && !t->batch) t->batch = 1;
-    if (!t->batch) t->batch = BATCH;
+    if (!t->batch) t->batch = t->show ? 1 : BATCH;
     return -1;
 }
 
@@ -257,7 +283,7 @@ int command_text(int argc, char **argv) {
     Text t = {0};
     OptionGroup groups[3] = {
         {.title = "options",
-         .count = 6,
+         .count = 7,
          .options = {
              {"file", 'f', OPTION_TEXT, "FILE", &t.file,
               "prompts from this file (or FIFO), one a line; - is standard\n"
@@ -272,6 +298,7 @@ int command_text(int argc, char **argv) {
               "lines that are answered together (default 64, or those at\n"
               "hand); answers do not depend on it",
               1, BATCH},
+             {"show", 0, OPTION_FLAG, NULL, &t.show, "show how each answer is filled in"},
              {"trace", 0, OPTION_FLAG, NULL, &t.trace, "with --json: every step of the filling"}}}};
     common_init(&t.common);
     t.common.answer.decode.iterations = 0;
@@ -283,6 +310,8 @@ int command_text(int argc, char **argv) {
     if (status < 0 && t.trace && !t.common.json)
         status =
             options_wrong(&help, "--trace needs --json; `easyfirst show` prints steps as text");
+    if (status < 0 && t.show && t.common.json)
+        status = options_wrong(&help, "--show is for watching, --json for programs: choose one");
     if (status < 0) status = common_check(&help, &t.common);
     if (status < 0) {
         Error err;

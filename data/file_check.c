@@ -121,7 +121,7 @@ static int check_inputs(const FileRole *output, const char *path, const FileRole
             return error_set(err,
                              "%s: %s would overwrite this file, which %s reads: name another file",
                              output->path, output->role, inputs[i].role);
-        if (is_model_file(path) && lies_in(path, in))
+        if ((inputs[i].whole || is_model_file(path)) && lies_in(path, in))
             return error_set(err,
                              "%s: %s would overwrite this file in the folder that %s reads: name "
                              "another file",

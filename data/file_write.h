@@ -57,10 +57,12 @@ bool file_same(const char *a, const char *b);
 typedef struct FileRole {
     const char *role; /* "--html", "IMAGE" */
     const char *path; /* NULL: not given; "-" is standard input or output */
+    bool whole;       /* an input: if it is a folder, any file in it may be read */
 } FileRole;
 
-/* Refuses an output that is also an input (or a model's file in a folder that is one), and two
- * outputs that are one file; then file_write_check for each output. */
+/* Refuses an output that is also an input (or, in a folder that is one, a model's file, or any if
+ * the folder is read whole), and two outputs that are one file; then file_write_check for each
+ * output. */
 int file_roles_check(const FileRole *outputs, int output_count, const FileRole *inputs,
                      int input_count, Error *err);
 

@@ -57,6 +57,25 @@ def harmless(text):
     )
 
 
+def folded(steps):
+    """As fold.h has it: each word stays from its first step to its last, and until another comes."""
+    out = [[dict(cell) for cell in step["cells"]] for step in steps]
+    for i in range(len(out[0])):
+        column, s = [row[i] for row in out], 0
+        while s < len(column):
+            if column[s]["masked"]:
+                s += 1
+                continue
+            same_word = [t for t in range(s, len(column)) if column[t]["id"] == column[s]["id"]]
+            others = [t for t in range(same_word[-1] + 1, len(column)) if not column[t]["masked"]]
+            end = others[0] if others else same_word[-1] + 1
+            for t in range(s, end):
+                held = column[max(u for u in same_word if u <= t)]
+                column[t].update({k: held[k] for k in ("id", "piece", "score", "masked")})
+            s = end
+    return [{**step, "cells": row} for step, row in zip(steps, out, strict=True)]
+
+
 class Told:
     """A hypothesis of a trace, and what a page of it has to say. Step 0 is all masks."""
 
@@ -114,7 +133,7 @@ class Told:
 
 def told(trace, index):
     steps = trace["trace"] if index == trace["best"] else trace["hypotheses"][index]["trace"]
-    return Told(steps)
+    return Told(steps if trace.get("every_step") else folded(steps))
 
 
 def same(found, wanted, what):
@@ -132,10 +151,17 @@ class Pages:
 
     def __init__(self, folder):
         self.folder, self.traces = folder, {}
-        for name, trace in all_traces().items():
+        made = all_traces()
+        with open(os.path.join(HERE, "golden/cases/page-hostile.json"), encoding="utf-8") as file:
+            made["markup"] = json.load(file)
+        made["flicker"] = {**made["long"], "every_step": True}
+        for name, trace in made.items():
             with open(self.path(name, "json"), "w", encoding="utf-8") as out:
                 json.dump(trace, out)
-            picture = ["--image", self.plain_picture(320, 200)] if "picture" in trace else []
+            picture = []
+            if "picture" in trace:
+                size = trace["picture"]["width"], trace["picture"]["height"]
+                picture = ["--image", self.plain_picture(*size)]
             self.show(
                 "--from",
                 self.path(name, "json"),
@@ -144,6 +170,7 @@ class Pages:
                 "--svg",
                 self.path(name, "svg"),
                 *picture,
+                *(["--every-step"] if trace.get("every_step") else []),
             )
             self.traces[name] = trace
         self.show(
@@ -317,8 +344,42 @@ class Tests:
             return [card.querySelector("h3")?.textContent, card.querySelector(".facts")?.textContent,
             [...card.querySelectorAll(".name")].map((n) => n.textContent)];""")
 
+    def least(self, h):
+        """The place of the word that is the least sure in the end."""
+        return min(
+            (i for i in range(h.length) if h.at(h.last, i)),
+            key=lambda i: h.at(h.last, i)["score"],
+        )
+
+    def test_opening(self):
+        for name in ("live", "beam", "far"):
+            trace = self.open(name)
+            h = told(trace, trace["best"])
+            same(self.card()[0], shown(h.at(h.last, self.least(h))["piece"]), f"{name}: the card")
+            same(
+                self.b.run('return [...document.querySelectorAll("a")].map((a) => a.href)'),
+                ["https://arxiv.org/abs/2308.12219"],
+                "links",
+            )
+            question = " ".join(harmless(trace.get("question", trace.get("prompt"))).split())
+            same(
+                self.b.run("return document.title"),
+                f"{question} \u2014 " + " ".join(harmless(trace["answer"]).split()),
+                "title",
+            )
+            same(
+                self.b.run("""return ["og:title", "og:description"].map((p) =>
+                    document.querySelector(`meta[property="${p}"]`).content.trim())"""),
+                [
+                    harmless(trace.get("question", trace.get("prompt"))).strip(),
+                    harmless(trace["answer"]).strip(),
+                ],
+                "what is shared",
+            )
+            self.quiet(name)
+
     def test_pointing_at_words(self):
-        for name, step in (("long", 30), ("long", 44), ("far", 20), ("live", 38)):
+        for name, step in (("long", 30), ("long", 44), ("flicker", 30), ("far", 20), ("live", 5)):
             trace = self.open(name)
             h = told(trace, trace["best"])
             self.b.run(GO, step)
@@ -346,7 +407,15 @@ class Tests:
                     likely = [w for w in likely if w != title]
                 same(likely, wanted, f"{name}, place {i}: likely")
             self.b.point("viewport", 3, 3)
-            same(self.card()[0], None, "with nothing pointed at")
+            least = self.least(h)
+            word = h.at(step, least)
+            same(
+                self.card()[0],
+                shown(word["piece"]) if word else "not written yet",
+                f"{name}: with nothing pointed at, the word that is the least sure",
+            )
+            self.b.keys("Escape")
+            same(self.card()[0], None, f"{name}: with nothing chosen")
             self.quiet(name)
 
     def test_words_by_keyboard(self):
@@ -535,6 +604,22 @@ class Tests:
                     )
                     holds(sizes[0] <= sizes[1] == width, f"{name}: {sizes} at {width}")
 
+    def test_markup_in_every_text(self):
+        trace = self.open("markup")
+        same(self.b.run("return document.scripts.length"), 2, "scripts")
+        same(
+            self.b.run("""return [document.images.length,
+                document.querySelectorAll("[onerror]").length]"""),
+            [1, 0],
+            "elements",
+        )
+        same(
+            self.b.run('return document.getElementById("question").textContent'),
+            harmless(trace["question"]),
+            "question",
+        )
+        self.quiet("markup")
+
     def test_hostile_texts(self):
         trace = self.open("hostile")
         same(self.b.run("return document.scripts.length"), 2, "scripts")
@@ -548,7 +633,7 @@ class Tests:
         for where in ('document.getElementById("question").textContent', "document.title"):
             wanted = harmless(trace["question"])
             if where == "document.title":
-                wanted = " ".join(wanted.split())
+                wanted = " ".join(f"{wanted} \u2014 {harmless(trace['answer'])}".split())
             same(self.b.run("return " + where), wanted, where)
         for i, word in enumerate(self.words()):
             self.b.point(word)
@@ -578,8 +663,8 @@ class Tests:
     def screenshots(self, folder):
         os.makedirs(folder, exist_ok=True)
         for name, step, place in (
-            ("live", 1000, 5),
-            ("live", 38, 2),
+            ("live", 1000, None),
+            ("live", 4, 2),
             ("long", 30, 6),
             ("long", 42, None),
             ("far", 13, 3),

@@ -26,6 +26,16 @@ wait_for() {
     done
 }
 
+# wait_gone TEXT: until the screen has it no more.
+wait_gone() {
+    i=0
+    while $server capture-pane -p | grep -q -F -e "$1"; do
+        i=$((i + 1))
+        [ $i -gt 200 ] && { wrong "\"$1\" did not go"; return 1; }
+        sleep 0.05
+    done
+}
+
 # A terminal of $1 columns with a shell that says READY when the last command is done.
 begin() {
     $server new-session -d -x "$1" -y 24 "PS1= exec sh"
@@ -122,7 +132,7 @@ for columns in 20 40 100; do
         umlauts) want=$umlauts ;;
         chinese) want=$chinese ;;
         emoji) want=$emoji ;;
-        live) want=$answer command="$program show -q -m $model --speed 20 $picture '$question'" ;;
+        live) want=$answer command="$program show -q -m $model --speed 6 $picture '$question'" ;;
         esac
         watch "$name" "$columns" "$command" "$want"
     done
@@ -160,15 +170,18 @@ wait_for "0/9"
 $server send-keys n n
 wait_for "step 2/9"
 $server send-keys C-z
-sleep 0.3
+wait_for "Stopped"
 $server send-keys "echo REA''DY" Enter
 left_behind "Ctrl-Z"
-$server send-keys "clear; fg" Enter
+$server send-keys "clear" Enter
+wait_gone "step 2/9"
+$server send-keys "fg" Enter
 wait_for "step 2/9"
 [ "$($server display -p '#{cursor_flag}')" = 0 ] || wrong "fg: the cursor is shown"
 $server send-keys n
 wait_for "step 3/9"
 $server send-keys q
+wait_gone "step 3/9"
 sleep 0.3
 $server send-keys "echo REA''DY" Enter
 left_behind "fg"

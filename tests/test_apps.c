@@ -6,6 +6,7 @@
 #include <jansson.h>
 
 #include "data/checkpoint.h"
+#include "apps/commands.h"
 #include "tests/program.h"
 
 #define MODELS "tests/golden/models/"
@@ -55,6 +56,8 @@ static void test_help(void **state) {
     for (int i = 0; commands[i]; i++) {
         char usage[64];
         snprintf(usage, sizeof usage, "usage: easyfirst %s ", commands[i]);
+        run(&r, (char *)commands[i], "--version");
+        expect(&r, 0, "easyfirst " EASYFIRST_VERSION "\n");
         run(&r, (char *)commands[i], "--help");
         expect(&r, 0, NULL);
         assert_string_equal(r.err, "");

@@ -65,6 +65,12 @@ static void write_json(const Run *r, const char *name, json_t *value, char *path
     json_decref(value);
 }
 
+/* The program finds its bundled model by itself only where it was built. */
+static void start(Run *r) {
+    run_start(r);
+    setenv("EASYFIRST_MODEL", "data/bundled/model", 1);
+}
+
 /* ---- Words of the command line. ---- */
 
 static void words(void **state) {
@@ -72,7 +78,7 @@ static void words(void **state) {
     static char *const commands[] = {"ask", "text",  "show", "info",  "train",
                                      "new", "prune", "eval", "score", "bench"};
     Run r;
-    run_start(&r);
+    start(&r);
     char *evil = long_evil(100000);
     check(&r, EVIL);
     check(&r, "--" EVIL);
@@ -93,7 +99,7 @@ static void tensors(void **state) {
     (void)state;
     Run r;
     char path[600], folder[600];
-    run_start(&r);
+    start(&r);
     json_t *header = json_object();
     char *name = long_evil(1 << 20);
     json_object_set_new(
@@ -140,7 +146,7 @@ static void answers(void **state) {
     (void)state;
     Run r;
     char picture[600], lines[600], lost[600], broken[600], trace[600];
-    run_start(&r);
+    start(&r);
     char *evil = long_evil(100000), *line = long_evil(1 << 20);
     line[1 << 19] = '\n';
     copy(&r, PICTURE, EVIL ".png", picture, sizeof picture);
@@ -186,7 +192,7 @@ static void evaluation(void **state) {
     (void)state;
     Run r;
     char picture[600], questions[600], bad[600], out[600], gqa[600], predictions[600], lost[600];
-    run_start(&r);
+    start(&r);
     copy(&r, PICTURE, EVIL_UTF8 ".png", picture, sizeof picture);
     char *jsonl = NULL;
     size_t size = 0;
@@ -237,7 +243,7 @@ static void training(void **state) {
     (void)state;
     Run r;
     char data[600], out[600], lost[600], config[600];
-    run_start(&r);
+    start(&r);
     json_t *list = json_array();
     for (int i = 0; i < 30; i++) {
         char id[200];

@@ -193,6 +193,40 @@ static void descriptors_are_written_through(void **state) {
     temporary_remove(p.folder);
 }
 
+/* ---- Permissions, for whom they hold (root becomes nobody). ---- */
+
+/* 0 if all is as it should be, else the number of what is not. */
+static int protected_child(Place *p) {
+    const char *file = in(p, "protected"), *closed = in(p, "closed/new"), *mine = in(p, "open/new");
+    if (geteuid() == 0 && (setgid(65534) || setuid(65534))) return 1;
+    if (put(p, file, "x") == 0 || !strstr(p->err.text, "Permission denied")) return 2;
+    if (file_write_check(file, &p->err) == 0 || !strstr(p->err.text, "Permission")) return 3;
+    if (put(p, closed, "x") == 0 || !strstr(p->err.text, "Permission denied")) return 4;
+    if (file_write_check(closed, &p->err) == 0 || !strstr(p->err.text, "its folder")) return 5;
+    if (file_write_check(mine, &p->err) || put(p, mine, "x")) return 6;
+    return 0;
+}
+
+static void protected_files_stay(void **state) {
+    (void)state;
+    Place p;
+    int status;
+    place_start(&p);
+    assert_ok(put(&p, in(&p, "protected"), "mine"), &p.err);
+    assert_int_equal(chmod(in(&p, "protected"), 0444), 0);
+    assert_int_equal(mkdir(in(&p, "closed"), 0555), 0);
+    assert_int_equal(mkdir(in(&p, "open"), 0700) || chmod(in(&p, "open"), 0777), 0);
+    assert_int_equal(chmod(p.folder, 0755), 0);
+    pid_t child = fork();
+    if (child == 0) _exit(protected_child(&p));
+    waitpid(child, &status, 0);
+    assert_true(WIFEXITED(status));
+    assert_int_equal(WEXITSTATUS(status), 0);
+    has(in(&p, "protected"), "mine");
+    assert_int_equal(chmod(in(&p, "closed"), 0755), 0);
+    temporary_remove(p.folder);
+}
+
 /* ---- Leftovers. ---- */
 
 static void only_leftovers_are_removed(void **state) {
@@ -294,10 +328,18 @@ static void roles(void **state) {
     assert_refused(CHECK(NULL, config), &p.err, "config.json", "--svg", "--model");
     assert_refused(CHECK(fresh, fresh), &p.err, "--html", "--svg");
     assert_refused(CHECK(model, NULL), &p.err, "model", "folder");
+    const FileRole whole = {"--from", model, true}, output = {"--json", page};
+    assert_refused(file_roles_check(&output, 1, &whole, 1, &p.err), &p.err, "page.html", "--from");
     assert_refused(CHECK(in(&p, "no/page"), NULL), &p.err, "no/page", "No such file");
     assert_refused(CHECK(in(&p, "a.jpg/page"), NULL), &p.err, "a.jpg/page", "cannot be written");
 #undef CHECK
     temporary_remove(p.folder);
+}
+
+/* The program finds its bundled model by itself only where it was built. */
+static void start(Run *r) {
+    run_start(r);
+    setenv("EASYFIRST_MODEL", "data/bundled/model", 1);
 }
 
 /* ---- The program. ---- */
@@ -322,7 +364,7 @@ static void show_refuses_its_inputs(void **state) {
     (void)state;
     Run r;
     char image[400], json[400], page[400];
-    run_start(&r);
+    start(&r);
     copy(&r, PICTURE, "mine.png", image, sizeof image);
     path_in(json, sizeof json, &r, "t.json");
     path_in(page, sizeof page, &r, "page.html");
@@ -350,7 +392,7 @@ static void show_writes_through(void **state) {
     (void)state;
     Run r;
     char json[400], link_path[400], fifo[400];
-    run_start(&r);
+    start(&r);
     path_in(json, sizeof json, &r, "t.json");
     path_in(link_path, sizeof link_path, &r, "link.svg");
     path_in(fifo, sizeof fifo, &r, "fifo");
@@ -390,6 +432,7 @@ int main(void) {
         cmocka_unit_test(links_are_followed),
         cmocka_unit_test(devices_and_fifos_are_written_through),
         cmocka_unit_test(descriptors_are_written_through),
+        cmocka_unit_test(protected_files_stay),
         cmocka_unit_test(only_leftovers_are_removed),
         cmocka_unit_test(killed_writers),
         cmocka_unit_test(the_same_file),

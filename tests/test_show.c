@@ -667,6 +667,33 @@ static void test_plain(void **state) {
     run_end(&r);
 }
 
+/* The README's opening sample is what its command prints; no word is erased only to return, also
+ * over the paper's 50 steps. */
+static void test_readme_sample(void **state) {
+    (void)state;
+    static const char command[] =
+        "$ easyfirst show data/bundled/pictures/tractor.jpg \"Which thing is at the bottom of the "
+        "picture?\"\n";
+    Run r;
+    run_start(&r);
+    setenv("EASYFIRST_MODEL", "data/bundled/model", 1);
+    char *readme = file_bytes("README.md", NULL);
+    assert_non_null(readme);
+    char *sample = strstr(readme, command);
+    assert_non_null(sample);
+    sample += strlen(command);
+    *strstr(sample, "```") = 0;
+    for (int steps = 0; steps < 2; steps++) {
+        run(&r, "show", "data/bundled/pictures/tractor.jpg",
+            "Which thing is at the bottom of the picture?", steps ? "--steps" : NULL, "50");
+        expect(&r, 0, steps ? NULL : sample);
+        assert_true(count_lines(r.out) <= 10);
+        assert_null(strstr(r.out, "erased"));
+    }
+    free(readme);
+    run_end(&r);
+}
+
 static void test_ask_show(void **state) {
     (void)state;
     Run r;
@@ -695,6 +722,93 @@ static void test_ask_show(void **state) {
     run(&r, "ask", "--show", "--json", PIC0, "What?");
     assert_message(&r, 2, "--show", "--json");
     free(first), free(second);
+    run_end(&r);
+}
+
+/* Texts in the model's wording, as `text` has them, and `text` watched. */
+static void test_presets(void **state) {
+    (void)state;
+    static char *const asked[][6] = {{"translate", "--from", "de", "--to", "en", "Werkzeug"},
+                                     {"summarize", "A library that reads images."}};
+    Run r;
+    char path[512];
+    Tty *t = malloc(sizeof *t);
+    run_start(&r);
+    setenv("EASYFIRST_MODEL", "data/bundled/model", 1);
+    assert_non_null(t);
+    path_in(path, sizeof path, &r, "kept.json");
+    for (int i = 0; i < 2; i++) {
+        char *const *a = asked[i];
+        run(&r, "text", "-q", a[0], a[1], a[2], a[3], a[4], a[5]);
+        expect(&r, 0, NULL);
+        char *answer = strdup(r.out);
+        run(&r, "show", "-q", "--json", path, a[0], a[1], a[2], a[3], a[4], a[5]);
+        expect(&r, 0, NULL);
+        size_t size = strlen(r.out), end = strlen(answer);
+        assert_true(size > end);
+        assert_string_equal(r.out + size - end, answer);
+        char *shown = strdup(r.out);
+        run(&r, "show", "--from", path);
+        expect(&r, 0, shown);
+        run(&r, "text", "-q", "--show", a[0], a[1], a[2], a[3], a[4], a[5]);
+        expect(&r, 0, shown);
+        answer[strcspn(answer, "\n")] = 0;
+        tty_start(t, 100, 20, (char *[]){"show", "-q", a[0], a[1], a[2], a[3], a[4], a[5], NULL});
+        tty_end(t);
+        assert_true(t->screen.frames > 1);
+        expect_answer(&t->screen, 0, answer);
+        tty_free(t);
+        free(answer), free(shown);
+    }
+    /* One that cannot be answered is told, the others are shown. */
+    run_text(&r, "Werkzeug\n\xff\nSpiel\n", "text", "-q", "--show", "translate", "--from", "de",
+             "--to", "en");
+    assert_int_equal(r.status, 1);
+    assert_non_null(strstr(r.err, "line 2"));
+    assert_memory_equal(r.out, "Werkzeug\nstep 1", 15);
+    assert_non_null(strstr(r.out, "Spiel\nstep 1"));
+    run(&r, "text", "--show", "--json", "x");
+    assert_message(&r, 2, "--show", "--json");
+    run(&r, "show", "translate", "--to", "en", "x");
+    assert_message(&r, 2, "translate needs --from and --to");
+    run(&r, "show", "translat", "x");
+    assert_message(&r, 2, "translat", "did you mean translate");
+    run(&r, "show", "summarize", "a", "b");
+    assert_message(&r, 2, "summarize takes one text");
+    run(&r, "show", "summarize", "--text", "a", "b");
+    assert_message(&r, 2, "--text", "summarize");
+    run(&r, "show", "--to", "en", PIC0, "b");
+    assert_message(&r, 2, "--to belongs to translate");
+    free(t);
+    run_end(&r);
+}
+
+/* A prompt that is too long: refused, or what was dropped of it is said, and kept. */
+static void test_long_prompts(void **state) {
+    (void)state;
+    Run r;
+    char text[4 * 700 + 1], path[512];
+    for (int i = 0; i < 700; i++) memcpy(text + 4 * i, "and ", 4);
+    text[sizeof text - 1] = 0;
+    run_start(&r);
+    setenv("EASYFIRST_MODEL", "data/bundled/model", 1);
+    path_in(path, sizeof path, &r, "kept.json");
+    run(&r, "show", "-q", "--text", text);
+    assert_message(&r, 1, "tokens long", "fit");
+    run(&r, "show", "-q", "--text", text, "--long-prompts", "keep-last", "--length", "3", "--json",
+        path);
+    expect(&r, 0, NULL);
+    assert_non_null(strstr(r.err, "1 prompt shortened"));
+    char *kept = file_bytes(path, NULL);
+    assert_non_null(strstr(kept, "\"dropped_tokens\": "));
+    run(&r, "show", "--from", path, "--json");
+    expect(&r, 0, kept);
+    free(kept);
+    run(&r, "ask", "-q", "--show", "--length", "3", "data/bundled/pictures/tractor.jpg", text,
+        "Is it?");
+    assert_int_equal(r.status, 1);
+    assert_non_null(strstr(r.err, "question 1"));
+    assert_non_null(strstr(r.out, "tractor.jpg: Is it?\nstep 1"));
     run_end(&r);
 }
 
@@ -743,21 +857,15 @@ int main(void) {
     setenv("TERM", "xterm-256color", 1);
     unsetenv("NO_COLOR"), unsetenv("COLORTERM");
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_widths),
-        cmocka_unit_test(test_joined_emoji),
-        cmocka_unit_test(test_keys),
-        cmocka_unit_test(test_enough),
-        cmocka_unit_test(test_signals),
-        cmocka_unit_test(test_stop),
-        cmocka_unit_test(test_resize),
-        cmocka_unit_test(test_tall),
-        cmocka_unit_test(test_hostile_text),
-        cmocka_unit_test(test_live_and_again),
-        cmocka_unit_test(test_plain),
-        cmocka_unit_test(test_ask_show),
-        cmocka_unit_test(test_usage),
-        cmocka_unit_test(test_tmux),
-        cmocka_unit_test(test_killed_anywhere),
+        cmocka_unit_test(test_widths),       cmocka_unit_test(test_joined_emoji),
+        cmocka_unit_test(test_keys),         cmocka_unit_test(test_enough),
+        cmocka_unit_test(test_signals),      cmocka_unit_test(test_stop),
+        cmocka_unit_test(test_resize),       cmocka_unit_test(test_tall),
+        cmocka_unit_test(test_hostile_text), cmocka_unit_test(test_live_and_again),
+        cmocka_unit_test(test_plain),        cmocka_unit_test(test_readme_sample),
+        cmocka_unit_test(test_ask_show),     cmocka_unit_test(test_presets),
+        cmocka_unit_test(test_long_prompts), cmocka_unit_test(test_usage),
+        cmocka_unit_test(test_tmux),         cmocka_unit_test(test_killed_anywhere),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -57,7 +57,8 @@ static void made_open(Made *m) {
         for (int i = 0; i < n; i++) result->tokens[i] = result->trace[cells - n + i].token;
         m->specs[r] = (DecodeSpec){.request = 1, .length = n, .sample = r};
     }
-    m->items[1] = (Answer){.first = 1, .count = RUNS, .best = 1, .prompt_tokens = 12};
+    m->items[1] =
+        (Answer){.first = 1, .count = RUNS, .best = 1, .prompt_tokens = 12, .dropped_tokens = 3};
     m->answers = (Answers){.items = m->items,
                            .count = 2,
                            .specs = m->specs,
@@ -126,6 +127,7 @@ static void same_trace(const Trace *a, const Trace *b) {
     assert_int_equal(a->is_prompt, b->is_prompt);
     assert_true(a->seed == b->seed && a->finished && b->finished);
     assert_int_equal(a->prompt_tokens, b->prompt_tokens);
+    assert_int_equal(a->dropped_tokens, b->dropped_tokens);
     assert_memory_equal(&a->picture, &b->picture, sizeof a->picture);
     assert_int_equal(a->count, b->count);
     assert_int_equal(a->best, b->best);
@@ -294,6 +296,7 @@ static void test_wrong_members(void **state) {
         {"", "seed", "-1", {"\"seed\" is -1", "0 to 9223372036854775807"}},
         {"", "seed", "1.5", {"\"seed\" is a number, expected a whole"}},
         {"", "prompt_tokens", "true", {"\"prompt_tokens\" is true or false"}},
+        {"", "dropped_tokens", "-2", {"\"dropped_tokens\" is -2"}},
         {"", "hypotheses", NULL, {"\"hypotheses\" is missing"}},
         {"", "hypotheses", "[]", {"\"hypotheses\" is an array of 0"}},
         {"", "hypotheses", "[3]", {"hypotheses[0]"}},

@@ -11,19 +11,29 @@
 enum {
     PLOT_WIDTH = 660, /* of the columns together, about */
     COLUMN_LEAST = 2,
-    COLUMN_MOST = 24,
+    COLUMN_MOST = 56,
     LEFT = 56,
-    TOP = 12,
+    MARGIN = 12,
     BELOW = 84, /* axis and legend */
     LEGEND_PARTS = 25,
     LEGEND_PART = 5,
-    LEGEND_WORDS = 330 /* beside the colours */
+    LEGEND_WORDS = 330, /* beside the colours */
+    CAPTION_LINES = 6   /* of a question or an answer; the whole text is in the description */
 };
+
+/* A text above the cells, in lines. */
+typedef struct Caption {
+    StyledText text;
+    Layout layout;
+    int font, lines; /* that are shown */
+} Caption;
 
 typedef struct Figure {
     FILE *out;
     const TraceHypothesis *h;
+    Caption question, answer;
     int column, row, font; /* sizes */
+    int top;               /* of the cells */
     int right, bottom;     /* of the cells */
     int width, height;
 } Figure;
@@ -70,7 +80,7 @@ static int put_words(const Figure *f, Error *err) {
         char *word = word_make(last[i].piece);
         if (!word) return error_set(err, "out of memory for the figure's words");
         fprintf(f->out, "<text x=\"%d\" y=\"%d\">", f->right + 8,
-                TOP + i * f->row + f->row / 2 + f->font / 3);
+                f->top + i * f->row + f->row / 2 + f->font / 3);
         markup_put(f->out, word);
         fputs("</text>\n", f->out);
         free(word);
@@ -87,13 +97,13 @@ static bool same(const TraceEntry *a, const TraceEntry *b) {
 
 static void put_run(const Figure *f, int position, int from, int to, const TraceEntry *e) {
     fprintf(f->out, "<rect x=\"%d\" y=\"%d\" width=\"%d\" height=\"%d\" fill=\"#%06x\"/>\n",
-            LEFT + from * f->column, TOP + position * f->row + 1, (to - from) * f->column,
+            LEFT + from * f->column, f->top + position * f->row + 1, (to - from) * f->column,
             f->row - 2, (unsigned)colour(exp((double)e->score)));
 }
 
 static void put_written(const Figure *f, int position, int step) {
     fprintf(f->out, "<rect x=\"%d\" y=\"%d\" width=\"2\" height=\"%d\" fill=\"#222\"/>\n",
-            LEFT + step * f->column, TOP + position * f->row + 1, f->row - 2);
+            LEFT + step * f->column, f->top + position * f->row + 1, f->row - 2);
 }
 
 static void put_cross(const Figure *f, int x, int y) {
@@ -117,7 +127,7 @@ static void put_position(const Figure *f, int position) {
         if (!e->masked && other) put_written(f, position, s);
         if (stood && other)
             put_cross(f, LEFT + s * f->column + f->column / 2,
-                      TOP + position * f->row + f->row / 2);
+                      f->top + position * f->row + f->row / 2);
         before = e;
     }
 }
@@ -125,7 +135,7 @@ static void put_position(const Figure *f, int position) {
 static void put_ground(const Figure *f) {
     fprintf(f->out, "<rect width=\"%d\" height=\"%d\" fill=\"#fff\"/>\n", f->width, f->height);
     for (int i = 0; i <= f->h->length; i++)
-        fprintf(f->out, "<path d=\"M%d %dH%d\" stroke=\"#ddd\"/>\n", LEFT, TOP + i * f->row,
+        fprintf(f->out, "<path d=\"M%d %dH%d\" stroke=\"#ddd\"/>\n", LEFT, f->top + i * f->row,
                 f->right);
 }
 
@@ -146,14 +156,14 @@ static void put_axes(const Figure *f) {
             fprintf(f->out, "<text x=\"%d\" y=\"%d\">%d</text>\n",
                     LEFT + (s - 1) * f->column + f->column / 2, f->bottom + 16, s);
     fprintf(f->out, "<text x=\"%d\" y=\"%d\">step</text>\n", (LEFT + f->right) / 2, f->bottom + 34);
-    int middle = (TOP + f->bottom) / 2;
+    int middle = (f->top + f->bottom) / 2;
     fprintf(f->out, "<text x=\"14\" y=\"%d\" transform=\"rotate(-90 14 %d)\">position</text>\n",
             middle, middle);
     fputs("</g>\n<g text-anchor=\"end\" fill=\"#444\">\n", f->out);
     for (int i = 1; i <= f->h->length; i++)
         if (i % down == 0 || i == 1)
             fprintf(f->out, "<text x=\"%d\" y=\"%d\">%d</text>\n", LEFT - 8,
-                    TOP + (i - 1) * f->row + f->row / 2 + f->font / 3, i);
+                    f->top + (i - 1) * f->row + f->row / 2 + f->font / 3, i);
     fputs("</g>\n", f->out);
 }
 
@@ -174,19 +184,71 @@ static void put_legend(const Figure *f) {
     put_cross(f, end + 222, y + 5);
 }
 
+/* ---- Question and answer. ---- */
+
+/* A column of text is taken for 0.55 em, which is more than the letters of most fonts have. */
+static int caption_make(Caption *caption, const char *text, int font, int width, Error *err) {
+    caption->font = font;
+    int columns = width * 100 / (font * 55);
+    TRY(styled_append(&caption->text, text, strlen(text), 0, err));
+    TRY(layout_make(&caption->layout, &caption->text, columns > 8 ? columns : 8, err));
+    size_t lines = caption->layout.line_count;
+    caption->lines = lines < CAPTION_LINES ? (int)lines : CAPTION_LINES;
+    return 0;
+}
+
+static int caption_height(const Caption *caption) {
+    return caption->lines * (caption->font + 6);
+}
+
+static void caption_free(Caption *caption) {
+    styled_free(&caption->text), layout_free(&caption->layout);
+}
+
+static int put_caption(const Figure *f, const Caption *caption, int y, const char *style,
+                       Error *err) {
+    for (int i = 0; i < caption->lines; i++) {
+        const Line *line = &caption->layout.lines[i];
+        const Cluster *first = &caption->layout.clusters[line->first],
+                      *last = first + line->count - 1;
+        size_t size = line->count ? last->begin + last->size - first->begin : 0;
+        char *text = size ? strndup(caption->text.text + first->begin, size) : strdup("");
+        if (!text) return error_set(err, "out of memory for the figure's texts");
+        bool cut = i + 1 == caption->lines && caption->layout.line_count > (size_t)caption->lines;
+        fprintf(f->out, "<text x=\"%d\" y=\"%d\" font-size=\"%d\" %s>", LEFT,
+                y + (i + 1) * (caption->font + 6) - 6, caption->font, style);
+        markup_put(f->out, text);
+        fputs(cut ? " \xe2\x80\xa6</text>\n" : "</text>\n", f->out);
+        free(text);
+    }
+    return 0;
+}
+
+static int put_captions(const Figure *f, Error *err) {
+    int y = MARGIN;
+    TRY(put_caption(f, &f->question, y, "fill=\"#444\"", err));
+    return put_caption(f, &f->answer, y + caption_height(&f->question),
+                       "font-family=\"serif\" fill=\"#111\"", err);
+}
+
 /* ---- The whole. ---- */
 
-static void figure_measure(Figure *f, int label) {
+static int figure_measure(Figure *f, const Trace *trace, int label, Error *err) {
     int fit = PLOT_WIDTH / f->h->steps;
     f->column = fit < COLUMN_LEAST ? COLUMN_LEAST : fit > COLUMN_MOST ? COLUMN_MOST : fit;
     f->row = f->h->length <= 40 ? 20 : 15;
     f->font = f->h->length <= 40 ? 12 : 10;
     f->right = LEFT + f->h->steps * f->column;
-    f->bottom = TOP + f->h->length * f->row;
     f->width = f->right + 16 + label * (f->font + 1) * 2 / 3;
     int legend = LEFT + LEGEND_PARTS * LEGEND_PART + LEGEND_WORDS - 40;
     if (f->width < legend) f->width = legend;
+    int room = f->width - LEFT - MARGIN;
+    TRY(caption_make(&f->question, trace->question, 13, room, err));
+    TRY(caption_make(&f->answer, f->h->text, 17, room, err));
+    f->top = MARGIN + caption_height(&f->question) + caption_height(&f->answer) + MARGIN;
+    f->bottom = f->top + f->h->length * f->row;
     f->height = f->bottom + BELOW;
+    return 0;
 }
 
 /* Columns of the widest word, as in a terminal; -1 without memory. */
@@ -208,8 +270,10 @@ static int put_about(const Figure *f, const Trace *trace, Error *err) {
     char *strategy = harmless_text(trace->strategy);
     bool bad = !question || !answer || !strategy;
     if (!bad) {
-        fputs("<title>", f->out), markup_put(f->out, question);
-        fputs("</title>\n<desc>How an answer was filled in: ", f->out), markup_put(f->out, answer);
+        fputs("<title id=\"title\">", f->out), markup_put(f->out, question);
+        fputs(" \xe2\x80\x94 ", f->out), markup_put(f->out, answer);
+        fputs("</title>\n<desc id=\"about\">How an answer was filled in: ", f->out),
+            markup_put(f->out, answer);
         fputs(" (", f->out), markup_put(f->out, strategy);
         fprintf(f->out, ", %d steps)</desc>\n", f->h->steps);
     }
@@ -217,24 +281,32 @@ static int put_about(const Figure *f, const Trace *trace, Error *err) {
     return bad ? error_set(err, "out of memory for the figure's texts") : 0;
 }
 
-static int put_figure(FILE *out, const Trace *trace, Error *err) {
-    Figure f = {.out = out, .h = &trace->hypotheses[trace->best]};
-    int label = widest(f.h);
+static int put_all(Figure *f, const Trace *trace, Error *err) {
+    int label = widest(f->h);
     if (label < 0) return error_set(err, "out of memory for the figure's words");
-    figure_measure(&f, label);
-    fprintf(out,
+    TRY(figure_measure(f, trace, label, err));
+    fprintf(f->out,
             "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n"
             "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"%d\" height=\"%d\" "
-            "viewBox=\"0 0 %d %d\" font-family=\"sans-serif\" font-size=\"%d\">\n",
-            f.width, f.height, f.width, f.height, f.font);
-    TRY(put_about(&f, trace, err));
-    put_ground(&f);
-    for (int i = 0; i < f.h->length; i++) put_position(&f, i);
-    TRY(put_words(&f, err));
-    put_axes(&f);
-    put_legend(&f);
-    fputs("</svg>\n", out);
+            "viewBox=\"0 0 %d %d\" font-family=\"sans-serif\" font-size=\"%d\" role=\"img\" "
+            "aria-labelledby=\"title about\">\n",
+            f->width, f->height, f->width, f->height, f->font);
+    TRY(put_about(f, trace, err));
+    put_ground(f);
+    TRY(put_captions(f, err));
+    for (int i = 0; i < f->h->length; i++) put_position(f, i);
+    TRY(put_words(f, err));
+    put_axes(f);
+    put_legend(f);
+    fputs("</svg>\n", f->out);
     return 0;
+}
+
+static int put_figure(FILE *out, const Trace *trace, Error *err) {
+    Figure f = {.out = out, .h = &trace->hypotheses[trace->best]};
+    int status = put_all(&f, trace, err);
+    caption_free(&f.question), caption_free(&f.answer);
+    return status;
 }
 
 char *figure_text(const Trace *trace, size_t *size, Error *err) {

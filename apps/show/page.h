@@ -17,6 +17,7 @@
  *
  *   image, model  texts, if they are known; of their paths only the end
  *   question      text; prompt: whether it is a prompt
+ *   dropped_tokens    of its beginning, that the model did not read; not there: none
  *   strategy, seed, evaluations, prompt_tokens    the seed as a text, all its digits
  *   best          index of the best hypothesis
  *   pieces        list of texts that others name by index

@@ -162,6 +162,7 @@ static json_t *data_json(const Trace *trace, const Pieces *pieces) {
     SET("seed", json_string(seed));
     SET("evaluations", json_integer(evaluations));
     SET("prompt_tokens", json_integer(trace->prompt_tokens));
+    if (trace->dropped_tokens) SET("dropped_tokens", json_integer(trace->dropped_tokens));
     SET("best", json_integer(trace->best));
     SET("pieces", json_incref(pieces->list));
     if (trace->picture.width) SET("picture", picture_json(&trace->picture));

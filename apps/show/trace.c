@@ -240,6 +240,7 @@ int trace_finish(Trace *trace, const Answers *answers, int index, const Tokenize
     }
     if (trace->best < 0) return error_set(err, "no hypothesis could be filled in");
     trace->prompt_tokens = answer->prompt_tokens;
+    trace->dropped_tokens = answer->dropped_tokens;
     trace->finished = true;
     return 0;
 }

@@ -20,6 +20,7 @@
  *   strategy      text, as --strategy takes it
  *   seed          whole number, 0 to 2^63 - 1
  *   prompt_tokens whole number
+ *   dropped_tokens    how many of the prompt's first tokens were left out; not there: none
  *   hypotheses    list, at least one, of {"text", "length", "sample", "score", "evaluations"} and
  *     trace       its steps, but for the best one, whose steps are the "trace" below
  *     attention   if it was asked for: a list of "length" lists of grid x grid numbers, row by
@@ -98,7 +99,7 @@ typedef struct Trace {
     char *model; /* NULL: not known */
     char *strategy;
     uint64_t seed;
-    int prompt_tokens;
+    int prompt_tokens, dropped_tokens;
     TracePicture picture;
     TraceHypothesis *hypotheses;
     int count;

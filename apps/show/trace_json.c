@@ -115,6 +115,7 @@ json_t *trace_json(const Trace *trace) {
     SET("strategy", json_text(trace->strategy));
     SET("seed", json_integer((json_int_t)trace->seed));
     SET("prompt_tokens", json_integer(trace->prompt_tokens));
+    if (trace->dropped_tokens) SET("dropped_tokens", json_integer(trace->dropped_tokens));
     SET("hypotheses", hypotheses_json(trace));
     if (trace->model) SET("model", json_text(trace->model));
     SET("best", json_integer(trace->best));
@@ -416,6 +417,8 @@ static int read_root(Reader *r, const json_t *root) {
     TRY(read_whole(r, root, "seed", 0, INT64_MAX, &seed));
     trace->seed = (uint64_t)seed;
     TRY(read_int(r, root, "prompt_tokens", 0, INT32_MAX, &trace->prompt_tokens));
+    if (json_object_get(root, "dropped_tokens"))
+        TRY(read_int(r, root, "dropped_tokens", 0, INT32_MAX, &trace->dropped_tokens));
     TRY(read_picture(r, root));
     r->where[0] = 0;
     TRY(read_hypotheses(r, root));

@@ -179,6 +179,13 @@ function choose(i) {
   showPlace();
 }
 
+// The written word that the model was the least sure of in the end; null if there is none.
+function leastSure(h) {
+  const cells = h.states[h.last];
+  return cells.reduce((least, c, i) =>
+    c.piece !== MASK && (least === null || c.p < cells[least].p) ? i : least, null);
+}
+
 // What is told of one place: a card, a map on the picture, a row of the grid.
 function showPlace() {
   const i = now.pointed ?? now.chosen;
@@ -454,7 +461,7 @@ function hypothesesMake() {
 }
 
 function take(k) {
-  now.h = k, now.chosen = now.pointed = null;
+  now.h = k, now.chosen = leastSure(hypotheses[k]), now.pointed = null;
   answerMake();
   ticksMake();
   show();
@@ -600,6 +607,7 @@ function factsMake() {
   const facts = [];
   if (data.model) facts.push("model " + data.model);
   if (data.image) facts.push("picture " + data.image);
+  if (data.dropped_tokens) facts.push(`${counted(data.dropped_tokens, "token")} of the prompt's beginning dropped`);
   facts.push(data.strategy, `seed ${data.seed}`, counted(current().last, "step"),
     `${counted(data.evaluations, "run")} of the network`);
   $("facts").textContent = facts.join(" · ");
@@ -626,6 +634,7 @@ function start() {
   const resized = new ResizeObserver(() => showPlace());
   resized.observe($("plot").parentElement);
   if ($("picture")) resized.observe($("picture"));
+  choose(leastSure(current()));
   const asked = /^#(\d+)$/.exec(location.hash);
   go(asked ? Number(asked[1]) : steps);
   showScheme();
