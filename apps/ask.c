@@ -174,13 +174,23 @@ static int answer_batch(Ask *ask, const Batch *b, Error *err) {
 
 /* All questions about each image of a batch, whose tokens are there. */
 static int answer_questions(Ask *ask, Batch *b, Error *err) {
-    int at_once = REQUESTS_AT_ONCE / b->images;
+    int at_once = common_at_once(&ask->common, REQUESTS_AT_ONCE) / b->images;
+    if (at_once < 1) at_once = 1;
     for (int q = 0; q < ask->question_count; q += at_once) {
         b->first_question = q;
         b->questions = ask->question_count - q < at_once ? ask->question_count - q : at_once;
         TRY(answer_batch(ask, b, err));
     }
     return 0;
+}
+
+/* An image's pixels, if it can be put before the vision tower. */
+static int read_image(Image *image, const char *path, const PreprocessConfig *config, Error *why) {
+    PreprocessMap map;
+    TRY(image_read(image, path, NULL, why)); /* [h, w, 3] */
+    if (preprocess_map(&map, image->width, image->height, config, why) == 0) return 0;
+    image_free(image);
+    return error_context(why, "%s", path);
 }
 
 /* Up to IMAGES_AT_ONCE images, all questions about each. */
@@ -194,7 +204,7 @@ static int answer_images(Ask *ask, int first, int count, Error *err) {
         Error why;
         b.block[i] = -1;
         if (ask->unread[first + i]) continue;
-        if (image_read(&images[read], ask->images.items[first + i], NULL, &why)) /* [h, w, 3] */
+        if (read_image(&images[read], ask->images.items[first + i], &model->preprocess, &why))
             status = fail(ask, &ask->unread[first + i], &why, err);
         else
             b.block[i] = read++;
@@ -281,7 +291,7 @@ static int run(Ask *ask, Error *err) {
     TRY(check_files(ask, &left, err));
     if (left) TRY(open_and_word(ask, &asked, err));
     ask->common.answer.trace = ask->trace;
-    int at_once = REQUESTS_AT_ONCE / ask->question_count;
+    int at_once = common_at_once(&ask->common, REQUESTS_AT_ONCE) / ask->question_count;
     if (at_once > IMAGES_AT_ONCE) at_once = IMAGES_AT_ONCE;
     if (at_once < 1) at_once = 1;
     for (int i = 0; i < ask->images.count && (asked || ask->common.json); i += at_once) {

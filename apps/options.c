@@ -22,12 +22,14 @@ enum {
 /* ---- Wrong usage. ---- */
 
 int options_wrong(const CommandHelp *help, const char *format, ...) {
-    char text[512];
+    char *text;
     va_list args;
     va_start(args, format);
-    vsnprintf(text, sizeof text, format, args);
+    int length = vasprintf(&text, format, args); /* of any length: report_error keeps both ends */
     va_end(args);
-    report_error("%s: %s; see easyfirst %s --help", help->name, text, help->name);
+    report_error("%s: %s; see easyfirst %s --help", help->name, length < 0 ? format : text,
+                 help->name);
+    if (length >= 0) free(text);
     return 2;
 }
 
@@ -592,6 +594,15 @@ int common_check(const CommandHelp *help, CommonOptions *o) {
                              "environment as EASYFIRST_MODEL, or its parts with --language and "
                              "so on");
     return -1;
+}
+
+int common_at_once(const CommonOptions *o, int most) {
+    enum { TOGETHER = 4096 }; /* hypotheses of up to DECODE_STEPS steps */
+    const AnswerOptions *a = &o->answer;
+    int64_t each = (int64_t)a->length_beam * a->samples;
+    each *= 1 + a->decode.iterations / (DECODE_STEPS + 1);
+    int64_t fit = TOGETHER / (each > 0 ? each : 1);
+    return fit < 1 ? 1 : fit < most ? (int)fit : most;
 }
 
 int session_open(Session *session, const CommonOptions *o, Error *err) {

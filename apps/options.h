@@ -130,6 +130,10 @@ void common_answer_group(CommonOptions *o, OptionGroup *group);
  * exit status. */
 int common_check(const CommandHelp *help, CommonOptions *o);
 
+/* How many requests go into one call: `most`, fewer where each has many hypotheses or steps, so
+ * that one that fits by itself does not fail for memory because of those beside it. */
+int common_at_once(const CommonOptions *o, int most);
+
 /* A device and an open model. Exactly one close for every open, failed or not. A model that is to
  * answer, but neither knows lengths nor was given one, is refused here, not line by line. */
 typedef struct Session {

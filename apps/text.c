@@ -233,6 +233,7 @@ static int run(Text *t, Error *err) {
     if (!t->session.model.parts.xlmr)
         return error_set(err, "this model has no language model: name one with --language");
     t->common.answer.trace = t->trace;
+    t->batch = common_at_once(&t->common, t->batch);
     while (!at_end) {
         TRY(next_batch(t, &at_end, err));
         if (progress) fprintf(stderr, "\r%lld lines", (long long)t->lines.taken);

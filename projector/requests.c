@@ -42,20 +42,22 @@ static int image_rows(const Multimodal *m, const AnswerRequest *r) {
     return r->picture >= 0 ? multimodal_picture_rows(m) : 0;
 }
 
-/* Tokens that a request's prompt may have beside an answer of so many. */
+/* Tokens that a request's prompt may have beside an answer of so many; below 1 if there is none. */
 static int prompt_room(const Multimodal *m, const AnswerRequest *r, int answer) {
-    return infill_prompt_room(xlmr_longest(&m->xlmr->config), m->answer_position,
-                              1 + image_rows(m, r), answer + 1);
+    int longest = xlmr_longest(&m->xlmr->config);
+    if (answer >= longest) return 0;
+    return infill_prompt_room(longest, m->answer_position, 1 + image_rows(m, r), answer + 1);
 }
 
 /* No prompt leaves room for the answer. */
 static int no_room(const Multimodal *m, const AnswerRequest *r, int answer, Error *why) {
     int longest = xlmr_longest(&m->xlmr->config), image = image_rows(m, r);
-    if (prompt_room(m, r, 1) < 1)
+    const AnswerRequest no_image = {.picture = -1};
+    if (prompt_room(m, r, 1) < 1 && prompt_room(m, &no_image, 1) >= 1)
         return error_set(why,
                          "an image does not fit: it takes %d rows of the %d tokens that the model "
                          "reads%s, which leaves none for a question; use a vision tower with "
-                         "fewer patches, or a projector that packs several into a token",
+                         "fewer patches (224 px in patches of 14 are 256)",
                          image, m->answer_position > 0 ? m->answer_position : longest,
                          m->answer_position > 0 ? " before an answer" : "");
     if (m->answer_position > 0)

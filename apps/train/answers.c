@@ -76,7 +76,7 @@ static int print_ids(const Tokenizer *tokenizer, const char *title, const int32_
     return 0;
 }
 
-/* One at a time: a batch would have to leave room for the longest answer behind every prompt. */
+/* One at a time: there are few. */
 static int held_decode(const Multimodal *m, const Held *h, int i, Tensor image_tokens,
                        DecodeResult **results, Error *err) {
     InfillConfig config = {.model = m->xlmr,
@@ -102,6 +102,10 @@ static int held_decode(const Multimodal *m, const Held *h, int i, Tensor image_t
     int length = h->specs[i].length;
     int status = infill_reserve(infill, length, length + 1, err);
     if (status == 0) status = decode_run(&run, results, err);
+    if (status == 0 && (*results)->error) {
+        status = error_set(err, "%s", (*results)->error);
+        decode_results_free(*results, 1);
+    }
     infill_close(infill);
     return status;
 }
