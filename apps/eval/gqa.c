@@ -13,6 +13,7 @@
 #include "data/file_open.h"
 #include "data/file_write.h"
 #include "data/gqa.h"
+#include "data/gqa_file.h"
 #include "data/json_array.h"
 #include "data/metrics/gqa_text.h"
 #include "data/path.h"
@@ -220,38 +221,26 @@ static int subset_entry(void *user, const JsonElement *element, Error *err) {
 }
 
 static int subset_official(Subset *s, Error *err) {
-    FileWindow window = {.path = s->g->path};
-    window.fd = file_open_input(s->g->path, NULL, NULL, err);
-    if (window.fd < 0) return -1;
-    int status = window_more(&window, 0, err);
-    if (status == 0) status = json_object_walk(&window, 0, subset_entry, s, err);
-    if (status == 0) status = file_write_bytes(&s->writer, "}\n", 2, err);
-    window_free(&window);
-    close(window.fd);
+    TRY(gqa_file_walk(s->g->path, 1u << GQA_FILE_OBJECT, "GQA's questions", subset_entry, s, err));
+    return file_write_bytes(&s->writer, s->count ? "}\n" : "{}\n", s->count ? 2 : 3, err);
+}
+
+static int subset_line(void *user, const JsonElement *element, Error *err) {
+    Subset *s = user;
+    char digits[24];
+    const char *id = gqa_id_of(json_object_get(element->value, "question_id"), digits);
+    if (!id || !subset_has(s, gqa_find(&s->g->questions, id))) return 0;
+    char *text = json_dumps(element->value, JSON_REAL_PRECISION(17));
+    if (!text) return error_set(err, "out of memory for the questions");
+    size_t size = strlen(text);
+    text[size] = '\n'; /* in the place of the terminating 0 */
+    int status = file_write_bytes(&s->writer, text, size + 1, err);
+    free(text);
     return status;
 }
 
 static int subset_lines(Subset *s, Error *err) {
-    FILE *in = fopen(s->g->path, "r");
-    if (!in) return error_set(err, "%s: %s", s->g->path, strerror(errno));
-    char *line = NULL;
-    size_t capacity = 0;
-    int status = 0;
-    for (ssize_t n; status == 0 && (n = getline(&line, &capacity, in)) >= 0;) {
-        json_t *object = json_loadb(line, (size_t)n, 0, NULL), *id;
-        char number[32] = "";
-        id = json_object_get(object, "question_id");
-        if (json_is_integer(id))
-            snprintf(number, sizeof number, "%lld", (long long)json_integer_value(id));
-        const char *name = json_is_string(id) ? json_string_value(id) : number;
-        int64_t index = gqa_find(&s->g->questions, name);
-        if (subset_has(s, index)) status = file_write_bytes(&s->writer, line, (size_t)n, err);
-        json_decref(object);
-    }
-    if (status == 0 && ferror(in)) status = error_set(err, "%s: %s", s->g->path, strerror(errno));
-    free(line);
-    fclose(in);
-    return status;
+    return gqa_file_walk(s->g->path, 1u << GQA_FILE_LINES, "LLaVA's lines", subset_line, s, err);
 }
 
 static int write_subset(GqaEval *g, Error *err) {

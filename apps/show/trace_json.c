@@ -7,6 +7,7 @@
 #include "apps/show/trace_parts.h"
 #include "data/file_write.h"
 #include "data/json_kind.h"
+#include "data/json_read.h"
 
 enum { TRACE_BYTES = 1 << 28, READ_BLOCK = 1 << 16 };
 enum { LENGTH_MOST = 1000000, STEPS_MOST = 1000000, GRID_MOST = 1024, EDGE_MOST = 1 << 20 };
@@ -463,11 +464,17 @@ static int read_bytes(const char *path, char **bytes, size_t *size, Error *err) 
 }
 
 int trace_read_json(Trace *trace, const char *path, Error *err) {
-    char *bytes;
+    char *bytes, why[160];
     size_t size;
     json_error_t problem;
     *trace = (Trace){.best = -1};
     TRY(read_bytes(path, &bytes, &size, err));
+    /* A trace takes up to 16 times its text, brackets alone 69 times. */
+    size_t most = size > JSON_MEMORY_MOST / 24 ? 24 * size : JSON_MEMORY_MOST;
+    if (json_too_heavy(bytes, size, most, why, sizeof why)) {
+        free(bytes);
+        return error_set(err, "%s: %s", path, why);
+    }
     json_t *root = json_loadb(bytes, size, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &problem);
     free(bytes);
     if (!root) {
