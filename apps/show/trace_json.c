@@ -1,4 +1,5 @@
 #include <errno.h>
+#include <fcntl.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -428,10 +429,18 @@ static int read_root(Reader *r, const json_t *root) {
     return 0;
 }
 
+/* Opening a named pipe would wait for its writer, perhaps forever: without one it is empty. */
+static FILE *open_file(const char *path) {
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (fd < 0) return NULL;
+    fcntl(fd, F_SETFL, 0);
+    return fdopen(fd, "rb");
+}
+
 /* The whole file; *bytes is the caller's. */
 static int read_bytes(const char *path, char **bytes, size_t *size, Error *err) {
     bool standard = !strcmp(path, "-");
-    FILE *in = standard ? stdin : fopen(path, "rb");
+    FILE *in = standard ? stdin : open_file(path);
     size_t used = 0, capacity = 0, n = 0;
     *bytes = NULL, *size = 0;
     if (!in) return error_set(err, "%s: %s", path, strerror(errno));
