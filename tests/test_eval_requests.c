@@ -304,6 +304,56 @@ static void test_dropped(void **state) {
     run_end(&r);
 }
 
+/* GQA's script scores every question; --long-prompts skip leaves those out that do not fit, in both
+ * formats. */
+static void test_gqa_policies(void **state) {
+    (void)state;
+    Run r;
+    char path[PATH], out[PATH], name[40];
+    char *lengthy = words(600);
+    run_start(&r);
+    setenv("EASYFIRST_MODEL", BUNDLED, 1);
+    for (int official = 0; official < 2; official++) {
+        json_t *all = json_object();
+        char *bytes = NULL;
+        size_t size;
+        FILE *f = open_memstream(&bytes, &size);
+        for (int i = 0; i < 3; i++) {
+            snprintf(name, sizeof name, "%d", i + 1);
+            json_t *one = json_pack("{s:s, s:s, s:s, s:b}", official ? "question" : "text",
+                                    i == 1 ? lengthy : "Is it red?", official ? "imageId" : "image",
+                                    "tractor.jpg", "answer", "no", "isBalanced", 1);
+            if (!official) json_object_set_new(one, "question_id", json_string(name));
+            if (!official) json_dumpf(one, f, 0), fputc('\n', f);
+            json_object_set_new(all, name, one);
+        }
+        if (official) json_dumpf(all, f, 0);
+        fclose(f);
+        json_decref(all);
+        write_file(&r, official ? "q.json" : "q.jsonl", bytes, size, path, sizeof path);
+        free(bytes);
+        for (int skip = 0; skip < 2; skip++) {
+            snprintf(name, sizeof name, "out-%d-%d", official, skip);
+            path_in(out, PATH, &r, name);
+            run(&r, "eval", "gqa", "-q", path, "--images", PICTURES, "--out", out,
+                skip ? "--long-prompts" : NULL, "skip");
+            assert_int_equal(r.status, !skip);
+            json_t *result = json_in(out, "result.json");
+            assert_int_equal(integer_at(result, "questions", NULL), 3);
+            assert_int_equal(integer_at(result, "unanswered", NULL), !skip);
+            assert_int_equal(integer_at(result, "long_prompts", "skipped"), skip);
+            assert_int_equal(integer_at(result, "score", "questions"), skip ? 2 : 3);
+            json_decref(result);
+            json_t *predictions = json_in(out, "predictions.json");
+            assert_int_equal(json_array_size(predictions), skip ? 2 : 3);
+            json_decref(predictions);
+        }
+    }
+    free(lengthy);
+    unsetenv("EASYFIRST_MODEL");
+    run_end(&r);
+}
+
 /* Files of another kind, and bytes that are no record. */
 static void test_kinds(void **state) {
     (void)state;
@@ -358,9 +408,9 @@ static void test_kinds(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_mixed), cmocka_unit_test(test_policies),
-        cmocka_unit_test(test_order), cmocka_unit_test(test_dropped),
-        cmocka_unit_test(test_kinds),
+        cmocka_unit_test(test_mixed),        cmocka_unit_test(test_policies),
+        cmocka_unit_test(test_order),        cmocka_unit_test(test_dropped),
+        cmocka_unit_test(test_gqa_policies), cmocka_unit_test(test_kinds),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

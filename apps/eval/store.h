@@ -3,10 +3,12 @@
  *
  *   settings.json            model, data, options: everything that answers depend on
  *   answers.jsonl            an answer a line, LLaVA's keys: {"question_id", "prompt", "text",
- *                            "answer_id", "model_id", "metadata"}; in the order in which they
- *                            come, at the end of the run in the order of the questions
+ *                            "answer_id", "model_id", "metadata": {"attention" if asked for,
+ *                            "dropped_tokens" of a prompt that was shortened}}; in the order in
+ *                            which they come, at the end in the order of the questions
  *   answers-2-of-4.jsonl     those of a shard, until a run without --shard joins them
- *   unanswered.jsonl         {"question_id", "image", "problem", "error"} of what has no answer
+ *   unanswered.jsonl         {"question_id", "image", "problem", "error"} of what has no answer,
+ *                            skipped or not
  *
  * Answers are appended a batch at a time in one write, and synced. A process that is killed leaves
  * whole lines and at most a torn one, which is cut off by the next run. A file belongs to one
