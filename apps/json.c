@@ -4,8 +4,21 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "kernels/clean_text.h"
+
+static void *json_allocate(size_t size) {
+    void *memory = malloc(size);
+    if (memory || !size) return memory;
+    static const char message[] = "easyfirst: out of memory for JSON\n";
+    if (write(STDERR_FILENO, message, sizeof message - 1) < 0) exit(1);
+    exit(1);
+}
+
+void json_start(void) {
+    json_set_alloc_funcs(json_allocate, free);
+}
 
 json_t *json_text(const char *text) {
     json_t *json = json_string(text);

@@ -4,6 +4,7 @@
 
 #include "apps/bus_error.h"
 #include "apps/commands.h"
+#include "apps/json.h"
 #include "apps/options.h"
 #include "apps/report.h"
 #include "apps/signals.h"
@@ -81,6 +82,7 @@ int main(int argc, char **argv) {
     for (int i = 0; i < COMMAND_COUNT; i++)
         if (!strcmp(name, commands[i].name)) {
             signals_start(commands[i].keeps_files && !help);
+            json_start();
             return help ? commands[i].run(2, help_argv) : commands[i].run(argc - 1, argv + 1);
         }
     return unknown_command(name);

@@ -10,6 +10,7 @@
 #include "data/metrics/gqa_text.h"
 #include "tests/program.h"
 
+#define CASES  "tests/golden/cases/10-score-gqa/"
 #define GOLDEN "tests/golden/gqa/"
 
 static const GqaFiles golden = {.predictions = GOLDEN "predictions.json",
@@ -263,6 +264,34 @@ static void test_llava(void **state) {
     gqa_questions_free(&q);
 }
 
+/* Predictions of which none can be used have no score: 0.00 % would be one. */
+static void test_unusable(void **state) {
+    Run *r = *state;
+    static const char *const texts[] = {
+        "", "[]", "[{\"questionId\": \"77\", \"prediction\": \"red\"}]",
+        "{\"question_id\": \"1\", \"answer\": \"red\"}\n", "{\"question_id\": \"1\", \"te"};
+    char path[300];
+    for (int i = -2; i < 5; i++) {
+        if (i >= 0)
+            write_file(r, "p.jsonl", texts[i], strlen(texts[i]), path, sizeof path);
+        else
+            snprintf(path, sizeof path, CASES "%s", i == -2 ? "dict.json" : "lmms.jsonl");
+        for (int json = 0; json < 2; json++) {
+            run(r, "score", "gqa", path, CASES "questions.json", json ? "--json" : NULL);
+            expect(r, 1, "");
+            assert_non_null(strstr(r->err, i == 2 ? "none of its 1 predictions is for one of the 4"
+                                                  : "no prediction in it that could be read"));
+        }
+    }
+    /* One that can be used is scored, and the others are reported. */
+    static const char one[] = "{\"1\": \"red\"}\n{\"question_id\": \"1\", \"text\": \"Red.\"}\n";
+    write_file(r, "p.jsonl", one, sizeof one - 1, path, sizeof path);
+    run(r, "score", "gqa", path, CASES "questions.json", "--json");
+    expect(r, 0, NULL);
+    assert_non_null(strstr(r->out, "\"accuracy\": 25.0"));
+    assert_non_null(strstr(r->err, "prediction without an id: 1"));
+}
+
 /* A file with the published counts of testdev_balanced, and one with a question of another type. */
 static void test_testdev(void **state) {
     Run *r = *state;
@@ -271,7 +300,8 @@ static void test_testdev(void **state) {
     static const int per_structural[] = {1129, 589, 1803, 2252, 6805};
     static const int per_semantic[] = {5186, 1149, 157, 778, 5308};
     char path[300], answers[300];
-    write_file(r, "none.json", "[]", 2, answers, sizeof answers);
+    static const char given[] = "[{\"questionId\": \"0\", \"prediction\": \"c\"}]";
+    write_file(r, "given.json", given, sizeof given - 1, answers, sizeof answers);
     for (int wrong = 0; wrong < 2; wrong++) {
         path_in(path, sizeof path, r, "testdev.json");
         FILE *f = fopen(path, "w");
@@ -298,7 +328,7 @@ static void test_testdev(void **state) {
                                              " not 1129; query 6806, not 6805"
                                            : "matches the published type counts"));
         assert_int_equal(strstr(r->err, "warning: these are as many") != NULL, wrong);
-        assert_non_null(strstr(r->out, "unanswered    12578"));
+        assert_non_null(strstr(r->out, "unanswered    12577"));
     }
 }
 
@@ -431,7 +461,7 @@ static void test_refused(void **state) {
     run(r, "score", "gqa", GOLDEN "predictions.json", GOLDEN "all_questions.json", "--choices", ok);
     assert_message(r, 1, "ok.json", "valid");
     run(r, "score", "gqa", r->folder, GOLDEN "all_questions.json");
-    assert_message(r, 1, r->folder, "read at any place");
+    assert_message(r, 1, r->folder, "a folder");
 }
 
 /* Files with bytes changed or cut off: a score, or one line that tells. */
@@ -493,7 +523,8 @@ int main(void) {
         cmocka_unit_test(test_entries), cmocka_unit_test(test_twice),
         cmocka_unit_test(test_llava),   cmocka_unit_test(test_testdev),
         cmocka_unit_test(test_texts),   cmocka_unit_test(test_written),
-        cmocka_unit_test(test_refused), cmocka_unit_test(test_hostile),
+        cmocka_unit_test(test_refused), cmocka_unit_test(test_unusable),
+        cmocka_unit_test(test_hostile),
     };
     return cmocka_run_group_tests(tests, start, stop);
 }

@@ -360,7 +360,7 @@ static void test_graph_read(void **state) {
         const char *json;
         const char *words[4];
     } wrong[] = {
-        {"", {"line 1"}},
+        {"", {"empty"}},
         {"[]", {"no causal graph"}},
         {"[3]", {"graph 1", "no object"}},
         {"{\"prompt\": \"p\", \"prompt\": \"q\"}", {"duplicate"}},
@@ -639,6 +639,13 @@ static void test_program_from(void **state) {
     assert_true(json_equal(json_object_get(asked, "summary"), json_object_get(read, "summary")));
     assert_non_null(json_object_get(json_object_get(read, "summary"), "by_step"));
     json_decref(asked), json_decref(read);
+    /* A pipe that nobody writes to does not hold the command up. */
+    char fifo[600];
+    snprintf(fifo, sizeof fifo, "%s/fifo.json", r.folder);
+    assert_int_equal(mkfifo(fifo, 0600), 0);
+    run(&r, "eval", "order", "-q", "--from", fifo);
+    assert_int_equal(r.status, 1);
+    assert_non_null(strstr(r.err, "fifo.json: is empty"));
     /* One trace is broken: named, left out, and the others counted. */
     snprintf(trace, sizeof trace, "%s/broken.json", folder);
     FILE *file = fopen(trace, "w");

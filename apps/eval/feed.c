@@ -1,10 +1,10 @@
 #include "apps/eval/feed.h"
 
-#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 #include "apps/ahead.h"
+#include "data/path.h"
 
 struct EvalFeed {
     EvalFeedConfig config;
@@ -23,13 +23,12 @@ void eval_pictures_free(EvalPicture *pictures, int64_t count) {
 }
 
 static void picture_read(const EvalFeedConfig *c, const char *name, EvalPicture *p) {
-    char path[PATH_MAX];
-    if (snprintf(path, sizeof path, "%s/%s", c->folder, name) >= (int)sizeof path) {
-        error_set(&p->bad, "%s: too long a path", name);
-        return;
-    }
-    if (preprocess_read(&p->image, &p->width, &p->height, path, &c->preprocess, NULL, &p->bad) == 0)
-        p->bad.text[0] = 0;
+    char *path = path_join(c->folder, name, &p->bad);
+    int status = path ? preprocess_read(&p->image, &p->width, &p->height, path, &c->preprocess,
+                                        NULL, &p->bad)
+                      : -1;
+    free(path);
+    if (status == 0) p->bad.text[0] = 0;
 }
 
 static void drop_pictures(void *thing) {

@@ -3,11 +3,16 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "apps/commands.h"
+#include "apps/eval/folder.h"
+#include "apps/eval/order_input.h"
 #include "apps/report.h"
 #include "data/file_hash.h"
+#include "data/file_open.h"
+#include "data/path.h"
 
 /* ---- Options. ---- */
 
@@ -59,6 +64,66 @@ static const char *file_name(const char *path) {
     return slash && slash[1] ? slash + 1 : path;
 }
 
+/* Whether a file lies in a folder, both by what they are, not by their names. */
+static bool lies_in(const char *file, const char *folder) {
+    struct stat a, b;
+    char *path = realpath(file, NULL), *slash = path ? strrchr(path, '/') : NULL;
+    if (slash) slash[slash == path] = 0;
+    bool lies = slash && stat(path, &a) == 0 && stat(folder, &b) == 0 && a.st_dev == b.st_dev &&
+                a.st_ino == b.st_ino;
+    free(path);
+    return lies;
+}
+
+int eval_check_files(const char *out, const FileRole *inputs, int count, Error *err) {
+    TRY(eval_folder_check(out, err));
+    for (int i = 0; i < count; i++) {
+        struct stat info;
+        const char *path = inputs[i].path;
+        if (!path || (stat(path, &info) == 0 && S_ISDIR(info.st_mode))) continue;
+        int fd = file_open_input(
+            path, "evaluation data are read more than once: save them to a file", NULL, err);
+        if (fd < 0) return error_context(err, "%s", inputs[i].role);
+        close(fd);
+        if (lies_in(path, out))
+            return error_set(err,
+                             "%s: %s is in the folder of --out, whose files are replaced: name "
+                             "another folder",
+                             path, inputs[i].role);
+    }
+    return 0;
+}
+
+/* Whether the parts that are there can answer. */
+static int check_parts(const Model *m, bool images, bool lengths, Error *err) {
+    if (!m->language.present)
+        return error_set(err, "this model has no language model: name one with --language");
+    if (images && (!m->vision.present || !m->projector.present))
+        return error_set(err, "this model cannot answer questions about images: it has no %s",
+                         m->vision.present ? "projector" : "vision tower");
+    if (lengths && !m->length.present)
+        return error_set(err,
+                         "this model has no length predictor: say how many tokens an answer shall "
+                         "have (--length N), or name one (--length-predictor PATH)");
+    return 0;
+}
+
+int eval_check_model(const CommonOptions *o, bool images, Error *err) {
+    Device *device;
+    Model model;
+    ModelOptions options = o->model;
+    options.describe_only = true;
+    options.text_only = !images;
+    TRY(device_open(&device, &(DeviceOptions){.threads = 1}, err));
+    int status = model_open(&model, &options, device, err);
+    if (status == 0) {
+        status = check_parts(&model, images, !o->length, err);
+        model_close(&model);
+    }
+    device_close(device);
+    return status;
+}
+
 json_t *eval_file_json(const char *path, Error *err) {
     char hex[FILE_HASH_SIZE];
     if (file_hash(hex, path, err)) return NULL;
@@ -69,11 +134,28 @@ json_t *eval_file_json(const char *path, Error *err) {
 
 /* Adds "part/name": hash. */
 static int add_file(json_t *files, const char *part, const char *path, Error *err) {
-    char hex[FILE_HASH_SIZE], key[400];
+    char hex[FILE_HASH_SIZE];
     TRY(file_hash(hex, path, err));
-    snprintf(key, sizeof key, "%s%s%s", part, part[0] ? "/" : "", file_name(path));
-    if (json_object_set_new(files, key, json_string(hex)) == 0) return 0;
-    return error_set(err, "%s: its name cannot be written down", path);
+    char *key = path_join(part, file_name(path), err);
+    if (!key) return -1;
+    int failed = json_object_set_new(files, key, json_string(hex));
+    free(key);
+    return failed ? error_set(err, "%s: its name cannot be written down", path) : 0;
+}
+
+json_t *eval_parts_json(const char *folder, Error *err) {
+    char **paths;
+    int count;
+    if (order_paths(&paths, &count, folder, err)) return NULL;
+    json_t *files = json_object();
+    int status = files ? 0 : error_set(err, "out of memory");
+    for (int i = 0; i < count && status == 0; i++) status = add_file(files, NULL, paths[i], err);
+    order_paths_free(paths, count);
+    json_t *object =
+        status ? NULL : json_pack("{s:o, s:O}", "folder", json_text(folder), "sha256", files);
+    if (!object && status == 0) error_set(err, "out of memory");
+    json_decref(files);
+    return object;
 }
 
 /* The files of one part: its weights, and what stands beside them. */
@@ -86,7 +168,7 @@ static int add_part(json_t *files, const char *name, const ModelPart *part, Erro
         TRY(add_file(files, name, path, err));
     bool config = part->kind == PART_VISION || part->kind == PART_LANGUAGE;
     for (size_t i = 0; config && i < sizeof beside / sizeof beside[0]; i++) {
-        char file[1200];
+        char file[PATH_MAX];
         model_path_beside(file, sizeof file, part->path, beside[i]);
         if (access(file, R_OK) == 0) TRY(add_file(files, name, file, err));
     }
@@ -101,10 +183,12 @@ static int add_model(json_t *files, const EvalOptions *o, const Model *m, Error 
                  {"projector", &m->projector},
                  {"language", &m->language},
                  {"length", &m->length}};
-    char path[1200];
-    snprintf(path, sizeof path, "%s/easyfirst.json",
-             o->common.model.folder ? o->common.model.folder : "");
-    if (m->settings) TRY(add_file(files, "", path, err));
+    if (m->settings) {
+        char *path = path_join(o->common.model.folder, "easyfirst.json", err);
+        int status = path ? add_file(files, "", path, err) : -1;
+        free(path);
+        if (status) return -1;
+    }
     for (int i = 0; i < 4; i++) {
         bool shared = i == 3 && m->length.checkpoint == m->language.checkpoint;
         if (!shared) TRY(add_part(files, parts[i].name, parts[i].part, err));
@@ -150,33 +234,61 @@ json_t *eval_settings_json(const EvalOptions *o, const Session *session, const c
     return NULL;
 }
 
-json_t *eval_result_json(json_t *settings, const EvalItems *items, json_t *score, Error *err) {
+json_t *eval_result_json(json_t *settings, const EvalItems *items, const Problems *left_out,
+                         json_t *score, Error *err) {
     Problems problems = {0};
+    if (left_out) problems = *left_out;
     int64_t unanswered = eval_items_problems(items, &problems);
-    json_t *json =
-        json_pack("{s:s, s:o, s:I, s:I, s:I, s:o, s:o}", "easyfirst", EASYFIRST_VERSION, "settings",
-                  settings, "questions", (json_int_t)items->count, "answered",
-                  (json_int_t)(items->count - unanswered), "unanswered", (json_int_t)unanswered,
-                  "problems", eval_problems_json(&problems), "score", score);
+    EvalLong lengthy = eval_items_long(items);
+    json_t *json = json_pack(
+        "{s:s, s:o, s:I, s:I, s:I, s:I, s:{s:I, s:I, s:I}, s:o, s:o}", "easyfirst",
+        EASYFIRST_VERSION, "settings", settings, "questions", (json_int_t)items->count, "answered",
+        (json_int_t)(items->count - unanswered - lengthy.skipped), "unanswered",
+        (json_int_t)unanswered, "left_out", (json_int_t)(left_out ? left_out->total : 0),
+        "long_prompts", "skipped", (json_int_t)lengthy.skipped, "shortened",
+        (json_int_t)lengthy.shortened, "dropped_tokens", (json_int_t)lengthy.dropped, "problems",
+        eval_problems_json(&problems), "score", score);
     if (!json) error_set(err, "out of memory for the result");
     return json;
 }
 
-void eval_end(const EvalOptions *o, const EvalItems *items, const Timings *timings, Device *device,
-              bool *failed) {
+/* How many prompts were too long, and what became of them. */
+static void long_print(const EvalItems *items) {
+    EvalLong lengthy = eval_items_long(items);
+    if (lengthy.skipped)
+        report_error("skipped, not scored: %lld of %lld prompts leave no room for their answers "
+                     "(the first: %s: %s); --long-prompts refuse counts them as wrong",
+                     (long long)lengthy.skipped, (long long)items->count, lengthy.first->id,
+                     lengthy.first->why);
+    if (lengthy.shortened)
+        report_error("shortened: %lld of %lld prompts have lost their first tokens, %lld together "
+                     "(the first: %s: %d tokens)",
+                     (long long)lengthy.shortened, (long long)items->count,
+                     (long long)lengthy.dropped, lengthy.first->id, lengthy.first->dropped);
+}
+
+void eval_problems_print(const char *what, const Problems *problems) {
+    for (int i = 0; i < problems->kind_count; i++)
+        report_error("%s: %s: %lld (%s%s)", problems->kinds[i].note ? "note" : what,
+                     problems->kinds[i].kind, (long long)problems->kinds[i].count,
+                     problems->kinds[i].count > 1 ? "the first: " : "", problems->kinds[i].first);
+}
+
+void eval_end(const EvalOptions *o, const EvalItems *items, const Problems *left_out,
+              const Timings *timings, Device *device, bool *failed) {
     Problems problems = {0};
     int64_t unanswered = eval_items_problems(items, &problems);
-    *failed = problems.total > 0;
-    for (int i = 0; i < problems.kind_count; i++)
-        report_error("unanswered: %s: %lld (%s%s)", problems.kinds[i].kind,
-                     (long long)problems.kinds[i].count,
-                     problems.kinds[i].count > 1 ? "the first: " : "", problems.kinds[i].first);
+    *failed |= problems.total > 0 || (left_out && left_out->total > 0);
+    if (left_out) eval_problems_print("left out", left_out);
+    long_print(items);
+    eval_problems_print("unanswered", &problems);
     if (o->common.quiet) return;
     if (timings->answers) timings_print(timings, device, &o->common.answer.decode);
     if (o->shards)
         fprintf(stderr,
                 "shard   %d of %d is done; %lld of all %lld have answers in %s; the same command "
                 "without --shard joins them\n",
-                o->shard_index, o->shards, (long long)(items->count - unanswered),
+                o->shard_index, o->shards,
+                (long long)(items->count - unanswered - eval_items_long(items).skipped),
                 (long long)items->count, o->out);
 }

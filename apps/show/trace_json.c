@@ -1,4 +1,5 @@
 #include <errno.h>
+#include <fcntl.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -7,6 +8,7 @@
 #include "apps/show/trace_parts.h"
 #include "data/file_write.h"
 #include "data/json_kind.h"
+#include "data/json_read.h"
 
 enum { TRACE_BYTES = 1 << 28, READ_BLOCK = 1 << 16 };
 enum { LENGTH_MOST = 1000000, STEPS_MOST = 1000000, GRID_MOST = 1024, EDGE_MOST = 1 << 20 };
@@ -427,10 +429,18 @@ static int read_root(Reader *r, const json_t *root) {
     return 0;
 }
 
+/* Opening a named pipe would wait for its writer, perhaps forever: without one it is empty. */
+static FILE *open_file(const char *path) {
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (fd < 0) return NULL;
+    fcntl(fd, F_SETFL, 0);
+    return fdopen(fd, "rb");
+}
+
 /* The whole file; *bytes is the caller's. */
 static int read_bytes(const char *path, char **bytes, size_t *size, Error *err) {
     bool standard = !strcmp(path, "-");
-    FILE *in = standard ? stdin : fopen(path, "rb");
+    FILE *in = standard ? stdin : open_file(path);
     size_t used = 0, capacity = 0, n = 0;
     *bytes = NULL, *size = 0;
     if (!in) return error_set(err, "%s: %s", path, strerror(errno));
@@ -463,11 +473,17 @@ static int read_bytes(const char *path, char **bytes, size_t *size, Error *err) 
 }
 
 int trace_read_json(Trace *trace, const char *path, Error *err) {
-    char *bytes;
+    char *bytes, why[160];
     size_t size;
     json_error_t problem;
     *trace = (Trace){.best = -1};
     TRY(read_bytes(path, &bytes, &size, err));
+    /* A trace takes up to 16 times its text, brackets alone 69 times. */
+    size_t most = size > JSON_MEMORY_MOST / 24 ? 24 * size : JSON_MEMORY_MOST;
+    if (json_too_heavy(bytes, size, most, why, sizeof why)) {
+        free(bytes);
+        return error_set(err, "%s: %s", path, why);
+    }
     json_t *root = json_loadb(bytes, size, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &problem);
     free(bytes);
     if (!root) {

@@ -40,8 +40,9 @@ done
 if [ -n "$paper" ]; then
     part iwslt14 text --task translation "$paper/iwslt14/valid.deen.jsonl" --beam 3
     part mmlu text --task choice "$paper/mmlu/val.0shot.jsonl" \
-        --subjects "$paper/mmlu/index2subject.json"
-    part tydiqa text --task exact "$paper"/tydiqa/0shot.*.jsonl --lengths target
+        --subjects "$paper/mmlu/index2subject.json" --long-prompts refuse
+    part tydiqa text --task exact "$paper"/tydiqa/0shot.*.jsonl --lengths target \
+        --long-prompts refuse
     part mgsm text --task number "$paper/mgsm/0shot.en.jsonl"
 fi
 "${PYTHON:-python3}" "$(dirname "$0")/eval_table.py" "$out" > "$out/report.md"
