@@ -580,7 +580,7 @@ static int lengths_from_cache(Infill *f, const LengthPredictor *length, float *l
         for (int j = 0; j < p->count; j++) rows[n++] = f->prompt_begin[i] + j;
     }
     Arena arena = {0};
-    Tensor each, index;
+    Tensor each, index = {0};
     int status =
         arena_open(&arena, c->device,
                    arena_bytes(compute, total, width) + arena_bytes(DTYPE_I32, 1, total), err);
