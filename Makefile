@@ -10,11 +10,24 @@ CXX     := $(if $(filter default,$(origin CXX)),g++,$(CXX))
 WERROR  ?= -Werror
 CFLAGS  ?= -O3 -g
 
+SERIAL_OPENMP := -fopenmp=libgomp -idirafter $(dir $(shell gcc -print-file-name=include/omp.h 2>/dev/null))
+
 # No fast-math: a NaN must stay a NaN, or tests that look for one are blind. -fno-math-errno and
 # -fno-trapping-math change no result.
 WARN     := -Wall -Wextra -Wshadow -Wpointer-arith -Wno-missing-field-initializers -Wno-format-truncation $(WERROR)
+# clang knows other warnings; that a loop cannot be vectorised with a sanitizer is none. Its OpenMP is
+# libomp; where that is missing, gcc's header and library do, and clang compiles loops as they stand,
+# for one thread.
+CLANG    := $(findstring clang,$(CC))
+OPENMP   := -fopenmp
+ifneq ($(CLANG),)
+WARN     += -Wno-unknown-warning-option -Wno-pass-failed
+OPENMP   := $(if $(shell printf '\#include <omp.h>\nint main(void){return omp_get_max_threads();}' | \
+                $(CC) -fopenmp -x c - -o /dev/null 2>/dev/null && echo there),-fopenmp,$(SERIAL_OPENMP))
+WARN     += $(if $(findstring libgomp,$(OPENMP)),-Wno-unused-variable -Wno-unused-parameter)
+endif
 CWARN    := $(WARN) -Wstrict-prototypes -Wmissing-prototypes -Wold-style-definition
-COMMON   := -I. -MMD -MP -fopenmp -fno-math-errno -fno-trapping-math -D_GNU_SOURCE
+COMMON   := -I. -MMD -MP $(OPENMP) -fno-math-errno -fno-trapping-math -D_GNU_SOURCE
 ALL_C     = -std=c11 $(COMMON) $(CWARN) $(CFLAGS) $(SANITIZE)
 ALL_CXX   = -std=c++17 $(COMMON) $(WARN) $(CFLAGS) $(SANITIZE)
 LIBS     := -ldnnl -lpng -ljpeg -lsentencepiece -ljansson -lcrypto -lunistring -lstdc++ -lm -lpthread -ldl
@@ -80,7 +93,7 @@ TESTBIN := $(TESTS:%=$(BUILD)/tests/%)
 Q   := $(if $(V),,@)
 say  = @$(if $(V),:,printf '  %-5s%s\n' '$(1)' '$(2)')
 
-.PHONY: stages all demo deps test run-tests emulated asan dist gpu-check install uninstall clean help \
+.PHONY: fuzz fuzz-build stages all demo deps test run-tests emulated asan dist gpu-check install uninstall clean help \
         format headers FORCE
 .DELETE_ON_ERROR:
 .SECONDARY:
@@ -195,6 +208,38 @@ EMU_TESTS := $(if $(SANITIZE)$(EMULATED),,$(GPU_TESTS:%=$(BUILD)/emulated/tests/
 emulated: ## the CUDA kernels' tests, for the CPU; `make EMULATED=1 BUILD=folder` makes the program so
 	$(if $(EMU_TESTS),@$(MAKE) --no-print-directory EMULATED=1 BUILD=$(BUILD)/emulated CFLAGS=-O1 \
 	    $(EMU_TESTS) $(BUILD)/emulated/easyfirst)
+
+# Fuzzing: every target of tests/fuzz in one program, by clang's libFuzzer with its sanitizers, in a
+# build of its own; the inputs that it found stay in build/fuzz/corpus for the next time, and inputs
+# that failed are in build/fuzz/findings.
+FUZZ_CC      ?= clang
+FUZZ_CXX     ?= clang++
+FUZZ_SECONDS ?= 60
+FUZZ_BUILD   := build/fuzz
+FUZZ_SRC     := $(filter-out tests/fuzz/libfuzzer.c,$(wildcard tests/fuzz/*.c))
+FUZZ_FLAGS   := -fsanitize=address,undefined -fno-sanitize-recover=undefined
+# Whether this machine can: the compiler with the runtime of its fuzzer.
+FUZZ_HERE     = $(shell echo 'int LLVMFuzzerTestOneInput(const char *d, unsigned long n); \
+    int LLVMFuzzerTestOneInput(const char *d, unsigned long n) { return n > 0 && *d > 127; }' | \
+    $(FUZZ_CC) -fsanitize=fuzzer,address -x c - -o /dev/null 2>/dev/null && echo there)
+
+fuzz: fuzz-build ## fuzz all parsers (clang): FUZZ_SECONDS=60 for each of FUZZ_TARGETS="png ..."
+	@[ -x $(FUZZ_BUILD)/easyfirst-fuzz ] && \
+	    FUZZ_JOBS=$(FUZZ_JOBS) FUZZ_TARGETS="$(FUZZ_TARGETS)" sh tests/fuzz/run.sh $(FUZZ_BUILD) $(FUZZ_SECONDS)
+
+fuzz-build: deps
+	@[ "$(FUZZ_HERE)" = there ] || { echo "fuzzing needs clang with libFuzzer: $(FUZZ_CC) cannot" \
+	    "build with -fsanitize=fuzzer (Debian: apt-get install clang libclang-rt-14-dev)"; exit 1; }
+	@$(MAKE) --no-print-directory $(JOBS) $(FUZZ_BUILD)/easyfirst-fuzz BUILD=$(FUZZ_BUILD) CC="$(FUZZ_CC)" \
+	    CXX="$(FUZZ_CXX)" NVCC= OPENMP="$(SERIAL_OPENMP)" CFLAGS="-O1 -g -DSMALL_WINDOW=257" \
+	    SANITIZE="-fsanitize=fuzzer-no-link $(FUZZ_FLAGS)"
+
+$(BUILD)/easyfirst-fuzz: $(BUILD)/tests/fuzz/libfuzzer.o $(FUZZ_SRC:%.c=$(BUILD)/%.o) $(APP_LIB) $(LIBRARY)
+	$(call say,LINK,$@)
+	$(Q)$(CXX) -fsanitize=fuzzer $(FUZZ_FLAGS) $(OPENMP) -o $@ $^ $(LDFLAGS) $(LIBS)
+
+# The inputs that once failed, with every target, in any build.
+$(BUILD)/tests/test_fuzz_regressions: $(FUZZ_SRC:%.c=$(BUILD)/%.o)
 
 run-tests: headers $(PROGRAM) $(GPU_LIB) $(TESTBIN) emulated
 	@EASYFIRST=$(PROGRAM) sh tests/run.sh $(TESTBIN) $(EMU_TESTS) tests/page_browser.sh
