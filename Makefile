@@ -77,7 +77,7 @@ endif
 
 LIB_OBJ := $(LIB_SRC:%.c=$(BUILD)/%.o) $(LIB_CXX:%.cc=$(BUILD)/%.o) $(EMU_SRC:%.cu=$(BUILD)/%.emu.o) \
            $(foreach isa,$(ISAS),$(ISA_SRC:%.c=$(BUILD)/%.$(isa).o))
-APP_OBJ := $(APP_SRC:%.c=$(BUILD)/%.o)
+APP_OBJ := $(APP_SRC:%.c=$(BUILD)/%.o) $(patsubst %.cc,$(BUILD)/%.o,$(wildcard apps/*.cc))
 # What the tests may call of the program: everything but main itself.
 APP_LIB := $(filter-out $(BUILD)/apps/main.o,$(APP_OBJ))
 LIBRARY := $(BUILD)/libeasyfirst.a
@@ -160,6 +160,14 @@ $(PROGRAM): $(APP_OBJ) $(LIBRARY)
 $(BUILD)/tests/test_%: $(BUILD)/tests/test_%.o $(TESTLIB:%.c=$(BUILD)/%.o) $(APP_LIB) $(LIBRARY)
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(ALL_C) -o $@ $^ $(LDFLAGS) $(RUNPATH) -lcmocka $(LIBS)
+
+# The library that makes the n-th call fail (LD_PRELOAD), and the test that uses it. No sanitizer: it
+# is under the program's own.
+$(BUILD)/tests/libfaults.so: tests/faults/preload.c $(BUILD)/flags
+	@mkdir -p $(@D)
+	$(call say,LINK,$@)
+	$(Q)$(CC) -std=c11 -O1 -g -D_GNU_SOURCE $(WARN) -fPIC -shared -o $@ $< -ldl
+$(BUILD)/tests/test_faults: $(BUILD)/tests/faults/snapshot.o | $(BUILD)/tests/libfaults.so
 
 # The comparison program of tests/reference/full_size.py; not part of the tests.
 $(BUILD)/tests/stages: $(BUILD)/tests/reference/stages.o $(APP_LIB) $(LIBRARY)

@@ -4,6 +4,7 @@
 
 #include "apps/commands.h"
 #include "apps/options.h"
+#include "apps/terminate.h"
 
 static const struct {
     const char *name;
@@ -57,6 +58,7 @@ static int unknown_command(const char *name) {
 }
 
 int main(int argc, char **argv) {
+    terminate_with_message();
     if (argc < 2) {
         print_help(stderr);
         return 2;
