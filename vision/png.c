@@ -20,7 +20,6 @@ typedef struct PngDecoder {
     bool truncated; /* libpng asked for bytes beyond the end */
     bool complete;  /* all pixels are there */
     bool refused;   /* *err is already written */
-    size_t most;    /* bytes that libpng may reserve at once */
     Error *err;
     char message[160]; /* libpng's own words */
     jmp_buf escape;
@@ -47,23 +46,6 @@ static void on_read(png_structp png, png_bytep to, size_t count) {
     d->at += count;
 }
 
-/* libpng reserves memory for a chunk by the length that stands in it, before it reads: 2 GB for a
- * file of 50 bytes. No chunk is longer than its file. */
-static png_voidp on_malloc(png_structp png, png_alloc_size_t size) {
-    PngDecoder *d = png_get_mem_ptr(png);
-    return size <= d->most ? malloc(size) : NULL;
-}
-
-static void on_free(png_structp png, png_voidp memory) {
-    (void)png;
-    free(memory);
-}
-
-static size_t chunk_most(const PngDecoder *d) {
-    enum { OWN_NEEDS = 1 << 20 }; /* of libpng itself */
-    return d->file->size > OWN_NEEDS ? d->file->size : OWN_NEEDS;
-}
-
 /* Chunks that change no pixel here are passed over unread: colour profiles and texts can be large
  * or malformed, and no gamma is applied because Pillow applies none. Of the others, tRNS and eXIf
  * matter. Names of 4 letters, each with the terminator that libpng wants. */
@@ -88,9 +70,7 @@ static void request_rgb(png_structp png, png_infop info, int depth, int colour) 
 /* Runs libpng; anything but 0 means that it failed, or that *err is written. */
 static int png_run(PngDecoder *d) {
     if (setjmp(d->escape)) return -1;
-    d->most = chunk_most(d);
-    d->png = png_create_read_struct_2(PNG_LIBPNG_VER_STRING, d, on_error, on_warning, d, on_malloc,
-                                      on_free);
+    d->png = png_create_read_struct(PNG_LIBPNG_VER_STRING, d, on_error, on_warning);
     if (!d->png) return -1;
     d->info = png_create_info_struct(d->png);
     if (!d->info) return -1;
@@ -108,7 +88,6 @@ static int png_run(PngDecoder *d) {
         return -1;
     }
     request_rgb(d->png, d->info, depth, colour);
-    d->most = SIZE_MAX; /* rows, whose size has been checked */
     int passes = png_set_interlace_handling(d->png);
     png_read_update_info(d->png, d->info);
     d->width = (int)width, d->height = (int)height;
@@ -126,7 +105,6 @@ static int png_run(PngDecoder *d) {
     d->complete = true;
 
     /* An eXIf chunk may follow the pixels. Whatever is wrong back there costs no pixel. */
-    d->most = chunk_most(d);
     png_read_end(d->png, d->info);
     return 0;
 }
