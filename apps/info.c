@@ -181,7 +181,7 @@ static int model_sources(const Model *m, PartSources sources[PART_COUNT]) {
 static void print_tensor(void *indent, const CheckpointTensor *t) {
     char shape[160];
     shape_text(shape, sizeof shape, t->value.ndim, t->value.shape);
-    printf("%s%-8s %-20s %s\n", (const char *)indent, t->type_text, shape, t->name);
+    report_print(stdout, "%s%-8s %-20s %s\n", (const char *)indent, t->type_text, shape, t->name);
 }
 
 static void print_part(const PartNumbers *n) {
@@ -190,7 +190,7 @@ static void print_part(const PartNumbers *n) {
     bytes_text(stored, sizeof stored, (double)n->stored);
     bytes_text(prepared, sizeof prepared, (double)n->prepared);
     bytes_text(activations, sizeof activations, (double)n->activations);
-    printf("\n%s: %s (%s)\n", part_name(n->part->kind), n->part->path, n->kind);
+    report_print(stdout, "\n%s: %s (%s)\n", part_name(n->part->kind), n->part->path, n->kind);
     printf("  %s\n", n->sizes);
     printf("  %d tensors, %s parameters, stored as %s (%s), arithmetic in %s\n", n->tensors,
            parameters, dtype_name(n->part->stored), stored, dtype_name(n->part->compute));
@@ -233,7 +233,8 @@ static void print_model(const Info *info, const PartNumbers *numbers, int count)
         const Checkpoint *c = &m->checkpoints[i];
         int unused = tensors_unused(c, sources, source_count);
         int unknown = part_unknown(c, sources, source_count, NULL, NULL);
-        if (unused || unknown || info->tensors) printf("\n%s: %zu tensors\n", c->path, c->count);
+        if (unused || unknown || info->tensors)
+            report_print(stdout, "\n%s: %zu tensors\n", c->path, c->count);
         if (unused) printf("  %d are known and not needed\n", unused);
         if (unknown) printf("  %d are unknown and ignored:\n", unknown);
         part_unknown(c, sources, source_count, print_tensor, "    ");
@@ -340,9 +341,9 @@ static int print_file(const Info *info, const Checkpoint *c, Error *err) {
         bytes += tensor_bytes(c->tensors[i].value);
     }
     char numbers_text[32], memory[32];
-    printf("%s: %s, %zu tensors, %s numbers, %s\n", c->path, file_kind(c), c->count,
-           count_text(numbers_text, sizeof numbers_text, numbers),
-           bytes_text(memory, sizeof memory, (double)bytes));
+    report_print(stdout, "%s: %s, %zu tensors, %s numbers, %s\n", c->path, file_kind(c), c->count,
+                 count_text(numbers_text, sizeof numbers_text, numbers),
+                 bytes_text(memory, sizeof memory, (double)bytes));
     for (int p = PART_VISION; p <= PART_LENGTH; p++)
         if (part_present(c, (Part)p)) printf("  has a %s\n", part_name((Part)p));
     for (size_t i = 0; i < c->count; i++) print_tensor("  ", &c->tensors[i]);

@@ -14,8 +14,12 @@ json_t *json_text(const char *text);
 /* A log-probability; JSON has no infinity, and a masked position's is null. */
 json_t *json_score(double score);
 
-/* An object, which it takes over, as a line on standard output; real numbers with so many digits.
- * NULL is an object that there was no memory for. */
+/* An object, which it takes over, as a line of text, the caller's to free; real numbers with so
+ * many digits. What a terminal might obey is escaped: a reader gets the same strings. NULL without
+ * memory, or if the object is NULL. */
+char *json_line(json_t *object, int digits);
+
+/* The same as a line on standard output. */
 int json_print_line(json_t *object, int digits, Error *err);
 
 #endif

@@ -4,23 +4,26 @@
 
 #include "apps/commands.h"
 #include "apps/options.h"
+#include "apps/report.h"
+#include "apps/signals.h"
 #include "apps/terminate.h"
 
 static const struct {
     const char *name;
     int (*run)(int argc, char **argv);
     const char *about;
+    bool keeps_files; /* its product is files: standard output may close */
 } commands[] = {
-    {"ask", command_ask, "answer questions about pictures"},
-    {"text", command_text, "answer text prompts; translate and summarize, line by line"},
-    {"show", command_show, "show how an answer is filled in, step by step"},
-    {"info", command_info, "describe a model: parts, tensors, parameters, memory"},
-    {"train", command_train, "train a model: text, pictures, lengths"},
-    {"new", command_new, "make a model folder with fresh weights"},
-    {"prune", command_prune, "keep only the vocabulary that some data use"},
-    {"eval", command_eval, "measure a model: GQA, translation, summaries, choices"},
-    {"score", command_score, "score files of answers: texts, GQA"},
-    {"bench", command_bench, "measure the speed of this machine"},
+    {"ask", command_ask, "answer questions about pictures", false},
+    {"text", command_text, "answer text prompts; translate and summarize, line by line", false},
+    {"show", command_show, "show how an answer is filled in, step by step", false},
+    {"info", command_info, "describe a model: parts, tensors, parameters, memory", false},
+    {"train", command_train, "train a model: text, pictures, lengths", true},
+    {"new", command_new, "make a model folder with fresh weights", true},
+    {"prune", command_prune, "keep only the vocabulary that some data use", true},
+    {"eval", command_eval, "measure a model: GQA, translation, summaries, choices", true},
+    {"score", command_score, "score files of answers: texts, GQA", false},
+    {"bench", command_bench, "measure the speed of this machine", false},
 };
 enum { COMMAND_COUNT = sizeof commands / sizeof commands[0] };
 
@@ -51,9 +54,9 @@ static int unknown_command(const char *name) {
     const char *names[COMMAND_COUNT + 1] = {NULL};
     for (int i = 0; i < COMMAND_COUNT; i++) names[i] = commands[i].name;
     const char *near = nearest_word(name, names);
-    fprintf(stderr, "easyfirst: there is no %s \"%s\"%s%s%s; see easyfirst --help\n",
-            name[0] == '-' ? "option" : "command", name, near ? ": did you mean " : "",
-            near ? near : "", near ? "?" : "");
+    report_error("there is no %s \"%s\"%s%s%s; see easyfirst --help",
+                 name[0] == '-' ? "option" : "command", name, near ? ": did you mean " : "",
+                 near ? near : "", near ? "?" : "");
     return 2;
 }
 
@@ -76,7 +79,9 @@ int main(int argc, char **argv) {
     if (help) name = argv[2];
     char *help_argv[] = {name, "--help", NULL};
     for (int i = 0; i < COMMAND_COUNT; i++)
-        if (!strcmp(name, commands[i].name))
+        if (!strcmp(name, commands[i].name)) {
+            signals_start(commands[i].keeps_files && !help);
             return help ? commands[i].run(2, help_argv) : commands[i].run(argc - 1, argv + 1);
+        }
     return unknown_command(name);
 }

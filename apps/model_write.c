@@ -1,8 +1,41 @@
 #include "apps/model_write.h"
 
+#include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+#include "data/path.h"
+
+/* Whether `path` is the folder `folder` or in it; both are real paths. */
+static bool lies_in(const char *path, const char *folder) {
+    size_t length = strlen(folder);
+    if (length == 1) return true; /* "/" */
+    return !strncmp(path, folder, length) && (path[length] == 0 || path[length] == '/');
+}
+
+int model_check_out(const char *out, const char *const *inputs, int count, Error *err) {
+    struct stat info;
+    if (lstat(out, &info) == 0)
+        return error_set(err, "%s: exists already; a new model needs a name of its own", out);
+    char *above = strndup(out, (size_t)(path_name(out) - out));
+    char *real = above ? realpath(above[0] ? above : ".", NULL) : NULL;
+    int status = real ? 0 : error_set(err, "%s: cannot be made: %s", out, strerror(errno));
+    for (int i = 0; i < count && status == 0; i++) {
+        char *input = inputs[i] ? realpath(inputs[i], NULL) : NULL;
+        if (input && stat(input, &info) == 0 && S_ISDIR(info.st_mode) && lies_in(real, input))
+            status = error_set(err,
+                               "%s: lies in the folder %s, which is read here; name a place "
+                               "outside of it",
+                               out, inputs[i]);
+        free(input);
+    }
+    free(real);
+    free(above);
+    return status;
+}
 
 int model_write_subfolder(const char *folder, const char *name, Error *err) {
     char path[MODEL_PATH_SIZE];

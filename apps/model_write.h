@@ -9,6 +9,11 @@
 
 enum { MODEL_PATH_SIZE = 1400 };
 
+/* Whether a model folder can be made at `out`: nothing may be there, not even a dangling link, and
+ * it may not lie in one of the folders of `inputs` ([count], NULLs and files are skipped), which
+ * are read meanwhile. */
+int model_check_out(const char *out, const char *const *inputs, int count, Error *err);
+
 /* Makes a folder in the model's. */
 int model_write_subfolder(const char *folder, const char *name, Error *err);
 

@@ -263,13 +263,12 @@ static void print_parts(const New *n) {
                 parts[i]->checkpoint ? "taken" : "new  ", words);
         all += parameters;
     }
-    fprintf(stderr, "  %-10s %14lld  parameters, in %s\n", "", (long long)all, n->out);
+    report_print(stderr, "  %-10s %14lld  parameters, in %s\n", "", (long long)all, n->out);
 }
 
 static int run(New *n, Error *err) {
-    struct stat info;
-    if (lstat(n->out, &info) == 0)
-        return error_set(err, "%s: is there already; a new model needs a name of its own", n->out);
+    const char *const inputs[] = {n->language_path, n->vision_path};
+    TRY(model_check_out(n->out, inputs, 2, err));
     TRY(device_open(&n->device, &(DeviceOptions){0}, err));
     TRY(take_parts(n, err));
     TRY(check_tokenizer(n, err));

@@ -394,6 +394,12 @@ static int unknown_option(const CommandHelp *help, const Table *t, const char *w
     return options_wrong(help, "there is no option --%s", name);
 }
 
+int words_after_dashes(int argc, char **argv) {
+    for (int i = 1; i < argc; i++)
+        if (!strcmp(argv[i], "--")) return argc - i - 1;
+    return 0;
+}
+
 int options_read(const CommandHelp *help, const OptionGroup *groups, int group_count, int argc,
                  char **argv, int *first) {
     Table t;
@@ -435,7 +441,8 @@ int options_read(const CommandHelp *help, const OptionGroup *groups, int group_c
 
 void common_init(CommonOptions *o) {
     *o = (CommonOptions){.model = {.feature_layer = FEATURE_LAYER_UNSET},
-                         .answer = answer_options_default()};
+                         .answer = answer_options_default(),
+                         .long_prompts = long_prompts_name(LONG_PROMPTS_REFUSE)};
 }
 
 static void group_add(OptionGroup *group, Option option) {
@@ -498,7 +505,11 @@ void common_answer_group(CommonOptions *o, OptionGroup *group) {
     AnswerOptions *a = &o->answer;
     *group = (OptionGroup){.title = "answer options"};
     group_add(group, (Option){"steps", 0, OPTION_INTEGER, "T", &a->decode.iterations,
-                              "filling steps (default 50)", 1, 1000000});
+                              a->decode.iterations
+                                  ? "filling steps (default 50)"
+                                  : "filling steps (default: as many as the answer has tokens, at\n"
+                                    "most 50; the paper's evaluations take 50)",
+                              1, 1000000});
     group_add(group, (Option){"strategy", 0, OPTION_TEXT, "NAME", &o->strategy,
                               "reparam-uncond-deterministic-cosine (the default) with cond,\n"
                               "stochasticTAU, linear in the words' places; cmlm; ar"});
@@ -521,6 +532,13 @@ void common_answer_group(CommonOptions *o, OptionGroup *group) {
                               "evaluate every step, known or not: the same answer, slower"});
     group_add(group, (Option){"no-reuse", 0, OPTION_FLAG, NULL, &a->no_reuse,
                               "models with blocks: keep no keys and values; same answer, slower"});
+    group_add(group,
+              (Option){"long-prompts", 0, OPTION_CHOICE, LONG_PROMPTS_CHOICES, &o->long_prompts,
+                       o->long_prompts && !strcmp(o->long_prompts, "skip")
+                           ? "a prompt that leaves no room for its answer is an error, is\n"
+                             "left out, or loses its first tokens (default skip)"
+                           : "a prompt that leaves no room for its answer is an error, is\n"
+                             "left out, or loses its first tokens (default refuse)"});
     group_add(group, (Option){"json", 0, OPTION_FLAG, NULL, &o->json,
                               "JSON, one object a line, instead of plain text"});
     group_add(group,
@@ -552,6 +570,7 @@ int common_check(const CommandHelp *help, CommonOptions *o) {
     Error err;
     if (o->strategy && decode_strategy_parse(&o->answer.decode, o->strategy, &err))
         return options_wrong(help, "--strategy: %s", err.text);
+    o->answer.long_prompts = (LongPrompts)long_prompts_find(o->long_prompts);
     const char *folder = getenv("EASYFIRST_MODEL");
     if (!m->folder && folder && folder[0]) m->folder = folder;
     if (!m->folder && !m->vision && !m->language && !m->projector && !m->length)
@@ -575,6 +594,8 @@ int session_open(Session *session, const CommonOptions *o, Error *err) {
         return error_set(err,
                          "this model has no length predictor: say how many tokens an answer shall "
                          "have (--length N), or name one (--length-predictor PATH)");
+    if (!o->model.describe_only && parts->xlmr)
+        TRY(multimodal_check_length(parts, false, o->length, err));
     TRY(device_wait(session->device, err));
     session->load_s = clock_seconds() - start;
     return 0;

@@ -65,6 +65,10 @@ typedef struct CommandHelp {
 int options_read(const CommandHelp *help, const OptionGroup *groups, int group_count, int argc,
                  char **argv, int *first);
 
+/* How many words follow a `--`: they are what they are, whatever they look like. 0 without one. To
+ * be called before options_read, which reorders argv. */
+int words_after_dashes(int argc, char **argv);
+
 /* Sets options from a JSON object whose keys are their long names, as the command line would with
  * the same ranges: true or false for flags and switches, numbers, texts, lists as arrays of texts,
  * which replace what was in the list. Keys in `except` (NULL-terminated) are left to the caller.
@@ -96,7 +100,8 @@ typedef struct CommonOptions {
     ModelOptions model;
     AnswerOptions answer;
     const char *strategy;
-    int length; /* tokens of the answer; 0: predicted */
+    const char *long_prompts; /* a LongPrompts by its name; common_check puts it into `answer` */
+    int length;               /* tokens of the answer; 0: predicted */
     const char *device;
     int threads;
     bool json, quiet;
@@ -114,7 +119,9 @@ Option threads_option(int *threads);
 /* The rows that name a model and its parts, and those two. */
 void model_group(ModelOptions *model, const char **device, int *threads, OptionGroup *group);
 
-/* Defaults; then a group of what is said of answers. It points into `o`, which must stay. */
+/* Defaults; then a group of what is said of answers. It points into `o`, which must stay. A command
+ * that wants another default sets it in between; decode.iterations 0 lets the steps follow the
+ * answer's length. */
 void common_init(CommonOptions *o);
 void common_answer_group(CommonOptions *o, OptionGroup *group);
 

@@ -2,7 +2,6 @@
  * the tokenizer's pieces, that some data never use are left out. */
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "apps/commands.h"
 #include "apps/model_write.h"
@@ -91,11 +90,6 @@ static int mark_wordings(Prune *p, Error *err) {
 }
 
 /* ---- The folder. ---- */
-
-static bool path_exists(const char *path) {
-    struct stat info;
-    return stat(path, &info) == 0;
-}
 
 static void path_out(char *out, size_t size, const Prune *p, const char *name) {
     snprintf(out, size, "%s/%s", p->partial, name);
@@ -256,17 +250,19 @@ static void print_kept(const Prune *p) {
         int64_t width = param->ndim > 1 ? param->shape[1] : 1;
         rows += width * (m->xlmr.config.vocab - p->map.new_count);
     }
-    fprintf(stderr, "%s: of %lld records; %d of %d ids, %lld of %lld parameters\n", p->out,
-            (long long)p->records, p->map.new_count, m->xlmr.config.vocab,
-            (long long)(before - rows), (long long)before);
+    report_print(stderr, "%s: of %lld records; %d of %d ids, %lld of %lld parameters\n", p->out,
+                 (long long)p->records, p->map.new_count, m->xlmr.config.vocab,
+                 (long long)(before - rows), (long long)before);
     for (int i = 0; i < p->problems.kind_count; i++)
-        fprintf(stderr, "left out, %s: %lld (%s)\n", p->problems.kinds[i].kind,
-                (long long)p->problems.kinds[i].count, p->problems.kinds[i].first);
+        report_print(stderr, "left out, %s: %lld (%s)\n", p->problems.kinds[i].kind,
+                     (long long)p->problems.kinds[i].count, p->problems.kinds[i].first);
 }
 
 static int run(Prune *p, Error *err) {
-    if (path_exists(p->out))
-        return error_set(err, "%s: is there already; name a folder that is not", p->out);
+    const ModelOptions *o = &p->options;
+    const char *const inputs[] = {o->folder, o->vision, o->language, o->projector, o->length};
+    TRY(model_check_out(p->out, inputs, 5, err));
+    TRY(model_check_out(p->out, p->data.items, p->data.count, err));
     TRY(open_model(p, err));
     TRY(mark_wordings(p, err));
     for (int i = 0; i < p->data.count; i++) TRY(mark_file(p, p->data.items[i], err));

@@ -8,18 +8,44 @@
 #include <sys/resource.h>
 
 #include "apps/show/trace.h"
+#include "kernels/clean_text.h"
 
-/* ---- Standard error. ---- */
+/* ---- Text from files. ---- */
+
+static void put_clean(FILE *out, const char *text, size_t size) {
+    for (size_t used, i = 0; i < size; i += used) {
+        char one[4];
+        size_t n = clean_character(one, text + i, size - i, &used);
+        fwrite(one, 1, n, out);
+    }
+}
 
 void report_error(const char *format, ...) {
-    char text[2048];
+    Error line; /* cleaned, and its ends are kept where it is too long */
+    char *text;
     va_list args;
     va_start(args, format);
-    vsnprintf(text, sizeof text, format, args);
+    int length = vasprintf(&text, format, args);
     va_end(args);
-    for (char *p = text; *p; p++)
-        if ((unsigned char)*p < 32 || *p == 127) *p = '?';
-    fprintf(stderr, "easyfirst: %s\n", text);
+    error_write(&line, "%s", length < 0 ? format : text);
+    if (length >= 0) free(text);
+    fprintf(stderr, "easyfirst: %s\n", line.text);
+}
+
+/* The ends of lines with which a format begins and ends are its own. */
+void report_print(FILE *out, const char *format, ...) {
+    char *text;
+    size_t size = strlen(format), before = strspn(format, "\n"), after = 0;
+    while (after < size - before && format[size - 1 - after] == '\n') after++;
+    va_list args;
+    va_start(args, format);
+    int length = vasprintf(&text, format, args);
+    va_end(args);
+    const char *line = length < 0 ? format : text;
+    for (size_t i = 0; i < before; i++) putc('\n', out);
+    put_clean(out, line + before, strlen(line) - before - after);
+    for (size_t i = 0; i < after; i++) putc('\n', out);
+    if (length >= 0) free(text);
 }
 
 size_t peak_memory(void) {
@@ -30,7 +56,12 @@ size_t peak_memory(void) {
 void timings_add(Timings *t, const Answers *answers) {
     t->prefix_s += answers->tokenize_s + answers->prefix_s;
     t->decode_s += answers->decode_s;
-    t->answers += answers->count;
+    for (int i = 0; i < answers->count; i++) {
+        const Answer *a = &answers->items[i];
+        t->answers += a->error == NULL;
+        t->skipped += a->skipped;
+        t->shortened += a->dropped_tokens > 0, t->dropped += a->dropped_tokens;
+    }
     for (int i = 0; i < answers->result_count; i++) {
         t->steps += answers->results[i].steps;
         t->evaluations += answers->results[i].evaluations;
@@ -39,6 +70,19 @@ void timings_add(Timings *t, const Answers *answers) {
     t->counts.canvases += answers->counts.canvases;
     t->counts.rows += answers->counts.rows;
     t->counts.prefix_rows += answers->counts.prefix_rows;
+}
+
+void report_long_prompts(const Timings *t) {
+    char number[REPORT_NUMBER_SIZE], tokens[REPORT_NUMBER_SIZE];
+    report_number(number, t->skipped);
+    if (t->skipped)
+        report_error("%s prompt%s skipped: too long to leave room for an answer", number,
+                     t->skipped == 1 ? "" : "s");
+    report_number(number, t->shortened), report_number(tokens, t->dropped);
+    if (t->shortened)
+        report_error("%s prompt%s shortened to leave room for an answer: the first tokens dropped, "
+                     "%s in all",
+                     number, t->shortened == 1 ? "" : "s", tokens);
 }
 
 void timings_print(const Timings *t, Device *device, const DecodeOptions *options) {
@@ -63,7 +107,13 @@ void timings_print(const Timings *t, Device *device, const DecodeOptions *option
                 (unsigned long long)did.launches, (unsigned long long)did.bytes_up,
                 (unsigned long long)did.bytes_down);
     }
-    fprintf(stderr, "by      %s, %d steps, seed %llu\n", strategy, options->iterations,
+    char steps[64];
+    if (options->iterations > 0)
+        snprintf(steps, sizeof steps, "%d steps", options->iterations);
+    else
+        snprintf(steps, sizeof steps, "a step for each token, %d at most", DECODE_STEPS);
+    fprintf(stderr, "by      %s, %s, seed %llu\n", strategy,
+            options->strategy == DECODE_AR ? "a step for each token" : steps,
             (unsigned long long)options->seed);
 }
 
@@ -97,7 +147,7 @@ void report_number(char out[REPORT_NUMBER_SIZE], int64_t number) {
 /* ---- Standard output. ---- */
 
 void report_field(FILE *out, const char *text) {
-    for (; *text; text++) putc(strchr("\t\n\v\f\r", *text) ? ' ' : *text, out);
+    put_clean(out, text, strlen(text));
 }
 
 int report_flush(Error *err) {
@@ -141,6 +191,11 @@ static json_t *json_asked(const Asked *asked) {
     return object;
 }
 
+static void json_dropped(json_t *object, const Answer *answer) {
+    if (object && answer->dropped_tokens)
+        json_object_set_new(object, "dropped_tokens", json_integer(answer->dropped_tokens));
+}
+
 /* The whole trace (trace.h) as JSON. */
 static int report_trace(const Asked *asked, const Answers *answers, int index,
                         const Tokenizer *tokenizer, const DecodeOptions *options, Error *err) {
@@ -152,6 +207,7 @@ static int report_trace(const Asked *asked, const Answers *answers, int index,
     TRY(trace_from_answers(&trace, &about, answers, index, tokenizer, err));
     json_t *object = trace_json(&trace);
     if (object && asked->line) json_object_set_new(object, "line", json_integer(asked->line));
+    json_dropped(object, &answers->items[index]);
     trace_free(&trace);
     return json_print_line(object, JSON_DIGITS, err);
 }
@@ -176,6 +232,7 @@ int report_json(const Asked *asked, const Answers *answers, int index, const Tok
     json_object_set_new(object, "strategy", json_string(strategy));
     json_object_set_new(object, "seed", json_integer((json_int_t)options->seed));
     json_object_set_new(object, "prompt_tokens", json_integer(answer->prompt_tokens));
+    json_dropped(object, answer);
     json_object_set(object, "hypotheses", hypotheses);
     int status = json_hypotheses(hypotheses, answers, answer, tokenizer, err);
     json_decref(hypotheses);

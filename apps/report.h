@@ -11,6 +11,7 @@
  *   steps        that were taken
  *   evaluations  runs of the network for this request: at most steps x hypotheses
  *   strategy, seed, prompt_tokens
+ *   dropped_tokens  of the prompt, with --long-prompts keep-last; left out where it fits
  *   hypotheses   [{"text", "length", "sample", "score", "evaluations"}], all that were tried
  *   trace        if asked for: the steps of the best hypothesis; the object is then a whole trace,
  *                with the steps of the others, too, as apps/show/trace.h describes it
@@ -25,8 +26,12 @@
 #include "kernels/clock.h"
 #include "projector/multimodal.h"
 
-/* "easyfirst: ..." on standard error, one line whatever the text holds. */
+/* "easyfirst: ..." on standard error, one line whatever the text holds (error.h). */
 void report_error(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+/* printf for a line that has names or texts of files in it: all but the ends of lines with which
+ * the format begins and ends goes through clean_character. */
+void report_print(FILE *out, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /* What was asked. */
 typedef struct Asked {
@@ -52,7 +57,7 @@ void report_duration(char out[REPORT_NUMBER_SIZE], double seconds);
 /* A number with commas between groups of three digits. */
 void report_number(char out[REPORT_NUMBER_SIZE], int64_t number);
 
-/* Text as one field of a line: tabs and line ends become spaces. */
+/* Text as one field of a line: tabs and line ends become spaces, other controls U+FFFD. */
 void report_field(FILE *out, const char *text);
 
 /* Writes what is buffered for standard output; an error if that, or anything before, went wrong. */
@@ -61,11 +66,15 @@ int report_flush(Error *err);
 /* Time and work, added up over the batches of a command. */
 typedef struct Timings {
     double load_s, encode_s, prefix_s, decode_s;
-    int64_t pictures, answers, steps, evaluations;
+    int64_t pictures, answers, steps, evaluations; /* answers: requests that have one */
+    int64_t skipped, shortened, dropped; /* long prompts: left out, shortened, by so many tokens */
     InfillCounts counts;
 } Timings;
 
 void timings_add(Timings *t, const Answers *answers);
+
+/* How many prompts were skipped or shortened, if any were, on standard error. */
+void report_long_prompts(const Timings *t);
 
 /* A few lines on standard error. */
 void timings_print(const Timings *t, Device *device, const DecodeOptions *options);

@@ -6,8 +6,10 @@
 
 #include "apps/commands.h"
 #include "apps/show/figure.h"
+#include "apps/show/fold.h"
 #include "apps/show/page.h"
 #include "apps/show/one.h"
+#include "data/file_write.h"
 
 static const CommandHelp help = {
     .name = "show",
@@ -18,10 +20,12 @@ static const CommandHelp help = {
         "Shows the steps in which an answer is filled. A terminal shows it in place: masks as\n"
         "dim blanks, new words bold, erased ones struck out, coloured from red (not sure) to\n"
         "green (sure); with --beam or --samples all hypotheses at once. Space pauses, the arrow\n"
-        "keys (or p and n) step back and forth, home and end jump, q quits. What stays is the\n"
-        "answer. Elsewhere (a file, a pipe, TERM=dumb, NO_COLOR) each step that changes\n"
+        "keys (or p and n) step back and forth, home and end jump, q goes to the answer, which\n"
+        "is what stays. Elsewhere (a file, a pipe, TERM=dumb, NO_COLOR) each step that changes\n"
         "something is a line: how many tokens are written, and the text so far with __ for each\n"
         "mask, [ ] around what the step wrote, and what it erased; the last line is the answer.\n"
+        "Words that the model takes back only to write them again, or until others take their\n"
+        "places, are shown as if they had stayed; --every-step shows all, and --json has all.\n"
         "\n"
         "--json prints the whole trace as one line of JSON; --json FILE keeps it in a file and\n"
         "shows the answer all the same, and --from FILE shows it again, without the model.\n"
@@ -56,9 +60,14 @@ typedef struct Show {
 static int keep(const Show *s, Error *err) {
     const char *path = s->common.json ? "-" : s->json_file;
     if (path) TRY(trace_write_json(&s->trace, path, err));
-    if (s->html) TRY(page_write(&s->trace, s->picture.pixels ? &s->picture : NULL, s->html, err));
-    if (s->svg) TRY(figure_write(&s->trace, s->svg, err));
-    return report_flush(err);
+    if (!s->html && !s->svg) return report_flush(err);
+    Trace shown = s->trace;
+    if (!s->way.every_step) TRY(fold_make(&shown, &s->trace, err));
+    int status = 0;
+    if (s->html) status = page_write(&shown, s->picture.pixels ? &s->picture : NULL, s->html, err);
+    if (s->svg && status == 0) status = figure_write(&shown, s->svg, err);
+    if (!s->way.every_step) fold_free(&shown);
+    return status ? -1 : report_flush(err);
 }
 
 static int encode_picture(Show *s, ShowJob *job, Error *err) {
@@ -102,16 +111,34 @@ static int ask(Show *s, Error *err) {
     return status;
 }
 
+static bool is_standard_output(const char *path) {
+    static const char *const names[] = {"-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"};
+    for (size_t i = 0; path && i < sizeof names / sizeof *names; i++)
+        if (!strcmp(path, names[i])) return true;
+    return false;
+}
+
 /* How many of the files are standard output. */
 static int to_output(const Show *s) {
-    const char *const files[] = {s->common.json ? "-" : s->json_file, s->html, s->svg};
-    int n = 0;
-    for (int i = 0; i < 3; i++) n += files[i] && !strcmp(files[i], "-");
-    return n;
+    return is_standard_output(s->common.json ? "-" : s->json_file) + is_standard_output(s->html) +
+           is_standard_output(s->svg);
+}
+
+/* Before the work: each file can be written, and none is read. */
+static int check_files(const Show *s, Error *err) {
+    const ModelOptions *m = &s->common.model;
+    const FileRole outputs[] = {
+        {s->common.json ? NULL : "--json", s->json_file}, {"--html", s->html}, {"--svg", s->svg}};
+    const FileRole inputs[] = {{"IMAGE", s->image},           {"--from", s->from},
+                               {"--image", s->from_image},    {"--model", m->folder},
+                               {"--language", m->language},   {"--vision", m->vision},
+                               {"--projector", m->projector}, {"--length-predictor", m->length}};
+    return file_roles_check(outputs, 3, inputs, sizeof inputs / sizeof *inputs, err);
 }
 
 static int run(Show *s, Error *err) {
     bool quit;
+    TRY(check_files(s, err));
     s->way.silent = to_output(s) > 0;
     s->way.keep = s->json_file || s->html || s->svg;
     if ((s->json_file || s->html) && !s->from)
@@ -188,6 +215,7 @@ int command_show(int argc, char **argv) {
     char *after;
     show_way_rows(&s.way, &groups[0]);
     common_init(&s.common);
+    s.common.answer.decode.iterations = 0;
     common_answer_group(&s.common, &groups[1]);
     model_group(&s.common.model, &s.common.device, &s.common.threads, &groups[2]);
     find_json_file(&s, argc, argv, &after);

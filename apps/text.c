@@ -3,12 +3,12 @@
  * Lines are read and answered in batches, so that memory stays bounded however long the input is
  * and answers appear while it is read. Every line in gives exactly one line out, in order.
  */
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "apps/commands.h"
+#include "apps/lines.h"
 #include "apps/options.h"
 #include "apps/report.h"
 
@@ -22,7 +22,8 @@ static const CommandHelp help = {
         "standard input. Each gives one line of output, in order, and an empty line an empty\n"
         "one. A prompt goes to the model as it is; with a leading word translate or summarize\n"
         "each text is put into the wording that the model was trained with. A line that cannot\n"
-        "be answered is told on standard error, gives an empty line, and the exit status is 1.",
+        "be answered is reported on standard error, gives an empty line, and the exit status is\n"
+        "1; the others are answered. Lines are answered as they come, at most 1 MiB each.",
     .examples = "easyfirst text -m model \"Which is larger, the moon or the sun?\"\n"
                 "easyfirst text translate --from de --to en -m model \"Der Hund ist braun.\"\n"
                 "easyfirst text summarize -m model --file articles.txt > summaries.txt\n"
@@ -32,10 +33,14 @@ static const CommandHelp help = {
 
 enum { BATCH = 64 };
 
+/* A batch is full, too, when its prompts have so many bytes together. */
+enum { BATCH_BYTES = 4 << 20 };
+
 typedef struct Line {
     char *text;
     char *prompt; /* NULL: nothing to answer, or not answerable */
     char *error;  /* why not; NULL for an empty line */
+    int64_t number;
 } Line;
 
 typedef struct Text {
@@ -45,92 +50,112 @@ typedef struct Text {
     bool raw, trace, failed;
     int batch;
     char **words; /* the prompts on the command line */
-    int word_count;
-    FILE *input; /* or where the lines come from ... */
-    const char *input_name;
-    int64_t taken; /* how many lines or words there have been */
+    int word_count, taken;
+    bool from_lines; /* not they, but lines */
+    Lines lines;
     Session session;
     Timings timings;
 } Text;
 
 /* ---- Reading. ---- */
 
-/* The next line, without its end, or the next word; *text is the caller's to free, NULL at the end.
- */
-static int next_text(Text *t, char **text, size_t *size, Error *err) {
+/* The next line or word; *text is the caller's to free, NULL at the end. */
+static int next_text(Text *t, char **text, size_t *size, int64_t *number, Error *err) {
+    int status = 0;
     *text = NULL, *size = 0;
-    if (!t->input) {
-        if (t->taken == t->word_count) return 0;
+    if (t->from_lines) {
+        status = lines_next(&t->lines, text, size, err);
+        *number = t->lines.taken;
+    } else if (t->taken < t->word_count) {
         *text = strdup(t->words[t->taken++]);
         if (!*text) return error_set(err, "out of memory for a prompt");
-        *size = strlen(*text);
-        return 0;
+        *size = strlen(*text), *number = t->taken;
     }
-    size_t capacity = 0;
-    errno = 0;
-    ssize_t n = getline(text, &capacity, t->input);
-    if (n < 0) {
-        free(*text);
-        *text = NULL;
-        if (!ferror(t->input) && errno != ENOMEM) return 0;
-        return error_set(err, "%s: %s", t->input_name, strerror(errno));
-    }
-    if (n > 0 && (*text)[n - 1] == '\n') n--;
-    if (n > 0 && (*text)[n - 1] == '\r') n--;
-    (*text)[n] = 0;
-    if (t->taken == 0 && n >= 3 && !memcmp(*text, "\xef\xbb\xbf", 3)) /* a byte order mark */
-        memmove(*text, *text + 3, (size_t)n - 2), n -= 3;
-    *size = (size_t)n;
-    t->taken++;
-    return 0;
+    return status;
 }
 
-/* A line's prompt in the wording that is wanted, checked; a line that cannot be answered is told.
- */
-static int line_word(Text *t, Line *line, size_t size, Error *err) {
-    const Model *model = &t->session.model;
-    Error bad;
-    int status = 0;
-    if (line->text[strspn(line->text, " \t\r\n\v\f")] == 0 && strlen(line->text) == size) {
-        if (t->input) return 0; /* an empty line is no mistake, an empty argument is one */
-        status = error_set(&bad, "it is empty: there is nothing to answer");
-    } else if (strlen(line->text) != size) {
-        status = error_set(&bad, "it has a NUL byte, at %zu: this is no text", strlen(line->text));
-    } else if (t->preset) {
-        status = model_prompt(model, t->preset, line->text, t->from ? language_name(t->from) : NULL,
-                              t->to ? language_name(t->to) : NULL, &line->prompt, &bad);
-    } else if (!(line->prompt = strdup(line->text))) {
-        return error_set(err, "out of memory for a prompt");
-    }
-    AnswerRequest request = {.prompt = line->prompt, .picture = -1, .length = t->common.length};
-    if (status == 0) status = multimodal_check(&model->parts, &request, NULL, &bad);
-    if (status == 0) return 0;
-    error_context(&bad, "%s %lld", t->input ? "line" : "prompt", (long long)t->taken);
-    if (t->input && t->input != stdin) error_context(&bad, "%s", t->input_name);
-    report_error("%s", bad.text);
+/* Tells on standard error why a line is not answered, and keeps that for JSON. */
+static int line_fail(Text *t, Line *line, Error *why, Error *err) {
+    error_context(why, "%s %lld", t->from_lines ? "line" : "prompt", (long long)line->number);
+    if (t->from_lines && t->lines.fd != STDIN_FILENO) error_context(why, "%s", t->lines.name);
+    report_error("%s", why->text);
     t->failed = true;
     free(line->prompt);
     line->prompt = NULL;
-    line->error = strdup(bad.text);
+    line->error = strdup(why->text);
     return line->error ? 0 : error_set(err, "out of memory for a message");
+}
+
+/* What a line of `size` bytes is before it is put into the model's words. */
+static int line_check(const Text *t, const Line *line, size_t size, Error *why) {
+    if (size > PROMPT_BYTES) {
+        char bytes[REPORT_NUMBER_SIZE], most[REPORT_NUMBER_SIZE];
+        report_number(bytes, (int64_t)size), report_number(most, PROMPT_BYTES);
+        return error_set(why,
+                         "it has %s bytes, at most %s are looked at (the model reads %d "
+                         "tokens): shorten it",
+                         bytes, most, xlmr_longest(&t->session.model.xlmr.config));
+    }
+    if (strlen(line->text) != size)
+        return error_set(why, "it has a NUL byte, at %zu: not a text", strlen(line->text));
+    if (line->text[strspn(line->text, " \t\r\n\v\f")] == 0)
+        return error_set(why, "it is empty: there is nothing to answer");
+    return 0;
+}
+
+/* A line's prompt in the wording that is wanted; a line that cannot have one is told. */
+static int line_word(Text *t, Line *line, size_t size, Error *err) {
+    Error why;
+    int status = line_check(t, line, size, &why);
+    if (t->from_lines && line->text[strspn(line->text, " \t\r\n\v\f")] == 0 &&
+        strlen(line->text) == size)
+        return 0; /* an empty line is no mistake, an empty argument is one */
+    if (status && size > PROMPT_BYTES && t->common.answer.long_prompts == LONG_PROMPTS_SKIP) {
+        t->timings.skipped++;
+        line->error = strdup(why.text);
+        return line->error ? 0 : error_set(err, "out of memory for a message");
+    }
+    if (status == 0 && t->preset)
+        status = model_prompt(&t->session.model, t->preset, line->text,
+                              t->from ? language_name(t->from) : NULL,
+                              t->to ? language_name(t->to) : NULL, &line->prompt, &why);
+    else if (status == 0 && !(line->prompt = strdup(line->text)))
+        return error_set(err, "out of memory for a prompt");
+    return status ? line_fail(t, line, &why, err) : 0;
 }
 
 /* ---- Answering. ---- */
 
-static int print_line(const Text *t, const Line *line, int64_t number, const Answers *answers,
-                      int index, Error *err) {
-    Asked asked = {.text = line->text, .text_key = "prompt", .line = number};
+static int print_line(const Text *t, const Line *line, const Answers *answers, int index,
+                      Error *err) {
+    Asked asked = {.text = line->text, .text_key = "prompt", .line = line->number};
     if (!t->common.json) {
-        if (line->prompt) report_field(stdout, answers->items[index].text);
+        if (line->prompt && answers->items[index].text)
+            report_field(stdout, answers->items[index].text);
         putchar('\n');
         return 0;
     }
-    if (!line->prompt) return report_json_none(&asked, line->error, err);
+    if (!line->prompt || line->error) return report_json_none(&asked, line->error, err);
     return report_json(&asked, answers, index, t->session.model.tokenizer, &t->common.answer.decode,
                        t->trace, err);
 }
 
-static int answer_lines(Text *t, const Line *lines, int count, Error *err) {
+/* The same for a line whose answer is an error; one that is skipped is counted only. */
+static int line_refused(Text *t, Line *line, const Answer *answer, Error *err) {
+    Error why;
+    error_write(&why, "%s", answer->error);
+    char *prompt = line->prompt;
+    line->prompt = NULL; /* which line_fail would free: the requests have it */
+    int status = 0;
+    if (!answer->skipped)
+        status = line_fail(t, line, &why, err);
+    else if (!(line->error = strdup(why.text)))
+        status = error_set(err, "out of memory for a message");
+    line->prompt = prompt;
+    return status;
+}
+
+static int answer_lines(Text *t, Line *lines, int count, Error *err) {
     AnswerRequest requests[BATCH];
     Answers answers = {0};
     int n = 0, status = 0;
@@ -138,63 +163,80 @@ static int answer_lines(Text *t, const Line *lines, int count, Error *err) {
         if (lines[i].prompt)
             requests[n++] = (AnswerRequest){
                 .prompt = lines[i].prompt, .picture = -1, .length = t->common.length};
-    if (n) {
+    if (n)
         status = multimodal_answer(&t->session.model.parts, TENSOR_NONE, requests, n,
                                    &t->common.answer, &answers, err);
-        timings_add(&t->timings, &answers);
-    }
+    if (n && status == 0) timings_add(&t->timings, &answers);
     for (int i = 0, index = 0; i < count && status == 0; i++) {
-        status = print_line(t, &lines[i], t->taken - count + i + 1, &answers, index, err);
+        if (lines[i].prompt && answers.items[index].error)
+            status = line_refused(t, &lines[i], &answers.items[index], err);
+        if (status == 0) status = print_line(t, &lines[i], &answers, index, err);
         if (lines[i].prompt) index++;
     }
     answers_free(&answers);
     return status ? -1 : report_flush(err);
 }
 
-/* Reads up to a batch of lines and answers them; *count is how many there were. */
-static int next_batch(Text *t, int *count, Error *err) {
+/* Reads up to a batch of lines, or as many as are at hand, and answers them. */
+static int next_batch(Text *t, bool *at_end, Error *err) {
     Line lines[BATCH] = {0};
+    size_t bytes = 0;
     int n = 0, status = 0;
-    while (n < t->batch && status == 0) {
+    while (n < t->batch && bytes < BATCH_BYTES && status == 0) {
         size_t size;
-        status = next_text(t, &lines[n].text, &size, err);
-        if (status || !lines[n].text) break;
+        if (n && t->from_lines && !lines_ready(&t->lines)) break;
+        status = next_text(t, &lines[n].text, &size, &lines[n].number, err);
+        *at_end = !lines[n].text;
+        if (status || *at_end) break;
+        bytes += size > PROMPT_BYTES ? LINES_KEPT : size;
         status = line_word(t, &lines[n++], size, err);
     }
     if (n && status == 0) status = answer_lines(t, lines, n, err);
     for (int i = 0; i < n; i++) free(lines[i].text), free(lines[i].prompt), free(lines[i].error);
-    *count = n;
     return status;
 }
 
 static int run(Text *t, Error *err) {
-    bool progress = !t->common.quiet && t->input && isatty(STDERR_FILENO) && !isatty(STDOUT_FILENO);
-    if (t->file && strcmp(t->file, "-")) {
-        t->input = fopen(t->file, "r");
-        t->input_name = t->file;
-        if (!t->input) return error_set(err, "%s: %s", t->file, strerror(errno));
-    }
+    bool at_end = false;
+    bool progress =
+        !t->common.quiet && t->from_lines && isatty(STDERR_FILENO) && !isatty(STDOUT_FILENO);
+    if (t->from_lines) TRY(lines_open(&t->lines, t->file ? t->file : "-", PROMPT_BYTES, err));
     t->common.model.text_only = true;
     TRY(session_open(&t->session, &t->common, err));
     t->timings.load_s = t->session.load_s;
     if (!t->session.model.parts.xlmr)
         return error_set(err, "this model has no language model: name one with --language");
     t->common.answer.trace = t->trace;
-    for (int count = t->batch; count == t->batch;) {
-        TRY(next_batch(t, &count, err));
-        if (progress) fprintf(stderr, "\r%lld lines", (long long)t->taken);
+    while (!at_end) {
+        TRY(next_batch(t, &at_end, err));
+        if (progress) fprintf(stderr, "\r%lld lines", (long long)t->lines.taken);
     }
     if (progress) fputc('\n', stderr);
+    report_long_prompts(&t->timings);
     if (!t->common.quiet && t->timings.answers)
         timings_print(&t->timings, t->session.device, &t->common.answer.decode);
     return 0;
 }
 
-/* The words of the command line that are no options. */
-static int read_words(Text *t, int count, char **words) {
-    static const char *const presets[] = {"translate", "summarize"};
-    for (int i = 0; i < 2 && count && !t->raw && !t->preset; i++)
+/* ---- The command line. ---- */
+
+/* A leading word that is a preset, unless it stands after `--`. One that only resembles a preset is
+ * an error: it would be answered as a prompt. */
+static int read_preset(Text *t, int count, char **words, int as_they_are) {
+    static const char *const presets[] = {"translate", "summarize", NULL};
+    if (t->raw || !count || as_they_are >= count) return -1;
+    for (int i = 0; presets[i] && !t->preset; i++)
         if (!strcmp(words[0], presets[i])) t->preset = presets[i];
+    const char *near = t->preset ? NULL : nearest_word(words[0], presets);
+    if (!near) return -1;
+    return options_wrong(&help, "\"%s\": did you mean %s? If it is a prompt, put -- before it",
+                         words[0], near);
+}
+
+/* The words of the command line that are no options; the last `as_they_are` stand after `--`. */
+static int read_words(Text *t, int count, char **words, int as_they_are) {
+    int status = read_preset(t, count, words, as_they_are);
+    if (status >= 0) return status;
     if (t->preset) words++, count--;
     bool translate = t->preset && !strcmp(t->preset, "translate");
     if (translate && (!t->from || !t->to))
@@ -204,9 +246,9 @@ static int read_words(Text *t, int count, char **words) {
     if (count && t->file)
         return options_wrong(&help, "prompts are given both as arguments and with --file");
     t->words = words, t->word_count = count;
-    if (!count) t->input = stdin, t->input_name = "standard input";
+    t->from_lines = !count;
     /* Somebody is typing, or waiting for each line: answer at once. */
-    if (t->input && !t->file && isatty(STDIN_FILENO) && !t->batch) t->batch = 1;
+    if (t->from_lines && !t->file && isatty(STDIN_FILENO) && !t->batch) t->batch = 1;
     if (!t->batch) t->batch = BATCH;
     return -1;
 }
@@ -218,22 +260,26 @@ int command_text(int argc, char **argv) {
          .count = 6,
          .options = {
              {"file", 'f', OPTION_TEXT, "FILE", &t.file,
-              "prompts from this file, one a line; - is standard input"},
+              "prompts from this file (or FIFO), one a line; - is standard\n"
+              "input"},
              {"from", 0, OPTION_TEXT, "CODE", &t.from,
               "translate: the language of the texts (de, or German)"},
              {"to", 0, OPTION_TEXT, "CODE", &t.to, "translate: the language that is wanted"},
              {"raw", 0, OPTION_FLAG, NULL, &t.raw,
-              "no preset: a leading word translate is a prompt, too"},
+              "no preset: a leading word translate is a prompt, too, as are\n"
+              "all words after --"},
              {"batch", 0, OPTION_INTEGER, "N", &t.batch,
-              "lines that are answered together (default 64; 1 when a\n"
-              "terminal is typed at); answers do not depend on it",
+              "lines that are answered together (default 64, or those at\n"
+              "hand); answers do not depend on it",
               1, BATCH},
              {"trace", 0, OPTION_FLAG, NULL, &t.trace, "with --json: every step of the filling"}}}};
     common_init(&t.common);
+    t.common.answer.decode.iterations = 0;
     common_answer_group(&t.common, &groups[1]);
     model_group(&t.common.model, &t.common.device, &t.common.threads, &groups[2]);
+    int after = words_after_dashes(argc, argv);
     int first, status = options_read(&help, groups, 3, argc, argv, &first);
-    if (status < 0) status = read_words(&t, argc - first, argv + first);
+    if (status < 0) status = read_words(&t, argc - first, argv + first, after);
     if (status < 0 && t.trace && !t.common.json)
         status =
             options_wrong(&help, "--trace needs --json; `easyfirst show` prints steps as text");
@@ -244,7 +290,7 @@ int command_text(int argc, char **argv) {
         if (failed) report_error("%s", err.text);
         status = failed || t.failed;
     }
-    if (t.input && t.input != stdin) fclose(t.input);
+    lines_close(&t.lines);
     session_close(&t.session);
     return status;
 }

@@ -4,10 +4,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include <jansson.h>
 
+#include "data/json_read.h"
 #include "data/text_space.h"
 
 enum { FILE_MOST = 16 << 20, SEGMENTS_MOST = 1000, EDGES_MOST = 10000 };
@@ -229,17 +229,9 @@ static int graphs_fill(CausalGraphs *graphs, const json_t *root, Error *err) {
 }
 
 int causal_graphs_read(CausalGraphs *graphs, const char *path, Error *err) {
-    struct stat info;
-    json_error_t wrong;
+    json_t *root;
     *graphs = (CausalGraphs){0};
-    if (stat(path, &info) == 0 && info.st_size > FILE_MOST)
-        return error_set(err,
-                         "%s: %lld bytes are too many for a file of causal graphs (%d at most)",
-                         path, (long long)info.st_size, FILE_MOST);
-    json_t *root = json_load_file(path, JSON_REJECT_DUPLICATES, &wrong);
-    if (!root)
-        return error_set(err, "%s: line %d, column %d: %s", path, wrong.line, wrong.column,
-                         wrong.text);
+    TRY(json_read_file(&root, path, FILE_MOST, JSON_REJECT_DUPLICATES, 0, err));
     int status = graphs_fill(graphs, root, err);
     json_decref(root);
     if (status == 0) return 0;

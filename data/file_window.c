@@ -18,6 +18,7 @@ int window_more(FileWindow *window, size_t done, Error *err) {
     if (kept + WINDOW_BLOCK > window->capacity) {
         /* By half as much again: long pieces are not moved block by block. */
         size_t capacity = kept + kept / 2 + WINDOW_BLOCK;
+        if (capacity > WINDOW_MOST + 2 * WINDOW_BLOCK) capacity = WINDOW_MOST + 2 * WINDOW_BLOCK;
         char *bytes = realloc(window->bytes, capacity);
         if (!bytes) return error_set(err, "%s: no memory to read it", window->path);
         window->bytes = bytes;
@@ -32,6 +33,7 @@ int window_more(FileWindow *window, size_t done, Error *err) {
                     (off_t)(window->offset + (int64_t)kept));
     } while (got < 0 && errno == EINTR);
     if (got < 0) return error_set(err, "%s: %s", window->path, strerror(errno));
+    if (window->hash) content_hash_add(window->hash, window->bytes + kept, (size_t)got);
     window->size += (size_t)got;
     window->end = got == 0;
     return 0;

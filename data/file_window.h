@@ -12,17 +12,19 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "data/content_hash.h"
 #include "kernels/error.h"
 
-enum { WINDOW_BLOCK = 1 << 18, WINDOW_MOST = 64 << 20 };
+enum { WINDOW_BLOCK = 1 << 18, WINDOW_MOST = 16 << 20 };
 
 typedef struct FileWindow {
     const char *path; /* for messages; the caller's */
     int fd;           /* the caller's */
     char *bytes;      /* [size] */
     size_t size, capacity;
-    int64_t offset; /* of bytes[0] in the file */
-    bool end;       /* nothing follows the window */
+    int64_t offset;    /* of bytes[0] in the file */
+    bool end;          /* nothing follows the window */
+    ContentHash *hash; /* of all bytes that were read, the caller's; NULL: none wanted */
 } FileWindow;
 
 /* Drops `done` bytes at the front and reads on; sets `end` where the file ends. The caller keeps

@@ -237,10 +237,9 @@ static int take_line(Walk *w, const JsonElement *element, Error *err) {
     if (!q.id) {
         ++*w->bad;
         if (json_is_object(entry))
-            problem_add(w, "line without an id", "\"question_id\" is %s", state_of(id));
+            problem_add(w, GQA_NO_ID, "\"question_id\" is %s", state_of(id));
         else
-            problem_add(w, "line that is no JSON object", "%.120s",
-                        element->why ? element->why : "something else");
+            problem_add(w, GQA_NO_OBJECT, "%.120s", element->why ? element->why : "something else");
         return 0;
     }
     q.answer = gqa_member(entry, "answer");
@@ -295,6 +294,20 @@ static int walk_folder(Walk *w, const char *path, Error *err) {
     return status;
 }
 
+static int no_questions(const char *path, bool folder, const Problems *problems, Error *err) {
+    GqaFile file;
+    const char *hint = NULL;
+    if (!folder) {
+        TRY(gqa_file_open(&file, path, err));
+        hint = gqa_file_hint(&file);
+        gqa_file_close(&file);
+    }
+    if (hint) return error_set(err, "%s: it has no questions: this is %s", path, hint);
+    if (!problems->kind_count) return error_set(err, "%s: it has no questions", path);
+    return error_set(err, "%s: it has no questions: %s: %lld (%s)", path, problems->kinds[0].kind,
+                     (long long)problems->kinds[0].count, problems->kinds[0].first);
+}
+
 int gqa_questions_walk(const char *path, GqaVisit visit, void *user, Problems *problems,
                        int64_t *bad, Error *err) {
     struct stat info;
@@ -302,7 +315,7 @@ int gqa_questions_walk(const char *path, GqaVisit visit, void *user, Problems *p
     *bad = 0;
     bool folder = stat(path, &info) == 0 && S_ISDIR(info.st_mode);
     int status = folder ? walk_folder(&walk, path, err) : walk_file(&walk, path, err);
-    if (status == 0 && !walk.count) status = error_set(err, "%s: it has no questions", path);
+    if (status == 0 && !walk.count) status = no_questions(path, folder, problems, err);
     free(walk.image), free(walk.entailed.items), free(walk.regions.items);
     return status;
 }
@@ -332,8 +345,8 @@ static int keep_question(void *user, const GqaQuestion *question, Error *err) {
     TRY(keep_text(&q->texts, question->image, &asked.image, err));
     TRY(keep_text(&q->texts, question->text, &asked.text, err));
     if (!fresh) {
-        problems_add(r->problems, "question that is there twice",
-                     "%.150s: question %.80s: the last one counts", r->path, question->id);
+        problems_add(r->problems, GQA_TWICE, "%.150s: question %.80s: the last one counts", r->path,
+                     question->id);
     } else if ((size_t)q->count == q->capacity) {
         GqaAsked *grown = array_grow(q->items, &q->capacity, sizeof *grown);
         if (!grown)

@@ -1,12 +1,12 @@
 #include "data/gqa_file.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
+#include "data/file_kind.h"
+#include "data/file_open.h"
+#include "data/json_read.h"
 #include "data/pieces.h"
 
 /* The index of the next byte that is no white space, or `size`. */
@@ -15,8 +15,9 @@ static size_t skip_space(const char *bytes, size_t at, size_t size) {
     return at;
 }
 
-/* The kind as far as the window tells it; false: more of the file is needed. */
-static bool tell_kind(const FileWindow *w, size_t begin, GqaFileKind *kind) {
+/* The kind as far as the window tells it, and whether its first member is a list; false: more of
+ * the file is needed. */
+static bool tell_kind(const FileWindow *w, size_t begin, GqaFileKind *kind, bool *wrapped) {
     size_t at = skip_space(w->bytes, begin, w->size);
     *kind = GQA_FILE_EMPTY;
     if (at == w->size) return false;
@@ -33,27 +34,22 @@ static bool tell_kind(const FileWindow *w, size_t begin, GqaFileKind *kind) {
     at = skip_space(w->bytes, at + 1, w->size);
     if (at == w->size) return false;
     if (w->bytes[at] != '{') *kind = GQA_FILE_LINES;
+    *wrapped = w->bytes[at] == '[';
     return true;
 }
 
 int gqa_file_open(GqaFile *file, const char *path, Error *err) {
-    struct stat info;
+    int status = 0;
     *file = (GqaFile){.window = {.path = path}};
-    file->window.fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (file->window.fd < 0) return error_set(err, "%s: %s", path, strerror(errno));
-    int status =
-        fstat(file->window.fd, &info) ? error_set(err, "%s: %s", path, strerror(errno)) : 0;
-    if (status == 0 && !S_ISREG(info.st_mode))
-        status = error_set(err,
-                           "%s: is no file that can be read at any place; a file of JSON was "
-                           "expected",
-                           path);
+    file->window.fd = file_open_input(
+        path, "GQA's files are read more than once: save them to a file", NULL, err);
+    if (file->window.fd < 0) return -1;
     for (bool told = false; status == 0 && !told && !file->window.end;) {
         status = window_more(&file->window, 0, err);
         if (status) break;
         bool mark = file->window.size >= 3 && !memcmp(file->window.bytes, "\xEF\xBB\xBF", 3);
         file->begin = mark ? 3 : 0;
-        told = tell_kind(&file->window, file->begin, &file->kind);
+        told = tell_kind(&file->window, file->begin, &file->kind, &file->wrapped);
     }
     if (status) gqa_file_close(file);
     return status;
@@ -65,24 +61,34 @@ void gqa_file_close(GqaFile *file) {
     file->window.fd = -1;
 }
 
+const char *gqa_file_hint(const GqaFile *file) {
+    if (file->kind == GQA_FILE_EMPTY) return NULL;
+    const char *kind = file_kind_of(file->window.fd);
+    if (kind || !file->wrapped) return kind;
+    return "a JSON object with the list in it, as {\"data\": [...]}; take the list out (jq "
+           "'.data')";
+}
+
 static int walk_lines(GqaFile *file, JsonVisit visit, void *user, Error *err) {
     Pieces pieces = {.window = &file->window, .at = file->begin};
     Piece piece;
-    char why[80];
+    char why[160];
     for (;;) {
         TRY(pieces_next(&pieces, &piece, err));
         if (!piece.text) return 0;
         json_error_t error = {.text = ""};
+        bool heavy = piece.too_long || json_too_heavy(piece.text, piece.size, 0, why, sizeof why);
         json_t *value =
-            piece.too_long ? NULL : json_loadb(piece.text, piece.size, JSON_ELEMENT_FLAGS, &error);
-        if (!value && !piece.too_long && json_error_code(&error) == json_error_out_of_memory)
+            heavy ? NULL : json_loadb(piece.text, piece.size, JSON_ELEMENT_FLAGS, &error);
+        if (!value && !heavy &&
+            (json_error_code(&error) == json_error_out_of_memory || !error.text[0]))
             return error_set(err, "%s: no memory for line %lld", file->window.path,
                              (long long)piece.line);
-        snprintf(why, sizeof why, "more than %d MiB", WINDOW_MOST >> 20);
+        if (piece.too_long) snprintf(why, sizeof why, "more than %d MiB", WINDOW_MOST >> 20);
         JsonElement element = {.value = value,
-                               .why = value            ? NULL
-                                      : piece.too_long ? why
-                                                       : error.text,
+                               .why = value   ? NULL
+                                      : heavy ? why
+                                              : error.text,
                                .number = piece.line,
                                .offset = piece.offset,
                                .size = piece.size};
@@ -99,7 +105,10 @@ int gqa_file_walk(const char *path, unsigned kinds, const char *what, JsonVisit 
     GqaFile file;
     int status = 0;
     TRY(gqa_file_open(&file, path, err));
-    if (!(kinds & 1u << file.kind))
+    const char *hint = gqa_file_hint(&file);
+    if (!(kinds & 1u << file.kind) && hint)
+        status = error_set(err, "%s: expected %s, but this is %s", path, what, hint);
+    else if (!(kinds & 1u << file.kind))
         status = error_set(err, "%s: it is %s; expected was %s", path, names[file.kind], what);
     else if (file.kind == GQA_FILE_ARRAY)
         status = json_array_walk(&file.window, file.begin, visit, user, err);

@@ -20,12 +20,16 @@ typedef struct GqaFile {
     FileWindow window;
     size_t begin; /* behind a byte order mark */
     GqaFileKind kind;
+    bool wrapped; /* an object whose first member is a list */
 } GqaFile;
 
 /* `path` must stay. Exactly one close for an open that succeeded. Errors: no such file, or none
  * that can be read at any place (a folder, a pipe). */
 int gqa_file_open(GqaFile *file, const char *path, Error *err);
 void gqa_file_close(GqaFile *file);
+
+/* What kind of file it may be that has nothing of what was expected, as file_kind_of; NULL. */
+const char *gqa_file_hint(const GqaFile *file);
 
 /* Opens and visits all entries: of an array, of an object (with `key`), or lines (element->number
  * is the line's number). Lines that are no JSON are shown as elements without a value. `kinds` is a

@@ -3,6 +3,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "data/json_read.h"
+
+/* Bytes of text whose tree is never more than some MiB: not weighed. */
+enum { LIGHT = 1 << 16 };
+
 typedef struct Walk {
     FileWindow *window;
     size_t at;          /* index of the next byte in the window */
@@ -29,16 +34,45 @@ typedef struct Scan {
     int64_t line, begins; /* lines and the last line's begin, as in Walk */
 } Scan;
 
-bool json_contents_wrong(const json_error_t *error) {
+static JsonFaultKind fault_kind(const json_error_t *error) {
     switch (json_error_code(error)) {
+    case json_error_out_of_memory:
+        return JSON_FAULT_MEMORY;
+    case json_error_stack_overflow:
+        return JSON_FAULT_LARGE;
     case json_error_invalid_utf8:
     case json_error_null_character:
     case json_error_null_byte_in_key:
     case json_error_numeric_overflow:
-        return true;
+    case json_error_duplicate_key:
+        return JSON_FAULT_CONTENTS;
     default: /* half a surrogate pair has no code of its own */
-        return !strncmp(error->text, "invalid Unicode", 15);
+        return strncmp(error->text, "invalid Unicode", 15) ? JSON_FAULT_SYNTAX
+                                                           : JSON_FAULT_CONTENTS;
     }
+}
+
+json_t *json_element(const char *text, size_t size, JsonFault *fault) {
+    json_error_t error;
+    *fault = (JsonFault){.kind = JSON_FAULT_LARGE};
+    /* A short one is light, whatever it holds. */
+    if (size > LIGHT &&
+        json_too_heavy(text, size, JSON_ELEMENT_MEMORY, fault->why, sizeof fault->why))
+        return NULL;
+    json_t *value = json_loadb(text, size, JSON_ELEMENT_FLAGS, &error);
+    *fault = (JsonFault){.kind = JSON_FAULT_NONE};
+    if (value) return value;
+    *fault = (JsonFault){.kind = fault_kind(&error),
+                         .position = error.position,
+                         .cut = json_error_code(&error) == json_error_premature_end_of_input};
+    snprintf(fault->why, sizeof fault->why, "%s", error.text);
+    return NULL;
+}
+
+const char *json_fault_name(const JsonFault *fault) {
+    if (fault->kind == JSON_FAULT_LARGE) return "too large";
+    if (fault->kind != JSON_FAULT_CONTENTS) return "not JSON";
+    return strstr(fault->why, "duplicate") ? "repeated key" : "not text";
 }
 
 /* "<file>: line 3, column 7 (byte 95): ", for a byte of the window. */
@@ -132,10 +166,10 @@ static size_t scan_element(Scan *scan, const FileWindow *w, size_t i) {
     return SIZE_MAX;
 }
 
-/* What jansson found wrong `position` bytes into the element that begins at walk->at. */
-static int malformed(const Walk *walk, const json_error_t *error, size_t size, Error *err) {
+/* What is wrong, some bytes into the element that begins at walk->at. */
+static int malformed(const Walk *walk, const JsonFault *fault, size_t size, Error *err) {
     const char *bytes = walk->window->bytes + walk->at;
-    size_t position = error->position > 0 ? (size_t)error->position - 1 : 0;
+    size_t position = fault->position > 0 ? (size_t)fault->position - 1 : 0;
     int64_t line = walk->line, line_begin = walk->line_begin;
     if (position > size) position = size;
     for (size_t i = 0; i < position; i++)
@@ -143,9 +177,9 @@ static int malformed(const Walk *walk, const json_error_t *error, size_t size, E
             line++;
             line_begin = walk->window->offset + (int64_t)(walk->at + i) + 1;
         }
-    char what[JSON_ERROR_TEXT_LENGTH + 80];
+    char what[sizeof fault->why + 80];
     snprintf(what, sizeof what, "malformed JSON in element %lld: %s", (long long)walk->number,
-             error->text);
+             fault->why);
     return error_at(walk, walk->at + position, line, line_begin, what, err);
 }
 
@@ -153,13 +187,12 @@ static int malformed(const Walk *walk, const json_error_t *error, size_t size, E
  * malformed (a missing quote, say, turns texts inside out) this is where the mistake is. */
 static int endless(const Walk *walk, bool file_ends, Error *err) {
     const FileWindow *w = walk->window;
-    json_error_t error;
+    JsonFault fault;
     size_t size = w->size - walk->at;
-    json_t *value = json_loadb(w->bytes + walk->at, size, JSON_ELEMENT_FLAGS, &error);
-    json_decref(value);
-    bool cut = value || json_error_code(&error) == json_error_premature_end_of_input ||
-               (size_t)error.position >= size;
-    if (!cut) return malformed(walk, &error, size, err);
+    json_decref(json_element(w->bytes + walk->at, size, &fault));
+    bool sound = fault.kind != JSON_FAULT_SYNTAX && fault.kind != JSON_FAULT_CONTENTS;
+    if (!sound && !fault.cut && (size_t)fault.position < size)
+        return malformed(walk, &fault, size, err);
     char what[160];
     if (file_ends)
         snprintf(what, sizeof what,
@@ -176,15 +209,16 @@ static int endless(const Walk *walk, bool file_ends, Error *err) {
 /* Parses the element [at, end) of the window and shows it. */
 static int visit_element(const Walk *walk, size_t end, JsonVisit visit, void *user, Error *err) {
     const FileWindow *w = walk->window;
-    json_error_t error;
+    JsonFault fault;
     size_t size = end - walk->at;
-    json_t *value = json_loadb(w->bytes + walk->at, size, JSON_ELEMENT_FLAGS, &error);
-    if (!value && json_error_code(&error) == json_error_out_of_memory)
+    json_t *value = json_element(w->bytes + walk->at, size, &fault);
+    if (fault.kind == JSON_FAULT_MEMORY)
         return error_set(err, "%s: no memory for element %lld", w->path, (long long)walk->number);
-    if (!value && !json_contents_wrong(&error)) return malformed(walk, &error, size, err);
+    if (fault.kind == JSON_FAULT_SYNTAX) return malformed(walk, &fault, size, err);
     JsonElement element = {.key = walk->key,
                            .value = value,
-                           .why = value ? NULL : error.text,
+                           .why = value ? NULL : fault.why,
+                           .kind = value ? NULL : json_fault_name(&fault),
                            .number = walk->number,
                            .offset = w->offset + (int64_t)walk->at,
                            .size = size};
@@ -217,8 +251,11 @@ static int walk_key(Walk *walk, int byte, Error *err) {
     TRY(find_end(walk, &scan, &end, err));
     json_t *name =
         json_loadb(walk->window->bytes + walk->at, end - walk->at, JSON_DECODE_ANY, &error);
-    if (!name && json_error_code(&error) != json_error_out_of_memory)
-        return malformed(walk, &error, end - walk->at, err);
+    if (!name && json_error_code(&error) != json_error_out_of_memory) {
+        JsonFault fault = {.position = error.position};
+        snprintf(fault.why, sizeof fault.why, "%s", error.text);
+        return malformed(walk, &fault, end - walk->at, err);
+    }
     free(walk->key);
     walk->key = name ? strdup(json_string_value(name)) : NULL;
     json_decref(name);

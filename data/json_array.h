@@ -14,15 +14,44 @@
 
 /* How elements, and lines of JSON, are parsed: an element may be of any kind, and texts may hold
  * NUL (which whoever uses the text has to look for). */
-enum { JSON_ELEMENT_FLAGS = JSON_DECODE_ANY | JSON_ALLOW_NUL };
+enum { JSON_ELEMENT_FLAGS = JSON_DECODE_ANY | JSON_ALLOW_NUL | JSON_REJECT_DUPLICATES };
+
+/* What an element's tree may take; more is left out as "too large". */
+enum { JSON_ELEMENT_MEMORY = 64 << 20 };
+
+/* What is wrong with an element. */
+typedef enum JsonFaultKind {
+    JSON_FAULT_NONE,
+    JSON_FAULT_MEMORY,   /* there is none */
+    JSON_FAULT_SYNTAX,   /* malformed: brackets, quotes or commas */
+    JSON_FAULT_CONTENTS, /* sound brackets around a wrong text or number, or a key that is there
+                            twice */
+    JSON_FAULT_LARGE     /* too many values, or nested too deeply */
+} JsonFaultKind;
+
+typedef struct JsonFault {
+    JsonFaultKind kind;
+    int position;  /* bytes into the text */
+    bool cut;      /* the text ended too early */
+    char why[192]; /* without a place */
+} JsonFault;
+
+/* One element or line by itself, in bounded memory; NULL where something is wrong. */
+json_t *json_element(const char *text, size_t size, JsonFault *fault);
+
+/* Of a fault, as a kind of problem (problems.h): "not JSON", "not text", "repeated key", "too
+ * large". */
+const char *json_fault_name(const JsonFault *fault);
 
 typedef struct JsonElement {
     const char *key; /* of an object's member, with what its value is; NULL in an array */
     json_t *value; /* released after the visit; NULL where only its texts or numbers are wrong (not
-                      UTF-8, half a surrogate pair, a number too large) */
-    const char *why; /* then: what is wrong, in jansson's words */
-    int64_t number;  /* from 1 */
-    int64_t offset;  /* in the file */
+                      UTF-8, half a surrogate pair, a number too large), a key is there twice, or it
+                      is too large */
+    const char *why;  /* then: what is wrong, */
+    const char *kind; /* and json_fault_name */
+    int64_t number;   /* from 1 */
+    int64_t offset;   /* in the file */
     size_t size;
 } JsonElement;
 
@@ -37,9 +66,5 @@ int json_array_walk(FileWindow *window, size_t begin, JsonVisit visit, void *use
 /* The same for a file that is one JSON object: its members, in the order of the file, a name that
  * stands there twice twice. A member whose name is no text (not UTF-8, NUL bytes) is malformed. */
 int json_object_walk(FileWindow *window, size_t begin, JsonVisit visit, void *user, Error *err);
-
-/* Whether a failure of jansson concerns what a text or number holds, while the brackets, quotes and
- * commas around it are sound. */
-bool json_contents_wrong(const json_error_t *error);
 
 #endif

@@ -37,12 +37,18 @@ int json_write(const json_t *json, const char *path, Error *err);
  * symbolic links are followed. */
 int file_copy(const char *from, const char *to, bool link, Error *err);
 
-/* Makes an empty folder "<path>.partial" (removing what an interrupted run left there) and gives
- * its name; commit syncs everything in it, renames it to `path` (which must not exist) and syncs
- * the folder above; after a failure the partial folder is there still. discard removes it. */
+/* Makes a folder "<path>.partial-XXXXXXXX" with a name that nobody can guess, empty but for a
+ * hidden marker, and gives its name; the same target's folders that runs left which ended early are
+ * removed (their markers are no longer locked), and nothing else. commit syncs everything in it,
+ * renames it to `path`, which must not exist (of two at once one wins, the other fails), and syncs
+ * the folder above; after a failure the unfinished folder is there still. discard removes it. */
 int folder_begin(char *partial, size_t size, const char *path, Error *err);
 int folder_commit(const char *partial, const char *path, Error *err);
 void folder_discard(const char *partial);
+
+/* Removes what ended runs left unfinished in the folder `above`, of targets whose names begin with
+ * `prefix`. */
+void folder_clean(const char *above, const char *prefix);
 
 /* Removes a folder with all that is in it; 0 if there is none. Symbolic links in it are removed,
  * not followed; `path` itself may not be one, nor a file. */

@@ -2,8 +2,12 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+
+#include "data/file_open.h"
+#include "data/path.h"
 
 bool picture_leaves_folder(const char *path) {
     if (path[0] == '/') return true;
@@ -16,15 +20,20 @@ bool picture_leaves_folder(const char *path) {
 }
 
 const char *picture_file_problem(char *text, size_t size, const char *images, const char *image) {
-    char path[4096];
     struct stat info;
-    int length = snprintf(path, sizeof path, "%s/%s", images, image);
-    bool fits = length > 0 && length < (int)sizeof path;
-    if (!fits || stat(path, &info) != 0 || !S_ISREG(info.st_mode)) {
-        snprintf(text, size, "%s: %s", image,
-                 !fits             ? "too long a path"
-                 : errno == ENOENT ? "there is no such file in the folder of pictures"
-                                   : "not a file that can be opened");
+    Error err = {{0}};
+    char *path = path_join(images, image, &err);
+    int failed = path ? stat(path, &info) : -1;
+    int why = failed ? errno : 0;
+    free(path);
+    if (failed || !S_ISREG(info.st_mode)) {
+        if (why == ENOENT)
+            snprintf(text, size, "%s: there is no such file in the folder of pictures", image);
+        else if (failed)
+            snprintf(text, size, "%s: %s", image, strerror(why));
+        else
+            snprintf(text, size, "%s: %s, not a file that can be opened", image,
+                     file_mode_name(info.st_mode));
         return "no such picture";
     }
     if (info.st_size > 0) return NULL;

@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "kernels/clean_text.h"
+
 static const char OTHERS[] = "other problems";
 
 /* snprintf may cut a text inside a character of UTF-8: the stump goes, too. */
@@ -37,19 +39,43 @@ static Problem *problem_of(Problems *problems, const char *kind, bool *fresh) {
     return made;
 }
 
-void problems_add(Problems *problems, const char *kind, const char *format, ...) {
+static Problem *count_one(Problems *problems, const char *kind, const char *format, va_list args)
+    __attribute__((format(printf, 3, 0)));
+static Problem *count_one(Problems *problems, const char *kind, const char *format, va_list args) {
     bool fresh;
     Problem *problem = problem_of(problems, kind, &fresh);
     if (fresh) {
-        va_list args;
-        va_start(args, format);
         int length = vsnprintf(problem->first, sizeof problem->first, format, args);
-        va_end(args);
         if (length < 0) problem->first[0] = 0;
         if (length >= (int)sizeof problem->first) cut_to_characters(problem->first);
+        clean_text(problem->first);
     }
     problem->count++;
+    return problem;
+}
+
+void problems_add(Problems *problems, const char *kind, const char *format, ...) {
+    va_list args;
+    va_start(args, format);
+    count_one(problems, kind, format, args);
+    va_end(args);
     problems->total++;
+}
+
+void problems_more(Problems *problems, const char *kind, const char *format, ...) {
+    va_list args;
+    va_start(args, format);
+    count_one(problems, kind, format, args);
+    va_end(args);
+}
+
+void problems_note(Problems *problems, const char *kind, const char *format, ...) {
+    va_list args;
+    va_start(args, format);
+    Problem *problem = count_one(problems, kind, format, args);
+    va_end(args);
+    /* Not the one in which all kinds end that found no place. */
+    if (!strcmp(problem->kind, kind)) problem->note = true;
 }
 
 void problems_merge(Problems *into, const Problems *from) {
@@ -58,6 +84,7 @@ void problems_merge(Problems *into, const Problems *from) {
         Problem *problem = problem_of(into, from->kinds[i].kind, &fresh);
         if (fresh) memcpy(problem->first, from->kinds[i].first, sizeof problem->first);
         problem->count += from->kinds[i].count;
+        if (fresh) problem->note = from->kinds[i].note;
     }
     into->total += from->total;
 }
@@ -68,11 +95,14 @@ int problems_check(const Problems *problems, int64_t samples, double share, Erro
     int used = 0;
     if (share > 0) snprintf(most, sizeof most, "at most %g %% may be", 100 * share);
     /* Every kind gets an equal part of the message for its first case. */
-    int room = (int)(sizeof text - 160) / (problems->kind_count ? problems->kind_count : 1);
+    int kinds = 0;
+    for (int i = 0; i < problems->kind_count; i++) kinds += !problems->kinds[i].note;
+    int room = (int)(sizeof text - 160) / (kinds ? kinds : 1);
     for (int i = 0; i < problems->kind_count; i++) {
         const Problem *p = &problems->kinds[i];
         char one[sizeof p->kind + sizeof p->first + 40];
-        snprintf(one, sizeof one, "%s%s: %lld (%s", i ? "; " : "", p->kind, (long long)p->count,
+        if (p->note) continue;
+        snprintf(one, sizeof one, "%s%s: %lld (%s", used ? "; " : "", p->kind, (long long)p->count,
                  p->first);
         if ((int)strlen(one) > room - 2) {
             one[room - 5] = 0;
@@ -82,6 +112,6 @@ int problems_check(const Problems *problems, int64_t samples, double share, Erro
         used += snprintf(text + used, sizeof text - (size_t)used, "%s)", one);
     }
     text[used] = 0;
-    return error_set(err, "%lld problems in %lld samples are too many, %s: %s",
-                     (long long)problems->total, (long long)samples, most, text);
+    return error_set(err, "%lld of %lld records would be skipped, %s: %s", (long long)problems->total,
+                     (long long)samples, most, text);
 }

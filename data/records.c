@@ -2,7 +2,6 @@
 #include "data/records.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <limits.h>
 #include <math.h>
 #include <stdio.h>
@@ -13,16 +12,21 @@
 
 #include "data/array_grow.h"
 #include "data/config.h"
+#include "data/file_kind.h"
+#include "data/file_open.h"
 #include "data/json_array.h"
+#include "data/path.h"
 #include "data/pieces.h"
 #include "data/records_parse.h"
+#include "data/text_space.h"
 
 typedef enum FileKind { FILE_ARRAY, FILE_LINES, FILE_TEXT } FileKind;
 
 /* Where a record stands in its file: 16 bytes. */
 typedef struct Entry {
     int64_t offset;
-    uint32_t size;
+    uint32_t size : 31;
+    uint32_t flawed : 1;
     uint32_t number; /* element, line, or (of paragraphs) first line, from 1 */
 } Entry;
 
@@ -31,7 +35,8 @@ typedef struct Source {
     double weight;
     FileKind kind;
     int fd; /* -1: opened for every read, since a process may not have so many open */
-    struct stat info;
+    int64_t bytes;
+    ContentHash hash;   /* of all that the scan read */
     int64_t begin, end; /* its entries */
 } Source;
 
@@ -64,15 +69,17 @@ static const char *unit_of(const Records *records, const Source *source) {
 }
 
 static RecordContext context_of(const Records *records, const Source *source, int64_t number,
-                                Problems *problems) {
+                                Problems *problems, bool *flawed) {
     return (RecordContext){.options = &records->options,
                            .path = source->path,
                            .unit = unit_of(records, source),
                            .number = number,
-                           .problems = problems};
+                           .problems = problems,
+                           .flawed = flawed};
 }
 
-static int add_entry(Scan *scan, int64_t offset, size_t size, int64_t number, Error *err) {
+static int add_entry(Scan *scan, int64_t offset, size_t size, int64_t number, bool flawed,
+                     Error *err) {
     Records *r = scan->records;
     if (r->count == r->capacity) {
         Entry *grown = array_grow(r->entries, &r->capacity, sizeof *grown);
@@ -81,7 +88,7 @@ static int add_entry(Scan *scan, int64_t offset, size_t size, int64_t number, Er
                              r->count);
         r->entries = grown;
     }
-    r->entries[r->count++] = (Entry){offset, (uint32_t)size, (uint32_t)number};
+    r->entries[r->count++] = (Entry){offset, (uint32_t)size & INT32_MAX, flawed, (uint32_t)number};
     return 0;
 }
 
@@ -92,35 +99,39 @@ static bool limit_reached(const Scan *scan) {
 
 /* After each record that was looked at: 0 to go on, 1 where there are enough of them. */
 static int take_record(Scan *scan, Record *record, int64_t offset, size_t size, int64_t number,
-                       Error *err) {
+                       bool flawed, Error *err) {
     bool usable = record->count > 0;
     record_free(record);
     scan->seen++;
-    if (usable) TRY(add_entry(scan, offset, size, number, err));
+    if (usable) TRY(add_entry(scan, offset, size, number, flawed, err));
     return limit_reached(scan);
 }
 
 static int visit_element(void *user, const JsonElement *element, Error *err) {
     Scan *scan = user;
+    bool flawed = false;
     RecordContext context =
-        context_of(scan->records, scan->source, element->number, scan->problems);
+        context_of(scan->records, scan->source, element->number, scan->problems, &flawed);
     Record record = {0};
     if (element->value)
         TRY(record_from_json(&record, element->value, &context, err));
     else
-        record_problem(&context, "", "not text", "%s", element->why);
-    return take_record(scan, &record, element->offset, element->size, element->number, err);
+        record_problem(&context, "", element->kind, "%s", element->why);
+    return take_record(scan, &record, element->offset, element->size, element->number, flawed, err);
 }
 
 static int line_record(Record *record, const RecordContext *context, const char *text, size_t size,
                        Error *err) {
-    json_error_t error;
-    json_t *value = json_loadb(text, size, JSON_ELEMENT_FLAGS, &error);
+    JsonFault fault;
+    json_t *value = json_element(text, size, &fault);
     if (!value) {
-        if (json_error_code(&error) == json_error_out_of_memory)
+        if (fault.kind == JSON_FAULT_MEMORY)
             return error_set(err, "%s: no memory for a record", context->path);
-        record_problem(context, "", json_contents_wrong(&error) ? "not text" : "not JSON",
-                       "column %d: %s", error.position, error.text);
+        if (fault.kind == JSON_FAULT_LARGE)
+            record_problem(context, "", json_fault_name(&fault), "%s", fault.why);
+        else
+            record_problem(context, "", json_fault_name(&fault), "column %d: %s", fault.position,
+                           fault.why);
         *record = (Record){0};
         return 0;
     }
@@ -138,7 +149,9 @@ static int scan_pieces(Scan *scan, FileWindow *window, size_t begin, Error *err)
         Record record = {0};
         TRY(pieces_next(&pieces, &piece, err));
         if (!piece.text) return 0;
-        RecordContext context = context_of(scan->records, source, piece.line, scan->problems);
+        bool flawed = false;
+        RecordContext context =
+            context_of(scan->records, source, piece.line, scan->problems, &flawed);
         if (piece.too_long)
             record_problem(&context, "", "too long", "more than %d MiB%s", WINDOW_MOST >> 20,
                            lines ? "" : " without an empty line: is every line a text of its own?");
@@ -146,23 +159,114 @@ static int scan_pieces(Scan *scan, FileWindow *window, size_t begin, Error *err)
             TRY(line_record(&record, &context, piece.text, piece.size, err));
         else
             TRY(record_from_text(&record, piece.text, piece.size, &context, err));
-        status = take_record(scan, &record, piece.offset, piece.size, piece.line, err);
+        status = take_record(scan, &record, piece.offset, piece.size, piece.line, flawed, err);
         if (status < 0) return -1;
     }
     return 0;
 }
 
-/* The kind of a file is told by its first byte that is no white space; *begin is where its text
- * begins, behind a byte order mark. */
-static int find_kind(FileWindow *window, FileKind *kind, size_t *begin, Error *err) {
+/* ---- Which kind of file. ---- */
+
+static bool has_ending(const char *path, const char *ending) {
+    size_t size = strlen(path), length = strlen(ending);
+    return size >= length && !strcasecmp(path + size - length, ending);
+}
+
+/* A text file that is meant as something else, by its name: how to go on. NULL: it is text. */
+static const char *table_kind(const char *path) {
+    static const struct {
+        const char *ending, *kind;
+    } known[] = {
+        {".csv", "a table of comma-separated values (CSV), which is not read; convert it to lines "
+                 "of {\"inputs\": ..., \"targets\": ...}"},
+        {".tsv", "a table of tab-separated values (TSV), which is not read; convert it to lines of "
+                 "{\"inputs\": ..., \"targets\": ...}"},
+        {".jsonl", "named as lines of JSON, but it begins with neither { nor ["},
+        {".json", "named as JSON, but it begins with neither { nor ["},
+        {".xml", "an XML document, which is not read; convert it to JSON lines or plain text"},
+        {".yaml", "a YAML document, which is not read; convert it to JSON lines"},
+        {".yml", "a YAML document, which is not read; convert it to JSON lines"},
+    };
+    for (size_t i = 0; i < sizeof known / sizeof known[0]; i++)
+        if (has_ending(path, known[i].ending)) return known[i].kind;
+    return NULL;
+}
+
+static int check_text(const Records *records, const Source *source, Error *err) {
+    const char *table = table_kind(source->path), *needs = records->options.prompts_for;
+    if (table) return error_set(err, "%s: %s", source->path, table);
+    if (!needs) return 0;
+    return error_set(err,
+                     "%s: plain text, which has no prompts; %s needs pairs: a line each of "
+                     "{\"inputs\": ..., \"targets\": ...}, or LLaVA's records. Plain text is for "
+                     "`easyfirst train pretrain`",
+                     source->path, needs);
+}
+
+/* The member of an object, other than a record, that is an array of objects; NULL if there is none.
+ */
+static const char *wrapped_array(json_t *object) {
+    const char *key;
+    json_t *value;
+    if (json_object_get(object, "conversations") || json_object_get(object, "inputs")) return NULL;
+    json_object_foreach(object, key, value) {
+        if (json_is_object(json_array_get(value, 0))) return key;
+    }
+    return NULL;
+}
+
+/* The first member's name, if it is an array's: the object goes on over several lines. */
+static bool array_begins(const char *text, size_t size, char key[64]) {
+    char begin[200], bracket = 0;
+    size_t kept = size < sizeof begin - 1 ? size : sizeof begin - 1;
+    memcpy(begin, text, kept);
+    begin[kept] = 0;
+    return sscanf(begin, "{ \"%63[^\"\\\n]\" : %c", key, &bracket) == 2 && bracket == '[';
+}
+
+static int refuse_wrapped(const Source *source, const char *key, Error *err) {
+    return error_set(err,
+                     "%s: a JSON object whose \"%s\" is the array of records; expected the array "
+                     "alone, or one record a line: take it out (jq '.[\"%s\"]' FILE > NEW)",
+                     source->path, key, key);
+}
+
+/* Whether lines can be records: not one object over several lines, perhaps around the array of
+ * them. `text` begins at the first {. */
+static int check_lines(const Source *source, const char *text, size_t size, Error *err) {
+    const char *end = memchr(text, '\n', size);
+    size_t line = end ? (size_t)(end - text) : size;
+    char key[64];
+    JsonFault fault;
+    json_t *value = json_element(text, line, &fault);
+    const char *wrapped = value ? wrapped_array(value) : NULL;
+    int status = wrapped ? refuse_wrapped(source, wrapped, err) : 0;
+    json_decref(value);
+    if (status || value || !fault.cut || !end) return status;
+    line += text_space_begin(text + line, size - line);
+    if (line < size && text[line] == '{') return 0; /* a line that was cut short, and others */
+    if (array_begins(text, size, key)) return refuse_wrapped(source, key, err);
+    return error_set(
+        err,
+        "%s: a JSON object over several lines; expected one object a line, or an array "
+        "of objects",
+        source->path);
+}
+
+/* The kind of a file is told by its first byte that is no white space, *first; *begin is where its
+ * text begins, after a byte order mark. */
+static int find_kind(FileWindow *window, FileKind *kind, size_t *begin, size_t *first, Error *err) {
     static const char mark[3] = "\xEF\xBB\xBF";
     do {
         TRY(window_more(window, 0, err));
+        const char *other = window->size ? file_kind_hint(window->bytes, window->size) : NULL;
+        if (other) return error_set(err, "%s: this is %s", window->path, other);
         *begin = window->size >= 3 && !memcmp(window->bytes, mark, 3) ? 3 : 0;
         for (size_t i = *begin; i < window->size; i++) {
             char c = window->bytes[i];
             if (c == ' ' || c == '\t' || c == '\r' || c == '\n') continue;
             *kind = c == '[' ? FILE_ARRAY : c == '{' ? FILE_LINES : FILE_TEXT;
+            *first = i;
             return 0;
         }
     } while (!window->end);
@@ -170,31 +274,36 @@ static int find_kind(FileWindow *window, FileKind *kind, size_t *begin, Error *e
                      window->path);
 }
 
-static int scan_window(Scan *scan, Source *source, FileWindow *window, Error *err) {
-    size_t begin = 0;
-    TRY(find_kind(window, &source->kind, &begin, err));
-    if (source->kind == FILE_ARRAY) return json_array_walk(window, begin, visit_element, scan, err);
-    return scan_pieces(scan, window, begin, err);
+static int source_open(const Source *source, int64_t *bytes, Error *err) {
+    return file_open_input(source->path, "data are read more than once: save them to a file", bytes,
+                           err);
 }
 
-static int source_open(const Source *source, Error *err) {
-    int fd = open(source->path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0) error_set(err, "%s: %s", source->path, strerror(errno));
-    return fd;
+/* The kind of a file that has just been opened; *begin is where its text begins. */
+static int check_kind(const Records *records, Source *source, FileWindow *window, size_t *begin,
+                      Error *err) {
+    size_t first = 0;
+    TRY(find_kind(window, &source->kind, begin, &first, err));
+    if (source->kind == FILE_TEXT) return check_text(records, source, err);
+    if (source->kind == FILE_ARRAY) return 0;
+    return check_lines(source, window->bytes + first, window->size - first, err);
+}
+
+static int scan_window(Scan *scan, Source *source, FileWindow *window, Error *err) {
+    size_t begin = 0;
+    TRY(check_kind(scan->records, source, window, &begin, err));
+    if (source->kind == FILE_ARRAY) return json_array_walk(window, begin, visit_element, scan, err);
+    return scan_pieces(scan, window, begin, err);
 }
 
 /* Scans one file; its records are appended to the index. */
 static int source_scan(Records *records, Source *source, Problems *problems, Error *err) {
     Problems own = {.total = 0};
     Scan scan = {.records = records, .source = source, .problems = &own};
-    source->fd = source_open(source, err);
+    source->fd = source_open(source, &source->bytes, err);
     if (source->fd < 0) return -1;
-    if (fstat(source->fd, &source->info) != 0)
-        return error_set(err, "%s: %s", source->path, strerror(errno));
-    if (!S_ISREG(source->info.st_mode))
-        return error_set(err, "%s: not a file; it has to be read more than once", source->path);
     source->begin = (int64_t)records->count;
-    FileWindow window = {.path = source->path, .fd = source->fd};
+    FileWindow window = {.path = source->path, .fd = source->fd, .hash = &source->hash};
     int status = scan_window(&scan, source, &window, err);
     window_free(&window);
     source->end = (int64_t)records->count;
@@ -213,10 +322,8 @@ static int source_scan(Records *records, Source *source, Problems *problems, Err
 static int source_make(Source *source, const char *folder, const char *name, double weight,
                        Error *err) {
     *source = (Source){.weight = weight, .fd = -1};
-    const char *slash = folder ? NULL : strrchr(name, '/');
-    source->name = strdup(slash && slash[1] ? slash + 1 : name);
-    if (asprintf(&source->path, "%s%s%s", folder ? folder : "", folder ? "/" : "", name) < 0)
-        source->path = NULL;
+    source->name = strdup(folder ? name : path_name(name));
+    source->path = path_join(folder, name, err);
     return source->name && source->path ? 0 : error_set(err, "%s: out of memory", name);
 }
 
@@ -253,9 +360,8 @@ static int find_sources(Records *records, const char *path, Error *err) {
         records->source_count = 1;
         return source_make(&records->sources[0], NULL, path, 1, err);
     }
-    char *ratio;
-    if (asprintf(&ratio, "%s/ratio.json", path) < 0)
-        return error_set(err, "%s: out of memory", path);
+    char *ratio = path_join(path, "ratio.json", err);
+    if (!ratio) return -1;
     json_t *ratios = NULL;
     int status = 0;
     if (stat(ratio, &info) != 0)
@@ -304,8 +410,7 @@ int records_open(Records **records, const char *path, const RecordsOptions *opti
     return 0;
 }
 
-void records_close(Records *records) {
-    if (!records) return;
+static void sources_free(Records *records) {
     for (int s = 0; s < records->source_count; s++) {
         Source *source = &records->sources[s];
         if (source->fd >= 0) close(source->fd);
@@ -313,6 +418,31 @@ void records_close(Records *records) {
         free(source->name);
     }
     free(records->sources);
+}
+
+static int check_source(const Records *records, Source *source, Error *err) {
+    size_t begin;
+    int fd = source_open(source, NULL, err);
+    if (fd < 0) return -1;
+    FileWindow window = {.path = source->path, .fd = fd};
+    int status = check_kind(records, source, &window, &begin, err);
+    window_free(&window);
+    close(fd);
+    return status;
+}
+
+int records_check(const char *path, const RecordsOptions *options, Error *err) {
+    Records records = {.options = *options};
+    int status = find_sources(&records, path, err);
+    for (int s = 0; s < records.source_count && status == 0; s++)
+        status = check_source(&records, &records.sources[s], err);
+    sources_free(&records);
+    return status;
+}
+
+void records_close(Records *records) {
+    if (!records) return;
+    sources_free(records);
     free(records->entries);
     free(records->images);
     free(records);
@@ -341,23 +471,29 @@ const char *records_source(const Records *records, int source, int64_t *begin, i
     return s->name;
 }
 
-/* FNV-1a. */
-static uint64_t hash_bytes(uint64_t hash, const void *bytes, size_t size) {
-    for (size_t i = 0; i < size; i++)
-        hash = (hash ^ ((const unsigned char *)bytes)[i]) * 0x100000001B3u;
-    return hash;
+bool records_flawed(const Records *records, int64_t index) {
+    return index >= 0 && index < (int64_t)records->count && records->entries[index].flawed;
+}
+
+const char *records_source_file(const Records *records, int source, int64_t *bytes,
+                                uint64_t *hash) {
+    const Source *s = &records->sources[source];
+    *bytes = s->bytes;
+    *hash = content_hash_value(&s->hash);
+    return s->path;
 }
 
 uint64_t records_fingerprint(const Records *records) {
-    uint64_t hash = 0xCBF29CE484222325u;
+    ContentHash all = {0};
     for (int s = 0; s < records->source_count; s++) {
         const Source *source = &records->sources[s];
-        int64_t numbers[] = {(int64_t)source->info.st_size, (int64_t)source->info.st_mtim.tv_sec,
-                             (int64_t)source->info.st_mtim.tv_nsec};
-        hash = hash_bytes(hash, source->name, strlen(source->name) + 1);
-        hash = hash_bytes(hash, numbers, sizeof numbers);
+        uint64_t contents = content_hash_value(&source->hash);
+        content_hash_add(&all, &contents, sizeof contents);
+        content_hash_add(&all, &source->bytes, sizeof source->bytes);
+        content_hash_add(&all, &source->weight, sizeof source->weight);
     }
-    return hash_bytes(hash, records->entries, records->count * sizeof *records->entries);
+    content_hash_add(&all, records->entries, records->count * sizeof *records->entries);
+    return content_hash_value(&all);
 }
 
 /* ---- Reading. ---- */
@@ -375,7 +511,7 @@ static const Source *source_of(const Records *records, int64_t index) {
 }
 
 static int read_bytes(const Source *source, const Entry *entry, char *bytes, Error *err) {
-    int fd = source->fd >= 0 ? source->fd : source_open(source, err);
+    int fd = source->fd >= 0 ? source->fd : source_open(source, NULL, err);
     if (fd < 0) return -1;
     int status = file_read_at(fd, source->path, bytes, entry->size, entry->offset, err);
     if (source->fd < 0) close(fd);
@@ -388,7 +524,7 @@ int records_read(const Records *records, int64_t index, Record *record, Error *e
         return error_set(err, "there is no record %lld of %zu", (long long)index, records->count);
     const Source *source = source_of(records, index);
     const Entry *entry = &records->entries[index];
-    RecordContext context = context_of(records, source, entry->number, NULL);
+    RecordContext context = context_of(records, source, entry->number, NULL, NULL);
     char *bytes = malloc(entry->size);
     if (!bytes) return error_set(err, "%s: no memory for a record", source->path);
     int status = read_bytes(source, entry, bytes, err);

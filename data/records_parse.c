@@ -21,6 +21,9 @@ typedef struct Draft {
     const char *id, *image;
     RecordTurn *turns; /* texts of the JSON object */
     int count;
+    int marks;      /* "<image>" in all prompts */
+    int unanswered; /* questions */
+    bool system;    /* a system part was left out */
 } Draft;
 
 void record_problem(const RecordContext *context, const char *id, const char *kind,
@@ -31,8 +34,10 @@ void record_problem(const RecordContext *context, const char *id, const char *ki
     va_start(args, format);
     vsnprintf(what, sizeof what, format, args);
     va_end(args);
-    problems_add(context->problems, kind, "%s: %s %lld%s%.60s: %s", context->path, context->unit,
-                 (long long)context->number, id[0] ? ", id " : "", id, what);
+    (*context->flawed ? problems_more : problems_add)(
+        context->problems, kind, "%s: %s %lld%s%.60s: %s", context->path, context->unit,
+        (long long)context->number, id[0] ? ", id " : "", id, what);
+    *context->flawed = true;
 }
 
 #define draft_problem(draft, kind, ...) \
@@ -86,14 +91,30 @@ static bool check_file(Draft *draft) {
     return !kind;
 }
 
-static bool take_image(Draft *draft, const json_t *object) {
-    const json_t *image = json_object_get(object, "image");
-    if (!image || json_is_null(image)) return true;
-    if (!take_text(draft, image, "image", &draft->image)) return false;
-    if (!draft->image[0]) {
-        draft->image = NULL;
-        return true;
+/* The path of a field that is one, or a list of one; *text stays where the field is absent. */
+static bool take_path(Draft *draft, const json_t *object, const char *field, const char **text) {
+    const json_t *value = json_object_get(object, field);
+    size_t count = json_array_size(value);
+    if (!value || json_is_null(value) || (json_is_array(value) && count == 0)) return true;
+    if (count > 1) {
+        draft_problem(draft, "several images", "\"%s\" has %zu entries; a record has one image",
+                      field, count);
+        return false;
     }
+    return take_text(draft, count ? json_array_get(value, 0) : value, field, text);
+}
+
+static bool take_image(Draft *draft, const json_t *object) {
+    const char *image = "", *images = "";
+    if (!take_path(draft, object, "image", &image) || !take_path(draft, object, "images", &images))
+        return false;
+    if (image[0] && images[0] && strcmp(image, images)) {
+        draft_problem(draft, "several images", "\"image\" is %.100s and \"images\" %.100s", image,
+                      images);
+        return false;
+    }
+    draft->image = image[0] ? image : images[0] ? images : NULL;
+    if (!draft->image) return true;
     if (picture_leaves_folder(draft->image)) {
         draft_problem(draft, "picture outside of the folder",
                       "%.200s: expected a path below the folder of pictures, without \"..\"",
@@ -110,6 +131,28 @@ static bool take_image(Draft *draft, const json_t *object) {
     return check_file(draft);
 }
 
+/* Fields without which the record would say something else. */
+static bool check_fields(Draft *draft, json_t *object) {
+    static const char *const unread[] = {
+        "video",     "videos",     "audio",       "audios",      "speech",    "sound",
+        "image_url", "image_urls", "image_path",  "image_paths", "img",       "imgs",
+        "picture",   "pictures",   "photo",       "photos",      "depth",     "system",
+        "context",   "history",    "instruction", "tools",       "functions", "documents"};
+    for (size_t i = 0; i < sizeof unread / sizeof unread[0]; i++) {
+        const json_t *value = json_object_get(object, unread[i]);
+        bool empty = !value || json_is_null(value) || json_is_false(value) ||
+                     (json_is_string(value) && is_blank(json_string_value(value))) ||
+                     (json_is_array(value) && !json_array_size(value)) ||
+                     (json_is_object(value) && !json_object_size(value));
+        if (empty) continue;
+        draft_problem(draft, "field that is not read",
+                      "it has \"%s\", %s; without it the record would say something else",
+                      unread[i], json_kind(value));
+        return false;
+    }
+    return true;
+}
+
 /* ---- Turns. ---- */
 
 static void add_turn(Draft *draft, const char *prompt, const char *answer, int turn) {
@@ -118,6 +161,30 @@ static void add_turn(Draft *draft, const char *prompt, const char *answer, int t
         return;
     }
     draft->turns[draft->count++] = (RecordTurn){prompt, answer};
+}
+
+static int count_marks(const char *text) {
+    int count = 0;
+    while ((text = strstr(text, IMAGE_WORD)) != NULL) count++, text += IMAGE_WORD_SIZE;
+    return count;
+}
+
+/* Whether every mark has its image. An image needs no mark. */
+static bool check_marks(Draft *draft) {
+    for (int i = 0; i < draft->count; i++)
+        if (count_marks(draft->turns[i].response)) {
+            draft_problem(draft, "<image> in an answer", "answer %d has it", i + 1);
+            return false;
+        }
+    if (draft->marks > 0 && !draft->image) {
+        draft_problem(draft, "<image> without an image",
+                      "its prompts have %d, but no \"image\" is named", draft->marks);
+        return false;
+    }
+    if (draft->marks <= 1) return true;
+    draft_problem(draft, "several <image> marks", "its prompts have %d, for one image",
+                  draft->marks);
+    return false;
 }
 
 typedef enum Speaker { SPEAKER_HUMAN, SPEAKER_ASSISTANT, SPEAKER_SYSTEM, SPEAKER_NONE } Speaker;
@@ -136,37 +203,75 @@ static Speaker speaker_of(const char *from) {
     return SPEAKER_NONE;
 }
 
-/* A question waits for the answer behind it; one that gets none is dropped. */
+/* A part of a conversation: who says what. */
+static bool take_part(Draft *draft, const json_t *part, size_t place, Speaker *speaker,
+                      const char **value) {
+    static const char *const unread[] = {"weight", "train", "loss", "image", "images", "video"};
+    const char *from;
+    if (!json_is_object(part)) {
+        draft_problem(draft, "wrong type",
+                      "\"conversations\" has %s at place %zu, an object "
+                      "with \"from\" and \"value\" was expected",
+                      json_kind(part), place);
+        return false;
+    }
+    if (!take_text(draft, json_object_get(part, "from"), "from", &from) ||
+        !take_text(draft, json_object_get(part, "value"), "value", value))
+        return false;
+    *speaker = speaker_of(from);
+    if (*speaker == SPEAKER_NONE || (*speaker == SPEAKER_SYSTEM && place > 1)) {
+        draft_problem(draft, "unknown speaker",
+                      "\"from\" is \"%.60s\" at place %zu, expected human or gpt%s", from, place,
+                      *speaker == SPEAKER_SYSTEM ? " (system only at the start)" : "");
+        return false;
+    }
+    for (size_t i = 0; i < sizeof unread / sizeof unread[0]; i++) {
+        const json_t *other = json_object_get(part, unread[i]);
+        if (!other || json_is_null(other)) continue;
+        draft_problem(draft, "field that is not read", "it has \"%s\" at place %zu", unread[i],
+                      place);
+        return false;
+    }
+    return true;
+}
+
+/* A question waits for the answer after it; one that gets none is left out. */
 static bool take_conversations(Draft *draft, const json_t *list) {
-    const char *question = NULL;
+    const char *question = NULL, *value = "";
     int turn = 0;
     for (size_t i = 0; i < json_array_size(list); i++) {
-        const json_t *part = json_array_get(list, i);
-        const char *from, *value;
-        if (!json_is_object(part)) {
-            draft_problem(draft, "wrong type",
-                          "\"conversations\" has %s at place %zu, an object "
-                          "with \"from\" and \"value\" was expected",
-                          json_kind(part), i + 1);
-            return false;
+        Speaker speaker;
+        if (!take_part(draft, json_array_get(list, i), i + 1, &speaker, &value)) return false;
+        draft->system |= speaker == SPEAKER_SYSTEM;
+        if (speaker == SPEAKER_HUMAN) {
+            draft->unanswered += question != NULL;
+            draft->marks += count_marks(value);
+            question = value;
         }
-        if (!take_text(draft, json_object_get(part, "from"), "from", &from) ||
-            !take_text(draft, json_object_get(part, "value"), "value", &value))
-            return false;
-        Speaker speaker = speaker_of(from);
-        if (speaker == SPEAKER_NONE || (speaker == SPEAKER_SYSTEM && i > 0)) {
-            draft_problem(draft, "unknown speaker",
-                          "\"from\" is \"%.60s\" at place %zu, expected human or gpt%s", from,
-                          i + 1, speaker == SPEAKER_SYSTEM ? " (system only at the start)" : "");
-            return false;
-        }
-        if (speaker == SPEAKER_HUMAN) question = value;
         if (speaker != SPEAKER_ASSISTANT) continue;
         add_turn(draft, question ? question : "", value, ++turn);
         question = NULL;
     }
-    if (!draft->count) draft_problem(draft, "no answered turn", "none of its turns has an answer");
+    draft->unanswered += question != NULL;
+    /* Unless an empty answer is the reason, and was told. */
+    if (!draft->count && !turn)
+        draft_problem(draft, "no answered turn", "none of its turns has an answer");
     return draft->count > 0;
+}
+
+/* What was left out of a record that is used. */
+static void tell_notes(const Draft *draft) {
+    const RecordContext *c = draft->context;
+    if (!c->problems) return;
+    if (draft->system)
+        problems_note(c->problems, "system prompt", "%s: %s %lld%s%.60s: left out, as LLaVA does",
+                      c->path, c->unit, (long long)c->number, draft->id[0] ? ", id " : "",
+                      draft->id);
+    if (draft->unanswered)
+        problems_note(c->problems, "question without an answer",
+                      "%s: %s %lld%s%.60s: %d of them left out", c->path, c->unit,
+                      (long long)c->number, draft->id[0] ? ", id " : "", draft->id,
+                      draft->unanswered);
 }
 
 static bool take_pair(Draft *draft, const json_t *object) {
@@ -179,6 +284,7 @@ static bool take_pair(Draft *draft, const json_t *object) {
         return false;
     }
     draft->turns[draft->count++] = (RecordTurn){inputs, targets};
+    draft->marks = count_marks(inputs);
     return true;
 }
 
@@ -256,9 +362,15 @@ int record_from_json(Record *record, json_t *value, const RecordContext *context
     }
     if (!take_id(&draft, value)) return 0;
     const json_t *list = json_object_get(value, "conversations");
-    bool pair = !list && (json_object_get(value, "inputs") || json_object_get(value, "targets"));
-    if ((!list || json_is_null(list)) && !pair) {
+    if (json_is_null(list)) list = NULL;
+    bool pair = json_object_get(value, "inputs") || json_object_get(value, "targets");
+    if (!list && !pair) {
         no_conversations(&draft, value);
+        return 0;
+    }
+    if (list && pair) {
+        draft_problem(&draft, "two kinds in one",
+                      "it has \"conversations\" and \"inputs\" or \"targets\"");
         return 0;
     }
     if (list && !json_is_array(list)) {
@@ -266,10 +378,12 @@ int record_from_json(Record *record, json_t *value, const RecordContext *context
                       json_kind(list));
         return 0;
     }
-    if (!take_image(&draft, value)) return 0;
+    if (!check_fields(&draft, value) || !take_image(&draft, value)) return 0;
     draft.turns = calloc(json_array_size(list) + 1, sizeof *draft.turns);
     if (!draft.turns) return error_set(err, "%s: no memory for a record", context->path);
     bool usable = pair ? take_pair(&draft, value) : take_conversations(&draft, list);
+    usable = usable && check_marks(&draft);
+    if (usable) tell_notes(&draft);
     int status = usable ? record_make(record, &draft, err) : 0;
     free(draft.turns);
     return status;

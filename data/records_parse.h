@@ -18,6 +18,8 @@ typedef struct RecordContext {
     const char *unit;   /* what the number counts: "record", "line" */
     int64_t number;     /* of it in the file, from 1 */
     Problems *problems; /* NULL: not counted, and pictures are not looked for */
+    bool *flawed;       /* set, and the record counted, when its first problem is met; with
+                           `problems` */
 } RecordContext;
 
 /* What is wrong with a record: "<path>: line 7, id x: ...". `id` may be "". */

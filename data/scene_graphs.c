@@ -1,7 +1,5 @@
 #include "data/scene_graphs.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -11,6 +9,8 @@
 #include <unistd.h>
 
 #include "data/array_grow.h"
+#include "data/file_kind.h"
+#include "data/file_open.h"
 #include "data/json_array.h"
 #include "data/picture_file.h"
 
@@ -21,16 +21,10 @@ typedef struct Scan {
     Problems *problems;
     const char *path; /* of the file at hand */
     json_t *names;    /* name: its number */
+    ContentHash hash; /* of all files */
 } Scan;
 
 enum { SIDE_MOST = 1 << 24 }; /* pixels that a float counts exactly */
-
-/* FNV-1a. */
-static uint64_t hash_bytes(uint64_t hash, const void *bytes, size_t size) {
-    for (size_t i = 0; i < size; i++)
-        hash = (hash ^ ((const unsigned char *)bytes)[i]) * 0x100000001B3u;
-    return hash;
-}
 
 /* ---- Names. ---- */
 
@@ -230,7 +224,7 @@ static int visit_scene(void *user, const JsonElement *element, Error *err) {
     Scene scene;
     if (!element->value) {
         g->samples++;
-        problem_add(s, "not text", element->key, "%s", element->why);
+        problem_add(s, element->kind, element->key, "%s", element->why);
         return 0;
     }
     int status = take_scene(s, element->key, element->value, &scene, err);
@@ -253,27 +247,24 @@ static int visit_scene(void *user, const JsonElement *element, Error *err) {
 /* ---- Files. ---- */
 
 static int scan_file(Scan *s, const char *path, Error *err) {
-    struct stat info;
-    SceneGraphs *g = s->graphs;
-    const char *slash = strrchr(path, '/'), *name = slash && slash[1] ? slash + 1 : path;
+    int64_t bytes;
     s->path = path;
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0) return error_set(err, "%s: %s", path, strerror(errno));
-    int status = fstat(fd, &info) ? error_set(err, "%s: %s", path, strerror(errno)) : 0;
-    if (status == 0 && !S_ISREG(info.st_mode))
-        status = error_set(err, "%s: not a file; a file of scene graphs was expected", path);
-    FileWindow window = {.path = path, .fd = fd};
-    if (status == 0) status = window_more(&window, 0, err);
+    int fd = file_open_input(path, "scene graphs are read from a file on disk", &bytes, err);
+    if (fd < 0) return -1;
+    ContentHash hash = {0};
+    FileWindow window = {.path = path, .fd = fd, .hash = &hash};
+    int status = window_more(&window, 0, err);
+    const char *other = status == 0 ? file_kind_hint(window.bytes, window.size) : NULL;
+    if (other) status = error_set(err, "%s: this is %s", path, other);
     size_t begin = window.size >= 3 && !memcmp(window.bytes, "\xEF\xBB\xBF", 3) ? 3 : 0;
     if (status == 0) status = json_object_walk(&window, begin, visit_scene, s, err);
     window_free(&window);
     close(fd);
     TRY(status);
-    int64_t numbers[] = {(int64_t)info.st_size, (int64_t)info.st_mtim.tv_sec,
-                         (int64_t)info.st_mtim.tv_nsec};
-    g->fingerprint = hash_bytes(g->fingerprint, name, strlen(name) + 1);
-    g->fingerprint = hash_bytes(g->fingerprint, numbers, sizeof numbers);
-    return 0;
+    uint64_t numbers[2] = {content_hash_value(&hash), (uint64_t)bytes};
+    content_hash_add(&s->hash, numbers, sizeof numbers);
+    if (!s->options->file) return 0;
+    return s->options->file(s->options->user, path, bytes, numbers[0], err);
 }
 
 static int scan_all(Scan *s, const char *const *paths, int count, Error *err) {
@@ -290,14 +281,15 @@ static int scan_all(Scan *s, const char *const *paths, int count, Error *err) {
     /* A picture's file may have come or gone. */
     for (int64_t i = 0; i < g->count; i++) {
         const char *image = g->scenes[i].image;
-        g->fingerprint = hash_bytes(g->fingerprint, image, strlen(image) + 1);
+        content_hash_add(&s->hash, image, strlen(image) + 1);
     }
+    g->fingerprint = content_hash_value(&s->hash);
     return 0;
 }
 
 int scene_graphs_open(SceneGraphs *graphs, const char *const *paths, int count,
                       const SceneGraphsOptions *options, Problems *problems, Error *err) {
-    *graphs = (SceneGraphs){.fingerprint = 0xCBF29CE484222325u};
+    *graphs = (SceneGraphs){0};
     if (!options->images)
         return error_set(err, "%s: its pictures are in a folder that is not named (--images)",
                          paths[0]);

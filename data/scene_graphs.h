@@ -47,7 +47,7 @@ typedef struct SceneGraphs {
     char **classes; /* [class_count]: "background", then names in the order of strcmp */
     int class_count;
     int64_t samples;      /* pictures and objects that were looked at, good and bad */
-    uint64_t fingerprint; /* of the files (names, sizes, times) and of what could be used of them */
+    uint64_t fingerprint; /* of the files' contents and of which pictures could be used */
     size_t scene_capacity, box_capacity;
 } SceneGraphs;
 
@@ -58,6 +58,9 @@ typedef struct SceneGraphsOptions {
     const char *const *classes;
     int class_count;
     int64_t limit; /* pictures that are used at most; 0: all */
+    /* Told of each file that was read: its bytes and the hash of its contents; may be NULL. */
+    int (*file)(void *user, const char *path, int64_t bytes, uint64_t hash, Error *err);
+    void *user;
 } SceneGraphsOptions;
 
 /* Reads all files, one after the other. What is wrong with one picture (no size, no objects, a name

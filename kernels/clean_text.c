@@ -1,6 +1,5 @@
 #include "kernels/clean_text.h"
 
-#include <stdbool.h>
 #include <string.h>
 
 size_t utf8_next(const char *text, unsigned *code) {
@@ -21,9 +20,26 @@ size_t utf8_next(const char *text, unsigned *code) {
     return size;
 }
 
-static bool is_control(unsigned c) {
-    return c < 0x20 || (c >= 0x7f && c < 0xa0) || c == 0x200e || c == 0x200f ||
-           (c >= 0x2028 && c <= 0x202e) || (c >= 0x2066 && c <= 0x2069);
+bool is_control_character(unsigned c) {
+    return c < 0x20 || (c >= 0x7f && c < 0xa0) || (c >= 0x2028 && c <= 0x202e) ||
+           (c >= 0x2066 && c <= 0x206f) || c == 0xfeff || (c >= 0xfff9 && c <= 0xfffb) ||
+           (c >= 0xe0000 && c <= 0xe0fff);
+}
+
+static bool is_space(unsigned c) {
+    return (c >= '\t' && c <= '\r') || c == 0x85 || c == 0x2028 || c == 0x2029;
+}
+
+size_t clean_character(char out[4], const char *text, size_t size, size_t *used) {
+    static const char replacement[] = "\xef\xbf\xbd"; /* U+FFFD */
+    char one[5] = "";
+    unsigned code;
+    memcpy(one, text, size < 4 ? size : 4);
+    size_t n = utf8_next(one, &code);
+    *used = n ? n : 1;
+    if (n && is_space(code)) return *out = ' ', 1;
+    if (!n || is_control_character(code)) return memcpy(out, replacement, 3), 3;
+    return memcpy(out, one, n), n;
 }
 
 void clean_text(char *text) {
@@ -31,7 +47,7 @@ void clean_text(char *text) {
     for (const char *in = text; *in;) {
         unsigned code;
         size_t size = utf8_next(in, &code);
-        if (!size || is_control(code)) {
+        if (!size || is_control_character(code) || code == 0x200e || code == 0x200f) {
             *out++ = '?';
         } else {
             memmove(out, in, size);

@@ -14,7 +14,8 @@ enum { MOST = 1000000 };
 /* ---- options and names ---- */
 
 DecodeOptions decode_options_default(void) {
-    return (DecodeOptions){.strategy = DECODE_REPARAM, .schedule = DECODE_COSINE, .iterations = 50};
+    return (DecodeOptions){
+        .strategy = DECODE_REPARAM, .schedule = DECODE_COSINE, .iterations = DECODE_STEPS};
 }
 
 /* A part of a name up to the next '-' or the end. */
@@ -257,8 +258,8 @@ typedef struct Decoder {
 
 static int run_check(const DecodeRun *run, Error *err) {
     const DecodeOptions *options = run->options;
-    if (options->iterations < 1 || options->iterations > MOST)
-        return error_set(err, "decoding: %d iterations, 1 to %d expected", options->iterations,
+    if (options->iterations < 0 || options->iterations > MOST)
+        return error_set(err, "decoding: %d iterations, 0 to %d expected", options->iterations,
                          MOST);
     if (!(options->temperature >= 0) || isinf(options->temperature))
         return error_set(err, "decoding: temperature %g, a number >= 0 expected",
@@ -278,8 +279,14 @@ static int run_check(const DecodeRun *run, Error *err) {
     return 0;
 }
 
+int decode_steps(const DecodeOptions *options, int length) {
+    if (options->strategy == DECODE_AR) return length;
+    if (options->iterations > 0) return options->iterations;
+    return length < DECODE_STEPS ? length : DECODE_STEPS;
+}
+
 static int spec_steps(const DecodeRun *run, int h) {
-    return run->options->strategy == DECODE_AR ? run->specs[h].length : run->options->iterations;
+    return decode_steps(run->options, run->specs[h].length);
 }
 
 static int result_take(DecodeResult *result, int length, int steps, bool trace, int32_t mask_id) {
@@ -355,26 +362,32 @@ static Canvas decoder_canvas(const Decoder *decoder, int h, int step) {
 }
 
 /* A NaN would make every comparison of the ranking false and pass for a sure answer. */
-static int proposals_check(const Decoder *decoder, const DecodeCanvas *canvas, int step,
-                           const Proposal *proposals, Error *err) {
-    for (int i = 0; i < canvas->length; i++) {
+static int proposals_check(const Decoder *decoder, int h, int step, const Proposal *proposals,
+                           Error *why) {
+    int length = decoder->results[h].length;
+    for (int i = 0; i < length; i++) {
         int32_t token = proposals[i].token;
         float score = proposals[i].score;
         if (isnan(score) || score == INFINITY)
-            return error_set(
-                err,
-                "decoding: the model's score is %g at position %d of %d of request %d, "
-                "step %d; a log-probability expected",
-                (double)score, i + 1, canvas->length, canvas->request, step);
+            return error_set(why,
+                             "decoding: the model's score is %g at position %d of %d, step %d; a "
+                             "log-probability expected",
+                             (double)score, i + 1, length, step);
         if (token < 0 || token == decoder->run->mask_id)
-            return error_set(
-                err,
-                "decoding: the model proposed token %d at position %d of %d of request "
-                "%d, step %d; any but a negative one and <mask> (%d) expected",
-                (int)token, i + 1, canvas->length, canvas->request, step,
-                (int)decoder->run->mask_id);
+            return error_set(why,
+                             "decoding: the model proposed token %d at position %d of %d, step %d; "
+                             "any but a negative one and <mask> (%d) expected",
+                             (int)token, i + 1, length, step, (int)decoder->run->mask_id);
     }
     return 0;
+}
+
+/* Ends a hypothesis before this step. */
+static int hypothesis_fail(Decoder *decoder, int h, int step, const Error *why, Error *err) {
+    DecodeResult *result = &decoder->results[h];
+    result->steps = step - 1;
+    result->error = strdup(why->text);
+    return result->error ? 0 : error_set(err, "decoding: no memory for a message");
 }
 
 /* Finds or makes the memory's entry for every unfinished hypothesis and has the new ones evaluated.
@@ -410,12 +423,8 @@ static int decoder_evaluate(Decoder *decoder, int step, Error *err) {
                            .noise = canvas_stream(&canvas, DECODE_NOISE_PROPOSAL)};
     }
     if (count == 0) return 0;
-    Proposal *out = memory->proposals + start;
-    TRY(run->evaluate(run->model, decoder->canvases, count, run->options->temperature,
-                      run->options->seed, out, err));
-    for (int c = 0; c < count; out += decoder->canvases[c++].length)
-        TRY(proposals_check(decoder, &decoder->canvases[c], step, out, err));
-    return 0;
+    return run->evaluate(run->model, decoder->canvases, count, run->options->temperature,
+                         run->options->seed, memory->proposals + start, err);
 }
 
 static const Proposal *decoder_proposals(const Decoder *decoder, int h) {
@@ -461,11 +470,23 @@ static void decoder_tell(Decoder *decoder, int h, int step) {
 static int decoder_step(Decoder *decoder, int step, Error *err) {
     TRY(decoder_evaluate(decoder, step, err));
     for (int h = 0; h < decoder->run->count; h++) {
+        Error why;
         if (step > decoder->results[h].steps) continue;
+        if (!decoder->settled[h] &&
+            proposals_check(decoder, h, step, decoder_proposals(decoder, h), &why)) {
+            TRY(hypothesis_fail(decoder, h, step, &why, err));
+            continue;
+        }
         if (!decoder->settled[h]) decoder_advance(decoder, h, step);
         decoder_tell(decoder, h, step);
     }
     return 0;
+}
+
+/* The mean of the scores; of a hypothesis that failed it would mean nothing. */
+static void result_score(DecodeResult *result) {
+    for (int i = 0; i < result->length; i++) result->score += result->scores[i];
+    result->score = result->error ? -INFINITY : result->score / result->length;
 }
 
 int decode_run(const DecodeRun *run, DecodeResult **results, Error *err) {
@@ -483,11 +504,7 @@ int decode_run(const DecodeRun *run, DecodeResult **results, Error *err) {
         decode_results_free(decoder.results, run->count);
         return -1;
     }
-    for (int h = 0; h < run->count; h++) {
-        DecodeResult *result = &decoder.results[h];
-        for (int i = 0; i < result->length; i++) result->score += result->scores[i];
-        result->score /= result->length;
-    }
+    for (int h = 0; h < run->count; h++) result_score(&decoder.results[h]);
     *results = decoder.results;
     return 0;
 }
@@ -499,6 +516,7 @@ void decode_results_free(DecodeResult *results, int count) {
         free(results[h].scores);
         free(results[h].trace);
         free(results[h].evaluated);
+        free(results[h].error);
     }
     free(results);
 }

@@ -61,13 +61,16 @@ typedef enum DecodeNoise {
     DECODE_NOISE_WRITING,  /* cmlm: a position is written if random_uniform < 1 / (T - t + 1) */
 } DecodeNoise;
 
+enum { DECODE_STEPS = 50 }; /* the paper's */
+
 typedef struct DecodeOptions {
     DecodeStrategy strategy;
     bool conditional;        /* reparam: cond instead of uncond */
     bool stochastic;         /* reparam: noise in the ranking, scaled by tau */
     float tau;               /* >= 0 */
     DecodeSchedule schedule; /* reparam */
-    int iterations;          /* T, 1 to 1000000; the paper's: 50, multiple choice 1 */
+    int iterations;          /* T, 1 to 1000000; the paper's: 50, multiple choice 1. 0: as many as
+                                the answer has tokens, DECODE_STEPS at the most */
     float temperature;       /* 0: argmax; else drawn from softmax(logits / temperature) */
     uint64_t seed;
     bool no_memory; /* evaluate in every step, also what is known or settled: the same, slower */
@@ -75,6 +78,9 @@ typedef struct DecodeOptions {
 
 /* reparam-uncond-deterministic-cosine, 50 iterations, argmax, seed 0. */
 DecodeOptions decode_options_default(void);
+
+/* The steps of an answer of `length` tokens. */
+int decode_steps(const DecodeOptions *options, int length);
 
 /* Sets strategy, conditional, stochastic, tau and schedule from a name as above, e.g.
  * "reparam-cond-stochastic0.5-linear", "cmlm", "ar". Errors name the part that is wrong and leave
@@ -113,7 +119,7 @@ typedef struct Proposal {
  * to `out`. `temperature` and `seed` are the options'; at a temperature the proposal of a row is
  * the id with the largest logit / temperature + random_gumbel(seed, noise, row * vocabulary + id).
  * Returns 0, or -1 with a message, which ends the run. A proposal of <mask> or of a negative id, or
- * a score that is NaN or +infinity, ends it too. */
+ * a score that is NaN or +infinity, ends the hypothesis that it was made for, and no other. */
 typedef int (*DecodeEvaluate)(void *model, const DecodeCanvas *canvases, int count,
                               float temperature, uint64_t seed, Proposal *out, Error *err);
 
@@ -135,10 +141,11 @@ typedef struct DecodeStep {
 typedef void (*DecodeWatch)(void *user, const DecodeStep *step);
 
 typedef struct DecodeResult {
-    int length, steps;
-    int32_t *tokens;  /* [length] */
-    float *scores;    /* [length], stored log-probabilities */
-    double score;     /* their mean */
+    int length, steps; /* steps that were taken: decode_steps, fewer if it failed */
+    char *error;       /* why it failed, one line; NULL if all went well */
+    int32_t *tokens;   /* [length] */
+    float *scores;     /* [length], stored log-probabilities */
+    double score;      /* their mean; -infinity if it failed */
     int evaluations;  /* canvases that went through the network because of this hypothesis: one that
                          several share counts for the first */
     TraceCell *trace; /* [steps, length], or NULL if no trace was asked for */

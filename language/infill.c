@@ -31,6 +31,8 @@ struct Infill {
     int32_t
         *picture_begin; /* [pictures + 1]: cache row of each picture's block; entry 0 is "none" */
     int32_t *prompt_begin; /* [prompts]: cache row of each prompt's block */
+    InfillPrompt *prompts; /* [prompts] */
+    int *longest;          /* [prompts]: the longest answer; below 1 where none fits */
     int pictures;
     InfillCounts counts;
 };
@@ -177,27 +179,25 @@ int infill_prompt_room(int longest, int answer_position, int head, int answer) {
     return left < 0 ? left : answer_position - head;
 }
 
-int infill_longest_answer(const Infill *f, int request) {
-    int prefix = prefix_length(f, request), fixed = f->config.answer_position;
+static int longest_answer(const Infill *f, const InfillPrompt *p) {
+    int prefix = head_rows(f, p->picture) + p->count, fixed = f->config.answer_position;
     if (fixed > 0 && prefix > fixed) return fixed - prefix;
     return xlmr_longest(&f->config.model->config) - (fixed > 0 ? fixed : prefix) - 1;
 }
 
-static int check_requests(const Infill *f, int answer, Error *err) {
+int infill_longest_answer(const Infill *f, int request) {
+    return f->longest[request];
+}
+
+/* Our own list of the prompts: one that leaves no room for an answer becomes an empty one, so that
+ * the others neither pay for it nor fail with it. */
+static void prompts_take(Infill *f) {
     const InfillConfig *c = &f->config;
     for (int i = 0; i < c->prompt_count; i++) {
-        if (infill_longest_answer(f, i) >= answer) continue;
-        int longest = xlmr_longest(&c->model->config);
-        return error_set(
-            err,
-            "the prompt of request %d has %d tokens; of the model's %d, %d are left for "
-            "it beside <s>, </s>, %d of the picture and %d of the answer: shorten it",
-            i + 1, c->prompts[i].count, longest,
-            infill_prompt_room(longest, c->answer_position, head_rows(f, c->prompts[i].picture),
-                               answer + 1),
-            head_rows(f, c->prompts[i].picture) - 1, answer);
+        f->longest[i] = longest_answer(f, &c->prompts[i]);
+        f->prompts[i] = f->longest[i] > 0 ? c->prompts[i] : (InfillPrompt){.picture = -1};
     }
-    return 0;
+    f->config.prompts = f->prompts;
 }
 
 /* Room for batches of sequences of at most `longest` rows, `all` rows altogether. */
@@ -217,7 +217,7 @@ static int prefill(Infill *f, Error *err);
 static int open_parts(Infill *f, Error *err) {
     const InfillConfig *c = &f->config;
     int64_t longest = 1, all = 1;
-    TRY(check_requests(f, 1, err));
+    prompts_take(f);
     for (int i = 0; i < c->prompt_count; i++) {
         int64_t n = prefix_length(f, i);
         if (n > longest) longest = n;
@@ -247,9 +247,13 @@ int infill_open(Infill **infill, const InfillConfig *config, Error *err) {
                       ? (int)(config->image_tokens.shape[0] / config->picture_rows)
                       : 0;
     f->picture_begin = calloc((size_t)f->pictures + 2, sizeof *f->picture_begin);
-    f->prompt_begin = calloc((size_t)config->prompt_count + 1, sizeof *f->prompt_begin);
-    int status =
-        f->picture_begin && f->prompt_begin ? open_parts(f, err) : error_set(err, "out of memory");
+    size_t prompts = (size_t)config->prompt_count + 1;
+    f->prompt_begin = calloc(prompts, sizeof *f->prompt_begin);
+    f->prompts = calloc(prompts, sizeof *f->prompts);
+    f->longest = calloc(prompts, sizeof *f->longest);
+    int status = f->picture_begin && f->prompt_begin && f->prompts && f->longest
+                     ? open_parts(f, err)
+                     : error_set(err, "out of memory for %d prompts", config->prompt_count);
     if (status) {
         infill_close(f);
         return -1;
@@ -258,15 +262,15 @@ int infill_open(Infill **infill, const InfillConfig *config, Error *err) {
     return 0;
 }
 
-int infill_reserve(Infill *f, int longest_answer, int64_t canvas_rows, Error *err) {
-    TRY(check_requests(f, longest_answer, err));
+int infill_reserve(Infill *f, int longest_canvas, int64_t canvas_rows, Error *err) {
     if (f->reuse) {
-        TRY(batch_open(f, longest_answer + 1, canvas_rows, err));
+        TRY(batch_open(f, longest_canvas + 1, canvas_rows, err));
         return cache_open(f, f->rows.capacity, err);
     }
     int64_t longest = 1;
     for (int i = 0; i < f->config.prompt_count; i++) {
-        int64_t n = prefix_length(f, i) + longest_answer + 1;
+        int canvas = longest_canvas < f->longest[i] ? longest_canvas : f->longest[i];
+        int64_t n = prefix_length(f, i) + canvas + 1;
         if (n > longest) longest = n;
     }
     /* A canvas has at least 2 rows of its own, so there are at most canvas_rows / 2 of them. */
@@ -280,7 +284,7 @@ void infill_close(Infill *f) {
     device_free(f->config.device, f->cache_memory);
     device_free(f->config.device, f->hidden.data);
     free(f->cache.layers);
-    free(f->picture_begin), free(f->prompt_begin);
+    free(f->picture_begin), free(f->prompt_begin), free(f->prompts), free(f->longest);
     free(f);
 }
 
@@ -420,9 +424,24 @@ static int propose(Infill *f, Tensor hidden, float temperature, uint64_t seed, P
     return 0;
 }
 
+/* What is asked about a request must fit behind its own prompt, whatever the others' are. */
+static int check_canvases(const Infill *f, const DecodeCanvas *canvases, int count, Error *err) {
+    for (int i = 0; i < count; i++) {
+        const DecodeCanvas *c = &canvases[i];
+        if (c->length >= 1 && c->length <= f->longest[c->request]) continue;
+        return error_set(err,
+                         "an answer of %d tokens to request %d, 1 to %d expected (the model reads "
+                         "%d)",
+                         c->length, c->request + 1, f->longest[c->request],
+                         xlmr_longest(&f->config.model->config));
+    }
+    return 0;
+}
+
 int infill_evaluate(void *infill, const DecodeCanvas *canvases, int count, float temperature,
                     uint64_t seed, Proposal *out, Error *err) {
     Infill *f = infill;
+    TRY(check_canvases(f, canvases, count, err));
     for (int i = 0; i < count;) {
         rows_clear(&f->rows);
         int first = i;
@@ -522,6 +541,7 @@ int infill_look(Infill *f, const DecodeCanvas *canvases, int count, const LookRo
     Tensor logits = TENSOR_NONE;
     float *host = NULL;
     int64_t all = 0;
+    TRY(check_canvases(f, canvases, count, err));
     for (int i = 0; i < count; i++) all += canvases[i].length;
     int status = look_open(&look, f->config.device, &m->block, m->layers,
                            f->pictures ? f->config.picture_rows : 0, f->rows.capacity / 2 + 1, err);
@@ -564,16 +584,15 @@ static int predict_lengths(Infill *f, const LengthPredictor *length, Tensor hidd
     return status;
 }
 
-/* Under `blocks` with reuse: the kept hidden states of the shared blocks, gathered for each prompt.
- */
-static int lengths_from_cache(Infill *f, const LengthPredictor *length, float *logits, Error *err) {
+/* The kept hidden states of prompts [first, end), `total` rows, gathered from the shared blocks. */
+static int lengths_of(Infill *f, const LengthPredictor *length, int first, int end, int64_t total,
+                      float *logits, Error *err) {
     const InfillConfig *c = &f->config;
-    int64_t width = c->model->config.block.width, total = 0;
-    for (int i = 0; i < c->prompt_count; i++) total += prefix_length(f, i);
+    int64_t width = c->model->config.block.width;
     Dtype compute = c->model->params->compute;
     int32_t *rows = malloc((size_t)total * sizeof *rows);
     if (!rows) return error_set(err, "out of memory for %lld rows", (long long)total);
-    for (int i = 0, n = 0; i < c->prompt_count; i++) {
+    for (int i = first, n = 0; i < end; i++) {
         const InfillPrompt *p = &c->prompts[i];
         for (int j = 0; j < head_rows(f, p->picture); j++)
             rows[n++] = f->picture_begin[p->picture + 1] + j;
@@ -588,10 +607,23 @@ static int lengths_from_cache(Infill *f, const LengthPredictor *length, float *l
     if (status == 0) status = arena_upload(&arena, &index, DTYPE_I32, total, rows, err);
     GatherTerm picked = {f->hidden, index};
     if (status == 0) status = gather_forward(c->device, each, &picked, 1, err);
-    if (status == 0) status = predict_lengths(f, length, each, 0, c->prompt_count, logits, err);
+    if (status == 0) status = predict_lengths(f, length, each, first, end, logits, err);
     arena_close(&arena);
     free(rows);
     return status;
+}
+
+/* Under `blocks` with reuse; as many prompts at a time as a batch has rows, at least one. */
+static int lengths_from_cache(Infill *f, const LengthPredictor *length, float *logits, Error *err) {
+    int n = f->config.prompt_count;
+    for (int i = 0; i < n;) {
+        int first = i;
+        int64_t total = 0;
+        do total += prefix_length(f, i++);
+        while (i < n && total + prefix_length(f, i) <= f->config.batch_tokens);
+        TRY(lengths_of(f, length, first, i, total, logits, err));
+    }
+    return 0;
 }
 
 int infill_lengths(Infill *f, const LengthPredictor *length, float *logits, Error *err) {

@@ -52,7 +52,8 @@ typedef struct InfillCounts {
 typedef struct Infill Infill;
 
 /* Under `blocks` this computes the keys and values of the pictures and prompts. *infill is NULL on
- * failure. A prompt that leaves no room for an answer of one token is an error. */
+ * failure. A prompt that leaves no room for an answer of one token is no failure: nothing is
+ * computed for it, infill_longest_answer is below 1. */
 int infill_open(Infill **infill, const InfillConfig *config, Error *err);
 void infill_close(Infill *infill); /* NULL is allowed */
 
@@ -60,18 +61,20 @@ void infill_close(Infill *infill); /* NULL is allowed */
  * </s>, in a model that reads `longest`; less than 0 if the answer does not fit at all. */
 int infill_prompt_room(int longest, int answer_position, int head, int answer);
 
-/* The longest answer that fits behind a prompt. */
+/* The longest answer that fits behind a prompt; below 1 if none does. */
 int infill_longest_answer(const Infill *infill, int request);
 
-/* The length predictor over all prompts: logits [prompts, classes] on the host. */
+/* The length predictor over all prompts: logits [prompts, classes] on the host; of no meaning for a
+ * prompt that leaves no room. */
 int infill_lengths(Infill *infill, const LengthPredictor *length, float *logits, Error *err);
 
-/* Takes the memory for evaluations: no answer is longer than longest_answer, and canvas_rows is the
- * sum of N + 1 over all canvases that will be evaluated in one call. Once, before the first of
- * them. */
-int infill_reserve(Infill *infill, int longest_answer, int64_t canvas_rows, Error *err);
+/* Takes the memory for evaluations: no canvas is longer than longest_canvas (nor than its request's
+ * infill_longest_answer), and canvas_rows is the sum of N + 1 over all canvases that will be
+ * evaluated in one call. Once, before the first of them. */
+int infill_reserve(Infill *infill, int longest_canvas, int64_t canvas_rows, Error *err);
 
-/* A DecodeEvaluate: `infill` is the Infill, a canvas's request is the index of its prompt. */
+/* A DecodeEvaluate: `infill` is the Infill, a canvas's request is the index of its prompt. A canvas
+ * that is longer than its request's infill_longest_answer is an error. */
 int infill_evaluate(void *infill, const DecodeCanvas *canvases, int count, float temperature,
                     uint64_t seed, Proposal *out, Error *err);
 

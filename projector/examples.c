@@ -8,15 +8,15 @@
 
 #include "language/sentencepiece.h"
 
-/* A text of more bytes than this is no sample but a file that was taken for one; below it, numbers
- * of tokens fit an int whatever the normaliser makes of the text. */
-enum { TEXT_LARGEST = 1 << 26 };
+/* A text of more bytes than this is no sample but a file that was taken for one: segmenting it
+ * takes about 120 bytes for each of its own. A document is segmented in pieces. */
+enum { TEXT_LARGEST = 1 << 20, PIECE_BYTES = 1 << 16 };
 
 /* Tokens of turns in one unit, in sequences of the greatest length: beyond that the picture's rows
  * are few beside the turns, and little is saved. */
 enum { TOGETHER_MOST = 2 };
 
-/* What a step of the work returns beside 0 and -1: a problem was counted, leave this one out. */
+/* What a step of the work returns beside 0 and -1: it was counted why, leave this one out. */
 enum { UNUSABLE = 1 };
 
 typedef struct Maker {
@@ -25,12 +25,18 @@ typedef struct Maker {
     const ExampleConfig *config;
     const char *name;
     Problems *problems;
+    bool counted;     /* the record is among the bad ones */
     int picture_rows; /* of this record */
     Ids answer;       /* of the turn at work, or a whole document */
     int *sizes;       /* context: tokens of each turn so far, -1 for one that is not usable */
     char *text;       /* texts joined by spaces */
     size_t text_size, text_capacity;
 } Maker;
+
+/* Another reason why something of the record cannot be used. */
+#define maker_problem(m, ...)                                 \
+    ((m)->counted ? problems_more((m)->problems, __VA_ARGS__) \
+                  : ((m)->counted = true, problems_add((m)->problems, __VA_ARGS__)))
 
 /* ---- Text. ---- */
 
@@ -58,38 +64,63 @@ static int text_join(Maker *m, int first, int end, const char *question, Error *
     return text_add(m, question, err);
 }
 
+static int check_utf8(Maker *m, const char *text, size_t size, int turn, const char *what) {
+    size_t valid = utf8_valid_prefix(text, size);
+    if (valid == size) return 0;
+    maker_problem(m, "not UTF-8", "%s: turn %d: byte %zu of the %s (0x%02X) is not UTF-8", m->name,
+                  turn + 1, valid, what, (unsigned char)text[valid]);
+    return UNUSABLE;
+}
+
 /* Appends the ids of a text; UNUSABLE if it has none because of what is in it. */
 static int encode(Maker *m, const char *text, int turn, const char *what, Ids *ids, Error *err) {
-    size_t size = strlen(text), valid;
+    size_t size = strlen(text);
     if (size > TEXT_LARGEST) {
-        problems_add(m->problems, "text too large", "%s: turn %d: the %s has %zu bytes, at most %d",
-                     m->name, turn + 1, what, size, TEXT_LARGEST);
+        maker_problem(m, "text too large", "%s: turn %d: the %s has %zu bytes, at most %d", m->name,
+                      turn + 1, what, size, TEXT_LARGEST);
         return UNUSABLE;
     }
-    valid = utf8_valid_prefix(text, size);
-    if (valid < size) {
-        problems_add(m->problems, "not UTF-8",
-                     "%s: turn %d: byte %zu of the %s (0x%02X) is not UTF-8", m->name, turn + 1,
-                     valid, what, (unsigned char)text[valid]);
-        return UNUSABLE;
+    int status = check_utf8(m, text, size, turn, what);
+    return status ? status : tokenizer_encode(m->config->tokenizer, text, size, ids, err);
+}
+
+/* Where a piece of a document ends: at a space between words of ASCII, where segmentation begins
+ * anew, or, in a text that has none for so long, between two characters. */
+static size_t piece_end(const char *text, size_t size) {
+    if (size <= PIECE_BYTES) return size;
+    size_t most = size < TEXT_LARGEST ? size : TEXT_LARGEST;
+    for (size_t i = PIECE_BYTES; i + 1 < most; i++)
+        if (text[i] == ' ' && (text[i - 1] & 0x80) == 0 && (text[i + 1] & 0x80) == 0) return i;
+    if (most == size) return size;
+    while (most > PIECE_BYTES && ((unsigned char)text[most] & 0xC0) == 0x80) most--;
+    return most;
+}
+
+/* The same of a document of any length, in memory of its ids and a piece's. */
+static int encode_document(Maker *m, const char *text, Ids *ids, Error *err) {
+    size_t size = strlen(text);
+    int status = check_utf8(m, text, size, 0, "document");
+    while (status == 0 && size) {
+        size_t piece = piece_end(text, size);
+        status = tokenizer_encode(m->config->tokenizer, text, piece, ids, err);
+        text += piece, size -= piece;
     }
-    return tokenizer_encode(m->config->tokenizer, text, size, ids, err);
+    return status;
 }
 
 /* Whether the tokens in m->answer can be learned. */
 static int check_answer(Maker *m, int turn, const char *what) {
     int32_t mask = tokenizer_mask_id(m->config->tokenizer);
     if (m->answer.count == 0) {
-        problems_add(m->problems, "empty answer", "%s: turn %d: the %s has no tokens", m->name,
-                     turn + 1, what);
+        maker_problem(m, "empty answer", "%s: turn %d: the %s has no tokens", m->name, turn + 1,
+                      what);
         return UNUSABLE;
     }
     for (size_t i = 0; i < m->answer.count; i++)
         if (m->answer.ids[i] == mask) {
             /* The model could not tell it from a token that is to be filled in. */
-            problems_add(m->problems, "mask in an answer",
-                         "%s: turn %d: token %zu of the %s is <mask>", m->name, turn + 1, i + 1,
-                         what);
+            maker_problem(m, "mask in an answer", "%s: turn %d: token %zu of the %s is <mask>",
+                          m->name, turn + 1, i + 1, what);
             return UNUSABLE;
         }
     return 0;
@@ -161,20 +192,32 @@ static int prompt_with_context(Maker *m, int turn, int room, int *own, Error *er
     return status;
 }
 
-/* The prompt's ids, those from `before` on, must be at most `room`: its beginning goes, or, beside
- * a picture, the turn does. */
+/* A question that has no place beside its picture and answer, or may not be cut. */
+static int prompt_unusable(Maker *m, int turn, int room, int64_t count) {
+    if (m->config->long_prompts == LONG_PROMPTS_SKIP)
+        problems_note(m->problems, "prompt too long, left out",
+                      "%s: turn %d: it has %lld tokens, %d have a place beside its answer", m->name,
+                      turn + 1, (long long)count, room);
+    else
+        maker_problem(m, m->picture_rows ? "question does not fit" : "prompt too long",
+                      "%s: turn %d: the question has %lld tokens; of the model's %d, %d are left "
+                      "beside <s>, %d of the picture and %zu of the answer with </s>",
+                      m->name, turn + 1, (long long)count, m->config->longest, room,
+                      m->picture_rows, m->answer.count);
+    return UNUSABLE;
+}
+
+/* The prompt's ids, those from `before` on, must be at most `room`: its beginning goes, or the turn
+ * does. */
 static int fit_prompt(Maker *m, int turn, int room, size_t before) {
     Ids *ids = &m->out->ids;
     int64_t count = (int64_t)(ids->count - before), excess = count - room;
     if (excess <= 0) return 0;
-    if (m->picture_rows) {
-        problems_add(m->problems, "question does not fit",
-                     "%s: turn %d: the question has %lld tokens; of the model's %d, %d are left "
-                     "beside <s>, %d of the picture and %zu of the answer with </s>",
-                     m->name, turn + 1, (long long)count, m->config->longest, room, m->picture_rows,
-                     m->answer.count);
-        return UNUSABLE;
-    }
+    if (m->picture_rows || m->config->long_prompts != LONG_PROMPTS_KEEP_LAST)
+        return prompt_unusable(m, turn, room, count);
+    problems_note(m->problems, "prompt too long, beginning left out",
+                  "%s: turn %d: it has %lld tokens, the last %d are kept", m->name, turn + 1,
+                  (long long)count, room);
     memmove(ids->ids + before, ids->ids + before + excess, (size_t)room * sizeof *ids->ids);
     ids->count = before + (size_t)room;
     return 0;
@@ -198,10 +241,11 @@ static int make_answer(Maker *m, int turn, int *room, Error *err) {
     }
     *room = (int)left;
     if (left >= 0) return 0;
-    problems_add(m->problems, "answer does not fit",
-                 "%s: turn %d: the answer has %zu tokens with </s>; of the model's %d, %d are left "
-                 "beside <s> and %d of the picture",
-                 m->name, turn + 1, m->answer.count, longest, most, m->picture_rows);
+    maker_problem(
+        m, "answer does not fit",
+        "%s: turn %d: the answer has %zu tokens with </s>; of the model's %d, %d are left "
+        "beside <s> and %d of the picture",
+        m->name, turn + 1, m->answer.count, longest, most, m->picture_rows);
     return UNUSABLE;
 }
 
@@ -266,12 +310,12 @@ static int make_pieces(Maker *m, Error *err) {
     const int32_t end = TOKEN_EOS;
     const int64_t room = m->config->longest - 2;
     if (m->record->image) {
-        problems_add(m->problems, "picture in plain text", "%s: a picture, %s, in plain text",
-                     m->name, m->record->image);
+        maker_problem(m, "picture in plain text", "%s: a picture, %s, in plain text", m->name,
+                      m->record->image);
         return 0;
     }
     TRY(text_join(m, 0, m->record->count, "", err));
-    int status = encode(m, m->text, 0, "document", &m->answer, err);
+    int status = encode_document(m, m->text, &m->answer, err);
     if (status == 0) status = check_answer(m, 0, "document");
     if (status) return status < 0 ? -1 : 0;
     int64_t tokens = (int64_t)m->answer.count, pieces = (tokens + room - 1) / room;

@@ -1,8 +1,9 @@
 /* examples.h - records as token ids: what one training example is.
  *
  * A sequence is <s> [picture] prompt answer </s>. Prompt and answer are encoded apart, as in
- * answering. Text longer than the model reads keeps its end (the prompt's beginning goes; <s>
- * stays); an answer is never cut: one that does not fit at all is a problem, and so is a question
+ * answering. What becomes of a prompt that is too long is `long_prompts`: it keeps its end (its
+ * beginning goes, <s> stays), as the papers' authors have it, or is left out; either way it is
+ * noted. An answer is never cut: one that does not fit at all is a problem, and so is a question
  * that does not fit beside its picture and answer. An answer with a <mask> in it is one, too.
  *
  * Conversations give one example for each answered turn. With `context` the earlier turns stand
@@ -14,6 +15,7 @@
 #define EASYFIRST_PROJECTOR_EXAMPLES_H
 
 #include "data/records.h"
+#include "language/long_prompts.h"
 #include "language/tokenizer.h"
 
 typedef struct ExampleConfig {
@@ -26,8 +28,10 @@ typedef struct ExampleConfig {
     bool together; /* a record with a picture is one unit with all its turns, or several if they
                       have more than 2 * longest tokens; not with context */
     bool plain;    /* the first stage's recipe: leave the instruction out, picture -> caption */
-    bool whole;    /* plain text: a document longer than fits is cut into several examples, and
-                      nothing of it is lost; prompts, if any, are part of it */
+    LongPrompts long_prompts; /* refuse: a problem; skip, keep-last: a note. Beside a picture
+                                 keep-last is a problem, too */
+    bool whole; /* plain text: a document longer than fits is cut into several examples, and
+                   nothing of it is lost; prompts, if any, are part of it */
 } ExampleConfig;
 
 typedef struct ExampleTurn {
@@ -54,8 +58,8 @@ typedef struct Examples {
     int capacity, turn_capacity;
 } Examples;
 
-/* What cannot be an example is counted in *problems with `name` (which record of which file); an
- * error is only what is wrong with the configuration, and no memory. */
+/* What cannot be an example is counted in *problems with `name` (which record of which file), the
+ * record once in `total`; an error is only what is wrong with the configuration, and no memory. */
 int examples_make(Examples *examples, const Record *record, const ExampleConfig *config,
                   const char *name, Problems *problems, Error *err);
 void examples_free(Examples *examples);

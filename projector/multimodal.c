@@ -1,9 +1,11 @@
 #include "projector/multimodal.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "kernels/clock.h"
+#include "projector/requests.h"
 
 enum { PICTURES_AT_ONCE = 8 };
 
@@ -66,112 +68,64 @@ int multimodal_encode(const Multimodal *m, const Image *images, int count, Tenso
     return status;
 }
 
-/* ---- Prompts. ---- */
-
 AnswerOptions answer_options_default(void) {
     return (AnswerOptions){.decode = decode_options_default(), .length_beam = 1, .samples = 1};
 }
 
-static int encode_prompt(const Multimodal *m, const AnswerRequest *request, Ids *ids, Error *err) {
-    const char *text = request->prompt;
-    size_t before = ids->count, size = strlen(text);
-    if (strspn(text, " \t\r\n") == size)
-        return error_set(err, "the question is empty: there is nothing to answer");
-    TRY(tokenizer_encode(m->tokenizer, text, size, ids, err));
-    if (ids->count == before)
-        return error_set(err, "nothing of the question is left in the tokenizer's alphabet");
-    if (ids->count - before > 1000000)
-        return error_set(err, "the question has over 1,000,000 tokens");
-    return 0;
-}
-
-static int check_room(const Multimodal *m, const AnswerRequest *r, int tokens, Error *err) {
-    int longest = xlmr_longest(&m->xlmr->config);
-    int picture = r->picture >= 0 ? multimodal_picture_rows(m) : 0;
-    int answer = r->length > 0 ? r->length : 1;
-    int room = infill_prompt_room(longest, m->answer_position, 1 + picture, answer + 1);
-    if (tokens <= room) return 0;
-    if (room < 1)
-        return error_set(err,
-                         "an answer of %d tokens does not fit: the model reads %d tokens, of which "
-                         "the picture takes %d and <s> and </s> 2; ask for a shorter one",
-                         answer, longest, picture);
-    return error_set(err,
-                     "the prompt is %d tokens long, %d fit (the model reads %d: <s>, %d of the "
-                     "picture, the prompt, %d of the answer, </s>): shorten it",
-                     tokens, room, longest, picture, answer);
-}
-
-/* Appends the ids of a request's prompt, if it can be answered; *tokens is how many they are. */
-static int request_encode(const Multimodal *m, const AnswerRequest *request, Ids *ids, int *tokens,
-                          Error *err) {
-    size_t before = ids->count;
-    int status = encode_prompt(m, request, ids, err);
-    *tokens = (int)(ids->count - before);
-    TRY(status);
-    TRY(check_room(m, request, *tokens, err));
-    if (request->length > 0 || m->length) return 0;
-    return error_set(err, "this model has no length predictor: say how many tokens the answer "
-                          "shall have (--length N)");
-}
-
-int multimodal_check(const Multimodal *m, const AnswerRequest *request, int *tokens, Error *err) {
-    Ids ids = {0};
-    int count, status = request_encode(m, request, &ids, &count, err);
-    if (tokens) *tokens = count;
-    ids_free(&ids);
-    return status;
-}
-
-typedef struct Prompts {
-    Ids ids;
-    InfillPrompt *items; /* point into ids once all are encoded */
-} Prompts;
-
-static int prompts_encode(const Multimodal *m, const AnswerRequest *requests, int count, Prompts *p,
-                          Error *err) {
-    p->items = calloc((size_t)count + 1, sizeof *p->items);
-    if (!p->items) return error_set(err, "out of memory for %d prompts", count);
-    for (int i = 0; i < count; i++) {
-        p->items[i].picture = requests[i].picture;
-        if (request_encode(m, &requests[i], &p->ids, &p->items[i].count, err))
-            return count > 1 ? error_context(err, "request %d", i + 1) : -1;
-    }
-    const int32_t *at = p->ids.ids;
-    for (int i = 0; i < count; i++) p->items[i].ids = at, at += p->items[i].count;
-    return 0;
-}
-
 /* ---- Hypotheses. ---- */
 
-/* One spec for each length and sample of every request. */
-static int specs_make(const Multimodal *m, Infill *infill, const AnswerRequest *requests, int count,
-                      const AnswerOptions *options, Answers *out, Error *err) {
+static int check_logits(const float *logits, int classes, Error *why) {
+    for (int c = 0; c < classes; c++)
+        if (!isfinite(logits[c]))
+            return error_set(why,
+                             "the length predictor's score of length %d is %g, a finite number "
+                             "expected: its weights, or the language model's, are damaged; name "
+                             "another one (--length-predictor PATH) or a length (--length N)",
+                             c + 1, (double)logits[c]);
+    return 0;
+}
+
+/* The lengths of one request, its specs; logits NULL: its length is given. */
+static void request_specs(Infill *infill, int prompt, int given, const float *logits, int classes,
+                          int *lengths, const AnswerOptions *options, Answers *out) {
+    int beam = options->length_beam > 0 ? options->length_beam : 1, n = 1;
+    int samples = options->samples > 0 ? options->samples : 1;
+    lengths[0] = given;
+    if (logits)
+        n = length_choose(lengths, beam, logits, classes, infill_longest_answer(infill, prompt));
+    for (int l = 0; l < n; l++) {
+        double prior = 0;
+        if (logits && options->length_weight > 0)
+            prior = options->length_weight * length_log_probability(logits, classes, lengths[l]);
+        for (int s = 0; s < samples; s++)
+            out->specs[out->result_count++] = (DecodeSpec){
+                .request = prompt, .length = lengths[l], .sample = s, .prior = (float)prior};
+    }
+}
+
+/* One spec for each length and sample of every prompt. */
+static int specs_make(const Multimodal *m, Infill *infill, const Prompts *prompts,
+                      const AnswerRequest *requests, const AnswerOptions *options, Answers *out,
+                      Error *err) {
     int beam = options->length_beam > 0 ? options->length_beam : 1;
     int samples = options->samples > 0 ? options->samples : 1;
-    bool predict = false;
-    for (int i = 0; i < count; i++) predict |= requests[i].length <= 0;
-    int classes = predict ? m->length->classes : 0;
-    float *logits = malloc(((size_t)count * (size_t)classes + 1) * sizeof *logits);
+    int classes = prompts->predict ? m->length->classes : 0;
+    size_t n = (size_t)prompts->count;
+    float *logits = malloc((n * (size_t)classes + 1) * sizeof *logits);
     int *lengths = malloc((size_t)beam * sizeof *lengths);
-    out->specs = malloc((size_t)count * (size_t)beam * (size_t)samples * sizeof *out->specs);
+    out->specs = malloc((n * (size_t)beam * (size_t)samples + 1) * sizeof *out->specs);
     int status = logits && lengths && out->specs ? 0 : error_set(err, "out of memory");
-    if (status == 0 && predict) status = infill_lengths(infill, m->length, logits, err);
-    for (int i = 0; status == 0 && i < count; i++) {
-        Answer *a = &out->items[i];
+    if (status == 0 && prompts->predict) status = infill_lengths(infill, m->length, logits, err);
+    for (int i = 0; status == 0 && i < prompts->count; i++) {
+        Answer *a = &out->items[prompts->request[i]];
+        Error why;
+        int given = requests[prompts->request[i]].length;
+        const float *own = given > 0 ? NULL : logits + (size_t)i * (size_t)classes;
         a->first = out->result_count;
-        const float *own = requests[i].length > 0 ? NULL : logits + (size_t)i * (size_t)classes;
-        int n = 1;
-        lengths[0] = requests[i].length;
-        if (own) n = length_choose(lengths, beam, own, classes, infill_longest_answer(infill, i));
-        for (int l = 0; l < n; l++) {
-            double prior = 0;
-            if (own && options->length_weight > 0)
-                prior = options->length_weight * length_log_probability(own, classes, lengths[l]);
-            for (int s = 0; s < samples; s++)
-                out->specs[out->result_count++] = (DecodeSpec){
-                    .request = i, .length = lengths[l], .sample = s, .prior = (float)prior};
-        }
+        if (own && check_logits(own, classes, &why))
+            status = answer_refuse(a, &why, err);
+        else
+            request_specs(infill, i, given, own, classes, lengths, options, out);
         a->count = out->result_count - a->first;
     }
     free(logits), free(lengths);
@@ -182,8 +136,27 @@ static bool look_wanted(const AnswerOptions *options) {
     return options->look.runners_up > 0 || options->look.attention;
 }
 
-static int answers_decode(const Multimodal *m, Infill *infill, const AnswerOptions *options,
-                          Answers *out, Error *err) {
+/* Chooses the best hypothesis of one request, whose specs bear the number `request`. If one of them
+ * failed, the model is damaged, and the others are not to be trusted. */
+static int answer_choose(const Multimodal *m, Answer *a, int request, const Answers *out,
+                         Error *err) {
+    for (int h = a->first; h < a->first + a->count; h++) {
+        Error why;
+        if (!out->results[h].error) continue;
+        error_write(&why,
+                    "the language model's scores are not finite: its weights, or those of the "
+                    "vision tower or projector, are damaged (%s)",
+                    out->results[h].error);
+        return answer_refuse(a, &why, err);
+    }
+    a->best =
+        a->first + decode_best(out->results + a->first, out->specs + a->first, a->count, request);
+    const DecodeResult *best = &out->results[a->best];
+    return tokenizer_decode(m->tokenizer, best->tokens, (size_t)best->length, &a->text, err);
+}
+
+static int answers_decode(const Multimodal *m, Infill *infill, const Prompts *prompts,
+                          const AnswerOptions *options, Answers *out, Error *err) {
     int longest = 1;
     int64_t rows = 0;
     for (int i = 0; i < out->result_count; i++) {
@@ -201,12 +174,9 @@ static int answers_decode(const Multimodal *m, Infill *infill, const AnswerOptio
                      .user = options->user,
                      .trace = options->trace || look_wanted(options)};
     TRY(decode_run(&run, &out->results, err));
-    for (int i = 0; i < out->count; i++) {
-        Answer *a = &out->items[i];
-        a->best =
-            a->first + decode_best(out->results + a->first, out->specs + a->first, a->count, i);
-        const DecodeResult *best = &out->results[a->best];
-        TRY(tokenizer_decode(m->tokenizer, best->tokens, (size_t)best->length, &a->text, err));
+    for (int i = 0; i < prompts->count; i++) {
+        Answer *a = &out->items[prompts->request[i]];
+        if (!a->error) TRY(answer_choose(m, a, i, out, err));
     }
     return 0;
 }
@@ -219,18 +189,59 @@ static int answers_look(const Multimodal *m, Infill *infill, const AnswerOptions
     out->looks = calloc(n, sizeof *out->looks);
     int status =
         wanted && out->looks ? 0 : error_set(err, "out of memory for %d looks", out->result_count);
-    for (int i = 0; i < out->count && status == 0; i++) wanted[out->items[i].best] = true;
+    for (int i = 0; i < out->count && status == 0; i++) {
+        const Answer *a = &out->items[i];
+        for (int h = a->first; h < a->first + a->count; h++)
+            wanted[h] = options->look.all || h == a->best;
+    }
     if (status == 0)
-        status = answer_looks_make(
-            out->looks, infill, out->specs, out->results, options->look.all ? NULL : wanted,
-            out->result_count, tokenizer_mask_id(m->tokenizer),
-            m->vit ? m->vit->config.image_size / m->vit->config.patch : 0,
-            m->vit && m->vit->config.class_token ? 1 : 0, &options->decode, &options->look, err);
+        status = answer_looks_make(out->looks, infill, out->specs, out->results, wanted,
+                                   out->result_count, tokenizer_mask_id(m->tokenizer),
+                                   m->vit ? m->vit->config.image_size / m->vit->config.patch : 0,
+                                   m->vit && m->vit->config.class_token ? 1 : 0, &options->decode,
+                                   &options->look, err);
     free(wanted);
     for (int i = 0; i < out->result_count && !options->trace; i++) {
         free(out->results[i].trace), free(out->results[i].evaluated);
         out->results[i].trace = NULL, out->results[i].evaluated = NULL;
     }
+    return status;
+}
+
+/* Everything after the ids: [prompts->count] requests, of which there is at least one. */
+static int prompts_answer(const Multimodal *m, Tensor image_tokens, const Prompts *prompts,
+                          const AnswerRequest *requests, const AnswerOptions *options,
+                          Answers *answers, Error *err) {
+    Infill *infill = NULL;
+    InfillConfig config = {.model = m->xlmr,
+                           .device = m->device,
+                           .pattern = m->attention,
+                           .answer_position = m->answer_position,
+                           .no_reuse = options->no_reuse,
+                           .mask_id = tokenizer_mask_id(m->tokenizer),
+                           .vocab_limit = tokenizer_size(m->tokenizer),
+                           .batch_tokens = options->batch_tokens,
+                           .prompts = prompts->items,
+                           .prompt_count = prompts->count,
+                           .image_tokens = image_tokens,
+                           .picture_rows = multimodal_picture_rows(m),
+                           .keep_hidden = prompts->predict};
+    double start = clock_seconds();
+    int status = infill_open(&infill, &config, err);
+    if (status == 0) status = specs_make(m, infill, prompts, requests, options, answers, err);
+    double specified = clock_seconds();
+    if (status == 0 && answers->result_count)
+        status = answers_decode(m, infill, prompts, options, answers, err);
+    double decoded = clock_seconds();
+    if (status == 0 && answers->result_count && look_wanted(options))
+        status = answers_look(m, infill, options, answers, err);
+    answers->prefix_s = specified - start, answers->decode_s = decoded - specified;
+    answers->look_s = clock_seconds() - decoded;
+    if (infill) answers->counts = infill_counts(infill);
+    infill_close(infill);
+    /* From here on a spec's request is the caller's. */
+    for (int i = 0; i < answers->result_count; i++)
+        answers->specs[i].request = prompts->request[answers->specs[i].request];
     return status;
 }
 
@@ -240,49 +251,24 @@ int multimodal_answer(const Multimodal *m, Tensor image_tokens, const AnswerRequ
     if (!m->xlmr || !m->tokenizer)
         return error_set(err, "this model cannot write: it has no language part");
     Prompts prompts = {0};
-    Infill *infill = NULL;
-    double t0 = clock_seconds();
+    int rows = multimodal_picture_rows(m), images = 0;
+    if (rows > 0 && tensor_present(image_tokens)) images = (int)(image_tokens.shape[0] / rows);
+    double start = clock_seconds();
     answers->items = calloc((size_t)count + 1, sizeof *answers->items);
     answers->count = count;
-    int status = answers->items ? prompts_encode(m, requests, count, &prompts, err)
+    int status = answers->items ? prompts_encode(&prompts, m, requests, count, images,
+                                                 options->long_prompts, answers->items, err)
                                 : error_set(err, "out of memory for %d answers", count);
-    double t1 = clock_seconds();
-    bool predict = false;
-    for (int i = 0; i < count; i++) predict |= requests[i].length <= 0;
-    InfillConfig config = {.model = m->xlmr,
-                           .device = m->device,
-                           .pattern = m->attention,
-                           .answer_position = m->answer_position,
-                           .no_reuse = options->no_reuse,
-                           .mask_id = tokenizer_mask_id(m->tokenizer),
-                           .vocab_limit = tokenizer_size(m->tokenizer),
-                           .batch_tokens = options->batch_tokens,
-                           .prompts = prompts.items,
-                           .prompt_count = count,
-                           .image_tokens = image_tokens,
-                           .picture_rows = multimodal_picture_rows(m),
-                           .keep_hidden = predict};
-    if (status == 0) status = infill_open(&infill, &config, err);
-    if (status == 0) status = specs_make(m, infill, requests, count, options, answers, err);
-    double t2 = clock_seconds();
-    if (status == 0) status = answers_decode(m, infill, options, answers, err);
-    double t3 = clock_seconds();
-    if (status == 0 && look_wanted(options))
-        status = answers_look(m, infill, options, answers, err);
-    if (infill) answers->counts = infill_counts(infill);
-    for (int i = 0; i < count && prompts.items && answers->items; i++)
-        answers->items[i].prompt_tokens = prompts.items[i].count;
-    answers->tokenize_s = t1 - t0, answers->prefix_s = t2 - t1, answers->decode_s = t3 - t2,
-    answers->look_s = clock_seconds() - t3;
-    infill_close(infill);
-    free(prompts.items);
-    ids_free(&prompts.ids);
+    answers->tokenize_s = clock_seconds() - start;
+    if (status == 0 && prompts.count)
+        status = prompts_answer(m, image_tokens, &prompts, requests, options, answers, err);
+    prompts_free(&prompts);
     if (status) answers_free(answers);
     return status;
 }
 
 void answers_free(Answers *a) {
-    for (int i = 0; i < a->count && a->items; i++) free(a->items[i].text);
+    for (int i = 0; i < a->count && a->items; i++) free(a->items[i].text), free(a->items[i].error);
     for (int i = 0; i < a->result_count && a->looks; i++) answer_look_free(&a->looks[i]);
     free(a->looks);
     if (a->results) decode_results_free(a->results, a->result_count);

@@ -10,6 +10,7 @@
 #define EASYFIRST_PROJECTOR_MULTIMODAL_H
 
 #include "language/infill.h"
+#include "language/long_prompts.h"
 #include "language/tokenizer.h"
 #include "projector/answer_look.h"
 #include "projector/projector.h"
@@ -54,17 +55,23 @@ typedef struct AnswerOptions {
     bool trace;        /* keep every step of every hypothesis */
     DecodeWatch watch; /* told each step of the hypotheses; may be NULL */
     void *user;
-    LookOptions look; /* what to look at again once the answers are there; all 0: nothing */
+    LookOptions look;         /* what to look at again once the answers are there; all 0: nothing */
+    LongPrompts long_prompts; /* what becomes of a prompt that does not fit; 0: an error */
 } AnswerOptions;
 
 AnswerOptions answer_options_default(void);
 
-/* The answer to one request. */
+/* The answer to one request, or why it has none. */
 typedef struct Answer {
-    char *text;        /* of the best hypothesis */
-    int first, count;  /* its hypotheses are answers.results[first .. first + count) */
-    int best;          /* index in results */
-    int prompt_tokens; /* of the prompt's wording, without <s> and picture */
+    char *text;         /* of the best hypothesis; NULL without an answer */
+    char *error;        /* why there is no answer, one line; NULL if there is one */
+    bool skipped;       /* the error is that of a long prompt, under LONG_PROMPTS_SKIP */
+    int first, count;   /* its hypotheses are answers.results[first .. first + count); count 0
+                           without an answer */
+    int best;           /* index in results; -1 without an answer */
+    int prompt_tokens;  /* of the prompt, without <s> and image, as far as they are known */
+    int dropped_tokens; /* ... of which so many, the first ones, were not read
+                           (LONG_PROMPTS_KEEP_LAST) */
 } Answer;
 
 typedef struct Answers {
@@ -79,15 +86,31 @@ typedef struct Answers {
     double look_s;                         /* ... and looking */
 } Answers;
 
-/* Answers all requests, in packed batches; none depends on what else is asked. On failure nothing
- * is answered, and the message names the request by its number from 1. */
+/* Answers all requests, in packed batches; none depends on what else is asked. A request that
+ * cannot be answered has its own Answer.error, and the others are answered as without it. The call
+ * itself fails only for what concerns all of them: memory, the device, a model that cannot write.
+ */
 int multimodal_answer(const Multimodal *model, Tensor image_tokens, const AnswerRequest *requests,
                       int count, const AnswerOptions *options, Answers *answers, Error *err);
 void answers_free(Answers *answers);
 
-/* Whether a request by itself can be answered: its prompt is not empty, is UTF-8, and leaves room
- * for the answer. *tokens (may be NULL) takes the number of its prompt's ids. */
+/* Whether a request by itself can be answered, as multimodal_answer would find before it evaluates
+ * anything: its prompt is not empty, is valid UTF-8, and leaves room for the answer. *tokens (may
+ * be NULL) takes the number of its prompt's ids. Long prompts are refused; multimodal_check_long
+ * takes the policy, and counts in *answer (error, skipped, prompt_tokens, dropped_tokens; the error
+ * is the caller's to free) where the first has a message: -1 is for lack of memory only. Images are
+ * not looked for. */
 int multimodal_check(const Multimodal *model, const AnswerRequest *request, int *tokens,
                      Error *err);
+int multimodal_check_long(const Multimodal *model, const AnswerRequest *request, LongPrompts policy,
+                          Answer *answer, Error *err);
+
+/* Whether there is a prompt, about an image or not, that can have an answer of so many tokens (0:
+ * of any length). */
+int multimodal_check_length(const Multimodal *model, bool image, int length, Error *err);
+
+/* The longest prompt that is looked at, in bytes; a longer one is refused without being split into
+ * tokens, since tokens can be of any length (runs of white space, of unknown characters). */
+enum { PROMPT_BYTES = 1 << 20 };
 
 #endif

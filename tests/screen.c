@@ -246,6 +246,14 @@ void tty_until(Tty *t, const char *text) {
     }
 }
 
+void tty_until_hidden(Tty *t) {
+    time_t start = time(NULL);
+    while (t->screen.cursor) {
+        if (!tty_read(t)) fail_msg("the program ended (%#x) with its cursor", (unsigned)t->status);
+        if (time(NULL) - start > 15) fail_msg("the cursor was not hidden");
+    }
+}
+
 void tty_until_frame(Tty *t, int number) {
     time_t start = time(NULL);
     while (t->screen.frames < number) {

@@ -58,6 +58,9 @@ void tty_resize(Tty *t, int columns, int rows);
  * a quarter of a minute. */
 void tty_until(Tty *t, const char *text);
 
+/* Reads until the cursor is hidden. */
+void tty_until_hidden(Tty *t);
+
 /* Reads until so many frames were drawn since the screen was cleared. */
 void tty_until_frame(Tty *t, int number);
 

@@ -146,9 +146,33 @@ for how in q C-c; do
     sleep 0.3
     $server send-keys "echo REA''DY" Enter
     left_behind "$how"
-    [ "$($server capture-pane -p | grep -c "step ")" = 1 ] || wrong "$how: not one status line is left"
+    case $how in
+    q) ! $server capture-pane -p | grep -q "step " || wrong "$how: more than the answer is left" ;;
+    *) [ "$($server capture-pane -p | grep -c "step ")" = 1 ] || wrong "$how: not one status line is left" ;;
+    esac
     $server capture-pane -p | grep -q "Fußgänger über Österreich" || wrong "$how: the text is gone"
     end
 done
-[ $failed = 0 ] && echo "show_tmux: $runs runs at 3 widths, quitting and Ctrl-C: nothing left behind"
+# Ctrl-Z: the shell has its terminal; fg: everything is drawn anew.
+begin 60
+$server send-keys "$program show --from umlauts.json --step" Enter
+wait_for "0/9"
+$server send-keys n n
+wait_for "step 2/9"
+$server send-keys C-z
+sleep 0.3
+$server send-keys "echo REA''DY" Enter
+left_behind "Ctrl-Z"
+$server send-keys "clear; fg" Enter
+wait_for "step 2/9"
+[ "$($server display -p '#{cursor_flag}')" = 0 ] || wrong "fg: the cursor is shown"
+$server send-keys n
+wait_for "step 3/9"
+$server send-keys q
+sleep 0.3
+$server send-keys "echo REA''DY" Enter
+left_behind "fg"
+$server capture-pane -p | grep -q "Fußgänger über Österreich" || wrong "fg: the answer is not there"
+end
+[ $failed = 0 ] && echo "show_tmux: $runs runs at 3 widths, quitting, Ctrl-C, Ctrl-Z: nothing left behind"
 exit $failed

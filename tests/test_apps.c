@@ -80,10 +80,11 @@ static void test_usage(void **state) {
         {{"aks"}, {"command \"aks\"", "did you mean ask"}},
         {{"--hlep"}, {"option \"--hlep\""}},
         {{"zzzzzz"}, {"command \"zzzzzz\""}},
-        {{"ask"}, {"no picture"}},
+        {{"ask"}, {"no image"}},
         {{"ask", PIC0}, {"no question"}},
         {{"ask", "--image", PIC0}, {"no question"}},
-        {{"ask", "-", "q", "--image", "-", "--image", "-"}, {"standard input", "one picture"}},
+        {{"ask", "q", "--image", "-", "--image", "-"}, {"standard input", "one image"}},
+        {{"ask", "-", "-", "q"}, {"standard input", "one image"}},
         {{"ask", "--lenght", "3", PIC0, "q"}, {"--lenght", "did you mean --length"}},
         {{"ask", "--qqqqqqqq", PIC0, "q"}, {"--qqqqqqqq"}},
         {{"ask", "-Z", PIC0, "q"}, {"-Z"}},
@@ -212,7 +213,7 @@ static void test_questions_refused(void **state) {
     run(&r, "ask", PIC0, words);
     assert_message(&r, 1, "question 1", "tokens long", " fit");
     run(&r, "ask", "--length", "120", PIC0, "What?");
-    assert_message(&r, 1, "question 1", "120 tokens", "does not fit");
+    assert_message(&r, 1, "an answer of 120 tokens", "does not fit");
     run(&r, "show", PIC0, "");
     assert_message(&r, 1, "empty");
     run(&r, "show", "--text", words);
@@ -432,7 +433,8 @@ static void test_json(void **state) {
     Run r;
     run_start(&r);
     setenv("EASYFIRST_MODEL", BASE, 1);
-    run(&r, "ask", "--json", "--trace", "--beam", "3", "--seed", "7", PIC0, "What is \"this\"?");
+    run(&r, "ask", "--json", "--trace", "--beam", "3", "--seed", "7", "--steps", "50", PIC0,
+        "What is \"this\"?");
     expect(&r, 0, NULL);
     assert_non_null(strstr(r.err, "decode")); /* timings */
     json_t *got = json_line(r.out);
@@ -626,9 +628,9 @@ static void test_show(void **state) {
     Run r;
     run_start(&r);
     setenv("EASYFIRST_MODEL", BASE, 1);
-    run(&r, "ask", "-q", "--length", "8", PIC0, "What is on the left side?");
+    run(&r, "ask", "-q", "--steps", "50", "--length", "8", PIC0, "What is on the left side?");
     char *answer = strdup(r.out);
-    run(&r, "show", "-q", "--length", "8", PIC0, "What is on the left side?");
+    run(&r, "show", "-q", "--steps", "50", "--length", "8", PIC0, "What is on the left side?");
     expect(&r, 0, NULL);
     assert_memory_equal(r.out, "step ", 5);
     assert_string_equal(r.out + strlen(r.out) - strlen(answer), answer);
@@ -638,11 +640,13 @@ static void test_show(void **state) {
     int changes = count_lines(r.out);
     assert_true(changes > 8 && changes < 51);
     char *live = strdup(r.out);
-    run(&r, "show", "-q", "--length", "8", "--all-steps", PIC0, "What is on the left side?");
+    run(&r, "show", "-q", "--steps", "50", "--length", "8", "--all-steps", PIC0,
+        "What is on the left side?");
     expect(&r, 0, NULL);
     assert_int_equal(count_lines(r.out), 51);
     /* The best of several is told afterwards, in the same words. */
-    run(&r, "show", "-q", "--length", "8", "--samples", "2", PIC0, "What is on the left side?");
+    run(&r, "show", "-q", "--steps", "50", "--length", "8", "--samples", "2", PIC0,
+        "What is on the left side?");
     expect(&r, 0, live);
     free(live), free(answer);
     run(&r, "show", "-q", "--text", "What?", "--strategy", "ar", "--length", "4");

@@ -504,7 +504,7 @@ static void batch_changes_nothing(void **state) {
     TestRandom random = {.state = 21};
     for (int s = 0; s < 2 * STRATEGIES; s++) {
         DecodeOptions options = options_named(strategies[s / 2]);
-        options.iterations = 12;
+        options.iterations = s % 3 ? 12 : 0; /* also each hypothesis its own number */
         options.temperature = s % 2 ? 0.8f : 0;
         options.seed = 77 + (uint64_t)s;
         Synthetic model = {.kind = s % KINDS, .vocabulary = 12, .mask_id = 5, .seed = 3};
@@ -513,7 +513,7 @@ static void batch_changes_nothing(void **state) {
             specs[h] = (DecodeSpec){random_below(&random, 4), 1 + random_below(&random, 20),
                                     random_below(&random, 3)};
         DecodeResult *together = decode_all(&model, &options, specs, COUNT);
-        assert_true(model.calls <= (options.strategy == DECODE_AR ? 20 : options.iterations));
+        assert_true(model.calls <= decode_steps(&options, 20));
         int evaluations = 0;
         for (int h = 0; h < COUNT; h++) {
             evaluations += together[h].evaluations;
@@ -656,10 +656,41 @@ static void impossible_proposals_are_refused(void **state) {
             DecodeRun run = run_of(&model, &options, specs, 2);
             DecodeResult *results;
             Error err;
-            assert_refused(decode_run(&run, &results, &err), &err, cases[c].word, "position 1 of",
-                           "request");
-            assert_null(results);
+            assert_ok(decode_run(&run, &results, &err), &err);
+            /* The second call's first canvas is the first hypothesis's; the other one goes on. */
+            assert_true(results[0].error && !results[1].error);
+            char step[32];
+            snprintf(step, sizeof step, "step %d", results[0].steps + 1);
+            snprintf(err.text, sizeof err.text, "%s", results[0].error);
+            check_message(&err, strategies[s],
+                          (const char *[]){cases[c].word, "position 1 of", step, NULL});
+            assert_true(results[0].steps >= 1 && results[0].steps < decode_steps(&options, 5));
+            assert_true(isfinite(results[1].score) && !isfinite(results[0].score));
+            decode_results_free(results, 2);
         }
+}
+
+static void steps_follow_the_length(void **state) {
+    (void)state;
+    static const int lengths[] = {1, 7, 49, 50, 51, 200};
+    DecodeOptions options = decode_options_default();
+    DecodeSpec specs[6];
+    for (int i = 0; i < 6; i++) {
+        specs[i] = (DecodeSpec){0, lengths[i], 0};
+        assert_int_equal(decode_steps(&options, lengths[i]), 50);
+    }
+    options.iterations = 0;
+    Synthetic model = {.kind = KIND_RANDOM, .vocabulary = 20, .mask_id = 19};
+    DecodeResult *results = decode_all(&model, &options, specs, 6);
+    for (int i = 0; i < 6; i++) {
+        DecodeOptions fixed = options;
+        fixed.iterations = lengths[i] < 50 ? lengths[i] : 50;
+        assert_int_equal(results[i].steps, fixed.iterations);
+        DecodeResult *same = decode_all(&model, &fixed, &specs[i], 1);
+        assert_same(&results[i], same);
+        decode_results_free(same, 1);
+    }
+    decode_results_free(results, 6);
 }
 
 static void wrong_runs_are_refused(void **state) {
@@ -670,8 +701,8 @@ static void wrong_runs_are_refused(void **state) {
     DecodeRun run = run_of(&model, &options, &spec, 1);
     DecodeResult *results;
     Error err;
-    options.iterations = 0;
-    assert_refused(decode_run(&run, &results, &err), &err, "0 iterations", "expected");
+    options.iterations = -1;
+    assert_refused(decode_run(&run, &results, &err), &err, "-1 iterations", "expected");
     options.iterations = INT32_MAX;
     assert_refused(decode_run(&run, &results, &err), &err, "iterations", "1000000");
     options = good, options.temperature = -0.5f;
@@ -712,6 +743,7 @@ int main(void) {
         cmocka_unit_test(watch_sees_the_trace),
         cmocka_unit_test(model_failures_are_passed_on),
         cmocka_unit_test(impossible_proposals_are_refused),
+        cmocka_unit_test(steps_follow_the_length),
         cmocka_unit_test(wrong_runs_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -421,12 +421,16 @@ static void test_killed(void **state) {
         close(fd);
     }
     assert_true(cut > 1); /* else nothing was tested */
-    char part[400];
-    write_file(&s.r, "killed/result.json.part-1-0", "{", 1, part, sizeof part);
+    /* What a killed run left goes, what anybody else put there stays. */
+    char part[400], mine[2][400];
+    write_file(&s.r, "killed/result.json.part-0123456789abcdef", "{", 1, part, sizeof part);
+    write_file(&s.r, "killed/my.part-0123456789abcdef", "{", 1, mine[0], sizeof mine[0]);
+    write_file(&s.r, "killed/result.json.part-1-0", "{", 1, mine[1], sizeof mine[1]);
     gqa(&s, out);
     assert_int_equal(s.r.status, 1);
     assert_same_run(s.base, out);
     assert_int_not_equal(access(part, F_OK), 0);
+    for (int i = 0; i < 2; i++) assert_int_equal(access(mine[i], F_OK), 0);
     /* What another run has written is no answer of ours. */
     int fd = open(path, O_WRONLY | O_TRUNC);
     assert_int_equal(write(fd, "{\"question_id\": \"77\", \"text\": \"\"}\n{}\n", 37), 37);

@@ -18,7 +18,10 @@ static int close_tokenizer(void **state) {
 }
 
 static ExampleConfig config_of(void **state) {
-    return (ExampleConfig){.tokenizer = *state, .longest = LONGEST, .picture_rows = PICTURE};
+    return (ExampleConfig){.tokenizer = *state,
+                           .longest = LONGEST,
+                           .picture_rows = PICTURE,
+                           .long_prompts = LONG_PROMPTS_KEEP_LAST};
 }
 
 static Ids encoded(const ExampleConfig *c, const char *text) {
@@ -197,6 +200,116 @@ static void long_pairs_keep_their_end(void **state) {
     }
     assert_true(cut > 20 && cut < 80);
     assert_int_equal(problems.total, 0);
+    examples_free(&e);
+}
+
+static const Problem *note_of(const Problems *problems, const char *kind) {
+    for (int i = 0; i < problems->kind_count; i++)
+        if (!strcmp(problems->kinds[i].kind, kind)) return &problems->kinds[i];
+    fail_msg("no note \"%s\"", kind);
+    return NULL;
+}
+
+/* One prompt that fits and one that does not: what becomes of it, and what is said. */
+static void long_prompts_are_noted(void **state) {
+    ExampleConfig c = config_of(state);
+    Examples e = {0};
+    RecordTurn turns[] = {{text_of(&c, LONGEST), "red"}, {"dog", "sky"}};
+    Record r = {.id = "", .turns = turns, .count = 2};
+    for (int what = LONG_PROMPTS_REFUSE; what <= LONG_PROMPTS_KEEP_LAST; what++) {
+        Problems problems = {0};
+        c.long_prompts = (LongPrompts)what;
+        r.image = NULL;
+        make(&e, &r, &c, &problems);
+        bool kept = what == LONG_PROMPTS_KEEP_LAST, refused = what == LONG_PROMPTS_REFUSE;
+        assert_int_equal(e.count, 1 + kept);
+        assert_int_equal(e.items[0].turn, kept ? 0 : 1);
+        assert_int_equal(problems.total, refused);
+        assert_int_equal(problems.kind_count, 1);
+        const Problem *p = note_of(&problems, refused ? "prompt too long"
+                                              : kept  ? "prompt too long, beginning left out"
+                                                      : "prompt too long, left out");
+        assert_int_equal(p->count, 1);
+        assert_true(p->note != refused);
+        assert_non_null(strstr(p->first, "turn 1: "));
+        assert_non_null(strstr(p->first, "60 tokens"));
+        /* Beside a picture nothing of a question is cut. */
+        problems = (Problems){0};
+        r.image = "a.jpg";
+        make(&e, &r, &c, &problems);
+        assert_int_equal(e.count, 1);
+        assert_int_equal(problems.total, what != LONG_PROMPTS_SKIP);
+        assert_int_equal(problems.kind_count, 1);
+        /* An answer that does not fit is a problem, whatever the prompt. */
+        problems = (Problems){0};
+        RecordTurn long_answer;
+        Record whole = pair_of(&long_answer, "dog", text_of(&c, LONGEST), false);
+        make(&e, &whole, &c, &problems);
+        assert_int_equal(e.count, 0);
+        assert_int_equal(problems.total, 1);
+    }
+    examples_free(&e);
+}
+
+/* Of one record three turns are unusable: one record, three reasons. */
+static void a_record_counts_once(void **state) {
+    ExampleConfig c = config_of(state);
+    Examples e = {0};
+    Problems problems = {0};
+    RecordTurn turns[] = {{"dog", ""}, {"dog", "a <mask>"}, {"dog", " "}, {"dog", "sky"}};
+    Record r = {.id = "", .turns = turns, .count = 4};
+    for (int i = 1; i <= 3; i++) {
+        make(&e, &r, &c, &problems);
+        assert_int_equal(e.count, 1);
+        assert_int_equal(problems.total, i);
+    }
+    assert_problem(&problems, "empty answer", 6, "turn 1");
+    assert_problem(&problems, "mask in an answer", 3, "turn 2");
+    examples_free(&e);
+}
+
+/* Long documents are segmented in pieces: the ids are those of the whole. Texts of a pair that are
+ * no samples are refused. */
+static void long_documents(void **state) {
+    ExampleConfig c = config_of(state);
+    Examples e = {0};
+    Problems problems = {0};
+    TestRandom random = {13};
+    enum { SIZE = 200000, HUGE = (1 << 20) + 2 };
+    char *text = malloc(HUGE), *p = text;
+    assert_non_null(text);
+    while (p < text + SIZE) {
+        char words[TEXT];
+        random_text(words, 100, &random);
+        p += sprintf(p, "%s%s", words, test_random_next(&random) % 2 ? "\n" : "  ");
+    }
+    RecordTurn turn;
+    Record r = pair_of(&turn, "", text, false);
+    c.whole = true;
+    make(&e, &r, &c, &problems);
+    assert_int_equal(problems.kind_count, 0);
+    Ids whole = encoded(&c, text);
+    size_t at = 0;
+    for (int i = 0; i < e.count; i++) {
+        size_t n = (size_t)e.items[i].turns->answer_count - 1;
+        assert_true(at + n <= whole.count);
+        assert_memory_equal(e.items[i].turns->answer, whole.ids + at, n * sizeof(int32_t));
+        at += n;
+    }
+    assert_int_equal(at, whole.count);
+    ids_free(&whole);
+    /* Without a space: cut between characters. */
+    for (size_t i = 0; i + 2 < HUGE; i += 2) memcpy(text + i, "\xC3\xA4", 3);
+    make(&e, &r, &c, &problems);
+    assert_int_equal(problems.kind_count, 0);
+    assert_true(e.count > 0);
+    c.whole = false;
+    memset(text, 'a', HUGE - 1);
+    text[HUGE - 1] = 0;
+    r = pair_of(&turn, text, "sky", false);
+    make(&e, &r, &c, &problems);
+    assert_problem(&problems, "text too large", 1, "the question has 1048577 bytes");
+    free(text);
     examples_free(&e);
 }
 
@@ -436,6 +549,9 @@ int main(void) {
         cmocka_unit_test(context_stops_at_a_bad_turn),
         cmocka_unit_test(documents_are_cut_without_loss),
         cmocka_unit_test(bad_samples_are_counted),
+        cmocka_unit_test(long_prompts_are_noted),
+        cmocka_unit_test(a_record_counts_once),
+        cmocka_unit_test(long_documents),
         cmocka_unit_test(refusals),
     };
     return cmocka_run_group_tests(tests, open_tokenizer, close_tokenizer);

@@ -166,6 +166,49 @@ static void test_bad_units(void **state) {
     bench_close(&b);
 }
 
+/* Conversations over pictures that cannot be decoded: each record counts when it is met first, not
+ * with each turn or in each epoch, and not again if it was counted for an empty answer. */
+static void test_counted_once(void **state) {
+    (void)state;
+    Bench b;
+    Error err;
+    char path[400];
+    bench_open(&b, "full");
+    FILE *f = fopen(strcat(strcpy(path, b.folder), "/turns.json"), "w");
+    assert_non_null(f);
+    for (int i = 0; i < 9; i++)
+        fprintf(
+            f,
+            "%s{\"id\": %d, \"image\": \"shapes/%s\", \"conversations\": [{\"from\": \"human\","
+            "\"value\": \"<image>What?\"}, {\"from\": \"gpt\", \"value\": \"red\"}, {\"from\": "
+            "\"human\", \"value\": \"And?\"}, {\"from\": \"gpt\", \"value\": \"%s\"}, {\"from\": "
+            "\"human\", \"value\": \"So?\"}, {\"from\": \"gpt\", \"value\": \"blue\"}]}",
+            i ? "," : "[", i, i % 3 ? "00001.png" : "gif.jpg", i == 3 || i == 4 ? " " : "sky");
+    fputs("]", f);
+    assert_int_equal(fclose(f), 0);
+    bench_data(&b, path, 1);
+    assert_int_equal(b.data.samples, 9);
+    assert_int_equal(b.data.problems.total, 2); /* 3 and 4, for their empty answers */
+    assert_int_equal(b.data.count, 9 * 3 - 2);
+    Problems all = {0};
+    for (int epoch = 0; epoch < 3; epoch++) {
+        BatchPlan plan;
+        assert_ok(batches_plan(&plan, b.data.units, b.data.count, &b.config.batches, epoch, &err),
+                  &err);
+        for (int64_t i = 0; i < plan.steps; i++) {
+            FeedStep step;
+            assert_ok(feed_make_step(&b.config, &plan, epoch, i, &step, &err), &err);
+            problems_merge(&all, &step.problems);
+            feed_step_free(&step);
+        }
+        batches_free(&plan);
+        assert_int_equal(all.total, 2); /* 0 and 6; 3 is counted already */
+        assert_int_equal(all.kind_count, 1);
+        assert_int_equal(all.kinds[0].count, 3);
+    }
+    bench_close(&b);
+}
+
 /* ---- Passes. ---- */
 
 typedef struct Sum {
@@ -357,7 +400,7 @@ int main(void) {
         cmocka_unit_test(test_same_steps),   cmocka_unit_test(test_bad_units),
         cmocka_unit_test(test_passes_full),  cmocka_unit_test(test_passes_blocks),
         cmocka_unit_test(test_turns_packed), cmocka_unit_test(test_many_turns),
-        cmocka_unit_test(test_limited),
+        cmocka_unit_test(test_limited),      cmocka_unit_test(test_counted_once),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -281,7 +281,7 @@ static void test_refused(void **state) {
     AnswerRequest r = {.prompt = longest, .picture = -1, .length = 4};
     assert_refused(multimodal_check(m, &r, NULL, &err), &err, "tokens long", "122 fit", "128");
     r.picture = 0;
-    assert_refused(multimodal_check(m, &r, NULL, &err), &err, "106 fit", "16 of the picture");
+    assert_refused(multimodal_check(m, &r, NULL, &err), &err, "106 fit", "16 of the image");
     r.length = 200;
     assert_refused(multimodal_check(m, &r, NULL, &err), &err, "200", "does not fit");
     r = (AnswerRequest){.prompt = " \n", .picture = -1, .length = 4};
@@ -297,14 +297,20 @@ static void test_refused(void **state) {
     Tensor tokens;
     assert_refused(multimodal_encode(&bare, NULL, 1, &tokens, &err), &err, "cannot see",
                    "--vision");
-    /* In a batch the message says which one. */
-    AnswerRequest two[2] = {{.prompt = "What?", .picture = -1, .length = 2},
-                            {.prompt = longest, .picture = -1, .length = 2}};
+    /* In a batch each request has its own message, and the others are answered. */
+    AnswerRequest three[3] = {{.prompt = "What?", .picture = -1, .length = 2},
+                              {.prompt = longest, .picture = -1, .length = 2},
+                              {.prompt = "Which?", .picture = 0, .length = 2}};
     Answers answers;
     AnswerOptions options = answer_options_default();
-    assert_refused(multimodal_answer(m, TENSOR_NONE, two, 2, &options, &answers, &err), &err,
-                   "request 2");
-    assert_null(answers.items);
+    assert_ok(multimodal_answer(m, TENSOR_NONE, three, 3, &options, &answers, &err), &err);
+    assert_non_null(answers.items[0].text);
+    assert_null(answers.items[0].error);
+    for (int i = 1; i < 3; i++) {
+        assert_true(answers.items[i].error && !answers.items[i].text && !answers.items[i].count);
+        assert_non_null(strstr(answers.items[i].error, i == 1 ? "124 fit" : "no such image"));
+    }
+    answers_free(&answers);
     fixture_close(&f);
 }
 

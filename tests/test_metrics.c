@@ -11,6 +11,40 @@
 #include "data/metrics/rouge.h"
 #include "tests/test.h"
 
+/* The metrics with references in columns: columns[c][i] is one of line i, NULL where it has fewer.
+ */
+
+#define WITH_COLUMNS(call)                                               \
+    References r;                                                        \
+    TRY(references_from_columns(&r, columns, column_count, count, err)); \
+    int status = call;                                                   \
+    references_free(&r);                                                 \
+    return status
+
+static int bleu_columns(const char *const *hypotheses, const char *const *const *columns,
+                        int column_count, int64_t count, const BleuOptions *options,
+                        BleuScore *score, Error *err) {
+    WITH_COLUMNS(bleu_corpus(hypotheses, &r, options, score, err));
+}
+
+static int chrf_columns(const char *const *hypotheses, const char *const *const *columns,
+                        int column_count, int64_t count, const ChrfOptions *options,
+                        ChrfScore *score, Error *err) {
+    WITH_COLUMNS(chrf_corpus(hypotheses, &r, options, score, err));
+}
+
+static int rouge_columns(const char *const *hypotheses, const char *const *const *columns,
+                         int column_count, int64_t count, bool stem, RougeScore *score,
+                         Error *err) {
+    WITH_COLUMNS(rouge_corpus(hypotheses, &r, stem, score, err));
+}
+
+static int rouge_lines_columns(const char *const *hypotheses, const char *const *const *columns,
+                               int column_count, int64_t count, bool stem, RougeScore *scores,
+                               Error *err) {
+    WITH_COLUMNS(rouge_lines(hypotheses, &r, stem, scores, err));
+}
+
 #define SCORES "tests/golden/scores/"
 
 enum { LINES_MOST = 256 };
@@ -109,7 +143,7 @@ static void check_bleu(const Golden *g, const json_t *test, const json_t *values
     BleuScore s;
     Error err;
     char text[BLEU_LINE_SIZE];
-    assert_ok(bleu_corpus(g->hypotheses, g->columns_of, references, g->count, &options, &s, &err),
+    assert_ok(bleu_columns(g->hypotheses, g->columns_of, references, g->count, &options, &s, &err),
               &err);
     assert_number("score", s.score, json_object_get(values, "score"));
     assert_number("bp", s.bp, json_object_get(values, "bp"));
@@ -134,7 +168,7 @@ static void check_chrf(const Golden *g, const json_t *test, const json_t *values
     ChrfScore s;
     Error err;
     char text[CHRF_TEXT_SIZE];
-    assert_ok(chrf_corpus(g->hypotheses, g->columns_of, references, g->count, &options, &s, &err),
+    assert_ok(chrf_columns(g->hypotheses, g->columns_of, references, g->count, &options, &s, &err),
               &err);
     assert_number("score", s.score, json_object_get(values, "score"));
     chrf_line(&s, &options, text);
@@ -147,10 +181,11 @@ static void check_rouge(const Golden *g, const json_t *test, const json_t *value
     bool stem = has_option(test, "--stem");
     RougeScore s, *lines = calloc((size_t)g->count, sizeof *lines);
     Error err;
-    assert_ok(rouge_corpus(g->hypotheses, g->columns_of, references, g->count, stem, &s, &err),
+    assert_ok(rouge_columns(g->hypotheses, g->columns_of, references, g->count, stem, &s, &err),
               &err);
-    assert_ok(rouge_lines(g->hypotheses, g->columns_of, references, g->count, stem, lines, &err),
-              &err);
+    assert_ok(
+        rouge_lines_columns(g->hypotheses, g->columns_of, references, g->count, stem, lines, &err),
+        &err);
     for (int k = 0; k < ROUGE_KINDS; k++) {
         const char *name = rouge_name((RougeKind)k);
         const json_t *value = json_object_get(values, name);
@@ -230,12 +265,12 @@ static void test_single_lines(void **state) {
         for (size_t k = 0; k < 2 * BLEU_SMOOTH_COUNT; k++) {
             BleuOptions options = {.smooth = (BleuSmooth)(k / 2), .effective_order = k % 2};
             BleuScore bleu;
-            assert_ok(bleu_corpus(g->hypotheses + index, columns, 2, 1, &options, &bleu, &err),
+            assert_ok(bleu_columns(g->hypotheses + index, columns, 2, 1, &options, &bleu, &err),
                       &err);
             assert_number(what, bleu.score, json_array_get(scores, k));
         }
-        assert_ok(chrf_corpus(g->hypotheses + index, columns, 2, 1, &(ChrfOptions){.words = true},
-                              &chrf, &err),
+        assert_ok(chrf_columns(g->hypotheses + index, columns, 2, 1, &(ChrfOptions){.words = true},
+                               &chrf, &err),
                   &err);
         assert_number(what, chrf.score, json_array_get(scores, 2 * BLEU_SMOOTH_COUNT));
     }
@@ -390,7 +425,7 @@ static void test_equal_references(void **state) {
     for (int i = 0; i < 2; i++) {
         ChrfScore chrf;
         Error err;
-        assert_ok(chrf_corpus(hypotheses, orders[i], 2, 2, &(ChrfOptions){0}, &chrf, &err), &err);
+        assert_ok(chrf_columns(hypotheses, orders[i], 2, 2, &(ChrfOptions){0}, &chrf, &err), &err);
         assert_true(fabs(chrf.score - scores[i]) < 1e-9);
     }
 }
@@ -403,17 +438,17 @@ static void test_refused(void **state) {
     ChrfScore chrf;
     RougeScore rouge;
     Error err;
-    assert_refused(bleu_corpus(hypotheses, columns, 1, 0, &(BleuOptions){0}, &bleu, &err), &err,
+    assert_refused(bleu_columns(hypotheses, columns, 1, 0, &(BleuOptions){0}, &bleu, &err), &err,
                    "nothing to score", "0 lines");
-    assert_refused(bleu_corpus(hypotheses, columns, 1, 2, &(BleuOptions){0}, &bleu, &err), &err,
+    assert_refused(bleu_columns(hypotheses, columns, 1, 2, &(BleuOptions){0}, &bleu, &err), &err,
                    "line 2", "no reference");
-    assert_refused(chrf_corpus(hypotheses, columns, 0, 2, &(ChrfOptions){0}, &chrf, &err), &err,
-                   "nothing to score", "0 references");
-    assert_refused(chrf_corpus(hypotheses, columns, 1, 2, &(ChrfOptions){0}, &chrf, &err), &err,
+    assert_refused(chrf_columns(hypotheses, columns, 0, 2, &(ChrfOptions){0}, &chrf, &err), &err,
+                   "line 1", "no reference");
+    assert_refused(chrf_columns(hypotheses, columns, 1, 2, &(ChrfOptions){0}, &chrf, &err), &err,
                    "line 2", "no reference");
-    assert_refused(rouge_corpus(hypotheses, columns, 1, 0, false, &rouge, &err), &err,
+    assert_refused(rouge_columns(hypotheses, columns, 1, 0, false, &rouge, &err), &err,
                    "nothing to score");
-    assert_refused(rouge_corpus(hypotheses, columns, 1, 2, false, &rouge, &err), &err, "line 2",
+    assert_refused(rouge_columns(hypotheses, columns, 1, 2, false, &rouge, &err), &err, "line 2",
                    "no reference");
     Tokenize tokenize;
     BleuSmooth smooth;
@@ -447,20 +482,20 @@ static void test_random(void **state) {
         BleuScore same, s, turned;
         ChrfScore c_same, c, c_turned;
         Error err;
-        assert_ok(bleu_corpus(a, as, 1, LINES, &bleu, &same, &err), &err);
-        assert_ok(bleu_corpus(a, bs, 1, LINES, &bleu, &s, &err), &err);
-        assert_ok(bleu_corpus(a2, b2s, 1, LINES, &bleu, &turned, &err), &err);
+        assert_ok(bleu_columns(a, as, 1, LINES, &bleu, &same, &err), &err);
+        assert_ok(bleu_columns(a, bs, 1, LINES, &bleu, &s, &err), &err);
+        assert_ok(bleu_columns(a2, b2s, 1, LINES, &bleu, &turned, &err), &err);
         assert_true(fabs(same.score - 100) < 1e-9);
         assert_true(s.score >= 0 && s.score < 100 && s.score == turned.score);
-        assert_ok(chrf_corpus(a, as, 1, LINES, &chrf, &c_same, &err), &err);
-        assert_ok(chrf_corpus(a, bs, 1, LINES, &chrf, &c, &err), &err);
-        assert_ok(chrf_corpus(a2, b2s, 1, LINES, &chrf, &c_turned, &err), &err);
+        assert_ok(chrf_columns(a, as, 1, LINES, &chrf, &c_same, &err), &err);
+        assert_ok(chrf_columns(a, bs, 1, LINES, &chrf, &c, &err), &err);
+        assert_ok(chrf_columns(a2, b2s, 1, LINES, &chrf, &c_turned, &err), &err);
         assert_true(fabs(c_same.score - 100) < 1e-9);
         assert_true(c.score > 0 && c.score < 100 && c.score == c_turned.score);
     }
     RougeScore lines[LINES];
     Error err;
-    assert_ok(rouge_lines(a, as, 1, LINES, true, lines, &err), &err);
+    assert_ok(rouge_lines_columns(a, as, 1, LINES, true, lines, &err), &err);
     for (int i = 0; i < LINES; i++)
         for (int k = 0; k < ROUGE_KINDS; k++)
             assert_true(lines[i].kinds[k].f == 0 || fabs(lines[i].kinds[k].f - 1) < 1e-12);
@@ -484,10 +519,10 @@ static void test_long(void **state) {
     BleuScore bleu;
     ChrfScore chrf;
     Error err;
-    assert_ok(bleu_corpus(&line, columns, 1, 1, &(BleuOptions){0}, &bleu, &err), &err);
+    assert_ok(bleu_columns(&line, columns, 1, 1, &(BleuOptions){0}, &bleu, &err), &err);
     assert_true(fabs(bleu.score - 100) < 1e-9);
     assert_int_equal(bleu.counts[3], WORDS - 3);
-    assert_ok(chrf_corpus(&line, columns, 1, 1, &(ChrfOptions){.words = true}, &chrf, &err), &err);
+    assert_ok(chrf_columns(&line, columns, 1, 1, &(ChrfOptions){.words = true}, &chrf, &err), &err);
     assert_true(fabs(chrf.score - 100) < 1e-9);
     free(text);
 }

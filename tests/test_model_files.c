@@ -623,54 +623,6 @@ static void test_copy(void **state) {
     closedir(entries);
 }
 
-static void test_folders(void **state) {
-    (void)state;
-    Error err;
-    char partial[512], again[512], tiny[8];
-    assert_int_equal(mkdir(at("models"), 0777), 0);
-    assert_ok(folder_begin(partial, sizeof partial, at("models/one/"), &err), &err);
-    assert_string_equal(partial, at("models/one.partial"));
-    assert_int_equal(mkdir(at("models/one.partial/deep"), 0777), 0);
-    save_text(at("models/one.partial/deep/file"), "half");
-    save_text(at("models/outside"), "stays");
-    assert_int_equal(symlink("../outside", at("models/one.partial/out")), 0);
-    assert_int_equal(symlink(folder, at("models/one.partial/deep/up")), 0);
-    /* The run was interrupted; the next one begins with an empty folder. */
-    assert_ok(folder_begin(again, sizeof again, at("models/one"), &err), &err);
-    assert_string_equal(again, partial);
-    assert_int_equal(entry_count(partial), 0);
-    check_text(at("models/outside"), "stays");
-    save_text(at("models/one.partial/file"), "whole");
-    assert_int_equal(mkdir(at("models/one.partial/deep"), 0777), 0);
-    save_text(at("models/one.partial/deep/file"), "whole");
-    assert_ok(folder_commit(partial, at("models/one/"), &err), &err);
-    check_text(at("models/one/deep/file"), "whole");
-    assert_int_equal(access(partial, F_OK), -1);
-
-    /* What is in the way stays as it is, even an empty folder. */
-    assert_int_equal(mkdir(at("models/two"), 0777), 0);
-    assert_ok(folder_begin(partial, sizeof partial, at("models/two"), &err), &err);
-    assert_refused(folder_commit(partial, at("models/two"), &err), &err, "models/two", "exists",
-                   "two.partial");
-    assert_refused(folder_commit(partial, at("models/one"), &err), &err, "models/one", "exists");
-    check_text(at("models/one/file"), "whole");
-    folder_discard(partial);
-    assert_int_equal(access(partial, F_OK), -1);
-
-    assert_ok(folder_remove(at("models/one"), &err), &err);
-    assert_ok(folder_remove(at("models/one"), &err), &err); /* nothing there */
-    assert_int_equal(entry_count(at("models")), 2);
-    assert_refused(folder_remove(at("models/outside"), &err), &err, "outside", "Not a directory");
-    assert_int_equal(symlink("two", at("models/link")), 0);
-    assert_refused(folder_remove(at("models/link"), &err), &err, "link");
-    assert_int_equal(access(at("models/two"), F_OK), 0);
-    assert_refused(folder_commit(at("models/none"), at("models/x"), &err), &err, "none",
-                   "No such file");
-    assert_refused(folder_begin(tiny, sizeof tiny, "longer name", &err), &err, "too long");
-    assert_refused(folder_begin(partial, sizeof partial, at("no/such"), &err), &err, "no/such",
-                   "No such file");
-}
-
 /* ---- "write FROM TO [TYPE]" ---- */
 
 static int write_language(const char *from, const char *to, Dtype dtype, Device *device,
@@ -710,7 +662,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(test_lora_refused),  cmocka_unit_test(test_state),
         cmocka_unit_test(test_state_refused), cmocka_unit_test(test_stream),
         cmocka_unit_test(test_full),          cmocka_unit_test(test_json),
-        cmocka_unit_test(test_copy),          cmocka_unit_test(test_folders),
+        cmocka_unit_test(test_copy),
     };
     return cmocka_run_group_tests(tests, make_folder, remove_folder);
 }

@@ -360,7 +360,7 @@ static void test_graph_read(void **state) {
         const char *json;
         const char *words[4];
     } wrong[] = {
-        {"", {"line 1"}},
+        {"", {"empty"}},
         {"[]", {"no causal graph"}},
         {"[3]", {"graph 1", "no object"}},
         {"{\"prompt\": \"p\", \"prompt\": \"q\"}", {"duplicate"}},
@@ -622,7 +622,7 @@ static void test_program_from(void **state) {
         snprintf(lines + strlen(lines), sizeof lines - strlen(lines),
                  "{\"inputs\": \"%s\", \"targets\": \"x\"}\n", prompt);
         snprintf(trace, sizeof trace, "%s/%d.json", folder, i);
-        run(&r, "show", "-q", "--json", "--text", prompt);
+        run(&r, "show", "-q", "--json", "--steps", "50", "--text", prompt); /* as eval order */
         expect(&r, 0, NULL);
         FILE *file = fopen(trace, "w");
         assert_non_null(file);

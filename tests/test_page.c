@@ -6,6 +6,7 @@
 #include <openssl/evp.h>
 
 #include "apps/show/figure.h"
+#include "apps/show/fold.h"
 #include "apps/show/page.h"
 #include "apps/show/text.h"
 #include "tests/program.h"
@@ -617,11 +618,18 @@ static void show_writes_both(void **state) {
     path_in(page, sizeof page, &r, "page.html");
     path_in(figure, sizeof figure, &r, "figure.svg");
     write_trace(json, &trace, &shapes[3], 2);
-    run(&r, "show", "--from", json, "--html", page, "--svg", figure);
+    run(&r, "show", "--from", json, "--html", page, "--svg", figure, "--every-step");
     assert_int_equal(r.status, 0);
     same_file(page, page_text(&trace, NULL, NULL, &err));
     same_file(figure, figure_text(&trace, NULL, &err));
-    char *wanted = page_text(&trace, NULL, NULL, &err);
+    Trace shown;
+    assert_ok(fold_make(&shown, &trace, &err), &err);
+    run(&r, "show", "--from", json, "--html", page, "--svg", figure);
+    assert_int_equal(r.status, 0);
+    same_file(page, page_text(&shown, NULL, NULL, &err));
+    same_file(figure, figure_text(&shown, NULL, &err));
+    char *wanted = page_text(&shown, NULL, NULL, &err);
+    fold_free(&shown);
     run(&r, "show", "--from", json, "--html", "-"); /* the page and nothing else */
     expect(&r, 0, wanted);
     free(wanted);

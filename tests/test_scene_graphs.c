@@ -241,7 +241,7 @@ static void test_bad_graphs(void **state) {
         {"{" GOOD "} 5", "text after the end"},
         {"{\"good.png\": [1}}", "malformed"},
         {"[" GOOD "]", "not a JSON object"},
-        {"", "not a JSON object"},
+        {"", "empty"},
         {"{}", "no pictures"},
         {"{\"good.png\": 7}", "none of its pictures"},
     };

@@ -1,6 +1,10 @@
 /* `easyfirst score text` as a person uses it: files of lines and of JSON, options, wrong usage. The
  * values are sacrebleu's and rouge-score's (tests/golden/scores). */
+#include <fcntl.h>
 #include <math.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <jansson.h>
 
@@ -186,8 +190,9 @@ static void test_wrong(void **state) {
     assert_message(&r, 1, "nul.txt", "line 1", "NUL");
     run(&r, "score", "text", none, none);
     assert_message(&r, 1, "none.txt", "no lines");
+    /* Lines of JSON without an answer are no plain text either. */
     run(&r, "score", "text", REFERENCES, ANSWERS);
-    assert_int_equal(r.status, 0); /* each is taken for plain lines */
+    assert_message(&r, 1, "references.jsonl", "line 1", "\"answer\"");
     run(&r, "score", "--help");
     expect(&r, 0, NULL);
     run(&r, "score", "text", "--help");
@@ -196,11 +201,124 @@ static void test_wrong(void **state) {
     run_end(&r);
 }
 
+#define BYTES(text) (text), sizeof(text) - 1
+
+/* What is not text, or not of one kind, never gets a score. */
+static void test_misread(void **state) {
+    (void)state;
+    static const struct {
+        const char *bytes;
+        size_t size;
+        const char *words[3];
+    } files[] = {
+        {BYTES("one\ntw\xff\n"), {"line 2", "byte 3", "UTF-8"}},
+        {BYTES("one\n\xc3\n"), {"line 2", "UTF-8", NULL}},
+        {BYTES("one\n\xed\xa0\x80\n"), {"line 2", "UTF-8", NULL}},
+        {BYTES("one\ntwo\0\n"), {"line 2", "NUL", NULL}},
+        {BYTES("\xff\xfeo\0n\0\n\0"), {"UTF-16", "iconv", NULL}},
+        {BYTES("o\0n\0\n\0t\0"), {"UTF-16", NULL, NULL}},
+        {BYTES("PAR1\xff\xff\xff"), {"Parquet", NULL, NULL}},
+        {BYTES("{\"answer\": \"one\"}\ntwo\n"), {"line 2", "JSON object", NULL}},
+        {BYTES("one\n{\"answer\": \"two\"}\n"), {"line 1", "JSON object", NULL}},
+        {BYTES("{\"answer\": \"one\"}\n{\"answer\": \"tw"), {"line 2", "JSON object", NULL}},
+        {BYTES("{\"answer\": \"one\n{\"answer\": \"two\n"), {"line 1", "JSON object", NULL}},
+        {BYTES("{\"answer\": \"one\"}\n{\"text\": \"two\"}\n"), {"line 2", "\"text\"", "line 1"}},
+        {BYTES("{\"answer\": \"one\"}\n{\"answer\": 2, \"text\": \"\"}\n"),
+         {"line 2", "\"answer\"", NULL}},
+        {BYTES("{\"answer\": \"one\"}\n{\"id\": 2}\n"), {"line 2", "no text", NULL}},
+        {BYTES("{\"id\": 1}\n{\"id\": 2}\n"), {"line 1", "\"prediction\"", NULL}},
+        {BYTES("{\"answer\": \"a\", \"answer\": \"b\"}\n{\"answer\": \"\"}"),
+         {"line 1", "duplicate", NULL}},
+        {BYTES("{\"error\": \"a\"}\n{\"error\": \"b\"}\n"), {"every one", "\"error\"", NULL}},
+        {BYTES(" \n\t\n"), {"every one", "empty", NULL}},
+    };
+    Run r;
+    char good[PATH], bad[PATH];
+    run_start(&r);
+    put_text(&r, "good.txt", "one\ntwo\n", good);
+    for (size_t i = 0; i < sizeof files / sizeof files[0]; i++) {
+        const char *const *w = files[i].words;
+        write_file(&r, "bad", files[i].bytes, files[i].size, bad, sizeof bad);
+        run(&r, "score", "text", bad, good);
+        expect_message(&r, 1, (const char *const[]){"bad", w[0], w[1], w[1] ? w[2] : NULL, NULL});
+        if (i > 6) continue; /* those below are about an answer's member */
+        run(&r, "score", "text", good, bad);
+        assert_message(&r, 1, "bad", w[0]);
+        run(&r, "score", "text", bad, bad); /* equal nonsense was BLEU 100 */
+        assert_message(&r, 1, "bad", w[0]);
+    }
+    /* Texts that begin as JSON does are texts among others. */
+    put_text(&r, "code.txt", "{\"a\", \"b\"}\nint x[] = {1};\n", bad);
+    run(&r, "score", "text", "--metric", "exact", "--json", bad, bad);
+    expect(&r, 0, NULL);
+    assert_non_null(strstr(r.out, "\"exact\": 100.0"));
+    /* Answers that are errors are counted. */
+    put_text(&r, "some.jsonl", "{\"answer\": \"one\"}\n{\"error\": \"no\"}\n", bad);
+    run(&r, "score", "text", "--metric", "exact", "--json", bad, good);
+    expect(&r, 0, NULL);
+    assert_non_null(strstr(r.out, "\"errors\": 1"));
+    assert_non_null(strstr(r.err, "1 of 2 answers are errors"));
+    run_end(&r);
+}
+
+/* Long lines, many references, pipes. */
+static void test_bounds(void **state) {
+    (void)state;
+    enum { LONG = 20000000, MANY = 8000 };
+    Run r;
+    char one[PATH], big[PATH], many[PATH], fifo[PATH];
+    run_start(&r);
+    char *text = malloc(LONG + 2);
+    assert_non_null(text);
+    for (size_t i = 0; i < LONG; i++) text[i] = i % 5 == 4 ? ' ' : 'w';
+    text[LONG] = '\n';
+    put_text(&r, "one.txt", "the cat\n", one);
+    write_file(&r, "big.txt", text, LONG + 1, big, sizeof big);
+    run(&r, "score", "text", big, one);
+    assert_message(&r, 1, "big.txt", "line 1", "20000000 bytes");
+    memset(text, '[', LONG); /* JSON that would take 900 MB */
+    memcpy(text, "{\"answer\": ", 11);
+    write_file(&r, "big.txt", text, LONG + 1, big, sizeof big);
+    run(&r, "score", "text", big, one);
+    assert_message(&r, 1, "big.txt", "line 1", "nested");
+    free(text);
+    run(&r, "score", "text", "/dev/zero", one);
+    assert_message(&r, 1, "/dev/zero", "line 1", "MiB");
+    /* 8,000 references of one of 8,000 lines: a column each would take half a gigabyte. */
+    path_in(many, sizeof many, &r, "many.jsonl"), path_in(big, sizeof big, &r, "lines.txt");
+    FILE *references = fopen(many, "w"), *answers = fopen(big, "w");
+    assert_non_null(references), assert_non_null(answers);
+    for (int i = 0; i < MANY; i++) {
+        fprintf(answers, "the cat %d\n", i);
+        fprintf(references, "{\"targets\": [\"the cat %d\"", i);
+        for (int k = 0; i == 77 && k < MANY; k++) fprintf(references, ", \"a dog %d\"", k);
+        fputs("]}\n", references);
+    }
+    fclose(references), fclose(answers);
+    run(&r, "score", "text", "--metric", "exact,chrf", big, many);
+    expect(&r, 0, NULL);
+    assert_non_null(strstr(r.out, "exact = 100.00"));
+    assert_non_null(strstr(r.out, "nrefs:var"));
+    /* A pipe is read where somebody writes, and not waited for where nobody does. */
+    path_in(fifo, sizeof fifo, &r, "fifo");
+    assert_int_equal(mkfifo(fifo, 0600), 0);
+    pid_t child = fork();
+    if (child == 0) {
+        int fd = open(fifo, O_WRONLY);
+        _exit(fd < 0 || write(fd, "the cat\n", 8) != 8);
+    }
+    run(&r, "score", "text", "--metric", "exact", fifo, one);
+    expect(&r, 0, NULL);
+    waitpid(child, NULL, 0);
+    run(&r, "score", "gqa", fifo, one);
+    assert_message(&r, 1, "fifo", "pipe");
+    run_end(&r);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_golden),
-        cmocka_unit_test(test_lines),
-        cmocka_unit_test(test_wrong),
+        cmocka_unit_test(test_golden),  cmocka_unit_test(test_lines),  cmocka_unit_test(test_wrong),
+        cmocka_unit_test(test_misread), cmocka_unit_test(test_bounds),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

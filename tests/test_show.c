@@ -2,6 +2,7 @@
  * and with any text, and that the terminal is as it was afterwards. */
 #include <math.h>
 #include <signal.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -164,7 +165,7 @@ static void play_by_key(const Run *r, const char *story, const char *answer, int
     assert_non_null(t);
     story_read(&s, story);
     write_trace(r, "story.json", 1, &answer, &story, path, sizeof path);
-    tty_start(t, columns, 24, (char *[]){"show", "--from", path, "--step", NULL});
+    tty_start(t, columns, 24, (char *[]){"show", "--from", path, "--step", "--every-step", NULL});
     for (int frame = 0; frame <= s.steps; frame++) {
         if (frame) tty_keys(t, frame % 2 ? "n" : "\033[C");
         snprintf(status, sizeof status, "%d/%d", frame, s.steps);
@@ -243,7 +244,9 @@ static void test_keys(void **state) {
     run_start(&r);
     assert_non_null(t);
     write_trace(&r, "keys.json", 1, &answer, &story, path, sizeof path);
-    tty_start(t, 60, 10, (char *[]){"show", "--from", path, "--step", "--speed", "1000", NULL});
+    tty_start(
+        t, 60, 10,
+        (char *[]){"show", "--from", path, "--step", "--speed", "1000", "--every-step", NULL});
     tty_until(t, "step 0/4");
     assert_string_equal(screen_row(&t->screen, 1), "__ __ __ __");
     assert_true(t->screen.dim[1][0] && !t->screen.dim[1][2]);
@@ -271,18 +274,59 @@ static void test_keys(void **state) {
     assert_true(WIFEXITED(t->status) && WEXITSTATUS(t->status) == 0);
     expect_answer(&t->screen, 0, answer);
     tty_free(t);
-    /* Whoever quits in between keeps what was there then. */
+    /* Whoever has seen enough in between gets the answer. */
     tty_start(t, 60, 10, (char *[]){"show", "--from", path, "--step", NULL});
     tty_until(t, "step 0/4");
     press(t, "nn", "step 2/4");
     tty_keys(t, "q");
     tty_end(t);
     assert_true(WIFEXITED(t->status) && WEXITSTATUS(t->status) == 0);
-    assert_memory_equal(screen_row(&t->screen, 0), "step 2/4 ", 9);
-    assert_string_equal(screen_row(&t->screen, 1), "a word __.");
-    assert_string_equal(screen_row(&t->screen, 2), "");
-    assert_int_equal(t->screen.y, 2);
+    expect_answer(&t->screen, 0, answer);
     tty_free(t), free(t);
+    run_end(&r);
+}
+
+/* The same while the answer is being computed, with what the run keeps; of several questions the
+ * others are answered, too. */
+static void test_enough(void **state) {
+    (void)state;
+    Run r;
+    char kept[512];
+    Tty *t = malloc(sizeof *t);
+    run_start(&r);
+    assert_non_null(t);
+    setenv("EASYFIRST_MODEL", BASE, 1);
+    path_in(kept, sizeof kept, &r, "kept.json");
+    run(&r, "ask", "-q", "--length", "6", "--steps", "9", PIC0, "What?");
+    expect(&r, 0, NULL);
+    r.out[strcspn(r.out, "\n")] = 0;
+    char *answer = strdup(r.out);
+    for (int keep = 0; keep < 2; keep++) {
+        tty_start(t, 100, 20,
+                  (char *[]){"show", "-q", "--step", "--length", "6", "--steps", "9", PIC0, "What?",
+                             keep ? "--json" : NULL, kept, NULL});
+        tty_until(t, "step 0/9");
+        tty_keys(t, keep ? "q" : "nq");
+        tty_end(t);
+        assert_true(WIFEXITED(t->status) && WEXITSTATUS(t->status) == 0);
+        expect_answer(&t->screen, 0, answer);
+        tty_free(t);
+    }
+    run(&r, "show", "--from", kept);
+    assert_non_null(strstr(r.out, answer));
+    tty_start(t, 100, 20,
+              (char *[]){"ask", "-q", "--show", "--length", "6", "--steps", "9", PIC0, "What?",
+                         "What?", "What?", NULL});
+    tty_until(t, "step ");
+    tty_keys(t, "q");
+    tty_end(t);
+    assert_true(WIFEXITED(t->status) && WEXITSTATUS(t->status) == 0);
+    for (int i = 0; i < 3; i++) {
+        assert_string_equal(screen_row(&t->screen, 2 * i), PIC0 ": What?");
+        assert_string_equal(screen_row(&t->screen, 2 * i + 1), answer);
+    }
+    unsetenv("EASYFIRST_MODEL");
+    free(answer), tty_free(t), free(t);
     run_end(&r);
 }
 
@@ -316,6 +360,70 @@ static void test_signals(void **state) {
         assert_int_equal(t->screen.y, 2);
         tty_free(t);
     }
+    free(t);
+    run_end(&r);
+}
+
+/* A sanitizer has handlers of its own for crashes, with reports that the screen does not know. */
+static bool with_sanitizer(void) {
+#if defined(__SANITIZE_ADDRESS__)
+    return true;
+#elif defined(__has_feature)
+    return __has_feature(address_sanitizer);
+#else
+    return false;
+#endif
+}
+
+/* Before, the child is a copy of this program, with its handlers. */
+static void until_executed(const Tty *t) {
+    char path[64];
+    snprintf(path, sizeof path, "/proc/%d/comm", (int)t->child);
+    for (int i = 0; i < 15000; i++) {
+        char *name = file_bytes(path, NULL);
+        bool ours = !name || strstr(name, "test_show");
+        free(name);
+        if (!ours) return;
+        usleep(1000);
+    }
+    fail_msg("the program did not start");
+}
+
+/* Whatever ends the program, whenever: the cursor and the settings are as they were (tty_end). */
+static void test_killed_anywhere(void **state) {
+    (void)state;
+    static const int signals[] = {SIGTERM, SIGINT,  SIGHUP,  SIGQUIT, SIGPIPE, SIGUSR1,
+                                  SIGALRM, SIGXCPU, SIGABRT, SIGSEGV, SIGBUS};
+    enum { KILLS = 55, LATEST_MS = 40 };
+    Run r;
+    char path[512];
+    const char *story = ascii, *answer = ascii_answer;
+    const struct rlimit no_core = {0};
+    struct rlimit core;
+    TestRandom random = {.state = 50};
+    Tty *t = malloc(sizeof *t);
+    run_start(&r);
+    assert_non_null(t);
+    assert_int_equal(getrlimit(RLIMIT_CORE, &core), 0);
+    assert_int_equal(setrlimit(RLIMIT_CORE, &(struct rlimit){no_core.rlim_cur, core.rlim_max}), 0);
+    write_trace(&r, "kill.json", 1, &answer, &story, path, sizeof path);
+    int drawn = 0;
+    for (int i = 0; i < KILLS; i++) {
+        int number = signals[(size_t)i % (sizeof signals / sizeof signals[0])];
+        if (with_sanitizer() && (number == SIGSEGV || number == SIGBUS || number == SIGABRT))
+            continue;
+        tty_start(t, 60, 10, (char *[]){"show", "--from", path, "--speed", "40", "--step", NULL});
+        until_executed(t);
+        if (i % 2) tty_until_hidden(t); /* the very first moment at which there is harm to do */
+        if (i % 4 == 0) usleep((unsigned)(1e3 * LATEST_MS * test_random_uniform(&random)));
+        kill(t->child, number);
+        tty_end(t);
+        assert_true(WIFSIGNALED(t->status) && WTERMSIG(t->status) == number);
+        drawn += t->screen.frames > 0;
+        tty_free(t);
+    }
+    assert_true(drawn > KILLS / 4); /* not all of them came before the program had begun */
+    setrlimit(RLIMIT_CORE, &core);
     free(t);
     run_end(&r);
 }
@@ -478,11 +586,11 @@ static void test_live_and_again(void **state) {
     setenv("EASYFIRST_MODEL", BASE, 1);
     for (int w = 0; w < 3; w++)
         for (int plain = 0; plain < 2; plain++) {
-            char *args[20] = {"show",         "-q", "--json", NULL,      PIC0,
-                              "Where is it?", "-s", "3",      "--speed", "1000"};
+            char *args[20] = {"show", "-q", "--json",  NULL,   PIC0,      "Where is it?",
+                              "-s",   "3",  "--speed", "1000", "--steps", "50"};
             path_in(path, sizeof path, &r, "live.json");
             args[3] = path;
-            for (int i = 0; i < 6; i++) args[10 + i] = ways[w][i];
+            for (int i = 0; i < 6; i++) args[12 + i] = ways[w][i];
             char *again[] = {"show", "--from", path, "--speed", "1000", NULL};
             if (plain) {
                 run_files(&r, "/dev/null", NULL, args);
@@ -524,12 +632,19 @@ static void test_plain(void **state) {
     run_start(&r);
     assert_non_null(t);
     write_trace(&r, "plain.json", 1, &answer, &story, path, sizeof path);
-    run(&r, "show", "--from", path);
+    run(&r, "show", "--from", path, "--every-step");
     expect(&r, 0,
            "step 1  1/4  [a] __ __ __\n"
            "step 2  3/4  a [word] __[.]\n"
            "step 3  3/4  __ [thing that].   erased: \"a\", \"word\"\n"
            "step 4  4/4  [a] thing [stands].   erased: \"that\"\n"
+           "a thing stands.\n");
+    run(&r, "show", "--from", path); /* "a" comes back, "word" stays until "thing" comes */
+    expect(&r, 0,
+           "step 1  1/4  [a] __ __ __\n"
+           "step 2  3/4  a [word] __[.]\n"
+           "step 3  4/4  a [thing that].   erased: \"word\"\n"
+           "step 4  4/4  a thing [stands].   erased: \"that\"\n"
            "a thing stands.\n");
     for (size_t i = 0; i < sizeof settings / sizeof settings[0]; i++) {
         const char *name = settings[i][0], *option = *name ? NULL : settings[i][1];
@@ -628,13 +743,21 @@ int main(void) {
     setenv("TERM", "xterm-256color", 1);
     unsetenv("NO_COLOR"), unsetenv("COLORTERM");
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_widths),         cmocka_unit_test(test_joined_emoji),
-        cmocka_unit_test(test_keys),           cmocka_unit_test(test_signals),
-        cmocka_unit_test(test_stop),           cmocka_unit_test(test_resize),
-        cmocka_unit_test(test_tall),           cmocka_unit_test(test_hostile_text),
-        cmocka_unit_test(test_live_and_again), cmocka_unit_test(test_plain),
-        cmocka_unit_test(test_ask_show),       cmocka_unit_test(test_usage),
+        cmocka_unit_test(test_widths),
+        cmocka_unit_test(test_joined_emoji),
+        cmocka_unit_test(test_keys),
+        cmocka_unit_test(test_enough),
+        cmocka_unit_test(test_signals),
+        cmocka_unit_test(test_stop),
+        cmocka_unit_test(test_resize),
+        cmocka_unit_test(test_tall),
+        cmocka_unit_test(test_hostile_text),
+        cmocka_unit_test(test_live_and_again),
+        cmocka_unit_test(test_plain),
+        cmocka_unit_test(test_ask_show),
+        cmocka_unit_test(test_usage),
         cmocka_unit_test(test_tmux),
+        cmocka_unit_test(test_killed_anywhere),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

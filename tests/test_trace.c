@@ -3,6 +3,7 @@
 #include <math.h>
 #include <unistd.h>
 
+#include "apps/show/fold.h"
 #include "apps/show/trace.h"
 #include "tests/test.h"
 
@@ -429,11 +430,118 @@ static void test_broken_files(void **state) {
     made_close(&m);
 }
 
+/* A hypothesis that failed is left out, whichever it is; without any other there is no trace. */
+static void test_failed_hypotheses(void **state) {
+    (void)state;
+    const TraceAbout about = {.question = "q"};
+    for (int failed = 1; failed <= RUNS; failed++) {
+        Made m;
+        Trace trace;
+        Error err;
+        made_open(&m);
+        TraceAbout asked = about;
+        asked.options = &m.options;
+        m.results[failed].error = strdup("its scores are NaN");
+        m.results[failed].steps = failed == 1 ? 2 : 0;
+        m.items[1].best = failed == 1 ? 2 : 1;
+        assert_ok(trace_from_answers(&trace, &asked, &m.answers, 1, m.tokenizer, &err), &err);
+        assert_int_equal(trace.count, 1);
+        assert_int_equal(trace.best, 0);
+        assert_int_equal(trace.hypotheses[0].length, lengths[failed == 1]);
+        assert_int_equal(trace.hypotheses[0].sample, m.specs[failed == 1 ? 2 : 1].sample);
+        assert_ok(trace_write_json(&trace, m.path, &err), &err);
+        trace_free(&trace);
+        assert_ok(trace_read_json(&trace, m.path, &err), &err);
+        trace_free(&trace);
+        free(m.results[failed].error);
+        m.results[failed].error = NULL;
+        made_close(&m);
+    }
+}
+
+/* ---- Folded. ---- */
+
+/* A trace in which positions change among few words, with masks, at random. */
+static void flickering(Trace *trace, const Tokenizer *tokenizer, int words, int length, int count,
+                       TestRandom *random) {
+    const DecodeOptions options = decode_options_default();
+    Error err;
+    assert_ok(trace_begin(trace, &(TraceAbout){.question = "q", .options = &options}, &err), &err);
+    int32_t mask = tokenizer_mask_id(tokenizer);
+    for (int s = 0; s < count; s++) {
+        TraceCell cells[8];
+        for (int i = 0; i < length; i++) {
+            bool masked = s < count - 1 && test_random_uniform(random) < 0.4;
+            int32_t word = 10 + (int32_t)(test_random_next(random) % (unsigned)words);
+            cells[i] = (TraceCell){.token = masked ? mask : word,
+                                   .score = masked ? -INFINITY : any_score(random),
+                                   .proposal = {word, -1}};
+        }
+        assert_ok(trace_step(trace, tokenizer,
+                             &(DecodeStep){.step = s + 1,
+                                           .steps = count,
+                                           .length = length,
+                                           .evaluated = true,
+                                           .cells = cells},
+                             &err),
+                  &err);
+    }
+}
+
+/* No word that is gone comes back, none is shown before it was written or in another place, what is
+ * shown at the end is what is there, and the trace is as it was. */
+static void check_folded(const TraceHypothesis *h, const TraceHypothesis *shown) {
+    for (int i = 0; i < h->length; i++) {
+        for (int s = 0; s < h->steps; s++) {
+            const TraceEntry *real = &trace_entries(h, s)[i], *e = &trace_entries(shown, s)[i];
+            const TraceEntry *before = s ? &trace_entries(shown, s - 1)[i] : NULL;
+            bool written = false;
+            for (int t = 0; t <= s; t++)
+                written |= !trace_entries(h, t)[i].masked && trace_entries(h, t)[i].id == e->id;
+            assert_true(e->masked ? real->masked : written);
+            if (before && !before->masked) assert_false(e->masked);
+            for (int t = s + 1; before && !before->masked && e->id != before->id && t < h->steps;
+                 t++)
+                assert_int_not_equal(trace_entries(shown, t)[i].id, before->id);
+            assert_int_equal(real->proposal, e->proposal);
+            if (real->id == e->id) assert_true(real->masked || real->score == e->score);
+            if (s == h->steps - 1) assert_int_equal(real->id, e->id);
+        }
+    }
+}
+
+static void test_folded(void **state) {
+    (void)state;
+    Made m;
+    Error err;
+    TestRandom random = {.state = 32};
+    made_open(&m);
+    for (int round = 0; round < 200; round++) {
+        Trace trace, shown;
+        int words = 1 + round % 4, count = 1 + round % 23;
+        flickering(&trace, m.tokenizer, words, 1 + round % 8, count, &random);
+        TraceHypothesis *h = &trace.hypotheses[0];
+        size_t bytes = (size_t)h->steps * (size_t)h->length * sizeof *h->entries;
+        TraceEntry *copy = malloc(bytes);
+        memcpy(copy, h->entries, bytes);
+        assert_ok(fold_make(&shown, &trace, &err), &err);
+        check_folded(h, &shown.hypotheses[0]);
+        for (int i = 0; words == 1 && i < h->length; i++) /* nothing but what is written once */
+            for (int s = 1; s < count; s++)
+                assert_true(trace_entries(&shown.hypotheses[0], s - 1)[i].masked ||
+                            !trace_entries(&shown.hypotheses[0], s)[i].masked);
+        assert_memory_equal(copy, h->entries, bytes);
+        fold_free(&shown), trace_free(&trace), free(copy);
+    }
+    made_close(&m);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_round_trip),        cmocka_unit_test(test_step_by_step),
         cmocka_unit_test(test_additions_refused), cmocka_unit_test(test_wrong_members),
-        cmocka_unit_test(test_broken_files),
+        cmocka_unit_test(test_broken_files),      cmocka_unit_test(test_folded),
+        cmocka_unit_test(test_failed_hypotheses),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

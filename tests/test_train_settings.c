@@ -267,6 +267,7 @@ static const struct {
     {"context", SWITCH},
     {"plain", SWITCH},
     {"text-lines", FLAG},
+    {"long-prompts", WORD, "refuse skip keep-last"},
     {"bad-share", REAL, NULL, 0, 1},
     {"pass-tokens", WHOLE, NULL, 0, 1 << 24},
     {"rate", REAL, NULL, 0, 100},
@@ -389,6 +390,7 @@ static void assert_same(const TrainSettings *a, const TrainSettings *b) {
     assert_text(a->images, b->images), assert_text(a->valid, b->valid);
 #define SAME(field) assert_true(a->field == b->field)
     SAME(valid_limit), SAME(max_tokens), SAME(context), SAME(plain), SAME(text_lines);
+    assert_text(a->long_prompts, b->long_prompts);
     SAME(bad_share), SAME(group), SAME(epochs), SAME(steps), SAME(batch_sequences),
         SAME(batch_tokens);
     SAME(pass_tokens), SAME(rate), SAME(vision_rate), SAME(projector_rate), SAME(language_rate);

@@ -1,10 +1,10 @@
 #include "apps/eval/feed.h"
 
-#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 #include "apps/ahead.h"
+#include "data/path.h"
 
 struct EvalFeed {
     EvalFeedConfig config;
@@ -23,13 +23,11 @@ void eval_pictures_free(EvalPicture *pictures, int64_t count) {
 }
 
 static void picture_read(const EvalFeedConfig *c, const char *name, EvalPicture *p) {
-    char path[PATH_MAX];
     Image image;
-    if (snprintf(path, sizeof path, "%s/%s", c->folder, name) >= (int)sizeof path) {
-        error_set(&p->bad, "%s: too long a path", name);
-        return;
-    }
-    if (image_read(&image, path, NULL, &p->bad)) return;
+    char *path = path_join(c->folder, name, &p->bad);
+    int status = path ? image_read(&image, path, NULL, &p->bad) : -1;
+    free(path);
+    if (status) return;
     p->width = image.width, p->height = image.height;
     if (preprocess_crop(&p->image, &image, &c->preprocess, &p->bad))
         error_context(&p->bad, "%s", name);

@@ -1,6 +1,5 @@
 /* gqa.c - GQA: a model's answers to a file of questions about pictures, and their scores. */
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,10 +10,12 @@
 #include "apps/eval/result.h"
 #include "apps/eval/run.h"
 #include "apps/eval/gqa_report.h"
+#include "data/file_open.h"
+#include "data/file_write.h"
 #include "data/gqa.h"
-
 #include "data/json_array.h"
 #include "data/metrics/gqa_text.h"
+#include "data/path.h"
 
 static const CommandHelp help = {
     .name = "eval gqa",
@@ -35,7 +36,10 @@ static const CommandHelp help = {
         "In --out: answers.jsonl (LLaVA's, appended as they come), predictions.json (official),\n"
         "with --attention attentions.json (official), unanswered.jsonl, settings.json, and\n"
         "result.json with all scores and what they were measured with. What cannot be answered (a\n"
-        "missing picture, say) is told and counts as wrong; the exit status is then 1. Cut off\n"
+        "missing picture, say) is reported and counts as wrong, lines without an id and repeated\n"
+        "ids are reported and left out; the exit status is then 1. All questions are scored, as "
+        "the\n"
+        "official script does; --long-prompts skip leaves out those that are too long. Cut off\n"
         "anywhere, the same command goes on where it was and gives the same files.",
     .examples =
         "easyfirst eval gqa -m model testdev_balanced_questions.json --images gqa/images --out "
@@ -52,10 +56,11 @@ typedef struct GqaEval {
     const char *path, *images, *choices, *scene_graphs, *all_questions;
     bool attention;
     GqaQuestions questions;
-    TextTable more;     /* ids, pictures and texts of entailed questions */
-    const char *subset; /* the file of the questions asked, with --limit; else `path` */
-    char subset_path[PATH_MAX];
+    TextTable more; /* ids, pictures and texts of entailed questions */
+    char *subset; /* a file of the questions that are scored, where these are not all; else NULL */
+    Problems left_out; /* entries that are no question of the run */
     EvalItems items;
+    int64_t asked; /* the first items; the others are entailed by them */
     EvalStore store;
     Session session;
     Timings timings;
@@ -63,6 +68,19 @@ typedef struct GqaEval {
 } GqaEval;
 
 /* ---- What is asked. ---- */
+
+/* Entries without an id, or with one that is there twice: all else that is wrong with questions is
+ * noted with the question, or concerns the scores alone, which tell it. */
+static void note_left_out(GqaEval *g, const Problems *problems) {
+    static const char *const kinds[] = {GQA_NO_OBJECT, GQA_NO_ID, GQA_TWICE};
+    for (int i = 0; i < problems->kind_count; i++)
+        for (int k = 0; k < 3; k++) {
+            const Problem *p = &problems->kinds[i];
+            if (strcmp(p->kind, kinds[k])) continue;
+            Problems one = {.kinds = {*p}, .kind_count = 1, .total = p->count};
+            problems_merge(&g->left_out, &one);
+        }
+}
 
 /* Questions that balanced ones entail, for consistency. */
 typedef struct Entailed {
@@ -103,13 +121,14 @@ static const char *text_or_null(const TextTable *table, int32_t number) {
 }
 
 static int entailed_add(GqaEval *g, Entailed *e, Error *err) {
-    Problems ignored = {0};
+    Problems again = {0}, problems = {0}; /* those of `path` are known */
     int64_t bad;
-    TRY(gqa_questions_walk(g->path, entailed_note, e, &ignored, &bad, err));
+    TRY(gqa_questions_walk(g->path, entailed_note, e, &again, &bad, err));
     e->found = malloc(3 * (e->ids.count + 1) * sizeof *e->found);
     if (!e->found) return error_set(err, "out of memory for the entailed questions");
     for (size_t i = 0; i < 3 * e->ids.count; i++) e->found[i] = -1;
-    TRY(gqa_questions_walk(g->all_questions, entailed_take, e, &ignored, &bad, err));
+    TRY(gqa_questions_walk(g->all_questions, entailed_take, e, &problems, &bad, err));
+    note_left_out(g, &problems);
     size_t room = (size_t)g->items.count + e->ids.count + 1;
     EvalItem *grown = realloc(g->items.items, room * sizeof *grown);
     if (!grown) return error_set(err, "out of memory for the entailed questions");
@@ -130,16 +149,18 @@ static bool is_folder(const char *path) {
 }
 
 static int read_questions(GqaEval *g, Error *err) {
-    if (g->options.limit && is_folder(g->path))
-        return error_set(err, "%s: --limit takes one file of questions, not a folder of parts",
-                         g->path);
-    Problems problems = {0}; /* gqa_score tells them */
+    bool skip = g->options.common.answer.long_prompts == LONG_PROMPTS_SKIP;
+    if ((g->options.limit || skip) && is_folder(g->path))
+        return error_set(err, "%s: %s takes one file of questions, not a folder of parts", g->path,
+                         skip ? "--long-prompts skip" : "--limit");
+    Problems problems = {0};
     const GqaQuestions *q = &g->questions;
     TRY(gqa_questions_read(&g->questions, g->path, false, &problems, err));
+    note_left_out(g, &problems);
     int64_t limit = g->options.limit, count = limit && limit < q->count ? limit : q->count;
     g->items.items = calloc((size_t)count + 1, sizeof *g->items.items);
     if (!g->items.items) return error_set(err, "out of memory for the questions");
-    g->items.count = count;
+    g->items.count = g->asked = count;
     for (int64_t i = 0; i < count; i++)
         g->items.items[i] =
             (EvalItem){.id = gqa_id(q, i), .image = gqa_image(q, i), .text = gqa_text(q, i)};
@@ -170,7 +191,7 @@ static int word_items(GqaEval *g, Error *err) {
     return 0;
 }
 
-/* ---- The questions that --limit leaves, as a file of their own. ---- */
+/* ---- The questions that --limit and --long-prompts skip leave, as a file of their own. ---- */
 
 typedef struct Subset {
     GqaEval *g;
@@ -178,10 +199,14 @@ typedef struct Subset {
     int64_t count;
 } Subset;
 
+static bool subset_has(const Subset *s, int64_t index) {
+    return index >= 0 && index < s->g->asked && !s->g->items.items[index].skipped;
+}
+
 static int subset_entry(void *user, const JsonElement *element, Error *err) {
     Subset *s = user;
     int64_t index = element->key ? gqa_find(&s->g->questions, element->key) : -1;
-    if (!element->value || index < 0 || index >= s->g->options.limit) return 0;
+    if (!element->value || !subset_has(s, index)) return 0;
     json_t *pair = json_pack("{s:O}", element->key, element->value);
     char *text = pair ? json_dumps(pair, JSON_REAL_PRECISION(17)) : NULL;
     json_decref(pair);
@@ -195,8 +220,9 @@ static int subset_entry(void *user, const JsonElement *element, Error *err) {
 }
 
 static int subset_official(Subset *s, Error *err) {
-    FileWindow window = {.path = s->g->path, .fd = open(s->g->path, O_RDONLY | O_CLOEXEC)};
-    if (window.fd < 0) return error_set(err, "%s: %s", s->g->path, strerror(errno));
+    FileWindow window = {.path = s->g->path};
+    window.fd = file_open_input(s->g->path, NULL, NULL, err);
+    if (window.fd < 0) return -1;
     int status = window_more(&window, 0, err);
     if (status == 0) status = json_object_walk(&window, 0, subset_entry, s, err);
     if (status == 0) status = file_write_bytes(&s->writer, "}\n", 2, err);
@@ -219,8 +245,7 @@ static int subset_lines(Subset *s, Error *err) {
             snprintf(number, sizeof number, "%lld", (long long)json_integer_value(id));
         const char *name = json_is_string(id) ? json_string_value(id) : number;
         int64_t index = gqa_find(&s->g->questions, name);
-        if (index >= 0 && index < s->g->options.limit)
-            status = file_write_bytes(&s->writer, line, (size_t)n, err);
+        if (subset_has(s, index)) status = file_write_bytes(&s->writer, line, (size_t)n, err);
         json_decref(object);
     }
     if (status == 0 && ferror(in)) status = error_set(err, "%s: %s", s->g->path, strerror(errno));
@@ -230,27 +255,25 @@ static int subset_lines(Subset *s, Error *err) {
 }
 
 static int write_subset(GqaEval *g, Error *err) {
-    g->subset = g->path;
-    if (!g->options.limit) return 0;
+    if (!g->options.limit && !eval_items_long(&g->items).skipped) return 0;
     Subset s = {.g = g};
-    snprintf(g->subset_path, sizeof g->subset_path, "%s/questions.json%s", g->options.out,
-             g->questions.llava ? "l" : "");
-    g->subset = g->subset_path;
-    TRY(file_write_begin(&s.writer, g->subset_path, 0, err));
+    g->subset =
+        path_join(g->options.out, g->questions.llava ? "questions.jsonl" : "questions.json", err);
+    if (!g->subset) return -1;
+    TRY(file_write_begin(&s.writer, g->subset, 0, err));
     int status = g->questions.llava ? subset_lines(&s, err) : subset_official(&s, err);
     return file_write_end(&s.writer, status, err);
 }
 
 /* ---- What comes out. ---- */
 
-static int write_predictions(const GqaEval *g, Error *err) {
-    char path[PATH_MAX];
+static int write_predictions(const GqaEval *g, const char *path, Error *err) {
     GqaArrayWriter writer;
-    snprintf(path, sizeof path, "%s/predictions.json", g->options.out);
     TRY(gqa_array_begin(&writer, path, err));
     int status = 0;
     for (int64_t i = 0; i < g->items.count && status == 0; i++) {
         const EvalItem *item = &g->items.items[i];
+        if (item->skipped) continue;
         char *plain = gqa_prediction_plain(item->answer ? item->answer : "");
         status = plain ? gqa_array_prediction(&writer, item->id, plain, err)
                        : error_set(err, "out of memory for the predictions");
@@ -259,9 +282,8 @@ static int write_predictions(const GqaEval *g, Error *err) {
     return gqa_array_end(&writer, status, err);
 }
 
-static int write_attentions(const GqaEval *g, char *path, size_t size, Error *err) {
+static int write_attentions(const GqaEval *g, const char *path, Error *err) {
     GqaArrayWriter writer;
-    snprintf(path, size, "%s/attentions.json", g->options.out);
     TRY(gqa_array_begin(&writer, path, err));
     int status = 0;
     for (int64_t i = 0; i < g->items.count && status == 0; i++)
@@ -299,13 +321,13 @@ static int add_file(json_t *object, const char *name, const char *path, Error *e
 
 static int write_result(GqaEval *g, const GqaScore *score, json_t *settings, Error *err) {
     json_t *scores = gqa_report_json(score), *result = NULL;
-    /* Unanswered questions are told with the reason, in "problems" of the whole. */
+    /* Unanswered questions are reported with the reason, in "problems" of the whole. */
     json_object_del(json_object_get(scores, "problems"), "question without a prediction");
     int status = scores ? 0 : error_set(err, "out of memory for the scores");
     if (status == 0) status = add_file(scores, "choices", g->choices, err);
     if (status == 0) status = add_file(scores, "scene_graphs", g->scene_graphs, err);
     if (status == 0) {
-        result = eval_result_json(json_incref(settings), &g->items, scores, err);
+        result = eval_result_json(json_incref(settings), &g->items, &g->left_out, scores, err);
         scores = NULL;
         status = result ? eval_store_json(&g->store, "result.json", json_incref(result), err) : -1;
     }
@@ -319,28 +341,61 @@ static int write_result(GqaEval *g, const GqaScore *score, json_t *settings, Err
     return status ? -1 : report_flush(err);
 }
 
-static int finish(GqaEval *g, json_t *settings, Error *err) {
-    char answers[PATH_MAX], attentions[PATH_MAX] = "";
-    snprintf(answers, sizeof answers, "%s/answers.jsonl", g->options.out);
-    TRY(eval_store_finish(&g->store, &g->items, err));
-    TRY(write_predictions(g, err));
-    if (g->attention) TRY(write_attentions(g, attentions, sizeof attentions, err));
-    TRY(write_subset(g, err));
+/* What eval_end has said already: unanswered questions with the reason, and what is left out. */
+static const char *const told[] = {"question without a prediction", GQA_NO_OBJECT, GQA_NO_ID,
+                                   GQA_TWICE, NULL};
+
+/* Scores the files that are there now. */
+static int score_files(GqaEval *g, const char *answers, const char *attentions, json_t *settings,
+                       Error *err) {
     GqaFiles files = {.predictions = answers,
-                      .questions = g->subset,
+                      .questions = g->subset ? g->subset : g->path,
                       .all_questions = g->all_questions,
                       .choices = g->choices,
                       .scene_graphs = g->scene_graphs,
                       .attentions = g->attention ? attentions : NULL};
     GqaScore *score = calloc(1, sizeof *score);
     int status = score ? gqa_score(score, &files, err) : error_set(err, "out of memory");
-    if (status == 0) status = write_result(g, score, settings, err);
-    if (status == 0) gqa_score_free(score);
+    if (status == 0) {
+        gqa_report_problems(score, told);
+        status = write_result(g, score, settings, err);
+        gqa_score_free(score);
+    }
     free(score);
     return status;
 }
 
+static int finish(GqaEval *g, json_t *settings, Error *err) {
+    const char *out = g->options.out;
+    char *answers = path_join(out, "answers.jsonl", err);
+    char *attentions = path_join(out, "attentions.json", err);
+    char *predictions = path_join(out, "predictions.json", err);
+    int status = answers && attentions && predictions ? 0 : -1;
+    if (status == 0) status = eval_store_finish(&g->store, &g->items, err);
+    if (status == 0) status = write_predictions(g, predictions, err);
+    if (status == 0 && g->attention) status = write_attentions(g, attentions, err);
+    if (status == 0) status = write_subset(g, err);
+    if (status == 0) status = score_files(g, answers, attentions, settings, err);
+    free(answers), free(attentions), free(predictions);
+    return status;
+}
+
 /* ---- The command. ---- */
+
+/* Everything that can be known before the model is loaded. */
+static int check_files(const GqaEval *g, Error *err) {
+    const FileRole inputs[] = {{"QUESTIONS", g->path},
+                               {"--all-questions", g->all_questions},
+                               {"--choices", g->choices},
+                               {"--scene-graphs", g->scene_graphs}};
+    TRY(eval_check_files(g->options.out, inputs, 4, err));
+    struct stat info;
+    if (stat(g->images, &info))
+        return error_set(err, "%s: --images: %s", g->images, strerror(errno));
+    if (S_ISDIR(info.st_mode)) return 0;
+    return error_set(err, "%s: --images: a folder of images was expected, but this is %s",
+                     g->images, file_mode_name(info.st_mode));
+}
 
 static int check_model(const Multimodal *m, Error *err) {
     if (m->xlmr && m->vit && m->projector) return 0;
@@ -363,12 +418,13 @@ static int ask_all(GqaEval *g, json_t *settings, Error *err) {
                             .quiet = o->common.quiet};
     config.answer.look.attention = g->attention;
     TRY(eval_run(&config, &g->store, &g->items, &g->timings, err));
-    eval_end(o, &g->items, &g->timings, g->session.device, &g->failed);
+    eval_end(o, &g->items, &g->left_out, &g->timings, g->session.device, &g->failed);
     return 0;
 }
 
 static int run(GqaEval *g, Error *err) {
     EvalOptions *o = &g->options;
+    TRY(check_files(g, err));
     TRY(read_questions(g, err));
     TRY(session_open(&g->session, &o->common, err));
     g->timings.load_s = g->session.load_s;
@@ -407,6 +463,9 @@ int eval_gqa(int argc, char **argv) {
                                                     : "one file of questions at a time");
     if (status < 0 && !g.images)
         status = options_wrong(&help, "where are the pictures? Name their folder with --images");
+    if (status < 0 && g.scene_graphs && !g.attention)
+        status =
+            options_wrong(&help, "--scene-graphs is for grounding, which needs --attention, too");
     if (status < 0) status = eval_options_check(&help, o);
     if (status < 0) {
         Error err;
@@ -419,6 +478,7 @@ int eval_gqa(int argc, char **argv) {
     eval_items_free(&g.items);
     gqa_questions_free(&g.questions);
     text_table_free(&g.more);
+    free(g.subset);
     session_close(&g.session);
     return status;
 }

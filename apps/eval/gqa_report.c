@@ -1,6 +1,7 @@
 #include "apps/eval/gqa_report.h"
 
 #include <math.h>
+#include <string.h>
 
 #include "apps/report.h"
 
@@ -130,9 +131,12 @@ json_t *gqa_report_json(const GqaScore *score) {
     return object;
 }
 
-void gqa_report_problems(const GqaScore *score) {
+void gqa_report_problems(const GqaScore *score, const char *const *except) {
     for (int i = 0; i < score->problems.kind_count; i++) {
         const Problem *p = &score->problems.kinds[i];
+        int e = 0;
+        while (except && except[e] && strcmp(except[e], p->kind) != 0) e++;
+        if (except && except[e]) continue;
         report_error("warning: %s: %lld (%s%s)", p->kind, (long long)p->count,
                      p->count > 1 ? "first: " : "", p->first);
     }

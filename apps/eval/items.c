@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "apps/report.h"
+#include "kernels/clean_text.h"
 
 void eval_items_free(EvalItems *items) {
     for (int64_t i = 0; i < items->count && items->items; i++) {
@@ -31,8 +32,7 @@ int eval_item_bad(EvalItem *item, const char *kind, Error *err, const char *form
         item->why = NULL;
         return error_set(err, "out of memory for a message");
     }
-    for (char *p = item->why; *p; p++)
-        if ((unsigned char)*p < 32 || *p == 127) *p = '?';
+    clean_text(item->why);
     item->kind = kind;
     return 0;
 }
@@ -41,10 +41,24 @@ int64_t eval_items_problems(const EvalItems *items, Problems *problems) {
     int64_t unanswered = 0;
     for (int64_t i = 0; i < items->count; i++) {
         const EvalItem *item = &items->items[i];
+        if (item->skipped) continue;
         unanswered += !item->answer;
         if (item->kind) problems_add(problems, item->kind, "%s: %s", item->id, item->why);
     }
     return unanswered;
+}
+
+EvalLong eval_items_long(const EvalItems *items) {
+    EvalLong all = {0};
+    for (int64_t i = 0; i < items->count; i++) {
+        const EvalItem *item = &items->items[i];
+        if (!item->skipped && !item->dropped) continue;
+        if (!all.first) all.first = item;
+        all.skipped += item->skipped;
+        all.shortened += item->dropped > 0;
+        all.dropped += item->dropped;
+    }
+    return all;
 }
 
 json_t *eval_problems_json(const Problems *problems) {

@@ -1,8 +1,10 @@
 /* order.c - in which order answers are written: asks, or reads traces, and counts. */
+#include <errno.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "apps/commands.h"
 #include "apps/eval/eval.h"
@@ -12,7 +14,9 @@
 #include "apps/eval/order_report.h"
 #include "apps/show/trace.h"
 #include "data/array_grow.h"
+#include "data/file_open.h"
 #include "data/file_write.h"
+#include "data/path.h"
 
 static const CommandHelp help = {
     .name = "eval order",
@@ -51,6 +55,7 @@ typedef struct OrderEval {
     CausalGraphs graphs;
     OrderPrompts prompts;
     Problems problems;
+    Problems skipped, shortened; /* long prompts */
     OrderSet set;
     OrderItem *items; /* [set.count] */
     size_t item_capacity;
@@ -181,12 +186,11 @@ typedef struct Batch {
 
 /* The picture's place in the batch, which it is read for; -1 with a problem counted. */
 static int batch_picture(OrderEval *o, Batch *b, const OrderPrompt *prompt) {
-    char path[PATH_MAX];
     Error bad;
     if (b->pictures && !strcmp(b->names[b->pictures - 1], prompt->image)) return b->pictures - 1;
-    int size = snprintf(path, sizeof path, "%s/%s", o->images, prompt->image);
-    int status = (size_t)size < sizeof path ? image_read(&b->images[b->pictures], path, NULL, &bad)
-                                            : error_set(&bad, "its path is too long");
+    char *path = path_join(o->images, prompt->image, &bad);
+    int status = path ? image_read(&b->images[b->pictures], path, NULL, &bad) : -1;
+    free(path);
     if (status) {
         problems_add(&o->problems, "unreadable picture", "%s: %s", prompt->id, bad.text);
         return -1;
@@ -207,27 +211,42 @@ static int find_length(const OrderEval *o, const OrderPrompt *prompt, int *lengt
     return status;
 }
 
+/* Counts what an answer says of its request; *good: there is nothing wrong with it. */
+static void note_answer(OrderEval *o, const OrderPrompt *prompt, const Answer *answer, bool *good) {
+    *good = !answer->error;
+    if (answer->error)
+        problems_add(answer->skipped ? &o->skipped : &o->problems, "prompt that cannot be read",
+                     "%s: %s", prompt->id, answer->error);
+    else if (answer->dropped_tokens)
+        problems_add(&o->shortened, "prompt that is too long", "%s: its first %d tokens",
+                     prompt->id, answer->dropped_tokens);
+}
+
 /* Adds a prompt, or counts why it cannot be asked. */
 static int batch_add(OrderEval *o, Batch *b, const OrderPrompt *prompt, Error *err) {
     const Model *model = &o->session.model;
-    Error bad;
+    Answer answer;
+    bool good = false;
     char *worded = NULL;
     if (prompt->is_question)
         TRY(model_prompt(model, o->phrase ? "gqa" : "ask", prompt->text, NULL, NULL, &worded, err));
     else if (!(worded = strdup(prompt->text)))
         return error_set(err, "out of memory for a prompt");
     AnswerRequest request = {.prompt = worded, .picture = prompt->image ? 0 : -1};
-    int status = find_length(o, prompt, &request.length, &bad);
-    if (status == 0) status = multimodal_check(&model->parts, &request, NULL, &bad);
-    if (status)
-        problems_add(&o->problems, "prompt that cannot be read", "%s: %s", prompt->id, bad.text);
-    if (status == 0 && prompt->image) {
-        request.picture = batch_picture(o, b, prompt);
-        status = request.picture < 0 ? -1 : 0;
+    int status = find_length(o, prompt, &request.length, err);
+    LongPrompts policy = o->options.common.answer.long_prompts;
+    if (status == 0) status = multimodal_check_long(&model->parts, &request, policy, &answer, err);
+    if (status == 0) {
+        note_answer(o, prompt, &answer, &good);
+        free(answer.error);
     }
-    if (status) {
+    if (good && prompt->image) {
+        request.picture = batch_picture(o, b, prompt);
+        good = request.picture >= 0;
+    }
+    if (!good) {
         free(worded);
-        return 0;
+        return status;
     }
     b->requests[b->count] = request;
     b->asked[b->count] = prompt;
@@ -250,6 +269,11 @@ static int batch_answer(OrderEval *o, const Batch *b, Error *err) {
     if (status == 0) timings_add(&o->timings, &answers);
     for (int i = 0; i < b->count && status == 0; i++) {
         Trace trace;
+        if (answers.items[i].error) { /* found only while answering: no room for a length, say */
+            bool good;
+            note_answer(o, b->asked[i], &answers.items[i], &good);
+            continue;
+        }
         TraceAbout about = {.image = b->asked[i]->image,
                             .question = b->asked[i]->text,
                             .is_prompt = !b->asked[i]->is_question,
@@ -266,7 +290,8 @@ static int batch_answer(OrderEval *o, const Batch *b, Error *err) {
 
 /* Requests whose steps are kept in memory together: fewer of very many steps. */
 static int at_once(const OrderEval *o) {
-    int fit = (1 << 17) / o->options.common.answer.decode.iterations;
+    int steps = o->options.common.answer.decode.iterations;
+    int fit = (1 << 17) / (steps > 0 ? steps : DECODE_STEPS);
     return fit < 1 ? 1 : fit < REQUESTS_AT_ONCE ? fit : REQUESTS_AT_ONCE;
 }
 
@@ -358,8 +383,10 @@ static int write_json(OrderEval *o, const OrderReport *report, Error *err) {
     json_t *settings = settings_make(o, err);
     if (!settings) return -1;
     json_t *object = order_report_json(report, settings);
-    char *text = object ? json_dumps(object, JSON_REAL_PRECISION(JSON_DIGITS)) : NULL;
-    json_decref(object);
+    json_object_set_new(object, "long_prompts",
+                        json_pack("{s:I, s:I}", "skipped", (json_int_t)o->skipped.total,
+                                  "shortened", (json_int_t)o->shortened.total));
+    char *text = json_line(object, JSON_DIGITS);
     if (!text) return error_set(err, "out of memory for %s", o->json);
     FileWriter writer;
     int status = 0;
@@ -396,7 +423,24 @@ static int report_all(OrderEval *o, Error *err) {
     return status;
 }
 
+/* Before the model is loaded: the folder of the images, and that --json can be written. */
+static int check_files(const OrderEval *o, Error *err) {
+    const FileRole output = {"--json", o->json};
+    const FileRole inputs[] = {{"FILE", o->path}, {"--graphs", o->graphs_path}};
+    struct stat info;
+    TRY(file_roles_check(&output, 1, inputs, 2, err));
+    for (int i = 0; i < o->from.count; i++)
+        TRY(file_roles_check(&output, 1, &(FileRole){"--from", o->from.items[i]}, 1, err));
+    if (!o->images) return 0;
+    if (stat(o->images, &info))
+        return error_set(err, "%s: --images: %s", o->images, strerror(errno));
+    if (S_ISDIR(info.st_mode)) return 0;
+    return error_set(err, "%s: --images: a folder of images was expected, but this is %s",
+                     o->images, file_mode_name(info.st_mode));
+}
+
 static int run(OrderEval *o, Error *err) {
+    TRY(check_files(o, err));
     if (o->graphs_path) TRY(causal_graphs_read(&o->graphs, o->graphs_path, err));
     if (o->from.count) {
         TRY(read_traces(o, err));
@@ -406,11 +450,9 @@ static int run(OrderEval *o, Error *err) {
                     : order_prompts_graphs(&o->prompts, &o->graphs, limit, err));
         TRY(ask(o, err));
     }
-    for (int i = 0; i < o->problems.kind_count; i++)
-        report_error("left out: %s: %lld (%s%s)", o->problems.kinds[i].kind,
-                     (long long)o->problems.kinds[i].count,
-                     o->problems.kinds[i].count > 1 ? "the first: " : "",
-                     o->problems.kinds[i].first);
+    eval_problems_print("left out", &o->problems);
+    eval_problems_print("skipped", &o->skipped);
+    eval_problems_print("shortened", &o->shortened);
     if (!o->set.count) return error_set(err, "there is no answer whose order could be measured");
     TRY(report_all(o, err));
     if (!o->options.common.quiet && o->timings.answers)
@@ -469,6 +511,7 @@ int eval_order(int argc, char **argv) {
               "they have one"},
              {"limit", 0, OPTION_INTEGER, "N", &o.options.limit, "only the first N", 1, INT_MAX}}}};
     common_init(&o.options.common);
+    o.options.common.long_prompts = long_prompts_name(LONG_PROMPTS_SKIP);
     answer_group(&o, &groups[1]);
     model_group(&o.options.common.model, &o.options.common.device, &o.options.common.threads,
                 &groups[2]);

@@ -133,7 +133,10 @@ int order_prompts_read(OrderPrompts *prompts, const char *path, int64_t limit, P
     GqaFile file;
     TRY(gqa_file_open(&file, path, err));
     GqaFileKind kind = file.kind;
+    const char *hint = gqa_file_hint(&file);
     gqa_file_close(&file);
+    if (kind == GQA_FILE_OTHER && hint)
+        return error_set(err, "%s: expected JSON, but this is %s", path, hint);
     if (kind == GQA_FILE_OTHER || kind == GQA_FILE_EMPTY)
         return error_set(err,
                          "%s: %s; expected was JSON: GQA's questions, LLaVA's conversations, or "

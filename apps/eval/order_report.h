@@ -5,6 +5,7 @@
  *   settings       what it was measured with (apps/eval/result.h), of --from little
  *   answers        how many
  *   problems       {kind: {"count", "first"}} of what was left out
+ *   long_prompts   {"skipped", "shortened"}: prompts that were too long
  *   fixed_share    from which share of the answers on a word is fixed
  *   fixed_words    [{"word", "answers"}], the commonest first
  *   summary        the numbers of order_summary.h: easy_first, fixed_first, copied_first,

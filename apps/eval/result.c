@@ -3,11 +3,15 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "apps/commands.h"
+#include "apps/eval/folder.h"
 #include "apps/report.h"
 #include "data/file_hash.h"
+#include "data/file_open.h"
+#include "data/path.h"
 
 /* ---- Options. ---- */
 
@@ -57,6 +61,36 @@ const char *eval_model_name(EvalOptions *o) {
 static const char *file_name(const char *path) {
     const char *slash = strrchr(path, '/');
     return slash && slash[1] ? slash + 1 : path;
+}
+
+/* Whether a file lies in a folder, both by what they are, not by their names. */
+static bool lies_in(const char *file, const char *folder) {
+    struct stat a, b;
+    char *path = realpath(file, NULL), *slash = path ? strrchr(path, '/') : NULL;
+    if (slash) slash[slash == path] = 0;
+    bool lies = slash && stat(path, &a) == 0 && stat(folder, &b) == 0 && a.st_dev == b.st_dev &&
+                a.st_ino == b.st_ino;
+    free(path);
+    return lies;
+}
+
+int eval_check_files(const char *out, const FileRole *inputs, int count, Error *err) {
+    TRY(eval_folder_check(out, err));
+    for (int i = 0; i < count; i++) {
+        struct stat info;
+        const char *path = inputs[i].path;
+        if (!path || (stat(path, &info) == 0 && S_ISDIR(info.st_mode))) continue;
+        int fd = file_open_input(
+            path, "evaluation data are read more than once: save them to a file", NULL, err);
+        if (fd < 0) return error_context(err, "%s", inputs[i].role);
+        close(fd);
+        if (lies_in(path, out))
+            return error_set(err,
+                             "%s: %s is in the folder of --out, whose files are replaced: name "
+                             "another folder",
+                             path, inputs[i].role);
+    }
+    return 0;
 }
 
 json_t *eval_file_json(const char *path, Error *err) {
@@ -150,33 +184,61 @@ json_t *eval_settings_json(const EvalOptions *o, const Session *session, const c
     return NULL;
 }
 
-json_t *eval_result_json(json_t *settings, const EvalItems *items, json_t *score, Error *err) {
+json_t *eval_result_json(json_t *settings, const EvalItems *items, const Problems *left_out,
+                         json_t *score, Error *err) {
     Problems problems = {0};
+    if (left_out) problems = *left_out;
     int64_t unanswered = eval_items_problems(items, &problems);
-    json_t *json =
-        json_pack("{s:s, s:o, s:I, s:I, s:I, s:o, s:o}", "easyfirst", EASYFIRST_VERSION, "settings",
-                  settings, "questions", (json_int_t)items->count, "answered",
-                  (json_int_t)(items->count - unanswered), "unanswered", (json_int_t)unanswered,
-                  "problems", eval_problems_json(&problems), "score", score);
+    EvalLong lengthy = eval_items_long(items);
+    json_t *json = json_pack(
+        "{s:s, s:o, s:I, s:I, s:I, s:I, s:{s:I, s:I, s:I}, s:o, s:o}", "easyfirst",
+        EASYFIRST_VERSION, "settings", settings, "questions", (json_int_t)items->count, "answered",
+        (json_int_t)(items->count - unanswered - lengthy.skipped), "unanswered",
+        (json_int_t)unanswered, "left_out", (json_int_t)(left_out ? left_out->total : 0),
+        "long_prompts", "skipped", (json_int_t)lengthy.skipped, "shortened",
+        (json_int_t)lengthy.shortened, "dropped_tokens", (json_int_t)lengthy.dropped, "problems",
+        eval_problems_json(&problems), "score", score);
     if (!json) error_set(err, "out of memory for the result");
     return json;
 }
 
-void eval_end(const EvalOptions *o, const EvalItems *items, const Timings *timings, Device *device,
-              bool *failed) {
+/* How many prompts were too long, and what became of them. */
+static void long_print(const EvalItems *items) {
+    EvalLong lengthy = eval_items_long(items);
+    if (lengthy.skipped)
+        report_error("skipped, not scored: %lld of %lld prompts leave no room for their answers "
+                     "(the first: %s: %s); --long-prompts refuse counts them as wrong",
+                     (long long)lengthy.skipped, (long long)items->count, lengthy.first->id,
+                     lengthy.first->why);
+    if (lengthy.shortened)
+        report_error("shortened: %lld of %lld prompts have lost their first tokens, %lld together "
+                     "(the first: %s: %d)",
+                     (long long)lengthy.shortened, (long long)items->count,
+                     (long long)lengthy.dropped, lengthy.first->id, lengthy.first->dropped);
+}
+
+void eval_problems_print(const char *what, const Problems *problems) {
+    for (int i = 0; i < problems->kind_count; i++)
+        report_error("%s: %s: %lld (%s%s)", what, problems->kinds[i].kind,
+                     (long long)problems->kinds[i].count,
+                     problems->kinds[i].count > 1 ? "the first: " : "", problems->kinds[i].first);
+}
+
+void eval_end(const EvalOptions *o, const EvalItems *items, const Problems *left_out,
+              const Timings *timings, Device *device, bool *failed) {
     Problems problems = {0};
     int64_t unanswered = eval_items_problems(items, &problems);
-    *failed = problems.total > 0;
-    for (int i = 0; i < problems.kind_count; i++)
-        report_error("unanswered: %s: %lld (%s%s)", problems.kinds[i].kind,
-                     (long long)problems.kinds[i].count,
-                     problems.kinds[i].count > 1 ? "the first: " : "", problems.kinds[i].first);
+    *failed |= problems.total > 0 || (left_out && left_out->total > 0);
+    if (left_out) eval_problems_print("left out", left_out);
+    long_print(items);
+    eval_problems_print("unanswered", &problems);
     if (o->common.quiet) return;
     if (timings->answers) timings_print(timings, device, &o->common.answer.decode);
     if (o->shards)
         fprintf(stderr,
                 "shard   %d of %d is done; %lld of all %lld have answers in %s; the same command "
                 "without --shard joins them\n",
-                o->shard_index, o->shards, (long long)(items->count - unanswered),
+                o->shard_index, o->shards,
+                (long long)(items->count - unanswered - eval_items_long(items).skipped),
                 (long long)items->count, o->out);
 }

@@ -8,6 +8,7 @@
 #include "apps/eval/items.h"
 #include "apps/options.h"
 #include "apps/report.h"
+#include "data/file_write.h"
 
 /* What a command of `easyfirst eval` has beside its own options. */
 typedef struct EvalOptions {
@@ -39,13 +40,24 @@ json_t *eval_file_json(const char *path, Error *err);
 json_t *eval_settings_json(const EvalOptions *options, const Session *session, const char *command,
                            json_t *data, Error *err);
 
-/* {"easyfirst": version, "settings", "questions", "answered", "unanswered", "problems", "score"},
- * which takes `settings` and `score` over. NULL with a message. */
-json_t *eval_result_json(json_t *settings, const EvalItems *items, json_t *score, Error *err);
+/* {"easyfirst": version, "settings", "questions", "answered", "unanswered", "left_out",
+ * "long_prompts": {"skipped", "shortened", "dropped_tokens"}, "problems", "score"}, which takes
+ * `settings` and `score` over. `left_out` are entries of the files that are no items; may be NULL.
+ * NULL with a message. */
+json_t *eval_result_json(json_t *settings, const EvalItems *items, const Problems *left_out,
+                         json_t *score, Error *err);
 
 /* Says on standard error what could not be answered, and, unless quiet, what the run took; of a
- * shard how the whole comes together. *failed: something of this run's part has no answer. */
-void eval_end(const EvalOptions *options, const EvalItems *items, const Timings *timings,
-              Device *device, bool *failed);
+ * shard how the whole comes together. Sets *failed if something of this run's part has no answer,
+ * unless it was skipped. */
+void eval_end(const EvalOptions *options, const EvalItems *items, const Problems *left_out,
+              const Timings *timings, Device *device, bool *failed);
+
+/* A line on standard error for each kind: "what: kind: count (the first: ...)". */
+void eval_problems_print(const char *what, const Problems *problems);
+
+/* Before anything else is done: that `out` can be the folder of this evaluation, and that the files
+ * that are read (folders are passed over) are there, are no pipes, and do not lie in it. */
+int eval_check_files(const char *out, const FileRole *inputs, int count, Error *err);
 
 #endif

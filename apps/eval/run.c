@@ -74,15 +74,30 @@ static int number_units(const EvalItems *items, int64_t *unit, int64_t *count, E
     return status;
 }
 
+/* Takes over what an answer says of its request, beside the text. */
+static int item_answered(EvalItem *item, const Answer *answer, Error *err) {
+    if (!answer->error) {
+        item->dropped = answer->dropped_tokens;
+        return 0;
+    }
+    item->skipped = answer->skipped && !item->kind;
+    return eval_item_bad(item, answer->skipped ? EVAL_SKIPPED : "prompt that cannot be read", err,
+                         "%s", answer->error);
+}
+
 /* Whether an item can be asked: its prompt fits, its picture's file is there. */
 static int item_check(const Run *r, EvalItem *item, Error *err) {
-    Error bad = {{0}};
+    Answer answer;
     char text[400];
     AnswerRequest request = {
         .prompt = item->prompt, .picture = item->image ? 0 : -1, .length = item->length};
+    if (item->kind) return 0;
     if (!item->prompt) return eval_item_bad(item, "no question", err, "there is nothing to answer");
-    if (multimodal_check(r->model, &request, &item->tokens, &bad))
-        return eval_item_bad(item, "prompt that cannot be read", err, "%s", bad.text);
+    TRY(multimodal_check_long(r->model, &request, r->answer.long_prompts, &answer, err));
+    item->tokens = answer.prompt_tokens - answer.dropped_tokens;
+    int status = item_answered(item, &answer, err);
+    free(answer.error);
+    if (status || item->kind) return status;
     if (!item->image) return 0;
     if (picture_leaves_folder(item->image))
         return eval_item_bad(item, "picture outside of the folder", err, "%s", item->image);
@@ -221,9 +236,10 @@ static int answer_items(Run *r, Tensor tokens, const AnswerRequest *requests,
     int status = 0;
     for (int64_t i = 0; i < count && status == 0; i++) {
         EvalItem *item = &r->items->items[order[i]];
+        status = item_answered(item, &answers.items[i], err);
         item->answer = answers.items[i].text;
         answers.items[i].text = NULL;
-        if (r->answer.look.attention && item->image)
+        if (r->answer.look.attention && item->image && item->answer && status == 0)
             status = item_look(r, item, &answers.looks[answers.items[i].best],
                                pictures[requests[i].picture], err);
     }

@@ -25,9 +25,10 @@ typedef struct EvalRunConfig {
 } EvalRunConfig;
 
 /* Answers the items of the store's shard that have neither an answer nor a problem, and appends the
- * answers as they come. Trouble with one item (a prompt that is too long, a picture that is missing
- * or broken) is noted with it. Errors: of the model and the disk; and if nothing has been answered
- * yet and no picture is there at all, which must be the wrong folder. */
+ * answers as they come. Trouble with one item (a prompt that is too long, which may be skipped or
+ * shortened, a picture that is missing or broken) is noted with it. Errors: of the model and the
+ * disk; and if nothing has been answered yet and no picture is there at all, which must be the
+ * wrong folder. */
 int eval_run(const EvalRunConfig *config, EvalStore *store, EvalItems *items, Timings *timings,
              Error *err);
 

@@ -27,6 +27,24 @@ static const CommandHelp help = {
                 "    --attentions val_attentions.json --json",
 };
 
+/* Predictions of which none answers a question would score 0 %, which is no result. */
+static int check_usable(const GqaScore *score, const GqaFiles *files, Error *err) {
+    if (score->unanswered < score->questions) return 0;
+    if (!score->predictions)
+        return error_set(err,
+                         "%s: there is no prediction in it that could be read; expected "
+                         "[{\"questionId\": ..., \"prediction\": ...}] or lines of "
+                         "{\"question_id\": ..., \"text\": ...}",
+                         files->predictions);
+    return error_set(
+        err,
+        "%s: none of its %lld predictions is for one of the %lld questions that are "
+        "scored in %s (%lld are for questions that are not there): do the files belong "
+        "together?",
+        files->predictions, (long long)score->predictions, (long long)score->questions,
+        files->questions, (long long)score->unknown);
+}
+
 int score_gqa(int argc, char **argv) {
     GqaFiles files = {.predictions = NULL};
     bool json = false;
@@ -52,14 +70,17 @@ int score_gqa(int argc, char **argv) {
     Error err;
     status = score ? gqa_score(score, &files, &err) : error_set(&err, "out of memory");
     if (status == 0) {
-        gqa_report_problems(score);
+        gqa_report_problems(score, NULL);
+        status = check_usable(score, &files, &err);
+    }
+    if (status == 0) {
         if (json)
             status = json_print_line(gqa_report_json(score), 17, &err);
         else
             gqa_report_text(stdout, score);
         if (status == 0) status = report_flush(&err);
-        gqa_score_free(score);
     }
+    if (score) gqa_score_free(score);
     free(score);
     if (status) report_error("%s", err.text);
     return status ? 1 : 0;

@@ -52,8 +52,7 @@ typedef struct Score {
     ChrfOptions chrf;
     ScoreLines answers, *files; /* [file_count] of references */
     int file_count;
-    const char *const **references; /* [reference_count][lines]: the files' columns */
-    int reference_count;
+    References references; /* those of all files */
     json_t *result;
 } Score;
 
@@ -125,30 +124,51 @@ static int read_options(Score *s, int argc, char **argv, int *first) {
 
 /* ---- The files. ---- */
 
+/* That there is something to compare: texts that are all empty would score 0 (or, on both sides,
+ * 100), which is no result. */
+static int check_any(const ScoreLines *file, const char *name, Error *err) {
+    const References *t = &file->texts;
+    if (!t->count) return error_set(err, "%s: it has no lines to score", name);
+    for (size_t i = 0; i < t->begins[t->count]; i++)
+        if (t->texts[i][strspn(t->texts[i], " \t\r\n\v\f")]) return 0;
+    if (file->errors == t->count)
+        return error_set(err, "%s: every one of its %lld lines has an \"error\" and no answer",
+                         name, (long long)t->count);
+    return error_set(err, "%s: every one of its %lld lines is empty: there is nothing to score",
+                     name, (long long)t->count);
+}
+
+/* The next file of references. */
+static int read_references(Score *s, const char *answers, const char *name, Error *err) {
+    ScoreLines *file = &s->files[s->file_count++];
+    int64_t lines = s->answers.texts.count;
+    TRY(score_lines_read(file, name, true, err));
+    if (file->texts.count != lines)
+        return error_set(err,
+                         "%s has %lld lines, but %s has %lld: every answer needs the line of its "
+                         "reference",
+                         answers, (long long)lines, name, (long long)file->texts.count);
+    return check_any(file, name, err);
+}
+
 static int read_files(Score *s, char **names, int count, Error *err) {
     TRY(score_lines_read(&s->answers, names[0], false, err));
-    if (s->answers.column_count > 1)
-        return error_set(err, "%s: a line has several answers, but one can be scored", names[0]);
-    if (!s->answers.count) return error_set(err, "%s: it has no lines to score", names[0]);
-    if (!(s->files = calloc((size_t)count, sizeof *s->files)))
-        return error_set(err, "out of memory for %d files", count);
-    for (s->file_count = 0; s->file_count < count - 1;) {
-        const char *name = names[s->file_count + 1];
-        ScoreLines *file = &s->files[s->file_count++];
-        TRY(score_lines_read(file, name, true, err));
-        if (file->count != s->answers.count)
-            return error_set(err,
-                             "%s has %lld lines, but %s has %lld: every answer needs the line "
-                             "of its reference",
-                             names[0], (long long)s->answers.count, name, (long long)file->count);
-        s->reference_count += file->column_count;
+    int64_t lines = s->answers.texts.count;
+    for (int64_t i = 0; i < lines; i++)
+        if (s->answers.texts.begins[i + 1] != (size_t)i + 1)
+            return error_set(err, "%s: a line has several answers, but one can be scored",
+                             names[0]);
+    TRY(check_any(&s->answers, names[0], err));
+    s->files = calloc((size_t)count, sizeof *s->files);
+    const References **parts = calloc((size_t)count, sizeof *parts);
+    int status = s->files && parts ? 0 : error_set(err, "out of memory for %d files", count);
+    while (s->file_count < count - 1 && status == 0) {
+        parts[s->file_count] = &s->files[s->file_count].texts;
+        status = read_references(s, names[0], names[s->file_count + 1], err);
     }
-    if (!(s->references = calloc((size_t)s->reference_count, sizeof *s->references)))
-        return error_set(err, "out of memory for %d references", s->reference_count);
-    for (int f = 0, r = 0; f < s->file_count; f++)
-        for (int c = 0; c < s->files[f].column_count; c++)
-            s->references[r++] = s->files[f].columns[c];
-    return 0;
+    if (status == 0) status = references_join(&s->references, parts, s->file_count, err);
+    free(parts);
+    return status;
 }
 
 /* ---- Scores, printed or put into the result. ---- */
@@ -175,8 +195,7 @@ static json_t *reals(const double *values, int count) {
 static int score_bleu(Score *s, Error *err) {
     BleuScore score;
     char signature[SIGNATURE_SIZE], line[BLEU_LINE_SIZE];
-    TRY(bleu_corpus(s->answers.columns[0], s->references, s->reference_count, s->answers.count,
-                    &s->bleu, &score, err));
+    TRY(bleu_corpus(s->answers.texts.texts, &s->references, &s->bleu, &score, err));
     bleu_signature(&score, &s->bleu, signature);
     bleu_line(&score, line);
     if (!s->json) {
@@ -197,8 +216,7 @@ static int score_chrf(Score *s, bool words, Error *err) {
     ChrfOptions options = s->chrf;
     char signature[CHRF_TEXT_SIZE], line[CHRF_TEXT_SIZE];
     options.words = words;
-    TRY(chrf_corpus(s->answers.columns[0], s->references, s->reference_count, s->answers.count,
-                    &options, &score, err));
+    TRY(chrf_corpus(s->answers.texts.texts, &s->references, &options, &score, err));
     chrf_signature(&score, &options, signature);
     chrf_line(&score, &options, line);
     if (!s->json) {
@@ -212,8 +230,7 @@ static int score_chrf(Score *s, bool words, Error *err) {
 
 static int score_rouge(Score *s, Error *err) {
     RougeScore score;
-    TRY(rouge_corpus(s->answers.columns[0], s->references, s->reference_count, s->answers.count,
-                     s->stem, &score, err));
+    TRY(rouge_corpus(s->answers.texts.texts, &s->references, s->stem, &score, err));
     for (int k = 0; k < ROUGE_KINDS; k++) {
         const RougeValues *v = &score.kinds[k];
         if (!s->json)
@@ -261,17 +278,19 @@ static int score_pair(const PairMetric *m, const char *answer, const char *refer
 
 static int score_pairs(Score *s, const PairMetric *m, Error *err) {
     double sum = 0;
-    for (int64_t i = 0; i < s->answers.count; i++) {
+    int64_t count = s->references.count;
+    for (int64_t i = 0; i < count; i++) {
+        const char *const *texts;
         double best = 0;
-        for (int r = 0; r < s->reference_count; r++) {
+        int n = references_of(&s->references, i, &texts);
+        for (int r = 0; r < n; r++) {
             double value;
-            if (!s->references[r][i]) continue;
-            TRY(score_pair(m, s->answers.columns[0][i], s->references[r][i], &value, err));
+            TRY(score_pair(m, s->answers.texts.texts[i], texts[r], &value, err));
             if (value > best) best = value;
         }
         sum += best;
     }
-    double percent = 100 * sum / (double)s->answers.count;
+    double percent = 100 * sum / (double)count;
     if (s->json) return put(s->result, m->name, json_real(percent), err);
     printf("%s = %.2f (%s)\n", m->name, percent, m->about);
     return 0;
@@ -279,9 +298,13 @@ static int score_pairs(Score *s, const PairMetric *m, Error *err) {
 
 static int run(Score *s, char **names, int count, Error *err) {
     TRY(read_files(s, names, count, err));
+    if (s->answers.errors)
+        report_error("%s: %lld of %lld answers are errors, scored as empty texts", names[0],
+                     (long long)s->answers.errors, (long long)s->references.count);
     if (s->json) {
         s->result = json_object();
-        TRY(put(s->result, "lines", json_integer(s->answers.count), err));
+        TRY(put(s->result, "lines", json_integer(s->references.count), err));
+        TRY(put(s->result, "errors", json_integer(s->answers.errors), err));
     }
     if (s->wanted[METRIC_BLEU]) TRY(score_bleu(s, err));
     if (s->wanted[METRIC_CHRF]) TRY(score_chrf(s, false, err));
@@ -303,7 +326,7 @@ int score_text(int argc, char **argv) {
     }
     for (int i = 0; i < s.file_count; i++) score_lines_free(&s.files[i]);
     free(s.files);
-    free(s.references);
+    references_free(&s.references);
     score_lines_free(&s.answers);
     json_decref(s.result);
     return status;

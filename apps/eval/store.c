@@ -10,58 +10,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "apps/eval/folder.h"
 #include "apps/options.h"
 #include "apps/report.h"
-#include "data/config.h"
 #include "data/file_write.h"
-
-/* ---- Settings. ---- */
-
-static char *value_text(const json_t *value) {
-    return value ? json_dumps(value, JSON_ENCODE_ANY | JSON_REAL_PRECISION(JSON_DIGITS)) : NULL;
-}
-
-static const json_t *member(const json_t *object, const char *key) {
-    return json_object_get(object, key);
-}
-
-/* The first member in which two objects differ, an error; members of objects within them, too. */
-static int settings_compare(const char *folder, const json_t *then, const json_t *now, Error *err) {
-    const json_t *sides[2] = {then, now};
-    for (int side = 0; side < 2; side++) {
-        void *at = json_object_iter((json_t *)sides[side]);
-        for (; at; at = json_object_iter_next((json_t *)sides[side], at)) {
-            const char *key = json_object_iter_key(at);
-            const json_t *a = member(then, key), *b = member(now, key);
-            if (json_equal((json_t *)a, (json_t *)b)) continue;
-            if (json_is_object(a) && json_is_object(b)) {
-                TRY(settings_compare(folder, a, b, err));
-                continue;
-            }
-            char *before = value_text(a), *after = value_text(b);
-            int status =
-                error_set(err,
-                          "%s has answers of a run with other settings: \"%s\" was %.200s, now it "
-                          "is %.200s: name another folder with --out, or remove that one",
-                          folder, key, before ? before : "not set", after ? after : "not set");
-            free(before), free(after);
-            return status;
-        }
-    }
-    return 0;
-}
-
-static int settings_check(const EvalStore *s, const json_t *settings, Error *err) {
-    char path[PATH_MAX];
-    snprintf(path, sizeof path, "%s/settings.json", s->folder);
-    if (access(path, F_OK) != 0)
-        return eval_store_json(s, "settings.json", json_deep_copy(settings), err);
-    json_t *then;
-    TRY(config_read(&then, path, err));
-    int status = settings_compare(s->folder, then, settings, err);
-    json_decref(then);
-    return status;
-}
+#include "data/path.h"
 
 /* ---- The folder. ---- */
 
@@ -87,9 +40,9 @@ static int answers_visit(EvalStore *s, AnswersVisit visit, void *user, Error *er
     int count = scandir(s->folder, &names, is_answers_entry, alphasort), status = 0;
     if (count < 0) return error_set(err, "%s: %s", s->folder, strerror(errno));
     for (int i = 0; i < count; i++) {
-        char path[PATH_MAX];
-        int n = snprintf(path, sizeof path, "%s/%s", s->folder, names[i]->d_name);
-        if (status == 0 && n < (int)sizeof path) status = visit(s, path, user, err);
+        char *path = status ? NULL : path_join(s->folder, names[i]->d_name, err);
+        if (status == 0) status = path ? visit(s, path, user, err) : -1;
+        free(path);
         free(names[i]);
     }
     free(names);
@@ -113,53 +66,43 @@ static int other_check(EvalStore *s, const char *path, void *user, Error *err) {
 }
 
 static int lock_answers(EvalStore *s, Error *err) {
-    s->fd = open(s->path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
-    if (s->fd < 0) return error_set(err, "%s: %s", s->path, strerror(errno));
+    int fd = open(s->path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+    if (fd < 0) return error_set(err, "%s: %s", s->path, strerror(errno));
+    if (s->fd >= 0) close(s->fd);
+    s->fd = fd;
     if (flock(s->fd, LOCK_EX | LOCK_NB) == 0) return 0;
     if (errno != EWOULDBLOCK) return 0; /* a file system without locks */
     return error_set(err, "%s: another easyfirst is writing this file: wait until it is done",
                      s->path);
 }
 
-static int is_leftover(const struct dirent *entry) {
-    return strstr(entry->d_name, ".part-") != NULL;
-}
-
-/* What a run that was killed was just writing (file_write.h). Nobody else is writing now. */
-static int remove_leftovers(EvalStore *s, Error *err) {
-    struct dirent **names;
-    int count = scandir(s->folder, &names, is_leftover, alphasort);
-    if (count < 0) return error_set(err, "%s: %s", s->folder, strerror(errno));
-    for (int i = 0; i < count; i++) {
-        char path[PATH_MAX];
-        int n = snprintf(path, sizeof path, "%s/%s", s->folder, names[i]->d_name);
-        if (n < (int)sizeof path) unlink(path);
-        free(names[i]);
-    }
-    free(names);
-    return 0;
+/* Under the folder's lock: two runs that begin at once see each other's settings and answers. */
+static int folder_take(EvalStore *s, const json_t *settings, Error *err) {
+    TRY(eval_folder_settings(s->folder, settings, err));
+    TRY(lock_answers(s, err));
+    TRY(answers_visit(s, other_check, NULL, err));
+    return s->shards ? 0 : eval_folder_clean(s->folder, err);
 }
 
 int eval_store_open(EvalStore *s, const char *folder, int shard, int shards, const json_t *settings,
                     const char *model, Error *err) {
     *s = (EvalStore){.folder = folder, .fd = -1, .shard = shard, .shards = shards, .model = model};
-    int n = shards ? snprintf(s->path, sizeof s->path, "%s/answers-%d-of-%d.jsonl", folder, shard,
-                              shards)
-                   : snprintf(s->path, sizeof s->path, "%s/answers.jsonl", folder);
-    if (n >= (int)sizeof s->path - 64)
-        return error_set(err, "%.80s...: the name of the folder is too long", folder);
-    if (mkdir(folder, 0777) != 0 && errno != EEXIST)
-        return error_set(err, "%s: the folder cannot be made: %s", folder, strerror(errno));
-    int status = settings_check(s, settings, err);
-    if (status == 0) status = lock_answers(s, err);
-    if (status == 0) status = answers_visit(s, other_check, NULL, err);
-    if (status == 0 && !shards) status = remove_leftovers(s, err);
+    int lock;
+    char name[64] = "answers.jsonl";
+    if (shards) snprintf(name, sizeof name, "answers-%d-of-%d.jsonl", shard, shards);
+    s->path = path_join(folder, name, err);
+    int status = s->path ? eval_folder_enter(&lock, folder, err) : -1;
+    if (status == 0) {
+        status = folder_take(s, settings, err);
+        eval_folder_leave(&lock);
+    }
     if (status) eval_store_close(s);
     return status;
 }
 
 void eval_store_close(EvalStore *s) {
     if (s->fd >= 0) close(s->fd);
+    free(s->path);
     text_table_free(&s->ids);
     *s = (EvalStore){.fd = -1};
 }
@@ -188,8 +131,9 @@ static int line_take(EvalStore *s, EvalItems *items, const char *line, size_t si
         EvalItem *item = &items->items[index];
         item->answer = strdup(text);
         if (!item->answer) status = error_set(err, "out of memory for the answers");
-        json_t *map = json_object_get(json_object_get(object, "metadata"), "attention");
-        if (status == 0) status = item_map(item, map, err);
+        const json_t *metadata = json_object_get(object, "metadata");
+        item->dropped = (int)json_integer_value(json_object_get(metadata, "dropped_tokens"));
+        if (status == 0) status = item_map(item, json_object_get(metadata, "attention"), err);
     }
     json_decref(object);
     return status;
@@ -273,6 +217,7 @@ static json_t *map_json(const float *map) {
 static char *answer_line(const EvalStore *s, const EvalItem *item) {
     json_t *metadata = json_object(), *object = json_object();
     if (item->map) json_object_set_new(metadata, "attention", map_json(item->map));
+    if (item->dropped) json_object_set_new(metadata, "dropped_tokens", json_integer(item->dropped));
     int failed = json_object_set_new(object, "question_id", json_text(item->id));
     failed |= json_object_set_new(object, "prompt", json_text(item->text));
     failed |= json_object_set_new(object, "text", json_text(item->answer));
@@ -326,11 +271,14 @@ int eval_store_append(EvalStore *s, const EvalItems *items, const int64_t *order
 
 int eval_store_lines(const EvalStore *s, const char *name, EvalLine line, void *user, int64_t count,
                      Error *err) {
-    char path[PATH_MAX];
     FileWriter writer;
-    snprintf(path, sizeof path, "%s/%s", s->folder, name);
-    TRY(file_write_begin(&writer, path, 0, err));
-    int status = 0;
+    char *path = path_join(s->folder, name, err);
+    if (!path) return -1;
+    int status = file_write_begin(&writer, path, 0, err);
+    if (status) {
+        free(path);
+        return -1;
+    }
     for (int64_t i = 0; i < count && status == 0; i++) {
         bool failed = false;
         char *bytes = line(user, i, &failed);
@@ -342,7 +290,9 @@ int eval_store_lines(const EvalStore *s, const char *name, EvalLine line, void *
         }
         free(bytes);
     }
-    return file_write_end(&writer, status, err);
+    status = file_write_end(&writer, status, err);
+    free(path);
+    return status;
 }
 
 typedef struct Finish {
@@ -378,26 +328,27 @@ static int shard_remove(EvalStore *s, const char *path, void *user, Error *err) 
     return error_set(err, "%s: %s", path, strerror(errno));
 }
 
+/* The new answers.jsonl is another file than the one that is locked: it is locked, too, before
+ * anybody else can look. */
+static int answers_replace(EvalStore *s, Finish *f, Error *err) {
+    int lock;
+    TRY(eval_folder_enter(&lock, s->folder, err));
+    int status = eval_store_lines(s, "answers.jsonl", answered_line, f, f->items->count, err);
+    if (status == 0) status = lock_answers(s, err);
+    if (status == 0) status = answers_visit(s, shard_remove, NULL, err);
+    eval_folder_leave(&lock);
+    return status;
+}
+
 int eval_store_finish(EvalStore *s, const EvalItems *items, Error *err) {
     Finish f = {s, items};
     TRY(eval_store_lines(s, "unanswered.jsonl", unanswered_line, &f, items->count, err));
-    TRY(eval_store_lines(s, "answers.jsonl", answered_line, &f, items->count, err));
-    return answers_visit(s, shard_remove, NULL, err);
+    return answers_replace(s, &f, err);
 }
 
 int eval_store_json(const EvalStore *s, const char *name, json_t *object, Error *err) {
-    char path[PATH_MAX];
-    FileWriter writer;
-    snprintf(path, sizeof path, "%s/%s", s->folder, name);
-    char *text =
-        object ? json_dumps(object, JSON_INDENT(2) | JSON_REAL_PRECISION(JSON_DIGITS)) : NULL;
+    if (!object) return error_set(err, "out of memory for %s", name);
+    int status = eval_folder_json(s->folder, name, object, err);
     json_decref(object);
-    if (!text) return error_set(err, "out of memory for %s", name);
-    size_t size = strlen(text);
-    text[size] = '\n';
-    int status = file_write_begin(&writer, path, 0, err);
-    if (status == 0)
-        status = file_write_end(&writer, file_write_bytes(&writer, text, size + 1, err), err);
-    free(text);
     return status;
 }

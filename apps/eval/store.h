@@ -15,25 +15,23 @@
 #ifndef EASYFIRST_APPS_EVAL_STORE_H
 #define EASYFIRST_APPS_EVAL_STORE_H
 
-#include <limits.h>
-
 #include "apps/eval/items.h"
 #include "data/text_table.h"
 
 typedef struct EvalStore {
-    const char *folder;  /* the caller's */
-    char path[PATH_MAX]; /* of the file that is appended to */
-    int fd;              /* of it, locked; -1 */
-    int shard, shards;   /* from 1; 0: the whole */
-    const char *model;   /* "model_id"; the caller's */
-    int64_t size;        /* bytes of whole lines */
-    TextTable ids;       /* of the items: the number of an id is its index */
+    const char *folder; /* the caller's */
+    char *path;         /* of the file that is appended to; owned */
+    int fd;             /* of it, locked; -1 */
+    int shard, shards;  /* from 1; 0: the whole */
+    const char *model;  /* "model_id"; the caller's */
+    int64_t size;       /* bytes of whole lines */
+    TextTable ids;      /* of the items: the number of an id is its index */
 } EvalStore;
 
-/* Makes the folder if it is not there, locks the file of answers, and compares `settings` with
- * those of an earlier run, or writes them. Errors: other settings (the first that differs is
- * named), a run that is still going on, a folder that cannot be written. *store is empty on
- * failure. */
+/* Makes the folder if it is not there and, while it is locked (apps/eval/folder.h), compares
+ * `settings` with those of an earlier run, or writes them, and locks the file of answers. Errors: a
+ * folder that no evaluation made, other settings (the first that differs is named), a run that is
+ * still going on, a folder that cannot be written. *store is empty on failure. */
 int eval_store_open(EvalStore *store, const char *folder, int shard, int shards,
                     const json_t *settings, const char *model, Error *err);
 

@@ -29,8 +29,10 @@ static const CommandHelp help = {
         "--out:\n"
         "answers.jsonl (appended as they come), FILE.answers.txt and FILE.targets.txt for other\n"
         "scorers, unanswered.jsonl, settings.json, and result.json with all scores and what they\n"
-        "were measured with. A line that cannot be answered is told and counts as wrong; the exit\n"
-        "status is then 1. Cut off anywhere, the same command goes on where it was.",
+        "were measured with. A line that cannot be answered is reported and counts as wrong; the\n"
+        "exit status is then 1. A prompt that leaves no room for its answer is left out and not\n"
+        "scored, as in the paper (--long-prompts refuse counts it as wrong); their number is\n"
+        "printed. Cut off anywhere, the same command goes on where it was.",
     .examples =
         "easyfirst eval text -m model --task translation test.de-en.jsonl --beam 5 --out de-en\n"
         "easyfirst eval text -m model --task choice mmlu.jsonl --subjects index2subject.json \\\n"
@@ -113,7 +115,7 @@ static int finish(TextEval *t, json_t *settings, Error *err) {
     json_t *scores = eval_text_score(&t->set, &t->score, err);
     if (!scores) return -1;
     json_t *result =
-        eval_result_json(json_incref(settings), &t->set.items, json_incref(scores), err);
+        eval_result_json(json_incref(settings), &t->set.items, NULL, json_incref(scores), err);
     int status = result ? eval_store_json(&t->store, "result.json", json_incref(result), err) : -1;
     if (status == 0 && t->options.common.json)
         status = json_print_line(json_incref(result), JSON_DIGITS, err);
@@ -135,14 +137,32 @@ static int ask_all(TextEval *t, json_t *settings, Error *err) {
                             .batch_tokens = o->batch_tokens,
                             .quiet = o->common.quiet};
     TRY(eval_run(&config, &t->store, &t->set.items, &t->timings, err));
-    eval_end(o, &t->set.items, &t->timings, t->session.device, &t->failed);
+    eval_end(o, &t->set.items, NULL, &t->timings, t->session.device, &t->failed);
     return 0;
+}
+
+static int read_subjects(TextEval *t, Error *err) {
+    int64_t spare;
+    TRY(eval_text_subjects(&t->set, t->subjects_path, &spare, err));
+    if (spare > 0 && !t->options.limit)
+        report_error(
+            "%s: it has %lld subjects more than there are lines: these are the subjects of "
+            "the first ones",
+            t->subjects_path, (long long)spare);
+    return 0;
+}
+
+static int check_files(const TextEval *t, Error *err) {
+    for (int f = 0; f < t->path_count; f++)
+        TRY(eval_check_files(t->options.out, &(FileRole){"FILE", t->paths[f]}, 1, err));
+    return eval_check_files(t->options.out, &(FileRole){"--subjects", t->subjects_path}, 1, err);
 }
 
 static int run(TextEval *t, Error *err) {
     EvalOptions *o = &t->options;
+    TRY(check_files(t, err));
     TRY(eval_text_read(&t->set, t->paths, t->path_count, o->limit, t->score.task, err));
-    if (t->subjects_path) TRY(eval_text_subjects(&t->set, t->subjects_path, err));
+    if (t->subjects_path) TRY(read_subjects(t, err));
     /* A model that knows no lengths can be asked where they are said: */
     CommonOptions common = o->common;
     common.model.text_only = true;
@@ -195,6 +215,7 @@ int eval_text(int argc, char **argv) {
                      {"stem", 0, OPTION_FLAG, NULL, &t.score.stem,
                       "summary: compare words without their endings"}}}};
     common_init(&o->common);
+    o->common.long_prompts = long_prompts_name(LONG_PROMPTS_SKIP);
     eval_group_add(o, &groups[0]);
     common_answer_group(&o->common, &groups[1]);
     groups[1].options[0].given = &t.steps_given;

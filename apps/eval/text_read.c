@@ -1,11 +1,14 @@
 /* text_read.c - the files of text tasks. */
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "apps/eval/text_score.h"
-#include "data/array_grow.h"
+#include "data/file_kind.h"
+#include "data/file_open.h"
+#include "data/json_read.h"
 #include "data/metrics/answers.h"
+#include "data/pieces.h"
 
 /* "folder/0shot.english.jsonl": "0shot.english" */
 static char *name_of(const char *path) {
@@ -43,59 +46,99 @@ static int target_check(EvalItem *item, const char *target, EvalTask task, Error
     return eval_item_bad(item, "target without a number", err, "it is \"%.100s\"", target);
 }
 
-/* One line as an item; its problems are noted. */
-static int take_line(EvalTextSet *s, const EvalTextFile *file, const char *line, size_t size,
-                     int64_t number, EvalTask task, Error *err) {
-    TRY(make_room(s, err));
+/* A line's JSON, or NULL with why there is none. */
+static int parse_line(const Piece *piece, json_t **object, char *why, size_t size, Error *err) {
     json_error_t where;
-    json_t *object = json_loadb(line, size, 0, &where);
+    *object = NULL;
+    if (piece->too_long || piece->size > JSON_TEXT_MOST) {
+        snprintf(why, size, "the line has more than %d MiB", JSON_TEXT_MOST >> 20);
+        return 0;
+    }
+    if (json_too_heavy(piece->text, piece->size, 0, why, size)) return 0;
+    *object = json_loadb(piece->text, piece->size, 0, &where);
+    if (!*object && (json_error_code(&where) == json_error_out_of_memory || !where.text[0]))
+        return error_set(err, "out of memory for line %lld", (long long)piece->line);
+    if (!*object) snprintf(why, size, "%s", where.text);
+    return 0;
+}
+
+/* One line as an item; its problems are noted. */
+static int take_line(EvalTextSet *s, EvalTextFile *file, const Piece *piece, EvalTask task,
+                     Error *err) {
+    char why[200];
+    json_t *object;
+    TRY(make_room(s, err));
+    TRY(parse_line(piece, &object, why, sizeof why, err));
     const char *input = json_string_value(json_object_get(object, "inputs"));
     const char *target = json_string_value(json_object_get(object, "targets"));
-    int64_t i = s->items.count;
+    int64_t i = s->items.count, number = piece->line;
     if (asprintf(&s->ids[i], "%s:%lld", file->name, (long long)number) < 0) s->ids[i] = NULL;
     s->inputs[i] = input ? strdup(input) : NULL;
     s->targets[i] = strdup(target ? target : "");
     EvalItem *item = &s->items.items[i];
     *item = (EvalItem){.id = s->ids[i], .text = s->inputs[i]};
     s->items.count++;
+    file->usable += input && target;
     int status = 0;
     if (!s->ids[i] || !s->targets[i] || (input && !item->text))
         status = error_set(err, "out of memory for line %lld", (long long)number);
     else if (!object)
-        status = eval_item_bad(item, "line that is no JSON", err, "%s", where.text);
+        status = eval_item_bad(item, "line that is no JSON", err, "%s", why);
     else if (!input || !target)
         status = eval_item_bad(item, "line without texts \"inputs\" and \"targets\"", err,
-                               "\"%s\" is missing", input ? "targets" : "inputs");
+                               "\"%s\" is missing or no text", input ? "targets" : "inputs");
     else
         status = target_check(item, target, task, err);
     json_decref(object);
     return status;
 }
 
+static int take_lines(EvalTextSet *s, EvalTextFile *file, FileWindow *window, int64_t limit,
+                      EvalTask task, Error *err) {
+    TRY(window_more(window, 0, err));
+    bool mark = window->size >= 3 && !memcmp(window->bytes, "\xef\xbb\xbf", 3);
+    Pieces pieces = {.window = window, .at = mark ? 3 : 0};
+    while (!limit || s->items.count - file->first < limit) {
+        Piece piece;
+        TRY(pieces_next(&pieces, &piece, err));
+        if (!piece.text) break;
+        if (take_line(s, file, &piece, task, err)) return error_context(err, "%s", window->path);
+    }
+    return 0;
+}
+
+/* A file of which no line can be used is another kind of file. */
+static int check_usable(const EvalTextSet *s, const EvalTextFile *file, const FileWindow *window,
+                        Error *err) {
+    if (file->end == file->first)
+        return error_set(err, "%s: it has no lines to answer", window->path);
+    if (file->usable) return 0;
+    const char *kind = file_kind_of(window->fd);
+    const EvalItem *first = &s->items.items[file->first];
+    char byte = 0;
+    if (!kind && pread(window->fd, &byte, 1, 0) == 1 && byte == '[')
+        kind = "a JSON array, not an object a line; convert it (jq -c '.[]')";
+    if (kind)
+        return error_set(err, "%s: expected lines of {\"inputs\", \"targets\"}, but this is %s",
+                         window->path, kind);
+    return error_set(err,
+                     "%s: expected lines of {\"inputs\", \"targets\"}, but none of its %lld lines "
+                     "is one (%s: %s)",
+                     window->path, (long long)(file->end - file->first), first->id, first->why);
+}
+
 static int read_file(EvalTextSet *s, EvalTextFile *file, const char *path, int64_t limit,
                      EvalTask task, Error *err) {
-    FILE *in = fopen(path, "r");
-    if (!in) return error_set(err, "%s: %s", path, strerror(errno));
-    char *line = NULL;
-    size_t capacity = 0;
-    int status = 0;
+    FileWindow window = {.path = path};
+    window.fd = file_open_input(
+        path, "evaluation data are read more than once: save them to a file", NULL, err);
+    if (window.fd < 0) return -1;
     file->first = s->items.count;
-    errno = 0;
-    for (int64_t number = 1; status == 0 && (!limit || s->items.count - file->first < limit);
-         number++) {
-        ssize_t n = getline(&line, &capacity, in);
-        if (n < 0) break;
-        const char *text = line;
-        if (number == 1 && n >= 3 && !memcmp(text, "\xef\xbb\xbf", 3)) text += 3, n -= 3;
-        bool empty = text[strspn(text, " \t\r\n")] == 0 && strlen(text) == (size_t)n;
-        if (!empty) status = take_line(s, file, text, (size_t)n, number, task, err);
-    }
-    if (status == 0 && ferror(in)) status = error_set(err, "%s: %s", path, strerror(errno));
+    int status = take_lines(s, file, &window, limit, task, err);
     file->end = s->items.count;
-    if (status == 0 && file->end == file->first)
-        status = error_set(err, "%s: it has no lines to answer", path);
-    free(line);
-    fclose(in);
+    if (status == 0) status = check_usable(s, file, &window, err);
+    window_free(&window);
+    close(window.fd);
     return status;
 }
 
@@ -129,12 +172,12 @@ void eval_text_free(EvalTextSet *s) {
     *s = (EvalTextSet){0};
 }
 
-int eval_text_subjects(EvalTextSet *s, const char *path, Error *err) {
-    json_error_t where;
-    json_t *list = json_load_file(path, 0, &where);
-    if (!list) return error_set(err, "%s: line %d: %s", path, where.line, where.text);
+int eval_text_subjects(EvalTextSet *s, const char *path, int64_t *spare, Error *err) {
+    json_t *list;
+    TRY(json_read_file(&list, path, 0, 0, 0, err));
     int64_t count = s->items.count, given = (int64_t)json_array_size(list);
     int status = 0;
+    *spare = given - count;
     s->subjects = calloc((size_t)count + 1, sizeof *s->subjects);
     if (!s->subjects)
         status = error_set(err, "out of memory for the subjects");

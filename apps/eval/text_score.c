@@ -8,6 +8,7 @@
 #include "data/metrics/bleu.h"
 #include "data/metrics/chrf.h"
 #include "data/metrics/rouge.h"
+#include "data/path.h"
 
 enum { COLUMNS = 3 };
 
@@ -42,6 +43,7 @@ typedef struct Column {
 static char *column_line(void *user, int64_t index, bool *failed) {
     const Column *c = user;
     int64_t i = c->first + index;
+    if (c->set->items.items[i].skipped) return NULL;
     const char *text = c->targets ? c->set->targets[i] : c->set->items.items[i].answer;
     char *line = strdup(text ? text : "");
     *failed = !line;
@@ -54,12 +56,13 @@ int eval_text_files(const EvalTextSet *s, const EvalStore *store, Error *err) {
     for (int f = 0; f < s->file_count; f++) {
         const EvalTextFile *file = &s->files[f];
         for (int targets = 0; targets < 2; targets++) {
-            char name[512];
             Column column = {s, file->first, targets};
-            if (snprintf(name, sizeof name, "%s.%s.txt", file->name,
-                         targets ? "targets" : "answers") >= (int)sizeof name)
-                return error_set(err, "%.80s...: the name is too long", file->name);
-            TRY(eval_store_lines(store, name, column_line, &column, file->end - file->first, err));
+            char *name = path_format(err, "%s.%s.txt", file->name, targets ? "targets" : "answers");
+            if (!name) return -1;
+            int status =
+                eval_store_lines(store, name, column_line, &column, file->end - file->first, err);
+            free(name);
+            if (status) return -1;
         }
     }
     return 0;
@@ -70,9 +73,7 @@ int eval_text_files(const EvalTextSet *s, const EvalStore *store, Error *err) {
 /* Answers and targets of a file, as the metrics of corpora take them. */
 typedef struct Corpus {
     const char **answers;
-    const char *const *targets;
-    const char *const *references[1];
-    int64_t count;
+    References references; /* a target for each */
 } Corpus;
 
 static int translation_score(json_t *row, const Corpus *c, const EvalTextOptions *o, Error *err) {
@@ -81,8 +82,8 @@ static int translation_score(json_t *row, const Corpus *c, const EvalTextOptions
     BleuScore bleu;
     ChrfScore chrf;
     char line[BLEU_LINE_SIZE], signature[SIGNATURE_SIZE], chrf_signature_text[CHRF_TEXT_SIZE];
-    TRY(bleu_corpus(c->answers, c->references, 1, c->count, &options, &bleu, err));
-    TRY(chrf_corpus(c->answers, c->references, 1, c->count, &chrf_options, &chrf, err));
+    TRY(bleu_corpus(c->answers, &c->references, &options, &bleu, err));
+    TRY(chrf_corpus(c->answers, &c->references, &chrf_options, &chrf, err));
     bleu_line(&bleu, line);
     bleu_signature(&bleu, &options, signature);
     chrf_signature(&chrf, &chrf_options, chrf_signature_text);
@@ -97,7 +98,7 @@ static int translation_score(json_t *row, const Corpus *c, const EvalTextOptions
 static int summary_score(json_t *row, const Corpus *c, const EvalTextOptions *o, Error *err) {
     static const RougeKind kinds[COLUMNS] = {ROUGE_1, ROUGE_2, ROUGE_L};
     RougeScore score;
-    TRY(rouge_corpus(c->answers, c->references, 1, c->count, o->stem, &score, err));
+    TRY(rouge_corpus(c->answers, &c->references, o->stem, &score, err));
     for (int k = 0; k < COLUMNS; k++)
         json_object_set_new(row, tasks[EVAL_SUMMARY].columns[k].key,
                             json_real(100 * score.kinds[kinds[k]].f));
@@ -148,49 +149,65 @@ static void subjects_end(json_t *scores, json_t *subjects) {
         json_object_set_new(row, "accuracy", json_real(accuracy));
         sum += accuracy;
     }
-    json_object_set_new(scores, "macro", json_real(sum / (double)json_object_size(subjects)));
+    size_t count = json_object_size(subjects);
+    if (count) json_object_set_new(scores, "macro", json_real(sum / (double)count));
     json_object_set_new(scores, "subjects", subjects);
 }
 
 static int means_score(json_t *row, const EvalTextSet *s, const EvalTextFile *file, EvalTask task,
                        json_t *subjects, Error *err) {
     double sums[COLUMNS] = {0}, values[COLUMNS];
+    int64_t scored = 0;
     for (int64_t i = file->first; i < file->end; i++) {
         const EvalItem *item = &s->items.items[i];
+        if (item->skipped) continue;
+        scored++;
         TRY(answer_values(task, item->answer, s->targets[i], values, err));
         for (int c = 0; c < COLUMNS; c++) sums[c] += values[c];
         if (subjects) subject_add(subjects, s->subjects[i], values[0]);
     }
     for (int c = 0; c < count_columns(task); c++)
         json_object_set_new(row, tasks[task].columns[c].key,
-                            json_real(100 * sums[c] / (double)(file->end - file->first)));
+                            json_real(100 * sums[c] / (double)scored));
     return 0;
 }
 
 static int corpus_score(json_t *row, const EvalTextSet *s, const EvalTextFile *file,
                         const EvalTextOptions *o, Error *err) {
-    int64_t n = file->end - file->first;
-    Corpus c = {.count = n, .targets = (const char *const *)(s->targets + file->first)};
-    c.references[0] = c.targets;
-    c.answers = malloc((size_t)n * sizeof *c.answers);
-    if (!c.answers) return error_set(err, "out of memory for %lld answers", (long long)n);
-    for (int64_t i = 0; i < n; i++) {
-        const char *answer = s->items.items[file->first + i].answer;
-        c.answers[i] = answer ? answer : "";
+    int64_t n = 0;
+    size_t room = (size_t)(file->end - file->first) + 1;
+    Corpus c = {.answers = malloc(room * sizeof *c.answers)};
+    const char **targets = malloc(room * sizeof *targets);
+    int status = c.answers && targets ? 0 : error_set(err, "out of memory for %zu answers", room);
+    for (int64_t i = file->first; i < file->end && status == 0; i++) {
+        const EvalItem *item = &s->items.items[i];
+        if (item->skipped) continue;
+        targets[n] = s->targets[i];
+        c.answers[n++] = item->answer ? item->answer : "";
     }
-    int status = o->task == EVAL_SUMMARY ? summary_score(row, &c, o, err)
+    const char *const *columns[] = {targets};
+    if (status == 0) status = references_from_columns(&c.references, columns, 1, n, err);
+    if (status == 0)
+        status = o->task == EVAL_SUMMARY ? summary_score(row, &c, o, err)
                                          : translation_score(row, &c, o, err);
-    free(c.answers);
+    references_free(&c.references);
+    free(c.answers), free(targets);
     return status;
 }
 
 static int file_score(json_t *row, const EvalTextSet *s, const EvalTextFile *file,
                       const EvalTextOptions *o, json_t *subjects, Error *err) {
-    int64_t unanswered = 0;
-    for (int64_t i = file->first; i < file->end; i++) unanswered += !s->items.items[i].answer;
+    int64_t unanswered = 0, skipped = 0, lines = file->end - file->first;
+    for (int64_t i = file->first; i < file->end; i++) {
+        const EvalItem *item = &s->items.items[i];
+        skipped += item->skipped;
+        unanswered += !item->answer && !item->skipped;
+    }
     json_object_set_new(row, "file", json_text(file->name));
-    json_object_set_new(row, "lines", json_integer(file->end - file->first));
+    json_object_set_new(row, "lines", json_integer(lines));
     json_object_set_new(row, "unanswered", json_integer(unanswered));
+    json_object_set_new(row, "skipped", json_integer(skipped));
+    if (skipped == lines) return 0; /* there is nothing to score */
     if (o->task == EVAL_TRANSLATION || o->task == EVAL_SUMMARY)
         return corpus_score(row, s, file, o, err);
     return means_score(row, s, file, o->task, subjects, err);
@@ -204,8 +221,13 @@ static json_t *mean_row(const json_t *rows, EvalTask task) {
     for (int c = 0; c < count_columns(task); c++) {
         const char *key = tasks[task].columns[c].key;
         double sum = 0;
-        json_array_foreach(rows, i, row) sum += json_number_value(json_object_get(row, key));
-        json_object_set_new(mean, key, json_real(sum / (double)json_array_size(rows)));
+        int scored = 0;
+        json_array_foreach(rows, i, row) {
+            const json_t *value = json_object_get(row, key);
+            scored += value != NULL;
+            sum += json_number_value(value);
+        }
+        if (scored) json_object_set_new(mean, key, json_real(sum / scored));
     }
     return mean;
 }
@@ -237,9 +259,13 @@ json_t *eval_text_score(const EvalTextSet *s, const EvalTextOptions *o, Error *e
 enum { COLUMN_WIDTH = 12 };
 
 static void print_values(FILE *out, const json_t *row, EvalTask task) {
-    for (int c = 0; c < count_columns(task); c++)
-        fprintf(out, "%*.2f", COLUMN_WIDTH,
-                json_number_value(json_object_get(row, tasks[task].columns[c].key)));
+    for (int c = 0; c < count_columns(task); c++) {
+        const json_t *value = json_object_get(row, tasks[task].columns[c].key);
+        if (value)
+            fprintf(out, "%*.2f", COLUMN_WIDTH, json_number_value(value));
+        else
+            fprintf(out, "%*s", COLUMN_WIDTH, "-");
+    }
 }
 
 static void print_name(FILE *out, const char *name, int width) {
@@ -271,20 +297,22 @@ void eval_text_print(FILE *out, const json_t *scores) {
         int size = (int)json_string_length(json_object_get(row, "file"));
         if (size > width) width = size;
     }
-    fprintf(out, "%-*s%8s%12s", width, tasks[task].name, "lines", "unanswered");
+    fprintf(out, "%-*s%8s%12s%9s", width, tasks[task].name, "lines", "unanswered", "skipped");
     for (int c = 0; c < count_columns(task); c++)
         fprintf(out, "%*s", COLUMN_WIDTH, tasks[task].columns[c].title);
     fputc('\n', out);
     json_array_foreach(rows, i, row) {
         print_name(out, json_string_value(json_object_get(row, "file")), width);
-        fprintf(out, "%8lld%12lld", (long long)json_integer_value(json_object_get(row, "lines")),
-                (long long)json_integer_value(json_object_get(row, "unanswered")));
+        fprintf(out, "%8lld%12lld%9lld",
+                (long long)json_integer_value(json_object_get(row, "lines")),
+                (long long)json_integer_value(json_object_get(row, "unanswered")),
+                (long long)json_integer_value(json_object_get(row, "skipped")));
         print_values(out, row, task);
         fputc('\n', out);
     }
     const json_t *mean = json_object_get(scores, "mean");
     if (mean) {
-        fprintf(out, "%-*s%8s%12s", width, "mean", "", "");
+        fprintf(out, "%-*s%8s%12s%9s", width, "mean", "", "", "");
         print_values(out, mean, task);
         fputc('\n', out);
     }

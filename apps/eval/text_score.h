@@ -30,6 +30,7 @@ typedef struct EvalTextOptions {
 typedef struct EvalTextFile {
     char *name;         /* without folders and ".jsonl"; no two are the same */
     int64_t first, end; /* its items */
+    int64_t usable;     /* lines with both texts */
 } EvalTextFile;
 
 typedef struct EvalTextSet {
@@ -44,20 +45,24 @@ typedef struct EvalTextSet {
 
 /* Reads the files, of each the first `limit` records (0: all). A record is a line that is not
  * empty; one that cannot be used, or with a target that `task` cannot score, is an item with a
- * problem. Errors: a file that cannot be read or has no record, two files of one name. */
+ * problem. Errors: a file that cannot be read or has no record that can be used, two files of one
+ * name. */
 int eval_text_read(EvalTextSet *set, char *const *paths, int count, int64_t limit, EvalTask task,
                    Error *err);
 void eval_text_free(EvalTextSet *set);
 
-/* Reads a JSON list with a subject for each record of the only file; there may be more where a
- * limit was set. */
-int eval_text_subjects(EvalTextSet *set, const char *path, Error *err);
+/* Reads a JSON list with a subject for each record of the only file; *spare takes how many more
+ * there are (of a file whose first lines alone are asked). */
+int eval_text_subjects(EvalTextSet *set, const char *path, int64_t *spare, Error *err);
 
-/* Writes NAME.answers.txt and NAME.targets.txt, a record a line. */
+/* Writes NAME.answers.txt and NAME.targets.txt, a record a line, without those that were skipped.
+ */
 int eval_text_files(const EvalTextSet *set, const EvalStore *store, Error *err);
 
-/* {"task", "files": [{"file", "lines", "unanswered", scores}], "mean": {...}, "subjects": ...};
- * NULL with a message. What has no answer is scored as an empty one, which is never right. */
+/* {"task", "files": [{"file", "lines", "unanswered", "skipped", scores}], "mean": {...},
+ * "subjects":
+ * ...}; NULL with a message. What has no answer is scored as an empty one, which is never right;
+ * what was skipped is not scored, and a file with nothing else has no scores. */
 json_t *eval_text_score(const EvalTextSet *set, const EvalTextOptions *options, Error *err);
 
 /* The same as a table for people. */

@@ -52,15 +52,10 @@ void markup_put(FILE *out, const char *text) {
 int markup_write(char *text, size_t size, const char *path, Error *err) {
     if (!text) return -1;
     int status = 0;
-    if (!strcmp(path, "-")) {
-        if (fwrite(text, 1, size, stdout) != size)
-            status = error_set(err, "standard output: writing failed");
-    } else {
-        FileWriter writer;
-        status = file_write_begin(&writer, path, size, err);
-        if (status == 0)
-            status = file_write_end(&writer, file_write_bytes(&writer, text, size, err), err);
-    }
+    if (strcmp(path, "-"))
+        status = file_write_all(path, text, size, err);
+    else if (fwrite(text, 1, size, stdout) != size)
+        status = error_set(err, "standard output: writing failed");
     free(text);
     return status;
 }

@@ -1,5 +1,6 @@
 #include "apps/show/one.h"
 
+#include "apps/show/fold.h"
 #include "apps/show/lines.h"
 
 void show_way_rows(ShowWay *way, OptionGroup *group) {
@@ -13,6 +14,8 @@ void show_way_rows(ShowWay *way, OptionGroup *group) {
          "lines, one for each step, on a terminal, too"},
         {"all-steps", 'a', OPTION_FLAG, NULL, &way->all_steps,
          "lines also of the steps that change nothing"},
+        {"every-step", 0, OPTION_FLAG, NULL, &way->every_step,
+         "also words that are taken back only to return"},
     };
     way->speed = SHOW_SPEED;
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
@@ -20,14 +23,28 @@ void show_way_rows(ShowWay *way, OptionGroup *group) {
 }
 
 static bool on_screen(const ShowWay *way) {
-    return !way->silent && !way->steps_only && !way->all_steps && terminal_usable();
+    return !way->silent && !way->plain && !way->steps_only && !way->all_steps && terminal_usable();
 }
 
 static ShowOptions show_options(const ShowWay *way) {
-    return (ShowOptions){.speed = way->speed, .step = way->step, .keep = way->keep};
+    return (ShowOptions){
+        .speed = way->speed, .step = way->step, .keep = way->keep, .every_step = way->every_step};
 }
 
-/* ---- Lines as they happen. ---- */
+/* A finished trace as lines. */
+static int print_lines(const Trace *trace, const ShowWay *way, Error *err) {
+    if (way->silent) return 0;
+    if (way->plain) return show_answer_line(stdout, trace, err);
+    if (way->every_step) return show_lines(stdout, trace, way->all_steps, err);
+    Trace shown;
+    TRY(fold_make(&shown, trace, err));
+    int status = show_lines(stdout, &shown, way->all_steps, err);
+    fold_free(&shown);
+    return status;
+}
+
+/* ---- Lines. Those of every step are printed as they happen; what is folded is known at the end.
+ * ---- */
 
 typedef struct Printer {
     Trace *trace;
@@ -54,6 +71,7 @@ static int answer(const ShowJob *job, const AnswerOptions *options, Answers *ans
     TRY(multimodal_answer(&job->session->model.parts, job->tokens, &request, 1, options, answers,
                           err));
     timings_add(job->timings, answers);
+    if (answers->items[0].error) return error_set(err, "%s", answers->items[0].error);
     return 0;
 }
 
@@ -74,18 +92,19 @@ static int on_terminal(const ShowJob *job, Trace *trace, bool *quit, Error *err)
 
 static int as_lines(const ShowJob *job, Trace *trace, Error *err) {
     const Tokenizer *tokenizer = job->session->model.tokenizer;
+    const ShowWay *way = job->way;
     AnswerOptions options = job->common->answer;
-    bool one = options.length_beam == 1 && options.samples == 1, print = !job->way->silent;
+    bool at_once = options.length_beam == 1 && options.samples == 1 && way->every_step &&
+                   !way->silent && !way->plain;
     Printer printer = {
-        .trace = trace, .tokenizer = tokenizer, .print = print && one, .all = job->way->all_steps};
+        .trace = trace, .tokenizer = tokenizer, .print = at_once, .all = way->all_steps};
     Answers answers = {0};
     options.watch = print_step, options.user = &printer;
     int status = answer(job, &options, &answers, err);
     if (status == 0 && printer.error.text[0]) status = error_set(err, "%s", printer.error.text);
     if (status == 0) status = trace_finish(trace, &answers, 0, tokenizer, err);
-    if (status == 0 && print)
-        status = one ? show_answer_line(stdout, trace, err)
-                     : show_lines(stdout, trace, job->way->all_steps, err);
+    if (status == 0)
+        status = at_once ? show_answer_line(stdout, trace, err) : print_lines(trace, way, err);
     answers_free(&answers);
     return status;
 }
@@ -117,7 +136,6 @@ int show_one(const ShowJob *job, Trace *trace, bool *quit, Error *err) {
 int show_again(const Trace *trace, const ShowWay *way, bool *quit, Error *err) {
     ShowOptions how = show_options(way);
     *quit = false;
-    if (way->silent) return 0;
     if (on_screen(way)) return show_play(trace, &how, quit, err);
-    return show_lines(stdout, trace, way->all_steps, err);
+    return print_lines(trace, way, err);
 }

@@ -12,12 +12,14 @@ typedef struct ShowWay {
     float speed;     /* --speed */
     bool steps_only; /* --steps-only: lines also on a terminal */
     bool all_steps;  /* lines: also of steps that change nothing */
+    bool every_step; /* not folded (fold.h) */
+    bool plain;      /* the answer alone */
     bool step;       /* --step */
     bool keep;       /* the answer is wanted even if nobody goes on watching */
     bool silent;     /* nothing is printed */
 } ShowWay;
 
-/* Adds the rows of speed, steps-only, all-steps and step. */
+/* Adds the rows of speed, steps-only, all-steps, every-step and step. */
 void show_way_rows(ShowWay *way, OptionGroup *group);
 
 typedef struct ShowJob {
@@ -35,7 +37,7 @@ typedef struct ShowJob {
 } ShowJob;
 
 /* Asks, shows, and leaves the finished trace, the caller's to free (also after a failure, when it
- * is empty). *quit: whoever watched had enough. */
+ * is empty). *quit: whoever watched had enough; the answer was printed all the same. */
 int show_one(const ShowJob *job, Trace *trace, bool *quit, Error *err);
 
 /* Shows a finished trace in the same way. */

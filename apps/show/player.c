@@ -5,6 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "apps/show/fold.h"
 #include "apps/show/frame.h"
 #include "apps/show/terminal.h"
 #include "kernels/clock.h"
@@ -14,12 +15,15 @@ static const char hints_playing[] = "space pause  \xe2\x86\x90 \xe2\x86\x92 step
 static const char hints_paused[] =
     "paused  \xe2\x86\x90 \xe2\x86\x92 step  home end  space play  q quit\n"
     "paused  space play  q quit\nspace play\nq quit";
+static const char hints_finishing[] = "finishing the answer  q quit without it\nfinishing  q quit";
+static const char hints_kept[] = "finishing the answer\nfinishing";
 
 /* Of the steps that change nothing, at most so many are drawn. */
 enum { IDLE_FRAMES = 200 };
 
 typedef struct Player {
     const Trace *trace;
+    Trace folded;   /* as it was when last looked at */
     ShowLive *live; /* NULL: the trace is finished */
     ShowOptions options;
     Terminal *terminal; /* open; closed when all is played */
@@ -29,8 +33,10 @@ typedef struct Player {
     int current;   /* the frame that is shown; -1: none yet */
     int drawn;     /* lines that stand in the terminal */
     size_t scroll; /* lines of text above the window, where they do not fit */
-    bool paused, resized, quit;
-    double due; /* when the next frame may come */
+    bool paused, resized;
+    bool enough; /* q: only the answer is still wanted */
+    bool quit;   /* q again: not even that */
+    double due;  /* when the next frame may come */
 } Player;
 
 /* ---- Drawing. ---- */
@@ -90,12 +96,43 @@ static int out_line(Player *p, size_t index, int columns, bool last, Error *err)
     return last ? 0 : out_text(p, "\r\n", err);
 }
 
+/* The trace as it is shown. Called with the lock, as its steps may be still coming. */
+static const Trace *shown(const Player *p) {
+    return p->options.every_step ? p->trace : &p->folded;
+}
+
+static int steps_of(const Trace *trace) {
+    int steps = trace->finished;
+    for (int i = 0; i < trace->count; i++) steps += trace->hypotheses[i].steps;
+    return steps;
+}
+
+/* Brings it up to date. */
+static int look(Player *p, Error *err) {
+    const Trace *now = p->trace;
+    if (p->options.every_step ||
+        (p->folded.count == now->count && steps_of(&p->folded) == steps_of(now)))
+        return 0;
+    Trace folded;
+    TRY(fold_make(&folded, now, err));
+    fold_free(&p->folded);
+    p->folded = folded;
+    return 0;
+}
+
+static const char *hints_of(const Player *p) {
+    if (!p->terminal->keys) return "";
+    if (p->enough) return p->options.keep ? hints_kept : hints_finishing;
+    return p->paused ? hints_paused : hints_playing;
+}
+
 /* Draws the current frame over what is there. `left`: for the last time, without hints. */
 static int draw(Player *p, bool left, Error *err) {
     int columns, rows;
     terminal_size(&columns, &rows);
-    const char *hints = left || !p->terminal->keys ? "" : p->paused ? hints_paused : hints_playing;
-    TRY(frame_make(&p->frame, p->trace, p->current, hints, columns, p->terminal->colours, err));
+    TRY(look(p, err));
+    TRY(frame_make(&p->frame, shown(p), p->current, left ? "" : hints_of(p), columns,
+                   p->terminal->colours, err));
     /* The window may be lower than the frame: then hint and status go, then lines of text. */
     size_t count = p->frame.count, hint = p->frame.hint, status = rows > 1;
     size_t text = count - 1 - hint;
@@ -173,21 +210,21 @@ static int available(const Player *p) {
 static bool is_drawn(const Player *p, int number) {
     int64_t total = frame_total(p->trace);
     return number == 0 || number == total || total <= IDLE_FRAMES ||
-           frame_changes(p->trace, number) ||
+           frame_changes(shown(p), number) ||
            number * IDLE_FRAMES / total != (number - 1) * IDLE_FRAMES / total;
 }
 
 static int show_frame(Player *p, int number, Error *err) {
     p->current = number;
     double pause = 1 / (double)p->options.speed;
-    if (number > 0 && !frame_changes(p->trace, number)) pause /= 10;
+    if (number > 0 && !frame_changes(shown(p), number)) pause /= 10;
     p->due = clock_seconds() + pause;
     return draw(p, false, err);
 }
 
 static int on_event(Player *p, TerminalEvent event, Error *err) {
     int last = available(p), to = p->current;
-    if (event == TERMINAL_QUIT) p->quit = true;
+    if (event == TERMINAL_QUIT) p->quit = p->enough && !p->options.keep, p->enough = true;
     if (event == TERMINAL_SIGNAL) {
         if (p->terminal->signal == SIGCONT)
             p->drawn = 0; /* others have written since: the cursor is below that */
@@ -198,7 +235,8 @@ static int on_event(Player *p, TerminalEvent event, Error *err) {
         player_lock(p);
     }
     if (event == TERMINAL_RESIZED) p->resized = true;
-    if (p->current < 0 || event == TERMINAL_WOKEN || event == TERMINAL_QUIT) return 0;
+    if (p->current < 0 || event == TERMINAL_WOKEN) return 0;
+    if (p->enough) return p->live && !p->live->finished ? draw(p, false, err) : 0;
     if (event == TERMINAL_PLAY) p->paused = !p->paused;
     if (event >= TERMINAL_FORWARD && event <= TERMINAL_END) p->paused = true;
     if (event == TERMINAL_FORWARD) do
@@ -216,24 +254,25 @@ static int on_event(Player *p, TerminalEvent event, Error *err) {
 /* One thing at a time: a frame that is due, else an event. *done: there is no more to do. Called
  * with the lock. */
 static int player_turn(Player *p, bool *done, Error *err) {
+    TRY(look(p, err));
     int last = available(p);
     bool finished = !p->live || p->live->finished;
     bool more = p->current < last, ended = finished && p->current >= last;
     double left = p->due - clock_seconds();
-    *done = p->quit || p->terminal->lost || (p->live && p->live->failed);
+    *done = p->quit || p->terminal->lost || (p->live && p->live->failed) || (p->enough && finished);
     if (*done) return 0;
     if (p->paused && !p->terminal->keys) p->paused = false; /* nobody could end it */
     bool starts = p->current < 0 && last >= 0;
-    if (starts || (!p->paused && more && left <= 0)) {
+    if (!p->enough && (starts || (!p->paused && more && left <= 0))) {
         int to = p->current + 1;
         while (to < last && !is_drawn(p, to)) to++;
         return show_frame(p, to, err);
     }
-    if (!p->paused && ended && left <= 0) {
+    if (!p->enough && !p->paused && ended && left <= 0) {
         *done = true;
         return 0;
     }
-    bool wait = !p->paused && (more || ended);
+    bool wait = !p->enough && !p->paused && (more || ended);
     player_unlock(p);
     TerminalEvent event = terminal_wait(p->terminal, wait ? left : -1);
     player_lock(p);
@@ -246,11 +285,12 @@ static int player_run(Player *p, Error *err) {
     p->current = -1, p->paused = p->options.step;
     player_lock(p);
     while (!done && status == 0) status = player_turn(p, &done, err);
-    bool ended = p->trace->finished && p->current == frame_total(p->trace);
+    bool ended = p->trace->finished && (p->enough || p->current == frame_total(p->trace));
     if (status == 0) status = ended ? draw_end(p, err) : leave(p, err);
     player_unlock(p);
     terminal_close(p->terminal);
     frame_free(&p->frame);
+    if (p->folded.hypotheses) fold_free(&p->folded);
     free(p->out);
     return status;
 }
@@ -260,7 +300,7 @@ int show_play(const Trace *trace, const ShowOptions *options, bool *quit, Error 
     TRY(terminal_open(&terminal, err));
     Player p = {.trace = trace, .options = *options, .terminal = &terminal};
     int status = player_run(&p, err);
-    if (quit) *quit = p.quit;
+    if (quit) *quit = p.enough;
     return status;
 }
 
@@ -272,12 +312,12 @@ static void *live_thread(void *user) {
         .trace = live->trace, .live = live, .options = live->options, .terminal = &live->terminal};
     player_run(&p, &live->draw_error);
     pthread_mutex_lock(&live->lock);
-    live->quit = p.quit;
+    live->quit = p.enough;
     bool finished = live->finished || live->failed;
     pthread_mutex_unlock(&live->lock);
     /* Nobody is left who would wait for the answer. _exit, because the other thread computes still,
      * with what atexit's functions would take away. */
-    if (p.quit && !finished && !live->options.keep) _exit(0);
+    if (p.quit && !finished) _exit(1);
     return NULL;
 }
 

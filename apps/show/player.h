@@ -10,7 +10,12 @@
  * What is drawn stays in the normal screen, nothing above it is touched, and each picture of it is
  * one write without clearing anything first. Between two the cursor (hidden) stands at the upper
  * left corner of what is drawn: there it stays with it when the window is made narrower and the
- * terminal breaks the lines again. At the end the drawing gives way to the answer as plain text.
+ * terminal breaks the lines again. At the end the drawing gives way to the answer as plain text, as
+ * it does when a person has seen enough (q); with the answer still being computed, a second q ends
+ * the program without it.
+ *
+ * What is drawn is folded (fold.h) with the steps that are known by then: words that are taken back
+ * stand until others take their places.
  */
 #ifndef EASYFIRST_APPS_SHOW_PLAYER_H
 #define EASYFIRST_APPS_SHOW_PLAYER_H
@@ -23,9 +28,10 @@
 #define SHOW_SPEED 8.0F /* steps a second */
 
 typedef struct ShowOptions {
-    float speed; /* steps a second that change something; others pass ten times as fast */
-    bool step;   /* begins paused */
-    bool keep;   /* whoever quits still wants the answer to be finished (for a file) */
+    float speed;     /* steps a second that change something; others pass ten times as fast */
+    bool step;       /* begins paused */
+    bool keep;       /* the answer is to be finished in any case (for a file) */
+    bool every_step; /* nothing is folded (fold.h) */
 } ShowOptions;
 
 /* Plays a finished trace. *quit (may be NULL) tells whether the person had enough before its end.

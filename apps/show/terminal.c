@@ -15,7 +15,8 @@
  * goes through a pipe to whoever waits; 0 is terminal_wake's. */
 static int wake_pipe[2] = {-1, -1};
 
-static const int caught[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGTSTP, SIGCONT, SIGWINCH};
+static const int caught[] = {SIGINT,  SIGTERM, SIGHUP,  SIGQUIT, SIGPIPE, SIGALRM, SIGUSR1,
+                             SIGUSR2, SIGXCPU, SIGXFSZ, SIGTSTP, SIGCONT, SIGWINCH};
 enum { CAUGHT = sizeof caught / sizeof caught[0] };
 static struct sigaction handled_before[CAUGHT];
 
@@ -29,6 +30,44 @@ static void catch_signal(int number) {
 
 void terminal_wake(void) {
     catch_signal(0);
+}
+
+/* Those after which nothing goes on: the terminal is given back in their handler itself. */
+static const int fatal[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT};
+enum { FATAL = sizeof fatal / sizeof fatal[0] };
+static struct sigaction fatal_before[FATAL];
+
+static const char hide_cursor[] = "\033[?25l", show_cursor[] = "\033[?25h";
+static volatile sig_atomic_t is_taken, is_raw; /* the cursor is hidden; `cooked` is to come back */
+static struct termios cooked;
+
+static void catch_fatal(int number) {
+    static const char plain[] = "\033[0m\033[?7h\033[?25h\r\n";
+    if (is_taken && write(STDOUT_FILENO, plain, sizeof plain - 1) < 0) is_taken = 0;
+    if (is_raw) tcsetattr(STDIN_FILENO, TCSANOW, &cooked);
+    for (int i = 0; i < FATAL; i++) /* whoever waited for it before, or the end */
+        if (fatal[i] == number) sigaction(number, &fatal_before[i], NULL);
+    raise(number);
+}
+
+static void handlers_set(void) {
+    for (int i = 0; i < CAUGHT; i++) {
+        struct sigaction action = {.sa_handler = catch_signal, .sa_flags = SA_RESTART};
+        sigemptyset(&action.sa_mask);
+        sigaction(caught[i], NULL, &handled_before[i]);
+        /* What a shell or nohup lets be ignored stays so. */
+        if (handled_before[i].sa_handler != SIG_IGN) sigaction(caught[i], &action, NULL);
+    }
+    for (int i = 0; i < FATAL; i++) {
+        struct sigaction action = {.sa_handler = catch_fatal};
+        sigfillset(&action.sa_mask);
+        sigaction(fatal[i], &action, &fatal_before[i]);
+    }
+}
+
+static void handlers_restore(void) {
+    for (int i = 0; i < CAUGHT; i++) sigaction(caught[i], &handled_before[i], NULL);
+    for (int i = 0; i < FATAL; i++) sigaction(fatal[i], &fatal_before[i], NULL);
 }
 
 bool terminal_usable(void) {
@@ -75,17 +114,18 @@ static void take(Terminal *terminal, bool anew) {
         struct termios raw = terminal->before;
         raw.c_lflag &= ~(tcflag_t)(ICANON | ECHO); /* Ctrl-C and Ctrl-Z stay signals */
         raw.c_cc[VMIN] = 0, raw.c_cc[VTIME] = 0;
+        cooked = terminal->before, is_raw = 1;
         terminal->keys = tcsetattr(STDIN_FILENO, TCSADRAIN, &raw) == 0;
     }
-    static const char hide[] = "\033[?25l";
-    terminal_write(terminal, hide, sizeof hide - 1);
+    is_taken = 1;
+    terminal_write(terminal, hide_cursor, sizeof hide_cursor - 1);
 }
 
 static void give(Terminal *terminal) {
-    static const char show[] = "\033[?25h";
-    terminal_write(terminal, show, sizeof show - 1);
+    terminal_write(terminal, show_cursor, sizeof show_cursor - 1);
     /* Keys that were pressed for us shall not reach the shell. */
-    if (terminal->keys) tcsetattr(STDIN_FILENO, TCSAFLUSH, &terminal->before);
+    if (is_raw) tcsetattr(STDIN_FILENO, TCSAFLUSH, &cooked);
+    is_taken = is_raw = 0;
 }
 
 int terminal_open(Terminal *terminal, Error *err) {
@@ -93,20 +133,14 @@ int terminal_open(Terminal *terminal, Error *err) {
     /* Once, and never closed: another thread may be about to wake whom there is not any more. */
     if (wake_pipe[0] < 0 && pipe2(wake_pipe, O_CLOEXEC | O_NONBLOCK))
         return error_set(err, "the terminal's signals cannot be caught: %s", strerror(errno));
+    handlers_set(); /* first: whatever comes from now on gives the terminal back */
     take(terminal, true);
-    for (int i = 0; i < CAUGHT; i++) {
-        struct sigaction action = {.sa_handler = catch_signal, .sa_flags = SA_RESTART};
-        sigemptyset(&action.sa_mask);
-        sigaction(caught[i], NULL, &handled_before[i]);
-        /* What a shell or nohup lets be ignored stays so. */
-        if (handled_before[i].sa_handler != SIG_IGN) sigaction(caught[i], &action, NULL);
-    }
     return 0;
 }
 
 void terminal_close(Terminal *terminal) {
     give(terminal);
-    for (int i = 0; i < CAUGHT; i++) sigaction(caught[i], &handled_before[i], NULL);
+    handlers_restore();
     unsigned char byte;
     while (read(wake_pipe[0], &byte, 1) == 1) /* what came too late to be an event */
         if (byte && byte != SIGCONT && byte != SIGWINCH) raise(byte);

@@ -4,7 +4,8 @@
  * While a Terminal is open the cursor is hidden, keys arrive one by one without being echoed, and
  * signals that end or stop the program arrive as events instead; whoever gets one calls
  * terminal_yield, which hands the terminal back in order, lets the signal do its work, and takes
- * the terminal again if the program is continued. One may be open at a time.
+ * the terminal again if the program is continued. A crash (SIGSEGV, SIGABRT, ...) gives it back,
+ * too; SIGKILL and SIGSTOP cannot be caught by anybody. One may be open at a time.
  */
 #ifndef EASYFIRST_APPS_SHOW_TERMINAL_H
 #define EASYFIRST_APPS_SHOW_TERMINAL_H

@@ -9,30 +9,9 @@
 #include <unistr.h>
 #include <uniwidth.h>
 
-static const char replacement[] = "\xef\xbf\xbd"; /* U+FFFD */
+#include "kernels/clean_text.h"
 
 enum { JOINER = 0x200D, EMOJI_STYLE = 0xFE0F, FLAG_FIRST = 0x1F1E6, FLAG_LAST = 0x1F1FF };
-
-static bool is_harmful(ucs4_t c) {
-    return c < 0x20 || (c >= 0x7F && c < 0xA0) || (c >= 0x202A && c <= 0x202E) ||
-           (c >= 0x2066 && c <= 0x2069) || (c >= 0x206A && c <= 0x206F) || c == 0xFEFF ||
-           (c >= 0xFFF9 && c <= 0xFFFB) || (c >= 0xE0000 && c <= 0xE0FFF);
-}
-
-static bool is_blank(ucs4_t c) {
-    return (c >= '\t' && c <= '\r') || c == 0x85 || c == 0x2028 || c == 0x2029;
-}
-
-/* Writes one character's harmless form, of at most 4 bytes, and returns how many they are; *used is
- * how many bytes it had. */
-static size_t harmless_one(char *out, const uint8_t *bytes, size_t size, size_t *used) {
-    ucs4_t c;
-    int n = u8_mbtoucr(&c, bytes, size);
-    *used = n > 0 ? (size_t)n : 1;
-    if (n > 0 && is_blank(c)) return *out = ' ', 1;
-    if (n > 0 && !is_harmful(c)) return memcpy(out, bytes, *used), *used;
-    return memcpy(out, replacement, 3), 3;
-}
 
 /* ---- Styled text. ---- */
 
@@ -48,8 +27,7 @@ int styled_append(StyledText *text, const char *bytes, size_t size, uint8_t styl
         text->capacity = capacity;
     }
     for (size_t used, i = 0; i < size; i += used) {
-        size_t n =
-            harmless_one(text->text + text->size, (const uint8_t *)bytes + i, size - i, &used);
+        size_t n = clean_character(text->text + text->size, bytes + i, size - i, &used);
         memset(text->styles + text->size, style, n);
         text->size += n;
     }

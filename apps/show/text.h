@@ -1,9 +1,7 @@
 /* text.h - text for a terminal: made harmless, measured, and broken into lines.
  *
  * Whatever a model, a file's name or a question holds, nothing of it can move the cursor, change
- * colours or turn the direction of writing: control characters (C0, C1), the controls that embed or
- * override directions (U+202A..202E, U+2066..2069), tags and what is no UTF-8 become U+FFFD; tabs
- * and ends of lines become spaces.
+ * colours or turn the direction of writing: all goes through clean_character (clean_text.h).
  *
  * Width is counted in columns, by grapheme clusters (UAX 29), which are never torn apart: the sum
  * of the widths of their characters (UAX 11, as wcwidth), but 2 for those that are one emoji

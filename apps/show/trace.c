@@ -199,29 +199,47 @@ static int add_look(Trace *trace, int index, const AnswerLook *look, const Token
     return 0;
 }
 
+/* What is known of a hypothesis at the end. */
+static int finish_hypothesis(Trace *trace, int index, const Answers *answers, int result,
+                             const Tokenizer *tokenizer, Error *err) {
+    const DecodeResult *r = &answers->results[result];
+    TraceHypothesis *h = &trace->hypotheses[index];
+    if (h->steps != r->steps || h->length != r->length)
+        return error_set(err, "a trace has %d steps of %d tokens, and the answer %d of %d",
+                         h->steps, h->length, r->steps, r->length);
+    char *text;
+    TRY(tokenizer_decode(tokenizer, r->tokens, (size_t)r->length, &text, err));
+    free(h->text);
+    h->text = text;
+    h->sample = answers->specs[result].sample;
+    h->evaluations = r->evaluations, h->score = rounded(r->score);
+    return answers->looks ? add_look(trace, index, &answers->looks[result], tokenizer, err) : 0;
+}
+
+/* Hypotheses that failed have no answer to be shown. */
+static void drop_hypothesis(Trace *trace, int index) {
+    TraceHypothesis *h = &trace->hypotheses[index];
+    hypothesis_free(h);
+    memmove(h, h + 1, (size_t)(--trace->count - index) * sizeof *h);
+}
+
 int trace_finish(Trace *trace, const Answers *answers, int index, const Tokenizer *tokenizer,
                  Error *err) {
     const Answer *answer = &answers->items[index];
+    TRY(trace_hypotheses(trace, answer->count, err));
     if (trace->count != answer->count)
         return error_set(err, "a trace has steps of %d hypotheses, and the answer %d", trace->count,
                          answer->count);
-    for (int i = 0; i < trace->count; i++) {
-        const DecodeResult *r = &answers->results[answer->first + i];
-        TraceHypothesis *h = &trace->hypotheses[i];
-        if (h->steps != r->steps || h->length != r->length)
-            return error_set(err, "a trace has %d steps of %d tokens, and the answer %d of %d",
-                             h->steps, h->length, r->steps, r->length);
-        char *text;
-        TRY(tokenizer_decode(tokenizer, r->tokens, (size_t)r->length, &text, err));
-        free(h->text);
-        h->text = text;
-        h->sample = answers->specs[answer->first + i].sample;
-        h->evaluations = r->evaluations, h->score = rounded(r->score);
-        if (answers->looks)
-            TRY(add_look(trace, i, &answers->looks[answer->first + i], tokenizer, err));
+    for (int i = 0, result = answer->first; result < answer->first + answer->count; result++) {
+        if (answers->results[result].error) {
+            drop_hypothesis(trace, i);
+            continue;
+        }
+        if (result == answer->best) trace->best = i;
+        TRY(finish_hypothesis(trace, i++, answers, result, tokenizer, err));
     }
+    if (trace->best < 0) return error_set(err, "no hypothesis could be filled in");
     trace->prompt_tokens = answer->prompt_tokens;
-    trace->best = answer->best - answer->first;
     trace->finished = true;
     return 0;
 }
@@ -230,6 +248,7 @@ static int add_steps(Trace *trace, const Answers *answers, const Answer *answer,
                      const Tokenizer *tokenizer, Error *err) {
     for (int i = 0; i < answer->count; i++) {
         const DecodeResult *r = &answers->results[answer->first + i];
+        if (!r->trace && r->error) continue;
         if (!r->trace) return error_set(err, "the answer was filled without keeping its steps");
         for (int s = 0; s < r->steps; s++)
             TRY(trace_step(trace, tokenizer,

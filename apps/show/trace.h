@@ -126,7 +126,7 @@ int trace_begin(Trace *trace, const TraceAbout *about, Error *err);
 int trace_step(Trace *trace, const Tokenizer *tokenizer, const DecodeStep *step, Error *err);
 
 /* Adds what is known at the end: texts, scores, the best; from answer `index`, whose steps were
- * appended. */
+ * appended. Hypotheses that failed are left out. */
 int trace_finish(Trace *trace, const Answers *answers, int index, const Tokenizer *tokenizer,
                  Error *err);
 

@@ -129,15 +129,11 @@ json_t *trace_json(const Trace *trace) {
 int trace_write_json(const Trace *trace, const char *path, Error *err) {
     json_t *object = trace_json(trace);
     if (!strcmp(path, "-")) return json_print_line(object, JSON_DIGITS, err);
-    char *line = object ? json_dumps(object, JSON_REAL_PRECISION(JSON_DIGITS)) : NULL;
-    json_decref(object);
+    char *line = json_line(object, JSON_DIGITS);
     if (!line) return error_set(err, "%s: out of memory for the trace", path);
     size_t size = strlen(line);
     line[size] = '\n'; /* in the place of the terminating 0 */
-    FileWriter writer;
-    int status = file_write_begin(&writer, path, size + 1, err);
-    if (status == 0)
-        status = file_write_end(&writer, file_write_bytes(&writer, line, size + 1, err), err);
+    int status = file_write_all(path, line, size + 1, err);
     free(line);
     return status;
 }

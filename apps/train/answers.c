@@ -1,6 +1,7 @@
 /* What the model answers to held-out prompts while it is being trained. */
 #include <stdlib.h>
 
+#include "apps/report.h"
 #include "apps/train/trainer.h"
 
 enum { ANSWER_STEPS = 10 }; /* enough to see whether it learns; 50 are for answering */
@@ -69,7 +70,8 @@ static int print_ids(const Tokenizer *tokenizer, const char *title, const int32_
                      FILE *out, Error *err) {
     char *text;
     TRY(tokenizer_decode(tokenizer, ids, (size_t)count, &text, err));
-    fprintf(out, "  %-7s %s\n", title, text);
+    fprintf(out, "  %-7s ", title);
+    report_field(out, text), fputc('\n', out);
     free(text);
     return 0;
 }

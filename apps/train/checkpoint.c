@@ -10,7 +10,7 @@
 #include "apps/model_write.h"
 
 #define CHECKPOINT_NAME "checkpoint-"
-#define PARTIAL_END     ".partial" /* as folder_begin names them */
+#define PARTIAL_END     ".partial" /* of one that is being removed */
 
 enum { STATE_FORMAT = 1, PATH_SIZE = MODEL_PATH_SIZE };
 
@@ -286,6 +286,7 @@ static void remove_partial(const char *run) {
         if (name_step(name) >= 0) folder_remove(path, NULL);
     }
     if (dir) closedir(dir);
+    folder_clean(run, CHECKPOINT_NAME);
 }
 
 /* Removes all checkpoints but the `keep` newest; that one cannot be removed is no reason to stop.

@@ -2,6 +2,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "data/array_grow.h"
 
@@ -11,7 +12,7 @@ enum { RECORDS_AT_ONCE = 1024, NAME_SIZE = 256 };
 typedef struct Scanned {
     BatchUnit *units;
     int count;
-    Problems *problems; /* NULL if there were none */
+    Problems *problems; /* NULL if there were none, and no notes */
 } Scanned;
 
 static int file_of(const Dataset *d, int64_t record) {
@@ -47,6 +48,8 @@ static int scan_record(const Dataset *d, int file, int64_t index, Examples *exam
     char name[NAME_SIZE];
     record_name(name, sizeof name, d->files[file], &record, index);
     int status = examples_make(examples, &record, &d->options.example, name, problems, err);
+    /* The scan of the file has counted it already. */
+    if (records_flawed(d->files[file], index)) problems->total = 0;
     if (status == 0 && examples->count > 0) {
         out->units = calloc((size_t)examples->count, sizeof *out->units);
         if (!out->units) status = error_set(err, "out of memory for %s", name);
@@ -77,7 +80,7 @@ static int scan_some(const Dataset *d, int file, int64_t first, int count, Scann
             int status =
                 problems ? scan_record(d, file, first + i, &examples, problems, &scanned[i], &mine)
                          : error_set(&mine, "out of memory for the scan");
-            if (status == 0 && problems->total) {
+            if (status == 0 && problems->kind_count) {
                 scanned[i].problems = problems;
                 problems = calloc(1, sizeof *problems);
             }
@@ -120,16 +123,16 @@ static int scan_source(Dataset *d, int file, int64_t begin, int64_t end, const c
     if (!scanned) return error_set(err, "out of memory for the scan");
     int status = 0;
     for (int64_t at = begin; at < end && status == 0;) {
-        if (d->options.limit && d->count >= d->options.limit) {
-            d->samples += end - at; /* looked at when the file was opened */
-            break;
-        }
+        if (d->options.limit && d->count >= d->options.limit) break;
         int count = end - at < RECORDS_AT_ONCE ? (int)(end - at) : RECORDS_AT_ONCE;
         status = scan_some(d, file, at, count, scanned, err);
         for (int i = 0; i < count; i++) {
             if (status == 0) status = units_append(d, &scanned[i], d->sources, err);
-            d->samples += scanned[i].count;
-            if (scanned[i].problems) problems_merge(&d->problems, scanned[i].problems);
+            if (scanned[i].problems) {
+                problems_merge(&d->problems, scanned[i].problems);
+                if (scanned[i].problems->total)
+                    d->counted[d->first_record[file] + at + i] |= RECORD_BAD;
+            }
             free(scanned[i].problems), free(scanned[i].units);
             scanned[i] = (Scanned){0};
         }
@@ -142,9 +145,34 @@ static int scan_source(Dataset *d, int file, int64_t begin, int64_t end, const c
     return status;
 }
 
+static int add_file(Dataset *d, const char *path, int64_t bytes, uint64_t hash, Error *err) {
+    if ((size_t)d->read_count == d->read_capacity) {
+        DatasetFile *grown = array_grow(d->read, &d->read_capacity, sizeof *grown);
+        if (!grown) return error_set(err, "out of memory for the names of %d files", d->read_count);
+        d->read = grown;
+    }
+    char *copy = strdup(path);
+    if (!copy) return error_set(err, "out of memory for the name of a file");
+    d->read[d->read_count++] = (DatasetFile){copy, bytes, hash};
+    return 0;
+}
+
+/* Which records of a file were found bad when it was opened. */
+static int mark_flawed(Dataset *d, int file, Error *err) {
+    const Records *records = d->files[file];
+    int64_t first = d->first_record[file], count = records_count(records);
+    unsigned char *grown = realloc(d->counted, (size_t)(first + count) + 1);
+    if (!grown) return error_set(err, "out of memory for %lld records", (long long)count);
+    d->counted = grown;
+    for (int64_t i = 0; i < count; i++)
+        grown[first + i] = records_flawed(records, i) ? RECORD_BAD : 0;
+    return 0;
+}
+
 static int scan_file(Dataset *d, int file, const char *path, bool *mixture, Error *err) {
     Records *records = d->files[file];
     d->first_record[file + 1] = d->first_record[file] + records_count(records);
+    TRY(mark_flawed(d, file, err));
     int sources = records_sources(records);
     double *weights = realloc(d->weights, (size_t)(d->sources + sources) * sizeof *weights);
     if (!weights) return error_set(err, "out of memory for %d sources", sources);
@@ -153,6 +181,10 @@ static int scan_file(Dataset *d, int file, const char *path, bool *mixture, Erro
     for (int s = 0; s < sources; s++) {
         int64_t begin, end;
         const char *name = records_source(records, s, &begin, &end, &weights[d->sources]);
+        int64_t bytes;
+        uint64_t hash;
+        const char *read = records_source_file(records, s, &bytes, &hash);
+        TRY(add_file(d, read, bytes, hash, err));
         if (d->sources >= INT16_MAX) return error_set(err, "%s: over %d sources", path, INT16_MAX);
         TRY(scan_source(d, file, begin, end, name, err));
     }
@@ -167,10 +199,8 @@ static int open_files(Dataset *d, const char *const *paths, int count, Error *er
         TRY(records_open(&d->files[i], paths[i], &d->options.records, &found, err));
         d->file_count = i + 1;
         problems_merge(&d->problems, &found);
-        d->samples += found.total;
-        int64_t before = d->problems.total;
+        d->samples += records_scanned(d->files[i]);
         TRY(scan_file(d, i, paths[i], &mixture, err));
-        d->samples += d->problems.total - before;
     }
     if (!mixture) {
         free(d->weights);
@@ -198,7 +228,9 @@ int dataset_open(Dataset *dataset, const char *const *paths, int count,
 static int scene_units(Dataset *d, int patches, Error *err) {
     const SceneGraphs *g = d->scenes;
     d->units = calloc((size_t)g->count, sizeof *d->units);
-    if (!d->units) return error_set(err, "out of memory for %lld pictures", (long long)g->count);
+    d->counted = calloc((size_t)g->count, 1);
+    if (!d->units || !d->counted)
+        return error_set(err, "out of memory for %lld pictures", (long long)g->count);
     d->capacity = (size_t)g->count;
     for (int64_t i = 0; i < g->count; i++)
         d->units[d->count++] =
@@ -208,13 +240,18 @@ static int scene_units(Dataset *d, int patches, Error *err) {
     return 0;
 }
 
+static int scene_file(void *user, const char *path, int64_t bytes, uint64_t hash, Error *err) {
+    return add_file(user, path, bytes, hash, err);
+}
+
 int dataset_open_scenes(Dataset *d, const char *const *paths, int count,
                         const SceneGraphsOptions *options, int patches, double bad_share,
                         Error *err) {
     *d = (Dataset){.scenes = calloc(1, sizeof *d->scenes)};
     int status = d->scenes ? 0 : error_set(err, "out of memory");
-    if (status == 0)
-        status = scene_graphs_open(d->scenes, paths, count, options, &d->problems, err);
+    SceneGraphsOptions with = *options;
+    with.file = scene_file, with.user = d;
+    if (status == 0) status = scene_graphs_open(d->scenes, paths, count, &with, &d->problems, err);
     if (status == 0) status = problems_check(&d->problems, d->scenes->samples, bad_share, err);
     if (status == 0) status = scene_units(d, patches, err);
     if (status) dataset_close(d);
@@ -225,7 +262,9 @@ void dataset_close(Dataset *d) {
     if (d->scenes) scene_graphs_close(d->scenes);
     free(d->scenes);
     for (int i = 0; d->files && i < d->file_count; i++) records_close(d->files[i]);
+    for (int i = 0; i < d->read_count; i++) free(d->read[i].path);
     free(d->files), free(d->first_record), free(d->units), free(d->weights);
+    free(d->read), free(d->counted);
     *d = (Dataset){0};
 }
 

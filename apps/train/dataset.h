@@ -12,12 +12,22 @@
 typedef struct DatasetOptions {
     RecordsOptions records;
     ExampleConfig example;
-    double bad_share; /* more bad samples than this share are an error */
+    double bad_share; /* more bad records than this share are an error */
     int64_t limit;    /* units at most; 0: all */
     /* Told now and then how far the pass is; may be NULL. */
     void (*progress)(void *user, const char *path, int64_t done, int64_t all);
     void *user;
 } DatasetOptions;
+
+/* A file that was read. */
+typedef struct DatasetFile {
+    char *path;
+    int64_t bytes;
+    uint64_t hash; /* of its contents */
+} DatasetFile;
+
+/* What is known of a record in `counted`. */
+enum { RECORD_BAD = 1, RECORD_MET = 2 };
 
 typedef struct Dataset {
     DatasetOptions options;
@@ -27,15 +37,22 @@ typedef struct Dataset {
     BatchUnit *units;      /* [count] */
     int64_t count;
     size_t capacity;
-    int64_t samples; /* records and turns that were looked at, good and bad */
-    double *weights; /* [sources] of a mixture; NULL if the data is none */
+    int64_t samples; /* records that were looked at, good and bad (of scene graphs: images and
+                        objects) */
+    unsigned char *counted; /* of each usable record RECORD_BAD: it is among the bad ones already;
+                               RECORD_MET: trouble with its image was. A feed sets them, so that a
+                               record counts once, however often it comes */
+    double *weights;        /* [sources] of a mixture; NULL if the data is none */
     int sources;
     Problems problems;
     int longest;          /* tokens of the longest unit */
     int64_t tokens;       /* of all units */
     int64_t with_picture; /* units */
-    uint64_t fingerprint; /* of the files */
-    SceneGraphs *scenes;  /* unit i is picture i of these; NULL: units are of records */
+    uint64_t fingerprint; /* of the files' contents; see records_fingerprint */
+    DatasetFile *read;    /* [read_count] */
+    int read_count;
+    size_t read_capacity;
+    SceneGraphs *scenes; /* unit i is picture i of these; NULL: units are of records */
 } Dataset;
 
 /* Reads and tokenizes everything once. Several files are one after the other; weights count only if

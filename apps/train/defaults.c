@@ -10,6 +10,7 @@ static void common_default(TrainSettings *s, TrainStage stage) {
         .valid_limit = 500,
         .max_tokens = 512,
         .bad_share = 0.01f,
+        .long_prompts = "keep-last",
         .group = true,
         .schedule = "inverse-sqrt",
         .warmup_ratio = 0.01f,

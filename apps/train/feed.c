@@ -55,7 +55,7 @@ int feed_picture(const FeedConfig *c, const char *path, float **pixels, int *wid
 
 /* Trouble with one picture is that unit's alone. */
 static int load_picture(const FeedConfig *c, int64_t unit, Loaded *l, Error *err) {
-    char path[4096];
+    char path[4096]; /* PATH_MAX: the system opens no longer one */
     int width, height;
     Error bad = {{0}};
     if (!records_image_path(dataset_file(c->dataset, unit), &l->record, path, sizeof path, &bad))
@@ -126,6 +126,14 @@ static int step_pack(const FeedConfig *c, const PackingItem *items, int count, F
     return 0;
 }
 
+void feed_problem(const Dataset *dataset, int64_t unit, Problems *problems, const char *kind,
+                  const char *what) {
+    unsigned char *counted = &dataset->counted[dataset->units[unit].record];
+    if (*counted & RECORD_MET) return;
+    (*counted & RECORD_BAD ? problems_more : problems_add)(problems, kind, "%s", what);
+    *counted |= RECORD_BAD | RECORD_MET;
+}
+
 int feed_make_step(const FeedConfig *c, const BatchPlan *plan, int64_t epoch, int64_t index,
                    FeedStep *step, Error *err) {
     int64_t count = plan->step_begin[index + 1] - plan->step_begin[index];
@@ -139,7 +147,8 @@ int feed_make_step(const FeedConfig *c, const BatchPlan *plan, int64_t epoch, in
     for (int64_t i = 0; i < count && status == 0; i++) {
         const Loaded *l = &loaded[i];
         if (l->bad) {
-            problems_add(&step->problems, l->problem, "%s", l->text);
+            feed_problem(c->dataset, plan->order[plan->step_begin[index] + i], &step->problems,
+                         l->problem, l->text);
             continue;
         }
         items[used++] = (PackingItem){l->example, l->pixels, l->stream};

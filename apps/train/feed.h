@@ -34,7 +34,9 @@ typedef struct FeedStep {
     int pass_count;
     int64_t sequences, tokens; /* that go in, copies not counted */
     int64_t rows, targets, pictures;
-    Problems problems; /* pictures that could not be decoded: their units were left out */
+    Problems problems; /* pictures that could not be decoded: their units were left out. A record
+                          is counted when the first of its units is met, and then no more, in
+                          whichever step or epoch (Dataset.counted) */
 } FeedStep;
 
 typedef struct Feed Feed;
@@ -47,6 +49,10 @@ void feed_close(Feed *feed); /* NULL is allowed; stops the thread */
  * feed_step_free. */
 int feed_next(Feed *feed, FeedStep *step, Error *err);
 void feed_step_free(FeedStep *step);
+
+/* Counts what is wrong with a unit, if its record is not counted yet. */
+void feed_problem(const Dataset *dataset, int64_t unit, Problems *problems, const char *kind,
+                  const char *what);
 
 /* A picture's file as the tower reads it: *pixels [3, S, S], the caller's to free, and its own
  * size. What is wrong with the file is no error, but told in *bad (its text is else empty; *pixels

@@ -1,8 +1,9 @@
 #include "apps/train/feed_scenes.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "data/path.h"
 
 /* One picture while its step is put together. */
 typedef struct Loaded {
@@ -35,20 +36,20 @@ static int label_scene(const FeedConfig *c, const Scene *scene, Loaded *l, Error
 static int load_scene(const FeedConfig *c, int64_t unit, Loaded *l, Error *err) {
     const SceneGraphs *graphs = c->dataset->scenes;
     const Scene *scene = &graphs->scenes[c->dataset->units[unit].record];
-    char path[4096];
     int width, height;
     l->kind = "unreadable picture";
-    int length = snprintf(path, sizeof path, "%s/%s", graphs->images, scene->image);
-    if (length < 0 || length >= (int)sizeof path) {
-        error_set(&l->problem, "%.200s: too long a path", scene->image);
-        return 0;
+    char *path = path_join(graphs->images, scene->image, err);
+    if (!path) return -1;
+    int status = feed_picture(c, path, &l->pixels, &width, &height, &l->problem, err);
+    bool same = status == 0 && l->pixels && width == scene->width && height == scene->height;
+    if (status == 0 && l->pixels && !same) {
+        l->kind = "picture of another size";
+        error_set(&l->problem, "%s has %dx%d pixels, but its boxes are told for %dx%d", path, width,
+                  height, scene->width, scene->height);
     }
-    TRY(feed_picture(c, path, &l->pixels, &width, &height, &l->problem, err));
-    if (!l->pixels) return 0;
-    if (width == scene->width && height == scene->height) return label_scene(c, scene, l, err);
-    l->kind = "picture of another size";
-    error_set(&l->problem, "%.300s has %dx%d pixels, but its boxes are told for %dx%d", path, width,
-              height, scene->width, scene->height);
+    free(path);
+    if (same) return label_scene(c, scene, l, err);
+    if (status || !l->pixels) return status;
     free(l->pixels);
     l->pixels = NULL;
     return 0;
@@ -124,7 +125,8 @@ int feed_make_scenes(const FeedConfig *c, const BatchPlan *plan, int64_t epoch, 
     int used = 0;
     for (int64_t i = 0; i < count && status == 0; i++) {
         if (!loaded[i].pixels) {
-            problems_add(&step->problems, loaded[i].kind, "%s", loaded[i].problem.text);
+            feed_problem(c->dataset, plan->order[first + i], &step->problems, loaded[i].kind,
+                         loaded[i].problem.text);
             continue;
         }
         Loaded good = loaded[i];

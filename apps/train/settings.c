@@ -79,8 +79,8 @@ static void data_group(TrainSettings *s, Table *t, OptionGroup *group) {
     *group = (OptionGroup){
         "data",
         {{"data", 'd', OPTION_LIST, "PATH", &s->data,
-          "training data: jsonl or JSON, plain text, or a folder with ratio.json;\n"
-          "may be given several times"},
+          "training data: JSON lines or an array, for pretrain plain text too, or a\n"
+          "folder with ratio.json; may be given several times"},
          {"images", 0, OPTION_TEXT, "FOLDER", &s->images, "where the pictures are"},
          {"valid", 0, OPTION_TEXT, "PATH", &s->valid, "held-out data in the same format"},
          {"valid-limit", 0, OPTION_INTEGER, "N", &s->valid_limit,
@@ -95,10 +95,16 @@ static void data_group(TrainSettings *s, Table *t, OptionGroup *group) {
           "align: leave the instruction out, from picture to caption\n"
           "(default on)"},
          {"text-lines", 0, OPTION_FLAG, NULL, &s->text_lines,
-          "plain text: a document a line, not a paragraph"},
+          "pretrain: a document a line of plain text, not a paragraph"},
+         {"long-prompts", 0, OPTION_CHOICE, LONG_PROMPTS_CHOICES, &s->long_prompts,
+          "text prompts that do not fit: keep the last tokens, skip the pair, or\n"
+          "refuse it as a skipped record (default keep-last); their number is\n"
+          "reported"},
          {"bad-share", 0, OPTION_REAL, "X", &s->bad_share,
-          "stop if more than this share of the data is bad (default 0.01)", 0, 1}},
-        9};
+          "stop if more than this share of the records is skipped as bad (default\n"
+          "0.01)",
+          0, 1}},
+        10};
 }
 
 static void steps_group(TrainSettings *s, Table *t, OptionGroup *group) {
@@ -466,6 +472,11 @@ static int check_data(const TrainSettings *s, Error *err) {
     if (s->plain && s->stage != STAGE_ALIGN)
         return error_set(err, "--plain belongs to align, where captions have no instruction of "
                               "their own");
+    if (s->text_lines && s->stage != STAGE_PRETRAIN)
+        return error_set(err,
+                         "--text-lines: plain text is for pretrain; %s needs prompts and answers: "
+                         "lines of {\"inputs\": ..., \"targets\": ...}, or LLaVA's records",
+                         stage);
     if (s->context && attention_in_blocks(s))
         return error_set(err, "--context on needs full attention: in blocks every turn sees the "
                               "picture and itself; leave it out, or take --attention full");
@@ -676,25 +687,11 @@ static bool is_idle(const TrainSettings *s, const char *name, const json_t *valu
     static const char *const rdm[] = {"timesteps", "weighting", NULL};
     static const char *const llada[] = {"mask-floor", "complementary", NULL};
     static const char *const lora[] = {"lora-alpha", "lora-targets", NULL};
-    static const char *const texts[] = {"max-tokens",
-                                        "context",
-                                        "plain",
-                                        "text-lines",
-                                        "language-rate",
-                                        "objective",
-                                        "timesteps",
-                                        "weighting",
-                                        "mask-floor",
-                                        "complementary",
-                                        "dropout",
-                                        "attention",
-                                        "new-projector",
-                                        "freeze-language",
-                                        "projector-rate",
-                                        "train-vision",
-                                        "lora-alpha",
-                                        "show-answers",
-                                        NULL};
+    static const char *const texts[] = {
+        "max-tokens",     "context",      "plain",      "text-lines",    "long-prompts",
+        "language-rate",  "objective",    "timesteps",  "weighting",     "mask-floor",
+        "complementary",  "dropout",      "attention",  "new-projector", "freeze-language",
+        "projector-rate", "train-vision", "lora-alpha", "show-answers",  NULL};
     static const char *const muon[] = {"muon-momentum", NULL};
     bool is_llada = !strcmp(s->objective, "llada");
     const char *const *lists[] = {json_number_value(value) == 0 ? zeros : NULL,

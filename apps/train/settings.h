@@ -9,6 +9,7 @@
 #include "apps/model.h"
 #include "apps/options.h"
 #include "kernels/optimizer.h"
+#include "language/long_prompts.h"
 #include "language/noise.h"
 
 typedef enum TrainStage {
@@ -41,6 +42,8 @@ typedef struct TrainSettings {
     bool plain;         /* leave the instruction out (align) */
     bool text_lines;    /* plain text: a document a line */
     float bad_share;    /* more bad samples than this share stop the run; 0.01 */
+    /* Text prompts that do not fit: name of a LongPrompts. */
+    const char *long_prompts;
     /* Steps. */
     int epochs; /* used if steps is 0 */
     int steps;

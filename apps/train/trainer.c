@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "apps/report.h"
+#include "apps/train/dataset_files.h"
 #include "data/model_files.h"
 #include "kernels/clock.h"
 #include "kernels/random.h"
@@ -41,7 +42,7 @@ typedef struct Trainer {
     TrainState state;
     TrainReport report;
     bool report_open;
-    Problems problems; /* of this epoch's pictures */
+    Problems problems; /* of pictures, each record once; see feed.h */
     Problems told;     /* kinds of them that were told */
     double peak;       /* operations per second; 0: unknown */
     double started;    /* the clock when this part of the run began, earlier parts taken off */
@@ -84,6 +85,7 @@ ExampleConfig trainer_examples(const TrainModel *t, const TrainSettings *s) {
                            .context = s->context,
                            .together = blocks && !s->context && s->stage != STAGE_LENGTH,
                            .plain = s->plain,
+                           .long_prompts = (LongPrompts)long_prompts_find(s->long_prompts),
                            .whole = s->stage == STAGE_PRETRAIN};
 }
 
@@ -127,20 +129,41 @@ LearnSizes trainer_sizes(const TrainSettings *s, const LearnSizes *unit, int pic
 static void tell_scan(void *user, const char *path, int64_t done, int64_t all) {
     const Trainer *t = user;
     if (t->settings->quiet || !isatty(STDERR_FILENO)) return;
-    fprintf(stderr, "\r%.60s: %" PRId64 " of %" PRId64 " records read%s", path, done, all,
-            done == all ? "\n" : "");
+    fputc('\r', stderr);
+    report_print(stderr, "%.60s: %" PRId64 " of %" PRId64 " records read%s", path, done, all,
+                 done == all ? "\n" : "");
+}
+
+static RecordsOptions records_options(const TrainSettings *s) {
+    static const char *const needs[STAGE_COUNT] = {[STAGE_ADAPT] = "train adapt",
+                                                   [STAGE_INSTRUCT] = "train instruct",
+                                                   [STAGE_ALIGN] = "train align",
+                                                   [STAGE_TUNE] = "train tune",
+                                                   [STAGE_LENGTH] = "train length"};
+    return (RecordsOptions){.images = s->images,
+                            .prompts_for = needs[s->stage],
+                            .text_lines = s->text_lines,
+                            .check_images = true};
+}
+
+/* What is wrong with the kind of the data is told before the model is loaded. */
+static int check_files(const Trainer *t, Error *err) {
+    const TrainSettings *s = t->settings;
+    const RecordsOptions options = records_options(s);
+    if (s->stage == STAGE_SEGMENT) return 0;
+    for (int i = 0; i < s->data.count; i++) TRY(records_check(s->data.items[i], &options, err));
+    return s->valid ? records_check(s->valid, &options, err) : 0;
 }
 
 static int open_dataset(Trainer *t, Dataset *dataset, const char *const *paths, int count,
                         int64_t limit, Error *err) {
     const TrainSettings *s = t->settings;
-    DatasetOptions options = {
-        .records = {.images = s->images, .text_lines = s->text_lines, .check_images = true},
-        .example = trainer_examples(&t->model, s),
-        .bad_share = s->bad_share,
-        .limit = limit,
-        .progress = tell_scan,
-        .user = t};
+    DatasetOptions options = {.records = records_options(s),
+                              .example = trainer_examples(&t->model, s),
+                              .bad_share = s->bad_share,
+                              .limit = limit,
+                              .progress = tell_scan,
+                              .user = t};
     TRY(dataset_open(dataset, paths, count, &options, err));
     if (!dataset->with_picture || t->model.model.parts.projector) return 0;
     return error_set(err,
@@ -315,10 +338,12 @@ static int check_memory(const Trainer *t, bool resumed, const char *folder, Erro
 
 static int check_resumed(const Trainer *t, const char *folder, Error *err) {
     if (t->state.fingerprint == t->data.fingerprint) return 0;
+    Error why;
+    dataset_files_differ(&t->data, t->settings->out, &why);
     return error_set(err,
-                     "%s: the data are not those of this run (other files, sizes or times): give "
-                     "it the same --data, or begin a new run with -m %s and another --out",
-                     folder, folder);
+                     "%s; a run is resumed with the data that it was begun with: give them with "
+                     "--data, or begin a new run with -m %s and another --out",
+                     why.text, folder);
 }
 
 static int prepare(Trainer *t, bool resumed, const char *folder, Error *err) {
@@ -376,10 +401,12 @@ static void tell_start(const Trainer *t, const char *resumed_from) {
                 " tokens, the longest %d\n",
                 d->count, d->with_picture, d->tokens, d->longest);
     if (t->model.head_file.count)
-        fprintf(stderr, "classes    their layer goes on from %s\n", t->model.head_file.path);
+        report_print(stderr, "classes    their layer goes on from %s\n", t->model.head_file.path);
     for (int i = 0; i < d->problems.kind_count; i++)
-        fprintf(stderr, "left out   %" PRId64 " x %s, the first: %s\n", d->problems.kinds[i].count,
-                d->problems.kinds[i].kind, d->problems.kinds[i].first);
+        report_print(stderr, "%s %" PRId64 " x %s, the first: %s\n",
+                     d->problems.kinds[i].note ? "note      " : "left out  ",
+                     d->problems.kinds[i].count, d->problems.kinds[i].kind,
+                     d->problems.kinds[i].first);
     TrainMemory m = train_model_memory(&t->model, s, &t->sizes);
     fprintf(stderr,
             "memory     %.0f MB: weights %.0f, gradients %.0f, moments %.0f, activations of %d "
@@ -390,7 +417,7 @@ static void tell_start(const Trainer *t, const char *resumed_from) {
             t->peak / 1e9);
     fprintf(stderr, "steps      %" PRId64 ", the first %" PRId64 " to warm up\n\n",
             t->schedule.steps, t->schedule.warmup);
-    if (resumed_from) fprintf(stderr, "goes on from %s\n", resumed_from);
+    if (resumed_from) report_print(stderr, "goes on from %s\n", resumed_from);
 }
 
 /* ---- Steps. ---- */
@@ -433,13 +460,12 @@ static void tell_problems(Trainer *t, const Problems *found) {
         if (told->kind_count == before || t->settings->quiet) continue;
         if (t->report.pending) fputc('\n', stderr);
         t->report.pending = false;
-        fprintf(stderr, "left out   %s, the first: %s\n", found->kinds[i].kind,
-                found->kinds[i].first);
+        report_print(stderr, "left out   %s, the first: %s\n", found->kinds[i].kind,
+                     found->kinds[i].first);
     }
 }
 
 static int check_problems(Trainer *t, const FeedStep *step, Error *err) {
-    if (step->index == 0) t->problems = (Problems){0}; /* each epoch meets them again */
     if (step->problems.total == 0) return 0;
     tell_problems(t, &step->problems);
     problems_merge(&t->problems, &step->problems);
@@ -603,20 +629,21 @@ static void tell_end(const Trainer *t) {
     const TrainSettings *s = t->settings;
     if (s->quiet) return;
     if (t->state.bad_samples)
-        fprintf(stderr, "left out   %" PRId64 " times a picture that could not be decoded\n",
-                t->state.bad_samples);
+        report_print(stderr, "left out   %" PRId64 " times a picture that could not be decoded\n",
+                     t->state.bad_samples);
     size_t free_bytes, total;
     fprintf(stderr, "memory     %.0f MB at its peak\n", (double)peak_memory() / 1e6);
     if (device_memory(t->device, &free_bytes, &total))
         fprintf(stderr, "gpu        %.0f MB in use at the end, of %.0f MB\n",
                 1e-6 * (double)(total - free_bytes), 1e-6 * (double)total);
     if (t->state.step == t->schedule.steps)
-        fprintf(stderr, "done: the model is %s/model, the curve %s/loss.svg\n", s->out, s->out);
+        report_print(stderr, "done: the model is %s/model, the curve %s/loss.svg\n", s->out,
+                     s->out);
     else
-        fprintf(stderr,
-                "stopped after step %" PRId64 " of %" PRId64
-                "; go on with: easyfirst train --resume --out %s\n",
-                t->state.step, t->schedule.steps, s->out);
+        report_print(stderr,
+                     "stopped after step %" PRId64 " of %" PRId64
+                     "; go on with: easyfirst train --resume --out %s\n",
+                     t->state.step, t->schedule.steps, s->out);
 }
 
 /* ---- A run. ---- */
@@ -643,6 +670,7 @@ static int run_all(Trainer *t, Error *err) {
                          "%s is there already: go on with --resume, or name another folder with "
                          "--out",
                          folder);
+    TRY(check_files(t, err));
     TRY(device_choose(&t->device, s->device, s->threads, err));
     TRY(open_model(t, found, folder, err));
     TRY(open_data(t, err));
@@ -655,6 +683,7 @@ static int run_all(Trainer *t, Error *err) {
                    err));
     tell_start(t, found ? folder : NULL);
     TRY(save_settings(s, err));
+    TRY(dataset_files_write(&t->data, s->out, err));
     TRY(train_report_open(&t->report, s->out, t->state.step, t->schedule.steps, s->quiet, err));
     t->report_open = true;
     TRY(train(t, err));

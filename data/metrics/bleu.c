@@ -11,7 +11,7 @@ typedef struct Bleu {
     const BleuOptions *options;
     Codepoints text, scratch;
     Codepoints hypothesis, *references; /* words as numbers */
-    int reference_count;                /* of this line */
+    int reference_count, capacity;      /* of this line; of `references` */
     Words words;
     Grams grams;
 } Bleu;
@@ -79,31 +79,39 @@ static void finish(BleuScore *s, const BleuOptions *o) {
     s->score = s->bp * exp(sum / orders);
 }
 
-int bleu_corpus(const char *const *hypotheses, const char *const *const *references,
-                int reference_count, int64_t count, const BleuOptions *options, BleuScore *score,
-                Error *err) {
+/* The words of a line and of its references. */
+static int take_line(Bleu *b, const char *hypothesis, const References *references, int64_t line,
+                     Error *err) {
+    const char *const *texts;
+    int count = references_of(references, line, &texts);
+    if (!count) return error_set(err, "BLEU: line %lld has no reference", (long long)line + 1);
+    if (count > b->capacity) {
+        Codepoints *more = realloc(b->references, (size_t)count * sizeof *more);
+        if (!more) return error_set(err, "out of memory for %d references", count);
+        b->references = more;
+        for (; b->capacity < count; b->capacity++) more[b->capacity] = (Codepoints){0};
+    }
+    b->reference_count = count;
+    TRY(line_words(b, hypothesis, &b->hypothesis, err));
+    for (int r = 0; r < count; r++) TRY(line_words(b, texts[r], &b->references[r], err));
+    return 0;
+}
+
+int bleu_corpus(const char *const *hypotheses, const References *references,
+                const BleuOptions *options, BleuScore *score, Error *err) {
+    int64_t count = references->count;
     *score = (BleuScore){0};
-    if (count < 1 || reference_count < 1)
-        return error_set(err, "BLEU: nothing to score: %lld lines, %d references", (long long)count,
-                         reference_count);
+    if (count < 1) return error_set(err, "BLEU: nothing to score: %lld lines", (long long)count);
     Bleu b = {.options = options};
-    b.references = calloc((size_t)reference_count, sizeof *b.references);
-    int status =
-        b.references ? 0 : error_set(err, "out of memory for %d references", reference_count);
+    int status = 0;
     for (int64_t i = 0; i < count && status == 0; i++) {
-        b.reference_count = 0;
-        status = line_words(&b, hypotheses[i], &b.hypothesis, err);
-        for (int r = 0; r < reference_count && status == 0; r++)
-            if (references[r][i])
-                status = line_words(&b, references[r][i], &b.references[b.reference_count++], err);
-        if (status == 0 && !b.reference_count)
-            status = error_set(err, "BLEU: line %lld has no reference", (long long)i + 1);
+        status = take_line(&b, hypotheses[i], references, i, err);
         if (i == 0) score->references = b.reference_count;
         if (score->references != b.reference_count) score->references = -1;
         if (status == 0) status = add_line(&b, score, err);
     }
     if (status == 0) finish(score, options);
-    for (int r = 0; r < reference_count && b.references; r++) codepoints_free(&b.references[r]);
+    for (int r = 0; r < b.capacity; r++) codepoints_free(&b.references[r]);
     free(b.references);
     codepoints_free(&b.text);
     codepoints_free(&b.scratch);

@@ -9,6 +9,7 @@
 #ifndef EASYFIRST_DATA_METRICS_BLEU_H
 #define EASYFIRST_DATA_METRICS_BLEU_H
 
+#include "data/metrics/references.h"
 #include "data/metrics/tokenize.h"
 
 enum { BLEU_ORDER = 4 };
@@ -40,11 +41,10 @@ typedef struct BleuScore {
     int references;                                 /* of each line; -1: differs */
 } BleuScore;
 
-/* Scores `count` hypotheses; references[r][i] is the r-th of hypothesis i, NULL where it has fewer.
- * Errors: nothing to score, a line without any reference, memory. */
-int bleu_corpus(const char *const *hypotheses, const char *const *const *references,
-                int reference_count, int64_t count, const BleuOptions *options, BleuScore *score,
-                Error *err);
+/* Scores references->count hypotheses. Errors: nothing to score, a line without any reference,
+ * memory. */
+int bleu_corpus(const char *const *hypotheses, const References *references,
+                const BleuOptions *options, BleuScore *score, Error *err);
 
 /* "exp", "none", "floor", "add-k" */
 bool bleu_smooth_find(const char *name, BleuSmooth *smooth);

@@ -94,19 +94,18 @@ static double f_score(const Chrf *c, const Counts *counts) {
 }
 
 /* Adds the counts against the reference that scores best. */
-static int add_line(Chrf *c, const char *const *const *references, int reference_count,
-                    int64_t line, Counts *sums, int *used, Error *err) {
+static int add_line(Chrf *c, const References *references, int64_t line, Counts *sums, int *used,
+                    Error *err) {
+    const char *const *texts;
     Counts best = {0};
     double best_f = -1;
-    *used = 0;
-    for (int r = 0; r < reference_count; r++) {
+    *used = references_of(references, line, &texts);
+    for (int r = 0; r < *used; r++) {
         Counts counts;
-        if (!references[r][line]) continue;
-        TRY(side_set(c, &c->reference, references[r][line], err));
+        TRY(side_set(c, &c->reference, texts[r], err));
         TRY(count_line(c, &counts, err));
-        double f = reference_count > 1 ? f_score(c, &counts) : 0;
+        double f = *used > 1 ? f_score(c, &counts) : 0;
         if (f > best_f) best = counts, best_f = f;
-        ++*used;
     }
     if (!*used) return error_set(err, "chrF: line %lld has no reference", (long long)line + 1);
     for (int i = 0; i < c->orders; i++) {
@@ -117,20 +116,18 @@ static int add_line(Chrf *c, const char *const *const *references, int reference
     return 0;
 }
 
-int chrf_corpus(const char *const *hypotheses, const char *const *const *references,
-                int reference_count, int64_t count, const ChrfOptions *options, ChrfScore *score,
-                Error *err) {
+int chrf_corpus(const char *const *hypotheses, const References *references,
+                const ChrfOptions *options, ChrfScore *score, Error *err) {
+    int64_t count = references->count;
     *score = (ChrfScore){0};
-    if (count < 1 || reference_count < 1)
-        return error_set(err, "chrF: nothing to score: %lld lines, %d references", (long long)count,
-                         reference_count);
+    if (count < 1) return error_set(err, "chrF: nothing to score: %lld lines", (long long)count);
     Chrf c = {.options = options, .orders = options->words ? CHRF_ORDERS : CHRF_CHAR_ORDER};
     Counts sums = {0};
     int status = 0;
     for (int64_t i = 0; i < count && status == 0; i++) {
         int used = 0;
         status = side_set(&c, &c.hypothesis, hypotheses[i], err);
-        if (status == 0) status = add_line(&c, references, reference_count, i, &sums, &used, err);
+        if (status == 0) status = add_line(&c, references, i, &sums, &used, err);
         if (i == 0) score->references = used;
         if (score->references != used) score->references = -1;
     }

@@ -7,6 +7,7 @@
 #ifndef EASYFIRST_DATA_METRICS_CHRF_H
 #define EASYFIRST_DATA_METRICS_CHRF_H
 
+#include "data/metrics/references.h"
 #include "data/metrics/unicode.h"
 
 enum {
@@ -33,9 +34,8 @@ typedef struct ChrfScore {
 } ChrfScore;
 
 /* As bleu_corpus. */
-int chrf_corpus(const char *const *hypotheses, const char *const *const *references,
-                int reference_count, int64_t count, const ChrfOptions *options, ChrfScore *score,
-                Error *err);
+int chrf_corpus(const char *const *hypotheses, const References *references,
+                const ChrfOptions *options, ChrfScore *score, Error *err);
 
 enum { CHRF_TEXT_SIZE = 128 };
 

@@ -140,8 +140,7 @@ static int take_question(void *user, const GqaQuestion *q, Error *err) {
     GqaIdState *state = &s->states[id];
     bool twice = s->all ? state->in_all : state->known;
     if (twice)
-        problems_add(&s->score->problems, "question that is there twice",
-                     "%.150s: question %.80s: the last one counts",
+        problems_add(&s->score->problems, GQA_TWICE, "%.150s: question %.80s: the last one counts",
                      s->all ? s->files->all_questions : s->files->questions, q->id);
     bool asked = state->known && !state->in_all; /* by the file of questions */
     if (!s->all || !asked) state->gold = gold;
@@ -287,11 +286,18 @@ static void score_consistency(GqaState *s) {
 
 /* Whether the prediction is among the answers of a list, or GQA_NOT_TOLD. Where answers are said to
  * be in common, the official script takes these for the list. */
-static uint8_t among(const char *prediction, const json_t *list, bool common) {
+static uint8_t among(GqaState *s, const char *prediction, const JsonElement *element,
+                     const char *member, bool common) {
+    const json_t *list = json_object_get(element->value, member);
     static const char *const kinds[] = {"color", "material", "shape"};
     const json_t *item;
     size_t i;
     if (!json_is_array(list)) return GQA_NOT_TOLD;
+    json_array_foreach(list, i, item) {
+        if (json_is_string(item)) continue;
+        problems_add(&s->score->problems, "choice that is no text",
+                     "%.150s: question %.80s: \"%s\"", s->files->choices, element->key, member);
+    }
     if (!prediction) return 0;
     for (i = 0; common && i < 3; i++)
         if (!strcmp(prediction, kinds[i])) return 1;
@@ -315,8 +321,8 @@ static int take_choices(void *user, const JsonElement *element, Error *err) {
         problems_add(&s->score->problems, "choices that are there twice",
                      "%.150s: question %.80s: the last ones count", s->files->choices,
                      element->key);
-    q->valid = among(text, json_object_get(element->value, "valid"), q->common);
-    q->plausible = among(text, json_object_get(element->value, "plausible"), q->common);
+    q->valid = among(s, text, element, "valid", q->common);
+    q->plausible = among(s, text, element, "plausible", q->common);
     return 0;
 }
 

@@ -131,6 +131,9 @@ static int row_begin(Rouge *rouge, size_t count, Error *err) {
 
 static int score_lcs(Rouge *rouge, RougeValues *out, Error *err) {
     const Codepoints *h = &rouge->hypothesis.words, *r = &rouge->reference.words;
+    if (h->count && r->count > ROUGE_PAIRS_MOST / h->count)
+        return error_set(err, "Rouge: texts of %zu and %zu words are too long to be compared",
+                         h->count, r->count);
     TRY(row_begin(rouge, h->count, err));
     for (size_t i = 0; i < r->count; i++)
         lcs_row(rouge->row, r->items[i], h->items, h->count, NULL);
@@ -144,8 +147,6 @@ static int score_lcs(Rouge *rouge, RougeValues *out, Error *err) {
 static int mark_lcs(Rouge *rouge, const uint32_t *r, size_t r_count, const uint32_t *h,
                     size_t h_count, Error *err) {
     if (!r_count || !h_count) return 0;
-    if (r_count > SIZE_MAX / h_count)
-        return error_set(err, "Rouge-Lsum: sentences of %zu and %zu words", r_count, h_count);
     if (r_count * h_count > rouge->left_size) {
         unsigned char *left = realloc(rouge->left, r_count * h_count);
         if (!left)
@@ -207,34 +208,33 @@ static int score_pair(Rouge *rouge, RougeScore *score, Error *err) {
 
 /* ---- All lines. ---- */
 
-static int score_line(Rouge *rouge, const char *hypothesis, const char *const *const *references,
-                      int reference_count, int64_t line, RougeScore *best, Error *err) {
-    bool first = true;
+static int score_line(Rouge *rouge, const char *hypothesis, const References *references,
+                      int64_t line, RougeScore *best, Error *err) {
+    const char *const *texts;
+    int count = references_of(references, line, &texts);
+    if (!count) return error_set(err, "Rouge: line %lld has no reference", (long long)line + 1);
     TRY(side_set(rouge, &rouge->hypothesis, hypothesis, err));
-    for (int r = 0; r < reference_count; r++) {
+    for (int r = 0; r < count; r++) {
         RougeScore score;
-        if (!references[r][line]) continue;
-        TRY(side_set(rouge, &rouge->reference, references[r][line], err));
-        TRY(score_pair(rouge, &score, err));
+        TRY(side_set(rouge, &rouge->reference, texts[r], err));
+        if (score_pair(rouge, &score, err))
+            return error_context(err, "line %lld", (long long)line + 1);
         for (int k = 0; k < ROUGE_KINDS; k++)
-            if (first || score.kinds[k].f > best->kinds[k].f) best->kinds[k] = score.kinds[k];
-        first = false;
+            if (r == 0 || score.kinds[k].f > best->kinds[k].f) best->kinds[k] = score.kinds[k];
     }
-    return first ? error_set(err, "Rouge: line %lld has no reference", (long long)line + 1) : 0;
+    return 0;
 }
 
 /* Scores every line into scores[], or, where that is NULL, adds them up in *sum. */
-static int score_lines(const char *const *hypotheses, const char *const *const *references,
-                       int reference_count, int64_t count, bool stem, RougeScore *scores,
-                       RougeScore *sum, Error *err) {
-    if (count < 1 || reference_count < 1)
-        return error_set(err, "Rouge: nothing to score: %lld lines, %d references",
-                         (long long)count, reference_count);
+static int score_lines(const char *const *hypotheses, const References *references, bool stem,
+                       RougeScore *scores, RougeScore *sum, Error *err) {
+    int64_t count = references->count;
+    if (count < 1) return error_set(err, "Rouge: nothing to score: %lld lines", (long long)count);
     Rouge rouge = {.stem = stem};
     int status = 0;
     for (int64_t i = 0; i < count && status == 0; i++) {
         RougeScore line;
-        status = score_line(&rouge, hypotheses[i], references, reference_count, i, &line, err);
+        status = score_line(&rouge, hypotheses[i], references, i, &line, err);
         if (status == 0 && scores) scores[i] = line;
         for (int k = 0; k < ROUGE_KINDS && status == 0 && sum; k++) {
             sum->kinds[k].precision += line.kinds[k].precision;
@@ -253,15 +253,16 @@ static int score_lines(const char *const *hypotheses, const char *const *const *
     return status;
 }
 
-int rouge_lines(const char *const *hypotheses, const char *const *const *references,
-                int reference_count, int64_t count, bool stem, RougeScore *scores, Error *err) {
-    return score_lines(hypotheses, references, reference_count, count, stem, scores, NULL, err);
+int rouge_lines(const char *const *hypotheses, const References *references, bool stem,
+                RougeScore *scores, Error *err) {
+    return score_lines(hypotheses, references, stem, scores, NULL, err);
 }
 
-int rouge_corpus(const char *const *hypotheses, const char *const *const *references,
-                 int reference_count, int64_t count, bool stem, RougeScore *score, Error *err) {
+int rouge_corpus(const char *const *hypotheses, const References *references, bool stem,
+                 RougeScore *score, Error *err) {
+    int64_t count = references->count;
     *score = (RougeScore){0};
-    TRY(score_lines(hypotheses, references, reference_count, count, stem, NULL, score, err));
+    TRY(score_lines(hypotheses, references, stem, NULL, score, err));
     for (int k = 0; k < ROUGE_KINDS; k++) {
         score->kinds[k].precision /= (double)count;
         score->kinds[k].recall /= (double)count;

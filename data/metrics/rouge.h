@@ -11,6 +11,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "data/metrics/references.h"
 #include "kernels/error.h"
 
 typedef enum RougeKind { ROUGE_1, ROUGE_2, ROUGE_L, ROUGE_LSUM, ROUGE_KINDS } RougeKind;
@@ -27,12 +28,15 @@ const char *rouge_name(RougeKind kind); /* "rouge1", "rouge2", "rougeL", "rougeL
 
 /* Means over all lines; with several references (as bleu_corpus takes them) of the one with the
  * largest F, for each kind. `stem`: words of more than three letters lose their endings (porter.h).
- */
-int rouge_corpus(const char *const *hypotheses, const char *const *const *references,
-                 int reference_count, int64_t count, bool stem, RougeScore *score, Error *err);
+ * Time grows with the product of the two texts' words: texts for which that is over
+ * ROUGE_PAIRS_MOST are refused. */
+enum { ROUGE_PAIRS_MOST = 1 << 28 };
+
+int rouge_corpus(const char *const *hypotheses, const References *references, bool stem,
+                 RougeScore *score, Error *err);
 
 /* The same for each line by itself: scores[count]. */
-int rouge_lines(const char *const *hypotheses, const char *const *const *references,
-                int reference_count, int64_t count, bool stem, RougeScore *scores, Error *err);
+int rouge_lines(const char *const *hypotheses, const References *references, bool stem,
+                RougeScore *scores, Error *err);
 
 #endif

@@ -1,0 +1,203 @@
+#include "projector/requests.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "language/sentencepiece.h"
+
+int answer_refuse(Answer *a, const Error *why, Error *err) {
+    free(a->text), free(a->error);
+    a->text = NULL, a->count = 0, a->best = -1;
+    a->error = strdup(why->text);
+    return a->error ? 0 : error_set(err, "out of memory for a message");
+}
+
+/* ---- Texts. ---- */
+
+/* What is wrong with a request before its prompt is split into tokens. */
+static int check_text(const Multimodal *m, const AnswerRequest *r, Error *why) {
+    size_t size = strnlen(r->prompt, (size_t)PROMPT_BYTES + 1);
+    if (size > PROMPT_BYTES)
+        return error_set(why,
+                         "the prompt has more than %d bytes, the most that are looked at (the "
+                         "model reads %d tokens): shorten it",
+                         PROMPT_BYTES, xlmr_longest(&m->xlmr->config));
+    if (strspn(r->prompt, " \t\r\n") == size)
+        return error_set(why, "the prompt is empty: there is nothing to answer");
+    size_t valid = utf8_valid_prefix(r->prompt, size);
+    if (valid < size)
+        return error_set(why,
+                         "text: byte %zu (0x%02X) is not valid UTF-8; convert the text to UTF-8 "
+                         "first",
+                         valid, (unsigned char)r->prompt[valid]);
+    if (r->length > 0 || m->length) return 0;
+    return error_set(why, "this model has no length predictor: say how many tokens the answer "
+                          "shall have (--length N)");
+}
+
+/* ---- Room. ---- */
+
+static int image_rows(const Multimodal *m, const AnswerRequest *r) {
+    return r->picture >= 0 ? multimodal_picture_rows(m) : 0;
+}
+
+/* Tokens that a request's prompt may have beside an answer of so many. */
+static int prompt_room(const Multimodal *m, const AnswerRequest *r, int answer) {
+    return infill_prompt_room(xlmr_longest(&m->xlmr->config), m->answer_position,
+                              1 + image_rows(m, r), answer + 1);
+}
+
+/* No prompt leaves room for the answer. */
+static int no_room(const Multimodal *m, const AnswerRequest *r, int answer, Error *why) {
+    int longest = xlmr_longest(&m->xlmr->config), image = image_rows(m, r);
+    if (prompt_room(m, r, 1) < 1)
+        return error_set(why,
+                         "an image does not fit: it takes %d rows of the %d tokens that the model "
+                         "reads%s, which leaves none for a question; use a vision tower with "
+                         "fewer patches, or a projector that packs several into a token",
+                         image, m->answer_position > 0 ? m->answer_position : longest,
+                         m->answer_position > 0 ? " before an answer" : "");
+    if (m->answer_position > 0)
+        return error_set(why,
+                         "an answer of %d tokens does not fit: the model reads %d tokens, and its "
+                         "answers begin at %d (\"answer_position\"), so that they have %d at most; "
+                         "ask for a shorter one",
+                         answer, longest, m->answer_position, longest - m->answer_position - 1);
+    if (image)
+        return error_set(why,
+                         "an answer of %d tokens does not fit: the model reads %d tokens, of which "
+                         "the image takes %d and <s> and </s> 2; ask for a shorter one",
+                         answer, longest, image);
+    return error_set(why,
+                     "an answer of %d tokens does not fit: the model reads %d tokens, of which "
+                     "<s> and </s> take 2; ask for a shorter one",
+                     answer, longest);
+}
+
+static int too_long(const Multimodal *m, const AnswerRequest *r, int tokens, int answer,
+                    Error *why) {
+    int longest = xlmr_longest(&m->xlmr->config), room = prompt_room(m, r, answer);
+    char image[64] = "";
+    if (r->picture >= 0) snprintf(image, sizeof image, " %d of the image,", image_rows(m, r));
+    if (m->answer_position > 0)
+        return error_set(why,
+                         "the prompt is %d tokens long, %d fit (of the %d tokens before the "
+                         "model's answers, \"answer_position\": <s>,%s the prompt): shorten it",
+                         tokens, room, m->answer_position, image);
+    return error_set(why,
+                     "the prompt is %d tokens long, %d fit (the model reads %d: <s>,%s the "
+                     "prompt, %d of the answer, </s>): shorten it",
+                     tokens, room, longest, image, answer);
+}
+
+int multimodal_check_length(const Multimodal *m, bool image, int length, Error *err) {
+    AnswerRequest request = {.picture = image ? 0 : -1, .length = length};
+    int least = length > 0 ? length : 1;
+    return prompt_room(m, &request, least) < 1 ? no_room(m, &request, least, err) : 0;
+}
+
+/* Tokens of the answer that a shortened prompt leaves room for: the given ones, else as many as
+ * may be predicted, but a quarter of what the model reads at the most. */
+static int answer_room(const Multimodal *m, const AnswerRequest *r) {
+    if (r->length > 0) return r->length;
+    int quarter = xlmr_longest(&m->xlmr->config) / 4, answer = m->length->classes;
+    if (answer > quarter) answer = quarter;
+    while (answer > 1 && prompt_room(m, r, answer) < 1) answer /= 2;
+    return answer < 1 ? 1 : answer;
+}
+
+/* Whether a prompt of answer->prompt_tokens fits; under `policy` some of them may be dropped. */
+static int check_room(const Multimodal *m, const AnswerRequest *r, LongPrompts policy,
+                      Answer *answer, Error *why) {
+    int tokens = answer->prompt_tokens, least = r->length > 0 ? r->length : 1;
+    int room = prompt_room(m, r, least);
+    if (room < 1) return no_room(m, r, least, why);
+    if (tokens <= room) return 0;
+    if (policy == LONG_PROMPTS_KEEP_LAST) {
+        answer->dropped_tokens = tokens - prompt_room(m, r, answer_room(m, r));
+        return 0;
+    }
+    answer->skipped = policy == LONG_PROMPTS_SKIP;
+    return too_long(m, r, tokens, least, why);
+}
+
+/* Appends the ids of a request's prompt if it can be answered, else answer->error says why not. */
+static int request_encode(const Multimodal *m, const AnswerRequest *r, LongPrompts policy, Ids *ids,
+                          Answer *answer, Error *err) {
+    Error why;
+    size_t before = ids->count;
+    *answer = (Answer){.best = -1};
+    if (check_text(m, r, &why)) {
+        answer->skipped = policy == LONG_PROMPTS_SKIP &&
+                          strnlen(r->prompt, (size_t)PROMPT_BYTES + 1) > PROMPT_BYTES;
+        return answer_refuse(answer, &why, err);
+    }
+    TRY(tokenizer_encode(m->tokenizer, r->prompt, strlen(r->prompt), ids, err));
+    answer->prompt_tokens = (int)(ids->count - before);
+    int status = answer->prompt_tokens
+                     ? check_room(m, r, policy, answer, &why)
+                     : error_set(&why, "nothing of the prompt is left in the tokenizer's alphabet");
+    int kept = status ? 0 : answer->prompt_tokens - answer->dropped_tokens;
+    if (answer->dropped_tokens)
+        memmove(ids->ids + before, ids->ids + ids->count - kept, (size_t)kept * sizeof *ids->ids);
+    ids->count = before + (size_t)kept;
+    return status ? answer_refuse(answer, &why, err) : 0;
+}
+
+int multimodal_check_long(const Multimodal *m, const AnswerRequest *request, LongPrompts policy,
+                          Answer *answer, Error *err) {
+    Ids ids = {0};
+    int status = request_encode(m, request, policy, &ids, answer, err);
+    ids_free(&ids);
+    return status;
+}
+
+int multimodal_check(const Multimodal *m, const AnswerRequest *request, int *tokens, Error *err) {
+    Answer answer;
+    int status = multimodal_check_long(m, request, LONG_PROMPTS_REFUSE, &answer, err);
+    if (tokens) *tokens = answer.prompt_tokens;
+    if (status == 0 && answer.error) status = error_set(err, "%s", answer.error);
+    free(answer.error);
+    return status;
+}
+
+/* ---- Many. ---- */
+
+static int refuse_image(const AnswerRequest *r, int images, Answer *answer, Error *err) {
+    Error why;
+    error_write(&why, "image %d of %d is asked about: there is no such image", r->picture + 1,
+                images);
+    *answer = (Answer){.best = -1};
+    return answer_refuse(answer, &why, err);
+}
+
+int prompts_encode(Prompts *p, const Multimodal *m, const AnswerRequest *requests, int count,
+                   int images, LongPrompts policy, Answer *answers, Error *err) {
+    *p = (Prompts){.items = calloc((size_t)count + 1, sizeof *p->items),
+                   .request = calloc((size_t)count + 1, sizeof *p->request)};
+    if (!p->items || !p->request) return error_set(err, "out of memory for %d prompts", count);
+    for (int i = 0; i < count; i++) {
+        const AnswerRequest *r = &requests[i];
+        if (r->picture >= images) {
+            TRY(refuse_image(r, images, &answers[i], err));
+            continue;
+        }
+        TRY(request_encode(m, r, policy, &p->ids, &answers[i], err));
+        if (answers[i].error) continue;
+        p->predict |= r->length <= 0;
+        p->request[p->count] = i;
+        p->items[p->count++] =
+            (InfillPrompt){.count = answers[i].prompt_tokens - answers[i].dropped_tokens,
+                           .picture = r->picture < 0 ? -1 : r->picture};
+    }
+    const int32_t *at = p->ids.ids;
+    for (int i = 0; i < p->count; i++) p->items[i].ids = at, at += p->items[i].count;
+    return 0;
+}
+
+void prompts_free(Prompts *p) {
+    free(p->items), free(p->request);
+    ids_free(&p->ids);
+    *p = (Prompts){0};
+}
