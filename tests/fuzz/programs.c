@@ -241,12 +241,13 @@ void fuzz_eval_text(const uint8_t *data, size_t size) {
     FuzzPiece lines = fuzz_piece(&data, &size);
     char *paths[] = {(char *)fuzz_file(0, lines.data, lines.size)};
     EvalTextSet set = {0};
+    int64_t spare;
     Error err;
     EvalTask task = eval_task(tasks[kind % 5]);
     int status = eval_text_read(&set, paths, 1, kind & 64 ? 2 : 0, task, &err);
     fuzz_result(status, &err);
     if (status == 0 && size) {
-        status = eval_text_subjects(&set, fuzz_file(1, data, size), &err);
+        status = eval_text_subjects(&set, fuzz_file(1, data, size), &spare, &err);
         fuzz_result(status, &err);
     }
     if (status == 0) {

@@ -147,9 +147,11 @@ void fuzz_score_lines(const uint8_t *data, size_t size) {
     Error err;
     int status = score_lines_read(&lines, fuzz_file(0, data + 1, size - 1), data[0] & 1, &err);
     fuzz_result(status, &err);
-    for (int c = 0; status == 0 && c < lines.column_count; c++)
-        for (int64_t i = 0; i < lines.count; i++)
-            if (lines.columns[c][i]) fuzz_touch(lines.columns[c][i], strlen(lines.columns[c][i]));
+    for (int64_t i = 0; status == 0 && i < lines.texts.count; i++) {
+        const char *const *texts;
+        int count = references_of(&lines.texts, i, &texts);
+        for (int k = 0; k < count; k++) fuzz_touch(texts[k], strlen(texts[k]));
+    }
     score_lines_free(&lines);
 }
 
@@ -164,9 +166,9 @@ void fuzz_score_metrics(const uint8_t *data, size_t size) {
         texts[i] = fuzz_text(piece.data, piece.size);
     }
     const char *hypotheses[2] = {texts[0], texts[3]};
-    const char *first[2] = {texts[1], texts[4]},
-               *second[2] = {texts[2], kind & 1 ? NULL : texts[5]};
-    const char *const *references[2] = {first, second};
+    const char *expected[4] = {texts[1], texts[2], texts[4], texts[5]};
+    size_t begins[3] = {0, 2, kind & 1 ? 3 : 4};
+    References references = {expected, begins, 2};
     BleuOptions bleu = {.tokenize = (Tokenize)(kind / 2 % TOKENIZE_COUNT),
                         .smooth = (BleuSmooth)(kind / 16 % BLEU_SMOOTH_COUNT),
                         .lowercase = kind & 128};
@@ -176,13 +178,13 @@ void fuzz_score_metrics(const uint8_t *data, size_t size) {
     ChrfScore c;
     RougeScore r;
     Error err;
-    int status = bleu_corpus(hypotheses, references, 2, 2, &bleu, &b, &err);
+    int status = bleu_corpus(hypotheses, &references, &bleu, &b, &err);
     fuzz_result(status, &err);
     if (status == 0) fuzz_check(b.score >= 0 && b.score <= 100.0000001, "BLEU is 0 to 100");
-    status = chrf_corpus(hypotheses, references, 2, 2, &chrf, &c, &err);
+    status = chrf_corpus(hypotheses, &references, &chrf, &c, &err);
     fuzz_result(status, &err);
     if (status == 0) fuzz_check(c.score >= 0 && c.score <= 100.0000001, "chrF is 0 to 100");
-    status = rouge_corpus(hypotheses, references, 2, 2, kind & 2, &r, &err);
+    status = rouge_corpus(hypotheses, &references, kind & 2, &r, &err);
     fuzz_result(status, &err);
     for (int i = 0; status == 0 && i < ROUGE_KINDS; i++)
         fuzz_check(r.kinds[i].f >= 0 && r.kinds[i].f <= 1.0000001, "Rouge is 0 to 1");
