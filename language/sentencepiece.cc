@@ -9,6 +9,8 @@
 #include <cstring>
 #include <exception>
 #include <memory>
+#include <mutex>
+#include <new>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -57,12 +59,40 @@ int file_read(std::string *bytes, const char *path, Error *err) {
     return 0;
 }
 
+// Memory to fall back on while protobuf parses a model: an exception in the middle leaves messages
+// behind that crash when they are destroyed. The first allocation that fails frees it; only when it
+// is used up, too, does one throw. (new_handler knows no user data, hence the static.)
+struct Reserve {
+    static void *memory;
+    std::new_handler before;
+    explicit Reserve(size_t size) : before(std::get_new_handler()) {
+        memory = malloc(size);
+        if (!memory) throw std::bad_alloc();
+        std::set_new_handler([]() {
+            if (!memory) throw std::bad_alloc();
+            free(memory);
+            memory = nullptr;
+        });
+    }
+    ~Reserve() {
+        std::set_new_handler(before);
+        free(memory);
+        memory = nullptr;
+    }
+    Reserve(const Reserve &) = delete;
+    Reserve &operator=(const Reserve &) = delete;
+};
+void *Reserve::memory;
+
 int model_load(SentencePiece *model, const char *path, Error *err) {
     std::string bytes;
     TRY(file_read(&bytes, path, err));
     size_t size = bytes.size();
     TRY(sentencepiece_check(&bytes[0], &size, path, err));
     bytes.resize(size);
+    static std::mutex one_at_a_time;
+    std::lock_guard<std::mutex> lock(one_at_a_time);
+    Reserve reserve(16 * size + (1 << 20)); // more than the messages of these bytes take
     auto status = model->processor.LoadFromSerializedProto(bytes);
     if (!status.ok())
         return error_set(err, "%s: the sentencepiece library refuses it: %s", path,
