@@ -93,7 +93,7 @@ TESTBIN := $(TESTS:%=$(BUILD)/tests/%)
 Q   := $(if $(V),,@)
 say  = @$(if $(V),:,printf '  %-5s%s\n' '$(1)' '$(2)')
 
-.PHONY: fuzz fuzz-build stages all demo deps test run-tests emulated asan dist gpu-check install uninstall clean help \
+.PHONY: fuzz fuzz-build fuzz-tests stages all demo deps test run-tests emulated asan dist gpu-check install uninstall clean help \
         format headers FORCE
 .DELETE_ON_ERROR:
 .SECONDARY:
@@ -231,11 +231,11 @@ FUZZ_HERE     = $(shell echo 'int LLVMFuzzerTestOneInput(const char *d, unsigned
     int LLVMFuzzerTestOneInput(const char *d, unsigned long n) { return n > 0 && *d > 127; }' | \
     $(FUZZ_CC) -fsanitize=fuzzer,address -x c - -o /dev/null 2>/dev/null && echo there)
 
-fuzz: fuzz-build ## fuzz all parsers (clang): FUZZ_SECONDS=60 for each of FUZZ_TARGETS="png ..."
+fuzz: deps fuzz-build ## fuzz all parsers (clang): FUZZ_SECONDS=60 for each of FUZZ_TARGETS="png ..."
 	@[ -x $(FUZZ_BUILD)/easyfirst-fuzz ] && \
 	    FUZZ_JOBS=$(FUZZ_JOBS) FUZZ_TARGETS="$(FUZZ_TARGETS)" sh tests/fuzz/run.sh $(FUZZ_BUILD) $(FUZZ_SECONDS)
 
-fuzz-build: deps
+fuzz-build:
 	@[ "$(FUZZ_HERE)" = there ] || { echo "fuzzing needs clang with libFuzzer: $(FUZZ_CC) cannot" \
 	    "build with -fsanitize=fuzzer (Debian: apt-get install clang libclang-rt-14-dev)"; exit 1; }
 	@$(MAKE) --no-print-directory $(JOBS) $(FUZZ_BUILD)/easyfirst-fuzz BUILD=$(FUZZ_BUILD) CC="$(FUZZ_CC)" \
@@ -249,8 +249,14 @@ $(BUILD)/easyfirst-fuzz: $(BUILD)/tests/fuzz/libfuzzer.o $(FUZZ_SRC:%.c=$(BUILD)
 # The inputs that once failed, with every target, in any build.
 $(BUILD)/tests/test_fuzz_regressions: $(FUZZ_SRC:%.c=$(BUILD)/%.o)
 
-run-tests: headers $(PROGRAM) $(GPU_LIB) $(TESTBIN) emulated
-	@EASYFIRST=$(PROGRAM) sh tests/run.sh $(TESTBIN) $(EMU_TESTS) tests/page_browser.sh
+# Where clang is, 10 seconds of each fuzz target are part of the tests (not of asan's).
+FUZZ_TESTS = $(if $(SANITIZE),,tests/fuzz/fuzz.sh)
+fuzz-tests:
+	@[ "$(FUZZ_HERE)" != there ] || $(MAKE) --no-print-directory fuzz-build
+
+run-tests: headers $(PROGRAM) $(GPU_LIB) $(TESTBIN) emulated $(if $(SANITIZE),,fuzz-tests)
+	@EASYFIRST=$(PROGRAM) FUZZ_BUILD=$(FUZZ_BUILD) sh tests/run.sh $(TESTBIN) $(EMU_TESTS) tests/page_browser.sh \
+	    $(FUZZ_TESTS)
 
 asan: deps ## the tests under the address and undefined-behaviour sanitizers
 	@$(MAKE) --no-print-directory $(JOBS) run-tests BUILD=build/asan \

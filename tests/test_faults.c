@@ -95,7 +95,7 @@ static const Command commands[] = {
      .before = "figure.svg",
      .output = true},
     {.name = "score text",
-     .words = {"score", "text", "--metric", "bleu,chrf,rouge,exact", "in/pairs.jsonl",
+     .words = {"score", "text", "--metric", "bleu,chrf,rouge,exact", "in/answers.txt",
                "in/pairs.jsonl"},
      .output = true},
 };
@@ -361,6 +361,7 @@ static void make_inputs(Bench *b) {
                  "{\"inputs\": \"What colour is circle %d?\", \"targets\": \"red %d\"}\n", i,
                  i % 3);
     write_text(b, "work/in/pairs.jsonl", pairs);
+    write_text(b, "work/in/answers.txt", "red 0\nred\n\nred 0\nblue 1\nred 2\nred 0\n1\n");
     folder_copy("tests/golden/models/tiny-base", in_bench(b, "work/in/sees"));
     assert_int_equal(mkdir(in_bench(b, "work/in/images"), 0700), 0);
     copy_to(b, "tests/golden/models/picture0.png", "work/in/images/a.png");

@@ -69,6 +69,7 @@ static void take(Snapshot *s, const char *folder, const char *below) {
         char path[PATH_SIZE], name[PATH_SIZE];
         struct stat info;
         if (!strcmp(entry->d_name, ".") || !strcmp(entry->d_name, "..")) continue;
+        if (!strcmp(entry->d_name, SNAPSHOT_MARKER) && !strstr(folder, ".partial-")) continue;
         snprintf(path, sizeof path, "%s/%s", folder, entry->d_name);
         snprintf(name, sizeof name, "%s%s", below, entry->d_name);
         assert_int_equal(lstat(path, &info), 0);

@@ -17,8 +17,12 @@ typedef struct Snapshot {
     size_t count, capacity;
 } Snapshot;
 
-/* Of all regular files below a folder, and its folders (whose names end in '/'); none if it is not
- * there. Fails the test where a file cannot be read. */
+/* The lock of a folder that is not in its place yet. It stays where the process is killed between
+ * the two: the folder is whole, and nobody looks at the file. */
+#define SNAPSHOT_MARKER ".easyfirst-partial"
+
+/* Of all regular files below a folder, but for SNAPSHOT_MARKER, and its folders (whose names end in
+ * '/'); none if it is not there. Fails the test where a file cannot be read. */
 Snapshot snapshot_take(const char *folder);
 void snapshot_free(Snapshot *snapshot);
 
