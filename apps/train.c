@@ -11,7 +11,8 @@ int command_train(int argc, char **argv) {
         if (train_settings_check(&settings, &err))
             status = 2;
         else
-            status = trainer_run(&settings, &err) ? 1 : 0;
+            status = trainer_run(&settings, &err);
+        if (status < 0) status = 1;
         if (status) report_error("train: %s", err.text);
     }
     train_settings_free(&settings);

@@ -2,6 +2,8 @@
 #ifndef EASYFIRST_DATA_FILE_HASH_H
 #define EASYFIRST_DATA_FILE_HASH_H
 
+#include <stddef.h>
+
 #include "kernels/error.h"
 
 enum { FILE_HASH_SIZE = 65 };
@@ -9,5 +11,8 @@ enum { FILE_HASH_SIZE = 65 };
 /* Writes 64 hexadecimal digits and a terminating 0. Errors: a file that cannot be opened or read.
  */
 int file_hash(char hex[FILE_HASH_SIZE], const char *path, Error *err);
+
+/* The same of bytes in memory. */
+int bytes_hash(char hex[FILE_HASH_SIZE], const void *bytes, size_t size, Error *err);
 
 #endif

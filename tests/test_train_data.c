@@ -218,7 +218,7 @@ static void test_resume(void **state) {
     resume(&r, out, second, first);
     assert_message(&r, 1, "second.jsonl", "contents are not those");
     run(&r, "train", "--resume", "--out", out, "--data", first, "--stop-after", "1", "-q");
-    assert_message(&r, 1, "with 2 files of data, now there are 1");
+    assert_message(&r, 1, "--data has 1 files", "trained on 2");
     resume(&r, out, first, second);
     expect(&r, 0, "");
     run_end(&r);

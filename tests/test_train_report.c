@@ -1,6 +1,8 @@
 /* What a training run tells of itself: lines of metrics, resuming them, the picture of the curve.
  */
 #include <math.h>
+#include <signal.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <jansson.h>
@@ -127,6 +129,12 @@ static void write_bytes(const char *path, const char *bytes, size_t size) {
     assert_int_equal(fclose(out), 0);
 }
 
+static int count_of(const char *text, char letter) {
+    int n = 0;
+    for (; *text; text++) n += *text == letter;
+    return n;
+}
+
 /* An unbroken run's file and one that was cut anywhere and went on from a checkpoint are the same,
  * and so are their points. */
 static void test_resume(void **state) {
@@ -190,7 +198,62 @@ static void test_resume(void **state) {
     write_bytes(p.metrics, "{\"step\": 1}\n{\"st\n{\"step\": 3}\n", 29);
     assert_refused(train_report_open(&report, p.folder, 50, 200, true, &err), &err, "line 2",
                    "metrics.jsonl");
+    /* What a crash leaves is dropped and counted: bytes that never came to the disk. */
+    static const char torn[] = "{\"step\": 1}\n\0\0\0\0\n{\"step\": 3}\n{\"ste\0\0\0\0\0";
+    write_bytes(p.metrics, torn, sizeof torn - 1);
+    assert_ok(train_report_open(&report, p.folder, 50, 200, true, &err), &err);
+    assert_int_equal(report.dropped, 2);
+    assert_int_equal(report.count, 2);
+    train_report_close(&report);
+    char *mended = file_bytes(p.metrics, &size2);
+    assert_string_equal(mended, "{\"step\": 1}\n{\"step\": 3}\n");
+    free(mended);
     free(whole), free(curve[0]);
+    temporary_remove(p.folder);
+}
+
+/* Lines that do not fit on the disk are kept and written later; a checkpoint may not count on them
+ * before. */
+static void test_disk_full(void **state) {
+    (void)state;
+    Place p;
+    Error err;
+    TestRandom r = {9};
+    TrainReport report, whole;
+    struct rlimit before, limit;
+    place_start(&p);
+    assert_ok(train_report_open(&whole, p.folder, 0, 1000, true, &err), &err);
+    TrainPoint points[6];
+    for (int i = 0; i < 6; i++) {
+        points[i] = point_random(&r, i + 1);
+        assert_ok(train_report_point(&whole, &points[i], &err), &err);
+    }
+    train_report_close(&whole);
+    char *wanted = file_bytes(p.metrics, NULL);
+    void (*handler)(int) = signal(SIGXFSZ, SIG_IGN);
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &before), 0);
+    assert_ok(train_report_open(&report, p.folder, 0, 1000, true, &err), &err);
+    for (int i = 0; i < 6; i++) {
+        /* From the third line on until the last one: in the middle of it. */
+        limit = (struct rlimit){i >= 2 && i < 5
+                                    ? (rlim_t)(strchr(strchr(wanted, '\n') + 1, '\n') - wanted + 20)
+                                    : before.rlim_cur,
+                                before.rlim_max};
+        assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
+        assert_ok(train_report_point(&report, &points[i], &err), &err);
+        if (i == 3)
+            assert_refused(train_report_sync(&report, &err), &err, "metrics.jsonl", "large");
+        char *now = file_bytes(p.metrics, NULL);
+        assert_int_equal(count_of(now, '\n'), i < 2 ? i + 1 : i < 5 ? 2 : 6);
+        assert_int_equal(strncmp(now, wanted, strlen(now)), 0);
+        free(now);
+    }
+    assert_ok(train_report_sync(&report, &err), &err);
+    train_report_close(&report);
+    signal(SIGXFSZ, handler);
+    char *all = file_bytes(p.metrics, NULL);
+    assert_string_equal(all, wanted);
+    free(all), free(wanted);
     temporary_remove(p.folder);
 }
 
@@ -414,8 +477,9 @@ static void test_long(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_metrics), cmocka_unit_test(test_resume), cmocka_unit_test(test_line),
-        cmocka_unit_test(test_svg),     cmocka_unit_test(test_long),
+        cmocka_unit_test(test_metrics),   cmocka_unit_test(test_resume),
+        cmocka_unit_test(test_disk_full), cmocka_unit_test(test_line),
+        cmocka_unit_test(test_svg),       cmocka_unit_test(test_long),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

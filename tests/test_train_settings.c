@@ -590,7 +590,7 @@ static void test_resume(void **state) {
     refused(&f, 2, "adapt --resume", "--resume", "--out");
     unlink(f.run);
     snprintf(text, sizeof text, "--resume --out %s", f.folder);
-    refused(&f, 1, text, "no run to go on with", "settings.json");
+    refused(&f, 1, text, "no run to resume", "settings.json");
     temporary_remove(f.folder);
 }
 
@@ -656,7 +656,9 @@ static void test_check(void **state) {
         {"adapt" GIVEN " --steps 0", "--steps", "--epochs"},
         {"adapt" GIVEN " --batch-tokens 0", "--batch-tokens", "--batch-sequences"},
         {"adapt" GIVEN " --rate 0", "--rate", "above 0"},
-        {"adapt" GIVEN " --steps 10 --warmup-steps 11", "--warmup-steps", "10 steps"},
+        {"adapt" GIVEN " --steps 10 --warmup-steps 11", "--warmup-steps", "--steps 10"},
+        {"pretrain" GIVEN " --steps 10", "--warmup-steps 2000 (the default of pretrain)",
+         "at most 10"},
         {"tune" GIVEN " --attention blocks --context on", "--context", "full attention"},
         {"tune --data tests --out x -m " XL " --context on", "--context", "full attention"},
         {"pretrain" GIVEN " --weighting constant", "--weighting", "rdm"},

@@ -1,18 +1,24 @@
 #include "apps/train/checkpoint.h"
 
 #include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "apps/model_write.h"
+#include "apps/train/manifest.h"
+#include "data/file_hash.h"
+#include "data/path.h"
 
 #define CHECKPOINT_NAME "checkpoint-"
-#define PARTIAL_END     ".partial" /* of one that is being removed */
+#define STATE_NAME      "training/state.json"
 
-enum { STATE_FORMAT = 1, PATH_SIZE = MODEL_PATH_SIZE };
+enum { STATE_FORMAT = 2, CLASSES_FORMAT = 1, PATH_SIZE = MODEL_PATH_SIZE };
 
 static bool exists(const char *path) {
     return access(path, F_OK) == 0;
@@ -27,11 +33,16 @@ static int64_t name_step(const char *name) {
     return strtoll(digits, NULL, 10);
 }
 
-static void step_folder(char *path, size_t size, const char *run, int64_t step) {
-    snprintf(path, size, "%s/" CHECKPOINT_NAME "%08" PRId64, run, step);
+static char *step_folder(const char *run, int64_t step, Error *err) {
+    return path_format(err, "%s/" CHECKPOINT_NAME "%08" PRId64, run, step);
 }
 
-/* The steps of all checkpoints of a run, in no order; *count of them. Free the result. */
+static int descending(const void *a, const void *b) {
+    int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
+    return (x < y) - (x > y);
+}
+
+/* The steps of all checkpoints in a folder, the highest first; *count of them. Free the result. */
 static int64_t *list_steps(const char *run, int *count) {
     int64_t *steps = NULL;
     int capacity = 0;
@@ -49,6 +60,7 @@ static int64_t *list_steps(const char *run, int *count) {
         steps[(*count)++] = step;
     }
     if (dir) closedir(dir);
+    if (steps) qsort(steps, (size_t)*count, sizeof *steps, descending);
     return steps;
 }
 
@@ -56,22 +68,41 @@ static int64_t *list_steps(const char *run, int *count) {
 
 static const char *const part_keys[4] = {"vision", "projector", "language", "length"};
 
-static json_t *state_json(const TrainState *s) {
+/* The hash of all else in it. */
+static int state_hash(char hex[FILE_HASH_SIZE], const json_t *state, Error *err) {
+    json_t *rest = json_copy((json_t *)state);
+    if (rest) json_object_del(rest, "sha256");
+    char *text = rest ? json_dumps(rest, JSON_SORT_KEYS | JSON_COMPACT) : NULL;
+    int status = text ? bytes_hash(hex, text, strlen(text), err)
+                      : error_set(err, "out of memory for the state of the run");
+    free(text);
+    json_decref(rest);
+    return status;
+}
+
+static json_t *state_json(const TrainState *s, const char *run, const json_t *files) {
     json_t *types = json_object();
     for (int i = 0; i < 4; i++)
         json_object_set_new(types, part_keys[i], json_string(dtype_name(s->compute[i])));
-    char print[24], open_loss[32], open_norm[32];
-    snprintf(print, sizeof print, "%016" PRIx64, s->fingerprint);
+    char seconds[32], open_loss[32], open_norm[32], hash[FILE_HASH_SIZE];
+    snprintf(seconds, sizeof seconds, "%.17g", s->seconds);
     /* As text with all their digits: what comes back must be the same number. */
     snprintf(open_loss, sizeof open_loss, "%.17g", s->open_loss);
     snprintf(open_norm, sizeof open_norm, "%.17g", s->open_norm);
-    return json_pack("{s:i, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:s, s:s, s:I, s:I, s:s, s:o}",
-                     "format", STATE_FORMAT, "step", (json_int_t)s->step, "epoch",
-                     (json_int_t)s->epoch, "index", (json_int_t)s->index, "skipped",
-                     (json_int_t)s->skipped, "sequences", (json_int_t)s->sequences, "tokens",
-                     (json_int_t)s->tokens, "seconds", s->seconds, "open_loss", open_loss,
-                     "open_norm", open_norm, "open_steps", (json_int_t)s->open_steps, "bad_samples",
-                     (json_int_t)s->bad_samples, "data", print, "compute", types);
+    json_t *json = json_pack(
+        "{s:i, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:s, s:s, s:s, s:I, s:I, s:O, s:o, s:O}",
+        "format", STATE_FORMAT, "run", run, "step", (json_int_t)s->step, "epoch",
+        (json_int_t)s->epoch, "index", (json_int_t)s->index, "skipped", (json_int_t)s->skipped,
+        "sequences", (json_int_t)s->sequences, "tokens", (json_int_t)s->tokens, "seconds", seconds,
+        "open_loss", open_loss, "open_norm", open_norm, "open_steps", (json_int_t)s->open_steps,
+        "bad_samples", (json_int_t)s->bad_samples, "data", s->data, "compute", types, "files",
+        files);
+    if (json &&
+        (state_hash(hash, json, NULL) || json_object_set_new(json, "sha256", json_string(hash)))) {
+        json_decref(json);
+        json = NULL;
+    }
+    return json;
 }
 
 static Dtype dtype_named(const char *name) {
@@ -80,64 +111,158 @@ static Dtype dtype_named(const char *name) {
     return DTYPE_NONE;
 }
 
-static int state_read(const char *folder, TrainState *s, Error *err) {
-    char path[PATH_SIZE];
-    snprintf(path, sizeof path, "%s/training/state.json", folder);
-    json_t *json, *types = NULL;
-    TRY(config_read(&json, path, err));
+static int state_unpack(const json_t *json, TrainState *s, const char **run, json_t **files,
+                        Error *err) {
     int format = 0;
     json_int_t step = -1, epoch = 0, index = 0, skipped = 0, sequences = 0, tokens = 0, bad = 0;
     json_int_t open_steps = 0;
-    const char *print = "";
-    const char *open_loss = "", *open_norm = "";
-    double seconds = 0;
-    *s = (TrainState){0};
+    const char *seconds = "", *open_loss = "", *open_norm = "";
+    json_t *types = NULL, *data = NULL;
     json_error_t e;
-    int status = json_unpack_ex(
-        json, &e, 0, "{s:i, s:I, s:I, s:I, s:I, s:I, s:I, s:F, s:s, s:s, s:I, s:I, s:s, s:o}",
-        "format", &format, "step", &step, "epoch", &epoch, "index", &index, "skipped", &skipped,
-        "sequences", &sequences, "tokens", &tokens, "seconds", &seconds, "open_loss", &open_loss,
-        "open_norm", &open_norm, "open_steps", &open_steps, "bad_samples", &bad, "data", &print,
-        "compute", &types);
-    if (status)
-        status = error_set(err, "%s: not the state of a training run: %s", path, e.text);
-    else if (format != STATE_FORMAT || step < 0 || epoch < 0 || index < 0)
-        status = error_set(err, "%s: format %d, step %lld: expected format %d and no negative step",
-                           path, format, (long long)step, STATE_FORMAT);
-    else {
-        *s = (TrainState){.step = step,
-                          .epoch = epoch,
-                          .index = index,
-                          .skipped = skipped,
-                          .sequences = sequences,
-                          .tokens = tokens,
-                          .seconds = seconds,
-                          .open_loss = strtod(open_loss, NULL),
-                          .open_norm = strtod(open_norm, NULL),
-                          .open_steps = open_steps,
-                          .bad_samples = bad,
-                          .fingerprint = strtoull(print, NULL, 16)};
-        for (int i = 0; i < 4; i++)
-            s->compute[i] = dtype_named(json_string_value(json_object_get(types, part_keys[i])));
+    if (json_unpack_ex((json_t *)json, &e, 0, "{s:i}", "format", &format) || format != STATE_FORMAT)
+        return error_set(err, "format %d, expected %d", format, STATE_FORMAT);
+    if (json_unpack_ex(
+            (json_t *)json, &e, 0,
+            "{s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:s, s:s, s:s, s:I, s:I, s:o, s:o, s:o}", "run",
+            run, "step", &step, "epoch", &epoch, "index", &index, "skipped", &skipped, "sequences",
+            &sequences, "tokens", &tokens, "seconds", &seconds, "open_loss", &open_loss,
+            "open_norm", &open_norm, "open_steps", &open_steps, "bad_samples", &bad, "data", &data,
+            "compute", &types, "files", files))
+        return error_set(err, "%s", e.text);
+    if (step < 0 || epoch < 0 || index < 0 || skipped < 0 || skipped > step)
+        return error_set(err, "step %lld, expected no negative one", (long long)step);
+    *s = (TrainState){.step = step,
+                      .epoch = epoch,
+                      .index = index,
+                      .skipped = skipped,
+                      .sequences = sequences,
+                      .tokens = tokens,
+                      .seconds = strtod(seconds, NULL),
+                      .open_loss = strtod(open_loss, NULL),
+                      .open_norm = strtod(open_norm, NULL),
+                      .open_steps = open_steps,
+                      .bad_samples = bad,
+                      .data = data};
+    for (int i = 0; i < 4; i++)
+        s->compute[i] = dtype_named(json_string_value(json_object_get(types, part_keys[i])));
+    return 0;
+}
+
+/* The state in a checkpoint, whose JSON is to be released after it. */
+static int state_read(const char *folder, json_t **json, TrainState *s, const char **run,
+                      json_t **files, Error *err) {
+    char hash[FILE_HASH_SIZE];
+    char *path = path_join(folder, STATE_NAME, err);
+    *json = NULL;
+    int status = path ? config_read(json, path, err) : -1;
+    const char *wanted = json_string_value(json_object_get(*json, "sha256"));
+    if (status == 0 && state_unpack(*json, s, run, files, err))
+        status = error_context(err, "%s: not the state of a training run", path);
+    if (status == 0) status = state_hash(hash, *json, err);
+    if (status == 0 && (!wanted || strcmp(wanted, hash)))
+        status = error_set(err, "%s: it is damaged: its SHA-256 is not the one in it", path);
+    if (status) {
+        json_decref(*json);
+        *json = NULL;
+    }
+    free(path);
+    return status;
+}
+
+/* ---- Which one to resume from. ---- */
+
+/* Looks through a checkpoint. 0: it is whole; 1: it is damaged (*err says how); -1: an error. */
+static int look_through(TrainCheckpoints *c, const char *folder, int64_t step, TrainState *state,
+                        Error *err) {
+    json_t *json, *files;
+    const char *run = "";
+    if (state_read(folder, &json, state, &run, &files, err)) return 1;
+    int status = 0;
+    if (strcmp(run, c->run->id))
+        status =
+            error_set(err, "%s: it is of another run (%.8s..., this one is %.8s...): move it away",
+                      folder, run, c->run->id);
+    else if (state->step != step) {
+        error_set(err, "%s: its state is that of step %" PRId64 ": the folder was renamed", folder,
+                  state->step);
+        status = 1;
+    } else {
+        status = manifest_check(files, folder, false, err);
+    }
+    if (status == 0) {
+        c->files = json_incref(files);
+        json_incref(state->data);
     }
     json_decref(json);
     return status;
 }
 
-int train_checkpoint_find(const char *run, char *folder, size_t size, TrainState *state,
-                          bool *found, Error *err) {
+/* A damaged checkpoint loses its name but stays: another one of its step will be written. */
+static int set_aside(TrainCheckpoints *c, int64_t step, const Error *why, Error *err) {
+    char *folder = step_folder(c->run->path, step, err), *to = NULL;
+    int status = folder ? 0 : -1;
+    for (int i = 1; status == 0 && !to; i++) {
+        char number[16] = "";
+        if (i > 1) snprintf(number, sizeof number, "-%d", i);
+        to = path_format(err, "%s.damaged%s", folder, number);
+        if (!to) status = -1;
+        if (to && renameat2(AT_FDCWD, folder, AT_FDCWD, to, RENAME_NOREPLACE) == 0) break;
+        if (to && errno != EEXIST) status = error_set(err, "%s: %s", folder, strerror(errno));
+        free(to);
+        to = NULL;
+    }
+    if (status == 0 && c->note) {
+        char *text =
+            path_format(NULL, "%s; the checkpoint is now %s, an older one is used", why->text, to);
+        if (text) c->note(c->user, text);
+        free(text);
+    }
+    free(folder), free(to);
+    return status;
+}
+
+/* The newest undamaged one of `steps`, into c->last; *at is its place, `count` if there is none. */
+static int choose(TrainCheckpoints *c, const int64_t *steps, int count, TrainState *state,
+                  Error *why, int *at, Error *err) {
+    int status = 1;
+    for (*at = 0; *at < count; ++*at) {
+        char *folder = step_folder(c->run->path, steps[*at], err);
+        status = folder ? look_through(c, folder, steps[*at], state, &why[*at]) : -1;
+        if (status == 0) c->last = folder;
+        if (status < 0 && folder && err) *err = why[*at];
+        if (status) free(folder);
+        if (status <= 0) return status;
+    }
+    return 0;
+}
+
+int train_checkpoints_open(TrainCheckpoints *c, RunFolder *run, TrainNote note, void *user,
+                           TrainState *state, Error *err) {
+    int count, at = 0;
+    *c = (TrainCheckpoints){.run = run, .note = note, .user = user};
+    int64_t *steps = list_steps(run->path, &count);
+    Error *why = calloc((size_t)count + 1, sizeof *why);
+    int status = why ? choose(c, steps, count, state, why, &at, err)
+                     : error_set(err, "%s: out of memory", run->path);
+    if (status == 0 && count > 0 && at == count)
+        status = error_set(err, "%s; there is no undamaged checkpoint to resume from", why[0].text);
+    for (int i = 0; status == 0 && i < at; i++) status = set_aside(c, steps[i], &why[i], err);
+    free(steps), free(why);
+    if (status) train_checkpoints_close(c);
+    return status;
+}
+
+void train_checkpoints_close(TrainCheckpoints *c) {
+    free(c->last);
+    json_decref(c->files);
+    *c = (TrainCheckpoints){0};
+}
+
+int64_t train_checkpoints_newest(const RunFolder *run) {
     int count;
-    int64_t *steps = list_steps(run, &count), last = -1;
-    for (int i = 0; i < count; i++)
-        if (steps[i] > last) last = steps[i];
+    int64_t *steps = list_steps(run->path, &count), newest = count ? steps[0] : -1;
     free(steps);
-    *found = last >= 0;
-    if (!*found) return 0;
-    step_folder(folder, size, run, last);
-    TRY(state_read(folder, state, err));
-    if (state->step == last) return 0;
-    return error_set(err, "%s: its state is that of step %" PRId64 ": the folder was renamed",
-                     folder, state->step);
+    return newest;
 }
 
 /* ---- The tables of numbers. ---- */
@@ -153,13 +278,19 @@ static const char *table_name(const TrainModel *t, const Params *params) {
                                             : "language";
 }
 
+char *train_checkpoint_table(const TrainModel *t, const Params *params, const char *folder,
+                             Error *err) {
+    return path_format(err, "%s/training/%s.safetensors", folder, table_name(t, params));
+}
+
 int train_checkpoint_read(TrainModel *t, const char *folder, Error *err) {
     for (int i = 0; i < t->optimizer.part_count; i++) {
         OptimizerPart *p = &t->optimizer.parts[i];
-        char path[PATH_SIZE];
         if (p->params->flat == 0) continue;
-        snprintf(path, sizeof path, "%s/training/%s.safetensors", folder, table_name(t, p->params));
-        TRY(training_state_read(p->params, p->m, p->v, path, err));
+        char *path = train_checkpoint_table(t, p->params, folder, err);
+        int status = path ? training_state_read(p->params, p->m, p->v, path, err) : -1;
+        free(path);
+        TRY(status);
     }
     return 0;
 }
@@ -167,10 +298,11 @@ int train_checkpoint_read(TrainModel *t, const char *folder, Error *err) {
 static int tables_write(const TrainModel *t, const char *folder, Error *err) {
     for (int i = 0; i < t->optimizer.part_count; i++) {
         const OptimizerPart *p = &t->optimizer.parts[i];
-        char path[PATH_SIZE];
         if (p->params->flat == 0) continue;
-        snprintf(path, sizeof path, "%s/training/%s.safetensors", folder, table_name(t, p->params));
-        TRY(training_state_write(p->params, p->m, p->v, path, err));
+        char *path = train_checkpoint_table(t, p->params, folder, err);
+        int status = path ? training_state_write(p->params, p->m, p->v, path, err) : -1;
+        free(path);
+        TRY(status);
     }
     return 0;
 }
@@ -181,16 +313,16 @@ typedef struct Writing {
     const TrainModel *t;
     const TrainSettings *settings;
     const char *to;
-    char before[PATH_SIZE]; /* the checkpoint before, "" if there is none */
+    const char *before; /* the checkpoint before; NULL: there is none */
 } Writing;
 
 /* The file `name` of a part: that of the checkpoint before, since the one that a resumed run was
  * opened from is removed in time, or else the one beside the part's weights. */
 static void beside(char *out, size_t size, const Writing *w, const ModelPart *part,
                    const char *folder, const char *name) {
-    if (w->before[0]) {
-        snprintf(out, size, "%s/%s/%s", w->before, folder, name);
-        if (exists(out)) return;
+    if (w->before) {
+        int n = snprintf(out, size, "%s/%s/%s", w->before, folder, name);
+        if (n > 0 && (size_t)n < size && exists(out)) return;
     }
     model_path_beside(out, size, part->path, name);
 }
@@ -208,17 +340,20 @@ static Dtype saved_type(const TrainSettings *s, const TrainModel *t, const Model
  * several names. */
 static int weights_write(const Writing *w, const ModelPart *part, PartDuty duty, const char *name,
                          Error *err) {
-    char path[PATH_SIZE], before[PATH_SIZE + 32];
     Dtype dtype = saved_type(w->settings, w->t, part, duty);
-    snprintf(path, sizeof path, "%s/%s", w->to, name);
-    snprintf(before, sizeof before, "%s/%s", w->before, name);
-    if (dtype == DTYPE_NONE && w->before[0] && exists(before))
-        return file_copy(before, path, true, err);
+    char *path = path_join(w->to, name, err);
+    char *before = w->before && path ? path_join(w->before, name, err) : NULL;
     const TrainModel *t = w->t;
     bool merged = part == &t->model.language && t->has_lora;
     const LoraConfig *lora = &t->model.xlmr.config.block.lora;
-    return part_write(&part->params, merged ? &t->lora : NULL,
-                      merged ? (double)lora->alpha / lora->rank : 0, path, dtype, err);
+    int status = path && (before || !w->before) ? 0 : -1;
+    if (status == 0 && dtype == DTYPE_NONE && before && exists(before))
+        status = file_copy(before, path, true, err);
+    else if (status == 0)
+        status = part_write(&part->params, merged ? &t->lora : NULL,
+                            merged ? (double)lora->alpha / lora->rank : 0, path, dtype, err);
+    free(path), free(before);
+    return status;
 }
 
 /* vision/ or language/: a plain Hugging Face folder. */
@@ -245,13 +380,37 @@ static int folder_write(const Writing *w, const ModelPart *part, PartDuty duty, 
 
 /* What the stage `segment` trains over the tower. */
 static int head_write(const Writing *w, Error *err) {
-    char path[PATH_SIZE + 32];
     const TrainModel *t = w->t;
     bool narrow = !strcmp(w->settings->save_dtype, "bf16");
-    snprintf(path, sizeof path, "%s/" MODEL_SEGMENT ".safetensors", w->to);
-    TRY(part_write(&t->head_params, NULL, 0, path, narrow ? DTYPE_BF16 : DTYPE_F32, err));
-    return model_write_json(json_pack("{s:i, s:O}", "format", STATE_FORMAT, "classes", t->classes),
-                            w->to, MODEL_SEGMENT ".json", err);
+    char *path = path_join(w->to, MODEL_SEGMENT ".safetensors", err);
+    int status =
+        path ? part_write(&t->head_params, NULL, 0, path, narrow ? DTYPE_BF16 : DTYPE_F32, err)
+             : -1;
+    free(path);
+    TRY(status);
+    return model_write_json(
+        json_pack("{s:i, s:O}", "format", CLASSES_FORMAT, "classes", t->classes), w->to,
+        MODEL_SEGMENT ".json", err);
+}
+
+/* Bytes of a part in a checkpoint: weights as they are saved, masters and two moments in f32. */
+static uint64_t part_bytes(const TrainSettings *s, const TrainModel *t, const ModelPart *part,
+                           PartDuty duty, bool first) {
+    if (!part->present) return 0;
+    Dtype dtype = saved_type(s, t, part, duty);
+    uint64_t trained = (uint64_t)params_trainable_count(&part->params);
+    if (dtype == DTYPE_NONE) return first ? params_stored_bytes(&part->params) : 0;
+    return (uint64_t)params_count(&part->params) * dtype_size(dtype) +
+           3 * sizeof(float) * (duty == DUTY_LEARN ? trained : 0);
+}
+
+uint64_t train_checkpoint_bytes(const TrainModel *t, const TrainSettings *s, bool first) {
+    const Model *m = &t->model;
+    return part_bytes(s, t, &m->vision, t->vision, first) +
+           part_bytes(s, t, &m->projector, t->projector, first) +
+           part_bytes(s, t, &m->language, t->language, first) +
+           part_bytes(s, t, &m->length, t->length, first) +
+           3 * sizeof(float) * (uint64_t)params_trainable_count(&t->lora);
 }
 
 static int model_write(const Writing *w, Error *err) {
@@ -269,107 +428,123 @@ static int model_write(const Writing *w, Error *err) {
 
 /* ---- A checkpoint. ---- */
 
-static int descending(const void *a, const void *b) {
-    int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
-    return (x < y) - (x > y);
+/* Whether a checkpoint is of this run: one that cannot be read is nobody's. */
+static bool is_own(const RunFolder *run, const char *folder) {
+    json_t *json, *files;
+    TrainState state;
+    const char *id;
+    if (state_read(folder, &json, &state, &id, &files, NULL)) return false;
+    bool own = !strcmp(id, run->id);
+    json_decref(json);
+    return own;
 }
 
-/* What was being written, or removed, when a process ended. */
-static void remove_partial(const char *run) {
-    DIR *dir = opendir(run);
-    for (struct dirent *e; dir && (e = readdir(dir));) {
-        char path[PATH_SIZE + 256], name[256];
-        const char *end = strstr(e->d_name, PARTIAL_END);
-        if (!end || end[strlen(PARTIAL_END)]) continue;
-        snprintf(name, sizeof name, "%.*s", (int)(end - e->d_name), e->d_name);
-        snprintf(path, sizeof path, "%s/%s", run, e->d_name);
-        if (name_step(name) >= 0) folder_remove(path, NULL);
-    }
-    if (dir) closedir(dir);
-    folder_clean(run, CHECKPOINT_NAME);
-}
-
-/* Removes all checkpoints but the `keep` newest; that one cannot be removed is no reason to stop.
- * Each loses its name first: one that has it is whole. */
-static void remove_old(const char *run, int keep) {
-    int count;
-    int64_t *steps = list_steps(run, &count);
-    if (steps) qsort(steps, (size_t)count, sizeof *steps, descending);
-    for (int i = keep; i < count; i++) {
-        char path[PATH_SIZE], partial[PATH_SIZE + 16];
-        step_folder(path, sizeof path, run, steps[i]);
-        snprintf(partial, sizeof partial, "%s" PARTIAL_END, path);
-        rename(path, partial);
+void train_checkpoints_trim(TrainCheckpoints *c, int keep) {
+    int count, own = 0;
+    int64_t *steps = list_steps(c->run->path, &count);
+    for (int i = 0; i < count; i++) {
+        char *folder = step_folder(c->run->path, steps[i], NULL);
+        if (folder && is_own(c->run, folder) && ++own > (keep > 0 ? keep : 1)) {
+            Error why = {{0}};
+            if (run_folder_remove(c->run, folder, &why) && c->note) c->note(c->user, why.text);
+        }
+        free(folder);
     }
     free(steps);
-    remove_partial(run);
 }
 
-static int checkpoint_fill(const Writing *w, const TrainState *state, Error *err) {
+/* The state is the last file to be written. */
+static int checkpoint_fill(const TrainCheckpoints *c, const Writing *w, const TrainState *state,
+                           json_t **files, Error *err) {
     TRY(model_write(w, err));
     TRY(model_write_subfolder(w->to, "training", err));
     TRY(tables_write(w->t, w->to, err));
-    return model_write_json(state_json(state), w->to, "training/state.json", err);
+    *files = manifest_make(w->to, c->last, c->files, err);
+    if (!*files) return -1;
+    return model_write_json(state_json(state, c->run->id, *files), w->to, STATE_NAME, err);
 }
 
-int train_checkpoint_write(const TrainModel *t, const TrainSettings *settings,
-                           const TrainState *state, Error *err) {
-    char folder[PATH_SIZE], partial[PATH_SIZE];
-    TrainState before;
-    bool found;
-    step_folder(folder, sizeof folder, settings->out, state->step);
-    if (exists(folder)) return 0; /* a run that is taken up where it ended */
-    TRY(folder_begin(partial, sizeof partial, folder, err));
-    Writing w = {.t = t, .settings = settings, .to = partial};
-    if (train_checkpoint_find(settings->out, w.before, sizeof w.before, &before, &found, NULL) ||
-        !found)
-        w.before[0] = 0;
-    int status = checkpoint_fill(&w, state, err);
+static int write_new(TrainCheckpoints *c, Writing *w, const TrainState *state, const char *folder,
+                     Error *err) {
+    json_t *files = NULL;
+    char *partial = run_folder_partial(c->run, path_name(folder), true, err);
+    char *last = partial ? strdup(folder) : NULL;
+    int status = last ? 0 : partial ? error_set(err, "%s: out of memory", folder) : -1;
+    w->to = partial;
+    if (status == 0) status = checkpoint_fill(c, w, state, &files, err);
     if (status == 0) status = folder_commit(partial, folder, err);
-    if (status) {
+    if (status == 0) {
+        free(c->last);
+        json_decref(c->files);
+        c->last = last, c->files = files;
+        last = NULL, files = NULL;
+    } else if (partial) {
         folder_discard(partial);
+    }
+    json_decref(files);
+    free(partial), free(last);
+    return status;
+}
+
+int train_checkpoint_write(TrainCheckpoints *c, const TrainModel *t, const TrainSettings *settings,
+                           const TrainState *state, Error *err) {
+    Writing w = {.t = t, .settings = settings, .before = c->last};
+    char *folder = step_folder(c->run->path, state->step, err);
+    if (!folder) return -1;
+    int status = 0;
+    /* A run that is resumed where it ended has its last checkpoint. */
+    if (!c->last || strcmp(c->last, folder)) status = write_new(c, &w, state, folder, err);
+    free(folder);
+    if (status)
         return error_context(err, "the checkpoint of step %" PRId64 " was not written",
                              state->step);
-    }
-    remove_old(settings->out, settings->keep > 0 ? settings->keep : 1);
+    train_checkpoints_trim(c, settings->keep);
     return 0;
 }
 
 /* ---- The model to use. ---- */
 
-static int publish_folder(const char *from, const char *to, int depth, Error *err) {
-    DIR *dir = opendir(from);
-    if (!dir) return error_set(err, "%s: %m", from);
-    int status = 0;
-    for (struct dirent *e; status == 0 && (e = readdir(dir));) {
-        char source[PATH_SIZE + 256], target[PATH_SIZE + 256];
-        struct stat info;
-        if (e->d_name[0] == '.' || !strcmp(e->d_name, "training")) continue;
-        snprintf(source, sizeof source, "%s/%s", from, e->d_name);
-        snprintf(target, sizeof target, "%s/%s", to, e->d_name);
-        if (stat(source, &info))
-            status = error_set(err, "%s: %m", source);
-        else if (!S_ISDIR(info.st_mode))
-            status = file_copy(source, target, true, err);
-        else if (depth > 0)
-            status = model_write_subfolder(to, e->d_name, err) ||
-                     publish_folder(source, target, depth - 1, err);
-    }
-    closedir(dir);
-    return status ? -1 : 0;
+static int publish_file(const char *from, const char *to, const char *name, Error *err) {
+    char *source = path_join(from, name, err);
+    char *target = source ? path_join(to, name, err) : NULL;
+    int status = target ? file_copy(source, target, true, err) : -1;
+    free(source), free(target);
+    return status;
 }
 
-int train_checkpoint_publish(const TrainSettings *settings, Error *err) {
-    char from[PATH_SIZE], to[PATH_SIZE], partial[PATH_SIZE];
-    TrainState state;
-    bool found;
-    TRY(train_checkpoint_find(settings->out, from, sizeof from, &state, &found, err));
-    if (!found) return error_set(err, "%s: no checkpoint in it", settings->out);
-    snprintf(to, sizeof to, "%s/model", settings->out);
-    TRY(folder_begin(partial, sizeof partial, to, err));
-    int status = publish_folder(from, partial, 1, err);
-    if (status == 0) status = folder_remove(to, err);
-    if (status == 0) status = folder_commit(partial, to, err);
-    if (status) folder_discard(partial);
-    return status;
+/* What the manifest names, as hard links where that can be. */
+static int publish_files(const char *from, const char *to, const json_t *model, Error *err) {
+    static const char *const folders[] = {"language", "vision"};
+    const char *name;
+    json_t *file;
+    for (int i = 0; i < 2; i++) {
+        bool used = false;
+        json_object_foreach((json_t *)model, name, file) {
+            size_t n = strlen(folders[i]);
+            used |= !strncmp(name, folders[i], n) && name[n] == '/';
+        }
+        if (used) TRY(model_write_subfolder(to, folders[i], err));
+    }
+    json_object_foreach((json_t *)model, name, file) {
+        TRY(publish_file(from, to, name, err));
+    }
+    return 0;
+}
+
+int train_checkpoint_publish(TrainCheckpoints *c, Error *err) {
+    if (!c->last) return error_set(err, "%s: no checkpoint in it", c->run->path);
+    json_t *model = manifest_of_model(c->files);
+    if (!model) return error_set(err, "%s: out of memory", c->last);
+    char *to = run_folder_path(c->run, "model", err), *partial = NULL;
+    int status = to ? 0 : -1;
+    if (status || manifest_check(model, to, true, NULL) != 0) {
+        if (status == 0) partial = run_folder_partial(c->run, "model", true, err);
+        if (!partial) status = -1;
+        if (status == 0) status = publish_files(c->last, partial, model, err);
+        if (status == 0) status = run_folder_publish(c->run, partial, model, err);
+        if (status && partial) folder_discard(partial);
+    }
+    json_decref(model);
+    free(partial), free(to);
+    return status ? -1 : 0;
 }

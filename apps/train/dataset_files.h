@@ -1,4 +1,5 @@
-/* dataset_files.h - RUN/data.json: which files a run was trained on, for people and for --resume.
+/* dataset_files.h - RUN/data.json: which files a run was trained on, and what of them was used.
+ * (What --resume compares is in each checkpoint's state.)
  *
  *   {"files": [{"path", "bytes", "hash"}],      of their contents
  *    "records": all that were looked at, "used": examples,
@@ -11,9 +12,5 @@
 #include "apps/train/dataset.h"
 
 int dataset_files_write(const Dataset *dataset, const char *run, Error *err);
-
-/* Why the data are not those of RUN/data.json, in *err: which file has other contents, or was added
- * or removed. Its value is -1. */
-int dataset_files_differ(const Dataset *dataset, const char *run, Error *err);
 
 #endif

@@ -58,6 +58,7 @@ void train_settings_default(TrainSettings *s, TrainStage stage) {
         s->optimizer.weight_decay = 0, s->optimizer.beta2 = 0.999f;
         s->dropout = 0;
         s->plain = true;
+        s->model.pad = "off"; /* whatever the model's folder says */
         break;
     case STAGE_TUNE: /* LLaVA v1.5, the second */
         by_epoch(s, 128, 2e-5f);

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "apps/model_fresh.h"
+#include "data/path.h"
 #include "kernels/clock.h"
 
 enum { DEFAULT_LENGTH_CLASSES = 514 }; /* as the released length predictors have */
@@ -97,19 +98,16 @@ int train_model_open(TrainModel *t, const TrainSettings *s, Device *device, Erro
     return status;
 }
 
-/* Whether `folder` has a layer for the same classes: then its values are taken. */
-static int head_load(TrainModel *t, const char *folder, bool *found, Error *err) {
-    char path[1100];
+static int same_classes(const TrainModel *t, const char *path, bool *same, Error *err) {
     json_t *json = NULL;
-    *found = false;
-    snprintf(path, sizeof path, "%s/" MODEL_SEGMENT ".json", folder);
-    if (access(path, F_OK)) return 0;
     TRY(config_read(&json, path, err));
-    *found = json_equal(json_object_get(json, "classes"), t->classes);
+    *same = json_equal(json_object_get(json, "classes"), t->classes);
     json_decref(json);
-    if (!*found) return 0;
-    snprintf(path, sizeof path, "%s/" MODEL_SEGMENT ".safetensors", folder);
-    TRY(checkpoint_open(&t->head_file, path, NULL, err));
+    return 0;
+}
+
+static int head_set(TrainModel *t, Error *err) {
+    const char *path = t->head_file.path;
     for (int i = 0; i < t->head_params.count; i++) {
         Param *p = &t->head_params.items[i];
         const CheckpointTensor *c = checkpoint_find(&t->head_file, p->name);
@@ -117,6 +115,19 @@ static int head_load(TrainModel *t, const char *folder, bool *found, Error *err)
         if (params_set(p, c->value, err)) return error_context(err, "%s", path);
     }
     return 0;
+}
+
+/* Whether `folder` has a layer for the same classes: then its values are taken. */
+static int head_load(TrainModel *t, const char *folder, bool *found, Error *err) {
+    *found = false;
+    char *names = path_join(folder, MODEL_SEGMENT ".json", err);
+    char *weights = path_join(folder, MODEL_SEGMENT ".safetensors", err);
+    int status = names && weights ? 0 : -1;
+    if (status == 0 && access(names, F_OK) == 0) status = same_classes(t, names, found, err);
+    if (status == 0 && *found) status = checkpoint_open(&t->head_file, weights, NULL, err);
+    if (status == 0 && *found) status = head_set(t, err);
+    free(names), free(weights);
+    return status;
 }
 
 int train_model_classes(TrainModel *t, const char *from, uint64_t seed, const char *const *names,
@@ -319,10 +330,18 @@ double train_model_operations(const TrainModel *t, int64_t rows, int64_t targets
 }
 
 /* Products of growing size, each of eight times the work of the one before, until one of them takes
- * long enough to look at the clock: what fills a GPU would keep a processor busy for minutes. Small
- * ones are timed several at once. */
-enum { PEAK_ROWS = 128, PEAK_INNER = 64, PEAK_COLUMNS = 256, PEAK_SIZES = 6, PEAK_RUNS = 5 };
-static const double PEAK_SECONDS = 2e-3;
+ * long enough to look at the clock and is not much faster than the one before: what fills a GPU
+ * would keep a processor busy for minutes, but where the threads have to wait for other programs, a
+ * small product measures nothing but that. Small ones are timed several at once. */
+enum {
+    PEAK_ROWS = 256,
+    PEAK_INNER = 128,
+    PEAK_COLUMNS = 512,
+    PEAK_SIZES = 5,
+    PEAK_LOOKS = 3,
+    PEAK_RUNS = 5
+};
+static const double PEAK_SECONDS = 2e-3, PEAK_MOST_SECONDS = 0.5, PEAK_GAIN = 1.5;
 
 /* Numbers from -1 to 1. Of zeros a GPU makes products faster than of anything else. */
 static int fill_random(Device *device, Tensor t, Error *err) {
@@ -366,10 +385,14 @@ static int peak_of_size(Device *device, Arena *arena, Dtype compute, int size, d
     TRY(arena_take(arena, &w, compute, columns, inner, err));
     TRY(fill_random(device, x, err));
     TRY(fill_random(device, w, err));
+    double best = INFINITY; /* one run may have been interrupted for longer than it takes */
     TRY(time_products(device, y, x, w, 1, &seconds, err)); /* compiles */
-    TRY(time_products(device, y, x, w, 1, &seconds, err));
-    *slow = seconds >= PEAK_SECONDS;
-    const int count = *slow ? 1 : 1 + (int)fmin(PEAK_SECONDS / seconds, 50);
+    for (int i = 0; i < PEAK_LOOKS; i++) {
+        TRY(time_products(device, y, x, w, 1, &seconds, err));
+        best = fmin(best, seconds);
+    }
+    *slow = best >= PEAK_SECONDS;
+    const int count = *slow ? 1 : 1 + (int)fmin(PEAK_SECONDS / best, 50);
     for (int i = 0; i < PEAK_RUNS; i++) {
         TRY(time_products(device, y, x, w, count, &seconds, err));
         *rate = fmax(*rate, count * operations / seconds);
@@ -389,8 +412,13 @@ int train_peak(Device *device, Dtype compute, double *rate, Error *err) {
                        arena_bytes(compute, PEAK_COLUMNS << last, PEAK_INNER << last),
                    err));
     int status = 0;
-    for (int size = 0; size < PEAK_SIZES && status == 0 && !slow; size++)
+    double begin = clock_seconds(), before = 0;
+    for (int size = 0; size < PEAK_SIZES && status == 0; size++) {
         status = peak_of_size(device, &arena, compute, size, rate, &slow, err);
+        if (slow && (*rate < PEAK_GAIN * before || clock_seconds() - begin > PEAK_MOST_SECONDS))
+            break;
+        before = *rate;
+    }
     arena_close(&arena);
     return status;
 }

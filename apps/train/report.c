@@ -7,31 +7,13 @@
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
+#include <stdio.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
 
 #include "apps/report.h"
-
-/* ---- Files. ---- */
-
-/* A whole file at once: written beside the target, synced, renamed. */
-static int file_put(const char *path, const char *bytes, size_t size, Error *err) {
-    char partial[1100];
-    snprintf(partial, sizeof partial, "%s.partial", path);
-    FILE *out = fopen(partial, "wb");
-    if (!out) return error_set(err, "%s: %s", partial, strerror(errno));
-    bool good = fwrite(bytes, 1, size, out) == size && fflush(out) == 0 && fsync(fileno(out)) == 0;
-    int reason = errno;
-    if (fclose(out) && good) good = false, reason = errno;
-    if (good && rename(partial, path)) good = false, reason = errno;
-    if (good) return 0;
-    unlink(partial);
-    return error_set(err, "%s: %s", path, strerror(reason));
-}
-
-static void metrics_path(char *path, size_t size, const TrainReport *r) {
-    snprintf(path, size, "%s/metrics.jsonl", r->folder);
-}
+#include "data/file_write.h"
+#include "data/path.h"
 
 /* ---- Points as lines. ---- */
 
@@ -98,10 +80,14 @@ static int point_add(TrainReport *r, const TrainPoint *point, Error *err) {
 
 /* ---- Opening. ---- */
 
+/* What a crash leaves: a last line without its end, or bytes that never came to the disk. */
+static bool is_torn(const char *line, size_t size) {
+    return !size || line[size - 1] != '\n' || memchr(line, 0, size);
+}
+
 /* The lines of an earlier part of the run, as far as they are of steps up to `step`, into `kept`.
  */
-static int metrics_read(TrainReport *r, FILE *in, const char *path, int64_t step, FILE *kept,
-                        Error *err) {
+static int metrics_read(TrainReport *r, FILE *in, int64_t step, FILE *kept, Error *err) {
     char *line = NULL;
     size_t capacity = 0;
     ssize_t size;
@@ -110,58 +96,108 @@ static int metrics_read(TrainReport *r, FILE *in, const char *path, int64_t step
         TrainPoint p;
         bool whole = size && line[size - 1] == '\n';
         if (point_read(&p, line, (size_t)size)) {
-            if (whole)
+            r->dropped++;
+            if (!is_torn(line, (size_t)size))
                 status = error_set(err,
                                    "%s: line %lld is no line of metrics; repair it, or move "
                                    "the file away",
-                                   path, (long long)number);
-            continue; /* the last one may have been cut short */
+                                   r->path, (long long)number);
+            continue;
         }
         if (p.step > step) continue;
         fwrite(line, 1, (size_t)size, kept);
         if (!whole) fputc('\n', kept);
         status = point_add(r, &p, err);
     }
-    if (status == 0 && ferror(in)) status = error_set(err, "%s: %s", path, strerror(errno));
+    if (status == 0 && ferror(in)) status = error_set(err, "%s: %s", r->path, strerror(errno));
     free(line);
     return status;
 }
 
-static int metrics_trim(TrainReport *r, const char *path, int64_t step, Error *err) {
-    FILE *in = fopen(path, "rb");
+static int metrics_trim(TrainReport *r, int64_t step, Error *err) {
+    FILE *in = fopen(r->path, "rb");
     if (!in && errno == ENOENT) return 0;
-    if (!in) return error_set(err, "%s: %s", path, strerror(errno));
+    if (!in) return error_set(err, "%s: %s", r->path, strerror(errno));
     char *text = NULL;
     size_t size = 0;
     FILE *kept = open_memstream(&text, &size);
-    int status = kept ? 0 : error_set(err, "out of memory for %s", path);
-    if (status == 0 && step > 0) status = metrics_read(r, in, path, step, kept, err);
+    int status = kept ? 0 : error_set(err, "out of memory for %s", r->path);
+    if (status == 0 && step > 0) status = metrics_read(r, in, step, kept, err);
     fclose(in);
-    if (kept && fclose(kept) && status == 0) status = error_set(err, "out of memory for %s", path);
-    if (status == 0) status = file_put(path, text, size, err);
+    if (kept && fclose(kept) && status == 0)
+        status = error_set(err, "out of memory for %s", r->path);
+    if (status == 0) status = file_write_all(r->path, text, size, err);
+    if (status == 0) r->size = (int64_t)size;
     free(text);
     return status;
 }
 
+static int metrics_open(TrainReport *r, int64_t step, Error *err) {
+    TRY(metrics_trim(r, step, err));
+    r->metrics = open(r->path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
+    return r->metrics >= 0 ? 0 : error_set(err, "%s: %s", r->path, strerror(errno));
+}
+
 int train_report_open(TrainReport *r, const char *folder, int64_t step, int64_t steps, bool quiet,
                       Error *err) {
-    char path[1060];
-    *r = (TrainReport){.steps = steps, .quiet = quiet, .terminal = isatty(STDERR_FILENO)};
-    if (snprintf(r->folder, sizeof r->folder, "%s", folder) >= (int)sizeof r->folder)
-        return error_set(err, "%.80s...: the name of the folder is too long", folder);
-    metrics_path(path, sizeof path, r);
-    int status = metrics_trim(r, path, step, err);
-    if (status == 0 && !(r->metrics = fopen(path, "ab")))
-        status = error_set(err, "%s: %s", path, strerror(errno));
+    *r = (TrainReport){
+        .metrics = -1, .steps = steps, .quiet = quiet, .terminal = isatty(STDERR_FILENO)};
+    r->path = path_join(folder, "metrics.jsonl", err);
+    r->curve = r->path ? path_join(folder, "loss.svg", err) : NULL;
+    int status = r->curve ? metrics_open(r, step, err) : -1;
     if (status) train_report_close(r);
     return status;
 }
 
+/* ---- Appending. ---- */
+
+/* All of `text` or nothing of it. */
+static int append(TrainReport *r, const char *text) {
+    size_t size = strlen(text);
+    for (size_t done = 0; done < size;) {
+        ssize_t n = write(r->metrics, text + done, size - done);
+        if (n < 0 && errno == EINTR) continue;
+        if (n < 0) {
+            int reason = errno;
+            if (done && ftruncate(r->metrics, r->size)) reason = errno;
+            errno = reason;
+            return -1;
+        }
+        done += (size_t)n;
+    }
+    r->size += (int64_t)size;
+    return 0;
+}
+
+static int write_kept(TrainReport *r) {
+    if (!r->unwritten) return 0;
+    if (append(r, r->unwritten)) return -1;
+    free(r->unwritten);
+    r->unwritten = NULL;
+    return 0;
+}
+
+static int keep_line(TrainReport *r, const char *line, Error *err) {
+    char *both = path_format(err, "%s%s\n", r->unwritten ? r->unwritten : "", line);
+    if (!both) return -1;
+    free(r->unwritten);
+    r->unwritten = both;
+    return 0;
+}
+
+int train_report_sync(TrainReport *r, Error *err) {
+    if (write_kept(r) == 0 && fsync(r->metrics) == 0) return 0;
+    return error_set(err, "%s: %s", r->path, strerror(errno));
+}
+
 void train_report_close(TrainReport *r) {
-    if (r->metrics) fclose(r->metrics);
+    if (r->path && r->metrics >= 0) {
+        write_kept(r);
+        close(r->metrics);
+    }
     if (r->pending) fputc('\n', stderr);
-    free(r->points);
-    *r = (TrainReport){0};
+    free(r->points), free(r->path), free(r->curve), free(r->unwritten);
+    *r = (TrainReport){.metrics = -1};
 }
 
 /* ---- The progress line. ---- */
@@ -234,13 +270,21 @@ static void line_print(TrainReport *r, const TrainPoint *p) {
 int train_report_point(TrainReport *r, const TrainPoint *point, Error *err) {
     TRY(point_add(r, point, err));
     char *line = point_line(point);
-    if (!line) return error_set(err, "out of memory for a line of metrics");
-    bool good = fprintf(r->metrics, "%s\n", line) > 0 && fflush(r->metrics) == 0;
-    int reason = errno;
+    int status =
+        line ? keep_line(r, line, err) : error_set(err, "out of memory for a line of metrics");
     free(line);
+    TRY(status);
+    bool written = write_kept(r) == 0;
+    int reason = errno;
     if (!r->quiet) line_print(r, point);
-    if (good) return 0;
-    return error_set(err, "%s/metrics.jsonl: %s", r->folder, strerror(reason));
+    if (!written && !r->told) {
+        if (r->pending) fputc('\n', stderr);
+        r->pending = false;
+        report_error("train: %s: %s: its lines are kept, and written when that is possible",
+                     r->path, strerror(reason));
+        r->told = true;
+    }
+    return 0;
 }
 
 /* ---- The curve. ---- */
@@ -523,7 +567,7 @@ static void svg_write(FILE *out, const char *title, const Series *points, const 
 int train_report_svg(const TrainReport *r, const char *title, Error *err) {
     Series points = {0}, mean = {0}, valid = {0}, rate = {0};
     Axis x = {0, 1, LEFT, RIGHT}, loss, rates = {0, 0, RATE_BOTTOM, RATE_TOP};
-    char path[1060], *text = NULL;
+    char *text = NULL;
     size_t size = 0;
     for (int i = 0; i < r->count; i++)
         if ((double)r->points[i].step > x.high) x.high = (double)r->points[i].step;
@@ -540,8 +584,7 @@ int train_report_svg(const TrainReport *r, const char *title, Error *err) {
     } else if (!status) {
         status = error_set(err, "out of memory for the curve");
     }
-    snprintf(path, sizeof path, "%s/loss.svg", r->folder);
-    if (!status) status = file_put(path, text, size, err);
+    if (!status) status = file_write_all(r->curve, text, size, err);
     free(text);
     series_free(&points), series_free(&mean), series_free(&valid), series_free(&rate);
     return status ? -1 : 0;

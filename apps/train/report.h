@@ -6,7 +6,6 @@
 
 #include <stdbool.h>
 #include <stdint.h>
-#include <stdio.h>
 
 #include "kernels/error.h"
 
@@ -28,8 +27,13 @@ typedef struct TrainPoint {
 } TrainPoint;
 
 typedef struct TrainReport {
-    FILE *metrics;
-    char folder[1024];
+    int metrics;     /* the open file; lines are appended to it */
+    char *path;      /* its name */
+    char *curve;     /* loss.svg */
+    int64_t size;    /* bytes of whole lines in it */
+    char *unwritten; /* lines that could not be written yet: the disk is full, say */
+    bool told;       /* that there are such lines */
+    int dropped;     /* damaged lines that were left out when the file was opened */
     TrainPoint *points;
     int count, capacity;
     int64_t steps; /* of the whole run, for the ETA */
@@ -40,16 +44,21 @@ typedef struct TrainReport {
 
 /* Opens FOLDER/metrics.jsonl to append. With `step` > 0 (a resumed run) lines of later steps are
  * dropped first, atomically, and the earlier ones read for the curve: the file ends up as that of
- * an unbroken run. A last line that was cut short by a kill is dropped, too. */
+ * an unbroken run. What a crash leaves is dropped, too, and counted in `dropped`: a last line that
+ * was cut short, and lines with NUL bytes. Any other line that is none is an error. */
 int train_report_open(TrainReport *report, const char *folder, int64_t step, int64_t steps,
                       bool quiet, Error *err);
 void train_report_close(TrainReport *report);
 
-/* Appends a line to metrics.jsonl (flushed) and prints the progress line on standard error:
+/* Appends a line to metrics.jsonl and prints the progress line on standard error:
  *
  *   step 120/5000 ep 0.02  loss 3.214  norm 1.08  lr 4.1e-05  8.3k tok/s  71% of peak  ETA 12 min
- */
+ *
+ * A line that cannot be written is kept and written with the next one; this is said once. */
 int train_report_point(TrainReport *report, const TrainPoint *point, Error *err);
+
+/* Makes all lines last, those that were kept first: before a checkpoint counts on them. */
+int train_report_sync(TrainReport *report, Error *err);
 
 /* Writes FOLDER/loss.svg: training loss (each point faint, a moving mean bold) and validation loss
  * over steps, learning rate beneath; axes with round numbers, labels, light and dark by the

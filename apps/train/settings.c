@@ -4,8 +4,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "apps/report.h"
+#include "apps/train/start.h"
+#include "data/path.h"
 
 static const char *const stage_names[STAGE_COUNT + 1] = {"adapt",  "instruct", "align",  "tune",
                                                          "length", "pretrain", "segment"};
@@ -50,8 +53,12 @@ static const CommandHelp help = {
         "A settings file (--config) is a JSON object: the long options' names with their values,\n"
         "and \"stage\". What stands on the command line counts more. Names of files in it are\n"
         "seen from where the program runs. RUN/settings.json is such a file; --resume reads it,\n"
-        "so that RUN is all that has to be named. What is given beside may only be what does\n"
-        "not change the result: device, threads, logging, how much is kept.",
+        "so that RUN is all that has to be named. On resume, only settings that do not affect\n"
+        "the result may change: device, threads, logging, how much is kept. A damaged newest\n"
+        "checkpoint is set aside, and the one before it used.\n"
+        "\n"
+        "SIGINT, SIGTERM, SIGHUP and SIGUSR1 end the run after the step under way, with a\n"
+        "checkpoint and exit status 3 (a second one ends it at once).",
     .examples = "easyfirst train adapt --data pairs.jsonl -m xlm-roberta-base --out run\n"
                 "easyfirst train adapt --config run/settings.json --rate 1e-4 --out run2\n"
                 "easyfirst train align --data blip.json --images pictures -m model \\\n"
@@ -229,11 +236,23 @@ static void running_group(TrainSettings *s, OptionGroup *group) {
         9};
 }
 
+/* Where a run's model options mean something else than those of the commands that answer. */
+static void model_help(Option *o) {
+    if (!strcmp(o->name, "model"))
+        o->help = "the model to start from, a folder; else $EASYFIRST_MODEL (the\n"
+                  "bundled one only if it is named)";
+    if (!strcmp(o->name, "pad"))
+        o->help = "put images into a square instead of cropping them to one\n"
+                  "(default: off in align, whatever the model's folder says, as LLaVA\n"
+                  "does; elsewhere as the folder says, else on)";
+}
+
 /* The table of a run's settings; its rows point into `s` and `t`, which must stay. */
 static void table_make(Table *t, TrainSettings *s) {
     *t = (Table){0};
     model_group(&s->model, &s->device, &s->threads, &t->groups[0]);
     t->groups[0].title = "model";
+    for (int i = 0; i < t->groups[0].count; i++) model_help(&t->groups[0].options[i]);
     data_group(s, t, &t->groups[1]);
     steps_group(s, t, &t->groups[2]);
     optimizer_group(s, t, &t->groups[3]);
@@ -318,10 +337,11 @@ static int file_stage(const json_t *file, const char *path, TrainStage *stage, E
 static bool attention_in_blocks(const TrainSettings *s) {
     if (s->attention) return !strcmp(s->attention, "blocks");
     if (!s->model.folder) return false;
-    char path[1024];
     json_t *json;
-    snprintf(path, sizeof path, "%s/easyfirst.json", s->model.folder);
-    if (config_read(&json, path, NULL)) return false;
+    char *path = path_join(s->model.folder, "easyfirst.json", NULL);
+    int status = path ? config_read(&json, path, NULL) : -1;
+    free(path);
+    if (status) return false;
     const char *text = json_string_value(json_object_get(json, "attention"));
     bool blocks = text && !strcmp(text, "blocks");
     json_decref(json);
@@ -384,11 +404,38 @@ static int read_layers(TrainSettings *s, TrainStage stage, json_t *file, const c
     return -1;
 }
 
+/* The settings file at `path` (NULL: none), the stage that it or the command line names, and all
+ * layers. `look` is the first look at the command line. */
+static int read_all(TrainSettings *s, const TrainSettings *look, TrainStage stage, const char *path,
+                    int argc, char **argv) {
+    json_t *file = NULL;
+    TrainStage told = STAGE_COUNT;
+    Error err;
+    int status = -1;
+    if (path && config_read(&file, path, &err)) {
+        if (look->resume) error_context(&err, "there is no run to resume");
+        report_error("train: %s", err.text);
+        return 1;
+    }
+    if (file && file_stage(file, path, &told, &err)) status = options_wrong(&help, "%s", err.text);
+    if (status < 0 && look->resume && stage != STAGE_COUNT && stage != told)
+        status =
+            options_wrong(&help, "the run in %s is of the stage %s, not %s", look->out,
+                          told == STAGE_COUNT ? "(none)" : stage_name(told), stage_name(stage));
+    if (stage == STAGE_COUNT) stage = told;
+    if (status < 0 && stage == STAGE_COUNT)
+        status = options_wrong(&help, "no stage is named: adapt, instruct, align, tune, length, "
+                                      "pretrain or segment");
+    if (status < 0) return read_layers(s, stage, file, path, argc, argv);
+    json_decref(file);
+    return status;
+}
+
 int train_settings_read(TrainSettings *s, int argc, char **argv) {
     /* A first look at the command line: whose defaults, which file? */
     TrainSettings look;
     Table table;
-    TrainStage stage, told = STAGE_COUNT;
+    TrainStage stage;
     *s = (TrainSettings){0};
     train_settings_default(&look, STAGE_ADAPT);
     table_make(&table, &look);
@@ -402,36 +449,15 @@ int train_settings_read(TrainSettings *s, int argc, char **argv) {
                              "--resume takes the settings of the run in %s, not those of %s: leave "
                              "one of the two out",
                              look.out, table.config);
-    char own[1024];
-    const char *path = table.config;
-    json_t *file = NULL;
     Error err;
-    if (look.resume) {
-        snprintf(own, sizeof own, "%s/settings.json", look.out);
-        path = own;
-    }
-    if (path && config_read(&file, path, &err)) {
-        if (look.resume) error_context(&err, "there is no run to go on with");
+    char *own = look.resume ? path_join(look.out, "settings.json", &err) : NULL;
+    if (look.resume && !own) {
         report_error("train: %s", err.text);
         return 1;
     }
-    if (file && file_stage(file, path, &told, &err)) {
-        json_decref(file);
-        return options_wrong(&help, "%s", err.text);
-    }
-    if (look.resume && stage != STAGE_COUNT && stage != told)
-        status =
-            options_wrong(&help, "the run in %s is of the stage %s, not %s", look.out,
-                          told == STAGE_COUNT ? "(none)" : stage_name(told), stage_name(stage));
-    if (stage == STAGE_COUNT) stage = told;
-    if (status < 0 && stage == STAGE_COUNT)
-        status = options_wrong(&help, "no stage is named: adapt, instruct, align, tune, length, "
-                                      "pretrain or segment");
-    if (status >= 0) {
-        json_decref(file);
-        return status;
-    }
-    return read_layers(s, stage, file, path, argc, argv);
+    status = read_all(s, &look, stage, own ? own : table.config, argc, argv);
+    free(own);
+    return status;
 }
 
 void train_settings_free(TrainSettings *s) {
@@ -443,9 +469,17 @@ void train_settings_free(TrainSettings *s) {
 /* ---- Checking. ---- */
 
 static int check_path(const char *option, const char *path, Error *err) {
-    struct stat found;
-    if (stat(path, &found) == 0) return 0;
+    if (access(path, R_OK) == 0) return 0;
     return error_set(err, "--%s %s: %s", option, path, strerror(errno));
+}
+
+static int check_folder(const char *option, const char *path, Error *err) {
+    struct stat found;
+    TRY(check_path(option, path, err));
+    if (stat(path, &found) || !S_ISDIR(found.st_mode))
+        return error_set(err, "--%s %s: not a folder", option, path);
+    return access(path, R_OK | X_OK) ? error_set(err, "--%s %s: %s", option, path, strerror(errno))
+                                     : 0;
 }
 
 /* Shows the language model pictures. */
@@ -459,7 +493,7 @@ static int check_data(const TrainSettings *s, Error *err) {
         return error_set(err, "there is nothing to train on: name files or folders with --data");
     if (!s->out) return error_set(err, "no folder for the run is named: --out RUN");
     for (int i = 0; i < s->data.count; i++) TRY(check_path("data", s->data.items[i], err));
-    if (s->images) TRY(check_path("images", s->images, err));
+    if (s->images) TRY(check_folder("images", s->images, err));
     if (s->valid) TRY(check_path("valid", s->valid, err));
     bool segment = s->stage == STAGE_SEGMENT;
     if (s->images && !sees(s->stage) && s->stage != STAGE_LENGTH && !segment)
@@ -504,6 +538,20 @@ static int check_optimizer(TrainSettings *s, Error *err) {
     return 0;
 }
 
+/* The stage's own default may be the one that is too long. */
+static int check_warmup(const TrainSettings *s, Error *err) {
+    TrainSettings usual;
+    if (!s->steps || s->warmup_steps <= s->steps) return 0;
+    train_settings_default(&usual, s->stage);
+    bool own = s->warmup_steps == usual.warmup_steps;
+    return error_set(
+        err,
+        "--warmup-steps %d%s%s%s is more than --steps %d: give --warmup-steps, at most "
+        "%d, or --warmup-ratio",
+        s->warmup_steps, own ? " (the default of " : "", own ? stage_name(s->stage) : "",
+        own ? ")" : "", s->steps, s->steps);
+}
+
 static int check_steps(TrainSettings *s, Error *err) {
     if (s->steps < 0 || s->epochs < 0 || (!s->steps && !s->epochs))
         return error_set(err, "how long to train is not said: --steps N, or --epochs N");
@@ -515,9 +563,7 @@ static int check_steps(TrainSettings *s, Error *err) {
     if (!(s->rate > 0))
         return error_set(err, "--rate is %g: nothing would be learned; expected a number above 0",
                          (double)s->rate);
-    if (s->steps && s->warmup_steps > s->steps)
-        return error_set(err, "--warmup-steps %d are more than all of the %d steps",
-                         s->warmup_steps, s->steps);
+    TRY(check_warmup(s, err));
     TRY(check_optimizer(s, err));
     for (int k = SCHEDULE_CONSTANT; k <= SCHEDULE_LINEAR; k++)
         if (!strcmp(s->schedule, schedule_name((ScheduleKind)k))) return 0;
@@ -579,11 +625,11 @@ static int check_lora(TrainSettings *s, Error *err) {
 
 /* Whether the model's folder has an entry of this name. */
 static bool in_model(const TrainSettings *s, const char *name) {
-    char path[1024];
-    struct stat found;
     if (!s->model.folder) return false;
-    snprintf(path, sizeof path, "%s/%s", s->model.folder, name);
-    return stat(path, &found) == 0;
+    char *path = path_join(s->model.folder, name, NULL);
+    bool found = path && access(path, F_OK) == 0;
+    free(path);
+    return found;
 }
 
 /* What the stage has no use for, so that nobody believes it had an effect. */
@@ -607,16 +653,12 @@ static int check_segment(const TrainSettings *s, Error *err) {
 static int check_parts(const TrainSettings *s, Error *err) {
     const ModelOptions *m = &s->model;
     const char *stage = stage_name(s->stage);
-    struct stat a, b;
     if (!m->folder && !m->language && !(m->vision && s->stage == STAGE_SEGMENT))
-        return error_set(err, "no model is named: give its folder with -m FOLDER or in the "
-                              "environment as EASYFIRST_MODEL, or its parts with --language and so "
-                              "on");
+        return error_set(err, "no model is named to start from: give its folder with -m FOLDER or "
+                              "in the environment as EASYFIRST_MODEL (train does not take the "
+                              "bundled one by itself), or its parts with --language and so on");
     if (m->folder) TRY(check_path("model", m->folder, err));
-    if (m->folder && s->out && stat(m->folder, &a) == 0 && stat(s->out, &b) == 0 &&
-        a.st_dev == b.st_dev && a.st_ino == b.st_ino)
-        return error_set(err, "--out %s is the model's own folder: a run needs one of its own",
-                         s->out);
+    if (s->out) TRY(train_start_apart(s, err));
     if (s->stage == STAGE_SEGMENT) return check_segment(s, err);
     if (s->train_vision && s->stage != STAGE_TUNE)
         return error_set(err, "--train-vision belongs to tune: %s leaves the vision tower as it is",

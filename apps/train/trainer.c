@@ -1,19 +1,19 @@
 #include "apps/train/trainer.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <math.h>
-#include <signal.h>
+#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "apps/report.h"
+#include "apps/signals.h"
 #include "apps/train/dataset_files.h"
+#include "apps/train/finite.h"
+#include "apps/train/start.h"
 #include "data/model_files.h"
+#include "data/path.h"
 #include "kernels/clock.h"
 #include "kernels/random.h"
 
@@ -23,7 +23,6 @@ enum {
     VALID_SEQUENCES = 32,
     MOST_SKIPPED = 20,           /* updates in a row without a finite norm: the run has diverged */
     DROPOUT_STREAM = 0x64726f70, /* "drop" */
-    PATH_SIZE = 1400
 };
 
 typedef struct Trainer {
@@ -40,36 +39,24 @@ typedef struct Trainer {
     float *losses; /* of one pass */
     Schedule schedule;
     TrainState state;
+    TrainState good; /* as it was after the last update that was not skipped */
+    RunFolder run;
+    TrainCheckpoints checkpoints;
     TrainReport report;
     bool report_open;
-    Problems problems; /* of pictures, each record once; see feed.h */
-    Problems told;     /* kinds of them that were told */
-    double peak;       /* operations per second; 0: unknown */
-    double started;    /* the clock when this part of the run began, earlier parts taken off */
-    int skipped_in_a_row;
-    int lock; /* the run's folder */
-    struct {  /* since the last point; losses and norms are in `state` */
+    Problems problems;    /* of images, each record once: feed.h */
+    Problems told;        /* kinds of them that were told */
+    double peak;          /* operations per second; 0: unknown */
+    double started;       /* the clock when this part of the run began, earlier parts taken off */
+    int skipped_in_a_row; /* updates with a norm that is not finite; steps without any target
+                             neither lengthen a streak nor end it */
+    bool diverged;        /* what the model is now is not worth a checkpoint */
+    bool save_owed;       /* a checkpoint was due within a streak */
+    struct {              /* since the last point; losses and norms are in `state` */
         double operations, since;
         int64_t tokens, rows;
     } sum;
 } Trainer;
-
-/* ---- Stopping. ---- */
-
-static volatile sig_atomic_t stop_asked;
-
-static void ask_to_stop(int signal_number) {
-    (void)signal_number;
-    stop_asked = 1;
-}
-
-/* The second signal ends the process at once, as if it had not been caught. */
-static void catch_signals(void) {
-    struct sigaction action = {.sa_handler = ask_to_stop, .sa_flags = SA_RESETHAND};
-    sigaction(SIGINT, &action, NULL);
-    sigaction(SIGTERM, &action, NULL);
-    stop_asked = 0;
-}
 
 /* ---- How data become batches. ---- */
 
@@ -134,31 +121,10 @@ static void tell_scan(void *user, const char *path, int64_t done, int64_t all) {
                  done == all ? "\n" : "");
 }
 
-static RecordsOptions records_options(const TrainSettings *s) {
-    static const char *const needs[STAGE_COUNT] = {[STAGE_ADAPT] = "train adapt",
-                                                   [STAGE_INSTRUCT] = "train instruct",
-                                                   [STAGE_ALIGN] = "train align",
-                                                   [STAGE_TUNE] = "train tune",
-                                                   [STAGE_LENGTH] = "train length"};
-    return (RecordsOptions){.images = s->images,
-                            .prompts_for = needs[s->stage],
-                            .text_lines = s->text_lines,
-                            .check_images = true};
-}
-
-/* What is wrong with the kind of the data is told before the model is loaded. */
-static int check_files(const Trainer *t, Error *err) {
-    const TrainSettings *s = t->settings;
-    const RecordsOptions options = records_options(s);
-    if (s->stage == STAGE_SEGMENT) return 0;
-    for (int i = 0; i < s->data.count; i++) TRY(records_check(s->data.items[i], &options, err));
-    return s->valid ? records_check(s->valid, &options, err) : 0;
-}
-
 static int open_dataset(Trainer *t, Dataset *dataset, const char *const *paths, int count,
                         int64_t limit, Error *err) {
     const TrainSettings *s = t->settings;
-    DatasetOptions options = {.records = records_options(s),
+    DatasetOptions options = {.records = train_start_records(s),
                               .example = trainer_examples(&t->model, s),
                               .bad_share = s->bad_share,
                               .limit = limit,
@@ -201,8 +167,6 @@ static void configure_feed(Trainer *t, FeedConfig *c, const Dataset *dataset) {
         c->grid = vit->image_size / vit->patch, c->packing.noise = s->noise;
     else
         c->packing = trainer_packing(&t->model, s);
-    /* LLaVA pads in its second stage and for answering, but not in the first. */
-    if (s->stage == STAGE_ALIGN && !s->model.pad) c->preprocess.pad = false;
 }
 
 static void configure_valid(Trainer *t) {
@@ -215,17 +179,19 @@ static void configure_valid(Trainer *t) {
     t->valid_config.noise_epoch = -1;
 }
 
+/* The validation data first, which are the smaller ones: what is wrong with them is known at once.
+ */
 static int open_texts(Trainer *t, Error *err) {
     const TrainSettings *s = t->settings;
+    if (s->valid) TRY(open_dataset(t, &t->valid, &s->valid, 1, s->valid_limit, err));
     TRY(open_dataset(t, &t->data, s->data.items, s->data.count, 0, err));
     PackingConfig packing = trainer_packing(&t->model, s);
     LearnSizes unit = feed_unit_sizes(&t->data, &packing);
     if (s->valid) {
-        TRY(open_dataset(t, &t->valid, &s->valid, 1, s->valid_limit, err));
         if (t->valid.with_picture && !t->data.with_picture)
             return error_set(err,
-                             "--valid %s has pictures, but nothing in the training data has: "
-                             "the model's eyes stay closed in this run",
+                             "--valid %s has images, but nothing in the training data has: "
+                             "this run does not use the vision tower",
                              s->valid);
         LearnSizes other = feed_unit_sizes(&t->valid, &packing);
         if (other.tokens > unit.tokens) unit.tokens = other.tokens;
@@ -257,30 +223,6 @@ static int open_data(Trainer *t, Error *err) {
 }
 
 /* ---- Beginning, or going on. ---- */
-
-static int make_run_folder(const char *path, Error *err) {
-    char part[PATH_SIZE];
-    if (strlen(path) >= sizeof part) return error_set(err, "%.100s...: too long a name", path);
-    for (size_t i = 1; path[i - 1]; i++) {
-        if (path[i] != '/' && path[i]) continue;
-        memcpy(part, path, i);
-        part[i] = 0;
-        if (mkdir(part, 0777) && errno != EEXIST)
-            return error_set(err, "%s: cannot make the folder of the run: %m", part);
-    }
-    return 0;
-}
-
-/* Two processes in one folder would overwrite each other's checkpoints. The lock goes with the
- * process, however it ends; a file system without locks is used as it is. */
-static int lock_run_folder(Trainer *t, const char *path, Error *err) {
-    t->lock = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (t->lock < 0) return error_set(err, "%s: %m; --out names a folder", path);
-    if (access(path, W_OK | X_OK)) return error_set(err, "%s: cannot write there: %m", path);
-    if (flock(t->lock, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK) return 0;
-    return error_set(err, "%s: another process is training there: wait for its end, or stop it",
-                     path);
-}
 
 /* A resumed run's model is that of its checkpoint; with LoRA the frozen weights are those that the
  * run began with, since the checkpoint has them merged. */
@@ -336,16 +278,6 @@ static int check_memory(const Trainer *t, bool resumed, const char *folder, Erro
                      1e-6 * (double)free_bytes);
 }
 
-static int check_resumed(const Trainer *t, const char *folder, Error *err) {
-    if (t->state.fingerprint == t->data.fingerprint) return 0;
-    Error why;
-    dataset_files_differ(&t->data, t->settings->out, &why);
-    return error_set(err,
-                     "%s; a run is resumed with the data that it was begun with: give them with "
-                     "--data, or begin a new run with -m %s and another --out",
-                     why.text, folder);
-}
-
 static int prepare(Trainer *t, bool resumed, const char *folder, Error *err) {
     TrainModel *m = &t->model;
     TRY(train_model_prepare(m, t->settings, t->data.with_picture > 0,
@@ -354,7 +286,6 @@ static int prepare(Trainer *t, bool resumed, const char *folder, Error *err) {
                                  &m->model.length};
     for (int i = 0; i < 4; i++)
         t->state.compute[i] = parts[i]->present ? parts[i]->compute : DTYPE_NONE;
-    t->state.fingerprint = t->data.fingerprint;
     if (resumed) {
         TRY(train_checkpoint_read(m, folder, err));
         m->optimizer.step = t->state.step - t->state.skipped;
@@ -383,6 +314,16 @@ static int plan_steps(Trainer *t, Error *err) {
                              ? s->warmup_steps
                              : (int64_t)ceil((double)s->warmup_ratio * (double)steps);
     return 0;
+}
+
+/* Weights that take a while. */
+static void tell_loading(const Trainer *t, const char *from) {
+    const Model *m = &t->model.model;
+    size_t bytes =
+        params_stored_bytes(&m->vision.params) + params_stored_bytes(&m->language.params);
+    if (t->settings->quiet) return;
+    if (bytes > 200000000)
+        fprintf(stderr, "loading    %s, %.0f MB of weights\n", from, 1e-6 * (double)bytes);
 }
 
 static void tell_start(const Trainer *t, const char *resumed_from) {
@@ -417,7 +358,8 @@ static void tell_start(const Trainer *t, const char *resumed_from) {
             t->peak / 1e9);
     fprintf(stderr, "steps      %" PRId64 ", the first %" PRId64 " to warm up\n\n",
             t->schedule.steps, t->schedule.warmup);
-    if (resumed_from) report_print(stderr, "goes on from %s\n", resumed_from);
+    train_start_notes(s, &t->model, stderr);
+    if (resumed_from) report_print(stderr, "resumes from %s\n", resumed_from);
 }
 
 /* ---- Steps. ---- */
@@ -475,17 +417,54 @@ static int check_problems(Trainer *t, const FeedStep *step, Error *err) {
     return problems_check(&all, t->data.samples, t->settings->bad_share, err);
 }
 
+/* A line that is not part of the progress line. */
+static void tell_line(Trainer *t, const char *format, ...) __attribute__((format(printf, 2, 3)));
+static void tell_line(Trainer *t, const char *format, ...) {
+    if (t->settings->quiet) return;
+    if (t->report.pending) fputc('\n', stderr);
+    t->report.pending = false;
+    va_list args;
+    va_start(args, format);
+    vfprintf(stderr, format, args);
+    va_end(args);
+    fputc('\n', stderr);
+}
+
+/* The first update that cannot be made: are the weights to blame, or the run? */
+static int streak_begins(Trainer *t, double loss, Error *err) {
+    bool found;
+    TRY(train_model_check_finite(&t->model, t->checkpoints.last, &found, err));
+    t->diverged = found;
+    if (found) return -1;
+    tell_line(t,
+              "skipped    the update of step %" PRId64 ": the %s not finite, all weights are; a "
+              "lower --rate helps if this goes on",
+              t->state.step + 1, isfinite(loss) ? "gradient is" : "loss is");
+    return 0;
+}
+
+static int streak_goes_on(Trainer *t, double loss, Error *err) {
+    if (t->skipped_in_a_row == 0) TRY(streak_begins(t, loss, err));
+    if (++t->skipped_in_a_row <= MOST_SKIPPED) return 0;
+    t->diverged = true;
+    return error_set(err,
+                     "the run has diverged: %d updates in a row had non-finite gradients (loss %g) "
+                     "and were skipped, though all weights are finite; start anew with a lower "
+                     "--rate, from %s",
+                     MOST_SKIPPED, loss,
+                     t->checkpoints.last ? t->checkpoints.last : "the same model");
+}
+
 static int update(Trainer *t, const FeedStep *step, double loss, Error *err) {
     double rate = schedule_rate(&t->schedule, t->state.step + 1), norm = 0;
-    if (step->pass_count > 0) TRY(optimizer_step(&t->model.optimizer, rate, &norm, err));
-    bool skipped = step->pass_count == 0 || !isfinite(norm);
-    t->skipped_in_a_row = skipped ? t->skipped_in_a_row + 1 : 0;
+    bool empty = step->pass_count == 0; /* no token was masked in any sequence */
+    if (!empty) TRY(optimizer_step(&t->model.optimizer, rate, &norm, err));
+    bool skipped = empty || !isfinite(norm);
+    if (!isfinite(norm))
+        TRY(streak_goes_on(t, loss, err));
+    else if (!empty)
+        t->skipped_in_a_row = 0;
     t->state.skipped += skipped;
-    if (t->skipped_in_a_row > MOST_SKIPPED)
-        return error_set(err,
-                         "the run has diverged: %d updates in a row had gradients that are no "
-                         "numbers (loss %g); lower --rate and take it up at a checkpoint",
-                         MOST_SKIPPED, loss);
     t->state.step++;
     t->state.epoch = step->epoch, t->state.index = step->index + 1;
     t->state.sequences += step->sequences, t->state.tokens += step->tokens;
@@ -524,7 +503,9 @@ static int tell_point(Trainer *t, double valid_loss, const SegmentScore *score,
         point.rate = schedule_rate(&t->schedule, t->state.step);
         point.tokens_per_s = (double)t->sum.tokens / seconds;
         point.rows_per_s = (double)t->sum.rows / seconds;
-        if (t->peak > 0) point.peak_share = t->sum.operations / seconds / t->peak;
+        /* Above 1 the peak was measured while something else had the machine. */
+        double reached = t->sum.operations / seconds;
+        if (t->peak > 0 && reached <= t->peak) point.peak_share = reached / t->peak;
         t->state.open_loss = t->state.open_norm = 0, t->state.open_steps = 0;
         memset(&t->sum, 0, sizeof t->sum);
         t->sum.since = now;
@@ -562,13 +543,29 @@ static int validate(Trainer *t, const FeedStep *at, Error *err) {
     return 0;
 }
 
-static int save(Trainer *t, Error *err) {
+/* The curve is no reason to stop a run that goes on. */
+static int save_curve(Trainer *t, bool last, Error *err) {
+    Error why = {{0}};
+    char *title = path_format(err, "easyfirst train %s, %s", stage_name(t->settings->stage),
+                              t->settings->out);
+    if (!title) return -1;
+    int status = train_report_svg(&t->report, title, &why);
+    free(title);
+    if (status == 0) return 0;
+    if (last) return error_set(err, "%s", why.text);
+    tell_line(t, "%s", why.text);
+    return 0;
+}
+
+/* A checkpoint of the last state that was reached by an update: while updates are skipped weights
+ * and moments stay what they were then, and the skipped steps are made again. */
+static int save(Trainer *t, bool last, Error *err) {
     double began = clock_seconds();
-    char title[256];
-    snprintf(title, sizeof title, "easyfirst train %s, %s", stage_name(t->settings->stage),
-             t->settings->out);
-    TRY(train_checkpoint_write(&t->model, t->settings, &t->state, err));
-    TRY(train_report_svg(&t->report, title, err));
+    const TrainState *state = t->skipped_in_a_row ? &t->good : &t->state;
+    TRY(train_report_sync(&t->report, err));
+    TRY(train_checkpoint_write(&t->checkpoints, &t->model, t->settings, state, err));
+    TRY(save_curve(t, last, err));
+    t->save_owed = false;
     t->sum.since += clock_seconds() - began;
     return 0;
 }
@@ -594,9 +591,52 @@ static int one_step(Trainer *t, Error *err) {
         status = tell_point(t, NAN, &(SegmentScore){0}, &step, err);
     if (status == 0 && s->valid && (is_due(done, s->valid_every) || last))
         status = validate(t, &step, err);
-    if (status == 0 && is_due(done, s->save_every) && !last) status = save(t, err);
+    if (status == 0) t->save_owed |= is_due(done, s->save_every) && !last;
+    if (status == 0 && t->skipped_in_a_row == 0) {
+        t->good = t->state;
+        if (t->save_owed) status = save(t, false, err);
+    }
     feed_step_free(&step);
     return status ? -1 : 0;
+}
+
+/* Updates that were made, before this process, too. */
+static int64_t updates(const TrainState *state) {
+    return state->step - state->skipped;
+}
+
+/* A run that ends without having learned anything, or in the middle of a streak, has failed. */
+static int check_end(Trainer *t, int64_t before, Error *err) {
+    const TrainState *state = &t->state;
+    bool done = state->step == t->schedule.steps;
+    if (t->skipped_in_a_row && (done || updates(state) == before))
+        return error_set(err,
+                         "the last %d updates had non-finite gradients and were skipped: the run "
+                         "has not reached its end, and no model is published; %s%s; a lower --rate "
+                         "helps",
+                         t->skipped_in_a_row,
+                         t->checkpoints.last ? "its state before them is "
+                                             : "there is no "
+                                               "checkpoint",
+                         t->checkpoints.last ? t->checkpoints.last : "");
+    if (done && updates(state) == 0)
+        return error_set(err,
+                         "no update was made in %" PRId64 " steps: no batch had a token to predict",
+                         state->step);
+    return 0;
+}
+
+static int loop(Trainer *t, int64_t end, Error *err) {
+    int64_t first = t->state.step;
+    t->good = t->state;
+    signals_catch_stop();
+    int status = 0;
+    while (status == 0 && t->state.step < end && !signals_stop_asked()) status = one_step(t, err);
+    if (status == 0) return 0;
+    /* Too many bad samples, say: what was learned is kept, unless it has diverged, when an older
+     * checkpoint is the better one. The message stays that of the cause. */
+    if (t->good.step > first && !t->diverged) save(t, false, NULL);
+    return -1;
 }
 
 static int train(Trainer *t, Error *err) {
@@ -607,21 +647,14 @@ static int train(Trainer *t, Error *err) {
     t->started = clock_seconds() - t->state.seconds;
     t->sum.since = clock_seconds();
     if (t->state.step < t->schedule.steps) TRY(feed_open(&t->feed, c, err));
-    int64_t end = t->schedule.steps, first = t->state.step;
+    int64_t end = t->schedule.steps, first = t->state.step, before = updates(&t->state);
     if (s->stop_after > 0 && first + s->stop_after < end) end = first + s->stop_after;
-    /* The loss to begin with; a run that is taken up has it. */
+    /* The loss to begin with; a run that is resumed has it. */
     if (s->valid && first == 0 && s->valid_every > 0) TRY(validate(t, &(FeedStep){0}, err));
-    catch_signals();
-    int status = 0;
-    while (status == 0 && t->state.step < end && !stop_asked) status = one_step(t, err);
-    if (status) {
-        /* Too many bad samples, say: what was learned is kept, unless it has diverged, when an
-         * older checkpoint is the better one. The message stays that of the cause. */
-        if (t->state.step > first && t->skipped_in_a_row <= MOST_SKIPPED) save(t, NULL);
-        return -1;
-    }
-    TRY(save(t, err));
-    if (t->state.step == t->schedule.steps) TRY(train_checkpoint_publish(s, err));
+    TRY(loop(t, end, err));
+    if (updates(&t->state) > 0) TRY(save(t, true, err));
+    TRY(check_end(t, before, err));
+    if (t->state.step == t->schedule.steps) TRY(train_checkpoint_publish(&t->checkpoints, err));
     return 0;
 }
 
@@ -642,57 +675,93 @@ static void tell_end(const Trainer *t) {
     else
         report_print(stderr,
                      "stopped after step %" PRId64 " of %" PRId64
-                     "; go on with: easyfirst train --resume --out %s\n",
+                     "; resume with: easyfirst train --resume --out %s\n",
                      t->state.step, t->schedule.steps, s->out);
 }
 
 /* ---- A run. ---- */
 
-static int save_settings(const TrainSettings *s, Error *err) {
-    char path[PATH_SIZE];
-    snprintf(path, sizeof path, "%s/settings.json", s->out);
-    json_t *json = train_settings_json(s);
-    if (!json) return error_set(err, "out of memory");
-    int status = json_write(json, path, err);
+static int save_settings(const Trainer *t, Error *err) {
+    char *path = run_folder_path(&t->run, "settings.json", err);
+    json_t *json = train_settings_json(t->settings);
+    int status = path && json ? json_write(json, path, err) : error_set(err, "out of memory");
     json_decref(json);
+    free(path);
     return status;
 }
 
-static int run_all(Trainer *t, Error *err) {
+/* What was found wrong, and mended. */
+static void note(void *user, const char *text) {
+    (void)user;
+    report_error("train: %s", text);
+}
+
+/* Nothing in the folder is looked at before it is locked. */
+static int open_run(Trainer *t, Error *err) {
     TrainSettings *s = t->settings;
-    char folder[PATH_SIZE] = "";
-    bool found = false;
-    TRY(make_run_folder(s->out, err));
-    TRY(lock_run_folder(t, s->out, err));
-    TRY(train_checkpoint_find(s->out, folder, sizeof folder, &t->state, &found, err));
-    if (found && !s->resume)
+    TRY(run_folder_open(&t->run, s->out, s->resume, err));
+    int64_t newest = train_checkpoints_newest(&t->run);
+    if (newest >= 0 && !s->resume)
         return error_set(err,
-                         "%s is there already: go on with --resume, or name another folder with "
-                         "--out",
-                         folder);
-    TRY(check_files(t, err));
+                         "%s/checkpoint-%08" PRId64 " is there already: go on with --resume, or "
+                         "name another folder with --out",
+                         s->out, newest);
+    if (s->resume) TRY(train_start_same_settings(s, err));
+    return train_checkpoints_open(&t->checkpoints, &t->run, note, t, &t->state, err);
+}
+
+/* All that can be known before the weights are loaded. */
+static int check_start(Trainer *t, Error *err) {
+    const char *folder = t->checkpoints.last;
+    json_t *before = t->state.data;
+    t->state.data = train_start_data(&t->data);
+    int status = t->state.data ? 0 : error_set(err, "out of memory");
+    if (status == 0 && folder) status = train_start_same_data(before, t->state.data, folder, err);
+    json_decref(before);
+    TRY(status);
+    TRY(train_start_space(&t->run, &t->model, t->settings, !folder, err));
+    return check_memory(t, folder, folder, err);
+}
+
+static int open_all(Trainer *t, Error *err) {
+    TrainSettings *s = t->settings;
+    TRY(open_run(t, err));
+    TRY(train_start_files(t->settings, err));
+    const char *folder = t->checkpoints.last;
     TRY(device_choose(&t->device, s->device, s->threads, err));
-    TRY(open_model(t, found, folder, err));
+    TRY(open_model(t, folder, folder, err));
     TRY(open_data(t, err));
-    if (found) TRY(check_resumed(t, folder, err));
-    TRY(check_memory(t, found, folder, err));
-    TRY(prepare(t, found, folder, err));
+    TRY(check_start(t, err));
+    tell_loading(t, folder ? folder : s->model.folder ? s->model.folder : "the model");
+    TRY(prepare(t, folder, folder, err));
     TRY(plan_steps(t, err));
     const Model *m = &t->model.model;
     TRY(train_peak(t->device, t->data.scenes ? m->vision.compute : m->language.compute, &t->peak,
                    err));
-    tell_start(t, found ? folder : NULL);
-    TRY(save_settings(s, err));
+    tell_start(t, folder);
+    TRY(save_settings(t, err));
     TRY(dataset_files_write(&t->data, s->out, err));
+    if (folder) train_checkpoints_trim(&t->checkpoints, s->keep);
     TRY(train_report_open(&t->report, s->out, t->state.step, t->schedule.steps, s->quiet, err));
     t->report_open = true;
+    if (t->report.dropped)
+        tell_line(t, "left out   %d damaged line%s at the end of %s: torn by a crash",
+                  t->report.dropped, t->report.dropped == 1 ? "" : "s", t->report.path);
+    return 0;
+}
+
+static int run_all(Trainer *t, Error *err) {
+    TRY(open_all(t, err));
     TRY(train(t, err));
-    if (stop_asked &&
-        t->state.step < t->schedule.steps) /* what waits for the model must not go on */
-        return error_set(err,
-                         "stopped by a signal after step %" PRId64 " of %" PRId64
-                         ", with a checkpoint; go on with: easyfirst train --resume --out %s",
-                         t->state.step, t->schedule.steps, s->out);
+    int stopped = signals_stop_asked();
+    if (stopped && t->state.step < t->schedule.steps) {
+        error_set(err,
+                  "stopped by %s after step %" PRId64 " of %" PRId64
+                  "%s; resume with: easyfirst train --resume --out %s",
+                  signals_name(stopped), t->state.step, t->schedule.steps,
+                  t->checkpoints.last ? ", with a checkpoint" : "", t->settings->out);
+        return TRAINER_STOPPED; /* what waits for the model must not go on */
+    }
     tell_end(t);
     return 0;
 }
@@ -701,7 +770,7 @@ int trainer_run(TrainSettings *settings, Error *err) {
     Trainer *t = calloc(1, sizeof *t);
     if (!t) return error_set(err, "out of memory");
     t->settings = settings;
-    t->lock = -1;
+    t->run.lock = -1;
     int status = run_all(t, err);
     feed_close(t->feed);
     if (t->report_open) train_report_close(&t->report);
@@ -712,7 +781,9 @@ int trainer_run(TrainSettings *settings, Error *err) {
     arena_close(&t->arena);
     if (t->model_open) train_model_close(&t->model);
     device_close(t->device);
-    if (t->lock >= 0) close(t->lock);
+    json_decref(t->state.data);
+    train_checkpoints_close(&t->checkpoints);
+    run_folder_close(&t->run);
     free(t);
     return status;
 }

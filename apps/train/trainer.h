@@ -8,7 +8,9 @@
 
 /* Runs a stage from its settings to the end, or from its last checkpoint on: opens the model and
  * the data, trains, validates, saves. What it tells goes to standard error and into the run's
- * folder. SIGINT and SIGTERM end it after the step under way, with a checkpoint. */
+ * folder. SIGHUP, SIGINT, SIGTERM and SIGUSR1 end it after the step under way, with a checkpoint:
+ * the value is then TRAINER_STOPPED, and *err says so. */
+enum { TRAINER_STOPPED = 3 };
 int trainer_run(TrainSettings *settings, Error *err);
 
 /* ---- The pieces, for `bench` and `info`. ---- */

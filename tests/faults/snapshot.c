@@ -17,10 +17,10 @@ static uint64_t hash_bytes(uint64_t hash, const void *bytes, size_t size) {
     return hash;
 }
 
-/* What a run measures, and therefore differs from that of another. */
+/* What a run measures or draws ("run"), and therefore differs from that of another. */
 static uint64_t hash_json(uint64_t hash, json_t *json) {
-    static const char *const measured[] = {"seconds",    "tokens_per_s", "rows_per_s",
-                                           "peak_share", "load_s",       "decode_s"};
+    static const char *const measured[] = {"seconds", "tokens_per_s", "rows_per_s", "peak_share",
+                                           "run"};
     for (size_t i = 0; i < sizeof measured / sizeof measured[0]; i++)
         json_object_del(json, measured[i]);
     char *text = json_dumps(json, JSON_SORT_KEYS | JSON_COMPACT | JSON_REAL_PRECISION(17));
@@ -38,7 +38,8 @@ static bool is_named(const char *path, const char *name) {
 static uint64_t hash_file(const char *path, const char *bytes, size_t size) {
     const uint64_t begin = 0xcbf29ce484222325u;
     bool lines = is_named(path, "metrics.jsonl");
-    if (!lines && !is_named(path, "state.json")) return hash_bytes(begin, bytes, size);
+    if (!lines && !is_named(path, "state.json") && !is_named(path, "run.json"))
+        return hash_bytes(begin, bytes, size);
     uint64_t hash = begin;
     for (const char *at = bytes; at < bytes + size;) {
         const char *end = lines ? memchr(at, '\n', (size_t)(bytes + size - at)) : NULL;

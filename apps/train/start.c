@@ -1,0 +1,189 @@
+#include "apps/train/start.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/statvfs.h>
+
+#include "apps/report.h"
+#include "data/file_write.h"
+#include "data/path.h"
+
+int train_start_same_settings(const TrainSettings *s, Error *err) {
+    char *path = path_join(s->out, "settings.json", err);
+    json_t *now = NULL;
+    int status = path ? config_read(&now, path, err) : -1;
+    if (status == 0 && !json_equal(now, s->file))
+        status = error_set(err, "%s: another process has changed it just now: try again", path);
+    json_decref(now);
+    free(path);
+    return status;
+}
+
+/* ---- Data. ---- */
+
+RecordsOptions train_start_records(const TrainSettings *s) {
+    static const char *const needs[STAGE_COUNT] = {[STAGE_ADAPT] = "train adapt",
+                                                   [STAGE_INSTRUCT] = "train instruct",
+                                                   [STAGE_ALIGN] = "train align",
+                                                   [STAGE_TUNE] = "train tune",
+                                                   [STAGE_LENGTH] = "train length"};
+    return (RecordsOptions){.images = s->images,
+                            .prompts_for = needs[s->stage],
+                            .text_lines = s->text_lines,
+                            .check_images = true};
+}
+
+int train_start_files(const TrainSettings *s, Error *err) {
+    const RecordsOptions options = train_start_records(s);
+    if (s->stage == STAGE_SEGMENT) return 0;
+    for (int i = 0; i < s->data.count; i++) TRY(records_check(s->data.items[i], &options, err));
+    return s->valid ? records_check(s->valid, &options, err) : 0;
+}
+
+static json_t *data_entry(const char *path, uint64_t print) {
+    char text[24];
+    snprintf(text, sizeof text, "%016" PRIx64, print);
+    json_t *name = json_text(path);
+    return name ? json_pack("{s:o, s:s}", "path", name, "print", text) : NULL;
+}
+
+json_t *train_start_data(const Dataset *data) {
+    json_t *list = json_array();
+    int failed = list ? 0 : -1;
+    for (int i = 0; i < data->read_count && !failed; i++)
+        failed |= json_array_append_new(list, data_entry(data->read[i].path, data->read[i].hash));
+    if (!failed) failed |= json_array_append_new(list, data_entry("", data->fingerprint));
+    if (!failed) return list;
+    json_decref(list);
+    return NULL;
+}
+
+/* Entry i is another one. */
+static int data_differs(const json_t *a, const json_t *b, const char *folder, Error *err) {
+    const char *path = json_string_value(json_object_get(b, "path"));
+    const char *was = json_string_value(json_object_get(a, "path"));
+    bool moved = path && was && strcmp(path, was);
+    if (path && !*path)
+        return error_set(
+            err,
+            "the files of --data are those that %s was trained on, but other records "
+            "of them can be used (images were added or removed), or ratio.json has "
+            "other weights: undo that, or start a new run with -m %s and another --out",
+            folder, folder);
+    return error_set(err,
+                     "%s: its contents are not those of the data that this run was begun "
+                     "with%s%s (fingerprint %s, expected %s): give it the same --data, or "
+                     "start a new run with -m %s and another --out",
+                     path ? path : "--data", moved ? ", " : "", moved ? was : "",
+                     json_string_value(json_object_get(b, "print")),
+                     json_string_value(json_object_get(a, "print")), folder);
+}
+
+int train_start_same_data(const json_t *before, const json_t *now, const char *folder, Error *err) {
+    size_t count = json_array_size(now), wanted = json_array_size(before);
+    if (count != wanted)
+        return error_set(
+            err,
+            "--data has %zu files, but %s was trained on %zu: give it the same --data, "
+            "or start a new run with -m %s and another --out",
+            count - 1, folder, wanted > 0 ? wanted - 1 : 0, folder);
+    for (size_t i = 0; i < count; i++) {
+        const json_t *a = json_array_get(before, i), *b = json_array_get(now, i);
+        if (json_equal(json_object_get(a, "print"), json_object_get(b, "print"))) continue;
+        return data_differs(a, b, folder, err);
+    }
+    return 0;
+}
+
+/* ---- The disk. ---- */
+
+int train_start_space(const RunFolder *run, const TrainModel *model, const TrainSettings *s,
+                      bool first, Error *err) {
+    struct statvfs disk;
+    double needed = (double)train_checkpoint_bytes(model, s, first);
+    if (statvfs(run->path, &disk)) return 0; /* it will be seen */
+    double left = (double)disk.f_bavail * (double)disk.f_frsize;
+    if (left >= needed) return 0;
+    return error_set(err,
+                     "%s: a checkpoint of this run takes %.1f MB, but only %.1f MB are free there: "
+                     "make room, or name another folder with --out",
+                     run->path, 1e-6 * needed, 1e-6 * left);
+}
+
+/* ---- Places. ---- */
+
+/* The path without links of the deepest folder above `path` that exists, `path` itself included,
+ * with the rest behind it. */
+static char *real_path(const char *path, Error *err) {
+    char *head = path_format(err, "%s", path);
+    size_t end = head ? strlen(head) : 0;
+    char *real = NULL, *whole = NULL;
+    while (head && !real) {
+        real = realpath(end ? head : ".", NULL);
+        if (real || !end) break;
+        while (end > 0 && head[end - 1] == '/') end--;
+        while (end > 0 && head[end - 1] != '/') end--;
+        head[end] = 0;
+    }
+    if (real) whole = path_format(err, "%s%s%s", real, path[end] ? "/" : "", path + end);
+    if (head && !real) error_set(err, "%s: %s", path, strerror(errno));
+    free(head), free(real);
+    return whole;
+}
+
+static bool lies_in(const char *path, const char *folder) {
+    size_t n = strlen(folder);
+    while (n > 0 && folder[n - 1] == '/') n--;
+    return !strncmp(path, folder, n) && (!path[n] || path[n] == '/');
+}
+
+/* `real_out` is `out` without links. */
+static int check_apart(const char *out, const char *real_out, const char *option, const char *path,
+                       Error *err) {
+    char *real = realpath(path, NULL);
+    int status = 0;
+    if (real && lies_in(real_out, real))
+        status =
+            error_set(err,
+                      "--out %s is %s --%s %s, which this run reads: a run needs its own "
+                      "folder",
+                      out, strcmp(real_out, real) ? "in the folder" : "the folder", option, path);
+    free(real);
+    return status;
+}
+
+int train_start_apart(const TrainSettings *s, Error *err) {
+    const struct {
+        const char *option, *path;
+    } inputs[] = {{"model", s->model.folder},
+                  {"vision", s->model.vision},
+                  {"language", s->model.language},
+                  {"projector", s->model.projector},
+                  {"length-predictor", s->model.length}};
+    char *out = real_path(s->out, err);
+    int status = out ? 0 : -1;
+    for (int i = 0; i < 5 && status == 0; i++)
+        if (inputs[i].path)
+            status = check_apart(s->out, out, inputs[i].option, inputs[i].path, err);
+    free(out);
+    return status;
+}
+
+/* ---- What may not be expected. ---- */
+
+void train_start_notes(const TrainSettings *s, const TrainModel *model, FILE *out) {
+    const json_t *pad = json_object_get(model->model.settings, "pad");
+    if (s->stage == STAGE_ALIGN && s->model.pad && !strcmp(s->model.pad, "off") &&
+        json_is_true(pad))
+        fputs("note       align crops images although the model's folder says \"pad\": true, as "
+              "LLaVA does; --pad on pads them\n",
+              out);
+    for (int i = 0; s->valid && i < s->data.count; i++)
+        if (file_same(s->valid, s->data.items[i]))
+            fputs("note       --valid is also training data: its loss says nothing about new "
+                  "examples\n",
+                  out);
+}
