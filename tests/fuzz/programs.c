@@ -17,6 +17,8 @@
 #include "apps/train/report.h"
 #include "apps/train/settings.h"
 #include "data/config.h"
+#include "data/file_hash.h"
+#include "data/model_files.h"
 #include "tests/fuzz/fuzz.h"
 
 void fuzz_config(const uint8_t *data, size_t size) {
@@ -275,14 +277,53 @@ void fuzz_metrics(const uint8_t *data, size_t size) {
     train_report_close(&report);
 }
 
-void fuzz_state(const uint8_t *data, size_t size) {
-    char run[300], folder[600];
-    snprintf(run, sizeof run, "%s/train", fuzz_folder());
-    fuzz_write(0, "train/checkpoint-00000005/training/state.json", data, size);
-    TrainState state;
-    bool found;
+/* The state with the right checksum: a change would never get past it. */
+static char *state_sealed(const uint8_t *data, size_t size) {
+    json_t *json = json_loadb((const char *)data, size, JSON_REJECT_DUPLICATES, NULL);
+    char *text = NULL, hash[FILE_HASH_SIZE];
     Error err;
-    int status = train_checkpoint_find(run, folder, sizeof folder, &state, &found, &err);
+    if (json_is_object(json)) {
+        json_object_del(json, "sha256");
+        text = json_dumps(json, JSON_SORT_KEYS | JSON_COMPACT);
+        if (text && bytes_hash(hash, text, strlen(text), &err) == 0)
+            json_object_set_new(json, "sha256", json_string(hash));
+        free(text);
+        text = json_dumps(json, JSON_SORT_KEYS | JSON_COMPACT);
+    }
+    json_decref(json);
+    return text;
+}
+
+/* run.json (one that is right where this is empty), then 0xFF, then a checkpoint's state.json. */
+void fuzz_state(const uint8_t *data, size_t size) {
+    static const char right[] =
+        "{\"format\": 1, \"run\": \"0123456789abcdef0123456789abcdef\", \"models\": []}";
+    FuzzPiece marker = fuzz_piece(&data, &size);
+    char run[300];
+    Error err;
+    snprintf(run, sizeof run, "%s/train", fuzz_folder());
+    fuzz_check(folder_remove(run, &err) == 0, "the run's folder can be removed");
+    if (marker.size)
+        fuzz_write(0, "train/run.json", marker.data, marker.size);
+    else
+        fuzz_write(0, "train/run.json", right, sizeof right - 1);
+    char *sealed = state_sealed(data, size);
+    fuzz_write(1, "train/checkpoint-00000005/training/state.json",
+               sealed ? sealed : (const char *)data, sealed ? strlen(sealed) : size);
+    fuzz_write(2, "train/checkpoint-00000005/easyfirst.json", "{}", 2);
+    free(sealed);
+    RunFolder folder;
+    int status = run_folder_open(&folder, run, true, &err);
     fuzz_result(status, &err);
-    if (status == 0) fuzz_check(!found || state.step == 5, "the step is the folder's");
+    if (status) return;
+    TrainCheckpoints checkpoints;
+    TrainState state = {0};
+    status = train_checkpoints_open(&checkpoints, &folder, NULL, NULL, &state, &err);
+    fuzz_result(status, &err);
+    if (status == 0) {
+        fuzz_check(!checkpoints.last || state.step == 5, "the step is the folder's");
+        json_decref(state.data);
+        train_checkpoints_close(&checkpoints);
+    }
+    run_folder_close(&folder);
 }

@@ -137,5 +137,6 @@ for kind in 0 1 2 3 4; do
     text eval_text "task$kind" "\\00$kind"'{"inputs": "a", "targets": "(B) 12"}\n\n{"inputs": "b", "targets": "yes"}\n\377["x", "y"]'
 done
 text metrics two '{"step": 10, "epoch": 0.5, "loss": 3.25, "norm": 1.0, "rate": 0.001, "tokens_per_s": 10.5, "seconds": 2.5, "skipped": 0}\n{"step": 20, "valid_loss": 3.0, "skipped": 1}\n{"step": 30, "lo'
-text state one '{"format": 1, "step": 5, "epoch": 0, "index": 3, "skipped": 0, "sequences": 10, "tokens": 100, "seconds": 1.5, "open_loss": "0x1p+1", "open_norm": "0x0p+0", "open_steps": 1, "bad_samples": 0, "data": "00ff", "compute": {"language": "f32"}}'
+text state one '\377{"format": 2, "run": "0123456789abcdef0123456789abcdef", "step": 5, "epoch": 0, "index": 3, "skipped": 0, "sequences": 10, "tokens": 100, "seconds": "1.5", "open_loss": "2.5", "open_norm": "0", "open_steps": 1, "bad_samples": 0, "data": [{"path": "p.jsonl", "print": "00ff"}], "compute": {"language": "f32"}, "files": {"easyfirst.json": {"size": 2, "sha256": "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"}}}'
+text state marker '{"format": 1, "run": "0123456789abcdef0123456789abcdef", "models": [{"easyfirst.json": {"size": 2, "sha256": "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"}}]}\377{}'
 touch "$stamp"
