@@ -219,13 +219,20 @@ static void check_inputs(const Try *t) {
 
 /* A file that replaces another is whole under a name of its own for a moment; a kill in between
  * leaves that, and no later run may take it for its own. */
-static void drop_parts(Snapshot *s) {
+static bool is_part(const char *name) {
+    const char *part = strstr(name, ".part-");
+    return part && strlen(part) == strlen(".part-0123456789abcdef");
+}
+
+/* What could not be removed, and was told. */
+static bool is_in_partial(const char *name) {
+    return strstr(name, "/partial-") != NULL;
+}
+
+static void drop(Snapshot *s, bool (*what)(const char *name)) {
     size_t kept = 0;
-    for (size_t i = 0; i < s->count; i++) {
-        const char *part = strstr(s->files[i].name, ".part-");
-        if (!part || strlen(part) != strlen(".part-0123456789abcdef"))
-            s->files[kept++] = s->files[i];
-    }
+    for (size_t i = 0; i < s->count; i++)
+        if (!what(s->files[i].name)) s->files[kept++] = s->files[i];
     s->count = kept;
 }
 
