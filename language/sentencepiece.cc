@@ -3,6 +3,8 @@
 
 #include "language/sentencepiece.h"
 
+#include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <cstdio>
 #include <cstdlib>
@@ -59,30 +61,42 @@ int file_read(std::string *bytes, const char *path, Error *err) {
     return 0;
 }
 
-// Memory to fall back on while protobuf parses a model: an exception in the middle leaves messages
-// behind that crash when they are destroyed. The first allocation that fails frees it; only when it
-// is used up, too, does one throw. (new_handler knows no user data, hence the static.)
+// Memory to fall back on while protobuf makes messages: an exception in the middle leaves half-made
+// ones behind, whose destructors crash. The first allocation that fails anywhere frees the reserve
+// and is tried again; only when that is used up, too, does one throw. A handler knows no user data,
+// hence the statics. Nothing touches the reserve: it costs addresses, not memory.
 struct Reserve {
-    static void *memory;
-    std::new_handler before;
-    explicit Reserve(size_t size) : before(std::get_new_handler()) {
-        memory = malloc(size);
-        if (!memory) throw std::bad_alloc();
-        std::set_new_handler([]() {
-            if (!memory) throw std::bad_alloc();
-            free(memory);
-            memory = nullptr;
-        });
+    static std::atomic<void *> memory;
+    static std::size_t size;
+    static std::mutex lock; // of size, and of filling up
+    static std::new_handler before;
+
+    static void use() {
+        if (void *taken = memory.exchange(nullptr))
+            free(taken);
+        else if (before)
+            before();
+        else
+            throw std::bad_alloc();
     }
-    ~Reserve() {
-        std::set_new_handler(before);
-        free(memory);
-        memory = nullptr;
+
+    // Makes sure that it is there for `bytes` of a model or text.
+    static void fill(std::size_t bytes) {
+        // As a rule more than their messages take.
+        const std::size_t wanted = 128 * std::min<std::size_t>(bytes, 1 << 21) + (4 << 20);
+        std::lock_guard<std::mutex> guard(lock);
+        if (std::get_new_handler() != use) before = std::set_new_handler(use);
+        if (memory.load() && size >= wanted) return;
+        void *fresh = malloc(wanted);
+        if (!fresh) throw std::bad_alloc();
+        free(memory.exchange(fresh));
+        size = wanted;
     }
-    Reserve(const Reserve &) = delete;
-    Reserve &operator=(const Reserve &) = delete;
 };
-void *Reserve::memory;
+std::atomic<void *> Reserve::memory{nullptr};
+std::size_t Reserve::size = 0;
+std::mutex Reserve::lock;
+std::new_handler Reserve::before = nullptr;
 
 int model_load(SentencePiece *model, const char *path, Error *err) {
     std::string bytes;
@@ -90,9 +104,7 @@ int model_load(SentencePiece *model, const char *path, Error *err) {
     size_t size = bytes.size();
     TRY(sentencepiece_check(&bytes[0], &size, path, err));
     bytes.resize(size);
-    static std::mutex one_at_a_time;
-    std::lock_guard<std::mutex> lock(one_at_a_time);
-    Reserve reserve(16 * size + (1 << 20)); // more than the messages of these bytes take
+    Reserve::fill(size);
     auto status = model->processor.LoadFromSerializedProto(bytes);
     if (!status.ok())
         return error_set(err, "%s: the sentencepiece library refuses it: %s", path,
@@ -139,6 +151,7 @@ extern "C" int sentencepiece_encode(const SentencePiece *model, const char *text
         return error_set(err, "text: %zu bytes in one piece, at most %d can be encoded; split it",
                          size, SENTENCEPIECE_LONGEST_TEXT);
     try {
+        Reserve::fill(size);
         std::vector<int> ids;
         auto status = model->processor.Encode(std::string_view(text, size), &ids);
         if (!status.ok())
