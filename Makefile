@@ -22,9 +22,11 @@ CLANG    := $(findstring clang,$(CC))
 OPENMP   := -fopenmp
 ifneq ($(CLANG),)
 WARN     += -Wno-unknown-warning-option -Wno-pass-failed
-OPENMP   := $(if $(shell printf '\#include <omp.h>\nint main(void){return omp_get_max_threads();}' | \
-                $(CC) -fopenmp -x c - -o /dev/null 2>/dev/null && echo there),-fopenmp,$(SERIAL_OPENMP))
+OPENMP   := $(if $(shell echo 'int main(void) { return omp_get_max_threads(); }' | \
+                $(CC) -fopenmp -include omp.h -x c - -o /dev/null 2>/dev/null && echo there),-fopenmp,$(SERIAL_OPENMP))
 WARN     += $(if $(findstring libgomp,$(OPENMP)),-Wno-unused-variable -Wno-unused-parameter)
+# gcc's word for it, which sources ask for.
+OPENMP   += $(if $(findstring address,$(SANITIZE)),-D__SANITIZE_ADDRESS__=1)
 endif
 CWARN    := $(WARN) -Wstrict-prototypes -Wmissing-prototypes -Wold-style-definition
 COMMON   := -I. -MMD -MP $(OPENMP) -fno-math-errno -fno-trapping-math -D_GNU_SOURCE
