@@ -7,6 +7,7 @@
 #include "apps/report.h"
 #include "apps/signals.h"
 #include "apps/terminate.h"
+#include "data/json_memory.h"
 
 static const struct {
     const char *name;
@@ -62,6 +63,7 @@ static int unknown_command(const char *name) {
 
 int main(int argc, char **argv) {
     terminate_with_message();
+    json_memory_watch();
     if (argc < 2) {
         print_help(stderr);
         return 2;

@@ -1,0 +1,19 @@
+/* json_memory.h - whether jansson ran out of memory while a value was put together.
+ *
+ * A member that could not be set for want of memory is missing, and a result without it would be
+ * taken for whole. Rather than looking at each of dozens of calls, whoever builds a value begins,
+ * builds, and asks at the end. */
+#ifndef EASYFIRST_DATA_JSON_MEMORY_H
+#define EASYFIRST_DATA_JSON_MEMORY_H
+
+#include <stdbool.h>
+
+/* Lets jansson allocate where it is seen; once, before it is used. Without it nothing ever fails.
+ */
+void json_memory_watch(void);
+
+/* Of the calling thread, since its last begin. */
+void json_memory_begin(void);
+bool json_memory_failed(void);
+
+#endif
