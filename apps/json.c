@@ -1,4 +1,5 @@
 #include "apps/json.h"
+#include "data/json_memory.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -65,7 +66,7 @@ static bool has_controls(const char *line) {
 }
 
 char *json_line(json_t *object, int digits) {
-    char *line = object ? json_dumps(object, JSON_REAL_PRECISION(digits)) : NULL;
+    char *line = object ? json_dumps_whole(object, JSON_REAL_PRECISION(digits)) : NULL;
     json_decref(object);
     if (!line || !has_controls(line)) return line;
     char *clean = escape_controls(line);

@@ -2,8 +2,6 @@
 
 #include <stdlib.h>
 
-#include <jansson.h>
-
 static _Thread_local bool failed;
 
 static void *watched_malloc(size_t size) {
@@ -22,4 +20,12 @@ void json_memory_begin(void) {
 
 bool json_memory_failed(void) {
     return failed;
+}
+
+char *json_dumps_whole(const json_t *json, size_t flags) {
+    json_memory_begin();
+    char *text = json_dumps(json, flags);
+    if (!failed) return text;
+    free(text);
+    return NULL;
 }

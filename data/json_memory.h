@@ -7,6 +7,9 @@
 #define EASYFIRST_DATA_JSON_MEMORY_H
 
 #include <stdbool.h>
+#include <stddef.h>
+
+#include <jansson.h>
 
 /* Lets jansson allocate where it is seen; once, before it is used. Without it nothing ever fails.
  */
@@ -15,5 +18,8 @@ void json_memory_watch(void);
 /* Of the calling thread, since its last begin. */
 void json_memory_begin(void);
 bool json_memory_failed(void);
+
+/* json_dumps, whole or NULL: jansson leaves out a key that there is no memory for and goes on. */
+char *json_dumps_whole(const json_t *json, size_t flags);
 
 #endif

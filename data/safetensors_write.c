@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "data/file_write.h"
+#include "data/json_memory.h"
 
 /* Indexed by Dtype. */
 static const char *const type_names[DTYPE_COUNT] = {
@@ -70,7 +71,7 @@ static char *make_header(const char *path, const CheckpointEntry *entries, size_
         }
         if (size == 0) break;
     }
-    char *text = failed ? NULL : json_dumps(header, JSON_COMPACT);
+    char *text = failed ? NULL : json_dumps_whole(header, JSON_COMPACT);
     json_decref(header);
     if (!text) {
         if (!failed) error_set(err, "%s: out of memory", path);

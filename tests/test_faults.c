@@ -234,6 +234,12 @@ static bool is_older(const char *name) {
     return strstr(name, "/checkpoint-00000002/") != NULL;
 }
 
+/* A folder that was just made, before it has the marker by which a later run knows it. */
+static bool is_unmarked(const char *name) {
+    const char *partial = strstr(name, ".partial-");
+    return partial && strlen(partial) == strlen(".partial-01234567/");
+}
+
 static void drop(Snapshot *s, bool (*what)(const char *name)) {
     size_t kept = 0;
     for (size_t i = 0; i < s->count; i++)
@@ -246,6 +252,7 @@ static bool is_complete(const Try *t) {
     Snapshot now = snapshot_take(in_bench(t->bench, "work/out"));
     char *err = text_of(t->bench->err);
     if (t->command->before && t->fault->kills) drop(&now, is_part);
+    if (t->fault->kills) drop(&now, is_unmarked);
     if (strstr(err, "cannot be removed")) drop(&now, is_in_partial);
     if (!strcmp(t->fault->kind, "alloc")) drop(&now, is_older);
     free(err);

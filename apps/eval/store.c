@@ -14,6 +14,7 @@
 #include "apps/options.h"
 #include "apps/report.h"
 #include "data/file_write.h"
+#include "data/json_memory.h"
 #include "data/path.h"
 
 /* ---- The folder. ---- */
@@ -224,7 +225,7 @@ static char *answer_line(const EvalStore *s, const EvalItem *item) {
     failed |= json_object_set_new(object, "answer_id", json_text(item->id));
     failed |= json_object_set_new(object, "model_id", json_text(s->model));
     failed |= json_object_set_new(object, "metadata", metadata);
-    char *line = failed ? NULL : json_dumps(object, JSON_REAL_PRECISION(JSON_DIGITS));
+    char *line = failed ? NULL : json_dumps_whole(object, JSON_REAL_PRECISION(JSON_DIGITS));
     json_decref(object);
     return line;
 }
@@ -316,7 +317,7 @@ static char *unanswered_line(void *user, int64_t index, bool *failed) {
                                item->image ? json_text(item->image) : json_null(), "problem",
                                item->kind ? item->kind : "not asked", "error",
                                json_text(item->why ? item->why : ""));
-    char *line = object ? json_dumps(object, 0) : NULL;
+    char *line = object ? json_dumps_whole(object, 0) : NULL;
     json_decref(object);
     *failed = !line;
     return line;

@@ -13,6 +13,7 @@
 
 #include "apps/report.h"
 #include "data/file_write.h"
+#include "data/json_memory.h"
 #include "data/path.h"
 
 /* ---- Points as lines. ---- */
@@ -48,7 +49,7 @@ static char *point_line(const TrainPoint *point) {
         if (isfinite(*number_at(&p, i)))
             failed |= json_object_set_new(object, numbers[i].name, json_real(*number_at(&p, i)));
     failed |= json_object_set_new(object, "skipped", json_integer(p.skipped));
-    char *line = failed ? NULL : json_dumps(object, JSON_REAL_PRECISION(9));
+    char *line = failed ? NULL : json_dumps_whole(object, JSON_REAL_PRECISION(9));
     json_decref(object);
     return line;
 }
