@@ -108,8 +108,6 @@ static int count_layers(const Checkpoint *c, Part part, const char *format) {
     }
 }
 
-enum { VISION_LARGEST = 1 << 16 }; /* pixels of a side that a tower may want */
-
 static int vision_config(const Checkpoint *c, VitConfig *v, Error *err) {
     json_t *config;
     char path[1024];
@@ -123,13 +121,6 @@ static int vision_config(const Checkpoint *c, VitConfig *v, Error *err) {
     int side = 1;
     while ((int64_t)side * side < positions[0] - 1) side++;
     v->patch = (int)patch[2];
-    if (v->patch > VISION_LARGEST / side) {
-        json_decref(config);
-        return error_set(err,
-                         "%s: %d positions in a row of patches of %d pixels, at most %d pixels are "
-                         "expected: a damaged file",
-                         c->path, side, v->patch, VISION_LARGEST);
-    }
     v->image_size = side * v->patch;
     v->layers = count_layers(c, PART_VISION, "vision_model.encoder.layers.%d.mlp.fc1.weight");
     v->block = (BlockConfig){.width = (int)patch[0], .ffn = (int)fc1[0], .pre_norm = true};
