@@ -21,7 +21,7 @@ WARN     := -Wall -Wextra -Wshadow -Wpointer-arith -Wno-missing-field-initialize
 CLANG    := $(findstring clang,$(CC))
 OPENMP   := -fopenmp
 ifneq ($(CLANG),)
-WARN     += -Wno-unknown-warning-option -Wno-pass-failed
+WARN     += -Wno-unknown-warning-option -Wno-pass-failed -Wno-unused-but-set-variable
 OPENMP   := $(if $(shell echo 'int main(void) { return omp_get_max_threads(); }' | \
                 $(CC) -fopenmp -include omp.h -x c - -o /dev/null 2>/dev/null && echo there),-fopenmp,$(SERIAL_OPENMP))
 WARN     += $(if $(findstring libgomp,$(OPENMP)),-Wno-unused-variable -Wno-unused-parameter)

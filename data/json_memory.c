@@ -23,9 +23,10 @@ bool json_memory_failed(void) {
 }
 
 char *json_dumps_whole(const json_t *json, size_t flags) {
-    json_memory_begin();
     char *text = json_dumps(json, flags);
-    if (!failed) return text;
+    bool whole = !failed;
+    failed = false;
+    if (whole) return text;
     free(text);
     return NULL;
 }

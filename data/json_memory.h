@@ -19,7 +19,10 @@ void json_memory_watch(void);
 void json_memory_begin(void);
 bool json_memory_failed(void);
 
-/* json_dumps, whole or NULL: jansson leaves out a key that there is no memory for and goes on. */
+/* json_dumps, whole or NULL: jansson leaves out a key that there is no memory for and goes on.
+ * NULL, too, if an allocation failed since the thread's last begin or text, while the value was
+ * built: a failure that somebody else was told of may so refuse one text, which is better than a
+ * number that is missing. */
 char *json_dumps_whole(const json_t *json, size_t flags);
 
 #endif

@@ -237,7 +237,9 @@ static bool is_older(const char *name) {
 /* A folder that was just made, before it has the marker by which a later run knows it. */
 static bool is_unmarked(const char *name) {
     const char *partial = strstr(name, ".partial-");
-    return partial && strlen(partial) == strlen(".partial-01234567/");
+    const char *slash = partial ? strchr(partial, '/') : NULL;
+    return slash && slash - partial == (ptrdiff_t)strlen(".partial-01234567") &&
+           (!slash[1] || !strcmp(slash + 1, SNAPSHOT_MARKER "-new"));
 }
 
 static void drop(Snapshot *s, bool (*what)(const char *name)) {
@@ -497,22 +499,23 @@ static void try_command(Bench *b, const Command *c) {
     free(u.said);
 }
 
+/* A sanitizer's allocator must be the first library, and the filter's handler knows one processor.
+ */
+#if defined(__SANITIZE_ADDRESS__) || !defined(__x86_64__)
+enum { CAN_FAIL = false };
+#else
+enum { CAN_FAIL = true };
+#endif
+
 static void test_command(void **state) {
+    if (!CAN_FAIL) skip();
     const Command *c = *state;
-#if defined(__SANITIZE_ADDRESS__)
-    (void)c;
-    skip(); /* its allocator must be the first library */
-#elif defined(__x86_64__)
     Bench b;
     bench_start(&b);
     try_command(&b, c);
     print_message("note: %s: %ld faults, %ld of them kills\n", c->name, b.tried, b.killed);
     if (b.complaints) fail_msg("%s: %ld complaints", c->name, b.complaints);
     bench_end(&b);
-#else
-    (void)c;
-    skip();
-#endif
 }
 
 int main(void) {
