@@ -275,6 +275,7 @@ int eval_store_lines(const EvalStore *s, const char *name, EvalLine line, void *
     FileWriter writer;
     char *path = path_join(s->folder, name, err);
     if (!path) return -1;
+    file_write_clean(path); /* what a run that was killed left; the lock is ours */
     int status = file_write_begin(&writer, path, 0, err);
     if (status) {
         free(path);

@@ -688,7 +688,8 @@ int train_settings_check(TrainSettings *s, Error *err) {
     TRY(check_lora(s, err));
     json_t *json = train_settings_json(s);
     if (!json)
-        return error_set(err, "the settings cannot be kept as JSON: a file's name is no UTF-8");
+        return error_set(err, "the settings cannot be kept as JSON: a file's name is no "
+                              "UTF-8, or there is no memory");
     json_decref(json);
     return 0;
 }

@@ -79,20 +79,31 @@ void *__libc_calloc(size_t count, size_t size);
 void *__libc_realloc(void *memory, size_t size);
 void *__libc_memalign(size_t align, size_t size);
 
-/* Where oneDNN's code lies: some of its functions do not look at what malloc gave them, and crash.
- * Nobody above can help it, so its own allocations do not fail. (Those by C++'s new do.) */
-static uintptr_t excluded_begin, excluded_end;
+/* Where the code of these libraries lies: some of their functions (making a primitive; the first
+ * fetch of a digest) do not look at what malloc gave them, and crash. Nobody above can help it, so
+ * their own allocations do not fail. (Those by C++'s new do.) */
+static const char *const excluded_names[] = {"libdnnl", "libcrypto"};
+enum { EXCLUDED = sizeof excluded_names / sizeof excluded_names[0] };
+static uintptr_t excluded_begin[EXCLUDED], excluded_end[EXCLUDED];
 
 static int exclude(struct dl_phdr_info *info, size_t size, void *user) {
     (void)size, (void)user;
-    if (!strstr(info->dlpi_name, "libdnnl")) return 0;
-    for (int i = 0; i < info->dlpi_phnum; i++) {
-        const ElfW(Phdr) *part = &info->dlpi_phdr[i];
-        if (part->p_type != PT_LOAD || !(part->p_flags & PF_X)) continue;
-        excluded_begin = info->dlpi_addr + part->p_vaddr;
-        excluded_end = excluded_begin + part->p_memsz;
+    for (int e = 0; e < EXCLUDED; e++) {
+        if (!strstr(info->dlpi_name, excluded_names[e])) continue;
+        for (int i = 0; i < info->dlpi_phnum; i++) {
+            const ElfW(Phdr) *part = &info->dlpi_phdr[i];
+            if (part->p_type != PT_LOAD || !(part->p_flags & PF_X)) continue;
+            excluded_begin[e] = info->dlpi_addr + part->p_vaddr;
+            excluded_end[e] = excluded_begin[e] + part->p_memsz;
+        }
     }
-    return 1;
+    return 0;
+}
+
+static bool is_excluded(uintptr_t caller) {
+    for (int e = 0; e < EXCLUDED; e++)
+        if (caller >= excluded_begin[e] && caller < excluded_end[e]) return true;
+    return false;
 }
 
 /* Always in the function that the program called, for the address that it goes back to. */
@@ -100,7 +111,7 @@ static int exclude(struct dl_phdr_info *info, size_t size, void *user) {
 
 static bool refuse(uintptr_t caller) {
     if (!atomic_load_explicit(&active, memory_order_relaxed)) return false;
-    if (caller >= excluded_begin && caller < excluded_end) return false;
+    if (is_excluded(caller)) return false;
     long n = atomic_fetch_add(&allocations, 1) + 1;
     if (kind != ALLOC || n != fail_at) return false;
     log_line("failed allocation", n);
