@@ -531,8 +531,8 @@ static void test_command(void **state) {
     bench_start(&b);
     try_command(&b, c);
     print_message("note: %s: %ld faults, %ld of them kills\n", c->name, b.tried, b.killed);
-    if (b.complaints) fail_msg("%s: %ld complaints", c->name, b.complaints);
     bench_end(&b);
+    if (b.complaints) fail_msg("%s: %ld complaints", c->name, b.complaints);
 }
 
 int main(void) {

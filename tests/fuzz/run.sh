@@ -15,6 +15,9 @@ all=$(FUZZ_TARGET=list "$program") || exit 1
 targets=${FUZZ_TARGETS:-$(echo "$all" | cut -d' ' -f1)}
 sh tests/fuzz/seeds.sh "$build/seeds" || exit 1
 
+memory=/dev/shm
+[ -w "$memory" ] || memory=${TMPDIR:-/tmp}
+
 # One target; its line of results goes to BUILD/logs/TARGET.result.
 one() {
     target=$1
@@ -25,11 +28,15 @@ one() {
     set -- "$build/corpus/$target" "$build/seeds/$target"
     [ -d "tests/fuzz/regressions/$target" ] && set -- "$@" "tests/fuzz/regressions/$target"
     [ -f "$dictionary" ] && set -- "-dict=$dictionary" "$@"
+    # A crash leaves what the target had made.
+    FUZZ_FOLDER=$(mktemp -d "$memory/easyfirst-fuzz-XXXXXX") || return
+    export FUZZ_FOLDER
     # Twice the time is more than the last input can take.
     FUZZ_TARGET=$target timeout -k 5 $((2 * seconds + 60)) "$program" -max_total_time="$seconds" -timeout=5 \
         -rss_limit_mb=512 -max_len="${longest:-4096}" -print_final_stats=1 -close_fd_mask=3 -use_value_profile="${FUZZ_VALUE_PROFILE:-0}" \
         -artifact_prefix="$build/findings/$target/" "$@" >"$log" 2>&1
     status=$?
+    rm -rf "$FUZZ_FOLDER"
     inputs=$(sed -n 's/^stat::number_of_executed_units: *//p' "$log" | tail -n 1)
     memory=$(sed -n 's/^stat::peak_rss_mb: *//p' "$log" | tail -n 1)
     cov=$(sed -n 's/.* cov: \([0-9]*\) .*/\1/p' "$log" | tail -n 1)
