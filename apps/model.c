@@ -1,4 +1,5 @@
 #include "apps/model.h"
+#include "data/memory_stream.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -467,7 +468,7 @@ int model_prompt(const Model *model, const char *preset, const char *text, const
     if (!wording) wording = default_wording(preset);
     if (!wording) return error_set(err, "no wording for \"%s\" is known", preset);
     size_t size = 0;
-    FILE *out = open_memstream(prompt, &size);
+    FILE *out = memory_stream_open(prompt, &size);
     if (!out) return error_set(err, "out of memory for a prompt");
     int status = 0;
     for (const char *p = wording; *p && status == 0;) {

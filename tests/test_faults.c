@@ -230,7 +230,7 @@ static bool is_in_partial(const char *name) {
     return strstr(name, "/partial-") != NULL;
 }
 
-/* One that was to be removed at the end, when there was no memory for its name. */
+/* One that was to be removed at the end, and could not be. */
 static bool is_older(const char *name) {
     return strstr(name, "/checkpoint-00000002/") != NULL;
 }
@@ -257,6 +257,7 @@ static bool is_complete(const Try *t) {
     if (t->command->before && t->fault->kills) drop(&now, is_part);
     if (t->fault->kills) drop(&now, is_unmarked);
     if (strstr(err, "cannot be removed")) drop(&now, is_in_partial);
+    if (t->command->resume && err[0]) drop(&now, is_older); /* it was told */
     if (!strcmp(t->fault->kind, "alloc")) {
         /* The line of metrics, or the held-out record, that there was no memory for. */
         drop(&now, is_older);

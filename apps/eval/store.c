@@ -15,6 +15,7 @@
 #include "apps/report.h"
 #include "data/file_write.h"
 #include "data/json_memory.h"
+#include "data/memory_stream.h"
 #include "data/path.h"
 
 /* ---- The folder. ---- */
@@ -242,7 +243,7 @@ int eval_store_append(EvalStore *s, const EvalItems *items, const int64_t *order
                       Error *err) {
     char *bytes = NULL;
     size_t size = 0;
-    FILE *out = open_memstream(&bytes, &size);
+    FILE *out = memory_stream_open(&bytes, &size);
     if (!out) return error_set(err, "out of memory for answers");
     int failed = 0;
     for (int64_t i = 0; i < count; i++) {

@@ -14,6 +14,7 @@
 #include "apps/report.h"
 #include "data/file_write.h"
 #include "data/json_memory.h"
+#include "data/memory_stream.h"
 #include "data/path.h"
 
 /* ---- Points as lines. ---- */
@@ -121,7 +122,7 @@ static int metrics_trim(TrainReport *r, int64_t step, Error *err) {
     if (!in) return error_set(err, "%s: %s", r->path, strerror(errno));
     char *text = NULL;
     size_t size = 0;
-    FILE *kept = open_memstream(&text, &size);
+    FILE *kept = memory_stream_open(&text, &size);
     int status = kept ? 0 : error_set(err, "out of memory for %s", r->path);
     if (status == 0 && step > 0) status = metrics_read(r, in, step, kept, err);
     fclose(in);
@@ -576,7 +577,7 @@ int train_report_svg(const TrainReport *r, const char *title, Error *err) {
                  series_make(&valid, r, offsetof(TrainPoint, valid_loss), VALID_POINTS, err) ||
                  series_make(&rate, r, offsetof(TrainPoint, rate), PATH_POINTS / 2, err) ||
                  series_smooth(&mean, &points, err) || loss_axis(&loss, &points, &valid, err);
-    FILE *out = status ? NULL : open_memstream(&text, &size);
+    FILE *out = status ? NULL : memory_stream_open(&text, &size);
     if (out) {
         axis_reach(&rates, rate.y, rate.count);
         axis_widen(&rates);

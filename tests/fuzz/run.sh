@@ -15,8 +15,8 @@ all=$(FUZZ_TARGET=list "$program") || exit 1
 targets=${FUZZ_TARGETS:-$(echo "$all" | cut -d' ' -f1)}
 sh tests/fuzz/seeds.sh "$build/seeds" || exit 1
 
-memory=/dev/shm
-[ -w "$memory" ] || memory=${TMPDIR:-/tmp}
+shm=/dev/shm
+[ -w "$shm" ] || shm=${TMPDIR:-/tmp}
 
 # One target; its line of results goes to BUILD/logs/TARGET.result.
 one() {
@@ -29,7 +29,7 @@ one() {
     [ -d "tests/fuzz/regressions/$target" ] && set -- "$@" "tests/fuzz/regressions/$target"
     [ -f "$dictionary" ] && set -- "-dict=$dictionary" "$@"
     # A crash leaves what the target had made.
-    FUZZ_FOLDER=$(mktemp -d "$memory/easyfirst-fuzz-XXXXXX") || return
+    FUZZ_FOLDER=$(mktemp -d "$shm/easyfirst-fuzz-XXXXXX") || return
     export FUZZ_FOLDER
     # Twice the time is more than the last input can take.
     FUZZ_TARGET=$target timeout -k 5 $((2 * seconds + 60)) "$program" -max_total_time="$seconds" -timeout=5 \
