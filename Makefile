@@ -27,11 +27,13 @@ OPENMP   := $(if $(shell echo 'int main(void) { return omp_get_max_threads(); }'
 WARN     += $(if $(findstring libgomp,$(OPENMP)),-Wno-unused-variable -Wno-unused-parameter)
 # gcc's word for it, which sources ask for.
 OPENMP   += $(if $(findstring address,$(SANITIZE)),-D__SANITIZE_ADDRESS__=1)
+# Of C++'s own checks these need a library that only the C++ compiler would link.
+CXX_LESS := $(if $(findstring undefined,$(SANITIZE)),-fno-sanitize=vptr -fno-sanitize=function)
 endif
 CWARN    := $(WARN) -Wstrict-prototypes -Wmissing-prototypes -Wold-style-definition
 COMMON   := -I. -MMD -MP $(OPENMP) -fno-math-errno -fno-trapping-math -D_GNU_SOURCE
 ALL_C     = -std=c11 $(COMMON) $(CWARN) $(CFLAGS) $(SANITIZE)
-ALL_CXX   = -std=c++17 $(COMMON) $(WARN) $(CFLAGS) $(SANITIZE)
+ALL_CXX   = -std=c++17 $(COMMON) $(WARN) $(CFLAGS) $(SANITIZE) $(CXX_LESS)
 LIBS     := -ldnnl -lpng -ljpeg -lsentencepiece -ljansson -lcrypto -lunistring -lstdc++ -lm -lpthread -ldl
 
 # CPU kernels that gain from wide vectors are compiled once for each instruction set and chosen when
