@@ -204,25 +204,23 @@ void fuzz_options(const uint8_t *data, size_t size) {
     for (int i = 0; i < count; i++) free(words[i]);
 }
 
-/* settings.json, then 0xFF, then answers.jsonl. */
+/* settings.json (one that is right where this is empty), then 0xFF, then answers.jsonl. */
 void fuzz_eval_store(const uint8_t *data, size_t size) {
     FuzzPiece then = fuzz_piece(&data, &size);
     static EvalItem asked[3];
     memset(asked, 0, sizeof asked);
     for (int i = 0; i < 3; i++) asked[i].id = (const char *[]){"1", "2", "n3"}[i];
     EvalItems items = {asked, 3};
-    json_t *settings =
-        json_pack("{s:s, s:i, s:{s:b}}", "model", "m", "steps", 10, "options", "all", 1);
+    static const char own[] = "{\"command\": \"eval gqa\", \"model\": \"m\", \"steps\": 10, "
+                              "\"options\": {\"all\": true}}";
+    json_t *settings = json_loads(own, 0, NULL);
     char folder[300];
-    snprintf(folder, sizeof folder, "%s/run", fuzz_folder());
+    snprintf(folder, sizeof folder, "%s/store", fuzz_folder());
     if (then.size)
-        fuzz_write(0, "run/settings.json", then.data, then.size);
-    else {
-        char path[400];
-        snprintf(path, sizeof path, "%s/settings.json", folder);
-        unlink(path);
-    }
-    fuzz_write(1, "run/answers.jsonl", data, size);
+        fuzz_write(0, "store/settings.json", then.data, then.size);
+    else
+        fuzz_write(0, "store/settings.json", own, sizeof own - 1);
+    fuzz_write(1, "store/answers.jsonl", data, size);
     EvalStore store;
     Error err;
     int status = eval_store_open(&store, folder, 0, 0, settings, "m", &err);

@@ -131,7 +131,7 @@ text settings plain '\001{"stage": "instruct", "data": ["a.jsonl"], "steps": 10,
 text settings lora '\003{"stage": "tune", "lora-rank": 8, "images": "x", "schedule": "cosine", "warmup-steps": 3, "noise": "linear"}'
 text options all 'train\377--flag\377--toggle\377on\377-x\377a b\377--choice=two\377-l\377x\377-l\377y\377-n\37712\377--seed=9\377-r\3771.5\377--\377rest'
 text options train 'adapt\377--data\377x\377--steps\37710\377--batch-tokens\377512\377--rate=1e-3\377--schedule\377cosine\377--out\377o'
-text eval_store both '{"model": "m", "steps": 10, "options": {"all": true}}\377{"question_id": "1", "prompt": "p", "text": "a", "answer_id": "x", "model_id": "m", "metadata": {"attention": [0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,1]}}\n{"question_id": "n3", "text": ""}\n'
+text eval_store both '{"command": "eval gqa", "model": "m", "steps": 10, "options": {"all": true}}\377{"question_id": "1", "prompt": "p", "text": "a", "answer_id": "x", "model_id": "m", "metadata": {"attention": [0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,1]}}\n{"question_id": "n3", "text": ""}\n'
 text eval_store torn '\377{"question_id": "2", "text": "b"}\n{"question_id": "n3", "te'
 for kind in 0 1 2 3 4; do
     text eval_text "task$kind" "\\00$kind"'{"inputs": "a", "targets": "(B) 12"}\n\n{"inputs": "b", "targets": "yes"}\n\377["x", "y"]'
