@@ -10,13 +10,30 @@ CXX     := $(if $(filter default,$(origin CXX)),g++,$(CXX))
 WERROR  ?= -Werror
 CFLAGS  ?= -O3 -g
 
+SERIAL_OPENMP := -fopenmp=libgomp -idirafter $(dir $(shell gcc -print-file-name=include/omp.h 2>/dev/null))
+
 # No fast-math: a NaN must stay a NaN, or tests that look for one are blind. -fno-math-errno and
 # -fno-trapping-math change no result.
 WARN     := -Wall -Wextra -Wshadow -Wpointer-arith -Wno-missing-field-initializers -Wno-format-truncation $(WERROR)
+# clang knows other warnings; that a loop cannot be vectorised with a sanitizer is none. Its OpenMP is
+# libomp; where that is missing, gcc's header and library do, and clang compiles loops as they stand,
+# for one thread.
+CLANG    := $(findstring clang,$(CC))
+OPENMP   := -fopenmp
+ifneq ($(CLANG),)
+WARN     += -Wno-unknown-warning-option -Wno-pass-failed -Wno-unused-but-set-variable
+OPENMP   := $(if $(shell echo 'int main(void) { return omp_get_max_threads(); }' | \
+                $(CC) -fopenmp -include omp.h -x c - -o /dev/null 2>/dev/null && echo there),-fopenmp,$(SERIAL_OPENMP))
+WARN     += $(if $(findstring libgomp,$(OPENMP)),-Wno-unused-variable -Wno-unused-parameter)
+# gcc's word for it, which sources ask for.
+OPENMP   += $(if $(findstring address,$(SANITIZE)),-D__SANITIZE_ADDRESS__=1)
+# Of C++'s own checks these need a library that only the C++ compiler would link.
+CXX_LESS := $(if $(findstring undefined,$(SANITIZE)),-fno-sanitize=vptr -fno-sanitize=function)
+endif
 CWARN    := $(WARN) -Wstrict-prototypes -Wmissing-prototypes -Wold-style-definition
-COMMON   := -I. -MMD -MP -fopenmp -fno-math-errno -fno-trapping-math -D_GNU_SOURCE
+COMMON   := -I. -MMD -MP $(OPENMP) -fno-math-errno -fno-trapping-math -D_GNU_SOURCE
 ALL_C     = -std=c11 $(COMMON) $(CWARN) $(CFLAGS) $(SANITIZE)
-ALL_CXX   = -std=c++17 $(COMMON) $(WARN) $(CFLAGS) $(SANITIZE)
+ALL_CXX   = -std=c++17 $(COMMON) $(WARN) $(CFLAGS) $(SANITIZE) $(CXX_LESS)
 LIBS     := -ldnnl -lpng -lz -ljpeg -lsentencepiece -ljansson -lcrypto -lunistring -lstdc++ -lm -lpthread -ldl
 
 # CPU kernels that gain from wide vectors are compiled once for each instruction set and chosen when
@@ -64,7 +81,7 @@ endif
 
 LIB_OBJ := $(LIB_SRC:%.c=$(BUILD)/%.o) $(LIB_CXX:%.cc=$(BUILD)/%.o) $(EMU_SRC:%.cu=$(BUILD)/%.emu.o) \
            $(foreach isa,$(ISAS),$(ISA_SRC:%.c=$(BUILD)/%.$(isa).o))
-APP_OBJ := $(APP_SRC:%.c=$(BUILD)/%.o)
+APP_OBJ := $(APP_SRC:%.c=$(BUILD)/%.o) $(patsubst %.cc,$(BUILD)/%.o,$(wildcard apps/*.cc))
 # What the tests may call of the program: everything but main itself.
 APP_LIB := $(filter-out $(BUILD)/apps/main.o,$(APP_OBJ))
 LIBRARY := $(BUILD)/libeasyfirst.a
@@ -80,7 +97,7 @@ TESTBIN := $(TESTS:%=$(BUILD)/tests/%)
 Q   := $(if $(V),,@)
 say  = @$(if $(V),:,printf '  %-5s%s\n' '$(1)' '$(2)')
 
-.PHONY: stages all demo deps test run-tests emulated asan dist gpu-check install uninstall clean help \
+.PHONY: fuzz fuzz-build fuzz-tests stages all demo deps test run-tests emulated asan dist gpu-check install uninstall clean help \
         format headers FORCE
 .DELETE_ON_ERROR:
 .SECONDARY:
@@ -148,6 +165,14 @@ $(BUILD)/tests/test_%: $(BUILD)/tests/test_%.o $(TESTLIB:%.c=$(BUILD)/%.o) $(APP
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(ALL_C) -o $@ $^ $(LDFLAGS) $(RUNPATH) -lcmocka $(LIBS)
 
+# The library that makes the n-th call fail (LD_PRELOAD), and the test that uses it. No sanitizer: it
+# is under the program's own.
+$(BUILD)/tests/libfaults.so: tests/faults/preload.c $(BUILD)/flags
+	@mkdir -p $(@D)
+	$(call say,LINK,$@)
+	$(Q)$(CC) -std=c11 -O1 -g -D_GNU_SOURCE $(WARN) -fPIC -shared -o $@ $< -ldl
+$(BUILD)/tests/test_faults: $(BUILD)/tests/faults/snapshot.o | $(BUILD)/tests/libfaults.so
+
 # The comparison program of tests/reference/full_size.py; not part of the tests.
 $(BUILD)/tests/stages: $(BUILD)/tests/reference/stages.o $(APP_LIB) $(LIBRARY)
 	$(call say,LINK,$@)
@@ -196,8 +221,46 @@ emulated: ## the CUDA kernels' tests, for the CPU; `make EMULATED=1 BUILD=folder
 	$(if $(EMU_TESTS),@$(MAKE) --no-print-directory EMULATED=1 BUILD=$(BUILD)/emulated CFLAGS=-O1 \
 	    $(EMU_TESTS) $(BUILD)/emulated/easyfirst)
 
-run-tests: headers $(PROGRAM) $(GPU_LIB) $(TESTBIN) emulated
-	@EASYFIRST=$(PROGRAM) sh tests/run.sh $(TESTBIN) $(EMU_TESTS) tests/page_browser.sh tests/gpu_check_test.sh
+# Fuzzing: every target of tests/fuzz in one program, by clang's libFuzzer with its sanitizers, in a
+# build of its own; the inputs that it found stay in build/fuzz/corpus for the next time, and inputs
+# that failed are in build/fuzz/findings.
+FUZZ_CC      ?= clang
+FUZZ_CXX     ?= clang++
+FUZZ_SECONDS ?= 60
+FUZZ_BUILD   := build/fuzz
+FUZZ_SRC     := $(filter-out tests/fuzz/libfuzzer.c,$(wildcard tests/fuzz/*.c))
+FUZZ_FLAGS   := -fsanitize=address,undefined -fno-sanitize-recover=undefined
+# Whether this machine can: the compiler with the runtime of its fuzzer.
+FUZZ_HERE     = $(shell echo 'int LLVMFuzzerTestOneInput(const char *d, unsigned long n); \
+    int LLVMFuzzerTestOneInput(const char *d, unsigned long n) { return n > 0 && *d > 127; }' | \
+    $(FUZZ_CC) -fsanitize=fuzzer,address -x c - -o /dev/null 2>/dev/null && echo there)
+
+fuzz: deps fuzz-build ## fuzz all parsers (clang): FUZZ_SECONDS=60 for each of FUZZ_TARGETS="png ..."
+	@[ -x $(FUZZ_BUILD)/easyfirst-fuzz ] && \
+	    FUZZ_JOBS=$(FUZZ_JOBS) FUZZ_TARGETS="$(FUZZ_TARGETS)" sh tests/fuzz/run.sh $(FUZZ_BUILD) $(FUZZ_SECONDS)
+
+fuzz-build:
+	@[ "$(FUZZ_HERE)" = there ] || { echo "fuzzing needs clang with libFuzzer: $(FUZZ_CC) cannot" \
+	    "build with -fsanitize=fuzzer (Debian: apt-get install clang libclang-rt-14-dev)"; exit 1; }
+	@$(MAKE) --no-print-directory $(JOBS) $(FUZZ_BUILD)/easyfirst-fuzz BUILD=$(FUZZ_BUILD) CC="$(FUZZ_CC)" \
+	    CXX="$(FUZZ_CXX)" NVCC= OPENMP="$(SERIAL_OPENMP)" CFLAGS="-O1 -g -DSMALL_WINDOW=257" \
+	    SANITIZE="-fsanitize=fuzzer-no-link $(FUZZ_FLAGS)"
+
+$(BUILD)/easyfirst-fuzz: $(BUILD)/tests/fuzz/libfuzzer.o $(FUZZ_SRC:%.c=$(BUILD)/%.o) $(APP_LIB) $(LIBRARY)
+	$(call say,LINK,$@)
+	$(Q)$(CXX) -fsanitize=fuzzer $(FUZZ_FLAGS) $(OPENMP) -o $@ $^ $(LDFLAGS) $(LIBS)
+
+# The inputs that once failed, with every target, in any build.
+$(BUILD)/tests/test_fuzz_regressions: $(FUZZ_SRC:%.c=$(BUILD)/%.o)
+
+# Where clang is, 10 seconds of each fuzz target are part of the tests (not of asan's).
+FUZZ_TESTS = $(if $(SANITIZE),,tests/fuzz/fuzz.sh)
+fuzz-tests:
+	@[ "$(FUZZ_HERE)" != there ] || $(MAKE) --no-print-directory fuzz-build
+
+run-tests: headers $(PROGRAM) $(GPU_LIB) $(TESTBIN) emulated $(if $(SANITIZE),,fuzz-tests)
+	@EASYFIRST=$(PROGRAM) FUZZ_BUILD=$(FUZZ_BUILD) sh tests/run.sh $(TESTBIN) $(EMU_TESTS) tests/page_browser.sh \
+	    tests/gpu_check_test.sh $(FUZZ_TESTS)
 
 asan: deps ## the tests under the address and undefined-behaviour sanitizers
 	@$(MAKE) --no-print-directory $(JOBS) run-tests BUILD=build/asan \

@@ -4,21 +4,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
+#include "data/json_memory.h"
 #include "kernels/clean_text.h"
-
-static void *json_allocate(size_t size) {
-    void *memory = malloc(size);
-    if (memory || !size) return memory;
-    static const char message[] = "easyfirst: out of memory for JSON\n";
-    if (write(STDERR_FILENO, message, sizeof message - 1) < 0) exit(1);
-    exit(1);
-}
-
-void json_start(void) {
-    json_set_alloc_funcs(json_allocate, free);
-}
 
 json_t *json_text(const char *text) {
     json_t *json = json_string(text);
@@ -78,7 +66,7 @@ static bool has_controls(const char *line) {
 }
 
 char *json_line(json_t *object, int digits) {
-    char *line = object ? json_dumps(object, JSON_REAL_PRECISION(digits)) : NULL;
+    char *line = object ? json_dumps_whole(object, JSON_REAL_PRECISION(digits)) : NULL;
     json_decref(object);
     if (!line || !has_controls(line)) return line;
     char *clean = escape_controls(line);

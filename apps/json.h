@@ -8,11 +8,6 @@
 
 enum { JSON_DIGITS = 9 }; /* give every float back */
 
-/* First in main: ends the program where there is no memory for JSON. jansson (2.14) does not see
- * every one of its own allocations that fails: a text that it reads loses characters, one that it
- * writes a member's name. */
-void json_start(void);
-
 /* A string; bytes that are no UTF-8 (in a file's name) become U+FFFD. NULL without memory. */
 json_t *json_text(const char *text);
 

@@ -8,6 +8,8 @@
 #include "apps/options.h"
 #include "apps/report.h"
 #include "apps/signals.h"
+#include "apps/terminate.h"
+#include "data/json_memory.h"
 
 static const struct {
     const char *name;
@@ -63,6 +65,8 @@ static int unknown_command(const char *name) {
 
 int main(int argc, char **argv) {
     bus_error_catch();
+    terminate_with_message();
+    json_memory_watch();
     if (argc < 2) {
         print_help(stderr);
         return 2;
@@ -82,7 +86,6 @@ int main(int argc, char **argv) {
     for (int i = 0; i < COMMAND_COUNT; i++)
         if (!strcmp(name, commands[i].name)) {
             signals_start(commands[i].keeps_files && !help);
-            json_start();
             return help ? commands[i].run(2, help_argv) : commands[i].run(argc - 1, argv + 1);
         }
     return unknown_command(name);

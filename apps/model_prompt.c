@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "apps/model.h"
+#include "data/memory_stream.h"
 
 static const char *default_wording(const char *preset) {
     static const char *const table[][2] = {
@@ -38,7 +39,7 @@ int model_prompt(const Model *model, const char *preset, const char *text, const
     if (!wording) wording = default_wording(preset);
     if (!wording) return error_set(err, "no wording for \"%s\" is known", preset);
     size_t size = 0;
-    FILE *out = open_memstream(prompt, &size);
+    FILE *out = memory_stream_open(prompt, &size);
     if (!out) return error_set(err, "out of memory for a prompt");
     int status = 0;
     for (const char *p = wording; *p && status == 0;) {

@@ -9,6 +9,7 @@
 #include <unistr.h>
 
 #include "data/gqa_file.h"
+#include "data/json_memory.h"
 
 /* ---- Predictions. ---- */
 
@@ -96,7 +97,7 @@ char *gqa_answer_line(const char *id, const char *prompt, const char *text, cons
     if (!failed && prompt) failed = set_text(object, "prompt", prompt);
     if (!failed && text) failed = set_text(object, "text", text);
     if (!failed && model) failed = set_text(object, "model_id", model);
-    char *line = failed ? NULL : json_dumps(object, 0);
+    char *line = failed ? NULL : json_dumps_whole(object, 0);
     json_decref(object);
     return line;
 }
@@ -180,7 +181,7 @@ int gqa_array_begin(GqaArrayWriter *writer, const char *path, Error *err) {
 
 /* One entry, which it takes over (NULL: there was no memory for it). */
 static int put_entry(GqaArrayWriter *w, json_t *entry, Error *err) {
-    char *text = entry ? json_dumps(entry, JSON_REAL_PRECISION(DIGITS)) : NULL;
+    char *text = entry ? json_dumps_whole(entry, JSON_REAL_PRECISION(DIGITS)) : NULL;
     json_decref(entry);
     if (!text) return error_set(err, "%s: out of memory for an entry", w->file.path);
     int status = put(w, w->count++ ? ",\n" : "[\n", err);

@@ -8,6 +8,7 @@
 #include "data/file_open.h"
 #include "data/json_read.h"
 #include "data/pieces.h"
+#include "data/json_memory.h"
 
 /* The index of the next byte that is no white space, or `size`. */
 static size_t skip_space(const char *bytes, size_t at, size_t size) {
@@ -79,7 +80,7 @@ static int walk_lines(GqaFile *file, JsonVisit visit, void *user, Error *err) {
         json_error_t error = {.text = ""};
         bool heavy = piece.too_long || json_too_heavy(piece.text, piece.size, 0, why, sizeof why);
         json_t *value =
-            heavy ? NULL : json_loadb(piece.text, piece.size, JSON_ELEMENT_FLAGS, &error);
+            heavy ? NULL : json_loadb_whole(piece.text, piece.size, JSON_ELEMENT_FLAGS, &error);
         if (!value && !heavy &&
             (json_error_code(&error) == json_error_out_of_memory || !error.text[0]))
             return error_set(err, "%s: no memory for line %lld", file->window.path,

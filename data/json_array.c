@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "data/json_read.h"
+#include "data/json_memory.h"
 
 /* Bytes of text whose tree is never more than some MiB: not weighed. */
 enum { LIGHT = 1 << 16 };
@@ -59,7 +60,7 @@ json_t *json_element(const char *text, size_t size, JsonFault *fault) {
     if (size > LIGHT &&
         json_too_heavy(text, size, JSON_ELEMENT_MEMORY, fault->why, sizeof fault->why))
         return NULL;
-    json_t *value = json_loadb(text, size, JSON_ELEMENT_FLAGS, &error);
+    json_t *value = json_loadb_whole(text, size, JSON_ELEMENT_FLAGS, &error);
     *fault = (JsonFault){.kind = JSON_FAULT_NONE};
     if (value) return value;
     *fault = (JsonFault){.kind = fault_kind(&error),
@@ -250,7 +251,7 @@ static int walk_key(Walk *walk, int byte, Error *err) {
         return error_here(walk, "malformed JSON: a member's name was expected, in quotes", err);
     TRY(find_end(walk, &scan, &end, err));
     json_t *name =
-        json_loadb(walk->window->bytes + walk->at, end - walk->at, JSON_DECODE_ANY, &error);
+        json_loadb_whole(walk->window->bytes + walk->at, end - walk->at, JSON_DECODE_ANY, &error);
     if (!name && json_error_code(&error) != json_error_out_of_memory) {
         JsonFault fault = {.position = error.position};
         snprintf(fault.why, sizeof fault.why, "%s", error.text);

@@ -9,6 +9,7 @@
 #include "data/file_kind.h"
 #include "data/file_open.h"
 #include "data/file_window.h"
+#include "data/json_memory.h"
 
 /* What jansson takes for each character of a text, measured on 64-bit glibc and rounded up: an
  * array or object with its first table; a number with its place in a table; a string, or a
@@ -72,7 +73,7 @@ int json_read_text(json_t **json, const char *text, size_t size, size_t flags, s
     text += mark, size -= mark;
     if (json_too_heavy(text, size, memory, why, sizeof why))
         return error_set(err, "%s: %s", path, why);
-    *json = json_loadb(text, size, flags, &where);
+    *json = json_loadb_whole(text, size, flags, &where);
     if (*json) return 0;
     if (json_error_code(&where) == json_error_out_of_memory)
         return error_set(err, "%s: out of memory for its JSON", path);

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "data/file_write.h"
+#include "data/json_memory.h"
 
 /* ---- A part, with what LoRA learned added to its matrices. ---- */
 
@@ -324,7 +325,7 @@ static int write_text(const char *path, const char *text, size_t size, Error *er
 }
 
 int json_write(const json_t *json, const char *path, Error *err) {
-    char *text = json_dumps(json, JSON_INDENT(2) | JSON_REAL_PRECISION(15));
+    char *text = json_dumps_whole(json, JSON_INDENT(2) | JSON_REAL_PRECISION(15));
     if (!text) return error_set(err, "%s: no JSON object to write, or out of memory", path);
     size_t size = strlen(text);
     text[size] = '\n'; /* in place of the 0 */

@@ -3,6 +3,7 @@
  * https://huggingface.co/docs/safetensors */
 #include "data/checkpoint_store.h"
 #include "data/json_read.h"
+#include "data/json_memory.h"
 
 #include <jansson.h>
 #include <stdlib.h>
@@ -214,8 +215,8 @@ int safetensors_read(CheckpointStore *store, const MappedFile *file, Error *err)
                        sizeof heavy))
         return error_set(err, "%s: its header: %s", file->path, heavy);
     json_error_t problem;
-    json_t *header =
-        json_loadb((const char *)file->bytes + 8, (size_t)length, JSON_REJECT_DUPLICATES, &problem);
+    json_t *header = json_loadb_whole((const char *)file->bytes + 8, (size_t)length,
+                                      JSON_REJECT_DUPLICATES, &problem);
     if (!header)
         return error_set(err, "%s: bad JSON at byte %d of the header: %s; the file is damaged",
                          file->path, problem.position, problem.text);

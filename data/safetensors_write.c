@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "data/file_write.h"
+#include "data/json_memory.h"
 
 /* Indexed by Dtype. */
 static const char *const type_names[DTYPE_COUNT] = {
@@ -43,13 +44,15 @@ static int add_entry(const char *path, const CheckpointEntry *entry, bool fetche
     TRY(check_entry(path, entry, fetched, header, err));
     size_t begin = *offset, end = begin + tensor_bytes(entry->value);
     json_t *shape = json_array();
+    int failed = shape ? 0 : -1;
     for (int i = 0; shape && i < entry->value.ndim; i++)
-        json_array_append_new(shape, json_integer(entry->value.shape[i]));
+        failed |= json_array_append_new(shape, json_integer(entry->value.shape[i]));
     json_t *fields = json_pack("{s:s, s:o, s:[I, I]}", "dtype", type_names[entry->value.dtype],
                                "shape", shape, "data_offsets", (json_int_t)begin, (json_int_t)end);
     if (json_object_set_new(header, entry->name, fields) != 0) /* takes `fields` in any case */
-        return error_set(err, "%s: the tensor name \"%.200s\" is not valid UTF-8", path,
-                         entry->name);
+        return error_set(err, "%s: the tensor name \"%.200s\" is not valid UTF-8, or out of memory",
+                         path, entry->name);
+    if (failed) return error_set(err, "%s: out of memory", path);
     *offset = end;
     return 0;
 }
@@ -70,7 +73,7 @@ static char *make_header(const char *path, const CheckpointEntry *entries, size_
         }
         if (size == 0) break;
     }
-    char *text = failed ? NULL : json_dumps(header, JSON_COMPACT);
+    char *text = failed ? NULL : json_dumps_whole(header, JSON_COMPACT);
     json_decref(header);
     if (!text) {
         if (!failed) error_set(err, "%s: out of memory", path);

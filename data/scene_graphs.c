@@ -317,7 +317,7 @@ static double area(const SceneBox *b) {
 
 void scene_labels(int32_t *labels, const SceneGraphs *graphs, const Scene *scene,
                   const SceneGrid *grid) {
-    const SceneBox *boxes = graphs->boxes + scene->first_box;
+    const SceneBox *boxes = scene->box_count ? graphs->boxes + scene->first_box : NULL;
     for (int j = 0; j < grid->side; j++)
         for (int i = 0; i < grid->side; i++) {
             double x = grid->left + (i + 0.5) * grid->step_x;

@@ -18,8 +18,12 @@ static size_t space_at(const char *text, size_t size) {
 }
 
 size_t text_space_begin(const char *text, size_t size) {
-    size_t begin = 0, length;
-    while ((length = space_at(text + begin, size - begin)) > 0) begin += length;
+    size_t begin = 0;
+    while (begin < size) { /* an empty text may be NULL */
+        size_t length = space_at(text + begin, size - begin);
+        if (!length) break;
+        begin += length;
+    }
     return begin;
 }
 

@@ -599,7 +599,7 @@ static int lengths_of(Infill *f, const LengthPredictor *length, int first, int e
         for (int j = 0; j < p->count; j++) rows[n++] = f->prompt_begin[i] + j;
     }
     Arena arena = {0};
-    Tensor each, index;
+    Tensor each, index = {0};
     int status =
         arena_open(&arena, c->device,
                    arena_bytes(compute, total, width) + arena_bytes(DTYPE_I32, 1, total), err);

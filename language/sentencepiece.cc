@@ -3,12 +3,16 @@
 
 #include "language/sentencepiece.h"
 
+#include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <exception>
 #include <memory>
+#include <mutex>
+#include <new>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -57,12 +61,50 @@ int file_read(std::string *bytes, const char *path, Error *err) {
     return 0;
 }
 
+// Memory to fall back on while protobuf makes messages: an exception in the middle leaves half-made
+// ones behind, whose destructors crash. The first allocation that fails anywhere frees the reserve
+// and is tried again; only when that is used up, too, does one throw. A handler knows no user data,
+// hence the statics. Nothing touches the reserve: it costs addresses, not memory.
+struct Reserve {
+    static std::atomic<void *> memory;
+    static std::size_t size;
+    static std::mutex lock; // of size, and of filling up
+    static std::new_handler before;
+
+    static void use() {
+        if (void *taken = memory.exchange(nullptr))
+            free(taken);
+        else if (before)
+            before();
+        else
+            throw std::bad_alloc();
+    }
+
+    // Makes sure that it is there for `bytes` of a model or text.
+    static void fill(std::size_t bytes) {
+        // As a rule more than their messages take.
+        const std::size_t wanted = 128 * std::min<std::size_t>(bytes, 1 << 21) + (4 << 20);
+        std::lock_guard<std::mutex> guard(lock);
+        if (std::get_new_handler() != use) before = std::set_new_handler(use);
+        if (memory.load() && size >= wanted) return;
+        void *fresh = malloc(wanted);
+        if (!fresh) throw std::bad_alloc();
+        free(memory.exchange(fresh));
+        size = wanted;
+    }
+};
+std::atomic<void *> Reserve::memory{nullptr};
+std::size_t Reserve::size = 0;
+std::mutex Reserve::lock;
+std::new_handler Reserve::before = nullptr;
+
 int model_load(SentencePiece *model, const char *path, Error *err) {
     std::string bytes;
     TRY(file_read(&bytes, path, err));
     size_t size = bytes.size();
     TRY(sentencepiece_check(&bytes[0], &size, path, err));
     bytes.resize(size);
+    Reserve::fill(size);
     auto status = model->processor.LoadFromSerializedProto(bytes);
     if (!status.ok())
         return error_set(err, "%s: the sentencepiece library refuses it: %s", path,
@@ -109,6 +151,7 @@ extern "C" int sentencepiece_encode(const SentencePiece *model, const char *text
         return error_set(err, "text: %zu bytes in one piece, at most %d can be encoded; split it",
                          size, SENTENCEPIECE_LONGEST_TEXT);
     try {
+        Reserve::fill(size);
         std::vector<int> ids;
         auto status = model->processor.Encode(std::string_view(text, size), &ids);
         if (!status.ok())

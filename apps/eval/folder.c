@@ -13,6 +13,7 @@
 #include "apps/json.h"
 #include "data/config.h"
 #include "data/file_write.h"
+#include "data/json_memory.h"
 #include "data/path.h"
 
 #define SETTINGS "settings.json"
@@ -141,7 +142,8 @@ void eval_folder_leave(int *lock) {
 /* ---- Settings. ---- */
 
 static char *value_text(const json_t *value) {
-    return value ? json_dumps(value, JSON_ENCODE_ANY | JSON_REAL_PRECISION(JSON_DIGITS)) : NULL;
+    return value ? json_dumps_whole(value, JSON_ENCODE_ANY | JSON_REAL_PRECISION(JSON_DIGITS))
+                 : NULL;
 }
 
 static const json_t *member(const json_t *object, const char *key) {
@@ -194,7 +196,7 @@ int eval_folder_json(const char *path, const char *name, const json_t *object, E
     FileWriter writer;
     char *file = path_join(path, name, err);
     if (!file) return -1;
-    char *text = json_dumps(object, JSON_INDENT(2) | JSON_REAL_PRECISION(JSON_DIGITS));
+    char *text = json_dumps_whole(object, JSON_INDENT(2) | JSON_REAL_PRECISION(JSON_DIGITS));
     int status = text ? 0 : error_set(err, "out of memory for %s", name);
     if (status == 0) {
         size_t size = strlen(text);

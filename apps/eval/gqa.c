@@ -15,6 +15,7 @@
 #include "data/gqa.h"
 #include "data/gqa_file.h"
 #include "data/json_array.h"
+#include "data/json_memory.h"
 #include "data/metrics/gqa_text.h"
 #include "data/path.h"
 
@@ -209,7 +210,7 @@ static int subset_entry(void *user, const JsonElement *element, Error *err) {
     int64_t index = element->key ? gqa_find(&s->g->questions, element->key) : -1;
     if (!element->value || !subset_has(s, index)) return 0;
     json_t *pair = json_pack("{s:O}", element->key, element->value);
-    char *text = pair ? json_dumps(pair, JSON_REAL_PRECISION(17)) : NULL;
+    char *text = pair ? json_dumps_whole(pair, JSON_REAL_PRECISION(17)) : NULL;
     json_decref(pair);
     if (!text) return error_set(err, "out of memory for the questions");
     size_t size = strlen(text);

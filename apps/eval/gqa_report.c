@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "apps/report.h"
+#include "data/json_memory.h"
 
 /* As they are printed: the official script's names and order. */
 static const char *const titles[GQA_METRICS] = {
@@ -110,6 +111,7 @@ static json_t *json_check(const GqaScore *score) {
 }
 
 json_t *gqa_report_json(const GqaScore *score) {
+    json_memory_begin();
     json_t *object = json_object(), *tables = json_object();
     json_object_set_new(object, "questions", json_integer(score->questions));
     json_object_set_new(object, "unbalanced", json_integer(score->unbalanced));
@@ -123,8 +125,8 @@ json_t *gqa_report_json(const GqaScore *score) {
         json_object_set_new(tables, gqa_table_name((GqaTableKind)t), json_table(&score->tables[t]));
     json_object_set_new(object, "tables", tables);
     json_object_set_new(object, "testdev", json_check(score));
-    /* The last one: NULL where there was no memory for any of them. */
-    if (json_object_set_new(object, "problems", json_problems(&score->problems))) {
+    if (json_object_set_new(object, "problems", json_problems(&score->problems)) ||
+        json_memory_failed()) {
         json_decref(object);
         return NULL;
     }

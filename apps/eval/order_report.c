@@ -6,6 +6,7 @@
 
 #include "apps/eval/items.h"
 #include "apps/report.h"
+#include "data/json_memory.h"
 
 /* Causal graphs, added up. */
 typedef struct GraphTotals {
@@ -372,6 +373,7 @@ static json_t *json_graph_totals(const OrderReport *r) {
 }
 
 json_t *order_report_json(const OrderReport *r, json_t *settings) {
+    json_memory_begin();
     size_t count;
     FixedWord *fixed = fixed_words(r, &count);
     json_t *words = json_array(), *items = json_array();
@@ -385,5 +387,9 @@ json_t *order_report_json(const OrderReport *r, json_t *settings) {
         (json_int_t)r->set->count, "problems", eval_problems_json(r->problems), "fixed_share",
         r->fixed_share, "fixed_words", words, "summary", json_summary(r->summary), "items", items);
     if (r->graphs && object) json_object_set_new(object, "causal_graphs", json_graph_totals(r));
+    if (json_memory_failed()) {
+        json_decref(object);
+        return NULL;
+    }
     return object;
 }

@@ -12,6 +12,7 @@
 #include "apps/report.h"
 #include "data/file_hash.h"
 #include "data/file_open.h"
+#include "data/json_memory.h"
 #include "data/path.h"
 
 /* ---- Options. ---- */
@@ -215,6 +216,7 @@ static json_t *answer_json(const EvalOptions *o) {
 json_t *eval_settings_json(const EvalOptions *o, const Session *session, const char *command,
                            json_t *data, Error *err) {
     const Model *m = &session->model;
+    json_memory_begin();
     json_t *files = json_object();
     int status = files ? add_model(files, o, m, err) : error_set(err, "out of memory");
     json_t *model = json_pack("{s:s, s:o, s:s}", "name", o->model, "sha256", files, "attention",
@@ -228,7 +230,8 @@ json_t *eval_settings_json(const EvalOptions *o, const Session *session, const c
                   "command", command, "model", model, "data", data, "answer", answer_json(o),
                   "device", device_kind(session->device) == DEVICE_CUDA ? "cuda" : "cpu", "dtype",
                   dtype_name(m->language.compute), "limit", o->limit);
-    if (!json && status == 0) status = error_set(err, "out of memory for the settings");
+    if ((!json || json_memory_failed()) && status == 0)
+        status = error_set(err, "out of memory for the settings");
     if (status == 0) return json;
     json_decref(json);
     return NULL;

@@ -9,6 +9,7 @@
 #include "apps/eval/score_lines.h"
 #include "data/file_kind.h"
 #include "data/json_read.h"
+#include "data/json_memory.h"
 
 void score_lines_free(ScoreLines *lines) {
     for (int64_t i = 0; i < lines->value_count; i++) json_decref(lines->values[i]);
@@ -148,7 +149,7 @@ static int parse_line(Reading *r, const char *text, int64_t line, Error *err) {
     size_t size = strlen(text);
     if (json_too_heavy(text, size, 0, why, sizeof why))
         return error_set(err, "%s: line %lld: %s", r->path, (long long)line, why);
-    json_t *record = json_loadb(text, size, JSON_REJECT_DUPLICATES, &where);
+    json_t *record = json_loadb_whole(text, size, JSON_REJECT_DUPLICATES, &where);
     if (record) {
         int status = take_value(r, record, line, err);
         json_decref(record);

@@ -14,6 +14,8 @@
 #include "apps/options.h"
 #include "apps/report.h"
 #include "data/file_write.h"
+#include "data/json_memory.h"
+#include "data/memory_stream.h"
 #include "data/path.h"
 
 /* ---- The folder. ---- */
@@ -121,7 +123,7 @@ static int item_map(EvalItem *item, const json_t *list, Error *err) {
 /* Takes one line; *good is whether it is one of ours. The first answer of an item counts. */
 static int line_take(EvalStore *s, EvalItems *items, const char *line, size_t size, bool *good,
                      Error *err) {
-    json_t *object = json_loadb(line, size, 0, NULL);
+    json_t *object = json_loadb_whole(line, size, 0, NULL);
     const char *id = json_string_value(json_object_get(object, "question_id"));
     const char *text = json_string_value(json_object_get(object, "text"));
     int32_t index = id && text ? text_table_find(&s->ids, id) : -1;
@@ -224,7 +226,7 @@ static char *answer_line(const EvalStore *s, const EvalItem *item) {
     failed |= json_object_set_new(object, "answer_id", json_text(item->id));
     failed |= json_object_set_new(object, "model_id", json_text(s->model));
     failed |= json_object_set_new(object, "metadata", metadata);
-    char *line = failed ? NULL : json_dumps(object, JSON_REAL_PRECISION(JSON_DIGITS));
+    char *line = failed ? NULL : json_dumps_whole(object, JSON_REAL_PRECISION(JSON_DIGITS));
     json_decref(object);
     return line;
 }
@@ -241,7 +243,7 @@ int eval_store_append(EvalStore *s, const EvalItems *items, const int64_t *order
                       Error *err) {
     char *bytes = NULL;
     size_t size = 0;
-    FILE *out = open_memstream(&bytes, &size);
+    FILE *out = memory_stream_open(&bytes, &size);
     if (!out) return error_set(err, "out of memory for answers");
     int failed = 0;
     for (int64_t i = 0; i < count; i++) {
@@ -274,6 +276,7 @@ int eval_store_lines(const EvalStore *s, const char *name, EvalLine line, void *
     FileWriter writer;
     char *path = path_join(s->folder, name, err);
     if (!path) return -1;
+    file_write_clean(path); /* what a run that was killed left; the lock is ours */
     int status = file_write_begin(&writer, path, 0, err);
     if (status) {
         free(path);
@@ -316,7 +319,7 @@ static char *unanswered_line(void *user, int64_t index, bool *failed) {
                                item->image ? json_text(item->image) : json_null(), "problem",
                                item->kind ? item->kind : "not asked", "error",
                                json_text(item->why ? item->why : ""));
-    char *line = object ? json_dumps(object, 0) : NULL;
+    char *line = object ? json_dumps_whole(object, 0) : NULL;
     json_decref(object);
     *failed = !line;
     return line;

@@ -9,6 +9,7 @@
 #include "data/json_read.h"
 #include "data/metrics/answers.h"
 #include "data/pieces.h"
+#include "data/json_memory.h"
 
 /* "folder/0shot.english.jsonl": "0shot.english" */
 static char *name_of(const char *path) {
@@ -55,7 +56,7 @@ static int parse_line(const Piece *piece, json_t **object, char *why, size_t siz
         return 0;
     }
     if (json_too_heavy(piece->text, piece->size, 0, why, size)) return 0;
-    *object = json_loadb(piece->text, piece->size, 0, &where);
+    *object = json_loadb_whole(piece->text, piece->size, 0, &where);
     if (!*object && (json_error_code(&where) == json_error_out_of_memory || !where.text[0]))
         return error_set(err, "out of memory for line %lld", (long long)piece->line);
     if (!*object) snprintf(why, size, "%s", where.text);

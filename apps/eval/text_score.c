@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "apps/report.h"
+#include "data/json_memory.h"
 #include "data/metrics/answers.h"
 #include "data/metrics/bleu.h"
 #include "data/metrics/chrf.h"
@@ -233,6 +234,7 @@ static json_t *mean_row(const json_t *rows, EvalTask task) {
 }
 
 json_t *eval_text_score(const EvalTextSet *s, const EvalTextOptions *o, Error *err) {
+    json_memory_begin();
     json_t *scores = json_object(), *rows = json_array();
     json_t *subjects = s->subjects ? json_object() : NULL;
     int status = scores && rows ? 0 : error_set(err, "out of memory for the scores");
@@ -246,7 +248,7 @@ json_t *eval_text_score(const EvalTextSet *s, const EvalTextOptions *o, Error *e
     if (status == 0 && s->file_count > 1)
         json_object_set_new(scores, "mean", mean_row(rows, o->task));
     if (status == 0 && subjects) subjects_end(scores, json_incref(subjects));
-    if (json_object_set_new(scores, "files", rows) && status == 0)
+    if ((json_object_set_new(scores, "files", rows) || json_memory_failed()) && status == 0)
         status = error_set(err, "out of memory for the scores");
     json_decref(subjects);
     if (status == 0) return scores;

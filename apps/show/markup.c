@@ -5,10 +5,11 @@
 #include <string.h>
 
 #include "data/file_write.h"
+#include "data/memory_stream.h"
 
 int markup_begin(Markup *markup, Error *err) {
     *markup = (Markup){0};
-    markup->out = open_memstream(&markup->text, &markup->size);
+    markup->out = memory_stream_open(&markup->text, &markup->size);
     return markup->out ? 0 : error_set(err, "out of memory for what is to be written");
 }
 

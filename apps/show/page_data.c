@@ -5,6 +5,7 @@
 #include "apps/show/page_parts.h"
 #include "apps/report.h"
 #include "apps/show/text.h"
+#include "data/json_memory.h"
 
 enum { DATA_DIGITS = 5, MASK_INDEX = -1 };
 static const double least_score = -99.0; /* nothing is shown of what is less likely */
@@ -193,9 +194,10 @@ char *page_json(const Trace *trace, Error *err) {
     Pieces pieces = {json_array(), json_object()};
     json_t *object = pieces.list && pieces.index ? data_json(trace, &pieces) : NULL;
     /* ASCII only: U+2028 and U+2029 are ends of lines for scripts, and the like cannot matter. */
-    char *json = object ? json_dumps(object, JSON_COMPACT | JSON_ENSURE_ASCII | JSON_SORT_KEYS |
-                                                 JSON_REAL_PRECISION(DATA_DIGITS))
-                        : NULL;
+    char *json = object
+                     ? json_dumps_whole(object, JSON_COMPACT | JSON_ENSURE_ASCII | JSON_SORT_KEYS |
+                                                    JSON_REAL_PRECISION(DATA_DIGITS))
+                     : NULL;
     char *text = json ? without_markup(json) : NULL;
     if (!text) error_set(err, "out of memory for the page's data");
     free(json);

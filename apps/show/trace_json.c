@@ -9,6 +9,7 @@
 #include "data/file_write.h"
 #include "data/json_kind.h"
 #include "data/json_read.h"
+#include "data/json_memory.h"
 
 enum { TRACE_BYTES = 1 << 28, READ_BLOCK = 1 << 16 };
 enum { LENGTH_MOST = 1000000, STEPS_MOST = 1000000, GRID_MOST = 1024, EDGE_MOST = 1 << 20 };
@@ -484,7 +485,8 @@ int trace_read_json(Trace *trace, const char *path, Error *err) {
         free(bytes);
         return error_set(err, "%s: %s", path, why);
     }
-    json_t *root = json_loadb(bytes, size, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &problem);
+    json_t *root =
+        json_loadb_whole(bytes, size, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &problem);
     free(bytes);
     if (!root) {
         bool more = json_error_code(&problem) == json_error_end_of_input_expected;

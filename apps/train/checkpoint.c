@@ -13,6 +13,7 @@
 #include "apps/model_write.h"
 #include "apps/train/manifest.h"
 #include "data/file_hash.h"
+#include "data/json_memory.h"
 #include "data/path.h"
 
 #define CHECKPOINT_NAME "checkpoint-"
@@ -72,7 +73,7 @@ static const char *const part_keys[4] = {"vision", "projector", "language", "len
 static int state_hash(char hex[FILE_HASH_SIZE], const json_t *state, Error *err) {
     json_t *rest = json_copy((json_t *)state);
     if (rest) json_object_del(rest, "sha256");
-    char *text = rest ? json_dumps(rest, JSON_SORT_KEYS | JSON_COMPACT) : NULL;
+    char *text = rest ? json_dumps_whole(rest, JSON_SORT_KEYS | JSON_COMPACT) : NULL;
     int status = text ? bytes_hash(hex, text, strlen(text), err)
                       : error_set(err, "out of memory for the state of the run");
     free(text);

@@ -13,6 +13,8 @@
 
 #include "apps/report.h"
 #include "data/file_write.h"
+#include "data/json_memory.h"
+#include "data/memory_stream.h"
 #include "data/path.h"
 #include "kernels/clean_text.h"
 
@@ -49,13 +51,13 @@ static char *point_line(const TrainPoint *point) {
         if (isfinite(*number_at(&p, i)))
             failed |= json_object_set_new(object, numbers[i].name, json_real(*number_at(&p, i)));
     failed |= json_object_set_new(object, "skipped", json_integer(p.skipped));
-    char *line = failed ? NULL : json_dumps(object, JSON_REAL_PRECISION(9));
+    char *line = failed ? NULL : json_dumps_whole(object, JSON_REAL_PRECISION(9));
     json_decref(object);
     return line;
 }
 
 static int point_read(TrainPoint *p, const char *line, size_t size) {
-    json_t *object = json_loadb(line, size, 0, NULL);
+    json_t *object = json_loadb_whole(line, size, 0, NULL);
     const json_t *step = json_object_get(object, "step");
     *p = (TrainPoint){.step = json_integer_value(step),
                       .skipped = json_integer_value(json_object_get(object, "skipped"))};
@@ -121,7 +123,7 @@ static int metrics_trim(TrainReport *r, int64_t step, Error *err) {
     if (!in) return error_set(err, "%s: %s", r->path, strerror(errno));
     char *text = NULL;
     size_t size = 0;
-    FILE *kept = open_memstream(&text, &size);
+    FILE *kept = memory_stream_open(&text, &size);
     int status = kept ? 0 : error_set(err, "out of memory for %s", r->path);
     if (status == 0 && step > 0) status = metrics_read(r, in, step, kept, err);
     fclose(in);
@@ -583,7 +585,7 @@ int train_report_svg(const TrainReport *r, const char *title, Error *err) {
                  series_make(&valid, r, offsetof(TrainPoint, valid_loss), VALID_POINTS, err) ||
                  series_make(&rate, r, offsetof(TrainPoint, rate), PATH_POINTS / 2, err) ||
                  series_smooth(&mean, &points, err) || loss_axis(&loss, &points, &valid, err);
-    FILE *out = status ? NULL : open_memstream(&text, &size);
+    FILE *out = status ? NULL : memory_stream_open(&text, &size);
     if (out) {
         axis_reach(&rates, rate.y, rate.count);
         axis_widen(&rates);

@@ -8,6 +8,7 @@
 
 #include "apps/report.h"
 #include "apps/train/start.h"
+#include "data/json_memory.h"
 #include "data/path.h"
 
 static const char *const stage_names[STAGE_COUNT + 1] = {"adapt",  "instruct", "align",  "tune",
@@ -364,7 +365,7 @@ static int check_kept(const TrainSettings *s, const json_t *file, Error *err) {
         int i = 0;
         while (free_settings[i] && strcmp(free_settings[i], name)) i++;
         if (status || free_settings[i] || !kept || json_equal(kept, value)) continue;
-        char *text = json_dumps(kept, JSON_ENCODE_ANY | JSON_REAL_PRECISION(9));
+        char *text = json_dumps_whole(kept, JSON_ENCODE_ANY | JSON_REAL_PRECISION(9));
         status = error_set(err,
                            "--%s: the run in %s has %s and keeps it; for another one begin a new "
                            "run at its last checkpoint (-m) with another --out",
@@ -689,7 +690,8 @@ int train_settings_check(TrainSettings *s, Error *err) {
     TRY(check_lora(s, err));
     json_t *json = train_settings_json(s);
     if (!json)
-        return error_set(err, "the settings cannot be kept as JSON: a file's name is no UTF-8");
+        return error_set(err, "the settings cannot be kept as JSON: a file's name is no "
+                              "UTF-8, or there is no memory");
     json_decref(json);
     return 0;
 }

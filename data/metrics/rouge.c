@@ -182,6 +182,7 @@ static int score_lsum(Rouge *rouge, RougeValues *out, Error *err) {
         for (size_t k = begin; k < end; k++) TRY(codepoints_append(&rouge->union_of, 0, err));
         for (size_t j = 0; j < h->ends.count; j++) {
             sentence(h, j, &h_begin, &h_end);
+            if (begin == end || h_begin == h_end) continue; /* there may be no words at all */
             TRY(mark_lcs(rouge, r->words.items + begin, end - begin, h->words.items + h_begin,
                          h_end - h_begin, err));
         }
