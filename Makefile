@@ -10,7 +10,9 @@ CXX     := $(if $(filter default,$(origin CXX)),g++,$(CXX))
 WERROR  ?= -Werror
 CFLAGS  ?= -O3 -g
 
-SERIAL_OPENMP := -fopenmp=libgomp -idirafter $(dir $(shell gcc -print-file-name=include/omp.h 2>/dev/null))
+# For clang without libomp: gcc's header of OpenMP alone, as the rest of its folder would come before clang's.
+SERIAL_OPENMP = -fopenmp=libgomp -idirafter $(shell mkdir -p build/omp && \
+                ln -sf "$$(gcc -print-file-name=include/omp.h)" build/omp/omp.h && echo build/omp)
 
 # No fast-math: a NaN must stay a NaN, or tests that look for one are blind. -fno-math-errno and
 # -fno-trapping-math change no result.
