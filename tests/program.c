@@ -3,12 +3,15 @@
 #include "tests/matrix.h"
 
 #include <fcntl.h>
+#include <signal.h>
 #include <spawn.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 void run_start(Run *r) {
     *r = (Run){0};
+    /* A shell lets what it starts in the background ignore these, and programs inherit that. */
+    signal(SIGINT, SIG_DFL), signal(SIGQUIT, SIG_DFL);
     temporary_folder(r->folder, sizeof r->folder);
     unsetenv("EASYFIRST_MODEL");
     if (!test_on_gpu()) setenv("CUDA_VISIBLE_DEVICES", "", 1); /* what is expected is the CPU's */

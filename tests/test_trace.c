@@ -404,7 +404,7 @@ static void test_broken_files(void **state) {
     memcpy(two, text, size), memcpy(two + size, text, size);
     refuse(&m, two, 2 * size, "nothing behind it");
     memset(two, '[', 2 * size);
-    refuse(&m, two, 2 * size, "line 1");
+    refuse(&m, two, 2 * size, "nested");
     /* Any byte may be another: that is refused, or it is a sound trace still. */
     int refused = 0;
     for (int i = 0; i < 400; i++) {
