@@ -45,13 +45,15 @@ ISA_avx2   := -mavx2 -mfma
 ISA_avx512 := -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx2 -mfma -mprefer-vector-width=512
 ISAS       := base $(if $(filter x86_64%,$(shell $(CC) -dumpmachine 2>/dev/null)),avx2 avx512)
 
-ROOMS   := kernels kernels/cpu vision language projector data data/metrics
+ROOMS   := kernels kernels/cpu vision language projector data/files data/checkpoints data/sets data/metrics
 ISA_SRC := $(wildcard kernels/cpu/isa/*.c)
 LIB_SRC := $(wildcard $(ROOMS:%=%/*.c))
 LIB_CXX := $(wildcard $(ROOMS:%=%/*.cc))
 APP_SRC := $(wildcard apps/*.c apps/*/*.c)
-TESTS   := $(patsubst tests/%.c,%,$(wildcard tests/test_*.c))
-TESTLIB := $(filter-out tests/test_%.c,$(wildcard tests/*.c))
+TESTS   := $(patsubst tests/%.c,%,$(wildcard tests/*/test_*.c))
+TESTLIB := $(wildcard tests/*.c)
+# The tests of these names, with their folders.
+tests_of = $(foreach name,$(1),$(filter %/$(name),$(TESTS)))
 
 # Where nvcc is found (NVCC= leaves it out) the CUDA backend is made, too: a library of its own, which
 # the program opens when a GPU is wanted. Code is made for the architectures in CUDA_ARCH (those of the
@@ -83,7 +85,7 @@ endif
 
 LIB_OBJ := $(LIB_SRC:%.c=$(BUILD)/%.o) $(LIB_CXX:%.cc=$(BUILD)/%.o) $(EMU_SRC:%.cu=$(BUILD)/%.emu.o) \
            $(foreach isa,$(ISAS),$(ISA_SRC:%.c=$(BUILD)/%.$(isa).o))
-APP_OBJ := $(APP_SRC:%.c=$(BUILD)/%.o) $(patsubst %.cc,$(BUILD)/%.o,$(wildcard apps/*.cc))
+APP_OBJ := $(APP_SRC:%.c=$(BUILD)/%.o) $(patsubst %.cc,$(BUILD)/%.o,$(wildcard apps/*/*.cc))
 # What the tests may call of the program: everything but main itself.
 APP_LIB := $(filter-out $(BUILD)/apps/main.o,$(APP_OBJ))
 LIBRARY := $(BUILD)/libeasyfirst.a
@@ -163,7 +165,7 @@ $(PROGRAM): $(APP_OBJ) $(LIBRARY)
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(ALL_C) -o $@ $(APP_OBJ) $(LIBRARY) $(LDFLAGS) $(RUNPATH) $(LIBS)
 
-$(BUILD)/tests/test_%: $(BUILD)/tests/test_%.o $(TESTLIB:%.c=$(BUILD)/%.o) $(APP_LIB) $(LIBRARY)
+$(TESTBIN): %: %.o $(TESTLIB:%.c=$(BUILD)/%.o) $(APP_LIB) $(LIBRARY)
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(ALL_C) -o $@ $^ $(LDFLAGS) $(RUNPATH) -lcmocka $(LIBS)
 
@@ -173,7 +175,7 @@ $(BUILD)/tests/libfaults.so: tests/faults/preload.c $(BUILD)/flags
 	@mkdir -p $(@D)
 	$(call say,LINK,$@)
 	$(Q)$(CC) -std=c11 -O1 -g -D_GNU_SOURCE $(WARN) -fPIC -shared -o $@ $< -ldl
-$(BUILD)/tests/test_faults: $(BUILD)/tests/faults/snapshot.o | $(BUILD)/tests/libfaults.so
+$(BUILD)/tests/apps/test_faults: $(BUILD)/tests/faults/snapshot.o | $(BUILD)/tests/libfaults.so
 
 # The comparison program of tests/reference/full_size.py; not part of the tests.
 $(BUILD)/tests/stages: $(BUILD)/tests/reference/stages.o $(APP_LIB) $(LIBRARY)
@@ -215,8 +217,8 @@ test: deps ## set up what is missing, build, run every test
 
 # The tests of what a GPU computes run twice: on the CPU, and with the CUDA kernels emulated there. A
 # sanitizer does not know the emulator's stacks: its build leaves them out.
-GPU_TESTS := test_ops test_linear test_attention test_backward test_train_ops test_optimizer test_muon \
-             test_stack test_models test_variants test_gradients test_replay test_segment test_devices
+GPU_TESTS := $(call tests_of,test_ops test_linear test_attention test_backward test_train_ops test_optimizer test_muon \
+             test_stack test_models test_variants test_gradients test_replay test_segment test_devices)
 EMU_TESTS := $(if $(SANITIZE)$(EMULATED),,$(GPU_TESTS:%=$(BUILD)/emulated/tests/%))
 
 emulated: ## the CUDA kernels' tests, for the CPU; `make EMULATED=1 BUILD=folder` makes the program so
@@ -253,7 +255,7 @@ $(BUILD)/easyfirst-fuzz: $(BUILD)/tests/fuzz/libfuzzer.o $(FUZZ_SRC:%.c=$(BUILD)
 	$(Q)$(CXX) -fsanitize=fuzzer $(FUZZ_FLAGS) $(OPENMP) -o $@ $^ $(LDFLAGS) $(LIBS)
 
 # The inputs that once failed, with every target, in any build.
-$(BUILD)/tests/test_fuzz_regressions: $(FUZZ_SRC:%.c=$(BUILD)/%.o)
+$(BUILD)/tests/apps/test_fuzz_regressions: $(FUZZ_SRC:%.c=$(BUILD)/%.o)
 
 # Where clang is, 10 seconds of each fuzz target are part of the tests (not of asan's).
 FUZZ_TESTS = $(if $(SANITIZE),,tests/fuzz/fuzz.sh)
@@ -270,8 +272,8 @@ asan: deps ## the tests under the address and undefined-behaviour sanitizers
 	    SANITIZE="-fsanitize=address,undefined -fno-sanitize-recover=undefined"
 
 headers: ## every header compiles alone
-	@for h in $$(ls kernels/*.h kernels/cpu/*.h vision/*.h language/*.h projector/*.h data/*.h \
-	    data/metrics/*.h apps/*.h apps/*/*.h); do \
+	@for h in $$(ls kernels/*.h kernels/cpu/*.h vision/*.h language/*.h projector/*.h data/*/*.h \
+	    apps/*.h apps/*/*.h); do \
 	    $(CC) -std=c11 -I. -D_GNU_SOURCE $(CWARN) -fsyntax-only -x c $$h || exit 1; done
 
 demo: deps ## a first look: questions about pictures, a translation, a summary
@@ -287,18 +289,18 @@ DIST_OBJ  := $(BUILD)/dist
 DIST_LINK := $(LDFLAGS) -Wl,--disable-new-dtags,-rpath,'$$ORIGIN/../lib' -s
 DIST_KEEP := libc|libm|libdl|librt|libpthread|libresolv|ld-linux.*|libcuda|libcudart|libcublas.*|libcudnn.*|libnv.*
 # Of the tests beside the GPU's those of the whole program, which may run on one, too.
-DIST_TESTS := $(GPU_TESTS) test_infill test_apps test_train
+DIST_TESTS := $(GPU_TESTS) $(call tests_of,test_infill test_apps test_train)
 
 # Each test program's main gets its own name, for the one that chooses, and its group of tests goes to
 # that, too (tests/reference/all_tests.c).
 $(DIST_OBJ)/%.o: $(BUILD)/tests/%.o
 	@mkdir -p $(@D)
-	$(Q)objcopy --redefine-sym main=main_$* --redefine-sym _cmocka_run_group_tests=run_group $< $@
+	$(Q)objcopy --redefine-sym main=main_$(notdir $*) --redefine-sym _cmocka_run_group_tests=run_group $< $@
 
 $(DIST_OBJ)/easyfirst-tests: tests/reference/all_tests.c $(DIST_TESTS:%=$(DIST_OBJ)/%.o) \
                              $(TESTLIB:%.c=$(BUILD)/%.o) $(APP_LIB) $(LIBRARY)
 	$(call say,LINK,$@)
-	$(Q)$(CC) $(ALL_C) -DTESTS='$(foreach t,$(DIST_TESTS),TEST($t))' -o $@ $^ $(DIST_LINK) -lcmocka $(LIBS)
+	$(Q)$(CC) $(ALL_C) -DTESTS='$(foreach t,$(DIST_TESTS),TEST($(notdir $t)))' -o $@ $^ $(DIST_LINK) -lcmocka $(LIBS)
 
 $(DIST_OBJ)/easyfirst: $(APP_OBJ) $(LIBRARY)
 	@mkdir -p $(@D)

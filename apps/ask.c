@@ -10,8 +10,8 @@
 #include <unistd.h>
 
 #include "apps/commands.h"
-#include "apps/options.h"
-#include "apps/report.h"
+#include "apps/cli/options.h"
+#include "apps/cli/report.h"
 #include "apps/show/one.h"
 #include "apps/show/text.h"
 

@@ -10,8 +10,8 @@
 #include <string.h>
 
 #include "apps/commands.h"
-#include "apps/options.h"
-#include "apps/report.h"
+#include "apps/cli/options.h"
+#include "apps/cli/report.h"
 #include "apps/train/model.h"
 
 static const CommandHelp help = {

@@ -11,8 +11,8 @@
 #include <string.h>
 
 #include "apps/commands.h"
-#include "apps/options.h"
-#include "apps/report.h"
+#include "apps/cli/options.h"
+#include "apps/cli/report.h"
 #include "apps/train/model.h"
 #include "kernels/optimizer.h"
 #include "language/xlmr_train.h"

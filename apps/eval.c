@@ -5,7 +5,8 @@
 #include <string.h>
 
 #include "apps/commands.h"
-#include "apps/options.h"
+#include "apps/cli/options.h"
+#include "kernels/nearest_word.h"
 
 static const struct {
     const char *name;

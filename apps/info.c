@@ -4,10 +4,10 @@
 #include <sys/stat.h>
 
 #include "apps/commands.h"
-#include "apps/options.h"
-#include "apps/report.h"
+#include "apps/cli/options.h"
+#include "apps/cli/report.h"
 #include "apps/train/trainer.h"
-#include "data/path.h"
+#include "data/files/path.h"
 
 static const CommandHelp help = {
     .name = "info",

@@ -2,14 +2,15 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "apps/bus_error.h"
+#include "apps/cli/bus_error.h"
 #include "apps/commands.h"
-#include "apps/json.h"
-#include "apps/options.h"
-#include "apps/report.h"
-#include "apps/signals.h"
-#include "apps/terminate.h"
-#include "data/json_memory.h"
+#include "apps/cli/json.h"
+#include "apps/cli/options.h"
+#include "apps/cli/report.h"
+#include "apps/cli/signals.h"
+#include "apps/cli/terminate.h"
+#include "data/files/json_memory.h"
+#include "kernels/nearest_word.h"
 
 static const struct {
     const char *name;

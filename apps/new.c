@@ -6,11 +6,11 @@
 #include <sys/stat.h>
 
 #include "apps/commands.h"
-#include "apps/model_fresh.h"
-#include "apps/model_write.h"
-#include "apps/options.h"
-#include "apps/report.h"
-#include "data/path.h"
+#include "projector/model_fresh.h"
+#include "projector/model_write.h"
+#include "apps/cli/options.h"
+#include "apps/cli/report.h"
+#include "data/files/path.h"
 
 static const CommandHelp help = {
     .name = "new",

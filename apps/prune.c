@@ -5,11 +5,11 @@
 #include <string.h>
 
 #include "apps/commands.h"
-#include "apps/model_write.h"
-#include "apps/options.h"
-#include "apps/report.h"
-#include "data/path.h"
-#include "data/records.h"
+#include "projector/model_write.h"
+#include "apps/cli/options.h"
+#include "apps/cli/report.h"
+#include "data/files/path.h"
+#include "data/sets/records.h"
 #include "language/vocabulary.h"
 
 static const CommandHelp help = {

@@ -3,7 +3,7 @@
 #include <string.h>
 
 #include "apps/commands.h"
-#include "apps/options.h"
+#include "apps/cli/options.h"
 
 static const CommandHelp help = {
     .name = "score",

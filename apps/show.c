@@ -10,7 +10,8 @@
 #include "apps/show/fold.h"
 #include "apps/show/page.h"
 #include "apps/show/one.h"
-#include "data/file_write.h"
+#include "data/files/file_write.h"
+#include "kernels/nearest_word.h"
 
 static const CommandHelp help = {
     .name = "show",

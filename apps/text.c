@@ -8,10 +8,11 @@
 #include <unistd.h>
 
 #include "apps/commands.h"
-#include "apps/lines.h"
-#include "apps/options.h"
-#include "apps/report.h"
+#include "apps/cli/lines.h"
+#include "apps/cli/options.h"
+#include "apps/cli/report.h"
 #include "apps/show/one.h"
+#include "kernels/nearest_word.h"
 
 static const CommandHelp help = {
     .name = "text",

@@ -14,7 +14,7 @@
 #ifndef EASYFIRST_PROJECTOR_EXAMPLES_H
 #define EASYFIRST_PROJECTOR_EXAMPLES_H
 
-#include "data/records.h"
+#include "data/sets/records.h"
 #include "language/long_prompts.h"
 #include "language/tokenizer.h"
 

@@ -3,7 +3,7 @@
 #ifndef EASYFIRST_TESTS_CHECKPOINT_FILES_H
 #define EASYFIRST_TESTS_CHECKPOINT_FILES_H
 
-#include "data/checkpoint.h"
+#include "data/checkpoints/checkpoint.h"
 #include "tests/test.h"
 
 #define GOLDEN "tests/golden/checkpoint/"

@@ -3,7 +3,7 @@
 #ifndef EASYFIRST_TESTS_GOLDEN_MODELS_H
 #define EASYFIRST_TESTS_GOLDEN_MODELS_H
 
-#include "apps/model.h"
+#include "projector/model.h"
 #include "tests/test.h"
 
 extern const char

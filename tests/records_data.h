@@ -2,8 +2,8 @@
 #ifndef EASYFIRST_TESTS_RECORDS_DATA_H
 #define EASYFIRST_TESTS_RECORDS_DATA_H
 
-#include "data/file_window.h"
-#include "data/records.h"
+#include "data/files/file_window.h"
+#include "data/sets/records.h"
 #include "tests/test.h"
 
 typedef struct Data {

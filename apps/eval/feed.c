@@ -3,12 +3,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "apps/ahead.h"
-#include "data/path.h"
+#include "data/sets/prefetch.h"
+#include "data/files/path.h"
 
 struct EvalFeed {
     EvalFeedConfig config;
-    Ahead *ahead; /* of Pictures */
+    Prefetch *prefetch; /* of Pictures */
 };
 
 /* Those of one batch. */
@@ -37,7 +37,7 @@ static void drop_pictures(void *thing) {
     free(p);
 }
 
-static int make_pictures(void *user, Ahead *ahead, Error *err) {
+static int make_pictures(void *user, Prefetch *prefetch, Error *err) {
     const EvalFeedConfig *c = &((EvalFeed *)user)->config;
     int64_t first = 0;
     for (int64_t b = 0; b < c->batches; first = c->ends[b++]) {
@@ -50,9 +50,9 @@ static int make_pictures(void *user, Ahead *ahead, Error *err) {
         }
 #pragma omp parallel for schedule(dynamic, 1) num_threads(c->threads > 0 ? c->threads : 1)
         for (int64_t i = 0; i < count; i++)
-            if (!ahead_stopped(ahead)) picture_read(c, c->names[first + i], &pictures[i]);
+            if (!prefetch_stopped(prefetch)) picture_read(c, c->names[first + i], &pictures[i]);
         *p = (Pictures){pictures, count};
-        if (!ahead_put(ahead, p)) break;
+        if (!prefetch_put(prefetch, p)) break;
     }
     return 0;
 }
@@ -62,9 +62,9 @@ int eval_feed_open(EvalFeed **feed, const EvalFeedConfig *config, Error *err) {
     EvalFeed *f = calloc(1, sizeof *f);
     if (!f) return error_set(err, "out of memory");
     f->config = *config;
-    const AheadConfig ahead = {
+    const PrefetchConfig prefetch = {
         .make = make_pictures, .drop = drop_pictures, .user = f, .what = "pictures"};
-    if (ahead_open(&f->ahead, &ahead, err)) {
+    if (prefetch_open(&f->prefetch, &prefetch, err)) {
         free(f);
         return -1;
     }
@@ -75,7 +75,7 @@ int eval_feed_open(EvalFeed **feed, const EvalFeedConfig *config, Error *err) {
 int eval_feed_next(EvalFeed *f, EvalPicture **pictures, Error *err) {
     void *made;
     *pictures = NULL;
-    TRY(ahead_next(f->ahead, &made, err));
+    TRY(prefetch_next(f->prefetch, &made, err));
     *pictures = ((Pictures *)made)->items;
     free(made);
     return 0;
@@ -83,6 +83,6 @@ int eval_feed_next(EvalFeed *f, EvalPicture **pictures, Error *err) {
 
 void eval_feed_close(EvalFeed *f) {
     if (!f) return;
-    ahead_close(f->ahead);
+    prefetch_close(f->prefetch);
     free(f);
 }

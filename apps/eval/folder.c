@@ -10,11 +10,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "apps/json.h"
-#include "data/config.h"
-#include "data/file_write.h"
-#include "data/json_memory.h"
-#include "data/path.h"
+#include "apps/cli/json.h"
+#include "data/checkpoints/config.h"
+#include "data/files/file_write.h"
+#include "data/files/json_memory.h"
+#include "data/files/path.h"
 
 #define SETTINGS "settings.json"
 
@@ -23,8 +23,8 @@ enum { LOCK_SECONDS = 60, LOCK_TRIES_A_SECOND = 50 };
 
 /* ---- Whether it is ours. ---- */
 
-/* The temporary file of settings.json (data/file_write.h), all that is there of a run killed at its
- * very start. */
+/* The temporary file of settings.json (data/files/file_write.h), all that is there of a run killed
+ * at its very start. */
 static bool is_begun(const char *name) {
     static const char begin[] = SETTINGS ".part-";
     size_t size = sizeof begin - 1;

@@ -2,7 +2,7 @@
  *
  * Only a folder that is empty, or has the settings.json of an evaluation, is written to. In it only
  * files with the names of an evaluation are replaced, and only temporary files of these names
- * (data/file_write.h) are removed.
+ * (data/files/file_write.h) are removed.
  */
 #ifndef EASYFIRST_APPS_EVAL_FOLDER_H
 #define EASYFIRST_APPS_EVAL_FOLDER_H

@@ -10,14 +10,14 @@
 #include "apps/eval/result.h"
 #include "apps/eval/run.h"
 #include "apps/eval/gqa_report.h"
-#include "data/file_open.h"
-#include "data/file_write.h"
-#include "data/gqa.h"
-#include "data/gqa_file.h"
-#include "data/json_array.h"
-#include "data/json_memory.h"
+#include "data/files/file_open.h"
+#include "data/files/file_write.h"
+#include "data/sets/gqa.h"
+#include "data/sets/gqa_file.h"
+#include "data/files/json_array.h"
+#include "data/files/json_memory.h"
 #include "data/metrics/gqa_text.h"
-#include "data/path.h"
+#include "data/files/path.h"
 
 static const CommandHelp help = {
     .name = "eval gqa",

@@ -3,8 +3,8 @@
 #include <math.h>
 #include <string.h>
 
-#include "apps/report.h"
-#include "data/json_memory.h"
+#include "apps/cli/report.h"
+#include "data/files/json_memory.h"
 
 /* As they are printed: the official script's names and order. */
 static const char *const titles[GQA_METRICS] = {

@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "apps/report.h"
+#include "apps/cli/report.h"
 #include "kernels/clean_text.h"
 
 void eval_items_free(EvalItems *items) {

@@ -7,8 +7,8 @@
 
 #include <jansson.h>
 
-#include "data/gqa_answers.h"
-#include "data/problems.h"
+#include "data/sets/gqa_answers.h"
+#include "data/sets/problems.h"
 
 typedef struct EvalItem {
     const char *id;    /* no two items of a run have the same; the caller's, as the next two */

@@ -13,10 +13,10 @@
 #include "apps/eval/order_input.h"
 #include "apps/eval/order_report.h"
 #include "apps/show/trace.h"
-#include "data/array_grow.h"
-#include "data/file_open.h"
-#include "data/file_write.h"
-#include "data/path.h"
+#include "data/files/array_grow.h"
+#include "data/files/file_open.h"
+#include "data/files/file_write.h"
+#include "data/files/path.h"
 
 static const CommandHelp help = {
     .name = "eval order",
@@ -33,7 +33,8 @@ static const CommandHelp help = {
         "conversations, with --images for those about pictures. --from reads answers that are\n"
         "there already, traces that `easyfirst show --json` wrote: files, or folders of them. "
         "With\n"
-        "--graphs, answers annotated with what depends on what (data/causal_graph.h; examples in\n"
+        "--graphs, answers annotated with what depends on what (data/sets/causal_graph.h; examples "
+        "in\n"
         "data/causal), it tells whether they are written in an order that the graph allows; "
         "without\n"
         "FILE the prompts are the graphs'. What cannot be asked is told, and the exit status is 1.",

@@ -7,11 +7,11 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "data/array_grow.h"
-#include "data/gqa.h"
-#include "data/gqa_file.h"
-#include "data/picture_file.h"
-#include "data/records.h"
+#include "data/files/array_grow.h"
+#include "data/sets/gqa.h"
+#include "data/sets/gqa_file.h"
+#include "data/sets/picture_file.h"
+#include "data/sets/records.h"
 
 void order_prompts_free(OrderPrompts *prompts) {
     for (size_t i = 0; i < prompts->count; i++) {

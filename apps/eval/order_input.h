@@ -1,17 +1,18 @@
 /* order_input.h - what `eval order` asks: prompts out of files of several kinds, and files of
  * traces.
  *
- * Kinds, by content: GQA's official questions and LLaVA's lines of questions (data/gqa.h); records
- * of LLaVA's conversations and lines of {"inputs", "targets"} (data/records.h), every turn of which
- * is asked by itself; annotated answers (data/causal_graph.h), told apart by the caller.
+ * Kinds, by content: GQA's official questions and LLaVA's lines of questions (data/sets/gqa.h);
+ * records of LLaVA's conversations and lines of {"inputs", "targets"} (data/sets/records.h), every
+ * turn of which is asked by itself; annotated answers (data/sets/causal_graph.h), told apart by the
+ * caller.
  */
 #ifndef EASYFIRST_APPS_EVAL_ORDER_INPUT_H
 #define EASYFIRST_APPS_EVAL_ORDER_INPUT_H
 
 #include <stdbool.h>
 
-#include "data/causal_graph.h"
-#include "data/problems.h"
+#include "data/sets/causal_graph.h"
+#include "data/sets/problems.h"
 
 typedef struct OrderPrompt {
     char *id;

@@ -5,8 +5,8 @@
 #include <string.h>
 
 #include "apps/eval/items.h"
-#include "apps/report.h"
-#include "data/json_memory.h"
+#include "apps/cli/report.h"
+#include "data/files/json_memory.h"
 
 /* Causal graphs, added up. */
 typedef struct GraphTotals {

@@ -32,7 +32,7 @@
 
 #include "data/metrics/order_graph.h"
 #include "data/metrics/order_summary.h"
-#include "data/problems.h"
+#include "data/sets/problems.h"
 
 /* What is known of an answer beside the set's numbers. */
 typedef struct OrderItem {

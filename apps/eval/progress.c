@@ -5,7 +5,7 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
-#include "apps/report.h"
+#include "apps/cli/report.h"
 #include "kernels/clock.h"
 
 /* Seconds between two looks at a bar, and between two lines. */

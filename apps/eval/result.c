@@ -9,11 +9,11 @@
 #include "apps/commands.h"
 #include "apps/eval/folder.h"
 #include "apps/eval/order_input.h"
-#include "apps/report.h"
-#include "data/file_hash.h"
-#include "data/file_open.h"
-#include "data/json_memory.h"
-#include "data/path.h"
+#include "apps/cli/report.h"
+#include "data/files/file_hash.h"
+#include "data/files/file_open.h"
+#include "data/files/json_memory.h"
+#include "data/files/path.h"
 
 /* ---- Options. ---- */
 

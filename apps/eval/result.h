@@ -6,9 +6,9 @@
 #include <jansson.h>
 
 #include "apps/eval/items.h"
-#include "apps/options.h"
-#include "apps/report.h"
-#include "data/file_write.h"
+#include "apps/cli/options.h"
+#include "apps/cli/report.h"
+#include "data/files/file_write.h"
 
 /* What a command of `easyfirst eval` has beside its own options. */
 typedef struct EvalOptions {

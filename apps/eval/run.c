@@ -6,8 +6,8 @@
 
 #include "apps/eval/feed.h"
 #include "apps/eval/progress.h"
-#include "apps/signals.h"
-#include "data/picture_file.h"
+#include "apps/cli/signals.h"
+#include "data/sets/picture_file.h"
 
 /* Tokens of a batch unless told. A processor's products are as fast as they get at some hundred
  * rows, and beyond some thousand its caches hold nothing any more; a GPU wants more, to the last

@@ -12,8 +12,8 @@
 #define EASYFIRST_APPS_EVAL_RUN_H
 
 #include "apps/eval/store.h"
-#include "apps/options.h"
-#include "apps/report.h"
+#include "apps/cli/options.h"
+#include "apps/cli/report.h"
 
 typedef struct EvalRunConfig {
     const char *what; /* "questions": what the items are called */
@@ -27,8 +27,8 @@ typedef struct EvalRunConfig {
 /* Answers the items of the store's shard that have neither an answer nor a problem, and appends the
  * answers as they come. Trouble with one item (a prompt that is too long, which may be skipped or
  * shortened, a picture that is missing or broken) is noted with it. Errors: of the model and the
- * disk; a signal that asks to stop, between two batches (apps/signals.h); and if nothing has been
- * answered yet and no picture is there at all, which must be the wrong folder. */
+ * disk; a signal that asks to stop, between two batches (apps/cli/signals.h); and if nothing has
+ * been answered yet and no picture is there at all, which must be the wrong folder. */
 int eval_run(const EvalRunConfig *config, EvalStore *store, EvalItems *items, Timings *timings,
              Error *err);
 

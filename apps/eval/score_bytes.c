@@ -10,7 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "data/file_open.h"
+#include "data/files/file_open.h"
 
 enum { PIPE_WAIT_MS = 10000, BLOCK = 1 << 16 };
 

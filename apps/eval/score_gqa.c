@@ -3,8 +3,8 @@
 
 #include "apps/commands.h"
 #include "apps/eval/gqa_report.h"
-#include "apps/options.h"
-#include "apps/report.h"
+#include "apps/cli/options.h"
+#include "apps/cli/report.h"
 
 static const CommandHelp help = {
     .name = "score gqa",

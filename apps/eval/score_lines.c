@@ -7,9 +7,9 @@
 
 #include "apps/eval/score_bytes.h"
 #include "apps/eval/score_lines.h"
-#include "data/file_kind.h"
-#include "data/json_read.h"
-#include "data/json_memory.h"
+#include "data/files/file_kind.h"
+#include "data/files/json_read.h"
+#include "data/files/json_memory.h"
 
 void score_lines_free(ScoreLines *lines) {
     for (int64_t i = 0; i < lines->value_count; i++) json_decref(lines->values[i]);

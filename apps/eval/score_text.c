@@ -3,13 +3,14 @@
 #include <string.h>
 
 #include "apps/commands.h"
-#include "apps/options.h"
-#include "apps/report.h"
+#include "apps/cli/options.h"
+#include "apps/cli/report.h"
 #include "apps/eval/score_lines.h"
 #include "data/metrics/answers.h"
 #include "data/metrics/bleu.h"
 #include "data/metrics/chrf.h"
 #include "data/metrics/rouge.h"
+#include "kernels/nearest_word.h"
 
 static const CommandHelp help = {
     .name = "score text",

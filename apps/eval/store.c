@@ -11,12 +11,12 @@
 #include <unistd.h>
 
 #include "apps/eval/folder.h"
-#include "apps/options.h"
-#include "apps/report.h"
-#include "data/file_write.h"
-#include "data/json_memory.h"
-#include "data/memory_stream.h"
-#include "data/path.h"
+#include "apps/cli/options.h"
+#include "apps/cli/report.h"
+#include "data/files/file_write.h"
+#include "data/files/json_memory.h"
+#include "data/files/memory_stream.h"
+#include "data/files/path.h"
 
 /* ---- The folder. ---- */
 

@@ -18,7 +18,7 @@
 #define EASYFIRST_APPS_EVAL_STORE_H
 
 #include "apps/eval/items.h"
-#include "data/text_table.h"
+#include "data/sets/text_table.h"
 
 typedef struct EvalStore {
     const char *folder; /* the caller's */

@@ -4,12 +4,12 @@
 #include <unistd.h>
 
 #include "apps/eval/text_score.h"
-#include "data/file_kind.h"
-#include "data/file_open.h"
-#include "data/json_read.h"
+#include "data/files/file_kind.h"
+#include "data/files/file_open.h"
+#include "data/files/json_read.h"
 #include "data/metrics/answers.h"
-#include "data/pieces.h"
-#include "data/json_memory.h"
+#include "data/sets/pieces.h"
+#include "data/files/json_memory.h"
 
 /* "folder/0shot.english.jsonl": "0shot.english" */
 static char *name_of(const char *path) {

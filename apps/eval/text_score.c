@@ -3,13 +3,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "apps/report.h"
-#include "data/json_memory.h"
+#include "apps/cli/report.h"
+#include "data/files/json_memory.h"
 #include "data/metrics/answers.h"
 #include "data/metrics/bleu.h"
 #include "data/metrics/chrf.h"
 #include "data/metrics/rouge.h"
-#include "data/path.h"
+#include "data/files/path.h"
 
 enum { COLUMNS = 3 };
 

@@ -4,8 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "data/file_write.h"
-#include "data/memory_stream.h"
+#include "data/files/file_write.h"
+#include "data/files/memory_stream.h"
 
 int markup_begin(Markup *markup, Error *err) {
     *markup = (Markup){0};

@@ -3,8 +3,8 @@
 #ifndef EASYFIRST_APPS_SHOW_ONE_H
 #define EASYFIRST_APPS_SHOW_ONE_H
 
-#include "apps/options.h"
-#include "apps/report.h"
+#include "apps/cli/options.h"
+#include "apps/cli/report.h"
 #include "apps/show/player.h"
 
 /* How answers are shown: the options of the command line. */

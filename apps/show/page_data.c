@@ -3,9 +3,9 @@
 #include <string.h>
 
 #include "apps/show/page_parts.h"
-#include "apps/report.h"
+#include "apps/cli/report.h"
 #include "apps/show/text.h"
-#include "data/json_memory.h"
+#include "data/files/json_memory.h"
 
 enum { DATA_DIGITS = 5, MASK_INDEX = -1 };
 static const double least_score = -99.0; /* nothing is shown of what is less likely */

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "apps/json.h"
+#include "apps/cli/json.h"
 #include "apps/show/trace_parts.h"
 
 /* ---- Pieces: one text for each id. ---- */

@@ -7,8 +7,8 @@
  * from finished answers (trace_from_answers), or from a file (trace_read_json); the three give the
  * same.
  *
- * JSON. One object; it has everything that `--json` prints for an answer (apps/report.h), under the
- * same names, so that a reader of the one reads the other:
+ * JSON. One object; it has everything that `--json` prints for an answer (apps/cli/report.h), under
+ * the same names, so that a reader of the one reads the other:
  *
  *   image         text; not there: no picture
  *   question      text, or "prompt": text; exactly one of the two

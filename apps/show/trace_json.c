@@ -4,12 +4,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "apps/json.h"
+#include "apps/cli/json.h"
 #include "apps/show/trace_parts.h"
-#include "data/file_write.h"
-#include "data/json_kind.h"
-#include "data/json_read.h"
-#include "data/json_memory.h"
+#include "data/files/file_write.h"
+#include "data/files/json_kind.h"
+#include "data/files/json_read.h"
+#include "data/files/json_memory.h"
 
 enum { TRACE_BYTES = 1 << 28, READ_BLOCK = 1 << 16 };
 enum { LENGTH_MOST = 1000000, STEPS_MOST = 1000000, GRID_MOST = 1024, EDGE_MOST = 1 << 20 };

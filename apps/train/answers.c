@@ -1,7 +1,7 @@
 /* What the model answers to held-out prompts while it is being trained. */
 #include <stdlib.h>
 
-#include "apps/report.h"
+#include "apps/cli/report.h"
 #include "apps/train/trainer.h"
 
 enum { ANSWER_STEPS = 10 }; /* enough to see whether it learns; 50 are for answering */

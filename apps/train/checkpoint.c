@@ -10,11 +10,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "apps/model_write.h"
+#include "projector/model_write.h"
 #include "apps/train/manifest.h"
-#include "data/file_hash.h"
-#include "data/json_memory.h"
-#include "data/path.h"
+#include "data/files/file_hash.h"
+#include "data/files/json_memory.h"
+#include "data/files/path.h"
 
 #define CHECKPOINT_NAME "checkpoint-"
 #define STATE_NAME      "training/state.json"

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "data/array_grow.h"
+#include "data/files/array_grow.h"
 
 enum { RECORDS_AT_ONCE = 1024, NAME_SIZE = 256 };
 

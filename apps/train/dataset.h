@@ -5,8 +5,8 @@
 #ifndef EASYFIRST_APPS_TRAIN_DATASET_H
 #define EASYFIRST_APPS_TRAIN_DATASET_H
 
-#include "data/batches.h"
-#include "data/scene_graphs.h"
+#include "data/sets/batches.h"
+#include "data/sets/scene_graphs.h"
 #include "projector/examples.h"
 
 typedef struct DatasetOptions {

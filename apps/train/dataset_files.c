@@ -4,9 +4,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "apps/json.h"
-#include "data/model_files.h"
-#include "data/path.h"
+#include "apps/cli/json.h"
+#include "data/checkpoints/model_files.h"
+#include "data/files/path.h"
 
 enum { HASH_SIZE = 17 };
 

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "apps/ahead.h"
+#include "data/sets/prefetch.h"
 #include "apps/train/feed_scenes.h"
 #include "kernels/random.h"
 
@@ -187,7 +187,7 @@ LearnSizes feed_unit_sizes(const Dataset *d, const PackingConfig *packing) {
 
 struct Feed {
     FeedConfig config;
-    Ahead *ahead; /* of FeedStep */
+    Prefetch *prefetch; /* of FeedStep */
 };
 
 static void drop_step(void *thing) {
@@ -195,7 +195,7 @@ static void drop_step(void *thing) {
     free(thing);
 }
 
-static int make_steps(void *user, Ahead *ahead, Error *err) {
+static int make_steps(void *user, Prefetch *prefetch, Error *err) {
     const FeedConfig *c = &((Feed *)user)->config;
     int64_t epoch = c->epoch, index = c->index;
     BatchPlan plan = {0};
@@ -217,7 +217,7 @@ static int make_steps(void *user, Ahead *ahead, Error *err) {
         }
         step->step = n;
         index++;
-        if (!ahead_put(ahead, step)) break;
+        if (!prefetch_put(prefetch, step)) break;
     }
     batches_free(&plan);
     return status;
@@ -247,9 +247,9 @@ int feed_open(Feed **feed, const FeedConfig *config, Error *err) {
     Feed *f = calloc(1, sizeof *f);
     if (!f) return error_set(err, "out of memory");
     f->config = *config;
-    const AheadConfig ahead = {
+    const PrefetchConfig prefetch = {
         .make = make_steps, .drop = drop_step, .user = f, .what = "training steps"};
-    if (ahead_open(&f->ahead, &ahead, err)) {
+    if (prefetch_open(&f->prefetch, &prefetch, err)) {
         free(f);
         return -1;
     }
@@ -259,7 +259,7 @@ int feed_open(Feed **feed, const FeedConfig *config, Error *err) {
 
 int feed_next(Feed *f, FeedStep *step, Error *err) {
     void *made;
-    TRY(ahead_next(f->ahead, &made, err));
+    TRY(prefetch_next(f->prefetch, &made, err));
     *step = *(FeedStep *)made;
     free(made);
     return 0;
@@ -267,6 +267,6 @@ int feed_next(Feed *f, FeedStep *step, Error *err) {
 
 void feed_close(Feed *f) {
     if (!f) return;
-    ahead_close(f->ahead);
+    prefetch_close(f->prefetch);
     free(f);
 }

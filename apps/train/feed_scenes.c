@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "data/path.h"
+#include "data/files/path.h"
 
 /* One picture while its step is put together. */
 typedef struct Loaded {

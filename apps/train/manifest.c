@@ -6,8 +6,8 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "data/file_hash.h"
-#include "data/path.h"
+#include "data/files/file_hash.h"
+#include "data/files/path.h"
 
 #define STATE_FILE "training/state.json"
 

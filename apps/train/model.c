@@ -6,8 +6,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "apps/model_fresh.h"
-#include "data/path.h"
+#include "projector/model_fresh.h"
+#include "data/files/path.h"
 #include "kernels/clock.h"
 
 enum { DEFAULT_LENGTH_CLASSES = 514 }; /* as the released length predictors have */

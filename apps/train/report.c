@@ -11,11 +11,11 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
-#include "apps/report.h"
-#include "data/file_write.h"
-#include "data/json_memory.h"
-#include "data/memory_stream.h"
-#include "data/path.h"
+#include "apps/cli/report.h"
+#include "data/files/file_write.h"
+#include "data/files/json_memory.h"
+#include "data/files/memory_stream.h"
+#include "data/files/path.h"
 #include "kernels/clean_text.h"
 
 /* ---- Points as lines. ---- */

@@ -12,10 +12,10 @@
 #include <unistd.h>
 
 #include "apps/train/manifest.h"
-#include "data/config.h"
-#include "data/file_write.h"
-#include "data/model_files.h"
-#include "data/path.h"
+#include "data/checkpoints/config.h"
+#include "data/files/file_write.h"
+#include "data/checkpoints/model_files.h"
+#include "data/files/path.h"
 
 #define MARKER    "run.json"
 #define OLD_MODEL "model-before" /* in the work folder */

@@ -6,10 +6,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "apps/report.h"
+#include "apps/cli/report.h"
 #include "apps/train/start.h"
-#include "data/json_memory.h"
-#include "data/path.h"
+#include "data/files/json_memory.h"
+#include "data/files/path.h"
+#include "kernels/nearest_word.h"
 
 static const char *const stage_names[STAGE_COUNT + 1] = {"adapt",  "instruct", "align",  "tune",
                                                          "length", "pretrain", "segment"};

@@ -6,8 +6,8 @@
 
 #include <jansson.h>
 
-#include "apps/model.h"
-#include "apps/options.h"
+#include "projector/model.h"
+#include "apps/cli/options.h"
 #include "kernels/optimizer.h"
 #include "language/long_prompts.h"
 #include "language/noise.h"

@@ -7,9 +7,9 @@
 #include <string.h>
 #include <sys/statvfs.h>
 
-#include "apps/report.h"
-#include "data/file_write.h"
-#include "data/path.h"
+#include "apps/cli/report.h"
+#include "data/files/file_write.h"
+#include "data/files/path.h"
 
 int train_start_same_settings(const TrainSettings *s, Error *err) {
     char *path = path_join(s->out, "settings.json", err);

@@ -7,13 +7,13 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "apps/report.h"
-#include "apps/signals.h"
+#include "apps/cli/report.h"
+#include "apps/cli/signals.h"
 #include "apps/train/dataset_files.h"
 #include "apps/train/finite.h"
 #include "apps/train/start.h"
-#include "data/model_files.h"
-#include "data/path.h"
+#include "data/checkpoints/model_files.h"
+#include "data/files/path.h"
 #include "kernels/clock.h"
 #include "kernels/random.h"
 

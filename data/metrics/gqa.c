@@ -4,10 +4,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "data/array_grow.h"
-#include "data/gqa.h"
-#include "data/gqa_answers.h"
-#include "data/gqa_file.h"
+#include "data/files/array_grow.h"
+#include "data/sets/gqa.h"
+#include "data/sets/gqa_answers.h"
+#include "data/sets/gqa_file.h"
 #include "data/metrics/gqa_state.h"
 #include "data/metrics/gqa_text.h"
 

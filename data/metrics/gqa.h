@@ -14,7 +14,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "data/problems.h"
+#include "data/sets/problems.h"
 #include "kernels/error.h"
 
 typedef struct GqaFiles {

@@ -5,9 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "data/array_grow.h"
-#include "data/gqa_answers.h"
-#include "data/gqa_file.h"
+#include "data/files/array_grow.h"
+#include "data/sets/gqa_answers.h"
+#include "data/sets/gqa_file.h"
 #include "data/metrics/gqa_state.h"
 
 /* ---- Scene graphs. ---- */

@@ -3,7 +3,7 @@
 #define EASYFIRST_DATA_METRICS_GQA_STATE_H
 
 #include "data/metrics/gqa.h"
-#include "data/text_table.h"
+#include "data/sets/text_table.h"
 
 /* What is known of an id. Texts are numbers in `answers`, gold and predicted alike: the same text
  * is the same number. */

@@ -13,7 +13,7 @@
 
 #include <stdbool.h>
 
-#include "data/causal_graph.h"
+#include "data/sets/causal_graph.h"
 #include "data/metrics/order.h"
 
 enum { ORDER_SHUFFLES = 2000 };

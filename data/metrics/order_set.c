@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "data/array_grow.h"
+#include "data/files/array_grow.h"
 #include "data/metrics/order_words.h"
 #include "kernels/random.h"
 

@@ -26,7 +26,7 @@
 #include <stdbool.h>
 
 #include "data/metrics/order.h"
-#include "data/text_table.h"
+#include "data/sets/text_table.h"
 
 typedef enum OrderClass { ORDER_FIXED, ORDER_COPIED, ORDER_CONTENT, ORDER_CLASSES } OrderClass;
 

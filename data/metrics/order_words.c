@@ -11,7 +11,7 @@
 #include <unistr.h>
 #include <uniwbrk.h>
 
-#include "data/array_grow.h"
+#include "data/files/array_grow.h"
 
 void order_words_free(OrderWords *words) {
     for (int i = 0; i < words->count; i++) free(words->items[i].form);

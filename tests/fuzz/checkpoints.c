@@ -2,9 +2,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "data/checkpoint_store.h"
-#include "data/pickle.h"
-#include "data/zip.h"
+#include "data/checkpoints/checkpoint_store.h"
+#include "data/checkpoints/pickle.h"
+#include "data/files/zip.h"
 #include "tests/fuzz/fuzz.h"
 
 /* Reads every byte of every tensor. */

@@ -5,13 +5,13 @@
 #include <unistd.h>
 
 #include "apps/eval/order_input.h"
-#include "data/causal_graph.h"
-#include "data/gqa.h"
-#include "data/gqa_answers.h"
-#include "data/json_array.h"
+#include "data/sets/causal_graph.h"
+#include "data/sets/gqa.h"
+#include "data/sets/gqa_answers.h"
+#include "data/files/json_array.h"
 #include "data/metrics/gqa.h"
-#include "data/records.h"
-#include "data/scene_graphs.h"
+#include "data/sets/records.h"
+#include "data/sets/scene_graphs.h"
 #include "tests/fuzz/fuzz.h"
 
 /* A folder of pictures that has the names which seeds use. */

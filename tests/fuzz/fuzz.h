@@ -2,7 +2,7 @@
  *
  * All targets are one program, built twice: with libFuzzer (`make fuzz`, tests/fuzz/libfuzzer.c),
  * where the environment's FUZZ_TARGET names the one to run, and into
- * tests/test_fuzz_regressions.c, which gives them the inputs that once failed. A target ends
+ * tests/apps/test_fuzz_regressions.c, which gives them the inputs that once failed. A target ends
  * normally whatever the bytes are; it must keep nothing from one input to the next, so that an
  * input alone does what it does after others. */
 #ifndef EASYFIRST_TESTS_FUZZ_FUZZ_H

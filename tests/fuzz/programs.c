@@ -7,8 +7,8 @@
 
 #include "apps/eval/store.h"
 #include "apps/eval/text_score.h"
-#include "apps/model.h"
-#include "apps/options.h"
+#include "projector/model.h"
+#include "apps/cli/options.h"
 #include "apps/show/figure.h"
 #include "apps/show/lines.h"
 #include "apps/show/page.h"
@@ -16,9 +16,9 @@
 #include "apps/train/checkpoint.h"
 #include "apps/train/report.h"
 #include "apps/train/settings.h"
-#include "data/config.h"
-#include "data/file_hash.h"
-#include "data/model_files.h"
+#include "data/checkpoints/config.h"
+#include "data/files/file_hash.h"
+#include "data/checkpoints/model_files.h"
 #include "tests/fuzz/fuzz.h"
 
 void fuzz_config(const uint8_t *data, size_t size) {

@@ -3,18 +3,19 @@
 #include <string.h>
 
 #include "apps/eval/score_lines.h"
-#include "apps/options.h"
+#include "apps/cli/options.h"
 #include "data/metrics/answers.h"
 #include "data/metrics/bleu.h"
 #include "data/metrics/chrf.h"
 #include "data/metrics/gqa_text.h"
 #include "data/metrics/rouge.h"
-#include "data/text_space.h"
+#include "data/sets/text_space.h"
 #include "kernels/clean_text.h"
 #include "language/sentencepiece.h"
 #include "language/tokenizer.h"
 #include "language/vocabulary.h"
 #include "tests/fuzz/fuzz.h"
+#include "kernels/nearest_word.h"
 
 #define MODEL "tests/golden/models/tiny-base/language/sentencepiece.bpe.model"
 

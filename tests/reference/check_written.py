@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Whether transformers opens the language models that the C code writes.
 
-    make && make build/tests/test_model_files
+    make && make build/tests/data/test_model_files
     ENV/bin/python tests/reference/check_written.py
     ENV/bin/python tests/reference/check_written.py --compare WRITTEN ORIGINAL
 
@@ -60,7 +60,7 @@ def rewrite(program, original, dtype):
 def main():
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--program", default="build/tests/test_model_files")
+    parser.add_argument("--program", default="build/tests/data/test_model_files")
     parser.add_argument("--models", default="tests/golden/models")
     parser.add_argument("--compare", nargs=2, metavar=("WRITTEN", "ORIGINAL"))
     args = parser.parse_args()

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Updates by torch's optimisers, for tests/test_optimizer.c and tests/test_muon.c.
+"""Updates by torch's optimisers, for tests/kernels/test_optimizer.c and tests/kernels/test_muon.c.
 
 adamw.safetensors: ten by torch.optim.AdamW with clip_grad_norm_, two parts with learning rates of
 their own, gradients of very different size (some are clipped, some are not), with the same decay

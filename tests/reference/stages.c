@@ -13,7 +13,7 @@
 #include <string.h>
 #include <time.h>
 
-#include "apps/model.h"
+#include "projector/model.h"
 
 typedef struct Run {
     Device *device;

@@ -1,0 +1,59 @@
+/* batches.h - which units of the data make up which training step.
+ *
+ * A unit is what is never torn apart: an example, or a picture with all its questions. An epoch is
+ * a shuffled walk over all units, cut into steps by number of units or of tokens. Steps are of one
+ * modality, with a picture or without (LLaVA's sampler), and of units of similar length: units are
+ * shuffled, cut into megabatches, sorted by length within each, and the steps shuffled again. (Or
+ * `mixed`: where sequences are packed end to end nothing has to be of equal length, and a model
+ * that learns several tasks at once then has all of them in each update.) All of it is a pure
+ * function of the units, the configuration, the seed and the epoch: a step can be found again from
+ * its number alone.
+ */
+#ifndef EASYFIRST_DATA_SETS_BATCHES_H
+#define EASYFIRST_DATA_SETS_BATCHES_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "kernels/error.h"
+
+typedef struct BatchUnit {
+    int64_t record;    /* which record it comes from */
+    int32_t turn;      /* which of its turns; below 0: several of them */
+    int32_t tokens;    /* length, for grouping and for batches by tokens */
+    int32_t sequences; /* examples in it: 1, or the number of turns */
+    int16_t source;    /* of a mixture */
+    bool picture;
+} BatchUnit;
+
+typedef struct BatchConfig {
+    int64_t tokens; /* a step's tokens at most (one unit always fits); 0: by sequences */
+    int sequences;  /* a step's sequences at most */
+    bool in_order;  /* neither shuffled, grouped, weighted nor kept to one modality: as in the
+                       file, each unit once */
+    bool mixed;     /* shuffled alone: a step has both modalities and all lengths, as they come */
+    int megabatch;  /* steps' worth of units that are sorted together; 0: 50 */
+    uint64_t seed;
+    const double *weights; /* [sources] of a mixture; NULL: every unit once an epoch. With weights
+                              an epoch has as many units as there are; each is drawn from source s
+                              with probability weight[s] / sum, and a source's units come in
+                              shuffled order, again and again, over the epochs without loss */
+    int sources;
+} BatchConfig;
+
+/* An epoch's steps. */
+typedef struct BatchPlan {
+    int64_t *order;      /* unit indices */
+    int64_t *step_begin; /* [steps + 1] in order */
+    int64_t steps;
+} BatchPlan;
+
+/* Takes 16 bytes a unit while it works (with weights 24) and 24 more for each of one megabatch,
+ * O(n log n), and with weights the draws of all earlier epochs, some nanoseconds each. If both
+ * budgets are given a step keeps to both. Errors: no unit, no budget, a source with a weight but
+ * without units. *plan is empty on failure. */
+int batches_plan(BatchPlan *plan, const BatchUnit *units, int64_t count, const BatchConfig *config,
+                 int64_t epoch, Error *err);
+void batches_free(BatchPlan *plan);
+
+#endif

@@ -1,0 +1,74 @@
+/* causal_graph.h - answers annotated with what depends on what: causal graphs (Pearl 1998) of
+ * answers, as arXiv 2308.12219 uses them to ask whether an answer was written in an order that a
+ * reasoner could have written it in.
+ *
+ * A file is one JSON object, or an array of them:
+ *
+ *   {"prompt": "A box has 4 rows of 6 eggs. 5 break. How many are left?",
+ *    "answer": "There are 4 * 6 = 24 eggs. After 5 break, 24 - 5 = 19 are left.",
+ *    "segments": [{"name": "idea 1",   "text": "There are"},
+ *                 {"name": "formula 1", "text": "4 * 6 ="},
+ *                 {"name": "result 1", "text": "24"}, ...],
+ *    "edges": [["idea 1", "formula 1"], ["formula 1", "result 1"], ...]}
+ *
+ *   prompt    text as the model gets it; or "question" (put into the model's wording), with
+ *   image     path of its picture below the folder of pictures, for a question; may be missing
+ *   answer    the annotated answer
+ *   segments  parts of the answer that do not overlap; each has a name and either "text", which
+ *             stands in the answer (the first time behind the segment in front of it in the list,
+ *             not within a number or an ASCII word), or "begin" and "end", characters (code points)
+ *             counted from 0, end excluded. Words that belong to no segment do not matter.
+ *   edges     [before, after]: what `after` says depends on what `before` says
+ *   note      anything; other members are ignored, too
+ *
+ * The graph must have no cycle: otherwise no order would do. It may have 1,000 segments and 10,000
+ * edges.
+ */
+#ifndef EASYFIRST_DATA_SETS_CAUSAL_GRAPH_H
+#define EASYFIRST_DATA_SETS_CAUSAL_GRAPH_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "kernels/error.h"
+
+typedef struct CausalSegment {
+    char *name;
+    size_t begin, end; /* bytes of the annotated answer */
+} CausalSegment;
+
+typedef struct CausalEdge {
+    int before, after; /* segments */
+} CausalEdge;
+
+typedef struct CausalGraph {
+    char *prompt;     /* or the question */
+    bool is_question; /* to be put into the model's wording */
+    char *image;      /* NULL: none */
+    char *answer;
+    CausalSegment *segments; /* [segment_count], at least 2, in the order of the file */
+    int segment_count;
+    CausalEdge *edges; /* [edge_count], at least 1 */
+    int edge_count;
+} CausalGraph;
+
+typedef struct CausalGraphs {
+    CausalGraph *items; /* [count], at least 1 */
+    size_t count;
+} CausalGraphs;
+
+/* Reads a file of at most 16 MiB. Everything is checked; errors have the file, the graph's number,
+ * and what is wrong by name: segments that are not in the answer, that overlap, or whose name is
+ * there twice; edges between unknown segments, there twice, or in a cycle, which is told. On
+ * failure *graphs is empty. */
+int causal_graphs_read(CausalGraphs *graphs, const char *path, Error *err);
+void causal_graphs_free(CausalGraphs *graphs);
+
+/* Where the segments stand in an answer that may be worded otherwise: begins and ends
+ * [segment_count] in bytes. The annotated answer itself (white space around it does not matter) has
+ * all; in another one, segments are looked for by their texts, in the order in which they stand in
+ * the annotated answer, each behind the one before it, not within a number or an ASCII word.
+ * Returns -1 if all were found, else the number of the first that was not. */
+int causal_graph_match(const CausalGraph *graph, const char *answer, size_t *begins, size_t *ends);
+
+#endif

@@ -1,0 +1,117 @@
+#include "data/sets/problems.h"
+
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "kernels/clean_text.h"
+
+static const char OTHERS[] = "other problems";
+
+/* snprintf may cut a text inside a character of UTF-8: the stump goes, too. */
+static void cut_to_characters(char *text) {
+    size_t size = strlen(text), back = 0;
+    while (back < 4 && back < size && ((unsigned char)text[size - 1 - back] & 0xC0) == 0x80) back++;
+    if (back == size || back == 4) return;
+    unsigned char lead = (unsigned char)text[size - 1 - back];
+    size_t length = lead >= 0xF0 ? 4 : lead >= 0xE0 ? 3 : lead >= 0xC0 ? 2 : 1;
+    if (lead >= 0xC0 && back + 1 < length) text[size - 1 - back] = 0;
+}
+
+static void copy_text(char *to, size_t size, const char *from) {
+    if ((size_t)snprintf(to, size, "%s", from) >= size) cut_to_characters(to);
+}
+
+/* The entry of a kind, made if there is none yet; *fresh says so. The last entry is for all kinds
+ * that found no place of their own. */
+static Problem *problem_of(Problems *problems, const char *kind, bool *fresh) {
+    char name[sizeof problems->kinds[0].kind];
+    copy_text(name, sizeof name, kind);
+    *fresh = false;
+    for (int i = 0; i < problems->kind_count; i++)
+        if (!strcmp(problems->kinds[i].kind, name)) return &problems->kinds[i];
+    if (problems->kind_count == PROBLEM_KINDS) return &problems->kinds[PROBLEM_KINDS - 1];
+    *fresh = true;
+    Problem *made = &problems->kinds[problems->kind_count++];
+    *made = (Problem){.count = 0};
+    copy_text(made->kind, sizeof made->kind, problems->kind_count == PROBLEM_KINDS ? OTHERS : name);
+    return made;
+}
+
+static Problem *count_one(Problems *problems, const char *kind, const char *format, va_list args)
+    __attribute__((format(printf, 3, 0)));
+static Problem *count_one(Problems *problems, const char *kind, const char *format, va_list args) {
+    bool fresh;
+    Problem *problem = problem_of(problems, kind, &fresh);
+    if (fresh) {
+        int length = vsnprintf(problem->first, sizeof problem->first, format, args);
+        if (length < 0) problem->first[0] = 0;
+        if (length >= (int)sizeof problem->first) cut_to_characters(problem->first);
+        clean_text(problem->first);
+    }
+    problem->count++;
+    return problem;
+}
+
+void problems_add(Problems *problems, const char *kind, const char *format, ...) {
+    va_list args;
+    va_start(args, format);
+    count_one(problems, kind, format, args);
+    va_end(args);
+    problems->total++;
+}
+
+void problems_more(Problems *problems, const char *kind, const char *format, ...) {
+    va_list args;
+    va_start(args, format);
+    count_one(problems, kind, format, args);
+    va_end(args);
+}
+
+void problems_note(Problems *problems, const char *kind, const char *format, ...) {
+    va_list args;
+    va_start(args, format);
+    Problem *problem = count_one(problems, kind, format, args);
+    va_end(args);
+    /* Not the one in which all kinds end that found no place. */
+    if (!strcmp(problem->kind, kind)) problem->note = true;
+}
+
+void problems_merge(Problems *into, const Problems *from) {
+    for (int i = 0; i < from->kind_count; i++) {
+        bool fresh;
+        Problem *problem = problem_of(into, from->kinds[i].kind, &fresh);
+        if (fresh) memcpy(problem->first, from->kinds[i].first, sizeof problem->first);
+        problem->count += from->kinds[i].count;
+        if (fresh) problem->note = from->kinds[i].note;
+    }
+    into->total += from->total;
+}
+
+int problems_check(const Problems *problems, int64_t samples, double share, Error *err) {
+    if ((double)problems->total <= share * (double)samples) return 0;
+    char text[sizeof err->text], most[64] = "none may be";
+    int used = 0;
+    if (share > 0) snprintf(most, sizeof most, "at most %g %% may be", 100 * share);
+    /* Every kind gets an equal part of the message for its first case. */
+    int kinds = 0;
+    for (int i = 0; i < problems->kind_count; i++) kinds += !problems->kinds[i].note;
+    int room = (int)(sizeof text - 160) / (kinds ? kinds : 1);
+    for (int i = 0; i < problems->kind_count; i++) {
+        const Problem *p = &problems->kinds[i];
+        char one[sizeof p->kind + sizeof p->first + 40];
+        if (p->note) continue;
+        snprintf(one, sizeof one, "%s%s: %lld (%s", used ? "; " : "", p->kind, (long long)p->count,
+                 p->first);
+        if ((int)strlen(one) > room - 2) {
+            one[room - 5] = 0;
+            cut_to_characters(one);
+            strcat(one, "...");
+        }
+        used += snprintf(text + used, sizeof text - (size_t)used, "%s)", one);
+    }
+    text[used] = 0;
+    return error_set(err, "%lld of %lld records would be skipped, %s: %s",
+                     (long long)problems->total, (long long)samples, most, text);
+}

@@ -1,0 +1,553 @@
+/* records.c - the index over the files: scanning, mixtures, reading one record again. */
+#include "data/sets/records.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "data/files/array_grow.h"
+#include "data/checkpoints/config.h"
+#include "data/files/file_kind.h"
+#include "data/files/file_open.h"
+#include "data/files/json_array.h"
+#include "data/files/path.h"
+#include "data/sets/pieces.h"
+#include "data/sets/records_parse.h"
+#include "data/sets/text_space.h"
+
+typedef enum FileKind { FILE_ARRAY, FILE_LINES, FILE_TEXT } FileKind;
+
+/* Where a record stands in its file: 16 bytes. */
+typedef struct Entry {
+    int64_t offset;
+    uint32_t size : 31;
+    uint32_t flawed : 1;
+    uint32_t number; /* element, line, or (of paragraphs) first line, from 1 */
+} Entry;
+
+typedef struct Source {
+    char *path, *name; /* name: as in ratio.json, or the file's own */
+    double weight;
+    FileKind kind;
+    int fd; /* -1: opened for every read, since a process may not have so many open */
+    int64_t bytes;
+    ContentHash hash;   /* of all that the scan read */
+    int64_t begin, end; /* its entries */
+} Source;
+
+/* Files of a mixture that are kept open. */
+enum { FILES_OPEN = 128 };
+
+struct Records {
+    Source *sources;
+    int source_count;
+    Entry *entries;
+    size_t count, capacity;
+    int64_t scanned;
+    RecordsOptions options;
+    char *images; /* what options.images points to */
+};
+
+/* One file on its way through the scan. */
+typedef struct Scan {
+    Records *records;
+    const Source *source;
+    Problems *problems;
+    int64_t seen; /* records of this file, usable or not */
+} Scan;
+
+/* ---- Scanning. ---- */
+
+static const char *unit_of(const Records *records, const Source *source) {
+    if (source->kind == FILE_ARRAY) return "record";
+    return source->kind == FILE_LINES || records->options.text_lines ? "line" : "text in line";
+}
+
+static RecordContext context_of(const Records *records, const Source *source, int64_t number,
+                                Problems *problems, bool *flawed) {
+    return (RecordContext){.options = &records->options,
+                           .path = source->path,
+                           .unit = unit_of(records, source),
+                           .number = number,
+                           .problems = problems,
+                           .flawed = flawed};
+}
+
+static int add_entry(Scan *scan, int64_t offset, size_t size, int64_t number, bool flawed,
+                     Error *err) {
+    Records *r = scan->records;
+    if (r->count == r->capacity) {
+        Entry *grown = array_grow(r->entries, &r->capacity, sizeof *grown);
+        if (!grown)
+            return error_set(err, "%s: no memory for an index of %zu records", scan->source->path,
+                             r->count);
+        r->entries = grown;
+    }
+    r->entries[r->count++] = (Entry){offset, (uint32_t)size & INT32_MAX, flawed, (uint32_t)number};
+    return 0;
+}
+
+static bool limit_reached(const Scan *scan) {
+    const Records *r = scan->records;
+    return r->options.limit > 0 && (int64_t)r->count - scan->source->begin >= r->options.limit;
+}
+
+/* After each record that was looked at: 0 to go on, 1 where there are enough of them. */
+static int take_record(Scan *scan, Record *record, int64_t offset, size_t size, int64_t number,
+                       bool flawed, Error *err) {
+    bool usable = record->count > 0;
+    record_free(record);
+    scan->seen++;
+    if (usable) TRY(add_entry(scan, offset, size, number, flawed, err));
+    return limit_reached(scan);
+}
+
+static int visit_element(void *user, const JsonElement *element, Error *err) {
+    Scan *scan = user;
+    bool flawed = false;
+    RecordContext context =
+        context_of(scan->records, scan->source, element->number, scan->problems, &flawed);
+    Record record = {0};
+    if (element->value)
+        TRY(record_from_json(&record, element->value, &context, err));
+    else
+        record_problem(&context, "", element->kind, "%s", element->why);
+    return take_record(scan, &record, element->offset, element->size, element->number, flawed, err);
+}
+
+static int line_record(Record *record, const RecordContext *context, const char *text, size_t size,
+                       Error *err) {
+    JsonFault fault;
+    json_t *value = json_element(text, size, &fault);
+    if (!value) {
+        if (fault.kind == JSON_FAULT_MEMORY)
+            return error_set(err, "%s: no memory for a record", context->path);
+        if (fault.kind == JSON_FAULT_LARGE)
+            record_problem(context, "", json_fault_name(&fault), "%s", fault.why);
+        else
+            record_problem(context, "", json_fault_name(&fault), "column %d: %s", fault.position,
+                           fault.why);
+        *record = (Record){0};
+        return 0;
+    }
+    int status = record_from_json(record, value, context, err);
+    json_decref(value);
+    return status;
+}
+
+static int scan_pieces(Scan *scan, FileWindow *window, size_t begin, Error *err) {
+    const Source *source = scan->source;
+    bool lines = source->kind == FILE_LINES || scan->records->options.text_lines;
+    Pieces pieces = {.window = window, .at = begin, .paragraphs = !lines};
+    Piece piece;
+    for (int status = 0; status == 0;) {
+        Record record = {0};
+        TRY(pieces_next(&pieces, &piece, err));
+        if (!piece.text) return 0;
+        bool flawed = false;
+        RecordContext context =
+            context_of(scan->records, source, piece.line, scan->problems, &flawed);
+        if (piece.too_long)
+            record_problem(&context, "", "too long", "more than %d MiB%s", WINDOW_MOST >> 20,
+                           lines ? "" : " without an empty line: is every line a text of its own?");
+        else if (source->kind == FILE_LINES)
+            TRY(line_record(&record, &context, piece.text, piece.size, err));
+        else
+            TRY(record_from_text(&record, piece.text, piece.size, &context, err));
+        status = take_record(scan, &record, piece.offset, piece.size, piece.line, flawed, err);
+        if (status < 0) return -1;
+    }
+    return 0;
+}
+
+/* ---- Which kind of file. ---- */
+
+static bool has_ending(const char *path, const char *ending) {
+    size_t size = strlen(path), length = strlen(ending);
+    return size >= length && !strcasecmp(path + size - length, ending);
+}
+
+/* A text file that is meant as something else, by its name: how to go on. NULL: it is text. */
+static const char *table_kind(const char *path) {
+    static const struct {
+        const char *ending, *kind;
+    } known[] = {
+        {".csv", "a table of comma-separated values (CSV), which is not read; convert it to lines "
+                 "of {\"inputs\": ..., \"targets\": ...}"},
+        {".tsv", "a table of tab-separated values (TSV), which is not read; convert it to lines of "
+                 "{\"inputs\": ..., \"targets\": ...}"},
+        {".jsonl", "named as lines of JSON, but it begins with neither { nor ["},
+        {".json", "named as JSON, but it begins with neither { nor ["},
+        {".xml", "an XML document, which is not read; convert it to JSON lines or plain text"},
+        {".yaml", "a YAML document, which is not read; convert it to JSON lines"},
+        {".yml", "a YAML document, which is not read; convert it to JSON lines"},
+    };
+    for (size_t i = 0; i < sizeof known / sizeof known[0]; i++)
+        if (has_ending(path, known[i].ending)) return known[i].kind;
+    return NULL;
+}
+
+static int check_text(const Records *records, const Source *source, Error *err) {
+    const char *table = table_kind(source->path), *needs = records->options.prompts_for;
+    if (table) return error_set(err, "%s: %s", source->path, table);
+    if (!needs) return 0;
+    return error_set(err,
+                     "%s: plain text, which has no prompts; %s needs pairs: a line each of "
+                     "{\"inputs\": ..., \"targets\": ...}, or LLaVA's records. Plain text is for "
+                     "`easyfirst train pretrain`",
+                     source->path, needs);
+}
+
+/* The member of an object, other than a record, that is an array of objects; NULL if there is none.
+ */
+static const char *wrapped_array(json_t *object) {
+    const char *key;
+    json_t *value;
+    if (json_object_get(object, "conversations") || json_object_get(object, "inputs")) return NULL;
+    json_object_foreach(object, key, value) {
+        if (json_is_object(json_array_get(value, 0))) return key;
+    }
+    return NULL;
+}
+
+/* The first member's name, if it is an array's: the object goes on over several lines. */
+static bool array_begins(const char *text, size_t size, char key[64]) {
+    char begin[200], bracket = 0;
+    size_t kept = size < sizeof begin - 1 ? size : sizeof begin - 1;
+    memcpy(begin, text, kept);
+    begin[kept] = 0;
+    return sscanf(begin, "{ \"%63[^\"\\\n]\" : %c", key, &bracket) == 2 && bracket == '[';
+}
+
+static int refuse_wrapped(const Source *source, const char *key, Error *err) {
+    return error_set(err,
+                     "%s: a JSON object whose \"%s\" is the array of records; expected the array "
+                     "alone, or one record a line: take it out (jq '.[\"%s\"]' FILE > NEW)",
+                     source->path, key, key);
+}
+
+/* Whether lines can be records: not one object over several lines, perhaps around the array of
+ * them. `text` begins at the first {. */
+static int check_lines(const Source *source, const char *text, size_t size, Error *err) {
+    const char *end = memchr(text, '\n', size);
+    size_t line = end ? (size_t)(end - text) : size;
+    char key[64];
+    JsonFault fault;
+    json_t *value = json_element(text, line, &fault);
+    const char *wrapped = value ? wrapped_array(value) : NULL;
+    int status = wrapped ? refuse_wrapped(source, wrapped, err) : 0;
+    json_decref(value);
+    if (status || value || !fault.cut || !end) return status;
+    line += text_space_begin(text + line, size - line);
+    if (line < size && text[line] == '{') return 0; /* a line that was cut short, and others */
+    if (array_begins(text, size, key)) return refuse_wrapped(source, key, err);
+    return error_set(
+        err,
+        "%s: a JSON object over several lines; expected one object a line, or an array "
+        "of objects",
+        source->path);
+}
+
+/* The kind of a file is told by its first byte that is no white space, *first; *begin is where its
+ * text begins, after a byte order mark. */
+static int find_kind(FileWindow *window, FileKind *kind, size_t *begin, size_t *first, Error *err) {
+    static const char mark[3] = "\xEF\xBB\xBF";
+    do {
+        TRY(window_more(window, 0, err));
+        const char *other = window->size ? file_kind_hint(window->bytes, window->size) : NULL;
+        if (other) return error_set(err, "%s: this is %s", window->path, other);
+        *begin = window->size >= 3 && !memcmp(window->bytes, mark, 3) ? 3 : 0;
+        for (size_t i = *begin; i < window->size; i++) {
+            char c = window->bytes[i];
+            if (c == ' ' || c == '\t' || c == '\r' || c == '\n') continue;
+            *kind = c == '[' ? FILE_ARRAY : c == '{' ? FILE_LINES : FILE_TEXT;
+            *first = i;
+            return 0;
+        }
+    } while (!window->end);
+    return error_set(err, "%s: empty: a JSON array, lines of JSON or text were expected",
+                     window->path);
+}
+
+static int source_open(const Source *source, int64_t *bytes, Error *err) {
+    return file_open_input(source->path, "data are read more than once: save them to a file", bytes,
+                           err);
+}
+
+/* The kind of a file that has just been opened; *begin is where its text begins. */
+static int check_kind(const Records *records, Source *source, FileWindow *window, size_t *begin,
+                      Error *err) {
+    size_t first = 0;
+    TRY(find_kind(window, &source->kind, begin, &first, err));
+    if (source->kind == FILE_TEXT) return check_text(records, source, err);
+    if (source->kind == FILE_ARRAY) return 0;
+    return check_lines(source, window->bytes + first, window->size - first, err);
+}
+
+static int scan_window(Scan *scan, Source *source, FileWindow *window, Error *err) {
+    size_t begin = 0;
+    TRY(check_kind(scan->records, source, window, &begin, err));
+    if (source->kind == FILE_ARRAY) return json_array_walk(window, begin, visit_element, scan, err);
+    return scan_pieces(scan, window, begin, err);
+}
+
+/* Scans one file; its records are appended to the index. */
+static int source_scan(Records *records, Source *source, Problems *problems, Error *err) {
+    Problems own = {.total = 0};
+    Scan scan = {.records = records, .source = source, .problems = &own};
+    source->fd = source_open(source, &source->bytes, err);
+    if (source->fd < 0) return -1;
+    source->begin = (int64_t)records->count;
+    FileWindow window = {.path = source->path, .fd = source->fd, .hash = &source->hash};
+    int status = scan_window(&scan, source, &window, err);
+    window_free(&window);
+    source->end = (int64_t)records->count;
+    records->scanned += scan.seen;
+    problems_merge(problems, &own);
+    TRY(status);
+    if (source->end > source->begin) return 0;
+    if (own.kind_count)
+        return error_set(err, "%s: none of its %lld records can be used: %s (%s)", source->path,
+                         (long long)scan.seen, own.kinds[0].kind, own.kinds[0].first);
+    return error_set(err, "%s: it has no records", source->path);
+}
+
+/* ---- Sources. ---- */
+
+static int source_make(Source *source, const char *folder, const char *name, double weight,
+                       Error *err) {
+    *source = (Source){.weight = weight, .fd = -1};
+    source->name = strdup(folder ? name : path_name(name));
+    source->path = path_join(folder, name, err);
+    return source->name && source->path ? 0 : error_set(err, "%s: out of memory", name);
+}
+
+static int by_name(const void *a, const void *b) {
+    return strcmp(((const Source *)a)->name, ((const Source *)b)->name);
+}
+
+static int mixture_sources(Records *records, const char *folder, const char *path, json_t *ratios,
+                           Error *err) {
+    size_t count = json_object_size(ratios);
+    if (count == 0 || count > INT_MAX)
+        return error_set(err, "%s: names no file; {\"file\": weight, ...} was expected", path);
+    records->sources = calloc(count, sizeof *records->sources);
+    if (!records->sources) return error_set(err, "%s: no memory for %zu files", path, count);
+    for (void *i = json_object_iter(ratios); i; i = json_object_iter_next(ratios, i)) {
+        const char *name = json_object_iter_key(i);
+        const json_t *weight = json_object_iter_value(i);
+        double value = json_number_value(weight); /* 0 where it is no number */
+        if (!(value > 0) || !isfinite(value))
+            return error_set(err, "%s: the weight of \"%.200s\" must be a number above 0", path,
+                             name);
+        TRY(source_make(&records->sources[records->source_count++], folder, name, value, err));
+    }
+    qsort(records->sources, count, sizeof *records->sources, by_name);
+    return 0;
+}
+
+static int find_sources(Records *records, const char *path, Error *err) {
+    struct stat info;
+    if (stat(path, &info) != 0) return error_set(err, "%s: %s", path, strerror(errno));
+    if (!S_ISDIR(info.st_mode)) {
+        records->sources = calloc(1, sizeof *records->sources);
+        if (!records->sources) return error_set(err, "%s: out of memory", path);
+        records->source_count = 1;
+        return source_make(&records->sources[0], NULL, path, 1, err);
+    }
+    char *ratio = path_join(path, "ratio.json", err);
+    if (!ratio) return -1;
+    json_t *ratios = NULL;
+    int status = 0;
+    if (stat(ratio, &info) != 0)
+        status = error_set(err,
+                           "%s: a folder without ratio.json; name a file, or a folder whose "
+                           "ratio.json gives each file's weight",
+                           path);
+    if (status == 0) status = config_read(&ratios, ratio, err);
+    if (status == 0) status = mixture_sources(records, path, ratio, ratios, err);
+    json_decref(ratios);
+    free(ratio);
+    return status;
+}
+
+static int scan_all(Records *records, const char *path, Problems *problems, Error *err) {
+    TRY(find_sources(records, path, err));
+    for (int s = 0; s < records->source_count; s++) {
+        Source *source = &records->sources[s];
+        TRY(source_scan(records, source, problems, err));
+        if (s < FILES_OPEN) continue;
+        close(source->fd);
+        source->fd = -1;
+    }
+    Entry *fitted = realloc(records->entries, records->count * sizeof *fitted);
+    if (fitted) records->entries = fitted;
+    return 0;
+}
+
+int records_open(Records **records, const char *path, const RecordsOptions *options,
+                 Problems *problems, Error *err) {
+    *records = NULL;
+    Records *opened = calloc(1, sizeof *opened);
+    if (!opened) return error_set(err, "%s: out of memory", path);
+    opened->options = *options;
+    int status = 0;
+    if (options->images) {
+        opened->options.images = opened->images = strdup(options->images);
+        if (!opened->images) status = error_set(err, "%s: out of memory", path);
+    }
+    if (status == 0) status = scan_all(opened, path, problems, err);
+    if (status) {
+        records_close(opened);
+        return -1;
+    }
+    *records = opened;
+    return 0;
+}
+
+static void sources_free(Records *records) {
+    for (int s = 0; s < records->source_count; s++) {
+        Source *source = &records->sources[s];
+        if (source->fd >= 0) close(source->fd);
+        free(source->path);
+        free(source->name);
+    }
+    free(records->sources);
+}
+
+static int check_source(const Records *records, Source *source, Error *err) {
+    size_t begin;
+    int fd = source_open(source, NULL, err);
+    if (fd < 0) return -1;
+    FileWindow window = {.path = source->path, .fd = fd};
+    int status = check_kind(records, source, &window, &begin, err);
+    window_free(&window);
+    close(fd);
+    return status;
+}
+
+int records_check(const char *path, const RecordsOptions *options, Error *err) {
+    Records records = {.options = *options};
+    int status = find_sources(&records, path, err);
+    for (int s = 0; s < records.source_count && status == 0; s++)
+        status = check_source(&records, &records.sources[s], err);
+    sources_free(&records);
+    return status;
+}
+
+void records_close(Records *records) {
+    if (!records) return;
+    sources_free(records);
+    free(records->entries);
+    free(records->images);
+    free(records);
+}
+
+/* ---- What is there. ---- */
+
+int64_t records_count(const Records *records) {
+    return (int64_t)records->count;
+}
+
+int64_t records_scanned(const Records *records) {
+    return records->scanned;
+}
+
+int records_sources(const Records *records) {
+    return records->source_count;
+}
+
+const char *records_source(const Records *records, int source, int64_t *begin, int64_t *end,
+                           double *weight) {
+    const Source *s = &records->sources[source];
+    *begin = s->begin;
+    *end = s->end;
+    *weight = s->weight;
+    return s->name;
+}
+
+bool records_flawed(const Records *records, int64_t index) {
+    return index >= 0 && index < (int64_t)records->count && records->entries[index].flawed;
+}
+
+const char *records_source_file(const Records *records, int source, int64_t *bytes,
+                                uint64_t *hash) {
+    const Source *s = &records->sources[source];
+    *bytes = s->bytes;
+    *hash = content_hash_value(&s->hash);
+    return s->path;
+}
+
+uint64_t records_fingerprint(const Records *records) {
+    ContentHash all = {0};
+    for (int s = 0; s < records->source_count; s++) {
+        const Source *source = &records->sources[s];
+        uint64_t contents = content_hash_value(&source->hash);
+        content_hash_add(&all, &contents, sizeof contents);
+        content_hash_add(&all, &source->bytes, sizeof source->bytes);
+        content_hash_add(&all, &source->weight, sizeof source->weight);
+    }
+    content_hash_add(&all, records->entries, records->count * sizeof *records->entries);
+    return content_hash_value(&all);
+}
+
+/* ---- Reading. ---- */
+
+static const Source *source_of(const Records *records, int64_t index) {
+    int first = 0, last = records->source_count - 1;
+    while (first < last) {
+        int middle = first + (last - first) / 2;
+        if (index < records->sources[middle].end)
+            last = middle;
+        else
+            first = middle + 1;
+    }
+    return &records->sources[first];
+}
+
+static int read_bytes(const Source *source, const Entry *entry, char *bytes, Error *err) {
+    int fd = source->fd >= 0 ? source->fd : source_open(source, NULL, err);
+    if (fd < 0) return -1;
+    int status = file_read_at(fd, source->path, bytes, entry->size, entry->offset, err);
+    if (source->fd < 0) close(fd);
+    return status;
+}
+
+int records_read(const Records *records, int64_t index, Record *record, Error *err) {
+    *record = (Record){0};
+    if (index < 0 || index >= (int64_t)records->count)
+        return error_set(err, "there is no record %lld of %zu", (long long)index, records->count);
+    const Source *source = source_of(records, index);
+    const Entry *entry = &records->entries[index];
+    RecordContext context = context_of(records, source, entry->number, NULL, NULL);
+    char *bytes = malloc(entry->size);
+    if (!bytes) return error_set(err, "%s: no memory for a record", source->path);
+    int status = read_bytes(source, entry, bytes, err);
+    if (status == 0)
+        status = source->kind == FILE_TEXT
+                     ? record_from_text(record, bytes, entry->size, &context, err)
+                     : line_record(record, &context, bytes, entry->size, err);
+    free(bytes);
+    TRY(status);
+    if (record->count > 0) return 0;
+    return error_set(err,
+                     "%s: %s %u is no longer what it was when the file was scanned: it was "
+                     "changed; start again",
+                     source->path, context.unit, entry->number);
+}
+
+int records_image_path(const Records *records, const Record *record, char *path, int size,
+                       Error *err) {
+    if (!record->image || !records->images)
+        return error_set(err, "record \"%.60s\" has no picture, or no folder of pictures is named",
+                         record->id);
+    int length = snprintf(path, (size_t)size, "%s/%s", records->images, record->image);
+    if (length < 0 || length >= size)
+        return error_set(err, "%.200s: its path has more than %d characters", record->image, size);
+    return 0;
+}

@@ -1,0 +1,34 @@
+/* records_parse.h - one record out of its JSON object or text; for records.c.
+ *
+ * The same code looks at a record while the file is scanned, where what is wrong is counted, and
+ * when it is read again, where nobody counts: so both agree on what is left out.
+ */
+#ifndef EASYFIRST_DATA_SETS_RECORDS_PARSE_H
+#define EASYFIRST_DATA_SETS_RECORDS_PARSE_H
+
+#include <stddef.h>
+
+#include <jansson.h>
+
+#include "data/sets/records.h"
+
+typedef struct RecordContext {
+    const RecordsOptions *options;
+    const char *path;   /* of the file, for messages */
+    const char *unit;   /* what the number counts: "record", "line" */
+    int64_t number;     /* of it in the file, from 1 */
+    Problems *problems; /* NULL: not counted, and pictures are not looked for */
+    bool *flawed;       /* set, and the record counted, when its first problem is met; with
+                           `problems` */
+} RecordContext;
+
+/* What is wrong with a record: "<path>: line 7, id x: ...". `id` may be "". */
+void record_problem(const RecordContext *context, const char *id, const char *kind,
+                    const char *format, ...) __attribute__((format(printf, 4, 5)));
+
+/* *record is empty (count 0) where the record has to be left out; an error is a lack of memory. */
+int record_from_json(Record *record, json_t *value, const RecordContext *context, Error *err);
+int record_from_text(Record *record, const char *text, size_t size, const RecordContext *context,
+                     Error *err);
+
+#endif

@@ -1,0 +1,423 @@
+#include "projector/model.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "projector/model_config.h"
+#include "projector/model_prompt.h"
+#include "data/files/file_kind.h"
+#include "data/checkpoints/folder_hint.h"
+#include "data/files/path.h"
+#include "kernels/clock.h"
+
+static bool path_exists(const char *path) {
+    struct stat info;
+    return stat(path, &info) == 0;
+}
+
+static bool path_is_folder(const char *path) {
+    struct stat info;
+    return stat(path, &info) == 0 && S_ISDIR(info.st_mode);
+}
+
+char *model_file_beside(const char *path, const char *name, Error *err) {
+    if (path_is_folder(path)) return path_join(path, name, err);
+    return path_format(err, "%.*s%s", (int)(path_name(path) - path), path, name);
+}
+
+void model_path_beside(char *out, size_t size, const char *path, const char *name) {
+    char *file = model_file_beside(path, name, NULL);
+    snprintf(out, size, "%s", file ? file : "");
+    free(file);
+}
+
+/* ---- Parts. ---- */
+
+static Dtype arithmetic(const Model *m, const ModelOptions *o, Dtype stored, Error *err) {
+    if (!o->dtype || !strcmp(o->dtype, "auto")) return device_compute_dtype(m->device, stored);
+    if (!strcmp(o->dtype, "f32")) return DTYPE_F32;
+    if (strcmp(o->dtype, "bf16")) {
+        error_set(err, "arithmetic \"%s\": expected auto, f32 or bf16", o->dtype);
+        return DTYPE_NONE;
+    }
+    if (device_has_bf16(m->device)) return DTYPE_BF16;
+    error_set(err, "this device (%s) has no bf16 arithmetic: use f32", device_text(m->device));
+    return DTYPE_NONE;
+}
+
+static int refuse_adapter(const char *path, Error *err) {
+    char *adapter = folder_adapter_hint(path);
+    if (!adapter) return 0;
+    error_set(err, "%s: %s", path, adapter);
+    free(adapter);
+    return -1;
+}
+
+static int checkpoint_add(Model *m, const char *path, const char *stem, const Checkpoint **c,
+                          Error *err) {
+    TRY(refuse_adapter(path, err));
+    TRY(checkpoint_open(&m->checkpoints[m->checkpoint_count], path, stem, err));
+    *c = &m->checkpoints[m->checkpoint_count++];
+    return 0;
+}
+
+static void part_begin(Model *m, ModelPart *part, Part kind, const Checkpoint *c) {
+    part->kind = kind;
+    part->checkpoint = c;
+    part->path = c->path;
+    params_init(&part->params, m->device);
+}
+
+/* Values into the declared table. */
+static int part_finish(Model *m, const ModelOptions *o, ModelPart *part, Error *err) {
+    TRY(part_load(&part->params, part->checkpoint, part->kind, &part->sources, err));
+    part->present = true;
+    int64_t largest = -1;
+    for (int i = 0; i < part->params.count; i++) {
+        const Param *p = &part->params.items[i];
+        if (!p->present || tensor_count(p->value) <= largest) continue;
+        largest = tensor_count(p->value), part->stored = p->value.dtype;
+    }
+    /* What hands its activations on decides for both. */
+    if (part->kind == PART_PROJECTOR && m->vision.present)
+        part->compute = m->vision.compute;
+    else if (part->kind == PART_LENGTH)
+        part->compute = m->language.compute;
+    else
+        part->compute = arithmetic(m, o, part->stored, err);
+    if (part->compute == DTYPE_NONE) return -1;
+    part->params.compute = part->compute;
+    return 0;
+}
+
+static int open_vision(Model *m, const ModelOptions *o, const char *path, Error *err) {
+    const Checkpoint *c;
+    TRY(checkpoint_add(m, path, NULL, &c, err));
+    VitConfig config;
+    TRY(model_vision_config(c, &config, err));
+    const char *settings = o->folder ? o->folder : "settings";
+    TRY(config_integer(m->settings, "feature_layer", settings, -10000, 10000, config.feature_layer,
+                       &config.feature_layer, err));
+    if (o->feature_layer != FEATURE_LAYER_UNSET) config.feature_layer = o->feature_layer;
+    TRY(config_flag(m->settings, "class_token", settings, config.class_token, &config.class_token,
+                    err));
+    part_begin(m, &m->vision, PART_VISION, c);
+    if (vit_declare(&m->vit, &config, &m->vision.params, err))
+        return error_context(err, "%s", c->path);
+    TRY(part_finish(m, o, &m->vision, err));
+    int told, rows = vit_feature_rows(&config);
+    TRY(config_integer(m->settings, "image_tokens", settings, 1, 1 << 20, rows, &told, err));
+    if (told != rows)
+        return error_set(err, "%s: \"image_tokens\" is %d, but the vision tower gives %d", settings,
+                         told, rows);
+    m->parts.vit = &m->vit;
+    return 0;
+}
+
+/* Mean, deviation and padding. The size is the tower's own: preprocessor_config.json has had
+ * several forms for it, and any other would not fit the tower. */
+static int open_preprocess(Model *m, const ModelOptions *o, const char *path, Error *err) {
+    PreprocessConfig p = preprocess_clip_default();
+    p.size = m->vit.config.image_size;
+    TRY(config_flag(m->settings, "pad", o->folder ? o->folder : "settings", true, &p.pad, err));
+    if (o->pad) p.pad = !strcmp(o->pad, "on");
+    TRY(model_preprocess_config(&p, path, err));
+    m->parts.preprocess = p;
+    return 0;
+}
+
+int model_tokenizer_open(Tokenizer **tokenizer, const char *file, Error *err) {
+    if (tokenizer_open(tokenizer, file, err) == 0) return 0;
+    int fd = open(file, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    const char *kind = fd < 0 ? NULL : file_kind_of(fd);
+    if (fd >= 0) close(fd);
+    return kind ? error_set(err, "%s: %s", file, kind) : -1;
+}
+
+/* Tokens that somebody added to the vocabulary are not in the tokenizer's own file. */
+static int check_added_tokens(const char *weights, int size, Error *err) {
+    char *file = model_file_beside(weights, "added_tokens.json", err);
+    json_t *added = NULL, *id;
+    const char *token;
+    int status = file ? 0 : -1;
+    if (file && path_exists(file)) status = config_read(&added, file, err);
+    json_object_foreach(added, token, id) if (status == 0 && json_integer_value(id) >= size)
+        status = error_set(err,
+                           "%s: adds \"%.100s\" to the vocabulary, which " MODEL_TOKENIZER
+                           " lacks; added tokens are not supported",
+                           file, token);
+    json_decref(added);
+    free(file);
+    return status;
+}
+
+static int open_tokenizer(Model *m, const ModelOptions *o, const char *file, const char *weights,
+                          Error *err) {
+    if (!path_exists(file) && o->describe_only) return 0;
+    if (!path_exists(file))
+        return error_set(err,
+                         "%s: missing; put XLM-R's tokenizer file beside the weights (a "
+                         "tokenizer.json is not read)",
+                         file);
+    TRY(model_tokenizer_open(&m->tokenizer, file, err));
+    int size = tokenizer_size(m->tokenizer), vocab = m->xlmr.config.vocab;
+    if (size > vocab)
+        return error_set(err, "%s: the tokenizer has %d ids, but the model in %s only %d", file,
+                         size, weights, vocab);
+    m->parts.tokenizer = m->tokenizer;
+    return check_added_tokens(weights, size, err);
+}
+
+static int open_language(Model *m, const ModelOptions *o, const char *path, Error *err) {
+    const Checkpoint *c;
+    TRY(checkpoint_add(m, path, NULL, &c, err));
+    XlmrConfig config;
+    TRY(model_language_config(c, &config, !o->headers_only, err));
+    part_begin(m, &m->language, PART_LANGUAGE, c);
+    if (xlmr_declare(&m->xlmr, &config, &m->language.params, err))
+        return error_context(err, "%s", c->path);
+    TRY(part_finish(m, o, &m->language, err));
+    m->parts.xlmr = &m->xlmr;
+    char *file = model_file_beside(path, MODEL_TOKENIZER, err);
+    if (!file) return -1;
+    int status = open_tokenizer(m, o, file, c->path, err);
+    free(file);
+    return status;
+}
+
+static int open_length(Model *m, const ModelOptions *o, const char *path, Error *err) {
+    const Checkpoint *c = NULL;
+    if (path)
+        TRY(checkpoint_add(m, path, "length", &c, err));
+    else if (m->language.present && part_present(m->language.checkpoint, PART_LENGTH))
+        c = m->language.checkpoint;
+    if (!c) return 0;
+    if (!m->language.present)
+        return error_set(err, "%s: a length predictor needs its language model", path);
+    const int64_t *classes = NULL;
+    TRY(model_tensor_sizes(c, PART_LENGTH, "length_predictor.2.weight", 2, &classes, err));
+    part_begin(m, &m->length, PART_LENGTH, c);
+    if (length_declare(&m->length_model, &m->xlmr.config.block, (int)classes[0], &m->length.params,
+                       err))
+        return error_context(err, "%s", c->path);
+    TRY(part_finish(m, o, &m->length, err));
+    m->parts.length = &m->length_model;
+    return 0;
+}
+
+static int open_projector(Model *m, const ModelOptions *o, const char *path, Error *err) {
+    const Checkpoint *c;
+    TRY(checkpoint_add(m, path, "projector", &c, err));
+    const char *first = "model.mm_projector.0.weight";
+    bool two = part_find(c, PART_PROJECTOR, first) != NULL;
+    const int64_t *shape = NULL;
+    TRY(model_tensor_sizes(c, PART_PROJECTOR, two ? first : "model.mm_projector.weight", 2, &shape,
+                           err));
+    if (m->vision.present && shape[1] != m->vit.config.block.width)
+        return error_set(
+            err,
+            "%s: the projector reads features of width %lld, the vision tower %s gives "
+            "%d: they belong to different models",
+            c->path, (long long)shape[1], m->vision.path, m->vit.config.block.width);
+    if (m->language.present && shape[0] != m->xlmr.config.block.width)
+        return error_set(
+            err,
+            "%s: the projector writes tokens of width %lld, the language model %s reads "
+            "%d: it was trained for another one",
+            c->path, (long long)shape[0], m->language.path, m->xlmr.config.block.width);
+    part_begin(m, &m->projector, PART_PROJECTOR, c);
+    TRY(projector_declare(&m->projector_model, two ? PROJECTOR_MLP2X_GELU : PROJECTOR_LINEAR,
+                          (int)shape[1], (int)shape[0], &m->projector.params, err));
+    TRY(part_finish(m, o, &m->projector, err));
+    m->parts.projector = &m->projector_model;
+    return 0;
+}
+
+/* ---- The folder. ---- */
+
+static int read_settings(Model *m, const char *path, Error *err) {
+    static const char *const keys[] = {
+        "format", "attention",    "answer_position", "feature_layer", "class_token",
+        "pad",    "image_tokens", "prompts",         "languages",     NULL};
+    TRY(config_read(&m->settings, path, err));
+    int format;
+    const char *attention, *key;
+    TRY(config_integer(m->settings, "format", path, 1, 1, 1, &format, err));
+    json_t *value;
+    json_object_foreach(m->settings, key, value) {
+        bool known = false;
+        for (int i = 0; keys[i] && !known; i++) known = !strcmp(key, keys[i]);
+        if (!known) return error_set(err, "%s: unknown setting \"%.100s\"", path, key);
+    }
+    TRY(model_check_prompts(m->settings, path, err));
+    TRY(model_check_languages(m->settings, path, err));
+    TRY(config_text(m->settings, "attention", path, "full", &attention, err));
+    if (strcmp(attention, "full") && strcmp(attention, "blocks"))
+        return error_set(err, "%s: \"attention\" is \"%s\", expected full or blocks", path,
+                         attention);
+    m->parts.attention = strcmp(attention, "blocks") ? ATTENTION_FULL : ATTENTION_BLOCKS;
+    return config_integer(m->settings, "answer_position", path, 0, 1 << 20, 0,
+                          &m->parts.answer_position, err);
+}
+
+static int open_settings(Model *m, const ModelOptions *o, Error *err) {
+    if (!o->folder) return 0;
+    if (!path_is_folder(o->folder)) {
+        char *hint = folder_hint(o->folder);
+        if (hint)
+            error_set(err, "%s: %s", o->folder, hint);
+        else
+            error_set(err, "%s: %s; expected a model folder (with language/, and vision/ to see)",
+                      o->folder, path_exists(o->folder) ? "not a folder" : "no such folder");
+        free(hint);
+        return -1;
+    }
+    TRY(refuse_adapter(o->folder, err));
+    char *path = path_join(o->folder, "easyfirst.json", err);
+    if (!path) return -1;
+    int status = path_exists(path) ? read_settings(m, path, err) : 0;
+    free(path);
+    return status;
+}
+
+/* The places of the parts: as named, else in the folder if they are there; NULL otherwise. */
+typedef struct Places {
+    const char *vision, *language, *projector, *length;
+    char *own[4]; /* those in the folder, to be freed */
+} Places;
+
+static int find_place(const char **place, char **own, const char *named, const char *folder,
+                      const char *name, Error *err) {
+    *place = named;
+    if (named || !folder) return 0;
+    *own = path_join(folder, name, err);
+    if (!*own) return -1;
+    if (path_exists(*own)) *place = *own;
+    return 0;
+}
+
+static int find_places(Places *p, const ModelOptions *o, Error *err) {
+    TRY(find_place(&p->language, &p->own[0], o->language, o->folder, "language", err));
+    TRY(find_place(&p->vision, &p->own[1], o->vision, o->folder, "vision", err));
+    TRY(find_place(&p->length, &p->own[2], o->length, o->folder, "length.safetensors", err));
+    TRY(find_place(&p->projector, &p->own[3], o->projector, o->folder, "projector.safetensors",
+                   err));
+    /* A plain Hugging Face folder of a language model is a model, too. */
+    if (!p->language && !p->vision && o->folder) p->language = o->folder;
+    if (p->language || p->vision || p->projector) return 0;
+    return error_set(err, "no model is named: give a model folder, or a part of one");
+}
+
+static int open_places(Model *m, const ModelOptions *o, const Places *p, Error *err) {
+    if (p->language) TRY(open_language(m, o, p->language, err));
+    TRY(open_length(m, o, p->length, err));
+    if (o->text_only) return 0;
+    if (p->vision) {
+        TRY(open_vision(m, o, p->vision, err));
+        TRY(open_preprocess(m, o, p->vision, err));
+    }
+    return p->projector ? open_projector(m, o, p->projector, err) : 0;
+}
+
+static int check_answers(const Model *m, const ModelOptions *o, Error *err) {
+    if (!o->answers || !m->parts.xlmr) return 0;
+    if (!m->parts.length && !o->answer_length)
+        return error_set(err,
+                         "this model has no length predictor: say how many tokens an answer shall "
+                         "have (--length N), or name one (--length-predictor PATH)");
+    return multimodal_check_length(&m->parts, false, o->answer_length, err);
+}
+
+/* What a file has besides must not change what its parts compute. */
+static int check_unknown(const Model *m, Error *err) {
+    const ModelPart *parts[] = {&m->vision, &m->projector, &m->language, &m->length};
+    for (int c = 0; c < m->checkpoint_count; c++) {
+        PartSources sources[4];
+        int count = 0;
+        for (int i = 0; i < 4; i++)
+            if (parts[i]->present && parts[i]->checkpoint == &m->checkpoints[c])
+                sources[count++] = parts[i]->sources;
+        TRY(part_check_unknown(sources, count, err));
+    }
+    return 0;
+}
+
+/* Bytes of weights from which on preparing them is worth a word, however busy the machine is. */
+enum { LOADING_LEAST = 100 << 20 };
+
+/* How far preparing is, told at most five times a second, and not for the first second. */
+typedef struct Loading {
+    const ModelOptions *o;
+    const char *path;
+    size_t done, all;
+    double begun, told;
+} Loading;
+
+static void loading_tell(void *user, size_t bytes) {
+    Loading *l = user;
+    l->done += bytes;
+    double now = clock_seconds();
+    if (now - l->begun < 1 || now - l->told < 0.2) return;
+    l->told = now;
+    l->o->loading(l->o->loading_user, l->path, l->done, l->all);
+}
+
+/* All weights into the device's form: what takes time, after everything was checked. */
+static int prepare_parts(Model *m, const ModelOptions *o, Error *err) {
+    ModelPart *parts[] = {&m->language, &m->length, &m->vision, &m->projector};
+    Loading loading = {.o = o, .begun = clock_seconds()};
+    for (int i = 0; i < 4; i++)
+        if (parts[i]->present) loading.all += params_stored_bytes(&parts[i]->params);
+    int status = 0;
+    for (int i = 0; i < 4 && status == 0; i++) {
+        if (!parts[i]->present) continue;
+        loading.path = parts[i]->path;
+        bool told = o->loading && loading.all >= LOADING_LEAST;
+        PartWatch watch = {told ? loading_tell : NULL, &loading};
+        status = part_prepare_watched(&parts[i]->sources, parts[i]->compute, watch, err);
+    }
+    m->prepare_s = clock_seconds() - loading.begun;
+    if (loading.told > 0) o->loading(o->loading_user, NULL, loading.all, loading.all);
+    return status;
+}
+
+static int open_parts(Model *m, const ModelOptions *o, Error *err) {
+    Places places = {0};
+    TRY(open_settings(m, o, err));
+    int status = find_places(&places, o, err);
+    if (status == 0 && o->from && o->to) /* the list is of the folder's own language model */
+        status = model_check_pair(o->language ? NULL : m->settings, o->from, o->to, o->folder, err);
+    if (status == 0) status = open_places(m, o, &places, err);
+    for (int i = 0; i < 4; i++) free(places.own[i]);
+    if (status == 0 && !o->headers_only) status = check_unknown(m, err);
+    if (status == 0) status = check_answers(m, o, err);
+    if (status || o->describe_only) return status;
+    return prepare_parts(m, o, err);
+}
+
+int model_open(Model *model, const ModelOptions *options, Device *device, Error *err) {
+    *model = (Model){.device = device, .parts = {.device = device}};
+    double t0 = clock_seconds();
+    int status = open_parts(model, options, err);
+    model->open_s = clock_seconds() - t0 - model->prepare_s;
+    if (status) model_close(model);
+    return status;
+}
+
+void model_close(Model *m) {
+    ModelPart *parts[] = {&m->vision, &m->projector, &m->language, &m->length};
+    for (int i = 0; i < 4; i++) {
+        params_free(&parts[i]->params);
+        part_sources_free(&parts[i]->sources);
+    }
+    for (int i = 0; i < m->checkpoint_count; i++) checkpoint_close(&m->checkpoints[i]);
+    vit_free(&m->vit);
+    xlmr_free(&m->xlmr);
+    tokenizer_close(m->tokenizer);
+    json_decref(m->settings);
+    *m = (Model){0};
+}

@@ -1,0 +1,107 @@
+/* model.h - a model folder, opened: where files become the parts of projector/multimodal.h.
+ *
+ *   FOLDER/easyfirst.json      which parts belong together: see model_open
+ *   FOLDER/vision/             a CLIP vision tower as Hugging Face stores it (config.json, weights)
+ *   FOLDER/language/           an XLM-R or XLM-R-XL (config.json, weights, sentencepiece.bpe.model)
+ *   FOLDER/projector.safetensors
+ *   FOLDER/length.safetensors  the length predictor
+ *
+ * Any of the parts may be left out, or taken from elsewhere: options name a folder or file for
+ * each. The length predictor may also stand in the language model's own file (the released
+ * Flan-XLM-R).
+ */
+#ifndef EASYFIRST_PROJECTOR_MODEL_H
+#define EASYFIRST_PROJECTOR_MODEL_H
+
+#include "data/checkpoints/config.h"
+#include "data/checkpoints/part.h"
+#include "projector/multimodal.h"
+
+enum { FEATURE_LAYER_UNSET = -1000 };
+
+/* The tokenizer's file beside XLM-R's weights. */
+#define MODEL_TOKENIZER "sentencepiece.bpe.model"
+
+/* The stem of the two files that the stage `segment` leaves in a model folder for another run of
+ * itself: the layer that it trains over the vision tower, and the names of its classes. */
+#define MODEL_SEGMENT "segment"
+
+typedef struct ModelOptions {
+    const char *folder;                                 /* NULL: only the parts named below */
+    const char *vision, *language, *projector, *length; /* a folder or file instead; NULL */
+    const char *dtype;  /* arithmetic: "auto" (NULL): as device_compute_dtype; "f32"; "bf16" */
+    int feature_layer;  /* FEATURE_LAYER_UNSET: as easyfirst.json says, else -2 */
+    const char *pad;    /* "on", "off", NULL: as easyfirst.json says, else on */
+    bool text_only;     /* leave vision tower and projector closed */
+    bool describe_only; /* open and check the files, but prepare nothing */
+    bool headers_only; /* with describe_only, for `info`: read headers alone, and leave tensors that
+                          no part uses to the caller; else they are an error */
+    const char *from, *to; /* languages, codes or names: a model that does not translate from the
+                              one to the other is an error; NULL */
+    bool answers; /* a language model that cannot answer with answer_length tokens (0: as many
+                     as are predicted) is an error */
+    int answer_length;
+    /* Called while weights of 100 MiB or more are prepared, if that takes longer than a second, now
+     * and then: `done` of `all` bytes, at work on the file `path`; once more at the end with path
+     * NULL. May be NULL.
+     */
+    void (*loading)(void *user, const char *path, size_t done, size_t all);
+    void *loading_user;
+} ModelOptions;
+
+typedef struct ModelPart {
+    bool present;
+    Part kind;
+    const char *path; /* what was opened; the checkpoint's, or that of a fresh part */
+    const Checkpoint *checkpoint;
+    Params params;
+    PartSources sources;
+    Dtype stored, compute; /* of its largest tensor; of its arithmetic */
+} ModelPart;
+
+typedef struct Model {
+    Device *device;
+    Multimodal parts; /* what multimodal_* take */
+    ModelPart vision, projector, language, length;
+    Checkpoint checkpoints[4];
+    int checkpoint_count;
+    json_t *settings; /* easyfirst.json; NULL if there is none */
+    Vit vit;
+    Projector projector_model;
+    Xlmr xlmr;
+    LengthPredictor length_model;
+    Tokenizer *tokenizer;
+    double open_s, prepare_s; /* seconds: reading and checking; packing */
+} Model;
+
+/* Opens what the options name. easyfirst.json holds: "format" 1; "attention" "full" or "blocks";
+ * "feature_layer"; "class_token"; "pad"; "image_tokens" (checked against the tower); "prompts", the
+ * wordings of model_prompt; "languages", the pairs that
+ * the model translates, such as "de-en" (without it any of XLM-R's); "answer_position".
+ * Configurations are read from the parts' config.json, sizes from the tensors themselves; where
+ * both are there and differ, that is an error. On failure *model is empty. */
+int model_open(Model *model, const ModelOptions *options, Device *device, Error *err);
+void model_close(Model *model);
+
+/* Where a part's other files are: "<path>/<name>" if its weights are a folder, else the file `name`
+ * beside them. The first is the caller's to free. */
+char *model_file_beside(const char *path, const char *name, Error *err);
+void model_path_beside(char *out, size_t size, const char *path, const char *name);
+
+/* tokenizer_open, whose error says what the file is where something else was saved in its place. */
+int model_tokenizer_open(Tokenizer **tokenizer, const char *file, Error *err);
+
+/* A prompt's wording: the model's own "prompts" entry `preset` ("ask", "gqa", which wants a short
+ * answer, "translate", "summarize"), or the default one, with {question}, {text}, {from} and {to}
+ * filled in (NULL ones: empty). *prompt is the caller's to free. Unknown {names} are errors. */
+int model_prompt(const Model *model, const char *preset, const char *text, const char *from,
+                 const char *to, char **prompt, Error *err);
+
+/* The pairs of languages that a model's settings list: "German to English, ...", as many as there
+ * is space for; "" if it lists none. */
+void model_pairs_text(char *out, size_t size, const json_t *settings);
+
+/* "German" for "de", "german" and "German"; any other word itself. */
+const char *language_name(const char *word);
+
+#endif

@@ -1,0 +1,34 @@
+/* model_config.h - the JSON files of a model's parts: what tensors cannot tell.
+ *
+ * A value that would change what the part computes is followed or refused by name, never passed
+ * over. What has no influence on inference (dropout, initialisation, versions) is not looked at.
+ * Values that a file lacks are transformers' defaults.
+ */
+#ifndef EASYFIRST_PROJECTOR_MODEL_CONFIG_H
+#define EASYFIRST_PROJECTOR_MODEL_CONFIG_H
+
+#include <jansson.h>
+
+#include "data/checkpoints/part.h"
+#include "language/xlmr.h"
+#include "vision/preprocess.h"
+#include "vision/vit.h"
+
+/* The shape of a tensor that must be there and have `ndim` dimensions, to read sizes from. */
+int model_tensor_sizes(const Checkpoint *c, Part part, const char *name, int ndim,
+                       const int64_t **shape, Error *err);
+
+/* Sizes from the tensors, the rest from the config.json beside them; where both say something, they
+ * must agree. CLIP's and LLaVA's two-part configurations are read in their vision half;
+ * v->feature_layer and v->class_token are LLaVA's, if it says them, else -2 and false. */
+int model_vision_config(const Checkpoint *c, VitConfig *v, Error *err);
+
+/* Base and large are told from XL and XXL by their tensors: one stored XXL configuration has the
+ * model type of the smaller ones. `thorough`: as part_head_untied. */
+int model_language_config(const Checkpoint *c, XlmrConfig *x, bool thorough, Error *err);
+
+/* preprocessor_config.json in or beside `path`, if it is there: mean and deviation are taken from
+ * it, and everything else in it must be what preprocess_image does for a tower of p->size. */
+int model_preprocess_config(PreprocessConfig *p, const char *path, Error *err);
+
+#endif

@@ -1,0 +1,22 @@
+/* model_fresh.h - parts with fresh weights, for models that are made or that get a new part. */
+#ifndef EASYFIRST_PROJECTOR_MODEL_FRESH_H
+#define EASYFIRST_PROJECTOR_MODEL_FRESH_H
+
+#include "projector/model.h"
+
+/* The type and the seed of fresh weights. */
+typedef struct FreshWeights {
+    Dtype dtype;
+    uint64_t seed;
+} FreshWeights;
+
+/* Each gives the model a part that is declared, allocated and initialised, not prepared, in place
+ * of one that it may have. The projector goes between the vision tower and the language model that
+ * are there already, the length predictor reads that language model; their arithmetic is that of
+ * the part they read. After a failure model_close is due as ever. */
+int model_fresh_vision(Model *model, const VitConfig *config, FreshWeights fresh, Error *err);
+int model_fresh_language(Model *model, const XlmrConfig *config, FreshWeights fresh, Error *err);
+int model_fresh_projector(Model *model, const char *kind, FreshWeights fresh, Error *err);
+int model_fresh_length(Model *model, int classes, FreshWeights fresh, Error *err);
+
+#endif

@@ -1,0 +1,787 @@
+/* The program as a person uses it: the built `easyfirst` (named by the environment's EASYFIRST) is
+ * run with arguments and input, and its output, its messages and its exit status are looked at. */
+#include <math.h>
+#include <unistd.h>
+
+#include <jansson.h>
+
+#include "data/checkpoints/checkpoint.h"
+#include "apps/commands.h"
+#include "tests/program.h"
+
+#define MODELS "tests/golden/models/"
+#define BASE   MODELS "tiny-base"
+#define XL     MODELS "tiny-xl"
+#define PIC0   MODELS "picture0.png"
+#define PIC1   MODELS "picture1.png"
+
+static const char *const commands[] = {"ask",   "text", "show",  "info",  "train", "new",
+                                       "prune", "eval", "score", "bench", NULL};
+
+static json_t *json_line(const char *text) {
+    json_error_t problem;
+    json_t *json = json_loads(text, JSON_DISABLE_EOF_CHECK, &problem);
+    if (!json) fail_msg("bad JSON (%s): %.200s", problem.text, text);
+    return json;
+}
+
+static const char *text_of(const json_t *object, const char *name) {
+    const char *text = json_string_value(json_object_get(object, name));
+    if (!text) fail_msg("no text \"%s\" in the JSON", name);
+    return text;
+}
+
+static double number_of(const json_t *object, const char *name) {
+    const json_t *value = json_object_get(object, name);
+    if (!json_is_number(value)) fail_msg("no number \"%s\" in the JSON", name);
+    return json_number_value(value);
+}
+
+/* ---- Help and wrong usage. ---- */
+
+static void test_help(void **state) {
+    (void)state;
+    Run r;
+    run_start(&r);
+    run_files(&r, "/dev/null", NULL, (char *[]){NULL});
+    assert_int_equal(r.status, 2);
+    assert_non_null(strstr(r.err, "usage: easyfirst COMMAND"));
+    assert_string_equal(r.out, "");
+    run(&r, "--help");
+    expect(&r, 0, NULL);
+    for (int i = 0; commands[i]; i++) assert_non_null(strstr(r.out, commands[i]));
+    run(&r, "--version");
+    assert_int_equal(r.status, 0);
+    assert_memory_equal(r.out, "easyfirst ", 10);
+    for (int i = 0; commands[i]; i++) {
+        char usage[64];
+        snprintf(usage, sizeof usage, "usage: easyfirst %s ", commands[i]);
+        run(&r, (char *)commands[i], "--version");
+        expect(&r, 0, "easyfirst " EASYFIRST_VERSION "\n");
+        run(&r, (char *)commands[i], "--help");
+        expect(&r, 0, NULL);
+        assert_string_equal(r.err, "");
+        assert_memory_equal(r.out, usage, strlen(usage));
+        assert_non_null(strstr(r.out, "\nexamples:\n  easyfirst "));
+        char *text = strdup(r.out);
+        run(&r, "help", (char *)commands[i]);
+        expect(&r, 0, text);
+        free(text);
+        for (const char *line = r.out; line;
+             line = strchr(line, '\n') ? strchr(line, '\n') + 1 : NULL)
+            if (strcspn(line, "\n") > 100) fail_msg("a line of help is too wide: %.120s", line);
+    }
+    run_end(&r);
+}
+
+static void test_usage(void **state) {
+    (void)state;
+    static const struct {
+        const char *args[8];
+        const char *words[4];
+    } wrong[] = {
+        {{"aks"}, {"command \"aks\"", "did you mean ask"}},
+        {{"--hlep"}, {"option \"--hlep\""}},
+        {{"zzzzzz"}, {"command \"zzzzzz\""}},
+        {{"ask"}, {"no image"}},
+        {{"ask", PIC0}, {"no question"}},
+        {{"ask", "--image", PIC0}, {"no question"}},
+        {{"ask", "q", "--image", "-", "--image", "-"}, {"standard input", "one image"}},
+        {{"ask", "-", "-", "q"}, {"standard input", "one image"}},
+        {{"ask", "--lenght", "3", PIC0, "q"}, {"--lenght", "did you mean --length"}},
+        {{"ask", "--qqqqqqqq", PIC0, "q"}, {"--qqqqqqqq"}},
+        {{"ask", "-Z", PIC0, "q"}, {"-Z"}},
+        {{"ask", PIC0, "q", "--length"}, {"--length needs"}},
+        {{"ask", PIC0, "q", "-m"}, {"--model needs"}},
+        {{"ask", "--json=1", PIC0, "q"}, {"--json", "no argument"}},
+        {{"ask", "--no", PIC0, "q"}, {"--no", "several"}},
+        {{"ask", "--length", "12abc", PIC0, "q"}, {"--length", "whole number", "12abc"}},
+        {{"ask", "--length", "0", PIC0, "q"}, {"--length", "from 1 to"}},
+        {{"ask", "--length", "", PIC0, "q"}, {"--length"}},
+        {{"ask", "--length", " 3", PIC0, "q"}, {"--length"}},
+        {{"ask", "--length", "99999999999999999999", PIC0, "q"}, {"--length"}},
+        {{"ask", "--steps", "1.5", PIC0, "q"}, {"--steps", "1.5"}},
+        {{"ask", "--threads", "-2", PIC0, "q"}, {"--threads", "from 1 to"}},
+        {{"ask", "--seed", "-1", PIC0, "q"}, {"--seed"}},
+        {{"ask", "--seed", "9223372036854775808", PIC0, "q"}, {"--seed"}},
+        {{"ask", "--temperature", "hot", PIC0, "q"}, {"--temperature", "hot"}},
+        {{"ask", "--temperature", "nan", PIC0, "q"}, {"--temperature"}},
+        {{"ask", "--temperature", "1e999", PIC0, "q"}, {"--temperature"}},
+        {{"ask", "--temperature", "0x1p3", PIC0, "q"}, {"--temperature"}},
+        {{"ask", "--dtype", "f16", PIC0, "q"}, {"--dtype", "auto|f32|bf16", "f16"}},
+        {{"ask", "--pad", "", PIC0, "q"}, {"--pad", "on|off"}},
+        {{"ask", "--strategy", "random", PIC0, "q"}, {"--strategy", "random"}},
+        {{"ask", "--trace", PIC0, "q"}, {"--trace needs --json"}},
+        {{"ask", "-m", "", PIC0, "q"}, {"--model needs"}},
+        {{"text", "--from", "de", "a"}, {"--from", "translate"}},
+        {{"text", "translate", "--from", "de", "a"}, {"--from and --to"}},
+        {{"text", "--file", "x", "a"}, {"--file"}},
+        {{"text", "--batch", "65", "a"}, {"--batch", "64"}},
+        {{"show", PIC0}, {"no question"}},
+        {{"show", PIC0, "q", "q2"}, {"q2"}},
+        {{"show", "--text", "q", "q2"}, {"q2"}},
+        {{"info", "a", "b"}, {"\"b\""}},
+        {{"info", "a", "-m", "b"}, {"two models"}},
+        {{"bench", "x"}, {"\"x\""}},
+        {{"bench", "--model-name", "gpt"}, {"gpt", "vit-l-14"}},
+        {{"bench", "--rows", "9", "--tokens", "10"}, {"--rows 9"}},
+    };
+    Run r;
+    run_start(&r);
+    for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
+        run_files(&r, "/dev/null", NULL, (char *const *)wrong[i].args);
+        expect_message(&r, 2, wrong[i].words);
+        assert_non_null(strstr(r.err, "--help"));
+    }
+    run_end(&r);
+}
+
+/* ---- What cannot be answered. ---- */
+
+static void test_models_refused(void **state) {
+    (void)state;
+    Run r;
+    run_start(&r);
+    run(&r, "ask", "-m", "no/such/folder", PIC0, "q");
+    assert_message(&r, 1, "no/such/folder", "no such folder");
+    run(&r, "ask", "-m", PIC0, PIC0, "q");
+    assert_message(&r, 1, PIC0, "not a folder");
+    run(&r, "ask", "-m", BASE, "--language", "no/such", PIC0, "q");
+    assert_message(&r, 1, "no/such");
+    run(&r, "ask", "--language", BASE "/language", "--length", "2", PIC0, "q");
+    assert_message(&r, 1, "no vision tower", "--vision");
+    run(&r, "ask", "-n", "2", "--language", BASE "/language", "--vision", BASE "/vision", PIC0,
+        "q");
+    assert_message(&r, 1, "no projector", "--projector");
+    run(&r, "ask", "-m", BASE, "--projector", XL "/projector.safetensors", PIC0, "q");
+    assert_message(&r, 1, "projector", "width 32");
+    run(&r, "text", "--language", BASE "/language", "a dog");
+    assert_message(&r, 1, "no length predictor", "--length");
+    run(&r, "text", "--vision", BASE "/vision", "a dog");
+    assert_int_equal(r.status, 1);
+    char path[512];
+    write_file(&r, "bad.safetensors", "\x10\0\0\0\0\0\0\0{\"a\":", 13, path, sizeof path);
+    run(&r, "info", path);
+    assert_message(&r, 1, "bad.safetensors");
+    run(&r, "info", "README.md");
+    assert_message(&r, 1, "README.md");
+    run(&r, "info", "no/such");
+    assert_message(&r, 1, "no/such");
+    run_end(&r);
+}
+
+static void test_pictures_refused(void **state) {
+    (void)state;
+    Run r;
+    char text[512], empty[512], cut[512];
+    run_start(&r);
+    setenv("EASYFIRST_MODEL", BASE, 1);
+    size_t size;
+    char *png = file_bytes(PIC0, &size);
+    assert_non_null(png);
+    write_file(&r, "text.png", "this is a text\n", 15, text, sizeof text);
+    write_file(&r, "empty.jpg", "", 0, empty, sizeof empty);
+    write_file(&r, "cut.png", png, size / 2, cut, sizeof cut);
+    run(&r, "ask", "no/such.png", "What is this?");
+    assert_message(&r, 1, "no/such.png", "no such file");
+    run(&r, "ask", text, "What is this?");
+    assert_message(&r, 1, "text.png", "text", "PNG or JPEG");
+    run(&r, "ask", empty, "What is this?");
+    assert_message(&r, 1, "empty.jpg", "empty");
+    run(&r, "ask", cut, "What is this?");
+    assert_message(&r, 1, "cut.png");
+    run(&r, "ask", MODELS, "What is this?");
+    assert_message(&r, 1, MODELS, "folder");
+    run(&r, "ask", "-", "What is this?");
+    assert_message(&r, 1, "standard input", "empty");
+    run(&r, "show", cut, "What is this?");
+    assert_message(&r, 1, "cut.png");
+    free(png);
+    run_end(&r);
+}
+
+static void test_questions_refused(void **state) {
+    (void)state;
+    Run r;
+    char words[2048] = "";
+    for (int i = 0; i < 300; i++) strcat(words, "dog ");
+    run_start(&r);
+    setenv("EASYFIRST_MODEL", BASE, 1);
+    run(&r, "ask", PIC0, "");
+    assert_message(&r, 1, "question 1", "empty");
+    run(&r, "ask", PIC0, " \t ");
+    assert_message(&r, 1, "question 1", "empty");
+    run(&r, "ask", PIC0, "a\xff");
+    assert_message(&r, 1, "question 1", "UTF-8");
+    run(&r, "ask", PIC0, words);
+    assert_message(&r, 1, "question 1", "tokens long", " fit");
+    run(&r, "ask", "--length", "120", PIC0, "What?");
+    assert_message(&r, 1, "an answer of 120 tokens", "does not fit");
+    run(&r, "show", PIC0, "");
+    assert_message(&r, 1, "empty");
+    run(&r, "show", "--text", words);
+    assert_message(&r, 1, "tokens long");
+    run(&r, "text", "");
+    expect(&r, 1, "\n");
+    assert_non_null(strstr(r.err, "prompt 1: it is empty"));
+    run(&r, "text", words, "-q");
+    expect(&r, 1, "\n");
+    assert_non_null(strstr(r.err, "prompt 1: the prompt is"));
+    run_end(&r);
+}
+
+/* ---- Answers, against the reference's. ---- */
+
+static const char *const folders[2] = {BASE, XL};
+
+static json_t *golden_list(const char *folder, const char *name) {
+    char path[512];
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    json_t *list = json_load_file(path, 0, NULL);
+    if (!json_is_array(list)) fail_msg("%s: no list in it", path);
+    return list;
+}
+
+/* Every case with a given length or a beam, through `ask`, in f32 as the reference computed. */
+static void test_golden_answers(void **state) {
+    (void)state;
+    Run r;
+    run_start(&r);
+    for (int m = 0; m < 2; m++) {
+        json_t *list = golden_list(folders[m], "answers.json"), *want;
+        size_t i;
+        json_array_foreach(list, i, want) {
+            char picture[512], steps[16], number[16], plain[256];
+            const json_t *beam = json_object_get(want, "beam");
+            const json_t *scores = json_object_get(want, "hypothesis_scores");
+            snprintf(picture, sizeof picture, MODELS "%s", text_of(want, "picture"));
+            snprintf(steps, sizeof steps, "%d", (int)number_of(want, "iterations"));
+            snprintf(
+                number, sizeof number, "%d",
+                (int)json_integer_value(json_is_integer(beam)
+                                            ? beam
+                                            : json_array_get(json_object_get(want, "lengths"), 0)));
+            char *args[] = {"ask",
+                            "-m",
+                            (char *)folders[m],
+                            "--dtype",
+                            "f32",
+                            "--steps",
+                            steps,
+                            "--strategy",
+                            (char *)text_of(want, "strategy"),
+                            json_is_integer(beam) ? "--beam" : "--length",
+                            number,
+                            picture,
+                            (char *)text_of(want, "question"),
+                            "--json",
+                            NULL};
+            run_files(&r, "/dev/null", NULL, args);
+            expect(&r, 0, NULL);
+            json_t *got = json_line(r.out);
+            assert_string_equal(text_of(got, "answer"), text_of(want, "answer"));
+            assert_true(fabs(number_of(got, "score") - number_of(want, "score")) < 1e-4);
+            const json_t *ids = json_object_get(want, "ids"),
+                         *tokens = json_object_get(got, "tokens");
+            assert_int_equal(json_array_size(tokens), json_array_size(ids));
+            for (size_t j = 0; j < json_array_size(ids); j++)
+                assert_int_equal((int)number_of(json_array_get(tokens, j), "id"),
+                                 (int)json_integer_value(json_array_get(ids, j)));
+            const json_t *hypotheses = json_object_get(got, "hypotheses");
+            assert_int_equal(json_array_size(hypotheses), json_array_size(scores));
+            for (size_t j = 0; j < json_array_size(scores); j++) {
+                double expected = json_number_value(json_array_get(scores, j));
+                double found = number_of(json_array_get(hypotheses, j), "score");
+                if (!(fabs(found - expected) < 1e-4))
+                    fail_msg("%s, case %zu, hypothesis %zu: score %g, expected %g", folders[m], i,
+                             j, found, expected);
+            }
+            json_decref(got);
+            snprintf(plain, sizeof plain, "%s\n", text_of(want, "answer"));
+            args[13] = "-q"; /* and as plain text, with nothing on standard error */
+            run_files(&r, "/dev/null", NULL, args);
+            expect(&r, 0, plain);
+            assert_string_equal(r.err, "");
+        }
+        json_decref(list);
+    }
+    run_end(&r);
+}
+
+/* A trace in JSON against the reference's [steps, length] tokens and scores. */
+static void check_trace(const json_t *got, const Checkpoint *golden, size_t number) {
+    char name[64];
+    snprintf(name, sizeof name, "decode.%zu.tokens", number);
+    const CheckpointTensor *tokens = checkpoint_find(golden, name);
+    snprintf(name, sizeof name, "decode.%zu.scores", number);
+    const CheckpointTensor *scores = checkpoint_find(golden, name);
+    assert_non_null(tokens), assert_non_null(scores);
+    assert_int_equal(tokens->value.dtype, DTYPE_I64);
+    const json_t *trace = json_object_get(got, "trace"), *step;
+    assert_int_equal(json_array_size(trace), tokens->value.shape[0]);
+    int evaluated = 0, n = (int)tokens->value.shape[1];
+    size_t s;
+    json_array_foreach(trace, s, step) {
+        assert_int_equal((int)number_of(step, "step"), s + 1);
+        evaluated += json_is_true(json_object_get(step, "evaluated"));
+        const json_t *cells = json_object_get(step, "cells");
+        assert_int_equal(json_array_size(cells), n);
+        for (int i = 0; i < n; i++) {
+            const json_t *cell = json_array_get(cells, (size_t)i);
+            size_t at = s * (size_t)n + (size_t)i;
+            assert_int_equal((int)number_of(cell, "id"), ((const int64_t *)tokens->value.data)[at]);
+            bool masked = json_is_true(json_object_get(cell, "masked"));
+            assert_int_equal(masked, !strcmp(text_of(cell, "piece"), "<mask>"));
+            assert_int_equal(masked, json_is_null(json_object_get(cell, "score")));
+            if (!masked)
+                assert_true(fabs(number_of(cell, "score") -
+                                 ((const float *)scores->value.data)[at]) < 1e-3);
+            number_of(cell, "proposal_score"), text_of(cell, "proposal_piece");
+        }
+    }
+    assert_int_equal(evaluated, (int)number_of(got, "evaluations"));
+    assert_true(evaluated < (int)number_of(got, "steps") || n > 20);
+}
+
+/* Every strategy's case, step by step, through `show --json` and `text --json --trace`. */
+static void test_golden_traces(void **state) {
+    (void)state;
+    Run r;
+    run_start(&r);
+    for (int m = 0; m < 2; m++) {
+        Error err;
+        Checkpoint golden;
+        char path[512];
+        snprintf(path, sizeof path, "%s/stages.safetensors", folders[m]);
+        assert_ok(checkpoint_open(&golden, path, NULL, &err), &err);
+        json_t *list = golden_list(folders[m], "decode.json"), *want;
+        size_t i;
+        json_array_foreach(list, i, want) {
+            char picture[512], steps[16], length[16];
+            int number = (int)number_of(want, "picture");
+            snprintf(picture, sizeof picture, MODELS "picture%d.png", number);
+            snprintf(steps, sizeof steps, "%d", (int)number_of(want, "iterations"));
+            snprintf(length, sizeof length, "%d", (int)number_of(want, "length"));
+            char *strategy = (char *)text_of(want, "strategy");
+            char *prompt = (char *)text_of(want, "prompt"), *folder = (char *)folders[m];
+            if (number >= 0)
+                run(&r, "show", "-q", "--json", "-m", folder, "--dtype", "f32", "--steps", steps,
+                    "--length", length, "--strategy", strategy, picture, prompt);
+            else
+                run(&r, "text", "-q", "--json", "--trace", "-m", folder, "--dtype", "f32",
+                    "--steps", steps, "--length", length, "--strategy", strategy, prompt);
+            expect(&r, 0, NULL);
+            json_t *got = json_line(r.out);
+            check_trace(got, &golden, i);
+            json_decref(got);
+        }
+        json_decref(list);
+        checkpoint_close(&golden);
+    }
+    run_end(&r);
+}
+
+static void test_many_pictures(void **state) {
+    (void)state;
+    static char *const pictures[2] = {PIC0, PIC1};
+    static char *const questions[2] = {"What colour is the circle?", "Is the sky clear or cloudy?"};
+    Run r;
+    char lines[2048] = "", begin[256];
+    run_start(&r);
+    setenv("EASYFIRST_MODEL", XL, 1);
+    for (int p = 0; p < 2; p++)
+        for (int q = 0; q < 2; q++) {
+            run(&r, "ask", "-q", pictures[p], questions[q]);
+            expect(&r, 0, NULL);
+            size_t n = strlen(lines);
+            snprintf(lines + n, sizeof lines - n, "%s\t%s\t%s", pictures[p], questions[q], r.out);
+        }
+    run(&r, "ask", "-q", "--image", PIC0, questions[0], "--image", PIC1, questions[1]);
+    expect(&r, 0, lines);
+    /* A broken picture between them, a question that cannot be asked: the others are answered. */
+    run(&r, "ask", "-q", "--image", PIC0, "--image", "no/such.png", "--image", PIC1, questions[0],
+        "", questions[1]);
+    expect(&r, 1, lines);
+    assert_non_null(strstr(r.err, "no/such.png"));
+    assert_non_null(strstr(r.err, "question 2"));
+    assert_int_equal(count_lines(r.err), 2);
+    run(&r, "ask", "-q", "--json", "--image", "no/such.png", "--image", PIC1, questions[0]);
+    expect(&r, 1, NULL);
+    assert_int_equal(count_lines(r.out), 2);
+    json_t *first = json_line(r.out), *second = json_line(strchr(r.out, '\n') + 1);
+    assert_non_null(strstr(text_of(first, "error"), "no/such.png"));
+    assert_null(json_object_get(first, "answer"));
+    assert_string_equal(text_of(second, "image"), PIC1);
+    text_of(second, "answer");
+    json_decref(first), json_decref(second);
+    /* Standard input; a tab in a name or question does not make a field more. */
+    size_t size;
+    char *png = file_bytes(PIC0, &size);
+    run_input(&r, png, size, (char *[]){"ask", "-q", "-", questions[0], "What\tcolour?", NULL});
+    expect(&r, 0, NULL);
+    assert_int_equal(count_lines(r.out), 2);
+    snprintf(begin, sizeof begin, "-\t%s\t", questions[0]);
+    assert_memory_equal(r.out, begin, strlen(begin));
+    assert_non_null(strstr(r.out, "-\tWhat colour?\t"));
+    run_input(&r, png, size, (char *[]){"ask", "-q", "-", questions[0], NULL});
+    assert_int_equal(r.status, 0);
+    lines[strcspn(lines, "\n") + 1] = 0; /* the first picture's first question */
+    assert_string_equal(r.out, strrchr(lines, '\t') + 1);
+    free(png);
+    run_end(&r);
+}
+
+static void test_json(void **state) {
+    (void)state;
+    Run r;
+    run_start(&r);
+    setenv("EASYFIRST_MODEL", BASE, 1);
+    run(&r, "ask", "--json", "--trace", "--beam", "3", "--seed", "7", "--steps", "50", PIC0,
+        "What is \"this\"?");
+    expect(&r, 0, NULL);
+    assert_non_null(strstr(r.err, "decode")); /* timings */
+    json_t *got = json_line(r.out);
+    assert_string_equal(text_of(got, "image"), PIC0);
+    assert_string_equal(text_of(got, "question"), "What is \"this\"?");
+    assert_string_equal(text_of(got, "strategy"), "reparam-uncond-deterministic-cosine");
+    assert_int_equal((int)number_of(got, "seed"), 7);
+    assert_int_equal((int)number_of(got, "steps"), 50);
+    assert_int_equal((int)number_of(got, "length"),
+                     json_array_size(json_object_get(got, "tokens")));
+    assert_int_equal(json_array_size(json_object_get(got, "trace")), 50);
+    assert_true(number_of(got, "evaluations") > 0 && number_of(got, "prompt_tokens") > 0);
+    const json_t *list = json_object_get(got, "hypotheses"), *one;
+    assert_int_equal(json_array_size(list), 3);
+    double best = -INFINITY;
+    size_t i;
+    json_array_foreach(list, i, one) {
+        text_of(one, "text");
+        best = fmax(best, number_of(one, "score"));
+    }
+    assert_true(best == number_of(got, "score"));
+    json_decref(got);
+    /* A name that is no UTF-8 does not break the JSON. */
+    char name[512];
+    size_t size;
+    char *png = file_bytes(PIC0, &size);
+    write_file(&r, "\xe9t\xe9.png", png, size, name, sizeof name);
+    free(png);
+    run(&r, "ask", "-q", "--json", name, "What?");
+    expect(&r, 0, NULL);
+    got = json_line(r.out);
+    assert_non_null(strstr(text_of(got, "image"), "\xef\xbf\xbdt\xef\xbf\xbd.png"));
+    json_decref(got);
+    run_end(&r);
+}
+
+/* ---- Text, line by line. ---- */
+
+static void test_text_lines(void **state) {
+    (void)state;
+    static const char input[] = "What colour is the dog?\n"
+                                "\n"
+                                "Where is the circle?\r\n"
+                                "bad \xff bytes\n"
+                                "%s\n"
+                                "nul ";
+    static const char tail[] = "\0byte\nHow many?"; /* a format cannot hold the NUL byte */
+    Run r;
+    char words[2048] = "", text[4096], want[1024];
+    for (int i = 0; i < 300; i++) strcat(words, "dog ");
+    int n = snprintf(text, sizeof text, input, words);
+    memcpy(text + n, tail, sizeof tail - 1);
+    n += (int)sizeof tail - 1;
+    run_start(&r);
+    setenv("EASYFIRST_MODEL", XL, 1);
+    want[0] = 0;
+    static char *const prompts[7] = {
+        [0] = "What colour is the dog?", [2] = "Where is the circle?", [6] = "How many?"};
+    for (int i = 0; i < 7; i++) {
+        if (prompts[i]) run(&r, "text", "-q", prompts[i]);
+        if (prompts[i]) expect(&r, 0, NULL);
+        strcat(want, prompts[i] ? r.out : "\n");
+    }
+    assert_int_equal(count_lines(want), 7);
+    static char *const batches[] = {"1", "3", "64"};
+    for (int i = 0; i < 3; i++) {
+        run_input(&r, text, (size_t)n, (char *[]){"text", "-q", "--batch", batches[i], NULL});
+        expect(&r, 1, want);
+        assert_int_equal(count_lines(r.err), 3);
+        assert_non_null(strstr(r.err, "line 4: "));
+        assert_non_null(strstr(r.err, "UTF-8"));
+        assert_non_null(strstr(r.err, "line 5: the prompt is"));
+        assert_non_null(strstr(r.err, "line 6: it has a NUL"));
+    }
+    char file[512];
+    write_file(&r, "prompts.txt", text, (size_t)n, file, sizeof file);
+    run(&r, "text", "-q", "--file", file);
+    expect(&r, 1, want);
+    assert_non_null(strstr(r.err, "prompts.txt: line 4: "));
+    run(&r, "text", "-q", "--json", "--file", file);
+    expect(&r, 1, NULL);
+    assert_int_equal(count_lines(r.out), 7);
+    const char *line = r.out;
+    for (int i = 0; i < 7; i++, line = strchr(line, '\n') + 1) {
+        json_t *got = json_line(line);
+        assert_int_equal((int)number_of(got, "line"), i + 1);
+        if (prompts[i]) assert_string_equal(text_of(got, "prompt"), prompts[i]);
+        assert_int_equal(json_object_get(got, "error") != NULL, i >= 3 && i <= 5);
+        json_decref(got);
+    }
+    run_text(&r, "", "text");
+    expect(&r, 0, "");
+    run(&r, "text", "--file", "no/such.txt");
+    assert_message(&r, 1, "no/such.txt");
+    run(&r, "text", "--file", "tests");
+    assert_message(&r, 1, "tests");
+    run_end(&r);
+}
+
+static void test_text_presets(void **state) {
+    (void)state;
+    Run r;
+    run_start(&r);
+    setenv("EASYFIRST_MODEL", BASE, 1);
+    run(&r, "text", "-q",
+        "Translate the sentences into English.  German: Wo ist der Hund? English: ");
+    expect(&r, 0, NULL);
+    char *want = strdup(r.out);
+    run(&r, "text", "-q", "translate", "--from", "de", "--to", "en", "Wo ist der Hund?");
+    expect(&r, 0, want);
+    run_text(&r, "Wo ist der Hund?\n", "text", "translate", "-q", "--to", "English", "--from",
+             "German");
+    expect(&r, 0, want);
+    free(want);
+    run(&r, "text", "-q", "Summarize: a dog. Summary: ", "summarize");
+    expect(&r, 0, NULL); /* not the first word: a prompt */
+    want = strndup(r.out, strcspn(r.out, "\n") + 1);
+    run(&r, "text", "-q", "summarize", "a dog.");
+    expect(&r, 0, want);
+    free(want);
+    run(&r, "text", "-q", "--raw", "summarize", "a dog.");
+    expect(&r, 0, NULL);
+    assert_int_equal(count_lines(r.out), 2);
+    run_end(&r);
+}
+
+/* ---- The same again. ---- */
+
+/* Runs twice, the second time with two more arguments, and compares all but the timings. */
+static void test_same_again(void **state) {
+    (void)state;
+    static const struct {
+        const char *folder;
+        const char *options[6]; /* of both runs */
+        const char *more[2];    /* of the second */
+        bool same;
+    } cases[] = {
+        {BASE, {"--temperature", "1"}, {"--seed", "0"}, true},
+        {BASE, {"--temperature", "1"}, {"--seed", "1"}, false},
+        {BASE, {"--strategy", "reparam-uncond-stochastic1-cosine"}, {"--seed", "0"}, true},
+        {BASE, {"--threads", "1"}, {"--threads", "2"}, true},
+        {XL, {"--threads", "1"}, {"--threads", "2"}, true},
+        {BASE, {"--strategy", "cmlm", "--samples", "3"}, {"--threads", "1"}, true},
+        {BASE, {"--length", "9"}, {"--no-memory"}, true},
+        {XL, {"--length", "9"}, {"--no-reuse"}, true},
+        {XL, {"--length", "9"}, {"--no-reuse", "--no-memory"}, true},
+    };
+    Run r;
+    run_start(&r);
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        char *args[16] = {
+            "ask", "-q", "-m", (char *)cases[i].folder, PIC0, "What is on the left side?"};
+        int n = 6;
+        for (int j = 0; j < 6 && cases[i].options[j]; j++) args[n++] = (char *)cases[i].options[j];
+        run_files(&r, "/dev/null", NULL, args);
+        expect(&r, 0, NULL);
+        char *first = strdup(r.out);
+        for (int j = 0; j < 2 && cases[i].more[j]; j++) args[n++] = (char *)cases[i].more[j];
+        run_files(&r, "/dev/null", NULL, args);
+        expect(&r, 0, NULL);
+        if (cases[i].same) assert_string_equal(r.out, first);
+        if (!cases[i].same) assert_string_not_equal(r.out, first);
+        free(first);
+    }
+    run_end(&r);
+}
+
+static void test_full_disk(void **state) {
+    (void)state;
+    if (access("/dev/full", W_OK)) skip();
+    Run r;
+    run_start(&r);
+    setenv("EASYFIRST_MODEL", BASE, 1);
+    static char *const runs[][6] = {{"ask", "-q", PIC0, "What?"},
+                                    {"ask", "-q", "--json", PIC0, "What?"},
+                                    {"text", "-q", "What?"},
+                                    {"show", "-q", PIC0, "What?"},
+                                    {"info"},
+                                    {"info", "--json"}};
+    for (size_t i = 0; i < sizeof runs / sizeof runs[0]; i++) {
+        run_files(&r, "/dev/null", "/dev/full", runs[i]);
+        assert_message(&r, 1, "standard output", "No space left");
+    }
+    run_end(&r);
+}
+
+/* ---- The other commands. ---- */
+
+static void test_show(void **state) {
+    (void)state;
+    Run r;
+    run_start(&r);
+    setenv("EASYFIRST_MODEL", BASE, 1);
+    run(&r, "ask", "-q", "--steps", "50", "--length", "8", PIC0, "What is on the left side?");
+    char *answer = strdup(r.out);
+    run(&r, "show", "-q", "--steps", "50", "--length", "8", PIC0, "What is on the left side?");
+    expect(&r, 0, NULL);
+    assert_memory_equal(r.out, "step ", 5);
+    assert_string_equal(r.out + strlen(r.out) - strlen(answer), answer);
+    assert_non_null(strstr(r.out, "  8/8  "));
+    assert_non_null(strstr(r.out, "__"));
+    assert_non_null(strstr(r.out, "erased: \""));
+    int changes = count_lines(r.out);
+    assert_true(changes > 8 && changes < 51);
+    char *live = strdup(r.out);
+    run(&r, "show", "-q", "--steps", "50", "--length", "8", "--all-steps", PIC0,
+        "What is on the left side?");
+    expect(&r, 0, NULL);
+    assert_int_equal(count_lines(r.out), 51);
+    /* The best of several is told afterwards, in the same words. */
+    run(&r, "show", "-q", "--steps", "50", "--length", "8", "--samples", "2", PIC0,
+        "What is on the left side?");
+    expect(&r, 0, live);
+    free(live), free(answer);
+    run(&r, "show", "-q", "--text", "What?", "--strategy", "ar", "--length", "4");
+    expect(&r, 0, NULL);
+    assert_int_equal(count_lines(r.out), 5);
+    run_end(&r);
+}
+
+static void test_info(void **state) {
+    (void)state;
+    Run r;
+    run_start(&r);
+    for (int m = 0; m < 2; m++) {
+        run(&r, "info", (char *)folders[m]);
+        expect(&r, 0, NULL);
+        assert_string_equal(r.err, "");
+        static const char *const words[] = {
+            "vision tower:",    "language model:", "projector:", "length predictor:",
+            "16 tokens of 128", "memory:",         "parameters"};
+        for (size_t i = 0; i < sizeof words / sizeof words[0]; i++)
+            if (!strstr(r.out, words[i])) fail_msg("info lacks \"%s\": %s", words[i], r.out);
+        assert_non_null(strstr(r.out, m ? "attention:  blocks" : "attention:  full"));
+    }
+    run(&r, "info", "--json", "-m", BASE);
+    expect(&r, 0, NULL);
+    json_t *got = json_line(r.out);
+    assert_int_equal(json_array_size(json_object_get(got, "parts")), 4);
+    assert_int_equal((int)number_of(got, "image_tokens"), 16);
+    assert_true(number_of(got, "memory_bytes") > 0);
+    json_decref(got);
+    run(&r, "info", "--tensors", BASE);
+    expect(&r, 0, NULL);
+    assert_non_null(strstr(r.out, "roberta.encoder.layer.1.attention.self.query.weight"));
+    run(&r, "info", BASE "/projector.safetensors");
+    expect(&r, 0, NULL);
+    assert_non_null(strstr(r.out, "has a projector"));
+    assert_non_null(strstr(r.out, "model.mm_projector.weight"));
+    run(&r, "info", MODELS "variants/clip-full");
+    expect(&r, 0, NULL);
+    assert_non_null(strstr(r.out, "are known and not needed"));
+    run(&r, "info", MODELS "variants/released");
+    expect(&r, 0, NULL);
+    assert_non_null(strstr(r.out, "length predictor:"));
+    assert_non_null(strstr(r.out, "(PyTorch)"));
+    run_end(&r);
+}
+
+/* ---- The README. ---- */
+
+/* One command of the README, from the word after "easyfirst" on: every option it names is one that
+ * the command's --help tells. */
+static int check_readme_command(Run *r, const char *line) {
+    char words[1024], command[32] = "";
+    snprintf(words, sizeof words, "%s", line);
+    int checked = 0;
+    char *rest = NULL;
+    for (char *word = strtok_r(words, " ", &rest); word; word = strtok_r(NULL, " ", &rest)) {
+        if (strchr("|>#<&\\", word[0])) break;
+        if (!command[0]) {
+            if (word[0] == '-') return 0; /* easyfirst --help */
+            snprintf(command, sizeof command, "%s", word);
+            bool known = false;
+            for (int i = 0; commands[i]; i++) known |= !strcmp(commands[i], command);
+            if (!known) fail_msg("README.md has the command \"%s\": %s", command, line);
+            /* Of eval and score the next word tells which, with options of its own. */
+            char *kind = strcmp(command, "eval") && strcmp(command, "score")
+                             ? NULL
+                             : strtok_r(NULL, " ", &rest);
+            if (kind)
+                run(r, command, kind, "--help");
+            else
+                run(r, command, "--help");
+            expect(r, 0, NULL);
+            checked++;
+        }
+        if (word[0] != '-' || !word[1]) continue;
+        char option[64];
+        /* As the help writes it: "-m, " or "--model ". */
+        word[strcspn(word, "=`\"'")] = 0;
+        snprintf(option, sizeof option, word[1] == '-' ? "%s" : "%s,", word);
+        const char *at = strstr(r->out, option);
+        size_t n = strlen(option);
+        while (at && word[1] == '-' && at[n] != ' ' && at[n] != '\n') at = strstr(at + 1, option);
+        if (!at) fail_msg("README.md has the option %s, which %s lacks: %s", option, command, line);
+    }
+    return checked;
+}
+
+static void test_readme(void **state) {
+    (void)state;
+    Run r;
+    size_t size;
+    char *text = file_bytes("README.md", &size), *rest = NULL;
+    if (!text) skip(); /* `make dist` leaves it out */
+    run_start(&r);
+    bool code = false;
+    int checked = 0;
+    for (char *line = strtok_r(text, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest)) {
+        if (!strncmp(line, "```", 3)) {
+            code = !code;
+            continue;
+        }
+        const char *at = code ? line : NULL;
+        while (at && (at = strstr(at, "easyfirst "))) {
+            bool starts = at == line || at[-1] == ' ' || !strncmp(line, "build/easyfirst ", 16);
+            at += 10;
+            if (starts) checked += check_readme_command(&r, at);
+        }
+    }
+    assert_true(checked >= 10);
+    free(text);
+    run_end(&r);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_help),
+        cmocka_unit_test(test_usage),
+        cmocka_unit_test(test_models_refused),
+        cmocka_unit_test(test_pictures_refused),
+        cmocka_unit_test(test_questions_refused),
+        cmocka_unit_test(test_golden_answers),
+        cmocka_unit_test(test_golden_traces),
+        cmocka_unit_test(test_many_pictures),
+        cmocka_unit_test(test_json),
+        cmocka_unit_test(test_text_lines),
+        cmocka_unit_test(test_text_presets),
+        cmocka_unit_test(test_same_again),
+        cmocka_unit_test(test_full_disk),
+        cmocka_unit_test(test_show),
+        cmocka_unit_test(test_info),
+        cmocka_unit_test(test_readme),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
