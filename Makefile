@@ -233,7 +233,8 @@ FUZZ_CXX     ?= clang++
 FUZZ_SECONDS ?= 60
 FUZZ_BUILD   := build/fuzz
 FUZZ_SRC     := $(filter-out tests/fuzz/libfuzzer.c,$(wildcard tests/fuzz/*.c))
-FUZZ_FLAGS   := -fsanitize=address,undefined -fno-sanitize-recover=undefined
+FUZZ_FLAGS   ?= -fsanitize=address,undefined -fno-sanitize-recover=undefined
+FUZZ_CFLAGS  ?= -O1
 # Whether this machine can: the compiler with the runtime of its fuzzer.
 FUZZ_HERE     = $(shell echo 'int LLVMFuzzerTestOneInput(const char *d, unsigned long n); \
     int LLVMFuzzerTestOneInput(const char *d, unsigned long n) { return n > 0 && *d > 127; }' | \
@@ -247,7 +248,7 @@ fuzz-build:
 	@[ "$(FUZZ_HERE)" = there ] || { echo "fuzzing needs clang with libFuzzer: $(FUZZ_CC) cannot" \
 	    "build with -fsanitize=fuzzer (Debian: apt-get install clang libclang-rt-14-dev)"; exit 1; }
 	@$(MAKE) --no-print-directory $(JOBS) $(FUZZ_BUILD)/easyfirst-fuzz BUILD=$(FUZZ_BUILD) CC="$(FUZZ_CC)" \
-	    CXX="$(FUZZ_CXX)" NVCC= OPENMP="$(SERIAL_OPENMP)" CFLAGS="-O1 -g -DSMALL_WINDOW=257" \
+	    CXX="$(FUZZ_CXX)" NVCC= OPENMP="$(SERIAL_OPENMP)" CFLAGS="$(FUZZ_CFLAGS) -g -DSMALL_WINDOW=257" \
 	    SANITIZE="-fsanitize=fuzzer-no-link $(FUZZ_FLAGS)"
 
 $(BUILD)/easyfirst-fuzz: $(BUILD)/tests/fuzz/libfuzzer.o $(FUZZ_SRC:%.c=$(BUILD)/%.o) $(APP_LIB) $(LIBRARY)

@@ -1,6 +1,7 @@
 #!/bin/sh
 # Runs the fuzz targets, FUZZ_JOBS (default: as many as cores) at a time.
-# usage: tests/fuzz/run.sh BUILD SECONDS       ($FUZZ_TARGETS: only these; $FUZZ_TAP: results as TAP)
+# usage: tests/fuzz/run.sh BUILD SECONDS       ($FUZZ_TARGETS: only these; $FUZZ_TAP: results as TAP;
+#                                               $FUZZ_RUNS: no more inputs than these for each)
 #
 # BUILD/easyfirst-fuzz is the program (`make fuzz`). For each target: BUILD/corpus/TARGET are inputs of
 # earlier runs, BUILD/seeds/TARGET those that tests/fuzz/seeds.sh makes of tests/golden, BUILD/findings
@@ -32,7 +33,7 @@ one() {
     FUZZ_FOLDER=$(mktemp -d "$shm/easyfirst-fuzz-XXXXXX") || return
     export FUZZ_FOLDER
     # Twice the time is more than the last input can take.
-    FUZZ_TARGET=$target timeout -k 5 $((2 * seconds + 60)) "$program" -max_total_time="$seconds" -timeout=5 \
+    FUZZ_TARGET=$target timeout -k 5 $((2 * seconds + 60)) "$program" -max_total_time="$seconds" -runs="${FUZZ_RUNS:--1}" -timeout=5 \
         -rss_limit_mb=512 -max_len="${longest:-4096}" -print_final_stats=1 -close_fd_mask=3 -use_value_profile="${FUZZ_VALUE_PROFILE:-0}" \
         -artifact_prefix="$build/findings/$target/" "$@" >"$log" 2>&1
     status=$?
