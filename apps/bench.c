@@ -22,7 +22,8 @@ static const CommandHelp help = {
         "to its last layer but one; xlmr-base, -large, -xl and -xxl, one evaluation of a whole\n"
         "sequence with the head on the answer's rows. Prints the times of a run, the rate of its\n"
         "matrix products, the time of these products alone, and which share of a run they would\n"
-        "be; with --json also the rate of one large product, and a GPU's launches and bytes.",
+        "be; with --json also the rate of one large product, and a GPU's launches and bytes.\n"
+        "`bench train` measures a training step, `bench ops` each operation by itself.",
     .examples = "easyfirst bench\n"
                 "easyfirst bench --model-name xlmr-large --tokens 512 --rows 64 --dtype bf16\n"
                 "easyfirst bench --threads 1 --runs 30 --json\n"
@@ -420,6 +421,7 @@ static void bench_free(Bench *b) {
 
 int command_bench(int argc, char **argv) {
     if (argc > 1 && !strcmp(argv[1], "train")) return command_bench_train(argc - 1, argv + 1);
+    if (argc > 1 && !strcmp(argv[1], "ops")) return command_bench_ops(argc - 1, argv + 1);
     enum { CASES = 5, POSITIONS = 514, WORDS = 250002, WORDS_XL = 250880 };
     const Case cases[CASES] = {
         {.name = "vit-l-14",

@@ -22,5 +22,6 @@ int score_text(int argc, char **argv); /* argv[0] is "text" */
 int score_gqa(int argc, char **argv);  /* argv[0] is "gqa" */
 int command_bench(int argc, char **argv);
 int command_bench_train(int argc, char **argv); /* argv[0] is "train" */
+int command_bench_ops(int argc, char **argv);   /* argv[0] is "ops" */
 
 #endif
