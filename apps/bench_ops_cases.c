@@ -191,14 +191,14 @@ static float parameter_float(const OpWork *w) {
 /* Operations for each value, likewise: GELU has four, and so has quick GELU. */
 enum { OPERATIONS_Activation = 4, OPERATIONS_float = 1 };
 
-#define ELEMENTWISE_CASE(name, type, parameter)                                     \
+#define ELEMENTWISE_CASE(X, name, type, parameter)                                  \
     static int name##_forward_setup(OpWork *w, Error *err) {                        \
         return values_setup(w, w->shapes->ffn, w->compute, OPERATIONS_##type, err); \
     }                                                                               \
     static int name##_forward_run(OpWork *w, Error *err) {                          \
         return name##_forward(w->device, w->y, w->x, parameter_##type(w), err);     \
     }
-ELEMENTWISE_LIST(ELEMENTWISE_CASE)
+ELEMENTWISE_LIST(ELEMENTWISE_CASE, )
 
 static int activation_backward_setup(OpWork *w, Error *err) {
     TRY(values_setup(w, w->shapes->ffn, w->compute, 9, err));

@@ -8,7 +8,9 @@
 #ifndef EASYFIRST_KERNELS_BACKEND_H
 #define EASYFIRST_KERNELS_BACKEND_H
 
-#include "kernels/ops.h"
+#include "kernels/op_list.h"
+
+#define BACKEND_ENTRY(op) OP_TYPE(op) * op;
 
 typedef struct Backend {
     const char *name;
@@ -30,42 +32,7 @@ typedef struct Backend {
     void (*packed_free)(Device *, struct Packed *);
     size_t (*pack_size)(Device *, int64_t rows, int64_t columns, Dtype compute, bool vocabulary);
 
-    int (*linear_forward)(Device *, Tensor y, Tensor x, Tensor w, Tensor b, Activation,
-                          bool accumulate, Error *);
-    int (*linear_backward)(Device *, Tensor dx, Tensor dw, Tensor db, Tensor dy, Tensor x, Tensor w,
-                           bool accumulate_dx, Error *);
-    int (*activation_forward)(Device *, Tensor y, Tensor x, Activation, Error *);
-    int (*activation_backward)(Device *, Tensor dx, Tensor dy, Tensor x, Activation, Error *);
-    int (*layernorm_forward)(Device *, Tensor y, Tensor copy, Tensor stats, Tensor x, Tensor w,
-                             Tensor b, float eps, Error *);
-    int (*layernorm_backward)(Device *, Tensor dx, Tensor dw, Tensor db, Tensor dy, Tensor x,
-                              Tensor w, Tensor stats, bool accumulate_dx, Error *);
-    int (*attention_forward)(Device *, Tensor out, Tensor lse, Tensor q, Tensor k, Tensor v,
-                             int heads, float scale, const AttentionSpan *, int count,
-                             const Dropout *, Error *);
-    int (*attention_backward)(Device *, Tensor dq, Tensor dk, Tensor dv, Tensor dout, Tensor out,
-                              Tensor lse, Tensor q, Tensor k, Tensor v, int heads, float scale,
-                              const AttentionSpan *, int count, const Dropout *, Error *);
-    int (*gather_forward)(Device *, Tensor y, const GatherTerm *, int count, Error *);
-    int (*gather_backward)(Device *, Tensor dtable, Tensor dy, Tensor index, Error *);
-    int (*convert_forward)(Device *, Tensor y, Tensor x, Error *);
-    int (*patches_forward)(Device *, Tensor y, Tensor x, int channels, int side, int patch,
-                           Error *);
-    int (*segment_mean_forward)(Device *, Tensor y, Tensor x, const int32_t *begin, int segments,
-                                Error *);
-    int (*segment_mean_backward)(Device *, Tensor dx, Tensor dy, const int32_t *begin, int segments,
-                                 Error *);
-    int (*vocab_propose)(Device *, int32_t *tokens, float *scores, Tensor x, Tensor w, Tensor b,
-                         const VocabChoice *, Error *);
-    int (*vocab_logits)(Device *, Tensor y, Tensor x, Tensor w, Tensor b, Error *);
-    int (*vocab_cross_entropy)(Device *, Tensor loss, Tensor dx, Tensor dw, Tensor db, Tensor x,
-                               Tensor w, Tensor b, Tensor target, Tensor weight, float smoothing,
-                               Tensor smoothing_weight, Error *);
-    int (*dropout_forward)(Device *, Tensor y, Tensor x, Dropout, bool accumulate, Error *);
-    int (*scale_forward)(Device *, Tensor y, Tensor x, float scale, Error *);
-    int (*adamw_step)(Device *, Tensor p, Tensor copy, Tensor m, Tensor v, Tensor g, const AdamW *,
-                      Error *);
-    int (*square_sum)(Device *, double *sum, Tensor x, Error *);
+    OP_LIST(BACKEND_ENTRY)
 } Backend;
 
 struct Device {

@@ -212,13 +212,25 @@ int linear_backward(Device *device, Tensor dx, Tensor dw, Tensor db, Tensor dy, 
     FORWARD(device, linear_backward, rows == 0, dx, dw, db, dy, x, w, accumulate_dx, err);
 }
 
-int activation_forward(Device *device, Tensor y, Tensor x, Activation activation, Error *err) {
-    const char *op = "activation_forward";
-    TRY(check_alike(op, "x", x, COMPUTE, "x", x, false, err));
-    TRY(check_alike(op, "y", y, COMPUTE, "x", x, false, err));
-    TRY(check_activation(op, activation, err));
-    FORWARD(device, activation_forward, tensor_count(x) == 0, y, x, activation, err);
+/* Of each type that a parameter in ELEMENTWISE_LIST has. */
+static int check_Activation(const char *op, const char *name, Activation activation, Error *err) {
+    (void)name;
+    return check_activation(op, activation, err);
 }
+
+static int check_float(const char *op, const char *name, float v, Error *err) {
+    return isfinite(v) ? 0 : error_set(err, "%s: %s is %g", op, name, v);
+}
+
+#define ELEMENTWISE(X, name, type, parameter)                                            \
+    int name##_forward(Device *device, Tensor y, Tensor x, type parameter, Error *err) { \
+        const char *op = #name "_forward";                                               \
+        TRY(check_alike(op, "x", x, COMPUTE, "x", x, false, err));                       \
+        TRY(check_alike(op, "y", y, COMPUTE, "x", x, false, err));                       \
+        TRY(check_##type(op, #parameter, parameter, err));                               \
+        FORWARD(device, name##_forward, tensor_count(x) == 0, y, x, parameter, err);     \
+    }
+ELEMENTWISE_LIST(ELEMENTWISE, )
 
 int activation_backward(Device *device, Tensor dx, Tensor dy, Tensor x, Activation activation,
                         Error *err) {
@@ -464,14 +476,6 @@ int dropout_forward(Device *device, Tensor y, Tensor x, Dropout dropout, bool ac
     TRY(check_alike(op, "y", y, COMPUTE, "x", x, false, err));
     TRY(check_dropout(op, &dropout, err));
     FORWARD(device, dropout_forward, tensor_count(x) == 0, y, x, dropout, accumulate, err);
-}
-
-int scale_forward(Device *device, Tensor y, Tensor x, float scale, Error *err) {
-    const char *op = "scale_forward";
-    TRY(check_alike(op, "x", x, COMPUTE, "x", x, false, err));
-    TRY(check_alike(op, "y", y, COMPUTE, "x", x, false, err));
-    if (!isfinite(scale)) return error_set(err, "%s: scale is %g", op, scale);
-    FORWARD(device, scale_forward, tensor_count(x) == 0, y, x, scale, err);
 }
 
 int adamw_step(Device *device, Tensor p, Tensor copy, Tensor m, Tensor v, Tensor g,

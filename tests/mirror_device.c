@@ -199,8 +199,8 @@ static size_t mirror_pack_size(Device *device, int64_t rows, int64_t columns, Dt
 #define READ(t)  add(&m, &(t), false)
 #define WRITE(t) add(&m, &(t), true)
 
-static int mirror_linear(Device *device, Tensor y, Tensor x, Tensor w, Tensor b,
-                         Activation activation, bool accumulate, Error *err) {
+static int mirror_linear_forward(Device *device, Tensor y, Tensor x, Tensor w, Tensor b,
+                                 Activation activation, bool accumulate, Error *err) {
     Moved m = {.device = device};
     WRITE(y), READ(x), READ(b);
     if (!w.packed) READ(w);
@@ -214,13 +214,6 @@ static int mirror_linear_backward(Device *device, Tensor dx, Tensor dw, Tensor d
     MIRRORED(m, linear_backward, device, dx, dw, db, dy, x, w, accumulate_dx, err);
 }
 
-static int mirror_activation(Device *device, Tensor y, Tensor x, Activation activation,
-                             Error *err) {
-    Moved m = {.device = device};
-    WRITE(y), READ(x);
-    MIRRORED(m, activation_forward, device, y, x, activation, err);
-}
-
 static int mirror_activation_backward(Device *device, Tensor dx, Tensor dy, Tensor x,
                                       Activation activation, Error *err) {
     Moved m = {.device = device};
@@ -228,8 +221,8 @@ static int mirror_activation_backward(Device *device, Tensor dx, Tensor dy, Tens
     MIRRORED(m, activation_backward, device, dx, dy, x, activation, err);
 }
 
-static int mirror_layernorm(Device *device, Tensor y, Tensor copy, Tensor stats, Tensor x, Tensor w,
-                            Tensor b, float eps, Error *err) {
+static int mirror_layernorm_forward(Device *device, Tensor y, Tensor copy, Tensor stats, Tensor x,
+                                    Tensor w, Tensor b, float eps, Error *err) {
     Moved m = {.device = device};
     WRITE(y), WRITE(copy), WRITE(stats), READ(x), READ(w), READ(b);
     MIRRORED(m, layernorm_forward, device, y, copy, stats, x, w, b, eps, err);
@@ -243,9 +236,9 @@ static int mirror_layernorm_backward(Device *device, Tensor dx, Tensor dw, Tenso
     MIRRORED(m, layernorm_backward, device, dx, dw, db, dy, x, w, stats, accumulate_dx, err);
 }
 
-static int mirror_attention(Device *device, Tensor out, Tensor lse, Tensor q, Tensor k, Tensor v,
-                            int heads, float scale, const AttentionSpan *spans, int count,
-                            const Dropout *dropout, Error *err) {
+static int mirror_attention_forward(Device *device, Tensor out, Tensor lse, Tensor q, Tensor k,
+                                    Tensor v, int heads, float scale, const AttentionSpan *spans,
+                                    int count, const Dropout *dropout, Error *err) {
     Moved m = {.device = device};
     WRITE(out), WRITE(lse), READ(q), READ(k), READ(v);
     MIRRORED(m, attention_forward, device, out, lse, q, k, v, heads, scale, spans, count, dropout,
@@ -262,7 +255,8 @@ static int mirror_attention_backward(Device *device, Tensor dq, Tensor dk, Tenso
              spans, count, dropout, err);
 }
 
-static int mirror_gather(Device *device, Tensor y, const GatherTerm *terms, int count, Error *err) {
+static int mirror_gather_forward(Device *device, Tensor y, const GatherTerm *terms, int count,
+                                 Error *err) {
     Moved m = {.device = device};
     GatherTerm moved[MOST / 2];
     assert_in_range(count, 0, MOST / 2 - 1);
@@ -281,51 +275,51 @@ static int mirror_gather_backward(Device *device, Tensor dtable, Tensor dy, Tens
     MIRRORED(m, gather_backward, device, dtable, dy, index, err);
 }
 
-static int mirror_convert(Device *device, Tensor y, Tensor x, Error *err) {
+static int mirror_convert_forward(Device *device, Tensor y, Tensor x, Error *err) {
     Moved m = {.device = device};
     WRITE(y), READ(x);
     MIRRORED(m, convert_forward, device, y, x, err);
 }
 
-static int mirror_patches(Device *device, Tensor y, Tensor x, int channels, int side, int patch,
-                          Error *err) {
+static int mirror_patches_forward(Device *device, Tensor y, Tensor x, int channels, int side,
+                                  int patch, Error *err) {
     Moved m = {.device = device};
     WRITE(y), READ(x);
     MIRRORED(m, patches_forward, device, y, x, channels, side, patch, err);
 }
 
-static int mirror_mean(Device *device, Tensor y, Tensor x, const int32_t *begin, int segments,
-                       Error *err) {
+static int mirror_segment_mean_forward(Device *device, Tensor y, Tensor x, const int32_t *begin,
+                                       int segments, Error *err) {
     Moved m = {.device = device};
     WRITE(y), READ(x);
     MIRRORED(m, segment_mean_forward, device, y, x, begin, segments, err);
 }
 
-static int mirror_mean_backward(Device *device, Tensor dx, Tensor dy, const int32_t *begin,
-                                int segments, Error *err) {
+static int mirror_segment_mean_backward(Device *device, Tensor dx, Tensor dy, const int32_t *begin,
+                                        int segments, Error *err) {
     Moved m = {.device = device};
     WRITE(dx), READ(dy);
     MIRRORED(m, segment_mean_backward, device, dx, dy, begin, segments, err);
 }
 
-static int mirror_propose(Device *device, int32_t *tokens, float *scores, Tensor x, Tensor w,
-                          Tensor b, const VocabChoice *choice, Error *err) {
+static int mirror_vocab_propose(Device *device, int32_t *tokens, float *scores, Tensor x, Tensor w,
+                                Tensor b, const VocabChoice *choice, Error *err) {
     Moved m = {.device = device};
     READ(x), READ(b);
     if (!w.packed) READ(w);
     MIRRORED(m, vocab_propose, device, tokens, scores, x, w, b, choice, err);
 }
 
-static int mirror_logits(Device *device, Tensor y, Tensor x, Tensor w, Tensor b, Error *err) {
+static int mirror_vocab_logits(Device *device, Tensor y, Tensor x, Tensor w, Tensor b, Error *err) {
     Moved m = {.device = device};
     WRITE(y), READ(x), READ(b);
     if (!w.packed) READ(w);
     MIRRORED(m, vocab_logits, device, y, x, w, b, err);
 }
 
-static int mirror_cross_entropy(Device *device, Tensor loss, Tensor dx, Tensor dw, Tensor db,
-                                Tensor x, Tensor w, Tensor b, Tensor target, Tensor weight,
-                                float smoothing, Tensor smoothing_weight, Error *err) {
+static int mirror_vocab_cross_entropy(Device *device, Tensor loss, Tensor dx, Tensor dw, Tensor db,
+                                      Tensor x, Tensor w, Tensor b, Tensor target, Tensor weight,
+                                      float smoothing, Tensor smoothing_weight, Error *err) {
     Moved m = {.device = device};
     WRITE(loss), WRITE(dx), WRITE(dw), WRITE(db);
     READ(x), READ(b), READ(target), READ(weight), READ(smoothing_weight);
@@ -334,21 +328,15 @@ static int mirror_cross_entropy(Device *device, Tensor loss, Tensor dx, Tensor d
              smoothing_weight, err);
 }
 
-static int mirror_dropout(Device *device, Tensor y, Tensor x, Dropout dropout, bool accumulate,
-                          Error *err) {
+static int mirror_dropout_forward(Device *device, Tensor y, Tensor x, Dropout dropout,
+                                  bool accumulate, Error *err) {
     Moved m = {.device = device};
     WRITE(y), READ(x);
     MIRRORED(m, dropout_forward, device, y, x, dropout, accumulate, err);
 }
 
-static int mirror_scale(Device *device, Tensor y, Tensor x, float scale, Error *err) {
-    Moved m = {.device = device};
-    WRITE(y), READ(x);
-    MIRRORED(m, scale_forward, device, y, x, scale, err);
-}
-
-static int mirror_adamw(Device *device, Tensor p, Tensor copy, Tensor first, Tensor second,
-                        Tensor g, const AdamW *adamw, Error *err) {
+static int mirror_adamw_step(Device *device, Tensor p, Tensor copy, Tensor first, Tensor second,
+                             Tensor g, const AdamW *adamw, Error *err) {
     Moved m = {.device = device};
     WRITE(p), WRITE(copy), WRITE(first), WRITE(second), READ(g);
     MIRRORED(m, adamw_step, device, p, copy, first, second, g, adamw, err);
@@ -360,7 +348,18 @@ static int mirror_square_sum(Device *device, double *sum, Tensor x, Error *err) 
     MIRRORED(m, square_sum, device, sum, x, err);
 }
 
+#define MIRROR_ELEMENTWISE(X, name, type, parameter)                                       \
+    static int mirror_##name##_forward(Device *device, Tensor y, Tensor x, type parameter, \
+                                       Error *err) {                                       \
+        Moved m = {.device = device};                                                      \
+        WRITE(y), READ(x);                                                                 \
+        MIRRORED(m, name##_forward, device, y, x, parameter, err);                         \
+    }
+ELEMENTWISE_LIST(MIRROR_ELEMENTWISE, )
+
 /* ---- Opening. ---- */
+
+#define MIRROR_ENTRY(op) .op = mirror_##op,
 
 int mirror_open(Device **device, int gpu, Error *err) {
     TRY(device_open(device, &(DeviceOptions){.kind = DEVICE_CUDA, .index = gpu}, err));
@@ -376,27 +375,7 @@ int mirror_open(Device **device, int gpu, Error *err) {
                                .pack_weight = mirror_pack,
                                .packed_free = mirror_packed_free,
                                .pack_size = mirror_pack_size,
-                               .linear_forward = mirror_linear,
-                               .linear_backward = mirror_linear_backward,
-                               .activation_forward = mirror_activation,
-                               .activation_backward = mirror_activation_backward,
-                               .layernorm_forward = mirror_layernorm,
-                               .layernorm_backward = mirror_layernorm_backward,
-                               .attention_forward = mirror_attention,
-                               .attention_backward = mirror_attention_backward,
-                               .gather_forward = mirror_gather,
-                               .gather_backward = mirror_gather_backward,
-                               .convert_forward = mirror_convert,
-                               .patches_forward = mirror_patches,
-                               .segment_mean_forward = mirror_mean,
-                               .segment_mean_backward = mirror_mean_backward,
-                               .vocab_propose = mirror_propose,
-                               .vocab_logits = mirror_logits,
-                               .vocab_cross_entropy = mirror_cross_entropy,
-                               .dropout_forward = mirror_dropout,
-                               .scale_forward = mirror_scale,
-                               .adamw_step = mirror_adamw,
-                               .square_sum = mirror_square_sum};
+                               OP_LIST(MIRROR_ENTRY)};
     (*device)->backend = &mirror.backend;
     return 0;
 }

@@ -41,51 +41,19 @@ typedef struct PackedLayout {
 int cpu_linear_rows(Device *, Tensor y, Tensor x, Tensor w, Tensor b, int64_t first, int64_t count,
                     Activation, bool accumulate, Error *);
 
-/* The operations, one file each. */
-int cpu_linear_forward(Device *, Tensor y, Tensor x, Tensor w, Tensor b, Activation,
-                       bool accumulate, Error *);
+/* The operations: cpu_linear_forward and so on. */
+#define CPU_OPERATION(op) OP_TYPE(op) cpu_##op;
+OP_LIST(CPU_OPERATION)
+
 int cpu_pack_weight(Device *, struct Packed **, const Tensor *pieces, int count, Dtype compute,
                     bool vocabulary, const PackWatch *, Error *);
 void cpu_packed_free(Device *, struct Packed *);
 size_t cpu_pack_size(Device *, int64_t rows, int64_t columns, Dtype compute, bool vocabulary);
-int cpu_vocab_propose(Device *, int32_t *tokens, float *scores, Tensor x, Tensor w, Tensor b,
-                      const VocabChoice *, Error *);
-int cpu_vocab_logits(Device *, Tensor y, Tensor x, Tensor w, Tensor b, Error *);
-int cpu_activation_forward(Device *, Tensor y, Tensor x, Activation, Error *);
-int cpu_layernorm_forward(Device *, Tensor y, Tensor copy, Tensor stats, Tensor x, Tensor w,
-                          Tensor b, float eps, Error *);
-int cpu_attention_forward(Device *, Tensor out, Tensor lse, Tensor q, Tensor k, Tensor v, int heads,
-                          float scale, const AttentionSpan *, int count, const Dropout *, Error *);
-int cpu_gather_forward(Device *, Tensor y, const GatherTerm *, int count, Error *);
-int cpu_convert_forward(Device *, Tensor y, Tensor x, Error *);
-int cpu_patches_forward(Device *, Tensor y, Tensor x, int channels, int side, int patch, Error *);
-int cpu_segment_mean_forward(Device *, Tensor y, Tensor x, const int32_t *begin, int segments,
-                             Error *);
-int cpu_activation_backward(Device *, Tensor dx, Tensor dy, Tensor x, Activation, Error *);
-int cpu_layernorm_backward(Device *, Tensor dx, Tensor dw, Tensor db, Tensor dy, Tensor x, Tensor w,
-                           Tensor stats, bool accumulate_dx, Error *);
-int cpu_attention_backward(Device *, Tensor dq, Tensor dk, Tensor dv, Tensor dout, Tensor out,
-                           Tensor lse, Tensor q, Tensor k, Tensor v, int heads, float scale,
-                           const AttentionSpan *, int count, const Dropout *, Error *);
-int cpu_gather_backward(Device *, Tensor dtable, Tensor dy, Tensor index, Error *);
-int cpu_segment_mean_backward(Device *, Tensor dx, Tensor dy, const int32_t *begin, int segments,
-                              Error *);
 
 /* The products of a backward pass, with plain matrices: dx = dy w or dx += dy w; dw += dy^T x; and
  * db += the column sums of dy [.., n]. */
 int cpu_product_dx(Device *, Tensor dx, Tensor dy, Tensor w, bool accumulate, Error *);
 int cpu_product_dw(Device *, Tensor dw, Tensor dy, Tensor x, Error *);
 void cpu_column_sums(Device *, float *db, Tensor dy);
-
-int cpu_linear_backward(Device *, Tensor dx, Tensor dw, Tensor db, Tensor dy, Tensor x, Tensor w,
-                        bool accumulate_dx, Error *);
-int cpu_vocab_cross_entropy(Device *, Tensor loss, Tensor dx, Tensor dw, Tensor db, Tensor x,
-                            Tensor w, Tensor b, Tensor target, Tensor weight, float smoothing,
-                            Tensor smoothing_weight, Error *);
-int cpu_dropout_forward(Device *, Tensor y, Tensor x, Dropout, bool accumulate, Error *);
-int cpu_scale_forward(Device *, Tensor y, Tensor x, float scale, Error *);
-int cpu_adamw_step(Device *, Tensor p, Tensor copy, Tensor m, Tensor v, Tensor g, const AdamW *,
-                   Error *);
-int cpu_square_sum(Device *, double *sum, Tensor x, Error *);
 
 #endif

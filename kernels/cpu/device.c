@@ -73,39 +73,19 @@ static void cpu_close(Device *device) {
     device->state = NULL;
 }
 
-static const Backend cpu_backend = {
-    .name = "CPU",
-    .close = cpu_close,
-    .alloc = cpu_alloc,
-    .free = cpu_free,
-    .upload = cpu_copy,
-    .download = cpu_copy,
-    .clear = cpu_clear,
-    .pack_weight = cpu_pack_weight,
-    .packed_free = cpu_packed_free,
-    .pack_size = cpu_pack_size,
-    .linear_forward = cpu_linear_forward,
-    .activation_forward = cpu_activation_forward,
-    .layernorm_forward = cpu_layernorm_forward,
-    .attention_forward = cpu_attention_forward,
-    .gather_forward = cpu_gather_forward,
-    .convert_forward = cpu_convert_forward,
-    .patches_forward = cpu_patches_forward,
-    .segment_mean_forward = cpu_segment_mean_forward,
-    .activation_backward = cpu_activation_backward,
-    .layernorm_backward = cpu_layernorm_backward,
-    .attention_backward = cpu_attention_backward,
-    .gather_backward = cpu_gather_backward,
-    .segment_mean_backward = cpu_segment_mean_backward,
-    .vocab_propose = cpu_vocab_propose,
-    .vocab_logits = cpu_vocab_logits,
-    .linear_backward = cpu_linear_backward,
-    .vocab_cross_entropy = cpu_vocab_cross_entropy,
-    .dropout_forward = cpu_dropout_forward,
-    .scale_forward = cpu_scale_forward,
-    .adamw_step = cpu_adamw_step,
-    .square_sum = cpu_square_sum,
-};
+#define TABLE_ENTRY(op) .op = cpu_##op,
+
+static const Backend cpu_backend = {.name = "CPU",
+                                    .close = cpu_close,
+                                    .alloc = cpu_alloc,
+                                    .free = cpu_free,
+                                    .upload = cpu_copy,
+                                    .download = cpu_copy,
+                                    .clear = cpu_clear,
+                                    .pack_weight = cpu_pack_weight,
+                                    .packed_free = cpu_packed_free,
+                                    .pack_size = cpu_pack_size,
+                                    OP_LIST(TABLE_ENTRY)};
 
 int cpu_open(Device *device, const DeviceOptions *options, Error *err) {
     int threads = options->threads ? options->threads : omp_get_max_threads();

@@ -8,7 +8,7 @@
 #ifndef EASYFIRST_KERNELS_CPU_ISA_H
 #define EASYFIRST_KERNELS_CPU_ISA_H
 
-#include "kernels/ops.h"
+#include "kernels/op_list.h"
 
 /* One head of one piece of an attention span: queries [q_begin, q_end), counted from the span's
  * first row. The result of a row does not depend on how a span is cut into pieces. */
@@ -43,6 +43,10 @@ static inline VocabRow vocab_row_empty(void) {
                       .best_token = -1};
 }
 
+#define CPU_ROW_ENTRY(X, name, type, parameter)                                              \
+    void (*name##_row)(void *y, Dtype y_dtype, const void *x, Dtype x_dtype, type parameter, \
+                       int64_t n);
+
 typedef struct CpuKernels {
     const char *name;
 
@@ -65,8 +69,9 @@ typedef struct CpuKernels {
                       int64_t rows, int64_t n);
     /* Any of f32, bf16 and f16. y may be x if they are of one type. */
     void (*convert_row)(void *y, Dtype y_dtype, const void *x, Dtype x_dtype, int64_t n);
-    void (*activation_row)(void *y, Dtype y_dtype, const void *x, Dtype x_dtype,
-                           Activation activation, int64_t n);
+    /* activation_row, scale_row, ...: y = f(x) with the operation's parameter; y may be x if they
+     * are of one type. */
+    ELEMENTWISE_LIST(CPU_ROW_ENTRY, )
 
     /* Gradients of a unit that is one head of a whole span. Units that share keys add to the same
      * rows of dk and dv, so one thread has to do them, one after the other. */
@@ -88,8 +93,6 @@ typedef struct CpuKernels {
                                        const float *stats, int64_t stats_ld, int64_t rows,
                                        int64_t n);
     void (*add_row)(float *y, const void *x, Dtype x_dtype, int64_t n); /* y += x */
-    void (*scale_row)(void *y, Dtype y_dtype, const void *x, Dtype x_dtype, float factor,
-                      int64_t n); /* y = factor * x */
 
     /* Takes n logits of the ids first_id, first_id + 1, ... into the row's state; `bias` [n], added
      * to them in f32, may be NULL. Ids equal to choice->banned or from choice->limit on are left
@@ -104,6 +107,25 @@ typedef struct CpuKernels {
     /* v = scale exp(v - max) - even, in place, for v <= max. */
     void (*softmax_gradient_row)(float *v, float max, float scale, float even, int64_t n);
 } CpuKernels;
+
+/* Their names, from which each set's prototypes and table are made: X(name). */
+#define CPU_ROW(X, name, type, parameter) X(name##_row)
+#define CPU_KERNEL_LIST(X)        \
+    X(attention_scratch)          \
+    X(attention)                  \
+    X(layernorm_row)              \
+    X(sum_rows)                   \
+    X(mean_rows)                  \
+    X(convert_row)                \
+    ELEMENTWISE_LIST(CPU_ROW, X)  \
+    X(attention_backward_scratch) \
+    X(attention_backward)         \
+    X(activation_backward_row)    \
+    X(layernorm_backward_row)     \
+    X(layernorm_backward_columns) \
+    X(add_row)                    \
+    X(vocab_scan)                 \
+    X(softmax_gradient_row)
 
 /* The best set that this processor has, or the one of that name ("base", "avx2", "avx512"); NULL if
  * the processor or the build lacks it. */

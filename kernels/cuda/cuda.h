@@ -118,45 +118,13 @@ static inline unsigned cuda_blocks(int64_t n, int64_t per_block, int64_t most) {
     return (unsigned)(blocks < 1 ? 1 : blocks < most ? blocks : most);
 }
 
-/* The operations, one file each; signatures are the backend's. */
-int cuda_linear_forward(Device *, Tensor y, Tensor x, Tensor w, Tensor b, Activation,
-                        bool accumulate, Error *);
-int cuda_linear_backward(Device *, Tensor dx, Tensor dw, Tensor db, Tensor dy, Tensor x, Tensor w,
-                         bool accumulate_dx, Error *);
+/* The operations: cuda_linear_forward and so on. */
+#define CUDA_OPERATION(op) OP_TYPE(op) cuda_##op;
+OP_LIST(CUDA_OPERATION)
+
 int cuda_pack_weight(Device *, struct Packed **, const Tensor *pieces, int count, Dtype compute,
                      bool vocabulary, const PackWatch *, Error *);
 void cuda_packed_free(Device *, struct Packed *);
 size_t cuda_pack_size(Device *, int64_t rows, int64_t columns, Dtype compute, bool vocabulary);
-int cuda_vocab_propose(Device *, int32_t *tokens, float *scores, Tensor x, Tensor w, Tensor b,
-                       const VocabChoice *, Error *);
-int cuda_vocab_logits(Device *, Tensor y, Tensor x, Tensor w, Tensor b, Error *);
-int cuda_vocab_cross_entropy(Device *, Tensor loss, Tensor dx, Tensor dw, Tensor db, Tensor x,
-                             Tensor w, Tensor b, Tensor target, Tensor weight, float smoothing,
-                             Tensor smoothing_weight, Error *);
-int cuda_activation_forward(Device *, Tensor y, Tensor x, Activation, Error *);
-int cuda_activation_backward(Device *, Tensor dx, Tensor dy, Tensor x, Activation, Error *);
-int cuda_layernorm_forward(Device *, Tensor y, Tensor copy, Tensor stats, Tensor x, Tensor w,
-                           Tensor b, float eps, Error *);
-int cuda_layernorm_backward(Device *, Tensor dx, Tensor dw, Tensor db, Tensor dy, Tensor x,
-                            Tensor w, Tensor stats, bool accumulate_dx, Error *);
-int cuda_attention_forward(Device *, Tensor out, Tensor lse, Tensor q, Tensor k, Tensor v,
-                           int heads, float scale, const AttentionSpan *, int count,
-                           const Dropout *, Error *);
-int cuda_attention_backward(Device *, Tensor dq, Tensor dk, Tensor dv, Tensor dout, Tensor out,
-                            Tensor lse, Tensor q, Tensor k, Tensor v, int heads, float scale,
-                            const AttentionSpan *, int count, const Dropout *, Error *);
-int cuda_gather_forward(Device *, Tensor y, const GatherTerm *, int count, Error *);
-int cuda_gather_backward(Device *, Tensor dtable, Tensor dy, Tensor index, Error *);
-int cuda_convert_forward(Device *, Tensor y, Tensor x, Error *);
-int cuda_patches_forward(Device *, Tensor y, Tensor x, int channels, int side, int patch, Error *);
-int cuda_segment_mean_forward(Device *, Tensor y, Tensor x, const int32_t *begin, int segments,
-                              Error *);
-int cuda_segment_mean_backward(Device *, Tensor dx, Tensor dy, const int32_t *begin, int segments,
-                               Error *);
-int cuda_dropout_forward(Device *, Tensor y, Tensor x, Dropout, bool accumulate, Error *);
-int cuda_scale_forward(Device *, Tensor y, Tensor x, float scale, Error *);
-int cuda_adamw_step(Device *, Tensor p, Tensor copy, Tensor m, Tensor v, Tensor g, const AdamW *,
-                    Error *);
-int cuda_square_sum(Device *, double *sum, Tensor x, Error *);
 
 #endif

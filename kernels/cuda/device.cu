@@ -183,6 +183,8 @@ static void cuda_close(Device *device) {
     device->state = NULL;
 }
 
+#define TABLE_ENTRY(op) b.op = cuda_##op;
+
 static Backend cuda_backend(void) {
     Backend b = {};
     b.name = "CUDA";
@@ -198,27 +200,7 @@ static Backend cuda_backend(void) {
     b.pack_weight = cuda_pack_weight;
     b.packed_free = cuda_packed_free;
     b.pack_size = cuda_pack_size;
-    b.linear_forward = cuda_linear_forward;
-    b.linear_backward = cuda_linear_backward;
-    b.activation_forward = cuda_activation_forward;
-    b.activation_backward = cuda_activation_backward;
-    b.layernorm_forward = cuda_layernorm_forward;
-    b.layernorm_backward = cuda_layernorm_backward;
-    b.attention_forward = cuda_attention_forward;
-    b.attention_backward = cuda_attention_backward;
-    b.gather_forward = cuda_gather_forward;
-    b.gather_backward = cuda_gather_backward;
-    b.convert_forward = cuda_convert_forward;
-    b.patches_forward = cuda_patches_forward;
-    b.segment_mean_forward = cuda_segment_mean_forward;
-    b.segment_mean_backward = cuda_segment_mean_backward;
-    b.vocab_propose = cuda_vocab_propose;
-    b.vocab_logits = cuda_vocab_logits;
-    b.vocab_cross_entropy = cuda_vocab_cross_entropy;
-    b.dropout_forward = cuda_dropout_forward;
-    b.scale_forward = cuda_scale_forward;
-    b.adamw_step = cuda_adamw_step;
-    b.square_sum = cuda_square_sum;
+    OP_LIST(TABLE_ENTRY)
     return b;
 }
 
