@@ -21,6 +21,8 @@ typedef struct Backend {
     int (*upload)(Device *, void *to, const void *from, size_t bytes, Error *);
     int (*download)(Device *, void *to, const void *from, size_t bytes, Error *);
     int (*clear)(Device *, void *memory, size_t bytes, Error *);
+    /* device_use; NULL: a device for any thread. */
+    int (*use)(Device *, Error *);
     /* Both may be NULL: memory that is not counted, work that is done when its call returns. */
     bool (*memory)(Device *, size_t *free_bytes, size_t *total);
     int (*wait)(Device *, Error *);

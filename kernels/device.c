@@ -20,7 +20,8 @@ static int cuda_library(const CudaLibrary **library, Error *err) {
     if (!dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL))
         return error_set(err, "no GPU can be used: NVIDIA's driver (libcuda.so.1) is not on this "
                               "machine: use --device cpu, or install the driver");
-    /* Found by the program's run path: beside it, in ../lib/easyfirst, in ../lib. */
+    /* Found by the run path of what this is part of: the program looks beside itself, in
+     * ../lib/easyfirst and ../lib, the shared library beside itself and in easyfirst/ there. */
     void *opened = dlopen("libeasyfirst-cuda.so", RTLD_NOW | RTLD_LOCAL);
     if (!opened)
         return error_set(err,
@@ -54,6 +55,36 @@ int device_open(Device **device, const DeviceOptions *options, Error *err) {
     }
     *device = d;
     return 0;
+}
+
+bool device_name_read(const char *name, DeviceOptions *options, bool *automatic) {
+    *automatic = !name || !strcmp(name, "auto");
+    options->kind = DEVICE_CPU, options->index = 0;
+    if (*automatic || !strcmp(name, "cpu")) return true;
+    options->kind = DEVICE_CUDA;
+    if (!strcmp(name, "cuda")) return true;
+    if (strncmp(name, "cuda:", 5) != 0) return false;
+    const char *digits = name + 5;
+    size_t count = strspn(digits, "0123456789");
+    if (!count || digits[count] || count > 4) return false;
+    options->index = atoi(digits);
+    return options->index < 1024;
+}
+
+int device_choose(Device **device, const char *name, int threads, Error *err) {
+    DeviceOptions options = {.threads = threads};
+    bool automatic;
+    if (!device_name_read(name, &options, &automatic))
+        return error_set(err, "there is no device \"%s\": expected cpu, cuda, cuda:N or auto",
+                         name);
+    if (!automatic) return device_open(device, &options, err);
+    DeviceOptions gpu = {.kind = DEVICE_CUDA, .threads = threads};
+    if (device_gpu_count() > 0 && device_open(device, &gpu, NULL) == 0) return 0;
+    return device_open(device, &options, err);
+}
+
+int device_use(Device *device, Error *err) {
+    return device->backend->use ? device->backend->use(device, err) : 0;
 }
 
 int device_gpu_count(void) {

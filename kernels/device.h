@@ -23,6 +23,18 @@ typedef struct Device Device;
 int device_open(Device **device, const DeviceOptions *options, Error *err);
 void device_close(Device *device); /* NULL is allowed */
 
+/* What a device's name says: "cpu"; "cuda", the first GPU, or "cuda:N"; "auto" or NULL, which sets
+ * *automatic. False if there is no such name. */
+bool device_name_read(const char *name, DeviceOptions *options, bool *automatic);
+
+/* Opens the device of that name; for "auto" the first GPU if there is one that can be opened, else
+ * the CPU. `threads` are the CPU's. */
+int device_choose(Device **device, const char *name, int threads, Error *err);
+
+/* Before a thread other than the one that opened it uses the device: of GPUs, each thread has its
+ * own. */
+int device_use(Device *device, Error *err);
+
 /* How many GPUs there are to open: 0 without a driver, and where the CUDA backend
  * (libeasyfirst-cuda.so, beside the program) is not there or cannot be loaded. None is opened. */
 int device_gpu_count(void);

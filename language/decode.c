@@ -461,6 +461,7 @@ static void decoder_tell(Decoder *decoder, int h, int step) {
     }
     if (!run->watch) return;
     run->watch(run->user, &(DecodeStep){.hypothesis = h,
+                                        .request = run->specs[h].request,
                                         .step = step,
                                         .steps = result->steps,
                                         .length = result->length,
@@ -469,6 +470,8 @@ static void decoder_tell(Decoder *decoder, int h, int step) {
 }
 
 static int decoder_step(Decoder *decoder, int step, Error *err) {
+    const int *cancel = decoder->run->cancel;
+    if (cancel && __atomic_load_n(cancel, __ATOMIC_RELAXED)) return error_set(err, "cancelled");
     TRY(decoder_evaluate(decoder, step, err));
     for (int h = 0; h < decoder->run->count; h++) {
         Error why;

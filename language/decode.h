@@ -134,7 +134,10 @@ typedef struct TraceCell {
 /* A step of one hypothesis, told as it happens: a watch is called for each unfinished hypothesis in
  * turn, one step after the other. */
 typedef struct DecodeStep {
-    int hypothesis, step, steps; /* step is 1..steps */
+    int hypothesis;  /* index of its spec */
+    int request;     /* the spec's; of multimodal_answer, the index of the caller's request */
+    int of_request;  /* of multimodal_answer: which of the request's hypotheses, from 0 */
+    int step, steps; /* step is 1..steps */
     int length;
     bool evaluated;         /* false: the canvas was in memory, or settled */
     const TraceCell *cells; /* [length], valid during the call */
@@ -162,7 +165,9 @@ typedef struct DecodeRun {
     void *model;
     DecodeWatch watch; /* may be NULL */
     void *user;
-    bool trace; /* keep every step in the results */
+    const int *cancel; /* read with __atomic_load_n before each step: anything but 0 ends the run,
+                          which fails with "cancelled"; may be NULL */
+    bool trace;        /* keep every step in the results */
 } DecodeRun;
 
 /* Fills all hypotheses. *results is an array of run->count, in the order of the specs, owned by the

@@ -72,6 +72,15 @@ AnswerOptions answer_options_default(void) {
     return (AnswerOptions){.decode = decode_options_default(), .length_beam = 1, .samples = 1};
 }
 
+int answer_at_once(const AnswerOptions *a, int most) {
+    enum { TOGETHER = 4096 }; /* hypotheses of up to DECODE_STEPS steps */
+    int64_t each =
+        (int64_t)(a->length_beam > 0 ? a->length_beam : 1) * (a->samples > 0 ? a->samples : 1);
+    each *= 1 + a->decode.iterations / (DECODE_STEPS + 1);
+    int64_t fit = TOGETHER / each;
+    return fit < 1 ? 1 : fit < most ? (int)fit : most;
+}
+
 /* ---- Hypotheses. ---- */
 
 static int check_logits(const float *logits, int classes, Error *why) {
@@ -155,6 +164,21 @@ static int answer_choose(const Multimodal *m, Answer *a, int request, const Answ
     return tokenizer_decode(m->tokenizer, best->tokens, (size_t)best->length, &a->text, err);
 }
 
+/* A watch on its way to the caller, who knows requests by their own numbers. */
+typedef struct Watching {
+    const AnswerOptions *options;
+    const Prompts *prompts;
+    const Answers *answers;
+} Watching;
+
+static void watching_step(void *user, const DecodeStep *step) {
+    const Watching *w = user;
+    DecodeStep told = *step;
+    told.request = w->prompts->request[step->request];
+    told.of_request = step->hypothesis - w->answers->items[told.request].first;
+    w->options->watch(w->options->user, &told);
+}
+
 static int answers_decode(const Multimodal *m, Infill *infill, const Prompts *prompts,
                           const AnswerOptions *options, Answers *out, Error *err) {
     int longest = 1;
@@ -164,14 +188,16 @@ static int answers_decode(const Multimodal *m, Infill *infill, const Prompts *pr
         rows += out->specs[i].length + 1;
     }
     TRY(infill_reserve(infill, longest, rows, err));
+    Watching watching = {options, prompts, out};
     DecodeRun run = {.options = &options->decode,
                      .specs = out->specs,
                      .count = out->result_count,
                      .mask_id = tokenizer_mask_id(m->tokenizer),
                      .evaluate = infill_evaluate,
                      .model = infill,
-                     .watch = options->watch,
-                     .user = options->user,
+                     .watch = options->watch ? watching_step : NULL,
+                     .user = &watching,
+                     .cancel = options->cancel,
                      .trace = options->trace || look_wanted(options)};
     TRY(decode_run(&run, &out->results, err));
     for (int i = 0; i < prompts->count; i++) {

@@ -55,6 +55,7 @@ typedef struct AnswerOptions {
     bool trace;        /* keep every step of every hypothesis */
     DecodeWatch watch; /* told each step of the hypotheses; may be NULL */
     void *user;
+    const int *cancel;        /* see DecodeRun; may be NULL */
     LookOptions look;         /* what to look at again once the answers are there; all 0: nothing */
     LongPrompts long_prompts; /* what becomes of a prompt that does not fit; 0: an error. One whose
                                  first tokens are dropped leaves room for the given length, else
@@ -63,6 +64,10 @@ typedef struct AnswerOptions {
 } AnswerOptions;
 
 AnswerOptions answer_options_default(void);
+
+/* How many requests, `most` at most, are well answered by one call: memory grows with their
+ * hypotheses and steps. */
+int answer_at_once(const AnswerOptions *options, int most);
 
 /* The answer to one request, or why it has none. */
 typedef struct Answer {

@@ -64,13 +64,10 @@ static bool is_choice(const char *word, const char *choices) {
     return false;
 }
 
-/* "cuda:1", say. */
-static bool is_device(const char *name, int *gpu) {
-    int64_t index = 0;
-    bool numbered = !strncmp(name, "cuda:", 5);
-    if (numbered && !read_whole(name + 5, 0, 1023, &index)) return false;
-    *gpu = (int)index;
-    return numbered || is_choice(name, "cpu|cuda|auto");
+static bool is_device(const char *name) {
+    DeviceOptions options;
+    bool automatic;
+    return device_name_read(name, &options, &automatic);
 }
 
 static int list_add(TextList *list, const char *text) {
@@ -85,7 +82,6 @@ static int list_add(TextList *list, const char *text) {
 static int option_set(const Option *o, const char *label, const char *value, Error *err) {
     int64_t whole;
     double real;
-    int gpu;
     if (o->given) *o->given = true;
     switch (o->kind) {
     case OPTION_FLAG:
@@ -106,7 +102,7 @@ static int option_set(const Option *o, const char *label, const char *value, Err
         *(const char **)o->target = value;
         return 0;
     case OPTION_DEVICE:
-        if (!is_device(value, &gpu))
+        if (!is_device(value))
             return error_set(err, "%s takes cpu, cuda, cuda:N or auto, not \"%s\"", label, value);
         *(const char **)o->target = value;
         return 0;
@@ -434,17 +430,6 @@ static void group_add(OptionGroup *group, Option option) {
     group->options[group->count++] = option;
 }
 
-int device_choose(Device **device, const char *name, int threads, Error *err) {
-    const DeviceOptions cpu = {.kind = DEVICE_CPU, .threads = threads};
-    DeviceOptions cuda = {.kind = DEVICE_CUDA, .threads = threads};
-    if (!name || !strcmp(name, "auto")) {
-        if (device_gpu_count() > 0 && device_open(device, &cuda, NULL) == 0) return 0;
-        return device_open(device, &cpu, err);
-    }
-    if (!is_device(name, &cuda.index)) return error_set(err, "there is no device \"%s\"", name);
-    return device_open(device, strcmp(name, "cpu") ? &cuda : &cpu, err);
-}
-
 Option device_option(const char **device) {
     return (Option){"device",
                     0,
@@ -570,12 +555,7 @@ int common_check(const CommandHelp *help, CommonOptions *o) {
 }
 
 int common_at_once(const CommonOptions *o, int most) {
-    enum { TOGETHER = 4096 }; /* hypotheses of up to DECODE_STEPS steps */
-    const AnswerOptions *a = &o->answer;
-    int64_t each = (int64_t)a->length_beam * a->samples;
-    each *= 1 + a->decode.iterations / (DECODE_STEPS + 1);
-    int64_t fit = TOGETHER / (each > 0 ? each : 1);
-    return fit < 1 ? 1 : fit < most ? (int)fit : most;
+    return answer_at_once(&o->answer, most);
 }
 
 int session_open(Session *session, const CommonOptions *o, Error *err) {

@@ -104,10 +104,6 @@ typedef struct CommonOptions {
     char bundled[PATH_MAX]; /* the bundled model's folder, where it is used */
 } CommonOptions;
 
-/* Opens the device that --device names: "cpu"; "cuda", the first GPU, or "cuda:N"; "auto" (NULL),
- * the first GPU if there is one that can be opened, else the CPU. `threads` are the CPU's. */
-int device_choose(Device **device, const char *name, int threads, Error *err);
-
 /* The rows of --device and --threads, for every command that computes. */
 Option device_option(const char **device);
 Option threads_option(int *threads);

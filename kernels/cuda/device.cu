@@ -107,6 +107,11 @@ static bool cuda_memory(Device *device, size_t *free_bytes, size_t *total) {
     return cudaMemGetInfo(free_bytes, total) == cudaSuccess;
 }
 
+static int cuda_use(Device *device, Error *err) {
+    CUDA_TRY(cudaSetDevice(cuda_state(device)->index), err);
+    return 0;
+}
+
 static int cuda_wait(Device *device, Error *err) {
     CUDA_TRY(cudaStreamSynchronize(cuda_state(device)->stream), err);
     return 0;
@@ -195,6 +200,7 @@ static Backend cuda_backend(void) {
     b.download = cuda_download;
     b.clear = cuda_clear;
     b.memory = cuda_memory;
+    b.use = cuda_use;
     b.wait = cuda_wait;
     b.replay = cuda_replay;
     b.pack_weight = cuda_pack_weight;
