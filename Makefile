@@ -33,7 +33,9 @@ OPENMP   += $(if $(findstring address,$(SANITIZE)),-D__SANITIZE_ADDRESS__=1)
 CXX_LESS := $(if $(findstring undefined,$(SANITIZE)),-fno-sanitize=vptr -fno-sanitize=function)
 endif
 CWARN    := $(WARN) -Wstrict-prototypes -Wmissing-prototypes -Wold-style-definition
-COMMON   := -I. -MMD -MP $(OPENMP) -fno-math-errno -fno-trapping-math -D_GNU_SOURCE
+# Every object can be part of the shared library, which exports what easyfirst.h declares and nothing
+# else; hidden names cost no detour, so that the same objects make the program.
+COMMON   := -I. -MMD -MP $(OPENMP) -fPIC -fvisibility=hidden -fno-math-errno -fno-trapping-math -D_GNU_SOURCE
 ALL_C     = -std=c11 $(COMMON) $(CWARN) $(CFLAGS) $(SANITIZE)
 ALL_CXX   = -std=c++17 $(COMMON) $(WARN) $(CFLAGS) $(SANITIZE) $(CXX_LESS)
 LIBS     := -ldnnl -lpng -lz -ljpeg -lsentencepiece -ljansson -lcrypto -lunistring -lstdc++ -lm -lpthread -ldl
@@ -90,6 +92,14 @@ APP_OBJ := $(APP_SRC:%.c=$(BUILD)/%.o) $(patsubst %.cc,$(BUILD)/%.o,$(wildcard a
 APP_LIB := $(filter-out $(BUILD)/apps/main.o,$(APP_OBJ))
 LIBRARY := $(BUILD)/libeasyfirst.a
 PROGRAM := $(BUILD)/easyfirst
+
+# What other programs use: projector/easyfirst.h over all of that, as a shared library, and as one
+# object in an archive. Neither shows anything but ef_*. A sanitizer's build, and the emulator's, have
+# none.
+VERSION := $(shell sed -n 's/^\#define EF_VERSION  *"\(.*\)"/\1/p' projector/easyfirst.h)
+SONAME  := libeasyfirst.so.$(firstword $(subst ., ,$(VERSION)))
+PUBLIC  := $(if $(SANITIZE)$(EMULATED),,$(BUILD)/libeasyfirst.so.$(VERSION) $(BUILD)/public/libeasyfirst.a)
+PUBLIC_RUNPATH := -Wl,--enable-new-dtags,-rpath,'$$ORIGIN:$$ORIGIN/easyfirst:$$ORIGIN/../easyfirst'
 # Of the program's own functions the CUDA library has copies: those few that it calls.
 GPU_LIB := $(if $(CUDA_SRC),$(BUILD)/libeasyfirst-cuda.so)
 GPU_OBJ := $(CUDA_SRC:%.cu=$(BUILD)/%.cu.o) $(BUILD)/kernels/error.pic.o $(BUILD)/kernels/clean_text.pic.o $(BUILD)/kernels/tensor.pic.o
@@ -106,7 +116,7 @@ say  = @$(if $(V),:,printf '  %-5s%s\n' '$(1)' '$(2)')
 .DELETE_ON_ERROR:
 .SECONDARY:
 
-all: $(PROGRAM) $(GPU_LIB) ## the program, optimised (the default)
+all: $(PROGRAM) $(GPU_LIB) $(PUBLIC) ## the program and the library, optimised (the default)
 
 # Objects depend on this file, which changes when the compiler or a flag does.
 $(BUILD)/flags: FORCE
@@ -160,6 +170,21 @@ $(LIBRARY): $(LIB_OBJ)
 	@rm -f $@
 	$(call say,AR,$@)
 	$(Q)ar rcs $@ $^
+
+$(BUILD)/libeasyfirst.so.$(VERSION): $(LIB_OBJ) projector/easyfirst.map
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(ALL_C) -shared -o $@ $(LIB_OBJ) -Wl,-soname,$(SONAME) -Wl,-z,defs \
+	    -Wl,--version-script=projector/easyfirst.map $(LDFLAGS) $(PUBLIC_RUNPATH) $(LIBS)
+	@ln -sf $(@F) $(BUILD)/$(SONAME) && ln -sf $(SONAME) $(BUILD)/libeasyfirst.so
+
+# All objects as one, of which all other names are its own.
+$(BUILD)/public/libeasyfirst.a: $(LIB_OBJ)
+	@mkdir -p $(@D)
+	@rm -f $@
+	$(call say,AR,$@)
+	$(Q)$(CC) -r -nostdlib -Wl,--force-group-allocation -o $(@D)/easyfirst.o $(LIB_OBJ)
+	$(Q)objcopy -w --keep-global-symbol='ef_*' $(@D)/easyfirst.o
+	$(Q)ar rcs $@ $(@D)/easyfirst.o && rm $(@D)/easyfirst.o
 
 $(PROGRAM): $(APP_OBJ) $(LIBRARY)
 	$(call say,LINK,$@)
@@ -263,9 +288,12 @@ FUZZ_TESTS = $(if $(SANITIZE),,tests/fuzz/fuzz.sh)
 fuzz-tests:
 	@[ "$(FUZZ_HERE)" != there ] || $(MAKE) --no-print-directory fuzz-build
 
-run-tests: headers $(PROGRAM) $(GPU_LIB) $(TESTBIN) emulated $(if $(SANITIZE),,fuzz-tests)
+# What is installed, in a folder of the test's, by a make that is given the variables of this one.
+INSTALL_TESTS := $(if $(PUBLIC),tests/install_test.sh)
+
+run-tests: headers $(PROGRAM) $(GPU_LIB) $(PUBLIC) $(TESTBIN) emulated $(if $(SANITIZE),,fuzz-tests)
 	@EASYFIRST=$(PROGRAM) FUZZ_BUILD=$(FUZZ_BUILD) sh tests/run.sh $(TESTBIN) $(EMU_TESTS) tests/page_browser.sh \
-	    tests/gpu_check_test.sh $(FUZZ_TESTS)
+	    tests/gpu_check_test.sh $(INSTALL_TESTS) $(FUZZ_TESTS)
 
 asan: deps ## the tests under the address and undefined-behaviour sanitizers
 	@$(MAKE) --no-print-directory $(JOBS) run-tests BUILD=build/asan \
@@ -323,16 +351,41 @@ dist: $(DIST_OBJ)/easyfirst $(DIST_OBJ)/easyfirst-tests $(GPU_LIB) ## a folder, 
 gpu-check: ## on a machine with a GPU: every test and benchmark there, into tests/gpu-report.md
 	@sh tests/gpu_check.sh
 
-SHARE := $(DESTDIR)$(PREFIX)/share/easyfirst
+# Folders as they are used; DESTDIR is put in front where files are written.
+BINDIR     ?= $(PREFIX)/bin
+LIBDIR     ?= $(PREFIX)/lib
+INCLUDEDIR ?= $(PREFIX)/include
+SHAREDIR   ?= $(PREFIX)/share/easyfirst
+DOCDIR     ?= $(PREFIX)/share/doc/easyfirst
+PYTHONDIR  ?= $(PREFIX)/lib/python3/dist-packages
+PUT        := install -D -m 644
 
-install: $(PROGRAM) $(GPU_LIB) ## the program to $(PREFIX)/bin, its small model to $(PREFIX)/share
-	install -D -m 755 $(PROGRAM) $(DESTDIR)$(PREFIX)/bin/easyfirst
-	$(if $(GPU_LIB),install -D -m 755 $(GPU_LIB) $(DESTDIR)$(PREFIX)/lib/easyfirst/libeasyfirst-cuda.so)
-	cd data/bundled/model && find . -type f -exec install -D -m 644 {} $(abspath $(SHARE))/model/{} \;
+install: $(PROGRAM) $(GPU_LIB) $(PUBLIC) ## the program, the library, its header and the small model, to $(PREFIX)
+	install -D -m 755 $(PROGRAM) $(DESTDIR)$(BINDIR)/easyfirst
+	$(if $(GPU_LIB),$(PUT) $(GPU_LIB) $(DESTDIR)$(PREFIX)/lib/easyfirst/libeasyfirst-cuda.so)
+	$(PUT) $(BUILD)/libeasyfirst.so.$(VERSION) $(DESTDIR)$(LIBDIR)/libeasyfirst.so.$(VERSION)
+	ln -sf libeasyfirst.so.$(VERSION) $(DESTDIR)$(LIBDIR)/$(SONAME)
+	ln -sf $(SONAME) $(DESTDIR)$(LIBDIR)/libeasyfirst.so
+	$(PUT) $(BUILD)/public/libeasyfirst.a $(DESTDIR)$(LIBDIR)/libeasyfirst.a
+	$(PUT) projector/easyfirst.h $(DESTDIR)$(INCLUDEDIR)/easyfirst.h
+	@mkdir -p $(DESTDIR)$(LIBDIR)/pkgconfig
+	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@LIBDIR@|$(LIBDIR)|' -e 's|@INCLUDEDIR@|$(INCLUDEDIR)|' \
+	    -e 's|@SHAREDIR@|$(SHAREDIR)|' -e 's|@VERSION@|$(VERSION)|' -e 's|@LIBS@|$(LIBS) $(OPENMP)|' \
+	    projector/easyfirst.pc.in > $(DESTDIR)$(LIBDIR)/pkgconfig/easyfirst.pc
+	$(PUT) projector/python/easyfirst.py $(DESTDIR)$(PYTHONDIR)/easyfirst.py
+	$(PUT) LICENSE $(DESTDIR)$(DOCDIR)/LICENSE
+	cd data/bundled && find model pictures -type f -exec $(PUT) {} $(abspath $(DESTDIR)$(SHAREDIR))/{} \;
 
-uninstall: ## take it away again
-	rm -f $(DESTDIR)$(PREFIX)/bin/easyfirst
-	rm -rf $(SHARE) $(DESTDIR)$(PREFIX)/lib/easyfirst
+uninstall: ## take all of that away again
+	rm -f $(DESTDIR)$(BINDIR)/easyfirst $(DESTDIR)$(INCLUDEDIR)/easyfirst.h \
+	    $(DESTDIR)$(LIBDIR)/libeasyfirst.so.$(VERSION) $(DESTDIR)$(LIBDIR)/$(SONAME) \
+	    $(DESTDIR)$(LIBDIR)/libeasyfirst.so $(DESTDIR)$(LIBDIR)/libeasyfirst.a \
+	    $(DESTDIR)$(LIBDIR)/pkgconfig/easyfirst.pc $(DESTDIR)$(PYTHONDIR)/easyfirst.py
+	rm -rf $(DESTDIR)$(SHAREDIR) $(DESTDIR)$(DOCDIR) $(DESTDIR)$(PREFIX)/lib/easyfirst
+	@# Folders that nothing else is in.
+	@for folder in $(BINDIR) $(INCLUDEDIR) $(LIBDIR)/pkgconfig $(PYTHONDIR) $(PREFIX)/lib/python3 $(LIBDIR) \
+	    $(PREFIX)/share/doc $(PREFIX)/share; do \
+	    rmdir $(DESTDIR)$$folder 2>/dev/null || true; done
 
 format: ## clang-format over all of our sources
 	clang-format -i $$(git ls-files '*.c' '*.h' '*.cc' '*.cu')

@@ -7,7 +7,9 @@
 #ifndef EASYFIRST_APPS_COMMANDS_H
 #define EASYFIRST_APPS_COMMANDS_H
 
-#define EASYFIRST_VERSION "0.1"
+#include "projector/easyfirst.h"
+
+#define EASYFIRST_VERSION EF_VERSION
 
 int command_ask(int argc, char **argv);
 int command_text(int argc, char **argv);

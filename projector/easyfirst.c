@@ -1,0 +1,233 @@
+/* easyfirst.c - the public library: models, images, cancellations. What is asked and answered is in
+ * easyfirst_answer.c.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "projector/easyfirst_private.h"
+
+#define TEXT(number)   TEXT_OF(number)
+#define TEXT_OF(words) #words
+
+const char *ef_version(void) {
+    return TEXT(EF_VERSION_MAJOR) "." TEXT(EF_VERSION_MINOR);
+}
+
+int options_take(void *options, size_t size, const void *given, const char *maker, Error *err) {
+    if (!given) return 0;
+    size_t theirs = *(const size_t *)given;
+    if (theirs < sizeof(size_t))
+        return error_set(err, "options of size %zu: make them with %s", theirs, maker);
+    if (theirs > size)
+        return error_set(
+            err,
+            "options of size %zu, this library (version %s) knows %zu: the program was "
+            "compiled for a later version; install that",
+            theirs, ef_version(), size);
+    memcpy(options, given, theirs);
+    return 0;
+}
+
+/* ---- Models. ---- */
+
+static int model_open_parts(ef_model *m, const char *folder, const ef_model_options *o,
+                            Error *err) {
+    if (o->threads < 0 || o->threads > 1024)
+        return error_set(err, "%d threads: expected 1 to 1024, or 0 for all cores", o->threads);
+    m->folder = strdup(folder ? folder : o->language ? o->language : "model");
+    if (!m->folder) return error_set(err, "out of memory for a name");
+    m->own_language = !o->language;
+    TRY(device_choose(&m->device, o->device, o->threads, err));
+    const ModelOptions options = {.folder = folder,
+                                  .vision = o->vision,
+                                  .language = o->language,
+                                  .projector = o->projector,
+                                  .length = o->length_predictor,
+                                  .dtype = o->dtype,
+                                  .feature_layer = FEATURE_LAYER_UNSET,
+                                  .text_only = o->text_only != 0};
+    TRY(model_open(&m->model, &options, m->device, err));
+    if (!m->model.parts.xlmr)
+        return error_set(err, "%s: this model has no language model, so that it cannot answer",
+                         m->folder);
+    return device_wait(m->device, err);
+}
+
+int ef_model_open(const char *folder, const ef_model_options *options, ef_model **model,
+                  ef_error *error) {
+    Error *err = error_of(error);
+    ef_model_options o = ef_model_options_default();
+    if (!model) return error_set(err, "ef_model_open: no place for the model (NULL)");
+    *model = NULL;
+    TRY(options_take(&o, sizeof o, options, "ef_model_options_default", err));
+    ef_model *m = calloc(1, sizeof *m);
+    if (!m) return error_set(err, "out of memory for a model");
+    pthread_mutexattr_t checked; /* a thread that holds it already is told, and does not hang */
+    pthread_mutexattr_init(&checked);
+    pthread_mutexattr_settype(&checked, PTHREAD_MUTEX_ERRORCHECK);
+    pthread_mutex_init(&m->mutex, &checked);
+    pthread_mutexattr_destroy(&checked);
+    if (model_open_parts(m, folder, &o, err)) {
+        ef_model_close(m);
+        return -1;
+    }
+    *model = m;
+    return 0;
+}
+
+static void images_forget(ef_model *m) {
+    if (m->images.tokens.data) device_free(m->device, m->images.tokens.data);
+    free(m->images.keys);
+    m->images = (ImageBatch){0};
+}
+
+void ef_model_close(ef_model *m) {
+    if (!m) return;
+    if (m->device) {
+        device_use(m->device, NULL);
+        images_forget(m);
+        if (m->model.device) model_close(&m->model);
+        device_close(m->device);
+    }
+    pthread_mutex_destroy(&m->mutex);
+    free(m->folder);
+    free(m);
+}
+
+int ef_model_has_vision(const ef_model *m) {
+    return m && m->model.parts.vit && m->model.parts.projector;
+}
+
+int ef_model_has_length_predictor(const ef_model *m) {
+    return m && m->model.parts.length;
+}
+
+const char *ef_model_device(const ef_model *m) {
+    return m ? device_text(m->device) : NULL;
+}
+
+/* Where the tokens of an image are; -1: it is not there. */
+static int images_find(const ImageBatch *b, ReplayKey key) {
+    for (int i = 0; i < b->count; i++)
+        if (b->keys[i].low == key.low && b->keys[i].high == key.high) return i;
+    return -1;
+}
+
+int model_see(ef_model *m, const ef_image *const *images, int count, int *blocks, Error *err) {
+    bool all = true;
+    for (int i = 0; i < count; i++)
+        all &= (blocks[i] = images_find(&m->images, images[i]->key)) >= 0;
+    if (all) return 0;
+    images_forget(m);
+    Image *pixels = calloc((size_t)count, sizeof *pixels);
+    m->images.keys = calloc((size_t)count, sizeof *m->images.keys);
+    int status =
+        pixels && m->images.keys ? 0 : error_set(err, "out of memory for %d images", count);
+    for (int i = 0; i < count && status == 0; i++) {
+        blocks[i] = i;
+        pixels[i] = images[i]->image; /* borrowed */
+        m->images.keys[i] = images[i]->key;
+    }
+    if (status == 0)
+        status = multimodal_encode(&m->model.parts, pixels, count, &m->images.tokens, err);
+    if (status == 0) m->images.count = count;
+    free(pixels);
+    if (status) images_forget(m);
+    return status;
+}
+
+/* ---- Images. ---- */
+
+/* Takes over the pixels. */
+static int image_new(Image pixels, ef_image **image, Error *err) {
+    ef_image *i = calloc(1, sizeof *i);
+    if (!i) {
+        image_free(&pixels);
+        return error_set(err, "out of memory for an image");
+    }
+    const int size[] = {pixels.width, pixels.height};
+    i->image = pixels;
+    i->key = replay_key();
+    replay_key_add(&i->key, size, sizeof size);
+    replay_key_add(&i->key, pixels.pixels, (size_t)pixels.width * (size_t)pixels.height * 3);
+    *image = i;
+    return 0;
+}
+
+int ef_image_open(const char *path, ef_image **image, ef_error *error) {
+    Error *err = error_of(error);
+    Image pixels;
+    if (!image) return error_set(err, "ef_image_open: no place for the image (NULL)");
+    *image = NULL;
+    if (!path) return error_set(err, "ef_image_open: no path is given (NULL)");
+    /* A file of this name; image_read would take it for standard input. */
+    TRY(image_read(&pixels, strcmp(path, "-") ? path : "./-", NULL, err));
+    return image_new(pixels, image, err);
+}
+
+int ef_image_decode(const void *bytes, size_t size, ef_image **image, ef_error *error) {
+    Error *err = error_of(error);
+    Image pixels;
+    if (!image) return error_set(err, "ef_image_decode: no place for the image (NULL)");
+    *image = NULL;
+    if (!bytes) return error_set(err, "ef_image_decode: no bytes are given (NULL)");
+    TRY(image_decode(&pixels, bytes, size, "image", NULL, err));
+    return image_new(pixels, image, err);
+}
+
+int ef_image_from_pixels(const uint8_t *rgb, int width, int height, size_t stride, ef_image **image,
+                         ef_error *error) {
+    Error *err = error_of(error);
+    if (!image) return error_set(err, "ef_image_from_pixels: no place for the image (NULL)");
+    *image = NULL;
+    if (!rgb) return error_set(err, "ef_image_from_pixels: no pixels are given (NULL)");
+    if (width < 1 || height < 1 || width > IMAGE_MAX_SIDE || height > IMAGE_MAX_SIDE ||
+        (int64_t)width * height > IMAGE_MAX_PIXELS)
+        return error_set(err, "an image of %d x %d pixels: expected at least 1 x 1, %d at most",
+                         width, height, IMAGE_MAX_PIXELS);
+    const size_t row = (size_t)width * 3;
+    if (stride && stride < row)
+        return error_set(err, "rows of an image %zu bytes apart: %d pixels take %zu", stride, width,
+                         row);
+    Image copy = {.width = width, .height = height, .pixels = malloc(row * (size_t)height)};
+    if (!copy.pixels)
+        return error_set(err, "out of memory for an image of %d x %d pixels", width, height);
+    for (size_t y = 0; y < (size_t)height; y++)
+        memcpy(copy.pixels + y * row, rgb + y * (stride ? stride : row), row);
+    return image_new(copy, image, err);
+}
+
+void ef_image_close(ef_image *image) {
+    if (!image) return;
+    image_free(&image->image);
+    free(image);
+}
+
+int ef_image_width(const ef_image *image) {
+    return image ? image->image.width : 0;
+}
+
+int ef_image_height(const ef_image *image) {
+    return image ? image->image.height : 0;
+}
+
+/* ---- Cancelling. ---- */
+
+int ef_cancellation_new(ef_cancellation **cancellation, ef_error *error) {
+    Error *err = error_of(error);
+    if (!cancellation) return error_set(err, "ef_cancellation_new: no place for it (NULL)");
+    *cancellation = calloc(1, sizeof **cancellation);
+    return *cancellation ? 0 : error_set(err, "out of memory for a cancellation");
+}
+
+void ef_cancellation_close(ef_cancellation *cancellation) {
+    free(cancellation);
+}
+
+void ef_cancel(ef_cancellation *cancellation) {
+    if (cancellation) __atomic_store_n(&cancellation->cancelled, 1, __ATOMIC_RELAXED);
+}
+
+int ef_cancelled(const ef_cancellation *cancellation) {
+    return cancellation && __atomic_load_n(&cancellation->cancelled, __ATOMIC_RELAXED);
+}

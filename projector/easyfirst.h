@@ -1,0 +1,239 @@
+/* easyfirst.h - masked-diffusion language models that see, as a library.
+ *
+ *     #include <easyfirst.h>
+ *
+ *     ef_error err;
+ *     ef_model *model;
+ *     ef_image *image;
+ *     ef_answers *answers;
+ *     if (ef_model_open("model", NULL, &model, &err) || ef_image_open("dog.jpg", &image, &err) ||
+ *         ef_ask(model, image, "What colour is the dog?", NULL, &answers, &err)) {
+ *         fprintf(stderr, "%s\n", err.text);
+ *         return 1;
+ *     }
+ *     puts(ef_answer_text(answers, 0));
+ *     ef_answers_close(answers);
+ *     ef_image_close(image);
+ *     ef_model_close(model);
+ *
+ * Build with `cc program.c $(pkg-config --cflags --libs easyfirst)`. The folder of the small model
+ * that is installed with the library is `pkg-config --variable=model easyfirst`.
+ *
+ * Errors. A function that can fail returns 0, or -1 with one line in *err (which may be NULL): what
+ * was found, what was expected, a next step. Nothing is printed, and the process is never ended.
+ * After a failure an object that would have been returned is NULL. Functions that ask an object
+ * something take NULL, and an index beyond its end: they return NULL, 0, or what is said there.
+ *
+ * Ownership. What a function returns through a pointer to a pointer belongs to the caller, who
+ * closes it; nothing else depends on the order of closing. Texts and arrays that are returned
+ * belong to the object that they were asked of, and live as long as it does. Inputs need to live
+ * during the call only.
+ *
+ * Threads. Different objects may be used from different threads at the same time. A model may be
+ * used from several threads, too: calls that compute wait for each other. Images and answers do not
+ * change: several threads may read them. Closing is for one thread, when no call uses the object
+ * any more. ef_cancel may be called from any thread, and from a signal handler. Of GPUs a process
+ * opens one. Computing uses OpenMP, whose waiting threads keep their cores busy for milliseconds:
+ * on a machine that has other work, start the program with GOMP_SPINCOUNT=1000 in its environment,
+ * as the program easyfirst does for itself.
+ */
+#ifndef EASYFIRST_H
+#define EASYFIRST_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#ifdef __GNUC__
+#define EF_API __attribute__((visibility("default")))
+#else
+#define EF_API
+#endif
+
+#define EF_VERSION_MAJOR 0
+#define EF_VERSION_MINOR 2
+#define EF_VERSION       "0.2"
+
+/* EF_VERSION of the library that runs, which may be newer than this header. Static. */
+EF_API const char *ef_version(void);
+
+/* One line of text, always terminated; empty until something fails. */
+typedef struct ef_error {
+    char text[1024];
+} ef_error;
+
+/* ---- Models. ---- */
+
+typedef struct ef_model ef_model;
+
+/* Where a model is and how it computes. Make one with ef_model_options_default and change what is
+ * to be different; NULL in place of a pointer to it means the defaults, which are 0 and NULL. */
+typedef struct ef_model_options {
+    size_t size;        /* sizeof (ef_model_options), for later versions */
+    const char *vision; /* a folder or file in place of the model folder's own; NULL: its own */
+    const char *language;
+    const char *projector;
+    const char *length_predictor;
+    const char *device; /* "auto" (NULL): the first GPU if one can be used; "cpu"; "cuda:N" */
+    const char *dtype;  /* "auto" (NULL), "f32", "bf16": the type of arithmetic */
+    int threads;        /* of the CPU; 0: all cores */
+    int text_only;      /* leave the vision tower and projector closed */
+} ef_model_options;
+
+static inline ef_model_options ef_model_options_default(void) {
+    ef_model_options options;
+    memset(&options, 0, sizeof options);
+    options.size = sizeof options; /* the caller's, whatever library it runs with */
+    return options;
+}
+
+/* Opens a model folder; `folder` NULL: only the parts that the options name. Takes 0.02 s for the
+ * small model, seconds for large ones. */
+EF_API int ef_model_open(const char *folder, const ef_model_options *options, ef_model **model,
+                         ef_error *err);
+
+/* NULL is allowed. No call may be using the model. */
+EF_API void ef_model_close(ef_model *model);
+
+/* Whether it can answer about images, and whether it predicts the lengths of answers. 1 or 0. */
+EF_API int ef_model_has_vision(const ef_model *model);
+EF_API int ef_model_has_length_predictor(const ef_model *model);
+
+/* What it computes on, as "CPU, 2 threads, avx512, bf16". */
+EF_API const char *ef_model_device(const ef_model *model);
+
+/* ---- Images. ---- */
+
+typedef struct ef_image ef_image;
+
+/* From a file, or the bytes of one (PNG or JPEG, recognised by content; its orientation is
+ * applied), or pixels: `height` rows of `width` RGB pixels of 8 bits, the rows `stride` bytes apart
+ * (0: width * 3). An image does not belong to a model: any may be asked about it. */
+EF_API int ef_image_open(const char *path, ef_image **image, ef_error *err);
+EF_API int ef_image_decode(const void *bytes, size_t size, ef_image **image, ef_error *err);
+EF_API int ef_image_from_pixels(const uint8_t *rgb, int width, int height, size_t stride,
+                                ef_image **image, ef_error *err);
+EF_API void ef_image_close(ef_image *image); /* NULL is allowed */
+
+/* In pixels, upright. */
+EF_API int ef_image_width(const ef_image *image);
+EF_API int ef_image_height(const ef_image *image);
+
+/* ---- Requests. ---- */
+
+/* What is asked: how the model's prompt template words it. */
+typedef enum ef_task {
+    EF_COMPLETE,  /* the text itself is the prompt; with or without an image */
+    EF_ASK,       /* a question about an image */
+    EF_TRANSLATE, /* from one language to another: codes ("de") or names ("German") */
+    EF_SUMMARIZE
+} ef_task;
+
+typedef struct ef_request {
+    ef_task task;
+    const char *text;      /* UTF-8 */
+    const ef_image *image; /* NULL: none */
+    const char *from, *to; /* EF_TRANSLATE; else NULL */
+    int length;            /* of the answer, in tokens; 0: predicted */
+} ef_request;
+
+/* One place of an answer, after a step or at the end. */
+typedef struct ef_token {
+    int32_t id;
+    const char *piece; /* UTF-8, U+2581 for the space in front of a word; "<mask>" where masked */
+    float probability; /* that the model gave the token when it was written; 0 where masked */
+    int masked;        /* 1: nothing is written here yet */
+} ef_token;
+
+/* A step of one hypothesis. Valid during the call. */
+typedef struct ef_step {
+    size_t request;  /* index in the call's requests */
+    int hypothesis;  /* from 0, within the request: its lengths and samples */
+    int step, steps; /* 1 .. steps */
+    int length;
+    const ef_token *tokens; /* [length] */
+} ef_step;
+
+/* Called after each denoising step of each hypothesis, in the thread of the call. It may call
+ * ef_cancel; a call that computes with the same model fails there. */
+typedef void (*ef_step_callback)(void *user, const ef_step *step);
+
+/* Ends calls early, from elsewhere. */
+typedef struct ef_cancellation ef_cancellation;
+EF_API int ef_cancellation_new(ef_cancellation **cancellation, ef_error *err);
+EF_API void ef_cancellation_close(ef_cancellation *cancellation); /* NULL is allowed */
+
+/* Calls that were given this one end after the step that they are in, as a failure ("cancelled"),
+ * and so do later ones. */
+EF_API void ef_cancel(ef_cancellation *cancellation);
+
+/* Whether it was called: 1 or 0. Tells a call that was cancelled from one that failed. */
+EF_API int ef_cancelled(const ef_cancellation *cancellation);
+
+typedef struct ef_options {
+    size_t size;          /* sizeof (ef_options), for later versions */
+    const char *strategy; /* NULL: "reparam-uncond-deterministic-cosine"; also with cond,
+                             stochasticTAU, linear; "cmlm"; "ar" */
+    int steps;            /* 0: one for each token of the answer, but 10 to 50 */
+    int beam;    /* lengths tried where none is given, the best is kept; 0: 1; 512 at most */
+    int samples; /* hypotheses for each length; 0: 1; 1024 at most */
+    float length_weight; /* what a length's log-probability counts where hypotheses are compared */
+    float temperature;   /* 0: argmax */
+    uint64_t seed;       /* of everything random: the same seed, the same answers */
+    int keep_last;       /* 1: a prompt that is too long loses its beginning; 0: it is an error */
+    ef_step_callback on_step;      /* NULL: none */
+    void *user;                    /* handed to it */
+    ef_cancellation *cancellation; /* NULL: none */
+} ef_options;
+
+static inline ef_options ef_options_default(void) {
+    ef_options options;
+    memset(&options, 0, sizeof options);
+    options.size = sizeof options;
+    return options;
+}
+
+/* ---- Answers. ---- */
+
+typedef struct ef_answers ef_answers;
+
+/* Answers all requests, in batches; none depends on what else is asked. A request that cannot be
+ * answered has its own error (ef_answer_error), and the others are answered as without it; the call
+ * itself fails only for what concerns all: options, memory, the device, a cancellation. An image is
+ * encoded once, however many requests are about it; those of the last call are kept for the next.
+ * `options` NULL: the defaults. */
+EF_API int ef_answer(ef_model *model, const ef_request *requests, size_t count,
+                     const ef_options *options, ef_answers **answers, ef_error *err);
+
+/* The same for one request; these fail, too, if it cannot be answered. */
+EF_API int ef_ask(ef_model *model, const ef_image *image, const char *question,
+                  const ef_options *options, ef_answers **answers, ef_error *err);
+EF_API int ef_complete(ef_model *model, const char *prompt, int length, const ef_options *options,
+                       ef_answers **answers, ef_error *err);
+EF_API int ef_translate(ef_model *model, const char *text, const char *from, const char *to,
+                        const ef_options *options, ef_answers **answers, ef_error *err);
+EF_API int ef_summarize(ef_model *model, const char *text, const ef_options *options,
+                        ef_answers **answers, ef_error *err);
+
+EF_API void ef_answers_close(ef_answers *answers); /* NULL is allowed */
+
+EF_API size_t ef_answers_count(const ef_answers *answers);
+
+/* Of answer i: its text (NULL where there is none), why there is none (NULL where there is one),
+ * the mean log-probability of its tokens (-INFINITY without an answer), their number, and each of
+ * them. */
+EF_API const char *ef_answer_text(const ef_answers *answers, size_t i);
+EF_API const char *ef_answer_error(const ef_answers *answers, size_t i);
+EF_API double ef_answer_score(const ef_answers *answers, size_t i);
+EF_API int ef_answer_length(const ef_answers *answers, size_t i);
+EF_API const ef_token *ef_answer_tokens(const ef_answers *answers, size_t i);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,127 @@
+"""Tests of the Python module, by tests/install_test.sh: python_test.py MODEL IMAGE QUESTION STEPS TWO, of which
+STEPS is what steps.cc printed, and TWO the answer and the translation of texts.c. Prints "ok - what" lines."""
+
+import math
+import sys
+import threading
+
+import easyfirst
+
+folder, image, question, steps_file, two_file = sys.argv[1:]
+with open(steps_file, encoding="utf-8") as file:
+    *step_lines, answer = file.read().splitlines()
+with open(two_file, encoding="utf-8") as file:
+    both = file.read().splitlines()
+
+
+def check(what, condition):
+    if not condition:
+        sys.exit(f"failed: {what}")
+    print(f"ok - {what}")
+
+
+def refused(function, *words, kind=easyfirst.Error):
+    try:
+        function()
+    except kind as error:
+        return all(word in str(error) for word in words)
+    return False
+
+
+model = easyfirst.Model(folder)
+check("the model is described", model.has_vision and model.has_length_predictor and "CPU" in model.device)
+got = model.ask(image, question)
+check("the answer is the program's", got.text == answer and str(got) == answer and got.error is None)
+scores = [math.log(token.probability) for token in got.tokens]
+check("its score is the mean of its tokens'", abs(got.score - sum(scores) / len(scores)) < 1e-5)
+
+steps = []
+model.ask(image, question, on_step=steps.append)
+lines = [
+    f"step {step.step} of {step.steps}:" + "".join(f" {token.piece} {token.probability:.3f}" for token in step.tokens)
+    for step in steps
+]
+check("the steps are those of C++", lines == step_lines)
+check("masked places are known", all((t.piece == "<mask>") == t.masked for step in steps for t in step.tokens))
+
+requests = [
+    easyfirst.Ask(image, question), easyfirst.Translate(question, "de", "en"), easyfirst.Ask("none.jpg", question),
+    easyfirst.Summarize(""), easyfirst.Complete("a\ud800"), easyfirst.Complete("One, two,", length=4),
+]  # fmt: skip
+told = set()
+many = model.answer(requests, on_step=lambda step: told.add(step.request))
+check("many requests give the answers of each", [a.text for a in many[:2]] == both)
+answered = [i for i, a in enumerate(many) if a.error is None]
+check("each that cannot be answered has its own error", answered == [0, 1, 5])
+check("steps know their requests", told == {0, 1, 5})
+check("a length is kept", len(many[5].tokens) == 4)
+check("the same one by one", model.complete("One, two,", length=4).text == many[5].text)
+check("translating one by one", model.translate(question, "German", "English").text == both[1])
+check("summarizing", model.summarize("A dog sleeps.").text is not None)
+check("no requests, no answers", model.answer([]) == [])
+
+check("a missing model is an error", refused(lambda: easyfirst.Model("none"), "none", "no such folder"))
+check("an unknown strategy is an error", refused(lambda: model.complete("A", strategy="best"), "best"))
+check("a NUL in a text is an error", refused(lambda: model.complete("A\0B"), "NUL"))
+check("a question that is no text is a TypeError", refused(lambda: model.ask(image, 3), "str", kind=TypeError))
+
+
+def ask(**options):
+    """A question with options, as something to be called."""
+    return lambda: model.ask(image, question, **options)
+
+
+def stop(step):
+    raise KeyError("enough")
+
+
+check("what a callback raises ends the call", refused(ask(on_step=stop), "enough", kind=KeyError))
+check("a callback cannot use the model", refused(ask(on_step=lambda _: model.complete("A")), "at work"))
+cancellation = easyfirst.Cancellation()
+count = []
+
+
+def cancel(step):
+    count.append(step)
+    if step.step == 2:
+        thread = threading.Thread(target=cancellation.cancel)
+        thread.start()
+        thread.join()
+
+
+cancelled = refused(ask(on_step=cancel, cancellation=cancellation), "cancelled", kind=easyfirst.Cancelled)
+check("a call can be cancelled", cancelled)
+check("after the step that it is in", len(count) == 2)
+
+results = []
+threads = [threading.Thread(target=lambda: results.append(model.ask(image, question).text)) for _ in range(3)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+check("threads share a model", results == [answer] * 3)
+
+with open(image, "rb") as file:
+    check("an image from bytes", model.ask(file.read(), question).text == answer)
+opened = easyfirst.Image(image)
+check("an image that is opened once", model.ask(opened, question).text == answer and opened.width > 0)
+grey = memoryview(bytes([127] * (30 * 20 * 3))).cast("B", (20, 30, 3))
+made = easyfirst.Image(grey)
+check("an image from pixels has their size", (made.width, made.height) == (30, 20))
+check("and is asked about", model.ask(made, question).text == model.ask(grey, question).text)
+flat = memoryview(bytes(12))
+check("pixels of another shape are an error", refused(lambda: easyfirst.Image(flat), "(height, width, 3)"))
+check("an image that is closed is an error", made.close() is None and refused(lambda: made.width, "closed"))
+try:
+    import numpy
+except ImportError:
+    print("skip - an image from numpy")
+else:
+    array = numpy.full((40, 60, 3), 127, numpy.uint8)
+    half = easyfirst.Image(array[::2, ::2])  # rows and columns with gaps
+    check("an image from numpy", model.ask(half, question).text == model.ask(grey, question).text)
+    check("floats are an error", refused(lambda: easyfirst.Image(array / 255.0), "8-bit"))
+with model:
+    pass
+check("a model that is closed is an error", refused(lambda: model.complete("A"), "closed"))
+print("all passed")
