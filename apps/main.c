@@ -4,6 +4,7 @@
 
 #include "apps/cli/bus_error.h"
 #include "apps/commands.h"
+#include "apps/cli/help_formats.h"
 #include "apps/cli/json.h"
 #include "apps/cli/options.h"
 #include "apps/cli/report.h"
@@ -16,18 +17,21 @@ static const struct {
     const char *name;
     int (*run)(int argc, char **argv);
     const char *about;
-    bool keeps_files; /* its product is files: standard output may close */
+    bool keeps_files;  /* its product is files: standard output may close */
+    const char *kinds; /* words that may follow it, with options of their own */
 } commands[] = {
-    {"ask", command_ask, "answer questions about pictures", false},
-    {"text", command_text, "answer text prompts; translate and summarize, line by line", false},
-    {"show", command_show, "show how an answer is filled in, step by step", false},
-    {"info", command_info, "describe a model: parts, tensors, parameters, memory", false},
-    {"train", command_train, "train a model: text, pictures, lengths", true},
-    {"new", command_new, "make a model folder with fresh weights", true},
-    {"prune", command_prune, "keep only the vocabulary that some data use", true},
-    {"eval", command_eval, "measure a model: GQA, translation, summaries, choices", true},
-    {"score", command_score, "score files of answers: texts, GQA", false},
-    {"bench", command_bench, "measure the speed of this machine", false},
+    {"ask", command_ask, "answer questions about pictures", false, NULL},
+    {"text", command_text, "answer text prompts; translate and summarize, line by line", false,
+     NULL},
+    {"show", command_show, "show how an answer is filled in, step by step", false, NULL},
+    {"info", command_info, "describe a model: parts, tensors, parameters, memory", false, NULL},
+    {"train", command_train, "train a model: text, pictures, lengths", true, NULL},
+    {"new", command_new, "make a model folder with fresh weights", true, NULL},
+    {"prune", command_prune, "keep only the vocabulary that some data use", true, NULL},
+    {"eval", command_eval, "measure a model: GQA, translation, summaries, choices", true,
+     "gqa|text|order"},
+    {"score", command_score, "score files of answers: texts, GQA", false, "text|gqa"},
+    {"bench", command_bench, "measure the speed of this machine", false, "train"},
 };
 enum { COMMAND_COUNT = sizeof commands / sizeof commands[0] };
 
@@ -54,6 +58,56 @@ static void print_help(FILE *out) {
           out);
 }
 
+/* Runs "NAME KIND --help=FORMAT", which prints and computes nothing. */
+static int command_help_as(int at, const char *kind, int kind_size, const char *format) {
+    char option[32], word[32];
+    snprintf(option, sizeof option, "--help=%s", format);
+    snprintf(word, sizeof word, "%.*s", kind_size, kind ? kind : "");
+    char *argv[] = {(char *)commands[at].name, kind ? word : option, kind ? option : NULL, NULL};
+    return commands[at].run(kind ? 3 : 2, argv);
+}
+
+/* For a program that reads the list: every command that has a page, "score text", too. */
+static void print_commands(void) {
+    for (int i = 0; i < COMMAND_COUNT; i++) {
+        puts(commands[i].name);
+        for (const char *kind = commands[i].kinds; kind && *kind;) {
+            int size = (int)strcspn(kind, "|");
+            printf("%s %.*s\n", commands[i].name, size, kind);
+            kind += size + (kind[size] != 0);
+        }
+    }
+}
+
+/* easyfirst --help=FORMAT */
+static int print_help_as(const char *name) {
+    CommandSummary all[COMMAND_COUNT];
+    for (int i = 0; i < COMMAND_COUNT; i++)
+        all[i] = (CommandSummary){commands[i].name, commands[i].about, commands[i].kinds};
+    HelpFormat format = help_format_find(name);
+    int status = 0;
+    if (!strcmp(name, "commands")) {
+        print_commands();
+    } else if (format == HELP_MAN) {
+        help_print_program(all, COMMAND_COUNT);
+    } else if (format == HELP_FORMATS) {
+        report_error("--help takes man, bash, zsh, fish or commands, not \"%s\"", name);
+        return 2;
+    } else {
+        help_script_start(format, all, COMMAND_COUNT);
+        for (int i = 0; i < COMMAND_COUNT && !status; i++) {
+            status = command_help_as(i, NULL, 0, name);
+            for (const char *kind = commands[i].kinds; kind && *kind && !status;) {
+                int size = (int)strcspn(kind, "|");
+                status = command_help_as(i, kind, size, name);
+                kind += size + (kind[size] != 0);
+            }
+        }
+        help_script_end(format);
+    }
+    return fflush(stdout) ? 1 : status;
+}
+
 static int unknown_command(const char *name) {
     const char *names[COMMAND_COUNT + 1] = {NULL};
     for (int i = 0; i < COMMAND_COUNT; i++) names[i] = commands[i].name;
@@ -77,6 +131,7 @@ int main(int argc, char **argv) {
         print_help(stdout);
         return fflush(stdout) ? 1 : 0;
     }
+    if (!strncmp(name, "--help=", 7)) return print_help_as(name + 7);
     if (!strcmp(name, "--version")) {
         puts("easyfirst " EASYFIRST_VERSION);
         return fflush(stdout) ? 1 : 0;

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "apps/commands.h"
+#include "apps/cli/help_formats.h"
 #include "apps/cli/report.h"
 #include "kernels/nearest_word.h"
 
@@ -326,6 +327,16 @@ static int print_help(const CommandHelp *help, const OptionGroup *groups, int gr
     return fflush(stdout) ? 1 : 0;
 }
 
+/* --help=FORMAT */
+static int print_as(const char *name, const CommandHelp *help, const OptionGroup *groups,
+                    int group_count) {
+    HelpFormat format = help_format_find(name);
+    if (format == HELP_FORMATS)
+        return options_wrong(help, "--help takes man, bash, zsh or fish, not \"%s\"", name);
+    help_print_as(format, help, groups, group_count);
+    return fflush(stdout) ? 1 : 0;
+}
+
 /* ---- Reading. ---- */
 
 typedef struct Table {
@@ -351,7 +362,7 @@ static void table_make(Table *t, const OptionGroup *groups, int group_count) {
             t->letters[n] = o->letter;
             if (has_argument) t->letters[n + 1] = ':';
         }
-    t->longs[t->count] = (struct option){"help", no_argument, NULL, HELP_VALUE};
+    t->longs[t->count] = (struct option){"help", optional_argument, NULL, HELP_VALUE};
     t->longs[t->count + 1] = (struct option){"version", no_argument, NULL, VERSION_VALUE};
 }
 
@@ -391,6 +402,7 @@ int options_read(const CommandHelp *help, const OptionGroup *groups, int group_c
             puts("easyfirst " EASYFIRST_VERSION);
             return fflush(stdout) ? 1 : 0;
         }
+        if (value == HELP_VALUE && optarg) return print_as(optarg, help, groups, group_count);
         if (value == HELP_VALUE || value == 'h') return print_help(help, groups, group_count);
         if (value == ':') {
             /* optopt is the letter, or the long option's value. */
