@@ -324,12 +324,14 @@ static int read_attention(Reader *r, const json_t *object, TraceHypothesis *h) {
     }
     h->attention = malloc((size_t)h->length * patches * sizeof *h->attention);
     if (!h->attention) return error_set(r->err, "%s: out of memory", r->path);
-    json_array_foreach(list, i, row) json_array_foreach(row, k, value) {
-        double weight = json_is_number(value) ? json_number_value(value) : NAN;
-        if (!(weight >= 0 && weight <= 1e30))
-            return wrong(r, "attention", "an array with something else in it",
-                         "numbers from 0 on only");
-        h->attention[i * patches + k] = (float)weight;
+    json_array_foreach(list, i, row) {
+        json_array_foreach(row, k, value) {
+            double weight = json_is_number(value) ? json_number_value(value) : NAN;
+            if (!(weight >= 0 && weight <= 1e30))
+                return wrong(r, "attention", "an array with something else in it",
+                             "numbers from 0 on only");
+            h->attention[i * patches + k] = (float)weight;
+        }
     }
     return 0;
 }

@@ -3,7 +3,7 @@
 # usage: tests/fuzz/seeds.sh FOLDER        (FOLDER/TARGET/NAME; made once, and again when this changes)
 out=$1
 stamp=$out/stamp
-[ -f "$stamp" ] && [ "$stamp" -nt "$0" ] && exit 0
+[ -f "$stamp" ] && [ -n "$(find "$stamp" -newer "$0")" ] && exit 0
 rm -rf "$out"
 mkdir -p "$out" || exit 1
 golden=tests/golden

@@ -42,7 +42,7 @@ typedef struct Progress {
 
 /* Tests from progress->next on, each a group of its own, up to the first one that fails. */
 static void run_rest(const char *group, const struct CMUnitTest *tests, size_t count,
-                      CMFixtureFunction setup, CMFixtureFunction teardown, Progress *progress) {
+                     CMFixtureFunction setup, CMFixtureFunction teardown, Progress *progress) {
     const char *limit = getenv("EASYFIRST_TEST_SECONDS");
     for (; progress->next < count; progress->next++) {
         if (!strstr(tests[progress->next].name, word)) continue;
