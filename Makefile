@@ -112,14 +112,14 @@ Q   := $(if $(V),,@)
 say  = @$(if $(V),:,printf '  %-5s%s\n' '$(1)' '$(2)')
 
 .PHONY: fuzz fuzz-build fuzz-tests stages all demo deps test run-tests emulated asan dist gpu-check install uninstall clean help \
-        format headers FORCE
+        format headers lint man completions install-docs uninstall-docs deb build-deps FORCE
 .DELETE_ON_ERROR:
 .SECONDARY:
 
 all: $(PROGRAM) $(GPU_LIB) $(PUBLIC) ## the program and the library, optimised (the default)
 
 # Objects depend on this file, which changes when the compiler or a flag does.
-$(BUILD)/flags: FORCE
+$(BUILD)/flags: FORCE | $(BUILD)/needs
 	@mkdir -p $(BUILD)
 	@printf '%s\n' '$(CC) $(ALL_C)' '$(CXX) $(ALL_CXX)' '$(ISAS) $(NVCC) $(ALL_CUDA)' > $@.new
 	@cmp -s $@.new $@ && rm $@.new || mv $@.new $@
@@ -209,30 +209,52 @@ $(BUILD)/tests/stages: $(BUILD)/tests/reference/stages.o $(APP_LIB) $(LIBRARY)
 	$(Q)$(CC) $(ALL_C) -o $@ $^ $(LDFLAGS) $(RUNPATH) $(LIBS)
 stages: $(BUILD)/tests/stages ## the program that tests/reference/full_size.py compares with torch
 
-# What a build needs: a command or a header that is looked for, and the Debian package that brings it.
-NEEDS := cmd:gcc=gcc cmd:g++=g++ cmd:ar=binutils \
+# What a build needs: a compiler, a command or a header that is looked for, and the Debian package that
+# brings it.
+NEEDS := run:CC=gcc run:CXX=g++ cmd:ar=binutils \
          hdr:dnnl.h=libdnnl-dev hdr:png.h=libpng-dev hdr:zlib.h=zlib1g-dev hdr:jpeglib.h=libjpeg-dev \
-         hdr:jansson.h=libjansson-dev hdr:cmocka.h=libcmocka-dev hdr:unigbrk.h=libunistring-dev \
+         hdr:jansson.h=libjansson-dev hdr:unigbrk.h=libunistring-dev \
          hdr:openssl/evp.h=libssl-dev \
          hdr:sentencepiece_processor.h=libsentencepiece-dev
+TEST_NEEDS := hdr:cmocka.h=libcmocka-dev
 CMOCKA_FIRST := \#include <stdarg.h>\n\#include <stddef.h>\n\#include <setjmp.h>\n\#include <stdint.h>\n\#include <stdio.h>\n
 
-deps: ## install what is missing, with apt (and sudo when not root)
-	@missing=; for need in $(NEEDS); do \
-	    what=$${need%%=*}; package=$${need#*=}; name=$${what#*:}; \
+# Shell commands that set `missing` to the packages of those needs that are not met.
+find_missing = missing=; for need in $(1); do \
+	    what=$${need%%=*}; package=$${need\#*=}; name=$${what\#*:}; \
 	    case $$what in \
+	    run:CC) $(CC) -E -x c /dev/null >/dev/null 2>&1 ;; \
+	    run:CXX) $(CXX) -E -x c++ /dev/null >/dev/null 2>&1 ;; \
 	    cmd:*) command -v $$name >/dev/null 2>&1 ;; \
 	    hdr:*) case $$name in sentencepiece*) lang=c++ ;; *) lang=c ;; esac; \
-	           printf '$(CMOCKA_FIRST)#include <%s>\n' $$name | $(CC) -E -x $$lang - >/dev/null 2>&1 ;; \
+	           printf '$(CMOCKA_FIRST)\#include <%s>\n' $$name | $(CC) -E -x $$lang - >/dev/null 2>&1 ;; \
 	    esac || missing="$$missing $$package"; \
-	done; \
+	done
+
+# Installs what is missing, after naming it; with DEPS=no it is only named.
+install_missing = $(call find_missing,$(1)); \
 	[ -z "$$missing" ] && exit 0; \
 	echo "missing packages:$$missing"; \
+	[ "$(DEPS)" != no ] || { echo "install them (DEPS=no: make does not): apt-get install$$missing"; exit 1; }; \
 	command -v apt-get >/dev/null 2>&1 || { \
 	    echo "no apt here: install these (Debian's names) and run make again"; exit 1; }; \
 	[ "$$(id -u)" = 0 ] && sudo= || sudo=sudo; \
+	echo "about to install them: $$sudo apt-get install$$missing (DEPS=no only names them)"; \
 	$$sudo apt-get update -q && \
 	DEBIAN_FRONTEND=noninteractive $$sudo apt-get install -y -q --no-install-recommends $$missing
+
+deps: ## install what a build and the tests need, with apt (and sudo when not root); DEPS=no only names it
+	@$(call install_missing,$(NEEDS) $(TEST_NEEDS))
+
+build-deps:
+	@$(call install_missing,$(NEEDS))
+
+# Looked for once in a build folder, before anything is compiled.
+$(BUILD)/needs:
+	@$(call find_missing,$(NEEDS)); [ -z "$$missing" ] || { \
+	    echo "missing packages:$$missing"; \
+	    echo "install them with \`make deps\`, or: apt-get install$$missing"; exit 1; }
+	@mkdir -p $(@D) && touch $@
 
 # On all cores, unless the caller said how many jobs there shall be.
 JOBS := $(if $(filter -j% --jobserver%,$(MAKEFLAGS)),,-j$(shell nproc 2>/dev/null || echo 2))
@@ -293,7 +315,7 @@ INSTALL_TESTS := $(if $(PUBLIC),tests/install_test.sh)
 
 run-tests: headers $(PROGRAM) $(GPU_LIB) $(PUBLIC) $(TESTBIN) emulated $(if $(SANITIZE),,fuzz-tests)
 	@EASYFIRST=$(PROGRAM) FUZZ_BUILD=$(FUZZ_BUILD) sh tests/run.sh $(TESTBIN) $(EMU_TESTS) tests/page_browser.sh \
-	    tests/gpu_check_test.sh $(INSTALL_TESTS) $(FUZZ_TESTS)
+	    tests/gpu_check_test.sh tests/docs_test.sh $(INSTALL_TESTS) $(FUZZ_TESTS)
 
 asan: deps ## the tests under the address and undefined-behaviour sanitizers
 	@$(MAKE) --no-print-directory $(JOBS) run-tests BUILD=build/asan \
@@ -305,7 +327,7 @@ headers: ## every header compiles alone
 	    apps/*.h apps/*/*.h); do \
 	    $(CC) -std=c11 -I. -D_GNU_SOURCE $(CWARN) -fsyntax-only -x c $$h || exit 1; done
 
-demo: deps ## a first look: questions about pictures, a translation, a summary
+demo: build-deps ## a first look: questions about pictures, a translation, a summary
 	@$(MAKE) --no-print-directory $(JOBS) $(PROGRAM)
 	@EASYFIRST=$(PROGRAM) sh data/bundled/demo.sh
 
@@ -384,8 +406,52 @@ uninstall: ## take all of that away again
 	rm -rf $(DESTDIR)$(SHAREDIR) $(DESTDIR)$(DOCDIR) $(DESTDIR)$(PREFIX)/lib/easyfirst
 	@# Folders that nothing else is in.
 	@for folder in $(BINDIR) $(INCLUDEDIR) $(LIBDIR)/pkgconfig $(PYTHONDIR) $(PREFIX)/lib/python3 $(LIBDIR) \
-	    $(PREFIX)/share/doc $(PREFIX)/share; do \
+	    $(foreach f,man/man1 man bash-completion/completions bash-completion zsh/site-functions zsh \
+	        fish/vendor_completions.d fish doc,$(PREFIX)/share/$f) $(PREFIX)/share; do \
 	    rmdir $(DESTDIR)$$folder 2>/dev/null || true; done
+
+# Man pages and completions, printed by the program from the tables of its options.
+man: $(BUILD)/man/easyfirst.1 ## man pages of the program and its commands, in build/man
+completions: $(BUILD)/completions/easyfirst.bash ## completions for bash, zsh and fish, in build/completions
+
+$(BUILD)/man/easyfirst.1: $(PROGRAM)
+	$(call say,MAN,$(@D))
+	$(Q)rm -rf $(@D) && mkdir -p $(@D) && $(PROGRAM) --help=commands >$(@D)/commands
+	$(Q)while read -r command kind; do \
+	    $(PROGRAM) $$command $$kind --help=man >$(@D)/easyfirst-$$command$${kind:+-$$kind}.1 || exit 1; \
+	done <$(@D)/commands
+	$(Q)rm $(@D)/commands && $(PROGRAM) --help=man >$@
+
+$(BUILD)/completions/easyfirst.bash: $(PROGRAM)
+	$(call say,COMP,$(@D))
+	$(Q)rm -rf $(@D) && mkdir -p $(@D) && $(PROGRAM) --help=zsh >$(@D)/_easyfirst && \
+	    $(PROGRAM) --help=fish >$(@D)/easyfirst.fish && $(PROGRAM) --help=bash >$@
+
+DATA_HOME := $(DESTDIR)$(PREFIX)/share
+install: install-docs
+install-docs: man completions
+	install -d $(DATA_HOME)/man/man1 $(DATA_HOME)/doc/easyfirst
+	install -m 644 $(BUILD)/man/*.1 $(DATA_HOME)/man/man1
+	install -D -m 644 $(BUILD)/completions/easyfirst.bash $(DATA_HOME)/bash-completion/completions/easyfirst
+	install -D -m 644 $(BUILD)/completions/_easyfirst $(DATA_HOME)/zsh/site-functions/_easyfirst
+	install -D -m 644 $(BUILD)/completions/easyfirst.fish $(DATA_HOME)/fish/vendor_completions.d/easyfirst.fish
+	install -m 644 README.md LICENSE apps/CHANGELOG.md $(DATA_HOME)/doc/easyfirst
+
+uninstall: uninstall-docs
+uninstall-docs:
+	rm -f $(DATA_HOME)/man/man1/easyfirst.1 $(DATA_HOME)/man/man1/easyfirst-*.1
+	rm -f $(DATA_HOME)/bash-completion/completions/easyfirst $(DATA_HOME)/zsh/site-functions/_easyfirst \
+	    $(DATA_HOME)/fish/vendor_completions.d/easyfirst.fish
+	rm -rf $(DATA_HOME)/doc/easyfirst
+
+deb: build-deps ## Debian packages of the program, the model and the library, in build/deb
+	@$(MAKE) --no-print-directory $(JOBS) all man completions
+	@rm -rf $(BUILD)/deb
+	@$(MAKE) --no-print-directory install DESTDIR=$(abspath $(BUILD)/deb/root) PREFIX=/usr >/dev/null
+	@sh apps/package/deb.sh $(BUILD)/deb
+
+lint: ## clang-format, cppcheck, clang-tidy, shellcheck, ruff: those that are installed
+	@sh tests/lint.sh
 
 format: ## clang-format over all of our sources
 	clang-format -i $$(git ls-files '*.c' '*.h' '*.cc' '*.cu')
@@ -393,8 +459,18 @@ format: ## clang-format over all of our sources
 clean: ## remove what was built
 	rm -rf build $(DIST) $(DIST).tar.gz
 
-help: ## this list
-	@echo "easyfirst: make [target] [CFLAGS=...] [BUILD=folder] [PREFIX=folder]"; \
-	sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
+HELP_BUILD   := all deps emulated man completions stages clean help
+HELP_TEST    := test asan fuzz lint format headers gpu-check
+HELP_RUN     := demo
+HELP_PACKAGE := install uninstall dist deb
 
--include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
+help: ## this list
+	@echo "usage: make [target] [CFLAGS=...] [BUILD=folder] [PREFIX=folder] [DESTDIR=folder] [DEPS=no] [V=1]"; \
+	group() { \
+	    echo; echo "$$1:"; shift; \
+	    for target; do sed -n "s/^\($$target\):[^#]*## \(.*\)/  \1\t\2/p" $(firstword $(MAKEFILE_LIST)); done | \
+	        expand -t 15; \
+	}; \
+	group build $(HELP_BUILD); group test $(HELP_TEST); group run $(HELP_RUN); group package $(HELP_PACKAGE)
+
+-include $(shell find $(BUILD) -name '*.d' -type f 2>/dev/null)

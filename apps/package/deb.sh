@@ -1,0 +1,113 @@
+#!/bin/sh
+# Makes Debian packages of what `make install` put into FOLDER/root.
+# usage: apps/package/deb.sh FOLDER          (from the root of the sources; `make deb`)
+folder=$1
+root=$folder/root
+version=$(sed -n 's/^#define EASYFIRST_VERSION "\(.*\)"$/\1/p' apps/commands.h)
+command -v dpkg-deb >/dev/null 2>&1 || { echo "deb needs dpkg-deb (Debian: dpkg)"; exit 1; }
+architecture=$(dpkg --print-architecture)
+multiarch=$(gcc -print-multiarch 2>/dev/null)
+
+# libraries PATH...: the packages of the shared libraries that these files need.
+libraries() {
+    command -v dpkg-shlibdeps >/dev/null 2>&1 || {
+        echo "dpkg-shlibdeps is missing (Debian: dpkg-dev): it finds what the packages depend on" >&2
+        return 1
+    }
+    mkdir -p "$folder/control/debian" && echo "Source: easyfirst" >"$folder/control/debian/control"
+    files=
+    library_folder=$(realpath "$folder")/libeasyfirst0/usr/lib
+    for file in "$@"; do files="$files -e$(realpath "$file")"; done
+    # shellcheck disable=SC2086
+    (cd "$folder/control" && dpkg-shlibdeps -O --ignore-missing-info "-l$library_folder" $files 2>/dev/null) | sed -n 's/^shlibs:Depends=//p'
+}
+
+# needs_library PATH...: whether one of these files uses the shared libeasyfirst.
+needs_library() {
+    readelf -d "$@" 2>/dev/null | grep -q 'NEEDED.*libeasyfirst[.]so'
+}
+
+# move PACKAGE PATH...: paths below the root, which may be patterns, go into the package's tree.
+move() {
+    tree=$folder/$1
+    shift
+    for pattern in "$@"; do
+        for path in "$root"/$pattern; do
+            [ -e "$path" ] || [ -L "$path" ] || continue
+            to=$tree/$(dirname "${path#"$root"/}")
+            mkdir -p "$to" && mv "$path" "$to" || exit 1
+        done
+    done
+}
+
+# build PACKAGE ARCHITECTURE SECTION DEPENDS DESCRIPTION; its long description is standard input. A
+# package without files, because this build has none of its kind, is named and left out.
+build() {
+    package=$1
+    tree=$folder/$package
+    if [ ! -d "$tree" ]; then
+        echo "  no $package: make install puts none of its files in place"
+        return
+    fi
+    mkdir -p "$tree/DEBIAN" "$tree/usr/share/doc/$package"
+    cp LICENSE "$tree/usr/share/doc/$package/copyright"
+    {
+        echo "Package: $package"
+        echo "Version: $version"
+        echo "Architecture: $2"
+        echo "Section: $3"
+        echo "Priority: optional"
+        echo "Maintainer: The easyfirst authors <easyfirst@localhost>"
+        echo "Installed-Size: $(du -sk --exclude=DEBIAN "$tree" | cut -f1)"
+        [ -z "$4" ] || echo "Depends: $4"
+        echo "Description: $5"
+        sed 's/^/ /'
+    } >"$tree/DEBIAN/control"
+    (cd "$tree" && find usr -type f -exec md5sum {} +) >"$tree/DEBIAN/md5sums"
+    [ "$package" != libeasyfirst0 ] || echo "activate-noawait ldconfig" >"$tree/DEBIAN/triggers"
+    chmod -R u+rwX,go+rX,go-w "$tree"
+    file=$folder/${package}_${version}_$2.deb
+    dpkg-deb --root-owner-group -z3 --build "$tree" "$file" >/dev/null || exit 1
+    echo "  $file: $(du -k "$file" | cut -f1) KiB"
+}
+
+# Everything has its place: what is left in the root at the end belongs to no package.
+find "$root" -name '*.1' -exec gzip -9n {} +
+find "$root" -type f \( -perm -u+x -o -name '*.so*' \) -exec strip --strip-unneeded {} + 2>/dev/null
+# The licence is each package's copyright file.
+rm -f "$root/usr/share/doc/easyfirst/LICENSE"
+mv "$root/usr/share/zsh/site-functions" "$root/usr/share/zsh/vendor-completions" 2>/dev/null
+move easyfirst-model usr/share/easyfirst
+move libeasyfirst0 'usr/lib/libeasyfirst.so.*' "usr/lib/$multiarch/libeasyfirst.so.*"
+move libeasyfirst-dev usr/include 'usr/lib/libeasyfirst.*' "usr/lib/$multiarch/libeasyfirst.*" \
+    usr/lib/pkgconfig "usr/lib/$multiarch/pkgconfig"
+move easyfirst usr/bin usr/lib/easyfirst usr/share/man usr/share/bash-completion usr/share/zsh \
+    usr/share/fish usr/share/doc/easyfirst
+left=$(find "$root" ! -type d)
+if [ -n "$left" ]; then
+    echo "no package has these files: apps/package/deb.sh must say which has:"
+    echo "$left"
+    exit 1
+fi
+
+depends=$(libraries "$folder"/easyfirst/usr/bin/easyfirst) && [ -n "$depends" ] || exit 1
+needs_library "$folder/easyfirst/usr/bin/easyfirst" && depends="libeasyfirst0 (= $version), $depends"
+build easyfirst "$architecture" science "$depends, easyfirst-model (= $version)" \
+    "masked-diffusion language model with vision" <<'TEXT'
+Answers questions about images, translates and summarizes with a language
+model that fills masked tokens in, the easy ones first. Also trains,
+evaluates and benchmarks such models.
+TEXT
+build easyfirst-model all science "" "small bundled model of easyfirst" <<'TEXT'
+A small model that easyfirst uses when no other is named.
+TEXT
+if [ -d "$folder/libeasyfirst0" ]; then
+    depends=$(libraries "$(find "$folder/libeasyfirst0" -name 'libeasyfirst.so.*' -type f | head -n 1)") || exit 1
+fi
+build libeasyfirst0 "$architecture" libs "$depends" "masked-diffusion language model, shared library" <<'TEXT'
+Answers, translates and summarizes from within a C or C++ program.
+TEXT
+build libeasyfirst-dev "$architecture" libdevel "libeasyfirst0 (= $version)" \
+    "masked-diffusion language model, development files" <<'TEXT'
+The header, the static library and the description for pkg-config.
+TEXT
