@@ -450,7 +450,7 @@ deb: build-deps ## Debian packages of the program, the model and the library, in
 	@$(MAKE) --no-print-directory install DESTDIR=$(abspath $(BUILD)/deb/root) PREFIX=/usr >/dev/null
 	@sh apps/package/deb.sh $(BUILD)/deb
 
-lint: ## clang-format, cppcheck, clang-tidy, shellcheck, ruff: those that are installed
+lint: build-deps ## clang-format, cppcheck, clang-tidy, shellcheck, ruff: those that are installed
 	@sh tests/lint.sh
 
 format: ## clang-format over all of our sources
