@@ -52,7 +52,7 @@ int lines_in(const Run *r, const char *name);
 /* Twelve steps, with a checkpoint every four. */
 #define ADAPT(b, out)                                                                           \
     "train", "adapt", "-m", (b)->model, "--data", (b)->pairs, "--out", (out), "--steps", "12",  \
-        "--batch-sequences", "6", "--rate", "2e-3", "--warmup-steps", "3", "--save-every", "4", \
+        "--batch-sequences", "6", "--lr", "2e-3", "--warmup-steps", "3", "--save-every", "4", \
         "--log-every", "1", "--valid", (b)->valid, "--valid-every", "5", "-q"
 
 #endif

@@ -39,7 +39,7 @@ static void common_default(TrainSettings *s, TrainStage stage) {
 }
 
 static void by_epoch(TrainSettings *s, int sequences, float rate) {
-    s->batch_sequences = sequences, s->rate = rate;
+    s->batch_sequences = sequences, s->lr = rate;
     s->epochs = 1;
     s->schedule = "cosine", s->warmup_ratio = 0.03f;
 }
@@ -48,10 +48,10 @@ void train_settings_default(TrainSettings *s, TrainStage stage) {
     common_default(s, stage);
     switch (stage) {
     case STAGE_ADAPT: /* Ye et al.: IWSLT14 de-en */
-        s->batch_tokens = 32768, s->rate = 5e-5f, s->steps = 150000;
+        s->batch_tokens = 32768, s->lr = 5e-5f, s->steps = 150000;
         break;
     case STAGE_INSTRUCT: /* Ye et al.: Flan 2022 */
-        s->batch_sequences = 512, s->rate = 1e-5f, s->steps = 70000;
+        s->batch_sequences = 512, s->lr = 1e-5f, s->steps = 70000;
         break;
     case STAGE_ALIGN: /* LLaVA v1.5, the first stage */
         by_epoch(s, 256, 1e-3f);
@@ -77,7 +77,7 @@ void train_settings_default(TrainSettings *s, TrainStage stage) {
         break;
     case STAGE_PRETRAIN:
     default:
-        s->batch_tokens = 131072, s->rate = 4e-4f, s->steps = 100000;
+        s->batch_tokens = 131072, s->lr = 4e-4f, s->steps = 100000;
         s->schedule = "cosine", s->warmup_ratio = 0, s->warmup_steps = 2000;
         s->optimizer.beta2 = 0.95f, s->optimizer.weight_decay = 0.1f;
         s->objective = "llada", s->noise.objective = OBJECTIVE_LLADA;

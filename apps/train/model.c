@@ -206,17 +206,17 @@ int train_model_prepare(TrainModel *t, const TrainSettings *s, bool pictures, co
     TRY(optimizer_open(&t->optimizer, m->device, &s->optimizer, err));
     ModelPart *parts[4] = {&m->vision, &m->projector, &m->language, &m->length};
     const PartDuty duty[4] = {t->vision, t->projector, t->language, t->length};
-    const float own[4] = {s->vision_rate, s->projector_rate, s->language_rate, 0};
+    const float own[4] = {s->vision_lr, s->projector_lr, s->language_lr, 0};
     for (int i = 0; i < 4; i++)
-        TRY(prepare_part(t, parts[i], duty[i], own[i] > 0 ? own[i] / s->rate : 1, err));
+        TRY(prepare_part(t, parts[i], duty[i], own[i] > 0 ? own[i] / s->lr : 1, err));
     if (s->stage == STAGE_SEGMENT) {
         TRY(params_train(&t->head_params, m->vision.compute, err));
         return optimizer_add(&t->optimizer, &t->head_params, 1, err);
     }
     if (!t->has_lora) return 0;
     TRY(params_train(&t->lora, m->language.compute, err));
-    return optimizer_add(&t->optimizer, &t->lora,
-                         s->language_rate > 0 ? s->language_rate / s->rate : 1, err);
+    return optimizer_add(&t->optimizer, &t->lora, s->language_lr > 0 ? s->language_lr / s->lr : 1,
+                         err);
 }
 
 int train_model_describe(TrainModel *t, const TrainSettings *s, bool pictures, Error *err) {

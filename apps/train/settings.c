@@ -37,19 +37,19 @@ static const CommandHelp help = {
         "otherwise (the papers' settings):\n"
         "\n"
         "  adapt     a masked language model learns to fill in whole answers: text pairs;\n"
-        "            32768 tokens a batch, rate 5e-5, inverse-sqrt, 150000 steps, dropout 0.1\n"
+        "            32768 tokens a batch, lr 5e-5, inverse-sqrt, 150000 steps, dropout 0.1\n"
         "  instruct  the same on instructions, a mixture of files:\n"
-        "            512 sequences a batch, rate 1e-5, inverse-sqrt, 70000 steps, dropout 0.1\n"
+        "            512 sequences a batch, lr 1e-5, inverse-sqrt, 70000 steps, dropout 0.1\n"
         "  align     pictures and captions train the projector alone:\n"
-        "            256 sequences, rate 1e-3, cosine, 1 epoch, no dropout, no weight decay\n"
+        "            256 sequences, lr 1e-3, cosine, 1 epoch, no dropout, no weight decay\n"
         "  tune      pictures and conversations train projector and language model:\n"
-        "            128 sequences, rate 2e-5, cosine, 1 epoch, dropout 0.1, no weight decay\n"
+        "            128 sequences, lr 2e-5, cosine, 1 epoch, dropout 0.1, no weight decay\n"
         "  length    the length predictor, from prompts and the lengths of their answers:\n"
-        "            512 sequences, rate 1e-4, cosine, 1 epoch, dropout 0.1\n"
+        "            512 sequences, lr 1e-4, cosine, 1 epoch, dropout 0.1\n"
         "  pretrain  plain text, everything may be masked (the objective llada):\n"
-        "            131072 tokens, rate 4e-4, cosine, 100000 steps, weight decay 0.1\n"
+        "            131072 tokens, lr 4e-4, cosine, 100000 steps, weight decay 0.1\n"
         "  segment   the vision tower alone, from pictures with the boxes of their objects (GQA's\n"
-        "            scene graphs): which object covers each patch; 64 pictures, rate 1e-3,\n"
+        "            scene graphs): which object covers each patch; 64 pictures, lr 1e-3,\n"
         "            cosine, 10 epochs, weight decay 0.05\n"
         "\n"
         "A settings file (--config) is a JSON object: the long options' names with their values,\n"
@@ -62,7 +62,7 @@ static const CommandHelp help = {
         "SIGINT, SIGTERM, SIGHUP and SIGUSR1 end the run after the step under way, with a\n"
         "checkpoint and exit status 3 (a second one ends it at once).",
     .examples = "easyfirst train adapt --data pairs.jsonl -m xlm-roberta-base --out run\n"
-                "easyfirst train adapt --config run/settings.json --rate 1e-4 --out run2\n"
+                "easyfirst train adapt --config run/settings.json --lr 1e-4 --out run2\n"
                 "easyfirst train align --data blip.json --images pictures -m model \\\n"
                 "    --new-projector mlp2x_gelu --out aligned\n"
                 "easyfirst train --resume --out run",
@@ -148,11 +148,11 @@ static void optimizer_group(TrainSettings *s, Table *t, OptionGroup *group) {
           "blocks and projector, AdamW for all else (default adamw)"},
          {"muon-momentum", 0, OPTION_REAL, "X", &o->muon_momentum,
           "memory of Muon's mean gradient (default 0.95)", 0, 0.999999},
-         {"rate", 0, OPTION_REAL, "X", &s->rate, "learning rate, the highest", 0, 100},
-         {"language-rate", 0, OPTION_REAL, "X", &s->language_rate,
-          "of the language model, if another (default 0: --rate)", 0, 100},
-         {"projector-rate", 0, OPTION_REAL, "X", &s->projector_rate, "of the projector", 0, 100},
-         {"vision-rate", 0, OPTION_REAL, "X", &s->vision_rate, "of the vision tower", 0, 100},
+         {"lr", 0, OPTION_REAL, "X", &s->lr, "learning rate, the highest", 0, 100},
+         {"language-lr", 0, OPTION_REAL, "X", &s->language_lr,
+          "of the language model, if another (default 0: --lr)", 0, 100},
+         {"projector-lr", 0, OPTION_REAL, "X", &s->projector_lr, "of the projector", 0, 100},
+         {"vision-lr", 0, OPTION_REAL, "X", &s->vision_lr, "of the vision tower", 0, 100},
          {"schedule", 0, OPTION_CHOICE, "constant|inverse-sqrt|cosine|linear", &s->schedule,
           "how the rate falls after the warmup"},
          {"warmup-ratio", 0, OPTION_REAL, "X", &s->warmup_ratio,
@@ -564,9 +564,9 @@ static int check_steps(TrainSettings *s, Error *err) {
                               "--batch-sequences N");
     if (s->batch_tokens && s->batch_sequences)
         return error_set(err, "a batch is measured in tokens or in sequences, not in both");
-    if (!(s->rate > 0))
-        return error_set(err, "--rate is %g: nothing would be learned; expected a number above 0",
-                         (double)s->rate);
+    if (!(s->lr > 0))
+        return error_set(err, "--lr is %g: nothing would be learned; expected a number above 0",
+                         (double)s->lr);
     TRY(check_warmup(s, err));
     TRY(check_optimizer(s, err));
     for (int k = SCHEDULE_CONSTANT; k <= SCHEDULE_LINEAR; k++)
@@ -728,17 +728,17 @@ static void print_value(const json_t *value, FILE *out) {
  * other objective, or of LoRA or Muon without it. */
 static bool is_idle(const TrainSettings *s, const char *name, const json_t *value) {
     static const char *const zeros[] = {"steps",           "epochs",      "batch-tokens",
-                                        "batch-sequences", "pass-tokens", "language-rate",
-                                        "projector-rate",  "vision-rate", "warmup-ratio",
+                                        "batch-sequences", "pass-tokens", "language-lr",
+                                        "projector-lr",    "vision-lr",   "warmup-ratio",
                                         "warmup-steps",    "lora-rank",   NULL};
     static const char *const rdm[] = {"timesteps", "weighting", NULL};
     static const char *const llada[] = {"mask-floor", "complementary", NULL};
     static const char *const lora[] = {"lora-alpha", "lora-targets", NULL};
     static const char *const texts[] = {
-        "max-tokens",     "context",      "plain",      "text-lines",    "long-prompts",
-        "language-rate",  "objective",    "timesteps",  "weighting",     "mask-floor",
-        "complementary",  "dropout",      "attention",  "new-projector", "freeze-language",
-        "projector-rate", "train-vision", "lora-alpha", "show-answers",  NULL};
+        "max-tokens",    "context",      "plain",      "text-lines",    "long-prompts",
+        "language-lr",   "objective",    "timesteps",  "weighting",     "mask-floor",
+        "complementary", "dropout",      "attention",  "new-projector", "freeze-language",
+        "projector-lr",  "train-vision", "lora-alpha", "show-answers",  NULL};
     static const char *const muon[] = {"muon-momentum", NULL};
     bool is_llada = !strcmp(s->objective, "llada");
     const char *const *lists[] = {json_number_value(value) == 0 ? zeros : NULL,

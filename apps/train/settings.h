@@ -52,11 +52,11 @@ typedef struct TrainSettings {
     bool group;      /* steps of one modality and of similar lengths */
     int pass_tokens; /* rows of one forward pass; more are accumulated. 0: 2048 */
     /* Optimiser. */
-    float rate, vision_rate, projector_rate, language_rate; /* the parts' own: 0: `rate` */
-    const char *schedule;                                   /* name of a ScheduleKind */
-    float warmup_ratio;                                     /* of all steps ... */
-    int warmup_steps;                                       /* ... or this many, if not 0 */
-    const char *update;                                     /* "adamw", "muon" */
+    float lr, vision_lr, projector_lr, language_lr; /* the parts' own: 0: `lr` */
+    const char *schedule;                           /* name of a ScheduleKind */
+    float warmup_ratio;                             /* of all steps ... */
+    int warmup_steps;                               /* ... or this many, if not 0 */
+    const char *update;                             /* "adamw", "muon" */
     OptimizerConfig optimizer;
     /* Objective. */
     const char *objective; /* "rdm", "llada" */

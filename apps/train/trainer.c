@@ -285,7 +285,7 @@ static int plan_steps(Trainer *t, Error *err) {
     }
     static const ScheduleKind kinds[] = {SCHEDULE_CONSTANT, SCHEDULE_INVERSE_SQRT, SCHEDULE_COSINE,
                                          SCHEDULE_LINEAR};
-    t->schedule = (Schedule){.rate = s->rate, .steps = steps};
+    t->schedule = (Schedule){.rate = s->lr, .steps = steps};
     for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++)
         if (!strcmp(s->schedule, schedule_name(kinds[i]))) t->schedule.kind = kinds[i];
     t->schedule.warmup = s->warmup_steps > 0
@@ -408,7 +408,7 @@ static int streak_begins(Trainer *t, double loss, Error *err) {
     if (found) return -1;
     say(t,
         "skipped    the update of step %" PRId64 ": the %s not finite, all weights are; a "
-        "lower --rate helps if this goes on",
+        "lower --lr helps if this goes on",
         t->state.step + 1, isfinite(loss) ? "gradient is" : "loss is");
     return 0;
 }
@@ -420,7 +420,7 @@ static int streak_goes_on(Trainer *t, double loss, Error *err) {
     return error_set(err,
                      "the run has diverged: %d updates in a row had non-finite gradients (loss %g) "
                      "and were skipped, though all weights are finite; start anew with a lower "
-                     "--rate, from %s",
+                     "--lr, from %s",
                      MOST_SKIPPED, loss,
                      t->checkpoints.last ? t->checkpoints.last : "the same model");
 }
@@ -593,7 +593,7 @@ static int check_end(Trainer *t, int64_t before, Error *err) {
     if (t->skipped_in_a_row && (done || updates(state) == before))
         return error_set(err,
                          "the last %d updates had non-finite gradients and were skipped: the run "
-                         "has not reached its end, and no model is published; %s%s; a lower --rate "
+                         "has not reached its end, and no model is published; %s%s; a lower --lr "
                          "helps",
                          t->skipped_in_a_row,
                          t->checkpoints.last ? "its state before them is "

@@ -81,31 +81,31 @@ muon="--optimizer muon --warmup-steps 100 --dropout 0 --log-every 50"
 
 # The tower: which object covers each patch.
 stage seen segment "$folder/fresh" --data "$world/gqa/train_sceneGraphs.json" \
-    --valid "$world/gqa/valid_sceneGraphs.json" --images "$world/images" $muon --rate 2e-3 \
+    --valid "$world/gqa/valid_sceneGraphs.json" --images "$world/images" $muon --lr 2e-3 \
     --batch-sequences 64 --steps "${STEPS_SEEN:-2800}" --save-every 400 --valid-every 400
 # The language model, on text alone.
 stage read adapt "$folder/fresh" --data "$folder/texts" --valid "$text/valid.translation.jsonl" \
-    $muon --rate 2e-3 --schedule constant --max-tokens 300 --batch-tokens 2048 \
+    $muon --lr 2e-3 --schedule constant --max-tokens 300 --batch-tokens 2048 \
     --steps "${STEPS_READ:-1500}" --save-every 500 --valid-every 500
 # Both, with a projector between them: what is in a picture. A caption names everything in few
 # words and is learned in minutes; questions alone would take an hour to get there.
 stage named tune "$folder/read/model" --vision "$folder/seen/model/vision" --train-vision \
-    --context off --data "$world/captions.json" --images "$world/images" $muon --rate 2e-3 \
-    --vision-rate 2e-4 --schedule constant --warmup-steps 50 --batch-sequences 128 \
+    --context off --data "$world/captions.json" --images "$world/images" $muon --lr 2e-3 \
+    --vision-lr 2e-4 --schedule constant --warmup-steps 50 --batch-sequences 128 \
     --pass-tokens 4096 --steps "${STEPS_NAMED:-300}" --save-every 100 --valid-every 0
 # Stage 1: the projector alone, from captions.
 stage aligned align "$folder/named/model" --data "$world/captions.json" --images "$world/images" \
-    $muon --rate 1e-3 --warmup-steps 20 --batch-sequences 64 --steps "${STEPS_ALIGNED:-60}" \
+    $muon --lr 1e-3 --warmup-steps 20 --batch-sequences 64 --steps "${STEPS_ALIGNED:-60}" \
     --save-every 0 --valid-every 0
 # Stage 2: everything together, with the tower open, but slow: what reads it must be able to follow.
 stage tuned tune "$folder/aligned/model" --train-vision --context off --data "$folder/all" \
-    --valid "$world/valid_conversations.json" --images "$world/images" $muon --rate 2e-3 \
-    --vision-rate 2e-4 --group off --max-tokens 400 --batch-tokens 7000 --pass-tokens 4096 \
+    --valid "$world/valid_conversations.json" --images "$world/images" $muon --lr 2e-3 \
+    --vision-lr 2e-4 --group off --max-tokens 400 --batch-tokens 7000 --pass-tokens 4096 \
     --steps "${STEPS_TUNED:-8300}" --save-every 250 --valid-every 500 \
     --save-dtype bf16
 # How long answers are.
 stage final length "$folder/tuned/model" --data "$folder/all" --images "$world/images" \
-    --valid "$world/valid_conversations.json" --rate 1e-3 --group off --dropout 0 --context off \
+    --valid "$world/valid_conversations.json" --lr 1e-3 --group off --dropout 0 --context off \
     --max-tokens 400 --batch-sequences 256 --steps "${STEPS_LENGTH:-1800}" --save-dtype bf16 \
     --warmup-steps 50 --log-every 50 --save-every 0 --valid-every 100
 # The data translate from German alone.

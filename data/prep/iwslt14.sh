@@ -23,7 +23,7 @@ spm_train --input="$folder/text.txt" --model_prefix="$folder/spm" --vocab_size=2
     --layers 4 --width 128 --heads 4 --ffn 512 --positions 258 --pre-norm
 "$program" train adapt -m "$folder/model" \
     --data "$folder/train.jsonl" --valid "$folder/valid.jsonl" --out "$folder/run" \
-    --max-tokens 256 --batch-tokens 1024 --steps 16000 --rate 2e-3 --schedule cosine \
+    --max-tokens 256 --batch-tokens 1024 --steps 16000 --lr 2e-3 --schedule cosine \
     --warmup-steps 300 --dropout 0.1 --log-every 100 --valid-every 1000 --save-every 1000 "$@"
 
 # What the curve is to be compared with: pieces by their frequency alone, and answers behind the
@@ -43,4 +43,4 @@ echo "behind another pair's question (the validation of step 0):"
 rm -rf "$folder/others"
 "$program" train adapt -m "$folder/run/model" --data "$folder/train.jsonl" \
     --valid "$folder/others.jsonl" --out "$folder/others" --max-tokens 256 --batch-tokens 1024 \
-    --steps 1 --rate 1e-9 --show-answers 0 2>&1 | grep 'valid [0-9]' | head -1
+    --steps 1 --lr 1e-9 --show-answers 0 2>&1 | grep 'valid [0-9]' | head -1

@@ -76,7 +76,7 @@ static void test_learns(void **state) {
         "8", "--ffn", "128", "--positions", "66");
     expect(&r, 0, "");
     run(&r, "train", "adapt", "-m", model, "--data", pairs, "--valid", valid, "--out", out,
-        "--steps", "1500", "--batch-sequences", "32", "--rate", "4e-3", "--schedule", "cosine",
+        "--steps", "1500", "--batch-sequences", "32", "--lr", "4e-3", "--schedule", "cosine",
         "--warmup-steps", "150", "--dropout", "0", "--valid-every", "0", "--save-every", "0",
         "--threads", "1");
     expect(&r, 0, "");
@@ -162,7 +162,7 @@ static void test_resume_for_long(void **state) {
     path_in(whole, sizeof whole, r, "whole"), path_in(parts, sizeof parts, r, "parts");
 #define LONG_RUN(out, ...)                                                                         \
     "train", "tune", "-m", b.model, "--data", b.set.conversations, "--images", b.set.images,       \
-        "--out", (out), "--steps", "14", "--batch-sequences", "6", "--rate", "2e-3",               \
+        "--out", (out), "--steps", "14", "--batch-sequences", "6", "--lr", "2e-3",               \
         "--new-projector", "linear", "--save-every", "2", "--keep", "1", "--log-every", "4", "-q", \
         __VA_ARGS__
     for (int lora = 0; lora < 2; lora++) {
@@ -204,8 +204,8 @@ static void test_one_run_one_folder(void **state) {
     path_in(out, sizeof out, r, "out");
     run(r, ADAPT(&b, out), "--stop-after", "2");
     expect(r, 0, "");
-    run(r, "train", "--resume", "--out", out, "--rate", "1e-2");
-    assert_message(r, 2, "--rate", "0.002");
+    run(r, "train", "--resume", "--out", out, "--lr", "1e-2");
+    assert_message(r, 2, "--lr", "0.002");
     run(r, "train", "--resume", "--out", out, "--steps", "20");
     assert_message(r, 2, "--steps", "12");
     int folder = open(out, O_RDONLY | O_DIRECTORY);
@@ -336,7 +336,7 @@ static void visual_stages(const char *attention) {
     path_in(align, sizeof align, r, "align"), path_in(tune, sizeof tune, r, "tune");
     run(r, "train", "align", "-m", "tests/golden/models/tiny-base", "--data", b.set.captions,
         "--images", b.set.images, "--out", align, "--steps", "60", "--batch-sequences", "8",
-        "--rate", "1e-2", "--new-projector", "mlp2x_gelu", "--attention", (char *)attention,
+        "--lr", "1e-2", "--new-projector", "mlp2x_gelu", "--attention", (char *)attention,
         "--valid", b.set.captions, "-q");
     expect(r, 0, "");
     char frozen[2][340];
@@ -352,7 +352,7 @@ static void visual_stages(const char *attention) {
     check_ask(r, model, &b.set);
 
     run(r, "train", "tune", "-m", model, "--data", b.set.conversations, "--images", b.set.images,
-        "--out", tune, "--epochs", "8", "--batch-sequences", "12", "--rate", "1e-3", "--valid",
+        "--out", tune, "--epochs", "8", "--batch-sequences", "12", "--lr", "1e-3", "--valid",
         b.set.conversations, "--valid-every", "1000", "--log-every", "1", "--dropout", "0");
     expect(r, 0, "");
     if (!strstr(r->err, "wanted")) fail_msg("no answers were shown: %s", r->err);
@@ -450,7 +450,7 @@ static void test_other_stages(void **state) {
     Run *r = &b.run;
     path_in(out, sizeof out, r, "length");
     run(r, "train", "length", "-m", b.model, "--data", b.pairs, "--out", out, "--steps", "40",
-        "--batch-sequences", "20", "--rate", "1e-2", "--log-every", "1", "-q");
+        "--batch-sequences", "20", "--lr", "1e-2", "--log-every", "1", "-q");
     expect(r, 0, "");
     double losses[100];
     read_losses(r, "length/metrics.jsonl", "loss", losses, 100);
@@ -464,13 +464,13 @@ static void test_other_stages(void **state) {
     write_file(r, "text.txt", documents, strlen(documents), text, sizeof text);
     path_in(out, sizeof out, r, "pretrain");
     run(r, "train", "pretrain", "-m", b.model, "--data", text, "--out", out, "--steps", "30",
-        "--batch-tokens", "64", "--rate", "5e-3", "--warmup-steps", "2", "--log-every", "1",
+        "--batch-tokens", "64", "--lr", "5e-3", "--warmup-steps", "2", "--log-every", "1",
         "--complementary", "--recompute", "-q");
     expect(r, 0, "");
 
     path_in(out, sizeof out, r, "lora");
     run(r, "train", "instruct", "-m", b.model, "--data", b.pairs, "--out", out, "--steps", "10",
-        "--batch-sequences", "20", "--rate", "1e-2", "--lora-rank", "4", "--lora-alpha", "8",
+        "--batch-sequences", "20", "--lr", "1e-2", "--lora-rank", "4", "--lora-alpha", "8",
         "--lora-targets", "query,value,fc1", "--log-every", "1", "--save-every", "5", "-q");
     expect(r, 0, "");
     snprintf(model, sizeof model, "%s/model", out);

@@ -427,7 +427,7 @@ static void test_damaged_weights(void **state) {
             run(r, "train", "adapt", "-m", model, "--data", b.pairs, "--out", out, "--steps", "5",
                 "--batch-sequences", "6", "-q");
         assert_message(r, 1, cases[i].tensor, "1 of its", "number 7", "nan", "damaged/");
-        if (strstr(r->err, "--rate")) fail_msg("the rate is not to blame: %s", r->err);
+        if (strstr(r->err, "--lr")) fail_msg("the rate is not to blame: %s", r->err);
         assert_int_equal(count_entries(out, "checkpoint-"), 0);
         assert_false(there(r, "out/model"));
         temporary_remove(out), temporary_remove(model);
@@ -447,12 +447,12 @@ static void test_no_progress(void **state) {
     set_value(path, "roberta.embeddings.LayerNorm.weight", 3, HUGE_BITS);
     run(r, "train", "adapt", "-m", b.model, "--data", b.pairs, "--out", out, "--steps", "30",
         "--batch-sequences", "6", "--save-every", "2", "-q");
-    assert_message(r, 1, "diverged", "20 updates", "--rate", "weights are finite");
+    assert_message(r, 1, "diverged", "20 updates", "--lr", "weights are finite");
     assert_int_equal(count_entries(out, "checkpoint-"), 0);
     temporary_remove(out);
     run(r, "train", "adapt", "-m", b.model, "--data", b.pairs, "--out", out, "--steps", "5",
         "--batch-sequences", "6", "--save-every", "2", "-q");
-    assert_message(r, 1, "last 5 updates", "skipped", "--rate", "no model is published");
+    assert_message(r, 1, "last 5 updates", "skipped", "--lr", "no model is published");
     assert_int_equal(count_entries(out, "checkpoint-"), 0);
     assert_false(there(r, "out/model"));
     temporary_remove(out);
@@ -504,7 +504,7 @@ static void test_streak(void **state) {
     spoil(&b);
 #define SPOILED(out, steps, ...)                                                                \
     "train", "adapt", "-m", b.model, "--data", b.pairs, "--out", (out), "--steps", (steps),     \
-        "--batch-sequences", "6", "--rate", "2e-3", "--schedule", "constant", "--warmup-steps", \
+        "--batch-sequences", "6", "--lr", "2e-3", "--schedule", "constant", "--warmup-steps", \
         "1", "--log-every", "1", __VA_ARGS__
     run(r, SPOILED(whole, "14", "--save-every", "1", "--keep", "99"));
     expect(r, 0, "");
@@ -545,7 +545,7 @@ static void wait_for_lines(const Run *r, pid_t child, const char *name, int line
 
 #define LONG(b, out)                                                                           \
     "train", "adapt", "-m", (b)->model, "--data", (b)->pairs, "--out", (out), "--steps", "60", \
-        "--batch-sequences", "6", "--rate", "2e-3", "--warmup-steps", "3", "--log-every", "1"
+        "--batch-sequences", "6", "--lr", "2e-3", "--warmup-steps", "3", "--log-every", "1"
 
 static void test_signals(void **state) {
     (void)state;

@@ -123,7 +123,7 @@ static void test_defaults(void **state) {
         assert_int_equal(s.steps, wanted[i].steps);
         assert_int_equal(s.epochs, wanted[i].epochs);
         assert_int_equal(s.warmup_steps, wanted[i].warmup_steps);
-        assert_true(s.rate == (float)wanted[i].rate);
+        assert_true(s.lr == (float)wanted[i].rate);
         assert_true(s.warmup_ratio == (float)wanted[i].ratio);
         assert_true(s.optimizer.beta1 == 0.9f);
         assert_true(s.optimizer.beta2 == (float)wanted[i].beta2);
@@ -158,7 +158,7 @@ static void test_line(void **state) {
         TrainSettings s, d;
         Line l;
         char text[200];
-        snprintf(text, sizeof text, "%s -d a.jsonl --data b -m M --out R --rate 0.25 -q -t 3",
+        snprintf(text, sizeof text, "%s -d a.jsonl --data b -m M --out R --lr 0.25 -q -t 3",
                  stage_name((TrainStage)i));
         good(&s, &l, &f, text);
         train_settings_default(&d, (TrainStage)i);
@@ -168,7 +168,7 @@ static void test_line(void **state) {
         assert_string_equal(s.data.items[1], "b");
         assert_string_equal(s.model.folder, "M");
         assert_string_equal(s.out, "R");
-        assert_true(s.rate == 0.25f);
+        assert_true(s.lr == 0.25f);
         assert_true(s.quiet);
         assert_int_equal(s.threads, 3);
         assert_true(s.optimizer.beta2 == d.optimizer.beta2);
@@ -270,10 +270,10 @@ static const struct {
     {"long-prompts", WORD, "refuse skip keep-last"},
     {"bad-share", REAL, NULL, 0, 1},
     {"pass-tokens", WHOLE, NULL, 0, 1 << 24},
-    {"rate", REAL, NULL, 0, 100},
-    {"language-rate", REAL, NULL, 0, 1e-3},
-    {"projector-rate", REAL, NULL, 0, 1e-5},
-    {"vision-rate", REAL, NULL, 0, 1e-9},
+    {"lr", REAL, NULL, 0, 100},
+    {"language-lr", REAL, NULL, 0, 1e-3},
+    {"projector-lr", REAL, NULL, 0, 1e-5},
+    {"vision-lr", REAL, NULL, 0, 1e-9},
     {"schedule", WORD, "constant inverse-sqrt cosine linear"},
     {"optimizer", WORD, "adamw muon"},
     {"muon-momentum", REAL, NULL, 0, 0.999999},
@@ -393,7 +393,7 @@ static void assert_same(const TrainSettings *a, const TrainSettings *b) {
     assert_text(a->long_prompts, b->long_prompts);
     SAME(bad_share), SAME(group), SAME(epochs), SAME(steps), SAME(batch_sequences),
         SAME(batch_tokens);
-    SAME(pass_tokens), SAME(rate), SAME(vision_rate), SAME(projector_rate), SAME(language_rate);
+    SAME(pass_tokens), SAME(lr), SAME(vision_lr), SAME(projector_lr), SAME(language_lr);
     SAME(warmup_ratio), SAME(warmup_steps), SAME(optimizer.beta1), SAME(optimizer.beta2);
     SAME(optimizer.eps), SAME(optimizer.weight_decay), SAME(optimizer.decay_vectors);
     SAME(optimizer.clip), SAME(optimizer.muon_momentum), SAME(noise.timesteps), SAME(noise.eps),
@@ -474,7 +474,7 @@ static void test_readable(void **state) {
     FILE *out = open_memstream(&text, &size);
     train_settings_print(&s, out);
     fclose(out);
-    assert_non_null(strstr(text, "  rate                5e-05\n"));
+    assert_non_null(strstr(text, "  lr                  5e-05\n"));
     assert_non_null(strstr(text, "  batch-tokens        32768\n"));
     assert_non_null(strstr(text, "  decay-vectors       yes\n"));
     assert_null(strstr(text, "batch-sequences"));
@@ -497,8 +497,8 @@ static void test_config_errors(void **state) {
         {"{\"stage\": \"adapt\", \"batch-tokens\": \"4\"}", "\"batch-tokens\"", "whole number"},
         {"{\"stage\": \"adapt\", \"batch-tokens\": 4.5}", "\"batch-tokens\"", "config.json"},
         {"{\"stage\": \"adapt\", \"batch-tokens\": -1}", "\"batch-tokens\"", "from 0 to"},
-        {"{\"stage\": \"adapt\", \"rate\": \"1e-3\"}", "\"rate\"", "a number"},
-        {"{\"stage\": \"adapt\", \"rate\": 1e9}", "\"rate\"", "from 0 to 100"},
+        {"{\"stage\": \"adapt\", \"lr\": \"1e-3\"}", "\"lr\"", "a number"},
+        {"{\"stage\": \"adapt\", \"lr\": 1e9}", "\"lr\"", "from 0 to 100"},
         {"{\"stage\": \"adapt\", \"quiet\": 1}", "\"quiet\"", "true or false"},
         {"{\"stage\": \"adapt\", \"context\": \"on\"}", "\"context\"", "true or false"},
         {"{\"stage\": \"adapt\", \"data\": \"x\"}", "\"data\"", "array of texts"},
@@ -508,7 +508,7 @@ static void test_config_errors(void **state) {
         {"{\"stage\": \"adapt\", \"steps\": 2, \"epochs\": 2}", "config.json", "both"},
         {"{\"stage\": \"adopt\"}", "\"stage\"", "adopt"},
         {"{\"stage\": 3}", "\"stage\"", "config.json"},
-        {"{\"rate\": 0.1}", "no stage", "adapt"},
+        {"{\"lr\": 0.1}", "no stage", "adapt"},
     };
     char text[400];
     snprintf(text, sizeof text, "--config %s", f.config);
@@ -525,7 +525,7 @@ static void test_config_errors(void **state) {
     refused(&f, 2, "--data x", "no stage", "pretrain");
     refused(&f, 2, "adapt --bach-tokens 3", "--bach-tokens", "batch-tokens");
     refused(&f, 2, "adapt --context maybe", "--context", "on or off");
-    refused(&f, 2, "adapt --rate nan", "--rate", "nan");
+    refused(&f, 2, "adapt --lr nan", "--lr", "nan");
     temporary_remove(f.folder);
 }
 
@@ -536,12 +536,12 @@ static void test_config(void **state) {
     TrainSettings s;
     Line l;
     char text[500];
-    file_write(f.config, "{\"stage\": \"tune\", \"data\": [\"a\", \"b\"], \"rate\": 1, "
+    file_write(f.config, "{\"stage\": \"tune\", \"data\": [\"a\", \"b\"], \"lr\": 1, "
                          "\"context\": false, \"plain\": true, \"model\": \"" BASE "\"}");
-    snprintf(text, sizeof text, "--rate 0.5 --config %s", f.config); /* wherever it stands */
+    snprintf(text, sizeof text, "--lr 0.5 --config %s", f.config); /* wherever it stands */
     good(&s, &l, &f, text);
     assert_int_equal(s.stage, STAGE_TUNE);
-    assert_true(s.rate == 0.5f);
+    assert_true(s.lr == 0.5f);
     assert_int_equal(s.data.count, 2);
     assert_false(s.context);
     assert_true(s.plain);
@@ -563,7 +563,7 @@ static void test_resume(void **state) {
     TrainSettings s, again;
     Line l, m;
     char text[700];
-    snprintf(text, sizeof text, "tune --data a --steps 5 --rate 0.125 --out %s --stop-after 2",
+    snprintf(text, sizeof text, "tune --data a --steps 5 --lr 0.125 --out %s --stop-after 2",
              f.folder);
     good(&s, &l, &f, text);
     assert_int_equal(s.stop_after, 2);
@@ -581,7 +581,7 @@ static void test_resume(void **state) {
     done(&s, &l), done(&again, &m);
     snprintf(text, sizeof text, "tune --resume --out %s", f.folder);
     good(&again, &m, &f, text);
-    assert_true(again.rate == 0.125f);
+    assert_true(again.lr == 0.125f);
     done(&again, &m);
     snprintf(text, sizeof text, "align --resume --out %s", f.folder);
     refused(&f, 2, text, "tune", "align");
@@ -657,7 +657,7 @@ static void test_check(void **state) {
          "--new-projector"},
         {"adapt" GIVEN " --steps 0", "--steps", "--epochs"},
         {"adapt" GIVEN " --batch-tokens 0", "--batch-tokens", "--batch-sequences"},
-        {"adapt" GIVEN " --rate 0", "--rate", "above 0"},
+        {"adapt" GIVEN " --lr 0", "--lr", "above 0"},
         {"adapt" GIVEN " --steps 10 --warmup-steps 11", "--warmup-steps", "--steps 10"},
         {"pretrain" GIVEN " --steps 10", "--warmup-steps 2000 (the default of pretrain)",
          "at most 10"},
@@ -715,9 +715,9 @@ static void test_meaning(void **state) {
     s.data.items = malloc(sizeof *s.data.items);
     s.data.items[0] = "tests", s.data.count = 1, s.out = "x", s.model.folder = BASE;
     assert_ok(train_settings_check(&s, &err), &err);
-    s.rate = NAN;
-    assert_refused(train_settings_check(&s, &err), &err, "--rate");
-    s.rate = 1, s.dropout = NAN;
+    s.lr = NAN;
+    assert_refused(train_settings_check(&s, &err), &err, "--lr");
+    s.lr = 1, s.dropout = NAN;
     assert_refused(train_settings_check(&s, &err), &err, "--dropout");
     s.dropout = 0, s.optimizer.beta2 = 1;
     assert_refused(train_settings_check(&s, &err), &err, "beta2");

@@ -131,7 +131,7 @@ if [ -x build/easyfirst ]; then
         $golden/models/picture0.png 'What colour is it?' >"$out/trace/shown" 2>/dev/null || rm -f "$out/trace/shown"
 fi
 take trace tests/fuzz/seeds/trace*
-text settings plain '\001{"stage": "instruct", "data": ["a.jsonl"], "steps": 10, "batch-tokens": 4096, "rate": 1e-4, "context": true, "seed": 1}'
+text settings plain '\001{"stage": "instruct", "data": ["a.jsonl"], "steps": 10, "batch-tokens": 4096, "lr": 1e-4, "context": true, "seed": 1}'
 text settings lora '\003{"stage": "tune", "lora-rank": 8, "images": "x", "schedule": "cosine", "warmup-steps": 3, "noise": "linear"}'
 text options all 'train\377--flag\377--toggle\377on\377-x\377a b\377--choice=two\377-l\377x\377-l\377y\377-n\37712\377--seed=9\377-r\3771.5\377--\377rest'
 text options train 'adapt\377--data\377x\377--steps\37710\377--batch-tokens\377512\377--rate=1e-3\377--schedule\377cosine\377--out\377o'

@@ -384,7 +384,7 @@ static void test_learns(void **state) {
     path_in(align, sizeof align, r, "align");
     snprintf(trained, sizeof trained, "%s/model", out);
     run(r, "train", "segment", "-m", b.model, "--data", b.train, "--images", b.images, "--valid",
-        b.valid, "--out", out, "--epochs", "9", "--batch-sequences", "16", "--rate", "4e-3",
+        b.valid, "--out", out, "--epochs", "9", "--batch-sequences", "16", "--lr", "4e-3",
         "--valid-every", "100", "--save-every", "0", "--threads", "1");
     expect(r, 0, "");
     assert_non_null(strstr(r->err, "240 pictures"));
