@@ -32,7 +32,7 @@ typedef struct Info {
     bool tensors;
     const char *train;     /* a stage whose memory is asked for; NULL */
     const char *optimizer; /* ... with this one; NULL: AdamW */
-    int pass_tokens;
+    int micro_batch_tokens;
     int classes; /* of the stage segment */
     bool recompute;
     Session session;
@@ -398,7 +398,7 @@ static int training_memory(Info *info, TrainMemory *memory, int *rows, Error *er
     while (stage + 1 < STAGE_COUNT && strcmp(info->train, stage_name(stage))) stage++;
     train_settings_default(&settings, stage);
     settings.model = info->common.model;
-    settings.pass_tokens = info->pass_tokens;
+    settings.micro_batch_tokens = info->micro_batch_tokens;
     settings.recompute = info->recompute;
     settings.optimizer.muon = info->optimizer && !strcmp(info->optimizer, "muon");
     const Model *m = &info->session.model;
@@ -465,8 +465,8 @@ int command_info(int argc, char **argv) {
                      {"train", 0, OPTION_CHOICE,
                       "adapt|instruct|align|tune|length|pretrain|segment", &info.train,
                       "the memory that this stage of training takes, too"},
-                     {"pass-tokens", 0, OPTION_INTEGER, "N", &info.pass_tokens,
-                      "... with passes of so many rows", 16, 1 << 24},
+                     {"micro-batch-tokens", 0, OPTION_INTEGER, "N", &info.micro_batch_tokens,
+                      "... with micro-batches of so many tokens", 16, 1 << 24},
                      {"recompute", 0, OPTION_FLAG, NULL, &info.recompute,
                       "... with activations computed twice"},
                      {"optimizer", 0, OPTION_CHOICE, "adamw|muon", &info.optimizer,

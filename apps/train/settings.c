@@ -130,10 +130,10 @@ static void steps_group(TrainSettings *s, Table *t, OptionGroup *group) {
          {"group", 0, OPTION_SWITCH, "on|off", &s->group,
           "a batch has pictures or none, and similar lengths (default on); off: all\n"
           "kinds of data in each update"},
-         {"pass-tokens", 0, OPTION_INTEGER, "N", &s->pass_tokens,
-          "rows that go through the network at once; a batch takes as many\n"
-          "passes as it needs (default 0: 2048); the longest unit of the data\n"
-          "goes through whole in any case",
+         {"micro-batch-tokens", 0, OPTION_INTEGER, "N", &s->micro_batch_tokens,
+          "tokens of one forward and backward pass; a batch takes as many\n"
+          "micro-batches as it needs (default 0: 2048), and at least one unit of\n"
+          "the data goes through whole",
           0, 1 << 24}},
         6};
 }
@@ -727,10 +727,18 @@ static void print_value(const json_t *value, FILE *out) {
 /* Settings that do nothing in this run: 0 where 0 means that another one counts, and those of the
  * other objective, or of LoRA or Muon without it. */
 static bool is_idle(const TrainSettings *s, const char *name, const json_t *value) {
-    static const char *const zeros[] = {"steps",           "epochs",      "batch-tokens",
-                                        "batch-sequences", "pass-tokens", "language-lr",
-                                        "projector-lr",    "vision-lr",   "warmup-ratio",
-                                        "warmup-steps",    "lora-rank",   NULL};
+    static const char *const zeros[] = {"steps",
+                                        "epochs",
+                                        "batch-tokens",
+                                        "batch-sequences",
+                                        "micro-batch-tokens",
+                                        "language-lr",
+                                        "projector-lr",
+                                        "vision-lr",
+                                        "warmup-ratio",
+                                        "warmup-steps",
+                                        "lora-rank",
+                                        NULL};
     static const char *const rdm[] = {"timesteps", "weighting", NULL};
     static const char *const llada[] = {"mask-floor", "complementary", NULL};
     static const char *const lora[] = {"lora-alpha", "lora-targets", NULL};

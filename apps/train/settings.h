@@ -49,8 +49,8 @@ typedef struct TrainSettings {
     int steps;
     int batch_sequences; /* 0: by tokens */
     int batch_tokens;
-    bool group;      /* steps of one modality and of similar lengths */
-    int pass_tokens; /* rows of one forward pass; more are accumulated. 0: 2048 */
+    bool group;             /* steps of one modality and of similar lengths */
+    int micro_batch_tokens; /* rows of one forward pass; more are accumulated. 0: 2048 */
     /* Optimiser. */
     float lr, vision_lr, projector_lr, language_lr; /* the parts' own: 0: `lr` */
     const char *schedule;                           /* name of a ScheduleKind */

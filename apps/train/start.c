@@ -140,7 +140,7 @@ int train_start_memory(Device *device, const TrainSettings *s, const Dataset *da
     return error_set(err,
                      "this run takes %.0f MB (weights %.0f, gradients %.0f, moments %.0f, "
                      "activations of %d rows %.0f), but of the %.0f MB of %s %.0f are free: "
-                     "fewer --pass-tokens, --recompute, --lora-rank 16, --dtype bf16 or "
+                     "fewer --micro-batch-tokens, --recompute, --lora-rank 16, --dtype bf16 or "
                      "--device cpu",
                      1e-6 * (double)train_memory_sum(&m), 1e-6 * (double)m.weights,
                      1e-6 * (double)m.gradients, 1e-6 * (double)m.moments, sizes->tokens,

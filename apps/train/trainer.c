@@ -91,7 +91,7 @@ PackingConfig trainer_packing(const TrainModel *t, const TrainSettings *s) {
 
 /* Whole pictures, each with its class token's row. */
 static LearnSizes segment_sizes(const TrainSettings *s, int picture_rows) {
-    int rows = s->pass_tokens > 0 ? s->pass_tokens : DEFAULT_PASS_TOKENS;
+    int rows = s->micro_batch_tokens > 0 ? s->micro_batch_tokens : DEFAULT_PASS_TOKENS;
     int pictures = rows / (picture_rows + 1);
     if (s->batch_sequences > 0 && pictures > s->batch_sequences) pictures = s->batch_sequences;
     if (pictures < 1) pictures = 1;
@@ -102,7 +102,8 @@ static LearnSizes segment_sizes(const TrainSettings *s, int picture_rows) {
 
 LearnSizes trainer_sizes(const TrainSettings *s, const LearnSizes *unit, int picture_rows) {
     if (s->stage == STAGE_SEGMENT) return segment_sizes(s, picture_rows);
-    LearnSizes sizes = {.tokens = s->pass_tokens > 0 ? s->pass_tokens : DEFAULT_PASS_TOKENS};
+    LearnSizes sizes = {.tokens = s->micro_batch_tokens > 0 ? s->micro_batch_tokens
+                                                            : DEFAULT_PASS_TOKENS};
     if (sizes.tokens < unit->tokens) sizes.tokens = unit->tokens;
     sizes.targets = s->stage == STAGE_LENGTH ? 0 : sizes.tokens;
     if (unit->pictures > 0) {

@@ -19,7 +19,7 @@ int trainer_run(TrainSettings *settings, Error *err);
 ExampleConfig trainer_examples(const TrainModel *model, const TrainSettings *settings);
 PackingConfig trainer_packing(const TrainModel *model, const TrainSettings *settings);
 
-/* A pass's limits: settings->pass_tokens or the default, and never less than the largest unit
+/* A pass's limits: settings->micro_batch_tokens or the default, and never less than the largest unit
  * needs. */
 LearnSizes trainer_sizes(const TrainSettings *settings, const LearnSizes *unit, int picture_rows);
 

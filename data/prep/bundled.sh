@@ -92,7 +92,7 @@ stage read adapt "$folder/fresh" --data "$folder/texts" --valid "$text/valid.tra
 stage named tune "$folder/read/model" --vision "$folder/seen/model/vision" --train-vision \
     --context off --data "$world/captions.json" --images "$world/images" $muon --lr 2e-3 \
     --vision-lr 2e-4 --schedule constant --warmup-steps 50 --batch-sequences 128 \
-    --pass-tokens 4096 --steps "${STEPS_NAMED:-300}" --save-every 100 --valid-every 0
+    --micro-batch-tokens 4096 --steps "${STEPS_NAMED:-300}" --save-every 100 --valid-every 0
 # Stage 1: the projector alone, from captions.
 stage aligned align "$folder/named/model" --data "$world/captions.json" --images "$world/images" \
     $muon --lr 1e-3 --warmup-steps 20 --batch-sequences 64 --steps "${STEPS_ALIGNED:-60}" \
@@ -100,7 +100,7 @@ stage aligned align "$folder/named/model" --data "$world/captions.json" --images
 # Stage 2: everything together, with the tower open, but slow: what reads it must be able to follow.
 stage tuned tune "$folder/aligned/model" --train-vision --context off --data "$folder/all" \
     --valid "$world/valid_conversations.json" --images "$world/images" $muon --lr 2e-3 \
-    --vision-lr 2e-4 --group off --max-tokens 400 --batch-tokens 7000 --pass-tokens 4096 \
+    --vision-lr 2e-4 --group off --max-tokens 400 --batch-tokens 7000 --micro-batch-tokens 4096 \
     --steps "${STEPS_TUNED:-8300}" --save-every 250 --valid-every 500 \
     --save-dtype bf16
 # How long answers are.

@@ -255,13 +255,14 @@ typedef struct Sum {
     int passes;
 } Sum;
 
-static void run_step(Bench *b, Arena *arena, int pass_tokens, int64_t index, Sum *sum) {
+static void run_step(Bench *b, Arena *arena, int micro_batch_tokens, int64_t index, Sum *sum) {
     Error err;
     BatchPlan plan;
     FeedStep step;
     static float losses[4096];
     FeedConfig config = b->config;
-    if (pass_tokens > 0) config.pass = (LearnSizes){pass_tokens, pass_tokens, 1, 0};
+    if (micro_batch_tokens > 0)
+        config.pass = (LearnSizes){micro_batch_tokens, micro_batch_tokens, 1, 0};
     assert_ok(batches_plan(&plan, b->data.units, b->data.count, &config.batches, 0, &err), &err);
     assert_ok(feed_make_step(&config, &plan, 0, index, &step, &err), &err);
     TrainRun run = {.backward = true};

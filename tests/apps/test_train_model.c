@@ -41,7 +41,7 @@ static void case_settings(TrainSettings *s, const Case *c) {
     train_settings_default(s, c->stage);
     s->model.folder = MODEL;
     s->model.dtype = c->dtype;
-    s->pass_tokens = PASS_TOKENS;
+    s->micro_batch_tokens = PASS_TOKENS;
     s->train_vision = c->train_vision;
     s->freeze_language = c->freeze_language;
     s->recompute = c->recompute;
@@ -169,7 +169,7 @@ static void test_commands_agree(void **state) {
         char *stage = (char *)stage_name(c->stage);
         size_t sum = sum_of(memory_of(device, c, false));
         char *optimizer = c->muon ? "muon" : "adamw";
-        run(&r, "info", "--train", stage, "--pass-tokens", tokens, "--optimizer", optimizer,
+        run(&r, "info", "--train", stage, "--micro-batch-tokens", tokens, "--optimizer", optimizer,
             "--json", MODEL);
         expect(&r, 0, NULL);
         json_t *json = json_loads(r.out, 0, NULL);
@@ -180,7 +180,7 @@ static void test_commands_agree(void **state) {
         char *data = !c->pictures ? pairs : set.captions;
         path_in(out, sizeof out, &r, stage);
         run(&r, "train", stage, "-m", MODEL, "--data", data, "--out", out, "--steps", "1",
-            "--batch-sequences", "2", "--pass-tokens", tokens, "--optimizer", optimizer,
+            "--batch-sequences", "2", "--micro-batch-tokens", tokens, "--optimizer", optimizer,
             c->pictures ? "--images" : NULL, set.images);
         expect(&r, 0, "");
         double told = told_megabytes(&r, "memory     ");

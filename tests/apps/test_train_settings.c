@@ -269,7 +269,7 @@ static const struct {
     {"text-lines", FLAG},
     {"long-prompts", WORD, "refuse skip keep-last"},
     {"bad-share", REAL, NULL, 0, 1},
-    {"pass-tokens", WHOLE, NULL, 0, 1 << 24},
+    {"micro-batch-tokens", WHOLE, NULL, 0, 1 << 24},
     {"lr", REAL, NULL, 0, 100},
     {"language-lr", REAL, NULL, 0, 1e-3},
     {"projector-lr", REAL, NULL, 0, 1e-5},
@@ -393,7 +393,7 @@ static void assert_same(const TrainSettings *a, const TrainSettings *b) {
     assert_text(a->long_prompts, b->long_prompts);
     SAME(bad_share), SAME(group), SAME(epochs), SAME(steps), SAME(batch_sequences),
         SAME(batch_tokens);
-    SAME(pass_tokens), SAME(lr), SAME(vision_lr), SAME(projector_lr), SAME(language_lr);
+    SAME(micro_batch_tokens), SAME(lr), SAME(vision_lr), SAME(projector_lr), SAME(language_lr);
     SAME(warmup_ratio), SAME(warmup_steps), SAME(optimizer.beta1), SAME(optimizer.beta2);
     SAME(optimizer.eps), SAME(optimizer.weight_decay), SAME(optimizer.decay_vectors);
     SAME(optimizer.clip), SAME(optimizer.muon_momentum), SAME(noise.timesteps), SAME(noise.eps),

@@ -428,7 +428,7 @@ static void test_learns(void **state) {
     LlavaSet set;
     llava_set_make(&set, r->folder, 4);
     run(r, "train", "align", "-m", trained, "--data", set.captions, "--images", set.images, "--out",
-        align, "--steps", "1", "--batch-sequences", "2", "--pass-tokens", "64", "-q");
+        align, "--steps", "1", "--batch-sequences", "2", "--micro-batch-tokens", "64", "-q");
     expect(r, 0, "");
     assert_same_file(r, "out/model/vision/model.safetensors",
                      "align/model/vision/model.safetensors");
@@ -437,11 +437,11 @@ static void test_learns(void **state) {
     run_end(r);
 }
 
-#define SEGMENT(b, out)                                                                         \
-    "train", "segment", "-m", (b)->model, "--data", (b)->train, "--images", (b)->images,        \
-        "--valid", (b)->valid, "--out", (out), "--steps", "12", "--batch-sequences", "10",      \
-        "--pass-tokens", "300", "--label-smoothing", "0.1", "--save-every", "4", "--log-every", \
-        "1", "--valid-every", "5", "--valid-limit", "9", "-q"
+#define SEGMENT(b, out)                                                                    \
+    "train", "segment", "-m", (b)->model, "--data", (b)->train, "--images", (b)->images,   \
+        "--valid", (b)->valid, "--out", (out), "--steps", "12", "--batch-sequences", "10", \
+        "--micro-batch-tokens", "300", "--label-smoothing", "0.1", "--save-every", "4",    \
+        "--log-every", "1", "--valid-every", "5", "--valid-limit", "9", "-q"
 
 static void assert_same_run(const Run *r, const char *a, const char *b) {
     static const char *const keys[] = {"step",       "loss",           "norm",
@@ -528,7 +528,8 @@ static void test_resume(void **state) {
     snprintf(eye, sizeof eye, "%s/vision", b.model);
     run(r, "train", "segment", "--vision", eye, "--feature-layer", "-1", "--data", b.train,
         "--images", b.images, "--out", alone, "--steps", "2", "--batch-sequences", "10",
-        "--pass-tokens", "300", "--dtype", "f32", "--label-smoothing", "0.1", "--log-every", "1");
+        "--micro-batch-tokens", "300", "--dtype", "f32", "--label-smoothing", "0.1", "--log-every",
+        "1");
     expect(r, 0, "");
     assert_false(there(r, "alone/model/language"));
     assert_true(there(r, "alone/model/vision/preprocessor_config.json"));
