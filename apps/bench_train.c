@@ -27,9 +27,9 @@ static const CommandHelp help = {
         "products, and the memory: predicted for weights, gradients, moments and activations,\n"
         "and the peak that the system counted, or on a GPU what was taken of it. With --json also\n"
         "the rate of one large product, and a GPU's launches and bytes in a step.",
-    .examples =
-        "easyfirst bench train\n"
-        "easyfirst bench train --model-name xlmr-large --dtype bf16 --sequences 2 --recompute",
+    .examples = "easyfirst bench train\n"
+                "easyfirst bench train --model-name xlmr-large --dtype bf16 --sequences 2 "
+                "--activation-checkpointing",
 };
 
 enum { WORDS = 250002, POSITIONS = 514, PICTURE_ROWS = 256, MASKED = 4 /* one in so many */ };
@@ -254,7 +254,7 @@ int command_bench_train(int argc, char **argv) {
             {"runs", 0, OPTION_INTEGER, "N", &b.runs,
              "steps that are timed, after one that is not (default 5)", 1, 100000},
             {"dtype", 0, OPTION_CHOICE, "f32|bf16", &b.dtype, "arithmetic (default f32)"},
-            {"recompute", 0, OPTION_FLAG, NULL, &b.recompute,
+            {"activation-checkpointing", 0, OPTION_FLAG, NULL, &b.recompute,
              "keep the blocks' inputs only, and run them again for the\nbackward"},
             device_option(&b.where),
             threads_option(&b.threads),

@@ -211,9 +211,9 @@ static void trained_group(TrainSettings *s, OptionGroup *group) {
          {"lora-targets", 0, OPTION_TEXT, "LIST", &s->lora_targets,
           "query, key, value, out, fc1, fc2 with commas between, or all\n"
           "(default query,value)"},
-         {"recompute", 0, OPTION_FLAG, NULL, &s->recompute,
-          "keep less for the backward pass and compute it again: slower, in\n"
-          "less memory; the same result"}},
+         {"activation-checkpointing", 0, OPTION_FLAG, NULL, &s->recompute,
+          "keep each block's input only and compute its activations again in the\n"
+          "backward pass: less memory, slower, the same result"}},
         7};
 }
 
@@ -350,12 +350,13 @@ static bool attention_in_blocks(const TrainSettings *s) {
     return blocks;
 }
 
-/* What a resumed run may be told anew: where things are, and what does not change the weights. */
+/* What may change when a run is resumed: where things are, and what does not affect the weights. */
+/* clang-format off */
 static const char *const free_settings[] = {
-    "model",     "vision",       "language",   "projector", "length-predictor", "device",
-    "threads",   "data",         "images",     "valid",     "valid-limit",      "bad-share",
-    "recompute", "out",          "save-dtype", "log-every", "valid-every",      "save-every",
-    "keep",      "show-answers", "quiet",      NULL};
+    "model", "vision", "language", "projector", "length-predictor", "device", "threads", "data",
+    "images", "valid", "valid-limit", "bad-share", "activation-checkpointing", "out",
+    "save-dtype", "log-every", "valid-every", "save-every", "keep", "show-answers", "quiet", NULL};
+/* clang-format on */
 
 static int check_kept(const TrainSettings *s, const json_t *file, Error *err) {
     json_t *now = train_settings_json(s), *value;

@@ -137,15 +137,15 @@ int train_start_memory(Device *device, const TrainSettings *s, const Dataset *da
     if (!device_memory(device, &free_bytes, &total)) return 0;
     TRY(predict_memory(device, s, data, sizes, &m, err));
     if (train_memory_sum(&m) <= free_bytes) return 0;
-    return error_set(err,
-                     "this run takes %.0f MB (weights %.0f, gradients %.0f, moments %.0f, "
-                     "activations of %d rows %.0f), but of the %.0f MB of %s %.0f are free: "
-                     "fewer --micro-batch-tokens, --recompute, --lora-rank 16, --dtype bf16 or "
-                     "--device cpu",
-                     1e-6 * (double)train_memory_sum(&m), 1e-6 * (double)m.weights,
-                     1e-6 * (double)m.gradients, 1e-6 * (double)m.moments, sizes->tokens,
-                     1e-6 * (double)m.arena, 1e-6 * (double)total, device_text(device),
-                     1e-6 * (double)free_bytes);
+    return error_set(
+        err,
+        "this run takes %.0f MB (weights %.0f, gradients %.0f, moments %.0f, "
+        "activations of %d rows %.0f), but of the %.0f MB of %s %.0f are free: "
+        "fewer --micro-batch-tokens, --activation-checkpointing, --lora-rank 16, --dtype bf16 or "
+        "--device cpu",
+        1e-6 * (double)train_memory_sum(&m), 1e-6 * (double)m.weights, 1e-6 * (double)m.gradients,
+        1e-6 * (double)m.moments, sizes->tokens, 1e-6 * (double)m.arena, 1e-6 * (double)total,
+        device_text(device), 1e-6 * (double)free_bytes);
 }
 
 /* ---- Places. ---- */

@@ -162,7 +162,7 @@ static void test_resume_for_long(void **state) {
     path_in(whole, sizeof whole, r, "whole"), path_in(parts, sizeof parts, r, "parts");
 #define LONG_RUN(out, ...)                                                                         \
     "train", "tune", "-m", b.model, "--data", b.set.conversations, "--images", b.set.images,       \
-        "--out", (out), "--steps", "14", "--batch-sequences", "6", "--lr", "2e-3",               \
+        "--out", (out), "--steps", "14", "--batch-sequences", "6", "--lr", "2e-3",                 \
         "--new-projector", "linear", "--save-every", "2", "--keep", "1", "--log-every", "4", "-q", \
         __VA_ARGS__
     for (int lora = 0; lora < 2; lora++) {
@@ -335,9 +335,9 @@ static void visual_stages(const char *attention) {
     Run *r = &b.run;
     path_in(align, sizeof align, r, "align"), path_in(tune, sizeof tune, r, "tune");
     run(r, "train", "align", "-m", "tests/golden/models/tiny-base", "--data", b.set.captions,
-        "--images", b.set.images, "--out", align, "--steps", "60", "--batch-sequences", "8",
-        "--lr", "1e-2", "--new-projector", "mlp2x_gelu", "--attention", (char *)attention,
-        "--valid", b.set.captions, "-q");
+        "--images", b.set.images, "--out", align, "--steps", "60", "--batch-sequences", "8", "--lr",
+        "1e-2", "--new-projector", "mlp2x_gelu", "--attention", (char *)attention, "--valid",
+        b.set.captions, "-q");
     expect(r, 0, "");
     char frozen[2][340];
     snprintf(frozen[0], sizeof frozen[0], "%s/model/language", align);
@@ -465,7 +465,7 @@ static void test_other_stages(void **state) {
     path_in(out, sizeof out, r, "pretrain");
     run(r, "train", "pretrain", "-m", b.model, "--data", text, "--out", out, "--steps", "30",
         "--batch-tokens", "64", "--lr", "5e-3", "--warmup-steps", "2", "--log-every", "1",
-        "--complementary", "--recompute", "-q");
+        "--complementary", "--activation-checkpointing", "-q");
     expect(r, 0, "");
 
     path_in(out, sizeof out, r, "lora");

@@ -298,7 +298,7 @@ static const struct {
     {"lora-rank", WHOLE, NULL, 0, 4096},
     {"lora-alpha", REAL, NULL, 0, 1e6},
     {"lora-targets", TEXT},
-    {"recompute", FLAG},
+    {"activation-checkpointing", FLAG},
     {"out", TEXT},
     {"save-dtype", WORD, "auto f32 bf16"},
     {"seed", SEED},

@@ -509,7 +509,7 @@ static void test_resume(void **state) {
     run(r, SEGMENT(&b, parts), "--stop-after", "5");
     expect(r, 0, "");
     assert_false(there(r, "parts/model"));
-    run(r, "train", "--resume", "--out", parts, "--recompute");
+    run(r, "train", "--resume", "--out", parts, "--activation-checkpointing");
     expect(r, 0, "");
     assert_same_run(r, "whole", "parts");
     kill_at(r, 7, (char *[]){SEGMENT(&b, killed), NULL});
