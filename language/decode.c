@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "kernels/random.h"
-#include "language/canvas_memory.h"
+#include "language/canvas_cache.h"
 
 /* Upper limit of steps and lengths, far above any use; it keeps step counters from overflowing. */
 enum { MOST = 1000000 };
@@ -246,11 +246,11 @@ static void ar_step(Canvas *canvas, const Proposal *proposals) {
 typedef struct Decoder {
     const DecodeRun *run;
     DecodeResult *results; /* [count]; their tokens and scores are the hypotheses' state */
-    CanvasMemory memory;
+    CanvasCache cache;
     bool remember;
-    size_t *entries;        /* [count], where in memory each hypothesis's canvas of this step is */
-    bool *fresh;            /* [count], whether this hypothesis put it there in this step */
-    bool *settled;          /* [count], whether it is past all change: it may have no entry */
+    size_t *entries; /* [count], where in the cache each hypothesis's canvas of this step is */
+    bool *fresh;     /* [count], whether this hypothesis put it there in this step */
+    bool *settled;   /* [count], whether it is past all change: it may have no entry */
     DecodeCanvas *canvases; /* [count], those to be evaluated in this step */
     double *ranks, *sorted; /* [longest] */
     TraceCell *cells;       /* [longest], a step on its way to a watch when there is no trace */
@@ -325,8 +325,8 @@ static int decoder_take(Decoder *decoder, Error *err) {
                     __builtin_add_overflow(cells, size, &cells);
         if (longest < (size_t)length) longest = (size_t)length;
     }
-    if (overflow) canvases = cells = SIZE_MAX; /* which canvas_memory_take refuses */
-    TRY(canvas_memory_take(&decoder->memory, canvases, cells, err));
+    if (overflow) canvases = cells = SIZE_MAX; /* which canvas_cache_take refuses */
+    TRY(canvas_cache_take(&decoder->cache, canvases, cells, err));
     decoder->entries = calloc(count, sizeof *decoder->entries);
     decoder->fresh = calloc(count, sizeof *decoder->fresh);
     decoder->settled = calloc(count, sizeof *decoder->settled);
@@ -341,7 +341,7 @@ static int decoder_take(Decoder *decoder, Error *err) {
 }
 
 static void decoder_free(Decoder *decoder) {
-    canvas_memory_free(&decoder->memory);
+    canvas_cache_free(&decoder->cache);
     free(decoder->entries);
     free(decoder->fresh);
     free(decoder->settled);
@@ -391,13 +391,13 @@ static int hypothesis_fail(Decoder *decoder, int h, int step, const Error *why, 
     return result->error ? 0 : error_set(err, "decoding: no memory for a message");
 }
 
-/* Finds or makes the memory's entry for every unfinished hypothesis and has the new ones evaluated.
+/* Finds or makes the cache's entry for every unfinished hypothesis and has the new ones evaluated.
  */
 static int decoder_evaluate(Decoder *decoder, int step, Error *err) {
     const DecodeRun *run = decoder->run;
-    CanvasMemory *memory = &decoder->memory;
-    if (!decoder->remember) canvas_memory_rewind(memory);
-    size_t start = memory->used;
+    CanvasCache *cache = &decoder->cache;
+    if (!decoder->remember) canvas_cache_rewind(cache);
+    size_t start = cache->used;
     int count = 0;
     for (int h = 0; h < run->count; h++) {
         DecodeResult *result = &decoder->results[h];
@@ -405,13 +405,13 @@ static int decoder_evaluate(Decoder *decoder, int step, Error *err) {
         Canvas canvas = decoder_canvas(decoder, h, step);
         decoder->settled[h] = canvas_settled(&canvas, run->options);
         decoder->fresh[h] = false;
-        if (decoder->settled[h] && !run->options->no_memory) continue;
+        if (decoder->settled[h] && !run->options->no_canvas_cache) continue;
         int request = run->specs[h].request;
         bool fresh = true;
         size_t entry =
             decoder->remember
-                ? canvas_memory_find(memory, request, result->tokens, result->length, &fresh)
-                : canvas_memory_add(memory, request, result->tokens, result->length);
+                ? canvas_cache_find(cache, request, result->tokens, result->length, &fresh)
+                : canvas_cache_add(cache, request, result->tokens, result->length);
         decoder->entries[h] = entry;
         decoder->fresh[h] = fresh;
         if (!fresh) continue;
@@ -420,17 +420,17 @@ static int decoder_evaluate(Decoder *decoder, int step, Error *err) {
             (DecodeCanvas){.hypothesis = h,
                            .request = request,
                            .length = result->length,
-                           .tokens = memory->tokens + memory->entries[entry].start,
+                           .tokens = cache->tokens + cache->entries[entry].start,
                            .noise = canvas_stream(&canvas, DECODE_NOISE_PROPOSAL)};
     }
     if (count == 0) return 0;
     return run->evaluate(run->model, decoder->canvases, count, run->options->temperature,
-                         run->options->seed, memory->proposals + start, err);
+                         run->options->seed, cache->proposals + start, err);
 }
 
 static const Proposal *decoder_proposals(const Decoder *decoder, int h) {
-    const CanvasMemory *memory = &decoder->memory;
-    return memory->proposals + memory->entries[decoder->entries[h]].start;
+    const CanvasCache *cache = &decoder->cache;
+    return cache->proposals + cache->entries[decoder->entries[h]].start;
 }
 
 static void decoder_advance(Decoder *decoder, int h, int step) {
@@ -497,8 +497,8 @@ int decode_run(const DecodeRun *run, DecodeResult **results, Error *err) {
     *results = NULL;
     TRY(run_check(run, err));
     if (run->count == 0) return 0;
-    Decoder decoder = {.run = run,
-                       .remember = run->options->temperature == 0 && !run->options->no_memory};
+    Decoder decoder = {
+        .run = run, .remember = run->options->temperature == 0 && !run->options->no_canvas_cache};
     int failed = decoder_take(&decoder, err), steps = 0;
     for (int h = 0; h < run->count; h++)
         if (steps < spec_steps(run, h)) steps = spec_steps(run, h);

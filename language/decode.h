@@ -32,7 +32,7 @@
  * step at a time, so that the canvases of all of them can go through the network as one batch; none
  * depends on the others.
  *
- * The memory of canvases. Proposals by argmax are a pure function of the canvas: the hypotheses of
+ * The canvas cache. Proposals by argmax are a pure function of the canvas: the hypotheses of
  * one request and one length remember together the canvases that were evaluated and what came out,
  * and a step whose canvas is not new costs no evaluation and changes nothing. Proposals drawn at a
  * temperature are not remembered. An answer is settled when nothing is masked and k = 0 from here
@@ -74,7 +74,8 @@ typedef struct DecodeOptions {
                               */
     float temperature;       /* 0: argmax; else drawn from softmax(logits / temperature) */
     uint64_t seed;
-    bool no_memory; /* evaluate in every step, also what is known or settled: the same, slower */
+    bool
+        no_canvas_cache; /* evaluate in every step, also what is known or settled: the same, slower */
 } DecodeOptions;
 
 /* reparam-uncond-deterministic-cosine, 50 iterations, argmax, seed 0. */
@@ -139,7 +140,7 @@ typedef struct DecodeStep {
     int of_request;  /* of multimodal_answer: which of the request's hypotheses, from 0 */
     int step, steps; /* step is 1..steps */
     int length;
-    bool evaluated;         /* false: the canvas was in memory, or settled */
+    bool evaluated;         /* false: the canvas was in the cache, or settled */
     const TraceCell *cells; /* [length], valid during the call */
 } DecodeStep;
 typedef void (*DecodeWatch)(void *user, const DecodeStep *step);

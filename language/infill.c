@@ -242,7 +242,7 @@ int infill_open(Infill **infill, const InfillConfig *config, Error *err) {
     if (!f) return error_set(err, "out of memory");
     f->config = *config;
     if (f->config.batch_tokens < 1) f->config.batch_tokens = 4096;
-    f->reuse = config->pattern == ATTENTION_BLOCKS && !config->no_reuse;
+    f->reuse = config->pattern == ATTENTION_BLOCKS && !config->no_kv_cache;
     f->pictures = config->picture_rows > 0 && tensor_present(config->image_tokens)
                       ? (int)(config->image_tokens.shape[0] / config->picture_rows)
                       : 0;

@@ -31,7 +31,7 @@ typedef struct InfillConfig {
     AttentionPattern pattern;
     int answer_position; /* place in the sequence that a canvas's first token is told to have; 0:
                             where it stands, behind its prompt */
-    bool no_reuse;       /* blocks: evaluate whole sequences each time; for comparison */
+    bool no_kv_cache;    /* blocks: evaluate whole sequences each time; for comparison */
     int32_t mask_id;     /* never proposed */
     int32_t vocab_limit; /* nor are the ids from here on */
     int batch_tokens;    /* rows of a forward at most (one sequence always fits); 0: 4096 */

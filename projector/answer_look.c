@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "language/canvas_memory.h"
+#include "language/canvas_cache.h"
 
 void answer_look_free(AnswerLook *look) {
     free(look->step_canvas), free(look->written), free(look->runners);
@@ -70,8 +70,8 @@ static void find_written(int *written, const DecodeResult *r, int32_t mask_id) {
 static int find_canvases(AnswerLook *look, int32_t **tokens, const DecodeResult *r, const Work *w,
                          Error *err) {
     size_t n = (size_t)r->length;
-    CanvasMemory memory;
-    TRY(canvas_memory_take(&memory, (size_t)r->steps, (size_t)r->steps * n, err));
+    CanvasCache cache;
+    TRY(canvas_cache_take(&cache, (size_t)r->steps, (size_t)r->steps * n, err));
     int32_t *canvas = malloc(n * sizeof *canvas);
     for (int s = 1; canvas && s <= r->steps; s++) {
         bool complete = true, fresh;
@@ -81,14 +81,14 @@ static int find_canvases(AnswerLook *look, int32_t **tokens, const DecodeResult 
         }
         look->step_canvas[s - 1] = -1;
         if (complete && decode_settled(w->decode, r->length, s, r->steps)) continue;
-        look->step_canvas[s - 1] = (int)canvas_memory_find(&memory, 0, canvas, r->length, &fresh);
+        look->step_canvas[s - 1] = (int)canvas_cache_find(&cache, 0, canvas, r->length, &fresh);
     }
-    look->canvases = (int)memory.count;
-    *tokens = canvas ? malloc((memory.used + 1) * sizeof **tokens) : NULL;
-    /* A memory's canvases lie end to end, and all of these have one length. */
-    if (*tokens) memcpy(*tokens, memory.tokens, memory.used * sizeof **tokens);
+    look->canvases = (int)cache.count;
+    *tokens = canvas ? malloc((cache.used + 1) * sizeof **tokens) : NULL;
+    /* A cache's canvases lie end to end, and all of these have one length. */
+    if (*tokens) memcpy(*tokens, cache.tokens, cache.used * sizeof **tokens);
     free(canvas);
-    canvas_memory_free(&memory);
+    canvas_cache_free(&cache);
     return *tokens ? 0 : error_set(err, "out of memory for the canvases of an answer");
 }
 

@@ -243,7 +243,7 @@ static int prompts_answer(const Multimodal *m, Tensor image_tokens, const Prompt
                            .device = m->device,
                            .pattern = m->attention,
                            .answer_position = m->answer_position,
-                           .no_reuse = options->no_reuse,
+                           .no_kv_cache = options->no_kv_cache,
                            .mask_id = tokenizer_mask_id(m->tokenizer),
                            .vocab_limit = tokenizer_size(m->tokenizer),
                            .batch_tokens = options->batch_tokens,

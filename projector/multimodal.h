@@ -51,7 +51,7 @@ typedef struct AnswerOptions {
                             one when hypotheses are compared; 0, the paper: nothing */
     int samples;         /* hypotheses for each length (mbr); 0: 1 */
     int batch_tokens;    /* see InfillConfig */
-    bool no_reuse;
+    bool no_kv_cache;
     bool trace;        /* keep every step of every hypothesis */
     DecodeWatch watch; /* told each step of the hypotheses; may be NULL */
     void *user;

@@ -511,10 +511,12 @@ void common_answer_group(CommonOptions *o, OptionGroup *group) {
                               "draw words at this temperature (default 0: the likeliest)", 0, 100});
     group_add(group, (Option){"seed", 's', OPTION_SEED, "N", &a->decode.seed,
                               "seed of everything random (default 0)"});
-    group_add(group, (Option){"no-memory", 0, OPTION_FLAG, NULL, &a->decode.no_memory,
-                              "evaluate every step, known or not: the same answer, slower"});
-    group_add(group, (Option){"no-reuse", 0, OPTION_FLAG, NULL, &a->no_reuse,
-                              "models with blocks: keep no keys and values; same answer, slower"});
+    group_add(
+        group,
+        (Option){"no-canvas-cache", 0, OPTION_FLAG, NULL, &a->decode.no_canvas_cache,
+                 "evaluate every step, known or not: the same answer, slower"});
+    group_add(group, (Option){"no-kv-cache", 0, OPTION_FLAG, NULL, &a->no_kv_cache,
+                              "block-causal models: keep no keys and values; same answer, slower"});
     group_add(group,
               (Option){"long-prompts", 0, OPTION_CHOICE, LONG_PROMPTS_CHOICES, &o->long_prompts,
                        o->long_prompts && !strcmp(o->long_prompts, "skip")

@@ -201,7 +201,8 @@ static int add_model(json_t *files, const EvalOptions *o, const Model *m, Error 
 
 /* The options of answering that an answer depends on. */
 static json_t *answer_json(const EvalOptions *o) {
-    static const char *const not_these[] = {"json", "quiet", "no-memory", "no-reuse", NULL};
+    static const char *const not_these[] = {"json", "quiet", "no-canvas-cache", "no-kv-cache",
+                                            NULL};
     CommonOptions copy = o->common;
     char strategy[128];
     decode_strategy_name(strategy, sizeof strategy, &copy.answer.decode);

@@ -48,7 +48,7 @@ typedef struct Run {
 static int64_t item_rows(const Run *r, const EvalItem *item) {
     int64_t hypotheses = (int64_t)r->answer.length_beam * r->answer.samples;
     int64_t canvas = (item->length > 0 ? item->length : ANSWER_GUESS) + 1;
-    if (r->model->attention == ATTENTION_BLOCKS && !r->answer.no_reuse)
+    if (r->model->attention == ATTENTION_BLOCKS && !r->answer.no_kv_cache)
         return item->tokens + hypotheses * canvas;
     int64_t picture = item->image ? multimodal_picture_rows(r->model) : 0;
     return hypotheses * (1 + picture + item->tokens + canvas);

@@ -581,9 +581,9 @@ static void test_same_again(void **state) {
         {BASE, {"--threads", "1"}, {"--threads", "2"}, true},
         {XL, {"--threads", "1"}, {"--threads", "2"}, true},
         {BASE, {"--strategy", "cmlm", "--samples", "3"}, {"--threads", "1"}, true},
-        {BASE, {"--length", "9"}, {"--no-memory"}, true},
-        {XL, {"--length", "9"}, {"--no-reuse"}, true},
-        {XL, {"--length", "9"}, {"--no-reuse", "--no-memory"}, true},
+        {BASE, {"--length", "9"}, {"--no-canvas-cache"}, true},
+        {XL, {"--length", "9"}, {"--no-kv-cache"}, true},
+        {XL, {"--length", "9"}, {"--no-kv-cache", "--no-canvas-cache"}, true},
     };
     Run r;
     run_start(&r);

@@ -6,7 +6,7 @@
 #include <math.h>
 
 #include "kernels/random.h"
-#include "language/canvas_memory.h"
+#include "language/canvas_cache.h"
 #include "language/decode.h"
 #include "tests/test.h"
 
@@ -246,7 +246,7 @@ static void golden_case(const GoldenHeader *header, const TraceCell *cells) {
     assert_int_equal(model.canvases, header->evaluations);
     decode_results_free(result, 1);
 
-    options.no_memory = true;
+    options.no_canvas_cache = true;
     result = decode_all(&model, &options, &spec, 1);
     assert_int_equal(result->evaluations, result->steps);
     decode_results_free(result, 1);
@@ -397,14 +397,14 @@ static void ar_writes_left_to_right(void **state) {
     decode_results_free(results, 2);
 }
 
-/* ---- the memory of canvases ---- */
+/* ---- the canvas cache ---- */
 
 static void memory_is_exact(void **state) {
     (void)state;
     enum { MOST = 3000, LENGTH = 4 };
-    CanvasMemory memory;
+    CanvasCache cache;
     Error err;
-    assert_ok(canvas_memory_take(&memory, MOST, MOST * LENGTH, &err), &err);
+    assert_ok(canvas_cache_take(&cache, MOST, MOST * LENGTH, &err), &err);
     TestRandom random = {.state = 3};
     static int32_t kept[MOST][LENGTH + 2]; /* request, length, tokens */
     size_t used = 0;
@@ -414,17 +414,17 @@ static void memory_is_exact(void **state) {
         size_t expected = 0;
         while (expected < used && memcmp(kept[expected], key, sizeof key) != 0) expected++;
         bool fresh;
-        size_t entry = canvas_memory_find(&memory, key[0], key + 2, key[1], &fresh);
+        size_t entry = canvas_cache_find(&cache, key[0], key + 2, key[1], &fresh);
         assert_int_equal(entry, expected);
         assert_int_equal(fresh, expected == used);
         if (fresh) memcpy(kept[used++], key, sizeof key);
     }
-    assert_true(used > 1000 && used < MOST && memory.count == used);
-    canvas_memory_free(&memory);
+    assert_true(used > 1000 && used < MOST && cache.count == used);
+    canvas_cache_free(&cache);
 
-    assert_refused(canvas_memory_take(&memory, SIZE_MAX, SIZE_MAX, &err), &err, "memory");
-    assert_refused(canvas_memory_take(&memory, SIZE_MAX / 16, 1, &err), &err, "memory");
-    assert_refused(canvas_memory_take(&memory, 1, SIZE_MAX / 13, &err), &err, "memory");
+    assert_refused(canvas_cache_take(&cache, SIZE_MAX, SIZE_MAX, &err), &err, "memory");
+    assert_refused(canvas_cache_take(&cache, SIZE_MAX / 16, 1, &err), &err, "memory");
+    assert_refused(canvas_cache_take(&cache, 1, SIZE_MAX / 13, &err), &err, "memory");
 }
 
 static void memory_changes_nothing(void **state) {
@@ -444,7 +444,7 @@ static void memory_changes_nothing(void **state) {
         for (int h = 0; h < count; h++) specs[h] = (DecodeSpec){run % 5, N, h};
         model.distinct = true;
         DecodeResult *on = decode_all(&model, &options, specs, count);
-        options.no_memory = true, model.distinct = false;
+        options.no_canvas_cache = true, model.distinct = false;
         DecodeResult *off = decode_all(&model, &options, specs, count);
         for (int h = 0; h < count; h++) {
             assert_same(&on[h], &off[h]);
@@ -627,7 +627,7 @@ static void model_failures_are_passed_on(void **state) {
     DecodeSpec specs[] = {{0, 5, 0}, {3, 7, 1}};
     for (int memory = 0; memory < 2; memory++) {
         DecodeOptions options = decode_options_default();
-        options.no_memory = !memory;
+        options.no_canvas_cache = !memory;
         for (int call = 1; call <= 4; call++) {
             Synthetic model = {.vocabulary = 20, .mask_id = 19, .fail_call = call};
             DecodeRun run = run_of(&model, &options, specs, 2);

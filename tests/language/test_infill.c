@@ -1,5 +1,5 @@
 /* Answering many requests: what may never change an answer. Reuse of keys and values under
- * `blocks`, the memory of canvases, and what else is in the batch; on the tiny models in f32. */
+ * `blocks`, the canvas cache, and what else is in the batch; on the tiny models in f32. */
 #include <math.h>
 
 #include "tests/golden_models.h"
@@ -79,7 +79,7 @@ static void check_reuse(const char *folder, bool predict, int answer_position) {
     AnswerOptions options = answer_options_default();
     options.length_beam = 3;
     answer(&f, asked.requests, REQUESTS, &options, &with);
-    options.no_reuse = true;
+    options.no_kv_cache = true;
     answer(&f, asked.requests, REQUESTS, &options, &without);
     double most = 0;
     for (int i = 0; i < REQUESTS; i++) {
@@ -200,7 +200,7 @@ static void test_batch(void **state) {
            most == 0 ? "bit-identical" : "within 1e-5, not to the bit");
 }
 
-/* ---- The memory of canvases, with a network behind it. ---- */
+/* ---- The canvas cache, with a network behind it. ---- */
 
 static void test_memory(void **state) {
     (void)state;
@@ -218,7 +218,7 @@ static void test_memory(void **state) {
     options.trace = true;
     Answers with, without;
     answer(&f, requests, 64, &options, &with);
-    options.decode.no_memory = true;
+    options.decode.no_canvas_cache = true;
     answer(&f, requests, 64, &options, &without);
     for (int i = 0; i < 64; i++) {
         answers_differ(&with, i, &without, i);

@@ -271,7 +271,7 @@ static void case_close(Case *c) {
 
 /* All canvases of a case in one call, what is wanted of them as answer_look.c wants it. */
 static void check_case(Fixture *f, const Checkpoint *reference, int k, AttentionPattern pattern,
-                       bool no_reuse, int batch_tokens) {
+                       bool no_kv_cache, int batch_tokens) {
     enum { K = 3 };
     Error err;
     Case c = case_open(f, reference, k);
@@ -283,7 +283,7 @@ static void check_case(Fixture *f, const Checkpoint *reference, int k, Attention
     InfillConfig config = {.model = m->xlmr,
                            .device = f->device,
                            .pattern = pattern,
-                           .no_reuse = no_reuse,
+                           .no_kv_cache = no_kv_cache,
                            .mask_id = tokenizer_mask_id(m->tokenizer),
                            .vocab_limit = tokenizer_size(m->tokenizer),
                            .batch_tokens = batch_tokens,

@@ -209,8 +209,8 @@ static void test_decode_reuse(void **state) {
 static void test_decode_no_reuse(void **state) {
     (void)state;
     AnswerOptions options = answer_options_default();
-    options.no_reuse = true;
-    options.decode.no_memory = true;
+    options.no_kv_cache = true;
+    options.decode.no_canvas_cache = true;
     for (int i = 0; i < 2; i++) check_decode(golden_folders[i], &options);
 }
 

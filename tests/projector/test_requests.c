@@ -151,11 +151,11 @@ static void options_make(AnswerOptions *o, TestRandom *random) {
     o->decode.iterations = below(random, 6);
     o->decode.seed = test_random_next(random);
     o->decode.temperature = below(random, 4) ? 0 : 0.7F;
-    o->decode.no_memory = !below(random, 5);
+    o->decode.no_canvas_cache = !below(random, 5);
     o->length_beam = below(random, 3) ? 1 : 1 + below(random, 4);
     o->samples = below(random, 4) ? 1 : 1 + below(random, 3);
     o->batch_tokens = batch_tokens[below(random, 4)];
-    o->no_reuse = !below(random, 4);
+    o->no_kv_cache = !below(random, 4);
     o->long_prompts = (LongPrompts)below(random, 3);
     o->trace = !below(random, 3);
     if (!below(random, 4))
