@@ -206,7 +206,7 @@ static int open_files(Dataset *d, const char *const *paths, int count, Error *er
         free(d->weights);
         d->weights = NULL;
     }
-    TRY(problems_check(&d->problems, d->samples, d->options.bad_share, err));
+    TRY(problems_check(&d->problems, d->samples, d->options.max_bad_fraction, err));
     if (d->count > 0) return 0;
     return error_set(err, "%s: nothing in it to train on%s%s", paths[0],
                      d->problems.kind_count ? "; the first problem: " : "",
@@ -245,14 +245,15 @@ static int scene_file(void *user, const char *path, int64_t bytes, uint64_t hash
 }
 
 int dataset_open_scenes(Dataset *d, const char *const *paths, int count,
-                        const SceneGraphsOptions *options, int patches, double bad_share,
+                        const SceneGraphsOptions *options, int patches, double max_bad_fraction,
                         Error *err) {
     *d = (Dataset){.scenes = calloc(1, sizeof *d->scenes)};
     int status = d->scenes ? 0 : error_set(err, "out of memory");
     SceneGraphsOptions with = *options;
     with.file = scene_file, with.user = d;
     if (status == 0) status = scene_graphs_open(d->scenes, paths, count, &with, &d->problems, err);
-    if (status == 0) status = problems_check(&d->problems, d->scenes->samples, bad_share, err);
+    if (status == 0)
+        status = problems_check(&d->problems, d->scenes->samples, max_bad_fraction, err);
     if (status == 0) status = scene_units(d, patches, err);
     if (status) dataset_close(d);
     return status;

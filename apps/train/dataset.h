@@ -12,8 +12,8 @@
 typedef struct DatasetOptions {
     RecordsOptions records;
     ExampleConfig example;
-    double bad_share; /* more bad records than this share are an error */
-    int64_t limit;    /* units at most; 0: all */
+    double max_bad_fraction; /* more bad records than this share are an error */
+    int64_t limit;           /* units at most; 0: all */
     /* Told now and then how far the pass is; may be NULL. */
     void (*progress)(void *user, const char *path, int64_t done, int64_t all);
     void *user;
@@ -64,7 +64,7 @@ void dataset_close(Dataset *dataset);
 
 /* The same of scene graphs: a picture is a unit of `patches` tokens, one sequence. */
 int dataset_open_scenes(Dataset *dataset, const char *const *paths, int count,
-                        const SceneGraphsOptions *options, int patches, double bad_share,
+                        const SceneGraphsOptions *options, int patches, double max_bad_fraction,
                         Error *err);
 
 /* A unit's record and example, again; not of scene graphs. `examples` and *record are the caller's

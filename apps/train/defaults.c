@@ -9,7 +9,7 @@ static void common_default(TrainSettings *s, TrainStage stage) {
         .model = {.feature_layer = FEATURE_LAYER_UNSET},
         .valid_limit = 500,
         .max_tokens = 512,
-        .bad_share = 0.01f,
+        .max_bad_fraction = 0.01f,
         .long_prompts = "keep-last",
         .group = true,
         .schedule = "inverse-sqrt",

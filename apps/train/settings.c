@@ -109,8 +109,8 @@ static void data_group(TrainSettings *s, Table *t, OptionGroup *group) {
           "text prompts that do not fit: keep the last tokens, skip the pair, or\n"
           "refuse it as a skipped record (default keep-last); their number is\n"
           "reported"},
-         {"bad-share", 0, OPTION_REAL, "X", &s->bad_share,
-          "stop if more than this share of the records is skipped as bad (default\n"
+         {"max-bad-fraction", 0, OPTION_REAL, "X", &s->max_bad_fraction,
+          "stop if more than this fraction of the records is skipped (default\n"
           "0.01)",
           0, 1}},
         10};
@@ -354,7 +354,7 @@ static bool attention_in_blocks(const TrainSettings *s) {
 /* clang-format off */
 static const char *const free_settings[] = {
     "model", "vision", "language", "projector", "length-predictor", "device", "threads", "data",
-    "images", "valid", "valid-limit", "bad-share", "activation-checkpointing", "out",
+    "images", "valid", "valid-limit", "max-bad-fraction", "activation-checkpointing", "out",
     "save-dtype", "log-every", "valid-every", "save-every", "keep", "show-answers", "quiet", NULL};
 /* clang-format on */
 
@@ -519,9 +519,9 @@ static int check_data(const TrainSettings *s, Error *err) {
     if (s->context && attention_in_blocks(s))
         return error_set(err, "--context on needs full attention: in blocks every turn sees the "
                               "picture and itself; leave it out, or take --attention full");
-    if (!(s->bad_share >= 0 && s->bad_share <= 1))
-        return error_set(err, "--bad-share is %g, expected a share from 0 to 1",
-                         (double)s->bad_share);
+    if (!(s->max_bad_fraction >= 0 && s->max_bad_fraction <= 1))
+        return error_set(err, "--max-bad-fraction is %g, expected a fraction from 0 to 1",
+                         (double)s->max_bad_fraction);
     return 0;
 }
 

@@ -33,15 +33,15 @@ typedef struct TrainSettings {
     bool resume;               /* go on from the last whole checkpoint in `out` */
     const char *new_projector; /* "linear" or "mlp2x_gelu": a fresh one instead of the model's */
     /* Data. */
-    TextList data;      /* files or folders */
-    const char *images; /* folder of pictures */
-    const char *valid;  /* held-out data in the same format; NULL: none */
-    int valid_limit;    /* units of it that are used */
-    int max_tokens;     /* of a sequence, 512 */
-    bool context;       /* earlier turns before a question (full attention only) */
-    bool plain;         /* leave the instruction out (align) */
-    bool text_lines;    /* plain text: a document a line */
-    float bad_share;    /* more bad samples than this share stop the run; 0.01 */
+    TextList data;          /* files or folders */
+    const char *images;     /* folder of pictures */
+    const char *valid;      /* held-out data in the same format; NULL: none */
+    int valid_limit;        /* units of it that are used */
+    int max_tokens;         /* of a sequence, 512 */
+    bool context;           /* earlier turns before a question (full attention only) */
+    bool plain;             /* leave the instruction out (align) */
+    bool text_lines;        /* plain text: a document a line */
+    float max_bad_fraction; /* more bad samples than this share stop the run; 0.01 */
     /* Text prompts that do not fit: name of a LongPrompts. */
     const char *long_prompts;
     /* Steps. */

@@ -140,7 +140,7 @@ static int open_dataset(Trainer *t, Dataset *dataset, const char *const *paths, 
     const TrainSettings *s = t->settings;
     DatasetOptions options = {.records = train_start_records(s),
                               .example = trainer_examples(&t->model, s),
-                              .bad_share = s->bad_share,
+                              .max_bad_fraction = s->max_bad_fraction,
                               .limit = limit,
                               .progress = tell_scan,
                               .user = t};
@@ -161,7 +161,7 @@ static int open_scenes(Trainer *t, Dataset *dataset, const char *const *paths, i
                                   .class_count = table ? table->class_count : 0,
                                   .limit = limit};
     int patches = vit_patches(&t->model.model.vit.config);
-    return dataset_open_scenes(dataset, paths, count, &options, patches, s->bad_share, err);
+    return dataset_open_scenes(dataset, paths, count, &options, patches, s->max_bad_fraction, err);
 }
 
 static void configure_feed(Trainer *t, FeedConfig *c, const Dataset *dataset) {
@@ -396,7 +396,7 @@ static int check_problems(Trainer *t, const FeedStep *step, Error *err) {
     /* Of all parts of the run; a step that is too much is not done, and will come again. */
     int64_t bad = t->state.bad_samples + step->problems.total;
     all.total = t->data.problems.total + bad;
-    TRY(problems_check(&all, t->data.samples, t->settings->bad_share, err));
+    TRY(problems_check(&all, t->data.samples, t->settings->max_bad_fraction, err));
     t->state.bad_samples = bad;
     return 0;
 }

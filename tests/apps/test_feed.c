@@ -50,15 +50,15 @@ static void bench_open(Bench *b, const char *attention) {
     assert_ok(train_model_open(&b->model, &b->settings, b->device, &err), &err);
 }
 
-static DatasetOptions dataset_options(const Bench *b, double bad_share) {
+static DatasetOptions dataset_options(const Bench *b, double max_bad_fraction) {
     return (DatasetOptions){.records = {.images = b->set.images, .check_images = true},
                             .example = trainer_examples(&b->model, &b->settings),
-                            .bad_share = bad_share};
+                            .max_bad_fraction = max_bad_fraction};
 }
 
-static void bench_data(Bench *b, const char *path, double bad_share) {
+static void bench_data(Bench *b, const char *path, double max_bad_fraction) {
     Error err;
-    DatasetOptions options = dataset_options(b, bad_share);
+    DatasetOptions options = dataset_options(b, max_bad_fraction);
     assert_ok(dataset_open(&b->data, &path, 1, &options, &err), &err);
     b->config = (FeedConfig){.dataset = &b->data,
                              .batches = {.sequences = b->settings.batch_sequences, .seed = 3},
@@ -428,7 +428,7 @@ static void test_limited(void **state) {
     assert_ok(dataset_open(&b.data, &path, 1, &options, &err), &err);
     assert_int_equal(b.data.count, 10);
     dataset_close(&b.data);
-    options.bad_share = 0.005;
+    options.max_bad_fraction = 0.005;
     assert_refused(dataset_open(&b.data, &path, 1, &options, &err), &err, "some.jsonl", "300");
     bench_close(&b);
 }

@@ -262,11 +262,11 @@ static void training(void **state) {
     path_in(out, sizeof out, &r, EVIL_UTF8 "run");
     path_in(lost, sizeof lost, &r, EVIL_UTF8 "lost");
     check(&r, "train", "instruct", "-m", "data/bundled/model", "--data", data, "--out", out,
-          "--bad-share", "0.5", "--steps", "2", "--batch-sequences", "4", "--show-answers", "2",
-          "--valid", data);
+          "--max-bad-fraction", "0.5", "--steps", "2", "--batch-sequences", "4", "--show-answers",
+          "2", "--valid", data);
     assert_int_equal(r.status, 0);
     check(&r, "train", "instruct", "-m", "data/bundled/model", "--data", data, "--out", lost,
-          "--bad-share", "0", "--steps", "1", "--batch-sequences", "4");
+          "--max-bad-fraction", "0", "--steps", "1", "--batch-sequences", "4");
     assert_int_equal(r.status, 1);
     check(&r, "train", "instruct", "-m", "data/bundled/model", "--data", lost, "--out", out);
     check(&r, "train", EVIL);

@@ -385,7 +385,7 @@ static void test_broken_records(void **state) {
     Run *r = &b.run;
     path_in(out, sizeof out, r, "out");
     run(r, "train", "tune", "-m", b.model, "--data", b.set.broken, "--images", b.set.images,
-        "--out", out, "--steps", "6", "--batch-sequences", "16", "--bad-share", "0.5",
+        "--out", out, "--steps", "6", "--batch-sequences", "16", "--max-bad-fraction", "0.5",
         "--train-vision", "--valid", b.set.broken, "--show-answers", "40");
     expect(r, 0, "");
     static const char *const words[] = {"b1", "b2", "nowhere.png", "b3",
@@ -423,10 +423,10 @@ static void test_stopped_by_data(void **state) {
     fputs("]", f);
     assert_int_equal(fclose(f), 0);
     run(r, "train", "tune", "-m", b.model, "--data", data, "--images", b.set.images, "--out", out,
-        "--steps", "9", "--batch-sequences", "4", "--bad-share", "0.2", "-q");
+        "--steps", "9", "--batch-sequences", "4", "--max-bad-fraction", "0.2", "-q");
     assert_message(r, 1, "gif.jpg", "%");
     assert_false(there(r, "out/checkpoint-00000009"));
-    run(r, "train", "--resume", "--out", out, "--bad-share", "0.9", "-q");
+    run(r, "train", "--resume", "--out", out, "--max-bad-fraction", "0.9", "-q");
     expect(r, 0, "");
     assert_true(there(r, "out/checkpoint-00000009"));
     /* The second process did not begin again: its first checkpoint is the other one's. */

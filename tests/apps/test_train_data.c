@@ -79,7 +79,7 @@ static void test_skipped_records(void **state) {
     assert_int_equal(symlink(image, name), 0);
     run(&r, "train", "tune", "-m", MODEL, "--new-projector", "linear", "--data",
         "tests/golden/cases/images_key.json", "--images", set.images, "--out", out, "--steps", "1",
-        "--bad-share", "0.5", "--valid", "tests/golden/cases/images_key.json");
+        "--max-bad-fraction", "0.5", "--valid", "tests/golden/cases/images_key.json");
     expect(&r, 0, "");
     assert_said(&r, "2 examples, 2 of them with a picture", "1 x <image> without an image",
                 "record 2, id 2", "1 x several <image> marks", "record 3, id 3",
@@ -87,7 +87,7 @@ static void test_skipped_records(void **state) {
     temporary_remove(out);
     run(&r, "train", "tune", "-m", MODEL, "--new-projector", "linear", "--data",
         "tests/golden/cases/images_key.json", "--images", set.images, "--out", out, "--steps", "1",
-        "--bad-share", "0.49");
+        "--max-bad-fraction", "0.49");
     assert_message(&r, 1, "2 of 4 records", "49 %");
     /* One of 200 records has an empty answer: 0.5 %, once. */
     path_in(share, sizeof share, &r, "share.json");
@@ -102,12 +102,12 @@ static void test_skipped_records(void **state) {
     assert_int_equal(fclose(f), 0);
     temporary_remove(out);
     run(&r, "train", "tune", "-m", MODEL, "--new-projector", "linear", "--data", share, "--out",
-        out, "--steps", "1", "--bad-share", "0.0075");
+        out, "--steps", "1", "--max-bad-fraction", "0.0075");
     expect(&r, 0, "");
     assert_said(&r, "199 examples", "1 x empty answer", "id 7");
     temporary_remove(out);
     run(&r, "train", "tune", "-m", MODEL, "--new-projector", "linear", "--data", share, "--out",
-        out, "--steps", "1", "--bad-share", "0.0049", "-q");
+        out, "--steps", "1", "--max-bad-fraction", "0.0049", "-q");
     assert_message(&r, 1, "1 of 200 records", "empty answer: 1", "0.49 %");
     run_end(&r);
 }
@@ -157,7 +157,7 @@ static void test_long_prompts(void **state) {
     json_decref(json);
     temporary_remove(out);
     run(&r, "train", "adapt", "-m", MODEL, "--data", data, "--out", out, "--steps", "1",
-        "--long-prompts", "skip", "--bad-share", "0");
+        "--long-prompts", "skip", "--max-bad-fraction", "0");
     expect(&r, 0, "");
     assert_said(&r, "9 examples", "note       3 x prompt too long, left out");
     temporary_remove(out);

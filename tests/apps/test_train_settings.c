@@ -143,7 +143,7 @@ static void test_defaults(void **state) {
         assert_true(s.context == (i == STAGE_TUNE));
         assert_int_equal(s.max_tokens, 512);
         assert_int_equal((int)s.seed, 1);
-        assert_true(s.bad_share == 0.01f);
+        assert_true(s.max_bad_fraction == 0.01f);
         assert_string_equal(s.save_dtype, "auto");
         train_settings_free(&s);
     }
@@ -268,7 +268,7 @@ static const struct {
     {"plain", SWITCH},
     {"text-lines", FLAG},
     {"long-prompts", WORD, "refuse skip keep-last"},
-    {"bad-share", REAL, NULL, 0, 1},
+    {"max-bad-fraction", REAL, NULL, 0, 1},
     {"micro-batch-tokens", WHOLE, NULL, 0, 1 << 24},
     {"lr", REAL, NULL, 0, 100},
     {"language-lr", REAL, NULL, 0, 1e-3},
@@ -391,7 +391,7 @@ static void assert_same(const TrainSettings *a, const TrainSettings *b) {
 #define SAME(field) assert_true(a->field == b->field)
     SAME(valid_limit), SAME(max_tokens), SAME(context), SAME(plain), SAME(text_lines);
     assert_text(a->long_prompts, b->long_prompts);
-    SAME(bad_share), SAME(group), SAME(epochs), SAME(steps), SAME(batch_sequences),
+    SAME(max_bad_fraction), SAME(group), SAME(epochs), SAME(steps), SAME(batch_sequences),
         SAME(batch_tokens);
     SAME(micro_batch_tokens), SAME(lr), SAME(vision_lr), SAME(projector_lr), SAME(language_lr);
     SAME(warmup_ratio), SAME(warmup_steps), SAME(optimizer.beta1), SAME(optimizer.beta2);

@@ -577,11 +577,11 @@ static void test_refused(void **state) {
         "--steps", "2", "-q");
     assert_message(r, 1, "no such picture: 1", "gone.jpg");
     run(r, "train", "segment", "-m", b.model, "--data", bad, "--data", b.train, "--images",
-        b.images, "--out", out, "--epochs", "1", "--bad-share", "0.03", "-q");
+        b.images, "--out", out, "--epochs", "1", "--max-bad-fraction", "0.03", "-q");
     assert_message(r, 1, "picture of another size: 1", "t001.png", "40x33");
     temporary_remove(out);
     run(r, "train", "segment", "-m", b.model, "--data", bad, "--data", b.train, "--images",
-        b.images, "--out", out, "--epochs", "1", "--bad-share", "0.5");
+        b.images, "--out", out, "--epochs", "1", "--max-bad-fraction", "0.5");
     expect(r, 0, "");
     assert_non_null(strstr(r->err, "left out   1 x no such picture"));
     assert_non_null(strstr(r->err, "left out   picture of another size"));
