@@ -106,7 +106,7 @@ static void part_sizes(const Model *m, PartNumbers *n) {
                  block);
         n->activations =
             xlmr_work_bytes(&m->xlmr, longest) + xlmr_head_bytes(&m->xlmr, ANSWER_TOKENS);
-        if (m->parts.attention == ATTENTION_BLOCKS) /* the keys and values that are kept */
+        if (m->parts.attention == ATTENTION_BLOCK_CAUSAL) /* the keys and values that are kept */
             n->activations += (size_t)longest * 2 * (size_t)x->block.width * (size_t)x->layers *
                               dtype_size(n->part->compute);
         break;
@@ -221,8 +221,7 @@ static void print_model(const Info *info, const PartNumbers *numbers, int count)
     printf("parameters: %s\n", count_text(parameters, sizeof parameters, all));
     printf("memory:     %s for one question, beside the mapped files\n", memory);
     print_gpu_memory(info->session.device, memory_needed(numbers, count), "model");
-    if (m->parts.xlmr)
-        printf("attention:  %s\n", m->parts.attention == ATTENTION_BLOCKS ? "blocks" : "full");
+    if (m->parts.xlmr) printf("attention:  %s\n", attention_name(m->parts.attention));
     if (m->parts.tokenizer) printf("tokenizer:  %d ids\n", tokenizer_size(m->parts.tokenizer));
     char pairs[400];
     model_pairs_text(pairs, sizeof pairs, m->settings);
@@ -316,9 +315,7 @@ static int json_model(const Info *info, const PartNumbers *numbers, int count,
         json_object_set_new(object, "gpu_bytes", json_integer((json_int_t)total));
     }
     if (m->parts.xlmr) {
-        json_object_set_new(
-            object, "attention",
-            json_string(m->parts.attention == ATTENTION_BLOCKS ? "blocks" : "full"));
+        json_object_set_new(object, "attention", json_string(attention_name(m->parts.attention)));
         json_object_set_new(object, "longest", json_integer(xlmr_longest(&m->xlmr.config)));
         json_object_set_new(object, "tokenizer_ids",
                             json_integer(tokenizer_size(m->parts.tokenizer)));

@@ -188,7 +188,8 @@ static int write_vision(const New *n, Error *err) {
 
 static int write_settings(const New *n, Error *err) {
     bool see = n->model.vision.present;
-    AttentionPattern attention = strcmp(n->attention, "blocks") ? ATTENTION_FULL : ATTENTION_BLOCKS;
+    AttentionPattern attention = ATTENTION_FULL;
+    attention_find(n->attention, &attention);
     json_t *json = see ? json_pack("{s:b}", "pad", 1) : json_object();
     if (json && n->answer_position)
         json_object_set_new(json, "answer_position", json_integer(n->answer_position));
@@ -290,7 +291,7 @@ static void groups_make(New *n, OptionGroup groups[3]) {
           "lengths that the length predictor tells apart; 0: no predictor\n"
           "(default: the language model's positions)",
           0, 1 << 20, &n->classes_given},
-         {"attention", 0, OPTION_CHOICE, "full|blocks", &n->attention,
+         {"attention", 0, OPTION_CHOICE, ATTENTION_CHOICES, &n->attention,
           "how the model shall be trained (default full)"},
          {"answer-position", 0, OPTION_INTEGER, "N", &n->answer_position,
           "answers count their positions from N, wherever the prompt ends: a new\n"

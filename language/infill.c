@@ -5,6 +5,24 @@
 
 #include "language/tokenizer.h"
 
+static const char *const attention_names[] = {
+    [ATTENTION_FULL] = "full",
+    [ATTENTION_BLOCK_CAUSAL] = "block-causal",
+};
+
+const char *attention_name(AttentionPattern pattern) {
+    return attention_names[pattern];
+}
+
+bool attention_find(const char *name, AttentionPattern *pattern) {
+    for (int i = ATTENTION_FULL; i <= ATTENTION_BLOCK_CAUSAL; i++) {
+        if (strcmp(name, attention_names[i])) continue;
+        *pattern = (AttentionPattern)i;
+        return true;
+    }
+    return false;
+}
+
 /* The rows of one batch while it is put together; host memory, capacity for the largest batch. */
 typedef struct Rows {
     int count, capacity;
@@ -242,7 +260,7 @@ int infill_open(Infill **infill, const InfillConfig *config, Error *err) {
     if (!f) return error_set(err, "out of memory");
     f->config = *config;
     if (f->config.batch_tokens < 1) f->config.batch_tokens = 4096;
-    f->reuse = config->pattern == ATTENTION_BLOCKS && !config->no_kv_cache;
+    f->reuse = config->pattern == ATTENTION_BLOCK_CAUSAL && !config->no_kv_cache;
     f->pictures = config->picture_rows > 0 && tensor_present(config->image_tokens)
                       ? (int)(config->image_tokens.shape[0] / config->picture_rows)
                       : 0;

@@ -17,7 +17,14 @@
 #include "language/look.h"
 #include "language/xlmr.h"
 
-typedef enum AttentionPattern { ATTENTION_FULL, ATTENTION_BLOCKS } AttentionPattern;
+typedef enum AttentionPattern { ATTENTION_FULL, ATTENTION_BLOCK_CAUSAL } AttentionPattern;
+
+/* Their names in easyfirst.json, in options and in results. */
+#define ATTENTION_CHOICES "full|block-causal"
+const char *attention_name(AttentionPattern pattern);
+
+/* The pattern of that name; false, and *pattern unchanged, if there is none. */
+bool attention_find(const char *name, AttentionPattern *pattern);
 
 typedef struct InfillPrompt {
     const int32_t *ids; /* [count], without <s>; must outlive the Infill */

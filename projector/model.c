@@ -256,10 +256,9 @@ static int read_settings(Model *m, const char *path, Error *err) {
     TRY(model_check_prompts(m->settings, path, err));
     TRY(model_check_languages(m->settings, path, err));
     TRY(config_text(m->settings, "attention", path, "full", &attention, err));
-    if (strcmp(attention, "full") && strcmp(attention, "blocks"))
-        return error_set(err, "%s: \"attention\" is \"%s\", expected full or blocks", path,
-                         attention);
-    m->parts.attention = strcmp(attention, "blocks") ? ATTENTION_FULL : ATTENTION_BLOCKS;
+    if (!attention_find(attention, &m->parts.attention))
+        return error_set(err, "%s: \"attention\" is \"%s\", expected \"full\" or \"block-causal\"",
+                         path, attention);
     return config_integer(m->settings, "answer_position", path, 0, 1 << 20, 0,
                           &m->parts.answer_position, err);
 }

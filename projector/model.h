@@ -74,7 +74,8 @@ typedef struct Model {
     double open_s, prepare_s; /* seconds: reading and checking; packing */
 } Model;
 
-/* Opens what the options name. easyfirst.json holds: "format" 1; "attention" "full" or "blocks";
+/* Opens what the options name. easyfirst.json holds: "format" 1; "attention" "full" or
+ * "block-causal";
  * "feature_layer"; "class_token"; "pad"; "image_tokens" (checked against the tower); "prompts", the
  * wordings of model_prompt; "languages", the pairs that
  * the model translates, such as "de-en" (without it any of XLM-R's); "answer_position".

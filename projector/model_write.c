@@ -62,8 +62,7 @@ int model_write_settings(const json_t *settings, AttentionPattern attention, con
     json_t *json = settings ? json_deep_copy(settings) : json_object();
     int failed = json ? 0 : -1;
     failed |= json_object_set_new(json, "format", json_integer(1));
-    failed |= json_object_set_new(json, "attention",
-                                  json_string(attention == ATTENTION_BLOCKS ? "blocks" : "full"));
+    failed |= json_object_set_new(json, "attention", json_string(attention_name(attention)));
     if (vit) {
         failed |= json_object_set_new(json, "feature_layer", json_integer(vit->feature_layer));
         failed |= json_object_set_new(json, "class_token", json_boolean(vit->class_token));

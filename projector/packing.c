@@ -41,7 +41,7 @@ static int clamp(int64_t n) {
 
 int packing_rows(const PackingConfig *c, const Example *e) {
     int copies = noise_copies(&c->noise);
-    bool shared = c->pattern == ATTENTION_BLOCKS && !c->lengths;
+    bool shared = c->pattern == ATTENTION_BLOCK_CAUSAL && !c->lengths;
     int64_t head = head_rows(c, e), rows = shared ? head : 0;
     for (int k = 0; k < e->count; k++) {
         int64_t prompt = e->turns[k].prompt_count, answer = e->turns[k].answer_count;
@@ -176,9 +176,9 @@ static void push_prompts(const Packer *p, const Example *e, int picture) {
         const ExampleTurn *turn = &e->turns[k];
         int begin = b->tokens, length = turn->answer_count - 1; /* without </s>; class 0: one */
         push_head(p, picture);
-        if (config->pattern == ATTENTION_BLOCKS)
+        if (config->pattern == ATTENTION_BLOCK_CAUSAL)
             span_sees(push_span(b, begin), begin, begin + head);
-        int block = config->pattern == ATTENTION_BLOCKS ? begin + head : begin;
+        int block = config->pattern == ATTENTION_BLOCK_CAUSAL ? begin + head : begin;
         push_prompt(p, turn, head);
         if (b->tokens > block) span_sees(push_span(b, block), begin, b->tokens);
         if (length < 1) length = 1;
@@ -207,7 +207,7 @@ static void push_item(const Packer *p, const PackingItem *item, const TurnNoise 
     }
     if (p->config->lengths)
         push_prompts(p, e, picture);
-    else if (p->config->pattern == ATTENTION_BLOCKS)
+    else if (p->config->pattern == ATTENTION_BLOCK_CAUSAL)
         push_blocks(p, e, noise, picture);
     else
         push_sequences(p, e, noise, picture);

@@ -221,7 +221,7 @@ json_t *eval_settings_json(const EvalOptions *o, const Session *session, const c
     json_t *files = json_object();
     int status = files ? add_model(files, o, m, err) : error_set(err, "out of memory");
     json_t *model = json_pack("{s:s, s:o, s:s}", "name", o->model, "sha256", files, "attention",
-                              m->parts.attention == ATTENTION_BLOCKS ? "blocks" : "full");
+                              attention_name(m->parts.attention));
     if (m->parts.vit) {
         json_object_set_new(model, "feature_layer", json_integer(m->vit.config.feature_layer));
         json_object_set_new(model, "pad", json_boolean(m->parts.preprocess.pad));

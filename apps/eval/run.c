@@ -48,7 +48,7 @@ typedef struct Run {
 static int64_t item_rows(const Run *r, const EvalItem *item) {
     int64_t hypotheses = (int64_t)r->answer.length_beam * r->answer.samples;
     int64_t canvas = (item->length > 0 ? item->length : ANSWER_GUESS) + 1;
-    if (r->model->attention == ATTENTION_BLOCKS && !r->answer.no_kv_cache)
+    if (r->model->attention == ATTENTION_BLOCK_CAUSAL && !r->answer.no_kv_cache)
         return item->tokens + hypotheses * canvas;
     int64_t picture = item->image ? multimodal_picture_rows(r->model) : 0;
     return hypotheses * (1 + picture + item->tokens + canvas);
@@ -143,8 +143,8 @@ static int make_units(Run *r, const int64_t *unit, int64_t count, Error *err) {
     return 0;
 }
 
-/* Memory that a row of a batch takes for as long as the batch lasts: with blocks its keys and
- * values and its hidden state. */
+/* Memory that a row of a batch takes for as long as the batch lasts: with block-causal attention
+ * its keys and values and its hidden state. */
 static int64_t batch_rows(const Run *r) {
     if (r->config->batch_tokens > 0) return r->config->batch_tokens;
     const Xlmr *xlmr = r->model->xlmr;

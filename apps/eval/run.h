@@ -2,7 +2,7 @@
  * allows.
  *
  * Items about one picture are a unit: the picture is encoded once for all of them. Units are taken
- * in the order in which their first items stand, and put into batches by tokens: with `blocks`
+ * in the order in which their first items stand, and put into batches by tokens: with block-causal
  * attention those of the picture and the prompts, which are computed once, and of the answers; with
  * `full` those of all sequences. While a batch is answered, a thread reads the pictures of the next
  * one. No answer depends on what else is in its batch (README, "A batch changes nothing"), so a run

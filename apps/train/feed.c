@@ -169,7 +169,7 @@ void feed_step_free(FeedStep *step) {
 
 LearnSizes feed_unit_sizes(const Dataset *d, const PackingConfig *packing) {
     LearnSizes sizes = {.pictures = d->with_picture > 0, .prompts = 1};
-    bool shared = packing->pattern == ATTENTION_BLOCKS && !packing->lengths;
+    bool shared = packing->pattern == ATTENTION_BLOCK_CAUSAL && !packing->lengths;
     int copies = packing->lengths ? 1 : noise_copies(&packing->noise);
     for (int64_t i = 0; i < d->count; i++) {
         const BatchUnit *u = &d->units[i];

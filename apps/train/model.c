@@ -90,8 +90,7 @@ int train_model_open(TrainModel *t, const TrainSettings *s, Device *device, Erro
         if (status == 0) params_initialise(&t->lora, s->seed);
         t->has_lora = true;
     }
-    if (s->attention)
-        m->parts.attention = strcmp(s->attention, "blocks") ? ATTENTION_FULL : ATTENTION_BLOCKS;
+    if (s->attention) attention_find(s->attention, &m->parts.attention);
     duties(t, s);
     t->learner = (Learner){.model = m->parts};
     if (status) train_model_close(t);

@@ -188,7 +188,7 @@ static void objective_group(TrainSettings *s, OptionGroup *group) {
          {"label-smoothing", 0, OPTION_REAL, "X", &n->label_smoothing,
           "share of the target that goes to all words (default 0)", 0, 0.9},
          {"dropout", 0, OPTION_REAL, "X", &s->dropout, "dropout, 0.1 or none by the stage", 0, 0.9},
-         {"attention", 0, OPTION_CHOICE, "full|blocks", &s->attention,
+         {"attention", 0, OPTION_CHOICE, ATTENTION_CHOICES, &s->attention,
           "every token sees every other, or only its own block and those\n"
           "before it (default: as the model's folder says)"}},
         8};
@@ -334,10 +334,11 @@ static int file_stage(const json_t *file, const char *path, TrainStage *stage, E
     return 0;
 }
 
-/* Whether attention is in blocks, as the settings or else the model's folder say. A folder that
- * cannot be read is told of when the model is opened. */
-static bool attention_in_blocks(const TrainSettings *s) {
-    if (s->attention) return !strcmp(s->attention, "blocks");
+/* Whether attention is block-causal, as the settings or else the model's folder say. A folder that
+ * cannot be read is reported when the model is opened. */
+static bool attention_is_block_causal(const TrainSettings *s) {
+    AttentionPattern pattern = ATTENTION_FULL;
+    if (s->attention) return attention_find(s->attention, &pattern) && pattern != ATTENTION_FULL;
     if (!s->model.folder) return false;
     json_t *json;
     char *path = path_join(s->model.folder, "easyfirst.json", NULL);
@@ -345,9 +346,9 @@ static bool attention_in_blocks(const TrainSettings *s) {
     free(path);
     if (status) return false;
     const char *text = json_string_value(json_object_get(json, "attention"));
-    bool blocks = text && !strcmp(text, "blocks");
+    if (text) attention_find(text, &pattern);
     json_decref(json);
-    return blocks;
+    return pattern == ATTENTION_BLOCK_CAUSAL;
 }
 
 /* What may change when a run is resumed: where things are, and what does not affect the weights. */
@@ -402,7 +403,7 @@ static int read_layers(TrainSettings *s, TrainStage stage, json_t *file, const c
     ModelOptions *m = &s->model;
     const char *folder = getenv("EASYFIRST_MODEL");
     if (!m->folder && !m->language && !m->vision && folder && folder[0]) m->folder = folder;
-    if (!table.given.context && attention_in_blocks(s)) s->context = false;
+    if (!table.given.context && attention_is_block_causal(s)) s->context = false;
     if (s->resume && check_kept(s, file, &err)) return options_wrong(&help, "%s", err.text);
     return -1;
 }
@@ -516,9 +517,10 @@ static int check_data(const TrainSettings *s, Error *err) {
                          stage);
     if (strcmp(s->long_prompts, "keep-last") && (segment || s->stage == STAGE_PRETRAIN))
         return error_set(err, "--long-prompts: %s has no prompts", stage);
-    if (s->context && attention_in_blocks(s))
-        return error_set(err, "--context on needs full attention: in blocks every turn sees the "
-                              "picture and itself; leave it out, or take --attention full");
+    if (s->context && attention_is_block_causal(s))
+        return error_set(err,
+                         "--context on needs full attention: with block-causal attention a turn "
+                         "sees the image and itself; leave it out, or use --attention full");
     if (!(s->max_bad_fraction >= 0 && s->max_bad_fraction <= 1))
         return error_set(err, "--max-bad-fraction is %g, expected a fraction from 0 to 1",
                          (double)s->max_bad_fraction);

@@ -63,7 +63,7 @@ typedef struct TrainSettings {
     NoiseConfig noise;     /* objective, timesteps, weighting, smoothing, complementary */
     const char *weighting; /* "linear", "constant" */
     float dropout;
-    const char *attention; /* "full", "blocks"; NULL: as the model's folder says */
+    const char *attention; /* "full", "block-causal"; NULL: as the model's folder says */
     /* What is trained. */
     bool train_vision;
     bool freeze_language;

@@ -63,7 +63,7 @@ typedef struct Trainer {
 ExampleConfig trainer_examples(const TrainModel *t, const TrainSettings *s) {
     const Multimodal *m = &t->model.parts;
     int longest = xlmr_longest(&m->xlmr->config);
-    bool blocks = m->attention == ATTENTION_BLOCKS;
+    bool blocks = m->attention == ATTENTION_BLOCK_CAUSAL;
     return (ExampleConfig){.tokenizer = m->tokenizer,
                            .longest = s->max_tokens < longest ? s->max_tokens : longest,
                            .positions = longest,

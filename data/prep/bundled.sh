@@ -32,7 +32,7 @@ fi
 if [ ! -e "$folder/fresh/easyfirst.json" ]; then
     "$easyfirst" new "$folder/fresh" --tokenizer "$folder/tokenizer/sentencepiece.bpe.model" \
         --layers "${LAYERS:-4}" --width 256 --heads 4 --ffn 1024 --positions 578 --pre-norm \
-        --attention blocks --answer-position 384 --length-classes 64 \
+        --attention block-causal --answer-position 384 --length-classes 64 \
         --image-size 128 --patch 16 --feature-layer -1 --vision-layers "${VISION_LAYERS:-6}" \
         --vision-width 256 --vision-heads 4 --vision-ffn 1024
     "$prep/embeddings.py" "$folder/fresh" "$text/train.translation.jsonl"

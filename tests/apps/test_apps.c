@@ -671,7 +671,7 @@ static void test_info(void **state) {
             "16 tokens of 128", "memory:",         "parameters"};
         for (size_t i = 0; i < sizeof words / sizeof words[0]; i++)
             if (!strstr(r.out, words[i])) fail_msg("info lacks \"%s\": %s", words[i], r.out);
-        assert_non_null(strstr(r.out, m ? "attention:  blocks" : "attention:  full"));
+        assert_non_null(strstr(r.out, m ? "attention:  block-causal" : "attention:  full"));
     }
     run(&r, "info", "--json", "-m", BASE);
     expect(&r, 0, NULL);

@@ -320,7 +320,7 @@ static void test_passes_full(void **state) {
 
 static void test_passes_blocks(void **state) {
     (void)state;
-    passes_add_up("blocks");
+    passes_add_up("block-causal");
 }
 
 /* Under block attention a picture's turns are one packed sequence; each turn as a sequence of its
@@ -332,7 +332,7 @@ static void test_turns_packed(void **state) {
     Error err;
     Sum sum[2];
     Arena arena = {0};
-    bench_open(&b, "blocks");
+    bench_open(&b, "block-causal");
     b.settings.noise.timesteps = 1;
     assert_ok(train_model_prepare(&b.model, &b.settings, true, NULL, &err), &err);
     for (int alone = 0; alone < 2; alone++) {
@@ -379,7 +379,7 @@ static void test_many_turns(void **state) {
     Bench b;
     Error err;
     char path[400];
-    bench_open(&b, "blocks");
+    bench_open(&b, "block-causal");
     FILE *f = file_in(&b, "many.json", path, sizeof path);
     fputs("[{\"id\": 1, \"image\": \"shapes/00001.png\", \"conversations\": [", f);
     for (int i = 0; i < TURNS; i++)

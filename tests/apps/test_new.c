@@ -93,7 +93,7 @@ static void test_whole(void **state) {
                  "--heads", "5", "--ffn", "72", "--positions", "66", "--image-size", "35",
                  "--patch", "7", "--vision-layers", "2", "--vision-width", "24", "--vision-heads",
                  "3", "--vision-ffn", "56", "--projector", "mlp2x_gelu", "--length-classes", "21",
-                 "--attention", "blocks", "--answer-position", "40", "--feature-layer", "-1",
+                 "--attention", "block-causal", "--answer-position", "40", "--feature-layer", "-1",
                  "--seed", "12"),
             expect(&r, 0, "");
     for (int i = 0; i < 4; i++)
@@ -122,7 +122,7 @@ static void test_whole(void **state) {
     assert_int_equal(v->block.activation, ACTIVATION_QUICK_GELU);
     assert_int_equal(m.projector_model.kind, PROJECTOR_MLP2X_GELU);
     assert_int_equal(m.length_model.classes, 21);
-    assert_int_equal(m.parts.attention, ATTENTION_BLOCKS);
+    assert_int_equal(m.parts.attention, ATTENTION_BLOCK_CAUSAL);
     assert_int_equal(m.language.stored, DTYPE_F32);
     /* As declared: normal of the width's deviation, zeros, ones. */
     double square = mean_square(&m.language, "roberta.encoder.layer.2.attention.self.value.weight");
@@ -170,7 +170,7 @@ static void test_whole(void **state) {
     assert_int_equal(count_lines(r.out), 1);
     run(&r, "info", out);
     expect(&r, 0, NULL);
-    assert_non_null(strstr(r.out, "blocks"));
+    assert_non_null(strstr(r.out, "block-causal"));
     make_new(&r, out, "--tokenizer", WORDS, "--width", "24", "--heads", "2");
     assert_message(&r, 1, "model", "exists already");
     run_end(&r);

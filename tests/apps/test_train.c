@@ -373,7 +373,7 @@ static void test_visual_full(void **state) {
 
 static void test_visual_blocks(void **state) {
     (void)state;
-    visual_stages("blocks");
+    visual_stages("block-causal");
 }
 
 /* Broken records are counted, named and left out; too many of them stop the run with the list. */

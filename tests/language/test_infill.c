@@ -73,7 +73,7 @@ static void check_reuse(const char *folder, bool predict, int answer_position) {
     Asked asked;
     Answers with, without;
     fixture_open(&f, folder, "f32");
-    f.model.parts.attention = ATTENTION_BLOCKS;
+    f.model.parts.attention = ATTENTION_BLOCK_CAUSAL;
     f.model.parts.answer_position = answer_position;
     asked_make(&asked, 7, predict);
     AnswerOptions options = answer_options_default();
@@ -132,7 +132,7 @@ static void test_answer_position(void **state) {
     AnswerOptions options = answer_options_default();
     for (int pattern = 0; pattern < 2; pattern++) {
         Answers here, same, other;
-        m->attention = pattern ? ATTENTION_BLOCKS : ATTENTION_FULL;
+        m->attention = pattern ? ATTENTION_BLOCK_CAUSAL : ATTENTION_FULL;
         m->answer_position = 0;
         answer(&f, &r, 1, &options, &here);
         /* Where it stands anyway, it is the same answer to the bit; elsewhere it is another. */
@@ -193,7 +193,7 @@ static void test_batch(void **state) {
     double most = 0;
     for (int i = 0; i < 2; i++) {
         check_batch(golden_folders[i], ATTENTION_FULL, 0, &most);
-        check_batch(golden_folders[i], ATTENTION_BLOCKS, 0, &most);
+        check_batch(golden_folders[i], ATTENTION_BLOCK_CAUSAL, 0, &most);
         check_batch(golden_folders[i], ATTENTION_FULL, 0.9f, &most);
     }
     printf("note: batch against alone: scores %s\n",

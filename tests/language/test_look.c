@@ -317,7 +317,7 @@ static void check_case(Fixture *f, const Checkpoint *reference, int k, Attention
         assert_true(fabs((double)runners[i * K].score - proposals[i].score) <=
                     1e-5 * (1 + fabs((double)proposals[i].score)));
     }
-    bool blocks = pattern == ATTENTION_BLOCKS;
+    bool blocks = pattern == ATTENTION_BLOCK_CAUSAL;
     Tensor layer_maps = golden(reference, blocks ? "%d.blocks.layers" : "%d.full.layers", k);
     assert_close(each, layer_maps.data, (size_t)(n * rows * layers), f->limit, "layers");
     for (int i = 0; i < n * rows; i++) {
@@ -346,8 +346,8 @@ static void check_reference(const char *dtype) {
         for (int i = 0; i < PICTURE_CASES; i++)
             for (int batch = 0; batch <= 90; batch += 45) {
                 check_case(&f, &reference, picture_cases[i], ATTENTION_FULL, false, batch);
-                check_case(&f, &reference, picture_cases[i], ATTENTION_BLOCKS, false, batch);
-                check_case(&f, &reference, picture_cases[i], ATTENTION_BLOCKS, true, batch);
+                check_case(&f, &reference, picture_cases[i], ATTENTION_BLOCK_CAUSAL, false, batch);
+                check_case(&f, &reference, picture_cases[i], ATTENTION_BLOCK_CAUSAL, true, batch);
             }
         checkpoint_close(&reference);
         fixture_close(&f);

@@ -251,7 +251,7 @@ static void test_settings(void **state) {
          "\"fr-German\"]}",
          {NULL}},
         {"{\"languages\": []}", {NULL}},
-        {"{\"attention_pattern\": \"blocks\"}", {"unknown setting", "attention_pattern"}},
+        {"{\"attention_pattern\": \"full\"}", {"unknown setting", "attention_pattern"}},
         {"{\"prompts\": [1]}", {"\"prompts\"", "object"}},
         {"{\"prompts\": {\"chat\": \"x\"}}", {"\"chat\"", "summarize"}},
         {"{\"prompts\": {\"ask\": 3}}", {"\"ask\"", "text"}},
@@ -703,7 +703,10 @@ static void test_long_path(void **state) {
     assert_refused(OPEN(.folder = folder, .answers = true), &err, "no length predictor");
     strcpy(part + used, "/easyfirst.json");
     save_text(part, "{\"attention\": \"some\"}");
-    assert_refused(OPEN(.folder = folder), &err, "/easyfirst.json", "\"some\"", "full or blocks");
+    assert_refused(OPEN(.folder = folder), &err, "/easyfirst.json", "\"some\"",
+                   "\"full\" or \"block-causal\"");
+    save_text(part, "{\"attention\": \"blocks\"}"); /* the name of version 0.1 */
+    assert_refused(OPEN(.folder = folder), &err, "\"blocks\"", "\"block-causal\"");
     strcpy(part + used, "/nothing");
     assert_refused(OPEN(.language = part), &err, "/nothing", "No such file");
     free(golden), free(part), free(folder);

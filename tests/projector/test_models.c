@@ -85,7 +85,7 @@ static void check_length(const char *folder, const char *dtype) {
         Infill *infill;
         InfillConfig config = {.model = &f.model.xlmr,
                                .device = f.device,
-                               .pattern = pattern ? ATTENTION_BLOCKS : ATTENTION_FULL,
+                               .pattern = pattern ? ATTENTION_BLOCK_CAUSAL : ATTENTION_FULL,
                                .mask_id = tokenizer_mask_id(f.model.tokenizer),
                                .vocab_limit = tokenizer_size(f.model.tokenizer),
                                .prompts = prompts,

@@ -98,7 +98,7 @@ static void small_example(PackingConfig *c, Units *u) {
 
 static void blocks_by_hand(void **state) {
     (void)state;
-    PackingConfig c = config_of(ATTENTION_BLOCKS);
+    PackingConfig c = config_of(ATTENTION_BLOCK_CAUSAL);
     static Units u;
     small_example(&c, &u);
     LearnBatch b = build(&c, &u, 3);
@@ -145,7 +145,7 @@ static void fixed_answers_by_hand(void **state) {
     static const int32_t full[] = {2, 3, 4,  5,  6, 11, 12, 2,  3,  4,
                                    5, 6, 11, 12, 2, 3,  4,  11, 12, 13};
     for (int pattern = 0; pattern < 2; pattern++) {
-        PackingConfig c = config_of(pattern ? ATTENTION_BLOCKS : ATTENTION_FULL);
+        PackingConfig c = config_of(pattern ? ATTENTION_BLOCK_CAUSAL : ATTENTION_FULL);
         static Units u;
         small_example(&c, &u);
         LearnBatch before = build(&c, &u, 3);
@@ -187,7 +187,7 @@ static void lengths_by_hand(void **state) {
     (void)state;
     static Units u;
     for (int blocks = 0; blocks < 2; blocks++) {
-        PackingConfig c = config_of(blocks ? ATTENTION_BLOCKS : ATTENTION_FULL);
+        PackingConfig c = config_of(blocks ? ATTENTION_BLOCK_CAUSAL : ATTENTION_FULL);
         small_example(&c, &u);
         c.lengths = true, c.classes = 2;
         c.noise.label_smoothing = 0.1f; /* has no part in it */
@@ -345,7 +345,7 @@ static void targets_see_their_sequence_alone(void **state) {
     static Units u;
     int dropped = 0, empty = 0;
     for (int round = 0; round < 240; round++) {
-        PackingConfig c = config_of(round % 2 ? ATTENTION_BLOCKS : ATTENTION_FULL);
+        PackingConfig c = config_of(round % 2 ? ATTENTION_BLOCK_CAUSAL : ATTENTION_FULL);
         c.picture_rows = 1 + (int)(test_random_next(&random) % 8);
         c.seed = test_random_next(&random);
         units_random(&u, 1 + (int)(test_random_next(&random) % ITEMS), 900, c.picture_rows,
@@ -381,7 +381,7 @@ static void prompts_are_sequences(void **state) {
     TestRandom random = {78};
     static Units u;
     for (int round = 0; round < 60; round++) {
-        PackingConfig c = config_of(round % 2 ? ATTENTION_BLOCKS : ATTENTION_FULL);
+        PackingConfig c = config_of(round % 2 ? ATTENTION_BLOCK_CAUSAL : ATTENTION_FULL);
         c.lengths = true, c.classes = 4;
         units_random(&u, 1 + round % ITEMS, 900, c.picture_rows, &random);
         LearnBatch b = build(&c, &u, u.sequences);
@@ -414,7 +414,7 @@ static void noise_is_the_units_own(void **state) {
     (void)state;
     TestRandom random = {79};
     static Units u;
-    PackingConfig c = config_of(ATTENTION_BLOCKS);
+    PackingConfig c = config_of(ATTENTION_BLOCK_CAUSAL);
     units_random(&u, ITEMS, 900, c.picture_rows, &random);
     Units alone = u;
     alone.items[0] = u.items[ITEMS - 1];
@@ -574,7 +574,7 @@ static void logits_are_those_of_the_turns_alone(void **state) {
         assert_true(pictures >= 2 && rows + 16 < MOST);
         for (int blocks = 0; blocks < 2; blocks++) {
             TestRandom random = {(uint64_t)(90 + 2 * folder + blocks)};
-            PackingConfig c = config_of(blocks ? ATTENTION_BLOCKS : ATTENTION_FULL);
+            PackingConfig c = config_of(blocks ? ATTENTION_BLOCK_CAUSAL : ATTENTION_FULL);
             c.picture_rows = rows;
             c.mask_id = tokenizer_mask_id(f.model.tokenizer);
             units_random(&u, 3, 500, rows, &random);

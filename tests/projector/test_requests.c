@@ -168,7 +168,7 @@ static void batch_make(Batch *b, TestRandom *random) {
     b->model = bench.models[m].parts;
     b->images = bench.images[m];
     int longest = xlmr_longest(&b->model.xlmr->config);
-    b->model.attention = below(random, 2) ? ATTENTION_BLOCKS : ATTENTION_FULL;
+    b->model.attention = below(random, 2) ? ATTENTION_BLOCK_CAUSAL : ATTENTION_FULL;
     b->model.answer_position = below(random, 2) ? 0 : longest / 4 + below(random, longest / 2);
     if (!below(random, 5)) b->model.length = NULL;
     if (!below(random, 5)) b->model.vit = NULL, b->images = TENSOR_NONE;

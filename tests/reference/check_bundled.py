@@ -4,7 +4,7 @@
     make && ENV/bin/python tests/reference/check_bundled.py [MODEL] [PICTURE QUESTION]
 
 The picture goes through transformers' CLIP tower and the projector (two products, by hand), the
-sequence <s> picture | question | masks </s> through its XLM-R, with the attention in blocks and the
+sequence <s> picture | question | masks </s> through its XLM-R, with block-causal attention and the
 answer's positions as easyfirst.json tells, all in f32. Compared are the first step's proposals and
 scores of each place with those in the trace of `easyfirst show --json --dtype f32`.
 """

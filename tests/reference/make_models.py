@@ -251,7 +251,7 @@ class Model:
         return ids, [1 + images, 1 + images + len(prompt), len(ids)]
 
     def blocks(self):
-        return self.options["attention"] == "blocks"
+        return self.options["attention"] == "block-causal"
 
     def propose(self, prompt, answer, image):
         """Token and log-probability for every row of the answer, among the ids that have a piece."""
@@ -358,7 +358,7 @@ def make_model(kind, seed, tokenizer_bytes):
         store_as(module, dtype)
     options = {
         "format": 1,
-        "attention": "full" if kind == "base" else "blocks",
+        "attention": "full" if kind == "base" else "block-causal",
         "feature_layer": -2,
         "image_tokens": 16,
         "pad": kind == "xl",
