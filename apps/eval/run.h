@@ -5,7 +5,7 @@
  * in the order in which their first items stand, and put into batches by tokens: with block-causal
  * attention those of the picture and the prompts, which are computed once, and of the answers; with
  * `full` those of all sequences. While a batch is answered, a thread reads the pictures of the next
- * one. No answer depends on what else is in its batch (README, "A batch changes nothing"), so a run
+ * one. No answer depends on what else is in its batch (README, "Results do not depend on the batch"), so a run
  * that was interrupted, and goes on in other batches, gives the same ones.
  */
 #ifndef EASYFIRST_APPS_EVAL_RUN_H

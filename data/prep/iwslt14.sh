@@ -1,5 +1,5 @@
 #!/bin/sh
-# German to English on 6,783 sentence pairs, from nothing: the run whose curve the README shows.
+# German to English on 6,783 sentence pairs, from nothing: the run whose curve apps/train/README.md shows.
 # usage: data/prep/iwslt14.sh PAIRS.jsonl FOLDER [option of train ...]
 #   PAIRS.jsonl  7,283 lines of {"inputs", "targets"}: the paper's valid.deen.jsonl
 #   FOLDER       is made: text, tokenizer, fresh model, and the run

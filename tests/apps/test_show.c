@@ -694,6 +694,37 @@ static void test_readme_sample(void **state) {
     run_end(&r);
 }
 
+/* So are its other samples, through a shell. */
+static void test_readme_samples(void **state) {
+    (void)state;
+    Run r;
+    run_start(&r);
+    setenv("EASYFIRST_MODEL", "data/bundled/model", 1);
+    const char *program = getenv("EASYFIRST");
+    char *readme = file_bytes("README.md", NULL), *at = readme;
+    int samples = 0;
+    assert_non_null(readme);
+    while ((at = strstr(at, "\n$ easyfirst "))) {
+        char *line = at + strlen("\n$ easyfirst "), *sample = strchr(line, '\n'), *end;
+        *sample++ = 0;
+        end = strstr(sample, "```");
+        *end = 0;
+        char shell[2048], got[4096];
+        snprintf(shell, sizeof shell, "\"%s\" %s 2>/dev/null </dev/null",
+                 program && *program ? program : "build/easyfirst", line);
+        FILE *pipe = popen(shell, "r");
+        assert_non_null(pipe);
+        got[fread(got, 1, sizeof got - 1, pipe)] = 0;
+        assert_int_equal(pclose(pipe), 0);
+        assert_string_equal(got, sample);
+        samples++;
+        at = end + 1;
+    }
+    assert_int_equal(samples, 3);
+    free(readme);
+    run_end(&r);
+}
+
 static void test_ask_show(void **state) {
     (void)state;
     Run r;
@@ -857,15 +888,25 @@ int main(void) {
     setenv("TERM", "xterm-256color", 1);
     unsetenv("NO_COLOR"), unsetenv("COLORTERM");
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_widths),       cmocka_unit_test(test_joined_emoji),
-        cmocka_unit_test(test_keys),         cmocka_unit_test(test_enough),
-        cmocka_unit_test(test_signals),      cmocka_unit_test(test_stop),
-        cmocka_unit_test(test_resize),       cmocka_unit_test(test_tall),
-        cmocka_unit_test(test_hostile_text), cmocka_unit_test(test_live_and_again),
-        cmocka_unit_test(test_plain),        cmocka_unit_test(test_readme_sample),
-        cmocka_unit_test(test_ask_show),     cmocka_unit_test(test_presets),
-        cmocka_unit_test(test_long_prompts), cmocka_unit_test(test_usage),
-        cmocka_unit_test(test_tmux),         cmocka_unit_test(test_killed_anywhere),
+        cmocka_unit_test(test_widths),
+        cmocka_unit_test(test_joined_emoji),
+        cmocka_unit_test(test_keys),
+        cmocka_unit_test(test_enough),
+        cmocka_unit_test(test_signals),
+        cmocka_unit_test(test_stop),
+        cmocka_unit_test(test_resize),
+        cmocka_unit_test(test_tall),
+        cmocka_unit_test(test_hostile_text),
+        cmocka_unit_test(test_live_and_again),
+        cmocka_unit_test(test_plain),
+        cmocka_unit_test(test_readme_sample),
+        cmocka_unit_test(test_readme_samples),
+        cmocka_unit_test(test_ask_show),
+        cmocka_unit_test(test_presets),
+        cmocka_unit_test(test_long_prompts),
+        cmocka_unit_test(test_usage),
+        cmocka_unit_test(test_tmux),
+        cmocka_unit_test(test_killed_anywhere),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
