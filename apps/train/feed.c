@@ -35,23 +35,6 @@ static void loaded_bad(Loaded *l, const char *kind, const Error *err) {
     snprintf(l->text, sizeof l->text, "%.399s", err->text);
 }
 
-int feed_picture(const FeedConfig *c, const char *path, float **pixels, int *width, int *height,
-                 Error *bad, Error *err) {
-    Image image;
-    *pixels = NULL;
-    *bad = (Error){{0}};
-    if (preprocess_read(&image, width, height, path, &c->preprocess, NULL, bad)) return 0;
-    size_t plane = (size_t)c->preprocess.size * (size_t)c->preprocess.size;
-    *pixels = malloc(3 * plane * sizeof **pixels);
-    int status = *pixels ? 0 : error_set(err, "out of memory for a picture");
-    if (status == 0 && preprocess_image(*pixels, &image, &c->preprocess, bad)) {
-        free(*pixels);
-        *pixels = NULL;
-    }
-    image_free(&image);
-    return status;
-}
-
 /* Trouble with one picture is that unit's alone. */
 static int load_picture(const FeedConfig *c, int64_t unit, Loaded *l, Error *err) {
     char path[4096]; /* PATH_MAX: the system opens no longer one */
@@ -125,14 +108,6 @@ static int step_pack(const FeedConfig *c, const PackingItem *items, int count, F
     return 0;
 }
 
-void feed_problem(const Dataset *dataset, int64_t unit, Problems *problems, const char *kind,
-                  const char *what) {
-    unsigned char *counted = &dataset->counted[dataset->units[unit].record];
-    if (*counted & RECORD_MET) return;
-    (*counted & RECORD_BAD ? problems_more : problems_add)(problems, kind, "%s", what);
-    *counted |= RECORD_BAD | RECORD_MET;
-}
-
 int feed_make_step(const FeedConfig *c, const BatchPlan *plan, int64_t epoch, int64_t index,
                    FeedStep *step, Error *err) {
     int64_t count = plan->step_begin[index + 1] - plan->step_begin[index];
@@ -159,12 +134,6 @@ int feed_make_step(const FeedConfig *c, const BatchPlan *plan, int64_t epoch, in
     free(loaded), free(items);
     if (status) feed_step_free(step);
     return status;
-}
-
-void feed_step_free(FeedStep *step) {
-    for (int i = 0; i < step->pass_count; i++) learn_batch_free(&step->passes[i]);
-    free(step->passes);
-    *step = (FeedStep){0};
 }
 
 LearnSizes feed_unit_sizes(const Dataset *d, const PackingConfig *packing) {

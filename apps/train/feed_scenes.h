@@ -4,7 +4,7 @@
 #ifndef EASYFIRST_APPS_TRAIN_FEED_SCENES_H
 #define EASYFIRST_APPS_TRAIN_FEED_SCENES_H
 
-#include "apps/train/feed.h"
+#include "apps/train/feed_step.h"
 
 /* feed_make_step of scene graphs. A pass has pictures and pixels; its targets are all of their
  * patches, target_ids the classes (-1: none), weights one for all of them: 1 / patches of the step
