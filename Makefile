@@ -398,17 +398,13 @@ install: $(PROGRAM) $(GPU_LIB) $(PUBLIC) ## the program, the library, its header
 	$(PUT) LICENSE $(DESTDIR)$(DOCDIR)/LICENSE
 	cd data/bundled && find model pictures -type f -exec $(PUT) {} $(abspath $(DESTDIR)$(SHAREDIR))/{} \;
 
-uninstall: ## take all of that away again
+uninstall: ## take all of that away again; folders that others use, too, stay
 	rm -f $(DESTDIR)$(BINDIR)/easyfirst $(DESTDIR)$(INCLUDEDIR)/easyfirst.h \
 	    $(DESTDIR)$(LIBDIR)/libeasyfirst.so.$(VERSION) $(DESTDIR)$(LIBDIR)/$(SONAME) \
 	    $(DESTDIR)$(LIBDIR)/libeasyfirst.so $(DESTDIR)$(LIBDIR)/libeasyfirst.a \
-	    $(DESTDIR)$(LIBDIR)/pkgconfig/easyfirst.pc $(DESTDIR)$(PYTHONDIR)/easyfirst.py
+	    $(DESTDIR)$(LIBDIR)/pkgconfig/easyfirst.pc $(DESTDIR)$(PYTHONDIR)/easyfirst.py \
+	    $(DESTDIR)$(PYTHONDIR)/__pycache__/easyfirst.*.pyc
 	rm -rf $(DESTDIR)$(SHAREDIR) $(DESTDIR)$(DOCDIR) $(DESTDIR)$(PREFIX)/lib/easyfirst
-	@# Folders that nothing else is in.
-	@for folder in $(BINDIR) $(INCLUDEDIR) $(LIBDIR)/pkgconfig $(PYTHONDIR) $(PREFIX)/lib/python3 $(LIBDIR) \
-	    $(foreach f,man/man1 man bash-completion/completions bash-completion zsh/site-functions zsh \
-	        fish/vendor_completions.d fish doc,$(PREFIX)/share/$f) $(PREFIX)/share; do \
-	    rmdir $(DESTDIR)$$folder 2>/dev/null || true; done
 
 # Man pages and completions, printed by the program from the tables of its options.
 man: $(BUILD)/man/easyfirst.1 ## man pages of the program and its commands, in build/man

@@ -158,8 +158,9 @@ typedef struct ef_step {
     const ef_token *tokens; /* [length] */
 } ef_step;
 
-/* Called after each denoising step of each hypothesis, in the thread of the call. It may call
- * ef_cancel; a call that computes with the same model fails there. */
+/* Called after each denoising step of each hypothesis, in the thread of the call. It returns: it
+ * neither throws nor jumps. It may call ef_cancel; a call that computes with the same model fails
+ * there. */
 typedef void (*ef_step_callback)(void *user, const ef_step *step);
 
 /* Ends calls early, from elsewhere. */

@@ -620,6 +620,36 @@ static void watch_sees_the_trace(void **state) {
     }
 }
 
+typedef struct Stopping {
+    int cancel, told;
+} Stopping;
+
+static void stop_at_second(void *user, const DecodeStep *step) {
+    Stopping *stopping = user;
+    stopping->told++;
+    assert_int_equal(step->request, step->hypothesis ? 8 : 5);
+    if (step->step == 2) __atomic_store_n(&stopping->cancel, 1, __ATOMIC_RELAXED);
+}
+
+/* Both hypotheses finish the step in which they are cancelled. */
+static void cancelling_ends_the_run(void **state) {
+    (void)state;
+    DecodeSpec specs[] = {{5, 3, 0}, {8, 6, 0}};
+    DecodeOptions options = decode_options_default();
+    for (int before = 0; before < 2; before++) {
+        Synthetic model = {.kind = KIND_PEAKED, .vocabulary = 20, .mask_id = 19};
+        Stopping stopping = {.cancel = before};
+        DecodeRun run = run_of(&model, &options, specs, 2);
+        DecodeResult *results = (DecodeResult *)&model;
+        Error err;
+        run.watch = stop_at_second, run.user = &stopping, run.cancel = &stopping.cancel;
+        assert_refused(decode_run(&run, &results, &err), &err, "cancelled");
+        assert_null(results);
+        assert_int_equal(stopping.told, before ? 0 : 4);
+        if (before) assert_int_equal(model.calls, 0);
+    }
+}
+
 /* ---- failures ---- */
 
 static void model_failures_are_passed_on(void **state) {
@@ -741,6 +771,7 @@ int main(void) {
         cmocka_unit_test(samples_share_and_compete),
         cmocka_unit_test(best_takes_the_first_of_equals),
         cmocka_unit_test(watch_sees_the_trace),
+        cmocka_unit_test(cancelling_ends_the_run),
         cmocka_unit_test(model_failures_are_passed_on),
         cmocka_unit_test(impossible_proposals_are_refused),
         cmocka_unit_test(steps_follow_the_length),
