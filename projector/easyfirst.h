@@ -20,9 +20,10 @@
  * that is installed with the library is `pkg-config --variable=model easyfirst`.
  *
  * Errors. A function that can fail returns 0, or -1 with one line in *err (which may be NULL): what
- * was found, what was expected, a next step. Nothing is printed, and the process is never ended.
- * After a failure an object that would have been returned is NULL. Functions that ask an object
- * something take NULL, and an index beyond its end: they return NULL, 0, or what is said there.
+ * was found, what was expected, a next step. Nothing is printed, and the process is not ended, but
+ * by OpenMP's library where it has no memory left for its own use. After a failure an object that
+ * would have been returned is NULL. Functions that ask an object something take NULL, and an index
+ * beyond its end: they return NULL, 0, or what is said there.
  *
  * Ownership. What a function returns through a pointer to a pointer belongs to the caller, who
  * closes it; nothing else depends on the order of closing. Texts and arrays that are returned
