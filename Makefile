@@ -423,6 +423,9 @@ $(BUILD)/completions/easyfirst.bash: $(PROGRAM)
 	$(Q)rm -rf $(@D) && mkdir -p $(@D) && $(PROGRAM) --help=zsh >$(@D)/_easyfirst && \
 	    $(PROGRAM) --help=fish >$(@D)/easyfirst.fish && $(PROGRAM) --help=bash >$@
 
+# Tests install them, several at a time.
+run-tests: man completions
+
 DATA_HOME := $(DESTDIR)$(PREFIX)/share
 install: install-docs
 install-docs: man completions

@@ -73,7 +73,7 @@ words() {
         "$folder/bash" "$@"
 }
 
-echo "1..18"
+echo "1..20"
 "$program" --help=commands >"$folder/commands"
 while read -r command; do
     # shellcheck disable=SC2086
@@ -140,3 +140,21 @@ MAKEFLAGS="" make -s --no-print-directory BUILD="$folder/build" NEEDS=hdr:no/suc
     >"$folder/log" 2>&1
 [ $? != 0 ] && grep -q '^missing packages: no-such-dev' "$folder/log"
 result $? "make names what is missing before it compiles"
+
+# The program is not made anew: these flags need not be those that it was made with.
+install_docs() {
+    MAKEFLAGS="" make -s --no-print-directory -o "$program" BUILD="$(dirname "$program")" DESTDIR="$folder/root" \
+        PREFIX=/usr "$1" >"$folder/log" 2>&1 || { sed 's/^/# /' "$folder/log" && false; }
+}
+install_docs install-docs
+share=$folder/root/usr/share
+for page in "$folder"/*.1; do cmp "$page" "$share/man/man1/$(basename "$page")" || echo "$page"; done >"$folder/log" 2>&1
+[ "$(find "$share/man" -type f | wc -l)" = "$(($(wc -l <"$folder/commands") + 1))" ] && [ ! -s "$folder/log" ] &&
+    cmp "$folder/bash" "$share/bash-completion/completions/easyfirst" &&
+    cmp "$folder/zsh" "$share/zsh/site-functions/_easyfirst" &&
+    cmp "$folder/fish" "$share/fish/vendor_completions.d/easyfirst.fish" &&
+    [ -f "$share/doc/easyfirst/LICENSE" ] && [ -f "$share/doc/easyfirst/CHANGELOG.md" ]
+result $? "install-docs puts every page, completion and document in place"
+install_docs uninstall-docs
+[ -z "$(find "$folder/root" ! -type d)" ]
+result $? "uninstall-docs leaves nothing"

@@ -2,11 +2,13 @@
 # Makes Debian packages of what `make install` put into FOLDER/root.
 # usage: apps/package/deb.sh FOLDER          (from the root of the sources; `make deb`)
 folder=$1
-root=$folder/root
 version=$(sed -n 's/^#define EASYFIRST_VERSION "\(.*\)"$/\1/p' apps/commands.h)
 command -v dpkg-deb >/dev/null 2>&1 || { echo "deb needs dpkg-deb (Debian: dpkg)"; exit 1; }
 architecture=$(dpkg --print-architecture)
 multiarch=$(gcc -print-multiarch 2>/dev/null)
+
+folder=$(realpath "$folder")
+root=$folder/root
 
 # libraries PATH...: the packages of the shared libraries that these files need.
 libraries() {
@@ -16,10 +18,15 @@ libraries() {
     }
     mkdir -p "$folder/control/debian" && echo "Source: easyfirst" >"$folder/control/debian/control"
     files=
-    library_folder=$(realpath "$folder")/libeasyfirst0/usr/lib
+    library_folder=$folder/libeasyfirst0/usr/lib
     for file in "$@"; do files="$files -e$(realpath "$file")"; done
     # shellcheck disable=SC2086
-    (cd "$folder/control" && dpkg-shlibdeps -O --ignore-missing-info "-l$library_folder" $files 2>/dev/null) | sed -n 's/^shlibs:Depends=//p'
+    (cd "$folder/control" && dpkg-shlibdeps -O --ignore-missing-info "-l$library_folder" $files \
+        2>"$folder/control/log") >"$folder/control/out" || {
+        cat "$folder/control/log" >&2
+        return 1
+    }
+    sed -n 's/^shlibs:Depends=//p' "$folder/control/out"
 }
 
 # needs_library PATH...: whether one of these files uses the shared libeasyfirst.
@@ -90,7 +97,7 @@ if [ -n "$left" ]; then
     exit 1
 fi
 
-depends=$(libraries "$folder"/easyfirst/usr/bin/easyfirst) && [ -n "$depends" ] || exit 1
+depends=$(libraries "$folder/easyfirst/usr/bin/easyfirst") && [ -n "$depends" ] || exit 1
 needs_library "$folder/easyfirst/usr/bin/easyfirst" && depends="libeasyfirst0 (= $version), $depends"
 build easyfirst "$architecture" science "$depends, easyfirst-model (= $version)" \
     "masked-diffusion language model with vision" <<'TEXT'
@@ -102,7 +109,8 @@ build easyfirst-model all science "" "small bundled model of easyfirst" <<'TEXT'
 A small model that easyfirst uses when no other is named.
 TEXT
 if [ -d "$folder/libeasyfirst0" ]; then
-    depends=$(libraries "$(find "$folder/libeasyfirst0" -name 'libeasyfirst.so.*' -type f | head -n 1)") || exit 1
+    library=$(find "$folder/libeasyfirst0" -name 'libeasyfirst.so.*' -type f | head -n 1)
+    depends=$(libraries "$library") && [ -n "$depends" ] || exit 1
 fi
 build libeasyfirst0 "$architecture" libs "$depends" "masked-diffusion language model, shared library" <<'TEXT'
 Answers, translates and summarizes from within a C or C++ program.
