@@ -28,12 +28,12 @@ static const CommandHelp help = {
         "standard error; the others are answered, and the exit status is 1. --show lets each\n"
         "answer be watched while it is filled in, as `easyfirst show` does.",
     .examples =
-        "easyfirst ask -m model dog.jpg \"What colour is the dog?\"\n"
-        "easyfirst ask -m model dog.jpg \"What colour is the dog?\" \"Is it asleep?\"\n"
-        "easyfirst ask -m model --show dog.jpg \"What colour is the dog?\" \"Is it asleep?\"\n"
+        "easyfirst ask -m model dog.jpg \"What color is the dog?\"\n"
+        "easyfirst ask -m model dog.jpg \"What color is the dog?\" \"Is it asleep?\"\n"
+        "easyfirst ask -m model --show dog.jpg \"What color is the dog?\" \"Is it asleep?\"\n"
         "easyfirst ask -m model --image a.jpg --image b.png --json \"What is this?\"\n"
         "easyfirst ask -m model --beam 5 --length-predictor length.safetensors a.jpg \"Why?\"\n"
-        "convert photo.heic png:- | easyfirst ask -m model - \"Who is in the picture?\"",
+        "convert photo.heic png:- | easyfirst ask -m model - \"Who is in the image?\"",
 };
 
 enum { IMAGES_AT_ONCE = 8, REQUESTS_AT_ONCE = 64 };
@@ -384,11 +384,11 @@ int command_ask(int argc, char **argv) {
     OptionGroup groups[3] = {
         {.title = "options",
          .count = 3,
-         .options = {{"image", 'i', OPTION_LIST, "IMAGE", &ask.images,
-                      "a picture; may be given several times"},
-                     {"show", 0, OPTION_FLAG, NULL, &ask.show, "show how each answer is filled in"},
-                     {"trace", 0, OPTION_FLAG, NULL, &ask.trace,
-                      "with --json: every step of the filling"}}}};
+         .options = {
+             {"image", 'i', OPTION_LIST, "IMAGE", &ask.images,
+              "an image; may be given several times"},
+             {"show", 0, OPTION_FLAG, NULL, &ask.show, "show how each answer is filled in"},
+             {"trace", 0, OPTION_FLAG, NULL, &ask.trace, "with --json: every denoising step"}}}};
     common_init(&ask.common);
     ask.common.answer.decode.iterations = 0;
     common_answer_group(&ask.common, &groups[1]);

@@ -18,11 +18,11 @@ static const CommandHelp help = {
     .name = "bench",
     .usage = "[options]",
     .about =
-        "Measures, with random weights: vit-l-14, CLIP's ViT-L/14 encoding a picture of 224 px up\n"
+        "Measures, with random weights: vit-l-14, CLIP's ViT-L/14 encoding an image of 224 px up\n"
         "to its last layer but one; xlmr-base, -large, -xl and -xxl, one evaluation of a whole\n"
-        "sequence with the head on the answer's rows. Prints the times of a run, the rate of its\n"
-        "matrix products, the time of these products alone, and which share of a run they would\n"
-        "be; with --json also the rate of one large product, and a GPU's launches and bytes.\n"
+        "sequence with the head on the answer's rows. Prints the times of a run, the speed of its\n"
+        "matmuls, the time of these matmuls alone, and which share of a run they would\n"
+        "be; with --json also the speed of one large matmul, and a GPU's launches and bytes.\n"
         "`bench train` measures a training step, `bench ops` each operation by itself.",
     .examples = "easyfirst bench\n"
                 "easyfirst bench --model-name xlmr-large --tokens 512 --rows 64 --dtype bf16\n"
@@ -457,8 +457,8 @@ int command_bench(int argc, char **argv) {
              "xlmr: tokens of the sequence (default 300)", 3, POSITIONS - XLMR_FIRST_POSITION},
             {"rows", 0, OPTION_INTEGER, "N", &b.rows, "xlmr: rows of the answer (default 8)", 1,
              POSITIONS - XLMR_FIRST_POSITION - 2},
-            {"batch", 0, OPTION_INTEGER, "N", &b.batch,
-             "pictures, or sequences, at once (default 1)", 1, 4096},
+            {"batch", 0, OPTION_INTEGER, "N", &b.batch, "images, or sequences, at once (default 1)",
+             1, 4096},
             {"runs", 0, OPTION_INTEGER, "N", &b.runs,
              "runs that are timed, after two that are not (default 10)", 1, 100000},
             {"dtype", 0, OPTION_CHOICE, "f32|bf16", &b.dtype,

@@ -22,11 +22,11 @@ static const CommandHelp help = {
     .usage = "[options]",
     .about =
         "Measures a training step of XLM-R with random weights: \"full\" trains everything,\n"
-        "\"frozen\" only passes gradients on to a picture's 256 rows, as when a projector is\n"
-        "trained. Prints the median time of a step, tokens a second, the rate of its matrix\n"
-        "products, and the memory: predicted for weights, gradients, moments and activations,\n"
+        "\"frozen\" only propagates gradients to an image's 256 rows, as when a projector is\n"
+        "trained. Prints the median time of a step, tokens a second, the speed of its\n"
+        "matmuls, and the memory: predicted for weights, gradients, moments and activations,\n"
         "and the peak that the system counted, or on a GPU what was taken of it. With --json also\n"
-        "the rate of one large product, and a GPU's launches and bytes in a step.",
+        "the speed of one large matmul, and a GPU's launches and bytes in a step.",
     .examples = "easyfirst bench train\n"
                 "easyfirst bench train --model-name xlmr-large --dtype bf16 --sequences 2 "
                 "--activation-checkpointing",

@@ -26,13 +26,13 @@ static const CommandHelp help = {
     .about =
         "Asks a model all questions of a set and scores the answers as the set's own scripts do.\n"
         "\n"
-        "  gqa    questions about pictures, in GQA's or LLaVA's files\n"
+        "  gqa    questions about images, in GQA's or LLaVA's files\n"
         "  text   lines of {\"inputs\", \"targets\"}: translation, summaries, choices, short\n"
         "         answers, numbers\n"
-        "  order  in which order answers are filled in: easy words first, erasures\n"
+        "  order  the order in which answers are denoised: easy words first, erasures\n"
         "\n"
         "`easyfirst eval gqa --help` and so on tell the options. A run that was cut off goes\n"
-        "on with the same command. Scores of answers that are there already: easyfirst score.",
+        "on with the same command. To score existing answers: easyfirst score.",
     .examples =
         "easyfirst eval gqa -m model testdev_balanced_questions.json --images gqa/images \\\n"
         "    --out gqa-model\n"

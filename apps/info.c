@@ -102,8 +102,8 @@ static void part_sizes(const Model *m, PartNumbers *n) {
         const XlmrConfig *x = &m->xlmr.config;
         int longest = xlmr_longest(x);
         block_words(block, sizeof block, x->layers, &x->block);
-        snprintf(n->sizes, sizeof n->sizes, "%d words, %d tokens at most, %s", x->vocab, longest,
-                 block);
+        snprintf(n->sizes, sizeof n->sizes, "%d tokens, sequences of at most %d, %s", x->vocab,
+                 longest, block);
         n->activations =
             xlmr_work_bytes(&m->xlmr, longest) + xlmr_head_bytes(&m->xlmr, ANSWER_TOKENS);
         if (m->parts.attention == ATTENTION_BLOCK_CAUSAL) /* the keys and values that are kept */
@@ -219,7 +219,7 @@ static void print_model(const Info *info, const PartNumbers *numbers, int count)
     bytes_text(memory, sizeof memory, (double)memory_needed(numbers, count));
     printf("device:     %s\n", device_text(info->session.device));
     printf("parameters: %s\n", count_text(parameters, sizeof parameters, all));
-    printf("memory:     %s for one question, beside the mapped files\n", memory);
+    printf("memory:     %s for one question, besides the mapped files\n", memory);
     print_gpu_memory(info->session.device, memory_needed(numbers, count), "model");
     if (m->parts.xlmr) printf("attention:  %s\n", attention_name(m->parts.attention));
     if (m->parts.tokenizer) printf("tokenizer:  %d ids\n", tokenizer_size(m->parts.tokenizer));
@@ -227,7 +227,7 @@ static void print_model(const Info *info, const PartNumbers *numbers, int count)
     model_pairs_text(pairs, sizeof pairs, m->settings);
     if (pairs[0]) printf("translates: %s\n", pairs);
     if (m->parts.vit) {
-        printf("picture:    %d tokens", multimodal_picture_rows(&m->parts));
+        printf("image:      %d tokens", multimodal_picture_rows(&m->parts));
         if (m->parts.xlmr) printf(" of %d", xlmr_longest(&m->xlmr.config));
         printf(", %s\n", m->parts.preprocess.pad ? "padded to a square" : "cropped to a square");
     }
@@ -467,7 +467,7 @@ int command_info(int argc, char **argv) {
                      {"activation-checkpointing", 0, OPTION_FLAG, NULL, &info.recompute,
                       "... with activation checkpointing"},
                      {"optimizer", 0, OPTION_CHOICE, "adamw|muon", &info.optimizer,
-                      "... with this optimiser (default adamw)"},
+                      "... with this optimizer (default adamw)"},
                      {"classes", 0, OPTION_INTEGER, "N", &info.classes,
                       "... segment: with the background so many classes (default 1000)", 2,
                       SCENE_CLASSES_MOST},

@@ -20,18 +20,18 @@ static const struct {
     bool keeps_files;  /* its product is files: standard output may close */
     const char *kinds; /* words that may follow it, with options of their own */
 } commands[] = {
-    {"ask", command_ask, "answer questions about pictures", false, NULL},
+    {"ask", command_ask, "answer questions about images", false, NULL},
     {"text", command_text, "answer text prompts; translate and summarize, line by line", false,
      NULL},
-    {"show", command_show, "show how an answer is filled in, step by step", false, NULL},
+    {"show", command_show, "show how an answer is denoised, step by step", false, NULL},
     {"info", command_info, "describe a model: parts, tensors, parameters, memory", false, NULL},
-    {"train", command_train, "train a model: text, pictures, lengths", true, NULL},
+    {"train", command_train, "train a model: text, images, lengths", true, NULL},
     {"new", command_new, "make a model folder with fresh weights", true, NULL},
     {"prune", command_prune, "keep only the vocabulary that some data use", true, NULL},
     {"eval", command_eval, "measure a model: GQA, translation, summaries, choices", true,
      "gqa|text|order"},
     {"score", command_score, "score files of answers: texts, GQA", false, "text|gqa"},
-    {"bench", command_bench, "measure the speed of this machine", false, "train"},
+    {"bench", command_bench, "measure the speed of this machine", false, "train|ops"},
 };
 enum { COMMAND_COUNT = sizeof commands / sizeof commands[0] };
 
@@ -46,15 +46,15 @@ static void print_help(FILE *out) {
     for (int i = 0; i < COMMAND_COUNT; i++)
         fprintf(out, "  %-8s%s\n", commands[i].name, commands[i].about);
     fputs("\n"
-          "`easyfirst COMMAND --help` tells the options of a command, with examples.\n"
+          "`easyfirst COMMAND --help` lists the options of a command, with examples.\n"
           "\n"
           "  --help     this text\n"
           "  --version  the version of the program, also after a command\n"
           "\n"
           "A model is a folder: name it with -m FOLDER, or once for all in the environment as\n"
-          "EASYFIRST_MODEL. Without either it is the small bundled model. Answers go to standard "
-          "output, everything else to standard error. The\n"
-          "exit status is 0, 1 when something could not be done, or 2 for wrong usage.\n",
+          "EASYFIRST_MODEL. Without either it is the small bundled model. Answers go to\n"
+          "standard output, everything else to standard error. The exit status is 0, 1 when\n"
+          "something failed, 2 for wrong usage, 3 when training was interrupted by a signal.\n",
           out);
 }
 

@@ -17,7 +17,7 @@ static const CommandHelp help = {
     .usage = "OUT --tokenizer FILE [options]\n"
              "OUT --language PATH [--vision PATH] [options]",
     .about =
-        "Makes a model folder OUT whose parts are freshly initialised, ready to be trained. The\n"
+        "Makes a model folder OUT whose parts are freshly initialized, ready to be trained. The\n"
         "language model is as large as the options say, by themselves an XLM-R base; there is a\n"
         "vision tower if one of its options is given. Parts that exist are taken along with\n"
         "--language and --vision, so that a public XLM-R and a public CLIP get a new projector\n"
@@ -92,8 +92,8 @@ static int check_sizes(const New *n, Error *err) {
     int rows = vit_feature_rows(v), longest = xlmr_longest(&n->xlmr);
     if (rows + 4 > longest)
         return error_set(err,
-                         "a picture of %d px in patches of %d takes %d tokens, but the language "
-                         "model reads only %d: take smaller pictures, larger patches, or more "
+                         "an image of %d px in patches of %d takes %d tokens, but the language "
+                         "model reads only %d: take smaller images, larger patches, or more "
                          "--positions",
                          v->image_size, v->patch, rows, longest);
     return 0;
@@ -220,7 +220,7 @@ static void part_words(const New *n, Part kind, char *out, size_t size) {
     const Projector *p = &m->projector_model;
     switch (kind) {
     case PART_LANGUAGE:
-        snprintf(out, size, "%d layers, width %d, %d heads, feed-forward %d, %s-norm, %d words",
+        snprintf(out, size, "%d layers, width %d, %d heads, feed-forward %d, %s-norm, %d tokens",
                  x->layers, x->block.width, x->block.heads, x->block.ffn,
                  x->block.pre_norm ? "pre" : "post", x->vocab);
         break;
@@ -280,11 +280,11 @@ static void groups_make(New *n, OptionGroup groups[3]) {
     groups[0] = (OptionGroup){
         "options",
         {{"tokenizer", 0, OPTION_TEXT, "FILE", &n->tokenizer,
-          "sentencepiece.bpe.model (default: the one beside --language)"},
+          "sentencepiece.bpe.model (default: that of --language)"},
          {"language", 0, OPTION_TEXT, "PATH", &n->language_path,
-          "an XLM-R or XLM-R-XL, folder or file, that is taken along"},
+          "an XLM-R or XLM-R-XL, folder or file, that is copied"},
          {"vision", 0, OPTION_TEXT, "PATH", &n->vision_path,
-          "a CLIP vision tower, folder or file, that is taken along"},
+          "a CLIP vision tower, folder or file, that is copied"},
          {"projector", 0, OPTION_CHOICE, "linear|mlp2x_gelu|none", &n->projector,
           "between tower and language model (default mlp2x_gelu)"},
          {"length-classes", 0, OPTION_INTEGER, "N", &n->classes,
@@ -292,10 +292,10 @@ static void groups_make(New *n, OptionGroup groups[3]) {
           "(default: the language model's positions)",
           0, 1 << 20, &n->classes_given},
          {"attention", 0, OPTION_CHOICE, ATTENTION_CHOICES, &n->attention,
-          "how the model shall be trained (default full)"},
+          "how the model will be trained (default full)"},
          {"answer-position", 0, OPTION_INTEGER, "N", &n->answer_position,
           "answers count their positions from N, wherever the prompt ends: a new\n"
-          "model learns to translate sooner (default 0: from the prompt's end)",
+          "model then learns to translate sooner (default 0: from the prompt's end)",
           0, 1 << 20},
          {"feature-layer", 0, OPTION_INTEGER, "N", &v->feature_layer,
           "the vision tower's layer to take features from (default -2)", -999, 999},

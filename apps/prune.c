@@ -16,13 +16,13 @@ static const CommandHelp help = {
     .name = "prune",
     .usage = "-m MODEL --data FILE... [options] OUT",
     .about =
-        "Writes a model folder OUT that knows only the words of some data: most of an XLM-R's\n"
-        "parameters are embeddings of words that a task never sees. The data (LLaVA's JSON,\n"
+        "Writes a model folder OUT that has only the tokens of some data: most of an XLM-R's\n"
+        "parameters are embeddings of tokens that a task never uses. The data (LLaVA's JSON,\n"
         "lines of {\"inputs\", \"targets\"}, plain text, or a mixture's folder) are read as for\n"
-        "training; all ids of prompts and answers are kept, and those of the model's own\n"
-        "wordings. Texts of such ids are read, and answered, as before. Other words are spelled\n"
-        "with the pieces that are left, or become <unk>. Train the pruned model, not the other\n"
-        "way round: with a vocabulary of its own it can take no other model's language part.",
+        "training; all ids of prompts and answers are kept, and those of the model's\n"
+        "prompt templates. Texts of such ids are answered as before; others are spelled with the\n"
+        "tokens that are left, or become <unk>. Prune first and train the pruned model: with its\n"
+        "own vocabulary it cannot use another model's language part.",
     .examples = "easyfirst prune -m model --data train.jsonl --data valid.jsonl small\n"
                 "easyfirst prune -m xlm-roberta-base --data flan/ --keep-characters small",
 };
@@ -217,8 +217,9 @@ static int open_model(Prune *p, Error *err) {
     if (!p->model.language.present)
         return error_set(err, "this model has no language model: name one with --language");
     if (!p->model.tokenizer)
-        return error_set(err, "%s: no %s beside the weights, and without it no id has a meaning",
-                         p->model.language.path, MODEL_TOKENIZER);
+        return error_set(
+            err, "%s: no %s in the folder of the weights, and without it no id has a meaning",
+            p->model.language.path, MODEL_TOKENIZER);
     p->keep = calloc((size_t)tokenizer_size(p->model.tokenizer), sizeof *p->keep);
     return p->keep ? 0 : error_set(err, "no memory for a vocabulary");
 }
@@ -271,7 +272,7 @@ static int check_usage(Prune *p, int count, char **words) {
         return options_wrong(&help, "no model is named: give its folder with -m FOLDER or in the "
                                     "environment as EASYFIRST_MODEL, or --language PATH");
     if (!p->data.count)
-        return options_wrong(&help, "which words shall be kept? Name data with --data FILE");
+        return options_wrong(&help, "--data is missing: the data whose tokens are kept");
     if (count != 1 || !words[0][0])
         return options_wrong(&help,
                              count > 1 ? "one folder at a time; \"%s\" is one too many"
@@ -290,13 +291,13 @@ int command_prune(int argc, char **argv) {
         {.title = "options",
          .count = 4,
          .options = {{"data", 'd', OPTION_LIST, "FILE", &p.data,
-                      "data whose words are kept; may be given several times"},
+                      "data whose tokens are kept; may be given several times"},
                      {"keep-characters", 0, OPTION_FLAG, NULL, &p.characters,
-                      "keep every single character, too, so that words the data do\n"
-                      "not have can still be spelled"},
+                      "keep every single character, too, so that words that the\n"
+                      "data lack can still be spelled"},
                      {"text-lines", 0, OPTION_FLAG, NULL, &p.text_lines,
                       "plain text: every line is a text, not every paragraph"},
-                     {"quiet", 'q', OPTION_FLAG, NULL, &p.quiet, "do not tell what was kept"}}},
+                     {"quiet", 'q', OPTION_FLAG, NULL, &p.quiet, "do not print what was kept"}}},
         {.title = "model options",
          .count = 6,
          .options = {{"model", 'm', OPTION_TEXT, "FOLDER", &m->folder,

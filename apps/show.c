@@ -21,29 +21,29 @@ static const CommandHelp help = {
              "summarize [options] TEXT\n"
              "[options] --from FILE",
     .about =
-        "Shows the steps in which an answer is filled. A terminal shows it in place: masks as\n"
-        "dim blanks, new words bold, erased ones struck out, coloured from red (not sure) to\n"
+        "Shows the steps in which an answer is denoised. A terminal shows it in place: masks as\n"
+        "dim blanks, new words bold, erased ones struck out, colored from red (not sure) to\n"
         "green (sure); with --beam or --samples all hypotheses at once. Space pauses, the arrow\n"
         "keys (or p and n) step back and forth, home and end jump, q goes to the answer, which\n"
         "is what stays. Elsewhere (a file, a pipe, TERM=dumb, NO_COLOR) each step that changes\n"
         "something is a line: how many tokens are written, and the text so far with __ for each\n"
         "mask, [ ] around what the step wrote, and what it erased; the last line is the answer.\n"
-        "Words that the model takes back only to write them again, or until others take their\n"
+        "Words that the model erases only to write them again, or until others take their\n"
         "places, are shown as if they had stayed; --every-step shows all, and --json has all.\n"
         "\n"
         "--json prints the whole trace as one line of JSON; --json FILE keeps it in a file and\n"
         "shows the answer all the same, and --from FILE shows it again, without the model.\n"
         "\n"
         "--html FILE writes a page that any browser opens and that asks no network for anything:\n"
-        "the picture, the answer with a slider through the steps, for each word its probability,\n"
-        "its runners-up and where in the picture the model looked. --svg FILE writes a figure:\n"
-        "positions x steps. With --from the page has a picture only if --image names it.",
+        "the image, the answer with a slider through the steps, for each word its probability,\n"
+        "its top-k alternatives and the model's attention on the image. --svg FILE writes a\n"
+        "figure: positions x steps. With --from the page has an image only if --image names it.",
     .examples =
-        "easyfirst show -m model dog.jpg \"What colour is the dog?\"\n"
+        "easyfirst show -m model dog.jpg \"What color is the dog?\"\n"
         "easyfirst show -m model --text \"Question: what is 3 + 4? Step-by-Step Answer:\"\n"
         "easyfirst show -m model translate --from de --to en \"Der Hund ist braun.\"\n"
         "easyfirst show -m model --length 12 --strategy ar --all-steps dog.jpg \"Why?\"\n"
-        "easyfirst show -m model --json trace.json dog.jpg \"What colour is the dog?\"\n"
+        "easyfirst show -m model --json trace.json dog.jpg \"What color is the dog?\"\n"
         "easyfirst show -m model --html page.html --svg order.svg dog.jpg \"Is it asleep?\"\n"
         "easyfirst show --from trace.json --speed 2",
 };
@@ -247,7 +247,7 @@ static int read_words(Show *s, int count, char **words, const char *after) {
     if (s->preset && count != 2)
         return options_wrong(&help, "%s takes one text, quoted, not %d", s->preset, count - 1);
     if (s->preset) return s->question = words[1], -1;
-    if (count < 1) return options_wrong(&help, "no picture is given, and no --text");
+    if (count < 1) return options_wrong(&help, "no image is given, and no --text");
     if (count < 2) return options_wrong(&help, "no question is given");
     if (count > 2)
         return options_wrong(&help, "one question at a time; \"%s\" is one too many", words[2]);
@@ -261,7 +261,7 @@ int command_show(int argc, char **argv) {
         {.title = "options",
          .count = 6,
          .options = {
-             {"text", 0, OPTION_TEXT, "PROMPT", &s.question, "a prompt without a picture"},
+             {"text", 0, OPTION_TEXT, "PROMPT", &s.question, "a prompt without an image"},
              {"from", 0, OPTION_TEXT, "FILE", &s.from,
               "show a trace again; - is standard input. With translate: the\n"
               "text's language (de, or German)"},
@@ -269,7 +269,7 @@ int command_show(int argc, char **argv) {
              {"html", 0, OPTION_TEXT, "FILE", &s.html, "write a page; - is standard output"},
              {"svg", 0, OPTION_TEXT, "FILE", &s.svg, "write a figure; - is standard output"},
              {"image", 0, OPTION_TEXT, "FILE", &s.from_image,
-              "with --from: the picture for the page"}}}};
+              "with --from: the image for the page"}}}};
     char *after;
     show_way_rows(&s.way, &groups[0]);
     common_init(&s.common);

@@ -23,10 +23,10 @@ static const CommandHelp help = {
         "Answers prompts: the arguments if there are any, else the lines of --file FILE or of\n"
         "standard input. Each gives one line of output, in order, and an empty line an empty\n"
         "one. A prompt goes to the model as it is; with a leading word translate or summarize\n"
-        "each text is put into the wording that the model was trained with. A line that cannot\n"
-        "be answered is reported on standard error, gives an empty line, and the exit status is\n"
-        "1; the others are answered. Lines are answered as they come, at most 1 MiB each. --show\n"
-        "lets each answer be watched while it is filled in, as `easyfirst show` does.",
+        "each text is put into the model's prompt template. A line that cannot be answered is\n"
+        "reported on standard error, gives an empty line, and the exit status is 1; the\n"
+        "others are answered. Lines are answered as they come, at most 1 MiB each. --show shows\n"
+        "each answer while it is denoised, as `easyfirst show` does.",
     .examples = "easyfirst text -m model \"Which is larger, the moon or the sun?\"\n"
                 "easyfirst text translate --from de --to en -m model \"Der Hund ist braun.\"\n"
                 "easyfirst text summarize -m model --file articles.txt > summaries.txt\n"
@@ -302,7 +302,7 @@ int command_text(int argc, char **argv) {
               "hand); answers do not depend on it",
               1, BATCH},
              {"show", 0, OPTION_FLAG, NULL, &t.show, "show how each answer is filled in"},
-             {"trace", 0, OPTION_FLAG, NULL, &t.trace, "with --json: every step of the filling"}}}};
+             {"trace", 0, OPTION_FLAG, NULL, &t.trace, "with --json: every denoising step"}}}};
     common_init(&t.common);
     t.common.answer.decode.iterations = 0;
     common_answer_group(&t.common, &groups[1]);

@@ -175,7 +175,7 @@ static int head_add(const Look *look, int s, const float *q, int head, int layer
         keys += n;
     }
     if (picture < 0 || picture + look->picture_rows > keys)
-        return error_set(err, "the picture's rows from %d on are not among those that row %d sees",
+        return error_set(err, "the image's rows from %d on are not among those that row %d sees",
                          sequence->picture, sequence->q_begin);
     double most = -INFINITY, sum = 0;
     for (int64_t t = 0; t < keys; t++)
@@ -183,7 +183,7 @@ static int head_add(const Look *look, int s, const float *q, int head, int layer
     for (int64_t t = 0; t < keys; t++)
         sum += b->weights[t] = exp(look->scale * (b->scores[t] - most));
     if (!(sum >= 1 && sum <= (double)keys)) /* the largest term is 1 */
-        return error_set(err, "the attention of layer %d is no number: the model is broken",
+        return error_set(err, "the attention of layer %d is not a number: the model is broken",
                          layer + 1);
     for (int i = 0; i < look->picture_rows; i++) b->sums[i] += b->weights[picture + i] / sum;
     return 0;

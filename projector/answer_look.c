@@ -188,7 +188,7 @@ int answer_looks_make(AnswerLook *looks, Infill *infill, const DecodeSpec *specs
         if (wanted && !wanted[h]) continue;
         int rows = options->attention ? infill_picture_rows(infill, specs[h].request) : 0;
         if (rows > 0 && rows != w.picture_rows)
-            status = error_set(err, "%d rows of a picture, but %d x %d patches and %d more", rows,
+            status = error_set(err, "%d rows of an image, but %d x %d patches and %d more", rows,
                                grid, grid, class_rows);
         else
             status = look_prepare(&w, &looks[h], &w.tokens[h], &specs[h], &results[h],

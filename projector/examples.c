@@ -169,12 +169,12 @@ static int prompt_with_context(Maker *m, int turn, int room, int *own, Error *er
 static int prompt_unusable(Maker *m, int turn, int room, int64_t count) {
     if (m->config->long_prompts == LONG_PROMPTS_SKIP)
         problems_note(m->problems, "prompt too long, left out",
-                      "%s: turn %d: it has %lld tokens, %d have a place beside its answer", m->name,
-                      turn + 1, (long long)count, room);
+                      "%s: turn %d: it has %lld tokens, %d fit with its answer", m->name, turn + 1,
+                      (long long)count, room);
     else
         maker_problem(m, m->picture_rows ? "question does not fit" : "prompt too long",
                       "%s: turn %d: the question has %lld tokens; of the model's %d, %d are left "
-                      "beside <s>, %d of the picture and %zu of the answer with </s>",
+                      "besides <s>, %d of the image and %zu of the answer with </s>",
                       m->name, turn + 1, (long long)count, m->config->longest, room,
                       m->picture_rows, m->answer.count);
     return UNUSABLE;
@@ -217,7 +217,7 @@ static int make_answer(Maker *m, int turn, int *room, Error *err) {
     maker_problem(
         m, "answer does not fit",
         "%s: turn %d: the answer has %zu tokens with </s>; of the model's %d, %d are left "
-        "beside <s> and %d of the picture",
+        "besides <s> and %d of the image",
         m->name, turn + 1, m->answer.count, longest, most, m->picture_rows);
     return UNUSABLE;
 }
@@ -283,7 +283,7 @@ static int make_pieces(Maker *m, Error *err) {
     const int32_t end = TOKEN_EOS;
     const int64_t room = m->config->longest - 2;
     if (m->record->image) {
-        maker_problem(m, "picture in plain text", "%s: a picture, %s, in plain text", m->name,
+        maker_problem(m, "image in plain text", "%s: an image, %s, in plain text", m->name,
                       m->record->image);
         return 0;
     }
@@ -314,10 +314,11 @@ int examples_make(Examples *examples, const Record *record, const ExampleConfig 
                          "answer, </s>",
                          config->longest);
     if (config->together && config->context)
-        return error_set(err, "the turns of a picture are either one unit or each other's context, "
+        return error_set(err, "the turns of an image are either one unit or each other's context, "
                               "not both");
     if (record->image && config->picture_rows < 1 && !config->whole)
-        return error_set(err, "%s: a picture, but pictures take %d rows: is there a vision tower?",
+        return error_set(err,
+                         "%s: an image, but images take %d rows: has the model a vision tower?",
                          name, config->picture_rows);
     Maker m = {.out = examples,
                .record = record,

@@ -130,10 +130,10 @@ size_t learn_bytes(const Learner *learner, const LearnSizes *sizes, const TrainR
 static int check_batch(const Multimodal *m, const LearnBatch *b, Error *err) {
     if (!m->xlmr) return error_set(err, "training: the model has no language part");
     if (b->pictures > 0 && !(m->vit && m->projector))
-        return error_set(err, "training: a batch with pictures, but the model has no %s",
+        return error_set(err, "training: a batch with images, but the model has no %s",
                          m->vit ? "projector" : "vision tower");
     if (b->pictures > 0 && !(b->pixels && b->image_rows))
-        return error_set(err, "training: a batch of %d pictures without %s", b->pictures,
+        return error_set(err, "training: a batch of %d images without %s", b->pictures,
                          b->pixels ? "rows for them" : "pixels");
     if (b->prompts > 0 && !m->length)
         return error_set(err, "training: lengths to learn, but the model has no length predictor");

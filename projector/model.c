@@ -160,7 +160,7 @@ static int open_tokenizer(Model *m, const ModelOptions *o, const char *file, con
     if (!path_exists(file) && o->describe_only) return 0;
     if (!path_exists(file))
         return error_set(err,
-                         "%s: missing; put XLM-R's tokenizer file beside the weights (a "
+                         "%s: missing; put XLM-R's tokenizer file next to the weights (a "
                          "tokenizer.json is not read)",
                          file);
     TRY(model_tokenizer_open(&m->tokenizer, file, err));

@@ -66,7 +66,7 @@ static int config_open(Config *c, const char *weights, const char *half, Error *
     int status = 0;
     if (access(c->path, F_OK) != 0)
         status =
-            error_set(err, "%s: missing; put the model's config.json beside its weights", c->path);
+            error_set(err, "%s: missing; put the model's config.json next to its weights", c->path);
     else
         status = config_read(&c->whole, c->path, err);
     if (status) {

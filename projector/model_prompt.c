@@ -37,7 +37,7 @@ int model_prompt(const Model *model, const char *preset, const char *text, const
     const char *wording =
         json_string_value(json_object_get(json_object_get(model->settings, "prompts"), preset));
     if (!wording) wording = default_wording(preset);
-    if (!wording) return error_set(err, "no wording for \"%s\" is known", preset);
+    if (!wording) return error_set(err, "no prompt template for \"%s\" is known", preset);
     size_t size = 0;
     FILE *out = memory_stream_open(prompt, &size);
     if (!out) return error_set(err, "out of memory for a prompt");
@@ -52,8 +52,8 @@ int model_prompt(const Model *model, const char *preset, const char *text, const
         if (value)
             fputs(value, out);
         else
-            status = error_set(err, "the wording of \"%s\" has an unknown field %.*s", preset,
-                               (int)(end - p + 1), p);
+            status = error_set(err, "the prompt template of \"%s\" has an unknown field %.*s",
+                               preset, (int)(end - p + 1), p);
         p = end + 1;
     }
     if (fclose(out) && status == 0) status = error_set(err, "out of memory for a prompt");
@@ -70,7 +70,7 @@ static int check_fields(const char *preset, const char *wording, Error *err) {
         const char *end = strchr(p, '}');
         if (!end) return 0;
         if (!field_value(p + 1, (size_t)(end - p - 1), NULL, NULL, NULL))
-            return error_set(err, "the wording of \"%s\" has an unknown field %.*s", preset,
+            return error_set(err, "the prompt template of \"%s\" has an unknown field %.*s", preset,
                              (int)(end - p + 1), p);
         p = end + 1;
     }

@@ -20,7 +20,7 @@ static int encode_batch(const Multimodal *m, Arena *arena, const Image *images, 
     int side = m->vit->config.image_size;
     int64_t rows = (int64_t)count * multimodal_picture_rows(m), plane = 3 * (int64_t)side * side;
     float *host = malloc((size_t)(count * plane) * sizeof *host);
-    if (!host) return error_set(err, "out of memory for %d pictures", count);
+    if (!host) return error_set(err, "out of memory for %d images", count);
     int status = 0;
     for (int i = 0; i < count && status == 0; i++)
         status = preprocess_image(host + i * plane, &images[i], &m->preprocess, err);

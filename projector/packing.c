@@ -263,12 +263,12 @@ static int check_config(const PackingConfig *c, double sequences, Error *err) {
 static int check_item(const PackingConfig *c, const PackingItem *item, int i, Error *err) {
     const Example *e = item->example;
     if (e->picture != (item->pixels != NULL))
-        return error_set(err, "example %d of a batch is %s a picture, but its pixels are %s", i + 1,
+        return error_set(err, "example %d of a batch is %s an image, but its pixels are %s", i + 1,
                          e->picture ? "about" : "without", item->pixels ? "there" : "missing");
     if (e->picture && (c->picture_rows < 1 || c->image_size < 1))
         return error_set(err,
-                         "example %d of a batch has a picture, but pictures have %d rows of %d "
-                         "pixels a side: is there a vision tower?",
+                         "example %d of a batch has an image, but images have %d rows of %d "
+                         "pixels a side: has the model a vision tower?",
                          i + 1, c->picture_rows, c->image_size);
     for (int k = 0; k < e->count; k++)
         if (e->turns[k].prompt_count < 0 || e->turns[k].answer_count < 1)
@@ -292,8 +292,7 @@ static int batch_take(LearnBatch *b, const PackingConfig *c, const PackingItem *
         turns += e->count;
     }
     if (rows >= INT_MAX || pictures * c->picture_rows >= INT_MAX)
-        return error_set(err,
-                         "a batch of %lld tokens and %lld pictures is too large: fewer at once",
+        return error_set(err, "a batch of %lld tokens and %lld images is too large: fewer at once",
                          (long long)rows, (long long)pictures);
     size_t n = (size_t)rows + 1, t = (size_t)targets + 1;
     size_t pixels = 3 * (size_t)c->image_size * (size_t)c->image_size;
@@ -316,7 +315,7 @@ static int batch_take(LearnBatch *b, const PackingConfig *c, const PackingItem *
         ok &= b->prompt_begin && b->classes;
     }
     if (ok) return 0;
-    return error_set(err, "out of memory for a batch of %lld tokens and %lld pictures",
+    return error_set(err, "out of memory for a batch of %lld tokens and %lld images",
                      (long long)rows, (long long)pictures);
 }
 

@@ -150,7 +150,7 @@ static int jpeg_prepare(JpegDecoder *d) {
     TRY(encoded_check_size(d->file, "JPEG", width, height, MAX_TIMES, d->err));
     int components = jpeg->num_components;
     if (components != 1 && components != 3 && components != 4)
-        return error_set(d->err, "%s: a JPEG of %d components; expected 1 (grey), 3 or 4 (CMYK)",
+        return error_set(d->err, "%s: a JPEG of %d components; expected 1 (gray), 3 or 4 (CMYK)",
                          d->file->name, components);
     if (jpeg_has_multiple_scans(&d->jpeg)) TRY(check_coefficients(d));
     jpeg->out_color_space = components == 4 ? JCS_CMYK : JCS_RGB;

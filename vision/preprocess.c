@@ -17,7 +17,7 @@ PreprocessConfig preprocess_clip_default(void) {
 static int config_check(const PreprocessConfig *config, Error *err) {
     enum { MAX_SIZE = 1 << 14 };
     if (config->size < 1 || config->size > MAX_SIZE)
-        return error_set(err, "picture size %d in the preprocessing settings; expected 1 to %d",
+        return error_set(err, "image size %d in the preprocessing settings; expected 1 to %d",
                          config->size, MAX_SIZE);
     for (int c = 0; c < 3; c++)
         if (!isfinite(config->mean[c]) || !isfinite(config->std[c]) || !(config->std[c] > 0))
@@ -127,7 +127,7 @@ int preprocess_map(PreprocessMap *map, int width, int height, const PreprocessCo
     *map = (PreprocessMap){0};
     TRY(config_check(config, err));
     if (width < 1 || height < 1)
-        return error_set(err, "cannot preprocess a picture of %dx%d pixels", width, height);
+        return error_set(err, "cannot preprocess an image of %dx%d pixels", width, height);
     if (config->pad && width != height) {
         int side = width > height ? width : height;
         double scale = (double)side / config->size;

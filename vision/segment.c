@@ -38,14 +38,14 @@ static int rows_open(Rows *rows, const Vit *vit, const SegmentHead *head, const 
     rows->loss = calloc((size_t)n, sizeof *rows->loss);
     rows->found = calloc((size_t)n, sizeof *rows->found);
     if (!rows->target || !rows->weight || !rows->even || !rows->loss || !rows->found)
-        return error_set(err, "out of memory for the patches of %d pictures", batch->pictures);
+        return error_set(err, "out of memory for the patches of %d images", batch->pictures);
     for (int p = 0; p < batch->pictures; p++)
         for (int i = 0; i < patches; i++) {
             int32_t label = batch->labels[p * patches + i];
             int64_t row = (int64_t)p * each + rows->skip + i;
             if (label < -1 || label >= head->classes)
                 return error_set(err,
-                                 "segmentation: patch %d of picture %d has the class %d, expected "
+                                 "segmentation: patch %d of image %d has the class %d, expected "
                                  "0 to %d, or -1 for none",
                                  i, p, label, head->classes - 1);
             if (label < 0) continue;

@@ -112,7 +112,7 @@ int vit_rows_open(const Vit *vit, Arena *arena, int pictures, VitRows *rows, Err
     *rows = (VitRows){.spans = malloc((size_t)pictures * sizeof *rows->spans)};
     if (!index || !rows->spans) {
         free(index);
-        return error_set(err, "out of memory for the rows of %d pictures", pictures);
+        return error_set(err, "out of memory for the rows of %d images", pictures);
     }
     int32_t *class_token = index, *patch = index + n, *position = patch + n,
             *feature = position + n;

@@ -477,7 +477,7 @@ void model_group(ModelOptions *m, const char **device, int *threads, OptionGroup
                               "(default: as the model's folder says, else -2)",
                               -999, 999});
     group_add(group, (Option){"pad", 0, OPTION_CHOICE, "on|off", &m->pad,
-                              "put pictures into a square instead of cropping them to one\n"
+                              "put images into a square instead of cropping them to one\n"
                               "(default: as the model's folder says, else on)"});
     group_add(group, device_option(device));
     group_add(group, threads_option(threads));
@@ -489,8 +489,8 @@ void common_answer_group(CommonOptions *o, OptionGroup *group) {
     group_add(group,
               (Option){"steps", 0, OPTION_INTEGER, "T", &a->decode.iterations,
                        a->decode.iterations
-                           ? "filling steps (default 50)"
-                           : "filling steps (default: as many as the answer has tokens, 10 to\n"
+                           ? "denoising steps (default 50)"
+                           : "denoising steps (default: as many as the answer has tokens, 10 to\n"
                              "50; the paper's evaluations take 50)",
                        1, 1000000});
     group_add(group, (Option){"strategy", 0, OPTION_TEXT, "NAME", &o->strategy,
@@ -507,14 +507,13 @@ void common_answer_group(CommonOptions *o, OptionGroup *group) {
                               0, 100});
     group_add(group, (Option){"samples", 0, OPTION_INTEGER, "M", &a->samples,
                               "fill each length M times, keep the best (default 1)", 1, 1024});
-    group_add(group, (Option){"temperature", 0, OPTION_REAL, "X", &a->decode.temperature,
-                              "draw words at this temperature (default 0: the likeliest)", 0, 100});
+    group_add(group,
+              (Option){"temperature", 0, OPTION_REAL, "X", &a->decode.temperature,
+                       "sample tokens at this temperature (default 0: the likeliest)", 0, 100});
     group_add(group, (Option){"seed", 's', OPTION_SEED, "N", &a->decode.seed,
                               "seed of everything random (default 0)"});
-    group_add(
-        group,
-        (Option){"no-canvas-cache", 0, OPTION_FLAG, NULL, &a->decode.no_canvas_cache,
-                 "evaluate every step, known or not: the same answer, slower"});
+    group_add(group, (Option){"no-canvas-cache", 0, OPTION_FLAG, NULL, &a->decode.no_canvas_cache,
+                              "evaluate every step, known or not: the same answer, slower"});
     group_add(group, (Option){"no-kv-cache", 0, OPTION_FLAG, NULL, &a->no_kv_cache,
                               "block-causal models: keep no keys and values; same answer, slower"});
     group_add(group,

@@ -46,7 +46,7 @@ static int make_pictures(void *user, Prefetch *prefetch, Error *err) {
         EvalPicture *pictures = calloc((size_t)count + 1, sizeof *pictures);
         if (!p || !pictures) {
             free(p), free(pictures);
-            return error_set(err, "out of memory for %lld pictures", (long long)count);
+            return error_set(err, "out of memory for %lld images", (long long)count);
         }
 #pragma omp parallel for schedule(dynamic, 1) num_threads(c->threads > 0 ? c->threads : 1)
         for (int64_t i = 0; i < count; i++)

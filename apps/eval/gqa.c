@@ -27,22 +27,23 @@ static const CommandHelp help = {
         "an\n"
         "official file ({id: {\"question\", \"imageId\", \"answer\", ...}}), whose balanced "
         "questions\n"
-        "are asked in the model's wording \"gqa\" (\"{question}\" and, on a line of its own, "
+        "are asked with the model's prompt template \"gqa\" (\"{question}\" and, on a line of its "
+        "own, "
         "\"Answer\n"
         "the question using a single word or phrase.\", unless its easyfirst.json says "
         "otherwise);\n"
         "or LLaVA's lines of {\"question_id\", \"image\", \"text\"}, whose texts are asked as they "
         "are,\n"
-        "in the wording \"ask\". Pictures are FOLDER/imageId.jpg, or as \"image\" says.\n"
+        "with the template \"ask\". Images are FOLDER/imageId.jpg, or as \"image\" says.\n"
         "\n"
         "In --out: answers.jsonl (LLaVA's, appended as they come), predictions.json (official),\n"
         "with --attention attentions.json (official), unanswered.jsonl, settings.json, and\n"
         "result.json with all scores and what they were measured with. What cannot be answered (a\n"
-        "missing picture, say) is reported and counts as wrong, lines without an id and repeated\n"
+        "missing image, say) is reported and counts as wrong, lines without an id and repeated\n"
         "ids are reported and left out; the exit status is then 1. All questions are scored, as "
         "the\n"
         "official script does; --long-prompts skip leaves out those that are too long. Cut off\n"
-        "anywhere, the same command goes on where it was and gives the same files.",
+        "anywhere, the same command resumes and gives the same files.",
     .examples =
         "easyfirst eval gqa -m model testdev_balanced_questions.json --images gqa/images --out "
         "run\n"
@@ -71,7 +72,7 @@ typedef struct GqaEval {
 
 /* ---- What is asked. ---- */
 
-/* Entries without an id, or with one that is there twice: all else that is wrong with questions is
+/* Entries without an id, or with one that occurs twice: all else that is wrong with questions is
  * noted with the question, or concerns the scores alone, which tell it. */
 static void note_left_out(GqaEval *g, const Problems *problems) {
     static const char *const kinds[] = {GQA_NO_OBJECT, GQA_NO_ID, GQA_TWICE};
@@ -183,8 +184,8 @@ static int word_items(GqaEval *g, Error *err) {
         if (!item->text || !item->text[strspn(item->text, " \t\r\n\v\f")])
             TRY(eval_item_bad(item, "empty question", err, "there is nothing to answer"));
         else if (!item->image)
-            TRY(eval_item_bad(item, "question without a picture", err,
-                              "it names none below the folder of pictures"));
+            TRY(eval_item_bad(item, "question without an image", err,
+                              "it names none below the folder of images"));
         else
             TRY(model_prompt(&g->session.model, preset, item->text, NULL, NULL, &item->prompt,
                              err));
@@ -424,7 +425,7 @@ int eval_gqa(int argc, char **argv) {
     OptionGroup groups[3] = {
         {.title = "options",
          .count = 5,
-         .options = {{"images", 0, OPTION_TEXT, "FOLDER", &g.images, "of the pictures"},
+         .options = {{"images", 0, OPTION_TEXT, "FOLDER", &g.images, "of the images"},
                      {"choices", 0, OPTION_TEXT, "FILE", &g.choices,
                       "possible answers, for validity and plausibility"},
                      {"all-questions", 0, OPTION_TEXT, "FILE", &g.all_questions,
@@ -443,7 +444,7 @@ int eval_gqa(int argc, char **argv) {
         status = options_wrong(&help, argc == first ? "no file of questions is named"
                                                     : "one file of questions at a time");
     if (status < 0 && !g.images)
-        status = options_wrong(&help, "where are the pictures? Name their folder with --images");
+        status = options_wrong(&help, "--images is missing: the folder of the images");
     if (status < 0 && g.scene_graphs && !g.attention)
         status =
             options_wrong(&help, "--scene-graphs is for grounding, which needs --attention, too");

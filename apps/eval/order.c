@@ -24,20 +24,21 @@ static const CommandHelp help = {
              "[options] --graphs FILE [FILE] [--images FOLDER]\n"
              "[options] --from PATH [--from PATH...]",
     .about =
-        "Measures in which order answers are filled in: whether words that are common to the\n"
-        "answers or stand in the prompt come before the others, how often what was written is\n"
+        "Measures the order in which answers are denoised: whether words that are common to the\n"
+        "answers or occur in the prompt come before the others, how often what was written is\n"
         "erased again, how far the order is from left to right, and how many places a step\n"
         "writes at once; with 95 % intervals over answers.\n"
         "\n"
         "FILE has the prompts: lines of {\"inputs\", \"targets\"}, GQA's questions, or LLaVA's\n"
-        "conversations, with --images for those about pictures. --from reads answers that are\n"
+        "conversations, with --images for those about images. --from reads answers that are\n"
         "there already, traces that `easyfirst show --json` wrote: files, or folders of them. "
         "With\n"
         "--graphs, answers annotated with what depends on what (data/sets/causal_graph.h; examples "
         "in\n"
         "data/causal), it tells whether they are written in an order that the graph allows; "
         "without\n"
-        "FILE the prompts are the graphs'. What cannot be asked is told, and the exit status is 1.",
+        "FILE the prompts are the graphs'. What cannot be asked is reported, and the exit status "
+        "is 1.",
     .examples = "easyfirst eval order -m model test.de-en.jsonl --limit 500\n"
                 "easyfirst eval order -m model questions.json --images images --strategy cmlm\n"
                 "easyfirst eval order --graphs data/causal/arithmetic.json --from traces\n"
@@ -195,7 +196,7 @@ static int batch_picture(OrderEval *o, Batch *b, const OrderPrompt *prompt) {
         path ? preprocess_read(&b->images[b->pictures], NULL, NULL, path, square, NULL, &bad) : -1;
     free(path);
     if (status) {
-        problems_add(&o->problems, "unreadable picture", "%s: %s", prompt->id, bad.text);
+        problems_add(&o->problems, "unreadable image", "%s: %s", prompt->id, bad.text);
         return -1;
     }
     b->names[b->pictures] = prompt->image;
@@ -330,8 +331,8 @@ static int ask(OrderEval *o, Error *err) {
     bool pictures = any_picture(&o->prompts);
     if (pictures && !o->images)
         return error_set(err,
-                         "there are questions about pictures, %s first: name the folder of "
-                         "the pictures with --images",
+                         "there are questions about images, %s first: name the folder of "
+                         "the images with --images",
                          o->prompts.items[0].id);
     common->model.text_only = !pictures;
     common->answer.trace = true;
@@ -492,18 +493,18 @@ int eval_order(int argc, char **argv) {
         {.title = "options",
          .count = 7,
          .options = {
-             {"images", 0, OPTION_TEXT, "FOLDER", &o.images, "of the pictures"},
+             {"images", 0, OPTION_TEXT, "FOLDER", &o.images, "of the images"},
              {"from", 0, OPTION_LIST, "PATH", &o.from,
               "a trace, or a folder of them (*.json), instead of asking; may be\n"
               "given several times"},
              {"graphs", 0, OPTION_TEXT, "FILE", &o.graphs_path,
               "answers annotated with causal graphs"},
              {"fixed-share", 0, OPTION_REAL, "X", &o.fixed_share,
-              "a word is fixed if it stands in X % of the answers or more\n"
+              "a word is fixed if it occurs in X % of the answers or more\n"
               "(default 20)",
               0, 100},
              {"phrase", 0, OPTION_FLAG, NULL, &o.phrase,
-              "ask questions about pictures for a word or phrase, as eval gqa\n"
+              "ask questions about images for a word or phrase, as eval gqa\n"
               "does; else as ask does"},
              {"lengths", 0, OPTION_CHOICE, "predicted|target", &o.lengths,
               "target: answers as long as those in FILE or in the graphs, where\n"

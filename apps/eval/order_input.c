@@ -56,7 +56,7 @@ static int add_questions(OrderPrompts *p, const char *path, int64_t limit, Probl
         const char *id = gqa_id(&questions, i), *text = gqa_text(&questions, i);
         const char *image = gqa_image(&questions, i);
         if (!text || !image)
-            problems_add(problems, text ? "question without a picture" : "empty question",
+            problems_add(problems, text ? "question without an image" : "empty question",
                          "%s: question %s", path, id);
         else
             status = prompts_add(p,
@@ -83,7 +83,7 @@ static int add_turns(OrderPrompts *p, const char *path, int64_t index, const Rec
         if (!text[strspn(text, " \t\r\n\v\f")])
             problems_add(problems, "empty prompt", "%s: record %s", path, id);
         else if (record->image && picture_leaves_folder(record->image))
-            problems_add(problems, "picture outside of the folder", "%s: record %s", path, id);
+            problems_add(problems, "image outside of the folder", "%s: record %s", path, id);
         else
             TRY(prompts_add(p,
                             &(OrderPrompt){.id = id,

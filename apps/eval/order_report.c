@@ -149,7 +149,7 @@ static void print_histogram(FILE *out, const OrderSummary *s) {
 /* At most a dozen steps, evenly chosen, the last one always. */
 static void print_points(FILE *out, const OrderSummary *s) {
     enum { ROWS = 12 };
-    fputs("\n  step   answers   filled   mean probability of what stands\n", out);
+    fputs("\n  step   answers   filled   mean probability of written tokens\n", out);
     int rows = s->point_count < ROWS ? s->point_count : ROWS;
     for (int row = 1; row <= rows; row++) {
         int step = (int)((int64_t)s->point_count * row / rows);
@@ -184,7 +184,7 @@ static void print_missing(FILE *out, const OrderReport *r) {
             report_field(out, g->segments[item->result.missing].name);
             fputs("\": \"", out);
         } else {
-            fputs(" has places in which nothing stands: \"", out);
+            fputs(" has empty places: \"", out);
         }
         report_field(out, item->answer), fputs("\"\n", out);
     }
@@ -236,8 +236,7 @@ int order_report_text(FILE *out, const OrderReport *r, Error *err) {
                "steps that wrote");
     print_line(out, "places written in a step", &n[ORDER_STEP_WRITES], 1, "  ", "steps that wrote");
     if (s->counts.unfinished)
-        fprintf(out, "\n%lld places in which nothing stands at the end\n",
-                (long long)s->counts.unfinished);
+        fprintf(out, "\n%lld places that are empty at the end\n", (long long)s->counts.unfinished);
     print_histogram(out, s);
     print_points(out, s);
     if (r->graphs) print_graphs(out, r);

@@ -20,7 +20,7 @@
 void eval_group_add(EvalOptions *o, OptionGroup *group) {
     const Option rows[] = {
         {"out", 'o', OPTION_TEXT, "FOLDER", &o->out,
-         "answers, scores and settings; the same command goes on\nwhere it was cut off"},
+         "answers, scores and settings; the same command resumes"},
         {"limit", 0, OPTION_INTEGER, "N", &o->limit, "only the first N of each file", 1, INT_MAX},
         {"shard", 0, OPTION_TEXT, "I/N", &o->shard,
          "answer the I-th of N parts only; afterwards the same command\n"

@@ -59,7 +59,7 @@ static int64_t item_rows(const Run *r, const EvalItem *item) {
 static int number_units(const EvalItems *items, int64_t *unit, int64_t *count, Error *err) {
     TextTable images = {0};
     int64_t *of_image = malloc(((size_t)items->count + 1) * sizeof *of_image);
-    int status = of_image ? 0 : error_set(err, "out of memory for the pictures' names");
+    int status = of_image ? 0 : error_set(err, "out of memory for the images' names");
     *count = 0;
     for (int64_t i = 0; i < items->count && status == 0; i++) {
         int32_t number = 0;
@@ -101,7 +101,7 @@ static int item_check(const Run *r, EvalItem *item, Error *err) {
     if (status || item->kind) return status;
     if (!item->image) return 0;
     if (picture_leaves_folder(item->image))
-        return eval_item_bad(item, "picture outside of the folder", err, "%s", item->image);
+        return eval_item_bad(item, "image outside of the folder", err, "%s", item->image);
     const char *kind = picture_file_problem(text, sizeof text, r->config->images, item->image);
     return kind ? eval_item_bad(item, kind, err, "%s", text) : 0;
 }
@@ -186,12 +186,12 @@ static int check_images(const Run *r, Error *err) {
     for (int64_t i = 0; i < r->items->count; i++) {
         const EvalItem *item = &r->items->items[i];
         if (!item->image) continue;
-        bool missing = item->kind && !strcmp(item->kind, "no such picture");
+        bool missing = item->kind && !strcmp(item->kind, "no such image");
         if (item->answer || !missing) return 0;
         if (!first) first = item;
     }
     if (!first) return 0;
-    return error_set(err, "%s: not one of the pictures is there, not even %s: is --images right?",
+    return error_set(err, "%s: none of the images exists, not even %s: is --images right?",
                      r->config->images, first->image);
 }
 
@@ -279,7 +279,7 @@ static int batch_fill(Run *r, Batch *b, int64_t first, int64_t end, const EvalPi
         for (int64_t i = unit->first; i < unit->first + unit->count; i++) {
             EvalItem *item = &r->items->items[r->order[i]];
             b->gone += bad;
-            if (bad) TRY(eval_item_bad(item, "unreadable picture", err, "%s", picture->bad.text));
+            if (bad) TRY(eval_item_bad(item, "unreadable image", err, "%s", picture->bad.text));
             if (bad) continue;
             b->order[b->count] = r->order[i];
             b->requests[b->count++] = (AnswerRequest){.prompt = item->prompt,

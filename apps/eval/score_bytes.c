@@ -42,7 +42,7 @@ static int stream_wait(Stream *s, bool writer, Error *err) {
     int ready = poll(&poll_fd, 1, writer ? -1 : PIPE_WAIT_MS);
     if (ready > 0 || (ready < 0 && errno == EINTR)) return 0;
     if (ready < 0) return error_set(err, "%s: %s", s->path, strerror(errno));
-    return error_set(err, "%s: a pipe that nobody has written to for %d s", s->path,
+    return error_set(err, "%s: a pipe that nothing was written to for %d s", s->path,
                      PIPE_WAIT_MS / 1000);
 }
 

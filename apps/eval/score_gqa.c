@@ -11,7 +11,7 @@ static const CommandHelp help = {
     .usage = "[options] PREDICTIONS QUESTIONS",
     .about =
         "Scores answers to GQA's questions as its official script does, and with lmms-eval's\n"
-        "exact match beside. PREDICTIONS is the official [{\"questionId\", \"prediction\"}], "
+        "exact match as well. PREDICTIONS is the official [{\"questionId\", \"prediction\"}], "
         "compared\n"
         "as it is, or LLaVA's answers, lines of {\"question_id\", \"text\"}, lower-cased and "
         "without\n"

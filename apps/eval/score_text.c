@@ -88,7 +88,7 @@ static int read_options(Score *s, int argc, char **argv, int *first) {
              "of bleu, chrf, chrf++, rouge, exact, number, choice, f1, commas\n"
              "between them (default bleu,chrf)"},
             {"tokenize", 0, OPTION_CHOICE, "13a|intl|none|char|zh", &s->tokenize,
-             "BLEU's words (default 13a)"},
+             "BLEU's tokenizer (default 13a)"},
             {"lowercase", 0, OPTION_FLAG, NULL, &s->lowercase, "BLEU and chrF without case"},
             {"smooth", 0, OPTION_CHOICE, "exp|none|floor|add-k", &s->smooth,
              "BLEU's smoothing of precisions of 0 (default exp)"},

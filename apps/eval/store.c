@@ -201,7 +201,7 @@ int eval_store_load(EvalStore *s, EvalItems *items, Error *err) {
         int32_t number;
         bool fresh;
         TRY(text_table_add(&s->ids, items->items[i].id, &number, &fresh, err));
-        if (!fresh) return error_set(err, "the id %s is there twice", items->items[i].id);
+        if (!fresh) return error_set(err, "the id %s occurs twice", items->items[i].id);
     }
     return answers_visit(s, answers_read, items, err);
 }

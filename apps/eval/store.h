@@ -37,7 +37,7 @@ typedef struct EvalStore {
 int eval_store_open(EvalStore *store, const char *folder, int shard, int shards,
                     const json_t *settings, const char *model, Error *err);
 
-/* Gives the items the answers that are in the folder. Errors: ids that are there twice among the
+/* Gives the items the answers that are in the folder. Errors: ids that occur twice among the
  * items, lines that no run has written. */
 int eval_store_load(EvalStore *store, EvalItems *items, Error *err);
 

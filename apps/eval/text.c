@@ -32,7 +32,7 @@ static const CommandHelp help = {
         "were measured with. A line that cannot be answered is reported and counts as wrong; the\n"
         "exit status is then 1. A prompt that leaves no room for its answer is left out and not\n"
         "scored, as in the paper (--long-prompts refuse counts it as wrong); their number is\n"
-        "printed. Cut off anywhere, the same command goes on where it was.",
+        "printed. Cut off anywhere, the same command resumes.",
     .examples =
         "easyfirst eval text -m model --task translation test.de-en.jsonl --beam 5 --out de-en\n"
         "easyfirst eval text -m model --task choice mmlu.jsonl --subjects index2subject.json \\\n"

@@ -87,7 +87,7 @@ static int take_line(EvalTextSet *s, EvalTextFile *file, const Piece *piece, Eva
         status = eval_item_bad(item, "line that is no JSON", err, "%s", why);
     else if (!input || !target)
         status = eval_item_bad(item, "line without texts \"inputs\" and \"targets\"", err,
-                               "\"%s\" is missing or no text", input ? "targets" : "inputs");
+                               "\"%s\" is missing or not a string", input ? "targets" : "inputs");
     else
         status = target_check(item, target, task, err);
     json_decref(object);
@@ -190,7 +190,7 @@ int eval_text_subjects(EvalTextSet *s, const char *path, int64_t *spare, Error *
     for (int64_t i = 0; i < count && status == 0; i++) {
         const char *name = json_string_value(json_array_get(list, (size_t)i));
         if (!name)
-            status = error_set(err, "%s: subject %lld is no text", path, (long long)i + 1);
+            status = error_set(err, "%s: subject %lld is not a string", path, (long long)i + 1);
         else if (!(s->subjects[i] = strdup(name)))
             status = error_set(err, "out of memory for the subjects");
     }

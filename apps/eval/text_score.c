@@ -23,7 +23,7 @@ static const struct {
     {"translation", {{"bleu", "BLEU"}, {"chrf", "chrF2"}}},
     {"summary", {{"rouge1", "Rouge-1"}, {"rouge2", "Rouge-2"}, {"rougeL", "Rouge-L"}}},
     {"choice", {{"accuracy", "accuracy"}}},
-    {"exact", {{"exact_match", "exact"}, {"normalised", "normalised"}, {"f1", "F1"}}},
+    {"exact", {{"exact_match", "exact"}, {"normalised", "normalized"}, {"f1", "F1"}}},
     {"number", {{"accuracy", "accuracy"}}},
 };
 

@@ -41,7 +41,7 @@ static int put_policy(FILE *out, const PageTexts *texts, Error *err) {
 
 static void put_picture(FILE *out, const PageTexts *texts) {
     if (!texts->picture) return;
-    fputs("<img id=\"picture\" alt=\"The picture: ", out);
+    fputs("<img id=\"picture\" alt=\"The image: ", out);
     markup_put(out, texts->image);
     fprintf(out, "\" src=\"%s\">", texts->picture);
 }
@@ -83,7 +83,7 @@ static int picture_check(const Trace *trace, const Image *picture, Error *err) {
         (picture->width == known->width && picture->height == known->height))
         return 0;
     return error_set(err,
-                     "the picture has %d x %d pixels, the one that was asked about %d x %d: it is "
+                     "the image has %d x %d pixels, the one that was asked about %d x %d: it is "
                      "another one",
                      picture->width, picture->height, known->width, known->height);
 }

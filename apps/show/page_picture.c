@@ -33,7 +33,7 @@ static void on_error(j_common_ptr jpeg) {
 
 static int jpeg_rows(JpegEncoder *e, const Image *picture, Error *err) {
     if (setjmp(e->escape))
-        return error_set(err, "the picture cannot be put into the page: JPEG: %s", e->message);
+        return error_set(err, "the image cannot be put into the page: JPEG: %s", e->message);
     struct jpeg_compress_struct *jpeg = &e->jpeg;
     jpeg_create_compress(jpeg);
     jpeg_mem_dest(jpeg, &e->bytes, &e->size);
@@ -77,12 +77,12 @@ static int png_encode(const Image *picture, unsigned char **bytes, size_t *size,
                        .format = PNG_FORMAT_RGB};
     png_alloc_size_t room = PNG_IMAGE_PNG_SIZE_MAX(image);
     *bytes = malloc(room);
-    if (!*bytes) return error_set(err, "out of memory for the page's picture");
+    if (!*bytes) return error_set(err, "out of memory for the page's image");
     if (png_image_write_to_memory(&image, *bytes, &room, 0, picture->pixels, 0, NULL)) {
         *size = room;
         return 0;
     }
-    error_set(err, "the picture cannot be put into the page: PNG: %s", image.message);
+    error_set(err, "the image cannot be put into the page: PNG: %s", image.message);
     png_image_free(&image);
     free(*bytes), *bytes = NULL;
     return -1;
@@ -94,7 +94,7 @@ static char *address(const char *kind, const unsigned char *bytes, size_t size, 
     size_t head = strlen(kind);
     char *text = size < ENCODED_MOST ? malloc(head + (size + 2) / 3 * 4 + 1) : NULL;
     if (!text) {
-        error_set(err, "out of memory for the page's picture of %zu bytes", size);
+        error_set(err, "out of memory for the page's image of %zu bytes", size);
         return NULL;
     }
     memcpy(text, kind, head);

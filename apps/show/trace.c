@@ -293,7 +293,7 @@ int trace_attention(Trace *trace, int hypothesis, const float *attention, Error 
                          hypothesis);
     TraceHypothesis *h = &trace->hypotheses[hypothesis];
     size_t n = (size_t)h->length * (size_t)trace->picture.grid * (size_t)trace->picture.grid;
-    if (!n) return error_set(err, "a trace without a picture takes no attention");
+    if (!n) return error_set(err, "a trace without an image takes no attention");
     for (size_t i = 0; i < n; i++)
         if (!(attention[i] >= 0 && attention[i] <= 1e30f))
             return error_set(err, "attention is %g: a finite number from 0 on is expected",
@@ -316,12 +316,12 @@ int trace_runners(Trace *trace, int hypothesis, int step, int position, const Pr
     TraceHypothesis *h = &trace->hypotheses[hypothesis];
     TraceEntry *entry = &h->entries[(size_t)step * (size_t)h->length + (size_t)position];
     TraceRunner *list = count > 0 ? calloc((size_t)count, sizeof *list) : NULL;
-    if (count > 0 && !list) return error_set(err, "out of memory for a trace's runners-up");
+    if (count > 0 && !list) return error_set(err, "out of memory for a trace's alternatives");
     for (int i = 0; i < count; i++) {
         list[i].id = runners[i].token, list[i].score = runners[i].score;
         list[i].piece = trace_piece(trace, list[i].id, tokenizer_piece(tokenizer, list[i].id), err);
         if (list[i].piece && !isnan(list[i].score)) continue;
-        if (list[i].piece) error_set(err, "the score of a runner-up is no number");
+        if (list[i].piece) error_set(err, "the score of an alternative is not a number");
         free(list);
         return -1;
     }

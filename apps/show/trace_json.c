@@ -315,7 +315,7 @@ static int read_attention(Reader *r, const json_t *object, TraceHypothesis *h) {
     const json_t *list, *row, *value;
     size_t i, k, patches = (size_t)r->trace->picture.grid * (size_t)r->trace->picture.grid;
     if (!json_object_get(object, "attention")) return 0;
-    if (!patches) return wrong(r, "attention", "there", "none without a \"picture\"");
+    if (!patches) return wrong(r, "attention", "there", "none without \"picture\"");
     TRY(read_list(r, object, "attention", h->length, &list));
     json_array_foreach(list, i, row) {
         if (!json_is_array(row) || json_array_size(row) != patches)
@@ -496,7 +496,7 @@ int trace_read_json(Trace *trace, const char *path, Error *err) {
                          "%s: line %d, column %d: %s, expected one trace that easyfirst show "
                          "--json wrote%s",
                          path, problem.line, problem.column, problem.text,
-                         more ? " and nothing behind it" : "");
+                         more ? " and nothing after it" : "");
     }
     Reader r = {.path = path, .trace = trace, .err = err};
     int status = trace_open(trace, err);

@@ -230,7 +230,7 @@ static int scene_units(Dataset *d, int patches, Error *err) {
     d->units = calloc((size_t)g->count, sizeof *d->units);
     d->counted = calloc((size_t)g->count, 1);
     if (!d->units || !d->counted)
-        return error_set(err, "out of memory for %lld pictures", (long long)g->count);
+        return error_set(err, "out of memory for %lld images", (long long)g->count);
     d->capacity = (size_t)g->count;
     for (int64_t i = 0; i < g->count; i++)
         d->units[d->count++] =

@@ -42,7 +42,7 @@ static int load_picture(const FeedConfig *c, int64_t unit, Loaded *l, Error *err
     Error bad = {{0}};
     if (!records_image_path(dataset_file(c->dataset, unit), &l->record, path, sizeof path, &bad))
         TRY(feed_picture(c, path, &l->pixels, &width, &height, &bad, err));
-    if (!l->pixels) loaded_bad(l, "unreadable picture", &bad);
+    if (!l->pixels) loaded_bad(l, "unreadable image", &bad);
     return 0;
 }
 

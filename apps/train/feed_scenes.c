@@ -28,7 +28,7 @@ static int label_scene(const FeedConfig *c, const Scene *scene, Loaded *l, Error
                       .step_x = step * map.scale_x,
                       .step_y = step * map.scale_y};
     l->labels = malloc((size_t)grid_patches(c) * sizeof *l->labels);
-    if (!l->labels) return error_set(err, "out of memory for a picture's classes");
+    if (!l->labels) return error_set(err, "out of memory for an image's classes");
     scene_labels(l->labels, c->dataset->scenes, scene, &grid);
     return 0;
 }
@@ -37,14 +37,14 @@ static int load_scene(const FeedConfig *c, int64_t unit, Loaded *l, Error *err) 
     const SceneGraphs *graphs = c->dataset->scenes;
     const Scene *scene = &graphs->scenes[c->dataset->units[unit].record];
     int width, height;
-    l->kind = "unreadable picture";
+    l->kind = "unreadable image";
     char *path = path_join(graphs->images, scene->image, err);
     if (!path) return -1;
     int status = feed_picture(c, path, &l->pixels, &width, &height, &l->problem, err);
     bool same = status == 0 && l->pixels && width == scene->width && height == scene->height;
     if (status == 0 && l->pixels && !same) {
-        l->kind = "picture of another size";
-        error_set(&l->problem, "%s has %dx%d pixels, but its boxes are told for %dx%d", path, width,
+        l->kind = "image of another size";
+        error_set(&l->problem, "%s has %dx%d pixels, but its boxes are for %dx%d", path, width,
                   height, scene->width, scene->height);
     }
     free(path);
@@ -86,7 +86,7 @@ static int pass_build(const FeedConfig *c, const Loaded *loaded, int pictures, f
     pass->target_ids = malloc(count * sizeof *pass->target_ids);
     pass->weights = malloc(count * sizeof *pass->weights);
     if (!pass->pixels || !pass->target_ids || !pass->weights)
-        return error_set(err, "out of memory for %d pictures", pictures);
+        return error_set(err, "out of memory for %d images", pictures);
     for (size_t i = 0; i < (size_t)pictures; i++) {
         memcpy(pass->pixels + i * pixels, loaded[i].pixels, pixels * sizeof *pass->pixels);
         memcpy(pass->target_ids + i * patches, loaded[i].labels,

@@ -10,7 +10,7 @@ int feed_picture(const FeedConfig *c, const char *path, float **pixels, int *wid
     if (preprocess_read(&image, width, height, path, &c->preprocess, NULL, bad)) return 0;
     size_t plane = (size_t)c->preprocess.size * (size_t)c->preprocess.size;
     *pixels = malloc(3 * plane * sizeof **pixels);
-    int status = *pixels ? 0 : error_set(err, "out of memory for a picture");
+    int status = *pixels ? 0 : error_set(err, "out of memory for an image");
     if (status == 0 && preprocess_image(*pixels, &image, &c->preprocess, bad)) {
         free(*pixels);
         *pixels = NULL;

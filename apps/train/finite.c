@@ -54,7 +54,7 @@ static int tell(const TrainModel *t, const Params *params, const ModelPart *part
     error_set(err,
               "%s: %s: %" PRId64 " of its %" PRId64
               " values %s not finite (the first is number %" PRId64
-              ", %g): no training can start from these weights; get the file anew, or start from "
+              ", %g): no training can start from these weights; get the file again, or start from "
               "another checkpoint",
               table                      ? table
               : part && part->checkpoint ? part->checkpoint->path

@@ -186,10 +186,10 @@ static int settle(TrainModel *t, const TrainSettings *s, bool pictures, const Dt
     Model *m = &t->model;
     if (!pictures) t->vision = t->projector = DUTY_NONE;
     if (s->stage == STAGE_SEGMENT && !t->classes)
-        return error_set(err, "train segment: no classes are told");
+        return error_set(err, "train segment: no classes are given");
     if (s->stage == STAGE_ALIGN && !pictures)
-        return error_set(err, "train align: no record of the data has a picture, and only what "
-                              "turns pictures into tokens is trained");
+        return error_set(err, "train align: no record of the data has an image, and only what "
+                              "turns images into tokens is trained");
     ModelPart *parts[4] = {&m->vision, &m->projector, &m->language, &m->length};
     for (int i = 0; compute && i < 4; i++)
         if (compute[i] != DTYPE_NONE) parts[i]->compute = compute[i];

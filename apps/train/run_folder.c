@@ -185,8 +185,8 @@ static int clean(RunFolder *run, Error *err) {
         if (!path) return -1;
         int removed = file_write_clean(path), refused = file_write_check(path, err);
         if (removed < 0)
-            refused = error_set(err, "%s: what a killed process left beside it: %s", path,
-                                strerror(errno));
+            refused =
+                error_set(err, "%s: left over from a killed process: %s", path, strerror(errno));
         free(path);
         if (refused) return -1;
     }

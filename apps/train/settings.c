@@ -33,37 +33,37 @@ static const CommandHelp help = {
              "--resume --out RUN",
     .about =
         "Trains a model and writes checkpoints, each a model folder, into the folder RUN, with\n"
-        "settings.json, metrics.jsonl and loss.svg. The stages, and what is theirs unless told\n"
-        "otherwise (the papers' settings):\n"
+        "settings.json, metrics.jsonl and loss.svg. The stages and their\n"
+        "defaults (the papers' settings):\n"
         "\n"
         "  adapt     a masked language model learns to fill in whole answers: text pairs;\n"
         "            32768 tokens a batch, lr 5e-5, inverse-sqrt, 150000 steps, dropout 0.1\n"
         "  instruct  the same on instructions, a mixture of files:\n"
         "            512 sequences a batch, lr 1e-5, inverse-sqrt, 70000 steps, dropout 0.1\n"
-        "  align     pictures and captions train the projector alone:\n"
+        "  align     images and captions train the projector alone:\n"
         "            256 sequences, lr 1e-3, cosine, 1 epoch, no dropout, no weight decay\n"
-        "  tune      pictures and conversations train projector and language model:\n"
+        "  tune      images and conversations train projector and language model:\n"
         "            128 sequences, lr 2e-5, cosine, 1 epoch, dropout 0.1, no weight decay\n"
         "  length    the length predictor, from prompts and the lengths of their answers:\n"
         "            512 sequences, lr 1e-4, cosine, 1 epoch, dropout 0.1\n"
         "  pretrain  plain text, everything may be masked (the objective llada):\n"
         "            131072 tokens, lr 4e-4, cosine, 100000 steps, weight decay 0.1\n"
-        "  segment   the vision tower alone, from pictures with the boxes of their objects (GQA's\n"
-        "            scene graphs): which object covers each patch; 64 pictures, lr 1e-3,\n"
+        "  segment   the vision tower alone, from images with the boxes of their objects (GQA's\n"
+        "            scene graphs): which object covers each patch; 64 images, lr 1e-3,\n"
         "            cosine, 10 epochs, weight decay 0.05\n"
         "\n"
         "A settings file (--config) is a JSON object: the long options' names with their values,\n"
-        "and \"stage\". What stands on the command line counts more. Names of files in it are\n"
-        "seen from where the program runs. RUN/settings.json is such a file; --resume reads it,\n"
-        "so that RUN is all that has to be named. On resume, only settings that do not affect\n"
-        "the result may change: device, threads, logging, how much is kept. A damaged newest\n"
-        "checkpoint is set aside, and the one before it used.\n"
+        "and \"stage\". Command-line options override the file. Relative paths are relative to\n"
+        "the current directory. RUN/settings.json is such a file; --resume reads it, so that only\n"
+        "RUN has to be named. On resume, only settings that do not affect the result may change:\n"
+        "device, threads, logging, how much is kept. A damaged newest checkpoint is set aside,\n"
+        "and the one before it is used.\n"
         "\n"
         "SIGINT, SIGTERM, SIGHUP and SIGUSR1 end the run after the step under way, with a\n"
         "checkpoint and exit status 3 (a second one ends it at once).",
     .examples = "easyfirst train adapt --data pairs.jsonl -m xlm-roberta-base --out run\n"
                 "easyfirst train adapt --config run/settings.json --lr 1e-4 --out run2\n"
-                "easyfirst train align --data blip.json --images pictures -m model \\\n"
+                "easyfirst train align --data blip.json --images images -m model \\\n"
                 "    --new-projector mlp2x_gelu --out aligned\n"
                 "easyfirst train --resume --out run",
 };
@@ -90,7 +90,7 @@ static void data_group(TrainSettings *s, Table *t, OptionGroup *group) {
         {{"data", 'd', OPTION_LIST, "PATH", &s->data,
           "training data: JSON lines or an array, for pretrain plain text too, or a\n"
           "folder with ratio.json; may be given several times"},
-         {"images", 0, OPTION_TEXT, "FOLDER", &s->images, "where the pictures are"},
+         {"images", 0, OPTION_TEXT, "FOLDER", &s->images, "where the images are"},
          {"valid", 0, OPTION_TEXT, "PATH", &s->valid, "held-out data in the same format"},
          {"valid-limit", 0, OPTION_INTEGER, "N", &s->valid_limit,
           "examples of it that are used (default 500)", 1, MOST},
@@ -101,7 +101,7 @@ static void data_group(TrainSettings *s, Table *t, OptionGroup *group) {
           "in tune, if attention is full)",
           .given = &t->given.context},
          {"plain", 0, OPTION_SWITCH, "on|off", &s->plain,
-          "align: leave the instruction out, from picture to caption\n"
+          "align: leave the instruction out, from image to caption\n"
           "(default on)"},
          {"text-lines", 0, OPTION_FLAG, NULL, &s->text_lines,
           "pretrain: a document a line of plain text, not a paragraph"},
@@ -121,14 +121,14 @@ static void steps_group(TrainSettings *s, Table *t, OptionGroup *group) {
     *group = (OptionGroup){
         "steps",
         {{"steps", 0, OPTION_INTEGER, "N", &s->steps, "updates of the weights", 0, MOST, &g->steps},
-         {"epochs", 0, OPTION_INTEGER, "N", &s->epochs, "or so many times all of the data", 0,
-          1000000, &g->epochs},
+         {"epochs", 0, OPTION_INTEGER, "N", &s->epochs, "or so many epochs of the data", 0, 1000000,
+          &g->epochs},
          {"batch-tokens", 0, OPTION_INTEGER, "N", &s->batch_tokens, "tokens of one update", 0, MOST,
           &g->batch_tokens},
          {"batch-sequences", 0, OPTION_INTEGER, "N", &s->batch_sequences,
           "or so many sequences, whatever their length", 0, 1 << 24, &g->batch_sequences},
          {"group", 0, OPTION_SWITCH, "on|off", &s->group,
-          "a batch has pictures or none, and similar lengths (default on); off: all\n"
+          "a batch has images or none, and similar lengths (default on); off: all\n"
           "kinds of data in each update"},
          {"micro-batch-tokens", 0, OPTION_INTEGER, "N", &s->micro_batch_tokens,
           "tokens of one forward and backward pass; a batch takes as many\n"
@@ -142,27 +142,28 @@ static void optimizer_group(TrainSettings *s, Table *t, OptionGroup *group) {
     Given *g = &t->given;
     OptimizerConfig *o = &s->optimizer;
     *group = (OptionGroup){
-        "optimiser",
+        "optimizer",
         {{"optimizer", 0, OPTION_CHOICE, "adamw|muon", &s->update,
-          "muon: orthogonalised momentum for the matrices of transformer\n"
+          "muon: orthogonalized momentum for the matrices of transformer\n"
           "blocks and projector, AdamW for all else (default adamw)"},
          {"muon-momentum", 0, OPTION_REAL, "X", &o->muon_momentum,
-          "memory of Muon's mean gradient (default 0.95)", 0, 0.999999},
+          "decay of Muon's mean gradient (default 0.95)", 0, 0.999999},
          {"lr", 0, OPTION_REAL, "X", &s->lr, "learning rate, the highest", 0, 100},
          {"language-lr", 0, OPTION_REAL, "X", &s->language_lr,
           "of the language model, if another (default 0: --lr)", 0, 100},
          {"projector-lr", 0, OPTION_REAL, "X", &s->projector_lr, "of the projector", 0, 100},
          {"vision-lr", 0, OPTION_REAL, "X", &s->vision_lr, "of the vision tower", 0, 100},
          {"schedule", 0, OPTION_CHOICE, "constant|inverse-sqrt|cosine|linear", &s->schedule,
-          "how the rate falls after the warmup"},
+          "how the learning rate falls after the warmup"},
          {"warmup-ratio", 0, OPTION_REAL, "X", &s->warmup_ratio,
-          "share of the steps in which the rate rises", 0, 1, &g->warmup_ratio},
+          "share of the steps in which the learning rate rises", 0, 1, &g->warmup_ratio},
          {"warmup-steps", 0, OPTION_INTEGER, "N", &s->warmup_steps, "or so many steps", 0, MOST,
           &g->warmup_steps},
-         {"beta1", 0, OPTION_REAL, "X", &o->beta1, "memory of the mean gradient", 0, 0.999999},
-         {"beta2", 0, OPTION_REAL, "X", &o->beta2, "memory of its square", 0, 0.999999},
+         {"beta1", 0, OPTION_REAL, "X", &o->beta1, "decay of the mean gradient", 0, 0.999999},
+         {"beta2", 0, OPTION_REAL, "X", &o->beta2, "decay of its square", 0, 0.999999},
          {"adam-eps", 0, OPTION_REAL, "X", &o->eps, "added to the root of the square", 1e-30, 1},
-         {"weight-decay", 0, OPTION_REAL, "X", &o->weight_decay, "decoupled, times the rate", 0, 1},
+         {"weight-decay", 0, OPTION_REAL, "X", &o->weight_decay,
+          "decoupled, times the learning rate", 0, 1},
          {"decay-vectors", 0, OPTION_SWITCH, "on|off", &o->decay_vectors,
           "biases and norms decay, too (default on)"},
          {"clip", 0, OPTION_REAL, "X", &o->clip,
@@ -175,7 +176,7 @@ static void objective_group(TrainSettings *s, OptionGroup *group) {
     *group = (OptionGroup){
         "objective",
         {{"objective", 0, OPTION_CHOICE, "rdm|llada", &s->objective,
-          "reparameterised diffusion, two coupled timesteps of an answer; or\n"
+          "reparameterized diffusion, two coupled timesteps of an answer; or\n"
           "LLaDA's continuous time"},
          {"timesteps", 0, OPTION_INTEGER, "T", &n->timesteps, "rdm: timesteps (default 50)", 1,
           100000},
@@ -186,7 +187,7 @@ static void objective_group(TrainSettings *s, OptionGroup *group) {
          {"complementary", 0, OPTION_FLAG, NULL, &n->complementary,
           "llada: a second copy with the other tokens masked"},
          {"label-smoothing", 0, OPTION_REAL, "X", &n->label_smoothing,
-          "share of the target that goes to all words (default 0)", 0, 0.9},
+          "share of the target that goes to all tokens (default 0)", 0, 0.9},
          {"dropout", 0, OPTION_REAL, "X", &s->dropout, "dropout, 0.1 or none by the stage", 0, 0.9},
          {"attention", 0, OPTION_CHOICE, ATTENTION_CHOICES, &s->attention,
           "every token sees every other, or only its own block and those\n"
@@ -265,7 +266,7 @@ static void table_make(Table *t, TrainSettings *s) {
         "this start of the program",
         {{"config", 'c', OPTION_TEXT, "FILE", &t->config, "settings from a JSON file"},
          {"resume", 0, OPTION_FLAG, NULL, &s->resume,
-          "go on from the last checkpoint in --out, with its settings"},
+          "resume from the last checkpoint in --out, with its settings"},
          {"stop-after", 0, OPTION_INTEGER, "N", &s->stop_after,
           "end after so many updates, with a checkpoint to resume from; the\n"
           "schedule stays that of the whole run",
@@ -502,11 +503,11 @@ static int check_data(const TrainSettings *s, Error *err) {
     bool segment = s->stage == STAGE_SEGMENT;
     if (s->images && !sees(s->stage) && s->stage != STAGE_LENGTH && !segment)
         return error_set(err,
-                         "--images: %s trains on text alone; pictures are for align and tune, "
+                         "--images: %s trains on text alone; images are for align and tune, "
                          "and segment",
                          stage);
     if (segment && !s->images)
-        return error_set(err, "segment learns from pictures: name their folder with --images");
+        return error_set(err, "segment learns from images: name their folder with --images");
     if (s->plain && s->stage != STAGE_ALIGN)
         return error_set(err, "--plain belongs to align, where captions have no instruction of "
                               "their own");
@@ -538,7 +539,7 @@ static int check_optimizer(TrainSettings *s, Error *err) {
     if (!(o->beta1 >= 0 && o->beta1 < 1) || !(o->beta2 >= 0 && o->beta2 < 1) || !(o->eps > 0) ||
         !(o->weight_decay >= 0) || !(o->clip >= 0))
         return error_set(err,
-                         "the optimiser's beta1 %g, beta2 %g, eps %g, decay %g, clip %g make "
+                         "the optimizer's beta1 %g, beta2 %g, eps %g, decay %g, clip %g make "
                          "no sense",
                          (double)o->beta1, (double)o->beta2, (double)o->eps,
                          (double)o->weight_decay, (double)o->clip);

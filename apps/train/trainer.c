@@ -147,7 +147,7 @@ static int open_dataset(Trainer *t, Dataset *dataset, const char *const *paths, 
     TRY(dataset_open(dataset, paths, count, &options, err));
     if (!dataset->with_picture || t->model.model.parts.projector) return 0;
     return error_set(err,
-                     "%s has pictures, but the model cannot see: name one with a vision tower "
+                     "%s has images, but the model cannot see: name one with a vision tower "
                      "and a projector (--vision, --projector or --new-projector)",
                      paths[0]);
 }
@@ -319,16 +319,16 @@ static void tell_start(Trainer *t, const char *resumed_from) {
     fputc('\n', stderr);
     if (d->scenes)
         say(t,
-            "data       %" PRId64 " pictures with %" PRId64 " objects of %d classes; %d "
-            "patches a picture",
+            "data       %" PRId64 " images with %" PRId64 " objects of %d classes; %d "
+            "patches an image",
             d->count, d->scenes->box_count, d->scenes->class_count - 1, d->longest);
     else
         say(t,
-            "data       %" PRId64 " examples, %" PRId64 " of them with a picture, %" PRId64
+            "data       %" PRId64 " examples, %" PRId64 " of them with an image, %" PRId64
             " tokens, the longest %d",
             d->count, d->with_picture, d->tokens, d->longest);
     if (t->model.head_file.count)
-        say(t, "classes    their layer goes on from %s", t->model.head_file.path);
+        say(t, "classes    their layer continues from %s", t->model.head_file.path);
     tell_kinds(t, &d->problems, "");
     if (s->valid) tell_kinds(t, &t->valid.problems, "--valid: ");
     TrainMemory m = train_model_memory(&t->model, s, &t->sizes);
@@ -337,7 +337,7 @@ static void tell_start(Trainer *t, const char *resumed_from) {
         "rows %.0f",
         (double)train_memory_sum(&m) / 1e6, (double)m.weights / 1e6, (double)m.gradients / 1e6,
         (double)m.moments / 1e6, t->sizes.tokens, (double)m.arena / 1e6);
-    say(t, "device     %s; products at most %.0f GFLOP/s", device_text(t->device), t->peak / 1e9);
+    say(t, "device     %s; matmuls at most %.0f GFLOP/s", device_text(t->device), t->peak / 1e9);
     say(t, "steps      %" PRId64 ", the first %" PRId64 " to warm up", t->schedule.steps,
         t->schedule.warmup);
     fputc('\n', stderr);
@@ -408,8 +408,8 @@ static int streak_begins(Trainer *t, double loss, Error *err) {
     t->diverged = found;
     if (found) return -1;
     say(t,
-        "skipped    the update of step %" PRId64 ": the %s not finite, all weights are; a "
-        "lower --lr helps if this goes on",
+        "skipped    the update of step %" PRId64 ": the %s not finite, all weights are; "
+        "a lower --lr helps if this continues",
         t->state.step + 1, isfinite(loss) ? "gradient is" : "loss is");
     return 0;
 }
@@ -420,7 +420,7 @@ static int streak_goes_on(Trainer *t, double loss, Error *err) {
     t->diverged = true;
     return error_set(err,
                      "the run has diverged: %d updates in a row had non-finite gradients (loss %g) "
-                     "and were skipped, though all weights are finite; start anew with a lower "
+                     "and were skipped, though all weights are finite; restart with a lower "
                      "--lr, from %s",
                      MOST_SKIPPED, loss,
                      t->checkpoints.last ? t->checkpoints.last : "the same model");
@@ -685,7 +685,7 @@ static int open_run(Trainer *t, Error *err) {
     int64_t newest = train_checkpoints_newest(&t->run);
     if (newest >= 0 && !s->resume)
         return error_set(err,
-                         "%s/checkpoint-%08" PRId64 " is there already: go on with --resume, or "
+                         "%s/checkpoint-%08" PRId64 " exists already: resume with --resume, or "
                          "name another folder with --out",
                          s->out, newest);
     if (s->resume) TRY(train_start_same_settings(s, err));

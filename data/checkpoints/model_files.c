@@ -48,7 +48,7 @@ static int pair_find(LoraPair *pair, const Params *lora, const Param *p, Error *
     const Param *a = pair->a, *b = pair->b;
     if (!a && !b) return 0;
     if (!a || !b)
-        return error_set(err, "%s is there without its other half", a ? a->name : b->name);
+        return error_set(err, "%s is present without its other half", a ? a->name : b->name);
     int64_t columns = tensor_count(tensor_nd(NULL, DTYPE_F32, p->ndim, p->shape)) / p->shape[0];
     if (a->ndim == 2 && b->ndim == 2 && a->shape[0] == b->shape[1] && a->shape[1] == columns &&
         b->shape[0] == p->shape[0])

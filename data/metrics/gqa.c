@@ -272,7 +272,7 @@ static uint8_t among(GqaState *s, const char *prediction, const JsonElement *ele
     if (!json_is_array(list)) return GQA_NOT_TOLD;
     json_array_foreach(list, i, item) {
         if (json_is_string(item)) continue;
-        problems_add(&s->score->problems, "choice that is no text",
+        problems_add(&s->score->problems, "choice that is not a string",
                      "%.150s: question %.80s: \"%s\"", s->files->choices, element->key, member);
     }
     if (!prediction) return 0;
@@ -295,7 +295,7 @@ static int take_choices(void *user, const JsonElement *element, Error *err) {
     int32_t prediction = s->states[id].prediction;
     const char *text = prediction < 0 ? NULL : text_table_get(&s->answers, prediction);
     if (q->valid != GQA_NOT_TOLD)
-        problems_add(&s->score->problems, "choices that are there twice",
+        problems_add(&s->score->problems, "choices that occur twice",
                      "%.150s: question %.80s: the last ones count", s->files->choices,
                      element->key);
     q->valid = among(s, text, element, "valid", q->common);

@@ -25,10 +25,9 @@ static int take_object(GqaState *s, const char *picture, const char *id, const j
     double x = number_of(object, "x"), y = number_of(object, "y");
     double w = number_of(object, "w"), h = number_of(object, "h");
     if (!isfinite(x + y + w + h)) {
-        problems_add(
-            &s->score->problems, "object without a box",
-            "%.150s: picture %.80s: object %.60s: \"x\", \"y\", \"w\", \"h\" were expected",
-            s->files->scene_graphs, picture, id);
+        problems_add(&s->score->problems, "object without a box",
+                     "%.150s: image %.80s: object %.60s: \"x\", \"y\", \"w\", \"h\" were expected",
+                     s->files->scene_graphs, picture, id);
         return 0;
     }
     if (s->box_count == s->box_capacity) {
@@ -49,15 +48,15 @@ static int take_picture(void *user, const JsonElement *element, Error *err) {
     double width = number_of(element->value, "width"), height = number_of(element->value, "height");
     const char *id;
     if (!(width > 0 && height > 0) || !json_is_object(objects)) {
-        problems_add(&s->score->problems, "picture that is wrong in the scene graphs",
-                     "%.150s: picture %.80s: \"width\", \"height\" and \"objects\" were expected",
+        problems_add(&s->score->problems, "image that is wrong in the scene graphs",
+                     "%.150s: image %.80s: \"width\", \"height\" and \"objects\" were expected",
                      s->files->scene_graphs, element->key);
         return 0;
     }
     GqaPicture *picture = &s->pictures[image];
     if (picture->known)
-        problems_add(&s->score->problems, "picture that is there twice",
-                     "%.150s: picture %.80s: the last one counts", s->files->scene_graphs,
+        problems_add(&s->score->problems, "image that occurs twice",
+                     "%.150s: image %.80s: the last one counts", s->files->scene_graphs,
                      element->key);
     *picture = (GqaPicture){.first_box = s->box_count, .known = true};
     json_object_foreach(objects, id, object)
@@ -102,7 +101,7 @@ static int take_attention(void *user, const char *id, const double *map, Error *
     GqaScored *q = &s->scored[s->states[number].scored];
     if (!q->live) return 0;
     if (q->looked)
-        problems_add(&s->score->problems, "attention that is there twice",
+        problems_add(&s->score->problems, "attention that occurs twice",
                      "%.150s: question %.80s: the last one counts", s->files->attentions, id);
     bool again = q->looked;
     q->looked = true;
@@ -117,7 +116,7 @@ static int take_attention(void *user, const char *id, const double *map, Error *
             q->grounding += attention_in(map, box->x0, box->y0, box->x1, box->y1);
         else if (!again)
             problems_add(&s->score->problems, "region without an object",
-                         "question %.80s: object %.60s is not in the scene graph of its picture "
+                         "question %.80s: object %.60s is not in the scene graph of its image "
                          "%.80s",
                          id, text_table_get(&s->objects, object),
                          text_table_get(&s->images, q->image));
@@ -130,17 +129,17 @@ int gqa_ground(GqaState *s, Error *err) {
     double sum = 0;
     int64_t count = 0;
     s->pictures = calloc(s->images.count + 1, sizeof *s->pictures);
-    if (!s->pictures) return error_set(err, "out of memory for %zu pictures", s->images.count);
+    if (!s->pictures) return error_set(err, "out of memory for %zu images", s->images.count);
     TRY(gqa_file_walk(s->files->scene_graphs, 1u << GQA_FILE_OBJECT,
-                      "{\"picture\": {\"width\": ..., \"height\": ..., \"objects\": {...}}}",
+                      "{\"image\": {\"width\": ..., \"height\": ..., \"objects\": {...}}}",
                       take_picture, s, err));
     TRY(gqa_attentions_walk(s->files->attentions, take_attention, s, &s->score->problems, err));
     for (size_t i = 0; i < s->scored_count; i++) {
         const GqaScored *q = &s->scored[i];
         if (!q->live) continue;
         if (q->image < 0 || !s->pictures[q->image].known) {
-            problems_add(&s->score->problems, "picture that is not in the scene graphs",
-                         "%.150s: picture %.80s of question %.80s", s->files->scene_graphs,
+            problems_add(&s->score->problems, "image that is not in the scene graphs",
+                         "%.150s: image %.80s of question %.80s", s->files->scene_graphs,
                          q->image < 0 ? "(none)" : text_table_get(&s->images, q->image),
                          gqa_scored_id(s, q));
             continue;
@@ -152,6 +151,6 @@ int gqa_ground(GqaState *s, Error *err) {
         sum += q->grounded ? q->grounding : 0;
         count++;
     }
-    gqa_mean(s->score, GQA_GROUNDING, sum, count, "no question's picture is in the scene graphs");
+    gqa_mean(s->score, GQA_GROUNDING, sum, count, "no question's image is in the scene graphs");
     return 0;
 }

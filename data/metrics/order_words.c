@@ -64,7 +64,8 @@ int order_words(OrderWords *words, const char *text, Error *err) {
     *words = (OrderWords){0};
     const uint8_t *wrong = u8_check(bytes, size);
     if (wrong)
-        return error_set(err, "a text is not UTF-8 at byte %zu, its words cannot be told",
+        return error_set(err,
+                         "a text is not valid UTF-8 at byte %zu, its words cannot be separated",
                          (size_t)(wrong - bytes));
     char *breaks = malloc(size + 1);
     if (!breaks) return error_set(err, "out of memory for words");

@@ -53,7 +53,7 @@ static int text_member(char **out, const json_t *object, const char *name, Error
         return error_set(err, "\"%s\" is %s, but must be a text that is not empty", name,
                          !value ? "missing"
                          : text ? "an empty text"
-                                : "no text");
+                                : "not a string");
     *out = strdup(text);
     return *out ? 0 : error_set(err, "out of memory for a causal graph");
 }
@@ -81,7 +81,7 @@ static int segment_span(CausalSegment *s, const json_t *value, const char *answe
         s->end = s->begin + strlen(words);
         if (s->begin != SIZE_MAX) return 0;
         return error_set(err, "\"%s\" does not stand by itself in the answer%s", words,
-                         from ? " behind the segment in front of it in the list" : "");
+                         from ? " after the segment before it in the list" : "");
     }
     if (!json_is_integer(begin) || !json_is_integer(end) || json_integer_value(begin) < 0 ||
         json_integer_value(end) <= json_integer_value(begin))
@@ -89,7 +89,7 @@ static int segment_span(CausalSegment *s, const json_t *value, const char *answe
     s->begin = character_byte(answer, json_integer_value(begin));
     s->end = character_byte(answer, json_integer_value(end));
     if (s->begin != SIZE_MAX && s->end != SIZE_MAX) return 0;
-    return error_set(err, "it ends at character %lld, behind the answer's end",
+    return error_set(err, "it ends at character %lld, after the answer's end",
                      (long long)json_integer_value(end));
 }
 
@@ -103,7 +103,7 @@ static int segment_find(const CausalGraph *g, const char *name) {
 static int segment_check(const CausalGraph *g, Error *err) {
     int last = g->segment_count - 1;
     const CausalSegment *s = &g->segments[last];
-    if (segment_find(g, s->name) != last) return error_set(err, "its name is there twice");
+    if (segment_find(g, s->name) != last) return error_set(err, "its name occurs twice");
     for (int i = 0; i < last; i++)
         if (s->begin < g->segments[i].end && g->segments[i].begin < s->end)
             return error_set(err, "it overlaps segment \"%s\"", g->segments[i].name);

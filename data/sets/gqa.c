@@ -160,15 +160,15 @@ static int take_regions(Walk *w, const json_t *entry, const char *name, Error *e
 static int take_image(Walk *w, const json_t *entry, const char *key, GqaQuestion *q, Error *err) {
     const char *name = gqa_member(entry, key);
     if (!name || !*name) {
-        problem_add(w, "question without a picture", "\"%s\" is %s", key,
+        problem_add(w, "question without an image", "\"%s\" is %s", key,
                     name ? "empty" : state_of(json_object_get(entry, key)));
         return 0;
     }
     const char *slash = strrchr(name, '/'), *last = slash ? slash + 1 : name;
     q->image_id = name;
     if (!*last || picture_leaves_folder(name)) {
-        problem_add(w, "picture outside of the folder",
-                    "%.60s: expected a path below the folder of pictures, without \"..\"", name);
+        problem_add(w, "image outside of the folder",
+                    "%.60s: expected a path below the folder of images, without \"..\"", name);
         return 0;
     }
     size_t size = strlen(name) + sizeof ".jpg";

@@ -49,7 +49,7 @@ typedef struct GqaQuestion {
 /* The kinds of entries that cannot be known by an id of their own. */
 #define GQA_NO_OBJECT "line that is no JSON object"
 #define GQA_NO_ID     "line without an id"
-#define GQA_TWICE     "question that is there twice"
+#define GQA_TWICE     "question that occurs twice"
 
 /* 0 to go on, -1 for an error. What *question points to is valid until the visit ends. */
 typedef int (*GqaVisit)(void *user, const GqaQuestion *question, Error *err);

@@ -49,7 +49,7 @@ static int visit_prediction(void *user, const JsonElement *element, Error *err) 
     }
     if (!id || !text) {
         problem_add(w, id ? "prediction without a text" : "prediction without an id", element,
-                    "\"%s\" is missing or no text", id ? text_key : id_key);
+                    "\"%s\" is missing or not a string", id ? text_key : id_key);
         return 0;
     }
     return w->visit(w->user, id, text, w->lines, err);
@@ -129,7 +129,8 @@ static int visit_attention(void *user, const JsonElement *element, Error *err) {
         problem_add(w, "attention that is no JSON object", element, "%.120s",
                     element->why ? element->why : "something else");
     } else if (!id) {
-        problem_add(w, "attention without an id", element, "\"questionId\" is missing or no text");
+        problem_add(w, "attention without an id", element,
+                    "\"questionId\" is missing or not a string");
     } else if (!take_map(json_object_get(element->value, "attention"), map)) {
         problem_add(w, "attention of another form", element,
                     "question %.80s: expected were %d lists of %d numbers", id, GQA_MAP_SIDE,

@@ -24,7 +24,7 @@ static const char *reason_against(const char *path, const char *image, struct st
         if (strstr(image, "://")) return "a URL, not a file; download the images first";
         if (errno == ENAMETOOLONG) return "too long a path";
         if (errno == ENOENT || errno == ENOTDIR)
-            return "there is no such file in the folder of pictures";
+            return "there is no such file in the folder of images";
         return errno == EACCES ? "a file that may not be opened (permission denied)"
                                : "not a file that can be opened";
     }
@@ -46,5 +46,5 @@ const char *picture_file_problem(char *text, size_t size, const char *images, co
     if (!reason && info.st_size > 0) return NULL;
     snprintf(text, size, "%.*s%s%s%s%s", head, image, gap, tail, reason ? ": " : " has no bytes",
              reason ? reason : "");
-    return reason ? "no such picture" : "empty picture file";
+    return reason ? "no such image" : "empty image file";
 }

@@ -15,7 +15,7 @@
 enum { PROBLEM_KINDS = 32 };
 
 typedef struct Problem {
-    char kind[64];   /* "no such picture", "empty answer", ... */
+    char kind[64];   /* "no such image", "empty answer", ... */
     char first[400]; /* the first one, in words that name file and record */
     int64_t count;
     bool note; /* does not make its samples bad ones */

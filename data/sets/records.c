@@ -544,7 +544,7 @@ int records_read(const Records *records, int64_t index, Record *record, Error *e
 int records_image_path(const Records *records, const Record *record, char *path, int size,
                        Error *err) {
     if (!record->image || !records->images)
-        return error_set(err, "record \"%.60s\" has no picture, or no folder of pictures is named",
+        return error_set(err, "record \"%.60s\" has no image, or no folder of images is named",
                          record->id);
     int length = snprintf(path, (size_t)size, "%s/%s", records->images, record->image);
     if (length < 0 || length >= size)

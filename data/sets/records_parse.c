@@ -59,7 +59,7 @@ static bool take_text(Draft *draft, const json_t *value, const char *field, cons
     }
     *text = json_string_value(value);
     if (strlen(*text) == json_string_length(value)) return true;
-    draft_problem(draft, "NUL byte", "\"%s\" has one, after %zu bytes: this is no text", field,
+    draft_problem(draft, "NUL byte", "\"%s\" has one, after %zu bytes: not a text file", field,
                   strlen(*text));
     return false;
 }
@@ -116,14 +116,14 @@ static bool take_image(Draft *draft, const json_t *object) {
     draft->image = image[0] ? image : images[0] ? images : NULL;
     if (!draft->image) return true;
     if (picture_leaves_folder(draft->image)) {
-        draft_problem(draft, "picture outside of the folder",
-                      "%.200s: expected a path below the folder of pictures, without \"..\"",
+        draft_problem(draft, "image outside of the folder",
+                      "%.200s: expected a path below the folder of images, without \"..\"",
                       draft->image);
         return false;
     }
     if (!draft->context->options->images) {
-        draft_problem(draft, "picture without a folder",
-                      "it has a picture, %.200s, but no folder of pictures is named (--images)",
+        draft_problem(draft, "image without a folder",
+                      "it has an image, %.200s, but no folder of images is named (--images)",
                       draft->image);
         return false;
     }
@@ -394,7 +394,7 @@ int record_from_text(Record *record, const char *text, size_t size, const Record
     *record = (Record){0};
     const char *nul = memchr(text, 0, size);
     if (nul) {
-        record_problem(context, "", "NUL byte", "it has one, after %zu bytes: this is no text",
+        record_problem(context, "", "NUL byte", "it has one, after %zu bytes: not a text file",
                        (size_t)(nul - text));
         return 0;
     }

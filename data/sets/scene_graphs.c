@@ -103,7 +103,7 @@ static void problem_add(const Scan *s, const char *kind, const char *image, cons
     va_start(args, format);
     vsnprintf(what, sizeof what, format, args);
     va_end(args);
-    problems_add(s->problems, kind, "%.150s: picture %.80s: %s", s->path, image, what);
+    problems_add(s->problems, kind, "%.150s: image %.80s: %s", s->path, image, what);
 }
 
 /* A finite number of an object; false after counting what is wrong. */
@@ -135,8 +135,8 @@ static bool take_box(const Scan *s, const json_t *object, const Scene *scene, co
                       .right = (float)fmin(v[0] + v[2], scene->width),
                       .bottom = (float)fmin(v[1] + v[3], scene->height)};
     if (box->left < box->right && box->top < box->bottom) return true;
-    problem_add(s, "box outside of the picture", scene->image,
-                "object %.60s is at (%g, %g), %g x %g, in a picture of %d x %d", id, v[0], v[1],
+    problem_add(s, "box outside of the image", scene->image,
+                "object %.60s is at (%g, %g), %g x %g, in an image of %d x %d", id, v[0], v[1],
                 v[2], v[3], scene->width, scene->height);
     return false;
 }
@@ -172,7 +172,7 @@ static bool take_side(const Scan *s, const json_t *graph, const char *key, const
     json_int_t n = json_integer_value(value); /* 0 where it is no whole number */
     *side = (int32_t)(n < 1 || n > SIDE_MOST ? 0 : n);
     if (*side) return true;
-    problem_add(s, "picture without a size", key, "\"%s\" is %s, expected a whole number of pixels",
+    problem_add(s, "image without a size", key, "\"%s\" is %s, expected a whole number of pixels",
                 name, value ? "something else" : "missing");
     return false;
 }
@@ -183,8 +183,8 @@ static int take_image(const Scan *s, const char *key, char **image, Error *err) 
     const char *slash = strrchr(key, '/'), *last = slash ? slash + 1 : key;
     *image = NULL;
     if (!last[0] || picture_leaves_folder(key)) {
-        problem_add(s, "picture outside of the folder", key,
-                    "expected a path below the folder of pictures, without \"..\"");
+        problem_add(s, "image outside of the folder", key,
+                    "expected a path below the folder of images, without \"..\"");
         return 0;
     }
     if (asprintf(image, "%s%s", key, strchr(last, '.') ? "" : ".jpg") < 0) {
@@ -205,7 +205,7 @@ static int take_scene(Scan *s, const char *key, const json_t *graph, Scene *scen
     *scene = (Scene){.first_box = s->graphs->box_count};
     s->graphs->samples++;
     if (!json_is_object(objects)) {
-        problem_add(s, "picture without objects", key, "\"objects\" is %s, an object was expected",
+        problem_add(s, "image without objects", key, "\"objects\" is %s, an object was expected",
                     objects ? "something else" : "missing");
         return 0;
     }
@@ -234,7 +234,7 @@ static int visit_scene(void *user, const JsonElement *element, Error *err) {
             g->scenes = grown;
         else
             status =
-                error_set(err, "%s: out of memory for %lld pictures", s->path, (long long)g->count);
+                error_set(err, "%s: out of memory for %lld images", s->path, (long long)g->count);
     }
     if (status || !scene.image) {
         free(scene.image);
@@ -274,9 +274,9 @@ static int scan_all(Scan *s, const char *const *paths, int count, Error *err) {
     for (int i = 0; i < count && !(limit && g->count >= limit); i++)
         TRY(scan_file(s, paths[i], err));
     if (!g->count && s->problems->kind_count)
-        return error_set(err, "%s: none of its pictures can be used: %s (%s)", paths[0],
+        return error_set(err, "%s: none of its images can be used: %s (%s)", paths[0],
                          s->problems->kinds[0].kind, s->problems->kinds[0].first);
-    if (!g->count) return error_set(err, "%s: it has no pictures", paths[0]);
+    if (!g->count) return error_set(err, "%s: it has no images", paths[0]);
     TRY(names_end(s, err));
     /* A picture's file may have come or gone. */
     for (int64_t i = 0; i < g->count; i++) {
@@ -291,7 +291,7 @@ int scene_graphs_open(SceneGraphs *graphs, const char *const *paths, int count,
                       const SceneGraphsOptions *options, Problems *problems, Error *err) {
     *graphs = (SceneGraphs){0};
     if (!options->images)
-        return error_set(err, "%s: its pictures are in a folder that is not named (--images)",
+        return error_set(err, "%s: its images are in a folder that is not named (--images)",
                          paths[0]);
     Scan scan = {.graphs = graphs, .options = options, .problems = problems};
     graphs->images = strdup(options->images);

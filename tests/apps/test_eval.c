@@ -169,9 +169,9 @@ static void test_gqa(void **state) {
     assert_int_equal(s.r.status, 1); /* not all could be answered */
     assert_non_null(strstr(s.r.out, "Accuracy"));
     static const char *const kinds[] = {
-        "no such picture: 1 (9000: nowhere.jpg",  "unreadable picture: 2 (the first: 9001: ",
-        "empty picture file: 1 (9002: empty.jpg", "empty question: 1 (9004: ",
-        "prompt that cannot be read: 1 (9005: ",  "question without a picture: 1 (9006: "};
+        "no such image: 1 (9000: nowhere.jpg",   "unreadable image: 2 (the first: 9001: ",
+        "empty image file: 1 (9002: empty.jpg",  "empty question: 1 (9004: ",
+        "prompt that cannot be read: 1 (9005: ", "question without an image: 1 (9006: "};
     for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++)
         if (!strstr(s.r.err, kinds[i])) fail_msg("\"%s\" is not told: %s", kinds[i], s.r.err);
 
@@ -533,7 +533,7 @@ static void test_refused(void **state) {
     gqa(&s, out, "--steps", "10");
     assert_message(&s.r, 1, "\"sha256\"");
     run(&s.r, "eval", "gqa", s.questions, "--images", s.r.folder, "--out", other);
-    assert_message(&s.r, 1, "not one of the pictures", "--images");
+    assert_message(&s.r, 1, "none of the images exists", "--images");
     static const struct {
         const char *args[10], *word;
     } wrong[] = {

@@ -276,7 +276,7 @@ static void test_dropped(void **state) {
     assert_non_null(strstr(r.err, "left out: line that is no JSON object: 2 (the first: "));
     assert_non_null(strstr(r.err, "q.jsonl: line 2: "));
     assert_non_null(strstr(r.err, "left out: line without an id: 1 ("));
-    assert_non_null(strstr(r.err, "left out: question that is there twice: 1 ("));
+    assert_non_null(strstr(r.err, "left out: question that occurs twice: 1 ("));
     json_t *result = json_in(out, "result.json");
     assert_int_equal(integer_at(result, "left_out", NULL), 4);
     assert_int_equal(integer_at(result, "questions", NULL), 1);
@@ -287,7 +287,7 @@ static void test_dropped(void **state) {
     path_in(out, PATH, &r, "official");
     run(&r, "eval", "gqa", "-q", path, "--images", PICTURES, "--out", out);
     assert_int_equal(r.status, 1);
-    assert_non_null(strstr(r.err, "left out: question that is there twice: 1 ("));
+    assert_non_null(strstr(r.err, "left out: question that occurs twice: 1 ("));
     /* A folder of parts is known by what is in its files. */
     char folder[PATH];
     path_in(folder, PATH, &r, "parts"), path_in(out, PATH, &r, "parts-out");

@@ -365,7 +365,7 @@ static void test_graph_read(void **state) {
         {"[3]", {"graph 1", "no object"}},
         {"{\"prompt\": \"p\", \"prompt\": \"q\"}", {"duplicate"}},
         {"{\"answer\": \"a\"}", {"\"prompt\" is missing"}},
-        {"{\"prompt\": 4}", {"\"prompt\" is no text"}},
+        {"{\"prompt\": 4}", {"\"prompt\" is not a string"}},
         {"{\"prompt\": \"p\", \"question\": \"q\"}", {"both"}},
         {"{\"prompt\": \"p\", \"image\": \"q\"}", {"\"image\"", "question"}},
         {"{\"prompt\": \"p\", \"answer\": \"\"}", {"\"answer\" is an empty text"}},
@@ -381,7 +381,7 @@ static void test_graph_read(void **state) {
         {GRAPH(A ",{\"name\":\"B\",\"begin\":3,\"end\":3}", "[\"A\",\"B\"]"), {"begin < end"}},
         {GRAPH(A ",{\"name\":\"B\",\"begin\":-1,\"end\":3}", "[\"A\",\"B\"]"), {"begin < end"}},
         {GRAPH(A ",{\"name\":\"B\",\"begin\":3.5,\"end\":4}", "[\"A\",\"B\"]"), {"whole"}},
-        {GRAPH(A ",{\"name\":\"B\",\"begin\":3,\"end\":99}", "[\"A\",\"B\"]"), {"99", "behind"}},
+        {GRAPH(A ",{\"name\":\"B\",\"begin\":3,\"end\":99}", "[\"A\",\"B\"]"), {"99", "after"}},
         {GRAPH(A ",{\"name\":\"B\",\"begin\":0,\"end\":3}", "[\"A\",\"B\"]"),
          {"overlaps", "\"A\""}},
         {GRAPH(A "," B, "[\"A\", \"X\"]"), {"edge 1", "unknown segment \"X\""}},
@@ -715,7 +715,7 @@ static void test_program_questions(void **state) {
     run(&r, "eval", "order", "-q", path, "--images", PICTURES);
     assert_int_equal(r.status, 1);
     assert_memory_equal(r.out, "2 answers of ", 13);
-    assert_non_null(strstr(r.err, "unreadable picture: 1"));
+    assert_non_null(strstr(r.err, "unreadable image: 1"));
     assert_non_null(strstr(r.err, "nothing.jpg"));
     run(&r, "eval", "order", "-q", path);
     assert_message(&r, 1, "--images");

@@ -453,13 +453,13 @@ static void check_picture(int width, int height, bool noise, int wide, int high)
     Image image = made_image(width, height, noise), found;
     char *page = page_text(&trace, &image, NULL, &err);
     if (!page) fail_msg("%s", err.text);
-    assert_non_null(strstr(page, "alt=\"The picture: dog.jpg\""));
+    assert_non_null(strstr(page, "alt=\"The image: dog.jpg\""));
     size_t size;
     bool png;
     unsigned char *bytes = picture_bytes(page, &size, &png);
     assert_int_equal(png, !noise);
     assert_null(memmem(bytes, size, "Exif", 4));
-    assert_ok(image_decode(&found, bytes, size, "the page's picture", NULL, &err), &err);
+    assert_ok(image_decode(&found, bytes, size, "the page's image", NULL, &err), &err);
     assert_int_equal(found.width, wide);
     assert_int_equal(found.height, high);
     if (png && wide == width)
@@ -491,7 +491,7 @@ static void wrong_pictures_are_refused(void **state) {
     char *page = page_text(&trace, &image, NULL, &err);
     if (!page) fail_msg("%s", err.text);
     assert_int_equal(occurrences(page, "<img"), 1);
-    assert_non_null(strstr(page, "alt=\"The picture: &lt;img src=x onerror=alert(1)&gt;\" src"));
+    assert_non_null(strstr(page, "alt=\"The image: &lt;img src=x onerror=alert(1)&gt;\" src"));
     free(page);
     image_free(&image);
     trace_free(&trace);
@@ -722,7 +722,7 @@ static void pictures_keep_no_secrets(void **state) {
     unsigned char *shown = picture_bytes(r.out, &size, &png);
     assert_null(memmem(shown, size, "Exif", 4));
     assert_null(memmem(shown, size, "secret", 6));
-    assert_ok(image_decode(&found, shown, size, "the page's picture", NULL, &err), &err);
+    assert_ok(image_decode(&found, shown, size, "the page's image", NULL, &err), &err);
     assert_int_equal(found.width, upright.width);
     assert_int_equal(found.height, upright.height);
     double near = 0, far = 0;

@@ -242,7 +242,7 @@ static void test_additions_refused(void **state) {
     assert_ok(trace_from_answers(&trace, &about, &m.answers, 1, m.tokenizer, &err), &err);
     float attention[5] = {0, 1, NAN, 0, 0};
     PreprocessConfig config = preprocess_clip_default();
-    assert_refused(trace_attention(&trace, 0, attention, &err), &err, "without a picture");
+    assert_refused(trace_attention(&trace, 0, attention, &err), &err, "without an image");
     assert_ok(trace_picture(&trace, 10, 10, &config, 1, &err), &err);
     assert_refused(trace_attention(&trace, 0, attention, &err), &err, "nan");
     assert_refused(trace_attention(&trace, 2, attention, &err), &err, "2 hypotheses");
@@ -397,7 +397,7 @@ static void test_broken_files(void **state) {
     TestRandom random = {99};
     refuse(&m, "", 0, "is empty");
     refuse(&m, "7", 1, "expected an object");
-    refuse(&m, "{\"error\": \"no such picture\"}", 28, "no such picture");
+    refuse(&m, "{\"error\": \"no such image\"}", 26, "no such image");
     refuse(&m, "\xff\xfe", 2, "line 1");
     refuse(&m, "{\"seed\": 1, \"seed\": 2}", 22, "duplicate");
     for (size_t n = 1; n + 2 < size; n += 997) refuse(&m, text, n, "line 1");

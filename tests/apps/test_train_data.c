@@ -81,7 +81,7 @@ static void test_skipped_records(void **state) {
         "tests/golden/cases/images_key.json", "--images", set.images, "--out", out, "--steps", "1",
         "--max-bad-fraction", "0.5", "--valid", "tests/golden/cases/images_key.json");
     expect(&r, 0, "");
-    assert_said(&r, "2 examples, 2 of them with a picture", "1 x <image> without an image",
+    assert_said(&r, "2 examples, 2 of them with an image", "1 x <image> without an image",
                 "record 2, id 2", "1 x several <image> marks", "record 3, id 3",
                 "left out   --valid: 1 x several <image> marks");
     temporary_remove(out);

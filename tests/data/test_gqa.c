@@ -70,7 +70,7 @@ static void test_golden(void **state) {
     assert_true(json_integer_value(json_object_get(ours, "unanswered")) > 0);
     json_decref(ours);
     static const char *const told[] = {
-        "question that was answered twice", "question that is there twice",
+        "question that was answered twice", "question that occurs twice",
         "question without a prediction",    "entailed question that is not there",
         "region without an object",         "question without attention"};
     for (size_t i = 0; i < sizeof told / sizeof *told; i++)
@@ -171,7 +171,7 @@ static void test_entries(void **state) {
     assert_int_equal(gqa_find(&q, "4"), 2);
     assert_int_equal(gqa_find(&q, "3"), -1);
     assert_int_equal(kind_count(&problems, "question that is no object"), 2);
-    assert_int_equal(kind_count(&problems, "picture outside of the folder"), 1);
+    assert_int_equal(kind_count(&problems, "image outside of the folder"), 1);
     assert_int_equal(kind_count(&problems, "question without a text"), 1);
     gqa_questions_free(&q);
     assert_ok(gqa_questions_read(&q, path, true, &problems, &err), &err);
@@ -223,7 +223,7 @@ static void test_twice(void **state) {
     assert_int_equal(score.unbalanced, 1);
     assert_int_equal(score.unanswered, 0);
     check_number("accuracy", score.metrics[GQA_ACCURACY].value, 50);
-    assert_int_equal(kind_count(&score.problems, "question that is there twice"), 2);
+    assert_int_equal(kind_count(&score.problems, "question that occurs twice"), 2);
     gqa_score_free(&score);
 }
 
@@ -249,7 +249,7 @@ static void test_llava(void **state) {
     assert_int_equal(q.bad, 1);
     assert_string_equal(gqa_image(&q, 0), "n3.jpg");
     assert_string_equal(gqa_id(&q, 1), "8");
-    assert_int_equal(kind_count(&problems, "question that is there twice"), 1);
+    assert_int_equal(kind_count(&problems, "question that occurs twice"), 1);
     gqa_questions_free(&q);
     run(r, "score", "gqa", answers, path, "--json");
     assert_int_equal(r->status, 0);

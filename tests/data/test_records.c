@@ -225,9 +225,9 @@ static void test_records_left_out(void **state) {
     expect_record(&d, 0, "ok", "there.jpg", 1);
     expect_record(&d, 1, "15", NULL, 1);
     expect_turn(&d, 1, 0, "", "kept");
-    expect_problem(&d, "no such picture", 2, "record 2, id one: missing.jpg");
-    expect_problem(&d, "empty picture file", 1, "id 2: empty.jpg");
-    expect_problem(&d, "picture outside of the folder", 3, "id 3: /etc/passwd");
+    expect_problem(&d, "no such image", 2, "record 2, id one: missing.jpg");
+    expect_problem(&d, "empty image file", 1, "id 2: empty.jpg");
+    expect_problem(&d, "image outside of the folder", 3, "id 3: /etc/passwd");
     expect_problem(&d, "wrong type", 9, "id 5: \"image\" is a number");
     expect_problem(&d, "no conversations", 2, "\"id\", \"image\"");
     expect_problem(&d, "no answered turn", 2, "id 12");
@@ -237,14 +237,14 @@ static void test_records_left_out(void **state) {
     assert_int_equal(d.problems.total, 23);
     assert_int_equal(problems_check(&d.problems, 24, 1, &d.err), 0);
     assert_refused(problems_check(&d.problems, 24, 0.5, &d.err), &d.err, "23 of 24 records", "50 %",
-                   "no such picture: 2", "not text: 2");
+                   "no such image: 2", "not text: 2");
     assert_refused(problems_check(&d.problems, 24, NAN, &d.err), &d.err, "23 of 24");
     /* Only when it is asked for; and without a folder every picture is a problem. */
     d.options.check_images = false;
     accept(&d, "[{\"id\": \"one\", \"image\": \"missing.jpg\", " TALK "}]", 1, 1);
     d.options.images = NULL;
     accept(&d, "[{\"image\": \"missing.jpg\", " TALK "}, {" TALK "}]", 1, 2);
-    expect_problem(&d, "picture without a folder", 1, "missing.jpg");
+    expect_problem(&d, "image without a folder", 1, "missing.jpg");
     data_end(&d);
 }
 

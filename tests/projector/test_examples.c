@@ -331,7 +331,7 @@ static void what_fits(void **state) {
             assert_int_equal(e.count, 0);
             assert_problem(&problems, "question does not fit", 1,
                            "turn 1: the question has 38 tokens; of the model's 60, 37 are left "
-                           "beside <s>, 16 of the picture and 6 of the answer with </s>");
+                           "besides <s>, 16 of the image and 6 of the answer with </s>");
         } else {
             assert_int_equal(e.items[0].tokens, LONGEST);
             assert_int_equal(e.items[0].turns->prompt_count, most - 5);
@@ -344,9 +344,9 @@ static void what_fits(void **state) {
         assert_int_equal(e.count, 0);
         assert_problem(&problems, "answer does not fit", 1,
                        picture ? "turn 1: the answer has 44 tokens with </s>; of the model's 60, "
-                                 "43 are left beside <s> and 16 of the picture"
+                                 "43 are left besides <s> and 16 of the image"
                                : "turn 1: the answer has 60 tokens with </s>; of the model's 60, "
-                                 "59 are left beside <s> and 0 of the picture");
+                                 "59 are left besides <s> and 0 of the image");
         assert_int_equal(problems.total, 1 + picture);
     }
     /* Answers that count from a fixed place: the prompt has what is in front of it, the answer what
@@ -482,7 +482,7 @@ static void documents_are_cut_without_loss(void **state) {
     r.image = "x.png";
     make(&e, &r, &c, &problems);
     assert_int_equal(e.count, 0);
-    assert_problem(&problems, "picture in plain text", 1, "x.png");
+    assert_problem(&problems, "image in plain text", 1, "x.png");
     r.image = NULL, turns[0].prompt = turns[0].response = turns[1].response = "";
     make(&e, &r, &c, &problems);
     assert_int_equal(e.count, 0);

@@ -387,7 +387,7 @@ static void test_learns(void **state) {
         b.valid, "--out", out, "--epochs", "9", "--batch-sequences", "16", "--lr", "4e-3",
         "--valid-every", "100", "--save-every", "0", "--threads", "1");
     expect(r, 0, "");
-    assert_non_null(strstr(r->err, "240 pictures"));
+    assert_non_null(strstr(r->err, "240 images"));
     assert_non_null(strstr(r->err, "3 classes"));
     assert_non_null(strstr(r->err, "patches right"));
     double patches = metric(r, "out", "valid_accuracy", 1);
@@ -407,7 +407,7 @@ static void test_learns(void **state) {
     run(r, "train", "segment", "-m", trained, "--data", b.train, "--images", b.images, "--valid",
         b.valid, "--out", again, "--steps", "1");
     expect(r, 0, "");
-    assert_non_null(strstr(r->err, "goes on from"));
+    assert_non_null(strstr(r->err, "continues from"));
     assert_true(fabs(metric(r, "again", "valid_loss", 0) - loss) <= 1e-5 * loss);
     temporary_remove(again);
     const char *other = "{\"t000.png\": {\"width\": 40, \"height\": 33, \"objects\": {\"1\": "
@@ -417,7 +417,7 @@ static void test_learns(void **state) {
     run(r, "train", "segment", "-m", trained, "--data", hats, "--images", b.images, "--out", again,
         "--steps", "1");
     expect(r, 0, "");
-    assert_null(strstr(r->err, "goes on from"));
+    assert_null(strstr(r->err, "continues from"));
     temporary_remove(again);
     char layer[400];
     write_file(r, "out/model/segment.safetensors", "x", 1, layer, sizeof layer);
@@ -575,16 +575,16 @@ static void test_refused(void **state) {
     write_file(r, "bad.json", text, strlen(text), bad, sizeof bad);
     run(r, "train", "segment", "-m", b.model, "--data", bad, "--images", b.images, "--out", out,
         "--steps", "2", "-q");
-    assert_message(r, 1, "no such picture: 1", "gone.jpg");
+    assert_message(r, 1, "no such image: 1", "gone.jpg");
     run(r, "train", "segment", "-m", b.model, "--data", bad, "--data", b.train, "--images",
         b.images, "--out", out, "--epochs", "1", "--max-bad-fraction", "0.03", "-q");
-    assert_message(r, 1, "picture of another size: 1", "t001.png", "40x33");
+    assert_message(r, 1, "image of another size: 1", "t001.png", "40x33");
     temporary_remove(out);
     run(r, "train", "segment", "-m", b.model, "--data", bad, "--data", b.train, "--images",
         b.images, "--out", out, "--epochs", "1", "--max-bad-fraction", "0.5");
     expect(r, 0, "");
-    assert_non_null(strstr(r->err, "left out   1 x no such picture"));
-    assert_non_null(strstr(r->err, "left out   picture of another size"));
+    assert_non_null(strstr(r->err, "left out   1 x no such image"));
+    assert_non_null(strstr(r->err, "left out   image of another size"));
     run_end(r);
 }
 

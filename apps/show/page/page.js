@@ -263,7 +263,7 @@ function showLook(i) {
   const word = i === null ? null : h.states[stepOf(h)][i];
   note.replaceChildren();
   if (!word) {
-    make("span", "", "Point at a word to see where in the picture the model looked when it wrote " +
+    make("span", "", "Point at a word to see where in the image the model looked when it wrote " +
       "it.", note);
     return;
   }
@@ -274,7 +274,7 @@ function showLook(i) {
   const map = h.attention[i], sum = map.reduce((a, b) => a + b, 0);
   const most = map.reduce((a, b) => Math.max(a, b), 1);
   make("span", "", `Where the model looked when it wrote “${visible(word.piece)}”: ` +
-    `${percent(sum / 1e6)} of its attention was on the picture (mean over heads and layers).`, note);
+    `${percent(sum / 1e6)} of its attention was on the image (mean over heads and layers).`, note);
   const scale = make("span", "scale", "none", note);
   make("i", "", undefined, scale);
   make("span", "", `${percent(most / 1e6)} in the brightest patch`, scale);
@@ -597,7 +597,7 @@ function scheme() {
 function showScheme() {
   const other = scheme() === "dark" ? "Light" : "Dark";
   $("theme-name").textContent = other;
-  $("theme").setAttribute("aria-label", `${other} colours`);
+  $("theme").setAttribute("aria-label", `${other} colors`);
   plot.draw();
 }
 
@@ -606,7 +606,7 @@ function showScheme() {
 function factsMake() {
   const facts = [];
   if (data.model) facts.push("model " + data.model);
-  if (data.image) facts.push("picture " + data.image);
+  if (data.image) facts.push("image " + data.image);
   if (data.dropped_tokens) facts.push(`${counted(data.dropped_tokens, "token")} of the prompt's beginning dropped`);
   facts.push(data.strategy, `seed ${data.seed}`, counted(current().last, "step"),
     `${counted(data.evaluations, "run")} of the network`);
