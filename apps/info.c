@@ -145,8 +145,8 @@ static int model_numbers(const Model *m, PartNumbers *numbers) {
 }
 
 /* What decoding one question about one picture takes beside the files' own pages: all prepared
- * weights, and the activations of the part that needs most, since the parts run one after another.
- */
+ * weights, and the activations of the part that needs most, since the parts run one
+ * after another. */
 static size_t memory_needed(const PartNumbers *numbers, int count) {
     size_t weights = 0, most = 0;
     for (int i = 0; i < count; i++) {

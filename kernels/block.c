@@ -166,8 +166,8 @@ int block_begin(Device *device, const BlockConfig *config, BlockWork *work, Erro
     return convert_forward(device, work->h, work->x, err);
 }
 
-/* LayerNorm where the model has it: in front of a part (into h), or after it (over x, and into h).
- */
+/* LayerNorm where the model has it: in front of a part (into h), or after it (over x, and
+ * into h). */
 static int norm_before(Device *device, const BlockConfig *c, BlockWork *k, Tensor w, Tensor b,
                        Error *err) {
     if (!c->pre_norm) return 0;

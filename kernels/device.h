@@ -64,8 +64,8 @@ DeviceCounters device_counters(const Device *device);
  * it, everything else in f32. Accumulation is f32 in both. */
 Dtype device_compute_dtype(const Device *device, Dtype weights);
 
-/* Memory on the device, aligned to 256 bytes; NULL may be freed. Alloc fails with the size asked.
- */
+/* Memory on the device, aligned to 256 bytes; NULL may be freed. Alloc fails with the
+ * size asked. */
 int device_alloc(Device *device, void **memory, size_t bytes, Error *err);
 void device_free(Device *device, void *memory);
 
@@ -100,8 +100,8 @@ typedef int (*DeviceWork)(void *work, Error *err);
 bool device_replays(const Device *device); /* false: it would simply call `run` */
 int device_replay(Device *device, ReplayKey key, DeviceWork run, void *work, Error *err);
 
-/* ---- Arena: a stack of tensors in one block of device memory, sized before the work begins. ----
- */
+/* ---- Arena: a stack of tensors in one block of device memory, sized before the work
+ * begins. ---- */
 
 typedef struct Arena {
     Device *device;

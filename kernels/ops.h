@@ -2,8 +2,10 @@
  *
  * Letters: T tokens (rows), K and N columns in and out, D width, H heads, V vocabulary, R some
  * rows. `c` is the compute type of the model, f32 or bf16; sums are always f32. Matrices may be
- * column slices (Tensor.ld) where said. Rows of a batch are the tokens of its sequences end to end;
- * no operation lets one row's result depend on another but attention and the mean, which say which.
+ * column slices (Tensor.ld) where said.
+ *
+ * Rows of a batch are the tokens of its sequences end to end. No operation lets one row's result
+ * depend on another, except attention and the mean, which say on which.
  *
  * Every operation checks types and shapes first and fails with the operation's name, what was found
  * and what was expected. `d` before a name is its gradient. Backward operations add (+=) to the
@@ -11,8 +13,7 @@
  * A gradient that is not wanted is TENSOR_NONE and costs nothing.
  *
  * Index tensors (i32) live on the device like all tensors. Attention spans are read from the host
- * during the call.
- */
+ * during the call. */
 #ifndef EASYFIRST_KERNELS_OPS_H
 #define EASYFIRST_KERNELS_OPS_H
 

@@ -1,13 +1,15 @@
 /* infill.h - a language model, a set of prompts, and canvases to be evaluated after them.
  *
  * The sequence of a request is  <s> image tokens | prompt | canvas </s>  with positions counted
- * through, or with the canvas's counted from a fixed place. Attention is one of two patterns: full
- * every token sees every token (the paper; all released checkpoints); blocks  the three parts are
- * blocks: each sees itself and those before it. What stands before the canvas then never depends on
- * it, so the keys and values of a picture are computed once for all its questions and those of a
- * prompt once for all steps and lengths, and a step evaluates the canvas's rows only. This is
- * exact, not an approximation. Canvases of any requests and lengths are evaluated in packed
- * batches, without padding.
+ * through, or with the canvas's counted from a fixed position. Attention is one of two patterns:
+ *
+ *   full          every token attends to every token (the paper; all released checkpoints)
+ *   block-causal  the three parts are blocks: each attends to itself and to those before it
+ *
+ * With block-causal attention nothing before the canvas depends on it, so the keys and values of an
+ * image are computed once for all its questions and those of a prompt once for all steps and
+ * lengths, and a step evaluates the canvas's rows only. This is exact, not an approximation.
+ * Canvases of any requests and lengths are evaluated in packed batches, without padding.
  */
 #ifndef EASYFIRST_LANGUAGE_INFILL_H
 #define EASYFIRST_LANGUAGE_INFILL_H

@@ -1,5 +1,5 @@
-/* length_train.h - training the length predictor over the hidden states of a frozen language model.
- */
+/* length_train.h - training the length predictor over the hidden states of a frozen
+ * language model. */
 #ifndef EASYFIRST_LANGUAGE_LENGTH_TRAIN_H
 #define EASYFIRST_LANGUAGE_LENGTH_TRAIN_H
 

@@ -121,8 +121,8 @@ static bool unit_is_leaf(const Charsmap *map, uint32_t index) {
     return unit_at(map, index) >> 31;
 }
 
-/* The most leaves on any way down from a unit, -1 where there are too many or a way does not end.
- */
+/* The most leaves on any way down from a unit, -1 where there are too many or a way does
+ * not end. */
 static int way_leaves(Charsmap *map, uint32_t index, int depth) {
     if (depth > WAY_DEPTH) return -1;
     if (map->most[index]) return map->most[index] - 1;

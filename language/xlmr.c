@@ -33,8 +33,8 @@ static int declare_table(Params *params, Tensor *slot, int64_t rows, int64_t col
     return params_declare(params, &spec, err, "roberta.embeddings.%s.weight", name);
 }
 
-/* The vocabulary's matrix: read by rows as an embedding (`table`, may be NULL) and multiplied with.
- */
+/* The vocabulary's matrix: read by rows as an embedding (`table`, may be NULL) and
+ * multiplied with. */
 static int declare_vocabulary(Xlmr *m, Params *params, Tensor *table, const char *name,
                               Error *err) {
     ParamSpec spec = {.slot = &m->vocab_w,

@@ -26,8 +26,8 @@ int model_write_settings(const json_t *settings, AttentionPattern attention, con
                          const char *folder, Error *err);
 
 /* A part's config.json, to be changed and written; of CLIP's two-tower ones the vision half. Where
- * it tells a type of weights, that is `dtype` now. json_decref it, or hand it to model_write_json.
- */
+ * it tells a type of weights, that is `dtype` now. json_decref it, or hand it
+ * to model_write_json. */
 int model_config_read(json_t **config, const char *path, Part part, Dtype dtype, Error *err);
 
 /* The same of the config.json beside a part's weights, of their type; it says whether a language

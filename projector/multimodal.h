@@ -1,10 +1,12 @@
-/* multimodal.h - the whole model: pictures and prompts in, filled answers out.
+/* multimodal.h - the whole model: images and prompts in, answers out.
  *
- * This is where the parts meet: the vision tower and the projector turn pictures into image tokens,
- * the tokenizer's ids and the image tokens become one packed sequence <s> image tokens, prompt,
- * answer,
- * </s> (language/infill.h), the length predictor says how long the answer may be, and the decoder
- * fills it (language/decode.h). Everything works for text alone, too: then there is no picture.
+ * This is where the parts meet: the vision tower and the projector turn images into image tokens;
+ * the tokenizer's ids and the image tokens become one packed sequence
+ *
+ *   <s> image tokens, prompt, answer, </s>    (language/infill.h);
+ *
+ * the length predictor proposes the answer's length, and the decoder denoises it
+ * (language/decode.h). Everything works for text alone, too: then there is no image.
  */
 #ifndef EASYFIRST_PROJECTOR_MULTIMODAL_H
 #define EASYFIRST_PROJECTOR_MULTIMODAL_H
@@ -96,8 +98,8 @@ typedef struct Answers {
 
 /* Answers all requests, in packed batches; none depends on what else is asked. A request that
  * cannot be answered has its own Answer.error, and the others are answered as without it. The call
- * itself fails only for what concerns all of them: memory, the device, a model that cannot write.
- */
+ * itself fails only for what concerns all of them: memory, the device, a model that
+ * cannot write. */
 int multimodal_answer(const Multimodal *model, Tensor image_tokens, const AnswerRequest *requests,
                       int count, const AnswerOptions *options, Answers *answers, Error *err);
 void answers_free(Answers *answers);

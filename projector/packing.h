@@ -1,19 +1,21 @@
 /* packing.h - examples and noise to one packed batch (learn.h).
  *
- * full:    for each turn, each corrupted copy is a sequence of its own, one attention span; the
- *          picture's rows are there twice, but the picture is encoded once.
- * blocks:  <s> and the picture once; then for each turn its prompt once, which sees the picture's
- *          block and itself; then the turn's copies, each of which sees picture, prompt and itself.
- *          Positions of every copy count on from its prompt (or from answer_position), those of
- *          every prompt from the picture. No block sees a later or a sibling one, so the loss and
- * the gradients are those of the turns one by one, of whole copies each. This is the attention that
- * answering uses (language/infill.h): without a picture the first block is <s> alone.
+ *   full          for each turn, each corrupted copy is a sequence of its own, one attention span;
+ *                 the image's rows occur twice, but the image is encoded once.
+ *   block-causal  <s> and the image once; then for each turn its prompt once, which sees the
+ *                 image's block and itself; then the turn's copies, each of which sees image,
+ *                 prompt and itself. Positions of every copy count on from its prompt (or from
+ *                 answer_position), those of every prompt from the image.
+ *
+ * With block-causal attention no block sees a later or a sibling one, so the loss and the gradients
+ * are those of the turns one by one, of whole copies each. This is the attention that answering
+ * uses (language/infill.h): without an image the first block is <s> alone.
  *
  * A masked token's weight is noise weight / (maskable tokens of its sequence * copies * sequences
  * of the whole step), so that a step's losses add up to the mean over sequences, however it is
- * divided into passes. A copy without a masked token has neither loss nor gradient and is left out,
- * with its prompt and its picture if nothing else needs them: a batch may even be without rows
- * (tokens 0), and then there is nothing to compute.
+ * divided into micro-batches. A copy without a masked token has neither loss nor gradient and is
+ * left out, with its prompt and its image if nothing else needs them: a batch may even be without
+ * rows (tokens 0), and then there is nothing to compute.
  */
 #ifndef EASYFIRST_PROJECTOR_PACKING_H
 #define EASYFIRST_PROJECTOR_PACKING_H

@@ -16,8 +16,8 @@ typedef struct Prompts {
 } Prompts;
 
 /* The prompts of all requests. One that cannot be answered is left out, its Answer says why; fails
- * only without memory. prompts_free is always allowed. `images` is how many image blocks there are.
- */
+ * only without memory. prompts_free is always allowed. `images` is how many image blocks
+ * there are. */
 int prompts_encode(Prompts *prompts, const Multimodal *model, const AnswerRequest *requests,
                    int count, int images, LongPrompts policy, Answer *answers, Error *err);
 void prompts_free(Prompts *prompts);

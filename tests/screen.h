@@ -12,8 +12,8 @@ enum { SCREEN_COLUMNS = 200, SCREEN_ROWS = 60, SCREEN_CELL = 64 };
 
 /* One screen, which knows what a drawing may use: text (wide, combining), CR, LF, moves up, down
  * and to a column, erasing to the end of the line or screen, colours, cursor and autowrap on and
- * off. Everything else fails the test, as does text beyond the right edge where lines may not wrap.
- */
+ * off. Everything else fails the test, as does text beyond the right edge where lines may
+ * not wrap. */
 typedef struct Screen {
     int columns, rows, x, y;
     bool clips;                 /* what is beyond the edge is lost instead of failing the test */

@@ -25,8 +25,8 @@
  * to 6 bytes a pixel); 64 times the file's size if that is more, but not above 512 MiB.
  *
  * image_read takes memory for the file and for all pixels, 3 bytes each; preprocess_read (see
- * preprocess.h) for the file and a few rows only, or a quarter of the pixels of an interlaced PNG.
- */
+ * preprocess.h) for the file and a few rows only, or a quarter of the pixels of an
+ * interlaced PNG. */
 #ifndef EASYFIRST_VISION_IMAGE_H
 #define EASYFIRST_VISION_IMAGE_H
 

@@ -45,8 +45,8 @@ static bool loses_pixels(int warning) {
            warning == JWRN_ARITH_BAD_CODE || warning == JWRN_MUST_RESYNC;
 }
 
-/* Other warnings, as of stray bytes between markers, stop nothing: Pillow shows such images, too.
- */
+/* Other warnings, as of stray bytes between markers, stop nothing: Pillow shows such
+ * images, too. */
 static void on_message(j_common_ptr jpeg, int level) {
     if (level < 0 && loses_pixels(jpeg->err->msg_code)) on_error(jpeg);
 }

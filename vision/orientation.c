@@ -8,8 +8,8 @@
 
 #include "vision/formats.h"
 
-/* Blocks are small (an EXIF block at most 64 KiB); a compressed one is read no further than this.
- */
+/* Blocks are small (an EXIF block at most 64 KiB); a compressed one is read no further
+ * than this. */
 enum { MAX_BLOCK = 1 << 20 };
 
 /* What the blocks read so far have said. */
@@ -195,8 +195,8 @@ int png_orientation(const uint8_t *bytes, size_t size) {
 
 /* ---- JPEG. ---- */
 
-/* Segment by segment up to the first scan; what lies between them is passed over, as libjpeg does.
- */
+/* Segment by segment up to the first scan; what lies between them is passed over, as
+ * libjpeg does. */
 int jpeg_orientation(const uint8_t *bytes, size_t size) {
     enum { APP1 = 0xe1, SOS = 0xda, EOI = 0xd9, RST0 = 0xd0, SOI = 0xd8, TEM = 1 };
     Said said = {0};

@@ -33,8 +33,8 @@ static bool take(Text *t, char c) {
     return true;
 }
 
-/* `="6"` or `>6<` after the property's name; 0 if it is neither, 1 if the value is none of 1 to 8.
- */
+/* `="6"` or `>6<` after the property's name; 0 if it is neither, 1 if the value is none of 1
+ * to 8. */
 static int property_value(Text t) {
     skip_space(&t);
     char close = '<';

@@ -42,8 +42,8 @@ static size_t escape(char *out, unsigned code) {
     return (size_t)sprintf(out, "\\u%04x\\u%04x", 0xd800 | code >> 10, 0xdc00 | (code & 0x3ff));
 }
 
-/* JSON allows controls beyond ASCII's in strings as they are; nowhere else in a line can they be.
- */
+/* JSON allows controls beyond ASCII's in strings as they are; nowhere else in a line can
+ * they be. */
 static char *escape_controls(const char *line) {
     size_t size = strlen(line), used = 0, n;
     char *out = malloc(6 * size + 1); /* one byte (DEL) becomes six */

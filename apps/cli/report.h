@@ -45,8 +45,8 @@ typedef struct Asked {
 int report_json(const Asked *asked, const Answers *answers, int index, const Tokenizer *tokenizer,
                 const DecodeOptions *options, bool trace, Error *err);
 
-/* In its place for a request that could not be answered (`error`), or had nothing to answer (NULL).
- */
+/* In its place for a request that could not be answered (`error`), or had nothing to
+ * answer (NULL). */
 int report_json_none(const Asked *asked, const char *error, Error *err);
 
 enum { REPORT_NUMBER_SIZE = 32 };

@@ -43,8 +43,8 @@ int eval_check_model(const CommonOptions *o, bool images, Error *err);
 json_t *eval_file_json(const char *path, Error *err);
 
 /* Everything that answers depend on: "version", `command`, `data` (taken over), the model (name and
- * hash of each file, attention), options of answering, device and arithmetic. NULL with a message.
- */
+ * hash of each file, attention), options of answering, device and arithmetic. NULL with
+ * a message. */
 json_t *eval_settings_json(const EvalOptions *options, const Session *session, const char *command,
                            json_t *data, Error *err);
 

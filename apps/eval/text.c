@@ -1,5 +1,4 @@
-/* text.c - text tasks: a model's answers to lines of {"inputs", "targets"}, and their scores.
- */
+/* text.c - text tasks: a model's answers to lines of {"inputs", "targets"}, and their scores. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>

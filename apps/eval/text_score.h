@@ -55,8 +55,8 @@ void eval_text_free(EvalTextSet *set);
  * there are (of a file whose first lines alone are asked). */
 int eval_text_subjects(EvalTextSet *set, const char *path, int64_t *spare, Error *err);
 
-/* Writes NAME.answers.txt and NAME.targets.txt, a record a line, without those that were skipped.
- */
+/* Writes NAME.answers.txt and NAME.targets.txt, a record a line, without those that
+ * were skipped. */
 int eval_text_files(const EvalTextSet *set, const EvalStore *store, Error *err);
 
 /* {"task", "files": [{"file", "lines", "unanswered", "skipped", scores}], "mean": {...},

@@ -34,8 +34,8 @@ typedef struct ShowOptions {
     bool every_step; /* nothing is folded (fold.h) */
 } ShowOptions;
 
-/* Plays a finished trace. *quit (may be NULL) tells whether the person had enough before its end.
- */
+/* Plays a finished trace. *quit (may be NULL) tells whether the person had enough before
+ * its end. */
 int show_play(const Trace *trace, const ShowOptions *options, bool *quit, Error *err);
 
 /* A trace that is being made and watched. */

@@ -154,8 +154,8 @@ static inline const TraceEntry *trace_entries(const TraceHypothesis *h, int step
     return h->entries + (size_t)step * (size_t)h->length;
 }
 
-/* Whether a step (from 0) leaves other tokens than the one before it; the first comes after masks.
- */
+/* Whether a step (from 0) leaves other tokens than the one before it; the first comes
+ * after masks. */
 bool trace_changes(const TraceHypothesis *h, int step);
 
 /* A finished trace as JSON (NULL without memory), released by the caller; and as a line in a file,

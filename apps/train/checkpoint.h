@@ -78,8 +78,8 @@ uint64_t train_checkpoint_bytes(const TrainModel *model, const TrainSettings *se
  * stop (it is noted). */
 void train_checkpoints_trim(TrainCheckpoints *checkpoints, int keep);
 
-/* RUN/model: the newest checkpoint as a plain model folder, in place of an older one of this run.
- */
+/* RUN/model: the newest checkpoint as a plain model folder, in place of an older one of
+ * this run. */
 int train_checkpoint_publish(TrainCheckpoints *checkpoints, Error *err);
 
 #endif

@@ -88,8 +88,8 @@ static bool is_torn(const char *line, size_t size) {
     return !size || line[size - 1] != '\n' || memchr(line, 0, size);
 }
 
-/* The lines of an earlier part of the run, as far as they are of steps up to `step`, into `kept`.
- */
+/* The lines of an earlier part of the run, as far as they are of steps up to `step`,
+ * into `kept`. */
 static int metrics_read(TrainReport *r, FILE *in, int64_t step, FILE *kept, Error *err) {
     char *line = NULL;
     size_t capacity = 0;

@@ -193,8 +193,8 @@ static void configure_valid(Trainer *t) {
     t->valid_config.noise_epoch = -1;
 }
 
-/* The validation data first, which are the smaller ones: what is wrong with them is known at once.
- */
+/* The validation data first, which are the smaller ones: what is wrong with them is known
+ * at once. */
 static int open_texts(Trainer *t, Error *err) {
     const TrainSettings *s = t->settings;
     if (s->valid) TRY(open_dataset(t, &t->valid, &s->valid, 1, s->valid_limit, err));

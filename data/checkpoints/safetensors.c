@@ -144,8 +144,8 @@ static int range_compare(const void *a, const void *b) {
 }
 
 /* Two tensors that share bytes are no mistake a writer makes: refused, as by the reference. Sorted
- * by begin, with empty ranges (which cover nothing) left out, neighbours are all there is to see.
- */
+ * by begin, with empty ranges (which cover nothing) left out, neighbours are all there is
+ * to see. */
 static int check_overlaps(Reader *r) {
     qsort(r->ranges, r->range_count, sizeof *r->ranges, range_compare);
     const Range *last = NULL;

@@ -8,8 +8,8 @@
 
 enum { FILE_HASH_SIZE = 65 };
 
-/* Writes 64 hexadecimal digits and a terminating 0. Errors: a file that cannot be opened or read.
- */
+/* Writes 64 hexadecimal digits and a terminating 0. Errors: a file that cannot be opened
+ * or read. */
 int file_hash(char hex[FILE_HASH_SIZE], const char *path, Error *err);
 
 /* The same of bytes in memory. */

@@ -86,8 +86,8 @@ static int open_nameless(const char *target) {
     return fd;
 }
 
-/* open's own mode, not mkstemp's 0600: the result gets the permissions of any file the user makes.
- */
+/* open's own mode, not mkstemp's 0600: the result gets the permissions of any file the
+ * user makes. */
 static int open_beside(FileWriter *w) {
     if ((w->fd = open_nameless(w->target)) >= 0) return 0;
     for (int i = 0; i < ATTEMPTS; i++) {

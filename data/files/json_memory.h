@@ -11,8 +11,8 @@
 
 #include <jansson.h>
 
-/* Lets jansson allocate where it is seen; once, before it is used. Without it nothing ever fails.
- */
+/* Lets jansson allocate where it is seen; once, before it is used. Without it nothing
+ * ever fails. */
 void json_memory_watch(void);
 
 /* Of the calling thread, since its last begin. */

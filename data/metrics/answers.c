@@ -1,5 +1,5 @@
-/* answers.c - short answers: equal, equal but for their form, the right number, the right letter.
- */
+/* answers.c - short answers: equal, equal but for their form, the right number, the
+ * right letter. */
 #include <stdlib.h>
 #include <string.h>
 

@@ -27,8 +27,8 @@ int answer_exact(AnswerRule rule, const char *prediction, const char *target, do
                  Error *err);
 
 /* F1 of the words that both have after ANSWER_SQUAD, each as often as both have it; 0 if there is
- * none, even where both are empty (SQuAD 1.1's script, which TyDiQA's gold passages are scored by).
- */
+ * none, even where both are empty (SQuAD 1.1's script, which TyDiQA's gold passages are
+ * scored by). */
 int answer_f1(const char *prediction, const char *target, double *f1, Error *err);
 
 /* 1 if the last integers of both are the same; 0 if one of them has none. */

@@ -71,8 +71,8 @@ typedef struct GqaTable {
 
 const char *gqa_table_name(GqaTableKind kind);
 
-/* Whether the questions are testdev_balanced, with its published number of questions of each type.
- */
+/* Whether the questions are testdev_balanced, with its published number of questions of
+ * each type. */
 typedef enum GqaCheck { GQA_NOT_TESTDEV, GQA_CHECK_EQUAL, GQA_CHECK_DIFFERENT } GqaCheck;
 
 typedef struct GqaScore {

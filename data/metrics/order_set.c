@@ -188,8 +188,8 @@ static void count_pairs(const OrderSetWord *words, int count, OrderPairs *pairs,
     }
 }
 
-/* The steps of the places that are written at the end, dealt out to these places in random order.
- */
+/* The steps of the places that are written at the end, dealt out to these places in
+ * random order. */
 static void deal_steps(const OrderAnswer *a, int *order, int *steps, uint64_t seed,
                        uint64_t stream) {
     int n = 0;

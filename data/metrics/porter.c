@@ -81,8 +81,8 @@ typedef struct Rule {
     const char *ending, *replacement;
 } Rule;
 
-/* Replaces the first of the endings that the word has, if the stem's measure is more than `more`.
- */
+/* Replaces the first of the endings that the word has, if the stem's measure is more
+ * than `more`. */
 static void apply(Stem *s, const Rule *rules, size_t count, int more) {
     for (size_t i = 0; i < count; i++) {
         if (!ends(s, rules[i].ending)) continue;

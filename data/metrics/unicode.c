@@ -96,8 +96,8 @@ int codepoints_lower(Codepoints *text, Error *err) {
             text->items[i] = uc_tolower(c);
     }
     if (!dotted) return 0;
-    /* The I with a dot, alone of all, becomes two characters: from the end, so that none is lost.
-     */
+    /* The I with a dot, alone of all, becomes two characters: from the end, so that none
+     * is lost. */
     TRY(codepoints_reserve(text, count + dotted, err));
     text->count += dotted;
     for (size_t to = text->count; count-- > 0;) {

@@ -31,8 +31,8 @@ int codepoints_encode(const Codepoints *text, char **utf8, Error *err);
 
 int codepoints_append(Codepoints *text, uint32_t c, Error *err);
 
-/* Lower case in place, with what depends on neighbours (the final sigma) and what grows (U+0130).
- */
+/* Lower case in place, with what depends on neighbours (the final sigma) and what
+ * grows (U+0130). */
 int codepoints_lower(Codepoints *text, Error *err);
 
 /* White space away at the end, or at both. */

@@ -27,8 +27,8 @@ typedef struct Problems {         /* zero-initialise */
     int64_t total; /* bad samples */
 } Problems;
 
-/* Counts a bad sample and this reason; another reason, of a sample that is counted already; a note.
- */
+/* Counts a bad sample and this reason; another reason, of a sample that is counted already;
+ * a note. */
 void problems_add(Problems *problems, const char *kind, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 void problems_more(Problems *problems, const char *kind, const char *format, ...)

@@ -203,8 +203,8 @@ static int check_text(const Records *records, const Source *source, Error *err) 
                      source->path, needs);
 }
 
-/* The member of an object, other than a record, that is an array of objects; NULL if there is none.
- */
+/* The member of an object, other than a record, that is an array of objects; NULL if there
+ * is none. */
 static const char *wrapped_array(json_t *object) {
     const char *key;
     json_t *value;

@@ -53,8 +53,8 @@ typedef struct SceneGraphs {
 
 typedef struct SceneGraphsOptions {
     const char *images; /* folder of pictures */
-    /* The table of another SceneGraphs, for held-out data; NULL: made of the names in these files.
-     */
+    /* The table of another SceneGraphs, for held-out data; NULL: made of the names in
+     * these files. */
     const char *const *classes;
     int class_count;
     int64_t limit; /* pictures that are used at most; 0: all */

@@ -3,8 +3,8 @@
  * Every function here works for one thread on rows that its caller shares out among threads; the
  * same inputs give the same bits whoever does the sharing (on one instruction set: another one adds
  * in another order). f32 arithmetic throughout; a Dtype beside a pointer says how the numbers are
- * stored: f32 or bf16, and f16 too where said. Arrays need no more alignment than their elements.
- */
+ * stored: f32 or bf16, and f16 too where said. Arrays need no more alignment than
+ * their elements. */
 #ifndef EASYFIRST_KERNELS_CPU_ISA_H
 #define EASYFIRST_KERNELS_CPU_ISA_H
 
@@ -131,8 +131,8 @@ typedef struct CpuKernels {
  * the processor or the build lacks it. */
 const CpuKernels *cpu_kernels_find(const char *name);
 
-/* One table for each instruction set (isa/table.c); on other processors than x86-64 only the first.
- */
+/* One table for each instruction set (isa/table.c); on other processors than x86-64 only
+ * the first. */
 extern const CpuKernels cpu_kernels_base, cpu_kernels_avx2, cpu_kernels_avx512;
 
 #endif

@@ -316,8 +316,8 @@ __global__ void __launch_bounds__(THREADS, 2) dkdv_kernel(BackwardArgs args) {
     for (int n = 0; n < tile.steps; n++) {
         const int stage = n % STAGES, other = (n + 1) % STAGES;
         const bf16 *queries = memory + stage * Block::STAGE, *douts = queries + ROWS * LD;
-        /* The step's rows have come, for every thread, and nobody reads the other buffer any more.
-         */
+        /* The step's rows have come, for every thread, and nobody reads the other buffer
+         * any more. */
         copy_wait<0>();
         __syncthreads();
         const int shift = step.shift;

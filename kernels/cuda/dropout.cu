@@ -12,8 +12,8 @@ struct Drop {
 
 /* y = kept values of x, times scale, or y += that, of `count` values from `first`, at most N. y may
  * be x. N values are N / 4 whole blocks of random words, whose forty multiplications each take less
- * time than the memory. The sum is not contracted to one operation, so that its bits are the CPU's.
- */
+ * time than the memory. The sum is not contracted to one operation, so that its bits are
+ * the CPU's. */
 template <int N, typename Y, typename X>
 static __device__ __forceinline__ void values_drop(Y *y, const X *x, int64_t first, int64_t count,
                                                    bool aligned, const Drop &drop) {

@@ -153,8 +153,8 @@ static __device__ __forceinline__ void columns_add(float *to, const float (&sum)
 }
 
 /* A piece's column sums. A lane holds one row's number and index, which all lanes then learn from
- * it in turn; it also knows whether an index ends with its row. Reads are issued four rows ahead.
- */
+ * it in turn; it also knows whether an index ends with its row. Reads are issued four
+ * rows ahead. */
 template <typename DY, bool ALIGNED>
 __global__ void __launch_bounds__(32 * PIECE_WARPS) gather_pieces_kernel(Pieces p, const DY *dy) {
     const int lane = (int)threadIdx.x % 32, warp = (int)threadIdx.x / 32;

@@ -185,8 +185,8 @@ static int column_sums(Device *device, float *db, Tensor dy, Error *err) {
                 : column_sums_run<float, 1>(device, db, dy, err);
 }
 
-/* dx and dw are gradients of one layer's activations and weights; w is plain for dx, as ops.h says.
- */
+/* dx and dw are gradients of one layer's activations and weights; w is plain for dx, as
+ * ops.h says. */
 int cuda_linear_backward(Device *device, Tensor dx, Tensor dw, Tensor db, Tensor dy, Tensor x,
                          Tensor w, bool accumulate_dx, Error *err) {
     if (dx.data)

@@ -15,8 +15,8 @@
 #include <string.h>
 
 /* Groups of 4 ids that a thread of the scan looks at; a slice is one group less than a block could
- * take, since groups begin where the random numbers' blocks of 4 do, up to 3 ids before the slice.
- */
+ * take, since groups begin where the random numbers' blocks of 4 do, up to 3 ids before
+ * the slice. */
 enum { GROUPS = 4, SLICE = 4 * (GROUPS * SCAN_THREADS - 1) };
 
 /* Rows and bytes of the logits that are in memory at a time. */
@@ -165,8 +165,8 @@ static __device__ __forceinline__ void block_best(Best *best) {
 }
 
 /* One slice of one row: its logits are read once, 16 bytes at a time, and stay in registers. A
- * thread's sum is of 16 exponentials, in f32; all further ones are in f64, of which there are few.
- */
+ * thread's sum is of 16 exponentials, in f32; all further ones are in f64, of which there
+ * are few. */
 template <bool DRAW> __global__ void __launch_bounds__(SCAN_THREADS) scan_kernel(const Scan s) {
     const int row = blockIdx.y, begin = blockIdx.x * SLICE;
     const int end = s.count - begin < SLICE ? s.count : begin + SLICE;

@@ -517,8 +517,8 @@ static void try_command(Bench *b, const Command *c) {
     free(u.said);
 }
 
-/* A sanitizer's allocator must be the first library, and the filter's handler knows one processor.
- */
+/* A sanitizer's allocator must be the first library, and the filter's handler knows
+ * one processor. */
 #if defined(__SANITIZE_ADDRESS__) || !defined(__x86_64__)
 enum { CAN_FAIL = false };
 #else

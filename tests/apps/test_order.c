@@ -500,8 +500,8 @@ static void test_graph_order(void **state) {
         assert_int_equal(r.lax, lax);
         assert_int_equal(r.sort_strict, strict == g.edge_count);
         assert_int_equal(r.sort_lax, lax == g.edge_count);
-        /* 2000 draws: four standard errors of a share are 0.045, of a sum of e shares e times that.
-         */
+        /* 2000 draws: four standard errors of a share are 0.045, of a sum of e shares e
+         * times that. */
         assert_near(r.chance_strict, number(one, "chance_strict"), 0.045 * g.edge_count, "strict");
         assert_near(r.chance_lax, number(one, "chance_lax"), 0.045 * g.edge_count, "lax");
         assert_near(r.chance_sort_strict, number(one, "chance_sort_strict"), 0.045, "sorts");

@@ -124,8 +124,8 @@ static int32_t id_of_piece(const Opened *o, const char *piece) {
     return -1;
 }
 
-/* Both models on the same text: the same pieces, and the same logits for the ids that are in both.
- */
+/* Both models on the same text: the same pieces, and the same logits for the ids that are
+ * in both. */
 static void compare_models(const char *whole_folder, const char *pruned_folder, const char *text) {
     Opened whole, pruned;
     opened_open(&whole, whole_folder);

@@ -180,8 +180,8 @@ static void long_lines(void **state) {
     run_end(&r);
 }
 
-/* A line that comes alone, into a FIFO that stays open, is answered before the next one is there.
- */
+/* A line that comes alone, into a FIFO that stays open, is answered before the next one
+ * is there. */
 static void fifo_is_a_stream(void **state) {
     (void)state;
     Run r;

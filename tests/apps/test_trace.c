@@ -402,7 +402,7 @@ static void test_broken_files(void **state) {
     refuse(&m, "{\"seed\": 1, \"seed\": 2}", 22, "duplicate");
     for (size_t n = 1; n + 2 < size; n += 997) refuse(&m, text, n, "line 1");
     memcpy(two, text, size), memcpy(two + size, text, size);
-    refuse(&m, two, 2 * size, "nothing behind it");
+    refuse(&m, two, 2 * size, "nothing after it");
     memset(two, '[', 2 * size);
     refuse(&m, two, 2 * size, "nested");
     /* Any byte may be another: that is refused, or it is a sound trace still. */

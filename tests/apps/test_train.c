@@ -39,8 +39,8 @@ static void assert_same_values(const char *a, const char *b) {
 
 /* ---- It learns. ---- */
 
-/* Answers held-out numbers from 100 on with their own lengths; returns how many of ten are right.
- */
+/* Answers held-out numbers from 100 on with their own lengths; returns how many of ten
+ * are right. */
 static int count_right(Run *r, const char *model) {
     Tokenizer *tokenizer;
     Error err;

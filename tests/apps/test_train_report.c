@@ -1,5 +1,5 @@
-/* What a training run tells of itself: lines of metrics, resuming them, the picture of the curve.
- */
+/* What a training run tells of itself: lines of metrics, resuming them, the picture of
+ * the curve. */
 #include <math.h>
 #include <signal.h>
 #include <sys/resource.h>

@@ -458,8 +458,8 @@ static const char *const victims[] = {GOLDEN "types.safetensors", GOLDEN "module
                                       GOLDEN "views.bin",
                                       GOLDEN "sharded/model.safetensors.index.json"};
 
-/* The file is shortened and overwritten in place: writing it anew each time costs ten times more.
- */
+/* The file is shortened and overwritten in place: writing it anew each time costs ten
+ * times more. */
 static void test_truncated(void **state) {
     (void)state;
     for (int i = 0; i < 2; i++) {

@@ -11,8 +11,8 @@
 #include "data/metrics/rouge.h"
 #include "tests/test.h"
 
-/* The metrics with references in columns: columns[c][i] is one of line i, NULL where it has fewer.
- */
+/* The metrics with references in columns: columns[c][i] is one of line i, NULL where it
+ * has fewer. */
 
 #define WITH_COLUMNS(call)                                               \
     References r;                                                        \

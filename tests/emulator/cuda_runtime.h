@@ -1,5 +1,5 @@
-/* Stands in for CUDA's header of this name: see README.md beside it. What the kernels use, no more.
- */
+/* Stands in for CUDA's header of this name: see README.md beside it. What the kernels use,
+ * no more. */
 #ifndef EASYFIRST_TESTS_EMULATOR_CUDA_RUNTIME_H
 #define EASYFIRST_TESTS_EMULATOR_CUDA_RUNTIME_H
 

@@ -82,8 +82,8 @@ static void download(Device *device, float *to, const void *from, Dtype dtype, i
     values_convert(to, DTYPE_F32, raw, dtype, (size_t)n);
 }
 
-/* The slot holds the group's values end to end in the type given, and `grad` is zero and its own.
- */
+/* The slot holds the group's values end to end in the type given, and `grad` is zero and
+ * its own. */
 static void check_slot(Params *p, Tensor slot, Dtype dtype, const char *const *names, int count,
                        bool trained) {
     float values[1024];

@@ -125,8 +125,8 @@ static void replays(void **state) {
     work_close(&k);
 }
 
-/* Pieces of work in turn, each with spans of its own: a few, which are all kept, and more than are.
- */
+/* Pieces of work in turn, each with spans of its own: a few, which are all kept, and more
+ * than are. */
 static void many_keys(void **state) {
     TestRandom random = {8};
     Work k;

@@ -148,8 +148,8 @@ static double linear_function(const double *x, const double *w, const double *b,
     return sum;
 }
 
-/* Fails unless every value of `gradient` (f32) is the central difference of f by that value of v.
- */
+/* Fails unless every value of `gradient` (f32) is the central difference of f by that value
+ * of v. */
 #define ASSERT_DERIVATIVE(gradient, v, count, h, limit, f)                                         \
     do {                                                                                           \
         for (int64_t at_ = 0; at_ < (count); at_++) {                                              \

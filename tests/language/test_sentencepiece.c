@@ -285,8 +285,8 @@ static void refuse_table(const Place *place, const Table *table, uint32_t array,
     refuse_bytes(place, model.data, model.size, "normaliser's table");
 }
 
-/* The library follows this table without bounds: each of these would read outside it, or never end.
- */
+/* The library follows this table without bounds: each of these would read outside it, or
+ * never end. */
 static void test_normaliser_tables(void **state) {
     (void)state;
     Place place = place_make();

@@ -669,8 +669,8 @@ static void test_progress(void **state) {
     assert_int_equal(told, matrices);
     assert_true(told <= params_stored_bytes(&m.language.params));
     model_close(&m);
-    /* What is printed of it, where nobody looks at a terminal: not more than a line in ten seconds.
-     */
+    /* What is printed of it, where nobody looks at a terminal: not more than a line in
+     * ten seconds. */
     fflush(stderr);
     int saved = dup(STDERR_FILENO);
     assert_non_null(freopen(at("loading"), "w", stderr));

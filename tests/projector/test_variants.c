@@ -137,8 +137,8 @@ static void test_unknown(void **state) {
     assert_string_equal(names, "");
     opened_close(&o);
     opened_open(&o, (ModelOptions){.language = VARIANTS "released"});
-    /* A length predictor that is not taken from here is no surprise; of one that is, every tensor.
-     */
+    /* A length predictor that is not taken from here is no surprise; of one that is,
+     * every tensor. */
     PartSources sources[] = {o.model.language.sources, o.model.length.sources};
     assert_int_equal(part_unknown(sources[0].checkpoint, sources, 1, collect_unknown, names), 0);
     const CheckpointTensor **tensors = sources[1].tensors;

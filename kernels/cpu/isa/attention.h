@@ -11,8 +11,8 @@
 #include "kernels/cpu/isa/vector.h"
 
 /* Rows x vectors of a tile. Its sums, the vectors of a line of the panel and one broadcast value
- * have to fit the registers: 6 * 4 + 4 + 1 of AVX-512's 32, 6 * 2 + 2 + 1 of the 16 of the others.
- */
+ * have to fit the registers: 6 * 4 + 4 + 1 of AVX-512's 32, 6 * 2 + 2 + 1 of the 16 of
+ * the others. */
 #define TILE_ROWS 6
 #if LANES == 16
 #define TILE_VECTORS 4
@@ -184,8 +184,8 @@ INLINE void pack_key_vector(float *to, int line, const void *const rows[LANES], 
 
 /* The rows of the next LANES keys, asked of memory together with their values: they lie a whole row
  * of all heads apart, so no prefetcher guesses them, and with few queries waiting for them would
- * take longer than the arithmetic. Places after the last key repeat it; their scores are not used.
- */
+ * take longer than the arithmetic. Places after the last key repeat it; their scores are
+ * not used. */
 static inline void keys_ahead(const void *rows[LANES], const AttentionUnit *u, Tensor t,
                               KeyCursor *cursor) {
     const int bytes = u->head_width * (u->k.dtype == DTYPE_F32 ? 4 : 2);
