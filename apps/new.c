@@ -315,7 +315,7 @@ static void groups_make(New *n, OptionGroup groups[3]) {
          {"positions", 0, OPTION_INTEGER, "N", &x->positions,
           "2 more than the longest sequence (default 514)", 8, 1 << 20, text},
          {"vocabulary", 0, OPTION_INTEGER, "N", &x->vocab,
-          "words (default: as many as the tokenizer has)", 6, 1 << 24, text}},
+          "tokens (default: as many as the tokenizer has)", 6, 1 << 24, text}},
         7};
     groups[2] = (OptionGroup){
         "a new vision tower",

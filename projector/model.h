@@ -77,9 +77,9 @@ typedef struct Model {
 /* Opens what the options name. easyfirst.json holds: "format" 1; "attention" "full" or
  * "block-causal"; "feature_layer"; "class_token"; "pad"; "image_tokens" (checked against the
  * tower); "prompts", the prompt templates of model_prompt; "languages", the pairs that the model
- * translates, such as "de-en" (without it any of XLM-R's); "answer_position". Configurations are read from the
- * parts' config.json, sizes from the tensors themselves; where both exist and differ, that is an
- * error. On failure *model is empty. */
+ * translates, such as "de-en" (without it any of XLM-R's); "answer_position". Configurations are
+ * read from the parts' config.json, sizes from the tensors themselves; where both exist and differ,
+ * that is an error. On failure *model is empty. */
 int model_open(Model *model, const ModelOptions *options, Device *device, Error *err);
 void model_close(Model *model);
 

@@ -495,7 +495,7 @@ void common_answer_group(CommonOptions *o, OptionGroup *group) {
                        1, 1000000});
     group_add(group, (Option){"strategy", 0, OPTION_TEXT, "NAME", &o->strategy,
                               "reparam-uncond-deterministic-cosine (the default) with cond,\n"
-                              "stochasticTAU, linear in the words' places; cmlm; ar"});
+                              "stochasticTAU, linear; cmlm; ar"});
     group_add(group, (Option){"length", 'n', OPTION_INTEGER, "N", &o->length,
                               "the answer's length in tokens (default: predicted)", 1, 1000000});
     group_add(group,

@@ -434,7 +434,7 @@ int eval_gqa(int argc, char **argv) {
                      {"scene-graphs", 0, OPTION_TEXT, "FILE", &g.scene_graphs,
                       "places of objects, for grounding"},
                      {"attention", 0, OPTION_FLAG, NULL, &g.attention,
-                      "note where the model looked, 7 x 7, for grounding"}}}};
+                      "note the attention on the image, 7 x 7, for grounding"}}}};
     common_init(&o->common);
     eval_group_add(o, &groups[0]);
     common_answer_group(&o->common, &groups[1]);

@@ -57,7 +57,7 @@ int score_gqa(int argc, char **argv) {
           {"scene-graphs", 0, OPTION_TEXT, "FILE", &files.scene_graphs,
            "places of objects, for grounding"},
           {"attentions", 0, OPTION_TEXT, "FILE", &files.attentions,
-           "where the model looked, 7 x 7, for grounding"}},
+           "the attention on the image, 7 x 7, for grounding"}},
          4},
         {"output", {{"json", 0, OPTION_FLAG, NULL, &json, "print one JSON object"}}, 1},
     };

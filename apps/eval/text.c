@@ -209,7 +209,7 @@ int eval_text(int argc, char **argv) {
                      {"subjects", 0, OPTION_TEXT, "FILE", &t.subjects_path,
                       "choice: a JSON list of each line's subject"},
                      {"tokenize", 0, OPTION_CHOICE, "13a|intl|none|char|zh", &t.tokenize,
-                      "translation: how BLEU counts words (default 13a)"},
+                      "translation: BLEU's tokenizer (default 13a)"},
                      {"stem", 0, OPTION_FLAG, NULL, &t.score.stem,
                       "summary: compare words without their endings"}}}};
     common_init(&o->common);

@@ -491,7 +491,7 @@ static void test_wrong_use(void **state) {
     run(r, "train", "adept", "-m", b.model, "--data", b.pairs, "--out", out);
     assert_message(r, 2, "adept", "adapt");
     run(r, "train", "align", "-m", b.model, "--data", b.pairs, "--out", out, "-q");
-    assert_message(r, 1, "picture");
+    assert_message(r, 1, "image");
     run(r, "train", "align", "--language", "tests/golden/models/tiny-base/language", "--data",
         b.set.captions, "--images", b.set.images, "--out", out, "-q");
     assert_message(r, 2, "vision");

@@ -152,7 +152,7 @@ static void test_nothing_begun(void **state) {
     Run *r = &b.run;
     path_in(out, sizeof out, r, "out");
     run(r, "train", "align", "-m", b.model, "--data", b.pairs, "--out", out, "-q");
-    assert_message(r, 1, "picture");
+    assert_message(r, 1, "image");
     assert_false(there(r, "out"));
     run(r, "train", "align", "-m", b.model, "--data", b.set.captions, "--images", b.pairs, "--out",
         out, "-q");
