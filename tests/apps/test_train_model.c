@@ -136,7 +136,7 @@ static void test_refused(void **state) {
     assert_ok(device_open(&device, &(DeviceOptions){0}, &err), &err);
     case_settings(&s, &(Case){.stage = STAGE_ALIGN});
     assert_ok(train_model_open(&t, &s, device, &err), &err);
-    assert_refused(train_model_describe(&t, &s, false, &err), &err, "align", "picture");
+    assert_refused(train_model_describe(&t, &s, false, &err), &err, "align", "image");
     train_model_close(&t);
     train_settings_free(&s);
     device_close(device);
