@@ -207,7 +207,8 @@ int vocabulary_prune(const char *model, const char *out, const bool *keep, int32
     char *bytes;
     size_t size = 0;
     int status = read_model(model, &bytes, &size, err);
-    ProtoCursor all = {(unsigned char *)bytes, (unsigned char *)bytes + size};
+    ProtoCursor all = {0};
+    if (status == 0) all = (ProtoCursor){(unsigned char *)bytes, (unsigned char *)bytes + size};
     if (status == 0) status = choose_ids(model, all, keep, count, characters, map, err);
     if (status == 0) status = put_model(&output, all, map, err);
     if (status == 0) status = write_model(out, &output, err);
