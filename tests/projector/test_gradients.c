@@ -751,9 +751,9 @@ static void test_refused(void **state) {
     b.prompts--;
     REFUSED(&b, "prompts", "expected all");
     b = good, b.pixels = NULL;
-    REFUSED(&b, "pictures", "pixels");
+    REFUSED(&b, "images", "pixels");
     b = good, b.image_rows = NULL;
-    REFUSED(&b, "pictures", "rows");
+    REFUSED(&b, "images", "rows");
     t.learner.model.projector = NULL;
     REFUSED(&good, "projector");
     t.learner.model.projector = t.model.parts.projector;
