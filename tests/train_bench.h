@@ -50,9 +50,9 @@ int count_entries(const char *folder, const char *prefix);
 int lines_in(const Run *r, const char *name);
 
 /* Twelve steps, with a checkpoint every four. */
-#define ADAPT(b, out)                                                                           \
-    "train", "adapt", "-m", (b)->model, "--data", (b)->pairs, "--out", (out), "--steps", "12",  \
-        "--batch-sequences", "6", "--lr", "2e-3", "--warmup-steps", "3", "--save-every", "4", \
+#define ADAPT(b, out)                                                                          \
+    "train", "adapt", "-m", (b)->model, "--data", (b)->pairs, "--out", (out), "--steps", "12", \
+        "--batch-sequences", "6", "--lr", "2e-3", "--warmup-steps", "3", "--save-every", "4",  \
         "--log-every", "1", "--valid", (b)->valid, "--valid-every", "5", "-q"
 
 #endif

@@ -502,10 +502,10 @@ static void test_streak(void **state) {
     Run *r = &b.run;
     path_in(whole, sizeof whole, r, "whole"), path_in(out, sizeof out, r, "out");
     spoil(&b);
-#define SPOILED(out, steps, ...)                                                                \
-    "train", "adapt", "-m", b.model, "--data", b.pairs, "--out", (out), "--steps", (steps),     \
-        "--batch-sequences", "6", "--lr", "2e-3", "--schedule", "constant", "--warmup-steps", \
-        "1", "--log-every", "1", __VA_ARGS__
+#define SPOILED(out, steps, ...)                                                                   \
+    "train", "adapt", "-m", b.model, "--data", b.pairs, "--out", (out), "--steps", (steps),        \
+        "--batch-sequences", "6", "--lr", "2e-3", "--schedule", "constant", "--warmup-steps", "1", \
+        "--log-every", "1", __VA_ARGS__
     run(r, SPOILED(whole, "14", "--save-every", "1", "--keep", "99"));
     expect(r, 0, "");
     assert_non_null(strstr(r->err, "skipped    the update of step"));

@@ -592,7 +592,8 @@ static void test_class_token(void **state) {
     infill_close(infill);
     assert_ok(infill_open(&infill, &config, &err), &err);
     assert_ok(infill_reserve(infill, 4, 5, &err), &err);
-    assert_refused(infill_look(infill, &canvas, 1, wanted, 0, &err), &err, "layer 1", "not a number");
+    assert_refused(infill_look(infill, &canvas, 1, wanted, 0, &err), &err, "layer 1",
+                   "not a number");
     Proposal runner;
     memset(wanted, 0, sizeof wanted);
     wanted[2].runners = &runner;
