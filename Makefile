@@ -447,7 +447,7 @@ deb: build-deps ## Debian packages of the program, the model and the library, in
 	@$(MAKE) --no-print-directory $(JOBS) all man completions
 	@rm -rf $(BUILD)/deb
 	@$(MAKE) --no-print-directory install DESTDIR=$(abspath $(BUILD)/deb/root) PREFIX=/usr >/dev/null
-	@sh apps/package/deb.sh $(BUILD)/deb
+	@sh apps/package/deb.sh $(BUILD)/deb $(VERSION)
 
 lint: build-deps ## clang-format, cppcheck, clang-tidy, shellcheck, ruff: those that are installed
 	@sh tests/lint.sh

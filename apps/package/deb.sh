@@ -1,8 +1,8 @@
 #!/bin/sh
 # Makes Debian packages of what `make install` put into FOLDER/root.
-# usage: apps/package/deb.sh FOLDER          (from the root of the sources; `make deb`)
-folder=$1
-version=$(sed -n 's/^#define EASYFIRST_VERSION "\(.*\)"$/\1/p' apps/commands.h)
+# usage: apps/package/deb.sh FOLDER VERSION          (from the root of the sources; `make deb`)
+folder=$1 version=$2
+[ -n "$version" ] || { echo "usage: apps/package/deb.sh FOLDER VERSION" && exit 2; }
 command -v dpkg-deb >/dev/null 2>&1 || { echo "deb needs dpkg-deb (Debian: dpkg)"; exit 1; }
 architecture=$(dpkg --print-architecture)
 multiarch=$(gcc -print-multiarch 2>/dev/null)
@@ -88,6 +88,7 @@ move easyfirst-model usr/share/easyfirst
 move libeasyfirst0 'usr/lib/libeasyfirst.so.*' "usr/lib/$multiarch/libeasyfirst.so.*"
 move libeasyfirst-dev usr/include 'usr/lib/libeasyfirst.*' "usr/lib/$multiarch/libeasyfirst.*" \
     usr/lib/pkgconfig "usr/lib/$multiarch/pkgconfig"
+move python3-easyfirst usr/lib/python3
 move easyfirst usr/bin usr/lib/easyfirst usr/share/man usr/share/bash-completion usr/share/zsh \
     usr/share/fish usr/share/doc/easyfirst
 left=$(find "$root" ! -type d)
@@ -118,4 +119,8 @@ TEXT
 build libeasyfirst-dev "$architecture" libdevel "libeasyfirst0 (= $version)" \
     "masked-diffusion language model, development files" <<'TEXT'
 The header, the static library and the description for pkg-config.
+TEXT
+build python3-easyfirst all python "python3, libeasyfirst0 (= $version)" \
+    "masked-diffusion language model, for Python" <<'TEXT'
+The library's functions for Python, by ctypes.
 TEXT
