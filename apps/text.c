@@ -107,7 +107,7 @@ static int line_check(const Text *t, const Line *line, size_t size, Error *why) 
     return 0;
 }
 
-/* A line's prompt in the wording that is wanted; a line that cannot have one is told. */
+/* A line's prompt in the wording that is wanted; a line that cannot have one is reported. */
 static int line_word(Text *t, Line *line, size_t size, Error *err) {
     Error why;
     int status = line_check(t, line, size, &why);

@@ -16,14 +16,9 @@ json_t *json_text(const char *text) {
     char *clean = malloc(3 * size + 1);
     if (!clean) return NULL;
     while (*text) {
-        int whole = 0;
-        for (int n = 1; n <= 4 && !whole && (n == 1 || text[n - 1]); n++) {
-            json_t *one = json_stringn(text, (size_t)n);
-            if (one) whole = n;
-            json_decref(one);
-        }
-        memcpy(clean + used, whole ? text : "\xef\xbf\xbd", whole ? (size_t)whole : 3);
-        used += whole ? (size_t)whole : 3;
+        size_t whole = utf8_next(text, NULL), bytes = whole ? whole : 3;
+        memcpy(clean + used, whole ? text : "\xef\xbf\xbd", bytes);
+        used += bytes;
         text += whole ? whole : 1;
     }
     json = json_stringn(clean, used);

@@ -6,7 +6,7 @@
 extern "C" {
 #endif
 
-/* From now on an exception that nobody catches (oneDNN and protobuf throw them out of their C
+/* From now on an uncaught exception (oneDNN and protobuf throw them out of their C
  * functions, or end the program themselves, when an allocation fails) ends the program with a
  * message and status 1 instead of an abort. */
 void terminate_with_message(void);

@@ -30,7 +30,7 @@ typedef struct ScoreLines {
  *
  * Errors, which name the line: mixed lines, bytes that are not UTF-8, a line or text that is too
  * long, JSON that takes too much memory (data/files/json_read.h), lines of JSON objects of which
- * none has the member, a pipe that nobody writes to. */
+ * none has the member, a pipe without a writer. */
 int score_lines_read(ScoreLines *lines, const char *path, bool references, Error *err);
 void score_lines_free(ScoreLines *lines);
 

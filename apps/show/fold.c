@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* The word of `from` in the place of what stands in `to`. */
+/* Replaces the cell of `to` by that of `from`. */
 static void stay(TraceEntry *to, const TraceEntry *from) {
     to->id = from->id, to->piece = from->piece, to->score = from->score, to->masked = from->masked;
 }

@@ -32,7 +32,7 @@ void terminal_wake(void) {
     catch_signal(0);
 }
 
-/* Those after which nothing goes on: the terminal is given back in their handler itself. */
+/* Fatal ones: their handler itself restores the terminal, as nothing runs after it. */
 static const int fatal[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT};
 enum { FATAL = sizeof fatal / sizeof fatal[0] };
 static struct sigaction fatal_before[FATAL];

@@ -437,7 +437,7 @@ uint64_t train_checkpoint_bytes(const TrainModel *t, const TrainSettings *s, boo
 static int model_write(const Writing *w, Error *err) {
     const TrainModel *t = w->t;
     const Model *m = &t->model;
-    /* Which languages it translates now, nobody knows. */
+    /* Training may have changed which languages it translates. */
     if (t->language == DUTY_LEARN || t->has_lora) json_object_del(m->settings, "languages");
     TRY(model_write_settings(m->settings, m->parts.attention,
                              m->vision.present ? &m->vit.config : NULL, w->to, err));
@@ -451,7 +451,7 @@ static int model_write(const Writing *w, Error *err) {
 
 /* ---- A checkpoint. ---- */
 
-/* Whether a checkpoint is of this run: one that cannot be read is nobody's. */
+/* Whether a checkpoint is of this run: one that cannot be read belongs to none. */
 static bool is_own(const RunFolder *run, const char *folder) {
     json_t *json, *files;
     TrainState state;

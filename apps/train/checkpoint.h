@@ -50,7 +50,7 @@ typedef struct TrainCheckpoints {
 int64_t train_checkpoints_newest(const RunFolder *run);
 
 /* Finds the checkpoint to resume from: the newest whose files are as they were written. Newer ones
- * that are damaged are set aside under another name, which `note` (may be NULL) is told. None at
+ * that are damaged are set aside under another name, which `note` (may be NULL) reports. None at
  * all is no error (`last` is NULL then); only damaged ones, or one of another run, are. The caller
  * releases state->data. */
 int train_checkpoints_open(TrainCheckpoints *checkpoints, RunFolder *run, TrainNote note,

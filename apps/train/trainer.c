@@ -525,7 +525,7 @@ static int validate(Trainer *t, const FeedStep *at, Error *err) {
     return 0;
 }
 
-/* The curve is no reason to stop a run that goes on. */
+/* A curve that cannot be written does not stop a run before its end. */
 static int save_curve(Trainer *t, bool last, Error *err) {
     Error why = {{0}};
     char *title = path_format(err, "easyfirst train %s, %s", stage_name(t->settings->stage),
@@ -670,7 +670,7 @@ static int save_settings(const Trainer *t, Error *err) {
     return status;
 }
 
-/* What was found wrong and mended is told in any case. */
+/* Repairs are reported in quiet runs, too. */
 static void note(void *user, bool progress, const char *text) {
     if (progress)
         say(user, "%s", text);
