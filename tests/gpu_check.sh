@@ -31,10 +31,13 @@ speed=${report%.md}.speed
 most=${SECONDS_MOST:-420}
 began=$(date +%s)
 work=$(mktemp -d) || exit 1
-child=''
-trap 'rm -rf "$work"' EXIT
-trap '[ -z "$child" ] || kill "$child" 2>/dev/null; exit 130' INT TERM HUP
+child='' running=''
 tab=$(printf '\t')
+trap 'rm -rf "$work"' EXIT
+# A step that is ended from outside is not held against its row.
+trap '[ -z "$child" ] || kill "$child" 2>/dev/null
+      [ -z "$running" ] || keep "$running${tab}short"
+      exit 130' INT TERM HUP
 
 tests="test_ops test_linear test_attention test_backward test_train_ops test_optimizer test_muon
        test_stack test_models test_variants test_gradients test_replay test_infill test_segment"
@@ -412,14 +415,15 @@ run_row() { # key command limit
     limit=$3 short=''
     [ $(($(left) - 6)) -ge "$limit" ] || { limit=$(($(left) - 6)) && short=yes; }
     [ "$limit" -ge 5 ] || return
-    keep "$1${tab}begin"
+    key=$1 running=$1
+    keep "$key${tab}begin"
     step=$(date +%s)
-    key=$1
     # shellcheck disable=SC2086
     set -- $2
     function=$1
     shift
     "$function" "$key" "$limit" "$@"
+    running=''
     text=$(awk -F'\t' -v k="$key" '$1 == k && NF == 6 {t = $6} END {print t}' "$rows")
     printf '%-46s %s\n' "$key" "${text:-not done}"
     case $key in speed*) write_speed ;; esac
