@@ -327,7 +327,7 @@ headers: ## every header compiles alone
 	    apps/*.h apps/*/*.h); do \
 	    $(CC) -std=c11 -I. -D_GNU_SOURCE $(CWARN) -fsyntax-only -x c $$h || exit 1; done
 
-demo: build-deps ## a first look: questions about pictures, a translation, a summary
+demo: build-deps ## a first look: questions about images, a translation, a summary
 	@$(MAKE) --no-print-directory $(JOBS) $(PROGRAM)
 	@EASYFIRST=$(PROGRAM) sh data/bundled/demo.sh
 
@@ -364,7 +364,7 @@ dist: $(DIST_OBJ)/easyfirst $(DIST_OBJ)/easyfirst-tests $(GPU_LIB) ## a folder, 
 	$(if $(GPU_LIB),@cp $(GPU_LIB) $(DIST)/lib && strip $(DIST)/lib/libeasyfirst-cuda.so)
 	@ldd $(DIST)/bin/* | awk '$$2 == "=>" && $$3 ~ /^\// {print $$3}' | sort -u | \
 	    grep -vE '/($(DIST_KEEP))\.so' | xargs -I{} cp -L {} $(DIST)/lib
-	@if [ -d data/bundled/model ]; then cp -r data/bundled/model data/bundled/pictures $(DIST)/share/easyfirst; fi
+	@if [ -d data/bundled/model ]; then cp -r data/bundled/model data/bundled/images $(DIST)/share/easyfirst; fi
 	@cp -r tests/golden tests/run.sh tests/gpu_check.sh $(DIST)/tests
 	@cp tests/reference/gpu_speed.py $(DIST)/tests/reference
 	@tar -C $(dir $(abspath $(DIST))) --exclude=share -czf $(DIST).tar.gz $(notdir $(DIST))
@@ -396,7 +396,7 @@ install: $(PROGRAM) $(GPU_LIB) $(PUBLIC) ## the program, the library, its header
 	    projector/easyfirst.pc.in > $(DESTDIR)$(LIBDIR)/pkgconfig/easyfirst.pc
 	$(PUT) projector/python/easyfirst.py $(DESTDIR)$(PYTHONDIR)/easyfirst.py
 	$(PUT) LICENSE $(DESTDIR)$(DOCDIR)/LICENSE
-	cd data/bundled && find model pictures -type f -exec $(PUT) {} $(abspath $(DESTDIR)$(SHAREDIR))/{} \;
+	cd data/bundled && find model images -type f -exec $(PUT) {} $(abspath $(DESTDIR)$(SHAREDIR))/{} \;
 
 uninstall: ## take all of that away again; folders that others use, too, stay
 	rm -f $(DESTDIR)$(BINDIR)/easyfirst $(DESTDIR)$(INCLUDEDIR)/easyfirst.h \

@@ -40,7 +40,7 @@ enum { IMAGES_AT_ONCE = 8, REQUESTS_AT_ONCE = 64 };
 
 typedef struct Question {
     const char *text;
-    char *prompt; /* in the model's wording; NULL if it cannot be asked */
+    char *prompt; /* in the model's prompt template; NULL if it cannot be asked */
     char *error;  /* then this says why */
 } Question;
 
@@ -141,7 +141,7 @@ static int show_pairs(Ask *ask, const Batch *b, const Image *images, Error *err)
                        .width = images[b->block[i]].width,
                        .height = images[b->block[i]].height,
                        .tokens = b->tokens,
-                       .picture = b->block[i]};
+                       .block = b->block[i]};
         for (int q = 0; q < ask->question_count; q++) {
             way.plain = ask->quit; /* the others are answered, too */
             if (ask->questions[q].prompt) TRY(show_pair(ask, &job, &ask->questions[q], err));
@@ -161,7 +161,7 @@ static int answer_batch(Ask *ask, const Batch *b, Error *err) {
         for (int q = b->first_question; q < b->first_question + b->questions; q++)
             if (b->block[i] >= 0 && ask->questions[q].prompt)
                 requests[n++] = (AnswerRequest){.prompt = ask->questions[q].prompt,
-                                                .picture = b->block[i],
+                                                .image = b->block[i],
                                                 .length = ask->common.length};
     if (n)
         status = multimodal_answer(&ask->session.model.parts, b->tokens, requests, n,
@@ -216,7 +216,7 @@ static int answer_images(Ask *ask, int first, int count, Error *err) {
     if (encode) status = multimodal_encode(model, images, read, &b.tokens, err); /* [read * P, D] */
     if (encode && status == 0) status = device_wait(model->device, err);         /* for the clock */
     ask->timings.encode_s += clock_seconds() - start;
-    ask->timings.pictures += encode ? read : 0;
+    ask->timings.images += encode ? read : 0;
     if (status == 0)
         status = ask->show ? show_pairs(ask, &b, images, err) : answer_questions(ask, &b, err);
     if (b.tokens.data) device_free(ask->session.device, b.tokens.data);

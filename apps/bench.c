@@ -1,9 +1,9 @@
 /* bench.c - how fast this machine is, with models of the public sizes whose weights are random.
  *
- * Each case times one whole run of a network, and right after it, in turn, its matrix products
+ * Each case times one whole run of a network, and right after it, in turn, its matmuls
  * alone: the same packed weights, in the same order, on the same numbers of rows. What the first
  * takes longer is attention, norms, activations, and overhead. Both counts of operations are the
- * matrix products' only: 2 rows N K for each; attention's are not counted, so the rate is no
+ * matmuls' only: 2 rows N K for each; attention's are not counted, so the rate is no
  * flattering one. A GPU is waited for before the clock is read.
  */
 #include <stdlib.h>
@@ -63,12 +63,12 @@ static const BlockConfig block_xxl = {.width = 4096,
                                       .activation = ACTIVATION_GELU,
                                       .eps = 1e-5f};
 
-/* One matrix product of a run. */
-typedef struct Product {
+/* One matmul of a run. */
+typedef struct Matmul {
     Tensor w;
     int64_t rows;
     struct Packed *own; /* packed for this list alone: freed with it */
-} Product;
+} Matmul;
 
 typedef struct Bench {
     TextList names;
@@ -77,7 +77,7 @@ typedef struct Bench {
     int tokens, rows, batch, runs, threads;
     bool json, quiet;
     Device *device;
-    double peak; /* rate of a large product in the arithmetic of the case */
+    double peak; /* rate of a large matmul in the arithmetic of the case */
     /* Of the case that is being measured: */
     const Case *what;
     Dtype compute;
@@ -92,24 +92,24 @@ typedef struct Bench {
     float *scores;
     uint64_t *streams; /* all zero */
     int64_t *indices;
-    Product *products;
-    int product_count;
-    Tensor in, out; /* the products' matrices, as flat memory */
+    Matmul *matmuls;
+    int matmul_count;
+    Tensor in, out; /* the matmuls' matrices, as flat memory */
 } Bench;
 
-/* ---- The products. ---- */
+/* ---- The matmuls. ---- */
 
 /* Rows that go through the blocks. */
 static int64_t network_rows(const Bench *b) {
     return (int64_t)b->batch * (b->what->vision ? vit_patches(&b->vit.config) + 1 : b->tokens);
 }
 
-static void add_product(Bench *b, Tensor w, int64_t rows) {
-    b->products[b->product_count++] = (Product){.w = w, .rows = rows};
+static void add_matmul(Bench *b, Tensor w, int64_t rows) {
+    b->matmuls[b->matmul_count++] = (Matmul){.w = w, .rows = rows};
 }
 
 /* The vocabulary's matrix is walked in pieces whose logits are looked at and forgotten. Here each
- * piece is a weight of its own, so that the product is timed and nothing else. */
+ * piece is a weight of its own, so that the matmul is timed and nothing else. */
 static int add_vocabulary(Bench *b, Params *values, Error *err) {
     Tensor words = params_find(values, "roberta.embeddings.word_embeddings.weight")->value;
     for (int64_t first = 0; first < words.shape[0]; first += VOCABULARY_PIECE) {
@@ -119,51 +119,51 @@ static int add_vocabulary(Bench *b, Params *values, Error *err) {
         TRY(pack_weight(b->device, &own, &piece, 1, b->compute, false, NULL, err));
         Tensor w = tensor_2d(NULL, b->compute, piece.shape[0], piece.shape[1]);
         w.packed = own;
-        add_product(b, w, (int64_t)b->rows * b->batch);
-        b->products[b->product_count - 1].own = own;
+        add_matmul(b, w, (int64_t)b->rows * b->batch);
+        b->matmuls[b->matmul_count - 1].own = own;
     }
     return 0;
 }
 
-static int list_products(Bench *b, Params *values, Error *err) {
+static int list_matmuls(Bench *b, Params *values, Error *err) {
     int layers = b->what->vision ? b->vit.depth : b->xlmr.config.layers;
     const Block *blocks = b->what->vision ? b->vit.blocks : b->xlmr.blocks;
     int64_t rows = network_rows(b);
     int64_t words = b->what->vision ? 0 : b->xlmr.config.vocab;
-    b->product_count = 0;
-    b->products =
-        calloc(4 * (size_t)layers + 3 + (size_t)(words / VOCABULARY_PIECE), sizeof *b->products);
-    if (!b->products) return error_set(err, "out of memory");
-    if (b->what->vision) add_product(b, b->vit.patch_w, rows - b->batch);
+    b->matmul_count = 0;
+    b->matmuls =
+        calloc(4 * (size_t)layers + 3 + (size_t)(words / VOCABULARY_PIECE), sizeof *b->matmuls);
+    if (!b->matmuls) return error_set(err, "out of memory");
+    if (b->what->vision) add_matmul(b, b->vit.patch_w, rows - b->batch);
     for (int i = 0; i < layers; i++) {
-        add_product(b, blocks[i].qkv_w, rows);
-        add_product(b, blocks[i].out_w, rows);
-        add_product(b, blocks[i].fc1_w, rows);
-        add_product(b, blocks[i].fc2_w, rows);
+        add_matmul(b, blocks[i].qkv_w, rows);
+        add_matmul(b, blocks[i].out_w, rows);
+        add_matmul(b, blocks[i].fc1_w, rows);
+        add_matmul(b, blocks[i].fc2_w, rows);
     }
     if (b->what->vision) return 0;
-    add_product(b, b->xlmr.head_w, (int64_t)b->rows * b->batch);
+    add_matmul(b, b->xlmr.head_w, (int64_t)b->rows * b->batch);
     return add_vocabulary(b, values, err);
 }
 
-static void free_products(Bench *b) {
-    for (int i = 0; i < b->product_count; i++) packed_free(b->device, b->products[i].own);
-    free(b->products);
-    b->products = NULL, b->product_count = 0;
+static void free_matmuls(Bench *b) {
+    for (int i = 0; i < b->matmul_count; i++) packed_free(b->device, b->matmuls[i].own);
+    free(b->matmuls);
+    b->matmuls = NULL, b->matmul_count = 0;
 }
 
-static double product_operations(const Bench *b) {
+static double matmul_operations(const Bench *b) {
     double n = 0;
-    for (int i = 0; i < b->product_count; i++) {
-        const Product *p = &b->products[i];
+    for (int i = 0; i < b->matmul_count; i++) {
+        const Matmul *p = &b->matmuls[i];
         n += 2.0 * (double)p->rows * (double)p->w.shape[0] * (double)p->w.shape[1];
     }
     return n;
 }
 
-static int run_products(Bench *b, Error *err) {
-    for (int i = 0; i < b->product_count; i++) {
-        const Product *p = &b->products[i];
+static int run_matmuls(Bench *b, Error *err) {
+    for (int i = 0; i < b->matmul_count; i++) {
+        const Matmul *p = &b->matmuls[i];
         Tensor x = tensor_2d(b->in.data, b->compute, p->rows, p->w.shape[1]);
         Tensor y = tensor_2d(b->out.data, b->compute, p->rows, p->w.shape[0]);
         TRY(linear_forward(b->device, y, x, p->w, TENSOR_NONE, ACTIVATION_NONE, false, err));
@@ -235,12 +235,12 @@ static void take_sequences(Bench *b) {
                             .plan = {.spans = b->spans, .span_count = b->batch}};
 }
 
-/* The inputs of the network and of its products. */
+/* The inputs of the network and of its matmuls. */
 static int take_inputs(Bench *b, Error *err) {
     bool vision = b->what->vision;
     int64_t in = 1, out = 1;
-    for (int i = 0; i < b->product_count; i++) {
-        const Product *p = &b->products[i];
+    for (int i = 0; i < b->matmul_count; i++) {
+        const Matmul *p = &b->matmuls[i];
         if (p->rows * p->w.shape[1] > in) in = p->rows * p->w.shape[1];
         if (p->rows * p->w.shape[0] > out) out = p->rows * p->w.shape[0];
     }
@@ -282,7 +282,7 @@ static int print_times(const Bench *b, double *whole, double *alone, DeviceCount
     qsort(whole, (size_t)n, sizeof *whole, compare_times);
     qsort(alone, (size_t)n, sizeof *alone, compare_times);
     double ms = 1e3 * median(whole, n), matmul_ms = 1e3 * median(alone, n);
-    double operations = product_operations(b), rate = 1e-6 * operations / ms;
+    double operations = matmul_operations(b), rate = 1e-6 * operations / ms;
     const char *dtype = dtype_name(b->compute);
     if (b->json) {
         json_t *line =
@@ -319,7 +319,7 @@ static int time_network(Bench *b, double *seconds, DeviceCounters *used, Error *
 
 static int time_alone(Bench *b, double *seconds, Error *err) {
     double begin = clock_seconds();
-    TRY(run_products(b, err));
+    TRY(run_matmuls(b, err));
     TRY(device_wait(b->device, err));
     *seconds = clock_seconds() - begin;
     return 0;
@@ -331,7 +331,7 @@ static int measure(Bench *b, Error *err) {
            *alone = calloc((size_t)b->runs, sizeof *alone);
     int status = whole && alone ? 0 : error_set(err, "out of memory");
     for (int i = 0; i < 2 && status == 0; i++) /* warm: primitives are compiled, pages touched */
-        status = run_network(b, err) || run_products(b, err) || device_wait(b->device, err);
+        status = run_network(b, err) || run_matmuls(b, err) || device_wait(b->device, err);
     for (int i = 0; i < b->runs && status == 0; i++) {
         status = time_network(b, &whole[i], &used, err);
         if (status == 0) status = time_alone(b, &alone[i], err);
@@ -346,7 +346,7 @@ static int prepare(Bench *b, Params *values, Error *err) {
     for (int i = 0; i < b->params.count; i++)
         TRY(params_set(&b->params.items[i], values->items[i].value, err));
     TRY(params_prepare(&b->params, b->compute, NULL, NULL, err));
-    TRY(list_products(b, values, err));
+    TRY(list_matmuls(b, values, err));
     return take_inputs(b, err);
 }
 
@@ -359,7 +359,7 @@ static int run_case(Bench *b, Params *values, Dtype compute, Error *err) {
     if (status == 0) status = measure(b, err);
     arena_close(&b->arena);
     b->arena = (Arena){0};
-    free_products(b);
+    free_matmuls(b);
     params_free(&b->params);
     vit_free(&b->vit);
     xlmr_free(&b->xlmr);

@@ -1,7 +1,7 @@
 /* bench_ops.c - `easyfirst bench ops`: the time of each operation by itself, beside what the device
  * could do at most.
  *
- * Two limits are measured first: the rate of a large matrix product, and that of a large copy. An
+ * Two limits are measured first: the rate of a large matmul, and that of a large copy. An
  * operation takes at least the longer of the two times that its arithmetic and its bytes need at
  * these rates; its share is that time by its own.
  */
@@ -131,17 +131,16 @@ typedef struct OpsBench {
     int tokens, runs, threads;
     bool json;
     Device *device;
-    double copy, product; /* the limits, bytes and operations a second */
+    double copy, matmul; /* the limits, bytes and operations a second */
 } OpsBench;
 
 static void print_result(const OpsBench *b, const OpCase *c, const OpShapes *shapes, Dtype compute,
                          const OpResult *r) {
     const double gb = 1e-6 * r->bytes / r->ms, gflop = 1e-6 * r->operations / r->ms;
-    const double memory = 1e9 * gb / b->copy, products = 1e9 * gflop / b->product;
+    const double memory = 1e9 * gb / b->copy, matmuls = 1e9 * gflop / b->matmul;
     printf("%-10s %-22s %-5s %-20s  %9.4f %9.4f  %9.2f %8.1f %8.1f  %6.1f %% %s\n", shapes->name,
            c->op, dtype_name(compute), r->shape, r->ms, r->ms_min, 1e-6 * r->bytes, gb, gflop,
-           100 * (memory > products ? memory : products),
-           memory > products ? "memory" : "products");
+           100 * (memory > matmuls ? memory : matmuls), memory > matmuls ? "memory" : "products");
 }
 
 static int print_json(const OpsBench *b, const OpCase *c, const OpShapes *shapes, Dtype compute,
@@ -153,14 +152,14 @@ static int print_json(const OpsBench *b, const OpCase *c, const OpShapes *shapes
     if (line && r->skipped) json_object_set_new(line, "skipped", json_string("memory"));
     if (line && !r->skipped) {
         const double gb = 1e-6 * r->bytes / r->ms, gflop = 1e-6 * r->operations / r->ms;
-        const double memory = 1e9 * gb / b->copy, products = 1e9 * gflop / b->product;
+        const double memory = 1e9 * gb / b->copy, matmuls = 1e9 * gflop / b->matmul;
         json_t *times =
             json_pack("{s:i, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:s}", "runs",
                       b->runs, "ms_median", r->ms, "ms_min", r->ms_min, "ms_max", r->ms_max,
                       "bytes", r->bytes, "operations", r->operations, "gb_per_s", gb, "gflops",
-                      gflop, "peak_gb_per_s", 1e-9 * b->copy, "peak_gflops", 1e-9 * b->product,
-                      "share", 100 * (memory > products ? memory : products), "limit",
-                      memory > products ? "memory" : "products");
+                      gflop, "peak_gb_per_s", 1e-9 * b->copy, "peak_gflops", 1e-9 * b->matmul,
+                      "share", 100 * (memory > matmuls ? memory : matmuls), "limit",
+                      memory > matmuls ? "memory" : "products");
         if (times) json_object_update(line, times);
         json_decref(times);
     }
@@ -185,10 +184,10 @@ static int run_case(OpsBench *b, const OpCase *c, const OpShapes *shapes, Dtype 
 }
 
 static int run_dtype(OpsBench *b, const OpShapes *models, Dtype compute, Error *err) {
-    TRY(train_peak(b->device, compute, &b->product, err));
+    TRY(train_peak(b->device, compute, &b->matmul, err));
     if (!b->json)
         printf("%s: at most %.1f GFLOP/s (%s products), %.1f GB/s (copy)\n", device_text(b->device),
-               1e-9 * b->product, dtype_name(compute), 1e-9 * b->copy);
+               1e-9 * b->matmul, dtype_name(compute), 1e-9 * b->copy);
     for (const OpShapes *shapes = models; shapes < models + MODELS; shapes++) {
         if (b->model && strcmp(b->model, shapes->name)) continue;
         for (const OpCase *c = op_cases; c->op; c++)

@@ -1,7 +1,7 @@
 /* bench_ops_cases.c - what each operation is given, with how many bytes and operations that is.
  *
  * Bytes: each input read once and each output written once, what is added to both. Operations: two
- * for each multiply-add of a product; of the others those of the formula in ops.h, exp, erf, tanh
+ * for each multiply-add of a matmul; of the others those of the formula in ops.h, exp, erf, tanh
  * and square root being one each. Inputs are normal random numbers, as the tests' are.
  */
 #include "apps/bench_ops.h"
@@ -132,13 +132,13 @@ static void shape_is(OpWork *w, int64_t a, int64_t b, int64_t c) {
 
 enum { LINEAR_LAYERS = 4 };
 
-static void linear_shape(OpWork *w, int64_t *rows, int64_t *n, int64_t *k, double products) {
+static void linear_shape(OpWork *w, int64_t *rows, int64_t *n, int64_t *k, double matmuls) {
     const OpShapes *s = w->shapes;
     const int64_t d = s->width, f = s->ffn;
     const int64_t shapes[LINEAR_LAYERS][2] = {{3 * d, d}, {d, d}, {f, d}, {d, f}};
     *rows = s->rows, *n = shapes[w->variant][0], *k = shapes[w->variant][1];
     shape_is(w, *rows, *k, *n);
-    w->operations = 2 * products * (double)*rows * (double)*n * (double)*k;
+    w->operations = 2 * matmuls * (double)*rows * (double)*n * (double)*k;
 }
 
 static int linear_forward_setup(OpWork *w, Error *err) {
@@ -351,10 +351,10 @@ static int take_qkv(OpWork *w, Tensor *q, Tensor *k, Tensor *v, int access, Erro
     return 0;
 }
 
-static int attention_setup(OpWork *w, double products, Error *err) {
+static int attention_setup(OpWork *w, double matmuls, Error *err) {
     const OpShapes *s = w->shapes;
     shape_is(w, s->rows, s->rows, s->width);
-    w->operations = 2 * products * s->rows * s->rows * s->width;
+    w->operations = 2 * matmuls * s->rows * s->rows * s->width;
     w->span = (AttentionSpan){0, s->rows, 1, {{0, s->rows}}};
     TRY(take_qkv(w, &w->q, &w->k, &w->v, READ, err));
     TRY(take(w, &w->y, w->compute, s->rows, s->width, WRITTEN, err));

@@ -2,7 +2,7 @@
  * random weights, and its memory.
  *
  * full    everything is trained: forward, backward, the update of all weights
- * frozen  the weights are not: the first 256 rows of every sequence are a picture's, and only their
+ * frozen  the weights are not: the first 256 rows of every sequence are an image's, and only their
  *         gradient is asked for, as when a projector is trained
  *
  * A step is a few sequences of equal length in one pass, a quarter of whose tokens are masked.
@@ -32,7 +32,7 @@ static const CommandHelp help = {
                 "--activation-checkpointing",
 };
 
-enum { WORDS = 250002, POSITIONS = 514, PICTURE_ROWS = 256, MASKED = 4 /* one in so many */ };
+enum { WORDS = 250002, POSITIONS = 514, IMAGE_ROWS = 256, MASKED = 4 /* one in so many */ };
 
 typedef struct TrainBench {
     const char *model, *dtype, *what, *where;
@@ -51,7 +51,7 @@ typedef struct TrainBench {
     Tensor image_tokens, dimage_tokens;
     size_t predicted;
     size_t free_before; /* of a GPU's memory */
-    double peak;        /* rate of a large product */
+    double peak;        /* rate of a large matmul */
 } TrainBench;
 
 static int open_network(TrainBench *b, bool frozen, Error *err) {
@@ -91,11 +91,11 @@ static int make_batch(TrainBench *b, bool frozen, Error *err) {
         return error_set(err, "out of memory for %d tokens", n);
     for (int i = 0; i < n; i++) {
         int place = i % b->tokens;
-        bool picture = frozen && place < PICTURE_ROWS;
+        bool image = frozen && place < IMAGE_ROWS;
         int32_t word = 5 + (int)((unsigned)i * 40503u % (unsigned)(WORDS - 6));
-        b->image_rows[i] = picture ? i / b->tokens * PICTURE_ROWS + place : -1;
+        b->image_rows[i] = image ? i / b->tokens * IMAGE_ROWS + place : -1;
         b->positions[i] = XLMR_FIRST_POSITION + place;
-        b->ids[i] = picture ? -1 : word;
+        b->ids[i] = image ? -1 : word;
         /* The end of each sequence, so that as many are masked in both kinds. */
         if (place < b->tokens - b->tokens / MASKED) continue;
         b->ids[i] = WORDS - 1;
@@ -116,7 +116,7 @@ static int make_batch(TrainBench *b, bool frozen, Error *err) {
 }
 
 static int take_memory(TrainBench *b, bool frozen, const TrainRun *run, Error *err) {
-    int64_t d = b->xlmr.config.block.width, images = frozen ? b->sequences * PICTURE_ROWS : 0;
+    int64_t d = b->xlmr.config.block.width, images = frozen ? b->sequences * IMAGE_ROWS : 0;
     size_t bytes = xlmr_loss_bytes(&b->xlmr, b->batch.tokens, b->targets.count, run, frozen) +
                    2 * arena_bytes(DTYPE_F32, images, d);
     TRY(arena_open(&b->arena, b->device, bytes, err));
@@ -139,7 +139,7 @@ static int one_step(TrainBench *b, bool frozen, TrainRun run, uint64_t step, Err
     return frozen ? 0 : optimizer_step(&b->optimizer, 1e-5, &norm, err);
 }
 
-/* Matrix products: forward, gradients of rows, and in "full" of weights. */
+/* Matmuls: forward, gradients of rows, and in "full" of weights. */
 static double operations(const TrainBench *b, bool frozen) {
     const XlmrConfig *c = &b->xlmr.config;
     double d = c->block.width, f = c->block.ffn;
@@ -249,7 +249,7 @@ int command_bench_train(int argc, char **argv) {
              "which sizes (default xlmr-base)"},
             {"what", 0, OPTION_CHOICE, "full|frozen", &b.what, "one of the two (default: both)"},
             {"tokens", 0, OPTION_INTEGER, "N", &b.tokens, "of a sequence (default 512)",
-             PICTURE_ROWS + PICTURE_ROWS / 2, POSITIONS - XLMR_FIRST_POSITION},
+             IMAGE_ROWS + IMAGE_ROWS / 2, POSITIONS - XLMR_FIRST_POSITION},
             {"sequences", 0, OPTION_INTEGER, "N", &b.sequences, "in a step (default 4)", 1, 1024},
             {"runs", 0, OPTION_INTEGER, "N", &b.runs,
              "steps that are timed, after one that is not (default 5)", 1, 100000},

@@ -116,7 +116,7 @@ static void part_sizes(const Model *m, PartNumbers *n) {
                  projector_kind_name(m->projector_model.kind), m->projector_model.in,
                  m->projector_model.out);
         n->activations =
-            projector_work_bytes(&m->projector_model, multimodal_picture_rows(&m->parts));
+            projector_work_bytes(&m->projector_model, multimodal_image_rows(&m->parts));
         break;
     case PART_LENGTH:
         block_words(block, sizeof block, 1, &m->length_model.config);
@@ -144,7 +144,7 @@ static int model_numbers(const Model *m, PartNumbers *numbers) {
     return count;
 }
 
-/* What decoding one question about one picture takes beside the files' own pages: all prepared
+/* What decoding one question about one image takes beside the files' own pages: all prepared
  * weights, and the activations of the part that needs most, since the parts run one
  * after another. */
 static size_t memory_needed(const PartNumbers *numbers, int count) {
@@ -227,7 +227,7 @@ static void print_model(const Info *info, const PartNumbers *numbers, int count)
     model_pairs_text(pairs, sizeof pairs, m->settings);
     if (pairs[0]) printf("translates: %s\n", pairs);
     if (m->parts.vit) {
-        printf("image:      %d tokens", multimodal_picture_rows(&m->parts));
+        printf("image:      %d tokens", multimodal_image_rows(&m->parts));
         if (m->parts.xlmr) printf(" of %d", xlmr_longest(&m->xlmr.config));
         printf(", %s\n", m->parts.preprocess.pad ? "padded to a square" : "cropped to a square");
     }
@@ -321,8 +321,7 @@ static int json_model(const Info *info, const PartNumbers *numbers, int count,
                             json_integer(tokenizer_size(m->parts.tokenizer)));
     }
     if (m->parts.vit) {
-        json_object_set_new(object, "image_tokens",
-                            json_integer(multimodal_picture_rows(&m->parts)));
+        json_object_set_new(object, "image_tokens", json_integer(multimodal_image_rows(&m->parts)));
         json_object_set_new(object, "pad", json_boolean(m->parts.preprocess.pad));
     }
     if (training) json_object_set_new(object, "training_bytes", json_training(training));
@@ -400,15 +399,15 @@ static int training_memory(Info *info, TrainMemory *memory, int *rows, Error *er
     settings.optimizer.muon = info->optimizer && !strcmp(info->optimizer, "muon");
     const Model *m = &info->session.model;
     bool segment = stage == STAGE_SEGMENT;
-    bool pictures = stage == STAGE_ALIGN || stage == STAGE_TUNE || segment;
-    if (pictures && !segment && !m->projector.present) settings.new_projector = "mlp2x_gelu";
+    bool images = stage == STAGE_ALIGN || stage == STAGE_TUNE || segment;
+    if (images && !segment && !m->projector.present) settings.new_projector = "mlp2x_gelu";
     TrainModel model;
     TRY(train_model_open(&model, &settings, info->session.device, err));
-    LearnSizes unit = {.pictures = pictures};
-    int rows_each = segment ? vit_patches(&m->vit.config) : multimodal_picture_rows(&m->parts);
-    LearnSizes sizes = trainer_sizes(&settings, &unit, rows_each);
+    TrainSizes unit = {.images = images};
+    int rows_each = segment ? vit_patches(&m->vit.config) : multimodal_image_rows(&m->parts);
+    TrainSizes sizes = trainer_sizes(&settings, &unit, rows_each);
     int status = segment ? train_model_classes(&model, NULL, 0, NULL, info->classes, err) : 0;
-    if (status == 0) status = train_model_describe(&model, &settings, pictures, err);
+    if (status == 0) status = train_model_describe(&model, &settings, images, err);
     if (status == 0) *memory = train_model_memory(&model, &settings, &sizes);
     *rows = sizes.tokens;
     train_model_close(&model);

@@ -44,7 +44,7 @@ typedef struct Prune {
     bool open;
     bool *keep; /* by id */
     VocabularyMap map;
-    Problems problems;
+    Skipped skipped;
     int64_t records;
 } Prune;
 
@@ -54,16 +54,16 @@ typedef struct Prune {
 static void mark_text(Prune *p, const char *text, const char *path, int64_t record) {
     Error err;
     if (vocabulary_mark(p->model.tokenizer, text, strlen(text), p->keep, &err))
-        problems_add(&p->problems, "not encoded", "%s: record %lld: %s", path, (long long)record,
-                     err.text);
+        skipped_add(&p->skipped, "not encoded", "%s: record %lld: %s", path, (long long)record,
+                    err.text);
 }
 
 static int mark_file(Prune *p, const char *path, Error *err) {
-    /* Pictures are not looked at: any folder will do. */
+    /* Images are not looked at: any folder will do. */
     RecordsOptions options = {.images = ".", .text_lines = p->text_lines};
     Records *records;
     int status = 0;
-    TRY(records_open(&records, path, &options, &p->problems, err));
+    TRY(records_open(&records, path, &options, &p->skipped, err));
     for (int64_t i = 0; i < records_count(records) && status == 0; i++) {
         Record record;
         status = records_read(records, i, &record, err);
@@ -238,9 +238,9 @@ static void print_kept(const Prune *p) {
     report_print(stderr, "%s: of %lld records; %d of %d ids, %lld of %lld parameters\n", p->out,
                  (long long)p->records, p->map.new_count, m->xlmr.config.vocab,
                  (long long)(before - rows), (long long)before);
-    for (int i = 0; i < p->problems.kind_count; i++)
-        report_print(stderr, "left out, %s: %lld (%s)\n", p->problems.kinds[i].kind,
-                     (long long)p->problems.kinds[i].count, p->problems.kinds[i].first);
+    for (int i = 0; i < p->skipped.kind_count; i++)
+        report_print(stderr, "left out, %s: %lld (%s)\n", p->skipped.kinds[i].kind,
+                     (long long)p->skipped.kinds[i].count, p->skipped.kinds[i].first);
 }
 
 static int run(Prune *p, Error *err) {

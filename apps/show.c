@@ -51,13 +51,13 @@ static const CommandHelp help = {
 typedef struct Show {
     CommonOptions common;
     ShowWay way;
-    const char *image, *question; /* the picture (NULL: none), the question or the prompt */
+    const char *image, *question; /* the image (NULL: none), the question or the prompt */
     const char *preset;           /* "translate", "summarize"; NULL */
     const char *language, *to;    /* translate: the text's language, and the one that is wanted */
     const char *from, *json_file, *html, *svg;
-    const char *from_image; /* the picture that belongs to `from` */
+    const char *from_image; /* the image that belongs to `from` */
     bool is_prompt;
-    Image picture; /* kept for a page */
+    Image pixels; /* kept for a page */
     Session session;
     Timings timings;
     Trace trace;
@@ -71,26 +71,26 @@ static int keep(const Show *s, Error *err) {
     Trace shown = s->trace;
     if (!s->way.every_step) TRY(fold_make(&shown, &s->trace, err));
     int status = 0;
-    if (s->html) status = page_write(&shown, s->picture.pixels ? &s->picture : NULL, s->html, err);
+    if (s->html) status = page_write(&shown, s->pixels.pixels ? &s->pixels : NULL, s->html, err);
     if (s->svg && status == 0) status = figure_write(&shown, s->svg, err);
     if (!s->way.every_step) fold_free(&shown);
     return status ? -1 : report_flush(err);
 }
 
-static int encode_picture(Show *s, ShowJob *job, Error *err) {
+static int encode_image(Show *s, ShowJob *job, Error *err) {
     const Multimodal *model = &s->session.model.parts;
     if (s->html) { /* the page shows all of it */
-        TRY(image_read(&s->picture, s->image, NULL, err));
-        job->width = s->picture.width, job->height = s->picture.height;
+        TRY(image_read(&s->pixels, s->image, NULL, err));
+        job->width = s->pixels.width, job->height = s->pixels.height;
     } else {
-        TRY(preprocess_read(&s->picture, &job->width, &job->height, s->image, &model->preprocess,
+        TRY(preprocess_read(&s->pixels, &job->width, &job->height, s->image, &model->preprocess,
                             NULL, err));
     }
     double start = clock_seconds();
-    int status = multimodal_encode(model, &s->picture, 1, &job->tokens, err);
+    int status = multimodal_encode(model, &s->pixels, 1, &job->tokens, err);
     if (status == 0) status = device_wait(s->session.device, err); /* for the clock */
-    s->timings.encode_s = clock_seconds() - start, s->timings.pictures = 1;
-    if (!s->html) image_free(&s->picture);
+    s->timings.encode_s = clock_seconds() - start, s->timings.images = 1;
+    if (!s->html) image_free(&s->pixels);
     return status;
 }
 
@@ -124,7 +124,7 @@ static int ask(Show *s, Error *err) {
     char *prompt = NULL;
     bool quit;
     int status = word_question(s, &prompt, err);
-    if (status == 0 && !s->is_prompt) status = encode_picture(s, &job, err);
+    if (status == 0 && !s->is_prompt) status = encode_image(s, &job, err);
     job.prompt = prompt;
     if (status == 0) status = show_one(&job, &s->trace, &quit, err);
     free(prompt);
@@ -163,11 +163,11 @@ static int run(Show *s, Error *err) {
     s->way.silent = to_output(s) > 0;
     s->way.keep = s->json_file || s->html || s->svg;
     if ((s->json_file || s->html) && !s->from)
-        s->common.answer.look =
-            (LookOptions){.runners_up = 6, .attention = s->image != NULL, .all = true};
+        s->common.answer.inspection =
+            (InspectOptions){.top_k = 6, .attention = s->image != NULL, .all = true};
     if (s->from) {
         TRY(trace_read_json(&s->trace, s->from, err));
-        if (s->from_image) TRY(image_read(&s->picture, s->from_image, NULL, err));
+        if (s->from_image) TRY(image_read(&s->pixels, s->from_image, NULL, err));
         TRY(show_again(&s->trace, &s->way, &quit, err));
         return keep(s, err);
     }
@@ -286,7 +286,7 @@ int command_show(int argc, char **argv) {
         if (status) report_error("%s", err.text);
     }
     trace_free(&s.trace);
-    image_free(&s.picture);
+    image_free(&s.pixels);
     session_close(&s.session);
     return status;
 }

@@ -107,7 +107,8 @@ static int line_check(const Text *t, const Line *line, size_t size, Error *why) 
     return 0;
 }
 
-/* A line's prompt in the wording that is wanted; a line that cannot have one is reported. */
+/* A line's prompt in the prompt template that is wanted; a line that cannot have one is reported.
+ * */
 static int line_word(Text *t, Line *line, size_t size, Error *err) {
     Error why;
     int status = line_check(t, line, size, &why);
@@ -165,8 +166,8 @@ static int answer_lines(Text *t, Line *lines, int count, Error *err) {
     int n = 0, status = 0;
     for (int i = 0; i < count; i++)
         if (lines[i].prompt)
-            requests[n++] = (AnswerRequest){
-                .prompt = lines[i].prompt, .picture = -1, .length = t->common.length};
+            requests[n++] =
+                (AnswerRequest){.prompt = lines[i].prompt, .image = -1, .length = t->common.length};
     if (n)
         status = multimodal_answer(&t->session.model.parts, TENSOR_NONE, requests, n,
                                    &t->common.answer, &answers, err);

@@ -30,7 +30,7 @@ typedef struct Backend {
     int (*replay)(Device *, ReplayKey, DeviceWork, void *work, Error *);
 
     int (*pack_weight)(Device *, struct Packed **, const Tensor *pieces, int count, Dtype compute,
-                       bool vocabulary, const PackWatch *, Error *);
+                       bool vocabulary, const PackProgress *, Error *);
     void (*packed_free)(Device *, struct Packed *);
     size_t (*pack_size)(Device *, int64_t rows, int64_t columns, Dtype compute, bool vocabulary);
 

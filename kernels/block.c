@@ -192,7 +192,7 @@ static int qkv_forward(Device *device, const BlockConfig *c, const Block *b, Blo
     return 0;
 }
 
-/* The activation is part of the product, unless something is to be added before it. */
+/* The activation is part of the matmul, unless something is to be added before it. */
 static int fc1_forward(Device *device, const BlockConfig *c, const Block *b, BlockWork *k,
                        Error *err) {
     if (!lora_present(b, LORA_FC1))
@@ -216,8 +216,8 @@ static int block_forward(Device *device, const BlockConfig *c, const Block *b, B
                             err)); /* [T, 2D] */
         kv = plan->cache->layers[layer];
     }
-    if (plan->watch)
-        TRY(plan->watch->call(plan->watch->user, layer, q, tensor_columns(kv, 0, d), err));
+    if (plan->hook)
+        TRY(plan->hook->call(plan->hook->user, layer, q, tensor_columns(kv, 0, d), err));
     TRY(attention_forward(device, k->att, TENSOR_NONE, q, tensor_columns(kv, 0, d),
                           tensor_columns(kv, d, d), c->heads, block_attention_scale(c), plan->spans,
                           plan->span_count, NULL, err));                         /* [T, D] */
@@ -279,16 +279,15 @@ static ReplayKey blocks_key(const BlocksRun *r) {
 }
 
 int blocks_forward(Device *device, const BlockConfig *config, const Block *blocks, int count,
-                   BlockWork *work, const AttentionPlan *plan, const LayerWatch *watch,
-                   Error *err) {
+                   BlockWork *work, const AttentionPlan *plan, const LayerHook *hook, Error *err) {
     BlocksRun run = {device, config, blocks, count, work, plan};
-    if (!watch && !plan->watch && device_replays(device))
+    if (!hook && !plan->hook && device_replays(device))
         return device_replay(device, blocks_key(&run), run_blocks, &run, err);
-    if (!watch) return run_blocks(&run, err);
-    watch->call(watch->user, 0, work->x);
+    if (!hook) return run_blocks(&run, err);
+    hook->call(hook->user, 0, work->x);
     for (int i = 0; i < count; i++) {
         TRY(block_forward(device, config, &blocks[i], work, plan, i, err));
-        watch->call(watch->user, i + 1, work->x);
+        hook->call(hook->user, i + 1, work->x);
     }
     return 0;
 }

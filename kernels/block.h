@@ -108,10 +108,10 @@ typedef struct KvCache {
 /* Told every block's queries [T, D] and keys [rows, D], as its attention reads them: column slices
  * on the device in the compute type, valid during the call; the spans' key ranges are rows of k. A
  * failure ends the forward. */
-typedef struct AttentionWatch {
+typedef struct AttentionHook {
     int (*call)(void *user, int layer, Tensor q, Tensor k, Error *err);
     void *user;
-} AttentionWatch;
+} AttentionHook;
 
 /* Who attends to whom in a forward, and where keys and values are. Without a cache the key ranges
  * of the spans are rows of this batch. With one they are rows of the cache, and the batch's own
@@ -121,7 +121,7 @@ typedef struct AttentionPlan {
     int span_count;
     KvCache *cache;
     int64_t cache_begin;
-    const AttentionWatch *watch; /* may be NULL */
+    const AttentionHook *hook; /* may be NULL */
 } AttentionPlan;
 
 /* Brings work->h to what the first block of a post-LN model reads, once x is set; a pre-LN model
@@ -130,15 +130,15 @@ int block_begin(Device *device, const BlockConfig *config, BlockWork *work, Erro
 
 /* Told the residual stream after every block (layer 1, 2, ...) and before the first (0): for tests
  * that compare layer by layer. */
-typedef struct LayerWatch {
+typedef struct LayerHook {
     void (*call)(void *user, int layer, Tensor x);
     void *user;
-} LayerWatch;
+} LayerHook;
 
 /* Blocks in turn, of which there are `count`: work->x in and out (and work->h in a post-LN model).
  * Block i's keys and values are layer i of the plan's cache. `watch` may be NULL; with one,
  * or with one in the plan, the blocks are never replayed (device_replay). */
 int blocks_forward(Device *device, const BlockConfig *config, const Block *blocks, int count,
-                   BlockWork *work, const AttentionPlan *plan, const LayerWatch *watch, Error *err);
+                   BlockWork *work, const AttentionPlan *plan, const LayerHook *hook, Error *err);
 
 #endif

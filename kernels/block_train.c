@@ -58,7 +58,7 @@ static bool keeps_act(const Block *b) {
     return b->fc2_w.grad || b->lora[LORA_FC2].a.grad;
 }
 
-/* The block's input is the product's input as it is. */
+/* The block's input is the matmul's input as it is. */
 static bool h1_is_x(const Stack *stack, bool own) {
     return own && !stack->config->pre_norm && stack->compute == DTYPE_F32;
 }
@@ -167,7 +167,7 @@ static int activate(const Run *r, Error *err) {
     return dropout_forward(r->device, t->act, t->act, dropout_at(r, p, STACK_INNER), false, err);
 }
 
-/* stream += dropout(x w^T + b + LoRA): fused into the product where nothing is dropped. */
+/* stream += dropout(x w^T + b + LoRA): fused into the matmul where nothing is dropped. */
 static int part_add(const Run *r, Tensor stream, Tensor x, Tensor w, Tensor b, LoraTarget target,
                     StackPlace place, Tensor temp, Error *err) {
     const float p = r->stack->dropout.hidden;
@@ -258,8 +258,8 @@ size_t block_train_backward_bytes(const Stack *stack, int i, int64_t rows) {
 }
 
 /* Of y = x w^T + b + LoRA: the gradients that are wanted, and dx (TENSOR_NONE: not wanted). */
-static int product_backward(const Run *r, Tensor dx, bool accumulate, Tensor dy, Tensor x, Tensor w,
-                            Tensor b, Error *err) {
+static int matmul_backward(const Run *r, Tensor dx, bool accumulate, Tensor dy, Tensor x, Tensor w,
+                           Tensor b, Error *err) {
     if (!dx.data && !w.grad && !b.grad) return 0;
     return linear_backward(r->device, dx, tensor_grad(w), tensor_grad(b), dy, x, w, accumulate,
                            err);
@@ -271,10 +271,10 @@ static int lora_backward(const Run *r, const Flow *f, LoraTarget target, Tensor 
     if (!lora_present(r->block, target)) return 0;
     const Tensor a = r->block->lora[target].a, b = r->block->lora[target].b, none = TENSOR_NONE;
     const Tensor dlow = dx.data || a.grad ? f->low : none;
-    TRY(product_backward(r, dlow, false, dy, r->tape->low[target], b, none, err));
+    TRY(matmul_backward(r, dlow, false, dy, r->tape->low[target], b, none, err));
     if (!dlow.data) return 0;
     TRY(scale_forward(r->device, dlow, dlow, lora_scale(r->config), err));
-    return product_backward(r, dx, true, dlow, x, a, none, err);
+    return matmul_backward(r, dx, true, dlow, x, a, none, err);
 }
 
 /* The gradient of what a part has added to the stream, before its dropout. */
@@ -308,13 +308,13 @@ static int feed_forward_backward(const Run *r, Flow *f, Error *err) {
     Tensor part;
     if (!pre) TRY(norm_behind(r, f, t->n2, b->norm2_w, b->norm2_b, t->stats2, err));
     TRY(part_of(r, f, &part, STACK_FEED_FORWARD, err));
-    TRY(product_backward(r, f->act, false, part, t->act, b->fc2_w, b->fc2_b, err)); /* [T, F] */
+    TRY(matmul_backward(r, f->act, false, part, t->act, b->fc2_w, b->fc2_b, err)); /* [T, F] */
     TRY(lora_backward(r, f, LORA_FC2, f->act, part, t->act, err));
     if (p > 0)
         TRY(dropout_forward(r->device, f->act, f->act, dropout_at(r, p, STACK_INNER), false, err));
     TRY(activation_backward(r->device, f->act, f->act, t->pre, r->config->activation, err));
     const Tensor dh = pre ? f->part : f->dx; /* a post-LN model adds to what passes by the part */
-    TRY(product_backward(r, dh, !pre, f->act, t->h2, b->fc1_w, b->fc1_b, err)); /* [T, D] */
+    TRY(matmul_backward(r, dh, !pre, f->act, t->h2, b->fc1_w, b->fc1_b, err)); /* [T, D] */
     TRY(lora_backward(r, f, LORA_FC1, dh, f->act, t->h2, err));
     if (!pre) return 0;
     return norm_before(r, f, true, t->n2, b->norm2_w, b->norm2_b, t->stats2, err);
@@ -349,14 +349,14 @@ static int attention_part_backward(const Run *r, Flow *f, bool input, Error *err
     if (!pre) TRY(norm_behind(r, f, t->n1, b->norm1_w, b->norm1_b, t->stats1, err));
     TRY(part_of(r, f, &part, STACK_ATTENTION, err));
     const Tensor datt = deep ? f->att : none;
-    TRY(product_backward(r, datt, false, part, t->att, b->out_w, b->out_b, err)); /* [T, D] */
+    TRY(matmul_backward(r, datt, false, part, t->att, b->out_w, b->out_b, err)); /* [T, D] */
     TRY(lora_backward(r, f, LORA_OUT, datt, part, t->att, err));
     if (!deep) return 0;
     TRY(attend_backward(r, f, err)); /* [T, 3D] */
     Tensor dh = none;
     if (pre && norm) dh = f->part;
     if (!pre && input) dh = f->dx;
-    TRY(product_backward(r, dh, !pre, f->qkv, t->h1, b->qkv_w, b->qkv_b, err)); /* [T, D] */
+    TRY(matmul_backward(r, dh, !pre, f->qkv, t->h1, b->qkv_w, b->qkv_b, err)); /* [T, D] */
     for (int i = 0; i < 3; i++)
         TRY(lora_backward(r, f, LORA_QUERY + i, dh, tensor_columns(f->qkv, i * d, d), t->h1, err));
     if (!norm) return 0;

@@ -26,7 +26,7 @@ typedef struct BlockTape {
     Tensor low[LORA_TARGETS]; /* [T, rank] c, (alpha / rank) x A^T */
 } BlockTape;
 
-/* What a forward needs for a moment. Inputs of products whose weights are frozen have no use in the
+/* What a forward needs for a moment. Inputs of matmuls whose weights are frozen have no use in the
  * backward; all blocks share the memory for them. */
 typedef struct BlockScratch {
     Tensor h;    /* [T, D] c, h1 and h2 of a tape that does not keep them */

@@ -153,7 +153,7 @@ int device_clear(Device *device, void *memory, size_t bytes, Error *err) {
 
 /* ---- Replay. ---- */
 
-/* Two products whose halves are folded, over words of 64 bits; the last one filled up with its
+/* Two matmuls whose halves are folded, over words of 64 bits; the last one filled up with its
  * length, so that "a" and "a\0" differ. */
 void replay_key_add(ReplayKey *key, const void *bytes, size_t count) {
     const char *at = bytes;
@@ -193,7 +193,7 @@ int device_replay(Device *device, ReplayKey key, DeviceWork run, void *work, Err
 
 enum { ARENA_ALIGN = 256 };
 
-/* False for negative sizes and products that do not fit. */
+/* False for negative sizes and matmuls that do not fit. */
 static bool matrix_bytes(size_t *bytes, Dtype dtype, int64_t rows, int64_t columns) {
     size_t n;
     if (rows < 0 || columns < 0 || __builtin_mul_overflow((size_t)rows, (size_t)columns, &n) ||

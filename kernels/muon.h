@@ -2,7 +2,7 @@
  *
  * The update of a weight [N, K] is its averaged gradient U S V^T with all singular values S brought
  * near 1, so that every direction of it is learned at the same pace. Newton and Schulz's iteration
- * does that with products alone, which every device is fast at.
+ * does that with matmuls alone, which every device is fast at.
  */
 #ifndef EASYFIRST_KERNELS_MUON_H
 #define EASYFIRST_KERNELS_MUON_H
@@ -16,7 +16,7 @@ typedef struct MuonStep {
     float grad_scale;   /* gradients are multiplied by this first (clipping) */
 } MuonStep;
 
-/* The type of the products: bf16 where the device has it, as the authors do, else f32. */
+/* The type of the matmuls: bf16 where the device has it, as the authors do, else f32. */
 Dtype muon_compute(const Device *device);
 
 /* What muon_step takes of its arena for a matrix of this shape, and gives back. */

@@ -372,7 +372,7 @@ int convert_forward(Device *device, Tensor y, Tensor x, Error *err) {
 int patches_forward(Device *device, Tensor y, Tensor x, int channels, int side, int patch,
                     Error *err) {
     const char *op = "patches_forward";
-    enum { LIMIT = 1 << 15 }; /* keeps the products below within 64 bits */
+    enum { LIMIT = 1 << 15 }; /* keeps the matmuls below within 64 bits */
     if (channels < 1 || channels > LIMIT || side < 1 || side > LIMIT || patch < 1 || side % patch)
         return error_set(err,
                          "%s: %d channels, side %d and patch %d, expected a side of whole patches",
@@ -509,7 +509,7 @@ int square_sum(Device *device, double *sum, Tensor x, Error *err) {
 /* ---- Packed weights. ---- */
 
 int pack_weight(Device *device, struct Packed **packed, const Tensor *pieces, int count,
-                Dtype compute, bool vocabulary, const PackWatch *watch, Error *err) {
+                Dtype compute, bool vocabulary, const PackProgress *progress, Error *err) {
     const char *op = "pack_weight";
     if (count < 1 || !pieces)
         return error_set(err, "%s: %d pieces, expected at least one", op, count);
@@ -525,7 +525,7 @@ int pack_weight(Device *device, struct Packed **packed, const Tensor *pieces, in
         rows += pieces[i].shape[0];
     }
     if (rows < 1) return error_set(err, "%s: the pieces have no rows", op);
-    FORWARD(device, pack_weight, false, packed, pieces, count, compute, vocabulary, watch, err);
+    FORWARD(device, pack_weight, false, packed, pieces, count, compute, vocabulary, progress, err);
 }
 
 void packed_free(Device *device, struct Packed *packed) {

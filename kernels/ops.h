@@ -191,17 +191,17 @@ int square_sum(Device *device, double *sum, Tensor x, Error *err);
 /* ---- Weights in the device's layout. ---- */
 
 /* Told, while a weight is packed, that rows [first, first + count) of the stack have been read. */
-typedef struct PackWatch {
+typedef struct PackProgress {
     void (*call)(void *user, int64_t first, int64_t count);
     void *user;
-} PackWatch;
+} PackProgress;
 
 /* Packs the rows of `pieces` (each [Ni, K], any float type, host memory or the device's), stacked,
  * for linear_forward with inputs of type `compute`; `vocabulary` packs in the chunks that
  * vocab_propose walks. The pack is a copy: the pieces are not needed afterwards for matmuls.
  * `watch` may be NULL. */
 int pack_weight(Device *device, struct Packed **packed, const Tensor *pieces, int count,
-                Dtype compute, bool vocabulary, const PackWatch *watch, Error *err);
+                Dtype compute, bool vocabulary, const PackProgress *progress, Error *err);
 void packed_free(Device *device, struct Packed *packed); /* NULL is allowed */
 size_t packed_bytes(const struct Packed *packed);
 

@@ -106,7 +106,7 @@ static int update_run(const Optimizer *optimizer, const OptimizerPart *part, con
     const Params *p = part->params;
     int64_t n = end - first;
     return adamw_step(optimizer->device, flat_run(p->master, DTYPE_F32, first, n),
-                      flat_run(p->shadow, p->compute, first, n),
+                      flat_run(p->working, p->compute, first, n),
                       flat_run(part->m.data, DTYPE_F32, first, n),
                       flat_run(part->v.data, DTYPE_F32, first, n),
                       flat_run(p->grad, DTYPE_F32, first, n), adamw, err);
@@ -130,7 +130,7 @@ static int update_hidden(Optimizer *optimizer, const OptimizerPart *part, const 
     for (int i = 0; i < item->hidden; i++) {
         int64_t at = item->offset + i * rows * columns;
         TRY(muon_step(&optimizer->work, flat_matrix(p->master, DTYPE_F32, at, rows, columns),
-                      flat_matrix(p->shadow, p->compute, at, rows, columns),
+                      flat_matrix(p->working, p->compute, at, rows, columns),
                       flat_matrix(part->m.data, DTYPE_F32, at, rows, columns),
                       flat_matrix(p->grad, DTYPE_F32, at, rows, columns), &step, err));
     }

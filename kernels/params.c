@@ -23,7 +23,7 @@ void params_free(Params *params) {
     device_free(params->device, params->vectors);
     device_free(params->device, params->master);
     device_free(params->device, params->grad);
-    device_free(params->device, params->shadow);
+    device_free(params->device, params->working);
     device_free(params->device, params->plain);
     *params = (Params){.device = params->device};
 }
@@ -303,9 +303,9 @@ static int prepare_matrix(Params *params, int first, ParamsRelease release, void
         rows += param_rows(q);
     }
     Packing packing = {params, first, end, release, user};
-    PackWatch watch = {rows_packed, &packing};
+    PackProgress progress = {rows_packed, &packing};
     if (pack_weight(params->device, &p->packed, pieces, end - first, params->compute,
-                    p->role == PARAM_VOCABULARY, release ? &watch : NULL, err))
+                    p->role == PARAM_VOCABULARY, release ? &progress : NULL, err))
         return error_context(err, "%s", p->name);
     *p->slot = tensor_2d(NULL, params->compute, rows, param_columns(p));
     p->slot->packed = p->packed;

@@ -62,7 +62,7 @@ typedef struct Params {
     int64_t flat;  /* values in each of the flat tables, the gaps of the alignment among them */
     float *master; /* [flat], the trainable parameters in f32 */
     float *grad;   /* [flat], their gradients; zero at first, and the gaps always */
-    void *shadow;  /* [flat] in the compute type, what operations read; NULL in f32: the masters */
+    void *working; /* [flat] in the compute type, what operations read; NULL in f32: the masters */
     void *plain;   /* frozen matrices and tables that could not be used where they are; of
                       params_prepare, the tables' copies on a GPU */
 } Params;
@@ -91,7 +91,7 @@ int params_declare(Params *params, const ParamSpec *spec, Error *err, const char
 
 /* The standard deviation for fresh matrices [rows, columns] and embeddings: that of BERT and XLM-R,
  * 0.02, at their width of 768 columns, and in proportion to 1 / sqrt(columns) at others, so that
- * products are as large in a model of any width. (0.02 throughout makes narrow models learn half as
+ * matmuls are as large in a model of any width. (0.02 throughout makes narrow models learn half as
  * fast: NOTES.md.) */
 float params_init_std(int64_t columns);
 
@@ -140,7 +140,7 @@ int params_prepare(Params *params, Dtype compute, ParamsRelease release, void *u
  * each aligned to 256 bytes (64 values) but for the members of a joined group, which adjoin; their
  * gradients, the optimiser's moments and, in bf16, the copy that operations read have the same
  * layout, so that an update, a norm, an all-reduce is one pass over memory. Weights are plain rows,
- * not packed: forward and both backward products read the same values, and the slots carry `grad`.
+ * not packed: forward and both backward matmuls read the same values, and the slots carry `grad`.
  * Frozen parameters take no part in the flat tables and have no gradient: they stay where they are
  * if of the right type there, else they are copied once, plain. (A part through which no gradient
  * has to flow is better served by params_prepare.) Vectors are f32, as always. */
@@ -170,11 +170,11 @@ int params_fetch_part(const Params *params, const Param *param, int64_t first, i
                       void *host, Dtype dtype, Error *err);
 
 /* Other values for a parameter that params_train has laid out: all of them, from host memory, to
- * the masters and to the shadow. */
+ * the masters and to the working copy. */
 int params_store(Params *params, const Param *param, const float *host, Error *err);
 
 int64_t params_trainable_count(const Params *params); /* numbers in trainable parameters */
-/* What params_train will take on this device, once the values are given: masters, shadow,
+/* What params_train will take on this device, once the values are given: masters, working copy,
  * gradients, frozen vectors and copies. */
 size_t params_training_bytes(const Params *params, Dtype compute);
 

@@ -103,7 +103,7 @@ static int check_groups(const Params *params, Error *err) {
 
 static int take_tables(Params *params, Error *err) {
     Device *device = params->device;
-    size_t bytes = (size_t)params->flat * sizeof(float), shadow_bytes = bytes / 2;
+    size_t bytes = (size_t)params->flat * sizeof(float), working_bytes = bytes / 2;
     void *memory;
     TRY(device_alloc(device, &memory, bytes, err));
     params->master = memory;
@@ -112,12 +112,12 @@ static int take_tables(Params *params, Error *err) {
     TRY(device_clear(device, params->master, bytes, err));
     TRY(device_clear(device, params->grad, bytes, err));
     if (params->compute == DTYPE_F32) return 0;
-    TRY(device_alloc(device, &params->shadow, shadow_bytes, err));
-    return device_clear(device, params->shadow, shadow_bytes, err);
+    TRY(device_alloc(device, &params->working, working_bytes, err));
+    return device_clear(device, params->working, working_bytes, err);
 }
 
-static void *shadow_at(const Params *params, int64_t offset) {
-    return (char *)params->shadow + (size_t)offset * dtype_size(params->compute);
+static void *working_at(const Params *params, int64_t offset) {
+    return (char *)params->working + (size_t)offset * dtype_size(params->compute);
 }
 
 /* A vector's values count as rows here: its group is their concatenation. */
@@ -148,13 +148,13 @@ static int place_trainable(Params *params, Error *err) {
         const Param *p = &params->items[i];
         if (!p->trainable) continue;
         TRY(upload_value(params->device, params->master + p->offset, DTYPE_F32, p, err));
-        if (params->shadow)
-            TRY(upload_value(params->device, shadow_at(params, p->offset), params->compute, p,
+        if (params->working)
+            TRY(upload_value(params->device, working_at(params, p->offset), params->compute, p,
                              err));
         if (!param_leads(params, i)) continue;
         Tensor t = group_form(params, i, params->compute);
-        bool masters = p->role == PARAM_VECTOR || !params->shadow;
-        t.data = masters ? params->master + p->offset : shadow_at(params, p->offset);
+        bool masters = p->role == PARAM_VECTOR || !params->working;
+        t.data = masters ? params->master + p->offset : working_at(params, p->offset);
         t.grad = params->grad + p->offset;
         set_slots(p, t);
     }
@@ -325,8 +325,8 @@ int params_store(Params *params, const Param *param, const float *host, Error *e
         return error_set(err, "%s: is not being trained, its values stay as they are", param->name);
     int64_t n = param_elements(param), at = param->offset;
     TRY(upload_as(params->device, params->master + at, DTYPE_F32, host, DTYPE_F32, n, err));
-    if (!params->shadow) return 0;
-    return upload_as(params->device, shadow_at(params, at), params->compute, host, DTYPE_F32, n,
+    if (!params->working) return 0;
+    return upload_as(params->device, working_at(params, at), params->compute, host, DTYPE_F32, n,
                      err);
 }
 

@@ -112,7 +112,7 @@ static int check_stack(const Stack *stack, Tensor x, Error *err) {
 }
 
 /* Where block i writes its output: into the input of the next. In a post-LN model also into the
- * input of its products, unless that block makes it for itself. */
+ * input of its matmuls, unless that block makes it for itself. */
 static void outputs_of(const Stack *stack, const StackTape *tape, int i, Tensor *x, Tensor *h) {
     const bool last = i + 1 == stack->count;
     *x = last ? tape->x : tape->blocks[i + 1].x;

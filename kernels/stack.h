@@ -12,7 +12,7 @@
  * random streams are random_stream(stream, block, place, 0), `block` counted within the stack,
  * `place` a StackPlace: a step's own stream makes every step differ.
  *
- * LoRA (Hu et al., 2021) adds to a frozen matrix a product of two thin ones; see block.h.
+ * LoRA (Hu et al., 2021) adds to a frozen matrix a matmul of two thin ones; see block.h.
  */
 #ifndef EASYFIRST_KERNELS_STACK_H
 #define EASYFIRST_KERNELS_STACK_H
@@ -62,7 +62,7 @@ typedef struct StackTape {
 /* Arena bytes for `rows` rows, exactly: the tape (stack_forward takes it and the caller keeps it
  * until the backward is done), and on top of it the most that stack_backward, and stack_forward
  * itself, take while they run. A tape is smaller where weights are frozen, since the inputs of
- * their products are of no use: ask when the blocks' slots are filled. */
+ * their matmuls are of no use: ask when the blocks' slots are filled. */
 size_t stack_tape_bytes(const Stack *stack, int64_t rows);
 size_t stack_backward_bytes(const Stack *stack, int64_t rows);
 

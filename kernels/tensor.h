@@ -71,7 +71,7 @@ static inline Tensor tensor_grad(Tensor w) {
 }
 
 int64_t tensor_count(Tensor t);     /* elements; 1 for a scalar (ndim 0) */
-int64_t tensor_row_count(Tensor t); /* product of all dimensions but the last */
+int64_t tensor_row_count(Tensor t); /* matmul of all dimensions but the last */
 size_t tensor_bytes(Tensor t);      /* of the values, gaps between rows left out */
 bool tensor_same_shape(Tensor a, Tensor b);
 void shape_text(char *out, size_t size, int ndim, const int64_t *shape); /* "[2, 3]" */

@@ -448,7 +448,7 @@ static void decoder_advance(Decoder *decoder, int h, int step) {
 static void decoder_tell(Decoder *decoder, int h, int step) {
     const DecodeRun *run = decoder->run;
     DecodeResult *result = &decoder->results[h];
-    if (!run->trace && !run->watch) return;
+    if (!run->trace && !run->callback) return;
     TraceCell *cells = decoder->cells;
     if (run->trace) {
         cells = result->trace + (size_t)(step - 1) * (size_t)result->length;
@@ -459,14 +459,14 @@ static void decoder_tell(Decoder *decoder, int h, int step) {
         cells[i] = (TraceCell){stands.token, stands.score,
                                decoder->settled[h] ? stands : decoder_proposals(decoder, h)[i]};
     }
-    if (!run->watch) return;
-    run->watch(run->user, &(DecodeStep){.hypothesis = h,
-                                        .request = run->specs[h].request,
-                                        .step = step,
-                                        .steps = result->steps,
-                                        .length = result->length,
-                                        .evaluated = decoder->fresh[h],
-                                        .cells = cells});
+    if (!run->callback) return;
+    run->callback(run->user, &(DecodeStep){.hypothesis = h,
+                                           .request = run->specs[h].request,
+                                           .step = step,
+                                           .steps = result->steps,
+                                           .length = result->length,
+                                           .evaluated = decoder->fresh[h],
+                                           .cells = cells});
 }
 
 static int decoder_step(Decoder *decoder, int step, Error *err) {

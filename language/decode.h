@@ -142,7 +142,7 @@ typedef struct DecodeStep {
     bool evaluated;         /* false: the canvas was in the cache, or settled */
     const TraceCell *cells; /* [length], valid during the call */
 } DecodeStep;
-typedef void (*DecodeWatch)(void *user, const DecodeStep *step);
+typedef void (*DecodeCallback)(void *user, const DecodeStep *step);
 
 typedef struct DecodeResult {
     int length, steps; /* steps that were taken: decode_steps, fewer if it failed */
@@ -163,7 +163,7 @@ typedef struct DecodeRun {
     int32_t mask_id;
     DecodeEvaluate evaluate;
     void *model;
-    DecodeWatch watch; /* may be NULL */
+    DecodeCallback callback; /* may be NULL */
     void *user;
     const int *cancel; /* read with __atomic_load_n before each step: anything but 0 ends the run,
                           which fails with "cancelled"; may be NULL */

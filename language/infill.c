@@ -43,26 +43,25 @@ struct Infill {
     Rows rows;
     bool reuse;
     KvCache cache;
-    void *cache_memory;  /* all its layers' matrices */
-    Tensor hidden;       /* [prefix_rows, D], final hidden states of the prefix, if kept */
-    int64_t prefix_rows; /* rows of the cache that hold pictures and prompts */
-    int32_t
-        *picture_begin; /* [pictures + 1]: cache row of each picture's block; entry 0 is "none" */
+    void *cache_memory;    /* all its layers' matrices */
+    Tensor hidden;         /* [prefix_rows, D], final hidden states of the prefix, if kept */
+    int64_t prefix_rows;   /* rows of the cache that hold images and prompts */
+    int32_t *image_begin;  /* [images + 1]: cache row of each image's block; entry 0 is "none" */
     int32_t *prompt_begin; /* [prompts]: cache row of each prompt's block */
     InfillPrompt *prompts; /* [prompts] */
     int *longest;          /* [prompts]: the longest answer; below 1 where none fits */
-    int pictures;
+    int images;
     InfillCounts counts;
 };
 
-/* <s> and the picture's rows. */
-static int head_rows(const Infill *f, int picture) {
-    return 1 + (picture >= 0 ? f->config.picture_rows : 0);
+/* <s> and the image's rows. */
+static int head_rows(const Infill *f, int image) {
+    return 1 + (image >= 0 ? f->config.image_rows : 0);
 }
 
 static int prefix_length(const Infill *f, int request) {
     const InfillPrompt *p = &f->config.prompts[request];
-    return head_rows(f, p->picture) + p->count;
+    return head_rows(f, p->image) + p->count;
 }
 
 /* ---- Putting rows together. ---- */
@@ -78,15 +77,15 @@ static void push_row(Rows *r, int32_t id, int32_t image_row, int position) {
     r->count++;
 }
 
-static void push_head(Infill *f, int picture) {
+static void push_head(Infill *f, int image) {
     push_row(&f->rows, TOKEN_BOS, -1, 0);
-    for (int i = 0; picture >= 0 && i < f->config.picture_rows; i++)
-        push_row(&f->rows, -1, picture * f->config.picture_rows + i, 1 + i);
+    for (int i = 0; image >= 0 && i < f->config.image_rows; i++)
+        push_row(&f->rows, -1, image * f->config.image_rows + i, 1 + i);
 }
 
 static void push_prompt(Infill *f, int request) {
     const InfillPrompt *p = &f->config.prompts[request];
-    int before = head_rows(f, p->picture);
+    int before = head_rows(f, p->image);
     for (int i = 0; i < p->count; i++) push_row(&f->rows, p->ids[i], -1, before + i);
 }
 
@@ -142,18 +141,18 @@ static void rows_close(Rows *r) {
     *r = (Rows){0};
 }
 
-/* Which rows of the cache are whose: "no picture" (a lone <s>), the pictures, the prompts; behind
- * them comes the room for canvases. Pictures that no prompt uses get no rows. */
+/* Which rows of the cache are whose: "no image" (a lone <s>), the images, the prompts; behind
+ * them comes the room for canvases. Images that no prompt uses get no rows. */
 static void cache_layout(Infill *f) {
     const InfillConfig *c = &f->config;
     int64_t row = 0;
-    for (int p = -1; p < f->pictures; p++) {
+    for (int p = -1; p < f->images; p++) {
         bool used = false;
-        for (int i = 0; i < c->prompt_count; i++) used |= c->prompts[i].picture == p;
-        f->picture_begin[p + 1] = (int32_t)row;
+        for (int i = 0; i < c->prompt_count; i++) used |= c->prompts[i].image == p;
+        f->image_begin[p + 1] = (int32_t)row;
         if (used) row += head_rows(f, p);
     }
-    f->picture_begin[f->pictures + 1] = (int32_t)row;
+    f->image_begin[f->images + 1] = (int32_t)row;
     for (int i = 0; i < c->prompt_count; i++) {
         f->prompt_begin[i] = (int32_t)row;
         row += c->prompts[i].count;
@@ -198,7 +197,7 @@ int infill_prompt_room(int longest, int answer_position, int head, int answer) {
 }
 
 static int longest_answer(const Infill *f, const InfillPrompt *p) {
-    int prefix = head_rows(f, p->picture) + p->count, fixed = f->config.answer_position;
+    int prefix = head_rows(f, p->image) + p->count, fixed = f->config.answer_position;
     if (fixed > 0 && prefix > fixed) return fixed - prefix;
     return xlmr_longest(&f->config.model->config) - (fixed > 0 ? fixed : prefix) - 1;
 }
@@ -213,7 +212,7 @@ static void prompts_take(Infill *f) {
     const InfillConfig *c = &f->config;
     for (int i = 0; i < c->prompt_count; i++) {
         f->longest[i] = longest_answer(f, &c->prompts[i]);
-        f->prompts[i] = f->longest[i] > 0 ? c->prompts[i] : (InfillPrompt){.picture = -1};
+        f->prompts[i] = f->longest[i] > 0 ? c->prompts[i] : (InfillPrompt){.image = -1};
     }
     f->config.prompts = f->prompts;
 }
@@ -261,15 +260,15 @@ int infill_open(Infill **infill, const InfillConfig *config, Error *err) {
     f->config = *config;
     if (f->config.batch_tokens < 1) f->config.batch_tokens = 4096;
     f->reuse = config->pattern == ATTENTION_BLOCK_CAUSAL && !config->no_kv_cache;
-    f->pictures = config->picture_rows > 0 && tensor_present(config->image_tokens)
-                      ? (int)(config->image_tokens.shape[0] / config->picture_rows)
-                      : 0;
-    f->picture_begin = calloc((size_t)f->pictures + 2, sizeof *f->picture_begin);
+    f->images = config->image_rows > 0 && tensor_present(config->image_tokens)
+                    ? (int)(config->image_tokens.shape[0] / config->image_rows)
+                    : 0;
+    f->image_begin = calloc((size_t)f->images + 2, sizeof *f->image_begin);
     size_t prompts = (size_t)config->prompt_count + 1;
     f->prompt_begin = calloc(prompts, sizeof *f->prompt_begin);
     f->prompts = calloc(prompts, sizeof *f->prompts);
     f->longest = calloc(prompts, sizeof *f->longest);
-    int status = f->picture_begin && f->prompt_begin && f->prompts && f->longest
+    int status = f->image_begin && f->prompt_begin && f->prompts && f->longest
                      ? open_parts(f, err)
                      : error_set(err, "out of memory for %d prompts", config->prompt_count);
     if (status) {
@@ -302,7 +301,7 @@ void infill_close(Infill *f) {
     device_free(f->config.device, f->cache_memory);
     device_free(f->config.device, f->hidden.data);
     free(f->cache.layers);
-    free(f->picture_begin), free(f->prompt_begin), free(f->prompts), free(f->longest);
+    free(f->image_begin), free(f->prompt_begin), free(f->prompts), free(f->longest);
     free(f);
 }
 
@@ -314,53 +313,53 @@ InfillCounts infill_counts(const Infill *f) {
 
 /* Runs the rows put together; *hidden is in the arena, which the caller resets. `watch` may be
  * NULL. */
-static int run_rows(Infill *f, int64_t cache_begin, const AttentionWatch *watch, Tensor *hidden,
+static int run_rows(Infill *f, int64_t cache_begin, const AttentionHook *hook, Tensor *hidden,
                     Error *err) {
     Rows *r = &f->rows;
     XlmrBatch batch = {.tokens = r->count,
                        .ids = r->ids,
-                       .image_rows = f->pictures ? r->image_rows : NULL,
+                       .image_rows = f->images ? r->image_rows : NULL,
                        .positions = r->positions,
                        .image_tokens = f->config.image_tokens,
                        .plan = {.spans = r->spans,
                                 .span_count = r->span_count,
                                 .cache = f->reuse ? &f->cache : NULL,
                                 .cache_begin = cache_begin,
-                                .watch = watch}};
+                                .hook = hook}};
     return xlmr_forward(f->config.model, &f->arena, &batch, hidden, NULL, err);
 }
 
-/* One block of the prefix under `blocks`: i counts the used pictures' blocks (none first), then the
+/* One block of the prefix under `blocks`: i counts the used images' blocks (none first), then the
  * prompts. */
 static int push_prefix_block(Infill *f, int i) {
     Rows *r = &f->rows;
-    bool is_head = i <= f->pictures;
-    int picture = is_head ? i - 1 : f->config.prompts[i - f->pictures - 1].picture;
-    int32_t head_begin = f->picture_begin[picture + 1], q = r->count;
+    bool is_head = i <= f->images;
+    int image = is_head ? i - 1 : f->config.prompts[i - f->images - 1].image;
+    int32_t head_begin = f->image_begin[image + 1], q = r->count;
     if (is_head) {
-        if (f->picture_begin[i + 1] == head_begin) return 0; /* nobody asks about it */
-        push_head(f, picture);
-        span_sees(push_span(r, q, r->count), head_begin, head_begin + head_rows(f, picture));
+        if (f->image_begin[i + 1] == head_begin) return 0; /* nobody asks about it */
+        push_head(f, image);
+        span_sees(push_span(r, q, r->count), head_begin, head_begin + head_rows(f, image));
     } else {
-        int request = i - f->pictures - 1;
+        int request = i - f->images - 1;
         push_prompt(f, request);
         if (r->count == q) return 0;
         AttentionSpan *s = push_span(r, q, r->count);
-        span_sees(s, head_begin, head_begin + head_rows(f, picture));
+        span_sees(s, head_begin, head_begin + head_rows(f, image));
         span_sees(s, f->prompt_begin[request], f->prompt_begin[request] + (r->count - q));
     }
     return r->count - q;
 }
 
 static int prefix_block_rows(const Infill *f, int i) {
-    if (i <= f->pictures) return f->picture_begin[i + 1] - f->picture_begin[i];
-    return f->config.prompts[i - f->pictures - 1].count;
+    if (i <= f->images) return f->image_begin[i + 1] - f->image_begin[i];
+    return f->config.prompts[i - f->images - 1].count;
 }
 
-/* Computes keys and values of all pictures and prompts into the cache, in batches. The cache's rows
+/* Computes keys and values of all images and prompts into the cache, in batches. The cache's rows
  * are in the order of the blocks, so a batch's rows are consecutive there. */
 static int prefill(Infill *f, Error *err) {
-    int blocks = 1 + f->pictures + f->config.prompt_count;
+    int blocks = 1 + f->images + f->config.prompt_count;
     int64_t done = 0;
     for (int i = 0; i < blocks;) {
         rows_clear(&f->rows);
@@ -385,7 +384,7 @@ static int prefill(Infill *f, Error *err) {
 static void push_sequence(Infill *f, int request, const DecodeCanvas *canvas) {
     Rows *r = &f->rows;
     int begin = r->count;
-    push_head(f, f->config.prompts[request].picture);
+    push_head(f, f->config.prompts[request].image);
     int head_end = r->count;
     push_prompt(f, request);
     int prompt_end = r->count;
@@ -406,9 +405,9 @@ static void push_cached_canvas(Infill *f, const DecodeCanvas *canvas) {
     const InfillPrompt *p = &f->config.prompts[canvas->request];
     int q = r->count;
     push_canvas(f, canvas);
-    int32_t head = f->picture_begin[p->picture + 1], prompt = f->prompt_begin[canvas->request];
+    int32_t head = f->image_begin[p->image + 1], prompt = f->prompt_begin[canvas->request];
     AttentionSpan *s = push_span(r, q, r->count);
-    span_sees(s, head, head + head_rows(f, p->picture));
+    span_sees(s, head, head + head_rows(f, p->image));
     span_sees(s, prompt, prompt + p->count);
     span_sees(s, f->prefix_rows + q, f->prefix_rows + r->count);
 }
@@ -478,10 +477,10 @@ int infill_evaluate(void *infill, const DecodeCanvas *canvases, int count, float
     return 0;
 }
 
-/* ---- Looking. ---- */
+/* ---- Inspecting. ---- */
 
-int infill_picture_rows(const Infill *f, int request) {
-    return head_rows(f, f->config.prompts[request].picture) - 1;
+int infill_image_rows(const Infill *f, int request) {
+    return head_rows(f, f->config.prompts[request].image) - 1;
 }
 
 int infill_layers(const Infill *f) {
@@ -489,26 +488,27 @@ int infill_layers(const Infill *f) {
 }
 
 /* The canvas just put in, as a sequence to be looked into, if any of its rows asks for that. */
-static void push_look(Infill *f, Look *look, const DecodeCanvas *canvas, const LookRow *rows) {
+static void push_inspection(Infill *f, Inspector *inspection, const DecodeCanvas *canvas,
+                            const InspectRow *rows) {
     const Rows *r = &f->rows;
-    int picture = f->config.prompts[canvas->request].picture;
+    int image = f->config.prompts[canvas->request].image;
     bool wanted = false;
     for (int i = 0; i < canvas->length; i++) wanted |= rows[i].map || rows[i].layers;
-    if (!wanted || picture < 0) return;
+    if (!wanted || image < 0) return;
     const AttentionSpan *span = &r->spans[r->span_count - 1]; /* the canvas is in the last one */
-    int32_t head = f->reuse ? f->picture_begin[picture + 1] : span->range[0].begin;
-    look->sequences[look->count++] =
-        (LookSequence){.q_begin = r->picked[r->picked_count - canvas->length],
-                       .length = canvas->length,
-                       .span = span,
-                       .picture = head + 1,
-                       .rows = rows};
+    int32_t head = f->reuse ? f->image_begin[image + 1] : span->range[0].begin;
+    inspection->sequences[inspection->count++] =
+        (InspectSequence){.q_begin = r->picked[r->picked_count - canvas->length],
+                          .length = canvas->length,
+                          .span = span,
+                          .image = head + 1,
+                          .rows = rows};
 }
 
-/* The runners-up of the picked rows, as many rows at a time as `logits` [rows, V] (on the device)
+/* The alternatives of the picked rows, as many rows at a time as `logits` [rows, V] (on the device)
  * and `host` have room for. */
-static int look_runners(Infill *f, Tensor hidden, const LookRow *rows, int k, Tensor logits,
-                        float *host, Error *err) {
+static int inspect_top_k(Infill *f, Tensor hidden, const InspectRow *rows, int k, Tensor logits,
+                         float *host, Error *err) {
     const Rows *r = &f->rows;
     const Xlmr *m = f->config.model;
     int64_t vocab = logits.shape[1];
@@ -522,28 +522,30 @@ static int look_runners(Infill *f, Tensor hidden, const LookRow *rows, int k, Te
                          m->vocab_b, err));
         TRY(device_download(f->config.device, host, part.data, tensor_bytes(part), err));
         for (int i = 0; i < n; i++)
-            if (rows[first + i].runners)
-                TRY(runners_choose(rows[first + i].runners, k, host + i * vocab,
-                                   f->config.vocab_limit, f->config.mask_id, err));
+            if (rows[first + i].alternatives)
+                TRY(top_k_choose(rows[first + i].alternatives, k, host + i * vocab,
+                                 f->config.vocab_limit, f->config.mask_id, err));
         first += n;
     }
     return 0;
 }
 
-static int look_batches(Infill *f, const DecodeCanvas *canvases, int count, const LookRow *rows,
-                        int k, Look *look, Tensor logits, float *host, Error *err) {
-    AttentionWatch watch = {look_layer, look};
+static int inspect_batches(Infill *f, const DecodeCanvas *canvases, int count,
+                           const InspectRow *rows, int k, Inspector *inspection, Tensor logits,
+                           float *host, Error *err) {
+    AttentionHook hook = {inspector_layer, inspection};
     for (int i = 0; i < count;) {
         rows_clear(&f->rows);
-        look->count = 0;
+        inspection->count = 0;
         do {
             push_evaluation(f, &canvases[i]);
-            push_look(f, look, &canvases[i], rows + f->rows.picked_count - canvases[i].length);
-            f->counts.looks++, i++;
+            push_inspection(f, inspection, &canvases[i],
+                            rows + f->rows.picked_count - canvases[i].length);
+            f->counts.inspections++, i++;
         } while (i < count && f->rows.count + canvas_rows(f, &canvases[i]) <= f->rows.capacity);
         Tensor hidden;
-        int status = run_rows(f, f->prefix_rows, look->count ? &watch : NULL, &hidden, err);
-        if (status == 0 && k > 0) status = look_runners(f, hidden, rows, k, logits, host, err);
+        int status = run_rows(f, f->prefix_rows, inspection->count ? &hook : NULL, &hidden, err);
+        if (status == 0 && k > 0) status = inspect_top_k(f, hidden, rows, k, logits, host, err);
         arena_reset(&f->arena, 0);
         if (status) return -1;
         rows += f->rows.picked_count;
@@ -551,27 +553,28 @@ static int look_batches(Infill *f, const DecodeCanvas *canvases, int count, cons
     return 0;
 }
 
-int infill_look(Infill *f, const DecodeCanvas *canvases, int count, const LookRow *rows,
-                int runners_up, Error *err) {
+int infill_inspect(Infill *f, const DecodeCanvas *canvases, int count, const InspectRow *rows,
+                   int top_k, Error *err) {
     enum { AT_ONCE = 64 }; /* rows of logits: 64 MB of XLM-R's vocabulary */
     const XlmrConfig *m = &f->config.model->config;
-    Look look;
+    Inspector inspection;
     Tensor logits = TENSOR_NONE;
     float *host = NULL;
     int64_t all = 0;
     TRY(check_canvases(f, canvases, count, err));
     for (int i = 0; i < count; i++) all += canvases[i].length;
-    int status = look_open(&look, f->config.device, &m->block, m->layers,
-                           f->pictures ? f->config.picture_rows : 0, f->rows.capacity / 2 + 1, err);
-    if (status == 0 && runners_up > 0) {
+    int status =
+        inspector_open(&inspection, f->config.device, &m->block, m->layers,
+                       f->images ? f->config.image_rows : 0, f->rows.capacity / 2 + 1, err);
+    if (status == 0 && top_k > 0) {
         logits = tensor_2d(NULL, DTYPE_F32, all < AT_ONCE ? all : AT_ONCE, m->vocab);
         host = malloc(tensor_bytes(logits));
         status = host ? device_alloc(f->config.device, &logits.data, tensor_bytes(logits), err)
                       : error_set(err, "out of memory for the scores of %d words", m->vocab);
     }
     if (status == 0)
-        status = look_batches(f, canvases, count, rows, runners_up, &look, logits, host, err);
-    look_close(&look);
+        status = inspect_batches(f, canvases, count, rows, top_k, &inspection, logits, host, err);
+    inspector_close(&inspection);
     device_free(f->config.device, logits.data);
     free(host);
     return status;
@@ -612,8 +615,8 @@ static int lengths_of(Infill *f, const LengthPredictor *length, int first, int e
     if (!rows) return error_set(err, "out of memory for %lld rows", (long long)total);
     for (int i = first, n = 0; i < end; i++) {
         const InfillPrompt *p = &c->prompts[i];
-        for (int j = 0; j < head_rows(f, p->picture); j++)
-            rows[n++] = f->picture_begin[p->picture + 1] + j;
+        for (int j = 0; j < head_rows(f, p->image); j++)
+            rows[n++] = f->image_begin[p->image + 1] + j;
         for (int j = 0; j < p->count; j++) rows[n++] = f->prompt_begin[i] + j;
     }
     Arena arena = {0};

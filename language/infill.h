@@ -16,7 +16,7 @@
 
 #include "language/decode.h"
 #include "language/length.h"
-#include "language/look.h"
+#include "language/inspect.h"
 #include "language/xlmr.h"
 
 typedef enum AttentionPattern { ATTENTION_FULL, ATTENTION_BLOCK_CAUSAL } AttentionPattern;
@@ -31,7 +31,7 @@ bool attention_find(const char *name, AttentionPattern *pattern);
 typedef struct InfillPrompt {
     const int32_t *ids; /* [count], without <s>; must outlive the Infill */
     int count;
-    int picture; /* index of a picture, -1 for none */
+    int image; /* index of an image, -1 for none */
 } InfillPrompt;
 
 typedef struct InfillConfig {
@@ -46,27 +46,27 @@ typedef struct InfillConfig {
     int batch_tokens;    /* rows of a forward at most (one sequence always fits); 0: 4096 */
     const InfillPrompt *prompts;
     int prompt_count;
-    Tensor image_tokens; /* [pictures * picture_rows, D], device; TENSOR_NONE without pictures */
-    int picture_rows;
+    Tensor image_tokens; /* [images * image_rows, D], device; TENSOR_NONE without images */
+    int image_rows;
     bool keep_hidden; /* blocks: infill_lengths will be called; keep what it needs */
 } InfillConfig;
 
 /* What the evaluations cost, counted. */
 typedef struct InfillCounts {
     int64_t forwards, canvases, rows; /* rows that went through the blocks in evaluations ... */
-    int64_t prefix_rows;              /* ... and, once each, for prompts and pictures */
-    int64_t looks;                    /* canvases evaluated by infill_look, counted nowhere else */
+    int64_t prefix_rows;              /* ... and, once each, for prompts and images */
+    int64_t inspections; /* canvases evaluated by infill_inspect, counted nowhere else */
 } InfillCounts;
 
 typedef struct Infill Infill;
 
-/* Under `blocks` this computes the keys and values of the pictures and prompts. *infill is NULL on
+/* Under `blocks` this computes the keys and values of the images and prompts. *infill is NULL on
  * failure. A prompt that leaves no room for an answer of one token is no failure: nothing is
  * computed for it, infill_longest_answer is below 1. */
 int infill_open(Infill **infill, const InfillConfig *config, Error *err);
 void infill_close(Infill *infill); /* NULL is allowed */
 
-/* Tokens that a prompt may have beside `head` rows of <s> and picture and `answer` tokens with
+/* Tokens that a prompt may have beside `head` rows of <s> and image and `answer` tokens with
  * </s>, in a model that reads `longest`; less than 0 if the answer does not fit at all. */
 int infill_prompt_room(int longest, int answer_position, int head, int answer);
 
@@ -88,14 +88,14 @@ int infill_evaluate(void *infill, const DecodeCanvas *canvases, int count, float
                     uint64_t seed, Proposal *out, Error *err);
 
 /* Evaluates canvases with a look inside: rows [sum of the lengths], the canvases' one after the
- * other, say what is wanted of each row, `runners_up` of it where that is runners. Maps are over
- * the picture_rows rows of the request's picture; rows of requests without one get none. After
+ * other, say what is wanted of each row, `top_k` of it where that is alternatives. Maps are over
+ * the image_rows rows of the request's image; rows of requests without one get none. After
  * infill_reserve; the memory for the look itself is taken and given back here. */
-int infill_look(Infill *infill, const DecodeCanvas *canvases, int count, const LookRow *rows,
-                int runners_up, Error *err);
+int infill_inspect(Infill *infill, const DecodeCanvas *canvases, int count, const InspectRow *rows,
+                   int top_k, Error *err);
 
-/* Rows of a request's picture, 0 without one; and the model's layers. */
-int infill_picture_rows(const Infill *infill, int request);
+/* Rows of a request's image, 0 without one; and the model's layers. */
+int infill_image_rows(const Infill *infill, int request);
 int infill_layers(const Infill *infill);
 
 InfillCounts infill_counts(const Infill *infill);

@@ -48,7 +48,7 @@ static void draw_rdm(const NoiseConfig *config, uint64_t seed, uint64_t stream, 
 static void draw_llada(const NoiseConfig *config, uint64_t seed, uint64_t stream, int count,
                        bool *masked, NoiseDraw *draw) {
     double eps = config->eps, t = timestep_uniform(seed, stream, 0);
-    /* 1 - p as a product: it is never 0, since t < 1, and nothing cancels. */
+    /* 1 - p as a matmul: it is never 0, since t < 1, and nothing cancels. */
     double p = (1 - eps) * t + eps, rest = (1 - eps) * (1 - t);
     draw->t[0] = p, draw->weight[0] = 1 / p;
     if (config->complementary) draw->t[1] = rest, draw->weight[1] = 1 / rest;

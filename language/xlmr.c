@@ -162,14 +162,13 @@ static int embed(const Xlmr *m, Arena *arena, const XlmrBatch *batch, BlockWork 
 }
 
 int xlmr_forward(const Xlmr *m, Arena *arena, const XlmrBatch *batch, Tensor *hidden,
-                 const LayerWatch *watch, Error *err) {
+                 const LayerHook *hook, Error *err) {
     const BlockConfig *block = &m->config.block;
     Device *device = arena->device;
     BlockWork work;
     TRY(block_work_take(&work, block, arena, batch->tokens, m->params->compute, err));
     TRY(embed(m, arena, batch, &work, err)); /* [T, D] */
-    TRY(blocks_forward(device, block, m->blocks, m->config.layers, &work, &batch->plan, watch,
-                       err));
+    TRY(blocks_forward(device, block, m->blocks, m->config.layers, &work, &batch->plan, hook, err));
     if (block->pre_norm)
         TRY(layernorm_forward(device, work.h, TENSOR_NONE, TENSOR_NONE, work.x, m->norm_w,
                               m->norm_b, block->eps, err));

@@ -56,7 +56,7 @@ size_t xlmr_work_bytes(const Xlmr *xlmr, int tokens);
 /* Final hidden states: *hidden [T, D] in the compute type, taken from the arena (so is everything
  * on the way; the caller resets it). `watch` may be NULL. */
 int xlmr_forward(const Xlmr *xlmr, Arena *arena, const XlmrBatch *batch, Tensor *hidden,
-                 const LayerWatch *watch, Error *err);
+                 const LayerHook *hook, Error *err);
 
 /* The head up to the vocabulary's matrix: `rows` (host, [count], indices into hidden) to *features
  * [count, D] c, taken from the arena; then vocab_propose or vocab_logits with xlmr->vocab_w and

@@ -113,7 +113,7 @@ static int check_words(const ef_request *r, Error *why) {
     return 0;
 }
 
-/* A request in the wording of the model's prompt template. */
+/* A request in the prompt template of the model's prompt template. */
 static int request_word(const ef_model *m, const ef_request *r, char **prompt, Error *why) {
     TRY(check_words(r, why));
     TRY(check_image(m, r, why));
@@ -242,7 +242,7 @@ static int batch_answer(Call *c, int n, int first, const int *blocks, Error *err
         size_t at = c->batch[i];
         requests[i] =
             (AnswerRequest){.prompt = c->prompts[at],
-                            .picture = c->image[at] == NO_IMAGE ? -1 : blocks[c->image[at] - first],
+                            .image = c->image[at] == NO_IMAGE ? -1 : blocks[c->image[at] - first],
                             .length = c->requests[at].length};
     }
     TRY(multimodal_answer(&c->model->model.parts, c->model->images.tokens, requests, n, &c->how,
@@ -292,7 +292,7 @@ static int call_take(Call *c, Error *err) {
     if (!c->answers || !c->answers->items || !c->prompts || !c->image || !c->images)
         return error_set(err, "out of memory for %zu requests", c->count);
     c->answers->count = c->count;
-    if (c->options.on_step) c->how.watch = step_tell, c->how.user = c;
+    if (c->options.on_step) c->how.callback = step_tell, c->how.user = c;
     return 0;
 }
 

@@ -11,7 +11,7 @@
 
 /* Image tokens on the device, and whose they are. */
 typedef struct ImageBatch {
-    Tensor tokens; /* [count * picture_rows, D] */
+    Tensor tokens; /* [count * image_rows, D] */
     ReplayKey *keys;
     int count;
 } ImageBatch;

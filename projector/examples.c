@@ -12,7 +12,7 @@
  * of tokens fit an int whatever the normaliser makes of the text. */
 enum { TEXT_LARGEST = 1 << 20, DOCUMENT_LARGEST = 1 << 26 };
 
-/* Tokens of turns in one unit, in sequences of the greatest length: beyond that the picture's rows
+/* Tokens of turns in one unit, in sequences of the greatest length: beyond that the image's rows
  * are few beside the turns, and little is saved. */
 enum { TOGETHER_MOST = 2 };
 
@@ -24,19 +24,19 @@ typedef struct Maker {
     const Record *record;
     const ExampleConfig *config;
     const char *name;
-    Problems *problems;
-    bool counted;     /* the record is among the bad ones */
-    int picture_rows; /* of this record */
-    Ids answer;       /* of the turn at work, or a whole document */
-    int *sizes;       /* context: tokens of each turn so far, -1 for one that is not usable */
-    char *text;       /* texts joined by spaces */
+    Skipped *skipped;
+    bool counted;   /* the record is among the bad ones */
+    int image_rows; /* of this record */
+    Ids answer;     /* of the turn at work, or a whole document */
+    int *sizes;     /* context: tokens of each turn so far, -1 for one that is not usable */
+    char *text;     /* texts joined by spaces */
     size_t text_size, text_capacity;
 } Maker;
 
 /* Another reason why something of the record cannot be used. */
-#define maker_problem(m, ...)                                 \
-    ((m)->counted ? problems_more((m)->problems, __VA_ARGS__) \
-                  : ((m)->counted = true, problems_add((m)->problems, __VA_ARGS__)))
+#define maker_problem(m, ...)                               \
+    ((m)->counted ? skipped_more((m)->skipped, __VA_ARGS__) \
+                  : ((m)->counted = true, skipped_add((m)->skipped, __VA_ARGS__)))
 
 /* ---- Text. ---- */
 
@@ -118,13 +118,13 @@ static int reserve(Examples *out, int count, const char *name, Error *err) {
 }
 
 /* Lets the examples point to their turns and ids, which lie in order, and counts their tokens. */
-static void place(Examples *out, int picture_rows) {
+static void place(Examples *out, int image_rows) {
     const int32_t *at = out->ids.ids;
     ExampleTurn *turn = out->turns;
     for (int i = 0; i < out->count; i++) {
         Example *e = &out->items[i];
         e->turns = turn;
-        e->tokens = 1 + (e->picture ? picture_rows : 0);
+        e->tokens = 1 + (e->image ? image_rows : 0);
         for (int k = 0; k < e->count; k++, turn++) {
             turn->prompt = at, at += turn->prompt_count;
             turn->answer = at, at += turn->answer_count;
@@ -165,18 +165,18 @@ static int prompt_with_context(Maker *m, int turn, int room, int *own, Error *er
     return status;
 }
 
-/* A question that has no place beside its picture and answer, or may not be cut. */
+/* A question that has no place beside its image and answer, or may not be cut. */
 static int prompt_unusable(Maker *m, int turn, int room, int64_t count) {
     if (m->config->long_prompts == LONG_PROMPTS_SKIP)
-        problems_note(m->problems, "prompt too long, left out",
-                      "%s: turn %d: it has %lld tokens, %d fit with its answer", m->name, turn + 1,
-                      (long long)count, room);
+        skipped_note(m->skipped, "prompt too long, left out",
+                     "%s: turn %d: it has %lld tokens, %d fit with its answer", m->name, turn + 1,
+                     (long long)count, room);
     else
-        maker_problem(m, m->picture_rows ? "question does not fit" : "prompt too long",
+        maker_problem(m, m->image_rows ? "question does not fit" : "prompt too long",
                       "%s: turn %d: the question has %lld tokens; of the model's %d, %d are left "
                       "besides <s>, %d of the image and %zu of the answer with </s>",
-                      m->name, turn + 1, (long long)count, m->config->longest, room,
-                      m->picture_rows, m->answer.count);
+                      m->name, turn + 1, (long long)count, m->config->longest, room, m->image_rows,
+                      m->answer.count);
     return UNUSABLE;
 }
 
@@ -186,11 +186,11 @@ static int fit_prompt(Maker *m, int turn, int room, size_t before) {
     Ids *ids = &m->out->ids;
     int64_t count = (int64_t)(ids->count - before), excess = count - room;
     if (excess <= 0) return 0;
-    if (m->picture_rows || m->config->long_prompts != LONG_PROMPTS_KEEP_LAST)
+    if (m->image_rows || m->config->long_prompts != LONG_PROMPTS_KEEP_LAST)
         return prompt_unusable(m, turn, room, count);
-    problems_note(m->problems, "prompt too long, beginning left out",
-                  "%s: turn %d: it has %lld tokens, the last %d are kept", m->name, turn + 1,
-                  (long long)count, room);
+    skipped_note(m->skipped, "prompt too long, beginning left out",
+                 "%s: turn %d: it has %lld tokens, the last %d are kept", m->name, turn + 1,
+                 (long long)count, room);
     memmove(ids->ids + before, ids->ids + before + excess, (size_t)room * sizeof *ids->ids);
     ids->count = before + (size_t)room;
     return 0;
@@ -199,7 +199,7 @@ static int fit_prompt(Maker *m, int turn, int room, size_t before) {
 /* The answer's ids with </s> into m->answer; *room is what they leave for the prompt. */
 static int make_answer(Maker *m, int turn, int *room, Error *err) {
     const int32_t end = TOKEN_EOS;
-    const int longest = m->config->longest, most = longest - 1 - m->picture_rows;
+    const int longest = m->config->longest, most = longest - 1 - m->image_rows;
     m->answer.count = 0;
     int status = encode(m, m->record->turns[turn].response, turn, "answer", &m->answer, err);
     if (status == 0) status = check_answer(m, turn, "answer");
@@ -207,9 +207,9 @@ static int make_answer(Maker *m, int turn, int *room, Error *err) {
     TRY(ids_append(&m->answer, &end, 1, err));
     int64_t left = most - (int64_t)m->answer.count;
     if (m->config->answer_position > 0) {
-        int fits = infill_prompt_room(m->config->positions > 0 ? m->config->positions : longest,
-                                      m->config->answer_position, 1 + m->picture_rows,
-                                      (int)m->answer.count);
+        int fits =
+            infill_prompt_room(m->config->positions > 0 ? m->config->positions : longest,
+                               m->config->answer_position, 1 + m->image_rows, (int)m->answer.count);
         if (fits < left) left = fits;
     }
     *room = (int)left;
@@ -218,7 +218,7 @@ static int make_answer(Maker *m, int turn, int *room, Error *err) {
         m, "answer does not fit",
         "%s: turn %d: the answer has %zu tokens with </s>; of the model's %d, %d are left "
         "besides <s> and %d of the image",
-        m->name, turn + 1, m->answer.count, longest, most, m->picture_rows);
+        m->name, turn + 1, m->answer.count, longest, most, m->image_rows);
     return UNUSABLE;
 }
 
@@ -250,7 +250,7 @@ static int make_turn(Maker *m, int turn, ExampleTurn *made, Error *err) {
 static int make_turns(Maker *m, Error *err) {
     const Record *record = m->record;
     Examples *out = m->out;
-    bool picture = record->image != NULL, together = picture && m->config->together;
+    bool image = record->image != NULL, together = image && m->config->together;
     int made = 0, tokens = 0; /* tokens: of the unit that turns are put into */
     TRY(reserve(out, record->count, m->name, err));
     if (m->config->context && !m->config->plain) {
@@ -269,8 +269,8 @@ static int make_turns(Maker *m, Error *err) {
             continue;
         }
         int turn = together ? -1 - out->count : i;
-        out->items[out->count++] = (Example){.picture = picture, .turn = turn, .count = 1};
-        tokens = 1 + m->picture_rows + own;
+        out->items[out->count++] = (Example){.image = image, .turn = turn, .count = 1};
+        tokens = 1 + m->image_rows + own;
     }
     return 0;
 }
@@ -305,7 +305,7 @@ static int make_pieces(Maker *m, Error *err) {
 }
 
 int examples_make(Examples *examples, const Record *record, const ExampleConfig *config,
-                  const char *name, Problems *problems, Error *err) {
+                  const char *name, Skipped *skipped, Error *err) {
     examples->count = 0;
     examples->ids.count = 0;
     if (config->longest < 3)
@@ -316,21 +316,21 @@ int examples_make(Examples *examples, const Record *record, const ExampleConfig 
     if (config->together && config->context)
         return error_set(err, "the turns of an image are either one unit or each other's context, "
                               "not both");
-    if (record->image && config->picture_rows < 1 && !config->whole)
+    if (record->image && config->image_rows < 1 && !config->whole)
         return error_set(err,
                          "%s: an image, but images take %d rows: has the model a vision tower?",
-                         name, config->picture_rows);
+                         name, config->image_rows);
     Maker m = {.out = examples,
                .record = record,
                .config = config,
                .name = name,
-               .problems = problems,
-               .picture_rows = record->image ? config->picture_rows : 0};
+               .skipped = skipped,
+               .image_rows = record->image ? config->image_rows : 0};
     int status = config->whole ? make_pieces(&m, err) : make_turns(&m, err);
     if (status)
         examples->count = 0;
     else
-        place(examples, m.picture_rows);
+        place(examples, m.image_rows);
     ids_free(&m.answer);
     free(m.sizes), free(m.text);
     return status;

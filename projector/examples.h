@@ -1,14 +1,14 @@
 /* examples.h - records as token ids: what one training example is.
  *
- * A sequence is <s> [picture] prompt answer </s>. Prompt and answer are encoded apart, as in
+ * A sequence is <s> [image] prompt answer </s>. Prompt and answer are encoded apart, as in
  * answering. What becomes of a prompt that is too long is `long_prompts`: it keeps its end (its
  * beginning goes, <s> stays), as the papers' authors have it, or is left out; either way it is
  * noted. An answer is never cut: one that does not fit at all is a problem, and so is a question
- * that does not fit beside its picture and answer. An answer with a <mask> in it is one, too.
+ * that does not fit beside its image and answer. An answer with a <mask> in it is one, too.
  *
  * Conversations give one example for each answered turn. With `context` the earlier turns stand
  * before the question, joined by spaces, as many whole ones as fit, back to one that is not usable.
- * Without, a turn sees the picture and itself; then, under block attention, the turns of a picture
+ * Without, a turn sees the image and itself; then, under block attention, the turns of an image
  * are one unit that is packed together (see packing.h).
  */
 #ifndef EASYFIRST_PROJECTOR_EXAMPLES_H
@@ -23,12 +23,12 @@ typedef struct ExampleConfig {
     int longest;         /* tokens of a sequence, <s> and </s> included: 512 */
     int positions;       /* that the model has; 0: as many as `longest` */
     int answer_position; /* as in InfillConfig: the prompt must end before it */
-    int picture_rows;    /* that a picture takes */
+    int image_rows;      /* that an image takes */
     bool context;        /* earlier turns before the question */
-    bool together; /* a record with a picture is one unit with all its turns, or several if they
+    bool together; /* a record with an image is one unit with all its turns, or several if they
                       have more than 2 * longest tokens; not with context */
-    bool plain;    /* the first stage's recipe: leave the instruction out, picture -> caption */
-    LongPrompts long_prompts; /* refuse: a problem; skip, keep-last: a note. Beside a picture
+    bool plain;    /* the first stage's recipe: leave the instruction out, image -> caption */
+    LongPrompts long_prompts; /* refuse: a problem; skip, keep-last: a note. Beside an image
                                  keep-last is a problem, too */
     bool whole; /* plain text: a document longer than fits is cut into several examples, and
                    nothing of it is lost; prompts, if any, are part of it */
@@ -39,14 +39,14 @@ typedef struct ExampleTurn {
     int prompt_count, answer_count;
 } ExampleTurn;
 
-/* A unit: one turn, or all turns of a picture. */
+/* A unit: one turn, or all turns of an image. */
 typedef struct Example {
-    bool picture;
+    bool image;
     int turn;           /* which turn of the record (or which piece of a document); of turns that
                            are together -1, -2, ... for the record's first unit and so on */
     ExampleTurn *turns; /* [count] */
     int count;
-    int tokens; /* <s>, picture, prompts and answers */
+    int tokens; /* <s>, image, prompts and answers */
 } Example;
 
 /* The examples of one record. Zero-initialise; reusable: examples_make empties it first. */
@@ -61,7 +61,7 @@ typedef struct Examples {
 /* What cannot be an example is counted in *problems with `name` (which record of which file), the
  * record once in `total`; an error is only what is wrong with the configuration, and no memory. */
 int examples_make(Examples *examples, const Record *record, const ExampleConfig *config,
-                  const char *name, Problems *problems, Error *err);
+                  const char *name, Skipped *skipped, Error *err);
 void examples_free(Examples *examples);
 
 #endif

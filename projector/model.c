@@ -376,8 +376,8 @@ static int prepare_parts(Model *m, const ModelOptions *o, Error *err) {
         if (!parts[i]->present) continue;
         loading.path = parts[i]->path;
         bool told = o->loading && loading.all >= LOADING_LEAST;
-        PartWatch watch = {told ? loading_tell : NULL, &loading};
-        status = part_prepare_watched(&parts[i]->sources, parts[i]->compute, watch, err);
+        PartProgress progress = {told ? loading_tell : NULL, &loading};
+        status = part_prepare_with_progress(&parts[i]->sources, parts[i]->compute, progress, err);
     }
     m->prepare_s = clock_seconds() - loading.begun;
     if (loading.told > 0) o->loading(o->loading_user, NULL, loading.all, loading.all);

@@ -91,7 +91,8 @@ void model_path_beside(char *out, size_t size, const char *path, const char *nam
 /* tokenizer_open, whose error says what the file is where something else was saved in its place. */
 int model_tokenizer_open(Tokenizer **tokenizer, const char *file, Error *err);
 
-/* A prompt's wording: the model's own "prompts" entry `preset` ("ask", "gqa", which wants a short
+/* A prompt's prompt template: the model's own "prompts" entry `preset` ("ask", "gqa", which wants
+ * a short
  * answer, "translate", "summarize"), or the default one, with {question}, {text}, {from} and {to}
  * filled in (NULL ones: empty). *prompt is the caller's to free. Unknown {names} are errors. */
 int model_prompt(const Model *model, const char *preset, const char *text, const char *from,

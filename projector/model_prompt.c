@@ -8,7 +8,7 @@
 #include "projector/model.h"
 #include "data/files/memory_stream.h"
 
-static const char *default_wording(const char *preset) {
+static const char *default_template(const char *preset) {
     static const char *const table[][2] = {
         {"ask", "{question}"},
         {"gqa", "{question}\nAnswer the question using a single word or phrase."},
@@ -34,15 +34,15 @@ static const char *field_value(const char *name, size_t size, const char *text, 
 int model_prompt(const Model *model, const char *preset, const char *text, const char *from,
                  const char *to, char **prompt, Error *err) {
     *prompt = NULL;
-    const char *wording =
+    const char *prompt_template =
         json_string_value(json_object_get(json_object_get(model->settings, "prompts"), preset));
-    if (!wording) wording = default_wording(preset);
-    if (!wording) return error_set(err, "no prompt template for \"%s\" is known", preset);
+    if (!prompt_template) prompt_template = default_template(preset);
+    if (!prompt_template) return error_set(err, "no prompt template for \"%s\" is known", preset);
     size_t size = 0;
     FILE *out = memory_stream_open(prompt, &size);
     if (!out) return error_set(err, "out of memory for a prompt");
     int status = 0;
-    for (const char *p = wording; *p && status == 0;) {
+    for (const char *p = prompt_template; *p && status == 0;) {
         const char *end = *p == '{' ? strchr(p, '}') : NULL;
         if (!end) {
             fputc(*p++, out);
@@ -65,8 +65,8 @@ int model_prompt(const Model *model, const char *preset, const char *text, const
 }
 
 /* Whether all {names} of a template are known. */
-static int check_fields(const char *preset, const char *wording, Error *err) {
-    for (const char *p = wording; (p = strchr(p, '{'));) {
+static int check_fields(const char *preset, const char *prompt_template, Error *err) {
+    for (const char *p = prompt_template; (p = strchr(p, '{'));) {
         const char *end = strchr(p, '}');
         if (!end) return 0;
         if (!field_value(p + 1, (size_t)(end - p - 1), NULL, NULL, NULL))
@@ -83,16 +83,16 @@ int model_check_prompts(const json_t *settings, const char *path, Error *err) {
     if (!json_is_object(prompts))
         return error_set(err, "%s: \"prompts\" must be an object of texts", path);
     const char *preset;
-    json_t *wording;
-    json_object_foreach((json_t *)prompts, preset, wording) {
-        if (!default_wording(preset))
+    json_t *prompt_template;
+    json_object_foreach((json_t *)prompts, preset, prompt_template) {
+        if (!default_template(preset))
             return error_set(err,
                              "%s: \"prompts\" has \"%.100s\", expected ask, gqa, translate or "
                              "summarize",
                              path, preset);
-        if (!json_is_string(wording))
+        if (!json_is_string(prompt_template))
             return error_set(err, "%s: the prompt \"%s\" must be a text", path, preset);
-        if (check_fields(preset, json_string_value(wording), err))
+        if (check_fields(preset, json_string_value(prompt_template), err))
             return error_context(err, "%s", path);
     }
     return 0;

@@ -7,18 +7,18 @@
 #include "kernels/clock.h"
 #include "projector/requests.h"
 
-enum { PICTURES_AT_ONCE = 8 };
+enum { IMAGES_AT_ONCE = 8 };
 
-int multimodal_picture_rows(const Multimodal *model) {
+int multimodal_image_rows(const Multimodal *model) {
     return model->vit ? vit_feature_rows(&model->vit->config) : 0;
 }
 
-/* ---- Pictures. ---- */
+/* ---- Images. ---- */
 
 static int encode_batch(const Multimodal *m, Arena *arena, const Image *images, int count,
                         Tensor tokens, Error *err) {
     int side = m->vit->config.image_size;
-    int64_t rows = (int64_t)count * multimodal_picture_rows(m), plane = 3 * (int64_t)side * side;
+    int64_t rows = (int64_t)count * multimodal_image_rows(m), plane = 3 * (int64_t)side * side;
     float *host = malloc((size_t)(count * plane) * sizeof *host);
     if (!host) return error_set(err, "out of memory for %d images", count);
     int status = 0;
@@ -43,8 +43,8 @@ int multimodal_encode(const Multimodal *m, const Image *images, int count, Tenso
                          "this model cannot see: it has no %s; use a model folder with one, or "
                          "--vision and --projector",
                          m->vit ? "projector" : "vision tower");
-    int at_once = count < PICTURES_AT_ONCE ? count : PICTURES_AT_ONCE;
-    int64_t rows = multimodal_picture_rows(m), side = m->vit->config.image_size;
+    int at_once = count < IMAGES_AT_ONCE ? count : IMAGES_AT_ONCE;
+    int64_t rows = multimodal_image_rows(m), side = m->vit->config.image_size;
     *tokens = tensor_2d(NULL, DTYPE_F32, count * rows, m->projector->out);
     TRY(device_alloc(m->device, &tokens->data, tensor_bytes(*tokens), err));
     Arena arena = {0};
@@ -141,8 +141,8 @@ static int specs_make(const Multimodal *m, Infill *infill, const Prompts *prompt
     return status;
 }
 
-static bool look_wanted(const AnswerOptions *options) {
-    return options->look.runners_up > 0 || options->look.attention;
+static bool inspection_wanted(const AnswerOptions *options) {
+    return options->inspection.top_k > 0 || options->inspection.attention;
 }
 
 /* Chooses the best hypothesis of one request, whose specs bear the number `request`. If one of them
@@ -176,7 +176,7 @@ static void watching_step(void *user, const DecodeStep *step) {
     DecodeStep told = *step;
     told.request = w->prompts->request[step->request];
     told.of_request = step->hypothesis - w->answers->items[told.request].first;
-    w->options->watch(w->options->user, &told);
+    w->options->callback(w->options->user, &told);
 }
 
 static int answers_decode(const Multimodal *m, Infill *infill, const Prompts *prompts,
@@ -195,10 +195,10 @@ static int answers_decode(const Multimodal *m, Infill *infill, const Prompts *pr
                      .mask_id = tokenizer_mask_id(m->tokenizer),
                      .evaluate = infill_evaluate,
                      .model = infill,
-                     .watch = options->watch ? watching_step : NULL,
+                     .callback = options->callback ? watching_step : NULL,
                      .user = &watching,
                      .cancel = options->cancel,
-                     .trace = options->trace || look_wanted(options)};
+                     .trace = options->trace || inspection_wanted(options)};
     TRY(decode_run(&run, &out->results, err));
     for (int i = 0; i < prompts->count; i++) {
         Answer *a = &out->items[prompts->request[i]];
@@ -208,24 +208,25 @@ static int answers_decode(const Multimodal *m, Infill *infill, const Prompts *pr
 }
 
 /* Looks back at what was decoded; the trace that this needs stays only if it was asked for. */
-static int answers_look(const Multimodal *m, Infill *infill, const AnswerOptions *options,
-                        Answers *out, Error *err) {
+static int answers_inspections(const Multimodal *m, Infill *infill, const AnswerOptions *options,
+                               Answers *out, Error *err) {
     size_t n = (size_t)out->result_count + 1;
     bool *wanted = calloc(n, sizeof *wanted);
-    out->looks = calloc(n, sizeof *out->looks);
-    int status =
-        wanted && out->looks ? 0 : error_set(err, "out of memory for %d looks", out->result_count);
+    out->inspections = calloc(n, sizeof *out->inspections);
+    int status = wanted && out->inspections
+                     ? 0
+                     : error_set(err, "out of memory for %d looks", out->result_count);
     for (int i = 0; i < out->count && status == 0; i++) {
         const Answer *a = &out->items[i];
         for (int h = a->first; h < a->first + a->count; h++)
-            wanted[h] = options->look.all || h == a->best;
+            wanted[h] = options->inspection.all || h == a->best;
     }
     if (status == 0)
-        status = answer_looks_make(out->looks, infill, out->specs, out->results, wanted,
-                                   out->result_count, tokenizer_mask_id(m->tokenizer),
-                                   m->vit ? m->vit->config.image_size / m->vit->config.patch : 0,
-                                   m->vit && m->vit->config.class_token ? 1 : 0, &options->decode,
-                                   &options->look, err);
+        status = answers_inspect(out->inspections, infill, out->specs, out->results, wanted,
+                                 out->result_count, tokenizer_mask_id(m->tokenizer),
+                                 m->vit ? m->vit->config.image_size / m->vit->config.patch : 0,
+                                 m->vit && m->vit->config.class_token ? 1 : 0, &options->decode,
+                                 &options->inspection, err);
     free(wanted);
     for (int i = 0; i < out->result_count && !options->trace; i++) {
         free(out->results[i].trace), free(out->results[i].evaluated);
@@ -250,7 +251,7 @@ static int prompts_answer(const Multimodal *m, Tensor image_tokens, const Prompt
                            .prompts = prompts->items,
                            .prompt_count = prompts->count,
                            .image_tokens = image_tokens,
-                           .picture_rows = multimodal_picture_rows(m),
+                           .image_rows = multimodal_image_rows(m),
                            .keep_hidden = prompts->predict};
     double start = clock_seconds();
     int status = infill_open(&infill, &config, err);
@@ -259,10 +260,10 @@ static int prompts_answer(const Multimodal *m, Tensor image_tokens, const Prompt
     if (status == 0 && answers->result_count)
         status = answers_decode(m, infill, prompts, options, answers, err);
     double decoded = clock_seconds();
-    if (status == 0 && answers->result_count && look_wanted(options))
-        status = answers_look(m, infill, options, answers, err);
+    if (status == 0 && answers->result_count && inspection_wanted(options))
+        status = answers_inspections(m, infill, options, answers, err);
     answers->prefix_s = specified - start, answers->decode_s = decoded - specified;
-    answers->look_s = clock_seconds() - decoded;
+    answers->inspect_s = clock_seconds() - decoded;
     if (infill) answers->counts = infill_counts(infill);
     infill_close(infill);
     /* From here on a spec's request is the caller's. */
@@ -277,7 +278,7 @@ int multimodal_answer(const Multimodal *m, Tensor image_tokens, const AnswerRequ
     if (!m->xlmr || !m->tokenizer)
         return error_set(err, "this model cannot write: it has no language part");
     Prompts prompts = {0};
-    int rows = multimodal_picture_rows(m), images = 0;
+    int rows = multimodal_image_rows(m), images = 0;
     if (rows > 0 && tensor_present(image_tokens)) images = (int)(image_tokens.shape[0] / rows);
     double start = clock_seconds();
     answers->items = calloc((size_t)count + 1, sizeof *answers->items);
@@ -295,8 +296,9 @@ int multimodal_answer(const Multimodal *m, Tensor image_tokens, const AnswerRequ
 
 void answers_free(Answers *a) {
     for (int i = 0; i < a->count && a->items; i++) free(a->items[i].text), free(a->items[i].error);
-    for (int i = 0; i < a->result_count && a->looks; i++) answer_look_free(&a->looks[i]);
-    free(a->looks);
+    for (int i = 0; i < a->result_count && a->inspections; i++)
+        answer_inspection_free(&a->inspections[i]);
+    free(a->inspections);
     if (a->results) decode_results_free(a->results, a->result_count);
     free(a->items), free(a->specs);
     *a = (Answers){0};

@@ -14,7 +14,7 @@
 #include "language/infill.h"
 #include "language/long_prompts.h"
 #include "language/tokenizer.h"
-#include "projector/answer_look.h"
+#include "projector/answer_inspect.h"
 #include "projector/projector.h"
 #include "vision/patch_map.h"
 #include "vision/vit.h"
@@ -32,17 +32,17 @@ typedef struct Multimodal {
     int answer_position; /* see InfillConfig */
 } Multimodal;
 
-/* Rows that a picture takes in a sequence; 0 without a vision tower. */
-int multimodal_picture_rows(const Multimodal *model);
+/* Rows that an image takes in a sequence; 0 without a vision tower. */
+int multimodal_image_rows(const Multimodal *model);
 
-/* Pictures to image tokens: [count * picture_rows, D] f32 on the device, freed by the caller with
+/* Images to image tokens: [count * image_rows, D] f32 on the device, freed by the caller with
  * device_free(tokens->data). Each is as if encoded alone. */
 int multimodal_encode(const Multimodal *model, const Image *images, int count, Tensor *tokens,
                       Error *err);
 
 typedef struct AnswerRequest {
-    const char *prompt; /* UTF-8, terminated; the whole wording, as the model was trained */
-    int picture;        /* row block of the image tokens, -1 for none */
+    const char *prompt; /* UTF-8, terminated; the whole prompt template, as the model was trained */
+    int image;          /* row block of the image tokens, -1 for none */
     int length;         /* answer length N in tokens; 0: by the length predictor */
 } AnswerRequest;
 
@@ -54,11 +54,12 @@ typedef struct AnswerOptions {
     int samples;         /* hypotheses for each length (mbr); 0: 1 */
     int batch_tokens;    /* see InfillConfig */
     bool no_kv_cache;
-    bool trace;        /* keep every step of every hypothesis */
-    DecodeWatch watch; /* told each step of the hypotheses; may be NULL */
+    bool trace;              /* keep every step of every hypothesis */
+    DecodeCallback callback; /* told each step of the hypotheses; may be NULL */
     void *user;
-    const int *cancel;        /* see DecodeRun; may be NULL */
-    LookOptions look;         /* what to look at again once the answers are there; all 0: nothing */
+    const int *cancel; /* see DecodeRun; may be NULL */
+    InspectOptions
+        inspection;           /* what to look at again once the answers are there; all 0: nothing */
     LongPrompts long_prompts; /* what becomes of a prompt that does not fit; 0: an error. One whose
                                  first tokens are dropped leaves room for the given length, else
                                  for as many tokens as may be predicted, at most a quarter of what
@@ -90,10 +91,11 @@ typedef struct Answers {
     DecodeSpec *specs; /* [result_count] */
     DecodeResult *results;
     int result_count;
-    AnswerLook *looks; /* [result_count], beside the results; NULL if none was asked for */
+    AnswerInspection
+        *inspections; /* [result_count], beside the results; NULL if none was asked for */
     InfillCounts counts;
     double tokenize_s, prefix_s, decode_s; /* seconds: ids; keys and values and lengths; filling */
-    double look_s;                         /* ... and looking */
+    double inspect_s;                      /* ... and looking */
 } Answers;
 
 /* Answers all requests, in packed batches; none depends on what else is asked. A request that

@@ -2,7 +2,7 @@
  * language/infill.c, which answers.
  *
  * A copy without a masked token is left out: it has no loss and no gradient, and no other block
- * sees it. So is a prompt whose copies are all left out, and a picture whose prompts are. A batch
+ * sees it. So is a prompt whose copies are all left out, and an image whose prompts are. A batch
  * can therefore be without rows.
  */
 #include "projector/packing.h"
@@ -22,7 +22,7 @@ typedef struct TurnNoise {
 
 typedef struct Packer {
     const PackingConfig *config;
-    LearnBatch *batch;
+    TrainBatch *batch;
     int copies;
     double sequences;
     TurnNoise *noise; /* of all turns of all items, in order */
@@ -32,7 +32,7 @@ typedef struct Packer {
 /* ---- Sizes. ---- */
 
 static int head_rows(const PackingConfig *c, const Example *e) {
-    return 1 + (e->picture ? c->picture_rows : 0);
+    return 1 + (e->image ? c->image_rows : 0);
 }
 
 static int clamp(int64_t n) {
@@ -66,19 +66,18 @@ int packing_targets(const PackingConfig *c, const Example *e) {
 
 /* ---- Rows and spans. ---- */
 
-static void push_row(LearnBatch *b, int32_t id, int32_t image_row, int position) {
+static void push_row(TrainBatch *b, int32_t id, int32_t image_row, int position) {
     b->ids[b->tokens] = id;
     b->image_rows[b->tokens] = image_row;
     b->positions[b->tokens] = XLMR_FIRST_POSITION + position;
     b->tokens++;
 }
 
-/* <s> and the rows of a picture, if it is not -1. */
-static void push_head(const Packer *p, int picture) {
-    int rows = p->config->picture_rows;
+/* <s> and the rows of an image, if it is not -1. */
+static void push_head(const Packer *p, int image) {
+    int rows = p->config->image_rows;
     push_row(p->batch, TOKEN_BOS, -1, 0);
-    for (int i = 0; picture >= 0 && i < rows; i++)
-        push_row(p->batch, -1, picture * rows + i, 1 + i);
+    for (int i = 0; image >= 0 && i < rows; i++) push_row(p->batch, -1, image * rows + i, 1 + i);
 }
 
 static void push_prompt(const Packer *p, const ExampleTurn *turn, int before) {
@@ -89,7 +88,7 @@ static void push_prompt(const Packer *p, const ExampleTurn *turn, int before) {
 /* A copy of the answer, masked, and its targets. `before`: rows in front of it. */
 static void push_copy(const Packer *p, const ExampleTurn *turn, const TurnNoise *noise, int copy,
                       int before) {
-    LearnBatch *b = p->batch;
+    TrainBatch *b = p->batch;
     const int count = turn->answer_count;
     const double weight = noise->draw.weight[copy];
     const int fixed = p->config->answer_position, first = fixed > 0 ? fixed : before;
@@ -109,7 +108,7 @@ static void push_copy(const Packer *p, const ExampleTurn *turn, const TurnNoise 
 }
 
 /* The rows from `begin` on as a block, which sees itself and what span_sees adds before that. */
-static AttentionSpan *push_span(LearnBatch *b, int begin) {
+static AttentionSpan *push_span(TrainBatch *b, int begin) {
     AttentionSpan *s = &b->spans[b->span_count++];
     *s = (AttentionSpan){.q_begin = begin, .q_end = b->tokens};
     return s;
@@ -124,25 +123,25 @@ static void span_sees(AttentionSpan *s, int begin, int end) {
 /* ---- Units. ---- */
 
 /* Full attention: a sequence for each copy. */
-static void push_sequences(const Packer *p, const Example *e, const TurnNoise *noise, int picture) {
-    LearnBatch *b = p->batch;
+static void push_sequences(const Packer *p, const Example *e, const TurnNoise *noise, int image) {
+    TrainBatch *b = p->batch;
     int head = head_rows(p->config, e);
     for (int k = 0; k < e->count; k++)
         for (int c = 0; c < p->copies; c++) {
             if (!noise[k].used[c]) continue;
             int begin = b->tokens;
-            push_head(p, picture);
+            push_head(p, image);
             push_prompt(p, &e->turns[k], head);
             push_copy(p, &e->turns[k], &noise[k], c, head + e->turns[k].prompt_count);
             span_sees(push_span(b, begin), begin, b->tokens);
         }
 }
 
-/* Block attention: a tree of picture, prompts and copies. */
-static void push_blocks(const Packer *p, const Example *e, const TurnNoise *noise, int picture) {
-    LearnBatch *b = p->batch;
+/* Block attention: a tree of image, prompts and copies. */
+static void push_blocks(const Packer *p, const Example *e, const TurnNoise *noise, int image) {
+    TrainBatch *b = p->batch;
     int head = b->tokens, head_count = head_rows(p->config, e), head_end = head + head_count;
-    push_head(p, picture);
+    push_head(p, image);
     span_sees(push_span(b, head), head, head_end);
     for (int k = 0; k < e->count; k++) {
         const ExampleTurn *turn = &e->turns[k];
@@ -166,16 +165,16 @@ static void push_blocks(const Packer *p, const Example *e, const TurnNoise *nois
     }
 }
 
-/* The stage `length`: what the predictor reads are the hidden states of <s>, picture and prompt end
+/* The stage `length`: what the predictor reads are the hidden states of <s>, image and prompt end
  * to end, so each prompt has a head of its own under either pattern. */
-static void push_prompts(const Packer *p, const Example *e, int picture) {
+static void push_prompts(const Packer *p, const Example *e, int image) {
     const PackingConfig *config = p->config;
-    LearnBatch *b = p->batch;
+    TrainBatch *b = p->batch;
     int head = head_rows(config, e);
     for (int k = 0; k < e->count; k++) {
         const ExampleTurn *turn = &e->turns[k];
         int begin = b->tokens, length = turn->answer_count - 1; /* without </s>; class 0: one */
-        push_head(p, picture);
+        push_head(p, image);
         if (config->pattern == ATTENTION_BLOCK_CAUSAL)
             span_sees(push_span(b, begin), begin, begin + head);
         int block = config->pattern == ATTENTION_BLOCK_CAUSAL ? begin + head : begin;
@@ -197,20 +196,20 @@ static bool any_used(const TurnNoise *noise, int turns) {
 
 static void push_item(const Packer *p, const PackingItem *item, const TurnNoise *noise) {
     const Example *e = item->example;
-    LearnBatch *b = p->batch;
-    int picture = -1;
+    TrainBatch *b = p->batch;
+    int image = -1;
     if (!p->config->lengths && !any_used(noise, e->count)) return;
-    if (e->picture) {
+    if (e->image) {
         size_t size = 3 * (size_t)p->config->image_size * (size_t)p->config->image_size;
-        picture = b->pictures++;
-        memcpy(b->pixels + (size_t)picture * size, item->pixels, size * sizeof *b->pixels);
+        image = b->images++;
+        memcpy(b->pixels + (size_t)image * size, item->pixels, size * sizeof *b->pixels);
     }
     if (p->config->lengths)
-        push_prompts(p, e, picture);
+        push_prompts(p, e, image);
     else if (p->config->pattern == ATTENTION_BLOCK_CAUSAL)
-        push_blocks(p, e, noise, picture);
+        push_blocks(p, e, noise, image);
     else
-        push_sequences(p, e, noise, picture);
+        push_sequences(p, e, noise, image);
 }
 
 /* ---- Noise and memory. ---- */
@@ -262,14 +261,14 @@ static int check_config(const PackingConfig *c, double sequences, Error *err) {
 
 static int check_item(const PackingConfig *c, const PackingItem *item, int i, Error *err) {
     const Example *e = item->example;
-    if (e->picture != (item->pixels != NULL))
+    if (e->image != (item->pixels != NULL))
         return error_set(err, "example %d of a batch is %s an image, but its pixels are %s", i + 1,
-                         e->picture ? "about" : "without", item->pixels ? "there" : "missing");
-    if (e->picture && (c->picture_rows < 1 || c->image_size < 1))
+                         e->image ? "about" : "without", item->pixels ? "there" : "missing");
+    if (e->image && (c->image_rows < 1 || c->image_size < 1))
         return error_set(err,
                          "example %d of a batch has an image, but images have %d rows of %d "
                          "pixels a side: has the model a vision tower?",
-                         i + 1, c->picture_rows, c->image_size);
+                         i + 1, c->image_rows, c->image_size);
     for (int k = 0; k < e->count; k++)
         if (e->turns[k].prompt_count < 0 || e->turns[k].answer_count < 1)
             return error_set(err,
@@ -280,20 +279,20 @@ static int check_item(const PackingConfig *c, const PackingItem *item, int i, Er
 }
 
 /* Memory for the largest batch that these items can make. */
-static int batch_take(LearnBatch *b, const PackingConfig *c, const PackingItem *items, int count,
+static int batch_take(TrainBatch *b, const PackingConfig *c, const PackingItem *items, int count,
                       Error *err) {
-    int64_t rows = 0, targets = 0, pictures = 0, turns = 0;
+    int64_t rows = 0, targets = 0, images = 0, turns = 0;
     for (int i = 0; i < count; i++) {
         const Example *e = items[i].example;
         TRY(check_item(c, &items[i], i, err));
         rows += packing_rows(c, e);
         targets += packing_targets(c, e);
-        pictures += e->picture;
+        images += e->image;
         turns += e->count;
     }
-    if (rows >= INT_MAX || pictures * c->picture_rows >= INT_MAX)
+    if (rows >= INT_MAX || images * c->image_rows >= INT_MAX)
         return error_set(err, "a batch of %lld tokens and %lld images is too large: fewer at once",
-                         (long long)rows, (long long)pictures);
+                         (long long)rows, (long long)images);
     size_t n = (size_t)rows + 1, t = (size_t)targets + 1;
     size_t pixels = 3 * (size_t)c->image_size * (size_t)c->image_size;
     size_t spans = (size_t)(count + (1 + noise_copies(&c->noise)) * turns) + 1;
@@ -308,7 +307,7 @@ static int batch_take(LearnBatch *b, const PackingConfig *c, const PackingItem *
               b->weights;
     if (!c->lengths) b->smoothing = c->noise.label_smoothing;
     if (b->smoothing > 0) ok &= !!(b->smoothing_weights = calloc(t, sizeof *b->smoothing_weights));
-    if (pictures) ok &= !!(b->pixels = malloc((size_t)pictures * pixels * sizeof *b->pixels));
+    if (images) ok &= !!(b->pixels = malloc((size_t)images * pixels * sizeof *b->pixels));
     if (c->lengths) {
         b->prompt_begin = calloc((size_t)turns + 1, sizeof *b->prompt_begin);
         b->classes = calloc((size_t)turns + 1, sizeof *b->classes);
@@ -316,12 +315,12 @@ static int batch_take(LearnBatch *b, const PackingConfig *c, const PackingItem *
     }
     if (ok) return 0;
     return error_set(err, "out of memory for a batch of %lld tokens and %lld images",
-                     (long long)rows, (long long)pictures);
+                     (long long)rows, (long long)images);
 }
 
-int packing_build(LearnBatch *batch, const PackingConfig *config, const PackingItem *items,
+int packing_build(TrainBatch *batch, const PackingConfig *config, const PackingItem *items,
                   int count, double sequences, Error *err) {
-    *batch = (LearnBatch){0};
+    *batch = (TrainBatch){0};
     Packer p = {.config = config,
                 .batch = batch,
                 .copies = noise_copies(&config->noise),
@@ -336,22 +335,22 @@ int packing_build(LearnBatch *batch, const PackingConfig *config, const PackingI
     }
     free(p.noise), free(p.masked);
     if (status) {
-        learn_batch_free(batch);
+        train_batch_free(batch);
         return -1;
     }
     if (config->lengths) batch->prompt_weight = (float)(1 / sequences);
-    if (batch->pictures == 0) {
+    if (batch->images == 0) {
         free(batch->image_rows);
         batch->image_rows = NULL;
     }
     return 0;
 }
 
-void learn_batch_free(LearnBatch *batch) {
+void train_batch_free(TrainBatch *batch) {
     free(batch->ids), free(batch->image_rows), free(batch->positions), free(batch->spans);
     free(batch->pixels);
     free(batch->rows), free(batch->target_ids), free(batch->weights);
     free(batch->smoothing_weights);
     free(batch->prompt_begin), free(batch->classes);
-    *batch = (LearnBatch){0};
+    *batch = (TrainBatch){0};
 }

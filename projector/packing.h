@@ -1,4 +1,4 @@
-/* packing.h - examples and noise to one packed batch (learn.h).
+/* packing.h - examples and noise to one packed batch (train.h).
  *
  *   full          for each turn, each corrupted copy is a sequence of its own, one attention span;
  *                 the image's rows occur twice, but the image is encoded once.
@@ -22,12 +22,12 @@
 
 #include "language/noise.h"
 #include "projector/examples.h"
-#include "projector/learn.h"
+#include "projector/train.h"
 
 typedef struct PackingConfig {
     AttentionPattern pattern;
     int answer_position; /* as in InfillConfig */
-    int picture_rows, image_size;
+    int image_rows, image_size;
     int32_t mask_id;
     NoiseConfig noise;
     uint64_t seed;
@@ -39,7 +39,7 @@ typedef struct PackingConfig {
 /* One unit that goes in. */
 typedef struct PackingItem {
     const Example *example;
-    const float *pixels; /* [3, S, S]; NULL without a picture */
+    const float *pixels; /* [3, S, S]; NULL without an image */
     uint64_t stream;     /* of its noise; turn k uses random_stream(stream, k, 0, 0) */
 } PackingItem;
 
@@ -48,8 +48,8 @@ int packing_rows(const PackingConfig *config, const Example *example);
 int packing_targets(const PackingConfig *config, const Example *example);
 
 /* `sequences`: of the whole training step, turns counted one by one. The pixels are copied. Free
- * with learn_batch_free, which packing.c defines. */
-int packing_build(LearnBatch *batch, const PackingConfig *config, const PackingItem *items,
+ * with train_batch_free, which packing.c defines. */
+int packing_build(TrainBatch *batch, const PackingConfig *config, const PackingItem *items,
                   int count, double sequences, Error *err);
 
 #endif

@@ -39,7 +39,7 @@ static int check_text(const Multimodal *m, const AnswerRequest *r, Error *why) {
 /* ---- Room. ---- */
 
 static int image_rows(const Multimodal *m, const AnswerRequest *r) {
-    return r->picture >= 0 ? multimodal_picture_rows(m) : 0;
+    return r->image >= 0 ? multimodal_image_rows(m) : 0;
 }
 
 /* Tokens that a request's prompt may have beside an answer of so many; below 1 if there is none. */
@@ -52,7 +52,7 @@ static int prompt_room(const Multimodal *m, const AnswerRequest *r, int answer) 
 /* No prompt leaves room for the answer. */
 static int no_room(const Multimodal *m, const AnswerRequest *r, int answer, Error *why) {
     int longest = xlmr_longest(&m->xlmr->config), image = image_rows(m, r);
-    const AnswerRequest no_image = {.picture = -1};
+    const AnswerRequest no_image = {.image = -1};
     if (prompt_room(m, r, 1) < 1 && prompt_room(m, &no_image, 1) >= 1)
         return error_set(why,
                          "an image does not fit: it takes %d rows of the %d tokens that the model "
@@ -81,7 +81,7 @@ static int too_long(const Multimodal *m, const AnswerRequest *r, int tokens, int
                     Error *why) {
     int longest = xlmr_longest(&m->xlmr->config), room = prompt_room(m, r, answer);
     char image[64] = "";
-    if (r->picture >= 0) snprintf(image, sizeof image, " %d of the image,", image_rows(m, r));
+    if (r->image >= 0) snprintf(image, sizeof image, " %d of the image,", image_rows(m, r));
     if (m->answer_position > 0)
         return error_set(why,
                          "the prompt is %d tokens long, %d fit (of the %d tokens before the "
@@ -94,7 +94,7 @@ static int too_long(const Multimodal *m, const AnswerRequest *r, int tokens, int
 }
 
 int multimodal_check_length(const Multimodal *m, bool image, int length, Error *err) {
-    AnswerRequest request = {.picture = image ? 0 : -1, .length = length};
+    AnswerRequest request = {.image = image ? 0 : -1, .length = length};
     int least = length > 0 ? length : 1;
     return prompt_room(m, &request, least) < 1 ? no_room(m, &request, least, err) : 0;
 }
@@ -168,7 +168,7 @@ int multimodal_check(const Multimodal *m, const AnswerRequest *request, int *tok
 
 static int refuse_image(const AnswerRequest *r, int images, Answer *answer, Error *err) {
     Error why;
-    error_write(&why, "image %d of %d is asked about: there is no such image", r->picture + 1,
+    error_write(&why, "image %d of %d is asked about: there is no such image", r->image + 1,
                 images);
     *answer = (Answer){.best = -1};
     return answer_refuse(answer, &why, err);
@@ -181,7 +181,7 @@ int prompts_encode(Prompts *p, const Multimodal *m, const AnswerRequest *request
     if (!p->items || !p->request) return error_set(err, "out of memory for %d prompts", count);
     for (int i = 0; i < count; i++) {
         const AnswerRequest *r = &requests[i];
-        if (r->picture >= images) {
+        if (r->image >= images) {
             TRY(refuse_image(r, images, &answers[i], err));
             continue;
         }
@@ -191,7 +191,7 @@ int prompts_encode(Prompts *p, const Multimodal *m, const AnswerRequest *request
         p->request[p->count] = i;
         p->items[p->count++] =
             (InfillPrompt){.count = answers[i].prompt_tokens - answers[i].dropped_tokens,
-                           .picture = r->picture < 0 ? -1 : r->picture};
+                           .image = r->image < 0 ? -1 : r->image};
     }
     const int32_t *at = p->ids.ids;
     for (int i = 0; i < p->count; i++) p->items[i].ids = at, at += p->items[i].count;

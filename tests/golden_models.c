@@ -52,7 +52,7 @@ void compare(Tensor got, Tensor want, double limit, const char *what, int n) {
     free(values);
 }
 
-Sequences sequences_open(const Checkpoint *c, const char *name, bool blocks, int picture_rows) {
+Sequences sequences_open(const Checkpoint *c, const char *name, bool blocks, int image_rows) {
     Sequences s = {0};
     char text[64];
     int n;
@@ -65,14 +65,14 @@ Sequences sequences_open(const Checkpoint *c, const char *name, bool blocks, int
     s.positions = malloc((size_t)s.tokens * sizeof *s.positions);
     s.spans = calloc((size_t)s.count * 3, sizeof *s.spans);
     if (!strcmp(name, "mm")) {
-        s.pictures = golden_ids(c, "mm.picture", 0, &n);
+        s.images = golden_ids(c, "mm.image", 0, &n);
         s.ends = golden_ids(c, "mm.blocks", 0, &n);
     }
     for (int i = 0; i < s.count; i++) {
         int begin = s.begin[i], end = s.begin[i + 1], patch = 0;
         for (int t = begin; t < end; t++) {
             s.positions[t] = XLMR_FIRST_POSITION + t - begin;
-            s.image_rows[t] = s.ids[t] < 0 ? s.pictures[i] * picture_rows + patch++ : -1;
+            s.image_rows[t] = s.ids[t] < 0 ? s.images[i] * image_rows + patch++ : -1;
         }
         int q = begin;
         for (int b = 0; b < (blocks ? 3 : 1); b++) {
@@ -86,7 +86,7 @@ Sequences sequences_open(const Checkpoint *c, const char *name, bool blocks, int
 
 void sequences_close(Sequences *s) {
     free(s->ids), free(s->begin), free(s->image_rows), free(s->positions), free(s->spans);
-    free(s->pictures), free(s->ends);
+    free(s->images), free(s->ends);
 }
 
 typedef struct Layers {
@@ -107,15 +107,15 @@ Tensor golden_image_tokens(const Checkpoint *c) {
 }
 
 void check_sequences(const Xlmr *m, Device *device, const Checkpoint *c, double limit,
-                     int picture_rows, const char *name, bool blocks, const char *result,
+                     int image_rows, const char *name, bool blocks, const char *result,
                      const char *layer_names) {
     Error err;
-    Sequences s = sequences_open(c, name, blocks, picture_rows);
+    Sequences s = sequences_open(c, name, blocks, image_rows);
     XlmrBatch batch = {.tokens = s.tokens,
                        .ids = s.ids,
-                       .image_rows = s.pictures ? s.image_rows : NULL,
+                       .image_rows = s.images ? s.image_rows : NULL,
                        .positions = s.positions,
-                       .image_tokens = s.pictures ? golden_image_tokens(c) : TENSOR_NONE,
+                       .image_tokens = s.images ? golden_image_tokens(c) : TENSOR_NONE,
                        .plan = {.spans = s.spans, .span_count = s.span_count}};
     Arena arena;
     assert_ok(arena_open(&arena, device,
@@ -125,9 +125,9 @@ void check_sequences(const Xlmr *m, Device *device, const Checkpoint *c, double 
               &err);
     /* The last hidden state of a pre-LN model is compared behind its final LayerNorm. */
     Layers layers = {c, layer_names, limit, m->config.layers - (m->config.block.pre_norm ? 1 : 0)};
-    LayerWatch watch = {compare_layer, &layers};
+    LayerHook hook = {compare_layer, &layers};
     Tensor hidden, features, logits;
-    assert_ok(xlmr_forward(m, &arena, &batch, &hidden, layer_names ? &watch : NULL, &err), &err);
+    assert_ok(xlmr_forward(m, &arena, &batch, &hidden, layer_names ? &hook : NULL, &err), &err);
     if (layer_names)
         compare(hidden, golden(c, layer_names, m->config.layers), limit, layer_names,
                 m->config.layers);

@@ -26,26 +26,26 @@ int32_t *golden_ids(const Checkpoint *c, const char *format, int n, int *count);
 /* Compares a tensor of any float type with a golden one of as many numbers. */
 void compare(Tensor got, Tensor want, double limit, const char *what, int n);
 
-/* The image tokens that the reference computed, [pictures * rows, D]. */
+/* The image tokens that the reference computed, [images * rows, D]. */
 Tensor golden_image_tokens(const Checkpoint *c);
 
 /* Packed sequences. */
 typedef struct Sequences {
     int32_t *ids, *begin, *image_rows, *positions;
     int tokens, count;
-    int32_t *pictures, *ends; /* of "mm" ones: [count], and [count, 3] the ends of their blocks */
+    int32_t *images, *ends; /* of "mm" ones: [count], and [count, 3] the ends of their blocks */
     AttentionSpan *spans;
     int span_count;
 } Sequences;
 
 /* The sequences `name`.ids / .begin of a golden file, with one span each, or one a block. */
-Sequences sequences_open(const Checkpoint *c, const char *name, bool blocks, int picture_rows);
+Sequences sequences_open(const Checkpoint *c, const char *name, bool blocks, int image_rows);
 void sequences_close(Sequences *s);
 
 /* Hidden states (layer by layer where layer_names is given) and logits of the sequences `name`
  * against `result`.logits. */
 void check_sequences(const Xlmr *m, Device *device, const Checkpoint *c, double limit,
-                     int picture_rows, const char *name, bool blocks, const char *result,
+                     int image_rows, const char *name, bool blocks, const char *result,
                      const char *layer_names);
 
 #endif

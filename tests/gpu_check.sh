@@ -312,7 +312,7 @@ run_test() { # key limit program [word]
 run_answers() { # key limit
     model='' images=''
     for folder in "$bin/../share/easyfirst" data/bundled; do
-        if [ -d "$folder/model" ]; then model=$folder/model && images=$folder/pictures && break; fi
+        if [ -d "$folder/model" ]; then model=$folder/model && images=$folder/images && break; fi
     done
     if [ -z "$model" ]; then
         result "$1" 0 0 1 0 "not run: the bundled model is not here"

@@ -109,8 +109,8 @@ static int guarded_dropout(Device *device, Tensor y, Tensor x, Dropout dropout, 
 }
 
 static int guarded_pack(Device *device, struct Packed **packed, const Tensor *pieces, int count,
-                        Dtype compute, bool vocabulary, const PackWatch *watch, Error *err) {
-    GUARDED(pack_weight(device, packed, pieces, count, compute, vocabulary, watch, err));
+                        Dtype compute, bool vocabulary, const PackProgress *progress, Error *err) {
+    GUARDED(pack_weight(device, packed, pieces, count, compute, vocabulary, progress, err));
 }
 
 Device *guarded_open(void) {

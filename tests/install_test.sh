@@ -7,7 +7,7 @@ trap 'rm -rf "$work"' EXIT
 root=$work/root
 lib=$root/usr/lib
 model=$root/usr/share/easyfirst/model
-image=$root/usr/share/easyfirst/pictures/tractor.jpg
+image=$root/usr/share/easyfirst/images/tractor.jpg
 question="What is this?"
 : "${CC:=gcc}" "${CXX:=g++}"
 # Nothing of the build's folder, of another installation or of the machine's GPU.

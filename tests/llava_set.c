@@ -3,7 +3,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "tests/pictures.h"
+#include "tests/images.h"
 
 enum { SIDE = 40, COLOURS = 4, SHAPES = 3 };
 
@@ -29,7 +29,7 @@ static void draw(const char *path, int shape, int colour, TestRandom *random) {
                 pixels[y][x][c] = inside(shape, x, y, cx, cy)
                                       ? colours[colour][c]
                                       : (uint8_t)(120 + test_random_next(random) % 20);
-    picture_write(path, &pixels[0][0][0], SIDE, SIDE);
+    image_write(path, &pixels[0][0][0], SIDE, SIDE);
 }
 
 static FILE *create(const char *path) {
@@ -41,12 +41,12 @@ static FILE *create(const char *path) {
 static void write_caption(FILE *f, int i, int shape, int colour) {
     fprintf(f,
             "%s{\"id\": \"%09d\", \"image\": \"shapes/%05d.png\", \"conversations\": [{\"from\": "
-            "\"human\", \"value\": \"Describe the picture.\\n<image>\"}, {\"from\": \"gpt\", "
+            "\"human\", \"value\": \"Describe the image.\\n<image>\"}, {\"from\": \"gpt\", "
             "\"value\": \"a %s %s\"}]}",
             i ? ",\n" : "[", i, i, colour_names[colour], shape_names[shape]);
 }
 
-/* Several turns as LLaVA merges them: the first with the picture and the instruction. */
+/* Several turns as LLaVA merges them: the first with the image and the instruction. */
 static void write_conversation(FILE *f, int i, int shape, int colour) {
     if (i % 3 == 1) /* an id that is a number */
         fprintf(f, "%s{\"id\": %d", i ? ",\n" : "[", i);
@@ -96,7 +96,7 @@ static void write_bytes(const char *folder, const char *name, const char *bytes,
     assert_int_equal(fclose(f), 0);
 }
 
-/* The photographs of ../shared as pictures with a plain caption. */
+/* The photographs of ../shared as images with a plain caption. */
 static void add_photographs(LlavaSet *set, FILE *f) {
     static const char *const names[] = {"extreme_ironing.jpg", "waterview.jpg", "llava_logo.png"};
     for (int i = 0; i < 3; i++) {
@@ -115,10 +115,10 @@ static void add_photographs(LlavaSet *set, FILE *f) {
     }
 }
 
-void llava_set_make(LlavaSet *set, const char *folder, int pictures) {
+void llava_set_make(LlavaSet *set, const char *folder, int images) {
     TestRandom random = {7};
     char path[500];
-    set->pictures = pictures, set->broken_records = BROKEN;
+    set->image_count = images, set->broken_records = BROKEN;
     snprintf(set->images, sizeof set->images, "%s/images", folder);
     snprintf(set->captions, sizeof set->captions, "%s/captions.json", folder);
     snprintf(set->conversations, sizeof set->conversations, "%s/conversations.json", folder);
@@ -129,7 +129,7 @@ void llava_set_make(LlavaSet *set, const char *folder, int pictures) {
     write_bytes(path, "empty.png", "", 0);
     write_bytes(path, "gif.jpg", "GIF89a\1\0\1\0\0\0\0;", 14);
     FILE *files[3] = {create(set->captions), create(set->conversations), create(set->broken)};
-    for (int i = 0; i < pictures; i++) {
+    for (int i = 0; i < images; i++) {
         int shape = (int)(test_random_next(&random) % SHAPES);
         int colour = (int)(test_random_next(&random) % COLOURS);
         snprintf(path, sizeof path, "%s/shapes/%05d.png", set->images, i);

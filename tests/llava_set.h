@@ -1,4 +1,4 @@
-/* llava_set.h - a small data set in LLaVA's format, with pictures: coloured shapes that are drawn
+/* llava_set.h - a small data set in LLaVA's format, with images: coloured shapes that are drawn
  * here and, where ../shared is there, its photographs; conversations about them; and records that
  * are broken in every way that users meet. */
 #ifndef EASYFIRST_TESTS_LLAVA_SET_H
@@ -7,14 +7,14 @@
 #include "tests/test.h"
 
 typedef struct LlavaSet {
-    char captions[300];      /* stage 1: one caption a picture */
+    char captions[300];      /* stage 1: one caption an image */
     char conversations[300]; /* stage 2: several turns, text-only records, all kinds of ids */
     char broken[300];        /* the same, with broken records among the good ones */
-    char images[300];        /* the folder of pictures */
-    int pictures, broken_records;
+    char images[300];        /* the folder of images */
+    int image_count, broken_records;
 } LlavaSet;
 
 /* Writes everything below `folder`. */
-void llava_set_make(LlavaSet *set, const char *folder, int pictures);
+void llava_set_make(LlavaSet *set, const char *folder, int images);
 
 #endif

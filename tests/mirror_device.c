@@ -174,10 +174,10 @@ static int mirror_wait(Device *device, Error *err) {
 /* ---- Weights: the pieces may be anywhere, the pack is the GPU's. ---- */
 
 static int mirror_pack(Device *device, struct Packed **packed, const Tensor *pieces, int count,
-                       Dtype compute, bool vocabulary, const PackWatch *watch, Error *err) {
+                       Dtype compute, bool vocabulary, const PackProgress *progress, Error *err) {
     device->backend = mirror.gpu;
     int status =
-        mirror.gpu->pack_weight(device, packed, pieces, count, compute, vocabulary, watch, err);
+        mirror.gpu->pack_weight(device, packed, pieces, count, compute, vocabulary, progress, err);
     if (status == 0) status = mirror.gpu->wait(device, err);
     device->backend = &mirror.backend;
     return status;

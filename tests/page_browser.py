@@ -124,7 +124,7 @@ class Told:
         """Words that the network held likely, the likeliest first."""
         cell = self.full[s - 1][i]
         pairs = [(cell["proposal"], cell["proposal_piece"], cell["proposal_score"])]
-        for r in cell.get("runners_up", []):
+        for r in cell.get("top_k", []):
             if r["id"] != cell["proposal"]:
                 pairs.append((r["id"], r["piece"], r["score"]))
         pairs.sort(key=lambda p: -p[2])
@@ -159,8 +159,8 @@ class Pages:
             with open(self.path(name, "json"), "w", encoding="utf-8") as out:
                 json.dump(trace, out)
             picture = []
-            if "picture" in trace:
-                size = trace["picture"]["width"], trace["picture"]["height"]
+            if "geometry" in trace:
+                size = trace["geometry"]["width"], trace["geometry"]["height"]
                 picture = ["--image", self.plain_picture(*size)]
             self.show(
                 "--from",
@@ -183,7 +183,7 @@ class Pages:
             "--html",
             self.path("live", "html"),
             "--json=" + self.path("live", "json"),
-            os.path.join(BUNDLED, "pictures/tractor.jpg"),
+            os.path.join(BUNDLED, "images/tractor.jpg"),
             "Which thing is at the bottom of the picture?",
         )
         with open(self.path("live", "json"), encoding="utf-8") as file:
@@ -524,7 +524,7 @@ class Tests:
 
     def test_where_the_model_looked(self):
         trace = self.open("beam")
-        h, p = told(trace, 0), trace["picture"]
+        h, p = told(trace, 0), trace["geometry"]
         maps = trace["hypotheses"][0]["attention"]
         for i, word in enumerate(self.words()):
             self.b.point(word)

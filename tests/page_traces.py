@@ -20,7 +20,7 @@ class Maker:
         return {"id": self.ids.setdefault(piece, 10 + len(self.ids)), "piece": piece}
 
     def likely(self, piece, others):
-        """A proposal and its runners-up, the likeliest first, with shares that sum to less than 1."""
+        """A proposal and its alternatives, the likeliest first, with shares that sum to less than 1."""
         rest, out = 1.0, []
         for one in [piece] + self.random.sample(others, min(4, len(others))):
             share = rest * self.random.uniform(0.3, 0.97)
@@ -64,7 +64,7 @@ class Maker:
             "proposal": proposal["id"],
             "proposal_piece": proposal["piece"],
             "proposal_score": likely[0][1],
-            "runners_up": [{**self.word(p), "score": s} for p, s in likely[1:]],
+            "top_k": [{**self.word(p), "score": s} for p, s in likely[1:]],
         }
         if held:
             out.update(self.word(held[0]), score=held[1])
@@ -114,7 +114,7 @@ def trace(seed, question, answers, count, wrong=0, image=None, prompt=False, pic
     if image:
         out["image"] = image
     if picture:
-        out["picture"] = picture
+        out["geometry"] = picture
     return out
 
 

@@ -9,7 +9,7 @@
 typedef struct Data {
     char folder[512], file[600];
     RecordsOptions options;
-    Problems problems;
+    Skipped skipped;
     Records *records;
     Error err;
 } Data;
@@ -39,8 +39,8 @@ static inline void write_text(Data *d, const char *name, const char *text) {
 
 static inline int scan(Data *d) {
     records_close(d->records);
-    d->problems = (Problems){.total = 0};
-    return records_open(&d->records, d->file, &d->options, &d->problems, &d->err);
+    d->skipped = (Skipped){.total = 0};
+    return records_open(&d->records, d->file, &d->options, &d->skipped, &d->err);
 }
 
 /* Writes and scans; `count` usable records of `scanned`. */
@@ -58,16 +58,16 @@ static inline void accept(Data *d, const char *text, int64_t count, int64_t scan
         assert_null((d)->records);                       \
     } while (0)
 
-static inline const Problem *problem(const Data *d, const char *kind) {
-    for (int i = 0; i < d->problems.kind_count; i++)
-        if (!strcmp(d->problems.kinds[i].kind, kind)) return &d->problems.kinds[i];
+static inline const SkippedKind *problem(const Data *d, const char *kind) {
+    for (int i = 0; i < d->skipped.kind_count; i++)
+        if (!strcmp(d->skipped.kinds[i].kind, kind)) return &d->skipped.kinds[i];
     fail_msg("no problem of the kind \"%s\" was counted", kind);
     return NULL;
 }
 
 static inline void expect_problem(const Data *d, const char *kind, int64_t count,
                                   const char *words) {
-    const Problem *p = problem(d, kind);
+    const SkippedKind *p = problem(d, kind);
     assert_int_equal(p->count, count);
     if (!strstr(p->first, words)) fail_msg("\"%s\" lacks \"%s\"", p->first, words);
 }

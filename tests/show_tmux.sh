@@ -117,7 +117,7 @@ trace umlauts.json "$umlauts" ▁Die ▁Größe ▁der ▁schönen ▁Straße �
 trace chinese.json "$chinese" 图片 的 底部 有 一辆 红色的 拖拉机 旁边 还有 两架飞机
 trace emoji.json "$emoji" ▁🙂 ▁und ▁🐕 ▁sehen ▁🚜 ▁in ▁日本 ▁🏠
 question="Which thing is at the bottom of the picture?"
-picture=$here/../data/bundled/pictures/tractor.jpg
+picture=$here/../data/bundled/images/tractor.jpg
 answer=$($program ask -q -m "$model" "$picture" "$question")
 runs=0
 for columns in 20 40 100; do

@@ -59,7 +59,7 @@ static void source_end(j_decompress_ptr jpeg) {
     (void)jpeg;
 }
 
-/* libjpeg's own memory source invents an end marker here and leaves the rest of the picture grey.
+/* libjpeg's own memory source invents an end marker here and leaves the rest of the image grey.
  * Pillow refuses, and so does this. */
 static boolean source_fill(j_decompress_ptr jpeg) {
     JpegDecoder *d = jpeg->client_data;

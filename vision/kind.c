@@ -21,7 +21,7 @@ ImageKind image_kind(const uint8_t *bytes, size_t size) {
 }
 
 /* The ISO media container: bytes 4..7 are "ftyp" and the brand after them tells what is inside.
- * mif1 and msf1 say only "pictures"; the compatible brands that follow the minor version then name
+ * mif1 and msf1 say only "images"; the compatible brands that follow the minor version then name
  * the codec. */
 static const char *container_name(const uint8_t *bytes, size_t size) {
     if (size > 64) size = 64;

@@ -1,28 +1,28 @@
-/* patch_map.h - numbers for the patches of a preprocessed picture, put back onto the picture.
+/* patch_map.h - numbers for the patches of a preprocessed image, put back onto the image.
  *
- * The vision tower sees a square that is cut out of the picture, or that the picture was padded to
+ * The vision tower sees a square that is cut out of the image, or that the image was padded to
  * (vision/preprocess.h), as grid x grid patches in reading order. These functions say where that
- * square lies on the picture and move a map over patches to cells of the whole picture.
+ * square lies on the image and move a map over patches to cells of the whole image.
  */
 #ifndef EASYFIRST_VISION_PATCH_MAP_H
 #define EASYFIRST_VISION_PATCH_MAP_H
 
 #include "vision/preprocess.h"
 
-/* In pixels of the picture, right and bottom exclusive: the picture itself is {0, 0, width,
+/* In pixels of the image, right and bottom exclusive: the image itself is {0, 0, width,
  * height}. Padding lies outside of it. */
 typedef struct PatchRectangle {
     double left, top, right, bottom;
 } PatchRectangle;
 
-/* The rectangle that the grid of patches covers on a picture of this size. */
+/* The rectangle that the grid of patches covers on an image of this size. */
 int patch_rectangle(PatchRectangle *rectangle, int width, int height,
                     const PreprocessConfig *config, Error *err);
 
 /* Moves `map` [grid * grid], patch (x, y) at y * grid + x, to cells x cells equal cells over the
- * whole picture: out[x * cells + y] (x first, as GQA's official script indexes its 7 x 7 maps)
+ * whole image: out[x * cells + y] (x first, as GQA's official script indexes its 7 x 7 maps)
  * takes of every patch the share of its area that lies in the cell. What patches have outside of
- * the picture (padding) is lost, all else is preserved; returns the sum of `out`, by which a caller
+ * the image (padding) is lost, all else is preserved; returns the sum of `out`, by which a caller
  * may divide. Cells that a crop left out get 0. */
 double patch_map_cells(double *out, int cells, const float *map, int grid,
                        const PatchRectangle *rectangle, int width, int height);

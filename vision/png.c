@@ -66,7 +66,7 @@ static void request_rgb(png_structp png, png_infop info, int depth, int colour) 
     /* A transparent colour is compared at full depth, before the lower bytes are dropped. */
     if (png_get_valid(png, info, PNG_INFO_tRNS)) png_set_tRNS_to_alpha(png);
     /* v >> 8, as Pillow does for colour; it clips 16-bit grey at 255 instead, which turns nearly
-     * every such picture white, so grey is treated like colour here. */
+     * every such image white, so grey is treated like colour here. */
     if (depth == 16) png_set_strip_16(png);
     if (!(colour & PNG_COLOR_MASK_COLOR)) png_set_gray_to_rgb(png);
 }

@@ -28,7 +28,7 @@ static int config_check(const PreprocessConfig *config, Error *err) {
     return 0;
 }
 
-/* A picture with its shortest edge at `size`, and the corner of the square in its middle. */
+/* An image with its shortest edge at `size`, and the corner of the square in its middle. */
 typedef struct Resized {
     int width, height, left, top;
 } Resized;

@@ -1,8 +1,8 @@
-/* preprocess.h - a picture as the numbers that a CLIP vision tower expects.
+/* preprocess.h - an image as the numbers that a CLIP vision tower expects.
  *
  * The steps of CLIP's image processor: shortest edge to `size` with Pillow's bicubic, long edge
  * int(size * long / short), centre crop to size x size with offset floor((length - size) / 2),
- * x / 255, then (x - mean) / std per channel. LLaVA's `pad` option first puts the picture in the
+ * x / 255, then (x - mean) / std per channel. LLaVA's `pad` option first puts the image in the
  * middle of a square of the mean colour.
  */
 #ifndef EASYFIRST_VISION_PREPROCESS_H
@@ -31,7 +31,7 @@ int preprocess_read(Image *out, int *width, int *height, const char *path,
                     const PreprocessConfig *config, const ImageOptions *options, Error *err);
 
 /* Where the square's points come from: point (x, y) of it, in pixels from its upper left corner,
- * is the picture's point (left + scale_x x, top + scale_y y), which lies outside of the picture
+ * is the image's point (left + scale_x x, top + scale_y y), which lies outside of the image
  * where the square was padded. */
 typedef struct PreprocessMap {
     double left, top, scale_x, scale_y;

@@ -16,7 +16,7 @@ enum { FRACTION_BITS = 22, HALF = 1 << (FRACTION_BITS - 1) };
 enum { TAPS = 8 };
 
 /* The weights of outputs [from, from + count) of one direction. Output i sums the `length[i]`
- * samples from `first[i]` on, counted from the picture's first sample, not the canvas's. What the
+ * samples from `first[i]` on, counted from the image's first sample, not the canvas's. What the
  * rest of its window, which sees the empty canvas, weighs is in `outside[i]`. */
 typedef struct Weights {
     int count;
@@ -53,7 +53,7 @@ static int32_t fixed_point(double weight) {
     return (int32_t)(v < 0 ? v - 0.5 : v + 0.5);
 }
 
-/* One direction: `length` samples of the picture lie at `start` on a canvas of `canvas` samples,
+/* One direction: `length` samples of the image lie at `start` on a canvas of `canvas` samples,
  * which is resized to `size` samples; wanted are the outputs [from, from + count). */
 static int weights_make(Weights *w, int canvas, int start, int length, int size, int from,
                         int count) {
@@ -83,7 +83,7 @@ static int weights_make(Weights *w, int canvas, int start, int length, int size,
         double sum = 0;
         for (int64_t x = begin; x < end; x++)
             sum += window[x - begin] = cubic(((double)x - centre + 0.5) * shrink);
-        /* The part of the window that sees the picture; an empty one lies at the picture's begin or
+        /* The part of the window that sees the image; an empty one lies at the image's begin or
          * end, so that both ends of the windows only ever move forward. */
         int64_t low = clamp(begin, start, (int64_t)start + length);
         int64_t high = clamp(end, start, (int64_t)start + length);
@@ -123,7 +123,7 @@ static void row_plan_free(RowPlan *p) {
     *p = (RowPlan){0};
 }
 
-/* The SSE2 multiplication that adds products in pairs, pmaddwd, wants factors of 16 bits. A weight
+/* The SSE2 multiplication that adds matmuls in pairs, pmaddwd, wants factors of 16 bits. A weight
  * needs 24, so it is split: weight = upper * 4096 + lower with 0 <= lower < 4096. Of each group of
  * eight taps, tap t is paired with tap t + 4; see taps_sum for why. */
 static int row_plan_make(RowPlan *p, const Weights *w, const uint8_t colour[3]) {

@@ -15,17 +15,17 @@
 
 #include "vision/image.h"
 
-/* Writes a new picture of the given size to *out (free with image_free). Only the part of `in` that
- * the cut-out [left, left + crop_width) x [top, top + crop_height) of the resized picture needs is
+/* Writes a new image of the given size to *out (free with image_free). Only the part of `in` that
+ * the cut-out [left, left + crop_width) x [top, top + crop_height) of the resized image needs is
  * computed, and only that cut-out comes back; pass 0, 0, width, height for the whole. The cut-out
- * must lie inside the resized picture. Memory beyond *out: the weights of the cut-out and four
+ * must lie inside the resized image. Memory beyond *out: the weights of the cut-out and four
  * bytes for each of its samples, whatever the sizes are. On failure *out is left empty. */
 int image_resize_bicubic(Image *out, const Image *in, int width, int height, int left, int top,
                          int crop_width, int crop_height, Error *err);
 
-/* A sheet of one colour on which a picture lies with its upper left corner at (left, top). */
+/* A sheet of one colour on which an image lies with its upper left corner at (left, top). */
 typedef struct Canvas {
-    int width, height; /* the picture must fit on it */
+    int width, height; /* the image must fit on it */
     int left, top;
     uint8_t colour[3];
 } Canvas;

@@ -13,10 +13,10 @@ int segment_declare(SegmentHead *head, int width, int classes, Params *params, E
                                  "segment.");
 }
 
-/* The rows of the features, each picture's class token in front if it is kept. */
+/* The rows of the features, each image's class token in front if it is kept. */
 typedef struct Rows {
     int64_t count;
-    int skip;             /* rows before a picture's first patch */
+    int skip;             /* rows before an image's first patch */
     int32_t *target;      /* [count] */
     float *weight, *even; /* [count]; the factor of the smoothed term */
     float *loss;          /* [count] */
@@ -30,7 +30,7 @@ static void rows_close(Rows *rows) {
 static int rows_open(Rows *rows, const Vit *vit, const SegmentHead *head, const SegmentBatch *batch,
                      Error *err) {
     int patches = vit_patches(&vit->config), each = vit_feature_rows(&vit->config);
-    int64_t n = (int64_t)batch->pictures * each;
+    int64_t n = (int64_t)batch->images * each;
     *rows = (Rows){.count = n, .skip = each - patches};
     rows->target = calloc((size_t)n, sizeof *rows->target);
     rows->weight = calloc((size_t)n, sizeof *rows->weight);
@@ -38,8 +38,8 @@ static int rows_open(Rows *rows, const Vit *vit, const SegmentHead *head, const 
     rows->loss = calloc((size_t)n, sizeof *rows->loss);
     rows->found = calloc((size_t)n, sizeof *rows->found);
     if (!rows->target || !rows->weight || !rows->even || !rows->loss || !rows->found)
-        return error_set(err, "out of memory for the patches of %d images", batch->pictures);
-    for (int p = 0; p < batch->pictures; p++)
+        return error_set(err, "out of memory for the patches of %d images", batch->images);
+    for (int p = 0; p < batch->images; p++)
         for (int i = 0; i < patches; i++) {
             int32_t label = batch->labels[p * patches + i];
             int64_t row = (int64_t)p * each + rows->skip + i;
@@ -60,7 +60,7 @@ static int rows_open(Rows *rows, const Vit *vit, const SegmentHead *head, const 
 static void rows_read(const Rows *rows, const SegmentBatch *batch, int patches, float *losses,
                       SegmentScore *score) {
     int each = patches + rows->skip;
-    for (int p = 0; p < batch->pictures; p++)
+    for (int p = 0; p < batch->images; p++)
         for (int i = 0; i < patches; i++) {
             int64_t row = (int64_t)p * each + rows->skip + i;
             int32_t label = batch->labels[p * patches + i];
@@ -79,16 +79,15 @@ static size_t loss_bytes(int64_t rows) {
     return arena_bytes(DTYPE_I32, 1, rows) + 3 * arena_bytes(DTYPE_F32, 1, rows);
 }
 
-size_t segment_bytes(const Vit *vit, const SegmentHead *head, int pictures, bool recompute) {
-    int64_t rows = (int64_t)pictures * vit_feature_rows(&vit->config);
+size_t segment_bytes(const Vit *vit, const SegmentHead *head, int images, bool recompute) {
+    int64_t rows = (int64_t)images * vit_feature_rows(&vit->config);
     int64_t side = vit->config.image_size, d = vit->config.block.width;
     size_t features = arena_bytes(head->params->compute, rows, d);
-    size_t back = vit_backward_bytes(vit, pictures, recompute), loss = loss_bytes(rows);
-    size_t learn =
-        features + vit_tape_bytes(vit, pictures, recompute) + (back > loss ? back : loss);
-    size_t work = vit_work_bytes(vit, pictures);
+    size_t back = vit_backward_bytes(vit, images, recompute), loss = loss_bytes(rows);
+    size_t learn = features + vit_tape_bytes(vit, images, recompute) + (back > loss ? back : loss);
+    size_t work = vit_work_bytes(vit, images);
     size_t alone = work > loss ? work : loss;
-    return arena_bytes(DTYPE_F32, 1, pictures * 3 * side * side) + features +
+    return arena_bytes(DTYPE_F32, 1, images * 3 * side * side) + features +
            (learn > alone ? learn : alone);
 }
 
@@ -120,12 +119,12 @@ static int head_pass(const SegmentHead *head, Arena *arena, Rows *rows, float sm
 static int pass_run(const Vit *vit, const SegmentHead *head, Arena *arena,
                     const SegmentBatch *batch, const SegmentRun *run, Rows *rows, VitTape *tape,
                     Error *err) {
-    int64_t side = vit->config.image_size, n = batch->pictures * 3 * side * side;
+    int64_t side = vit->config.image_size, n = batch->images * 3 * side * side;
     int64_t d = vit->config.block.width;
     Dtype compute = head->params->compute;
     Tensor pixels, features, dfeatures = TENSOR_NONE;
     TRY(arena_upload(arena, &pixels, DTYPE_F32, n, batch->pixels, err));
-    pixels = tensor_nd(pixels.data, DTYPE_F32, 4, (int64_t[]){batch->pictures, 3, side, side});
+    pixels = tensor_nd(pixels.data, DTYPE_F32, 4, (int64_t[]){batch->images, 3, side, side});
     TRY(arena_take(arena, &features, compute, rows->count, d, err));
     if (!run->backward) {
         TRY(vit_forward(vit, arena, features, pixels, NULL, err)); /* [R, D] */
@@ -139,7 +138,7 @@ static int pass_run(const Vit *vit, const SegmentHead *head, Arena *arena,
 
 int segment_pass(const Vit *vit, const SegmentHead *head, Arena *arena, const SegmentBatch *batch,
                  const SegmentRun *run, float *losses, Error *err) {
-    if (batch->pictures < 1) return 0;
+    if (batch->images < 1) return 0;
     size_t mark = arena->used;
     Rows rows;
     VitTape tape = {0};

@@ -21,9 +21,9 @@ int segment_declare(SegmentHead *head, int width, int classes, Params *params, E
 
 /* All on the host. */
 typedef struct SegmentBatch {
-    int pictures;
-    const float *pixels;   /* [pictures, 3, S, S] */
-    const int32_t *labels; /* [pictures * patches]: a class, 0 for the background; -1: no loss */
+    int images;
+    const float *pixels;   /* [images, 3, S, S] */
+    const int32_t *labels; /* [images * patches]: a class, 0 for the background; -1: no loss */
     float weight;          /* of each patch's loss */
     float smoothing;       /* share of the target that goes to all classes */
 } SegmentBatch;
@@ -39,11 +39,11 @@ typedef struct SegmentRun {
     SegmentScore *score; /* is added to; NULL: not asked for */
 } SegmentRun;
 
-/* Arena bytes that segment_pass takes for up to so many pictures. Ask when params_train (or
+/* Arena bytes that segment_pass takes for up to so many images. Ask when params_train (or
  * params_train_describe) has filled the slots. */
-size_t segment_bytes(const Vit *vit, const SegmentHead *head, int pictures, bool recompute);
+size_t segment_bytes(const Vit *vit, const SegmentHead *head, int images, bool recompute);
 
-/* losses [pictures * patches] (host): weighted cross-entropies, 0 where there is no label. With
+/* losses [images * patches] (host): weighted cross-entropies, 0 where there is no label. With
  * run->backward their sum's gradients are added to those of head and tower. Labels that the head
  * does not have are refused. The arena is left as it was. */
 int segment_pass(const Vit *vit, const SegmentHead *head, Arena *arena, const SegmentBatch *batch,

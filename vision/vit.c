@@ -96,27 +96,27 @@ void vit_free(Vit *vit) {
     *vit = (Vit){0};
 }
 
-size_t vit_work_bytes(const Vit *vit, int pictures) {
+size_t vit_work_bytes(const Vit *vit, int images) {
     const VitConfig *c = &vit->config;
-    int64_t patches = (int64_t)pictures * vit_patches(c), rows = patches + pictures;
+    int64_t patches = (int64_t)images * vit_patches(c), rows = patches + images;
     Dtype compute = vit->params->compute;
     return arena_bytes(compute, patches, 3 * c->patch * c->patch) +
            arena_bytes(DTYPE_F32, patches, c->block.width) +
-           block_work_bytes(&c->block, rows, compute) + vit_rows_bytes(vit, pictures);
+           block_work_bytes(&c->block, rows, compute) + vit_rows_bytes(vit, images);
 }
 
-int vit_rows_open(const Vit *vit, Arena *arena, int pictures, VitRows *rows, Error *err) {
-    int patches = vit_patches(&vit->config), tokens = patches + 1, n = pictures * tokens;
-    int skip = vit->config.class_token ? 0 : 1, features = pictures * (tokens - skip);
+int vit_rows_open(const Vit *vit, Arena *arena, int images, VitRows *rows, Error *err) {
+    int patches = vit_patches(&vit->config), tokens = patches + 1, n = images * tokens;
+    int skip = vit->config.class_token ? 0 : 1, features = images * (tokens - skip);
     int32_t *index = malloc(4 * (size_t)n * sizeof *index);
-    *rows = (VitRows){.spans = malloc((size_t)pictures * sizeof *rows->spans)};
+    *rows = (VitRows){.spans = malloc((size_t)images * sizeof *rows->spans)};
     if (!index || !rows->spans) {
         free(index);
-        return error_set(err, "out of memory for the rows of %d images", pictures);
+        return error_set(err, "out of memory for the rows of %d images", images);
     }
     int32_t *class_token = index, *patch = index + n, *position = patch + n,
             *feature = position + n;
-    for (int p = 0, f = 0; p < pictures; p++) {
+    for (int p = 0, f = 0; p < images; p++) {
         rows->spans[p] =
             (AttentionSpan){p * tokens, (p + 1) * tokens, 1, {{p * tokens, (p + 1) * tokens}}};
         for (int i = 0; i < tokens; i++) {
@@ -140,9 +140,9 @@ void vit_rows_close(VitRows *rows) {
     *rows = (VitRows){0};
 }
 
-size_t vit_rows_bytes(const Vit *vit, int pictures) {
-    int64_t rows = (int64_t)pictures * (vit_patches(&vit->config) + 1);
-    int64_t features = (int64_t)pictures * vit_feature_rows(&vit->config);
+size_t vit_rows_bytes(const Vit *vit, int images) {
+    int64_t rows = (int64_t)images * (vit_patches(&vit->config) + 1);
+    int64_t features = (int64_t)images * vit_feature_rows(&vit->config);
     return 3 * arena_bytes(DTYPE_I32, 1, rows) + arena_bytes(DTYPE_I32, 1, features);
 }
 
@@ -169,33 +169,33 @@ int vit_embed(const Vit *vit, Device *device, const VitRows *rows, Tensor pixels
 }
 
 static int vit_run(const Vit *vit, Arena *arena, Tensor features, Tensor pixels, VitRows *rows,
-                   const LayerWatch *watch, Error *err) {
+                   const LayerHook *hook, Error *err) {
     const VitConfig *c = &vit->config;
     Device *device = arena->device;
     Dtype compute = vit->params->compute;
-    int pictures = (int)pixels.shape[0], patches = pictures * vit_patches(c);
+    int images = (int)pixels.shape[0], patches = images * vit_patches(c);
     Tensor flat, embedded;
     BlockWork work;
     TRY(arena_take(arena, &flat, compute, patches, 3 * c->patch * c->patch, err));
     TRY(arena_take(arena, &embedded, DTYPE_F32, patches, c->block.width, err));
-    TRY(block_work_take(&work, &c->block, arena, patches + pictures, compute, err));
-    TRY(vit_rows_open(vit, arena, pictures, rows, err));
+    TRY(block_work_take(&work, &c->block, arena, patches + images, compute, err));
+    TRY(vit_rows_open(vit, arena, images, rows, err));
     TRY(vit_embed(vit, device, rows, pixels, flat, embedded, work.x, err));
     TRY(layernorm_forward(device, work.x, TENSOR_NONE, TENSOR_NONE, work.x, vit->pre_norm_w,
                           vit->pre_norm_b, c->block.eps, err)); /* [B*(1+P), D] */
     TRY(block_begin(device, &c->block, &work, err));
-    AttentionPlan plan = {.spans = rows->spans, .span_count = pictures};
-    TRY(blocks_forward(device, &c->block, vit->blocks, vit->depth, &work, &plan, watch, err));
+    AttentionPlan plan = {.spans = rows->spans, .span_count = images};
+    TRY(blocks_forward(device, &c->block, vit->blocks, vit->depth, &work, &plan, hook, err));
     GatherTerm picked = {work.x, rows->feature_index};
     return gather_forward(device, features, &picked, 1, err); /* [B*F, D] */
 }
 
-int vit_forward(const Vit *vit, Arena *arena, Tensor features, Tensor pixels,
-                const LayerWatch *watch, Error *err) {
+int vit_forward(const Vit *vit, Arena *arena, Tensor features, Tensor pixels, const LayerHook *hook,
+                Error *err) {
     TRY(vit_check_pixels(&vit->config, pixels, err));
     size_t mark = arena->used;
     VitRows rows = {0};
-    int status = vit_run(vit, arena, features, pixels, &rows, watch, err);
+    int status = vit_run(vit, arena, features, pixels, &rows, hook, err);
     vit_rows_close(&rows);
     arena_reset(arena, mark);
     return status;

@@ -31,15 +31,15 @@ typedef struct Vit {
 int vit_declare(Vit *vit, const VitConfig *config, Params *params, Error *err);
 void vit_free(Vit *vit);
 
-int vit_patches(const VitConfig *config);      /* patches of a picture: (image_size / patch)^2 */
-int vit_feature_rows(const VitConfig *config); /* rows of features for a picture */
+int vit_patches(const VitConfig *config);      /* patches of an image: (image_size / patch)^2 */
+int vit_feature_rows(const VitConfig *config); /* rows of features for an image */
 
-/* Arena bytes that vit_forward takes for this many pictures at once. */
-size_t vit_work_bytes(const Vit *vit, int pictures);
+/* Arena bytes that vit_forward takes for this many images at once. */
+size_t vit_work_bytes(const Vit *vit, int images);
 
 /* pixels [B, 3, S, S] f32, on the device, to features [B * rows, D] f32 or c. The arena is left as
  * it was. `watch` may be NULL. */
-int vit_forward(const Vit *vit, Arena *arena, Tensor features, Tensor pixels,
-                const LayerWatch *watch, Error *err);
+int vit_forward(const Vit *vit, Arena *arena, Tensor features, Tensor pixels, const LayerHook *hook,
+                Error *err);
 
 #endif

@@ -11,11 +11,11 @@
  * out as features ([B * F] i32). */
 typedef struct VitRows {
     Tensor class_index, patch_index, position_index, feature_index; /* the arena's */
-    AttentionSpan *spans; /* [B], on the heap: each picture sees itself */
+    AttentionSpan *spans; /* [B], on the heap: each image sees itself */
 } VitRows;
 
-size_t vit_rows_bytes(const Vit *vit, int pictures); /* of the arena */
-int vit_rows_open(const Vit *vit, Arena *arena, int pictures, VitRows *rows, Error *err);
+size_t vit_rows_bytes(const Vit *vit, int images); /* of the arena */
+int vit_rows_open(const Vit *vit, Arena *arena, int images, VitRows *rows, Error *err);
 void vit_rows_close(VitRows *rows); /* also after a failure of vit_rows_open */
 
 int vit_check_pixels(const VitConfig *config, Tensor pixels, Error *err);

@@ -5,37 +5,37 @@ static bool embeddings_trainable(const Vit *vit) {
            vit->pre_norm_w.grad || vit->pre_norm_b.grad;
 }
 
-static Stack make_stack(const Vit *vit, const AttentionSpan *spans, int pictures, bool recompute) {
+static Stack make_stack(const Vit *vit, const AttentionSpan *spans, int images, bool recompute) {
     bool embeddings = embeddings_trainable(vit);
     return (Stack){.config = &vit->config.block,
                    .blocks = vit->blocks,
                    .count = vit->depth,
                    .compute = vit->params->compute,
                    .spans = spans,
-                   .span_count = pictures,
+                   .span_count = images,
                    .recompute = recompute,
                    .lowest = embeddings ? 0 : stack_lowest_trainable(vit->blocks, vit->depth),
                    .input = embeddings};
 }
 
-size_t vit_tape_bytes(const Vit *vit, int pictures, bool recompute) {
+size_t vit_tape_bytes(const Vit *vit, int images, bool recompute) {
     const VitConfig *c = &vit->config;
-    int64_t patches = (int64_t)pictures * vit_patches(c), rows = patches + pictures;
-    Stack stack = make_stack(vit, NULL, pictures, recompute);
+    int64_t patches = (int64_t)images * vit_patches(c), rows = patches + images;
+    Stack stack = make_stack(vit, NULL, images, recompute);
     /* The patches' embeddings are needed only before the tape grows. */
     size_t tape = stack_tape_bytes(&stack, rows);
     size_t embedded = arena_bytes(DTYPE_F32, patches, c->block.width);
-    return vit_rows_bytes(vit, pictures) +
+    return vit_rows_bytes(vit, images) +
            arena_bytes(vit->params->compute, patches, 3 * c->patch * c->patch) +
            2 * arena_bytes(DTYPE_F32, rows, c->block.width) + arena_bytes(DTYPE_F32, rows, 2) +
            (tape > embedded ? tape : embedded);
 }
 
-size_t vit_backward_bytes(const Vit *vit, int pictures, bool recompute) {
+size_t vit_backward_bytes(const Vit *vit, int images, bool recompute) {
     const VitConfig *c = &vit->config;
     Dtype compute = vit->params->compute;
-    int64_t patches = (int64_t)pictures * vit_patches(c), rows = patches + pictures;
-    Stack stack = make_stack(vit, NULL, pictures, recompute);
+    int64_t patches = (int64_t)images * vit_patches(c), rows = patches + images;
+    Stack stack = make_stack(vit, NULL, images, recompute);
     size_t dx = arena_bytes(DTYPE_F32, rows, c->block.width);
     size_t blocks = stack_backward_bytes(&stack, rows);
     size_t bottom = dx + arena_bytes(DTYPE_F32, patches, c->block.width) +
@@ -49,9 +49,9 @@ int vit_train_forward(const Vit *vit, Arena *arena, Tensor features, Tensor pixe
     Device *device = arena->device;
     *tape = (VitTape){0};
     TRY(vit_check_pixels(c, pixels, err));
-    int pictures = (int)pixels.shape[0], patches = pictures * vit_patches(c);
-    int64_t rows = patches + pictures, d = c->block.width;
-    TRY(vit_rows_open(vit, arena, pictures, &tape->rows, err));
+    int images = (int)pixels.shape[0], patches = images * vit_patches(c);
+    int64_t rows = patches + images, d = c->block.width;
+    TRY(vit_rows_open(vit, arena, images, &tape->rows, err));
     TRY(arena_take(arena, &tape->flat, vit->params->compute, patches, 3 * c->patch * c->patch,
                    err));
     TRY(arena_take(arena, &tape->sum, DTYPE_F32, rows, d, err));
@@ -64,7 +64,7 @@ int vit_train_forward(const Vit *vit, Arena *arena, Tensor features, Tensor pixe
     arena_reset(arena, mark);
     TRY(layernorm_forward(device, tape->x, TENSOR_NONE, tape->stats, tape->sum, vit->pre_norm_w,
                           vit->pre_norm_b, c->block.eps, err)); /* [B*(1+P), D] */
-    tape->stack = make_stack(vit, tape->rows.spans, pictures, recompute);
+    tape->stack = make_stack(vit, tape->rows.spans, images, recompute);
     if (vit->depth > 0)
         TRY(stack_forward(device, &tape->stack, &tape->tape, arena, tape->x, err));
     else

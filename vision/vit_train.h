@@ -19,8 +19,8 @@ typedef struct VitTape {
 
 /* Arena bytes that the forward takes and that stay taken until the backward is done, and the most
  * that either takes on top while it runs. As for a stack's tape, ask when the slots are filled. */
-size_t vit_tape_bytes(const Vit *vit, int pictures, bool recompute);
-size_t vit_backward_bytes(const Vit *vit, int pictures, bool recompute);
+size_t vit_tape_bytes(const Vit *vit, int images, bool recompute);
+size_t vit_backward_bytes(const Vit *vit, int images, bool recompute);
 
 /* vit_forward that keeps what the backward needs: in the arena, until the caller resets it, and on
  * the heap, until vit_tape_free (which is called after a failure, too). features [B * rows, D] f32

@@ -90,9 +90,9 @@ void timings_print(const Timings *t, Device *device, const DecodeOptions *option
     char strategy[128];
     decode_strategy_name(strategy, sizeof strategy, options);
     fprintf(stderr, "load    %9.1f ms  %s\n", 1e3 * t->load_s, device_text(device));
-    if (t->pictures)
-        fprintf(stderr, "encode  %9.1f ms  %lld image%s\n", 1e3 * t->encode_s,
-                (long long)t->pictures, t->pictures == 1 ? "" : "s");
+    if (t->images)
+        fprintf(stderr, "encode  %9.1f ms  %lld image%s\n", 1e3 * t->encode_s, (long long)t->images,
+                t->images == 1 ? "" : "s");
     fprintf(stderr, "prefix  %9.1f ms  %lld rows\n", 1e3 * t->prefix_s,
             (long long)t->counts.prefix_rows);
     fprintf(stderr, "decode  %9.1f ms  %lld answer%s, %lld of %lld steps evaluated, %lld rows\n",

@@ -2,7 +2,7 @@
  *
  * JSON. One object a line:
  *
- *   image        the picture's name, with `ask` and `show`
+ *   image        the image's name, with `ask` and `show`
  *   question     (or "prompt" with `text`) as it was given; with `text` also "line", from 1
  *   answer       the best hypothesis as text
  *   score        mean log-probability of its tokens
@@ -66,7 +66,7 @@ int report_flush(Error *err);
 /* Time and work, added up over the batches of a command. */
 typedef struct Timings {
     double load_s, encode_s, prefix_s, decode_s;
-    int64_t pictures, answers, steps, evaluations; /* answers: requests that have one */
+    int64_t images, answers, steps, evaluations; /* answers: requests that have one */
     int64_t skipped, shortened, dropped; /* long prompts: left out, shortened, by so many tokens */
     InfillCounts counts;
 } Timings;

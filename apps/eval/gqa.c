@@ -1,4 +1,4 @@
-/* gqa.c - GQA: a model's answers to a file of questions about pictures, and their scores. */
+/* gqa.c - GQA: a model's answers to a file of questions about images, and their scores. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -59,9 +59,9 @@ typedef struct GqaEval {
     const char *path, *images, *choices, *scene_graphs, *all_questions;
     bool attention;
     GqaQuestions questions;
-    TextTable more; /* ids, pictures and texts of entailed questions */
+    TextTable more; /* ids, images and texts of entailed questions */
     char *subset; /* a file of the questions that are scored, where these are not all; else NULL */
-    Problems left_out; /* entries that are no question of the run */
+    Skipped left_out; /* entries that are no question of the run */
     EvalItems items;
     int64_t asked; /* the first items; the others are entailed by them */
     EvalStore store;
@@ -74,14 +74,14 @@ typedef struct GqaEval {
 
 /* Entries without an id, or with one that occurs twice: all else that is wrong with questions is
  * noted with the question, or concerns the scores alone, which tell it. */
-static void note_left_out(GqaEval *g, const Problems *problems) {
+static void note_left_out(GqaEval *g, const Skipped *skipped) {
     static const char *const kinds[] = {GQA_NO_OBJECT, GQA_NO_ID, GQA_TWICE};
-    for (int i = 0; i < problems->kind_count; i++)
+    for (int i = 0; i < skipped->kind_count; i++)
         for (int k = 0; k < 3; k++) {
-            const Problem *p = &problems->kinds[i];
+            const SkippedKind *p = &skipped->kinds[i];
             if (strcmp(p->kind, kinds[k])) continue;
-            Problems one = {.kinds = {*p}, .kind_count = 1, .total = p->count};
-            problems_merge(&g->left_out, &one);
+            Skipped one = {.kinds = {*p}, .kind_count = 1, .total = p->count};
+            skipped_merge(&g->left_out, &one);
         }
 }
 
@@ -91,7 +91,7 @@ typedef struct Entailed {
     int64_t asked; /* the first so many of them */
     TextTable *texts;
     TextTable ids;  /* that are entailed */
-    int32_t *found; /* [ids.count, 3]: numbers in `texts` of id, picture, question; -1 */
+    int32_t *found; /* [ids.count, 3]: numbers in `texts` of id, image, question; -1 */
 } Entailed;
 
 static bool is_asked(const Entailed *e, const char *id) {
@@ -124,14 +124,14 @@ static const char *text_or_null(const TextTable *table, int32_t number) {
 }
 
 static int entailed_add(GqaEval *g, Entailed *e, Error *err) {
-    Problems again = {0}, problems = {0}; /* those of `path` are known */
+    Skipped again = {0}, skipped = {0}; /* those of `path` are known */
     int64_t bad;
     TRY(gqa_questions_walk(g->path, entailed_note, e, &again, &bad, err));
     e->found = malloc(3 * (e->ids.count + 1) * sizeof *e->found);
     if (!e->found) return error_set(err, "out of memory for the entailed questions");
     for (size_t i = 0; i < 3 * e->ids.count; i++) e->found[i] = -1;
-    TRY(gqa_questions_walk(g->all_questions, entailed_take, e, &problems, &bad, err));
-    note_left_out(g, &problems);
+    TRY(gqa_questions_walk(g->all_questions, entailed_take, e, &skipped, &bad, err));
+    note_left_out(g, &skipped);
     size_t room = (size_t)g->items.count + e->ids.count + 1;
     EvalItem *grown = realloc(g->items.items, room * sizeof *grown);
     if (!grown) return error_set(err, "out of memory for the entailed questions");
@@ -156,10 +156,10 @@ static int read_questions(GqaEval *g, Error *err) {
     if ((g->options.limit || skip) && is_folder(g->path))
         return error_set(err, "%s: %s takes one file of questions, not a folder of parts", g->path,
                          skip ? "--long-prompts skip" : "--limit");
-    Problems problems = {0};
+    Skipped skipped = {0};
     const GqaQuestions *q = &g->questions;
-    TRY(gqa_questions_read(&g->questions, g->path, false, &problems, err));
-    note_left_out(g, &problems);
+    TRY(gqa_questions_read(&g->questions, g->path, false, &skipped, err));
+    note_left_out(g, &skipped);
     int64_t limit = g->options.limit, count = limit && limit < q->count ? limit : q->count;
     g->items.items = calloc((size_t)count + 1, sizeof *g->items.items);
     if (!g->items.items) return error_set(err, "out of memory for the questions");
@@ -312,7 +312,7 @@ static int add_file(json_t *object, const char *name, const char *path, Error *e
 static int write_result(GqaEval *g, const GqaScore *score, json_t *settings, Error *err) {
     json_t *scores = gqa_report_json(score), *result = NULL;
     /* Unanswered questions are reported with the reason, in "problems" of the whole. */
-    json_object_del(json_object_get(scores, "problems"), "question without a prediction");
+    json_object_del(json_object_get(scores, "skipped"), "question without a prediction");
     int status = scores ? 0 : error_set(err, "out of memory for the scores");
     if (status == 0) status = add_file(scores, "choices", g->choices, err);
     if (status == 0) status = add_file(scores, "scene_graphs", g->scene_graphs, err);
@@ -347,7 +347,7 @@ static int score_files(GqaEval *g, const char *answers, const char *attentions, 
     GqaScore *score = calloc(1, sizeof *score);
     int status = score ? gqa_score(score, &files, err) : error_set(err, "out of memory");
     if (status == 0) {
-        gqa_report_problems(score, told);
+        gqa_report_skipped(score, told);
         status = write_result(g, score, settings, err);
         gqa_score_free(score);
     }
@@ -398,7 +398,7 @@ static int ask_all(GqaEval *g, json_t *settings, Error *err) {
                             .images = g->images,
                             .batch_tokens = o->batch_tokens,
                             .quiet = o->common.quiet};
-    config.answer.look.attention = g->attention;
+    config.answer.inspection.attention = g->attention;
     TRY(eval_run(&config, &g->store, &g->items, &g->timings, err));
     eval_end(o, &g->items, &g->left_out, &g->timings, g->session.device, &g->failed);
     return 0;

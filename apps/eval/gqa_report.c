@@ -93,13 +93,13 @@ static json_t *json_table(const GqaTable *table) {
     return object;
 }
 
-static json_t *json_problems(const Problems *problems) {
+static json_t *json_skipped(const Skipped *skipped) {
     json_t *object = json_object();
-    for (int i = 0; i < problems->kind_count; i++) {
+    for (int i = 0; i < skipped->kind_count; i++) {
         json_t *one = json_object();
-        json_object_set_new(one, "count", json_integer(problems->kinds[i].count));
-        json_object_set_new(one, "first", json_text(problems->kinds[i].first));
-        json_object_set_new(object, problems->kinds[i].kind, one);
+        json_object_set_new(one, "count", json_integer(skipped->kinds[i].count));
+        json_object_set_new(one, "first", json_text(skipped->kinds[i].first));
+        json_object_set_new(object, skipped->kinds[i].kind, one);
     }
     return object;
 }
@@ -125,7 +125,7 @@ json_t *gqa_report_json(const GqaScore *score) {
         json_object_set_new(tables, gqa_table_name((GqaTableKind)t), json_table(&score->tables[t]));
     json_object_set_new(object, "tables", tables);
     json_object_set_new(object, "testdev", json_check(score));
-    if (json_object_set_new(object, "problems", json_problems(&score->problems)) ||
+    if (json_object_set_new(object, "skipped", json_skipped(&score->skipped)) ||
         json_memory_failed()) {
         json_decref(object);
         return NULL;
@@ -133,9 +133,9 @@ json_t *gqa_report_json(const GqaScore *score) {
     return object;
 }
 
-void gqa_report_problems(const GqaScore *score, const char *const *except) {
-    for (int i = 0; i < score->problems.kind_count; i++) {
-        const Problem *p = &score->problems.kinds[i];
+void gqa_report_skipped(const GqaScore *score, const char *const *except) {
+    for (int i = 0; i < score->skipped.kind_count; i++) {
+        const SkippedKind *p = &score->skipped.kinds[i];
         int e = 0;
         while (except && except[e] && strcmp(except[e], p->kind) != 0) e++;
         if (except && except[e]) continue;

@@ -19,6 +19,6 @@ json_t *gqa_report_json(const GqaScore *score);
 
 /* What was wrong with single entries, but for the kinds in `except` (NULL-terminated; NULL: none),
  * and the warning of the self-check, lines on standard error. */
-void gqa_report_problems(const GqaScore *score, const char *const *except);
+void gqa_report_skipped(const GqaScore *score, const char *const *except);
 
 #endif

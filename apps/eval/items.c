@@ -37,13 +37,13 @@ int eval_item_bad(EvalItem *item, const char *kind, Error *err, const char *form
     return 0;
 }
 
-int64_t eval_items_problems(const EvalItems *items, Problems *problems) {
+int64_t eval_items_skipped(const EvalItems *items, Skipped *skipped) {
     int64_t unanswered = 0;
     for (int64_t i = 0; i < items->count; i++) {
         const EvalItem *item = &items->items[i];
         if (item->skipped) continue;
         unanswered += !item->answer;
-        if (item->kind) problems_add(problems, item->kind, "%s: %s", item->id, item->why);
+        if (item->kind) skipped_add(skipped, item->kind, "%s: %s", item->id, item->why);
     }
     return unanswered;
 }
@@ -61,10 +61,10 @@ EvalLong eval_items_long(const EvalItems *items) {
     return all;
 }
 
-json_t *eval_problems_json(const Problems *problems) {
+json_t *eval_skipped_json(const Skipped *skipped) {
     json_t *object = json_object();
-    for (int i = 0; i < problems->kind_count && object; i++) {
-        const Problem *p = &problems->kinds[i];
+    for (int i = 0; i < skipped->kind_count && object; i++) {
+        const SkippedKind *p = &skipped->kinds[i];
         json_t *one =
             json_pack("{s:I, s:o}", "count", (json_int_t)p->count, "first", json_text(p->first));
         if (!one || json_object_set_new(object, p->kind, one)) {

@@ -8,21 +8,22 @@
 #include <jansson.h>
 
 #include "data/sets/gqa_answers.h"
-#include "data/sets/problems.h"
+#include "data/sets/skipped.h"
 
 typedef struct EvalItem {
     const char *id;    /* no two items of a run have the same; the caller's, as the next two */
-    const char *image; /* file below the folder of pictures; NULL: none */
+    const char *image; /* file below the folder of images; NULL: none */
     const char *text;  /* as the file has it; NULL: it has none */
-    char *prompt;      /* in the model's wording; owned; NULL: there is nothing that can be asked */
-    int length;        /* of the answer in tokens; 0: predicted */
-    int tokens;        /* of the prompt, as far as it is read; eval_run counts them */
-    int dropped;       /* ... the first ones that are not read (--long-prompts keep-last) */
-    bool skipped;      /* the prompt is too long, and is left out (--long-prompts skip) */
-    char *answer;      /* owned; NULL: not answered (yet) */
-    float *map;        /* [GQA_MAP_CELLS] where the model looked, owned; NULL: not asked for */
-    const char *kind;  /* why it cannot be answered, a constant; NULL if nothing is wrong */
-    char *why;         /* the same in words that name it; owned */
+    char *
+        prompt; /* in the model's prompt template; owned; NULL: there is nothing that can be asked */
+    int length;       /* of the answer in tokens; 0: predicted */
+    int tokens;       /* of the prompt, as far as it is read; eval_run counts them */
+    int dropped;      /* ... the first ones that are not read (--long-prompts keep-last) */
+    bool skipped;     /* the prompt is too long, and is left out (--long-prompts skip) */
+    char *answer;     /* owned; NULL: not answered (yet) */
+    float *map;       /* [GQA_MAP_CELLS] where the model looked, owned; NULL: not asked for */
+    const char *kind; /* why it cannot be answered, a constant; NULL if nothing is wrong */
+    char *why;        /* the same in words that name it; owned */
 } EvalItem;
 
 typedef struct EvalItems {
@@ -45,7 +46,7 @@ int eval_item_bad(EvalItem *item, const char *kind, Error *err, const char *form
 
 /* Adds up what is wrong with the items, in their order; returns how many have no answer. Skipped
  * ones do not count. */
-int64_t eval_items_problems(const EvalItems *items, Problems *problems);
+int64_t eval_items_skipped(const EvalItems *items, Skipped *skipped);
 
 /* What became of long prompts. */
 typedef struct EvalLong {
@@ -56,6 +57,6 @@ typedef struct EvalLong {
 EvalLong eval_items_long(const EvalItems *items);
 
 /* {kind: {"count", "first"}}; NULL without memory. */
-json_t *eval_problems_json(const Problems *problems);
+json_t *eval_skipped_json(const Skipped *skipped);
 
 #endif

@@ -45,7 +45,7 @@ static const CommandHelp help = {
                 "easyfirst eval order test.jsonl --json order.json",
 };
 
-enum { REQUESTS_AT_ONCE = 64, PICTURES_AT_ONCE = 8 };
+enum { REQUESTS_AT_ONCE = 64, IMAGES_AT_ONCE = 8 };
 
 typedef struct OrderEval {
     EvalOptions options; /* of which --out, --shard and --batch-tokens are not used */
@@ -56,8 +56,8 @@ typedef struct OrderEval {
     bool phrase;
     CausalGraphs graphs;
     OrderPrompts prompts;
-    Problems problems;
-    Problems skipped, shortened; /* long prompts */
+    Skipped unusable;
+    Skipped skipped, shortened; /* long prompts */
     OrderSet set;
     OrderItem *items; /* [set.count] */
     size_t item_capacity;
@@ -68,7 +68,7 @@ typedef struct OrderEval {
 
 /* ---- One answer. ---- */
 
-/* Whether two names of pictures are the same below some folder. */
+/* Whether two names of images are the same below some folder. */
 static bool same_image(const char *a, const char *b) {
     if (!a || !b) return a == b;
     size_t m = strlen(a), n = strlen(b);
@@ -148,7 +148,7 @@ static int read_file(OrderEval *o, const char *path, Error *err) {
     Trace trace;
     Error bad;
     if (trace_read_json(&trace, path, &bad)) {
-        problems_add(&o->problems, "unreadable trace", "%s", bad.text);
+        skipped_add(&o->unusable, "unreadable trace", "%s", bad.text);
         return 0;
     }
     int status = add_trace(o, &trace, path, err);
@@ -177,30 +177,32 @@ static int read_traces(OrderEval *o, Error *err) {
 
 /* Some prompts that are answered together. */
 typedef struct Batch {
-    Image images[PICTURES_AT_ONCE];
-    const char *names[PICTURES_AT_ONCE]; /* the pictures' */
-    int pictures;
+    Image images[IMAGES_AT_ONCE];
+    const char *names[IMAGES_AT_ONCE]; /* the images' */
+    int image_count;
     AnswerRequest requests[REQUESTS_AT_ONCE];
     const OrderPrompt *asked[REQUESTS_AT_ONCE];
     char *worded[REQUESTS_AT_ONCE];
     int count;
 } Batch;
 
-/* The picture's place in the batch, which it is read for; -1 with a problem counted. */
-static int batch_picture(OrderEval *o, Batch *b, const OrderPrompt *prompt) {
+/* The image's place in the batch, which it is read for; -1 with a problem counted. */
+static int batch_image(OrderEval *o, Batch *b, const OrderPrompt *prompt) {
     Error bad;
-    if (b->pictures && !strcmp(b->names[b->pictures - 1], prompt->image)) return b->pictures - 1;
+    if (b->image_count && !strcmp(b->names[b->image_count - 1], prompt->image))
+        return b->image_count - 1;
     char *path = path_join(o->images, prompt->image, &bad);
     const PreprocessConfig *square = &o->session.model.parts.preprocess;
     int status =
-        path ? preprocess_read(&b->images[b->pictures], NULL, NULL, path, square, NULL, &bad) : -1;
+        path ? preprocess_read(&b->images[b->image_count], NULL, NULL, path, square, NULL, &bad)
+             : -1;
     free(path);
     if (status) {
-        problems_add(&o->problems, "unreadable image", "%s: %s", prompt->id, bad.text);
+        skipped_add(&o->unusable, "unreadable image", "%s: %s", prompt->id, bad.text);
         return -1;
     }
-    b->names[b->pictures] = prompt->image;
-    return b->pictures++;
+    b->names[b->image_count] = prompt->image;
+    return b->image_count++;
 }
 
 /* The answer's length in tokens that is asked for; 0: the model's own choice. */
@@ -219,11 +221,11 @@ static int find_length(const OrderEval *o, const OrderPrompt *prompt, int *lengt
 static void note_answer(OrderEval *o, const OrderPrompt *prompt, const Answer *answer, bool *good) {
     *good = !answer->error;
     if (answer->error)
-        problems_add(answer->skipped ? &o->skipped : &o->problems, "prompt that cannot be read",
-                     "%s: %s", prompt->id, answer->error);
+        skipped_add(answer->skipped ? &o->skipped : &o->unusable, "prompt that cannot be read",
+                    "%s: %s", prompt->id, answer->error);
     else if (answer->dropped_tokens)
-        problems_add(&o->shortened, "prompt that is too long", "%s: its first %d tokens",
-                     prompt->id, answer->dropped_tokens);
+        skipped_add(&o->shortened, "prompt that is too long", "%s: its first %d tokens", prompt->id,
+                    answer->dropped_tokens);
 }
 
 /* Adds a prompt, or counts why it cannot be asked. */
@@ -236,7 +238,7 @@ static int batch_add(OrderEval *o, Batch *b, const OrderPrompt *prompt, Error *e
         TRY(model_prompt(model, o->phrase ? "gqa" : "ask", prompt->text, NULL, NULL, &worded, err));
     else if (!(worded = strdup(prompt->text)))
         return error_set(err, "out of memory for a prompt");
-    AnswerRequest request = {.prompt = worded, .picture = prompt->image ? 0 : -1};
+    AnswerRequest request = {.prompt = worded, .image = prompt->image ? 0 : -1};
     int status = find_length(o, prompt, &request.length, err);
     LongPrompts policy = o->options.common.answer.long_prompts;
     if (status == 0) status = multimodal_check_long(&model->parts, &request, policy, &answer, err);
@@ -245,8 +247,8 @@ static int batch_add(OrderEval *o, Batch *b, const OrderPrompt *prompt, Error *e
         free(answer.error);
     }
     if (good && prompt->image) {
-        request.picture = batch_picture(o, b, prompt);
-        good = request.picture >= 0;
+        request.image = batch_image(o, b, prompt);
+        good = request.image >= 0;
     }
     if (!good) {
         free(worded);
@@ -264,9 +266,9 @@ static int batch_answer(OrderEval *o, const Batch *b, Error *err) {
     Answers answers = {0};
     double start = clock_seconds();
     int status = 0;
-    if (b->pictures) status = multimodal_encode(model, b->images, b->pictures, &tokens, err);
-    if (b->pictures && status == 0) status = device_wait(model->device, err); /* for the clock */
-    o->timings.encode_s += clock_seconds() - start, o->timings.pictures += b->pictures;
+    if (b->image_count) status = multimodal_encode(model, b->images, b->image_count, &tokens, err);
+    if (b->image_count && status == 0) status = device_wait(model->device, err); /* for the clock */
+    o->timings.encode_s += clock_seconds() - start, o->timings.images += b->image_count;
     if (status == 0)
         status = multimodal_answer(model, tokens, b->requests, b->count, &o->options.common.answer,
                                    &answers, err);
@@ -307,20 +309,20 @@ static int ask_batch(OrderEval *o, size_t *next, Error *err) {
     while (*next < o->prompts.count && status == 0 && b->count < at_once(o)) {
         const OrderPrompt *prompt = &o->prompts.items[*next];
         bool fresh = prompt->image &&
-                     (!b->pictures || strcmp(b->names[b->pictures - 1], prompt->image) != 0);
-        if (fresh && b->pictures == PICTURES_AT_ONCE) break;
+                     (!b->image_count || strcmp(b->names[b->image_count - 1], prompt->image) != 0);
+        if (fresh && b->image_count == IMAGES_AT_ONCE) break;
         status = batch_add(o, b, prompt, err);
         ++*next;
     }
     if (status == 0 && b->count) status = batch_answer(o, b, err);
     eval_progress_add(&o->progress, (int64_t)(*next - first));
-    for (int i = 0; i < b->pictures; i++) image_free(&b->images[i]);
+    for (int i = 0; i < b->image_count; i++) image_free(&b->images[i]);
     for (int i = 0; i < b->count; i++) free(b->worded[i]);
     free(b);
     return status;
 }
 
-static bool any_picture(const OrderPrompts *prompts) {
+static bool any_image(const OrderPrompts *prompts) {
     for (size_t i = 0; i < prompts->count; i++)
         if (prompts->items[i].image) return true;
     return false;
@@ -328,15 +330,15 @@ static bool any_picture(const OrderPrompts *prompts) {
 
 static int ask(OrderEval *o, Error *err) {
     CommonOptions *common = &o->options.common;
-    bool pictures = any_picture(&o->prompts);
-    if (pictures && !o->images)
+    bool images = any_image(&o->prompts);
+    if (images && !o->images)
         return error_set(err,
                          "there are questions about images, %s first: name the folder of "
                          "the images with --images",
                          o->prompts.items[0].id);
-    common->model.text_only = !pictures;
+    common->model.text_only = !images;
     common->answer.trace = true;
-    TRY(eval_check_model(common, pictures, err));
+    TRY(eval_check_model(common, images, err));
     TRY(session_open(&o->session, common, err));
     o->timings.load_s = o->session.load_s;
     eval_progress_begin(&o->progress, "answers", (int64_t)o->prompts.count, common->quiet);
@@ -413,7 +415,7 @@ static int report_all(OrderEval *o, Error *err) {
                           .items = o->items,
                           .graphs = o->graphs_path ? &o->graphs : NULL,
                           .fixed_share = fixed,
-                          .problems = &o->problems};
+                          .skipped = &o->unusable};
     if (status == 0 && (!o->json || strcmp(o->json, "-"))) {
         status = order_report_text(stdout, &report, err);
         if (status == 0) status = report_flush(err);
@@ -446,13 +448,13 @@ static int run(OrderEval *o, Error *err) {
         TRY(read_traces(o, err));
     } else {
         int64_t limit = o->options.limit;
-        TRY(o->path ? order_prompts_read(&o->prompts, o->path, limit, &o->problems, err)
+        TRY(o->path ? order_prompts_read(&o->prompts, o->path, limit, &o->unusable, err)
                     : order_prompts_graphs(&o->prompts, &o->graphs, limit, err));
         TRY(ask(o, err));
     }
-    eval_problems_print("left out", &o->problems);
-    eval_problems_print("skipped", &o->skipped);
-    eval_problems_print("shortened", &o->shortened);
+    eval_skipped_print("left out", &o->unusable);
+    eval_skipped_print("skipped", &o->skipped);
+    eval_skipped_print("shortened", &o->shortened);
     if (!o->set.count) return error_set(err, "there is no answer whose order could be measured");
     TRY(report_all(o, err));
     if (!o->options.common.quiet && o->timings.answers)
@@ -522,7 +524,7 @@ int eval_order(int argc, char **argv) {
         Error err;
         int failed = run(&o, &err);
         if (failed) report_error("%s", err.text);
-        status = failed || o.problems.total > 0;
+        status = failed || o.unusable.total > 0;
     }
     session_close(&o.session);
     for (size_t i = 0; i < o.set.count; i++) {

@@ -10,7 +10,7 @@
 #include "data/files/array_grow.h"
 #include "data/sets/gqa.h"
 #include "data/sets/gqa_file.h"
-#include "data/sets/picture_file.h"
+#include "data/sets/image_file.h"
 #include "data/sets/records.h"
 
 void order_prompts_free(OrderPrompts *prompts) {
@@ -47,17 +47,17 @@ static bool is_full(const OrderPrompts *p, int64_t limit) {
 
 /* ---- Questions in GQA's files. ---- */
 
-static int add_questions(OrderPrompts *p, const char *path, int64_t limit, Problems *problems,
+static int add_questions(OrderPrompts *p, const char *path, int64_t limit, Skipped *skipped,
                          Error *err) {
     GqaQuestions questions;
-    TRY(gqa_questions_read(&questions, path, false, problems, err));
+    TRY(gqa_questions_read(&questions, path, false, skipped, err));
     int status = 0;
     for (int64_t i = 0; i < questions.count && status == 0 && !is_full(p, limit); i++) {
         const char *id = gqa_id(&questions, i), *text = gqa_text(&questions, i);
         const char *image = gqa_image(&questions, i);
         if (!text || !image)
-            problems_add(problems, text ? "question without an image" : "empty question",
-                         "%s: question %s", path, id);
+            skipped_add(skipped, text ? "question without an image" : "empty question",
+                        "%s: question %s", path, id);
         else
             status = prompts_add(p,
                                  &(OrderPrompt){.id = (char *)id,
@@ -73,7 +73,7 @@ static int add_questions(OrderPrompts *p, const char *path, int64_t limit, Probl
 /* ---- Records. ---- */
 
 static int add_turns(OrderPrompts *p, const char *path, int64_t index, const Record *record,
-                     int64_t limit, Problems *problems, Error *err) {
+                     int64_t limit, Skipped *skipped, Error *err) {
     for (int t = 0; t < record->count && !is_full(p, limit); t++) {
         char id[300];
         const char *text = record->turns[t].prompt;
@@ -81,9 +81,9 @@ static int add_turns(OrderPrompts *p, const char *path, int64_t index, const Rec
                                  : snprintf(id, sizeof id, "%lld", (long long)index + 1);
         if (record->count > 1) snprintf(id + size, sizeof id - (size_t)size, ":%d", t + 1);
         if (!text[strspn(text, " \t\r\n\v\f")])
-            problems_add(problems, "empty prompt", "%s: record %s", path, id);
-        else if (record->image && picture_leaves_folder(record->image))
-            problems_add(problems, "image outside of the folder", "%s: record %s", path, id);
+            skipped_add(skipped, "empty prompt", "%s: record %s", path, id);
+        else if (record->image && image_leaves_folder(record->image))
+            skipped_add(skipped, "image outside of the folder", "%s: record %s", path, id);
         else
             TRY(prompts_add(p,
                             &(OrderPrompt){.id = id,
@@ -96,17 +96,17 @@ static int add_turns(OrderPrompts *p, const char *path, int64_t index, const Rec
     return 0;
 }
 
-static int add_records(OrderPrompts *p, const char *path, int64_t limit, Problems *problems,
+static int add_records(OrderPrompts *p, const char *path, int64_t limit, Skipped *skipped,
                        Error *err) {
     Records *records;
     RecordsOptions options = {.images = "", .limit = limit};
-    TRY(records_open(&records, path, &options, problems, err));
+    TRY(records_open(&records, path, &options, skipped, err));
     int status = 0;
     for (int64_t i = 0; i < records_count(records) && status == 0 && !is_full(p, limit); i++) {
         Record record;
         status = records_read(records, i, &record, err);
         if (status) break;
-        status = add_turns(p, path, i, &record, limit, problems, err);
+        status = add_turns(p, path, i, &record, limit, skipped, err);
         record_free(&record);
     }
     records_close(records);
@@ -128,7 +128,7 @@ static int look_at_line(void *user, const JsonElement *element, Error *err) {
     return 1;
 }
 
-int order_prompts_read(OrderPrompts *prompts, const char *path, int64_t limit, Problems *problems,
+int order_prompts_read(OrderPrompts *prompts, const char *path, int64_t limit, Skipped *skipped,
                        Error *err) {
     GqaFile file;
     TRY(gqa_file_open(&file, path, err));
@@ -146,8 +146,8 @@ int order_prompts_read(OrderPrompts *prompts, const char *path, int64_t limit, P
     if (kind == GQA_FILE_LINES)
         TRY(gqa_file_walk(path, 1u << GQA_FILE_LINES, "lines of JSON", look_at_line, &first, err));
     if (kind == GQA_FILE_OBJECT || first.question)
-        return add_questions(prompts, path, limit, problems, err);
-    return add_records(prompts, path, limit, problems, err);
+        return add_questions(prompts, path, limit, skipped, err);
+    return add_records(prompts, path, limit, skipped, err);
 }
 
 int order_prompts_graphs(OrderPrompts *prompts, const CausalGraphs *graphs, int64_t limit,

@@ -12,14 +12,15 @@
 #include <stdbool.h>
 
 #include "data/sets/causal_graph.h"
-#include "data/sets/problems.h"
+#include "data/sets/skipped.h"
 
 typedef struct OrderPrompt {
     char *id;
-    char *text;       /* as the file has it */
-    char *image;      /* below the folder of pictures; NULL: none */
-    char *target;     /* the answer in the file; NULL: it has none */
-    bool is_question; /* put into the model's wording for questions; else it goes as it is */
+    char *text;   /* as the file has it */
+    char *image;  /* below the folder of images; NULL: none */
+    char *target; /* the answer in the file; NULL: it has none */
+    bool
+        is_question; /* put into the model's prompt template for questions; else it goes as it is */
 } OrderPrompt;
 
 typedef struct OrderPrompts { /* zero-initialise */
@@ -29,7 +30,7 @@ typedef struct OrderPrompts { /* zero-initialise */
 
 /* Adds the prompts of a file until there are `limit` (0: all). Entries that cannot be asked are
  * counted in *problems. Errors: a file that cannot be read, or is of none of the kinds. */
-int order_prompts_read(OrderPrompts *prompts, const char *path, int64_t limit, Problems *problems,
+int order_prompts_read(OrderPrompts *prompts, const char *path, int64_t limit, Skipped *skipped,
                        Error *err);
 
 /* Adds those of annotated answers. */

@@ -383,7 +383,7 @@ json_t *order_report_json(const OrderReport *r, json_t *settings) {
     for (size_t i = 0; i < r->set->count; i++) json_array_append_new(items, json_item(r, i));
     json_t *object = json_pack(
         "{s:o, s:I, s:o, s:f, s:o, s:o, s:o}", "settings", settings, "answers",
-        (json_int_t)r->set->count, "problems", eval_problems_json(r->problems), "fixed_share",
+        (json_int_t)r->set->count, "skipped", eval_skipped_json(r->skipped), "fixed_share",
         r->fixed_share, "fixed_words", words, "summary", json_summary(r->summary), "items", items);
     if (r->graphs && object) json_object_set_new(object, "causal_graphs", json_graph_totals(r));
     if (json_memory_failed()) {

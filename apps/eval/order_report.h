@@ -32,7 +32,7 @@
 
 #include "data/metrics/order_graph.h"
 #include "data/metrics/order_summary.h"
-#include "data/sets/problems.h"
+#include "data/sets/skipped.h"
 
 /* What is known of an answer beside the set's numbers. */
 typedef struct OrderItem {
@@ -49,7 +49,7 @@ typedef struct OrderReport {
     const OrderItem *items;     /* [set->count] */
     const CausalGraphs *graphs; /* NULL: none were given */
     double fixed_share;         /* 0 to 1 */
-    const Problems *problems;
+    const Skipped *skipped;
 } OrderReport;
 
 /* Lines on `out`. */

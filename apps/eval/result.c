@@ -238,11 +238,11 @@ json_t *eval_settings_json(const EvalOptions *o, const Session *session, const c
     return NULL;
 }
 
-json_t *eval_result_json(json_t *settings, const EvalItems *items, const Problems *left_out,
+json_t *eval_result_json(json_t *settings, const EvalItems *items, const Skipped *left_out,
                          json_t *score, Error *err) {
-    Problems problems = {0};
-    if (left_out) problems = *left_out;
-    int64_t unanswered = eval_items_problems(items, &problems);
+    Skipped skipped = {0};
+    if (left_out) skipped = *left_out;
+    int64_t unanswered = eval_items_skipped(items, &skipped);
     EvalLong lengthy = eval_items_long(items);
     json_t *json = json_pack(
         "{s:s, s:o, s:I, s:I, s:I, s:I, s:{s:I, s:I, s:I}, s:o, s:o}", "easyfirst",
@@ -250,8 +250,8 @@ json_t *eval_result_json(json_t *settings, const EvalItems *items, const Problem
         (json_int_t)(items->count - unanswered - lengthy.skipped), "unanswered",
         (json_int_t)unanswered, "left_out", (json_int_t)(left_out ? left_out->total : 0),
         "long_prompts", "skipped", (json_int_t)lengthy.skipped, "shortened",
-        (json_int_t)lengthy.shortened, "dropped_tokens", (json_int_t)lengthy.dropped, "problems",
-        eval_problems_json(&problems), "score", score);
+        (json_int_t)lengthy.shortened, "dropped_tokens", (json_int_t)lengthy.dropped, "skipped",
+        eval_skipped_json(&skipped), "score", score);
     if (!json) error_set(err, "out of memory for the result");
     return json;
 }
@@ -271,21 +271,21 @@ static void long_print(const EvalItems *items) {
                      (long long)lengthy.dropped, lengthy.first->id, lengthy.first->dropped);
 }
 
-void eval_problems_print(const char *what, const Problems *problems) {
-    for (int i = 0; i < problems->kind_count; i++)
-        report_error("%s: %s: %lld (%s%s)", problems->kinds[i].note ? "note" : what,
-                     problems->kinds[i].kind, (long long)problems->kinds[i].count,
-                     problems->kinds[i].count > 1 ? "the first: " : "", problems->kinds[i].first);
+void eval_skipped_print(const char *what, const Skipped *skipped) {
+    for (int i = 0; i < skipped->kind_count; i++)
+        report_error("%s: %s: %lld (%s%s)", skipped->kinds[i].note ? "note" : what,
+                     skipped->kinds[i].kind, (long long)skipped->kinds[i].count,
+                     skipped->kinds[i].count > 1 ? "the first: " : "", skipped->kinds[i].first);
 }
 
-void eval_end(const EvalOptions *o, const EvalItems *items, const Problems *left_out,
+void eval_end(const EvalOptions *o, const EvalItems *items, const Skipped *left_out,
               const Timings *timings, Device *device, bool *failed) {
-    Problems problems = {0};
-    int64_t unanswered = eval_items_problems(items, &problems);
-    *failed |= problems.total > 0 || (left_out && left_out->total > 0);
-    if (left_out) eval_problems_print("left out", left_out);
+    Skipped skipped = {0};
+    int64_t unanswered = eval_items_skipped(items, &skipped);
+    *failed |= skipped.total > 0 || (left_out && left_out->total > 0);
+    if (left_out) eval_skipped_print("left out", left_out);
     long_print(items);
-    eval_problems_print("unanswered", &problems);
+    eval_skipped_print("unanswered", &skipped);
     if (o->common.quiet) return;
     if (timings->answers) timings_print(timings, device, &o->common.answer.decode);
     if (o->shards)

@@ -52,17 +52,17 @@ json_t *eval_settings_json(const EvalOptions *options, const Session *session, c
  * "long_prompts": {"skipped", "shortened", "dropped_tokens"}, "problems", "score"}, which takes
  * `settings` and `score` over. `left_out` are entries of the files that are no items; may be NULL.
  * NULL with a message. */
-json_t *eval_result_json(json_t *settings, const EvalItems *items, const Problems *left_out,
+json_t *eval_result_json(json_t *settings, const EvalItems *items, const Skipped *left_out,
                          json_t *score, Error *err);
 
 /* Says on standard error what could not be answered, and, unless quiet, what the run took; of a
  * shard how the whole comes together. Sets *failed if something of this run's part has no answer,
  * unless it was skipped. */
-void eval_end(const EvalOptions *options, const EvalItems *items, const Problems *left_out,
+void eval_end(const EvalOptions *options, const EvalItems *items, const Skipped *left_out,
               const Timings *timings, Device *device, bool *failed);
 
 /* A line on standard error for each kind: "what: kind: count (the first: ...)". */
-void eval_problems_print(const char *what, const Problems *problems);
+void eval_skipped_print(const char *what, const Skipped *skipped);
 
 /* Before anything else is done: that `out` can be the folder of this evaluation, and that the files
  * that are read (folders are passed over) are there, are no pipes, and do not lie in it. */

@@ -4,10 +4,10 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "apps/eval/feed.h"
+#include "apps/eval/loader.h"
 #include "apps/eval/progress.h"
 #include "apps/cli/signals.h"
-#include "data/sets/picture_file.h"
+#include "data/sets/image_file.h"
 
 /* Tokens of a batch unless told. A processor's products are as fast as they get at some hundred
  * rows, and beyond some thousand its caches hold nothing any more; a GPU wants more, to the last
@@ -17,7 +17,7 @@ enum { BATCH_CPU = 4096, BATCH_GPU = 65536, BATCH_LEAST = 1024 };
 /* Tokens of an answer whose length is not known yet, for the size of batches. */
 enum { ANSWER_GUESS = 16 };
 
-/* A picture with its items, or one item without a picture. */
+/* An image with its items, or one item without an image. */
 typedef struct Unit {
     const char *image;    /* NULL: none */
     int64_t first, count; /* order[first .. first + count) */
@@ -35,26 +35,26 @@ typedef struct Run {
     int64_t unit_count, asked; /* asked: of `order` */
     int64_t *batch_ends;       /* [batch_count] in units */
     int64_t batch_count, batch_rows;
-    const char **names; /* pictures of all units */
+    const char **names; /* images of all units */
     int64_t *name_ends; /* [batch_count] */
-    EvalFeed *feed;
+    EvalLoader *loader;
     EvalProgress progress;
     Timings *timings;
 } Run;
 
 /* ---- What is to be asked. ---- */
 
-/* Rows that an item takes by itself, and a unit for its picture. */
+/* Rows that an item takes by itself, and a unit for its image. */
 static int64_t item_rows(const Run *r, const EvalItem *item) {
     int64_t hypotheses = (int64_t)r->answer.length_beam * r->answer.samples;
     int64_t canvas = (item->length > 0 ? item->length : ANSWER_GUESS) + 1;
     if (r->model->attention == ATTENTION_BLOCK_CAUSAL && !r->answer.no_kv_cache)
         return item->tokens + hypotheses * canvas;
-    int64_t picture = item->image ? multimodal_picture_rows(r->model) : 0;
-    return hypotheses * (1 + picture + item->tokens + canvas);
+    int64_t image = item->image ? multimodal_image_rows(r->model) : 0;
+    return hypotheses * (1 + image + item->tokens + canvas);
 }
 
-/* The number of each item's unit: items about one picture have the same, in the order of the first
+/* The number of each item's unit: items about one image have the same, in the order of the first
  * of them. */
 static int number_units(const EvalItems *items, int64_t *unit, int64_t *count, Error *err) {
     TextTable images = {0};
@@ -86,12 +86,12 @@ static int item_answered(EvalItem *item, const Answer *answer, Error *err) {
                          "%s", answer->error);
 }
 
-/* Whether an item can be asked: its prompt fits, its picture's file is there. */
+/* Whether an item can be asked: its prompt fits, its image's file is there. */
 static int item_check(const Run *r, EvalItem *item, Error *err) {
     Answer answer;
     char text[400];
     AnswerRequest request = {
-        .prompt = item->prompt, .picture = item->image ? 0 : -1, .length = item->length};
+        .prompt = item->prompt, .image = item->image ? 0 : -1, .length = item->length};
     if (item->kind) return 0;
     if (!item->prompt) return eval_item_bad(item, "no question", err, "there is nothing to answer");
     TRY(multimodal_check_long(r->model, &request, r->answer.long_prompts, &answer, err));
@@ -100,9 +100,9 @@ static int item_check(const Run *r, EvalItem *item, Error *err) {
     free(answer.error);
     if (status || item->kind) return status;
     if (!item->image) return 0;
-    if (picture_leaves_folder(item->image))
+    if (image_leaves_folder(item->image))
         return eval_item_bad(item, "image outside of the folder", err, "%s", item->image);
-    const char *kind = picture_file_problem(text, sizeof text, r->config->images, item->image);
+    const char *kind = image_file_problem(text, sizeof text, r->config->images, item->image);
     return kind ? eval_item_bad(item, kind, err, "%s", text) : 0;
 }
 
@@ -135,7 +135,7 @@ static int make_units(Run *r, const int64_t *unit, int64_t count, Error *err) {
             r->units[used++] =
                 (Unit){.image = item->image,
                        .first = i,
-                       .rows = item->image ? multimodal_picture_rows(r->model) + 1 : 1};
+                       .rows = item->image ? multimodal_image_rows(r->model) + 1 : 1};
         r->units[used - 1].count++;
         r->units[used - 1].rows += item_rows(r, item);
     }
@@ -180,7 +180,7 @@ static int make_batches(Run *r, Error *err) {
     return 0;
 }
 
-/* Before anything has been answered: that no picture is there is a mistake in the command. */
+/* Before anything has been answered: that no image is there is a mistake in the command. */
 static int check_images(const Run *r, Error *err) {
     const EvalItem *first = NULL;
     for (int64_t i = 0; i < r->items->count; i++) {
@@ -210,14 +210,14 @@ static int plan(Run *r, Error *err) {
 
 /* ---- Answering. ---- */
 
-/* The picture's attention in GQA's cells, of which all together are 1. */
-static int item_look(const Run *r, EvalItem *item, const AnswerLook *look, const EvalPicture *p,
-                     Error *err) {
+/* The image's attention in GQA's cells, of which all together are 1. */
+static int item_inspection(const Run *r, EvalItem *item, const AnswerInspection *inspection,
+                           const EvalImage *p, Error *err) {
     PatchRectangle rectangle;
     double cells[GQA_MAP_CELLS];
     TRY(patch_rectangle(&rectangle, p->width, p->height, &r->model->preprocess, err));
-    double sum = patch_map_cells(cells, GQA_MAP_SIDE, look->answer_map, look->grid, &rectangle,
-                                 p->width, p->height);
+    double sum = patch_map_cells(cells, GQA_MAP_SIDE, inspection->answer_map, inspection->grid,
+                                 &rectangle, p->width, p->height);
     item->map = malloc(GQA_MAP_CELLS * sizeof *item->map);
     if (!item->map) return error_set(err, "out of memory for attention");
     for (int i = 0; i < GQA_MAP_CELLS; i++)
@@ -227,7 +227,7 @@ static int item_look(const Run *r, EvalItem *item, const AnswerLook *look, const
 
 /* Asks items order[0 .. count) in one call. */
 static int answer_items(Run *r, Tensor tokens, const AnswerRequest *requests,
-                        const EvalPicture *const *pictures, const int64_t *order, int64_t count,
+                        const EvalImage *const *images, const int64_t *order, int64_t count,
                         Error *err) {
     Answers answers;
     if (multimodal_answer(r->model, tokens, requests, (int)count, &r->answer, &answers, err))
@@ -240,29 +240,29 @@ static int answer_items(Run *r, Tensor tokens, const AnswerRequest *requests,
         status = item_answered(item, &answers.items[i], err);
         item->answer = answers.items[i].text;
         answers.items[i].text = NULL;
-        if (r->answer.look.attention && item->image && item->answer && status == 0)
-            status = item_look(r, item, &answers.looks[answers.items[i].best],
-                               pictures[requests[i].picture], err);
+        if (r->answer.inspection.attention && item->image && item->answer && status == 0)
+            status = item_inspection(r, item, &answers.inspections[answers.items[i].best],
+                                     images[requests[i].image], err);
     }
     answers_free(&answers);
     return status;
 }
 
-/* One batch with its pictures read: those that are good are encoded together. */
+/* One batch with its images read: those that are good are encoded together. */
 typedef struct Batch {
-    Image *images;               /* [pictures]; the pixels stay the feed's */
-    const EvalPicture **sources; /* [pictures] */
-    int pictures;
+    Image *images;             /* [image_count]; the pixels stay the data loader's */
+    const EvalImage **sources; /* [image_count] */
+    int image_count;
     AnswerRequest *requests; /* [count] */
     int64_t *order;          /* [count] */
-    int64_t count, gone;     /* gone: items whose picture is broken */
+    int64_t count, gone;     /* gone: items whose image is broken */
 } Batch;
 
 static void batch_free(Batch *b) {
     free(b->images), free(b->sources), free(b->requests), free(b->order);
 }
 
-static int batch_fill(Run *r, Batch *b, int64_t first, int64_t end, const EvalPicture *read,
+static int batch_fill(Run *r, Batch *b, int64_t first, int64_t end, const EvalImage *read,
                       Error *err) {
     size_t units = (size_t)(end - first) + 1, items = 1;
     for (int64_t u = first; u < end; u++) items += (size_t)r->units[u].count;
@@ -274,21 +274,21 @@ static int batch_fill(Run *r, Batch *b, int64_t first, int64_t end, const EvalPi
         return error_set(err, "out of memory for a batch of %zu %s", items, r->config->what);
     for (int64_t u = first; u < end; u++) {
         const Unit *unit = &r->units[u];
-        const EvalPicture *picture = unit->image ? read++ : NULL;
-        bool bad = picture && picture->bad.text[0];
+        const EvalImage *image = unit->image ? read++ : NULL;
+        bool bad = image && image->bad.text[0];
         for (int64_t i = unit->first; i < unit->first + unit->count; i++) {
             EvalItem *item = &r->items->items[r->order[i]];
             b->gone += bad;
-            if (bad) TRY(eval_item_bad(item, "unreadable image", err, "%s", picture->bad.text));
+            if (bad) TRY(eval_item_bad(item, "unreadable image", err, "%s", image->bad.text));
             if (bad) continue;
             b->order[b->count] = r->order[i];
             b->requests[b->count++] = (AnswerRequest){.prompt = item->prompt,
-                                                      .picture = picture ? b->pictures : -1,
+                                                      .image = image ? b->image_count : -1,
                                                       .length = item->length};
         }
-        if (!picture || bad) continue;
-        b->sources[b->pictures] = picture;
-        b->images[b->pictures++] = picture->image;
+        if (!image || bad) continue;
+        b->sources[b->image_count] = image;
+        b->images[b->image_count++] = image->image;
     }
     return 0;
 }
@@ -296,12 +296,12 @@ static int batch_fill(Run *r, Batch *b, int64_t first, int64_t end, const EvalPi
 /* A unit that is larger than a batch by itself is asked in several calls. */
 static int batch_answer(Run *r, const Batch *b, Tensor tokens, Error *err) {
     for (int64_t first = 0, n; first < b->count; first += n) {
-        int64_t rows = 0, picture = -1;
+        int64_t rows = 0, image = -1;
         for (n = 0; first + n < b->count; n++) {
             rows += item_rows(r, &r->items->items[b->order[first + n]]);
-            if (b->requests[first + n].picture != picture || n == 0)
-                rows += 1 + (r->config->images ? multimodal_picture_rows(r->model) : 0);
-            picture = b->requests[first + n].picture;
+            if (b->requests[first + n].image != image || n == 0)
+                rows += 1 + (r->config->images ? multimodal_image_rows(r->model) : 0);
+            image = b->requests[first + n].image;
             if (n > 0 && rows > r->batch_rows) break;
         }
         const int64_t *order = b->order + first;
@@ -312,16 +312,17 @@ static int batch_answer(Run *r, const Batch *b, Tensor tokens, Error *err) {
     return 0;
 }
 
-static int batch_run(Run *r, int64_t first, int64_t end, const EvalPicture *read, Error *err) {
+static int batch_run(Run *r, int64_t first, int64_t end, const EvalImage *read, Error *err) {
     Batch b = {0};
     Tensor tokens = TENSOR_NONE;
     int status = batch_fill(r, &b, first, end, read, err);
     double start = clock_seconds();
-    if (status == 0 && b.pictures)
-        status = multimodal_encode(r->model, b.images, b.pictures, &tokens, err);
-    if (status == 0 && b.pictures) status = device_wait(r->model->device, err); /* for the clock */
+    if (status == 0 && b.image_count)
+        status = multimodal_encode(r->model, b.images, b.image_count, &tokens, err);
+    if (status == 0 && b.image_count)
+        status = device_wait(r->model->device, err); /* for the clock */
     r->timings->encode_s += clock_seconds() - start;
-    r->timings->pictures += b.pictures;
+    r->timings->images += b.image_count;
     if (status == 0) status = batch_answer(r, &b, tokens, err);
     if (b.gone) eval_progress_add(&r->progress, b.gone);
     device_free(r->model->device, tokens.data);
@@ -332,7 +333,7 @@ static int batch_run(Run *r, int64_t first, int64_t end, const EvalPicture *read
 static int run_batches(Run *r, Error *err) {
     int64_t unit = 0, name = 0;
     for (int64_t i = 0; i < r->batch_count; i++) {
-        EvalPicture *pictures = NULL;
+        EvalImage *images = NULL;
         int stop = signals_stop_asked();
         if (stop)
             return error_set(
@@ -341,28 +342,28 @@ static int run_batches(Run *r, Error *err) {
                 "in %s; the same command resumes",
                 signals_name(stop), (long long)r->progress.done, (long long)r->asked,
                 r->config->what, r->store->folder);
-        if (r->feed) TRY(eval_feed_next(r->feed, &pictures, err));
-        int status = batch_run(r, unit, r->batch_ends[i], pictures, err);
-        eval_pictures_free(pictures, r->name_ends[i] - name);
+        if (r->loader) TRY(eval_loader_next(r->loader, &images, err));
+        int status = batch_run(r, unit, r->batch_ends[i], images, err);
+        eval_images_free(images, r->name_ends[i] - name);
         TRY(status);
         unit = r->batch_ends[i], name = r->name_ends[i];
     }
     return 0;
 }
 
-static int feed_start(Run *r, Error *err) {
+static int loader_start(Run *r, Error *err) {
     if (!r->batch_count || !r->name_ends[r->batch_count - 1]) return 0;
-    /* A processor that computes answers has one thread to spare for pictures, one that feeds a GPU
+    /* A processor that computes answers has one thread to spare for images, one that feeds a GPU
      * has more. */
     bool gpu = device_kind(r->model->device) == DEVICE_CUDA;
     int threads = gpu ? device_threads(r->model->device) : 1;
-    EvalFeedConfig config = {.folder = r->config->images,
-                             .names = r->names,
-                             .ends = r->name_ends,
-                             .batches = r->batch_count,
-                             .preprocess = r->model->preprocess,
-                             .threads = threads};
-    return eval_feed_open(&r->feed, &config, err);
+    EvalLoaderConfig config = {.folder = r->config->images,
+                               .names = r->names,
+                               .ends = r->name_ends,
+                               .batches = r->batch_count,
+                               .preprocess = r->model->preprocess,
+                               .threads = threads};
+    return eval_loader_open(&r->loader, &config, err);
 }
 
 int eval_run(const EvalRunConfig *config, EvalStore *store, EvalItems *items, Timings *timings,
@@ -377,14 +378,14 @@ int eval_run(const EvalRunConfig *config, EvalStore *store, EvalItems *items, Ti
     if (r.answer.samples < 1) r.answer.samples = 1;
     int status = plan(&r, err);
     if (status == 0 && r.batch_rows < 4096) r.answer.batch_tokens = (int)r.batch_rows;
-    if (status == 0) status = feed_start(&r, err);
+    if (status == 0) status = loader_start(&r, err);
     if (status == 0) {
         signals_catch_stop();
         eval_progress_begin(&r.progress, config->what, r.asked, config->quiet);
         status = run_batches(&r, err);
         eval_progress_end(&r.progress);
     }
-    eval_feed_close(r.feed);
+    eval_loader_close(r.loader);
     free(r.order), free(r.units), free(r.batch_ends), free(r.name_ends), free(r.names);
     return status;
 }

@@ -1,11 +1,12 @@
 /* run.h - asks a model everything that has no answer yet, in batches as large as memory
  * allows.
  *
- * Items about one picture are a unit: the picture is encoded once for all of them. Units are taken
+ * Items about one image are a unit: the image is encoded once for all of them. Units are taken
  * in the order in which their first items stand, and put into batches by tokens: with block-causal
- * attention those of the picture and the prompts, which are computed once, and of the answers; with
- * `full` those of all sequences. While a batch is answered, a thread reads the pictures of the next
- * one. No answer depends on what else is in its batch (README, "Results do not depend on the batch"), so a run
+ * attention those of the image and the prompts, which are computed once, and of the answers; with
+ * `full` those of all sequences. While a batch is answered, a thread reads the images of the next
+ * one. No answer depends on what else is in its batch (README, "Results do not depend on the
+ * batch"), so a run
  * that was interrupted, and goes on in other batches, gives the same ones.
  */
 #ifndef EASYFIRST_APPS_EVAL_RUN_H
@@ -19,16 +20,16 @@ typedef struct EvalRunConfig {
     const char *what; /* "questions": what the items are called */
     const Session *session;
     AnswerOptions answer;
-    const char *images;   /* folder; NULL: no item has a picture */
+    const char *images;   /* folder; NULL: no item has an image */
     int64_t batch_tokens; /* 0: as memory allows */
     bool quiet;
 } EvalRunConfig;
 
 /* Answers the items of the store's shard that have neither an answer nor a problem, and appends the
  * answers as they come. Trouble with one item (a prompt that is too long, which may be skipped or
- * shortened, a picture that is missing or broken) is noted with it. Errors: of the model and the
+ * shortened, an image that is missing or broken) is noted with it. Errors: of the model and the
  * disk; a signal that asks to stop, between two batches (apps/cli/signals.h); and if nothing has
- * been answered yet and no picture is there at all, which must be the wrong folder. */
+ * been answered yet and no image is there at all, which must be the wrong folder. */
 int eval_run(const EvalRunConfig *config, EvalStore *store, EvalItems *items, Timings *timings,
              Error *err);
 

@@ -70,7 +70,7 @@ int score_gqa(int argc, char **argv) {
     Error err;
     status = score ? gqa_score(score, &files, &err) : error_set(&err, "out of memory");
     if (status == 0) {
-        gqa_report_problems(score, NULL);
+        gqa_report_skipped(score, NULL);
         status = check_usable(score, &files, &err);
     }
     if (status == 0) {

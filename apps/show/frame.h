@@ -1,4 +1,4 @@
-/* frame.h - one picture of a trace as lines for a terminal; private to player.c. */
+/* frame.h - one image of a trace as lines for a terminal; private to player.c. */
 #ifndef EASYFIRST_APPS_SHOW_FRAME_H
 #define EASYFIRST_APPS_SHOW_FRAME_H
 

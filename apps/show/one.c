@@ -53,7 +53,7 @@ typedef struct Printer {
     Error error; /* of a step; empty if all went well */
 } Printer;
 
-/* A DecodeWatch. */
+/* A DecodeCallback. */
 static void print_step(void *user, const DecodeStep *step) {
     Printer *p = user;
     if (p->error.text[0] || trace_step(p->trace, p->tokenizer, step, &p->error)) return;
@@ -66,7 +66,7 @@ static void print_step(void *user, const DecodeStep *step) {
 
 static int answer(const ShowJob *job, const AnswerOptions *options, Answers *answers, Error *err) {
     AnswerRequest request = {.prompt = job->prompt,
-                             .picture = job->image ? job->picture : -1,
+                             .image = job->image ? job->block : -1,
                              .length = job->common->length};
     TRY(multimodal_answer(&job->session->model.parts, job->tokens, &request, 1, options, answers,
                           err));
@@ -82,7 +82,7 @@ static int on_terminal(const ShowJob *job, Trace *trace, bool *quit, Error *err)
     ShowLive live;
     Answers answers = {0};
     TRY(show_live_begin(&live, trace, tokenizer, options.length_beam * options.samples, &how, err));
-    options.watch = show_live_step, options.user = &live;
+    options.callback = show_live_step, options.user = &live;
     int status = answer(job, &options, &answers, err);
     int shown = show_live_end(&live, status ? NULL : &answers, 0, status ? NULL : err);
     *quit = live.quit;
@@ -99,7 +99,7 @@ static int as_lines(const ShowJob *job, Trace *trace, Error *err) {
     Printer printer = {
         .trace = trace, .tokenizer = tokenizer, .print = at_once, .all = way->all_steps};
     Answers answers = {0};
-    options.watch = print_step, options.user = &printer;
+    options.callback = print_step, options.user = &printer;
     int status = answer(job, &options, &answers, err);
     if (status == 0 && printer.error.text[0]) status = error_set(err, "%s", printer.error.text);
     if (status == 0) status = trace_finish(trace, &answers, 0, tokenizer, err);
@@ -123,8 +123,8 @@ int show_one(const ShowJob *job, Trace *trace, bool *quit, Error *err) {
     const Multimodal *parts = &job->session->model.parts;
     int status = 0;
     if (job->image)
-        status = trace_picture(trace, job->width, job->height, &parts->preprocess,
-                               parts->vit->config.image_size / parts->vit->config.patch, err);
+        status = trace_geometry(trace, job->width, job->height, &parts->preprocess,
+                                parts->vit->config.image_size / parts->vit->config.patch, err);
     if (status == 0 && on_screen(job->way))
         status = on_terminal(job, trace, quit, err);
     else if (status == 0)

@@ -28,9 +28,9 @@ typedef struct ShowJob {
     const ShowWay *way;
     Timings *timings;
     const char *image; /* its name; NULL: none */
-    int width, height; /* of the picture */
+    int width, height; /* of the image */
     Tensor tokens;     /* its image tokens, if there is one ... */
-    int picture;       /* ... and their block */
+    int block;         /* ... and their block */
     const char *question;
     const char *prompt; /* the question in the model's words */
     bool is_prompt;

@@ -9,13 +9,13 @@
 #include "apps/commands.h"
 #include "apps/show/markup.h"
 #include "apps/show/page_parts.h"
-#include "apps/show/page_picture.h"
+#include "apps/show/page_image.h"
 #include "apps/show/text.h"
 
 /* What takes the places in the page. */
 typedef struct PageTexts {
     PagePart style, script;
-    char *data, *picture; /* JSON; the picture's address, NULL without */
+    char *data, *pixels; /* JSON; the image's address, NULL without */
     char *question, *answer, *image;
 } PageTexts;
 
@@ -39,11 +39,11 @@ static int put_policy(FILE *out, const PageTexts *texts, Error *err) {
     return 0;
 }
 
-static void put_picture(FILE *out, const PageTexts *texts) {
-    if (!texts->picture) return;
-    fputs("<img id=\"picture\" alt=\"The image: ", out);
+static void put_image(FILE *out, const PageTexts *texts) {
+    if (!texts->pixels) return;
+    fputs("<img id=\"image\" alt=\"The image: ", out);
     markup_put(out, texts->image);
-    fprintf(out, "\" src=\"%s\">", texts->picture);
+    fprintf(out, "\" src=\"%s\">", texts->pixels);
 }
 
 /* Fills one place of the page. */
@@ -53,7 +53,7 @@ static int put_place(FILE *out, const char *name, size_t size, const PageTexts *
     if (IS("style")) return fwrite(texts->style.text, 1, texts->style.size, out), 0;
     if (IS("script")) return fwrite(texts->script.text, 1, texts->script.size, out), 0;
     if (IS("data")) return fputs(texts->data, out), 0;
-    if (IS("picture")) return put_picture(out, texts), 0;
+    if (IS("geometry")) return put_image(out, texts), 0;
     if (IS("question")) return markup_put(out, texts->question), 0;
     if (IS("answer")) return markup_put(out, texts->answer), 0;
     if (IS("version")) return fputs(EASYFIRST_VERSION, out), 0;
@@ -76,39 +76,39 @@ static int put_page(FILE *out, const PageTexts *texts, Error *err) {
     return 0;
 }
 
-/* Maps of where the model looked would lie wrong on another picture. */
-static int picture_check(const Trace *trace, const Image *picture, Error *err) {
-    const TracePicture *known = &trace->picture;
-    if (!picture || !known->width ||
-        (picture->width == known->width && picture->height == known->height))
+/* Maps of where the model looked would lie wrong on another image. */
+static int image_check(const Trace *trace, const Image *pixels, Error *err) {
+    const TraceGeometry *known = &trace->geometry;
+    if (!pixels || !known->width ||
+        (pixels->width == known->width && pixels->height == known->height))
         return 0;
     return error_set(err,
                      "the image has %d x %d pixels, the one that was asked about %d x %d: it is "
                      "another one",
-                     picture->width, picture->height, known->width, known->height);
+                     pixels->width, pixels->height, known->width, known->height);
 }
 
-static int texts_make(PageTexts *texts, const Trace *trace, const Image *picture, Error *err) {
+static int texts_make(PageTexts *texts, const Trace *trace, const Image *pixels, Error *err) {
     *texts = (PageTexts){.style = page_part_style(), .script = page_part_script()};
-    TRY(picture_check(trace, picture, err));
+    TRY(image_check(trace, pixels, err));
     texts->question = harmless_text(trace->question);
     texts->answer = harmless_text(trace->hypotheses[trace->best].text);
     texts->image = page_name(trace->image ? trace->image : "", 0);
     if (!texts->question || !texts->answer || !texts->image)
         return error_set(err, "out of memory for the page's texts");
-    if (picture && !(texts->picture = picture_address(picture, PAGE_EDGE, err))) return -1;
+    if (pixels && !(texts->pixels = image_address(pixels, PAGE_EDGE, err))) return -1;
     return (texts->data = page_json(trace, err)) ? 0 : -1;
 }
 
 static void texts_free(PageTexts *texts) {
-    free(texts->data), free(texts->picture);
+    free(texts->data), free(texts->pixels);
     free(texts->question), free(texts->answer), free(texts->image);
 }
 
-char *page_text(const Trace *trace, const Image *picture, size_t *size, Error *err) {
+char *page_text(const Trace *trace, const Image *pixels, size_t *size, Error *err) {
     PageTexts texts;
     Markup page;
-    int status = texts_make(&texts, trace, picture, err);
+    int status = texts_make(&texts, trace, pixels, err);
     if (status == 0 && (status = markup_begin(&page, err)) == 0)
         status = markup_end(&page, put_page(page.out, &texts, err), err);
     texts_free(&texts);
@@ -117,8 +117,8 @@ char *page_text(const Trace *trace, const Image *picture, size_t *size, Error *e
     return page.text;
 }
 
-int page_write(const Trace *trace, const Image *picture, const char *path, Error *err) {
+int page_write(const Trace *trace, const Image *pixels, const char *path, Error *err) {
     size_t size;
-    char *text = page_text(trace, picture, &size, err);
+    char *text = page_text(trace, pixels, &size, err);
     return markup_write(text, size, path, err);
 }

@@ -40,13 +40,14 @@ static json_t *score_number(double score) {
 
 /* Whether a cell is what it was in the step before; `before` is NULL in the first. */
 static bool cell_same(const TraceEntry *e, const TraceEntry *before) {
-    if (!before || e->masked != before->masked || e->runner_count != before->runner_count ||
-        e->proposal != before->proposal || e->proposal_score != before->proposal_score)
+    if (!before || e->masked != before->masked ||
+        e->alternative_count != before->alternative_count || e->proposal != before->proposal ||
+        e->proposal_score != before->proposal_score)
         return false;
     if (!e->masked && (e->id != before->id || e->score != before->score)) return false;
-    for (int i = 0; i < e->runner_count; i++)
-        if (e->runners[i].id != before->runners[i].id ||
-            e->runners[i].score != before->runners[i].score)
+    for (int i = 0; i < e->alternative_count; i++)
+        if (e->alternatives[i].id != before->alternatives[i].id ||
+            e->alternatives[i].score != before->alternatives[i].score)
             return false;
     return true;
 }
@@ -55,10 +56,10 @@ static json_t *likely_json(const TraceEntry *e, const Pieces *pieces) {
     json_t *list = json_array();
     int bad = json_array_append_new(list, piece_index(pieces, e->proposal_piece)) ||
               json_array_append_new(list, score_number(e->proposal_score));
-    for (int i = 0; !bad && i < e->runner_count; i++)
-        if (e->runners[i].id != e->proposal)
-            bad = json_array_append_new(list, piece_index(pieces, e->runners[i].piece)) ||
-                  json_array_append_new(list, score_number(e->runners[i].score));
+    for (int i = 0; !bad && i < e->alternative_count; i++)
+        if (e->alternatives[i].id != e->proposal)
+            bad = json_array_append_new(list, piece_index(pieces, e->alternatives[i].piece)) ||
+                  json_array_append_new(list, score_number(e->alternatives[i].score));
     if (!bad) return list;
     json_decref(list);
     return NULL;
@@ -137,14 +138,14 @@ char *page_name(const char *path, int folders) {
     return text;
 }
 
-static json_t *picture_json(const TracePicture *p) {
+static json_t *geometry_json(const TraceGeometry *p) {
     return json_pack("{s:i, s:i, s:i, s:i, s:f, s:f, s:f, s:f}", "width", p->width, "height",
                      p->height, "size", p->size, "grid", p->grid, "left", p->map.left, "top",
                      p->map.top, "scale_x", p->map.scale_x, "scale_y", p->map.scale_y);
 }
 
 static json_t *data_json(const Trace *trace, const Pieces *pieces) {
-    int evaluations = 0, patches = trace->picture.grid * trace->picture.grid, bad = 0;
+    int evaluations = 0, patches = trace->geometry.grid * trace->geometry.grid, bad = 0;
     json_t *o = json_object(), *hypotheses = json_array();
     for (int i = 0; !bad && i < trace->count; i++) {
         evaluations += trace->hypotheses[i].evaluations;
@@ -166,7 +167,7 @@ static json_t *data_json(const Trace *trace, const Pieces *pieces) {
     if (trace->dropped_tokens) SET("dropped_tokens", json_integer(trace->dropped_tokens));
     SET("best", json_integer(trace->best));
     SET("pieces", json_incref(pieces->list));
-    if (trace->picture.width) SET("picture", picture_json(&trace->picture));
+    if (trace->geometry.width) SET("geometry", geometry_json(&trace->geometry));
 #undef SET
     if (!bad) return o;
     json_decref(o);

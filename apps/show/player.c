@@ -108,7 +108,7 @@ static int steps_of(const Trace *trace) {
 }
 
 /* Brings it up to date. */
-static int look(Player *p, Error *err) {
+static int inspection(Player *p, Error *err) {
     const Trace *now = p->trace;
     if (p->options.every_step ||
         (p->folded.count == now->count && steps_of(&p->folded) == steps_of(now)))
@@ -130,7 +130,7 @@ static const char *hints_of(const Player *p) {
 static int draw(Player *p, bool left, Error *err) {
     int columns, rows;
     terminal_size(&columns, &rows);
-    TRY(look(p, err));
+    TRY(inspection(p, err));
     TRY(frame_make(&p->frame, shown(p), p->current, left ? "" : hints_of(p), columns,
                    p->terminal->colours, err));
     /* The window may be lower than the frame: then hint and status go, then lines of text. */
@@ -254,7 +254,7 @@ static int on_event(Player *p, TerminalEvent event, Error *err) {
 /* One thing at a time: a frame that is due, else an event. *done: there is no more to do. Called
  * with the lock. */
 static int player_turn(Player *p, bool *done, Error *err) {
-    TRY(look(p, err));
+    TRY(inspection(p, err));
     int last = available(p);
     bool finished = !p->live || p->live->finished;
     bool more = p->current < last, ended = finished && p->current >= last;

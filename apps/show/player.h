@@ -7,7 +7,7 @@
  * given speed, and back and forth within what has happened. A finished trace is played by the same
  * code on the caller's thread, so that a replay shows what the live run showed.
  *
- * What is drawn stays in the normal screen, nothing above it is touched, and each picture of it is
+ * What is drawn stays in the normal screen, nothing above it is touched, and each image of it is
  * one write without clearing anything first. Between two the cursor (hidden) stands at the upper
  * left corner of what is drawn: there it stays with it when the window is made narrower and the
  * terminal breaks the lines again. At the end the drawing gives way to the answer as plain text, as
@@ -58,7 +58,7 @@ typedef struct ShowLive {
 int show_live_begin(ShowLive *live, Trace *trace, const Tokenizer *tokenizer, int expected,
                     const ShowOptions *options, Error *err);
 
-/* A DecodeWatch whose user is the ShowLive. */
+/* A DecodeCallback whose user is the ShowLive. */
 void show_live_step(void *live, const DecodeStep *step);
 
 /* With the answer to the request whose steps were shown: finishes the trace, and comes back when

@@ -55,7 +55,8 @@ const char *trace_piece(Trace *trace, int32_t id, const char *piece, Error *err)
 /* ---- Memory. ---- */
 
 static void hypothesis_free(TraceHypothesis *h) {
-    for (size_t i = 0; i < (size_t)h->steps * (size_t)h->length; i++) free(h->entries[i].runners);
+    for (size_t i = 0; i < (size_t)h->steps * (size_t)h->length; i++)
+        free(h->entries[i].alternatives);
     free(h->entries), free(h->evaluated), free(h->attention), free(h->text);
     *h = (TraceHypothesis){0};
 }
@@ -181,20 +182,20 @@ bool trace_changes(const TraceHypothesis *h, int step) {
 }
 
 /* What the network held likely beside its proposals, and where it looked. */
-static int add_look(Trace *trace, int index, const AnswerLook *look, const Tokenizer *tokenizer,
-                    Error *err) {
+static int add_inspection(Trace *trace, int index, const AnswerInspection *inspection,
+                          const Tokenizer *tokenizer, Error *err) {
     const TraceHypothesis *h = &trace->hypotheses[index];
-    if (look->maps && look->grid == trace->picture.grid)
-        TRY(trace_attention(trace, index, look->maps, err));
-    for (int s = 0; s < h->steps && look->runners; s++)
+    if (inspection->maps && inspection->grid == trace->geometry.grid)
+        TRY(trace_attention(trace, index, inspection->maps, err));
+    for (int s = 0; s < h->steps && inspection->alternatives; s++)
         for (int i = 0; i < h->length; i++) {
-            const Proposal *all = answer_look_runners(look, s + 1, i);
+            const Proposal *all = answer_inspection_top_k(inspection, s + 1, i);
             Proposal rest[64];
             int count = 0;
-            for (int k = 0; all && k < look->runners_up && count < 64; k++)
+            for (int k = 0; all && k < inspection->top_k && count < 64; k++)
                 if (all[k].token >= 0 && all[k].token != trace_entries(h, s)[i].proposal)
                     rest[count++] = all[k];
-            if (count) TRY(trace_runners(trace, index, s, i, rest, count, tokenizer, err));
+            if (count) TRY(trace_alternatives(trace, index, s, i, rest, count, tokenizer, err));
         }
     return 0;
 }
@@ -213,7 +214,9 @@ static int finish_hypothesis(Trace *trace, int index, const Answers *answers, in
     h->text = text;
     h->sample = answers->specs[result].sample;
     h->evaluations = r->evaluations, h->score = rounded(r->score);
-    return answers->looks ? add_look(trace, index, &answers->looks[result], tokenizer, err) : 0;
+    return answers->inspections
+               ? add_inspection(trace, index, &answers->inspections[result], tokenizer, err)
+               : 0;
 }
 
 /* Hypotheses that failed have no answer to be shown. */
@@ -276,14 +279,14 @@ int trace_from_answers(Trace *trace, const TraceAbout *about, const Answers *ans
 
 /* ---- What may be added. ---- */
 
-int trace_picture(Trace *trace, int width, int height, const PreprocessConfig *config, int grid,
-                  Error *err) {
-    TracePicture picture = {width, height, config->size, grid, {0}};
-    TRY(preprocess_map(&picture.map, width, height, config, err));
-    double *numbers[] = {&picture.map.left, &picture.map.top, &picture.map.scale_x,
-                         &picture.map.scale_y};
+int trace_geometry(Trace *trace, int width, int height, const PreprocessConfig *config, int grid,
+                   Error *err) {
+    TraceGeometry geometry = {width, height, config->size, grid, {0}};
+    TRY(preprocess_map(&geometry.map, width, height, config, err));
+    double *numbers[] = {&geometry.map.left, &geometry.map.top, &geometry.map.scale_x,
+                         &geometry.map.scale_y};
     for (int i = 0; i < 4; i++) *numbers[i] = rounded(*numbers[i]);
-    trace->picture = picture;
+    trace->geometry = geometry;
     return 0;
 }
 
@@ -292,7 +295,7 @@ int trace_attention(Trace *trace, int hypothesis, const float *attention, Error 
         return error_set(err, "a trace of %d hypotheses has no number %d", trace->count,
                          hypothesis);
     TraceHypothesis *h = &trace->hypotheses[hypothesis];
-    size_t n = (size_t)h->length * (size_t)trace->picture.grid * (size_t)trace->picture.grid;
+    size_t n = (size_t)h->length * (size_t)trace->geometry.grid * (size_t)trace->geometry.grid;
     if (!n) return error_set(err, "a trace without an image takes no attention");
     for (size_t i = 0; i < n; i++)
         if (!(attention[i] >= 0 && attention[i] <= 1e30f))
@@ -306,8 +309,9 @@ int trace_attention(Trace *trace, int hypothesis, const float *attention, Error 
     return 0;
 }
 
-int trace_runners(Trace *trace, int hypothesis, int step, int position, const Proposal *runners,
-                  int count, const Tokenizer *tokenizer, Error *err) {
+int trace_alternatives(Trace *trace, int hypothesis, int step, int position,
+                       const Proposal *alternatives, int count, const Tokenizer *tokenizer,
+                       Error *err) {
     if (hypothesis < 0 || hypothesis >= trace->count || step < 0 || position < 0 ||
         step >= trace->hypotheses[hypothesis].steps ||
         position >= trace->hypotheses[hypothesis].length)
@@ -315,17 +319,17 @@ int trace_runners(Trace *trace, int hypothesis, int step, int position, const Pr
                          step, position);
     TraceHypothesis *h = &trace->hypotheses[hypothesis];
     TraceEntry *entry = &h->entries[(size_t)step * (size_t)h->length + (size_t)position];
-    TraceRunner *list = count > 0 ? calloc((size_t)count, sizeof *list) : NULL;
+    TraceAlternative *list = count > 0 ? calloc((size_t)count, sizeof *list) : NULL;
     if (count > 0 && !list) return error_set(err, "out of memory for a trace's alternatives");
     for (int i = 0; i < count; i++) {
-        list[i].id = runners[i].token, list[i].score = runners[i].score;
+        list[i].id = alternatives[i].token, list[i].score = alternatives[i].score;
         list[i].piece = trace_piece(trace, list[i].id, tokenizer_piece(tokenizer, list[i].id), err);
         if (list[i].piece && !isnan(list[i].score)) continue;
         if (list[i].piece) error_set(err, "the score of an alternative is not a number");
         free(list);
         return -1;
     }
-    free(entry->runners);
-    entry->runners = list, entry->runner_count = count > 0 ? count : 0;
+    free(entry->alternatives);
+    entry->alternatives = list, entry->alternative_count = count > 0 ? count : 0;
     return 0;
 }

@@ -10,7 +10,7 @@
  * JSON. One object; it has everything that `--json` prints for an answer (apps/cli/report.h), under
  * the same names, so that a reader of the one reads the other:
  *
- *   image         text; not there: no picture
+ *   image         text; not there: no image
  *   question      text, or "prompt": text; exactly one of the two
  *   line          whole number, if the prompt came from a file's line (ignored when read)
  *   answer        text of the best hypothesis
@@ -25,21 +25,21 @@
  *     trace       its steps, but for the best one, whose steps are the "trace" below
  *     attention   if it was asked for: a list of "length" lists of grid x grid numbers, row by
  *                 row from the upper left corner: how much each answer position looked at each
- *                 patch of the picture
+ *                 patch of the image
  *   trace         list of steps: {"step": from 1, "evaluated": whether the network ran, "cells"}
  *
  * and beside it
  *
  *   model         text: the model's folder, or its parts; may be missing
  *   best          index of the best hypothesis, from 0; missing: the one of the highest score
- *   picture       {"width", "height": of the picture in pixels, upright; "size": edge in pixels
+ *   geometry      {"width", "height": of the image in pixels, upright; "size": edge in pixels
  *                 of the square that the vision tower saw; "grid": patches along an edge of it;
- *                 "left", "top", "scale_x", "scale_y": the square's point (x, y) is the picture's
+ *                 "left", "top", "scale_x", "scale_y": the square's point (x, y) is the image's
  *                 point (left + scale_x x, top + scale_y y)}; may be missing
  *
  * A cell, one for each position of the answer, is {"id", "piece", "score", "masked", "proposal",
  * "proposal_piece", "proposal_score"}: what stands there after the step with its log-probability
- * (null if masked), and what the network proposed. It may have "runners_up": [{"id", "piece",
+ * (null if masked), and what the network proposed. It may have "top_k": [{"id", "piece",
  * "score"}], the next likeliest words at this step, the likeliest first. In a piece "▁" stands for
  * the space in front of a word. Numbers are written with so many digits that every float comes
  * back.
@@ -51,11 +51,11 @@
 
 #include "projector/multimodal.h"
 
-typedef struct TraceRunner {
+typedef struct TraceAlternative {
     int32_t id;
     const char *piece; /* the trace's */
     float score;       /* log-probability */
-} TraceRunner;
+} TraceAlternative;
 
 /* One position after one step. Pieces are the trace's. */
 typedef struct TraceEntry {
@@ -66,8 +66,8 @@ typedef struct TraceEntry {
     int32_t proposal; /* what the network proposed in this step */
     const char *proposal_piece;
     float proposal_score;
-    int runner_count;
-    TraceRunner *runners; /* [runner_count], owned; NULL without */
+    int alternative_count;
+    TraceAlternative *alternatives; /* [alternative_count], owned; NULL without */
 } TraceEntry;
 
 typedef struct TraceHypothesis {
@@ -81,14 +81,14 @@ typedef struct TraceHypothesis {
     int capacity;        /* steps that `entries` and `evaluated` have room for */
     TraceEntry *entries; /* [steps, length] */
     bool *evaluated;     /* [steps] */
-    float *attention;    /* [length, grid * grid] of the trace's picture, or NULL */
+    float *attention;    /* [length, grid * grid] of the trace's image, or NULL */
 } TraceHypothesis;
 
-/* How the picture was put before the vision tower; width 0: not known. See PreprocessMap. */
-typedef struct TracePicture {
+/* How the image was put before the vision tower; width 0: not known. See PreprocessMap. */
+typedef struct TraceGeometry {
     int width, height, size, grid;
     PreprocessMap map;
-} TracePicture;
+} TraceGeometry;
 
 typedef struct TracePieces TracePieces;
 
@@ -100,7 +100,7 @@ typedef struct Trace {
     char *strategy;
     uint64_t seed;
     int prompt_tokens, dropped_tokens;
-    TracePicture picture;
+    TraceGeometry geometry;
     TraceHypothesis *hypotheses;
     int count;
     int best;      /* index; -1 until the trace is finished */
@@ -122,7 +122,8 @@ typedef struct TraceAbout {
  * trace_free would not free; that is always allowed. */
 int trace_begin(Trace *trace, const TraceAbout *about, Error *err);
 
-/* Appends one step, as a DecodeWatch is told it, for a run with one request: `step->hypothesis` is
+/* Appends one step, as a DecodeCallback is told it, for a run with one request: `step->hypothesis`
+ * is
  * the index of its hypothesis here, too. Steps of a hypothesis come in order. */
 int trace_step(Trace *trace, const Tokenizer *tokenizer, const DecodeStep *step, Error *err);
 
@@ -135,19 +136,20 @@ int trace_finish(Trace *trace, const Answers *answers, int index, const Tokenize
 int trace_from_answers(Trace *trace, const TraceAbout *about, const Answers *answers, int index,
                        const Tokenizer *tokenizer, Error *err);
 
-/* Notes how a picture of width x height pixels was put before a tower whose features are a grid of
+/* Notes how an image of width x height pixels was put before a tower whose features are a grid of
  * grid x grid patches. */
-int trace_picture(Trace *trace, int width, int height, const PreprocessConfig *config, int grid,
-                  Error *err);
+int trace_geometry(Trace *trace, int width, int height, const PreprocessConfig *config, int grid,
+                   Error *err);
 
-/* Copies attention [length, grid * grid] into a hypothesis, after trace_picture. Values must be
+/* Copies attention [length, grid * grid] into a hypothesis, after trace_geometry. Values must be
  * finite and not negative. */
 int trace_attention(Trace *trace, int hypothesis, const float *attention, Error *err);
 
-/* Copies runners-up into the entry of a hypothesis, step (from 0) and position. Their pieces are
+/* Copies alternatives into the entry of a hypothesis, step (from 0) and position. Their pieces are
  * the tokenizer's; their scores must not be NaN. */
-int trace_runners(Trace *trace, int hypothesis, int step, int position, const Proposal *runners,
-                  int count, const Tokenizer *tokenizer, Error *err);
+int trace_alternatives(Trace *trace, int hypothesis, int step, int position,
+                       const Proposal *alternatives, int count, const Tokenizer *tokenizer,
+                       Error *err);
 
 /* [length] of a hypothesis after a step, from 0. */
 static inline const TraceEntry *trace_entries(const TraceHypothesis *h, int step) {

@@ -22,15 +22,16 @@ static json_t *entry_json(const TraceEntry *e) {
                   json_text(e->piece), "score", json_score(e->score), "masked", (int)e->masked,
                   "proposal", (int)e->proposal, "proposal_piece", json_text(e->proposal_piece),
                   "proposal_score", json_score(e->proposal_score));
-    if (!cell || !e->runner_count) return cell;
-    json_t *runners = json_array();
-    for (int i = 0; runners && i < e->runner_count; i++) {
-        const TraceRunner *r = &e->runners[i];
+    if (!cell || !e->alternative_count) return cell;
+    json_t *alternatives = json_array();
+    for (int i = 0; alternatives && i < e->alternative_count; i++) {
+        const TraceAlternative *r = &e->alternatives[i];
         json_t *one = json_pack("{s:i, s:o, s:o}", "id", (int)r->id, "piece", json_text(r->piece),
                                 "score", json_score(r->score));
-        if (json_array_append_new(runners, one)) json_decref(runners), runners = NULL;
+        if (json_array_append_new(alternatives, one))
+            json_decref(alternatives), alternatives = NULL;
     }
-    if (json_object_set_new(cell, "runners_up", runners)) json_decref(cell), cell = NULL;
+    if (json_object_set_new(cell, "top_k", alternatives)) json_decref(cell), cell = NULL;
     return cell;
 }
 
@@ -70,7 +71,7 @@ static json_t *hypothesis_json(const Trace *trace, int index) {
     if (!bad && index != trace->best) bad = json_object_set_new(object, "trace", steps_json(h));
     if (!bad && h->attention)
         bad = json_object_set_new(object, "attention",
-                                  attention_json(h, trace->picture.grid * trace->picture.grid));
+                                  attention_json(h, trace->geometry.grid * trace->geometry.grid));
     if (!bad) return object;
     json_decref(object);
     return NULL;
@@ -94,7 +95,7 @@ static json_t *tokens_json(const TraceHypothesis *h) {
     return list;
 }
 
-static json_t *picture_json(const TracePicture *p) {
+static json_t *geometry_json(const TraceGeometry *p) {
     return json_pack("{s:i, s:i, s:i, s:i, s:f, s:f, s:f, s:f}", "width", p->width, "height",
                      p->height, "size", p->size, "grid", p->grid, "left", p->map.left, "top",
                      p->map.top, "scale_x", p->map.scale_x, "scale_y", p->map.scale_y);
@@ -122,7 +123,7 @@ json_t *trace_json(const Trace *trace) {
     SET("hypotheses", hypotheses_json(trace));
     if (trace->model) SET("model", json_text(trace->model));
     SET("best", json_integer(trace->best));
-    if (trace->picture.width) SET("picture", picture_json(&trace->picture));
+    if (trace->geometry.width) SET("geometry", geometry_json(&trace->geometry));
     SET("trace", steps_json(best));
 #undef SET
     if (!bad) return o;
@@ -253,21 +254,21 @@ static int read_piece(const Reader *r, const json_t *object, const char *id_name
         r->path, r->where, (int)*id, text, *piece);
 }
 
-static int read_runners(const Reader *r, const json_t *cell, TraceEntry *entry) {
+static int read_alternatives(const Reader *r, const json_t *cell, TraceEntry *entry) {
     const json_t *list, *one;
-    if (!json_object_get(cell, "runners_up")) return 0;
-    TRY(read_list(r, cell, "runners_up", -1, &list));
+    if (!json_object_get(cell, "top_k")) return 0;
+    TRY(read_list(r, cell, "top_k", -1, &list));
     size_t n = json_array_size(list), i;
-    if (n > 1000) return wrong(r, "runners_up", "longer than 1000", "a shorter list");
-    entry->runners = calloc(n, sizeof *entry->runners);
-    if (!entry->runners) return error_set(r->err, "%s: out of memory", r->path);
-    entry->runner_count = (int)n;
+    if (n > 1000) return wrong(r, "top_k", "longer than 1000", "a shorter list");
+    entry->alternatives = calloc(n, sizeof *entry->alternatives);
+    if (!entry->alternatives) return error_set(r->err, "%s: out of memory", r->path);
+    entry->alternative_count = (int)n;
     json_array_foreach(list, i, one) {
-        TraceRunner *runner = &entry->runners[i];
+        TraceAlternative *alternative = &entry->alternatives[i];
         double score;
-        TRY(read_piece(r, one, "id", "piece", &runner->id, &runner->piece));
+        TRY(read_piece(r, one, "id", "piece", &alternative->id, &alternative->piece));
         TRY(read_score(r, one, "score", &score));
-        runner->score = (float)score;
+        alternative->score = (float)score;
     }
     return 0;
 }
@@ -283,7 +284,7 @@ static int read_entry(const Reader *r, const json_t *cell, TraceEntry *entry) {
     if (entry->masked && isfinite(score))
         return wrong(r, "score", "a number", "null, because the cell is masked");
     entry->score = (float)score, entry->proposal_score = (float)proposal_score;
-    return read_runners(r, cell, entry);
+    return read_alternatives(r, cell, entry);
 }
 
 static int read_steps(Reader *r, const json_t *holder, const char *prefix, TraceHypothesis *h) {
@@ -313,9 +314,9 @@ static int read_steps(Reader *r, const json_t *holder, const char *prefix, Trace
 
 static int read_attention(Reader *r, const json_t *object, TraceHypothesis *h) {
     const json_t *list, *row, *value;
-    size_t i, k, patches = (size_t)r->trace->picture.grid * (size_t)r->trace->picture.grid;
+    size_t i, k, patches = (size_t)r->trace->geometry.grid * (size_t)r->trace->geometry.grid;
     if (!json_object_get(object, "attention")) return 0;
-    if (!patches) return wrong(r, "attention", "there", "none without \"picture\"");
+    if (!patches) return wrong(r, "attention", "there", "none without \"image\"");
     TRY(read_list(r, object, "attention", h->length, &list));
     json_array_foreach(list, i, row) {
         if (!json_is_array(row) || json_array_size(row) != patches)
@@ -336,12 +337,12 @@ static int read_attention(Reader *r, const json_t *object, TraceHypothesis *h) {
     return 0;
 }
 
-static int read_picture(Reader *r, const json_t *root) {
-    const json_t *object = json_object_get(root, "picture");
-    TracePicture p = {0};
+static int read_geometry(Reader *r, const json_t *root) {
+    const json_t *object = json_object_get(root, "geometry");
+    TraceGeometry p = {0};
     if (!object) return 0;
-    if (!json_is_object(object)) return wrong(r, "picture", json_kind(object), "an object");
-    snprintf(r->where, sizeof r->where, "picture");
+    if (!json_is_object(object)) return wrong(r, "geometry", json_kind(object), "an object");
+    snprintf(r->where, sizeof r->where, "geometry");
     TRY(read_int(r, object, "width", 1, EDGE_MOST, &p.width));
     TRY(read_int(r, object, "height", 1, EDGE_MOST, &p.height));
     TRY(read_int(r, object, "size", 1, EDGE_MOST, &p.size));
@@ -350,7 +351,7 @@ static int read_picture(Reader *r, const json_t *root) {
     TRY(read_real(r, object, "top", &p.map.top));
     TRY(read_real(r, object, "scale_x", &p.map.scale_x));
     TRY(read_real(r, object, "scale_y", &p.map.scale_y));
-    r->trace->picture = p;
+    r->trace->geometry = p;
     return 0;
 }
 
@@ -424,7 +425,7 @@ static int read_root(Reader *r, const json_t *root) {
     TRY(read_int(r, root, "prompt_tokens", 0, INT32_MAX, &trace->prompt_tokens));
     if (json_object_get(root, "dropped_tokens"))
         TRY(read_int(r, root, "dropped_tokens", 0, INT32_MAX, &trace->dropped_tokens));
-    TRY(read_picture(r, root));
+    TRY(read_geometry(r, root));
     r->where[0] = 0;
     TRY(read_hypotheses(r, root));
     TRY(read_best(r, root));

@@ -8,7 +8,7 @@ enum { ANSWER_STEPS = 10 }; /* enough to see whether it learns; 50 are for answe
 
 /* The first turns of some units, ready to be decoded. */
 typedef struct Held {
-    int count, pictures;
+    int count, image_count;
     Record *records;
     Examples *examples;
     InfillPrompt *prompts;
@@ -22,34 +22,34 @@ static void held_close(Held *h) {
         if (h->records) record_free(&h->records[i]);
         if (h->examples) examples_free(&h->examples[i]);
     }
-    for (int i = 0; i < h->pictures; i++) image_free(&h->images[i]);
+    for (int i = 0; i < h->image_count; i++) image_free(&h->images[i]);
     free(h->records), free(h->examples), free(h->prompts), free(h->specs), free(h->turns);
     free(h->images);
 }
 
-static int held_picture(const FeedConfig *c, int64_t unit, Held *h, int i, Error *err) {
+static int held_image(const LoaderConfig *c, int64_t unit, Held *h, int i, Error *err) {
     char path[4096];
     TRY(records_image_path(dataset_file(c->dataset, unit), &h->records[i], path, sizeof path, err));
-    TRY(preprocess_read(&h->images[h->pictures], NULL, NULL, path, &c->preprocess, NULL, err));
-    h->prompts[i].picture = h->pictures++;
+    TRY(preprocess_read(&h->images[h->image_count], NULL, NULL, path, &c->preprocess, NULL, err));
+    h->prompts[i].image = h->image_count++;
     return 0;
 }
 
-/* One more, unless its record or its picture cannot be read any more. */
-static int held_unit(const FeedConfig *c, int64_t unit, Held *h, Error *err) {
+/* One more, unless its record or its image cannot be read any more. */
+static int held_unit(const LoaderConfig *c, int64_t unit, Held *h, Error *err) {
     int i = h->count;
     const Example *example;
     TRY(dataset_unit(c->dataset, unit, &h->records[i], &h->examples[i], &example, err));
     const ExampleTurn *turn = h->turns[i] = &example->turns[0];
-    h->prompts[i] = (InfillPrompt){.ids = turn->prompt, .count = turn->prompt_count, .picture = -1};
+    h->prompts[i] = (InfillPrompt){.ids = turn->prompt, .count = turn->prompt_count, .image = -1};
     /* </s> is not part of the canvas. */
     h->specs[i] = (DecodeSpec){.length = turn->answer_count > 1 ? turn->answer_count - 1 : 1};
-    if (example->picture) TRY(held_picture(c, unit, h, i, err));
+    if (example->image) TRY(held_image(c, unit, h, i, err));
     h->count++;
     return 0;
 }
 
-static int held_open(const FeedConfig *c, int count, Held *h, Error *err) {
+static int held_open(const LoaderConfig *c, int count, Held *h, Error *err) {
     size_t n = (size_t)count + 1;
     h->records = calloc(n, sizeof *h->records), h->examples = calloc(n, sizeof *h->examples);
     h->prompts = calloc(n, sizeof *h->prompts), h->specs = calloc(n, sizeof *h->specs);
@@ -88,7 +88,7 @@ static int held_decode(const Multimodal *m, const Held *h, int i, Tensor image_t
                            .prompts = &h->prompts[i],
                            .prompt_count = 1,
                            .image_tokens = image_tokens,
-                           .picture_rows = multimodal_picture_rows(m)};
+                           .image_rows = multimodal_image_rows(m)};
     DecodeOptions options = decode_options_default();
     options.iterations = ANSWER_STEPS;
     Infill *infill;
@@ -126,14 +126,14 @@ static int held_show(const Multimodal *m, const Held *h, int i, Tensor image_tok
     return status;
 }
 
-int trainer_show_answers(const TrainModel *t, const FeedConfig *config, int count, FILE *out,
+int trainer_show_answers(const TrainModel *t, const LoaderConfig *config, int count, FILE *out,
                          Error *err) {
     const Multimodal *m = &t->model.parts;
     Held held = {0};
     Tensor tokens = TENSOR_NONE;
     int status = held_open(config, count, &held, err);
-    if (status == 0 && held.pictures)
-        status = multimodal_encode(m, held.images, held.pictures, &tokens, err);
+    if (status == 0 && held.image_count)
+        status = multimodal_encode(m, held.images, held.image_count, &tokens, err);
     for (int i = 0; i < held.count && status == 0; i++)
         status = held_show(m, &held, i, tokens, out, err);
     device_free(m->device, tokens.data);

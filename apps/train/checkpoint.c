@@ -187,8 +187,8 @@ static void tell_check(const TrainCheckpoints *c, const char *folder, const json
 }
 
 /* Looks through a checkpoint. 0: it is whole; 1: it is damaged (*err says how); -1: an error. */
-static int look_through(TrainCheckpoints *c, const char *folder, int64_t step, TrainState *state,
-                        Error *err) {
+static int inspect_through(TrainCheckpoints *c, const char *folder, int64_t step, TrainState *state,
+                           Error *err) {
     json_t *json, *files;
     const char *run = "";
     if (state_read(folder, &json, state, &run, &files, err)) {
@@ -248,7 +248,7 @@ static int choose(TrainCheckpoints *c, const int64_t *steps, int count, TrainSta
     int status = 1;
     for (*at = 0; *at < count; ++*at) {
         char *folder = step_folder(c->run->path, steps[*at], err);
-        status = folder ? look_through(c, folder, steps[*at], state, &why[*at]) : -1;
+        status = folder ? inspect_through(c, folder, steps[*at], state, &why[*at]) : -1;
         if (status == 0) c->last = folder;
         if (status < 0 && folder && err) *err = why[*at];
         if (status) free(folder);
@@ -351,7 +351,7 @@ static void beside(char *out, size_t size, const Writing *w, const ModelPart *pa
 static Dtype saved_type(const TrainSettings *s, const TrainModel *t, const ModelPart *part,
                         PartDuty duty) {
     bool merged = part == &t->model.language && t->has_lora;
-    if (duty != DUTY_LEARN && !merged) return DTYPE_NONE; /* as it came */
+    if (duty != DUTY_TRAIN && !merged) return DTYPE_NONE; /* as it came */
     if (!strcmp(s->save_dtype, "f32")) return DTYPE_F32;
     if (!strcmp(s->save_dtype, "bf16")) return DTYPE_BF16;
     return part->checkpoint ? part->stored : t->model.language.stored;
@@ -422,7 +422,7 @@ static uint64_t part_bytes(const TrainSettings *s, const TrainModel *t, const Mo
     uint64_t trained = (uint64_t)params_trainable_count(&part->params);
     if (dtype == DTYPE_NONE) return first ? params_stored_bytes(&part->params) : 0;
     return (uint64_t)params_count(&part->params) * dtype_size(dtype) +
-           3 * sizeof(float) * (duty == DUTY_LEARN ? trained : 0);
+           3 * sizeof(float) * (duty == DUTY_TRAIN ? trained : 0);
 }
 
 uint64_t train_checkpoint_bytes(const TrainModel *t, const TrainSettings *s, bool first) {
@@ -438,7 +438,7 @@ static int model_write(const Writing *w, Error *err) {
     const TrainModel *t = w->t;
     const Model *m = &t->model;
     /* Training may have changed which languages it translates. */
-    if (t->language == DUTY_LEARN || t->has_lora) json_object_del(m->settings, "languages");
+    if (t->language == DUTY_TRAIN || t->has_lora) json_object_del(m->settings, "languages");
     TRY(model_write_settings(m->settings, m->parts.attention,
                              m->vision.present ? &m->vit.config : NULL, w->to, err));
     if (m->language.present) TRY(folder_write(w, &m->language, t->language, "language", err));

@@ -12,7 +12,7 @@ enum { RECORDS_AT_ONCE = 1024, NAME_SIZE = 256 };
 typedef struct Scanned {
     BatchUnit *units;
     int count;
-    Problems *problems; /* NULL if there were none, and no notes */
+    Skipped *skipped; /* NULL if there were none, and no notes */
 } Scanned;
 
 static int file_of(const Dataset *d, int64_t record) {
@@ -38,18 +38,18 @@ static void record_name(char *name, size_t size, const Records *file, const Reco
 }
 
 static int scan_record(const Dataset *d, int file, int64_t index, Examples *examples,
-                       Problems *problems, Scanned *out, Error *err) {
+                       Skipped *skipped, Scanned *out, Error *err) {
     Record record = {0};
     Error bad = {{0}};
     if (records_read(d->files[file], index, &record, &bad) != 0) {
-        problems_add(problems, "unreadable record", "%s", bad.text);
+        skipped_add(skipped, "unreadable record", "%s", bad.text);
         return 0;
     }
     char name[NAME_SIZE];
     record_name(name, sizeof name, d->files[file], &record, index);
-    int status = examples_make(examples, &record, &d->options.example, name, problems, err);
+    int status = examples_make(examples, &record, &d->options.example, name, skipped, err);
     /* The scan of the file has counted it already. */
-    if (records_flawed(d->files[file], index)) problems->total = 0;
+    if (records_flawed(d->files[file], index)) skipped->total = 0;
     if (status == 0 && examples->count > 0) {
         out->units = calloc((size_t)examples->count, sizeof *out->units);
         if (!out->units) status = error_set(err, "out of memory for %s", name);
@@ -60,7 +60,7 @@ static int scan_record(const Dataset *d, int file, int64_t index, Examples *exam
                                                .turn = e->turn,
                                                .tokens = e->tokens,
                                                .sequences = e->count,
-                                               .picture = e->picture};
+                                               .image = e->image};
     }
     record_free(&record);
     return status;
@@ -73,16 +73,16 @@ static int scan_some(const Dataset *d, int file, int64_t first, int count, Scann
 #pragma omp parallel
     {
         Examples examples = {0};
-        Problems *problems = calloc(1, sizeof *problems);
+        Skipped *skipped = calloc(1, sizeof *skipped);
         Error mine = {{0}};
 #pragma omp for schedule(dynamic, 16)
         for (int i = 0; i < count; i++) {
             int status =
-                problems ? scan_record(d, file, first + i, &examples, problems, &scanned[i], &mine)
-                         : error_set(&mine, "out of memory for the scan");
-            if (status == 0 && problems->kind_count) {
-                scanned[i].problems = problems;
-                problems = calloc(1, sizeof *problems);
+                skipped ? scan_record(d, file, first + i, &examples, skipped, &scanned[i], &mine)
+                        : error_set(&mine, "out of memory for the scan");
+            if (status == 0 && skipped->kind_count) {
+                scanned[i].skipped = skipped;
+                skipped = calloc(1, sizeof *skipped);
             }
             if (status) {
 #pragma omp critical(dataset_scan)
@@ -92,7 +92,7 @@ static int scan_some(const Dataset *d, int file, int64_t first, int count, Scann
                 }
             }
         }
-        free(problems);
+        free(skipped);
         examples_free(&examples);
     }
     return failed ? -1 : 0;
@@ -110,7 +110,7 @@ static int units_append(Dataset *d, const Scanned *s, int source, Error *err) {
         *u = s->units[i];
         u->source = (int16_t)source;
         d->tokens += u->tokens;
-        d->with_picture += u->picture;
+        d->with_image += u->image;
         if (u->tokens > d->longest) d->longest = u->tokens;
     }
     return 0;
@@ -128,12 +128,12 @@ static int scan_source(Dataset *d, int file, int64_t begin, int64_t end, const c
         status = scan_some(d, file, at, count, scanned, err);
         for (int i = 0; i < count; i++) {
             if (status == 0) status = units_append(d, &scanned[i], d->sources, err);
-            if (scanned[i].problems) {
-                problems_merge(&d->problems, scanned[i].problems);
-                if (scanned[i].problems->total)
+            if (scanned[i].skipped) {
+                skipped_merge(&d->skipped, scanned[i].skipped);
+                if (scanned[i].skipped->total)
                     d->counted[d->first_record[file] + at + i] |= RECORD_BAD;
             }
-            free(scanned[i].problems), free(scanned[i].units);
+            free(scanned[i].skipped), free(scanned[i].units);
             scanned[i] = (Scanned){0};
         }
         at += count;
@@ -195,10 +195,10 @@ static int scan_file(Dataset *d, int file, const char *path, bool *mixture, Erro
 static int open_files(Dataset *d, const char *const *paths, int count, Error *err) {
     bool mixture = false;
     for (int i = 0; i < count; i++) {
-        Problems found = {0};
+        Skipped found = {0};
         TRY(records_open(&d->files[i], paths[i], &d->options.records, &found, err));
         d->file_count = i + 1;
-        problems_merge(&d->problems, &found);
+        skipped_merge(&d->skipped, &found);
         d->samples += records_scanned(d->files[i]);
         TRY(scan_file(d, i, paths[i], &mixture, err));
     }
@@ -206,11 +206,11 @@ static int open_files(Dataset *d, const char *const *paths, int count, Error *er
         free(d->weights);
         d->weights = NULL;
     }
-    TRY(problems_check(&d->problems, d->samples, d->options.max_bad_fraction, err));
+    TRY(skipped_check(&d->skipped, d->samples, d->options.max_bad_fraction, err));
     if (d->count > 0) return 0;
     return error_set(err, "%s: nothing in it to train on%s%s", paths[0],
-                     d->problems.kind_count ? "; the first problem: " : "",
-                     d->problems.kind_count ? d->problems.kinds[0].first : "");
+                     d->skipped.kind_count ? "; the first problem: " : "",
+                     d->skipped.kind_count ? d->skipped.kinds[0].first : "");
 }
 
 int dataset_open(Dataset *dataset, const char *const *paths, int count,
@@ -234,8 +234,8 @@ static int scene_units(Dataset *d, int patches, Error *err) {
     d->capacity = (size_t)g->count;
     for (int64_t i = 0; i < g->count; i++)
         d->units[d->count++] =
-            (BatchUnit){.record = i, .tokens = patches, .sequences = 1, .picture = true};
-    d->longest = patches, d->tokens = g->count * patches, d->with_picture = g->count;
+            (BatchUnit){.record = i, .tokens = patches, .sequences = 1, .image = true};
+    d->longest = patches, d->tokens = g->count * patches, d->with_image = g->count;
     d->samples = g->samples, d->fingerprint = g->fingerprint;
     return 0;
 }
@@ -251,9 +251,8 @@ int dataset_open_scenes(Dataset *d, const char *const *paths, int count,
     int status = d->scenes ? 0 : error_set(err, "out of memory");
     SceneGraphsOptions with = *options;
     with.file = scene_file, with.user = d;
-    if (status == 0) status = scene_graphs_open(d->scenes, paths, count, &with, &d->problems, err);
-    if (status == 0)
-        status = problems_check(&d->problems, d->scenes->samples, max_bad_fraction, err);
+    if (status == 0) status = scene_graphs_open(d->scenes, paths, count, &with, &d->skipped, err);
+    if (status == 0) status = skipped_check(&d->skipped, d->scenes->samples, max_bad_fraction, err);
     if (status == 0) status = scene_units(d, patches, err);
     if (status) dataset_close(d);
     return status;
@@ -277,7 +276,7 @@ int dataset_unit(const Dataset *d, int64_t unit, Record *record, Examples *examp
                  const Example **example, Error *err) {
     const BatchUnit *u = &d->units[unit];
     int file = file_of(d, u->record);
-    Problems ignored = {0}; /* they were counted in the scan */
+    Skipped ignored = {0}; /* they were counted in the scan */
     char name[NAME_SIZE];
     int64_t index = u->record - d->first_record[file];
     TRY(records_read(d->files[file], index, record, err));

@@ -1,5 +1,5 @@
 /* dataset.h - all the files of a training run as one list of units: what can be trained on, how
- * long each is, and where it stands. One pass over the data at the start; texts and pictures are
+ * long each is, and where it stands. One pass over the data at the start; texts and images are
  * read again when their turn comes.
  */
 #ifndef EASYFIRST_APPS_TRAIN_DATASET_H
@@ -40,19 +40,19 @@ typedef struct Dataset {
     int64_t samples; /* records that were looked at, good and bad (of scene graphs: images and
                         objects) */
     unsigned char *counted; /* of each usable record RECORD_BAD: it is among the bad ones already;
-                               RECORD_MET: trouble with its image was. A feed sets them, so that a
+                               RECORD_MET: trouble with its image was. A data loader sets them, so that a
                                record counts once, however often it comes */
     double *weights;        /* [sources] of a mixture; NULL if the data is none */
     int sources;
-    Problems problems;
+    Skipped skipped;
     int longest;          /* tokens of the longest unit */
     int64_t tokens;       /* of all units */
-    int64_t with_picture; /* units */
+    int64_t with_image;   /* units */
     uint64_t fingerprint; /* of the files' contents; see records_fingerprint */
     DatasetFile *read;    /* [read_count] */
     int read_count;
     size_t read_capacity;
-    SceneGraphs *scenes; /* unit i is picture i of these; NULL: units are of records */
+    SceneGraphs *scenes; /* unit i is image i of these; NULL: units are of records */
 } Dataset;
 
 /* Reads and tokenizes everything once. Several files are one after the other; weights count only if
@@ -62,7 +62,7 @@ int dataset_open(Dataset *dataset, const char *const *paths, int count,
                  const DatasetOptions *options, Error *err);
 void dataset_close(Dataset *dataset);
 
-/* The same of scene graphs: a picture is a unit of `patches` tokens, one sequence. */
+/* The same of scene graphs: an image is a unit of `patches` tokens, one sequence. */
 int dataset_open_scenes(Dataset *dataset, const char *const *paths, int count,
                         const SceneGraphsOptions *options, int patches, double max_bad_fraction,
                         Error *err);

@@ -25,10 +25,10 @@ static json_t *files_json(const Dataset *d) {
     return list;
 }
 
-static json_t *kinds_json(const Problems *problems, bool notes) {
+static json_t *kinds_json(const Skipped *skipped, bool notes) {
     json_t *object = json_object();
-    for (int i = 0; i < problems->kind_count && object; i++) {
-        const Problem *p = &problems->kinds[i];
+    for (int i = 0; i < skipped->kind_count && object; i++) {
+        const SkippedKind *p = &skipped->kinds[i];
         if (p->note != notes) continue;
         json_t *one =
             json_pack("{s:I, s:o}", "count", (json_int_t)p->count, "first", json_text(p->first));
@@ -43,7 +43,7 @@ static json_t *kinds_json(const Problems *problems, bool notes) {
 static json_t *dataset_json(const Dataset *d) {
     return json_pack("{s:o, s:I, s:I, s:o, s:o}", "files", files_json(d), "records",
                      (json_int_t)d->samples, "used", (json_int_t)d->count, "skipped",
-                     kinds_json(&d->problems, false), "notes", kinds_json(&d->problems, true));
+                     kinds_json(&d->skipped, false), "notes", kinds_json(&d->skipped, true));
 }
 
 int dataset_files_write(const Dataset *data, const Dataset *valid, const char *run, Error *err) {

@@ -31,20 +31,20 @@ static void duties(TrainModel *t, const TrainSettings *s) {
     bool lengths = s->stage == STAGE_LENGTH, align = s->stage == STAGE_ALIGN;
     bool see = m->vision.present && m->projector.present;
     bool segment = s->stage == STAGE_SEGMENT;
-    t->vision = !see ? DUTY_NONE : s->train_vision ? DUTY_LEARN : DUTY_RUN;
+    t->vision = !see ? DUTY_NONE : s->train_vision ? DUTY_TRAIN : DUTY_RUN;
     t->projector = !see                              ? DUTY_NONE
-                   : align || s->stage == STAGE_TUNE ? DUTY_LEARN
+                   : align || s->stage == STAGE_TUNE ? DUTY_TRAIN
                    : s->train_vision                 ? DUTY_PASS
                                                      : DUTY_RUN;
     t->language = lengths                                      ? DUTY_RUN
                   : align || s->freeze_language || t->has_lora ? DUTY_PASS
-                                                               : DUTY_LEARN;
-    t->length = lengths ? DUTY_LEARN : DUTY_NONE;
-    if (segment) t->vision = DUTY_LEARN, t->projector = t->language = DUTY_NONE;
-    params_freeze(&t->model.vision.params, t->vision != DUTY_LEARN);
-    params_freeze(&t->model.projector.params, t->projector != DUTY_LEARN);
-    params_freeze(&t->model.language.params, t->language != DUTY_LEARN);
-    params_freeze(&t->model.length.params, t->length != DUTY_LEARN);
+                                                               : DUTY_TRAIN;
+    t->length = lengths ? DUTY_TRAIN : DUTY_NONE;
+    if (segment) t->vision = DUTY_TRAIN, t->projector = t->language = DUTY_NONE;
+    params_freeze(&t->model.vision.params, t->vision != DUTY_TRAIN);
+    params_freeze(&t->model.projector.params, t->projector != DUTY_TRAIN);
+    params_freeze(&t->model.language.params, t->language != DUTY_TRAIN);
+    params_freeze(&t->model.length.params, t->length != DUTY_TRAIN);
 }
 
 static int check_stage(const TrainModel *t, const TrainSettings *s, Error *err) {
@@ -92,7 +92,7 @@ int train_model_open(TrainModel *t, const TrainSettings *s, Device *device, Erro
     }
     if (s->attention) attention_find(s->attention, &m->parts.attention);
     duties(t, s);
-    t->learner = (Learner){.model = m->parts};
+    t->context = (TrainContext){.model = m->parts};
     if (status) train_model_close(t);
     return status;
 }
@@ -180,14 +180,14 @@ static int prepare_part(TrainModel *t, ModelPart *part, PartDuty duty, float rat
     return optimizer_add(&t->optimizer, &part->params, rate, err);
 }
 
-/* Duties and types, once it is known whether there are pictures. */
-static int settle(TrainModel *t, const TrainSettings *s, bool pictures, const Dtype *compute,
+/* Duties and types, once it is known whether there are images. */
+static int settle(TrainModel *t, const TrainSettings *s, bool images, const Dtype *compute,
                   Error *err) {
     Model *m = &t->model;
-    if (!pictures) t->vision = t->projector = DUTY_NONE;
+    if (!images) t->vision = t->projector = DUTY_NONE;
     if (s->stage == STAGE_SEGMENT && !t->classes)
         return error_set(err, "train segment: no classes are given");
-    if (s->stage == STAGE_ALIGN && !pictures)
+    if (s->stage == STAGE_ALIGN && !images)
         return error_set(err, "train align: no record of the data has an image, and only what "
                               "turns images into tokens is trained");
     ModelPart *parts[4] = {&m->vision, &m->projector, &m->language, &m->length};
@@ -198,10 +198,10 @@ static int settle(TrainModel *t, const TrainSettings *s, bool pictures, const Dt
     return 0;
 }
 
-int train_model_prepare(TrainModel *t, const TrainSettings *s, bool pictures, const Dtype *compute,
+int train_model_prepare(TrainModel *t, const TrainSettings *s, bool images, const Dtype *compute,
                         Error *err) {
     Model *m = &t->model;
-    TRY(settle(t, s, pictures, compute, err));
+    TRY(settle(t, s, images, compute, err));
     TRY(optimizer_open(&t->optimizer, m->device, &s->optimizer, err));
     ModelPart *parts[4] = {&m->vision, &m->projector, &m->language, &m->length};
     const PartDuty duty[4] = {t->vision, t->projector, t->language, t->length};
@@ -218,9 +218,9 @@ int train_model_prepare(TrainModel *t, const TrainSettings *s, bool pictures, co
                          err);
 }
 
-int train_model_describe(TrainModel *t, const TrainSettings *s, bool pictures, Error *err) {
+int train_model_describe(TrainModel *t, const TrainSettings *s, bool images, Error *err) {
     Model *m = &t->model;
-    TRY(settle(t, s, pictures, NULL, err));
+    TRY(settle(t, s, images, NULL, err));
     ModelPart *parts[4] = {&m->vision, &m->projector, &m->language, &m->length};
     const PartDuty duty[4] = {t->vision, t->projector, t->language, t->length};
     for (int i = 0; i < 4; i++) {
@@ -246,7 +246,7 @@ static void add_memory(TrainMemory *sum, const ModelPart *part, PartDuty duty) {
         return;
     }
     size_t gradients = 0;
-    if (duty == DUTY_LEARN) gradients = (size_t)params_trainable_count(p) * sizeof(float);
+    if (duty == DUTY_TRAIN) gradients = (size_t)params_trainable_count(p) * sizeof(float);
     sum->weights += params_training_bytes(p, part->compute) - gradients;
     /* What is frozen and used where it lies in the file; a GPU has copies, counted already. */
     if (duty == DUTY_PASS && device_kind(p->device) == DEVICE_CPU)
@@ -262,22 +262,22 @@ static size_t work_bytes(const TrainModel *t, const TrainSettings *s) {
     const PartDuty duty[4] = {t->vision, t->projector, t->language, t->length};
     size_t most = t->has_lora ? optimizer_work_bytes(&s->optimizer, &t->lora) : 0;
     for (int i = 0; i < 4; i++) {
-        if (duty[i] != DUTY_LEARN) continue;
+        if (duty[i] != DUTY_TRAIN) continue;
         size_t bytes = optimizer_work_bytes(&s->optimizer, &parts[i]->params);
         if (bytes > most) most = bytes;
     }
     return most;
 }
 
-size_t train_model_arena(const TrainModel *t, const TrainSettings *s, const LearnSizes *sizes) {
+size_t train_model_arena(const TrainModel *t, const TrainSettings *s, const TrainSizes *sizes) {
     if (s->stage == STAGE_SEGMENT)
-        return segment_bytes(&t->model.vit, &t->head, sizes->pictures, s->recompute);
+        return segment_bytes(&t->model.vit, &t->head, sizes->images, s->recompute);
     TrainRun run = {.dropout = s->dropout, .recompute = s->recompute, .backward = true};
-    return learn_bytes(&t->learner, sizes, &run);
+    return train_bytes(&t->context, sizes, &run);
 }
 
 TrainMemory train_model_memory(const TrainModel *t, const TrainSettings *s,
-                               const LearnSizes *sizes) {
+                               const TrainSizes *sizes) {
     const Model *m = &t->model;
     TrainMemory sum = {0};
     add_memory(&sum, &m->vision, t->vision);
@@ -286,20 +286,20 @@ TrainMemory train_model_memory(const TrainModel *t, const TrainSettings *s,
     add_memory(&sum, &m->length, t->length);
     if (t->has_lora) {
         ModelPart lora = {.params = t->lora, .compute = m->language.compute};
-        add_memory(&sum, &lora, DUTY_LEARN);
+        add_memory(&sum, &lora, DUTY_TRAIN);
     }
     sum.moments += work_bytes(t, s);
     if (t->classes) {
         ModelPart head = {.params = t->head_params, .compute = m->vision.compute};
-        add_memory(&sum, &head, DUTY_LEARN);
+        add_memory(&sum, &head, DUTY_TRAIN);
     }
     sum.arena = train_model_arena(t, s, sizes);
     return sum;
 }
 
-/* Forward, gradients of activations, gradients of weights: each is one product of that size. */
-static int products(PartDuty duty) {
-    return duty == DUTY_LEARN ? 3 : duty == DUTY_PASS ? 2 : duty == DUTY_RUN ? 1 : 0;
+/* Forward, gradients of activations, gradients of weights: each is one matmul of that size. */
+static int matmuls(PartDuty duty) {
+    return duty == DUTY_TRAIN ? 3 : duty == DUTY_PASS ? 2 : duty == DUTY_RUN ? 1 : 0;
 }
 
 static double block_weights(const BlockConfig *c) {
@@ -307,31 +307,30 @@ static double block_weights(const BlockConfig *c) {
     return 4 * d * d + 2 * d * f;
 }
 
-double train_model_operations(const TrainModel *t, int64_t rows, int64_t targets,
-                              int64_t pictures) {
+double train_model_operations(const TrainModel *t, int64_t rows, int64_t targets, int64_t images) {
     const Model *m = &t->model;
     const XlmrConfig *x = &m->xlmr.config;
     double d = x->block.width, sum = 0;
-    sum += 2.0 * (double)rows * block_weights(&x->block) * x->layers * products(t->language);
-    if (t->length == DUTY_LEARN)
+    sum += 2.0 * (double)rows * block_weights(&x->block) * x->layers * matmuls(t->language);
+    if (t->length == DUTY_TRAIN)
         sum += 2.0 * (double)rows * block_weights(&m->length_model.config) * 3;
     else
-        sum += 2.0 * (double)targets * (d * d + d * x->vocab) * products(t->language);
-    if (t->vision == DUTY_NONE || !pictures) return sum;
+        sum += 2.0 * (double)targets * (d * d + d * x->vocab) * matmuls(t->language);
+    if (t->vision == DUTY_NONE || !images) return sum;
     const VitConfig *v = &m->vit.config;
-    double patches = (double)pictures * vit_patches(v), seen = v->block.width;
-    sum += 2.0 * (patches + (double)pictures) * block_weights(&v->block) * m->vit.depth *
-           products(t->vision);
-    sum += 2.0 * patches * 3.0 * v->patch * v->patch * seen * products(t->vision);
+    double patches = (double)images * vit_patches(v), seen = v->block.width;
+    sum += 2.0 * (patches + (double)images) * block_weights(&v->block) * m->vit.depth *
+           matmuls(t->vision);
+    sum += 2.0 * patches * 3.0 * v->patch * v->patch * seen * matmuls(t->vision);
     if (t->classes) sum += 2.0 * (double)targets * seen * t->head.classes * 3;
     double projector = seen * d + (m->projector_model.kind == PROJECTOR_LINEAR ? 0 : d * d);
-    return sum + 2.0 * patches * projector * products(t->projector);
+    return sum + 2.0 * patches * projector * matmuls(t->projector);
 }
 
 /* Products of growing size, each of eight times the work of the one before, until one of them takes
  * long enough to look at the clock and is not much faster than the one before: what fills a GPU
  * would keep a processor busy for minutes, but where the threads have to wait for other programs, a
- * small product measures nothing but that. Small ones are timed several at once. */
+ * small matmul measures nothing but that. Small ones are timed several at once. */
 enum {
     PEAK_ROWS = 256,
     PEAK_INNER = 128,
@@ -342,7 +341,7 @@ enum {
 };
 static const double PEAK_SECONDS = 2e-3, PEAK_MOST_SECONDS = 0.5, PEAK_GAIN = 1.5;
 
-/* Numbers from -1 to 1. Of zeros a GPU makes products faster than of anything else. */
+/* Numbers from -1 to 1. Of zeros a GPU makes matmuls faster than of anything else. */
 static int fill_random(Device *device, Tensor t, Error *err) {
     const size_t n = (size_t)tensor_count(t);
     uint32_t state = 1;
@@ -361,8 +360,8 @@ static int fill_random(Device *device, Tensor t, Error *err) {
     return status;
 }
 
-static int time_products(Device *device, Tensor y, Tensor x, Tensor w, int count, double *seconds,
-                         Error *err) {
+static int time_matmuls(Device *device, Tensor y, Tensor x, Tensor w, int count, double *seconds,
+                        Error *err) {
     double begin = clock_seconds();
     for (int i = 0; i < count; i++)
         TRY(linear_forward(device, y, x, w, TENSOR_NONE, ACTIVATION_NONE, false, err));
@@ -371,7 +370,7 @@ static int time_products(Device *device, Tensor y, Tensor x, Tensor w, int count
     return 0;
 }
 
-/* The best rate of products of one size; *slow: one of them takes PEAK_SECONDS. */
+/* The best rate of matmuls of one size; *slow: one of them takes PEAK_SECONDS. */
 static int peak_of_size(Device *device, Arena *arena, Dtype compute, int size, double *rate,
                         bool *slow, Error *err) {
     const int64_t rows = PEAK_ROWS << size, inner = PEAK_INNER << size,
@@ -385,15 +384,15 @@ static int peak_of_size(Device *device, Arena *arena, Dtype compute, int size, d
     TRY(fill_random(device, x, err));
     TRY(fill_random(device, w, err));
     double best = INFINITY; /* one run may have been interrupted for longer than it takes */
-    TRY(time_products(device, y, x, w, 1, &seconds, err)); /* compiles */
+    TRY(time_matmuls(device, y, x, w, 1, &seconds, err)); /* compiles */
     for (int i = 0; i < PEAK_LOOKS; i++) {
-        TRY(time_products(device, y, x, w, 1, &seconds, err));
+        TRY(time_matmuls(device, y, x, w, 1, &seconds, err));
         best = fmin(best, seconds);
     }
     *slow = best >= PEAK_SECONDS;
     const int count = *slow ? 1 : 1 + (int)fmin(PEAK_SECONDS / best, 50);
     for (int i = 0; i < PEAK_RUNS; i++) {
-        TRY(time_products(device, y, x, w, count, &seconds, err));
+        TRY(time_matmuls(device, y, x, w, count, &seconds, err));
         *rate = fmax(*rate, count * operations / seconds);
     }
     arena_reset(arena, 0);

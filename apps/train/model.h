@@ -5,7 +5,7 @@
 #define EASYFIRST_APPS_TRAIN_MODEL_H
 
 #include "apps/train/settings.h"
-#include "projector/learn.h"
+#include "projector/train.h"
 #include "vision/segment.h"
 
 /* What a part does in a run. */
@@ -13,7 +13,7 @@ typedef enum PartDuty {
     DUTY_NONE,  /* not run: saved as it came */
     DUTY_RUN,   /* forward only: packed, as for answering */
     DUTY_PASS,  /* frozen, but gradients go through it: plain weights */
-    DUTY_LEARN, /* trained */
+    DUTY_TRAIN, /* trained */
 } PartDuty;
 
 typedef struct TrainModel {
@@ -26,7 +26,7 @@ typedef struct TrainModel {
     Params head_params;
     Checkpoint head_file; /* that it goes on from, if there was one */
     json_t *classes;      /* their names; NULL: there is no such layer */
-    Learner learner;
+    TrainContext context;
     Optimizer optimizer;
 } TrainModel;
 
@@ -53,30 +53,30 @@ void train_model_close(TrainModel *t);
 int train_model_classes(TrainModel *t, const char *from, uint64_t seed, const char *const *names,
                         int count, Error *err);
 
-/* Once it is known whether the data have pictures: brings the weights into their forms and takes
+/* Once it is known whether the data have images: brings the weights into their forms and takes
  * gradients and moments. `compute` (may be NULL) are types recorded by the run that is resumed, for
  * vision, projector, language, length; DTYPE_NONE: as the settings say. */
-int train_model_prepare(TrainModel *t, const TrainSettings *settings, bool pictures,
+int train_model_prepare(TrainModel *t, const TrainSettings *settings, bool images,
                         const Dtype *compute, Error *err);
 
 /* In its place, for train_model_memory alone: takes nothing (params_train_describe). */
-int train_model_describe(TrainModel *t, const TrainSettings *settings, bool pictures, Error *err);
+int train_model_describe(TrainModel *t, const TrainSettings *settings, bool images, Error *err);
 
 /* The arena for passes of up to these sizes, of a prepared model or of a described one. */
 size_t train_model_arena(const TrainModel *t, const TrainSettings *settings,
-                         const LearnSizes *sizes);
+                         const TrainSizes *sizes);
 
 /* What a prepared model has taken, or a described one would take, and the arena for passes of these
  * sizes. */
 TrainMemory train_model_memory(const TrainModel *t, const TrainSettings *settings,
-                               const LearnSizes *sizes);
+                               const TrainSizes *sizes);
 
-/* Multiply-adds times two of the matrix products of a step, forward and, where there is one,
+/* Multiply-adds times two of the matmuls of a step, forward and, where there is one,
  * backward: rows through the language model, target rows through the head and the vocabulary,
- * pictures through the tower. Attention is not counted, nor is recomputation. */
-double train_model_operations(const TrainModel *t, int64_t rows, int64_t targets, int64_t pictures);
+ * images through the tower. Attention is not counted, nor is recomputation. */
+double train_model_operations(const TrainModel *t, int64_t rows, int64_t targets, int64_t images);
 
-/* The rate that a large matrix product of random numbers reaches on this device, in operations per
+/* The rate that a large matmul of random numbers reaches on this device, in operations per
  * second. */
 int train_peak(Device *device, Dtype compute, double *rate, Error *err);
 

@@ -299,7 +299,7 @@ int train_report_point(TrainReport *r, const TrainPoint *point, Error *err) {
 
 /* ---- The curve. ---- */
 
-/* Pixels of the picture, of the plot of losses, and of the plot of rates under it. */
+/* Pixels of the image, of the plot of losses, and of the plot of rates under it. */
 enum {
     WIDTH = 960,
     HEIGHT = 600,

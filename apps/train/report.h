@@ -17,7 +17,7 @@ typedef struct TrainPoint {
     double norm, rate;   /* of the gradients before clipping; learning rate */
     double tokens_per_s; /* of sequences, copies not counted */
     double rows_per_s;   /* rows through the network */
-    double peak_share;   /* of the measured peak of the device's matrix products; NaN: unknown */
+    double peak_share;   /* of the measured peak of the device's matmuls; NaN: unknown */
     double seconds;      /* since the start of the run, earlier parts of a resumed one included */
     double valid_loss;   /* NaN: none at this step */
     /* The stage `segment`, of validation: share of the patches whose class was found, and of those

@@ -487,7 +487,7 @@ static int check_folder(const char *option, const char *path, Error *err) {
                                      : 0;
 }
 
-/* Shows the language model pictures. */
+/* Shows the language model images. */
 static bool sees(TrainStage stage) {
     return stage == STAGE_ALIGN || stage == STAGE_TUNE;
 }

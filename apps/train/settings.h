@@ -15,11 +15,11 @@
 typedef enum TrainStage {
     STAGE_ADAPT,    /* text pairs: a masked language model becomes a diffusion language model */
     STAGE_INSTRUCT, /* the same on a mixture of instruction data */
-    STAGE_ALIGN,    /* pictures and captions: the projector alone */
-    STAGE_TUNE,     /* pictures and conversations: projector and language model */
+    STAGE_ALIGN,    /* images and captions: the projector alone */
+    STAGE_TUNE,     /* images and conversations: projector and language model */
     STAGE_LENGTH,   /* the length predictor */
     STAGE_PRETRAIN, /* plain text, everything masked: LLaDA's recipe */
-    STAGE_SEGMENT,  /* pictures and where their objects are: the vision tower alone */
+    STAGE_SEGMENT,  /* images and where their objects are: the vision tower alone */
     STAGE_COUNT
 } TrainStage;
 
@@ -34,7 +34,7 @@ typedef struct TrainSettings {
     const char *new_projector; /* "linear" or "mlp2x_gelu": a fresh one instead of the model's */
     /* Data. */
     TextList data;          /* files or folders */
-    const char *images;     /* folder of pictures */
+    const char *images;     /* folder of images */
     const char *valid;      /* held-out data in the same format; NULL: none */
     int valid_limit;        /* units of it that are used */
     int max_tokens;         /* of a sequence, 512 */

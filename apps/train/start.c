@@ -118,20 +118,20 @@ int train_start_space(const RunFolder *run, const TrainModel *model, const Train
 /* What the run will take, from a second model that is only described: the run's own is still as its
  * files have it. */
 static int predict_memory(Device *device, const TrainSettings *s, const Dataset *data,
-                          const LearnSizes *sizes, TrainMemory *memory, Error *err) {
+                          const TrainSizes *sizes, TrainMemory *memory, Error *err) {
     TrainModel m;
     TRY(train_model_open(&m, s, device, err));
     int status = 0;
     if (data->scenes)
         status = train_model_classes(&m, NULL, 0, NULL, data->scenes->class_count, err);
-    if (status == 0) status = train_model_describe(&m, s, data->with_picture > 0, err);
+    if (status == 0) status = train_model_describe(&m, s, data->with_image > 0, err);
     if (status == 0) *memory = train_model_memory(&m, s, sizes);
     train_model_close(&m);
     return status;
 }
 
 int train_start_memory(Device *device, const TrainSettings *s, const Dataset *data,
-                       const LearnSizes *sizes, Error *err) {
+                       const TrainSizes *sizes, Error *err) {
     size_t free_bytes, total;
     TrainMemory m;
     if (!device_memory(device, &free_bytes, &total)) return 0;

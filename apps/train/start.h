@@ -29,7 +29,7 @@ int train_start_space(const RunFolder *run, const TrainModel *model, const Train
 /* Before anything is taken: a GPU's memory is counted, and a run that cannot fit is refused.
  * `settings` are those of the model that is opened, which is that of a checkpoint on resume. */
 int train_start_memory(Device *device, const TrainSettings *settings, const Dataset *data,
-                       const LearnSizes *sizes, Error *err);
+                       const TrainSizes *sizes, Error *err);
 
 /* --out and the folders that are read: the run may not lie in one of them. */
 int train_start_apart(const TrainSettings *settings, Error *err);

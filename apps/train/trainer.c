@@ -19,7 +19,7 @@
 
 enum {
     DEFAULT_PASS_TOKENS = 2048,
-    PICTURES_IN_PASS = 8,
+    IMAGES_IN_PASS = 8,
     VALID_SEQUENCES = 32,
     MOST_SKIPPED = 20,           /* updates in a row without a finite norm: the run has diverged */
     DROPOUT_STREAM = 0x64726f70, /* "drop" */
@@ -31,11 +31,11 @@ typedef struct Trainer {
     TrainModel model;
     bool model_open;
     Dataset data, valid;
-    FeedConfig feed_config, valid_config;
+    LoaderConfig loader_config, valid_config;
     BatchPlan valid_plan;
-    Feed *feed;
+    Loader *loader;
     Arena arena;
-    LearnSizes sizes;
+    TrainSizes sizes;
     float *losses; /* of one pass */
     Schedule schedule;
     TrainState state;
@@ -44,8 +44,8 @@ typedef struct Trainer {
     TrainCheckpoints checkpoints;
     TrainReport report;
     bool report_open;
-    Problems problems;    /* of images, each record once: feed.h */
-    Problems told;        /* kinds of them that were told */
+    Skipped skipped;      /* of images, each record once: loader.h */
+    Skipped told;         /* kinds of them that were told */
     double peak;          /* operations per second; 0: unknown */
     double started;       /* the clock when this part of the run began, earlier parts taken off */
     int skipped_in_a_row; /* updates with a norm that is not finite; steps without any target
@@ -68,7 +68,7 @@ ExampleConfig trainer_examples(const TrainModel *t, const TrainSettings *s) {
                            .longest = s->max_tokens < longest ? s->max_tokens : longest,
                            .positions = longest,
                            .answer_position = m->answer_position,
-                           .picture_rows = multimodal_picture_rows(m),
+                           .image_rows = multimodal_image_rows(m),
                            .context = s->context,
                            .together = blocks && !s->context && s->stage != STAGE_LENGTH,
                            .plain = s->plain,
@@ -80,7 +80,7 @@ PackingConfig trainer_packing(const TrainModel *t, const TrainSettings *s) {
     const Multimodal *m = &t->model.parts;
     return (PackingConfig){.pattern = m->attention,
                            .answer_position = m->answer_position,
-                           .picture_rows = multimodal_picture_rows(m),
+                           .image_rows = multimodal_image_rows(m),
                            .image_size = m->vit ? m->vit->config.image_size : 0,
                            .mask_id = tokenizer_mask_id(m->tokenizer),
                            .noise = s->noise,
@@ -89,26 +89,25 @@ PackingConfig trainer_packing(const TrainModel *t, const TrainSettings *s) {
                            .classes = m->length ? m->length->classes : 0};
 }
 
-/* Whole pictures, each with its class token's row. */
-static LearnSizes segment_sizes(const TrainSettings *s, int picture_rows) {
+/* Whole images, each with its class token's row. */
+static TrainSizes segment_sizes(const TrainSettings *s, int image_rows) {
     int rows = s->micro_batch_tokens > 0 ? s->micro_batch_tokens : DEFAULT_PASS_TOKENS;
-    int pictures = rows / (picture_rows + 1);
-    if (s->batch_sequences > 0 && pictures > s->batch_sequences) pictures = s->batch_sequences;
-    if (pictures < 1) pictures = 1;
-    return (LearnSizes){.tokens = pictures * (picture_rows + 1),
-                        .targets = pictures * picture_rows,
-                        .pictures = pictures};
+    int images = rows / (image_rows + 1);
+    if (s->batch_sequences > 0 && images > s->batch_sequences) images = s->batch_sequences;
+    if (images < 1) images = 1;
+    return (TrainSizes){
+        .tokens = images * (image_rows + 1), .targets = images * image_rows, .images = images};
 }
 
-LearnSizes trainer_sizes(const TrainSettings *s, const LearnSizes *unit, int picture_rows) {
-    if (s->stage == STAGE_SEGMENT) return segment_sizes(s, picture_rows);
-    LearnSizes sizes = {.tokens = s->micro_batch_tokens > 0 ? s->micro_batch_tokens
+TrainSizes trainer_sizes(const TrainSettings *s, const TrainSizes *unit, int image_rows) {
+    if (s->stage == STAGE_SEGMENT) return segment_sizes(s, image_rows);
+    TrainSizes sizes = {.tokens = s->micro_batch_tokens > 0 ? s->micro_batch_tokens
                                                             : DEFAULT_PASS_TOKENS};
     if (sizes.tokens < unit->tokens) sizes.tokens = unit->tokens;
     sizes.targets = s->stage == STAGE_LENGTH ? 0 : sizes.tokens;
-    if (unit->pictures > 0) {
-        sizes.pictures = sizes.tokens / (picture_rows + 1) + 1;
-        if (sizes.pictures > PICTURES_IN_PASS) sizes.pictures = PICTURES_IN_PASS;
+    if (unit->images > 0) {
+        sizes.images = sizes.tokens / (image_rows + 1) + 1;
+        if (sizes.images > IMAGES_IN_PASS) sizes.images = IMAGES_IN_PASS;
     }
     sizes.prompts = s->stage == STAGE_LENGTH ? sizes.tokens : 0;
     return sizes;
@@ -145,7 +144,7 @@ static int open_dataset(Trainer *t, Dataset *dataset, const char *const *paths, 
                               .progress = tell_scan,
                               .user = t};
     TRY(dataset_open(dataset, paths, count, &options, err));
-    if (!dataset->with_picture || t->model.model.parts.projector) return 0;
+    if (!dataset->with_image || t->model.model.parts.projector) return 0;
     return error_set(err,
                      "%s has images, but the model cannot see: name one with a vision tower "
                      "and a projector (--vision, --projector or --new-projector)",
@@ -164,18 +163,18 @@ static int open_scenes(Trainer *t, Dataset *dataset, const char *const *paths, i
     return dataset_open_scenes(dataset, paths, count, &options, patches, s->max_bad_fraction, err);
 }
 
-static void configure_feed(Trainer *t, FeedConfig *c, const Dataset *dataset) {
+static void configure_loader(Trainer *t, LoaderConfig *c, const Dataset *dataset) {
     const TrainSettings *s = t->settings;
-    *c = (FeedConfig){.dataset = dataset,
-                      .batches = {.tokens = s->batch_sequences > 0 ? 0 : s->batch_tokens,
-                                  .sequences = s->batch_sequences,
-                                  .mixed = !s->group,
-                                  .seed = s->seed,
-                                  .weights = dataset->weights,
-                                  .sources = dataset->sources},
-                      .preprocess = t->model.model.parts.preprocess,
-                      .pass = t->sizes,
-                      .threads = 1};
+    *c = (LoaderConfig){.dataset = dataset,
+                        .batches = {.tokens = s->batch_sequences > 0 ? 0 : s->batch_tokens,
+                                    .sequences = s->batch_sequences,
+                                    .mixed = !s->group,
+                                    .seed = s->seed,
+                                    .weights = dataset->weights,
+                                    .sources = dataset->sources},
+                        .preprocess = t->model.model.parts.preprocess,
+                        .pass = t->sizes,
+                        .threads = 1};
     const VitConfig *vit = &t->model.model.vit.config;
     if (dataset->scenes)
         c->grid = vit->image_size / vit->patch, c->packing.noise = s->noise;
@@ -184,7 +183,7 @@ static void configure_feed(Trainer *t, FeedConfig *c, const Dataset *dataset) {
 }
 
 static void configure_valid(Trainer *t) {
-    configure_feed(t, &t->valid_config, &t->valid);
+    configure_loader(t, &t->valid_config, &t->valid);
     t->valid_config.batches.tokens = 0;
     t->valid_config.batches.sequences = VALID_SEQUENCES;
     t->valid_config.batches.in_order = true;
@@ -200,18 +199,18 @@ static int open_texts(Trainer *t, Error *err) {
     if (s->valid) TRY(open_dataset(t, &t->valid, &s->valid, 1, s->valid_limit, err));
     TRY(open_dataset(t, &t->data, s->data.items, s->data.count, 0, err));
     PackingConfig packing = trainer_packing(&t->model, s);
-    LearnSizes unit = feed_unit_sizes(&t->data, &packing);
+    TrainSizes unit = loader_unit_sizes(&t->data, &packing);
     if (s->valid) {
-        if (t->valid.with_picture && !t->data.with_picture)
+        if (t->valid.with_image && !t->data.with_image)
             return error_set(err,
                              "--valid %s has images, but nothing in the training data has: "
                              "this run does not use the vision tower",
                              s->valid);
-        LearnSizes other = feed_unit_sizes(&t->valid, &packing);
+        TrainSizes other = loader_unit_sizes(&t->valid, &packing);
         if (other.tokens > unit.tokens) unit.tokens = other.tokens;
-        if (other.pictures > unit.pictures) unit.pictures = other.pictures;
+        if (other.images > unit.images) unit.images = other.images;
     }
-    t->sizes = trainer_sizes(s, &unit, packing.picture_rows);
+    t->sizes = trainer_sizes(s, &unit, packing.image_rows);
     return 0;
 }
 
@@ -220,7 +219,7 @@ static int open_graphs(Trainer *t, Error *err) {
     TRY(open_scenes(t, &t->data, s->data.items, s->data.count, 0, NULL, err));
     const SceneGraphs *g = t->data.scenes;
     if (s->valid) TRY(open_scenes(t, &t->valid, &s->valid, 1, s->valid_limit, g, err));
-    t->sizes = trainer_sizes(s, &(LearnSizes){0}, vit_patches(&t->model.model.vit.config));
+    t->sizes = trainer_sizes(s, &(TrainSizes){0}, vit_patches(&t->model.model.vit.config));
     /* A run that is taken up has the layer's values in its checkpoint. */
     return train_model_classes(&t->model, t->state.step > 0 ? NULL : s->model.folder, s->seed,
                                (const char *const *)g->classes, g->class_count, err);
@@ -229,7 +228,7 @@ static int open_graphs(Trainer *t, Error *err) {
 static int open_data(Trainer *t, Error *err) {
     const TrainSettings *s = t->settings;
     TRY(s->stage == STAGE_SEGMENT ? open_graphs(t, err) : open_texts(t, err));
-    configure_feed(t, &t->feed_config, &t->data);
+    configure_loader(t, &t->loader_config, &t->data);
     if (!s->valid) return 0;
     configure_valid(t);
     return batches_plan(&t->valid_plan, t->valid.units, t->valid.count, &t->valid_config.batches, 0,
@@ -259,7 +258,7 @@ static int open_model(Trainer *t, bool resumed, const char *folder, Error *err) 
 
 static int prepare(Trainer *t, bool resumed, const char *folder, Error *err) {
     TrainModel *m = &t->model;
-    TRY(train_model_prepare(m, t->settings, t->data.with_picture > 0,
+    TRY(train_model_prepare(m, t->settings, t->data.with_image > 0,
                             resumed ? t->state.compute : NULL, err));
     const ModelPart *parts[4] = {&m->model.vision, &m->model.projector, &m->model.language,
                                  &m->model.length};
@@ -280,7 +279,7 @@ static int plan_steps(Trainer *t, Error *err) {
     int64_t steps = s->steps;
     if (steps <= 0) { /* an epoch has as many steps as the first one */
         BatchPlan plan;
-        TRY(batches_plan(&plan, t->data.units, t->data.count, &t->feed_config.batches, 0, err));
+        TRY(batches_plan(&plan, t->data.units, t->data.count, &t->loader_config.batches, 0, err));
         steps = plan.steps * (s->epochs > 0 ? s->epochs : 1);
         batches_free(&plan);
     }
@@ -303,9 +302,9 @@ static void tell_loading(Trainer *t, const char *from) {
     if (bytes > 200000000) say(t, "loading    %s, %.0f MB of weights", from, 1e-6 * (double)bytes);
 }
 
-static void tell_kinds(Trainer *t, const Problems *problems, const char *where) {
-    for (int i = 0; i < problems->kind_count; i++) {
-        const Problem *p = &problems->kinds[i];
+static void tell_kinds(Trainer *t, const Skipped *skipped, const char *where) {
+    for (int i = 0; i < skipped->kind_count; i++) {
+        const SkippedKind *p = &skipped->kinds[i];
         say(t, "%s %s%" PRId64 " x %s, the first: %s", p->note ? "note      " : "left out  ", where,
             p->count, p->kind, p->first);
     }
@@ -326,11 +325,11 @@ static void tell_start(Trainer *t, const char *resumed_from) {
         say(t,
             "data       %" PRId64 " examples, %" PRId64 " of them with an image, %" PRId64
             " tokens, the longest %d",
-            d->count, d->with_picture, d->tokens, d->longest);
+            d->count, d->with_image, d->tokens, d->longest);
     if (t->model.head_file.count)
         say(t, "classes    their layer continues from %s", t->model.head_file.path);
-    tell_kinds(t, &d->problems, "");
-    if (s->valid) tell_kinds(t, &t->valid.problems, "--valid: ");
+    tell_kinds(t, &d->skipped, "");
+    if (s->valid) tell_kinds(t, &t->valid.skipped, "--valid: ");
     TrainMemory m = train_model_memory(&t->model, s, &t->sizes);
     say(t,
         "memory     %.0f MB: weights %.0f, gradients %.0f, moments %.0f, activations of %d "
@@ -347,11 +346,11 @@ static void tell_start(Trainer *t, const char *resumed_from) {
 
 /* ---- Steps. ---- */
 
-static int run_pass(Trainer *t, const LearnBatch *pass, const TrainRun *run, SegmentScore *score,
+static int run_pass(Trainer *t, const TrainBatch *pass, const TrainRun *run, SegmentScore *score,
                     Error *err) {
     const TrainModel *m = &t->model;
-    if (!m->classes) return learn_pass(&m->learner, &t->arena, pass, run, t->losses, err);
-    SegmentBatch batch = {.pictures = pass->pictures,
+    if (!m->classes) return train_micro_batch(&m->context, &t->arena, pass, run, t->losses, err);
+    SegmentBatch batch = {.images = pass->images,
                           .pixels = pass->pixels,
                           .labels = pass->target_ids,
                           .weight = pass->weights[0],
@@ -362,11 +361,11 @@ static int run_pass(Trainer *t, const LearnBatch *pass, const TrainRun *run, Seg
 
 /* Sum of the losses of all passes; their gradients are added up. `score` (may be NULL) is the stage
  * segment's. */
-static int run_passes(Trainer *t, const FeedStep *step, TrainRun run, double *loss,
+static int run_passes(Trainer *t, const LoaderStep *step, TrainRun run, double *loss,
                       SegmentScore *score, Error *err) {
     *loss = 0;
     for (int i = 0; i < step->pass_count; i++) {
-        const LearnBatch *pass = &step->passes[i];
+        const TrainBatch *pass = &step->passes[i];
         if (pass->tokens == 0) continue; /* no copy of any sequence has a mask */
         run.stream = random_stream(DROPOUT_STREAM, (uint64_t)step->step, (uint64_t)i, 0);
         TRY(run_pass(t, pass, &run, score, err));
@@ -377,26 +376,26 @@ static int run_passes(Trainer *t, const FeedStep *step, TrainRun run, double *lo
 }
 
 /* The first of each kind that is met. */
-static void tell_problems(Trainer *t, const Problems *found) {
+static void report_skipped(Trainer *t, const Skipped *found) {
     for (int i = 0; i < found->kind_count; i++) {
-        Problems *told = &t->told;
+        Skipped *told = &t->told;
         int before = told->kind_count;
-        problems_add(told, found->kinds[i].kind, "%s", found->kinds[i].first);
+        skipped_add(told, found->kinds[i].kind, "%s", found->kinds[i].first);
         if (told->kind_count == before) continue;
         say(t, "left out   %s, the first: %s", found->kinds[i].kind, found->kinds[i].first);
     }
 }
 
-static int check_problems(Trainer *t, const FeedStep *step, Error *err) {
-    if (step->problems.kind_count == 0) return 0;
-    tell_problems(t, &step->problems);
-    problems_merge(&t->problems, &step->problems);
-    Problems all = t->data.problems;
-    problems_merge(&all, &t->problems);
+static int check_skipped(Trainer *t, const LoaderStep *step, Error *err) {
+    if (step->skipped.kind_count == 0) return 0;
+    report_skipped(t, &step->skipped);
+    skipped_merge(&t->skipped, &step->skipped);
+    Skipped all = t->data.skipped;
+    skipped_merge(&all, &t->skipped);
     /* Of all parts of the run; a step that is too much is not done, and will come again. */
-    int64_t bad = t->state.bad_samples + step->problems.total;
-    all.total = t->data.problems.total + bad;
-    TRY(problems_check(&all, t->data.samples, t->settings->max_bad_fraction, err));
+    int64_t bad = t->state.bad_samples + step->skipped.total;
+    all.total = t->data.skipped.total + bad;
+    TRY(skipped_check(&all, t->data.samples, t->settings->max_bad_fraction, err));
     t->state.bad_samples = bad;
     return 0;
 }
@@ -427,7 +426,7 @@ static int streak_goes_on(Trainer *t, double loss, Error *err) {
 }
 
 /* Whether any token is to be predicted: by chance none may be masked. */
-static bool has_targets(const FeedStep *step) {
+static bool has_targets(const LoaderStep *step) {
     for (int i = 0; i < step->pass_count; i++)
         if (step->passes[i].tokens > 0) return true;
     return false;
@@ -435,7 +434,7 @@ static bool has_targets(const FeedStep *step) {
 
 /* A step without targets moves the weights by momentum alone, if it has passes; it says nothing
  * about a streak, in which the weights stay as they are. */
-static int update(Trainer *t, const FeedStep *step, double loss, Error *err) {
+static int update(Trainer *t, const LoaderStep *step, double loss, Error *err) {
     double rate = schedule_rate(&t->schedule, t->state.step + 1), norm = 0;
     bool targets = has_targets(step);
     bool made = step->pass_count > 0 && (targets || t->skipped_in_a_row == 0);
@@ -461,7 +460,7 @@ static double share(int64_t part, int64_t all) {
 
 /* A point of training, or with a loss one of validation. */
 static int tell_point(Trainer *t, double valid_loss, const SegmentScore *score,
-                      const FeedStep *step, Error *err) {
+                      const LoaderStep *step, Error *err) {
     double now = clock_seconds(), seconds = now - t->sum.since;
     double n = (double)t->state.open_steps;
     TrainPoint point = {.step = t->state.step,
@@ -496,21 +495,21 @@ static int tell_point(Trainer *t, double valid_loss, const SegmentScore *score,
 
 /* ---- Validation, checkpoints. ---- */
 
-static int validate(Trainer *t, const FeedStep *at, Error *err) {
+static int validate(Trainer *t, const LoaderStep *at, Error *err) {
     double began = clock_seconds(), sum = 0;
     int64_t weight = 0; /* sequences, or patches: what a step's loss is the mean of */
     SegmentScore score = {0};
     TrainRun run = {.backward = false, .seed = t->settings->seed};
     for (int64_t i = 0; i < t->valid_plan.steps; i++) {
-        FeedStep step;
+        LoaderStep step;
         double loss;
-        TRY(feed_make_step(&t->valid_config, &t->valid_plan, 0, i, &step, err));
-        tell_problems(t, &step.problems);
+        TRY(loader_make_step(&t->valid_config, &t->valid_plan, 0, i, &step, err));
+        report_skipped(t, &step.skipped);
         int64_t parts = t->valid.scenes ? step.targets : step.sequences;
         int status = run_passes(t, &step, run, &loss, t->valid.scenes ? &score : NULL, err);
         sum += loss * (double)parts;
         weight += parts;
-        feed_step_free(&step);
+        loader_step_free(&step);
         TRY(status);
     }
     if (weight)
@@ -558,15 +557,15 @@ static bool is_due(int64_t step, int every) {
 
 static int one_step(Trainer *t, Error *err) {
     const TrainSettings *s = t->settings;
-    FeedStep step;
+    LoaderStep step;
     double loss = 0;
-    TRY(feed_next(t->feed, &step, err));
+    TRY(loader_next(t->loader, &step, err));
     TrainRun run = {
         .dropout = s->dropout, .seed = s->seed, .recompute = s->recompute, .backward = true};
-    int status = check_problems(t, &step, err) || run_passes(t, &step, run, &loss, NULL, err) ||
+    int status = check_skipped(t, &step, err) || run_passes(t, &step, run, &loss, NULL, err) ||
                  update(t, &step, loss, err);
     t->sum.tokens += step.tokens, t->sum.rows += step.rows;
-    t->sum.operations += train_model_operations(&t->model, step.rows, step.targets, step.pictures);
+    t->sum.operations += train_model_operations(&t->model, step.rows, step.targets, step.images);
     int64_t done = t->state.step;
     bool last = done == t->schedule.steps;
     if (status == 0 && (is_due(done, s->log_every) || last) && t->state.open_steps > 0)
@@ -578,7 +577,7 @@ static int one_step(Trainer *t, Error *err) {
         t->good = t->state;
         if (t->save_owed) status = save(t, false, err);
     }
-    feed_step_free(&step);
+    loader_step_free(&step);
     return status ? -1 : 0;
 }
 
@@ -623,16 +622,16 @@ static int loop(Trainer *t, int64_t end, Error *err) {
 
 static int train(Trainer *t, Error *err) {
     const TrainSettings *s = t->settings;
-    FeedConfig *c = &t->feed_config;
+    LoaderConfig *c = &t->loader_config;
     c->first_step = t->state.step, c->end_step = t->schedule.steps;
     c->epoch = t->state.epoch, c->index = t->state.index;
     t->started = clock_seconds() - t->state.seconds;
     t->sum.since = clock_seconds();
-    if (t->state.step < t->schedule.steps) TRY(feed_open(&t->feed, c, err));
+    if (t->state.step < t->schedule.steps) TRY(loader_open(&t->loader, c, err));
     int64_t end = t->schedule.steps, first = t->state.step, before = updates(&t->state);
     if (s->stop_after > 0 && first + s->stop_after < end) end = first + s->stop_after;
     /* The loss to begin with; a run that is resumed has it. */
-    if (s->valid && first == 0 && s->valid_every > 0) TRY(validate(t, &(FeedStep){0}, err));
+    if (s->valid && first == 0 && s->valid_every > 0) TRY(validate(t, &(LoaderStep){0}, err));
     TRY(loop(t, end, err));
     if (updates(&t->state) > 0) TRY(save(t, true, err));
     TRY(check_end(t, before, err));
@@ -755,7 +754,7 @@ int trainer_run(TrainSettings *settings, Error *err) {
     t->settings = settings;
     t->run.lock = -1;
     int status = run_all(t, err);
-    feed_close(t->feed);
+    loader_close(t->loader);
     if (t->report_open) train_report_close(&t->report);
     batches_free(&t->valid_plan);
     dataset_close(&t->data);

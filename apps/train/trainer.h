@@ -2,7 +2,7 @@
 #ifndef EASYFIRST_APPS_TRAIN_TRAINER_H
 #define EASYFIRST_APPS_TRAIN_TRAINER_H
 
-#include "apps/train/feed.h"
+#include "apps/train/loader.h"
 #include "apps/train/checkpoint.h"
 #include "apps/train/report.h"
 
@@ -19,12 +19,13 @@ int trainer_run(TrainSettings *settings, Error *err);
 ExampleConfig trainer_examples(const TrainModel *model, const TrainSettings *settings);
 PackingConfig trainer_packing(const TrainModel *model, const TrainSettings *settings);
 
-/* A pass's limits: settings->micro_batch_tokens or the default, and never less than the largest unit
+/* A pass's limits: settings->micro_batch_tokens or the default, and never less than the largest
+ * unit
  * needs. */
-LearnSizes trainer_sizes(const TrainSettings *settings, const LearnSizes *unit, int picture_rows);
+TrainSizes trainer_sizes(const TrainSettings *settings, const TrainSizes *unit, int image_rows);
 
 /* Text of decoded answers for the first units of a dataset beside what they should be, on `out`. */
-int trainer_show_answers(const TrainModel *model, const FeedConfig *config, int count, FILE *out,
+int trainer_show_answers(const TrainModel *model, const LoaderConfig *config, int count, FILE *out,
                          Error *err);
 
 #endif

@@ -6,7 +6,7 @@ set -eu
 cd "$(dirname "$0")/../.."
 easyfirst=${EASYFIRST:-build/easyfirst}
 model=data/bundled/model
-pictures=data/bundled/pictures
+pictures=data/bundled/images
 
 try() { # COMMAND of easyfirst and what follows: told, then run
     printf '$ easyfirst'

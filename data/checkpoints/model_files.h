@@ -25,7 +25,8 @@ int part_write(const Params *params, const Params *lora, double lora_scale, cons
 /* The flat tables of training (masters of `params` and moments m, v, each [flat] on the device) to
  * and from a file of their own. Reading checks names and shapes of all parameters against the
  * table, so that the state of another model is refused with the first difference, before anything
- * is changed. The masters are then those of the file, and the shadow follows. The tensors are f32,
+ * is changed. The masters are then those of the file, and the working copy follows. The tensors
+ * are f32,
  * of each trainable parameter's shape: "<name>", "<name>.m", "<name>.v". */
 int training_state_write(const Params *params, Tensor m, Tensor v, const char *path, Error *err);
 int training_state_read(Params *params, Tensor m, Tensor v, const char *path, Error *err);

@@ -268,7 +268,7 @@ void part_sources_free(PartSources *sources) {
 /* While a part is prepared. */
 typedef struct Preparing {
     const PartSources *sources;
-    PartWatch watch;
+    PartProgress progress;
 } Preparing;
 
 static void release_rows(void *user, const Param *param, int64_t first, int64_t rows) {
@@ -279,18 +279,19 @@ static void release_rows(void *user, const Param *param, int64_t first, int64_t 
     size_t row_bytes = tensor_bytes(param->value) / (size_t)param->shape[0];
     checkpoint_release_pages(s->checkpoint, (const char *)t->value.data + (size_t)first * row_bytes,
                              (size_t)rows * row_bytes);
-    if (p->watch.tell) p->watch.tell(p->watch.user, (size_t)rows * row_bytes);
+    if (p->progress.tell) p->progress.tell(p->progress.user, (size_t)rows * row_bytes);
 }
 
-int part_prepare_watched(PartSources *sources, Dtype compute, PartWatch watch, Error *err) {
-    Preparing preparing = {sources, watch};
+int part_prepare_with_progress(PartSources *sources, Dtype compute, PartProgress progress,
+                               Error *err) {
+    Preparing preparing = {sources, progress};
     if (params_prepare(sources->params, compute, release_rows, &preparing, err))
         return error_context(err, "%s", sources->checkpoint->path);
     return 0;
 }
 
 int part_prepare(PartSources *sources, Dtype compute, Error *err) {
-    return part_prepare_watched(sources, compute, (PartWatch){0}, err);
+    return part_prepare_with_progress(sources, compute, (PartProgress){0}, err);
 }
 
 /* ---- What is in a file besides. ---- */

@@ -48,11 +48,12 @@ void part_sources_free(PartSources *sources);
 int part_prepare(PartSources *sources, Dtype compute, Error *err);
 
 /* The same, told now and then how many bytes of the file were prepared since the last call. */
-typedef struct PartWatch {
+typedef struct PartProgress {
     void (*tell)(void *user, size_t bytes); /* NULL: nobody asks */
     void *user;
-} PartWatch;
-int part_prepare_watched(PartSources *sources, Dtype compute, PartWatch watch, Error *err);
+} PartProgress;
+int part_prepare_with_progress(PartSources *sources, Dtype compute, PartProgress progress,
+                               Error *err);
 
 /* The names of tensors that no part of `parts` took, though they are of a part that is taken from
  * this file or of none that is known, and that are not known to change nothing (a text tower, a

@@ -39,7 +39,7 @@ typedef struct JsonFault {
 /* One element or line by itself, in bounded memory; NULL where something is wrong. */
 json_t *json_element(const char *text, size_t size, JsonFault *fault);
 
-/* Of a fault, as a kind of problem (problems.h): "not JSON", "not text", "repeated key", "too
+/* Of a fault, as a kind of problem (skipped.h): "not JSON", "not text", "repeated key", "too
  * large". */
 const char *json_fault_name(const JsonFault *fault);
 

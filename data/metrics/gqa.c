@@ -50,8 +50,8 @@ static int take_prediction(void *user, const char *id, const char *text, bool ll
     TRY(find_id(s, id, &number, err));
     GqaIdState *state = &s->states[number];
     if (state->prediction >= 0)
-        problems_add(&s->score->problems, "question that was answered twice",
-                     "%.150s: question %.80s: the last answer counts", s->files->predictions, id);
+        skipped_add(&s->score->skipped, "question that was answered twice",
+                    "%.150s: question %.80s: the last answer counts", s->files->predictions, id);
     else
         s->score->predictions++;
     char *plain = llava ? gqa_prediction_plain(text) : strdup(text);
@@ -117,8 +117,8 @@ static int take_question(void *user, const GqaQuestion *q, Error *err) {
     GqaIdState *state = &s->states[id];
     bool twice = s->all ? state->in_all : state->known;
     if (twice)
-        problems_add(&s->score->problems, GQA_TWICE, "%.150s: question %.80s: the last one counts",
-                     s->all ? s->files->all_questions : s->files->questions, q->id);
+        skipped_add(&s->score->skipped, GQA_TWICE, "%.150s: question %.80s: the last one counts",
+                    s->all ? s->files->all_questions : s->files->questions, q->id);
     bool asked = state->known && !state->in_all; /* by the file of questions */
     if (!s->all || !asked) state->gold = gold;
     if (s->all && !asked) state->in_all = true;
@@ -132,7 +132,7 @@ static int take_question(void *user, const GqaQuestion *q, Error *err) {
 static int read_questions(GqaState *s, Error *err) {
     GqaScore *score = s->score;
     int64_t bad;
-    TRY(gqa_questions_walk(s->files->questions, take_question, s, &score->problems, &bad, err));
+    TRY(gqa_questions_walk(s->files->questions, take_question, s, &score->skipped, &bad, err));
     for (size_t i = 0; i < s->scored_count; i++) score->questions += s->scored[i].live;
     if (!score->questions)
         return error_set(err,
@@ -141,7 +141,7 @@ static int read_questions(GqaState *s, Error *err) {
                          s->files->questions);
     s->all = true;
     if (s->files->all_questions)
-        TRY(gqa_questions_walk(s->files->all_questions, take_question, s, &score->problems, &bad,
+        TRY(gqa_questions_walk(s->files->all_questions, take_question, s, &score->skipped, &bad,
                                err));
     for (size_t i = 0; i < s->ids.count; i++) {
         const GqaIdState *state = &s->states[i];
@@ -173,8 +173,8 @@ static int score_accuracy(GqaState *s, Error *err) {
         if (!q->live) continue;
         if (state->prediction < 0) {
             score->unanswered++;
-            problems_add(&score->problems, "question without a prediction",
-                         "%.150s: question %.80s", s->files->predictions, gqa_scored_id(s, q));
+            skipped_add(&score->skipped, "question without a prediction", "%.150s: question %.80s",
+                        s->files->predictions, gqa_scored_id(s, q));
         }
         golds += state->gold >= 0;
         all += gqa_right(state);
@@ -208,15 +208,15 @@ static bool entailed_share(GqaState *s, const GqaScored *q, double *share) {
         int32_t id = s->entailed.items[q->first_entailed + (size_t)i];
         const GqaIdState *state = &s->states[id];
         if (!state->known) {
-            problems_add(&s->score->problems, "entailed question that is not there",
-                         "question %.80s entails %.80s", gqa_scored_id(s, q),
-                         text_table_get(&s->ids, id));
+            skipped_add(&s->score->skipped, "entailed question that is not there",
+                        "question %.80s entails %.80s", gqa_scored_id(s, q),
+                        text_table_get(&s->ids, id));
             continue;
         }
         if (state->prediction < 0)
-            problems_add(&s->score->problems, "entailed question without a prediction",
-                         "question %.80s entails %.80s", gqa_scored_id(s, q),
-                         text_table_get(&s->ids, id));
+            skipped_add(&s->score->skipped, "entailed question without a prediction",
+                        "question %.80s entails %.80s", gqa_scored_id(s, q),
+                        text_table_get(&s->ids, id));
         count++;
         right += gqa_right(state);
     }
@@ -272,8 +272,8 @@ static uint8_t among(GqaState *s, const char *prediction, const JsonElement *ele
     if (!json_is_array(list)) return GQA_NOT_TOLD;
     json_array_foreach(list, i, item) {
         if (json_is_string(item)) continue;
-        problems_add(&s->score->problems, "choice that is not a string",
-                     "%.150s: question %.80s: \"%s\"", s->files->choices, element->key, member);
+        skipped_add(&s->score->skipped, "choice that is not a string",
+                    "%.150s: question %.80s: \"%s\"", s->files->choices, element->key, member);
     }
     if (!prediction) return 0;
     for (i = 0; common && i < 3; i++)
@@ -295,9 +295,8 @@ static int take_choices(void *user, const JsonElement *element, Error *err) {
     int32_t prediction = s->states[id].prediction;
     const char *text = prediction < 0 ? NULL : text_table_get(&s->answers, prediction);
     if (q->valid != GQA_NOT_TOLD)
-        problems_add(&s->score->problems, "choices that occur twice",
-                     "%.150s: question %.80s: the last ones count", s->files->choices,
-                     element->key);
+        skipped_add(&s->score->skipped, "choices that occur twice",
+                    "%.150s: question %.80s: the last ones count", s->files->choices, element->key);
     q->valid = among(s, text, element, "valid", q->common);
     q->plausible = among(s, text, element, "plausible", q->common);
     return 0;
@@ -317,8 +316,8 @@ static int score_choices(GqaState *s, Error *err) {
         const GqaScored *q = &s->scored[i];
         if (!q->live) continue;
         if (q->valid == GQA_NOT_TOLD || q->plausible == GQA_NOT_TOLD)
-            problems_add(&s->score->problems, "question without choices", "%.150s: question %.80s",
-                         s->files->choices, gqa_scored_id(s, q));
+            skipped_add(&s->score->skipped, "question without choices", "%.150s: question %.80s",
+                        s->files->choices, gqa_scored_id(s, q));
         valid += q->valid == 1, valid_count += q->valid != GQA_NOT_TOLD;
         plausible += q->plausible == 1, plausible_count += q->plausible != GQA_NOT_TOLD;
     }
@@ -331,7 +330,7 @@ static int score_choices(GqaState *s, Error *err) {
 
 static int score_all(GqaState *s, Error *err) {
     const GqaFiles *f = s->files;
-    TRY(gqa_predictions_walk(f->predictions, take_prediction, s, &s->score->problems, err));
+    TRY(gqa_predictions_walk(f->predictions, take_prediction, s, &s->score->skipped, err));
     TRY(read_questions(s, err));
     TRY(score_accuracy(s, err));
     score_consistency(s);
@@ -353,7 +352,7 @@ int gqa_score(GqaScore *score, const GqaFiles *files, Error *err) {
     text_table_free(&state.ids), text_table_free(&state.answers), text_table_free(&state.names);
     text_table_free(&state.images), text_table_free(&state.objects);
     free(state.states), free(state.scored), free(state.entailed.items), free(state.regions.items);
-    free(state.pictures), free(state.boxes);
+    free(state.scenes), free(state.boxes);
     if (status) gqa_score_free(score);
     return status;
 }

@@ -6,7 +6,7 @@
  *
  * Files are read as streams. In memory stay the ids of all questions and predictions, each
  * different answer once, some 100 bytes for a scored question, and with grounding the boxes of the
- * pictures that are asked about.
+ * images that are asked about.
  */
 #ifndef EASYFIRST_DATA_METRICS_GQA_H
 #define EASYFIRST_DATA_METRICS_GQA_H
@@ -14,7 +14,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "data/sets/problems.h"
+#include "data/sets/skipped.h"
 #include "kernels/error.h"
 
 typedef struct GqaFiles {
@@ -85,7 +85,7 @@ typedef struct GqaScore {
     int64_t unknown;     /* predictions for questions that are in none of the files */
     GqaCheck check;
     char check_text[400]; /* which counts differ */
-    Problems problems;    /* of all files */
+    Skipped skipped;      /* of all files */
 } GqaScore;
 
 /* Scores the files. Errors: a file that cannot be read, or has no question that is scored. Whatever

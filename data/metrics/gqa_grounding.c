@@ -18,16 +18,16 @@ static double number_of(const json_t *object, const char *name) {
     return json_is_number(value) ? json_number_value(value) : NAN;
 }
 
-static int take_object(GqaState *s, const char *picture, const char *id, const json_t *object,
+static int take_object(GqaState *s, const char *scene, const char *id, const json_t *object,
                        double width, double height, Error *err) {
     int32_t number = text_table_find(&s->objects, id);
     if (number < 0) return 0; /* no question names it */
     double x = number_of(object, "x"), y = number_of(object, "y");
     double w = number_of(object, "w"), h = number_of(object, "h");
     if (!isfinite(x + y + w + h)) {
-        problems_add(&s->score->problems, "object without a box",
-                     "%.150s: image %.80s: object %.60s: \"x\", \"y\", \"w\", \"h\" were expected",
-                     s->files->scene_graphs, picture, id);
+        skipped_add(&s->score->skipped, "object without a box",
+                    "%.150s: image %.80s: object %.60s: \"x\", \"y\", \"w\", \"h\" were expected",
+                    s->files->scene_graphs, scene, id);
         return 0;
     }
     if (s->box_count == s->box_capacity) {
@@ -40,7 +40,7 @@ static int take_object(GqaState *s, const char *picture, const char *id, const j
     return 0;
 }
 
-static int take_picture(void *user, const JsonElement *element, Error *err) {
+static int take_image(void *user, const JsonElement *element, Error *err) {
     GqaState *s = user;
     int32_t image = text_table_find(&s->images, element->key);
     if (image < 0) return 0;
@@ -48,20 +48,20 @@ static int take_picture(void *user, const JsonElement *element, Error *err) {
     double width = number_of(element->value, "width"), height = number_of(element->value, "height");
     const char *id;
     if (!(width > 0 && height > 0) || !json_is_object(objects)) {
-        problems_add(&s->score->problems, "image that is wrong in the scene graphs",
-                     "%.150s: image %.80s: \"width\", \"height\" and \"objects\" were expected",
-                     s->files->scene_graphs, element->key);
+        skipped_add(&s->score->skipped, "image that is wrong in the scene graphs",
+                    "%.150s: image %.80s: \"width\", \"height\" and \"objects\" were expected",
+                    s->files->scene_graphs, element->key);
         return 0;
     }
-    GqaPicture *picture = &s->pictures[image];
-    if (picture->known)
-        problems_add(&s->score->problems, "image that occurs twice",
-                     "%.150s: image %.80s: the last one counts", s->files->scene_graphs,
-                     element->key);
-    *picture = (GqaPicture){.first_box = s->box_count, .known = true};
+    GqaScene *scene = &s->scenes[image];
+    if (scene->known)
+        skipped_add(&s->score->skipped, "image that occurs twice",
+                    "%.150s: image %.80s: the last one counts", s->files->scene_graphs,
+                    element->key);
+    *scene = (GqaScene){.first_box = s->box_count, .known = true};
     json_object_foreach(objects, id, object)
         TRY(take_object(s, element->key, id, object, width, height, err));
-    picture->box_count = s->box_count - picture->first_box;
+    scene->box_count = s->box_count - scene->first_box;
     return 0;
 }
 
@@ -86,10 +86,9 @@ static double attention_in(const double *map, double x0, double y0, double x1, d
     return sum;
 }
 
-static const GqaBox *find_box(const GqaState *s, const GqaPicture *picture, int32_t object) {
-    for (size_t b = 0; b < picture->box_count; b++)
-        if (s->boxes[picture->first_box + b].object == object)
-            return &s->boxes[picture->first_box + b];
+static const GqaBox *find_box(const GqaState *s, const GqaScene *scene, int32_t object) {
+    for (size_t b = 0; b < scene->box_count; b++)
+        if (s->boxes[scene->first_box + b].object == object) return &s->boxes[scene->first_box + b];
     return NULL;
 }
 
@@ -101,25 +100,25 @@ static int take_attention(void *user, const char *id, const double *map, Error *
     GqaScored *q = &s->scored[s->states[number].scored];
     if (!q->live) return 0;
     if (q->looked)
-        problems_add(&s->score->problems, "attention that occurs twice",
-                     "%.150s: question %.80s: the last one counts", s->files->attentions, id);
+        skipped_add(&s->score->skipped, "attention that occurs twice",
+                    "%.150s: question %.80s: the last one counts", s->files->attentions, id);
     bool again = q->looked;
     q->looked = true;
-    if (q->image < 0 || !s->pictures[q->image].known) return 0;
-    const GqaPicture *picture = &s->pictures[q->image];
+    if (q->image < 0 || !s->scenes[q->image].known) return 0;
+    const GqaScene *scene = &s->scenes[q->image];
     q->grounded = true;
     q->grounding = 0;
     for (int32_t i = 0; i < q->region_count; i++) {
         int32_t object = s->regions.items[q->first_region + (size_t)i];
-        const GqaBox *box = find_box(s, picture, object);
+        const GqaBox *box = find_box(s, scene, object);
         if (box)
             q->grounding += attention_in(map, box->x0, box->y0, box->x1, box->y1);
         else if (!again)
-            problems_add(&s->score->problems, "region without an object",
-                         "question %.80s: object %.60s is not in the scene graph of its image "
-                         "%.80s",
-                         id, text_table_get(&s->objects, object),
-                         text_table_get(&s->images, q->image));
+            skipped_add(&s->score->skipped, "region without an object",
+                        "question %.80s: object %.60s is not in the scene graph of its image "
+                        "%.80s",
+                        id, text_table_get(&s->objects, object),
+                        text_table_get(&s->images, q->image));
     }
     if (q->scene) q->grounding += attention_in(map, 0, 0, 1, 1);
     return 0;
@@ -128,26 +127,26 @@ static int take_attention(void *user, const char *id, const double *map, Error *
 int gqa_ground(GqaState *s, Error *err) {
     double sum = 0;
     int64_t count = 0;
-    s->pictures = calloc(s->images.count + 1, sizeof *s->pictures);
-    if (!s->pictures) return error_set(err, "out of memory for %zu images", s->images.count);
+    s->scenes = calloc(s->images.count + 1, sizeof *s->scenes);
+    if (!s->scenes) return error_set(err, "out of memory for %zu images", s->images.count);
     TRY(gqa_file_walk(s->files->scene_graphs, 1u << GQA_FILE_OBJECT,
                       "{\"image\": {\"width\": ..., \"height\": ..., \"objects\": {...}}}",
-                      take_picture, s, err));
-    TRY(gqa_attentions_walk(s->files->attentions, take_attention, s, &s->score->problems, err));
+                      take_image, s, err));
+    TRY(gqa_attentions_walk(s->files->attentions, take_attention, s, &s->score->skipped, err));
     for (size_t i = 0; i < s->scored_count; i++) {
         const GqaScored *q = &s->scored[i];
         if (!q->live) continue;
-        if (q->image < 0 || !s->pictures[q->image].known) {
-            problems_add(&s->score->problems, "image that is not in the scene graphs",
-                         "%.150s: image %.80s of question %.80s", s->files->scene_graphs,
-                         q->image < 0 ? "(none)" : text_table_get(&s->images, q->image),
-                         gqa_scored_id(s, q));
+        if (q->image < 0 || !s->scenes[q->image].known) {
+            skipped_add(&s->score->skipped, "image that is not in the scene graphs",
+                        "%.150s: image %.80s of question %.80s", s->files->scene_graphs,
+                        q->image < 0 ? "(none)" : text_table_get(&s->images, q->image),
+                        gqa_scored_id(s, q));
             continue;
         }
         /* Without a map the model looked nowhere. */
         if (!q->looked)
-            problems_add(&s->score->problems, "question without attention",
-                         "%.150s: question %.80s", s->files->attentions, gqa_scored_id(s, q));
+            skipped_add(&s->score->skipped, "question without attention", "%.150s: question %.80s",
+                        s->files->attentions, gqa_scored_id(s, q));
         sum += q->grounded ? q->grounding : 0;
         count++;
     }

@@ -29,20 +29,20 @@ typedef struct GqaScored {
     bool scene;
     uint8_t valid, plausible; /* 0, 1 or GQA_NOT_TOLD */
     bool looked;              /* there is a map */
-    bool grounded;            /* there are a map, and a picture with known size */
+    bool grounded;            /* there are a map, and an image with known size */
     double grounding;
 } GqaScored;
 
-/* An object's box in parts of its picture's sides. */
+/* An object's box in parts of its image's sides. */
 typedef struct GqaBox {
     int32_t object; /* in `objects` */
     double x0, y0, x1, y1;
 } GqaBox;
 
-typedef struct GqaPicture {
+typedef struct GqaScene {
     size_t first_box, box_count;
     bool known;
-} GqaPicture;
+} GqaScene;
 
 /* An array of numbers that grows. */
 typedef struct GqaNumbers {
@@ -58,9 +58,9 @@ typedef struct GqaState {
     size_t state_capacity;
     GqaScored *scored; /* [scored_count] */
     size_t scored_count, scored_capacity;
-    GqaNumbers entailed;  /* in `ids` */
-    GqaNumbers regions;   /* in `objects` */
-    GqaPicture *pictures; /* [images.count] */
+    GqaNumbers entailed; /* in `ids` */
+    GqaNumbers regions;  /* in `objects` */
+    GqaScene *scenes;    /* [images.count] */
     GqaBox *boxes;
     size_t box_count, box_capacity;
     bool all; /* the file of all questions is being read */

@@ -1,6 +1,6 @@
 /* batches.c - see batches.h.
  *
- * An epoch's units stand in one array of 8 bytes each: those with a picture, then those without,
+ * An epoch's units stand in one array of 8 bytes each: those with an image, then those without,
  * each part shuffled. A megabatch is a window of it, which is sorted in place and cut into steps;
  * what is left over at its end, too little for a step, begins the next window. So there is one
  * short step for each part and not one for each megabatch. At last the steps are shuffled into a
@@ -64,22 +64,22 @@ static int compare_signed(const void *a, const void *b) {
 /* ---- Steps. ---- */
 
 /* What a step holds so far, against what it may hold. */
-typedef struct Filling {
+typedef struct Fill {
     int64_t units, tokens, sequences;
-} Filling;
+} Fill;
 
-static void fill(Filling *f, const BatchUnit *u) {
+static void fill(Fill *f, const BatchUnit *u) {
     f->units++, f->tokens += u->tokens, f->sequences += u->sequences;
 }
 
 /* Whether `steps` steps' worth is there already, */
-static bool filled(const Filling *f, const BatchConfig *c, int64_t steps) {
+static bool filled(const Fill *f, const BatchConfig *c, int64_t steps) {
     return (c->tokens > 0 && f->tokens >= steps * c->tokens) ||
            (c->sequences > 0 && f->sequences >= steps * c->sequences);
 }
 
 /* and whether one unit more would be too much for one. */
-static bool too_much(const Filling *f, const BatchConfig *c, const BatchUnit *u) {
+static bool too_much(const Fill *f, const BatchConfig *c, const BatchUnit *u) {
     return f->units && ((c->tokens > 0 && f->tokens + u->tokens > c->tokens) ||
                         (c->sequences > 0 && f->sequences + u->sequences > c->sequences));
 }
@@ -99,14 +99,14 @@ static int step_push(Planner *p, int64_t begin, Error *err) {
 /* Cuts list[begin, end) into steps. If more units follow, a last step that is not full is not cut
  * off; *next is where what is left begins. */
 static int cut_steps(Planner *p, int64_t begin, int64_t end, bool more, int64_t *next, Error *err) {
-    Filling f = {0};
+    Fill f = {0};
     int64_t first = begin;
     for (int64_t i = begin; i < end; i++) {
         const BatchUnit *u = &p->units[p->list[i]];
         if (too_much(&f, p->config, u)) {
             TRY(step_push(p, first, err));
             first = i;
-            f = (Filling){0};
+            f = (Fill){0};
         }
         fill(&f, u);
     }
@@ -144,7 +144,7 @@ static int group(Planner *p, int64_t begin, int64_t end, Error *err) {
     while (begin < end) {
         /* At least one step's worth, so that at least one step is cut off. */
         int64_t stop = begin;
-        Filling f = {0};
+        Fill f = {0};
         while (stop < end && !filled(&f, c, megabatch)) fill(&f, &p->units[p->list[stop++]]);
         TRY(sort_window(p, begin, stop, err));
         TRY(cut_steps(p, begin, stop, stop < end, &begin, err));
@@ -251,13 +251,13 @@ static int draw_epoch(Planner *p, Error *err) {
 
 /* ---- An epoch. ---- */
 
-/* Units with a picture to the front, the order otherwise as it is; returns how many they are. */
+/* Units with an image to the front, the order otherwise as it is; returns how many they are. */
 static int64_t split_modality(const Planner *p, int64_t *to) {
-    int64_t pictures = 0, other = 0;
-    for (int64_t i = 0; i < p->count; i++) other += p->units[p->list[i]].picture;
+    int64_t images = 0, other = 0;
+    for (int64_t i = 0; i < p->count; i++) other += p->units[p->list[i]].image;
     const int64_t count = other;
     for (int64_t i = 0; i < p->count; i++)
-        to[p->units[p->list[i]].picture ? pictures++ : other++] = p->list[i];
+        to[p->units[p->list[i]].image ? images++ : other++] = p->list[i];
     return count;
 }
 
@@ -298,10 +298,10 @@ static int plan_list(Planner *p, BatchPlan *plan, Error *err) {
         int64_t end;
         return cut_steps(p, 0, p->count, false, &end, err);
     }
-    int64_t pictures = split_modality(p, plan->order);
+    int64_t images = split_modality(p, plan->order);
     memcpy(p->list, plan->order, (size_t)p->count * sizeof *p->list);
-    TRY(group(p, 0, pictures, err));
-    return group(p, pictures, p->count, err);
+    TRY(group(p, 0, images, err));
+    return group(p, images, p->count, err);
 }
 
 static int check(const BatchUnit *units, int64_t count, const BatchConfig *c, int64_t epoch,

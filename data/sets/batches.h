@@ -1,8 +1,8 @@
 /* batches.h - which units of the data make up which training step.
  *
- * A unit is what is never torn apart: an example, or a picture with all its questions. An epoch is
+ * A unit is what is never torn apart: an example, or an image with all its questions. An epoch is
  * a shuffled walk over all units, cut into steps by number of units or of tokens. Steps are of one
- * modality, with a picture or without (LLaVA's sampler), and of units of similar length: units are
+ * modality, with an image or without (LLaVA's sampler), and of units of similar length: units are
  * shuffled, cut into megabatches, sorted by length within each, and the steps shuffled again. (Or
  * `mixed`: where sequences are packed end to end nothing has to be of equal length, and a model
  * that learns several tasks at once then has all of them in each update.) All of it is a pure
@@ -23,7 +23,7 @@ typedef struct BatchUnit {
     int32_t tokens;    /* length, for grouping and for batches by tokens */
     int32_t sequences; /* examples in it: 1, or the number of turns */
     int16_t source;    /* of a mixture */
-    bool picture;
+    bool image;
 } BatchUnit;
 
 typedef struct BatchConfig {

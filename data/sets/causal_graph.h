@@ -11,8 +11,8 @@
  *                 {"name": "result 1", "text": "24"}, ...],
  *    "edges": [["idea 1", "formula 1"], ["formula 1", "result 1"], ...]}
  *
- *   prompt    text as the model gets it; or "question" (put into the model's wording), with
- *   image     path of its picture below the folder of pictures, for a question; may be missing
+ *   prompt    text as the model gets it; or "question" (put into the model's prompt template), with
+ *   image     path of its image below the folder of images, for a question; may be missing
  *   answer    the annotated answer
  *   segments  parts of the answer that do not overlap; each has a name and either "text", which
  *             stands in the answer (the first time behind the segment in front of it in the list,
@@ -43,7 +43,7 @@ typedef struct CausalEdge {
 
 typedef struct CausalGraph {
     char *prompt;     /* or the question */
-    bool is_question; /* to be put into the model's wording */
+    bool is_question; /* to be put into the model's prompt template */
     char *image;      /* NULL: none */
     char *answer;
     CausalSegment *segments; /* [segment_count], at least 2, in the order of the file */

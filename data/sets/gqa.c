@@ -10,7 +10,7 @@
 
 #include "data/files/array_grow.h"
 #include "data/sets/gqa_file.h"
-#include "data/sets/picture_file.h"
+#include "data/sets/image_file.h"
 #include "data/sets/text_space.h"
 
 /* A list of texts that grows, of the question at hand. */
@@ -23,7 +23,7 @@ typedef struct Walk {
     const char *path; /* of the file at hand */
     GqaVisit visit;
     void *user;
-    Problems *problems;
+    Skipped *skipped;
     int64_t *bad;
     int64_t count; /* questions */
     bool lines;
@@ -41,7 +41,7 @@ static void problem_add(const Walk *w, const char *kind, const char *format, ...
     va_start(args, format);
     vsnprintf(what, sizeof what, format, args);
     va_end(args);
-    problems_add(w->problems, kind, "%.150s: %s: %s", w->path, w->where, what);
+    skipped_add(w->skipped, kind, "%.150s: %s: %s", w->path, w->where, what);
 }
 
 /* "missing", or what else is wrong with a member. */
@@ -156,7 +156,7 @@ static int take_regions(Walk *w, const json_t *entry, const char *name, Error *e
 
 /* ---- What both formats have. ---- */
 
-/* The picture's file, from the name in the field `key`. */
+/* The image's file, from the name in the field `key`. */
 static int take_image(Walk *w, const json_t *entry, const char *key, GqaQuestion *q, Error *err) {
     const char *name = gqa_member(entry, key);
     if (!name || !*name) {
@@ -166,7 +166,7 @@ static int take_image(Walk *w, const json_t *entry, const char *key, GqaQuestion
     }
     const char *slash = strrchr(name, '/'), *last = slash ? slash + 1 : name;
     q->image_id = name;
-    if (!*last || picture_leaves_folder(name)) {
+    if (!*last || image_leaves_folder(name)) {
         problem_add(w, "image outside of the folder",
                     "%.60s: expected a path below the folder of images, without \"..\"", name);
         return 0;
@@ -294,7 +294,7 @@ static int walk_folder(Walk *w, const char *path, Error *err) {
     return status;
 }
 
-static int no_questions(const char *path, bool folder, const Problems *problems, Error *err) {
+static int no_questions(const char *path, bool folder, const Skipped *skipped, Error *err) {
     GqaFile file;
     const char *hint = NULL;
     if (!folder) {
@@ -303,19 +303,19 @@ static int no_questions(const char *path, bool folder, const Problems *problems,
         gqa_file_close(&file);
     }
     if (hint) return error_set(err, "%s: it has no questions: this is %s", path, hint);
-    if (!problems->kind_count) return error_set(err, "%s: it has no questions", path);
-    return error_set(err, "%s: it has no questions: %s: %lld (%s)", path, problems->kinds[0].kind,
-                     (long long)problems->kinds[0].count, problems->kinds[0].first);
+    if (!skipped->kind_count) return error_set(err, "%s: it has no questions", path);
+    return error_set(err, "%s: it has no questions: %s: %lld (%s)", path, skipped->kinds[0].kind,
+                     (long long)skipped->kinds[0].count, skipped->kinds[0].first);
 }
 
-int gqa_questions_walk(const char *path, GqaVisit visit, void *user, Problems *problems,
-                       int64_t *bad, Error *err) {
+int gqa_questions_walk(const char *path, GqaVisit visit, void *user, Skipped *skipped, int64_t *bad,
+                       Error *err) {
     struct stat info;
-    Walk walk = {.visit = visit, .user = user, .problems = problems, .bad = bad};
+    Walk walk = {.visit = visit, .user = user, .skipped = skipped, .bad = bad};
     *bad = 0;
     bool folder = stat(path, &info) == 0 && S_ISDIR(info.st_mode);
     int status = folder ? walk_folder(&walk, path, err) : walk_file(&walk, path, err);
-    if (status == 0 && !walk.count) status = no_questions(path, folder, problems, err);
+    if (status == 0 && !walk.count) status = no_questions(path, folder, skipped, err);
     free(walk.image), free(walk.entailed.items), free(walk.regions.items);
     return status;
 }
@@ -326,7 +326,7 @@ typedef struct Reading {
     GqaQuestions *questions;
     const char *path;
     bool all;
-    Problems *problems;
+    Skipped *skipped;
 } Reading;
 
 static int keep_text(TextTable *table, const char *text, int32_t *number, Error *err) {
@@ -345,8 +345,8 @@ static int keep_question(void *user, const GqaQuestion *question, Error *err) {
     TRY(keep_text(&q->texts, question->image, &asked.image, err));
     TRY(keep_text(&q->texts, question->text, &asked.text, err));
     if (!fresh) {
-        problems_add(r->problems, GQA_TWICE, "%.150s: question %.80s: the last one counts", r->path,
-                     question->id);
+        skipped_add(r->skipped, GQA_TWICE, "%.150s: question %.80s: the last one counts", r->path,
+                    question->id);
     } else if ((size_t)q->count == q->capacity) {
         GqaAsked *grown = array_grow(q->items, &q->capacity, sizeof *grown);
         if (!grown)
@@ -359,11 +359,11 @@ static int keep_question(void *user, const GqaQuestion *question, Error *err) {
     return 0;
 }
 
-int gqa_questions_read(GqaQuestions *questions, const char *path, bool all, Problems *problems,
+int gqa_questions_read(GqaQuestions *questions, const char *path, bool all, Skipped *skipped,
                        Error *err) {
     *questions = (GqaQuestions){0};
-    Reading reading = {questions, path, all, problems};
-    int status = gqa_questions_walk(path, keep_question, &reading, problems, &questions->bad, err);
+    Reading reading = {questions, path, all, skipped};
+    int status = gqa_questions_walk(path, keep_question, &reading, skipped, &questions->bad, err);
     if (status == 0 && !questions->count)
         status = error_set(err, "%s: none of its questions is balanced", path);
     if (status) gqa_questions_free(questions);

@@ -11,7 +11,7 @@
  * tell. A folder stands for all of its .json files, in the order of their names: the official
  * train_all_questions is one. Files are read as a stream, one question in memory at a time.
  *
- * What is wrong with one entry is counted by kind and named, see problems.h. An entry with an id
+ * What is wrong with one entry is counted by kind and named, see skipped.h. An entry with an id
  * and nothing else that can be used is still a question: nobody can answer it, and it stays in the
  * denominator.
  */
@@ -21,14 +21,14 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "data/sets/problems.h"
+#include "data/sets/skipped.h"
 #include "data/sets/text_table.h"
 #include "kernels/error.h"
 
 typedef struct GqaQuestion {
     const char *id;
-    const char *image_id; /* the picture's name in the scene graphs */
-    const char *image;    /* its file below the folder of pictures: with ".jpg" where the name has
+    const char *image_id; /* the image's name in the scene graphs */
+    const char *image;    /* its file below the folder of images: with ".jpg" where the name has
                              no extension; NULL: missing or not below that folder */
     const char *text;     /* as it stands in the file: LLaVA's has its instruction; NULL: missing */
     const char *answer;   /* NULL: the file has none (hidden, LLaVA's) */
@@ -38,7 +38,7 @@ typedef struct GqaQuestion {
     const char *group;      /* groups.global; NULL: none */
     bool llava;             /* from a line, not from an official file */
     bool balanced;          /* isBalanced: is scored; true where the file does not say */
-    bool scene;             /* the whole picture is a region, too: a step has a member "scene" */
+    bool scene;             /* the whole image is a region, too: a step has a member "scene" */
     int steps;              /* of reasoning, as the official script counts; -1: not known */
     const char *const *entailed; /* ids, [entailed_count] */
     int entailed_count;
@@ -58,14 +58,14 @@ typedef int (*GqaVisit)(void *user, const GqaQuestion *question, Error *err);
  * twice. Entries that are no object, or lines without an id, are counted in *problems and in *bad:
  * they cannot be known by an id. Errors: what makes the rest unreadable (malformed JSON, a file
  * that was cut short), and a file without any question. */
-int gqa_questions_walk(const char *path, GqaVisit visit, void *user, Problems *problems,
-                       int64_t *bad, Error *err);
+int gqa_questions_walk(const char *path, GqaVisit visit, void *user, Skipped *skipped, int64_t *bad,
+                       Error *err);
 
 /* ---- The questions that are to be asked, in memory. ---- */
 
 typedef struct GqaAsked {
     int32_t id;    /* number in `ids` */
-    int32_t image; /* number in `texts` of the picture's file, or -1 */
+    int32_t image; /* number in `texts` of the image's file, or -1 */
     int32_t text;  /* in `texts`, or -1 */
 } GqaAsked;
 
@@ -74,7 +74,7 @@ typedef struct GqaQuestions {
     int64_t count;
     int64_t bad;     /* entries without an id: no question, but told */
     TextTable ids;   /* the number of an id is the index in `items` */
-    TextTable texts; /* questions and names of pictures */
+    TextTable texts; /* questions and names of images */
     size_t capacity;
     bool llava; /* LLaVA's: the texts have an instruction already */
 } GqaQuestions;
@@ -82,7 +82,7 @@ typedef struct GqaQuestions {
 /* Reads the questions that are balanced, or with `all` every one. Of an id that stands there twice
  * the last entry counts, in the place of the first, as in Python's json, and it is counted in
  * *problems; one that is not wanted takes the place of none. On failure *questions is empty. */
-int gqa_questions_read(GqaQuestions *questions, const char *path, bool all, Problems *problems,
+int gqa_questions_read(GqaQuestions *questions, const char *path, bool all, Skipped *skipped,
                        Error *err);
 void gqa_questions_free(GqaQuestions *questions);
 

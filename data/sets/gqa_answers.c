@@ -18,7 +18,7 @@ typedef struct Walk {
     GqaPredictionVisit visit;
     GqaAttentionVisit look;
     void *user;
-    Problems *problems;
+    Skipped *skipped;
     bool lines;
 } Walk;
 
@@ -31,8 +31,8 @@ static void problem_add(const Walk *w, const char *kind, const JsonElement *elem
     va_start(args, format);
     vsnprintf(what, sizeof what, format, args);
     va_end(args);
-    problems_add(w->problems, kind, "%.150s: %s %lld: %s", w->path, w->lines ? "line" : "entry",
-                 (long long)element->number, what);
+    skipped_add(w->skipped, kind, "%.150s: %s %lld: %s", w->path, w->lines ? "line" : "entry",
+                (long long)element->number, what);
 }
 
 static int visit_prediction(void *user, const JsonElement *element, Error *err) {
@@ -55,10 +55,10 @@ static int visit_prediction(void *user, const JsonElement *element, Error *err) 
     return w->visit(w->user, id, text, w->lines, err);
 }
 
-int gqa_predictions_walk(const char *path, GqaPredictionVisit visit, void *user, Problems *problems,
+int gqa_predictions_walk(const char *path, GqaPredictionVisit visit, void *user, Skipped *skipped,
                          Error *err) {
     GqaFile file;
-    Walk walk = {.path = path, .visit = visit, .user = user, .problems = problems};
+    Walk walk = {.path = path, .visit = visit, .user = user, .skipped = skipped};
     TRY(gqa_file_open(&file, path, err));
     walk.lines = file.kind != GQA_FILE_ARRAY;
     gqa_file_close(&file);
@@ -141,9 +141,9 @@ static int visit_attention(void *user, const JsonElement *element, Error *err) {
     return 0;
 }
 
-int gqa_attentions_walk(const char *path, GqaAttentionVisit visit, void *user, Problems *problems,
+int gqa_attentions_walk(const char *path, GqaAttentionVisit visit, void *user, Skipped *skipped,
                         Error *err) {
-    Walk walk = {.path = path, .look = visit, .user = user, .problems = problems};
+    Walk walk = {.path = path, .look = visit, .user = user, .skipped = skipped};
     return gqa_file_walk(path, 1u << GQA_FILE_ARRAY,
                          "[{\"questionId\": ..., \"attention\": [[...], ...]}]", visit_attention,
                          &walk, err);

@@ -15,7 +15,7 @@
 #include <stdint.h>
 
 #include "data/files/file_write.h"
-#include "data/sets/problems.h"
+#include "data/sets/skipped.h"
 #include "kernels/error.h"
 
 enum { GQA_MAP_SIDE = 7, GQA_MAP_CELLS = GQA_MAP_SIDE * GQA_MAP_SIDE };
@@ -29,7 +29,7 @@ typedef int (*GqaPredictionVisit)(void *user, const char *id, const char *text, 
  * and lines that are no JSON (the last one of a run that was killed, say), are counted and named,
  * and not visited. Errors: no such file, malformed JSON in an official file; an empty file of lines
  * has no predictions, which is no error. */
-int gqa_predictions_walk(const char *path, GqaPredictionVisit visit, void *user, Problems *problems,
+int gqa_predictions_walk(const char *path, GqaPredictionVisit visit, void *user, Skipped *skipped,
                          Error *err);
 
 /* One of LLaVA's lines, without its line end; keys in a fixed order: question_id, prompt, text,
@@ -60,7 +60,7 @@ typedef int (*GqaAttentionVisit)(void *user, const char *id, const double *map, 
 
 /* Visits all maps of an official attentions file. Maps that are not 7 x 7 finite numbers are
  * counted and named, and not visited. */
-int gqa_attentions_walk(const char *path, GqaAttentionVisit visit, void *user, Problems *problems,
+int gqa_attentions_walk(const char *path, GqaAttentionVisit visit, void *user, Skipped *skipped,
                         Error *err);
 
 #endif

@@ -6,7 +6,7 @@
 
 #include "data/files/file_window.h"
 #include "data/files/json_array.h"
-#include "data/sets/problems.h"
+#include "data/sets/skipped.h"
 
 typedef enum GqaFileKind {
     GQA_FILE_EMPTY,  /* nothing, or white space */

@@ -15,7 +15,7 @@ typedef struct PrefetchConfig {
                             each over, until there are no more (0) */
     void (*drop)(void *thing); /* frees one that nobody took */
     void *user;                /* must outlive the thread */
-    const char *what;          /* that are made: "pictures" */
+    const char *what;          /* that are made: "images" */
 } PrefetchConfig;
 
 /* Starts the thread. *prefetch is NULL on failure. */

@@ -57,7 +57,7 @@ struct Records {
 typedef struct Scan {
     Records *records;
     const Source *source;
-    Problems *problems;
+    Skipped *skipped;
     int64_t seen; /* records of this file, usable or not */
 } Scan;
 
@@ -69,12 +69,12 @@ static const char *unit_of(const Records *records, const Source *source) {
 }
 
 static RecordContext context_of(const Records *records, const Source *source, int64_t number,
-                                Problems *problems, bool *flawed) {
+                                Skipped *skipped, bool *flawed) {
     return (RecordContext){.options = &records->options,
                            .path = source->path,
                            .unit = unit_of(records, source),
                            .number = number,
-                           .problems = problems,
+                           .skipped = skipped,
                            .flawed = flawed};
 }
 
@@ -111,7 +111,7 @@ static int visit_element(void *user, const JsonElement *element, Error *err) {
     Scan *scan = user;
     bool flawed = false;
     RecordContext context =
-        context_of(scan->records, scan->source, element->number, scan->problems, &flawed);
+        context_of(scan->records, scan->source, element->number, scan->skipped, &flawed);
     Record record = {0};
     if (element->value)
         TRY(record_from_json(&record, element->value, &context, err));
@@ -151,7 +151,7 @@ static int scan_pieces(Scan *scan, FileWindow *window, size_t begin, Error *err)
         if (!piece.text) return 0;
         bool flawed = false;
         RecordContext context =
-            context_of(scan->records, source, piece.line, scan->problems, &flawed);
+            context_of(scan->records, source, piece.line, scan->skipped, &flawed);
         if (piece.too_long)
             record_problem(&context, "", "too long", "more than %d MiB%s", WINDOW_MOST >> 20,
                            lines ? "" : " without an empty line: is every line a text of its own?");
@@ -297,9 +297,9 @@ static int scan_window(Scan *scan, Source *source, FileWindow *window, Error *er
 }
 
 /* Scans one file; its records are appended to the index. */
-static int source_scan(Records *records, Source *source, Problems *problems, Error *err) {
-    Problems own = {.total = 0};
-    Scan scan = {.records = records, .source = source, .problems = &own};
+static int source_scan(Records *records, Source *source, Skipped *skipped, Error *err) {
+    Skipped own = {.total = 0};
+    Scan scan = {.records = records, .source = source, .skipped = &own};
     source->fd = source_open(source, &source->bytes, err);
     if (source->fd < 0) return -1;
     source->begin = (int64_t)records->count;
@@ -308,7 +308,7 @@ static int source_scan(Records *records, Source *source, Problems *problems, Err
     window_free(&window);
     source->end = (int64_t)records->count;
     records->scanned += scan.seen;
-    problems_merge(problems, &own);
+    skipped_merge(skipped, &own);
     TRY(status);
     if (source->end > source->begin) return 0;
     if (own.kind_count)
@@ -376,11 +376,11 @@ static int find_sources(Records *records, const char *path, Error *err) {
     return status;
 }
 
-static int scan_all(Records *records, const char *path, Problems *problems, Error *err) {
+static int scan_all(Records *records, const char *path, Skipped *skipped, Error *err) {
     TRY(find_sources(records, path, err));
     for (int s = 0; s < records->source_count; s++) {
         Source *source = &records->sources[s];
-        TRY(source_scan(records, source, problems, err));
+        TRY(source_scan(records, source, skipped, err));
         if (s < FILES_OPEN) continue;
         close(source->fd);
         source->fd = -1;
@@ -391,7 +391,7 @@ static int scan_all(Records *records, const char *path, Problems *problems, Erro
 }
 
 int records_open(Records **records, const char *path, const RecordsOptions *options,
-                 Problems *problems, Error *err) {
+                 Skipped *skipped, Error *err) {
     *records = NULL;
     Records *opened = calloc(1, sizeof *opened);
     if (!opened) return error_set(err, "%s: out of memory", path);
@@ -401,7 +401,7 @@ int records_open(Records **records, const char *path, const RecordsOptions *opti
         opened->options.images = opened->images = strdup(options->images);
         if (!opened->images) status = error_set(err, "%s: out of memory", path);
     }
-    if (status == 0) status = scan_all(opened, path, problems, err);
+    if (status == 0) status = scan_all(opened, path, skipped, err);
     if (status) {
         records_close(opened);
         return -1;

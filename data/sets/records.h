@@ -1,5 +1,5 @@
 /* records.h - training and evaluation data as records: turns of prompt and answer, and perhaps a
- * picture.
+ * image.
  *
  * Formats, recognised by content (a file's first byte that is no white space: '[', '{', another):
  *   LLaVA JSON   one array of {"id", "image", "conversations": [{"from": "human"|"gpt", "value"}]}
@@ -30,7 +30,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "data/sets/problems.h"
+#include "data/sets/skipped.h"
 #include "kernels/error.h"
 
 typedef struct RecordTurn {
@@ -40,7 +40,7 @@ typedef struct RecordTurn {
 
 typedef struct Record {
     const char *id;    /* as text; "" if it has none */
-    const char *image; /* path below the folder of pictures, as in the file; NULL: none */
+    const char *image; /* path below the folder of images, as in the file; NULL: none */
     RecordTurn *turns; /* [count], count >= 1: turns without an answer are left out */
     int count;
     void *memory; /* of all the texts; record_free */
@@ -49,19 +49,19 @@ typedef struct Record {
 void record_free(Record *record);
 
 typedef struct RecordsOptions {
-    const char *images;      /* folder of pictures; NULL: a record with a picture is a problem */
+    const char *images;      /* folder of images; NULL: a record with an image is a problem */
     const char *prompts_for; /* what needs prompts ("train adapt"): plain text, which has none, is
                                 refused; NULL: plain text is read */
     bool text_lines;         /* plain text: every line is a document */
-    bool check_images;       /* look while scanning whether each picture's file is there */
+    bool check_images;       /* look while scanning whether each image's file is there */
     int64_t limit;           /* usable records at most, of each file; 0: all */
 } RecordsOptions;
 
 typedef struct Records Records;
 
 /* Scans the file or folder once, front to back. What is wrong with a single record (no
- * conversations, a value of the wrong type, a picture path that is absolute or leaves the folder
- * with "..", a picture that is missing or empty, a line that is no JSON, text with NUL bytes or
+ * conversations, a value of the wrong type, an image path that is absolute or leaves the folder
+ * with "..", an image that is missing or empty, a line that is no JSON, text with NUL bytes or
  * that is not UTF-8, too many values for JSON_ELEMENT_MEMORY) is counted in *problems, once for
  * each record, and the record is left out; of an empty answer it is the turn. What makes the rest
  * unreadable (malformed JSON in an array: the message has line, column and byte; a ratio.json that
@@ -69,7 +69,7 @@ typedef struct Records Records;
  * used (its first problem is told), a file of another kind (Parquet, CSV, compressed, UTF-16, an
  * object around the array: see file_kind.h), and a pipe. *records is NULL on failure. */
 int records_open(Records **records, const char *path, const RecordsOptions *options,
-                 Problems *problems, Error *err);
+                 Skipped *skipped, Error *err);
 void records_close(Records *records); /* NULL is allowed */
 
 /* Whether files are there and of a kind that can be read: their beginnings alone are looked at, so
@@ -88,7 +88,7 @@ const char *records_source(const Records *records, int source, int64_t *begin, i
 /* One record; safe from several threads at once. An error here is that of this record alone. */
 int records_read(const Records *records, int64_t index, Record *record, Error *err);
 
-/* The full path of a record's picture. */
+/* The full path of a record's image. */
 int records_image_path(const Records *records, const Record *record, char *path, int size,
                        Error *err);
 
@@ -96,8 +96,8 @@ int records_image_path(const Records *records, const Record *record, char *path,
 bool records_flawed(const Records *records, int64_t index);
 
 /* A hash of the contents and weights of the files, taken while they were scanned, and of where
- * their usable records stand (a picture may have come or gone): another one means other data. Names
- * and times of the files, and what is in the pictures, are not part of it. */
+ * their usable records stand (an image may have come or gone): another one means other data. Names
+ * and times of the files, and what is in the images, are not part of it. */
 uint64_t records_fingerprint(const Records *records);
 
 /* Of one source: its path, bytes, and the hash of its contents. */

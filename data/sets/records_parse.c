@@ -8,7 +8,7 @@
 #include <sys/stat.h>
 
 #include "data/files/json_kind.h"
-#include "data/sets/picture_file.h"
+#include "data/sets/image_file.h"
 #include "data/sets/text_space.h"
 
 static const char IMAGE_WORD[] = "<image>";
@@ -28,14 +28,14 @@ typedef struct Draft {
 
 void record_problem(const RecordContext *context, const char *id, const char *kind,
                     const char *format, ...) {
-    if (!context->problems) return;
+    if (!context->skipped) return;
     char what[320];
     va_list args;
     va_start(args, format);
     vsnprintf(what, sizeof what, format, args);
     va_end(args);
-    (*context->flawed ? problems_more : problems_add)(
-        context->problems, kind, "%s: %s %lld%s%.60s: %s", context->path, context->unit,
+    (*context->flawed ? skipped_more : skipped_add)(
+        context->skipped, kind, "%s: %s %lld%s%.60s: %s", context->path, context->unit,
         (long long)context->number, id[0] ? ", id " : "", id, what);
     *context->flawed = true;
 }
@@ -86,7 +86,7 @@ static bool take_id(Draft *draft, const json_t *object) {
 static bool check_file(Draft *draft) {
     char text[512];
     const char *kind =
-        picture_file_problem(text, sizeof text, draft->context->options->images, draft->image);
+        image_file_problem(text, sizeof text, draft->context->options->images, draft->image);
     if (kind) draft_problem(draft, kind, "%s", text);
     return !kind;
 }
@@ -115,7 +115,7 @@ static bool take_image(Draft *draft, const json_t *object) {
     }
     draft->image = image[0] ? image : images[0] ? images : NULL;
     if (!draft->image) return true;
-    if (picture_leaves_folder(draft->image)) {
+    if (image_leaves_folder(draft->image)) {
         draft_problem(draft, "image outside of the folder",
                       "%.200s: expected a path below the folder of images, without \"..\"",
                       draft->image);
@@ -127,7 +127,7 @@ static bool take_image(Draft *draft, const json_t *object) {
                       draft->image);
         return false;
     }
-    if (!draft->context->problems || !draft->context->options->check_images) return true;
+    if (!draft->context->skipped || !draft->context->options->check_images) return true;
     return check_file(draft);
 }
 
@@ -262,16 +262,16 @@ static bool take_conversations(Draft *draft, const json_t *list) {
 /* What was left out of a record that is used. */
 static void tell_notes(const Draft *draft) {
     const RecordContext *c = draft->context;
-    if (!c->problems) return;
+    if (!c->skipped) return;
     if (draft->system)
-        problems_note(c->problems, "system prompt", "%s: %s %lld%s%.60s: left out, as LLaVA does",
-                      c->path, c->unit, (long long)c->number, draft->id[0] ? ", id " : "",
-                      draft->id);
+        skipped_note(c->skipped, "system prompt", "%s: %s %lld%s%.60s: left out, as LLaVA does",
+                     c->path, c->unit, (long long)c->number, draft->id[0] ? ", id " : "",
+                     draft->id);
     if (draft->unanswered)
-        problems_note(c->problems, "question without an answer",
-                      "%s: %s %lld%s%.60s: %d of them left out", c->path, c->unit,
-                      (long long)c->number, draft->id[0] ? ", id " : "", draft->id,
-                      draft->unanswered);
+        skipped_note(c->skipped, "question without an answer",
+                     "%s: %s %lld%s%.60s: %d of them left out", c->path, c->unit,
+                     (long long)c->number, draft->id[0] ? ", id " : "", draft->id,
+                     draft->unanswered);
 }
 
 static bool take_pair(Draft *draft, const json_t *object) {
@@ -305,7 +305,7 @@ static void no_conversations(Draft *draft, json_t *object) {
 
 /* ---- The record. ---- */
 
-/* Copies a prompt without the marks where the picture stands; white space around one goes along,
+/* Copies a prompt without the marks where the image stands; white space around one goes along,
  * and a single space stays between words. Returns the end of the copy, behind its 0. */
 static char *copy_prompt(char *to, const char *prompt) {
     const char *begin = to;

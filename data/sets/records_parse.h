@@ -14,11 +14,11 @@
 
 typedef struct RecordContext {
     const RecordsOptions *options;
-    const char *path;   /* of the file, for messages */
-    const char *unit;   /* what the number counts: "record", "line" */
-    int64_t number;     /* of it in the file, from 1 */
-    Problems *problems; /* NULL: not counted, and pictures are not looked for */
-    bool *flawed;       /* set, and the record counted, when its first problem is met; with
+    const char *path; /* of the file, for messages */
+    const char *unit; /* what the number counts: "record", "line" */
+    int64_t number;   /* of it in the file, from 1 */
+    Skipped *skipped; /* NULL: not counted, and images are not looked for */
+    bool *flawed;     /* set, and the record counted, when its first problem is met; with
                            `problems` */
 } RecordContext;
 

@@ -12,13 +12,13 @@
 #include "data/files/file_kind.h"
 #include "data/files/file_open.h"
 #include "data/files/json_array.h"
-#include "data/sets/picture_file.h"
+#include "data/sets/image_file.h"
 
 /* The scan of all files; until its end boxes have the number of their name as it was met. */
 typedef struct Scan {
     SceneGraphs *graphs;
     const SceneGraphsOptions *options;
-    Problems *problems;
+    Skipped *skipped;
     const char *path; /* of the file at hand */
     json_t *names;    /* name: its number */
     ContentHash hash; /* of all files */
@@ -92,7 +92,7 @@ static int names_end(Scan *s, Error *err) {
     return status ? error_set(err, "out of memory for the names of objects") : 0;
 }
 
-/* ---- One picture. ---- */
+/* ---- One image. ---- */
 
 static void problem_add(const Scan *s, const char *kind, const char *image, const char *format, ...)
     __attribute__((format(printf, 4, 5)));
@@ -103,7 +103,7 @@ static void problem_add(const Scan *s, const char *kind, const char *image, cons
     va_start(args, format);
     vsnprintf(what, sizeof what, format, args);
     va_end(args);
-    problems_add(s->problems, kind, "%.150s: image %.80s: %s", s->path, image, what);
+    skipped_add(s->skipped, kind, "%.150s: image %.80s: %s", s->path, image, what);
 }
 
 /* A finite number of an object; false after counting what is wrong. */
@@ -118,7 +118,7 @@ static bool take_number(const Scan *s, const json_t *object, const char *image, 
     return false;
 }
 
-/* The part of a box that lies in the picture; false after counting what is wrong. */
+/* The part of a box that lies in the image; false after counting what is wrong. */
 static bool take_box(const Scan *s, const json_t *object, const Scene *scene, const char *id,
                      SceneBox *box) {
     static const char *const fields[4] = {"x", "y", "w", "h"};
@@ -177,12 +177,12 @@ static bool take_side(const Scan *s, const json_t *graph, const char *key, const
     return false;
 }
 
-/* The picture's file: NULL after counting what is wrong. */
+/* The image's file: NULL after counting what is wrong. */
 static int take_image(const Scan *s, const char *key, char **image, Error *err) {
     char text[512];
     const char *slash = strrchr(key, '/'), *last = slash ? slash + 1 : key;
     *image = NULL;
-    if (!last[0] || picture_leaves_folder(key)) {
+    if (!last[0] || image_leaves_folder(key)) {
         problem_add(s, "image outside of the folder", key,
                     "expected a path below the folder of images, without \"..\"");
         return 0;
@@ -191,7 +191,7 @@ static int take_image(const Scan *s, const char *key, char **image, Error *err) 
         *image = NULL;
         return error_set(err, "%s: out of memory", s->path);
     }
-    const char *kind = picture_file_problem(text, sizeof text, s->options->images, *image);
+    const char *kind = image_file_problem(text, sizeof text, s->options->images, *image);
     if (!kind) return 0;
     problem_add(s, kind, key, "%s", text);
     free(*image);
@@ -273,12 +273,12 @@ static int scan_all(Scan *s, const char *const *paths, int count, Error *err) {
     TRY(names_begin(s, err));
     for (int i = 0; i < count && !(limit && g->count >= limit); i++)
         TRY(scan_file(s, paths[i], err));
-    if (!g->count && s->problems->kind_count)
+    if (!g->count && s->skipped->kind_count)
         return error_set(err, "%s: none of its images can be used: %s (%s)", paths[0],
-                         s->problems->kinds[0].kind, s->problems->kinds[0].first);
+                         s->skipped->kinds[0].kind, s->skipped->kinds[0].first);
     if (!g->count) return error_set(err, "%s: it has no images", paths[0]);
     TRY(names_end(s, err));
-    /* A picture's file may have come or gone. */
+    /* An image's file may have come or gone. */
     for (int64_t i = 0; i < g->count; i++) {
         const char *image = g->scenes[i].image;
         content_hash_add(&s->hash, image, strlen(image) + 1);
@@ -288,12 +288,12 @@ static int scan_all(Scan *s, const char *const *paths, int count, Error *err) {
 }
 
 int scene_graphs_open(SceneGraphs *graphs, const char *const *paths, int count,
-                      const SceneGraphsOptions *options, Problems *problems, Error *err) {
+                      const SceneGraphsOptions *options, Skipped *skipped, Error *err) {
     *graphs = (SceneGraphs){0};
     if (!options->images)
         return error_set(err, "%s: its images are in a folder that is not named (--images)",
                          paths[0]);
-    Scan scan = {.graphs = graphs, .options = options, .problems = problems};
+    Scan scan = {.graphs = graphs, .options = options, .skipped = skipped};
     graphs->images = strdup(options->images);
     if (!graphs->images) return error_set(err, "out of memory");
     int status = scan_all(&scan, paths, count, err);

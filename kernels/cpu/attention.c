@@ -16,7 +16,7 @@ enum {
 
 typedef struct Sharing {
     int64_t queries; /* of all spans */
-    int64_t work;    /* products of queries and keys over all spans */
+    int64_t work;    /* matmuls of queries and keys over all spans */
     int longest;     /* queries of the longest span */
     int keys;        /* of the span with the most */
     int piece;       /* queries in a unit, about */

@@ -9,7 +9,7 @@
 
 #include <omp.h>
 
-enum { PARALLEL_WORK = 1 << 19 }; /* as in attention.c; a gradient is five products, not two */
+enum { PARALLEL_WORK = 1 << 19 }; /* as in attention.c; a gradient is five matmuls, not two */
 
 static bool span_is_empty(const AttentionSpan *span) {
     return span->q_begin == span->q_end;

@@ -1,6 +1,6 @@
 /* cpu.h - the CPU backend's own state, shared by the files of kernels/cpu/. Private to them.
  *
- * Matrix products are oneDNN's; everything between them is ours, in kernels/cpu/isa/, compiled once
+ * Matmuls are oneDNN's; everything between them is ours, in kernels/cpu/isa/, compiled once
  * for each instruction set and reached through CpuKernels.
  */
 #ifndef EASYFIRST_KERNELS_CPU_CPU_H
@@ -46,14 +46,14 @@ int cpu_linear_rows(Device *, Tensor y, Tensor x, Tensor w, Tensor b, int64_t fi
 OP_LIST(CPU_OPERATION)
 
 int cpu_pack_weight(Device *, struct Packed **, const Tensor *pieces, int count, Dtype compute,
-                    bool vocabulary, const PackWatch *, Error *);
+                    bool vocabulary, const PackProgress *, Error *);
 void cpu_packed_free(Device *, struct Packed *);
 size_t cpu_pack_size(Device *, int64_t rows, int64_t columns, Dtype compute, bool vocabulary);
 
-/* The products of a backward pass, with plain matrices: dx = dy w or dx += dy w; dw += dy^T x; and
+/* The matmuls of a backward pass, with plain matrices: dx = dy w or dx += dy w; dw += dy^T x; and
  * db += the column sums of dy [.., n]. */
-int cpu_product_dx(Device *, Tensor dx, Tensor dy, Tensor w, bool accumulate, Error *);
-int cpu_product_dw(Device *, Tensor dw, Tensor dy, Tensor x, Error *);
+int cpu_matmul_dx(Device *, Tensor dx, Tensor dy, Tensor w, bool accumulate, Error *);
+int cpu_matmul_dw(Device *, Tensor dw, Tensor dy, Tensor x, Error *);
 void cpu_column_sums(Device *, float *db, Tensor dy);
 
 #endif

@@ -11,7 +11,7 @@
  * learnt all there is to learn knows exactly, and not as the difference of two roundings.
  *
  * dw and db need the sum first: a second walk computes the logits again, turns them into their
- * gradients in place and multiplies them while they are in the cache. That is one product more than
+ * gradients in place and multiplies them while they are in the cache. That is one matmul more than
  * keeping them.
  *
  * Rows of weight 0 are left out at the start: they cost nothing, whatever stands in them.
@@ -110,7 +110,7 @@ static void ones_put(Tensor dy) {
 }
 
 /* dx [rows that count, D] f32 becomes the sum of exponentials times rows of w; it may be absent.
- * With smoothing the last product has a row of ones more, which costs next to nothing in it. */
+ * With smoothing the last matmul has a row of ones more, which costs next to nothing in it. */
 static int rows_scan(Device *device, const Loss *loss, Tensor dx, Error *err) {
     const CpuKernels *kernels = cpu_state(device)->kernels;
     const bool convert = dx.data && loss->gradient.dtype != DTYPE_F32;
@@ -135,9 +135,9 @@ static int rows_scan(Device *device, const Loss *loss, Tensor dx, Error *err) {
             if (!dx.data) continue;
             const bool last = loss->even && top + here == rows;
             if (last) ones_put(dy);
-            TRY(cpu_product_dx(device, tensor_rows(dx, top, here + last),
-                               part(dy, here + last, count), tensor_rows(loss->w, first, count),
-                               first > 0, err));
+            TRY(cpu_matmul_dx(device, tensor_rows(dx, top, here + last),
+                              part(dy, here + last, count), tensor_rows(loss->w, first, count),
+                              first > 0, err));
         }
     }
     return 0;
@@ -226,8 +226,8 @@ static int rows_gradient(Device *device, const Loss *loss, Tensor dw, Tensor db,
                                          DTYPE_F32, count);
             }
             if (dw.data)
-                TRY(cpu_product_dw(device, tensor_rows(dw, first, count), dy,
-                                   tensor_rows(loss->x, top, here), err));
+                TRY(cpu_matmul_dw(device, tensor_rows(dw, first, count), dy,
+                                  tensor_rows(loss->x, top, here), err));
             if (db.data) cpu_column_sums(device, (float *)db.data + first, y);
         }
     }

@@ -29,7 +29,7 @@ void cpu_column_sums(Device *device, float *db, Tensor dy) {
     }
 }
 
-int cpu_product_dx(Device *device, Tensor dx, Tensor dy, Tensor w, bool accumulate, Error *err) {
+int cpu_matmul_dx(Device *device, Tensor dx, Tensor dy, Tensor w, bool accumulate, Error *err) {
     MatmulTask task = {
         .m = dy.shape[0],
         .n = w.shape[1],
@@ -48,7 +48,7 @@ int cpu_product_dx(Device *device, Tensor dx, Tensor dy, Tensor w, bool accumula
     return matmul_run(cpu_state(device)->matmul, &task, err);
 }
 
-int cpu_product_dw(Device *device, Tensor dw, Tensor dy, Tensor x, Error *err) {
+int cpu_matmul_dw(Device *device, Tensor dw, Tensor dy, Tensor x, Error *err) {
     MatmulTask task = {
         .m = dy.shape[1],
         .n = x.shape[1],
@@ -70,8 +70,8 @@ int cpu_product_dw(Device *device, Tensor dw, Tensor dy, Tensor x, Error *err) {
 
 int cpu_linear_backward(Device *device, Tensor dx, Tensor dw, Tensor db, Tensor dy, Tensor x,
                         Tensor w, bool accumulate_dx, Error *err) {
-    if (dx.data) TRY(cpu_product_dx(device, dx, dy, w, accumulate_dx, err));
-    if (dw.data) TRY(cpu_product_dw(device, dw, dy, x, err));
+    if (dx.data) TRY(cpu_matmul_dx(device, dx, dy, w, accumulate_dx, err));
+    if (dw.data) TRY(cpu_matmul_dw(device, dw, dy, x, err));
     if (db.data) cpu_column_sums(device, db.data, dy);
     return 0;
 }

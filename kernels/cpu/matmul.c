@@ -11,7 +11,7 @@
  * layout chosen at 256 is within noise of the best one, and 3 to 4 times faster than plain rows. */
 enum { LAYOUT_ROWS = 256 };
 
-/* Compiled products kept, some 200 kB each. A text model has about ten shapes for each number of
+/* Compiled matmuls kept, some 200 kB each. A text model has about ten shapes for each number of
  * rows that occurs, and each prompt may bring a new number. oneDNN itself keeps the latest 1024 of
  * the process, so that one dropped here is often found there in a fraction of the time. */
 enum { CACHE_ENTRIES = 512, CACHE_BUCKETS = 1024 };
@@ -163,9 +163,9 @@ static void threads_return(int before) {
     if (before != omp_get_max_threads()) omp_set_num_threads(before);
 }
 
-/* Threads for a product: below a million multiply-adds one thread is done in some 10 microseconds,
+/* Threads for a matmul: below a million multiply-adds one thread is done in some 10 microseconds,
  * and waiting for the others costs as much, far more if the machine has other work. */
-static int product_threads(const Matmul *matmul, int64_t m, int64_t n, int64_t k) {
+static int matmul_threads(const Matmul *matmul, int64_t m, int64_t n, int64_t k) {
     return m * n * k < 1000000 ? 1 : matmul->threads;
 }
 
@@ -213,7 +213,7 @@ bool matmul_has_bf16(void) {
     return ((unsigned)dnnl_get_effective_cpu_isa() & want) == want;
 }
 
-/* ---- Describing a product to oneDNN. ---- */
+/* ---- Describing a matmul to oneDNN. ---- */
 
 static dnnl_status_t attributes_create(dnnl_primitive_attr_t *attr, const Key *key) {
     dnnl_post_ops_t ops = NULL;
@@ -245,7 +245,7 @@ static dnnl_status_t attributes_create(dnnl_primitive_attr_t *attr, const Key *k
     return s;
 }
 
-/* A matrix of `rows` x `columns` as the product sees it, stored by rows or (transposed)
+/* A matrix of `rows` x `columns` as the matmul sees it, stored by rows or (transposed)
  * by columns. */
 static dnnl_status_t matrix_describe(dnnl_memory_desc_t *desc, int64_t rows, int64_t columns,
                                      Dtype dtype, int64_t ld, bool transposed) {
@@ -254,10 +254,10 @@ static dnnl_status_t matrix_describe(dnnl_memory_desc_t *desc, int64_t rows, int
     return desc_strided(desc, 2, dims, data_type(dtype), strides);
 }
 
-/* The primitive descriptor of a product. The weights are as the key says, or in the layout, or,
+/* The primitive descriptor of a matmul. The weights are as the key says, or in the layout, or,
  * where `any_layout`, in the one that oneDNN prefers. */
-static dnnl_status_t product_describe(Matmul *matmul, dnnl_primitive_desc_t *pd, const Key *key,
-                                      const MatmulLayout *layout, bool any_layout) {
+static dnnl_status_t describe(Matmul *matmul, dnnl_primitive_desc_t *pd, const Key *key,
+                              const MatmulLayout *layout, bool any_layout) {
     dnnl_memory_desc_t x, w, bias, y;
     memset(&x, 0, sizeof x), memset(&w, 0, sizeof w);
     memset(&bias, 0, sizeof bias), memset(&y, 0, sizeof y);
@@ -270,7 +270,7 @@ static dnnl_status_t product_describe(Matmul *matmul, dnnl_primitive_desc_t *pd,
             s = desc_any(&w, 2, w_dims, data_type(key->dtype));
         else if (layout)
             s = desc_copy(&w, desc_argument(&layout->desc));
-        else /* [n, k] by rows is the product's [k, n] by columns */
+        else /* [n, k] by rows is the matmul's [k, n] by columns */
             s = matrix_describe(&w, key->k, key->n, key->dtype, key->w_ld, !key->w_transposed);
     }
     if (s == dnnl_success && key->bias)
@@ -291,7 +291,7 @@ static dnnl_status_t memory_create(Matmul *matmul, dnnl_memory_t *memory, DescAr
     return dnnl_memory_create(memory, desc, matmul->engine, DNNL_MEMORY_NONE);
 }
 
-static int product_error(const Key *key, dnnl_status_t status, Error *err) {
+static int matmul_error(const Key *key, dnnl_status_t status, Error *err) {
     return error_set(err, "matmul [%lld, %lld] x [%lld, %lld], %s to %s: oneDNN says %s",
                      (long long)key->m, (long long)key->k, (long long)key->k, (long long)key->n,
                      dtype_name(key->dtype), dtype_name(key->y_dtype), dnnl_status2str(status));
@@ -300,7 +300,7 @@ static int product_error(const Key *key, dnnl_status_t status, Error *err) {
 static dnnl_status_t entry_create(Matmul *matmul, Entry *e, const Key *key,
                                   const MatmulLayout *layout) {
     dnnl_primitive_desc_t pd = NULL;
-    dnnl_status_t s = product_describe(matmul, &pd, key, layout, false);
+    dnnl_status_t s = describe(matmul, &pd, key, layout, false);
     if (s != dnnl_success) return s;
     e->key = *key;
     e->scratch_bytes = dnnl_memory_desc_get_size(desc_of(pd, DNNL_ARG_SCRATCHPAD));
@@ -318,7 +318,7 @@ static dnnl_status_t entry_create(Matmul *matmul, Entry *e, const Key *key,
     return s;
 }
 
-/* ---- The cache of compiled products. ---- */
+/* ---- The cache of compiled matmuls. ---- */
 
 static unsigned key_bucket(const Key *key) {
     const unsigned char *bytes = (const unsigned char *)key;
@@ -327,7 +327,8 @@ static unsigned key_bucket(const Key *key) {
     return (unsigned)((hash ^ hash >> 32) % CACHE_BUCKETS);
 }
 
-/* A free entry, or else the one that has not run for longest, taken out of its bucket. Looking at
+/* A free entry, or else the one that has not run for longest, taken out of its bucket. Inspecting
+ * at
  * all of them takes about a microsecond, before half a millisecond of compiling. */
 static Entry *entry_take(Matmul *matmul) {
     Entry *oldest = matmul->entry;
@@ -351,7 +352,7 @@ static int entry_find(Matmul *matmul, Entry **entry, const Key *key, const Matmu
         }
     Entry *e = entry_take(matmul);
     dnnl_status_t status = entry_create(matmul, e, key, layout);
-    if (status != dnnl_success) return product_error(key, status, err);
+    if (status != dnnl_success) return matmul_error(key, status, err);
     e->used = ++matmul->clock;
     e->next = matmul->bucket[bucket];
     matmul->bucket[bucket] = (int)(e - matmul->entry);
@@ -474,14 +475,14 @@ static int task_run(Matmul *matmul, MatmulTask task, Error *err) {
 
     e->used = ++matmul->clock;
     dnnl_status_t status = entry_run(matmul, e, &task);
-    if (status != dnnl_success) return product_error(&key, status, err);
+    if (status != dnnl_success) return matmul_error(&key, status, err);
     if (y.step) slice_copy(matmul, &y, true);
     return 0;
 }
 
-/* Rows of the next call for a product of `rows` rows. Compiling takes about a millisecond, as long
- * as a small product itself runs a thousand times, and decoding meets another number of rows in
- * nearly every step: products with small weights are done in pieces of powers of two and a rest
+/* Rows of the next call for a matmul of `rows` rows. Compiling takes about a millisecond, as long
+ * as a small matmul itself runs a thousand times, and decoding meets another number of rows in
+ * nearly every step: matmuls with small weights are done in pieces of powers of two and a rest
  * below PIECE_ROWS, so that some forty compiled ones serve every number. A row's bits are the same.
  * Large weights would be read from memory once more for each piece; for them a number of rows is
  * compiled. */
@@ -494,7 +495,7 @@ static int64_t piece_rows(const MatmulTask *task, int64_t rows) {
 }
 
 int matmul_run(Matmul *matmul, const MatmulTask *task, Error *err) {
-    int before = threads_lend(product_threads(matmul, task->m, task->n, task->k));
+    int before = threads_lend(matmul_threads(matmul, task->m, task->n, task->k));
     MatmulTask part = *task;
     int result = 0;
     for (int64_t done = 0; done < task->m && result == 0; done += part.m) {
@@ -521,7 +522,7 @@ int matmul_layout_open(Matmul *matmul, MatmulLayout **layout, int64_t n, int64_t
 
     int before = threads_lend(matmul->threads);
     dnnl_primitive_desc_t pd = NULL;
-    dnnl_status_t s = product_describe(matmul, &pd, &key, NULL, true);
+    dnnl_status_t s = describe(matmul, &pd, &key, NULL, true);
     if (s == dnnl_success) {
         s = desc_copy(&l->desc, desc_of(pd, DNNL_ARG_WEIGHTS));
         dnnl_primitive_desc_destroy(pd);
@@ -529,7 +530,7 @@ int matmul_layout_open(Matmul *matmul, MatmulLayout **layout, int64_t n, int64_t
     threads_return(before);
     if (s != dnnl_success) {
         matmul_layout_close(l);
-        return product_error(&key, s, err);
+        return matmul_error(&key, s, err);
     }
     *layout = l;
     return 0;

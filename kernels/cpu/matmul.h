@@ -1,8 +1,8 @@
-/* matmul.h - matrix products by oneDNN, versions 2 and 3. Private to kernels/cpu/.
+/* matmul.h - matmuls by oneDNN, versions 2 and 3. Private to kernels/cpu/.
  *
- * One function computes y = act(x w + b) for every product of the forward and the backward pass.
- * What oneDNN compiles for a product (a primitive, 0.3 to 0.7 ms of work) is kept and found again
- * by the product's shape, so that only the first run of a shape pays for it; a run allocates
+ * One function computes y = act(x w + b) for every matmul of the forward and the backward pass.
+ * What oneDNN compiles for a matmul (a primitive, 0.3 to 0.7 ms of work) is kept and found again
+ * by the matmul's shape, so that only the first run of a shape pays for it; a run allocates
  * nothing.
  *
  * A result depends on the operands' values only: a layout is chosen once for a weight and serves
@@ -26,9 +26,9 @@ void matmul_close(Matmul *matmul); /* NULL is allowed */
 /* Whether this processor multiplies bf16 matrices in hardware. */
 bool matmul_has_bf16(void);
 
-/* The shape and the operands of one product. A matrix is stored by rows, `ld` elements apart. The
+/* The shape and the operands of one matmul. A matrix is stored by rows, `ld` elements apart. The
  * usual linear layer is x [m, k] and w [n, k]; with `x_transposed` x is stored as [k, m], with
- * `w_transposed` w as [k, n]. The three products of a layer y = x w^T over T rows are then
+ * `w_transposed` w as [k, n]. The three matmuls of a layer y = x w^T over T rows are then
  *     y  = x w^T     m = T, k = K, n = N
  *     dx = dy w      m = T, k = N, n = K, w_transposed
  *     dw = dy^T x    m = N, k = T, n = K, x_transposed, w_transposed, accumulate */

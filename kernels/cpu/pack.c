@@ -93,7 +93,7 @@ static Tensor rows_in_one(const Tensor *pieces, int count, int64_t first, int64_
  * such already is read where it is (a mapped file, say), any other is collected in memory first,
  * which is one chunk and is given back at the end. */
 static int packed_fill(Device *device, struct Packed *p, const Tensor *pieces, int count,
-                       const PackWatch *watch, Error *err) {
+                       const PackProgress *progress, Error *err) {
     const PackedLayout *layout = p->layout;
     struct Matmul *matmul = cpu_state(device)->matmul;
     void *plain = NULL;
@@ -113,20 +113,20 @@ static int packed_fill(Device *device, struct Packed *p, const Tensor *pieces, i
         }
         status = matmul_layout_fill(matmul, last ? layout->last : layout->chunk, to, source.data,
                                     source.ld, err);
-        if (status == 0 && watch) watch->call(watch->user, first, rows);
+        if (status == 0 && progress) progress->call(progress->user, first, rows);
     }
     device_free(device, plain);
     return status;
 }
 
 int cpu_pack_weight(Device *device, struct Packed **packed, const Tensor *pieces, int count,
-                    Dtype compute, bool vocabulary, const PackWatch *watch, Error *err) {
+                    Dtype compute, bool vocabulary, const PackProgress *progress, Error *err) {
     int64_t rows = 0;
     for (int i = 0; i < count; i++) rows += pieces[i].shape[0];
     struct Packed *p;
     TRY(packed_plan(device, &p, rows, pieces[0].shape[1], compute, vocabulary, err));
     if (device_alloc(device, &p->data, p->bytes, err) != 0 ||
-        packed_fill(device, p, pieces, count, watch, err) != 0) {
+        packed_fill(device, p, pieces, count, progress, err) != 0) {
         cpu_packed_free(device, p);
         return -1;
     }

@@ -2,7 +2,7 @@
 #include "kernels/cpu/threads.h"
 
 /* One line of patches at a time: its rows of y are written once each, and what it reads of the
- * picture, patch lines of every channel, is read once. */
+ * image, patch lines of every channel, is read once. */
 int cpu_patches_forward(Device *device, Tensor y, Tensor x, int channels, int side, int patch,
                         Error *err) {
     (void)err;
@@ -11,8 +11,8 @@ int cpu_patches_forward(Device *device, Tensor y, Tensor x, int channels, int si
     const int64_t plane = (int64_t)side * side, square = (int64_t)patch * patch;
 #pragma omp parallel for schedule(static) num_threads(cpu_threads(device, tensor_count(x)))
     for (int64_t line = 0; line < lines; line++) {
-        const float *picture = (const float *)x.data + line / across * x.ld;
-        const float *corner = picture + line % across * patch * side;
+        const float *image = (const float *)x.data + line / across * x.ld;
+        const float *corner = image + line % across * patch * side;
         for (int64_t p = 0; p < across; p++) {
             Tensor row = tensor_rows(y, line * across + p, 1);
             for (int64_t c = 0; c < channels; c++)

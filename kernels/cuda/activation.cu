@@ -34,8 +34,9 @@ int cuda_activation_forward(Device *device, Tensor y, Tensor x, Activation activ
 
 /* `count` values from `first`, at most N; dx may be dy: a thread writes what it alone has read. */
 template <Activation A, int N, typename DY, typename X>
-static __device__ __forceinline__ void slopes(void *dx, Dtype dx_dtype, const DY *dy, const X *x,
-                                              int64_t first, int64_t count, bool aligned) {
+static __device__ __forceinline__ void derivatives(void *dx, Dtype dx_dtype, const DY *dy,
+                                                   const X *x, int64_t first, int64_t count,
+                                                   bool aligned) {
     float v[N], at[N];
     values_get(v, dy + first, count, aligned);
     values_get(at, x + first, count, aligned);
@@ -52,9 +53,9 @@ __global__ void __launch_bounds__(ELEMENTWISE_THREADS)
     const int64_t first = elementwise_first(N), count = n - first;
     if (count <= 0) return;
     if (aligned && count >= N) /* as constants: without branches between the reads */
-        slopes<A, N>(dx, dx_dtype, dy, x, first, N, true);
+        derivatives<A, N>(dx, dx_dtype, dy, x, first, N, true);
     else
-        slopes<A, N>(dx, dx_dtype, dy, x, first, count, false);
+        derivatives<A, N>(dx, dx_dtype, dy, x, first, count, false);
 }
 
 template <Activation A, typename DY, typename X>

@@ -53,7 +53,7 @@ static __device__ __forceinline__ float activate(float x, Activation activation)
 
 /* Phi(x) + x phi(x). With a = |x| and phi(a) = c exp(-a^2 / 2) it is, at -a, exp(-a^2 / 2) (G(a) -
  * c a), and at a what is left of 1. */
-static __device__ __forceinline__ float gelu_slope(float x) {
+static __device__ __forceinline__ float gelu_derivative(float x) {
     const float a = fminf(15.0f, fabsf(x));
     const float h = (normal_tail(a) - 0.398942280f * a) * expf(-0.5f * a * a);
     return x < 0.0f ? h : x >= 0.0f ? 1.0f - h : x;
@@ -61,7 +61,7 @@ static __device__ __forceinline__ float gelu_slope(float x) {
 
 /* s (1 + u (1 - s)) with u = 1.702 x and s its sigmoid: again 1 minus the other side's. e^-110 is 0
  * in f32, without the few bits that numbers below the normal ones would leave of it. */
-static __device__ __forceinline__ float quick_gelu_slope(float x) {
+static __device__ __forceinline__ float quick_gelu_derivative(float x) {
     const float a = fminf(110.0f, fabsf(1.702f * x));
     const float e = expf(-a), s = __fdividef(1.0f, e + 1.0f);
     const float h = e * s * (1.0f - a * s);
@@ -69,7 +69,7 @@ static __device__ __forceinline__ float quick_gelu_slope(float x) {
 }
 
 /* 1 - tanh(x)^2, from e^-2|x|. */
-static __device__ __forceinline__ float tanh_slope(float x) {
+static __device__ __forceinline__ float tanh_derivative(float x) {
     const float a = fminf(55.0f, fabsf(x));
     const float e = expf(-2.0f * a), s = __fdividef(1.0f, e + 1.0f);
     return x == x ? 4.0f * e * (s * s) : x;
@@ -80,13 +80,13 @@ static __device__ __forceinline__ float activate_backward(float dy, float x,
                                                           Activation activation) {
     switch (activation) {
     case ACTIVATION_GELU:
-        return dy * gelu_slope(x);
+        return dy * gelu_derivative(x);
     case ACTIVATION_QUICK_GELU:
-        return dy * quick_gelu_slope(x);
-    case ACTIVATION_RELU: /* a choice, no product: nothing comes through, not even infinity */
+        return dy * quick_gelu_derivative(x);
+    case ACTIVATION_RELU: /* a choice, no matmul: nothing comes through, not even infinity */
         return x <= 0.0f ? 0.0f : dy;
     case ACTIVATION_TANH:
-        return dy * tanh_slope(x);
+        return dy * tanh_derivative(x);
     default:
         return dy;
     }

@@ -6,7 +6,7 @@
  *
  * Two kernels, each of which computes s and dp again: one for dq, where a block has query rows and
  * goes through the keys, and one for dk and dv, where a block has key rows and goes through the
- * queries that see them. That is seven products instead of five, but the other ways add to dq, from
+ * queries that see them. That is seven matmuls instead of five, but the other ways add to dq, from
  * as many blocks as there are tiles of keys, by atomic operations in f32: 40 % less arithmetic for
  * sums whose order, and last digits, would be others in every run. Key rows that several spans see
  * belong to one block too (attention_plan.cu), so that dk and dv are read, added to and written
@@ -16,7 +16,7 @@
  * and r, and which probabilities are kept, as bits: random numbers come four places at a time from
  * the first place of a span on, which is where the first kernel's tiles begin, but not the other's.
  *
- * What binds both: for each 64 x 64 scores 3 or 4 products of 2 * 64 * 64 * D operations for 256 D
+ * What binds both: for each 64 x 64 scores 3 or 4 matmuls of 2 * 64 * 64 * D operations for 256 D
  * bytes from the second-level cache; the matrix units, then, and shared memory. Four warps of 16
  * rows.
  */
@@ -84,8 +84,9 @@ static __device__ __forceinline__ void dq_mask_write(const RowBits (&keep)[2],
  * there. */
 template <int COLUMNS, bool DROP>
 static __device__ __forceinline__ void
-dq_slopes(float (&s)[COLUMNS / 8][4], const float (&dp)[COLUMNS / 8][4], const float2 (&stats)[2],
-          const RowBits (&keep)[2], int n0, int keys, float scale_log2, float drop_factor) {
+dq_derivatives(float (&s)[COLUMNS / 8][4], const float (&dp)[COLUMNS / 8][4],
+               const float2 (&stats)[2], const RowBits (&keep)[2], int n0, int keys,
+               float scale_log2, float drop_factor) {
     const int first = threadIdx.x % 4 * 2;
 #pragma unroll
     for (int n = 0; n < COLUMNS / 8; n++)
@@ -93,9 +94,11 @@ dq_slopes(float (&s)[COLUMNS / 8][4], const float (&dp)[COLUMNS / 8][4], const f
         for (int e = 0; e < 4; e++) {
             const float2 row = stats[e / 2];
             const float p = exp2_fast(__fmaf_rn(s[n][e], scale_log2, -row.x));
-            float slope = dp[n][e];
-            if (DROP) slope = tile_kept(keep[e / 2], n0 + n, e % 2) ? slope * drop_factor : 0.0f;
-            s[n][e] = 8 * n + first + e % 2 < keys ? p * (slope - row.y) : 0.0f;
+            float derivative = dp[n][e];
+            if (DROP)
+                derivative =
+                    tile_kept(keep[e / 2], n0 + n, e % 2) ? derivative * drop_factor : 0.0f;
+            s[n][e] = 8 * n + first + e % 2 < keys ? p * (derivative - row.y) : 0.0f;
         }
 }
 
@@ -177,10 +180,10 @@ __global__ void __launch_bounds__(THREADS, D <= 64 ? 3 : 2) dq_kernel(BackwardAr
             uint32_t ds[1][COLUMNS / 16][4];
             tile_scores<D, 1, COLUMNS>(s, q, keys + c * LD);
             tile_scores<D, 1, COLUMNS>(dp, dout, values + c * LD);
-            dq_slopes<COLUMNS, DROP>(s[0], dp[0], stats, keep, c / 8, item.keys - place - c,
-                                     scale_log2, args.drop.factor);
+            dq_derivatives<COLUMNS, DROP>(s[0], dp[0], stats, keep, c / 8, item.keys - place - c,
+                                          scale_log2, args.drop.factor);
             tile_pack<COLUMNS>(ds[0], s[0]);
-            tile_product<D, 1, COLUMNS, D>(dq, ds, keys + c * LD, 0);
+            tile_matmul<D, 1, COLUMNS, D>(dq, ds, keys + c * LD, 0);
         }
     }
     __syncthreads(); /* the buffers are free for what is written */
@@ -233,11 +236,11 @@ static __device__ __forceinline__ void step_copy(bf16 *buffer, float2 *stats, ui
 
 /* s becomes z p without its factor and dp becomes ds: 16 keys, in rows, and ROWS queries, in
  * columns. `bit` is the first key's in the words of a query. Queries that are not there have 0 for
- * everything, which gives p = 1 but no products. */
+ * everything, which gives p = 1 but no matmuls. */
 template <int ROWS, bool DROP>
-static __device__ __forceinline__ void key_slopes(float (&s)[ROWS / 8][4], float (&dp)[ROWS / 8][4],
-                                                  const float2 *stats, const uint32_t (*words)[4],
-                                                  int bit, float scale_log2, float drop_factor) {
+static __device__ __forceinline__ void
+key_derivatives(float (&s)[ROWS / 8][4], float (&dp)[ROWS / 8][4], const float2 *stats,
+                const uint32_t (*words)[4], int bit, float scale_log2, float drop_factor) {
     const int lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
 #pragma unroll
     for (int n = 0; n < ROWS / 8; n++)
@@ -255,9 +258,9 @@ static __device__ __forceinline__ void key_slopes(float (&s)[ROWS / 8][4], float
             for (int e = j; e < 4; e += 2) { /* of keys g and g + 8 */
                 const bool kept = !DROP || (bits >> (4 * (e - j)) & 1);
                 const float p = exp2_fast(__fmaf_rn(s[n][e], scale_log2, -row.x));
-                const float slope = kept ? dp[n][e] * drop_factor : 0.0f;
+                const float derivative = kept ? dp[n][e] * drop_factor : 0.0f;
                 s[n][e] = kept ? p : 0.0f;
-                dp[n][e] = p * (slope - row.y);
+                dp[n][e] = p * (derivative - row.y);
             }
         }
 }
@@ -339,12 +342,13 @@ __global__ void __launch_bounds__(THREADS, 2) dkdv_kernel(BackwardArgs args) {
             tile_scores_between<D, ROWS>(s, keys, warp_row, queries);
             tile_scores_between<D, ROWS>(dp, values, warp_row, douts);
         }
-        key_slopes<ROWS, DROP>(s[0], dp[0], rest->stats[stage], rest->words[stage],
-                               (tile.begin + shift) % 32 + warp_row, scale_log2, args.drop.factor);
+        key_derivatives<ROWS, DROP>(s[0], dp[0], rest->stats[stage], rest->words[stage],
+                                    (tile.begin + shift) % 32 + warp_row, scale_log2,
+                                    args.drop.factor);
         tile_pack<ROWS>(weights[0], s[0]);
-        tile_product<D, 1, ROWS, D>(dv, weights, douts, 0);
+        tile_matmul<D, 1, ROWS, D>(dv, weights, douts, 0);
         tile_pack<ROWS>(weights[0], dp[0]);
-        tile_product<D, 1, ROWS, D>(dk, weights, queries, 0);
+        tile_matmul<D, 1, ROWS, D>(dk, weights, queries, 0);
     }
     const int64_t first = tile.begin + warp_row;
     const int rows = tile.rows - warp_row;

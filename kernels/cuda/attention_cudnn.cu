@@ -33,7 +33,7 @@ enum {
     FAULTY_LAST = 91001
 };
 
-/* How many multiply-adds each product has to have. In training about 20 microseconds of a call are
+/* How many multiply-adds each matmul has to have. In training about 20 microseconds of a call are
  * saved at this size (rows of 1024: 32 sequences of 256, or 8 of 512), so that a plan is paid back
  * within a thousand steps. Shorter sequences never get there: they are bound by reading q, k and v,
  * at which own kernels are as good. A program that only infers makes fewer calls. */

@@ -168,7 +168,7 @@ static Value value_matrix(Graph *g, int64_t id, int64_t ld) {
     return value_ragged(g, id, CUDNN_DATA_BFLOAT16, g->width, ld, false);
 }
 
-/* The same memory with rows and columns exchanged: k and v as the second factor of a product. */
+/* The same memory with rows and columns exchanged: k and v as the second factor of a matmul. */
 static Value value_transposed(Graph *g, int64_t id, int64_t ld) {
     return value_ragged(g, id, CUDNN_DATA_BFLOAT16, g->width, ld, true);
 }
@@ -330,7 +330,7 @@ static void describe_forward(Graph *g, const Shape *s) {
     multiply_into(g, out, p, v, &q_lengths, NULL, &k_lengths);
 }
 
-/* dq is one product over all keys, from a matrix of d scores that cuDNN stores in between (its
+/* dq is one matmul over all keys, from a matrix of d scores that cuDNN stores in between (its
  * other way sums dq by atomic additions, differently each time: results are to be the same from run
  * to run). */
 static void describe_backward(Graph *g, const Shape *s) {

@@ -2,11 +2,11 @@
  * rows see some hundred keys that are kept from before.
  *
  * With 12 to 32 heads and one answer there are no more blocks than that, whatever a block does: the
- * call takes as long as one block, and that waits, for memory first and then for one product after
+ * call takes as long as one block, and that waits, for memory first and then for one matmul after
  * another. So a block takes 16 rows, its up to eight warps take a tile of keys each, all at once,
  * and then put the tiles together in their order, as attention_wide.cu does in turn, with the same
  * bits (attention_tile.cuh). 512 keys of heads of 64 are one round. Expected, not measured: a
- * microsecond until all keys and values are there, half of one for two chains of products and a
+ * microsecond until all keys and values are there, half of one for two chains of matmuls and a
  * quarter for the rest, where one warp that took the tiles in turn would need four.
  *
  * Cutting the keys over blocks as well was left out: it would need a second kernel, which costs
@@ -16,7 +16,7 @@
 
 enum { ROWS = 16, WARPS_MOST = 8 };
 
-/* What the warps share, before their tiles. Behind a tile's keys its values follow; the product
+/* What the warps share, before their tiles. Behind a tile's keys its values follow; the matmul
  * with the values takes the place of the keys. */
 template <int D> struct Narrow {
     float total[ROWS][D];
@@ -28,9 +28,9 @@ template <int D> struct Narrow {
 template <int D> static constexpr size_t narrow_shared(int warps) {
     return sizeof(Narrow<D>) + (size_t)warps * 2 * Tile<D>::bytes(TILE_KEYS);
 }
-enum { PART_GAP = 8 }; /* floats from line to line of a tile's product, beyond D: other banks */
+enum { PART_GAP = 8 }; /* floats from line to line of a tile's matmul, beyond D: other banks */
 
-/* One tile of keys by one warp: its product with the values, not divided by its sum, into its own
+/* One tile of keys by one warp: its matmul with the values, not divided by its sum, into its own
  * keys' memory. */
 template <int D>
 static __device__ __forceinline__ void
@@ -56,7 +56,7 @@ narrow_tile(Narrow<D> *shared, bf16 *keys, const AttentionItem &item, int tile, 
 #pragma unroll
     for (int c = 0; c < D; c += COLUMNS) {
         float p[1][COLUMNS / 8][4] = {};
-        tile_product<D, 1, TILE_KEYS, COLUMNS>(p, weights, values, c);
+        tile_matmul<D, 1, TILE_KEYS, COLUMNS>(p, weights, values, c);
 #pragma unroll
         for (int n = 0; n < COLUMNS / 8; n++)
 #pragma unroll

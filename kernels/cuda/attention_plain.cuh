@@ -1,6 +1,6 @@
-/* attention_plain.cuh - products of tiles in f32 without matrix units. Private to kernels/cuda/.
+/* attention_plain.cuh - matmuls of tiles in f32 without matrix units. Private to kernels/cuda/.
  *
- * A block has 128 threads, as 8 by 16: thread (ty, tx) holds of a tile's product rows ty R ... and
+ * A block has 128 threads, as 8 by 16: thread (ty, tx) holds of a tile's matmul rows ty R ... and
  * columns 4 tx ... Both factors lie in shared memory with what is summed over as the lines. For
  * R = 8 a step is 32 multiply-adds for three reads of 16 bytes, of which the 16 or 2 threads that
  * read the same are served at once: four cycles of shared memory for eight, on Ampere sixteen, of

@@ -56,7 +56,7 @@ __global__ void __launch_bounds__(PLAIN_THREADS)
     __shared__ AttentionItem item;
     __shared__ Drop drop;
     __shared__ int key_table[64], row_table[64];
-    float *slopes = memory + PLAIN_TILE;
+    float *derivatives = memory + PLAIN_TILE;
     drop_load(&drop, args.drop);
     item_load(&item, args.plan.items + blockIdx.x / groups / args.heads);
     const int head = blockIdx.x / groups % args.heads;
@@ -86,16 +86,16 @@ __global__ void __launch_bounds__(PLAIN_THREADS)
 #pragma unroll
             for (int j = 0; j < 4; j++) {
                 const float p = expf(s[i][j] * args.scale - stats[i].x);
-                const float slope = keep >> j & 1 ? dp[i][j] * drop.factor : 0.0f;
-                slopes[(4 * plain_tx() + j) * PLAIN_LINE + r] =
-                    4 * plain_tx() + j < keys ? p * (slope - stats[i].y) : 0.0f;
+                const float derivative = keep >> j & 1 ? dp[i][j] * drop.factor : 0.0f;
+                derivatives[(4 * plain_tx() + j) * PLAIN_LINE + r] =
+                    4 * plain_tx() + j < keys ? p * (derivative - stats[i].y) : 0.0f;
             }
         }
 #pragma unroll
         for (int c = 0; c < CHUNKS; c++) {
             plain_load<T>(memory, args.k, key_table, column, first + c * PLAIN_COLUMNS, args.width);
             __syncthreads();
-            plain_multiply<8>(total[c], slopes, memory, keys < TILE_KEYS ? keys : TILE_KEYS);
+            plain_multiply<8>(total[c], derivatives, memory, keys < TILE_KEYS ? keys : TILE_KEYS);
             __syncthreads();
         }
     }
@@ -141,9 +141,9 @@ static __device__ __forceinline__ float2 plain_stats_of(const BackwardArgs &args
     return r < step.rows ? args.stats[head * args.rows + step.q_begin + r] : make_float2(0, 0);
 }
 
-/* From scores: z p without its factor to `weights`, p to `slopes`, both as [row][key]. */
+/* From scores: z p without its factor to `weights`, p to `derivatives`, both as [row][key]. */
 static __device__ __forceinline__ void plain_weights(const float (&s)[8][4], float *weights,
-                                                     float *slopes, const BackwardArgs &args,
+                                                     float *derivatives, const BackwardArgs &args,
                                                      const KeyTile &tile, const KeyStep &step,
                                                      int head) {
 #pragma unroll
@@ -158,26 +158,26 @@ static __device__ __forceinline__ void plain_weights(const float (&s)[8][4], flo
             kept[j] = keep >> j & 1 ? p[j] : 0.0f;
         }
         values_write(weights + at, kept);
-        values_write(slopes + at, p);
+        values_write(derivatives + at, p);
     }
 }
 
-/* p in `slopes` becomes ds: a thread's own, which have not stayed in registers while dp was
+/* p in `derivatives` becomes ds: a thread's own, which have not stayed in registers while dp was
  * computed. */
-static __device__ __forceinline__ void plain_slopes(const float (&dp)[8][4], float *slopes,
-                                                    const BackwardArgs &args, const KeyTile &tile,
-                                                    const KeyStep &step, int head) {
+static __device__ __forceinline__ void
+plain_derivatives(const float (&dp)[8][4], float *derivatives, const BackwardArgs &args,
+                  const KeyTile &tile, const KeyStep &step, int head) {
 #pragma unroll
     for (int i = 0; i < 8; i++) {
         const int r = plain_ty() * 8 + i, at = r * PLAIN_LINE + 4 * plain_tx();
         const float sum = plain_stats_of(args, step, r, head).y;
         const uint32_t keep = plain_kept(args, tile, step, r, head);
         float p[4], ds[4];
-        values_read(p, slopes + at);
+        values_read(p, derivatives + at);
 #pragma unroll
         for (int j = 0; j < 4; j++)
             ds[j] = p[j] * ((keep >> j & 1 ? dp[i][j] * args.drop.factor : 0.0f) - sum);
-        values_write(slopes + at, ds);
+        values_write(derivatives + at, ds);
     }
 }
 
@@ -188,7 +188,7 @@ __global__ void __launch_bounds__(PLAIN_THREADS, 2)
     plain_dkdv_kernel(BackwardArgs args, unsigned groups) {
     SHARED_MEMORY(float, memory);
     __shared__ int key_table[64], row_table[64];
-    float *weights = memory + PLAIN_TILE, *slopes = weights + PLAIN_TILE;
+    float *weights = memory + PLAIN_TILE, *derivatives = weights + PLAIN_TILE;
     const KeyTile tile = args.plan.key_tiles[blockIdx.x / groups / args.heads];
     const int head = blockIdx.x / groups % args.heads;
     const int first = blockIdx.x % groups * CHUNKS * PLAIN_COLUMNS;
@@ -202,11 +202,11 @@ __global__ void __launch_bounds__(PLAIN_THREADS, 2)
         {
             float s[8][4] = {};
             plain_scores<T, 8>(s, memory, args.q, row_table, args.k, key_table, column, args.width);
-            plain_weights(s, weights, slopes, args, tile, step, head);
+            plain_weights(s, weights, derivatives, args, tile, step, head);
         }
         float dp[8][4] = {};
         plain_scores<T, 8>(dp, memory, args.dout, row_table, args.v, key_table, column, args.width);
-        plain_slopes(dp, slopes, args, tile, step, head);
+        plain_derivatives(dp, derivatives, args, tile, step, head);
 #pragma unroll
         for (int c = 0; c < CHUNKS; c++) {
             const int at = first + c * PLAIN_COLUMNS;
@@ -216,7 +216,7 @@ __global__ void __launch_bounds__(PLAIN_THREADS, 2)
             __syncthreads();
             plain_load<T>(memory, args.q, row_table, column, at, args.width);
             __syncthreads();
-            plain_multiply<8>(dk[c], slopes, memory, step.rows);
+            plain_multiply<8>(dk[c], derivatives, memory, step.rows);
             __syncthreads();
         }
     }

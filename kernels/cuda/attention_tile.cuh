@@ -7,7 +7,7 @@
  * load reads at once lie in different banks.
  *
  * A warp takes 16 rows of queries (or, for the gradients of keys and values, of keys) at a time;
- * a lane's share of a product of 16 rows are two rows, g and g + 8 (mma.cuh).
+ * a lane's share of a matmul of 16 rows are two rows, g and g + 8 (mma.cuh).
  */
 #ifndef EASYFIRST_KERNELS_CUDA_ATTENTION_TILE_CUH
 #define EASYFIRST_KERNELS_CUDA_ATTENTION_TILE_CUH
@@ -70,7 +70,7 @@ static __device__ __forceinline__ void rows_fragment(uint32_t (&a)[4], const bf1
     const int lane = threadIdx.x % 32;
     load_matrices(a, tile + (row + lane % 16) * Tile<D>::LD + column + lane / 16 * 8);
 }
-/* With the rows as the columns of the product, as in q k^T: b[0..1] are the b of rows [row, row +
+/* With the rows as the columns of the matmul, as in q k^T: b[0..1] are the b of rows [row, row +
  * 8) and b[2..3] those of the next eight, of columns [column, column + 16). */
 template <int D>
 static __device__ __forceinline__ void columns_fragment(uint32_t (&b)[4], const bf16 *tile, int row,
@@ -133,7 +133,7 @@ tile_scores_between(float (&s)[1][COLUMNS / 8][4], const bf16 *rows, int row, co
     }
 }
 
-/* A product's result, rounded to bf16, as the a of a product over its columns. */
+/* A matmul's result, rounded to bf16, as the a of a matmul over its columns. */
 template <int COLUMNS>
 static __device__ __forceinline__ void tile_pack(uint32_t (&a)[COLUMNS / 16][4],
                                                  const float (&c)[COLUMNS / 8][4]) {
@@ -147,9 +147,9 @@ static __device__ __forceinline__ void tile_pack(uint32_t (&a)[COLUMNS / 16][4],
 /* sums += weights, [16, DEPTH] in fragments, times columns [column, column + COLUMNS) of a tile of
  * DEPTH rows. */
 template <int D, int M, int DEPTH, int COLUMNS>
-static __device__ __forceinline__ void tile_product(float (&sums)[M][COLUMNS / 8][4],
-                                                    const uint32_t (&weights)[M][DEPTH / 16][4],
-                                                    const bf16 *tile, int column) {
+static __device__ __forceinline__ void tile_matmul(float (&sums)[M][COLUMNS / 8][4],
+                                                   const uint32_t (&weights)[M][DEPTH / 16][4],
+                                                   const bf16 *tile, int column) {
 #pragma unroll
     for (int k = 0; k < DEPTH / 16; k++)
 #pragma unroll
@@ -213,7 +213,7 @@ static __device__ __forceinline__ bool tile_kept(const RowBits &keep, int n, int
 
 /* ---- The softmax of a tile, and how tiles are put together. ----
  *
- * A tile's probabilities are formed relative to its own largest score, and its product with the
+ * A tile's probabilities are formed relative to its own largest score, and its matmul with the
  * values is added to what the tiles before have given only then:
  *     total = total * from_total + tile * from_tile.
  * That is one multiply-add for each element of the output more than to continue the total's own
@@ -221,7 +221,7 @@ static __device__ __forceinline__ bool tile_kept(const RowBits &keep, int n, int
  * once, by the warps of attention_narrow.cu, or in turn, by attention_wide.cu, with the same bits:
  * an answer's row gets the same result alone, beside other rows, and in another batch.
  *
- * Scores stay as the product gives them; the scale, which is positive, times log2(e) is applied
+ * Scores stay as the matmul gives them; the scale, which is positive, times log2(e) is applied
  * with the subtraction of the largest, in the exponent of 2. */
 
 /* Where there is nothing but -infinity the exponents are taken from 0. */

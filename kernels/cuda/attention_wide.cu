@@ -5,7 +5,7 @@
  * the tile's 256 D bytes come from the second-level cache (the whole of a sequence's keys and
  * values are far smaller than it) and 4096 exponentials are taken, 16 a cycle of a multiprocessor.
  * With 128 rows to a block that is 128 operations for each byte from the cache, enough for Hopper;
- * the exponentials take half as many cycles as the products on Ampere at D = 64, and overlap with
+ * the exponentials take half as many cycles as the matmuls on Ampere at D = 64, and overlap with
  * those of other warps. Expected, not measured: half of what mma.sync can do at D = 64, more at
  * D = 128.
  *
@@ -33,7 +33,7 @@ static __device__ __forceinline__ void copy_stage(bf16 *buffer, const ForwardArg
 }
 
 /* total = total * from_total + (weights values) * from_tile, a few columns at a time, so that the
- * product needs few registers of its own but has enough independent sums to keep the units busy. */
+ * matmul needs few registers of its own but has enough independent sums to keep the units busy. */
 template <int D, int M>
 static __device__ __forceinline__ void
 add_values(float (&total)[M][D / 8][4], const uint32_t (&weights)[M][TILE_KEYS / 16][4],
@@ -42,7 +42,7 @@ add_values(float (&total)[M][D / 8][4], const uint32_t (&weights)[M][TILE_KEYS /
 #pragma unroll
     for (int c = 0; c < D; c += COLUMNS) {
         float part[M][COLUMNS / 8][4] = {};
-        tile_product<D, M, TILE_KEYS, COLUMNS>(part, weights, values, c);
+        tile_matmul<D, M, TILE_KEYS, COLUMNS>(part, weights, values, c);
 #pragma unroll
         for (int m = 0; m < M; m++)
 #pragma unroll

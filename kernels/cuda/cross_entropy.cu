@@ -4,8 +4,8 @@
  * once: the vocabulary is walked in chunks, twice. The first walk takes each row's largest logit
  * and sum of exponentials, from which one warp for each row makes its loss and what its gradient
  * needs. The second walk computes the logits again, turns them into their gradients, in the type of
- * the products, and multiplies these: dx = dy w and dw += dy^T x. db is summed from them in f32 on
- * the way. That is four products, the least without keeping the logits; they are what takes the
+ * the matmuls, and multiplies these: dx = dy w and dw += dy^T x. db is summed from them in f32 on
+ * the way. That is four matmuls, the least without keeping the logits; they are what takes the
  * time. Where dw is not wanted it is three, and where no gradient is, one. (The CPU's way, which
  * makes dx in the first walk and rescales it whenever the largest logit moves, would save one of
  * the three; of a step whose word table is frozen that may be a twentieth.)
@@ -18,8 +18,8 @@
  * exactly, and not as the difference of two roundings.
  *
  * The host has to look at the targets, since one outside of the vocabulary is an error, and at the
- * weights, since the number of rows that count gives the products their shapes: it waits for the
- * GPU once, before the products, which then follow as fast as they are asked for.
+ * weights, since the number of rows that count gives the matmuls their shapes: it waits for the
+ * GPU once, before the matmuls, which then follow as fast as they are asked for.
  */
 #include "kernels/cuda/vocab.cuh"
 
@@ -286,10 +286,10 @@ static Tensor chunk_of(void *data, Dtype dtype, const Loss *l, int64_t rows, int
 
 static int chunk_logits(Device *device, const Loss *l, int64_t top, int64_t here, int64_t first,
                         int64_t count, Error *err) {
-    return cuda_product(device, chunk_of(l->logits, DTYPE_F32, l, here, count),
-                        operand(tensor_rows(l->x, top, here), false),
-                        weight_operand(l->w, first, count, true),
-                        l->b.data ? (const float *)l->b.data + first : NULL, false, err);
+    return cuda_matmul(device, chunk_of(l->logits, DTYPE_F32, l, here, count),
+                       operand(tensor_rows(l->x, top, here), false),
+                       weight_operand(l->w, first, count, true),
+                       l->b.data ? (const float *)l->b.data + first : NULL, false, err);
 }
 
 static int chunk_scan(Device *device, const Loss *l, int64_t top, int64_t here, int64_t first,
@@ -339,11 +339,11 @@ static int walk(Device *device, const Loss *l, bool second, Tensor dw, Tensor db
             TRY(chunk_gradient(device, l, db, top, here, first, count, err));
             const Tensor dy = chunk_of(l->gradient, l->x.dtype, l, here, count);
             if (l->sum.data)
-                TRY(cuda_product(device, tensor_rows(l->sum, top, here), operand(dy, false),
-                                 weight_operand(l->w, first, count, false), NULL, first > 0, err));
+                TRY(cuda_matmul(device, tensor_rows(l->sum, top, here), operand(dy, false),
+                                weight_operand(l->w, first, count, false), NULL, first > 0, err));
             if (dw.data)
-                TRY(cuda_product(device, tensor_rows(dw, first, count), operand(dy, true),
-                                 operand(tensor_rows(l->x, top, here), false), NULL, true, err));
+                TRY(cuda_matmul(device, tensor_rows(dw, first, count), operand(dy, true),
+                                operand(tensor_rows(l->x, top, here), false), NULL, true, err));
         }
     }
     return 0;

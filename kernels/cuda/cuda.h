@@ -1,6 +1,6 @@
 /* cuda.h - the CUDA backend's own state, shared by the files of kernels/cuda/. Private to them.
  *
- * Matrix products are cuBLASLt's, attention of whole sequences is cuDNN's where it has it;
+ * Matmuls are cuBLASLt's, attention of whole sequences is cuDNN's where it has it;
  * everything between them is ours. All work of a device goes into one stream, in the order of the
  * calls; only downloads, and what hands values to the host, wait for it.
  *
@@ -20,7 +20,7 @@ extern "C" {
 #include "kernels/backend.h"
 }
 
-struct Products;       /* cuBLASLt's handle, its workspace and the algorithms chosen: products.h */
+struct Matmuls;        /* cuBLASLt's handle, its workspace and the algorithms chosen: matmuls.h */
 struct FusedAttention; /* cuDNN's handle and the plans made: attention_cudnn.h */
 struct Replays;        /* recordings of work that comes again: replay.h */
 
@@ -46,7 +46,7 @@ typedef struct CudaState {
     int index; /* which GPU */
     cudaStream_t stream;
     cudaDeviceProp properties;
-    struct Products *products;
+    struct Matmuls *matmuls;
     struct FusedAttention *fused; /* NULL: cuDNN is not there */
     char *workspace;              /* device memory, scratch of one operation at a time */
     size_t workspace_size;
@@ -123,7 +123,7 @@ static inline unsigned cuda_blocks(int64_t n, int64_t per_block, int64_t most) {
 OP_LIST(CUDA_OPERATION)
 
 int cuda_pack_weight(Device *, struct Packed **, const Tensor *pieces, int count, Dtype compute,
-                     bool vocabulary, const PackWatch *, Error *);
+                     bool vocabulary, const PackProgress *, Error *);
 void cuda_packed_free(Device *, struct Packed *);
 size_t cuda_pack_size(Device *, int64_t rows, int64_t columns, Dtype compute, bool vocabulary);
 

@@ -176,7 +176,7 @@ static void cuda_close(Device *device) {
     if (!s) return;
     if (s->stream) cudaStreamSynchronize(s->stream);
     replays_close(s->replays);
-    products_close(s->products);
+    matmuls_close(s->matmuls);
     fused_attention_close(s->fused);
     free(s->spans.host), cudaFree(s->spans.device);
     free(s->offsets.host), cudaFree(s->offsets.device);
@@ -244,7 +244,7 @@ static int open_state(CudaState *s, const DeviceOptions *options, Error *err) {
     CUDA_TRY(cudaStreamCreateWithFlags(&s->stream, cudaStreamNonBlocking), err);
     TRY(ring_open(&s->ring, err));
     TRY(replays_open(&s->replays, err));
-    TRY(products_open(&s->products, &s->properties, err));
+    TRY(matmuls_open(&s->matmuls, &s->properties, err));
     return fused_attention_open(&s->fused, s->stream, &s->properties, err);
 }
 

@@ -2,7 +2,7 @@
 
 /* ---- Forward. ---- */
 
-/* An embedding has three terms, a picture model two; all of them are arguments of the kernel. */
+/* An embedding has three terms, an image model two; all of them are arguments of the kernel. */
 enum { TERMS_MAX = 16, GATHER_N = 4, GATHER_THREADS = 256 };
 
 struct GatherTable {

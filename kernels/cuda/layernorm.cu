@@ -1,4 +1,4 @@
-/* Layer norm, the most frequent of all kernels between the products. It is bound by memory: a row
+/* Layer norm, the most frequent of all kernels between the matmuls. It is bound by memory: a row
  * is read once, into registers, and written once; mean and variance, which the row is gone through
  * twice for, cost additions only.
  *
@@ -395,8 +395,8 @@ static unsigned backward_blocks(Device *device, int64_t rows, int d) {
     return cuda_blocks(rows, 1, multiprocessors * (512 / row_threads(d)));
 }
 
-static int slopes_launch(Device *device, unsigned blocks, const NormBackward &a, bool aligned,
-                         Error *err) {
+static int derivatives_launch(Device *device, unsigned blocks, const NormBackward &a, bool aligned,
+                              Error *err) {
     if (a.d > BLOCK_ROW) {
         LAUNCH(device, layernorm_backward_long_kernel, blocks, BLOCK_THREADS, 0, err, a);
         return 0;
@@ -428,7 +428,7 @@ int cuda_layernorm_backward(Device *device, Tensor dx, Tensor dw, Tensor db, Ten
     const int n = dy.dtype == DTYPE_F32 || x.dtype == DTYPE_F32 ? 4 : 8; /* of a vector */
     const bool aligned = a.d % n == 0 && values_aligned(dx, n) && values_aligned(dy, n) &&
                          values_aligned(x, n) && values_aligned(w, n);
-    TRY(slopes_launch(device, blocks, a, aligned, err));
+    TRY(derivatives_launch(device, blocks, a, aligned, err));
     if (sums)
         LAUNCH(device, layernorm_sums_kernel, cuda_blocks(a.d, 32, INT32_MAX), 1024, 0, err,
                (float *)dw.data, (float *)db.data, a.sums, (int)blocks, a.d);

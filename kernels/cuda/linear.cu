@@ -1,14 +1,14 @@
-/* Linear layers: products by cuBLASLt, and around them what it cannot do.
+/* Linear layers: matmuls by cuBLASLt, and around them what it cannot do.
  *
  * Where the bias goes. Without an activation it is cuBLASLt's epilogue, which costs nothing; for
  * results of bf16 that wants a bias of bf16, which a pack keeps and which is converted anew for a
  * plain weight, whose bias a training step may just have changed: a few thousand values, some 2 us.
- * With an activation the product is written bare, and one pass over it adds the bias in f32 and
+ * With an activation the matmul is written bare, and one pass over it adds the bias in f32 and
  * applies the activation in place: cuBLASLt's own gelu is the approximation by tanh, and CLIP's
  * quick gelu it has not.
  *
  * That pass is bound by memory: T N values read and written once, 16 bytes at a time; it starts
- * when the product's end is still in the second-level cache. Results of bf16 are rounded before the
+ * when the matmul's end is still in the second-level cache. Results of bf16 are rounded before the
  * activation too, as in PyTorch; f32 between them would move two thirds more bytes.
  */
 #include "kernels/cuda/activations.cuh"
@@ -106,8 +106,8 @@ int cuda_linear_forward(Device *device, Tensor y, Tensor x, Tensor w, Tensor b,
     const bool bare = activation != ACTIVATION_NONE;
     const void *bias = NULL;
     if (!bare) TRY(bias_of_type(device, &bias, y, w, b, err));
-    TRY(cuda_product(device, y, operand(x, false), weight_operand(w, 0, w.shape[0], true), bias,
-                     accumulate, err));
+    TRY(cuda_matmul(device, y, operand(x, false), weight_operand(w, 0, w.shape[0], true), bias,
+                    accumulate, err));
     return bare ? bias_activation(device, y, (const float *)b.data, activation, err) : 0;
 }
 
@@ -190,9 +190,9 @@ static int column_sums(Device *device, float *db, Tensor dy, Error *err) {
 int cuda_linear_backward(Device *device, Tensor dx, Tensor dw, Tensor db, Tensor dy, Tensor x,
                          Tensor w, bool accumulate_dx, Error *err) {
     if (dx.data)
-        TRY(cuda_product(device, dx, operand(dy, false), operand(w, false), NULL, accumulate_dx,
-                         err));
+        TRY(cuda_matmul(device, dx, operand(dy, false), operand(w, false), NULL, accumulate_dx,
+                        err));
     if (dw.data)
-        TRY(cuda_product(device, dw, operand(dy, true), operand(x, false), NULL, true, err));
+        TRY(cuda_matmul(device, dw, operand(dy, true), operand(x, false), NULL, true, err));
     return db.data ? column_sums(device, (float *)db.data, dy, err) : 0;
 }

@@ -6,7 +6,7 @@
  *     a [16, 16]: {(g, 2t), (g + 8, 2t), (g, 2t + 8), (g + 8, 2t + 8)}, pairs along the row
  *     b [16, 8]:  {(2t, g), (2t + 8, g)}, pairs along the column
  *     c [16, 8]:  {(g, 2t), (g, 2t + 1), (g + 8, 2t), (g + 8, 2t + 1)}, f32
- * so that two c beside each other are, rounded to bf16, the a of a product that follows.
+ * so that two c beside each other are, rounded to bf16, the a of a matmul that follows.
  *
  * All 32 lanes take part in a call. Beside each stands what tests/emulator runs instead; there, a
  * copy into shared memory destroys its target at once and writes it only when it is waited for, so

@@ -83,43 +83,43 @@ static int packed_new(Device *device, struct Packed **packed, int64_t rows, int6
 
 /* ---- Filling it. ---- */
 
-typedef struct Feed {
+typedef struct Loader {
     Device *device;
-    const PackWatch *watch;
+    const PackProgress *progress;
     size_t part;     /* bytes of a buffer */
     char *buffer[2]; /* page-locked */
     cudaEvent_t fetched[2];
     bool under_way[2]; /* the GPU may still have to fetch what is in it */
     int turn;
     void *plain; /* on the GPU: a part as it was, when it has to be converted */
-} Feed;
+} Loader;
 
-static int feed_open(Feed *feed, Device *device, const Tensor *pieces, int count,
-                     const PackWatch *watch, Error *err) {
-    memset(feed, 0, sizeof *feed);
-    feed->device = device, feed->watch = watch, feed->part = PART;
+static int loader_open(Loader *loader, Device *device, const Tensor *pieces, int count,
+                       const PackProgress *progress, Error *err) {
+    memset(loader, 0, sizeof *loader);
+    loader->device = device, loader->progress = progress, loader->part = PART;
     for (int i = 0; i < count; i++) {
         const size_t row = (size_t)pieces[i].shape[1] * dtype_size(pieces[i].dtype);
-        if (row > feed->part) feed->part = row;
+        if (row > loader->part) loader->part = row;
     }
-    feed->part = up_256(feed->part);
+    loader->part = up_256(loader->part);
     void *staging;
-    TRY(cuda_staging(device, &staging, 2 * feed->part, err));
-    TRY(cuda_workspace(device, &feed->plain, feed->part, err));
+    TRY(cuda_staging(device, &staging, 2 * loader->part, err));
+    TRY(cuda_workspace(device, &loader->plain, loader->part, err));
     for (int i = 0; i < 2; i++) {
-        feed->buffer[i] = (char *)staging + (size_t)i * feed->part;
-        CUDA_TRY(cudaEventCreateWithFlags(&feed->fetched[i], cudaEventDisableTiming), err);
+        loader->buffer[i] = (char *)staging + (size_t)i * loader->part;
+        CUDA_TRY(cudaEventCreateWithFlags(&loader->fetched[i], cudaEventDisableTiming), err);
     }
     return 0;
 }
 
-static void feed_close(Feed *feed) {
+static void loader_close(Loader *loader) {
     for (int i = 0; i < 2; i++)
-        if (feed->fetched[i]) cudaEventDestroy(feed->fetched[i]);
+        if (loader->fetched[i]) cudaEventDestroy(loader->fetched[i]);
 }
 
-static void watch_call(const Feed *feed, int64_t first, int64_t count) {
-    if (feed->watch) feed->watch->call(feed->watch->user, first, count);
+static void watch_call(const Loader *loader, int64_t first, int64_t count) {
+    if (loader->progress) loader->progress->call(loader->progress->user, first, count);
 }
 
 /* Bytes from one row to the next; of a single row ld says nothing. */
@@ -128,11 +128,11 @@ static size_t row_step(Tensor t) {
 }
 
 /* Rows of the pack's type, `step` bytes apart, to rows of the pack. */
-static int rows_copy(const Feed *feed, Tensor to, const void *from, size_t step, Error *err) {
+static int rows_copy(const Loader *loader, Tensor to, const void *from, size_t step, Error *err) {
     const size_t row = (size_t)to.shape[1] * dtype_size(to.dtype);
     const size_t to_step = row_step(to);
     const size_t rows = (size_t)to.shape[0];
-    cudaStream_t stream = cuda_state(feed->device)->stream;
+    cudaStream_t stream = cuda_state(loader->device)->stream;
     if (row == step && row == to_step)
         CUDA_TRY(cudaMemcpyAsync(to.data, from, rows * row, cudaMemcpyDefault, stream), err);
     else
@@ -144,34 +144,34 @@ static int rows_copy(const Feed *feed, Tensor to, const void *from, size_t step,
 
 /* One part of rows in host memory, small enough for a buffer; they are row `first` and so on of the
  * stack. */
-static int part_send(Feed *feed, Tensor to, Tensor rows, int64_t first, Error *err) {
+static int part_send(Loader *loader, Tensor to, Tensor rows, int64_t first, Error *err) {
     const size_t row = (size_t)rows.shape[1] * dtype_size(rows.dtype);
     const size_t step = row_step(rows);
     const size_t bytes = (size_t)rows.shape[0] * row;
-    cudaStream_t stream = cuda_state(feed->device)->stream;
-    const int turn = feed->turn;
-    char *buffer = feed->buffer[turn];
-    feed->turn ^= 1;
-    if (feed->under_way[turn]) CUDA_TRY(cudaEventSynchronize(feed->fetched[turn]), err);
+    cudaStream_t stream = cuda_state(loader->device)->stream;
+    const int turn = loader->turn;
+    char *buffer = loader->buffer[turn];
+    loader->turn ^= 1;
+    if (loader->under_way[turn]) CUDA_TRY(cudaEventSynchronize(loader->fetched[turn]), err);
     if (step == row)
         memcpy(buffer, rows.data, bytes);
     else
         for (int64_t r = 0; r < rows.shape[0]; r++)
             memcpy(buffer + (size_t)r * row, (const char *)rows.data + (size_t)r * step, row);
-    watch_call(feed, first, rows.shape[0]);
+    watch_call(loader, first, rows.shape[0]);
 
     const bool convert = rows.dtype != to.dtype;
     if (convert)
-        CUDA_TRY(cudaMemcpyAsync(feed->plain, buffer, bytes, cudaMemcpyDefault, stream), err);
+        CUDA_TRY(cudaMemcpyAsync(loader->plain, buffer, bytes, cudaMemcpyDefault, stream), err);
     else
-        TRY(rows_copy(feed, to, buffer, row, err));
-    cuda_count_up(feed->device, bytes);
-    CUDA_TRY(cudaEventRecord(feed->fetched[turn], stream), err);
-    feed->under_way[turn] = true;
+        TRY(rows_copy(loader, to, buffer, row, err));
+    cuda_count_up(loader->device, bytes);
+    CUDA_TRY(cudaEventRecord(loader->fetched[turn], stream), err);
+    loader->under_way[turn] = true;
     if (!convert) return 0;
     /* An elementwise operation: it leaves the workspace, where the part lies, alone. */
-    Tensor plain = tensor_2d(feed->plain, rows.dtype, rows.shape[0], rows.shape[1]);
-    return cuda_convert_forward(feed->device, to, plain, err);
+    Tensor plain = tensor_2d(loader->plain, rows.dtype, rows.shape[0], rows.shape[1]);
+    return cuda_convert_forward(loader->device, to, plain, err);
 }
 
 static int on_gpu(bool *gpu, const void *memory, Error *err) {
@@ -182,56 +182,57 @@ static int on_gpu(bool *gpu, const void *memory, Error *err) {
 }
 
 /* All rows of a piece; the first of them is row `first` of the stack. */
-static int piece_send(Feed *feed, Tensor to, Tensor piece, int64_t first, Error *err) {
+static int piece_send(Loader *loader, Tensor to, Tensor piece, int64_t first, Error *err) {
     bool gpu = false;
     TRY(on_gpu(&gpu, piece.data, err));
     if (gpu) {
         if (piece.dtype == to.dtype)
-            TRY(rows_copy(feed, to, piece.data, row_step(piece), err));
+            TRY(rows_copy(loader, to, piece.data, row_step(piece), err));
         else
-            TRY(cuda_convert_forward(feed->device, to, piece, err));
-        if (!feed->watch) return 0;
-        CUDA_TRY(cudaStreamSynchronize(cuda_state(feed->device)->stream), err);
-        watch_call(feed, first, piece.shape[0]);
+            TRY(cuda_convert_forward(loader->device, to, piece, err));
+        if (!loader->progress) return 0;
+        CUDA_TRY(cudaStreamSynchronize(cuda_state(loader->device)->stream), err);
+        watch_call(loader, first, piece.shape[0]);
         return 0;
     }
     const size_t row = (size_t)piece.shape[1] * dtype_size(piece.dtype);
-    const int64_t most = (int64_t)(feed->part / row);
+    const int64_t most = (int64_t)(loader->part / row);
     for (int64_t r = 0; r < piece.shape[0]; r += most) {
         const int64_t left = piece.shape[0] - r, count = left < most ? left : most;
-        TRY(part_send(feed, tensor_rows(to, r, count), tensor_rows(piece, r, count), first + r,
+        TRY(part_send(loader, tensor_rows(to, r, count), tensor_rows(piece, r, count), first + r,
                       err));
     }
     return 0;
 }
 
 static int packed_fill(Device *device, struct Packed *p, const Tensor *pieces, int count,
-                       const PackWatch *watch, Error *err) {
-    Feed feed;
+                       const PackProgress *progress, Error *err) {
+    Loader loader;
     Tensor all = tensor_2d(p->data, p->dtype, p->rows, p->columns);
     all.ld = ((const PackLayout *)p->layout)->ld;
-    int status = feed_open(&feed, device, pieces, count, watch, err);
+    int status = loader_open(&loader, device, pieces, count, progress, err);
     int64_t first = 0;
     for (int i = 0; status == 0 && i < count; i++) {
         const int64_t rows = pieces[i].shape[0];
-        if (rows) status = piece_send(&feed, tensor_rows(all, first, rows), pieces[i], first, err);
+        if (rows)
+            status = piece_send(&loader, tensor_rows(all, first, rows), pieces[i], first, err);
         first += rows;
     }
     /* The buffers are everybody's: nothing of them may still be fetched when this returns. */
     cudaError_t done = cudaStreamSynchronize(cuda_state(device)->stream);
     if (status == 0 && done != cudaSuccess)
         status = cuda_failed(done, "cudaStreamSynchronize", err);
-    feed_close(&feed);
+    loader_close(&loader);
     return status;
 }
 
 int cuda_pack_weight(Device *device, struct Packed **packed, const Tensor *pieces, int count,
-                     Dtype compute, bool vocabulary, const PackWatch *watch, Error *err) {
+                     Dtype compute, bool vocabulary, const PackProgress *progress, Error *err) {
     int64_t rows = 0;
     for (int i = 0; i < count; i++) rows += pieces[i].shape[0];
     struct Packed *p;
     TRY(packed_new(device, &p, rows, pieces[0].shape[1], compute, vocabulary, err));
-    if (packed_fill(device, p, pieces, count, watch, err) != 0) {
+    if (packed_fill(device, p, pieces, count, progress, err) != 0) {
         cuda_packed_free(device, p);
         return -1;
     }

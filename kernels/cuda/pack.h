@@ -23,7 +23,7 @@ static inline PackLayout *pack_layout(Tensor w) {
     return (PackLayout *)w.packed->layout;
 }
 
-/* Rows [first, first + count) of a weight [N, K], packed or plain, as a factor of a product. */
+/* Rows [first, first + count) of a weight [N, K], packed or plain, as a factor of a matmul. */
 static inline Operand weight_operand(Tensor w, int64_t first, int64_t count, bool transposed) {
     const struct Packed *p = w.packed;
     const Dtype dtype = p ? p->dtype : w.dtype;

@@ -4,7 +4,7 @@ enum { PATCH_THREADS = 256 };
 
 /* One block for each patch, one thread for each value of it in turn: the row of y is written in one
  * stream. What a warp reads are lines of a patch (14 values), whose neighbours' halves of a memory
- * sector other warps and blocks find in the caches. 6 bytes of a value; a picture of 224 x 224 is
+ * sector other warps and blocks find in the caches. 6 bytes of a value; an image of 224 x 224 is
  * 0.9 MB, so that a batch of one is over before it begins. */
 template <typename Y>
 __global__ void __launch_bounds__(PATCH_THREADS)
@@ -12,8 +12,8 @@ __global__ void __launch_bounds__(PATCH_THREADS)
     const unsigned across = (unsigned)(side / patch), square = (unsigned)(patch * patch);
     const unsigned n = (unsigned)channels * square, column = blockIdx.x % across,
                    line = blockIdx.x / across;
-    const int64_t picture = line / across, plane = (int64_t)side * side;
-    const float *corner = x + picture * channels * plane + (int64_t)(line % across) * patch * side +
+    const int64_t image = line / across, plane = (int64_t)side * side;
+    const float *corner = x + image * channels * plane + (int64_t)(line % across) * patch * side +
                           column * (unsigned)patch;
     Y *row = y + (int64_t)blockIdx.x * n;
     for (unsigned i = threadIdx.x; i < n; i += PATCH_THREADS) {

@@ -1,9 +1,9 @@
-/* Matrix products by cuBLASLt.
+/* Matmuls by cuBLASLt.
  *
  * cuBLASLt counts matrices by columns. What lies in memory as a row-major matrix [r, c] is to it
  * the transposed one, [c, r], and so d = a b    is asked for as    d^T = b^T a^T with b as its
  * first operand and a as its second; no value moves for that. A linear layer, whose weight [N, K]
- * is multiplied transposed, becomes its "TN" product, for which every generation of tensor cores
+ * is multiplied transposed, becomes its "TN" matmul, for which every generation of tensor cores
  * has its best kernels; the bias, one value for each column of d, is one for each row of d^T, as
  * the bias epilogue wants it.
  *
@@ -53,7 +53,7 @@ typedef struct Plan {
     size_t workspace;
 } Plan;
 
-struct Products {
+struct Matmuls {
     cublasLtHandle_t handle;
     void *workspace;
     uint64_t clock;
@@ -71,21 +71,21 @@ static int failed(cublasStatus_t status, const char *call, Error *err) {
         if (lt_status_ != CUBLAS_STATUS_SUCCESS) return failed(lt_status_, #call, err); \
     } while (0)
 
-int products_open(struct Products **products, const cudaDeviceProp *properties, Error *err) {
+int matmuls_open(struct Matmuls **matmuls, const cudaDeviceProp *properties, Error *err) {
     (void)properties;
-    struct Products *p = (struct Products *)calloc(1, sizeof *p);
+    struct Matmuls *p = (struct Matmuls *)calloc(1, sizeof *p);
     if (!p) return error_set(err, "out of memory: %zu bytes asked", sizeof *p);
-    *products = p; /* closed by the caller whatever comes */
+    *matmuls = p; /* closed by the caller whatever comes */
     LT_TRY(cublasLtCreate(&p->handle), err);
     CUDA_TRY(cudaMalloc(&p->workspace, WORKSPACE), err);
     return 0;
 }
 
-void products_close(struct Products *products) {
-    if (!products) return;
-    if (products->handle) cublasLtDestroy(products->handle);
-    cudaFree(products->workspace);
-    free(products);
+void matmuls_close(struct Matmuls *matmuls) {
+    if (!matmuls) return;
+    if (matmuls->handle) cublasLtDestroy(matmuls->handle);
+    cudaFree(matmuls->workspace);
+    free(matmuls);
 }
 
 /* ---- Plans. ---- */
@@ -144,7 +144,7 @@ static int plan_describe(Plan *plan, const void *bias, Error *err) {
     const cublasOperation_t second = k->a_transposed ? CUBLAS_OP_T : CUBLAS_OP_N;
     const cublasLtEpilogue_t epilogue = bias ? CUBLASLT_EPILOGUE_BIAS : CUBLASLT_EPILOGUE_DEFAULT;
     cublasLtMatmulDesc_t operation = &plan->operation;
-    /* Plain f32, without TF32: its products keep 10 bits of a factor. */
+    /* Plain f32, without TF32: its matmuls keep 10 bits of a factor. */
     LT_TRY(cublasLtMatmulDescInit(operation, CUBLAS_COMPUTE_32F, CUDA_R_32F), err);
     LT_TRY(cublasLtMatmulDescSetAttribute(operation, CUBLASLT_MATMUL_DESC_TRANSA, &first,
                                           sizeof first),
@@ -176,7 +176,7 @@ static int preference_set(cublasLtMatmulPreference_t preference,
 
 /* Addresses are promised to be as aligned as they are and no more: column slices of bf16 may begin
  * at any even address. */
-static int plan_choose(struct Products *products, Plan *plan, Error *err) {
+static int plan_choose(struct Matmuls *matmuls, Plan *plan, Error *err) {
     cublasLtMatmulPreferenceOpaque_t space;
     cublasLtMatmulPreference_t preference = &space;
     const uint64_t workspace = WORKSPACE;
@@ -196,7 +196,7 @@ static int plan_choose(struct Products *products, Plan *plan, Error *err) {
     cublasLtMatmulHeuristicResult_t results[CANDIDATES];
     int count = 0;
     cublasStatus_t status =
-        cublasLtMatmulAlgoGetHeuristic(products->handle, &plan->operation, &plan->b, &plan->a,
+        cublasLtMatmulAlgoGetHeuristic(matmuls->handle, &plan->operation, &plan->b, &plan->a,
                                        &plan->d, &plan->d, preference, CANDIDATES, results, &count);
     /* "Not supported" is an answer, not a failure: the caller may have another way. */
     if (status != CUBLAS_STATUS_SUCCESS && status != CUBLAS_STATUS_NOT_SUPPORTED)
@@ -213,12 +213,12 @@ static int plan_choose(struct Products *products, Plan *plan, Error *err) {
 }
 
 /* The plan for a key, made if it is not in the cache. */
-static int plan_get(struct Products *products, Plan **found, const Key *key, const void *bias,
+static int plan_get(struct Matmuls *matmuls, Plan **found, const Key *key, const void *bias,
                     Error *err) {
-    Plan *set = products->plans[key_hash(key) % SETS], *plan = set;
+    Plan *set = matmuls->plans[key_hash(key) % SETS], *plan = set;
     for (int way = 0; way < WAYS; way++) {
         if (set[way].used && memcmp(&set[way].key, key, sizeof *key) == 0) {
-            set[way].used = ++products->clock;
+            set[way].used = ++matmuls->clock;
             *found = &set[way];
             return 0;
         }
@@ -227,8 +227,8 @@ static int plan_get(struct Products *products, Plan **found, const Key *key, con
     plan->used = 0; /* in case what follows fails */
     plan->key = *key;
     TRY(plan_describe(plan, bias, err));
-    TRY(plan_choose(products, plan, err));
-    plan->used = ++products->clock;
+    TRY(plan_choose(matmuls, plan, err));
+    plan->used = ++matmuls->clock;
     *found = plan;
     return 0;
 }
@@ -265,17 +265,17 @@ static bool bias_fits(const void *bias) {
     return bias && (uintptr_t)bias % 16 == 0;
 }
 
-int cuda_product(Device *device, Tensor d, Operand a, Operand b, const void *bias, bool accumulate,
-                 Error *err) {
-    struct Products *products = cuda_state(device)->products;
+int cuda_matmul(Device *device, Tensor d, Operand a, Operand b, const void *bias, bool accumulate,
+                Error *err) {
+    struct Matmuls *matmuls = cuda_state(device)->matmuls;
     const float one = 1, beta = accumulate ? 1 : 0;
     const void *within = bias_fits(bias) ? bias : NULL;
     Key key = key_of(&d, &a, &b, within);
     Plan *plan;
-    TRY(plan_get(products, &plan, &key, within, err));
+    TRY(plan_get(matmuls, &plan, &key, within, err));
     if (!plan->found && within) {
         within = NULL, key.bias_align = 0;
-        TRY(plan_get(products, &plan, &key, within, err));
+        TRY(plan_get(matmuls, &plan, &key, within, err));
     }
     if (!plan->found)
         return error_set(err,
@@ -288,9 +288,9 @@ int cuda_product(Device *device, Tensor d, Operand a, Operand b, const void *bia
         LT_TRY(cublasLtMatmulDescSetAttribute(&plan->operation, CUBLASLT_MATMUL_DESC_BIAS_POINTER,
                                               &within, sizeof within),
                err);
-    LT_TRY(cublasLtMatmul(products->handle, &plan->operation, &one, b.data, &plan->b, a.data,
+    LT_TRY(cublasLtMatmul(matmuls->handle, &plan->operation, &one, b.data, &plan->b, a.data,
                           &plan->a, &beta, d.data, &plan->d, d.data, &plan->d, &plan->algorithm,
-                          products->workspace, WORKSPACE, cuda_state(device)->stream),
+                          matmuls->workspace, WORKSPACE, cuda_state(device)->stream),
            err);
     cuda_count_launch(device);
     return bias && !within ? bias_add(device, d, bias, err) : 0;

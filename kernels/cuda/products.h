@@ -1,4 +1,4 @@
-/* products.h - matrix products by cuBLASLt, with the algorithm for each shape chosen once. Private
+/* matmuls.h - matmuls by cuBLASLt, with the algorithm for each shape chosen once. Private
  * to kernels/cuda/.
  *
  * Matrices here are row-major, as in the rest of the program.
@@ -8,8 +8,8 @@
 
 #include "kernels/cuda/cuda.h"
 
-int products_open(struct Products **products, const cudaDeviceProp *properties, Error *err);
-void products_close(struct Products *products); /* NULL is allowed */
+int matmuls_open(struct Matmuls **matmuls, const cudaDeviceProp *properties, Error *err);
+void matmuls_close(struct Matmuls *matmuls); /* NULL is allowed */
 
 /* One operand: rows x columns as it lies in memory, `ld` elements from row to row. */
 typedef struct Operand {
@@ -27,7 +27,7 @@ static inline Operand operand(Tensor t, bool transposed) {
 /* d = a b (+ d with `accumulate`) (+ bias, one value for each column of d): f32 sums. a and b are
  * of one type, f32 (without TF32) or bf16; d is of that type or f32; bias [columns of d] is of d's
  * type or NULL. */
-int cuda_product(Device *device, Tensor d, Operand a, Operand b, const void *bias, bool accumulate,
-                 Error *err);
+int cuda_matmul(Device *device, Tensor d, Operand a, Operand b, const void *bias, bool accumulate,
+                Error *err);
 
 #endif

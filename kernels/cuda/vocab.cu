@@ -1,6 +1,6 @@
 /* Proposals over a large vocabulary.
  *
- * The vocabulary is walked in chunks: a product writes the logits of all rows and one chunk into
+ * The vocabulary is walked in chunks: a matmul writes the logits of all rows and one chunk into
  * the workspace, one kernel looks at them there. For a few rows (decoding) the time is that of
  * reading the weight, V D values, once; the logits stay in the second-level cache and take a
  * twentieth of it for 16 rows. The scan is cut into slices of 4092 ids, one block for each slice of
@@ -292,9 +292,9 @@ static int proposal_scan(Device *device, const Proposal *p, Tensor x, Tensor w, 
     const int64_t here = smaller(p->rows - top, p->block);
     Tensor y = tensor_2d(p->logits, DTYPE_F32, here, count);
     y.ld = p->chunk;
-    TRY(cuda_product(device, y, operand(tensor_rows(x, top, here), false),
-                     weight_operand(w, first, count, true),
-                     b.data ? (const float *)b.data + first : NULL, false, err));
+    TRY(cuda_matmul(device, y, operand(tensor_rows(x, top, here), false),
+                    weight_operand(w, first, count, true),
+                    b.data ? (const float *)b.data + first : NULL, false, err));
     Scan s = {};
     s.logits = p->logits, s.ld = p->chunk;
     s.first = (int32_t)first, s.count = (int32_t)count, s.banned = choice->banned;

@@ -1,7 +1,7 @@
 /* vocab.cuh - what the operations over a vocabulary share: reductions over a block that scans the
  * logits of a row. Private to kernels/cuda/.
  *
- * Logits of some rows and a chunk of the vocabulary are written to the workspace by a product, in
+ * Logits of some rows and a chunk of the vocabulary are written to the workspace by a matmul, in
  * f32, and read from there: a chunk is so small that most of them stay in the second-level cache
  * (50 MB on H100, 40 MB on A100), whose bandwidth is about twice that of the memory.
  */

@@ -12,8 +12,8 @@
 #define MODELS "tests/golden/models/"
 #define BASE   MODELS "tiny-base"
 #define XL     MODELS "tiny-xl"
-#define PIC0   MODELS "picture0.png"
-#define PIC1   MODELS "picture1.png"
+#define PIC0   MODELS "image0.png"
+#define PIC1   MODELS "image1.png"
 
 static const char *const commands[] = {"ask",   "text", "show",  "info",  "train", "new",
                                        "prune", "eval", "score", "bench", NULL};
@@ -170,7 +170,7 @@ static void test_models_refused(void **state) {
     run_end(&r);
 }
 
-static void test_pictures_refused(void **state) {
+static void test_images_refused(void **state) {
     (void)state;
     Run r;
     char text[512], empty[512], cut[512];
@@ -251,10 +251,10 @@ static void test_golden_answers(void **state) {
         json_t *list = golden_list(folders[m], "answers.json"), *want;
         size_t i;
         json_array_foreach(list, i, want) {
-            char picture[512], steps[16], number[16], plain[256];
+            char image[512], steps[16], number[16], plain[256];
             const json_t *beam = json_object_get(want, "beam");
             const json_t *scores = json_object_get(want, "hypothesis_scores");
-            snprintf(picture, sizeof picture, MODELS "%s", text_of(want, "picture"));
+            snprintf(image, sizeof image, MODELS "%s", text_of(want, "image"));
             snprintf(steps, sizeof steps, "%d", (int)number_of(want, "iterations"));
             snprintf(
                 number, sizeof number, "%d",
@@ -272,7 +272,7 @@ static void test_golden_answers(void **state) {
                             (char *)text_of(want, "strategy"),
                             json_is_integer(beam) ? "--beam" : "--length",
                             number,
-                            picture,
+                            image,
                             (char *)text_of(want, "question"),
                             "--json",
                             NULL};
@@ -357,16 +357,16 @@ static void test_golden_traces(void **state) {
         json_t *list = golden_list(folders[m], "decode.json"), *want;
         size_t i;
         json_array_foreach(list, i, want) {
-            char picture[512], steps[16], length[16];
-            int number = (int)number_of(want, "picture");
-            snprintf(picture, sizeof picture, MODELS "picture%d.png", number);
+            char image[512], steps[16], length[16];
+            int number = (int)number_of(want, "image");
+            snprintf(image, sizeof image, MODELS "image%d.png", number);
             snprintf(steps, sizeof steps, "%d", (int)number_of(want, "iterations"));
             snprintf(length, sizeof length, "%d", (int)number_of(want, "length"));
             char *strategy = (char *)text_of(want, "strategy");
             char *prompt = (char *)text_of(want, "prompt"), *folder = (char *)folders[m];
             if (number >= 0)
                 run(&r, "show", "-q", "--json", "-m", folder, "--dtype", "f32", "--steps", steps,
-                    "--length", length, "--strategy", strategy, picture, prompt);
+                    "--length", length, "--strategy", strategy, image, prompt);
             else
                 run(&r, "text", "-q", "--json", "--trace", "-m", folder, "--dtype", "f32",
                     "--steps", steps, "--length", length, "--strategy", strategy, prompt);
@@ -381,9 +381,9 @@ static void test_golden_traces(void **state) {
     run_end(&r);
 }
 
-static void test_many_pictures(void **state) {
+static void test_many_images(void **state) {
     (void)state;
-    static char *const pictures[2] = {PIC0, PIC1};
+    static char *const images[2] = {PIC0, PIC1};
     static char *const questions[2] = {"What colour is the circle?", "Is the sky clear or cloudy?"};
     Run r;
     char lines[2048] = "", begin[256];
@@ -391,14 +391,14 @@ static void test_many_pictures(void **state) {
     setenv("EASYFIRST_MODEL", XL, 1);
     for (int p = 0; p < 2; p++)
         for (int q = 0; q < 2; q++) {
-            run(&r, "ask", "-q", pictures[p], questions[q]);
+            run(&r, "ask", "-q", images[p], questions[q]);
             expect(&r, 0, NULL);
             size_t n = strlen(lines);
-            snprintf(lines + n, sizeof lines - n, "%s\t%s\t%s", pictures[p], questions[q], r.out);
+            snprintf(lines + n, sizeof lines - n, "%s\t%s\t%s", images[p], questions[q], r.out);
         }
     run(&r, "ask", "-q", "--image", PIC0, questions[0], "--image", PIC1, questions[1]);
     expect(&r, 0, lines);
-    /* A broken picture between them, a question that cannot be asked: the others are answered. */
+    /* A broken image between them, a question that cannot be asked: the others are answered. */
     run(&r, "ask", "-q", "--image", PIC0, "--image", "no/such.png", "--image", PIC1, questions[0],
         "", questions[1]);
     expect(&r, 1, lines);
@@ -425,7 +425,7 @@ static void test_many_pictures(void **state) {
     assert_non_null(strstr(r.out, "-\tWhat colour?\t"));
     run_input(&r, png, size, (char *[]){"ask", "-q", "-", questions[0], NULL});
     assert_int_equal(r.status, 0);
-    lines[strcspn(lines, "\n") + 1] = 0; /* the first picture's first question */
+    lines[strcspn(lines, "\n") + 1] = 0; /* the first image's first question */
     assert_string_equal(r.out, strrchr(lines, '\t') + 1);
     free(png);
     run_end(&r);
@@ -738,7 +738,8 @@ static int check_command(Run *r, const char *file, const char *line) {
     return checked;
 }
 
-/* How many commands a manual has, all checked; -1 if it is not there (`make dist` leaves it out). */
+/* How many commands a manual has, all checked; -1 if it is not there (`make dist` leaves it out).
+ * */
 static int check_manual(Run *r, const char *file) {
     size_t size;
     if (access(file, R_OK)) return -1;
@@ -785,11 +786,11 @@ int main(void) {
         cmocka_unit_test(test_help),
         cmocka_unit_test(test_usage),
         cmocka_unit_test(test_models_refused),
-        cmocka_unit_test(test_pictures_refused),
+        cmocka_unit_test(test_images_refused),
         cmocka_unit_test(test_questions_refused),
         cmocka_unit_test(test_golden_answers),
         cmocka_unit_test(test_golden_traces),
-        cmocka_unit_test(test_many_pictures),
+        cmocka_unit_test(test_many_images),
         cmocka_unit_test(test_json),
         cmocka_unit_test(test_text_lines),
         cmocka_unit_test(test_text_presets),

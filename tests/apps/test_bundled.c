@@ -6,12 +6,12 @@
 
 #include "tests/program.h"
 
-#define MODEL    "data/bundled/model"
-#define PICTURES "data/bundled/pictures/"
+#define MODEL  "data/bundled/model"
+#define IMAGES "data/bundled/images/"
 
-/* Short answers, and what is to be seen in the pictures. */
+/* Short answers, and what is to be seen in the images. */
 static const struct {
-    const char *picture, *question, *answer;
+    const char *image, *question, *answer;
 } questions[] = {
     {"tractor.jpg", "Is there a cat in the picture?", "no"},
     {"tractor.jpg", "What colour is the background?", "blue"},
@@ -48,15 +48,15 @@ static void test_questions(void **state) {
     Run r;
     run_start(&r);
     for (int i = 0; i < QUESTION_COUNT; i++) {
-        char picture[300], question[300], want[100];
-        snprintf(picture, sizeof picture, PICTURES "%s", questions[i].picture);
+        char image[300], question[300], want[100];
+        snprintf(image, sizeof image, IMAGES "%s", questions[i].image);
         snprintf(question, sizeof question, "%s\nAnswer with a word or phrase.",
                  questions[i].question);
         snprintf(want, sizeof want, "%s\n", questions[i].answer);
-        run(&r, "ask", "-m", MODEL, picture, question);
+        run(&r, "ask", "-m", MODEL, image, question);
         assert_int_equal(r.status, 0);
         if (strcmp(r.out, want))
-            fail_msg("%s: %s: %s, expected %s", picture, questions[i].question, r.out, want);
+            fail_msg("%s: %s: %s, expected %s", image, questions[i].question, r.out, want);
     }
     run_end(&r);
 }
@@ -69,17 +69,17 @@ static void test_length_weight(void **state) {
     int changed = 0;
     run_start(&r);
     for (int i = 0; i < 3; i++) {
-        static char *const pictures[] = {PICTURES "elephant.jpg", PICTURES "sailboat.jpg",
-                                         PICTURES "tractor.jpg"};
+        static char *const images[] = {IMAGES "elephant.jpg", IMAGES "sailboat.jpg",
+                                       IMAGES "tractor.jpg"};
         static char *const asked[] = {"What is at the top of the picture?",
                                       "How many things are there?", "What is on the left?"};
-        run(&r, "ask", "-q", "-m", MODEL, pictures[i], asked[i]);
+        run(&r, "ask", "-q", "-m", MODEL, images[i], asked[i]);
         expect(&r, 0, NULL);
         char *alone = strdup(r.out);
-        run(&r, "ask", "-q", "-m", MODEL, "--beam", "4", pictures[i], asked[i]);
+        run(&r, "ask", "-q", "-m", MODEL, "--beam", "4", images[i], asked[i]);
         expect(&r, 0, NULL);
         changed += strcmp(r.out, alone) != 0;
-        run(&r, "ask", "-q", "-m", MODEL, "--beam", "4", "--length-weight", "100", pictures[i],
+        run(&r, "ask", "-q", "-m", MODEL, "--beam", "4", "--length-weight", "100", images[i],
             asked[i]);
         expect(&r, 0, alone);
         free(alone);
@@ -108,11 +108,11 @@ static void test_found(void **state) {
     write_file(&r, "bin/easyfirst", bytes, size, path, sizeof path);
     assert_int_equal(chmod(path, 0700), 0);
     setenv("EASYFIRST", path, 1);
-    static char picture[] = PICTURES "tractor.jpg";
+    static char image[] = IMAGES "tractor.jpg";
     for (int i = 0; i < 3; i++) {
         if (i == 0) run(&r, "info");
         if (i == 1) run(&r, "text", "a");
-        if (i == 2) run(&r, "ask", picture, "q");
+        if (i == 2) run(&r, "ask", image, "q");
         assert_int_equal(r.status, 2);
         assert_non_null(strstr(r.err, "no model is named"));
         assert_non_null(strstr(r.err, "-m FOLDER"));

@@ -24,7 +24,7 @@ static double answer_seconds(Run *r, char *threads) {
     for (int i = 0; i < 3; i++) {
         double before = child_seconds();
         run(r, "ask", "--quiet", "--threads", threads, "-m", "data/bundled/model",
-            "data/bundled/pictures/tractor.jpg", "Which thing is at the bottom of the picture?");
+            "data/bundled/images/tractor.jpg", "Which thing is at the bottom of the picture?");
         expect(r, 0, NULL);
         double taken = child_seconds() - before;
         if (taken < least) least = taken;

@@ -9,9 +9,9 @@
 #include "tests/matrix.h"
 #include "tests/program.h"
 
-#define MODEL   "data/bundled/model"
-#define PICTURE "data/bundled/pictures/tractor.jpg"
-#define BASE    "tests/golden/models/tiny-base"
+#define MODEL "data/bundled/model"
+#define IMAGE "data/bundled/images/tractor.jpg"
+#define BASE  "tests/golden/models/tiny-base"
 
 /* The programs of the emulated tests run beside those of the plain ones: theirs is another. */
 static int set_program(void **state) {
@@ -33,17 +33,17 @@ static void no_gpu(void **state) {
     Run r;
     run_start(&r);
     setenv("EASYFIRST_MODEL", BASE, 1);
-    run(&r, "ask", "-q", "--length", "3", PICTURE, "What?");
+    run(&r, "ask", "-q", "--length", "3", IMAGE, "What?");
     expect(&r, 0, NULL);
     char *answer = strdup(r.out);
     for (int i = 0; i < 2; i++) {
-        run(&r, "ask", "--device", i ? "auto" : "cpu", "--length", "3", PICTURE, "What?");
+        run(&r, "ask", "--device", i ? "auto" : "cpu", "--length", "3", IMAGE, "What?");
         expect(&r, 0, answer);
         assert_non_null(strstr(r.err, "CPU, "));
     }
     free(answer);
-    static char *const asked[][3] = {{"ask", PICTURE, "What?"},
-                                     {"show", PICTURE, "What?"},
+    static char *const asked[][3] = {{"ask", IMAGE, "What?"},
+                                     {"show", IMAGE, "What?"},
                                      {"text", "What?", "-q"},
                                      {"info", BASE, "--json"},
                                      {"bench", "train", "--json"}};
@@ -102,14 +102,14 @@ static void same_answers(void **state) {
     Run r;
     run_start(&r);
     setenv("EASYFIRST_MODEL", MODEL, 1);
-    compare(&r, (char *[]){"ask", "--dtype", "f32", PICTURE, "Is there a cat in the picture?",
+    compare(&r, (char *[]){"ask", "--dtype", "f32", IMAGE, "Is there a cat in the picture?",
                            "Which thing is at the bottom of the picture?", NULL});
     compare(&r, (char *[]){"text", "translate", "--dtype", "f32", "--from", "German", "--to",
                            "English", "Werkzeug zum Bearbeiten von Bildern", NULL});
     compare(&r, (char *[]){"text", "--dtype", "f32", "--length", "4", "--temperature", "0.7",
                            "--samples", "2", "--seed", "3", "Is there a cat?", NULL});
     setenv("EASYFIRST_MODEL", BASE, 1);
-    compare(&r, (char *[]){"ask", "--length", "5", PICTURE, "What is this?", NULL});
+    compare(&r, (char *[]){"ask", "--length", "5", IMAGE, "What is this?", NULL});
     run_end(&r);
 }
 
@@ -119,7 +119,7 @@ static void messages(void **state) {
     Run r;
     run_start(&r);
     setenv("EASYFIRST_MODEL", BASE, 1);
-    run(&r, "ask", "--device", "cuda:99", "--length", "3", PICTURE, "What?");
+    run(&r, "ask", "--device", "cuda:99", "--length", "3", IMAGE, "What?");
     assert_message(&r, 1, "GPU 99 was asked for");
     run(&r, "info", "--device", "cuda", MODEL);
     expect(&r, 0, NULL);

@@ -14,10 +14,10 @@
 #include "data/files/file_hash.h"
 #include "tests/program.h"
 
-#define MODEL    "data/bundled/model"
-#define PICTURES "data/bundled/pictures/"
+#define MODEL  "data/bundled/model"
+#define IMAGES "data/bundled/images/"
 
-static const char *const good_pictures[] = {"tractor", "elephant", "sailboat"};
+static const char *const good_images[] = {"tractor", "elephant", "sailboat"};
 static const char *const nouns[] = {"cat",      "tractor", "boat",   "car",    "dress", "bat",
                                     "lollipop", "house",   "tree",   "apple",  "dog",   "lion",
                                     "elephant", "horse",   "banana", "snowman"};
@@ -63,7 +63,7 @@ static void add_bad_questions(json_t *all) {
     }
 }
 
-/* Pictures (whole, cut short, empty, no picture) and questions whose pictures take turns. */
+/* Images (whole, cut short, empty, no image) and questions whose images take turns. */
 static void set_make(Set *s, bool bad) {
     run_start(&s->r);
     setenv("EASYFIRST_MODEL", MODEL, 1);
@@ -71,18 +71,18 @@ static void set_make(Set *s, bool bad) {
     assert_int_equal(mkdir(s->images, 0700), 0);
     char path[600], from[300];
     for (int i = 0; i < GOOD; i++) {
-        snprintf(from, sizeof from, PICTURES "%s.jpg", good_pictures[i]);
-        snprintf(path, sizeof path, "%s/%s.jpg", s->images, good_pictures[i]);
+        snprintf(from, sizeof from, IMAGES "%s.jpg", good_images[i]);
+        snprintf(path, sizeof path, "%s/%s.jpg", s->images, good_images[i]);
         char *real = realpath(from, NULL);
         assert_non_null(real);
         assert_int_equal(symlink(real, path), 0);
         free(real);
     }
     size_t size;
-    char *bytes = file_bytes(PICTURES "tractor.jpg", &size);
+    char *bytes = file_bytes(IMAGES "tractor.jpg", &size);
     write_file(&s->r, "images/torn.jpg", bytes, size / 2, path, sizeof path);
     write_file(&s->r, "images/empty.jpg", bytes, 0, path, sizeof path);
-    write_file(&s->r, "images/text.jpg", "no picture", 10, path, sizeof path);
+    write_file(&s->r, "images/text.jpg", "no image", 10, path, sizeof path);
     free(bytes);
     json_t *all = json_object();
     for (int n = 0; n < NOUNS; n++)
@@ -91,8 +91,7 @@ static void set_make(Set *s, bool bad) {
             snprintf(id, sizeof id, "%d", 1000 + n * GOOD + p);
             snprintf(text, sizeof text, "Is there %s %s in the picture?",
                      strchr("aeiou", nouns[n][0]) ? "an" : "a", nouns[n]);
-            json_object_set_new(all, id,
-                                question_make(text, good_pictures[p], n % 2 ? "no" : "yes"));
+            json_object_set_new(all, id, question_make(text, good_images[p], n % 2 ? "no" : "yes"));
             if (bad && n == 3 && p == 1) add_bad_questions(all);
         }
     path_in(s->questions, sizeof s->questions, &s->r, "questions.json");
@@ -200,13 +199,13 @@ static void test_gqa(void **state) {
         assert_int_equal(id, 1000 + n);
         right += !strcmp(text, n / GOOD % 2 ? "no" : "yes");
         if (n % 5) continue;
-        char picture[300], question[200], want[300];
-        snprintf(picture, sizeof picture, PICTURES "%s.jpg", good_pictures[n % GOOD]);
+        char image[300], question[200], want[300];
+        snprintf(image, sizeof image, IMAGES "%s.jpg", good_images[n % GOOD]);
         const char *noun = nouns[n / GOOD];
         snprintf(question, sizeof question,
                  "Is there %s %s in the picture?\nAnswer with a word or phrase.",
                  strchr("aeiou", noun[0]) ? "an" : "a", noun);
-        run(&s.r, "ask", "-q", picture, question);
+        run(&s.r, "ask", "-q", image, question);
         assert_int_equal(s.r.status, 0);
         snprintf(want, sizeof want, "%s\n", text);
         assert_string_equal(s.r.out, want);
@@ -673,10 +672,10 @@ static void test_text_lines(void **state) {
     assert_int_equal(number_of(result, "questions"), 7);
     assert_int_equal(number_of(result, "unanswered"), 5);
     assert_int_equal(number_of(file_row(result, 0), "lines"), 7);
-    json_t *problems = json_object_get(result, "problems");
-    assert_int_equal(number_of(json_object_get(problems, "line that is no JSON"), "count"), 2);
-    assert_int_equal(number_of(json_object_get(problems, "empty input"), "count"), 1);
-    assert_int_equal(number_of(json_object_get(problems, "target without a number"), "count"), 1);
+    json_t *skipped = json_object_get(result, "skipped");
+    assert_int_equal(number_of(json_object_get(skipped, "line that is no JSON"), "count"), 2);
+    assert_int_equal(number_of(json_object_get(skipped, "empty input"), "count"), 1);
+    assert_int_equal(number_of(json_object_get(skipped, "target without a number"), "count"), 1);
     json_decref(result);
 
     path_in(out, sizeof out, &r, "choice");

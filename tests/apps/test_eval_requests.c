@@ -10,7 +10,7 @@
 
 #define TOKENIZER "data/bundled/model/language/sentencepiece.bpe.model"
 #define BUNDLED   "data/bundled/model"
-#define PICTURES  "data/bundled/pictures"
+#define IMAGES    "data/bundled/images"
 
 enum { PATH = 512 };
 
@@ -271,7 +271,7 @@ static void test_dropped(void **state) {
     setenv("EASYFIRST_MODEL", BUNDLED, 1);
     write_file(&r, "q.jsonl", lines, sizeof lines - 1, path, sizeof path);
     path_in(out, PATH, &r, "lines");
-    run(&r, "eval", "gqa", "-q", path, "--images", PICTURES, "--out", out);
+    run(&r, "eval", "gqa", "-q", path, "--images", IMAGES, "--out", out);
     assert_int_equal(r.status, 1);
     assert_non_null(strstr(r.err, "left out: line that is no JSON object: 2 (the first: "));
     assert_non_null(strstr(r.err, "q.jsonl: line 2: "));
@@ -280,12 +280,12 @@ static void test_dropped(void **state) {
     json_t *result = json_in(out, "result.json");
     assert_int_equal(integer_at(result, "left_out", NULL), 4);
     assert_int_equal(integer_at(result, "questions", NULL), 1);
-    json_t *problems = json_object_get(result, "problems");
-    assert_int_equal(integer_at(problems, "line without an id", "count"), 1);
+    json_t *skipped = json_object_get(result, "skipped");
+    assert_int_equal(integer_at(skipped, "line without an id", "count"), 1);
     json_decref(result);
     write_file(&r, "q.json", official, sizeof official - 1, path, sizeof path);
     path_in(out, PATH, &r, "official");
-    run(&r, "eval", "gqa", "-q", path, "--images", PICTURES, "--out", out);
+    run(&r, "eval", "gqa", "-q", path, "--images", IMAGES, "--out", out);
     assert_int_equal(r.status, 1);
     assert_non_null(strstr(r.err, "left out: question that occurs twice: 1 ("));
     /* A folder of parts is known by what is in its files. */
@@ -296,7 +296,7 @@ static void test_dropped(void **state) {
         static const char *const parts[] = {"{\"1\": " OFFICIAL("Is it red?") "}",
                                             "{\"1\": " OFFICIAL("Is it blue?") "}"};
         write_file(&r, "parts/1.json", parts[change], strlen(parts[change]), path, sizeof path);
-        run(&r, "eval", "gqa", "-q", folder, "--images", PICTURES, "--out", out);
+        run(&r, "eval", "gqa", "-q", folder, "--images", IMAGES, "--out", out);
         if (!change) assert_int_equal(r.status, 0);
     }
     assert_message(&r, 1, "other settings", "\"1.json\"");
@@ -335,7 +335,7 @@ static void test_gqa_policies(void **state) {
         for (int skip = 0; skip < 2; skip++) {
             snprintf(name, sizeof name, "out-%d-%d", official, skip);
             path_in(out, PATH, &r, name);
-            run(&r, "eval", "gqa", "-q", path, "--images", PICTURES, "--out", out,
+            run(&r, "eval", "gqa", "-q", path, "--images", IMAGES, "--out", out,
                 skip ? "--long-prompts" : NULL, "skip");
             assert_int_equal(r.status, !skip);
             json_t *result = json_in(out, "result.json");
@@ -369,7 +369,7 @@ static void test_kinds(void **state) {
     run_start(&r);
     path_in(out, PATH, &r, "out");
     for (int i = 0; i < 3; i++) {
-        run(&r, "eval", "gqa", "-m", "no/model", cases[i], "--images", PICTURES, "--out", out);
+        run(&r, "eval", "gqa", "-m", "no/model", cases[i], "--images", IMAGES, "--out", out);
         assert_message(&r, 1, cases[i], kinds[i]);
         run(&r, "eval", "text", "-m", "no/model", "--task", "exact", cases[i], "--out", out);
         assert_message(&r, 1, cases[i], i ? kinds[i] : "\"inputs\"");
@@ -394,7 +394,7 @@ static void test_kinds(void **state) {
     write_file(&r, "less.jsonl", bytes, SIZE / 2, path, sizeof path);
     run(&r, "eval", "text", "-m", "no/model", "--task", "exact", path, "--out", out);
     assert_message(&r, 1, "less.jsonl", "MiB of memory");
-    run(&r, "eval", "gqa", "-m", "no/model", path, "--images", PICTURES, "--out", out);
+    run(&r, "eval", "gqa", "-m", "no/model", path, "--images", IMAGES, "--out", out);
     assert_message(&r, 1, "less.jsonl", "no questions");
     run(&r, "eval", "order", "-m", "no/model", "--graphs", path);
     assert_message(&r, 1, "less.jsonl", "MiB of memory");

@@ -427,8 +427,8 @@ static void make_inputs(Bench *b) {
     write_text(b, "work/in/answers.txt", "red 0\nred\n\nred 0\nblue 1\nred 2\nred 0\n1\n");
     folder_copy("tests/golden/models/tiny-base", in_bench(b, "work/in/sees"));
     assert_int_equal(mkdir(in_bench(b, "work/in/images"), 0700), 0);
-    copy_to(b, "tests/golden/models/picture0.png", "work/in/images/a.png");
-    copy_to(b, "tests/golden/models/picture1.png", "work/in/images/b.png");
+    copy_to(b, "tests/golden/models/image0.png", "work/in/images/a.png");
+    copy_to(b, "tests/golden/models/image1.png", "work/in/images/b.png");
     write_text(b, "work/in/questions.json",
                "{\"1\": {\"question\": \"What colour is the circle?\", \"imageId\": \"a.png\", "
                "\"answer\": \"red\", \"isBalanced\": true},\n \"2\": {\"question\": \"Is it "

@@ -10,7 +10,7 @@
 #include "tests/llava_set.h"
 #include "tests/program.h"
 
-#define PICTURE "tests/golden/models/picture0.png"
+#define IMAGE "tests/golden/models/image0.png"
 
 /* As a name of a file, an id, a question. As JSON it must be UTF-8: without the lone bytes. */
 #define EVIL_UTF8                                                    \
@@ -132,35 +132,35 @@ static void tensors(void **state) {
     write_file(&r, EVIL "/model.safetensors", bytes, size + 16, path, sizeof path);
     check(&r, "info", "--tensors", folder);
     check(&r, "info", "-m", folder);
-    check(&r, "ask", "-m", folder, PICTURE, "Q");
-    check(&r, "ask", "--language", path, PICTURE, "Q");
+    check(&r, "ask", "-m", folder, IMAGE, "Q");
+    check(&r, "ask", "--language", path, IMAGE, "Q");
     check(&r, "text", "--length-predictor", path, "Q");
     json_decref(header);
     free(text), free(bytes);
     run_end(&r);
 }
 
-/* ---- Questions, pictures, answers. ---- */
+/* ---- Questions, images, answers. ---- */
 
 static void answers(void **state) {
     (void)state;
     Run r;
-    char picture[600], lines[600], lost[600], broken[600], trace[600];
+    char image[600], lines[600], lost[600], broken[600], trace[600];
     start(&r);
     char *evil = long_evil(100000), *line = long_evil(1 << 20);
     line[1 << 19] = '\n';
-    copy(&r, PICTURE, EVIL ".png", picture, sizeof picture);
+    copy(&r, IMAGE, EVIL ".png", image, sizeof image);
     write_file(&r, EVIL ".txt", line, 1 << 20, lines, sizeof lines);
-    write_file(&r, "broken" EVIL, "no picture", 10, broken, sizeof broken);
+    write_file(&r, "broken" EVIL, "no image", 10, broken, sizeof broken);
     path_in(lost, sizeof lost, &r, EVIL "lost.png");
-    check(&r, "ask", "--steps", "2", "--length", "3", picture, "What\033[2J is it?", EVIL, evil);
-    check(&r, "ask", "--steps", "2", "--length", "3", "--json", picture, "What is\302\2332J it?");
+    check(&r, "ask", "--steps", "2", "--length", "3", image, "What\033[2J is it?", EVIL, evil);
+    check(&r, "ask", "--steps", "2", "--length", "3", "--json", image, "What is\302\2332J it?");
     json_t *read = json_loads(r.out, 0, NULL);
     assert_non_null(read);
     assert_string_equal(json_string_value(json_object_get(read, "question")),
                         "What is\302\2332J it?");
     json_decref(read);
-    check(&r, "ask", "--show", "--steps", "2", "--length", "3", picture, EVIL, "What is it?");
+    check(&r, "ask", "--show", "--steps", "2", "--length", "3", image, EVIL, "What is it?");
     check(&r, "ask", lost, "What is it?");
     check(&r, "ask", broken, "What is it?");
     check(&r, "text", "--steps", "2", "--length", "3", EVIL, "\xff\xfe", evil);
@@ -169,7 +169,7 @@ static void answers(void **state) {
     check(&r, "text", "-f", lost);
     check(&r, "text", "translate", "--from", EVIL, "--to", EVIL, "x");
     path_in(trace, sizeof trace, &r, "trace.json");
-    check(&r, "show", "--steps", "2", "--length", "3", "--json", trace, picture, "It\033[2J is");
+    check(&r, "show", "--steps", "2", "--length", "3", "--json", trace, image, "It\033[2J is");
     check(&r, "show", "--from", trace);
     check(&r, "show", "--from", trace, "--json");
     check(&r, "show", "--from", trace, "--html", "-");
@@ -191,14 +191,14 @@ static json_t *item(const char *id, const char *image, const char *text) {
 static void evaluation(void **state) {
     (void)state;
     Run r;
-    char picture[600], questions[600], bad[600], out[600], gqa[600], predictions[600], lost[600];
+    char image[600], questions[600], bad[600], out[600], gqa[600], predictions[600], lost[600];
     start(&r);
-    copy(&r, PICTURE, EVIL_UTF8 ".png", picture, sizeof picture);
+    copy(&r, IMAGE, EVIL_UTF8 ".png", image, sizeof image);
     char *jsonl = NULL;
     size_t size = 0;
     FILE *f = open_memstream(&jsonl, &size);
     const char *const images[] = {EVIL_UTF8 ".png", EVIL_UTF8 "lost.png"};
-    for (int i = 0; i < 4; i++) { /* two of one id, one without its picture */
+    for (int i = 0; i < 4; i++) { /* two of one id, one without its image */
         json_t *o = item(i == 1 ? EVIL_UTF8 "1" : EVIL_UTF8, images[i == 1], EVIL_UTF8);
         char *text = json_dumps(o, 0);
         fprintf(f, "%s\n", text);

@@ -13,7 +13,7 @@
 #define BASE   MODELS "tiny-base"
 #define XL     MODELS "tiny-xl"
 #define WORDS  BASE "/language/sentencepiece.bpe.model"
-#define PIC    MODELS "picture0.png"
+#define PIC    MODELS "image0.png"
 
 /* The command in this process, its standard error caught in r->err. */
 static void make(Run *r, char *const *args) {

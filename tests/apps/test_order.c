@@ -11,8 +11,8 @@
 #include "data/metrics/order_words.h"
 #include "tests/program.h"
 
-#define CAUSAL   "data/causal/"
-#define PICTURES "data/bundled/pictures"
+#define CAUSAL "data/causal/"
+#define IMAGES "data/bundled/images"
 
 static json_t *golden(void) {
     json_error_t wrong;
@@ -523,7 +523,7 @@ static void test_shipped(void **state) {
     static const char *const files[] = {CAUSAL "arithmetic.json", CAUSAL "translation.json"};
     Error err;
     CausalGraphs graphs;
-    assert_ok(causal_graphs_read(&graphs, CAUSAL "pictures.json", &err), &err);
+    assert_ok(causal_graphs_read(&graphs, CAUSAL "images.json", &err), &err);
     assert_true(graphs.count == 3 && graphs.items[0].is_question);
     causal_graphs_free(&graphs);
     for (int f = 0; f < 2; f++) {
@@ -556,7 +556,7 @@ static void test_shipped(void **state) {
     "{\"inputs\": \"Translate the sentences into English.  German: Dieses Paket enthält die "  \
     "Entwicklungsdateien für die Bibliothek. English: \", \"targets\": \"x\"}\n"               \
     "{\"inputs\": \"Translate the sentences into English.  German: Das Programm liest Bilder. " \
-    "English: \", \"targets\": \"The program reads pictures.\"}\n"
+    "English: \", \"targets\": \"The program reads images.\"}\n"
 
 static void program_start(Run *r) {
     run_start(r);
@@ -670,7 +670,7 @@ static void test_program_graphs(void **state) {
     char path[512];
     program_start(&r);
     path_in(path, sizeof path, &r, "order.json");
-    run(&r, "eval", "order", "-q", "--graphs", CAUSAL "pictures.json", "--images", PICTURES,
+    run(&r, "eval", "order", "-q", "--graphs", CAUSAL "images.json", "--images", IMAGES,
         "--strategy", "ar", "--json", path);
     expect(&r, 0, NULL);
     assert_non_null(strstr(r.out, "causal graphs: 3 in the file; answers to them: 3, matched: 3"));
@@ -712,7 +712,7 @@ static void test_program_questions(void **state) {
     char path[512];
     program_start(&r);
     write_file(&r, "q.json", official, strlen(official), path, sizeof path);
-    run(&r, "eval", "order", "-q", path, "--images", PICTURES);
+    run(&r, "eval", "order", "-q", path, "--images", IMAGES);
     assert_int_equal(r.status, 1);
     assert_memory_equal(r.out, "2 answers of ", 13);
     assert_non_null(strstr(r.err, "unreadable image: 1"));
@@ -720,11 +720,11 @@ static void test_program_questions(void **state) {
     run(&r, "eval", "order", "-q", path);
     assert_message(&r, 1, "--images");
     write_file(&r, "l.jsonl", llava, strlen(llava), path, sizeof path);
-    run(&r, "eval", "order", "-q", path, "--images", PICTURES);
+    run(&r, "eval", "order", "-q", path, "--images", IMAGES);
     expect(&r, 0, NULL);
     assert_memory_equal(r.out, "1 answer of ", 12);
     write_file(&r, "t.json", talk, strlen(talk), path, sizeof path);
-    run(&r, "eval", "order", "-q", path, "--images", PICTURES, "--json", "-");
+    run(&r, "eval", "order", "-q", path, "--images", IMAGES, "--json", "-");
     expect(&r, 0, NULL);
     json_t *result = parsed(r.out);
     const json_t *items = json_object_get(result, "items");

@@ -31,7 +31,7 @@ enum { HOSTILE = (int)(sizeof hostile / sizeof *hostile) };
 /* ---- Traces, made up. ---- */
 
 typedef struct Shape {
-    int hypotheses, steps, length, runners, grid; /* grid 0: no picture is known */
+    int hypotheses, steps, length, alternatives, grid; /* grid 0: no image is known */
     const char *question, *image;
 } Shape;
 
@@ -52,7 +52,7 @@ static double random_score(TestRandom *random) {
     return (double)(float)log(1 - test_random_uniform(random));
 }
 
-static json_t *make_cell(TestRandom *random, int runners, int id) {
+static json_t *make_cell(TestRandom *random, int alternatives, int id) {
     json_t *cell = json_object(), *list = json_array();
     put_piece(cell, "id", "piece", id);
     json_object_set_new(cell, "masked", json_boolean(id == MASK));
@@ -60,23 +60,23 @@ static json_t *make_cell(TestRandom *random, int runners, int id) {
     int proposal = (int)(test_random_uniform(random) * 40);
     put_piece(cell, "proposal", "proposal_piece", proposal);
     json_object_set_new(cell, "proposal_score", json_real(random_score(random)));
-    for (int i = 0; i < runners; i++) {
-        json_t *runner = json_object();
-        put_piece(runner, "id", "piece", (proposal + i) % 40); /* the first is the proposal */
-        json_object_set_new(runner, "score", json_real(-1.0 - i));
-        json_array_append_new(list, runner);
+    for (int i = 0; i < alternatives; i++) {
+        json_t *alternative = json_object();
+        put_piece(alternative, "id", "piece", (proposal + i) % 40); /* the first is the proposal */
+        json_object_set_new(alternative, "score", json_real(-1.0 - i));
+        json_array_append_new(list, alternative);
     }
-    if (runners) json_object_set(cell, "runners_up", list);
+    if (alternatives) json_object_set(cell, "top_k", list);
     json_decref(list);
     return cell;
 }
 
 /* The same cell but for the score of its last runner-up. */
-static json_t *other_runner(const json_t *cell, int step) {
-    json_t *copy = json_deep_copy(cell), *runners = json_object_get(copy, "runners_up");
-    if (runners)
-        json_object_set_new(json_array_get(runners, json_array_size(runners) - 1), "score",
-                            json_real(-20.0 - step));
+static json_t *other_alternative(const json_t *cell, int step) {
+    json_t *copy = json_deep_copy(cell), *alternatives = json_object_get(copy, "top_k");
+    if (alternatives)
+        json_object_set_new(json_array_get(alternatives, json_array_size(alternatives) - 1),
+                            "score", json_real(-20.0 - step));
     return copy;
 }
 
@@ -88,12 +88,13 @@ static json_t *make_steps(TestRandom *random, const Shape *shape, int length) {
         for (int i = 0; i < length; i++) {
             double luck = test_random_uniform(random);
             if (before && luck < 0.1)
-                json_array_append_new(cells, other_runner(json_array_get(before, (size_t)i), s));
+                json_array_append_new(cells,
+                                      other_alternative(json_array_get(before, (size_t)i), s));
             else if (before && luck < 0.5)
                 json_array_append(cells, json_array_get(before, (size_t)i));
             else
                 json_array_append_new(cells,
-                                      make_cell(random, shape->runners,
+                                      make_cell(random, shape->alternatives,
                                                 luck < 0.7 && s < shape->steps
                                                     ? MASK
                                                     : (int)(test_random_uniform(random) * 40)));
@@ -155,7 +156,7 @@ static json_t *make_trace(const Shape *shape, uint64_t seed) {
     json_decref(rest);
     if (shape->image) json_object_set_new(o, "image", json_string(shape->image));
     if (shape->grid)
-        json_object_set_new(o, "picture",
+        json_object_set_new(o, "geometry",
                             json_pack("{s:i, s:i, s:i, s:i, s:f, s:f, s:f, s:f}", "width", 7,
                                       "height", 5, "size", 32, "grid", shape->grid, "left", 1.0,
                                       "top", 0.0, "scale_x", 5.0 / 32, "scale_y", 5.0 / 32));
@@ -215,7 +216,7 @@ static void assert_hashed(const char *policy, const char *directive, const char 
     if (!strstr(policy, wanted)) fail_msg("the policy \"%s\" lacks \"%s\"", policy, wanted);
 }
 
-/* The page's own script and style by their hashes, pictures within it, and nothing else. */
+/* The page's own script and style by their hashes, images within it, and nothing else. */
 static void assert_policy(const char *page) {
     char *policy = between(page, "Content-Security-Policy\" content=\"", "\">");
     char *style = between(page, "<style>", "</style>");
@@ -274,10 +275,10 @@ static void same_cell(const json_t *data, const json_t *cell, const TraceEntry *
     same_piece(data, json_array_get(likely, 0), e->proposal_piece);
     same_score(json_array_get(likely, 1), (double)e->proposal_score);
     size_t at = 2;
-    for (int i = 0; i < e->runner_count; i++) {
-        if (e->runners[i].id == e->proposal) continue;
-        same_piece(data, json_array_get(likely, at++), e->runners[i].piece);
-        same_score(json_array_get(likely, at++), (double)e->runners[i].score);
+    for (int i = 0; i < e->alternative_count; i++) {
+        if (e->alternatives[i].id == e->proposal) continue;
+        same_piece(data, json_array_get(likely, at++), e->alternatives[i].piece);
+        same_score(json_array_get(likely, at++), (double)e->alternatives[i].score);
     }
     assert_int_equal(json_array_size(likely), at);
 }
@@ -329,7 +330,7 @@ static void same_trace(const json_t *data, const Trace *trace) {
         same_score(json_object_get(h, "score"), trace->hypotheses[k].score);
         same_steps(data, json_object_get(h, "steps"), &trace->hypotheses[k]);
         same_maps(json_object_get(h, "attention"), &trace->hypotheses[k],
-                  trace->picture.grid * trace->picture.grid);
+                  trace->geometry.grid * trace->geometry.grid);
     }
 }
 
@@ -430,10 +431,10 @@ static void markup_in_every_text(void **state) {
     trace_free(&trace);
 }
 
-/* ---- Pictures. ---- */
+/* ---- Images. ---- */
 
-/* The picture of a page as a file's bytes. */
-static unsigned char *picture_bytes(const char *page, size_t *size, bool *png) {
+/* The image of a page as a file's bytes. */
+static unsigned char *image_bytes(const char *page, size_t *size, bool *png) {
     char *address = between(page, "src=\"data:image/", "\"");
     *png = !strncmp(address, "png;", 4);
     const char *base64 = strstr(address, "base64,") + 7;
@@ -446,7 +447,7 @@ static unsigned char *picture_bytes(const char *page, size_t *size, bool *png) {
     return bytes;
 }
 
-static void check_picture(int width, int height, bool noise, int wide, int high) {
+static void check_image(int width, int height, bool noise, int wide, int high) {
     Error err;
     Trace trace;
     open_trace(&trace, &shapes[1], 5);
@@ -456,7 +457,7 @@ static void check_picture(int width, int height, bool noise, int wide, int high)
     assert_non_null(strstr(page, "alt=\"The image: dog.jpg\""));
     size_t size;
     bool png;
-    unsigned char *bytes = picture_bytes(page, &size, &png);
+    unsigned char *bytes = image_bytes(page, &size, &png);
     assert_int_equal(png, !noise);
     assert_null(memmem(bytes, size, "Exif", 4));
     assert_ok(image_decode(&found, bytes, size, "the page's image", NULL, &err), &err);
@@ -469,21 +470,21 @@ static void check_picture(int width, int height, bool noise, int wide, int high)
     trace_free(&trace);
 }
 
-static void pictures_are_encoded_anew(void **state) {
+static void images_are_encoded_anew(void **state) {
     (void)state;
-    check_picture(1, 1, false, 1, 1);
-    check_picture(7, 5, false, 7, 5);
-    check_picture(1024, 3, false, 1024, 3);
-    check_picture(201, 99, true, 201, 99);
-    check_picture(1500, 700, true, 1024, 478);
-    check_picture(2, 5000, false, 1, 1024);
+    check_image(1, 1, false, 1, 1);
+    check_image(7, 5, false, 7, 5);
+    check_image(1024, 3, false, 1024, 3);
+    check_image(201, 99, true, 201, 99);
+    check_image(1500, 700, true, 1024, 478);
+    check_image(2, 5000, false, 1, 1024);
 }
 
-static void wrong_pictures_are_refused(void **state) {
+static void wrong_images_are_refused(void **state) {
     (void)state;
     Error err;
     Trace trace;
-    open_trace(&trace, &shapes[2], 5); /* a picture of 7 x 5 is known */
+    open_trace(&trace, &shapes[2], 5); /* an image of 7 x 5 is known */
     Image image = made_image(5, 7, false);
     assert_null(page_text(&trace, &image, NULL, &err));
     check_message(&err, "page_text", (const char *[]){"5 x 7", "7 x 5", "another", NULL});
@@ -681,13 +682,13 @@ static void show_writes_both(void **state) {
 }
 
 /* A JPEG that a phone might have made: Exif says that it lies on its side, and has a secret. */
-static char *phone_picture(size_t *size) {
+static char *phone_image(size_t *size) {
     static const char exif[] = "\xff\xe1\0\x3a"
                                "Exif\0\0MM\0*\0\0\0\x08\0\1"
                                "\x01\x12\0\3\0\0\0\1\0\6\0\0" /* orientation: 6 */
                                "\0\0\0\0GPS: the secret place...";
     size_t extra = sizeof exif - 1;
-    char *plain = file_bytes("data/bundled/pictures/tractor.jpg", size);
+    char *plain = file_bytes("data/bundled/images/tractor.jpg", size);
     assert_non_null(plain);
     assert_int_equal(extra, 2 + 0x3a);
     char *bytes = malloc(*size + extra);
@@ -698,7 +699,7 @@ static char *phone_picture(size_t *size) {
     return bytes;
 }
 
-static void pictures_keep_no_secrets(void **state) {
+static void images_keep_no_secrets(void **state) {
     (void)state;
     Run r;
     Trace trace;
@@ -706,20 +707,19 @@ static void pictures_keep_no_secrets(void **state) {
     Image upright, stored, found;
     size_t size;
     bool png;
-    char json[300], picture[300];
+    char json[300], image[300];
     run_start(&r);
     path_in(json, sizeof json, &r, "trace.json");
     write_trace(json, &trace, &shapes[1], 2);
-    char *bytes = phone_picture(&size);
+    char *bytes = phone_image(&size);
     assert_non_null(memmem(bytes, size, "secret", 6));
-    write_file(&r, "phone.jpg", bytes, size, picture, sizeof picture);
+    write_file(&r, "phone.jpg", bytes, size, image, sizeof image);
     free(bytes);
-    assert_ok(image_read(&upright, picture, NULL, &err), &err);
-    assert_ok(image_read(&stored, picture, &(ImageOptions){.ignore_orientation = true}, &err),
-              &err);
-    run(&r, "show", "--from", json, "--html", "-", "--image", picture);
+    assert_ok(image_read(&upright, image, NULL, &err), &err);
+    assert_ok(image_read(&stored, image, &(ImageOptions){.ignore_orientation = true}, &err), &err);
+    run(&r, "show", "--from", json, "--html", "-", "--image", image);
     assert_int_equal(r.status, 0);
-    unsigned char *shown = picture_bytes(r.out, &size, &png);
+    unsigned char *shown = image_bytes(r.out, &size, &png);
     assert_null(memmem(shown, size, "Exif", 4));
     assert_null(memmem(shown, size, "secret", 6));
     assert_ok(image_decode(&found, shown, size, "the page's image", NULL, &err), &err);
@@ -732,7 +732,7 @@ static void pictures_keep_no_secrets(void **state) {
         far += abs(found.pixels[i] - stored.pixels[i]);
     }
     if (!(near < 6 * (double)n && far > 18 * (double)n))
-        fail_msg("%.2f off the upright picture, %.2f off the stored one", near / (double)n,
+        fail_msg("%.2f off the upright image, %.2f off the stored one", near / (double)n,
                  far / (double)n);
     free(shown);
     image_free(&found), image_free(&upright), image_free(&stored);
@@ -742,17 +742,12 @@ static void pictures_keep_no_secrets(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(page_holds_the_trace),
-        cmocka_unit_test(example_runs),
-        cmocka_unit_test(nothing_becomes_markup),
-        cmocka_unit_test(markup_in_every_text),
-        cmocka_unit_test(pictures_are_encoded_anew),
-        cmocka_unit_test(wrong_pictures_are_refused),
-        cmocka_unit_test(figure_is_xml),
-        cmocka_unit_test(figure_marks_every_change),
-        cmocka_unit_test(files_appear_whole),
-        cmocka_unit_test(show_writes_both),
-        cmocka_unit_test(pictures_keep_no_secrets),
+        cmocka_unit_test(page_holds_the_trace),    cmocka_unit_test(example_runs),
+        cmocka_unit_test(nothing_becomes_markup),  cmocka_unit_test(markup_in_every_text),
+        cmocka_unit_test(images_are_encoded_anew), cmocka_unit_test(wrong_images_are_refused),
+        cmocka_unit_test(figure_is_xml),           cmocka_unit_test(figure_marks_every_change),
+        cmocka_unit_test(files_appear_whole),      cmocka_unit_test(show_writes_both),
+        cmocka_unit_test(images_keep_no_secrets),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

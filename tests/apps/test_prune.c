@@ -181,7 +181,7 @@ static void test_models(void **state) {
     }
 }
 
-/* A whole answer, with a picture: the same words where they are all kept. Characters are kept, too,
+/* A whole answer, with an image: the same words where they are all kept. Characters are kept, too,
  * and the other files of a public folder are not needed. */
 static void test_characters(void **state) {
     (void)state;

@@ -11,8 +11,8 @@
 
 #define MODELS "tests/golden/models/"
 #define BASE   MODELS "tiny-base"
-#define PIC0   MODELS "picture0.png"
-#define PIC1   MODELS "picture1.png"
+#define PIC0   MODELS "image0.png"
+#define PIC1   MODELS "image1.png"
 
 static void start(Run *r) {
     run_start(r);

@@ -364,7 +364,8 @@ static void test_memory(void **state) {
         fputs("\"}\n", a), fputs("\"}\n", b);
     }
     fclose(a), fclose(b);
-    if (run_limited(&r, MOST, answers, references) != 0) { /* a sanitizer's shadow is larger */
+    if (run_limited(&r, MOST, answers, references) !=
+        0) { /* a sanitizer's working copy is larger */
         run_end(&r);
         skip();
     }

@@ -12,7 +12,7 @@
 #include "tests/screen.h"
 
 #define BASE "tests/golden/models/tiny-base"
-#define PIC0 "tests/golden/models/picture0.png"
+#define PIC0 "tests/golden/models/image0.png"
 
 /* ---- Trace files. "_" is a mask, positions are separated by '/', steps by '|'. ---- */
 
@@ -672,7 +672,7 @@ static void test_plain(void **state) {
 static void test_readme_sample(void **state) {
     (void)state;
     static const char command[] =
-        "$ easyfirst show data/bundled/pictures/tractor.jpg \"Which thing is at the bottom of the "
+        "$ easyfirst show data/bundled/images/tractor.jpg \"Which thing is at the bottom of the "
         "picture?\"\n";
     Run r;
     run_start(&r);
@@ -684,7 +684,7 @@ static void test_readme_sample(void **state) {
     sample += strlen(command);
     *strstr(sample, "```") = 0;
     for (int steps = 0; steps < 2; steps++) {
-        run(&r, "show", "data/bundled/pictures/tractor.jpg",
+        run(&r, "show", "data/bundled/images/tractor.jpg",
             "Which thing is at the bottom of the picture?", steps ? "--steps" : NULL, "50");
         expect(&r, 0, steps ? NULL : sample);
         assert_true(count_lines(r.out) <= 10);
@@ -756,7 +756,7 @@ static void test_ask_show(void **state) {
     run_end(&r);
 }
 
-/* Texts in the model's wording, as `text` has them, and `text` watched. */
+/* Texts in the model's prompt template, as `text` has them, and `text` watched. */
 static void test_presets(void **state) {
     (void)state;
     static char *const asked[][6] = {{"translate", "--from", "de", "--to", "en", "Werkzeug"},
@@ -835,7 +835,7 @@ static void test_long_prompts(void **state) {
     run(&r, "show", "--from", path, "--json");
     expect(&r, 0, kept);
     free(kept);
-    run(&r, "ask", "-q", "--show", "--length", "3", "data/bundled/pictures/tractor.jpg", text,
+    run(&r, "ask", "-q", "--show", "--length", "3", "data/bundled/images/tractor.jpg", text,
         "Is it?");
     assert_int_equal(r.status, 1);
     assert_non_null(strstr(r.err, "question 1"));

@@ -86,13 +86,13 @@ static void made_trace(Made *m, Trace *trace) {
     assert_ok(trace_from_answers(trace, &about, &m->answers, 1, m->tokenizer, &err), &err);
     PreprocessConfig config = preprocess_clip_default();
     config.pad = true;
-    assert_ok(trace_picture(trace, 641, 427, &config, 3, &err), &err);
+    assert_ok(trace_geometry(trace, 641, 427, &config, 3, &err), &err);
     float attention[5 * 9];
     for (int i = 0; i < 45; i++) attention[i] = expf(-20 * (float)test_random_uniform(&random));
     assert_ok(trace_attention(trace, 0, attention, &err), &err);
-    Proposal runners[3] = {{10, -1.0F / 3}, {11, -1e-30F}, {12, -INFINITY}};
-    assert_ok(trace_runners(trace, 1, 2, 1, runners, 3, m->tokenizer, &err), &err);
-    assert_ok(trace_runners(trace, 0, 0, 0, runners, 1, m->tokenizer, &err), &err);
+    Proposal alternatives[3] = {{10, -1.0F / 3}, {11, -1e-30F}, {12, -INFINITY}};
+    assert_ok(trace_alternatives(trace, 1, 2, 1, alternatives, 3, m->tokenizer, &err), &err);
+    assert_ok(trace_alternatives(trace, 0, 0, 0, alternatives, 1, m->tokenizer, &err), &err);
 }
 
 /* ---- The same again. ---- */
@@ -113,11 +113,11 @@ static void same_entry(const TraceEntry *a, const TraceEntry *b) {
     assert_string_equal(a->piece, b->piece);
     assert_string_equal(a->proposal_piece, b->proposal_piece);
     same_float(a->score, b->score), same_float(a->proposal_score, b->proposal_score);
-    assert_int_equal(a->runner_count, b->runner_count);
-    for (int i = 0; i < a->runner_count; i++) {
-        assert_int_equal(a->runners[i].id, b->runners[i].id);
-        assert_string_equal(a->runners[i].piece, b->runners[i].piece);
-        same_float(a->runners[i].score, b->runners[i].score);
+    assert_int_equal(a->alternative_count, b->alternative_count);
+    for (int i = 0; i < a->alternative_count; i++) {
+        assert_int_equal(a->alternatives[i].id, b->alternatives[i].id);
+        assert_string_equal(a->alternatives[i].piece, b->alternatives[i].piece);
+        same_float(a->alternatives[i].score, b->alternatives[i].score);
     }
 }
 
@@ -128,7 +128,7 @@ static void same_trace(const Trace *a, const Trace *b) {
     assert_true(a->seed == b->seed && a->finished && b->finished);
     assert_int_equal(a->prompt_tokens, b->prompt_tokens);
     assert_int_equal(a->dropped_tokens, b->dropped_tokens);
-    assert_memory_equal(&a->picture, &b->picture, sizeof a->picture);
+    assert_memory_equal(&a->geometry, &b->geometry, sizeof a->geometry);
     assert_int_equal(a->count, b->count);
     assert_int_equal(a->best, b->best);
     for (int i = 0; i < a->count; i++) {
@@ -148,7 +148,7 @@ static void same_trace(const Trace *a, const Trace *b) {
         assert_int_equal(g->attention != NULL, h->attention != NULL);
         if (g->attention)
             assert_memory_equal(g->attention, h->attention,
-                                (size_t)(g->length * a->picture.grid * a->picture.grid) *
+                                (size_t)(g->length * a->geometry.grid * a->geometry.grid) *
                                     sizeof *g->attention);
     }
 }
@@ -243,15 +243,17 @@ static void test_additions_refused(void **state) {
     float attention[5] = {0, 1, NAN, 0, 0};
     PreprocessConfig config = preprocess_clip_default();
     assert_refused(trace_attention(&trace, 0, attention, &err), &err, "without an image");
-    assert_ok(trace_picture(&trace, 10, 10, &config, 1, &err), &err);
+    assert_ok(trace_geometry(&trace, 10, 10, &config, 1, &err), &err);
     assert_refused(trace_attention(&trace, 0, attention, &err), &err, "nan");
     assert_refused(trace_attention(&trace, 2, attention, &err), &err, "2 hypotheses");
     attention[2] = -1;
     assert_refused(trace_attention(&trace, 0, attention, &err), &err, "-1");
-    Proposal runner = {3, NAN};
-    assert_refused(trace_runners(&trace, 0, 0, 0, &runner, 1, m.tokenizer, &err), &err, "number");
-    assert_refused(trace_runners(&trace, 0, 7, 0, &runner, 1, m.tokenizer, &err), &err, "step 7");
-    assert_refused(trace_runners(&trace, 1, 0, 3, &runner, 1, m.tokenizer, &err), &err,
+    Proposal alternative = {3, NAN};
+    assert_refused(trace_alternatives(&trace, 0, 0, 0, &alternative, 1, m.tokenizer, &err), &err,
+                   "number");
+    assert_refused(trace_alternatives(&trace, 0, 7, 0, &alternative, 1, m.tokenizer, &err), &err,
+                   "step 7");
+    assert_refused(trace_alternatives(&trace, 1, 0, 3, &alternative, 1, m.tokenizer, &err), &err,
                    "position 3");
     trace_free(&trace);
     made_close(&m);
@@ -308,12 +310,12 @@ static void test_wrong_members(void **state) {
         {"", "trace", NULL, {"\"trace\" is missing"}},
         {"", "trace", "[]", {"\"trace\" is an array of 0"}},
         {"", "trace", "[1]", {"trace[0]: \"step\" is missing"}},
-        {"", "picture", NULL, {"\"attention\" is there"}},
-        {"", "picture", "[]", {"\"picture\" is an array"}},
-        {"picture", "width", "0", {"picture: \"width\" is 0"}},
-        {"picture", "grid", "4", {"\"attention\" is an array with something else"}},
-        {"picture", "grid", "1000000", {"\"grid\" is 1000000"}},
-        {"picture", "scale_x", "\"1\"", {"\"scale_x\" is a text"}},
+        {"", "geometry", NULL, {"\"attention\" is there"}},
+        {"", "geometry", "[]", {"\"image\" is an array"}},
+        {"geometry", "width", "0", {"image: \"width\" is 0"}},
+        {"geometry", "grid", "4", {"\"attention\" is an array with something else"}},
+        {"geometry", "grid", "1000000", {"\"grid\" is 1000000"}},
+        {"geometry", "scale_x", "\"1\"", {"\"scale_x\" is a text"}},
         {"hypotheses/0", "text", NULL, {"hypotheses[0]: \"text\" is missing"}},
         {"hypotheses/1", "length", "0", {"hypotheses[1]: \"length\" is 0"}},
         {"hypotheses/1", "length", "2000000", {"\"length\" is 2000000"}},
@@ -331,12 +333,12 @@ static void test_wrong_members(void **state) {
         {"trace/3/cells/2", "id", "-1", {"trace[3].cells[2]: \"id\" is -1"}},
         {"trace/3/cells/2", "id", "4294967296", {"\"id\" is 4294967296"}},
         {"trace/3/cells/2", "piece", "1", {"trace[3].cells[2]: \"piece\" is a number"}},
-        {"trace/0/cells/0/runners_up/0", "id", "11", {"token 11 is ", "has one text"}},
+        {"trace/0/cells/0/top_k/0", "id", "11", {"token 11 is ", "has one text"}},
         {"trace/3/cells/2", "masked", NULL, {"\"masked\" is missing"}},
         {"trace/3/cells/2", "score", NULL, {"\"score\" is missing"}},
         {"trace/3/cells/2", "proposal_score", "[]", {"\"proposal_score\" is an array"}},
-        {"trace/0/cells/0/runners_up", "", "[]", {"\"runners_up\" is an array of 0"}},
-        {"trace/0/cells/0/runners_up/0", "id", NULL, {"\"id\" is missing"}},
+        {"trace/0/cells/0/top_k", "", "[]", {"\"top_k\" is an array of 0"}},
+        {"trace/0/cells/0/top_k/0", "id", NULL, {"\"id\" is missing"}},
         {"hypotheses/1/trace/2/cells/1", "proposal", "2.0", {"hypotheses[1].trace[2].cells[1]"}},
     };
     Made m;

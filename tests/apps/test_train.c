@@ -152,7 +152,7 @@ static void test_muon_resumed(void **state) {
 }
 
 /* Stopped between logged points, and then so long that the checkpoint which it was taken up from is
- * removed: with LoRA and pictures, in whose folders most files are those of the start. */
+ * removed: with LoRA and images, in whose folders most files are those of the start. */
 static void test_resume_for_long(void **state) {
     (void)state;
     Bench b;
@@ -317,12 +317,12 @@ static void test_resume_refused(void **state) {
     bench_end(&b);
 }
 
-/* ---- Pictures. ---- */
+/* ---- Images. ---- */
 
 static void check_ask(Run *r, const char *model, const LlavaSet *set) {
-    char picture[400];
-    snprintf(picture, sizeof picture, "%s/shapes/00001.png", set->images);
-    run(r, "ask", "-m", (char *)model, "--length", "2", "-q", picture, "What colour is it?");
+    char image[400];
+    snprintf(image, sizeof image, "%s/shapes/00001.png", set->images);
+    run(r, "ask", "-m", (char *)model, "--length", "2", "-q", image, "What colour is it?");
     expect(r, 0, NULL);
 }
 
@@ -404,7 +404,7 @@ static void test_broken_records(void **state) {
     bench_end(&b);
 }
 
-/* Pictures that turn out bad while training stop the run; what was learned until then is kept. */
+/* Images that turn out bad while training stop the run; what was learned until then is kept. */
 static void test_stopped_by_data(void **state) {
     (void)state;
     Bench b;

@@ -12,29 +12,29 @@ enum { PASS_TOKENS = 600 };
 
 typedef struct Case {
     TrainStage stage;
-    bool pictures, train_vision, freeze_language, recompute, fresh, muon;
+    bool images, train_vision, freeze_language, recompute, fresh, muon;
     int lora;
     const char *dtype;
 } Case;
 
 static const Case cases[] = {
     {STAGE_ADAPT},
-    {STAGE_ALIGN, .pictures = true},
-    {STAGE_TUNE, .pictures = true, .muon = true},
+    {STAGE_ALIGN, .images = true},
+    {STAGE_TUNE, .images = true, .muon = true},
     {STAGE_LENGTH},
     {STAGE_PRETRAIN, .recompute = true},
     {STAGE_INSTRUCT, .lora = 3},
-    {STAGE_TUNE, .pictures = true, .train_vision = true},
-    {STAGE_TUNE, .pictures = true, .freeze_language = true, .fresh = true},
-    {STAGE_TUNE, .pictures = true, .lora = 2, .train_vision = true, .recompute = true},
+    {STAGE_TUNE, .images = true, .train_vision = true},
+    {STAGE_TUNE, .images = true, .freeze_language = true, .fresh = true},
+    {STAGE_TUNE, .images = true, .lora = 2, .train_vision = true, .recompute = true},
     {STAGE_ADAPT, .dtype = "bf16"},
-    {STAGE_ALIGN, .pictures = true, .dtype = "bf16"},
-    {STAGE_SEGMENT, .pictures = true},
-    {STAGE_SEGMENT, .pictures = true, .muon = true},
+    {STAGE_ALIGN, .images = true, .dtype = "bf16"},
+    {STAGE_SEGMENT, .images = true},
+    {STAGE_SEGMENT, .images = true, .muon = true},
     {STAGE_LENGTH, .muon = true},
-    {STAGE_TUNE, .pictures = true, .lora = 2, .muon = true},
-    {STAGE_TUNE, .pictures = true, .train_vision = true, .muon = true},
-    {STAGE_SEGMENT, .pictures = true, .recompute = true, .dtype = "bf16"},
+    {STAGE_TUNE, .images = true, .lora = 2, .muon = true},
+    {STAGE_TUNE, .images = true, .train_vision = true, .muon = true},
+    {STAGE_SEGMENT, .images = true, .recompute = true, .dtype = "bf16"},
 };
 
 static void case_settings(TrainSettings *s, const Case *c) {
@@ -63,11 +63,11 @@ static TrainMemory memory_of(Device *device, const Case *c, bool describe) {
     if (c->stage == STAGE_SEGMENT)
         assert_ok(train_model_classes(&t, NULL, 1, NULL, 77, &err), &err);
     if (describe)
-        assert_ok(train_model_describe(&t, &s, c->pictures, &err), &err);
+        assert_ok(train_model_describe(&t, &s, c->images, &err), &err);
     else
-        assert_ok(train_model_prepare(&t, &s, c->pictures, NULL, &err), &err);
-    LearnSizes unit = {.pictures = c->pictures};
-    LearnSizes sizes = trainer_sizes(&s, &unit, multimodal_picture_rows(&t.model.parts));
+        assert_ok(train_model_prepare(&t, &s, c->images, NULL, &err), &err);
+    TrainSizes unit = {.images = c->images};
+    TrainSizes sizes = trainer_sizes(&s, &unit, multimodal_image_rows(&t.model.parts));
     TrainMemory m = train_model_memory(&t, &s, &sizes);
     s.optimizer.muon = false;
     size_t work = m.moments - train_model_memory(&t, &s, &sizes).moments;
@@ -96,7 +96,7 @@ static void test_described(void **state) {
     device_close(device);
 }
 
-/* Which parameters Muon takes: all matrices of the four parts but a picture's patches and the
+/* Which parameters Muon takes: all matrices of the four parts but an image's patches and the
  * classes of lengths; of tables, vocabularies and LoRA none. */
 static void test_hidden(void **state) {
     (void)state;
@@ -105,7 +105,7 @@ static void test_hidden(void **state) {
     TrainModel t;
     Error err;
     assert_ok(device_open(&device, &(DeviceOptions){0}, &err), &err);
-    case_settings(&s, &(Case){STAGE_TUNE, .pictures = true, .lora = 2});
+    case_settings(&s, &(Case){STAGE_TUNE, .images = true, .lora = 2});
     assert_ok(train_model_open(&t, &s, device, &err), &err);
     const Params *tables[] = {&t.model.vision.params, &t.model.projector.params,
                               &t.model.language.params, &t.model.length.params};
@@ -177,11 +177,11 @@ static void test_commands_agree(void **state) {
         assert_int_equal(json_integer_value(json_object_get(training, "sum")), sum);
         json_decref(json);
 
-        char *data = !c->pictures ? pairs : set.captions;
+        char *data = !c->images ? pairs : set.captions;
         path_in(out, sizeof out, &r, stage);
         run(&r, "train", stage, "-m", MODEL, "--data", data, "--out", out, "--steps", "1",
             "--batch-sequences", "2", "--micro-batch-tokens", tokens, "--optimizer", optimizer,
-            c->pictures ? "--images" : NULL, set.images);
+            c->images ? "--images" : NULL, set.images);
         expect(&r, 0, "");
         double told = told_megabytes(&r, "memory     ");
         if (!(fabs(told - (double)sum / 1e6) <= 0.51))

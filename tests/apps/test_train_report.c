@@ -1,4 +1,4 @@
-/* What a training run tells of itself: lines of metrics, resuming them, the picture of
+/* What a training run tells of itself: lines of metrics, resuming them, the image of
  * the curve. */
 #include <math.h>
 #include <signal.h>
@@ -327,7 +327,7 @@ static void test_line(void **state) {
     temporary_remove(p.folder);
 }
 
-/* ---- The picture. ---- */
+/* ---- The image. ---- */
 
 /* That elements are closed in the order in which they were opened, attributes are quoted, and no
  * number is none. Returns the number of elements named `name`. */
@@ -439,7 +439,7 @@ static int path_points(const char *svg, const char *kind, double *first, double 
     return n;
 }
 
-/* A long run's picture is no larger, its curve falls as the loss does, and one wild point does not
+/* A long run's image is no larger, its curve falls as the loss does, and one wild point does not
  * flatten it. */
 static void test_long(void **state) {
     (void)state;

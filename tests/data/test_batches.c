@@ -12,14 +12,14 @@ static BatchUnit *random_units(int64_t count, bool several, TestRandom *random) 
     BatchUnit *units = calloc((size_t)count + 1, sizeof *units);
     for (int64_t i = 0; i < count; i++) {
         int sequences = several ? 1 + (int)(test_random_next(random) % 7) : 1;
-        bool picture = test_random_next(random) % 3 != 0;
+        bool image = test_random_next(random) % 3 != 0;
         units[i] = (BatchUnit){
             .record = i,
             .turn = several ? -1 : 0,
-            .tokens = (picture ? 257 : 1) + sequences * (2 + (int)(test_random_next(random) % 120)),
+            .tokens = (image ? 257 : 1) + sequences * (2 + (int)(test_random_next(random) % 120)),
             .sequences = sequences,
             .source = (int16_t)(test_random_next(random) % (unsigned)sources_of_tests),
-            .picture = picture};
+            .image = image};
     }
     return units;
 }
@@ -50,8 +50,7 @@ static int check_steps(const BatchPlan *plan, const BatchUnit *units, const Batc
         for (int64_t i = begin; i < end; i++) {
             const BatchUnit *u = &units[plan->order[i]];
             tokens += u->tokens, sequences += u->sequences;
-            if (!c->in_order && !c->mixed)
-                assert_true(u->picture == units[plan->order[begin]].picture);
+            if (!c->in_order && !c->mixed) assert_true(u->image == units[plan->order[begin]].image);
         }
         if (end - begin > 1) {
             if (c->tokens) assert_true(tokens <= c->tokens);
@@ -107,11 +106,11 @@ static void steps_are_full_and_exact(void **state) {
     (void)state;
     TestRandom random = {4};
     BatchUnit *units = random_units(1000, false, &random);
-    int pictures = 0;
-    for (int i = 0; i < 1000; i++) pictures += units[i].picture;
+    int images = 0;
+    for (int i = 0; i < 1000; i++) images += units[i].image;
     BatchConfig config = {.sequences = 16, .megabatch = 3};
     BatchPlan plan = plan_of(units, 1000, &config, 0);
-    assert_int_equal(plan.steps, (pictures + 15) / 16 + (1000 - pictures + 15) / 16);
+    assert_int_equal(plan.steps, (images + 15) / 16 + (1000 - images + 15) / 16);
     batches_free(&plan);
     free(units);
 }
@@ -172,7 +171,7 @@ static void lengths_are_grouped_but_steps_are_mixed(void **state) {
     BatchPlan grouped = plan_of(units, COUNT, &config, 0), loose = plan_of(units, COUNT, &alone, 0);
     double a = spread(&grouped, units), b = spread(&loose, units);
     if (!(a < b / 10)) fail_msg("spread of %g with grouping, %g without", a, b);
-    /* Long and short, with and without picture come in any order: no trend over the epoch, and
+    /* Long and short, with and without image come in any order: no trend over the epoch, and
      * neighbours know nothing of each other. */
     double n = (double)grouped.steps, mean[2] = {0}, trend = 0, next = 0, last = 0, square = 0;
     double *length = calloc((size_t)grouped.steps, sizeof *length);
@@ -193,7 +192,7 @@ static void lengths_are_grouped_but_steps_are_mixed(void **state) {
     free(length), free(units);
 }
 
-/* Steps of all kinds: each has about the share of pictures and the mean length that all have. */
+/* Steps of all kinds: each has about the share of images and the mean length that all have. */
 static void mixed_steps_have_everything(void **state) {
     (void)state;
     TestRandom random = {33};
@@ -203,14 +202,14 @@ static void mixed_steps_have_everything(void **state) {
     BatchConfig config = {.sequences = EACH, .mixed = true};
     BatchPlan plan = plan_of(units, COUNT, &config, 0);
     double share = 0;
-    for (int i = 0; i < COUNT; i++) share += units[i].picture / (double)COUNT;
+    for (int i = 0; i < COUNT; i++) share += units[i].image / (double)COUNT;
     assert_int_equal(plan.steps, COUNT / EACH);
     for (int64_t s = 0; s < plan.steps; s++) {
-        double pictures = 0;
+        double images = 0;
         for (int64_t i = plan.step_begin[s]; i < plan.step_begin[s + 1]; i++)
-            pictures += units[plan.order[i]].picture;
+            images += units[plan.order[i]].image;
         /* Five deviations of a binomial distribution. */
-        assert_true(fabs(pictures - share * EACH) < 5 * sqrt(EACH * share * (1 - share)));
+        assert_true(fabs(images - share * EACH) < 5 * sqrt(EACH * share * (1 - share)));
     }
     batches_free(&plan);
     free(units);

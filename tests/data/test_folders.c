@@ -182,11 +182,11 @@ static int race_new(const char *target) {
 }
 
 /* Runs it twice at once: one succeeds, one fails with status 1, and one whole folder is there. */
-static void race(int (*runner)(const char *), const char *target, int files) {
+static void race(int (*alternative)(const char *), const char *target, int files) {
     pid_t children[2];
     int statuses[2];
     for (int i = 0; i < 2; i++)
-        if ((children[i] = fork()) == 0) _exit(runner(target));
+        if ((children[i] = fork()) == 0) _exit(alternative(target));
     for (int i = 0; i < 2; i++) {
         assert_int_equal(waitpid(children[i], &statuses[i], 0), children[i]);
         assert_true(WIFEXITED(statuses[i]));

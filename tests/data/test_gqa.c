@@ -149,9 +149,9 @@ static const char official[] =
     "\"4\": {\"question\": \" \", \"imageId\": \"../up\", \"isBalanced\": true},\n"
     "\"5\": {\"question\": \"\\ud800\"}}";
 
-static int64_t kind_count(const Problems *problems, const char *kind) {
-    for (int i = 0; i < problems->kind_count; i++)
-        if (!strcmp(problems->kinds[i].kind, kind)) return problems->kinds[i].count;
+static int64_t kind_count(const Skipped *skipped, const char *kind) {
+    for (int i = 0; i < skipped->kind_count; i++)
+        if (!strcmp(skipped->kinds[i].kind, kind)) return skipped->kinds[i].count;
     return 0;
 }
 
@@ -159,10 +159,10 @@ static void test_entries(void **state) {
     Run *r = *state;
     Error err;
     GqaQuestions q;
-    Problems problems = {.total = 0};
+    Skipped skipped = {.total = 0};
     char path[300], answers[300];
     write_file(r, "some.json", official, sizeof official - 1, path, sizeof path);
-    assert_ok(gqa_questions_read(&q, path, false, &problems, &err), &err);
+    assert_ok(gqa_questions_read(&q, path, false, &skipped, &err), &err);
     assert_int_equal(q.count, 4); /* 1, 2, 4, 5: what cannot be told balanced is asked */
     assert_string_equal(gqa_image(&q, 0), "5.jpg");
     assert_string_equal(gqa_text(&q, 0), "Is it a dog?");
@@ -170,11 +170,11 @@ static void test_entries(void **state) {
     assert_null(gqa_image(&q, 2));
     assert_int_equal(gqa_find(&q, "4"), 2);
     assert_int_equal(gqa_find(&q, "3"), -1);
-    assert_int_equal(kind_count(&problems, "question that is no object"), 2);
-    assert_int_equal(kind_count(&problems, "image outside of the folder"), 1);
-    assert_int_equal(kind_count(&problems, "question without a text"), 1);
+    assert_int_equal(kind_count(&skipped, "question that is no object"), 2);
+    assert_int_equal(kind_count(&skipped, "image outside of the folder"), 1);
+    assert_int_equal(kind_count(&skipped, "question without a text"), 1);
     gqa_questions_free(&q);
-    assert_ok(gqa_questions_read(&q, path, true, &problems, &err), &err);
+    assert_ok(gqa_questions_read(&q, path, true, &skipped, &err), &err);
     assert_int_equal(q.count, 5);
     assert_string_equal(gqa_image(&q, 2), "a/5.png");
     gqa_questions_free(&q);
@@ -197,8 +197,8 @@ static void test_entries(void **state) {
     assert_int_equal(score.tables[GQA_BY_STEPS].count, 1);
     assert_string_equal(score.tables[GQA_BY_STEPS].rows[0].name, "1");
     assert_false(score.metrics[GQA_DISTRIBUTION].present);
-    assert_int_equal(kind_count(&score.problems, "prediction that is no JSON object"), 2);
-    assert_int_equal(kind_count(&score.problems, "prediction without an id"), 1);
+    assert_int_equal(kind_count(&score.skipped, "prediction that is no JSON object"), 2);
+    assert_int_equal(kind_count(&score.skipped, "prediction without an id"), 1);
     gqa_score_free(&score);
 }
 
@@ -223,7 +223,7 @@ static void test_twice(void **state) {
     assert_int_equal(score.unbalanced, 1);
     assert_int_equal(score.unanswered, 0);
     check_number("accuracy", score.metrics[GQA_ACCURACY].value, 50);
-    assert_int_equal(kind_count(&score.problems, "question that occurs twice"), 2);
+    assert_int_equal(kind_count(&score.skipped, "question that occurs twice"), 2);
     gqa_score_free(&score);
 }
 
@@ -239,17 +239,17 @@ static void test_llava(void **state) {
         "{\"question_id\": \"7\", \"image\": \"n3.jpg\", \"text\": \"Or?\\nAnswer.\"}";
     static const char given[] = "[{\"questionId\": \"7\", \"prediction\": \"no\"}]";
     GqaQuestions q;
-    Problems problems = {.total = 0};
+    Skipped skipped = {.total = 0};
     Error err;
     write_file(r, "l.jsonl", lines, sizeof lines - 1, path, sizeof path);
     write_file(r, "g.json", given, sizeof given - 1, answers, sizeof answers);
-    assert_ok(gqa_questions_read(&q, path, false, &problems, &err), &err);
+    assert_ok(gqa_questions_read(&q, path, false, &skipped, &err), &err);
     assert_true(q.llava);
     assert_int_equal(q.count, 2);
     assert_int_equal(q.bad, 1);
     assert_string_equal(gqa_image(&q, 0), "n3.jpg");
     assert_string_equal(gqa_id(&q, 1), "8");
-    assert_int_equal(kind_count(&problems, "question that occurs twice"), 1);
+    assert_int_equal(kind_count(&skipped, "question that occurs twice"), 1);
     gqa_questions_free(&q);
     run(r, "score", "gqa", answers, path, "--json");
     assert_int_equal(r->status, 0);
@@ -257,10 +257,10 @@ static void test_llava(void **state) {
     assert_non_null(strstr(r->out, "\"unanswered\": 1"));
     const char *sample = shared_file("gqa/llava_gqa_testdev_balanced.head300.jsonl");
     if (!sample) return;
-    problems = (Problems){.total = 0};
-    assert_ok(gqa_questions_read(&q, sample, false, &problems, &err), &err);
+    skipped = (Skipped){.total = 0};
+    assert_ok(gqa_questions_read(&q, sample, false, &skipped, &err), &err);
     assert_int_equal(q.count, 300);
-    assert_int_equal(problems.total, 0);
+    assert_int_equal(skipped.total, 0);
     gqa_questions_free(&q);
 }
 
@@ -393,7 +393,7 @@ static void test_written(void **state) {
     Run *r = *state;
     Error err;
     GqaArrayWriter writer;
-    Problems problems = {.total = 0};
+    Skipped skipped = {.total = 0};
     Back back = {.count = 0};
     char path[300], id[20], *line;
     float map[GQA_MAP_CELLS];
@@ -406,7 +406,7 @@ static void test_written(void **state) {
         }
         assert_ok(gqa_array_end(&writer, 0, &err), &err);
         back = (Back){.count = 0};
-        assert_ok(gqa_predictions_walk(path, take_back, &back, &problems, &err), &err);
+        assert_ok(gqa_predictions_walk(path, take_back, &back, &skipped, &err), &err);
         assert_int_equal(back.count, count);
     }
     assert_non_null(strstr(back.last, "=a \"\\\n\xC3\xA4\xEF\xBF\xBD"));
@@ -417,19 +417,19 @@ static void test_written(void **state) {
     assert_refused(gqa_array_attention(&writer, "bad", map, &err), &err, "bad", "finite");
     assert_ok(gqa_array_end(&writer, 0, &err), &err);
     back = (Back){.count = 0};
-    assert_ok(gqa_attentions_walk(path, take_map, &back, &problems, &err), &err);
+    assert_ok(gqa_attentions_walk(path, take_map, &back, &skipped, &err), &err);
     assert_int_equal(back.count, 300);
-    assert_int_equal(problems.total, 0);
+    assert_int_equal(skipped.total, 0);
     /* A failure leaves what was there. */
     assert_ok(gqa_array_begin(&writer, path, &err), &err);
     assert_int_equal(gqa_array_end(&writer, error_set(&err, "no"), &err), -1);
-    assert_ok(gqa_attentions_walk(path, take_map, &back, &problems, &err), &err);
+    assert_ok(gqa_attentions_walk(path, take_map, &back, &skipped, &err), &err);
     line = gqa_answer_line("5", "Why?\nAnswer", "So.", NULL);
     assert_string_equal(
         line, "{\"question_id\": \"5\", \"prompt\": \"Why?\\nAnswer\", \"text\": \"So.\"}");
     write_file(r, "line.jsonl", line, strlen(line), path, sizeof path);
     free(line);
-    assert_ok(gqa_predictions_walk(path, take_back, &back, &problems, &err), &err);
+    assert_ok(gqa_predictions_walk(path, take_back, &back, &skipped, &err), &err);
     assert_string_equal(back.last, "5=So. (llava)");
 }
 

@@ -219,8 +219,8 @@ static void check_merged(const Tensor *t, const float *w, const float *a, const 
         for (int64_t j = 0; j < columns; j++) {
             double sum = 0, size = 0;
             for (int r = 0; r < rank; r++) {
-                double product = (double)b[i * rank + r] * a[r * columns + j];
-                sum += product, size += fabs(product);
+                double matmul = (double)b[i * rank + r] * a[r * columns + j];
+                sum += matmul, size += fabs(matmul);
             }
             double got = seen[i * columns + j], want = w[i * columns + j] + scale * sum;
             double limit = rounding * fabs(want) + 1e-6 * (fabs(w[i * columns + j]) + scale * size);
@@ -358,7 +358,7 @@ static void assert_same_state(const OptimizerPart *a, const OptimizerPart *b) {
     Device *device = a->params->device;
     size_t n = (size_t)a->params->flat;
     assert_same_table(device, a->params->master, b->params->master, 4 * n);
-    assert_same_table(device, a->params->shadow, b->params->shadow, 2 * n);
+    assert_same_table(device, a->params->working, b->params->working, 2 * n);
     assert_same_table(device, a->m.data, b->m.data, 4 * n);
     assert_same_table(device, a->v.data, b->v.data, 4 * n);
 }

@@ -12,7 +12,7 @@
 #include "data/files/path.h"
 #include "tests/program.h"
 
-#define PICTURE "tests/golden/models/picture0.png"
+#define IMAGE "tests/golden/models/image0.png"
 
 typedef struct Place {
     char folder[256];
@@ -365,12 +365,12 @@ static void show_refuses_its_inputs(void **state) {
     Run r;
     char image[400], json[400], page[400];
     start(&r);
-    copy(&r, PICTURE, "mine.png", image, sizeof image);
+    copy(&r, IMAGE, "mine.png", image, sizeof image);
     path_in(json, sizeof json, &r, "t.json");
     path_in(page, sizeof page, &r, "page.html");
     run(&r, "show", "--html", image, image, "What is it?");
     assert_message(&r, 1, image, "--html", "IMAGE");
-    same_bytes(image, PICTURE);
+    same_bytes(image, IMAGE);
     run(&r, "show", "--steps", "2", "--length", "3", "--json", json, image, "What is it?");
     assert_int_equal(r.status, 0);
     run(&r, "show", "--json", json, "--from", json);
@@ -396,7 +396,7 @@ static void show_writes_through(void **state) {
     path_in(json, sizeof json, &r, "t.json");
     path_in(link_path, sizeof link_path, &r, "link.svg");
     path_in(fifo, sizeof fifo, &r, "fifo");
-    run(&r, "show", "--steps", "2", "--length", "3", "--json", json, PICTURE, "What is it?");
+    run(&r, "show", "--steps", "2", "--length", "3", "--json", json, IMAGE, "What is it?");
     assert_int_equal(r.status, 0);
     run(&r, "show", "--from", json, "--svg", "-");
     char *wanted = strdup(r.out);

@@ -50,10 +50,10 @@ static void test_conversations(void **state) {
     Data d;
     data_begin(&d);
     accept(&d, conversations, 4, 4);
-    assert_int_equal(d.problems.total, 0);
+    assert_int_equal(d.skipped.total, 0);
     expect_problem(&d, "system prompt", 1, "id 12: left out");
     expect_problem(&d, "question without an answer", 1, "id 12: 2 of them");
-    assert_int_equal(problems_check(&d.problems, 4, 0, &d.err), 0);
+    assert_int_equal(skipped_check(&d.skipped, 4, 0, &d.err), 0);
     expect_conversations(&d);
     Record record;
     char path[700], want[700];
@@ -109,7 +109,7 @@ static void test_pairs(void **state) {
            2, 11);
     expect_turn(&d, 0, 0, " Q: 1 + 1? ", "2");
     expect_turn(&d, 1, 0, "", "end");
-    assert_int_equal(d.problems.total, 9);
+    assert_int_equal(d.skipped.total, 9);
     expect_problem(&d, "empty answer", 1, "line 3: \"targets\"");
     expect_problem(&d, "wrong type", 3, "line 4: \"inputs\" is a number");
     expect_problem(&d, "not JSON", 2, "line 6");
@@ -234,12 +234,12 @@ static void test_records_left_out(void **state) {
     expect_problem(&d, "unknown speaker", 1, "\"robot\"");
     expect_problem(&d, "empty answer", 1, "id 15: turn 1");
     expect_problem(&d, "not text", 2, "record 23");
-    assert_int_equal(d.problems.total, 23);
-    assert_int_equal(problems_check(&d.problems, 24, 1, &d.err), 0);
-    assert_refused(problems_check(&d.problems, 24, 0.5, &d.err), &d.err, "23 of 24 records", "50 %",
+    assert_int_equal(d.skipped.total, 23);
+    assert_int_equal(skipped_check(&d.skipped, 24, 1, &d.err), 0);
+    assert_refused(skipped_check(&d.skipped, 24, 0.5, &d.err), &d.err, "23 of 24 records", "50 %",
                    "no such image: 2", "not text: 2");
-    assert_refused(problems_check(&d.problems, 24, NAN, &d.err), &d.err, "23 of 24");
-    /* Only when it is asked for; and without a folder every picture is a problem. */
+    assert_refused(skipped_check(&d.skipped, 24, NAN, &d.err), &d.err, "23 of 24");
+    /* Only when it is asked for; and without a folder every image is a problem. */
     d.options.check_images = false;
     accept(&d, "[{\"id\": \"one\", \"image\": \"missing.jpg\", " TALK "}]", 1, 1);
     d.options.images = NULL;
@@ -524,7 +524,7 @@ static void test_large_array(void **state) {
     clock_gettime(CLOCK_MONOTONIC, &t1);
     getrusage(RUSAGE_SELF, &after);
     assert_int_equal(records_count(d.records), ELEMENTS);
-    assert_int_equal(d.problems.total, 0);
+    assert_int_equal(d.skipped.total, 0);
     double seconds = (double)(t1.tv_sec - t0.tv_sec) + 1e-9 * (double)(t1.tv_nsec - t0.tv_nsec);
     long grown = after.ru_maxrss - before.ru_maxrss;
     printf("%.1f MB in %.2f s (%.0f MB/s), memory grew by %ld KB\n", 1e-6 * (double)size, seconds,
@@ -575,7 +575,7 @@ static void test_shared_files(void **state) {
         snprintf(d.file, sizeof d.file, "%s", shared_file(files[i].name));
         assert_ok(scan(&d), &d.err);
         assert_int_equal(records_scanned(d.records), files[i].records);
-        assert_int_equal(records_count(d.records) + d.problems.total, files[i].records);
+        assert_int_equal(records_count(d.records) + d.skipped.total, files[i].records);
         for (int64_t r = 0; r < records_count(d.records); r += 97) {
             Record record;
             assert_ok(records_read(d.records, r, &record, &d.err), &d.err);
@@ -596,58 +596,57 @@ static void test_shared_files(void **state) {
 
 /* ---- Problems. ---- */
 
-static void test_problems(void **state) {
+static void test_skipped(void **state) {
     (void)state;
-    enum { LAST = PROBLEM_KINDS - 1 };
-    Problems all = {.total = 0}, other = {.total = 0};
+    enum { LAST = SKIPPED_KINDS - 1 };
+    Skipped all = {.total = 0}, other = {.total = 0};
     for (int i = 0; i < 40; i++) {
         char kind[32];
         snprintf(kind, sizeof kind, "kind %d", i);
-        problems_add(&all, kind, "first of %d, at %s", i, "a\nb");
-        problems_add(&all, kind, "second");
+        skipped_add(&all, kind, "first of %d, at %s", i, "a\nb");
+        skipped_add(&all, kind, "second");
     }
-    assert_int_equal(all.kind_count, PROBLEM_KINDS);
+    assert_int_equal(all.kind_count, SKIPPED_KINDS);
     assert_int_equal(all.total, 80);
     assert_string_equal(all.kinds[22].first, "first of 22, at a?b");
     assert_int_equal(all.kinds[22].count, 2);
     assert_string_equal(all.kinds[LAST].kind, "other problems");
     assert_int_equal(all.kinds[LAST].count, 2 * (40 - LAST));
-    problems_add(&other, "kind 3", "third");
-    problems_add(&other, "new", "fourth");
-    problems_merge(&all, &other);
+    skipped_add(&other, "kind 3", "third");
+    skipped_add(&other, "new", "fourth");
+    skipped_merge(&all, &other);
     assert_int_equal(all.total, 82);
     assert_int_equal(all.kinds[3].count, 3);
     assert_int_equal(all.kinds[LAST].count, 2 * (40 - LAST) + 1);
-    problems_merge(&other, &all);
+    skipped_merge(&other, &all);
     assert_string_equal(other.kinds[0].first, "third");
     assert_int_equal(other.total, 84);
     /* A long text is cut, but not inside a character. */
-    Problems cut = {.total = 0};
+    Skipped cut = {.total = 0};
     char text[600];
     for (int i = 0; i < 598; i += 2) memcpy(text + i, "\xC3\xA9", 3);
-    problems_add(&cut, "x", "%s", text);
-    problems_add(&cut, "y", "1%s", text);
+    skipped_add(&cut, "x", "%s", text);
+    skipped_add(&cut, "y", "1%s", text);
     assert_int_equal(strlen(cut.kinds[0].first) % 2, 0);
     assert_int_equal(strlen(cut.kinds[1].first) % 2, 1);
     Error err;
-    assert_int_equal(problems_check(&all, 100, 0.82, &err), 0);
-    assert_refused(problems_check(&all, 100, 0.81, &err), &err, "82 of 100 records", "kind 0: 2",
+    assert_int_equal(skipped_check(&all, 100, 0.82, &err), 0);
+    assert_refused(skipped_check(&all, 100, 0.81, &err), &err, "82 of 100 records", "kind 0: 2",
                    "kind 12", "other");
-    assert_refused(problems_check(&cut, 0, 0, &err), &err, "x: 1", "none may be");
-    assert_int_equal(problems_check(&(Problems){.total = 0}, 0, 0, &err), 0);
+    assert_refused(skipped_check(&cut, 0, 0, &err), &err, "x: 1", "none may be");
+    assert_int_equal(skipped_check(&(Skipped){.total = 0}, 0, 0, &err), 0);
     /* Reasons more than samples, and what is no reason. */
-    Problems more = {.total = 0}, sum = {.total = 0};
-    problems_note(&more, "a note", "n%d", 1);
-    problems_add(&more, "bad", "b%d", 1);
-    problems_more(&more, "bad", "b%d", 2);
-    problems_more(&more, "worse", "w%d", 1);
-    problems_note(&more, "a note", "n%d", 2);
-    problems_merge(&sum, &more);
+    Skipped more = {.total = 0}, sum = {.total = 0};
+    skipped_note(&more, "a note", "n%d", 1);
+    skipped_add(&more, "bad", "b%d", 1);
+    skipped_more(&more, "bad", "b%d", 2);
+    skipped_more(&more, "worse", "w%d", 1);
+    skipped_note(&more, "a note", "n%d", 2);
+    skipped_merge(&sum, &more);
     assert_int_equal(sum.total, 1);
     assert_int_equal(sum.kind_count, 3);
     assert_true(sum.kinds[0].note && sum.kinds[0].count == 2 && !sum.kinds[1].note);
-    assert_refused(problems_check(&sum, 10, 0, &err), &err, "1 of 10",
-                   "bad: 2 (b1); worse: 1 (w1)");
+    assert_refused(skipped_check(&sum, 10, 0, &err), &err, "1 of 10", "bad: 2 (b1); worse: 1 (w1)");
     assert_null(strstr(err.text, "note"));
 }
 
@@ -667,7 +666,7 @@ int main(void) {
         cmocka_unit_test(test_changed_files),
         cmocka_unit_test(test_damage),
         cmocka_unit_test(test_shared_files),
-        cmocka_unit_test(test_problems),
+        cmocka_unit_test(test_skipped),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -55,15 +55,15 @@ static void test_nothing_is_ignored(void **state) {
         char text[600];
         snprintf(text, sizeof text, "%s\n{" TALK "}\n", cases[i].record);
         accept(&d, text, 1, 2);
-        assert_int_equal(d.problems.total, 1);
+        assert_int_equal(d.skipped.total, 1);
         expect_problem(&d, cases[i].kind, 1, cases[i].words);
         snprintf(text, sizeof text, "[%s, {" TALK "}]", cases[i].record);
         accept(&d, text, 1, 2);
-        assert_int_equal(d.problems.total, 1);
+        assert_int_equal(d.skipped.total, 1);
     }
     for (size_t i = 0; i < sizeof good / sizeof good[0]; i++) {
         accept(&d, good[i], 1, 1);
-        assert_int_equal(d.problems.kind_count, 0);
+        assert_int_equal(d.skipped.kind_count, 0);
         expect_record(&d, 0, "", i < 3 ? "a.jpg" : NULL, 1);
     }
     data_end(&d);
@@ -79,11 +79,11 @@ static void test_counted_once(void **state) {
                                 "{\"from\": \"gpt\", \"value\": \" \"}, {\"from\": \"gpt\", "
                                 "\"value\": \"kept\"}]}, {" TALK "}]",
            2, 3);
-    assert_int_equal(d.problems.total, 2);
+    assert_int_equal(d.skipped.total, 2);
     expect_problem(&d, "empty answer", 3, "record 1");
-    assert_int_equal(d.problems.kind_count, 1);
+    assert_int_equal(d.skipped.kind_count, 1);
     assert_true(records_flawed(d.records, 0) && !records_flawed(d.records, 1));
-    assert_refused(problems_check(&d.problems, 3, 0.5, &d.err), &d.err, "2 of 3 records");
+    assert_refused(skipped_check(&d.skipped, 3, 0.5, &d.err), &d.err, "2 of 3 records");
     data_end(&d);
 }
 
@@ -143,7 +143,7 @@ static void test_heavy_records(void **state) {
     accept(&d, text, 2, 4);
     getrusage(RUSAGE_SELF, &after);
     expect_problem(&d, "too large", 2, "record 2: JSON whose values would take");
-    assert_int_equal(d.problems.total, 2);
+    assert_int_equal(d.skipped.total, 2);
 #ifndef __SANITIZE_ADDRESS__
     assert_true(after.ru_maxrss - before.ru_maxrss < 100 << 10);
 #endif

@@ -6,7 +6,7 @@
 #include <unistd.h>
 
 #include "data/sets/scene_graphs.h"
-#include "tests/pictures.h"
+#include "tests/images.h"
 #include "tests/program.h"
 #include "vision/preprocess.h"
 
@@ -16,7 +16,7 @@ static int random_below(TestRandom *r, int n) {
 
 /* ---- Geometry. ---- */
 
-/* A picture whose red is its x and whose green its y: what preprocessing makes of it tells where
+/* An image whose red is its x and whose green its y: what preprocessing makes of it tells where
  * each point has come from. */
 static void test_map(void **state) {
     (void)state;
@@ -68,23 +68,23 @@ static void write_grey(const Run *r, const char *name, int width, int height) {
     uint8_t *pixels = calloc((size_t)width * (size_t)height, 3);
     assert_non_null(pixels);
     path_in(path, sizeof path, r, name);
-    picture_write(path, pixels, width, height);
+    image_write(path, pixels, width, height);
     free(pixels);
 }
 
 static int open_graphs(SceneGraphs *g, const Run *r, const char *text,
-                       const SceneGraphsOptions *options, Problems *problems, Error *err) {
+                       const SceneGraphsOptions *options, Skipped *skipped, Error *err) {
     char path[512];
     write_file(r, "graphs.json", text, strlen(text), path, sizeof path);
-    *problems = (Problems){.total = 0};
-    return scene_graphs_open(g, (const char *const[]){path}, 1, options, problems, err);
+    *skipped = (Skipped){.total = 0};
+    return scene_graphs_open(g, (const char *const[]){path}, 1, options, skipped, err);
 }
 
 static void test_graphs(void **state) {
     (void)state;
     Run r;
     SceneGraphs g, held;
-    Problems problems;
+    Skipped skipped;
     Error err;
     run_start(&r);
     SceneGraphsOptions options = {.images = r.folder};
@@ -97,8 +97,8 @@ static void test_graphs(void **state) {
         "\"a.png\": {\"width\": 30, \"height\": 20, \"objects\": {"
         "\"1\": {\"name\": \"background\", \"x\": 0, \"y\": 0, \"w\": 3, \"h\": 3},"
         "\"2\": {\"name\": \"ball\", \"x\": 0, \"y\": 0, \"w\": 30, \"h\": 20}}}}";
-    assert_ok(open_graphs(&g, &r, text, &options, &problems, &err), &err);
-    assert_int_equal(problems.total, 0);
+    assert_ok(open_graphs(&g, &r, text, &options, &skipped, &err), &err);
+    assert_int_equal(skipped.total, 0);
     assert_int_equal(g.count, 3);
     assert_int_equal(g.samples, 3 + 4);
     assert_int_equal(g.class_count, 3);
@@ -113,7 +113,7 @@ static void test_graphs(void **state) {
     assert_int_equal(b[0].class, 2);
     assert_int_equal(b[1].class, 1);
     assert_int_equal(b[2].class, 0);
-    /* Held-out pictures have the same table; what it does not know has no class. */
+    /* Held-out images have the same table; what it does not know has no class. */
     SceneGraphsOptions table = {.images = r.folder,
                                 .classes = (const char *const *)g.classes,
                                 .class_count = g.class_count,
@@ -122,7 +122,7 @@ static void test_graphs(void **state) {
                         "\"1\": {\"name\": \"tree\", \"x\": 0, \"y\": 0, \"w\": 5, \"h\": 5},"
                         "\"2\": {\"name\": \"house\", \"x\": 5, \"y\": 5, \"w\": 5, \"h\": 5}}},"
                         "\"a.png\": {\"width\": 30, \"height\": 20, \"objects\": {}}}";
-    assert_ok(open_graphs(&held, &r, other, &table, &problems, &err), &err);
+    assert_ok(open_graphs(&held, &r, other, &table, &skipped, &err), &err);
     assert_int_equal(held.count, 1);
     assert_int_equal(held.class_count, 3);
     assert_int_equal(held.boxes[0].class, 2);
@@ -145,8 +145,8 @@ static void test_graphs(void **state) {
                                  i ? ",\n" : "{", i, i % 10, i % 30, i % 19);
     snprintf(all + used, EACH, "}");
     assert_true(used > 2 << 18);
-    assert_ok(open_graphs(&g, &r, all, &options, &problems, &err), &err);
-    assert_int_equal(problems.total, 0);
+    assert_ok(open_graphs(&g, &r, all, &options, &skipped, &err), &err);
+    assert_int_equal(skipped.total, 0);
     assert_int_equal(g.count, MANY);
     for (int i = 0; i < MANY; i++) {
         b = &g.boxes[g.scenes[i].first_box];
@@ -158,7 +158,7 @@ static void test_graphs(void **state) {
     run_end(&r);
 }
 
-/* Each bad picture or object is counted under its kind, and the good ones stay. */
+/* Each bad image or object is counted under its kind, and the good ones stay. */
 static void test_bad_graphs(void **state) {
     (void)state;
 #define GOOD "\"good.png\": {\"width\": 10, \"height\": 8, \"objects\": {}}"
@@ -207,7 +207,7 @@ static void test_bad_graphs(void **state) {
     };
     Run r;
     SceneGraphs g;
-    Problems problems;
+    Skipped skipped;
     Error err;
     char text[1000];
     run_start(&r);
@@ -217,15 +217,15 @@ static void test_bad_graphs(void **state) {
     write_file(&r, "empty.png", "", 0, path, sizeof path);
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
         snprintf(text, sizeof text, "{%s, " GOOD "}", bad[i].text);
-        assert_ok(open_graphs(&g, &r, text, &options, &problems, &err), &err);
+        assert_ok(open_graphs(&g, &r, text, &options, &skipped, &err), &err);
         bool object = strstr(bad[i].kind, "object ") || strstr(bad[i].kind, "box ");
         assert_int_equal(g.count, 1 + object);
         assert_int_equal(g.box_count, 0);
-        if (problems.total != 1 || strcmp(problems.kinds[0].kind, bad[i].kind) ||
-            !strstr(problems.kinds[0].first, bad[i].word) ||
-            !strstr(problems.kinds[0].first, "graphs.json"))
-            fail_msg("%s: %d problems, the first: %s: %s", bad[i].text, (int)problems.total,
-                     problems.kinds[0].kind, problems.kinds[0].first);
+        if (skipped.total != 1 || strcmp(skipped.kinds[0].kind, bad[i].kind) ||
+            !strstr(skipped.kinds[0].first, bad[i].word) ||
+            !strstr(skipped.kinds[0].first, "graphs.json"))
+            fail_msg("%s: %d problems, the first: %s: %s", bad[i].text, (int)skipped.total,
+                     skipped.kinds[0].kind, skipped.kinds[0].first);
         scene_graphs_close(&g);
     }
     /* What makes the rest unreadable. */
@@ -249,10 +249,10 @@ static void test_bad_graphs(void **state) {
         {"{\"good.png\": 7}", "none of its images"},
     };
     for (size_t i = 0; i < sizeof broken / sizeof broken[0]; i++)
-        assert_refused(open_graphs(&g, &r, broken[i][0], &options, &problems, &err), &err,
+        assert_refused(open_graphs(&g, &r, broken[i][0], &options, &skipped, &err), &err,
                        broken[i][1], "graphs.json");
     options.images = NULL;
-    assert_refused(open_graphs(&g, &r, "{" GOOD "}", &options, &problems, &err), &err, "--images");
+    assert_refused(open_graphs(&g, &r, "{" GOOD "}", &options, &skipped, &err), &err, "--images");
     run_end(&r);
 }
 
@@ -262,25 +262,25 @@ static void test_files(void **state) {
     (void)state;
     Run r;
     SceneGraphs g;
-    Problems problems;
+    Skipped skipped;
     Error err;
     char path[512];
     run_start(&r);
     SceneGraphsOptions options = {.images = r.folder};
     write_grey(&r, "a.png", 30, 20);
     const char *text = "{\"a.png\": {\"width\": 30, \"height\": 20, \"objects\": {}}}";
-    assert_ok(open_graphs(&g, &r, text, &options, &problems, &err), &err);
+    assert_ok(open_graphs(&g, &r, text, &options, &skipped, &err), &err);
     uint64_t first = g.fingerprint;
     scene_graphs_close(&g);
     path_in(path, sizeof path, &r, "graphs.json");
     struct timespec times[2] = {{.tv_sec = 1}, {.tv_sec = 1}};
     assert_int_equal(utimensat(AT_FDCWD, path, times, 0), 0);
     const char *paths[] = {path};
-    assert_ok(scene_graphs_open(&g, paths, 1, &options, &problems, &err), &err);
+    assert_ok(scene_graphs_open(&g, paths, 1, &options, &skipped, &err), &err);
     assert_true(g.fingerprint == first);
     scene_graphs_close(&g);
     text = "{\"a.png\": {\"width\": 31, \"height\": 20, \"objects\": {}}}";
-    assert_ok(open_graphs(&g, &r, text, &options, &problems, &err), &err);
+    assert_ok(open_graphs(&g, &r, text, &options, &skipped, &err), &err);
     assert_true(g.fingerprint != first);
     scene_graphs_close(&g);
     enum { SIZE = 3 << 20 };
@@ -289,21 +289,21 @@ static void test_files(void **state) {
     p += sprintf(p, "{\"big\": {\"objects\": [[]");
     while (p < big + SIZE) p = stpcpy(p, ",[]");
     sprintf(p, "]}, %s", text + 1);
-    assert_ok(open_graphs(&g, &r, big, &options, &problems, &err), &err);
+    assert_ok(open_graphs(&g, &r, big, &options, &skipped, &err), &err);
     assert_int_equal(g.count, 1);
-    assert_string_equal(problems.kinds[0].kind, "too large");
+    assert_string_equal(skipped.kinds[0].kind, "too large");
     scene_graphs_close(&g);
     free(big);
     path_in(path, sizeof path, &r, "pipe");
     assert_int_equal(mkfifo(path, 0600), 0);
     alarm(5); /* ends the test where it waits */
-    assert_refused(scene_graphs_open(&g, paths, 1, &options, &problems, &err), &err,
+    assert_refused(scene_graphs_open(&g, paths, 1, &options, &skipped, &err), &err,
                    "a pipe (FIFO)");
     alarm(0);
     run_end(&r);
 }
 
-/* Boxes are drawn, the larger ones first, and the picture is preprocessed: each patch has the
+/* Boxes are drawn, the larger ones first, and the image is preprocessed: each patch has the
  * colour of its class at its centre. */
 static void test_labels(void **state) {
     (void)state;

@@ -14,14 +14,13 @@
 #include "data/sets/scene_graphs.h"
 #include "tests/fuzz/fuzz.h"
 
-/* A folder of pictures that has the names which seeds use. */
-static const char *pictures(void) {
+/* A folder of images that has the names which seeds use. */
+static const char *images(void) {
     static char path[300];
     if (path[0]) return path;
     for (int i = 0; i < 3; i++)
-        fuzz_write(0, (const char *[]){"pictures/1.jpg", "pictures/n0.jpg", "pictures/a.png"}[i],
-                   "x", 1);
-    snprintf(path, sizeof path, "%s/pictures", fuzz_folder());
+        fuzz_write(0, (const char *[]){"images/1.jpg", "images/n0.jpg", "images/a.png"}[i], "x", 1);
+    snprintf(path, sizeof path, "%s/images", fuzz_folder());
     return path;
 }
 
@@ -52,9 +51,9 @@ void fuzz_json_array(const uint8_t *data, size_t size) {
 /* Opens records and reads each again: what was counted as usable is. */
 static void read_records(const char *path, const RecordsOptions *options) {
     Records *records;
-    Problems problems = {0};
+    Skipped skipped = {0};
     Error err;
-    int status = records_open(&records, path, options, &problems, &err);
+    int status = records_open(&records, path, options, &skipped, &err);
     fuzz_result(status, &err);
     if (status) return;
     fuzz_check(records_count(records) > 0, "a record can be used");
@@ -73,7 +72,7 @@ static void read_records(const char *path, const RecordsOptions *options) {
 
 void fuzz_records(const uint8_t *data, size_t size) {
     if (!size) return;
-    RecordsOptions options = {.images = data[0] & 1 ? pictures() : NULL,
+    RecordsOptions options = {.images = data[0] & 1 ? images() : NULL,
                               .text_lines = data[0] & 2,
                               .check_images = data[0] & 4,
                               .limit = data[0] & 8 ? 2 : 0};
@@ -94,9 +93,9 @@ void fuzz_gqa_questions(const uint8_t *data, size_t size) {
     if (!size) return;
     const char *path = fuzz_file(0, data + 1, size - 1);
     GqaQuestions questions;
-    Problems problems = {0};
+    Skipped skipped = {0};
     Error err;
-    int status = gqa_questions_read(&questions, path, data[0] & 1, &problems, &err);
+    int status = gqa_questions_read(&questions, path, data[0] & 1, &skipped, &err);
     fuzz_result(status, &err);
     for (int64_t i = 0; status == 0 && i < questions.count; i++) {
         fuzz_check(gqa_find(&questions, gqa_id(&questions, i)) == i, "a question is found");
@@ -125,10 +124,10 @@ static int visit_map(void *user, const char *id, const double *map, Error *err) 
 void fuzz_gqa_predictions(const uint8_t *data, size_t size) {
     if (!size) return;
     const char *path = fuzz_file(0, data + 1, size - 1);
-    Problems problems = {0};
+    Skipped skipped = {0};
     Error err;
-    int status = data[0] & 1 ? gqa_attentions_walk(path, visit_map, NULL, &problems, &err)
-                             : gqa_predictions_walk(path, visit_prediction, NULL, &problems, &err);
+    int status = data[0] & 1 ? gqa_attentions_walk(path, visit_map, NULL, &skipped, &err)
+                             : gqa_predictions_walk(path, visit_prediction, NULL, &skipped, &err);
     fuzz_result(status, &err);
 }
 
@@ -158,10 +157,10 @@ void fuzz_gqa_score(const uint8_t *data, size_t size) {
 void fuzz_scene_graphs(const uint8_t *data, size_t size) {
     const char *path = fuzz_file(0, data, size);
     SceneGraphs graphs;
-    SceneGraphsOptions options = {.images = pictures()};
-    Problems problems = {0};
+    SceneGraphsOptions options = {.images = images()};
+    Skipped skipped = {0};
     Error err;
-    int status = scene_graphs_open(&graphs, &path, 1, &options, &problems, &err);
+    int status = scene_graphs_open(&graphs, &path, 1, &options, &skipped, &err);
     fuzz_result(status, &err);
     for (int64_t i = 0; status == 0 && i < graphs.count; i++) {
         const Scene *s = &graphs.scenes[i];
@@ -194,9 +193,9 @@ void fuzz_causal_graph(const uint8_t *data, size_t size) {
 
 void fuzz_order_prompts(const uint8_t *data, size_t size) {
     OrderPrompts prompts = {0};
-    Problems problems = {0};
+    Skipped skipped = {0};
     Error err;
-    fuzz_result(order_prompts_read(&prompts, fuzz_file(0, data, size), 0, &problems, &err), &err);
+    fuzz_result(order_prompts_read(&prompts, fuzz_file(0, data, size), 0, &skipped, &err), &err);
     for (size_t i = 0; i < prompts.count; i++)
         fuzz_check(prompts.items[i].id && prompts.items[i].text, "a prompt has an id and a text");
     order_prompts_free(&prompts);

@@ -128,7 +128,7 @@ done
 text trace small '{"format": 1}'
 if [ -x build/easyfirst ]; then
     EASYFIRST_MODEL=$golden/models/tiny-base OMP_NUM_THREADS=1 build/easyfirst show --json - -n 3 --steps 3 --quiet \
-        $golden/models/picture0.png 'What colour is it?' >"$out/trace/shown" 2>/dev/null || rm -f "$out/trace/shown"
+        $golden/models/image0.png 'What colour is it?' >"$out/trace/shown" 2>/dev/null || rm -f "$out/trace/shown"
 fi
 take trace tests/fuzz/seeds/trace*
 text settings plain '\001{"stage": "instruct", "data": ["a.jsonl"], "steps": 10, "batch-tokens": 4096, "lr": 1e-4, "context": true, "seed": 1}'

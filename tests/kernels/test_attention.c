@@ -99,7 +99,7 @@ static void case_check(const Case *c, const AttentionSpan *spans, int count, con
         for (int64_t d = 0; !seen[row] && d < c->out.t.shape[1]; d++)
             assert_true(isnan(matrix_get(&c->out, row, d)));
     double e = norm > 0 ? sqrt(difference / norm) : difference;
-    /* A GPU's matrix units cut the sums of a product where the CPU rounds them. */
+    /* A GPU's matrix units cut the sums of a matmul where the CPU rounds them. */
     double lse_limit = test_on_gpu() && c->out.t.dtype == DTYPE_BF16 ? 1e-5 : 2e-6;
     if (!(e <= dtype_limit(c->out.t.dtype)) || !(lse_error <= lse_limit))
         fail_msg("%s, %d heads of %d: relative error %g, of the log-sum-exp %g", what, c->heads,
@@ -166,7 +166,7 @@ static void test_tiles(void **state) {
     }
 }
 
-/* A picture of 40 rows, a prompt of 9 and two answers that see picture, prompt and themselves; a
+/* An image of 40 rows, a prompt of 9 and two answers that see image, prompt and themselves; a
  * second sequence; a span without queries; ranges without rows; rows of no span. */
 static const AttentionSpan layout[] = {
     {0, 40, 1, {{0, 40}}},

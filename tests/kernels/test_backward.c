@@ -37,11 +37,11 @@ static void assert_same_matrix(const TestMatrix *a, const TestMatrix *b) {
 }
 
 /* Fails unless a gradient is what the central difference says, `scale` being what is usual. */
-static void assert_slope(double got, double high, double low, double step, double scale,
-                         const char *what) {
-    double slope = (high - low) / (2 * step);
-    if (!(fabs(got - slope) <= 1e-6 * (fabs(slope) + scale)))
-        fail_msg("%s: %.9g, but the central difference is %.9g", what, got, slope);
+static void assert_derivative(double got, double high, double low, double step, double scale,
+                              const char *what) {
+    double derivative = (high - low) / (2 * step);
+    if (!(fabs(got - derivative) <= 1e-6 * (fabs(derivative) + scale)))
+        fail_msg("%s: %.9g, but the central difference is %.9g", what, got, derivative);
 }
 
 /* ---- Activations. ---- */
@@ -61,7 +61,7 @@ static double act(double x, Activation a) {
     }
 }
 
-static double act_slope(double x, Activation a) {
+static double act_derivative(double x, Activation a) {
     double s;
     switch (a) {
     case ACTIVATION_GELU:
@@ -94,10 +94,11 @@ static void activations(void **state) {
                 TestMatrix dx = matrix_new(to, 1, n, 0);
                 double *want = zeros(n);
                 for (int j = 0; j < n; j++) {
-                    double at = matrix_get(&x, 0, j), slope = act_slope(at, a);
-                    want[j] = matrix_get(&dy, 0, j) * slope;
+                    double at = matrix_get(&x, 0, j), derivative = act_derivative(at, a);
+                    want[j] = matrix_get(&dy, 0, j) * derivative;
                     if (fabs(at) > 1e-4)
-                        assert_slope(slope, act(at + 1e-5, a), act(at - 1e-5, a), 1e-5, 1, "slope");
+                        assert_derivative(derivative, act(at + 1e-5, a), act(at - 1e-5, a), 1e-5, 1,
+                                          "slope");
                 }
                 assert_ok(activation_backward(device, dx.t, dy.t, x.t, a, &err), &err);
                 matrix_assert_close(&dx, want, limit_of(to), activation_name(a));
@@ -110,7 +111,7 @@ static void activations(void **state) {
             }
 }
 
-/* Each value by itself, far out too, where little is left of the slope; and at infinity. */
+/* Each value by itself, far out too, where little is left of the derivative; and at infinity. */
 static void activation_tails(void **state) {
     Device *device = isa_device(state);
     enum { N = 24001 };
@@ -134,8 +135,8 @@ static void activation_tails(void **state) {
         for (int i = 3; i < N - 2; i++) {
             double at = matrix_get(&x, 0, i), got = matrix_get(&dx, 0, i);
             if (at == 0) continue;
-            double want = act_slope(at, a);
-            /* Where a slope passes through 0 there is nothing to be relative to. */
+            double want = act_derivative(at, a);
+            /* Where a derivative passes through 0 there is nothing to be relative to. */
             bool crossing = at < -0.6 && at > -0.9;
             if (!(fabs(got - want) <= 1e-5 * fabs(want) + (crossing ? 2e-7 : 0)))
                 fail_msg("%s at %g: %.9g, expected %.9g", activation_name(a), at, got, want);
@@ -182,8 +183,8 @@ static void norm_case(Device *device, TestRandom *random, int rows, int d, Dtype
             want_w[i] += g[i] * n, want_b[i] += g[i];
         }
         for (int i = 0; i < d; i++) {
-            double slope = scale * (g[i] * ws[i] - about - (p[i] - mean) * scale * along);
-            want_x[r * d + i] = slope + (accumulate ? want_x[r * d + i] : 0);
+            double derivative = scale * (g[i] * ws[i] - about - (p[i] - mean) * scale * along);
+            want_x[r * d + i] = derivative + (accumulate ? want_x[r * d + i] : 0);
             if (r > 2 || d > 300) continue;
             double step = 1e-5, was = p[i];
             p[i] = was + step;
@@ -191,13 +192,13 @@ static void norm_case(Device *device, TestRandom *random, int rows, int d, Dtype
             p[i] = was - step;
             double low = norm_loss(p, g, ws, bs, eps, d);
             p[i] = was;
-            assert_slope(slope, high, low, step, 1, "layer norm, x");
+            assert_derivative(derivative, high, low, step, 1, "layer norm, x");
             was = ws[i], ws[i] = was + step;
             high = norm_loss(p, g, ws, bs, eps, d);
             ws[i] = was - step;
             low = norm_loss(p, g, ws, bs, eps, d);
             ws[i] = was;
-            assert_slope(g[i] * (p[i] - mean) * scale, high, low, step, 1, "layer norm, w");
+            assert_derivative(g[i] * (p[i] - mean) * scale, high, low, step, 1, "layer norm, w");
         }
     }
     assert_ok(layernorm_forward(device, y.t, TENSOR_NONE, stats.t, x.t, vector_of(&w),
@@ -408,8 +409,9 @@ static void case_check(Device *device, Case *c, const AttentionSpan *spans, int 
     double *in[] = {values_of(&c->q), values_of(&c->k), values_of(&c->v)};
     double *dout = values_of(&c->dout), *dk = values_of(&c->dk), *dv = values_of(&c->dv);
     int64_t sizes[] = {(int64_t)c->rows * c->d, (int64_t)c->keys * c->d, (int64_t)c->keys * c->d};
-    double *slopes[] = {zeros(sizes[0]), zeros(sizes[1]), zeros(sizes[2])};
-    oracle(c, in[0], in[1], in[2], dout, spans, count, dropout, slopes[0], slopes[1], slopes[2]);
+    double *derivatives[] = {zeros(sizes[0]), zeros(sizes[1]), zeros(sizes[2])};
+    oracle(c, in[0], in[1], in[2], dout, spans, count, dropout, derivatives[0], derivatives[1],
+           derivatives[2]);
     for (int m = 0; differences && m < 3; m++)
         for (int64_t i = 0; i < sizes[m]; i += 1 + sizes[m] / 13) {
             double step = 1e-5, was = in[m][i];
@@ -418,7 +420,7 @@ static void case_check(Device *device, Case *c, const AttentionSpan *spans, int 
             in[m][i] = was - step;
             double low = oracle(c, in[0], in[1], in[2], dout, spans, count, dropout, 0, 0, 0);
             in[m][i] = was;
-            assert_slope(slopes[m][i], high, low, step, 1, what);
+            assert_derivative(derivatives[m][i], high, low, step, 1, what);
         }
     bool *seen = calloc((size_t)c->rows, sizeof *seen);
     for (int s = 0; s < count; s++)
@@ -429,18 +431,18 @@ static void case_check(Device *device, Case *c, const AttentionSpan *spans, int 
             assert_true(isnan(matrix_get(&c->dq, r, i)));
             matrix_set(&c->dq, r, i, 0);
         }
-    for (int64_t i = 0; i < sizes[1]; i++) dk[i] += slopes[1][i], dv[i] += slopes[2][i];
+    for (int64_t i = 0; i < sizes[1]; i++) dk[i] += derivatives[1][i], dv[i] += derivatives[2][i];
     char text[128];
     double limit = limit_of(c->q.t.dtype);
     double norm = 0; /* of one key alone, nothing depends on the scores: only rounding is left */
-    for (int64_t i = 0; i < sizes[0]; i++) norm += slopes[0][i] * slopes[0][i];
+    for (int64_t i = 0; i < sizes[0]; i++) norm += derivatives[0][i] * derivatives[0][i];
     snprintf(text, sizeof text, "%s, dq", what);
-    if (norm > 1e-20) matrix_assert_close(&c->dq, slopes[0], limit, text);
+    if (norm > 1e-20) matrix_assert_close(&c->dq, derivatives[0], limit, text);
     snprintf(text, sizeof text, "%s, dk", what);
     matrix_assert_close(&c->dk, dk, limit, text);
     snprintf(text, sizeof text, "%s, dv", what);
     matrix_assert_close(&c->dv, dv, limit, text);
-    for (int m = 0; m < 3; m++) free(in[m]), free(slopes[m]);
+    for (int m = 0; m < 3; m++) free(in[m]), free(derivatives[m]);
     free(dout), free(dk), free(dv), free(seen);
 }
 
@@ -504,7 +506,7 @@ static void attention_mixed(void **state) {
         }
 }
 
-/* A picture of 40 rows, a prompt of 9 and two answers that see picture, prompt and themselves; a
+/* An image of 40 rows, a prompt of 9 and two answers that see image, prompt and themselves; a
  * span without queries; a second sequence, which sees one row twice; rows of no span. */
 static const AttentionSpan layout[] = {
     {0, 40, 1, {{0, 40}}},
@@ -627,7 +629,7 @@ static void independence(void **state) {
             TestMatrix w = matrix_random(&random, DTYPE_F32, 1, D, 0, 1, 0);
             TestMatrix stats = matrix_random(&random, DTYPE_F32, ROWS, 2, 0, 1, 0);
             TestMatrix dx = matrix_random(&random, t, ROWS, D, 0, 1, 0);
-            TestMatrix slope = matrix_new(t, ROWS, D, 0), mean = matrix_new(t, ROWS, D, 0);
+            TestMatrix derivative = matrix_new(t, ROWS, D, 0), mean = matrix_new(t, ROWS, D, 0);
             TestMatrix dw = matrix_random(&random, DTYPE_F32, 1, D, 0, 1, 0);
             TestMatrix db = matrix_random(&random, DTYPE_F32, 1, D, 0, 1, 0);
             TestMatrix table = matrix_random(&random, DTYPE_F32, TABLE, D, 0, 1, 0);
@@ -637,16 +639,16 @@ static void independence(void **state) {
             assert_ok(layernorm_backward(devices[i], dx.t, vector_of(&dw), vector_of(&db), c.dout.t,
                                          c.q.t, vector_of(&w), stats.t, true, &err),
                       &err);
-            assert_ok(
-                activation_backward(devices[i], slope.t, c.dout.t, c.q.t, ACTIVATION_GELU, &err),
-                &err);
+            assert_ok(activation_backward(devices[i], derivative.t, c.dout.t, c.q.t,
+                                          ACTIVATION_GELU, &err),
+                      &err);
             assert_ok(
                 segment_mean_backward(devices[i], mean.t, tensor_rows(c.q.t, 0, 3), begin, 3, &err),
                 &err);
             assert_ok(gather_backward(devices[i], table.t, c.dout.t,
                                       tensor_1d(index, DTYPE_I32, ROWS), &err),
                       &err);
-            const TestMatrix all[COUNT] = {c.dq, c.dk, c.dv, dx, dw, db, slope, mean, table};
+            const TestMatrix all[COUNT] = {c.dq, c.dk, c.dv, dx, dw, db, derivative, mean, table};
             memcpy(results[i], all, sizeof all);
             matrix_free(&c.q), matrix_free(&c.k), matrix_free(&c.v), matrix_free(&c.out);
             matrix_free(&c.lse), matrix_free(&c.dout), matrix_free(&w), matrix_free(&stats);

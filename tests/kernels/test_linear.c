@@ -1,5 +1,5 @@
-/* Matrix products, packed weights and the vocabulary head, compared with plain loops in double
- * precision. In a program built with the emulator the products are tests/emulator's: the kernels
+/* Matmuls, packed weights and the vocabulary head, compared with plain loops in double
+ * precision. In a program built with the emulator the matmuls are tests/emulator's: the kernels
  * around them are tested then, and what they ask cuBLASLt for; what that computes, and how fast
  * anything is, is not. */
 #include "tests/matrix.h"
@@ -11,7 +11,7 @@
 
 #include <math.h>
 
-/* For hundreds of tiny products, whose threads would do little else than wait for each other. */
+/* For hundreds of tiny matmuls, whose threads would do little else than wait for each other. */
 static Device *device_single(void) {
     Error err;
     Device *device;
@@ -117,7 +117,7 @@ static const int linear_shapes[][3] = {
     {17, 64, 48}, {4, 768, 96}, {33, 100, 130}, {64, 96, 288}, {257, 40, 65}, {19, 333, 97},
 };
 
-/* f32 sums of up to 1024 products, added in an order of their own, are off by about 1e-6 of their
+/* f32 sums of up to 1024 matmuls, added in an order of their own, are off by about 1e-6 of their
  * size; three of them are not enough for the errors to average out. */
 static const double limit_f32 = 3e-6;
 
@@ -237,7 +237,7 @@ static void spoil_rows(void *user, int64_t first, int64_t count) {
                    0xff, (size_t)piece->shape[1] * dtype_size(piece->dtype));
 }
 
-static void pack_watched(void **state) {
+static void pack_with_progress(void **state) {
     Error err;
     TestRandom random = {12};
     enum { K = 40, T = 3, FIRST = 70, ROWS = 300 };
@@ -248,10 +248,11 @@ static void pack_watched(void **state) {
     const Tensor pieces[] = {tensor_rows(whole, 0, FIRST), tensor_rows(whole, FIRST, ROWS - FIRST)};
     for (int i = 0; i < 2; i++) {
         Watched watched = {pieces, 0};
-        PackWatch watch = {spoil_rows, &watched};
+        PackProgress progress = {spoil_rows, &watched};
         struct Packed *packed;
-        assert_ok(pack_weight(*state, &packed, pieces, 2, DTYPE_F32, true, i ? &watch : NULL, &err),
-                  &err);
+        assert_ok(
+            pack_weight(*state, &packed, pieces, 2, DTYPE_F32, true, i ? &progress : NULL, &err),
+            &err);
         assert_int_equal(watched.next, i ? ROWS : 0);
         assert_ok(linear_forward(*state, tensor_2d(y[i], DTYPE_F32, T, ROWS),
                                  tensor_2d(x, DTYPE_F32, T, K), (Tensor){.packed = packed},
@@ -371,7 +372,7 @@ static void linear_batch_independence(void **state) {
     }
 }
 
-/* More shapes than the cache of compiled products holds: the first ones are compiled again. */
+/* More shapes than the cache of compiled matmuls holds: the first ones are compiled again. */
 static void linear_many_shapes(void **state) {
     (void)state;
     Error err;
@@ -395,7 +396,7 @@ static void linear_many_shapes(void **state) {
     device_close(device);
 }
 
-/* The three products of a layer's forward and backward, with rows apart. */
+/* The three matmuls of a layer's forward and backward, with rows apart. */
 static void matmul_orientations(void **state) {
     Error err;
     Matmul *matmul;
@@ -724,7 +725,7 @@ int main(void) {
         cmocka_unit_test(linear_bf16),
         cmocka_unit_test(linear_no_rows),
         cmocka_unit_test(pack_pieces),
-        cmocka_unit_test(pack_watched),
+        cmocka_unit_test(pack_with_progress),
         ON_GPU(pack_on_gpu),
         cmocka_unit_test(linear_batch_independence),
         cmocka_unit_test(linear_many_shapes),

@@ -483,10 +483,10 @@ static void check_optimizer(bool bf16) {
         /* Gradients are cleared, gaps and copies are what they should be. */
         flat_read(p, p->grad, got[0][0], 4);
         for (int64_t j = 0; j < p->flat; j++) assert_true(got[0][0][j] == 0);
-        static uint16_t shadow[FLAT];
-        if (bf16) flat_read(p, p->shadow, shadow, 2);
+        static uint16_t working[FLAT];
+        if (bf16) flat_read(p, p->working, working, 2);
         for (int64_t j = 0; bf16 && j < p->flat; j++)
-            assert_int_equal(shadow[j], f32_to_bf16(got[1][0][j]));
+            assert_int_equal(working[j], f32_to_bf16(got[1][0][j]));
     }
     for (int i = 0; i < 2; i++) {
         optimizer_close(&optimizers[i]);

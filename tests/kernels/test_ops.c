@@ -1,4 +1,4 @@
-/* Every operation but matrix products and attention, against double precision written out. */
+/* Every operation but matmuls and attention, against double precision written out. */
 #include "tests/matrix.h"
 
 #include <math.h>
@@ -302,13 +302,13 @@ static void test_gather(void **state) {
 static void test_patches(void **state) {
     Device *device = isa_device(state);
     static const struct {
-        int pictures, channels, side, patch;
+        int images, channels, side, patch;
     } cases[] = {{1, 1, 1, 1}, {2, 3, 9, 3}, {2, 3, 28, 14}, {3, 1, 30, 5}, {1, 3, 224, 14}};
     TestRandom random = {25};
     Error err;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
         for (int k = 0; k < 2; k++) {
-            int n = cases[i].pictures, c = cases[i].channels, s = cases[i].side, p = cases[i].patch;
+            int n = cases[i].images, c = cases[i].channels, s = cases[i].side, p = cases[i].patch;
             int across = s / p;
             TestMatrix x = matrix_random(&random, DTYPE_F32, n, c * s * s, 0, 1, 0);
             TestMatrix y = matrix_new(types[k], n * across * across, c * p * p, 0);

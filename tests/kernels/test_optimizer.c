@@ -87,13 +87,13 @@ static void assert_near(const float *a, const double *b, int64_t n, double limit
         fail_msg("%s: relative error %g, at most %g allowed", what, error, limit);
 }
 
-static void check_shadow(const Params *p) {
+static void check_working(const Params *p) {
     float masters[1024];
-    uint16_t shadow[1024];
+    uint16_t working[1024];
     Error err;
     read_flat(p, masters, p->master);
-    assert_ok(device_download(p->device, shadow, p->shadow, (size_t)p->flat * 2, &err), &err);
-    for (int64_t i = 0; i < p->flat; i++) assert_int_equal(shadow[i], f32_to_bf16(masters[i]));
+    assert_ok(device_download(p->device, working, p->working, (size_t)p->flat * 2, &err), &err);
+    for (int64_t i = 0; i < p->flat; i++) assert_int_equal(working[i], f32_to_bf16(masters[i]));
 }
 
 static void assert_zero(const Params *p, const void *table) {
@@ -144,7 +144,7 @@ static void check_steps(Device *device, Dtype compute, const OptimizerConfig *co
             read_flat(p, values, optimizer.parts[i].v.data);
             assert_near(values, oracles[i].v, p->flat, 1e-6, "second moments");
             assert_zero(p, p->grad);
-            if (compute == DTYPE_BF16) check_shadow(p);
+            if (compute == DTYPE_BF16) check_working(p);
         }
         assert_int_equal(optimizer.step, step);
     }
@@ -220,7 +220,7 @@ static void test_diverged(void **state) {
             read_flat(p, after, optimizer.parts[i].v.data);
             assert_memory_equal(after, before[i][2], bytes);
             assert_zero(p, p->grad);
-            check_shadow(p);
+            check_working(p);
         }
     }
     optimizer_close(&optimizer);

@@ -164,7 +164,7 @@ static void check_table(Device *device, Dtype compute, bool mixed, bool part_fro
     assert_ok(params_train(&p, compute, &err), &err);
     if (device_kind(device) != DEVICE_CPU) assert_int_equal(guarded_bytes() - before, predicted);
     assert_int_equal(params_training_bytes(&p, compute), predicted);
-    assert_int_equal(p.shadow != NULL, compute == DTYPE_BF16);
+    assert_int_equal(p.working != NULL, compute == DTYPE_BF16);
     check_all(&p, &s, compute, table, part_frozen);
     check_layout(&p, 18 * 8 + 9 + (part_frozen ? 0 : 48 + 330 + 91 + 65));
     assert_refused(params_train(&p, compute, &err), &err, "already");
@@ -251,7 +251,7 @@ static void test_in_place(void **state) {
     device_close(device);
 }
 
-/* Reading, whole and in part, in every type; writing reaches masters and shadow. */
+/* Reading, whole and in part, in every type; writing reaches masters and working copy. */
 static void check_fetch(Device *device, Dtype compute) {
     static const Dtype types[] = {DTYPE_F32, DTYPE_BF16, DTYPE_F16};
     Params p;

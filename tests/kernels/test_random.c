@@ -40,12 +40,12 @@ static void uniform_is_uniform(void **state) {
     (void)state;
     enum { COUNT = 200000, BINS = 64 };
     int bins[BINS] = {0};
-    double sum = 0, squares = 0, product = 0, last = 0.5;
+    double sum = 0, squares = 0, matmul = 0, last = 0.5;
     for (int i = 0; i < COUNT; i++) {
         double u = random_uniform(42, 7, (uint64_t)i);
         assert_true(u > 0 && u < 1);
         bins[(int)(u * BINS)]++;
-        sum += u, squares += u * u, product += (u - 0.5) * (last - 0.5);
+        sum += u, squares += u * u, matmul += (u - 0.5) * (last - 0.5);
         last = u;
     }
     double chi = 0, expected = (double)COUNT / BINS;
@@ -54,7 +54,7 @@ static void uniform_is_uniform(void **state) {
     assert_true(chi < 113);
     assert_true(fabs(sum / COUNT - 0.5) < 4 * sqrt(1.0 / 12 / COUNT));
     assert_true(fabs(squares / COUNT - 1.0 / 3) < 4 * sqrt(4.0 / 45 / COUNT));
-    assert_true(fabs(product / COUNT) < 4 * 1.0 / 12 / sqrt(COUNT));
+    assert_true(fabs(matmul / COUNT) < 4 * 1.0 / 12 / sqrt(COUNT));
 }
 
 static void gumbel_draws_from_a_softmax(void **state) {

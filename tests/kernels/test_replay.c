@@ -179,7 +179,7 @@ static void failing_work(void **state) {
     work_close(&k);
 }
 
-/* A product with a packed weight, whose bias a GPU keeps in bf16 beside it. */
+/* A matmul with a packed weight, whose bias a GPU keeps in bf16 beside it. */
 typedef struct PackedWork {
     Device *device;
     Tensor y, x, w, b;

@@ -1,4 +1,4 @@
-/* The operations of a training step that are not a layer's own: gradients of products, the loss
+/* The operations of a training step that are not a layer's own: gradients of matmuls, the loss
  * over the vocabulary, dropout, AdamW, sums of squares. Each is compared with plain loops in double
  * precision; the loops of the gradients are compared with differences of the function itself. */
 #include "tests/matrix.h"
@@ -82,18 +82,18 @@ static void linear_case(Device *device, const LinearCase *c, TestRandom *random)
     TestMatrix db = matrix_random(random, DTYPE_F32, 1, n, 0, 1, 0);
     double *xd = matrix_doubles(&x), *wd = matrix_doubles(&w), *dyd = matrix_doubles(&dy);
     double *dxd = matrix_doubles(&dx), *dwd = matrix_doubles(&dw), *dbd = matrix_doubles(&db);
-    double *product = doubles(t * k);
+    double *matmul = doubles(t * k);
     for (int64_t r = 0; r < t; r++)
         for (int64_t j = 0; j < n; j++) {
             double g = dyd[r * n + j];
             if (c->want & WANT_DB) dbd[j] += g;
             for (int64_t i = 0; i < k; i++) {
-                product[r * k + i] += g * wd[j * k + i];
+                matmul[r * k + i] += g * wd[j * k + i];
                 if (c->want & WANT_DW) dwd[j * k + i] += g * xd[r * k + i];
             }
         }
     if (c->want & WANT_DX)
-        for (int64_t i = 0; i < t * k; i++) dxd[i] = product[i] + (c->accumulate_dx ? dxd[i] : 0);
+        for (int64_t i = 0; i < t * k; i++) dxd[i] = matmul[i] + (c->accumulate_dx ? dxd[i] : 0);
     /* What is not needed for the gradients that are wanted may be missing. */
     assert_ok(linear_backward(
                   device, c->want & WANT_DX ? dx.t : none, c->want & WANT_DW ? dw.t : none,
@@ -104,11 +104,11 @@ static void linear_case(Device *device, const LinearCase *c, TestRandom *random)
     snprintf(what, sizeof what, "%d rows, %d to %d columns%s, want %d", c->t, c->k, c->n,
              c->slices ? ", slices" : "", c->want);
     matrix_assert_close(&dx, dxd, limit_of(c->dx == DTYPE_F32 ? c->c : c->dx), what);
-    matrix_assert_close(&dw, dwd, 1e-5, what); /* bf16 operands, but exact products and f32 sums */
+    matrix_assert_close(&dw, dwd, 1e-5, what); /* bf16 operands, but exact matmuls and f32 sums */
     matrix_assert_close(&db, dbd, 1e-6, what);
     matrix_free(&x), matrix_free(&w), matrix_free(&dy);
     matrix_free(&dx), matrix_free(&dw), matrix_free(&db);
-    free(xd), free(wd), free(dyd), free(dxd), free(dwd), free(dbd), free(product);
+    free(xd), free(wd), free(dyd), free(dxd), free(dwd), free(dbd), free(matmul);
 }
 
 static void linear_cases(void **state, Dtype dtype) {

@@ -601,7 +601,7 @@ static void watch_sees_the_trace(void **state) {
         DecodeResult *expected = decode_all(&model, &options, specs, 3), *results;
         DecodeRun run = run_of(&model, &options, specs, 3);
         Watched watched = {0};
-        run.watch = watch_step, run.user = &watched, run.trace = trace;
+        run.callback = watch_step, run.user = &watched, run.trace = trace;
         Error err;
         assert_ok(decode_run(&run, &results, &err), &err);
         assert_int_equal(watched.told, 36);
@@ -642,7 +642,7 @@ static void cancelling_ends_the_run(void **state) {
         DecodeRun run = run_of(&model, &options, specs, 2);
         DecodeResult *results = (DecodeResult *)&model;
         Error err;
-        run.watch = stop_at_second, run.user = &stopping, run.cancel = &stopping.cancel;
+        run.callback = stop_at_second, run.user = &stopping, run.cancel = &stopping.cancel;
         assert_refused(decode_run(&run, &results, &err), &err, "cancelled");
         assert_null(results);
         assert_int_equal(stopping.told, before ? 0 : 4);

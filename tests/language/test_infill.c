@@ -6,7 +6,7 @@
 
 enum { REQUESTS = 14 };
 
-/* Requests about both pictures and none, with prompts of random words. */
+/* Requests about both images and none, with prompts of random words. */
 typedef struct Asked {
     AnswerRequest requests[REQUESTS];
     char prompts[REQUESTS][512];
@@ -31,7 +31,7 @@ static void asked_make(Asked *a, uint64_t seed, bool predict) {
                       &random);
         a->requests[i] =
             (AnswerRequest){.prompt = a->prompts[i],
-                            .picture = (int)(test_random_next(&random) % 3) - 1,
+                            .image = (int)(test_random_next(&random) % 3) - 1,
                             .length = predict ? 0 : 1 + (int)(test_random_next(&random) % 20)};
     }
 }
@@ -94,10 +94,10 @@ static void check_reuse(const char *folder, bool predict, int answer_position) {
     }
     bool seen[3] = {false};
     for (int i = 0; i < REQUESTS; i++) {
-        int picture = asked.requests[i].picture;
-        if (!seen[picture + 1])
-            prefix += 1 + (picture >= 0 ? multimodal_picture_rows(&f.model.parts) : 0);
-        seen[picture + 1] = true;
+        int image = asked.requests[i].image;
+        if (!seen[image + 1])
+            prefix += 1 + (image >= 0 ? multimodal_image_rows(&f.model.parts) : 0);
+        seen[image + 1] = true;
         prefix += with.items[i].prompt_tokens;
     }
     assert_int_equal(with.counts.rows, rows);
@@ -128,7 +128,7 @@ static void test_answer_position(void **state) {
     Error err;
     fixture_open(&f, golden_folders[1], "f32");
     Multimodal *m = &f.model.parts;
-    AnswerRequest r = {.prompt = "What is the colour of the dog?", .picture = 0, .length = 6};
+    AnswerRequest r = {.prompt = "What is the colour of the dog?", .image = 0, .length = 6};
     AnswerOptions options = answer_options_default();
     for (int pattern = 0; pattern < 2; pattern++) {
         Answers here, same, other;
@@ -136,7 +136,7 @@ static void test_answer_position(void **state) {
         m->answer_position = 0;
         answer(&f, &r, 1, &options, &here);
         /* Where it stands anyway, it is the same answer to the bit; elsewhere it is another. */
-        int place = 1 + multimodal_picture_rows(m) + here.items[0].prompt_tokens;
+        int place = 1 + multimodal_image_rows(m) + here.items[0].prompt_tokens;
         m->answer_position = place;
         answer(&f, &r, 1, &options, &same);
         assert_memory_equal(same.results[0].scores, here.results[0].scores,
@@ -212,7 +212,7 @@ static void test_memory(void **state) {
     for (int n = 0; n < 64; n++) {
         random_prompt(prompts[n], sizeof prompts[n], 1 + (int)(test_random_next(&random) % 8),
                       &random);
-        requests[n] = (AnswerRequest){.prompt = prompts[n], .picture = -1, .length = n + 1};
+        requests[n] = (AnswerRequest){.prompt = prompts[n], .image = -1, .length = n + 1};
     }
     AnswerOptions options = answer_options_default();
     options.trace = true;
@@ -253,7 +253,7 @@ static void test_evaluations(void **state) {
             random_prompt(prompts[i], sizeof prompts[i], 2 + (int)(test_random_next(&random) % 9),
                           &random);
             requests[i] =
-                (AnswerRequest){.prompt = prompts[i], .picture = i % 3 - 1, .length = lengths[l]};
+                (AnswerRequest){.prompt = prompts[i], .image = i % 3 - 1, .length = lengths[l]};
         }
         AnswerOptions options = answer_options_default();
         Answers answers;
@@ -278,29 +278,29 @@ static void test_refused(void **state) {
     char longest[4096];
     TestRandom random = {1};
     random_prompt(longest, sizeof longest, 400, &random);
-    AnswerRequest r = {.prompt = longest, .picture = -1, .length = 4};
+    AnswerRequest r = {.prompt = longest, .image = -1, .length = 4};
     assert_refused(multimodal_check(m, &r, NULL, &err), &err, "tokens long", "122 fit", "128");
-    r.picture = 0;
+    r.image = 0;
     assert_refused(multimodal_check(m, &r, NULL, &err), &err, "106 fit", "16 of the image");
     r.length = 200;
     assert_refused(multimodal_check(m, &r, NULL, &err), &err, "200", "does not fit");
-    r = (AnswerRequest){.prompt = " \n", .picture = -1, .length = 4};
+    r = (AnswerRequest){.prompt = " \n", .image = -1, .length = 4};
     assert_refused(multimodal_check(m, &r, NULL, &err), &err, "empty");
     r.prompt = "a\xff"
                "b";
     assert_refused(multimodal_check(m, &r, NULL, &err), &err, "UTF-8");
     Multimodal bare = *m;
     bare.length = NULL;
-    r = (AnswerRequest){.prompt = "What is this?", .picture = -1};
+    r = (AnswerRequest){.prompt = "What is this?", .image = -1};
     assert_refused(multimodal_check(&bare, &r, NULL, &err), &err, "length predictor", "--length");
     bare.vit = NULL;
     Tensor tokens;
     assert_refused(multimodal_encode(&bare, NULL, 1, &tokens, &err), &err, "cannot see",
                    "--vision");
     /* In a batch each request has its own message, and the others are answered. */
-    AnswerRequest three[3] = {{.prompt = "What?", .picture = -1, .length = 2},
-                              {.prompt = longest, .picture = -1, .length = 2},
-                              {.prompt = "Which?", .picture = 0, .length = 2}};
+    AnswerRequest three[3] = {{.prompt = "What?", .image = -1, .length = 2},
+                              {.prompt = longest, .image = -1, .length = 2},
+                              {.prompt = "Which?", .image = 0, .length = 2}};
     Answers answers;
     AnswerOptions options = answer_options_default();
     assert_ok(multimodal_answer(m, TENSOR_NONE, three, 3, &options, &answers, &err), &err);

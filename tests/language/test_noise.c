@@ -22,7 +22,7 @@ static void timesteps_are_uniform_and_rates_theirs(void **state) {
     assert_int_equal(config.timesteps, TIMESTEPS);
     assert_int_equal(noise_copies(&config), 2);
     Counts at[2][TIMESTEPS + 1] = {0};
-    double pairs = 0, product = 0;
+    double pairs = 0, matmul = 0;
     for (uint64_t stream = 0; stream < DRAWS; stream++) {
         bool masked[2 * TOKENS];
         NoiseDraw draw;
@@ -34,7 +34,7 @@ static void timesteps_are_uniform_and_rates_theirs(void **state) {
             at[c][t].draws += TOKENS;
             for (int i = 0; i < TOKENS; i++) at[c][t].masked += masked[c * TOKENS + i];
         }
-        pairs++, product += (draw.t[0] - 25.5) * (draw.t[1] - 25.5);
+        pairs++, matmul += (draw.t[0] - 25.5) * (draw.t[1] - 25.5);
     }
     for (int c = 0; c < 2; c++) {
         double chi = 0, expected = (double)DRAWS / TIMESTEPS;
@@ -48,7 +48,7 @@ static void timesteps_are_uniform_and_rates_theirs(void **state) {
     }
     /* The variance of t is (T^2 - 1) / 12. */
     double variance = (TIMESTEPS * TIMESTEPS - 1) / 12.0;
-    assert_true(fabs(product / pairs) < 4 * variance / sqrt(pairs));
+    assert_true(fabs(matmul / pairs) < 4 * variance / sqrt(pairs));
 }
 
 static void copies_are_coupled(void **state) {

@@ -11,7 +11,7 @@
 #define MODELS   "tests/golden/models/"
 #define IMAGES   "tests/golden/images/"
 #define BUNDLED  "data/bundled/model"
-#define PHOTO    "data/bundled/pictures/tractor.jpg"
+#define PHOTO    "data/bundled/images/tractor.jpg"
 #define QUESTION "What is this?"
 
 static const char *const folders[] = {MODELS "tiny-base", MODELS "tiny-xl", BUNDLED};
@@ -382,7 +382,7 @@ typedef struct Steps {
     char text[3][4][200]; /* its pieces */
 } Steps;
 
-static void watch(void *user, const ef_step *step) {
+static void callback(void *user, const ef_step *step) {
     Steps *s = user;
     assert_in_range(step->request, 0, 2);
     assert_in_range(step->hypothesis, 0, 3);
@@ -417,7 +417,7 @@ static void test_steps(void **state) {
         ef_options o = ef_options_default();
         o.beam = o.samples = 2, o.steps = 7, o.temperature = 0.5f, o.seed = 3;
         check_ok(ef_answer(steps.model, requests, 3, &o, &plain, &err), &err);
-        o.on_step = watch, o.user = &steps;
+        o.on_step = callback, o.user = &steps;
         check_ok(ef_answer(steps.model, requests, 3, &o, &a, &err), &err);
         assert_int_equal(steps.calls, 2 * 4 * 7);
         for (int h = 0; h < 4; h++) assert_int_equal(steps.last[1][h], 0);
@@ -445,7 +445,7 @@ static void test_cancel(void **state) {
     ef_model *model = open_model(BUNDLED);
     ef_options o = ef_options_default();
     check_ok(ef_cancellation_new(&steps.cancellation, &err), &err);
-    o.on_step = watch, o.user = &steps, o.cancellation = steps.cancellation;
+    o.on_step = callback, o.user = &steps, o.cancellation = steps.cancellation;
     assert_int_equal(ef_cancelled(steps.cancellation), 0);
     check_failed(ef_complete(model, "One, two,", 5, &o, &a, &err), &err, a, "cancelled");
     assert_int_equal(steps.calls, 3);

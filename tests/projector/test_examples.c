@@ -2,7 +2,7 @@
 #include "projector/examples.h"
 #include "tests/test.h"
 
-enum { LONGEST = 60, PICTURE = 16, TURNS = 12, TEXT = 2000 };
+enum { LONGEST = 60, IMAGE = 16, TURNS = 12, TEXT = 2000 };
 
 static int open_tokenizer(void **state) {
     Error err;
@@ -20,7 +20,7 @@ static int close_tokenizer(void **state) {
 static ExampleConfig config_of(void **state) {
     return (ExampleConfig){.tokenizer = *state,
                            .longest = LONGEST,
-                           .picture_rows = PICTURE,
+                           .image_rows = IMAGE,
                            .long_prompts = LONG_PROMPTS_KEEP_LAST};
 }
 
@@ -50,9 +50,9 @@ static void random_text(char *out, int words, TestRandom *random) {
     }
 }
 
-static void made_random(Made *m, int turns, int question, int answer, bool picture,
+static void made_random(Made *m, int turns, int question, int answer, bool image,
                         TestRandom *random) {
-    m->record = (Record){.id = "7", .image = picture ? "a.jpg" : NULL, .turns = m->turns};
+    m->record = (Record){.id = "7", .image = image ? "a.jpg" : NULL, .turns = m->turns};
     m->record.count = turns;
     for (int i = 0; i < turns; i++) {
         random_text(m->prompts[i], 1 + (int)(test_random_next(random) % (unsigned)question),
@@ -64,9 +64,9 @@ static void made_random(Made *m, int turns, int question, int answer, bool pictu
 }
 
 static void make(Examples *examples, const Record *record, const ExampleConfig *config,
-                 Problems *problems) {
+                 Skipped *skipped) {
     Error err;
-    assert_ok(examples_make(examples, record, config, "some.json: record 7", problems, &err), &err);
+    assert_ok(examples_make(examples, record, config, "some.json: record 7", skipped, &err), &err);
 }
 
 /* The ids are those of the text, with what `end` says behind them. */
@@ -79,10 +79,9 @@ static void assert_ids(const ExampleConfig *c, const int32_t *ids, int count, co
     ids_free(&want);
 }
 
-static void assert_problem(const Problems *problems, const char *kind, int count,
-                           const char *words) {
-    for (int i = 0; i < problems->kind_count; i++) {
-        const Problem *p = &problems->kinds[i];
+static void assert_problem(const Skipped *skipped, const char *kind, int count, const char *words) {
+    for (int i = 0; i < skipped->kind_count; i++) {
+        const SkippedKind *p = &skipped->kinds[i];
         if (strcmp(p->kind, kind)) continue;
         assert_int_equal(p->count, count);
         if (!strstr(p->first, "some.json: record 7: ") || !strstr(p->first, words))
@@ -105,54 +104,54 @@ static const char *text_of(const ExampleConfig *c, int tokens) {
     return text;
 }
 
-static Record pair_of(RecordTurn *turn, const char *prompt, const char *response, bool picture) {
+static Record pair_of(RecordTurn *turn, const char *prompt, const char *response, bool image) {
     *turn = (RecordTurn){prompt, response};
-    return (Record){.id = "", .image = picture ? "a.jpg" : NULL, .turns = turn, .count = 1};
+    return (Record){.id = "", .image = image ? "a.jpg" : NULL, .turns = turn, .count = 1};
 }
 
 static void each_turn_is_an_example(void **state) {
     ExampleConfig c = config_of(state);
     Examples e = {0};
-    Problems problems = {0};
+    Skipped skipped = {0};
     TestRandom random = {5};
     static Made m;
     for (int round = 0; round < 60; round++) {
-        bool picture = round % 2;
+        bool image = round % 2;
         c.plain = round % 3 == 0;
-        made_random(&m, 1 + round % TURNS, 6, 6, picture, &random);
-        make(&e, &m.record, &c, &problems);
+        made_random(&m, 1 + round % TURNS, 6, 6, image, &random);
+        make(&e, &m.record, &c, &skipped);
         assert_int_equal(e.count, m.record.count);
         for (int i = 0; i < e.count; i++) {
             const Example *x = &e.items[i];
             assert_int_equal(x->turn, i);
             assert_int_equal(x->count, 1);
-            assert_true(x->picture == picture);
+            assert_true(x->image == image);
             assert_ids(&c, x->turns->prompt, x->turns->prompt_count, c.plain ? "" : m.prompts[i],
                        false);
             assert_ids(&c, x->turns->answer, x->turns->answer_count, m.responses[i], true);
-            assert_int_equal(x->tokens, 1 + (picture ? PICTURE : 0) + x->turns->prompt_count +
+            assert_int_equal(x->tokens, 1 + (image ? IMAGE : 0) + x->turns->prompt_count +
                                             x->turns->answer_count);
         }
     }
-    assert_int_equal(problems.total, 0);
+    assert_int_equal(skipped.total, 0);
     examples_free(&e);
     assert_null(e.items);
 }
 
-static void turns_of_a_picture_together(void **state) {
+static void turns_of_a_image_together(void **state) {
     ExampleConfig c = config_of(state);
     Examples e = {0};
-    Problems problems = {0};
+    Skipped skipped = {0};
     TestRandom random = {6};
     static Made m;
     c.together = true;
     for (int round = 0; round < 20; round++) {
         made_random(&m, 4 + round % 5, 6, 6, true, &random);
         if (round % 2) strcpy(m.responses[2], " \n ");
-        make(&e, &m.record, &c, &problems);
+        make(&e, &m.record, &c, &skipped);
         assert_int_equal(e.count, 1);
         const Example *x = &e.items[0];
-        int rows = 1 + PICTURE;
+        int rows = 1 + IMAGE;
         assert_int_equal(x->turn, -1);
         assert_int_equal(x->count, m.record.count - round % 2);
         for (int i = 0, k = 0; i < m.record.count; i++) {
@@ -163,15 +162,15 @@ static void turns_of_a_picture_together(void **state) {
         }
         assert_int_equal(x->tokens, rows);
     }
-    assert_problem(&problems, "empty answer", 10, "turn 3");
-    /* Without a picture there is nothing to share. */
+    assert_problem(&skipped, "empty answer", 10, "turn 3");
+    /* Without an image there is nothing to share. */
     made_random(&m, 3, 6, 6, false, &random);
-    make(&e, &m.record, &c, &problems);
+    make(&e, &m.record, &c, &skipped);
     assert_int_equal(e.count, 3);
-    /* A picture all of whose turns are unusable gives nothing. */
+    /* An image all of whose turns are unusable gives nothing. */
     made_random(&m, 2, 6, 6, true, &random);
     m.responses[0][0] = m.responses[1][0] = 0;
-    make(&e, &m.record, &c, &problems);
+    make(&e, &m.record, &c, &skipped);
     assert_int_equal(e.count, 0);
     examples_free(&e);
 }
@@ -179,13 +178,13 @@ static void turns_of_a_picture_together(void **state) {
 static void long_pairs_keep_their_end(void **state) {
     ExampleConfig c = config_of(state);
     Examples e = {0};
-    Problems problems = {0};
+    Skipped skipped = {0};
     TestRandom random = {7};
     static Made m;
     int cut = 0;
     for (int round = 0; round < 100; round++) {
         made_random(&m, 1, 60, 20, false, &random);
-        make(&e, &m.record, &c, &problems);
+        make(&e, &m.record, &c, &skipped);
         assert_int_equal(e.count, 1);
         const Example *x = &e.items[0];
         Ids prompt = encoded(&c, m.prompts[0]);
@@ -199,13 +198,13 @@ static void long_pairs_keep_their_end(void **state) {
         ids_free(&prompt);
     }
     assert_true(cut > 20 && cut < 80);
-    assert_int_equal(problems.total, 0);
+    assert_int_equal(skipped.total, 0);
     examples_free(&e);
 }
 
-static const Problem *note_of(const Problems *problems, const char *kind) {
-    for (int i = 0; i < problems->kind_count; i++)
-        if (!strcmp(problems->kinds[i].kind, kind)) return &problems->kinds[i];
+static const SkippedKind *note_of(const Skipped *skipped, const char *kind) {
+    for (int i = 0; i < skipped->kind_count; i++)
+        if (!strcmp(skipped->kinds[i].kind, kind)) return &skipped->kinds[i];
     fail_msg("no note \"%s\"", kind);
     return NULL;
 }
@@ -217,36 +216,36 @@ static void long_prompts_are_noted(void **state) {
     RecordTurn turns[] = {{text_of(&c, LONGEST), "red"}, {"dog", "sky"}};
     Record r = {.id = "", .turns = turns, .count = 2};
     for (int what = LONG_PROMPTS_REFUSE; what <= LONG_PROMPTS_KEEP_LAST; what++) {
-        Problems problems = {0};
+        Skipped skipped = {0};
         c.long_prompts = (LongPrompts)what;
         r.image = NULL;
-        make(&e, &r, &c, &problems);
+        make(&e, &r, &c, &skipped);
         bool kept = what == LONG_PROMPTS_KEEP_LAST, refused = what == LONG_PROMPTS_REFUSE;
         assert_int_equal(e.count, 1 + kept);
         assert_int_equal(e.items[0].turn, kept ? 0 : 1);
-        assert_int_equal(problems.total, refused);
-        assert_int_equal(problems.kind_count, 1);
-        const Problem *p = note_of(&problems, refused ? "prompt too long"
-                                              : kept  ? "prompt too long, beginning left out"
-                                                      : "prompt too long, left out");
+        assert_int_equal(skipped.total, refused);
+        assert_int_equal(skipped.kind_count, 1);
+        const SkippedKind *p = note_of(&skipped, refused ? "prompt too long"
+                                                 : kept  ? "prompt too long, beginning left out"
+                                                         : "prompt too long, left out");
         assert_int_equal(p->count, 1);
         assert_true(p->note != refused);
         assert_non_null(strstr(p->first, "turn 1: "));
         assert_non_null(strstr(p->first, "60 tokens"));
-        /* Beside a picture nothing of a question is cut. */
-        problems = (Problems){0};
+        /* Beside an image nothing of a question is cut. */
+        skipped = (Skipped){0};
         r.image = "a.jpg";
-        make(&e, &r, &c, &problems);
+        make(&e, &r, &c, &skipped);
         assert_int_equal(e.count, 1);
-        assert_int_equal(problems.total, what != LONG_PROMPTS_SKIP);
-        assert_int_equal(problems.kind_count, 1);
+        assert_int_equal(skipped.total, what != LONG_PROMPTS_SKIP);
+        assert_int_equal(skipped.kind_count, 1);
         /* An answer that does not fit is a problem, whatever the prompt. */
-        problems = (Problems){0};
+        skipped = (Skipped){0};
         RecordTurn long_answer;
         Record whole = pair_of(&long_answer, "dog", text_of(&c, LONGEST), false);
-        make(&e, &whole, &c, &problems);
+        make(&e, &whole, &c, &skipped);
         assert_int_equal(e.count, 0);
-        assert_int_equal(problems.total, 1);
+        assert_int_equal(skipped.total, 1);
     }
     examples_free(&e);
 }
@@ -255,16 +254,16 @@ static void long_prompts_are_noted(void **state) {
 static void a_record_counts_once(void **state) {
     ExampleConfig c = config_of(state);
     Examples e = {0};
-    Problems problems = {0};
+    Skipped skipped = {0};
     RecordTurn turns[] = {{"dog", ""}, {"dog", "a <mask>"}, {"dog", " "}, {"dog", "sky"}};
     Record r = {.id = "", .turns = turns, .count = 4};
     for (int i = 1; i <= 3; i++) {
-        make(&e, &r, &c, &problems);
+        make(&e, &r, &c, &skipped);
         assert_int_equal(e.count, 1);
-        assert_int_equal(problems.total, i);
+        assert_int_equal(skipped.total, i);
     }
-    assert_problem(&problems, "empty answer", 6, "turn 1");
-    assert_problem(&problems, "mask in an answer", 3, "turn 2");
+    assert_problem(&skipped, "empty answer", 6, "turn 1");
+    assert_problem(&skipped, "mask in an answer", 3, "turn 2");
     examples_free(&e);
 }
 
@@ -273,7 +272,7 @@ static void a_record_counts_once(void **state) {
 static void long_documents(void **state) {
     ExampleConfig c = config_of(state);
     Examples e = {0};
-    Problems problems = {0};
+    Skipped skipped = {0};
     TestRandom random = {13};
     enum { SIZE = 200000, HUGE = (1 << 20) + 2 };
     char *text = malloc(HUGE), *p = text;
@@ -286,8 +285,8 @@ static void long_documents(void **state) {
     RecordTurn turn;
     Record r = pair_of(&turn, "", text, false);
     c.whole = true;
-    make(&e, &r, &c, &problems);
-    assert_int_equal(problems.kind_count, 0);
+    make(&e, &r, &c, &skipped);
+    assert_int_equal(skipped.kind_count, 0);
     Ids whole = encoded(&c, text);
     size_t at = 0;
     for (int i = 0; i < e.count; i++) {
@@ -300,15 +299,15 @@ static void long_documents(void **state) {
     ids_free(&whole);
     /* Without a space: cut between characters. */
     for (size_t i = 0; i + 2 < HUGE; i += 2) memcpy(text + i, "\xC3\xA4", 3);
-    make(&e, &r, &c, &problems);
-    assert_int_equal(problems.kind_count, 0);
+    make(&e, &r, &c, &skipped);
+    assert_int_equal(skipped.kind_count, 0);
     assert_true(e.count > 0);
     c.whole = false;
     memset(text, 'a', HUGE - 1);
     text[HUGE - 1] = 0;
     r = pair_of(&turn, text, "sky", false);
-    make(&e, &r, &c, &problems);
-    assert_problem(&problems, "text too large", 1, "the question has 1048577 bytes");
+    make(&e, &r, &c, &skipped);
+    assert_problem(&skipped, "text too large", 1, "the question has 1048577 bytes");
     free(text);
     examples_free(&e);
 }
@@ -317,58 +316,58 @@ static void what_fits(void **state) {
     ExampleConfig c = config_of(state);
     Examples e = {0};
     RecordTurn turn;
-    for (int picture = 0; picture < 2; picture++) {
-        int most = LONGEST - 2 - picture * PICTURE; /* of prompt and answer */
-        Problems problems = {0};
-        Record r = pair_of(&turn, text_of(&c, most - 5), text_of(&c, 5), picture);
-        make(&e, &r, &c, &problems);
+    for (int image = 0; image < 2; image++) {
+        int most = LONGEST - 2 - image * IMAGE; /* of prompt and answer */
+        Skipped skipped = {0};
+        Record r = pair_of(&turn, text_of(&c, most - 5), text_of(&c, 5), image);
+        make(&e, &r, &c, &skipped);
         assert_int_equal(e.items[0].tokens, LONGEST);
-        assert_int_equal(problems.total, 0);
+        assert_int_equal(skipped.total, 0);
         /* One more in the question, in the answer. */
-        r = pair_of(&turn, text_of(&c, most - 4), text_of(&c, 5), picture);
-        make(&e, &r, &c, &problems);
-        if (picture) {
+        r = pair_of(&turn, text_of(&c, most - 4), text_of(&c, 5), image);
+        make(&e, &r, &c, &skipped);
+        if (image) {
             assert_int_equal(e.count, 0);
-            assert_problem(&problems, "question does not fit", 1,
+            assert_problem(&skipped, "question does not fit", 1,
                            "turn 1: the question has 38 tokens; of the model's 60, 37 are left "
                            "besides <s>, 16 of the image and 6 of the answer with </s>");
         } else {
             assert_int_equal(e.items[0].tokens, LONGEST);
             assert_int_equal(e.items[0].turns->prompt_count, most - 5);
         }
-        r = pair_of(&turn, "", text_of(&c, most), picture);
-        make(&e, &r, &c, &problems);
+        r = pair_of(&turn, "", text_of(&c, most), image);
+        make(&e, &r, &c, &skipped);
         assert_int_equal(e.items[0].tokens, LONGEST);
-        r = pair_of(&turn, "", text_of(&c, most + 1), picture);
-        make(&e, &r, &c, &problems);
+        r = pair_of(&turn, "", text_of(&c, most + 1), image);
+        make(&e, &r, &c, &skipped);
         assert_int_equal(e.count, 0);
-        assert_problem(&problems, "answer does not fit", 1,
-                       picture ? "turn 1: the answer has 44 tokens with </s>; of the model's 60, "
-                                 "43 are left besides <s> and 16 of the image"
-                               : "turn 1: the answer has 60 tokens with </s>; of the model's 60, "
-                                 "59 are left besides <s> and 0 of the image");
-        assert_int_equal(problems.total, 1 + picture);
+        assert_problem(&skipped, "answer does not fit", 1,
+                       image ? "turn 1: the answer has 44 tokens with </s>; of the model's 60, "
+                               "43 are left besides <s> and 16 of the image"
+                             : "turn 1: the answer has 60 tokens with </s>; of the model's 60, "
+                               "59 are left besides <s> and 0 of the image");
+        assert_int_equal(skipped.total, 1 + image);
     }
     /* Answers that count from a fixed place: the prompt has what is in front of it, the answer what
      * is behind. */
     c.answer_position = 30;
     c.positions = 44;
     for (int more = 0; more < 2; more++) {
-        Problems problems = {0};
-        Record r = pair_of(&turn, text_of(&c, 30 - 1 - PICTURE + more), text_of(&c, 5), true);
-        make(&e, &r, &c, &problems);
+        Skipped skipped = {0};
+        Record r = pair_of(&turn, text_of(&c, 30 - 1 - IMAGE + more), text_of(&c, 5), true);
+        make(&e, &r, &c, &skipped);
         assert_int_equal(e.count, 1 - more);
         r = pair_of(&turn, "", text_of(&c, 44 - 30 - 1 + more), true);
-        make(&e, &r, &c, &problems);
+        make(&e, &r, &c, &skipped);
         assert_int_equal(e.count, 1 - more);
-        assert_int_equal(problems.total, 2 * more);
+        assert_int_equal(skipped.total, 2 * more);
     }
     c.answer_position = c.positions = 0;
     /* What did not fit leaves nothing behind. */
     RecordTurn turns[] = {{text_of(&c, LONGEST), "red"}, {"dog", "sky"}};
     Record r = {.id = "", .image = "a.jpg", .turns = turns, .count = 2};
-    Problems problems = {0};
-    make(&e, &r, &c, &problems);
+    Skipped skipped = {0};
+    make(&e, &r, &c, &skipped);
     assert_int_equal(e.count, 1);
     assert_int_equal(e.items[0].turn, 1);
     assert_ids(&c, e.items[0].turns->prompt, e.items[0].turns->prompt_count, "dog", false);
@@ -385,16 +384,16 @@ static void context_is_whole_earlier_turns(void **state) {
     int kept[TURNS] = {0};
     c.context = true;
     for (int round = 0; round < 60; round++) {
-        bool picture = round % 2;
-        Problems problems = {0};
-        made_random(&m, 1 + (int)(test_random_next(&random) % TURNS), 6, 8, picture, &random);
-        make(&e, &m.record, &c, &problems);
-        assert_int_equal(problems.total, 0);
+        bool image = round % 2;
+        Skipped skipped = {0};
+        made_random(&m, 1 + (int)(test_random_next(&random) % TURNS), 6, 8, image, &random);
+        make(&e, &m.record, &c, &skipped);
+        assert_int_equal(skipped.total, 0);
         assert_int_equal(e.count, m.record.count);
         for (int i = 0; i < e.count; i++) {
             const ExampleTurn *t = e.items[i].turns;
             char text[TURNS * TEXT];
-            int room = LONGEST - 1 - picture * PICTURE - t->answer_count, first = 0;
+            int room = LONGEST - 1 - image * IMAGE - t->answer_count, first = 0;
             for (;; first++) {
                 text[0] = 0;
                 for (int k = first; k < i; k++)
@@ -421,14 +420,14 @@ static void context_is_whole_earlier_turns(void **state) {
 static void context_stops_at_a_bad_turn(void **state) {
     ExampleConfig c = config_of(state);
     Examples e = {0};
-    Problems problems = {0};
+    Skipped skipped = {0};
     RecordTurn turns[] = {
         {"Hund", "Bild"}, {"\xff", "sky"}, {"red", "dog"}, {"", "circle"}, {"of", "3"}};
     Record r = {.id = "", .turns = turns, .count = 5};
     c.context = true;
-    make(&e, &r, &c, &problems);
+    make(&e, &r, &c, &skipped);
     assert_int_equal(e.count, 4);
-    assert_problem(&problems, "not UTF-8", 1, "turn 2: byte 0 of the question (0xFF)");
+    assert_problem(&skipped, "not UTF-8", 1, "turn 2: byte 0 of the question (0xFF)");
     static const char *const prompts[] = {"Hund", "red", "red dog", "red dog circle of"};
     static const int numbers[] = {0, 2, 3, 4};
     for (int i = 0; i < 4; i++) {
@@ -445,11 +444,11 @@ static void documents_are_cut_without_loss(void **state) {
     c.whole = true;
     static Made m;
     for (int round = 0; round < 80; round++) {
-        Problems problems = {0};
+        Skipped skipped = {0};
         made_random(&m, 1, 1, 1 + 4 * round, false, &random);
         m.prompts[0][0] = 0;
-        make(&e, &m.record, &c, &problems);
-        assert_int_equal(problems.total, 0);
+        make(&e, &m.record, &c, &skipped);
+        assert_int_equal(skipped.total, 0);
         Ids document = encoded(&c, m.responses[0]);
         size_t at = 0;
         int least = LONGEST, most = 0;
@@ -458,7 +457,7 @@ static void documents_are_cut_without_loss(void **state) {
             int n = x->turns->answer_count - 1;
             assert_int_equal(x->turn, i);
             assert_int_equal(x->count, 1);
-            assert_false(x->picture);
+            assert_false(x->image);
             assert_int_equal(x->turns->prompt_count, 0);
             assert_int_equal(x->tokens, n + 2);
             assert_true(x->tokens <= LONGEST && at + (size_t)n <= document.count);
@@ -473,27 +472,27 @@ static void documents_are_cut_without_loss(void **state) {
         ids_free(&document);
     }
     /* Pairs and conversations are documents, too. */
-    Problems problems = {0};
+    Skipped skipped = {0};
     RecordTurn turns[] = {{"Hund", "Bild"}, {"", "red"}};
     Record r = {.id = "", .turns = turns, .count = 2};
-    make(&e, &r, &c, &problems);
+    make(&e, &r, &c, &skipped);
     assert_int_equal(e.count, 1);
     assert_ids(&c, e.items[0].turns->answer, e.items[0].turns->answer_count, "Hund Bild red", true);
     r.image = "x.png";
-    make(&e, &r, &c, &problems);
+    make(&e, &r, &c, &skipped);
     assert_int_equal(e.count, 0);
-    assert_problem(&problems, "image in plain text", 1, "x.png");
+    assert_problem(&skipped, "image in plain text", 1, "x.png");
     r.image = NULL, turns[0].prompt = turns[0].response = turns[1].response = "";
-    make(&e, &r, &c, &problems);
+    make(&e, &r, &c, &skipped);
     assert_int_equal(e.count, 0);
-    assert_problem(&problems, "empty answer", 1, "document");
+    assert_problem(&skipped, "empty answer", 1, "document");
     examples_free(&e);
 }
 
 static void bad_samples_are_counted(void **state) {
     ExampleConfig c = config_of(state);
     Examples e = {0};
-    Problems problems = {0};
+    Skipped skipped = {0};
     RecordTurn turn;
     static const char *const bad[][3] = {
         {"dog", "sky \xC3\x28", "not UTF-8"},
@@ -504,37 +503,37 @@ static void bad_samples_are_counted(void **state) {
     };
     for (int i = 0; i < 5; i++) {
         Record r = pair_of(&turn, bad[i][0], bad[i][1], false);
-        make(&e, &r, &c, &problems);
+        make(&e, &r, &c, &skipped);
         assert_int_equal(e.count, 0);
     }
-    assert_int_equal(problems.total, 5);
-    assert_problem(&problems, "not UTF-8", 2, "turn 1: byte 4 of the answer (0xC3)");
-    assert_problem(&problems, "empty answer", 2, "turn 1: the answer has no tokens");
-    assert_problem(&problems, "mask in an answer", 1, "<mask>");
+    assert_int_equal(skipped.total, 5);
+    assert_problem(&skipped, "not UTF-8", 2, "turn 1: byte 4 of the answer (0xC3)");
+    assert_problem(&skipped, "empty answer", 2, "turn 1: the answer has no tokens");
+    assert_problem(&skipped, "mask in an answer", 1, "<mask>");
     /* In a question it is a token like any other; a line break is a space. */
     Record r = pair_of(&turn, "dog <mask>\nsky", "red\nsky", false);
-    make(&e, &r, &c, &problems);
+    make(&e, &r, &c, &skipped);
     assert_int_equal(e.count, 1);
     assert_ids(&c, e.items[0].turns->prompt, e.items[0].turns->prompt_count, "dog<mask> sky",
                false);
     assert_ids(&c, e.items[0].turns->answer, e.items[0].turns->answer_count, "red sky", true);
-    assert_int_equal(problems.total, 5);
+    assert_int_equal(skipped.total, 5);
     examples_free(&e);
 }
 
 static void refusals(void **state) {
     ExampleConfig c = config_of(state);
     Examples e = {0};
-    Problems problems = {0};
+    Skipped skipped = {0};
     Error err;
     RecordTurn turn;
     Record r = pair_of(&turn, "dog", "sky", true);
     c.longest = 2;
-    assert_refused(examples_make(&e, &r, &c, "r", &problems, &err), &err, "at most 2 tokens");
+    assert_refused(examples_make(&e, &r, &c, "r", &skipped, &err), &err, "at most 2 tokens");
     c = config_of(state), c.together = c.context = true;
-    assert_refused(examples_make(&e, &r, &c, "r", &problems, &err), &err, "not both");
-    c = config_of(state), c.picture_rows = 0;
-    assert_refused(examples_make(&e, &r, &c, "r", &problems, &err), &err, "r: ", "0 rows");
+    assert_refused(examples_make(&e, &r, &c, "r", &skipped, &err), &err, "not both");
+    c = config_of(state), c.image_rows = 0;
+    assert_refused(examples_make(&e, &r, &c, "r", &skipped, &err), &err, "r: ", "0 rows");
     assert_int_equal(e.count, 0);
     examples_free(&e);
 }
@@ -542,7 +541,7 @@ static void refusals(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(each_turn_is_an_example),
-        cmocka_unit_test(turns_of_a_picture_together),
+        cmocka_unit_test(turns_of_a_image_together),
         cmocka_unit_test(long_pairs_keep_their_end),
         cmocka_unit_test(what_fits),
         cmocka_unit_test(context_is_whole_earlier_turns),

@@ -4,7 +4,7 @@
 #include <math.h>
 
 #include "kernels/optimizer.h"
-#include "projector/learn.h"
+#include "projector/train.h"
 #include "tests/golden_models.h"
 #include "tests/matrix.h"
 
@@ -19,7 +19,7 @@ typedef struct Trainer {
     Device *device;
     Model model;
     Params lora;
-    Learner learner;
+    TrainContext context;
     Checkpoint golden, stages;
     double slack; /* share of the announced memory that a pass may leave */
 } Trainer;
@@ -59,7 +59,7 @@ static void trainer_prepare(Trainer *t, int trained, Dtype compute) {
         else
             assert_ok(params_train(params, compute, &err), &err);
     }
-    t->learner = (Learner){.model = t->model.parts};
+    t->context = (TrainContext){.model = t->model.parts};
 }
 
 static void trainer_open(Trainer *t, int which, int trained, Dtype compute) {
@@ -98,9 +98,9 @@ static float *floats(const Trainer *t, const char *name, const char *what) {
     return values;
 }
 
-/* What the cases have in common: rows, spans, pictures. */
-static LearnBatch batch_rows(const Trainer *t, const char *name) {
-    LearnBatch b = {.pictures = 2};
+/* What the cases have in common: rows, spans, images. */
+static TrainBatch batch_rows(const Trainer *t, const char *name) {
+    TrainBatch b = {.images = 2};
     int numbers;
     b.image_rows = integers(t, name, "image_rows", &b.tokens);
     b.positions = integers(t, name, "positions", NULL);
@@ -123,8 +123,8 @@ static LearnBatch batch_rows(const Trainer *t, const char *name) {
 }
 
 /* The case "full", "blocks" or "length". */
-static LearnBatch batch_case(const Trainer *t, const char *name) {
-    LearnBatch b = batch_rows(t, name);
+static TrainBatch batch_case(const Trainer *t, const char *name) {
+    TrainBatch b = batch_rows(t, name);
     b.ids = integers(t, name, "ids", NULL);
     if (!strcmp(name, "length")) {
         b.prompt_begin = integers(t, name, "begin", NULL);
@@ -140,27 +140,27 @@ static LearnBatch batch_case(const Trainer *t, const char *name) {
     return b;
 }
 
-static void batch_close(LearnBatch *b) {
+static void batch_close(TrainBatch *b) {
     free(b->ids), free(b->image_rows), free(b->positions), free(b->spans), free(b->pixels);
     free(b->rows), free(b->target_ids), free(b->weights), free(b->smoothing_weights);
     free(b->prompt_begin), free(b->classes);
-    *b = (LearnBatch){0};
+    *b = (TrainBatch){0};
 }
 
-static int batch_losses(const LearnBatch *b) {
+static int batch_losses(const TrainBatch *b) {
     return b->prompts > 0 ? b->prompts : b->targets;
 }
 
 /* One pass in an arena of exactly the size that is said to be enough, which must be hardly more
  * than it takes. The memory is NaN at first, so nothing may be read before it is written. */
-static void run_pass(const Trainer *t, const LearnBatch *b, const TrainRun *run, float *losses) {
+static void run_pass(const Trainer *t, const TrainBatch *b, const TrainRun *run, float *losses) {
     Error err;
     Arena arena;
-    LearnSizes sizes = {b->tokens, b->targets, b->pictures, b->prompts};
-    size_t bytes = learn_bytes(&t->learner, &sizes, run);
+    TrainSizes sizes = {b->tokens, b->targets, b->images, b->prompts};
+    size_t bytes = train_bytes(&t->context, &sizes, run);
     assert_ok(arena_open(&arena, t->device, bytes, &err), &err);
     memset(arena.block, 0xff, bytes);
-    assert_ok(learn_pass(&t->learner, &arena, b, run, losses, &err), &err);
+    assert_ok(train_micro_batch(&t->context, &arena, b, run, losses, &err), &err);
     assert_int_equal(arena.used, 0);
     if (arena.peak > bytes || (double)arena.peak < (1 - t->slack) * (double)bytes)
         fail_msg("a pass took %zu bytes, announced were %zu", arena.peak, bytes);
@@ -168,7 +168,7 @@ static void run_pass(const Trainer *t, const LearnBatch *b, const TrainRun *run,
 }
 
 /* A pass of which only the sum of the losses is wanted. */
-static double pass_sum(const Trainer *t, const LearnBatch *b, const TrainRun *run) {
+static double pass_sum(const Trainer *t, const TrainBatch *b, const TrainRun *run) {
     float *losses = malloc((size_t)batch_losses(b) * sizeof *losses);
     run_pass(t, b, run, losses);
     double sum = 0;
@@ -177,7 +177,7 @@ static double pass_sum(const Trainer *t, const LearnBatch *b, const TrainRun *ru
     return sum;
 }
 
-static void check_losses(const Trainer *t, const LearnBatch *b, const TrainRun *run,
+static void check_losses(const Trainer *t, const TrainBatch *b, const TrainRun *run,
                          const char *name, double limit) {
     Tensor want = field(t, name, "losses");
     assert_int_equal(tensor_count(want), batch_losses(b));
@@ -262,7 +262,7 @@ static void check_gradients(const Trainer *t, const Params *params, const char *
 static void check_case(int which, const char *name, Dtype compute, double limit, Worst *worst) {
     Trainer t;
     trainer_open(&t, which, ALL, compute);
-    LearnBatch b = batch_case(&t, name);
+    TrainBatch b = batch_case(&t, name);
     check_losses(&t, &b, &plain_run, name, limit);
     if (b.prompts > 0) {
         check_gradients(&t, &t.model.length.params, name, limit, worst);
@@ -330,7 +330,7 @@ static void test_lora(void **state) {
             assert_ok(params_store(&t.lora, &t.lora.items[i], value.data, &err), &err);
         }
         trainer_prepare(&t, 0, DTYPE_F32);
-        LearnBatch b = batch_case(&t, "blocks");
+        TrainBatch b = batch_case(&t, "blocks");
         check_losses(&t, &b, &plain_run, "lora", 2e-5);
         check_losses(&t, &b, &(TrainRun){0}, "lora", 2e-5);
         check_gradients(&t, &t.lora, "lora", 2e-5, &worst);
@@ -349,7 +349,7 @@ typedef struct Gradients {
     size_t count;
 } Gradients;
 
-static Gradients gradients_of(Trainer *t, const LearnBatch *batches, int count,
+static Gradients gradients_of(Trainer *t, const TrainBatch *batches, int count,
                               const TrainRun *run) {
     Gradients g = {0};
     for (int part = VISION; part <= LENGTH; part *= 2) {
@@ -378,7 +378,7 @@ static void test_recompute(void **state) {
         Trainer t;
         trainer_open(&t, which, ALL, DTYPE_F32);
         for (int c = 0; c < 3; c++) {
-            LearnBatch b = batch_case(&t, cases[c]);
+            TrainBatch b = batch_case(&t, cases[c]);
             TrainRun run = {.backward = true, .dropout = 0.2f, .seed = 3, .stream = 9};
             Gradients kept = gradients_of(&t, &b, 1, &run);
             run.recompute = true;
@@ -395,8 +395,8 @@ static void test_recompute(void **state) {
 
 /* Rows [first, end) of a batch as one of its own; both are the bounds of sequences. The arrays but
  * spans and target rows are those of the whole. */
-static LearnBatch batch_part(const LearnBatch *b, int first, int end) {
-    LearnBatch part = *b;
+static TrainBatch batch_part(const TrainBatch *b, int first, int end) {
+    TrainBatch part = *b;
     part.tokens = end - first;
     part.ids += first, part.image_rows += first, part.positions += first;
     part.spans = calloc((size_t)b->span_count, sizeof *part.spans);
@@ -424,9 +424,9 @@ static void test_accumulation(void **state) {
     for (int which = 0; which < 2; which++) {
         Trainer t;
         trainer_open(&t, which, ALL, DTYPE_F32);
-        LearnBatch b = batch_case(&t, "full");
+        TrainBatch b = batch_case(&t, "full");
         int middle = b.spans[1].q_end;
-        LearnBatch parts[2] = {batch_part(&b, 0, middle), batch_part(&b, middle, b.tokens)};
+        TrainBatch parts[2] = {batch_part(&b, 0, middle), batch_part(&b, middle, b.tokens)};
         assert_int_equal(parts[0].targets + parts[1].targets, b.targets);
         assert_true(parts[0].targets > 0 && parts[1].targets > 0);
         Gradients whole = gradients_of(&t, &b, 1, &plain_run);
@@ -452,7 +452,7 @@ static void check_frozen(int which, int trained, const char *only) {
         language->items[i].trainable &= strstr(language->items[i].name, only) != NULL;
     trainer_prepare(&t, trained, DTYPE_F32);
     if (only && strstr(only, "lm_head")) t.slack = 0.15; /* no stream's gradient */
-    LearnBatch b = batch_case(&t, "full");
+    TrainBatch b = batch_case(&t, "full");
     check_losses(&t, &b, &plain_run, "full", 2e-5);
     for (int part = VISION; part <= LENGTH; part *= 2) {
         const Params *p = &trainer_part(&t, part)->params;
@@ -485,7 +485,7 @@ static void test_evaluation(void **state) {
             Trainer t;
             trainer_open(&t, which, answering ? ANSWERING : ALL, DTYPE_F32);
             for (int c = 0; c < 3; c++) {
-                LearnBatch b = batch_case(&t, cases[c]);
+                TrainBatch b = batch_case(&t, cases[c]);
                 check_losses(&t, &b, &(TrainRun){.dropout = 0.5f}, cases[c], 2e-5);
                 batch_close(&b);
             }
@@ -523,21 +523,21 @@ static void shift(Trainer *t, const Gradients *g, double scale) {
 }
 
 /* Along the gradient g the loss grows by |g| for each unit of length. */
-static void check_slope(int which, const char *name, int feature_layer, const TrainRun *run) {
+static void check_derivative(int which, const char *name, int feature_layer, const TrainRun *run) {
     Trainer t;
     trainer_begin(&t, which, feature_layer);
     trainer_prepare(&t, ALL, DTYPE_F32);
-    LearnBatch b = batch_case(&t, name);
+    TrainBatch b = batch_case(&t, name);
     Gradients g = gradients_of(&t, &b, 1, run);
     double norm = norm_of(g.values, g.count), step = 1e-3;
     assert_true(norm > 0 && isfinite(norm));
     shift(&t, &g, step / norm);
     double above = pass_sum(&t, &b, run);
     shift(&t, &g, -2 * step / norm);
-    double below = pass_sum(&t, &b, run), slope = (above - below) / (2 * step);
-    if (!(fabs(slope - norm) <= 5e-3 * norm))
-        fail_msg("model %d, %s, layer %d: slope %g, gradient %g", which, name, feature_layer, slope,
-                 norm);
+    double below = pass_sum(&t, &b, run), derivative = (above - below) / (2 * step);
+    if (!(fabs(derivative - norm) <= 5e-3 * norm))
+        fail_msg("model %d, %s, layer %d: slope %g, gradient %g", which, name, feature_layer,
+                 derivative, norm);
     free(g.values);
     batch_close(&b);
     trainer_close(&t);
@@ -547,7 +547,7 @@ static void test_dropout(void **state) {
     (void)state;
     TrainRun run = {.dropout = 0.15f, .seed = 5, .stream = 11, .backward = true};
     for (int which = 0; which < 2; which++)
-        for (int c = 0; c < 3; c++) check_slope(which, cases[c], FEATURE_LAYER_UNSET, &run);
+        for (int c = 0; c < 3; c++) check_derivative(which, cases[c], FEATURE_LAYER_UNSET, &run);
 }
 
 static void test_dropout_streams(void **state) {
@@ -555,7 +555,7 @@ static void test_dropout_streams(void **state) {
     Trainer t;
     trainer_open(&t, 0, ALL, DTYPE_F32);
     for (int c = 0; c < 3; c++) {
-        LearnBatch b = batch_case(&t, cases[c]);
+        TrainBatch b = batch_case(&t, cases[c]);
         double sum[4];
         for (int i = 0; i < 4; i++) {
             TrainRun run = {.dropout = i == 3 ? 0 : 0.1f, .stream = i == 2, .backward = true};
@@ -570,7 +570,7 @@ static void test_dropout_streams(void **state) {
 
 static void test_feature_layers(void **state) {
     (void)state;
-    for (int layer = -1; layer <= 1; layer++) check_slope(0, "full", layer, &plain_run);
+    for (int layer = -1; layer <= 1; layer++) check_derivative(0, "full", layer, &plain_run);
 }
 
 /* ---- A head with a matrix of its own. ---- */
@@ -625,9 +625,9 @@ static void test_untied(void **state) {
             loss[side] = untied_loss(&m, device);
         }
         assert_ok(params_store(&params, p, values, &err), &err);
-        double slope = (loss[0] - loss[1]) / (2 * step);
-        if (!(norm > 0 && fabs(slope - norm) <= 1e-2 * norm))
-            fail_msg("%s: slope %g, gradient %g", p->name, slope, norm);
+        double derivative = (loss[0] - loss[1]) / (2 * step);
+        if (!(norm > 0 && fabs(derivative - norm) <= 1e-2 * norm))
+            fail_msg("%s: slope %g, gradient %g", p->name, derivative, norm);
         free(values), free(moved);
     }
     free(grad);
@@ -639,8 +639,8 @@ static void test_untied(void **state) {
 /* ---- Ten steps. ---- */
 
 /* Step k's batch: the rows with a weight are masked. */
-static LearnBatch batch_step(const Trainer *t, int k) {
-    LearnBatch b = batch_rows(t, "steps");
+static TrainBatch batch_step(const Trainer *t, int k) {
+    TrainBatch b = batch_rows(t, "steps");
     int32_t *ids = integers(t, "steps", "ids", NULL);
     int32_t *clean = integers(t, "steps", "targets", NULL);
     const float *weights = (const float *)field(t, "steps", "weights").data + k * b.tokens;
@@ -688,7 +688,7 @@ static void check_steps(int which) {
     const float *losses = field(&t, "steps", "losses").data;
     const float *norms = field(&t, "steps", "norms").data;
     for (int k = 0; k < 10; k++) {
-        LearnBatch b = batch_step(&t, k);
+        TrainBatch b = batch_step(&t, k);
         double loss = pass_sum(&t, &b, &plain_run);
         assert_ok(optimizer_step(&optimizer, schedule_rate(&schedule, k + 1), &norm, &err), &err);
         double wrong = fmax(fabs(loss / losses[k] - 1), fabs(norm / norms[k] - 1));
@@ -718,15 +718,15 @@ static void test_refused(void **state) {
     Arena arena;
     float losses[256];
     trainer_open(&t, 0, ALL, DTYPE_F32);
-    LearnBatch good = batch_case(&t, "full"), prompts = batch_case(&t, "length"), b;
-    LearnSizes sizes = {good.tokens, good.targets, 2, prompts.prompts};
-    assert_ok(arena_open(&arena, t.device, learn_bytes(&t.learner, &sizes, &plain_run), &err),
+    TrainBatch good = batch_case(&t, "full"), prompts = batch_case(&t, "length"), b;
+    TrainSizes sizes = {good.tokens, good.targets, 2, prompts.prompts};
+    assert_ok(arena_open(&arena, t.device, train_bytes(&t.context, &sizes, &plain_run), &err),
               &err);
-#define REFUSED(batch, ...)                                                                     \
-    do {                                                                                        \
-        assert_refused(learn_pass(&t.learner, &arena, (batch), &plain_run, losses, &err), &err, \
-                       __VA_ARGS__);                                                            \
-        assert_int_equal(arena.used, 0);                                                        \
+#define REFUSED(batch, ...)                                                                      \
+    do {                                                                                         \
+        assert_refused(train_micro_batch(&t.context, &arena, (batch), &plain_run, losses, &err), \
+                       &err, __VA_ARGS__);                                                       \
+        assert_int_equal(arena.used, 0);                                                         \
     } while (0)
     struct {
         int32_t *place, value;
@@ -754,12 +754,12 @@ static void test_refused(void **state) {
     REFUSED(&b, "images", "pixels");
     b = good, b.image_rows = NULL;
     REFUSED(&b, "images", "rows");
-    t.learner.model.projector = NULL;
+    t.context.model.projector = NULL;
     REFUSED(&good, "projector");
-    t.learner.model.projector = t.model.parts.projector;
-    t.learner.model.length = NULL;
+    t.context.model.projector = t.model.parts.projector;
+    t.context.model.length = NULL;
     REFUSED(&prompts, "length");
-    assert_ok(learn_pass(&t.learner, &arena, &good, &plain_run, losses, &err), &err);
+    assert_ok(train_micro_batch(&t.context, &arena, &good, &plain_run, losses, &err), &err);
     size_t peak = arena.peak;
     for (size_t i = 0; i < 24; i++) { /* fails in other places each time */
         arena.size = peak * i / 24;
@@ -767,7 +767,7 @@ static void test_refused(void **state) {
     }
     arena.size = peak;
     b = good, b.targets = 0;
-    assert_ok(learn_pass(&t.learner, &arena, &b, &plain_run, losses, &err), &err);
+    assert_ok(train_micro_batch(&t.context, &arena, &b, &plain_run, losses, &err), &err);
     batch_close(&good), batch_close(&prompts);
     arena_close(&arena);
     trainer_close(&t);

@@ -664,8 +664,8 @@ static void test_progress(void **state) {
         if (p->role == PARAM_MATRIX || p->role == PARAM_VOCABULARY)
             matrices += tensor_bytes(p->value);
     }
-    PartWatch watch = {add_bytes, &told};
-    assert_ok(part_prepare_watched(&m.language.sources, DTYPE_F32, watch, &err), &err);
+    PartProgress progress = {add_bytes, &told};
+    assert_ok(part_prepare_with_progress(&m.language.sources, DTYPE_F32, progress, &err), &err);
     assert_int_equal(told, matrices);
     assert_true(told <= params_stored_bytes(&m.language.params));
     model_close(&m);

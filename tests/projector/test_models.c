@@ -30,15 +30,15 @@ static void check_vision(const char *folder, const char *dtype) {
     fixture_open(&f, folder, dtype);
     const Vit *vit = &f.model.vit;
     Tensor pixels = golden(&f.golden, "pixels", 0), want = golden(&f.golden, "vit.features", 0);
-    int pictures = (int)pixels.shape[0], rows = pictures * vit_feature_rows(&vit->config);
+    int images = (int)pixels.shape[0], rows = images * vit_feature_rows(&vit->config);
     Arena arena;
-    arena_for(&arena, f.device, vit_work_bytes(vit, pictures) + (1 << 20));
+    arena_for(&arena, f.device, vit_work_bytes(vit, images) + (1 << 20));
     Tensor features, tokens;
     assert_ok(arena_take(&arena, &features, f.model.vision.compute, rows, want.shape[2], &err),
               &err);
     Layers layers = {&f, "vit.hidden.%d", vit->depth};
-    LayerWatch watch = {compare_layer, &layers};
-    assert_ok(vit_forward(vit, &arena, features, pixels, &watch, &err), &err);
+    LayerHook callback = {compare_layer, &layers};
+    assert_ok(vit_forward(vit, &arena, features, pixels, &callback, &err), &err);
     compare(features, want, f.limit, "vit.features", 0);
     Tensor expected = golden(&f.golden, "projector.tokens", 0);
     assert_ok(arena_take(&arena, &tokens, DTYPE_F32, rows, expected.shape[2], &err), &err);
@@ -106,11 +106,11 @@ static void check_length(const char *folder, const char *dtype) {
 
 /* ---- Whole fillings. ---- */
 
-static void check_filling(Fixture *f, const json_t *entry, int k, const AnswerOptions *base) {
+static void check_answer(Fixture *f, const json_t *entry, int k, const AnswerOptions *base) {
     Error err;
-    int steps_count, picture;
+    int steps_count, image;
     int32_t *tokens = golden_ids(&f->golden, "decode.%d.tokens", k, &steps_count);
-    int32_t *picture_id = golden_ids(&f->golden, "decode.%d.picture", k, &picture);
+    int32_t *image_id = golden_ids(&f->golden, "decode.%d.image", k, &image);
     Tensor scores = golden(&f->golden, "decode.%d.scores", k);
     Tensor rows = golden_image_tokens(&f->golden);
     int length = (int)scores.shape[1], steps = (int)scores.shape[0];
@@ -120,7 +120,7 @@ static void check_filling(Fixture *f, const json_t *entry, int k, const AnswerOp
     const char *strategy = json_string_value(json_object_get(entry, "strategy"));
     assert_ok(decode_strategy_parse(&options.decode, strategy, &err), &err);
     AnswerRequest request = {.prompt = json_string_value(json_object_get(entry, "prompt")),
-                             .picture = picture_id[0],
+                             .image = image_id[0],
                              .length = length};
     Answers answers;
     assert_ok(multimodal_answer(&f->model.parts, rows, &request, 1, &options, &answers, &err),
@@ -138,7 +138,7 @@ static void check_filling(Fixture *f, const json_t *entry, int k, const AnswerOp
                      i % length, (double)trace[i].score, (double)want);
     }
     answers_free(&answers);
-    free(tokens), free(picture_id);
+    free(tokens), free(image_id);
 }
 
 static void check_decode(const char *folder, const AnswerOptions *base) {
@@ -150,7 +150,7 @@ static void check_decode(const char *folder, const AnswerOptions *base) {
     json_t *list = json_load_file(path, 0, &where);
     assert_non_null(list);
     for (size_t k = 0; k < json_array_size(list); k++)
-        check_filling(&f, json_array_get(list, k), (int)k, base);
+        check_answer(&f, json_array_get(list, k), (int)k, base);
     assert_true(json_array_size(list) >= 8);
     json_decref(list);
     fixture_close(&f);

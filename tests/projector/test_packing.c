@@ -17,14 +17,14 @@ typedef struct Units {
     int count, sequences;
 } Units;
 
-static void units_random(Units *u, int count, int words, int picture_rows, TestRandom *random) {
+static void units_random(Units *u, int count, int words, int image_rows, TestRandom *random) {
     *u = (Units){.count = count};
     for (int i = 0; i < count; i++) {
         Example *e = &u->examples[i];
-        *e = (Example){.picture = test_random_next(random) % 3 != 0,
+        *e = (Example){.image = test_random_next(random) % 3 != 0,
                        .turns = u->turns[i],
                        .count = 1 + (int)(test_random_next(random) % TURNS)};
-        e->tokens = 1 + (e->picture ? picture_rows : 0);
+        e->tokens = 1 + (e->image ? image_rows : 0);
         for (int k = 0; k < e->count; k++) {
             ExampleTurn *t = &u->turns[i][k];
             t->prompt = u->ids[i][k][0], t->answer = u->ids[i][k][1];
@@ -39,7 +39,7 @@ static void units_random(Units *u, int count, int words, int picture_rows, TestR
         }
         for (int j = 0; j < PIXELS; j++) u->pixels[i][j] = test_random_normal(random);
         u->items[i] = (PackingItem){.example = e,
-                                    .pixels = e->picture ? u->pixels[i] : NULL,
+                                    .pixels = e->image ? u->pixels[i] : NULL,
                                     .stream = test_random_next(random)};
         u->sequences += e->count;
     }
@@ -47,16 +47,16 @@ static void units_random(Units *u, int count, int words, int picture_rows, TestR
 
 static PackingConfig config_of(AttentionPattern pattern) {
     return (PackingConfig){.pattern = pattern,
-                           .picture_rows = 5,
+                           .image_rows = 5,
                            .image_size = SIDE,
                            .mask_id = MASK,
                            .noise = noise_config_default(),
                            .seed = 17};
 }
 
-static LearnBatch build(const PackingConfig *c, const Units *u, double sequences) {
+static TrainBatch build(const PackingConfig *c, const Units *u, double sequences) {
     Error err;
-    LearnBatch b;
+    TrainBatch b;
     assert_ok(packing_build(&b, c, u->items, u->count, sequences, &err), &err);
     return b;
 }
@@ -68,7 +68,7 @@ static void assert_i32(const int32_t *got, const int32_t *want, int n) {
         if (got[i] != want[i]) fail_msg("value %d is %d, expected %d", i, got[i], want[i]);
 }
 
-static void assert_spans(const LearnBatch *b, const int32_t (*want)[8], int n) {
+static void assert_spans(const TrainBatch *b, const int32_t (*want)[8], int n) {
     assert_int_equal(b->span_count, n);
     for (int i = 0; i < n; i++) {
         const AttentionSpan *s = &b->spans[i];
@@ -79,10 +79,10 @@ static void assert_spans(const LearnBatch *b, const int32_t (*want)[8], int n) {
     }
 }
 
-/* A picture of two rows with two questions, all masked (of one timestep), and a pair without. */
+/* An image of two rows with two questions, all masked (of one timestep), and a pair without. */
 static void small_example(PackingConfig *c, Units *u) {
     *u = (Units){.count = 2, .sequences = 3};
-    c->picture_rows = 2;
+    c->image_rows = 2;
     c->noise.timesteps = 1;
     static const int32_t a[] = {10, 11}, b[] = {20, 2}, d[] = {21, 22, 2}, e[] = {12},
                          f[] = {23, 2};
@@ -101,7 +101,7 @@ static void blocks_by_hand(void **state) {
     PackingConfig c = config_of(ATTENTION_BLOCK_CAUSAL);
     static Units u;
     small_example(&c, &u);
-    LearnBatch b = build(&c, &u, 3);
+    TrainBatch b = build(&c, &u, 3);
     static const int32_t ids[] = {0,    -1,   -1,   10,   11, MASK, MASK, MASK, MASK, MASK, MASK,
                                   MASK, MASK, MASK, MASK, 0,  12,   MASK, MASK, MASK, MASK};
     static const int32_t positions[] = {2, 3, 4, 5, 6, 7, 8, 7, 8, 5, 6,
@@ -129,11 +129,11 @@ static void blocks_by_hand(void **state) {
     for (int i = 0; i < 14; i++) /* T = 1: the noise weight is 1 */
         assert_true(b.weights[i] == (float)(1. / ((i >= 4 && i < 10 ? 3 : 2) * 2 * 3)));
     assert_null(b.smoothing_weights);
-    assert_int_equal(b.pictures, 1);
+    assert_int_equal(b.images, 1);
     assert_memory_equal(b.pixels, u.pixels[0], sizeof u.pixels[0]);
     assert_int_equal(packing_rows(&c, &u.examples[0]) + packing_rows(&c, &u.examples[1]), 21);
     assert_int_equal(packing_targets(&c, &u.examples[0]), 10);
-    learn_batch_free(&b);
+    train_batch_free(&b);
     assert_null(b.ids);
 }
 
@@ -148,15 +148,15 @@ static void fixed_answers_by_hand(void **state) {
         PackingConfig c = config_of(pattern ? ATTENTION_BLOCK_CAUSAL : ATTENTION_FULL);
         static Units u;
         small_example(&c, &u);
-        LearnBatch before = build(&c, &u, 3);
+        TrainBatch before = build(&c, &u, 3);
         c.answer_position = 9;
-        LearnBatch b = build(&c, &u, 3);
+        TrainBatch b = build(&c, &u, 3);
         assert_i32(b.positions, pattern ? blocks : full, pattern ? 21 : 20);
         assert_int_equal(b.tokens, before.tokens);
         assert_i32(b.ids, before.ids, b.tokens);
         assert_i32(b.rows, before.rows, b.targets);
         assert_memory_equal(b.spans, before.spans, (size_t)b.span_count * sizeof *b.spans);
-        learn_batch_free(&b), learn_batch_free(&before);
+        train_batch_free(&b), train_batch_free(&before);
     }
 }
 
@@ -165,7 +165,7 @@ static void full_by_hand(void **state) {
     PackingConfig c = config_of(ATTENTION_FULL);
     static Units u;
     small_example(&c, &u);
-    LearnBatch b = build(&c, &u, 3);
+    TrainBatch b = build(&c, &u, 3);
     static const int32_t first[] = {0,  -1, -1,   10,   11, MASK, MASK, 0,    -1,   -1,
                                     10, 11, MASK, MASK, 0,  -1,   -1,   MASK, MASK, MASK};
     static const int32_t positions[] = {2, 3, 4, 5, 6, 7, 8, 2, 3, 4, 5, 6, 7, 8, 2, 3, 4, 5, 6, 7};
@@ -175,12 +175,12 @@ static void full_by_hand(void **state) {
     assert_i32(b.ids, first, 20);
     assert_i32(b.positions, positions, 20);
     assert_spans(&b, spans, 6);
-    /* One picture, whose rows are read four times. */
-    assert_int_equal(b.pictures, 1);
+    /* One image, whose rows are read four times. */
+    assert_int_equal(b.images, 1);
     for (int i = 0; i < 34; i++) assert_true((b.image_rows[i] >= 0) == (b.ids[i] == -1));
     assert_true(b.image_rows[22] == 1 && b.image_rows[21] == 0);
     assert_int_equal(packing_rows(&c, &u.examples[0]) + packing_rows(&c, &u.examples[1]), 34);
-    learn_batch_free(&b);
+    train_batch_free(&b);
 }
 
 static void lengths_by_hand(void **state) {
@@ -191,7 +191,7 @@ static void lengths_by_hand(void **state) {
         small_example(&c, &u);
         c.lengths = true, c.classes = 2;
         c.noise.label_smoothing = 0.1f; /* has no part in it */
-        LearnBatch b = build(&c, &u, 3);
+        TrainBatch b = build(&c, &u, 3);
         static const int32_t ids[] = {0, -1, -1, 10, 11, 0, -1, -1, 0, 12};
         static const int32_t positions[] = {2, 3, 4, 5, 6, 2, 3, 4, 2, 3};
         static const int32_t full[][8] = {{0, 5, 0, 5}, {5, 8, 5, 8}, {8, 10, 8, 10}};
@@ -209,16 +209,16 @@ static void lengths_by_hand(void **state) {
         assert_true(b.smoothing == 0 && !b.smoothing_weights);
         assert_int_equal(packing_targets(&c, &u.examples[0]), 0);
         assert_int_equal(packing_rows(&c, &u.examples[0]) + packing_rows(&c, &u.examples[1]), 10);
-        learn_batch_free(&b);
+        train_batch_free(&b);
     }
     /* An answer of </s> alone is the shortest class, one beyond the last class is the last. */
     PackingConfig c = config_of(ATTENTION_FULL);
     small_example(&c, &u);
     c.lengths = true, c.classes = 1;
     u.turns[1][0].answer++, u.turns[1][0].answer_count = 1;
-    LearnBatch b = build(&c, &u, 3);
+    TrainBatch b = build(&c, &u, 3);
     assert_i32(b.classes, (int32_t[]){0, 0, 0}, 3);
-    learn_batch_free(&b);
+    train_batch_free(&b);
 }
 
 /* ---- By brute force. ---- */
@@ -235,12 +235,12 @@ typedef struct Sequence {
 } Sequence;
 
 static Sequence sequence_of(const PackingConfig *c, const Example *e, int turn, const bool *masked,
-                            int picture) {
+                            int image) {
     Sequence s = {0};
     const ExampleTurn *t = &e->turns[turn];
     s.tokens[s.count++] = (Token){TOKEN_BOS, -1, 0};
-    for (int i = 0; e->picture && i < c->picture_rows; i++)
-        s.tokens[s.count++] = (Token){-1, picture * c->picture_rows + i, 0};
+    for (int i = 0; e->image && i < c->image_rows; i++)
+        s.tokens[s.count++] = (Token){-1, image * c->image_rows + i, 0};
     int head = s.count;
     for (int i = 0; i < t->prompt_count; i++) s.tokens[s.count++] = (Token){t->prompt[i], -1, 0};
     s.answer = s.count;
@@ -257,7 +257,7 @@ static Sequence sequence_of(const PackingConfig *c, const Example *e, int turn, 
 }
 
 /* The rows that a row sees, in order; the row must be in one span and no more. */
-static int seen_rows(const LearnBatch *b, int row, int *rows) {
+static int seen_rows(const TrainBatch *b, int row, int *rows) {
     int n = 0, spans = 0;
     for (int i = 0; i < b->span_count; i++) {
         const AttentionSpan *s = &b->spans[i];
@@ -274,7 +274,7 @@ static int seen_rows(const LearnBatch *b, int row, int *rows) {
 }
 
 /* What row `row` sees, and what that sees in turn, is the sequence with the row at place `at`. */
-static void check_row(const LearnBatch *b, int row, const Sequence *s, int at, char *reached) {
+static void check_row(const TrainBatch *b, int row, const Sequence *s, int at, char *reached) {
     int rows[MOST], below[MOST], n = seen_rows(b, row, rows);
     assert_int_equal(n, s->ends[at]);
     assert_int_equal(rows[at], row);
@@ -290,9 +290,9 @@ static void check_row(const LearnBatch *b, int row, const Sequence *s, int at, c
 }
 
 /* All of a batch against the turns one by one; returns how many copies had no masked token. */
-static int check_batch(const LearnBatch *b, const PackingConfig *c, const Units *u,
+static int check_batch(const TrainBatch *b, const PackingConfig *c, const Units *u,
                        double sequences) {
-    int copies = noise_copies(&c->noise), target = 0, dropped = 0, picture = 0;
+    int copies = noise_copies(&c->noise), target = 0, dropped = 0, image = 0;
     double weights = 0;
     char *reached = calloc((size_t)b->tokens + 1, 1);
     for (int i = 0; i < u->count; i++) {
@@ -305,7 +305,7 @@ static int check_batch(const LearnBatch *b, const PackingConfig *c, const Units 
             noise_draw(&c->noise, c->seed, random_stream(u->items[i].stream, (uint64_t)k, 0, 0), n,
                        masked, &draw);
             for (int copy = 0; copy < copies; copy++) {
-                Sequence s = sequence_of(c, e, k, masked + copy * n, picture);
+                Sequence s = sequence_of(c, e, k, masked + copy * n, image);
                 int first = target;
                 for (int t = 0; t < n; t++) {
                     if (!masked[copy * n + t]) continue;
@@ -322,14 +322,14 @@ static int check_batch(const LearnBatch *b, const PackingConfig *c, const Units 
                 dropped += target == first;
             }
         }
-        if (e->picture && target > before) {
-            assert_memory_equal(b->pixels + picture * PIXELS, u->pixels[i], sizeof u->pixels[i]);
-            picture++;
+        if (e->image && target > before) {
+            assert_memory_equal(b->pixels + image * PIXELS, u->pixels[i], sizeof u->pixels[i]);
+            image++;
         }
     }
     assert_int_equal(target, b->targets);
-    assert_int_equal(picture, b->pictures);
-    assert_true((b->image_rows == NULL) == (picture == 0));
+    assert_int_equal(image, b->images);
+    assert_true((b->image_rows == NULL) == (image == 0));
     assert_true((b->smoothing_weights != NULL) == (c->noise.label_smoothing > 0));
     assert_true(b->smoothing == c->noise.label_smoothing);
     /* Nothing is there for nothing. */
@@ -346,19 +346,17 @@ static void targets_see_their_sequence_alone(void **state) {
     int dropped = 0, empty = 0;
     for (int round = 0; round < 240; round++) {
         PackingConfig c = config_of(round % 2 ? ATTENTION_BLOCK_CAUSAL : ATTENTION_FULL);
-        c.picture_rows = 1 + (int)(test_random_next(&random) % 8);
+        c.image_rows = 1 + (int)(test_random_next(&random) % 8);
         c.seed = test_random_next(&random);
-        units_random(&u, 1 + (int)(test_random_next(&random) % ITEMS), 900, c.picture_rows,
-                     &random);
+        units_random(&u, 1 + (int)(test_random_next(&random) % ITEMS), 900, c.image_rows, &random);
         if (round % 5 == 0)
-            for (int i = 0; i < u.count; i++)
-                u.examples[i].picture = false, u.items[i].pixels = NULL;
+            for (int i = 0; i < u.count; i++) u.examples[i].image = false, u.items[i].pixels = NULL;
         if (round % 3 == 0) c.noise.objective = OBJECTIVE_LLADA;
         c.noise.complementary = round % 6 == 0;
         c.noise.constant = round % 7 == 0;
         c.noise.label_smoothing = round % 4 == 0 ? 0.1f : 0;
         double sequences = u.sequences * (1 + round % 3);
-        LearnBatch b = build(&c, &u, sequences);
+        TrainBatch b = build(&c, &u, sequences);
         int rows = 0, targets = 0;
         for (int i = 0; i < u.count; i++) {
             rows += packing_rows(&c, &u.examples[i]);
@@ -370,7 +368,7 @@ static void targets_see_their_sequence_alone(void **state) {
         if (c.noise.objective == OBJECTIVE_LLADA && c.noise.complementary)
             assert_int_equal(b.targets, targets);
         dropped += without, empty += b.tokens == 0;
-        learn_batch_free(&b);
+        train_batch_free(&b);
     }
     assert_true(dropped > 100 && empty > 0);
 }
@@ -383,13 +381,13 @@ static void prompts_are_sequences(void **state) {
     for (int round = 0; round < 60; round++) {
         PackingConfig c = config_of(round % 2 ? ATTENTION_BLOCK_CAUSAL : ATTENTION_FULL);
         c.lengths = true, c.classes = 4;
-        units_random(&u, 1 + round % ITEMS, 900, c.picture_rows, &random);
-        LearnBatch b = build(&c, &u, u.sequences);
+        units_random(&u, 1 + round % ITEMS, 900, c.image_rows, &random);
+        TrainBatch b = build(&c, &u, u.sequences);
         char *reached = calloc((size_t)b.tokens, 1);
-        int prompt = 0, picture = 0;
+        int prompt = 0, image = 0;
         for (int i = 0; i < u.count; i++) {
             for (int k = 0; k < u.examples[i].count; k++, prompt++) {
-                Sequence s = sequence_of(&c, &u.examples[i], k, NULL, picture);
+                Sequence s = sequence_of(&c, &u.examples[i], k, NULL, image);
                 int begin = b.prompt_begin[prompt];
                 assert_int_equal(b.prompt_begin[prompt + 1] - begin, s.count);
                 for (int r = 0; r < s.count; r++) check_row(&b, begin + r, &s, r, reached);
@@ -397,14 +395,14 @@ static void prompts_are_sequences(void **state) {
                 class = class < 0 ? 0 : class > 3 ? 3 : class;
                 assert_int_equal(b.classes[prompt], class);
             }
-            picture += u.examples[i].picture;
+            image += u.examples[i].image;
         }
         assert_int_equal(prompt, b.prompts);
         assert_int_equal(b.prompts, u.sequences);
         assert_int_equal(b.prompt_begin[prompt], b.tokens);
-        assert_int_equal(b.pictures, picture);
+        assert_int_equal(b.images, image);
         free(reached);
-        learn_batch_free(&b);
+        train_batch_free(&b);
     }
 }
 
@@ -415,18 +413,18 @@ static void noise_is_the_units_own(void **state) {
     TestRandom random = {79};
     static Units u;
     PackingConfig c = config_of(ATTENTION_BLOCK_CAUSAL);
-    units_random(&u, ITEMS, 900, c.picture_rows, &random);
+    units_random(&u, ITEMS, 900, c.image_rows, &random);
     Units alone = u;
     alone.items[0] = u.items[ITEMS - 1];
     alone.count = 1;
-    LearnBatch all = build(&c, &u, 5), one = build(&c, &alone, 5);
+    TrainBatch all = build(&c, &u, 5), one = build(&c, &alone, 5);
     assert_true(one.tokens > 0 && one.tokens < all.tokens);
     assert_i32(one.ids, all.ids + all.tokens - one.tokens, one.tokens);
     c.seed++;
-    LearnBatch other = build(&c, &u, 5);
+    TrainBatch other = build(&c, &u, 5);
     assert_true(other.tokens != all.tokens ||
                 memcmp(other.ids, all.ids, (size_t)all.tokens * sizeof *all.ids));
-    learn_batch_free(&all), learn_batch_free(&one), learn_batch_free(&other);
+    train_batch_free(&all), train_batch_free(&one), train_batch_free(&other);
 }
 
 /* ---- In numbers. ---- */
@@ -477,11 +475,11 @@ static float *logits_alone(Fixture *f, const Sequence *s, Tensor image_tokens) {
  * the best of the packed batch's logits, with the same log-probability. `logits` are those of the
  * copy's masked rows. */
 static void check_answering(Fixture *f, const PackingConfig *c, const Example *e, int turn,
-                            const Sequence *s, int picture, Tensor image_tokens,
+                            const Sequence *s, int image, Tensor image_tokens,
                             const float *logits) {
     const ExampleTurn *t = &e->turns[turn];
     const int vocab = f->model.xlmr.config.vocab, length = t->answer_count - 1;
-    InfillPrompt prompt = {t->prompt, t->prompt_count, e->picture ? picture : -1};
+    InfillPrompt prompt = {t->prompt, t->prompt_count, e->image ? image : -1};
     InfillConfig config = {.model = &f->model.xlmr,
                            .device = f->device,
                            .pattern = c->pattern,
@@ -490,7 +488,7 @@ static void check_answering(Fixture *f, const PackingConfig *c, const Example *e
                            .prompts = &prompt,
                            .prompt_count = 1,
                            .image_tokens = image_tokens,
-                           .picture_rows = c->picture_rows};
+                           .image_rows = c->image_rows};
     int32_t canvas[16];
     Proposal proposals[16];
     Infill *infill;
@@ -517,7 +515,7 @@ static void check_answering(Fixture *f, const PackingConfig *c, const Example *e
 
 /* The largest error of the packed logits; *answered counts the copies that were also compared with
  * answering. */
-static double check_numbers(Fixture *f, const PackingConfig *c, const Units *u, const LearnBatch *b,
+static double check_numbers(Fixture *f, const PackingConfig *c, const Units *u, const TrainBatch *b,
                             Tensor image_tokens, int *answered) {
     size_t vocab = (size_t)f->model.xlmr.config.vocab;
     XlmrBatch batch = {.tokens = b->tokens,
@@ -528,7 +526,7 @@ static double check_numbers(Fixture *f, const PackingConfig *c, const Units *u, 
                        .plan = {.spans = b->spans, .span_count = b->span_count}};
     float *packed = logits_of(f, &batch, b->rows, b->targets);
     double most = 0;
-    int target = 0, picture = 0, copies = noise_copies(&c->noise);
+    int target = 0, image = 0, copies = noise_copies(&c->noise);
     for (int i = 0; i < u->count; i++) {
         const Example *e = &u->examples[i];
         int before = target;
@@ -539,10 +537,10 @@ static double check_numbers(Fixture *f, const PackingConfig *c, const Units *u, 
             noise_draw(&c->noise, c->seed, random_stream(u->items[i].stream, (uint64_t)k, 0, 0), n,
                        masked, &draw);
             for (int copy = 0; copy < copies; copy++) {
-                Sequence s = sequence_of(c, e, k, masked + copy * n, picture);
+                Sequence s = sequence_of(c, e, k, masked + copy * n, image);
                 float *alone = logits_alone(f, &s, image_tokens);
                 if (n > 1 && !masked[copy * n + n - 1]) {
-                    check_answering(f, c, e, k, &s, picture, image_tokens,
+                    check_answering(f, c, e, k, &s, image, image_tokens,
                                     packed + (size_t)target * vocab);
                     ++*answered;
                 }
@@ -555,7 +553,7 @@ static double check_numbers(Fixture *f, const PackingConfig *c, const Units *u, 
                 free(alone);
             }
         }
-        picture += e->picture && target > before;
+        image += e->image && target > before;
     }
     assert_int_equal(target, b->targets);
     free(packed);
@@ -569,21 +567,21 @@ static void logits_are_those_of_the_turns_alone(void **state) {
         Fixture f;
         fixture_open(&f, golden_folders[folder], "f32");
         Tensor image_tokens = golden_image_tokens(&f.golden);
-        int rows = multimodal_picture_rows(&f.model.parts);
-        int pictures = (int)(image_tokens.shape[0] / rows);
-        assert_true(pictures >= 2 && rows + 16 < MOST);
+        int rows = multimodal_image_rows(&f.model.parts);
+        int images = (int)(image_tokens.shape[0] / rows);
+        assert_true(images >= 2 && rows + 16 < MOST);
         for (int blocks = 0; blocks < 2; blocks++) {
             TestRandom random = {(uint64_t)(90 + 2 * folder + blocks)};
             PackingConfig c = config_of(blocks ? ATTENTION_BLOCK_CAUSAL : ATTENTION_FULL);
-            c.picture_rows = rows;
+            c.image_rows = rows;
             c.mask_id = tokenizer_mask_id(f.model.tokenizer);
             units_random(&u, 3, 500, rows, &random);
-            for (int i = 0; i < 3; i++) { /* two pictures around a unit without */
-                u.examples[i].picture = i != 1;
+            for (int i = 0; i < 3; i++) { /* two images around a unit without */
+                u.examples[i].image = i != 1;
                 u.items[i].pixels = i != 1 ? u.pixels[i] : NULL;
             }
-            LearnBatch b = build(&c, &u, 1);
-            assert_int_equal(b.pictures, 2);
+            TrainBatch b = build(&c, &u, 1);
+            assert_int_equal(b.images, 2);
             int answered = 0;
             double error = check_numbers(&f, &c, &u, &b, image_tokens, &answered);
             assert_true(answered > 2);
@@ -591,7 +589,7 @@ static void logits_are_those_of_the_turns_alone(void **state) {
             printf("note: packed (%s, %s), %d rows, %d targets: logits as alone within %.1e\n",
                    blocks ? "blocks" : "full", folder ? "pre-LN" : "post-LN", b.tokens, b.targets,
                    error);
-            learn_batch_free(&b);
+            train_batch_free(&b);
         }
         fixture_close(&f);
     }
@@ -600,7 +598,7 @@ static void logits_are_those_of_the_turns_alone(void **state) {
 static void refusals(void **state) {
     (void)state;
     Error err;
-    LearnBatch b;
+    TrainBatch b;
     static Units u;
     PackingConfig c = config_of(ATTENTION_FULL);
     small_example(&c, &u);
@@ -611,9 +609,9 @@ static void refusals(void **state) {
     u.items[0].pixels = u.pixels[0], u.items[1].pixels = u.pixels[1];
     assert_refused(packing_build(&b, &c, u.items, 2, 3, &err), &err, "example 2", "without");
     u.items[1].pixels = NULL;
-    c.picture_rows = 0;
+    c.image_rows = 0;
     assert_refused(packing_build(&b, &c, u.items, 2, 3, &err), &err, "example 1", "0 rows");
-    c.picture_rows = 2, c.noise.timesteps = 0;
+    c.image_rows = 2, c.noise.timesteps = 0;
     assert_refused(packing_build(&b, &c, u.items, 2, 3, &err), &err, "0 timesteps");
     c.noise.timesteps = 5, c.noise.label_smoothing = NAN;
     assert_refused(packing_build(&b, &c, u.items, 2, 3, &err), &err, "smoothing of nan");
@@ -623,7 +621,7 @@ static void refusals(void **state) {
     assert_refused(packing_build(&b, &c, u.items, 2, 3, &err), &err, "0 classes");
     c.lengths = false, u.turns[0][1].answer_count = 0;
     assert_refused(packing_build(&b, &c, u.items, 2, 3, &err), &err, "turn 2 of example 1");
-    c.picture_rows = 1 << 30;
+    c.image_rows = 1 << 30;
     u.turns[0][1].answer_count = 3;
     assert_refused(packing_build(&b, &c, u.items, 2, 3, &err), &err, "too large");
     assert_int_equal(packing_rows(&c, &u.examples[0]), 2147483647);

@@ -32,7 +32,7 @@ static int new_model(Run *r, const char *name, char *positions, char *norm) {
 
 static void images_make(Tensor *images, const Model *m, TestRandom *random) {
     Error err;
-    int64_t rows = multimodal_picture_rows(&m->parts), width = m->projector_model.out;
+    int64_t rows = multimodal_image_rows(&m->parts), width = m->projector_model.out;
     *images = tensor_2d(NULL, DTYPE_F32, IMAGES * rows, width);
     float *host = malloc(tensor_bytes(*images));
     for (int64_t i = 0; i < IMAGES * rows * width; i++)
@@ -128,15 +128,15 @@ static void request_make(Batch *b, int i, TestRandom *random) {
     b->tokens[i] = 1 + below(random, wide);
     prompt_make(b->prompts[i], b->model.tokenizer, b->tokens[i], random);
     b->faults[i] = below(random, 12) ? FINE : (Fault)below(random, FAULTS);
-    *r = (AnswerRequest){.prompt = b->prompts[i], .picture = below(random, 3) - 1};
-    if (!b->model.vit) r->picture = -1;
+    *r = (AnswerRequest){.prompt = b->prompts[i], .image = below(random, 3) - 1};
+    if (!b->model.vit) r->image = -1;
     if (!b->model.length || below(random, 3))
         r->length = 1 + below(random, below(random, 3) ? 20 : longest + 5);
     if (b->faults[i] == EMPTY) r->prompt = i % 2 ? "" : " \n\t";
     if (b->faults[i] == BAD_UTF8) strcpy(b->prompts[i] + strlen(b->prompts[i]) / 2, "a\xc3");
-    if (b->faults[i] == NO_IMAGE) r->picture = b->model.vit ? IMAGES : 0;
+    if (b->faults[i] == NO_IMAGE) r->image = b->model.vit ? IMAGES : 0;
     if (b->faults[i] == BROKEN && !b->model.vit) b->faults[i] = FINE;
-    if (b->faults[i] == BROKEN) r->picture = BROKEN_IMAGE;
+    if (b->faults[i] == BROKEN) r->image = BROKEN_IMAGE;
 }
 
 static void options_make(AnswerOptions *o, TestRandom *random) {
@@ -159,8 +159,8 @@ static void options_make(AnswerOptions *o, TestRandom *random) {
     o->long_prompts = (LongPrompts)below(random, 3);
     o->trace = !below(random, 3);
     if (!below(random, 4))
-        o->look =
-            (LookOptions){.runners_up = 2, .attention = below(random, 2), .all = below(random, 2)};
+        o->inspection =
+            (InspectOptions){.top_k = 2, .attention = below(random, 2), .all = below(random, 2)};
 }
 
 static void batch_make(Batch *b, TestRandom *random) {
@@ -184,7 +184,7 @@ static bool answerable(const Batch *b, int i, bool *long_prompt) {
     const AnswerRequest *r = &b->requests[i];
     int longest = xlmr_longest(&b->model.xlmr->config), place = b->model.answer_position;
     int least = r->length ? r->length : 1;
-    int head = 1 + (r->picture >= 0 ? multimodal_picture_rows(&b->model) : 0);
+    int head = 1 + (r->image >= 0 ? multimodal_image_rows(&b->model) : 0);
     *long_prompt = false;
     if (b->faults[i] != FINE && b->faults[i] != BROKEN) return false;
     if (place ? place + least + 1 > longest || head + 1 > place : head + 1 + least + 1 > longest)
@@ -206,8 +206,8 @@ static void check_answer(const Batch *b, int i, const Answers *answers) {
                      long_prompt && b->options.long_prompts == LONG_PROMPTS_KEEP_LAST);
     if (b->faults[i] == FINE) assert_int_equal(a->prompt_tokens, b->tokens[i]);
     if (!can) assert_int_equal(a->best, -1);
-    if (can && answers->looks) assert_true(answers->looks[a->best].length > 0);
-    int head = 1 + (b->requests[i].picture >= 0 ? multimodal_picture_rows(&b->model) : 0);
+    if (can && answers->inspections) assert_true(answers->inspections[a->best].length > 0);
+    int head = 1 + (b->requests[i].image >= 0 ? multimodal_image_rows(&b->model) : 0);
     int end = place ? place : head + a->prompt_tokens - a->dropped_tokens;
     if (can && place) assert_true(head + a->prompt_tokens - a->dropped_tokens <= place);
     for (int h = a->first; h < a->first + a->count; h++) {
@@ -224,12 +224,12 @@ static bool text_same(const char *a, const char *b) {
     return a && b ? !strcmp(a, b) : a == b;
 }
 
-static void check_look(const AnswerLook *a, const AnswerLook *b) {
+static void check_inspection(const AnswerInspection *a, const AnswerInspection *b) {
     assert_true(a->length == b->length && a->canvases == b->canvases && a->grid == b->grid);
     for (int i = 0; i < a->length; i++) assert_int_equal(a->written[i], b->written[i]);
-    for (int i = 0; i < a->canvases * a->length * a->runners_up; i++)
-        assert_true(fabs((double)a->runners[i].score - b->runners[i].score) <=
-                    1e-5 * (1 + fabs((double)b->runners[i].score)));
+    for (int i = 0; i < a->canvases * a->length * a->top_k; i++)
+        assert_true(fabs((double)a->alternatives[i].score - b->alternatives[i].score) <=
+                    1e-5 * (1 + fabs((double)b->alternatives[i].score)));
     for (int i = 0; i < a->grid * a->grid; i++)
         assert_true(fabs((double)a->answer_map[i] - b->answer_map[i]) <= 1e-5);
 }
@@ -264,7 +264,8 @@ static double check_same(const Answers *x, int i, const Answers *y, int j) {
         for (int n = 0; most == 0 && r->trace && n < r->length * r->steps; n++)
             assert_int_equal(r->trace[n].token, s->trace[n].token);
         if (most == 0) assert_int_equal(r->evaluations, s->evaluations);
-        if (x->looks) check_look(&x->looks[a->first + h], &y->looks[b->first + h]);
+        if (x->inspections)
+            check_inspection(&x->inspections[a->first + h], &y->inspections[b->first + h]);
     }
     if (!text_same(a->text, b->text)) fail_msg("\"%s\" is not \"%s\"", a->text, b->text);
     return most;

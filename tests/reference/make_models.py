@@ -2,7 +2,7 @@
 
 usage: python3 tests/reference/make_models.py [FOLDER]    (tests/reference/requirements.txt)
 
-  picture0.png, picture1.png    two drawings
+  image0.png, image1.png    two drawings
   tiny-base/, tiny-xl/          vision/, language/, projector.safetensors, length.safetensors, easyfirst.json;
                                 beside them stages.safetensors (every stage of the way of the data),
                                 decode.json (what the decode.K tensors are) and answers.json (picture and
@@ -457,7 +457,7 @@ def multimodal_stages(model, tokens):
         ends.append(end)
     ids, begin = packed(sequences)
     stages = {"mm.ids": ids, "mm.begin": begin, "mm.blocks": torch.tensor(ends)}
-    stages["mm.picture"] = torch.tensor([picture for picture, _, _ in parts])
+    stages["mm.image"] = torch.tensor([picture for picture, _, _ in parts])
     for name, runs in [("mm", full), ("mm_blocks", blocks)]:
         stages[f"{name}.hidden"] = torch.cat([hidden[-1] for hidden, _ in runs])
         stages[f"{name}.logits"] = torch.cat([logits for _, logits in runs])
@@ -515,10 +515,10 @@ def decode_stages(model, tokens):
             raise SystemExit(f"decode case {k}: every prompt has a near tie or no erasure; try another seed")
         used.add(text)
         stages[f"decode.{k}.prompt"] = torch.tensor(prompt)
-        stages[f"decode.{k}.picture"] = torch.tensor([picture])
+        stages[f"decode.{k}.image"] = torch.tensor([picture])
         stages[f"decode.{k}.tokens"] = filled
         stages[f"decode.{k}.scores"] = scores.masked_fill(scores == -math.inf, MASKED_SCORE)
-        case = {"strategy": strategy, "iterations": iterations, "length": length, "picture": picture}
+        case = {"strategy": strategy, "iterations": iterations, "length": length, "image": picture}
         cases.append(case | {"prompt": text, "erasures": model.erasures, "margins": rounded(model.margins)})
     return stages, cases
 
@@ -562,7 +562,7 @@ def answers(model, tokens):
             wanted.pop(0)
             out.append(
                 {
-                    "picture": f"picture{picture}.png",
+                    "image": f"image{picture}.png",
                     "question": question,
                     "prompt_ids": prompt,
                     "strategy": strategy,
@@ -713,7 +713,7 @@ def draw_pictures(folder):
         else:
             pen.line((2, 15, 25, 22), fill=(250, 220, 30), width=3)
             pen.rectangle((7, 30, 20, 43), fill=(30, 160, 70))
-        picture.save(folder / f"picture{number}.png")
+        picture.save(folder / f"image{number}.png")
         pictures.append(picture)
     return pictures
 

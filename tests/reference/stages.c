@@ -58,10 +58,10 @@ static int run_vision(Run *r, const char *outputs, Error *err) {
     Tensor pixels, features;
     TRY(input(r, "pixels", &pixels, err));
     const Vit *vit = &r->model.vit;
-    int pictures = (int)pixels.shape[0];
-    int64_t rows = (int64_t)pictures * vit_feature_rows(&vit->config), d = vit->config.block.width;
+    int images = (int)pixels.shape[0];
+    int64_t rows = (int64_t)images * vit_feature_rows(&vit->config), d = vit->config.block.width;
     TRY(arena_open(&r->arena, r->device,
-                   vit_work_bytes(vit, pictures) + arena_bytes(DTYPE_F32, rows, d), err));
+                   vit_work_bytes(vit, images) + arena_bytes(DTYPE_F32, rows, d), err));
     TRY(arena_take(&r->arena, &features, DTYPE_F32, rows, d, err));
     r->loaded = milliseconds();
     TRY(vit_forward(vit, &r->arena, features, pixels, NULL, err));

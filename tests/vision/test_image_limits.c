@@ -248,7 +248,7 @@ static void test_hostile_chunks(void **state) {
                   &(Reading){.max_mib = 40, .max_s = 2});
 }
 
-static void slope(uint8_t *grey, int width, int y) {
+static void derivative(uint8_t *grey, int width, int y) {
     for (int x = 0; x < width; x++) grey[x] = (uint8_t)((x + 2 * y) * 255LL / (12001 + 2 * 9001));
 }
 
@@ -259,7 +259,7 @@ static void test_phone_jpeg(void **state) {
     Image crop;
     Error err;
     int width, height;
-    const char *path = jpeg_write("phone.jpg", &(Jpeg){12001, 9001, false, slope});
+    const char *path = jpeg_write("phone.jpg", &(Jpeg){12001, 9001, false, derivative});
     assert_ok(preprocess_read(&crop, &width, &height, path, &config, NULL, &err), &err);
     assert_int_equal(width, 6001);
     assert_int_equal(height, 4501);

@@ -11,7 +11,7 @@
 #include "kernels/params.h"
 #include "tests/llava_set.h"
 #include "tests/matrix.h"
-#include "tests/pictures.h"
+#include "tests/images.h"
 #include "tests/program.h"
 #include "vision/segment.h"
 
@@ -32,7 +32,7 @@ typedef struct Tower {
     Arena arena;
 } Tower;
 
-enum { PICTURES = 3, CLASSES = 5 };
+enum { IMAGES = 3, CLASSES = 5 };
 
 static void tower_start(Tower *t, bool class_token, bool recompute) {
     Error err;
@@ -49,7 +49,7 @@ static void tower_start(Tower *t, bool class_token, bool recompute) {
     params_initialise(&t->params, 3);
     assert_ok(params_train(&t->params, DTYPE_F32, &err), &err);
     assert_ok(params_train(&t->model.vision.params, DTYPE_F32, &err), &err);
-    size_t bytes = segment_bytes(&t->model.vit, &t->head, PICTURES, recompute);
+    size_t bytes = segment_bytes(&t->model.vit, &t->head, IMAGES, recompute);
     assert_ok(arena_open(&t->arena, t->device, bytes, &err), &err);
 }
 
@@ -69,11 +69,11 @@ typedef struct Sample {
 static Sample sample_make(const Vit *vit, uint64_t seed) {
     TestRandom r = {seed};
     int side = vit->config.image_size, patches = vit_patches(&vit->config);
-    Sample s = {calloc((size_t)(PICTURES * 3 * side * side), sizeof(float)),
-                calloc((size_t)(PICTURES * patches), sizeof(int32_t)), patches, side};
+    Sample s = {calloc((size_t)(IMAGES * 3 * side * side), sizeof(float)),
+                calloc((size_t)(IMAGES * patches), sizeof(int32_t)), patches, side};
     assert_true(s.pixels && s.labels);
-    for (int i = 0; i < PICTURES * 3 * side * side; i++) s.pixels[i] = test_random_normal(&r);
-    for (int i = 0; i < PICTURES * patches; i++) s.labels[i] = random_below(&r, CLASSES + 1) - 1;
+    for (int i = 0; i < IMAGES * 3 * side * side; i++) s.pixels[i] = test_random_normal(&r);
+    for (int i = 0; i < IMAGES * patches; i++) s.labels[i] = random_below(&r, CLASSES + 1) - 1;
     return s;
 }
 
@@ -81,15 +81,15 @@ static void sample_free(Sample *s) {
     free(s->pixels), free(s->labels);
 }
 
-static double total(Tower *t, const Sample *s, int first, int pictures, SegmentRun run,
+static double total(Tower *t, const Sample *s, int first, int images, SegmentRun run,
                     float *losses) {
     Error err;
-    SegmentBatch batch = {pictures, s->pixels + first * 3 * s->side * s->side,
+    SegmentBatch batch = {images, s->pixels + first * 3 * s->side * s->side,
                           s->labels + first * s->patches, 0.25f, 0.1f};
     assert_ok(segment_pass(&t->model.vit, &t->head, &t->arena, &batch, &run, losses, &err), &err);
     assert_int_equal(t->arena.used, 0);
     double sum = 0;
-    for (int i = 0; i < pictures * s->patches; i++) sum += (double)losses[i];
+    for (int i = 0; i < images * s->patches; i++) sum += (double)losses[i];
     return sum;
 }
 
@@ -114,25 +114,24 @@ static void check_head(bool class_token) {
     const Vit *vit = &t.model.vit;
     Sample s = sample_make(vit, 11);
     int d = vit->config.block.width, each = vit_feature_rows(&vit->config);
-    float *x = malloc((size_t)(PICTURES * each * d) * sizeof *x);
-    float *losses = calloc((size_t)(PICTURES * s.patches), sizeof *losses);
+    float *x = malloc((size_t)(IMAGES * each * d) * sizeof *x);
+    float *losses = calloc((size_t)(IMAGES * s.patches), sizeof *losses);
     Arena own;
     assert_true(x && losses);
-    size_t bytes = vit_work_bytes(vit, PICTURES);
+    size_t bytes = vit_work_bytes(vit, IMAGES);
     assert_ok(arena_open(&own, t.device, bytes, &err), &err);
-    Tensor pixels = tensor_nd(s.pixels, DTYPE_F32, 4, (int64_t[]){PICTURES, 3, s.side, s.side});
-    assert_ok(
-        vit_forward(vit, &own, tensor_2d(x, DTYPE_F32, PICTURES * each, d), pixels, NULL, &err),
-        &err);
+    Tensor pixels = tensor_nd(s.pixels, DTYPE_F32, 4, (int64_t[]){IMAGES, 3, s.side, s.side});
+    assert_ok(vit_forward(vit, &own, tensor_2d(x, DTYPE_F32, IMAGES * each, d), pixels, NULL, &err),
+              &err);
     arena_close(&own);
     SegmentScore score = {0}, wanted = {0};
-    total(&t, &s, 0, PICTURES, (SegmentRun){.backward = true, .score = &score}, losses);
+    total(&t, &s, 0, IMAGES, (SegmentRun){.backward = true, .score = &score}, losses);
     float *g = gradients(&t.params);
     const float *w = values_of(&t.params, "segment.weight");
     const float *b = values_of(&t.params, "segment.bias");
     double dw[CLASSES * 64] = {0}, db[CLASSES] = {0};
     assert_true(d <= 64);
-    for (int i = 0; i < PICTURES * s.patches; i++) {
+    for (int i = 0; i < IMAGES * s.patches; i++) {
         int label = s.labels[i], best = 0;
         const float *row = x + ((i / s.patches) * each + class_token + i % s.patches) * d;
         double z[CLASSES], sum = 0, loss = 0;
@@ -173,23 +172,23 @@ static void test_head(void **state) {
     check_head(true);
 }
 
-/* The tower's gradient along a random direction is the slope of the loss. */
+/* The tower's gradient along a random direction is the derivative of the loss. */
 static void test_tower(void **state) {
     (void)state;
     Tower t;
     tower_start(&t, false, false);
     Sample s = sample_make(&t.model.vit, 21);
     Params *p = &t.model.vision.params;
-    float *losses = calloc((size_t)(PICTURES * s.patches), sizeof *losses);
+    float *losses = calloc((size_t)(IMAGES * s.patches), sizeof *losses);
     float *kept = malloc((size_t)p->flat * sizeof *kept);
     assert_true(losses && kept);
-    total(&t, &s, 0, PICTURES, (SegmentRun){.backward = true}, losses);
+    total(&t, &s, 0, IMAGES, (SegmentRun){.backward = true}, losses);
     float *g = gradients(p);
     free(gradients(&t.params));
     memcpy(kept, p->master, (size_t)p->flat * sizeof *kept);
     for (int round = 0; round < 4; round++) {
         TestRandom r = {31 + (uint64_t)round};
-        double slope = 0, sums[2], length = 0;
+        double derivative = 0, sums[2], length = 0;
         const double step = 2e-4;
         float *v = malloc((size_t)p->flat * sizeof *v);
         assert_non_null(v);
@@ -200,16 +199,16 @@ static void test_tower(void **state) {
         for (int64_t i = 0; i < p->flat; i++) {
             /* Not in the gaps; one part along the gradient, so that it counts. */
             v[i] = g[i] == 0 ? 0 : test_random_normal(&r) + (float)(g[i] / length);
-            slope += (double)v[i] * g[i];
+            derivative += (double)v[i] * g[i];
         }
         for (int side = 0; side < 2; side++) {
             for (int64_t i = 0; i < p->flat; i++)
                 p->master[i] = kept[i] + (float)(side ? -step : step) * v[i];
-            sums[side] = total(&t, &s, 0, PICTURES, (SegmentRun){.backward = false}, losses);
+            sums[side] = total(&t, &s, 0, IMAGES, (SegmentRun){.backward = false}, losses);
         }
         double found = (sums[0] - sums[1]) / (2 * step);
-        if (!(fabs(found - slope) <= 5e-3 * fabs(slope)))
-            fail_msg("slope %g, by the gradient %g", found, slope);
+        if (!(fabs(found - derivative) <= 5e-3 * fabs(derivative)))
+            fail_msg("slope %g, by the gradient %g", found, derivative);
         free(v);
     }
     free(g), free(kept), free(losses);
@@ -217,7 +216,7 @@ static void test_tower(void **state) {
     tower_end(&t);
 }
 
-/* Recomputation changes no bit; passes of one picture each add up to the same. */
+/* Recomputation changes no bit; passes of one image each add up to the same. */
 static void test_same(void **state) {
     (void)state;
     float *found[3][2] = {{NULL}};
@@ -227,11 +226,11 @@ static void test_same(void **state) {
         Tower t;
         tower_start(&t, false, way == 1);
         Sample s = sample_make(&t.model.vit, 41);
-        float *losses = calloc((size_t)(PICTURES * s.patches), sizeof *losses);
+        float *losses = calloc((size_t)(IMAGES * s.patches), sizeof *losses);
         SegmentRun run = {.backward = true, .recompute = way == 1};
         sums[way] = 0;
-        for (int i = 0; i < (way == 2 ? PICTURES : 1); i++)
-            sums[way] += total(&t, &s, i, way == 2 ? 1 : PICTURES, run, losses);
+        for (int i = 0; i < (way == 2 ? IMAGES : 1); i++)
+            sums[way] += total(&t, &s, i, way == 2 ? 1 : IMAGES, run, losses);
         /* Neither more than was announced nor much less. */
         if (way < 2) assert_true((double)t.arena.peak >= 0.98 * (double)t.arena.size);
         flat[0] = t.params.flat, flat[1] = t.model.vision.params.flat;
@@ -244,7 +243,7 @@ static void test_same(void **state) {
     for (int part = 0; part < 2; part++) {
         size_t n = (size_t)flat[part];
         assert_memory_equal(found[0][part], found[1][part], n * sizeof(float));
-        assert_close(found[2][part], found[0][part], n, 2e-6, "picture by picture");
+        assert_close(found[2][part], found[0][part], n, 2e-6, "image by image");
         for (int way = 0; way < 3; way++) free(found[way][part]);
     }
     /* Labels that there are not. */
@@ -253,8 +252,8 @@ static void test_same(void **state) {
     tower_start(&t, false, false);
     Sample s = sample_make(&t.model.vit, 41);
     s.labels[7] = CLASSES;
-    float *losses = calloc((size_t)(PICTURES * s.patches), sizeof *losses);
-    SegmentBatch batch = {PICTURES, s.pixels, s.labels, 1, 0};
+    float *losses = calloc((size_t)(IMAGES * s.patches), sizeof *losses);
+    SegmentBatch batch = {IMAGES, s.pixels, s.labels, 1, 0};
     assert_refused(
         segment_pass(&t.model.vit, &t.head, &t.arena, &batch, &(SegmentRun){0}, losses, &err), &err,
         "patch 7", "class 5");
@@ -271,7 +270,7 @@ typedef struct Bench {
     char model[300], train[300], valid[300], images[300];
 } Bench;
 
-/* One square or two on grey noise, in a picture that is no square. */
+/* One square or two on grey noise, in an image that is no square. */
 static void draw_squares(FILE *f, const char *images, const char *name, bool first, TestRandom *r) {
     enum { WIDTH = 40, HEIGHT = 33 };
     static const uint8_t colours[3][3] = {{220, 30, 30}, {30, 170, 40}, {40, 60, 210}};
@@ -294,7 +293,7 @@ static void draw_squares(FILE *f, const char *images, const char *name, bool fir
     }
     fprintf(f, "}}");
     snprintf(path, sizeof path, "%s/%s", images, name);
-    picture_write(path, &pixels[0][0][0], WIDTH, HEIGHT);
+    image_write(path, &pixels[0][0][0], WIDTH, HEIGHT);
 }
 
 static void write_squares(const Bench *b, const char *path, const char *stem, int count,
@@ -311,15 +310,15 @@ static void write_squares(const Bench *b, const char *path, const char *stem, in
     assert_int_equal(fclose(f), 0);
 }
 
-static void bench_start(Bench *b, int pictures) {
+static void bench_start(Bench *b, int images) {
     Run *r = &b->run;
     run_start(r);
     path_in(b->model, sizeof b->model, r, "model");
     path_in(b->train, sizeof b->train, r, "train.json");
     path_in(b->valid, sizeof b->valid, r, "valid.json");
-    path_in(b->images, sizeof b->images, r, "pictures");
+    path_in(b->images, sizeof b->images, r, "images");
     assert_int_equal(mkdir(b->images, 0777), 0);
-    write_squares(b, b->train, "t", pictures, 5);
+    write_squares(b, b->train, "t", images, 5);
     write_squares(b, b->valid, "v", 60, 6);
     run(r, "new", b->model, "--tokenizer", TOKENIZER, "--layers", "1", "--width", "16", "--heads",
         "2", "--ffn", "32", "--positions", "130", "--image-size", "40", "--patch", "5",
@@ -372,7 +371,7 @@ static double metric(const Run *r, const char *out, const char *key, int at) {
     return found;
 }
 
-/* It finds the squares in pictures that it has not seen; a second run goes on where it ended; other
+/* It finds the squares in images that it has not seen; a second run goes on where it ended; other
  * stages take the tower and leave the layer. */
 static void test_learns(void **state) {
     (void)state;
@@ -393,10 +392,9 @@ static void test_learns(void **state) {
     double patches = metric(r, "out", "valid_accuracy", 1);
     double objects = metric(r, "out", "valid_object_accuracy", 1);
     double loss = metric(r, "out", "valid_loss", 1);
-    print_message(
-        "note: squares in 60 held-out pictures after 135 steps: loss %.3f, %.1f %% of the "
-        "patches right, %.1f %% of those of objects\n",
-        loss, 100 * patches, 100 * objects);
+    print_message("note: squares in 60 held-out images after 135 steps: loss %.3f, %.1f %% of the "
+                  "patches right, %.1f %% of those of objects\n",
+                  loss, 100 * patches, 100 * objects);
     assert_true(objects > 0.9 && patches > 0.9);
     assert_true(metric(r, "out", "valid_object_accuracy", 0) < 0.7);
     assert_same_file(r, "model/language/model.safetensors", "out/model/language/model.safetensors");
@@ -516,7 +514,7 @@ static void test_resume(void **state) {
     run(r, "train", "--resume", "--out", killed);
     expect(r, 0, "");
     assert_same_run(r, "whole", "killed");
-    /* Other pictures in the same file. */
+    /* Other images in the same file. */
     run(r, SEGMENT(&b, alone), "--stop-after", "2");
     expect(r, 0, "");
     write_squares(&b, b.train, "t", 41, 5);
@@ -567,7 +565,7 @@ static void test_refused(void **state) {
     run(r, "train", "segment", "--language", path, "--data", b.train, "--images", b.images, "--out",
         out);
     assert_message(r, 2, "vision tower", "--vision");
-    /* Bad pictures: more than the share that may be, found at the start or underway. */
+    /* Bad images: more than the share that may be, found at the start or underway. */
     const char *text = "{\"t000.png\": {\"width\": 40, \"height\": 33, \"objects\": {}},"
                        " \"t001.png\": {\"width\": 33, \"height\": 40, \"objects\": {}},"
                        " \"gone\": {\"width\": 33, \"height\": 40, \"objects\": {}}}";

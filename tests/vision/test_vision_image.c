@@ -1,6 +1,6 @@
-/* Pictures: decoding, orientation, resizing and CLIP's preprocessing, against what Pillow made of
+/* Images: decoding, orientation, resizing and CLIP's preprocessing, against what Pillow made of
  * the files in tests/golden/images (tests/reference/make_images.py), and everything that can be
- * wrong with a picture file. */
+ * wrong with an image file. */
 #include <math.h>
 #include <unistd.h>
 
@@ -46,7 +46,7 @@ static void file_write(const char *path, const void *bytes, size_t size) {
     fclose(f);
 }
 
-/* A picture of noise and edges that differs in every sample. */
+/* An image of noise and edges that differs in every sample. */
 static Image image_noise(int width, int height, uint64_t seed) {
     TestRandom random = {seed};
     Image image = {width, height, malloc((size_t)width * (size_t)height * 3)};
@@ -83,7 +83,7 @@ static void check_streamed(const char *path, const PreprocessConfig *config, int
 
 /* Checks the lines of expected.tsv whose file names begin with `prefix` (those without a colon, if
  * it is empty); returns how many there are. */
-static int check_pictures(const char *prefix) {
+static int check_images(const char *prefix) {
     char *table = file_bytes(GOLDEN "expected.tsv", NULL), *rest = table;
     assert_non_null(table);
     int count = 0;
@@ -124,15 +124,15 @@ static int check_pictures(const char *prefix) {
     return count;
 }
 
-static void test_pictures_equal_pillow(void **state) {
+static void test_images_equal_pillow(void **state) {
     (void)state;
-    assert_true(check_pictures("") >= 90);
+    assert_true(check_images("") >= 90);
 }
 
-static void test_real_pictures_equal_pillow(void **state) {
+static void test_real_images_equal_pillow(void **state) {
     (void)state;
     if (!shared_file("images/waterview.jpg")) skip();
-    assert_int_equal(check_pictures("shared:"), 3);
+    assert_int_equal(check_images("shared:"), 3);
 }
 
 static void test_values_equal_reference(void **state) {
@@ -173,12 +173,12 @@ static void test_values_equal_reference(void **state) {
 
 /* --- orientation --- */
 
-/* Where the pixel at (x, y) of the upright picture is stored, from the words of the EXIF standard:
+/* Where the pixel at (x, y) of the upright image is stored, from the words of the EXIF standard:
  * which sides of the scene the first row and the first column are. */
 static void stored_position(int orientation, int w, int h, int x, int y, int *column, int *row) {
     static const char *sides[9] = {"", "TL", "TR", "BR", "BL", "LT", "RT", "RB", "LB"};
     for (int i = 0; i < 2; i++) {
-        int distance = 0; /* of the upright pixel from the named side of the upright picture */
+        int distance = 0; /* of the upright pixel from the named side of the upright image */
         switch (sides[orientation][i]) {
         case 'T':
             distance = y;
@@ -432,7 +432,7 @@ static void png_mend(uint8_t *bytes, size_t size) {
     }
 }
 
-/* Damaged bytes give a picture or a message, and never more than the pixels allowed. */
+/* Damaged bytes give an image or a message, and never more than the pixels allowed. */
 static void check_damage(const char *name, uint64_t seed) {
     size_t size;
     uint8_t *bytes = golden_bytes(name, &size), *damaged = malloc(size);
@@ -707,8 +707,8 @@ static void test_preprocess_refuses(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_pictures_equal_pillow),
-        cmocka_unit_test(test_real_pictures_equal_pillow),
+        cmocka_unit_test(test_images_equal_pillow),
+        cmocka_unit_test(test_real_images_equal_pillow),
         cmocka_unit_test(test_values_equal_reference),
         cmocka_unit_test(test_orientation_1),
         cmocka_unit_test(test_orientation_2),

@@ -186,7 +186,7 @@ function leastSure(h) {
     c.piece !== MASK && (least === null || c.p < cells[least].p) ? i : least, null);
 }
 
-// What is told of one place: a card, a map on the picture, a row of the grid.
+// What is told of one place: a card, a map on the image, a row of the grid.
 function showPlace() {
   const i = now.pointed ?? now.chosen;
   answer.nodes.forEach(({ span }, k) => {
@@ -247,16 +247,16 @@ function showBars(card, likely, piece, p) {
 
 // ---- Where the model looked. ----
 
-// The rectangle of the picture inside of its frame, in CSS pixels.
-function pictureBox(img) {
+// The rectangle of the image inside of its frame, in CSS pixels.
+function imageBox(img) {
   const scale = Math.min(img.clientWidth / img.naturalWidth, img.clientHeight / img.naturalHeight);
   const width = img.naturalWidth * scale, height = img.naturalHeight * scale;
   return { left: (img.clientWidth - width) / 2, top: (img.clientHeight - height) / 2, width, height };
 }
 
 function showLook(i) {
-  const h = current(), img = $("picture"), note = $("look-note"), canvas = $("look");
-  const maps = img && data.picture && h.attention;
+  const h = current(), img = $("image"), note = $("look-note"), canvas = $("look");
+  const maps = img && data.geometry && h.attention;
   note.hidden = !maps;
   canvas.classList.remove("on");
   if (!maps) return;
@@ -283,7 +283,7 @@ function showLook(i) {
 
 // A veil that is the thinner, the more a patch was looked at.
 function drawLook(canvas, img, map, most) {
-  const box = pictureBox(img), p = data.picture, dense = devicePixelRatio || 1, veil = 0.8;
+  const box = imageBox(img), p = data.geometry, dense = devicePixelRatio || 1, veil = 0.8;
   for (const side of ["left", "top", "width", "height"]) canvas.style[side] = box[side] + "px";
   canvas.width = Math.round(box.width * dense);
   canvas.height = Math.round(box.height * dense);
@@ -606,7 +606,7 @@ function showScheme() {
 function factsMake() {
   const facts = [];
   if (data.model) facts.push("model " + data.model);
-  if (data.image) facts.push("image " + data.image);
+  if (data.geometry) facts.push("image " + data.geometry);
   if (data.dropped_tokens) facts.push(`${counted(data.dropped_tokens, "token")} of the prompt's beginning dropped`);
   facts.push(data.strategy, `seed ${data.seed}`, counted(current().last, "step"),
     `${counted(data.evaluations, "run")} of the network`);
@@ -614,8 +614,8 @@ function factsMake() {
 }
 
 function start() {
-  document.querySelector(".stage").classList.toggle("pictured", !!$("picture"));
-  $("view").hidden = !$("picture");
+  document.querySelector(".stage").classList.toggle("has-image", !!$("image"));
+  $("view").hidden = !$("image");
   for (const id of ["theme", "player", "legend", "card", "grid", "keys"]) $(id).hidden = false;
   plot = new Plot($("plot"));
   $("step").max = steps;
@@ -633,7 +633,7 @@ function start() {
   document.addEventListener("keydown", onKey);
   const resized = new ResizeObserver(() => showPlace());
   resized.observe($("plot").parentElement);
-  if ($("picture")) resized.observe($("picture"));
+  if ($("image")) resized.observe($("image"));
   choose(leastSure(current()));
   const asked = /^#(\d+)$/.exec(location.hash);
   go(asked ? Number(asked[1]) : steps);

@@ -103,14 +103,14 @@ void ISA_NAME(activation_row)(void *y, Dtype y_dtype, const void *x, Dtype x_dty
 
 /* Phi(x) + x phi(x). With a = |x| and phi(a) = c exp(-a^2 / 2) it is, at -a, exp(-a^2 / 2) (G(a) -
  * c a), and at a what is left of 1. */
-INLINE Vec gelu_slope(Vec x) {
+INLINE Vec gelu_derivative(Vec x) {
     Vec a = vec_min(vec_set1(15), vec_abs(x));
     Vec h = (normal_tail(a) - 0.398942280f * a) * vec_exp_bounded(-0.5f * a * a);
     return vec_select(x < 0.0f, h, 1.0f - h);
 }
 
 /* s (1 + u (1 - s)) with u = 1.702 x and s its sigmoid: again 1 minus the other side's. */
-INLINE Vec quick_gelu_slope(Vec x) {
+INLINE Vec quick_gelu_derivative(Vec x) {
     Vec a = vec_min(vec_set1(100), vec_abs(1.702f * x));
     Vec e = vec_exp_bounded(-a), s = 1.0f / (e + 1.0f);
     Vec h = e * s * (1.0f - a * s);
@@ -118,51 +118,51 @@ INLINE Vec quick_gelu_slope(Vec x) {
 }
 
 /* 1 - tanh(x)^2 */
-INLINE Vec tanh_slope(Vec x) {
+INLINE Vec tanh_derivative(Vec x) {
     Vec a = vec_min(vec_set1(50), vec_abs(x));
     Vec e = vec_exp_bounded(-2.0f * a), s = 1.0f / (e + 1.0f);
     return 4.0f * e * (s * s);
 }
 
-INLINE Vec slope_times(Vec dy, Vec x, Activation activation) {
+INLINE Vec derivative_times(Vec dy, Vec x, Activation activation) {
     switch (activation) {
     case ACTIVATION_GELU:
-        return dy * gelu_slope(x);
+        return dy * gelu_derivative(x);
     case ACTIVATION_QUICK_GELU:
-        return dy * quick_gelu_slope(x);
-    case ACTIVATION_RELU: /* a choice, no product: nothing comes through, not even infinity */
+        return dy * quick_gelu_derivative(x);
+    case ACTIVATION_RELU: /* a choice, no matmul: nothing comes through, not even infinity */
         return (Vec)((VecInt)dy & ~(x <= 0.0f));
     case ACTIVATION_TANH:
-        return dy * tanh_slope(x);
+        return dy * tanh_derivative(x);
     default:
         return dy;
     }
 }
 
-INLINE void slope_typed(void *dx, Dtype dx_dtype, const void *dy, Dtype dy_dtype, const void *x,
-                        Dtype x_dtype, Activation activation, int64_t n) {
+INLINE void derivative_typed(void *dx, Dtype dx_dtype, const void *dy, Dtype dy_dtype,
+                             const void *x, Dtype x_dtype, Activation activation, int64_t n) {
     int64_t i = 0;
     for (; i + LANES <= n; i += LANES)
         vec_put(dx, dx_dtype, i, LANES,
-                slope_times(vec_get(dy, dy_dtype, i, LANES), vec_get(x, x_dtype, i, LANES),
-                            activation));
+                derivative_times(vec_get(dy, dy_dtype, i, LANES), vec_get(x, x_dtype, i, LANES),
+                                 activation));
     if (i < n)
         vec_put(dx, dx_dtype, i, n - i,
-                slope_times(vec_get(dy, dy_dtype, i, n - i), vec_get(x, x_dtype, i, n - i),
-                            activation));
+                derivative_times(vec_get(dy, dy_dtype, i, n - i), vec_get(x, x_dtype, i, n - i),
+                                 activation));
 }
 
 /* The types of a training step as constants, any other mixture as it comes: its choices are made
  * anew for each vector, but always the same way. */
-INLINE void slope_row(void *dx, Dtype dx_dtype, const void *dy, Dtype dy_dtype, const void *x,
-                      Dtype x_dtype, Activation activation, int64_t n) {
+INLINE void derivative_row(void *dx, Dtype dx_dtype, const void *dy, Dtype dy_dtype, const void *x,
+                           Dtype x_dtype, Activation activation, int64_t n) {
     const Dtype f = DTYPE_F32, h = DTYPE_BF16;
     if (dx_dtype == f && dy_dtype == f && x_dtype == f)
-        slope_typed(dx, f, dy, f, x, f, activation, n);
+        derivative_typed(dx, f, dy, f, x, f, activation, n);
     else if (dx_dtype == h && dy_dtype == h && x_dtype == h)
-        slope_typed(dx, h, dy, h, x, h, activation, n);
+        derivative_typed(dx, h, dy, h, x, h, activation, n);
     else
-        slope_typed(dx, dx_dtype, dy, dy_dtype, x, x_dtype, activation, n);
+        derivative_typed(dx, dx_dtype, dy, dy_dtype, x, x_dtype, activation, n);
 }
 
 void ISA_NAME(activation_backward_row)(void *dx, Dtype dx_dtype, const void *dy, Dtype dy_dtype,
@@ -170,16 +170,16 @@ void ISA_NAME(activation_backward_row)(void *dx, Dtype dx_dtype, const void *dy,
                                        int64_t n) {
     switch (activation) {
     case ACTIVATION_GELU:
-        slope_row(dx, dx_dtype, dy, dy_dtype, x, x_dtype, ACTIVATION_GELU, n);
+        derivative_row(dx, dx_dtype, dy, dy_dtype, x, x_dtype, ACTIVATION_GELU, n);
         break;
     case ACTIVATION_QUICK_GELU:
-        slope_row(dx, dx_dtype, dy, dy_dtype, x, x_dtype, ACTIVATION_QUICK_GELU, n);
+        derivative_row(dx, dx_dtype, dy, dy_dtype, x, x_dtype, ACTIVATION_QUICK_GELU, n);
         break;
     case ACTIVATION_RELU:
-        slope_row(dx, dx_dtype, dy, dy_dtype, x, x_dtype, ACTIVATION_RELU, n);
+        derivative_row(dx, dx_dtype, dy, dy_dtype, x, x_dtype, ACTIVATION_RELU, n);
         break;
     case ACTIVATION_TANH:
-        slope_row(dx, dx_dtype, dy, dy_dtype, x, x_dtype, ACTIVATION_TANH, n);
+        derivative_row(dx, dx_dtype, dy, dy_dtype, x, x_dtype, ACTIVATION_TANH, n);
         break;
     default:
         ISA_NAME(convert_row)(dx, dx_dtype, dy, dy_dtype, n);

@@ -1,11 +1,11 @@
 /* attention.c - softmax(q k^T * scale) v of one head, for a piece of a span's queries.
  *
- * Both products are the same small matrix product, [rows, depth] times [depth, columns]: scores
+ * Both matmuls are the same small matmul, [rows, depth] times [depth, columns]: scores
  * take the queries' width as depth and the keys as columns, the output takes the keys as depth and
  * the head's width as columns. Its right side is packed once for the unit, as f32, in the order in
  * which it is read: panels of a few vectors of columns, each [depth][vectors * LANES]. For keys
  * that is a transposition. Then, a few rows at a time, the scores stay in the first-level cache
- * between the two products, and no [queries, keys] matrix exists.
+ * between the two matmuls, and no [queries, keys] matrix exists.
  *
  * Whatever rows or columns a tile has, each of its elements is one chain of multiply-adds over the
  * depth, in order: a row's result is the same bits in any tile, hence in any batch.
@@ -13,7 +13,7 @@
 #include "kernels/cpu/isa/attention.h"
 #include "kernels/cpu/isa/kernels.h"
 
-/* ---- Between the products. ---- */
+/* ---- Between the matmuls. ---- */
 
 /* Scores become exp(score - largest), not yet divided by their sum, which is returned. */
 static float softmax_row(float *scores, int keys, float *largest) {

@@ -1,4 +1,4 @@
-/* attention.h - what attention and its backward share: the small matrix product, the packing of its
+/* attention.h - what attention and its backward share: the small matmul, the packing of its
  * right side, the walk over a span's keys and the mask of dropout.
  */
 #ifndef EASYFIRST_KERNELS_CPU_ISA_ATTENTION_H
@@ -48,9 +48,9 @@ static inline int panel_begin(Panels p, int i) {
  * a + r * a_row + k * a_step, line k of b at b + k * b_line; one of a's two is the constant 1. Per
  * step of k the full tile of AVX-512 does 24 multiply-adds on 10 loads: both fit the 12 cycles that
  * two units of each need. */
-INLINE void tile_product(float *c, int c_ld, const float *a, int64_t a_row, int64_t a_step,
-                         const float *b, int64_t b_line, int depth, int rows, int vectors,
-                         bool add) {
+INLINE void tile_matmul(float *c, int c_ld, const float *a, int64_t a_row, int64_t a_step,
+                        const float *b, int64_t b_line, int depth, int rows, int vectors,
+                        bool add) {
     Vec sum[TILE_ROWS][TILE_VECTORS];
 #pragma GCC unroll 6
     for (int r = 0; r < rows; r++)
@@ -75,7 +75,7 @@ INLINE void tile_product(float *c, int c_ld, const float *a, int64_t a_row, int6
         for (int v = 0; v < vectors; v++) vec_store(c + (int64_t)r * c_ld + v * LANES, sum[r][v]);
 }
 
-/* tile_product for the rows and vectors at hand: TILE(r, v) is one case. */
+/* tile_matmul for the rows and vectors at hand: TILE(r, v) is one case. */
 #define TILES(v) TILE(1, v) TILE(2, v) TILE(3, v) TILE(4, v) TILE(5, v) TILE(6, v)
 #if TILE_VECTORS == 4
 #define ALL_TILES TILES(1) TILES(2) TILES(3) TILES(4)
@@ -86,9 +86,9 @@ INLINE void tile_product(float *c, int c_ld, const float *a, int64_t a_row, int6
 /* The right side is a panel, whose lines lie end to end. */
 static inline void tile_multiply(float *c, int c_ld, const float *a, int a_ld, const float *panel,
                                  int depth, int rows, int vectors) {
-#define TILE(r, v)                                                                        \
-    case (r)*8 + (v):                                                                     \
-        tile_product(c, c_ld, a, a_ld, 1, panel, (int64_t)(v)*LANES, depth, r, v, false); \
+#define TILE(r, v)                                                                       \
+    case (r)*8 + (v):                                                                    \
+        tile_matmul(c, c_ld, a, a_ld, 1, panel, (int64_t)(v)*LANES, depth, r, v, false); \
         return;
     switch (rows * 8 + vectors) { ALL_TILES }
 #undef TILE

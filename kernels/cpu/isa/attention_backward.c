@@ -6,8 +6,8 @@
  *     dv += (z * p)^T dout.
  * r is what the sum over a row of p * dp comes to, with dropout too, since out is made of z * p.
  *
- * All five products are the tile's of attention.h. A block of queries is taken at a time: its p and
- * ds, which all keys need, stay in the second-level cache, and it is deep enough a product for the
+ * All five matmuls are the tile's of attention.h. A block of queries is taken at a time: its p and
+ * ds, which all keys need, stay in the second-level cache, and it is deep enough a matmul for the
  * tile where the queries are what is summed over. Each sum is formed in the order of the queries,
  * whatever else is computed.
  */
@@ -19,7 +19,7 @@ enum { BLOCK = 8 * TILE_ROWS }; /* queries */
 /* Where the parts of the scratch begin, in floats. Lines of scores as in attention.c. */
 typedef struct Scratch {
     int line;
-    size_t values_turned, keys, dk, dv, scores, slopes, mask, queries, douts, dq, size;
+    size_t values_turned, keys, dk, dv, scores, derivatives, mask, queries, douts, dq, size;
 } Scratch;
 
 static Scratch scratch_layout(int keys, int head_width) {
@@ -32,8 +32,8 @@ static Scratch scratch_layout(int keys, int head_width) {
     s.dk = s.keys + of_keys;
     s.dv = s.dk + of_keys;
     s.scores = s.dv + of_keys;
-    s.slopes = s.scores + BLOCK * line;
-    s.mask = s.slopes + BLOCK * line;
+    s.derivatives = s.scores + BLOCK * line;
+    s.mask = s.derivatives + BLOCK * line;
     s.queries = s.mask + line;
     s.douts = s.queries + BLOCK * wide;
     s.dq = s.douts + BLOCK * wide;
@@ -48,9 +48,9 @@ size_t ISA_NAME(attention_backward_scratch)(int keys, int head_width) {
 /* c += a^T b: a's lines, `a_line` apart, and b's, `b_line` apart, are what is summed over. */
 static void tile_add_turned(float *c, int c_ld, const float *a, int64_t a_line, const float *b,
                             int64_t b_line, int depth, int rows, int vectors) {
-#define TILE(r, v)                                                         \
-    case (r)*8 + (v):                                                      \
-        tile_product(c, c_ld, a, 1, a_line, b, b_line, depth, r, v, true); \
+#define TILE(r, v)                                                        \
+    case (r)*8 + (v):                                                     \
+        tile_matmul(c, c_ld, a, 1, a_line, b, b_line, depth, r, v, true); \
         return;
     switch (rows * 8 + vectors) { ALL_TILES }
 #undef TILE
@@ -69,17 +69,17 @@ static void add_to_keys(float *gradient, const float *weights, int line, const f
     }
 }
 
-/* scores become z * p, slopes (dp before the mask) become ds; mask is NULL without dropout. */
-static void softmax_backward_row(float *scores, float *slopes, const float *mask, int keys,
+/* scores become z * p, derivatives (dp before the mask) become ds; mask is NULL without dropout. */
+static void softmax_backward_row(float *scores, float *derivatives, const float *mask, int keys,
                                  float lse, float r) {
     for (int j = 0; j < keys; j += LANES) {
-        Vec p = vec_exp_bounded(vec_load(scores + j) - lse), dp = vec_load(slopes + j);
+        Vec p = vec_exp_bounded(vec_load(scores + j) - lse), dp = vec_load(derivatives + j);
         Vec kept = p;
         if (mask) {
             Vec z = vec_load(mask + j);
             dp *= z, kept = p * z;
         }
-        vec_store(slopes + j, p * (dp - r));
+        vec_store(derivatives + j, p * (dp - r));
         vec_store(scores + j, kept);
     }
 }
@@ -115,7 +115,8 @@ void ISA_NAME(attention_backward)(const AttentionUnit *u, const AttentionGradien
     const int keys = attention_keys(u->span), width = u->head_width, wide = round_up(width);
     const Scratch at = scratch_layout(keys, width);
     const Panels key_panels = panels_of(keys), width_panels = panels_of(width);
-    float *scores = scratch + at.scores, *slopes = scratch + at.slopes, *dq = scratch + at.dq;
+    float *scores = scratch + at.scores, *derivatives = scratch + at.derivatives,
+          *dq = scratch + at.dq;
     float *queries = scratch + at.queries, *douts = scratch + at.douts;
     float *dk = scratch + at.dk, *dv = scratch + at.dv;
     float *mask = u->dropout ? scratch + at.mask : NULL;
@@ -131,7 +132,7 @@ void ISA_NAME(attention_backward)(const AttentionUnit *u, const AttentionGradien
             const int rows = block - j < TILE_ROWS ? block - j : TILE_ROWS;
             const int64_t first = u->span->q_begin + i + j;
             float *q = queries + j * wide, *dout = douts + j * wide;
-            float *s = scores + (int64_t)j * at.line, *ds = slopes + (int64_t)j * at.line;
+            float *s = scores + (int64_t)j * at.line, *ds = derivatives + (int64_t)j * at.line;
             for (int r = 0; r < rows; r++) {
                 load_row(q + r * wide, u, u->q, first + r, u->scale);
                 load_row(dout + r * wide, u, g->dout, first + r, 1);
@@ -153,7 +154,7 @@ void ISA_NAME(attention_backward)(const AttentionUnit *u, const AttentionGradien
             panels_multiply(dq, wide, ds, at.line, scratch + at.keys, width_panels, keys, rows);
             for (int r = 0; r < rows; r++) store_row(u, g->dq, first + r, dq + r * wide, u->scale);
         }
-        add_to_keys(dk, slopes, at.line, queries, wide, keys, block);
+        add_to_keys(dk, derivatives, at.line, queries, wide, keys, block);
         add_to_keys(dv, scores, at.line, douts, wide, keys, block);
     }
     add_gradient(u, g->dk, dk, wide);

@@ -1,6 +1,6 @@
 /* philox.h - the blocks of random.h's Philox4x32-10, several at a time in the lanes of a register.
  * Dropout and the draws of vocab_scan need one number for each key or id: one block at a time they
- * would take longer than the matrix product.
+ * would take longer than the matmul.
  */
 #ifndef EASYFIRST_KERNELS_CPU_ISA_PHILOX_H
 #define EASYFIRST_KERNELS_CPU_ISA_PHILOX_H

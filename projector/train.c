@@ -1,4 +1,4 @@
-#include "projector/learn.h"
+#include "projector/train.h"
 
 static bool trainable(const Params *params) {
     return params && params->flat > 0;
@@ -10,8 +10,8 @@ typedef struct Depth {
     bool projector; /* ... or the projector at least, so the image tokens have some */
 } Depth;
 
-static Depth pass_depth(const Learner *learner, bool prompts, const TrainRun *run) {
-    const Multimodal *m = &learner->model;
+static Depth pass_depth(const TrainContext *context, bool prompts, const TrainRun *run) {
+    const Multimodal *m = &context->model;
     if (prompts || !run->backward || !m->vit || !m->projector) return (Depth){false, false};
     Depth depth = {.vision = trainable(m->vit->params)};
     depth.projector = depth.vision || trainable(m->projector->params);
@@ -22,9 +22,9 @@ static size_t largest(size_t a, size_t b) {
     return a > b ? a : b;
 }
 
-/* ---- Pictures: down to image tokens, and back. ---- */
+/* ---- Images: down to image tokens, and back. ---- */
 
-typedef struct Sight {
+typedef struct VisionPath {
     Depth depth;
     Tensor pixels;   /* [B, 3, S, S] */
     Tensor features; /* [R, Dv] c */
@@ -32,32 +32,31 @@ typedef struct Sight {
     Tensor hidden;   /* within the projector */
     Tensor dtokens;  /* [R, D] f32; no tensor if nobody wants it */
     VitTape tape;
-} Sight;
+} VisionPath;
 
-static size_t pixels_bytes(const Vit *vit, int pictures) {
+static size_t pixels_bytes(const Vit *vit, int images) {
     int64_t side = vit->config.image_size;
-    return arena_bytes(DTYPE_F32, 1, pictures * 3 * side * side);
+    return arena_bytes(DTYPE_F32, 1, images * 3 * side * side);
 }
 
 /* What stays taken while the language model is at work, *work being what is taken above it at
  * another time. */
-static size_t sight_bytes(const Multimodal *m, int pictures, Depth depth, bool recompute,
-                          size_t *above) {
+static size_t vision_bytes(const Multimodal *m, int images, Depth depth, bool recompute,
+                           size_t *above) {
     *above = 0;
-    if (pictures == 0 || !m->vit || !m->projector) return 0;
-    int64_t rows = (int64_t)pictures * multimodal_picture_rows(m),
-            width = m->vit->config.block.width;
+    if (images == 0 || !m->vit || !m->projector) return 0;
+    int64_t rows = (int64_t)images * multimodal_image_rows(m), width = m->vit->config.block.width;
     size_t tokens = arena_bytes(DTYPE_F32, rows, m->projector->out);
     size_t kept = arena_bytes(m->projector->params->compute, rows, width) + tokens;
-    size_t pixels = pixels_bytes(m->vit, pictures);
+    size_t pixels = pixels_bytes(m->vit, images);
     *above = projector_work_bytes(m->projector, rows);
-    if (!depth.vision) *above = largest(*above, pixels + vit_work_bytes(m->vit, pictures));
+    if (!depth.vision) *above = largest(*above, pixels + vit_work_bytes(m->vit, images));
     if (!depth.projector) return kept;
     size_t back = projector_backward_bytes(m->projector, rows);
     if (depth.vision) {
-        kept += pixels + vit_tape_bytes(m->vit, pictures, recompute);
+        kept += pixels + vit_tape_bytes(m->vit, images, recompute);
         back = arena_bytes(DTYPE_F32, rows, width) +
-               largest(back, vit_backward_bytes(m->vit, pictures, recompute));
+               largest(back, vit_backward_bytes(m->vit, images, recompute));
     }
     size_t train = projector_tape_bytes(m->projector, rows) + tokens;
     /* The frozen tower has done its work before the projector's tape is taken. */
@@ -65,19 +64,19 @@ static size_t sight_bytes(const Multimodal *m, int pictures, Depth depth, bool r
     return kept + train;
 }
 
-static int upload_pixels(Sight *s, const Multimodal *m, Arena *arena, const LearnBatch *batch,
+static int upload_pixels(VisionPath *s, const Multimodal *m, Arena *arena, const TrainBatch *batch,
                          Error *err) {
-    int64_t side = m->vit->config.image_size, n = batch->pictures * 3 * side * side;
+    int64_t side = m->vit->config.image_size, n = batch->images * 3 * side * side;
     Tensor flat;
     TRY(arena_upload(arena, &flat, DTYPE_F32, n, batch->pixels, err));
-    s->pixels = tensor_nd(flat.data, DTYPE_F32, 4, (int64_t[]){batch->pictures, 3, side, side});
+    s->pixels = tensor_nd(flat.data, DTYPE_F32, 4, (int64_t[]){batch->images, 3, side, side});
     return 0;
 }
 
-static int sight_forward(Sight *s, const Multimodal *m, Arena *arena, const LearnBatch *batch,
-                         const TrainRun *run, Error *err) {
+static int vision_forward(VisionPath *s, const Multimodal *m, Arena *arena, const TrainBatch *batch,
+                          const TrainRun *run, Error *err) {
     const Projector *p = m->projector;
-    int64_t rows = (int64_t)batch->pictures * multimodal_picture_rows(m);
+    int64_t rows = (int64_t)batch->images * multimodal_image_rows(m);
     TRY(arena_take(arena, &s->features, p->params->compute, rows, m->vit->config.block.width, err));
     TRY(arena_take(arena, &s->tokens, DTYPE_F32, rows, p->out, err));
     size_t mark = arena->used;
@@ -95,7 +94,7 @@ static int sight_forward(Sight *s, const Multimodal *m, Arena *arena, const Lear
     return device_clear(arena->device, s->dtokens.data, tensor_bytes(s->dtokens), err);
 }
 
-static int sight_backward(Sight *s, const Multimodal *m, Arena *arena, Error *err) {
+static int vision_backward(VisionPath *s, const Multimodal *m, Arena *arena, Error *err) {
     Tensor dfeatures = TENSOR_NONE;
     if (s->depth.vision)
         TRY(arena_take(arena, &dfeatures, DTYPE_F32, s->features.shape[0], s->features.shape[1],
@@ -108,32 +107,32 @@ static int sight_backward(Sight *s, const Multimodal *m, Arena *arena, Error *er
 
 /* ---- One pass. ---- */
 
-size_t learn_bytes(const Learner *learner, const LearnSizes *sizes, const TrainRun *run) {
-    const Multimodal *m = &learner->model;
+size_t train_bytes(const TrainContext *context, const TrainSizes *sizes, const TrainRun *run) {
+    const Multimodal *m = &context->model;
     size_t bytes = 0, above;
     if (sizes->prompts > 0 && m->length) {
-        Depth depth = pass_depth(learner, true, run);
-        size_t kept = sight_bytes(m, sizes->pictures, depth, run->recompute, &above);
+        Depth depth = pass_depth(context, true, run);
+        size_t kept = vision_bytes(m, sizes->images, depth, run->recompute, &above);
         size_t text = xlmr_work_bytes(m->xlmr, sizes->tokens) +
                       length_loss_bytes(m->length, sizes->tokens, sizes->prompts, run);
         bytes = kept + largest(above, text);
     }
     if (sizes->targets > 0) {
-        Depth depth = pass_depth(learner, false, run);
-        size_t kept = sight_bytes(m, sizes->pictures, depth, run->recompute, &above);
+        Depth depth = pass_depth(context, false, run);
+        size_t kept = vision_bytes(m, sizes->images, depth, run->recompute, &above);
         size_t text = xlmr_loss_bytes(m->xlmr, sizes->tokens, sizes->targets, run, depth.projector);
         bytes = largest(bytes, kept + largest(above, text));
     }
     return bytes;
 }
 
-static int check_batch(const Multimodal *m, const LearnBatch *b, Error *err) {
+static int check_batch(const Multimodal *m, const TrainBatch *b, Error *err) {
     if (!m->xlmr) return error_set(err, "training: the model has no language part");
-    if (b->pictures > 0 && !(m->vit && m->projector))
+    if (b->images > 0 && !(m->vit && m->projector))
         return error_set(err, "training: a batch with images, but the model has no %s",
                          m->vit ? "projector" : "vision tower");
-    if (b->pictures > 0 && !(b->pixels && b->image_rows))
-        return error_set(err, "training: a batch of %d images without %s", b->pictures,
+    if (b->images > 0 && !(b->pixels && b->image_rows))
+        return error_set(err, "training: a batch of %d images without %s", b->images,
                          b->pixels ? "rows for them" : "pixels");
     if (b->prompts > 0 && !m->length)
         return error_set(err, "training: lengths to learn, but the model has no length predictor");
@@ -141,7 +140,7 @@ static int check_batch(const Multimodal *m, const LearnBatch *b, Error *err) {
 }
 
 static int prompts_pass(const Multimodal *m, Arena *arena, const XlmrBatch *rows,
-                        const LearnBatch *batch, const TrainRun *run, float *losses, Error *err) {
+                        const TrainBatch *batch, const TrainRun *run, float *losses, Error *err) {
     Tensor hidden;
     TRY(xlmr_check_batch(m->xlmr, rows, err));
     TRY(xlmr_forward(m->xlmr, arena, rows, &hidden, NULL, err)); /* [T, D] */
@@ -149,14 +148,14 @@ static int prompts_pass(const Multimodal *m, Arena *arena, const XlmrBatch *rows
                        batch->classes, batch->prompt_weight, run, losses, err);
 }
 
-static int pass_run(const Multimodal *m, Arena *arena, const LearnBatch *batch, const TrainRun *run,
-                    Sight *sight, float *losses, Error *err) {
-    if (batch->pictures > 0) TRY(sight_forward(sight, m, arena, batch, run, err)); /* [R, D] */
+static int pass_run(const Multimodal *m, Arena *arena, const TrainBatch *batch, const TrainRun *run,
+                    VisionPath *vision, float *losses, Error *err) {
+    if (batch->images > 0) TRY(vision_forward(vision, m, arena, batch, run, err)); /* [R, D] */
     XlmrBatch rows = {.tokens = batch->tokens,
                       .ids = batch->ids,
-                      .image_rows = batch->pictures > 0 ? batch->image_rows : NULL,
+                      .image_rows = batch->images > 0 ? batch->image_rows : NULL,
                       .positions = batch->positions,
-                      .image_tokens = sight->tokens,
+                      .image_tokens = vision->tokens,
                       .plan = {.spans = batch->spans, .span_count = batch->span_count}};
     if (batch->prompts > 0) return prompts_pass(m, arena, &rows, batch, run, losses, err);
     XlmrTargets targets = {.count = batch->targets,
@@ -165,19 +164,19 @@ static int pass_run(const Multimodal *m, Arena *arena, const LearnBatch *batch, 
                            .weights = batch->weights,
                            .smoothing_weights = batch->smoothing_weights,
                            .smoothing = batch->smoothing};
-    TRY(xlmr_loss(m->xlmr, arena, &rows, &targets, run, losses, sight->dtokens, err));
-    return sight->dtokens.data ? sight_backward(sight, m, arena, err) : 0;
+    TRY(xlmr_loss(m->xlmr, arena, &rows, &targets, run, losses, vision->dtokens, err));
+    return vision->dtokens.data ? vision_backward(vision, m, arena, err) : 0;
 }
 
-int learn_pass(const Learner *learner, Arena *arena, const LearnBatch *batch, const TrainRun *run,
-               float *losses, Error *err) {
-    const Multimodal *m = &learner->model;
+int train_micro_batch(const TrainContext *context, Arena *arena, const TrainBatch *batch,
+                      const TrainRun *run, float *losses, Error *err) {
+    const Multimodal *m = &context->model;
     TRY(check_batch(m, batch, err));
     if (batch->tokens == 0 || (batch->targets == 0 && batch->prompts == 0)) return 0;
     size_t mark = arena->used;
-    Sight sight = {.depth = pass_depth(learner, batch->prompts > 0, run)};
-    int status = pass_run(m, arena, batch, run, &sight, losses, err);
-    vit_tape_free(&sight.tape);
+    VisionPath vision = {.depth = pass_depth(context, batch->prompts > 0, run)};
+    int status = pass_run(m, arena, batch, run, &vision, losses, err);
+    vit_tape_free(&vision.tape);
     arena_reset(arena, mark);
     return status;
 }

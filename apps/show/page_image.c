@@ -1,4 +1,4 @@
-#include "apps/show/page_picture.h"
+#include "apps/show/page_image.h"
 
 #include <setjmp.h>
 #include <stdio.h>
@@ -31,24 +31,24 @@ static void on_error(j_common_ptr jpeg) {
     longjmp(e->escape, 1);
 }
 
-static int jpeg_rows(JpegEncoder *e, const Image *picture, Error *err) {
+static int jpeg_rows(JpegEncoder *e, const Image *pixels, Error *err) {
     if (setjmp(e->escape))
         return error_set(err, "the image cannot be put into the page: JPEG: %s", e->message);
     struct jpeg_compress_struct *jpeg = &e->jpeg;
     jpeg_create_compress(jpeg);
     jpeg_mem_dest(jpeg, &e->bytes, &e->size);
-    jpeg->image_width = (JDIMENSION)picture->width;
-    jpeg->image_height = (JDIMENSION)picture->height;
+    jpeg->image_width = (JDIMENSION)pixels->width;
+    jpeg->image_height = (JDIMENSION)pixels->height;
     jpeg->input_components = 3;
     jpeg->in_color_space = JCS_RGB;
     jpeg_set_defaults(jpeg);
     jpeg_set_quality(jpeg, JPEG_QUALITY, TRUE);
     jpeg->optimize_coding = TRUE;
-    for (int i = 0; i < 3; i++) /* colours at full size: drawn pictures have sharp edges */
+    for (int i = 0; i < 3; i++) /* colours at full size: drawn images have sharp edges */
         jpeg->comp_info[i].h_samp_factor = jpeg->comp_info[i].v_samp_factor = 1;
     jpeg_start_compress(jpeg, TRUE);
     while (jpeg->next_scanline < jpeg->image_height) {
-        JSAMPROW row = picture->pixels + (size_t)jpeg->next_scanline * (size_t)picture->width * 3;
+        JSAMPROW row = pixels->pixels + (size_t)jpeg->next_scanline * (size_t)pixels->width * 3;
         jpeg_write_scanlines(jpeg, &row, 1);
     }
     jpeg_finish_compress(jpeg);
@@ -56,12 +56,12 @@ static int jpeg_rows(JpegEncoder *e, const Image *picture, Error *err) {
 }
 
 /* *bytes is the caller's to free. */
-static int jpeg_encode(const Image *picture, unsigned char **bytes, size_t *size, Error *err) {
+static int jpeg_encode(const Image *pixels, unsigned char **bytes, size_t *size, Error *err) {
     JpegEncoder e = {0};
     e.jpeg.err = jpeg_std_error(&e.errors);
     e.errors.error_exit = on_error;
     e.jpeg.client_data = &e;
-    int status = jpeg_rows(&e, picture, err);
+    int status = jpeg_rows(&e, pixels, err);
     jpeg_destroy_compress(&e.jpeg);
     if (status) free(e.bytes), e.bytes = NULL;
     *bytes = e.bytes, *size = e.size;
@@ -70,15 +70,15 @@ static int jpeg_encode(const Image *picture, unsigned char **bytes, size_t *size
 
 /* ---- PNG. ---- */
 
-static int png_encode(const Image *picture, unsigned char **bytes, size_t *size, Error *err) {
+static int png_encode(const Image *pixels, unsigned char **bytes, size_t *size, Error *err) {
     png_image image = {.version = PNG_IMAGE_VERSION,
-                       .width = (png_uint_32)picture->width,
-                       .height = (png_uint_32)picture->height,
+                       .width = (png_uint_32)pixels->width,
+                       .height = (png_uint_32)pixels->height,
                        .format = PNG_FORMAT_RGB};
     png_alloc_size_t room = PNG_IMAGE_PNG_SIZE_MAX(image);
     *bytes = malloc(room);
     if (!*bytes) return error_set(err, "out of memory for the page's image");
-    if (png_image_write_to_memory(&image, *bytes, &room, 0, picture->pixels, 0, NULL)) {
+    if (png_image_write_to_memory(&image, *bytes, &room, 0, pixels->pixels, 0, NULL)) {
         *size = room;
         return 0;
     }
@@ -102,12 +102,12 @@ static char *address(const char *kind, const unsigned char *bytes, size_t size, 
     return text;
 }
 
-static char *encode(const Image *picture, Error *err) {
+static char *encode(const Image *pixels, Error *err) {
     unsigned char *jpeg = NULL, *png = NULL;
     size_t jpeg_size, png_size;
     char *text = NULL;
-    if (jpeg_encode(picture, &jpeg, &jpeg_size, err) == 0 &&
-        png_encode(picture, &png, &png_size, err) == 0)
+    if (jpeg_encode(pixels, &jpeg, &jpeg_size, err) == 0 &&
+        png_encode(pixels, &png, &png_size, err) == 0)
         text = png_size <= jpeg_size ? address("data:image/png;base64,", png, png_size, err)
                                      : address("data:image/jpeg;base64,", jpeg, jpeg_size, err);
     free(jpeg), free(png);
@@ -119,13 +119,13 @@ static int scaled(int length, double scale) {
     return to > 0 ? to : 1;
 }
 
-char *picture_address(const Image *picture, int edge, Error *err) {
-    int longest = picture->width > picture->height ? picture->width : picture->height;
-    if (longest <= edge) return encode(picture, err);
+char *image_address(const Image *pixels, int edge, Error *err) {
+    int longest = pixels->width > pixels->height ? pixels->width : pixels->height;
+    if (longest <= edge) return encode(pixels, err);
     double scale = (double)edge / longest;
-    int width = scaled(picture->width, scale), height = scaled(picture->height, scale);
+    int width = scaled(pixels->width, scale), height = scaled(pixels->height, scale);
     Image small;
-    if (image_resize_bicubic(&small, picture, width, height, 0, 0, width, height, err)) return NULL;
+    if (image_resize_bicubic(&small, pixels, width, height, 0, 0, width, height, err)) return NULL;
     char *text = encode(&small, err);
     image_free(&small);
     return text;

@@ -1,4 +1,4 @@
-/* learn.h - one training pass of the whole model: pictures and packed text in, losses and gradients
+/* train.h - one training pass of the whole model: images and packed text in, losses and gradients
  * out.
  *
  *   pixels ─ vit ─▶ features ─ projector ─▶ image tokens ─┐
@@ -7,24 +7,24 @@
  * and back, as far down as something is trainable. A frozen vision tower is run as for answering
  * (packed weights, no tape); a projector alone is trained through a frozen language model.
  */
-#ifndef EASYFIRST_PROJECTOR_LEARN_H
-#define EASYFIRST_PROJECTOR_LEARN_H
+#ifndef EASYFIRST_PROJECTOR_TRAIN_H
+#define EASYFIRST_PROJECTOR_TRAIN_H
 
 #include "language/length_train.h"
 #include "projector/multimodal.h"
 #include "vision/vit_train.h"
 
 /* One forward's worth of training data, all on the host. Made by packing_build (packing.h). */
-typedef struct LearnBatch {
+typedef struct TrainBatch {
     /* Sequences end to end. */
     int tokens;
     int32_t *ids, *positions; /* [tokens], as in XlmrBatch */
-    int32_t *image_rows;      /* [tokens], likewise; NULL: no pictures */
+    int32_t *image_rows;      /* [tokens], likewise; NULL: no images */
     AttentionSpan *spans;
     int span_count;
-    /* Pictures, each once, whatever the number of sequences that read it. */
-    int pictures;
-    float *pixels; /* [pictures, 3, S, S] */
+    /* Images, each once, whatever the number of sequences that read it. */
+    int images;
+    float *pixels; /* [images, 3, S, S] */
     /* The rows that have a loss: all stages but `length`. */
     int targets;
     int32_t *rows, *target_ids;         /* [targets] */
@@ -35,29 +35,29 @@ typedef struct LearnBatch {
     int32_t *prompt_begin; /* [prompts + 1] */
     int32_t *classes;      /* [prompts] */
     float prompt_weight;   /* of each prompt's loss */
-} LearnBatch;
+} TrainBatch;
 
-void learn_batch_free(LearnBatch *batch);
+void train_batch_free(TrainBatch *batch);
 
 /* The parts of a Multimodal that are trained, by their tables: a part whose table has no trainable
  * parameter is frozen. */
-typedef struct Learner {
+typedef struct TrainContext {
     Multimodal model;
-} Learner;
+} TrainContext;
 
 /* The largest batch that a pass may have. */
-typedef struct LearnSizes {
-    int tokens, targets, pictures, prompts;
-} LearnSizes;
+typedef struct TrainSizes {
+    int tokens, targets, images, prompts;
+} TrainSizes;
 
 /* Arena bytes for passes up to these sizes. What is kept depends on what is trained: ask when
  * params_train or params_prepare has filled the parts' slots. */
-size_t learn_bytes(const Learner *learner, const LearnSizes *sizes, const TrainRun *run);
+size_t train_bytes(const TrainContext *context, const TrainSizes *sizes, const TrainRun *run);
 
 /* One pass: losses of the target rows (or, for a batch with prompts, of the prompts), host,
  * [targets] or [prompts]; with run->backward their sum's gradients are added to those of everything
  * trainable. The arena is left as it was. */
-int learn_pass(const Learner *learner, Arena *arena, const LearnBatch *batch, const TrainRun *run,
-               float *losses, Error *err);
+int train_micro_batch(const TrainContext *context, Arena *arena, const TrainBatch *batch,
+                      const TrainRun *run, float *losses, Error *err);
 
 #endif

@@ -1,5 +1,5 @@
-/* Looking into evaluations: attention against plain sums in double and against transformers
- * (tests/reference/make_look.py), runners-up, and looks at whole answers. */
+/* Inspecting into evaluations: attention against plain sums in double and against transformers
+ * (tests/reference/make_inspect.py), alternatives, and looks at whole answers. */
 #include <math.h>
 
 #include "tests/golden_models.h"
@@ -8,7 +8,7 @@
 
 /* ---- One layer, on memory that the host cannot touch. ---- */
 
-enum { WIDTH = 24, HEADS = 3, LAYERS = 2, PICTURE = 5, KEYS = 31, QUERIES = 9, SEQUENCES = 3 };
+enum { WIDTH = 24, HEADS = 3, LAYERS = 2, IMAGE = 5, KEYS = 31, QUERIES = 9, SEQUENCES = 3 };
 
 /* Queries and keys as the columns of one matrix [KEYS, 2 * WIDTH], as blocks have them. */
 typedef struct LayerCase {
@@ -16,9 +16,9 @@ typedef struct LayerCase {
     float values[LAYERS][KEYS][2 * WIDTH]; /* as stored, rounded */
     Tensor device[LAYERS];
     AttentionSpan spans[SEQUENCES];
-    LookSequence sequences[SEQUENCES];
-    LookRow rows[SEQUENCES][4];
-    float map[SEQUENCES][4][PICTURE], layers[SEQUENCES][4][LAYERS][PICTURE];
+    InspectSequence sequences[SEQUENCES];
+    InspectRow rows[SEQUENCES][4];
+    float map[SEQUENCES][4][IMAGE], layers[SEQUENCES][4][LAYERS][IMAGE];
 } LayerCase;
 
 static void layer_case_make(LayerCase *c, Device *device, Dtype dtype, uint64_t seed) {
@@ -44,17 +44,17 @@ static void layer_case_make(LayerCase *c, Device *device, Dtype dtype, uint64_t 
     c->spans[0] = (AttentionSpan){0, 3, 3, {{12, 14}, {4, 10}, {20, 23}}};
     c->spans[1] = (AttentionSpan){3, 5, 2, {{4, 11}, {20, 23}}};
     c->spans[2] = (AttentionSpan){5, 9, 1, {{0, KEYS}}};
-    static const int32_t picture[SEQUENCES] = {5, 5, 26};
+    static const int32_t image[SEQUENCES] = {5, 5, 26};
     for (int s = 0; s < SEQUENCES; s++) {
         int n = c->spans[s].q_end - c->spans[s].q_begin;
         c->sequences[s] =
-            (LookSequence){c->spans[s].q_begin, n, &c->spans[s], picture[s], c->rows[s]};
+            (InspectSequence){c->spans[s].q_begin, n, &c->spans[s], image[s], c->rows[s]};
         for (int i = 0; i < n; i++) {
-            c->rows[s][i] = (LookRow){.map = c->map[s][i], .layers = &c->layers[s][i][0][0]};
-            for (int p = 0; p < PICTURE; p++) c->map[s][i][p] = 77; /* what was there before */
+            c->rows[s][i] = (InspectRow){.map = c->map[s][i], .layers = &c->layers[s][i][0][0]};
+            for (int p = 0; p < IMAGE; p++) c->map[s][i][p] = 77; /* what was there before */
         }
     }
-    c->rows[0][1] = (LookRow){0};
+    c->rows[0][1] = (InspectRow){0};
     c->rows[1][0].layers = NULL;
 }
 
@@ -79,27 +79,28 @@ static void plain_weights(const LayerCase *c, int layer, const AttentionSpan *sp
 static void check_layers(Device *device, Dtype dtype) {
     static LayerCase c;
     Error err;
-    Look look;
+    Inspector inspection;
     BlockConfig block = {.width = WIDTH, .heads = HEADS};
     layer_case_make(&c, device, dtype, 5 + (uint64_t)dtype);
-    assert_ok(look_open(&look, device, &block, LAYERS, PICTURE, SEQUENCES, &err), &err);
+    assert_ok(inspector_open(&inspection, device, &block, LAYERS, IMAGE, SEQUENCES, &err), &err);
     for (int run = 0; run < 2; run++) { /* a second batch starts from nothing */
-        look.count = SEQUENCES;
-        memcpy(look.sequences, c.sequences, sizeof c.sequences);
+        inspection.count = SEQUENCES;
+        memcpy(inspection.sequences, c.sequences, sizeof c.sequences);
         for (int l = 0; l < LAYERS; l++)
-            assert_ok(look_layer(&look, l,
-                                 tensor_columns(tensor_rows(c.device[l], 0, QUERIES), 0, WIDTH),
-                                 tensor_columns(c.device[l], WIDTH, WIDTH), &err),
-                      &err);
+            assert_ok(
+                inspector_layer(&inspection, l,
+                                tensor_columns(tensor_rows(c.device[l], 0, QUERIES), 0, WIDTH),
+                                tensor_columns(c.device[l], WIDTH, WIDTH), &err),
+                &err);
     }
-    look_close(&look);
+    inspector_close(&inspection);
     for (int s = 0; s < SEQUENCES; s++)
         for (int i = 0; i < c.sequences[s].length; i++) {
-            double mean[PICTURE] = {0}, weights[KEYS];
+            double mean[IMAGE] = {0}, weights[KEYS];
             for (int l = 0; l < LAYERS; l++) {
                 plain_weights(&c, l, &c.spans[s], c.spans[s].q_begin + i, weights);
-                for (int p = 0; p < PICTURE; p++) {
-                    double want = weights[c.sequences[s].picture + p];
+                for (int p = 0; p < IMAGE; p++) {
+                    double want = weights[c.sequences[s].image + p];
                     mean[p] += want / LAYERS;
                     double got = (double)c.layers[s][i][l][p];
                     if (c.rows[s][i].layers)
@@ -108,7 +109,7 @@ static void check_layers(Device *device, Dtype dtype) {
                         assert_true(got == 0);
                 }
             }
-            for (int p = 0; p < PICTURE; p++) {
+            for (int p = 0; p < IMAGE; p++) {
                 double got = (double)c.map[s][i][p];
                 if (c.rows[s][i].map)
                     assert_true(fabs(got - mean[p]) <= 1e-6);
@@ -128,49 +129,50 @@ static void test_layers(void **state) {
     guarded_close(device);
 }
 
-/* Where the "picture" is all that is seen, the shares are all there is. */
+/* Where the "image" is all that is seen, the shares are all there is. */
 static void test_shares(void **state) {
     (void)state;
     Device *device = guarded_open();
     static LayerCase c;
     Error err;
-    Look look;
+    Inspector inspection;
     float map[KEYS];
     BlockConfig block = {.width = WIDTH, .heads = HEADS};
     layer_case_make(&c, device, DTYPE_F32, 3);
-    LookRow row = {.map = map};
-    assert_ok(look_open(&look, device, &block, 1, KEYS, 1, &err), &err);
-    look.count = 1;
-    look.sequences[0] = (LookSequence){2, 1, &c.spans[2], 0, &row};
+    InspectRow row = {.map = map};
+    assert_ok(inspector_open(&inspection, device, &block, 1, KEYS, 1, &err), &err);
+    inspection.count = 1;
+    inspection.sequences[0] = (InspectSequence){2, 1, &c.spans[2], 0, &row};
     Tensor q = tensor_columns(tensor_rows(c.device[0], 0, QUERIES), 0, WIDTH);
     Tensor k = tensor_columns(c.device[0], WIDTH, WIDTH);
-    assert_ok(look_layer(&look, 0, q, k, &err), &err);
+    assert_ok(inspector_layer(&inspection, 0, q, k, &err), &err);
     double sum = 0;
     for (int t = 0; t < KEYS; t++) sum += (double)map[t];
     assert_true(fabs(sum - 1) <= 1e-6);
-    /* A picture that the row does not see, and memory that there is not. */
-    look.sequences[0].span = &c.spans[1];
-    assert_refused(look_layer(&look, 0, q, k, &err), &err, "not among");
-    look_close(&look);
-    assert_ok(look_open(&look, device, &block, 1, KEYS, 1, &err), &err);
-    look.count = 1;
-    look.sequences[0] = (LookSequence){2, 1, &c.spans[2], 0, &row};
+    /* An image that the row does not see, and memory that there is not. */
+    inspection.sequences[0].span = &c.spans[1];
+    assert_refused(inspector_layer(&inspection, 0, q, k, &err), &err, "not among");
+    inspector_close(&inspection);
+    assert_ok(inspector_open(&inspection, device, &block, 1, KEYS, 1, &err), &err);
+    inspection.count = 1;
+    inspection.sequences[0] = (InspectSequence){2, 1, &c.spans[2], 0, &row};
     guarded_fail_after(0);
-    assert_refused(look_layer(&look, 0, q, k, &err), &err, "memory");
+    assert_refused(inspector_layer(&inspection, 0, q, k, &err), &err, "memory");
     guarded_fail_after(-1);
     /* Numbers that are none must not come out as a map. */
     float nan_row[2 * WIDTH];
     for (int i = 0; i < 2 * WIDTH; i++) nan_row[i] = NAN;
     assert_ok(device_upload(device, c.device[0].data, nan_row, sizeof nan_row, &err), &err);
-    assert_refused(look_layer(&look, 0, q, k, &err), &err, "attention of layer 1");
-    look_close(&look);
+    assert_refused(inspector_layer(&inspection, 0, q, k, &err), &err, "attention of layer 1");
+    inspector_close(&inspection);
     for (int l = 0; l < LAYERS; l++) device_free(device, c.device[l].data);
     guarded_close(device);
 }
 
-/* ---- Runners-up. ---- */
+/* ---- Alternatives. ---- */
 
-static void check_runners(TestRandom *random, int vocab, int limit, int banned, int k, bool ties) {
+static void check_alternatives(TestRandom *random, int vocab, int limit, int banned, int k,
+                               bool ties) {
     Error err;
     float *logits = malloc((size_t)vocab * sizeof *logits);
     Proposal *got = malloc((size_t)k * sizeof *got);
@@ -182,7 +184,7 @@ static void check_runners(TestRandom *random, int vocab, int limit, int banned, 
     double sum = 0;
     for (int v = 0; v < limit; v++)
         if (v != banned) sum += exp((double)logits[v]);
-    assert_ok(runners_choose(got, k, logits, limit, banned, &err), &err);
+    assert_ok(top_k_choose(got, k, logits, limit, banned, &err), &err);
     for (int i = 0; i < k; i++) {
         int best = -1;
         for (int v = 0; v < limit; v++)
@@ -198,24 +200,24 @@ static void check_runners(TestRandom *random, int vocab, int limit, int banned, 
     free(logits), free(got), free(taken);
 }
 
-static void test_runners(void **state) {
+static void test_alternatives(void **state) {
     (void)state;
     TestRandom random = {9};
-    check_runners(&random, 1, 1, -1, 1, false);
-    check_runners(&random, 2, 2, 0, 3, false); /* one candidate only */
-    check_runners(&random, 5, 3, 4, 5, false);
+    check_alternatives(&random, 1, 1, -1, 1, false);
+    check_alternatives(&random, 2, 2, 0, 3, false); /* one candidate only */
+    check_alternatives(&random, 5, 3, 4, 5, false);
     for (int i = 0; i < 20; i++) {
-        check_runners(&random, 200, 190 - i, 3 * i, 1 + i % 7, false);
-        check_runners(&random, 60, 55, i, 9, true);
+        check_alternatives(&random, 200, 190 - i, 3 * i, 1 + i % 7, false);
+        check_alternatives(&random, 60, 55, i, 9, true);
     }
     Error err;
     Proposal out[2];
     float logits[4] = {0, NAN, -INFINITY, 1};
-    assert_refused(runners_choose(out, 2, logits, 4, -1, &err), &err, "token 1");
-    assert_ok(runners_choose(out, 2, logits, 4, 1, &err), &err); /* the banned one may be that */
+    assert_refused(top_k_choose(out, 2, logits, 4, -1, &err), &err, "token 1");
+    assert_ok(top_k_choose(out, 2, logits, 4, 1, &err), &err); /* the banned one may be that */
     assert_int_equal(out[0].token, 3);
     logits[1] = INFINITY;
-    assert_refused(runners_choose(out, 2, logits, 4, -1, &err), &err, "finite");
+    assert_refused(top_k_choose(out, 2, logits, 4, -1, &err), &err, "finite");
 }
 
 /* ---- Canvases against the reference. ---- */
@@ -224,17 +226,17 @@ static Checkpoint reference_open(int model) {
     Checkpoint c;
     Error err;
     assert_ok(checkpoint_open(&c,
-                              model ? "tests/golden/look/tiny-xl.safetensors"
-                                    : "tests/golden/look/tiny-base.safetensors",
+                              model ? "tests/golden/inspect/tiny-xl.safetensors"
+                                    : "tests/golden/inspect/tiny-base.safetensors",
                               NULL, &err),
               &err);
     return c;
 }
 
-/* Runners-up [rows, k] against the reference's [rows, 4]: words must agree where the reference's
+/* Alternatives [rows, k] against the reference's [rows, 4]: words must agree where the reference's
  * neighbours are further apart than arithmetic can move them. */
-static void compare_runners(const Proposal *got, int k, Tensor tokens, Tensor scores,
-                            double limit) {
+static void compare_alternatives(const Proposal *got, int k, Tensor tokens, Tensor scores,
+                                 double limit) {
     const int64_t *ids = tokens.data;
     const float *want = scores.data;
     for (int64_t r = 0; r < tensor_row_count(tokens); r++)
@@ -250,14 +252,14 @@ static void compare_runners(const Proposal *got, int k, Tensor tokens, Tensor sc
 }
 
 typedef struct Case {
-    int32_t *prompt, *picture, *canvases, *written, *step_canvas;
+    int32_t *prompt, *image, *canvases, *written, *step_canvas;
     int prompt_count, length, count; /* canvases */
 } Case;
 
 static Case case_open(const Fixture *f, const Checkpoint *c, int k) {
     int n;
     Case out = {.prompt = golden_ids(&f->golden, "decode.%d.prompt", k, &out.prompt_count)};
-    out.picture = golden_ids(&f->golden, "decode.%d.picture", k, &n);
+    out.image = golden_ids(&f->golden, "decode.%d.image", k, &n);
     out.written = golden_ids(c, "%d.written", k, &out.length);
     out.step_canvas = golden_ids(c, "%d.step_canvas", k, &n);
     out.canvases = golden_ids(c, "%d.canvases", k, &n);
@@ -266,20 +268,20 @@ static Case case_open(const Fixture *f, const Checkpoint *c, int k) {
 }
 
 static void case_close(Case *c) {
-    free(c->prompt), free(c->picture), free(c->canvases), free(c->written), free(c->step_canvas);
+    free(c->prompt), free(c->image), free(c->canvases), free(c->written), free(c->step_canvas);
 }
 
-/* All canvases of a case in one call, what is wanted of them as answer_look.c wants it. */
+/* All canvases of a case in one call, what is wanted of them as answer_inspection.c wants it. */
 static void check_case(Fixture *f, const Checkpoint *reference, int k, AttentionPattern pattern,
                        bool no_kv_cache, int batch_tokens) {
     enum { K = 3 };
     Error err;
     Case c = case_open(f, reference, k);
     const Multimodal *m = &f->model.parts;
-    int rows = multimodal_picture_rows(m), layers = m->xlmr->config.layers, n = c.length;
+    int rows = multimodal_image_rows(m), layers = m->xlmr->config.layers, n = c.length;
     Tensor image = golden_image_tokens(&f->golden);
     InfillPrompt prompts[2] = {{c.prompt, c.prompt_count, -1},
-                               {c.prompt, c.prompt_count, c.picture[0]}};
+                               {c.prompt, c.prompt_count, c.image[0]}};
     InfillConfig config = {.model = m->xlmr,
                            .device = f->device,
                            .pattern = pattern,
@@ -290,31 +292,31 @@ static void check_case(Fixture *f, const Checkpoint *reference, int k, Attention
                            .prompts = prompts,
                            .prompt_count = 2,
                            .image_tokens = image,
-                           .picture_rows = rows};
+                           .image_rows = rows};
     Infill *infill;
     assert_ok(infill_open(&infill, &config, &err), &err);
     assert_ok(infill_reserve(infill, n, n + 1, &err), &err);
     DecodeCanvas *canvases = calloc((size_t)c.count, sizeof *canvases);
-    LookRow *wanted = calloc((size_t)(c.count * n), sizeof *wanted);
-    Proposal *runners = calloc((size_t)(c.count * n * K), sizeof *runners);
+    InspectRow *wanted = calloc((size_t)(c.count * n), sizeof *wanted);
+    Proposal *alternatives = calloc((size_t)(c.count * n * K), sizeof *alternatives);
     Proposal *proposals = calloc((size_t)(c.count * n), sizeof *proposals);
     float *maps = calloc((size_t)(n * rows), sizeof *maps);
     float *each = calloc((size_t)(n * rows * layers), sizeof *each);
     for (int i = 0; i < c.count; i++)
         canvases[i] = (DecodeCanvas){.request = 1, .length = n, .tokens = c.canvases + i * n};
-    for (int i = 0; i < c.count * n; i++) wanted[i].runners = runners + i * K;
+    for (int i = 0; i < c.count * n; i++) wanted[i].alternatives = alternatives + i * K;
     for (int i = 0; i < n; i++) {
-        LookRow *row = &wanted[c.step_canvas[c.written[i] - 1] * n + i];
+        InspectRow *row = &wanted[c.step_canvas[c.written[i] - 1] * n + i];
         row->map = maps + i * rows, row->layers = each + i * rows * layers;
     }
-    assert_ok(infill_look(infill, canvases, c.count, wanted, K, &err), &err);
-    assert_int_equal(infill_counts(infill).looks, c.count);
+    assert_ok(infill_inspect(infill, canvases, c.count, wanted, K, &err), &err);
+    assert_int_equal(infill_counts(infill).inspections, c.count);
     assert_int_equal(infill_counts(infill).canvases, 0);
     /* The same evaluation without a look gives the first of them. */
     assert_ok(infill_evaluate(infill, canvases, c.count, 0, 0, proposals, &err), &err);
     for (int i = 0; i < c.count * n; i++) {
-        assert_int_equal(runners[i * K].token, proposals[i].token);
-        assert_true(fabs((double)runners[i * K].score - proposals[i].score) <=
+        assert_int_equal(alternatives[i * K].token, proposals[i].token);
+        assert_true(fabs((double)alternatives[i * K].score - proposals[i].score) <=
                     1e-5 * (1 + fabs((double)proposals[i].score)));
     }
     bool blocks = pattern == ATTENTION_BLOCK_CAUSAL;
@@ -326,28 +328,28 @@ static void check_case(Fixture *f, const Checkpoint *reference, int k, Attention
             sum += (double)each[(i / rows * layers + l) * rows + i % rows];
         assert_true(fabs(sum / layers - (double)maps[i]) <= 1e-6);
     }
-    compare_runners(runners, K,
-                    golden(reference, blocks ? "%d.blocks.tokens" : "%d.full.tokens", k),
-                    golden(reference, blocks ? "%d.blocks.scores" : "%d.full.scores", k),
-                    f->limit > 1e-3 ? 0.15 : 2e-5);
+    compare_alternatives(alternatives, K,
+                         golden(reference, blocks ? "%d.blocks.tokens" : "%d.full.tokens", k),
+                         golden(reference, blocks ? "%d.blocks.scores" : "%d.full.scores", k),
+                         f->limit > 1e-3 ? 0.15 : 2e-5);
     infill_close(infill);
-    free(canvases), free(wanted), free(runners), free(proposals), free(maps), free(each);
+    free(canvases), free(wanted), free(alternatives), free(proposals), free(maps), free(each);
     case_close(&c);
 }
 
-static const int picture_cases[] = {0, 1, 4, 6};
-enum { PICTURE_CASES = 4 };
+static const int image_cases[] = {0, 1, 4, 6};
+enum { IMAGE_CASES = 4 };
 
 static void check_reference(const char *dtype) {
     for (int model = 0; model < 2; model++) {
         Fixture f;
         fixture_open(&f, golden_folders[model], dtype);
         Checkpoint reference = reference_open(model);
-        for (int i = 0; i < PICTURE_CASES; i++)
+        for (int i = 0; i < IMAGE_CASES; i++)
             for (int batch = 0; batch <= 90; batch += 45) {
-                check_case(&f, &reference, picture_cases[i], ATTENTION_FULL, false, batch);
-                check_case(&f, &reference, picture_cases[i], ATTENTION_BLOCK_CAUSAL, false, batch);
-                check_case(&f, &reference, picture_cases[i], ATTENTION_BLOCK_CAUSAL, true, batch);
+                check_case(&f, &reference, image_cases[i], ATTENTION_FULL, false, batch);
+                check_case(&f, &reference, image_cases[i], ATTENTION_BLOCK_CAUSAL, false, batch);
+                check_case(&f, &reference, image_cases[i], ATTENTION_BLOCK_CAUSAL, true, batch);
             }
         checkpoint_close(&reference);
         fixture_close(&f);
@@ -375,44 +377,47 @@ static void test_reference_bf16(void **state) {
 static AnswerRequest request_of(const json_t *entry) {
     return (AnswerRequest){
         .prompt = json_string_value(json_object_get(entry, "prompt")),
-        .picture = (int)json_integer_value(json_object_get(entry, "picture")),
+        .image = (int)json_integer_value(json_object_get(entry, "image")),
         .length = (int)json_integer_value(json_object_get(entry, "length")),
     };
 }
 
 /* What must hold for every look at a result that has a trace. */
-static void check_look(const AnswerLook *look, const DecodeResult *r, int k, bool pure) {
-    assert_int_equal(look->length, r->length);
-    assert_int_equal(look->steps, r->steps);
-    assert_int_equal(look->runners_up, k);
+static void check_inspection(const AnswerInspection *inspection, const DecodeResult *r, int k,
+                             bool pure) {
+    assert_int_equal(inspection->length, r->length);
+    assert_int_equal(inspection->steps, r->steps);
+    assert_int_equal(inspection->top_k, k);
     for (int s = 1; s <= r->steps; s++) {
         const TraceCell *cells = r->trace + (s - 1) * r->length;
-        bool settled = look->step_canvas[s - 1] < 0;
+        bool settled = inspection->step_canvas[s - 1] < 0;
         if (settled) assert_false(r->evaluated[s - 1]);
         for (int i = 0; i < r->length; i++) {
-            const Proposal *best = answer_look_runners(look, s, i);
+            const Proposal *best = answer_inspection_top_k(inspection, s, i);
             if (settled || !k) {
                 assert_null(best);
                 continue;
             }
             for (int j = 1; j < k; j++) assert_true(best[j].score <= best[j - 1].score);
             if (pure) assert_int_equal(best->token, cells[i].proposal.token);
-            if (s == look->written[i] && pure) {
+            if (s == inspection->written[i] && pure) {
                 assert_int_equal(best->token, r->tokens[i]);
                 assert_true(fabs((double)best->score - r->scores[i]) <=
                             1e-4 * (1 + fabs((double)best->score)));
             }
         }
     }
-    size_t patches = (size_t)look->grid * (size_t)look->grid;
+    size_t patches = (size_t)inspection->grid * (size_t)inspection->grid;
     for (size_t p = 0; p < patches; p++) {
         double mean = 0;
-        for (int i = 0; i < r->length; i++) mean += (double)look->maps[(size_t)i * patches + p];
-        assert_true(fabs(mean / r->length - (double)look->answer_map[p]) <= 1e-6);
+        for (int i = 0; i < r->length; i++)
+            mean += (double)inspection->maps[(size_t)i * patches + p];
+        assert_true(fabs(mean / r->length - (double)inspection->answer_map[p]) <= 1e-6);
     }
     for (int i = 0; i < r->length && patches; i++) {
         double sum = 0;
-        for (size_t p = 0; p < patches; p++) sum += (double)look->maps[(size_t)i * patches + p];
+        for (size_t p = 0; p < patches; p++)
+            sum += (double)inspection->maps[(size_t)i * patches + p];
         assert_true(sum > 0.01 && sum < 0.99);
     }
 }
@@ -429,37 +434,39 @@ static void check_answers(int model, int batch_tokens) {
     json_t *list = json_load_file(path, 0, &where);
     assert_non_null(list);
     Tensor image = golden_image_tokens(&f.golden);
-    for (int i = 0; i < PICTURE_CASES; i++) {
-        const json_t *entry = json_array_get(list, (size_t)picture_cases[i]);
+    for (int i = 0; i < IMAGE_CASES; i++) {
+        const json_t *entry = json_array_get(list, (size_t)image_cases[i]);
         AnswerOptions options = answer_options_default();
         options.decode.iterations = (int)json_integer_value(json_object_get(entry, "iterations"));
         options.batch_tokens = batch_tokens;
         options.trace = true;
-        options.look = (LookOptions){.runners_up = 3, .attention = true, .layers = true};
+        options.inspection = (InspectOptions){.top_k = 3, .attention = true, .layers = true};
         assert_ok(decode_strategy_parse(
                       &options.decode, json_string_value(json_object_get(entry, "strategy")), &err),
                   &err);
         AnswerRequest requests[3] = {
-            {.prompt = "Is it night?", .picture = -1, .length = 4},
+            {.prompt = "Is it night?", .image = -1, .length = 4},
             request_of(entry),
-            {.prompt = "Wo ist der Hund?", .picture = 1 - request_of(entry).picture, .length = 3}};
+            {.prompt = "Wo ist der Hund?", .image = 1 - request_of(entry).image, .length = 3}};
         Answers answers;
         assert_ok(multimodal_answer(&f.model.parts, image, requests, 3, &options, &answers, &err),
                   &err);
-        for (int r = 0; r < 3; r++) check_look(&answers.looks[r], &answers.results[r], 3, true);
-        assert_int_equal(answers.looks[0].grid, 0);
-        assert_null(answers.looks[0].maps);
-        const AnswerLook *look = &answers.looks[1];
-        Case c = case_open(&f, &reference, picture_cases[i]);
-        assert_int_equal(look->canvases, c.count);
-        for (int n = 0; n < c.length; n++) assert_int_equal(look->written[n], c.written[n]);
-        for (int s = 0; s < look->steps; s++)
-            assert_int_equal(look->step_canvas[s], c.step_canvas[s]);
+        for (int r = 0; r < 3; r++)
+            check_inspection(&answers.inspections[r], &answers.results[r], 3, true);
+        assert_int_equal(answers.inspections[0].grid, 0);
+        assert_null(answers.inspections[0].maps);
+        const AnswerInspection *inspection = &answers.inspections[1];
+        Case c = case_open(&f, &reference, image_cases[i]);
+        assert_int_equal(inspection->canvases, c.count);
+        for (int n = 0; n < c.length; n++) assert_int_equal(inspection->written[n], c.written[n]);
+        for (int s = 0; s < inspection->steps; s++)
+            assert_int_equal(inspection->step_canvas[s], c.step_canvas[s]);
         Tensor want =
-            golden(&reference, model ? "%d.blocks.layers" : "%d.full.layers", picture_cases[i]);
-        assert_int_equal(look->grid, 4);
-        assert_int_equal(look->layers, want.shape[1]);
-        assert_close(look->layer_maps, want.data, (size_t)tensor_count(want), 1e-5, "layer_maps");
+            golden(&reference, model ? "%d.blocks.layers" : "%d.full.layers", image_cases[i]);
+        assert_int_equal(inspection->grid, 4);
+        assert_int_equal(inspection->layers, want.shape[1]);
+        assert_close(inspection->layer_maps, want.data, (size_t)tensor_count(want), 1e-5,
+                     "layer_maps");
         case_close(&c);
         answers_free(&answers);
     }
@@ -484,8 +491,8 @@ static void test_options(void **state) {
         Error err;
         fixture_open(&f, golden_folders[model], "f32");
         Tensor image = golden_image_tokens(&f.golden);
-        AnswerRequest requests[2] = {{.prompt = "Where is the blue square?", .picture = 1},
-                                     {.prompt = "Is the sky clear?", .picture = 0, .length = 5}};
+        AnswerRequest requests[2] = {{.prompt = "Where is the blue square?", .image = 1},
+                                     {.prompt = "Is the sky clear?", .image = 0, .length = 5}};
         for (int variant = 0; variant < 8; variant++) {
             Answers plain, looked;
             AnswerOptions options = answer_options_default();
@@ -496,34 +503,35 @@ static void test_options(void **state) {
             if (variant == 7) decode_strategy_parse(&options.decode, "ar", &err);
             assert_ok(multimodal_answer(&f.model.parts, image, requests, 2, &options, &plain, &err),
                       &err);
-            assert_null(plain.looks);
-            assert_int_equal(plain.counts.looks, 0);
-            options.look.runners_up = variant & 2 ? 2 : 0;
-            options.look.attention = variant & 2 ? variant & 4 : true;
-            options.look.all = variant & 4;
+            assert_null(plain.inspections);
+            assert_int_equal(plain.counts.inspections, 0);
+            options.inspection.top_k = variant & 2 ? 2 : 0;
+            options.inspection.attention = variant & 2 ? variant & 4 : true;
+            options.inspection.all = variant & 4;
             options.trace = variant >= 4;
             assert_ok(
                 multimodal_answer(&f.model.parts, image, requests, 2, &options, &looked, &err),
                 &err);
             assert_int_equal(plain.result_count, looked.result_count);
-            assert_true(looked.counts.looks > 0);
+            assert_true(looked.counts.inspections > 0);
             assert_int_equal(plain.counts.canvases, looked.counts.canvases);
             for (int h = 0; h < plain.result_count; h++) {
                 const DecodeResult *a = &plain.results[h], *b = &looked.results[h];
-                const AnswerLook *look = &looked.looks[h];
+                const AnswerInspection *inspection = &looked.inspections[h];
                 assert_int_equal(a->length, b->length);
                 assert_memory_equal(a->tokens, b->tokens, (size_t)a->length * sizeof *a->tokens);
                 assert_memory_equal(a->scores, b->scores, (size_t)a->length * sizeof *a->scores);
                 assert_int_equal(b->trace != NULL, options.trace);
                 bool best = h == looked.items[looked.specs[h].request].best;
-                if (!options.look.all && !best) {
-                    assert_int_equal(look->length, 0);
+                if (!options.inspection.all && !best) {
+                    assert_int_equal(inspection->length, 0);
                     continue;
                 }
-                assert_int_equal(look->grid, options.look.attention ? 4 : 0);
-                assert_null(look->layer_maps);
+                assert_int_equal(inspection->grid, options.inspection.attention ? 4 : 0);
+                assert_null(inspection->layer_maps);
                 if (options.trace)
-                    check_look(look, b, options.look.runners_up, options.decode.temperature == 0);
+                    check_inspection(inspection, b, options.inspection.top_k,
+                                     options.decode.temperature == 0);
             }
             answers_free(&plain), answers_free(&looked);
         }
@@ -542,20 +550,20 @@ static void test_class_token(void **state) {
     vit.config.class_token = true;
     parts.vit = &vit;
     Tensor image = golden_image_tokens(&f.golden);
-    /* 34 rows are two pictures of 17. */
+    /* 34 rows are two images of 17. */
     int64_t width = image.shape[1];
     float *rows = calloc((size_t)(34 * width), sizeof *rows);
     memcpy(rows, image.data, (size_t)(32 * width) * sizeof *rows);
     memcpy(rows + 32 * width, image.data, (size_t)(2 * width) * sizeof *rows);
-    AnswerRequest request = {.prompt = "Is it red?", .picture = 1, .length = 4};
+    AnswerRequest request = {.prompt = "Is it red?", .image = 1, .length = 4};
     AnswerOptions options = answer_options_default();
     options.decode.iterations = 1;
-    options.look = (LookOptions){.attention = true, .layers = true};
+    options.inspection = (InspectOptions){.attention = true, .layers = true};
     Answers answers;
     Tensor tokens = tensor_2d(rows, DTYPE_F32, 34, width);
     assert_ok(multimodal_answer(&parts, tokens, &request, 1, &options, &answers, &err), &err);
-    const AnswerLook *look = &answers.looks[0];
-    assert_int_equal(look->grid, 4);
+    const AnswerInspection *inspection = &answers.inspections[0];
+    assert_int_equal(inspection->grid, 4);
     /* The same by hand. */
     Ids ids = {0};
     assert_ok(tokenizer_encode(parts.tokenizer, request.prompt, strlen(request.prompt), &ids, &err),
@@ -569,35 +577,36 @@ static void test_class_token(void **state) {
                            .prompts = &prompt,
                            .prompt_count = 1,
                            .image_tokens = tokens,
-                           .picture_rows = 17};
+                           .image_rows = 17};
     Infill *infill;
     float maps[4][17];
-    LookRow wanted[4];
+    InspectRow wanted[4];
     int32_t masks[4];
-    for (int i = 0; i < 4; i++) masks[i] = config.mask_id, wanted[i] = (LookRow){.map = maps[i]};
+    for (int i = 0; i < 4; i++) masks[i] = config.mask_id, wanted[i] = (InspectRow){.map = maps[i]};
     DecodeCanvas canvas = {.request = 0, .length = 4, .tokens = masks};
     assert_ok(infill_open(&infill, &config, &err), &err);
     assert_ok(infill_reserve(infill, 4, 5, &err), &err);
-    assert_ok(infill_look(infill, &canvas, 1, wanted, 0, &err), &err);
+    assert_ok(infill_inspect(infill, &canvas, 1, wanted, 0, &err), &err);
     for (int i = 0; i < 4; i++)
         for (int p = 0; p < 16; p++) {
-            assert_true(fabs((double)maps[i][1 + p] - (double)look->maps[i * 16 + p]) <= 1e-6);
+            assert_true(fabs((double)maps[i][1 + p] - (double)inspection->maps[i * 16 + p]) <=
+                        1e-6);
             double mean = 0;
-            for (int l = 0; l < look->layers; l++)
-                mean += (double)look->layer_maps[(i * look->layers + l) * 16 + p];
-            assert_true(fabs(mean / look->layers - (double)maps[i][1 + p]) <= 1e-6);
+            for (int l = 0; l < inspection->layers; l++)
+                mean += (double)inspection->layer_maps[(i * inspection->layers + l) * 16 + p];
+            assert_true(fabs(mean / inspection->layers - (double)maps[i][1 + p]) <= 1e-6);
         }
     /* Numbers that are none end the look, with attention and without. */
     for (int64_t i = 0; i < 34 * width; i++) rows[i] = NAN;
     infill_close(infill);
     assert_ok(infill_open(&infill, &config, &err), &err);
     assert_ok(infill_reserve(infill, 4, 5, &err), &err);
-    assert_refused(infill_look(infill, &canvas, 1, wanted, 0, &err), &err, "layer 1",
+    assert_refused(infill_inspect(infill, &canvas, 1, wanted, 0, &err), &err, "layer 1",
                    "not a number");
-    Proposal runner;
+    Proposal alternative;
     memset(wanted, 0, sizeof wanted);
-    wanted[2].runners = &runner;
-    assert_refused(infill_look(infill, &canvas, 1, wanted, 1, &err), &err, "logit", "nan");
+    wanted[2].alternatives = &alternative;
+    assert_refused(infill_inspect(infill, &canvas, 1, wanted, 1, &err), &err, "logit", "nan");
     infill_close(infill);
     ids_free(&ids);
     answers_free(&answers);
@@ -661,7 +670,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         ON_CPU(test_layers),
         ON_CPU(test_shares),
-        cmocka_unit_test(test_runners),
+        cmocka_unit_test(test_alternatives),
         cmocka_unit_test(test_reference_f32),
         cmocka_unit_test(test_reference_bf16),
         cmocka_unit_test(test_answers),

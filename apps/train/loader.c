@@ -1,11 +1,11 @@
-#include "apps/train/feed.h"
+#include "apps/train/loader.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "data/sets/prefetch.h"
-#include "apps/train/feed_scenes.h"
+#include "apps/train/loader_scenes.h"
 #include "kernels/random.h"
 
 enum { NOISE_STREAM = 0x6e6f6973 /* "nois": a step's noise has streams of its own */ };
@@ -35,27 +35,27 @@ static void loaded_bad(Loaded *l, const char *kind, const Error *err) {
     snprintf(l->text, sizeof l->text, "%.399s", err->text);
 }
 
-/* Trouble with one picture is that unit's alone. */
-static int load_picture(const FeedConfig *c, int64_t unit, Loaded *l, Error *err) {
+/* Trouble with one image is that unit's alone. */
+static int load_image(const LoaderConfig *c, int64_t unit, Loaded *l, Error *err) {
     char path[4096]; /* PATH_MAX: the system opens no longer one */
     int width, height;
     Error bad = {{0}};
     if (!records_image_path(dataset_file(c->dataset, unit), &l->record, path, sizeof path, &bad))
-        TRY(feed_picture(c, path, &l->pixels, &width, &height, &bad, err));
+        TRY(loader_picture(c, path, &l->pixels, &width, &height, &bad, err));
     if (!l->pixels) loaded_bad(l, "unreadable image", &bad);
     return 0;
 }
 
-static int load_unit(const FeedConfig *c, int64_t unit, Loaded *l, Error *err) {
+static int load_unit(const LoaderConfig *c, int64_t unit, Loaded *l, Error *err) {
     Error bad = {{0}};
     if (dataset_unit(c->dataset, unit, &l->record, &l->examples, &l->example, &bad)) {
         loaded_bad(l, "unreadable record", &bad);
         return 0;
     }
-    return l->example->picture ? load_picture(c, unit, l, err) : 0;
+    return l->example->image ? load_image(c, unit, l, err) : 0;
 }
 
-static int load_units(const FeedConfig *c, const BatchPlan *plan, int64_t epoch, int64_t index,
+static int load_units(const LoaderConfig *c, const BatchPlan *plan, int64_t epoch, int64_t index,
                       Loaded *loaded, int64_t count, Error *err) {
     int64_t first = plan->step_begin[index];
     int failed = 0;
@@ -65,7 +65,7 @@ static int load_units(const FeedConfig *c, const BatchPlan *plan, int64_t epoch,
         loaded[i].stream = random_stream(NOISE_STREAM, (uint64_t)(epoch + c->noise_epoch),
                                          (uint64_t)(first + i), 0);
         if (load_unit(c, plan->order[first + i], &loaded[i], &mine)) {
-#pragma omp critical(feed_load)
+#pragma omp critical(loader_load)
             if (!failed) {
                 failed = 1;
                 if (err) *err = mine;
@@ -76,43 +76,43 @@ static int load_units(const FeedConfig *c, const BatchPlan *plan, int64_t epoch,
 }
 
 /* The items [first, ...) that fit one pass; returns how many. */
-static int pass_length(const FeedConfig *c, const PackingItem *items, int count, int first) {
-    LearnSizes sum = {0};
+static int pass_length(const LoaderConfig *c, const PackingItem *items, int count, int first) {
+    TrainSizes sum = {0};
     int n = 0;
     for (; first + n < count; n++) {
         const Example *e = items[first + n].example;
         sum.tokens += packing_rows(&c->packing, e);
         sum.targets += packing_targets(&c->packing, e);
-        sum.pictures += e->picture;
+        sum.images += e->image;
         sum.prompts += c->packing.lengths ? e->count : 0;
         bool fits = sum.tokens <= c->pass.tokens && sum.targets <= c->pass.targets &&
-                    sum.pictures <= c->pass.pictures && sum.prompts <= c->pass.prompts;
+                    sum.images <= c->pass.images && sum.prompts <= c->pass.prompts;
         if (!fits && n > 0) break;
     }
     return n;
 }
 
-static int step_pack(const FeedConfig *c, const PackingItem *items, int count, FeedStep *step,
+static int step_pack(const LoaderConfig *c, const PackingItem *items, int count, LoaderStep *step,
                      Error *err) {
     step->passes = calloc((size_t)count + 1, sizeof *step->passes);
     if (!step->passes) return error_set(err, "out of memory for a training step");
     for (int first = 0; first < count;) {
         int n = pass_length(c, items, count, first);
-        LearnBatch *pass = &step->passes[step->pass_count++];
+        TrainBatch *pass = &step->passes[step->pass_count++];
         TRY(packing_build(pass, &c->packing, items + first, n, (double)step->sequences, err));
         step->rows += pass->tokens;
         step->targets += pass->targets + pass->prompts;
-        step->pictures += pass->pictures;
+        step->images += pass->images;
         first += n;
     }
     return 0;
 }
 
-int feed_make_step(const FeedConfig *c, const BatchPlan *plan, int64_t epoch, int64_t index,
-                   FeedStep *step, Error *err) {
+int loader_make_step(const LoaderConfig *c, const BatchPlan *plan, int64_t epoch, int64_t index,
+                     LoaderStep *step, Error *err) {
     int64_t count = plan->step_begin[index + 1] - plan->step_begin[index];
-    if (c->dataset->scenes) return feed_make_scenes(c, plan, epoch, index, step, err);
-    *step = (FeedStep){.epoch = epoch, .index = index, .steps = plan->steps};
+    if (c->dataset->scenes) return loader_make_scenes(c, plan, epoch, index, step, err);
+    *step = (LoaderStep){.epoch = epoch, .index = index, .steps = plan->steps};
     Loaded *loaded = calloc((size_t)count, sizeof *loaded);
     PackingItem *items = calloc((size_t)count, sizeof *items);
     int status = loaded && items ? load_units(c, plan, epoch, index, loaded, count, err)
@@ -121,8 +121,8 @@ int feed_make_step(const FeedConfig *c, const BatchPlan *plan, int64_t epoch, in
     for (int64_t i = 0; i < count && status == 0; i++) {
         const Loaded *l = &loaded[i];
         if (l->bad) {
-            feed_problem(c->dataset, plan->order[plan->step_begin[index] + i], &step->problems,
-                         l->problem, l->text);
+            loader_problem(c->dataset, plan->order[plan->step_begin[index] + i], &step->skipped,
+                           l->problem, l->text);
             continue;
         }
         items[used++] = (PackingItem){l->example, l->pixels, l->stream};
@@ -132,17 +132,17 @@ int feed_make_step(const FeedConfig *c, const BatchPlan *plan, int64_t epoch, in
     if (status == 0) status = step_pack(c, items, used, step, err);
     for (int64_t i = 0; loaded && i < count; i++) loaded_free(&loaded[i]);
     free(loaded), free(items);
-    if (status) feed_step_free(step);
+    if (status) loader_step_free(step);
     return status;
 }
 
-LearnSizes feed_unit_sizes(const Dataset *d, const PackingConfig *packing) {
-    LearnSizes sizes = {.pictures = d->with_picture > 0, .prompts = 1};
+TrainSizes loader_unit_sizes(const Dataset *d, const PackingConfig *packing) {
+    TrainSizes sizes = {.images = d->with_image > 0, .prompts = 1};
     bool shared = packing->pattern == ATTENTION_BLOCK_CAUSAL && !packing->lengths;
     int copies = packing->lengths ? 1 : noise_copies(&packing->noise);
     for (int64_t i = 0; i < d->count; i++) {
         const BatchUnit *u = &d->units[i];
-        int head = 1 + (u->picture ? packing->picture_rows : 0);
+        int head = 1 + (u->image ? packing->image_rows : 0);
         /* Turns that do not share their head have one each; see packing_rows. */
         int rows = copies * (u->tokens + (shared ? 0 : (u->sequences - 1) * head));
         if (rows > sizes.tokens) sizes.tokens = rows;
@@ -154,18 +154,18 @@ LearnSizes feed_unit_sizes(const Dataset *d, const PackingConfig *packing) {
 
 /* ---- The thread. ---- */
 
-struct Feed {
-    FeedConfig config;
-    Prefetch *prefetch; /* of FeedStep */
+struct Loader {
+    LoaderConfig config;
+    Prefetch *prefetch; /* of LoaderStep */
 };
 
 static void drop_step(void *thing) {
-    feed_step_free(thing);
+    loader_step_free(thing);
     free(thing);
 }
 
 static int make_steps(void *user, Prefetch *prefetch, Error *err) {
-    const FeedConfig *c = &((Feed *)user)->config;
+    const LoaderConfig *c = &((Loader *)user)->config;
     int64_t epoch = c->epoch, index = c->index;
     BatchPlan plan = {0};
     int status = 0;
@@ -177,9 +177,9 @@ static int make_steps(void *user, Prefetch *prefetch, Error *err) {
             status =
                 batches_plan(&plan, c->dataset->units, c->dataset->count, &c->batches, epoch, err);
         }
-        FeedStep *step = calloc(1, sizeof *step);
+        LoaderStep *step = calloc(1, sizeof *step);
         if (!step) status = error_set(err, "out of memory for a step");
-        if (status == 0) status = feed_make_step(c, &plan, epoch, index, step, err);
+        if (status == 0) status = loader_make_step(c, &plan, epoch, index, step, err);
         if (status) {
             free(step);
             break;
@@ -194,7 +194,7 @@ static int make_steps(void *user, Prefetch *prefetch, Error *err) {
 
 /* The records that came before the first step were counted then, by the part of the run that met
  * them: if one is trouble now it is named, and not counted again. */
-static int mark_met(const FeedConfig *c, Error *err) {
+static int mark_met(const LoaderConfig *c, Error *err) {
     const Dataset *d = c->dataset;
     bool all = c->epoch > 0 && !c->batches.weights; /* each unit once an epoch */
     for (int64_t i = 0; i < d->count && all; i++) d->counted[d->units[i].record] |= RECORD_BAD;
@@ -210,10 +210,10 @@ static int mark_met(const FeedConfig *c, Error *err) {
     return 0;
 }
 
-int feed_open(Feed **feed, const FeedConfig *config, Error *err) {
-    *feed = NULL;
+int loader_open(Loader **loader, const LoaderConfig *config, Error *err) {
+    *loader = NULL;
     TRY(mark_met(config, err));
-    Feed *f = calloc(1, sizeof *f);
+    Loader *f = calloc(1, sizeof *f);
     if (!f) return error_set(err, "out of memory");
     f->config = *config;
     const PrefetchConfig prefetch = {
@@ -222,19 +222,19 @@ int feed_open(Feed **feed, const FeedConfig *config, Error *err) {
         free(f);
         return -1;
     }
-    *feed = f;
+    *loader = f;
     return 0;
 }
 
-int feed_next(Feed *f, FeedStep *step, Error *err) {
+int loader_next(Loader *f, LoaderStep *step, Error *err) {
     void *made;
     TRY(prefetch_next(f->prefetch, &made, err));
-    *step = *(FeedStep *)made;
+    *step = *(LoaderStep *)made;
     free(made);
     return 0;
 }
 
-void feed_close(Feed *f) {
+void loader_close(Loader *f) {
     if (!f) return;
     prefetch_close(f->prefetch);
     free(f);

@@ -1,4 +1,4 @@
-#include "data/sets/picture_file.h"
+#include "data/sets/image_file.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -8,7 +8,7 @@
 
 #include "data/files/path.h"
 
-bool picture_leaves_folder(const char *path) {
+bool image_leaves_folder(const char *path) {
     if (path[0] == '/') return true;
     for (const char *part = path; part;) {
         size_t size = strcspn(part, "/");
@@ -32,7 +32,7 @@ static const char *reason_against(const char *path, const char *image, struct st
     return S_ISREG(info->st_mode) ? NULL : "not a file that can be opened (a pipe or a device)";
 }
 
-const char *picture_file_problem(char *text, size_t size, const char *images, const char *image) {
+const char *image_file_problem(char *text, size_t size, const char *images, const char *image) {
     enum { HEAD = 60 }; /* of names that would leave no room for the reason */
     Error err;
     struct stat info = {0};

@@ -1,9 +1,9 @@
-#include "apps/train/feed_step.h"
+#include "apps/train/loader_step.h"
 
 #include <stdlib.h>
 
-int feed_picture(const FeedConfig *c, const char *path, float **pixels, int *width, int *height,
-                 Error *bad, Error *err) {
+int loader_picture(const LoaderConfig *c, const char *path, float **pixels, int *width, int *height,
+                   Error *bad, Error *err) {
     Image image;
     *pixels = NULL;
     *bad = (Error){{0}};
@@ -19,16 +19,16 @@ int feed_picture(const FeedConfig *c, const char *path, float **pixels, int *wid
     return status;
 }
 
-void feed_problem(const Dataset *dataset, int64_t unit, Problems *problems, const char *kind,
-                  const char *what) {
+void loader_problem(const Dataset *dataset, int64_t unit, Skipped *skipped, const char *kind,
+                    const char *what) {
     unsigned char *counted = &dataset->counted[dataset->units[unit].record];
     if (*counted & RECORD_MET) return;
-    (*counted & RECORD_BAD ? problems_more : problems_add)(problems, kind, "%s", what);
+    (*counted & RECORD_BAD ? skipped_more : skipped_add)(skipped, kind, "%s", what);
     *counted |= RECORD_BAD | RECORD_MET;
 }
 
-void feed_step_free(FeedStep *step) {
-    for (int i = 0; i < step->pass_count; i++) learn_batch_free(&step->passes[i]);
+void loader_step_free(LoaderStep *step) {
+    for (int i = 0; i < step->pass_count; i++) train_batch_free(&step->passes[i]);
     free(step->passes);
-    *step = (FeedStep){0};
+    *step = (LoaderStep){0};
 }

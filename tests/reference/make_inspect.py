@@ -1,6 +1,6 @@
-"""Writes tests/golden/look: attention weights and likeliest words of the tiny models, by transformers.
+"""Writes tests/golden/inspect: attention weights and likeliest words of the tiny models, by transformers.
 
-usage: python3 tests/reference/make_look.py [FOLDER]     (tests/reference/requirements.txt)
+usage: python3 tests/reference/make_inspect.py [FOLDER]     (tests/reference/requirements.txt)
 
 Needs the files of make_models.py. tiny-base.safetensors and tiny-xl.safetensors hold, for each case K of
 their decode.json that has a picture (N positions, L layers, P rows of the picture, C different canvases):
@@ -94,7 +94,7 @@ def look(model, strategy, prompt, image, tokens):
 
 
 def main():
-    target = Path(sys.argv[1] if len(sys.argv) > 1 else "tests/golden/look")
+    target = Path(sys.argv[1] if len(sys.argv) > 1 else "tests/golden/inspect")
     logging.disable_progress_bar()
     torch.set_num_threads(1)
     torch.set_grad_enabled(False)
@@ -104,9 +104,9 @@ def main():
         model, stages = open_model(folder), load_file(folder / "stages.safetensors")
         tensors = {}
         for k, case in enumerate(json.loads((folder / "decode.json").read_text())):
-            if case["picture"] < 0:
+            if case["image"] < 0:
                 continue
-            image = stages["projector.tokens"][case["picture"]]
+            image = stages["projector.tokens"][case["image"]]
             prompt, tokens = stages[f"decode.{k}.prompt"].tolist(), stages[f"decode.{k}.tokens"]
             got = look(model, case["strategy"], prompt, image, tokens)
             tensors |= {f"{k}.{key}": value.contiguous() for key, value in got.items()}

@@ -1,11 +1,11 @@
-#include "apps/train/feed_scenes.h"
+#include "apps/train/loader_scenes.h"
 
 #include <stdlib.h>
 #include <string.h>
 
 #include "data/files/path.h"
 
-/* One picture while its step is put together. */
+/* One image while its step is put together. */
 typedef struct Loaded {
     float *pixels; /* NULL: it could not be used */
     int32_t *labels;
@@ -13,12 +13,12 @@ typedef struct Loaded {
     Error problem;
 } Loaded;
 
-static int grid_patches(const FeedConfig *c) {
+static int grid_patches(const LoaderConfig *c) {
     return c->grid * c->grid;
 }
 
-/* Where the patches' centres lie in the picture's own pixels. */
-static int label_scene(const FeedConfig *c, const Scene *scene, Loaded *l, Error *err) {
+/* Where the patches' centres lie in the image's own pixels. */
+static int label_scene(const LoaderConfig *c, const Scene *scene, Loaded *l, Error *err) {
     PreprocessMap map;
     double step = (double)c->preprocess.size / c->grid;
     TRY(preprocess_map(&map, scene->width, scene->height, &c->preprocess, err));
@@ -33,14 +33,14 @@ static int label_scene(const FeedConfig *c, const Scene *scene, Loaded *l, Error
     return 0;
 }
 
-static int load_scene(const FeedConfig *c, int64_t unit, Loaded *l, Error *err) {
+static int load_scene(const LoaderConfig *c, int64_t unit, Loaded *l, Error *err) {
     const SceneGraphs *graphs = c->dataset->scenes;
     const Scene *scene = &graphs->scenes[c->dataset->units[unit].record];
     int width, height;
     l->kind = "unreadable image";
     char *path = path_join(graphs->images, scene->image, err);
     if (!path) return -1;
-    int status = feed_picture(c, path, &l->pixels, &width, &height, &l->problem, err);
+    int status = loader_picture(c, path, &l->pixels, &width, &height, &l->problem, err);
     bool same = status == 0 && l->pixels && width == scene->width && height == scene->height;
     if (status == 0 && l->pixels && !same) {
         l->kind = "image of another size";
@@ -55,14 +55,14 @@ static int load_scene(const FeedConfig *c, int64_t unit, Loaded *l, Error *err) 
     return 0;
 }
 
-static int load_all(const FeedConfig *c, const int64_t *units, int64_t count, Loaded *loaded,
+static int load_all(const LoaderConfig *c, const int64_t *units, int64_t count, Loaded *loaded,
                     Error *err) {
     int failed = 0;
 #pragma omp parallel for schedule(dynamic, 1) num_threads(c->threads > 0 ? c->threads : 1)
     for (int64_t i = 0; i < count; i++) {
         Error mine = {{0}};
         if (load_scene(c, units[i], &loaded[i], &mine)) {
-#pragma omp critical(feed_scenes)
+#pragma omp critical(loader_scenes)
             if (!failed) {
                 failed = 1;
                 if (err) *err = mine;
@@ -74,20 +74,20 @@ static int load_all(const FeedConfig *c, const int64_t *units, int64_t count, Lo
 
 /* ---- Packing. ---- */
 
-static int pass_build(const FeedConfig *c, const Loaded *loaded, int pictures, float weight,
-                      LearnBatch *pass, Error *err) {
-    size_t patches = (size_t)grid_patches(c), count = (size_t)pictures * patches;
+static int pass_build(const LoaderConfig *c, const Loaded *loaded, int images, float weight,
+                      TrainBatch *pass, Error *err) {
+    size_t patches = (size_t)grid_patches(c), count = (size_t)images * patches;
     size_t pixels = 3 * (size_t)c->preprocess.size * (size_t)c->preprocess.size;
-    *pass = (LearnBatch){.tokens = pictures * ((int)patches + 1),
-                         .pictures = pictures,
+    *pass = (TrainBatch){.tokens = images * ((int)patches + 1),
+                         .images = images,
                          .targets = (int)count,
                          .smoothing = c->packing.noise.label_smoothing};
-    pass->pixels = malloc((size_t)pictures * pixels * sizeof *pass->pixels);
+    pass->pixels = malloc((size_t)images * pixels * sizeof *pass->pixels);
     pass->target_ids = malloc(count * sizeof *pass->target_ids);
     pass->weights = malloc(count * sizeof *pass->weights);
     if (!pass->pixels || !pass->target_ids || !pass->weights)
-        return error_set(err, "out of memory for %d images", pictures);
-    for (size_t i = 0; i < (size_t)pictures; i++) {
+        return error_set(err, "out of memory for %d images", images);
+    for (size_t i = 0; i < (size_t)images; i++) {
         memcpy(pass->pixels + i * pixels, loaded[i].pixels, pixels * sizeof *pass->pixels);
         memcpy(pass->target_ids + i * patches, loaded[i].labels,
                patches * sizeof *pass->target_ids);
@@ -96,37 +96,36 @@ static int pass_build(const FeedConfig *c, const Loaded *loaded, int pictures, f
     return 0;
 }
 
-static int step_pack(const FeedConfig *c, const Loaded *loaded, int count, FeedStep *step,
+static int step_pack(const LoaderConfig *c, const Loaded *loaded, int count, LoaderStep *step,
                      Error *err) {
-    int patches = grid_patches(c), most = c->pass.pictures > 0 ? c->pass.pictures : 1;
+    int patches = grid_patches(c), most = c->pass.images > 0 ? c->pass.images : 1;
     step->passes = calloc((size_t)count + 1, sizeof *step->passes);
     if (!step->passes) return error_set(err, "out of memory for a training step");
     for (int i = 0; i < count; i++)
         for (int p = 0; p < patches; p++) step->targets += loaded[i].labels[p] >= 0;
-    if (!step->targets) return 0; /* held-out pictures full of what is not known */
+    if (!step->targets) return 0; /* held-out images full of what is not known */
     for (int first = 0; first < count; first += most) {
-        int pictures = count - first < most ? count - first : most;
-        LearnBatch *pass = &step->passes[step->pass_count++];
-        TRY(pass_build(c, loaded + first, pictures, (float)(1.0 / (double)step->targets), pass,
-                       err));
+        int images = count - first < most ? count - first : most;
+        TrainBatch *pass = &step->passes[step->pass_count++];
+        TRY(pass_build(c, loaded + first, images, (float)(1.0 / (double)step->targets), pass, err));
         step->rows += pass->tokens;
-        step->pictures += pictures;
+        step->images += images;
     }
     return 0;
 }
 
-int feed_make_scenes(const FeedConfig *c, const BatchPlan *plan, int64_t epoch, int64_t index,
-                     FeedStep *step, Error *err) {
+int loader_make_scenes(const LoaderConfig *c, const BatchPlan *plan, int64_t epoch, int64_t index,
+                       LoaderStep *step, Error *err) {
     int64_t first = plan->step_begin[index], count = plan->step_begin[index + 1] - first;
-    *step = (FeedStep){.epoch = epoch, .index = index, .steps = plan->steps};
+    *step = (LoaderStep){.epoch = epoch, .index = index, .steps = plan->steps};
     Loaded *loaded = calloc((size_t)count, sizeof *loaded);
     int status = loaded ? load_all(c, plan->order + first, count, loaded, err)
                         : error_set(err, "out of memory for a training step");
     int used = 0;
     for (int64_t i = 0; i < count && status == 0; i++) {
         if (!loaded[i].pixels) {
-            feed_problem(c->dataset, plan->order[first + i], &step->problems, loaded[i].kind,
-                         loaded[i].problem.text);
+            loader_problem(c->dataset, plan->order[first + i], &step->skipped, loaded[i].kind,
+                           loaded[i].problem.text);
             continue;
         }
         Loaded good = loaded[i];
@@ -137,6 +136,6 @@ int feed_make_scenes(const FeedConfig *c, const BatchPlan *plan, int64_t epoch, 
     if (status == 0) status = step_pack(c, loaded, used, step, err);
     for (int64_t i = 0; loaded && i < count; i++) free(loaded[i].pixels), free(loaded[i].labels);
     free(loaded);
-    if (status) feed_step_free(step);
+    if (status) loader_step_free(step);
     return status;
 }

@@ -15,7 +15,7 @@ typedef struct Bench {
     Device *device;
     TrainModel model;
     Dataset data;
-    FeedConfig config;
+    LoaderConfig config;
 } Bench;
 
 static void bench_open(Bench *b, const char *attention) {
@@ -60,12 +60,12 @@ static void bench_data(Bench *b, const char *path, double max_bad_fraction) {
     Error err;
     DatasetOptions options = dataset_options(b, max_bad_fraction);
     assert_ok(dataset_open(&b->data, &path, 1, &options, &err), &err);
-    b->config = (FeedConfig){.dataset = &b->data,
-                             .batches = {.sequences = b->settings.batch_sequences, .seed = 3},
-                             .packing = trainer_packing(&b->model, &b->settings),
-                             .preprocess = b->model.model.parts.preprocess};
-    LearnSizes unit = feed_unit_sizes(&b->data, &b->config.packing);
-    b->config.pass = trainer_sizes(&b->settings, &unit, b->config.packing.picture_rows);
+    b->config = (LoaderConfig){.dataset = &b->data,
+                               .batches = {.sequences = b->settings.batch_sequences, .seed = 3},
+                               .packing = trainer_packing(&b->model, &b->settings),
+                               .preprocess = b->model.model.parts.preprocess};
+    TrainSizes unit = loader_unit_sizes(&b->data, &b->config.packing);
+    b->config.pass = trainer_sizes(&b->settings, &unit, b->config.packing.image_rows);
 }
 
 static void bench_close(Bench *b) {
@@ -76,26 +76,26 @@ static void bench_close(Bench *b) {
     temporary_remove(b->folder);
 }
 
-static void assert_same_step(const FeedStep *a, const FeedStep *b) {
+static void assert_same_step(const LoaderStep *a, const LoaderStep *b) {
     assert_int_equal(a->step, b->step);
     assert_int_equal(a->epoch, b->epoch);
     assert_int_equal(a->index, b->index);
     assert_int_equal(a->sequences, b->sequences);
     assert_int_equal(a->pass_count, b->pass_count);
     for (int i = 0; i < a->pass_count; i++) {
-        const LearnBatch *x = &a->passes[i], *y = &b->passes[i];
+        const TrainBatch *x = &a->passes[i], *y = &b->passes[i];
         size_t n = (size_t)x->tokens * sizeof(int32_t), t = (size_t)x->targets;
         assert_int_equal(x->tokens, y->tokens);
         assert_int_equal(x->targets, y->targets);
-        assert_int_equal(x->pictures, y->pictures);
+        assert_int_equal(x->images, y->images);
         assert_memory_equal(x->ids, y->ids, n);
         assert_memory_equal(x->positions, y->positions, n);
         assert_memory_equal(x->rows, y->rows, t * sizeof(int32_t));
         assert_memory_equal(x->target_ids, y->target_ids, t * sizeof(int32_t));
         assert_memory_equal(x->weights, y->weights, t * sizeof(float));
-        if (x->pictures)
+        if (x->images)
             assert_memory_equal(x->pixels, y->pixels,
-                                (size_t)x->pictures * 3 * 28 * 28 * sizeof(float));
+                                (size_t)x->images * 3 * 28 * 28 * sizeof(float));
     }
 }
 
@@ -105,35 +105,35 @@ static void test_same_steps(void **state) {
     enum { STEPS = 11 };
     Bench b;
     Error err;
-    Feed *feed;
-    FeedStep first[STEPS], again;
+    Loader *loader;
+    LoaderStep first[STEPS], again;
     bench_open(&b, "full");
     bench_data(&b, b.set.conversations, 0);
     b.config.end_step = STEPS;
-    assert_ok(feed_open(&feed, &b.config, &err), &err);
-    for (int i = 0; i < STEPS; i++) assert_ok(feed_next(feed, &first[i], &err), &err);
-    assert_refused(feed_next(feed, &again, &err), &err, "no more");
-    feed_close(feed);
+    assert_ok(loader_open(&loader, &b.config, &err), &err);
+    for (int i = 0; i < STEPS; i++) assert_ok(loader_next(loader, &first[i], &err), &err);
+    assert_refused(loader_next(loader, &again, &err), &err, "no more");
+    loader_close(loader);
     assert_true(first[STEPS - 1].epoch >= 2);
-    const LearnBatch *x = &first[0].passes[0], *y = &first[1].passes[0];
+    const TrainBatch *x = &first[0].passes[0], *y = &first[1].passes[0];
     assert_false(x->tokens == y->tokens &&
                  !memcmp(x->ids, y->ids, (size_t)x->tokens * sizeof(int32_t)));
     for (int from = 0; from < STEPS; from += 3) {
-        FeedConfig config = b.config;
+        LoaderConfig config = b.config;
         config.first_step = from;
         /* As a checkpoint has it: after step n stands index + 1, in its epoch. */
         if (from > 0)
             config.epoch = first[from - 1].epoch, config.index = first[from - 1].index + 1;
         config.threads = from % 2 + 1;
-        assert_ok(feed_open(&feed, &config, &err), &err);
+        assert_ok(loader_open(&loader, &config, &err), &err);
         for (int i = from; i < STEPS && i < from + 4; i++) {
-            assert_ok(feed_next(feed, &again, &err), &err);
+            assert_ok(loader_next(loader, &again, &err), &err);
             assert_same_step(&first[i], &again);
-            feed_step_free(&again);
+            loader_step_free(&again);
         }
-        feed_close(feed); /* with steps left that nobody asked for */
+        loader_close(loader); /* with steps left that nobody asked for */
     }
-    for (int i = 0; i < STEPS; i++) feed_step_free(&first[i]);
+    for (int i = 0; i < STEPS; i++) loader_step_free(&first[i]);
     bench_close(&b);
 }
 
@@ -148,25 +148,25 @@ static void test_bad_units(void **state) {
     assert_ok(batches_plan(&plan, b.data.units, b.data.count, &b.config.batches, 0, &err), &err);
     int64_t sequences = 0, bad = 0;
     for (int64_t i = 0; i < plan.steps; i++) {
-        FeedStep step;
-        assert_ok(feed_make_step(&b.config, &plan, 0, i, &step, &err), &err);
-        sequences += step.sequences, bad += step.problems.total;
-        if (step.problems.total && !strstr(step.problems.kinds[0].first, "gif.jpg"))
-            fail_msg("the picture is not named: %s", step.problems.kinds[0].first);
-        feed_step_free(&step);
+        LoaderStep step;
+        assert_ok(loader_make_step(&b.config, &plan, 0, i, &step, &err), &err);
+        sequences += step.sequences, bad += step.skipped.total;
+        if (step.skipped.total && !strstr(step.skipped.kinds[0].first, "gif.jpg"))
+            fail_msg("the image is not named: %s", step.skipped.kinds[0].first);
+        loader_step_free(&step);
     }
     assert_int_equal(bad, 1);
     assert_int_equal(sequences, b.data.count - 1);
     /* The scan names file and record of what it left out. */
     bool named = false;
-    for (int i = 0; i < b.data.problems.kind_count; i++)
-        named |= strstr(b.data.problems.kinds[i].first, "broken.json: ") != NULL;
+    for (int i = 0; i < b.data.skipped.kind_count; i++)
+        named |= strstr(b.data.skipped.kinds[i].first, "broken.json: ") != NULL;
     assert_true(named);
     batches_free(&plan);
     bench_close(&b);
 }
 
-/* Conversations over pictures that cannot be decoded: each record counts when it is met first, not
+/* Conversations over images that cannot be decoded: each record counts when it is met first, not
  * with each turn or in each epoch, and not again if it was counted for an empty answer. */
 static void test_counted_once(void **state) {
     (void)state;
@@ -188,18 +188,18 @@ static void test_counted_once(void **state) {
     assert_int_equal(fclose(f), 0);
     bench_data(&b, path, 1);
     assert_int_equal(b.data.samples, 9);
-    assert_int_equal(b.data.problems.total, 2); /* 3 and 4, for their empty answers */
+    assert_int_equal(b.data.skipped.total, 2); /* 3 and 4, for their empty answers */
     assert_int_equal(b.data.count, 9 * 3 - 2);
-    Problems all = {0};
+    Skipped all = {0};
     for (int epoch = 0; epoch < 3; epoch++) {
         BatchPlan plan;
         assert_ok(batches_plan(&plan, b.data.units, b.data.count, &b.config.batches, epoch, &err),
                   &err);
         for (int64_t i = 0; i < plan.steps; i++) {
-            FeedStep step;
-            assert_ok(feed_make_step(&b.config, &plan, epoch, i, &step, &err), &err);
-            problems_merge(&all, &step.problems);
-            feed_step_free(&step);
+            LoaderStep step;
+            assert_ok(loader_make_step(&b.config, &plan, epoch, i, &step, &err), &err);
+            skipped_merge(&all, &step.skipped);
+            loader_step_free(&step);
         }
         batches_free(&plan);
         assert_int_equal(all.total, 2); /* 0 and 6; 3 is counted already */
@@ -219,25 +219,25 @@ static void test_counted_once_resumed(void **state) {
     bench_open(&b, "full");
     for (int weighted = 0; weighted < 2; weighted++)
         for (int from = 0; from <= STEPS; from++) {
-            Problems parts[2] = {{.total = 0}, {.total = 0}};
+            Skipped parts[2] = {{.total = 0}, {.total = 0}};
             int64_t epoch = 0, index = 0;
             for (int part = 0; part < 2; part++) {
-                Feed *feed;
+                Loader *loader;
                 bench_data(&b, b.set.broken, 1);
                 b.config.batches.sequences = 14;
                 b.config.batches.weights = weighted ? weights : NULL;
                 b.config.batches.sources = weighted;
                 b.config.first_step = part ? from : 0, b.config.end_step = part ? STEPS : from;
                 b.config.epoch = epoch, b.config.index = index;
-                assert_ok(feed_open(&feed, &b.config, &err), &err);
+                assert_ok(loader_open(&loader, &b.config, &err), &err);
                 for (int64_t i = b.config.first_step; i < b.config.end_step; i++) {
-                    FeedStep step;
-                    assert_ok(feed_next(feed, &step, &err), &err);
-                    problems_merge(&parts[part], &step.problems);
+                    LoaderStep step;
+                    assert_ok(loader_next(loader, &step, &err), &err);
+                    skipped_merge(&parts[part], &step.skipped);
                     epoch = step.epoch, index = step.index + 1;
-                    feed_step_free(&step);
+                    loader_step_free(&step);
                 }
-                feed_close(feed);
+                loader_close(loader);
                 dataset_close(&b.data);
             }
             assert_true(epoch >= 1); /* all were met */
@@ -258,19 +258,20 @@ typedef struct Sum {
 static void run_step(Bench *b, Arena *arena, int micro_batch_tokens, int64_t index, Sum *sum) {
     Error err;
     BatchPlan plan;
-    FeedStep step;
+    LoaderStep step;
     static float losses[4096];
-    FeedConfig config = b->config;
+    LoaderConfig config = b->config;
     if (micro_batch_tokens > 0)
-        config.pass = (LearnSizes){micro_batch_tokens, micro_batch_tokens, 1, 0};
+        config.pass = (TrainSizes){micro_batch_tokens, micro_batch_tokens, 1, 0};
     assert_ok(batches_plan(&plan, b->data.units, b->data.count, &config.batches, 0, &err), &err);
-    assert_ok(feed_make_step(&config, &plan, 0, index, &step, &err), &err);
+    assert_ok(loader_make_step(&config, &plan, 0, index, &step, &err), &err);
     TrainRun run = {.backward = true};
     *sum = (Sum){.passes = step.pass_count};
     for (int i = 0; i < step.pass_count; i++) {
         if (step.passes[i].tokens == 0) continue;
         assert_true(step.passes[i].targets <= 4096);
-        assert_ok(learn_pass(&b->model.learner, arena, &step.passes[i], &run, losses, &err), &err);
+        assert_ok(train_micro_batch(&b->model.context, arena, &step.passes[i], &run, losses, &err),
+                  &err);
         for (int t = 0; t < step.passes[i].targets; t++) sum->loss += losses[t];
     }
     Optimizer *o = &b->model.optimizer;
@@ -282,7 +283,7 @@ static void run_step(Bench *b, Arena *arena, int micro_batch_tokens, int64_t ind
                   &err);
         assert_ok(device_clear(b->device, o->parts[i].params->grad, n * sizeof(float), &err), &err);
     }
-    feed_step_free(&step);
+    loader_step_free(&step);
     batches_free(&plan);
 }
 
@@ -297,7 +298,7 @@ static void passes_add_up(const char *attention) {
     assert_ok(train_model_prepare(&b.model, &b.settings, true, NULL, &err), &err);
     TrainRun run = {.backward = true};
     assert_ok(
-        arena_open(&arena, b.device, learn_bytes(&b.model.learner, &b.config.pass, &run), &err),
+        arena_open(&arena, b.device, train_bytes(&b.model.context, &b.config.pass, &run), &err),
         &err);
     run_step(&b, &arena, 0, 1, &whole);
     run_step(&b, &arena, 1, 1, &parts);
@@ -323,7 +324,7 @@ static void test_passes_blocks(void **state) {
     passes_add_up("block-causal");
 }
 
-/* Under block attention a picture's turns are one packed sequence; each turn as a sequence of its
+/* Under block attention an image's turns are one packed sequence; each turn as a sequence of its
  * own has the same loss and the same gradients. With one timestep all of an answer is masked, so
  * that both see the same noise. */
 static void test_turns_packed(void **state) {
@@ -346,7 +347,7 @@ static void test_turns_packed(void **state) {
         b.config.batches.sequences = 1000;
         b.config.batches.in_order = true;
         TrainRun run = {.backward = true};
-        size_t bytes = learn_bytes(&b.model.learner, &b.config.pass, &run);
+        size_t bytes = train_bytes(&b.model.context, &b.config.pass, &run);
         assert_ok(arena_open(&arena, b.device, bytes, &err), &err);
         run_step(&b, &arena, 0, 0, &sum[alone]);
         arena_close(&arena);
@@ -372,7 +373,7 @@ static FILE *file_in(const Bench *b, const char *name, char *path, size_t size) 
     return f;
 }
 
-/* A picture with hundreds of questions becomes several units that a pass of usual size can take. */
+/* An image with hundreds of questions becomes several units that a pass of usual size can take. */
 static void test_many_turns(void **state) {
     (void)state;
     enum { TURNS = 300 };
@@ -404,7 +405,7 @@ static void test_many_turns(void **state) {
         record_free(&record), examples_free(&examples);
     }
     assert_int_equal(turns, TURNS);
-    LearnSizes unit = feed_unit_sizes(&b.data, &b.config.packing);
+    TrainSizes unit = loader_unit_sizes(&b.data, &b.config.packing);
     assert_true(unit.tokens <= 4 * longest);
     bench_close(&b);
 }

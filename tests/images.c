@@ -1,8 +1,8 @@
-#include "tests/pictures.h"
+#include "tests/images.h"
 
 #include <png.h>
 
-void picture_write(const char *path, const uint8_t *pixels, int width, int height) {
+void image_write(const char *path, const uint8_t *pixels, int width, int height) {
     png_image image = {.version = PNG_IMAGE_VERSION,
                        .width = (png_uint_32)width,
                        .height = (png_uint_32)height,

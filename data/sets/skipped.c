@@ -1,4 +1,4 @@
-#include "data/sets/problems.h"
+#include "data/sets/skipped.h"
 
 #include <stdarg.h>
 #include <stdbool.h>
@@ -25,25 +25,26 @@ static void copy_text(char *to, size_t size, const char *from) {
 
 /* The entry of a kind, made if there is none yet; *fresh says so. The last entry is for all kinds
  * that found no place of their own. */
-static Problem *problem_of(Problems *problems, const char *kind, bool *fresh) {
-    char name[sizeof problems->kinds[0].kind];
+static SkippedKind *problem_of(Skipped *skipped, const char *kind, bool *fresh) {
+    char name[sizeof skipped->kinds[0].kind];
     copy_text(name, sizeof name, kind);
     *fresh = false;
-    for (int i = 0; i < problems->kind_count; i++)
-        if (!strcmp(problems->kinds[i].kind, name)) return &problems->kinds[i];
-    if (problems->kind_count == PROBLEM_KINDS) return &problems->kinds[PROBLEM_KINDS - 1];
+    for (int i = 0; i < skipped->kind_count; i++)
+        if (!strcmp(skipped->kinds[i].kind, name)) return &skipped->kinds[i];
+    if (skipped->kind_count == SKIPPED_KINDS) return &skipped->kinds[SKIPPED_KINDS - 1];
     *fresh = true;
-    Problem *made = &problems->kinds[problems->kind_count++];
-    *made = (Problem){.count = 0};
-    copy_text(made->kind, sizeof made->kind, problems->kind_count == PROBLEM_KINDS ? OTHERS : name);
+    SkippedKind *made = &skipped->kinds[skipped->kind_count++];
+    *made = (SkippedKind){.count = 0};
+    copy_text(made->kind, sizeof made->kind, skipped->kind_count == SKIPPED_KINDS ? OTHERS : name);
     return made;
 }
 
-static Problem *count_one(Problems *problems, const char *kind, const char *format, va_list args)
+static SkippedKind *count_one(Skipped *skipped, const char *kind, const char *format, va_list args)
     __attribute__((format(printf, 3, 0)));
-static Problem *count_one(Problems *problems, const char *kind, const char *format, va_list args) {
+static SkippedKind *count_one(Skipped *skipped, const char *kind, const char *format,
+                              va_list args) {
     bool fresh;
-    Problem *problem = problem_of(problems, kind, &fresh);
+    SkippedKind *problem = problem_of(skipped, kind, &fresh);
     if (fresh) {
         int length = vsnprintf(problem->first, sizeof problem->first, format, args);
         if (length < 0) problem->first[0] = 0;
@@ -54,34 +55,34 @@ static Problem *count_one(Problems *problems, const char *kind, const char *form
     return problem;
 }
 
-void problems_add(Problems *problems, const char *kind, const char *format, ...) {
+void skipped_add(Skipped *skipped, const char *kind, const char *format, ...) {
     va_list args;
     va_start(args, format);
-    count_one(problems, kind, format, args);
+    count_one(skipped, kind, format, args);
     va_end(args);
-    problems->total++;
+    skipped->total++;
 }
 
-void problems_more(Problems *problems, const char *kind, const char *format, ...) {
+void skipped_more(Skipped *skipped, const char *kind, const char *format, ...) {
     va_list args;
     va_start(args, format);
-    count_one(problems, kind, format, args);
+    count_one(skipped, kind, format, args);
     va_end(args);
 }
 
-void problems_note(Problems *problems, const char *kind, const char *format, ...) {
+void skipped_note(Skipped *skipped, const char *kind, const char *format, ...) {
     va_list args;
     va_start(args, format);
-    Problem *problem = count_one(problems, kind, format, args);
+    SkippedKind *problem = count_one(skipped, kind, format, args);
     va_end(args);
     /* Not the one in which all kinds end that found no place. */
     if (!strcmp(problem->kind, kind)) problem->note = true;
 }
 
-void problems_merge(Problems *into, const Problems *from) {
+void skipped_merge(Skipped *into, const Skipped *from) {
     for (int i = 0; i < from->kind_count; i++) {
         bool fresh;
-        Problem *problem = problem_of(into, from->kinds[i].kind, &fresh);
+        SkippedKind *problem = problem_of(into, from->kinds[i].kind, &fresh);
         if (fresh) memcpy(problem->first, from->kinds[i].first, sizeof problem->first);
         problem->count += from->kinds[i].count;
         if (fresh) problem->note = from->kinds[i].note;
@@ -89,17 +90,17 @@ void problems_merge(Problems *into, const Problems *from) {
     into->total += from->total;
 }
 
-int problems_check(const Problems *problems, int64_t samples, double share, Error *err) {
-    if ((double)problems->total <= share * (double)samples) return 0;
+int skipped_check(const Skipped *skipped, int64_t samples, double share, Error *err) {
+    if ((double)skipped->total <= share * (double)samples) return 0;
     char text[sizeof err->text], most[64] = "none may be";
     int used = 0;
     if (share > 0) snprintf(most, sizeof most, "at most %g %% may be", 100 * share);
     /* Every kind gets an equal part of the message for its first case. */
     int kinds = 0;
-    for (int i = 0; i < problems->kind_count; i++) kinds += !problems->kinds[i].note;
+    for (int i = 0; i < skipped->kind_count; i++) kinds += !skipped->kinds[i].note;
     int room = (int)(sizeof text - 160) / (kinds ? kinds : 1);
-    for (int i = 0; i < problems->kind_count; i++) {
-        const Problem *p = &problems->kinds[i];
+    for (int i = 0; i < skipped->kind_count; i++) {
+        const SkippedKind *p = &skipped->kinds[i];
         char one[sizeof p->kind + sizeof p->first + 40];
         if (p->note) continue;
         snprintf(one, sizeof one, "%s%s: %lld (%s", used ? "; " : "", p->kind, (long long)p->count,
@@ -113,5 +114,5 @@ int problems_check(const Problems *problems, int64_t samples, double share, Erro
     }
     text[used] = 0;
     return error_set(err, "%lld of %lld records would be skipped, %s: %s",
-                     (long long)problems->total, (long long)samples, most, text);
+                     (long long)skipped->total, (long long)samples, most, text);
 }
