@@ -53,7 +53,7 @@ static int put_place(FILE *out, const char *name, size_t size, const PageTexts *
     if (IS("style")) return fwrite(texts->style.text, 1, texts->style.size, out), 0;
     if (IS("script")) return fwrite(texts->script.text, 1, texts->script.size, out), 0;
     if (IS("data")) return fputs(texts->data, out), 0;
-    if (IS("geometry")) return put_image(out, texts), 0;
+    if (IS("image")) return put_image(out, texts), 0;
     if (IS("question")) return markup_put(out, texts->question), 0;
     if (IS("answer")) return markup_put(out, texts->answer), 0;
     if (IS("version")) return fputs(EASYFIRST_VERSION, out), 0;

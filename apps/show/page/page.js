@@ -606,7 +606,7 @@ function showScheme() {
 function factsMake() {
   const facts = [];
   if (data.model) facts.push("model " + data.model);
-  if (data.geometry) facts.push("image " + data.geometry);
+  if (data.image) facts.push("image " + data.image);
   if (data.dropped_tokens) facts.push(`${counted(data.dropped_tokens, "token")} of the prompt's beginning dropped`);
   facts.push(data.strategy, `seed ${data.seed}`, counted(current().last, "step"),
     `${counted(data.evaluations, "run")} of the network`);
