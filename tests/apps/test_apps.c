@@ -697,90 +697,6 @@ static void test_info(void **state) {
     run_end(&r);
 }
 
-/* ---- The manuals. ---- */
-
-/* One command of a manual, from the word after "easyfirst" on: every option it names is one that
- * the command's --help lists. */
-static int check_command(Run *r, const char *file, const char *line) {
-    char words[1024], command[32] = "";
-    snprintf(words, sizeof words, "%s", line);
-    int checked = 0;
-    char *rest = NULL;
-    for (char *word = strtok_r(words, " ", &rest); word; word = strtok_r(NULL, " ", &rest)) {
-        if (strchr("|>#<&\\", word[0])) break;
-        if (!command[0]) {
-            if (word[0] == '-') return 0; /* easyfirst --help */
-            snprintf(command, sizeof command, "%s", word);
-            bool known = false;
-            for (int i = 0; commands[i]; i++) known |= !strcmp(commands[i], command);
-            if (!known) fail_msg("%s has the command \"%s\": %s", file, command, line);
-            /* Of eval and score the next word tells which, with options of its own. */
-            char *kind = strcmp(command, "eval") && strcmp(command, "score")
-                             ? NULL
-                             : strtok_r(NULL, " ", &rest);
-            if (kind)
-                run(r, command, kind, "--help");
-            else
-                run(r, command, "--help");
-            expect(r, 0, NULL);
-            checked++;
-        }
-        if (word[0] != '-' || !word[1]) continue;
-        char option[64];
-        /* As the help writes it: "-m, " or "--model ". */
-        word[strcspn(word, "=`\"'")] = 0;
-        snprintf(option, sizeof option, word[1] == '-' ? "%s" : "%s,", word);
-        const char *at = strstr(r->out, option);
-        size_t n = strlen(option);
-        while (at && word[1] == '-' && at[n] != ' ' && at[n] != '\n') at = strstr(at + 1, option);
-        if (!at) fail_msg("%s has the option %s, which %s lacks: %s", file, option, command, line);
-    }
-    return checked;
-}
-
-/* How many commands a manual has, all checked; -1 if it is not there (`make dist` leaves it out).
- * */
-static int check_manual(Run *r, const char *file) {
-    size_t size;
-    if (access(file, R_OK)) return -1;
-    char *text = file_bytes(file, &size), *rest = NULL;
-    bool code = false;
-    int checked = 0;
-    for (char *line = strtok_r(text, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest)) {
-        if (!strncmp(line, "```", 3)) {
-            code = !code;
-            continue;
-        }
-        const char *at = code ? line : NULL;
-        while (at && (at = strstr(at, "easyfirst "))) {
-            bool starts = at == line || at[-1] == ' ' || !strncmp(line, "build/easyfirst ", 16);
-            at += 10;
-            if (starts) checked += check_command(r, file, at);
-        }
-    }
-    free(text);
-    return checked;
-}
-
-static void test_manuals(void **state) {
-    (void)state;
-    static const struct {
-        const char *file;
-        int commands; /* at least */
-    } manuals[] = {
-        {"README.md", 3},           {"apps/README.md", 20},       {"apps/train/README.md", 8},
-        {"apps/eval/README.md", 6}, {"kernels/README.md", 5},     {"data/metrics/README.md", 3},
-        {"data/README.md", 0},      {"data/bundled/README.md", 1}};
-    Run r;
-    run_start(&r);
-    for (size_t i = 0; i < sizeof manuals / sizeof manuals[0]; i++) {
-        int checked = check_manual(&r, manuals[i].file);
-        if (checked < 0) skip();
-        if (checked < manuals[i].commands) fail_msg("%s has %d commands", manuals[i].file, checked);
-    }
-    run_end(&r);
-}
-
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_help),
@@ -798,7 +714,6 @@ int main(void) {
         cmocka_unit_test(test_full_disk),
         cmocka_unit_test(test_show),
         cmocka_unit_test(test_info),
-        cmocka_unit_test(test_manuals),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
