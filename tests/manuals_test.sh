@@ -311,7 +311,7 @@ formats() {
 
 # ---- The checks. ----
 
-echo "1..15"
+echo "1..16"
 # shellcheck disable=SC2086
 code_of $RUN $MORE >"$folder/all_code"
 # shellcheck disable=SC2086
@@ -334,6 +334,11 @@ check_files <"$folder/code" >"$folder/log"
 quiet "every file in the manuals exists"
 check_names <"$folder/contributing" >"$folder/log"
 quiet "every function in CONTRIBUTING.md exists"
+for test in tests/*/test_*.c; do
+    name=${test#tests/}
+    grep -q "\`${name%.c}\`" CONTRIBUTING.md || echo "no line has ${name%.c}"
+done >"$folder/log"
+quiet "every test program is in CONTRIBUTING.md's table"
 # shellcheck disable=SC2086
 check_links $RUN $MORE >"$folder/log"
 quiet "every link leads to a file and a heading"
