@@ -25,7 +25,7 @@ static const CommandHelp help = {
         "of vit-l-14 (257 rows), xlmr-base and xlmr-xxl (--tokens rows). Prints the median time\n"
         "of a call, and the least; the bytes that it moves, each input read once and each output\n"
         "written once; the rates of these bytes and of its arithmetic; and its share of the\n"
-        "device's measured limit, which is the rate of a large matrix product (\"products\") or\n"
+        "device's measured limit, which is the rate of a large matmul (\"matmul\") or\n"
         "that of a large copy (\"memory\"), whichever takes the operation longer. What fits into\n"
         "a cache can exceed the rate of the copy. Linear layers are four: query, key and value;\n"
         "the output; the two of the feed-forward part. Logits are of 8 rows, the cross-entropy is\n"
@@ -140,7 +140,7 @@ static void print_result(const OpsBench *b, const OpCase *c, const OpShapes *sha
     const double memory = 1e9 * gb / b->copy, matmuls = 1e9 * gflop / b->matmul;
     printf("%-10s %-22s %-5s %-20s  %9.4f %9.4f  %9.2f %8.1f %8.1f  %6.1f %% %s\n", shapes->name,
            c->op, dtype_name(compute), r->shape, r->ms, r->ms_min, 1e-6 * r->bytes, gb, gflop,
-           100 * (memory > matmuls ? memory : matmuls), memory > matmuls ? "memory" : "products");
+           100 * (memory > matmuls ? memory : matmuls), memory > matmuls ? "memory" : "matmul");
 }
 
 static int print_json(const OpsBench *b, const OpCase *c, const OpShapes *shapes, Dtype compute,
@@ -159,7 +159,7 @@ static int print_json(const OpsBench *b, const OpCase *c, const OpShapes *shapes
                       "bytes", r->bytes, "operations", r->operations, "gb_per_s", gb, "gflops",
                       gflop, "peak_gb_per_s", 1e-9 * b->copy, "peak_gflops", 1e-9 * b->matmul,
                       "share", 100 * (memory > matmuls ? memory : matmuls), "limit",
-                      memory > matmuls ? "memory" : "products");
+                      memory > matmuls ? "memory" : "matmul");
         if (times) json_object_update(line, times);
         json_decref(times);
     }
@@ -186,7 +186,7 @@ static int run_case(OpsBench *b, const OpCase *c, const OpShapes *shapes, Dtype 
 static int run_dtype(OpsBench *b, const OpShapes *models, Dtype compute, Error *err) {
     TRY(train_peak(b->device, compute, &b->matmul, err));
     if (!b->json)
-        printf("%s: at most %.1f GFLOP/s (%s products), %.1f GB/s (copy)\n", device_text(b->device),
+        printf("%s: at most %.1f GFLOP/s (%s matmul), %.1f GB/s (copy)\n", device_text(b->device),
                1e-9 * b->matmul, dtype_name(compute), 1e-9 * b->copy);
     for (const OpShapes *shapes = models; shapes < models + MODELS; shapes++) {
         if (b->model && strcmp(b->model, shapes->name)) continue;

@@ -22,20 +22,20 @@ static const CommandHelp help = {
              "[options] --from FILE",
     .about =
         "Shows the steps in which an answer is denoised. A terminal shows it in place: masks as\n"
-        "dim blanks, new words bold, erased ones struck out, colored from red (not sure) to\n"
+        "dim blanks, new tokens bold, erased ones struck out, colored from red (not sure) to\n"
         "green (sure); with --beam or --samples all hypotheses at once. Space pauses, the arrow\n"
         "keys (or p and n) step back and forth, home and end jump, q goes to the answer, which\n"
         "is what stays. Elsewhere (a file, a pipe, TERM=dumb, NO_COLOR) each step that changes\n"
         "something is a line: how many tokens are written, and the text so far with __ for each\n"
         "mask, [ ] around what the step wrote, and what it erased; the last line is the answer.\n"
-        "Words that the model erases only to write them again, or until others take their\n"
+        "Tokens that the model erases only to write them again, or until others take their\n"
         "places, are shown as if they had stayed; --every-step shows all, and --json has all.\n"
         "\n"
         "--json prints the whole trace as one line of JSON; --json FILE keeps it in a file and\n"
         "shows the answer all the same, and --from FILE shows it again, without the model.\n"
         "\n"
         "--html FILE writes a page that any browser opens and that asks no network for anything:\n"
-        "the image, the answer with a slider through the steps, for each word its probability,\n"
+        "the image, the answer with a slider through the steps, for each token its probability,\n"
         "its top-k alternatives and the model's attention on the image. --svg FILE writes a\n"
         "figure: positions x steps. With --from the page has an image only if --image names it.",
     .examples =

@@ -15,7 +15,7 @@ void show_way_rows(ShowWay *way, OptionGroup *group) {
         {"all-steps", 'a', OPTION_FLAG, NULL, &way->all_steps,
          "lines also of the steps that change nothing"},
         {"every-step", 0, OPTION_FLAG, NULL, &way->every_step,
-         "also words that are taken back only to return"},
+         "also tokens that are erased only to be written again"},
     };
     way->speed = SHOW_SPEED;
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
