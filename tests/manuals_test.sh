@@ -342,7 +342,7 @@ quiet "every test program is in CONTRIBUTING.md's table"
 # shellcheck disable=SC2086
 check_links $RUN $MORE >"$folder/log"
 quiet "every link leads to a file and a heading"
-check_words README.md apps/*.md apps/*/*.md data/README.md CONTRIBUTING.md >"$folder/log"
+check_words README.md apps/README.md apps/*/*.md data/README.md CONTRIBUTING.md >"$folder/log"
 quiet "manuals and --help use the project's terms"
 [ "$(wc -l <README.md)" -le 150 ]
 result $? "README.md has at most 150 lines"
@@ -379,7 +379,8 @@ left_behind() {
     easyfirst eval gqa -q testdev_balanced_questions.json --images gqa/images --attention --out attended >/dev/null 2>&1
     { ls attended && ls de-en | sed 's/^test.de-en/FILE/'; } | sort -u >"$folder/got"
     table_of "$root/apps/eval/README.md" "Files of an evaluation" | diff - "$folder/got"
-    { ls run | sed 's/-0[0-9]*$/-N/' && keys <run/metrics.jsonl; } | sort -u >"$folder/got"
+    easyfirst train segment -q -m "$small" --data scenes.json --valid scenes.json --images gqa --out segmented
+    { ls run | sed 's/-0[0-9]*$/-N/' && keys <run/metrics.jsonl && keys <segmented/metrics.jsonl; } | sort -u >"$folder/got"
     table_of "$root/apps/train/README.md" Runs | grep -v '^--' | diff - "$folder/got"
 }
 (left_behind) >"$folder/log" 2>&1
