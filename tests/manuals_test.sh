@@ -311,7 +311,7 @@ formats() {
 
 # ---- The checks. ----
 
-echo "1..17"
+echo "1..18"
 # shellcheck disable=SC2086
 code_of $RUN $MORE >"$folder/all_code"
 # shellcheck disable=SC2086
@@ -358,6 +358,16 @@ run_plain >"$folder/log"
 [ $commands -ge 35 ] && [ ! -s "$folder/log" ]
 result $? "$commands other commands of the manuals run"
 
+# The lines of C compile against the public header, in a function.
+{
+    printf '#include <stdio.h>\n#include "projector/easyfirst.h"\nint main(void) {\n'
+    awk -F'\t' '$2 == "c"' "$folder/code" | cut -f3-
+    echo 'return 0; }'
+} >"$folder/sample.c"
+[ "$(wc -l <"$folder/sample.c")" -gt 8 ] &&
+    ${CC:-cc} -std=c11 -Wall -Wextra -Werror -Wno-unused-variable -I. -fsyntax-only "$folder/sample.c" >"$folder/log" 2>&1
+result $? "the lines of C in README.md compile"
+
 # Keys of JSON objects: those in the table, and those that the program prints.
 keys() { grep -o '"[a-z_]*":' | tr -d '":' | sort -u; }
 table_of apps/README.md JSON >"$folder/want"
@@ -368,8 +378,8 @@ table_of apps/README.md JSON >"$folder/want"
     printf 'a\n' | easyfirst text -q --json
     awk 'BEGIN { for (i = 0; i < 900; i++) printf "word "; print "" }' >long.txt
     easyfirst text -q --json --long-prompts keep-last --length 4 --file long.txt
-    easyfirst text -q --json --file long.txt 2>/dev/null
-) | keys >"$folder/got"
+    easyfirst text -q --json --file long.txt
+) 2>/dev/null | keys >"$folder/got"
 diff "$folder/want" "$folder/got" >"$folder/log"
 quiet "the table of JSON keys has those that are printed"
 
