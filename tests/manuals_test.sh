@@ -12,7 +12,7 @@ program=$(realpath "${EASYFIRST:-build/easyfirst}")
 root=$(pwd)
 folder=$(mktemp -d) || exit 1
 trap 'rm -rf "$folder"' EXIT
-export NO_COLOR=1 LC_ALL=C.UTF-8
+export NO_COLOR=1 LC_ALL=C.UTF-8 OMP_NUM_THREADS=1
 unset EASYFIRST_MODEL
 number=0
 # The manuals whose blocks are run; of the others commands, options, files and links are checked.
