@@ -316,7 +316,7 @@ static int read_attention(Reader *r, const json_t *object, TraceHypothesis *h) {
     const json_t *list, *row, *value;
     size_t i, k, patches = (size_t)r->trace->geometry.grid * (size_t)r->trace->geometry.grid;
     if (!json_object_get(object, "attention")) return 0;
-    if (!patches) return wrong(r, "attention", "there", "none without \"image\"");
+    if (!patches) return wrong(r, "attention", "there", "none without \"geometry\"");
     TRY(read_list(r, object, "attention", h->length, &list));
     json_array_foreach(list, i, row) {
         if (!json_is_array(row) || json_array_size(row) != patches)

@@ -316,7 +316,7 @@ static void bench_start(Bench *b, int images) {
     path_in(b->model, sizeof b->model, r, "model");
     path_in(b->train, sizeof b->train, r, "train.json");
     path_in(b->valid, sizeof b->valid, r, "valid.json");
-    path_in(b->images, sizeof b->images, r, "images");
+    path_in(b->images, sizeof b->images, r, "shapes-and-boxes");
     assert_int_equal(mkdir(b->images, 0777), 0);
     write_squares(b, b->train, "t", images, 5);
     write_squares(b, b->valid, "v", 60, 6);
