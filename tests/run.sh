@@ -2,12 +2,12 @@
 # Runs test programs (cmocka's, and others that print TAP) and adds up their results.
 # usage: tests/run.sh PROGRAM...        ($JOBS at a time, default: as many as cores)
 # Programs in a folder emulated/tests are the same tests of CUDA kernels, and are called so.
-# Results are printed in the order given, whatever the order in which they come. The long ones begin
-# first, and those that look at what happens in time run alone, at the end.
+# Results are printed in the order given, not that in which they come. The long ones begin
+# first; those that depend on time run alone, at the end.
 # The last line is "N passed, N failed, N skipped"; a program that dies counts as one failure.
 # A test that cannot run here (no ../shared, say) is skipped and counted, never passed.
-LONG="manuals_test.sh test_train test_gradients test_segment test_apps test_eval test_faults test_infill test_order test_linear"
-ALONE="test_show page_browser.sh fuzz.sh"
+LONG="manuals_test.sh test_train test_train_run test_gradients test_segment test_eval test_faults test_infill test_order test_linear"
+ALONE="test_show_keys test_show_live page_browser.sh fuzz.sh"
 
 # One program, named by its number: NUMBER.log is what it printed, NUMBER.done its status and time.
 if [ "$1" = --one ]; then
@@ -58,7 +58,7 @@ for program in "$@"; do
     ok=$(grep -E '^ok ' "$log" | grep -cvE '^ok [0-9]+ # SKIP')
     bad=$(grep -E '^not ok ' "$log" | grep -cvE '^not ok [0-9]+ # SKIP')
     planned=$(sed -n 's/^1\.\.\([0-9]*\).*/\1/p' "$log" | awk '{n += $1} END {print n + 0}')
-    # Died on the way (a crash, a sanitizer's report): the missing tests are one failure.
+    # Died before its end (a crash, a sanitizer's report): the missing tests are one failure.
     if [ $((ok + bad + skip)) -lt "$planned" ] || [ "$planned" = 0 ] ||
         { [ "$status" -ne 0 ] && [ "$bad" = 0 ]; }; then
         bad=$((bad + 1))
