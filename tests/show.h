@@ -44,7 +44,7 @@ void press(Tty *t, const char *keys, const char *status);
 /* tty_end; the exit status must be 0. */
 void tty_end_ok(Tty *t);
 
-/* A terminal with colors, whatever the one that runs the tests has. */
+/* Makes the environment that of a terminal with colors. */
 void show_environment(void);
 
 #endif

@@ -1,7 +1,7 @@
 /* `easyfirst train` as a user runs it: every stage, broken data, interrupted runs. */
 #include "data/checkpoints/checkpoint.h"
 #include "language/tokenizer.h"
-#include "tests/train_bench.h"
+#include "tests/train_setup.h"
 
 #include <fcntl.h>
 #include <math.h>
@@ -22,7 +22,7 @@ static double last_valid_loss(const Run *r, const char *name) {
     return found;
 }
 
-/* Every tensor of the first file stands in the second, with the same bytes. */
+/* The second file has every tensor of the first, with the same bytes. */
 static void assert_same_values(const char *a, const char *b) {
     Checkpoint x, y;
     Error err;
@@ -37,7 +37,7 @@ static void assert_same_values(const char *a, const char *b) {
     checkpoint_close(&x), checkpoint_close(&y);
 }
 
-/* ---- It learns. ---- */
+/* ---- Held-out accuracy. ---- */
 
 /* Answers held-out numbers from 100 on with their own lengths; returns how many of ten
  * are right. */
@@ -63,7 +63,7 @@ static int count_right(Run *r, const char *model) {
 }
 
 /* Numbers below 1000 from English to German, every seventh held out: 1500 steps from nothing. */
-static void test_learns(void **state) {
+static void test_held_out(void **state) {
     (void)state;
     Run r;
     char model[300], pairs[300], valid[300], out[300], trained[340];
@@ -72,14 +72,12 @@ static void test_learns(void **state) {
     path_in(pairs, sizeof pairs, &r, "pairs.jsonl"),
         path_in(valid, sizeof valid, &r, "valid.jsonl");
     write_pairs(pairs, 0, 1000, 7, true), write_pairs(valid, 3, 1000, 7, false);
-    run(&r, "new", model, "--tokenizer", TOKENIZER, "--layers", "2", "--width", "64", "--heads",
-        "8", "--ffn", "128", "--positions", "66");
-    expect(&r, 0, "");
-    run(&r, "train", "adapt", "-m", model, "--data", pairs, "--valid", valid, "--out", out,
-        "--steps", "1500", "--batch-sequences", "32", "--lr", "4e-3", "--schedule", "cosine",
-        "--warmup-steps", "150", "--dropout", "0", "--valid-every", "0", "--save-every", "0",
-        "--threads", "1");
-    expect(&r, 0, "");
+    run_ok(&r, "new", model, "--tokenizer", TOKENIZER, "--layers", "2", "--width", "64", "--heads",
+           "8", "--ffn", "128", "--positions", "66");
+    run_ok(&r, "train", "adapt", "-m", model, "--data", pairs, "--valid", valid, "--out", out,
+           "--steps", "1500", "--batch-sequences", "32", "--lr", "4e-3", "--schedule", "cosine",
+           "--warmup-steps", "150", "--dropout", "0", "--valid-every", "0", "--save-every", "0",
+           "--threads", "1");
     double loss = last_valid_loss(&r, "out/metrics.jsonl");
     snprintf(trained, sizeof trained, "%s/model", out);
     int right = count_right(&r, trained);
@@ -97,87 +95,70 @@ static void test_learns(void **state) {
 
 static void test_stop_and_resume(void **state) {
     (void)state;
-    Bench b;
-    char whole[300], parts[300];
-    bench_start(&b);
-    Run *r = &b.run;
-    path_in(whole, sizeof whole, r, "whole"), path_in(parts, sizeof parts, r, "parts");
-    run(r, ADAPT(&b, whole));
-    expect(r, 0, "");
-    run(r, ADAPT(&b, parts), "--stop-after", "5");
-    expect(r, 0, "");
-    assert_false(there(r, "parts/model"));
-    /* A run that is there is not begun again by mistake. */
-    run(r, ADAPT(&b, parts));
+    TrainSetup t;
+    train_setup(&t);
+    Run *r = &t.run;
+    run_ok(r, ADAPT(&t, t.whole));
+    run_ok(r, ADAPT(&t, t.out), "--stop-after", "5");
+    assert_false(has_file(r, "out/model"));
+    /* An existing run is not started again by mistake. */
+    run(r, ADAPT(&t, t.out));
     assert_message(r, 1, "checkpoint-00000005", "--resume");
-    run(r, "train", "--resume", "--out", parts, "--stop-after", "3");
-    expect(r, 0, "");
-    run(r, "train", "--resume", "--out", parts);
-    expect(r, 0, "");
-    assert_same_run(r, "whole", "parts", 12);
-    /* Of all checkpoints the last two are kept. */
-    assert_true(there(r, "whole/checkpoint-00000012"));
-    assert_true(there(r, "whole/checkpoint-00000008"));
-    assert_false(there(r, "whole/checkpoint-00000004"));
-    assert_true(there(r, "whole/loss.svg"));
-    bench_end(&b);
+    run_ok(r, "train", "--resume", "--out", t.out, "--stop-after", "3");
+    run_ok(r, "train", "--resume", "--out", t.out);
+    assert_same_run(r, "whole", "out", 12);
+    /* The last two checkpoints are kept. */
+    assert_true(has_file(r, "whole/checkpoint-00000012"));
+    assert_true(has_file(r, "whole/checkpoint-00000008"));
+    assert_false(has_file(r, "whole/checkpoint-00000004"));
+    assert_true(has_file(r, "whole/loss.svg"));
+    train_setup_end(&t);
 }
 
-/* Muon's momentum is kept where AdamW's first moment is; and it is another optimiser. */
+/* Muon's momentum is saved in place of AdamW's first moment; and its updates are not AdamW's. */
 static void test_muon_resumed(void **state) {
     (void)state;
-    Bench b;
-    char whole[300], parts[300], other[300];
+    TrainSetup t;
+    char other[300];
     double muon[20], adamw[20];
-    bench_start(&b);
-    Run *r = &b.run;
-    path_in(whole, sizeof whole, r, "whole"), path_in(parts, sizeof parts, r, "parts");
+    train_setup(&t);
+    Run *r = &t.run;
     path_in(other, sizeof other, r, "other");
-    run(r, ADAPT(&b, whole), "--optimizer", "muon");
-    expect(r, 0, "");
-    run(r, ADAPT(&b, parts), "--optimizer", "muon", "--stop-after", "7");
-    expect(r, 0, "");
-    run(r, "train", "--resume", "--out", parts, "--optimizer", "adamw");
+    run_ok(r, ADAPT(&t, t.whole), "--optimizer", "muon");
+    run_ok(r, ADAPT(&t, t.out), "--optimizer", "muon", "--stop-after", "7");
+    run(r, "train", "--resume", "--out", t.out, "--optimizer", "adamw");
     assert_message(r, 2, "--optimizer", "muon");
-    run(r, "train", "--resume", "--out", parts);
-    expect(r, 0, "");
-    assert_same_run(r, "whole", "parts", 12);
-    run(r, ADAPT(&b, other));
-    expect(r, 0, "");
+    run_ok(r, "train", "--resume", "--out", t.out);
+    assert_same_run(r, "whole", "out", 12);
+    run_ok(r, ADAPT(&t, other));
     read_losses(r, "whole/metrics.jsonl", "loss", muon, 20);
     read_losses(r, "other/metrics.jsonl", "loss", adamw, 20);
     assert_true(muon[1] == adamw[1]); /* before the first update */
     assert_true(muon[12] != adamw[12]);
-    bench_end(&b);
+    train_setup_end(&t);
 }
 
-/* Stopped between logged points, and then so long that the checkpoint which it was taken up from is
- * removed: with LoRA and images, in whose folders most files are those of the start. */
-static void test_resume_for_long(void **state) {
+/* Stopped between logged points, then resumed for so long that the checkpoint it was resumed from is
+ * removed: with images, and with LoRA, whose checkpoints share most files with the initial model. */
+static void test_resume_long_run(void **state) {
     (void)state;
-    Bench b;
-    char whole[300], parts[300];
-    bench_start(&b);
-    Run *r = &b.run;
-    path_in(whole, sizeof whole, r, "whole"), path_in(parts, sizeof parts, r, "parts");
+    TrainSetup t;
+    train_setup(&t);
+    Run *r = &t.run;
 #define LONG_RUN(out, ...)                                                                         \
-    "train", "tune", "-m", b.model, "--data", b.set.conversations, "--images", b.set.images,       \
+    "train", "tune", "-m", t.model, "--data", t.set.conversations, "--images", t.set.images,       \
         "--out", (out), "--steps", "14", "--batch-sequences", "6", "--lr", "2e-3",                 \
         "--new-projector", "linear", "--save-every", "2", "--keep", "1", "--log-every", "4", "-q", \
         __VA_ARGS__
     for (int lora = 0; lora < 2; lora++) {
         char *rank = lora ? "2" : "0", names[2][320];
-        run(r, LONG_RUN(whole, "--lora-rank", rank));
-        expect(r, 0, "");
-        run(r, LONG_RUN(parts, "--lora-rank", rank, "--stop-after", "3"));
-        expect(r, 0, "");
-        run(r, "train", "--resume", "--out", parts, "--stop-after", "3", "--keep", "1");
-        expect(r, 0, "");
-        run(r, "train", "--resume", "--out", parts);
-        expect(r, 0, "");
-        assert_same_run(r, "whole", "parts", 12);
-        assert_true(there(r, "parts/checkpoint-00000014"));
-        assert_false(there(r, "parts/checkpoint-00000012"));
+        run_ok(r, LONG_RUN(t.whole, "--lora-rank", rank));
+        run_ok(r, LONG_RUN(t.out, "--lora-rank", rank, "--stop-after", "3"));
+        run_ok(r, "train", "--resume", "--out", t.out, "--stop-after", "3", "--keep", "1");
+        run_ok(r, "train", "--resume", "--out", t.out);
+        assert_same_run(r, "whole", "out", 12);
+        assert_true(has_file(r, "out/checkpoint-00000014"));
+        assert_false(has_file(r, "out/checkpoint-00000012"));
         static const char *const files[] = {"projector.safetensors",
                                             "vision/model.safetensors",
                                             "vision/config.json",
@@ -186,135 +167,114 @@ static void test_resume_for_long(void **state) {
                                             "language/sentencepiece.bpe.model"};
         for (int i = 0; i < 6; i++) {
             snprintf(names[0], sizeof names[0], "whole/model/%s", files[i]);
-            snprintf(names[1], sizeof names[1], "parts/model/%s", files[i]);
+            snprintf(names[1], sizeof names[1], "out/model/%s", files[i]);
             assert_same_file(r, names[0], names[1]);
         }
-        temporary_remove(whole), temporary_remove(parts);
+        temporary_remove(t.whole), temporary_remove(t.out);
     }
-    bench_end(&b);
+    train_setup_end(&t);
 }
 
-/* A run keeps what decides its result, and a folder belongs to one process at a time. */
-static void test_one_run_one_folder(void **state) {
+/* On resume the settings that affect the result cannot change, and a folder is locked by one process
+ * at a time. */
+static void test_resume_settings(void **state) {
     (void)state;
-    Bench b;
-    char out[300], file[300];
-    bench_start(&b);
-    Run *r = &b.run;
-    path_in(out, sizeof out, r, "out");
-    run(r, ADAPT(&b, out), "--stop-after", "2");
-    expect(r, 0, "");
-    run(r, "train", "--resume", "--out", out, "--lr", "1e-2");
+    TrainSetup t;
+    char file[300];
+    train_setup(&t);
+    Run *r = &t.run;
+    run_ok(r, ADAPT(&t, t.out), "--stop-after", "2");
+    run(r, "train", "--resume", "--out", t.out, "--lr", "1e-2");
     assert_message(r, 2, "--lr", "0.002");
-    run(r, "train", "--resume", "--out", out, "--steps", "20");
+    run(r, "train", "--resume", "--out", t.out, "--steps", "20");
     assert_message(r, 2, "--steps", "12");
-    int folder = open(out, O_RDONLY | O_DIRECTORY);
+    int folder = open(t.out, O_RDONLY | O_DIRECTORY);
     assert_true(folder >= 0 && flock(folder, LOCK_EX | LOCK_NB) == 0);
-    run(r, "train", "--resume", "--out", out);
-    assert_message(r, 1, "another process", out);
+    run(r, "train", "--resume", "--out", t.out);
+    assert_message(r, 1, "another process", t.out);
     close(folder);
-    run(r, "train", "--resume", "--out", out, "--log-every", "3", "--threads", "1");
-    expect(r, 0, "");
-    write_file(r, "file", "x", 1, file, sizeof file);
-    run(r, ADAPT(&b, file));
+    run_ok(r, "train", "--resume", "--out", t.out, "--log-every", "3", "--threads", "1");
+    write_text_in(r, "file", "x", file);
+    run(r, ADAPT(&t, file));
     assert_message(r, 1, file, "--out");
-    bench_end(&b);
+    train_setup_end(&t);
 }
 
 /* kill -9 as soon as metrics.jsonl has so many lines, several times over; then to the end. */
 static void test_kill(void **state) {
     (void)state;
-    Bench b;
-    char whole[300], killed[300];
-    bench_start(&b);
-    Run *r = &b.run;
-    path_in(whole, sizeof whole, r, "whole"), path_in(killed, sizeof killed, r, "killed");
-    run(r, ADAPT(&b, whole));
-    expect(r, 0, "");
+    TrainSetup t;
+    train_setup(&t);
+    Run *r = &t.run;
+    run_ok(r, ADAPT(&t, t.whole));
     static const int points[] = {1, 3, 6, 10};
     int died = 0;
     for (int i = 0; i < 4; i++) {
-        char *first[] = {ADAPT(&b, killed), NULL};
-        char *again[] = {"train", "--resume", "--out", killed, "-q", NULL};
-        pid_t child =
-            start(r, RLIM_INFINITY, false, there(r, "killed/settings.json") ? again : first);
-        int status;
-        for (int tries = 0; tries < 4000 && lines_in(r, "killed/metrics.jsonl") < points[i];
-             tries++) {
-            if (waitpid(child, &status, WNOHANG) == child) fail_msg("ended by itself: %d", status);
-            usleep(1000);
-        }
-        kill(child, SIGKILL);
-        assert_int_equal(waitpid(child, &status, 0), child);
+        char *first[] = {ADAPT(&t, t.out), NULL};
+        char *again[] = {"train", "--resume", "--out", t.out, "-q", NULL};
+        pid_t child = start_program(r, RLIM_INFINITY, false,
+                                    has_file(r, "out/settings.json") ? again : first);
+        wait_for_lines(r, child, "out/metrics.jsonl", points[i]);
+        int status = end_program(child, SIGKILL);
         died += WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL;
     }
-    assert_true(died >= 3); /* one may have been through before it was hit */
-    run(r, "train", "--resume", "--out", killed);
-    expect(r, 0, "");
-    assert_same_run(r, "whole", "killed", 12);
-    bench_end(&b);
+    assert_true(died >= 3); /* one may have ended before the signal came */
+    run_ok(r, "train", "--resume", "--out", t.out);
+    assert_same_run(r, "whole", "out", 12);
+    train_setup_end(&t);
 }
 
 /* A limit on the size of files fails the call in the middle of writing a checkpoint, as a full disk
- * does, whether or not the signal that goes with it was ignored before. */
+ * does, whether or not SIGXFSZ is ignored. */
 static void test_write_interrupted(void **state) {
     (void)state;
-    Bench b;
-    char whole[300], cut[300];
+    TrainSetup t;
     int status;
-    bench_start(&b);
-    Run *r = &b.run;
-    path_in(whole, sizeof whole, r, "whole"), path_in(cut, sizeof cut, r, "cut");
-    run(r, ADAPT(&b, whole));
-    expect(r, 0, "");
-    run(r, ADAPT(&b, cut), "--stop-after", "5");
-    expect(r, 0, "");
-    char *again[] = {"train", "--resume", "--out", cut, "-q", NULL};
+    train_setup(&t);
+    Run *r = &t.run;
+    run_ok(r, ADAPT(&t, t.whole));
+    run_ok(r, ADAPT(&t, t.out), "--stop-after", "5");
+    char *again[] = {"train", "--resume", "--out", t.out, "-q", NULL};
     for (int ignore = 0; ignore < 2; ignore++) {
-        pid_t child = start(r, 60000, ignore, again);
+        pid_t child = start_program(r, 60000, ignore, again);
         assert_int_equal(waitpid(child, &status, 0), child);
-        char *text = text_of(r, "stderr");
+        char *text = read_text(r, "stderr");
         if (!(WIFEXITED(status) && WEXITSTATUS(status) == 1 && count_lines(text) == 1 &&
               strstr(text, "checkpoint of step 8") && strstr(text, "too large")))
             fail_msg("a full disk: status %d, %s", status, text);
         free(text);
-        assert_true(there(r, "cut/checkpoint-00000005/training/state.json"));
-        assert_false(there(r, "cut/checkpoint-00000008"));
-        assert_int_equal(count_entries(cut, "partial-"), 0);
+        assert_true(has_file(r, "out/checkpoint-00000005/training/state.json"));
+        assert_false(has_file(r, "out/checkpoint-00000008"));
+        assert_int_equal(count_entries(t.out, "partial-"), 0);
     }
-    run(r, "train", "--resume", "--out", cut);
-    expect(r, 0, "");
-    assert_same_run(r, "whole", "cut", 12);
-    bench_end(&b);
+    run_ok(r, "train", "--resume", "--out", t.out);
+    assert_same_run(r, "whole", "out", 12);
+    train_setup_end(&t);
 }
 
 static void test_resume_refused(void **state) {
     (void)state;
-    Bench b;
-    char out[300], other[300], path[600];
-    bench_start(&b);
-    Run *r = &b.run;
-    path_in(out, sizeof out, r, "out"), path_in(other, sizeof other, r, "other");
-    run(r, ADAPT(&b, out), "--stop-after", "2");
-    expect(r, 0, "");
+    TrainSetup t;
+    char other[300];
+    train_setup(&t);
+    Run *r = &t.run;
+    path_in(other, sizeof other, r, "other");
+    run_ok(r, ADAPT(&t, t.out), "--stop-after", "2");
     /* Other data than before. */
-    write_pairs(b.pairs, 0, 61, 1, false);
-    run(r, "train", "--resume", "--out", out);
+    write_pairs(t.pairs, 0, 61, 1, false);
+    run(r, "train", "--resume", "--out", t.out);
     assert_message(r, 1, "pairs.jsonl", "contents", "data", "checkpoint-00000002");
-    write_pairs(b.pairs, 0, 60, 1, false);
+    write_pairs(t.pairs, 0, 60, 1, false);
     /* The tables of another model. */
-    run(r, "new", other, "--tokenizer", TOKENIZER, "--layers", "2", "--width", "16", "--heads", "2",
-        "--ffn", "64", "--positions", "130");
-    expect(r, 0, "");
-    snprintf(path, sizeof path,
-             "rm -r %s/checkpoint-00000002/language && cp -r %s/language "
-             "%s/checkpoint-00000002/language",
-             out, other, out);
-    assert_int_equal(system(path), 0);
-    run(r, "train", "--resume", "--out", out);
+    run_ok(r, "new", other, "--tokenizer", TOKENIZER, "--layers", "2", "--width", "16", "--heads",
+           "2", "--ffn", "64", "--positions", "130");
+    shell("rm -r %s/checkpoint-00000002/language && cp -r %s/language "
+          "%s/checkpoint-00000002/language",
+          t.out, other, t.out);
+    run(r, "train", "--resume", "--out", t.out);
     assert_int_equal(r->status, 1);
     assert_int_equal(count_lines(r->err), 1);
-    bench_end(&b);
+    train_setup_end(&t);
 }
 
 /* ---- Images. ---- */
@@ -326,35 +286,33 @@ static void check_ask(Run *r, const char *model, const LlavaSet *set) {
     expect(r, 0, NULL);
 }
 
-/* Both visual stages; the projector learns in the first, and projector and language model in the
- * second. */
+/* Both visual stages; the first trains the projector, the second the projector and the language
+ * model. */
 static void visual_stages(const char *attention) {
-    Bench b;
+    TrainSetup t;
     char align[300], tune[300], model[340];
-    bench_start(&b);
-    Run *r = &b.run;
+    train_setup(&t);
+    Run *r = &t.run;
     path_in(align, sizeof align, r, "align"), path_in(tune, sizeof tune, r, "tune");
-    run(r, "train", "align", "-m", "tests/golden/models/tiny-base", "--data", b.set.captions,
-        "--images", b.set.images, "--out", align, "--steps", "60", "--batch-sequences", "8", "--lr",
-        "1e-2", "--new-projector", "mlp2x_gelu", "--attention", (char *)attention, "--valid",
-        b.set.captions, "-q");
-    expect(r, 0, "");
+    run_ok(r, "train", "align", "-m", TINY_BASE, "--data", t.set.captions, "--images", t.set.images,
+           "--out", align, "--steps", "60", "--batch-sequences", "8", "--lr", "1e-2",
+           "--new-projector", "mlp2x_gelu", "--attention", (char *)attention, "--valid",
+           t.set.captions, "-q");
     char frozen[2][340];
     snprintf(frozen[0], sizeof frozen[0], "%s/model/language", align);
     snprintf(frozen[1], sizeof frozen[1], "%s/model/vision", align);
-    assert_same_values("tests/golden/models/tiny-base/language", frozen[0]);
-    assert_same_values("tests/golden/models/tiny-base/vision", frozen[1]);
+    assert_same_values(TINY_BASE "/language", frozen[0]);
+    assert_same_values(TINY_BASE "/vision", frozen[1]);
     double losses[100];
     read_losses(r, "align/metrics.jsonl", "valid_loss", losses, 100);
-    if (!(losses[60] < 0.9 * losses[0])) /* the projector alone, before a random model */
+    if (!(losses[60] < 0.9 * losses[0])) /* the projector alone, for a random model */
         fail_msg("align (%s): loss %g at first, %g at last", attention, losses[0], losses[60]);
     snprintf(model, sizeof model, "%s/model", align);
-    check_ask(r, model, &b.set);
+    check_ask(r, model, &t.set);
 
-    run(r, "train", "tune", "-m", model, "--data", b.set.conversations, "--images", b.set.images,
-        "--out", tune, "--epochs", "8", "--batch-sequences", "12", "--lr", "1e-3", "--valid",
-        b.set.conversations, "--valid-every", "1000", "--log-every", "1", "--dropout", "0");
-    expect(r, 0, "");
+    run_ok(r, "train", "tune", "-m", model, "--data", t.set.conversations, "--images", t.set.images,
+           "--out", tune, "--epochs", "8", "--batch-sequences", "12", "--lr", "1e-3", "--valid",
+           t.set.conversations, "--valid-every", "1000", "--log-every", "1", "--dropout", "0");
     if (!strstr(r->err, "wanted")) fail_msg("no answers were shown: %s", r->err);
     assert_same_file(r, "align/model/vision/model.safetensors",
                      "tune/model/vision/model.safetensors");
@@ -362,8 +320,8 @@ static void visual_stages(const char *attention) {
     if (!(losses[last] < 0.7 * losses[0]))
         fail_msg("tune (%s): loss %g at first, %g at last", attention, losses[0], losses[last]);
     snprintf(model, sizeof model, "%s/model", tune);
-    check_ask(r, model, &b.set);
-    bench_end(&b);
+    check_ask(r, model, &t.set);
+    train_setup_end(&t);
 }
 
 static void test_visual_full(void **state) {
@@ -371,47 +329,45 @@ static void test_visual_full(void **state) {
     visual_stages("full");
 }
 
-static void test_visual_blocks(void **state) {
+static void test_visual_block_causal(void **state) {
     (void)state;
     visual_stages("block-causal");
 }
 
-/* Broken records are counted, named and left out; too many of them stop the run with the list. */
+/* Broken records are skipped, counted and named; too many of them stop the run with the list. */
 static void test_broken_records(void **state) {
     (void)state;
-    Bench b;
+    TrainSetup t;
     char out[300];
-    bench_start(&b);
-    Run *r = &b.run;
+    train_setup(&t);
+    Run *r = &t.run;
     path_in(out, sizeof out, r, "out");
-    run(r, "train", "tune", "-m", b.model, "--data", b.set.broken, "--images", b.set.images,
-        "--out", out, "--steps", "6", "--batch-sequences", "16", "--max-bad-fraction", "0.5",
-        "--train-vision", "--valid", b.set.broken, "--show-answers", "40");
-    expect(r, 0, "");
+    run_ok(r, "train", "tune", "-m", t.model, "--data", t.set.broken, "--images", t.set.images,
+           "--out", out, "--steps", "6", "--batch-sequences", "16", "--max-bad-fraction", "0.5",
+           "--train-vision", "--valid", t.set.broken, "--show-answers", "40");
     static const char *const words[] = {"b1", "b2", "nowhere.png", "b3",
                                         "b4", "b5", "b6",          "gif.jpg"};
     for (int i = 0; i < 8; i++)
         if (!strstr(r->err, words[i])) fail_msg("not named: %s in %s", words[i], r->err);
-    assert_true(there(r, "out/model/projector.safetensors"));
-    char *state_text = text_of(r, "out/checkpoint-00000006/training/state.json");
-    json_t *json = json_loads(state_text, 0, NULL);
+    assert_true(has_file(r, "out/model/projector.safetensors"));
+    json_t *json = read_json(r, "out/checkpoint-00000006/training/state.json");
     assert_true(json_integer_value(json_object_get(json, "bad_samples")) >= 1); /* the GIF */
-    json_decref(json), free(state_text);
+    json_decref(json);
     path_in(out, sizeof out, r, "out2");
-    run(r, "train", "tune", "-m", b.model, "--data", b.set.broken, "--images", b.set.images,
+    run(r, "train", "tune", "-m", t.model, "--data", t.set.broken, "--images", t.set.images,
         "--out", out, "--steps", "6", "-q");
     assert_message(r, 1, "nowhere.png", "%");
-    bench_end(&b);
+    train_setup_end(&t);
 }
 
-/* Images that turn out bad while training stop the run; what was learned until then is kept. */
+/* Unreadable images found during training stop the run, with a checkpoint of the steps so far. */
 static void test_stopped_by_data(void **state) {
     (void)state;
-    Bench b;
-    char out[300], data[300];
-    bench_start(&b);
-    Run *r = &b.run;
-    path_in(out, sizeof out, r, "out"), path_in(data, sizeof data, r, "gifs.json");
+    TrainSetup t;
+    char data[300];
+    train_setup(&t);
+    Run *r = &t.run;
+    path_in(data, sizeof data, r, "gifs.json");
     FILE *f = fopen(data, "w");
     assert_non_null(f);
     for (int i = 0; i < 40; i++)
@@ -422,110 +378,98 @@ static void test_stopped_by_data(void **state) {
             i ? "," : "[", i, i % 2 ? "gif.jpg" : "00000.png");
     fputs("]", f);
     assert_int_equal(fclose(f), 0);
-    run(r, "train", "tune", "-m", b.model, "--data", data, "--images", b.set.images, "--out", out,
+    run(r, "train", "tune", "-m", t.model, "--data", data, "--images", t.set.images, "--out", t.out,
         "--steps", "9", "--batch-sequences", "4", "--max-bad-fraction", "0.2", "-q");
     assert_message(r, 1, "gif.jpg", "%");
-    assert_false(there(r, "out/checkpoint-00000009"));
-    run(r, "train", "--resume", "--out", out, "--max-bad-fraction", "0.9", "-q");
-    expect(r, 0, "");
-    assert_true(there(r, "out/checkpoint-00000009"));
-    /* The second process did not begin again: its first checkpoint is the other one's. */
+    assert_false(has_file(r, "out/checkpoint-00000009"));
+    run_ok(r, "train", "--resume", "--out", t.out, "--max-bad-fraction", "0.9", "-q");
+    assert_true(has_file(r, "out/checkpoint-00000009"));
+    /* The second process resumed: it kept the checkpoint of the first. */
     int kept = 0;
     for (int step = 2; step < 9; step++) {
         char name[64];
         snprintf(name, sizeof name, "out/checkpoint-%08d", step);
-        kept += there(r, name);
+        kept += has_file(r, name);
     }
     assert_int_equal(kept, 1);
-    bench_end(&b);
+    train_setup_end(&t);
 }
 
 /* ---- The other stages, and options. ---- */
 
 static void test_other_stages(void **state) {
     (void)state;
-    Bench b;
+    TrainSetup t;
     char out[300], model[340], text[300];
-    bench_start(&b);
-    Run *r = &b.run;
+    train_setup(&t);
+    Run *r = &t.run;
     path_in(out, sizeof out, r, "length");
-    run(r, "train", "length", "-m", b.model, "--data", b.pairs, "--out", out, "--steps", "40",
-        "--batch-sequences", "20", "--lr", "1e-2", "--log-every", "1", "-q");
-    expect(r, 0, "");
+    run_ok(r, "train", "length", "-m", t.model, "--data", t.pairs, "--out", out, "--steps", "40",
+           "--batch-sequences", "20", "--lr", "1e-2", "--log-every", "1", "-q");
     double losses[100];
     read_losses(r, "length/metrics.jsonl", "loss", losses, 100);
     if (!(losses[40] < 0.8 * losses[1])) fail_msg("length: loss %g to %g", losses[1], losses[40]);
     snprintf(model, sizeof model, "%s/model", out);
-    run(r, "text", "-m", model, "-q", "twenty one"); /* knows how long an answer is */
+    run(r, "text", "-m", model, "-q", "twenty one"); /* the length predictor was trained */
     expect(r, 0, NULL);
 
     const char *documents = "The small child is holding an umbrella in the rain.\n\nThe dog looks "
                             "out of the window.\nThe cat sleeps.\n";
-    write_file(r, "text.txt", documents, strlen(documents), text, sizeof text);
+    write_text_in(r, "text.txt", documents, text);
     path_in(out, sizeof out, r, "pretrain");
-    run(r, "train", "pretrain", "-m", b.model, "--data", text, "--out", out, "--steps", "30",
-        "--batch-tokens", "64", "--lr", "5e-3", "--warmup-steps", "2", "--log-every", "1",
-        "--complementary", "--activation-checkpointing", "-q");
-    expect(r, 0, "");
+    run_ok(r, "train", "pretrain", "-m", t.model, "--data", text, "--out", out, "--steps", "30",
+           "--batch-tokens", "64", "--lr", "5e-3", "--warmup-steps", "2", "--log-every", "1",
+           "--complementary", "--activation-checkpointing", "-q");
 
     path_in(out, sizeof out, r, "lora");
-    run(r, "train", "instruct", "-m", b.model, "--data", b.pairs, "--out", out, "--steps", "10",
-        "--batch-sequences", "20", "--lr", "1e-2", "--lora-rank", "4", "--lora-alpha", "8",
-        "--lora-targets", "query,value,fc1", "--log-every", "1", "--save-every", "5", "-q");
-    expect(r, 0, "");
+    run_ok(r, "train", "instruct", "-m", t.model, "--data", t.pairs, "--out", out, "--steps", "10",
+           "--batch-sequences", "20", "--lr", "1e-2", "--lora-rank", "4", "--lora-alpha", "8",
+           "--lora-targets", "query,value,fc1", "--log-every", "1", "--save-every", "5", "-q");
     snprintf(model, sizeof model, "%s/model", out);
     run(r, "text", "-m", model, "--length", "3", "-q", "twenty one");
     expect(r, 0, NULL);
-    bench_end(&b);
+    train_setup_end(&t);
 }
 
 static void test_wrong_use(void **state) {
     (void)state;
-    Bench b;
-    char out[300], bad[300];
-    bench_start(&b);
-    Run *r = &b.run;
-    path_in(out, sizeof out, r, "out");
-    run(r, "train", "adapt", "-m", b.model, "--out", out);
+    TrainSetup t;
+    char bad[300];
+    train_setup(&t);
+    Run *r = &t.run;
+    run(r, "train", "adapt", "-m", t.model, "--out", t.out);
     assert_int_equal(r->status, 2);
-    run(r, "train", "adept", "-m", b.model, "--data", b.pairs, "--out", out);
+    run(r, "train", "adept", "-m", t.model, "--data", t.pairs, "--out", t.out);
     assert_message(r, 2, "adept", "adapt");
-    run(r, "train", "align", "-m", b.model, "--data", b.pairs, "--out", out, "-q");
+    run(r, "train", "align", "-m", t.model, "--data", t.pairs, "--out", t.out, "-q");
     assert_message(r, 1, "image");
-    run(r, "train", "align", "--language", "tests/golden/models/tiny-base/language", "--data",
-        b.set.captions, "--images", b.set.images, "--out", out, "-q");
+    run(r, "train", "align", "--language", TINY_BASE "/language", "--data", t.set.captions,
+        "--images", t.set.images, "--out", t.out, "-q");
     assert_message(r, 2, "vision");
-    run(r, "train", "tune", "-m", b.model, "--data", b.set.captions, "--out", out, "-q");
+    run(r, "train", "tune", "-m", t.model, "--data", t.set.captions, "--out", t.out, "-q");
     assert_message(r, 1, "--images");
     const char *broken =
         "[{\"id\": 1, \"conversations\": [{\"from\": \"human\", \"value\": \"a\"}, "
         "{\"from\": \"gpt\", \"value\": \"b\"}]}, {\"id\": 2, oops}]";
-    write_file(r, "broken.json", broken, strlen(broken), bad, sizeof bad);
-    run(r, "train", "tune", "-m", b.model, "--data", bad, "--out", out, "-q");
+    write_text_in(r, "broken.json", broken, bad);
+    run(r, "train", "tune", "-m", t.model, "--data", bad, "--out", t.out, "-q");
     assert_message(r, 1, "broken.json", "line 1");
-    run(r, "train", "adapt", "-m", b.model, "--data", "nowhere.jsonl", "--out", out, "-q");
+    run(r, "train", "adapt", "-m", t.model, "--data", "nowhere.jsonl", "--out", t.out, "-q");
     assert_message(r, 2, "nowhere.jsonl");
     run(r, "train", "--resume", "--out", "nowhere");
     assert_int_equal(r->status == 1 || r->status == 2, 1);
-    bench_end(&b);
+    train_setup_end(&t);
 }
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_learns),
-        cmocka_unit_test(test_stop_and_resume),
-        cmocka_unit_test(test_muon_resumed),
-        cmocka_unit_test(test_resume_for_long),
-        cmocka_unit_test(test_one_run_one_folder),
-        cmocka_unit_test(test_kill),
-        cmocka_unit_test(test_write_interrupted),
-        cmocka_unit_test(test_resume_refused),
-        cmocka_unit_test(test_visual_full),
-        cmocka_unit_test(test_visual_blocks),
-        cmocka_unit_test(test_broken_records),
-        cmocka_unit_test(test_stopped_by_data),
-        cmocka_unit_test(test_other_stages),
-        cmocka_unit_test(test_wrong_use),
+        cmocka_unit_test(test_held_out),          cmocka_unit_test(test_stop_and_resume),
+        cmocka_unit_test(test_muon_resumed),      cmocka_unit_test(test_resume_long_run),
+        cmocka_unit_test(test_resume_settings),   cmocka_unit_test(test_kill),
+        cmocka_unit_test(test_write_interrupted), cmocka_unit_test(test_resume_refused),
+        cmocka_unit_test(test_visual_full),       cmocka_unit_test(test_visual_block_causal),
+        cmocka_unit_test(test_broken_records),    cmocka_unit_test(test_stopped_by_data),
+        cmocka_unit_test(test_other_stages),      cmocka_unit_test(test_wrong_use),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

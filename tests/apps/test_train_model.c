@@ -1,14 +1,11 @@
-/* What training takes in memory: told beforehand, it is what a prepared model has, what `info`
- * says, and what `train` prints. */
+/* The memory of training: the estimate is what a prepared model allocates, what `info` prints, and what
+ * `train` prints. */
 #include "apps/train/trainer.h"
-#include "tests/llava_set.h"
-#include "tests/program.h"
+#include "tests/train_setup.h"
 
 #include <math.h>
 
-#define MODEL "tests/golden/models/tiny-base"
-
-enum { PASS_TOKENS = 600 };
+enum { MICRO_BATCH_TOKENS = 600 };
 
 typedef struct Case {
     TrainStage stage;
@@ -39,9 +36,9 @@ static const Case cases[] = {
 
 static void case_settings(TrainSettings *s, const Case *c) {
     train_settings_default(s, c->stage);
-    s->model.folder = MODEL;
+    s->model.folder = TINY_BASE;
     s->model.dtype = c->dtype;
-    s->micro_batch_tokens = PASS_TOKENS;
+    s->micro_batch_tokens = MICRO_BATCH_TOKENS;
     s->train_vision = c->train_vision;
     s->freeze_language = c->freeze_language;
     s->recompute = c->recompute;
@@ -78,27 +75,27 @@ static TrainMemory memory_of(Device *device, const Case *c, bool describe) {
     return m;
 }
 
-static void test_described(void **state) {
+static void test_estimate(void **state) {
     (void)state;
     Device *device;
     Error err;
     assert_ok(device_open(&device, &(DeviceOptions){0}, &err), &err);
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         if (cases[i].dtype && !device_has_bf16(device)) continue;
-        TrainMemory told = memory_of(device, &cases[i], true);
-        TrainMemory taken = memory_of(device, &cases[i], false);
-        assert_true(taken.weights > 0 && taken.gradients > 0 && taken.arena > 0);
-        assert_int_equal(told.weights, taken.weights);
-        assert_int_equal(told.gradients, taken.gradients);
-        assert_int_equal(told.moments, taken.moments);
-        assert_int_equal(told.arena, taken.arena);
+        TrainMemory estimate = memory_of(device, &cases[i], true);
+        TrainMemory used = memory_of(device, &cases[i], false);
+        assert_true(used.weights > 0 && used.gradients > 0 && used.arena > 0);
+        assert_int_equal(estimate.weights, used.weights);
+        assert_int_equal(estimate.gradients, used.gradients);
+        assert_int_equal(estimate.moments, used.moments);
+        assert_int_equal(estimate.arena, used.arena);
     }
     device_close(device);
 }
 
-/* Which parameters Muon takes: all matrices of the four parts but an image's patches and the
- * classes of lengths; of tables, vocabularies and LoRA none. */
-static void test_hidden(void **state) {
+/* The parameters that Muon updates: all matrices of the four modules but the patch embedding and the
+ * length classes; no tables, vocabularies or LoRA matrices. */
+static void test_muon_matrices(void **state) {
     (void)state;
     Device *device;
     TrainSettings s;
@@ -143,7 +140,7 @@ static void test_refused(void **state) {
 }
 
 /* The number after `before` on standard error, in megabytes. */
-static double told_megabytes(const Run *r, const char *before) {
+static double printed_megabytes(const Run *r, const char *before) {
     const char *at = strstr(r->err, before);
     if (!at) fail_msg("no \"%s\" in: %s", before, r->err);
     return strtod(at + strlen(before), NULL);
@@ -155,22 +152,22 @@ static void test_commands_agree(void **state) {
     Error err;
     Run r;
     LlavaSet set;
-    char pairs[400], out[400], tokens[16];
+    char pairs[300], out[400], tokens[16];
     const char *text =
         "{\"inputs\": \"A dog sleeps.\", \"targets\": \"The dog is tired.\"}\n"
         "{\"inputs\": \"It is raining.\", \"targets\": \"She holds an umbrella.\"}\n";
     assert_ok(device_open(&device, &(DeviceOptions){0}, &err), &err);
     run_start(&r);
     llava_set_make(&set, r.folder, 4);
-    write_file(&r, "pairs.jsonl", text, strlen(text), pairs, sizeof pairs);
-    snprintf(tokens, sizeof tokens, "%d", PASS_TOKENS);
+    write_text_in(&r, "pairs.jsonl", text, pairs);
+    snprintf(tokens, sizeof tokens, "%d", MICRO_BATCH_TOKENS);
     for (int i = 0; i < 4; i++) {
         const Case *c = &cases[i];
         char *stage = (char *)stage_name(c->stage);
         size_t sum = sum_of(memory_of(device, c, false));
         char *optimizer = c->muon ? "muon" : "adamw";
         run(&r, "info", "--train", stage, "--micro-batch-tokens", tokens, "--optimizer", optimizer,
-            "--json", MODEL);
+            "--json", TINY_BASE);
         expect(&r, 0, NULL);
         json_t *json = json_loads(r.out, 0, NULL);
         json_t *training = json_object_get(json, "training_bytes");
@@ -179,13 +176,12 @@ static void test_commands_agree(void **state) {
 
         char *data = !c->images ? pairs : set.captions;
         path_in(out, sizeof out, &r, stage);
-        run(&r, "train", stage, "-m", MODEL, "--data", data, "--out", out, "--steps", "1",
-            "--batch-sequences", "2", "--micro-batch-tokens", tokens, "--optimizer", optimizer,
-            c->images ? "--images" : NULL, set.images);
-        expect(&r, 0, "");
-        double told = told_megabytes(&r, "memory     ");
-        if (!(fabs(told - (double)sum / 1e6) <= 0.51))
-            fail_msg("train %s tells %.0f MB of %zu bytes", stage, told, sum);
+        run_ok(&r, "train", stage, "-m", TINY_BASE, "--data", data, "--out", out, "--steps", "1",
+               "--batch-sequences", "2", "--micro-batch-tokens", tokens, "--optimizer", optimizer,
+               c->images ? "--images" : NULL, set.images);
+        double printed = printed_megabytes(&r, "memory     ");
+        if (!(fabs(printed - (double)sum / 1e6) <= 0.51))
+            fail_msg("train %s prints %.0f MB of %zu bytes", stage, printed, sum);
     }
     run_end(&r);
     device_close(device);
@@ -193,8 +189,8 @@ static void test_commands_agree(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_described),
-        cmocka_unit_test(test_hidden),
+        cmocka_unit_test(test_estimate),
+        cmocka_unit_test(test_muon_matrices),
         cmocka_unit_test(test_refused),
         cmocka_unit_test(test_commands_agree),
     };

@@ -1,18 +1,15 @@
-/* What a training run tells of itself: lines of metrics, resuming them, the image of
- * the curve. */
+/* A training run's report: lines of metrics and their resumption, the progress line, the loss curve
+ * (SVG). */
 #include <math.h>
 #include <signal.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
-#include <jansson.h>
-
 #include "apps/train/report.h"
-#include "tests/test.h"
+#include "tests/train_setup.h"
 
 typedef struct Place {
     char folder[256], metrics[300], curve[300], message[300];
-    int saved;
 } Place;
 
 static void place_start(Place *p) {
@@ -20,20 +17,6 @@ static void place_start(Place *p) {
     snprintf(p->metrics, sizeof p->metrics, "%s/metrics.jsonl", p->folder);
     snprintf(p->curve, sizeof p->curve, "%s/loss.svg", p->folder);
     snprintf(p->message, sizeof p->message, "%s/stderr", p->folder);
-}
-
-/* Standard error goes to a file between these two; its text is the caller's. */
-static void capture(Place *p) {
-    fflush(stderr);
-    p->saved = dup(STDERR_FILENO);
-    assert_non_null(freopen(p->message, "w", stderr));
-}
-
-static char *captured(Place *p) {
-    fflush(stderr);
-    dup2(p->saved, STDERR_FILENO);
-    close(p->saved);
-    return file_bytes(p->message, NULL);
 }
 
 static TrainPoint point_none(int64_t step) {
@@ -92,7 +75,7 @@ static void test_metrics(void **state) {
         assert_ok(train_report_point(&report, &points[i], &err), &err);
     }
     assert_int_equal(report.count, POINTS);
-    /* Every line is there before the report is closed. */
+    /* Every line is written before the report is closed. */
     FILE *in = fopen(p.metrics, "rb");
     for (int i = 0; i < POINTS; i++) {
         json_t *line = json_loadf(in, JSON_DISABLE_EOF_CHECK, NULL);
@@ -122,21 +105,14 @@ static void test_metrics(void **state) {
     temporary_remove(p.folder);
 }
 
-static void write_bytes(const char *path, const char *bytes, size_t size) {
-    FILE *out = fopen(path, "wb");
-    assert_non_null(out);
-    assert_int_equal(fwrite(bytes, 1, size, out), size);
-    assert_int_equal(fclose(out), 0);
-}
-
 static int count_of(const char *text, char letter) {
     int n = 0;
     for (; *text; text++) n += *text == letter;
     return n;
 }
 
-/* An unbroken run's file and one that was cut anywhere and went on from a checkpoint are the same,
- * and so are their points. */
+/* A file that was cut anywhere and resumed from a checkpoint is the same as that of a run without a
+ * break, and so is the curve. */
 static void test_resume(void **state) {
     (void)state;
     enum { POINTS = 40, EVERY = 5 };
@@ -180,25 +156,25 @@ static void test_resume(void **state) {
         assert_string_equal(curve[0], curve[1]);
         free(again), free(curve[1]);
     }
-    /* Nothing is left lying about. */
+    /* No partial file is left. */
     char partial[320];
     snprintf(partial, sizeof partial, "%s.partial", p.metrics);
     assert_int_not_equal(access(partial, F_OK), 0);
     snprintf(partial, sizeof partial, "%s.partial", p.curve);
     assert_int_not_equal(access(partial, F_OK), 0);
-    /* A start from nothing leaves nothing of an earlier one. */
+    /* A run that starts at step 0 removes the lines of an earlier one. */
     assert_ok(train_report_open(&report, p.folder, 0, 200, true, &err), &err);
     train_report_close(&report);
     free(file_bytes(p.metrics, &size2));
     assert_int_equal(size2, 0);
-    /* A run may lack its file; damage in the middle is told. */
+    /* A run may lack its file; damage in the middle is reported. */
     unlink(p.metrics);
     assert_ok(train_report_open(&report, p.folder, 50, 200, true, &err), &err);
     train_report_close(&report);
     write_bytes(p.metrics, "{\"step\": 1}\n{\"st\n{\"step\": 3}\n", 29);
     assert_refused(train_report_open(&report, p.folder, 50, 200, true, &err), &err, "line 2",
                    "metrics.jsonl");
-    /* What a crash leaves is dropped and counted: bytes that never came to the disk. */
+    /* Lines torn by a crash (bytes that never came to the disk) are dropped and counted. */
     static const char torn[] = "{\"step\": 1}\n\0\0\0\0\n{\"step\": 3}\n{\"ste\0\0\0\0\0";
     write_bytes(p.metrics, torn, sizeof torn - 1);
     assert_ok(train_report_open(&report, p.folder, 50, 200, true, &err), &err);
@@ -212,8 +188,8 @@ static void test_resume(void **state) {
     temporary_remove(p.folder);
 }
 
-/* Lines that do not fit on the disk are kept and written later; a checkpoint may not count on them
- * before. */
+/* Lines that do not fit on the disk are kept and written later; until then no checkpoint may be
+ * written. */
 static void test_disk_full(void **state) {
     (void)state;
     Place p;
@@ -265,7 +241,7 @@ static void test_line(void **state) {
     Error err;
     TrainReport report;
     place_start(&p);
-    capture(&p);
+    int saved = capture_begin(p.message);
     assert_ok(train_report_open(&report, p.folder, 0, 5000, false, &err), &err);
     TrainPoint point = {.step = 120,
                         .epoch = 0.0249,
@@ -289,7 +265,7 @@ static void test_line(void **state) {
     point.valid_accuracy = 0.9126, point.valid_object_accuracy = 0.5;
     assert_ok(train_report_point(&report, &point, &err), &err);
     train_report_close(&report);
-    char *text = captured(&p);
+    char *text = capture_end(saved, p.message);
     assert_string_equal(text,
                         "step 120/5000 ep 0.02  loss 3.214  norm 1.08  lr 4.1e-05  8.3k tok/s  71% "
                         "of peak  ETA 1 h 12 min\n"
@@ -300,7 +276,7 @@ static void test_line(void **state) {
                         "50.0%\n");
     free(text);
     /* On a terminal the line is written over, and a validation's stays. */
-    capture(&p);
+    saved = capture_begin(p.message);
     assert_ok(train_report_open(&report, p.folder, 0, 10, false, &err), &err);
     report.terminal = true;
     point = point_none(1);
@@ -311,26 +287,26 @@ static void test_line(void **state) {
     point.step = 2, point.loss = 1, point.valid_loss = NAN, point.seconds = 2;
     assert_ok(train_report_point(&report, &point, &err), &err);
     train_report_close(&report);
-    text = captured(&p);
+    text = capture_end(saved, p.message);
     assert_string_equal(text, "\r\x1b[Kstep 1/10 ep 0.00  loss 2  ETA 9 s"
                               "\r\x1b[Kstep 1/10 ep 0.00  valid 3  ETA 9 s\n"
                               "\r\x1b[Kstep 2/10 ep 0.00  loss 1  ETA 8 s\n");
     free(text);
-    /* A quiet one says nothing. */
-    capture(&p);
+    /* A quiet one prints nothing. */
+    saved = capture_begin(p.message);
     assert_ok(train_report_open(&report, p.folder, 0, 10, true, &err), &err);
     assert_ok(train_report_point(&report, &point, &err), &err);
     train_report_close(&report);
-    text = captured(&p);
+    text = capture_end(saved, p.message);
     assert_string_equal(text, "");
     free(text);
     temporary_remove(p.folder);
 }
 
-/* ---- The image. ---- */
+/* ---- The curve. ---- */
 
-/* That elements are closed in the order in which they were opened, attributes are quoted, and no
- * number is none. Returns the number of elements named `name`. */
+/* Elements are closed in the order in which they were opened, attributes are quoted, and no number is
+ * NaN or infinite. Returns the number of elements named `name`. */
 static int check_svg(const char *svg, const char *name) {
     char stack[16][32];
     int depth = 0, found = 0;
@@ -350,7 +326,7 @@ static int check_svg(const char *svg, const char *name) {
         if (quotes % 2) fail_msg("quotes: %.60s", p);
         if (memchr(p + 1, '<', (size_t)(end - p - 1))) fail_msg("a < in a tag: %.60s", p);
         for (const char *q = p; q + 3 <= end; q++)
-            if (!strncmp(q, "nan", 3) || !strncmp(q, "inf", 3)) fail_msg("no number: %.200s", p);
+            if (!strncmp(q, "nan", 3) || !strncmp(q, "inf", 3)) fail_msg("not a number: %.200s", p);
         if (closing) {
             if (!depth || strcmp(stack[depth - 1], word)) fail_msg("</%s> closes nothing", word);
             depth--;
@@ -393,7 +369,7 @@ static void test_svg(void **state) {
     assert_non_null(strstr(svg, "nothing &amp; &lt;none&gt; \"yet\" ?\xef\xbf\xbd</title>"));
     assert_non_null(strstr(svg, "no points yet"));
     free(svg);
-    /* One point; equal ones; ones that are no numbers. */
+    /* One point; equal ones; non-finite ones. */
     TrainPoint point = point_none(10);
     point.loss = 3, point.rate = 0;
     for (int i = 0; i < 3; i++) {
@@ -439,7 +415,7 @@ static int path_points(const char *svg, const char *kind, double *first, double 
     return n;
 }
 
-/* A long run's image is no larger, its curve falls as the loss does, and one wild point does not
+/* A long run's SVG file is no larger, its curve falls as the loss does, and one outlier does not
  * flatten it. */
 static void test_long(void **state) {
     (void)state;

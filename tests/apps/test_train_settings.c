@@ -3,11 +3,7 @@
 #include <unistd.h>
 
 #include "apps/train/settings.h"
-#include "tests/test.h"
-
-#define MODELS "tests/golden/models/"
-#define BASE   MODELS "tiny-base" /* full attention, with every part */
-#define XL     MODELS "tiny-xl"   /* attention in blocks */
+#include "tests/train_setup.h"
 
 typedef struct Files {
     char folder[256];
@@ -22,21 +18,13 @@ static void files_start(Files *f) {
     unsetenv("EASYFIRST_MODEL");
 }
 
-static void file_write(const char *path, const char *text) {
-    FILE *out = fopen(path, "wb");
-    assert_non_null(out);
-    fputs(text, out);
-    assert_int_equal(fclose(out), 0);
-}
-
 static void json_file(const char *path, const json_t *json) {
     assert_int_equal(json_dump_file(json, path, JSON_INDENT(2)), 0);
 }
 
 enum { WORDS = 200 };
 
-/* "easyfirst train" with the words of `line`, which blanks separate; what was said on standard
- * error is in *message (free it). */
+/* "easyfirst train" with the arguments in a text, separated by spaces. */
 typedef struct Line {
     char *argv[WORDS + 1];
     char *text;
@@ -52,19 +40,15 @@ static void line_make(Line *l, const char *text) {
     }
 }
 
+/* Standard error's text is in *message (free it). */
 static int line_read(TrainSettings *s, Line *l, const Files *f, char **message) {
-    fflush(stderr);
-    int saved = dup(STDERR_FILENO);
-    assert_non_null(freopen(f->message, "w", stderr));
+    int saved = capture_begin(f->message);
     int status = train_settings_read(s, l->argc, l->argv);
-    fflush(stderr);
-    dup2(saved, STDERR_FILENO);
-    close(saved);
-    *message = file_bytes(f->message, NULL);
+    *message = capture_end(saved, f->message);
     return status;
 }
 
-/* Settings from a line that must be good; the line must live as long as they. */
+/* Settings from a line that must be valid; the line must live as long as they. */
 static void good(TrainSettings *s, Line *l, const Files *f, const char *text) {
     char *message;
     line_make(l, text);
@@ -149,7 +133,7 @@ static void test_defaults(void **state) {
     }
 }
 
-/* Each stage as the command line names it is the stage's defaults and what was said. */
+/* Each stage named on the command line has its defaults, but for the options given. */
 static void test_line(void **state) {
     (void)state;
     Files f;
@@ -176,7 +160,7 @@ static void test_line(void **state) {
         assert_int_equal(s.context, d.context);
         done(&s, &l);
     }
-    /* The model may stand in the environment; what a line says counts more. */
+    /* The environment may name the model; options override it. */
     TrainSettings s;
     Line l;
     setenv("EASYFIRST_MODEL", "E", 1);
@@ -190,7 +174,7 @@ static void test_line(void **state) {
     temporary_remove(f.folder);
 }
 
-/* Of settings that replace each other the one that is given wins over the stage's own. */
+/* Of settings that exclude each other the given one overrides the stage's default. */
 static void test_pairs(void **state) {
     (void)state;
     Files f;
@@ -224,8 +208,8 @@ static void test_pairs(void **state) {
     refused(&f, 2, "adapt --steps 3 --epochs 3", "steps", "epochs");
     refused(&f, 2, "adapt --batch-tokens 3 --batch-sequences 3", "batch-tokens", "both");
     refused(&f, 2, "adapt --warmup-ratio 0.1 --warmup-steps 3", "warmup-ratio", "both");
-    /* A line over a file, too, and a file over the stage. */
-    file_write(f.config, "{\"stage\": \"adapt\", \"batch-sequences\": 4, \"epochs\": 2}");
+    /* Options override a file, too, and a file the stage. */
+    write_text(f.config, "{\"stage\": \"adapt\", \"batch-sequences\": 4, \"epochs\": 2}");
     char text[400];
     TrainSettings s;
     Line l;
@@ -239,9 +223,9 @@ static void test_pairs(void **state) {
     temporary_remove(f.folder);
 }
 
-/* ---- There and back. ---- */
+/* ---- Round trip. ---- */
 
-/* The options that a run's settings have, with how to make a value. */
+/* The options that a run's settings have, and the range or choices of their values. */
 typedef enum Kind { FLAG, SWITCH, TEXT, WORD, WHOLE, SEED, REAL } Kind;
 static const struct {
     const char *name;
@@ -376,7 +360,7 @@ static void assert_text(const char *a, const char *b) {
         assert_string_equal(a, b);
 }
 
-/* All of the fields that a run's settings have, one by one: nothing here knows of JSON. */
+/* All fields of a run's settings, one by one, independent of JSON. */
 static void assert_same(const TrainSettings *a, const TrainSettings *b) {
     assert_int_equal(a->stage, b->stage);
     const ModelOptions *m = &a->model, *n = &b->model;
@@ -430,14 +414,14 @@ static void test_round_trip(void **state) {
             assert_same(&s, &again);
             json_t *second = train_settings_json(&again);
             assert_true(json_equal(json, second));
-            /* And the options did something. */
+            /* The options have an effect. */
             train_settings_default(&d, (TrainStage)i);
             json_t *plain = train_settings_json(&d);
             assert_false(json_equal(json, plain));
             json_decref(json), json_decref(second), json_decref(plain);
             done(&s, &l), done(&again, &m);
         }
-    /* The table of this test is the program's. */
+    /* The table of this test has all of the program's options. */
     TrainSettings s;
     train_settings_default(&s, STAGE_ADAPT);
     json_t *json = train_settings_json(&s);
@@ -453,8 +437,8 @@ static void test_round_trip(void **state) {
     temporary_remove(f.folder);
 }
 
-/* What a person reads in a settings file is what was written on the command line. */
-static void test_readable(void **state) {
+/* A settings file has numbers as they were given on the command line. */
+static void test_shortest_numbers(void **state) {
     (void)state;
     assert_true(real_shortest(5e-5f) == 5e-5);
     assert_true(real_shortest(0.98f) == 0.98);
@@ -513,10 +497,10 @@ static void test_config_errors(void **state) {
     char text[400];
     snprintf(text, sizeof text, "--config %s", f.config);
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-        file_write(f.config, cases[i].json);
+        write_text(f.config, cases[i].json);
         refused(&f, 2, text, cases[i].word1, cases[i].word2);
     }
-    file_write(f.config, "{\"stage\": \"adapt\",");
+    write_text(f.config, "{\"stage\": \"adapt\",");
     refused(&f, 1, text, "config.json", "line 1");
     unlink(f.config);
     refused(&f, 1, text, "config.json", "No such file");
@@ -536,9 +520,9 @@ static void test_config(void **state) {
     TrainSettings s;
     Line l;
     char text[500];
-    file_write(f.config, "{\"stage\": \"tune\", \"data\": [\"a\", \"b\"], \"lr\": 1, "
-                         "\"context\": false, \"plain\": true, \"model\": \"" BASE "\"}");
-    snprintf(text, sizeof text, "--lr 0.5 --config %s", f.config); /* wherever it stands */
+    write_text(f.config, "{\"stage\": \"tune\", \"data\": [\"a\", \"b\"], \"lr\": 1, "
+                         "\"context\": false, \"plain\": true, \"model\": \"" TINY_BASE "\"}");
+    snprintf(text, sizeof text, "--lr 0.5 --config %s", f.config); /* anywhere on the line */
     good(&s, &l, &f, text);
     assert_int_equal(s.stage, STAGE_TUNE);
     assert_true(s.lr == 0.5f);
@@ -546,7 +530,7 @@ static void test_config(void **state) {
     assert_false(s.context);
     assert_true(s.plain);
     done(&s, &l);
-    /* A list of the line takes the place of the file's. */
+    /* A list on the command line replaces the file's. */
     snprintf(text, sizeof text, "tune --config %s --data c --context on", f.config);
     good(&s, &l, &f, text);
     assert_int_equal(s.data.count, 1);
@@ -574,7 +558,7 @@ static void test_resume(void **state) {
     snprintf(text, sizeof text, "--resume --out %s --threads 7", f.folder);
     good(&again, &m, &f, text);
     assert_true(again.resume);
-    assert_int_equal(again.stop_after, 0); /* said of one start of the program */
+    assert_int_equal(again.stop_after, 0); /* of one start of the program only */
     assert_int_equal(again.threads, 7);
     again.threads = s.threads;
     assert_same(&s, &again);
@@ -602,13 +586,13 @@ static void test_context(void **state) {
         const char *line;
         bool context;
     } cases[] = {
-        {"tune -m " BASE, true},
-        {"tune -m " XL, false},
-        {"tune -m " XL " --attention full", true},
-        {"tune -m " BASE " --attention block-causal", false},
-        {"tune -m " XL " --context on", true},
-        {"tune -m " BASE " --context off", false},
-        {"align -m " BASE, false},
+        {"tune -m " TINY_BASE, true},
+        {"tune -m " TINY_XL, false},
+        {"tune -m " TINY_XL " --attention full", true},
+        {"tune -m " TINY_BASE " --attention block-causal", false},
+        {"tune -m " TINY_XL " --context on", true},
+        {"tune -m " TINY_BASE " --context off", false},
+        {"align -m " TINY_BASE, false},
     };
     Files f;
     files_start(&f);
@@ -624,9 +608,9 @@ static void test_context(void **state) {
 
 static void test_check(void **state) {
     (void)state;
-#define GIVEN " --data tests/run.sh --out nowhere -m " BASE
+#define GIVEN " --data tests/run.sh --out nowhere -m " TINY_BASE
     static const struct {
-        const char *line, *word1, *word2; /* no words: it is good */
+        const char *line, *word1, *word2; /* no words: valid */
     } cases[] = {
         {"adapt" GIVEN},
         {"instruct" GIVEN " --lora-rank 8 --lora-targets all"},
@@ -636,14 +620,14 @@ static void test_check(void **state) {
         {"length" GIVEN},
         {"pretrain" GIVEN " --label-smoothing 0.1 --lora-rank 4 --complementary"},
         {"tune" GIVEN " --attention block-causal"},
-        {"adapt --out x -m " BASE, "--data", "nothing to train on"},
-        {"adapt --data tests -m " BASE, "--out", "run"},
+        {"adapt --out x -m " TINY_BASE, "--data", "nothing to train on"},
+        {"adapt --data tests -m " TINY_BASE, "--out", "run"},
         {"adapt --data tests --out x", "no model", "-m FOLDER"},
-        {"adapt --data nofile --out x -m " BASE, "--data nofile", "No such file"},
+        {"adapt --data nofile --out x -m " TINY_BASE, "--data nofile", "No such file"},
         {"align" GIVEN " --images nofolder", "--images nofolder", "No such file"},
         {"align" GIVEN " --valid nofile", "--valid nofile", "No such file"},
         {"adapt --data tests --out x -m nomodel", "nomodel", "No such file"},
-        {"adapt --data tests --out " BASE " -m " BASE, "--out", "own folder"},
+        {"adapt --data tests --out " TINY_BASE " -m " TINY_BASE, "--out", "own folder"},
         {"adapt" GIVEN " --images tests", "--images", "align and tune"},
         {"adapt" GIVEN " --plain on", "--plain", "align"},
         {"instruct" GIVEN " --text-lines", "--text-lines", "pretrain"},
@@ -651,9 +635,9 @@ static void test_check(void **state) {
         {"align" GIVEN " --train-vision", "--train-vision", "tune"},
         {"adapt" GIVEN " --freeze-language", "--freeze-language", "nothing to train"},
         {"adapt" GIVEN " --new-projector linear", "--new-projector", "adapt"},
-        {"align" GIVEN " --new-projector linear --projector " BASE, "--projector", "both"},
-        {"align --data tests --out x --language " BASE, "vision tower", "--vision"},
-        {"align --data tests --out x --language " BASE " --vision " BASE, "no projector",
+        {"align" GIVEN " --new-projector linear --projector " TINY_BASE, "--projector", "both"},
+        {"align --data tests --out x --language " TINY_BASE, "vision tower", "--vision"},
+        {"align --data tests --out x --language " TINY_BASE " --vision " TINY_BASE, "no projector",
          "--new-projector"},
         {"adapt" GIVEN " --steps 0", "--steps", "--epochs"},
         {"adapt" GIVEN " --batch-tokens 0", "--batch-tokens", "--batch-sequences"},
@@ -662,7 +646,7 @@ static void test_check(void **state) {
         {"pretrain" GIVEN " --steps 10", "--warmup-steps 2000 (the default of pretrain)",
          "at most 10"},
         {"tune" GIVEN " --attention block-causal --context on", "--context", "full attention"},
-        {"tune --data tests --out x -m " XL " --context on", "--context", "full attention"},
+        {"tune --data tests --out x -m " TINY_XL " --context on", "--context", "full attention"},
         {"pretrain" GIVEN " --weighting constant", "--weighting", "rdm"},
         {"adapt" GIVEN " --complementary", "--complementary", "llada"},
         {"adapt" GIVEN " --lora-targets query,valu", "--lora-targets", "\"valu\""},
@@ -671,7 +655,7 @@ static void test_check(void **state) {
         {"adapt" GIVEN " --lora-rank 2 --lora-alpha 0", "--lora-alpha", "above 0"},
         {"align" GIVEN " --lora-rank 2", "--lora-rank", "align"},
         {"tune" GIVEN " --lora-rank 2 --freeze-language", "--lora-rank", "--freeze-language"},
-        {"adapt --data tests --out \xff -m " BASE, "UTF-8", "settings"},
+        {"adapt --data tests --out \xff -m " TINY_BASE, "UTF-8", "settings"},
     };
     Files f;
     files_start(&f);
@@ -690,7 +674,7 @@ static void test_check(void **state) {
     temporary_remove(f.folder);
 }
 
-static void test_meaning(void **state) {
+static void test_derived_settings(void **state) {
     (void)state;
     Files f;
     files_start(&f);
@@ -710,10 +694,10 @@ static void test_meaning(void **state) {
     assert_int_equal(s.noise.objective, OBJECTIVE_LLADA);
     assert_int_equal(s.lora.targets, (1u << LORA_TARGETS) - 1);
     done(&s, &l);
-    /* What no row of options lets through can be set by a program. */
+    /* Values that no option accepts can be set by a program. */
     train_settings_default(&s, STAGE_ADAPT);
     s.data.items = malloc(sizeof *s.data.items);
-    s.data.items[0] = "tests", s.data.count = 1, s.out = "x", s.model.folder = BASE;
+    s.data.items[0] = "tests", s.data.count = 1, s.out = "x", s.model.folder = TINY_BASE;
     assert_ok(train_settings_check(&s, &err), &err);
     s.lr = NAN;
     assert_refused(train_settings_check(&s, &err), &err, "--lr");
@@ -743,12 +727,17 @@ static void test_meaning(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_defaults), cmocka_unit_test(test_line),
-        cmocka_unit_test(test_pairs),    cmocka_unit_test(test_round_trip),
-        cmocka_unit_test(test_readable), cmocka_unit_test(test_config_errors),
-        cmocka_unit_test(test_config),   cmocka_unit_test(test_resume),
-        cmocka_unit_test(test_context),  cmocka_unit_test(test_check),
-        cmocka_unit_test(test_meaning),
+        cmocka_unit_test(test_defaults),
+        cmocka_unit_test(test_line),
+        cmocka_unit_test(test_pairs),
+        cmocka_unit_test(test_round_trip),
+        cmocka_unit_test(test_shortest_numbers),
+        cmocka_unit_test(test_config_errors),
+        cmocka_unit_test(test_config),
+        cmocka_unit_test(test_resume),
+        cmocka_unit_test(test_context),
+        cmocka_unit_test(test_check),
+        cmocka_unit_test(test_derived_settings),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

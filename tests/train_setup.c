@@ -1,11 +1,10 @@
-#include "tests/train_bench.h"
+#include "tests/train_setup.h"
 
 #include <dirent.h>
 #include <math.h>
 #include <signal.h>
+#include <sys/wait.h>
 #include <unistd.h>
-
-#include <jansson.h>
 
 /* ---- A small task: numbers in words, from English to German. ---- */
 
@@ -35,7 +34,6 @@ void english_number(char *out, size_t size, int n) {
     strncat(out, rest, size - strlen(out) - 1);
 }
 
-/* German says the ones before the tens: a model has to look ahead. */
 void german_number(char *out, size_t size, int n) {
     char rest[64] = "";
     int below = n % 100, ones = below % 10;
@@ -49,7 +47,6 @@ void german_number(char *out, size_t size, int n) {
     strncat(out, rest, size - strlen(out) - 1);
 }
 
-/* Every `step`-th number from `first` on; or, with `rest`, all but the ones that 3 begins. */
 void write_pairs(const char *path, int first, int end, int step, bool rest) {
     FILE *f = fopen(path, "w");
     assert_non_null(f);
@@ -62,30 +59,48 @@ void write_pairs(const char *path, int first, int end, int step, bool rest) {
     assert_int_equal(fclose(f), 0);
 }
 
-/* ---- The bench. ---- */
+/* ---- The setup. ---- */
 
-/* A tiny model that reads and sees, and data of every format. */
-void bench_start(Bench *b) {
-    Run *r = &b->run;
+void train_setup(TrainSetup *t) {
+    Run *r = &t->run;
     run_start(r);
-    path_in(b->model, sizeof b->model, r, "model");
-    path_in(b->pairs, sizeof b->pairs, r, "pairs.jsonl");
-    path_in(b->valid, sizeof b->valid, r, "valid.jsonl");
-    write_pairs(b->pairs, 0, 60, 1, false);
-    write_pairs(b->valid, 60, 70, 1, false);
-    llava_set_make(&b->set, r->folder, 24);
-    run(r, "new", b->model, "--tokenizer", TOKENIZER, "--layers", "2", "--width", "32", "--heads",
-        "2", "--ffn", "64", "--positions", "130", "--image-size", "28", "--patch", "14",
-        "--vision-layers", "2", "--vision-width", "16", "--vision-heads", "2", "--vision-ffn", "32",
-        "--projector", "linear", "--seed", "5");
-    expect(r, 0, "");
+    path_in(t->model, sizeof t->model, r, "model");
+    path_in(t->pairs, sizeof t->pairs, r, "pairs.jsonl");
+    path_in(t->valid, sizeof t->valid, r, "valid.jsonl");
+    path_in(t->whole, sizeof t->whole, r, "whole");
+    path_in(t->out, sizeof t->out, r, "out");
+    write_pairs(t->pairs, 0, 60, 1, false);
+    write_pairs(t->valid, 60, 70, 1, false);
+    llava_set_make(&t->set, r->folder, 24);
+    run_ok(r, "new", t->model, "--tokenizer", TOKENIZER, "--layers", "2", "--width", "32",
+           "--heads", "2", "--ffn", "64", "--positions", "130", "--image-size", "28", "--patch",
+           "14", "--vision-layers", "2", "--vision-width", "16", "--vision-heads", "2",
+           "--vision-ffn", "32", "--projector", "linear", "--seed", "5");
 }
 
-void bench_end(Bench *b) {
-    run_end(&b->run);
+void train_setup_end(TrainSetup *t) {
+    run_end(&t->run);
 }
 
-char *text_of(const Run *r, const char *name) {
+/* ---- Files. ---- */
+
+void write_bytes(const char *path, const char *bytes, size_t size) {
+    FILE *f = fopen(path, "wb");
+    assert_non_null(f);
+    assert_int_equal(fwrite(bytes, 1, size, f), size);
+    assert_int_equal(fclose(f), 0);
+}
+
+void write_text(const char *path, const char *text) {
+    write_bytes(path, text, strlen(text));
+}
+
+void write_text_in(const Run *r, const char *name, const char *text, char *path) {
+    char other[600];
+    write_file(r, name, text, strlen(text), path ? path : other, path ? 300 : sizeof other);
+}
+
+char *read_text(const Run *r, const char *name) {
     char path[512];
     path_in(path, sizeof path, r, name);
     char *text = file_bytes(path, NULL);
@@ -93,16 +108,52 @@ char *text_of(const Run *r, const char *name) {
     return text;
 }
 
-bool there(const Run *r, const char *name) {
+json_t *read_json(const Run *r, const char *name) {
+    char *text = read_text(r, name);
+    json_t *json = json_loads(text, 0, NULL);
+    if (!json) fail_msg("%s: not JSON: %s", name, text);
+    free(text);
+    return json;
+}
+
+bool has_file(const Run *r, const char *name) {
     char path[512];
     path_in(path, sizeof path, r, name);
     return access(path, F_OK) == 0;
 }
 
-/* The "loss" of each line of metrics.jsonl by step; NaN where a step has none. Returns the highest
- * step. */
+int count_entries(const char *folder, const char *prefix) {
+    int n = 0;
+    DIR *dir = opendir(folder);
+    for (const struct dirent *e; dir && (e = readdir(dir));)
+        n += !strncmp(e->d_name, prefix, strlen(prefix));
+    if (dir) closedir(dir);
+    return n;
+}
+
+int lines_in(const Run *r, const char *name) {
+    char path[512];
+    path_in(path, sizeof path, r, name);
+    char *text = file_bytes(path, NULL);
+    int n = text ? count_lines(text) : 0;
+    free(text);
+    return n;
+}
+
+void shell(const char *format, ...) {
+    char line[1500];
+    va_list args;
+    va_start(args, format);
+    int n = vsnprintf(line, sizeof line, format, args);
+    va_end(args);
+    assert_in_range(n, 1, sizeof line - 1);
+    if (system(line)) fail_msg("failed: %s", line);
+}
+
+/* ---- What a run leaves. ---- */
+
 int read_losses(const Run *r, const char *name, const char *key, double *losses, int most) {
-    char *text = text_of(r, name);
+    char *text = read_text(r, name);
     int last = 0;
     for (int i = 0; i < most; i++) losses[i] = NAN;
     for (char *line = strtok(text, "\n"); line; line = strtok(NULL, "\n")) {
@@ -152,8 +203,9 @@ void assert_same_run(const Run *r, const char *a, const char *b, int steps) {
     }
 }
 
-/* Starts the program; SIGXFSZ is left as `ignore` says, and files may have `limit` bytes. */
-pid_t start(const Run *r, rlim_t limit, bool ignore, char *const *args) {
+/* ---- Processes. ---- */
+
+pid_t start_program(const Run *r, rlim_t limit, bool ignore, char *const *args) {
     char *argv[64];
     const char *program = getenv("EASYFIRST");
     int n = 0;
@@ -172,21 +224,31 @@ pid_t start(const Run *r, rlim_t limit, bool ignore, char *const *args) {
     _exit(99);
 }
 
-/* Entries of a folder whose names begin with `prefix`. */
-int count_entries(const char *folder, const char *prefix) {
-    int n = 0;
-    DIR *dir = opendir(folder);
-    for (const struct dirent *e; dir && (e = readdir(dir));)
-        n += !strncmp(e->d_name, prefix, strlen(prefix));
-    if (dir) closedir(dir);
-    return n;
+void wait_for_lines(const Run *r, pid_t child, const char *name, int lines) {
+    int status;
+    for (int tries = 0; tries < 8000 && lines_in(r, name) < lines; tries++) {
+        if (waitpid(child, &status, WNOHANG) == child) fail_msg("ended by itself: %d", status);
+        usleep(500);
+    }
 }
 
-int lines_in(const Run *r, const char *name) {
-    char path[512];
-    path_in(path, sizeof path, r, name);
-    char *text = file_bytes(path, NULL);
-    int n = text ? count_lines(text) : 0;
-    free(text);
-    return n;
+int end_program(pid_t child, int signal) {
+    int status;
+    kill(child, signal);
+    assert_int_equal(waitpid(child, &status, 0), child);
+    return status;
+}
+
+int capture_begin(const char *path) {
+    fflush(stderr);
+    int saved = dup(STDERR_FILENO);
+    assert_non_null(freopen(path, "w", stderr));
+    return saved;
+}
+
+char *capture_end(int saved, const char *path) {
+    fflush(stderr);
+    dup2(saved, STDERR_FILENO);
+    close(saved);
+    return file_bytes(path, NULL);
 }
