@@ -1,6 +1,6 @@
 #!/bin/sh
 # `easyfirst show` in a real terminal: tmux, at three widths, live with the bundled model and again
-# from trace files. Looks at every screen while it plays, and at what is left afterwards.
+# from trace files. Checks every screen while it plays, and what is left afterwards.
 #   show_tmux.sh PROGRAM [quick]   exit status 0, 1, or 77 where tmux is not installed; quick: each
 #                                  text at one of the widths only
 command -v tmux >/dev/null 2>&1 || { echo "show_tmux: skipped, tmux is not installed"; exit 77; }
@@ -36,21 +36,21 @@ wait_gone() {
     done
 }
 
-# A terminal of $1 columns with a shell that says READY when the last command is done.
+# A terminal of $1 columns with a shell, in the folder; its first line is UP.
 begin() {
-    $server new-session -d -x "$1" -y 24 "PS1= exec sh"
-    $server send-keys "cd $folder; clear" Enter
-    sleep 0.3
+    $server new-session -d -x "$1" -y 24 "cd $folder && PS1= exec sh"
+    $server send-keys "clear; echo U''P" Enter
+    wait_for UP
 }
 end() { $server kill-session; }
 
-# left_behind: the cursor is there, keys are echoed, the shell answers in a line of its own.
+# left_behind: the cursor is shown, keys are echoed, the shell answers in a line of its own.
 left_behind() {
     wait_for "READY" || return
     [ "$($server display -p '#{cursor_flag}')" = 1 ] || wrong "$1: the cursor is hidden"
-    $server send-keys "stty -a | grep -c -w -e '-icanon' -e '-echo'" Enter
-    sleep 0.2
-    [ "$($server capture-pane -p | grep -v '^$' | tail -n 1)" = 0 ] || wrong "$1: the terminal is raw"
+    $server send-keys "stty -a | grep -c -w -e '-icanon' -e '-echo'; echo DO''NE" Enter
+    wait_for "DONE" || return
+    [ "$($server capture-pane -p | grep -v '^$' | tail -n 2 | head -n 1)" = 0 ] || wrong "$1: the terminal is raw"
 }
 
 # $1: name, $2: columns, $3: how it is started, $4: the answer.
@@ -63,23 +63,23 @@ watch() {
         i=$((i + 1))
         $server capture-pane -p > "$folder/screen"
         grep -q READY "$folder/screen" && break
-        # One status line: what was drawn before is drawn over.
+        # One status line: every frame overwrites the one before.
         [ "$(grep -c -E '[0-9]/[0-9]+ ' "$folder/screen")" -le 1 ] || { wrong "$1: two frames"; break; }
         grep -q -E '[0-9]/[0-9]+ ' "$folder/screen" && frames=$((frames + 1))
         sleep 0.03
     done
     [ $frames -gt 2 ] || wrong "$1: only $frames frames were seen"
     left_behind "$1"
-    got=$($server capture-pane -p -J | sed -n '2p' | sed 's/ *$//')
+    got=$($server capture-pane -p -J | sed -n '3p' | sed 's/ *$//')
     [ "$got" = "$4" ] || wrong "$1 at $2 columns: \"$got\" is left, not \"$4\""
     end
 }
 
-cell() { # piece
+cell() { # piece, id
     if [ "$1" = _ ]; then
         printf '{"id":0,"piece":"<mask>","score":null,"masked":true'
     else
-        printf '{"id":%d,"piece":"%s","score":-0.3,"masked":false' "$(printf %s "$1" | cksum | cut -c1-8)" "$1"
+        printf '{"id":%d,"piece":"%s","score":-0.3,"masked":false' "$2" "$1"
     fi
     printf ',"proposal":0,"proposal_piece":"<mask>","proposal_score":-1}'
 }
@@ -102,7 +102,7 @@ trace() {
                 place=$((place + 1))
                 [ $place = 1 ] || printf ,
                 [ $place -gt $((n - step)) ] || piece=_
-                cell "$piece"
+                cell "$piece" $place
             done
             printf ']}'
         done
@@ -117,8 +117,8 @@ trace umlauts.json "$umlauts" ▁Die ▁Größe ▁der ▁schönen ▁Straße �
 trace chinese.json "$chinese" 图片 的 底部 有 一辆 红色的 拖拉机 旁边 还有 两架飞机
 trace emoji.json "$emoji" ▁🙂 ▁und ▁🐕 ▁sehen ▁🚜 ▁in ▁日本 ▁🏠
 question="Which thing is at the bottom of the picture?"
-picture=$here/../data/bundled/images/tractor.jpg
-answer=$($program ask -q -m "$model" "$picture" "$question")
+image=$here/../data/bundled/images/tractor.jpg
+answer=$($program ask -q -m "$model" "$image" "$question")
 runs=0
 for columns in 20 40 100; do
     for name in umlauts chinese emoji live; do
@@ -132,7 +132,7 @@ for columns in 20 40 100; do
         umlauts) want=$umlauts ;;
         chinese) want=$chinese ;;
         emoji) want=$emoji ;;
-        live) want=$answer command="$program show -q -m $model --speed 6 $picture '$question'" ;;
+        live) want=$answer command="$program show -q -m $model --speed 6 $image '$question'" ;;
         esac
         watch "$name" "$columns" "$command" "$want"
     done
@@ -163,7 +163,7 @@ for how in q C-c; do
     $server capture-pane -p | grep -q "Fußgänger über Österreich" || wrong "$how: the text is gone"
     end
 done
-# Ctrl-Z: the shell has its terminal; fg: everything is drawn anew.
+# Ctrl-Z: the shell has its terminal; fg: everything is drawn again.
 begin 60
 $server send-keys "$program show --from umlauts.json --step" Enter
 wait_for "0/9"
@@ -185,7 +185,7 @@ wait_gone "step 3/9"
 sleep 0.3
 $server send-keys "echo REA''DY" Enter
 left_behind "fg"
-$server capture-pane -p | grep -q "Fußgänger über Österreich" || wrong "fg: the answer is not there"
+$server capture-pane -p | grep -q "Fußgänger über Österreich" || wrong "fg: the answer is missing"
 end
 [ $failed = 0 ] && echo "show_tmux: $runs runs at 3 widths, quitting, Ctrl-C, Ctrl-Z: nothing left behind"
 exit $failed

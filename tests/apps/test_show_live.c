@@ -161,7 +161,7 @@ static void test_readme_sample(void **state) {
     run_end(&r);
 }
 
-/* So are all samples, through a shell. */
+/* So are all of its samples, run by a shell. */
 static void test_readme_samples(void **state) {
     (void)state;
     Run r;
@@ -222,7 +222,9 @@ static void test_presets(void **state) {
         run(&r, "text", "-q", "--show", a[0], a[1], a[2], a[3], a[4], a[5]);
         expect(&r, 0, shown);
         answer[strcspn(answer, "\n")] = 0;
-        tty_start(t, 100, 20, (char *[]){"show", "-q", a[0], a[1], a[2], a[3], a[4], a[5], NULL});
+        tty_start(
+            t, 100, 20,
+            (char *[]){"show", "-q", "--speed", "1000", a[0], a[1], a[2], a[3], a[4], a[5], NULL});
         tty_end(t);
         assert_true(t->screen.frames > 1);
         expect_answer(&t->screen, 0, answer);

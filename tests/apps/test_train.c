@@ -62,7 +62,7 @@ static int count_right(Run *r, const char *model) {
     return right;
 }
 
-/* Numbers below 1000 from English to German, every seventh held out: 1500 steps from nothing. */
+/* Numbers below 1000 from English to German, every seventh held out: 1600 steps from random weights. */
 static void test_held_out(void **state) {
     (void)state;
     Run r;
@@ -75,18 +75,18 @@ static void test_held_out(void **state) {
     run_ok(&r, "new", model, "--tokenizer", TOKENIZER, "--layers", "2", "--width", "64", "--heads",
            "8", "--ffn", "128", "--positions", "66");
     run_ok(&r, "train", "adapt", "-m", model, "--data", pairs, "--valid", valid, "--out", out,
-           "--steps", "1500", "--batch-sequences", "32", "--lr", "4e-3", "--schedule", "cosine",
-           "--warmup-steps", "150", "--dropout", "0", "--valid-every", "0", "--save-every", "0",
+           "--steps", "1600", "--batch-sequences", "12", "--lr", "5e-3", "--schedule", "cosine",
+           "--warmup-steps", "120", "--dropout", "0", "--valid-every", "0", "--save-every", "0",
            "--threads", "1");
     double loss = last_valid_loss(&r, "out/metrics.jsonl");
     snprintf(trained, sizeof trained, "%s/model", out);
     int right = count_right(&r, trained);
     print_message(
-        "note: numbers from English to German: held-out loss %.3f after 1500 steps, %d of 10 "
+        "note: numbers from English to German: held-out loss %.3f after 1600 steps, %d of 10 "
         "held-out ones right\n",
         loss, right);
     /* Random weights: 49. */
-    if (!(loss < 2.0)) fail_msg("held-out loss %g after 1500 steps, expected less than 2", loss);
+    if (!(loss < 2.0)) fail_msg("held-out loss %g after 1600 steps, expected less than 2", loss);
     assert_true(right >= 8);
     run_end(&r);
 }

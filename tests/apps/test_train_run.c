@@ -260,11 +260,14 @@ static void test_damaged_checkpoint(void **state) {
         "truncate -s -1 language/model.safetensors", "rm language/config.json",
         "sed -i 's/\"step\": 8/\"step\": 9/' training/state.json", ": > training/state.json"};
     TrainSetup t;
+    char stopped[300];
     train_setup(&t);
     Run *r = &t.run;
+    path_in(stopped, sizeof stopped, r, "stopped");
     run_ok(r, ADAPT(&t, t.whole));
+    run_ok(r, ADAPT(&t, stopped), "--stop-after", "8");
     for (int i = 0; i < 5; i++) {
-        run_ok(r, ADAPT(&t, t.out), "--stop-after", "8");
+        shell("cp -r %s %s", stopped, t.out);
         shell("cd %s/checkpoint-00000008 && %s", t.out, damage[i]);
         run_ok(r, AGAIN(t.out));
         if (count_lines(r->err) != 1 || !strstr(r->err, "checkpoint-00000008.damaged"))
@@ -274,7 +277,7 @@ static void test_damaged_checkpoint(void **state) {
         temporary_remove(t.out);
     }
     /* Without an undamaged one, nothing is changed. */
-    run_ok(r, ADAPT(&t, t.out), "--stop-after", "8");
+    shell("cp -r %s %s", stopped, t.out);
     shell("truncate -s 9 %s/checkpoint-*/training/language.safetensors", t.out);
     run(r, AGAIN(t.out));
     assert_message(r, 1, "checkpoint-00000008", "9 bytes", "no undamaged");
