@@ -95,3 +95,26 @@ void open_good(Checkpoint *c, const char *path, const char *stem) {
     for (size_t i = 1; i < c->count; i++)
         assert_true(strcmp(c->tensors[i - 1].name, c->tensors[i].name) < 0);
 }
+
+void check_types(const Checkpoint *c) {
+    check_tensor(c, "f32", DTYPE_F32, DIMS(2, 3));
+    check_tensor(c, "f16", DTYPE_F16, DIMS(4));
+    check_tensor(c, "bf16", DTYPE_BF16, DIMS(2, 2));
+    check_tensor(c, "f64", DTYPE_F64, DIMS(3));
+    check_tensor(c, "i64", DTYPE_I64, DIMS(1, 5));
+    check_tensor(c, "i32", DTYPE_I32, DIMS(5));
+    check_tensor(c, "i16", DTYPE_I16, DIMS(5));
+    check_tensor(c, "i8", DTYPE_I8, DIMS(5));
+    check_tensor(c, "u8", DTYPE_U8, DIMS(5));
+    check_tensor(c, "bool", DTYPE_BOOL, DIMS(3));
+}
+
+void check_views(const Checkpoint *c) {
+    check_tensor(c, "transposed", DTYPE_F32, DIMS(3, 4));
+    check_tensor(c, "permuted", DTYPE_F32, DIMS(2, 3, 4));
+    check_tensor(c, "every_second", DTYPE_F32, DIMS(5));
+    check_tensor(c, "one", DTYPE_F32, DIMS(1, 3));
+    check_tensor(c, "tied", DTYPE_F32, DIMS(4, 3));
+    check_tensor(c, "tied_too", DTYPE_F32, DIMS(4, 3));
+    check_tensor(c, "parameter", DTYPE_F32, DIMS(2, 2));
+}

@@ -1,4 +1,4 @@
-/* checkpoint_files.h - what the two programs that test checkpoints share: a folder for their files,
+/* checkpoint_files.h - what the programs that test checkpoints share: a folder for their files,
  * and the values of the golden tensors. */
 #ifndef EASYFIRST_TESTS_CHECKPOINT_FILES_H
 #define EASYFIRST_TESTS_CHECKPOINT_FILES_H
@@ -31,8 +31,12 @@ double value_at(const Tensor *t, size_t i);
         __VA_ARGS__, -1 \
     }
 
-/* Fails unless the tensor is there, of this type and shape (a list ended by -1), contiguous and
+/* Fails unless the tensor exists, of this type and shape (a list ended by -1), contiguous and
  * aligned, with the values that tests/reference/make_checkpoints.py gives every tensor. */
 void check_tensor(const Checkpoint *c, const char *name, Dtype dtype, const int *shape);
+
+/* The tensors of every type, and the views, that the golden files of several formats have. */
+void check_types(const Checkpoint *c);
+void check_views(const Checkpoint *c);
 
 #endif

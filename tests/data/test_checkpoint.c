@@ -15,16 +15,7 @@ static void check_all_types(const char *path, const char *f8, const char *u16) {
     Checkpoint c;
     open_good(&c, path, NULL);
     assert_int_equal(c.count, 14);
-    check_tensor(&c, "f32", DTYPE_F32, DIMS(2, 3));
-    check_tensor(&c, "f16", DTYPE_F16, DIMS(4));
-    check_tensor(&c, "bf16", DTYPE_BF16, DIMS(2, 2));
-    check_tensor(&c, "f64", DTYPE_F64, DIMS(3));
-    check_tensor(&c, "i64", DTYPE_I64, DIMS(1, 5));
-    check_tensor(&c, "i32", DTYPE_I32, DIMS(5));
-    check_tensor(&c, "i16", DTYPE_I16, DIMS(5));
-    check_tensor(&c, "i8", DTYPE_I8, DIMS(5));
-    check_tensor(&c, "u8", DTYPE_U8, DIMS(5));
-    check_tensor(&c, "bool", DTYPE_BOOL, DIMS(3));
+    check_types(&c);
     check_tensor(&c, "scalar", DTYPE_F32, (int[]){-1});
     check_tensor(&c, "empty", DTYPE_F32, DIMS(0, 4));
     assert_null(checkpoint_find(&c, "f3"));
