@@ -11,7 +11,7 @@
 enum { SCREEN_COLUMNS = 200, SCREEN_ROWS = 60, SCREEN_CELL = 64 };
 
 /* One screen, which knows what a drawing may use: text (wide, combining), CR, LF, moves up, down
- * and to a column, erasing to the end of the line or screen, colours, cursor and autowrap on and
+ * and to a column, erasing to the end of the line or screen, colors, cursor and autowrap on and
  * off. Everything else fails the test, as does text beyond the right edge where lines may
  * not wrap. */
 typedef struct Screen {

@@ -45,8 +45,8 @@ void train_setup_end(TrainSetup *t);
 void english_number(char *out, size_t size, int n);
 void german_number(char *out, size_t size, int n);
 
-/* Training data: every `step`-th number from `first` on; or, with `rest`, all numbers but those with
- * the remainder 3. */
+/* Training data: every `step`-th number from `first` on; or, with `rest`, all numbers but those
+ * with the remainder 3. */
 void write_pairs(const char *path, int first, int end, int step, bool rest);
 
 /* ---- Files. ---- */

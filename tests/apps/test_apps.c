@@ -1,6 +1,7 @@
-/* The program as a user runs it (the built `easyfirst`, or the one that the environment's EASYFIRST
- * names), with models: what `ask`, `text`, `show` and `info` answer, against the reference's values and
- * each other. These tests run on a GPU, too (gpu_check.sh); test_commands.c has the rest. */
+/* The program as a user runs it (the built `easyfirst`, or the one that the environment's
+ * EASYFIRST names), with models: what `ask`, `text`, `show` and `info` answer, against the
+ * reference's values and each other. These tests run on a GPU, too (gpu_check.sh); test_commands.c
+ * has the rest. */
 #include <math.h>
 
 #include <jansson.h>

@@ -60,8 +60,8 @@ static void test_keys(void **state) {
     run_end(&r);
 }
 
-/* The same while the answer is being computed; the trace file is written all the same, and of several
- * questions the others are answered, too. */
+/* The same while the answer is being computed; the trace file is written all the same, and of
+ * several questions the others are answered, too. */
 static void test_quit_live(void **state) {
     (void)state;
     Run r;

@@ -1,5 +1,5 @@
-/* `show`, `ask --show` and `text --show` with a model: live and again from a trace file, in a terminal
- * and as plain lines, with every kind of prompt; the README's samples; wrong usage. */
+/* `show`, `ask --show` and `text --show` with a model: live and again from a trace file, in a
+ * terminal and as plain lines, with every kind of prompt; the README's samples; wrong usage. */
 #include <sys/wait.h>
 
 #include "tests/show.h"

@@ -62,7 +62,8 @@ static int count_right(Run *r, const char *model) {
     return right;
 }
 
-/* Numbers below 1000 from English to German, every seventh held out: 1600 steps from random weights. */
+/* Numbers below 1000 from English to German, every seventh held out: 1600 steps from random
+ * weights. */
 static void test_held_out(void **state) {
     (void)state;
     Run r;
@@ -138,8 +139,9 @@ static void test_muon_resumed(void **state) {
     train_setup_end(&t);
 }
 
-/* Stopped between logged points, then resumed for so long that the checkpoint it was resumed from is
- * removed: with images, and with LoRA, whose checkpoints share most files with the initial model. */
+/* Stopped between logged points, then resumed for so long that the checkpoint it was resumed
+ * from is removed: with images, and with LoRA, whose checkpoints share most files with the initial
+ * model. */
 static void test_resume_long_run(void **state) {
     (void)state;
     TrainSetup t;
@@ -175,8 +177,8 @@ static void test_resume_long_run(void **state) {
     train_setup_end(&t);
 }
 
-/* On resume the settings that affect the result cannot change, and a folder is locked by one process
- * at a time. */
+/* On resume the settings that affect the result cannot change, and a folder is locked by one
+ * process at a time. */
 static void test_resume_settings(void **state) {
     (void)state;
     TrainSetup t;

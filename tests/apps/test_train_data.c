@@ -1,5 +1,5 @@
-/* The data of `easyfirst train`: files that are not training data, skipped records, long prompts, and
- * data that changed before a run was resumed. */
+/* The data of `easyfirst train`: files that are not training data, skipped records, long
+ * prompts, and data that changed before a run was resumed. */
 #include "tests/train_setup.h"
 
 #include <fcntl.h>

@@ -1,5 +1,5 @@
-/* The memory of training: the estimate is what a prepared model allocates, what `info` prints, and what
- * `train` prints. */
+/* The memory of training: the estimate is what a prepared model allocates, and what `info` and
+ * `train` print. */
 #include "apps/train/trainer.h"
 #include "tests/train_setup.h"
 
@@ -93,8 +93,8 @@ static void test_estimate(void **state) {
     device_close(device);
 }
 
-/* The parameters that Muon updates: all matrices of the four modules but the patch embedding and the
- * length classes; no tables, vocabularies or LoRA matrices. */
+/* The parameters that Muon updates: all matrices of the four modules but the patch embedding and
+ * the length classes; no tables, vocabularies or LoRA matrices. */
 static void test_muon_matrices(void **state) {
     (void)state;
     Device *device;

@@ -305,8 +305,8 @@ static void test_line(void **state) {
 
 /* ---- The curve. ---- */
 
-/* Elements are closed in the order in which they were opened, attributes are quoted, and no number is
- * NaN or infinite. Returns the number of elements named `name`. */
+/* Elements are closed in the order in which they were opened, attributes are quoted, and no
+ * number is NaN or infinite. Returns the number of elements named `name`. */
 static int check_svg(const char *svg, const char *name) {
     char stack[16][32];
     int depth = 0, found = 0;

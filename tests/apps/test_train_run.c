@@ -230,7 +230,8 @@ static void test_leftovers(void **state) {
     json_decref(marker);
     shell("mkdir -p %s/checkpoint-00000012/language %s/checkpoint-00000004", work, work);
     shell("echo half > %s/checkpoint-00000012/language/model.safetensors", work);
-    /* More than --keep: as if the process had ended before it removed them. Another run's is kept. */
+    /* More than --keep: as if the process had ended before it removed them. Another run's is
+     * kept. */
     shell("cd %s && cp -r checkpoint-00000008 checkpoint-00000006", t.out);
     shell("cd %s && cp -r checkpoint-00000008 checkpoint-00000002", t.out);
     shell("cd %s/checkpoint-00000002/training && echo '{}' > state.json", t.out);
@@ -286,7 +287,8 @@ static void test_damaged_checkpoint(void **state) {
     train_setup_end(&t);
 }
 
-/* The size of a checkpoint is estimated before it is written: correct but for the files' headers. */
+/* The size of a checkpoint is estimated before it is written: correct but for the files'
+ * headers. */
 static void test_space(void **state) {
     (void)state;
     TrainSetup t;
