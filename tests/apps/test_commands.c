@@ -1,5 +1,4 @@
-/* The command line of the built program: help, wrong usage, what is refused, a full disk, and the
- * commands in the manuals. */
+/* The command line of the built program: help, wrong usage, what is refused, and a full disk. */
 #include <unistd.h>
 
 #include "apps/commands.h"
@@ -224,8 +223,6 @@ static void test_full_disk(void **state) {
     }
     run_end(&r);
 }
-
-/* ---- The manuals. ---- */
 
 int main(void) {
     const struct CMUnitTest tests[] = {
