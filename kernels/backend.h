@@ -62,8 +62,8 @@ int cpu_open(Device *device, const DeviceOptions *options, Error *err);
 
 /* The CUDA backend is a library of its own, libeasyfirst-cuda.so, which device.c opens when a GPU
  * is wanted: a program that is linked with CUDA's libraries takes a tenth of a second and 200 MB to
- * start, and does not start at all where they are missing. This is the one symbol that
- * it exports. */
+ * start, and does not start at all where they are missing. This is the one symbol that it
+ * exports. */
 typedef struct CudaLibrary {
     uint64_t built_with; /* CUDA_LIBRARY_BUILD; another number: not of this program */
     int (*open)(Device *device, const DeviceOptions *options, Error *err);

@@ -64,8 +64,8 @@ DeviceCounters device_counters(const Device *device);
  * it, everything else in f32. Accumulation is f32 in both. */
 Dtype device_compute_dtype(const Device *device, Dtype weights);
 
-/* Memory on the device, aligned to 256 bytes; NULL may be freed. Alloc fails with the
- * size asked. */
+/* Memory on the device, aligned to 256 bytes; NULL may be freed. Alloc fails with the size
+ * asked. */
 int device_alloc(Device *device, void **memory, size_t bytes, Error *err);
 void device_free(Device *device, void *memory);
 

@@ -14,9 +14,8 @@ typedef struct Error {
 
 /* Writes the message; its value is -1, so that a failure is `return error_set(err, "...", ...)`.
  * Control characters in the result (from file names, say) are replaced by '?' (clean_text): one
- * line
- * it stays. A line that is too long loses its middle: the reason at its end is kept.
- * A macro, so that the compiler sees that such a path fails. */
+ * line it stays. A line that is too long loses its middle: the reason at its end is kept. A macro,
+ * so that the compiler sees that such a path fails. */
 #define error_set(err, ...) (error_write((err), __VA_ARGS__), error_value())
 
 /* Puts "<context>: " in front of the message already there; its value is -1. */

@@ -391,8 +391,8 @@ static int hypothesis_fail(Decoder *decoder, int h, int step, const Error *why, 
     return result->error ? 0 : error_set(err, "decoding: no memory for a message");
 }
 
-/* Finds or makes the cache's entry for every unfinished hypothesis and has the new
- * ones evaluated. */
+/* Finds or makes the cache's entry for every unfinished hypothesis and has the new ones
+ * evaluated. */
 static int decoder_evaluate(Decoder *decoder, int step, Error *err) {
     const DecodeRun *run = decoder->run;
     CanvasCache *cache = &decoder->cache;

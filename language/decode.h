@@ -70,8 +70,8 @@ typedef struct DecodeOptions {
     float tau;               /* >= 0 */
     DecodeSchedule schedule; /* reparam */
     int iterations;          /* T, 1 to 1000000; the paper's: 50, multiple choice 1. 0: as many as
-                                the answer has tokens, but from DECODE_LEAST_STEPS
-                              * to DECODE_STEPS */
+                                the answer has tokens, but from DECODE_LEAST_STEPS to
+                                DECODE_STEPS */
     float temperature;       /* 0: argmax; else drawn from softmax(logits / temperature) */
     uint64_t seed;
     bool no_canvas_cache; /* evaluate every step, also what is known or settled: slower */

@@ -379,8 +379,8 @@ static int prefill(Infill *f, Error *err) {
     return 0;
 }
 
-/* Whole sequences under `full`, or under `blocks` without reuse: then as one span for
- * each block. */
+/* Whole sequences under `full`, or under `blocks` without reuse: then as one span for each
+ * block. */
 static void push_sequence(Infill *f, int request, const DecodeCanvas *canvas) {
     Rows *r = &f->rows;
     int begin = r->count;

@@ -1,14 +1,14 @@
 /* long_prompts.h - what becomes of a prompt that leaves no room for its answer.
  *
  * XLM-R reads 512 tokens. The paper's authors leave longer prompts out of their evaluations (the
- * *.skipped.json lists beside their results), and in training keep the last 512 tokens of
- * a pair. */
+ * *.skipped.json lists beside their results), and in training keep the last 512 tokens of a
+ * pair. */
 #ifndef EASYFIRST_LANGUAGE_LONG_PROMPTS_H
 #define EASYFIRST_LANGUAGE_LONG_PROMPTS_H
 
 typedef enum LongPrompts {
     LONG_PROMPTS_REFUSE,    /* an error of this one request, which counts as wrong where it
-                          * is scored */
+                             * is scored */
     LONG_PROMPTS_SKIP,      /* left out, not scored, counted */
     LONG_PROMPTS_KEEP_LAST, /* its first tokens are dropped until it fits, counted */
 } LongPrompts;

@@ -92,8 +92,8 @@ static bool has_grad(Tensor a, Tensor b) {
     return a.grad || b.grad;
 }
 
-/* Whether gradients go down to the first block's input; `image`: those of image tokens
- * are wanted. */
+/* Whether gradients go down to the first block's input; `image`: those of image tokens are
+ * wanted. */
 static bool embeddings_walked(const Xlmr *m, bool image) {
     return image || has_grad(m->words, m->positions) || m->types.grad ||
            (!m->config.block.pre_norm && has_grad(m->norm_w, m->norm_b));

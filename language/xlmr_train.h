@@ -1,5 +1,5 @@
-/* xlmr_train.h - XLM-R in training: loss on picked rows, and the gradients of
- * everything trainable. */
+/* xlmr_train.h - XLM-R in training: loss on picked rows, and the gradients of everything
+ * trainable. */
 #ifndef EASYFIRST_LANGUAGE_XLMR_TRAIN_H
 #define EASYFIRST_LANGUAGE_XLMR_TRAIN_H
 

@@ -59,8 +59,8 @@ int png_decode(Encoded *file, Error *err);
 int jpeg_decode(Encoded *file, Error *err);
 
 /* Refuses sizes that are not positive, sides beyond IMAGE_MAX_SIDE, and more pixels than `times`
- * the limit. Decoders call it with what the header says, before anything of that size
- * is allocated. */
+ * the limit. Decoders call it with what the header says, before anything of that size is
+ * allocated. */
 int encoded_check_size(const Encoded *file, const char *format, int64_t width, int64_t height,
                        int times, Error *err);
 

@@ -8,8 +8,8 @@
 
 #include "vision/formats.h"
 
-/* Blocks are small (an EXIF block at most 64 KiB); a compressed one is read no further
- * than this. */
+/* Blocks are small (an EXIF block at most 64 KiB); a compressed one is read no further than
+ * this. */
 enum { MAX_BLOCK = 1 << 20 };
 
 /* What the blocks read so far have said. */

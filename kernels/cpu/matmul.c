@@ -18,8 +18,8 @@ enum { CACHE_ENTRIES = 512, CACHE_BUCKETS = 1024 };
 
 enum { SCRATCH_ALIGN = 4096 };
 
-/* Everything that a primitive is compiled for; compared as bytes, so cleared before it
- * is filled. */
+/* Everything that a primitive is compiled for; compared as bytes, so cleared before it is
+ * filled. */
 typedef struct Key {
     int64_t m, n, k, x_ld, w_ld, y_ld;
     uint8_t dtype, y_dtype, activation;
@@ -245,8 +245,8 @@ static dnnl_status_t attributes_create(dnnl_primitive_attr_t *attr, const Key *k
     return s;
 }
 
-/* A matrix of `rows` x `columns` as the matmul sees it, stored by rows or (transposed)
- * by columns. */
+/* A matrix of `rows` x `columns` as the matmul sees it, stored by rows or (transposed) by
+ * columns. */
 static dnnl_status_t matrix_describe(dnnl_memory_desc_t *desc, int64_t rows, int64_t columns,
                                      Dtype dtype, int64_t ld, bool transposed) {
     dnnl_dims_t dims = {rows, columns}, strides = {ld, 1};
@@ -328,8 +328,7 @@ static unsigned key_bucket(const Key *key) {
 }
 
 /* A free entry, or else the one that has not run for longest, taken out of its bucket. Inspecting
- * at
- * all of them takes about a microsecond, before half a millisecond of compiling. */
+ * at all of them takes about a microsecond, before half a millisecond of compiling. */
 static Entry *entry_take(Matmul *matmul) {
     Entry *oldest = matmul->entry;
     for (int i = 1; i < CACHE_ENTRIES; i++)

@@ -128,8 +128,8 @@ static __device__ __forceinline__ void plain_add(const HeadMatrix &m, int64_t ro
     values_put_as(m.data, m.dtype, place, v, width - at, m.aligned);
 }
 
-/* Of a thread's row r of a step and its four keys: which values are kept, and the
- * row's statistics. */
+/* Of a thread's row r of a step and its four keys: which values are kept, and the row's
+ * statistics. */
 static __device__ __forceinline__ uint32_t plain_kept(const BackwardArgs &args, const KeyTile &tile,
                                                       const KeyStep &step, int r, int head) {
     if (!args.drop.on || r >= step.rows || 4 * plain_tx() >= tile.rows) return 0xf;

@@ -13,8 +13,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* What is kept of the last plan and sent to the device: this, the spans it was made of,
- * the lists. */
+/* What is kept of the last plan and sent to the device: this, the spans it was made of, the
+ * lists. */
 typedef struct PlanHead {
     int32_t item_rows, step_rows, span_count;
     int32_t item_count, key_tile_count, step_count, words;

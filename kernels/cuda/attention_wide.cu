@@ -74,8 +74,8 @@ __global__ void __launch_bounds__(THREADS, (wide_blocks<D, M, DROP>()))
     const float scale_log2 = args.scale * LOG2_E;
     const int tiles = (item.keys + TILE_KEYS - 1) / TILE_KEYS;
 
-    /* The queries wait in the second buffer, as large as 128 of them, until they are
-     * in registers. */
+    /* The queries wait in the second buffer, as large as 128 of them, until they are in
+     * registers. */
     tile_copy_rows<D, 64 * M, THREADS>(memory + STAGE, args.q, item.q_begin, item.rows, column,
                                        args.width, threadIdx.x);
     copy_stage<D>(memory, args, item, 0, column);

@@ -86,8 +86,7 @@ int cuda_gather_forward(Device *device, Tensor y, const GatherTerm *terms, int c
  * warp for each piece and 128 columns adds up its rows index by index. What begins and ends within
  * the piece goes into the table at once. What goes on in other pieces is kept aside, at most two
  * sums for each piece, and added up afterwards, again in order: no matter how the rows are spread
- * over the table, all warps have the same to do.
- * ---- */
+ * over the table, all warps have the same to do. ---- */
 
 enum { PIECE = 32, ORDER_WARPS = 8, PIECE_WARPS = 4, PIECE_COLUMNS = 32 * GATHER_N };
 
@@ -153,8 +152,8 @@ static __device__ __forceinline__ void columns_add(float *to, const float (&sum)
 }
 
 /* A piece's column sums. A lane holds one row's number and index, which all lanes then learn from
- * it in turn; it also knows whether an index ends with its row. Reads are issued four
- * rows ahead. */
+ * it in turn; it also knows whether an index ends with its row. Reads are issued four rows
+ * ahead. */
 template <typename DY, bool ALIGNED>
 __global__ void __launch_bounds__(32 * PIECE_WARPS) gather_pieces_kernel(Pieces p, const DY *dy) {
     const int lane = (int)threadIdx.x % 32, warp = (int)threadIdx.x / 32;

@@ -269,8 +269,8 @@ static __device__ __forceinline__ void sums_write(float *to, float (&sum)[COUNT 
 
 /* dx may be dy: a row of it is in registers before any is written. A lane of a warp that has a row
  * holds 32 values of x, of dy and of each sum, some 160 registers in all: 12 warps on a
- * multiprocessor, with 50 to 100 KB on their way, which is enough. w is in the
- * first-level cache. */
+ * multiprocessor, with 50 to 100 KB on their way, which is enough. w is in the first-level
+ * cache. */
 template <typename DY, typename X, bool ALIGNED, bool WARP>
 __global__ void __launch_bounds__(WARP ? 32 * BACKWARD_WARPS : BLOCK_THREADS, !WARP     ? 1
                                                                               : ALIGNED ? 3

@@ -1,5 +1,5 @@
-/* values.cuh - what all kernels share: the number types, sums over warps and blocks, random numbers.
- * Private to kernels/cuda/. */
+/* values.cuh - what all kernels share: the number types, sums over warps and blocks, random
+ * numbers. Private to kernels/cuda/. */
 #ifndef EASYFIRST_KERNELS_CUDA_VALUES_CUH
 #define EASYFIRST_KERNELS_CUDA_VALUES_CUH
 

@@ -15,8 +15,8 @@
 #include <string.h>
 
 /* Groups of 4 ids that a thread of the scan looks at; a slice is one group less than a block could
- * take, since groups begin where the random numbers' blocks of 4 do, up to 3 ids before
- * the slice. */
+ * take, since groups begin where the random numbers' blocks of 4 do, up to 3 ids before the
+ * slice. */
 enum { GROUPS = 4, SLICE = 4 * (GROUPS * SCAN_THREADS - 1) };
 
 /* Rows and bytes of the logits that are in memory at a time. */

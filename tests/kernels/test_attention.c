@@ -142,8 +142,8 @@ static const struct Kind {
 enum { KINDS = sizeof kinds / sizeof *kinds };
 
 /* For a GPU's kernels: rows to a block, keys to a tile and heads of all widths and one more or
- * less, one of each, more tiles of keys than a block has warps, and what fills
- * all multiprocessors. */
+ * less, one of each, more tiles of keys than a block has warps, and what fills all
+ * multiprocessors. */
 static void test_tiles(void **state) {
     Device *device = isa_device(state);
     static const struct {

@@ -1,5 +1,5 @@
-/* Messages: one clean line whose reason is kept, however long the path in it; paths
- * put together. */
+/* Messages: one clean line whose reason is kept, however long the path in it; paths put
+ * together. */
 #include "tests/test.h"
 
 #include "data/files/path.h"

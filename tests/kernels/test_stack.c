@@ -722,8 +722,8 @@ static void lora_declared(void **state) {
     params_free(&lora);
 }
 
-/* With everything packed: fresh LoRA matrices beside none, and others beside the same
- * ones plain. */
+/* With everything packed: fresh LoRA matrices beside none, and others beside the same ones
+ * plain. */
 static void lora_packed(void **state) {
     Error err;
     TestRandom random = {10};

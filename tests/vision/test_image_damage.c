@@ -147,8 +147,7 @@ static void test_missing_component(void **state) {
     };
     static const uint8_t frame[] = {
         0xff, 0xc0, 0, 17, 8, 0, 8, 0, 8, 3, 1, 0x11, 0, 2, 0x11, 0, 3, 0x11, 0,
-        /* Huffman tables of one code, "0", for 0 (DC) and the end of the
-         * block (AC) */
+        /* Huffman tables of one code, "0", for 0 (DC) and the end of the block (AC) */
         0xff, 0xc4, 0, 20, 0x00, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xc4, 0,
         20, 0x10, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0};
     uint8_t file[300];

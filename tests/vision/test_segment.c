@@ -105,8 +105,8 @@ static const float *values_of(Params *params, const char *name) {
     return params->master + params_find(params, name)->offset;
 }
 
-/* Losses, score and the head's gradients against plain loops in double over the
- * tower's features. */
+/* Losses, score and the head's gradients against plain loops in double over the tower's
+ * features. */
 static void check_head(bool class_token) {
     Tower t;
     Error err;

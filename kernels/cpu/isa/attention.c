@@ -1,8 +1,8 @@
 /* attention.c - softmax(q k^T * scale) v of one head, for a piece of a span's queries.
  *
- * Both matmuls are the same small matmul, [rows, depth] times [depth, columns]: scores
- * take the queries' width as depth and the keys as columns, the output takes the keys as depth and
- * the head's width as columns. Its right side is packed once for the unit, as f32, in the order in
+ * Both matmuls are the same small matmul, [rows, depth] times [depth, columns]: scores take the
+ * queries' width as depth and the keys as columns, the output takes the keys as depth and the
+ * head's width as columns. Its right side is packed once for the unit, as f32, in the order in
  * which it is read: panels of a few vectors of columns, each [depth][vectors * LANES]. For keys
  * that is a transposition. Then, a few rows at a time, the scores stay in the first-level cache
  * between the two matmuls, and no [queries, keys] matrix exists.

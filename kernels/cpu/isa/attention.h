@@ -11,8 +11,8 @@
 #include "kernels/cpu/isa/vector.h"
 
 /* Rows x vectors of a tile. Its sums, the vectors of a line of the panel and one broadcast value
- * have to fit the registers: 6 * 4 + 4 + 1 of AVX-512's 32, 6 * 2 + 2 + 1 of the 16 of
- * the others. */
+ * have to fit the registers: 6 * 4 + 4 + 1 of AVX-512's 32, 6 * 2 + 2 + 1 of the 16 of the
+ * others. */
 #define TILE_ROWS 6
 #if LANES == 16
 #define TILE_VECTORS 4
@@ -44,10 +44,10 @@ static inline int panel_begin(Panels p, int i) {
 /* ---- The tile. ---- */
 
 /* c[r][j] = sum over k of a[r][k] * b[k][j], or += with `add`, for `rows` rows and `vectors`
- * vectors, which are constants where this is inlined, as `add` is. a[r][k] lies at
- * a + r * a_row + k * a_step, line k of b at b + k * b_line; one of a's two is the constant 1. Per
- * step of k the full tile of AVX-512 does 24 multiply-adds on 10 loads: both fit the 12 cycles that
- * two units of each need. */
+ * vectors, which are constants where this is inlined, as `add` is. a[r][k] lies at a + r * a_row +
+ * k * a_step, line k of b at b + k * b_line; one of a's two is the constant 1. Per step of k the
+ * full tile of AVX-512 does 24 multiply-adds on 10 loads: both fit the 12 cycles that two units of
+ * each need. */
 INLINE void tile_matmul(float *c, int c_ld, const float *a, int64_t a_row, int64_t a_step,
                         const float *b, int64_t b_line, int depth, int rows, int vectors,
                         bool add) {
