@@ -1,9 +1,9 @@
-/* backend.h - what stands behind ops.h: one table of functions for each kind of device. Private to
+/* backend.h - the backends of ops.h: one table of functions for each kind of device. Private to
  * kernels/.
  *
  * ops.c checks the arguments of every operation once, for all backends, and then calls through this
- * table; a backend may rely on shapes, types and ranges being right. An entry that is NULL is an
- * operation that the backend does not have, and ops.c says so.
+ * table; a backend may rely on shapes, types and ranges being right. A NULL entry is an operation
+ * that the backend does not have; ops.c reports it as an error.
  */
 #ifndef EASYFIRST_KERNELS_BACKEND_H
 #define EASYFIRST_KERNELS_BACKEND_H
@@ -21,12 +21,12 @@ typedef struct Backend {
     int (*upload)(Device *, void *to, const void *from, size_t bytes, Error *);
     int (*download)(Device *, void *to, const void *from, size_t bytes, Error *);
     int (*clear)(Device *, void *memory, size_t bytes, Error *);
-    /* device_use; NULL: a device for any thread. */
+    /* device_use; NULL: any thread may use the device. */
     int (*use)(Device *, Error *);
-    /* Both may be NULL: memory that is not counted, work that is done when its call returns. */
+    /* Both may be NULL: memory is not counted; work is complete when its call returns. */
     bool (*memory)(Device *, size_t *free_bytes, size_t *total);
     int (*wait)(Device *, Error *);
-    /* NULL: the work is simply done. */
+    /* NULL: the work is always run directly. */
     int (*replay)(Device *, ReplayKey, DeviceWork, void *work, Error *);
 
     int (*pack_weight)(Device *, struct Packed **, const Tensor *pieces, int count, Dtype compute,
@@ -61,17 +61,17 @@ struct Packed {
 int cpu_open(Device *device, const DeviceOptions *options, Error *err);
 
 /* The CUDA backend is a library of its own, libeasyfirst-cuda.so, which device.c opens when a GPU
- * is wanted: a program that is linked with CUDA's libraries takes a tenth of a second and 200 MB to
- * start, and does not start at all where they are missing. This is the one symbol that it
+ * is requested: a program linked with CUDA's libraries takes a tenth of a second and 200 MB to
+ * start, and does not start at all where they are missing. This is the only symbol that it
  * exports. */
 typedef struct CudaLibrary {
-    uint64_t built_with; /* CUDA_LIBRARY_BUILD; another number: not of this program */
+    uint64_t built_with; /* CUDA_LIBRARY_BUILD; another value: built for another version */
     int (*open)(Device *device, const DeviceOptions *options, Error *err);
     int (*count)(void); /* of GPUs */
 } CudaLibrary;
 extern const CudaLibrary easyfirst_cuda_library;
 
-/* Changes with what program and library hand each other. The first factor is raised by hand when a
+/* Identifies the binary interface between program and library. Increment the first term when a
  * struct changes but keeps its size. */
 #define CUDA_LIBRARY_BUILD                                                             \
     (1u + 16u * (uint64_t)sizeof(Backend) + 65536u * (uint64_t)sizeof(struct Device) + \

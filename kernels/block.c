@@ -12,7 +12,8 @@ const char *lora_target_name(LoraTarget target) {
     return target >= 0 && target < LORA_TARGETS ? names[target] : "unknown";
 }
 
-/* Query, key and value under three names: three matrices that share a slot, then three vectors. */
+/* Query, key and value as three parameters: three matrices that share a slot, then three
+ * vectors. */
 static int declare_qkv(Block *block, int64_t width, const BlockNames *names, Params *params,
                        bool idle, const char *prefix, Error *err) {
     const char *part[3] = {names->query, names->key, names->value};
@@ -166,8 +167,8 @@ int block_begin(Device *device, const BlockConfig *config, BlockWork *work, Erro
     return convert_forward(device, work->h, work->x, err);
 }
 
-/* LayerNorm where the model has it: in front of a part (into h), or after it (over x, and
- * into h). */
+/* LayerNorm where the model has it: before a part (into h), or after it (in place in x, and into
+ * h). */
 static int norm_before(Device *device, const BlockConfig *c, BlockWork *k, Tensor w, Tensor b,
                        Error *err) {
     if (!c->pre_norm) return 0;
@@ -192,7 +193,7 @@ static int qkv_forward(Device *device, const BlockConfig *c, const Block *b, Blo
     return 0;
 }
 
-/* The activation is part of the matmul, unless something is to be added before it. */
+/* The activation is fused into the matmul, unless LoRA is added before it. */
 static int fc1_forward(Device *device, const BlockConfig *c, const Block *b, BlockWork *k,
                        Error *err) {
     if (!lora_present(b, LORA_FC1))
@@ -232,7 +233,7 @@ static int block_forward(Device *device, const BlockConfig *c, const Block *b, B
     return norm_after(device, c, k, b->norm2_w, b->norm2_b, err); /* [T, D] */
 }
 
-/* The blocks of a forward, as work that may come again. */
+/* The blocks of a forward pass, as work for device_replay. */
 typedef struct BlocksRun {
     Device *device;
     const BlockConfig *config;

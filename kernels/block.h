@@ -1,16 +1,16 @@
 /* block.h - one transformer block, for every model of this program.
  *
  * The ViT (pre-LN, QuickGELU), XLM-R base and large (post-LN, GELU), XLM-R-XL and XXL (pre-LN,
- * GELU) and the length predictor (post-LN, ReLU) differ in where the two LayerNorms stand, in the
- * activation and in the names of their parameters, and in nothing else.
+ * GELU) and the length predictor (post-LN, ReLU) differ only in where the two LayerNorms are, in
+ * the activation and in the names of their parameters.
  *
  *   pre-LN                                   post-LN
  *   x += out(attention(qkv(LN1(x))))         x = LN1(x + out(attention(qkv(x))))
  *   x += fc2(act(fc1(LN2(x))))               x = LN2(x + fc2(act(fc1(x))))
  *
- * The residual stream x is f32 throughout, in bf16 models too: it is where rounding would add up
- * from layer to layer, and it is small beside the weights. Inputs of matmuls have the compute type
- * c.
+ * The residual stream x is f32 throughout, in bf16 models too: rounding would add up in it from
+ * layer to layer, and it is small compared with the weights. Inputs of matmuls have the compute
+ * type c.
  */
 #ifndef EASYFIRST_KERNELS_BLOCK_H
 #define EASYFIRST_KERNELS_BLOCK_H
@@ -56,35 +56,35 @@ typedef struct Block {
     Tensor norm2_w, norm2_b; /* of the feed-forward part */
     struct {
         Tensor a, b;      /* [rank, K], [N, rank] */
-    } lora[LORA_TARGETS]; /* absent where there is none */
+    } lora[LORA_TARGETS]; /* absent for matrices without LoRA */
 } Block;
 
-/* What a kind of checkpoint calls a block's parameters; ".weight" and ".bias" are added, but for
- * in_proj, a stacked query-key-value, where "_weight" and "_bias" are. */
+/* A checkpoint format's names of a block's parameters; ".weight" and ".bias" are appended, or
+ * "_weight" and "_bias" to in_proj, a stacked query-key-value. */
 typedef struct BlockNames {
     const char *query, *key, *value; /* or NULL ... */
     const char *in_proj;             /* ... and this */
     const char *out, *norm1, *fc1, *fc2, *norm2;
 } BlockNames;
 
-/* Declares a block's parameters under `prefix`, e.g. "roberta.encoder.layer.3". The block must stay
- * where it is. `idle` blocks are loaded but not computed with. */
+/* Declares a block's parameters under `prefix`, e.g. "roberta.encoder.layer.3". The block must not
+ * move. `idle` blocks are loaded but not used in computation. */
 int block_declare(Block *block, const BlockConfig *config, const BlockNames *names, Params *params,
                   bool idle, const char *prefix, Error *err);
 
-/* Makes the two matrices that write into the residual stream of a pre-norm block smaller by
- * 1 / sqrt(2 layers) when they are initialised, so that the stream does not grow with the depth
- * (Radford et al., 2019). */
+/* Scales the initialisation of the two matrices that write into the residual stream of a pre-norm
+ * block by 1 / sqrt(2 layers), so that the stream does not grow with depth (Radford et al.,
+ * 2019). */
 void block_scale_init(const Block *block, Params *params, int layers);
 
-/* Declares the thin matrices of config->lora for a declared block, in a table of their own, under
+/* Declares the low-rank matrices of config->lora for a declared block, in a separate table, under
  * the names of Hugging Face's peft: "base_model.model.<prefix>.<name>.lora_A.weight", and lora_B
- * likewise. A is normal with the deviation of peft's uniform one, 1 / sqrt(3 K); B is zero. A
- * stacked query-key-value (in_proj) has no targets query, key, value. */
+ * likewise. A is normal with the standard deviation of peft's uniform initialisation, 1 / sqrt(3
+ * K); B is zero. A stacked query-key-value (in_proj) has no targets query, key, value. */
 int block_declare_lora(Block *block, const BlockConfig *config, const BlockNames *names,
                        Params *lora, const char *prefix, Error *err);
 
-/* The activations of one forward of up to T rows, shared by all blocks of a model. */
+/* The activations of a forward pass of up to T rows, shared by all blocks of a model. */
 typedef struct BlockWork {
     Tensor x;   /* [T, D] f32, the residual stream */
     Tensor h;   /* [T, D] c, the input of the next matmul; x itself in a post-LN model in f32 */
@@ -98,24 +98,24 @@ int block_work_take(BlockWork *work, const BlockConfig *config, Arena *arena, in
                     Dtype compute, Error *err);
 size_t block_work_bytes(const BlockConfig *config, int64_t rows, Dtype compute);
 
-/* Keys and values kept from earlier forwards: one matrix [rows, 2D] c for each layer. */
+/* Keys and values kept from earlier forward passes: one matrix [rows, 2D] c for each layer. */
 typedef struct KvCache {
     Tensor *layers; /* keys are columns [0, D), values [D, 2D) */
     int layer_count;
     int64_t rows;
 } KvCache;
 
-/* Told every block's queries [T, D] and keys [rows, D], as its attention reads them: column slices
- * on the device in the compute type, valid during the call; the spans' key ranges are rows of k. A
- * failure ends the forward. */
+/* Called with every block's queries [T, D] and keys [rows, D], as its attention reads them: column
+ * slices on the device in the compute type, valid during the call; the spans' key ranges are rows
+ * of k. A failure ends the forward pass. */
 typedef struct AttentionHook {
     int (*call)(void *user, int layer, Tensor q, Tensor k, Error *err);
     void *user;
 } AttentionHook;
 
-/* Who attends to whom in a forward, and where keys and values are. Without a cache the key ranges
- * of the spans are rows of this batch. With one they are rows of the cache, and the batch's own
- * keys and values are first stored in its rows [cache_begin, cache_begin + T). */
+/* Which rows attend to which in a forward pass, and where keys and values are. Without a cache the
+ * key ranges of the spans are rows of this batch. With one they are rows of the cache, and the
+ * batch's own keys and values are first stored in its rows [cache_begin, cache_begin + T). */
 typedef struct AttentionPlan {
     const AttentionSpan *spans;
     int span_count;
@@ -124,20 +124,20 @@ typedef struct AttentionPlan {
     const AttentionHook *hook; /* may be NULL */
 } AttentionPlan;
 
-/* Brings work->h to what the first block of a post-LN model reads, once x is set; a pre-LN model
- * needs nothing. */
+/* Sets work->h to what the first block of a post-LN model reads, once x is set; does nothing for a
+ * pre-LN model. */
 int block_begin(Device *device, const BlockConfig *config, BlockWork *work, Error *err);
 
-/* Told the residual stream after every block (layer 1, 2, ...) and before the first (0): for tests
- * that compare layer by layer. */
+/* Called with the residual stream after every block (layer 1, 2, ...) and before the first (0): for
+ * tests that compare layer by layer. */
 typedef struct LayerHook {
     void (*call)(void *user, int layer, Tensor x);
     void *user;
 } LayerHook;
 
-/* Blocks in turn, of which there are `count`: work->x in and out (and work->h in a post-LN model).
- * Block i's keys and values are layer i of the plan's cache. `watch` may be NULL; with one,
- * or with one in the plan, the blocks are never replayed (device_replay). */
+/* Runs `count` blocks in turn: work->x in and out (and work->h in a post-LN model). Block i's keys
+ * and values are layer i of the plan's cache. `hook` may be NULL; with one, or with one in the
+ * plan, the blocks are never replayed (device_replay). */
 int blocks_forward(Device *device, const BlockConfig *config, const Block *blocks, int count,
                    BlockWork *work, const AttentionPlan *plan, const LayerHook *hook, Error *err);
 

@@ -3,7 +3,7 @@
 #include "kernels/block_parts.h"
 #include "kernels/random.h"
 
-/* ---- What has a gradient. ---- */
+/* ---- Which parameters have a gradient. ---- */
 
 static bool lora_trainable(const Block *b, LoraTarget target) {
     return b->lora[target].a.grad || b->lora[target].b.grad;
@@ -29,19 +29,19 @@ bool block_trainable(const Block *b) {
 
 /* ---- Memory. ---- */
 
-int rooms_take(const Room *rooms, int count, Arena *arena, int64_t rows, Error *err) {
+int tensor_specs_take(const TensorSpec *specs, int count, Arena *arena, int64_t rows, Error *err) {
     const size_t before = arena->used;
     for (int i = 0; i < count; i++)
-        if (arena_take(arena, rooms[i].t, rooms[i].dtype, rows, rooms[i].columns, err) != 0) {
+        if (arena_take(arena, specs[i].t, specs[i].dtype, rows, specs[i].columns, err) != 0) {
             arena_reset(arena, before);
             return -1;
         }
     return 0;
 }
 
-size_t rooms_bytes(const Room *rooms, int count, int64_t rows) {
+size_t tensor_specs_bytes(const TensorSpec *specs, int count, int64_t rows) {
     size_t bytes = 0;
-    for (int i = 0; i < count; i++) bytes += arena_bytes(rooms[i].dtype, rows, rooms[i].columns);
+    for (int i = 0; i < count; i++) bytes += arena_bytes(specs[i].dtype, rows, specs[i].columns);
     return bytes;
 }
 
@@ -58,34 +58,35 @@ static bool keeps_act(const Block *b) {
     return b->fc2_w.grad || b->lora[LORA_FC2].a.grad;
 }
 
-/* The block's input is the matmul's input as it is. */
+/* The block's input is itself the matmul's input. */
 static bool h1_is_x(const Stack *stack, bool own) {
     return own && !stack->config->pre_norm && stack->compute == DTYPE_F32;
 }
 
-int block_rooms(Room *rooms, BlockTape *t, const Stack *stack, int i, bool own) {
+int block_tape_specs(TensorSpec *specs, BlockTape *t, const Stack *stack, int i, bool own) {
     const BlockConfig *c = stack->config;
     const Block *b = &stack->blocks[i];
     const Dtype f32 = DTYPE_F32, narrow = stack->compute;
     const int64_t d = c->width;
     int n = 0;
-    if (!c->pre_norm && own) rooms[n++] = (Room){&t->n1, f32, d};
-    rooms[n++] = (Room){&t->stats1, f32, 2};
-    if (keeps_h1(b) && !h1_is_x(stack, own)) rooms[n++] = (Room){&t->h1, narrow, d};
-    rooms[n++] = (Room){&t->qkv, narrow, 3 * d};
-    rooms[n++] = (Room){&t->att, narrow, d};
-    rooms[n++] = (Room){&t->lse, f32, c->heads};
-    rooms[n++] = (Room){&t->n2, f32, d};
-    rooms[n++] = (Room){&t->stats2, f32, 2};
-    if (keeps_h2(b)) rooms[n++] = (Room){&t->h2, narrow, d};
-    rooms[n++] = (Room){&t->pre, narrow, c->ffn};
-    if (keeps_act(b)) rooms[n++] = (Room){&t->act, narrow, c->ffn};
+    if (!c->pre_norm && own) specs[n++] = (TensorSpec){&t->n1, f32, d};
+    specs[n++] = (TensorSpec){&t->stats1, f32, 2};
+    if (keeps_h1(b) && !h1_is_x(stack, own)) specs[n++] = (TensorSpec){&t->h1, narrow, d};
+    specs[n++] = (TensorSpec){&t->qkv, narrow, 3 * d};
+    specs[n++] = (TensorSpec){&t->att, narrow, d};
+    specs[n++] = (TensorSpec){&t->lse, f32, c->heads};
+    specs[n++] = (TensorSpec){&t->n2, f32, d};
+    specs[n++] = (TensorSpec){&t->stats2, f32, 2};
+    if (keeps_h2(b)) specs[n++] = (TensorSpec){&t->h2, narrow, d};
+    specs[n++] = (TensorSpec){&t->pre, narrow, c->ffn};
+    if (keeps_act(b)) specs[n++] = (TensorSpec){&t->act, narrow, c->ffn};
     for (int target = 0; target < LORA_TARGETS; target++)
-        if (lora_present(b, target)) rooms[n++] = (Room){&t->low[target], narrow, c->lora.rank};
+        if (lora_present(b, target))
+            specs[n++] = (TensorSpec){&t->low[target], narrow, c->lora.rank};
     return n;
 }
 
-int scratch_rooms(Room *rooms, BlockScratch *s, const Stack *stack, int first, int end) {
+int scratch_specs(TensorSpec *specs, BlockScratch *s, const Stack *stack, int first, int end) {
     const BlockConfig *c = stack->config;
     bool h = false, act = false;
     for (const Block *b = stack->blocks + first; b < stack->blocks + end; b++) {
@@ -93,11 +94,11 @@ int scratch_rooms(Room *rooms, BlockScratch *s, const Stack *stack, int first, i
         act |= !keeps_act(b);
     }
     int n = 0;
-    if (h) rooms[n++] = (Room){&s->h, stack->compute, c->width};
-    if (act) rooms[n++] = (Room){&s->act, stack->compute, c->ffn};
-    /* For what dropout is applied to, or an output that nobody wants. */
+    if (h) specs[n++] = (TensorSpec){&s->h, stack->compute, c->width};
+    if (act) specs[n++] = (TensorSpec){&s->act, stack->compute, c->ffn};
+    /* For the input of dropout, or an output that is not used. */
     if (stack->dropout.hidden > 0 || (stack->recompute && !c->pre_norm))
-        rooms[n++] = (Room){&s->temp, stack->compute, c->width};
+        specs[n++] = (TensorSpec){&s->temp, stack->compute, c->width};
     return n;
 }
 
@@ -116,7 +117,7 @@ void block_tape_unlink(BlockTape *t, const BlockScratch *scratch) {
 
 /* ---- Forward. ---- */
 
-/* A block in a pass. */
+/* A block in a forward or backward pass. */
 typedef struct Run {
     Device *device;
     const Stack *stack;
@@ -155,7 +156,7 @@ static int attend(const Run *r, Error *err) {
                              r->stack->span_count, &drop, err); /* [T, D] */
 }
 
-/* fc1, activation and the dropout behind it. */
+/* fc1, activation and the dropout after it. */
 static int activate(const Run *r, Error *err) {
     const Block *b = r->block;
     const BlockTape *t = r->tape;
@@ -167,7 +168,7 @@ static int activate(const Run *r, Error *err) {
     return dropout_forward(r->device, t->act, t->act, dropout_at(r, p, STACK_INNER), false, err);
 }
 
-/* stream += dropout(x w^T + b + LoRA): fused into the matmul where nothing is dropped. */
+/* stream += dropout(x w^T + b + LoRA): fused into the matmul without dropout. */
 static int part_add(const Run *r, Tensor stream, Tensor x, Tensor w, Tensor b, LoraTarget target,
                     StackPlace place, Tensor temp, Error *err) {
     const float p = r->stack->dropout.hidden;
@@ -191,7 +192,7 @@ int block_train_forward(Device *device, const Stack *stack, int i, const BlockTa
         TRY(layernorm_forward(device, t->h1, none, t->stats1, t->x, b->norm1_w, b->norm1_b, c->eps,
                               err));
     else if (t->n1.data != t->x.data && t->h1.data != t->x.data)
-        TRY(convert_forward(device, t->h1, t->x, err)); /* nobody has written it */
+        TRY(convert_forward(device, t->h1, t->x, err)); /* not written yet */
     TRY(attend(&r, err));
     if (stream.data != t->x.data) TRY(convert_forward(device, stream, t->x, err));
     TRY(part_add(&r, stream, t->att, b->out_w, b->out_b, LORA_OUT, STACK_ATTENTION, temp, err));
@@ -203,7 +204,7 @@ int block_train_forward(Device *device, const Stack *stack, int i, const BlockTa
         TRY(layernorm_forward(device, t->n2, t->h2, t->stats1, t->n1, b->norm1_w, b->norm1_b,
                               c->eps, err));
     TRY(activate(&r, err));
-    if (pre && !x_out.data) /* all but this is kept by now */
+    if (pre && !x_out.data) /* the tape is complete without it */
         return lora_narrow(device, c, b, LORA_FC2, t->low[LORA_FC2], t->act, err);
     if (pre) TRY(convert_forward(device, x_out, t->n2, err));
     TRY(part_add(&r, pre ? x_out : t->n2, t->act, b->fc2_w, b->fc2_b, LORA_FC2, STACK_FEED_FORWARD,
@@ -215,49 +216,51 @@ int block_train_forward(Device *device, const Stack *stack, int i, const BlockTa
 
 /* ---- Backward. ---- */
 
-/* Gradients on their way through a block. */
+/* Gradients flowing back through a block. */
 typedef struct Flow {
     Tensor dx;   /* [T, D] f32, of the residual stream */
-    Tensor part; /* [T, D] c, of what a part has added to it, or of a LayerNorm's output */
+    Tensor part; /* [T, D] c, of what a part added to it, or of a LayerNorm's output */
     Tensor low;  /* [T, rank] c */
-    Tensor act; /* [T, F] c, of fc2's input and then fc1's output; gone when the others are used: */
-    Tensor att; /* [T, D] c, of out's input */
-    Tensor qkv; /* [T, 3D] c */
-    Tensor kv;  /* [T, 2D] f32; absent where qkv is f32 itself */
+    Tensor act;  /* [T, F] c, of fc2's input, then fc1's output; freed before those below are
+                   used: */
+    Tensor att;  /* [T, D] c, of out's input */
+    Tensor qkv;  /* [T, 3D] c */
+    Tensor kv;   /* [T, 2D] f32; absent where qkv is f32 itself */
 } Flow;
 
-/* What of it lives throughout, and then one or the other of the two parts. */
-typedef struct FlowRooms {
-    Room both[2], feed_forward[1], attention[3];
+/* Its tensors: those of both parts, and those of either part, which share memory. */
+typedef struct FlowSpecs {
+    TensorSpec both[2], feed_forward[1], attention[3];
     int both_count, attention_count;
-} FlowRooms;
+} FlowSpecs;
 
-static FlowRooms flow_rooms(Flow *f, const Stack *stack, int i) {
+static FlowSpecs flow_specs(Flow *f, const Stack *stack, int i) {
     const BlockConfig *c = stack->config;
     const Dtype narrow = stack->compute;
     const int64_t d = c->width;
-    FlowRooms r = {.feed_forward = {{&f->act, narrow, c->ffn}},
+    FlowSpecs r = {.feed_forward = {{&f->act, narrow, c->ffn}},
                    .attention = {{&f->att, narrow, d}, {&f->qkv, narrow, 3 * d}},
                    .attention_count = 2};
-    /* Else the stream's gradient is the part's, as it is. */
+    /* Else the stream's gradient is also the part's. */
     if (c->pre_norm || narrow != DTYPE_F32 || stack->dropout.hidden > 0)
-        r.both[r.both_count++] = (Room){&f->part, narrow, d};
+        r.both[r.both_count++] = (TensorSpec){&f->part, narrow, d};
     bool lora = false;
     for (int t = 0; t < LORA_TARGETS; t++) lora |= lora_present(&stack->blocks[i], t);
-    if (lora) r.both[r.both_count++] = (Room){&f->low, narrow, c->lora.rank};
-    if (narrow != DTYPE_F32) r.attention[r.attention_count++] = (Room){&f->kv, DTYPE_F32, 2 * d};
+    if (lora) r.both[r.both_count++] = (TensorSpec){&f->low, narrow, c->lora.rank};
+    if (narrow != DTYPE_F32)
+        r.attention[r.attention_count++] = (TensorSpec){&f->kv, DTYPE_F32, 2 * d};
     return r;
 }
 
 size_t block_train_backward_bytes(const Stack *stack, int i, int64_t rows) {
     Flow flow;
-    const FlowRooms r = flow_rooms(&flow, stack, i);
-    const size_t one = rooms_bytes(r.feed_forward, 1, rows),
-                 other = rooms_bytes(r.attention, r.attention_count, rows);
-    return rooms_bytes(r.both, r.both_count, rows) + (one > other ? one : other);
+    const FlowSpecs r = flow_specs(&flow, stack, i);
+    const size_t one = tensor_specs_bytes(r.feed_forward, 1, rows),
+                 other = tensor_specs_bytes(r.attention, r.attention_count, rows);
+    return tensor_specs_bytes(r.both, r.both_count, rows) + (one > other ? one : other);
 }
 
-/* Of y = x w^T + b + LoRA: the gradients that are wanted, and dx (TENSOR_NONE: not wanted). */
+/* Of y = x w^T + b + LoRA: the gradients of the trainable weights, and dx (unless TENSOR_NONE). */
 static int matmul_backward(const Run *r, Tensor dx, bool accumulate, Tensor dy, Tensor x, Tensor w,
                            Tensor b, Error *err) {
     if (!dx.data && !w.grad && !b.grad) return 0;
@@ -277,7 +280,7 @@ static int lora_backward(const Run *r, const Flow *f, LoraTarget target, Tensor 
     return matmul_backward(r, dx, true, dlow, x, a, none, err);
 }
 
-/* The gradient of what a part has added to the stream, before its dropout. */
+/* The gradient of what a part added to the stream, before its dropout. */
 static int part_of(const Run *r, Flow *f, Tensor *part, StackPlace place, Error *err) {
     const float p = r->stack->dropout.hidden;
     const bool same = !(p > 0) && r->stack->compute == DTYPE_F32;
@@ -286,14 +289,14 @@ static int part_of(const Run *r, Flow *f, Tensor *part, StackPlace place, Error 
     return dropout_forward(r->device, f->part, f->dx, dropout_at(r, p, place), false, err);
 }
 
-/* Through a LayerNorm behind the part (post-LN): in place. */
+/* Through a LayerNorm after the part (post-LN): in place. */
 static int norm_behind(const Run *r, Flow *f, Tensor n, Tensor w, Tensor b, Tensor stats,
                        Error *err) {
     return layernorm_backward(r->device, f->dx, tensor_grad(w), tensor_grad(b), f->dx, n, w, stats,
                               false, err);
 }
 
-/* Through one in front of it (pre-LN): added to what passes by it. */
+/* Through one before it (pre-LN): added to the residual branch's gradient. */
 static int norm_before(const Run *r, Flow *f, bool input, Tensor n, Tensor w, Tensor b,
                        Tensor stats, Error *err) {
     return layernorm_backward(r->device, input ? f->dx : TENSOR_NONE, tensor_grad(w),
@@ -313,7 +316,8 @@ static int feed_forward_backward(const Run *r, Flow *f, Error *err) {
     if (p > 0)
         TRY(dropout_forward(r->device, f->act, f->act, dropout_at(r, p, STACK_INNER), false, err));
     TRY(activation_backward(r->device, f->act, f->act, t->pre, r->config->activation, err));
-    const Tensor dh = pre ? f->part : f->dx; /* a post-LN model adds to what passes by the part */
+    const Tensor dh = pre ? f->part : f->dx; /* a post-LN model adds to the residual branch's
+                                                gradient */
     TRY(matmul_backward(r, dh, !pre, f->act, t->h2, b->fc1_w, b->fc1_b, err)); /* [T, D] */
     TRY(lora_backward(r, f, LORA_FC1, dh, f->act, t->h2, err));
     if (!pre) return 0;
@@ -343,7 +347,7 @@ static int attention_part_backward(const Run *r, Flow *f, bool input, Error *err
     const bool pre = r->config->pre_norm;
     const int64_t d = r->config->width;
     const Tensor none = TENSOR_NONE;
-    const bool norm = pre && (input || norm1_trainable(b)); /* LN1 is in front of this part */
+    const bool norm = pre && (input || norm1_trainable(b)); /* LN1 is before this part */
     const bool deep = norm || input || qkv_trainable(b);
     Tensor part;
     if (!pre) TRY(norm_behind(r, f, t->n1, b->norm1_w, b->norm1_b, t->stats1, err));
@@ -369,13 +373,14 @@ int block_train_backward(Device *device, const Stack *stack, int i, const BlockT
     const int64_t rows = dx.shape[0];
     const size_t begin = arena->used;
     Flow flow = {.dx = dx};
-    const FlowRooms rooms = flow_rooms(&flow, stack, i);
-    int status = rooms_take(rooms.both, rooms.both_count, arena, rows, err);
+    const FlowSpecs specs = flow_specs(&flow, stack, i);
+    int status = tensor_specs_take(specs.both, specs.both_count, arena, rows, err);
     const size_t both = arena->used;
-    if (status == 0) status = rooms_take(rooms.feed_forward, 1, arena, rows, err);
+    if (status == 0) status = tensor_specs_take(specs.feed_forward, 1, arena, rows, err);
     if (status == 0) status = feed_forward_backward(&r, &flow, err);
     arena_reset(arena, both);
-    if (status == 0) status = rooms_take(rooms.attention, rooms.attention_count, arena, rows, err);
+    if (status == 0)
+        status = tensor_specs_take(specs.attention, specs.attention_count, arena, rows, err);
     if (status == 0) status = attention_part_backward(&r, &flow, input, err);
     arena_reset(arena, begin);
     return status;

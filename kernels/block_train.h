@@ -1,5 +1,5 @@
-/* block_train.h - one block of a stack in training: what it keeps, its forward and its backward.
- * Private to kernels/; stack.h is the way in.
+/* block_train.h - one block of a stack in training: its tape, forward and backward pass. Private to
+ * kernels/; the interface is stack.h.
  *
  *   pre-LN                              post-LN
  *   h1 = LN1(x)                         n1 = x + out(att)
@@ -14,10 +14,10 @@
 
 #include "kernels/stack.h"
 
-/* T rows. Several names may stand for one tensor: in a pre-LN model n1 is x, in a post-LN model x
- * may be written over to become n1, and in f32 h1 may be x. */
+/* T rows. Names may alias: in a pre-LN model n1 is x, in a post-LN model x may be overwritten to
+ * become n1, and in f32 h1 may be x. */
 typedef struct BlockTape {
-    Tensor x;                 /* [T, D] f32, the block's input, where the block before wrote it */
+    Tensor x;                 /* [T, D] f32, the block's input, where the previous block wrote it */
     Tensor h1, h2;            /* [T, D] c, the inputs of qkv and of fc1 */
     Tensor qkv, att, lse;     /* [T, 3D] c, [T, D] c, [T, H] f32 */
     Tensor pre, act;          /* [T, F] c, before and after the activation */
@@ -26,8 +26,8 @@ typedef struct BlockTape {
     Tensor low[LORA_TARGETS]; /* [T, rank] c, (alpha / rank) x A^T */
 } BlockTape;
 
-/* What a forward needs for a moment. Inputs of matmuls whose weights are frozen have no use in the
- * backward; all blocks share the memory for them. */
+/* Temporaries of the forward pass. The backward pass does not need the inputs of matmuls whose
+ * weights are frozen; all blocks share the memory for them. */
 typedef struct BlockScratch {
     Tensor h;    /* [T, D] c, h1 and h2 of a tape that does not keep them */
     Tensor act;  /* [T, F] c */
@@ -35,38 +35,38 @@ typedef struct BlockScratch {
 } BlockScratch;
 
 /* A tensor to take from an arena: [rows, columns]. */
-typedef struct Room {
+typedef struct TensorSpec {
     Tensor *t;
     Dtype dtype;
     int64_t columns;
-} Room;
+} TensorSpec;
 
-/* Takes them all, or fails and leaves the arena as it was. */
-int rooms_take(const Room *rooms, int count, Arena *arena, int64_t rows, Error *err);
-size_t rooms_bytes(const Room *rooms, int count, int64_t rows);
+/* Takes them all, or fails and leaves the arena unchanged. */
+int tensor_specs_take(const TensorSpec *specs, int count, Arena *arena, int64_t rows, Error *err);
+size_t tensor_specs_bytes(const TensorSpec *specs, int count, int64_t rows);
 
-enum { BLOCK_ROOMS = 16 + LORA_TARGETS };
+enum { BLOCK_SPECS = 16 + LORA_TARGETS };
 
-/* The one list of what a tape takes but for x, for taking it and for counting it: returns how many
- * rooms it wrote, at most BLOCK_ROOMS. `own` tells that x must stay as it is and that nobody has
- * written h1: the block is the first of its stack, or recomputed from x alone. */
-int block_rooms(Room *rooms, BlockTape *tape, const Stack *stack, int i, bool own);
+/* The one list of a tape's tensors except x, for allocating and for counting: returns how many
+ * specs it wrote, at most BLOCK_SPECS. `own`: x must not be overwritten and h1 is not written yet,
+ * because the block is the first of its stack or recomputed from x alone. */
+int block_tape_specs(TensorSpec *specs, BlockTape *tape, const Stack *stack, int i, bool own);
 
-/* Likewise of what the forward of blocks [first, end) takes. */
-int scratch_rooms(Room *rooms, BlockScratch *scratch, const Stack *stack, int first, int end);
+/* The same for the temporaries of the forward pass of blocks [first, end). */
+int scratch_specs(TensorSpec *specs, BlockScratch *scratch, const Stack *stack, int first, int end);
 
-/* Gives the tensors that are others' (see above) or the scratch's to a tape that has x and its
- * rooms; and takes the scratch's away again. */
+/* link sets the tape's aliases (see above) and its tensors in the scratch, once x and its own
+ * tensors are set; unlink clears those in the scratch. */
 void block_tape_link(BlockTape *tape, const Stack *stack, bool own, const BlockScratch *scratch);
 void block_tape_unlink(BlockTape *tape, const BlockScratch *scratch);
 
-/* x_out [T, D] f32 takes the block's output and h_out [T, D] c (post-LN only, may be left out) the
- * same in another type. Without x_out only the tape is filled. */
+/* x_out [T, D] f32 receives the block's output and h_out [T, D] c (post-LN only, optional) the same
+ * in the compute type. Without x_out only the tape is filled. */
 int block_train_forward(Device *device, const Stack *stack, int i, const BlockTape *tape,
                         Tensor temp, Tensor x_out, Tensor h_out, Error *err);
 
-/* dx [T, D] f32: the gradient of the output in, that of the input out; see stack_backward for
- * `input`. The arena is left as it was. */
+/* dx [T, D] f32: in, the gradient of the output; out, that of the input; see stack_backward for
+ * `input`. The arena is left unchanged. */
 int block_train_backward(Device *device, const Stack *stack, int i, const BlockTape *tape,
                          Arena *arena, Tensor dx, bool input, Error *err);
 size_t block_train_backward_bytes(const Stack *stack, int i, int64_t rows);

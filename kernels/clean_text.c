@@ -12,7 +12,7 @@ size_t utf8_next(const char *text, unsigned *code) {
                                     : 0;
     unsigned c = size < 2 ? p[0] : p[0] & (0x7fu >> size);
     for (size_t i = 1; i < size; i++) {
-        if (p[i] >> 6 != 2) return 0; /* the terminating 0 is none either */
+        if (p[i] >> 6 != 2) return 0; /* also the terminating 0 */
         c = c << 6 | (p[i] & 0x3f);
     }
     if (!size || c < least[size] || c > 0x10ffff || (c >= 0xd800 && c < 0xe000)) return 0;

@@ -1,4 +1,4 @@
-/* clock.h - seconds of a clock that only goes forward, for timings that people are told. */
+/* clock.h - seconds of a monotonic clock, for reported timings. */
 #ifndef EASYFIRST_KERNELS_CLOCK_H
 #define EASYFIRST_KERNELS_CLOCK_H
 

@@ -8,7 +8,7 @@
 
 /* ---- Opening. ---- */
 
-#ifdef EASYFIRST_EMULATED /* linked with the program, and there is no driver */
+#ifdef EASYFIRST_EMULATED /* linked statically, without a driver */
 static int cuda_library(const CudaLibrary **library, Error *err) {
     (void)err;
     *library = &easyfirst_cuda_library;
@@ -20,8 +20,8 @@ static int cuda_library(const CudaLibrary **library, Error *err) {
     if (!dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL))
         return error_set(err, "no GPU can be used: NVIDIA's driver (libcuda.so.1) is not on this "
                               "machine: use --device cpu, or install the driver");
-    /* Found by the run path of what this is part of: the program looks beside itself, in
-     * ../lib/easyfirst and ../lib, the shared library beside itself and in easyfirst/ there. */
+    /* Found by the run path of the binary that contains this: the program searches its own folder,
+     * ../lib/easyfirst and ../lib, the shared library its own folder and easyfirst/ in it. */
     void *opened = dlopen("libeasyfirst-cuda.so", RTLD_NOW | RTLD_LOCAL);
     if (!opened)
         return error_set(err,
@@ -48,7 +48,7 @@ static int open_kind(Device *device, const DeviceOptions *options, Error *err) {
 int device_open(Device **device, const DeviceOptions *options, Error *err) {
     DeviceOptions wanted = options ? *options : (DeviceOptions){.kind = DEVICE_CPU};
     Device *d = calloc(1, sizeof *d);
-    if (!d) return error_set(err, "out of memory: %zu bytes asked", sizeof *d);
+    if (!d) return error_set(err, "out of memory: %zu bytes requested", sizeof *d);
     if (open_kind(d, &wanted, err) != 0) {
         free(d);
         return -1;
@@ -153,8 +153,8 @@ int device_clear(Device *device, void *memory, size_t bytes, Error *err) {
 
 /* ---- Replay. ---- */
 
-/* Two matmuls whose halves are folded, over words of 64 bits; the last one filled up with its
- * length, so that "a" and "a\0" differ. */
+/* Two folded 128-bit products for each 64-bit word; the last word is padded with its length, so
+ * that "a" and "a\0" differ. */
 void replay_key_add(ReplayKey *key, const void *bytes, size_t count) {
     const char *at = bytes;
     for (size_t i = 0; i <= count; i += 8) {
@@ -193,7 +193,7 @@ int device_replay(Device *device, ReplayKey key, DeviceWork run, void *work, Err
 
 enum { ARENA_ALIGN = 256 };
 
-/* False for negative sizes and matmuls that do not fit. */
+/* False for negative sizes and if the product overflows. */
 static bool matrix_bytes(size_t *bytes, Dtype dtype, int64_t rows, int64_t columns) {
     size_t n;
     if (rows < 0 || columns < 0 || __builtin_mul_overflow((size_t)rows, (size_t)columns, &n) ||
@@ -219,7 +219,7 @@ void arena_close(Arena *arena) {
 
 size_t arena_bytes(Dtype dtype, int64_t rows, int64_t columns) {
     size_t bytes;
-    /* What cannot be asked for gets a size that no arena opens with. */
+    /* An invalid request gets a size that no arena can have. */
     return matrix_bytes(&bytes, dtype, rows, columns) ? bytes : SIZE_MAX;
 }
 

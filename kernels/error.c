@@ -30,8 +30,8 @@ static void keep_ends(char *out, size_t size, const char *line) {
     strcpy(out + head + gap_length, end);
 }
 
-/* The line is made in memory of its own, as the arguments may point into err->text. Without memory
- * the format itself is the message. */
+/* The line is formatted into separate memory, as the arguments may point into err->text. If out of
+ * memory, the format itself is the message. */
 static void write_line(Error *err, char *line, const char *format) {
     if (line) clean_text(line);
     keep_ends(err->text, sizeof err->text, line ? line : format);
@@ -55,7 +55,7 @@ void error_write_context(Error *err, const char *format, ...) {
     va_start(args, format);
     if (vasprintf(&context, format, args) < 0) context = NULL;
     va_end(args);
-    if (!context) return; /* the message without its context */
+    if (!context) return; /* keep the message without its context */
     if (asprintf(&line, "%s: %s", context, err->text) < 0) line = NULL;
     free(context);
     if (line) write_line(err, line, "");

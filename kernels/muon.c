@@ -2,11 +2,11 @@
 
 #include <math.h>
 
-/* Jordan's coefficients: of all polynomials a s + b s^3 + c s^5 that keep [0, 1] within a band
- * around 1 one of those that are steepest at 0. */
+/* Jordan's coefficients: among the polynomials a s + b s^3 + c s^5 that map [0, 1] into a band
+ * around 1, one of the steepest at 0. */
 static const float A = 3.4445f, B = -4.7750f, C = 2.0315f;
 enum { ITERATIONS = 5 };
-static const double LEAST_NORM = 1e-7; /* a smaller momentum is not made larger by more than this */
+static const double LEAST_NORM = 1e-7; /* a momentum with a smaller norm is divided by this */
 
 Dtype muon_compute(const Device *device) {
     return device_compute_dtype(device, DTYPE_BF16);
@@ -28,8 +28,8 @@ static int add(Device *device, Tensor y, Tensor x, Error *err) {
     return dropout_forward(device, y, x, (Dropout){0}, true, err);
 }
 
-/* The matrices of an iteration beside x itself. The sums are f32; what is multiplied is of the
- * compute type. */
+/* The matrices of an iteration other than x itself. Accumulators are f32, operands of matmuls have
+ * the compute type. */
 typedef struct Work {
     Tensor x;     /* [N, K] c: the iterate */
     Tensor gram;  /* [n, n] f32, n the shorter side */
@@ -46,9 +46,9 @@ static int gram_matrix(Device *device, const Work *w, bool tall, Error *err) {
 }
 
 /* x = A x + (B G + C G^2) x with G = x x^T, which is A s + B s^3 + C s^5 of its singular values.
- * A tall matrix has the smaller G on its other side, so that nothing is transposed in memory; the
- * polynomial of G is as symmetric as G. Both of its terms take the same, rounded G: near 1, what
- * its error does to one the other takes back. */
+ * For a tall matrix the smaller G = x^T x is on the right, so that nothing is transposed in memory;
+ * the polynomial of G is symmetric like G. Both terms use the same, rounded G: near 1 the effects
+ * of its error on them cancel. */
 static int iterate(Device *device, Tensor x, const Work *w, Error *err) {
     const bool tall = x.shape[0] > x.shape[1];
     const Tensor none = TENSOR_NONE;
@@ -76,7 +76,7 @@ int muon_orthogonalize(Arena *arena, Tensor x, Error *err) {
     return 0;
 }
 
-/* The new momentum in m, and in u what is to be made orthogonal. */
+/* Writes the new momentum to m, and the matrix to orthogonalise to u. */
 static int average(Device *device, Tensor u, Tensor m, Tensor g, const MuonStep *s, Error *err) {
     const float share = (float)((1 - (double)s->momentum) * s->grad_scale);
     TRY(scale_forward(device, g, g, share, err));
@@ -102,8 +102,8 @@ int muon_step(Arena *arena, Tensor p, Tensor copy, Tensor m, Tensor g, const Muo
     TRY(muon_orthogonalize(arena, u, err));
     TRY(scale_forward(device, u, u, (float)(-(double)step->rate * 0.2 * sqrt((double)longer)),
                       err));
-    /* A sum of small changes before they meet the weights: 1 - rate * decay alone would lose its
-     * digits in f32. */
+    /* Sums the small changes before adding them to the weights: 1 - rate * decay would lose digits
+     * in f32. */
     if (decay > 0) {
         TRY(scale_forward(device, g, p, (float)-decay, err));
         TRY(add(device, u, g, err));

@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Levenshtein's distance, of words of up to 63 letters. */
+/* Levenshtein distance, of words of up to 63 letters. */
 static int word_distance(const char *a, const char *b) {
     size_t n = strlen(a), m = strlen(b);
     if (n > 63 || m > 63) return 64;
@@ -28,7 +28,7 @@ const char *nearest_word(const char *word, const char *const *words) {
     least = least < 2 ? 3 : least + 1;
     for (; *words; words++) {
         int distance = word_distance(word, *words);
-        /* A word of two letters is not "near" another of two. */
+        /* Two words of two letters are never close. */
         if (distance < least && distance < (int)strlen(*words)) least = distance, nearest = *words;
     }
     return nearest;

@@ -1,8 +1,8 @@
-/* op_list.h - the operations of ops.h by name, for everything that is one line for each of them:
- * the backends' prototypes and tables (backend.h), and the programs that walk all operations.
+/* op_list.h - X macros of the operations of ops.h, for everything that repeats a line for each: the
+ * backends' prototypes and tables (backend.h), and programs that iterate over all operations.
  *
- * What an operation takes is declared in ops.h alone. A backend's function has the same type, and
- * the same name behind the backend's: cpu_scale_forward.
+ * An operation's parameters are declared in ops.h alone. A backend's function has the same type,
+ * and the same name with the backend's as prefix: cpu_scale_forward.
  */
 #ifndef EASYFIRST_KERNELS_OP_LIST_H
 #define EASYFIRST_KERNELS_OP_LIST_H
@@ -10,12 +10,12 @@
 #include "kernels/ops.h"
 
 /* NAME_forward, y = f(x), value by value, with one parameter: E(X, NAME, the parameter's type, the
- * parameter's name). X is only handed on, for lists that contain this one.
+ * parameter's name). X is only passed on, for lists that contain this one.
  *
- * Of these the list makes all that is the same for each: the checks and the call in ops.c, the
- * CPU's function, which shares the values out among threads, the place of its loop NAME_row in
- * CpuKernels, the tests' mirror, and the case of `easyfirst bench ops`. What is left to write is
- * the prototype in ops.h, the loop in kernels/cpu/isa/, the function in kernels/cuda/, and a test.
+ * The list generates what is the same for each: the checks and the call in ops.c, the CPU's
+ * function, which divides the values among threads, the entry NAME_row in CpuKernels, the tests'
+ * mirror, and the case of `easyfirst bench ops`. Still to be written are the prototype in ops.h,
+ * the loop in kernels/cpu/isa/, the function in kernels/cuda/, and a test.
  */
 #define ELEMENTWISE_LIST(E, X)               \
     E(X, activation, Activation, activation) \

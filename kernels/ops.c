@@ -6,8 +6,8 @@
 #include <stdio.h>
 
 /* Every operation is checked here once, for all backends, and then called through the device's
- * table. An operation on no rows does nothing and succeeds; whether the backend has it is said
- * first. */
+ * table. An operation on no rows does nothing and succeeds; but first it fails if the backend lacks
+ * it. */
 #define FORWARD(device, op, empty, ...)                                                  \
     do {                                                                                 \
         if (!(device)->backend->op)                                                      \
@@ -16,7 +16,7 @@
         return (device)->backend->op(device, __VA_ARGS__);                               \
     } while (0)
 
-/* ---- What an argument should be. ---- */
+/* ---- Checks of arguments. ---- */
 
 /* Sets of types. */
 enum {
@@ -29,8 +29,8 @@ enum {
 };
 
 enum {
-    OPTIONAL = 1, /* may be left out */
-    SLICE = 2,    /* may be a column slice: rows further apart than they are long */
+    OPTIONAL = 1, /* may be TENSOR_NONE */
+    SLICE = 2,    /* may be a column slice, with gaps between its rows */
     VECTOR = 4,   /* of one dimension: `rows` values */
 };
 
@@ -53,7 +53,7 @@ static const char *types_text(char *out, size_t size, unsigned types) {
         if (!(types >> d & 1)) continue;
         types &= ~(1u << d);
         used += (size_t)snprintf(out + used, size - used, "%s%s", between, dtype_name((Dtype)d));
-        between = types & (types - 1) ? ", " : " or "; /* several to come, or the last one */
+        between = types & (types - 1) ? ", " : " or "; /* several left, or the last one */
     }
     return out;
 }
@@ -85,7 +85,7 @@ static int check_distance(const char *op, const char *name, Tensor t, bool slice
                      slice ? "no overlap" : "them end to end (no column slice)");
 }
 
-/* The one place where the shape, the type and the presence of matrices and vectors are judged. */
+/* Checks presence, type and shape of all matrices and vectors. */
 static int check(const char *op, const Want *wants, size_t count, Error *err) {
     for (const Want *want = wants; want < wants + count; want++) {
         Tensor t = want->t;
@@ -158,7 +158,7 @@ static int check_activation(const char *op, Activation activation, Error *err) {
     return error_set(err, "%s: activation %d is unknown", op, (int)activation);
 }
 
-/* A number in [low, high), or up to high itself; NaN is never in it. */
+/* Checks that a number is in [low, high), or [low, high]; NaN never is. */
 static int check_number(const char *op, const char *name, double v, double low, double high,
                         Error *err) {
     if (v >= low && v < high) return 0;
@@ -192,7 +192,7 @@ int linear_forward(Device *device, Tensor y, Tensor x, Tensor w, Tensor b, Activ
           {"b", b, F32, w.shape[0], 0, OPTIONAL | VECTOR});
     TRY(check_activation(op, activation, err));
     if (accumulate && activation != ACTIVATION_NONE)
-        return error_set(err, "%s: an accumulated product takes no activation, found %s", op,
+        return error_set(err, "%s: an accumulated matmul takes no activation, found %s", op,
                          activation_name(activation));
     FORWARD(device, linear_forward, x.shape[0] == 0, y, x, w, b, activation, accumulate, err);
 }
@@ -212,7 +212,7 @@ int linear_backward(Device *device, Tensor dx, Tensor dw, Tensor db, Tensor dy, 
     FORWARD(device, linear_backward, rows == 0, dx, dw, db, dy, x, w, accumulate_dx, err);
 }
 
-/* Of each type that a parameter in ELEMENTWISE_LIST has. */
+/* One check for each parameter type in ELEMENTWISE_LIST. */
 static int check_Activation(const char *op, const char *name, Activation activation, Error *err) {
     (void)name;
     return check_activation(op, activation, err);
@@ -271,8 +271,8 @@ static int check_dropout(const char *op, const Dropout *dropout, Error *err) {
     return dropout ? check_number(op, "dropout", dropout->p, 0, 1, err) : 0;
 }
 
-/* Rows within the tensors, and at least one key for every query: a softmax over nothing has no
- * value. The index of a dropped value has room for 65536 keys. */
+/* Rows within the tensors, and at least one key for every query: an empty softmax is undefined.
+ * Dropout's index allows 65536 keys. */
 static int check_spans(const char *op, const AttentionSpan *spans, int count, int64_t rows,
                        int64_t key_rows, const Dropout *dropout, Error *err) {
     if (count < 0 || (count > 0 && !spans)) return error_set(err, "%s: spans are missing", op);
@@ -372,7 +372,7 @@ int convert_forward(Device *device, Tensor y, Tensor x, Error *err) {
 int patches_forward(Device *device, Tensor y, Tensor x, int channels, int side, int patch,
                     Error *err) {
     const char *op = "patches_forward";
-    enum { LIMIT = 1 << 15 }; /* keeps the matmuls below within 64 bits */
+    enum { LIMIT = 1 << 15 }; /* keeps the multiplications below within 64 bits */
     if (channels < 1 || channels > LIMIT || side < 1 || side > LIMIT || patch < 1 || side % patch)
         return error_set(err,
                          "%s: %d channels, side %d and patch %d, expected a side of whole patches",
@@ -515,7 +515,7 @@ int pack_weight(Device *device, struct Packed **packed, const Tensor *pieces, in
         return error_set(err, "%s: %d pieces, expected at least one", op, count);
     TRY(check_type(op, "compute", (Tensor){.dtype = compute}, COMPUTE, err));
     if (compute == DTYPE_BF16 && !device->bf16)
-        return error_set(err, "%s: for bf16 inputs, on a device without bf16 products (%s)", op,
+        return error_set(err, "%s: for bf16 inputs, on a device without bf16 matmuls (%s)", op,
                          device->text);
     int64_t rows = 0;
     for (int i = 0; i < count; i++) {

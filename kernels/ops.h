@@ -1,16 +1,16 @@
-/* ops.h - every operation that a model is made of, declared once for all devices.
+/* ops.h - every operation that models consist of, declared once for all devices.
  *
  * Letters: T tokens (rows), K and N columns in and out, D width, H heads, V vocabulary, R some
  * rows. `c` is the compute type of the model, f32 or bf16; sums are always f32. Matrices may be
  * column slices (Tensor.ld) where said.
  *
- * Rows of a batch are the tokens of its sequences end to end. No operation lets one row's result
- * depend on another, except attention and the mean, which say on which.
+ * Rows of a batch are the tokens of its sequences end to end. No row's result depends on another
+ * row, except in attention and the mean, which say on which.
  *
  * Every operation checks types and shapes first and fails with the operation's name, what was found
  * and what was expected. `d` before a name is its gradient. Backward operations add (+=) to the
  * gradients of parameters, so that several batches accumulate, and overwrite those of activations.
- * A gradient that is not wanted is TENSOR_NONE and costs nothing.
+ * A gradient that is not needed is TENSOR_NONE and costs nothing.
  *
  * Index tensors (i32) live on the device like all tensors. Attention spans are read from the host
  * during the call. */
@@ -41,7 +41,7 @@ int linear_forward(Device *device, Tensor y, Tensor x, Tensor w, Tensor b, Activ
 int linear_backward(Device *device, Tensor dx, Tensor dw, Tensor db, Tensor dy, Tensor x, Tensor w,
                     bool accumulate_dx, Error *err);
 
-/* y = act(x), elementwise, any of f32 and bf16; y may be x if of one type. */
+/* y = act(x), elementwise, each f32 or bf16; y may be x if they are of one type. */
 int activation_forward(Device *device, Tensor y, Tensor x, Activation activation, Error *err);
 /* dx = dy act'(x), x being the input of the forward; dx may be dy. */
 int activation_backward(Device *device, Tensor dx, Tensor dy, Tensor x, Activation activation,
@@ -49,16 +49,17 @@ int activation_backward(Device *device, Tensor dx, Tensor dy, Tensor x, Activati
 
 /* y = (x - mean) / sqrt(var + eps) * w + b over each row; var is the mean square deviation.
  *   x [T, D] f32 or bf16, y [T, D] f32 or bf16 (may be x if of one type), w, b [D] f32; `copy` [T,
- * D], if present, takes the same values in its own type; `stats` [T, 2] f32, if present, takes mean
- * and 1/sqrt(var + eps) for the backward, whose dx may be dy if they are of one type. */
+ *   D], if present, receives the same values in its own type; `stats` [T, 2] f32, if present,
+ *   receives mean and 1/sqrt(var + eps) for the backward pass, whose dx may be dy if they are of
+ *   one type. */
 int layernorm_forward(Device *device, Tensor y, Tensor copy, Tensor stats, Tensor x, Tensor w,
                       Tensor b, float eps, Error *err);
 int layernorm_backward(Device *device, Tensor dx, Tensor dw, Tensor db, Tensor dy, Tensor x,
                        Tensor w, Tensor stats, bool accumulate_dx, Error *err);
 
-/* Which rows attend to which: query rows [q_begin, q_end) see the key rows of up to
- * ATTENTION_RANGES ranges, in that order, all of them. Full attention over packed sequences is one
- * span for each, whose queries and keys are the same rows; block-causal attention one for each
+/* Which rows attend to which: each of the query rows [q_begin, q_end) attends to all key rows of up
+ * to ATTENTION_RANGES ranges, in that order. Full attention over packed sequences is one span a
+ * sequence, whose queries and keys are the same rows; block-causal attention is one span a
  * block. */
 enum { ATTENTION_RANGES = 4 };
 typedef struct AttentionSpan {
@@ -69,7 +70,7 @@ typedef struct AttentionSpan {
     } range[ATTENTION_RANGES];
 } AttentionSpan;
 
-/* The keys that each of a span's queries sees. */
+/* The number of keys that each of a span's queries attends to. */
 static inline int attention_keys(const AttentionSpan *span) {
     int n = 0;
     for (int r = 0; r < span->range_count; r++) n += span->range[r].end - span->range[r].begin;
@@ -77,7 +78,7 @@ static inline int attention_keys(const AttentionSpan *span) {
 }
 
 /* Dropout: each value is kept with probability 1 - p and then divided by 1 - p. Whether a value is
- * kept is random_uniform(seed, stream, index) >= p, so the backward draws the same again. */
+ * kept is random_uniform(seed, stream, index) >= p, so the backward pass draws the same mask. */
 typedef struct Dropout {
     float p; /* 0: none */
     uint64_t seed, stream;
@@ -85,16 +86,16 @@ typedef struct Dropout {
 
 /* out = softmax(q k^T * scale) v for each head, over the spans.
  *   q, out [T, H*Dh], k, v [rows, H*Dh], all c, column slices allowed; head h is columns
- *   [h*Dh, (h+1)*Dh). `lse` [T, H] f32, if present, takes the log-sum-exp of the scaled scores.
+ *   [h*Dh, (h+1)*Dh). `lse` [T, H] f32, if present, receives the log-sum-exp of the scaled scores.
  *   Dropout (may be NULL) applies to the softmax; the index of a value is
- *   (row * H + h) * 65536 + its place among the row's keys. */
+ *   (row * H + h) * 65536 + its position among the row's keys. */
 int attention_forward(Device *device, Tensor out, Tensor lse, Tensor q, Tensor k, Tensor v,
                       int heads, float scale, const AttentionSpan *spans, int span_count,
                       const Dropout *dropout, Error *err);
 /* dk and dv are added to, since several spans may share keys: clear them first. dq, dk and dv are c
- * or f32; dk and dv had better be f32 where spans share keys, since in bf16 the sum is rounded
- * after each span. lse and out are the forward's, dropout is the same. Rows of dq in no span are
- * left as they are. */
+ * or f32; prefer f32 for dk and dv where spans share keys, since in bf16 the sum is rounded after
+ * each span. lse and out are the forward pass's, dropout is the same. Rows of dq in no span are
+ * left unchanged. */
 int attention_backward(Device *device, Tensor dq, Tensor dk, Tensor dv, Tensor dout, Tensor out,
                        Tensor lse, Tensor q, Tensor k, Tensor v, int heads, float scale,
                        const AttentionSpan *spans, int span_count, const Dropout *dropout,
@@ -106,9 +107,8 @@ typedef struct GatherTerm {
     Tensor index; /* [T] i32, every value below R */
 } GatherTerm;
 
-/* y[t] = sum over the terms, in their order, in f32. y [T, D] f32 or bf16. It serves embeddings
- * (word
- * + position + type), class tokens, and picking rows (one term). */
+/* y[t] = sum over the terms, in their order, in f32. y [T, D] f32 or bf16. For embeddings (token,
+ * position and type), class tokens, and selecting rows (one term). */
 int gather_forward(Device *device, Tensor y, const GatherTerm *terms, int count, Error *err);
 /* dtable[index[t]] += dy[t]; one call for each table. dtable f32. */
 int gather_backward(Device *device, Tensor dtable, Tensor dy, Tensor index, Error *err);
@@ -129,10 +129,10 @@ int segment_mean_forward(Device *device, Tensor y, Tensor x, const int32_t *begi
 int segment_mean_backward(Device *device, Tensor dx, Tensor dy, const int32_t *begin, int segments,
                           Error *err);
 
-/* What a proposal is drawn with; see vocab_propose. */
+/* How a proposal is chosen; see vocab_propose. */
 typedef struct VocabChoice {
     int32_t banned;    /* this id is never proposed and is left out of the softmax (<mask>); -1 */
-    int32_t limit;     /* nor are the ids from here on (XL's rows without a piece); V for none */
+    int32_t limit;     /* nor are ids >= limit (XL's rows without a piece); V for none */
     float temperature; /* 0: the largest logit; else a draw from softmax(logits / temperature) */
     uint64_t seed;
     const uint64_t *stream; /* [R], host: per row, the random stream ... */
@@ -140,10 +140,10 @@ typedef struct VocabChoice {
 } VocabChoice;
 
 /* For each row, over logits = x w^T + b: a token and its log-probability (without temperature), in
- * one pass over chunks of the vocabulary; the logits are never stored whole. A draw is the largest
+ * one pass over chunks of the vocabulary; the full logits are never stored. A draw is the largest
  * of logit / temperature + Gumbel noise. Ties go to the lowest id. x [R, D] c, w [V, D] packed for
  * a vocabulary (or c), b [V] f32 or none; tokens [R] i32 and scores [R] f32 on the host. A row with
- * a NaN gets a NaN score. */
+ * a NaN logit gets a NaN score. */
 int vocab_propose(Device *device, int32_t *tokens, float *scores, Tensor x, Tensor w, Tensor b,
                   const VocabChoice *choice, Error *err);
 
@@ -151,23 +151,24 @@ int vocab_propose(Device *device, int32_t *tokens, float *scores, Tensor x, Tens
  * for weights that are packed for a vocabulary. */
 int vocab_logits(Device *device, Tensor y, Tensor x, Tensor w, Tensor b, Error *err);
 
-/* Weighted cross-entropy over the vocabulary, forward and backward in one go, in chunks. With p the
- * softmax of logits = x w^T + b,
+/* Weighted cross-entropy over the vocabulary, forward and backward in one call, in chunks. With p
+ * the softmax of logits = x w^T + b,
  *     loss[r] = weight[r] * ((1 - smoothing) * -log p[target[r]]
  *                            + smoothing_weight[r] * (mean over all V ids of -log p))
  * so that `smoothing` scales the first term only: smoothing_weight holds the whole factor of the
- * second, which weight multiplies too; left out (with smoothing 0), it is 0. dx, dw and db are of
- * the sum of all loss[r]; dw and db are added to. A row of weight 0 has loss 0 and dx 0 and takes
- * no part otherwise, whatever its x and target are; the targets of the others are ids below V.
- *   x [R, D] c; w [V, D] c, or packed where there is no dx; dx [R, D] c; dw [V, D], db [V] f32;
- * target [R] i32; weight, smoothing_weight, loss [R] f32. dx, dw and db may be left out. */
+ * second, which weight multiplies too; omitted (with smoothing 0), it is 0. dx, dw and db are of
+ * the sum of all loss[r]; dw and db are added to. A row of weight 0 has loss 0 and dx 0 and is
+ * otherwise ignored, even if its x is NaN or its target invalid; the targets of the others are ids
+ * below V.
+ *   x [R, D] c; w [V, D] c, or packed if there is no dx; dx [R, D] c; dw [V, D], db [V] f32;
+ * target [R] i32; weight, smoothing_weight, loss [R] f32. dx, dw and db are optional. */
 int vocab_cross_entropy(Device *device, Tensor loss, Tensor dx, Tensor dw, Tensor db, Tensor x,
                         Tensor w, Tensor b, Tensor target, Tensor weight, float smoothing,
                         Tensor smoothing_weight, Error *err);
 
-/* y = x with values dropped, or y += that; index = element number. Each is f32 or bf16, of one
- * shape, without gaps; y may be x if of one type. The backward is the same call on gradients. With
- * p = 0 it copies, converts or adds. */
+/* y = dropout(x), or y += dropout(x); index = element number. Each is f32 or bf16, of one shape,
+ * without gaps; y may be x if of one type. The backward pass is the same call on gradients. With p
+ * = 0 it copies, converts or adds. */
 int dropout_forward(Device *device, Tensor y, Tensor x, Dropout dropout, bool accumulate,
                     Error *err);
 
@@ -175,7 +176,7 @@ int dropout_forward(Device *device, Tensor y, Tensor x, Dropout dropout, bool ac
 int scale_forward(Device *device, Tensor y, Tensor x, float scale, Error *err);
 
 /* One AdamW step (Loshchilov, Hutter, ICLR 2019) on a flat run of parameters: `p` f32 master
- * weights, `g` gradients, `m`, `v` moments, all f32 [n]; `copy` [n] takes the new weights in its
+ * weights, `g` gradients, `m`, `v` moments, all f32 [n]; `copy` [n] receives the new weights in its
  * type. step counts from 1. */
 typedef struct AdamW {
     float lr, beta1, beta2, eps, weight_decay;
@@ -190,7 +191,7 @@ int square_sum(Device *device, double *sum, Tensor x, Error *err);
 
 /* ---- Weights in the device's layout. ---- */
 
-/* Told, while a weight is packed, that rows [first, first + count) of the stack have been read. */
+/* Called while a weight is packed, when rows [first, first + count) of the stack have been read. */
 typedef struct PackProgress {
     void (*call)(void *user, int64_t first, int64_t count);
     void *user;
@@ -198,14 +199,14 @@ typedef struct PackProgress {
 
 /* Packs the rows of `pieces` (each [Ni, K], any float type, host memory or the device's), stacked,
  * for linear_forward with inputs of type `compute`; `vocabulary` packs in the chunks that
- * vocab_propose walks. The pack is a copy: the pieces are not needed afterwards for matmuls.
- * `watch` may be NULL. */
+ * vocab_propose walks. The pack is a copy: matmuls do not need the pieces afterwards. `progress`
+ * may be NULL. */
 int pack_weight(Device *device, struct Packed **packed, const Tensor *pieces, int count,
                 Dtype compute, bool vocabulary, const PackProgress *progress, Error *err);
 void packed_free(Device *device, struct Packed *packed); /* NULL is allowed */
 size_t packed_bytes(const struct Packed *packed);
 
-/* The bytes that pack_weight will take, without doing it. */
+/* The bytes that pack_weight would allocate. */
 size_t pack_size(Device *device, int64_t rows, int64_t columns, Dtype compute, bool vocabulary);
 
 #endif

@@ -14,7 +14,7 @@ static int check_config(const OptimizerConfig *c, Error *err) {
         if (!(betas[i].value >= 0 && betas[i].value < 1))
             return error_set(err, "optimizer: %s is %g, expected at least 0 and less than 1",
                              betas[i].name, (double)betas[i].value);
-    /* With eps 0 a weight whose gradient has always been 0 would be moved by 0 / 0. */
+    /* With eps 0 a weight whose gradient has always been 0 would become 0 / 0. */
     if (!(c->eps > 0 && c->eps <= 1))
         return error_set(err, "optimizer: eps is %g, expected more than 0 (1e-8, say)",
                          (double)c->eps);
@@ -47,7 +47,7 @@ size_t optimizer_bytes(const Params *params) {
     return 2 * (size_t)params->flat * sizeof(float);
 }
 
-/* The matrices that Muon moves in a parameter, stacked; 0: it is AdamW's. */
+/* The number of matrices stacked in a parameter that Muon updates; 0: AdamW updates it. */
 static int muon_matrices(const OptimizerConfig *config, const Param *p) {
     return config->muon && p->trainable ? p->hidden : 0;
 }
@@ -100,7 +100,7 @@ static Tensor flat_run(void *table, Dtype dtype, int64_t first, int64_t count) {
                  : TENSOR_NONE;
 }
 
-/* Values [first, end) of a part's tables, which share all settings. */
+/* AdamW on values [first, end) of a part's tables, which share all settings. */
 static int update_run(const Optimizer *optimizer, const OptimizerPart *part, const AdamW *adamw,
                       int64_t first, int64_t end, Error *err) {
     const Params *p = part->params;
@@ -117,7 +117,7 @@ static Tensor flat_matrix(void *table, Dtype dtype, int64_t first, int64_t rows,
     return table ? tensor_2d(run.data, dtype, rows, columns) : TENSOR_NONE;
 }
 
-/* The matrices of a hidden parameter, one after the other. */
+/* Muon on the matrices of a hidden parameter, one after the other. */
 static int update_hidden(Optimizer *optimizer, const OptimizerPart *part, const Param *item,
                          const AdamW *adamw, Error *err) {
     const OptimizerConfig *c = &optimizer->config;
@@ -137,8 +137,8 @@ static int update_hidden(Optimizer *optimizer, const OptimizerPart *part, const 
     return 0;
 }
 
-/* Walks the table in the order of its places. The gaps go with the run before them: all zeros, they
- * stay zeros. */
+/* Goes through the flat table in order. Gaps belong to the run before them: being zero, they stay
+ * zero. */
 static int update_part(Optimizer *optimizer, const OptimizerPart *part, AdamW adamw, Error *err) {
     const OptimizerConfig *c = &optimizer->config;
     const Params *p = part->params;
@@ -185,7 +185,7 @@ int optimizer_step(Optimizer *optimizer, double rate, double *norm, Error *err) 
     const OptimizerConfig *c = &optimizer->config;
     TRY(gradient_norm(optimizer, norm, err));
     if (isfinite(*norm)) {
-        /* The little that is added is torch's, so that the two can be compared. */
+        /* 1e-6 as in torch, so that the two can be compared. */
         double scale = c->clip > 0 ? c->clip / (*norm + 1e-6) : 1;
         for (int i = 0; i < optimizer->part_count; i++) {
             const OptimizerPart *part = &optimizer->parts[i];
@@ -214,7 +214,7 @@ const char *schedule_name(ScheduleKind kind) {
                                                                            : "unknown";
 }
 
-/* How much of the steps after the warmup is over, from 0 to 1. */
+/* The fraction of the steps after the warmup that is done, from 0 to 1. */
 static double progress(const Schedule *s, int64_t step) {
     int64_t done = step - 1 - s->warmup, all = s->steps - s->warmup;
     if (done <= 0) return 0;

@@ -1,11 +1,11 @@
-/* optimizer.h - AdamW over the flat tables of one or several models, Muon for their hidden matrices
- * on request, and learning rate schedules.
+/* optimizer.h - AdamW over the flat tables of one or several models, optionally Muon for their
+ * hidden matrices, and learning rate schedules.
  *
  * One update is: the norm of all gradients together, clipping, AdamW on each run of the flat tables
- * that shares its settings, Muon (muon.h) on each hidden matrix, the copies in bf16, gradients back
- * to zero. The moments lie as the masters do (params.h); Muon's momentum takes the place of the
- * first moment, and the second stays zero. Everything is a pure function of its inputs,
- * AdamW's part on any number of threads.
+ * that shares its settings, Muon (muon.h) on each hidden matrix, the working copies in bf16,
+ * zeroing the gradients. The moments have the layout of the master weights (params.h); Muon's
+ * momentum takes the place of the first moment, and the second stays zero. Everything is a pure
+ * function of its inputs, AdamW's part on any number of threads.
  */
 #ifndef EASYFIRST_KERNELS_OPTIMIZER_H
 #define EASYFIRST_KERNELS_OPTIMIZER_H
@@ -14,10 +14,10 @@
 
 typedef struct OptimizerConfig {
     float beta1, beta2, eps, weight_decay;
-    bool decay_vectors; /* biases and norms, too (as torch's AdamW over all parameters does) */
-    float clip;         /* largest norm of all gradients together; 0: no clipping */
-    /* Matrices marked as hidden ones (params_mark_hidden) are Muon's, all else stays AdamW's. Each
-     * is made orthogonal by itself: members of a joined group, and query, key and value where they
+    bool decay_vectors; /* decay biases and norms too (as torch's AdamW over all parameters does) */
+    float clip;         /* maximum norm of all gradients together; 0: no clipping */
+    /* Muon updates the matrices marked as hidden (params_mark_hidden), AdamW everything else. Each
+     * is orthogonalised separately: members of a joined group, and query, key and value where they
      * are one parameter. */
     bool muon;
     float muon_momentum;
@@ -25,7 +25,7 @@ typedef struct OptimizerConfig {
 
 enum { OPTIMIZER_PARTS = 8 };
 
-/* One table of parameters and its own learning rate, as a multiple of the schedule's. */
+/* One table of parameters and its learning rate, as a multiple of the schedule's. */
 typedef struct OptimizerPart {
     Params *params;
     float rate;
@@ -38,13 +38,13 @@ typedef struct Optimizer {
     OptimizerPart parts[OPTIMIZER_PARTS];
     int part_count;
     int64_t step; /* updates done; skipped ones do not count */
-    Arena work;   /* Muon's, for the largest of its matrices */
+    Arena work;   /* Muon's workspace, for the largest of its matrices */
 } Optimizer;
 
-/* open checks the settings (betas and momentum in [0, 1), eps above 0) and takes nothing yet. add
- * takes the moments (zero) of a table that params_train has laid out, and a larger workspace if its
- * matrices need one; the table stays the caller's and must outlive the optimiser. Tables without a
- * trainable parameter may be added, too. After a failure of add, close frees what there is. */
+/* open checks the settings (betas and momentum in [0, 1), eps above 0) and allocates nothing yet.
+ * add allocates the moments (zero) of a table that params_train has laid out, and a larger
+ * workspace if its matrices need one; the table stays the caller's and must outlive the optimizer.
+ * Tables without a trainable parameter may be added too. After a failure of add, call close. */
 int optimizer_open(Optimizer *optimizer, Device *device, const OptimizerConfig *config, Error *err);
 int optimizer_add(Optimizer *optimizer, Params *params, float rate, Error *err);
 void optimizer_close(Optimizer *optimizer);
@@ -52,14 +52,14 @@ void optimizer_close(Optimizer *optimizer);
 /* Bytes of a table's moments. */
 size_t optimizer_bytes(const Params *params);
 
-/* Bytes of workspace for a table's matrices, laid out or not; of several tables the largest number
- * counts. 0 without Muon. */
+/* Bytes of workspace for a table's matrices, laid out or not; several tables share the largest. 0
+ * without Muon. */
 size_t optimizer_work_bytes(const OptimizerConfig *config, const Params *params);
 
 /* One update at learning rate `rate`. *norm is the gradients' norm before clipping; if it is above
  * config.clip, they are multiplied by clip / (norm + 1e-6), torch's clip_grad_norm_. A norm that is
- * no number or infinite means a diverged step: nothing is updated, the gradients are cleared, and
- * the caller sees it in *norm. */
+ * not finite means a diverged step: nothing is updated, the gradients are zeroed, and the caller
+ * must check *norm. */
 int optimizer_step(Optimizer *optimizer, double rate, double *norm, Error *err);
 
 typedef enum ScheduleKind {
@@ -77,10 +77,10 @@ typedef struct Schedule {
     int64_t warmup, steps; /* linear from rate / warmup in step 1 to rate in step `warmup` */
 } Schedule;
 
-/* The learning rate of update `step`, from 1. With w = warmup and n = steps: inverse-sqrt is
- * rate sqrt(max(w, 1) / step); cosine is rate (1 + cos(pi p)) / 2 and linear rate (1 - p) with
- * p = (step - 1 - w) / (n - w), kept within 0..1, so that the last update is not lost to a rate of
- * 0. Steps beyond n have the rate that p = 1 gives. */
+/* The learning rate of update `step`, from 1. With w = warmup and n = steps: inverse-sqrt is rate
+ * sqrt(max(w, 1) / step); cosine is rate (1 + cos(pi p)) / 2 and linear rate (1 - p) with p = (step
+ * - 1 - w) / (n - w), clamped to 0..1, so that the last update is not wasted on a rate of 0. Steps
+ * beyond n have the rate of p = 1. */
 double schedule_rate(const Schedule *schedule, int64_t step);
 
 #endif

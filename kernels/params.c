@@ -122,8 +122,8 @@ Param *params_find(Params *params, const char *name) {
     return NULL;
 }
 
-/* Shapes agree if they do so without dimensions of size 1: files store a class embedding as [D] or
- * [1, D], say. */
+/* Compares shapes without dimensions of size 1: files store a class embedding as [D] or [1, D],
+ * say. */
 static bool shapes_agree(const Param *p, const Tensor *t) {
     int j = 0;
     for (int i = 0; i < p->ndim; i++) {
@@ -179,7 +179,7 @@ static uint64_t name_hash(const char *name) {
     return h;
 }
 
-/* Four standard normal numbers from one block of random words (Box and Muller, 1958). */
+/* Four standard normal numbers from one Philox block (Box and Muller, 1958). */
 static void normal_block(float out[4], uint64_t seed, uint64_t stream, uint64_t block) {
     uint32_t w[4];
     random_philox(w,
@@ -267,7 +267,7 @@ int params_prepare_vectors(Params *params, bool frozen, Error *err) {
     return status;
 }
 
-/* While a group of matrices is packed: which of them the rows of the stack belong to. */
+/* The group of matrices being packed, to find the matrix of a row of the stack. */
 typedef struct Packing {
     const Params *params;
     int first, end;
@@ -312,7 +312,7 @@ static int prepare_matrix(Params *params, int first, ParamsRelease release, void
     return 0;
 }
 
-/* Where a parameter is looked up; NULL if it is not. */
+/* The slot of a parameter as a gather table; NULL if it is not one. */
 static Tensor *looked_up(const Param *p) {
     if (p->idle) return NULL;
     if (p->role == PARAM_VOCABULARY) return p->table_slot;

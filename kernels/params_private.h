@@ -1,4 +1,4 @@
-/* params_private.h - what params.c (the table, for inference) and params_train.c share. */
+/* params_private.h - shared by params.c (the table, for inference) and params_train.c. */
 #ifndef EASYFIRST_KERNELS_PARAMS_PRIVATE_H
 #define EASYFIRST_KERNELS_PARAMS_PRIVATE_H
 
@@ -16,8 +16,8 @@ static inline int64_t param_elements(const Param *p) {
     return n;
 }
 
-/* The parameter as the matrix that operations see: rows, and everything else as columns. A table
- * of one dimension is one row (CLIP's class embedding). */
+/* The parameter as operations' matrix: rows, and all other dimensions as columns. A table of one
+ * dimension is one row (CLIP's class embedding). */
 static inline int64_t param_rows(const Param *p) {
     bool one = p->role == PARAM_VECTOR || (p->role == PARAM_TABLE && p->ndim == 1);
     return one ? 1 : p->shape[0];
@@ -39,8 +39,8 @@ static inline int params_group_end(const Params *params, int first) {
     return end;
 }
 
-/* The vectors as f32, one after the other in params->vectors on the device, a group's members
- * adjoining, and their slots; with `frozen` only those that are not trained. */
+/* Fills params->vectors on the device with the vectors as f32, a group's members contiguous, and
+ * their slots; with `frozen` only those that are not trained. */
 int params_prepare_vectors(Params *params, bool frozen, Error *err);
 
 /* The bytes of params->vectors. */

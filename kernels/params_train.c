@@ -1,4 +1,4 @@
-/* The table of parameters in training: one flat table for all that is trained (params.h). */
+/* Parameters in training: one flat table for all trainable ones (params.h). */
 #include "kernels/params_private.h"
 
 #include <stdlib.h>
@@ -6,7 +6,7 @@
 
 enum { ALIGNED_VALUES = PARAMS_ALIGNMENT / sizeof(float) };
 
-/* Values that are converted at a time on their way to the device or from it. */
+/* Values converted at a time on the way to or from the device. */
 enum { PIECE = 1 << 17 };
 
 static int64_t round_up(int64_t n) {
@@ -59,16 +59,16 @@ static int download_as(Device *device, void *to, Dtype to_dtype, const float *fr
     return status;
 }
 
-/* A parameter's values as given; zero where it has none. */
+/* Uploads a parameter's values; zeros if it has none. */
 static int upload_value(Device *device, void *to, Dtype dtype, const Param *p, Error *err) {
     int64_t n = param_elements(p);
     if (!p->present) return device_clear(device, to, (size_t)n * dtype_size(dtype), err);
     return upload_as(device, to, dtype, p->value.data, p->value.dtype, n, err);
 }
 
-/* ---- The trainable ones. ---- */
+/* ---- Trainable parameters. ---- */
 
-/* The place of a trainable parameter after `*used` values of the flat tables, which it extends. */
+/* The offset of a trainable parameter after `*used` values of the flat tables, which it extends. */
 static int64_t take_place(const Params *params, int i, int64_t *used) {
     if (param_leads(params, i)) *used = round_up(*used);
     int64_t place = *used;
@@ -83,7 +83,7 @@ static int64_t flat_values(const Params *params) {
     return round_up(used);
 }
 
-/* Gives everything trainable its place. */
+/* Sets the offsets of all trainable parameters. */
 static void lay_out(Params *params) {
     int64_t used = 0;
     for (int i = 0; i < params->count; i++)
@@ -130,7 +130,8 @@ static int64_t group_rows(const Params *params, int first) {
     return rows;
 }
 
-/* What operations see of a group, but for where it lies: vectors are f32, all else is `dtype`. */
+/* A group as the tensor for operations, without its address: vectors are f32, all else is
+ * `dtype`. */
 static Tensor group_form(const Params *params, int first, Dtype dtype) {
     const Param *p = &params->items[first];
     int64_t rows = group_rows(params, first);
@@ -161,7 +162,7 @@ static int place_trainable(Params *params, Error *err) {
     return 0;
 }
 
-/* What was given is in the masters now. Its type is kept: part of a file is written in it again. */
+/* The values are in the masters now. Their type is kept: checkpoints are written in it. */
 static void forget_given(Params *params) {
     bool needed = false;
     for (int i = 0; i < params->count; i++) {
@@ -180,19 +181,19 @@ static void forget_given(Params *params) {
     params->block = NULL, params->block_size = 0;
 }
 
-/* ---- The frozen ones. ---- */
+/* ---- Frozen parameters. ---- */
 
 static bool needs_rows(const Params *params, int i) {
     const Param *p = &params->items[i];
     return !p->trainable && !p->idle && p->role != PARAM_VECTOR && param_leads(params, i);
 }
 
-/* Tables are looked up in any type; matrices are multiplied with, in the compute type. */
+/* Gather reads tables of any type; matmuls need the compute type. */
 static Dtype plain_type(const Param *p, Dtype compute) {
     return p->role == PARAM_TABLE && p->present ? p->value.dtype : compute;
 }
 
-/* Whether a group lies on the device as operations want it: its rows end to end, of their type. */
+/* Whether operations can use a group in place on the device: contiguous rows of the right type. */
 static bool lies_plain(const Params *params, int first, Dtype compute) {
     if (device_kind(params->device) != DEVICE_CPU) return false;
     Dtype dtype = plain_type(&params->items[first], compute);
@@ -249,7 +250,7 @@ static int place_frozen(Params *params, Error *err) {
     return 0;
 }
 
-/* ---- All of them. ---- */
+/* ---- All parameters. ---- */
 
 static int train_begin(Params *params, Dtype compute, Error *err) {
     if (params->vectors || params->flat || params->plain)
@@ -257,7 +258,7 @@ static int train_begin(Params *params, Dtype compute, Error *err) {
     if (compute != DTYPE_F32 && compute != DTYPE_BF16)
         return error_set(err, "training in %s: expected f32 or bf16", dtype_name(compute));
     if (compute == DTYPE_BF16 && !device_has_bf16(params->device))
-        return error_set(err, "training in bf16, on a device without bf16 products (%s)",
+        return error_set(err, "training in bf16, on a device without bf16 matmuls (%s)",
                          device_text(params->device));
     const char *missing = params_missing(params);
     if (missing) return error_set(err, "the parameter %s has no values", missing);
@@ -285,7 +286,7 @@ int params_train_describe(Params *params, Dtype compute, Error *err) {
         const Param *p = &params->items[i];
         if (p->idle || !param_leads(params, i)) continue;
         Tensor t = group_form(params, i, p->trainable ? compute : plain_type(p, compute));
-        if (p->trainable) t.grad = (void *)params; /* only that there is one counts */
+        if (p->trainable) t.grad = (void *)params; /* any pointer but NULL marks it trainable */
         set_slots(p, t);
     }
     return 0;

@@ -28,7 +28,7 @@ double random_gumbel(uint64_t seed, uint64_t stream, uint64_t index) {
     return -log(-log(random_uniform(seed, stream, index)));
 }
 
-/* The finaliser of splitmix64, a bijection of 64 bits; folding one argument after another. */
+/* The finalizer of splitmix64, a bijection of 64 bits; folds in one argument after another. */
 static uint64_t mix(uint64_t x) {
     x += 0x9E3779B97F4A7C15u;
     x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9u;

@@ -1,9 +1,9 @@
-/* random.h - random numbers that depend on where they are used, not on when.
+/* random.h - counter-based random numbers: they depend on where they are used, not on when.
  *
  * Philox4x32-10 (Salmon, Moraes, Dror, Shaw: "Parallel random numbers: as easy as 1, 2, 3", SC
  * 2011): a block of four 32-bit numbers is a pure function of a 64-bit key and a 128-bit counter.
- * There is no state to carry: the same (seed, stream, index) gives the same number on every device,
- * in every batch and with any number of threads.
+ * There is no state: the same (seed, stream, index) gives the same number on every device, in every
+ * batch and with any number of threads.
  */
 #ifndef EASYFIRST_KERNELS_RANDOM_H
 #define EASYFIRST_KERNELS_RANDOM_H

@@ -6,53 +6,52 @@
 
 /* ---- Memory. ---- */
 
-/* Whether a block's input is its own to keep: else what it adds is added in place (post-LN). */
+/* Whether a block's input must be kept unchanged: else the block adds to it in place (post-LN). */
 static bool owns_input(const Stack *stack, int i) {
     return stack->recompute || i <= stack->lowest;
 }
 
-/* What is kept of block i. The input of the first that is walked is the caller's x. */
-static int tape_rooms(Room *rooms, BlockTape *tape, const Stack *stack, int i) {
+/* The tape of block i. The input of block `lowest` is the caller's x. */
+static int tape_specs(TensorSpec *specs, BlockTape *tape, const Stack *stack, int i) {
     int n = 0;
     if (i < stack->lowest) return 0;
-    if (i > stack->lowest) rooms[n++] = (Room){&tape->x, DTYPE_F32, stack->config->width};
-    if (!stack->recompute) n += block_rooms(rooms + n, tape, stack, i, owns_input(stack, i));
+    if (i > stack->lowest) specs[n++] = (TensorSpec){&tape->x, DTYPE_F32, stack->config->width};
+    if (!stack->recompute) n += block_tape_specs(specs + n, tape, stack, i, owns_input(stack, i));
     return n;
 }
 
-static int output_rooms(Room *rooms, StackTape *tape, const Stack *stack) {
+static int output_specs(TensorSpec *specs, StackTape *tape, const Stack *stack) {
     const BlockConfig *c = stack->config;
     int n = 0;
-    if (stack->lowest < stack->count) rooms[n++] = (Room){&tape->x, DTYPE_F32, c->width};
+    if (stack->lowest < stack->count) specs[n++] = (TensorSpec){&tape->x, DTYPE_F32, c->width};
     if (!c->pre_norm && stack->compute != DTYPE_F32)
-        rooms[n++] = (Room){&tape->h, stack->compute, c->width};
+        specs[n++] = (TensorSpec){&tape->h, stack->compute, c->width};
     return n;
 }
 
-/* Whether a block's forward has a tape for the moment only: the ones that nobody walks back over,
- * and with recomputation all. */
+/* Whether a block's tape is temporary: below `lowest`, and with activation checkpointing always. */
 static bool passing(const Stack *stack, int i) {
     return stack->recompute || i < stack->lowest;
 }
 
 static size_t scratch_bytes(const Stack *stack, int first, int end, int64_t rows) {
-    Room rooms[BLOCK_ROOMS];
+    TensorSpec specs[BLOCK_SPECS];
     BlockScratch scratch;
-    return rooms_bytes(rooms, scratch_rooms(rooms, &scratch, stack, first, end), rows);
+    return tensor_specs_bytes(specs, scratch_specs(specs, &scratch, stack, first, end), rows);
 }
 
 size_t stack_tape_bytes(const Stack *stack, int64_t rows) {
-    Room rooms[BLOCK_ROOMS];
+    TensorSpec specs[BLOCK_SPECS];
     BlockTape block;
     StackTape tape;
-    size_t bytes = rooms_bytes(rooms, output_rooms(rooms, &tape, stack), rows);
+    size_t bytes = tensor_specs_bytes(specs, output_specs(specs, &tape, stack), rows);
     for (int i = 0; i < stack->count; i++)
-        bytes += rooms_bytes(rooms, tape_rooms(rooms, &block, stack, i), rows);
+        bytes += tensor_specs_bytes(specs, tape_specs(specs, &block, stack, i), rows);
     return bytes;
 }
 
 size_t stack_backward_bytes(const Stack *stack, int64_t rows) {
-    Room rooms[BLOCK_ROOMS];
+    TensorSpec specs[BLOCK_SPECS];
     BlockTape tape;
     size_t most = 0;
     if (!stack->recompute && stack->lowest < stack->count)
@@ -62,7 +61,8 @@ size_t stack_backward_bytes(const Stack *stack, int64_t rows) {
         if (passing(stack, i)) {
             const size_t forward = scratch_bytes(stack, i, i + 1, rows);
             if (bytes < forward) bytes = forward;
-            bytes += rooms_bytes(rooms, block_rooms(rooms, &tape, stack, i, true), rows);
+            bytes +=
+                tensor_specs_bytes(specs, block_tape_specs(specs, &tape, stack, i, true), rows);
         }
         if (most < bytes) most = bytes;
     }
@@ -71,19 +71,21 @@ size_t stack_backward_bytes(const Stack *stack, int64_t rows) {
 
 static int scratch_take(BlockScratch *scratch, const Stack *stack, int first, int end, Arena *arena,
                         int64_t rows, Error *err) {
-    Room rooms[BLOCK_ROOMS];
+    TensorSpec specs[BLOCK_SPECS];
     *scratch = (BlockScratch){0};
-    return rooms_take(rooms, scratch_rooms(rooms, scratch, stack, first, end), arena, rows, err);
+    return tensor_specs_take(specs, scratch_specs(specs, scratch, stack, first, end), arena, rows,
+                             err);
 }
 
 static int tape_take(const Stack *stack, StackTape *tape, Arena *arena, Tensor x, Error *err) {
-    Room rooms[BLOCK_ROOMS];
+    TensorSpec specs[BLOCK_SPECS];
     const int64_t rows = x.shape[0];
     for (int i = 0; i < stack->count && i <= stack->lowest; i++) tape->blocks[i].x = x;
     for (int i = 0; i < stack->count; i++)
-        TRY(rooms_take(rooms, tape_rooms(rooms, &tape->blocks[i], stack, i), arena, rows, err));
+        TRY(tensor_specs_take(specs, tape_specs(specs, &tape->blocks[i], stack, i), arena, rows,
+                              err));
     if (stack->lowest == stack->count) tape->x = x;
-    TRY(rooms_take(rooms, output_rooms(rooms, tape, stack), arena, rows, err));
+    TRY(tensor_specs_take(specs, output_specs(specs, tape, stack), arena, rows, err));
     if (!stack->config->pre_norm && stack->compute == DTYPE_F32) tape->h = tape->x;
     return 0;
 }
@@ -101,7 +103,7 @@ static int check_stack(const Stack *stack, Tensor x, Error *err) {
         return error_set(err, "stack: x is not a matrix [rows, %d] of f32", stack->config->width);
     if (stack->lowest < 0 || stack->lowest > stack->count)
         return error_set(err, "stack: lowest is block %d of %d", stack->lowest, stack->count);
-    /* A row that attends to nothing would leave garbage on the tape. */
+    /* A row in no span would leave garbage on the tape. */
     int64_t queries = 0;
     for (int i = 0; i < stack->span_count; i++)
         queries += stack->spans[i].q_end - stack->spans[i].q_begin;
@@ -112,7 +114,7 @@ static int check_stack(const Stack *stack, Tensor x, Error *err) {
 }
 
 /* Where block i writes its output: into the input of the next. In a post-LN model also into the
- * input of its matmuls, unless that block makes it for itself. */
+ * input of its matmuls, unless that block computes it itself. */
 static void outputs_of(const Stack *stack, const StackTape *tape, int i, Tensor *x, Tensor *h) {
     const bool last = i + 1 == stack->count;
     *x = last ? tape->x : tape->blocks[i + 1].x;
@@ -122,7 +124,7 @@ static void outputs_of(const Stack *stack, const StackTape *tape, int i, Tensor 
     if (!last && !owns_input(stack, i + 1)) *h = tape->blocks[i + 1].h1;
 }
 
-/* Blocks [first, count), at least one, whose tapes stay. */
+/* Blocks [first, count), at least one, whose tapes are kept. */
 static int forward_kept(Device *device, const Stack *stack, int first, StackTape *tape,
                         Arena *arena, int64_t rows, Error *err) {
     BlockScratch scratch;
@@ -138,13 +140,13 @@ static int forward_kept(Device *device, const Stack *stack, int first, StackTape
     return 0;
 }
 
-/* A block with a tape for the moment, made from its input; the arena keeps the tape, not the
+/* Runs a block again from its input, for a temporary tape; the arena keeps the tape, not the
  * scratch. */
 static int forward_again(Device *device, const Stack *stack, int i, BlockTape *tape, Arena *arena,
                          Tensor x, Tensor h, Error *err) {
-    Room rooms[BLOCK_ROOMS];
+    TensorSpec specs[BLOCK_SPECS];
     const int64_t count = tape->x.shape[0];
-    TRY(rooms_take(rooms, block_rooms(rooms, tape, stack, i, true), arena, count, err));
+    TRY(tensor_specs_take(specs, block_tape_specs(specs, tape, stack, i, true), arena, count, err));
     const size_t kept = arena->used;
     BlockScratch scratch;
     TRY(scratch_take(&scratch, stack, i, i + 1, arena, count, err));

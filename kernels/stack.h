@@ -1,18 +1,19 @@
-/* stack.h - a stack of transformer blocks in training: forward with memory, and backward.
+/* stack.h - a stack of transformer blocks in training: forward with a tape, and backward.
  *
- * The forward keeps, for each block, what its backward reads: the tape. Backward walks the blocks
- * from the last to the first, adds to the gradients of the weights that have some (Tensor.grad),
- * and turns the gradient of the output into that of the input. With recomputation the tape of a
- * block is its input alone, and the backward runs the block's forward again first: the same
- * operations on the same numbers, so the same gradients to the bit.
+ * The forward pass keeps, for each block, the activations that its backward pass reads: the tape.
+ * The backward pass goes from the last block to the first, adds to the gradients of the weights
+ * that have some (Tensor.grad), and turns the gradient of the output into that of the input. With
+ * activation checkpointing (`recompute`) the tape of a block is its input alone, and the backward
+ * pass first runs the block's forward again: the same operations on the same values, so the
+ * gradients have the same bits.
  *
- * Dropout stands where the public models have it: on the softmax (`attention`), on what attention
- * and feed-forward part add to the residual stream (`hidden`), and, in torch's
+ * Dropout is where the public models have it: on the softmax (`attention`), on what the attention
+ * and feed-forward parts add to the residual stream (`hidden`), and, in torch's
  * TransformerEncoderLayer only, on the activation within the feed-forward part (`inner`). Its
  * random streams are random_stream(stream, block, place, 0), `block` counted within the stack,
- * `place` a StackPlace: a step's own stream makes every step differ.
+ * `place` a StackPlace: with its own stream every step differs.
  *
- * LoRA (Hu et al., 2021) adds to a frozen matrix a matmul of two thin ones; see block.h.
+ * LoRA (Hu et al., 2021) adds to a frozen matrix the product of two low-rank ones; see block.h.
  */
 #ifndef EASYFIRST_KERNELS_STACK_H
 #define EASYFIRST_KERNELS_STACK_H
@@ -39,19 +40,19 @@ typedef struct Stack {
     int count;
     Dtype compute;
     /* Key ranges are rows of the batch, each row is a query of one span; they must outlive the
-     * backward. */
+     * backward pass. */
     const AttentionSpan *spans;
     int span_count;
     StackDropout dropout;
     bool recompute;
-    /* Blocks below `lowest` are not walked backwards, and nothing is kept of them: 0 for all, for a
-     * stack whose lower blocks are frozen the first that is not, `count` for none. `input`: the
-     * gradient of block lowest's input is wanted. */
+    /* The backward pass ends at block `lowest`, and nothing is kept of the blocks below: 0 for all,
+     * the first trainable block for a stack whose lower blocks are frozen, `count` for none.
+     * `input`: also compute the gradient of that block's input. */
     int lowest;
     bool input;
 } Stack;
 
-/* What a forward has kept; its tensors are the arena's, or x as it was given. */
+/* What a forward pass has kept; its tensors are in the arena, or the x that was passed. */
 typedef struct StackTape {
     struct BlockTape *blocks; /* [count], on the heap: stack_tape_free */
     int count;
@@ -59,22 +60,22 @@ typedef struct StackTape {
     Tensor h; /* [T, D] c: the same in the compute type, in a post-LN model only (may be x) */
 } StackTape;
 
-/* Arena bytes for `rows` rows, exactly: the tape (stack_forward takes it and the caller keeps it
- * until the backward is done), and on top of it the most that stack_backward, and stack_forward
- * itself, take while they run. A tape is smaller where weights are frozen, since the inputs of
- * their matmuls are of no use: ask when the blocks' slots are filled. */
+/* Arena bytes for `rows` rows, exactly: the tape (allocated by stack_forward and kept by the caller
+ * until the backward pass is done), and on top of it the most that stack_backward, and
+ * stack_forward itself, use while they run. A tape is smaller where weights are frozen, since the
+ * inputs of their matmuls are not needed: call these when the blocks' slots are filled. */
 size_t stack_tape_bytes(const Stack *stack, int64_t rows);
 size_t stack_backward_bytes(const Stack *stack, int64_t rows);
 
 /* x [T, D] f32 is the first block's input. It is kept in the tape, and must be neither changed nor
- * taken back before the backward; with lowest > 0 the stream through the blocks below is written
- * over it. After a failure there is no tape, and the arena is as it was. */
+ * freed before the backward pass; with lowest > 0 the residual stream through the blocks below
+ * overwrites it. After a failure there is no tape, and the arena is unchanged. */
 int stack_forward(Device *device, const Stack *stack, StackTape *tape, Arena *arena, Tensor x,
                   Error *err);
 
-/* dx [T, D] f32: in, the gradient of tape->x; out, that of the input of block stack->lowest. Where
- * stack->input is false that last part is not computed, and dx is undefined. The arena is left as
- * it was. */
+/* dx [T, D] f32: in, the gradient of tape->x; out, that of the input of block stack->lowest. If
+ * stack->input is false that last part is not computed, and dx is undefined. The arena is left
+ * unchanged. */
 int stack_backward(Device *device, const Stack *stack, const StackTape *tape, Arena *arena,
                    Tensor dx, Error *err);
 

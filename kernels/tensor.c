@@ -102,8 +102,7 @@ static float f16_to_f32(uint16_t v) {
     return x.f;
 }
 
-/* Round to nearest even. Adding 2^(e-10) * 1.5-like magic would depend on the rounding mode; the
- * integer form below does not. */
+/* Round to nearest even, in integers: adding a magic constant would depend on the rounding mode. */
 static uint16_t f32_to_f16(float v) {
     union {
         float f;
@@ -158,7 +157,7 @@ bool values_convert(void *to, Dtype to_dtype, const void *from, Dtype from_dtype
     }
     if (to_dtype == DTYPE_F32) return values_to_f32(to, from, from_dtype, n);
     if (to_dtype != DTYPE_BF16 && to_dtype != DTYPE_F16) return false;
-    float part[256]; /* by way of f32, a piece at a time */
+    float part[256]; /* through f32, a piece at a time */
     for (size_t done = 0; done < n;) {
         size_t m = n - done < 256 ? n - done : 256;
         if (!values_to_f32(part, (const char *)from + done * dtype_size(from_dtype), from_dtype, m))

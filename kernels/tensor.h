@@ -1,4 +1,4 @@
-/* tensor.h - a view of numbers in memory: where, of which type, of which shape.
+/* tensor.h - a view of values in memory: address, type and shape.
  *
  * A Tensor owns nothing and is passed by value. Rows are the last dimension and are contiguous;
  * `ld` is the distance between rows in elements, larger than the row only in column slices of a
@@ -12,7 +12,7 @@
 #include <stdint.h>
 
 typedef enum Dtype {
-    DTYPE_NONE = 0, /* also: a type in a file that this program does not compute with */
+    DTYPE_NONE = 0, /* also: a type in a file that this program does not support */
     DTYPE_F32,
     DTYPE_BF16,
     DTYPE_F16,
@@ -36,14 +36,14 @@ enum { TENSOR_MAX_DIMS = 8 };
 struct Packed;
 
 typedef struct Tensor {
-    void *data; /* NULL: no tensor (an optional argument left out) */
+    void *data; /* NULL: no tensor (an omitted optional argument) */
     Dtype dtype;
     int ndim;
     int64_t shape[TENSOR_MAX_DIMS];
     int64_t ld;                  /* elements from one row to the next */
-    const struct Packed *packed; /* weights only: the same values in the device's own layout */
-    float *grad; /* weights in training only: where their gradient is summed, f32, of the weight's
-                    shape without gaps; NULL: frozen */
+    const struct Packed *packed; /* weights only: the same values in the device's layout */
+    float *grad; /* weights in training only: their accumulated gradient, f32, of the weight's shape
+                    without gaps; NULL: frozen */
 } Tensor;
 
 #ifdef __cplusplus
@@ -56,8 +56,8 @@ Tensor tensor_1d(void *data, Dtype dtype, int64_t n);
 Tensor tensor_2d(void *data, Dtype dtype, int64_t rows, int64_t columns);
 Tensor tensor_nd(void *data, Dtype dtype, int ndim, const int64_t *shape);
 
-/* Rows [first, first + count) of a matrix, and columns likewise; views, nothing is copied. Of a
- * weight they are the plain values alone, without its pack and its gradient. */
+/* Rows [first, first + count) of a matrix, and columns likewise; views, nothing is copied. A view
+ * of a weight is of its plain values only, without pack and gradient. */
 Tensor tensor_rows(Tensor t, int64_t first, int64_t count);
 Tensor tensor_columns(Tensor t, int64_t first, int64_t count);
 
@@ -71,8 +71,8 @@ static inline Tensor tensor_grad(Tensor w) {
 }
 
 int64_t tensor_count(Tensor t);     /* elements; 1 for a scalar (ndim 0) */
-int64_t tensor_row_count(Tensor t); /* matmul of all dimensions but the last */
-size_t tensor_bytes(Tensor t);      /* of the values, gaps between rows left out */
+int64_t tensor_row_count(Tensor t); /* product of all dimensions but the last */
+size_t tensor_bytes(Tensor t);      /* of the values, without gaps between rows */
 bool tensor_same_shape(Tensor a, Tensor b);
 void shape_text(char *out, size_t size, int ndim, const int64_t *shape); /* "[2, 3]" */
 

@@ -1,9 +1,9 @@
-/* decode.h - filling masks, the easy words first.
+/* decode.h - decoding by masked diffusion: the easy words first.
  *
  * An answer of N tokens starts as N masks. In each of T steps the model proposes a token and its
- * log-probability (its score) for every answer position; the strategy keeps the surest proposals
- * and masks the rest again, so that a token once written can be erased. This file knows nothing of
- * the network: it calls an evaluate function with canvases and gets proposals.
+ * log-probability (its score) for every answer position; the strategy keeps the most confident
+ * proposals and masks the rest again, so that a written token can be erased. This file does not
+ * depend on the network: it calls an evaluate function with canvases and gets proposals.
  *
  * The strategies are those of arXiv 2308.12219 (and 2302.05737, reparameterised decoding).
  *
@@ -20,27 +20,26 @@
  * - (noisy ? not_v2 : not_v1) becomes <mask> with stored score -inf; noisy and not not_v2 takes the
  *   proposal and its score; a clean position that is not masked keeps what it has.
  *
- * - noisy' = (noisy or not_v1) and not_v2, which is true exactly where there is a <mask> now.
+ * - noisy' = (noisy or not_v1) and not_v2, which is true exactly where the canvas now has a <mask>.
  *
  * cmlm: every masked position takes its proposal with probability 1 / (T - t + 1).
  *
- * ar: the leftmost masked position takes its proposal; N steps whatever T is, so that it ends.
+ * ar: the leftmost masked position takes its proposal; always N steps, regardless of T.
  *
  * In cmlm and ar, too, the stored score is that of the proposal that was written.
  *
- * A hypothesis is one answer being filled: one length, one sample. Hypotheses advance together, a
- * step at a time, so that the canvases of all of them can go through the network as one batch; none
- * depends on the others.
+ * A hypothesis is one answer being filled: one length, one sample. Hypotheses advance together, one
+ * step at a time, so that all their canvases can be evaluated as one batch; none depends on the
+ * others.
  *
- * The canvas cache. Proposals by argmax are a pure function of the canvas: the hypotheses of
- * one request and one length remember together the canvases that were evaluated and what came out,
- * and a step whose canvas is not new costs no evaluation and changes nothing. Proposals drawn at a
- * temperature are not remembered. An answer is settled when nothing is masked and k = 0 from here
- * on (or the strategy is cmlm): whatever would be proposed has no effect, so the network is not
- * asked.
+ * The canvas cache. Proposals by argmax are a pure function of the canvas: the hypotheses of one
+ * request and one length share a cache of evaluated canvases and their proposals, so that a step
+ * whose canvas is not new costs no evaluation and gives the same result. Proposals drawn at a
+ * temperature are not cached. An answer is settled when nothing is masked and k = 0 from here on
+ * (or the strategy is cmlm): no proposal can have an effect, so nothing is evaluated.
  *
  * Noise is a function of (seed, length, sample, step, purpose, position) alone: neither the
- * request's number nor what else is decoded changes an answer. Its stream is random_stream(length,
+ * request's index nor what else is decoded changes an answer. Its stream is random_stream(length,
  * sample, step, purpose) with steps from 1 and the purposes of DecodeNoise.
  */
 #ifndef EASYFIRST_LANGUAGE_DECODE_H
@@ -72,35 +71,36 @@ typedef struct DecodeOptions {
     int iterations;          /* T, 1 to 1000000; the paper's: 50, multiple choice 1. 0: as many as
                                 the answer has tokens, but from DECODE_LEAST_STEPS to
                                 DECODE_STEPS */
-    float temperature;       /* 0: argmax; else drawn from softmax(logits / temperature) */
+    float temperature;       /* 0: argmax; else sampled from softmax(logits / temperature) */
     uint64_t seed;
-    bool no_canvas_cache; /* evaluate every step, also what is known or settled: slower */
+    bool no_canvas_cache; /* evaluate every step, even of cached or settled canvases: slower */
 } DecodeOptions;
 
 /* reparam-uncond-deterministic-cosine, 50 iterations, argmax, seed 0. */
 DecodeOptions decode_options_default(void);
 
-/* The steps of an answer of `length` tokens. */
+/* The number of steps for an answer of `length` tokens. */
 int decode_steps(const DecodeOptions *options, int length);
 
 /* Sets strategy, conditional, stochastic, tau and schedule from a name as above, e.g.
- * "reparam-cond-stochastic0.5-linear", "cmlm", "ar". Errors name the part that is wrong and leave
- * the options as they were. */
+ * "reparam-cond-stochastic0.5-linear", "cmlm", "ar". Errors name the invalid part and leave the
+ * options unchanged. */
 int decode_strategy_parse(DecodeOptions *options, const char *name, Error *err);
 
-/* The name that parses to the same strategy; 128 bytes hold every one. */
+/* The name that parses to the same strategy; at most 128 bytes. */
 void decode_strategy_name(char *out, size_t size, const DecodeOptions *options);
 
-/* Whether a canvas without masks is settled from this step on: nothing can change in it, nor in a
- * later one. */
+/* Whether a canvas without masks is settled from this step on: neither this nor a later step can
+ * change it. */
 bool decode_settled(const DecodeOptions *options, int length, int step, int steps);
 
-/* What the caller asks to be filled. */
+/* A hypothesis to decode. */
 typedef struct DecodeSpec {
-    int request; /* which prompt, the caller's number; handed to evaluate */
+    int request; /* which prompt, the caller's index; passed to evaluate */
     int length;  /* N >= 1 */
-    int sample; /* 0..: tells apart hypotheses of one request and length; part of the noise's key */
-    float prior; /* added to the score where hypotheses are compared (decode_best), nowhere else */
+    int sample;  /* from 0: distinguishes hypotheses of one request and length; part of the noise's
+                   key */
+    float prior; /* added to the score only when hypotheses are compared (decode_best) */
 } DecodeSpec;
 
 /* One canvas to be evaluated. */
@@ -116,27 +116,27 @@ typedef struct Proposal {
     float score;   /* its log-probability under the softmax without temperature, <mask> left out */
 } Proposal;
 
-/* Evaluates `count` >= 1 canvases; writes the proposals of all positions one canvas after the other
- * to `out`. `temperature` and `seed` are the options'; at a temperature the proposal of a row is
- * the id with the largest logit / temperature + random_gumbel(seed, noise, row * vocabulary + id).
+/* Evaluates `count` >= 1 canvases; writes the proposals of all positions, canvas after canvas, to
+ * `out`. `temperature` and `seed` are the options'; at a temperature the proposal of a row is the
+ * id with the largest logit / temperature + random_gumbel(seed, noise, row * vocabulary + id).
  * Returns 0, or -1 with a message, which ends the run. A proposal of <mask> or of a negative id, or
- * a score that is NaN or +infinity, ends the hypothesis that it was made for, and no other. */
+ * a score that is NaN or +infinity, ends only the hypothesis that it was made for. */
 typedef int (*DecodeEvaluate)(void *model, const DecodeCanvas *canvases, int count,
                               float temperature, uint64_t seed, Proposal *out, Error *err);
 
 /* One position after one step. */
 typedef struct TraceCell {
-    int32_t token;     /* what stands there now; the mask id if masked */
+    int32_t token;     /* the current token; the mask id if masked */
     float score;       /* stored log-probability; -inf if masked */
-    Proposal proposal; /* what the model proposed in this step; if settled, what stands there */
+    Proposal proposal; /* what the model proposed in this step; if settled, the current token */
 } TraceCell;
 
-/* A step of one hypothesis, told as it happens: a watch is called for each unfinished hypothesis in
- * turn, one step after the other. */
+/* A step of one hypothesis, as passed to the callback: in every step, for each unfinished
+ * hypothesis in turn. */
 typedef struct DecodeStep {
     int hypothesis;  /* index of its spec */
     int request;     /* the spec's; of multimodal_answer, the index of the caller's request */
-    int of_request;  /* of multimodal_answer: which of the request's hypotheses, from 0 */
+    int of_request;  /* of multimodal_answer: index among the request's hypotheses */
     int step, steps; /* step is 1..steps */
     int length;
     bool evaluated;         /* false: the canvas was in the cache, or settled */
@@ -145,15 +145,15 @@ typedef struct DecodeStep {
 typedef void (*DecodeCallback)(void *user, const DecodeStep *step);
 
 typedef struct DecodeResult {
-    int length, steps; /* steps that were taken: decode_steps, fewer if it failed */
-    char *error;       /* why it failed, one line; NULL if all went well */
+    int length, steps; /* steps done: decode_steps, fewer if it failed */
+    char *error;       /* why it failed, one line; NULL on success */
     int32_t *tokens;   /* [length] */
     float *scores;     /* [length], stored log-probabilities */
     double score;      /* their mean; -infinity if it failed */
-    int evaluations;  /* canvases that went through the network because of this hypothesis: one that
-                         several share counts for the first */
-    TraceCell *trace; /* [steps, length], or NULL if no trace was asked for */
-    bool *evaluated;  /* [steps], whether that step evaluated; NULL without a trace */
+    int evaluations;   /* canvases evaluated for this hypothesis: one that several share counts for
+                         the first */
+    TraceCell *trace;  /* [steps, length], or NULL unless a trace was requested */
+    bool *evaluated;   /* [steps], whether that step evaluated; NULL without a trace */
 } DecodeResult;
 
 typedef struct DecodeRun {
@@ -165,15 +165,15 @@ typedef struct DecodeRun {
     void *model;
     DecodeCallback callback; /* may be NULL */
     void *user;
-    const int *cancel; /* read with __atomic_load_n before each step: anything but 0 ends the run,
-                          which fails with "cancelled"; may be NULL */
+    const int *cancel; /* read with __atomic_load_n before each step: non-zero ends the run, which
+                          fails with "cancelled"; may be NULL */
     bool trace;        /* keep every step in the results */
 } DecodeRun;
 
-/* Fills all hypotheses. *results is an array of run->count, in the order of the specs, owned by the
- * caller (decode_results_free); NULL after an error. Every step gathers the canvases of all
- * hypotheses that are neither settled nor in memory and calls evaluate once, or not at all if there
- * are none. All memory is taken before the first step. */
+/* Decodes all hypotheses. *results is an array of run->count, in the order of the specs, owned by
+ * the caller (decode_results_free); NULL after an error. Every step collects the canvases of all
+ * hypotheses that are neither settled nor cached and calls evaluate once, or not at all if there
+ * are none. All memory is allocated before the first step. */
 int decode_run(const DecodeRun *run, DecodeResult **results, Error *err);
 void decode_results_free(DecodeResult *results, int count);
 

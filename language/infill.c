@@ -190,7 +190,7 @@ static int cache_open(Infill *f, int64_t canvas_rows, Error *err) {
     return 0;
 }
 
-int infill_prompt_room(int longest, int answer_position, int head, int answer) {
+int infill_max_prompt(int longest, int answer_position, int head, int answer) {
     if (answer_position <= 0) return longest - head - answer;
     int left = longest - answer_position - answer;
     return left < 0 ? left : answer_position - head;
@@ -488,8 +488,8 @@ int infill_layers(const Infill *f) {
 }
 
 /* The canvas just put in, as a sequence to be looked into, if any of its rows asks for that. */
-static void push_inspection(Infill *f, Inspector *inspection, const DecodeCanvas *canvas,
-                            const InspectRow *rows) {
+static void inspector_push(Infill *f, Inspector *inspector, const DecodeCanvas *canvas,
+                           const InspectRow *rows) {
     const Rows *r = &f->rows;
     int image = f->config.prompts[canvas->request].image;
     bool wanted = false;
@@ -497,7 +497,7 @@ static void push_inspection(Infill *f, Inspector *inspection, const DecodeCanvas
     if (!wanted || image < 0) return;
     const AttentionSpan *span = &r->spans[r->span_count - 1]; /* the canvas is in the last one */
     int32_t head = f->reuse ? f->image_begin[image + 1] : span->range[0].begin;
-    inspection->sequences[inspection->count++] =
+    inspector->sequences[inspector->count++] =
         (InspectSequence){.q_begin = r->picked[r->picked_count - canvas->length],
                           .length = canvas->length,
                           .span = span,
@@ -531,20 +531,20 @@ static int inspect_top_k(Infill *f, Tensor hidden, const InspectRow *rows, int k
 }
 
 static int inspect_batches(Infill *f, const DecodeCanvas *canvases, int count,
-                           const InspectRow *rows, int k, Inspector *inspection, Tensor logits,
+                           const InspectRow *rows, int k, Inspector *inspector, Tensor logits,
                            float *host, Error *err) {
-    AttentionHook hook = {inspector_layer, inspection};
+    AttentionHook hook = {inspector_layer, inspector};
     for (int i = 0; i < count;) {
         rows_clear(&f->rows);
-        inspection->count = 0;
+        inspector->count = 0;
         do {
             push_evaluation(f, &canvases[i]);
-            push_inspection(f, inspection, &canvases[i],
-                            rows + f->rows.picked_count - canvases[i].length);
+            inspector_push(f, inspector, &canvases[i],
+                           rows + f->rows.picked_count - canvases[i].length);
             f->counts.inspections++, i++;
         } while (i < count && f->rows.count + canvas_rows(f, &canvases[i]) <= f->rows.capacity);
         Tensor hidden;
-        int status = run_rows(f, f->prefix_rows, inspection->count ? &hook : NULL, &hidden, err);
+        int status = run_rows(f, f->prefix_rows, inspector->count ? &hook : NULL, &hidden, err);
         if (status == 0 && k > 0) status = inspect_top_k(f, hidden, rows, k, logits, host, err);
         arena_reset(&f->arena, 0);
         if (status) return -1;
@@ -557,14 +557,14 @@ int infill_inspect(Infill *f, const DecodeCanvas *canvases, int count, const Ins
                    int top_k, Error *err) {
     enum { AT_ONCE = 64 }; /* rows of logits: 64 MB of XLM-R's vocabulary */
     const XlmrConfig *m = &f->config.model->config;
-    Inspector inspection;
+    Inspector inspector;
     Tensor logits = TENSOR_NONE;
     float *host = NULL;
     int64_t all = 0;
     TRY(check_canvases(f, canvases, count, err));
     for (int i = 0; i < count; i++) all += canvases[i].length;
     int status =
-        inspector_open(&inspection, f->config.device, &m->block, m->layers,
+        inspector_open(&inspector, f->config.device, &m->block, m->layers,
                        f->images ? f->config.image_rows : 0, f->rows.capacity / 2 + 1, err);
     if (status == 0 && top_k > 0) {
         logits = tensor_2d(NULL, DTYPE_F32, all < AT_ONCE ? all : AT_ONCE, m->vocab);
@@ -573,8 +573,8 @@ int infill_inspect(Infill *f, const DecodeCanvas *canvases, int count, const Ins
                       : error_set(err, "out of memory for the scores of %d words", m->vocab);
     }
     if (status == 0)
-        status = inspect_batches(f, canvases, count, rows, top_k, &inspection, logits, host, err);
-    inspector_close(&inspection);
+        status = inspect_batches(f, canvases, count, rows, top_k, &inspector, logits, host, err);
+    inspector_close(&inspector);
     device_free(f->config.device, logits.data);
     free(host);
     return status;

@@ -1,7 +1,7 @@
-/* infill.h - a language model, a set of prompts, and canvases to be evaluated after them.
+/* infill.h - evaluates canvases with a language model, after a set of prompts.
  *
- * The sequence of a request is  <s> image tokens | prompt | canvas </s>  with positions counted
- * through, or with the canvas's counted from a fixed position. Attention is one of two patterns:
+ * The sequence of a request is <s> image tokens | prompt | canvas </s> with consecutive positions,
+ * or with the canvas's counted from a fixed position. Attention is one of two patterns:
  *
  *   full          every token attends to every token (the paper; all released checkpoints)
  *   block-causal  the three parts are blocks: each attends to itself and to those before it
@@ -21,11 +21,11 @@
 
 typedef enum AttentionPattern { ATTENTION_FULL, ATTENTION_BLOCK_CAUSAL } AttentionPattern;
 
-/* Their names in easyfirst.json, in options and in results. */
+/* Their names in easyfirst.json, options and results. */
 #define ATTENTION_CHOICES "full|block-causal"
 const char *attention_name(AttentionPattern pattern);
 
-/* The pattern of that name; false, and *pattern unchanged, if there is none. */
+/* The pattern of that name; false, with *pattern unchanged, if there is none. */
 bool attention_find(const char *name, AttentionPattern *pattern);
 
 typedef struct InfillPrompt {
@@ -38,20 +38,20 @@ typedef struct InfillConfig {
     const Xlmr *model;
     Device *device;
     AttentionPattern pattern;
-    int answer_position; /* place in the sequence that a canvas's first token is told to have; 0:
-                            where it stands, behind its prompt */
-    bool no_kv_cache;    /* blocks: evaluate whole sequences each time; for comparison */
+    int answer_position; /* position, from 0, that a canvas's first token is given; 0: its place
+                            after the prompt */
+    bool no_kv_cache;    /* block-causal: evaluate whole sequences each time; for comparison */
     int32_t mask_id;     /* never proposed */
-    int32_t vocab_limit; /* nor are the ids from here on */
-    int batch_tokens;    /* rows of a forward at most (one sequence always fits); 0: 4096 */
+    int32_t vocab_limit; /* nor are ids >= vocab_limit */
+    int batch_tokens;    /* maximum rows of a forward pass (one sequence always fits); 0: 4096 */
     const InfillPrompt *prompts;
     int prompt_count;
     Tensor image_tokens; /* [images * image_rows, D], device; TENSOR_NONE without images */
     int image_rows;
-    bool keep_hidden; /* blocks: infill_lengths will be called; keep what it needs */
+    bool keep_hidden; /* block-causal: infill_lengths will be called; keep what it needs */
 } InfillConfig;
 
-/* What the evaluations cost, counted. */
+/* The cost of the evaluations so far. */
 typedef struct InfillCounts {
     int64_t forwards, canvases, rows; /* rows that went through the blocks in evaluations ... */
     int64_t prefix_rows;              /* ... and, once each, for prompts and images */
@@ -60,26 +60,27 @@ typedef struct InfillCounts {
 
 typedef struct Infill Infill;
 
-/* Under `blocks` this computes the keys and values of the images and prompts. *infill is NULL on
- * failure. A prompt that leaves no room for an answer of one token is no failure: nothing is
- * computed for it, infill_longest_answer is below 1. */
+/* With block-causal attention this computes the keys and values of the images and prompts. *infill
+ * is NULL on failure. A prompt that leaves no space for an answer of one token is not an error:
+ * nothing is computed for it, and infill_longest_answer is below 1. */
 int infill_open(Infill **infill, const InfillConfig *config, Error *err);
 void infill_close(Infill *infill); /* NULL is allowed */
 
-/* Tokens that a prompt may have beside `head` rows of <s> and image and `answer` tokens with
- * </s>, in a model that reads `longest`; less than 0 if the answer does not fit at all. */
-int infill_prompt_room(int longest, int answer_position, int head, int answer);
+/* The most tokens of a prompt after `head` rows (<s> and the image) and before `answer` tokens
+ * (with </s>), in a model whose longest sequence is `longest`; negative if the answer does not fit
+ * at all. */
+int infill_max_prompt(int longest, int answer_position, int head, int answer);
 
-/* The longest answer that fits behind a prompt; below 1 if none does. */
+/* The longest answer that fits after a prompt; below 1 if none does. */
 int infill_longest_answer(const Infill *infill, int request);
 
-/* The length predictor over all prompts: logits [prompts, classes] on the host; of no meaning for a
- * prompt that leaves no room. */
+/* The length predictor over all prompts: logits [prompts, classes] on the host; undefined for a
+ * prompt that leaves no space. */
 int infill_lengths(Infill *infill, const LengthPredictor *length, float *logits, Error *err);
 
-/* Takes the memory for evaluations: no canvas is longer than longest_canvas (nor than its request's
- * infill_longest_answer), and canvas_rows is the sum of N + 1 over all canvases that will be
- * evaluated in one call. Once, before the first of them. */
+/* Allocates the memory for evaluations: no canvas may be longer than longest_canvas (nor than its
+ * request's infill_longest_answer), and canvas_rows is the largest sum of N + 1 over the canvases
+ * of one call. Call once, before the first evaluation. */
 int infill_reserve(Infill *infill, int longest_canvas, int64_t canvas_rows, Error *err);
 
 /* A DecodeEvaluate: `infill` is the Infill, a canvas's request is the index of its prompt. A canvas
@@ -87,14 +88,14 @@ int infill_reserve(Infill *infill, int longest_canvas, int64_t canvas_rows, Erro
 int infill_evaluate(void *infill, const DecodeCanvas *canvases, int count, float temperature,
                     uint64_t seed, Proposal *out, Error *err);
 
-/* Evaluates canvases with a look inside: rows [sum of the lengths], the canvases' one after the
- * other, say what is wanted of each row, `top_k` of it where that is alternatives. Maps are over
- * the image_rows rows of the request's image; rows of requests without one get none. After
- * infill_reserve; the memory for the look itself is taken and given back here. */
+/* Evaluates canvases and inspects them: rows [sum of the lengths], canvas after canvas, say which
+ * results to compute for each row, with `top_k` alternatives. Maps are over the image_rows rows of
+ * the request's image; rows of requests without one get none. After infill_reserve; memory for the
+ * inspection itself is allocated and freed here. */
 int infill_inspect(Infill *infill, const DecodeCanvas *canvases, int count, const InspectRow *rows,
                    int top_k, Error *err);
 
-/* Rows of a request's image, 0 without one; and the model's layers. */
+/* The rows of a request's image, 0 without one; and the model's number of layers. */
 int infill_image_rows(const Infill *infill, int request);
 int infill_layers(const Infill *infill);
 

@@ -23,37 +23,37 @@ struct InspectBuffers {
     double *sums;    /* [image_rows]: the weights of the image, over the heads */
 };
 
-int inspector_open(Inspector *inspection, Device *device, const BlockConfig *block, int layers,
+int inspector_open(Inspector *inspector, Device *device, const BlockConfig *block, int layers,
                    int image_rows, int capacity, Error *err) {
-    *inspection = (Inspector){.device = device,
-                              .layers = layers,
-                              .width = block->width,
-                              .heads = block->heads,
-                              .image_rows = image_rows,
-                              .scale = 1 / sqrt((double)block->width / block->heads),
-                              .capacity = capacity};
+    *inspector = (Inspector){.device = device,
+                             .layers = layers,
+                             .width = block->width,
+                             .heads = block->heads,
+                             .image_rows = image_rows,
+                             .scale = 1 / sqrt((double)block->width / block->heads),
+                             .capacity = capacity};
     size_t n = (size_t)capacity;
-    inspection->sequences = calloc(n + 1, sizeof *inspection->sequences);
-    struct InspectBuffers *b = inspection->buffers = calloc(1, sizeof *b);
+    inspector->sequences = calloc(n + 1, sizeof *inspector->sequences);
+    struct InspectBuffers *b = inspector->buffers = calloc(1, sizeof *b);
     if (b) {
         b->ranges = calloc(3 * n + 1, sizeof *b->ranges);
         b->of = calloc(n + 1, sizeof *b->of);
         b->sums = calloc((size_t)image_rows + 1, sizeof *b->sums);
     }
-    if (inspection->sequences && b && b->ranges && b->of && b->sums) return 0;
+    if (inspector->sequences && b && b->ranges && b->of && b->sums) return 0;
     return error_set(err, "out of memory for looking at %d sequences", capacity);
 }
 
-void inspector_close(Inspector *inspection) {
-    struct InspectBuffers *b = inspection->buffers;
+void inspector_close(Inspector *inspector) {
+    struct InspectBuffers *b = inspector->buffers;
     if (b) {
-        device_free(inspection->device, b->memory);
+        device_free(inspector->device, b->memory);
         free(b->ranges), free(b->of), free(b->host), free(b->weights), free(b->scores);
         free(b->sums);
     }
     free(b);
-    free(inspection->sequences);
-    *inspection = (Inspector){0};
+    free(inspector->sequences);
+    *inspector = (Inspector){0};
 }
 
 /* ---- What a batch needs. ---- */
@@ -67,14 +67,14 @@ static int range_find(struct InspectBuffers *b, int32_t begin, int32_t end) {
     return i;
 }
 
-static int buffers_grow(Inspector *inspection, int64_t longest, Error *err) {
-    struct InspectBuffers *b = inspection->buffers;
-    int64_t size = (b->q_rows + b->key_rows) * inspection->width,
-            all = size + b->key_rows * inspection->width;
+static int buffers_grow(Inspector *inspector, int64_t longest, Error *err) {
+    struct InspectBuffers *b = inspector->buffers;
+    int64_t size = (b->q_rows + b->key_rows) * inspector->width,
+            all = size + b->key_rows * inspector->width;
     if (size > b->device_size) {
-        device_free(inspection->device, b->memory);
+        device_free(inspector->device, b->memory);
         b->memory = NULL, b->device_size = 0;
-        TRY(device_alloc(inspection->device, &b->memory, (size_t)size * sizeof(float), err));
+        TRY(device_alloc(inspector->device, &b->memory, (size_t)size * sizeof(float), err));
         b->device_size = size;
     }
     if (all > b->host_size) {
@@ -97,14 +97,14 @@ static int buffers_grow(Inspector *inspection, int64_t longest, Error *err) {
 }
 
 /* Before the first layer: which keys are wanted, room for them, and maps of zeros. */
-static int inspect_begin(Inspector *inspection, Error *err) {
-    struct InspectBuffers *b = inspection->buffers;
+static int inspect_begin(Inspector *inspector, Error *err) {
+    struct InspectBuffers *b = inspector->buffers;
     b->range_count = 0;
     b->q_rows = b->key_rows = 0;
     int64_t longest = 0;
-    size_t map = (size_t)inspection->image_rows * sizeof(float);
-    for (int s = 0; s < inspection->count; s++) {
-        const InspectSequence *sequence = &inspection->sequences[s];
+    size_t map = (size_t)inspector->image_rows * sizeof(float);
+    for (int s = 0; s < inspector->count; s++) {
+        const InspectSequence *sequence = &inspector->sequences[s];
         int64_t keys = 0;
         for (int i = 0; i < sequence->span->range_count; i++) {
             int32_t begin = sequence->span->range[i].begin, end = sequence->span->range[i].end;
@@ -116,30 +116,30 @@ static int inspect_begin(Inspector *inspection, Error *err) {
         for (int i = 0; i < sequence->length; i++)
             if (sequence->rows[i].map) memset(sequence->rows[i].map, 0, map);
     }
-    return buffers_grow(inspection, longest, err);
+    return buffers_grow(inspector, longest, err);
 }
 
 /* ---- One layer. ---- */
 
 /* Queries and keys to the host as f32, and the keys once more with a range's rows side by side, so
  * that the scores of neighbouring keys are computed together. */
-static int rows_fetch(const Inspector *inspection, Tensor q, Tensor k, Error *err) {
-    const struct InspectBuffers *b = inspection->buffers;
-    int64_t d = inspection->width, row = 0;
+static int rows_fetch(const Inspector *inspector, Tensor q, Tensor k, Error *err) {
+    const struct InspectBuffers *b = inspector->buffers;
+    int64_t d = inspector->width, row = 0;
     Tensor all = tensor_2d(b->memory, DTYPE_F32, b->q_rows + b->key_rows, d);
-    for (int s = 0; s < inspection->count; s++) {
-        const InspectSequence *sequence = &inspection->sequences[s];
-        TRY(convert_forward(inspection->device, tensor_rows(all, row, sequence->length),
+    for (int s = 0; s < inspector->count; s++) {
+        const InspectSequence *sequence = &inspector->sequences[s];
+        TRY(convert_forward(inspector->device, tensor_rows(all, row, sequence->length),
                             tensor_rows(q, sequence->q_begin, sequence->length), err));
         row += sequence->length;
     }
     for (int i = 0; i < b->range_count; i++) {
         const KeyRange *r = &b->ranges[i];
         int64_t n = r->end - r->begin;
-        TRY(convert_forward(inspection->device, tensor_rows(all, b->q_rows + r->offset, n),
+        TRY(convert_forward(inspector->device, tensor_rows(all, b->q_rows + r->offset, n),
                             tensor_rows(k, r->begin, n), err));
     }
-    TRY(device_download(inspection->device, b->host, all.data, tensor_bytes(all), err));
+    TRY(device_download(inspector->device, b->host, all.data, tensor_bytes(all), err));
     const float *keys = b->host + b->q_rows * d;
     float *turned = b->host + (b->q_rows + b->key_rows) * d;
     for (int i = 0; i < b->range_count; i++) {
@@ -161,54 +161,54 @@ static void range_scores(float *restrict scores, const float *restrict q, const 
 }
 
 /* Adds one head's weights of one query to the sums over the image's rows. */
-static int head_add(const Inspector *inspection, int s, const float *q, int head, int layer,
+static int head_add(const Inspector *inspector, int s, const float *q, int head, int layer,
                     Error *err) {
-    const struct InspectBuffers *b = inspection->buffers;
-    const InspectSequence *sequence = &inspection->sequences[s];
-    const float *turned = b->host + (b->q_rows + b->key_rows) * inspection->width;
-    int64_t columns = inspection->width / inspection->heads, keys = 0, image = -1;
+    const struct InspectBuffers *b = inspector->buffers;
+    const InspectSequence *sequence = &inspector->sequences[s];
+    const float *turned = b->host + (b->q_rows + b->key_rows) * inspector->width;
+    int64_t columns = inspector->width / inspector->heads, keys = 0, image = -1;
     for (int i = 0; i < sequence->span->range_count; i++) {
         const KeyRange *r = &b->ranges[b->of[s][i]];
         int64_t n = r->end - r->begin;
         range_scores(b->scores + keys, q + head * columns,
-                     turned + r->offset * inspection->width + head * columns * n, columns, n);
+                     turned + r->offset * inspector->width + head * columns * n, columns, n);
         if (sequence->image >= r->begin && sequence->image < r->end)
             image = keys + sequence->image - r->begin;
         keys += n;
     }
-    if (image < 0 || image + inspection->image_rows > keys)
+    if (image < 0 || image + inspector->image_rows > keys)
         return error_set(err, "the image's rows from %d on are not among those that row %d sees",
                          sequence->image, sequence->q_begin);
     double most = -INFINITY, sum = 0;
     for (int64_t t = 0; t < keys; t++)
         if (b->scores[t] > most) most = b->scores[t];
     for (int64_t t = 0; t < keys; t++)
-        sum += b->weights[t] = exp(inspection->scale * (b->scores[t] - most));
+        sum += b->weights[t] = exp(inspector->scale * (b->scores[t] - most));
     if (!(sum >= 1 && sum <= (double)keys)) /* the largest term is 1 */
         return error_set(err, "the attention of layer %d is not a number: the model is broken",
                          layer + 1);
-    for (int i = 0; i < inspection->image_rows; i++) b->sums[i] += b->weights[image + i] / sum;
+    for (int i = 0; i < inspector->image_rows; i++) b->sums[i] += b->weights[image + i] / sum;
     return 0;
 }
 
 int inspector_layer(void *user, int layer, Tensor q, Tensor k, Error *err) {
-    Inspector *inspection = user;
-    const struct InspectBuffers *b = inspection->buffers;
-    if (layer == 0) TRY(inspect_begin(inspection, err));
-    if (!inspection->count) return 0;
-    TRY(rows_fetch(inspection, q, k, err));
+    Inspector *inspector = user;
+    const struct InspectBuffers *b = inspector->buffers;
+    if (layer == 0) TRY(inspect_begin(inspector, err));
+    if (!inspector->count) return 0;
+    TRY(rows_fetch(inspector, q, k, err));
     const float *row = b->host;
-    int n = inspection->image_rows;
-    for (int s = 0; s < inspection->count; s++) {
-        for (int i = 0; i < inspection->sequences[s].length; i++, row += inspection->width) {
-            const InspectRow *out = &inspection->sequences[s].rows[i];
+    int n = inspector->image_rows;
+    for (int s = 0; s < inspector->count; s++) {
+        for (int i = 0; i < inspector->sequences[s].length; i++, row += inspector->width) {
+            const InspectRow *out = &inspector->sequences[s].rows[i];
             if (!out->map && !out->layers) continue;
             memset(b->sums, 0, (size_t)n * sizeof *b->sums);
-            for (int h = 0; h < inspection->heads; h++)
-                TRY(head_add(inspection, s, row, h, layer, err));
+            for (int h = 0; h < inspector->heads; h++)
+                TRY(head_add(inspector, s, row, h, layer, err));
             for (int p = 0; p < n; p++) {
-                double mean = b->sums[p] / inspection->heads;
-                if (out->map) out->map[p] += (float)(mean / inspection->layers);
+                double mean = b->sums[p] / inspector->heads;
+                if (out->map) out->map[p] += (float)(mean / inspector->layers);
                 if (out->layers) out->layers[(int64_t)layer * n + p] = (float)mean;
             }
         }

@@ -1,5 +1,5 @@
-/* noise.h - the forward process of masked diffusion: what is masked, and what a masked token
- * weighs.
+/* noise.h - the forward process of masked diffusion: which tokens are masked, and their loss
+ * weights.
  *
  * Reparameterised discrete diffusion (Zheng et al., arXiv 2302.05737; Ye et al., arXiv 2308.12219):
  * two timesteps from 1..T, coupled. With hi the larger and lo the smaller, a token is masked at hi
@@ -8,8 +8,8 @@
  * is T - (t - 1) (linear) or T (constant).
  *
  * LLaDA (Nie et al., arXiv 2502.09992): t uniform in (0, 1), mask probability p = (1 - eps) t +
- * eps, weight 1 / p. With complementary masks (LaViDa, Li et al., 2025) a second copy has just the
- * other tokens masked, with weight 1 / (1 - p).
+ * eps, weight 1 / p. With complementary masks (LaViDa, Li et al., 2025) a second copy has exactly
+ * the other tokens masked, with weight 1 / (1 - p).
  */
 #ifndef EASYFIRST_LANGUAGE_NOISE_H
 #define EASYFIRST_LANGUAGE_NOISE_H
@@ -32,8 +32,8 @@ NoiseConfig noise_config_default(void); /* RDM, 50, linear, 1e-3, no second copy
 
 enum { NOISE_COPIES = 2 };
 
-/* How many corrupted copies of a sequence go through the network: 2, or 1 for LLaDA without
- * complementary masks. */
+/* The number of masked copies of a sequence to train on: 2, or 1 for LLaDA without complementary
+ * masks. */
 int noise_copies(const NoiseConfig *config);
 
 typedef struct NoiseDraw {
@@ -43,12 +43,12 @@ typedef struct NoiseDraw {
 
 /* Draws the masks of a sequence's `count` maskable tokens: masked[copy * count + i]. A pure
  * function of (seed, stream): the same sequence in the same epoch gets the same noise in any batch.
- * Numbers are random_uniform(seed, stream, index) with the index laid out as noise.c says. */
+ * Draws are random_uniform(seed, stream, index); noise.c documents the index. */
 void noise_draw(const NoiseConfig *config, uint64_t seed, uint64_t stream, int count, bool *masked,
                 NoiseDraw *draw);
 
 /* The factor smoothing_weight of vocab_cross_entropy for a masked token of weight `weight`:
- * smoothing contributes ls T mean(-log p), whatever the timestep, so it is ls T / weight. 0 without
+ * smoothing contributes ls T mean(-log p) at any timestep, so it is ls T / weight. 0 without
  * smoothing. For LLaDA it is ls: smoothing is weighted as the loss is. */
 double noise_smoothing(const NoiseConfig *config, double weight);
 

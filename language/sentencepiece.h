@@ -1,10 +1,9 @@
-/* sentencepiece.h - the sentencepiece library (C++) behind a C header.
+/* sentencepiece.h - a C interface to the sentencepiece library (C++).
  *
- * It knows pieces, not token ids, and no special words: the mapping to XLM-R's ids is in
- * tokenizer.h. The library trusts its model files: it looks characters up in a table of the file
- * without bounds, and a broken file can crash it while it encodes. So a file is walked by our own
- * bounded code first (sentencepiece_check.c), and only what is sound reaches the library. Nothing
- * throws through this header, prints or exits.
+ * It handles pieces, not token ids or special tokens: the mapping to XLM-R's ids is in tokenizer.h.
+ * The library trusts its model files: it looks characters up in a table of the file without bounds
+ * checks, and a malformed file can crash it while it encodes. So our own bounds-checked code
+ * validates a file first (sentencepiece_check.c). No function throws, prints or exits.
  */
 #ifndef EASYFIRST_LANGUAGE_SENTENCEPIECE_H
 #define EASYFIRST_LANGUAGE_SENTENCEPIECE_H
@@ -13,26 +12,26 @@
 #include <stdint.h>
 
 #ifdef __cplusplus
-extern "C" { /* around error.h too, which is C */
+extern "C" { /* error.h is C, too */
 #endif
 
 #include "kernels/error.h"
 
 typedef struct SentencePiece SentencePiece;
 
-/* Bytes of one call to sentencepiece_encode: the library counts in int, and its normaliser can make
- * up to 18 characters of one. */
+/* Maximum bytes for sentencepiece_encode: the library counts in int, and its normaliser can expand
+ * a character to 18. */
 enum { SENTENCEPIECE_LONGEST_TEXT = 1 << 26 };
 
 /* Opens a Unigram model file. *model is NULL on failure. Read-only once open: several threads may
- * use it. Errors: no such file, empty, not a model, a model that is cut off or broken. */
+ * use it. Errors: no such file, empty, not a model, truncated or malformed. */
 int sentencepiece_open(SentencePiece **model, const char *path, Error *err);
 void sentencepiece_close(SentencePiece *model);
 
 int32_t sentencepiece_count(const SentencePiece *model);
 
-/* A piece as it stands in the model, with U+2581 for a space; NULL outside 0..count-1. Owned by the
- * model; UTF-8 without NUL bytes. */
+/* A piece as in the model, with U+2581 for a space; NULL outside 0..count-1. Owned by the model;
+ * UTF-8 without NUL bytes. */
 const char *sentencepiece_piece(const SentencePiece *model, int32_t piece);
 
 /* Normalises `size` bytes of UTF-8 (NUL bytes are text) and segments them. *pieces is owned by the
@@ -40,14 +39,14 @@ const char *sentencepiece_piece(const SentencePiece *model, int32_t piece);
 int sentencepiece_encode(const SentencePiece *model, const char *text, size_t size,
                          int32_t **pieces, size_t *count, Error *err);
 
-/* Refuses the bytes of a model file that the library might not survive, `name` being the file's
- * name for the message: the protobuf framing, the pieces (UTF-8, finite scores, no NUL), the
- * model's type and the normaliser's table. Takes the self tests out of `bytes`, since the library
- * logs to stderr while it runs them; *size shrinks by as much. */
+/* Refuses a model file that might crash the library; `name` is the file's name for the message.
+ * Checks the protobuf framing, the pieces (UTF-8, finite scores, no NUL), the model's type and the
+ * normaliser's table. Removes the self tests from `bytes` and *size, since the library logs to
+ * stderr while it runs them. */
 int sentencepiece_check(char *bytes, size_t *size, const char *name, Error *err);
 
-/* The length of the longest start of `text` that is valid UTF-8 (no overlong forms, no surrogates,
- * nothing above U+10FFFF): `size` where all of it is. */
+/* The length of the longest prefix of `text` that is valid UTF-8 (no overlong forms, no surrogates,
+ * nothing above U+10FFFF): `size` if all of it is. */
 size_t utf8_valid_prefix(const char *text, size_t size);
 
 #ifdef __cplusplus

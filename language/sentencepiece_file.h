@@ -1,8 +1,8 @@
-/* sentencepiece_file.h - walking the bytes of a SentencePiece model file without trusting them; for
+/* sentencepiece_file.h - a bounds-checked protobuf reader for SentencePiece model files; for
  * sentencepiece_check.c and vocabulary.c.
  *
- * The file is a protobuf message: fields of (number, wire type, value), some of them messages
- * again:
+ * The file is a protobuf message: fields of (number, wire type, value), some of them nested
+ * messages:
  *   1 pieces, repeated: {1 piece: string, 2 score: float, 3 type: enum}
  *   2 trainer_spec: {3 model_type: enum, 4 vocab_size: int32, ...}
  *   3 normalizer_spec: {2 precompiled_charsmap: bytes, ...}
@@ -40,11 +40,11 @@ typedef struct ProtoField {
     size_t size;
 } ProtoField;
 
-/* The next field; false, and the cursor stays, where the bytes are no field (groups, long out of
- * use, count as none) or there are none. */
+/* The next field; false, with the cursor unmoved, at the end or if the bytes are not a valid field
+ * (groups, long deprecated, are not accepted). */
 bool proto_next(ProtoCursor *in, ProtoField *field);
 
-/* What is inside a field of WIRE_BYTES. */
+/* The contents of a field of WIRE_BYTES. */
 static inline ProtoCursor proto_inside(const ProtoField *message) {
     return (ProtoCursor){message->bytes, message->bytes + message->size};
 }
@@ -56,8 +56,8 @@ typedef struct PieceFields {
     uint32_t type; /* PIECE_* */
 } PieceFields;
 
-/* The fields of a piece, as protobuf reads them: the last of each counts, an unknown type is left
- * out. Returns NULL, or the place where there is no field. */
+/* The fields of a piece, as protobuf reads them: the last of each counts, an unknown type is
+ * ignored. Returns NULL, or the position of an invalid field. */
 const unsigned char *piece_read(const ProtoField *message, PieceFields *piece);
 
 #endif

@@ -1,12 +1,12 @@
 /* xlmr.h - XLM-R, the masked language model (Conneau et al., 2020), and XLM-R-XL (Goyal et al.,
  * 2021).
  *
- * Word, position and type embeddings, then blocks: post-LN with a LayerNorm over the embeddings
+ * Token, position and type embeddings, then blocks: post-LN with a LayerNorm over the embeddings
  * (base, large), or pre-LN with a final LayerNorm (XL, XXL). The head is dense, GELU, LayerNorm,
- * and the word embeddings again with a bias; it is a function of its own, since only answer rows
- * need it.
+ * and the tied token embeddings with a bias; it is a separate function, since only answer rows need
+ * it.
  *
- * As a diffusion language model it has no input for time: a canvas with more masks is an earlier
+ * As a diffusion language model it has no timestep input: a canvas with more masks is an earlier
  * one.
  */
 #ifndef EASYFIRST_LANGUAGE_XLMR_H
@@ -18,7 +18,7 @@ typedef struct XlmrConfig {
     int vocab, layers;
     int positions; /* rows of the position table: 2 more than the longest sequence */
     BlockConfig block;
-    bool untied; /* the head has a matrix of its own, lm_head.decoder.weight */
+    bool untied; /* the head has its own matrix, lm_head.decoder.weight */
 } XlmrConfig;
 
 enum { XLMR_FIRST_POSITION = 2 }; /* fairseq counts positions from the pad id + 1 */
@@ -33,7 +33,7 @@ typedef struct Xlmr {
 } Xlmr;
 
 /* Checks the configuration and declares the parameters under Hugging Face's names ("roberta....",
- * "lm_head...."). The model must stay where it is until xlmr_free. */
+ * "lm_head...."). The model must not move until xlmr_free. */
 int xlmr_declare(Xlmr *xlmr, const XlmrConfig *config, Params *params, Error *err);
 void xlmr_free(Xlmr *xlmr);
 
@@ -44,8 +44,8 @@ static inline int xlmr_longest(const XlmrConfig *config) {
 /* Sequences end to end. Index arrays are on the host. */
 typedef struct XlmrBatch {
     int tokens;                /* T */
-    const int32_t *ids;        /* [T], -1 where the row is not a word */
-    const int32_t *image_rows; /* [T], row of image_tokens, -1 at words; NULL if there are none */
+    const int32_t *ids;        /* [T], -1 where the row is not a token */
+    const int32_t *image_rows; /* [T], row of image_tokens, -1 at tokens; NULL without images */
     const int32_t *positions;  /* [T], from XLMR_FIRST_POSITION */
     Tensor image_tokens;       /* [R, D] f32 or c, from the projector */
     AttentionPlan plan;
@@ -53,13 +53,13 @@ typedef struct XlmrBatch {
 
 size_t xlmr_work_bytes(const Xlmr *xlmr, int tokens);
 
-/* Final hidden states: *hidden [T, D] in the compute type, taken from the arena (so is everything
- * on the way; the caller resets it). `watch` may be NULL. */
+/* Final hidden states: *hidden [T, D] in the compute type, in the arena, as are all intermediate
+ * results (the caller resets it). `hook` may be NULL. */
 int xlmr_forward(const Xlmr *xlmr, Arena *arena, const XlmrBatch *batch, Tensor *hidden,
                  const LayerHook *hook, Error *err);
 
 /* The head up to the vocabulary's matrix: `rows` (host, [count], indices into hidden) to *features
- * [count, D] c, taken from the arena; then vocab_propose or vocab_logits with xlmr->vocab_w and
+ * [count, D] c, in the arena; then call vocab_propose or vocab_logits with xlmr->vocab_w and
  * vocab_b. */
 int xlmr_head(const Xlmr *xlmr, Arena *arena, Tensor hidden, const int32_t *rows, int count,
               Tensor *features, Error *err);
@@ -68,8 +68,8 @@ size_t xlmr_head_bytes(const Xlmr *xlmr, int rows);
 
 /* ---- Shared with training (xlmr_train.h). ---- */
 
-/* Which row of each table a row of the batch is: [T] i32, in the arena. `image` is no tensor where
- * the batch has no image rows. */
+/* For each row of the batch, its row in each table: [T] i32, in the arena. `image` is TENSOR_NONE
+ * if the batch has no image rows. */
 typedef struct XlmrRows {
     Tensor ids, image, types, positions;
 } XlmrRows;
@@ -81,7 +81,7 @@ size_t xlmr_rows_bytes(int tokens);
 int xlmr_embed(const Xlmr *xlmr, Arena *arena, const XlmrBatch *batch, Tensor x, XlmrRows *rows,
                Error *err);
 
-/* What the parameters of block `layer` are called, and their prefix. */
+/* The parameter names of block `layer`, and their prefix. */
 enum { XLMR_PREFIX_SIZE = 64 };
 const BlockNames *xlmr_block_names(const XlmrConfig *config, int layer,
                                    char prefix[XLMR_PREFIX_SIZE]);

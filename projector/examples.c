@@ -208,8 +208,8 @@ static int make_answer(Maker *m, int turn, int *room, Error *err) {
     int64_t left = most - (int64_t)m->answer.count;
     if (m->config->answer_position > 0) {
         int fits =
-            infill_prompt_room(m->config->positions > 0 ? m->config->positions : longest,
-                               m->config->answer_position, 1 + m->image_rows, (int)m->answer.count);
+            infill_max_prompt(m->config->positions > 0 ? m->config->positions : longest,
+                              m->config->answer_position, 1 + m->image_rows, (int)m->answer.count);
         if (fits < left) left = fits;
     }
     *room = (int)left;

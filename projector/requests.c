@@ -46,7 +46,7 @@ static int image_rows(const Multimodal *m, const AnswerRequest *r) {
 static int prompt_room(const Multimodal *m, const AnswerRequest *r, int answer) {
     int longest = xlmr_longest(&m->xlmr->config);
     if (answer >= longest) return 0;
-    return infill_prompt_room(longest, m->answer_position, 1 + image_rows(m, r), answer + 1);
+    return infill_max_prompt(longest, m->answer_position, 1 + image_rows(m, r), answer + 1);
 }
 
 /* No prompt leaves room for the answer. */

@@ -1,5 +1,5 @@
-/* golden_models.h - the tiny models of tests/golden/models with what the reference computes for
- * them, for the tests that compare stages. See tests/reference/make_models.py for the names. */
+/* golden_models.h - the tiny models of tests/golden/models with the reference's results, for the
+ * tests that compare stages. See tests/reference/make_models.py for the names. */
 #ifndef EASYFIRST_TESTS_GOLDEN_MODELS_H
 #define EASYFIRST_TESTS_GOLDEN_MODELS_H
 
@@ -13,7 +13,7 @@ typedef struct Fixture {
     Device *device;
     Model model;
     Checkpoint golden; /* stages.safetensors */
-    double limit;      /* of relative errors in this arithmetic */
+    double limit;      /* of relative errors in this compute type */
 } Fixture;
 
 void fixture_open(Fixture *f, const char *folder, const char *dtype);
@@ -23,7 +23,7 @@ void fixture_close(Fixture *f);
 Tensor golden(const Checkpoint *c, const char *format, int n);
 int32_t *golden_ids(const Checkpoint *c, const char *format, int n, int *count); /* free() */
 
-/* Compares a tensor of any float type with a golden one of as many numbers. */
+/* Compares a tensor of any float type with a golden one of as many values. */
 void compare(Tensor got, Tensor want, double limit, const char *what, int n);
 
 /* The image tokens that the reference computed, [images * rows, D]. */
@@ -33,7 +33,8 @@ Tensor golden_image_tokens(const Checkpoint *c);
 typedef struct Sequences {
     int32_t *ids, *begin, *image_rows, *positions;
     int tokens, count;
-    int32_t *images, *ends; /* of "mm" ones: [count], and [count, 3] the ends of their blocks */
+    int32_t *images, *ends; /* of "mm" sequences: [count], and [count, 3] the ends of their
+                               blocks */
     AttentionSpan *spans;
     int span_count;
 } Sequences;

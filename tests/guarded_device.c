@@ -30,7 +30,7 @@ static void open_pages(bool open) {
 
 static int guarded_alloc(Device *device, void **memory, size_t bytes, Error *err) {
     (void)device;
-    if (guard.fail_after == 0) return error_set(err, "out of memory: %zu bytes asked", bytes);
+    if (guard.fail_after == 0) return error_set(err, "out of memory: %zu bytes requested", bytes);
     if (guard.fail_after > 0) guard.fail_after--;
     int i = 0;
     while (i < BLOCKS && guard.block[i].memory) i++;

@@ -1,6 +1,6 @@
-/* guarded_device.h - a device whose memory the host cannot touch, for code that must go through the
- * device as it would have to with a GPU: the CPU's operations, on pages that are open only while
- * one of them runs. It calls itself a GPU and counts its bytes.
+/* guarded_device.h - a device whose memory the host cannot access, for code that must go through
+ * the device as with a GPU: the CPU's operations, on pages that are accessible only while one of
+ * them runs. It reports itself as a GPU and counts its bytes.
  */
 #ifndef EASYFIRST_TESTS_GUARDED_DEVICE_H
 #define EASYFIRST_TESTS_GUARDED_DEVICE_H
@@ -10,7 +10,7 @@
 Device *guarded_open(void);
 void guarded_close(Device *device); /* fails the test if memory has not been freed */
 
-/* Bytes taken and not freed, as asked for. */
+/* Bytes allocated and not freed, as requested. */
 size_t guarded_bytes(void);
 
 /* Whether the address lies in memory of the device. */

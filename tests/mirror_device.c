@@ -137,9 +137,10 @@ static void fetch(Moved *m, const char *op) {
 
 static int mirror_alloc(Device *device, void **memory, size_t bytes, Error *err) {
     (void)device;
-    if (bytes > PTRDIFF_MAX - ALIGN) return error_set(err, "out of memory: %zu bytes asked", bytes);
+    if (bytes > PTRDIFF_MAX - ALIGN)
+        return error_set(err, "out of memory: %zu bytes requested", bytes);
     void *taken = aligned_alloc(ALIGN, (bytes / ALIGN + 1) * ALIGN);
-    if (!taken) return error_set(err, "out of memory: %zu bytes asked", bytes);
+    if (!taken) return error_set(err, "out of memory: %zu bytes requested", bytes);
     memset(taken, 0xff, bytes); /* fresh memory is not zero */
     *memory = taken;
     return 0;

@@ -1,16 +1,16 @@
-/* mirror_device.h - a GPU behind memory of the host, for tests that keep their data there.
+/* mirror_device.h - a GPU with host memory, for tests that keep their data there.
  *
  * Every operation's tensors are copied to the GPU, the CUDA backend computes, and they are copied
- * back: whole ranges of memory, with what lies between the rows, so that a test sees what was
- * written there. Ranges that overlap travel as one, so that an operation in place, or on slices of
- * one matrix, is that on the GPU, too; addresses keep their place within 256 bytes, so that what is
- * not aligned stays so. Found on the way, and a failed test: a write in front of a range or behind
- * it, where the GPU has NaN, and one into a tensor that is only read.
+ * back: whole ranges of memory, including the gaps between rows, so that a test detects writes
+ * there. Overlapping ranges are copied as one, so that an operation in place, or on slices of one
+ * matrix, is so on the GPU, too; addresses are kept modulo 256, so that unaligned data stay
+ * unaligned. The test fails on a write before or after a range, where the GPU has NaN, and on a
+ * write into an input tensor.
  *
- * With EASYFIRST_MIRROR=exact in the environment there is nothing in front and behind: each range
- * is an allocation of its own, for tools that watch these (compute-sanitizer).
+ * With EASYFIRST_MIRROR=exact in the environment each range is an exact allocation, without padding
+ * before or after it, for tools that check bounds (compute-sanitizer).
  *
- * Memory of device_alloc is the host's. Packed weights are on the GPU.
+ * device_alloc allocates host memory. Packed weights are on the GPU.
  */
 #ifndef EASYFIRST_TESTS_MIRROR_DEVICE_H
 #define EASYFIRST_TESTS_MIRROR_DEVICE_H

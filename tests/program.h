@@ -1,5 +1,5 @@
-/* program.h - running the built program (named by the environment's EASYFIRST, else
- * build/easyfirst) with arguments and input, and looking at what comes out. */
+/* program.h - runs the built program (EASYFIRST in the environment, else build/easyfirst) with
+ * arguments and input, and checks its output. */
 #ifndef EASYFIRST_TESTS_PROGRAM_H
 #define EASYFIRST_TESTS_PROGRAM_H
 
@@ -11,8 +11,8 @@ typedef struct Run {
     int status;
 } Run;
 
-/* Makes the folder, and an environment without EASYFIRST_MODEL; without a GPU, too, unless the
- * tests are to run on one (matrix.h). */
+/* Makes the folder, and an environment without EASYFIRST_MODEL, and without a GPU unless the tests
+ * run on one (matrix.h). */
 void run_start(Run *r);
 void run_end(Run *r);
 
@@ -26,7 +26,7 @@ void run_input(Run *r, const char *bytes, size_t size, char *const *args);
 #define run(r, ...)            run_files((r), "/dev/null", NULL, (char *[]){__VA_ARGS__, NULL})
 #define run_text(r, text, ...) run_input((r), (text), strlen(text), (char *[]){__VA_ARGS__, NULL})
 
-/* The path of a file in the run's folder; and such a file, written. */
+/* The path of a file in the run's folder; writes such a file. */
 void path_in(char *out, size_t size, const Run *r, const char *name);
 void write_file(const Run *r, const char *name, const char *bytes, size_t size, char *path,
                 size_t path_size);
@@ -36,7 +36,8 @@ int count_lines(const char *text);
 /* The exit status, and (unless NULL) all of the output. */
 void expect(const Run *r, int status, const char *out);
 
-/* The run failed with one line on standard error that has all the words, and printed nothing. */
+/* The run failed with one line on standard error that contains all the words, and printed
+ * nothing. */
 void expect_message(const Run *r, int status, const char *const *words);
 #define assert_message(r, status, ...) \
     expect_message((r), (status), (const char *const[]){__VA_ARGS__, NULL})

@@ -1,4 +1,5 @@
-/* records_data.h - files of records in a folder of their own, scanned and looked at. */
+/* records_data.h - writes files of records in a temporary folder, scans them and checks the
+ * result. */
 #ifndef EASYFIRST_TESTS_RECORDS_DATA_H
 #define EASYFIRST_TESTS_RECORDS_DATA_H
 
@@ -43,7 +44,7 @@ static inline int scan(Data *d) {
     return records_open(&d->records, d->file, &d->options, &d->skipped, &d->err);
 }
 
-/* Writes and scans; `count` usable records of `scanned`. */
+/* Writes and scans; expects `count` usable records of `scanned`. */
 static inline void accept(Data *d, const char *text, int64_t count, int64_t scanned) {
     write_text(d, "data", text);
     assert_ok(scan(d), &d->err);

@@ -1,4 +1,4 @@
-/* test.h - what the test programs share: cmocka, relative errors, golden files, ../shared. */
+/* test.h - shared by all test programs: cmocka, relative errors, golden files, ../shared. */
 #ifndef EASYFIRST_TESTS_TEST_H
 #define EASYFIRST_TESTS_TEST_H
 
@@ -20,7 +20,7 @@
  * gives infinity; both all zero gives 0). */
 double relative_error(const float *a, const float *b, size_t n);
 
-/* Fails the test, with the numbers, unless relative_error(a, b, n) <= limit. */
+/* Fails the test, naming the error, unless relative_error(a, b, n) <= limit. */
 void assert_close(const float *a, const float *b, size_t n, double limit, const char *what);
 
 /* Fails with the message in err unless the call returned 0. */
@@ -42,11 +42,11 @@ void check_message(const Error *err, const char *call, const char **words);
  * Free with free(). */
 char *file_bytes(const char *path, size_t *size);
 
-/* The path of a file under ../shared/data, or NULL where that folder is absent: the test then calls
+/* The path of a file under ../shared/data, or NULL if that folder is absent: then the test calls
  * skip(). Static storage, overwritten by the next call. */
 const char *shared_file(const char *name);
 
-/* A fresh folder for a test's files, removed (with what is in it) by temporary_remove. */
+/* A new folder for a test's files; temporary_remove deletes it with its contents. */
 void temporary_folder(char *path, size_t size);
 void temporary_remove(const char *path);
 

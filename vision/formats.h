@@ -1,13 +1,13 @@
-/* formats.h - what stands behind image_decode: one decoder a file format, the recognition of what a
- * file is, and the orientation that files carry. Private to vision/.
+/* formats.h - the internals of image_decode: one decoder for each file format, detection of the
+ * format, and the orientation stored in files. Private to vision/.
  */
 #ifndef EASYFIRST_VISION_FORMATS_H
 #define EASYFIRST_VISION_FORMATS_H
 
 #include "vision/image.h"
 
-/* Takes an upright image while it is decoded. Each row arrives once, in any order; an image that is
- * stored on its side arrives by columns instead. */
+/* Receives an upright image while it is decoded. Each row arrives once, in any order; an image that
+ * is stored on its side arrives by columns instead. */
 typedef struct ImageSink {
     int (*start)(void *context, int width, int height, bool by_columns, Error *err);
     void (*row)(void *context, int y, const uint8_t *rgb);    /* [width, 3] */
@@ -16,63 +16,63 @@ typedef struct ImageSink {
 } ImageSink;
 
 /* Like image_read and image_decode, into a sink. After a failure the sink may have been started and
- * have taken some of the rows: its owner frees what it holds. */
+ * have received some of the rows: its owner frees what it holds. */
 int image_read_into(const ImageSink *sink, const char *path, const ImageOptions *options,
                     Error *err);
 int image_decode_into(const ImageSink *sink, const void *bytes, size_t size, const char *name,
                       const ImageOptions *options, Error *err);
 
-/* An encoded image in memory, what its decoder must know, and where the rows go. */
+/* An encoded image in memory, its decoder's parameters, and where the rows go. */
 typedef struct Encoded {
     const uint8_t *bytes;
     size_t size;
     const char *name; /* for messages */
     int64_t max_pixels;
-    int orientation; /* 1 to 8, to be undone by rows_put */
+    int orientation; /* 1 to 8, undone by rows_put */
     const ImageSink *sink;
     int width, height;
     uint8_t *reversed; /* [width, 3], for orientations that mirror rows */
 } Encoded;
 
-/* Decoders say the stored size and then give each stored row, [width, 3] RGB, in any order. */
+/* Decoders first pass the stored size, then each stored row, [width, 3] RGB, in any order. */
 int rows_start(Encoded *file, int width, int height, Error *err);
 void rows_put(const Encoded *file, int y, const uint8_t *rgb);
 
 /* All bytes of the file, pipe or standard input ("-") at `path`; the caller frees them, also after
- * a failure. What is no image is refused after its first bytes. */
+ * a failure. A file that is not an image is refused after its first bytes. */
 int image_file_read(uint8_t **bytes, size_t *size, const char *path, Error *err);
 
-/* What messages call the image at `path`. */
+/* The name in messages of the image at `path`. */
 const char *image_file_name(const char *path);
 
 typedef enum ImageKind { IMAGE_OTHER, IMAGE_PNG, IMAGE_JPEG } ImageKind;
 
-/* How many of a file's first bytes are enough to tell what it is (fewer if the file is shorter). */
+/* How many of a file's first bytes suffice to detect its format (fewer if the file is shorter). */
 enum { IMAGE_HEAD = 1024 };
 
 ImageKind image_kind(const uint8_t *bytes, size_t size);
 
-/* Says in *err what a file of IMAGE_OTHER is and what to do about it; always returns -1. */
+/* Reports in *err what a file of IMAGE_OTHER is and what to do about it; always returns -1. */
 int image_refuse(const uint8_t *bytes, size_t size, const char *name, Error *err);
 
 int png_decode(Encoded *file, Error *err);
 int jpeg_decode(Encoded *file, Error *err);
 
 /* Refuses sizes that are not positive, sides beyond IMAGE_MAX_SIDE, and more pixels than `times`
- * the limit. Decoders call it with what the header says, before anything of that size is
+ * the limit. Decoders call it with the header's values, before anything of that size is
  * allocated. */
 int encoded_check_size(const Encoded *file, const char *format, int64_t width, int64_t height,
                        int times, Error *err);
 
-/* The orientation, 1 to 8, that a PNG or JPEG carries: in its EXIF block, else in its XMP packet,
- * as Pillow looks for it. 1 (upright) if there is none. Anything malformed counts as missing: a
- * broken tag is no reason to refuse an image. */
+/* The orientation, 1 to 8, of a PNG or JPEG: from its EXIF block, else from its XMP packet, as in
+ * Pillow. 1 (upright) if there is none. Anything malformed counts as missing: an image is not
+ * refused for a broken tag. */
 int png_orientation(const uint8_t *bytes, size_t size);
 int jpeg_orientation(const uint8_t *bytes, size_t size);
 
 /* The orientation in an EXIF block: a TIFF header and its first directory, with or without
- * "Exif\0\0" before it. 1 if there is none. `found` (may be NULL) takes whether the block has the
- * tag, be it with a value that makes no sense. */
+ * "Exif\0\0" before it. 1 if there is none. *found (may be NULL) is set to whether the block has
+ * the tag, even with an invalid value. */
 int exif_orientation(const uint8_t *block, size_t size, bool *found);
 
 /* The orientation in an XMP packet: the property Orientation of the TIFF namespace, as attribute or

@@ -1,32 +1,30 @@
-/* image.h - image files as pixels.
+/* image.h - reads image files.
  *
- * PNG (libpng) and JPEG (libjpeg-turbo), recognised by their first bytes and never by their name.
- * What comes out is what Pillow's Image.open(...).convert("RGB") gives, to the bit, but for four
- * things:
- *   - transparent pixels are blended over white (Pillow drops the transparency, and what lies
- *     hidden under it shows);
- *   - the orientation that a JPEG or PNG carries is applied, as Pillow's exif_transpose does,
- *     because people hold their phones upright (ignore_orientation gives the image as stored). It
- *     is read from EXIF (an APP1 segment, an eXIf chunk, or the raw profile text of ImageMagick),
- *     else from XMP;
- *   - greyscale PNG of 16 bits keeps its upper 8 bits (Pillow turns all values above 255 white);
- *   - a JPEG of more pixels than the limit, as phones take them, is decoded at half its width and
+ * PNG (libpng) and JPEG (libjpeg-turbo), detected by their first bytes, never by their name. The
+ * pixels are those of Pillow's Image.open(...).convert("RGB"), to the bit, with four exceptions:
+ *   - transparent pixels are blended over white (Pillow drops the alpha channel, which reveals the
+ *     hidden colors);
+ *   - the orientation stored in a JPEG or PNG is applied, as by Pillow's exif_transpose, because
+ *     photos from phones need it (ignore_orientation gives the image as stored). It is read from
+ *     EXIF (an APP1 segment, an eXIf chunk, or the raw profile text of ImageMagick), else from XMP;
+ *   - 16-bit grayscale PNG keeps its upper 8 bits (Pillow clips all values above 255 to white);
+ *   - a JPEG of more pixels than the limit, as phones produce, is decoded at half its width and
  *     height (scaled in the DCT), and has that size.
- * An image whose pixels are not all there is refused; none is filled up with grey. So is one whose
- * compressed data are damaged.
+ * An incomplete image is refused, not padded with gray. So is one whose compressed data are
+ * damaged.
  *
- * Limits, so that no small file takes much memory or time:
+ * Limits, so that a small file cannot take much memory or time:
  *   - 89,478,485 pixels, Pillow's own limit against decompression bombs; four times as many in a
  *     JPEG;
  *   - 1,000,000 pixels along a side, libpng's own limit;
  *   - 1 GiB of a file;
  *   - 100 scans of a progressive JPEG, fewer in large ones (4,000,000,000 pixels in all of them);
  *   - 128 MiB for the coefficients of a progressive JPEG, which a decoder must hold all at once (3
- * to 6 bytes a pixel); 64 times the file's size if that is more, but not above 512 MiB.
+ *     to 6 bytes a pixel); 64 times the file's size if that is more, but at most 512 MiB.
  *
- * image_read takes memory for the file and for all pixels, 3 bytes each; preprocess_read (see
- * preprocess.h) for the file and a few rows only, or a quarter of the pixels of an
- * interlaced PNG. */
+ * image_read allocates memory for the file and for all pixels, 3 bytes each; preprocess_read (see
+ * preprocess.h) for the file and a few rows only, or a quarter of the pixels of an interlaced
+ * PNG. */
 #ifndef EASYFIRST_VISION_IMAGE_H
 #define EASYFIRST_VISION_IMAGE_H
 
@@ -48,18 +46,18 @@ typedef struct Image {
 } Image;
 
 typedef struct ImageOptions {
-    int64_t max_pixels;      /* width * height above this is refused before decoding (a JPEG: above
-                                four times this; see above); 0: IMAGE_MAX_PIXELS */
-    bool ignore_orientation; /* leave an image as stored, whatever its orientation is */
+    int64_t max_pixels;      /* maximum width * height, checked before decoding (a JPEG: four times
+                                this; see above); 0: IMAGE_MAX_PIXELS */
+    bool ignore_orientation; /* leave the image as stored */
 } ImageOptions;
 
 /* Reads the image at `path` ("-" is standard input; pipes are read to their end). `options` may be
  * NULL. On failure *image is left empty. Errors: no such file, a folder, a URL, an empty file, a
  * pipe that nothing writes to within three seconds, another kind of file (GIF, WebP, HEIC, ... are
- * named), a truncated or broken image, too many pixels. */
+ * named), a truncated or corrupt image, too many pixels. */
 int image_read(Image *image, const char *path, const ImageOptions *options, Error *err);
 
-/* The same from memory; `name` is what messages call the image. */
+/* The same from memory; `name` is the image's name in messages. */
 int image_decode(Image *image, const void *bytes, size_t size, const char *name,
                  const ImageOptions *options, Error *err);
 

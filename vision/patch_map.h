@@ -1,8 +1,8 @@
-/* patch_map.h - numbers for the patches of a preprocessed image, put back onto the image.
+/* patch_map.h - maps values of the patches of a preprocessed image back onto the image.
  *
- * The vision tower sees a square that is cut out of the image, or that the image was padded to
- * (vision/preprocess.h), as grid x grid patches in reading order. These functions say where that
- * square lies on the image and move a map over patches to cells of the whole image.
+ * The vision tower's input is a square cropped from the image, or to which it was padded
+ * (vision/preprocess.h), as grid x grid patches in row-major order. These functions return where
+ * that square lies on the image and resample a map over patches to cells of the whole image.
  */
 #ifndef EASYFIRST_VISION_PATCH_MAP_H
 #define EASYFIRST_VISION_PATCH_MAP_H
@@ -19,11 +19,11 @@ typedef struct PatchRectangle {
 int patch_rectangle(PatchRectangle *rectangle, int width, int height,
                     const PreprocessConfig *config, Error *err);
 
-/* Moves `map` [grid * grid], patch (x, y) at y * grid + x, to cells x cells equal cells over the
- * whole image: out[x * cells + y] (x first, as GQA's official script indexes its 7 x 7 maps)
- * takes of every patch the share of its area that lies in the cell. What patches have outside of
- * the image (padding) is lost, all else is preserved; returns the sum of `out`, by which a caller
- * may divide. Cells that a crop left out get 0. */
+/* Resamples `map` [grid * grid], patch (x, y) at y * grid + x, to cells x cells equal cells over
+ * the whole image: out[x * cells + y] (x first, as GQA's official script indexes its 7 x 7 maps)
+ * receives from every patch the share of its area that lies in the cell. Shares outside of the
+ * image (padding) are dropped, the rest of the sum is preserved; returns the sum of `out`, for
+ * normalising. Cells outside of the crop get 0. */
 double patch_map_cells(double *out, int cells, const float *map, int grid,
                        const PatchRectangle *rectangle, int width, int height);
 

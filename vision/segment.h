@@ -1,9 +1,9 @@
-/* segment.h - the vision tower's training by itself: which object covers each patch.
+/* segment.h - pretrains the vision tower by itself: which object covers each patch.
  *
  * A linear layer over the features that a projector would read gives each patch a class (semantic
  * segmentation by patches; Strudel et al., ICCV 2021, call it Segmenter's linear decoder). A tower
- * that is trained from nothing learns here what is where, before a language model has to make use
- * of it; the layer itself is of no use later.
+ * trained from scratch learns here what is where, before a language model has to use it; the layer
+ * itself is discarded afterwards.
  */
 #ifndef EASYFIRST_VISION_SEGMENT_H
 #define EASYFIRST_VISION_SEGMENT_H
@@ -25,27 +25,27 @@ typedef struct SegmentBatch {
     const float *pixels;   /* [images, 3, S, S] */
     const int32_t *labels; /* [images * patches]: a class, 0 for the background; -1: no loss */
     float weight;          /* of each patch's loss */
-    float smoothing;       /* share of the target that goes to all classes */
+    float smoothing;       /* label smoothing: share of the target spread over all classes */
 } SegmentBatch;
 
-/* Patches, and those of them whose class was found; `objects` are those whose label is above 0. */
+/* Patches, and those classified correctly; `objects` are those whose label is above 0. */
 typedef struct SegmentScore {
     int64_t patches, right, objects, objects_right;
 } SegmentScore;
 
 typedef struct SegmentRun {
-    bool backward;       /* false: the loss alone */
-    bool recompute;      /* keep block inputs only */
-    SegmentScore *score; /* is added to; NULL: not asked for */
+    bool backward;       /* false: the loss only */
+    bool recompute;      /* activation checkpointing: keep block inputs only */
+    SegmentScore *score; /* added to; NULL: not computed */
 } SegmentRun;
 
-/* Arena bytes that segment_pass takes for up to so many images. Ask when params_train (or
+/* Arena bytes that segment_pass takes for up to `images` images. Call it after params_train (or
  * params_train_describe) has filled the slots. */
 size_t segment_bytes(const Vit *vit, const SegmentHead *head, int images, bool recompute);
 
-/* losses [images * patches] (host): weighted cross-entropies, 0 where there is no label. With
+/* losses [images * patches] (host): weighted cross-entropies, 0 for patches without a label. With
  * run->backward their sum's gradients are added to those of head and tower. Labels that the head
- * does not have are refused. The arena is left as it was. */
+ * does not have are refused. The arena is left unchanged. */
 int segment_pass(const Vit *vit, const SegmentHead *head, Arena *arena, const SegmentBatch *batch,
                  const SegmentRun *run, float *losses, Error *err);
 

@@ -1,7 +1,7 @@
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/threads.h"
 
-/* Values that a thread takes at a time, as in activation.c. */
+/* Values that a thread processes at a time, as in elementwise.c. */
 enum { PIECE = 4096 };
 
 int cpu_activation_backward(Device *device, Tensor dx, Tensor dy, Tensor x, Activation activation,

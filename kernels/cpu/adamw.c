@@ -3,8 +3,8 @@
 
 #include <math.h>
 
-/* Values that a thread takes at a time: the piece of new weights is still in the first-level cache
- * when its copy is made. */
+/* Values that a thread processes at a time: new weights are still in the L1 cache when they are
+ * copied. */
 enum { PIECE = 4096 };
 
 /* With the corrections c1 = 1 / (1 - beta1^step) and c2 = 1 / (1 - beta2^step) of the moments,
@@ -59,11 +59,11 @@ int cpu_adamw_step(Device *device, Tensor p, Tensor copy, Tensor m, Tensor v, Te
     return 0;
 }
 
-/* Pieces of a sum, whatever the number of threads: its bits depend on the values alone. */
+/* Pieces of a sum, for any number of threads: its bits depend on the values alone. */
 enum { SUM_PIECES = 256 };
 
-/* In eight sums side by side, which a compiler may keep in vectors; one alone would be added to in
- * strict order. */
+/* In eight independent sums, which a compiler can vectorise; a single one would be added in strict
+ * order. */
 static double piece_square_sum(Tensor x, int64_t first, int64_t end) {
     double sum[8] = {0};
     int64_t i = first;

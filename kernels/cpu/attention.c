@@ -1,25 +1,24 @@
-/* attention.c - the sharing out of attention: units of one head and some queries of a span.
+/* attention.c - divides attention among threads: units of one head and some queries of a span.
  *
- * A unit packs its head's keys and values before it begins, which costs about as much as ten
- * queries do. So a span's queries stay together where there are units enough for all threads, and
- * are cut where there are not.
+ * A unit first packs its head's keys and values, which costs about as much as ten queries. So a
+ * span's queries are split only if there are too few units for all threads.
  */
 #include "kernels/cpu/cpu.h"
 
 #include <omp.h>
 
 enum {
-    UNITS_PER_THREAD = 3,   /* so that the last thread is not waited for long */
-    QUERIES_MIN = 64,       /* in a unit that is cut off: packing then is a seventh at most */
+    UNITS_PER_THREAD = 3,   /* so that the wait for the last thread is short */
+    QUERIES_MIN = 64,       /* at least, in a split unit: packing is then at most a seventh */
     PARALLEL_WORK = 1 << 20 /* multiply-adds that take one thread as long as waking the others */
 };
 
 typedef struct Sharing {
     int64_t queries; /* of all spans */
-    int64_t work;    /* matmuls of queries and keys over all spans */
+    int64_t work;    /* sum of queries times keys over all spans */
     int longest;     /* queries of the longest span */
-    int keys;        /* of the span with the most */
-    int piece;       /* queries in a unit, about */
+    int keys;        /* maximum over the spans */
+    int piece;       /* queries in a unit, approximately */
 } Sharing;
 
 static Sharing sharing_of(const AttentionSpan *spans, int count, int heads, int threads) {
@@ -36,7 +35,7 @@ static Sharing sharing_of(const AttentionSpan *spans, int count, int heads, int 
     return s;
 }
 
-/* The pieces that a number of queries is cut into. */
+/* The number of pieces that `queries` queries are split into. */
 static int pieces_of(int queries, int piece) {
     return (queries + piece - 1) / piece;
 }

@@ -1,9 +1,10 @@
-/* attention_backward.c - the sharing out of attention's gradients: one head of a group of spans.
+/* attention_backward.c - divides attention's backward pass among threads: one head of a group of
+ * spans each.
  *
- * Spans that share keys add to the same rows of dk and dv. One thread takes them all, in their
- * order, so that each sum is formed in one order whatever the number of threads. Spans whose keys
- * lie apart, those of different sequences, may be taken by different threads; spans that come
- * sorted by their keys are told apart here.
+ * Spans that share keys add to the same rows of dk and dv. One thread processes them all, in order,
+ * so that the order of each sum does not depend on the number of threads. Spans with disjoint keys,
+ * of different sequences, may go to different threads; they are found if the spans are sorted by
+ * their keys.
  */
 #include "kernels/cpu/cpu.h"
 
@@ -15,7 +16,7 @@ static bool span_is_empty(const AttentionSpan *span) {
     return span->q_begin == span->q_end;
 }
 
-/* The rows from the first to the last key. */
+/* The range from the first to the last key row. */
 static void key_hull(const AttentionSpan *span, int32_t *begin, int32_t *end) {
     *begin = INT32_MAX, *end = 0;
     for (int r = 0; r < span->range_count; r++) {
@@ -25,8 +26,8 @@ static void key_hull(const AttentionSpan *span, int32_t *begin, int32_t *end) {
     }
 }
 
-/* Group g is the spans first[g] ... first[g + 1] - 1: a new one begins where all keys before lie
- * below all keys from there on. `least` is scratch; both have room for count + 1. */
+/* Group g is the spans first[g] ... first[g + 1] - 1: a new one begins where all earlier keys are
+ * below all later ones. `least` is scratch; both hold count + 1. */
 static int groups_of(int32_t *first, int32_t *least, const AttentionSpan *spans, int count) {
     least[count] = INT32_MAX;
     for (int i = count - 1; i >= 0; i--) {

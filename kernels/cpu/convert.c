@@ -1,10 +1,10 @@
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/threads.h"
 
-/* Values that a thread takes at a time. */
+/* Values that a thread processes at a time. */
 enum { PIECE = 8192 };
 
-/* A tensor without gaps is one row: short rows would only be a call for each. */
+/* A tensor without gaps becomes one row, to save a call for each short row. */
 static Tensor as_matrix(Tensor t, bool flat) {
     int64_t rows = flat ? 1 : tensor_row_count(t);
     Tensor m = tensor_2d(t.data, t.dtype, rows, rows ? tensor_count(t) / rows : 0);

@@ -1,7 +1,7 @@
-/* cpu.h - the CPU backend's own state, shared by the files of kernels/cpu/. Private to them.
+/* cpu.h - the CPU backend's state. Private to kernels/cpu/.
  *
- * Matmuls are oneDNN's; everything between them is ours, in kernels/cpu/isa/, compiled once
- * for each instruction set and reached through CpuKernels.
+ * Matmuls are oneDNN's; everything else is in kernels/cpu/isa/, compiled once for each instruction
+ * set and called through CpuKernels.
  */
 #ifndef EASYFIRST_KERNELS_CPU_CPU_H
 #define EASYFIRST_KERNELS_CPU_CPU_H
@@ -23,11 +23,11 @@ static inline CpuState *cpu_state(Device *device) {
     return device->state;
 }
 
-/* At least `bytes` of scratch, aligned to 64, valid until the next call. It grows when a call needs
- * more than any before it and then stays: a decode allocates in its first step only. */
+/* At least `bytes` of scratch, aligned to 64, valid until the next call. It only ever grows: a
+ * decode allocates in its first step only. */
 int cpu_workspace(Device *device, void **memory, size_t bytes, Error *err);
 
-/* Rows of a vocabulary that are multiplied and looked at together: see vocab.c. */
+/* Rows of a vocabulary that are processed together: see vocab.c. */
 enum { VOCAB_CHUNK = 4096 };
 
 /* Packed.layout of this backend: of all chunks but the last, and of the last, which may be shorter
@@ -37,7 +37,8 @@ typedef struct PackedLayout {
 } PackedLayout;
 
 /* linear_forward with the weight rows [first, first + count) alone: y [T, count]. Of a packed
- * weight they are one chunk: first a multiple of chunk_rows, count that many or what is left. */
+ * weight they are one chunk: first a multiple of chunk_rows, count that many or the remaining
+ * rows. */
 int cpu_linear_rows(Device *, Tensor y, Tensor x, Tensor w, Tensor b, int64_t first, int64_t count,
                     Activation, bool accumulate, Error *);
 

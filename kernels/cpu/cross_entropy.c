@@ -1,20 +1,21 @@
 /* The loss over a large vocabulary and its gradients.
  *
- * The logits of all rows would be the largest matrix of the training by far (16,000 rows of XLM-R:
- * 16 GB) and never exist at once: the vocabulary is walked in chunks.
+ * The logits of all rows would be by far the largest matrix of training (16,000 rows of XLM-R: 16
+ * GB) and never exist at once: the vocabulary is processed in chunks.
  *
- * The first walk finds each row's largest logit and sum of exponentials, and dx with them, as flash
- * attention does (Dao et al., 2022): exponentials are taken beside the largest logit so far and
- * multiplied into dx as they are; when a later chunk has a larger one, what there is is scaled
- * down, and the sum divides everything at the end. The target's own logit is left out of all this
- * and enters at the end: its gradient p - 1 is minus the sum of the others', which a row that has
- * learnt all there is to learn knows exactly, and not as the difference of two roundings.
+ * The first pass finds each row's largest logit and sum of exponentials, and dx with them, by the
+ * online softmax of flash attention (Dao et al., 2022): exponentials are relative to the largest
+ * logit so far and accumulated into dx unnormalised; when a later chunk has a larger one, the
+ * accumulators are scaled down, and the sum divides everything at the end. The target's own logit
+ * is left out of all this and added at the end: its gradient p - 1 is minus the sum of the others',
+ * which is accurate even for a fully learned row, where p - 1 would be a difference of rounded
+ * values.
  *
- * dw and db need the sum first: a second walk computes the logits again, turns them into their
- * gradients in place and multiplies them while they are in the cache. That is one matmul more than
- * keeping them.
+ * dw and db need the sum first: a second pass recomputes the logits, turns them into their
+ * gradients in place and multiplies them while they are in the cache. This costs one matmul more
+ * than storing them.
  *
- * Rows of weight 0 are left out at the start: they cost nothing, whatever stands in them.
+ * Rows of weight 0 are removed first: they cost nothing, and their values do not matter.
  */
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/threads.h"
@@ -25,30 +26,30 @@
 /* Rows whose logits of one chunk are in memory at a time, 4 MiB of f32. */
 enum { BLOCK_ROWS = 256 };
 
-/* A row that counts. */
+/* A row of non-zero weight. */
 typedef struct LossRow {
     VocabRow scan;      /* largest logit and sum of exponentials of all ids but the target */
     double logit_sum;   /* of all, for the smoothing; 0 without it */
-    float target_logit; /* NaN until its chunk has come */
+    float target_logit; /* NaN until its chunk is processed */
     int32_t target;
-    int64_t at;            /* among all rows */
+    int64_t at;            /* index among all rows */
     double weight, smooth; /* of the whole row, of the mean within it */
-    /* After the first walk: the largest logit of all, the sum of exponentials beside it, and the
-     * probability of the target and of all others, of which neither is 1 minus the other. */
+    /* After the first pass: the largest logit of all, the sum of exponentials relative to it, and
+     * the probabilities of the target and of all others, neither computed as 1 minus the other. */
     double max, sum, own, rest;
 } LossRow;
 
 typedef struct Loss {
-    Tensor x, w, b;  /* x: the rows that count, end to end */
-    Tensor logits;   /* [block, chunk] f32, of any part of them */
-    Tensor gradient; /* the same memory, or if x is not f32 another, of x's type */
+    Tensor x, w, b;  /* x: the rows of non-zero weight, contiguous */
+    Tensor logits;   /* [block, chunk] f32 */
+    Tensor gradient; /* the same memory, or separate if x is not f32: in x's type */
     LossRow *row;
     int64_t vocabulary, chunk;
     double hard; /* 1 - smoothing */
-    bool even;   /* smoothing: dx has a row more, for the sum of all rows of w */
+    bool even;   /* smoothing: dx has an extra row, for the sum of all rows of w */
 } Loss;
 
-/* Takes what lies next in the workspace. While `base` is NULL it only counts the bytes. */
+/* Allocates from the workspace. With `base` NULL it only counts the bytes. */
 static void *carve(char *base, size_t *used, size_t bytes) {
     void *at = base ? base + *used : NULL;
     *used += (bytes + 63) / 64 * 64;
@@ -66,9 +67,9 @@ static int chunk_logits(Device *device, const Loss *loss, Tensor y, int64_t top,
                            first, y.shape[1], ACTIVATION_NONE, false, err);
 }
 
-/* ---- The first walk: loss and dx. ---- */
+/* ---- The first pass: loss and dx. ---- */
 
-/* In eight sums side by side, which a compiler may keep in vectors. */
+/* In eight independent sums, which a compiler can vectorise. */
 static double logits_sum(const float *v, int64_t n) {
     double sum[8] = {0};
     int64_t i = 0;
@@ -78,11 +79,11 @@ static double logits_sum(const float *v, int64_t n) {
     return ((sum[0] + sum[1]) + (sum[2] + sum[3])) + ((sum[4] + sum[5]) + (sum[6] + sum[7]));
 }
 
-/* Takes a chunk's logits into the row. With dx [d] f32, what is there is brought to the new largest
+/* Adds a chunk's logits to the row's statistics. With dx [d] f32, dx is rescaled to the new largest
  * logit, and the logits become exponentials, 0 for the target. */
 static void row_scan(const CpuKernels *kernels, const Loss *loss, LossRow *row, float *v,
                      int64_t first, int64_t count, float *dx) {
-    /* All ids count; the largest is not asked for but comes along. */
+    /* All ids; the best token is not needed. */
     const VocabChoice all = {.banned = -1, .limit = (int32_t)loss->vocabulary};
     const float before = row->scan.max;
     if (row->smooth != 0) row->logit_sum += logits_sum(v, count);
@@ -99,7 +100,7 @@ static void row_scan(const CpuKernels *kernels, const Loss *loss, LossRow *row, 
     kernels->softmax_gradient_row(v, shift, 1, 0, count);
 }
 
-/* The row below dy [rows, count] becomes ones. */
+/* Sets the row below dy [rows, count] to ones. */
 static void ones_put(Tensor dy) {
     char *at = (char *)dy.data + tensor_bytes(dy);
     for (int64_t j = 0; j < dy.shape[1]; j++)
@@ -109,8 +110,8 @@ static void ones_put(Tensor dy) {
             ((uint16_t *)at)[j] = f32_to_bf16(1);
 }
 
-/* dx [rows that count, D] f32 becomes the sum of exponentials times rows of w; it may be absent.
- * With smoothing the last matmul has a row of ones more, which costs next to nothing in it. */
+/* dx [rows of non-zero weight, D] f32 becomes the sum of exponentials times rows of w; it may be
+ * absent. With smoothing the last matmul has an extra row of ones, which costs almost nothing. */
 static int rows_scan(Device *device, const Loss *loss, Tensor dx, Error *err) {
     const CpuKernels *kernels = cpu_state(device)->kernels;
     const bool convert = dx.data && loss->gradient.dtype != DTYPE_F32;
@@ -143,13 +144,13 @@ static int rows_scan(Device *device, const Loss *loss, Tensor dx, Error *err) {
     return 0;
 }
 
-/* By differences to the largest logit: where all logits are large, -log p is small beside them. */
+/* By differences to the largest logit: if all logits are large, -log p is small in comparison. */
 static float row_loss(const Loss *loss, LossRow *row) {
     row->max = row->target_logit > row->scan.max ? row->target_logit : row->scan.max;
     row->own = exp(row->target_logit - row->max);
     row->rest = row->scan.sum * exp(row->scan.max - row->max);
     row->sum = row->rest + row->own;
-    /* A sure row's loss is the others' probability, which a logarithm of their sum would lose. */
+    /* The loss of a confident row is about the others' probability, which log(sum) would lose. */
     const double log_sum = row->own == 1 ? log1p(row->rest) : log(row->sum);
     row->own /= row->sum, row->rest /= row->sum;
     double value = loss->hard * (log_sum + (row->max - row->target_logit));
@@ -158,7 +159,7 @@ static float row_loss(const Loss *loss, LossRow *row) {
     return (float)(row->weight * value);
 }
 
-/* The derivative of the loss by the target's logit. */
+/* The derivative of the loss with respect to the target's logit. */
 static double target_gradient(const Loss *loss, const LossRow *row) {
     const double even = 1 / (double)loss->vocabulary;
     return row->weight * (row->smooth * (row->own - even) - loss->hard * row->rest);
@@ -181,7 +182,7 @@ static void rows_finish(Device *device, const Loss *loss, Tensor dx) {
         const double others = row->weight * (loss->hard + row->smooth),
                      even = row->weight * row->smooth / (double)loss->vocabulary;
         const double scale = others * exp(row->scan.max - row->max) / row->sum;
-        /* The even part of the target's own is within w_sum. */
+        /* w_sum includes the smoothing term of the target. */
         const double own = target_gradient(loss, row) + even;
         for (int64_t j = 0; j < d; j++) {
             double sum = scale * v[j] + own * value_at(w, j);
@@ -191,9 +192,9 @@ static void rows_finish(Device *device, const Loss *loss, Tensor dx) {
     }
 }
 
-/* ---- The second walk: dw and db. ---- */
+/* ---- The second pass: dw and db. ---- */
 
-/* Writes the derivative of the loss by each logit over the logits themselves:
+/* Overwrites the logits with the derivative of the loss with respect to each:
  *     weight (hard p + smooth (p - 1 / V)), with p - 1 for the first p at the target. */
 static void row_gradient(const CpuKernels *kernels, const Loss *loss, const LossRow *row, float *v,
                          int64_t first, int64_t count) {
@@ -236,7 +237,7 @@ static int rows_gradient(Device *device, const Loss *loss, Tensor dw, Tensor db,
 
 /* ---- The operation. ---- */
 
-/* Fills loss->row with the rows whose weight is not 0 (a NaN counts). */
+/* Fills loss->row with the rows whose weight is not 0 (NaN included). */
 static void rows_collect(const Loss *loss, Tensor target, Tensor weight, Tensor smoothing_weight) {
     LossRow *row = loss->row;
     for (int64_t r = 0; r < weight.shape[0]; r++) {
@@ -253,7 +254,7 @@ static void rows_collect(const Loss *loss, Tensor target, Tensor weight, Tensor 
     }
 }
 
-/* Counts them, and looks at their targets: one outside of the vocabulary has no loss. */
+/* Counts them, and refuses targets outside of the vocabulary. */
 static int rows_count(int64_t *count, Tensor target, Tensor weight, int64_t vocabulary,
                       Error *err) {
     *count = 0;
@@ -275,7 +276,7 @@ int cpu_vocab_cross_entropy(Device *device, Tensor loss, Tensor dx, Tensor dw, T
                             Tensor smoothing_weight, Error *err) {
     const CpuKernels *kernels = cpu_state(device)->kernels;
     const int64_t rows = x.shape[0], d = x.shape[1], vocabulary = w.shape[0];
-    /* A pack does not say of which type the plain rows beside it are, if there are any. */
+    /* The type of a packed weight's plain rows is unknown, if it has any. */
     if (dx.data && w.packed)
         return error_set(err, "vocab_cross_entropy: w is packed, expected plain rows for dx");
     if (vocabulary > INT32_MAX)
@@ -294,7 +295,7 @@ int cpu_vocab_cross_entropy(Device *device, Tensor loss, Tensor dx, Tensor dw, T
     if (l.chunk > vocabulary) l.chunk = vocabulary;
     l.even = dx.data && smoothing_weight.data;
     const int64_t block = (count < BLOCK_ROWS ? count : BLOCK_ROWS) + l.even;
-    /* Where all rows count and nothing is to be converted, x is read and dx written in place. */
+    /* If no row has weight 0 and nothing is converted, x is read and dx written in place. */
     const bool some = count < rows, narrow = x.dtype != DTYPE_F32;
     const bool apart = dx.data && (some || narrow || l.even);
     const int64_t sums = count + l.even;

@@ -36,8 +36,8 @@ static int cpu_copy(Device *device, void *to, const void *from, size_t bytes, Er
     return 0;
 }
 
-/* Bytes that a thread clears at a time: fresh memory is found, page by page, by whoever touches it
- * first, which takes longer than the clearing. */
+/* Bytes that a thread clears at a time: the first touch of each new page faults, which takes longer
+ * than clearing it. */
 enum { CLEAR_PIECE = 1 << 20 };
 
 static int cpu_clear(Device *device, void *memory, size_t bytes, Error *err) {
@@ -52,7 +52,7 @@ static int cpu_clear(Device *device, void *memory, size_t bytes, Error *err) {
 int cpu_workspace(Device *device, void **memory, size_t bytes, Error *err) {
     CpuState *state = cpu_state(device);
     if (bytes > state->workspace_size) {
-        free(state->workspace); /* first, so that the two never exist together */
+        free(state->workspace); /* first, so that both never exist at once */
         state->workspace = NULL;
         state->workspace_size = 0;
         void *taken = NULL;
@@ -99,7 +99,7 @@ int cpu_open(Device *device, const DeviceOptions *options, Error *err) {
                          "expected base, avx2 or avx512, or none for the best one",
                          options->isa ? options->isa : "");
     CpuState *state = calloc(1, sizeof *state);
-    if (!state) return error_set(err, "out of memory: %zu bytes asked", sizeof *state);
+    if (!state) return error_set(err, "out of memory: %zu bytes requested", sizeof *state);
     if (matmul_open(&state->matmul, threads, err) != 0) {
         free(state);
         return -1;

@@ -5,14 +5,14 @@
 #include <math.h>
 #include <string.h>
 
-/* Values that a thread takes at a time, a multiple of the words that are made together: these and
- * the values are within the first-level cache. */
+/* Values that a thread processes at a time, a multiple of the words generated together: words and
+ * values fit the L1 cache. */
 enum { PIECE = 2048 };
 
-/* What is done to the values of one call. */
+/* The parameters of one call. */
 typedef struct Drop {
     Dropout dropout;
-    uint32_t threshold; /* a value is kept if its word is not below this */
+    uint32_t threshold; /* a value is kept if its word >= threshold */
     bool accumulate;
 } Drop;
 
@@ -53,7 +53,7 @@ static void piece_drop(Tensor y, Tensor x, int64_t first, int count, const Drop 
     const uint32_t least = drop->threshold;
     void *to = (char *)y.data + (size_t)first * dtype_size(y.dtype);
     const void *from = (const char *)x.data + (size_t)first * dtype_size(x.dtype);
-    switch ((y.dtype == h) * 4 + (x.dtype == h) * 2 + add) { /* each as a loop of its own */
+    switch ((y.dtype == h) * 4 + (x.dtype == h) * 2 + add) { /* each a separate loop */
     case 0:
         values_drop(to, f, from, f, word, least, scale, false, count);
         break;
@@ -85,8 +85,8 @@ int cpu_dropout_forward(Device *device, Tensor y, Tensor x, Dropout dropout, boo
                         Error *err) {
     if (dropout.p == 0 && !accumulate)
         return y.data == x.data ? 0 : cpu_convert_forward(device, y, x, err);
-    /* (word + 0.5) / 2^32 >= p in whole numbers. Exact: p has 24 bits, and scaling by a power of
-     * two and taking one half away (where p 2^32 is not below it) fit into those of a double. */
+    /* (word + 0.5) / 2^32 >= p in integers. Exact: p has 24 bits, and scaling by a power of two and
+     * subtracting one half (unless p 2^32 is smaller) fit a double. */
     const Drop drop = {dropout, (uint32_t)fmax(ceil((double)dropout.p * 0x1p32 - 0.5), 0),
                        accumulate};
     const int64_t n = tensor_count(x);

@@ -1,16 +1,16 @@
-/* elementwise.c - the operations of ELEMENTWISE_LIST (kernels/op_list.h): values shared out among
- * threads, each piece by the row function of the instruction set. */
+/* elementwise.c - the operations of ELEMENTWISE_LIST (kernels/op_list.h): divides the values among
+ * threads, which call the instruction set's row function. */
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/threads.h"
 
-/* Values that a thread takes at a time: 16 kB in and out, within the first-level cache. */
+/* Values that a thread processes at a time: 16 kB in and out, within the L1 cache. */
 enum { PIECE = 4096 };
 
 static void *value_at(Tensor t, int64_t i) {
     return (char *)t.data + (size_t)i * dtype_size(t.dtype);
 }
 
-/* The formatter would break the line behind the pragma. */
+/* clang-format would break the line after the pragma. */
 /* clang-format off */
 #define ELEMENTWISE(X, name, type, parameter)                                                  \
     int cpu_##name##_forward(Device *device, Tensor y, Tensor x, type parameter, Error *err) { \

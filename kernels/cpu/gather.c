@@ -1,7 +1,7 @@
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/threads.h"
 
-/* An embedding has three terms, an image model two. */
+/* A token embedding has three terms, a vision tower's two. */
 enum { TERMS_MAX = 16 };
 
 int cpu_gather_forward(Device *device, Tensor y, const GatherTerm *terms, int count, Error *err) {

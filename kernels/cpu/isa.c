@@ -8,7 +8,7 @@ typedef struct IsaChoice {
 } IsaChoice;
 
 const CpuKernels *cpu_kernels_find(const char *name) {
-    /* The best first. The conditions are those of the Makefile's ISA_* flags. */
+    /* Best first. The conditions match the Makefile's ISA_* flags. */
     const IsaChoice choices[] = {
 #if defined __x86_64__
         {&cpu_kernels_avx512,

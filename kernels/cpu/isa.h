@@ -1,10 +1,10 @@
 /* isa.h - the vector kernels, compiled once for each instruction set. Private to kernels/cpu/.
  *
- * Every function here works for one thread on rows that its caller shares out among threads; the
- * same inputs give the same bits whoever does the sharing (on one instruction set: another one adds
- * in another order). f32 arithmetic throughout; a Dtype beside a pointer says how the numbers are
- * stored: f32 or bf16, and f16 too where said. Arrays need no more alignment than
- * their elements. */
+ * Every function here is called by one thread on some of the rows, which its caller divides among
+ * threads; the result's bits do not depend on the division (within one instruction set: another one
+ * adds in another order). f32 arithmetic throughout; the Dtype next to a pointer says how the
+ * values are stored: f32 or bf16, and f16 too where said. Arrays need no more alignment than their
+ * elements. */
 #ifndef EASYFIRST_KERNELS_CPU_ISA_H
 #define EASYFIRST_KERNELS_CPU_ISA_H
 
@@ -21,15 +21,15 @@ typedef struct AttentionUnit {
     const Dropout *dropout; /* NULL or with p > 0 */
 } AttentionUnit;
 
-/* The gradients of a unit, beside what its forward read and wrote: dq is overwritten, dk and dv are
- * added to. */
+/* The gradients of a unit, in addition to its forward pass's tensors: dq is overwritten, dk and dv
+ * are added to. */
 typedef struct AttentionGradient {
     Tensor dq, dk, dv, dout;
 } AttentionGradient;
 
 /* The running state of one row of vocab_propose over the chunks of the vocabulary. */
 typedef struct VocabRow {
-    float max;          /* of the logits so far, NaN passed over; -inf at first */
+    float max;          /* of the logits so far, ignoring NaN; -inf at first */
     double sum;         /* of exp(logit - max); NaN once a logit was NaN or +inf; 0 at first */
     double best;        /* the largest value so far, see vocab_scan; -inf at first */
     float best_logit;   /* the logit of that token; -inf at first */
@@ -74,7 +74,7 @@ typedef struct CpuKernels {
     ELEMENTWISE_LIST(CPU_ROW_ENTRY, )
 
     /* Gradients of a unit that is one head of a whole span. Units that share keys add to the same
-     * rows of dk and dv, so one thread has to do them, one after the other. */
+     * rows of dk and dv, so one thread must process them in turn. */
     size_t (*attention_backward_scratch)(int keys, int head_width);
     void (*attention_backward)(const AttentionUnit *unit, const AttentionGradient *gradient,
                                float *scratch);
@@ -95,12 +95,11 @@ typedef struct CpuKernels {
     void (*add_row)(float *y, const void *x, Dtype x_dtype, int64_t n); /* y += x */
 
     /* Takes n logits of the ids first_id, first_id + 1, ... into the row's state; `bias` [n], added
-     * to them in f32, may be NULL. Ids equal to choice->banned or from choice->limit on are left
-     * out.
+     * to them in f32, may be NULL. The id choice->banned and ids >= choice->limit are left out.
      *
-     * The value that decides is the logit itself at temperature 0, else, in double,
+     * Ids are compared by the logit itself at temperature 0, else, in double, by
      *     (double)logit / temperature + random_gumbel(choice->seed, stream, index + id).
-     * Of equal values the lowest id's wins, in whatever order the chunks come. */
+     * Of equal values the lowest id's wins, in any order of the chunks. */
     void (*vocab_scan)(VocabRow *row, const float *logits, const float *bias, int32_t first_id,
                        int64_t n, const VocabChoice *choice, uint64_t stream, int64_t index);
 
@@ -127,12 +126,12 @@ typedef struct CpuKernels {
     X(vocab_scan)                 \
     X(softmax_gradient_row)
 
-/* The best set that this processor has, or the one of that name ("base", "avx2", "avx512"); NULL if
- * the processor or the build lacks it. */
+/* The best set that this processor supports (name NULL), or the one of that name ("base", "avx2",
+ * "avx512"); NULL if the processor or the build lacks it. */
 const CpuKernels *cpu_kernels_find(const char *name);
 
-/* One table for each instruction set (isa/table.c); on other processors than x86-64 only
- * the first. */
+/* One table for each instruction set (isa/table.c); only the first on processors other than
+ * x86-64. */
 extern const CpuKernels cpu_kernels_base, cpu_kernels_avx2, cpu_kernels_avx512;
 
 #endif

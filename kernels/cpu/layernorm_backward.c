@@ -1,9 +1,9 @@
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/threads.h"
 
-/* Columns whose sums over all rows a thread forms at a time: sums are shared out by columns, never
- * by rows, so that their order does not depend on the number of threads. 32 are whole cache lines
- * in either type. */
+/* Columns that a thread sums at a time: work is divided by columns, never by rows, so that the
+ * order of a sum does not depend on the number of threads. 32 are whole cache lines in either
+ * type. */
 enum { PIECE = 32 };
 
 int cpu_layernorm_backward(Device *device, Tensor dx, Tensor dw, Tensor db, Tensor dy, Tensor x,

@@ -2,8 +2,8 @@
 #include "kernels/cpu/matmul.h"
 #include "kernels/cpu/threads.h"
 
-/* Columns that a thread adds up at a time: their sums stay in the first-level cache while the rows
- * stream past. */
+/* Columns that a thread sums at a time: the sums stay in the L1 cache while the rows stream
+ * past. */
 enum { STRIPE = 256 };
 
 static void stripe_add(double *sum, Tensor dy, int64_t row, int64_t first, int64_t count) {
@@ -16,8 +16,8 @@ static void stripe_add(double *sum, Tensor dy, int64_t row, int64_t first, int64
     }
 }
 
-/* A column is summed by one thread, row by row, so that the number of threads changes no bit; in
- * f64, since thousands of rows of either sign may cancel. */
+/* One thread sums a column, row by row, so that the result does not depend on the number of
+ * threads; in f64, since thousands of rows of either sign may cancel. */
 void cpu_column_sums(Device *device, float *db, Tensor dy) {
     const int64_t rows = dy.shape[0], n = dy.shape[1];
 #pragma omp parallel for schedule(static) num_threads(cpu_threads(device, rows *n))

@@ -6,14 +6,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* The number of rows at which oneDNN is asked which layout of the weights it likes best. Small
- * numbers get layouts that are poor for large ones, but not the other way round: at 4 rows the
- * layout chosen at 256 is within noise of the best one, and 3 to 4 times faster than plain rows. */
+/* The number of rows for which oneDNN chooses the layout of the weights. The layouts for few rows
+ * are slow for many, but not the other way round: at 4 rows the layout chosen at 256 is within
+ * noise of the best one, and 3 to 4 times faster than plain rows. */
 enum { LAYOUT_ROWS = 256 };
 
-/* Compiled matmuls kept, some 200 kB each. A text model has about ten shapes for each number of
- * rows that occurs, and each prompt may bring a new number. oneDNN itself keeps the latest 1024 of
- * the process, so that one dropped here is often found there in a fraction of the time. */
+/* Compiled matmuls kept, some 200 kB each. A language model has about ten shapes for each number of
+ * rows, and each prompt may add a new number. oneDNN itself caches the latest 1024 of the process,
+ * so that one evicted here is often found there in a fraction of the time. */
 enum { CACHE_ENTRIES = 512, CACHE_BUCKETS = 1024 };
 
 enum { SCRATCH_ALIGN = 4096 };
@@ -28,7 +28,7 @@ typedef struct Key {
 
 typedef struct Entry {
     Key key;
-    uint64_t used; /* clock of the latest run; 0: the entry is free */
+    uint64_t used; /* time of the latest run; 0: the entry is free */
     int next;      /* in the bucket's chain; -1 ends it */
     dnnl_primitive_t primitive;
     dnnl_memory_t x, w, bias, y, scratch; /* bias and scratch may be NULL */
@@ -40,7 +40,7 @@ struct Matmul {
     dnnl_stream_t stream;
     int threads;
     uint64_t clock;
-    char *scratch; /* of the primitive that runs, then its copies of slices */
+    char *scratch; /* scratchpad of the running primitive, then its copies of slices */
     size_t scratch_bytes;
     int bucket[CACHE_BUCKETS]; /* first entry, -1: none */
     Entry entry[CACHE_ENTRIES];
@@ -52,10 +52,9 @@ struct MatmulLayout {
     dnnl_memory_desc_t desc;
 };
 
-/* ---- What differs between oneDNN 2 and 3: memory descriptors (a struct by value in 2, an object
- * with an owner in 3), how primitive descriptors are made, and the arguments of post-ops. Here a
- * descriptor is always a dnnl_memory_desc_t that desc_free takes back; one that is all zero stands
- * for none. ---- */
+/* ---- Differences between oneDNN 2 and 3: memory descriptors (a struct by value in 2, an owned
+ * object in 3), the creation of primitive descriptors, and the arguments of post-ops. Here a
+ * descriptor is always a dnnl_memory_desc_t to be freed by desc_free; all zeros means none. ---- */
 
 #if DNNL_VERSION_MAJOR >= 3
 
@@ -150,9 +149,9 @@ static dnnl_data_type_t data_type(Dtype dtype) {
     return dtype == DTYPE_BF16 ? dnnl_bf16 : dnnl_f32;
 }
 
-/* oneDNN takes the number of threads from OpenMP, when it compiles and again when it runs. It is
- * lent ours for the time of a call, so that two devices do not disturb each other. Setting it costs
- * nanoseconds; threads are started only when a number larger than before is really used. */
+/* oneDNN takes the number of threads from OpenMP, when it compiles and when it runs. It is set for
+ * the duration of a call, so that devices do not affect each other. Setting it costs nanoseconds;
+ * threads are started only when more than before are used. */
 static int threads_lend(int threads) {
     int before = omp_get_max_threads();
     if (before != threads) omp_set_num_threads(threads);
@@ -163,8 +162,8 @@ static void threads_return(int before) {
     if (before != omp_get_max_threads()) omp_set_num_threads(before);
 }
 
-/* Threads for a matmul: below a million multiply-adds one thread is done in some 10 microseconds,
- * and waiting for the others costs as much, far more if the machine has other work. */
+/* Threads for a matmul: one thread does a million multiply-adds in some 10 microseconds, and
+ * waiting for others costs as much, far more on a busy machine. */
 static int matmul_threads(const Matmul *matmul, int64_t m, int64_t n, int64_t k) {
     return m * n * k < 1000000 ? 1 : matmul->threads;
 }
@@ -181,7 +180,7 @@ static void entry_clear(Entry *e) {
 
 int matmul_open(Matmul **matmul, int threads, Error *err) {
     Matmul *m = calloc(1, sizeof *m);
-    if (!m) return error_set(err, "out of memory: %zu bytes asked", sizeof *m);
+    if (!m) return error_set(err, "out of memory: %zu bytes requested", sizeof *m);
     m->threads = threads;
     for (int i = 0; i < CACHE_BUCKETS; i++) m->bucket[i] = -1;
     int before = threads_lend(m->threads);
@@ -207,8 +206,8 @@ void matmul_close(Matmul *matmul) {
 }
 
 bool matmul_has_bf16(void) {
-    /* The sets are sums of bits, so that one with AMX includes that of AVX-512 with bf16. Other
-     * processors than x86-64 report 0. */
+    /* The sets are bit masks: one with AMX includes that of AVX-512 with bf16. Processors other
+     * than x86-64 report 0. */
     unsigned want = dnnl_cpu_isa_avx512_core_bf16;
     return ((unsigned)dnnl_get_effective_cpu_isa() & want) == want;
 }
@@ -220,7 +219,7 @@ static dnnl_status_t attributes_create(dnnl_primitive_attr_t *attr, const Key *k
     dnnl_status_t s = dnnl_primitive_attr_create(attr);
     if (s != dnnl_success) return s;
     s = dnnl_primitive_attr_set_scratchpad_mode(*attr, dnnl_scratchpad_mode_user);
-    /* f32 is computed in f32, whatever the environment suggests to oneDNN. */
+    /* f32 is computed in f32, even if oneDNN's environment variables say otherwise. */
     if (s == dnnl_success) s = dnnl_primitive_attr_set_fpmath_mode(*attr, dnnl_fpmath_mode_strict);
     if (s == dnnl_success) s = dnnl_post_ops_create(&ops);
     if (s == dnnl_success && key->accumulate) s = append_sum(ops);
@@ -245,8 +244,7 @@ static dnnl_status_t attributes_create(dnnl_primitive_attr_t *attr, const Key *k
     return s;
 }
 
-/* A matrix of `rows` x `columns` as the matmul sees it, stored by rows or (transposed) by
- * columns. */
+/* A logical matrix of `rows` x `columns`, stored by rows or (transposed) by columns. */
 static dnnl_status_t matrix_describe(dnnl_memory_desc_t *desc, int64_t rows, int64_t columns,
                                      Dtype dtype, int64_t ld, bool transposed) {
     dnnl_dims_t dims = {rows, columns}, strides = {ld, 1};
@@ -254,8 +252,8 @@ static dnnl_status_t matrix_describe(dnnl_memory_desc_t *desc, int64_t rows, int
     return desc_strided(desc, 2, dims, data_type(dtype), strides);
 }
 
-/* The primitive descriptor of a matmul. The weights are as the key says, or in the layout, or,
- * where `any_layout`, in the one that oneDNN prefers. */
+/* The primitive descriptor of a matmul. The weights are as in the key, or in the layout, or, with
+ * `any_layout`, in the one that oneDNN prefers. */
 static dnnl_status_t describe(Matmul *matmul, dnnl_primitive_desc_t *pd, const Key *key,
                               const MatmulLayout *layout, bool any_layout) {
     dnnl_memory_desc_t x, w, bias, y;
@@ -327,8 +325,8 @@ static unsigned key_bucket(const Key *key) {
     return (unsigned)((hash ^ hash >> 32) % CACHE_BUCKETS);
 }
 
-/* A free entry, or else the one that has not run for longest, taken out of its bucket. Inspecting
- * at all of them takes about a microsecond, before half a millisecond of compiling. */
+/* A free entry, or else the least recently used, removed from its bucket. The search takes about a
+ * microsecond, before half a millisecond of compiling. */
 static Entry *entry_take(Matmul *matmul) {
     Entry *oldest = matmul->entry;
     for (int i = 1; i < CACHE_ENTRIES; i++)
@@ -364,7 +362,7 @@ static int scratch_grow(Matmul *matmul, size_t bytes, Error *err) {
     free(matmul->scratch);
     matmul->scratch_bytes = 0;
     if (!(matmul->scratch = aligned_alloc(SCRATCH_ALIGN, bytes)))
-        return error_set(err, "out of memory: %zu bytes asked for a matrix product", bytes);
+        return error_set(err, "out of memory: %zu bytes requested for a matmul", bytes);
     matmul->scratch_bytes = bytes;
     return 0;
 }
@@ -372,7 +370,7 @@ static int scratch_grow(Matmul *matmul, size_t bytes, Error *err) {
 /* ---- Running. ---- */
 
 static dnnl_status_t entry_run(Matmul *matmul, const Entry *e, const MatmulTask *task) {
-    /* oneDNN's handles are not const, but it writes to y and the scratch memory only. */
+    /* oneDNN's handles are not const, but it only writes to y and the scratchpad. */
     const struct {
         int argument;
         dnnl_memory_t memory;
@@ -414,21 +412,21 @@ static Key key_make(const MatmulTask *task) {
     return key;
 }
 
-/* A matrix that lies with gaps between its rows, and the room for a copy without them. */
+/* A matrix with gaps between its rows, and the memory for a copy without them. */
 typedef struct Slice {
     char *data, *dense;
     int64_t rows;
     size_t row_bytes, step; /* step: from row to row in `data`; 0: there are no gaps, no copy */
 } Slice;
 
-/* *room: the bytes that a copy takes, left alone if none is needed. */
+/* Sets *copy_bytes to the size of a copy, if one is needed. */
 static Slice slice_plan(const void *data, Dtype dtype, int64_t rows, int64_t columns, int64_t ld,
-                        size_t *room) {
+                        size_t *copy_bytes) {
     size_t size = dtype_size(dtype);
     Slice s = {.data = (char *)(uintptr_t)data, .rows = rows, .row_bytes = (size_t)columns * size};
     if (rows == 1 || ld == columns) return s;
     s.step = (size_t)ld * size;
-    *room = ((size_t)rows * s.row_bytes + SCRATCH_ALIGN - 1) / SCRATCH_ALIGN * SCRATCH_ALIGN;
+    *copy_bytes = ((size_t)rows * s.row_bytes + SCRATCH_ALIGN - 1) / SCRATCH_ALIGN * SCRATCH_ALIGN;
     return s;
 }
 
@@ -441,14 +439,14 @@ static void slice_copy(const Matmul *matmul, const Slice *s, bool back) {
     }
 }
 
-/* oneDNN's fast kernels (of 2.6 and 3.2 at least) want the rows of x and y end to end: a slice with
- * a packed weight would get its plain reference loops. Such slices are copied into the scratch
- * memory and back, m (k + n) values beside m k n multiplications. Plain weights with slices have a
- * fast kernel. */
+/* oneDNN's fast kernels (of 2.6 and 3.2 at least) need contiguous rows of x and y: a slice with a
+ * packed weight would get its reference loops. Such slices are copied into the scratch memory and
+ * back, m (k + n) values beside m k n multiplications. Plain weights with slices have a fast
+ * kernel. */
 static int task_run(Matmul *matmul, MatmulTask task, Error *err) {
     int64_t x_rows = task.x_transposed ? task.k : task.m;
     int64_t x_columns = task.x_transposed ? task.m : task.k;
-    /* A single row lies the same way whatever its distance to the next would be. */
+    /* A single row has no gaps. */
     if (x_rows == 1) task.x_ld = x_columns;
     if (task.m == 1) task.y_ld = task.n;
 
@@ -479,11 +477,11 @@ static int task_run(Matmul *matmul, MatmulTask task, Error *err) {
     return 0;
 }
 
-/* Rows of the next call for a matmul of `rows` rows. Compiling takes about a millisecond, as long
- * as a small matmul itself runs a thousand times, and decoding meets another number of rows in
- * nearly every step: matmuls with small weights are done in pieces of powers of two and a rest
- * below PIECE_ROWS, so that some forty compiled ones serve every number. A row's bits are the same.
- * Large weights would be read from memory once more for each piece; for them a number of rows is
+/* Rows of the next oneDNN call for a matmul of `rows` rows. Compiling takes about a millisecond, a
+ * thousand times as long as a small matmul itself, and decoding has a different number of rows in
+ * nearly every step: so matmuls with small weights are split into powers of two and a remainder
+ * below PIECE_ROWS, and some forty compiled ones serve any number. A row's bits are the same. Large
+ * weights would be read from memory again for each piece; for them each number of rows is
  * compiled. */
 static int64_t piece_rows(const MatmulTask *task, int64_t rows) {
     enum { PIECE_ROWS = 32, SMALL_WEIGHT = 1 << 19 };
@@ -516,7 +514,7 @@ int matmul_layout_open(Matmul *matmul, MatmulLayout **layout, int64_t n, int64_t
     key.m = LAYOUT_ROWS, key.n = n, key.k = k, key.x_ld = k, key.y_ld = n;
     key.dtype = key.y_dtype = (uint8_t)dtype;
     MatmulLayout *l = calloc(1, sizeof *l);
-    if (!l) return error_set(err, "out of memory: %zu bytes asked", sizeof *l);
+    if (!l) return error_set(err, "out of memory: %zu bytes requested", sizeof *l);
     l->n = n, l->k = k, l->dtype = dtype;
 
     int before = threads_lend(matmul->threads);

@@ -1,13 +1,12 @@
 /* matmul.h - matmuls by oneDNN, versions 2 and 3. Private to kernels/cpu/.
  *
  * One function computes y = act(x w + b) for every matmul of the forward and the backward pass.
- * What oneDNN compiles for a matmul (a primitive, 0.3 to 0.7 ms of work) is kept and found again
- * by the matmul's shape, so that only the first run of a shape pays for it; a run allocates
- * nothing.
+ * What oneDNN compiles for a matmul (a primitive, 0.3 to 0.7 ms of work) is cached by the matmul's
+ * shape, so that only the first run of a shape pays for it; a run allocates nothing.
  *
  * A result depends on the operands' values only: a layout is chosen once for a weight and serves
- * every number of rows, and on the processors this was measured on the rows of y come out with the
- * same bits whatever m is.
+ * every number of rows, and on the processors where this was measured the rows of y have the same
+ * bits for any m.
  */
 #ifndef EASYFIRST_KERNELS_CPU_MATMUL_H
 #define EASYFIRST_KERNELS_CPU_MATMUL_H
@@ -19,7 +18,7 @@
 typedef struct Matmul Matmul;             /* engine, stream, primitives, their scratch memory */
 typedef struct MatmulLayout MatmulLayout; /* how a weight [n, k] lies in memory, blocked */
 
-/* `threads` is what oneDNN gets to use; the caller's own OpenMP setting stays as it is. */
+/* oneDNN uses `threads` threads; the caller's own OpenMP setting stays unchanged. */
 int matmul_open(Matmul **matmul, int threads, Error *err);
 void matmul_close(Matmul *matmul); /* NULL is allowed */
 
@@ -56,7 +55,7 @@ typedef struct MatmulTask {
 
 int matmul_run(Matmul *matmul, const MatmulTask *task, Error *err);
 
-/* The layout that suits a weight [n, k] of this type best. */
+/* The fastest layout for a weight [n, k] of this type. */
 int matmul_layout_open(Matmul *matmul, MatmulLayout **layout, int64_t n, int64_t k, Dtype dtype,
                        Error *err);
 void matmul_layout_close(MatmulLayout *layout); /* NULL is allowed */

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* A pack without its values: how it is cut and laid out. packed_free takes it back. */
+/* A pack without its values: its chunks and layout. Free with packed_free. */
 static int packed_plan(Device *device, struct Packed **packed, int64_t rows, int64_t columns,
                        Dtype compute, bool vocabulary, Error *err) {
     struct Matmul *matmul = cpu_state(device)->matmul;
@@ -13,7 +13,7 @@ static int packed_plan(Device *device, struct Packed **packed, int64_t rows, int
     if (p) p->layout = layout;
     if (!p || !layout) {
         free(p), free(layout);
-        return error_set(err, "out of memory: %zu bytes asked", sizeof *p + sizeof *layout);
+        return error_set(err, "out of memory: %zu bytes requested", sizeof *p + sizeof *layout);
     }
     p->rows = rows, p->columns = columns, p->dtype = compute;
     p->chunk_rows = vocabulary && rows > VOCAB_CHUNK ? VOCAB_CHUNK : rows;
@@ -54,7 +54,8 @@ size_t cpu_pack_size(Device *device, int64_t rows, int64_t columns, Dtype comput
     return bytes;
 }
 
-/* Writes rows [first, first + count) of the stacked pieces to `to`, close together, in the type. */
+/* Writes rows [first, first + count) of the stacked pieces to `to`, without gaps, converted to
+ * dtype. */
 static void rows_collect(Device *device, char *to, Dtype dtype, const Tensor *pieces, int64_t first,
                          int64_t count) {
     const CpuKernels *kernels = cpu_state(device)->kernels;
@@ -80,7 +81,7 @@ static void rows_collect(Device *device, char *to, Dtype dtype, const Tensor *pi
     }
 }
 
-/* The piece that holds all of these rows, as a view of them, or no tensor if they span several. */
+/* A view of these rows in the piece that holds all of them; TENSOR_NONE if they span several. */
 static Tensor rows_in_one(const Tensor *pieces, int count, int64_t first, int64_t rows) {
     for (int i = 0; i < count; first -= pieces[i].shape[0], i++)
         if (first < pieces[i].shape[0])
@@ -89,9 +90,9 @@ static Tensor rows_in_one(const Tensor *pieces, int count, int64_t first, int64_
     return TENSOR_NONE;
 }
 
-/* Fills a plan chunk by chunk. oneDNN rearranges a chunk that lies plain, in its type: one that is
- * such already is read where it is (a mapped file, say), any other is collected in memory first,
- * which is one chunk and is given back at the end. */
+/* Fills a plan chunk by chunk. oneDNN reorders plain rows of the pack's type: a chunk that already
+ * has it is read in place (from a mapped file, say), any other is first converted into a buffer of
+ * one chunk. */
 static int packed_fill(Device *device, struct Packed *p, const Tensor *pieces, int count,
                        const PackProgress *progress, Error *err) {
     const PackedLayout *layout = p->layout;

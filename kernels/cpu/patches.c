@@ -1,8 +1,7 @@
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/threads.h"
 
-/* One line of patches at a time: its rows of y are written once each, and what it reads of the
- * image, patch lines of every channel, is read once. */
+/* One line of patches at a time: each row of y is written once, and each pixel is read once. */
 int cpu_patches_forward(Device *device, Tensor y, Tensor x, int channels, int side, int patch,
                         Error *err) {
     (void)err;

@@ -1,7 +1,7 @@
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/threads.h"
 
-/* Columns that a thread takes at a time: there may be one segment only. */
+/* Columns that a thread processes at a time: there may be only one segment. */
 enum { PIECE = 256 };
 
 int cpu_segment_mean_forward(Device *device, Tensor y, Tensor x, const int32_t *begin, int segments,

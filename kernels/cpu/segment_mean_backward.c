@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-/* Rows of no segment, before the first or after the last, had no part in any mean. */
+/* Rows of no segment, before the first or after the last, have gradient 0. */
 static void clear_rows(Tensor dx, int64_t begin, int64_t end) {
     for (int64_t r = begin; r < end; r++)
         memset(tensor_rows(dx, r, 1).data, 0, (size_t)dx.shape[1] * dtype_size(dx.dtype));

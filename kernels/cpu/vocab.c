@@ -1,10 +1,10 @@
 /* Proposals over a large vocabulary.
  *
- * The head's weight is walked in chunks of VOCAB_CHUNK rows: the logits of some rows and one chunk
- * are computed into the workspace and looked at there, while they are in the cache, and only a
- * VocabRow of each row lives on. For a few rows the time is that of reading the weight once (V D
- * values); all row blocks of one chunk come before the next chunk, so that more rows read it from
- * memory no more than once either.
+ * The head's weight is processed in chunks of VOCAB_CHUNK rows: the logits of some rows and one
+ * chunk are computed into the workspace and scanned while they are in the cache, and only a
+ * VocabRow of each row is kept. For few rows the time is that of reading the weight once (V D
+ * values); all row blocks use a chunk before the next, so that it is read from memory once for any
+ * number of rows.
  */
 #include "kernels/cpu/cpu.h"
 
@@ -13,12 +13,12 @@
 /* Logits in the workspace at a time: 256 rows of a chunk, 4 MiB. */
 enum { BLOCK_ROWS = 256 };
 
-/* Fewer logits than this are scanned by the calling thread: starting the others takes some
- * microseconds, scanning this many about as long. */
+/* Fewer logits than this are scanned by the calling thread: waking the others takes some
+ * microseconds, about as long as scanning this many. */
 enum { PARALLEL_LOGITS = 65536 };
 
-/* log p of the chosen token. A NaN among the logits has made the sum NaN; a row in which nothing
- * could be chosen gets the lowest id and a NaN, which no caller mistakes for a proposal. */
+/* log p of the chosen token. A NaN logit makes the sum NaN; a row without any choice gets the
+ * lowest id and a NaN score, which no caller mistakes for a proposal. */
 static void row_finish(const VocabRow *row, int32_t *token, float *score) {
     *token = row->best_token < 0 ? 0 : row->best_token;
     *score =

@@ -1,8 +1,8 @@
 #include "kernels/cuda/activations.cuh"
 #include "kernels/cuda/elementwise.cuh"
 
-/* Statements with A as a constant, so that a kernel has the one formula only; there is nothing to
- * do for none. */
+/* Statements with A as a constant, so that a kernel contains one formula only; does nothing for
+ * ACTIVATION_NONE. */
 #define WITH_ACTIVATION(A, activation, ...)                 \
     do {                                                    \
         if ((activation) == ACTIVATION_GELU) {              \
@@ -32,7 +32,8 @@ int cuda_activation_forward(Device *device, Tensor y, Tensor x, Activation activ
     return 0;
 }
 
-/* `count` values from `first`, at most N; dx may be dy: a thread writes what it alone has read. */
+/* `count` values from `first`, at most N; dx may be dy: a thread writes only values that no other
+ * reads. */
 template <Activation A, int N, typename DY, typename X>
 static __device__ __forceinline__ void derivatives(void *dx, Dtype dx_dtype, const DY *dy,
                                                    const X *x, int64_t first, int64_t count,

@@ -1,12 +1,11 @@
-/* activations.cuh - activation functions and their derivatives, one number at a time. Private to
+/* activations.cuh - activation functions and their derivatives of a scalar. Private to
  * kernels/cuda/.
  *
- * They are those of kernels/cpu/isa/activation.c: the same formulas, so that a model's values agree
- * between devices to the last few bits, and keep their digits where a plain formula would lose them
- * to cancellation. About 25 instructions for a gelu: at 4 bytes read and written for each value of
- * bf16 a Hopper SM has time for about 35 while the memory delivers, so that a kernel of nothing
- * else is still bound by memory. Switches over a constant cost nothing: make the activation a
- * template argument of the kernel.
+ * The formulas are those of kernels/cpu/isa/activation.c, so that a model's values agree between
+ * devices to the last few bits; they keep digits that a naive formula would lose to cancellation.
+ * About 25 instructions for a gelu: at 4 bytes read and written for each bf16 value, memory leaves
+ * a Hopper SM time for about 35, so that an elementwise kernel is still memory-bound. Switches over
+ * a constant cost nothing: make the activation a template argument of the kernel.
  *
  * A NaN stays a NaN everywhere, which fmaxf(x, 0) would not keep.
  */
@@ -30,7 +29,7 @@ static __device__ __forceinline__ float normal_tail(float a) {
     return g * t;
 }
 
-/* x Phi(x) = max(x, 0) - |x| Q(|x|). The clamp keeps infinity from being multiplied with 0. */
+/* x Phi(x) = max(x, 0) - |x| Q(|x|). The clamp avoids infinity times 0. */
 static __device__ __forceinline__ float gelu(float x) {
     const float a = fminf(15.0f, fabsf(x));
     return (x < 0.0f ? 0.0f : x) - a * normal_tail(a) * expf(-0.5f * a * a);
@@ -52,15 +51,15 @@ static __device__ __forceinline__ float activate(float x, Activation activation)
 }
 
 /* Phi(x) + x phi(x). With a = |x| and phi(a) = c exp(-a^2 / 2) it is, at -a, exp(-a^2 / 2) (G(a) -
- * c a), and at a what is left of 1. */
+ * c a), and at a, 1 minus that. */
 static __device__ __forceinline__ float gelu_derivative(float x) {
     const float a = fminf(15.0f, fabsf(x));
     const float h = (normal_tail(a) - 0.398942280f * a) * expf(-0.5f * a * a);
     return x < 0.0f ? h : x >= 0.0f ? 1.0f - h : x;
 }
 
-/* s (1 + u (1 - s)) with u = 1.702 x and s its sigmoid: again 1 minus the other side's. e^-110 is 0
- * in f32, without the few bits that numbers below the normal ones would leave of it. */
+/* s (1 + u (1 - s)) with u = 1.702 x and s its sigmoid: again 1 minus that of the other sign.
+ * e^-110 is exactly 0 in f32, not subnormal. */
 static __device__ __forceinline__ float quick_gelu_derivative(float x) {
     const float a = fminf(110.0f, fabsf(1.702f * x));
     const float e = expf(-a), s = __fdividef(1.0f, e + 1.0f);
@@ -83,7 +82,7 @@ static __device__ __forceinline__ float activate_backward(float dy, float x,
         return dy * gelu_derivative(x);
     case ACTIVATION_QUICK_GELU:
         return dy * quick_gelu_derivative(x);
-    case ACTIVATION_RELU: /* a choice, no matmul: nothing comes through, not even infinity */
+    case ACTIVATION_RELU: /* a selection, not a product: below 0 even infinity gives 0 */
         return x <= 0.0f ? 0.0f : dy;
     case ACTIVATION_TANH:
         return dy * tanh_derivative(x);

@@ -10,8 +10,8 @@ struct AdamStep {
     float eps, decay, grad_scale;   /* decay: lr weight_decay */
 };
 
-/* One weight, in the CPU's order and rounded after each operation as it rounds, so that the same
- * gradients give the same weights on both. */
+/* One weight, with the CPU's order of operations and rounding, so that the same gradients give the
+ * same weights on both. */
 static __device__ __forceinline__ void adam_value(float *p, float *m, float *v, float g,
                                                   const AdamStep &s) {
     const float gradient = __fmul_rn(g, s.grad_scale);
@@ -54,8 +54,8 @@ static __device__ __forceinline__ void adam_values(const AdamRun &a, int64_t fir
         values_put_as(a.copy, a.copy_dtype, first, weight, count, aligned);
 }
 
-/* Bound by memory: 28 bytes of each weight, and its copy. A thread has four reads of 16 bytes on
- * their way at once. */
+/* Memory-bound: 28 bytes of each weight, and its copy. A thread has four reads of 16 bytes in
+ * flight. */
 __global__ void __launch_bounds__(ELEMENTWISE_THREADS) adamw_kernel(AdamRun a) {
     const int64_t first = elementwise_first(ADAM_N), count = a.n - first;
     if (count <= 0) return;

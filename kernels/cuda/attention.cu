@@ -1,8 +1,8 @@
-/* Attention forward: which kernel takes a call. */
+/* Attention forward: chooses the kernel for a call. */
 #include "kernels/cuda/attention.cuh"
 #include "kernels/cuda/attention_cudnn.h"
 
-/* Pieces of up to `rows` query rows that the spans are cut into. */
+/* The number of pieces of up to `rows` query rows that the spans are split into. */
 static int64_t pieces_in(const AttentionSpan *spans, int count, int rows) {
     int64_t pieces = 0;
     for (int s = 0; s < count; s++) pieces += (spans[s].q_end - spans[s].q_begin + rows - 1) / rows;
@@ -14,8 +14,8 @@ bool attention_on_units(Tensor t, int heads) {
     return t.dtype == DTYPE_BF16 && width % 8 == 0 && width <= WIDTH_MOST && rows_aligned(t, 8);
 }
 
-/* With few rows, 16 to a block and the keys shared out among its warps, as long as all blocks run
- * at once; else as many rows to a block as leave two blocks for each multiprocessor. */
+/* With few rows, 16 a block with the keys divided among its warps, as long as all blocks run at
+ * once; else as many rows a block as leave two blocks for each multiprocessor. */
 static int attend_on_units(Device *device, ForwardArgs *args, const AttentionSpan *spans, int count,
                            Error *err) {
     const int processors = cuda_state(device)->properties.multiProcessorCount;
@@ -30,8 +30,8 @@ static int attend_on_units(Device *device, ForwardArgs *args, const AttentionSpa
                   : attention_wide(device, &plan, args, rows, err);
 }
 
-/* Heads wider than what a block holds of the output are read again by other blocks, when the first
- * may have written over q, which `out` is allowed to be: these read a copy. */
+/* If heads are wider than a block's part of the output, several blocks read q, which `out` may
+ * alias and another block overwrite: so they read a copy. */
 static int attend_plainly(Device *device, ForwardArgs *args, Tensor q, const AttentionSpan *spans,
                           int count, Error *err) {
     const int processors = cuda_state(device)->properties.multiProcessorCount;
@@ -68,7 +68,7 @@ int cuda_attention_forward(Device *device, Tensor out, Tensor lse, Tensor q, Ten
     args.drop = attention_drop(dropout);
     const bool units = attention_on_units(out, heads) && attention_on_units(q, heads) &&
                        attention_on_units(k, heads) && attention_on_units(v, heads);
-    /* A positive scale leaves the order of the scores as it is, which those kernels rely on. */
+    /* A positive scale preserves the order of the scores, which those kernels rely on. */
     if (units && scale > 0) return attend_on_units(device, &args, spans, count, err);
     return attend_plainly(device, &args, q, spans, count, err);
 }

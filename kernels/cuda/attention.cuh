@@ -1,10 +1,10 @@
-/* attention.cuh - what the kernels of attention and of its gradients share: the work of a call cut
- * into pieces, the arguments, the walk over a span's keys, the drawing of what is dropped. Private
- * to kernels/cuda/.
+/* attention.cuh - shared by the forward and backward kernels of attention: the pieces of a call's
+ * work, the arguments, the iteration over a span's keys, the dropout mask. Private to
+ * kernels/cuda/.
  *
  * Two sets of kernels: those of attention_wide.cu, attention_narrow.cu and attention_backward.cu
- * multiply bf16 on the matrix units, those of attention_plain.cu take the rest: f32, which is exact
- * (no TF32), and heads whose width or alignment the others do not take.
+ * multiply bf16 on tensor cores, those of attention_plain.cu and attention_plain_backward.cu handle
+ * the rest: f32 (without TF32), and heads whose width or alignment the others do not support.
  */
 #ifndef EASYFIRST_KERNELS_CUDA_ATTENTION_CUH
 #define EASYFIRST_KERNELS_CUDA_ATTENTION_CUH
@@ -12,23 +12,24 @@
 #include "kernels/cuda/values.cuh"
 
 enum {
-    TILE_KEYS = 64,  /* keys that are looked at together, in every kernel */
-    TILE_ROWS = 64,  /* query rows of a block in the plain kernels and in the backward */
-    WIDTH_MOST = 128 /* the widest head of the matrix units' kernels */
+    TILE_KEYS = 64,  /* keys processed together, in every kernel */
+    TILE_ROWS = 64,  /* query rows of a block in the plain kernels and the backward kernels */
+    WIDTH_MOST = 128 /* the widest head of the tensor core kernels */
 };
 
-/* ---- The pieces: what a block of threads, together with a head, has to do. ---- */
+/* ---- The pieces: the work of a thread block, for one head. ---- */
 
-/* Some query rows of a span and all its keys. The key at place j of the span is row j + shift[r],
- * for the first r with j < until[r]; ranges without rows are left out, and the last one stands for
- * those that are missing. */
+/* Some query rows of a span and all its keys. Key j of the span is row j + shift[r], for the first
+ * r with j < until[r]; ranges without rows are omitted, and the last one is repeated for missing
+ * ones. */
 struct __align__(16) AttentionItem {
     int32_t q_begin, rows, keys, unused;
     int32_t until[ATTENTION_RANGES], shift[ATTENTION_RANGES];
 };
 
-/* For the gradients of keys and values: some key rows that the same spans see, and those spans'
- * query rows, a few at a time. In a step, key row j is at place j + shift of the queries' span. */
+/* For the gradients of keys and values: some key rows that belong to the same spans, and those
+ * spans' query rows, a few at a time. In a step, key row j is key j + shift of the queries'
+ * span. */
 struct __align__(16) KeyTile {
     int32_t begin, rows, first_step, steps;
 };
@@ -36,17 +37,17 @@ struct __align__(16) KeyStep {
     int32_t q_begin, rows, shift, unused;
 };
 
-/* Lists in device memory, good until the next plan. */
+/* Lists in device memory, valid until the next plan. */
 typedef struct AttentionPlan {
     int item_count, key_tile_count;
-    int words; /* of 32 places, that hold a mask over the keys of any of the spans */
+    int words; /* of 32 bits, enough for a mask over the keys of any span */
     const AttentionItem *items;
     const KeyTile *key_tiles; /* by their rows; no row is in two of them */
     const KeyStep *steps;     /* of one key tile in the order of the spans */
 } AttentionPlan;
 
 /* Items of up to `item_rows` query rows and, unless step_rows is 0, key tiles with steps of up to
- * step_rows. The lists are made and sent when the spans are others than those of the last call. */
+ * step_rows. The lists are rebuilt and sent only if the spans differ from the last call's. */
 int attention_plan(Device *device, AttentionPlan *plan, const AttentionSpan *spans, int count,
                    int item_rows, int step_rows, Error *err);
 
@@ -58,7 +59,7 @@ static __device__ __forceinline__ int64_t key_row(const AttentionItem &item, int
     return place + shift;
 }
 
-/* The block's item into shared memory, where it costs no registers; ends with a barrier. */
+/* Loads the block's item into shared memory, to save registers; ends with a barrier. */
 static __device__ __forceinline__ void item_load(AttentionItem *to, const AttentionItem *from) {
     enum { WORDS = sizeof *to / sizeof(int32_t) };
     if (threadIdx.x < WORDS)
@@ -73,7 +74,7 @@ typedef struct HeadMatrix {
     void *data;
     int64_t ld;
     Dtype dtype;
-    bool aligned; /* every head of every row begins at, and is, a multiple of four values */
+    bool aligned; /* every head's start and width are multiples of four values */
 } HeadMatrix;
 
 static inline HeadMatrix head_matrix(Tensor t, int heads) {
@@ -86,7 +87,7 @@ static __device__ __forceinline__ T *head_at(const HeadMatrix &m, int64_t row, i
     return static_cast<T *>(m.data) + row * m.ld + column;
 }
 
-/* A value is kept if its random word is not below the threshold, and multiplied by `factor`. */
+/* A value is kept, times `factor`, if its random word >= threshold. */
 typedef struct Drop {
     uint64_t seed, stream;
     uint32_t threshold;
@@ -94,10 +95,10 @@ typedef struct Drop {
     bool on;
 } Drop;
 
-Drop attention_drop(const Dropout *dropout); /* NULL: nothing is dropped */
+Drop attention_drop(const Dropout *dropout); /* NULL: no dropout */
 
-/* Into shared memory, seen after the next barrier: else the keys of all rounds of the generator,
- * which do not change, would be kept in registers. */
+/* Into shared memory, visible after the next barrier: otherwise the compiler would keep the
+ * constant keys of all Philox rounds in registers. */
 static __device__ __forceinline__ void drop_load(Drop *to, const Drop &from) {
     if (threadIdx.x == 0) *to = from;
 }
@@ -105,7 +106,7 @@ static __device__ __forceinline__ void drop_load(Drop *to, const Drop &from) {
 typedef struct ForwardArgs {
     const AttentionItem *items;
     HeadMatrix out, q, k, v;
-    float *lse; /* NULL: not wanted */
+    float *lse; /* NULL: not computed */
     int64_t lse_ld;
     int heads, width;
     float scale;
@@ -113,8 +114,8 @@ typedef struct ForwardArgs {
 } ForwardArgs;
 
 /* `stats` [heads, rows of q]: of each row the log-sum-exp, in the base of the kernels, and the sum
- * of dout * out; `mask` [rows of q, heads, words]: bit j % 32 of word j / 32 is set if the value at
- * place j is kept. The kernel of dq writes them and that of dk and dv reads them. */
+ * of dout * out; `mask` [rows of q, heads, words]: bit j % 32 of word j / 32 is set if the value of
+ * key j is kept. The dq kernel writes them and the dk and dv kernel reads them. */
 typedef struct BackwardArgs {
     AttentionPlan plan;
     HeadMatrix dq, dk, dv, dout, out, q, k, v;
@@ -127,12 +128,12 @@ typedef struct BackwardArgs {
     Drop drop;
 } BackwardArgs;
 
-/* The first random block, of four words, of a row's keys; place j's word is in block j / 4. */
+/* The first Philox block, of four words, of a row's keys; key j's word is in block j / 4. */
 static __device__ __forceinline__ uint64_t drop_block(int64_t row, int heads, int head) {
     return (uint64_t)(row * heads + head) * (65536 / 4);
 }
 
-/* Which of the four places of a block are kept, as bits. */
+/* Which of a Philox block's four values are kept, as bits. */
 static __device__ __forceinline__ uint32_t drop_keeps(const Drop &drop, uint64_t block) {
     uint32_t word[4], bits = 0;
     philox(word, drop.seed, drop.stream, block);
@@ -143,10 +144,10 @@ static __device__ __forceinline__ uint32_t drop_keeps(const Drop &drop, uint64_t
 
 /* ---- The launches, by file. ---- */
 
-/* Whether the matrix units' kernels take such a matrix of heads. */
+/* Whether the tensor core kernels support such a matrix of heads. */
 bool attention_on_units(Tensor t, int heads);
 
-int attention_wide_rows(int width, bool drop); /* query rows of a block where there are enough */
+int attention_wide_rows(int width, bool drop); /* query rows of a block, if there are enough */
 int attention_wide(Device *device, const AttentionPlan *plan, const ForwardArgs *args,
                    int item_rows, Error *err);
 int attention_narrow(Device *device, const AttentionPlan *plan, const ForwardArgs *args,
@@ -155,8 +156,8 @@ int attention_plain(Device *device, const AttentionPlan *plan, const ForwardArgs
                     int item_rows, Error *err);
 int attention_plain_backward(Device *device, const BackwardArgs *args, Error *err);
 
-/* Lets a kernel have more than the 48 KiB of shared memory that every one may have, of which one
- * is left for what it declares by name. */
+/* Allows a kernel more than the default 48 KiB of dynamic shared memory, of which 1 KiB is left for
+ * its static variables. */
 template <typename Kernel> static inline int allow_shared(Kernel kernel, size_t bytes, Error *err) {
     if (bytes <= 47 << 10) return 0;
     CUDA_TRY(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)bytes),

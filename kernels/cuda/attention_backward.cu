@@ -1,24 +1,22 @@
-/* The gradients of attention, on the matrix units, after FlashAttention-2 (Dao, 2023).
+/* The backward pass of attention on tensor cores, after FlashAttention-2 (Dao, 2023).
  *
  * With s the scores, p = exp(scale s - lse) the softmax, z the mask of dropout (0 or 1 / (1 - p))
  * and r the sum over a row of dout * out: dp = z * (dout v^T), ds = p * (dp - r), dq = scale ds k,
  * dk += scale ds^T q, dv += (z * p)^T dout.
  *
- * Two kernels, each of which computes s and dp again: one for dq, where a block has query rows and
- * goes through the keys, and one for dk and dv, where a block has key rows and goes through the
- * queries that see them. That is seven matmuls instead of five, but the other ways add to dq, from
- * as many blocks as there are tiles of keys, by atomic operations in f32: 40 % less arithmetic for
- * sums whose order, and last digits, would be others in every run. Key rows that several spans see
- * belong to one block too (attention_plan.cu), so that dk and dv are read, added to and written
- * once.
+ * Two kernels, each of which recomputes s and dp: one for dq, where a block has query rows and
+ * loops over the keys, and one for dk and dv, where a block has key rows and loops over the queries
+ * that attend to them. That is seven matmuls instead of five, but the alternative adds to dq from
+ * every tile of keys by f32 atomics: 40 % less arithmetic, but the order of the sums, and their
+ * last digits, would differ in every run. Key rows shared by several spans also belong to one block
+ * (attention_plan.cu), so that dk and dv are read, added to and written once.
  *
- * The kernel of dq goes first and leaves for the other, in the workspace, each row's log-sum-exp
- * and r, and which probabilities are kept, as bits: random numbers come four places at a time from
- * the first place of a span on, which is where the first kernel's tiles begin, but not the other's.
+ * The dq kernel runs first and stores for the other, in the workspace, each row's log-sum-exp and
+ * r, and the dropout mask as bits: random numbers are generated for four keys at a time from a
+ * span's first key, where the first kernel's tiles begin, but not the other's.
  *
- * What binds both: for each 64 x 64 scores 3 or 4 matmuls of 2 * 64 * 64 * D operations for 256 D
- * bytes from the second-level cache; the matrix units, then, and shared memory. Four warps of 16
- * rows.
+ * For each 64 x 64 scores, both do 3 or 4 matmuls of 2 * 64 * 64 * D operations on 256 D bytes from
+ * the L2 cache: so they are bound by the tensor cores and shared memory. Four warps of 16 rows.
  */
 #include "kernels/cuda/attention_cudnn.h"
 #include "kernels/cuda/attention_tile.cuh"
@@ -40,7 +38,7 @@ static __device__ __forceinline__ void dq_copy_stage(bf16 *buffer, const Backwar
                                args.width, threadIdx.x);
 }
 
-/* Of the lane's two rows, from dout as fragments: lse * log2(e) and r, for this kernel and for the
+/* lse * log2(e) and r of the lane's two rows, from dout as fragments, for this kernel and the
  * other. */
 template <int D>
 static __device__ __forceinline__ void
@@ -68,7 +66,8 @@ dq_stats(float2 (&stats)[2], const uint32_t (&dout)[D / 16][4], const BackwardAr
     }
 }
 
-/* A tile's bits of the lane's rows; each of the four lanes of a row has all and writes a word. */
+/* Writes a tile's mask bits of the lane's rows; each of the four lanes of a row has all and writes
+ * one word. */
 static __device__ __forceinline__ void dq_mask_write(const RowBits (&keep)[2],
                                                      const BackwardArgs &args, int64_t first,
                                                      int rows, int head, int place) {
@@ -80,8 +79,8 @@ static __device__ __forceinline__ void dq_mask_write(const RowBits (&keep)[2],
             t % 2 ? bits.high : bits.low;
 }
 
-/* s becomes ds, for 16 rows and COLUMNS keys from the tile's n0 * 8th on, `keys` of which are
- * there. */
+/* Replaces s by ds, for 16 rows and COLUMNS keys from the tile's key n0 * 8 on, `keys` of which
+ * exist. */
 template <int COLUMNS, bool DROP>
 static __device__ __forceinline__ void
 dq_derivatives(float (&s)[COLUMNS / 8][4], const float (&dp)[COLUMNS / 8][4],
@@ -129,7 +128,7 @@ __global__ void __launch_bounds__(THREADS, D <= 64 ? 3 : 2) dq_kernel(BackwardAr
     SHARED_MEMORY(bf16, memory);
     __shared__ AttentionItem item;
     __shared__ Drop drop;
-    /* Keys at a time: all of a tile, or half of it where the rows take the registers. */
+    /* Keys at a time: a tile, or half of one if the rows need the registers. */
     enum { LD = Tile<D>::LD, STAGE = 2 * TILE_KEYS * LD, COLUMNS = D <= 32 ? 64 : 32 };
     drop_load(&drop, args.drop);
     item_load(&item, args.plan.items + blockIdx.x / args.heads);
@@ -186,30 +185,32 @@ __global__ void __launch_bounds__(THREADS, D <= 64 ? 3 : 2) dq_kernel(BackwardAr
             tile_matmul<D, 1, COLUMNS, D>(dq, ds, keys + c * LD, 0);
         }
     }
-    __syncthreads(); /* the buffers are free for what is written */
+    __syncthreads(); /* the buffers are free for the results */
     dq_write<D>(memory + warp_row * LD, dq[0], args, first, rows, column);
 }
 
 /* ---- dk and dv. ---- */
 
-/* Query rows at a time; and whether the block's keys and values stay in registers. */
+/* Query rows at a time, and whether the block's keys and values stay in registers. */
 template <int D> struct KeyBlock {
     enum { ROWS = D <= 80 ? 64 : 32, LD = Tile<D>::LD, STAGE = 2 * ROWS * LD };
     static constexpr bool held = D <= 80;
-    /* Where keys and values are, or wait in the second buffer until they are in registers. */
+    /* Where keys and values are; or the second buffer, which holds them until they are in
+     * registers. */
     enum { KEYS = D <= 80 ? STAGE : STAGES * STAGE };
     static_assert(!held || 2 * ROWS >= 2 * TILE_KEYS, "they have to fit");
     enum { TILES = STAGES * STAGE + (D <= 80 ? 0 : 2 * TILE_KEYS * LD) };
-    struct Rest { /* behind the tiles */
+    struct Rest { /* after the tiles */
         float2 stats[STAGES][ROWS];
-        uint32_t words[STAGES][ROWS][4]; /* three words of the mask hold 64 places; 2-bank steps */
+        uint32_t words[STAGES][ROWS][4]; /* three words of the mask cover 64 keys; stride of 2
+                                            banks */
     };
     static constexpr size_t bytes() {
         return TILES * sizeof(bf16) + sizeof(Rest);
     }
 };
 
-/* A step's rows of q and dout, their statistics, and the bits of the block's keys. */
+/* Loads a step's rows of q and dout, their statistics, and the mask bits of the block's keys. */
 template <int D, bool DROP>
 static __device__ __forceinline__ void step_copy(bf16 *buffer, float2 *stats, uint32_t (*words)[4],
                                                  const BackwardArgs &args, const KeyTile &tile,
@@ -227,16 +228,16 @@ static __device__ __forceinline__ void step_copy(bf16 *buffer, float2 *stats, ui
     }
     for (int i = thread; DROP && i < ROWS * 3; i += THREADS) {
         const int row = i / 3, at = (tile.begin + step.shift) / 32 + i % 3;
-        /* Words behind the block's last key may never have been written. */
+        /* Words after the block's last key may be uninitialised. */
         const bool there = row < step.rows && 32 * at < tile.begin + tile.rows + step.shift;
         const int64_t line = ((int64_t)(step.q_begin + row) * args.heads + head) * args.plan.words;
         copy_async<4>(&words[row][i % 3], args.mask + (there ? line + at : 0), there);
     }
 }
 
-/* s becomes z p without its factor and dp becomes ds: 16 keys, in rows, and ROWS queries, in
- * columns. `bit` is the first key's in the words of a query. Queries that are not there have 0 for
- * everything, which gives p = 1 but no matmuls. */
+/* Replaces s by z p without its factor and dp by ds: 16 keys, in rows, and ROWS queries, in
+ * columns. `bit` is the first key's in the words of a query. Missing queries have 0 for everything,
+ * which gives p = 1 but adds nothing to the matmuls. */
 template <int ROWS, bool DROP>
 static __device__ __forceinline__ void
 key_derivatives(float (&s)[ROWS / 8][4], float (&dp)[ROWS / 8][4], const float2 *stats,
@@ -265,7 +266,7 @@ key_derivatives(float (&s)[ROWS / 8][4], float (&dp)[ROWS / 8][4], const float2 
         }
 }
 
-/* Pairs of columns are added to; 16 rows, of which `rows` are there. */
+/* Adds to pairs of columns; 16 rows, of which `rows` exist. */
 template <int D>
 static __device__ __forceinline__ void
 gradient_add(const HeadMatrix &to, const float (&c)[D / 8][4], float factor, int64_t first,
@@ -319,8 +320,8 @@ __global__ void __launch_bounds__(THREADS, 2) dkdv_kernel(BackwardArgs args) {
     for (int n = 0; n < tile.steps; n++) {
         const int stage = n % STAGES, other = (n + 1) % STAGES;
         const bf16 *queries = memory + stage * Block::STAGE, *douts = queries + ROWS * LD;
-        /* The step's rows have come, for every thread, and nobody reads the other buffer
-         * any more. */
+        /* The step's rows are visible to all threads, and no thread reads the other buffer any
+         * more. */
         copy_wait<0>();
         __syncthreads();
         const int shift = step.shift;
@@ -378,7 +379,7 @@ static int backward_launch_for(Device *device, const BackwardArgs *args, Error *
 }
 
 static int step_rows_of(int width) {
-    return width <= 80 ? 64 : 32; /* as KeyBlock has it */
+    return width <= 80 ? 64 : 32; /* as in KeyBlock */
 }
 
 static int backward_on_units(Device *device, const BackwardArgs *args, Error *err) {

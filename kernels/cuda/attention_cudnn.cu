@@ -1,16 +1,15 @@
 /* Attention of whole sequences by cuDNN's fused kernels, through its backend API (cudnn_graph.h).
  *
- * Sequences stay packed. cuDNN sees q as [sequences, heads, longest, width] with a ragged offset:
- * where each sequence begins, in elements. How long each is goes in as a padding mask. Both are
- * device memory that is filled once for each batch, so that one plan serves all batches of similar
- * numbers.
+ * Sequences stay packed. For cuDNN q is [sequences, heads, longest, width] with ragged offsets: the
+ * element where each sequence begins. Their lengths are passed as a padding mask. Both are in
+ * device memory, filled once for each batch, so that one plan serves all batches of similar sizes.
  *
  * A plan takes cuDNN up to a second, since it compiles a kernel. So the number of sequences and the
- * longest are rounded up (round_coarsely), which leaves a few plans for a whole training: sequences
- * that are not there have length 0, and blocks of rows that are not there end at once.
+ * longest length are rounded up (round_coarsely), which leaves a few plans for a whole training
+ * run: padding sequences have length 0, and their blocks exit at once.
  *
- * Newer versions have attention as a single operation, too. Its backward cannot be had for packed
- * sequences yet, so both directions are graphs of many (attention_cudnn.cuh). */
+ * Newer versions also have attention as a single operation. Its backward does not support packed
+ * sequences yet, so both directions are graphs of many operations (attention_cudnn.cuh). */
 #include "kernels/cuda/attention_cudnn.h"
 #include "kernels/cuda/attention_cudnn.cuh"
 #include "kernels/cuda/values.cuh"
@@ -22,48 +21,48 @@
 #include <string.h>
 
 enum {
-    /* On Hopper: sequences of length 0, and log-sum-exps that are ragged too. */
+    /* On Hopper: sequences of length 0, and ragged log-sum-exps. */
     HOPPER_SINCE = 90800,
     /* Ragged offsets on the other architectures. */
     OTHERS_SINCE = 91801,
-    /* Before, the graph of the backward had to mask twice. */
+    /* Earlier, the backward graph had to mask twice. */
     BACKWARD_SINCE = 91002,
-    /* The versions between these two have faults in attention. */
+    /* The versions between these two have bugs in attention. */
     FAULTY_FIRST = 91000,
     FAULTY_LAST = 91001
 };
 
-/* How many multiply-adds each matmul has to have. In training about 20 microseconds of a call are
- * saved at this size (rows of 1024: 32 sequences of 256, or 8 of 512), so that a plan is paid back
- * within a thousand steps. Shorter sequences never get there: they are bound by reading q, k and v,
- * at which own kernels are as good. A program that only infers makes fewer calls. */
+/* Minimum multiply-adds of each matmul. In training a call of this size saves about 20 microseconds
+ * (rows of 1024: 32 sequences of 256, or 8 of 512), which pays for a plan within a thousand steps.
+ * Shorter sequences are bound by reading q, k and v, where our own kernels are as fast. Inference
+ * makes fewer calls. */
 static const int64_t TRAINING_WORK_MIN = (int64_t)1 << 31, INFERENCE_WORK_MIN = (int64_t)1 << 35;
 
 /* ---- Plans. ---- */
 
 typedef struct Plan {
     Shape shape;
-    Graph graph;                   /* what the plan was made from; lives as long as it does */
-    cudnnBackendDescriptor_t plan; /* NULL: there is none for this shape */
-    int64_t workspace;             /* bytes that cuDNN wants for itself */
+    Graph graph;                   /* what the plan was made from; must outlive it */
+    cudnnBackendDescriptor_t plan; /* NULL: no plan for this shape */
+    int64_t workspace;             /* bytes that cuDNN needs */
 } Plan;
 
 struct FusedAttention {
     cudnnHandle_t handle;
     size_t version;
     int arch;              /* 90: Hopper */
-    int64_t workspace_max; /* bytes that a plan may want */
-    float masked;          /* what a score becomes where there is no key */
+    int64_t workspace_max; /* maximum bytes for a plan */
+    float masked;          /* the score of a missing key */
     Plan **plans;
     int plan_count, plan_capacity, refused_count;
     /* Lengths and offsets of the batch: the same in every layer, so one copy for each direction. */
     HostCopy forward_batch, backward_batch;
-    char *batch; /* the same being put together */
+    char *batch; /* buffer to prepare the same */
     size_t batch_capacity;
-    char reason[320], note[400]; /* of the last refused shape; for people */
+    char reason[320], note[400]; /* of the last refused shape; for messages */
 };
 
-/* Whether all of an engine's sums come out the same each time. */
+/* Whether an engine's results are deterministic. */
 static bool config_repeats(cudnnBackendDescriptor_t config) {
     cudnnBackendDescriptor_t engine = NULL;
     if (cudnnBackendCreateDescriptor(CUDNN_BACKEND_ENGINE_DESCRIPTOR, &engine) !=
@@ -83,7 +82,7 @@ static bool config_repeats(cudnnBackendDescriptor_t config) {
     return repeats;
 }
 
-/* The configurations that cuDNN proposes, best first; how many. */
+/* The configurations that cuDNN proposes, best first; returns their number. */
 enum { CONFIGS_MAX = 8 };
 static int configs_ask(Graph *g, cudnnBackendDescriptor_t operations,
                        cudnnBackendDescriptor_t configs[CONFIGS_MAX]) {
@@ -104,10 +103,10 @@ static int configs_ask(Graph *g, cudnnBackendDescriptor_t operations,
     return g->status != CUDNN_STATUS_SUCCESS ? 0 : count < CONFIGS_MAX ? (int)count : CONFIGS_MAX;
 }
 
-/* The plan of a configuration, unless it wants more memory than is allowed. */
+/* The plan of a configuration, unless it needs more memory than allowed. */
 static bool plan_from(struct FusedAttention *f, Plan *p, cudnnBackendDescriptor_t config) {
     Graph *g = &p->graph;
-    g->status = CUDNN_STATUS_SUCCESS; /* whatever the one before has come to */
+    g->status = CUDNN_STATUS_SUCCESS; /* clear the previous attempt's status */
     cudnnBackendDescriptor_t plan = descriptor_new(g, CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR);
     attribute_set(g, plan, CUDNN_ATTR_EXECUTION_PLAN_HANDLE, CUDNN_TYPE_HANDLE, 1, &f->handle);
     descriptor_attach(g, plan, CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG, config);
@@ -129,7 +128,7 @@ static bool plan_from(struct FusedAttention *f, Plan *p, cudnnBackendDescriptor_
     return true;
 }
 
-/* p->plan stays NULL if there is none, with the reason in the graph. */
+/* On failure p->plan stays NULL, with the reason in the graph. */
 static void plan_make(struct FusedAttention *f, Plan *p) {
     Graph *g = &p->graph;
     const Shape *s = &p->shape;
@@ -164,10 +163,10 @@ static void plan_refuse(struct FusedAttention *f, Plan *p, const char *reason) {
     snprintf(f->reason, sizeof f->reason, "%s, %d sequences of up to %d, %d heads of %d: %s",
              s->backward ? "backward" : "forward", s->sequences, s->longest, s->heads, s->width,
              reason);
-    cudaGetLastError(); /* not what the next launch shall report */
+    cudaGetLastError(); /* the next launch must not report it */
 }
 
-/* The plan for a shape, made if it is the first time; NULL if there is none. */
+/* The cached or new plan for a shape; NULL if there is none. */
 static Plan *plan_of(struct FusedAttention *f, const Shape *shape) {
     for (int i = 0; i < f->plan_count; i++)
         if (memcmp(&f->plans[i]->shape, shape, sizeof *shape) == 0)
@@ -189,7 +188,7 @@ static Plan *plan_of(struct FusedAttention *f, const Shape *shape) {
 
 /* ---- Batches. ---- */
 
-/* Up to the next multiple of `least` and of the power of two below n, by `parts`. */
+/* Rounds n up to a multiple of `least` and of the power of two below n, divided by `parts`. */
 static int32_t round_coarsely(int32_t n, int32_t least, int32_t parts) {
     int32_t step = 1;
     while (step <= n / 2) step *= 2;
@@ -198,8 +197,8 @@ static int32_t round_coarsely(int32_t n, int32_t least, int32_t parts) {
     return (n + step - 1) / step * step;
 }
 
-/* Whether the spans are whole sequences, one behind the other, that take all rows; if so, how many
- * they are, rounded, the longest, rounded, and what they cost: the sum of their squares. */
+/* Whether the spans are consecutive whole sequences that cover all rows; if so, sets their rounded
+ * number, the rounded longest length, and their cost: the sum of squared lengths. */
 static bool sequences_of(Shape *s, int64_t *squares, const AttentionSpan *spans, int count,
                          int64_t rows, int64_t key_rows) {
     int32_t end = 0, sequences = 0, longest = 0;
@@ -217,14 +216,14 @@ static bool sequences_of(Shape *s, int64_t *squares, const AttentionSpan *spans,
         *squares += (int64_t)length * length;
     }
     if (sequences == 0 || end != rows || end != key_rows) return false;
-    /* At most half as many again: an empty sequence costs a few blocks that end at once. The
-     * blocks of the kernels are 64 and 128 rows. */
+    /* At most 50 % more: an empty sequence costs a few blocks that exit at once. The kernels'
+     * blocks are 64 and 128 rows. */
     s->sequences = round_coarsely(sequences, 1, 2);
     s->longest = round_coarsely(longest, 128, 4);
     return true;
 }
 
-/* Where on the device a batch's numbers are. */
+/* A batch's lengths and offsets on the device. */
 typedef struct Batch {
     const char *memory; /* the lengths come first */
     size_t offsets[RAGGED_END];
@@ -234,7 +233,7 @@ static size_t round_to(size_t n, size_t unit) {
     return (n + unit - 1) / unit * unit;
 }
 
-/* Lengths and, for each distance of rows that a tensor has, the offsets. */
+/* Lengths and, for each row stride of a tensor, the offsets. */
 static bool batch_send(Device *device, Batch *b, HostCopy *copy, const Shape *s,
                        const AttentionSpan *spans, int count) {
     struct FusedAttention *f = cuda_state(device)->fused;
@@ -268,7 +267,7 @@ static bool batch_send(Device *device, Batch *b, HostCopy *copy, const Shape *s,
 
 /* ---- Calls. ---- */
 
-/* What a plan is run on. */
+/* The tensors of a plan's run. */
 typedef struct Binding {
     int64_t id[FIRST_VIRTUAL];
     void *memory[FIRST_VIRTUAL];
@@ -304,21 +303,23 @@ static bool plan_run(Device *device, Plan *p, const Binding *b, void *workspace)
     return call.status == CUDNN_STATUS_SUCCESS;
 }
 
-/* What both directions ask of a call; the shape of what they have in common. */
+/* The requirements of both directions; sets the common part of the shape. */
 static bool call_fits(const struct FusedAttention *f, Shape *s, Tensor q, Tensor k, Tensor v,
                       Tensor out, Tensor lse, int heads, float scale, const AttentionSpan *spans,
                       int count, const Dropout *dropout, bool backward) {
     const int64_t width = q.shape[1] / heads, width_max = f->arch == 90 && !backward ? 256 : 128;
     memset(s, 0, sizeof *s);
     s->backward = backward, s->stats = tensor_present(lse);
-    if (q.dtype != DTYPE_BF16 || (dropout && dropout->p > 0)) return false; /* its bits differ */
-    if (!(scale > 0)) return false; /* the largest score may be looked for before scaling */
+    if (q.dtype != DTYPE_BF16 || (dropout && dropout->p > 0))
+        return false;               /* cuDNN's random bits
+                                                                               differ */
+    if (!(scale > 0)) return false; /* the maximum may be taken before scaling */
     if (width % 8 || width > width_max) return false;
     if (s->stats && f->arch / 10 != 9 && f->arch / 10 != 10) return false;
     if (backward && (f->arch / 10 != 9 || f->version < BACKWARD_SINCE)) return false;
     if (!rows_aligned(q, 8) || !rows_aligned(k, 8) || !rows_aligned(v, 8) || !rows_aligned(out, 8))
         return false;
-    if (s->stats && (uintptr_t)lse.data % 16) return false; /* as every tensor is described */
+    if (s->stats && (uintptr_t)lse.data % 16) return false; /* the alignment of all descriptors */
     int64_t squares;
     if (!sequences_of(s, &squares, spans, count, q.shape[0], k.shape[0])) return false;
     if (squares * q.shape[1] < (s->stats ? TRAINING_WORK_MIN : INFERENCE_WORK_MIN)) return false;
@@ -328,7 +329,7 @@ static bool call_fits(const struct FusedAttention *f, Shape *s, Tensor q, Tensor
     return true;
 }
 
-/* Its tensors, bound. */
+/* Binds the call's tensors. */
 static void call_bind(Binding *b, const Batch *batch, const struct FusedAttention *f, Tensor q,
                       Tensor k, Tensor v, Tensor out, Tensor lse, const float *scale) {
     binding_add_ragged(b, ID_Q, q.data, batch);
@@ -363,9 +364,9 @@ bool fused_attention_forward(Device *device, Tensor out, Tensor lse, Tensor q, T
     return plan_run(device, plan, &b, workspace);
 }
 
-/* dk += from's left half, dv += from's right half; blockIdx.y tells which. Bound by memory: with
- * dk and dv in f32, 10 bytes for each value. A block takes whole rows, 8 values (16 bytes of
- * `from`) a thread: 128 threads are one row of 1024. */
+/* dk += from's left half, dv += from's right half; blockIdx.y selects which. Memory-bound: with dk
+ * and dv in f32, 10 bytes a value. A block takes whole rows, 8 values (16 bytes of `from`) a
+ * thread: 128 threads are one row of 1024. */
 enum { ADD_THREADS = 128 };
 template <typename T>
 __global__ void __launch_bounds__(ADD_THREADS)
@@ -398,9 +399,9 @@ static int gradients_add(Device *device, Tensor dk, Tensor dv, const bf16 *from,
     return 0;
 }
 
-/* cuDNN writes dk and dv, in bf16, where the contract says that they are added to, mostly in f32:
- * it gets room of its own for them, and they are added from there. Each value has one summand then,
- * so that rounding it to bf16 first costs what storing it in bf16 would. */
+/* cuDNN overwrites dk and dv, in bf16, but the interface adds to them, mostly in f32: so cuDNN
+ * writes to a temporary, which is then added. Each value has one summand, so rounding it to bf16
+ * first costs no more than storing it in bf16. */
 bool fused_attention_backward(Device *device, Tensor dq, Tensor dk, Tensor dv, Tensor dout,
                               Tensor out, Tensor lse, Tensor q, Tensor k, Tensor v, int heads,
                               float scale, const AttentionSpan *spans, int count,
@@ -459,19 +460,19 @@ int fused_attention_open(struct FusedAttention **fused, cudaStream_t stream,
     const int arch = properties->major * 10 + properties->minor;
     if (!version_serves(version, arch)) return 0;
     struct FusedAttention *f = (struct FusedAttention *)calloc(1, sizeof *f);
-    if (!f) return error_set(err, "out of memory: %zu bytes asked", sizeof *f);
+    if (!f) return error_set(err, "out of memory: %zu bytes requested", sizeof *f);
     f->version = version;
     f->arch = arch;
-    /* A batch whose sequences differ much in length wants many times what it uses; this is 2.5 GiB
-     * of 80. */
+    /* A batch with very different lengths requests many times what it uses; this is 2.5 GiB of
+     * 80. */
     f->workspace_max = (int64_t)(properties->totalGlobalMem / 32);
-    f->masked = version < 91000 ? -FLT_MAX : -INFINITY; /* older kernels make NaN of infinity */
+    f->masked = version < 91000 ? -FLT_MAX : -INFINITY; /* older kernels turn infinity into NaN */
     if (cudnnCreate(&f->handle) != CUDNN_STATUS_SUCCESS ||
         cudnnSetStream(f->handle, stream) != CUDNN_STATUS_SUCCESS)
         fused_attention_close(f);
     else
         *fused = f;
-    cudaGetLastError(); /* that it cannot be used is no fault of the device */
+    cudaGetLastError(); /* an unusable cuDNN is not an error of the device */
     return 0;
 }
 

@@ -1,10 +1,9 @@
 /* attention_cudnn.cuh - attention, forward and backward, described to cuDNN. For
  * attention_cudnn.cu.
  *
- * cuDNN takes a graph of small operations, of which engines of its own know whole patterns and run
- * them as one kernel: scores are never stored. The graphs here are written the way those engines
- * expect them, operation by operation, with every tensor of four dimensions: sequences, heads, rows
- * and columns.
+ * cuDNN takes a graph of small operations; its engines match whole patterns and run them as one
+ * kernel: scores are never stored. The graphs here are the patterns that those engines expect,
+ * operation by operation, with tensors of four dimensions: sequences, heads, rows and columns.
  */
 #ifndef EASYFIRST_KERNELS_CUDA_ATTENTION_CUDNN_CUH
 #define EASYFIRST_KERNELS_CUDA_ATTENTION_CUDNN_CUH
@@ -19,7 +18,7 @@
 #error "cuDNN 9 or later is needed"
 #endif
 
-/* ---- Descriptors. After the first that fails nothing more is done. ---- */
+/* ---- Descriptors. After the first failure nothing more is done. ---- */
 
 enum { OPERATIONS_MAX = 32, DESCRIPTORS_MAX = 160 };
 
@@ -80,8 +79,8 @@ static void graph_free(Graph *g) {
 
 /* ---- Tensors. ---- */
 
-/* Those outside of the graph, by the numbers that they have in it. Each ragged one has its offsets
- * at OFFSETS + its own number. */
+/* The ids of the graph's inputs and outputs. Each ragged tensor has its offsets at OFFSETS + its
+ * id. */
 enum {
     ID_Q = 1,
     ID_K,
@@ -93,7 +92,7 @@ enum {
     ID_DK,
     ID_DV,
     RAGGED_END,
-    ID_DOT = RAGGED_END, /* of each row's dout and out */
+    ID_DOT = RAGGED_END, /* dot product of each row's dout and out */
     ID_Q_LENGTHS,
     ID_K_LENGTHS,
     ID_SCALE,
@@ -106,7 +105,7 @@ enum {
 typedef enum TensorKind { TENSOR_REAL, TENSOR_VIRTUAL, TENSOR_ON_HOST } TensorKind;
 
 typedef struct Value {
-    cudnnBackendDescriptor_t tensor, offsets; /* offsets: NULL, not ragged */
+    cudnnBackendDescriptor_t tensor, offsets; /* offsets: NULL if not ragged */
     int64_t dims[4], strides[4];
 } Value;
 
@@ -153,7 +152,7 @@ static Value value_lengths(Graph *g, int64_t id) {
 }
 
 /* A matrix of rows `ld` apart, with `columns` for each head. The stride from sequence to sequence
- * only says what the longest would take: the offsets are what counts. */
+ * is that of the longest, but only the offsets matter. */
 static Value value_ragged(Graph *g, int64_t id, cudnnDataType_t type, int64_t columns, int64_t ld,
                           bool transposed) {
     const Value offsets =
@@ -168,7 +167,7 @@ static Value value_matrix(Graph *g, int64_t id, int64_t ld) {
     return value_ragged(g, id, CUDNN_DATA_BFLOAT16, g->width, ld, false);
 }
 
-/* The same memory with rows and columns exchanged: k and v as the second factor of a matmul. */
+/* The same memory with rows and columns swapped: k and v as the second operand of a matmul. */
 static Value value_transposed(Graph *g, int64_t id, int64_t ld) {
     return value_ragged(g, id, CUDNN_DATA_BFLOAT16, g->width, ld, true);
 }
@@ -230,7 +229,7 @@ static Value value_condition(Graph *g, cudnnPointwiseMode_t mode, Value x, Value
     return y;
 }
 
-/* Scores of rows and keys beyond a sequence's length become `masked`. */
+/* Sets scores of rows and keys beyond a sequence's length to `masked`. */
 static Value value_mask(Graph *g, Value scores, Value q_lengths, Value k_lengths) {
     const Value row = value_place(g, scores, 2), column = value_place(g, scores, 3);
     const Value is_row = value_condition(g, CUDNN_POINTWISE_CMP_LT, row, q_lengths);
@@ -259,8 +258,8 @@ static Value value_reduce(Graph *g, cudnnReduceTensorOp_t how, Value x) {
     return y;
 }
 
-/* c = a b. Of its dimensions m (rows of c), n (columns of c) and k (summed over), those that are
- * given are as long as each sequence is. */
+/* c = a b. Those of its dimensions m (rows of c), n (columns of c) and k (summed over) that are
+ * passed have each sequence's length. */
 static void multiply_into(Graph *g, Value c, Value a, Value b, const Value *m, const Value *n,
                           const Value *k) {
     const cudnnDataType_t compute = CUDNN_DATA_FLOAT;
@@ -268,7 +267,7 @@ static void multiply_into(Graph *g, Value c, Value a, Value b, const Value *m, c
     cudnnBackendDescriptor_t how = descriptor_new(g, CUDNN_BACKEND_MATMUL_DESCRIPTOR);
     attribute_set(g, how, CUDNN_ATTR_MATMUL_COMP_TYPE, CUDNN_TYPE_DATA_TYPE, 1, &compute);
     attribute_set(g, how, CUDNN_ATTR_MATMUL_PADDING_VALUE, CUDNN_TYPE_DOUBLE, 1, &padding);
-    descriptor_finish(g, how, "product");
+    descriptor_finish(g, how, "matmul");
     cudnnBackendDescriptor_t o = descriptor_new(g, CUDNN_BACKEND_OPERATION_MATMUL_DESCRIPTOR);
     descriptor_attach(g, o, CUDNN_ATTR_OPERATION_MATMUL_ADESC, a.tensor);
     descriptor_attach(g, o, CUDNN_ATTR_OPERATION_MATMUL_BDESC, b.tensor);
@@ -277,7 +276,7 @@ static void multiply_into(Graph *g, Value c, Value a, Value b, const Value *m, c
     if (m) descriptor_attach(g, o, CUDNN_ATTR_OPERATION_MATMUL_GEMM_M_OVERRIDE_DESC, m->tensor);
     if (n) descriptor_attach(g, o, CUDNN_ATTR_OPERATION_MATMUL_GEMM_N_OVERRIDE_DESC, n->tensor);
     if (k) descriptor_attach(g, o, CUDNN_ATTR_OPERATION_MATMUL_GEMM_K_OVERRIDE_DESC, k->tensor);
-    operation_finish(g, o, "product operation");
+    operation_finish(g, o, "matmul operation");
 }
 
 static Value multiply_scores(Graph *g, Value a, Value b, Value q_lengths, Value k_lengths) {
@@ -287,7 +286,7 @@ static Value multiply_scores(Graph *g, Value a, Value b, Value q_lengths, Value 
     return c;
 }
 
-/* x with its last two dimensions exchanged; nothing moves. */
+/* x with its last two dimensions swapped, without copying. */
 static Value value_exchange(Graph *g, Value x, cudnnDataType_t type) {
     const int64_t dims[4] = {x.dims[0], x.dims[1], x.dims[3], x.dims[2]};
     const int64_t strides[4] = {x.strides[0], x.strides[1], x.strides[3], x.strides[2]};
@@ -301,10 +300,10 @@ static Value value_exchange(Graph *g, Value x, cudnnDataType_t type) {
 
 /* ---- The two graphs. ---- */
 
-/* What a plan is made for. Compared byte by byte: nothing but these numbers in it. */
+/* The key of a plan. Compared as bytes, so without padding. */
 typedef struct Shape {
     int32_t backward, stats, heads, width, sequences, longest;
-    int64_t ld[RAGGED_END]; /* of each ragged tensor, by its number; 0: not in it */
+    int64_t ld[RAGGED_END]; /* of each ragged tensor, by its id; 0: not in the graph */
 } Shape;
 
 static void describe_forward(Graph *g, const Shape *s) {
@@ -331,8 +330,7 @@ static void describe_forward(Graph *g, const Shape *s) {
 }
 
 /* dq is one matmul over all keys, from a matrix of d scores that cuDNN stores in between (its
- * other way sums dq by atomic additions, differently each time: results are to be the same from run
- * to run). */
+ * alternative sums dq by atomic additions, which is not deterministic). */
 static void describe_backward(Graph *g, const Shape *s) {
     const Value q = value_matrix(g, ID_Q, s->ld[ID_Q]), k = value_transposed(g, ID_K, s->ld[ID_K]);
     const Value v = value_transposed(g, ID_V, s->ld[ID_V]);
@@ -346,14 +344,14 @@ static void describe_backward(Graph *g, const Shape *s) {
     const Value k_lengths = value_lengths(g, ID_K_LENGTHS);
     const Value scale = value_scalar(g, ID_SCALE), one = value_scalar(g, ID_ONE);
 
-    /* dot = sum over a head of dout out, which is sum over keys of p dp; kept in f32. */
+    /* dot = sum over a head of dout out, which equals the sum over keys of p dp; in f32. */
     const Value dot_sum =
         value_reduce(g, CUDNN_REDUCE_TENSOR_ADD, value_combine(g, CUDNN_POINTWISE_MUL, dout, out));
     const Value dot = value_dense(g, ID_DOT, TENSOR_REAL, CUDNN_DATA_FLOAT, g->sequences, g->heads,
                                   g->longest, 1);
     pointwise_into(g, dot, CUDNN_POINTWISE_MUL, CUDNN_DATA_FLOAT, dot_sum, &one, NULL, 0);
 
-    /* p again, from the scores and their log-sum-exp; dv = p^T dout. */
+    /* Recomputes p from the scores and their log-sum-exp; dv = p^T dout. */
     Value scores = multiply_scores(g, q, k, q_lengths, k_lengths);
     scores = value_combine(g, CUDNN_POINTWISE_MUL, scores, scale);
     scores = value_combine(g, CUDNN_POINTWISE_SUB, scores, lse);

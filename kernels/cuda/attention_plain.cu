@@ -10,8 +10,8 @@
  */
 #include "kernels/cuda/attention_plain.cuh"
 
-/* What becomes of a thread's scores: their exponentials, relative to the largest so far, and the
- * factor for what was summed before. */
+/* Replaces a thread's scores by their exponentials, relative to the largest so far, and returns the
+ * factor for the earlier sums. */
 template <int R>
 static __device__ __forceinline__ void plain_softmax(float (&s)[R][4], float (&largest)[R],
                                                      float (&sum)[R], float (&from_before)[R],
@@ -57,7 +57,8 @@ __global__ void __launch_bounds__(PLAIN_THREADS) plain_kernel(ForwardArgs args, 
     for (int place = 0; place < item.keys; place += TILE_KEYS) {
         const int keys = item.keys - place;
         float s[R][4] = {};
-        plain_key_rows(key_table, item, place); /* the last tile's has been read: a barrier ago */
+        plain_key_rows(key_table, item, place); /* the last tile's table was read before a
+                                                   barrier */
         plain_scores<T, R>(s, memory, args.q, row_table, args.k, key_table, column, args.width);
         plain_softmax<R>(s, largest, sum, from_before, args.scale, keys);
 #pragma unroll

@@ -1,10 +1,10 @@
-/* attention_plain.cuh - matmuls of tiles in f32 without matrix units. Private to kernels/cuda/.
+/* attention_plain.cuh - matmuls of tiles in f32 without tensor cores. Private to kernels/cuda/.
  *
- * A block has 128 threads, as 8 by 16: thread (ty, tx) holds of a tile's matmul rows ty R ... and
- * columns 4 tx ... Both factors lie in shared memory with what is summed over as the lines. For
- * R = 8 a step is 32 multiply-adds for three reads of 16 bytes, of which the 16 or 2 threads that
- * read the same are served at once: four cycles of shared memory for eight, on Ampere sixteen, of
- * arithmetic in a warp.
+ * A block has 128 threads, as 8 by 16: thread (ty, tx) computes rows ty R ... and columns 4 tx ...
+ * of a tile's result. Both operands are in shared memory, with a line for each index that is summed
+ * over. For R = 8 a step is 32 multiply-adds for three reads of 16 bytes, which are broadcast to
+ * the 16 or 2 threads that read the same: four cycles of shared memory for eight, on Ampere
+ * sixteen, of arithmetic in a warp.
  */
 #ifndef EASYFIRST_KERNELS_CUDA_ATTENTION_PLAIN_CUH
 #define EASYFIRST_KERNELS_CUDA_ATTENTION_PLAIN_CUH
@@ -13,9 +13,9 @@
 
 enum {
     PLAIN_THREADS = 128,
-    PLAIN_LINE = 68,    /* floats of a line: 64, and 4 that put lines into different banks */
-    PLAIN_DEPTH = 32,   /* of the heads' width at a time, for scores */
-    PLAIN_COLUMNS = 64, /* of the heads' width at a time, for what is a sum over keys or rows */
+    PLAIN_LINE = 68,             /* floats of a line: 64, and 4 of padding against bank conflicts */
+    PLAIN_DEPTH = 32,            /* of the heads' width at a time, for scores */
+    PLAIN_COLUMNS = 64,          /* of the heads' width at a time, for sums over keys or rows */
     PLAIN_TILE = 64 * PLAIN_LINE /* floats */
 };
 
@@ -56,9 +56,9 @@ static __device__ __forceinline__ void plain_multiply(float (&sums)[R][4], const
 }
 
 /* Columns [first, first + PLAIN_DEPTH) of a head that begins at `column` and is `width` wide, of
- * the matrix rows table[0 .. ROWS): to[depth][row]; zeros for rows that are negative and beyond the
- * head. A thread has one row, neighbours the next, which is what shared memory likes; the parts of
- * the lines of global memory that it reads one after another are in the first-level cache. */
+ * the matrix rows table[0 .. ROWS): to[depth][row]; zeros for negative rows and beyond the head.
+ * Adjacent threads have adjacent rows, which avoids bank conflicts; a thread's consecutive reads of
+ * global memory hit the L1 cache. */
 template <typename T, int ROWS>
 static __device__ __forceinline__ void plain_load_turned(float *to, const HeadMatrix &m,
                                                          const int *table, int64_t column,
@@ -89,8 +89,8 @@ static __device__ __forceinline__ void plain_load(float *to, const HeadMatrix &m
     }
 }
 
-/* sums += x y^T over the heads' whole width: R * 8 rows of x, 64 of y. `memory` is a tile's. Begins
- * and ends with a barrier. */
+/* sums += x y^T over the heads' whole width: R * 8 rows of x, 64 of y. `memory` holds a tile.
+ * Begins and ends with a barrier. */
 template <typename T, int R>
 static __device__ __forceinline__ void
 plain_scores(float (&sums)[R][4], float *memory, const HeadMatrix &x, const int *x_rows,
@@ -106,7 +106,7 @@ plain_scores(float (&sums)[R][4], float *memory, const HeadMatrix &x, const int 
     }
 }
 
-/* Of the 16 threads that share rows. */
+/* Over the 16 threads that share rows. */
 static __device__ __forceinline__ float plain_row_sum(float v) {
 #pragma unroll
     for (int offset = 8; offset > 0; offset /= 2) v += __shfl_xor_sync(FULL_WARP, v, offset);
@@ -119,7 +119,7 @@ static __device__ __forceinline__ float plain_row_max(float v) {
     return v;
 }
 
-/* The rows of the keys from `place` on, or of an item's queries; -1 where there is none. */
+/* The rows of the keys from `place` on, or of an item's queries; -1 for missing ones. */
 static __device__ __forceinline__ void plain_key_rows(int *table, const AttentionItem &item,
                                                       int place) {
     if (threadIdx.x < 64)
@@ -131,7 +131,7 @@ static __device__ __forceinline__ void plain_rows(int *table, int first, int row
         table[threadIdx.x] = (int)threadIdx.x < rows ? first + (int)threadIdx.x : -1;
 }
 
-/* Parts that a head's width is cut into, each of which blocks of its own compute. */
+/* The number of parts of a head's width, computed by separate blocks. */
 static inline unsigned plain_groups(int width, int chunks) {
     return (unsigned)((width + chunks * PLAIN_COLUMNS - 1) / (chunks * PLAIN_COLUMNS));
 }

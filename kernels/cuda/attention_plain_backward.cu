@@ -1,11 +1,11 @@
-/* The gradients of attention in f32 arithmetic, for what attention_plain.cu takes. The method is
- * that of attention_backward.cu: a kernel for dq, by query rows, then one for dk and dv, by key
+/* The backward pass of attention in f32 arithmetic, for the calls of attention_plain.cu. The method
+ * is that of attention_backward.cu: a kernel for dq, by query rows, then one for dk and dv, by key
  * rows.
  */
 #include "kernels/cuda/attention_plain.cuh"
 
-/* A thread's eight rows: the log-sum-exp and the sum of dout * out, which the kernel of dk and dv
- * gets, too. */
+/* The log-sum-exp and the sum of dout * out of a thread's eight rows, also for the dk and dv
+ * kernel. */
 template <typename T>
 static __device__ __forceinline__ void plain_stats(float2 (&stats)[8], const BackwardArgs &args,
                                                    const AttentionItem &item, int head,
@@ -26,11 +26,11 @@ static __device__ __forceinline__ void plain_stats(float2 (&stats)[8], const Bac
     }
 }
 
-/* The bits of a row's 64 places, four of which each of its 16 threads has, to the mask. */
+/* Writes the mask bits of a row's 64 keys, of which each of its 16 threads has four. */
 static __device__ __forceinline__ void plain_mask_write(uint32_t bits, const BackwardArgs &args,
                                                         int64_t row, bool there, int head,
                                                         int place) {
-    uint32_t word = bits << (4 * (plain_tx() % 8)); /* of the half that the thread is in */
+    uint32_t word = bits << (4 * (plain_tx() % 8)); /* of the thread's half */
 #pragma unroll
     for (int offset = 4; offset > 0; offset /= 2) word |= __shfl_xor_sync(FULL_WARP, word, offset);
     const int at = place / 32 + plain_tx() / 8;
@@ -38,8 +38,8 @@ static __device__ __forceinline__ void plain_mask_write(uint32_t bits, const Bac
         args.mask[(row * args.heads + head) * args.plan.words + at] = word;
 }
 
-/* Of a row, four places from `place` on, as far as `end`: words behind it may never have been
- * written. */
+/* Reads a row's four mask bits from `place` on, up to `end`: words after it may be
+ * uninitialised. */
 static __device__ __forceinline__ uint32_t plain_mask_read(const BackwardArgs &args, int64_t row,
                                                            int head, int place, int end) {
     const uint32_t *words = args.mask + (row * args.heads + head) * args.plan.words;
@@ -48,7 +48,7 @@ static __device__ __forceinline__ uint32_t plain_mask_read(const BackwardArgs &a
     return (uint32_t)((high << 32 | low) >> (place % 32));
 }
 
-/* dq = scale ds k. Shared memory: what is loaded, and ds as [key][row]. */
+/* dq = scale ds k. Shared memory: the loaded tile, and ds as [key][row]. */
 template <typename T, int CHUNKS>
 __global__ void __launch_bounds__(PLAIN_THREADS)
     plain_dq_kernel(BackwardArgs args, unsigned groups) {
@@ -116,7 +116,7 @@ __global__ void __launch_bounds__(PLAIN_THREADS)
     }
 }
 
-/* Four columns of row `row` of a gradient are added to, as many as the head has from `at` on. */
+/* Adds to four columns of row `row` of a gradient, or to those that the head has from `at` on. */
 static __device__ __forceinline__ void plain_add(const HeadMatrix &m, int64_t row, int64_t column,
                                                  int at, int width, const float (&sums)[4],
                                                  float factor) {
@@ -128,8 +128,7 @@ static __device__ __forceinline__ void plain_add(const HeadMatrix &m, int64_t ro
     values_put_as(m.data, m.dtype, place, v, width - at, m.aligned);
 }
 
-/* Of a thread's row r of a step and its four keys: which values are kept, and the row's
- * statistics. */
+/* For a thread's row r of a step and its four keys: the mask bits, and the row's statistics. */
 static __device__ __forceinline__ uint32_t plain_kept(const BackwardArgs &args, const KeyTile &tile,
                                                       const KeyStep &step, int r, int head) {
     if (!args.drop.on || r >= step.rows || 4 * plain_tx() >= tile.rows) return 0xf;
@@ -141,7 +140,8 @@ static __device__ __forceinline__ float2 plain_stats_of(const BackwardArgs &args
     return r < step.rows ? args.stats[head * args.rows + step.q_begin + r] : make_float2(0, 0);
 }
 
-/* From scores: z p without its factor to `weights`, p to `derivatives`, both as [row][key]. */
+/* From scores, writes z p without its factor to `weights` and p to `derivatives`, both as
+ * [row][key]. */
 static __device__ __forceinline__ void plain_weights(const float (&s)[8][4], float *weights,
                                                      float *derivatives, const BackwardArgs &args,
                                                      const KeyTile &tile, const KeyStep &step,
@@ -162,7 +162,7 @@ static __device__ __forceinline__ void plain_weights(const float (&s)[8][4], flo
     }
 }
 
-/* p in `derivatives` becomes ds: a thread's own, which have not stayed in registers while dp was
+/* Replaces p in `derivatives` by ds: a thread's own values, spilled to shared memory while dp was
  * computed. */
 static __device__ __forceinline__ void
 plain_derivatives(const float (&dp)[8][4], float *derivatives, const BackwardArgs &args,
@@ -181,7 +181,7 @@ plain_derivatives(const float (&dp)[8][4], float *derivatives, const BackwardArg
     }
 }
 
-/* dk += scale ds^T q, dv += (z p)^T dout. Shared memory: what is loaded, then z p without its
+/* dk += scale ds^T q, dv += (z p)^T dout. Shared memory: the loaded tile, then z p without its
  * factor and ds, as [row][key]. */
 template <typename T, int CHUNKS>
 __global__ void __launch_bounds__(PLAIN_THREADS, 2)

@@ -1,10 +1,10 @@
-/* The cutting up of attention's spans into what single blocks do. Host code only.
+/* Splits attention's spans into the work of single thread blocks. Host code only.
  *
- * Queries are easy: an item is some rows of one span. Keys may be seen by several spans, whose
+ * For queries, an item is some rows of one span. Keys may be shared by several spans, whose
  * gradients all add to the same rows. So the key rows are cut wherever any range begins or ends;
- * between two cuts every row is seen by the same spans, and a piece of such rows goes through these
+ * between two cuts all rows belong to the same spans, and a piece of such rows loops over these
  * spans' queries, in their order, before it adds to dk and dv once. No row belongs to two pieces:
- * there is nothing to add up atomically, and every sum is formed in one order.
+ * no atomics are needed, and every sum has one order.
  */
 #include "kernels/cuda/attention.cuh"
 
@@ -13,7 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* What is kept of the last plan and sent to the device: this, the spans it was made of, the
+/* The last plan, as kept and sent to the device: this, the spans that it was made from, the
  * lists. */
 typedef struct PlanHead {
     int32_t item_rows, step_rows, span_count;
@@ -21,7 +21,7 @@ typedef struct PlanHead {
     size_t items, key_tiles, steps, bytes; /* offsets from here */
 } PlanHead;
 
-/* The making of one, in memory of `room` bytes; what does not fit is counted only. */
+/* Builds a plan in memory of `capacity` bytes; beyond that it only counts. */
 typedef struct Planner {
     const AttentionSpan *spans;
     int count;
@@ -37,7 +37,7 @@ static int pieces_of(int64_t rows, int piece) {
     return (int)((rows + piece - 1) / piece);
 }
 
-/* Room for n things, as an offset. */
+/* Allocates n elements and returns their offset. */
 static size_t planner_take(Planner *p, size_t n, size_t size) {
     const size_t at = (p->used + 15) / 16 * 16;
     p->used = at + n * size;
@@ -87,7 +87,7 @@ static int compare_rows(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
-/* The rows where a range with queries begins or ends, in order, each once. */
+/* The rows where a range with queries begins or ends, sorted and unique. */
 static int plan_cuts(const Planner *p, int32_t *cut) {
     int n = 0, kept = 0;
     for (int s = 0; s < p->count; s++)
@@ -102,9 +102,8 @@ static int plan_cuts(const Planner *p, int32_t *cut) {
     return kept;
 }
 
-/* Goes through the pieces between cuts, from cut to cut, that each range consists of, and gives
- * each the steps of the range's span: counts them in next[piece], or writes them at steps +
- * next[piece], which moves on. */
+/* For each range, iterates over its pieces between cuts and adds the steps of the range's span to
+ * each: counts them in next[piece], or writes them at steps + next[piece] and advances it. */
 static void plan_visits(const Planner *p, int step_rows, const int32_t *cut, int cuts,
                         int32_t *next, KeyStep *steps) {
     for (int s = 0; s < p->count; s++) {
@@ -160,12 +159,12 @@ static void plan_keys(Planner *p, PlanHead *head) {
         plan_visits(p, head->step_rows, cut, cuts, next, (KeyStep *)(p->memory + head->steps));
 }
 
-/* Into `memory`; returns the bytes that it takes, more than `room` if it is not done. */
+/* Builds a plan in `memory`; returns the bytes needed, more than `capacity` if it did not fit. */
 static size_t plan_make(char *memory, size_t room, const AttentionSpan *spans, int count,
                         int item_rows, int step_rows) {
     Planner p = {spans, count, memory, room, 0};
     PlanHead head;
-    memset(&head, 0, sizeof head); /* with what is between the fields: plans are compared */
+    memset(&head, 0, sizeof head); /* including padding: plans are compared as bytes */
     head.item_rows = item_rows, head.step_rows = step_rows, head.span_count = count;
     planner_take(&p, 1, sizeof head);
     const size_t spans_at = planner_take(&p, (size_t)count, sizeof *spans);
@@ -178,7 +177,7 @@ static size_t plan_make(char *memory, size_t room, const AttentionSpan *spans, i
     return p.used;
 }
 
-/* Whether the plan that the device has is of these spans. */
+/* Whether the plan on the device was made from these spans. */
 static bool plan_is_of(const HostCopy *copy, const AttentionSpan *spans, int count, int item_rows,
                        int step_rows) {
     const PlanHead *head = (const PlanHead *)copy->host;
@@ -220,7 +219,7 @@ Drop attention_drop(const Dropout *dropout) {
     if (!dropout || !(dropout->p > 0)) return drop;
     drop.on = true;
     drop.seed = dropout->seed, drop.stream = dropout->stream;
-    /* (word + 1/2) / 2^32 >= p in whole numbers, as random_uniform and the CPU have it. */
+    /* (word + 1/2) / 2^32 >= p in integers, as in random_uniform and on the CPU. */
     drop.threshold = (uint32_t)fmax(ceil((double)dropout->p * 0x1p32 - 0.5), 0);
     drop.factor = 1 / (1 - dropout->p);
     return drop;

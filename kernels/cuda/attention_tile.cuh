@@ -1,10 +1,10 @@
-/* attention_tile.cuh - what the attention kernels of the matrix units are put together from.
- * Private to kernels/cuda/.
+/* attention_tile.cuh - building blocks of the tensor core attention kernels. Private to
+ * kernels/cuda/.
  *
  * A tile in shared memory is some rows of one head, bf16, D columns wide (the head's width or the
- * next larger D there is, with zeros), with 8 columns between one row and the next that nobody
- * uses: rows are then an odd number of 16-byte pieces apart, so that the eight rows which a matrix
- * load reads at once lie in different banks.
+ * next larger supported D, zero-padded), with 8 unused columns after each row: rows are then an odd
+ * number of 16-byte pieces apart, so that the eight rows which ldmatrix reads at once are in
+ * different banks.
  *
  * A warp takes 16 rows of queries (or, for the gradients of keys and values, of keys) at a time;
  * a lane's share of a matmul of 16 rows are two rows, g and g + 8 (mma.cuh).
@@ -25,7 +25,7 @@ template <int D> struct Tile {
     }
 };
 
-/* ---- Filling tiles. `thread` is one of THREADS that share the work; none of these waits. ---- */
+/* ---- Filling tiles. `thread` is one of THREADS that divide the work; asynchronous. ---- */
 
 /* ROWS rows: matrix rows first, first + 1, ... for those below `rows`, zeros for the others. */
 template <int D, int ROWS, int THREADS>
@@ -63,15 +63,15 @@ static __device__ __forceinline__ void tile_copy_keys(bf16 *tile, const HeadMatr
 
 /* ---- Fragments of tiles. ---- */
 
-/* The a of rows [row, row + 16) and columns [column, column + 16). */
+/* The a fragment of rows [row, row + 16) and columns [column, column + 16). */
 template <int D>
 static __device__ __forceinline__ void rows_fragment(uint32_t (&a)[4], const bf16 *tile, int row,
                                                      int column) {
     const int lane = threadIdx.x % 32;
     load_matrices(a, tile + (row + lane % 16) * Tile<D>::LD + column + lane / 16 * 8);
 }
-/* With the rows as the columns of the matmul, as in q k^T: b[0..1] are the b of rows [row, row +
- * 8) and b[2..3] those of the next eight, of columns [column, column + 16). */
+/* With rows as the matmul's columns, as in q k^T: b[0..1] are the b fragment of rows [row, row + 8)
+ * and b[2..3] that of the next eight, of columns [column, column + 16). */
 template <int D>
 static __device__ __forceinline__ void columns_fragment(uint32_t (&b)[4], const bf16 *tile, int row,
                                                         int column) {
@@ -79,8 +79,8 @@ static __device__ __forceinline__ void columns_fragment(uint32_t (&b)[4], const 
     load_matrices(b, tile + (row + lane / 16 * 8 + lane % 8) * Tile<D>::LD + column +
                          lane / 8 % 2 * 8);
 }
-/* With the rows as what is summed over, as in p v: b[0..1] are the b of columns [column, column +
- * 8) and b[2..3] those of the next eight, of rows [row, row + 16). */
+/* With rows as the summed dimension, as in p v: b[0..1] are the b fragment of columns [column,
+ * column + 8) and b[2..3] that of the next eight, of rows [row, row + 16). */
 template <int D>
 static __device__ __forceinline__ void depth_fragment(uint32_t (&b)[4], const bf16 *tile, int row,
                                                       int column) {
@@ -88,9 +88,9 @@ static __device__ __forceinline__ void depth_fragment(uint32_t (&b)[4], const bf
     load_matrices_turned(b, tile + (row + lane % 16) * Tile<D>::LD + column + lane / 16 * 8);
 }
 
-/* s = M times 16 rows, in fragments, times the transpose of COLUMNS rows of a tile. What is read of
- * the tile serves all M: shared memory gives 128 bytes a cycle, and with 16 rows to a warp the
- * matrix units need as many. */
+/* s = M times 16 rows, in fragments, times the transpose of COLUMNS rows of a tile. Each read of
+ * the tile serves all M: shared memory delivers 128 bytes a cycle, all of which the tensor cores
+ * need with 16 rows a warp. */
 template <int D, int M, int COLUMNS>
 static __device__ __forceinline__ void
 tile_scores(float (&s)[M][COLUMNS / 8][4], const uint32_t (&a)[M][D / 16][4], const bf16 *tile) {
@@ -112,8 +112,8 @@ tile_scores(float (&s)[M][COLUMNS / 8][4], const uint32_t (&a)[M][D / 16][4], co
         }
 }
 
-/* The same of rows [row, row + 16) of another tile, whose fragments are read again each time: where
- * there are no registers for them. */
+/* The same with rows [row, row + 16) of another tile, whose fragments are reloaded each time to
+ * save registers. */
 template <int D, int COLUMNS>
 static __device__ __forceinline__ void
 tile_scores_between(float (&s)[1][COLUMNS / 8][4], const bf16 *rows, int row, const bf16 *tile) {
@@ -133,7 +133,7 @@ tile_scores_between(float (&s)[1][COLUMNS / 8][4], const bf16 *rows, int row, co
     }
 }
 
-/* A matmul's result, rounded to bf16, as the a of a matmul over its columns. */
+/* A matmul's result, rounded to bf16, as the a fragment of a matmul over its columns. */
 template <int COLUMNS>
 static __device__ __forceinline__ void tile_pack(uint32_t (&a)[COLUMNS / 16][4],
                                                  const float (&c)[COLUMNS / 8][4]) {
@@ -177,9 +177,8 @@ static __device__ __forceinline__ float row_max(float v) {
 /* ---- Dropout. ---- */
 
 /* The 64 bits of a tile's keys for the lane's two rows: bit j of keep[i] is place `place` + j of
- * row g + 8 i. The 16 rows have as many random blocks for each eight keys as the warp has lanes:
- * each lane draws one, for row g + 8 (t % 2), and what the lanes of a row have drawn is put
- * together. */
+ * row g + 8 i. For each eight keys the 16 rows need 32 Philox blocks: each lane generates one, for
+ * row g + 8 (t % 2), and the lanes of a row combine them. */
 struct RowBits {
     uint32_t low, high;
 };
@@ -189,7 +188,7 @@ static __device__ __forceinline__ void tile_keeps(RowBits (&keep)[2], const Drop
     const uint64_t block =
         drop_block(row + lane / 4 + 8 * (t % 2), heads, head) + (uint64_t)(place / 4 + t / 2);
     RowBits own = {0, 0};
-#pragma unroll 1 /* a block of random words keeps a lane busy, and its state takes registers */
+#pragma unroll 1 /* one Philox block keeps a lane busy, and its state needs registers */
     for (int n = 0; n < 8; n++) {
         const uint32_t bits = drop_keeps(drop, block + 2 * n) << (8 * (n % 4) + 4 * (t / 2));
         if (n < 4)
@@ -211,26 +210,25 @@ static __device__ __forceinline__ bool tile_kept(const RowBits &keep, int n, int
     return word >> (8 * (n % 4) + e) & 1;
 }
 
-/* ---- The softmax of a tile, and how tiles are put together. ----
+/* ---- The softmax of a tile, and the accumulation of tiles. ----
  *
- * A tile's probabilities are formed relative to its own largest score, and its matmul with the
- * values is added to what the tiles before have given only then:
- *     total = total * from_total + tile * from_tile.
- * That is one multiply-add for each element of the output more than to continue the total's own
- * sums; in return a tile's part does not depend on the tiles before it. So tiles may be computed at
- * once, by the warps of attention_narrow.cu, or in turn, by attention_wide.cu, with the same bits:
- * an answer's row gets the same result alone, beside other rows, and in another batch.
+ * A tile's probabilities are relative to its own largest score, and its product with the values is
+ * added to the earlier tiles' afterwards: total = total * from_total + tile * from_tile. That is
+ * one more multiply-add for each element of the output than accumulating in the total; in return a
+ * tile's part does not depend on earlier tiles. So tiles may be computed in parallel, by the warps
+ * of attention_narrow.cu, or in turn, by attention_wide.cu, with the same bits: an answer's row
+ * gets the same result alone, with other rows, and in another batch.
  *
- * Scores stay as the matmul gives them; the scale, which is positive, times log2(e) is applied
- * with the subtraction of the largest, in the exponent of 2. */
+ * Scores are kept unscaled; the scale, which is positive, times log2(e) is applied with the
+ * subtraction of the largest, in the exponent of 2. */
 
-/* Where there is nothing but -infinity the exponents are taken from 0. */
+/* If all scores are -infinity, exponents are relative to 0. */
 static __device__ __forceinline__ float origin_of(float largest) {
     return largest == -INFINITY ? 0.0f : largest;
 }
 
-/* Scores of the lane's two rows, of which `keys` keys are there, become probabilities: not divided
- * by their sum, of which the lane gets its share. NaN stays NaN, in the sum too. */
+/* Replaces scores of the lane's two rows, with `keys` valid keys, by unnormalised probabilities;
+ * the lane gets its share of their sum. NaN stays NaN, also in the sum. */
 static __device__ __forceinline__ void tile_softmax(float (&s)[TILE_KEYS / 8][4],
                                                     float (&largest)[2], float (&sum)[2],
                                                     float scale_log2, int keys) {
@@ -277,7 +275,7 @@ static __device__ __forceinline__ float tile_join(float total, float from_total,
     return __fmaf_rn(total, from_total, __fmul_rn(tile, from_tile));
 }
 
-/* What is dropped of the probabilities becomes 0. */
+/* Sets dropped probabilities to 0. */
 static __device__ __forceinline__ void tile_drop(float (&s)[TILE_KEYS / 8][4],
                                                  const RowBits (&keep)[2]) {
 #pragma unroll
@@ -287,22 +285,22 @@ static __device__ __forceinline__ void tile_drop(float (&s)[TILE_KEYS / 8][4],
             if (!tile_kept(keep[e / 2], n, e % 2)) s[n][e] = 0;
 }
 
-/* Of a row: the log-sum-exp of its scaled scores, whose largest before scaling is `largest`. */
+/* The log-sum-exp of a row's scaled scores, whose largest before scaling is `largest`. */
 static __device__ __forceinline__ float row_lse(float largest, float sum, float scale) {
     return __fmaf_rn(origin_of(largest), scale, logf(sum));
 }
 
 /* ---- Writing rows. ---- */
 
-/* 16 rows of D columns, of which `rows` and `width` are there, through shared memory that only this
- * warp uses (a tile's 16 rows): lanes then write 16 bytes each and whole rows together. */
+/* Writes 16 rows of D columns, of which `rows` and `width` exist, through shared memory that only
+ * this warp uses (a tile's 16 rows), so that lanes write 16 bytes each and whole rows together. */
 template <int D>
 static __device__ __forceinline__ void
 fragment_write(bf16 *own, const float (&c)[D / 8][4], const float (&factor)[2],
                const HeadMatrix &to, int64_t first, int rows, int column, int width) {
     enum { PIECES = D / 8 };
     const int lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
-    __syncwarp(); /* what was there has been read by all lanes */
+    __syncwarp(); /* all lanes have read the old contents */
 #pragma unroll
     for (int n = 0; n < D / 8; n++)
 #pragma unroll

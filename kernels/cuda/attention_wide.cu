@@ -1,18 +1,17 @@
-/* Attention of many query rows on the matrix units, after FlashAttention-2 (Dao, 2023): a block
- * keeps some query rows of one head and goes through the keys, a tile at a time.
+/* Attention of many query rows on tensor cores, after FlashAttention-2 (Dao, 2023): a block keeps
+ * some query rows of one head and loops over the keys, a tile at a time.
  *
- * What binds it: for each tile of 64 keys and each 64 rows 4 * 64 * 64 * D operations, for which
- * the tile's 256 D bytes come from the second-level cache (the whole of a sequence's keys and
- * values are far smaller than it) and 4096 exponentials are taken, 16 a cycle of a multiprocessor.
- * With 128 rows to a block that is 128 operations for each byte from the cache, enough for Hopper;
- * the exponentials take half as many cycles as the matmuls on Ampere at D = 64, and overlap with
- * those of other warps. Expected, not measured: half of what mma.sync can do at D = 64, more at
- * D = 128.
+ * Each tile of 64 keys and each 64 rows cost 4 * 64 * 64 * D operations on the tile's 256 D bytes
+ * from the L2 cache (which easily holds a sequence's keys and values) and 4096 exponentials, 16 a
+ * cycle of a multiprocessor. With 128 rows a block that is 128 operations a byte from the cache,
+ * enough for Hopper; the exponentials take half as many cycles as the matmuls on Ampere at D = 64,
+ * and overlap with the matmuls of other warps. Expected, not measured: half of mma.sync's peak at D
+ * = 64, more at D = 128.
  *
  * Four warps of 16 M rows each: with M = 2 each fragment of keys that is read from shared memory
- * serves 32 rows. Blocks of 64 rows (M = 1) are for calls that would not fill the GPU otherwise;
+ * serves 32 rows. Blocks of 64 rows (M = 1) are for calls that would otherwise not fill the GPU;
  * they give the same bits (attention_tile.cuh). Warps without rows, in the last block of a span,
- * copy and wait with the others and leave the units to other blocks.
+ * only take part in copies and barriers.
  */
 #include "kernels/cuda/attention_tile.cuh"
 
@@ -22,7 +21,7 @@ template <int D> static constexpr size_t wide_shared() {
     return STAGES * 2 * Tile<D>::bytes(TILE_KEYS);
 }
 
-/* A tile of keys and its values into one of two buffers, behind each other. */
+/* Copies a tile of keys, followed by its values, into one of two buffers. */
 template <int D>
 static __device__ __forceinline__ void copy_stage(bf16 *buffer, const ForwardArgs &args,
                                                   const AttentionItem &item, int tile, int column) {
@@ -33,7 +32,8 @@ static __device__ __forceinline__ void copy_stage(bf16 *buffer, const ForwardArg
 }
 
 /* total = total * from_total + (weights values) * from_tile, a few columns at a time, so that the
- * matmul needs few registers of its own but has enough independent sums to keep the units busy. */
+ * matmul needs few extra registers but has enough independent sums to keep the tensor cores
+ * busy. */
 template <int D, int M>
 static __device__ __forceinline__ void
 add_values(float (&total)[M][D / 8][4], const uint32_t (&weights)[M][TILE_KEYS / 16][4],
@@ -54,8 +54,8 @@ add_values(float (&total)[M][D / 8][4], const uint32_t (&weights)[M][TILE_KEYS /
     }
 }
 
-/* Blocks to a multiprocessor that the compiler has to leave registers for: as many as it can
- * without memory in their place. */
+/* Blocks for each multiprocessor that limit the compiler's registers: as many as possible without
+ * spilling. */
 template <int D, int M, bool DROP> static constexpr int wide_blocks() {
     return M == 1 && D <= (DROP ? 64 : 80) ? 3 : 2;
 }
@@ -70,12 +70,11 @@ __global__ void __launch_bounds__(THREADS, (wide_blocks<D, M, DROP>()))
     drop_load(&drop, args.drop);
     item_load(&item, args.items + blockIdx.x / args.heads);
     const int head = blockIdx.x % args.heads, column = head * args.width;
-    const int first = 16 * M * (threadIdx.x / 32); /* of the warp's rows, in the item */
+    const int first = 16 * M * (threadIdx.x / 32); /* the warp's first row in the item */
     const float scale_log2 = args.scale * LOG2_E;
     const int tiles = (item.keys + TILE_KEYS - 1) / TILE_KEYS;
 
-    /* The queries wait in the second buffer, as large as 128 of them, until they are in
-     * registers. */
+    /* The second buffer, as large as 128 queries, holds them until they are in registers. */
     tile_copy_rows<D, 64 * M, THREADS>(memory + STAGE, args.q, item.q_begin, item.rows, column,
                                        args.width, threadIdx.x);
     copy_stage<D>(memory, args, item, 0, column);
@@ -161,8 +160,8 @@ static int wide_launch(Device *device, const AttentionPlan *plan, const ForwardA
                          : wide_launch_as<D, 1, false>(device, plan, args, err);
 }
 
-/* 32 rows to a warp take all its registers at D = 64; wider heads have 16 rows to a warp always,
- * and so have calls with dropout, which wait for random numbers more than for shared memory. */
+/* 32 rows a warp use all its registers at D = 64; wider heads always have 16, as do calls with
+ * dropout, which are bound by random numbers rather than shared memory. */
 int attention_wide_rows(int width, bool drop) {
     return width > 32 && width <= 64 && !drop ? 128 : 64;
 }

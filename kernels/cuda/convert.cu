@@ -2,8 +2,8 @@
 
 #include <string.h>
 
-/* One value in another type, or, of the same type, its bits. NaN keeps its sign also in bf16, as on
- * the CPU; the hardware's conversion has one NaN for all. */
+/* Converts one value, or copies its bits if the types are the same. NaN keeps its sign also in
+ * bf16, as on the CPU; the hardware's conversion has a single NaN. */
 template <typename Y, typename X> static __device__ __forceinline__ void value_convert(Y *y, X x) {
     from_f32(y, to_f32(x));
 }
@@ -18,8 +18,8 @@ template <typename T> static __device__ __forceinline__ void value_convert(T *y,
 
 enum { CONVERT_THREADS = 256 };
 
-/* Bound by memory. A thread converts N values of a row, 16 bytes of the wider type; a block is one
- * of the `pieces` of a row, so that only the block's number is divided. */
+/* Memory-bound. A thread converts N values of a row, 16 bytes of the wider type; a block is one of
+ * the `pieces` of a row, so that only the block's index is divided. */
 template <typename Y, typename X>
 __global__ void __launch_bounds__(CONVERT_THREADS)
     convert_kernel(Y *y, int64_t y_ld, const X *x, int64_t x_ld, int64_t n, unsigned pieces,

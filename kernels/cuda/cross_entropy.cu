@@ -1,78 +1,78 @@
 /* The loss over a large vocabulary and its gradients.
  *
- * The logits of all rows would be the largest matrix of the training by far and never exist at
- * once: the vocabulary is walked in chunks, twice. The first walk takes each row's largest logit
- * and sum of exponentials, from which one warp for each row makes its loss and what its gradient
- * needs. The second walk computes the logits again, turns them into their gradients, in the type of
- * the matmuls, and multiplies these: dx = dy w and dw += dy^T x. db is summed from them in f32 on
- * the way. That is four matmuls, the least without keeping the logits; they are what takes the
- * time. Where dw is not wanted it is three, and where no gradient is, one. (The CPU's way, which
- * makes dx in the first walk and rescales it whenever the largest logit moves, would save one of
- * the three; of a step whose word table is frozen that may be a twentieth.)
+ * The logits of all rows would be by far the largest matrix of training and never exist at once:
+ * the vocabulary is processed in chunks, in two passes. The first pass finds each row's largest
+ * logit and sum of exponentials, from which one warp a row computes its loss and its gradient's
+ * factors. The second pass recomputes the logits, turns them into their gradients, in the type of
+ * the matmuls, and multiplies these: dx = dy w and dw += dy^T x. db is also summed from them, in
+ * f32. That is four matmuls, the minimum without storing the logits; they dominate the time.
+ * Without dw it is three, and without gradients one. (The CPU's method, which computes dx in the
+ * first pass and rescales it whenever the largest logit changes, would save one of the three;
+ * perhaps a twentieth of a step with frozen token embeddings.)
  *
  * All rows of a chunk are multiplied together, up to BLOCK_ROWS: dw, 768 MB of f32 for XLM-R, is
  * read and written once for each block of rows.
  *
- * The target's own logit is left out of the first walk's sums and enters at the end: its gradient
- * p - 1 is minus the sum of the others', which a row that has learnt all there is to learn knows
- * exactly, and not as the difference of two roundings.
+ * The target's own logit is left out of the first pass's sums and added at the end: its gradient p
+ * - 1 is minus the sum of the others', which is accurate even for a fully learned row, where p - 1
+ * would be a difference of rounded values.
  *
- * The host has to look at the targets, since one outside of the vocabulary is an error, and at the
- * weights, since the number of rows that count gives the matmuls their shapes: it waits for the
- * GPU once, before the matmuls, which then follow as fast as they are asked for.
+ * The host must check the targets, since one outside of the vocabulary is an error, and the
+ * weights, since the number of rows of non-zero weight determines the shapes of the matmuls: it
+ * waits for the GPU once, before the matmuls.
  */
 #include "kernels/cuda/vocab.cuh"
 
-/* Ids that a block of the first walk looks at: 8 for each thread. */
+/* Ids for a block of the first pass: 8 for each thread. */
 enum { GROUPS = 2, SLICE = 4 * GROUPS * SCAN_THREADS };
 
-/* Rows that a thread of the second walk goes down, adding up db in f32; and the threads of its
- * blocks, with 4 columns each. */
+/* Rows that a thread of the second pass sums for db, in f32; and the threads of its blocks, with 4
+ * columns each. */
 enum { RUN = 32, GRADIENT_THREADS = 128, GRADIENT_COLUMNS = 4 * GRADIENT_THREADS };
 
-/* Rows and bytes of the logits that are in memory at a time. More than vocab.cu takes: chunks of
- * 8192 ids for 2048 rows give dw 384 tiles of 128 x 128, three for each SM of an H100, and half as
- * many would leave a quarter of them idle. */
+/* Rows and bytes of logits in memory at a time. More than in vocab.cu: chunks of 8192 ids for 2048
+ * rows give dw 384 tiles of 128 x 128, three for each SM of an H100, and half as many would leave a
+ * quarter of them idle. */
 #ifdef EASYFIRST_EMULATED
 enum { BLOCK_ROWS = 256, LOGITS_BYTES = 64 << 10 }; /* several blocks and chunks in a test */
 #else
 enum { BLOCK_ROWS = 4096, LOGITS_BYTES = 64 << 20 };
 #endif
 
-/* What a slice of a row has, the target left out. */
+/* Statistics of a slice of a row, without the target. */
 typedef struct LossPart {
-    double sum, logit_sum; /* of exp(logit - max); of all logits, the target's too */
+    double sum, logit_sum; /* of exp(logit - max); of all logits, including the target's */
     float max, target;     /* the target's logit, if it is in the slice */
 } LossPart;
 
-/* What the second walk needs of a row: the derivative by a logit is
- *     scale exp(logit - max) - even,    by the target's it is `own`. */
+/* A row's values for the second pass: the derivative with respect to a logit is scale exp(logit -
+ * max) - even, or `own` for the target's. */
 struct alignas(16) LossRow {
     float max, scale, even, own;
     int32_t target, unused[3];
 };
 
 typedef struct Loss {
-    Tensor x, w, b; /* x: the rows that count, end to end */
+    Tensor x, w, b; /* x: the rows of non-zero weight, contiguous */
     const int32_t *target;
     const float *weight, *smoothing_weight; /* the latter may be NULL */
     float *loss;
-    int64_t rows, count; /* all, and those that count */
+    int64_t rows, count; /* all, and those of non-zero weight */
     int64_t vocabulary, chunk, block, row_parts;
     double hard;     /* 1 - smoothing */
-    int32_t *list;   /* [count] the rows that count; NULL: all of them do */
-    int32_t *slot;   /* [rows] their place in the list, or -1; NULL likewise */
+    int32_t *list;   /* [count] the rows of non-zero weight; NULL: all rows */
+    int32_t *slot;   /* [rows] their index in the list, or -1; NULL likewise */
     float *logits;   /* [block, chunk] */
     void *gradient;  /* [block, chunk] of x's type; for f32 the same memory */
     LossPart *parts; /* [count, row_parts] */
     LossRow *row;    /* [count] */
     float *db_parts; /* [block / RUN, chunk] */
-    Tensor sum;      /* [count, D] f32: dx of the rows that count */
+    Tensor sum;      /* [count, D] f32: dx of the rows of non-zero weight */
 } Loss;
 
-/* ---- Which rows count. ---- */
+/* ---- The rows of non-zero weight. ---- */
 
-/* One block: list and slot of the rows whose weight is not 0 (a NaN counts), in their order. */
+/* One block: list and slot of the rows whose weight is not 0 (NaN included), in order. */
 __global__ void __launch_bounds__(SCAN_THREADS)
     rows_list_kernel(int32_t *list, int32_t *slot, const float *weight, int rows) {
     __shared__ int totals[SCAN_WARPS];
@@ -82,7 +82,7 @@ __global__ void __launch_bounds__(SCAN_THREADS)
         const int r = first + (int)threadIdx.x;
         const bool counts = r < rows && weight[r] != 0;
         const unsigned ballot = __ballot_sync(FULL_WARP, counts);
-        __syncthreads(); /* the totals of the round before have been read */
+        __syncthreads(); /* the previous round's totals have been read */
         if (lane == 0) totals[warp] = __popc(ballot);
         __syncthreads();
         int place = before + __popc(ballot & ((1u << lane) - 1));
@@ -105,7 +105,7 @@ __global__ void rows_pick_kernel(Word *y, const Word *x, const int32_t *list, in
             y[r * words + i] = x[list[r] * words + i];
 }
 
-/* dx[r] = sum[slot[r]], and 0 for the rows that do not count. */
+/* dx[r] = sum[slot[r]], and 0 for rows of weight 0. */
 template <typename T>
 __global__ void rows_put_kernel(T *dx, const float *sum, const int32_t *slot, int rows, int64_t d) {
     for (int r = blockIdx.y; r < rows; r += gridDim.y) {
@@ -116,7 +116,7 @@ __global__ void rows_put_kernel(T *dx, const float *sum, const int32_t *slot, in
     }
 }
 
-/* Copies weights and targets to the host, looks at the targets and counts the rows. */
+/* Copies weights and targets to the host, checks the targets and counts the rows. */
 static int rows_count(Device *device, int64_t *count, Tensor target, Tensor weight,
                       int64_t vocabulary, Error *err) {
     const int64_t rows = weight.shape[0];
@@ -145,19 +145,19 @@ static int rows_count(Device *device, int64_t *count, Tensor target, Tensor weig
     return 0;
 }
 
-/* ---- The first walk. ---- */
+/* ---- The first pass. ---- */
 
 typedef struct LossScan {
     const float *logits; /* [rows, ld], the ids first, first + 1, ... */
     int64_t ld;
     int32_t first, count;
     const int32_t *list, *target;
-    int32_t top;     /* place in the list of the first of the rows */
+    int32_t top;     /* index in the list of the first row */
     LossPart *parts; /* [rows, row_parts], the first of the chunk's */
     int64_t row_parts;
 } LossScan;
 
-/* One slice of one row, as scan_kernel of vocab.cu. */
+/* One slice of one row, as in scan_kernel of vocab.cu. */
 __global__ void __launch_bounds__(SCAN_THREADS) loss_scan_kernel(const LossScan s) {
     const int row = blockIdx.y, begin = blockIdx.x * SLICE, place = s.top + row;
     const int end = s.count - begin < SLICE ? s.count : begin + SLICE;
@@ -172,7 +172,7 @@ __global__ void __launch_bounds__(SCAN_THREADS) loss_scan_kernel(const LossScan 
         for (int i = 0; i < 4; i++) {
             all += v[g][i]; /* 0 beyond the end */
             if (at + i >= end || at + i == target) v[g][i] = -INFINITY;
-            largest = fmaxf(largest, v[g][i]); /* a NaN is passed over */
+            largest = fmaxf(largest, v[g][i]); /* ignores NaN */
         }
     }
     largest = block_largest(largest);
@@ -189,17 +189,17 @@ __global__ void __launch_bounds__(SCAN_THREADS) loss_scan_kernel(const LossScan 
     if (threadIdx.x == 0) s.parts[row * s.row_parts + blockIdx.x] = part;
 }
 
-/* The loss by differences to the largest logit: where all logits are large, -log p is small beside
- * them. *loss and the row's gradient, from the sums over all ids but the target. */
+/* Sets *loss and the row's gradient factors from the sums over all ids but the target. By
+ * differences to the largest logit: if all logits are large, -log p is small in comparison. */
 static __device__ void row_finish(float *loss, LossRow *row, float max, double sum,
                                   double logit_sum, float target_logit, double weight,
                                   double smooth, double hard, double vocabulary) {
     const float most = target_logit > max ? target_logit : max;
     double own = exp((double)target_logit - most), rest = sum * exp((double)max - most);
     const double total = rest + own;
-    /* A sure row's loss is the others' probability, which a logarithm of their sum would lose. */
+    /* The loss of a confident row is about the others' probability, which log(sum) would lose. */
     const double log_sum = own == 1 ? log1p(rest) : log(total);
-    own /= total, rest /= total; /* neither is 1 minus the other */
+    own /= total, rest /= total; /* neither computed as 1 minus the other */
     double value = hard * (log_sum + ((double)most - target_logit));
     if (smooth != 0) value += smooth * (log_sum + ((double)most - logit_sum / vocabulary));
     *loss = (float)(weight * value);
@@ -209,7 +209,7 @@ static __device__ void row_finish(float *loss, LossRow *row, float max, double s
     row->own = (float)(weight * (smooth * (own - 1 / vocabulary) - hard * rest));
 }
 
-/* One warp for each row. */
+/* One warp a row. */
 __global__ void loss_finish_kernel(const Loss l) {
     const int i = (int)((blockIdx.x * blockDim.x + threadIdx.x) / 32), lane = threadIdx.x % 32;
     if (i >= l.count) return;
@@ -236,13 +236,12 @@ __global__ void loss_finish_kernel(const Loss l) {
     l.row[i] = row;
 }
 
-/* ---- The second walk. ---- */
+/* ---- The second pass. ---- */
 
-/* Logits to their gradients; in place where T is f32. Bound by the second-level cache, from which
- * the logits come: 4 bytes read and 2 or 4 written for each. A thread goes down RUN rows of its 4
- * columns, so that the sums for db stay in its registers; `sums` [rows / RUN, ld] may be NULL.
- * Columns from `count` to the next multiple of 4, which have no logits, are within the memory that
- * is written; what is made of them is not used. */
+/* Replaces logits by their gradients, in place if T is f32. Bound by the L2 cache, from which the
+ * logits come: 4 bytes read and 2 or 4 written for each. A thread processes RUN rows of its 4
+ * columns, so that the sums for db stay in registers; `sums` [rows / RUN, ld] may be NULL. Columns
+ * from `count` to the next multiple of 4 have no logits; they are written too, but not used. */
 template <typename T>
 __global__ void __launch_bounds__(GRADIENT_THREADS)
     gradient_kernel(T *gradient, float *sums, const float *logits, int64_t ld, const LossRow *rows,
@@ -267,7 +266,7 @@ __global__ void __launch_bounds__(GRADIENT_THREADS)
     if (sums) values_write(sums + blockIdx.y * ld + column, sum);
 }
 
-/* The runs' sums, in f64 and in their order. */
+/* Adds the runs' sums, in f64 and in order. */
 __global__ void db_kernel(float *db, const float *sums, int runs, int64_t ld, int count) {
     const int column = (int)(blockIdx.x * blockDim.x + threadIdx.x);
     if (column >= count) return;
@@ -276,7 +275,7 @@ __global__ void db_kernel(float *db, const float *sums, int runs, int64_t ld, in
     db[column] = (float)(db[column] + sum);
 }
 
-/* ---- Walking. ---- */
+/* ---- The loop over chunks and blocks. ---- */
 
 static Tensor chunk_of(void *data, Dtype dtype, const Loss *l, int64_t rows, int64_t columns) {
     Tensor t = tensor_2d(data, dtype, rows, columns);
@@ -323,8 +322,8 @@ static int chunk_gradient(Device *device, const Loss *l, Tensor db, int64_t top,
     return 0;
 }
 
-/* Chunks come outside and row blocks inside, so that the chunk's rows of w and dw stay near. Logits
- * that are all there after the first walk (of up to 67 rows for XLM-R) are not computed again. */
+/* The outer loop is over chunks, so that a chunk's rows of w and dw stay in the cache. If all
+ * logits fit the workspace (of up to 67 rows for XLM-R) the second pass does not recompute them. */
 static int walk(Device *device, const Loss *l, bool second, Tensor dw, Tensor db, Error *err) {
     const bool there = second && l->chunk >= l->vocabulary && l->block == l->count;
     for (int64_t first = 0; first < l->vocabulary; first += l->chunk) {
@@ -359,7 +358,7 @@ static int loss_open(Device *device, Loss *l, Tensor x, Tensor dx, Tensor db, Er
     l->row_parts = (l->vocabulary + SLICE - 1) / SLICE;
     const size_t logits = (size_t)(l->block * l->chunk) * sizeof(float);
     const size_t runs = (size_t)(l->block + RUN - 1) / RUN;
-    /* Where all rows count and nothing is to be converted, x is read and dx written in place. */
+    /* If no row has weight 0 and nothing is converted, x is read and dx written in place. */
     l->x = tensor_2d(x.data, x.dtype, l->rows, d);
     l->sum = dx.data ? tensor_2d(dx.data, DTYPE_F32, l->rows, d) : TENSOR_NONE;
     char *base = NULL;
@@ -388,7 +387,7 @@ static int loss_open(Device *device, Loss *l, Tensor x, Tensor dx, Tensor db, Er
     }
 }
 
-/* The rows of x that count, if not all do. */
+/* Gathers the rows of x of non-zero weight, unless these are all. */
 static int rows_pick(Device *device, const Loss *l, Tensor x, Error *err) {
     if (!l->list) return 0;
     const size_t row = (size_t)x.shape[1] * dtype_size(x.dtype);

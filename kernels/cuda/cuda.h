@@ -1,12 +1,12 @@
-/* cuda.h - the CUDA backend's own state, shared by the files of kernels/cuda/. Private to them.
+/* cuda.h - the CUDA backend's state. Private to kernels/cuda/.
  *
- * Matmuls are cuBLASLt's, attention of whole sequences is cuDNN's where it has it;
- * everything between them is ours. All work of a device goes into one stream, in the order of the
- * calls; only downloads, and what hands values to the host, wait for it.
+ * Matmuls are cuBLASLt's, attention of whole sequences is cuDNN's where supported; all other
+ * kernels are our own. All work of a device goes into one stream, in the order of the calls; only
+ * downloads, and operations that return values to the host, wait for it.
  *
  * Every launch goes through LAUNCH, so that the same sources can also be compiled by a plain C++
- * compiler against tests/emulator/, which runs the threads of a block in turn on a CPU: that is how
- * kernels are tested where there is no GPU.
+ * compiler against tests/emulator/, which runs the threads of a block in turn on a CPU: so kernels
+ * are tested without a GPU.
  */
 #ifndef EASYFIRST_KERNELS_CUDA_CUDA_H
 #define EASYFIRST_KERNELS_CUDA_CUDA_H
@@ -20,20 +20,20 @@ extern "C" {
 #include "kernels/backend.h"
 }
 
-struct Matmuls;        /* cuBLASLt's handle, its workspace and the algorithms chosen: matmuls.h */
-struct FusedAttention; /* cuDNN's handle and the plans made: attention_cudnn.h */
-struct Replays;        /* recordings of work that comes again: replay.h */
+struct Matmuls;        /* cuBLASLt's handle, its workspace and the algorithms chosen: matmul.h */
+struct FusedAttention; /* cuDNN's handle and plans: attention_cudnn.h */
+struct Replays;        /* CUDA graphs of repeated work: replay.h */
 
-/* A copy of what the host last handed to a kernel, so that the same again is not sent again: the
+/* A copy of the last host values passed to a kernel, so that equal values are not sent again: the
  * spans of a batch are the same in every layer. */
 typedef struct HostCopy {
     void *host, *device; /* equal contents */
     size_t bytes, capacity;
 } HostCopy;
 
-/* Page-locked memory that small uploads go through. Without it CUDA may wait, for each of them,
- * until all work before it is done: it stages what comes from other memory itself. Two halves in
- * turn; when one is full, `passed` tells when the GPU has read it. */
+/* Page-locked memory that small uploads go through. From pageable memory CUDA stages uploads itself
+ * and may wait, for each, until all earlier work is done. Two halves in turn; once one is full, its
+ * event `passed` marks when the GPU has read it. */
 typedef struct UploadRing {
     char *memory;
     size_t used; /* of the half */
@@ -47,7 +47,7 @@ typedef struct CudaState {
     cudaStream_t stream;
     cudaDeviceProp properties;
     struct Matmuls *matmuls;
-    struct FusedAttention *fused; /* NULL: cuDNN is not there */
+    struct FusedAttention *fused; /* NULL: cuDNN is not available */
     char *workspace;              /* device memory, scratch of one operation at a time */
     size_t workspace_size;
     char *staging; /* page-locked host memory for small results */
@@ -61,8 +61,8 @@ static inline CudaState *cuda_state(Device *device) {
     return (CudaState *)device->state;
 }
 
-/* Returns -1 from the caller, with the call, CUDA's own words for what happened and the GPU, unless
- * the call succeeds. */
+/* Returns -1 from the caller unless the call succeeds; the error names the call, CUDA's error
+ * string and the GPU. */
 #define CUDA_TRY(call, err)                                                            \
     do {                                                                               \
         cudaError_t cuda_status_ = (call);                                             \
@@ -87,8 +87,8 @@ int cuda_failed(cudaError_t status, const char *call, Error *err); /* -1 */
     } while (0)
 #endif
 
-/* Besides LAUNCH and device_upload and _download: a library's call counts as a launch, a copy as
- * its bytes. */
+/* For work outside of LAUNCH, device_upload and device_download: a library's call counts as a
+ * launch, a copy as its bytes. */
 static inline void cuda_count_launch(Device *device) {
     device->counters.launches++;
 }
@@ -99,20 +99,20 @@ static inline void cuda_count_down(Device *device, size_t bytes) {
     device->counters.bytes_down += bytes;
 }
 
-/* At least `bytes` of device scratch, aligned to 256, valid until the next call. Growing waits for
- * the work under way, and ends all recordings (replay.h); it stays as large as it ever was. */
+/* At least `bytes` of device scratch, aligned to 256, valid until the next call. It only ever
+ * grows; growing waits for the work in progress and discards all recordings (replay.h). */
 int cuda_workspace(Device *device, void **memory, size_t bytes, Error *err);
 
-/* The same of page-locked host memory, for what comes back. */
+/* The same of page-locked host memory, for results. */
 int cuda_staging(Device *device, void **memory, size_t bytes, Error *err);
 
-/* `bytes` of host values on the device: sent unless they are what `copy` holds already (`host` may
- * be copy->host itself). The address in *memory is good until the next call with the same copy, and
- * within a recording as long as that. */
+/* `bytes` of host values on the device: sent unless `copy` already holds them (`host` may be
+ * copy->host itself). The address in *memory is valid until the next call with the same copy, or,
+ * within a recording, as long as the recording. */
 int cuda_host_copy(Device *device, HostCopy *copy, const void **memory, const void *host,
                    size_t bytes, Error *err);
 
-/* Blocks of `per_block` that cover n, at most `most` (for kernels that stride over the rest). */
+/* Blocks of `per_block` that cover n, at most `most` (for grid-stride kernels). */
 static inline unsigned cuda_blocks(int64_t n, int64_t per_block, int64_t most) {
     int64_t blocks = (n + per_block - 1) / per_block;
     return (unsigned)(blocks < 1 ? 1 : blocks < most ? blocks : most);

@@ -1,7 +1,7 @@
 /* One CUDA GPU: memory, copies, the stream, and the table of operations. */
 #include "kernels/cuda/attention_cudnn.h"
 #include "kernels/cuda/cuda.h"
-#include "kernels/cuda/products.h"
+#include "kernels/cuda/matmul.h"
 #include "kernels/cuda/replay.h"
 
 #include <stdio.h>
@@ -10,7 +10,7 @@
 
 int cuda_failed(cudaError_t status, const char *call, Error *err) {
     int name = (int)strcspn(call, "(");
-    cudaGetLastError(); /* told now: the next launch, which asks for it, must not report it again */
+    cudaGetLastError(); /* cleared: the next launch checks it and must not report it again */
     return error_set(err, "CUDA: %.*s: %s (%s)", name, call, cudaGetErrorString(status),
                      cudaGetErrorName(status));
 }
@@ -22,7 +22,8 @@ static int cuda_alloc(Device *device, void **memory, size_t bytes, Error *err) {
     cudaError_t status = cudaMalloc(memory, bytes ? bytes : 1);
     if (status == cudaSuccess) return 0;
     if (status != cudaErrorMemoryAllocation) return cuda_failed(status, "cudaMalloc", err);
-    cudaGetLastError(); /* not a fault of the device: what comes next must not report it again */
+    cudaGetLastError(); /* cleared: out of memory is not a device error, and later calls must not
+                           report it */
     size_t free_bytes = 0, total = 0;
     cudaMemGetInfo(&free_bytes, &total);
     return error_set(err,
@@ -32,7 +33,7 @@ static int cuda_alloc(Device *device, void **memory, size_t bytes, Error *err) {
                      (double)free_bytes / (1 << 30), (double)total / (1 << 30));
 }
 
-/* cudaFree waits for the device by itself, so that nothing under way loses its memory. */
+/* cudaFree waits for the device, so that work in progress keeps its memory. */
 static void cuda_free(Device *device, void *memory) {
     (void)device;
     cudaFree(memory);
@@ -55,7 +56,7 @@ static void ring_close(UploadRing *ring) {
     cudaFreeHost(ring->memory);
 }
 
-/* A place for `bytes`, at most RING_MOST, which stays until the GPU has read it. */
+/* Allocates `bytes`, at most RING_MOST, valid until the GPU has read them. */
 static int ring_take(UploadRing *ring, cudaStream_t stream, void **place, size_t bytes,
                      Error *err) {
     if (ring->used + bytes > RING_HALF) {
@@ -70,8 +71,8 @@ static int ring_take(UploadRing *ring, cudaStream_t stream, void **place, size_t
     return 0;
 }
 
-/* Whatever its size, `from` has been read when the call returns: CUDA stages what is not
- * page-locked, unless the GPU can read such memory by itself, which it may do later. */
+/* `from` has always been read when the call returns: CUDA stages pageable memory, unless the GPU
+ * can read it directly, which it may do later. */
 static int cuda_upload(Device *device, void *to, const void *from, size_t bytes, Error *err) {
     CudaState *s = cuda_state(device);
     if (replay_recording(device)) return error_set(err, "CUDA: an upload within a recording");
@@ -153,7 +154,7 @@ int cuda_host_copy(Device *device, HostCopy *copy, const void **memory, const vo
         free(copy->host), cuda_free(device, copy->device);
         *copy = HostCopy{};
         copy->host = malloc(bytes);
-        if (!copy->host) return error_set(err, "out of memory: %zu bytes asked", bytes);
+        if (!copy->host) return error_set(err, "out of memory: %zu bytes requested", bytes);
         TRY(cuda_alloc(device, &copy->device, bytes, err));
         copy->capacity = bytes;
     }
@@ -161,8 +162,8 @@ int cuda_host_copy(Device *device, HostCopy *copy, const void **memory, const vo
     if (bytes == copy->bytes && (copy->host == host || memcmp(copy->host, host, bytes) == 0))
         return 0;
     copy->bytes = 0; /* in case the upload fails */
-    /* From the copy: the values may lie in page-locked memory, which would be read later, when the
-     * stream has come this far. */
+    /* From the copy: if the values are in page-locked memory, it is read only when the stream gets
+     * there. */
     memcpy(copy->host, host, bytes);
     TRY(cuda_upload(device, copy->device, copy->host, bytes, err));
     copy->bytes = bytes;
@@ -213,7 +214,7 @@ static Backend cuda_backend(void) {
 static int cuda_count(void) {
     int count = 0;
     if (cudaGetDeviceCount(&count) == cudaSuccess) return count;
-    cudaGetLastError(); /* no driver: nothing that a later call should report */
+    cudaGetLastError(); /* no driver: later calls must not report it */
     return 0;
 }
 
@@ -251,7 +252,7 @@ static int open_state(CudaState *s, const DeviceOptions *options, Error *err) {
 static int cuda_open(Device *device, const DeviceOptions *options, Error *err) {
     static const Backend backend = cuda_backend();
     CudaState *s = (CudaState *)calloc(1, sizeof *s);
-    if (!s) return error_set(err, "out of memory: %zu bytes asked", sizeof *s);
+    if (!s) return error_set(err, "out of memory: %zu bytes requested", sizeof *s);
     device->backend = &backend;
     device->kind = DEVICE_CUDA;
     device->threads = 1;

@@ -2,18 +2,17 @@
 
 #include <math.h>
 
-/* What is done to the values of one call. */
+/* The parameters of one call. */
 struct Drop {
     uint64_t seed, stream;
-    uint32_t threshold; /* a value is kept if its word is not below this */
+    uint32_t threshold; /* a value is kept if its word >= threshold */
     float scale;
     bool draw, accumulate;
 };
 
 /* y = kept values of x, times scale, or y += that, of `count` values from `first`, at most N. y may
- * be x. N values are N / 4 whole blocks of random words, whose forty multiplications each take less
- * time than the memory. The sum is not contracted to one operation, so that its bits are
- * the CPU's. */
+ * be x. N values are N / 4 whole Philox blocks, whose forty multiplications each take less time
+ * than the memory accesses. Multiplication and addition are not fused, to give the CPU's bits. */
 template <int N, typename Y, typename X>
 static __device__ __forceinline__ void values_drop(Y *y, const X *x, int64_t first, int64_t count,
                                                    bool aligned, const Drop &drop) {
@@ -61,9 +60,9 @@ int cuda_dropout_forward(Device *device, Tensor y, Tensor x, Dropout dropout, bo
     if (dropout.p == 0 && !accumulate)
         return y.data == x.data ? 0 : cuda_convert_forward(device, y, x, err);
     Drop drop = {dropout.seed, dropout.stream, 0, 1 / (1 - dropout.p), dropout.p > 0, accumulate};
-    /* (word + 0.5) / 2^32 >= p in whole numbers. Exact: p has 24 bits, and scaling by a power of
-     * two and taking one half away (where p 2^32 is not below it) fit into those of a double. With
-     * p = 0 nothing is drawn: all words are 0, as the threshold is, and the scale is 1. */
+    /* (word + 0.5) / 2^32 >= p in integers. Exact: p has 24 bits, and scaling by a power of two and
+     * subtracting one half (unless p 2^32 is smaller) fit a double. With p = 0 nothing is drawn:
+     * all words are 0, as the threshold is, and the scale is 1. */
     drop.threshold = (uint32_t)fmax(ceil((double)dropout.p * 0x1p32 - 0.5), 0);
     WITH_TYPE(Y, y.dtype,
               WITH_TYPE(X, x.dtype, return dropout_launch<Y, X>(device, y, x, drop, err)));

@@ -1,9 +1,9 @@
 /* elementwise.cuh - y = f(x), value by value. Private to kernels/cuda/.
  *
- * Bound by memory: each byte is read and written once. A thread takes 16 bytes of the wider type,
- * so that a warp's access is 256 or 512 bytes in a row, and there are as many threads as that
- * takes; with 2048 of them on a multiprocessor, 32 KiB are on their way, which is more than the
- * bandwidth times the latency of the memory. y may be x: a thread writes what it alone has read.
+ * Memory-bound: each byte is read and written once. A thread takes 16 bytes of the wider type, so
+ * that a warp accesses 256 or 512 contiguous bytes; with 2048 threads on a multiprocessor, 32 KiB
+ * are in flight, more than the memory's bandwidth times its latency. y may be x: a thread writes
+ * only values that no other reads.
  */
 #ifndef EASYFIRST_KERNELS_CUDA_ELEMENTWISE_CUH
 #define EASYFIRST_KERNELS_CUDA_ELEMENTWISE_CUH
@@ -12,12 +12,12 @@
 
 enum { ELEMENTWISE_THREADS = 256 };
 
-/* The blocks for n values, N for each thread. */
+/* The number of blocks for n values. */
 static inline unsigned elementwise_blocks(int64_t n, int per_thread) {
     return cuda_blocks(n, (int64_t)ELEMENTWISE_THREADS * per_thread, INT32_MAX);
 }
 
-/* The first of a thread's N values. */
+/* The index of a thread's first value. */
 static __device__ __forceinline__ int64_t elementwise_first(int per_thread) {
     return ((int64_t)blockIdx.x * ELEMENTWISE_THREADS + threadIdx.x) * per_thread;
 }

@@ -2,7 +2,7 @@
 
 /* ---- Forward. ---- */
 
-/* An embedding has three terms, an image model two; all of them are arguments of the kernel. */
+/* A token embedding has three terms, a vision tower's two; all are passed as kernel arguments. */
 enum { TERMS_MAX = 16, GATHER_N = 4, GATHER_THREADS = 256 };
 
 struct GatherTable {
@@ -26,8 +26,8 @@ static __device__ __forceinline__ void table_add(float (&sum)[GATHER_N], const v
     for (int i = 0; i < GATHER_N; i++) sum[i] = first ? v[i] : sum[i] + v[i];
 }
 
-/* One block for each row of y and, in blockIdx.y, its next columns. Bound by memory: the rows of
- * the tables are read in whole lines, from anywhere. */
+/* One block for each row of y and, in blockIdx.y, its next columns. Memory-bound: random rows of
+ * the tables, read in whole cache lines. */
 template <typename Y>
 __global__ void __launch_bounds__(GATHER_THREADS)
     gather_kernel(Y *y, GatherTables tables, int d, bool aligned) {
@@ -79,19 +79,18 @@ int cuda_gather_forward(Device *device, Tensor y, const GatherTerm *terms, int c
 
 /* ---- Backward.
  *
- * Many rows may go to one row of the table: all of them to the only row of a table of types, half
- * of an answer's to <mask>. So that the sums are the same each time, and no row of the table is
- * written twice, the rows are first put in the order of their index, those of one index in their
- * own order. That order is then cut into pieces of 32 rows, however they divide into indices, and a
- * warp for each piece and 128 columns adds up its rows index by index. What begins and ends within
- * the piece goes into the table at once. What goes on in other pieces is kept aside, at most two
- * sums for each piece, and added up afterwards, again in order: no matter how the rows are spread
- * over the table, all warps have the same to do. ---- */
+ * Many rows may add to one row of the table: all of them in a type embedding of one row, half of an
+ * answer's to <mask>. For deterministic sums, with each row of the table written once, the rows are
+ * first sorted by index (stably). The sorted rows are split into pieces of 32, regardless of
+ * indices, and a warp for each piece and 128 columns sums its rows index by index. Sums that begin
+ * and end within the piece are added to the table at once. Those that extend into other pieces are
+ * stored, at most two for each piece, and added afterwards, again in order: so all warps have equal
+ * work for any distribution of indices. ---- */
 
 enum { PIECE = 32, ORDER_WARPS = 8, PIECE_WARPS = 4, PIECE_COLUMNS = 32 * GATHER_N };
 
 /* How many of index[from] ... index[to - 1] are below `limit`; from is a multiple of 4. The same
- * for all lanes: of four at a time, the read costs less than the comparisons. */
+ * for all lanes; read four at a time, so that comparisons cost more than reads. */
 static __device__ __forceinline__ int count_below(const int32_t *index, int from, int to,
                                                   int32_t limit, bool aligned) {
     int count = 0, i = from;
@@ -104,11 +103,11 @@ static __device__ __forceinline__ int count_below(const int32_t *index, int from
     return count;
 }
 
-/* The rows in order: row[i] of the i-th, and its index, key[i]. A lane has a row and counts those
- * before it: with a smaller index, or with the same and further in front. Comparing all with all is
- * T^2 comparisons, 1e8 for 10,000 rows, less than 10 microseconds of a large GPU; a sort that is
- * better in theory takes several kernels. A block has 32 rows, its warps share what these are
- * compared with, which is in the first-level cache. */
+/* Sorts the rows: row[i] is the i-th, and key[i] its index. A lane has a row and counts those
+ * before it: with a smaller index, or an earlier row with the same index. These T^2 comparisons,
+ * 1e8 for 10,000 rows, take less than 10 microseconds on a large GPU; an asymptotically better sort
+ * takes several kernels. A block has 32 rows, its warps divide the rows to compare with, which are
+ * in the L1 cache. */
 __global__ void __launch_bounds__(32 * ORDER_WARPS)
     gather_order_kernel(int32_t *key, int32_t *row, const int32_t *index, int rows, bool aligned) {
     __shared__ int parts[ORDER_WARPS][32];
@@ -128,8 +127,8 @@ __global__ void __launch_bounds__(32 * ORDER_WARPS)
     key[before] = mine, row[before] = own;
 }
 
-/* What the two kernels after that share: the rows in order, the sums kept aside [2][pieces][d] (of
- * an index that comes from an earlier piece, and of one that only goes on), and where all goes. */
+/* Shared by the next two kernels: the sorted rows, the stored sums [2][pieces][d] (of an index that
+ * continues from an earlier piece, and of one that continues into the next), and the output. */
 struct Pieces {
     const int32_t *key, *row;
     float *aside, *table;
@@ -151,9 +150,8 @@ static __device__ __forceinline__ void columns_add(float *to, const float (&sum)
     columns_write<ALIGNED, GATHER_N>(to, old, first, d);
 }
 
-/* A piece's column sums. A lane holds one row's number and index, which all lanes then learn from
- * it in turn; it also knows whether an index ends with its row. Reads are issued four rows
- * ahead. */
+/* A piece's column sums. Each lane holds one row's number and index, and whether the index ends
+ * with it, and broadcasts them in turn. Reads are issued four rows ahead. */
 template <typename DY, bool ALIGNED>
 __global__ void __launch_bounds__(32 * PIECE_WARPS) gather_pieces_kernel(Pieces p, const DY *dy) {
     const int lane = (int)threadIdx.x % 32, warp = (int)threadIdx.x / 32;
@@ -194,8 +192,8 @@ __global__ void __launch_bounds__(32 * PIECE_WARPS) gather_pieces_kernel(Pieces 
     }
 }
 
-/* The pieces after `piece` that are of `key` as far as the end: their number. The index of their
- * last row and that of the next piece's first row agree. */
+/* The number of pieces after `piece` that consist of `key` only and continue into the next: their
+ * last row and the next piece's first row have the same index. */
 static __device__ int pieces_through(const Pieces &p, int piece, int32_t key, int lane) {
     for (int through = 0;; through += 32) {
         const int64_t next = ((int64_t)piece + 2 + through + lane) * PIECE; /* after the lane's */
@@ -205,15 +203,15 @@ static __device__ int pieces_through(const Pieces &p, int piece, int32_t key, in
     }
 }
 
-/* Adds up what was kept aside. A warp for each piece and 128 columns: the one where an index begins
- * that goes on in the next; the others have nothing to do. */
+/* Adds the stored sums. A warp for each piece and 128 columns: active if an index begins in the
+ * piece and continues into the next. */
 template <bool ALIGNED>
 __global__ void __launch_bounds__(32 * PIECE_WARPS) gather_join_kernel(Pieces p) {
     const int lane = (int)threadIdx.x % 32, warp = (int)threadIdx.x / 32;
     const int piece = (int)blockIdx.x, last = piece * PIECE + PIECE - 1;
     const int first = ((int)blockIdx.y * PIECE_WARPS + warp) * PIECE_COLUMNS + lane * GATHER_N;
     if (first - lane * GATHER_N >= p.d) return;
-    const int32_t key = p.key[last]; /* the last piece has no next one and gets no block */
+    const int32_t key = p.key[last]; /* the last piece has no next one, so no block */
     if (key < 0 || p.key[last + 1] != key) return;
     if (piece > 0 && p.key[piece * PIECE - 1] == key) return; /* it began earlier */
     const int through = pieces_through(p, piece, key, lane);
@@ -229,7 +227,7 @@ __global__ void __launch_bounds__(32 * PIECE_WARPS) gather_join_kernel(Pieces p)
     columns_add<ALIGNED>(p.table + (int64_t)key * p.d, sum, first, p.d);
 }
 
-/* The last piece has no next one, and so no block of the last kernel. */
+/* The last piece has no next one, so no block in the last kernel. */
 template <typename DY, bool ALIGNED>
 static int pieces_launch(Device *device, const Pieces &p, Tensor dy, Error *err) {
     const dim3 grid((unsigned)p.pieces, cuda_blocks(p.d, PIECE_WARPS * PIECE_COLUMNS, INT32_MAX));

@@ -1,11 +1,9 @@
-/* Layer norm, the most frequent of all kernels between the matmuls. It is bound by memory: a row
- * is read once, into registers, and written once; mean and variance, which the row is gone through
- * twice for, cost additions only.
+/* Layer norm, the most frequent kernel after matmuls. Memory-bound: a row is read once, into
+ * registers, and written once; mean and variance take two passes over the registers.
  *
  * Rows of up to 1024 values belong to a warp, whose sums need no barrier: 32 values for each lane.
- * Longer ones belong to a block of as many threads as take 16 values each. Who has a row depends on
- * its length alone, and so does the order of all sums: a row's result depends neither on how many
- * there are nor on how they are aligned.
+ * Longer ones belong to a block, 16 values a thread. This and the order of all sums depend on the
+ * row's length alone: a row's result depends neither on the number of rows nor on their alignment.
  */
 #include "kernels/cuda/values.cuh"
 
@@ -17,7 +15,7 @@ enum {
     BLOCK_ROW = BLOCK_THREADS * BLOCK_VALUES
 };
 
-/* What a thread holds of a row of the types A and B: COUNT vectors of N values. */
+/* A thread's share of a row of types A and B: COUNT vectors of N values. */
 template <typename A, typename B, bool WARP> struct Share {
     enum {
         N = ValuesWide<A, B>::COUNT,
@@ -41,7 +39,7 @@ template <int N> static __device__ __forceinline__ int column_of(Lane lane, int 
     return (k * lane.threads + lane.number) * N;
 }
 
-/* All of a lane's part of a row: all reads are on their way before the first is waited for. */
+/* Loads a lane's share of a row: all reads are issued before the first is used. */
 template <bool ALIGNED, int N, int COUNT, typename T>
 static __device__ __forceinline__ void row_read(float (&to)[COUNT * N], const T *row, int d,
                                                 Lane lane) {
@@ -80,7 +78,7 @@ template <bool WARP> static __device__ __forceinline__ void row_sum2(float (&v)[
         block_sum2(v, parts);
 }
 
-/* Threads that have a row of d values as a block. */
+/* Threads of a block for a row of d values. */
 static unsigned row_threads(int d) {
     return block_threads_for((d + BLOCK_VALUES - 1) / BLOCK_VALUES, BLOCK_THREADS);
 }
@@ -104,8 +102,8 @@ struct Norm {
     Dtype y_dtype, x_dtype, copy_dtype; /* copy: NONE without one */
 };
 
-/* From a first mean, and the sums of the values' distances from it and of these squared. The first
- * sum says what rounding left of the mean, which matters where the mean is far from 0. */
+/* From a first mean, and the sums of the deviations from it and of their squares. The first sum
+ * corrects the mean's rounding error, which matters if the mean is far from 0. */
 struct Moments {
     float mean, scale; /* scale: 1 / deviation */
 };
@@ -120,8 +118,8 @@ static __device__ __forceinline__ void stats_write(const Norm &a, int64_t row, M
 }
 
 /* y may be x: a row is in registers before any of it is written, and each value is written by the
- * thread that has read it. w and b are asked for before the sums are waited for: with few rows,
- * time is one latency of the memory after another. */
+ * thread that has read it. w and b are loaded before the reductions: with few rows, the time is a
+ * chain of memory latencies. */
 template <typename X, bool ALIGNED, bool WARP>
 __global__ void __launch_bounds__(WARP ? 128 : BLOCK_THREADS, WARP &&ALIGNED ? 4 : 1)
     layernorm_kernel(Norm a) {
@@ -165,7 +163,7 @@ static __device__ __forceinline__ void value_write(void *matrix, Dtype dtype, in
     values_put_as(matrix, dtype, at, one, 1, false);
 }
 
-/* Rows too long for the registers of a block, which no model has: plainly, reading three times. */
+/* Rows too long for the registers of a block, which no model has: read three times. */
 __global__ void __launch_bounds__(BLOCK_THREADS) layernorm_long_kernel(Norm a) {
     __shared__ float2 parts[32];
     const int64_t start = (int64_t)blockIdx.x * a.d;
@@ -196,7 +194,7 @@ static int forward_launch(Device *device, const Norm &a, Error *err) {
                err, a);
         return 0;
     }
-    /* Few rows are spread over all multiprocessors, a warp for a block. */
+    /* Few rows are spread over all multiprocessors, one warp a block. */
     const int64_t some = 8 * (int64_t)cuda_state(device)->properties.multiProcessorCount;
     const int warps = a.rows > some ? 4 : 1;
     LAUNCH(device, (layernorm_kernel<X, ALIGNED, true>), cuda_blocks(a.rows, warps, INT32_MAX),
@@ -234,18 +232,18 @@ int cuda_layernorm_forward(Device *device, Tensor y, Tensor copy, Tensor stats, 
 enum { BACKWARD_WARPS = 4 };
 
 struct NormBackward {
-    void *dx; /* NULL: not wanted */
+    void *dx; /* NULL: not computed */
     const void *dy, *x;
     const float *w, *stats;
-    float *sums; /* [blocks][2][d], of dw and db; NULL: not wanted */
+    float *sums; /* [blocks][2][d], of dw and db; NULL: not computed */
     int64_t rows;
     int d;
     Dtype dx_dtype, dy_dtype, x_dtype;
     bool accumulate;
 };
 
-/* The column sums of one lane, to which those of the block's other warps are added, one warp after
- * another; the last one writes what has come together. */
+/* Adds the column sums of a block's warps, one warp after another; the last one writes the
+ * total. */
 template <bool ALIGNED, int N, int COUNT, bool WARP>
 static __device__ __forceinline__ void sums_write(float *to, float (&sum)[COUNT * N],
                                                   float (*shared)[32], int d, Lane lane) {
@@ -269,8 +267,7 @@ static __device__ __forceinline__ void sums_write(float *to, float (&sum)[COUNT 
 
 /* dx may be dy: a row of it is in registers before any is written. A lane of a warp that has a row
  * holds 32 values of x, of dy and of each sum, some 160 registers in all: 12 warps on a
- * multiprocessor, with 50 to 100 KB on their way, which is enough. w is in the first-level
- * cache. */
+ * multiprocessor, with 50 to 100 KB in flight, which is enough. w is in the L1 cache. */
 template <typename DY, typename X, bool ALIGNED, bool WARP>
 __global__ void __launch_bounds__(WARP ? 32 * BACKWARD_WARPS : BLOCK_THREADS, !WARP     ? 1
                                                                               : ALIGNED ? 3
@@ -323,14 +320,14 @@ __global__ void __launch_bounds__(WARP ? 32 * BACKWARD_WARPS : BLOCK_THREADS, !W
     sums_write<ALIGNED, N, COUNT, WARP>(to + a.d, sum_b, shared, a.d, lane);
 }
 
-/* Rows too long for the registers of a block: plainly, with the sums in memory. */
+/* Rows too long for the registers of a block: with the sums in memory. */
 __global__ void __launch_bounds__(BLOCK_THREADS) layernorm_backward_long_kernel(NormBackward a) {
     __shared__ float2 parts[32];
     const int first = (int)threadIdx.x, step = (int)blockDim.x;
     float *sum_w = a.sums + (int64_t)blockIdx.x * 2 * a.d, *sum_b = sum_w + a.d;
     for (int64_t row = blockIdx.x; row < a.rows; row += gridDim.x) {
         const float mean = a.stats[2 * row], scale = a.stats[2 * row + 1];
-        const bool fresh = row == blockIdx.x; /* nothing is in the sums yet */
+        const bool fresh = row == blockIdx.x; /* the sums are uninitialised */
         float means[2] = {0, 0};
         for (int i = first; i < a.d; i += step) {
             const float g = value_read(a.dy, a.dy_dtype, row * a.d + i);
@@ -353,9 +350,9 @@ __global__ void __launch_bounds__(BLOCK_THREADS) layernorm_backward_long_kernel(
     }
 }
 
-/* dw and db from the blocks' sums. 32 columns for a block, whose warps share what is to be added
- * up: there are few columns, and time is that of the reads one after another. dw and db may be one
- * vector: the same thread adds to both. */
+/* dw and db from the blocks' sums. 32 columns a block, whose warps divide the sums: there are few
+ * columns, and the time is a chain of read latencies. dw and db may be the same vector: the same
+ * thread adds to both. */
 __global__ void __launch_bounds__(1024)
     layernorm_sums_kernel(float *dw, float *db, const float *sums, int blocks, int d) {
     __shared__ float parts[2][32][32];
@@ -387,8 +384,8 @@ static int backward_launch(Device *device, unsigned blocks, const NormBackward &
     return 0;
 }
 
-/* As many blocks as run at once: each has a sum for each column, so that more would only be more to
- * add up. Registers allow for 12 warps on a multiprocessor, or 16 of those that share a row. */
+/* As many blocks as run at once: each has a sum for each column, so more would only add work.
+ * Registers allow 12 warps on a multiprocessor, or 16 that share rows. */
 static unsigned backward_blocks(Device *device, int64_t rows, int d) {
     const int64_t multiprocessors = cuda_state(device)->properties.multiProcessorCount;
     if (d <= WARP_ROW) return cuda_blocks(rows, BACKWARD_WARPS, 3 * multiprocessors);

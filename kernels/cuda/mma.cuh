@@ -1,16 +1,16 @@
-/* mma.cuh - the instructions of the matrix units, from Ampere on, as functions. Private to
- * kernels/cuda/.
+/* mma.cuh - tensor core and asynchronous copy instructions (Ampere and later) as functions. Private
+ * to kernels/cuda/.
  *
  * A fragment is the share of a small matrix that a lane of a warp holds. With g = lane / 4 and
  * t = lane % 4, two bf16 to a register, the lower column or row in the lower half:
  *     a [16, 16]: {(g, 2t), (g + 8, 2t), (g, 2t + 8), (g + 8, 2t + 8)}, pairs along the row
  *     b [16, 8]:  {(2t, g), (2t + 8, g)}, pairs along the column
  *     c [16, 8]:  {(g, 2t), (g, 2t + 1), (g + 8, 2t), (g + 8, 2t + 1)}, f32
- * so that two c beside each other are, rounded to bf16, the a of a matmul that follows.
+ * so that two adjacent c fragments are, rounded to bf16, the a fragment of a following matmul.
  *
- * All 32 lanes take part in a call. Beside each stands what tests/emulator runs instead; there, a
- * copy into shared memory destroys its target at once and writes it only when it is waited for, so
- * that a kernel which reads too early, or fills too early what others still read, is found out.
+ * All 32 lanes take part in a call. Each has a version for tests/emulator; there, an asynchronous
+ * copy destroys its target at once and writes it only when it is waited for, which reveals a kernel
+ * that reads too early or overwrites data that others still read.
  */
 #ifndef EASYFIRST_KERNELS_CUDA_MMA_CUH
 #define EASYFIRST_KERNELS_CUDA_MMA_CUH
@@ -23,7 +23,7 @@
 #include <vector>
 #endif
 
-/* Two values as a register of a fragment. */
+/* Two values packed into a register of a fragment. */
 static __device__ __forceinline__ uint32_t pack_bf16(float low, float high) {
     const __nv_bfloat162 both = __floats2bfloat162_rn(low, high);
     return *reinterpret_cast<const uint32_t *>(&both);
@@ -47,23 +47,24 @@ static __device__ __forceinline__ uint32_t shared_address(const void *at) {
     return (uint32_t)__cvta_generic_to_shared(at);
 }
 
-/* Four 8 x 8 matrices of bf16 from shared memory: lane l gives the address of row l % 8 of matrix
- * l / 8, 16 bytes and aligned so, and gets of matrix i the pair (g, 2t), (g, 2t + 1) in to[i]. */
+/* Loads four 8 x 8 matrices of bf16 from shared memory (ldmatrix): lane l passes the address of row
+ * l % 8 of matrix l / 8, 16 aligned bytes, and gets the pair (g, 2t), (g, 2t + 1) of matrix i in
+ * to[i]. */
 static __device__ __forceinline__ void load_matrices(uint32_t (&to)[4], const bf16 *row) {
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
                  : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
                  : "r"(shared_address(row)));
 }
-/* The same of their transposes: (2t, g), (2t + 1, g) as they lie. */
+/* The same of their transposes: (2t, g), (2t + 1, g) in memory. */
 static __device__ __forceinline__ void load_matrices_turned(uint32_t (&to)[4], const bf16 *row) {
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
                  : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
                  : "r"(shared_address(row)));
 }
 
-/* BYTES (4, 8 or 16, both addresses aligned so) into shared memory without passing through
- * registers; zeros, and nothing is read, unless `there`, but `from` must be an address all the
- * same. 16 bytes go around the first-level cache. */
+/* Copies BYTES (4, 8 or 16, both addresses aligned to it) asynchronously into shared memory
+ * (cp.async), without registers; unless `there`, writes zeros and reads nothing, but `from` must
+ * still be a valid address. 16 bytes bypass the L1 cache. */
 template <int BYTES>
 static __device__ __forceinline__ void copy_async(void *to, const void *from, bool there) {
     if (BYTES == 16)
@@ -79,12 +80,13 @@ static __device__ __forceinline__ void copy_async(void *to, const void *from, bo
 static __device__ __forceinline__ void copy_commit() {
     asm volatile("cp.async.commit_group;" ::: "memory");
 }
-/* Waits for this thread's groups but for the PENDING last ones; a barrier shows others the data. */
+/* Waits for this thread's groups except the last PENDING ones; other threads see the data after a
+ * barrier. */
 template <int PENDING> static __device__ __forceinline__ void copy_wait() {
     asm volatile("cp.async.wait_group %0;" ::"n"(PENDING) : "memory");
 }
 
-/* 2^x, within 2 units in the last place; what is below 2^-126 becomes 0. NaN stays. */
+/* 2^x, within 2 units in the last place; results below 2^-126 become 0. NaN stays NaN. */
 static __device__ __forceinline__ float exp2_fast(float x) {
     float y;
     asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
@@ -116,7 +118,7 @@ static inline void mma_bf16(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, 
 }
 
 static inline void load_matrices_as(uint32_t (&to)[4], const bf16 *row, bool turned) {
-    if (reinterpret_cast<uintptr_t>(row) % 16) abort(); /* as the instruction would */
+    if (reinterpret_cast<uintptr_t>(row) % 16) abort(); /* as the instruction would fail */
     const char *all = static_cast<const char *>(emulator_warp_exchange(FULL_WARP, row, 16));
     const unsigned lane = emulator_lane(), g = lane / 4, t = lane % 4;
     for (unsigned i = 0; i < 4; i++) {
@@ -135,7 +137,7 @@ static inline void load_matrices_turned(uint32_t (&to)[4], const bf16 *row) {
     load_matrices_as(to, row, true);
 }
 
-/* The copies under way of each thread of the block, the groups that are ended before the last. */
+/* The pending copies of each thread of the block, by group. */
 struct EmulatedCopy {
     void *to;
     const void *from;

@@ -1,12 +1,11 @@
-/* Weights from where they are, mostly a mapped file, to the GPU in the type they are multiplied in.
+/* Copies weights, mostly from a mapped file, to the GPU and converts them to the compute type.
  *
- * Rows in host memory come in parts: the host copies a part into one of two page-locked buffers
- * (which is when the file is read), and while it reads the next one, the GPU fetches the first from
- * its buffer and converts it. The slowest of the three is the reading, by one thread from the page
- * cache some 5 to 10 GB/s, a disk less; the bus has 25 to 50, and a conversion, at the speed of the
- * GPU's memory, takes a fiftieth of that. So one stream does for both of the latter, and memory
- * that is pageable is never handed to CUDA, which would copy it in the same way but make the host
- * wait.
+ * Rows in host memory are sent in parts: the host copies a part into one of two page-locked buffers
+ * (which is when the file is read), and while it reads the next one, the GPU copies the first from
+ * its buffer and converts it. Reading is the slowest, some 5 to 10 GB/s by one thread from the page
+ * cache, less from a disk; the bus has 25 to 50, and a conversion, at the speed of the GPU's
+ * memory, takes a fiftieth of that. So one stream suffices for copy and conversion, and pageable
+ * memory is never passed to CUDA, which would copy it in the same way but make the host wait.
  */
 #include "kernels/cuda/pack.h"
 #include "kernels/cuda/replay.h"
@@ -14,8 +13,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Bytes of a part: large enough that starting a copy is nothing beside it, small enough that
- * reading, copying and converting soon overlap. */
+/* Bytes of a part: large enough to hide the latency of starting a copy, small enough that reading,
+ * copying and converting soon overlap. */
 #ifdef EASYFIRST_EMULATED
 enum { PART = 1 << 10 }; /* several parts in a test */
 #else
@@ -37,7 +36,7 @@ static size_t matrix_bytes(int64_t rows, int64_t columns, Dtype compute) {
     return up_256((size_t)(rows * row_distance(columns, compute)) * dtype_size(compute));
 }
 
-/* Logits are f32, and so is their bias. */
+/* Logits and their bias are f32. */
 static size_t bias_bytes(int64_t rows, Dtype compute, bool vocabulary) {
     return compute == DTYPE_BF16 && !vocabulary ? up_256((size_t)rows * dtype_size(compute)) : 0;
 }
@@ -48,8 +47,8 @@ size_t cuda_pack_size(Device *device, int64_t rows, int64_t columns, Dtype compu
     return matrix_bytes(rows, columns, compute) + bias_bytes(rows, compute, vocabulary);
 }
 
-/* Recordings do not fill the bias of a pack, which is done when it is first used. The next pack at
- * this address is another one, and what is recorded of this one would take its bias for filled. */
+/* Recordings assume that a pack's bias is filled, which happens on its first use. A new pack may
+ * get the same address with an unfilled bias, so recordings with this one must be discarded. */
 void cuda_packed_free(Device *device, struct Packed *packed) {
     const PackLayout *layout = (const PackLayout *)packed->layout;
     if (layout && layout->bias_of) replays_forget(device, true);
@@ -66,7 +65,7 @@ static int packed_new(Device *device, struct Packed **packed, int64_t rows, int6
     if (p) p->layout = layout;
     if (!p || !layout) {
         free(p), free(layout);
-        return error_set(err, "out of memory: %zu bytes asked", sizeof *p + sizeof *layout);
+        return error_set(err, "out of memory: %zu bytes requested", sizeof *p + sizeof *layout);
     }
     p->rows = p->chunk_rows = rows, p->columns = columns, p->dtype = compute;
     p->chunk_bytes = matrix_bytes(rows, columns, compute);
@@ -89,9 +88,9 @@ typedef struct Loader {
     size_t part;     /* bytes of a buffer */
     char *buffer[2]; /* page-locked */
     cudaEvent_t fetched[2];
-    bool under_way[2]; /* the GPU may still have to fetch what is in it */
+    bool under_way[2]; /* the GPU may not have copied its contents yet */
     int turn;
-    void *plain; /* on the GPU: a part as it was, when it has to be converted */
+    void *plain; /* on the GPU: a part before its conversion */
 } Loader;
 
 static int loader_open(Loader *loader, Device *device, const Tensor *pieces, int count,
@@ -122,12 +121,12 @@ static void watch_call(const Loader *loader, int64_t first, int64_t count) {
     if (loader->progress) loader->progress->call(loader->progress->user, first, count);
 }
 
-/* Bytes from one row to the next; of a single row ld says nothing. */
+/* Bytes from one row to the next; a single row's ld is arbitrary. */
 static size_t row_step(Tensor t) {
     return (size_t)(t.shape[0] > 1 ? t.ld : t.shape[1]) * dtype_size(t.dtype);
 }
 
-/* Rows of the pack's type, `step` bytes apart, to rows of the pack. */
+/* Copies rows of the pack's type, `step` bytes apart, to rows of the pack. */
 static int rows_copy(const Loader *loader, Tensor to, const void *from, size_t step, Error *err) {
     const size_t row = (size_t)to.shape[1] * dtype_size(to.dtype);
     const size_t to_step = row_step(to);
@@ -142,8 +141,8 @@ static int rows_copy(const Loader *loader, Tensor to, const void *from, size_t s
     return 0;
 }
 
-/* One part of rows in host memory, small enough for a buffer; they are row `first` and so on of the
- * stack. */
+/* Sends one part of rows in host memory, small enough for a buffer; `first` is the index of its
+ * first row in the stack. */
 static int part_send(Loader *loader, Tensor to, Tensor rows, int64_t first, Error *err) {
     const size_t row = (size_t)rows.shape[1] * dtype_size(rows.dtype);
     const size_t step = row_step(rows);
@@ -169,7 +168,7 @@ static int part_send(Loader *loader, Tensor to, Tensor rows, int64_t first, Erro
     CUDA_TRY(cudaEventRecord(loader->fetched[turn], stream), err);
     loader->under_way[turn] = true;
     if (!convert) return 0;
-    /* An elementwise operation: it leaves the workspace, where the part lies, alone. */
+    /* An elementwise operation does not use the workspace, which holds the part. */
     Tensor plain = tensor_2d(loader->plain, rows.dtype, rows.shape[0], rows.shape[1]);
     return cuda_convert_forward(loader->device, to, plain, err);
 }
@@ -181,7 +180,7 @@ static int on_gpu(bool *gpu, const void *memory, Error *err) {
     return 0;
 }
 
-/* All rows of a piece; the first of them is row `first` of the stack. */
+/* Sends all rows of a piece, the first of which is row `first` of the stack. */
 static int piece_send(Loader *loader, Tensor to, Tensor piece, int64_t first, Error *err) {
     bool gpu = false;
     TRY(on_gpu(&gpu, piece.data, err));
@@ -218,7 +217,7 @@ static int packed_fill(Device *device, struct Packed *p, const Tensor *pieces, i
             status = piece_send(&loader, tensor_rows(all, first, rows), pieces[i], first, err);
         first += rows;
     }
-    /* The buffers are everybody's: nothing of them may still be fetched when this returns. */
+    /* The buffers are shared: no copy from them may be pending when this returns. */
     cudaError_t done = cudaStreamSynchronize(cuda_state(device)->stream);
     if (status == 0 && done != cudaSuccess)
         status = cuda_failed(done, "cudaStreamSynchronize", err);

@@ -1,29 +1,29 @@
 /* pack.h - weights on the GPU. Private to kernels/cuda/.
  *
- * A pack is the matrix by rows, as it was, in the type it is multiplied in: cuBLASLt wants nothing
- * else. Only the rows begin at multiples of 16 bytes, which the tensor cores' kernels read at a
- * time, also where the file's do not (588 columns of bf16).
+ * A pack is the row-major matrix in the compute type; cuBLASLt needs no other layout. But its rows
+ * are aligned to 16 bytes, which tensor core kernels read at a time, even if the file's are not
+ * (588 columns of bf16).
  */
 #ifndef EASYFIRST_KERNELS_CUDA_PACK_H
 #define EASYFIRST_KERNELS_CUDA_PACK_H
 
-#include "kernels/cuda/products.h"
+#include "kernels/cuda/matmul.h"
 
-/* Packed.layout of this backend. Products with results of bf16 take a bias of bf16: the pack has
- * room for it behind the matrix, and linear_forward fills it when it first meets the bias. Values
- * of a bias may therefore not change as long as a pack that it was used with exists; models pack
- * only what is not trained. */
+/* Packed.layout of this backend. Matmuls with bf16 results need a bf16 bias: the pack has space for
+ * it after the matrix, and linear_forward fills it on the first use of a bias. So the values of a
+ * bias must not change while a pack that it was used with exists; models pack only what is not
+ * trained. */
 typedef struct PackLayout {
     int64_t ld;          /* elements from row to row */
     void *bias;          /* [rows] bf16; NULL: the pack has none */
-    const void *bias_of; /* whose values it holds */
+    const void *bias_of; /* the bias that it was converted from */
 } PackLayout;
 
 static inline PackLayout *pack_layout(Tensor w) {
     return (PackLayout *)w.packed->layout;
 }
 
-/* Rows [first, first + count) of a weight [N, K], packed or plain, as a factor of a matmul. */
+/* Rows [first, first + count) of a weight [N, K], packed or plain, as an operand of a matmul. */
 static inline Operand weight_operand(Tensor w, int64_t first, int64_t count, bool transposed) {
     const struct Packed *p = w.packed;
     const Dtype dtype = p ? p->dtype : w.dtype;

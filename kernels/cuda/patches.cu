@@ -2,10 +2,10 @@
 
 enum { PATCH_THREADS = 256 };
 
-/* One block for each patch, one thread for each value of it in turn: the row of y is written in one
- * stream. What a warp reads are lines of a patch (14 values), whose neighbours' halves of a memory
- * sector other warps and blocks find in the caches. 6 bytes of a value; an image of 224 x 224 is
- * 0.9 MB, so that a batch of one is over before it begins. */
+/* One block a patch, whose threads loop over its values: the row of y is written contiguously. A
+ * warp reads lines of a patch (14 values); other warps and blocks find the rest of their memory
+ * sectors in the caches. 6 bytes a value; an image of 224 x 224 is 0.9 MB, so a batch of one takes
+ * no time. */
 template <typename Y>
 __global__ void __launch_bounds__(PATCH_THREADS)
     patches_kernel(Y *y, const float *x, int channels, int side, int patch) {

@@ -1,25 +1,25 @@
-/* Recordings of work that comes again, as CUDA graphs.
+/* Records repeated work as CUDA graphs.
  *
  * Why: an evaluation of XLM-R base is some 130 launches of a few microseconds each, and the host
- * takes about as long to launch one. As a graph they are one launch, and the GPU goes from one
- * kernel to the next by itself. A decode with one hypothesis evaluates the same shapes at the same
- * addresses up to 50 times; a tower sees one batch size again and again.
+ * takes about as long to launch one. As a graph they are one launch, and the GPU starts each next
+ * kernel by itself. A decode with one hypothesis evaluates the same shapes at the same addresses up
+ * to 50 times; a vision tower runs one batch size repeatedly.
  *
- * The first time a key comes its work is done as it is: libraries choose algorithms, memory grows,
- * and what comes only once costs nothing more. The second time it is recorded. Recording does not
- * run anything, and it may fail (a library that synchronises within a call, say): then the work is
- * done as it is, and that key is never tried again.
+ * The first time a key comes its work is run directly: libraries choose algorithms, memory grows,
+ * and work that is not repeated costs nothing more. The second time it is recorded. Recording does
+ * not run anything, and it may fail (a library that synchronises within a call, say): then the work
+ * is run directly, and that key is not tried again.
  */
 #include "kernels/cuda/replay.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-/* Graphs kept: the one started longest ago goes. Each holds some 100 KiB of the device. SEEN are
- * the keys that came last, once each. */
+/* Graphs kept (the least recently used is evicted; each takes some 100 KiB of the device), and the
+ * most recent keys that came once. */
 enum { RECORDINGS = 32, SEEN = 128 };
 
-/* Host values as a recording needs them. */
+/* A recording's copy of host values. */
 typedef struct OwnCopy {
     struct OwnCopy *next;
     void *device;
@@ -29,8 +29,8 @@ typedef struct OwnCopy {
 
 typedef struct Recording {
     ReplayKey key;
-    uint64_t used;         /* 0: empty; else when last */
-    cudaGraphExec_t graph; /* NULL: it cannot be recorded */
+    uint64_t used;         /* 0: empty; else the time of the last use */
+    cudaGraphExec_t graph; /* NULL: recording failed */
     OwnCopy *copies;
 } Recording;
 
@@ -39,7 +39,7 @@ struct Replays {
     ReplayKey seen[SEEN];
     int seen_next;
     uint64_t clock;
-    Recording *under_way; /* NULL: nothing is being recorded */
+    Recording *recording_now; /* NULL: nothing is being recorded */
 };
 
 static bool key_equal(ReplayKey a, ReplayKey b) {
@@ -48,7 +48,7 @@ static bool key_equal(ReplayKey a, ReplayKey b) {
 
 int replays_open(struct Replays **replays, Error *err) {
     *replays = (struct Replays *)calloc(1, sizeof **replays);
-    return *replays ? 0 : error_set(err, "out of memory: %zu bytes asked", sizeof **replays);
+    return *replays ? 0 : error_set(err, "out of memory: %zu bytes requested", sizeof **replays);
 }
 
 static void recording_clear(Recording *r) {
@@ -65,7 +65,8 @@ static void recording_clear(Recording *r) {
 void replays_forget(Device *device, bool seen) {
     struct Replays *s = cuda_state(device)->replays;
     for (int i = 0; i < RECORDINGS; i++) recording_clear(&s->recording[i]);
-    /* Else what was seen grew the memory that it needs, and may be recorded at once. */
+    /* Otherwise the work's first run has grown the memory it needs, and it may be recorded at
+     * once. */
     if (seen) memset(s->seen, 0, sizeof s->seen);
 }
 
@@ -77,28 +78,28 @@ void replays_close(struct Replays *s) {
 
 bool replay_recording(const Device *device) {
     const CudaState *s = (const CudaState *)device->state;
-    return s->replays && s->replays->under_way;
+    return s->replays && s->replays->recording_now;
 }
 
 int replay_host_copy(Device *device, const void **memory, const void *host, size_t bytes,
                      Error *err) {
-    Recording *r = cuda_state(device)->replays->under_way;
+    Recording *r = cuda_state(device)->replays->recording_now;
     for (OwnCopy *copy = r->copies; copy; copy = copy->next)
         if (copy->bytes == bytes && memcmp(copy->host, host, bytes) == 0) {
             *memory = copy->device;
             return 0;
         }
     OwnCopy *copy = (OwnCopy *)calloc(1, sizeof *copy + bytes);
-    if (!copy) return error_set(err, "out of memory: %zu bytes asked", bytes);
+    if (!copy) return error_set(err, "out of memory: %zu bytes requested", bytes);
     copy->next = r->copies, copy->bytes = bytes;
     memcpy(copy->host, host, bytes);
-    r->copies = copy; /* freed with the recording, whatever comes */
+    r->copies = copy; /* freed with the recording, also after a failure below */
     CUDA_TRY(cudaMalloc(&copy->device, bytes ? bytes : 1), err);
     *memory = copy->device;
     return 0;
 }
 
-/* Not while it is recorded: an upload would become a part of the graph, and be done every time. */
+/* After recording: within it an upload would become part of the graph and be repeated each time. */
 static int copies_send(Device *device, Recording *r, Error *err) {
     for (OwnCopy *copy = r->copies; copy; copy = copy->next)
         TRY(device->backend->upload(device, copy->device, copy->host, copy->bytes, err));
@@ -118,7 +119,7 @@ static Recording *recording_oldest(struct Replays *s) {
     return oldest;
 }
 
-/* True the second time that it is asked. */
+/* False the first time, then true. */
 static bool key_seen(struct Replays *s, ReplayKey key) {
     for (int i = 0; i < SEEN; i++)
         if (key_equal(s->seen[i], key)) return true;
@@ -127,16 +128,16 @@ static bool key_seen(struct Replays *s, ReplayKey key) {
     return false;
 }
 
-/* Records the work; without success r->graph stays NULL. Relaxed: operations may call what another
- * kind of capture forbids this thread for the sake of others' streams, and there are none. */
+/* Records the work; after a failure r->graph is NULL. The relaxed capture mode allows calls that
+ * the others forbid to protect other streams, of which there are none. */
 static void record(Device *device, Recording *r, DeviceWork run, void *work) {
     CudaState *s = cuda_state(device);
     const uint64_t launches = device->counters.launches;
     cudaGraph_t graph = NULL;
     if (cudaStreamBeginCapture(s->stream, cudaStreamCaptureModeRelaxed) == cudaSuccess) {
-        s->replays->under_way = r;
+        s->replays->recording_now = r;
         const int status = run(work, NULL);
-        s->replays->under_way = NULL;
+        s->replays->recording_now = NULL;
         const cudaError_t ended = cudaStreamEndCapture(s->stream, &graph);
         if (status != 0 || ended != cudaSuccess || !graph ||
             cudaGraphInstantiate(&r->graph, graph, 0) != cudaSuccess)
@@ -144,7 +145,7 @@ static void record(Device *device, Recording *r, DeviceWork run, void *work) {
         if (graph) cudaGraphDestroy(graph);
     }
     device->counters.launches = launches;
-    cudaGetLastError(); /* what a recording fails of is no fault of what comes next */
+    cudaGetLastError(); /* the next call must not report a failed recording's error */
 }
 
 int cuda_replay(Device *device, ReplayKey key, DeviceWork run, void *work, Error *err) {

@@ -2,10 +2,10 @@
 
 enum { MEAN_WARPS = 16, MEAN_N = 4, MEAN_COLUMNS = 32 * MEAN_N };
 
-/* y[s] = mean of the segment's rows. One block for each segment and 128 columns: there may be one
- * segment only, whose rows its 16 warps share, since the time is that of the reads one after
- * another. Warp w adds up rows w, w + 16, ...; then the warps' sums are added in their order: the
- * result depends on the segment's rows alone. */
+/* y[s] = mean of the segment's rows. One block for each segment and 128 columns: there may be only
+ * one segment, whose rows its 16 warps divide, since the time is a chain of read latencies. Warp w
+ * sums rows w, w + 16, ...; then the warps' sums are added in order: the result depends on the
+ * segment's rows alone. */
 template <typename Y, typename X, bool ALIGNED>
 __global__ void __launch_bounds__(32 * MEAN_WARPS)
     segment_mean_kernel(Y *y, const X *x, const int32_t *begin, int d) {
@@ -35,7 +35,7 @@ __global__ void __launch_bounds__(32 * MEAN_WARPS)
 
 enum { SPREAD_THREADS = 128 };
 
-/* The segment of a row, or -1. begin[0] ... begin[segments] rise. */
+/* The segment of a row, or -1. begin[0] ... begin[segments] are ascending. */
 static __device__ int segment_of(const int32_t *begin, int segments, int64_t row) {
     if (row < begin[0] || row >= begin[segments]) return -1;
     int low = 0, high = segments; /* begin[low] <= row < begin[high] */
@@ -49,9 +49,9 @@ static __device__ int segment_of(const int32_t *begin, int segments, int64_t row
     return low;
 }
 
-/* dx of a row is dy of its segment over the segment's rows, or 0 where it had part in none. One
- * block for each row and its next columns; all its threads look for the same segment. Bound by the
- * memory that dx is written to. */
+/* dx of a row is dy of its segment divided by the segment's rows, or 0 outside of all segments. One
+ * block for each row and its next columns; all its threads search for the same segment. Bound by
+ * writing dx. */
 template <typename DX, typename DY>
 __global__ void __launch_bounds__(SPREAD_THREADS)
     segment_spread_kernel(DX *dx, const DY *dy, const int32_t *begin, int segments, int d,

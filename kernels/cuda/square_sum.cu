@@ -1,7 +1,7 @@
 #include "kernels/cuda/values.cuh"
 
-/* Blocks of the sum, whatever the GPU: its bits depend on the values alone. On the largest GPUs all
- * of them run at once, eight to a multiprocessor. */
+/* Blocks of the sum, on any GPU: its bits depend on the values alone. On the largest GPUs all run
+ * at once, eight a multiprocessor. */
 enum { SUM_THREADS = 256, SUM_BLOCKS = 1024 };
 
 static __device__ __forceinline__ double warp_sum_f64(double v) {
@@ -10,8 +10,8 @@ static __device__ __forceinline__ double warp_sum_f64(double v) {
     return v;
 }
 
-/* sums[block] = the sum over the block's share. Bound by memory where f64 has half of f32's rate;
- * where it has a 64th, one conversion and one multiplication for 4 bytes still about keep pace. */
+/* sums[block] = the sum over the block's share. Memory-bound if f64 has half of f32's rate; with a
+ * 64th, one conversion and one multiplication for 4 bytes still almost keep up. */
 template <typename X>
 __global__ void __launch_bounds__(SUM_THREADS)
     square_sum_kernel(double *sums, const X *x, int64_t n, bool aligned) {
@@ -41,7 +41,7 @@ static int square_sum_launch(Device *device, double *sums, unsigned blocks, Tens
     return 0;
 }
 
-/* The last sums are added up here: one kernel less. */
+/* The host adds the block sums, which saves a kernel. */
 int cuda_square_sum(Device *device, double *sum, Tensor x, Error *err) {
     const int64_t n = tensor_count(x);
     const unsigned blocks = cuda_blocks(n, (int64_t)SUM_THREADS * 8, SUM_BLOCKS);

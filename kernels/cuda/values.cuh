@@ -1,4 +1,4 @@
-/* values.cuh - what all kernels share: the number types, sums over warps and blocks, random
+/* values.cuh - shared by all kernels: f32 and bf16 access, sums over warps and blocks, random
  * numbers. Private to kernels/cuda/. */
 #ifndef EASYFIRST_KERNELS_CUDA_VALUES_CUH
 #define EASYFIRST_KERNELS_CUDA_VALUES_CUH
@@ -10,7 +10,7 @@ typedef __half f16;
 
 static const unsigned FULL_WARP = 0xffffffffu;
 
-/* ---- Numbers. Arithmetic is f32, whatever they are stored as. ---- */
+/* ---- Values. Arithmetic is f32 for all storage types. ---- */
 
 static __device__ __forceinline__ float to_f32(float v) {
     return v;
@@ -31,8 +31,8 @@ static __device__ __forceinline__ void from_f32(f16 *to, float v) {
     *to = __float2half_rn(v);
 }
 
-/* N values side by side, read and written in one access: the address must be a multiple of their
- * size together. */
+/* N adjacent values, read and written in one access: the address must be a multiple of their total
+ * size. */
 template <typename T, int N> struct __align__(sizeof(T) * N) Values {
     T v[N];
 };
@@ -50,17 +50,17 @@ static __device__ __forceinline__ void values_write(T *to, const float (&from)[N
     *reinterpret_cast<Values<T, N> *>(to) = raw;
 }
 
-/* Whether every row of such a matrix begins at a multiple of `n` values' size, so that rows of a
- * multiple of n values can be read n at a time. */
+/* Whether every row of a matrix is aligned to the size of n values, so that rows of a multiple of n
+ * values can be read n at a time. */
 static inline bool rows_aligned(Tensor t, int n) {
     const size_t size = dtype_size(t.dtype) * (size_t)n;
     const int64_t ld = t.ndim < 2 ? 0 : t.ld;
     return (uintptr_t)t.data % size == 0 && (size_t)ld * dtype_size(t.dtype) % size == 0;
 }
 
-/* The same of the first `count` values only, where there are fewer than N, and wherever they lie:
- * one by one unless `aligned`, which says that the address is a multiple of the size of N values.
- * What is not there reads as 0. */
+/* The same for the first `count` values only, if fewer than N, at any address: one by one unless
+ * `aligned`, which means that the address is a multiple of the size of N values. Missing values
+ * read as 0. */
 template <int N, typename T>
 static __device__ __forceinline__ void values_get(float (&to)[N], const T *from, int64_t count,
                                                   bool aligned) {
@@ -83,8 +83,8 @@ static __device__ __forceinline__ void values_put(T *to, const float (&from)[N],
         if (i < count) from_f32(to + i, from[i]);
 }
 
-/* Values `at`, at + 1, ... of memory whose type, f32 or bf16, the kernel learns when it runs: for
- * what is written, and for rare reads. All threads go the same way. */
+/* Values `at`, at + 1, ... of memory whose type, f32 or bf16, is known at run time only: for
+ * writes, and for rare reads. All threads take the same branch. */
 template <int N>
 static __device__ __forceinline__ void values_get_as(float (&to)[N], const void *from, Dtype dtype,
                                                      int64_t at, int64_t count, bool aligned) {
@@ -104,8 +104,8 @@ static __device__ __forceinline__ void values_put_as(void *to, Dtype dtype, int6
 }
 
 /* Columns at, at + 1, ... of a row of d values. Beyond its end reads give 0 and writes do nothing.
- * ALIGNED says that rows begin at multiples of the size of N values and have a multiple of N; there
- * is then no branch, so that several reads can be on their way at once. */
+ * ALIGNED means that rows begin at multiples of the size of N values and have a multiple of N; then
+ * there is no branch, so that several reads can be in flight. */
 template <bool ALIGNED, int N, typename T>
 static __device__ __forceinline__ void columns_read(float *to, const T *row, int at, int d) {
     float v[N] = {0};
@@ -127,12 +127,12 @@ static __device__ __forceinline__ void columns_write(T *row, const float *from, 
         values_write(row + at, v);
 }
 
-/* Whether a tensor without gaps, if it is there at all, begins at a multiple of n values' size. */
+/* Whether a tensor without gaps, if present, is aligned to the size of n values. */
 static inline bool values_aligned(Tensor t, int n) {
     return !t.data || (uintptr_t)t.data % (dtype_size(t.dtype) * (size_t)n) == 0;
 }
 
-/* Threads of a block, whole warps, at most `most`, for `lanes` things to do. */
+/* Threads of a block for `lanes` items of work: whole warps, at most `most`. */
 static inline unsigned block_threads_for(int64_t lanes, unsigned most) {
     return lanes < most ? (unsigned)(lanes + 31) / 32 * 32 : most;
 }
@@ -161,12 +161,12 @@ static inline unsigned block_threads_for(int64_t lanes, unsigned most) {
         }                             \
     } while (0)
 
-/* How many values of the wider of two types are 16 bytes: what a thread reads in one access. */
+/* How many values of the wider of two types are 16 bytes, a thread's largest access. */
 template <typename A, typename B> struct ValuesWide {
     enum { COUNT = 16 / (sizeof(A) > sizeof(B) ? sizeof(A) : sizeof(B)) };
 };
 
-/* Names the dynamic shared memory of a block, aligned to 16 bytes; once in a kernel. */
+/* Declares the dynamic shared memory of a block, aligned to 16 bytes; once in a kernel. */
 #ifdef EASYFIRST_EMULATED
 #define SHARED_MEMORY(type, name) EMULATOR_SHARED(type, name)
 #else
@@ -194,13 +194,13 @@ static __device__ __forceinline__ float warp_max(float v) {
 static __device__ __forceinline__ float block_sum(float v, float *parts) {
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, warps = blockDim.x / 32;
     v = warp_sum(v);
-    __syncthreads(); /* the parts of the sum before may still be read */
+    __syncthreads(); /* the previous sum's parts may still be read */
     if (lane == 0) parts[warp] = v;
     __syncthreads();
     return warp_sum(lane < warps ? parts[lane] : 0.0f);
 }
 
-/* Two sums at once, in v; `parts` has room for 32 pairs. */
+/* Two sums at once, in v; `parts` holds 32 pairs. */
 static __device__ __forceinline__ void warp_sum2(float (&v)[2]) {
 #pragma unroll
     for (int offset = 16; offset > 0; offset /= 2) {
@@ -211,7 +211,7 @@ static __device__ __forceinline__ void warp_sum2(float (&v)[2]) {
 static __device__ __forceinline__ void block_sum2(float (&v)[2], float2 *parts) {
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, warps = blockDim.x / 32;
     warp_sum2(v);
-    __syncthreads(); /* the parts of the sum before may still be read */
+    __syncthreads(); /* the previous sum's parts may still be read */
     if (lane == 0) parts[warp] = make_float2(v[0], v[1]);
     __syncthreads();
     const float2 part = lane < warps ? parts[lane] : make_float2(0, 0);
@@ -219,7 +219,7 @@ static __device__ __forceinline__ void block_sum2(float (&v)[2], float2 *parts) 
     warp_sum2(v);
 }
 
-/* ---- Random numbers: the same as kernels/random.c gives, bit by bit. ---- */
+/* ---- Random numbers, bit-identical to kernels/random.c. ---- */
 
 /* Word index % 4 of Philox4x32-10's block index / 4. */
 static __device__ __forceinline__ void philox(uint32_t out[4], uint64_t seed, uint64_t stream,

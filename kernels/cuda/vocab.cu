@@ -1,12 +1,12 @@
 /* Proposals over a large vocabulary.
  *
- * The vocabulary is walked in chunks: a matmul writes the logits of all rows and one chunk into
- * the workspace, one kernel looks at them there. For a few rows (decoding) the time is that of
- * reading the weight, V D values, once; the logits stay in the second-level cache and take a
- * twentieth of it for 16 rows. The scan is cut into slices of 4092 ids, one block for each slice of
- * each row, so that a single row of 250,002 ids still is 62 blocks. Each leaves what it found, a
- * RowPart, and at the end one warp for each row puts its parts together, in their order: the same
- * result every time, and for every number of rows that share a chunk.
+ * The vocabulary is processed in chunks: a matmul writes the logits of all rows and one chunk into
+ * the workspace, and one kernel scans them. For few rows (decoding) the time is that of reading the
+ * weight, V D values, once; the logits stay in the L2 cache and take a twentieth of that time for
+ * 16 rows. The scan is split into slices of 4092 ids, one block for each slice of each row, so that
+ * a single row of 250,002 ids still has 62 blocks. Each writes its result, a RowPart, and finally
+ * one warp a row merges its parts, in order: so the result is deterministic, for any number of
+ * rows.
  *
  * The host waits once, for the tokens and scores.
  */
@@ -14,23 +14,22 @@
 
 #include <string.h>
 
-/* Groups of 4 ids that a thread of the scan looks at; a slice is one group less than a block could
- * take, since groups begin where the random numbers' blocks of 4 do, up to 3 ids before the
- * slice. */
+/* Groups of 4 ids for each thread of the scan; a slice is one group less than a block could
+ * process, since groups are aligned to Philox blocks of 4, up to 3 ids before the slice. */
 enum { GROUPS = 4, SLICE = 4 * (GROUPS * SCAN_THREADS - 1) };
 
-/* Rows and bytes of the logits that are in memory at a time. */
+/* Rows and bytes of logits in memory at a time. */
 #ifdef EASYFIRST_EMULATED
 enum { BLOCK_ROWS = 256, LOGITS_BYTES = 64 << 10 }; /* several blocks and chunks in a test */
 #else
 enum { BLOCK_ROWS = 1024, LOGITS_BYTES = 32 << 20 };
 #endif
 
-/* What a slice of a row has. */
+/* The result of a slice of a row. */
 typedef struct RowPart {
     double sum;       /* of exp(logit - max); NaN if a logit is NaN or +inf */
     double best;      /* the largest value; see VocabChoice */
-    float max;        /* of the logits, NaN passed over; -inf: none above that */
+    float max;        /* of the logits, ignoring NaN; -inf: none above that */
     float best_logit; /* that of the largest value */
     int32_t token;    /* -1: no value above -inf */
     int32_t unused;
@@ -50,13 +49,13 @@ typedef struct Scan {
 
 /* ---- Drawing. ---- */
 
-/* The noise of a word of the generator, as random_gumbel has it. */
+/* The noise of a random word, as in random_gumbel. */
 static __device__ double gumbel(uint32_t word) {
     return -log(-log(((double)word + 0.5) * 0x1p-32));
 }
 
-/* The same to 2e-5, in a tenth of the time. -log(u) is taken from 1 - u where u is near 1, that is
- * where the noise is large: f32 has no digits for it there. */
+/* The same to 2e-5, in a tenth of the time. -log(u) is computed from 1 - u if u is near 1, where
+ * the noise is large and f32 would lose digits. */
 static __device__ __forceinline__ float gumbel_near(uint32_t word) {
     const float rest = ((float)~word + 0.5f) * 0x1p-32f;
     const float series =
@@ -65,9 +64,9 @@ static __device__ __forceinline__ float gumbel_near(uint32_t word) {
     return -__logf(e);
 }
 
-/* Values that may win by their approximate size are compared by their exact one, in double. The
- * approximation is off by the noise's 2e-5 and by roundings of the numbers in it, of which none is
- * larger than |largest| + 64 where it matters. */
+/* Candidates by approximate value are compared by their exact value, in double. The approximation
+ * errs by the noise's 2e-5 and by rounding of its terms, none of which exceeds |largest| + 64 where
+ * it matters. */
 static __device__ __forceinline__ float least_value(float largest) {
     if (isinf(largest)) return largest;
     return largest - (1e-4f + (fabsf(largest) + 64.0f) * 0x1p-21f);
@@ -106,7 +105,7 @@ static __device__ __forceinline__ int group_offset(int g) {
     return 4 * SCAN_THREADS * g;
 }
 
-/* The largest logit, and where it is. */
+/* The largest logit, and its id. */
 static __device__ __forceinline__ void thread_argmax(Best *best, const float (&v)[GROUPS][4],
                                                      int32_t id, float largest) {
 #pragma unroll
@@ -130,7 +129,7 @@ static __device__ __forceinline__ void thread_draw(Best *best, const Scan &s,
 #pragma unroll
         for (int i = 0; i < 4; i++) {
             near[g][i] = v[g][i] / s.temperature + gumbel_near(word[i]);
-            top = fmaxf(top, near[g][i]); /* a NaN is passed over */
+            top = fmaxf(top, near[g][i]); /* ignores NaN */
         }
     }
     const float least = least_value(block_largest(top));
@@ -159,21 +158,20 @@ static __device__ __forceinline__ void block_best(Best *best) {
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
     warp_best(best);
     if (lane == 0) shared[warp] = *best;
-    __syncthreads(); /* all warps' bests are there */
+    __syncthreads(); /* all warps' results are written */
     *best = shared[lane % SCAN_WARPS];
     warp_best(best);
 }
 
 /* One slice of one row: its logits are read once, 16 bytes at a time, and stay in registers. A
- * thread's sum is of 16 exponentials, in f32; all further ones are in f64, of which there
- * are few. */
+ * thread sums 16 exponentials in f32; the few further sums are in f64. */
 template <bool DRAW> __global__ void __launch_bounds__(SCAN_THREADS) scan_kernel(const Scan s) {
     const int row = blockIdx.y, begin = blockIdx.x * SLICE;
     const int end = s.count - begin < SLICE ? s.count : begin + SLICE;
     const float *logits = s.logits + row * s.ld;
     const uint64_t stream = DRAW ? s.stream[row] : 0;
     const uint64_t index = DRAW ? (uint64_t)s.index[row] + (uint64_t)s.first + begin : 0;
-    /* Words of the first random block that are for ids before the slice. */
+    /* Words of the first Philox block that belong to ids before the slice. */
     const int skip = (int)(index % 4), column = begin - skip + 4 * (int)threadIdx.x;
     float v[GROUPS][4], largest = -INFINITY;
 #pragma unroll
@@ -189,7 +187,7 @@ template <bool DRAW> __global__ void __launch_bounds__(SCAN_THREADS) scan_kernel
 #pragma unroll
         for (int i = 0; i < 4; i++) {
             if (s.first + at + i == s.banned) v[g][i] = -INFINITY;
-            largest = fmaxf(largest, v[g][i]); /* a NaN is passed over */
+            largest = fmaxf(largest, v[g][i]); /* ignores NaN */
         }
     }
     largest = block_largest(largest);
@@ -213,8 +211,8 @@ template <bool DRAW> __global__ void __launch_bounds__(SCAN_THREADS) scan_kernel
     }
 }
 
-/* One warp for each row: parts to a token and its log p. A row in which nothing could be chosen
- * gets the lowest id and a NaN, which no caller mistakes for a proposal. */
+/* One warp a row merges its parts to a token and its log p. A row without any choice gets the
+ * lowest id and a NaN score, which no caller mistakes for a proposal. */
 __global__ void finish_kernel(int32_t *tokens, float *scores, const RowPart *parts, int rows,
                               int row_parts) {
     const int row = (int)((blockIdx.x * blockDim.x + threadIdx.x) / 32), lane = threadIdx.x % 32;
@@ -242,13 +240,13 @@ __global__ void finish_kernel(int32_t *tokens, float *scores, const RowPart *par
 
 /* ---- The operations. ---- */
 
-/* The part of the workspace that is the same for all chunks. */
+/* The workspace shared by all chunks. */
 typedef struct Proposal {
     float *logits;  /* [block, chunk] */
     RowPart *parts; /* [rows, row_parts] */
     uint64_t *stream;
     int64_t *index;
-    int32_t *tokens; /* and behind them the scores, as many */
+    int32_t *tokens; /* followed by as many scores */
     int64_t rows, block, chunk, row_parts;
 } Proposal;
 
@@ -271,8 +269,8 @@ static int proposal_open(Device *device, Proposal *p, int64_t rows, int64_t ids,
     }
 }
 
-/* The rows' streams and indices, through page-locked memory, which the results come back in later:
- * so it is in nobody's way when the operation returns. */
+/* Sends the rows' streams and indices through the page-locked memory that later receives the
+ * results: so it is free again when the operation returns. */
 static int proposal_send(Device *device, const Proposal *p, char *staging,
                          const VocabChoice *choice, Error *err) {
     const size_t n = (size_t)p->rows;
@@ -310,8 +308,8 @@ static int proposal_scan(Device *device, const Proposal *p, Tensor x, Tensor w, 
     return 0;
 }
 
-/* Chunks come outside and row blocks inside, so that a chunk of the weight is read from memory once
- * however many rows there are. */
+/* The outer loop is over chunks, so that a chunk of the weight is read from memory once for any
+ * number of rows. */
 int cuda_vocab_propose(Device *device, int32_t *tokens, float *scores, Tensor x, Tensor w, Tensor b,
                        const VocabChoice *choice, Error *err) {
     const int64_t rows = x.shape[0], ids = choice->limit;

@@ -1,9 +1,9 @@
-/* vocab.cuh - what the operations over a vocabulary share: reductions over a block that scans the
+/* vocab.cuh - shared by the operations over a vocabulary: reductions of a block that scans the
  * logits of a row. Private to kernels/cuda/.
  *
  * Logits of some rows and a chunk of the vocabulary are written to the workspace by a matmul, in
- * f32, and read from there: a chunk is so small that most of them stay in the second-level cache
- * (50 MB on H100, 40 MB on A100), whose bandwidth is about twice that of the memory.
+ * f32, and read from there: a chunk is small enough that most of them stay in the L2 cache (50 MB
+ * on H100, 40 MB on A100), whose bandwidth is about twice that of the memory.
  */
 #ifndef EASYFIRST_KERNELS_CUDA_VOCAB_CUH
 #define EASYFIRST_KERNELS_CUDA_VOCAB_CUH
@@ -18,7 +18,7 @@ static inline int64_t smaller(int64_t a, int64_t b) {
 }
 
 /* The columns of a chunk of a vocabulary whose logits for `rows` rows take `bytes`: as many slices
- * of `slice` ids as fit, at least one, all chunks about equal. */
+ * of `slice` ids as fit, at least one, with chunks of about equal size. */
 static inline int64_t chunk_columns(int64_t bytes, int64_t rows, int64_t vocabulary,
                                     int64_t slice) {
     const int64_t slices = (vocabulary + slice - 1) / slice;
@@ -28,19 +28,19 @@ static inline int64_t chunk_columns(int64_t bytes, int64_t rows, int64_t vocabul
     return (slices + chunks - 1) / chunks * slice;
 }
 
-/* Takes what lies next in the workspace, aligned to 256. While `base` is NULL it only counts. */
+/* Allocates from the workspace, aligned to 256. With `base` NULL it only counts. */
 static inline void *carve(char *base, size_t *used, size_t bytes) {
     void *at = base ? base + *used : NULL;
     *used += (bytes + 255) / 256 * 256;
     return at;
 }
 
-/* Of all threads of a block of SCAN_THREADS; each gets the result. A NaN is passed over. */
+/* Over all threads of a block of SCAN_THREADS; each gets the result. Ignores NaN. */
 static __device__ __forceinline__ float block_largest(float v) {
     __shared__ float parts[SCAN_WARPS];
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
     v = warp_max(v);
-    __syncthreads(); /* the parts of the reduction before may still be read */
+    __syncthreads(); /* the previous reduction's parts may still be read */
     if (lane == 0) parts[warp] = v;
     __syncthreads();
     return warp_max(parts[lane % SCAN_WARPS]);
@@ -62,8 +62,8 @@ static __device__ __forceinline__ double block_sum_f64(double v) {
     return warp_sum_f64(lane < SCAN_WARPS ? parts[lane] : 0.0);
 }
 
-/* Adds a sum of exponentials beside `other_max` to one beside *max. Either maximum may be -inf,
- * beside which sums are 0 or NaN, or +inf, beside which they are NaN. */
+/* Adds a sum of exponentials relative to `other_max` to one relative to *max. Either maximum may be
+ * -inf, where sums are 0 or NaN, or +inf, where they are NaN. */
 static __device__ __forceinline__ void softmax_merge(float *max, double *sum, float other_max,
                                                      double other_sum) {
     const float larger = fmaxf(*max, other_max);

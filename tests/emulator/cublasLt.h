@@ -1,5 +1,5 @@
-/* Stands in for cuBLASLt's header of this name: what kernels/cuda/products.cu uses of it, no more.
- * See README.md. Numbers of constants are the real ones. */
+/* cublasLt.h - replaces cuBLASLt's header of this name: only what kernels/cuda/matmul.cu uses. See
+ * README.md. Constants have their real values. */
 #ifndef EASYFIRST_TESTS_EMULATOR_CUBLASLT_H
 #define EASYFIRST_TESTS_EMULATOR_CUBLASLT_H
 
@@ -30,7 +30,7 @@ typedef enum cublasLtReductionScheme_t {
 
 typedef struct cublasLtContext *cublasLtHandle_t;
 
-/* The real ones are opaque; these are what the checks need. */
+/* Opaque in cuBLASLt; these are what the checks need. */
 typedef struct cublasLtMatrixLayoutOpaque_t {
     cudaDataType type;
     uint64_t rows, cols;
@@ -53,7 +53,7 @@ typedef struct cublasLtMatmulPreferenceOpaque_t {
 } cublasLtMatmulPreferenceOpaque_t;
 typedef cublasLtMatmulPreferenceOpaque_t *cublasLtMatmulPreference_t;
 
-/* What it was chosen for; it serves nothing else. */
+/* What it was chosen for; cublasLtMatmul refuses anything else. */
 typedef struct cublasLtMatmulAlgo_t {
     cublasLtMatrixLayoutOpaque_t a, b, d;
     cublasOperation_t transa, transb;

@@ -1,4 +1,4 @@
-/* Stands in for CUDA's header of this name: see README.md beside it. */
+/* cuda_bf16.h - replaces CUDA's header of this name: see README.md. */
 #ifndef EASYFIRST_TESTS_EMULATOR_CUDA_BF16_H
 #define EASYFIRST_TESTS_EMULATOR_CUDA_BF16_H
 

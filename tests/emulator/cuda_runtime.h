@@ -1,5 +1,5 @@
-/* Stands in for CUDA's header of this name: see README.md beside it. What the kernels use,
- * no more. */
+/* cuda_runtime.h - replaces CUDA's header of this name: only what the kernels use. See
+ * README.md. */
 #ifndef EASYFIRST_TESTS_EMULATOR_CUDA_RUNTIME_H
 #define EASYFIRST_TESTS_EMULATOR_CUDA_RUNTIME_H
 
@@ -16,7 +16,7 @@
 #define __forceinline__ inline
 #define __launch_bounds__(...)
 #define __align__(n) __attribute__((aligned(n)))
-/* Blocks run one after another, so that one variable serves them all. */
+/* Blocks run one after another, so one variable serves them all. */
 #define __shared__   static
 #define __constant__ static
 
@@ -64,23 +64,23 @@ static inline int4 make_int4(int x, int y, int z, int w) {
     return {x, y, z, w};
 }
 
-/* Of the thread that runs. */
+/* Of the running thread. */
 extern uint3 threadIdx, blockIdx;
 extern dim3 blockDim, gridDim;
 enum { warpSize = 32 };
 
 /* Runs `body` once for each thread of each block. Dynamic shared memory is at emulator_shared(),
- * and full of NaN when a block begins. */
+ * filled with NaN when a block begins. */
 void emulator_launch(dim3 grid, dim3 block, size_t shared, const std::function<void()> &body);
 void *emulator_shared();
 
-/* Does it, or makes it a part of the graph that is being recorded: then everything that `work`
- * needs has to be a copy within it, but for device memory. */
+/* Runs `work`, or adds it to the graph that is being recorded: so it must capture everything by
+ * value, except device memory. */
 void emulator_do(const std::function<void()> &work);
 
-/* Waits until all threads of the block, or of the warp's mask, that have not returned are here; the
- * second also takes `bytes` (at most 64) from each lane and hands back all 32 of them: lane l's at
- * (char *)result + 64 l, until the lane's next-but-one call. */
+/* Waits for all threads of the block, or of the warp's mask, that have not returned; the second
+ * also takes `bytes` (at most 64) from each lane and returns those of all 32: lane l's at (char
+ * *)result + 64 l, valid until the lane's second next call. */
 void emulator_block_barrier();
 const void *emulator_warp_exchange(unsigned mask, const void *mine, size_t bytes);
 
@@ -167,7 +167,7 @@ template <typename T> static inline T __ldcg(const T *at) {
 using std::isfinite;
 using std::isinf;
 using std::isnan;
-#define __expf expf /* the C library has hidden ones of these names */
+#define __expf expf /* the C library declares hidden functions of these names */
 #define __logf logf
 static inline float __fdividef(float a, float b) {
     return a / b;
@@ -224,8 +224,7 @@ static inline typename std::common_type<A, B>::type max(A a, B b) {
     return a < b ? b : a;
 }
 
-/* ---- The runtime: device memory is host memory, and everything is done when its call returns.
- * ---- */
+/* ---- The runtime: device memory is host memory, and all calls are synchronous. ---- */
 
 typedef enum cudaError {
     cudaSuccess = 0,
@@ -288,7 +287,7 @@ enum cudaMemoryType {
     cudaMemoryTypeDevice,
     cudaMemoryTypeManaged
 };
-/* Device: within what cudaMalloc gave. */
+/* Device: within an allocation of cudaMalloc. */
 typedef struct cudaPointerAttributes {
     cudaMemoryType type;
 } cudaPointerAttributes;

@@ -1,4 +1,4 @@
-/* snapshot.h - what is in a folder: names and contents, to be compared with what should be. */
+/* snapshot.h - a folder's names and contents, for comparison with the expected ones. */
 #ifndef EASYFIRST_TESTS_FAULTS_SNAPSHOT_H
 #define EASYFIRST_TESTS_FAULTS_SNAPSHOT_H
 
@@ -7,8 +7,8 @@
 #include <stdint.h>
 
 typedef struct SnapshotFile {
-    char name[200]; /* below the folder */
-    uint64_t hash;  /* of the content; of JSON with measured times without these */
+    char name[200]; /* relative to the folder */
+    uint64_t hash;  /* of the content; measured times in JSON are left out */
     size_t size;
 } SnapshotFile;
 
@@ -17,21 +17,21 @@ typedef struct Snapshot {
     size_t count, capacity;
 } Snapshot;
 
-/* The lock of a folder that is not in its place yet. It stays where the process is killed between
- * the two: the folder is whole, and nobody looks at the file. */
+/* The lock of a folder that is not yet renamed into place. It remains if the process is killed
+ * right after the rename: the folder is complete, and the file is ignored. */
 #define SNAPSHOT_MARKER ".easyfirst-partial"
 
-/* Of all regular files below a folder, but for SNAPSHOT_MARKER, and its folders (whose names end in
- * '/'); none if it is not there. Fails the test where a file cannot be read. */
+/* All regular files below a folder, except SNAPSHOT_MARKER, and its folders (whose names end in
+ * '/'); empty if it does not exist. Fails the test if a file cannot be read. */
 Snapshot snapshot_take(const char *folder);
 void snapshot_free(Snapshot *snapshot);
 
 const SnapshotFile *snapshot_find(const Snapshot *snapshot, const char *name);
 
-/* Writes into `why` in what two differ, and returns false; or true. */
+/* True if they are equal; else writes the difference into `why`. */
 bool snapshot_same(const Snapshot *found, const Snapshot *expected, char *why, size_t size);
 
-/* Copies a folder with all that is in it; `to` must not exist. */
+/* Copies a folder and its contents; `to` must not exist. */
 void folder_copy(const char *from, const char *to);
 
 #endif

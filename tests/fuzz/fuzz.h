@@ -1,10 +1,10 @@
-/* fuzz.h - fuzz targets: functions that give arbitrary bytes to one parser each.
+/* fuzz.h - fuzz targets: functions that pass arbitrary bytes to one parser each.
  *
  * All targets are one program, built twice: with libFuzzer (`make fuzz`, tests/fuzz/libfuzzer.c),
  * where the environment's FUZZ_TARGET names the one to run, and into
- * tests/apps/test_fuzz_regressions.c, which gives them the inputs that once failed. A target ends
- * normally whatever the bytes are; it must keep nothing from one input to the next, so that an
- * input alone does what it does after others. */
+ * tests/apps/test_fuzz_regressions.c, which runs them on the inputs that once failed. A target
+ * returns normally for any bytes; it must keep no state between inputs, so that each is
+ * reproducible alone. */
 #ifndef EASYFIRST_TESTS_FUZZ_FUZZ_H
 #define EASYFIRST_TESTS_FUZZ_FUZZ_H
 
@@ -17,7 +17,7 @@
 typedef struct FuzzTarget {
     const char *name;
     void (*run)(const uint8_t *data, size_t size);
-    size_t longest; /* bytes of an input that the fuzzer makes */
+    size_t longest; /* maximum bytes of a generated input */
 } FuzzTarget;
 
 /* Ends with a target whose name is NULL. */
@@ -25,43 +25,43 @@ extern const FuzzTarget fuzz_targets[];
 
 const FuzzTarget *fuzz_target_find(const char *name); /* NULL if there is none */
 
-/* ---- What targets use; everything ends the program where the system fails. ---- */
+/* ---- Helpers for targets; all abort if the system fails. ---- */
 
 /* The path of a file in memory that holds these bytes, for functions that take paths. There are
- * FUZZ_FILES of them; a number's file is overwritten by the next call with it. */
+ * FUZZ_FILES of them; the next call with the same number overwrites the file. */
 enum { FUZZ_FILES = 8 };
 const char *fuzz_file(int number, const uint8_t *data, size_t size);
 
-/* A folder of this process (in memory where the system has such a place), removed at its end. */
+/* A folder of this process (in memory if the system supports it), removed at its end. */
 const char *fuzz_folder(void);
 
 /* Writes FOLDER/name; folders in `name` are made. Returns the path, valid until the next call with
  * the same `number` (below FUZZ_FILES). */
 const char *fuzz_write(int number, const char *name, const void *data, size_t size);
 
-/* Copies a tree of the sources (a folder below tests/golden) to FOLDER/name, once. */
+/* Copies a folder below tests/golden to FOLDER/name, once. */
 const char *fuzz_tree(const char *from, const char *name);
 
-/* A copy with a 0 after it, free() it; `exact` is a copy of just these bytes, so that a sanitizer
- * sees the first one read behind them. */
+/* A copy with a terminating 0, free() it; `exact` is a copy of exactly these bytes, so that a
+ * sanitizer detects the first read past the end. */
 char *fuzz_text(const uint8_t *data, size_t size);
 uint8_t *fuzz_exact(const uint8_t *data, size_t size);
 
-/* Takes the bytes up to the next 0xFF (which is in no UTF-8 text) off the front of *data; what is
- * left of the last piece is empty. For inputs of several files. */
+/* Removes the bytes up to the next 0xFF (which no UTF-8 text contains) from the front of *data;
+ * pieces after the last are empty. For inputs of several files. */
 typedef struct FuzzPiece {
     const uint8_t *data;
     size_t size;
 } FuzzPiece;
 FuzzPiece fuzz_piece(const uint8_t **data, size_t *size);
 
-/* Reads every byte, so that a sanitizer sees those that are not there. */
+/* Reads every byte, so that a sanitizer detects invalid ones. */
 void fuzz_touch(const void *bytes, size_t size);
 
-/* Ends the program: a property that every input must have does not hold. */
+/* Aborts unless a property that every input must have holds. */
 void fuzz_check(bool holds, const char *what);
 
-/* After a call: it succeeded, or its message is one line that is not empty. */
+/* After a call: it succeeded, or its message is one line and not empty. */
 void fuzz_result(int status, const Error *err);
 
 /* ---- The targets, by file. ---- */

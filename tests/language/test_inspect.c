@@ -79,21 +79,21 @@ static void plain_weights(const LayerCase *c, int layer, const AttentionSpan *sp
 static void check_layers(Device *device, Dtype dtype) {
     static LayerCase c;
     Error err;
-    Inspector inspection;
+    Inspector inspector;
     BlockConfig block = {.width = WIDTH, .heads = HEADS};
     layer_case_make(&c, device, dtype, 5 + (uint64_t)dtype);
-    assert_ok(inspector_open(&inspection, device, &block, LAYERS, IMAGE, SEQUENCES, &err), &err);
+    assert_ok(inspector_open(&inspector, device, &block, LAYERS, IMAGE, SEQUENCES, &err), &err);
     for (int run = 0; run < 2; run++) { /* a second batch starts from nothing */
-        inspection.count = SEQUENCES;
-        memcpy(inspection.sequences, c.sequences, sizeof c.sequences);
+        inspector.count = SEQUENCES;
+        memcpy(inspector.sequences, c.sequences, sizeof c.sequences);
         for (int l = 0; l < LAYERS; l++)
             assert_ok(
-                inspector_layer(&inspection, l,
+                inspector_layer(&inspector, l,
                                 tensor_columns(tensor_rows(c.device[l], 0, QUERIES), 0, WIDTH),
                                 tensor_columns(c.device[l], WIDTH, WIDTH), &err),
                 &err);
     }
-    inspector_close(&inspection);
+    inspector_close(&inspector);
     for (int s = 0; s < SEQUENCES; s++)
         for (int i = 0; i < c.sequences[s].length; i++) {
             double mean[IMAGE] = {0}, weights[KEYS];
@@ -135,36 +135,36 @@ static void test_shares(void **state) {
     Device *device = guarded_open();
     static LayerCase c;
     Error err;
-    Inspector inspection;
+    Inspector inspector;
     float map[KEYS];
     BlockConfig block = {.width = WIDTH, .heads = HEADS};
     layer_case_make(&c, device, DTYPE_F32, 3);
     InspectRow row = {.map = map};
-    assert_ok(inspector_open(&inspection, device, &block, 1, KEYS, 1, &err), &err);
-    inspection.count = 1;
-    inspection.sequences[0] = (InspectSequence){2, 1, &c.spans[2], 0, &row};
+    assert_ok(inspector_open(&inspector, device, &block, 1, KEYS, 1, &err), &err);
+    inspector.count = 1;
+    inspector.sequences[0] = (InspectSequence){2, 1, &c.spans[2], 0, &row};
     Tensor q = tensor_columns(tensor_rows(c.device[0], 0, QUERIES), 0, WIDTH);
     Tensor k = tensor_columns(c.device[0], WIDTH, WIDTH);
-    assert_ok(inspector_layer(&inspection, 0, q, k, &err), &err);
+    assert_ok(inspector_layer(&inspector, 0, q, k, &err), &err);
     double sum = 0;
     for (int t = 0; t < KEYS; t++) sum += (double)map[t];
     assert_true(fabs(sum - 1) <= 1e-6);
     /* An image that the row does not see, and memory that there is not. */
-    inspection.sequences[0].span = &c.spans[1];
-    assert_refused(inspector_layer(&inspection, 0, q, k, &err), &err, "not among");
-    inspector_close(&inspection);
-    assert_ok(inspector_open(&inspection, device, &block, 1, KEYS, 1, &err), &err);
-    inspection.count = 1;
-    inspection.sequences[0] = (InspectSequence){2, 1, &c.spans[2], 0, &row};
+    inspector.sequences[0].span = &c.spans[1];
+    assert_refused(inspector_layer(&inspector, 0, q, k, &err), &err, "not among");
+    inspector_close(&inspector);
+    assert_ok(inspector_open(&inspector, device, &block, 1, KEYS, 1, &err), &err);
+    inspector.count = 1;
+    inspector.sequences[0] = (InspectSequence){2, 1, &c.spans[2], 0, &row};
     guarded_fail_after(0);
-    assert_refused(inspector_layer(&inspection, 0, q, k, &err), &err, "memory");
+    assert_refused(inspector_layer(&inspector, 0, q, k, &err), &err, "memory");
     guarded_fail_after(-1);
     /* Numbers that are none must not come out as a map. */
     float nan_row[2 * WIDTH];
     for (int i = 0; i < 2 * WIDTH; i++) nan_row[i] = NAN;
     assert_ok(device_upload(device, c.device[0].data, nan_row, sizeof nan_row, &err), &err);
-    assert_refused(inspector_layer(&inspection, 0, q, k, &err), &err, "attention of layer 1");
-    inspector_close(&inspection);
+    assert_refused(inspector_layer(&inspector, 0, q, k, &err), &err, "attention of layer 1");
+    inspector_close(&inspector);
     for (int l = 0; l < LAYERS; l++) device_free(device, c.device[l].data);
     guarded_close(device);
 }

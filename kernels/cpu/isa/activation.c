@@ -3,12 +3,11 @@
 #include "kernels/cpu/isa/vector.h"
 
 /* x Phi(x), Phi the normal distribution. 1 + erf(x / sqrt 2) loses its digits to cancellation where
- * x is negative; with Q(a) = 1 - Phi(a), gelu(x) = max(x, 0) - |x| Q(|x|) has them all, on both
- * sides.
+ * x is negative; with Q(a) = 1 - Phi(a), gelu(x) = max(x, 0) - |x| Q(|x|) keeps them on both sides.
  *
  * Q(a) = exp(-a^2 / 2) G(a), where G falls slowly from 1/2, as 1 / (a sqrt(2 pi)) in the end: a
  * polynomial of degree 9 in t = 1 / (1 + 0.34 a), minimax in relative error (3e-8) up to a = 14,
- * beyond which Q is 0 in f32; the clamp keeps infinity from being multiplied with that 0. */
+ * beyond which Q is 0 in f32; the clamp avoids infinity times that 0. */
 INLINE Vec normal_tail(Vec a) { /* G */
     Vec t = 1.0f / (0.34f * a + 1.0f);
     Vec g = t * -0.0261204919f + 0.139499570f;
@@ -28,7 +27,7 @@ INLINE Vec gelu(Vec x) {
 }
 
 /* Near 0 the odd series x + x^3 P(x^2), minimax in relative error (4e-9); else from the exponential
- * function, where what is subtracted from 1 is no longer near it. */
+ * function, where the value subtracted from 1 is not near 1. */
 INLINE Vec tanh_of(Vec x) {
     Vec a = vec_abs(x), u = x * x;
     Vec p = u * -0.005704982606f + 0.02063908295f;
@@ -98,18 +97,18 @@ void ISA_NAME(activation_row)(void *y, Dtype y_dtype, const void *x, Dtype x_dty
     }
 }
 
-/* ---- Derivatives. Those of gelu, quick_gelu and tanh are formed from e^-|x|, so that they keep
- * their digits where they are small; the clamps keep infinity from being multiplied with 0. ---- */
+/* ---- Derivatives. Those of gelu, quick_gelu and tanh are computed from e^-|x|, so that small
+ * values keep their digits; the clamps avoid infinity times 0. ---- */
 
 /* Phi(x) + x phi(x). With a = |x| and phi(a) = c exp(-a^2 / 2) it is, at -a, exp(-a^2 / 2) (G(a) -
- * c a), and at a what is left of 1. */
+ * c a), and at a, 1 minus that. */
 INLINE Vec gelu_derivative(Vec x) {
     Vec a = vec_min(vec_set1(15), vec_abs(x));
     Vec h = (normal_tail(a) - 0.398942280f * a) * vec_exp_bounded(-0.5f * a * a);
     return vec_select(x < 0.0f, h, 1.0f - h);
 }
 
-/* s (1 + u (1 - s)) with u = 1.702 x and s its sigmoid: again 1 minus the other side's. */
+/* s (1 + u (1 - s)) with u = 1.702 x and s its sigmoid: again 1 minus that of the other sign. */
 INLINE Vec quick_gelu_derivative(Vec x) {
     Vec a = vec_min(vec_set1(100), vec_abs(1.702f * x));
     Vec e = vec_exp_bounded(-a), s = 1.0f / (e + 1.0f);
@@ -130,7 +129,7 @@ INLINE Vec derivative_times(Vec dy, Vec x, Activation activation) {
         return dy * gelu_derivative(x);
     case ACTIVATION_QUICK_GELU:
         return dy * quick_gelu_derivative(x);
-    case ACTIVATION_RELU: /* a choice, no matmul: nothing comes through, not even infinity */
+    case ACTIVATION_RELU: /* a selection, not a product: below 0 even infinity gives 0 */
         return (Vec)((VecInt)dy & ~(x <= 0.0f));
     case ACTIVATION_TANH:
         return dy * tanh_derivative(x);
@@ -152,8 +151,8 @@ INLINE void derivative_typed(void *dx, Dtype dx_dtype, const void *dy, Dtype dy_
                                  activation));
 }
 
-/* The types of a training step as constants, any other mixture as it comes: its choices are made
- * anew for each vector, but always the same way. */
+/* Constant types for those of a training step; others are dispatched for each vector, which the
+ * branch predictor hides. */
 INLINE void derivative_row(void *dx, Dtype dx_dtype, const void *dy, Dtype dy_dtype, const void *x,
                            Dtype x_dtype, Activation activation, int64_t n) {
     const Dtype f = DTYPE_F32, h = DTYPE_BF16;

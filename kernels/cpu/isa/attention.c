@@ -2,23 +2,23 @@
  *
  * Both matmuls are the same small matmul, [rows, depth] times [depth, columns]: scores take the
  * queries' width as depth and the keys as columns, the output takes the keys as depth and the
- * head's width as columns. Its right side is packed once for the unit, as f32, in the order in
+ * head's width as columns. Its right operand is packed once for the unit, as f32, in the order in
  * which it is read: panels of a few vectors of columns, each [depth][vectors * LANES]. For keys
- * that is a transposition. Then, a few rows at a time, the scores stay in the first-level cache
- * between the two matmuls, and no [queries, keys] matrix exists.
+ * this is a transposition. Then, a few rows at a time, the scores stay in the L1 cache between the
+ * two matmuls, and no [queries, keys] matrix exists.
  *
- * Whatever rows or columns a tile has, each of its elements is one chain of multiply-adds over the
- * depth, in order: a row's result is the same bits in any tile, hence in any batch.
+ * For any tile shape, each element is one chain of multiply-adds over the depth, in order: so a
+ * row's result has the same bits in any tile, hence in any batch.
  */
 #include "kernels/cpu/isa/attention.h"
 #include "kernels/cpu/isa/kernels.h"
 
 /* ---- Between the matmuls. ---- */
 
-/* Scores become exp(score - largest), not yet divided by their sum, which is returned. */
+/* Replaces scores by exp(score - largest) and returns their sum. */
 static float softmax_row(float *scores, int keys, float *largest) {
     int end = round_up(keys);
-    for (int j = keys; j < end; j++) scores[j] = -INFINITY; /* no keys: exp gives 0 */
+    for (int j = keys; j < end; j++) scores[j] = -INFINITY; /* padding: exp gives 0 */
     Vec m = vec_load(scores);
     for (int j = LANES; j < end; j += LANES) m = vec_max(vec_load(scores + j), m);
     *largest = vec_largest(m);
@@ -33,7 +33,7 @@ static float softmax_row(float *scores, int keys, float *largest) {
 
 /* ---- The unit. ---- */
 
-/* Where the parts of the scratch begin, in floats. Lines of scores get one vector more than they
+/* Offsets of the parts of the scratch, in floats. Lines of scores get one vector more than they
  * need: for dropout_row, and since lines a multiple of 4096 bytes apart would share their cache
  * set. */
 typedef struct Scratch {

@@ -1,6 +1,5 @@
-/* attention.h - what attention and its backward share: the small matmul, the packing of its
- * right side, the walk over a span's keys and the mask of dropout.
- */
+/* attention.h - shared by attention and its backward pass: the small matmul, the packing of its
+ * right operand, the iteration over a span's keys and the dropout mask. */
 #ifndef EASYFIRST_KERNELS_CPU_ISA_ATTENTION_H
 #define EASYFIRST_KERNELS_CPU_ISA_ATTENTION_H
 
@@ -75,7 +74,7 @@ INLINE void tile_matmul(float *c, int c_ld, const float *a, int64_t a_row, int64
         for (int v = 0; v < vectors; v++) vec_store(c + (int64_t)r * c_ld + v * LANES, sum[r][v]);
 }
 
-/* tile_matmul for the rows and vectors at hand: TILE(r, v) is one case. */
+/* tile_matmul for a given number of rows and vectors: TILE(r, v) is one case. */
 #define TILES(v) TILE(1, v) TILE(2, v) TILE(3, v) TILE(4, v) TILE(5, v) TILE(6, v)
 #if TILE_VECTORS == 4
 #define ALL_TILES TILES(1) TILES(2) TILES(3) TILES(4)
@@ -83,7 +82,7 @@ INLINE void tile_matmul(float *c, int c_ld, const float *a, int64_t a_row, int64
 #define ALL_TILES TILES(1) TILES(2)
 #endif
 
-/* The right side is a panel, whose lines lie end to end. */
+/* The right operand is a panel, whose lines are contiguous. */
 static inline void tile_multiply(float *c, int c_ld, const float *a, int a_ld, const float *panel,
                                  int depth, int rows, int vectors) {
 #define TILE(r, v)                                                                       \
@@ -105,7 +104,7 @@ static inline void panels_multiply(float *c, int c_ld, const float *a, int a_ld,
 
 /* ---- Packing. ---- */
 
-/* Walks over the rows of all ranges of a span. */
+/* Iterates over the rows of all ranges of a span. */
 typedef struct KeyCursor {
     const AttentionSpan *span;
     int range;
@@ -116,7 +115,7 @@ static inline KeyCursor key_first(const AttentionSpan *span) {
     return (KeyCursor){span, 0, span->range[0].begin};
 }
 
-/* The next row's number; -1 after the last. */
+/* The next row's index; -1 after the last. */
 static inline int64_t key_next(KeyCursor *at) {
     while (at->range < at->span->range_count) {
         if (at->row < at->span->range[at->range].end) return at->row++;
@@ -125,7 +124,7 @@ static inline int64_t key_next(KeyCursor *at) {
     return -1;
 }
 
-/* The place of a head in a row of q, k, v or out. */
+/* The address of a head in a row of q, k, v or out. */
 static inline void *head_row(const AttentionUnit *u, Tensor t, int64_t row) {
     int64_t element = row * t.ld + (int64_t)u->head * u->head_width;
     return (char *)t.data + element * (t.dtype == DTYPE_F32 ? 4 : 2);
@@ -150,7 +149,7 @@ static inline void *head_row(const AttentionUnit *u, Tensor t, int64_t row) {
 
 /* Rows become columns. Zipping row i with row i + LANES / 2 into rows 2i and 2i + 1 rotates the
  * bits of (row, lane), taken as one number, by one to the left; after log2(LANES) rounds the row's
- * bits and the lane's have changed places. */
+ * bits and the lane's are swapped. */
 INLINE void vec_transpose(Vec m[LANES]) {
 #pragma GCC unroll 4
     for (int round = 0; round < ZIP_ROUNDS; round++) {
@@ -182,10 +181,9 @@ INLINE void pack_key_vector(float *to, int line, const void *const rows[LANES], 
     }
 }
 
-/* The rows of the next LANES keys, asked of memory together with their values: they lie a whole row
- * of all heads apart, so no prefetcher guesses them, and with few queries waiting for them would
- * take longer than the arithmetic. Places after the last key repeat it; their scores are
- * not used. */
+/* Prefetches the rows of the next LANES keys and their values: they lie a whole row of all heads
+ * apart, so the hardware prefetcher misses them, and with few queries waiting for them would take
+ * longer than the arithmetic. Lanes after the last key repeat it; their scores are not used. */
 static inline void keys_ahead(const void *rows[LANES], const AttentionUnit *u, Tensor t,
                               KeyCursor *cursor) {
     const int bytes = u->head_width * (u->k.dtype == DTYPE_F32 ? 4 : 2);
@@ -204,7 +202,7 @@ static inline void keys_ahead(const void *rows[LANES], const AttentionUnit *u, T
     }
 }
 
-/* The head's columns of t, which is k or v, turned: a line for each column, with all keys. */
+/* The head's columns of t, which is k or v, transposed: a line for each column, with all keys. */
 static inline void pack_turned(float *to, const AttentionUnit *u, Tensor t, Panels p) {
     KeyCursor cursor = key_first(u->span);
     const void *rows[LANES], *next[LANES] = {NULL};
@@ -233,7 +231,7 @@ INLINE void pack_panel(float *to, const AttentionUnit *u, Tensor t, Dtype dtype,
     }
 }
 
-/* The same as it lies: a line for each key. */
+/* The same, not transposed: a line for each key. */
 static inline void pack_straight(float *to, const AttentionUnit *u, Tensor t, int keys, Panels p) {
     for (int i = 0; i < p.count; i++) {
         int begin = panel_begin(p, i) * LANES, end = panel_begin(p, i + 1) * LANES;
@@ -247,8 +245,8 @@ static inline void pack_straight(float *to, const AttentionUnit *u, Tensor t, in
 /* ---- Rows. ---- */
 
 /* A value is kept if (word + 1/2) / 2^32 >= p (random_uniform), that is word >= p 2^32 - 1/2; in
- * whole numbers, so that it is the same to the last bit. Goes over the end of the keys to the end
- * of a block, within the line. */
+ * integers, so that it is exact. Writes past the last key to the end of a Philox block, within the
+ * line. */
 static inline void dropout_row(float *values, int keys, const Dropout *dropout, uint64_t index) {
     VecBits least = (VecBits){0} + (uint32_t)ceil(dropout->p * 0x1p32 - 0.5);
     Vec kept = vec_set1(1 / (1 - dropout->p));

@@ -4,19 +4,18 @@
  * and r the sum over a row of dout * out:
  *     dp = z * (dout v^T), ds = p * (dp - r), dq = scale ds k, dk += scale ds^T q,
  *     dv += (z * p)^T dout.
- * r is what the sum over a row of p * dp comes to, with dropout too, since out is made of z * p.
+ * r equals the sum over a row of p * dp, also with dropout, since out = (z * p) v.
  *
- * All five matmuls are the tile's of attention.h. A block of queries is taken at a time: its p and
- * ds, which all keys need, stay in the second-level cache, and it is deep enough a matmul for the
- * tile where the queries are what is summed over. Each sum is formed in the order of the queries,
- * whatever else is computed.
+ * All five matmuls are the tile's of attention.h. Queries are processed in blocks: p and ds, which
+ * all keys need, stay in the L2 cache, and a block is deep enough for the tile where the sum is
+ * over queries. Each sum is in the order of the queries.
  */
 #include "kernels/cpu/isa/attention.h"
 #include "kernels/cpu/isa/kernels.h"
 
 enum { BLOCK = 8 * TILE_ROWS }; /* queries */
 
-/* Where the parts of the scratch begin, in floats. Lines of scores as in attention.c. */
+/* Offsets of the parts of the scratch, in floats. Lines of scores as in attention.c. */
 typedef struct Scratch {
     int line;
     size_t values_turned, keys, dk, dv, scores, derivatives, mask, queries, douts, dq, size;
@@ -27,7 +26,7 @@ static Scratch scratch_layout(int keys, int head_width) {
     const size_t wide = (size_t)round_up(head_width), line = (size_t)s.line;
     const size_t turned = (size_t)round_up(keys) * (size_t)head_width,
                  of_keys = (size_t)keys * wide;
-    s.values_turned = turned; /* the turned keys are first */
+    s.values_turned = turned; /* the transposed keys are first */
     s.keys = s.values_turned + turned;
     s.dk = s.keys + of_keys;
     s.dv = s.dk + of_keys;
@@ -45,7 +44,7 @@ size_t ISA_NAME(attention_backward_scratch)(int keys, int head_width) {
     return scratch_layout(keys, head_width).size;
 }
 
-/* c += a^T b: a's lines, `a_line` apart, and b's, `b_line` apart, are what is summed over. */
+/* c += a^T b: a sum over the lines of a, `a_line` apart, and of b, `b_line` apart. */
 static void tile_add_turned(float *c, int c_ld, const float *a, int64_t a_line, const float *b,
                             int64_t b_line, int depth, int rows, int vectors) {
 #define TILE(r, v)                                                        \
@@ -69,7 +68,8 @@ static void add_to_keys(float *gradient, const float *weights, int line, const f
     }
 }
 
-/* scores become z * p, derivatives (dp before the mask) become ds; mask is NULL without dropout. */
+/* Replaces scores by z * p and derivatives (dp before the mask) by ds; mask is NULL without
+ * dropout. */
 static void softmax_backward_row(float *scores, float *derivatives, const float *mask, int keys,
                                  float lse, float r) {
     for (int j = 0; j < keys; j += LANES) {
@@ -94,7 +94,7 @@ static float dot(const float *a, const AttentionUnit *u, Tensor t, int64_t row) 
     return vec_sum(sum);
 }
 
-/* The sums of all queries go to the tensor once. A key that the span has twice gets both. */
+/* Adds the sums of all queries to the tensor. A key that is in the span twice gets both. */
 static void add_gradient(const AttentionUnit *u, Tensor to, const float *gradient, int wide) {
     KeyCursor cursor = key_first(u->span);
     for (int64_t row = key_next(&cursor); row >= 0; row = key_next(&cursor), gradient += wide) {

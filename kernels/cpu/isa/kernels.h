@@ -1,6 +1,5 @@
-/* kernels.h - the kernels of one instruction set: what the files of this folder define under names
- * that end in the set's (ISA, from the command line), and table.c gathers.
- */
+/* kernels.h - the kernels of one instruction set: the functions that this folder's files define
+ * under names that end in the set's (ISA, from the command line), and that table.c collects. */
 #ifndef EASYFIRST_KERNELS_CPU_ISA_KERNELS_H
 #define EASYFIRST_KERNELS_CPU_ISA_KERNELS_H
 

@@ -1,13 +1,13 @@
 /* philox.h - the blocks of random.h's Philox4x32-10, several at a time in the lanes of a register.
- * Dropout and the draws of vocab_scan need one number for each key or id: one block at a time they
- * would take longer than the matmul.
+ * Dropout and the draws of vocab_scan need one number for each key or id: one block at a time would
+ * take longer than the matmul.
  */
 #ifndef EASYFIRST_KERNELS_CPU_ISA_PHILOX_H
 #define EASYFIRST_KERNELS_CPU_ISA_PHILOX_H
 
 #include "kernels/cpu/isa/vector.h"
 
-/* Each 64-bit lane works on one block and holds 32-bit words, so that products have their room. */
+/* Each 64-bit lane works on one block and holds 32-bit words, so that 64-bit products fit. */
 enum { PHILOX_BLOCKS = LANES / 2, PHILOX_WORDS = 4 * PHILOX_BLOCKS };
 typedef uint64_t VecWide __attribute__((vector_size(LANES * 4)));
 
@@ -24,8 +24,8 @@ INLINE VecWide wide_multiply(VecWide a, VecWide b) {
 #endif
 }
 
-/* Words in order: those of blocks first ... first + PHILOX_BLOCKS - 1, so that word i of low, and
- * then of high, is the one that random_uniform(seed, stream, 4 * first + i) is made of. */
+/* Words in order, of blocks first ... first + PHILOX_BLOCKS - 1: word i of low, and then of high,
+ * is the one of random_uniform(seed, stream, 4 * first + i). */
 typedef struct PhiloxWords {
     VecBits low, high;
 } PhiloxWords;

@@ -1,5 +1,5 @@
-/* rows.c - what is done to one row of a matrix: normalise, add up, average, convert. All of it is
- * bound by memory; the types are constants in the inner loops, so that each is a plain stream.
+/* rows.c - operations on one row of a matrix: layer norm, sum, mean, conversion. All are
+ * memory-bound; types are constants in the inner loops.
  */
 #include <math.h>
 
@@ -12,8 +12,8 @@ typedef struct Moments {
     float first, second;
 } Moments;
 
-/* The sums over the row of x - shift and of its square, in four chains of additions each (one alone
- * would wait for itself). Lanes beyond the row's end are left out. */
+/* The sums over the row of x - shift and of its square, in four independent chains each, to hide
+ * latency. Lanes beyond the row's end are left out. */
 INLINE Moments row_moments(const void *x, Dtype dtype, int64_t n, float shift) {
     Vec a0 = {0}, a1 = {0}, a2 = {0}, a3 = {0}, b0 = {0}, b1 = {0}, b2 = {0}, b3 = {0};
     int64_t i = 0;
@@ -47,9 +47,9 @@ INLINE void norm_vector(void *y, Dtype y_dtype, void *copy, Dtype copy_dtype, co
     if (copy) vec_put(copy, copy_dtype, i, count, v);
 }
 
-/* The row is read three times, the last two from the cache. The second reading, about the mean that
- * the first one found, gives the variance, and with the sum of the deviations also what rounding
- * left of the mean, which matters where the mean is far from 0. */
+/* The row is read three times, the last two from the cache. The second pass, around the first one's
+ * mean, gives the variance, and its sum of deviations corrects the mean's rounding error, which
+ * matters if the mean is far from 0. */
 INLINE void layernorm(void *y, Dtype y_dtype, void *copy, Dtype copy_dtype, float *stats,
                       const void *x, Dtype x_dtype, const float *w, const float *b, float eps,
                       int64_t n) {
@@ -120,7 +120,7 @@ void ISA_NAME(convert_row)(void *y, Dtype y_dtype, const void *x, Dtype x_dtype,
 
 /* ---- Sums of rows. ---- */
 
-/* Sums are formed a piece of a row at a time, in a buffer that stays in the first-level cache. */
+/* Values summed at a time, in a buffer that stays in the L1 cache. */
 enum { PIECE = 512 };
 
 /* Column `first` of a row. */
@@ -135,8 +135,8 @@ INLINE void add_as(float *sum, const void *x, Dtype dtype, int64_t n) {
     if (i < n) vec_store(sum + i, vec_load(sum + i) + vec_get(x, dtype, i, n - i));
 }
 
-/* sum += x; the first row is copied instead, so that a single row keeps its bits (-0). `sum` has
- * room for whole vectors. */
+/* sum += x; the first row is copied instead, so that a single row keeps its bits (-0). `sum` holds
+ * whole vectors. */
 static void row_add(float *sum, const void *x, Dtype dtype, int64_t n, bool first) {
     if (first)
         ISA_NAME(convert_row)(sum, DTYPE_F32, x, dtype, n);

@@ -1,4 +1,4 @@
-/* rows_backward.c - gradients through what rows.c does to rows. */
+/* rows_backward.c - the backward passes of rows.c. */
 #include "kernels/cpu/isa/kernels.h"
 #include "kernels/cpu/isa/vector.h"
 
@@ -25,7 +25,7 @@ INLINE void norm_row_backward(void *dx, Dtype dx_dtype, const void *dy, Dtype dy
                               const void *x, Dtype x_dtype, const float *w, const float *stats,
                               bool accumulate, int64_t n) {
     NormGradient s = {.w = w, .mean = stats[0], .scale = stats[1]};
-    /* Lanes beyond the end count for nothing: dy and w are 0 there. */
+    /* Lanes beyond the end add 0: dy and w are 0 there. */
     Vec a0 = {0}, a1 = {0}, b0 = {0}, b1 = {0};
     int64_t i = 0;
     for (; i + 2 * LANES <= n; i += 2 * LANES) {
@@ -47,8 +47,8 @@ INLINE void norm_row_backward(void *dx, Dtype dx_dtype, const void *dy, Dtype dy
     if (i < n) norm_gradient(dx, dx_dtype, dy, dy_dtype, x, x_dtype, &s, accumulate, i, n - i);
 }
 
-/* One type for all, and the residual stream in f32 beside a branch in bf16, as constants; any other
- * mixture as it comes. */
+/* Constant types if all are the same, and for an f32 residual stream with a bf16 branch; others are
+ * dispatched at run time. */
 void ISA_NAME(layernorm_backward_row)(void *dx, Dtype dx_dtype, const void *dy, Dtype dy_dtype,
                                       const void *x, Dtype x_dtype, const float *w,
                                       const float *stats, bool accumulate, int64_t n) {
@@ -64,7 +64,7 @@ void ISA_NAME(layernorm_backward_row)(void *dx, Dtype dx_dtype, const void *dy, 
         norm_row_backward(dx, dx_dtype, dy, dy_dtype, x, x_dtype, w, stats, accumulate, n);
 }
 
-/* Rows are added up in chunks, and then the chunks: the sum of many rows keeps more digits. */
+/* Rows are summed in chunks, then the chunks: so the sum of many rows is more accurate. */
 enum { CHUNK = 64 };
 
 INLINE void norm_sums(float *dw, float *db, const char *dy, int64_t dy_step, Dtype dy_dtype,

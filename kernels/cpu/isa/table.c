@@ -6,7 +6,7 @@
 #define ISA_ENTRY(name) .name = ISA_NAME(name),
 #define ISA_ONE(name)   +1
 
-/* None has been left out of the list. */
+/* The list is complete. */
 _Static_assert(sizeof(CpuKernels) ==
                    sizeof(const char *) + (CPU_KERNEL_LIST(ISA_ONE)) * sizeof(void (*)(void)),
                "CPU_KERNEL_LIST has every function of CpuKernels");

@@ -1,12 +1,12 @@
-/* vector.h - as many floats as one register holds, and what the kernels do with them.
+/* vector.h - SIMD vectors of one register, and the kernels' operations on them.
  *
  * The files of kernels/cpu/isa/ are written once, with GCC's vector extensions, and compiled once
  * for each instruction set: 16 lanes with AVX-512, 8 with AVX2, 4 with what every x86-64 (SSE2) or
- * other processor has. Intrinsics stand only where the extensions have no word for an instruction,
- * beside a plain form.
+ * other processor has. Intrinsics are used only where the extensions cannot express an instruction,
+ * with a plain alternative.
  *
  * Everything here is inlined: no vector may cross a call, whose convention would depend on the
- * flags. A comparison gives lanes of all ones or zeros; choices are made by masking with them.
+ * flags. A comparison gives lanes of all ones or all zeros, which serve as masks.
  */
 #ifndef EASYFIRST_KERNELS_CPU_ISA_VECTOR_H
 #define EASYFIRST_KERNELS_CPU_ISA_VECTOR_H
@@ -36,7 +36,7 @@ typedef uint32_t VecBits __attribute__((vector_size(LANES * 4)));
 typedef uint16_t VecHalf __attribute__((vector_size(LANES * 2)));
 typedef float Vec4 __attribute__((vector_size(16)));
 
-/* The same in memory: aligned no better than one element, and allowed to alias anything. */
+/* The same in memory: aligned to one element only, and may alias anything. */
 typedef Vec VecMemory __attribute__((aligned(4), may_alias));
 typedef VecHalf VecHalfMemory __attribute__((aligned(2), may_alias));
 
@@ -56,7 +56,7 @@ INLINE Vec vec_select(VecInt mask, Vec yes, Vec no) {
     return (Vec)(((VecInt)yes & mask) | ((VecInt)no & ~mask));
 }
 
-/* a > b ? a : b and a < b ? a : b, as x86 has them: where either is NaN the result is b. */
+/* a > b ? a : b and a < b ? a : b, as on x86: where either is NaN the result is b. */
 #if defined __AVX512F__
 #define VEC_X86(op, a, b) _mm512_##op##_ps(a, b)
 #elif defined __AVX2__
@@ -122,7 +122,7 @@ INLINE Vec4 vec4_max(Vec4 a, Vec4 b) {
 #endif
 }
 
-/* Of numbers: lanes with NaN may or may not be passed over. */
+/* The largest lane; whether NaN lanes are ignored is undefined. */
 INLINE float vec_largest(Vec v) {
 #if LANES == 16
     Vec4 q = vec4_max(vec4_max(VEC_QUARTER(v, 0), VEC_QUARTER(v, 2)),
@@ -138,7 +138,7 @@ INLINE float vec_largest(Vec v) {
 
 /* ---- bf16 and f16. ---- */
 
-/* Between 16 and 32 bits. GCC does these conversions in halves and puts them together again. */
+/* Between 16 and 32 bits. GCC would convert in halves and combine them. */
 INLINE VecBits vec_widen(VecHalf h) {
 #if defined __AVX512F__
     return (VecBits)_mm512_cvtepu16_epi32((__m256i)h);
@@ -182,7 +182,7 @@ INLINE Vec vec_from_f16(VecHalf h) {
     return (Vec)(scaled | (special & (magnitude | 0x7f800000u)) | ((u & 0x8000u) << 16));
 }
 
-/* Round to nearest even. Normal halves: the mantissa is rounded in integers, a carry going over
+/* Round to nearest even. Normal halves: the mantissa is rounded in integers, a carry propagates
  * into the exponent. Smaller ones: adding 1/2, whose last place is the smallest half, lets the
  * processor round. From 65520 on: infinity. */
 INLINE VecHalf vec_to_f16(Vec v) {
@@ -195,10 +195,10 @@ INLINE VecHalf vec_to_f16(Vec v) {
     return vec_narrow(h | ((u >> 16) & 0x8000u));
 }
 
-/* ---- Parts of an array of f32, bf16 or f16, from element i on: `count` numbers, or a whole vector
- * if there are more. Lanes beyond are neither read nor written in memory and count as zero. Where
- * dtype and count are constants, as they should be in a loop over whole vectors, one plain load or
- * store is left of these. ---- */
+/* ---- Parts of an array of f32, bf16 or f16, from element i on: `count` values, or a whole vector
+ * if there are more. Lanes beyond are neither read nor written in memory and count as zero. With
+ * constant dtype and count, as in a loop over whole vectors, these compile to one load or store.
+ * ---- */
 
 INLINE Vec vec_get(const void *from, Dtype dtype, int64_t i, int64_t count) {
     if (dtype == DTYPE_F32) {
@@ -241,7 +241,7 @@ INLINE void vec_put(void *to, Dtype dtype, int64_t i, int64_t count, Vec v) {
  *
  * x = n ln 2 + r with |r| <= ln 2 / 2. n comes from adding 1.5 * 2^23, at which a float's last
  * place is 1: the sum's low bits are then n itself, ready to be shifted into an exponent. ln 2 is
- * taken off in two parts, the first with so few bits that n times it is exact. e^r = 1 + r + r^2
+ * subtracted in two parts, the first with so few bits that n times it is exact. e^r = 1 + r + r^2
  * P(r), P being minimax of degree 4 (1e-8). The clamp is written so that a NaN passes it. */
 INLINE Vec vec_exp_bounded(Vec x) {
     const float shift = 0x1.8p23f;

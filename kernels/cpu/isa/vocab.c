@@ -1,8 +1,8 @@
-/* vocab.c - one pass over logits that takes the softmax's statistics and the best token together.
+/* vocab.c - one pass over logits for both the softmax's statistics and the best token.
  *
- * Logits come in blocks small enough to stay in the first-level cache. A block's maximum, by
- * vectors, decides everything else: whether the running maximum and the sum move, and whether the
- * block is looked through for a token, which is rare after the first few.
+ * Logits come in blocks small enough to stay in the L1 cache. A block's maximum, computed by
+ * vectors, determines whether the running maximum and the sum are rescaled, and whether the block
+ * is searched for a token, which is rare after the first few.
  */
 #include <math.h>
 
@@ -13,7 +13,7 @@
 
 enum { BLOCK = 256 };
 
-/* Values of a block, bias added; lanes beyond its end are -inf and so never count. */
+/* Loads a block's values and adds the bias; lanes beyond its end are -inf. */
 INLINE float block_load(float *values, const float *logits, const float *bias, int n) {
     Vec largest = vec_set1(-INFINITY);
     for (int i = 0; i < n; i += LANES) {
@@ -21,14 +21,14 @@ INLINE float block_load(float *values, const float *logits, const float *bias, i
         if (bias) v += vec_get(bias, DTYPE_F32, i, n - i);
         if (n - i < LANES) v = vec_select(vec_lane_numbers() < n - i, v, vec_set1(-INFINITY));
         vec_store(values + i, v);
-        largest = vec_max(v, largest); /* a NaN is passed over */
+        largest = vec_max(v, largest); /* ignores NaN */
     }
     return vec_largest(largest);
 }
 
-/* Takes a block into max and sum. Its own sum is of at most BLOCK / LANES additions in each lane;
- * the sum over all of the vocabulary is in double. While there is no finite logit the shift is 0:
- * -inf gives 0 and NaN gives NaN without a case for them. */
+/* Updates max and sum with a block. Its own sum is of at most BLOCK / LANES additions in each lane;
+ * the sum over all of the vocabulary is in double. Without a finite logit yet the shift is 0, so
+ * that -inf gives 0 and NaN gives NaN. */
 static void block_sum(VocabRow *row, const float *values, int n, float largest) {
     if (largest > row->max) {
         row->sum *= exp((double)row->max - largest);
@@ -55,9 +55,9 @@ static void block_argmax(VocabRow *row, const float *values, int32_t id, float l
     offer(row, largest, largest, id + i);
 }
 
-/* The least word of the generator with which a logit can still win, or 2^32 if none can: noise
- * above g takes a uniform number above exp(-exp(-g)). Lowered a little, so that rounding here never
- * passes over a winner; those who remain are compared exactly. */
+/* The smallest random word with which a logit can still win, or 2^32 if none can: noise above g
+ * needs a uniform number above exp(-exp(-g)). Lowered a little, so that rounding never excludes a
+ * winner; the remaining ids are compared exactly. */
 static uint64_t least_word(double best, double largest) {
     double g = best - largest;
     if (!(g <= 22.88)) return (uint64_t)1 << 32; /* the largest noise is 22.87 */
@@ -74,8 +74,8 @@ INLINE bool words_reach(PhiloxWords words, uint32_t least) {
     return any != 0;
 }
 
-/* Every id has its own number, so that all words of the block are made, by vectors; but the two
- * logarithms are taken only where the word is large enough to win. */
+/* Every id has its own random number, so all words of the block are generated, by vectors; but the
+ * two logarithms are computed only if the word is large enough to win. */
 static void block_draw(VocabRow *row, const float *values, int32_t id, int n, float largest,
                        const VocabChoice *choice, uint64_t stream, int64_t first_index) {
     const double top = (double)largest / choice->temperature;
@@ -98,7 +98,7 @@ static void block_draw(VocabRow *row, const float *values, int32_t id, int n, fl
     }
 }
 
-/* Ids without a hole. */
+/* Contiguous ids. */
 static void scan(VocabRow *row, const float *logits, const float *bias, int32_t id, int64_t n,
                  const VocabChoice *choice, uint64_t stream, int64_t index) {
     float values[BLOCK];

@@ -1,39 +1,38 @@
 /* Matmuls by cuBLASLt.
  *
- * cuBLASLt counts matrices by columns. What lies in memory as a row-major matrix [r, c] is to it
- * the transposed one, [c, r], and so d = a b    is asked for as    d^T = b^T a^T with b as its
- * first operand and a as its second; no value moves for that. A linear layer, whose weight [N, K]
- * is multiplied transposed, becomes its "TN" matmul, for which every generation of tensor cores
- * has its best kernels; the bias, one value for each column of d, is one for each row of d^T, as
- * the bias epilogue wants it.
+ * cuBLASLt's matrices are column-major. A row-major matrix [r, c] in memory is to it the transposed
+ * one, [c, r], and so d = a b is asked for as d^T = b^T a^T with b as its first operand and a as
+ * its second, without moving data. A linear layer, whose weight [N, K] is multiplied transposed,
+ * becomes its "TN" matmul, which has the fastest kernels on every generation of tensor cores; the
+ * bias, one value for each column of d, is one for each row of d^T, as the bias epilogue requires.
  *
- * The algorithm for a shape is the first one that cuBLASLt's heuristic names, asked for once and
- * kept. Candidates are not timed against each other: the winner of a close race, and with it the
- * last bits of every result, would depend on what else the machine was doing, and a seed would no
- * longer give the same training again; a training's batches have a new number of rows at every
- * step, so that the races would never end; and each would make the host wait for the GPU. (The same
- * row among other rows may be another shape, and so come out with other last bits.)
+ * The algorithm for a shape is the first choice of cuBLASLt's heuristic, cached. Candidates are not
+ * timed (autotuned): the winner of a close race, and with it the last bits of every result, would
+ * depend on the load of the machine, and a seed would no longer reproduce a training run; training
+ * batches have a new number of rows at every step, so tuning would never end; and each would make
+ * the host wait for the GPU. (The same row in a batch of another shape may get different last
+ * bits.)
  *
- * Where a sum is cut into parts (few rows, long sums), the parts are added up in f32: schemes that
- * add them up in the type of d would round them to bf16 on the way.
+ * With split-K (few rows, long sums), the parts are added in f32: schemes that add them in the type
+ * of d would round them to bf16.
  */
-#include "kernels/cuda/products.h"
+#include "kernels/cuda/matmul.h"
 
 #include "kernels/cuda/values.cuh"
 
 #include <stdlib.h>
 #include <string.h>
 
-/* Parts of sums and what else algorithms keep between their kernels. Those of Hopper are said to
- * want 32 MiB, those of the generations before it less. */
+/* For split-K and other temporaries of algorithms. 32 MiB is recommended for Hopper, less for
+ * earlier generations. */
 static const size_t WORKSPACE = (size_t)32 << 20;
 
-/* Plans in the cache: SETS places for a hash, each of WAYS, of which the one used longest ago goes.
- * A forward and backward pass has some 30 shapes; another number of rows makes them anew. */
+/* The plan cache is set-associative with LRU eviction: SETS sets of WAYS plans. A forward and
+ * backward pass has some 30 shapes; another number of rows, as many more. */
 enum { SETS = 64, WAYS = 8 };
 
-/* Everything that an algorithm's fitness depends on. Only whole words, so that keys can be compared
- * as memory. */
+/* Everything that the choice of an algorithm depends on. Without padding, so that keys can be
+ * compared as bytes. */
 typedef struct Key {
     int64_t m, n, k; /* d [m, n], sums of k */
     int64_t a_ld, b_ld, d_ld;
@@ -45,8 +44,8 @@ typedef struct Key {
 
 typedef struct Plan {
     Key key;
-    uint64_t used; /* 0: empty; else when last */
-    bool found;    /* false: there is no algorithm */
+    uint64_t used; /* 0: empty; else the time of the last use */
+    bool found;    /* false: no algorithm */
     cublasLtMatmulDescOpaque_t operation;
     cublasLtMatrixLayoutOpaque_t a, b, d;
     cublasLtMatmulAlgo_t algorithm;
@@ -74,8 +73,8 @@ static int failed(cublasStatus_t status, const char *call, Error *err) {
 int matmuls_open(struct Matmuls **matmuls, const cudaDeviceProp *properties, Error *err) {
     (void)properties;
     struct Matmuls *p = (struct Matmuls *)calloc(1, sizeof *p);
-    if (!p) return error_set(err, "out of memory: %zu bytes asked", sizeof *p);
-    *matmuls = p; /* closed by the caller whatever comes */
+    if (!p) return error_set(err, "out of memory: %zu bytes requested", sizeof *p);
+    *matmuls = p; /* the caller closes it, also after a failure below */
     LT_TRY(cublasLtCreate(&p->handle), err);
     CUDA_TRY(cudaMalloc(&p->workspace, WORKSPACE), err);
     return 0;
@@ -90,13 +89,13 @@ void matmuls_close(struct Matmuls *matmuls) {
 
 /* ---- Plans. ---- */
 
-/* The largest power of two, up to 256, that the address is a multiple of. */
+/* The largest power of two, up to 256, that divides the address. */
 static int32_t alignment(const void *address) {
     const uintptr_t bits = (uintptr_t)address | 256;
     return (int32_t)(bits & (~bits + 1));
 }
 
-/* Of a single row the distance to the next one means nothing, and may be anything. */
+/* The row stride; that of a single row is arbitrary. */
 static int64_t distance(int64_t rows, int64_t columns, int64_t ld) {
     return rows > 1 ? ld : columns;
 }
@@ -144,7 +143,7 @@ static int plan_describe(Plan *plan, const void *bias, Error *err) {
     const cublasOperation_t second = k->a_transposed ? CUBLAS_OP_T : CUBLAS_OP_N;
     const cublasLtEpilogue_t epilogue = bias ? CUBLASLT_EPILOGUE_BIAS : CUBLASLT_EPILOGUE_DEFAULT;
     cublasLtMatmulDesc_t operation = &plan->operation;
-    /* Plain f32, without TF32: its matmuls keep 10 bits of a factor. */
+    /* Plain f32, without TF32, which keeps 10 bits of each operand's mantissa. */
     LT_TRY(cublasLtMatmulDescInit(operation, CUBLAS_COMPUTE_32F, CUDA_R_32F), err);
     LT_TRY(cublasLtMatmulDescSetAttribute(operation, CUBLASLT_MATMUL_DESC_TRANSA, &first,
                                           sizeof first),
@@ -174,8 +173,8 @@ static int preference_set(cublasLtMatmulPreference_t preference,
     return 0;
 }
 
-/* Addresses are promised to be as aligned as they are and no more: column slices of bf16 may begin
- * at any even address. */
+/* Promises cuBLASLt the addresses' actual alignment: column slices of bf16 may begin at any even
+ * address. */
 static int plan_choose(struct Matmuls *matmuls, Plan *plan, Error *err) {
     cublasLtMatmulPreferenceOpaque_t space;
     cublasLtMatmulPreference_t preference = &space;
@@ -198,7 +197,7 @@ static int plan_choose(struct Matmuls *matmuls, Plan *plan, Error *err) {
     cublasStatus_t status =
         cublasLtMatmulAlgoGetHeuristic(matmuls->handle, &plan->operation, &plan->b, &plan->a,
                                        &plan->d, &plan->d, preference, CANDIDATES, results, &count);
-    /* "Not supported" is an answer, not a failure: the caller may have another way. */
+    /* "Not supported" is a result, not a failure: the caller may have a fallback. */
     if (status != CUBLAS_STATUS_SUCCESS && status != CUBLAS_STATUS_NOT_SUPPORTED)
         return failed(status, "cublasLtMatmulAlgoGetHeuristic", err);
     plan->found = false;
@@ -212,7 +211,7 @@ static int plan_choose(struct Matmuls *matmuls, Plan *plan, Error *err) {
     return 0;
 }
 
-/* The plan for a key, made if it is not in the cache. */
+/* The cached or new plan for a key. */
 static int plan_get(struct Matmuls *matmuls, Plan **found, const Key *key, const void *bias,
                     Error *err) {
     Plan *set = matmuls->plans[key_hash(key) % SETS], *plan = set;
@@ -224,7 +223,7 @@ static int plan_get(struct Matmuls *matmuls, Plan **found, const Key *key, const
         }
         if (set[way].used < plan->used) plan = &set[way];
     }
-    plan->used = 0; /* in case what follows fails */
+    plan->used = 0; /* in case of a failure below */
     plan->key = *key;
     TRY(plan_describe(plan, bias, err));
     TRY(plan_choose(matmuls, plan, err));
@@ -235,7 +234,7 @@ static int plan_get(struct Matmuls *matmuls, Plan **found, const Key *key, const
 
 /* ---- Running. ---- */
 
-/* Only where cuBLASLt cannot: a pass over d, elementwise. */
+/* The fallback if cuBLASLt cannot add the bias: an elementwise pass over d. */
 template <typename T>
 __global__ void bias_add_kernel(T *d, int64_t ld, const T *bias, int64_t rows, int64_t columns) {
     const int64_t column = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
@@ -259,8 +258,8 @@ static int bias_add(Device *device, Tensor d, const void *bias, Error *err) {
     return 0;
 }
 
-/* The kernels of the bias epilogue may read it 16 bytes at a time. There is no preference by which
- * its alignment could be told: the heuristic looks at the address that the plan is made with. */
+/* The kernels of the bias epilogue may read it 16 bytes at a time. Its alignment cannot be set as a
+ * preference: the heuristic uses the address that the plan is made with. */
 static bool bias_fits(const void *bias) {
     return bias && (uintptr_t)bias % 16 == 0;
 }

@@ -1,17 +1,17 @@
-/* matmuls.h - matmuls by cuBLASLt, with the algorithm for each shape chosen once. Private
- * to kernels/cuda/.
+/* matmul.h - matmuls by cuBLASLt, with the algorithm for each shape chosen once. Private to
+ * kernels/cuda/.
  *
  * Matrices here are row-major, as in the rest of the program.
  */
-#ifndef EASYFIRST_KERNELS_CUDA_PRODUCTS_H
-#define EASYFIRST_KERNELS_CUDA_PRODUCTS_H
+#ifndef EASYFIRST_KERNELS_CUDA_MATMUL_H
+#define EASYFIRST_KERNELS_CUDA_MATMUL_H
 
 #include "kernels/cuda/cuda.h"
 
 int matmuls_open(struct Matmuls **matmuls, const cudaDeviceProp *properties, Error *err);
 void matmuls_close(struct Matmuls *matmuls); /* NULL is allowed */
 
-/* One operand: rows x columns as it lies in memory, `ld` elements from row to row. */
+/* One operand: rows x columns in memory, `ld` elements from row to row. */
 typedef struct Operand {
     const void *data;
     Dtype dtype;
