@@ -133,7 +133,7 @@ float block_attention_scale(const BlockConfig *config) {
     return (float)(1 / sqrt((double)(config->width / config->heads)));
 }
 
-/* In a post-LN model in f32 the normalised stream is itself the next matmul's input. */
+/* In a post-LN model in f32 the normalized stream is itself the next matmul's input. */
 static bool shares_stream(const BlockConfig *config, Dtype compute) {
     return !config->pre_norm && compute == DTYPE_F32;
 }

@@ -72,14 +72,14 @@ typedef struct BlockNames {
 int block_declare(Block *block, const BlockConfig *config, const BlockNames *names, Params *params,
                   bool idle, const char *prefix, Error *err);
 
-/* Scales the initialisation of the two matrices that write into the residual stream of a pre-norm
+/* Scales the initialization of the two matrices that write into the residual stream of a pre-norm
  * block by 1 / sqrt(2 layers), so that the stream does not grow with depth (Radford et al.,
  * 2019). */
 void block_scale_init(const Block *block, Params *params, int layers);
 
 /* Declares the low-rank matrices of config->lora for a declared block, in a separate table, under
  * the names of Hugging Face's peft: "base_model.model.<prefix>.<name>.lora_A.weight", and lora_B
- * likewise. A is normal with the standard deviation of peft's uniform initialisation, 1 / sqrt(3
+ * likewise. A is normal with the standard deviation of peft's uniform initialization, 1 / sqrt(3
  * K); B is zero. A stacked query-key-value (in_proj) has no targets query, key, value. */
 int block_declare_lora(Block *block, const BlockConfig *config, const BlockNames *names,
                        Params *lora, const char *prefix, Error *err);

@@ -222,7 +222,7 @@ typedef struct Flow {
     Tensor part; /* [T, D] c, of what a part added to it, or of a LayerNorm's output */
     Tensor low;  /* [T, rank] c */
     Tensor act;  /* [T, F] c, of fc2's input, then fc1's output; freed before those below are
-                   used: */
+                    used: */
     Tensor att;  /* [T, D] c, of out's input */
     Tensor qkv;  /* [T, 3D] c */
     Tensor kv;   /* [T, 2D] f32; absent where qkv is f32 itself */

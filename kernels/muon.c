@@ -76,7 +76,7 @@ int muon_orthogonalize(Arena *arena, Tensor x, Error *err) {
     return 0;
 }
 
-/* Writes the new momentum to m, and the matrix to orthogonalise to u. */
+/* Writes the new momentum to m, and the matrix to orthogonalize to u. */
 static int average(Device *device, Tensor u, Tensor m, Tensor g, const MuonStep *s, Error *err) {
     const float share = (float)((1 - (double)s->momentum) * s->grad_scale);
     TRY(scale_forward(device, g, g, share, err));

@@ -17,7 +17,7 @@ typedef struct OptimizerConfig {
     bool decay_vectors; /* decay biases and norms too (as torch's AdamW over all parameters does) */
     float clip;         /* maximum norm of all gradients together; 0: no clipping */
     /* Muon updates the matrices marked as hidden (params_mark_hidden), AdamW everything else. Each
-     * is orthogonalised separately: members of a joined group, and query, key and value where they
+     * is orthogonalized separately: members of a joined group, and query, key and value where they
      * are one parameter. */
     bool muon;
     float muon_momentum;

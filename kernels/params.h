@@ -1,8 +1,8 @@
 /* params.h - the table of a model's parameters.
  *
  * A model declares each parameter once: name (as in the public Hugging Face checkpoints), shape,
- * role, initialisation, trainable or not, and the slot, a Tensor in the model's struct through
- * which it reads it. The same table then loads, allocates, initialises, saves and counts the
+ * role, initialization, trainable or not, and the slot, a Tensor in the model's struct through
+ * which it reads it. The same table then loads, allocates, initializes, saves and counts the
  * parameters and predicts memory for `info`; gradients and optimizer state have the same layout.
  *
  * The order of calls: declare everything; give every parameter its values, either from a checkpoint
@@ -94,7 +94,7 @@ int params_declare(Params *params, const ParamSpec *spec, Error *err, const char
  * half as fast: NOTES.md.) */
 float params_init_std(int64_t columns);
 
-/* Multiplies the initialisation's standard deviation of a declared matrix, found by its slot. */
+/* Multiplies the initialization's standard deviation of a declared matrix, found by its slot. */
 void params_scale_init(Params *params, const Tensor *slot, float factor);
 
 /* Weight and bias of the two usual layers, under "<stem>weight" and "<stem>bias": a linear layer's
@@ -124,7 +124,7 @@ int params_set(Param *param, Tensor value, Error *err);
  * that members of a joined group follow each other directly, and zeroes it. */
 int params_allocate(Params *params, Dtype dtype, Error *err);
 
-/* Initialises the parameters of params_allocate as declared; each value is a pure function of the
+/* Initializes the parameters of params_allocate as declared; each value is a pure function of the
  * seed, the parameter's name and the value's index. */
 void params_initialise(Params *params, uint64_t seed);
 

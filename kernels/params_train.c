@@ -302,7 +302,7 @@ int params_fetch_part(const Params *params, const Param *param, int64_t first, i
                       void *host, Dtype dtype, Error *err) {
     TRY(check_part(param, first, count, err));
     if (!dtype_is_float(dtype))
-        return error_set(err, "%s: asked for as %s, expected f32, f16 or bf16", param->name,
+        return error_set(err, "%s: requested as %s, expected f32, f16 or bf16", param->name,
                          dtype_name(dtype));
     if (param->offset >= 0)
         return download_as(params->device, host, dtype, params->master + param->offset + first,

@@ -7,8 +7,8 @@
 static uint64_t canvas_hash(int request, const int32_t *tokens, int length) {
     uint64_t hash = (uint64_t)(uint32_t)request << 32 | (uint32_t)length;
     for (int i = 0; i < length; i++) {
-        /* An odd multiplier loses nothing; the shift brings the high, well-mixed half down, which
-         * is where the slot number is taken from. */
+        /* An odd multiplier is a bijection; the shift moves the well-mixed high half down, from
+         * which the slot is taken. */
         hash = (hash ^ (uint32_t)tokens[i]) * 0x9E3779B97F4A7C15u;
         hash ^= hash >> 32;
     }
@@ -17,7 +17,7 @@ static uint64_t canvas_hash(int request, const int32_t *tokens, int length) {
 
 int canvas_cache_take(CanvasCache *cache, size_t canvases, size_t cells, Error *err) {
     *cache = (CanvasCache){.capacity = canvases, .cells = cells};
-    /* At most half of the slots are ever taken, so a search always ends, and soon. */
+    /* At most half of the slots are ever used, so a probe always ends, and soon. */
     size_t slots = 16, bytes, total = 0;
     bool fits = canvases <= SIZE_MAX / 8;
     while (fits && slots < 2 * canvases) slots *= 2;
@@ -30,7 +30,7 @@ int canvas_cache_take(CanvasCache *cache, size_t canvases, size_t cells, Error *
         !__builtin_add_overflow(total, bytes, &total) && total <= PTRDIFF_MAX;
     if (!fits)
         return error_set(err,
-                         "decoding: remembering %zu canvases needs more memory than can be "
+                         "decoding: caching %zu canvases needs more memory than can be "
                          "addressed; decode fewer answers at a time",
                          canvases);
     cache->entries = malloc((canvases + 1) * sizeof *cache->entries);
@@ -39,10 +39,11 @@ int canvas_cache_take(CanvasCache *cache, size_t canvases, size_t cells, Error *
     cache->slots = calloc(slots, sizeof *cache->slots);
     if (cache->entries && cache->tokens && cache->proposals && cache->slots) return 0;
     canvas_cache_free(cache);
-    return error_set(err,
-                     "decoding: no memory for the canvases (%zu MiB); decode fewer answers at a "
-                     "time",
-                     total >> 20);
+    return error_set(
+        err,
+        "decoding: out of memory for the canvases (%zu MiB); decode fewer answers at a "
+        "time",
+        total >> 20);
 }
 
 void canvas_cache_free(CanvasCache *cache) {

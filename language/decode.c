@@ -8,7 +8,7 @@
 #include "kernels/random.h"
 #include "language/canvas_cache.h"
 
-/* Upper limit of steps and lengths, far above any use; it keeps step counters from overflowing. */
+/* Limit of steps and lengths, far above any use, so that step counters cannot overflow. */
 enum { MOST = 1000000 };
 
 /* ---- options and names ---- */
@@ -35,8 +35,8 @@ static bool part_is(NamePart part, const char *word) {
     return (size_t)part.length == strlen(word) && memcmp(part.text, word, strlen(word)) == 0;
 }
 
-/* The number after "stochastic": digits and a point only, so that "nan", "inf", signs and
- * hexadecimal stay out. */
+/* The number after "stochastic": digits and a point only, which excludes "nan", "inf", signs and
+ * hexadecimal. */
 static bool part_tau(NamePart part, float *tau) {
     static const char word[] = "stochastic";
     int skip = (int)sizeof word - 1;
@@ -108,8 +108,8 @@ void decode_strategy_name(char *out, size_t size, const DecodeOptions *options) 
     }
     char ranking[80] = "deterministic";
     if (options->stochastic) {
-        /* The fewest decimals that read back as the same float; no exponent, whose sign would look
-         * like the next part. The smallest float takes 45. */
+        /* The fewest decimals that parse to the same float; without exponent, whose '-' would begin
+         * the next part. The smallest float needs 45. */
         char number[64] = "0";
         for (int decimals = 0; decimals <= 45; decimals++) {
             snprintf(number, sizeof number, "%.*f", decimals, (double)options->tau);
@@ -123,9 +123,9 @@ void decode_strategy_name(char *out, size_t size, const DecodeOptions *options) 
 
 /* ---- one step of one hypothesis ---- */
 
-/* What a strategy sees of a hypothesis in step t of T. A position is noisy if and only if it is
- * masked: the header's rules for noisy' leave it true exactly where they write <mask>, and a
- * proposal is never <mask>. So the tokens carry that flag. */
+/* A strategy's view of a hypothesis in step t of T. A position is noisy if and only if it is
+ * masked: the header's rules for noisy' make it true exactly where they write <mask>, and a
+ * proposal is never <mask>. So the tokens contain that flag. */
 typedef struct Canvas {
     int32_t *tokens; /* [length] */
     float *scores;   /* [length] */
@@ -248,12 +248,12 @@ typedef struct Decoder {
     DecodeResult *results; /* [count]; their tokens and scores are the hypotheses' state */
     CanvasCache cache;
     bool remember;
-    size_t *entries; /* [count], where in the cache each hypothesis's canvas of this step is */
-    bool *fresh;     /* [count], whether this hypothesis put it there in this step */
-    bool *settled;   /* [count], whether it is past all change: it may have no entry */
+    size_t *entries;        /* [count], the cache entry of each hypothesis's canvas in this step */
+    bool *fresh;            /* [count], whether this hypothesis added it in this step */
+    bool *settled;          /* [count], whether it cannot change any more: it may have no entry */
     DecodeCanvas *canvases; /* [count], those to be evaluated in this step */
     double *ranks, *sorted; /* [longest] */
-    TraceCell *cells;       /* [longest], a step on its way to a watch when there is no trace */
+    TraceCell *cells;       /* [longest], a step for the callback without a trace */
 } Decoder;
 
 static int run_check(const DecodeRun *run, Error *err) {
@@ -311,21 +311,21 @@ static int decoder_take(Decoder *decoder, Error *err) {
     size_t count = (size_t)run->count, canvases = 0, cells = 0, longest = 0;
     bool overflow = false;
     if (!(decoder->results = calloc(count, sizeof *decoder->results)))
-        return error_set(err, "decoding: no memory for %d hypotheses", run->count);
+        return error_set(err, "decoding: out of memory for %d hypotheses", run->count);
     for (int h = 0; h < run->count; h++) {
         int length = run->specs[h].length, steps = spec_steps(run, h);
         if (result_take(&decoder->results[h], length, steps, run->trace, run->mask_id) != 0)
-            return error_set(err,
-                             "decoding: no memory for hypothesis %d of %d (%d tokens, %d steps%s)",
-                             h, run->count, length, steps, run->trace ? ", with trace" : "");
-        /* Remembered canvases stay; others only live for a step, and each hypothesis has one. */
+            return error_set(
+                err, "decoding: out of memory for hypothesis %d of %d (%d tokens, %d steps%s)", h,
+                run->count, length, steps, run->trace ? ", with trace" : "");
+        /* Cached canvases are kept; without a cache, one a hypothesis is kept for a step. */
         size_t kept = decoder->remember ? (size_t)steps : 1, size;
         overflow |= __builtin_add_overflow(canvases, kept, &canvases) ||
                     __builtin_mul_overflow(kept, (size_t)length, &size) ||
                     __builtin_add_overflow(cells, size, &cells);
         if (longest < (size_t)length) longest = (size_t)length;
     }
-    if (overflow) canvases = cells = SIZE_MAX; /* which canvas_cache_take refuses */
+    if (overflow) canvases = cells = SIZE_MAX; /* refused by canvas_cache_take */
     TRY(canvas_cache_take(&decoder->cache, canvases, cells, err));
     decoder->entries = calloc(count, sizeof *decoder->entries);
     decoder->fresh = calloc(count, sizeof *decoder->fresh);
@@ -336,7 +336,7 @@ static int decoder_take(Decoder *decoder, Error *err) {
     decoder->cells = calloc(longest, sizeof *decoder->cells);
     if (!decoder->entries || !decoder->fresh || !decoder->settled || !decoder->canvases ||
         !decoder->ranks || !decoder->sorted || !decoder->cells)
-        return error_set(err, "decoding: no memory for %d hypotheses", run->count);
+        return error_set(err, "decoding: out of memory for %d hypotheses", run->count);
     return 0;
 }
 
@@ -362,7 +362,7 @@ static Canvas decoder_canvas(const Decoder *decoder, int h, int step) {
                     .mask_id = decoder->run->mask_id};
 }
 
-/* A NaN would make every comparison of the ranking false and pass for a sure answer. */
+/* A NaN would make every comparison of the ranking false and count as confident. */
 static int proposals_check(const Decoder *decoder, int h, int step, const Proposal *proposals,
                            Error *why) {
     int length = decoder->results[h].length;
@@ -388,7 +388,7 @@ static int hypothesis_fail(Decoder *decoder, int h, int step, const Error *why, 
     DecodeResult *result = &decoder->results[h];
     result->steps = step - 1;
     result->error = strdup(why->text);
-    return result->error ? 0 : error_set(err, "decoding: no memory for a message");
+    return result->error ? 0 : error_set(err, "decoding: out of memory for a message");
 }
 
 /* Finds or makes the cache's entry for every unfinished hypothesis and has the new ones
@@ -455,9 +455,9 @@ static void decoder_tell(Decoder *decoder, int h, int step) {
         result->evaluated[step - 1] = decoder->fresh[h];
     }
     for (int i = 0; i < result->length; i++) {
-        Proposal stands = {result->tokens[i], result->scores[i]};
-        cells[i] = (TraceCell){stands.token, stands.score,
-                               decoder->settled[h] ? stands : decoder_proposals(decoder, h)[i]};
+        Proposal current = {result->tokens[i], result->scores[i]};
+        cells[i] = (TraceCell){current.token, current.score,
+                               decoder->settled[h] ? current : decoder_proposals(decoder, h)[i]};
     }
     if (!run->callback) return;
     run->callback(run->user, &(DecodeStep){.hypothesis = h,
@@ -487,7 +487,7 @@ static int decoder_step(Decoder *decoder, int step, Error *err) {
     return 0;
 }
 
-/* The mean of the scores; of a hypothesis that failed it would mean nothing. */
+/* The mean of the scores; undefined for a failed hypothesis. */
 static void result_score(DecodeResult *result) {
     for (int i = 0; i < result->length; i++) result->score += result->scores[i];
     result->score = result->error ? -INFINITY : result->score / result->length;

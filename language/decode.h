@@ -5,7 +5,7 @@
  * proposals and masks the rest again, so that a written token can be erased. This file does not
  * depend on the network: it calls an evaluate function with canvases and gets proposals.
  *
- * The strategies are those of arXiv 2308.12219 (and 2302.05737, reparameterised decoding).
+ * The strategies are those of arXiv 2308.12219 (and 2302.05737, reparameterized decoding).
  *
  * reparam-<uncond|cond>-<deterministic|stochasticTAU>-<linear|cosine>, in step t = 1..T:
  *
@@ -99,7 +99,7 @@ typedef struct DecodeSpec {
     int request; /* which prompt, the caller's index; passed to evaluate */
     int length;  /* N >= 1 */
     int sample;  /* from 0: distinguishes hypotheses of one request and length; part of the noise's
-                   key */
+                    key */
     float prior; /* added to the score only when hypotheses are compared (decode_best) */
 } DecodeSpec;
 
@@ -151,7 +151,7 @@ typedef struct DecodeResult {
     float *scores;     /* [length], stored log-probabilities */
     double score;      /* their mean; -infinity if it failed */
     int evaluations;   /* canvases evaluated for this hypothesis: one that several share counts for
-                         the first */
+                          the first */
     TraceCell *trace;  /* [steps, length], or NULL unless a trace was requested */
     bool *evaluated;   /* [steps], whether that step evaluated; NULL without a trace */
 } DecodeResult;

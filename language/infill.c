@@ -23,7 +23,7 @@ bool attention_find(const char *name, AttentionPattern *pattern) {
     return false;
 }
 
-/* The rows of one batch while it is put together; host memory, capacity for the largest batch. */
+/* The rows of a batch being assembled; host memory, with capacity for the largest batch. */
 typedef struct Rows {
     int count, capacity;
     int32_t *ids, *image_rows, *positions;
@@ -31,9 +31,9 @@ typedef struct Rows {
     int span_count, span_capacity;
     int32_t *picked; /* rows that the head runs on */
     int picked_count;
-    uint64_t *stream; /* for each picked row: see VocabChoice */
+    uint64_t *stream; /* for each selected row: see VocabChoice */
     int64_t *noise_index;
-    int32_t *tokens; /* results, for each picked row */
+    int32_t *tokens; /* results, for each selected row */
     float *scores;
 } Rows;
 
@@ -49,7 +49,7 @@ struct Infill {
     int32_t *image_begin;  /* [images + 1]: cache row of each image's block; entry 0 is "none" */
     int32_t *prompt_begin; /* [prompts]: cache row of each prompt's block */
     InfillPrompt *prompts; /* [prompts] */
-    int *longest;          /* [prompts]: the longest answer; below 1 where none fits */
+    int *longest;          /* [prompts]: the longest answer; below 1 if none fits */
     int images;
     InfillCounts counts;
 };
@@ -64,7 +64,7 @@ static int prefix_length(const Infill *f, int request) {
     return head_rows(f, p->image) + p->count;
 }
 
-/* ---- Putting rows together. ---- */
+/* ---- Assembling rows. ---- */
 
 static void rows_clear(Rows *r) {
     r->count = r->span_count = r->picked_count = 0;
@@ -89,7 +89,7 @@ static void push_prompt(Infill *f, int request) {
     for (int i = 0; i < p->count; i++) push_row(&f->rows, p->ids[i], -1, before + i);
 }
 
-/* The canvas and </s>; the canvas's rows are picked for the head. */
+/* The canvas and </s>; the head runs on the canvas's rows. */
 static void push_canvas(Infill *f, const DecodeCanvas *canvas) {
     Rows *r = &f->rows;
     int before = f->config.answer_position > 0 ? f->config.answer_position
@@ -141,8 +141,8 @@ static void rows_close(Rows *r) {
     *r = (Rows){0};
 }
 
-/* Which rows of the cache are whose: "no image" (a lone <s>), the images, the prompts; behind
- * them comes the room for canvases. Images that no prompt uses get no rows. */
+/* The layout of the cache's rows: "no image" (a lone <s>), the images, the prompts, then the
+ * canvases. Images that no prompt uses get no rows. */
 static void cache_layout(Infill *f) {
     const InfillConfig *c = &f->config;
     int64_t row = 0;
@@ -206,8 +206,8 @@ int infill_longest_answer(const Infill *f, int request) {
     return f->longest[request];
 }
 
-/* Our own list of the prompts: one that leaves no room for an answer becomes an empty one, so that
- * the others neither pay for it nor fail with it. */
+/* Copies the list of prompts: one that leaves no space for an answer becomes empty, so that it
+ * neither costs time nor fails the others. */
 static void prompts_take(Infill *f) {
     const InfillConfig *c = &f->config;
     for (int i = 0; i < c->prompt_count; i++) {
@@ -217,7 +217,7 @@ static void prompts_take(Infill *f) {
     f->config.prompts = f->prompts;
 }
 
-/* Room for batches of sequences of at most `longest` rows, `all` rows altogether. */
+/* Allocates for batches of sequences of at most `longest` rows, `all` rows in total. */
 static int batch_open(Infill *f, int64_t longest, int64_t all, Error *err) {
     const Xlmr *m = f->config.model;
     int64_t limit = f->config.batch_tokens > longest ? f->config.batch_tokens : longest;
@@ -309,10 +309,9 @@ InfillCounts infill_counts(const Infill *f) {
     return f->counts;
 }
 
-/* ---- Forwards. ---- */
+/* ---- Forward passes. ---- */
 
-/* Runs the rows put together; *hidden is in the arena, which the caller resets. `watch` may be
- * NULL. */
+/* Runs the assembled rows; *hidden is in the arena, which the caller resets. `hook` may be NULL. */
 static int run_rows(Infill *f, int64_t cache_begin, const AttentionHook *hook, Tensor *hidden,
                     Error *err) {
     Rows *r = &f->rows;
@@ -329,15 +328,15 @@ static int run_rows(Infill *f, int64_t cache_begin, const AttentionHook *hook, T
     return xlmr_forward(f->config.model, &f->arena, &batch, hidden, NULL, err);
 }
 
-/* One block of the prefix under `blocks`: i counts the used images' blocks (none first), then the
- * prompts. */
+/* One block of the prefix with block-causal attention: i counts the used images' blocks ("no image"
+ * first), then the prompts. */
 static int push_prefix_block(Infill *f, int i) {
     Rows *r = &f->rows;
     bool is_head = i <= f->images;
     int image = is_head ? i - 1 : f->config.prompts[i - f->images - 1].image;
     int32_t head_begin = f->image_begin[image + 1], q = r->count;
     if (is_head) {
-        if (f->image_begin[i + 1] == head_begin) return 0; /* nobody asks about it */
+        if (f->image_begin[i + 1] == head_begin) return 0; /* no prompt uses it */
         push_head(f, image);
         span_sees(push_span(r, q, r->count), head_begin, head_begin + head_rows(f, image));
     } else {
@@ -379,8 +378,8 @@ static int prefill(Infill *f, Error *err) {
     return 0;
 }
 
-/* Whole sequences under `full`, or under `blocks` without reuse: then as one span for each
- * block. */
+/* A whole sequence: one span with full attention, or, block-causal without the KV cache, one for
+ * each block. */
 static void push_sequence(Infill *f, int request, const DecodeCanvas *canvas) {
     Rows *r = &f->rows;
     int begin = r->count;
@@ -399,7 +398,7 @@ static void push_sequence(Infill *f, int request, const DecodeCanvas *canvas) {
         if (ends[b] > q) span_sees(push_span(r, q, ends[b]), begin, ends[b]);
 }
 
-/* The canvas's rows alone, behind cached keys and values. */
+/* The canvas's rows only, after cached keys and values. */
 static void push_cached_canvas(Infill *f, const DecodeCanvas *canvas) {
     Rows *r = &f->rows;
     const InfillPrompt *p = &f->config.prompts[canvas->request];
@@ -441,7 +440,7 @@ static int propose(Infill *f, Tensor hidden, float temperature, uint64_t seed, P
     return 0;
 }
 
-/* What is asked about a request must fit behind its own prompt, whatever the others' are. */
+/* Each canvas must fit after its own prompt. */
 static int check_canvases(const Infill *f, const DecodeCanvas *canvases, int count, Error *err) {
     for (int i = 0; i < count; i++) {
         const DecodeCanvas *c = &canvases[i];
@@ -487,7 +486,7 @@ int infill_layers(const Infill *f) {
     return f->config.model->config.layers;
 }
 
-/* The canvas just put in, as a sequence to be looked into, if any of its rows asks for that. */
+/* Adds the last canvas as a sequence to inspect, if any of its rows requests a map. */
 static void inspector_push(Infill *f, Inspector *inspector, const DecodeCanvas *canvas,
                            const InspectRow *rows) {
     const Rows *r = &f->rows;
@@ -495,7 +494,7 @@ static void inspector_push(Infill *f, Inspector *inspector, const DecodeCanvas *
     bool wanted = false;
     for (int i = 0; i < canvas->length; i++) wanted |= rows[i].map || rows[i].layers;
     if (!wanted || image < 0) return;
-    const AttentionSpan *span = &r->spans[r->span_count - 1]; /* the canvas is in the last one */
+    const AttentionSpan *span = &r->spans[r->span_count - 1]; /* the last one contains the canvas */
     int32_t head = f->reuse ? f->image_begin[image + 1] : span->range[0].begin;
     inspector->sequences[inspector->count++] =
         (InspectSequence){.q_begin = r->picked[r->picked_count - canvas->length],
@@ -505,8 +504,8 @@ static void inspector_push(Infill *f, Inspector *inspector, const DecodeCanvas *
                           .rows = rows};
 }
 
-/* The alternatives of the picked rows, as many rows at a time as `logits` [rows, V] (on the device)
- * and `host` have room for. */
+/* The alternatives of the selected rows, as many rows at a time as `logits` [rows, V] (on the
+ * device) and `host` can hold. */
 static int inspect_top_k(Infill *f, Tensor hidden, const InspectRow *rows, int k, Tensor logits,
                          float *host, Error *err) {
     const Rows *r = &f->rows;
@@ -570,7 +569,7 @@ int infill_inspect(Infill *f, const DecodeCanvas *canvases, int count, const Ins
         logits = tensor_2d(NULL, DTYPE_F32, all < AT_ONCE ? all : AT_ONCE, m->vocab);
         host = malloc(tensor_bytes(logits));
         status = host ? device_alloc(f->config.device, &logits.data, tensor_bytes(logits), err)
-                      : error_set(err, "out of memory for the scores of %d words", m->vocab);
+                      : error_set(err, "out of memory for the scores of %d tokens", m->vocab);
     }
     if (status == 0)
         status = inspect_batches(f, canvases, count, rows, top_k, &inspector, logits, host, err);
@@ -582,7 +581,7 @@ int infill_inspect(Infill *f, const DecodeCanvas *canvases, int count, const Ins
 
 /* ---- Length. ---- */
 
-/* Prompts [first, end) through the predictor, whose hidden states lie end to end in `hidden`. */
+/* Runs the predictor on prompts [first, end), whose hidden states are contiguous in `hidden`. */
 static int predict_lengths(Infill *f, const LengthPredictor *length, Tensor hidden, int first,
                            int end, float *logits, Error *err) {
     int n = end - first;
@@ -634,7 +633,7 @@ static int lengths_of(Infill *f, const LengthPredictor *length, int first, int e
     return status;
 }
 
-/* Under `blocks` with reuse; as many prompts at a time as a batch has rows, at least one. */
+/* Block-causal with the KV cache; as many prompts at a time as fit a batch, at least one. */
 static int lengths_from_cache(Infill *f, const LengthPredictor *length, float *logits, Error *err) {
     int n = f->config.prompt_count;
     for (int i = 0; i < n;) {
@@ -649,7 +648,7 @@ static int lengths_from_cache(Infill *f, const LengthPredictor *length, float *l
 
 int infill_lengths(Infill *f, const LengthPredictor *length, float *logits, Error *err) {
     if (f->reuse && !f->hidden.data)
-        return error_set(err, "lengths were asked for, but the hidden states were not kept");
+        return error_set(err, "lengths were requested, but the hidden states were not kept");
     if (f->reuse) return lengths_from_cache(f, length, logits, err);
     int n = f->config.prompt_count;
     for (int i = 0; i < n;) {

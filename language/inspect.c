@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Keys that several sequences see, such as an image's, are copied from the device once. */
+/* Keys shared by several sequences, such as an image's, are copied from the device once. */
 typedef struct KeyRange {
     int32_t begin, end; /* rows of the keys */
     int64_t offset;     /* rows before it in the copy */
@@ -17,7 +17,7 @@ struct InspectBuffers {
     int64_t q_rows, key_rows; /* of all sequences together, of all ranges together */
     void *memory;             /* device: f32 [q_rows + key_rows, width], queries first */
     float *host;              /* the same, and once more the keys, transposed range by range */
-    int64_t device_size, host_size, score_size; /* in numbers */
+    int64_t device_size, host_size, score_size; /* in values */
     double *weights; /* [score_size]: of one row and head over its keys */
     float *scores;   /* [score_size] */
     double *sums;    /* [image_rows]: the weights of the image, over the heads */
@@ -41,7 +41,7 @@ int inspector_open(Inspector *inspector, Device *device, const BlockConfig *bloc
         b->sums = calloc((size_t)image_rows + 1, sizeof *b->sums);
     }
     if (inspector->sequences && b && b->ranges && b->of && b->sums) return 0;
-    return error_set(err, "out of memory for looking at %d sequences", capacity);
+    return error_set(err, "out of memory for inspecting %d sequences", capacity);
 }
 
 void inspector_close(Inspector *inspector) {
@@ -56,7 +56,7 @@ void inspector_close(Inspector *inspector) {
     *inspector = (Inspector){0};
 }
 
-/* ---- What a batch needs. ---- */
+/* ---- The setup of a batch. ---- */
 
 static int range_find(struct InspectBuffers *b, int32_t begin, int32_t end) {
     int i = 0;
@@ -96,7 +96,8 @@ static int buffers_grow(Inspector *inspector, int64_t longest, Error *err) {
     return 0;
 }
 
-/* Before the first layer: which keys are wanted, room for them, and maps of zeros. */
+/* Before the first layer: collects the key ranges, allocates memory for them and zeroes the
+ * maps. */
 static int inspect_begin(Inspector *inspector, Error *err) {
     struct InspectBuffers *b = inspector->buffers;
     b->range_count = 0;
@@ -121,8 +122,8 @@ static int inspect_begin(Inspector *inspector, Error *err) {
 
 /* ---- One layer. ---- */
 
-/* Queries and keys to the host as f32, and the keys once more with a range's rows side by side, so
- * that the scores of neighbouring keys are computed together. */
+/* Copies queries and keys to the host as f32, and the keys also transposed, so that the scores of
+ * adjacent keys are computed together. */
 static int rows_fetch(const Inspector *inspector, Tensor q, Tensor k, Error *err) {
     const struct InspectBuffers *b = inspector->buffers;
     int64_t d = inspector->width, row = 0;
@@ -160,7 +161,7 @@ static void range_scores(float *restrict scores, const float *restrict q, const 
         for (int64_t t = 0; t < n; t++) scores[t] += q[c] * k[c * n + t];
 }
 
-/* Adds one head's weights of one query to the sums over the image's rows. */
+/* Adds one head's attention weights of one query to the sums of the image's rows. */
 static int head_add(const Inspector *inspector, int s, const float *q, int head, int layer,
                     Error *err) {
     const struct InspectBuffers *b = inspector->buffers;
@@ -177,7 +178,8 @@ static int head_add(const Inspector *inspector, int s, const float *q, int head,
         keys += n;
     }
     if (image < 0 || image + inspector->image_rows > keys)
-        return error_set(err, "the image's rows from %d on are not among those that row %d sees",
+        return error_set(err,
+                         "the image's rows from %d on are not among those that row %d attends to",
                          sequence->image, sequence->q_begin);
     double most = -INFINITY, sum = 0;
     for (int64_t t = 0; t < keys; t++)

@@ -4,7 +4,8 @@
 
 #include "kernels/random.h"
 
-/* The stack of one block. Its stream is not the language model's: both may run in one pass. */
+/* The stack of one block. Its random stream differs from the language model's: both may run in one
+ * step. */
 static Stack make_stack(const LengthPredictor *m, const AttentionSpan *spans, int segments,
                         const TrainRun *run) {
     return (Stack){.config = &m->config,
@@ -42,7 +43,8 @@ static bool has_grad(Tensor a, Tensor b) {
     return a.grad || b.grad;
 }
 
-/* The mean of each prompt and what follows: forward, loss and back to the rows, dx [T, D]. */
+/* The mean of each prompt and the layers after it: forward, loss and backward to the rows, dx [T,
+ * D]. */
 static int head_pass(const LengthPredictor *m, Arena *arena, Tensor x, Tensor dx, bool blocks,
                      const int32_t *begin, const XlmrTargets *targets, float *losses, Error *err) {
     Device *device = arena->device;

@@ -1,9 +1,9 @@
 /* noise.c - see noise.h.
  *
- * The numbers of a sequence, by their index in its random stream: copy c's timestep is number c,
- * and whether copy c masks token i is decided by number NOISE_COPIES * (1 + i) + c. What a token
- * draws therefore depends neither on how long the sequence is nor on the other copy. LLaDA uses
- * those of copy 0 only; its second copy is the complement.
+ * Indices in a sequence's random stream: copy c's timestep is number c, and number NOISE_COPIES *
+ * (1 + i) + c decides whether copy c masks token i. So a token's draw depends neither on the
+ * sequence's length nor on the other copy. LLaDA uses those of copy 0 only; its second copy is the
+ * complement.
  */
 #include "language/noise.h"
 
@@ -48,7 +48,7 @@ static void draw_rdm(const NoiseConfig *config, uint64_t seed, uint64_t stream, 
 static void draw_llada(const NoiseConfig *config, uint64_t seed, uint64_t stream, int count,
                        bool *masked, NoiseDraw *draw) {
     double eps = config->eps, t = timestep_uniform(seed, stream, 0);
-    /* 1 - p as a matmul: it is never 0, since t < 1, and nothing cancels. */
+    /* 1 - p as a product: never 0, since t < 1, and without cancellation. */
     double p = (1 - eps) * t + eps, rest = (1 - eps) * (1 - t);
     draw->t[0] = p, draw->weight[0] = 1 / p;
     if (config->complementary) draw->t[1] = rest, draw->weight[1] = 1 / rest;

@@ -1,7 +1,7 @@
 /* noise.h - the forward process of masked diffusion: which tokens are masked, and their loss
  * weights.
  *
- * Reparameterised discrete diffusion (Zheng et al., arXiv 2302.05737; Ye et al., arXiv 2308.12219):
+ * Reparameterized discrete diffusion (Zheng et al., arXiv 2302.05737; Ye et al., arXiv 2308.12219):
  * two timesteps from 1..T, coupled. With hi the larger and lo the smaller, a token is masked at hi
  * with probability hi / T, and a token masked at hi is masked at lo with probability lo / hi; equal
  * timesteps draw both masks independently. Both copies are trained on. The weight of a masked token
@@ -38,7 +38,7 @@ int noise_copies(const NoiseConfig *config);
 
 typedef struct NoiseDraw {
     double t[NOISE_COPIES];      /* timestep (RDM), or mask probability (LLaDA) */
-    double weight[NOISE_COPIES]; /* of a masked token, before any normalisation */
+    double weight[NOISE_COPIES]; /* of a masked token, before any normalization */
 } NoiseDraw;
 
 /* Draws the masks of a sequence's `count` maskable tokens: masked[copy * count + i]. A pure

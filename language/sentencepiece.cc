@@ -1,5 +1,5 @@
 // sentencepiece.cc - see sentencepiece.h. The only C++ of the project, since the library has no C
-// interface. Every function that calls what may throw catches it here.
+// interface. Every function here that calls code that may throw catches it.
 
 #include "language/sentencepiece.h"
 
@@ -23,12 +23,12 @@
 
 struct SentencePiece {
     sentencepiece::SentencePieceProcessor processor;
-    std::vector<std::string> pieces; // copies: the library's accessors are not bounded
+    std::vector<std::string> pieces; // copies: the library's accessors do not check bounds
 };
 
 namespace {
 
-// XLM-R's model is 5 MB; nothing near this size is one.
+// XLM-R's model is 5 MB.
 constexpr long long LARGEST_FILE = 256LL << 20;
 
 struct FileCloser {
@@ -80,9 +80,9 @@ struct Reserve {
             throw std::bad_alloc();
     }
 
-    // Makes sure that it is there for `bytes` of a model or text.
+    // Allocates the reserve for `bytes` of a model or text.
     static void fill(std::size_t bytes) {
-        // As a rule more than their messages take.
+        // Usually more than their messages need.
         const std::size_t wanted = 128 * std::min<std::size_t>(bytes, 1 << 21) + (4 << 20);
         std::lock_guard<std::mutex> guard(lock);
         if (std::get_new_handler() != use) before = std::set_new_handler(use);
@@ -159,7 +159,7 @@ extern "C" int sentencepiece_encode(const SentencePiece *model, const char *text
                              status.ToString().c_str());
         if (ids.empty()) return 0;
         auto *copy = static_cast<int32_t *>(malloc(ids.size() * sizeof(int32_t)));
-        if (!copy) return error_set(err, "text: no memory for %zu pieces", ids.size());
+        if (!copy) return error_set(err, "text: out of memory for %zu pieces", ids.size());
         for (size_t i = 0; i < ids.size(); i++) copy[i] = ids[i];
         *pieces = copy;
         *count = ids.size();

@@ -19,7 +19,7 @@ extern "C" { /* error.h is C, too */
 
 typedef struct SentencePiece SentencePiece;
 
-/* Maximum bytes for sentencepiece_encode: the library counts in int, and its normaliser can expand
+/* Maximum bytes for sentencepiece_encode: the library counts in int, and its normalizer can expand
  * a character to 18. */
 enum { SENTENCEPIECE_LONGEST_TEXT = 1 << 26 };
 
@@ -34,14 +34,14 @@ int32_t sentencepiece_count(const SentencePiece *model);
  * UTF-8 without NUL bytes. */
 const char *sentencepiece_piece(const SentencePiece *model, int32_t piece);
 
-/* Normalises `size` bytes of UTF-8 (NUL bytes are text) and segments them. *pieces is owned by the
+/* Normalizes `size` bytes of UTF-8 (NUL bytes are text) and segments them. *pieces is owned by the
  * caller (free), NULL where *count is 0. Errors: a text longer than SENTENCEPIECE_LONGEST_TEXT. */
 int sentencepiece_encode(const SentencePiece *model, const char *text, size_t size,
                          int32_t **pieces, size_t *count, Error *err);
 
 /* Refuses a model file that might crash the library; `name` is the file's name for the message.
  * Checks the protobuf framing, the pieces (UTF-8, finite scores, no NUL), the model's type and the
- * normaliser's table. Removes the self tests from `bytes` and *size, since the library logs to
+ * normalizer's table. Removes the self tests from `bytes` and *size, since the library logs to
  * stderr while it runs them. */
 int sentencepiece_check(char *bytes, size_t *size, const char *name, Error *err);
 

@@ -1,7 +1,8 @@
-/* sentencepiece_check.c - is this file a SentencePiece model that the library will survive?
+/* sentencepiece_check.c - refuses files that are not SentencePiece models or might crash the
+ * library.
  *
- * sentencepiece_file.h tells what is in it. The charsmap is the dangerous part: the library follows
- * its indices without bounds.
+ * The format is in sentencepiece_file.h. The charsmap is the dangerous part: the library follows
+ * its indices without bounds checks.
  */
 #include "language/sentencepiece.h"
 
@@ -13,7 +14,8 @@
 #include "language/sentencepiece_file.h"
 
 enum { MODEL_UNIGRAM = 1 };
-/* The library collects the user-defined pieces that match at one place in a fixed array of 64. */
+/* The library collects the user-defined pieces that match at one position in a fixed array of
+ * 64. */
 enum { USER_PIECES_MAX = 64 };
 
 size_t utf8_valid_prefix(const char *text, size_t size) {
@@ -25,8 +27,8 @@ size_t utf8_valid_prefix(const char *text, size_t size) {
             i++;
             continue;
         }
-        /* The second byte's range is what rules out overlong forms (E0, F0), surrogates (ED) and
-         * what lies above U+10FFFF (F4); C0, C1 and F5..FF start nothing. */
+        /* The second byte's range excludes overlong forms (E0, F0), surrogates (ED) and code points
+         * above U+10FFFF (F4); C0, C1 and F5..FF are never valid. */
         size_t length = c >= 0xC2 && c <= 0xDF   ? 2
                         : c >= 0xE0 && c <= 0xEF ? 3
                         : c >= 0xF0 && c <= 0xF4 ? 4
@@ -100,11 +102,11 @@ typedef struct Charsmap {
     size_t strings_size;
     /* The units below base b: first[b] - 1, then next[unit] - 1, until a 0. */
     uint32_t *first, *next;
-    unsigned char *most; /* 1 + the most leaves on any way down from a unit; 0: not known yet */
+    unsigned char *most; /* 1 + the most leaves on any path from a unit; 0: not known yet */
 } Charsmap;
 
-/* A way down is a rule's left side, a few characters; the library collects the leaves on it in a
- * fixed array of 32. The depth bounds our recursion and finds cycles. */
+/* A path is a rule's left side, a few characters; the library collects the leaves on it in a fixed
+ * array of 32. The depth limits our recursion and detects cycles. */
 enum { WAY_LEAVES = 32, WAY_DEPTH = 256 };
 
 static uint32_t unit_at(const Charsmap *map, uint32_t index) {
@@ -121,8 +123,7 @@ static bool unit_is_leaf(const Charsmap *map, uint32_t index) {
     return unit_at(map, index) >> 31;
 }
 
-/* The most leaves on any way down from a unit, -1 where there are too many or a way does
- * not end. */
+/* The most leaves on any path from a unit, -1 if there are too many or a path does not end. */
 static int way_leaves(Charsmap *map, uint32_t index, int depth) {
     if (depth > WAY_DEPTH) return -1;
     if (map->most[index]) return map->most[index] - 1;
@@ -138,9 +139,9 @@ static int way_leaves(Charsmap *map, uint32_t index, int depth) {
     return leaves;
 }
 
-/* Every step from any unit that is no leaf stays in the array, and every leaf reached names a
- * position inside the strings. A step goes to base ^ byte, so the base's 256-unit block must be
- * there whole; the caller has made sure that only whole blocks are. */
+/* Whether every transition from a unit that is not a leaf stays in the array, and every leaf holds
+ * a position inside the strings. A transition goes to base ^ byte, so the base's block of 256 units
+ * must be complete; the caller has checked that all blocks are. */
 static bool charsmap_bounded(const Charsmap *map) {
     if (unit_is_leaf(map, 0)) return false;
     for (uint32_t i = 0; i < map->count; i++) {
@@ -165,14 +166,14 @@ static bool charsmap_sound(Charsmap *map) {
 }
 
 static int check_charsmap(const Check *check, const ProtoField *bytes) {
-    if (bytes->size == 0) return 0; /* no rules: text stays as it is */
+    if (bytes->size == 0) return 0; /* no rules: text is not changed */
     Charsmap map = {0};
     bool sound = false;
     if (bytes->size > 4) {
         const unsigned char *n = bytes->bytes;
         uint32_t array = n[0] | (uint32_t)n[1] << 8 | (uint32_t)n[2] << 16 | (uint32_t)n[3] << 24;
         size_t rest = bytes->size - 4;
-        /* Blocks of 256 units; behind them at least one string, and the last one ends. */
+        /* Blocks of 256 units, then at least one string, the last one terminated. */
         sound = array && array % 1024 == 0 && array < rest && bytes->bytes[bytes->size - 1] == 0;
         map.units = bytes->bytes + 4;
         map.count = array / 4;
@@ -188,7 +189,7 @@ static int check_charsmap(const Check *check, const ProtoField *bytes) {
         free(map.next);
         free(map.most);
         if (!memory)
-            return error_set(check->err, "%s: no memory to check its normaliser", check->name);
+            return error_set(check->err, "%s: out of memory to check its normaliser", check->name);
     }
     if (!sound)
         return error_set(check->err,
@@ -209,7 +210,7 @@ static int check_normalizer(const Check *check, const ProtoField *message) {
 }
 
 static int check_field(Check *check, const ProtoField *field) {
-    if (field->wire != WIRE_BYTES) return 0; /* unknown to the library: passed over */
+    if (field->wire != WIRE_BYTES) return 0; /* unknown to the library, which ignores it */
     switch (field->number) {
     case MODEL_PIECE:
         return check_piece(check, field);

@@ -12,8 +12,8 @@ static const char MODEL_FILE[] = "sentencepiece.bpe.model";
 static const char SPACE_MARK[] = "\xE2\x96\x81"; /* U+2581, sentencepiece's space */
 enum { SPACE_MARK_SIZE = 3 };
 
-/* fairseq puts <s>, <pad>, </s>, <unk> before the pieces, of which the model has <unk>, <s>, </s>:
- * four ids for three pieces, hence the step of one. */
+/* fairseq's ids begin with <s>, <pad>, </s>, <unk>, the model's pieces with <unk>, <s>, </s>: four
+ * ids for three pieces, hence the offset of 1. */
 enum { SPECIAL_COUNT = 4, SPECIAL_PIECES = 3, ID_MINUS_PIECE = SPECIAL_COUNT - SPECIAL_PIECES };
 
 struct Tokenizer {
@@ -35,7 +35,7 @@ static const SpecialWord SPECIAL_WORDS[SPECIAL_COUNT] = {
 };
 static const char MASK_WORD[] = "<mask>";
 
-/* Checks that the model begins as XLM-R's, or all ids would be shifted or swapped. */
+/* Checks that the model's first pieces are XLM-R's; else all ids would be wrong. */
 static int model_is_xlmr(const SentencePiece *model, const char *path, Error *err) {
     static const char *const expected[SPECIAL_PIECES] = {"<unk>", "<s>", "</s>"};
     int32_t count = sentencepiece_count(model);
@@ -67,11 +67,11 @@ int tokenizer_open(Tokenizer **tokenizer, const char *path, Error *err) {
         size_t length = strlen(path);
         const char *slash = length && path[length - 1] == '/' ? "" : "/";
         if (asprintf(&file, "%s%s%s", path, slash, MODEL_FILE) < 0)
-            return error_set(err, "%s: no memory for its path", path);
+            return error_set(err, "%s: out of memory for its path", path);
     }
     Tokenizer *opened = calloc(1, sizeof *opened);
     int failed = opened ? pieces_open(opened, file ? file : path, err)
-                        : error_set(err, "%s: no memory for a tokenizer", path);
+                        : error_set(err, "%s: out of memory for a tokenizer", path);
     free(file);
     if (failed) {
         tokenizer_close(opened);
@@ -95,7 +95,7 @@ int32_t tokenizer_size(const Tokenizer *tokenizer) {
     return tokenizer_mask_id(tokenizer) + 1;
 }
 
-/* Makes room for `count` more. */
+/* Ensures capacity for `count` more. */
 static int ids_reserve(Ids *list, size_t count, Error *err) {
     const size_t limit = SIZE_MAX / 2 / sizeof *list->ids;
     if (list->count > limit || count > limit - list->count)
@@ -103,12 +103,12 @@ static int ids_reserve(Ids *list, size_t count, Error *err) {
                          list->count);
     size_t needed = list->count + count;
     if (needed <= list->capacity) return 0;
-    /* Below the limit twice the capacity does not overflow, in ids or in bytes. */
+    /* Below the limit, doubling the capacity does not overflow, in ids or in bytes. */
     size_t capacity = list->capacity > limit / 2 ? limit : 2 * list->capacity;
     if (capacity < needed) capacity = needed;
     if (capacity < 16) capacity = 16;
     int32_t *ids = realloc(list->ids, capacity * sizeof *ids);
-    if (!ids) return error_set(err, "no memory for %zu ids", capacity);
+    if (!ids) return error_set(err, "out of memory for %zu ids", capacity);
     list->ids = ids;
     list->capacity = capacity;
     return 0;
@@ -127,7 +127,7 @@ void ids_free(Ids *list) {
     *list = (Ids){0};
 }
 
-/* Python's str.isspace, which is what its strip() takes away. */
+/* Python's str.isspace, which strip() removes. */
 static bool is_space(uint32_t c) {
     return (c >= 0x09 && c <= 0x0D) || (c >= 0x1C && c <= 0x20) || c == 0x85 || c == 0xA0 ||
            c == 0x1680 || (c >= 0x2000 && c <= 0x200A) || c == 0x2028 || c == 0x2029 ||
@@ -162,18 +162,18 @@ static size_t strip_left(const char *text, size_t size) {
 }
 
 static int32_t piece_to_id(int32_t piece) {
-    /* Pieces 1 and 2, <s> and </s>, stand for themselves; sentencepiece never produces them. */
+    /* Pieces 1 and 2 are <s> and </s>; sentencepiece never produces them. */
     static const int32_t special[SPECIAL_PIECES] = {TOKEN_UNK, TOKEN_BOS, TOKEN_EOS};
     return piece < SPECIAL_PIECES ? special[piece] : piece + ID_MINUS_PIECE;
 }
 
-/* A stretch of text without special words. */
-/* The library takes about 120 bytes of memory for each of a text: a long one is segmented in pieces
- * of about so many, or, without a place to divide it, at most so many. */
+/* ---- Text without special tokens. ---- */
+/* The library needs about 120 bytes of memory for each byte of text: a long text is segmented in
+ * chunks of about PIECE_BYTES, or, without a space to split at, of PIECE_MOST. */
 enum { PIECE_BYTES = 1 << 16, PIECE_MOST = 1 << 20 };
 
-/* Where the piece at the begin of a text ends: at a space between words of ASCII, where the library
- * begins anew itself; at any space where there is none; else between two characters. */
+/* Where the chunk at the start of a text ends: at a space between ASCII words, where the library's
+ * segmentation also restarts; else at any space; else between two characters. */
 static size_t piece_end(const char *text, size_t size) {
     if (size <= PIECE_BYTES) return size;
     size_t most = size < PIECE_MOST ? size : PIECE_MOST, space = 0;
@@ -201,7 +201,7 @@ static int encode_piece(const Tokenizer *tokenizer, const char *text, size_t siz
 
 static int encode_plain(const Tokenizer *tokenizer, const char *text, size_t size, Ids *out,
                         Error *err) {
-    do { /* what is too long for the library as a whole it refuses */
+    do { /* the library refuses a text that is too long as a whole */
         size_t piece = size > SENTENCEPIECE_LONGEST_TEXT ? size : piece_end(text, size);
         TRY(encode_piece(tokenizer, text, piece, out, err));
         text += piece, size -= piece;
@@ -209,7 +209,7 @@ static int encode_plain(const Tokenizer *tokenizer, const char *text, size_t siz
     return 0;
 }
 
-/* The special word at text[0]; its size is 0 where there is none. */
+/* The special token at text[0]; its size is 0 if there is none. */
 static SpecialWord special_at(const Tokenizer *tokenizer, const char *text, size_t size) {
     SpecialWord mask = {MASK_WORD, sizeof MASK_WORD - 1, tokenizer_mask_id(tokenizer)};
     if (size >= mask.size && memcmp(text, mask.text, mask.size) == 0) return mask;
@@ -262,14 +262,14 @@ const char *tokenizer_piece(const Tokenizer *tokenizer, int32_t id) {
     return sentencepiece_piece(tokenizer->model, id - ID_MINUS_PIECE);
 }
 
-/* The piece of an id as text: "" for special tokens, NULL where there is no such id. */
+/* The piece of an id as text: "" for special tokens, NULL for an invalid id. */
 static const char *decoded_piece(const Tokenizer *tokenizer, int32_t id) {
     if (id < 0 || id >= tokenizer_size(tokenizer)) return NULL;
     if (id < SPECIAL_COUNT || id == tokenizer_mask_id(tokenizer)) return "";
     return tokenizer_piece(tokenizer, id);
 }
 
-/* Writes a piece with its space marks as spaces; returns the end of what it wrote. */
+/* Writes a piece with its space marks as spaces; returns the end of the output. */
 static char *piece_write(char *to, const char *piece) {
     while (*piece) {
         if (strncmp(piece, SPACE_MARK, SPACE_MARK_SIZE) == 0) {
@@ -295,7 +295,7 @@ int tokenizer_decode(const Tokenizer *tokenizer, const int32_t *ids, size_t coun
             return error_set(err, "the text of %zu ids is more than memory can hold", count);
     }
     char *joined = malloc(size);
-    if (!joined) return error_set(err, "no memory for a text of %zu bytes", size);
+    if (!joined) return error_set(err, "out of memory for a text of %zu bytes", size);
     char *end = joined;
     for (size_t i = 0; i < count; i++) end = piece_write(end, decoded_piece(tokenizer, ids[i]));
     size_t length = strip_right(joined, (size_t)(end - joined));

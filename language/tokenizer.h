@@ -45,7 +45,7 @@ void tokenizer_close(Tokenizer *tokenizer); /* NULL is allowed */
 int32_t tokenizer_mask_id(const Tokenizer *tokenizer); /* also the highest id that has a piece */
 int32_t tokenizer_size(const Tokenizer *tokenizer);    /* number of ids: mask id + 1 */
 
-/* A growable list of ids; zero-initialise, free with ids_free. `ids` must not point into the list
+/* A growable list of ids; zero-initialize, free with ids_free. `ids` must not point into the list
  * itself. A failure (out of memory, an overflowing count) leaves the list unchanged. */
 typedef struct Ids {
     int32_t *ids;

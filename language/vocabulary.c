@@ -10,11 +10,11 @@
 #include "language/sentencepiece.h"
 #include "language/sentencepiece_file.h"
 
-/* Pieces 0 to 2 are <unk>, <s>, </s>; piece p from 3 on is id p + 1; <mask> is behind the last. */
+/* Pieces 0 to 2 are <unk>, <s>, </s>; piece p from 3 on is id p + 1; <mask> follows the last. */
 enum { SPECIAL_PIECES = 3, SPECIAL_IDS = 4, ID_MINUS_PIECE = 1, IDS_MORE = 2 };
 enum { LARGEST_FILE = 256 << 20 };
 
-/* The bytes that are written. */
+/* The bytes of the new file. */
 typedef struct Output {
     unsigned char *bytes;
     size_t size, capacity;
@@ -45,14 +45,14 @@ static int read_stream(FILE *file, const char *path, char **bytes, size_t *size,
                          path, LARGEST_FILE);
     *bytes = malloc((size_t)info.st_size);
     if (!*bytes)
-        return error_set(err, "%s: no memory for its %lld bytes", path, (long long)info.st_size);
+        return error_set(err, "%s: out of memory for its %lld bytes", path,
+                         (long long)info.st_size);
     *size = fread(*bytes, 1, (size_t)info.st_size, file);
     if (*size == (size_t)info.st_size) return 0;
     return error_set(err, "%s: read %zu of %lld bytes", path, *size, (long long)info.st_size);
 }
 
-/* Reads a model file and makes sure that it is one. *bytes is the caller's to free, also after an
- * error. */
+/* Reads and checks a model file. The caller frees *bytes, also after an error. */
 static int read_model(const char *path, char **bytes, size_t *size, Error *err) {
     *bytes = NULL;
     FILE *file = fopen(path, "rb");
@@ -79,7 +79,7 @@ static int put(Output *out, const void *bytes, size_t size, Error *err) {
         size_t capacity = 2 * out->capacity + size + 64;
         unsigned char *grown = realloc(out->bytes, capacity);
         if (!grown)
-            return error_set(err, "no memory for a SentencePiece model of %zu bytes", capacity);
+            return error_set(err, "out of memory for a SentencePiece model of %zu bytes", capacity);
         out->bytes = grown;
         out->capacity = capacity;
     }
@@ -96,7 +96,7 @@ static int put_varint(Output *out, uint64_t value, Error *err) {
     return put(out, bytes, size, err);
 }
 
-/* ---- Which pieces stay. ---- */
+/* ---- The pieces to keep. ---- */
 
 static bool is_character(const PieceFields *piece) {
     size_t characters = 0;
@@ -112,7 +112,7 @@ static bool next_piece(ProtoCursor *in, ProtoField *field, PieceFields *piece) {
     return false;
 }
 
-/* Numbers the ids that stay; -1 stays at the others. */
+/* Numbers the kept ids; the others remain -1. */
 static void number_ids(VocabularyMap *map) {
     int32_t next = 0;
     for (int32_t id = 0; id < map->old_count; id++) {
@@ -133,7 +133,7 @@ static int choose_ids(const char *path, ProtoCursor in, const bool *keep, int32_
     map->new_ids = malloc((size_t)count * sizeof *map->new_ids);
     map->old_ids = malloc((size_t)count * sizeof *map->old_ids);
     if (!map->new_ids || !map->old_ids)
-        return error_set(err, "%s: no memory for %d ids", path, count);
+        return error_set(err, "%s: out of memory for %d ids", path, count);
     map->old_count = count;
     for (; p < pieces && next_piece(&in, &field, &piece); p++) {
         int32_t id = p + ID_MINUS_PIECE;
@@ -157,7 +157,7 @@ static int choose_ids(const char *path, ProtoCursor in, const bool *keep, int32_
 
 /* ---- Writing. ---- */
 
-/* The trainer's settings with another number of pieces in them. */
+/* The trainer's settings with the new number of pieces. */
 static int put_trainer(Output *out, const ProtoField *message, int32_t pieces, Error *err) {
     Output inside = {0};
     ProtoCursor in = proto_inside(message);

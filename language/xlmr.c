@@ -33,8 +33,7 @@ static int declare_table(Params *params, Tensor *slot, int64_t rows, int64_t col
     return params_declare(params, &spec, err, "roberta.embeddings.%s.weight", name);
 }
 
-/* The vocabulary's matrix: read by rows as an embedding (`table`, may be NULL) and
- * multiplied with. */
+/* The vocabulary's matrix, as an embedding (`table`, may be NULL) and for matmuls. */
 static int declare_vocabulary(Xlmr *m, Params *params, Tensor *table, const char *name,
                               Error *err) {
     ParamSpec spec = {.slot = &m->vocab_w,
@@ -82,8 +81,9 @@ const BlockNames *xlmr_block_names(const XlmrConfig *config, int layer,
 
 int xlmr_declare(Xlmr *m, const XlmrConfig *config, Params *params, Error *err) {
     if (config->vocab < 6 || config->layers < 1 || config->positions <= XLMR_FIRST_POSITION)
-        return error_set(err, "language model: %d words, %d layers, %d positions make no model",
-                         config->vocab, config->layers, config->positions);
+        return error_set(
+            err, "language model: %d tokens, %d layers, %d positions; expected at least 6, 1, 3",
+            config->vocab, config->layers, config->positions);
     if (config->block.heads < 1 || config->block.width < 1 ||
         config->block.width % config->block.heads)
         return error_set(err, "language model: width %d is not a multiple of its %d heads",
@@ -117,13 +117,13 @@ size_t xlmr_work_bytes(const Xlmr *m, int tokens) {
     return block_work_bytes(&m->config.block, tokens, m->params->compute) + xlmr_rows_bytes(tokens);
 }
 
-/* One upload for all: each waits for a place in the stream, and they come in every step. */
+/* A single upload for all, since each has a latency in every step. */
 static int upload_rows(Arena *arena, const XlmrBatch *batch, XlmrRows *rows, Error *err) {
     const size_t n = (size_t)batch->tokens;
     const int32_t *from[] = {batch->ids, batch->positions, NULL, batch->image_rows};
     Tensor *to[] = {&rows->ids, &rows->positions, &rows->types, &rows->image}, all;
     const size_t count = batch->image_rows ? 4 : 3;
-    /* So many elements apart, for the alignment that xlmr_rows_bytes counts with. */
+    /* The stride in elements, for the alignment that xlmr_rows_bytes assumes. */
     const size_t apart = arena_bytes(DTYPE_I32, 1, batch->tokens) / sizeof(int32_t);
     int32_t *host = calloc(count * apart, sizeof *host);
     if (!host) return error_set(err, "out of memory for %d tokens", batch->tokens);
@@ -140,7 +140,7 @@ int xlmr_embed(const Xlmr *m, Arena *arena, const XlmrBatch *batch, Tensor x, Xl
                Error *err) {
     *rows = (XlmrRows){.image = TENSOR_NONE};
     TRY(upload_rows(arena, batch, rows, err));
-    /* The order of Hugging Face's sums: (word + type) + position. */
+    /* In the order of Hugging Face's sums: (token + type) + position. */
     GatherTerm terms[4] = {{m->words, rows->ids}};
     int count = 1;
     if (batch->image_rows) terms[count++] = (GatherTerm){batch->image_tokens, rows->image};

@@ -40,7 +40,7 @@ int targets_loss(Arena *arena, const XlmrTargets *t, float *losses, Tensor dx, T
     return 0;
 }
 
-/* ---- What comes in. ---- */
+/* ---- Checks of the input. ---- */
 
 static int check_number(const char *what, int at, int64_t value, int64_t first, int64_t end,
                         Error *err) {
@@ -69,7 +69,7 @@ static int check_targets(const Xlmr *m, const XlmrBatch *b, const XlmrTargets *t
     return 0;
 }
 
-/* ---- One pass with gradients. ---- */
+/* ---- Forward and backward pass. ---- */
 
 typedef struct Pass {
     const Xlmr *m;
@@ -78,11 +78,11 @@ typedef struct Pass {
     const XlmrTargets *targets;
     const TrainRun *run;
     Tensor dimage;
-    /* Which gradients are wanted, from the bottom up: everything above one of them is walked. */
+    /* Which gradients are needed, from the bottom up; the backward pass goes down to the lowest. */
     bool embeddings, blocks, norm, dense, head;
     XlmrRows rows;
-    Tensor sum, stats; /* [T, D], [T, 2] f32, post-LN: what the embeddings' LayerNorm has read */
-    Tensor x;          /* [T, D] f32, what the first block reads */
+    Tensor sum, stats; /* [T, D], [T, 2] f32, post-LN: input of the embeddings' LayerNorm */
+    Tensor x;          /* [T, D] f32, input of the first block */
     Stack stack;
     StackTape tape;
     Tensor dx; /* [T, D] f32, of the residual stream */
@@ -92,9 +92,8 @@ static bool has_grad(Tensor a, Tensor b) {
     return a.grad || b.grad;
 }
 
-/* Whether gradients go down to the first block's input; `image`: those of image tokens are
- * wanted. */
-static bool embeddings_walked(const Xlmr *m, bool image) {
+/* Whether gradients go down to the first block's input; `image`: image tokens need gradients. */
+static bool gradients_reach_input(const Xlmr *m, bool image) {
     return image || has_grad(m->words, m->positions) || m->types.grad ||
            (!m->config.block.pre_norm && has_grad(m->norm_w, m->norm_b));
 }
@@ -109,13 +108,13 @@ static void pass_plan(Pass *p) {
     p->head = p->dense || has_grad(m->head_norm_w, m->head_norm_b);
 }
 
-/* A stream that no block has (random_stream(stream, block, place, 0)). */
+/* With a random stream that no block uses (random_stream(stream, block, place, 0)). */
 static Dropout embedding_dropout(const TrainRun *run) {
     return (Dropout){run->dropout, run->seed, random_stream(run->stream, 0, 0, 1)};
 }
 
 static Stack make_stack(const Xlmr *m, const AttentionPlan *plan, const TrainRun *run, bool image) {
-    bool embeddings = embeddings_walked(m, image);
+    bool embeddings = gradients_reach_input(m, image);
     return (Stack){.config = &m->config.block,
                    .blocks = m->blocks,
                    .count = m->config.layers,
@@ -175,7 +174,7 @@ static int embed_backward(Pass *p, Error *err) {
 /* The head over the target rows: N of them. */
 typedef struct Head {
     Tensor index;         /* [N] */
-    Tensor picked, stats; /* [N, D], [N, 2] f32, pre-LN: what the last LayerNorm has read */
+    Tensor picked, stats; /* [N, D], [N, 2] f32, pre-LN: input of the last LayerNorm */
     Tensor hidden;        /* [N, D] c */
     Tensor dense, active; /* [N, D] f32, before and after the GELU */
     Tensor active_stats;  /* [N, 2] f32 */
@@ -224,7 +223,7 @@ static int head_forward(const Pass *p, Head *h, Error *err) {
                              m->head_norm_w, m->head_norm_b, eps, err); /* [N, D] */
 }
 
-/* From dfeatures down to the residual stream, whose rows without a loss have no gradient. */
+/* From dfeatures to the residual stream, where rows without a loss have gradient 0. */
 static int head_backward(const Pass *p, const Head *h, Error *err) {
     const Xlmr *m = p->m;
     Arena *arena = p->arena;

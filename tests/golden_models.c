@@ -123,7 +123,7 @@ void check_sequences(const Xlmr *m, Device *device, const Checkpoint *c, double 
                              arena_bytes(DTYPE_F32, s.tokens, m->config.vocab),
                          &err),
               &err);
-    /* The last hidden state of a pre-LN model is compared behind its final LayerNorm. */
+    /* The last hidden state of a pre-LN model is compared after its final LayerNorm. */
     Layers layers = {c, layer_names, limit, m->config.layers - (m->config.block.pre_norm ? 1 : 0)};
     LayerHook hook = {compare_layer, &layers};
     Tensor hidden, features, logits;

@@ -37,7 +37,7 @@ static int guarded_alloc(Device *device, void **memory, size_t bytes, Error *err
     assert_in_range(i, 0, BLOCKS - 1);
     void *pages = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     assert_ptr_not_equal(pages, MAP_FAILED);
-    memset(pages, 0xff, bytes); /* NaN: fresh memory is not zero */
+    memset(pages, 0xff, bytes); /* NaN: new memory is not zero */
     if (!guard.open) assert_int_equal(mprotect(pages, bytes, PROT_NONE), 0);
     guard.block[i].memory = pages, guard.block[i].size = bytes;
     guard.bytes += bytes;
@@ -55,7 +55,7 @@ static void guarded_free(Device *device, void *memory) {
     guard.block[i].memory = NULL;
 }
 
-/* The CPU's operation, while the pages are open. */
+/* The CPU's operation, while the pages are accessible. */
 #define GUARDED(call)                 \
     do {                              \
         open_pages(true);             \
@@ -138,7 +138,7 @@ Device *guarded_open(void) {
                               .pack_size = guard.cpu->pack_size};
     device->backend = &guard.backend;
     device->kind = DEVICE_CUDA;
-    device->bf16 = true; /* tests that multiply set what the processor has */
+    device->bf16 = true; /* set by tests of matmuls from the processor */
     return device;
 }
 

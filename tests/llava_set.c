@@ -69,7 +69,7 @@ static void write_text_only(FILE *f, int i) {
         i);
 }
 
-/* Each is one that must be counted and left out, and never end a run by itself. */
+/* Each must be counted and skipped, and never end a run by itself. */
 static const char *const broken_records[] = {
     "{\"id\": \"b1\", \"image\": \"shapes/00000.png\"}",
     "{\"id\": \"b2\", \"image\": \"shapes/nowhere.png\", \"conversations\": [{\"from\": \"human\", "

@@ -15,8 +15,8 @@ static struct {
 typedef struct Range {
     char *begin, *end;   /* on the host */
     bool written;        /* the operation may write there */
-    void *memory;        /* on the GPU: margin, place within ALIGN, values, margin */
-    size_t before, size; /* bytes in front of the values, and of all */
+    void *memory;        /* on the GPU: margin, offset within ALIGN, values, margin */
+    size_t before, size; /* bytes before the values, and in total */
     char *image;         /* what was sent */
 } Range;
 
@@ -24,7 +24,7 @@ typedef struct Moved {
     Device *device;
     Range range[MOST];
     int count;
-    Tensor *tensor[MOST]; /* whose addresses are the GPU's while it computes */
+    Tensor *tensor[MOST]; /* which get the GPU's addresses while it computes */
     char *host[MOST];
     int tensors;
 } Moved;
@@ -37,8 +37,8 @@ static void tensor_range(Tensor t, char **begin, char **end) {
     *end = *begin + (rows ? (size_t)((rows - 1) * ld + columns) * dtype_size(t.dtype) : 0);
 }
 
-/* One more range; those that it overlaps become part of it. Tensors end to end stay apart: nothing
- * may reach from one into the other. */
+/* Adds a range; those that it overlaps are merged. Adjacent tensors stay separate, to detect
+ * overruns. */
 static void add_range(Moved *m, Range added) {
     for (int i = 0; i < m->count;) {
         const Range *r = &m->range[i];
@@ -67,7 +67,7 @@ static void add(Moved *m, Tensor *t, bool written) {
     add_range(m, r);
 }
 
-/* The margins are full of 0xff, NaN in every floating type. */
+/* The margins are 0xff, NaN in every floating type. */
 static void send_range(Device *device, Range *r) {
     const char *how = getenv("EASYFIRST_MIRROR");
     Error err;
@@ -107,7 +107,7 @@ static void fetch_range(Device *device, Range *r, const char *op) {
     assert_non_null(now);
     assert_ok(mirror.gpu->download(device, now, r->memory, r->size, &err), &err);
     check_unwritten(op, r, now, 0, r->before, "in front of a tensor");
-    check_unwritten(op, r, now, r->before + values, r->size, "behind a tensor");
+    check_unwritten(op, r, now, r->before + values, r->size, "after a tensor");
     if (r->written)
         memcpy(r->begin, now + r->before, values);
     else
@@ -120,8 +120,8 @@ static void fetch(Moved *m, const char *op) {
     for (int i = 0; i < m->count; i++) fetch_range(m->device, &m->range[i], op);
 }
 
-/* The backend's operation on what was added to `m`. Packing and scratch go through the device's own
- * table, which is the GPU's meanwhile. A failure of what ran shows at the waiting. */
+/* The backend's operation on the ranges of `m`. Packing and scratch use the device's table, which
+ * is the GPU's meanwhile. Asynchronous failures are reported by the wait. */
 #define MIRRORED(m, op, ...)                                         \
     do {                                                             \
         send(&(m));                                                  \
@@ -133,7 +133,7 @@ static void fetch(Moved *m, const char *op) {
         return status;                                               \
     } while (0)
 
-/* ---- Memory, which is the host's. ---- */
+/* ---- Memory, on the host. ---- */
 
 static int mirror_alloc(Device *device, void **memory, size_t bytes, Error *err) {
     (void)device;
@@ -141,7 +141,7 @@ static int mirror_alloc(Device *device, void **memory, size_t bytes, Error *err)
         return error_set(err, "out of memory: %zu bytes requested", bytes);
     void *taken = aligned_alloc(ALIGN, (bytes / ALIGN + 1) * ALIGN);
     if (!taken) return error_set(err, "out of memory: %zu bytes requested", bytes);
-    memset(taken, 0xff, bytes); /* fresh memory is not zero */
+    memset(taken, 0xff, bytes); /* new memory is not zero */
     *memory = taken;
     return 0;
 }
@@ -172,7 +172,7 @@ static int mirror_wait(Device *device, Error *err) {
     return mirror.gpu->wait(device, err);
 }
 
-/* ---- Weights: the pieces may be anywhere, the pack is the GPU's. ---- */
+/* ---- Weights: the pieces may be anywhere, the pack is on the GPU. ---- */
 
 static int mirror_pack(Device *device, struct Packed **packed, const Tensor *pieces, int count,
                        Dtype compute, bool vocabulary, const PackProgress *progress, Error *err) {

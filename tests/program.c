@@ -10,13 +10,15 @@
 
 void run_start(Run *r) {
     *r = (Run){0};
-    /* A shell lets what it starts in the background ignore these, and programs inherit that. */
+    /* A shell sets these to be ignored in background processes, which programs inherit. */
     signal(SIGINT, SIG_DFL), signal(SIGQUIT, SIG_DFL);
     temporary_folder(r->folder, sizeof r->folder);
     unsetenv("EASYFIRST_MODEL");
-    if (!test_on_gpu()) setenv("CUDA_VISIBLE_DEVICES", "", 1); /* what is expected is the CPU's */
-    setenv("OMP_NUM_THREADS", "1", 1); /* quicker for models this small; --threads still counts */
-    setenv("OMP_WAIT_POLICY", "passive", 1); /* where it does: tests share the machine */
+    if (!test_on_gpu())
+        setenv("CUDA_VISIBLE_DEVICES", "", 1); /* the expected output is the
+                                                                  CPU's */
+    setenv("OMP_NUM_THREADS", "1", 1); /* faster for models this small; --threads still applies */
+    setenv("OMP_WAIT_POLICY", "passive", 1); /* tests share the machine */
 }
 
 void run_end(Run *r) {

@@ -43,7 +43,7 @@ static void line_feed(Screen *s) {
     s->scrolled++;
 }
 
-/* Half of a wide letter does not stay when the other half is overwritten. */
+/* Erases half of a wide character if the other half is overwritten. */
 static void unpair(Screen *s, int x) {
     if (x > 0 && !s->cells[s->y][x][0]) blank(s, s->y, x - 1);
     if (x + 1 < s->columns && !s->cells[s->y][x + 1][0]) blank(s, s->y, x + 1);
@@ -51,13 +51,13 @@ static void unpair(Screen *s, int x) {
 
 static void letter(Screen *s, const char *bytes, size_t size, wchar_t c) {
     int width = wcwidth(c), x = s->x;
-    if (width == 0 && (x || s->pending)) { /* joins what stands before it */
+    if (width == 0 && (x || s->pending)) { /* combines with the previous character */
         int to = s->pending ? x : x - 1;
         if (!s->cells[s->y][to][0] && to) to--;
         if (strlen(s->cells[s->y][to]) + size < SCREEN_CELL) strcat(s->cells[s->y][to], bytes);
         return;
     }
-    if (width < 0) fail_msg("U+%04X is no letter, and reached the terminal", (unsigned)c);
+    if (width < 0) fail_msg("U+%04X is not printable, but reached the terminal", (unsigned)c);
     if (!width) return;
     if (s->pending || x + width > s->columns) {
         if (!s->wrap && s->clips) return;
@@ -111,7 +111,7 @@ static void control(Screen *s, const char *text) {
         s->y = s->y + n < s->rows ? s->y + n : s->rows - 1;
     } else if (last == 'G') {
         s->x = n <= s->columns ? n - 1 : s->columns - 1;
-        s->pending = n == s->columns + 1; /* behind the last column there is no other */
+        s->pending = n == s->columns + 1; /* there is none after the last column */
     } else if (!strcmp(text, "\033[K") || !strcmp(text, "\033[J")) {
         for (int x = s->x; x < s->columns; x++) blank(s, s->y, x);
         for (int y = s->y + 1; y < s->rows && last == 'J'; y++)
@@ -138,7 +138,8 @@ static void feed_byte(Screen *s, char byte) {
         wchar_t c;
         size_t n = mbrtowc(&c, text, s->sequence_size, &(mbstate_t){0});
         if (n == (size_t)-2) return;
-        if (n == (size_t)-1 || !n) fail_msg("a byte 0x%02x that is no text", (unsigned char)byte);
+        if (n == (size_t)-1 || !n)
+            fail_msg("a byte 0x%02x that is not valid UTF-8", (unsigned char)byte);
         letter(s, text, s->sequence_size, c);
     }
     s->sequence_size = 0;
@@ -185,8 +186,8 @@ void tty_start(Tty *t, int columns, int rows, char *const *args) {
     t->child = fork();
     assert_true(t->child >= 0);
     if (t->child == 0) {
-        /* As a shell starts a program in front. Of the tests themselves, run behind, Ctrl-C may be
-         * ignored, and what is ignored is inherited. */
+        /* As a shell starts a foreground program. Tests in the background may ignore Ctrl-C, and
+         * ignored signals are inherited. */
         const int signals[] = {SIGINT, SIGQUIT, SIGTERM, SIGHUP, SIGTSTP, SIGTTIN, SIGTTOU};
         for (size_t i = 0; i < sizeof signals / sizeof signals[0]; i++) signal(signals[i], SIG_DFL);
         if (login_tty(t->slave) == 0) execv(argv[0], argv);
@@ -204,7 +205,7 @@ void tty_resize(Tty *t, int columns, int rows) {
     assert_int_equal(ioctl(t->master, TIOCSWINSZ, &size), 0);
 }
 
-/* Takes what came; false if the program has ended and nothing is left. */
+/* Reads available output; false if the program has ended and nothing is left. */
 static bool tty_read(Tty *t) {
     struct pollfd from = {.fd = t->master, .events = POLLIN};
     if (!t->ended && waitpid(t->child, &t->status, WNOHANG | WUNTRACED) == t->child) {

@@ -1,4 +1,4 @@
-/* encoded.c - what all decoders call: the check of a size, and stored rows made upright. */
+/* encoded.c - shared by all decoders: checks the size, and turns stored rows upright. */
 #include <stdlib.h>
 
 #include "vision/formats.h"
@@ -26,9 +26,9 @@ int encoded_check_size(const Encoded *file, const char *format, int64_t width, i
 
 /* ---- Upright rows. ---- */
 
-/* The eight EXIF orientations are three yes-or-no: the image lies on its side (5 to 8: its stored
- * rows are the upright columns), the stored rows come from the far end (3, 4, 6, 7), and each is
- * mirrored (2, 3, 7, 8). */
+/* The eight EXIF orientations are three flags: the image lies on its side (5 to 8: its stored rows
+ * are the upright columns), the stored rows are in reverse order (3, 4, 6, 7), and each is mirrored
+ * (2, 3, 7, 8). */
 static bool is_on_its_side(int orientation) {
     return orientation >= 5;
 }

@@ -2,8 +2,8 @@
 
 #include "vision/formats.h"
 
-/* A TIFF block is in the byte order of the camera that wrote it. Offsets in it are not to be
- * trusted: every read is checked against the block's end and gives 0 beyond it. */
+/* A TIFF block is in the byte order of the camera that wrote it. Its offsets are untrusted: every
+ * read is checked against the block's end and gives 0 beyond it. */
 typedef struct Tiff {
     const uint8_t *bytes;
     size_t size;
@@ -40,8 +40,8 @@ int exif_orientation(const uint8_t *block, size_t size, bool *found) {
     *found = false;
     if (!tiff_open(&t, block, size)) return 1;
 
-    /* Only the first directory describes the image; the one that it links to is the thumbnail's,
-     * whose orientation may differ. */
+    /* Only the first directory describes the image; the next is the thumbnail's, whose orientation
+     * may differ. */
     size_t directory = tiff_u32(&t, 4);
     uint32_t entries = tiff_u16(&t, directory);
     for (uint32_t i = 0; i < entries; i++) {
@@ -49,8 +49,8 @@ int exif_orientation(const uint8_t *block, size_t size, bool *found) {
         if (entry + ENTRY > t.size) return 1;
         if (tiff_u16(&t, entry) != TAG_ORIENTATION) continue;
         *found = true;
-        /* A value of 16 bits stands in the first half of the 32-bit field, in either byte order.
-         * The tag should be such a short, but some programs write a long. */
+        /* A 16-bit value is in the first half of the 32-bit field, in either byte order. The tag
+         * should be such a short, but some programs write a long. */
         uint32_t type = tiff_u16(&t, entry + 2), value = 0;
         if (tiff_u32(&t, entry + 4) != 1) return 1;
         if (type == TYPE_SHORT) value = tiff_u16(&t, entry + 8);

@@ -1,5 +1,5 @@
-/* image_file.c - the bytes of an image file, whatever sort of file that is: pipes grow while they
- * are read, files of other kinds can be endless, and a pipe may have nobody at its other end. */
+/* image_file.c - reads the bytes of an image file of any type: pipes grow while they are read,
+ * other files can be endless, and a pipe may have no writer. */
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -46,9 +46,9 @@ static int refuse_open(const char *path, Error *err) {
                      reason == ENOENT ? "no such file; check the path" : strerror(reason));
 }
 
-/* A pipe with a name can be opened before anything writes to it. Once something does, its pace is
- * waited for, as at any pipe. Non-blocking reads tell the two apart: without a writer they find the
- * end, with one "try again". */
+/* A named pipe can be opened before anything writes to it. With a writer, reads wait for data, as
+ * on any pipe. Non-blocking reads distinguish the two: without a writer they return the end of
+ * file, with one EAGAIN. */
 static int wait_for_writer(FILE *stream, const char *name, Error *err) {
     enum { STEP_MS = 10, MOST_MS = 3000 };
     int fd = fileno(stream);

@@ -1,5 +1,5 @@
 /* jpeg.c - JPEG by libjpeg-turbo with its defaults, which are Pillow's: the accurate integer DCT
- * and smooth ("fancy") upsampling of the colour planes. */
+ * and smooth ("fancy") upsampling of the color planes. */
 #include <setjmp.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,12 +11,11 @@
 
 #include "vision/formats.h"
 
-/* Of images with more pixels than the limit, up to this many times the limit, every second row and
- * column is decoded. */
+/* Images with more pixels than the limit, up to this many times, are decoded at half size. */
 enum { MAX_TIMES = 4 };
 
-/* Everything that is alive while libjpeg runs; like PngDecoder, it belongs to the function above
- * the one that calls setjmp. */
+/* All state while libjpeg runs; like PngDecoder, it belongs to the caller of the function that
+ * calls setjmp. */
 typedef struct JpegDecoder {
     struct jpeg_decompress_struct jpeg;
     struct jpeg_error_mgr errors;
@@ -25,8 +24,8 @@ typedef struct JpegDecoder {
     Encoded *file;
     uint8_t *row;   /* one row as libjpeg gives it, RGB or CMYK */
     uint8_t *rgb;   /* the same as RGB, if it is CMYK */
-    unsigned seen;  /* bit c: a scan with component c was begun */
-    bool truncated; /* libjpeg asked for bytes beyond the end */
+    unsigned seen;  /* bit c: a scan with component c was started */
+    bool truncated; /* libjpeg requested bytes beyond the end */
     bool refused;   /* *err is already written */
     Error *err;
     char message[JMSG_LENGTH_MAX]; /* libjpeg's own words */
@@ -39,14 +38,13 @@ static void on_error(j_common_ptr jpeg) {
     longjmp(d->escape, 1);
 }
 
-/* Whether libjpeg goes on with pixels that it makes up. */
+/* Whether libjpeg continues with made-up pixels after this warning. */
 static bool loses_pixels(int warning) {
     return warning == JWRN_HIT_MARKER || warning == JWRN_HUFF_BAD_CODE ||
            warning == JWRN_ARITH_BAD_CODE || warning == JWRN_MUST_RESYNC;
 }
 
-/* Other warnings, as of stray bytes between markers, stop nothing: Pillow shows such
- * images, too. */
+/* Other warnings, such as stray bytes between markers, are ignored, as by Pillow. */
 static void on_message(j_common_ptr jpeg, int level) {
     if (level < 0 && loses_pixels(jpeg->err->msg_code)) on_error(jpeg);
 }
@@ -59,7 +57,7 @@ static void source_end(j_decompress_ptr jpeg) {
     (void)jpeg;
 }
 
-/* libjpeg's own memory source invents an end marker here and leaves the rest of the image grey.
+/* libjpeg's own memory source inserts an end marker here and leaves the rest of the image gray.
  * Pillow refuses, and so does this. */
 static boolean source_fill(j_decompress_ptr jpeg) {
     JpegDecoder *d = jpeg->client_data;
@@ -91,10 +89,10 @@ static void on_progress(j_common_ptr jpeg) {
     longjmp(d->escape, 1);
 }
 
-/* Pillow's conversion, without colour profile: R = (1 - C) (1 - K). The stored values are inverted,
- * as Adobe's programs write them, so that they are 1 - C and 1 - K already; files of other programs
- * do the same, marked or not, and Pillow assumes so of all. (t + (t >> 8)) >> 8 with t = v + 128 is
- * v / 255 rounded to nearest. */
+/* Pillow's conversion, without color profile: R = (1 - C) (1 - K). The stored values are inverted,
+ * as written by Adobe's programs, so they already are 1 - C and 1 - K; files of other programs are
+ * the same, marked or not, and Pillow assumes it of all. (t + (t >> 8)) >> 8 with t = v + 128 is v
+ * / 255 rounded to nearest. */
 static void cmyk_to_rgb(uint8_t *rgb, const uint8_t *cmyk, int width) {
     for (int x = 0; x < width; x++, rgb += 3, cmyk += 4)
         for (int c = 0; c < 3; c++) {
@@ -143,7 +141,7 @@ static int check_coefficients(const JpegDecoder *d) {
         (long long)(bytes / mib), (long long)(most / mib));
 }
 
-/* Checks what the header says, sets the scale, and allocates the rows. */
+/* Checks the header, sets the scale, and allocates the rows. */
 static int jpeg_prepare(JpegDecoder *d) {
     struct jpeg_decompress_struct *jpeg = &d->jpeg;
     int64_t width = jpeg->image_width, height = jpeg->image_height;
@@ -164,8 +162,8 @@ static int jpeg_prepare(JpegDecoder *d) {
     return rows_start(d->file, (int)jpeg->output_width, (int)jpeg->output_height, d->err);
 }
 
-/* Of files with several scans libjpeg takes whatever is there: components of which nothing came
- * stay grey, and what later scans were to refine stays coarse. */
+/* libjpeg accepts missing scans: components without one stay gray, and components without later
+ * refinements stay coarse. */
 static int check_scans(const JpegDecoder *d) {
     const struct jpeg_decompress_struct *jpeg = &d->jpeg;
     bool whole = true;
@@ -184,7 +182,7 @@ static int check_scans(const JpegDecoder *d) {
         d->file->name, jpeg->input_scan_number);
 }
 
-/* Runs libjpeg; anything but 0 means that it failed, or that *err is written. */
+/* Runs libjpeg; non-zero means that it failed, or that *err is written. */
 static int jpeg_run(JpegDecoder *d) {
     if (setjmp(d->escape)) return -1;
     decoder_start(d);

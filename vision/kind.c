@@ -1,5 +1,5 @@
-/* kind.c - what a file is, by its first bytes. Images are often not what their name says: GIF and
- * WebP files called .jpg, web pages saved where a download failed. */
+/* kind.c - detects a file's type by its first bytes. File names of images are often wrong: GIF and
+ * WebP files called .jpg, web pages saved by a failed download. */
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
@@ -20,9 +20,8 @@ ImageKind image_kind(const uint8_t *bytes, size_t size) {
     return IMAGE_OTHER;
 }
 
-/* The ISO media container: bytes 4..7 are "ftyp" and the brand after them tells what is inside.
- * mif1 and msf1 say only "images"; the compatible brands that follow the minor version then name
- * the codec. */
+/* The ISO media container: bytes 4..7 are "ftyp", followed by the brand. mif1 and msf1 only mean
+ * "images"; then the compatible brands after the minor version name the codec. */
 static const char *container_name(const uint8_t *bytes, size_t size) {
     if (size > 64) size = 64;
     for (size_t at = 8; at + 4 <= size; at += 4) {
@@ -35,7 +34,7 @@ static const char *container_name(const uint8_t *bytes, size_t size) {
     return "an MP4 or QuickTime file";
 }
 
-/* Kinds of images that are known but not read; NULL if it is none of them. */
+/* The name of a known but unsupported image format; NULL for anything else. */
 static const char *unread_image_name(const uint8_t *bytes, size_t size) {
     if (HAS(0, "GIF87a") || HAS(0, "GIF89a")) return "a GIF image";
     if (HAS(0, "RIFF") && HAS(8, "WEBP")) return "a WebP image";
@@ -84,8 +83,7 @@ static const char *document_name(const uint8_t *bytes, size_t size) {
     return NULL;
 }
 
-/* Text is what has no control characters but white space; how its bytes are encoded beyond ASCII
- * does not matter here. */
+/* Text has no control characters except white space; its encoding does not matter here. */
 static bool is_text(const uint8_t *bytes, size_t size) {
     for (size_t i = 0; i < size && i < IMAGE_HEAD; i++)
         if (bytes[i] < 0x20 && !strchr("\t\n\r\f\x1b", bytes[i])) return false;
@@ -151,7 +149,7 @@ int image_refuse(const uint8_t *bytes, size_t size, const char *name, Error *err
     const char *what = unread_image_name(bytes, size);
     if (what)
         return error_set(err,
-                         "%s: this is %s, whatever its name says; %s: convert it first, as with "
+                         "%s: this is %s, despite its name; %s: convert it first, as with "
                          "magick FILE out.png",
                          name, what, expected);
     what = document_name(bytes, size);

@@ -1,6 +1,6 @@
-/* orientation.c - the blocks of a PNG or JPEG that can say how the image is to be turned. They are
- * looked for before anything is decoded, in the bytes, so that rows can be put where they belong
- * as they come. Only the first block of each sort counts. */
+/* orientation.c - finds the blocks of a PNG or JPEG that store its orientation. They are searched
+ * in the bytes before decoding, so that each row can be put in place as it comes. Only the first
+ * block of each kind counts. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -8,29 +8,28 @@
 
 #include "vision/formats.h"
 
-/* Blocks are small (an EXIF block at most 64 KiB); a compressed one is read no further than
- * this. */
+/* Blocks are small (an EXIF block at most 64 KiB); a compressed one is read only up to this. */
 enum { MAX_BLOCK = 1 << 20 };
 
-/* What the blocks read so far have said. */
-typedef struct Said {
+/* The orientations found so far. */
+typedef struct Found {
     bool exif_seen, xmp_seen;
     int raw_profiles;
     bool exif_found; /* the EXIF block has the tag, so XMP does not count */
     int exif, xmp;   /* xmp: 0 if there is none */
-} Said;
+} Found;
 
-static int said_result(const Said *s) {
+static int found_result(const Found *s) {
     return s->exif_found ? s->exif : s->xmp ? s->xmp : 1;
 }
 
-static void said_exif(Said *s, const uint8_t *block, size_t size) {
+static void found_exif(Found *s, const uint8_t *block, size_t size) {
     if (s->exif_seen) return;
     s->exif_seen = true;
     s->exif = exif_orientation(block, size, &s->exif_found);
 }
 
-static void said_xmp(Said *s, const uint8_t *text, size_t size) {
+static void found_xmp(Found *s, const uint8_t *text, size_t size) {
     if (s->xmp_seen) return;
     s->xmp_seen = true;
     s->xmp = xmp_orientation(text, size < MAX_BLOCK ? size : MAX_BLOCK);
@@ -42,13 +41,13 @@ static uint32_t big_u32(const uint8_t *p) {
 
 /* ---- PNG. ---- */
 
-/* A chunk's data, or what is left of it. */
+/* A chunk's data, or the rest of it. */
 typedef struct Part {
     const uint8_t *bytes;
     size_t size;
 } Part;
 
-/* The text up to the next zero byte, and moves behind that; false if there is none. */
+/* Returns the text up to the next zero byte and moves past that; false if there is none. */
 static bool part_word(Part *p, Part *word) {
     const uint8_t *zero = p->size ? memchr(p->bytes, 0, p->size) : NULL;
     if (!zero) return false;
@@ -61,7 +60,7 @@ static bool part_is(Part p, const char *word) {
     return p.size == strlen(word) && memcmp(p.bytes, word, p.size) == 0;
 }
 
-/* The beginning of a zlib stream, at most MAX_BLOCK bytes of it; NULL without memory. */
+/* Inflates at most MAX_BLOCK bytes of a zlib stream; NULL if out of memory. */
 static uint8_t *inflated(Part packed, size_t *size) {
     uint8_t *bytes = malloc(MAX_BLOCK);
     z_stream z = {.next_in = (uint8_t *)packed.bytes, .next_out = bytes, .avail_out = MAX_BLOCK};
@@ -70,7 +69,7 @@ static uint8_t *inflated(Part packed, size_t *size) {
         free(bytes);
         return NULL;
     }
-    (void)inflate(&z, Z_FINISH); /* what came out before an error may do */
+    (void)inflate(&z, Z_FINISH); /* output before an error may suffice */
     *size = MAX_BLOCK - z.avail_out;
     inflateEnd(&z);
     return bytes;
@@ -83,8 +82,8 @@ static int hex_digit(uint8_t c) {
     return -1;
 }
 
-/* ImageMagick's way to keep a block in a text: "\nexif\n    1234\n" and then hexadecimal digits in
- * lines. Returns the block's bytes (the caller frees them), NULL without memory. */
+/* ImageMagick's raw profile text: "\nexif\n 1234\n" and then lines of hexadecimal digits. Returns
+ * the block's bytes (the caller frees them), NULL if out of memory. */
 static uint8_t *raw_profile(Part text, size_t *size) {
     for (int line = 0; line < 3; line++) {
         const uint8_t *newline = text.size ? memchr(text.bytes, '\n', text.size) : NULL;
@@ -104,29 +103,29 @@ static uint8_t *raw_profile(Part text, size_t *size) {
     return bytes;
 }
 
-/* An APP1 segment's data: EXIF or XMP, each with its own beginning. */
-static void said_app1(Said *s, const uint8_t *bytes, size_t size) {
+/* An APP1 segment's data: EXIF or XMP, each with its own prefix. */
+static void found_app1(Found *s, const uint8_t *bytes, size_t size) {
     static const char exif[6] = "Exif\0", xmp[] = "http://ns.adobe.com/xap/1.0/";
     if (size >= sizeof exif && memcmp(bytes, exif, sizeof exif) == 0)
-        said_exif(s, bytes, size);
+        found_exif(s, bytes, size);
     else if (size >= sizeof xmp && memcmp(bytes, xmp, sizeof xmp) == 0)
-        said_xmp(s, bytes + sizeof xmp, size - sizeof xmp);
+        found_xmp(s, bytes + sizeof xmp, size - sizeof xmp);
 }
 
-static void said_raw_profile(Said *s, Part text, bool xmp) {
+static void found_raw_profile(Found *s, Part text, bool xmp) {
     size_t size;
     uint8_t *block = raw_profile(text, &size);
     if (block && xmp)
-        said_xmp(s, block, size);
+        found_xmp(s, block, size);
     else if (block && size >= 4 && (memcmp(block, "II", 2) == 0 || memcmp(block, "MM", 2) == 0))
-        said_exif(s, block, size);
+        found_exif(s, block, size);
     else if (block)
-        said_app1(s, block, size);
+        found_app1(s, block, size);
     free(block);
 }
 
 /* A text under a keyword that may hold an orientation. */
-static void said_text(Said *s, Part keyword, Part text, bool packed) {
+static void found_text(Found *s, Part keyword, Part text, bool packed) {
     enum { MAX_RAW_PROFILES = 4 };
     bool xmp = part_is(keyword, "XML:com.adobe.xmp");
     bool raw_xmp = part_is(keyword, "Raw profile type xmp");
@@ -142,18 +141,18 @@ static void said_text(Said *s, Part keyword, Part text, bool packed) {
     }
     if (text.size > MAX_BLOCK) text.size = MAX_BLOCK;
     if (xmp)
-        said_xmp(s, text.bytes, text.size);
+        found_xmp(s, text.bytes, text.size);
     else
-        said_raw_profile(s, text, raw_xmp);
+        found_raw_profile(s, text, raw_xmp);
     free(unpacked);
 }
 
-static void said_png_text(Said *s, const char *kind, Part data) {
+static void found_png_text(Found *s, const char *kind, Part data) {
     Part keyword, ignored;
     if (!part_word(&data, &keyword)) return;
     bool packed = false;
     if (memcmp(kind, "zTXt", 4) == 0) {
-        if (data.size < 1 || data.bytes[0] != 0) return; /* the one method, deflate */
+        if (data.size < 1 || data.bytes[0] != 0) return; /* the only method, deflate */
         packed = true, data.bytes++, data.size--;
     } else if (memcmp(kind, "iTXt", 4) == 0) {
         if (data.size < 2 || (data.bytes[0] == 1 && data.bytes[1] != 0)) return;
@@ -161,16 +160,16 @@ static void said_png_text(Said *s, const char *kind, Part data) {
         /* the language, and the keyword in that language */
         if (!part_word(&data, &ignored) || !part_word(&data, &ignored)) return;
     }
-    said_text(s, keyword, data, packed);
+    found_text(s, keyword, data, packed);
 }
 
 static bool chunk_is_whole(const uint8_t *chunk, uint32_t length) {
     return crc32(0, chunk + 4, length + 4) == big_u32(chunk + 8 + length);
 }
 
-/* Chunk by chunk, as far as their lengths make sense. An eXIf chunk counts before a raw profile,
- * wherever the two are, so texts wait for a second walk. */
-static void png_walk(Said *s, const uint8_t *bytes, size_t size, bool texts) {
+/* Iterates over the chunks, as long as their lengths are valid. An eXIf chunk takes precedence over
+ * a raw profile in any order, so texts are read in a second pass. */
+static void png_walk(Found *s, const uint8_t *bytes, size_t size, bool texts) {
     for (size_t at = 8; size >= 12 && at <= size - 12;) {
         const uint8_t *chunk = bytes + at;
         const char *kind = (const char *)chunk + 4;
@@ -180,26 +179,26 @@ static void png_walk(Said *s, const uint8_t *bytes, size_t size, bool texts) {
         bool text = memcmp(kind, "tEXt", 4) == 0 || memcmp(kind, "zTXt", 4) == 0 ||
                     memcmp(kind, "iTXt", 4) == 0;
         bool exif = memcmp(kind, "eXIf", 4) == 0;
-        if (texts && text && chunk_is_whole(chunk, length)) said_png_text(s, kind, data);
-        if (!texts && exif && chunk_is_whole(chunk, length)) said_exif(s, data.bytes, data.size);
+        if (texts && text && chunk_is_whole(chunk, length)) found_png_text(s, kind, data);
+        if (!texts && exif && chunk_is_whole(chunk, length)) found_exif(s, data.bytes, data.size);
         at += (size_t)length + 12;
     }
 }
 
 int png_orientation(const uint8_t *bytes, size_t size) {
-    Said said = {0};
-    png_walk(&said, bytes, size, false);
-    if (!said.exif_found) png_walk(&said, bytes, size, true);
-    return said_result(&said);
+    Found found = {0};
+    png_walk(&found, bytes, size, false);
+    if (!found.exif_found) png_walk(&found, bytes, size, true);
+    return found_result(&found);
 }
 
 /* ---- JPEG. ---- */
 
-/* Segment by segment up to the first scan; what lies between them is passed over, as
- * libjpeg does. */
+/* Iterates over the segments up to the first scan; bytes between them are skipped, as by
+ * libjpeg. */
 int jpeg_orientation(const uint8_t *bytes, size_t size) {
     enum { APP1 = 0xe1, SOS = 0xda, EOI = 0xd9, RST0 = 0xd0, SOI = 0xd8, TEM = 1 };
-    Said said = {0};
+    Found found = {0};
     for (size_t at = 2; at < size;) {
         const uint8_t *mark = memchr(bytes + at, 0xff, size - at);
         if (!mark) break;
@@ -211,8 +210,8 @@ int jpeg_orientation(const uint8_t *bytes, size_t size) {
         if (marker == SOS || marker == EOI || size - at < 2) break;
         size_t length = (size_t)bytes[at] << 8 | bytes[at + 1];
         if (length < 2 || length > size - at) break;
-        if (marker == APP1) said_app1(&said, bytes + at + 2, length - 2);
+        if (marker == APP1) found_app1(&found, bytes + at + 2, length - 2);
         at += length;
     }
-    return said_result(&said);
+    return found_result(&found);
 }

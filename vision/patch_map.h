@@ -23,7 +23,7 @@ int patch_rectangle(PatchRectangle *rectangle, int width, int height,
  * the whole image: out[x * cells + y] (x first, as GQA's official script indexes its 7 x 7 maps)
  * receives from every patch the share of its area that lies in the cell. Shares outside of the
  * image (padding) are dropped, the rest of the sum is preserved; returns the sum of `out`, for
- * normalising. Cells outside of the crop get 0. */
+ * normalizing. Cells outside of the crop get 0. */
 double patch_map_cells(double *out, int cells, const float *map, int grid,
                        const PatchRectangle *rectangle, int width, int height);
 

@@ -1,4 +1,4 @@
-/* png.c - PNG of every colour type and depth, by libpng, blended over white where transparent. */
+/* png.c - PNG of every color type and depth, by libpng, blended over white where transparent. */
 #include <png.h>
 #include <setjmp.h>
 #include <stdio.h>
@@ -7,19 +7,19 @@
 
 #include "vision/formats.h"
 
-/* Everything that is alive while libpng runs. It belongs to the function above the one that calls
- * setjmp, so that after a longjmp no local variable of the latter is looked at. */
+/* All state while libpng runs. It belongs to the caller of the function that calls setjmp, so that
+ * after a longjmp no local variable of the latter is read. */
 typedef struct PngDecoder {
     Encoded *file;
-    size_t at; /* bytes handed to libpng so far */
+    size_t at; /* bytes passed to libpng so far */
     png_structp png;
     png_infop info;
-    uint8_t *row; /* one row as libpng gives it */
-    uint8_t *rgb; /* the same as RGB, or rows that passes of an interlaced file fill */
+    uint8_t *row;                /* one row from libpng */
+    uint8_t *rgb;                /* the same as RGB, or rows of an interlaced file's passes */
     int width, height, channels; /* channels: 3 or 4 */
-    bool truncated;              /* libpng asked for bytes beyond the end */
+    bool truncated;              /* libpng requested bytes beyond the end */
     bool damaged;                /* the checksum of all pixels is wrong */
-    bool complete;               /* all pixels are there */
+    bool complete;               /* all pixels are read */
     bool refused;                /* *err is already written */
     Error *err;
     char message[160]; /* libpng's own words */
@@ -32,8 +32,7 @@ static void on_error(png_structp png, png_const_charp message) {
     longjmp(d->escape, 1);
 }
 
-/* libpng warns of oddities that leave the pixels as they are, but for this one of zlib: the pixels'
- * checksum. */
+/* libpng's warnings do not affect the pixels, except zlib's about their checksum. */
 static void on_warning(png_structp png, png_const_charp message) {
     PngDecoder *d = png_get_error_ptr(png);
     if (strstr(message, "incorrect data check")) d->damaged = true;
@@ -49,24 +48,23 @@ static void on_read(png_structp png, png_bytep to, size_t count) {
     d->at += count;
 }
 
-/* Chunks that change no pixel here are passed over unread: colour profiles and texts can be large
- * or malformed, and no gamma is applied because Pillow applies none. Of the others only tRNS
- * matters (orientation.c reads the texts and eXIf). Names of 4 letters, each with the terminator
- * that libpng wants. */
+/* Skips chunks that change no pixel here: color profiles and texts can be large or malformed, and
+ * gamma is not applied, as in Pillow. Of the others only tRNS matters (orientation.c reads the
+ * texts and eXIf). Names of 4 letters, each with the terminator that libpng requires. */
 static void skip_needless_chunks(png_structp png) {
     static const png_byte names[] = "bKGD\0cHRM\0eXIf\0gAMA\0hIST\0iCCP\0iTXt\0oFFs\0pCAL\0"
                                     "pHYs\0sBIT\0sCAL\0sPLT\0sRGB\0tEXt\0tIME\0zTXt";
     png_set_keep_unknown_chunks(png, PNG_HANDLE_CHUNK_NEVER, names, (int)(sizeof names / 5));
 }
 
-/* Asks libpng for 8-bit RGB, or RGBA where there is any kind of transparency. */
+/* Requests 8-bit RGB from libpng, or RGBA with any kind of transparency. */
 static void request_rgb(png_structp png, png_infop info, int depth, int colour) {
     if (colour == PNG_COLOR_TYPE_PALETTE) png_set_palette_to_rgb(png);
     if (colour == PNG_COLOR_TYPE_GRAY && depth < 8) png_set_expand_gray_1_2_4_to_8(png);
-    /* A transparent colour is compared at full depth, before the lower bytes are dropped. */
+    /* A transparent color is compared at full depth, before the lower bytes are dropped. */
     if (png_get_valid(png, info, PNG_INFO_tRNS)) png_set_tRNS_to_alpha(png);
-    /* v >> 8, as Pillow does for colour; it clips 16-bit grey at 255 instead, which turns nearly
-     * every such image white, so grey is treated like colour here. */
+    /* v >> 8, as in Pillow for color; Pillow clips 16-bit gray at 255 instead, which turns nearly
+     * every such image white, so gray is treated like color here. */
     if (depth == 16) png_set_strip_16(png);
     if (!(colour & PNG_COLOR_MASK_COLOR)) png_set_gray_to_rgb(png);
 }
@@ -78,7 +76,7 @@ static uint8_t over_white(uint32_t v, uint32_t a) {
     return (uint8_t)((t + (t >> 8)) >> 8);
 }
 
-/* Pixels of the row as RGB, each `step` pixels after the one before. */
+/* Writes the row's pixels as RGB, `step` pixels apart. */
 static void row_to_rgb(const PngDecoder *d, uint8_t *to, int step, uint32_t count) {
     const uint8_t *from = d->row;
     if (d->channels == 3)
@@ -100,15 +98,15 @@ static void read_rows(PngDecoder *d) {
 }
 
 /* Adam7's passes, each a small image of its own. The first five hold every second pixel of the even
- * rows: a quarter of all, kept until the sixth brings the pixels between them. The seventh is the
- * odd rows. (What libpng makes of passes itself needs all pixels at once.) */
+ * rows: a quarter of all, kept until the sixth has the pixels between them. The seventh is the odd
+ * rows. (libpng's own deinterlacing needs all pixels at once.) */
 static void read_interlaced_rows(PngDecoder *d) {
     uint32_t width = (uint32_t)d->width, height = (uint32_t)d->height;
     size_t kept_bytes = ((size_t)width + 1) / 2 * 3;
     uint8_t *kept = d->rgb, *whole = d->rgb + kept_bytes * ((height + 1) / 2);
     for (int pass = 0; pass < 7; pass++) {
         uint32_t columns = PNG_PASS_COLS(width, pass), rows = PNG_PASS_ROWS(height, pass);
-        /* Of one column, the even rows are whole after the fifth pass; the sixth is empty. */
+        /* With one column, the even rows are complete after the fifth pass; the sixth is empty. */
         for (uint32_t r = 0; r < rows; r++) {
             uint32_t y = PNG_ROW_FROM_PASS_ROW(r, pass), x = PNG_PASS_START_COL(pass);
             if (columns > 0) png_read_row(d->png, d->row, NULL);
@@ -135,7 +133,7 @@ static int rows_allocate(PngDecoder *d, bool interlaced) {
     return rows_start(d->file, d->width, d->height, d->err);
 }
 
-/* Runs libpng; anything but 0 means that it failed, or that *err is written. */
+/* Runs libpng; non-zero means that it failed, or that *err is written. */
 static int png_run(PngDecoder *d) {
     if (setjmp(d->escape)) return -1;
     d->png = png_create_read_struct(PNG_LIBPNG_VER_STRING, d, on_error, on_warning);
@@ -178,7 +176,8 @@ static bool png_is_whole(const PngDecoder *d) {
 
 int png_decode(Encoded *file, Error *err) {
     PngDecoder decoder = {.file = file, .err = err}, *d = &decoder;
-    /* No PNG in spite of its signature: the first chunk is not IHDR, the pixels are not as said. */
+    /* Not a valid PNG in spite of its signature: the first chunk is not IHDR, or the pixels do not
+     * match the header. */
     if (file->size >= 16 && memcmp(file->bytes + 12, "CgBI", 4) == 0)
         return error_set(
             err,

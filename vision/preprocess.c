@@ -28,15 +28,15 @@ static int config_check(const PreprocessConfig *config, Error *err) {
     return 0;
 }
 
-/* An image with its shortest edge at `size`, and the corner of the square in its middle. */
+/* The size of an image whose shortest edge is `size`, and the corner of its center square. */
 typedef struct Resized {
     int width, height, left, top;
 } Resized;
 
 static int resized_size(Resized *r, int width, int height, int size, Error *err) {
-    /* The reference divides in double and cuts off. Dividing integers gives the same: a quotient
-     * n / d that is no integer is at least 1 / d away from the next one, more than a double's
-     * rounding can bridge for n below 2^53. */
+    /* The reference divides in double and truncates. Integer division gives the same: a non-integer
+     * quotient n / d is at least 1 / d away from the next integer, more than a double's rounding
+     * error for n below 2^53. */
     int64_t wide = size, high = size;
     if (width > height)
         wide = (int64_t)size * width / height;
@@ -49,7 +49,7 @@ static int resized_size(Resized *r, int width, int height, int size, Error *err)
     return 0;
 }
 
-/* What makes the square out of an image of this size; NULL on failure. */
+/* The resampler from an image of this size to the square; NULL on failure. */
 static Resampler *square_new(int width, int height, const PreprocessConfig *config, Error *err) {
     if (config_check(config, err) != 0) return NULL;
     if (width < 1 || height < 1) {
@@ -61,7 +61,7 @@ static Resampler *square_new(int width, int height, const PreprocessConfig *conf
         int side = width > height ? width : height;
         Canvas square = {side, side, (side - width) / 2, (side - height) / 2, {0}};
         for (int c = 0; c < 3; c++) {
-            int level = (int)(255.0 * config->mean[c]); /* cut off, not rounded, as LLaVA does */
+            int level = (int)(255.0 * config->mean[c]); /* truncated, not rounded, as in LLaVA */
             square.colour[c] = (uint8_t)(level < 0 ? 0 : level > 255 ? 255 : level);
         }
         return resampler_new(&square, width, height, size, size, 0, 0, size, size, err);
@@ -83,7 +83,7 @@ int preprocess_crop(Image *out, const Image *in, const PreprocessConfig *config,
     return 0;
 }
 
-/* An image that becomes a square while it is read. */
+/* An image that is resampled to a square while it is read. */
 typedef struct Reading {
     const PreprocessConfig *config;
     Resampler *resampler;
@@ -147,7 +147,7 @@ int preprocess_image(float *out, const Image *in, const PreprocessConfig *config
     size_t plane = (size_t)config->size * (size_t)config->size;
     for (size_t c = 0; c < 3; c++) {
         /* There are only 256 levels. The factor 1 / 255 in double and one rounding to float before
-         * the mean is taken off: the reference's steps, so that the values are equal to it. */
+         * the mean is subtracted: the reference's steps, so that the values are equal. */
         float level[256];
         for (int v = 0; v < 256; v++)
             level[v] = ((float)(v * (1.0 / 255)) - config->mean[c]) / config->std[c];

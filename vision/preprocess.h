@@ -1,7 +1,7 @@
 /* preprocess.h - an image as the input of a CLIP vision tower.
  *
  * The steps of CLIP's image processor: shortest edge to `size` with Pillow's bicubic, long edge
- * int(size * long / short), centre crop to size x size with offset floor((length - size) / 2), x /
+ * int(size * long / short), center crop to size x size with offset floor((length - size) / 2), x /
  * 255, then (x - mean) / std per channel. LLaVA's `pad` option first centers the image in a square
  * of the mean color.
  */

@@ -7,17 +7,17 @@
 #include <emmintrin.h>
 #endif
 
-/* Both passes are sums of weight * sample in fixed point. All are taken modulo 2^32 in unsigned
- * arithmetic: the true sums fit 32 bits with sign, so the order of adding, and what is added
- * beforehand for the empty parts of a canvas, make no difference to a single bit. */
+/* Both passes are sums of weight * sample in fixed point. All are modulo 2^32 in unsigned
+ * arithmetic: the true sums fit signed 32 bits, so the result is exact in any order, also with the
+ * sums for the empty parts of a canvas added first. */
 enum { FRACTION_BITS = 22, HALF = 1 << (FRACTION_BITS - 1) };
 
 /* The horizontal pass takes eight taps at a time (see taps_sum). */
 enum { TAPS = 8 };
 
 /* The weights of outputs [from, from + count) of one direction. Output i sums the `length[i]`
- * samples from `first[i]` on, counted from the image's first sample, not the canvas's. What the
- * rest of its window, which sees the empty canvas, weighs is in `outside[i]`. */
+ * samples from `first[i]` on, counted from the image's first sample, not the canvas's. `outside[i]`
+ * is the weight of the rest of its window, over the empty canvas. */
 typedef struct Weights {
     int count;
     int stride; /* of `taps`: the longest window, rounded up to whole groups of TAPS */
@@ -35,7 +35,7 @@ static void weights_free(Weights *w) {
     *w = (Weights){0};
 }
 
-/* Keys' cubic with a = -1/2. The order of operations is Pillow's: other orders round otherwise. */
+/* Keys' cubic with a = -1/2. The order of operations is Pillow's: others round differently. */
 static double cubic(double x) {
     const double a = -0.5;
     x = fabs(x);
@@ -54,7 +54,7 @@ static int32_t fixed_point(double weight) {
 }
 
 /* One direction: `length` samples of the image lie at `start` on a canvas of `canvas` samples,
- * which is resized to `size` samples; wanted are the outputs [from, from + count). */
+ * which is resized to `size` samples; computes the weights of outputs [from, from + count). */
 static int weights_make(Weights *w, int canvas, int start, int length, int size, int from,
                         int count) {
     *w = (Weights){.count = count};
@@ -76,15 +76,15 @@ static int weights_make(Weights *w, int canvas, int start, int length, int size,
     }
     for (int i = 0; i < count; i++) {
         const double centre = ((int64_t)from + i + 0.5) * scale;
-        /* Pillow rounds by cutting off the fraction of x + 0.5, towards zero for negative x too. */
+        /* Pillow rounds by truncating x + 0.5, towards zero for negative x too. */
         int64_t begin = (int64_t)(centre - support + 0.5), end = (int64_t)(centre + support + 0.5);
         if (begin < 0) begin = 0;
         if (end > canvas) end = canvas;
         double sum = 0;
         for (int64_t x = begin; x < end; x++)
             sum += window[x - begin] = cubic(((double)x - centre + 0.5) * shrink);
-        /* The part of the window that sees the image; an empty one lies at the image's begin or
-         * end, so that both ends of the windows only ever move forward. */
+        /* The part of the window over the image; an empty one is at the image's begin or end, so
+         * that both ends of the windows are monotonic. */
         int64_t low = clamp(begin, start, (int64_t)start + length);
         int64_t high = clamp(end, start, (int64_t)start + length);
         w->first[i] = (int)(low - start);
@@ -108,7 +108,7 @@ static uint8_t sample_round(uint32_t sum) {
     return (uint8_t)(v < 0 ? 0 : v > 255 ? 255 : v);
 }
 
-/* The horizontal weights as row_resample reads them, and the sums to start from. */
+/* The horizontal weights as row_resample reads them, and the initial sums. */
 typedef struct RowPlan {
     const Weights *weights;
     uint32_t *base;   /* [count, 3]: one half, for rounding, plus what the canvas contributes */
@@ -123,9 +123,9 @@ static void row_plan_free(RowPlan *p) {
     *p = (RowPlan){0};
 }
 
-/* The SSE2 multiplication that adds matmuls in pairs, pmaddwd, wants factors of 16 bits. A weight
- * needs 24, so it is split: weight = upper * 4096 + lower with 0 <= lower < 4096. Of each group of
- * eight taps, tap t is paired with tap t + 4; see taps_sum for why. */
+/* SSE2's pmaddwd, which adds products in pairs, needs factors of 16 bits. A weight needs 24, so it
+ * is split: weight = upper * 4096 + lower with 0 <= lower < 4096. Of each group of eight taps, tap
+ * t is paired with tap t + 4; see taps_sum for why. */
 static int row_plan_make(RowPlan *p, const Weights *w, const uint8_t colour[3]) {
     *p = (RowPlan){.weights = w};
     size_t count = (size_t)w->count, groups = (size_t)w->stride / TAPS;
@@ -154,15 +154,15 @@ static int row_plan_make(RowPlan *p, const Weights *w, const uint8_t colour[3]) 
 
 #ifdef __SSE2__
 
-enum { GROUP_READ = 28 }; /* bytes that a group of eight pixels is read with */
+enum { GROUP_READ = 28 }; /* bytes read for a group of eight pixels */
 
 /* Sums of weight * sample over `groups` groups of eight RGB pixels, added to sum[3].
  *
  * Pixels 0..3 of a group are 12 bytes, r0 g0 b0 r1 ... b3, and so are pixels 4..7. Interleaving the
  * two gives r0 r4 g0 g4 b0 b4 r1 r5 | g1 g5 b1 b5 r2 r6 g2 g6 | b2 b6 r3 r7 g3 g7 b3 b7: three
  * vectors of four pairs, each pair of one channel and with no lane wasted, so that pmaddwd sums
- * pairs without taking the channels apart. With the weights' pairs in the order (0 4) (1 5) (2 6)
- * (3 7), the vectors need the pairs 0 0 0 1, 1 1 2 2 and 2 3 3 3. */
+ * pairs without separating the channels. With the weights' pairs in the order (0 4) (1 5) (2 6) (3
+ * 7), the vectors need the pairs 0 0 0 1, 1 1 2 2 and 2 3 3 3. */
 static inline void taps_sum(uint32_t sum[3], const uint8_t *pixels, const int16_t *halves,
                             int groups) {
     const __m128i zero = _mm_setzero_si128();
@@ -232,8 +232,8 @@ static void row_resample(uint8_t *out, const uint8_t *row, const uint8_t *end, c
     }
 }
 
-/* The outputs [*low, *high) whose windows have sample `at` in them. Windows begin and end in the
- * order of their outputs. */
+/* The outputs [*low, *high) whose windows contain sample `at`. Windows begin and end in the order
+ * of their outputs. */
 static void weights_range(const Weights *w, int64_t at, int *low, int *high) {
     int begin = 0, end = w->count;
     while (begin < end) {
@@ -257,16 +257,15 @@ static void weights_range(const Weights *w, int64_t at, int *low, int *high) {
 
 /* Both passes, with one row of the image at a time: it is resampled horizontally and then added,
  * with its weight, to all output rows whose vertical window it is in (some four of them when
- * shrinking). So memory does not grow with the image.
+ * shrinking). So memory is independent of the image's size.
  *
- * With columns the horizontal pass is what is summed up first: `columns` holds, for the outputs
- * [low, high) of that pass and for the rows [top, bottom) that the vertical pass needs, what has
- * come so far. */
+ * With columns the horizontal pass is accumulated first: `columns` holds its sums so far, for its
+ * outputs [low, high) and the rows [top, bottom) that the vertical pass needs. */
 struct Resampler {
     Weights horizontal, vertical;
     RowPlan plan;
     int in_width, width, height;
-    int low, high;     /* the horizontal outputs whose windows see the image, not the canvas only */
+    int low, high;     /* the horizontal outputs whose windows overlap the image */
     uint32_t *sums;    /* [height, width, 3] */
     uint8_t *row;      /* [width, 3] */
     uint32_t *columns; /* [high - low, bottom - top, 3]; NULL for rows */
@@ -293,8 +292,8 @@ static uint32_t sum_of_taps(const Weights *w, int output) {
     return sum;
 }
 
-/* The sums that the vertical pass starts from: one half, for rounding, plus what the canvas gives:
- * its rows above and below the image and, all at once, its columns at the sides. */
+/* The initial sums of the vertical pass: one half, for rounding, plus the canvas's contribution:
+ * its rows above and below the image and its columns at the sides. */
 static void sums_start(Resampler *r, const uint8_t colour[3]) {
     const Weights *horizontal = &r->horizontal, *vertical = &r->vertical;
     const int64_t row_samples = (int64_t)r->width * 3;
@@ -406,7 +405,7 @@ void resampler_column(Resampler *r, int x, const uint8_t *rgb) {
                      tap_of(&r->horizontal, i, x));
 }
 
-/* The vertical pass, once all columns have come. */
+/* The vertical pass, after all columns. */
 static void columns_finish(Resampler *r) {
     const int64_t samples = (r->bottom - r->top) * 3;
     for (int64_t y = r->top; y < r->bottom; y++) {

@@ -1,6 +1,6 @@
 /* resize.h - Pillow's bicubic resampling, to the bit.
  *
- * Keys' cubic with a = -0.5, support 2 * max(1, scale), weights renormalised where a border cuts
+ * Keys' cubic with a = -0.5, support 2 * max(1, scale), weights renormalized where a border cuts
  * the window, coefficients in fixed point with 22 bits, a horizontal pass and then a vertical one
  * with the samples rounded to 8 bits in between. (Pillow skips the pass of a direction that keeps
  * its size; it would change nothing, since its weights are 0, 0, 1, 0, 0.)

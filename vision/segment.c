@@ -13,7 +13,7 @@ int segment_declare(SegmentHead *head, int width, int classes, Params *params, E
                                  "segment.");
 }
 
-/* The rows of the features, each image's class token in front if it is kept. */
+/* The rows of the features, each image's class token first if it is kept. */
 typedef struct Rows {
     int64_t count;
     int skip;             /* rows before an image's first patch */
@@ -56,7 +56,7 @@ static int rows_open(Rows *rows, const Vit *vit, const SegmentHead *head, const 
     return 0;
 }
 
-/* Row by row to patch by patch. */
+/* Copies values of rows to patches. */
 static void rows_read(const Rows *rows, const SegmentBatch *batch, int patches, float *losses,
                       SegmentScore *score) {
     int each = patches + rows->skip;
@@ -72,9 +72,9 @@ static void rows_read(const Rows *rows, const SegmentBatch *batch, int patches, 
         }
 }
 
-/* ---- One pass. ---- */
+/* ---- Forward and backward pass. ---- */
 
-/* What the loss takes of the arena. */
+/* Arena bytes of the loss. */
 static size_t loss_bytes(int64_t rows) {
     return arena_bytes(DTYPE_I32, 1, rows) + 3 * arena_bytes(DTYPE_F32, 1, rows);
 }
@@ -91,7 +91,7 @@ size_t segment_bytes(const Vit *vit, const SegmentHead *head, int images, bool r
            (learn > alone ? learn : alone);
 }
 
-/* Losses and, where asked for, the gradient of the features and the classes found. */
+/* Losses and, if requested, the gradient of the features and the predicted classes. */
 static int head_pass(const SegmentHead *head, Arena *arena, Rows *rows, float smoothing,
                      const SegmentRun *run, Tensor features, Tensor dfeatures, Error *err) {
     Device *device = arena->device;

@@ -12,9 +12,9 @@ static const BlockNames clip_names = {.query = "self_attn.q_proj",
                                       .fc2 = "mlp.fc2",
                                       .norm2 = "layer_norm2"};
 
-/* The deviation of fresh position embeddings. A fresh patch embedding makes numbers of deviation
- * 0.55 from normalised pixels (params_init_std times the root of its columns); positions of 0.02
- * beside them would drown, and a tower trained from nothing would not learn where things are. */
+/* The initial standard deviation of position embeddings. An untrained patch embedding gives values
+ * of deviation 0.55 from normalized pixels (params_init_std times the square root of its columns);
+ * with positions of 0.02, a tower trained from scratch would not learn where things are. */
 #define POSITION_STD 0.4f
 
 int vit_patches(const VitConfig *config) {
@@ -49,7 +49,7 @@ static int declare_embeddings(Vit *vit, Params *params, Error *err) {
                              .role = PARAM_TABLE,
                              .init = INIT_NORMAL,
                              .init_std = params_init_std(d),
-                             .ndim = 1, /* so it stands in public files */
+                             .ndim = 1, /* as in public files */
                              .shape = {d}};
     TRY(params_declare(params, &class_token, err, "vision_model.embeddings.class_embedding"));
     ParamSpec patches = {.slot = &vit->patch_w,

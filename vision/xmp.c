@@ -1,11 +1,11 @@
-/* xmp.c - one property of an XMP packet. It is looked for in the text, as Pillow does, so that a
- * packet that is no well-formed XML costs nothing; unlike Pillow's pattern, this knows single
- * quotes, white space, comments and other prefixes of the TIFF namespace. */
+/* xmp.c - reads one property of an XMP packet. It is searched in the text, as in Pillow, so that
+ * the packet need not be well-formed XML; unlike Pillow's pattern, this supports single quotes,
+ * white space, comments and other prefixes of the TIFF namespace. */
 #include <string.h>
 
 #include "vision/formats.h"
 
-/* Where a scan stands. Reads at or beyond the end give 0. */
+/* The position of a scan. Reads at or beyond the end give 0. */
 typedef struct Text {
     const char *at, *end;
 } Text;
@@ -33,8 +33,7 @@ static bool take(Text *t, char c) {
     return true;
 }
 
-/* `="6"` or `>6<` after the property's name; 0 if it is neither, 1 if the value is none of 1
- * to 8. */
+/* `="6"` or `>6<` after the property's name; 0 if it is neither, 1 if the value is not 1 to 8. */
 static int property_value(Text t) {
     skip_space(&t);
     char close = '<';
@@ -53,8 +52,8 @@ static int property_value(Text t) {
     return value >= 1 && value <= 8 && text_peek(&t) == close ? value : 1;
 }
 
-/* Whether the packet binds the prefix to the TIFF namespace. "tiff" needs no binding: packets that
- * lack it are read by others, too. */
+/* Whether the packet binds the prefix to the TIFF namespace. "tiff" needs no binding: other readers
+ * accept packets without it, too. */
 static bool is_tiff_prefix(const char *prefix, size_t length, const char *text, size_t size) {
     static const char namespace[] = "http://ns.adobe.com/tiff/1.0/";
     if (length == 4 && memcmp(prefix, "tiff", 4) == 0) return true;
@@ -74,7 +73,7 @@ static bool is_tiff_prefix(const char *prefix, size_t length, const char *text, 
     return false;
 }
 
-/* The next place of `word` after *from that lies in no comment; *from moves behind it. */
+/* The next occurrence of `word` after *from outside of comments; *from moves past it. */
 static const char *next_word(const char **from, const char *end, const char *word) {
     size_t length = strlen(word);
     for (const char *found = NULL;;) {

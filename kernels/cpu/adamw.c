@@ -62,7 +62,7 @@ int cpu_adamw_step(Device *device, Tensor p, Tensor copy, Tensor m, Tensor v, Te
 /* Pieces of a sum, for any number of threads: its bits depend on the values alone. */
 enum { SUM_PIECES = 256 };
 
-/* In eight independent sums, which a compiler can vectorise; a single one would be added in strict
+/* In eight independent sums, which a compiler can vectorize; a single one would be added in strict
  * order. */
 static double piece_square_sum(Tensor x, int64_t first, int64_t end) {
     double sum[8] = {0};

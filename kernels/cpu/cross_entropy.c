@@ -5,7 +5,7 @@
  *
  * The first pass finds each row's largest logit and sum of exponentials, and dx with them, by the
  * online softmax of flash attention (Dao et al., 2022): exponentials are relative to the largest
- * logit so far and accumulated into dx unnormalised; when a later chunk has a larger one, the
+ * logit so far and accumulated into dx unnormalized; when a later chunk has a larger one, the
  * accumulators are scaled down, and the sum divides everything at the end. The target's own logit
  * is left out of all this and added at the end: its gradient p - 1 is minus the sum of the others',
  * which is accurate even for a fully learned row, where p - 1 would be a difference of rounded
@@ -69,7 +69,7 @@ static int chunk_logits(Device *device, const Loss *loss, Tensor y, int64_t top,
 
 /* ---- The first pass: loss and dx. ---- */
 
-/* In eight independent sums, which a compiler can vectorise. */
+/* In eight independent sums, which a compiler can vectorize. */
 static double logits_sum(const float *v, int64_t n) {
     double sum[8] = {0};
     int64_t i = 0;

@@ -19,7 +19,7 @@ static int cpu_alloc(Device *device, void **memory, size_t bytes, Error *err) {
     (void)device;
     void *taken = memory_take(bytes);
     if (!taken)
-        return error_set(err, "out of memory: %zu bytes (%.1f GiB) asked", bytes,
+        return error_set(err, "out of memory: %zu bytes (%.1f GiB) requested", bytes,
                          (double)bytes / (1 << 30));
     *memory = taken;
     return 0;
@@ -90,7 +90,7 @@ static const Backend cpu_backend = {.name = "CPU",
 int cpu_open(Device *device, const DeviceOptions *options, Error *err) {
     int threads = options->threads ? options->threads : omp_get_max_threads();
     if (options->threads < 0 || options->threads > THREADS_MAX)
-        return error_set(err, "%d threads asked, expected 1 to %d, or 0 for all cores",
+        return error_set(err, "%d threads requested, expected 1 to %d, or 0 for all cores",
                          options->threads, THREADS_MAX);
     const CpuKernels *kernels = cpu_kernels_find(options->isa);
     if (!kernels)

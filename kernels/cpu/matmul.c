@@ -441,7 +441,7 @@ static void slice_copy(const Matmul *matmul, const Slice *s, bool back) {
 
 /* oneDNN's fast kernels (of 2.6 and 3.2 at least) need contiguous rows of x and y: a slice with a
  * packed weight would get its reference loops. Such slices are copied into the scratch memory and
- * back, m (k + n) values beside m k n multiplications. Plain weights with slices have a fast
+ * back, m (k + n) values against m k n multiplications. Plain weights with slices have a fast
  * kernel. */
 static int task_run(Matmul *matmul, MatmulTask task, Error *err) {
     int64_t x_rows = task.x_transposed ? task.k : task.m;

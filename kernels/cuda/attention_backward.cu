@@ -159,7 +159,7 @@ __global__ void __launch_bounds__(THREADS, D <= 64 ? 3 : 2) dq_kernel(BackwardAr
     for (int place = 0; place < item.keys; place += TILE_KEYS) {
         const bf16 *keys = memory + place / TILE_KEYS % STAGES * STAGE;
         const bf16 *values = keys + TILE_KEYS * LD;
-        /* The tile has come, for every thread, and nobody reads the other buffer any more. */
+        /* The tile is visible to all threads, and no thread reads the other buffer any more. */
         copy_wait<0>();
         __syncthreads();
         if (place + TILE_KEYS < item.keys)
@@ -228,7 +228,7 @@ static __device__ __forceinline__ void step_copy(bf16 *buffer, float2 *stats, ui
     }
     for (int i = thread; DROP && i < ROWS * 3; i += THREADS) {
         const int row = i / 3, at = (tile.begin + step.shift) / 32 + i % 3;
-        /* Words after the block's last key may be uninitialised. */
+        /* Words after the block's last key may be uninitialized. */
         const bool there = row < step.rows && 32 * at < tile.begin + tile.rows + step.shift;
         const int64_t line = ((int64_t)(step.q_begin + row) * args.heads + head) * args.plan.words;
         copy_async<4>(&words[row][i % 3], args.mask + (there ? line + at : 0), there);

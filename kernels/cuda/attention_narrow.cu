@@ -1,23 +1,23 @@
-/* Attention of a few query rows on the matrix units: decoding with blocks, where the answer's dozen
- * rows see some hundred keys that are kept from before.
+/* Attention of a few query rows on tensor cores: block-causal decoding, where the answer's dozen
+ * rows attend to some hundred cached keys.
  *
- * With 12 to 32 heads and one answer there are no more blocks than that, whatever a block does: the
- * call takes as long as one block, and that waits, for memory first and then for one matmul after
- * another. So a block takes 16 rows, its up to eight warps take a tile of keys each, all at once,
- * and then put the tiles together in their order, as attention_wide.cu does in turn, with the same
- * bits (attention_tile.cuh). 512 keys of heads of 64 are one round. Expected, not measured: a
- * microsecond until all keys and values are there, half of one for two chains of matmuls and a
- * quarter for the rest, where one warp that took the tiles in turn would need four.
+ * With 12 to 32 heads and one answer there are only that many blocks: the call takes as long as one
+ * block, which is bound by latency, first of memory and then of dependent matmuls. So a block has
+ * 16 rows; its up to eight warps process a tile of keys each, in parallel, and then accumulate the
+ * tiles in order, as attention_wide.cu does in turn, with the same bits (attention_tile.cuh). 512
+ * keys of heads of 64 are one round. Expected, not measured: a microsecond to load all keys and
+ * values, half of one for two chains of matmuls and a quarter for the rest; one warp processing the
+ * tiles in turn would need four.
  *
- * Cutting the keys over blocks as well was left out: it would need a second kernel, which costs
- * more than the round or two that it saves at these lengths.
+ * Keys are not also split over blocks: that would need a second kernel, which costs more than the
+ * round or two that it saves at these lengths.
  */
 #include "kernels/cuda/attention_tile.cuh"
 
 enum { ROWS = 16, WARPS_MOST = 8 };
 
-/* What the warps share, before their tiles. Behind a tile's keys its values follow; the matmul
- * with the values takes the place of the keys. */
+/* Shared by the warps, before their tiles. A tile's keys are followed by its values; the product
+ * with the values overwrites the keys. */
 template <int D> struct Narrow {
     float total[ROWS][D];
     float largest[ROWS], sum[ROWS][4]; /* of the total; a share of the sum for each t */
@@ -28,10 +28,13 @@ template <int D> struct Narrow {
 template <int D> static constexpr size_t narrow_shared(int warps) {
     return sizeof(Narrow<D>) + (size_t)warps * 2 * Tile<D>::bytes(TILE_KEYS);
 }
-enum { PART_GAP = 8 }; /* floats from line to line of a tile's matmul, beyond D: other banks */
+enum {
+    PART_GAP = 8
+}; /* padding of a line of a tile's product, in floats, against bank
+                          conflicts */
 
-/* One tile of keys by one warp: its matmul with the values, not divided by its sum, into its own
- * keys' memory. */
+/* One warp processes one tile of keys: writes its unnormalized product with the values over the
+ * keys. */
 template <int D>
 static __device__ __forceinline__ void
 narrow_tile(Narrow<D> *shared, bf16 *keys, const AttentionItem &item, int tile, float scale_log2) {
@@ -50,7 +53,7 @@ narrow_tile(Narrow<D> *shared, bf16 *keys, const AttentionItem &item, int tile, 
         shared->tile_sum[warp][g + 8 * i][t] = sum[i];
     }
     copy_wait<0>(); /* the values */
-    __syncwarp();   /* and nobody reads the keys any more */
+    __syncwarp();   /* and the keys are no longer read */
     float *part = reinterpret_cast<float *>(keys);
     enum { COLUMNS = D % 32 == 0 ? 32 : 16 };
 #pragma unroll
@@ -67,7 +70,7 @@ narrow_tile(Narrow<D> *shared, bf16 *keys, const AttentionItem &item, int tile, 
     }
 }
 
-/* The round's tiles, the first `count` warps', join the total in their order. */
+/* Accumulates the round's tiles, of the first `count` warps, in order. */
 template <int D>
 static __device__ __forceinline__ void narrow_join(Narrow<D> *shared, const bf16 *tiles, int count,
                                                    float scale_log2) {
@@ -114,7 +117,7 @@ static __device__ __forceinline__ void narrow_write(const Narrow<D> *shared,
         const int row = i / (D / 8), column = i % (D / 8) * 8;
         if (column >= args.width) continue;
         const float *s = shared->sum[row];
-        const float all = (s[0] + s[1]) + (s[2] + s[3]); /* as row_sum adds them */
+        const float all = (s[0] + s[1]) + (s[2] + s[3]); /* in row_sum's order */
         const float factor = __fmul_rn(args.drop.factor, 1.0f / all);
         float v[8];
 #pragma unroll
@@ -152,7 +155,7 @@ __global__ void __launch_bounds__(32 * WARPS_MOST) narrow_kernel(ForwardArgs arg
                                   column, args.width, lane);
         copy_commit();
         copy_wait<1>();  /* the keys, and in the first round the queries */
-        __syncthreads(); /* the queries for all; a warp's keys for its other lanes */
+        __syncthreads(); /* makes the queries visible to all, and a warp's keys to its lanes */
         if (warp < count) narrow_tile<D>(shared, keys, item, tile, scale_log2);
         __syncthreads();
         narrow_join<D>(shared, all, count, scale_log2);
@@ -169,8 +172,8 @@ static int narrow_launch(Device *device, const AttentionPlan *plan, const Forwar
     int warps = tiles < WARPS_MOST ? tiles : WARPS_MOST;
     while (warps > 1 && narrow_shared<D>(warps) > most) warps--;
     const ForwardArgs a = *args;
-    /* Always the most: a call with few keys shall not take from a recording (replay.cu) what one
-     * with many was allowed. */
+    /* Always the maximum: a call with few keys must not lower the limit that a recording
+     * (replay.cu) of one with many needs. */
     TRY(allow_shared(narrow_kernel<D>, most, err));
     LAUNCH(device, (narrow_kernel<D>), blocks, 32 * warps, narrow_shared<D>(warps), err, a);
     return 0;

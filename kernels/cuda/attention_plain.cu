@@ -1,10 +1,9 @@
-/* Attention in f32 arithmetic, for f32, exactly, and for heads that the matrix units' kernels do
- * not take: any width, any alignment.
+/* Attention in f32 arithmetic, for f32 and for heads that the tensor core kernels do not support:
+ * any width, any alignment.
  *
  * A block has 64 query rows of one head, or 16 where there are few; it keeps the sums of up to 128
- * columns of the output and goes through the keys, a tile of 64 at a time. Bound by the
- * multiply-adds (and half by shared memory, attention_plain.cuh): 60 % of the f32 peak is expected
- * at a width of
+ * columns of the output and loops over the keys, a tile of 64 at a time. Bound by the multiply-adds
+ * (and half by shared memory, attention_plain.cuh): 60 % of the f32 peak is expected at a width of
  * 64. A row's sums run over the keys in order, in tiles that begin at its span's first key: they
  * have the same bits in any block.
  */
@@ -35,8 +34,8 @@ static __device__ __forceinline__ void plain_softmax(float (&s)[R][4], float (&l
     }
 }
 
-/* R rows to a thread, CHUNKS times 64 columns of the output to a block. Shared memory: the tile of
- * what is loaded, and the probabilities as [key][row]. */
+/* R rows a thread, CHUNKS times 64 columns of the output a block. Shared memory: the loaded tile,
+ * and the probabilities as [key][row]. */
 template <typename T, int R, int CHUNKS>
 __global__ void __launch_bounds__(PLAIN_THREADS) plain_kernel(ForwardArgs args, unsigned groups) {
     SHARED_MEMORY(float, memory);

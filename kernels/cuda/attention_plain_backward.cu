@@ -39,7 +39,7 @@ static __device__ __forceinline__ void plain_mask_write(uint32_t bits, const Bac
 }
 
 /* Reads a row's four mask bits from `place` on, up to `end`: words after it may be
- * uninitialised. */
+ * uninitialized. */
 static __device__ __forceinline__ uint32_t plain_mask_read(const BackwardArgs &args, int64_t row,
                                                            int head, int place, int end) {
     const uint32_t *words = args.mask + (row * args.heads + head) * args.plan.words;

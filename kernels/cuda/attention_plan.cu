@@ -26,7 +26,7 @@ typedef struct Planner {
     const AttentionSpan *spans;
     int count;
     char *memory;
-    size_t room, used;
+    size_t capacity, used;
 } Planner;
 
 static bool span_is_empty(const AttentionSpan *span) {
@@ -45,7 +45,7 @@ static size_t planner_take(Planner *p, size_t n, size_t size) {
 }
 
 static bool planner_fits(const Planner *p) {
-    return p->used <= p->room;
+    return p->used <= p->capacity;
 }
 
 static AttentionItem item_of(const AttentionSpan *span) {
@@ -160,9 +160,9 @@ static void plan_keys(Planner *p, PlanHead *head) {
 }
 
 /* Builds a plan in `memory`; returns the bytes needed, more than `capacity` if it did not fit. */
-static size_t plan_make(char *memory, size_t room, const AttentionSpan *spans, int count,
+static size_t plan_make(char *memory, size_t capacity, const AttentionSpan *spans, int count,
                         int item_rows, int step_rows) {
-    Planner p = {spans, count, memory, room, 0};
+    Planner p = {spans, count, memory, capacity, 0};
     PlanHead head;
     memset(&head, 0, sizeof head); /* including padding: plans are compared as bytes */
     head.item_rows = item_rows, head.step_rows = step_rows, head.span_count = count;
@@ -197,10 +197,10 @@ int attention_plan(Device *device, AttentionPlan *plan, const AttentionSpan *spa
     size_t bytes = copy->bytes;
     if (!plan_is_of(copy, spans, count, item_rows, step_rows)) {
         void *memory = NULL;
-        for (size_t room = 4096;; room = bytes) {
-            TRY(cuda_staging(device, &memory, room, err));
-            bytes = plan_make((char *)memory, room, spans, count, item_rows, step_rows);
-            if (bytes <= room) break;
+        for (size_t capacity = 4096;; capacity = bytes) {
+            TRY(cuda_staging(device, &memory, capacity, err));
+            bytes = plan_make((char *)memory, capacity, spans, count, item_rows, step_rows);
+            if (bytes <= capacity) break;
         }
         made = memory;
     }

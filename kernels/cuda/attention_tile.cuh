@@ -227,7 +227,7 @@ static __device__ __forceinline__ float origin_of(float largest) {
     return largest == -INFINITY ? 0.0f : largest;
 }
 
-/* Replaces scores of the lane's two rows, with `keys` valid keys, by unnormalised probabilities;
+/* Replaces scores of the lane's two rows, with `keys` valid keys, by unnormalized probabilities;
  * the lane gets its share of their sum. NaN stays NaN, also in the sum. */
 static __device__ __forceinline__ void tile_softmax(float (&s)[TILE_KEYS / 8][4],
                                                     float (&largest)[2], float (&sum)[2],

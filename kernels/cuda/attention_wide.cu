@@ -93,7 +93,7 @@ __global__ void __launch_bounds__(THREADS, (wide_blocks<D, M, DROP>()))
     for (int m = 0; m < M; m++) largest[m][0] = largest[m][1] = -INFINITY;
     for (int tile = 0; tile < tiles; tile++) {
         bf16 *keys = memory + tile % STAGES * STAGE;
-        /* The tile has come, for every thread, and nobody reads the other buffer any more. */
+        /* The tile is visible to all threads, and no thread reads the other buffer any more. */
         copy_wait<0>();
         __syncthreads();
         if (tile + 1 < tiles)

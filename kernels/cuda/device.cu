@@ -26,11 +26,12 @@ static int cuda_alloc(Device *device, void **memory, size_t bytes, Error *err) {
                            report it */
     size_t free_bytes = 0, total = 0;
     cudaMemGetInfo(&free_bytes, &total);
-    return error_set(err,
-                     "out of memory on GPU %d (%s): %.2f GiB asked, %.2f of %.2f GiB are free: a "
-                     "smaller batch or model, --dtype bf16, or --device cpu",
-                     s->index, s->properties.name, (double)bytes / (1 << 30),
-                     (double)free_bytes / (1 << 30), (double)total / (1 << 30));
+    return error_set(
+        err,
+        "out of memory on GPU %d (%s): %.2f GiB requested, %.2f of %.2f GiB are free: a "
+        "smaller batch or model, --dtype bf16, or --device cpu",
+        s->index, s->properties.name, (double)bytes / (1 << 30), (double)free_bytes / (1 << 30),
+        (double)total / (1 << 30));
 }
 
 /* cudaFree waits for the device, so that work in progress keeps its memory. */

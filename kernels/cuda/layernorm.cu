@@ -327,7 +327,7 @@ __global__ void __launch_bounds__(BLOCK_THREADS) layernorm_backward_long_kernel(
     float *sum_w = a.sums + (int64_t)blockIdx.x * 2 * a.d, *sum_b = sum_w + a.d;
     for (int64_t row = blockIdx.x; row < a.rows; row += gridDim.x) {
         const float mean = a.stats[2 * row], scale = a.stats[2 * row + 1];
-        const bool fresh = row == blockIdx.x; /* the sums are uninitialised */
+        const bool fresh = row == blockIdx.x; /* the sums are uninitialized */
         float means[2] = {0, 0};
         for (int i = first; i < a.d; i += step) {
             const float g = value_read(a.dy, a.dy_dtype, row * a.d + i);

@@ -1,15 +1,15 @@
-/* Linear layers: matmuls by cuBLASLt, and around them what it cannot do.
+/* Linear layers: matmuls by cuBLASLt, and what it cannot do.
  *
- * Where the bias goes. Without an activation it is cuBLASLt's epilogue, which costs nothing; for
- * results of bf16 that wants a bias of bf16, which a pack keeps and which is converted anew for a
- * plain weight, whose bias a training step may just have changed: a few thousand values, some 2 us.
- * With an activation the matmul is written bare, and one pass over it adds the bias in f32 and
- * applies the activation in place: cuBLASLt's own gelu is the approximation by tanh, and CLIP's
- * quick gelu it has not.
+ * Without an activation the bias is added by cuBLASLt's epilogue, which costs nothing; with bf16
+ * results it needs a bf16 bias, which a pack stores and which is converted on each call for a plain
+ * weight, whose bias a training step may have changed: a few thousand values, some 2 us. With an
+ * activation the matmul is written without bias, and one pass over it adds the bias in f32 and
+ * applies the activation in place: cuBLASLt's gelu is the tanh approximation, and it does not have
+ * CLIP's quick gelu.
  *
- * That pass is bound by memory: T N values read and written once, 16 bytes at a time; it starts
- * when the matmul's end is still in the second-level cache. Results of bf16 are rounded before the
- * activation too, as in PyTorch; f32 between them would move two thirds more bytes.
+ * That pass is memory-bound: T N values read and written once, 16 bytes at a time; at its start the
+ * end of the matmul's result is still in the L2 cache. bf16 results are rounded before the
+ * activation too, as in PyTorch; f32 in between would move two thirds more bytes.
  */
 #include "kernels/cuda/activations.cuh"
 #include "kernels/cuda/pack.h"
@@ -20,7 +20,7 @@
 /* Threads of a block: 128 of 8 columns divide the widths of feed-forward layers (3072, 4096). */
 enum { PASS_THREADS = 128 };
 
-/* A thread keeps the bias of its N columns in registers and goes down the rows. */
+/* A thread keeps the bias of its N columns in registers and loops over the rows. */
 template <typename T, int N, Activation A>
 __global__ void __launch_bounds__(PASS_THREADS)
     bias_activation_kernel(T *y, int64_t ld, const float *bias, int64_t rows, int64_t columns) {
@@ -45,7 +45,7 @@ static int bias_activation_run(Device *device, Tensor y, const float *bias, Acti
     T *data = (T *)y.data;
     const int64_t rows = y.shape[0], columns = y.shape[1], ld = y.ld;
     const unsigned across = cuda_blocks(columns, PASS_THREADS * N, INT32_MAX);
-    /* 16 blocks on each SM are all of its threads. */
+    /* 16 blocks fill an SM's threads. */
     const int64_t blocks = 16 * (int64_t)cuda_state(device)->properties.multiProcessorCount;
     const dim3 grid(across, cuda_blocks(rows, 1, blocks / across + 1));
 #define ACTIVATION_CASE(A)                                                                      \
@@ -91,7 +91,9 @@ static int bias_of_type(Device *device, const void **bias, Tensor y, Tensor w, T
     PackLayout *layout = w.packed ? pack_layout(w) : NULL;
     if (layout && layout->bias) {
         if (layout->bias_of != b.data) TRY(bias_narrow(device, layout->bias, b, err));
-        if (!replay_recording(device)) layout->bias_of = b.data; /* else nothing has been done */
+        if (!replay_recording(device))
+            layout->bias_of = b.data; /* while recording, nothing has
+                                                                    been run */
         *bias = layout->bias;
         return 0;
     }
@@ -114,11 +116,10 @@ int cuda_linear_forward(Device *device, Tensor y, Tensor x, Tensor w, Tensor b,
 /* ---- Backward. ---- */
 
 /* Column sums in f64, since thousands of rows of either sign may cancel. Each of the 8 warps of a
- * block goes down every 8th of the block's rows, 512 bytes of each at a time (32 lanes of N
- * columns) and adds up in registers; then the warps' sums are added in their order. Blocks share
- * out columns and, where those are few, rows; the sums over their rows are added by the next
- * kernel, in their order. Bound by memory: dy is read once. GPUs whose f64 is slow (32 or 64 times
- * slower than f32) add as fast as they read, nearly. */
+ * block sums every 8th of the block's rows, 512 bytes of each at a time (32 lanes of N columns), in
+ * registers; then the warps' sums are added in order. Blocks divide the columns and, if those are
+ * few, the rows; the next kernel adds the blocks' sums, in order. Memory-bound: dy is read once.
+ * GPUs with slow f64 (32 or 64 times slower than f32) add almost as fast as they read. */
 enum { SUM_WARPS = 8 };
 
 template <typename T, int N>
@@ -140,7 +141,7 @@ __global__ void __launch_bounds__(32 * SUM_WARPS)
     }
 #pragma unroll
     for (int i = 0; i < N; i++) shared[warp][i][lane] = sum[i];
-    __syncthreads(); /* all warps' sums are there */
+    __syncthreads(); /* all warps' sums are written */
     if (warp >= N || column >= columns) return;
     for (int i = warp; i < N; i += SUM_WARPS) {
         double total = 0;
@@ -185,8 +186,7 @@ static int column_sums(Device *device, float *db, Tensor dy, Error *err) {
                 : column_sums_run<float, 1>(device, db, dy, err);
 }
 
-/* dx and dw are gradients of one layer's activations and weights; w is plain for dx, as
- * ops.h says. */
+/* For dx, w must be plain (ops.h). */
 int cuda_linear_backward(Device *device, Tensor dx, Tensor dw, Tensor db, Tensor dy, Tensor x,
                          Tensor w, bool accumulate_dx, Error *err) {
     if (dx.data)

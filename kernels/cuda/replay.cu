@@ -7,7 +7,7 @@
  *
  * The first time a key comes its work is run directly: libraries choose algorithms, memory grows,
  * and work that is not repeated costs nothing more. The second time it is recorded. Recording does
- * not run anything, and it may fail (a library that synchronises within a call, say): then the work
+ * not run anything, and it may fail (a library that synchronizes within a call, say): then the work
  * is run directly, and that key is not tried again.
  */
 #include "kernels/cuda/replay.h"

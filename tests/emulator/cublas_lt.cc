@@ -1,7 +1,7 @@
-/* cuBLASLt's products on a CPU, in double. Everything that the real one would refuse, or get wrong
- * without a word, is refused here, with the reason on stderr: shapes that do not fit, rows that
- * overlap, mixed types, addresses less aligned than promised, an algorithm used for another product
- * than it was chosen for, a workspace that is too small. */
+/* cuBLASLt's matmuls on a CPU, in double. Everything that the real one would refuse, or compute
+ * wrongly without an error, is refused here, with the reason on stderr: mismatched shapes,
+ * overlapping rows, mixed types, addresses less aligned than promised, an algorithm used for
+ * another matmul than it was chosen for, a workspace that is too small. */
 #include "cublasLt.h"
 
 #include <cstdio>
@@ -27,7 +27,7 @@ bool is(const cublasLtMatrixLayoutOpaque_t &a, const cublasLtMatrixLayoutOpaque_
     return a.type == b.type && a.rows == b.rows && a.cols == b.cols && a.ld == b.ld;
 }
 
-/* What a problem must be, whichever algorithm runs it. */
+/* Checks a problem for any algorithm. */
 cublasStatus_t check(cublasLtMatmulDesc_t op, cublasLtMatrixLayout_t a, cublasLtMatrixLayout_t b,
                      cublasLtMatrixLayout_t c, cublasLtMatrixLayout_t d) {
     if (op->compute != CUBLAS_COMPUTE_32F || op->scale != CUDA_R_32F)
@@ -122,7 +122,7 @@ cublasStatus_t cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t op,
         memcpy(&op->bias, value, bytes);
         return CUBLAS_STATUS_SUCCESS;
     }
-    return refused("an unknown attribute of a product");
+    return refused("an unknown attribute of a matmul");
 }
 
 cublasStatus_t cublasLtMatmulPreferenceInit(cublasLtMatmulPreference_t preference) {
@@ -160,10 +160,10 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t handle, cublasLtM
         return refused("parts of sums may be added up in bf16");
     for (uint32_t align : preference->align)
         if (!align || align & (align - 1) || align > 256)
-            return refused("an alignment that is no power of two");
+            return refused("an alignment that is not a power of two");
     *count = 0;
-    /* Some products exist without a bias only: here, those whose rows of D are odd. So what comes
-     * instead is tested too. */
+    /* Some matmuls are supported without a bias only: here, those with odd rows of D. So the
+     * fallback is tested too. */
     if (op->epilogue == CUBLASLT_EPILOGUE_BIAS && d->ld % 2) return CUBLAS_STATUS_NOT_SUPPORTED;
     cublasLtMatmulHeuristicResult_t &r = results[0];
     r.algo = {*a, *b, *d, op->transa, op->transb, op->epilogue, {}, 0};
@@ -174,7 +174,7 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t handle, cublasLtM
     return CUBLAS_STATUS_SUCCESS;
 }
 
-/* d = factor op(a) op(b) + kept c; everything by value, since it may be done later. */
+/* d = factor op(a) op(b) + kept c; everything by value, since it may run later. */
 static void multiply(cublasLtMatmulDescOpaque_t op, const void *a, cublasLtMatrixLayoutOpaque_t la,
                      const void *b, cublasLtMatrixLayoutOpaque_t lb, const void *c, void *d,
                      cublasLtMatrixLayoutOpaque_t ld, double factor, double kept) {
@@ -206,7 +206,7 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t op, 
     if (status != CUBLAS_STATUS_SUCCESS) return status;
     if (!algo || !is(algo->a, *la) || !is(algo->b, *lb) || !is(algo->d, *ld) ||
         algo->transa != op->transa || algo->transb != op->transb || algo->epilogue != op->epilogue)
-        return refused("an algorithm that was chosen for another product");
+        return refused("an algorithm that was chosen for another matmul");
     const void *const operands[] = {a, b, c, d};
     for (int i = 0; i < 4; i++)
         if (!operands[i] || reinterpret_cast<uintptr_t>(operands[i]) % algo->align[i])
@@ -222,7 +222,7 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t op, 
     const double kept = *static_cast<const float *>(beta);
     const size_t scratch = algo->workspace;
     emulator_do([=, op = *op, la = *la, lb = *lb, ld = *ld] {
-        memset(workspace, 0xff, scratch); /* whoever keeps something there gets NaN */
+        memset(workspace, 0xff, scratch); /* data kept there becomes NaN */
         multiply(op, a, la, b, lb, c, d, ld, factor, kept);
     });
     return CUBLAS_STATUS_SUCCESS;

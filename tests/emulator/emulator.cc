@@ -15,14 +15,13 @@ namespace {
 
 enum State { READY, AT_BLOCK, AT_WARP, DONE };
 enum { STACK = 256 << 10, SLOT = 64 };
-/* Stacks begin in different lines of a page: else all of them would compete for the same few lines
- * of the processor's cache. */
+/* Stacks begin at different lines of a page, to avoid conflicts in the processor's cache. */
 enum { COLOURS = 61, LINES = 3 * 64 };
 
 struct Fiber {
     State state;
     uint3 index;
-    unsigned mask; /* of the warp operation that it waits at */
+    unsigned mask; /* of the warp operation that it waits for */
     unsigned turn; /* which of its two slots is next */
     void *stack;
     size_t size; /* of it */
@@ -115,8 +114,8 @@ void enter(Fiber &f) {
 
 /* ---- One block. ---- */
 
-/* Lets go the lanes of a warp once every lane that its mask names, and that has not returned,
- * waits with the same mask. */
+/* Releases the lanes of a warp once every lane in its mask that has not returned waits with the
+ * same mask. */
 bool release_warp(unsigned warp) {
     unsigned first = warp * 32, end = first + 32 < block.threads ? first + 32 : block.threads;
     bool any = false;
@@ -176,7 +175,7 @@ void run_block() {
 
 } // namespace
 
-/* What is being recorded; NULL: nothing is. */
+/* The graph being recorded; NULL: none. */
 static CUgraph_st *recording;
 struct CUgraph_st {
     std::vector<std::function<void()>> works;
@@ -225,7 +224,7 @@ static void launch_now(dim3 grid, dim3 threads, size_t shared, const std::functi
 }
 
 void *emulator_shared() {
-    /* As aligned as any vector type needs it. */
+    /* Aligned for any vector type. */
     return reinterpret_cast<void *>((reinterpret_cast<uintptr_t>(block.shared.data()) + 127) &
                                     ~uintptr_t(127));
 }
@@ -240,7 +239,7 @@ const void *emulator_warp_exchange(unsigned mask, const void *mine, size_t bytes
     unsigned lane = block.current % 32, warp = block.current / 32;
     if (!(mask >> lane & 1)) stuck("a lane takes part in a warp operation whose mask lacks it");
     if (bytes > SLOT) stuck("a warp operation exchanges at most 64 bytes");
-    /* Two slots in turn: nobody is two operations ahead of a lane that has yet to read. */
+    /* Two slots in turn: no lane is two operations ahead of one that has yet to read. */
     char *all = block.slots.data() + (size_t(warp) * 2 + f.turn) * 32 * SLOT;
     f.turn ^= 1;
     memcpy(all + lane * SLOT, mine, bytes);
@@ -266,7 +265,7 @@ const char *cudaGetErrorName(cudaError_t status) {
 cudaError_t cudaGetLastError() {
     return cudaSuccess;
 }
-/* CUDA_VISIBLE_DEVICES= hides it, as it hides a GPU. */
+/* An empty CUDA_VISIBLE_DEVICES hides it, like a GPU. */
 cudaError_t cudaGetDeviceCount(int *count) {
     const char *visible = getenv("CUDA_VISIBLE_DEVICES");
     *count = !visible || *visible;
@@ -287,8 +286,8 @@ cudaError_t cudaMemGetInfo(size_t *free_bytes, size_t *total) {
     *free_bytes = *total = size_t(4) << 30;
     return cudaSuccess;
 }
-/* What cudaMalloc gave, and how long it is. Behind it lie some bytes that nobody may write, and
- * when it is freed its addresses are given to nobody else: whoever still uses them is stopped. */
+/* The allocations of cudaMalloc and their sizes. Each is followed by guard bytes, and freed
+ * addresses are never reused: a use after free crashes. */
 static std::map<const char *, size_t> device_memory;
 enum { GUARD = 256, GUARD_BYTE = 0xa5, PAGE = 4096 };
 
@@ -312,7 +311,7 @@ cudaError_t cudaFree(void *memory) {
     const size_t bytes = found->second;
     for (size_t i = bytes; i < bytes + GUARD; i++)
         if (static_cast<unsigned char *>(memory)[i] != GUARD_BYTE)
-            stuck("something was written behind memory of cudaMalloc");
+            stuck("something was written past an allocation of cudaMalloc");
     device_memory.erase(found);
     mmap(memory, pages_of(bytes), PROT_NONE,
          MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
@@ -334,7 +333,7 @@ cudaError_t cudaPointerGetAttributes(cudaPointerAttributes *attributes, const vo
     attributes->type = inside ? cudaMemoryTypeDevice : cudaMemoryTypeUnregistered;
     return cudaSuccess;
 }
-/* A recorded copy is done whenever the graph is started: memory of the host may be gone by then. */
+/* A recorded copy runs whenever the graph is launched: host memory may be freed by then. */
 static void check_recorded(const void *memory) {
     cudaPointerAttributes attributes;
     cudaPointerGetAttributes(&attributes, memory);

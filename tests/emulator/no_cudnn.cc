@@ -1,4 +1,4 @@
-/* In place of kernels/cuda/attention_cudnn.cu: cuDNN is not there and takes nothing. */
+/* Replaces kernels/cuda/attention_cudnn.cu: cuDNN is not available. */
 #include "kernels/cuda/attention_cudnn.h"
 
 int fused_attention_open(struct FusedAttention **fused, cudaStream_t, const cudaDeviceProp *,

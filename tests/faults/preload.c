@@ -1,4 +1,4 @@
-/* preload.c - a library that LD_PRELOAD puts under a program to make one of its calls fail.
+/* preload.c - an LD_PRELOAD library that makes one of a program's calls fail.
  *
  *   FAULT_KIND  alloc: the FAULT_AT-th allocation gives NULL
  *               EIO, ENOSPC, EINTR: the FAULT_AT-th change of a file fails so
@@ -8,11 +8,11 @@
  *   FAULT_AT    from 1; 0: nothing fails
  *   FAULT_LOG   a file: what failed, and at the end how many there were: "alloc N", "file N"
  *
- * Counted is what happens between the begin and the end of main. Allocations are the functions of
- * malloc's family, which the library's own definitions replace. Changes of files are system calls:
- * functions inside the C library (what stdio does) cannot be replaced by name, so a seccomp filter
- * sends the calls to a signal handler, which makes them itself from the one place that the filter
- * lets through. A process that hangs ends with SIGALRM. */
+ * Calls are counted from the begin of main to its end. Allocations are the functions of malloc's
+ * family, which the library's own definitions replace. Changes of files are system calls: functions
+ * inside the C library (what stdio does) cannot be replaced by name, so a seccomp filter redirects
+ * the calls to a signal handler, which makes them from the one address that the filter allows. A
+ * process that hangs ends with SIGALRM. */
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -46,7 +46,7 @@ static atomic_bool active;
 
 #if defined(__x86_64__)
 
-/* fault_syscall(number, six arguments): the result as the kernel gives it, -errno on failure. */
+/* fault_syscall(number, six arguments): the kernel's result, -errno on failure. */
 long fault_syscall(long number, long a, long b, long c, long d, long e, long f);
 extern const char fault_syscall_end[];
 __asm__(".text\n.globl fault_syscall\n.type fault_syscall, @function\n"
@@ -79,9 +79,9 @@ void *__libc_calloc(size_t count, size_t size);
 void *__libc_realloc(void *memory, size_t size);
 void *__libc_memalign(size_t align, size_t size);
 
-/* Where the code of these libraries lies: some of their functions (making a primitive; the first
- * fetch of a digest) do not look at what malloc gave them, and crash. Nobody above can help it, so
- * their own allocations do not fail. (Those by C++'s new do.) */
+/* The address ranges of these libraries: some of their functions (making a primitive; the first
+ * fetch of a digest) do not check malloc's result, and crash. Callers cannot prevent that, so their
+ * own allocations do not fail. (Those by C++'s new do.) */
 static const char *const excluded_names[] = {"libdnnl", "libcrypto"};
 enum { EXCLUDED = sizeof excluded_names / sizeof excluded_names[0] };
 static uintptr_t excluded_begin[EXCLUDED], excluded_end[EXCLUDED];
@@ -106,7 +106,7 @@ static bool is_excluded(uintptr_t caller) {
     return false;
 }
 
-/* Always in the function that the program called, for the address that it goes back to. */
+/* Only in the function that the program called, for its return address. */
 #define REFUSE() refuse((uintptr_t)__builtin_return_address(0))
 
 static bool refuse(uintptr_t caller) {
@@ -195,7 +195,7 @@ static bool is_write(long number) {
     return number == SYS_write || number == SYS_pwrite64;
 }
 
-/* Whether a call changes a file, and not what is said on standard error. */
+/* Whether a call changes a file, other than standard error. */
 static bool is_change(long number, const greg_t *regs) {
     long flags = number == SYS_open ? regs[REG_RSI] : regs[REG_RDX];
     if (number == SYS_open || number == SYS_openat)
@@ -204,7 +204,7 @@ static bool is_change(long number, const greg_t *regs) {
     return true;
 }
 
-/* What a full disk does not allow. */
+/* Whether a full disk makes this call fail. */
 static bool needs_room(long number) {
     switch (number) {
     case SYS_rename:
@@ -331,7 +331,8 @@ static int main_with_faults(int argc, char **argv, char **envp) {
     }
     dl_iterate_phdr(exclude, NULL);
     alarm(LONGEST_RUN);
-    atexit(at_end); /* runs before what was registered earlier: after the program's own */
+    atexit(at_end); /* handlers run in reverse order of registration: this one after the program's
+                       own */
     atomic_store(&active, true);
     int status = real_main(argc, argv, envp);
     at_end();

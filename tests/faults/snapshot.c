@@ -17,7 +17,8 @@ static uint64_t hash_bytes(uint64_t hash, const void *bytes, size_t size) {
     return hash;
 }
 
-/* What a run measures or draws ("run"), and the checksum over that: it differs from run to run. */
+/* Skips what a run measures or draws ("run"), and the checksum over that, since it differs from run
+ * to run. */
 static uint64_t hash_json(uint64_t hash, json_t *json) {
     static const char *const measured[] = {"seconds",    "tokens_per_s", "rows_per_s",
                                            "peak_share", "run",          "sha256"};
@@ -37,7 +38,7 @@ static bool is_named(const char *path, const char *name) {
 
 static uint64_t hash_file(const char *path, const char *bytes, size_t size) {
     const uint64_t begin = 0xcbf29ce484222325u;
-    if (is_named(path, "loss.svg")) return begin; /* drawn of measured times, too */
+    if (is_named(path, "loss.svg")) return begin; /* also drawn from measured times */
     bool lines = is_named(path, "metrics.jsonl");
     if (!lines && !is_named(path, "state.json") && !is_named(path, "run.json"))
         return hash_bytes(begin, bytes, size);

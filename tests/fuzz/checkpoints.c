@@ -23,7 +23,7 @@ static void touch(const CheckpointTensor *tensors, size_t count) {
 static void read_tensors(const uint8_t *data, size_t size,
                          int (*reader)(CheckpointStore *store, const MappedFile *file,
                                        Error *err)) {
-    if (!size) return; /* no file is mapped that is empty */
+    if (!size) return; /* empty files are not mapped */
     uint8_t *bytes = fuzz_exact(data, size);
     MappedFile file = {.path = "input", .bytes = bytes, .size = size};
     CheckpointStore store = {0};
@@ -81,7 +81,7 @@ void fuzz_zip(const uint8_t *data, size_t size) {
     free(bytes);
 }
 
-/* The index of shards that are there. */
+/* The index of existing shards. */
 void fuzz_index(const uint8_t *data, size_t size) {
     fuzz_tree("tests/golden/checkpoint/sharded", "sharded");
     const char *path = fuzz_write(0, "sharded/model.safetensors.index.json", data, size);

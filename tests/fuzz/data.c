@@ -14,7 +14,7 @@
 #include "data/sets/scene_graphs.h"
 #include "tests/fuzz/fuzz.h"
 
-/* A folder of images that has the names which seeds use. */
+/* A folder of images with the names in the seeds. */
 static const char *images(void) {
     static char path[300];
     if (path[0]) return path;
@@ -48,7 +48,7 @@ void fuzz_json_array(const uint8_t *data, size_t size) {
     close(window.fd);
 }
 
-/* Opens records and reads each again: what was counted as usable is. */
+/* Opens records and reads each again: all that were counted as usable must be. */
 static void read_records(const char *path, const RecordsOptions *options) {
     Records *records;
     Skipped skipped = {0};

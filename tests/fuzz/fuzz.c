@@ -1,4 +1,4 @@
-/* fuzz.c - the table of targets, and what they share. */
+/* fuzz.c - the table of targets, and their helpers. */
 #include "tests/fuzz/fuzz.h"
 
 #include <dirent.h>
@@ -99,7 +99,7 @@ static void remove_folder(void) {
 
 const char *fuzz_folder(void) {
     if (folder[0]) return folder;
-    const char *base = getenv("FUZZ_FOLDER"); /* which whoever started it removes */
+    const char *base = getenv("FUZZ_FOLDER"); /* removed by the caller */
     if (!base || !*base) base = access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp";
     snprintf(folder, sizeof folder, "%s/easyfirst-fuzz-XXXXXX", base);
     need(mkdtemp(folder) != NULL, folder);

@@ -33,7 +33,7 @@ static uint32_t crc_of(const uint8_t *bytes, size_t size) {
     return ~crc;
 }
 
-/* Puts right the checksums of all chunks: a change would hardly ever get past them. */
+/* Recomputes the checksums of all chunks: mutations would hardly ever get past them. */
 static void png_repair(uint8_t *bytes, size_t size) {
     for (size_t at = 8; size >= 12 && at <= size - 12;) {
         uint32_t length = (uint32_t)bytes[at] << 24 | (uint32_t)bytes[at + 1] << 16 |
@@ -60,7 +60,7 @@ void fuzz_jpeg(const uint8_t *data, size_t size) {
     free(bytes);
 }
 
-/* EXIF's directory, and what else a file may be. */
+/* EXIF's directory, and other kinds of files. */
 void fuzz_exif(const uint8_t *data, size_t size) {
     uint8_t *bytes = fuzz_exact(data, size);
     bool found;
@@ -73,7 +73,7 @@ void fuzz_exif(const uint8_t *data, size_t size) {
     free(bytes);
 }
 
-/* An XMP packet, and where a file may carry one. */
+/* An XMP packet, alone and inside of files. */
 void fuzz_xmp(const uint8_t *data, size_t size) {
     uint8_t *bytes = fuzz_exact(data, size);
     int orientation = xmp_orientation(bytes, size);

@@ -1,5 +1,5 @@
-/* libfuzzer.c - what libFuzzer calls: the target that FUZZ_TARGET names. With FUZZ_TARGET=list the
- * program prints the targets' names and longest inputs. */
+/* libfuzzer.c - libFuzzer's entry point: calls the target that FUZZ_TARGET names. With
+ * FUZZ_TARGET=list the program prints the targets' names and longest inputs. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

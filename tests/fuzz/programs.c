@@ -1,5 +1,5 @@
-/* programs.c - fuzz targets of configurations, command lines, traces, and of the files that a run
- * which goes on finds. */
+/* programs.c - fuzz targets of configurations, command lines, traces, and the files of a resumed
+ * run. */
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -47,7 +47,7 @@ static const char *const model_files[8] = {
     "projector.safetensors", "vision/model.safetensors",       "language/model.safetensors",
     "length.safetensors",    "vision/preprocessor_config.json"};
 
-/* Puts a file of the tiny model back as it was. */
+/* Restores a file of the tiny model. */
 static void model_restore(const char *folder, int which) {
     static struct {
         uint8_t *bytes;
@@ -162,7 +162,7 @@ typedef struct Rows {
 } Rows;
 
 /* Command lines: words separated by 0xFF, for a table with every kind of option, and for `train`,
- * which reads and checks all of its own before it does anything. */
+ * which parses and checks all of its options first. */
 void fuzz_options(const uint8_t *data, size_t size) {
     enum { WORDS = 24 };
     Rows r = {0};
@@ -204,7 +204,7 @@ void fuzz_options(const uint8_t *data, size_t size) {
     for (int i = 0; i < count; i++) free(words[i]);
 }
 
-/* settings.json (one that is right where this is empty), then 0xFF, then answers.jsonl. */
+/* settings.json (a valid one if empty), then 0xFF, then answers.jsonl. */
 void fuzz_eval_store(const uint8_t *data, size_t size) {
     FuzzPiece then = fuzz_piece(&data, &size);
     static EvalItem asked[3];
@@ -275,7 +275,7 @@ void fuzz_metrics(const uint8_t *data, size_t size) {
     train_report_close(&report);
 }
 
-/* The state with the right checksum: a change would never get past it. */
+/* The state with a valid checksum: mutations would never get past it. */
 static char *state_sealed(const uint8_t *data, size_t size) {
     json_t *json = json_loadb((const char *)data, size, JSON_REJECT_DUPLICATES, NULL);
     char *text = NULL, hash[FILE_HASH_SIZE];
@@ -292,7 +292,7 @@ static char *state_sealed(const uint8_t *data, size_t size) {
     return text;
 }
 
-/* run.json (one that is right where this is empty), then 0xFF, then a checkpoint's state.json. */
+/* run.json (a valid one if empty), then 0xFF, then a checkpoint's state.json. */
 void fuzz_state(const uint8_t *data, size_t size) {
     static const char right[] =
         "{\"format\": 1, \"run\": \"0123456789abcdef0123456789abcdef\", \"models\": []}";

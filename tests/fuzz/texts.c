@@ -19,7 +19,7 @@
 
 #define MODEL "tests/golden/models/tiny-base/language/sentencepiece.bpe.model"
 
-/* Texts that reach most of a normaliser and of a segmentation. */
+/* Texts that reach most of a normalizer and of a segmentation. */
 static const char *const probes[] = {"What colour is the circle?", " a<mask>b  c\td ",
                                      "\xef\xbc\xa1\xef\xbd\x82 \xc3\xa9 e\xcc\x81",
                                      "\xe2\x96\x81\xe2\x96\x81 \xf0\x9f\x98\x80", ""};

@@ -71,7 +71,7 @@ static double oracle_row(const Case *c, const AttentionSpan *span, int row, int 
 }
 
 /* Every row of the spans; rows of no span must not have been written. Only every `step`-th row of a
- * span is looked at. */
+ * span is checked. */
 static void case_check(const Case *c, const AttentionSpan *spans, int count, const Dropout *dropout,
                        int step, const char *what) {
     int64_t rows = c->q.t.shape[0];
@@ -99,7 +99,7 @@ static void case_check(const Case *c, const AttentionSpan *spans, int count, con
         for (int64_t d = 0; !seen[row] && d < c->out.t.shape[1]; d++)
             assert_true(isnan(matrix_get(&c->out, row, d)));
     double e = norm > 0 ? sqrt(difference / norm) : difference;
-    /* A GPU's matrix units cut the sums of a matmul where the CPU rounds them. */
+    /* A GPU's tensor cores truncate sums where the CPU rounds them. */
     double lse_limit = test_on_gpu() && c->out.t.dtype == DTYPE_BF16 ? 1e-5 : 2e-6;
     if (!(e <= dtype_limit(c->out.t.dtype)) || !(lse_error <= lse_limit))
         fail_msg("%s, %d heads of %d: relative error %g, of the log-sum-exp %g", what, c->heads,
@@ -130,8 +130,8 @@ static void test_sizes(void **state) {
         }
 }
 
-/* Kinds of heads. In bf16, heads of a multiple of 8 at aligned places have kernels of their own on
- * a GPU, by width, all others one in common. */
+/* Kinds of heads. In bf16, aligned heads of a multiple of 8 have separate kernels on a GPU, by
+ * width; all others share one. */
 static const struct Kind {
     Dtype dtype;
     int width, gap;
@@ -142,7 +142,7 @@ static const struct Kind {
 enum { KINDS = sizeof kinds / sizeof *kinds };
 
 /* For a GPU's kernels: rows to a block, keys to a tile and heads of all widths and one more or
- * less, one of each, more tiles of keys than a block has warps, and what fills all
+ * less, one of each, more tiles of keys than a block has warps, and enough to fill all
  * multiprocessors. */
 static void test_tiles(void **state) {
     Device *device = isa_device(state);
@@ -166,7 +166,7 @@ static void test_tiles(void **state) {
     }
 }
 
-/* An image of 40 rows, a prompt of 9 and two answers that see image, prompt and themselves; a
+/* An image of 40 rows, a prompt of 9 and two answers that attend to image, prompt and themselves; a
  * second sequence; a span without queries; ranges without rows; rows of no span. */
 static const AttentionSpan layout[] = {
     {0, 40, 1, {{0, 40}}},
@@ -190,8 +190,8 @@ static void test_spans(void **state) {
     }
 }
 
-/* Ranges of many rows whose borders lie anywhere in tiles of keys, and calls in turn with spans
- * that differ in little: a device may keep what it has made of the last ones. */
+/* Ranges of many rows with borders anywhere in tiles of keys, and consecutive calls with almost
+ * equal spans: a device may cache the plan of the last ones. */
 static void test_ranges(void **state) {
     Device *device = isa_device(state);
     enum { ROWS = 290 };
@@ -246,7 +246,7 @@ static void test_slices(void **state) {
     slices(device, DTYPE_BF16, 130, 5, 64, 0);
 }
 
-/* The same bits whatever else is computed, in whatever pieces, on however many threads. */
+/* The same bits with any other rows, in any pieces, on any number of threads. */
 static void independence(Device *device, Device *single, const struct Kind *kind) {
     enum { ROWS = 257 };
     TestRandom random = {14};
@@ -291,7 +291,7 @@ static void test_independence(void **state) {
     device_close(single);
 }
 
-/* With the unit matrix as values the output is the softmax itself. */
+/* With the identity matrix as values the output is the softmax itself. */
 static Case case_of_softmax(TestRandom *random, Dtype dtype, int rows, int keys, int heads) {
     Case c = case_new(random, dtype, rows, keys, heads, keys, 0);
     c.scale *= 0.3;
@@ -304,7 +304,7 @@ static void dropouts(Device *device, Dtype dtype, int rows, int keys, int heads)
     TestRandom random = {15};
     Case c = case_of_softmax(&random, dtype, rows, keys, heads);
     AttentionSpan spans[] = {span_of(0, 23, 0, keys), span_of(23, rows, 0, keys)};
-    /* The last p is one of the numbers that are drawn, the least, which a float can hold: kept. */
+    /* The last p equals the smallest number that is drawn, which a float can hold: kept. */
     float ps[] = {0.1f, 0.5f, 0.9f, 1e-9f, 0, 1};
     const size_t count = sizeof ps / sizeof *ps;
     for (int i = 0; i < rows * heads * keys; i++) {
@@ -401,7 +401,7 @@ static void test_large_scores(void **state) {
     large_scores(isa_device(state), DTYPE_BF16);
 }
 
-/* A negative scale turns the order of the scores around, 0 makes all keys alike. */
+/* A negative scale reverses the order of the scores, 0 makes all keys equal. */
 static void test_scales(void **state) {
     Device *device = isa_device(state);
     static const double scales[] = {-0.2, 0, 1e-3, 2};
@@ -416,7 +416,7 @@ static void test_scales(void **state) {
     }
 }
 
-/* A NaN reaches what depends on it, all of it and nothing else. */
+/* A NaN reaches everything that depends on it and nothing else. */
 static void nans(Device *device, const struct Kind *kind, int where) {
     const int width = kind->width, d = 2 * width;
     TestRandom random = {18};
@@ -424,7 +424,7 @@ static void nans(Device *device, const struct Kind *kind, int where) {
     case_run(device, &clean, layout, LAYOUT_SPANS, NULL);
     random.state = 18;
     Case c = case_new(&random, kind->dtype, LAYOUT_ROWS, LAYOUT_ROWS, 2, width, kind->gap);
-    /* Row 50 is a query of the third span and a key of that one alone; the column is head 1's. */
+    /* Row 50 is a query and a key of the third span only; the column is head 1's. */
     matrix_set(where == 0 ? &c.q : where == 1 ? &c.k : &c.v, 50, width + 6, NAN);
     case_run(device, &c, layout, LAYOUT_SPANS, NULL);
     for (int r = 0; r < 57; r++)
@@ -451,10 +451,12 @@ static double seconds_now(void) {
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-/* Not a test of anything, but the number that a change should be seen in. */
+/* Prints the speed, to measure changes; asserts nothing. */
 static void test_speed(void **state) {
     Device *device = isa_device(state);
-    if (test_on_gpu()) return; /* emulated, or with all data sent to and fro: no time of a GPU */
+    if (test_on_gpu())
+        return; /* emulated, or with all data copied to and from the GPU: not a GPU's
+                                  time */
     enum { ROWS = 300, HEADS = 12, WIDTH = 64 };
     TestRandom random = {19};
     Case c = case_new(&random, DTYPE_F32, ROWS, ROWS, HEADS, WIDTH, 0);

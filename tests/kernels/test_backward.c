@@ -1,5 +1,5 @@
-/* Gradients against those written out in double precision, and these against central differences
- * of a forward in double. */
+/* Gradients against an oracle in double precision, which is checked against central differences of
+ * a forward pass in double. */
 #include "tests/matrix.h"
 
 #include <math.h>
@@ -36,7 +36,7 @@ static void assert_same_matrix(const TestMatrix *a, const TestMatrix *b) {
     for (int64_t r = 0; r < a->t.shape[0]; r++) assert_true(matrix_same_row(a, r, b, r));
 }
 
-/* Fails unless a gradient is what the central difference says, `scale` being what is usual. */
+/* Fails unless a gradient is the central difference, relative to `scale`. */
 static void assert_derivative(double got, double high, double low, double step, double scale,
                               const char *what) {
     double derivative = (high - low) / (2 * step);
@@ -111,7 +111,7 @@ static void activations(void **state) {
             }
 }
 
-/* Each value by itself, far out too, where little is left of the derivative; and at infinity. */
+/* Each value by itself, also far from 0, where the derivative is tiny; and at infinity. */
 static void activation_tails(void **state) {
     Device *device = isa_device(state);
     enum { N = 24001 };
@@ -136,7 +136,7 @@ static void activation_tails(void **state) {
             double at = matrix_get(&x, 0, i), got = matrix_get(&dx, 0, i);
             if (at == 0) continue;
             double want = act_derivative(at, a);
-            /* Where a derivative passes through 0 there is nothing to be relative to. */
+            /* Near a zero of the derivative the error cannot be relative. */
             bool crossing = at < -0.6 && at > -0.9;
             if (!(fabs(got - want) <= 1e-5 * fabs(want) + (crossing ? 2e-7 : 0)))
                 fail_msg("%s at %g: %.9g, expected %.9g", activation_name(a), at, got, want);
@@ -207,7 +207,7 @@ static void norm_case(Device *device, TestRandom *random, int rows, int d, Dtype
     assert_ok(layernorm_backward(device, dx.t, vector_of(&dw), vector_of(&db), dy.t, x.t,
                                  vector_of(&w), stats.t, accumulate, &err),
               &err);
-    /* Of a single value nothing but rounding is left, at any size. */
+    /* The norm of a single value is only rounding error, of any size. */
     if (d > 1 || accumulate) matrix_assert_close(&dx, want_x, limit_of(dx_type), "layer norm, dx");
     matrix_assert_close(&dw, want_w, 1e-5, "layer norm, dw");
     matrix_assert_close(&db, want_b, 1e-5, "layer norm, db");
@@ -426,7 +426,7 @@ static void case_check(Device *device, Case *c, const AttentionSpan *spans, int 
     for (int s = 0; s < count; s++)
         for (int r = spans[s].q_begin; r < spans[s].q_end; r++) seen[r] = true;
     case_run(device, c, spans, count, dropout);
-    for (int r = 0; r < c->rows; r++) /* rows of no span are left as they were */
+    for (int r = 0; r < c->rows; r++) /* rows of no span are unchanged */
         for (int i = 0; !seen[r] && i < c->d; i++) {
             assert_true(isnan(matrix_get(&c->dq, r, i)));
             matrix_set(&c->dq, r, i, 0);
@@ -434,7 +434,7 @@ static void case_check(Device *device, Case *c, const AttentionSpan *spans, int 
     for (int64_t i = 0; i < sizes[1]; i++) dk[i] += derivatives[1][i], dv[i] += derivatives[2][i];
     char text[128];
     double limit = limit_of(c->q.t.dtype);
-    double norm = 0; /* of one key alone, nothing depends on the scores: only rounding is left */
+    double norm = 0; /* with a single key, nothing depends on the scores: only rounding errors */
     for (int64_t i = 0; i < sizes[0]; i++) norm += derivatives[0][i] * derivatives[0][i];
     snprintf(text, sizeof text, "%s, dq", what);
     if (norm > 1e-20) matrix_assert_close(&c->dq, derivatives[0], limit, text);
@@ -463,7 +463,7 @@ static void attention_sizes(void **state) {
         {130, 6, 1, 130, 7},
         {49, 65, 3, 3, 0},
         {300, 300, 1, 64, 7},
-        /* and heads as a GPU's matrix units like them: */
+        /* and heads that a GPU's tensor cores support: */
         {1, 1, 1, 64, 8},
         {1, 70, 1, 32, 0},
         {66, 2, 2, 128, 8},
@@ -479,7 +479,7 @@ static void attention_sizes(void **state) {
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
         for (int type = 0; type < 2; type++) {
             const int *s = sizes[i];
-            /* dk and dv in f32 beside bf16, too */
+            /* also dk and dv in f32 with bf16 inputs */
             Case c =
                 case_new(&random, both[type], both[type && i % 2], s[0], s[1], s[2], s[3], s[4]);
             AttentionSpan span = span_of(0, s[0], 0, s[1]);
@@ -488,7 +488,7 @@ static void attention_sizes(void **state) {
         }
 }
 
-/* The same with dq in f32 beside bf16, and with dropout. */
+/* The same with dq in f32 and bf16 inputs, and with dropout. */
 static void attention_mixed(void **state) {
     Device *device = isa_device(state);
     static const int widths[] = {24, 32, 64, 80, 128};
@@ -506,8 +506,8 @@ static void attention_mixed(void **state) {
         }
 }
 
-/* An image of 40 rows, a prompt of 9 and two answers that see image, prompt and themselves; a
- * span without queries; a second sequence, which sees one row twice; rows of no span. */
+/* An image of 40 rows, a prompt of 9 and two answers that attend to image, prompt and themselves; a
+ * span without queries; a second sequence, which attends to one row twice; rows of no span. */
 static const AttentionSpan layout[] = {
     {0, 40, 1, {{0, 40}}},
     {40, 49, 2, {{0, 40}, {40, 49}}},
@@ -552,7 +552,7 @@ static void attention_spans(void **state) {
             }
 }
 
-/* The same bits whatever else is in the batch: the layout's second sequence gone, and its first. */
+/* The same bits in any batch: without the layout's second sequence, and without its first. */
 static void attention_batch(void **state) {
     Device *device = isa_device(state);
     const Dropout dropout = {.p = 0.3f, .seed = 5, .stream = 77};
@@ -576,7 +576,7 @@ static void attention_batch(void **state) {
         }
 }
 
-/* A NaN reaches what depends on it and no other head, row or sequence. */
+/* A NaN reaches everything that depends on it and no other head, row or sequence. */
 static void attention_nan(void **state) {
     Device *device = isa_device(state);
     for (int i = 0; i < KINDS; i++)
@@ -585,7 +585,7 @@ static void attention_nan(void **state) {
             const int width = kinds[i].width;
             Case c = case_new(&random, kinds[i].dtype, DTYPE_F32, LAYOUT_ROWS, LAYOUT_ROWS, 3,
                               width, kinds[i].gap);
-            /* Row 50 is a query of the third span, and a key of that one alone. */
+            /* Row 50 is a query and a key of the third span only. */
             TestMatrix *at[] = {&c.q, &c.k, &c.v, &c.dout};
             matrix_set(at[where], 50, width + 6, NAN);
             case_run(device, &c, layout, LAYOUT_SPANS, NULL);
@@ -597,7 +597,7 @@ static void attention_nan(void **state) {
                         assert_true(isnan(matrix_get(&c.dq, r, d)) ==
                                     (head && (alone ? r == 50 : asks)));
                     assert_true(isnan(matrix_get(&c.dk, r, d)) == (head && seen));
-                    /* of p and dout alone */
+                    /* depends on p and dout only */
                     assert_true(isnan(matrix_get(&c.dv, r, d)) ==
                                 (head && seen && where != 2 && (where < 2 || d == width + 6)));
                 }
@@ -667,10 +667,12 @@ static double seconds_now(void) {
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-/* Not a test of anything, but the number that a change should be seen in. */
+/* Prints the speed, to measure changes; asserts nothing. */
 static void speed(void **state) {
     Device *device = isa_device(state);
-    if (test_on_gpu()) return; /* emulated, or with all data sent to and fro: no time of a GPU */
+    if (test_on_gpu())
+        return; /* emulated, or with all data copied to and from the GPU: not a GPU's
+                                  time */
     enum { ROWS = 300, HEADS = 12, WIDTH = 64 };
     TestRandom random = {28};
     Error err;

@@ -1,5 +1,4 @@
-/* Messages: one clean line whose reason is kept, however long the path in it; paths put
- * together. */
+/* Messages: one clean line that keeps its reason, with a path of any length; path_join. */
 #include "tests/test.h"
 
 #include "data/files/path.h"
@@ -18,7 +17,7 @@ static void test_long_path_keeps_reason(void **state) {
     assert_string_equal(err.text + strlen(err.text) - 12, "No such file");
 }
 
-/* The cut never falls inside of a character, wherever the line begins. */
+/* A line is never cut inside of a character. */
 static void test_cut_between_characters(void **state) {
     (void)state;
     for (int shift = 0; shift < 4; shift++) {

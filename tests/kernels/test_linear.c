@@ -1,7 +1,6 @@
-/* Matmuls, packed weights and the vocabulary head, compared with plain loops in double
- * precision. In a program built with the emulator the matmuls are tests/emulator's: the kernels
- * around them are tested then, and what they ask cuBLASLt for; what that computes, and how fast
- * anything is, is not. */
+/* Matmuls, packed weights and the vocabulary head, compared with plain loops in double precision.
+ * In a program built with the emulator the matmuls are tests/emulator's: this tests the other
+ * kernels and the arguments of cuBLASLt's calls, but not cuBLASLt itself, nor speed. */
 #include "tests/matrix.h"
 #include "tests/test.h"
 
@@ -11,7 +10,7 @@
 
 #include <math.h>
 
-/* For hundreds of tiny matmuls, whose threads would do little else than wait for each other. */
+/* For hundreds of tiny matmuls, whose threads would mostly wait for each other. */
 static Device *device_single(void) {
     Error err;
     Device *device;
@@ -22,8 +21,7 @@ static Device *device_single(void) {
 
 enum { CHUNK = 4096 }; /* of a vocabulary, kernels/cpu/cpu.h; the tests hold for any other, too */
 
-/* n normal numbers as a type stores them: into *data as that type (free it), into the result (free
- * it) what they are after its rounding. */
+/* n normal numbers: *data in the type, and returned as rounded by it (free both). */
 static float *values_make(TestRandom *random, void **data, Dtype dtype, size_t n, float scale) {
     float *f = malloc((n + 1) * sizeof *f);
     *data = malloc((n + 1) * dtype_size(dtype));
@@ -72,7 +70,7 @@ static double linear_case(Device *device, const LinearCase *c, TestRandom *rando
     float *bf = values_make(random, &b, DTYPE_F32, (size_t)n, 1);
     float *yf = values_make(random, &y, c->y, y_count, 1);
 
-    /* One row of sentinels above y and one below, and columns of them beside it. */
+    /* A row of sentinels above y and one below, and columns of them next to it. */
     Tensor yt = tensor_rows(tensor_2d(y, c->y, t + 2, y_ld), 1, t);
     Tensor wt = tensor_2d(w, c->w, n, k), bt = c->bias ? tensor_1d(b, DTYPE_F32, n) : TENSOR_NONE;
     Tensor xt = tensor_columns(tensor_2d(x, c->c, t, x_ld), x_first, k);
@@ -117,8 +115,8 @@ static const int linear_shapes[][3] = {
     {17, 64, 48}, {4, 768, 96}, {33, 100, 130}, {64, 96, 288}, {257, 40, 65}, {19, 333, 97},
 };
 
-/* f32 sums of up to 1024 matmuls, added in an order of their own, are off by about 1e-6 of their
- * size; three of them are not enough for the errors to average out. */
+/* f32 sums of up to 1024 products, in any order, have relative errors of about 1e-6; three of them
+ * are too few for the errors to average out. */
 static const double limit_f32 = 3e-6;
 
 /* Every shape with every activation and with accumulation, as slices and whole, with and without a
@@ -161,8 +159,8 @@ static void linear_narrow_weights(void **state) {
     linear_sweep(DTYPE_BF16, DTYPE_F32, DTYPE_F32, true, limit_f32);
 }
 
-/* Products of bf16 are exact in f32, so that f32 outputs are as good as those of f32 inputs;
- * outputs of bf16 have 8 significant bits. */
+/* Products of bf16 are exact in f32, so that f32 outputs are as accurate as with f32 inputs; bf16
+ * outputs have 8 significant bits. */
 static void linear_bf16(void **state) {
     if (!device_has_bf16(*state)) skip();
     linear_sweep(DTYPE_BF16, DTYPE_BF16, DTYPE_F32, true, limit_f32);
@@ -181,7 +179,7 @@ static void linear_no_rows(void **state) {
     assert_true(y[0] == 5 && y[1] == 5);
 }
 
-/* Pieces of several types and lengths give the same pack as one matrix of them all. */
+/* Pieces of several types and lengths give the same pack as one stacked matrix. */
 static void pack_pieces(void **state) {
     Error err;
     TestRandom random = {11};
@@ -220,8 +218,8 @@ static void pack_pieces(void **state) {
     for (int i = 0; i < COUNT; i++) free(pieces[i].data);
 }
 
-/* Told about every row once, in their order, and not before it has been read: what is told is
- * spoilt here. */
+/* Progress reports every row once, in order, and only after it has been read: reported rows are
+ * overwritten here. */
 typedef struct Watched {
     const Tensor *pieces;
     int64_t next;
@@ -264,7 +262,7 @@ static void pack_with_progress(void **state) {
     free(w);
 }
 
-/* Rows that are on the GPU already, and a bias in bf16 that follows the one that is given. */
+/* Rows that are already on the GPU, and a bf16 bias that follows the one that is passed. */
 static void pack_on_gpu(void **state) {
     (void)state;
     Error err;
@@ -314,8 +312,8 @@ static void pack_on_gpu(void **state) {
     device_close(device);
 }
 
-/* A row comes out the same whichever rows are computed with it. With packed weights on the
- * processors known to us to the bit; elsewhere nearly so, and a note says it. */
+/* A row's result does not depend on the other rows: to the bit with packed weights on the
+ * processors known to us; elsewhere nearly so, with a note. */
 static void linear_batch_independence(void **state) {
     Error err;
     enum { K = 768, N = 600, T = 300 };
@@ -348,7 +346,7 @@ static void linear_batch_independence(void **state) {
                                  TENSOR_NONE, ACTIVATION_GELU, false, &err),
                   &err);
         for (int t = 0; t < T; t++)
-            if (test_on_gpu()) /* rows that are not aligned may want another kernel */
+            if (test_on_gpu()) /* unaligned rows may need another kernel */
                 assert_close(wide_y + t * WIDE_Y + 2, all + t * N, N, 1e-6, "slices");
             else
                 assert_memory_equal(wide_y + t * WIDE_Y + 2, all + t * N, N * sizeof *all);
@@ -365,8 +363,8 @@ static void linear_batch_independence(void **state) {
             same = same && memcmp(part, all + (size_t)first * N, n * sizeof *part) == 0;
             assert_close(part, all + (size_t)first * N, n, 1e-6, "rows alone and in a batch");
         }
-        printf("note: %s products of packed weights: rows are %s whatever the batch\n",
-               dtype_name(c), same ? "the same to the bit" : "NOT the same to the bit");
+        printf("note: %s matmuls of packed weights: rows are %s in any batch\n", dtype_name(c),
+               same ? "the same to the bit" : "NOT the same to the bit");
         packed_free(*state, packed);
         free(x), free(w), free(all), free(part);
     }
@@ -396,7 +394,7 @@ static void linear_many_shapes(void **state) {
     device_close(device);
 }
 
-/* The three matmuls of a layer's forward and backward, with rows apart. */
+/* The three matmuls of a layer's forward and backward pass, with gaps between rows. */
 static void matmul_orientations(void **state) {
     Error err;
     Matmul *matmul;
@@ -488,7 +486,7 @@ static float *head_logits(const Head *h) {
     return logits;
 }
 
-/* What should be proposed for a row, by the definition, and its log-probability. */
+/* The expected proposal for a row, by the definition, and its log-probability. */
 static int32_t propose_by_hand(const float *logits, const VocabChoice *choice, int row,
                                double *score) {
     double best = -INFINITY, max = -INFINITY, sum = 0;
@@ -516,7 +514,7 @@ static void propose_check(const Head *h, VocabChoice choice) {
     int64_t index[64];
     for (int r = 0; r < h->r; r++) {
         stream[r] = random_stream(1, 2, 3, (uint64_t)r);
-        index[r] = ((int64_t)r << 33) + r; /* blocks of four numbers begin anywhere */
+        index[r] = ((int64_t)r << 33) + r; /* Philox blocks begin at any offset */
     }
     choice.stream = stream, choice.index = index;
     assert_ok(vocab_propose(h->device, tokens, scores, h->x, head_weight(h), h->b, &choice, &err),
@@ -533,8 +531,8 @@ static void propose_check(const Head *h, VocabChoice choice) {
     free(logits);
 }
 
-/* Vocabularies smaller than a chunk, of whole chunks and with a rest; packed and plain; with and
- * without temperature; with what would win banned, and cut off. */
+/* Vocabularies smaller than a chunk, of whole chunks and with a remainder; packed and plain; with
+ * and without temperature; with the winner banned, or beyond the limit. */
 static void propose_matches(void **state) {
     const int sizes[] = {1, 2, 100, CHUNK, CHUNK + 1, 2 * CHUNK + 146};
     const size_t count = sizeof sizes / sizeof *sizes;
@@ -548,7 +546,7 @@ static void propose_matches(void **state) {
                 propose_check(&h, choice);
                 choice.temperature = 0.8f;
                 propose_check(&h, choice);
-                choice.temperature = 1e-3f; /* nearly the largest logit, by large numbers */
+                choice.temperature = 1e-3f; /* nearly argmax, with large values */
                 propose_check(&h, choice);
                 if (h.v > 2) {
                     float *logits = head_logits(&h);
@@ -653,7 +651,7 @@ static void propose_nan(void **state) {
     }
 }
 
-/* Nearly equal logits, so large beside the temperature that f32 has no digits for the noise that
+/* Nearly equal logits, so large relative to the temperature that f32 would lose the noise that
  * decides. */
 static void propose_close(void **state) {
     Error err;

@@ -1,5 +1,5 @@
 /* Muon: the iteration against its definition in double, what it is for (singular values near 1),
- * the update against an oracle and against torch, and its place in the optimiser. */
+ * the update against an oracle and against torch, and its use in the optimizer. */
 #include <math.h>
 
 #include "data/checkpoints/checkpoint.h"
@@ -15,7 +15,7 @@ enum { MOST = 64 * 64 };
 
 /* ---- Oracles in double. ---- */
 
-/* x = h(x), the definition, on the side that x has: x x^T whatever its shape. */
+/* x = h(x), by the definition, with x x^T for any shape. */
 static void oracle_orthogonalize(double *x, int n, int k) {
     double *g = malloc((size_t)(2 * n * n + n * k) * sizeof *g), *p = g + n * n, *y = p + n * n;
     for (int step = 0; step < 5; step++) {
@@ -79,7 +79,7 @@ static void assert_near(const float *a, const double *b, const float *origin, in
         fail_msg("%s: relative error %g, at most %g allowed", what, error, limit);
 }
 
-/* ---- Devices: in bf16 where there is that, and in f32. ---- */
+/* ---- Devices: in bf16 if supported, and in f32. ---- */
 
 static bool processor_has_bf16(void) {
     Device *device;
@@ -90,7 +90,7 @@ static bool processor_has_bf16(void) {
     return has;
 }
 
-/* NULL where the processor lacks it. */
+/* NULL if the processor lacks it. */
 static Device *device_fresh(bool bf16) {
     if (bf16 && !processor_has_bf16()) return NULL;
     Device *device = guarded_open();
@@ -99,8 +99,8 @@ static Device *device_fresh(bool bf16) {
     return device;
 }
 
-/* Products of f32 have its digits; the iteration takes a small singular value's error with it,
- * 485 times in five steps at most. In bf16 a rounding is 2^-9 of the largest values. */
+/* f32 matmuls are accurate to f32; the iteration amplifies a small singular value's error, at most
+ * 485 times in five steps. In bf16 rounding errors are 2^-9 of the largest values. */
 static double limit_of(bool bf16) {
     return bf16 ? 0.06 : 5e-5;
 }
@@ -139,7 +139,7 @@ static void check_iteration(bool bf16) {
         size_t before = arena.used;
         assert_ok(muon_orthogonalize(&arena, t, &err), &err);
         assert_int_equal(arena.used, before);
-        assert_int_equal(arena.peak, arena.size); /* no byte too many, none too few */
+        assert_int_equal(arena.peak, arena.size); /* exactly the predicted size */
         download(&arena, t, got);
         oracle_orthogonalize(want, n, k);
         assert_near(got, want, NULL, n * k, limit_of(bf16), "orthogonalize");
@@ -190,7 +190,7 @@ static void orthonormal(double *x, int n, int k, TestRandom *random) {
         }
 }
 
-/* Whatever the singular values were (1 to 60 here), the change is as large in all directions. */
+/* For any singular values (1 to 60 here) the update is equally large in all directions. */
 static void check_property(bool bf16, int n, int k) {
     Device *device = device_fresh(bf16);
     if (!device) return;
@@ -368,7 +368,7 @@ static void test_torch(void **state) {
     check_torch(false), check_torch(true);
 }
 
-/* ---- In the optimiser. ---- */
+/* ---- In the optimizer. ---- */
 
 /* A hidden matrix, a joined group of two, a stack of three in one parameter, all among others. */
 typedef struct Model {
@@ -422,8 +422,8 @@ static const OptimizerConfig plain = {.beta1 = 0.9f,
                                       .clip = 1,
                                       .muon_momentum = 0.9f};
 
-/* Three steps with Muon beside three without: the parameters that are not hidden have the same bits
- * in both, the hidden ones follow the oracle, one small matrix after the other. */
+/* Three steps with Muon against three without: the parameters that are not hidden have the same
+ * bits in both, the hidden ones follow the oracle, one small matrix after the other. */
 static void check_optimizer(bool bf16) {
     Device *device = device_fresh(bf16);
     if (!device) return;
@@ -540,7 +540,7 @@ static void test_left_alone(void **state) {
         config.muon_momentum = wrong[i];
         assert_refused(optimizer_open(&optimizer, device, &config, &err), &err, "momentum");
     }
-    config.muon = false; /* then nobody looks at it */
+    config.muon = false; /* then it is ignored */
     assert_ok(optimizer_open(&optimizer, device, &config, &err), &err);
     guarded_close(device);
 }

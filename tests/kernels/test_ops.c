@@ -1,4 +1,4 @@
-/* Every operation but matmuls and attention, against double precision written out. */
+/* Every operation except matmuls and attention, against plain loops in double precision. */
 #include "tests/matrix.h"
 
 #include <math.h>
@@ -26,7 +26,7 @@ static double rounded(double value, Dtype dtype) {
 
 /* ---- Conversions. ---- */
 
-/* What a half means, from its definition. */
+/* The value of a half, by its definition. */
 static double half_value(uint16_t h) {
     int exponent = h >> 10 & 31, mantissa = h & 1023;
     double v = exponent == 0    ? ldexp(mantissa, -24)
@@ -89,7 +89,8 @@ static void test_bf16(void **state) {
     uint32_t *bits = malloc(N * sizeof *bits);
     uint16_t *out = malloc(N * sizeof *out);
     float *in = malloc(N * sizeof *in);
-    /* Every bf16 number with nothing, a little less than half, half, and more below it. */
+    /* Every bf16 number plus nothing, a little less than half, half, and more than half of its last
+     * place. */
     static const uint32_t below[] = {0, 0x7fff, 0x8000, 0x8001};
     for (uint32_t i = 0; i < N; i++) bits[i] = (i / 4) << 16 | below[i % 4];
     memcpy(in, bits, N * sizeof *in);
@@ -163,7 +164,7 @@ static void layernorm_case(Device *device, TestRandom *random, int d, Dtype x_dt
     assert_ok(layernorm_forward(device, y.t, copy.t, stats.t, x.t, as_vector(&w), as_vector(&b),
                                 eps, &err),
               &err);
-    /* A mean far from 0 takes digits off the deviations before anyone can save them. */
+    /* A mean far from 0 unavoidably costs the deviations digits. */
     double extra = shift != 0 && x_dtype == DTYPE_F32 ? 5e-6 : 0;
     matrix_assert_close(&y, want, dtype_limit(y_dtype) + extra, "layernorm");
     matrix_assert_close(&copy, want, dtype_limit(copy_dtype) + extra, "layernorm copy");
@@ -235,8 +236,9 @@ static void test_activation(void **state) {
             assert_true(isnan(matrix_get(&y, 0, AT_NAN)));
             for (int i = 0; i < N - 3; i++) {
                 double v = matrix_get(&x, 0, i), want = activation_oracle(v, (Activation)a);
-                /* Relative, also where the function is nearly 0 left of it; there the exponent's
-                 * own rounding adds up: v^2 / 2 of it. Below 1e-36 results may be flushed to 0. */
+                /* Relative, also for negative v where the function is nearly 0; there the
+                 * exponent's rounding is amplified by v^2 / 2. Below 1e-36 results may be flushed
+                 * to 0. */
                 double limit = (to == DTYPE_F32 ? 8e-7 + (v < -2 ? 1e-7 * v * v : 0) : 4e-3);
                 double got = matrix_get(&y, 0, i);
                 if (!(fabs(got - want) <= limit * fabs(want) + 1e-36))
@@ -249,7 +251,7 @@ static void test_activation(void **state) {
                 assert_true(fabs(matrix_get(&y, 0, AT_MINUS_INF)) == (grows ? 0 : 1));
             matrix_free(&x), matrix_free(&y);
         }
-    for (int s = 0; s < SIZES; s++) { /* nothing beyond the end, and in place */
+    for (int s = 0; s < SIZES; s++) { /* without writes beyond the end, and in place */
         TestRandom random = {23};
         TestMatrix x = matrix_random(&random, DTYPE_F32, 3, sizes[s], 0, 2, 0);
         TestMatrix y = matrix_new(DTYPE_F32, 3, sizes[s], 0);
@@ -275,7 +277,7 @@ static void test_gather(void **state) {
             GatherTerm terms[TERMS];
             for (int i = 0; i < TERMS; i++) {
                 tables[i] = matrix_random(&random, types[i % 3], TABLE, d, 0, 1, 0);
-                for (int t = 0; t < ROWS; t++) /* row 0: of no term at all */
+                for (int t = 0; t < ROWS; t++) /* row 0: of no term */
                     index[i][t] =
                         t == 0 ? -1 : (int32_t)(test_random_next(&random) % (TABLE + 1)) - 1;
                 terms[i] = (GatherTerm){tables[i].t, tensor_1d(index[i], DTYPE_I32, ROWS)};
@@ -288,7 +290,7 @@ static void test_gather(void **state) {
                         if (index[i][t] >= 0) want += (float)matrix_get(&tables[i], index[i][t], c);
                     assert_true(matrix_get(&y, t, c) == rounded(want, types[k]));
                 }
-            /* One term picks rows: their bits. */
+            /* One term copies rows bit for bit. */
             matrix_set(&tables[k], 3, d - 1, -0.0);
             for (int t = 0; t < ROWS; t++) index[k][t] = (ROWS - t) % TABLE;
             assert_ok(gather_forward(device, y.t, &terms[k], 1, &err), &err);
@@ -412,7 +414,7 @@ static void test_vocab(void **state) {
             if (k % 5 == 0) s.logits[i] = roundf(s.logits[i]); /* ties */
             if (s.bias) s.bias[i] = (float)(i % 3);
         }
-        /* Ids that must not count have the largest logits, and NaN. */
+        /* Excluded ids have the largest logits, and NaN. */
         s.choice = (VocabChoice){.banned = k % 3 ? at : -1,
                                  .limit = k % 4 ? n : (n + at) / 2 + 1,
                                  .temperature = k % 7 < 3 ? 0.25f * (float)(k % 7) : 0,
@@ -453,7 +455,7 @@ static void test_vocab_corners(void **state) {
     row = scan_run(&s, 300, true);
     scan_check(&s, &row);
 
-    /* An id far behind the best logit that wins by the largest noise of 200000 numbers. */
+    /* An id with a far smaller logit wins by the largest noise of 200000 numbers. */
     int64_t luckiest = 0;
     for (int64_t i = 1; i < 200000; i++)
         if (random_uniform(0, 0, (uint64_t)i) > random_uniform(0, 0, (uint64_t)luckiest))
@@ -486,7 +488,7 @@ static void test_vocab_corners(void **state) {
     }
 }
 
-/* Rows are independent of each other: together, alone, and on however many threads. */
+/* Rows are independent of each other: together, alone, and on any number of threads. */
 static void test_independence(void **state) {
     Device *device = isa_device(state);
     enum { ROWS = 129, D = 770 };

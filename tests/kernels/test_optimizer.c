@@ -1,4 +1,4 @@
-/* The optimiser against an oracle in double and against torch, diverged steps, schedules. */
+/* The optimizer against an oracle in double and against torch, diverged steps, schedules. */
 #include <math.h>
 
 #include "data/checkpoints/checkpoint.h"
@@ -7,7 +7,7 @@
 #include "tests/matrix.h"
 #include "tests/test.h"
 
-/* A table of weights and biases by turns, so that runs with and without decay alternate. */
+/* A table of alternating weights and biases, so that runs with and without decay alternate. */
 typedef struct Model {
     Params params;
     Tensor slots[6];
@@ -42,7 +42,7 @@ static void read_flat(const Params *p, float *to, const void *table) {
     assert_ok(device_download(p->device, to, table, (size_t)p->flat * sizeof *to, &err), &err);
 }
 
-/* Random gradients everywhere but in the gaps, as a backward leaves them. */
+/* Random gradients everywhere but in the gaps, as after a backward pass. */
 static void fill_gradients(const Params *p, float *host, TestRandom *random, double size) {
     Error err;
     memset(host, 0, (size_t)p->flat * sizeof *host);
@@ -178,8 +178,8 @@ static void test_steps(void **state) {
     guarded_close(device);
 }
 
-/* A gradient that is no number, or infinite: nothing changes but the gradients, which are cleared,
- * of the other part, too. The next step is as if this one had not been. */
+/* A non-finite gradient: nothing changes but the gradients, which are zeroed, in the other part
+ * too. The next step is as if this one had not happened. */
 static void test_diverged(void **state) {
     (void)state;
     Device *device = guarded_open();
@@ -228,7 +228,7 @@ static void test_diverged(void **state) {
     guarded_close(device);
 }
 
-/* ---- Torch's numbers. ---- */
+/* ---- Torch's values. ---- */
 
 static const char *const golden_names[] = {"one.weight", "one.bias", "two.weight", "two.bias"};
 
@@ -326,7 +326,7 @@ static void test_refused(void **state) {
                    "moments");
     guarded_fail_after(-1);
     params_free(&model.params);
-    /* Tables in which nothing is trained cost nothing and change nothing. */
+    /* Tables without trainable parameters cost nothing and change nothing. */
     Params empty;
     params_init(&empty, device);
     for (int i = optimizer.part_count; i < OPTIMIZER_PARTS; i++)

@@ -1,4 +1,4 @@
-/* The parameter table: declaring, giving values, allocating, initialising, preparing. */
+/* The parameter table: declaring, giving values, allocating, initializing, preparing. */
 #include <math.h>
 
 #include "kernels/params.h"
@@ -75,13 +75,13 @@ static void test_allocated(void **state) {
     assert_ok(params_allocate(&q, DTYPE_F32, &err), &err);
     assert_null(params_missing(&p));
     assert_int_equal(params_count(&p), (5 + 6 + 7) * 8 + 3000 + 77 + 9 + 9);
-    /* Groups adjoin; everything else is aligned. */
+    /* Members of a group are contiguous; everything else is aligned. */
     const float *first = params_find(&p, "part.0.weight")->value.data;
     assert_ptr_equal(params_find(&p, "part.1.weight")->value.data, first + 5 * 7);
     assert_ptr_equal(params_find(&p, "part.2.weight")->value.data, first + 11 * 7);
     assert_int_equal((uintptr_t)first % 256, 0);
     assert_int_equal((uintptr_t)params_find(&p, "table")->value.data % 256, 0);
-    /* The same seed, the same numbers; another, others. */
+    /* The same seed gives the same values; another, others. */
     params_initialise(&p, 1), params_initialise(&q, 1);
     const float *table = params_find(&p, "table")->value.data;
     assert_memory_equal(table, params_find(&q, "table")->value.data, 3000 * sizeof(float));
@@ -104,7 +104,7 @@ static void test_allocated(void **state) {
     assert_int_equal(predicted, packed_bytes(s.qkv.packed) + packed_bytes(s.vocabulary.packed) +
                                     256 + 9 * sizeof(float)); /* 18 values, aligned; 9 */
 
-    /* The joined matrix multiplies as its pieces stacked. */
+    /* The joined matrix is its stacked pieces. */
     float x[7], y[18];
     for (int i = 0; i < 7; i++) x[i] = (float)i - 3.5f;
     assert_ok(linear_forward(device, tensor_2d(y, DTYPE_F32, 1, 18), tensor_2d(x, DTYPE_F32, 1, 7),
@@ -134,7 +134,7 @@ static void test_given(void **state) {
     assert_refused(params_set(w, tensor_1d(values, DTYPE_F32, 35), &err), &err, "found [35]");
     assert_refused(params_set(w, tensor_2d(values, DTYPE_I64, 5, 7), &err), &err, "i64", "bf16");
     assert_ok(params_set(w, tensor_2d(values, DTYPE_F32, 5, 7), &err), &err);
-    /* Dimensions of one do not count. */
+    /* Dimensions of 1 are ignored. */
     int64_t shape[] = {1, 5, 1};
     assert_ok(
         params_set(params_find(&p, "part.0.bias"), tensor_nd(values, DTYPE_F32, 3, shape), &err),
@@ -145,7 +145,8 @@ static void test_given(void **state) {
     device_close(device);
 }
 
-/* Where the host's memory is out of reach, tables are copied, counted, and freed with the rest. */
+/* On a device that cannot access host memory, tables are copied, counted, and freed with the
+ * rest. */
 static void test_tables_copied(void **state) {
     (void)state;
     Device *device = guarded_open();

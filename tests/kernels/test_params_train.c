@@ -1,5 +1,5 @@
 /* The parameter table in training: the flat tables, frozen parameters, values read and written, on
- * the CPU and on a device whose memory the host cannot touch. */
+ * the CPU and on a device whose memory the host cannot access. */
 #include "kernels/params.h"
 #include "tests/guarded_device.h"
 #include "tests/matrix.h"
@@ -19,7 +19,7 @@ static int64_t elements(const Param *p) {
 }
 
 /* Joined matrices and vectors, a convolution, a table, a vocabulary, vectors of odd size, an
- * optional one that stays without values, an idle one. */
+ * optional one without values, an idle one. */
 static void declare_all(Params *p, Slots *s, bool part_frozen) {
     Error err;
     *s = (Slots){0};
@@ -52,8 +52,8 @@ static void declare_all(Params *p, Slots *s, bool part_frozen) {
     }
 }
 
-/* Gives all but the optional one values, each in a type of its own if `mixed`; *memory is freed by
- * the caller after the table. */
+/* Sets the values of all but the optional one, each in another type if `mixed`; the caller frees
+ * *memory after the table. */
 static void give_values(Params *p, Dtype dtype, bool mixed, char **memory) {
     static const Dtype types[] = {DTYPE_F32, DTYPE_BF16, DTYPE_F16};
     Error err;
@@ -82,8 +82,8 @@ static void download(Device *device, float *to, const void *from, Dtype dtype, i
     values_convert(to, DTYPE_F32, raw, dtype, (size_t)n);
 }
 
-/* The slot holds the group's values end to end in the type given, and `grad` is zero and
- * its own. */
+/* The slot holds the group's values, contiguous and in the type, and `grad` is zero and
+ * separate. */
 static void check_slot(Params *p, Tensor slot, Dtype dtype, const char *const *names, int count,
                        bool trained) {
     float values[1024];
@@ -129,7 +129,7 @@ static void check_all(Params *p, const Slots *s, Dtype compute, Dtype table, boo
     assert_null(s->rest.data);
 }
 
-/* Offsets are multiples of 64 but within a group; what lies between is zero in both tables. */
+/* Offsets are multiples of 64 except within a group; gaps are zero in both tables. */
 static void check_layout(Params *p, int64_t values) {
     float master[4096], grad[1024];
     assert_in_range(p->flat, values, 1024);
@@ -202,7 +202,7 @@ static void test_guarded(void **state) {
     guarded_close(device);
 }
 
-/* On the CPU what is frozen is used where it lies, if it lies well. */
+/* On the CPU frozen parameters are used in place if possible. */
 static void test_in_place(void **state) {
     (void)state;
     Device *device = device_fresh();
@@ -227,7 +227,7 @@ static void test_in_place(void **state) {
     assert_null(s.qkv.grad);
     params_free(&p);
 
-    /* A group whose members do not adjoin is copied, into one stack. */
+    /* A group that is not contiguous is copied into one stack. */
     params_init(&p, device);
     declare_all(&p, &s, false);
     params_freeze(&p, true);
@@ -341,33 +341,33 @@ static void test_large(void **state) {
     free(given), free(seen);
 }
 
-/* The description says what training has, and takes nothing for it. */
+/* The description equals training's layout, without allocating. */
 static void test_describe(void **state) {
     (void)state;
     Device *device = guarded_open();
     for (int k = 0; k < 4; k++) {
         Dtype compute = k & 1 ? DTYPE_BF16 : DTYPE_F32;
-        Params told, trained;
+        Params described, trained;
         Slots a, b;
         Error err;
         char *memory;
-        params_init(&told, device);
+        params_init(&described, device);
         params_init(&trained, device);
-        declare_all(&told, &a, k & 2);
+        declare_all(&described, &a, k & 2);
         declare_all(&trained, &b, k & 2);
-        assert_refused(params_train_describe(&told, compute, &err), &err, "no values");
-        give_values(&told, DTYPE_F16, true, &memory);
-        for (int i = 0; i < told.count; i++)
-            if (told.items[i].present)
-                assert_ok(params_set(&trained.items[i], told.items[i].value, &err), &err);
-        assert_ok(params_train_describe(&told, compute, &err), &err);
+        assert_refused(params_train_describe(&described, compute, &err), &err, "no values");
+        give_values(&described, DTYPE_F16, true, &memory);
+        for (int i = 0; i < described.count; i++)
+            if (described.items[i].present)
+                assert_ok(params_set(&trained.items[i], described.items[i].value, &err), &err);
+        assert_ok(params_train_describe(&described, compute, &err), &err);
         assert_int_equal(guarded_bytes(), 0);
         assert_ok(params_train(&trained, compute, &err), &err);
-        assert_int_equal(told.flat, trained.flat);
-        assert_int_equal(told.compute, trained.compute);
-        assert_int_equal(params_training_bytes(&told, compute), guarded_bytes());
-        for (int i = 0; i < told.count; i++)
-            assert_int_equal(told.items[i].offset, trained.items[i].offset);
+        assert_int_equal(described.flat, trained.flat);
+        assert_int_equal(described.compute, trained.compute);
+        assert_int_equal(params_training_bytes(&described, compute), guarded_bytes());
+        for (int i = 0; i < described.count; i++)
+            assert_int_equal(described.items[i].offset, trained.items[i].offset);
         const Tensor *x = (const Tensor *)&a, *y = (const Tensor *)&b;
         for (size_t i = 0; i < sizeof a / sizeof *x; i++) {
             assert_null(x[i].data);
@@ -376,7 +376,7 @@ static void test_describe(void **state) {
             assert_true(tensor_same_shape(x[i], y[i]));
             assert_int_equal(x[i].ld, y[i].ld);
         }
-        params_free(&told);
+        params_free(&described);
         params_free(&trained);
         free(memory);
     }
@@ -399,7 +399,7 @@ static void test_refused(void **state) {
     assert_refused(params_train(&p, DTYPE_F32, &err), &err, "p.0.bias", "p.2.bias", "joined");
     params_free(&p);
     free(memory);
-    /* Without memory at any point: an error, and nothing stays behind. */
+    /* Out of memory at any allocation: an error, without leaks. */
     for (int i = 0; i < 5; i++) {
         params_init(&p, device);
         declare_all(&p, &s, true);

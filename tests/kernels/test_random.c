@@ -1,5 +1,5 @@
-/* Philox against its published vectors, and what the derived numbers promise. The other constants
- * were computed by tests/reference/decode_reference.py. */
+/* Philox against its published test vectors, and the properties of the derived numbers. The other
+ * constants were computed by tests/reference/decode_reference.py. */
 #include <math.h>
 
 #include "kernels/random.h"

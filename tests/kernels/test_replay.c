@@ -1,5 +1,5 @@
-/* Work that a GPU records and starts again (kernels/device.h): it must give what doing it gives,
- * whatever has happened in between. On a CPU the work is simply done, and the same holds. */
+/* Work that a GPU records and replays (kernels/device.h): the result must equal that of running it,
+ * after anything else in between. On a CPU the work is always run, with the same checks. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,7 +9,7 @@
 #include "tests/test.h"
 
 /* A linear layer, attention over spans that differ from key to key, LayerNorm. One head so wide
- * that a GPU's attention keeps a copy of q in memory of the backend's own. */
+ * that a GPU's attention copies q to the backend's memory. */
 enum { ROWS = 37, WIDTH = 136, HEADS = 1 };
 
 typedef struct Work {
@@ -33,7 +33,7 @@ static int do_work(void *user, Error *err) {
                              k->norm_b, 1e-5f, err);
 }
 
-/* The first `split` rows see each other, and so do the others. */
+/* The first `split` rows attend to each other, and so do the others. */
 static void work_split(Work *k, int split) {
     k->spans[0] = (AttentionSpan){0, split, 1, {{0, split}}};
     k->spans[1] = (AttentionSpan){split, ROWS, 1, {{split, ROWS}}};
@@ -80,7 +80,7 @@ static ReplayKey key_of(const Work *k) {
 }
 
 /* New values of x, the work by device_replay, and the same without: equal to the bit. Returns the
- * launches that it took. */
+ * number of launches. */
 static uint64_t check_replay(Work *k, TestRandom *random) {
     Error err;
     static float x[ROWS * WIDTH], got[ROWS * WIDTH], want[ROWS * WIDTH];
@@ -125,8 +125,8 @@ static void replays(void **state) {
     work_close(&k);
 }
 
-/* Pieces of work in turn, each with spans of its own: a few, which are all kept, and more
- * than are. */
+/* Pieces of work in turn, each with its own spans: a few, which are all cached, and more than the
+ * cache holds. */
 static void many_keys(void **state) {
     TestRandom random = {8};
     Work k;
@@ -140,7 +140,7 @@ static void many_keys(void **state) {
     work_close(&k);
 }
 
-/* Memory that the backend keeps for itself moves when something needs more of it. */
+/* The backend's memory moves when an operation needs more of it. */
 static void workspace_grows(void **state) {
     Error err;
     Device *device = *state;
@@ -162,7 +162,7 @@ static void workspace_grows(void **state) {
     work_close(&k);
 }
 
-/* An error comes out as it is, the first time, when it would be recorded, and afterwards. */
+/* An error is returned unchanged: the first time, when recording, and afterwards. */
 static void failing_work(void **state) {
     TestRandom random = {10};
     Work k;
@@ -179,7 +179,7 @@ static void failing_work(void **state) {
     work_close(&k);
 }
 
-/* A matmul with a packed weight, whose bias a GPU keeps in bf16 beside it. */
+/* A matmul with a packed weight, with which a GPU stores its bias in bf16. */
 typedef struct PackedWork {
     Device *device;
     Tensor y, x, w, b;
@@ -190,8 +190,8 @@ static int do_packed(void *user, Error *err) {
     return linear_forward(k->device, k->y, k->x, k->w, k->b, ACTIVATION_NONE, false, err);
 }
 
-/* One model after another at the same addresses, as memory that was given back is given out again:
- * what is recorded of the one may not pass for the other. */
+/* One model after another at the same addresses, as freed memory is reused: a recording of one must
+ * not be replayed for the other. */
 static void packs_come_and_go(void **state) {
     enum { IN = 64, OUT = 128, MODELS = 4 };
     Error err;
@@ -206,7 +206,7 @@ static void packs_come_and_go(void **state) {
     assert_ok(device_alloc(device, &k.b.data, tensor_bytes(k.b), &err), &err);
     assert_ok(device_clear(device, k.x.data, tensor_bytes(k.x), &err), &err);
     for (int model = 1; model <= MODELS; model++) {
-        static uint16_t weights[OUT * IN], got[ROWS * OUT]; /* x = 0: what comes is the bias */
+        static uint16_t weights[OUT * IN], got[ROWS * OUT]; /* x = 0: the result is the bias */
         float bias[OUT];
         for (int i = 0; i < OUT; i++) bias[i] = (float)(model * (i + 1));
         assert_ok(device_upload(device, k.b.data, bias, sizeof bias, &err), &err);

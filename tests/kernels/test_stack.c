@@ -1,6 +1,6 @@
-/* The stack of blocks in training: its forward is the inference's, and its gradients are those of a
- * block written down in double precision, by differences of a sum over its outputs. Weights, spans
- * and dropout are random; parts are frozen at random. */
+/* The stack of blocks in training: its forward pass equals inference, and its gradients are those
+ * of an oracle in double precision, by central differences of a sum over its outputs. Weights,
+ * spans and dropout are random; parts are frozen at random. */
 #include "tests/matrix.h"
 #include "tests/test.h"
 
@@ -42,7 +42,7 @@ static Tensor *slot_of(Block *b, int item) {
     return item < LORA_B ? &b->lora[item - LORA_A].a : &b->lora[item - LORA_B].b;
 }
 
-/* All numbers of a model, one after the other; the input's [ROWS, D] are the last ones. */
+/* All values of a model, one after the other; the input's [ROWS, D] are the last ones. */
 typedef struct Model {
     BlockConfig config;
     Dtype compute;
@@ -79,8 +79,8 @@ static Tensor item_tensor(const Model *m, int block, int item) {
     return tensor_2d(m->values + at, DTYPE_F32, rows, columns);
 }
 
-/* A model with gradients everywhere. In bf16 the values of matrices, and of the input, are numbers
- * that bf16 has. */
+/* A model with gradients everywhere. In bf16 the values of matrices and of the input are
+ * representable in bf16. */
 static Model *model_new(const BlockConfig *config, Dtype compute, uint64_t seed) {
     TestRandom random = {seed};
     Model *m = calloc(1, sizeof *m);
@@ -129,8 +129,8 @@ static void model_free(Model *m) {
     free(m);
 }
 
-/* Three sequences of odd lengths: one in three blocks, of which each sees those before it, one that
- * sees itself, one in two blocks. */
+/* Three sequences of odd lengths: one in three blocks, each of which attends to those before it,
+ * one that attends to itself, one in two blocks. */
 static const AttentionSpan spans[] = {
     {0, 5, 1, {{0, 5}}},     {5, 9, 2, {{0, 5}, {5, 9}}}, {9, 14, 3, {{0, 5}, {5, 9}, {9, 14}}},
     {14, 21, 1, {{14, 21}}}, {21, 24, 1, {{21, 24}}},     {24, 29, 2, {{21, 24}, {24, 29}}},
@@ -166,7 +166,7 @@ static double oracle_mask(const Oracle *o, float p, int block, int place, uint64
     return random_uniform(o->dropout->seed, stream, index) >= p ? 1 / (1 - (double)p) : 0;
 }
 
-/* y = x W^T + b, W with its LoRA merged in, which is another one for each third of qkv. */
+/* y = x W^T + b, with W's LoRA merged, a different one for each third of qkv. */
 static void oracle_linear(const Oracle *o, int block, int item, LoraTarget target, double *y,
                           const double *x) {
     const Model *m = o->model;
@@ -301,7 +301,7 @@ static void oracle_free(Oracle *o) {
     free(o->x), free(o->n), free(o->qkv), free(o->att), free(o->inner), free(o->w);
 }
 
-/* ---- A pass of the stack. ---- */
+/* ---- Forward and backward pass of the stack. ---- */
 
 typedef struct Pass {
     StackDropout dropout;
@@ -324,7 +324,7 @@ static Stack stack_of(const Model *m, const Pass *p) {
 }
 
 /* Gradients of the weighted sum of the outputs, from zero, into model->grads; the outputs to `out`
- * (which may be NULL). The arena has what the stack says it takes, and all of it is taken. */
+ * (which may be NULL). The arena has exactly the predicted size, and all of it is used. */
 static void run(Device *device, Model *m, const Pass *p, const float *weights, float *out) {
     Error err;
     const Stack stack = stack_of(m, p);
@@ -338,7 +338,7 @@ static void run(Device *device, Model *m, const Pass *p, const float *weights, f
     StackTape tape;
     assert_ok(arena_open(&arena, device, kept + passing, &err), &err);
     memset(arena.block, 0xff, arena.size);            /* NaN */
-    float *input = malloc((size_t)n * sizeof *input); /* which may be written over */
+    float *input = malloc((size_t)n * sizeof *input); /* which may be overwritten */
     assert_non_null(input);
     memcpy(input, m->values + m->x_at, (size_t)n * sizeof *input);
     const Tensor x = tensor_2d(input, DTYPE_F32, ROWS, m->config.width);
@@ -356,7 +356,7 @@ static void run(Device *device, Model *m, const Pass *p, const float *weights, f
     arena_close(&arena);
 }
 
-/* ---- The forward is the inference's. ---- */
+/* ---- The forward pass equals inference. ---- */
 
 static void inference(Device *device, const Model *m, float *out) {
     Error err;
@@ -385,12 +385,12 @@ static void forward_cases(Device *device, Dtype compute, double limit) {
         float *weights = weights_new(n, 3), *got = weights_new(n, 4), *want = weights_new(n, 5);
         run(device, m, &(Pass){.recompute = i & 4}, weights, got);
         inference(device, m, want);
-        assert_close(got, want, (size_t)n, limit, "the forward beside the inference");
+        assert_close(got, want, (size_t)n, limit, "forward against inference");
         double *values = doubles(m->size);
         Oracle o = oracle_new(m, &no_dropout, values);
         oracle_sum(&o, weights);
         for (int64_t j = 0; j < n; j++) want[j] = (float)o.x[j];
-        assert_close(got, want, (size_t)n, 2 * limit, "the forward beside the oracle");
+        assert_close(got, want, (size_t)n, 2 * limit, "forward against the oracle");
         oracle_free(&o);
         free(values), free(weights), free(got), free(want);
         model_free(m);
@@ -410,7 +410,7 @@ static void forward_bf16(void **state) {
 
 enum { SAMPLES = 7 };
 
-/* Of `count` numbers from `at` on some are tried: the norm of what is wrong, beside that of all. */
+/* Checks some of `count` values from `at` on: the norm of the error relative to the gradient's. */
 static void derivative_check(Oracle *o, double *values, const float *weights, int64_t at,
                              int64_t count, const char *name, int block, TestRandom *random) {
     double wrong = 0, whole = 0;
@@ -464,7 +464,7 @@ static void gradients(void **state) {
     }
 }
 
-/* The bf16 stack beside the f32 one of the same weights: dropout is the same, and the sums over
+/* The bf16 stack against the f32 one with the same weights: dropout is the same, and sums over
  * spans are not rounded one by one. */
 static void gradients_bf16(void **state) {
     if (!device_has_bf16(*state)) skip();
@@ -493,7 +493,7 @@ static void gradients_bf16(void **state) {
     }
 }
 
-/* ---- Recomputation and frozen weights change no bit. ---- */
+/* ---- Activation checkpointing and frozen weights change no bit. ---- */
 
 static void gradients_same(const Model *m, const float *want, bool x, const char *what) {
     for (int b = 0; b < BLOCKS; b++)
@@ -533,7 +533,7 @@ static void frozen_case(Device *device, Model *m, const StackDropout *dropout, u
     gradients_same(m, all, true, "recomputed");
     for (int round = 0; round < 8; round++) {
         thaw(m);
-        /* Anything, one of eight, whole blocks, and at last everything. */
+        /* Anything, one of eight, whole blocks, and finally everything. */
         for (int b = 0; b < BLOCKS; b++)
             for (int i = 0; i < ITEMS; i++) {
                 const bool freeze = round == 7   ? true
@@ -566,7 +566,7 @@ static void frozen(void **state) {
     }
 }
 
-/* ---- A batch in two passes: the sum of the gradients. ---- */
+/* ---- A batch in two micro-batches: the sum of the gradients. ---- */
 
 static void part_run(Device *device, Model *m, const float *weights, int first, int rows,
                      const AttentionSpan *part, int count) {
@@ -613,13 +613,13 @@ static void split(void **state) {
         }
         part_run(*state, m, weights, 0, 14, spans, 3);
         part_run(*state, m, weights, 14, ROWS - 14, second, SPANS - 3);
-        assert_close(m->grads, whole, (size_t)m->size, 1e-6, "two passes beside one");
+        assert_close(m->grads, whole, (size_t)m->size, 1e-6, "two micro-batches against one");
         free(weights), free(whole);
         model_free(m);
     }
 }
 
-/* ---- What is refused. ---- */
+/* ---- Errors. ---- */
 
 static void refused(void **state) {
     Error err;
@@ -722,7 +722,7 @@ static void lora_declared(void **state) {
     params_free(&lora);
 }
 
-/* With everything packed: fresh LoRA matrices beside none, and others beside the same ones
+/* With everything packed: new LoRA matrices against none, and others against the same ones
  * plain. */
 static void lora_packed(void **state) {
     Error err;

@@ -24,7 +24,7 @@ static Device *device_new(int threads) {
     return device;
 }
 
-/* Two threads on any machine, so that work is shared out. */
+/* Two threads on any machine, so that work is divided. */
 static int two_threads_setup(void **state) {
     *state = device_new(2);
     return 0;
@@ -55,7 +55,7 @@ static Tensor as_vector(const TestMatrix *m) {
     return tensor_1d(m->t.data, m->t.dtype, m->t.shape[1]);
 }
 
-/* |a - b| beside the larger of the two and of `floor`. */
+/* |a - b| relative to the largest of |a|, |b| and `floor`. */
 static double distance(double a, double b, double floor) {
     return fabs(a - b) / fmax(floor, fmax(fabs(a), fabs(b)));
 }
@@ -94,7 +94,7 @@ static void linear_case(Device *device, const LinearCase *c, TestRandom *random)
         }
     if (c->want & WANT_DX)
         for (int64_t i = 0; i < t * k; i++) dxd[i] = matmul[i] + (c->accumulate_dx ? dxd[i] : 0);
-    /* What is not needed for the gradients that are wanted may be missing. */
+    /* Operands that the requested gradients do not need may be missing. */
     assert_ok(linear_backward(
                   device, c->want & WANT_DX ? dx.t : none, c->want & WANT_DW ? dw.t : none,
                   c->want & WANT_DB ? as_vector(&db) : none, dy.t, c->want & WANT_DW ? x.t : none,
@@ -104,7 +104,7 @@ static void linear_case(Device *device, const LinearCase *c, TestRandom *random)
     snprintf(what, sizeof what, "%d rows, %d to %d columns%s, want %d", c->t, c->k, c->n,
              c->slices ? ", slices" : "", c->want);
     matrix_assert_close(&dx, dxd, limit_of(c->dx == DTYPE_F32 ? c->c : c->dx), what);
-    matrix_assert_close(&dw, dwd, 1e-5, what); /* bf16 operands, but exact matmuls and f32 sums */
+    matrix_assert_close(&dw, dwd, 1e-5, what); /* bf16 operands, but exact products and f32 sums */
     matrix_assert_close(&db, dbd, 1e-6, what);
     matrix_free(&x), matrix_free(&w), matrix_free(&dy);
     matrix_free(&dx), matrix_free(&dw), matrix_free(&db);
@@ -205,7 +205,7 @@ static void linear_nan(void **state) {
 
 /* ---- vocab_cross_entropy ---- */
 
-/* The operands in double: x [rows, d], w [v, d], b [v]; `logits` has room for a row. */
+/* The operands in double: x [rows, d], w [v, d], b [v]; `logits` holds a row. */
 typedef struct Entropy {
     int64_t rows, d, v;
     double *x, *w, *b, *weight, *smooth, *logits;
@@ -394,7 +394,7 @@ static void entropy_differences(void **state) {
     }
 }
 
-/* One row of two has a NaN, in x or in its weight: its loss says so, the other's does not. */
+/* One row of two has a NaN, in x or in its weight: its loss is NaN, the other's is not. */
 static void entropy_nan(void **state) {
     Device *device = *state;
     Error err;
@@ -414,8 +414,8 @@ static void entropy_nan(void **state) {
     }
 }
 
-/* A row that is sure of its target, with logits far from 0: nothing overflows, and the error is
- * that of a probability in f32, not of such logits. */
+/* A row that is confident of its target, with logits far from 0: nothing overflows, and the error
+ * is that of a probability in f32, not of such logits. */
 static void entropy_extreme(void **state) {
     Device *device = *state;
     Error err;
@@ -432,7 +432,7 @@ static void entropy_extreme(void **state) {
     assert_true(distance(db[1], p, 0) < 1e-6 && db[2] == 0);
 }
 
-/* How the bias of `entropy_moving` runs over the ids, in whole numbers. */
+/* How the bias of `entropy_moving` varies over the ids, in integers. */
 enum { RISING, FALLING, STEPS, PEAK, LATE, BIASES };
 
 static float moving_bias(int kind, int j, int v) {
@@ -440,12 +440,12 @@ static float moving_bias(int kind, int j, int v) {
     if (kind == FALLING) return (float)((v - j) / 100);
     if (kind == STEPS) return (float)(200 * (j / CHUNK));
     if (kind == PEAK) return j == v / 2 ? 60 : 0;
-    return j < CHUNK + 7 ? -INFINITY : -1000; /* nothing to see in the first chunk */
+    return j < CHUNK + 7 ? -INFINITY : -1000; /* nothing in the first chunk */
 }
 
-/* The largest logit moves from chunk to chunk, or is the target's by far. Logits are whole numbers,
- * so that f32 knows them exactly: what is left of a sure row's loss and gradient, some 1e-20, must
- * be right in most of its digits. */
+/* The largest logit changes from chunk to chunk, or is the target's by far. Logits are integers,
+ * exact in f32: the loss and gradient of a confident row, some 1e-20, must be right in most
+ * digits. */
 static void moving_case(Device *device, Dtype dtype, int kind, bool smoothing) {
     Error err;
     enum { R = 7, D = 5, V = 3 * CHUNK - 90 };
@@ -488,7 +488,7 @@ static void moving_case(Device *device, Dtype dtype, int kind, bool smoothing) {
         double rest = 0, g[D] = {0}, wrong = 0, norm = 0;
         for (int j = 0; j < V; j++)
             if (j != target[r]) rest += p[j];
-        /* The oracle's own loss of a sure row is a difference of roundings. */
+        /* The oracle's own loss of a confident row is a difference of rounded values. */
         const double sure = smoothing ? want : -weightd[r] * log1p(-rest);
         if (!(distance(loss[r], rest < 0.5 ? sure : want, 0) < 2e-6))
             fail_msg("bias %d: the loss of row %d is %.9g, expected %.9g", kind, r, (double)loss[r],
@@ -520,8 +520,8 @@ static void entropy_moving(void **state) {
     }
 }
 
-/* One logit of three chunks that no softmax has, in rows of which it is the target or is not; and
- * an infinitely small one, which is as if it were not there. */
+/* One NaN or +infinity among the logits of three chunks, in rows where it is the target or not; and
+ * -infinity, which has no effect. */
 static void entropy_infinite(void **state) {
     Device *device = *state;
     Error err;
@@ -625,14 +625,14 @@ static void dropout(void **state) {
             }
 }
 
-/* p equal to the number that is drawn: kept, and with the next larger p dropped. */
+/* p equal to the random number: kept; with the next larger p: dropped. */
 static void dropout_border(void **state) {
     TestRandom random = {18};
     const uint64_t seed = 7, stream = 9;
     int found = 0;
     for (uint64_t i = 0; i < 4096; i++) {
         double u = random_uniform(seed, stream, i);
-        if (u >= 0x1p-9) continue; /* its digits would not fit into a float */
+        if (u >= 0x1p-9) continue; /* it would not be exact in a float */
         const float p[2] = {(float)u, nextafterf((float)u, 1)};
         assert_true(p[0] == u);
         for (int above = 0; above < 2; above++)
@@ -726,7 +726,7 @@ static void adamw_nan(void **state) {
     assert_ok(adamw_step(*state, tensor_1d(p, DTYPE_F32, 3), none, tensor_1d(m, DTYPE_F32, 3),
                          tensor_1d(v, DTYPE_F32, 3), tensor_1d(g, DTYPE_F32, 3), &a, &err),
               &err);
-    /* The first step is lr long, whatever the gradient's size; no gradient, no step. */
+    /* The first step is lr, for any size of the gradient; without a gradient, no step. */
     assert_true(distance(p[0], 0.9, 0) < 1e-6 && isnan(p[1]) && p[2] == 3);
 }
 

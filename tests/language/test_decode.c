@@ -1,5 +1,5 @@
-/* Decoding against tests/reference/decode_reference.py, and what decode.h promises beyond it: the
- * memory of canvases and the batch change nothing.
+/* Decoding against tests/reference/decode_reference.py, and decode.h's further guarantees: the
+ * canvas cache and the batch change nothing.
  *
  * The network is a synthetic one, the same as in the reference: logits from integer hashes, exact
  * in float. */
@@ -302,7 +302,7 @@ static void names_parse_and_print(void **state) {
                 options.tau == 0 && options.schedule == DECODE_COSINE);
     assert_true(options.seed == 9 && options.iterations == 3);
 
-    /* Whatever the number, it survives. */
+    /* Any number survives the round trip. */
     static const float taus[] = {0, 0.1f, 1e-7f, 1.4e-45f, 12345.678f, 3.4e38f, 1.0f / 3};
     for (size_t i = 0; i < sizeof taus / sizeof *taus; i++) {
         options = options_named("reparam-uncond-stochastic1-cosine");
@@ -470,7 +470,8 @@ static void memory_saves(void **state) {
     } models[] = {
         {KIND_WEIGHTS, "random weights", {1, 3, 9, 50, 50, 50}},
         {KIND_PEAKED, "trained-like", {1, 3, 9, 50, 50, 50}},
-        {KIND_RANDOM, "no structure", {1, 4, 14, 50, 50, 50}}, /* unlike any network: the worst */
+        {KIND_RANDOM, "no structure", {1, 4, 14, 50, 50, 50}}, /* the worst case, unlike any
+                                                                  network */
     };
     enum { RUNS = 100 };
     DecodeOptions options = decode_options_default();
@@ -504,7 +505,7 @@ static void batch_changes_nothing(void **state) {
     TestRandom random = {.state = 21};
     for (int s = 0; s < 2 * STRATEGIES; s++) {
         DecodeOptions options = options_named(strategies[s / 2]);
-        options.iterations = s % 3 ? 12 : 0; /* also each hypothesis its own number */
+        options.iterations = s % 3 ? 12 : 0; /* also a different number for each hypothesis */
         options.temperature = s % 2 ? 0.8f : 0;
         options.seed = 77 + (uint64_t)s;
         Synthetic model = {.kind = s % KINDS, .vocabulary = 12, .mask_id = 5, .seed = 3};
@@ -550,7 +551,7 @@ static void samples_share_and_compete(void **state) {
     }
     decode_results_free(results, COUNT);
 
-    /* Samples of a deterministic strategy walk through the same canvases: the first one pays. */
+    /* Samples of a deterministic strategy have the same canvases: only the first one evaluates. */
     options = decode_options_default();
     results = decode_all(&model, &options, specs, COUNT);
     for (int h = 0; h < COUNT; h++) assert_true((results[h].evaluations > 0) == (h < 2));
@@ -567,26 +568,26 @@ static void best_takes_the_first_of_equals(void **state) {
     assert_int_equal(decode_best(results, specs, 6, 3), 5);
     assert_int_equal(decode_best(results, specs, 6, 4), -1);
     assert_int_equal(decode_best(NULL, NULL, 0, 1), -1);
-    specs[0].prior = 1.5F; /* -0.5 in all */
+    specs[0].prior = 1.5F; /* -0.5 in total */
     assert_int_equal(decode_best(results, specs, 6, 1), 0);
     specs[0].prior = 0.5F; /* less than enough */
     assert_int_equal(decode_best(results, specs, 6, 1), 2);
 }
 
-/* ---- watching ---- */
+/* ---- the callback ---- */
 
 typedef struct Watched {
     int steps[3]; /* the last step seen of each hypothesis */
     size_t used;
     TraceCell cells[3 * 12 * 6];
     bool evaluated[3 * 12];
-    int told;
+    int calls;
 } Watched;
 
 static void watch_step(void *user, const DecodeStep *step) {
     Watched *watched = user;
     assert_int_equal(step->step, ++watched->steps[step->hypothesis]);
-    watched->evaluated[watched->told++] = step->evaluated;
+    watched->evaluated[watched->calls++] = step->evaluated;
     memcpy(watched->cells + watched->used, step->cells, (size_t)step->length * sizeof *step->cells);
     watched->used += (size_t)step->length;
 }
@@ -604,7 +605,7 @@ static void watch_sees_the_trace(void **state) {
         run.callback = watch_step, run.user = &watched, run.trace = trace;
         Error err;
         assert_ok(decode_run(&run, &results, &err), &err);
-        assert_int_equal(watched.told, 36);
+        assert_int_equal(watched.calls, 36);
         size_t at = 0;
         for (int t = 0; t < 12; t++)
             for (int h = 0; h < 3; h++) {
@@ -621,12 +622,12 @@ static void watch_sees_the_trace(void **state) {
 }
 
 typedef struct Stopping {
-    int cancel, told;
+    int cancel, calls;
 } Stopping;
 
 static void stop_at_second(void *user, const DecodeStep *step) {
     Stopping *stopping = user;
-    stopping->told++;
+    stopping->calls++;
     assert_int_equal(step->request, step->hypothesis ? 8 : 5);
     if (step->step == 2) __atomic_store_n(&stopping->cancel, 1, __ATOMIC_RELAXED);
 }
@@ -645,7 +646,7 @@ static void cancelling_ends_the_run(void **state) {
         run.callback = stop_at_second, run.user = &stopping, run.cancel = &stopping.cancel;
         assert_refused(decode_run(&run, &results, &err), &err, "cancelled");
         assert_null(results);
-        assert_int_equal(stopping.told, before ? 0 : 4);
+        assert_int_equal(stopping.calls, before ? 0 : 4);
         if (before) assert_int_equal(model.calls, 0);
     }
 }
@@ -687,7 +688,7 @@ static void impossible_proposals_are_refused(void **state) {
             DecodeResult *results;
             Error err;
             assert_ok(decode_run(&run, &results, &err), &err);
-            /* The second call's first canvas is the first hypothesis's; the other one goes on. */
+            /* The second call's first canvas is the first hypothesis's; the other one continues. */
             assert_true(results[0].error && !results[1].error);
             char step[32];
             snprintf(step, sizeof step, "step %d", results[0].steps + 1);
@@ -751,7 +752,7 @@ static void wrong_runs_are_refused(void **state) {
     assert_refused(decode_run(&run, &results, &err), &err, "mask id -1");
     run.mask_id = 19, run.count = -1;
     assert_refused(decode_run(&run, &results, &err), &err, "-1 hypotheses");
-    run.count = 0; /* nothing to do is no error */
+    run.count = 0; /* nothing to do is not an error */
     assert_ok(decode_run(&run, &results, &err), &err);
     assert_null(results);
     assert_int_equal(model.calls, 0);

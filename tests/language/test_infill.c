@@ -1,5 +1,5 @@
-/* Answering many requests: what may never change an answer. Reuse of keys and values under
- * `blocks`, the canvas cache, and what else is in the batch; on the tiny models in f32. */
+/* Answering many requests: the KV cache with block-causal attention, the canvas cache and the rest
+ * of the batch never change an answer; on the tiny models in f32. */
 #include <math.h>
 
 #include "tests/golden_models.h"
@@ -41,7 +41,7 @@ static void asked_make(Asked *a, uint64_t seed, bool predict) {
 static double answers_differ(const Answers *a, int i, const Answers *b, int j) {
     const Answer *x = &a->items[i], *y = &b->items[j];
     assert_int_equal(x->count, y->count);
-    /* Not the index of the best: two samples may have come out alike. */
+    /* Not the index of the best: two samples may be equal. */
     assert_string_equal(x->text, y->text);
     double most = 0;
     for (int h = 0; h < x->count; h++) {
@@ -66,7 +66,7 @@ static void answer(Fixture *f, const AnswerRequest *requests, int count,
               &err);
 }
 
-/* ---- Reuse under `blocks`. ---- */
+/* ---- The KV cache with block-causal attention. ---- */
 
 static void check_reuse(const char *folder, bool predict, int answer_position) {
     Fixture f;
@@ -86,7 +86,7 @@ static void check_reuse(const char *folder, bool predict, int answer_position) {
         double d = answers_differ(&with, i, &without, i);
         if (d > most) most = d;
     }
-    /* A step costs the rows of the canvas and </s>, nothing else; the prefix is computed once. */
+    /* A step costs only the rows of the canvas and </s>; the prefix is computed once. */
     int64_t rows = 0, evaluations = 0, prefix = 0;
     for (int i = 0; i < with.result_count; i++) {
         rows += (int64_t)with.results[i].evaluations * (with.results[i].length + 1);
@@ -120,7 +120,7 @@ static void test_reuse(void **state) {
             check_reuse(golden_folders[i], predict, predict ? 0 : 70);
 }
 
-/* ---- Answers that count their positions from a fixed place. ---- */
+/* ---- Answers with positions from a fixed one on. ---- */
 
 static void test_answer_position(void **state) {
     (void)state;
@@ -135,7 +135,7 @@ static void test_answer_position(void **state) {
         m->attention = pattern ? ATTENTION_BLOCK_CAUSAL : ATTENTION_FULL;
         m->answer_position = 0;
         answer(&f, &r, 1, &options, &here);
-        /* Where it stands anyway, it is the same answer to the bit; elsewhere it is another. */
+        /* At its actual position the answer is the same to the bit; at another it differs. */
         int place = 1 + multimodal_image_rows(m) + here.items[0].prompt_tokens;
         m->answer_position = place;
         answer(&f, &r, 1, &options, &same);
@@ -146,7 +146,7 @@ static void test_answer_position(void **state) {
         assert_memory_not_equal(other.results[0].scores, here.results[0].scores,
                                 6 * sizeof *here.results[0].scores);
         answers_free(&here), answers_free(&same), answers_free(&other);
-        /* The prompt has to end before it, and the answer has the places behind it. */
+        /* The prompt must end before it, and the answer has the positions from it on. */
         m->answer_position = place - 1;
         assert_refused(multimodal_check(m, &r, NULL, &err), &err, "tokens long");
         m->answer_position = 128 - 7;
@@ -157,7 +157,7 @@ static void test_answer_position(void **state) {
     fixture_close(&f);
 }
 
-/* ---- What else is in the batch. ---- */
+/* ---- The rest of the batch. ---- */
 
 static void check_batch(const char *folder, AttentionPattern pattern, float temperature,
                         double *most) {
@@ -173,7 +173,7 @@ static void check_batch(const char *folder, AttentionPattern pattern, float temp
     Answers alone[REQUESTS];
     for (int i = 0; i < REQUESTS; i++) answer(&f, &asked.requests[i], 1, &options, &alone[i]);
     static const int batches[] = {0, 60,
-                                  150}; /* rows of a forward: all at once, one or two, a few */
+                                  150}; /* rows of a forward pass: all at once, one or two, a few */
     for (size_t b = 0; b < sizeof batches / sizeof batches[0]; b++) {
         Answers together;
         options.batch_tokens = batches[b];
@@ -200,7 +200,7 @@ static void test_batch(void **state) {
            most == 0 ? "bit-identical" : "within 1e-5, not to the bit");
 }
 
-/* ---- The canvas cache, with a network behind it. ---- */
+/* ---- The canvas cache, with a network. ---- */
 
 static void test_memory(void **state) {
     (void)state;

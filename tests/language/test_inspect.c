@@ -1,12 +1,12 @@
-/* Inspecting into evaluations: attention against plain sums in double and against transformers
- * (tests/reference/make_inspect.py), alternatives, and looks at whole answers. */
+/* Inspecting evaluations: attention against plain sums in double and against transformers
+ * (tests/reference/make_inspect.py), alternatives, and whole answers. */
 #include <math.h>
 
 #include "tests/golden_models.h"
 #include "tests/guarded_device.h"
 #include "tests/matrix.h"
 
-/* ---- One layer, on memory that the host cannot touch. ---- */
+/* ---- One layer, in memory that the host cannot access. ---- */
 
 enum { WIDTH = 24, HEADS = 3, LAYERS = 2, IMAGE = 5, KEYS = 31, QUERIES = 9, SEQUENCES = 3 };
 
@@ -40,7 +40,7 @@ static void layer_case_make(LayerCase *c, Device *device, Dtype dtype, uint64_t 
         assert_ok(device_alloc(device, &c->device[l].data, bytes, &err), &err);
         assert_ok(device_upload(device, c->device[l].data, from, bytes, &err), &err);
     }
-    /* Ranges that are shared, that begin alike, and one that has everything in it. */
+    /* Ranges that are shared, that have the same begin, and one that contains everything. */
     c->spans[0] = (AttentionSpan){0, 3, 3, {{12, 14}, {4, 10}, {20, 23}}};
     c->spans[1] = (AttentionSpan){3, 5, 2, {{4, 11}, {20, 23}}};
     c->spans[2] = (AttentionSpan){5, 9, 1, {{0, KEYS}}};
@@ -51,14 +51,14 @@ static void layer_case_make(LayerCase *c, Device *device, Dtype dtype, uint64_t 
             (InspectSequence){c->spans[s].q_begin, n, &c->spans[s], image[s], c->rows[s]};
         for (int i = 0; i < n; i++) {
             c->rows[s][i] = (InspectRow){.map = c->map[s][i], .layers = &c->layers[s][i][0][0]};
-            for (int p = 0; p < IMAGE; p++) c->map[s][i][p] = 77; /* what was there before */
+            for (int p = 0; p < IMAGE; p++) c->map[s][i][p] = 77; /* the old value */
         }
     }
     c->rows[0][1] = (InspectRow){0};
     c->rows[1][0].layers = NULL;
 }
 
-/* The weights of one row over all keys that it sees, mean over the heads, in double. */
+/* The weights of one row over all keys that it attends to, mean over the heads, in double. */
 static void plain_weights(const LayerCase *c, int layer, const AttentionSpan *span, int query,
                           double *weights) {
     int columns = WIDTH / HEADS;
@@ -114,7 +114,7 @@ static void check_layers(Device *device, Dtype dtype) {
                 if (c.rows[s][i].map)
                     assert_true(fabs(got - mean[p]) <= 1e-6);
                 else
-                    assert_true(got == 77); /* not asked for, not touched */
+                    assert_true(got == 77); /* not requested, so unchanged */
             }
         }
     for (int l = 0; l < LAYERS; l++) device_free(device, c.device[l].data);
@@ -129,7 +129,7 @@ static void test_layers(void **state) {
     guarded_close(device);
 }
 
-/* Where the "image" is all that is seen, the shares are all there is. */
+/* If the "image" is all keys, the shares sum to 1. */
 static void test_shares(void **state) {
     (void)state;
     Device *device = guarded_open();
@@ -149,7 +149,7 @@ static void test_shares(void **state) {
     double sum = 0;
     for (int t = 0; t < KEYS; t++) sum += (double)map[t];
     assert_true(fabs(sum - 1) <= 1e-6);
-    /* An image that the row does not see, and memory that there is not. */
+    /* An image that the row does not attend to, and out of memory. */
     inspector.sequences[0].span = &c.spans[1];
     assert_refused(inspector_layer(&inspector, 0, q, k, &err), &err, "not among");
     inspector_close(&inspector);
@@ -159,7 +159,7 @@ static void test_shares(void **state) {
     guarded_fail_after(0);
     assert_refused(inspector_layer(&inspector, 0, q, k, &err), &err, "memory");
     guarded_fail_after(-1);
-    /* Numbers that are none must not come out as a map. */
+    /* NaN must not result in a map. */
     float nan_row[2 * WIDTH];
     for (int i = 0; i < 2 * WIDTH; i++) nan_row[i] = NAN;
     assert_ok(device_upload(device, c.device[0].data, nan_row, sizeof nan_row, &err), &err);
@@ -204,7 +204,7 @@ static void test_alternatives(void **state) {
     (void)state;
     TestRandom random = {9};
     check_alternatives(&random, 1, 1, -1, 1, false);
-    check_alternatives(&random, 2, 2, 0, 3, false); /* one candidate only */
+    check_alternatives(&random, 2, 2, 0, 3, false); /* a single candidate */
     check_alternatives(&random, 5, 3, 4, 5, false);
     for (int i = 0; i < 20; i++) {
         check_alternatives(&random, 200, 190 - i, 3 * i, 1 + i % 7, false);
@@ -214,7 +214,7 @@ static void test_alternatives(void **state) {
     Proposal out[2];
     float logits[4] = {0, NAN, -INFINITY, 1};
     assert_refused(top_k_choose(out, 2, logits, 4, -1, &err), &err, "token 1");
-    assert_ok(top_k_choose(out, 2, logits, 4, 1, &err), &err); /* the banned one may be that */
+    assert_ok(top_k_choose(out, 2, logits, 4, 1, &err), &err); /* which may be the banned one */
     assert_int_equal(out[0].token, 3);
     logits[1] = INFINITY;
     assert_refused(top_k_choose(out, 2, logits, 4, -1, &err), &err, "finite");
@@ -233,8 +233,8 @@ static Checkpoint reference_open(int model) {
     return c;
 }
 
-/* Alternatives [rows, k] against the reference's [rows, 4]: words must agree where the reference's
- * neighbours are further apart than arithmetic can move them. */
+/* Alternatives [rows, k] against the reference's [rows, 4]: tokens must agree where the reference's
+ * neighbors differ by more than rounding errors. */
 static void compare_alternatives(const Proposal *got, int k, Tensor tokens, Tensor scores,
                                  double limit) {
     const int64_t *ids = tokens.data;
@@ -271,7 +271,7 @@ static void case_close(Case *c) {
     free(c->prompt), free(c->image), free(c->canvases), free(c->written), free(c->step_canvas);
 }
 
-/* All canvases of a case in one call, what is wanted of them as answer_inspection.c wants it. */
+/* All canvases of a case in one call, with the requests of answer_inspection.c. */
 static void check_case(Fixture *f, const Checkpoint *reference, int k, AttentionPattern pattern,
                        bool no_kv_cache, int batch_tokens) {
     enum { K = 3 };
@@ -312,7 +312,7 @@ static void check_case(Fixture *f, const Checkpoint *reference, int k, Attention
     assert_ok(infill_inspect(infill, canvases, c.count, wanted, K, &err), &err);
     assert_int_equal(infill_counts(infill).inspections, c.count);
     assert_int_equal(infill_counts(infill).canvases, 0);
-    /* The same evaluation without a look gives the first of them. */
+    /* The same evaluation without inspection gives the first of them. */
     assert_ok(infill_evaluate(infill, canvases, c.count, 0, 0, proposals, &err), &err);
     for (int i = 0; i < c.count * n; i++) {
         assert_int_equal(alternatives[i * K].token, proposals[i].token);
@@ -382,7 +382,7 @@ static AnswerRequest request_of(const json_t *entry) {
     };
 }
 
-/* What must hold for every look at a result that has a trace. */
+/* Checks that hold for every inspection of a result with a trace. */
 static void check_inspection(const AnswerInspection *inspection, const DecodeResult *r, int k,
                              bool pure) {
     assert_int_equal(inspection->length, r->length);
@@ -422,7 +422,7 @@ static void check_inspection(const AnswerInspection *inspection, const DecodeRes
     }
 }
 
-/* The reference's fillings, asked for in one batch with others: written, canvases and maps. */
+/* The reference's answers, requested in one batch with others: written, canvases and maps. */
 static void check_answers(int model, int batch_tokens) {
     Fixture f;
     Error err;
@@ -483,7 +483,7 @@ static void test_answers(void **state) {
     check_answers(1, 40);
 }
 
-/* What is asked for is what is there, and asking changes no answer. */
+/* Exactly what is requested is returned, and inspection changes no answer. */
 static void test_options(void **state) {
     (void)state;
     for (int model = 0; model < 2; model++) {
@@ -596,7 +596,7 @@ static void test_class_token(void **state) {
                 mean += (double)inspection->layer_maps[(i * inspection->layers + l) * 16 + p];
             assert_true(fabs(mean / inspection->layers - (double)maps[i][1 + p]) <= 1e-6);
         }
-    /* Numbers that are none end the look, with attention and without. */
+    /* NaN ends the inspection, with attention and without. */
     for (int64_t i = 0; i < 34 * width; i++) rows[i] = NAN;
     infill_close(infill);
     assert_ok(infill_open(&infill, &config, &err), &err);
@@ -614,7 +614,7 @@ static void test_class_token(void **state) {
     fixture_close(&f);
 }
 
-/* ---- Where patches lie. ---- */
+/* ---- The position of patches. ---- */
 
 static void test_rectangle(void **state) {
     (void)state;
@@ -649,12 +649,12 @@ static void test_cells(void **state) {
     assert_true(fabs(patch_map_cells(out, 3, four, 2, &whole, 70, 140) - 9) < 1e-9);
     assert_true(fabs(out[0] - 4) < 1e-9 && fabs(out[1] - 2) < 1e-9 && fabs(out[3] - 2) < 1e-9 &&
                 fabs(out[4] - 1) < 1e-9 && out[8] == 0);
-    /* Random: 16 to 7 keeps the sum; each patch's mass is where a fine grid of points finds it. */
+    /* Random: 16 to 7 keeps the sum; each patch's share agrees with a fine grid of points. */
     TestRandom random = {4};
     double sum = 0;
     for (int i = 0; i < 256; i++) sum += (double)(map[i] = (float)test_random_uniform(&random));
     assert_true(fabs(patch_map_cells(out, 7, map, 16, &whole, 70, 140) - sum) < 1e-6);
-    /* Padded above and below by a quarter of the square each: half is lost; cropped: outer cells
+    /* Padded above and below by a quarter of the square each: half is dropped; cropped: outer cells
      * are empty. */
     for (int i = 0; i < 256; i++) map[i] = 1;
     PatchRectangle padded = {0, -50, 200, 150}, cropped = {50, 0, 150, 100};

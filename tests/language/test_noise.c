@@ -1,5 +1,5 @@
-/* The forward process: how often what is masked, and what it weighs. Seeds are fixed, and limits
- * are those that a right implementation exceeds once in about ten thousand seeds. */
+/* The forward process: mask frequencies and loss weights. Seeds are fixed; a correct implementation
+ * exceeds the limits once in about ten thousand seeds. */
 #include <math.h>
 
 #include "language/noise.h"
@@ -54,7 +54,7 @@ static void timesteps_are_uniform_and_rates_theirs(void **state) {
 static void copies_are_coupled(void **state) {
     (void)state;
     NoiseConfig config = noise_config_default();
-    config.timesteps = 6; /* so that every pair of timesteps comes often */
+    config.timesteps = 6; /* so that every pair of timesteps is frequent */
     double hi_count[7][7] = {0}, both[7][7] = {0}, tokens[7][7] = {0};
     for (uint64_t stream = 0; stream < DRAWS; stream++) {
         bool masked[2 * TOKENS];
@@ -69,8 +69,8 @@ static void copies_are_coupled(void **state) {
     }
     for (int a = 1; a <= 6; a++)
         for (int b = 1; b <= 6; b++) {
-            /* Given the mask at hi: lo / hi. With equal timesteps the masks know nothing of each
-             * other: t / T. */
+            /* Given the mask at hi: lo / hi. With equal timesteps the masks are independent: t /
+             * T. */
             double rate = a == b ? a / 6.0 : (double)(a < b ? a : b) / (a < b ? b : a);
             double off = deviations(both[a][b], hi_count[a][b], rate);
             if (rate == 1) assert_true(both[a][b] == hi_count[a][b]);
@@ -182,7 +182,7 @@ static void smoothing_factors(void **state) {
     NoiseConfig config = noise_config_default();
     assert_true(noise_smoothing(&config, 7) == 0);
     config.label_smoothing = 0.25f;
-    /* weight x factor is ls T, whatever the timestep. */
+    /* weight x factor is ls T at any timestep. */
     for (int t = 1; t <= 50; t++)
         assert_true(fabs(noise_smoothing(&config, 51 - t) * (51 - t) - 12.5) < 1e-12);
     config.objective = OBJECTIVE_LLADA;

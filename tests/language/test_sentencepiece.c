@@ -1,4 +1,4 @@
-/* test_sentencepiece.c - which model files open, and what damaged ones do. */
+/* test_sentencepiece.c - valid model files open, damaged ones are refused or harmless. */
 #include "tests/test.h"
 
 #include "language/sentencepiece.h"
@@ -65,7 +65,7 @@ static void put_small_model(Bytes *to) {
     put_piece(to, "b", -4, 1);
 }
 
-/* A normaliser's table of one block of 256 units in which the root leads by 'a' to one string. */
+/* A normalizer's table of one block of 256 units with one rule from 'a' to a string. */
 typedef struct Table {
     uint32_t units[256];
     char strings[8];
@@ -98,7 +98,7 @@ static void write_file(const char *path, const void *data, size_t size) {
     assert_int_equal(fclose(f), 0);
 }
 
-/* Standard error into a file while a model is opened: the library must not write there. */
+/* Redirects standard error to a file while a model is opened: the library must not write to it. */
 typedef struct Quiet {
     int saved, file;
 } Quiet;
@@ -144,7 +144,7 @@ static void refuse_bytes(const Place *place, const void *data, size_t size, cons
     check_message(&err, "tokenizer_open", (const char *[]){place->file, word, NULL});
 }
 
-/* Opens what must be good; the sum of the ids of "aab" in it. */
+/* Opens a valid model; returns the sum of the ids of "aab". */
 static int32_t accept_bytes(const Place *place, const void *data, size_t size) {
     Error err = {.text = ""};
     Tokenizer *tokenizer;
@@ -248,7 +248,7 @@ static void test_wrong_models(void **state) {
     put_message(&model, 2, "\x1A\x7F", 2); /* a field longer than its message */
     refuse_bytes(&place, model.data, model.size, "damaged");
 
-    /* Sound, but not XLM-R's: <s> and </s> the other way round; too few pieces. */
+    /* Valid, but not XLM-R's: <s> and </s> swapped; too few pieces. */
     model.size = 0;
     put_piece(&model, "<unk>", 0, 2);
     put_piece(&model, "</s>", 0, 3);
@@ -262,7 +262,7 @@ static void test_wrong_models(void **state) {
     temporary_remove(place.folder);
 }
 
-/* A self test that fails makes the library log and refuse the model; ours are taken out. */
+/* A failing self test makes the library log and refuse the model; we remove self tests. */
 static void test_self_tests_are_left_out(void **state) {
     (void)state;
     Place place = place_make();
@@ -285,7 +285,7 @@ static void refuse_table(const Place *place, const Table *table, uint32_t array,
     refuse_bytes(place, model.data, model.size, "normaliser's table");
 }
 
-/* The library follows this table without bounds: each of these would read outside it, or
+/* The library follows this table without bounds checks: each of these would read outside it, or
  * never end. */
 static void test_normaliser_tables(void **state) {
     (void)state;
@@ -305,13 +305,14 @@ static void test_normaliser_tables(void **state) {
     refuse_table(&place, &good, UINT32_MAX - 1023, 2);
     bad = good, bad.units[0] = 1u << 31; /* the root is a leaf */
     refuse_table(&place, &bad, sizeof bad.units, 2);
-    bad = good, bad.units[0] = 256u << 10; /* base behind the array */
+    bad = good, bad.units[0] = 256u << 10; /* base past the array */
     refuse_table(&place, &bad, sizeof bad.units, 2);
-    bad = good, bad.units[0] = 0x1FFFFFu << 10 | 1u << 9; /* far behind it */
+    bad = good, bad.units[0] = 0x1FFFFFu << 10 | 1u << 9; /* far past it */
     refuse_table(&place, &bad, sizeof bad.units, 2);
-    bad = good, bad.units[2] = 1u << 31 | 2; /* position behind the strings */
+    bad = good, bad.units[2] = 1u << 31 | 2; /* position past the strings */
     refuse_table(&place, &bad, sizeof bad.units, 2);
-    /* 'a' leads back to where it was: a match for every 'a', more than the library has room for. */
+    /* 'a' leads back to the same unit: a match for every 'a', more than the library's array
+     * holds. */
     bad = good, bad.units[1] = 1u << 31;
     bad.units[1 ^ 'a'] = 'a' | 1u << 8 | (1u ^ 'a' ^ 1) << 10;
     refuse_table(&place, &bad, sizeof bad.units, 2);
@@ -334,7 +335,7 @@ static void use_damaged(const Tokenizer *tokenizer) {
     ids_free(&ids);
 }
 
-/* Writes `size` bytes and opens them; counts what is refused without a message. */
+/* Writes `size` bytes and opens them; counts refusals without a message. */
 static int try_damaged(const Place *place, const char *bytes, size_t size, int *opened) {
     Error err = {.text = ""};
     Tokenizer *tokenizer;
@@ -356,7 +357,7 @@ static void test_truncated(void **state) {
     Quiet quiet = quiet_begin(place.folder);
     for (size_t i = 0; i < 48; i++) wrong += try_damaged(&place, bytes, i, &opened);
     assert_int_equal(opened, 0);
-    /* Cut between two pieces the file is a smaller model, as far as anyone can tell. */
+    /* Truncated between two pieces the file is a valid, smaller model. */
     for (size_t i = 1; i < 24; i++) wrong += try_damaged(&place, bytes, size * i / 24, &opened);
     wrong += try_damaged(&place, bytes, size - 1, &opened);
     quiet_end(quiet);
@@ -366,7 +367,7 @@ static void test_truncated(void **state) {
     temporary_remove(place.folder);
 }
 
-/* Flips bits all over the file: refused with a message, or good enough to use without a crash. */
+/* Flips bits anywhere in the file: refused with a message, or usable without a crash. */
 static void test_flipped_bits(void **state) {
     (void)state;
     Place place = place_make();

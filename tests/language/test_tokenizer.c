@@ -73,7 +73,7 @@ static void golden_free(Golden *golden) {
     json_decref(golden->text), json_decref(golden->decoded);
 }
 
-/* Calls `check` with every line; returns how many there are. */
+/* Calls `check` with every line; returns their number. */
 static int golden_each(const Tokenizer *tokenizer,
                        void (*check)(const Tokenizer *, const Golden *, int line)) {
     char *bytes = file_bytes(FOLDER "/golden.tsv", NULL), *rest = bytes, *line;
@@ -121,8 +121,8 @@ static void test_golden_decode(void **state) {
     golden_each(*state, check_decoded);
 }
 
-/* Text that went through the tokenizer once comes back as it is (unknown characters are lost the
- * first time; lines with special words are not text). */
+/* Decoded text is stable: encoding and decoding it again gives the same (unknown characters are
+ * lost the first time; lines with special tokens are not text). */
 static void check_round_trip(const Tokenizer *tokenizer, const Golden *golden, int line) {
     Error err;
     char *again;
@@ -154,7 +154,7 @@ typedef struct Shared {
     char name[256];
     size_t lines, ids;
     unsigned long long digest;
-    const char *left_out; /* numbers of lines, ascending, with spaces between */
+    const char *left_out; /* line numbers, ascending, separated by spaces */
 } Shared;
 
 /* The prompt of one record: "inputs", or "text" in the GQA file. */
@@ -168,7 +168,7 @@ static Ids encode_record(const Tokenizer *tokenizer, const char *line, const cha
     return ids;
 }
 
-/* All prompts of one jsonl file, but for those that are left out. */
+/* All prompts of one jsonl file, except those left out. */
 static void check_shared_file(const Tokenizer *tokenizer, const char *path,
                               const Shared *expected) {
     char *bytes = file_bytes(path, NULL), *rest = bytes, *line, *left_out;
@@ -250,7 +250,7 @@ static void test_special_words(void **state) {
     const int32_t word_ids[] = {0, 1, 2, 3, MASK};
     Ids a = encode(tokenizer, "The dog", 7), b = encode(tokenizer, "barks", 5);
     for (int i = 0; i < 5; i++) {
-        /* What stands between special words is segmented as a text of its own. */
+        /* Text between special tokens is segmented separately. */
         char text[64];
         snprintf(text, sizeof text, "The dog%sbarks", words[i]);
         Ids whole = encode(tokenizer, text, strlen(text)), joined = {0};
@@ -332,20 +332,20 @@ static void test_invalid_utf8(void **state) {
         {"\xED\xBF\xBF", 3, 0},                  /* surrogate U+DFFF */
         {"\xF4\x90\x80\x80", 4, 0},              /* U+110000 */
         {"\xF5\x80\x80\x80", 4, 0},              /* beyond */
-        {"dog \xE7\x8A", 6, 4},                  /* cut off */
-        {"dog \xF0\x9F\x98", 7, 4},              /* cut off */
-        {"\xC3", 1, 0},                          /* cut off */
+        {"dog \xE7\x8A", 6, 4},                  /* truncated */
+        {"dog \xF0\x9F\x98", 7, 4},              /* truncated */
+        {"\xC3", 1, 0},                          /* truncated */
         {"\xC3(", 2, 0},                         /* no continuation */
         {"\xE7\x8A(", 3, 0},                     /* no second continuation */
         {"\xF0\x9F\x98(", 4, 0},                 /* no third continuation */
-        {"The <mask> is \xFE and more", 24, 14}, /* behind a special word */
+        {"The <mask> is \xFE and more", 24, 14}, /* after a special token */
     };
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         Error err;
         Ids ids = {0};
         int32_t first = TOKEN_BOS;
         char position[32];
-        /* Exactly as large as the text, so that a sanitizer sees a read behind it. */
+        /* Exactly as large as the text, so that a sanitizer detects a read past it. */
         char *copy = malloc(bad[i].size);
         memcpy(copy, bad[i].text, bad[i].size);
         assert_int_equal(ids_append(&ids, &first, 1, NULL), 0);
@@ -375,7 +375,7 @@ static void test_text_too_long(void **state) {
     free(text), ids_free(&ids);
 }
 
-/* A long text is segmented in pieces: its ids are those of its words, one after another. */
+/* A long text is segmented in chunks: its ids are those of its words, one after another. */
 static void test_long_texts(void **state) {
     enum { SIZE = 400000 };
     static const char *const words[] = {"Hund", "größere", "Übermorgen", "the", "château", "dog"};

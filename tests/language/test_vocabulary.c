@@ -1,4 +1,4 @@
-/* test_vocabulary.c - SentencePiece models with fewer pieces: what is kept is read as before. */
+/* test_vocabulary.c - pruned SentencePiece models: kept tokens are segmented as before. */
 #include "tests/test.h"
 
 #include <time.h>
@@ -56,8 +56,8 @@ static void mark(Pruned *p, const char *text) {
     assert_ok(vocabulary_mark(p->from, text, strlen(text), p->keep, &p->err), &p->err);
 }
 
-/* A text in both vocabularies: the same ids but for their numbers where all pieces are kept (true),
- * else at least some ids. */
+/* A text in both vocabularies: corresponding ids if all pieces are kept (true), else at least some
+ * ids. */
 static bool compare_text(Pruned *p, const char *text) {
     Ids from = {0}, to = {0};
     bool kept = true;
@@ -76,7 +76,7 @@ static bool compare_text(Pruned *p, const char *text) {
     return kept;
 }
 
-/* The text as it comes back, which has all its words where characters were kept. */
+/* The decoded text, which has all its words if characters were kept. */
 static void compare_spelling(Pruned *p, const char *text) {
     Ids from = {0}, to = {0};
     char *before, *after;
@@ -91,7 +91,7 @@ static void compare_spelling(Pruned *p, const char *text) {
     ids_free(&to);
 }
 
-/* The lines of a text file, without what stands in front of the last tab. */
+/* The lines of a text file, from the last tab on. */
 typedef struct Lines {
     char *bytes;
     char **items;
@@ -115,7 +115,7 @@ static void lines_free(Lines *lines) {
     free(lines->items);
 }
 
-/* Keeps what some of the lines need and looks at all of them. */
+/* Keeps the tokens of some of the lines and checks all of them. */
 static void check_lines(const Lines *lines, int every, bool characters) {
     Pruned p;
     pruned_begin(&p, MODEL);
@@ -162,12 +162,12 @@ static void test_shared(void **state) {
     lines_free(&lines);
 }
 
-/* Characters that are gone, or never were, leave the words around them as they are. */
+/* Characters that were removed, or never existed, do not change the words around them. */
 static void test_unknown(void **state) {
     (void)state;
     Pruned p;
     pruned_begin(&p, MODEL);
-    mark(&p, "What colour is the dog? \xE2\x98\x83"); /* which has no piece, but U+2581 does */
+    mark(&p, "What colour is the dog? \xE2\x98\x83"); /* it has no piece, but U+2581 does */
     pruned_make(&p, MODEL, false);
     assert_true(p.map.new_count < 24);
     assert_true(compare_text(&p, "the dog colour<mask> is dog \xE2\x98\x83 the"));
@@ -220,8 +220,8 @@ static void write_file(const char *path, const void *data, size_t size) {
     assert_int_equal(fclose(f), 0);
 }
 
-/* "pqc" is p + qc (-40), not pq + c (-51). Without c, and if the lowest score left counted for the
- * unknown, pq and an unknown character (-1 - 20 - 10) would win. */
+/* "pqc" is p + qc (-40), not pq + c (-51). Without c, and with the lowest remaining score as base
+ * for unknown characters, pq and an unknown character (-1 - 20 - 10) would win. */
 static void put_model(Bytes *to, const char *trainer, size_t trainer_size) {
     put_piece(to, "<unk>", 0, 2);
     put_piece(to, "<s>", 0, 3);
@@ -239,7 +239,7 @@ static void put_model(Bytes *to, const char *trainer, size_t trainer_size) {
     put(to,
         "\xFA\x07\x03"
         "abc",
-        6); /* field 127, which nobody knows */
+        6); /* field 127, unknown */
 }
 
 static void test_small_model(void **state) {
@@ -264,7 +264,7 @@ static void test_small_model(void **state) {
     assert_int_equal(p.count, 14);
     mark(&p, "pqc");
     pruned_make(&p, model, false);
-    /* Gone: pq, c, e. */
+    /* Removed: pq, c, e. */
     static const int32_t new_ids[14] = {0, 1, 2, 3, 4, 5, -1, -1, 6, 7, 8, 9, -1, 10};
     for (int i = 0; i < 14; i++) assert_int_equal(p.map.new_ids[i], new_ids[i]);
     assert_true(compare_text(&p, "pqc"));

@@ -1,14 +1,14 @@
-/* Several test programs as one, so that a folder with them (make dist) has the kernels once. Which
- * one it is to be is the name that it is called by, or else its first word:
+/* Several test programs in one, so that a folder with them (make dist) has the kernels once. The
+ * name that it is called by selects the program, or else its first argument:
  *
  *   easyfirst-tests NAME [WORD]    runs one; with a word, its tests whose names contain it
  *   easyfirst-tests                lists them
  *
  * TESTS is the list, from the Makefile: TEST(test_ops) TEST(test_linear) ...
  *
- * An error of a GPU (an illegal address, say) stays with the process that made it: every later test
- * there would fail, too. So tests run in a child, and after one that failed or died the rest run in
- * a new one. A test has EASYFIRST_TEST_SECONDS (60), then its child is ended. */
+ * An error of a GPU (an illegal address, say) persists in its process: every later test there would
+ * fail, too. So tests run in a child process, and after a failure the rest run in a new one. A test
+ * has EASYFIRST_TEST_SECONDS (60), then its process is killed. */
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -32,15 +32,15 @@ static const struct {
 };
 enum { COUNT = sizeof programs / sizeof programs[0] };
 
-static const char *word = ""; /* of the tests that are wanted */
+static const char *word = ""; /* part of the selected tests' names */
 
-/* What a child leaves to its parent, in shared memory. */
+/* A child's results for its parent, in shared memory. */
 typedef struct Progress {
-    volatile size_t next; /* the test that runs, or is the next */
+    volatile size_t next; /* the running or next test */
     volatile int failed;
 } Progress;
 
-/* Tests from progress->next on, each a group of its own, up to the first one that fails. */
+/* Runs tests from progress->next on, each as a separate group, up to the first failure. */
 static void run_rest(const char *group, const struct CMUnitTest *tests, size_t count,
                      CMFixtureFunction setup, CMFixtureFunction teardown, Progress *progress) {
     const char *limit = getenv("EASYFIRST_TEST_SECONDS");
@@ -55,7 +55,7 @@ static void run_rest(const char *group, const struct CMUnitTest *tests, size_t c
     }
 }
 
-/* Takes the place of cmocka's function in the test programs (Makefile). */
+/* Replaces cmocka's function in the test programs (Makefile). */
 int run_group(const char *group, const struct CMUnitTest *tests, size_t count,
               CMFixtureFunction setup, CMFixtureFunction teardown);
 

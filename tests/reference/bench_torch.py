@@ -3,13 +3,13 @@
 usage: python3 tests/reference/bench_torch.py [--threads 2] [--runs 6] [--rounds 2] [--no-compile]
                                               [--only WORD] [--vs 'build/easyfirst bench --json']
 
-  vit-l-14 encode          one picture of 224 px through ViT-L/14 up to hidden state [-2]: 23 layers run
+  vit-l-14 encode          one image of 224 px through ViT-L/14 up to hidden state [-2]: 23 layers run
   xlm-r-base evaluate      one sequence of 300 tokens through XLM-R base, and 8 answer rows through the
                            head: a token and its log-probability for each
 
 Each in f32 and bf16, in three ways: by plain calls ("eager"); by torch.compile with frozen weights
 ("compiled"); and with every Linear by oneDNN and weights laid out for it beforehand ("onednn"). The last
-is there because torch's f32 products go to MKL, compiled or not, which on AMD processors is half as fast.
+is included because torch's f32 matmuls use MKL, compiled or not, which is half as fast on AMD processors.
 Prints a table, then one line of JSON. Milliseconds are medians over all runs of all rounds.
 
 With --vs the command is run once in each round, after torch, so that both see the same machine in the

@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""Whether transformers opens the parts of a model folder and says what the program says.
+"""Checks that transformers opens the parts of a model folder and computes what the program computes.
 
-    make && ENV/bin/python tests/reference/check_bundled.py [MODEL] [PICTURE QUESTION]
+    make && ENV/bin/python tests/reference/check_bundled.py [MODEL] [IMAGE QUESTION]
 
-The picture goes through transformers' CLIP tower and the projector (two products, by hand), the
-sequence <s> picture | question | masks </s> through its XLM-R, with block-causal attention and the
-answer's positions as easyfirst.json tells, all in f32. Compared are the first step's proposals and
-scores of each place with those in the trace of `easyfirst show --json --dtype f32`.
+The image goes through transformers' CLIP tower and the projector (two matmuls, by hand), the sequence
+<s> image | question | masks </s> through its XLM-R, with block-causal attention and the answer's
+positions from easyfirst.json, all in f32. The first step's proposals and scores of each position are
+compared with those in the trace of `easyfirst show --json --dtype f32`.
 """
 import json
 import os
@@ -33,10 +33,10 @@ def opened(kind, folder):
     return model.eval()
 
 
-def image_tokens(folder, picture, settings):
+def image_tokens(folder, image_path, settings):
     tower = opened(CLIPVisionModel, f"{folder}/vision")
     processor = CLIPImageProcessor.from_pretrained(f"{folder}/vision")
-    pixels = processor(Image.open(picture).convert("RGB"), return_tensors="pt")["pixel_values"]
+    pixels = processor(Image.open(image_path).convert("RGB"), return_tensors="pt")["pixel_values"]
     states = tower(pixels, output_hidden_states=True).hidden_states
     features = states[settings["feature_layer"]][0, 1:]
     projector = load_file(f"{folder}/projector.safetensors")
@@ -45,14 +45,14 @@ def image_tokens(folder, picture, settings):
     return hidden @ w["2.weight"].T + w["2.bias"]
 
 
-def first_step(folder, picture, question, length, settings):
+def first_step(folder, image_path, question, length, settings):
     model = opened(AutoModelForMaskedLM, f"{folder}/language")
     words = model.get_input_embeddings()
     pieces = sentencepiece.SentencePieceProcessor(f"{folder}/language/sentencepiece.bpe.model")
     prompt = [3 if i == 0 else i + 1 for i in pieces.encode(question)]
     mask = len(pieces) + 1
     ids = torch.tensor(prompt + [mask] * length + [2])
-    image = image_tokens(folder, picture, settings)
+    image = image_tokens(folder, image_path, settings)
     rows = torch.cat([words(torch.tensor([0])), image, words(ids)])
     blocks = torch.tensor([0] * (1 + len(image)) + [1] * len(prompt) + [2] * (length + 1))
     positions = torch.arange(len(rows))
@@ -71,20 +71,20 @@ def first_step(folder, picture, question, length, settings):
 def main():
     folder = sys.argv[1] if len(sys.argv) > 1 else FOLDER
     if len(sys.argv) > 3:
-        picture, question = sys.argv[2:4]
+        image_path, question = sys.argv[2:4]
     else:
-        pictures = os.path.join(os.path.dirname(folder), "pictures")
-        picture = os.path.join(pictures, sorted(os.listdir(pictures))[0])
+        images = os.path.join(os.path.dirname(folder), "images")
+        image_path = os.path.join(images, sorted(os.listdir(images))[0])
         question = "What is in the picture?"
     with open(f"{folder}/easyfirst.json", encoding="utf-8") as file:
         settings = json.load(file)
     program = os.environ.get("EASYFIRST", "build/easyfirst")
     trace = json.loads(subprocess.run(
-        [program, "show", "-m", folder, "--json", "--dtype", "f32", "--length", "5", "-q", picture,
+        [program, "show", "-m", folder, "--json", "--dtype", "f32", "--length", "5", "-q", image_path,
          question], check=True, capture_output=True).stdout)
     cells = trace["trace"][0]["cells"]
     with torch.no_grad():
-        ids, scores = first_step(folder, picture, question, len(cells), settings)
+        ids, scores = first_step(folder, image_path, question, len(cells), settings)
     worst = max(abs(cell["proposal_score"] - score) for cell, score in zip(cells, scores))
     same = [cell["proposal"] for cell in cells] == ids
     good = same and worst <= LIMIT

@@ -1,4 +1,4 @@
-"""GQA's metrics by `easyfirst score gqa` beside those of the official evaluation script.
+"""GQA's metrics by `easyfirst score gqa` against those of the official evaluation script.
 
     ENV/bin/python tests/reference/check_gqa.py EVAL.PY [--program build/easyfirst]
         [--world FOLDER] [--sets 20] [--golden]
@@ -11,7 +11,7 @@ periods, odd white space. All numbers must be equal to 1e-9, and in the digits t
 
 Half of the sets are odd: predictions, maps, objects, entailed questions are missing, ids are there
 twice. The official script stops at the first of these, so that it gets a copy that says the same: a
-prediction that is no answer, a map of zeros, lists without what is not there.
+prediction that is not an answer, a map of zeros, lists without what is not there.
 
 With --world the held-out set of the bundled model's world (data/prep/README.md; FOLDER is its gqa/) is
 compared with made-up predictions. With --golden one odd set and its numbers are written to

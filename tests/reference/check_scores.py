@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Whether `easyfirst score text` gives the numbers of sacrebleu, rouge-score and SQuAD's script.
+"""Whether `easyfirst score text` gives the scores of sacrebleu, rouge-score and SQuAD's script.
 
     ENV/bin/pip install sacrebleu rouge-score
     ENV/bin/python tests/reference/check_scores.py [--program build/easyfirst]

@@ -4,7 +4,7 @@ usage: python3 tests/reference/gpu_speed.py --program build/easyfirst --results 
            [--only NAME,NAME] [--parts own,eager,compiled]
        python3 tests/reference/gpu_speed.py --results FILE --render [--why TEXT]
 
-  vit-l-14     64 pictures of 224 px through CLIP's ViT-L/14 up to hidden state [-2]
+  vit-l-14     64 images of 224 px through CLIP's ViT-L/14 up to hidden state [-2]
   xlmr-base    one sequence of 300 tokens, 8 answer rows through the head: a token and its
   xlmr-large   log-probability for each; so is a step of decoding a single answer
   xlmr-xxl     the same with 512 tokens
@@ -19,10 +19,10 @@ CUDA graphs (reduce-overhead) for one sequence, which is bound by launches, else
 several runs, each with the GPU waited for.
 
 Each number is a line of JSON in FILE as soon as it is known, {"name", "part", "value"}, so that a run that is
-cut off keeps what it has; the next one measures what is missing. A value is a text where there is no number, and
-says why; what did not fit into the time is missing. --render prints the tables in Markdown. "products" are
-easyfirst's own matrix products alone; a share of the peak is that of one large product on this GPU, measured in
-the same process.
+cut off keeps what it has; the next one measures what is missing. A value is a text with the reason if there is
+no number; what did not fit into the time is missing. --render prints the tables in Markdown. "matmuls" are
+easyfirst's own matmuls alone; a share of the peak is that of one large matmul on this GPU, measured in the
+same process.
 """
 
 import argparse
@@ -351,10 +351,10 @@ def print_results(results):
         up, down = f"{own['bytes_up']:,} bytes", f"{own['bytes_down']:,} bytes"
         bus.append([name, own["launches"], up, down])
     torch_head = ["PyTorch, times as long", "compiled"]
-    head = ["bf16", "time", "pictures or sequences/s", "products of one, of the peak"]
-    head += ["products alone, share", "their rate, of the peak"]
+    head = ["bf16", "time", "images or sequences/s", "matmuls of one, of the peak"]
+    head += ["matmuls alone, share", "their rate, of the peak"]
     table("Evaluation:", head + torch_head, speed)
-    head = ["bf16", "a step", "tokens/s", "products of a step, of the peak", "GPU memory: predicted, taken"]
+    head = ["bf16", "a step", "tokens/s", "matmuls of a step, of the peak", "GPU memory: predicted, taken"]
     table("Training XLM-R large:", head + torch_head, training_rows)
     table("Of one evaluation, or step:", ["", "launches", "to the GPU", "from it"], bus)
 
@@ -398,7 +398,7 @@ def share(rate, peak):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--program", default="build/easyfirst")
-    parser.add_argument("--results", metavar="FILE", required=True, help="where the numbers are kept")
+    parser.add_argument("--results", metavar="FILE", required=True, help="file of the results")
     parser.add_argument("--seconds", type=float, default=300)
     parser.add_argument("--only", metavar="NAMES", help="these cases, with commas between them")
     parser.add_argument("--parts", default=",".join(PARTS), help="own: easyfirst; eager, compiled: PyTorch")

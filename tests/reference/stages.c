@@ -1,5 +1,4 @@
-/* stages - what our models compute for inputs that another program has chosen, for comparison with
- * it.
+/* stages - runs our models on the inputs of another program, for comparison.
  *
  *   stages vision|language MODEL INPUTS OUTPUTS [f32|bf16]
  *
@@ -46,7 +45,7 @@ static int32_t *input_ids(const Run *r, const char *name, int *count, Error *err
     return ids;
 }
 
-/* A tensor of any float type as f32 in fresh memory. */
+/* A tensor of any float type as f32 in new memory. */
 static Tensor as_f32(Tensor t) {
     Tensor out =
         tensor_nd(malloc((size_t)tensor_count(t) * sizeof(float)), DTYPE_F32, t.ndim, t.shape);
@@ -106,7 +105,8 @@ static int run_language(Run *r, const char *outputs, Error *err) {
 
 static int run(Run *r, char **argv, const char *dtype, Error *err) {
     bool vision = !strcmp(argv[1], "vision");
-    /* As `info` opens it, since a language model here has no tokenizer; then prepared by hand. */
+    /* Opened as by `info`, since a language model here has no tokenizer; then prepared
+     * explicitly. */
     ModelOptions options = {.vision = vision ? argv[2] : NULL,
                             .language = vision ? NULL : argv[2],
                             .dtype = dtype,

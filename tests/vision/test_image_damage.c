@@ -1,5 +1,5 @@
-/* Images that are not whole, or not as they say: none is filled up with grey, nothing harmless is
- * refused, and each message says what to do. And where an orientation may be said. */
+/* Incomplete images, or with wrong headers: none is padded with gray, nothing harmless is refused,
+ * and each message says what to do. And where an orientation may be stored. */
 #include <sys/stat.h>
 #include <time.h>
 
@@ -12,7 +12,7 @@
 
 #define GOLDEN "tests/golden/images/"
 
-/* A file's bytes, of exactly its size, so that a sanitizer sees reads beyond them. */
+/* A file's bytes, of exactly its size, so that a sanitizer detects reads past them. */
 typedef struct Bytes {
     uint8_t *at;
     size_t size;
@@ -71,7 +71,7 @@ static void expect_same(Bytes b, Bytes whole, const char *what) {
     if (crc != decoded(whole, &none)) fail_msg("%s: %s", what, crc ? "changed" : err.text);
 }
 
-/* The place of the n-th marker (from 0) of this kind behind `from`. */
+/* The position of the n-th marker (from 0) of this kind after `from`. */
 static size_t marker_at(Bytes b, size_t from, uint8_t low, uint8_t high, int n) {
     for (size_t i = from; i + 1 < b.size; i++)
         if (b.at[i] == 0xff && b.at[i + 1] >= low && b.at[i + 1] <= high && n-- == 0) return i;
@@ -83,7 +83,7 @@ enum { SOS = 0xda, EOI = 0xd9, DHT = 0xc4, RST0 = 0xd0, RST7 = 0xd7, DQT = 0xdb 
 
 /* --- JPEG --- */
 
-/* The case that was met: the upper half of an image, closed by an end marker. */
+/* A real file: the upper half of an image, closed by an end marker. */
 static void test_early_end_of_a_file(void **state) {
     (void)state;
     size_t size;
@@ -94,7 +94,7 @@ static void test_early_end_of_a_file(void **state) {
     free(b.at), free(bytes);
 }
 
-/* Wherever an end marker cuts the data short, but within its last bytes, which are padding. */
+/* An end marker anywhere in the data, except within its last bytes, which are padding. */
 static void check_early_end(const char *name) {
     Bytes b = golden(name);
     Error err;
@@ -117,7 +117,7 @@ static void test_early_end_anywhere(void **state) {
     check_early_end("ycc420_restart.jpg");
 }
 
-/* Progressive files that stop between two scans have no broken data, only too few. */
+/* Progressive files truncated between two scans have valid but incomplete data. */
 static void test_missing_scans(void **state) {
     (void)state;
     static const char *const names[] = {"grey_progressive.jpg", "cmyk_progressive.jpg"};
@@ -138,12 +138,12 @@ static void test_missing_scans(void **state) {
     }
 }
 
-/* A scan for each component, made of the one scan of a file whose components are alike: without
- * the last of them a colour would be missing. */
+/* A scan for each component, made from the single scan of a file whose components are equal:
+ * without the last scan a color would be missing. */
 static void test_missing_component(void **state) {
     (void)state;
     static const uint8_t head[] = {
-        0xff, 0xd8, 0xff, 0xdb, 0, 67, 0, /* quantisation: all 1 */
+        0xff, 0xd8, 0xff, 0xdb, 0, 67, 0, /* quantization: all 1 */
     };
     static const uint8_t frame[] = {
         0xff, 0xc0, 0, 17, 8, 0, 8, 0, 8, 3, 1, 0x11, 0, 2, 0x11, 0, 3, 0x11, 0,
@@ -185,7 +185,7 @@ static void test_missing_restart_interval(void **state) {
     free(b.at);
 }
 
-/* What other programs leave in files costs no pixel. */
+/* Extra bytes that other programs leave in files are harmless. */
 static void test_harmless_jpeg(void **state) {
     (void)state;
     Bytes b = golden("ycc422.jpg");
@@ -255,7 +255,7 @@ static void check_png_checksums(const char *name) {
     expect_refusal(changed, "a wrong checksum of the pixels", "check");
     free(changed.at);
 
-    /* Without its last data chunk, and without all that follows the data. */
+    /* Without its last data chunk, and without everything after the data. */
     size_t size = chunk_length(b, at) + 12;
     changed = spliced(b, at, size, "", 0);
     expect_refusal(changed, "no second IDAT", "broken PNG");
@@ -285,7 +285,7 @@ static void test_apple_png(void **state) {
     free(b.at);
 }
 
-/* --- names of what is no file --- */
+/* --- images that are not files --- */
 
 static void test_urls(void **state) {
     (void)state;
@@ -303,7 +303,7 @@ static void test_urls(void **state) {
     assert_refused(image_read(&image, data, NULL, &err), &err, "too long");
 }
 
-/* Names in data, and what stands at them. */
+/* Names in data, and what they refer to. */
 static void test_names_in_data(void **state) {
     (void)state;
     char folder[256], path[600], text[300], name[1200];
@@ -380,11 +380,11 @@ static void test_xmp(void **state) {
     }
 }
 
-/* Packets made to be searched again and again. */
+/* Packets that cause repeated searches. */
 static void test_slow_xmp(void **state) {
     (void)state;
 #ifdef __SANITIZE_ADDRESS__
-    enum { SIZE = 1 << 15 }; /* its memmem looks at all that is left, however near the find */
+    enum { SIZE = 1 << 15 }; /* its memmem scans the whole rest, even for a near match */
 #else
     enum { SIZE = 1 << 20 };
 #endif
@@ -411,7 +411,7 @@ static void test_slow_xmp(void **state) {
 
 /* --- damage everywhere --- */
 
-/* Damaged bytes give an image or a message, both ways of reading alike. */
+/* Damaged bytes give an image or a message, the same with both ways of reading. */
 static void check_damage(const char *name, uint64_t seed) {
     Bytes b = golden(name);
     TestRandom random = {seed};
@@ -449,7 +449,7 @@ static void test_damage(void **state) {
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) check_damage(names[i], 50 + i);
 }
 
-/* The case that was met, from the program that wrote it: 128x96 stored, shown upright. */
+/* A real file: 128x96 stored, shown upright. */
 static void test_raw_profile_of_a_file(void **state) {
     (void)state;
     Image image;

@@ -1,5 +1,5 @@
 /* Images that are large, or small files that claim to be: time and memory stay within what
- * vision/image.h states. Every check of memory runs in a process of its own. */
+ * vision/image.h states. Every check of memory runs in a separate process. */
 #include <stdio.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -14,7 +14,7 @@
 #include "tests/test.h"
 #include "vision/preprocess.h"
 
-/* A sanitizer's own memory says nothing. */
+/* A sanitizer's own memory would distort the measurement. */
 #ifdef __SANITIZE_ADDRESS__
 enum { MEMORY_IS_MEASURED = 0 };
 #else
@@ -29,7 +29,7 @@ static const char *in_folder(const char *name) {
     return path;
 }
 
-/* --- a PNG of one colour --- */
+/* --- a PNG of one color --- */
 
 static void put_u32(uint8_t *to, uint32_t value) {
     for (int i = 0; i < 4; i++) to[i] = (uint8_t)(value >> (24 - 8 * i));
@@ -145,11 +145,11 @@ static const char *jpeg_write(const char *name, const Jpeg *j) {
     return path;
 }
 
-/* --- reading in a process of its own --- */
+/* --- reading in a separate process --- */
 
 typedef struct Reading {
     bool pad, whole;      /* whole: by image_read */
-    int max_mib, max_s;   /* beyond what a process takes that reads one pixel; CPU seconds */
+    int max_mib, max_s;   /* more than a process that reads one pixel; CPU seconds */
     const char *words[3]; /* of the message, if it is to be refused */
 } Reading;
 
@@ -166,7 +166,7 @@ static void read_in_child(const char *path, const Reading *r) {
     _exit(wrong);
 }
 
-/* Kilobytes of memory at the most. */
+/* Peak memory in kilobytes. */
 static long read_measured(const char *path, const Reading *r, double *seconds) {
     struct rusage usage;
     int status;
@@ -252,7 +252,7 @@ static void derivative(uint8_t *grey, int width, int y) {
     for (int x = 0; x < width; x++) grey[x] = (uint8_t)((x + 2 * y) * 255LL / (12001 + 2 * 9001));
 }
 
-/* 108 megapixels, as phones take them: read at half the size. */
+/* 108 megapixels, as phones produce: read at half the size. */
 static void test_phone_jpeg(void **state) {
     (void)state;
     PreprocessConfig config = preprocess_clip_default();
@@ -283,7 +283,7 @@ static void test_progressive_memory(void **state) {
     check_reading(path, &(Reading){.max_mib = 60, .max_s = 2});
 }
 
-/* What no reader should have to wait for, or hold: an endless file, a huge one. */
+/* An endless file and a huge one are refused quickly. */
 static void test_huge_files(void **state) {
     (void)state;
     const char *path = in_folder("huge.jpg");

@@ -1,4 +1,4 @@
-/* The stage `segment`: its loss and gradients, and whole runs. */
+/* The training stage `segment`: its loss and gradients, and whole runs. */
 #include <math.h>
 #include <signal.h>
 #include <sys/stat.h>
@@ -197,7 +197,7 @@ static void test_tower(void **state) {
         }
         length = sqrt(length / (double)p->flat);
         for (int64_t i = 0; i < p->flat; i++) {
-            /* Not in the gaps; one part along the gradient, so that it counts. */
+            /* Not in the gaps; partly along the gradient, so that the derivative is not small. */
             v[i] = g[i] == 0 ? 0 : test_random_normal(&r) + (float)(g[i] / length);
             derivative += (double)v[i] * g[i];
         }
@@ -216,7 +216,7 @@ static void test_tower(void **state) {
     tower_end(&t);
 }
 
-/* Recomputation changes no bit; passes of one image each add up to the same. */
+/* Activation checkpointing changes no bit; micro-batches of one image each have the same sum. */
 static void test_same(void **state) {
     (void)state;
     float *found[3][2] = {{NULL}};
@@ -231,7 +231,7 @@ static void test_same(void **state) {
         sums[way] = 0;
         for (int i = 0; i < (way == 2 ? IMAGES : 1); i++)
             sums[way] += total(&t, &s, i, way == 2 ? 1 : IMAGES, run, losses);
-        /* Neither more than was announced nor much less. */
+        /* At most the predicted memory, and not much less. */
         if (way < 2) assert_true((double)t.arena.peak >= 0.98 * (double)t.arena.size);
         flat[0] = t.params.flat, flat[1] = t.model.vision.params.flat;
         found[way][0] = gradients(&t.params), found[way][1] = gradients(&t.model.vision.params);
@@ -246,7 +246,7 @@ static void test_same(void **state) {
         assert_close(found[2][part], found[0][part], n, 2e-6, "image by image");
         for (int way = 0; way < 3; way++) free(found[way][part]);
     }
-    /* Labels that there are not. */
+    /* Invalid labels. */
     Tower t;
     Error err;
     tower_start(&t, false, false);
@@ -270,7 +270,7 @@ typedef struct Bench {
     char model[300], train[300], valid[300], images[300];
 } Bench;
 
-/* One square or two on grey noise, in an image that is no square. */
+/* One or two squares on gray noise, in an image that is not square. */
 static void draw_squares(FILE *f, const char *images, const char *name, bool first, TestRandom *r) {
     enum { WIDTH = 40, HEIGHT = 33 };
     static const uint8_t colours[3][3] = {{220, 30, 30}, {30, 170, 40}, {40, 60, 210}};
@@ -316,7 +316,7 @@ static void bench_start(Bench *b, int images) {
     path_in(b->model, sizeof b->model, r, "model");
     path_in(b->train, sizeof b->train, r, "train.json");
     path_in(b->valid, sizeof b->valid, r, "valid.json");
-    path_in(b->images, sizeof b->images, r, "shapes-and-boxes");
+    path_in(b->images, sizeof b->images, r, "squares");
     assert_int_equal(mkdir(b->images, 0777), 0);
     write_squares(b, b->train, "t", images, 5);
     write_squares(b, b->valid, "v", 60, 6);
@@ -344,7 +344,7 @@ static void assert_same_file(const Run *r, const char *a, const char *b) {
     free(bytes[0]), free(bytes[1]);
 }
 
-/* Calls `each` with every line of a run's metrics; returns how many there are. */
+/* All lines of a run's metrics. */
 static json_t *metrics_of(const Run *r, const char *out) {
     char name[300], path[512];
     snprintf(name, sizeof name, "%s/metrics.jsonl", out);
@@ -371,8 +371,8 @@ static double metric(const Run *r, const char *out, const char *key, int at) {
     return found;
 }
 
-/* It finds the squares in images that it has not seen; a second run goes on where it ended; other
- * stages take the tower and leave the layer. */
+/* It finds the squares in unseen images; a second run resumes; other stages use the tower and drop
+ * the layer. */
 static void test_learns(void **state) {
     (void)state;
     Bench b;
@@ -401,7 +401,7 @@ static void test_learns(void **state) {
     assert_same_file(r, "model/projector.safetensors", "out/model/projector.safetensors");
     assert_same_file(r, "model/length.safetensors", "out/model/length.safetensors");
     assert_true(there(r, "out/model/segment.json") && there(r, "out/model/segment.safetensors"));
-    /* On, with the same classes; with others from the beginning. */
+    /* Resumes with the same classes; starts anew with others. */
     run(r, "train", "segment", "-m", trained, "--data", b.train, "--images", b.images, "--valid",
         b.valid, "--out", again, "--steps", "1");
     expect(r, 0, "");
@@ -422,7 +422,7 @@ static void test_learns(void **state) {
     run(r, "train", "segment", "-m", trained, "--data", b.train, "--images", b.images, "--out",
         again, "--steps", "1", "-q");
     assert_message(r, 1, layer);
-    /* Another stage does not look at it. */
+    /* Another stage ignores it. */
     LlavaSet set;
     llava_set_make(&set, r->folder, 4);
     run(r, "train", "align", "-m", trained, "--data", set.captions, "--images", set.images, "--out",
@@ -464,7 +464,7 @@ static void assert_same_run(const Run *r, const char *a, const char *b) {
     }
 }
 
-/* kill -9 when metrics.jsonl has so many lines. */
+/* Sends SIGKILL when metrics.jsonl has `lines` lines. */
 static void kill_at(const Run *r, int lines, char *const *args) {
     char *argv[64], path[512];
     const char *program = getenv("EASYFIRST");
@@ -492,8 +492,8 @@ static void kill_at(const Run *r, int lines, char *const *args) {
     assert_true(WIFSIGNALED(status));
 }
 
-/* Stopped or killed and taken up, with less memory too, it is the unbroken run; so it is with the
- * tower alone, without a language model. */
+/* Stopped or killed and resumed, also with less memory, it equals the uninterrupted run; also with
+ * the tower alone, without a language model. */
 static void test_resume(void **state) {
     (void)state;
     Bench b;
@@ -522,7 +522,7 @@ static void test_resume(void **state) {
     assert_message(r, 1, "data", "checkpoint-00000002");
     temporary_remove(alone);
     write_squares(&b, b.train, "t", 40, 5);
-    /* --vision PATH alone, with the layer of features that the folder says. */
+    /* --vision PATH alone, with the folder's feature layer. */
     snprintf(eye, sizeof eye, "%s/vision", b.model);
     run(r, "train", "segment", "--vision", eye, "--feature-layer", "-1", "--data", b.train,
         "--images", b.images, "--out", alone, "--steps", "2", "--batch-sequences", "10",
@@ -565,7 +565,7 @@ static void test_refused(void **state) {
     run(r, "train", "segment", "--language", path, "--data", b.train, "--images", b.images, "--out",
         out);
     assert_message(r, 2, "vision tower", "--vision");
-    /* Bad images: more than the share that may be, found at the start or underway. */
+    /* Unreadable images: more than the allowed fraction, found at the start or during training. */
     const char *text = "{\"t000.png\": {\"width\": 40, \"height\": 33, \"objects\": {}},"
                        " \"t001.png\": {\"width\": 33, \"height\": 40, \"objects\": {}},"
                        " \"gone\": {\"width\": 33, \"height\": 40, \"objects\": {}}}";

@@ -1,4 +1,4 @@
-/* Images: decoding, orientation, resizing and CLIP's preprocessing, against what Pillow made of
+/* Images: decoding, orientation, resizing and CLIP's preprocessing, against Pillow's results for
  * the files in tests/golden/images (tests/reference/make_images.py), and everything that can be
  * wrong with an image file. */
 #include <math.h>
@@ -32,7 +32,7 @@ static uint8_t *golden_bytes(const char *name, size_t *size) {
     snprintf(path, sizeof path, GOLDEN "%s", name);
     char *bytes = file_bytes(path, size);
     if (!bytes) fail_msg("%s is missing", path);
-    /* Exactly as many bytes as the file has, so that a sanitizer sees reads beyond them. */
+    /* Exactly as many bytes as the file has, so that a sanitizer detects reads past them. */
     uint8_t *exact = malloc(*size);
     memcpy(exact, bytes, *size);
     free(bytes);
@@ -68,7 +68,7 @@ static void check_image(const Image *image, int width, int height, uint32_t crc,
         fail_msg("%s, %s: CRC-32 %08x, Pillow's is %08x", name, what, image_crc(image), crc);
 }
 
-/* What is cropped while it is decoded is equal, too. */
+/* Cropping while decoding gives the same. */
 static void check_streamed(const char *path, const PreprocessConfig *config, int width, int height,
                            uint32_t crc, const char *name) {
     Error err;
@@ -82,7 +82,7 @@ static void check_streamed(const char *path, const PreprocessConfig *config, int
 }
 
 /* Checks the lines of expected.tsv whose file names begin with `prefix` (those without a colon, if
- * it is empty); returns how many there are. */
+ * it is empty); returns their number. */
 static int check_images(const char *prefix) {
     char *table = file_bytes(GOLDEN "expected.tsv", NULL), *rest = table;
     assert_non_null(table);
@@ -232,7 +232,7 @@ ORIENTATION_TEST(6)
 ORIENTATION_TEST(7)
 ORIENTATION_TEST(8)
 
-/* On the heap and of exactly this size, so that a sanitizer sees reads beyond it. */
+/* On the heap and of exactly this size, so that a sanitizer detects reads past it. */
 static int orientation_of(const void *block, size_t size) {
     uint8_t *exact = malloc(size ? size : 1);
     memcpy(exact, block, size);
@@ -379,8 +379,8 @@ static void test_files(void **state) {
     temporary_remove(folder);
 }
 
-/* Every beginning of a file is refused as truncated, but where no more than the `end` bytes after
- * all pixels are missing; in between is a `margin` of bytes that may be needed or not. */
+/* Every prefix of a file is refused as truncated, unless at most the `end` bytes after all pixels
+ * are missing; between these is a `margin` of bytes that may be needed or not. */
 static void check_truncations(const char *name, size_t end, size_t margin) {
     size_t size;
     uint8_t *bytes = golden_bytes(name, &size);
@@ -404,8 +404,8 @@ static void check_truncations(const char *name, size_t end, size_t margin) {
 
 static void test_truncated_png(void **state) {
     (void)state;
-    /* The end marker's 12 bytes and the two checksums of the data hold no pixels. Of the latter,
-     * libpng may want to see a part. */
+    /* The end marker's 12 bytes and the two checksums of the data hold no pixels. libpng may need
+     * part of the latter. */
     check_truncations("rgb8_interlaced_37x29.png", 12, 12);
     check_truncations("palette8_alpha.png", 12, 12);
     check_truncations("rgb8_1x1.png", 12, 12);
@@ -419,7 +419,7 @@ static void test_truncated_jpeg(void **state) {
     check_truncations("one.jpg", 0, 0);
 }
 
-/* Makes the checksums of a PNG right again, so that damage gets past them. */
+/* Recomputes the checksums of a PNG, so that damage gets past them. */
 static void png_mend(uint8_t *bytes, size_t size) {
     for (size_t at = 8; at + 12 <= size;) {
         size_t length = (size_t)bytes[at] << 24 | (size_t)bytes[at + 1] << 16 |
@@ -432,7 +432,7 @@ static void png_mend(uint8_t *bytes, size_t size) {
     }
 }
 
-/* Damaged bytes give an image or a message, and never more than the pixels allowed. */
+/* Damaged bytes give an image or a message, and never more pixels than allowed. */
 static void check_damage(const char *name, uint64_t seed) {
     size_t size;
     uint8_t *bytes = golden_bytes(name, &size), *damaged = malloc(size);
@@ -528,7 +528,7 @@ static void test_too_many_pixels(void **state) {
     free(bytes);
 }
 
-/* A small progressive file that repeats its first scan for ever is stopped. */
+/* A small progressive file that repeats its first scan forever is refused. */
 static void test_too_many_scans(void **state) {
     (void)state;
     size_t size, scan = 0;
@@ -631,8 +631,8 @@ static void test_same_size_changes_nothing(void **state) {
     image_free(&out);
 }
 
-/* Cutting out while resizing, and resizing a canvas that is not built, are equal to doing it step
- * by step, at random sizes and places. */
+/* Cropping while resizing, and resizing a canvas that is not built, equal the separate steps, at
+ * random sizes and positions. */
 static void test_cut_and_canvas_are_exact(void **state) {
     (void)state;
     TestRandom random = {99};
