@@ -6,8 +6,7 @@
 #include "projector/model.h"
 #include "tests/test.h"
 
-extern const char
-    *const golden_folders[2]; /* post-LN with `full`, pre-LN with `blocks` attention */
+extern const char *const golden_folders[2]; /* post-LN, full attention; pre-LN, block-causal */
 
 typedef struct Fixture {
     Device *device;

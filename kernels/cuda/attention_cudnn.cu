@@ -120,7 +120,7 @@ static bool plan_from(struct FusedAttention *f, Plan *p, cudnnBackendDescriptor_
     if (g->status != CUDNN_STATUS_SUCCESS) return false;
     if (p->workspace > f->workspace_max) {
         g->status = CUDNN_STATUS_NOT_SUPPORTED;
-        snprintf(g->reason, sizeof g->reason, "it wants %lld MiB of workspace",
+        snprintf(g->reason, sizeof g->reason, "it needs %lld MiB of workspace",
                  (long long)(p->workspace >> 20));
         return false;
     }

@@ -18,7 +18,7 @@ take() {
         [ "$(wc -c <"$file")" -le 24000 ] && cp "$file" "$out/$target/$(echo "$file" | tr / _)"
     done
 }
-# with TARGET PREFIX FILE...: the same behind some bytes (as printf's format).
+# with TARGET PREFIX FILE...: the same after some bytes (as printf's format).
 with() {
     target=$1 prefix=$2
     shift 2

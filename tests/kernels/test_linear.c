@@ -220,16 +220,16 @@ static void pack_pieces(void **state) {
 
 /* Progress reports every row once, in order, and only after it has been read: reported rows are
  * overwritten here. */
-typedef struct Watched {
+typedef struct Reported {
     const Tensor *pieces;
     int64_t next;
-} Watched;
+} Reported;
 
 static void spoil_rows(void *user, int64_t first, int64_t count) {
-    Watched *watched = user;
-    assert_int_equal(first, watched->next);
-    watched->next += count;
-    for (const Tensor *piece = watched->pieces; count > 0; first -= piece->shape[0], piece++)
+    Reported *reported = user;
+    assert_int_equal(first, reported->next);
+    reported->next += count;
+    for (const Tensor *piece = reported->pieces; count > 0; first -= piece->shape[0], piece++)
         for (; count > 0 && first < piece->shape[0]; first++, count--)
             memset((char *)piece->data + (size_t)(first * piece->ld) * dtype_size(piece->dtype),
                    0xff, (size_t)piece->shape[1] * dtype_size(piece->dtype));
@@ -245,13 +245,13 @@ static void pack_with_progress(void **state) {
     Tensor whole = tensor_2d(w, DTYPE_F32, ROWS, K);
     const Tensor pieces[] = {tensor_rows(whole, 0, FIRST), tensor_rows(whole, FIRST, ROWS - FIRST)};
     for (int i = 0; i < 2; i++) {
-        Watched watched = {pieces, 0};
-        PackProgress progress = {spoil_rows, &watched};
+        Reported reported = {pieces, 0};
+        PackProgress progress = {spoil_rows, &reported};
         struct Packed *packed;
         assert_ok(
             pack_weight(*state, &packed, pieces, 2, DTYPE_F32, true, i ? &progress : NULL, &err),
             &err);
-        assert_int_equal(watched.next, i ? ROWS : 0);
+        assert_int_equal(reported.next, i ? ROWS : 0);
         assert_ok(linear_forward(*state, tensor_2d(y[i], DTYPE_F32, T, ROWS),
                                  tensor_2d(x, DTYPE_F32, T, K), (Tensor){.packed = packed},
                                  TENSOR_NONE, ACTIVATION_NONE, false, &err),

@@ -461,7 +461,7 @@ static void memory_changes_nothing(void **state) {
 }
 
 /* How many of 50 steps need the network, by the paper's default strategy. */
-static void memory_saves(void **state) {
+static void canvas_cache_saves_evaluations(void **state) {
     (void)state;
     static const struct {
         int kind;
@@ -767,7 +767,7 @@ int main(void) {
         cmocka_unit_test(ar_writes_left_to_right),
         cmocka_unit_test(memory_is_exact),
         cmocka_unit_test(memory_changes_nothing),
-        cmocka_unit_test(memory_saves),
+        cmocka_unit_test(canvas_cache_saves_evaluations),
         cmocka_unit_test(batch_changes_nothing),
         cmocka_unit_test(samples_share_and_compete),
         cmocka_unit_test(best_takes_the_first_of_equals),

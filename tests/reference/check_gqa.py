@@ -273,7 +273,7 @@ def compare(name, ours, expected, printed=None, text=None):
                    value["accuracy"])
             number("%s %s, count" % (table, row), ours["tables"][table][row]["questions"],
                    value["questions"])
-    # The printed digits: every number with two decimals of the script must stand in our table in the
+    # The printed digits: every number with two decimals of the script must be in our table in the
     # same order, which is the script's.
     if printed:
         theirs = [line.split(":")[1].split("%")[0].split("(")[0].strip()

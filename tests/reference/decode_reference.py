@@ -172,8 +172,8 @@ def masks_left(schedule, n, step, iterations):
 def decode(case):
     """Returns (tokens, scores, proposals, proposal scores) as [steps, N] arrays, how many
     evaluations are needed, and which of the rarer things happened. A settled step (nothing masked,
-    and nothing to be masked) is computed like any other, and checked to change nothing; what stands
-    is recorded as its proposals, and it needs no evaluation."""
+    and nothing to be masked) is computed like any other, and checked to change nothing; its tokens
+    are recorded as its proposals, and it needs no evaluation."""
     n = case.length
     steps = n if case.strategy == "ar" else case.iterations
     tokens = torch.full((n,), case.mask)

@@ -6,7 +6,7 @@ ViT-L/14, XLM-R base and large are whole; XL and XXL have 2 of their layers, wit
 vocabulary. One after the other is built, computed by torch, written under FOLDER, run by the program
 (`make stages`) in f32 and bf16, and removed again: at most 6 GB of disk and 14 GB of memory at a time.
 
-The reference is torch in f32 with the weights as the files hold them. Beside the program's errors stand
+The reference is torch in f32 with the files' weights. The table compares the program's errors with
 those of torch itself in bf16 (weights and all): that is what the type costs. Errors are
 ||a - b|| / ||b|| over all values. "same" counts the answer rows whose largest logit is the same.
 Memory is the program's peak resident size, which includes the pages of the mapped file it has touched.

@@ -285,7 +285,7 @@ class Results:
         self._write({"name": name, "part": part, "value": value})
 
     def begin(self, name, part):
-        """Whether to go on: not if this has ended the process, or the machine, twice."""
+        """Whether to continue: not if this has ended the process, or the machine, twice."""
         if self.begun.get((name, part), 0) < 2:
             self._write({"name": name, "part": part})
             return True

@@ -1,19 +1,19 @@
-"""Makes the pictures of tests/golden/images and what the tests expect of them. Run by hand, from
+"""Makes the images of tests/golden/images and their expected results. Run by hand, from
 the repository's root:
 
-    python3 tests/reference/make_images.py [folder with the real pictures, ../shared/data/images]
+    python3 tests/reference/make_images.py [folder with the real photographs, ../shared/data/images]
 
 Needs Pillow and numpy. The committed files were made with Pillow 13.0, libjpeg-turbo 3.2 and
 numpy 2.4; Pillow 12.1 makes the same.
 
-PNG files are put together here, chunk by chunk, because Pillow writes neither 2-bit grey, nor
-16-bit colour, nor interlaced files. JPEG files are Pillow's; kinds that it does not write are made
+PNG files are put together here, chunk by chunk, because Pillow writes neither 2-bit gray, nor
+16-bit color, nor interlaced files. JPEG files are Pillow's; kinds that it does not write are made
 by changing the headers of kinds that it does (they then look odd, which no decoder minds).
 
-What comes out beside the pictures:
-    expected.tsv  for each picture its stored size and CRC-32 of its RGB bytes, the same after the
+Other files:
+    expected.tsv  for each image its stored size and CRC-32 of its RGB bytes, the same after the
                   EXIF orientation, and CRC-32 of the 224x224 crops, without and with padding
-    floats.tsv    single values of the preprocessed pictures
+    floats.tsv    single values of the preprocessed images
 """
 
 import binascii
@@ -35,7 +35,7 @@ expected = {}  # file name -> (stored picture, upright picture)
 
 
 def scene(width, height, seed):
-    """A picture with slopes, edges, fine stripes and a little noise: uint8 [height, width, 4]."""
+    """An image with gradients, edges, fine stripes and a little noise: uint8 [height, width, 4]."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[0:height, 0:width].astype(float)
     u, v = x / max(width - 1, 1), y / max(height - 1, 1)
@@ -129,7 +129,7 @@ def png(
 
 
 def add_opaque(name):
-    """Expect what Pillow makes of a picture without transparency."""
+    """Expect Pillow's result for an image without transparency."""
     picture = Image.open(FOLDER / name).convert("RGB")
     expected[name] = (picture, ImageOps.exif_transpose(Image.open(FOLDER / name)).convert("RGB"))
 
@@ -360,7 +360,7 @@ ELEMENT = "<tiff:Orientation>%d</tiff:Orientation>"
 
 
 def raw_profile(kind, block):
-    """As ImageMagick writes it: a name, the length, and lines of 72 hexadecimal digits."""
+    """As written by ImageMagick: a name, the length, and lines of 72 hexadecimal digits."""
     digits = block.hex()
     lines = [digits[i : i + 72] for i in range(0, len(digits), 72)]
     return f"\n{kind}\n{len(block):8d}\n".encode() + "\n".join(lines).encode() + b"\n"
@@ -380,7 +380,7 @@ def international_text(keyword, value, packed=False):
 
 
 def app1(block):
-    """Puts a segment behind the start of a JPEG."""
+    """Inserts a segment after the start of a JPEG."""
     return lambda file: file[:2] + b"\xff\xe1" + struct.pack(">H", len(block) + 2) + block + file[2:]
 
 

@@ -3,7 +3,7 @@
 
     python3 tests/reference/make_tokenizer.py [--keep-model]
 
-from the repository root, with ../shared beside it. Made with Python 3.11, transformers 4.49 and
+from the repository root, next to ../shared. Made with Python 3.11, transformers 4.49 and
 sentencepiece 0.2.0 (pip). transformers 5 has no XLMRobertaTokenizer on top of sentencepiece any
 more, so it cannot make these files.
 
@@ -42,7 +42,7 @@ FOLDER = "tests/golden/tokenizer"
 SHARED = "../shared/data"
 MODEL = f"{FOLDER}/sentencepiece.bpe.model"
 PIECES = 6000
-PHRASE_REPEATS = 40  # so that rare scripts have weight beside the prompts' English and German
+PHRASE_REPEATS = 40  # so that rare scripts have weight next to the prompts' English and German
 
 
 def phrases():
@@ -88,7 +88,7 @@ def train():
 
 
 def special_lines():
-    """Special words beside text, spaces, punctuation, each other, and words that only look so."""
+    """Special tokens next to text, spaces, punctuation, each other, and words that only look so."""
     lines = []
     for word in ["<mask>", "<s>", "</s>", "<pad>", "<unk>"]:
         for form in ["{}", "a{}b", "a {} b", " {}  x", "a{}", "{}b", "a {}", "{} b", "a   {}   b",
