@@ -10,7 +10,7 @@
 #include <unistd.h>
 
 #include "apps/commands.h"
-#include "apps/cli/options.h"
+#include "apps/cli/session.h"
 #include "apps/cli/report.h"
 #include "apps/show/one.h"
 #include "apps/show/text.h"

@@ -10,9 +10,9 @@
 #include <string.h>
 
 #include "apps/commands.h"
-#include "apps/cli/options.h"
+#include "apps/cli/common.h"
 #include "apps/cli/report.h"
-#include "apps/train/model.h"
+#include "kernels/matmul_peak.h"
 
 static const CommandHelp help = {
     .name = "bench",
@@ -72,7 +72,7 @@ typedef struct Matmul {
 
 typedef struct Bench {
     TextList names;
-    const char *dtype; /* NULL: f32, and bf16 where the device has it */
+    Dtype dtype;       /* DTYPE_NONE: f32, and bf16 where the device has it */
     const char *where; /* --device */
     int tokens, rows, batch, runs, threads;
     bool json, quiet;
@@ -354,7 +354,7 @@ static int prepare(Bench *b, Params *values, Error *err) {
 static int run_case(Bench *b, Params *values, Dtype compute, Error *err) {
     b->compute = compute;
     params_init(&b->params, b->device);
-    int status = b->json ? train_peak(b->device, compute, &b->peak, err) : 0;
+    int status = b->json ? matmul_peak(b->device, compute, &b->peak, err) : 0;
     if (status == 0) status = prepare(b, values, err);
     if (status == 0) status = measure(b, err);
     arena_close(&b->arena);
@@ -377,8 +377,8 @@ static int run_dtypes(Bench *b, const Case *what, Error *err) {
     int status = declare(what, &vit, &xlmr, &values, err);
     if (status == 0) status = params_allocate(&values, DTYPE_BF16, err);
     if (status == 0) params_initialise(&values, 0);
-    bool f32 = !b->dtype || !strcmp(b->dtype, "f32");
-    bool bf16 = b->dtype ? !strcmp(b->dtype, "bf16") : device_has_bf16(b->device);
+    bool f32 = b->dtype != DTYPE_BF16;
+    bool bf16 = b->dtype == DTYPE_NONE ? device_has_bf16(b->device) : b->dtype == DTYPE_BF16;
     if (status == 0 && f32) status = run_case(b, &values, DTYPE_F32, err);
     if (status == 0 && bf16) status = run_case(b, &values, DTYPE_BF16, err);
     params_free(&values);
@@ -389,7 +389,7 @@ static int run_dtypes(Bench *b, const Case *what, Error *err) {
 
 static int run(Bench *b, const Case *cases, const bool *wanted, int count, Error *err) {
     TRY(device_choose(&b->device, b->where, b->threads, err));
-    if (b->dtype && !strcmp(b->dtype, "bf16") && !device_has_bf16(b->device))
+    if (b->dtype == DTYPE_BF16 && !device_has_bf16(b->device))
         return error_set(err, "this device (%s) has no bf16 arithmetic", device_text(b->device));
     size_t batch = (size_t)b->batch, tokens = (size_t)b->tokens * batch;
     size_t rows = (size_t)b->rows * batch;
@@ -461,8 +461,9 @@ int command_bench(int argc, char **argv) {
              1, 4096},
             {"runs", 0, OPTION_INTEGER, "N", &b.runs,
              "runs that are timed, after two that are not (default 10)", 1, 100000},
-            {"dtype", 0, OPTION_CHOICE, "f32|bf16", &b.dtype,
-             "arithmetic (default: f32, and bf16 where the device has it)"},
+            {"dtype", 0, OPTION_CHOICE, NULL, &b.dtype,
+             "arithmetic (default: f32, and bf16 where the device has it)", DTYPE_F32,
+             .names = dtype_choices},
             device_option(&b.where),
             threads_option(&b.threads),
             {"json", 0, OPTION_FLAG, NULL, &b.json, "one JSON object a line"},

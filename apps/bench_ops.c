@@ -12,9 +12,9 @@
 #include <unistd.h>
 
 #include "apps/commands.h"
-#include "apps/cli/options.h"
+#include "apps/cli/common.h"
 #include "apps/cli/report.h"
-#include "apps/train/model.h"
+#include "kernels/matmul_peak.h"
 #include "kernels/nearest_word.h"
 
 static const CommandHelp help = {
@@ -126,8 +126,12 @@ int op_copy_peak(Device *device, double *rate, Error *err) {
 
 enum { MODELS = 3, VIT_ROWS = 257, POSITIONS = 512, WORDS = 250002, WORDS_XL = 250880 };
 
+static const char *const model_names[MODELS + 1] = {"vit-l-14", "xlmr-base", "xlmr-xxl"};
+
 typedef struct OpsBench {
-    const char *model, *op, *dtype, *where;
+    int model;   /* which of `model_names`; -1: all */
+    Dtype dtype; /* DTYPE_NONE: both */
+    const char *op, *where;
     int tokens, runs, threads;
     bool json;
     Device *device;
@@ -184,12 +188,12 @@ static int run_case(OpsBench *b, const OpCase *c, const OpShapes *shapes, Dtype 
 }
 
 static int run_dtype(OpsBench *b, const OpShapes *models, Dtype compute, Error *err) {
-    TRY(train_peak(b->device, compute, &b->matmul, err));
+    TRY(matmul_peak(b->device, compute, &b->matmul, err));
     if (!b->json)
         printf("%s: at most %.1f GFLOP/s (%s matmul), %.1f GB/s (copy)\n", device_text(b->device),
                1e-9 * b->matmul, dtype_name(compute), 1e-9 * b->copy);
     for (const OpShapes *shapes = models; shapes < models + MODELS; shapes++) {
-        if (b->model && strcmp(b->model, shapes->name)) continue;
+        if (b->model >= 0 && shapes != models + b->model) continue;
         for (const OpCase *c = op_cases; c->op; c++)
             if (op_case_applies(c, shapes) && (!b->op || !strcmp(b->op, c->op)))
                 TRY(run_case(b, c, shapes, compute, err));
@@ -199,14 +203,14 @@ static int run_dtype(OpsBench *b, const OpShapes *models, Dtype compute, Error *
 
 static int run(OpsBench *b, const OpShapes *models, Error *err) {
     TRY(device_choose(&b->device, b->where, b->threads, err));
-    const bool bf16 = b->dtype ? !strcmp(b->dtype, "bf16") : device_has_bf16(b->device);
+    const bool bf16 = b->dtype == DTYPE_NONE ? device_has_bf16(b->device) : b->dtype == DTYPE_BF16;
     if (bf16 && !device_has_bf16(b->device))
         return error_set(err, "this device (%s) has no bf16 arithmetic", device_text(b->device));
     TRY(op_copy_peak(b->device, &b->copy, err));
     if (!b->json)
         printf("%-10s %-22s %-5s %-20s  %9s %9s  %9s %8s %8s  %8s %s\n", "model", "operation",
                "dtype", "shape", "ms median", "min", "MB", "GB/s", "GFLOP/s", "share", "of");
-    if (!b->dtype || !strcmp(b->dtype, "f32")) TRY(run_dtype(b, models, DTYPE_F32, err));
+    if (b->dtype != DTYPE_BF16) TRY(run_dtype(b, models, DTYPE_F32, err));
     return bf16 ? run_dtype(b, models, DTYPE_BF16, err) : 0;
 }
 
@@ -223,20 +227,21 @@ static int check_op(const OpsBench *b) {
 }
 
 int command_bench_ops(int argc, char **argv) {
-    OpsBench b = {.tokens = 300, .runs = 10};
+    OpsBench b = {.model = -1, .tokens = 300, .runs = 10};
     OptionGroup group = {
         .title = "options",
         .count = 8,
         .options = {
-            {"model-name", 0, OPTION_CHOICE, "vit-l-14|xlmr-base|xlmr-xxl", &b.model,
-             "whose shapes (default: all three)"},
+            {"model-name", 0, OPTION_CHOICE, NULL, &b.model, "whose shapes (default: all three)",
+             .names = model_names},
             {"op", 0, OPTION_TEXT, "NAME", &b.op, "this operation only, scale_forward, say"},
             {"tokens", 0, OPTION_INTEGER, "N", &b.tokens,
              "xlmr: rows, tokens of a sequence (default 300)", 1, POSITIONS},
             {"runs", 0, OPTION_INTEGER, "N", &b.runs, "samples of each case (default 10)", 1,
              100000},
-            {"dtype", 0, OPTION_CHOICE, "f32|bf16", &b.dtype,
-             "arithmetic (default: f32, and bf16 where the device has it)"},
+            {"dtype", 0, OPTION_CHOICE, NULL, &b.dtype,
+             "arithmetic (default: f32, and bf16 where the device has it)", DTYPE_F32,
+             .names = dtype_choices},
             device_option(&b.where),
             threads_option(&b.threads),
             {"json", 0, OPTION_FLAG, NULL, &b.json, "one JSON object a line"}}};
@@ -245,7 +250,7 @@ int command_bench_ops(int argc, char **argv) {
         status = options_wrong(&help, "it takes options only, not \"%s\"", argv[first]);
     if (status < 0) status = check_op(&b);
     if (status >= 0) return status;
-    const OpShapes models[MODELS] = {{.name = "vit-l-14",
+    const OpShapes models[MODELS] = {{.name = model_names[0],
                                       .rows = VIT_ROWS,
                                       .width = 1024,
                                       .heads = 16,
@@ -254,7 +259,7 @@ int command_bench_ops(int argc, char **argv) {
                                       .channels = 3,
                                       .side = 224,
                                       .patch = 14},
-                                     {.name = "xlmr-base",
+                                     {.name = model_names[1],
                                       .rows = b.tokens,
                                       .width = 768,
                                       .heads = 12,
@@ -262,7 +267,7 @@ int command_bench_ops(int argc, char **argv) {
                                       .activation = ACTIVATION_GELU,
                                       .vocabulary = WORDS,
                                       .answers = 8},
-                                     {.name = "xlmr-xxl",
+                                     {.name = model_names[2],
                                       .rows = b.tokens,
                                       .width = 4096,
                                       .heads = 32,

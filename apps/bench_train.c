@@ -11,9 +11,9 @@
 #include <string.h>
 
 #include "apps/commands.h"
-#include "apps/cli/options.h"
+#include "apps/cli/common.h"
 #include "apps/cli/report.h"
-#include "apps/train/model.h"
+#include "kernels/matmul_peak.h"
 #include "kernels/optimizer.h"
 #include "language/xlmr_train.h"
 
@@ -34,8 +34,16 @@ static const CommandHelp help = {
 
 enum { WORDS = 250002, POSITIONS = 514, IMAGE_ROWS = 256, MASKED = 4 /* one in so many */ };
 
+typedef enum TrainBenchModel { MODEL_BASE, MODEL_LARGE } TrainBenchModel;
+
+static const char *const model_names[] = {"xlmr-base", "xlmr-large", NULL};
+static const char *const what_names[] = {"full", "frozen", NULL};
+
 typedef struct TrainBench {
-    const char *model, *dtype, *what, *where;
+    TrainBenchModel model;
+    Dtype dtype;
+    int what; /* 0 full, 1 frozen; -1: both */
+    const char *where;
     int tokens, sequences, runs, threads;
     bool json, recompute;
     Device *device;
@@ -55,7 +63,7 @@ typedef struct TrainBench {
 } TrainBench;
 
 static int open_network(TrainBench *b, bool frozen, Error *err) {
-    bool large = !strcmp(b->model, "xlmr-large");
+    bool large = b->model == MODEL_LARGE;
     XlmrConfig config = {.vocab = WORDS,
                          .layers = large ? 24 : 12,
                          .positions = POSITIONS,
@@ -64,7 +72,7 @@ static int open_network(TrainBench *b, bool frozen, Error *err) {
                                    .ffn = large ? 4096 : 3072,
                                    .activation = ACTIVATION_GELU,
                                    .eps = 1e-5f}};
-    Dtype compute = b->dtype && !strcmp(b->dtype, "bf16") ? DTYPE_BF16 : DTYPE_F32;
+    Dtype compute = b->dtype;
     params_init(&b->params, b->device);
     TRY(xlmr_declare(&b->xlmr, &config, &b->params, err));
     TRY(params_allocate(&b->params, compute, err));
@@ -168,9 +176,9 @@ static int print_times(const TrainBench *b, bool frozen, double *times, DeviceCo
     qsort(times, (size_t)n, sizeof *times, compare_times);
     double s = n % 2 ? times[n / 2] : (times[n / 2 - 1] + times[n / 2]) / 2;
     double tokens = (double)b->batch.tokens / s, rate = 1e-9 * operations(b, frozen) / s;
-    const char *what = frozen ? "frozen" : "full", *dtype = dtype_name(b->params.compute);
+    const char *what = what_names[frozen], *dtype = dtype_name(b->params.compute);
     char name[64];
-    snprintf(name, sizeof name, "%s train %s", b->model, what);
+    snprintf(name, sizeof name, "%s train %s", model_names[b->model], what);
     if (b->json) {
         json_t *line = json_pack(
             "{s:s, s:s, s:s, s:i, s:i, s:i, s:i, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:I, s:I, "
@@ -227,10 +235,9 @@ static void bench_close(TrainBench *b) {
 static int run(TrainBench *b, bool frozen, Error *err) {
     size_t total;
     int status = device_choose(&b->device, b->where, b->threads, err);
-    if (status == 0 && b->dtype && !strcmp(b->dtype, "bf16") && !device_has_bf16(b->device))
+    if (status == 0 && b->dtype == DTYPE_BF16 && !device_has_bf16(b->device))
         status = error_set(err, "this device (%s) has no bf16 arithmetic", device_text(b->device));
-    Dtype compute = b->dtype && !strcmp(b->dtype, "bf16") ? DTYPE_BF16 : DTYPE_F32;
-    if (status == 0 && b->json) status = train_peak(b->device, compute, &b->peak, err);
+    if (status == 0 && b->json) status = matmul_peak(b->device, b->dtype, &b->peak, err);
     if (status == 0) {
         device_memory(b->device, &b->free_before, &total);
         status = measure(b, frozen, err);
@@ -240,20 +247,22 @@ static int run(TrainBench *b, bool frozen, Error *err) {
 }
 
 int command_bench_train(int argc, char **argv) {
-    TrainBench b = {.model = "xlmr-base", .tokens = 512, .sequences = 4, .runs = 5};
+    TrainBench b = {.dtype = DTYPE_F32, .what = -1, .tokens = 512, .sequences = 4, .runs = 5};
     OptionGroup group = {
         .title = "options",
         .count = 10,
         .options = {
-            {"model-name", 0, OPTION_CHOICE, "xlmr-base|xlmr-large", &b.model,
-             "which sizes (default xlmr-base)"},
-            {"what", 0, OPTION_CHOICE, "full|frozen", &b.what, "one of the two (default: both)"},
+            {"model-name", 0, OPTION_CHOICE, NULL, &b.model, "which sizes (default xlmr-base)",
+             .names = model_names},
+            {"what", 0, OPTION_CHOICE, NULL, &b.what, "one of the two (default: both)",
+             .names = what_names},
             {"tokens", 0, OPTION_INTEGER, "N", &b.tokens, "of a sequence (default 512)",
              IMAGE_ROWS + IMAGE_ROWS / 2, POSITIONS - XLMR_FIRST_POSITION},
             {"sequences", 0, OPTION_INTEGER, "N", &b.sequences, "in a step (default 4)", 1, 1024},
             {"runs", 0, OPTION_INTEGER, "N", &b.runs,
              "steps that are timed, after one that is not (default 5)", 1, 100000},
-            {"dtype", 0, OPTION_CHOICE, "f32|bf16", &b.dtype, "arithmetic (default f32)"},
+            {"dtype", 0, OPTION_CHOICE, NULL, &b.dtype, "arithmetic (default f32)", DTYPE_F32,
+             .names = dtype_choices},
             {"activation-checkpointing", 0, OPTION_FLAG, NULL, &b.recompute,
              "keep the blocks' inputs only, and run them again for the\nbackward"},
             device_option(&b.where),
@@ -271,7 +280,7 @@ int command_bench_train(int argc, char **argv) {
     /* The smaller one first: the peak of a process never falls. */
     for (int frozen = 1; frozen >= 0 && status == 0; frozen--) {
         TrainBench one = b;
-        if (b.what && frozen != !strcmp(b.what, "frozen")) continue;
+        if (b.what >= 0 && frozen != b.what) continue;
         status = run(&one, frozen, &err);
     }
     if (status) report_error("%s", err.text);

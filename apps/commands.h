@@ -7,10 +7,6 @@
 #ifndef EASYFIRST_APPS_COMMANDS_H
 #define EASYFIRST_APPS_COMMANDS_H
 
-#include "projector/easyfirst.h"
-
-#define EASYFIRST_VERSION EF_VERSION
-
 int command_ask(int argc, char **argv);
 int command_text(int argc, char **argv);
 int command_show(int argc, char **argv);
@@ -20,8 +16,6 @@ int command_new(int argc, char **argv);
 int command_prune(int argc, char **argv);
 int command_eval(int argc, char **argv);
 int command_score(int argc, char **argv);
-int score_text(int argc, char **argv); /* argv[0] is "text" */
-int score_gqa(int argc, char **argv);  /* argv[0] is "gqa" */
 int command_bench(int argc, char **argv);
 int command_bench_train(int argc, char **argv); /* argv[0] is "train" */
 int command_bench_ops(int argc, char **argv);   /* argv[0] is "ops" */

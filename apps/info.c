@@ -4,10 +4,11 @@
 #include <sys/stat.h>
 
 #include "apps/commands.h"
-#include "apps/cli/options.h"
+#include "apps/cli/session.h"
 #include "apps/cli/report.h"
-#include "apps/train/trainer.h"
 #include "data/files/path.h"
+#include "data/sets/scene_graphs.h"
+#include "projector/train_model.h"
 
 static const CommandHelp help = {
     .name = "info",
@@ -30,8 +31,8 @@ typedef struct Info {
     CommonOptions common;
     const char *path;
     bool tensors;
-    const char *train;     /* a stage whose memory is asked for; NULL */
-    const char *optimizer; /* ... with this one; NULL: AdamW */
+    int train;               /* a TrainStage whose memory is asked for; -1: none */
+    OptimizerKind optimizer; /* ... with this one */
     int micro_batch_tokens;
     int classes; /* of the stage segment */
     bool recompute;
@@ -390,22 +391,21 @@ static int take_path(Info *info, bool *done, Error *err) {
 /* What a stage of training would take with its default settings, without taking it. */
 static int training_memory(Info *info, TrainMemory *memory, int *rows, Error *err) {
     TrainSettings settings;
-    TrainStage stage = STAGE_ADAPT;
-    while (stage + 1 < STAGE_COUNT && strcmp(info->train, stage_name(stage))) stage++;
+    TrainStage stage = (TrainStage)info->train;
     train_settings_default(&settings, stage);
     settings.model = info->common.model;
     settings.micro_batch_tokens = info->micro_batch_tokens;
     settings.recompute = info->recompute;
-    settings.optimizer.muon = info->optimizer && !strcmp(info->optimizer, "muon");
+    settings.optimizer.kind = info->optimizer;
     const Model *m = &info->session.model;
     bool segment = stage == STAGE_SEGMENT;
     bool images = stage == STAGE_ALIGN || stage == STAGE_TUNE || segment;
-    if (images && !segment && !m->projector.present) settings.new_projector = "mlp2x_gelu";
+    if (images && !segment && !m->projector.present) settings.new_projector = PROJECTOR_MLP2X_GELU;
     TrainModel model;
     TRY(train_model_open(&model, &settings, info->session.device, err));
     TrainSizes unit = {.images = images};
     int rows_each = segment ? vit_patches(&m->vit.config) : multimodal_image_rows(&m->parts);
-    TrainSizes sizes = trainer_sizes(&settings, &unit, rows_each);
+    TrainSizes sizes = train_model_sizes(&settings, &unit, rows_each);
     int status = segment ? train_model_classes(&model, NULL, 0, NULL, info->classes, err) : 0;
     if (status == 0) status = train_model_describe(&model, &settings, images, err);
     if (status == 0) *memory = train_model_memory(&model, &settings, &sizes);
@@ -423,7 +423,7 @@ static void print_training(const Info *info, const TrainMemory *m, int rows) {
     bytes_text(text[4], sizeof text[4], (double)m->arena);
     printf("train %s: %s of memory: weights %s, gradients %s, moments %s, activations of %d rows "
            "%s\n",
-           info->train, text[0], text[1], text[2], text[3], rows, text[4]);
+           stage_names[info->train], text[0], text[1], text[2], text[3], rows, text[4]);
     print_gpu_memory(info->session.device, train_memory_sum(m), "training");
 }
 
@@ -434,11 +434,11 @@ static int describe(Info *info, Error *err) {
     info->common.model.describe_only = info->common.model.headers_only = true;
     TRY(session_open(&info->session, &info->common, err));
     int count = model_numbers(&info->session.model, numbers);
-    if (info->train) TRY(training_memory(info, &training, &rows, err));
+    if (info->train >= 0) TRY(training_memory(info, &training, &rows, err));
     if (info->common.json)
-        return json_model(info, numbers, count, info->train ? &training : NULL, err);
+        return json_model(info, numbers, count, info->train >= 0 ? &training : NULL, err);
     print_model(info, numbers, count);
-    if (info->train) print_training(info, &training, rows);
+    if (info->train >= 0) print_training(info, &training, rows);
     return 0;
 }
 
@@ -452,21 +452,20 @@ static int run(Info *info, Error *err) {
 enum { DEFAULT_CLASSES = 1000 };
 
 int command_info(int argc, char **argv) {
-    Info info = {.classes = DEFAULT_CLASSES};
+    Info info = {.train = -1, .classes = DEFAULT_CLASSES};
     OptionGroup groups[2] = {
         {.title = "options",
          .count = 7,
          .options = {{"tensors", 0, OPTION_FLAG, NULL, &info.tensors,
                       "list every tensor of a model's files"},
-                     {"train", 0, OPTION_CHOICE,
-                      "adapt|instruct|align|tune|length|pretrain|segment", &info.train,
-                      "the memory that this stage of training takes, too"},
+                     {"train", 0, OPTION_CHOICE, NULL, &info.train,
+                      "the memory that this stage of training takes, too", .names = stage_names},
                      {"micro-batch-tokens", 0, OPTION_INTEGER, "N", &info.micro_batch_tokens,
                       "... with micro-batches of so many tokens", 16, 1 << 24},
                      {"activation-checkpointing", 0, OPTION_FLAG, NULL, &info.recompute,
                       "... with activation checkpointing"},
-                     {"optimizer", 0, OPTION_CHOICE, "adamw|muon", &info.optimizer,
-                      "... with this optimizer (default adamw)"},
+                     {"optimizer", 0, OPTION_CHOICE, NULL, &info.optimizer,
+                      "... with this optimizer (default adamw)", .names = optimizer_names},
                      {"classes", 0, OPTION_INTEGER, "N", &info.classes,
                       "... segment: with the background so many classes (default 1000)", 2,
                       SCENE_CLASSES_MOST},

@@ -10,6 +10,7 @@
 #include "apps/cli/report.h"
 #include "apps/cli/signals.h"
 #include "apps/cli/terminate.h"
+#include "projector/easyfirst.h"
 #include "data/files/json_memory.h"
 #include "kernels/nearest_word.h"
 
@@ -133,7 +134,7 @@ int main(int argc, char **argv) {
     }
     if (!strncmp(name, "--help=", 7)) return print_help_as(name + 7);
     if (!strcmp(name, "--version")) {
-        puts("easyfirst " EASYFIRST_VERSION);
+        puts("easyfirst " EF_VERSION);
         return fflush(stdout) ? 1 : 0;
     }
     bool help = !strcmp(name, "help"); /* `easyfirst help ask` */

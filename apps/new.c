@@ -29,16 +29,21 @@ static const CommandHelp help = {
         "    --image-size 56 --vision-width 32 --vision-heads 2 --vision-layers 2 --vision-ffn 64",
 };
 
+/* What --projector offers: the kinds of projectors, and none at all. */
+enum { NEW_NONE = PROJECTOR_MLP2X_GELU + 1 };
+
 typedef struct New {
     char out[PATH_MAX], partial[PATH_MAX + 64];
     const char *tokenizer, *language_path, *vision_path;
     int answer_position;
-    const char *projector, *attention, *dtype_name;
+    int projector; /* a ProjectorKind, or NEW_NONE */
+    const char *projector_names[NEW_NONE + 2];
+    AttentionPattern attention;
     XlmrConfig xlmr;
     VitConfig vit;
     int classes; /* of the length predictor; 0: none */
     uint64_t seed;
-    bool xlmr_given, vit_given, classes_given; /* by options */
+    bool xlmr_given, vit_given, classes_given, projector_given; /* by options */
     Dtype dtype;
     Device *device;
     Model model; /* the parts that exist, then the fresh ones, too */
@@ -107,8 +112,8 @@ static int make_parts(New *n, Error *err) {
     FreshWeights fresh = {.dtype = n->dtype, .seed = n->seed};
     if (!n->language_path) TRY(model_fresh_language(m, &n->xlmr, fresh, err));
     if (n->vit_given) TRY(model_fresh_vision(m, &n->vit, fresh, err));
-    if (m->vision.present && strcmp(n->projector, "none"))
-        TRY(model_fresh_projector(m, n->projector, fresh, err));
+    if (m->vision.present && n->projector != NEW_NONE)
+        TRY(model_fresh_projector(m, (ProjectorKind)n->projector, fresh, err));
     /* A language model that comes with a length predictor keeps it, unless another is asked for. */
     if (m->length.present && !n->classes_given) return 0;
     if (!n->classes_given) n->classes = n->xlmr.positions;
@@ -188,12 +193,10 @@ static int write_vision(const New *n, Error *err) {
 
 static int write_settings(const New *n, Error *err) {
     bool see = n->model.vision.present;
-    AttentionPattern attention = ATTENTION_FULL;
-    attention_find(n->attention, &attention);
     json_t *json = see ? json_pack("{s:b}", "pad", 1) : json_object();
     if (json && n->answer_position)
         json_object_set_new(json, "answer_position", json_integer(n->answer_position));
-    int status = model_write_settings(json, attention, see ? &n->vit : NULL, n->partial, err);
+    int status = model_write_settings(json, n->attention, see ? &n->vit : NULL, n->partial, err);
     json_decref(json);
     return status;
 }
@@ -276,6 +279,8 @@ static int run(New *n, Error *err) {
 static void groups_make(New *n, OptionGroup groups[3]) {
     XlmrConfig *x = &n->xlmr;
     VitConfig *v = &n->vit;
+    for (int i = 0; i < NEW_NONE; i++) n->projector_names[i] = projector_kind_names[i];
+    n->projector_names[NEW_NONE] = "none";
     bool *text = &n->xlmr_given, *see = &n->vit_given;
     groups[0] = (OptionGroup){
         "options",
@@ -285,22 +290,23 @@ static void groups_make(New *n, OptionGroup groups[3]) {
           "an XLM-R or XLM-R-XL, folder or file, that is copied"},
          {"vision", 0, OPTION_TEXT, "PATH", &n->vision_path,
           "a CLIP vision tower, folder or file, that is copied"},
-         {"projector", 0, OPTION_CHOICE, "linear|mlp2x_gelu|none", &n->projector,
-          "between tower and language model (default mlp2x_gelu)"},
+         {"projector", 0, OPTION_CHOICE, NULL, &n->projector,
+          "between tower and language model (default mlp2x_gelu)", .given = &n->projector_given,
+          .names = n->projector_names},
          {"length-classes", 0, OPTION_INTEGER, "N", &n->classes,
           "lengths that the length predictor tells apart; 0: no predictor\n"
           "(default: the language model's positions)",
           0, 1 << 20, &n->classes_given},
-         {"attention", 0, OPTION_CHOICE, ATTENTION_CHOICES, &n->attention,
-          "how the model will be trained (default full)"},
+         {"attention", 0, OPTION_CHOICE, NULL, &n->attention,
+          "how the model will be trained (default full)", .names = attention_names},
          {"answer-position", 0, OPTION_INTEGER, "N", &n->answer_position,
           "answers count their positions from N, wherever the prompt ends: a new\n"
           "model then learns to translate sooner (default 0: from the prompt's end)",
           0, 1 << 20},
          {"feature-layer", 0, OPTION_INTEGER, "N", &v->feature_layer,
           "the vision tower's layer to take features from (default -2)", -999, 999},
-         {"dtype", 0, OPTION_CHOICE, "f32|bf16", &n->dtype_name,
-          "type of the new weights (default f32)"},
+         {"dtype", 0, OPTION_CHOICE, NULL, &n->dtype, "type of the new weights (default f32)",
+          DTYPE_F32, .names = dtype_choices},
          {"seed", 's', OPTION_SEED, "N", &n->seed, "seed of the new weights (default 1)"}},
         10};
     groups[1] = (OptionGroup){
@@ -353,17 +359,15 @@ static int check_usage(New *n, int count, char **words) {
                              "sizes of a new vision tower are given, and --vision %s, which "
                              "has its own: leave one out",
                              n->vision_path);
-    if (n->projector && strcmp(n->projector, "none") && !has_vision(n))
+    if (n->projector_given && n->projector != NEW_NONE && !has_vision(n))
         return options_wrong(&help, "--projector needs a vision tower: --vision PATH, or a new one "
                                     "with --image-size and so on");
-    if (!n->projector) n->projector = projector_kind_name(PROJECTOR_MLP2X_GELU);
-    n->dtype = strcmp(n->dtype_name, "bf16") ? DTYPE_F32 : DTYPE_BF16;
     return -1;
 }
 
 int command_new(int argc, char **argv) {
-    New n = {.attention = "full",
-             .dtype_name = "f32",
+    New n = {.projector = PROJECTOR_MLP2X_GELU,
+             .dtype = DTYPE_F32,
              .seed = 1,
              .xlmr = {.layers = 12,
                       .positions = 514,

@@ -6,7 +6,7 @@
 
 #include "apps/commands.h"
 #include "projector/model_write.h"
-#include "apps/cli/options.h"
+#include "apps/cli/common.h"
 #include "apps/cli/report.h"
 #include "data/files/path.h"
 #include "data/sets/records.h"

@@ -4,6 +4,7 @@
 
 #include "apps/commands.h"
 #include "apps/cli/options.h"
+#include "apps/score/score.h"
 
 static const CommandHelp help = {
     .name = "score",

@@ -9,7 +9,7 @@
 
 #include "apps/commands.h"
 #include "apps/cli/lines.h"
-#include "apps/cli/options.h"
+#include "apps/cli/session.h"
 #include "apps/cli/report.h"
 #include "apps/show/one.h"
 #include "kernels/nearest_word.h"

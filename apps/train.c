@@ -1,6 +1,7 @@
 /* train.c - the command: settings in, a run of the trainer out. */
 #include "apps/commands.h"
 #include "apps/cli/report.h"
+#include "apps/train/settings.h"
 #include "apps/train/trainer.h"
 
 int command_train(int argc, char **argv) {

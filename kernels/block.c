@@ -1,15 +1,20 @@
 #include "kernels/block.h"
 
 #include "kernels/block_parts.h"
+#include "kernels/names.h"
 
 #include <math.h>
 
+const char *const lora_target_names[] = {[LORA_QUERY] = "query",
+                                         [LORA_KEY] = "key",
+                                         [LORA_VALUE] = "value",
+                                         [LORA_OUT] = "out",
+                                         [LORA_FC1] = "fc1",
+                                         [LORA_FC2] = "fc2",
+                                         NULL};
+
 const char *lora_target_name(LoraTarget target) {
-    static const char *const names[LORA_TARGETS] = {
-        [LORA_QUERY] = "query", [LORA_KEY] = "key", [LORA_VALUE] = "value",
-        [LORA_OUT] = "out",     [LORA_FC1] = "fc1", [LORA_FC2] = "fc2",
-    };
-    return target >= 0 && target < LORA_TARGETS ? names[target] : "unknown";
+    return names_get(lora_target_names, (int)target);
 }
 
 /* Query, key and value as three parameters: three matrices that share a slot, then three

@@ -29,7 +29,8 @@ typedef enum LoraTarget {
     LORA_TARGETS
 } LoraTarget;
 
-const char *lora_target_name(LoraTarget target); /* "query", "key", "value", "out", "fc1", "fc2" */
+extern const char *const lora_target_names[]; /* "query", "key", "value", "out", "fc1", "fc2" */
+const char *lora_target_name(LoraTarget target);
 
 /* LoRA (Hu et al., 2021): y = x W^T + b + (alpha / rank) (x A^T) B^T with W [N, K] frozen,
  * A [rank, K], and B [N, rank] zero at first. */

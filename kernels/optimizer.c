@@ -1,16 +1,20 @@
 #include "kernels/optimizer.h"
 
 #include "kernels/muon.h"
+#include "kernels/names.h"
 #include "kernels/params_private.h"
 
 #include <math.h>
+
+const char *const optimizer_names[] = {
+    [OPTIMIZER_ADAMW] = "adamw", [OPTIMIZER_MUON] = "muon", NULL};
 
 static int check_config(const OptimizerConfig *c, Error *err) {
     const struct {
         const char *name;
         float value;
     } betas[] = {{"beta1", c->beta1}, {"beta2", c->beta2}, {"Muon's momentum", c->muon_momentum}};
-    for (int i = 0; i < (c->muon ? 3 : 2); i++)
+    for (int i = 0; i < (c->kind == OPTIMIZER_MUON ? 3 : 2); i++)
         if (!(betas[i].value >= 0 && betas[i].value < 1))
             return error_set(err, "optimizer: %s is %g, expected at least 0 and less than 1",
                              betas[i].name, (double)betas[i].value);
@@ -49,7 +53,7 @@ size_t optimizer_bytes(const Params *params) {
 
 /* The number of matrices stacked in a parameter that Muon updates; 0: AdamW updates it. */
 static int muon_matrices(const OptimizerConfig *config, const Param *p) {
-    return config->muon && p->trainable ? p->hidden : 0;
+    return config->kind == OPTIMIZER_MUON && p->trainable ? p->hidden : 0;
 }
 
 size_t optimizer_work_bytes(const OptimizerConfig *config, const Params *params) {
@@ -202,16 +206,16 @@ int optimizer_step(Optimizer *optimizer, double rate, double *norm, Error *err) 
     return clear_gradients(optimizer, err);
 }
 
-static const char *const schedule_names[] = {
+const char *const schedule_names[] = {
     [SCHEDULE_CONSTANT] = "constant",
     [SCHEDULE_INVERSE_SQRT] = "inverse-sqrt",
     [SCHEDULE_COSINE] = "cosine",
     [SCHEDULE_LINEAR] = "linear",
+    NULL,
 };
 
 const char *schedule_name(ScheduleKind kind) {
-    return (size_t)kind < sizeof schedule_names / sizeof schedule_names[0] ? schedule_names[kind]
-                                                                           : "unknown";
+    return names_get(schedule_names, (int)kind);
 }
 
 /* The fraction of the steps after the warmup that is done, from 0 to 1. */

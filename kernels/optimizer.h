@@ -12,14 +12,18 @@
 
 #include "kernels/params.h"
 
+typedef enum OptimizerKind { OPTIMIZER_ADAMW, OPTIMIZER_MUON } OptimizerKind;
+
+extern const char *const optimizer_names[]; /* "adamw", "muon" */
+
 typedef struct OptimizerConfig {
     float beta1, beta2, eps, weight_decay;
-    bool decay_vectors; /* decay biases and norms too (as torch's AdamW over all parameters does) */
-    float clip;         /* maximum norm of all gradients together; 0: no clipping */
-    /* Muon updates the matrices marked as hidden (params_mark_hidden), AdamW everything else. Each
-     * is orthogonalized separately: members of a joined group, and query, key and value where they
+    bool decay_vectors; /* biases and norms, too (as torch's AdamW over all parameters does) */
+    float clip;         /* largest norm of all gradients together; 0: no clipping */
+    /* With OPTIMIZER_MUON matrices marked as hidden ones (params_mark_hidden) are Muon's, all else stays AdamW's. Each
+     * is made orthogonal by itself: members of a joined group, and query, key and value where they
      * are one parameter. */
-    bool muon;
+    OptimizerKind kind;
     float muon_momentum;
 } OptimizerConfig;
 
@@ -69,7 +73,8 @@ typedef enum ScheduleKind {
     SCHEDULE_LINEAR        /* likewise */
 } ScheduleKind;
 
-const char *schedule_name(ScheduleKind kind); /* "constant", "inverse-sqrt", "cosine", "linear" */
+extern const char *const schedule_names[]; /* "constant", "inverse-sqrt", "cosine", "linear" */
+const char *schedule_name(ScheduleKind kind);
 
 typedef struct Schedule {
     ScheduleKind kind;

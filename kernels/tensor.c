@@ -17,6 +17,9 @@ size_t dtype_size(Dtype dtype) {
     return dtype >= 0 && dtype < DTYPE_COUNT ? dtype_table[dtype].size : 0;
 }
 
+const char *const dtype_choices[] = {
+    [DTYPE_NONE] = "auto", [DTYPE_F32] = "f32", [DTYPE_BF16] = "bf16", NULL};
+
 const char *dtype_name(Dtype dtype) {
     return dtype >= 0 && dtype < DTYPE_COUNT ? dtype_table[dtype].name : "unknown";
 }

@@ -3,11 +3,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "kernels/names.h"
 #include "language/tokenizer.h"
 
-static const char *const attention_names[] = {
+const char *const attention_names[] = {
     [ATTENTION_FULL] = "full",
     [ATTENTION_BLOCK_CAUSAL] = "block-causal",
+    NULL,
 };
 
 const char *attention_name(AttentionPattern pattern) {
@@ -15,12 +17,9 @@ const char *attention_name(AttentionPattern pattern) {
 }
 
 bool attention_find(const char *name, AttentionPattern *pattern) {
-    for (int i = ATTENTION_FULL; i <= ATTENTION_BLOCK_CAUSAL; i++) {
-        if (strcmp(name, attention_names[i])) continue;
-        *pattern = (AttentionPattern)i;
-        return true;
-    }
-    return false;
+    int value = names_find(attention_names, name);
+    if (value >= 0) *pattern = (AttentionPattern)value;
+    return value >= 0;
 }
 
 /* The rows of a batch being assembled; host memory, with capacity for the largest batch. */

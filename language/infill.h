@@ -21,8 +21,8 @@
 
 typedef enum AttentionPattern { ATTENTION_FULL, ATTENTION_BLOCK_CAUSAL } AttentionPattern;
 
-/* Their names in easyfirst.json, options and results. */
-#define ATTENTION_CHOICES "full|block-causal"
+/* Their names in easyfirst.json, in options and in results. */
+extern const char *const attention_names[]; /* "full", "block-causal" */
 const char *attention_name(AttentionPattern pattern);
 
 /* The pattern of that name; false, with *pattern unchanged, if there is none. */

@@ -12,12 +12,6 @@ typedef enum LongPrompts {
     LONG_PROMPTS_KEEP_LAST, /* its first tokens are dropped until it fits, counted */
 } LongPrompts;
 
-/* For the options' tables. */
-#define LONG_PROMPTS_CHOICES "refuse|skip|keep-last"
-
-const char *long_prompts_name(LongPrompts what);
-
-/* The value of that name; -1 if there is none. */
-int long_prompts_find(const char *name);
+extern const char *const long_prompts_names[]; /* "refuse", "skip", "keep-last" */
 
 #endif

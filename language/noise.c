@@ -7,7 +7,14 @@
  */
 #include "language/noise.h"
 
+#include <stddef.h>
+
 #include "kernels/random.h"
+
+const char *const objective_names[] = {[OBJECTIVE_RDM] = "rdm", [OBJECTIVE_LLADA] = "llada", NULL};
+
+const char *const weighting_names[] = {
+    [WEIGHTING_LINEAR] = "linear", [WEIGHTING_CONSTANT] = "constant", NULL};
 
 NoiseConfig noise_config_default(void) {
     return (NoiseConfig){.objective = OBJECTIVE_RDM, .timesteps = 50, .eps = 1e-3f};
@@ -32,7 +39,7 @@ static void draw_rdm(const NoiseConfig *config, uint64_t seed, uint64_t stream, 
     for (int c = 0; c < NOISE_COPIES; c++) {
         t[c] = 1 + (int)(timestep_uniform(seed, stream, c) * steps); /* below T + 1: u < 1 */
         draw->t[c] = t[c];
-        draw->weight[c] = config->constant ? steps : steps - (t[c] - 1);
+        draw->weight[c] = config->weighting == WEIGHTING_CONSTANT ? steps : steps - (t[c] - 1);
     }
     int hi = t[1] > t[0], lo = 1 - hi;
     bool coupled = t[hi] != t[lo];

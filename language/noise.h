@@ -19,10 +19,17 @@
 
 typedef enum Objective { OBJECTIVE_RDM, OBJECTIVE_LLADA } Objective;
 
+extern const char *const objective_names[]; /* "rdm", "llada" */
+
+/* RDM: the weight of a masked token, T - (t - 1) or T. */
+typedef enum Weighting { WEIGHTING_LINEAR, WEIGHTING_CONSTANT } Weighting;
+
+extern const char *const weighting_names[]; /* "linear", "constant" */
+
 typedef struct NoiseConfig {
     Objective objective;
     int timesteps;         /* RDM: T, 50 */
-    bool constant;         /* RDM: weight T instead of T - (t - 1) */
+    Weighting weighting;   /* RDM */
     float eps;             /* LLaDA: 1e-3 */
     bool complementary;    /* LLaDA: a second copy with the complement masked */
     float label_smoothing; /* RDM: ls; see noise_smoothing */

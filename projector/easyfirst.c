@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "projector/easyfirst_private.h"
+#include "kernels/names.h"
 
 #define TEXT(number)   TEXT_OF(number)
 #define TEXT_OF(words) #words
@@ -37,13 +38,15 @@ static int model_open_parts(ef_model *m, const char *folder, const ef_model_opti
     m->folder = strdup(folder ? folder : o->language ? o->language : "model");
     if (!m->folder) return error_set(err, "out of memory for a name");
     m->own_language = !o->language;
+    int dtype = names_find(dtype_choices, o->dtype ? o->dtype : "auto");
+    if (dtype < 0) return error_set(err, "arithmetic \"%s\": expected auto, f32 or bf16", o->dtype);
     TRY(device_choose(&m->device, o->device, o->threads, err));
     const ModelOptions options = {.folder = folder,
                                   .vision = o->vision,
                                   .language = o->language,
                                   .projector = o->projector,
                                   .length = o->length_predictor,
-                                  .dtype = o->dtype,
+                                  .dtype = (Dtype)dtype,
                                   .feature_layer = FEATURE_LAYER_UNSET,
                                   .text_only = o->text_only != 0};
     TRY(model_open(&m->model, &options, m->device, err));

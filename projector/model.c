@@ -35,13 +35,16 @@ void model_path_beside(char *out, size_t size, const char *path, const char *nam
     free(file);
 }
 
+const char *const model_pad_names[] = {
+    [PAD_AS_MODEL] = "as the model", [PAD_ON] = "on", [PAD_OFF] = "off", NULL};
+
 /* ---- Parts. ---- */
 
 static Dtype arithmetic(const Model *m, const ModelOptions *o, Dtype stored, Error *err) {
-    if (!o->dtype || !strcmp(o->dtype, "auto")) return device_compute_dtype(m->device, stored);
-    if (!strcmp(o->dtype, "f32")) return DTYPE_F32;
-    if (strcmp(o->dtype, "bf16")) {
-        error_set(err, "arithmetic \"%s\": expected auto, f32 or bf16", o->dtype);
+    if (o->dtype == DTYPE_NONE) return device_compute_dtype(m->device, stored);
+    if (o->dtype == DTYPE_F32) return DTYPE_F32;
+    if (o->dtype != DTYPE_BF16) {
+        error_set(err, "arithmetic \"%s\": expected auto, f32 or bf16", dtype_name(o->dtype));
         return DTYPE_NONE;
     }
     if (device_has_bf16(m->device)) return DTYPE_BF16;
@@ -124,7 +127,7 @@ static int open_preprocess(Model *m, const ModelOptions *o, const char *path, Er
     PreprocessConfig p = preprocess_clip_default();
     p.size = m->vit.config.image_size;
     TRY(config_flag(m->settings, "pad", o->folder ? o->folder : "settings", true, &p.pad, err));
-    if (o->pad) p.pad = !strcmp(o->pad, "on");
+    if (o->pad != PAD_AS_MODEL) p.pad = o->pad == PAD_ON;
     TRY(model_preprocess_config(&p, path, err));
     m->parts.preprocess = p;
     return 0;
@@ -239,30 +242,6 @@ static int open_projector(Model *m, const ModelOptions *o, const char *path, Err
 
 /* ---- The folder. ---- */
 
-static int read_settings(Model *m, const char *path, Error *err) {
-    static const char *const keys[] = {
-        "format", "attention",    "answer_position", "feature_layer", "class_token",
-        "pad",    "image_tokens", "prompts",         "languages",     NULL};
-    TRY(config_read(&m->settings, path, err));
-    int format;
-    const char *attention, *key;
-    TRY(config_integer(m->settings, "format", path, 1, 1, 1, &format, err));
-    json_t *value;
-    json_object_foreach(m->settings, key, value) {
-        bool known = false;
-        for (int i = 0; keys[i] && !known; i++) known = !strcmp(key, keys[i]);
-        if (!known) return error_set(err, "%s: unknown setting \"%.100s\"", path, key);
-    }
-    TRY(model_check_prompts(m->settings, path, err));
-    TRY(model_check_languages(m->settings, path, err));
-    TRY(config_text(m->settings, "attention", path, "full", &attention, err));
-    if (!attention_find(attention, &m->parts.attention))
-        return error_set(err, "%s: \"attention\" is \"%s\", expected \"full\" or \"block-causal\"",
-                         path, attention);
-    return config_integer(m->settings, "answer_position", path, 0, 1 << 20, 0,
-                          &m->parts.answer_position, err);
-}
-
 static int open_settings(Model *m, const ModelOptions *o, Error *err) {
     if (!o->folder) return 0;
     if (!path_is_folder(o->folder)) {
@@ -276,11 +255,12 @@ static int open_settings(Model *m, const ModelOptions *o, Error *err) {
         return -1;
     }
     TRY(refuse_adapter(o->folder, err));
-    char *path = path_join(o->folder, "easyfirst.json", err);
-    if (!path) return -1;
-    int status = path_exists(path) ? read_settings(m, path, err) : 0;
-    free(path);
-    return status;
+    ModelSettings settings;
+    TRY(model_settings_read(&settings, o->folder, err));
+    m->settings = settings.json;
+    m->parts.attention = settings.attention;
+    m->parts.answer_position = settings.answer_position;
+    return 0;
 }
 
 /* The places of the parts: as named, else in the folder if they are there; NULL otherwise. */

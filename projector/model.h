@@ -19,6 +19,9 @@
 
 enum { FEATURE_LAYER_UNSET = -1000 };
 
+/* The settings in a model folder. */
+#define MODEL_SETTINGS "easyfirst.json"
+
 /* The tokenizer's file beside XLM-R's weights. */
 #define MODEL_TOKENIZER "sentencepiece.bpe.model"
 
@@ -26,12 +29,21 @@ enum { FEATURE_LAYER_UNSET = -1000 };
  * itself: the layer that it trains over the vision tower, and the names of its classes. */
 #define MODEL_SEGMENT "segment"
 
+/* Whether images are put into a square or cropped to one. */
+typedef enum ModelPad {
+    PAD_AS_MODEL,
+    PAD_ON,
+    PAD_OFF
+} ModelPad; /* 0: as easyfirst.json says, else on */
+
+extern const char *const model_pad_names[]; /* "as the model", "on", "off" */
+
 typedef struct ModelOptions {
     const char *folder;                                 /* NULL: only the parts named below */
     const char *vision, *language, *projector, *length; /* a folder or file instead; NULL */
-    const char *dtype;  /* arithmetic: "auto" (NULL): as device_compute_dtype; "f32"; "bf16" */
+    Dtype dtype;        /* arithmetic: DTYPE_NONE: as device_compute_dtype; DTYPE_F32; DTYPE_BF16 */
     int feature_layer;  /* FEATURE_LAYER_UNSET: as easyfirst.json says, else -2 */
-    const char *pad;    /* "on", "off", NULL: as easyfirst.json says, else on */
+    ModelPad pad;       /* of images */
     bool text_only;     /* leave vision tower and projector closed */
     bool describe_only; /* open and check the files, but prepare nothing */
     bool headers_only; /* with describe_only, for `info`: read headers alone, and leave tensors that

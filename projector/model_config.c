@@ -5,8 +5,11 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "projector/model.h"
 #include "data/checkpoints/config.h"
+#include "data/files/path.h"
+#include "kernels/names.h"
+#include "projector/model.h"
+#include "projector/model_prompt.h"
 
 int model_tensor_sizes(const Checkpoint *c, Part part, const char *name, int ndim,
                        const int64_t **shape, Error *err) {
@@ -387,4 +390,39 @@ int model_preprocess_config(PreprocessConfig *p, const char *path, Error *err) {
     }
     config_close(&c);
     return status;
+}
+
+/* ---- easyfirst.json. ---- */
+
+static int settings_check(ModelSettings *s, const char *path, Error *err) {
+    static const char *const keys[] = {
+        "format", "attention",    "answer_position", "feature_layer", "class_token",
+        "pad",    "image_tokens", "prompts",         "languages",     NULL};
+    int format;
+    const char *attention, *key;
+    json_t *value;
+    TRY(config_integer(s->json, "format", path, 1, 1, 1, &format, err));
+    json_object_foreach(s->json, key, value) if (names_find(keys, key) < 0) return error_set(
+        err, "%s: unknown setting \"%.100s\"", path, key);
+    TRY(model_check_prompts(s->json, path, err));
+    TRY(model_check_languages(s->json, path, err));
+    TRY(config_text(s->json, "attention", path, "full", &attention, err));
+    if (!attention_find(attention, &s->attention))
+        return error_set(err, "%s: \"attention\" is \"%s\", expected \"full\" or \"block-causal\"",
+                         path, attention);
+    return config_integer(s->json, "answer_position", path, 0, 1 << 20, 0, &s->answer_position,
+                          err);
+}
+
+int model_settings_read(ModelSettings *s, const char *folder, Error *err) {
+    *s = (ModelSettings){0};
+    char *path = path_join(folder, MODEL_SETTINGS, err);
+    if (!path) return -1;
+    int status = access(path, F_OK) == 0 ? config_read(&s->json, path, err) : 0;
+    if (s->json && status == 0) status = settings_check(s, path, err);
+    free(path);
+    if (status == 0) return 0;
+    json_decref(s->json);
+    *s = (ModelSettings){0};
+    return -1;
 }

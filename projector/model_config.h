@@ -10,9 +10,21 @@
 #include <jansson.h>
 
 #include "data/checkpoints/part.h"
-#include "language/xlmr.h"
+#include "language/infill.h"
 #include "vision/preprocess.h"
 #include "vision/vit.h"
+
+/* A model folder's easyfirst.json, checked: its values are of their types, prompts and languages are
+ * known ones. */
+typedef struct ModelSettings {
+    json_t
+        *json; /* the caller's; NULL: the folder has no such file, and all else is as by default */
+    AttentionPattern attention;
+    int answer_position;
+} ModelSettings;
+
+/* On failure nothing is the caller's. */
+int model_settings_read(ModelSettings *settings, const char *folder, Error *err);
 
 /* The shape of a tensor that must be there and have `ndim` dimensions, to read sizes from. */
 int model_tensor_sizes(const Checkpoint *c, Part part, const char *name, int ndim,

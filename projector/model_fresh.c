@@ -36,12 +36,10 @@ int model_fresh_language(Model *m, const XlmrConfig *config, FreshWeights fresh,
     return part_fill(&m->language, fresh, err);
 }
 
-int model_fresh_projector(Model *m, const char *name, FreshWeights fresh, Error *err) {
-    bool linear = !strcmp(name, projector_kind_name(PROJECTOR_LINEAR));
+int model_fresh_projector(Model *m, ProjectorKind kind, FreshWeights fresh, Error *err) {
     part_begin(m, &m->projector, PART_PROJECTOR, fresh.dtype, m->vision.compute);
-    TRY(projector_declare(&m->projector_model, linear ? PROJECTOR_LINEAR : PROJECTOR_MLP2X_GELU,
-                          m->vit.config.block.width, m->xlmr.config.block.width,
-                          &m->projector.params, err));
+    TRY(projector_declare(&m->projector_model, kind, m->vit.config.block.width,
+                          m->xlmr.config.block.width, &m->projector.params, err));
     m->parts.projector = &m->projector_model;
     return part_fill(&m->projector, fresh, err);
 }

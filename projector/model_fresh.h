@@ -16,7 +16,7 @@ typedef struct FreshWeights {
  * the part they read. After a failure model_close is due as ever. */
 int model_fresh_vision(Model *model, const VitConfig *config, FreshWeights fresh, Error *err);
 int model_fresh_language(Model *model, const XlmrConfig *config, FreshWeights fresh, Error *err);
-int model_fresh_projector(Model *model, const char *kind, FreshWeights fresh, Error *err);
+int model_fresh_projector(Model *model, ProjectorKind kind, FreshWeights fresh, Error *err);
 int model_fresh_length(Model *model, int classes, FreshWeights fresh, Error *err);
 
 #endif

@@ -72,7 +72,7 @@ int model_write_settings(const json_t *settings, AttentionPattern attention, con
         json_decref(json);
         json = NULL;
     }
-    return model_write_json(json, folder, "easyfirst.json", err);
+    return model_write_json(json, folder, MODEL_SETTINGS, err);
 }
 
 const char *model_config_dtype(Dtype dtype) {

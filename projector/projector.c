@@ -1,7 +1,12 @@
 #include "projector/projector.h"
 
+#include "kernels/names.h"
+
+const char *const projector_kind_names[] = {
+    [PROJECTOR_LINEAR] = "linear", [PROJECTOR_MLP2X_GELU] = "mlp2x_gelu", NULL};
+
 const char *projector_kind_name(ProjectorKind kind) {
-    return kind == PROJECTOR_LINEAR ? "linear" : "mlp2x_gelu";
+    return names_get(projector_kind_names, kind);
 }
 
 int projector_declare(Projector *p, ProjectorKind kind, int in, int out, Params *params,

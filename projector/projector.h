@@ -6,9 +6,15 @@
 
 #include "kernels/params.h"
 
-typedef enum ProjectorKind { PROJECTOR_LINEAR, PROJECTOR_MLP2X_GELU } ProjectorKind;
+typedef enum ProjectorKind {
+    PROJECTOR_NONE = -1, /* no projector is asked for */
+    PROJECTOR_LINEAR,
+    PROJECTOR_MLP2X_GELU,
+} ProjectorKind;
 
-const char *projector_kind_name(ProjectorKind kind); /* "linear", "mlp2x_gelu": LLaVA's words */
+/* LLaVA's words, "linear" and "mlp2x_gelu". */
+extern const char *const projector_kind_names[];
+const char *projector_kind_name(ProjectorKind kind);
 
 typedef struct Projector {
     ProjectorKind kind;

@@ -1,5 +1,6 @@
 #include "tests/golden_models.h"
 
+#include "kernels/names.h"
 #include "tests/matrix.h"
 
 const char *const golden_folders[2] = {"tests/golden/models/tiny-base",
@@ -10,7 +11,9 @@ void fixture_open(Fixture *f, const char *folder, const char *dtype) {
     char path[512];
     *f = (Fixture){.limit = strcmp(dtype, "f32") ? 2e-2 : 1e-5};
     assert_ok(test_device_open(&f->device, &(DeviceOptions){0}, &err), &err);
-    ModelOptions options = {.folder = folder, .dtype = dtype, .feature_layer = FEATURE_LAYER_UNSET};
+    ModelOptions options = {.folder = folder,
+                            .dtype = (Dtype)names_find(dtype_choices, dtype),
+                            .feature_layer = FEATURE_LAYER_UNSET};
     assert_ok(model_open(&f->model, &options, f->device, &err), &err);
     snprintf(path, sizeof path, "%s/stages.safetensors", folder);
     assert_ok(checkpoint_open(&f->golden, path, NULL, &err), &err);

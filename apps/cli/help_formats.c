@@ -15,8 +15,8 @@ HelpFormat help_format_find(const char *name) {
 /* What can be completed after an option. */
 typedef enum Value { VALUE_NONE, VALUE_WORDS, VALUE_FOLDER, VALUE_FILE, VALUE_OTHER } Value;
 
-/* `words` are separated by '|'. */
-static Value option_value(const Option *o, const char **words) {
+/* *words are separated by '|'; those of a choice are put into `out`. */
+static Value option_value(const Option *o, const char **words, char out[OPTION_ARGUMENT_SIZE]) {
     switch (o->kind) {
     case OPTION_FLAG:
         return VALUE_NONE;
@@ -24,7 +24,7 @@ static Value option_value(const Option *o, const char **words) {
         *words = "on|off";
         return VALUE_WORDS;
     case OPTION_CHOICE:
-        *words = o->argument;
+        *words = option_argument(o, out);
         return VALUE_WORDS;
     case OPTION_DEVICE:
         *words = "cpu|cuda|auto";
@@ -63,8 +63,9 @@ static const char shell_quote[] = "'\\''", fish_quote[] = "\\'";
 /* ---- bash ---- */
 
 static void bash_value(const Option *o) {
+    char choice[OPTION_ARGUMENT_SIZE];
     const char *words = NULL;
-    Value value = option_value(o, &words);
+    Value value = option_value(o, &words, choice);
     if (value == VALUE_NONE) return;
     printf("        --%s", o->name);
     if (o->letter) printf(" | -%c", o->letter);
@@ -161,8 +162,10 @@ static const char bash_end[] =
 /* ---- zsh ---- */
 
 static void zsh_option(const Option *o) {
+    char choice[OPTION_ARGUMENT_SIZE];
     const char *words = NULL, *equals = o->kind == OPTION_FLAG ? "" : "=";
-    Value value = option_value(o, &words);
+    Value value = option_value(o, &words, choice);
+    const char *argument = option_argument(o, choice);
     fputs("            '", stdout);
     if (o->kind == OPTION_LIST) putchar('*');
     if (o->letter && o->kind != OPTION_LIST) printf("(-%c --%s)", o->letter, o->name);
@@ -174,7 +177,7 @@ static void zsh_option(const Option *o) {
     putchar(']');
     if (value != VALUE_NONE) {
         putchar(':');
-        put_quoted(o->argument ? o->argument : "value", "[]:\\", shell_quote);
+        put_quoted(argument ? argument : "value", "[]:\\", shell_quote);
         putchar(':');
     }
     if (value == VALUE_FOLDER) fputs("_files -/", stdout);
@@ -249,8 +252,9 @@ static void fish_command(const CommandHelp *help, const OptionGroup *groups, int
     for (int g = 0; g < group_count; g++)
         for (int i = 0; i < groups[g].count; i++) {
             const Option *o = &groups[g].options[i];
+            char choice[OPTION_ARGUMENT_SIZE];
             const char *words = NULL;
-            Value value = option_value(o, &words);
+            Value value = option_value(o, &words, choice);
             printf("complete -c easyfirst -n '__easyfirst_command %s' -l %s", help->name, o->name);
             if (o->letter) printf(" -s %c", o->letter);
             if (value == VALUE_FILE) fputs(" -r -F", stdout);

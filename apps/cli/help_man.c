@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "apps/commands.h"
+#include "projector/easyfirst.h"
 
 /* One character of text, so that groff prints it as it is. */
 static void put_char(char c) {
@@ -67,7 +67,7 @@ static void put_heading(const char *name) {
     fputs(".TH EASYFIRST", stdout);
     if (name) putchar('-');
     put_upper(name ? name : "");
-    puts(" 1 \"\" \"easyfirst " EASYFIRST_VERSION "\" \"User Commands\"\n.SH NAME");
+    puts(" 1 \"\" \"easyfirst " EF_VERSION "\" \"User Commands\"\n.SH NAME");
 }
 
 /* "easyfirst\-score\-text" */
@@ -107,9 +107,11 @@ static void put_option(const Option *o) {
     fputs("\\fB\\-\\-", stdout);
     put_text(o->name, strlen(o->name));
     fputs("\\fR", stdout);
-    if (o->argument) {
+    char words[OPTION_ARGUMENT_SIZE];
+    const char *argument = option_argument(o, words);
+    if (argument) {
         fputs(" \\fI", stdout);
-        put_text(o->argument, strlen(o->argument));
+        put_text(argument, strlen(argument));
         fputs("\\fR", stdout);
     }
     putchar('\n');

@@ -1,7 +1,5 @@
 #include "apps/cli/options.h"
 
-#include "apps/cli/loading.h"
-
 #include <errno.h>
 #include <getopt.h>
 #include <math.h>
@@ -11,10 +9,12 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "apps/commands.h"
 #include "apps/cli/help_formats.h"
 #include "apps/cli/report.h"
+#include "kernels/device.h"
+#include "kernels/names.h"
 #include "kernels/nearest_word.h"
+#include "projector/easyfirst.h"
 
 enum {
     OPTIONS_MOST = OPTIONS_IN_GROUP * OPTION_GROUPS,
@@ -58,11 +58,70 @@ static bool read_real(const char *text, double least, double most, double *value
     return true;
 }
 
-static bool is_choice(const char *word, const char *choices) {
-    size_t size = strlen(word);
-    for (const char *c = choices; c; c = strchr(c, '|') ? strchr(c, '|') + 1 : NULL)
-        if (strcspn(c, "|") == size && !strncmp(c, word, size)) return size > 0;
-    return false;
+const char *option_argument(const Option *o, char out[OPTION_ARGUMENT_SIZE]) {
+    if (o->kind != OPTION_CHOICE) return o->argument;
+    size_t used = 0;
+    out[0] = 0;
+    for (int i = (int)o->least; o->names[i] && used < OPTION_ARGUMENT_SIZE; i++) {
+        int n =
+            snprintf(out + used, OPTION_ARGUMENT_SIZE - used, "%s%s", used ? "|" : "", o->names[i]);
+        used += (size_t)n;
+    }
+    return out;
+}
+
+static int choice_set(const Option *o, const char *label, const char *word, Error *err) {
+    char words[OPTION_ARGUMENT_SIZE];
+    int value = names_find(o->names, word);
+    if (value < (int)o->least)
+        return error_set(err, "%s takes %s, not \"%s\"", label, option_argument(o, words), word);
+    *(int *)o->target = value;
+    return 0;
+}
+
+/* No word of a list of choices: the nearest one, or all of them. */
+static int no_choice(const Option *o, const char *label, const char *word, Error *err) {
+    char words[OPTION_ARGUMENT_SIZE];
+    const char *near = nearest_word(word, o->names);
+    if (near) return error_set(err, "%s: there is no \"%s\": did you mean %s?", label, word, near);
+    Option one = *o;
+    one.kind = OPTION_CHOICE;
+    return error_set(err, "%s: there is no \"%s\": it takes %s, with commas between, or all", label,
+                     word, option_argument(&one, words));
+}
+
+/* "query,value" to bits. */
+static int choices_set(const Option *o, const char *label, const char *text, Error *err) {
+    unsigned bits = 0;
+    bool all = !strcmp(text, "all");
+    for (int i = 0; all && o->names[i]; i++) bits |= 1u << i;
+    for (const char *at = text; !all; at++) {
+        size_t size = strcspn(at, ",");
+        char *word = strndup(at, size);
+        if (!word) return error_set(err, "out of memory for %s", label);
+        int value = names_find(o->names, word);
+        int status = value < 0 ? no_choice(o, label, word, err) : 0;
+        free(word);
+        if (status) return -1;
+        bits |= 1u << value;
+        at += size;
+        if (!*at) break;
+    }
+    *(unsigned *)o->target = bits;
+    return 0;
+}
+
+/* NULL without memory. */
+static json_t *choices_json(const Option *o) {
+    unsigned bits = *(const unsigned *)o->target, all = 0;
+    char text[OPTION_ARGUMENT_SIZE] = "";
+    size_t used = 0;
+    for (int i = 0; o->names[i]; i++) all |= 1u << i;
+    for (int i = 0; o->names[i] && used < sizeof text; i++)
+        if (bits >> i & 1)
+            used += (size_t)snprintf(text + used, sizeof text - used, "%s%s", used ? "," : "",
+                                     o->names[i]);
+    return json_string(bits == all ? "all" : text);
 }
 
 static bool is_device(const char *name) {
@@ -89,7 +148,7 @@ static int option_set(const Option *o, const char *label, const char *value, Err
         *(bool *)o->target = true;
         return 0;
     case OPTION_SWITCH:
-        if (!is_choice(value, "on|off"))
+        if (strcmp(value, "on") && strcmp(value, "off"))
             return error_set(err, "%s takes on or off, not \"%s\"", label, value);
         *(bool *)o->target = !strcmp(value, "on");
         return 0;
@@ -98,10 +157,9 @@ static int option_set(const Option *o, const char *label, const char *value, Err
         *(const char **)o->target = value;
         return 0;
     case OPTION_CHOICE:
-        if (!is_choice(value, o->argument))
-            return error_set(err, "%s takes %s, not \"%s\"", label, o->argument, value);
-        *(const char **)o->target = value;
-        return 0;
+        return choice_set(o, label, value, err);
+    case OPTION_CHOICES:
+        return choices_set(o, label, value, err);
     case OPTION_DEVICE:
         if (!is_device(value))
             return error_set(err, "%s takes cpu, cuda, cuda:N or auto, not \"%s\"", label, value);
@@ -148,6 +206,7 @@ static int option_from_json(const Option *o, const char *label, const json_t *va
         return 0;
     case OPTION_TEXT:
     case OPTION_CHOICE:
+    case OPTION_CHOICES:
     case OPTION_DEVICE:
         right = json_is_string(value);
         break;
@@ -234,8 +293,17 @@ static json_t *option_to_json(const Option *o, bool *failed) {
     case OPTION_SWITCH:
         json = json_boolean(*(const bool *)o->target);
         break;
+    case OPTION_CHOICE: {
+        int value = *(const int *)o->target;
+        if (value < (int)o->least) return NULL;
+        json = json_string(names_get(o->names, value));
+        break;
+    }
+    case OPTION_CHOICES:
+        if (!*(const unsigned *)o->target) return NULL;
+        json = choices_json(o);
+        break;
     case OPTION_TEXT:
-    case OPTION_CHOICE:
     case OPTION_DEVICE:
         if (!*(const char **)o->target) return NULL;
         json = json_string(*(const char **)o->target);
@@ -299,10 +367,11 @@ static void print_lines(const char *text, int indent) {
 
 static void print_option(const Option *o) {
     enum { COLUMN = 28 };
-    char left[64], letter[8] = "    ";
+    char left[64 + OPTION_ARGUMENT_SIZE], letter[8] = "    ", words[OPTION_ARGUMENT_SIZE];
+    const char *argument = option_argument(o, words);
     if (o->letter) snprintf(letter, sizeof letter, "-%c, ", o->letter);
-    snprintf(left, sizeof left, "  %s--%s%s%s", letter, o->name, o->argument ? " " : "",
-             o->argument ? o->argument : "");
+    snprintf(left, sizeof left, "  %s--%s%s%s", letter, o->name, argument ? " " : "",
+             argument ? argument : "");
     if (strlen(left) + 2 > COLUMN)
         printf("%s\n%*s", left, COLUMN, "");
     else
@@ -369,6 +438,7 @@ static void table_make(Table *t, const OptionGroup *groups, int group_count) {
 static int unknown_option(const CommandHelp *help, const Table *t, const char *word) {
     const char *names[OPTIONS_MOST + 3] = {NULL};
     for (int i = 0; i <= t->count + 1; i++) names[i] = t->longs[i].name;
+    if (optopt == VERSION_VALUE) return options_wrong(help, "--version takes no argument");
     if (optopt >= FIRST_VALUE)
         return options_wrong(help, "--%s takes no argument", t->longs[optopt - FIRST_VALUE].name);
     if (optopt) return options_wrong(help, "there is no option -%c", optopt);
@@ -391,6 +461,7 @@ int words_after_dashes(int argc, char **argv) {
 int options_read(const CommandHelp *help, const OptionGroup *groups, int group_count, int argc,
                  char **argv, int *first) {
     Table t;
+    char words[OPTION_ARGUMENT_SIZE];
     table_make(&t, groups, group_count);
     opterr = 0; /* messages are ours */
     optind = 0; /* from the beginning, whatever was read before */
@@ -399,7 +470,7 @@ int options_read(const CommandHelp *help, const OptionGroup *groups, int group_c
         int value = getopt_long(argc, argv, t.letters, t.longs, NULL);
         if (value == -1) break;
         if (value == VERSION_VALUE) {
-            puts("easyfirst " EASYFIRST_VERSION);
+            puts("easyfirst " EF_VERSION);
             return fflush(stdout) ? 1 : 0;
         }
         if (value == HELP_VALUE && optarg) return print_as(optarg, help, groups, group_count);
@@ -409,7 +480,7 @@ int options_read(const CommandHelp *help, const OptionGroup *groups, int group_c
             for (int i = 0; i < t.count; i++)
                 if (optopt == t.options[i]->letter || optopt == FIRST_VALUE + i)
                     return options_wrong(help, "--%s needs a %s", t.options[i]->name,
-                                         t.options[i]->argument);
+                                         option_argument(t.options[i], words));
         }
         if (value == '?') {
             /* The word is the one before optind, or, inside a cluster of letters, unimportant. */
@@ -428,166 +499,4 @@ int options_read(const CommandHelp *help, const OptionGroup *groups, int group_c
     }
     *first = optind;
     return -1;
-}
-
-/* ---- What several commands share. ---- */
-
-void common_init(CommonOptions *o) {
-    *o = (CommonOptions){.model = {.feature_layer = FEATURE_LAYER_UNSET},
-                         .answer = answer_options_default(),
-                         .long_prompts = long_prompts_name(LONG_PROMPTS_REFUSE)};
-}
-
-static void group_add(OptionGroup *group, Option option) {
-    group->options[group->count++] = option;
-}
-
-Option device_option(const char **device) {
-    return (Option){"device",
-                    0,
-                    OPTION_DEVICE,
-                    "NAME",
-                    device,
-                    "where to compute: cpu, cuda, cuda:N for one of several GPUs, or\n"
-                    "auto (default: a GPU if there is one)"};
-}
-
-Option threads_option(int *threads) {
-    return (Option){
-        "threads", 't', OPTION_INTEGER, "N", threads, "processor threads (default: all)", 1, 1024};
-}
-
-void model_group(ModelOptions *m, const char **device, int *threads, OptionGroup *group) {
-    *group = (OptionGroup){.title = "model options"};
-    group_add(group, (Option){"model", 'm', OPTION_TEXT, "FOLDER", &m->folder,
-                              "the model's folder; else $EASYFIRST_MODEL, else the bundled one"});
-    group_add(group, (Option){"vision", 0, OPTION_TEXT, "PATH", &m->vision,
-                              "a CLIP vision tower, folder or file, instead of the folder's"});
-    group_add(group, (Option){"language", 0, OPTION_TEXT, "PATH", &m->language,
-                              "an XLM-R or XLM-R-XL, folder or file, instead"});
-    group_add(group, (Option){"projector", 0, OPTION_TEXT, "PATH", &m->projector,
-                              "a projector, file or folder, instead"});
-    group_add(group, (Option){"length-predictor", 0, OPTION_TEXT, "PATH", &m->length,
-                              "a length predictor, file or folder, instead"});
-    group_add(group, (Option){"dtype", 0, OPTION_CHOICE, "auto|f32|bf16", &m->dtype,
-                              "arithmetic; auto: bf16 for bf16 weights where the processor\n"
-                              "has it, else f32"});
-    group_add(group, (Option){"feature-layer", 0, OPTION_INTEGER, "N", &m->feature_layer,
-                              "the vision tower's layer to take features from; -1 is the last\n"
-                              "(default: as the model's folder says, else -2)",
-                              -999, 999});
-    group_add(group, (Option){"pad", 0, OPTION_CHOICE, "on|off", &m->pad,
-                              "put images into a square instead of cropping them to one\n"
-                              "(default: as the model's folder says, else on)"});
-    group_add(group, device_option(device));
-    group_add(group, threads_option(threads));
-}
-
-void common_answer_group(CommonOptions *o, OptionGroup *group) {
-    AnswerOptions *a = &o->answer;
-    *group = (OptionGroup){.title = "answer options"};
-    group_add(group,
-              (Option){"steps", 0, OPTION_INTEGER, "T", &a->decode.iterations,
-                       a->decode.iterations
-                           ? "denoising steps (default 50)"
-                           : "denoising steps (default: as many as the answer has tokens, 10 to\n"
-                             "50; the paper's evaluations take 50)",
-                       1, 1000000});
-    group_add(group, (Option){"strategy", 0, OPTION_TEXT, "NAME", &o->strategy,
-                              "reparam-uncond-deterministic-cosine (the default) with cond,\n"
-                              "stochasticTAU, linear; cmlm; ar"});
-    group_add(group, (Option){"length", 'n', OPTION_INTEGER, "N", &o->length,
-                              "the answer's length in tokens (default: predicted)", 1, 1000000});
-    group_add(group,
-              (Option){"beam", 'b', OPTION_INTEGER, "B", &a->length_beam,
-                       "try the B likeliest lengths, keep the best answer (default 1)", 1, 512});
-    group_add(group, (Option){"length-weight", 0, OPTION_REAL, "X", &a->length_weight,
-                              "with --beam: the answers' scores count, and X times the\n"
-                              "lengths' log-probabilities (default 0: scores alone)",
-                              0, 100});
-    group_add(group, (Option){"samples", 0, OPTION_INTEGER, "M", &a->samples,
-                              "fill each length M times, keep the best (default 1)", 1, 1024});
-    group_add(group,
-              (Option){"temperature", 0, OPTION_REAL, "X", &a->decode.temperature,
-                       "sample tokens at this temperature (default 0: the likeliest)", 0, 100});
-    group_add(group, (Option){"seed", 's', OPTION_SEED, "N", &a->decode.seed,
-                              "seed of everything random (default 0)"});
-    group_add(group, (Option){"no-canvas-cache", 0, OPTION_FLAG, NULL, &a->decode.no_canvas_cache,
-                              "evaluate every step, known or not: the same answer, slower"});
-    group_add(group, (Option){"no-kv-cache", 0, OPTION_FLAG, NULL, &a->no_kv_cache,
-                              "block-causal models: keep no keys and values; same answer, slower"});
-    group_add(group,
-              (Option){"long-prompts", 0, OPTION_CHOICE, LONG_PROMPTS_CHOICES, &o->long_prompts,
-                       o->long_prompts && !strcmp(o->long_prompts, "skip")
-                           ? "a prompt that leaves no room for its answer is an error, is\n"
-                             "left out, or loses its first tokens (default skip)"
-                           : "a prompt that leaves no room for its answer is an error, is\n"
-                             "left out, or loses its first tokens (default refuse)"});
-    group_add(group, (Option){"json", 0, OPTION_FLAG, NULL, &o->json,
-                              "JSON, one object a line, instead of plain text"});
-    group_add(group,
-              (Option){"quiet", 'q', OPTION_FLAG, NULL, &o->quiet, "no timings on standard error"});
-}
-
-/* The model that comes with the program: in the source tree beside the folder of the build, or
- * where `make install` puts it. NULL if there is none. */
-static const char *bundled_model(char *path, size_t size) {
-    static const char *const places[] = {"../data/bundled/model", "../share/easyfirst/model"};
-    char program[PATH_MAX];
-    ssize_t length = readlink("/proc/self/exe", program, sizeof program - 1);
-    if (length <= 0) return NULL;
-    program[length] = 0;
-    char *name = strrchr(program, '/');
-    if (!name) return NULL;
-    *name = 0;
-    for (size_t i = 0; i < sizeof places / sizeof places[0]; i++) {
-        int n = snprintf(path, size, "%s/%s/easyfirst.json", program, places[i]);
-        if (n < 0 || (size_t)n >= size || access(path, R_OK) != 0) continue;
-        *strrchr(path, '/') = 0;
-        return path;
-    }
-    return NULL;
-}
-
-int common_check(const CommandHelp *help, CommonOptions *o) {
-    ModelOptions *m = &o->model;
-    Error err;
-    if (o->strategy && decode_strategy_parse(&o->answer.decode, o->strategy, &err))
-        return options_wrong(help, "--strategy: %s", err.text);
-    o->answer.long_prompts = (LongPrompts)long_prompts_find(o->long_prompts);
-    const char *folder = getenv("EASYFIRST_MODEL");
-    if (!m->folder && folder && folder[0]) m->folder = folder;
-    if (!m->folder && !m->vision && !m->language && !m->projector && !m->length)
-        m->folder = bundled_model(o->bundled, sizeof o->bundled);
-    if (!m->folder && !m->vision && !m->language && !m->projector && !m->length)
-        return options_wrong(help,
-                             "no model is named: give its folder with -m FOLDER or in the "
-                             "environment as EASYFIRST_MODEL, or its parts with --language and "
-                             "so on");
-    return -1;
-}
-
-int common_at_once(const CommonOptions *o, int most) {
-    return answer_at_once(&o->answer, most);
-}
-
-int session_open(Session *session, const CommonOptions *o, Error *err) {
-    *session = (Session){0};
-    double start = clock_seconds();
-    TRY(device_choose(&session->device, o->device, o->threads, err));
-    ModelOptions model = o->model;
-    model.answers = !model.describe_only;
-    model.answer_length = o->length;
-    if (!o->quiet) model.loading = loading_print;
-    TRY(model_open(&session->model, &model, session->device, err));
-    session->open = true;
-    TRY(device_wait(session->device, err));
-    session->load_s = clock_seconds() - start;
-    return 0;
-}
-
-void session_close(Session *session) {
-    if (session->open) model_close(&session->model);
-    device_close(session->device);
-    *session = (Session){0};
 }

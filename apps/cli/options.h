@@ -1,5 +1,4 @@
-/* options.h - command lines: tables of options, from which both the reading and the help come, and
- * the options that several commands share.
+/* options.h - command lines: tables of options, from which both the reading and the help come.
  *
  * A command lists its options as rows that point to the variables they set; what --help prints,
  * what is accepted, and what is read from and written to JSON, can then never differ. Numbers are
@@ -8,16 +7,19 @@
 #ifndef EASYFIRST_APPS_CLI_OPTIONS_H
 #define EASYFIRST_APPS_CLI_OPTIONS_H
 
-#include <jansson.h>
-#include <limits.h>
+#include <stdbool.h>
 
-#include "projector/model.h"
+#include <jansson.h>
+
+#include "data/files/text_list.h"
+#include "kernels/error.h"
 
 typedef enum OptionKind {
     OPTION_FLAG,    /* bool: set to true */
     OPTION_SWITCH,  /* bool: "on" or "off"; for what is on unless it is turned off */
     OPTION_TEXT,    /* const char * */
-    OPTION_CHOICE,  /* const char *: one of the words in `argument`, which '|' separates */
+    OPTION_CHOICE,  /* an enum (or int): one of `names` from number `least` on; below it: not set */
+    OPTION_CHOICES, /* unsigned: bits 1 << number of `names`, with commas between, or "all" */
     OPTION_DEVICE,  /* const char *: a device's name, as device_choose takes it */
     OPTION_LIST,    /* TextList: may be given several times */
     OPTION_INTEGER, /* int, in [least, most] */
@@ -29,11 +31,12 @@ typedef struct Option {
     const char *name; /* without the dashes */
     char letter;      /* 0: none */
     OptionKind kind;
-    const char *argument; /* what the help calls it; NULL for a flag */
+    const char *argument; /* what the help calls it; NULL for a flag and a choice */
     void *target;
     const char *help; /* lines are separated by '\n' */
     double least, most;
-    bool *given; /* set to true when the option is set; NULL: nobody asks */
+    bool *given;              /* set to true when the option is set; NULL: nobody asks */
+    const char *const *names; /* of a choice: the words of its enum, NULL-terminated */
 } Option;
 
 enum { OPTIONS_IN_GROUP = 16, OPTION_GROUPS = 8 };
@@ -43,13 +46,6 @@ typedef struct OptionGroup {
     Option options[OPTIONS_IN_GROUP];
     int count;
 } OptionGroup;
-
-/* The words of an OPTION_LIST, in their order; the texts are argv's or a JSON object's. Free
- * `items`. */
-typedef struct TextList {
-    const char **items;
-    int count;
-} TextList;
 
 /* What a command says of itself. */
 typedef struct CommandHelp {
@@ -64,6 +60,12 @@ typedef struct CommandHelp {
  * --help is understood without being in a group. */
 int options_read(const CommandHelp *help, const OptionGroup *groups, int group_count, int argc,
                  char **argv, int *first);
+
+enum { OPTION_ARGUMENT_SIZE = 256 };
+
+/* What the help calls an option's argument: a choice's words with '|' between, else `argument`,
+ * NULL for a flag. */
+const char *option_argument(const Option *option, char out[OPTION_ARGUMENT_SIZE]);
 
 /* How many words follow a `--`: they are what they are, whatever they look like. 0 without one. To
  * be called before options_read, which reorders argv. */
@@ -89,53 +91,5 @@ double real_shortest(float value);
 /* Says what is wrong with the command line, in one line on standard error, and returns 2. */
 int options_wrong(const CommandHelp *help, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
-
-/* ---- What several commands share. ---- */
-
-typedef struct CommonOptions {
-    ModelOptions model;
-    AnswerOptions answer;
-    const char *strategy;
-    const char *long_prompts; /* a LongPrompts by its name; common_check puts it into `answer` */
-    int length;               /* tokens of the answer; 0: predicted */
-    const char *device;
-    int threads;
-    bool json, quiet;
-    char bundled[PATH_MAX]; /* the bundled model's folder, where it is used */
-} CommonOptions;
-
-/* The rows of --device and --threads, for every command that computes. */
-Option device_option(const char **device);
-Option threads_option(int *threads);
-
-/* The rows that name a model and its parts, and those two. */
-void model_group(ModelOptions *model, const char **device, int *threads, OptionGroup *group);
-
-/* Defaults; then a group of what is said of answers. It points into `o`, which must stay. A command
- * that wants another default sets it in between; decode.iterations 0 lets the steps follow the
- * answer's length. */
-void common_init(CommonOptions *o);
-void common_answer_group(CommonOptions *o, OptionGroup *group);
-
-/* Checks what the rows cannot: the name of the strategy, and that a model is named, by
- * $EASYFIRST_MODEL if nowhere else; without that it is the bundled one. Returns -1 to go on, or the
- * exit status. */
-int common_check(const CommandHelp *help, CommonOptions *o);
-
-/* How many requests go into one call: `most`, fewer where each has many hypotheses or steps, so
- * that one that fits by itself does not fail for memory because of those beside it. */
-int common_at_once(const CommonOptions *o, int most);
-
-/* A device and an open model. Exactly one close for every open, failed or not. A model that is to
- * answer, but neither knows lengths nor was given one, is refused here, not line by line. */
-typedef struct Session {
-    Device *device;
-    Model model;
-    bool open; /* the model is */
-    double load_s;
-} Session;
-
-int session_open(Session *session, const CommonOptions *o, Error *err);
-void session_close(Session *session);
 
 #endif

@@ -9,7 +9,7 @@
 #include "apps/eval/eval.h"
 #include "apps/eval/result.h"
 #include "apps/eval/run.h"
-#include "apps/eval/gqa_report.h"
+#include "apps/score/gqa_report.h"
 #include "data/files/file_open.h"
 #include "data/files/file_write.h"
 #include "data/sets/gqa.h"

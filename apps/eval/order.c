@@ -6,7 +6,6 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "apps/commands.h"
 #include "apps/eval/eval.h"
 #include "apps/eval/progress.h"
 #include "apps/eval/result.h"
@@ -17,6 +16,7 @@
 #include "data/files/file_open.h"
 #include "data/files/file_write.h"
 #include "data/files/path.h"
+#include "projector/easyfirst.h"
 
 static const CommandHelp help = {
     .name = "eval order",
@@ -47,12 +47,17 @@ static const CommandHelp help = {
 
 enum { REQUESTS_AT_ONCE = 64, IMAGES_AT_ONCE = 8 };
 
+/* How long answers are: as long as the length predictor says, or as their targets. */
+typedef enum OrderLengths { ORDER_PREDICTED, ORDER_TARGET } OrderLengths;
+
+static const char *const lengths_names[] = {"predicted", "target", NULL};
+
 typedef struct OrderEval {
     EvalOptions options; /* of which --out, --shard and --batch-tokens are not used */
     const char *path, *images, *graphs_path, *json;
     TextList from;
     float fixed_share; /* percent */
-    const char *lengths;
+    OrderLengths lengths;
     bool phrase;
     CausalGraphs graphs;
     OrderPrompts prompts;
@@ -208,7 +213,7 @@ static int batch_image(OrderEval *o, Batch *b, const OrderPrompt *prompt) {
 /* The answer's length in tokens that is asked for; 0: the model's own choice. */
 static int find_length(const OrderEval *o, const OrderPrompt *prompt, int *length, Error *err) {
     *length = o->options.common.length;
-    if (!prompt->target || !o->lengths || strcmp(o->lengths, "target")) return 0;
+    if (!prompt->target || o->lengths != ORDER_TARGET) return 0;
     Ids ids = {0};
     int status = tokenizer_encode(o->session.model.tokenizer, prompt->target,
                                   strlen(prompt->target), &ids, err);
@@ -372,10 +377,10 @@ static json_t *settings_make(OrderEval *o, Error *err) {
         eval_model_name(&o->options);
         if (o->images) json_object_set_new(data, "images", json_text(o->images));
         json_object_set_new(data, "phrase", json_boolean(o->phrase));
-        json_object_set_new(data, "lengths", json_string(o->lengths ? o->lengths : "predicted"));
+        json_object_set_new(data, "lengths", json_string(lengths_names[o->lengths]));
         return eval_settings_json(&o->options, &o->session, "eval order", data, err);
     }
-    json_t *settings = json_pack("{s:s, s:s, s:o, s:i}", "version", EASYFIRST_VERSION, "command",
+    json_t *settings = json_pack("{s:s, s:s, s:o, s:i}", "version", EF_VERSION, "command",
                                  "eval order", "data", data, "limit", o->options.limit);
     if (!settings) error_set(err, "out of memory for the settings");
     return settings;
@@ -508,12 +513,13 @@ int eval_order(int argc, char **argv) {
              {"phrase", 0, OPTION_FLAG, NULL, &o.phrase,
               "ask questions about images for a word or phrase, as eval gqa\n"
               "does; else as ask does"},
-             {"lengths", 0, OPTION_CHOICE, "predicted|target", &o.lengths,
+             {"lengths", 0, OPTION_CHOICE, NULL, &o.lengths,
               "target: answers as long as those in FILE or in the graphs, where\n"
-              "they have one"},
+              "they have one",
+              .names = lengths_names},
              {"limit", 0, OPTION_INTEGER, "N", &o.options.limit, "only the first N", 1, INT_MAX}}}};
     common_init(&o.options.common);
-    o.options.common.long_prompts = long_prompts_name(LONG_PROMPTS_SKIP);
+    o.options.common.answer.long_prompts = LONG_PROMPTS_SKIP;
     answer_group(&o, &groups[1]);
     model_group(&o.options.common.model, &o.options.common.device, &o.options.common.threads,
                 &groups[2]);

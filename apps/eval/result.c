@@ -6,7 +6,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "apps/commands.h"
 #include "apps/eval/folder.h"
 #include "apps/eval/order_input.h"
 #include "apps/cli/report.h"
@@ -14,6 +13,7 @@
 #include "data/files/file_open.h"
 #include "data/files/json_memory.h"
 #include "data/files/path.h"
+#include "projector/easyfirst.h"
 
 /* ---- Options. ---- */
 
@@ -185,7 +185,7 @@ static int add_model(json_t *files, const EvalOptions *o, const Model *m, Error 
                  {"language", &m->language},
                  {"length", &m->length}};
     if (m->settings) {
-        char *path = path_join(o->common.model.folder, "easyfirst.json", err);
+        char *path = path_join(o->common.model.folder, MODEL_SETTINGS, err);
         int status = path ? add_file(files, "", path, err) : -1;
         free(path);
         if (status) return -1;
@@ -227,9 +227,9 @@ json_t *eval_settings_json(const EvalOptions *o, const Session *session, const c
         json_object_set_new(model, "pad", json_boolean(m->parts.preprocess.pad));
     }
     json_t *json =
-        json_pack("{s:s, s:s, s:o, s:o, s:o, s:s, s:s, s:i}", "version", EASYFIRST_VERSION,
-                  "command", command, "model", model, "data", data, "answer", answer_json(o),
-                  "device", device_kind(session->device) == DEVICE_CUDA ? "cuda" : "cpu", "dtype",
+        json_pack("{s:s, s:s, s:o, s:o, s:o, s:s, s:s, s:i}", "version", EF_VERSION, "command",
+                  command, "model", model, "data", data, "answer", answer_json(o), "device",
+                  device_kind(session->device) == DEVICE_CUDA ? "cuda" : "cpu", "dtype",
                   dtype_name(m->language.compute), "limit", o->limit);
     if ((!json || json_memory_failed()) && status == 0)
         status = error_set(err, "out of memory for the settings");
@@ -245,8 +245,8 @@ json_t *eval_result_json(json_t *settings, const EvalItems *items, const Skipped
     int64_t unanswered = eval_items_skipped(items, &skipped);
     EvalLong lengthy = eval_items_long(items);
     json_t *json = json_pack(
-        "{s:s, s:o, s:I, s:I, s:I, s:I, s:{s:I, s:I, s:I}, s:o, s:o}", "easyfirst",
-        EASYFIRST_VERSION, "settings", settings, "questions", (json_int_t)items->count, "answered",
+        "{s:s, s:o, s:I, s:I, s:I, s:I, s:{s:I, s:I, s:I}, s:o, s:o}", "easyfirst", EF_VERSION,
+        "settings", settings, "questions", (json_int_t)items->count, "answered",
         (json_int_t)(items->count - unanswered - lengthy.skipped), "unanswered",
         (json_int_t)unanswered, "left_out", (json_int_t)(left_out ? left_out->total : 0),
         "long_prompts", "skipped", (json_int_t)lengthy.skipped, "shortened",

@@ -6,7 +6,7 @@
 #include <jansson.h>
 
 #include "apps/eval/items.h"
-#include "apps/cli/options.h"
+#include "apps/cli/session.h"
 #include "apps/cli/report.h"
 #include "data/files/file_write.h"
 

@@ -13,7 +13,7 @@
 #define EASYFIRST_APPS_EVAL_RUN_H
 
 #include "apps/eval/store.h"
-#include "apps/cli/options.h"
+#include "apps/cli/session.h"
 #include "apps/cli/report.h"
 
 typedef struct EvalRunConfig {

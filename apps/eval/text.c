@@ -39,10 +39,17 @@ static const CommandHelp help = {
         "easyfirst eval text -m model --task exact 0shot.*.jsonl --lengths target --out tydiqa",
 };
 
+/* How long answers are: as the task has it, as the length predictor says, as the targets. */
+typedef enum TextLengths { LENGTHS_TASK, LENGTHS_PREDICTED, LENGTHS_TARGET } TextLengths;
+
+static const char *const lengths_names[] = {"task", "predicted", "target", NULL};
+
 typedef struct TextEval {
     EvalOptions options;
     EvalTextOptions score;
-    const char *task, *tokenize, *lengths, *subjects_path;
+    int task; /* an EvalTask; -1: not said */
+    TextLengths lengths;
+    const char *subjects_path;
     bool steps_given;
     char **paths; /* argv's */
     int path_count;
@@ -69,19 +76,15 @@ static int task_length(EvalTask task) {
     return task == EVAL_CHOICE ? 1 : task == EVAL_NUMBER ? 60 : 0;
 }
 
-static bool lengths_are(const TextEval *t, const char *kind) {
-    return !strcmp(t->lengths ? t->lengths : "task", kind);
-}
-
 static int word_items(TextEval *t, Error *err) {
     const CommonOptions *o = &t->options.common;
     for (int64_t i = 0; i < t->set.items.count; i++) {
         EvalItem *item = &t->set.items.items[i];
         if (item->answer || item->kind) continue;
-        item->length = o->length                ? o->length
-                       : lengths_are(t, "task") ? task_length(t->score.task)
-                                                : 0;
-        if (!o->length && lengths_are(t, "target"))
+        item->length = o->length                    ? o->length
+                       : t->lengths == LENGTHS_TASK ? task_length(t->score.task)
+                                                    : 0;
+        if (!o->length && t->lengths == LENGTHS_TARGET)
             TRY(target_length(t, t->set.targets[i], &item->length, err));
         if (!item->text[strspn(item->text, " \t\r\n\v\f")])
             TRY(eval_item_bad(item, "empty input", err, "there is nothing to answer"));
@@ -102,8 +105,8 @@ static json_t *settings_make(TextEval *t, Error *err) {
             return NULL;
         }
     }
-    json_t *data = json_pack("{s:s, s:s, s:o}", "task", t->task, "lengths",
-                             t->lengths ? t->lengths : "task", "files", files);
+    json_t *data = json_pack("{s:s, s:s, s:o}", "task", eval_task_names[t->task], "lengths",
+                             lengths_names[t->lengths], "files", files);
     if (!data) error_set(err, "out of memory for the settings");
     return data ? eval_settings_json(&t->options, &t->session, "eval text", data, err) : NULL;
 }
@@ -165,7 +168,8 @@ static int run(TextEval *t, Error *err) {
     /* A model that knows no lengths can be asked where they are said: */
     CommonOptions common = o->common;
     common.model.text_only = true;
-    bool said = lengths_are(t, "target") || (lengths_are(t, "task") && task_length(t->score.task));
+    bool said =
+        t->lengths == LENGTHS_TARGET || (t->lengths == LENGTHS_TASK && task_length(t->score.task));
     if (!common.length && said) common.length = 1;
     TRY(eval_check_model(&common, false, err));
     TRY(session_open(&t->session, &common, err));
@@ -180,15 +184,13 @@ static int run(TextEval *t, Error *err) {
 
 static int check(TextEval *t, int count, char **words) {
     AnswerOptions *answer = &t->options.common.answer;
-    if (!t->task) return options_wrong(&help, "which task? Name it with --task");
+    if (t->task < 0) return options_wrong(&help, "which task? Name it with --task");
     if (!count) return options_wrong(&help, "no file is named");
-    t->score.task = eval_task(t->task);
+    t->score.task = (EvalTask)t->task;
     if (t->score.task != EVAL_CHOICE && t->subjects_path)
         return options_wrong(&help, "--subjects belongs to --task choice");
     if (t->subjects_path && count > 1)
         return options_wrong(&help, "--subjects is about the lines of one file, not of %d", count);
-    if (t->tokenize && !tokenize_find(t->tokenize, &t->score.tokenize))
-        return options_wrong(&help, "--tokenize: there is no \"%s\"", t->tokenize);
     if (!t->steps_given && t->score.task == EVAL_CHOICE) answer->decode.iterations = 1;
     if (!t->steps_given && t->score.task == EVAL_EXACT) answer->decode.iterations = 10;
     t->paths = words, t->path_count = count;
@@ -196,24 +198,25 @@ static int check(TextEval *t, int count, char **words) {
 }
 
 int eval_text(int argc, char **argv) {
-    TextEval t = {.store = {.fd = -1}};
+    TextEval t = {.task = -1, .store = {.fd = -1}};
     EvalOptions *o = &t.options;
     OptionGroup groups[3] = {
         {.title = "options",
          .count = 5,
-         .options = {{"task", 0, OPTION_CHOICE, "translation|summary|choice|exact|number", &t.task,
-                      "what the answers are scored as"},
-                     {"lengths", 0, OPTION_CHOICE, "task|predicted|target", &t.lengths,
+         .options = {{"task", 0, OPTION_CHOICE, NULL, &t.task, "what the answers are scored as",
+                      .names = eval_task_names},
+                     {"lengths", 0, OPTION_CHOICE, NULL, &t.lengths,
                       "lengths of answers: the task's (default), predicted, or those of\n"
-                      "the targets; --length N is one for all"},
+                      "the targets; --length N is one for all",
+                      .names = lengths_names},
                      {"subjects", 0, OPTION_TEXT, "FILE", &t.subjects_path,
                       "choice: a JSON list of each line's subject"},
-                     {"tokenize", 0, OPTION_CHOICE, "13a|intl|none|char|zh", &t.tokenize,
-                      "translation: BLEU's tokenizer (default 13a)"},
+                     {"tokenize", 0, OPTION_CHOICE, NULL, &t.score.tokenize,
+                      "translation: BLEU's tokenizer (default 13a)", .names = tokenize_names},
                      {"stem", 0, OPTION_FLAG, NULL, &t.score.stem,
                       "summary: compare words without their endings"}}}};
     common_init(&o->common);
-    o->common.long_prompts = long_prompts_name(LONG_PROMPTS_SKIP);
+    o->common.answer.long_prompts = LONG_PROMPTS_SKIP;
     eval_group_add(o, &groups[0]);
     common_answer_group(&o->common, &groups[1]);
     groups[1].options[0].given = &t.steps_given;

@@ -10,28 +10,25 @@
 #include "data/metrics/chrf.h"
 #include "data/metrics/rouge.h"
 #include "data/files/path.h"
+#include "kernels/names.h"
 
 enum { COLUMNS = 3 };
 
+const char *const eval_task_names[] = {
+    [EVAL_TRANSLATION] = "translation", [EVAL_SUMMARY] = "summary",
+    [EVAL_CHOICE] = "choice",           [EVAL_EXACT] = "exact",
+    [EVAL_NUMBER] = "number",           NULL};
+
 /* What is measured in each task: the name in JSON, and the title in the table. */
 static const struct {
-    const char *name;
-    struct {
-        const char *key, *title;
-    } columns[COLUMNS];
-} tasks[EVAL_TASKS] = {
-    {"translation", {{"bleu", "BLEU"}, {"chrf", "chrF2"}}},
-    {"summary", {{"rouge1", "Rouge-1"}, {"rouge2", "Rouge-2"}, {"rougeL", "Rouge-L"}}},
-    {"choice", {{"accuracy", "accuracy"}}},
-    {"exact", {{"exact_match", "exact"}, {"normalised", "normalized"}, {"f1", "F1"}}},
-    {"number", {{"accuracy", "accuracy"}}},
+    const char *key, *title;
+} task_columns[EVAL_TASKS][COLUMNS] = {
+    [EVAL_TRANSLATION] = {{"bleu", "BLEU"}, {"chrf", "chrF2"}},
+    [EVAL_SUMMARY] = {{"rouge1", "Rouge-1"}, {"rouge2", "Rouge-2"}, {"rougeL", "Rouge-L"}},
+    [EVAL_CHOICE] = {{"accuracy", "accuracy"}},
+    [EVAL_EXACT] = {{"exact_match", "exact"}, {"normalised", "normalized"}, {"f1", "F1"}},
+    [EVAL_NUMBER] = {{"accuracy", "accuracy"}},
 };
-
-EvalTask eval_task(const char *name) {
-    for (int t = 0; t < EVAL_TASKS; t++)
-        if (!strcmp(tasks[t].name, name)) return (EvalTask)t;
-    return EVAL_TRANSLATION; /* not reached: --task takes no other word */
-}
 
 /* ---- Plain files for other scorers. ---- */
 
@@ -101,7 +98,7 @@ static int summary_score(json_t *row, const Corpus *c, const EvalTextOptions *o,
     RougeScore score;
     TRY(rouge_corpus(c->answers, &c->references, o->stem, &score, err));
     for (int k = 0; k < COLUMNS; k++)
-        json_object_set_new(row, tasks[EVAL_SUMMARY].columns[k].key,
+        json_object_set_new(row, task_columns[EVAL_SUMMARY][k].key,
                             json_real(100 * score.kinds[kinds[k]].f));
     json_object_set_new(row, "stem", json_boolean(o->stem));
     return 0;
@@ -121,7 +118,7 @@ static int answer_values(EvalTask task, const char *answer, const char *target, 
 
 static int count_columns(EvalTask task) {
     int n = 0;
-    while (n < COLUMNS && tasks[task].columns[n].key) n++;
+    while (n < COLUMNS && task_columns[task][n].key) n++;
     return n;
 }
 
@@ -168,7 +165,7 @@ static int means_score(json_t *row, const EvalTextSet *s, const EvalTextFile *fi
         if (subjects) subject_add(subjects, s->subjects[i], values[0]);
     }
     for (int c = 0; c < count_columns(task); c++)
-        json_object_set_new(row, tasks[task].columns[c].key,
+        json_object_set_new(row, task_columns[task][c].key,
                             json_real(100 * sums[c] / (double)scored));
     return 0;
 }
@@ -220,7 +217,7 @@ static json_t *mean_row(const json_t *rows, EvalTask task) {
     json_t *mean = json_object(), *row;
     size_t i;
     for (int c = 0; c < count_columns(task); c++) {
-        const char *key = tasks[task].columns[c].key;
+        const char *key = task_columns[task][c].key;
         double sum = 0;
         int scored = 0;
         json_array_foreach(rows, i, row) {
@@ -238,7 +235,7 @@ json_t *eval_text_score(const EvalTextSet *s, const EvalTextOptions *o, Error *e
     json_t *scores = json_object(), *rows = json_array();
     json_t *subjects = s->subjects ? json_object() : NULL;
     int status = scores && rows ? 0 : error_set(err, "out of memory for the scores");
-    json_object_set_new(scores, "task", json_string(tasks[o->task].name));
+    json_object_set_new(scores, "task", json_string(eval_task_names[o->task]));
     for (int f = 0; f < s->file_count && status == 0; f++) {
         json_t *row = json_object();
         status = file_score(row, s, &s->files[f], o, subjects, err);
@@ -262,7 +259,7 @@ enum { COLUMN_WIDTH = 12 };
 
 static void print_values(FILE *out, const json_t *row, EvalTask task) {
     for (int c = 0; c < count_columns(task); c++) {
-        const json_t *value = json_object_get(row, tasks[task].columns[c].key);
+        const json_t *value = json_object_get(row, task_columns[task][c].key);
         if (value)
             fprintf(out, "%*.2f", COLUMN_WIDTH, json_number_value(value));
         else
@@ -292,16 +289,17 @@ static void print_subjects(FILE *out, const json_t *scores) {
 
 void eval_text_print(FILE *out, const json_t *scores) {
     const json_t *rows = json_object_get(scores, "files"), *row;
-    EvalTask task = eval_task(json_string_value(json_object_get(scores, "task")));
+    int found = names_find(eval_task_names, json_string_value(json_object_get(scores, "task")));
+    EvalTask task = found < 0 ? EVAL_TRANSLATION : (EvalTask)found; /* the name is our own */
     int width = 8;
     size_t i;
     json_array_foreach(rows, i, row) {
         int size = (int)json_string_length(json_object_get(row, "file"));
         if (size > width) width = size;
     }
-    fprintf(out, "%-*s%8s%12s%9s", width, tasks[task].name, "lines", "unanswered", "skipped");
+    fprintf(out, "%-*s%8s%12s%9s", width, eval_task_names[task], "lines", "unanswered", "skipped");
     for (int c = 0; c < count_columns(task); c++)
-        fprintf(out, "%*s", COLUMN_WIDTH, tasks[task].columns[c].title);
+        fprintf(out, "%*s", COLUMN_WIDTH, task_columns[task][c].title);
     fputc('\n', out);
     json_array_foreach(rows, i, row) {
         print_name(out, json_string_value(json_object_get(row, "file")), width);

@@ -18,8 +18,7 @@ typedef enum EvalTask {
     EVAL_TASKS
 } EvalTask;
 
-/* The task of this name, one of --task's words. */
-EvalTask eval_task(const char *name);
+extern const char *const eval_task_names[]; /* "translation", ... */
 
 typedef struct EvalTextOptions {
     EvalTask task;

@@ -3,7 +3,7 @@
 #ifndef EASYFIRST_APPS_SHOW_ONE_H
 #define EASYFIRST_APPS_SHOW_ONE_H
 
-#include "apps/cli/options.h"
+#include "apps/cli/session.h"
 #include "apps/cli/report.h"
 #include "apps/show/player.h"
 

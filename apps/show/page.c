@@ -6,11 +6,11 @@
 
 #include <openssl/evp.h>
 
-#include "apps/commands.h"
 #include "apps/show/markup.h"
 #include "apps/show/page_parts.h"
 #include "apps/show/page_image.h"
 #include "apps/show/text.h"
+#include "projector/easyfirst.h"
 
 /* What takes the places in the page. */
 typedef struct PageTexts {
@@ -56,7 +56,7 @@ static int put_place(FILE *out, const char *name, size_t size, const PageTexts *
     if (IS("image")) return put_image(out, texts), 0;
     if (IS("question")) return markup_put(out, texts->question), 0;
     if (IS("answer")) return markup_put(out, texts->answer), 0;
-    if (IS("version")) return fputs(EASYFIRST_VERSION, out), 0;
+    if (IS("version")) return fputs(EF_VERSION, out), 0;
 #undef IS
     return error_set(err, "the page has a place {{%.*s}} that nothing is for", (int)size, name);
 }

@@ -352,8 +352,7 @@ static Dtype saved_type(const TrainSettings *s, const TrainModel *t, const Model
                         PartDuty duty) {
     bool merged = part == &t->model.language && t->has_lora;
     if (duty != DUTY_TRAIN && !merged) return DTYPE_NONE; /* as it came */
-    if (!strcmp(s->save_dtype, "f32")) return DTYPE_F32;
-    if (!strcmp(s->save_dtype, "bf16")) return DTYPE_BF16;
+    if (s->save_dtype != DTYPE_NONE) return s->save_dtype;
     return part->checkpoint ? part->stored : t->model.language.stored;
 }
 
@@ -402,7 +401,7 @@ static int folder_write(const Writing *w, const ModelPart *part, PartDuty duty, 
 /* What the stage `segment` trains over the tower. */
 static int head_write(const Writing *w, Error *err) {
     const TrainModel *t = w->t;
-    bool narrow = !strcmp(w->settings->save_dtype, "bf16");
+    bool narrow = w->settings->save_dtype == DTYPE_BF16;
     char *path = path_join(w->to, MODEL_SEGMENT ".safetensors", err);
     int status =
         path ? part_write(&t->head_params, NULL, 0, path, narrow ? DTYPE_BF16 : DTYPE_F32, err)

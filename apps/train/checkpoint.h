@@ -17,7 +17,7 @@
 #ifndef EASYFIRST_APPS_TRAIN_CHECKPOINT_H
 #define EASYFIRST_APPS_TRAIN_CHECKPOINT_H
 
-#include "apps/train/model.h"
+#include "projector/train_model.h"
 #include "apps/train/run_folder.h"
 
 /* Where a run stands: everything beside the tables of numbers. */

@@ -6,24 +6,19 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "apps/cli/common.h"
 #include "apps/cli/report.h"
 #include "apps/train/start.h"
 #include "data/files/json_memory.h"
 #include "data/files/path.h"
+#include "kernels/names.h"
 #include "kernels/nearest_word.h"
-
-static const char *const stage_names[STAGE_COUNT + 1] = {"adapt",  "instruct", "align",  "tune",
-                                                         "length", "pretrain", "segment"};
-
-const char *stage_name(TrainStage stage) {
-    return (unsigned)stage < STAGE_COUNT ? stage_names[stage] : "?";
-}
+#include "projector/model_config.h"
 
 /* STAGE_COUNT if there is none of that name. */
 static TrainStage stage_find(const char *name) {
-    int s = 0;
-    while (s < STAGE_COUNT && strcmp(name, stage_names[s])) s++;
-    return (TrainStage)s;
+    int stage = names_find(stage_names, name);
+    return stage < 0 ? STAGE_COUNT : (TrainStage)stage;
 }
 
 static const CommandHelp help = {
@@ -105,10 +100,11 @@ static void data_group(TrainSettings *s, Table *t, OptionGroup *group) {
           "(default on)"},
          {"text-lines", 0, OPTION_FLAG, NULL, &s->text_lines,
           "pretrain: a document a line of plain text, not a paragraph"},
-         {"long-prompts", 0, OPTION_CHOICE, LONG_PROMPTS_CHOICES, &s->long_prompts,
+         {"long-prompts", 0, OPTION_CHOICE, NULL, &s->long_prompts,
           "text prompts that do not fit: keep the last tokens, skip the pair, or\n"
           "refuse it as a skipped record (default keep-last); their number is\n"
-          "reported"},
+          "reported",
+          .names = long_prompts_names},
          {"max-bad-fraction", 0, OPTION_REAL, "X", &s->max_bad_fraction,
           "stop if more than this fraction of the records is skipped (default\n"
           "0.01)",
@@ -143,9 +139,10 @@ static void optimizer_group(TrainSettings *s, Table *t, OptionGroup *group) {
     OptimizerConfig *o = &s->optimizer;
     *group = (OptionGroup){
         "optimizer",
-        {{"optimizer", 0, OPTION_CHOICE, "adamw|muon", &s->update,
+        {{"optimizer", 0, OPTION_CHOICE, NULL, &o->kind,
           "muon: orthogonalized momentum for the matrices of transformer\n"
-          "blocks and projector, AdamW for all else (default adamw)"},
+          "blocks and projector, AdamW for all else (default adamw)",
+          .names = optimizer_names},
          {"muon-momentum", 0, OPTION_REAL, "X", &o->muon_momentum,
           "decay of Muon's mean gradient (default 0.95)", 0, 0.999999},
          {"lr", 0, OPTION_REAL, "X", &s->lr, "learning rate, the highest", 0, 100},
@@ -153,8 +150,8 @@ static void optimizer_group(TrainSettings *s, Table *t, OptionGroup *group) {
           "of the language model, if another (default 0: --lr)", 0, 100},
          {"projector-lr", 0, OPTION_REAL, "X", &s->projector_lr, "of the projector", 0, 100},
          {"vision-lr", 0, OPTION_REAL, "X", &s->vision_lr, "of the vision tower", 0, 100},
-         {"schedule", 0, OPTION_CHOICE, "constant|inverse-sqrt|cosine|linear", &s->schedule,
-          "how the learning rate falls after the warmup"},
+         {"schedule", 0, OPTION_CHOICE, NULL, &s->schedule,
+          "how the learning rate falls after the warmup", .names = schedule_names},
          {"warmup-ratio", 0, OPTION_REAL, "X", &s->warmup_ratio,
           "share of the steps in which the learning rate rises", 0, 1, &g->warmup_ratio},
          {"warmup-steps", 0, OPTION_INTEGER, "N", &s->warmup_steps, "or so many steps", 0, MOST,
@@ -175,13 +172,15 @@ static void objective_group(TrainSettings *s, OptionGroup *group) {
     NoiseConfig *n = &s->noise;
     *group = (OptionGroup){
         "objective",
-        {{"objective", 0, OPTION_CHOICE, "rdm|llada", &s->objective,
+        {{"objective", 0, OPTION_CHOICE, NULL, &n->objective,
           "reparameterized diffusion, two coupled timesteps of an answer; or\n"
-          "LLaDA's continuous time"},
+          "LLaDA's continuous time",
+          .names = objective_names},
          {"timesteps", 0, OPTION_INTEGER, "T", &n->timesteps, "rdm: timesteps (default 50)", 1,
           100000},
-         {"weighting", 0, OPTION_CHOICE, "linear|constant", &s->weighting,
-          "rdm: weight of a masked token, T - (t - 1) or T (default linear)"},
+         {"weighting", 0, OPTION_CHOICE, NULL, &n->weighting,
+          "rdm: weight of a masked token, T - (t - 1) or T (default linear)",
+          .names = weighting_names},
          {"mask-floor", 0, OPTION_REAL, "X", &n->eps,
           "llada: the least probability of a mask (default 0.001)", 1e-9, 0.5},
          {"complementary", 0, OPTION_FLAG, NULL, &n->complementary,
@@ -189,17 +188,18 @@ static void objective_group(TrainSettings *s, OptionGroup *group) {
          {"label-smoothing", 0, OPTION_REAL, "X", &n->label_smoothing,
           "share of the target that goes to all tokens (default 0)", 0, 0.9},
          {"dropout", 0, OPTION_REAL, "X", &s->dropout, "dropout, 0.1 or none by the stage", 0, 0.9},
-         {"attention", 0, OPTION_CHOICE, ATTENTION_CHOICES, &s->attention,
+         {"attention", 0, OPTION_CHOICE, NULL, &s->attention,
           "every token sees every other, or only its own block and those\n"
-          "before it (default: as the model's folder says)"}},
+          "before it (default: as the model's folder says)",
+          .names = attention_names}},
         8};
 }
 
 static void trained_group(TrainSettings *s, OptionGroup *group) {
     *group = (OptionGroup){
         "what is trained",
-        {{"new-projector", 0, OPTION_CHOICE, "linear|mlp2x_gelu", &s->new_projector,
-          "start with a fresh projector instead of the model's"},
+        {{"new-projector", 0, OPTION_CHOICE, NULL, &s->new_projector,
+          "start with a fresh projector instead of the model's", .names = projector_kind_names},
          {"train-vision", 0, OPTION_FLAG, NULL, &s->train_vision, "tune: the vision tower, too"},
          {"freeze-language", 0, OPTION_FLAG, NULL, &s->freeze_language,
           "tune: not the language model"},
@@ -209,9 +209,10 @@ static void trained_group(TrainSettings *s, OptionGroup *group) {
           0, 4096},
          {"lora-alpha", 0, OPTION_REAL, "X", &s->lora.alpha,
           "their scale is alpha / rank (default 16)", 0, 1e6},
-         {"lora-targets", 0, OPTION_TEXT, "LIST", &s->lora_targets,
+         {"lora-targets", 0, OPTION_CHOICES, "LIST", &s->lora.targets,
           "query, key, value, out, fc1, fc2 with commas between, or all\n"
-          "(default query,value)"},
+          "(default query,value)",
+          .names = lora_target_names},
          {"activation-checkpointing", 0, OPTION_FLAG, NULL, &s->recompute,
           "keep each block's input only and compute its activations again in the\n"
           "backward pass: less memory, slower, the same result"}},
@@ -222,8 +223,9 @@ static void running_group(TrainSettings *s, OptionGroup *group) {
     *group = (OptionGroup){
         "running",
         {{"out", 'o', OPTION_TEXT, "RUN", &s->out, "the folder of the run"},
-         {"save-dtype", 0, OPTION_CHOICE, "auto|f32|bf16", &s->save_dtype,
-          "type of the weights in checkpoints; auto: as the model was stored"},
+         {"save-dtype", 0, OPTION_CHOICE, NULL, &s->save_dtype,
+          "type of the weights in checkpoints; auto: as the model was stored",
+          .names = dtype_choices},
          {"seed", 's', OPTION_SEED, "N", &s->seed, "seed of everything random (default 1)"},
          {"log-every", 0, OPTION_INTEGER, "N", &s->log_every,
           "steps of a logged point (default 10; 0: at the end only)", 0, MOST},
@@ -338,18 +340,11 @@ static int file_stage(const json_t *file, const char *path, TrainStage *stage, E
 /* Whether attention is block-causal, as the settings or else the model's folder say. A folder that
  * cannot be read is reported when the model is opened. */
 static bool attention_is_block_causal(const TrainSettings *s) {
-    AttentionPattern pattern = ATTENTION_FULL;
-    if (s->attention) return attention_find(s->attention, &pattern) && pattern != ATTENTION_FULL;
-    if (!s->model.folder) return false;
-    json_t *json;
-    char *path = path_join(s->model.folder, "easyfirst.json", NULL);
-    int status = path ? config_read(&json, path, NULL) : -1;
-    free(path);
-    if (status) return false;
-    const char *text = json_string_value(json_object_get(json, "attention"));
-    if (text) attention_find(text, &pattern);
-    json_decref(json);
-    return pattern == ATTENTION_BLOCK_CAUSAL;
+    ModelSettings model;
+    if (s->attention != ATTENTION_UNSET) return s->attention == ATTENTION_BLOCK_CAUSAL;
+    if (!s->model.folder || model_settings_read(&model, s->model.folder, NULL)) return false;
+    json_decref(model.json);
+    return model.attention == ATTENTION_BLOCK_CAUSAL;
 }
 
 /* What may change when a run is resumed: where things are, and what does not affect the weights. */
@@ -360,12 +355,14 @@ static const char *const free_settings[] = {
     "save-dtype", "log-every", "valid-every", "save-every", "keep", "show-answers", "quiet", NULL};
 /* clang-format on */
 
-static int check_kept(const TrainSettings *s, const json_t *file, Error *err) {
+/* `before` are the settings that were read from `file`. */
+static int check_kept(const TrainSettings *s, const json_t *before, const json_t *file,
+                      Error *err) {
     json_t *now = train_settings_json(s), *value;
     const char *name;
-    int status = now ? 0 : error_set(err, "out of memory");
+    int status = now && before ? 0 : error_set(err, "out of memory");
     json_object_foreach(now, name, value) {
-        const json_t *kept = json_object_get(file, name);
+        const json_t *kept = json_object_get(file, name) ? json_object_get(before, name) : NULL;
         int i = 0;
         while (free_settings[i] && strcmp(free_settings[i], name)) i++;
         if (status || free_settings[i] || !kept || json_equal(kept, value)) continue;
@@ -377,6 +374,22 @@ static int check_kept(const TrainSettings *s, const json_t *file, Error *err) {
         free(text);
     }
     json_decref(now);
+    return status;
+}
+
+/* The command line's settings over those that are there already. */
+static int read_words(TrainSettings *s, Table *table, int argc, char **argv) {
+    Error err;
+    TrainStage stage;
+    TextList data = s->data;
+    s->data = (TextList){0};
+    int status = read_line(table, argc, argv, &stage);
+    if (s->data.count)
+        free(data.items);
+    else
+        s->data = data;
+    if (status < 0 && settle_pairs(s, &table->given, &err))
+        return options_wrong(&help, "%s", err.text);
     return status;
 }
 
@@ -392,21 +405,16 @@ static int read_layers(TrainSettings *s, TrainStage stage, json_t *file, const c
                                    (const char *const[]){"stage", NULL}, path, &err) ||
                  (settle_pairs(s, &table.given, &err) && error_context(&err, "%s", path))))
         return options_wrong(&help, "%s", err.text);
-    TextList data = s->data;
-    s->data = (TextList){0};
-    int status = read_line(&table, argc, argv, &stage);
-    if (s->data.count)
-        free(data.items);
-    else
-        s->data = data;
-    if (status >= 0) return status;
-    if (settle_pairs(s, &table.given, &err)) return options_wrong(&help, "%s", err.text);
+    json_t *before = file ? train_settings_json(s) : NULL;
+    int status = read_words(s, &table, argc, argv);
     ModelOptions *m = &s->model;
     const char *folder = getenv("EASYFIRST_MODEL");
     if (!m->folder && !m->language && !m->vision && folder && folder[0]) m->folder = folder;
-    if (!table.given.context && attention_is_block_causal(s)) s->context = false;
-    if (s->resume && check_kept(s, file, &err)) return options_wrong(&help, "%s", err.text);
-    return -1;
+    if (status < 0 && !table.given.context && attention_is_block_causal(s)) s->context = false;
+    if (status < 0 && s->resume && check_kept(s, before, file, &err))
+        status = options_wrong(&help, "%s", err.text);
+    json_decref(before);
+    return status;
 }
 
 /* The settings file at `path` (NULL: none), the stage that it or the command line names, and all
@@ -516,7 +524,7 @@ static int check_data(const TrainSettings *s, Error *err) {
                          "--text-lines: plain text is for pretrain; %s needs prompts and answers: "
                          "lines of {\"inputs\": ..., \"targets\": ...}, or LLaVA's records",
                          stage);
-    if (strcmp(s->long_prompts, "keep-last") && (segment || s->stage == STAGE_PRETRAIN))
+    if (s->long_prompts != LONG_PROMPTS_KEEP_LAST && (segment || s->stage == STAGE_PRETRAIN))
         return error_set(err, "--long-prompts: %s has no prompts", stage);
     if (s->context && attention_is_block_causal(s))
         return error_set(err,
@@ -528,11 +536,25 @@ static int check_data(const TrainSettings *s, Error *err) {
     return 0;
 }
 
-static int check_optimizer(TrainSettings *s, Error *err) {
-    OptimizerConfig *o = &s->optimizer;
-    o->muon = !strcmp(s->update, "muon");
-    if (!o->muon && strcmp(s->update, "adamw"))
-        return error_set(err, "--optimizer is \"%s\", expected adamw or muon", s->update);
+/* A program may have set what no option lets through. */
+static int check_enum(const char *option, const char *const *names, int value, Error *err) {
+    const Option row = {.kind = OPTION_CHOICE, .names = names};
+    char words[OPTION_ARGUMENT_SIZE];
+    for (int i = 0; names[i]; i++)
+        if (i == value) return 0;
+    return error_set(err, "--%s is number %d, expected %s", option, value,
+                     option_argument(&row, words));
+}
+
+static int check_enums(const TrainSettings *s, Error *err) {
+    TRY(check_enum("optimizer", optimizer_names, (int)s->optimizer.kind, err));
+    TRY(check_enum("schedule", schedule_names, (int)s->schedule, err));
+    TRY(check_enum("objective", objective_names, (int)s->noise.objective, err));
+    return check_enum("weighting", weighting_names, (int)s->noise.weighting, err);
+}
+
+static int check_optimizer(const TrainSettings *s, Error *err) {
+    const OptimizerConfig *o = &s->optimizer;
     if (!(o->muon_momentum >= 0 && o->muon_momentum < 1))
         return error_set(err, "--muon-momentum is %g, expected at least 0 and less than 1",
                          (double)o->muon_momentum);
@@ -560,7 +582,7 @@ static int check_warmup(const TrainSettings *s, Error *err) {
         own ? ")" : "", s->steps, s->steps);
 }
 
-static int check_steps(TrainSettings *s, Error *err) {
+static int check_steps(const TrainSettings *s, Error *err) {
     if (s->steps < 0 || s->epochs < 0 || (!s->steps && !s->epochs))
         return error_set(err, "how long to train is not said: --steps N, or --epochs N");
     if (s->batch_tokens < 0 || s->batch_sequences < 0 || (!s->batch_tokens && !s->batch_sequences))
@@ -572,54 +594,25 @@ static int check_steps(TrainSettings *s, Error *err) {
         return error_set(err, "--lr is %g: nothing would be learned; expected a number above 0",
                          (double)s->lr);
     TRY(check_warmup(s, err));
-    TRY(check_optimizer(s, err));
-    for (int k = SCHEDULE_CONSTANT; k <= SCHEDULE_LINEAR; k++)
-        if (!strcmp(s->schedule, schedule_name((ScheduleKind)k))) return 0;
-    return error_set(err, "--schedule is \"%s\", expected constant, inverse-sqrt, cosine or linear",
-                     s->schedule);
+    return check_optimizer(s, err);
 }
 
-static int check_objective(TrainSettings *s, Error *err) {
-    bool llada = !strcmp(s->objective, "llada"), constant = !strcmp(s->weighting, "constant");
-    if (!llada && strcmp(s->objective, "rdm"))
-        return error_set(err, "--objective is \"%s\", expected rdm or llada", s->objective);
-    if (!constant && strcmp(s->weighting, "linear"))
-        return error_set(err, "--weighting is \"%s\", expected linear or constant", s->weighting);
+static int check_objective(const TrainSettings *s, Error *err) {
+    bool llada = s->noise.objective == OBJECTIVE_LLADA;
+    bool constant = s->noise.weighting == WEIGHTING_CONSTANT;
     if (llada && constant)
         return error_set(err, "--weighting belongs to the objective rdm: llada weighs a masked "
                               "token by 1 / its probability");
     if (!llada && s->noise.complementary)
         return error_set(err, "--complementary belongs to the objective llada: rdm has two coupled "
                               "copies of its own");
-    s->noise.objective = llada ? OBJECTIVE_LLADA : OBJECTIVE_RDM;
-    s->noise.constant = constant;
     if (!(s->dropout >= 0 && s->dropout < 1))
         return error_set(err, "--dropout is %g, expected a share from 0 to below 1",
                          (double)s->dropout);
     return 0;
 }
 
-/* "query,value" to bits. */
-static int check_lora(TrainSettings *s, Error *err) {
-    s->lora.targets = 0;
-    if (!strcmp(s->lora_targets, "all")) {
-        s->lora.targets = (1u << LORA_TARGETS) - 1;
-    } else {
-        for (const char *word = s->lora_targets;; word++) {
-            int size = (int)strcspn(word, ","), t = 0;
-            while (t < LORA_TARGETS && (strncmp(word, lora_target_name((LoraTarget)t), size) ||
-                                        lora_target_name((LoraTarget)t)[size]))
-                t++;
-            if (t == LORA_TARGETS || !size)
-                return error_set(err,
-                                 "--lora-targets: \"%.*s\" is none; expected query, key, value, "
-                                 "out, fc1, fc2 with commas between, or all",
-                                 size, word);
-            s->lora.targets |= 1u << t;
-            word += size;
-            if (!*word) break;
-        }
-    }
+static int check_lora(const TrainSettings *s, Error *err) {
     if (!s->lora.rank) return 0;
     if (!(s->lora.alpha > 0)) return error_set(err, "--lora-alpha must be above 0");
     if (s->stage == STAGE_ALIGN || s->stage == STAGE_LENGTH)
@@ -643,12 +636,12 @@ static bool in_model(const TrainSettings *s, const char *name) {
 /* What the stage has no use for, so that nobody believes it had an effect. */
 static int check_segment(const TrainSettings *s, Error *err) {
     const ModelOptions *m = &s->model;
-    const char *idle = s->train_vision      ? "train-vision"
-                       : s->freeze_language ? "freeze-language"
-                       : s->new_projector   ? "new-projector"
-                       : s->lora.rank       ? "lora-rank"
-                       : s->dropout > 0     ? "dropout"
-                                            : NULL;
+    const char *idle = s->train_vision                      ? "train-vision"
+                       : s->freeze_language                 ? "freeze-language"
+                       : s->new_projector != PROJECTOR_NONE ? "new-projector"
+                       : s->lora.rank                       ? "lora-rank"
+                       : s->dropout > 0                     ? "dropout"
+                                                            : NULL;
     if (idle)
         return error_set(err,
                          "--%s: segment trains the vision tower, which has no dropout, and nothing "
@@ -673,21 +666,23 @@ static int check_parts(const TrainSettings *s, Error *err) {
                          stage);
     if (s->freeze_language && !sees(s->stage))
         return error_set(err, "--freeze-language: %s would have nothing to train", stage);
-    if (s->new_projector && !sees(s->stage))
+    if (s->new_projector != PROJECTOR_NONE && !sees(s->stage))
         return error_set(err, "--new-projector belongs to align and tune: %s uses no projector",
                          stage);
     if (!sees(s->stage)) return 0;
     if (!m->vision && !in_model(s, "vision"))
         return error_set(err, "%s needs a vision tower: name one with --vision PATH", stage);
-    if (s->new_projector && m->projector)
+    if (s->new_projector != PROJECTOR_NONE && m->projector)
         return error_set(err, "--projector and --new-projector are both given: start with one");
-    if (!s->new_projector && !m->projector && !in_model(s, "projector.safetensors"))
+    if (s->new_projector == PROJECTOR_NONE && !m->projector &&
+        !in_model(s, "projector.safetensors"))
         return error_set(err, "this model has no projector: --new-projector mlp2x_gelu starts with "
                               "a fresh one");
     return 0;
 }
 
-int train_settings_check(TrainSettings *s, Error *err) {
+int train_settings_check(const TrainSettings *s, Error *err) {
+    TRY(check_enums(s, err));
     TRY(check_parts(s, err));
     TRY(check_data(s, err));
     TRY(check_steps(s, err));
@@ -752,10 +747,10 @@ static bool is_idle(const TrainSettings *s, const char *name, const json_t *valu
         "complementary", "dropout",      "attention",  "new-projector", "freeze-language",
         "projector-lr",  "train-vision", "lora-alpha", "show-answers",  NULL};
     static const char *const muon[] = {"muon-momentum", NULL};
-    bool is_llada = !strcmp(s->objective, "llada");
+    bool is_llada = s->noise.objective == OBJECTIVE_LLADA;
     const char *const *lists[] = {json_number_value(value) == 0 ? zeros : NULL,
                                   is_llada ? rdm : llada, s->lora.rank ? NULL : lora,
-                                  strcmp(s->update, "muon") ? muon : NULL,
+                                  s->optimizer.kind == OPTIMIZER_MUON ? NULL : muon,
                                   s->stage == STAGE_SEGMENT ? texts : NULL};
     for (int l = 0; l < 5; l++)
         for (int i = 0; lists[l] && lists[l][i]; i++)

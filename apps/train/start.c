@@ -211,8 +211,7 @@ int train_start_apart(const TrainSettings *s, Error *err) {
 
 void train_start_notes(const TrainSettings *s, const TrainModel *model, FILE *out) {
     const json_t *pad = json_object_get(model->model.settings, "pad");
-    if (s->stage == STAGE_ALIGN && s->model.pad && !strcmp(s->model.pad, "off") &&
-        json_is_true(pad))
+    if (s->stage == STAGE_ALIGN && s->model.pad == PAD_OFF && json_is_true(pad))
         fputs("note       align crops images although the model's folder says \"pad\": true, as "
               "LLaVA does; --pad on pads them\n",
               out);

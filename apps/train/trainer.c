@@ -11,15 +11,15 @@
 #include "apps/cli/signals.h"
 #include "apps/train/dataset_files.h"
 #include "apps/train/finite.h"
+#include "apps/train/settings.h"
 #include "apps/train/start.h"
 #include "data/checkpoints/model_files.h"
 #include "data/files/path.h"
 #include "kernels/clock.h"
+#include "kernels/matmul_peak.h"
 #include "kernels/random.h"
 
 enum {
-    DEFAULT_PASS_TOKENS = 2048,
-    IMAGES_IN_PASS = 8,
     VALID_SEQUENCES = 32,
     MOST_SKIPPED = 20,           /* updates in a row without a finite norm: the run has diverged */
     DROPOUT_STREAM = 0x64726f70, /* "drop" */
@@ -72,7 +72,7 @@ ExampleConfig trainer_examples(const TrainModel *t, const TrainSettings *s) {
                            .context = s->context,
                            .together = blocks && !s->context && s->stage != STAGE_LENGTH,
                            .plain = s->plain,
-                           .long_prompts = (LongPrompts)long_prompts_find(s->long_prompts),
+                           .long_prompts = s->long_prompts,
                            .whole = s->stage == STAGE_PRETRAIN};
 }
 
@@ -87,30 +87,6 @@ PackingConfig trainer_packing(const TrainModel *t, const TrainSettings *s) {
                            .seed = s->seed,
                            .lengths = s->stage == STAGE_LENGTH,
                            .classes = m->length ? m->length->classes : 0};
-}
-
-/* Whole images, each with its class token's row. */
-static TrainSizes segment_sizes(const TrainSettings *s, int image_rows) {
-    int rows = s->micro_batch_tokens > 0 ? s->micro_batch_tokens : DEFAULT_PASS_TOKENS;
-    int images = rows / (image_rows + 1);
-    if (s->batch_sequences > 0 && images > s->batch_sequences) images = s->batch_sequences;
-    if (images < 1) images = 1;
-    return (TrainSizes){
-        .tokens = images * (image_rows + 1), .targets = images * image_rows, .images = images};
-}
-
-TrainSizes trainer_sizes(const TrainSettings *s, const TrainSizes *unit, int image_rows) {
-    if (s->stage == STAGE_SEGMENT) return segment_sizes(s, image_rows);
-    TrainSizes sizes = {.tokens = s->micro_batch_tokens > 0 ? s->micro_batch_tokens
-                                                            : DEFAULT_PASS_TOKENS};
-    if (sizes.tokens < unit->tokens) sizes.tokens = unit->tokens;
-    sizes.targets = s->stage == STAGE_LENGTH ? 0 : sizes.tokens;
-    if (unit->images > 0) {
-        sizes.images = sizes.tokens / (image_rows + 1) + 1;
-        if (sizes.images > IMAGES_IN_PASS) sizes.images = IMAGES_IN_PASS;
-    }
-    sizes.prompts = s->stage == STAGE_LENGTH ? sizes.tokens : 0;
-    return sizes;
 }
 
 /* A line for the user that is not part of the progress line. */
@@ -210,7 +186,7 @@ static int open_texts(Trainer *t, Error *err) {
         if (other.tokens > unit.tokens) unit.tokens = other.tokens;
         if (other.images > unit.images) unit.images = other.images;
     }
-    t->sizes = trainer_sizes(s, &unit, packing.image_rows);
+    t->sizes = train_model_sizes(s, &unit, packing.image_rows);
     return 0;
 }
 
@@ -219,7 +195,7 @@ static int open_graphs(Trainer *t, Error *err) {
     TRY(open_scenes(t, &t->data, s->data.items, s->data.count, 0, NULL, err));
     const SceneGraphs *g = t->data.scenes;
     if (s->valid) TRY(open_scenes(t, &t->valid, &s->valid, 1, s->valid_limit, g, err));
-    t->sizes = trainer_sizes(s, &(TrainSizes){0}, vit_patches(&t->model.model.vit.config));
+    t->sizes = train_model_sizes(s, &(TrainSizes){0}, vit_patches(&t->model.model.vit.config));
     /* A run that is taken up has the layer's values in its checkpoint. */
     return train_model_classes(&t->model, t->state.step > 0 ? NULL : s->model.folder, s->seed,
                                (const char *const *)g->classes, g->class_count, err);
@@ -245,7 +221,7 @@ static TrainSettings model_settings(const Trainer *t, bool resumed, const char *
     changed.model.folder = folder;
     changed.model.vision = changed.model.language = changed.model.projector = changed.model.length =
         NULL;
-    changed.new_projector = NULL;
+    changed.new_projector = PROJECTOR_NONE;
     return changed;
 }
 
@@ -283,11 +259,7 @@ static int plan_steps(Trainer *t, Error *err) {
         steps = plan.steps * (s->epochs > 0 ? s->epochs : 1);
         batches_free(&plan);
     }
-    static const ScheduleKind kinds[] = {SCHEDULE_CONSTANT, SCHEDULE_INVERSE_SQRT, SCHEDULE_COSINE,
-                                         SCHEDULE_LINEAR};
-    t->schedule = (Schedule){.rate = s->lr, .steps = steps};
-    for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++)
-        if (!strcmp(s->schedule, schedule_name(kinds[i]))) t->schedule.kind = kinds[i];
+    t->schedule = (Schedule){.kind = s->schedule, .rate = s->lr, .steps = steps};
     t->schedule.warmup = s->warmup_steps > 0
                              ? s->warmup_steps
                              : (int64_t)ceil((double)s->warmup_ratio * (double)steps);
@@ -718,8 +690,8 @@ static int open_all(Trainer *t, Error *err) {
     TRY(prepare(t, folder, folder, err));
     TRY(plan_steps(t, err));
     const Model *m = &t->model.model;
-    TRY(train_peak(t->device, t->data.scenes ? m->vision.compute : m->language.compute, &t->peak,
-                   err));
+    TRY(matmul_peak(t->device, t->data.scenes ? m->vision.compute : m->language.compute, &t->peak,
+                    err));
     tell_start(t, folder);
     TRY(save_settings(t, err));
     TRY(dataset_files_write(&t->data, s->valid ? &t->valid : NULL, s->out, err));

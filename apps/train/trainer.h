@@ -13,16 +13,11 @@
 enum { TRAINER_STOPPED = 3 };
 int trainer_run(TrainSettings *settings, Error *err);
 
-/* ---- The pieces, for `bench` and `info`. ---- */
+/* ---- The pieces, for tests. ---- */
 
 /* How examples of a stage are made and packed for an open model. */
 ExampleConfig trainer_examples(const TrainModel *model, const TrainSettings *settings);
 PackingConfig trainer_packing(const TrainModel *model, const TrainSettings *settings);
-
-/* A pass's limits: settings->micro_batch_tokens or the default, and never less than the largest
- * unit
- * needs. */
-TrainSizes trainer_sizes(const TrainSettings *settings, const TrainSizes *unit, int image_rows);
 
 /* Text of decoded answers for the first units of a dataset beside what they should be, on `out`. */
 int trainer_show_answers(const TrainModel *model, const LoaderConfig *config, int count, FILE *out,

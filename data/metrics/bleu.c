@@ -6,6 +6,7 @@
 
 #include "data/metrics/bleu.h"
 #include "data/metrics/ngrams.h"
+#include "kernels/names.h"
 
 typedef struct Bleu {
     const BleuOptions *options;
@@ -121,15 +122,12 @@ int bleu_corpus(const char *const *hypotheses, const References *references,
     return status;
 }
 
-static const char *const smooth_names[BLEU_SMOOTH_COUNT] = {"exp", "none", "floor", "add-k"};
+const char *const bleu_smooth_names[] = {"exp", "none", "floor", "add-k", NULL};
 
 bool bleu_smooth_find(const char *name, BleuSmooth *smooth) {
-    for (int i = 0; i < BLEU_SMOOTH_COUNT; i++)
-        if (!strcmp(name, smooth_names[i])) {
-            *smooth = (BleuSmooth)i;
-            return true;
-        }
-    return false;
+    int value = names_find(bleu_smooth_names, name);
+    if (value >= 0) *smooth = (BleuSmooth)value;
+    return value >= 0;
 }
 
 void bleu_signature(const BleuScore *score, const BleuOptions *o, char out[SIGNATURE_SIZE]) {
@@ -142,7 +140,7 @@ void bleu_signature(const BleuScore *score, const BleuOptions *o, char out[SIGNA
                                            : 1);
     snprintf(out, SIGNATURE_SIZE, "nrefs:%s|case:%s|eff:%s|tok:%s|smooth:%s%s", references,
              o->lowercase ? "lc" : "mixed", o->effective_order ? "yes" : "no",
-             tokenize_name(o->tokenize), smooth_names[o->smooth], value);
+             tokenize_name(o->tokenize), bleu_smooth_names[o->smooth], value);
 }
 
 void bleu_line(const BleuScore *s, char out[BLEU_LINE_SIZE]) {

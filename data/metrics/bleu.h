@@ -46,7 +46,7 @@ typedef struct BleuScore {
 int bleu_corpus(const char *const *hypotheses, const References *references,
                 const BleuOptions *options, BleuScore *score, Error *err);
 
-/* "exp", "none", "floor", "add-k" */
+extern const char *const bleu_smooth_names[]; /* "exp", "none", "floor", "add-k" */
 bool bleu_smooth_find(const char *name, BleuSmooth *smooth);
 
 enum { SIGNATURE_SIZE = 128, BLEU_LINE_SIZE = 256 };

@@ -11,20 +11,18 @@
 
 #include "data/metrics/tokenize.h"
 #include "data/metrics/unicode_newer.h"
+#include "kernels/names.h"
 
-static const char *const names[TOKENIZE_COUNT] = {"13a", "intl", "none", "char", "zh"};
+const char *const tokenize_names[] = {"13a", "intl", "none", "char", "zh", NULL};
 
 const char *tokenize_name(Tokenize tokenize) {
-    return names[tokenize];
+    return names_get(tokenize_names, (int)tokenize);
 }
 
 bool tokenize_find(const char *name, Tokenize *tokenize) {
-    for (int i = 0; i < TOKENIZE_COUNT; i++)
-        if (!strcmp(name, names[i])) {
-            *tokenize = (Tokenize)i;
-            return true;
-        }
-    return false;
+    int value = names_find(tokenize_names, name);
+    if (value >= 0) *tokenize = (Tokenize)value;
+    return value >= 0;
 }
 
 /* ---- Classes of characters. ---- */

@@ -26,6 +26,7 @@ typedef enum Tokenize {
 } Tokenize;
 
 /* "13a", "intl", "none", "char", "zh": what a signature calls it. */
+extern const char *const tokenize_names[];
 const char *tokenize_name(Tokenize tokenize);
 bool tokenize_find(const char *name, Tokenize *tokenize);
 

@@ -1,5 +1,6 @@
 /* Data on their way into training: the same steps from wherever a run is taken up, bad units left
  * out, and passes that add up. */
+#include "apps/train/settings.h"
 #include "apps/train/trainer.h"
 #include "tests/llava_set.h"
 
@@ -65,7 +66,7 @@ static void bench_data(Bench *b, const char *path, double max_bad_fraction) {
                                .packing = trainer_packing(&b->model, &b->settings),
                                .preprocess = b->model.model.parts.preprocess};
     TrainSizes unit = loader_unit_sizes(&b->data, &b->config.packing);
-    b->config.pass = trainer_sizes(&b->settings, &unit, b->config.packing.image_rows);
+    b->config.pass = train_model_sizes(&b->settings, &unit, b->config.packing.image_rows);
 }
 
 static void bench_close(Bench *b) {

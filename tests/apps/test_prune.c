@@ -65,7 +65,8 @@ typedef struct Opened {
 
 static void opened_open(Opened *o, const char *folder) {
     Error err;
-    ModelOptions options = {.folder = folder, .dtype = "f32", .feature_layer = FEATURE_LAYER_UNSET};
+    ModelOptions options = {
+        .folder = folder, .dtype = DTYPE_F32, .feature_layer = FEATURE_LAYER_UNSET};
     assert_ok(device_open(&o->device, &(DeviceOptions){0}, &err), &err);
     assert_ok(model_open(&o->model, &options, o->device, &err), &err);
 }

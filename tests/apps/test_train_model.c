@@ -1,5 +1,6 @@
-/* The memory of training: the estimate is what a prepared model allocates, and what `info` and
- * `train` print. */
+/* What training takes in memory: told beforehand, it is what a prepared model has, what `info`
+ * says, and what `train` prints. */
+#include "apps/train/settings.h"
 #include "apps/train/trainer.h"
 #include "tests/train_setup.h"
 
@@ -11,7 +12,7 @@ typedef struct Case {
     TrainStage stage;
     bool images, train_vision, freeze_language, recompute, fresh, muon;
     int lora;
-    const char *dtype;
+    Dtype dtype;
 } Case;
 
 static const Case cases[] = {
@@ -24,14 +25,14 @@ static const Case cases[] = {
     {STAGE_TUNE, .images = true, .train_vision = true},
     {STAGE_TUNE, .images = true, .freeze_language = true, .fresh = true},
     {STAGE_TUNE, .images = true, .lora = 2, .train_vision = true, .recompute = true},
-    {STAGE_ADAPT, .dtype = "bf16"},
-    {STAGE_ALIGN, .images = true, .dtype = "bf16"},
+    {STAGE_ADAPT, .dtype = DTYPE_BF16},
+    {STAGE_ALIGN, .images = true, .dtype = DTYPE_BF16},
     {STAGE_SEGMENT, .images = true},
     {STAGE_SEGMENT, .images = true, .muon = true},
     {STAGE_LENGTH, .muon = true},
     {STAGE_TUNE, .images = true, .lora = 2, .muon = true},
     {STAGE_TUNE, .images = true, .train_vision = true, .muon = true},
-    {STAGE_SEGMENT, .images = true, .recompute = true, .dtype = "bf16"},
+    {STAGE_SEGMENT, .images = true, .recompute = true, .dtype = DTYPE_BF16},
 };
 
 static void case_settings(TrainSettings *s, const Case *c) {
@@ -42,8 +43,8 @@ static void case_settings(TrainSettings *s, const Case *c) {
     s->train_vision = c->train_vision;
     s->freeze_language = c->freeze_language;
     s->recompute = c->recompute;
-    s->optimizer.muon = c->muon;
-    if (c->fresh) s->new_projector = "linear";
+    s->optimizer.kind = c->muon ? OPTIMIZER_MUON : OPTIMIZER_ADAMW;
+    if (c->fresh) s->new_projector = PROJECTOR_LINEAR;
     if (c->lora) s->lora = (LoraConfig){.rank = c->lora, .alpha = 4, .targets = 5};
 }
 
@@ -64,9 +65,9 @@ static TrainMemory memory_of(Device *device, const Case *c, bool describe) {
     else
         assert_ok(train_model_prepare(&t, &s, c->images, NULL, &err), &err);
     TrainSizes unit = {.images = c->images};
-    TrainSizes sizes = trainer_sizes(&s, &unit, multimodal_image_rows(&t.model.parts));
+    TrainSizes sizes = train_model_sizes(&s, &unit, multimodal_image_rows(&t.model.parts));
     TrainMemory m = train_model_memory(&t, &s, &sizes);
-    s.optimizer.muon = false;
+    s.optimizer.kind = OPTIMIZER_ADAMW;
     size_t work = m.moments - train_model_memory(&t, &s, &sizes).moments;
     assert_true((work > 0) == c->muon);
     if (!describe) assert_int_equal(t.optimizer.work.size, work);

@@ -4,6 +4,7 @@
 #include "apps/train/checkpoint.h"
 #include "apps/train/manifest.h"
 #include "apps/train/run_folder.h"
+#include "apps/train/settings.h"
 #include "data/files/file_hash.h"
 #include "data/checkpoints/model_files.h"
 #include "tests/train_setup.h"

@@ -154,7 +154,9 @@ void fuzz_settings(const uint8_t *data, size_t size) {
 
 typedef struct Rows {
     bool flag, toggle;
-    const char *text, *choice, *device;
+    const char *text, *device;
+    int choice;
+    unsigned choices;
     TextList list;
     int integer;
     uint64_t seed;
@@ -165,18 +167,21 @@ typedef struct Rows {
  * which parses and checks all of its options first. */
 void fuzz_options(const uint8_t *data, size_t size) {
     enum { WORDS = 24 };
+    static const char *const names[] = {"none", "one", "two", NULL};
     Rows r = {0};
-    OptionGroup group = {"all kinds",
-                         {{"flag", 'f', OPTION_FLAG, NULL, &r.flag, "a flag"},
-                          {"toggle", 't', OPTION_SWITCH, "on|off", &r.toggle, "a switch"},
-                          {"text", 'x', OPTION_TEXT, "TEXT", &r.text, "a text"},
-                          {"choice", 0, OPTION_CHOICE, "one|two", &r.choice, "a choice"},
-                          {"device", 0, OPTION_DEVICE, "DEVICE", &r.device, "a device"},
-                          {"list", 'l', OPTION_LIST, "FILE", &r.list, "a list"},
-                          {"integer", 'n', OPTION_INTEGER, "N", &r.integer, "a number", -5, 1000},
-                          {"seed", 's', OPTION_SEED, "N", &r.seed, "a seed"},
-                          {"real", 'r', OPTION_REAL, "X", &r.real, "a number", 0, 10}},
-                         9};
+    OptionGroup group = {
+        "all kinds",
+        {{"flag", 'f', OPTION_FLAG, NULL, &r.flag, "a flag"},
+         {"toggle", 't', OPTION_SWITCH, "on|off", &r.toggle, "a switch"},
+         {"text", 'x', OPTION_TEXT, "TEXT", &r.text, "a text"},
+         {"choice", 0, OPTION_CHOICE, NULL, &r.choice, "a choice", 1, .names = names},
+         {"choices", 0, OPTION_CHOICES, "LIST", &r.choices, "some of them", .names = names},
+         {"device", 0, OPTION_DEVICE, "DEVICE", &r.device, "a device"},
+         {"list", 'l', OPTION_LIST, "FILE", &r.list, "a list"},
+         {"integer", 'n', OPTION_INTEGER, "N", &r.integer, "a number", -5, 1000},
+         {"seed", 's', OPTION_SEED, "N", &r.seed, "a seed"},
+         {"real", 'r', OPTION_REAL, "X", &r.real, "a number", 0, 10}},
+        10};
     CommandHelp help = {"test", "[options]", "Does nothing.", "easyfirst test"};
     char *words[WORDS + 1] = {fuzz_text((const uint8_t *)"test", 4)}, *argv[WORDS + 1];
     int count = 1, first;
@@ -189,6 +194,7 @@ void fuzz_options(const uint8_t *data, size_t size) {
     fuzz_check(status == -1 || status == 0 || status == 2, "an exit status");
     if (status == -1) {
         fuzz_check(first >= 1 && first <= count, "the words that are left");
+        fuzz_check(r.choice >= 0 && r.choice <= 2 && r.choices < 8, "a choice that is offered");
         fuzz_check(r.integer >= -5 && r.integer <= 1000, "a number in its range");
         fuzz_check(r.real >= 0 && r.real <= 10, "a number in its range");
         json_t *json = options_to_json(&group, 1);
@@ -235,7 +241,8 @@ void fuzz_eval_store(const uint8_t *data, size_t size) {
 
 void fuzz_eval_text(const uint8_t *data, size_t size) {
     if (size < 1) return;
-    static const char *const tasks[] = {"translation", "summary", "choice", "number", "exact"};
+    static const EvalTask tasks[] = {EVAL_TRANSLATION, EVAL_SUMMARY, EVAL_CHOICE, EVAL_NUMBER,
+                                     EVAL_EXACT};
     unsigned kind = data[0];
     data++, size--;
     FuzzPiece lines = fuzz_piece(&data, &size);
@@ -243,7 +250,7 @@ void fuzz_eval_text(const uint8_t *data, size_t size) {
     EvalTextSet set = {0};
     int64_t spare;
     Error err;
-    EvalTask task = eval_task(tasks[kind % 5]);
+    EvalTask task = tasks[kind % 5];
     int status = eval_text_read(&set, paths, 1, kind & 64 ? 2 : 0, task, &err);
     fuzz_result(status, &err);
     if (status == 0 && size) {

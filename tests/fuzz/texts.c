@@ -2,7 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "apps/eval/score_lines.h"
+#include "apps/score/lines.h"
 #include "apps/cli/options.h"
 #include "data/metrics/answers.h"
 #include "data/metrics/bleu.h"

@@ -437,7 +437,7 @@ static void check_optimizer(bool bf16) {
     Dtype compute = bf16 ? DTYPE_BF16 : DTYPE_F32;
     for (int i = 0; i < 2; i++) {
         model_make(&models[i], device, compute);
-        config.muon = i == 1;
+        config.kind = i == 1 ? OPTIMIZER_MUON : OPTIMIZER_ADAMW;
         Params *p = &models[i].params;
         size_t work = i ? muon_work_bytes(device, 9, 9) : 0, before = guarded_bytes();
         if (muon_work_bytes(device, 6, 14) > work && i) work = muon_work_bytes(device, 6, 14);
@@ -510,7 +510,7 @@ static void test_left_alone(void **state) {
     OptimizerConfig config = plain;
     static float before[FLAT], after[FLAT];
     double norm;
-    config.muon = true;
+    config.kind = OPTIMIZER_MUON;
     model_make(&model, device, DTYPE_F32);
     const Params *p = &model.params;
     assert_ok(optimizer_open(&optimizer, device, &config, &err), &err);
@@ -540,7 +540,7 @@ static void test_left_alone(void **state) {
         config.muon_momentum = wrong[i];
         assert_refused(optimizer_open(&optimizer, device, &config, &err), &err, "momentum");
     }
-    config.muon = false; /* then it is ignored */
+    config.kind = OPTIMIZER_ADAMW; /* then nobody looks at it */
     assert_ok(optimizer_open(&optimizer, device, &config, &err), &err);
     guarded_close(device);
 }

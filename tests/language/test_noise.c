@@ -86,7 +86,7 @@ static void expected_weights(void **state) {
     (void)state;
     static const double T = TIMESTEPS;
     NoiseConfig linear = noise_config_default(), constant = linear, llada = linear;
-    constant.constant = true;
+    constant.weighting = WEIGHTING_CONSTANT;
     llada.objective = OBJECTIVE_LLADA, llada.complementary = true, llada.eps = 0.05f;
     const NoiseConfig *configs[] = {&linear, &constant, &llada};
     const double expected[] = {(T + 1) * (T + 2) / (6 * T), (T + 1) / 2, 1};

@@ -62,7 +62,7 @@ static void test_version(void **state) {
     snprintf(text, sizeof text, "%d.%d", EF_VERSION_MAJOR, EF_VERSION_MINOR);
     assert_string_equal(ef_version(), text);
     assert_string_equal(EF_VERSION, text);
-    assert_string_equal(EASYFIRST_VERSION, text);
+    assert_string_equal(EF_VERSION, text);
 }
 
 /* ---- Errors. ---- */

@@ -231,14 +231,14 @@ static void test_preprocess_config(void **state) {
         const Change *c = &preprocess_changes[i];
         save_text(file, c->json);
         if (!c->said[0])
-            assert_ok(OPEN(.vision = at("see"), .pad = "off"), &err);
+            assert_ok(OPEN(.vision = at("see"), .pad = PAD_OFF), &err);
         else
-            assert_refused(OPEN(.vision = at("see"), .pad = "off"), &err,
+            assert_refused(OPEN(.vision = at("see"), .pad = PAD_OFF), &err,
                            "preprocessor_config.json", c->said[0], c->said[1]);
     }
     /* A square is squeezed into a square as it is. */
     save_text(file, "{\"size\": {\"height\": 28, \"width\": 28}, \"do_center_crop\": false}");
-    assert_ok(OPEN(.vision = at("see"), .pad = "on"), &err);
+    assert_ok(OPEN(.vision = at("see"), .pad = PAD_ON), &err);
     free(file);
 }
 

@@ -353,7 +353,7 @@ static void targets_see_their_sequence_alone(void **state) {
             for (int i = 0; i < u.count; i++) u.examples[i].image = false, u.items[i].pixels = NULL;
         if (round % 3 == 0) c.noise.objective = OBJECTIVE_LLADA;
         c.noise.complementary = round % 6 == 0;
-        c.noise.constant = round % 7 == 0;
+        c.noise.weighting = round % 7 == 0 ? WEIGHTING_CONSTANT : WEIGHTING_LINEAR;
         c.noise.label_smoothing = round % 4 == 0 ? 0.1f : 0;
         double sequences = u.sequences * (1 + round % 3);
         TrainBatch b = build(&c, &u, sequences);

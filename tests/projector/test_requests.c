@@ -4,7 +4,7 @@
  * full and block-causal attention, with and without a place for answers. */
 #include <math.h>
 
-#include "apps/cli/options.h"
+#include "apps/cli/common.h"
 #include "tests/matrix.h"
 #include "tests/program.h"
 
@@ -58,7 +58,7 @@ static int bench_open(void **state) {
         if (new_model(&r, name, kinds[m].positions, kinds[m].norm)) fail_msg("%s", r.err);
         path_in(path, sizeof path, &r, name);
         ModelOptions options = {
-            .folder = path, .dtype = "f32", .feature_layer = FEATURE_LAYER_UNSET};
+            .folder = path, .dtype = DTYPE_F32, .feature_layer = FEATURE_LAYER_UNSET};
         assert_ok(model_open(&bench.models[m], &options, bench.device, &err), &err);
         images_make(&bench.images[m], &bench.models[m], &random);
     }

@@ -21,7 +21,7 @@ static void opened_close(Opened *o) {
 static void opened_open(Opened *o, ModelOptions options) {
     Error err;
     *o = (Opened){0};
-    options.dtype = "f32", options.describe_only = true,
+    options.dtype = DTYPE_F32, options.describe_only = true,
     options.feature_layer = FEATURE_LAYER_UNSET;
     assert_ok(test_device_open(&o->device, &(DeviceOptions){0}, &err), &err);
     assert_ok(model_open(&o->model, &options, o->device, &err), &err);
@@ -177,9 +177,9 @@ static void test_refused(void **state) {
     o = (ModelOptions){.folder = "tests/golden/models/tiny-base", .feature_layer = 4};
     assert_refused(model_open(&m, &o, device, &err), &err, "feature layer 4");
     o = (ModelOptions){.folder = "tests/golden/models/tiny-base",
-                       .dtype = "f8",
+                       .dtype = DTYPE_F16,
                        .feature_layer = FEATURE_LAYER_UNSET};
-    assert_refused(model_open(&m, &o, device, &err), &err, "f8", "bf16");
+    assert_refused(model_open(&m, &o, device, &err), &err, "f16", "bf16");
     device_close(device);
 }
 

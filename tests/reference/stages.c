@@ -13,6 +13,7 @@
 #include <time.h>
 
 #include "projector/model.h"
+#include "kernels/names.h"
 
 typedef struct Run {
     Device *device;
@@ -109,7 +110,7 @@ static int run(Run *r, char **argv, const char *dtype, Error *err) {
      * explicitly. */
     ModelOptions options = {.vision = vision ? argv[2] : NULL,
                             .language = vision ? NULL : argv[2],
-                            .dtype = dtype,
+                            .dtype = (Dtype)names_find(dtype_choices, dtype),
                             .feature_layer = FEATURE_LAYER_UNSET,
                             .describe_only = true};
     TRY(device_open(&r->device, &(DeviceOptions){0}, err));

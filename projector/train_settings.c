@@ -1,5 +1,13 @@
-/* The papers' settings for each stage. */
-#include "apps/train/settings.h"
+#include "projector/train_settings.h"
+
+#include "kernels/names.h"
+
+const char *const stage_names[STAGE_COUNT + 1] = {"adapt",  "instruct", "align",  "tune",
+                                                  "length", "pretrain", "segment"};
+
+const char *stage_name(TrainStage stage) {
+    return names_get(stage_names, (int)stage);
+}
 
 /* Where the papers say nothing (clipping, decay of biases and norms) these are the habits of the
  * trainers that their authors used: gradients are clipped at a norm of 1, everything decays. */
@@ -10,11 +18,10 @@ static void common_default(TrainSettings *s, TrainStage stage) {
         .valid_limit = 500,
         .max_tokens = 512,
         .max_bad_fraction = 0.01f,
-        .long_prompts = "keep-last",
+        .long_prompts = LONG_PROMPTS_KEEP_LAST,
         .group = true,
-        .schedule = "inverse-sqrt",
+        .schedule = SCHEDULE_INVERSE_SQRT,
         .warmup_ratio = 0.01f,
-        .update = "adamw",
         .optimizer = {.beta1 = 0.9f,
                       .beta2 = 0.98f,
                       .eps = 1e-8f,
@@ -22,13 +29,11 @@ static void common_default(TrainSettings *s, TrainStage stage) {
                       .decay_vectors = true,
                       .clip = 1,
                       .muon_momentum = 0.95f},
-        .objective = "rdm",
         .noise = noise_config_default(),
-        .weighting = "linear",
         .dropout = 0.1f,
-        .lora = {.alpha = 16},
-        .lora_targets = "query,value",
-        .save_dtype = "auto",
+        .attention = ATTENTION_UNSET,
+        .new_projector = PROJECTOR_NONE,
+        .lora = {.alpha = 16, .targets = 1u << LORA_QUERY | 1u << LORA_VALUE},
         .seed = 1,
         .log_every = 10,
         .valid_every = 500,
@@ -41,7 +46,7 @@ static void common_default(TrainSettings *s, TrainStage stage) {
 static void by_epoch(TrainSettings *s, int sequences, float rate) {
     s->batch_sequences = sequences, s->lr = rate;
     s->epochs = 1;
-    s->schedule = "cosine", s->warmup_ratio = 0.03f;
+    s->schedule = SCHEDULE_COSINE, s->warmup_ratio = 0.03f;
 }
 
 void train_settings_default(TrainSettings *s, TrainStage stage) {
@@ -58,7 +63,7 @@ void train_settings_default(TrainSettings *s, TrainStage stage) {
         s->optimizer.weight_decay = 0, s->optimizer.beta2 = 0.999f;
         s->dropout = 0;
         s->plain = true;
-        s->model.pad = "off"; /* whatever the model's folder says */
+        s->model.pad = PAD_OFF; /* whatever the model's folder says */
         break;
     case STAGE_TUNE: /* LLaVA v1.5, the second */
         by_epoch(s, 128, 2e-5f);
@@ -78,9 +83,9 @@ void train_settings_default(TrainSettings *s, TrainStage stage) {
     case STAGE_PRETRAIN:
     default:
         s->batch_tokens = 131072, s->lr = 4e-4f, s->steps = 100000;
-        s->schedule = "cosine", s->warmup_ratio = 0, s->warmup_steps = 2000;
+        s->schedule = SCHEDULE_COSINE, s->warmup_ratio = 0, s->warmup_steps = 2000;
         s->optimizer.beta2 = 0.95f, s->optimizer.weight_decay = 0.1f;
-        s->objective = "llada", s->noise.objective = OBJECTIVE_LLADA;
+        s->noise.objective = OBJECTIVE_LLADA;
         s->dropout = 0;
         break;
     }

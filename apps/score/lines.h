@@ -1,7 +1,7 @@
-/* score_lines.h - files of answers and references for `easyfirst score text`: plain lines, or lines
+/* lines.h - files of answers and references for `easyfirst score text`: plain lines, or lines
  * of JSON. */
-#ifndef EASYFIRST_APPS_EVAL_SCORE_LINES_H
-#define EASYFIRST_APPS_EVAL_SCORE_LINES_H
+#ifndef EASYFIRST_APPS_SCORE_LINES_H
+#define EASYFIRST_APPS_SCORE_LINES_H
 
 #include <stdbool.h>
 #include <stdint.h>

@@ -1,16 +1,15 @@
-/* score_text.c - texts against references, line by line: the metrics of data/metrics. */
+/* text.c - texts against references, line by line: the metrics of data/metrics. */
 #include <stdlib.h>
 #include <string.h>
 
-#include "apps/commands.h"
+#include "apps/score/score.h"
 #include "apps/cli/options.h"
 #include "apps/cli/report.h"
-#include "apps/eval/score_lines.h"
+#include "apps/score/lines.h"
 #include "data/metrics/answers.h"
 #include "data/metrics/bleu.h"
 #include "data/metrics/chrf.h"
 #include "data/metrics/rouge.h"
-#include "kernels/nearest_word.h"
 
 static const CommandHelp help = {
     .name = "score text",
@@ -46,10 +45,9 @@ static const char *const metric_names[METRIC_COUNT + 1] = {
     "bleu", "chrf", "chrf++", "rouge", "exact", "number", "choice", "f1", NULL};
 
 typedef struct Score {
-    const char *metrics, *tokenize, *smooth;
+    unsigned metrics; /* bits 1 << Metric */
     float smooth_value;
     bool lowercase, effective_order, chrf_whitespace, chrf_eps, stem, json;
-    bool wanted[METRIC_COUNT];
     BleuOptions bleu;
     ChrfOptions chrf;
     ScoreLines answers, *files; /* [file_count] of references */
@@ -60,38 +58,20 @@ typedef struct Score {
 
 /* ---- The command line. ---- */
 
-/* Reads "bleu,chrf"; returns -1 to go on, or the exit status. */
-static int read_metrics(Score *s) {
-    for (const char *at = s->metrics;; at++) {
-        char name[32];
-        size_t size = strcspn(at, ",");
-        snprintf(name, sizeof name, "%.*s", (int)(size < sizeof name ? size : sizeof name - 1), at);
-        int found = 0;
-        while (metric_names[found] && strcmp(name, metric_names[found])) found++;
-        if (found == METRIC_COUNT) {
-            const char *near = nearest_word(name, metric_names);
-            return options_wrong(&help, "--metric: there is no \"%s\"%s%s%s", name,
-                                 near ? ": did you mean " : "", near ? near : "", near ? "?" : "");
-        }
-        s->wanted[found] = true;
-        at += size;
-        if (!*at) return -1;
-    }
-}
-
 static int read_options(Score *s, int argc, char **argv, int *first) {
     OptionGroup group = {
         .title = "options",
         .count = 10,
         .options = {
-            {"metric", 0, OPTION_TEXT, "LIST", &s->metrics,
+            {"metric", 0, OPTION_CHOICES, "LIST", &s->metrics,
              "of bleu, chrf, chrf++, rouge, exact, number, choice, f1, commas\n"
-             "between them (default bleu,chrf)"},
-            {"tokenize", 0, OPTION_CHOICE, "13a|intl|none|char|zh", &s->tokenize,
-             "BLEU's tokenizer (default 13a)"},
+             "between them (default bleu,chrf)",
+             .names = metric_names},
+            {"tokenize", 0, OPTION_CHOICE, NULL, &s->bleu.tokenize,
+             "BLEU's tokenizer (default 13a)", .names = tokenize_names},
             {"lowercase", 0, OPTION_FLAG, NULL, &s->lowercase, "BLEU and chrF without case"},
-            {"smooth", 0, OPTION_CHOICE, "exp|none|floor|add-k", &s->smooth,
-             "BLEU's smoothing of precisions of 0 (default exp)"},
+            {"smooth", 0, OPTION_CHOICE, NULL, &s->bleu.smooth,
+             "BLEU's smoothing of precisions of 0 (default exp)", .names = bleu_smooth_names},
             {"smooth-value", 0, OPTION_REAL, "X", &s->smooth_value,
              "... floor's count (default 0.1), or add-k's k (default 1)", 1e-6, 1e6},
             {"effective-order", 0, OPTION_FLAG, NULL, &s->effective_order,
@@ -104,7 +84,6 @@ static int read_options(Score *s, int argc, char **argv, int *first) {
             {"json", 0, OPTION_FLAG, NULL, &s->json, "one JSON object, with all digits"},
         }};
     int status = options_read(&help, &group, 1, argc, argv, first);
-    if (status < 0) status = read_metrics(s);
     if (status < 0 && argc - *first < 2)
         status =
             options_wrong(&help, "a file of answers and at least one of references are needed");
@@ -112,8 +91,6 @@ static int read_options(Score *s, int argc, char **argv, int *first) {
     int inputs = 0;
     for (int i = *first; i < argc; i++) inputs += !strcmp(argv[i], "-");
     if (inputs > 1) return options_wrong(&help, "standard input can be only one of the files");
-    tokenize_find(s->tokenize, &s->bleu.tokenize);
-    bleu_smooth_find(s->smooth, &s->bleu.smooth);
     if (s->smooth_value > 0 && s->bleu.smooth != BLEU_FLOOR && s->bleu.smooth != BLEU_ADD_K)
         return options_wrong(&help, "--smooth-value needs --smooth floor or add-k");
     s->bleu.smooth_value = real_shortest(s->smooth_value);
@@ -298,6 +275,10 @@ static int score_pairs(Score *s, const PairMetric *m, Error *err) {
     return 0;
 }
 
+static bool wanted(const Score *s, Metric metric) {
+    return s->metrics >> metric & 1;
+}
+
 static int run(Score *s, char **names, int count, Error *err) {
     TRY(read_files(s, names, count, err));
     if (s->answers.errors)
@@ -308,18 +289,18 @@ static int run(Score *s, char **names, int count, Error *err) {
         TRY(put(s->result, "lines", json_integer(s->references.count), err));
         TRY(put(s->result, "errors", json_integer(s->answers.errors), err));
     }
-    if (s->wanted[METRIC_BLEU]) TRY(score_bleu(s, err));
-    if (s->wanted[METRIC_CHRF]) TRY(score_chrf(s, false, err));
-    if (s->wanted[METRIC_CHRF_WORDS]) TRY(score_chrf(s, true, err));
-    if (s->wanted[METRIC_ROUGE]) TRY(score_rouge(s, err));
+    if (wanted(s, METRIC_BLEU)) TRY(score_bleu(s, err));
+    if (wanted(s, METRIC_CHRF)) TRY(score_chrf(s, false, err));
+    if (wanted(s, METRIC_CHRF_WORDS)) TRY(score_chrf(s, true, err));
+    if (wanted(s, METRIC_ROUGE)) TRY(score_rouge(s, err));
     for (size_t i = 0; i < sizeof pair_metrics / sizeof pair_metrics[0]; i++)
-        if (s->wanted[pair_metrics[i].metric]) TRY(score_pairs(s, &pair_metrics[i], err));
+        if (wanted(s, pair_metrics[i].metric)) TRY(score_pairs(s, &pair_metrics[i], err));
     if (s->json) TRY(json_print_line(json_incref(s->result), ALL_DIGITS, err));
     return report_flush(err);
 }
 
 int score_text(int argc, char **argv) {
-    Score s = {.metrics = "bleu,chrf", .tokenize = "13a", .smooth = "exp"};
+    Score s = {.metrics = 1u << METRIC_BLEU | 1u << METRIC_CHRF};
     int first, status = read_options(&s, argc, argv, &first);
     if (status < 0) {
         Error err;

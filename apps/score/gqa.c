@@ -1,8 +1,8 @@
-/* score_gqa.c - GQA's metrics of predictions that anyone made. */
+/* gqa.c - GQA's metrics of predictions that anyone made. */
 #include <stdlib.h>
 
-#include "apps/commands.h"
-#include "apps/eval/gqa_report.h"
+#include "apps/score/score.h"
+#include "apps/score/gqa_report.h"
 #include "apps/cli/options.h"
 #include "apps/cli/report.h"
 

@@ -1,6 +1,6 @@
 /* gqa_report.h - GQA's scores as a table for people and as JSON. */
-#ifndef EASYFIRST_APPS_EVAL_GQA_REPORT_H
-#define EASYFIRST_APPS_EVAL_GQA_REPORT_H
+#ifndef EASYFIRST_APPS_SCORE_GQA_REPORT_H
+#define EASYFIRST_APPS_SCORE_GQA_REPORT_H
 
 #include <stdio.h>
 

@@ -1,4 +1,4 @@
-#include "apps/eval/score_bytes.h"
+#include "apps/score/bytes.h"
 
 #include <errno.h>
 #include <fcntl.h>

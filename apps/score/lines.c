@@ -1,12 +1,12 @@
-/* score_lines.c - files of answers and references for `easyfirst score text`. */
+/* lines.c - files of answers and references for `easyfirst score text`. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include <unistr.h>
 
-#include "apps/eval/score_bytes.h"
-#include "apps/eval/score_lines.h"
+#include "apps/score/bytes.h"
+#include "apps/score/lines.h"
 #include "data/files/file_kind.h"
 #include "data/files/json_read.h"
 #include "data/files/json_memory.h"

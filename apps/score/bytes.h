@@ -1,6 +1,6 @@
-/* score_bytes.h - a whole file or pipe in memory, its lines no longer than a limit. */
-#ifndef EASYFIRST_APPS_EVAL_SCORE_BYTES_H
-#define EASYFIRST_APPS_EVAL_SCORE_BYTES_H
+/* bytes.h - a whole file or pipe in memory, its lines no longer than a limit. */
+#ifndef EASYFIRST_APPS_SCORE_BYTES_H
+#define EASYFIRST_APPS_SCORE_BYTES_H
 
 #include <stddef.h>
 

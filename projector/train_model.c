@@ -1,16 +1,17 @@
-#include "apps/train/model.h"
+#include "projector/train_model.h"
 
-#include <math.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "projector/model_fresh.h"
 #include "data/files/path.h"
-#include "kernels/clock.h"
 
-enum { DEFAULT_LENGTH_CLASSES = 514 }; /* as the released length predictors have */
+enum {
+    DEFAULT_LENGTH_CLASSES = 514, /* as the released length predictors have */
+    DEFAULT_PASS_TOKENS = 2048,
+    IMAGES_IN_PASS = 8,
+};
 
 /* ---- Opening. ---- */
 
@@ -79,7 +80,7 @@ int train_model_open(TrainModel *t, const TrainSettings *s, Device *device, Erro
     int status = 0;
     params_init(&t->lora, device);
     params_init(&t->head_params, device);
-    if (s->new_projector) status = fresh_projector(t, s, err);
+    if (s->new_projector != PROJECTOR_NONE) status = fresh_projector(t, s, err);
     if (status == 0) status = check_stage(t, s, err);
     if (status == 0 && s->stage == STAGE_LENGTH && !m->length.present)
         status = model_fresh_length(m, DEFAULT_LENGTH_CLASSES, fresh_weights(s), err);
@@ -90,7 +91,7 @@ int train_model_open(TrainModel *t, const TrainSettings *s, Device *device, Erro
         if (status == 0) params_initialise(&t->lora, s->seed);
         t->has_lora = true;
     }
-    if (s->attention) attention_find(s->attention, &m->parts.attention);
+    if (s->attention != ATTENTION_UNSET) m->parts.attention = (AttentionPattern)s->attention;
     duties(t, s);
     t->context = (TrainContext){.model = m->parts};
     if (status) train_model_close(t);
@@ -238,6 +239,30 @@ int train_model_describe(TrainModel *t, const TrainSettings *s, bool images, Err
 
 /* ---- What it takes. ---- */
 
+/* Whole images, each with its class token's row. */
+static TrainSizes segment_sizes(const TrainSettings *s, int image_rows) {
+    int rows = s->micro_batch_tokens > 0 ? s->micro_batch_tokens : DEFAULT_PASS_TOKENS;
+    int images = rows / (image_rows + 1);
+    if (s->batch_sequences > 0 && images > s->batch_sequences) images = s->batch_sequences;
+    if (images < 1) images = 1;
+    return (TrainSizes){
+        .tokens = images * (image_rows + 1), .targets = images * image_rows, .images = images};
+}
+
+TrainSizes train_model_sizes(const TrainSettings *s, const TrainSizes *unit, int image_rows) {
+    if (s->stage == STAGE_SEGMENT) return segment_sizes(s, image_rows);
+    TrainSizes sizes = {.tokens = s->micro_batch_tokens > 0 ? s->micro_batch_tokens
+                                                            : DEFAULT_PASS_TOKENS};
+    if (sizes.tokens < unit->tokens) sizes.tokens = unit->tokens;
+    sizes.targets = s->stage == STAGE_LENGTH ? 0 : sizes.tokens;
+    if (unit->images > 0) {
+        sizes.images = sizes.tokens / (image_rows + 1) + 1;
+        if (sizes.images > IMAGES_IN_PASS) sizes.images = IMAGES_IN_PASS;
+    }
+    sizes.prompts = s->stage == STAGE_LENGTH ? sizes.tokens : 0;
+    return sizes;
+}
+
 static void add_memory(TrainMemory *sum, const ModelPart *part, PartDuty duty) {
     const Params *p = &part->params;
     if (duty == DUTY_NONE) return;
@@ -325,98 +350,4 @@ double train_model_operations(const TrainModel *t, int64_t rows, int64_t targets
     if (t->classes) sum += 2.0 * (double)targets * seen * t->head.classes * 3;
     double projector = seen * d + (m->projector_model.kind == PROJECTOR_LINEAR ? 0 : d * d);
     return sum + 2.0 * patches * projector * matmuls(t->projector);
-}
-
-/* Products of growing size, each of eight times the work of the one before, until one of them takes
- * long enough to look at the clock and is not much faster than the one before: what fills a GPU
- * would keep a processor busy for minutes, but where the threads have to wait for other programs, a
- * small matmul measures nothing but that. Small ones are timed several at once. */
-enum {
-    PEAK_ROWS = 256,
-    PEAK_INNER = 128,
-    PEAK_COLUMNS = 512,
-    PEAK_SIZES = 5,
-    PEAK_LOOKS = 3,
-    PEAK_RUNS = 5
-};
-static const double PEAK_SECONDS = 2e-3, PEAK_MOST_SECONDS = 0.5, PEAK_GAIN = 1.5;
-
-/* Numbers from -1 to 1. Of zeros a GPU makes matmuls faster than of anything else. */
-static int fill_random(Device *device, Tensor t, Error *err) {
-    const size_t n = (size_t)tensor_count(t);
-    uint32_t state = 1;
-    char *values = malloc(tensor_bytes(t));
-    if (!values) return error_set(err, "out of memory: %zu bytes asked", tensor_bytes(t));
-    for (size_t i = 0; i < n; i++) {
-        state = state * 1664525u + 1013904223u;
-        float v = (float)(state >> 8) * 0x1p-23f - 1;
-        if (t.dtype == DTYPE_F32)
-            ((float *)values)[i] = v;
-        else
-            ((uint16_t *)values)[i] = f32_to_bf16(v);
-    }
-    int status = device_upload(device, t.data, values, tensor_bytes(t), err);
-    free(values);
-    return status;
-}
-
-static int time_matmuls(Device *device, Tensor y, Tensor x, Tensor w, int count, double *seconds,
-                        Error *err) {
-    double begin = clock_seconds();
-    for (int i = 0; i < count; i++)
-        TRY(linear_forward(device, y, x, w, TENSOR_NONE, ACTIVATION_NONE, false, err));
-    TRY(device_wait(device, err));
-    *seconds = clock_seconds() - begin;
-    return 0;
-}
-
-/* The best rate of matmuls of one size; *slow: one of them takes PEAK_SECONDS. */
-static int peak_of_size(Device *device, Arena *arena, Dtype compute, int size, double *rate,
-                        bool *slow, Error *err) {
-    const int64_t rows = PEAK_ROWS << size, inner = PEAK_INNER << size,
-                  columns = PEAK_COLUMNS << size;
-    const double operations = 2.0 * (double)rows * (double)inner * (double)columns;
-    double seconds;
-    Tensor x, y, w;
-    TRY(arena_take(arena, &x, compute, rows, inner, err));
-    TRY(arena_take(arena, &y, compute, rows, columns, err));
-    TRY(arena_take(arena, &w, compute, columns, inner, err));
-    TRY(fill_random(device, x, err));
-    TRY(fill_random(device, w, err));
-    double best = INFINITY; /* one run may have been interrupted for longer than it takes */
-    TRY(time_matmuls(device, y, x, w, 1, &seconds, err)); /* compiles */
-    for (int i = 0; i < PEAK_LOOKS; i++) {
-        TRY(time_matmuls(device, y, x, w, 1, &seconds, err));
-        best = fmin(best, seconds);
-    }
-    *slow = best >= PEAK_SECONDS;
-    const int count = *slow ? 1 : 1 + (int)fmin(PEAK_SECONDS / best, 50);
-    for (int i = 0; i < PEAK_RUNS; i++) {
-        TRY(time_matmuls(device, y, x, w, count, &seconds, err));
-        *rate = fmax(*rate, count * operations / seconds);
-    }
-    arena_reset(arena, 0);
-    return 0;
-}
-
-int train_peak(Device *device, Dtype compute, double *rate, Error *err) {
-    const int last = PEAK_SIZES - 1;
-    Arena arena;
-    bool slow = false;
-    *rate = 0;
-    TRY(arena_open(&arena, device,
-                   arena_bytes(compute, PEAK_ROWS << last, PEAK_INNER << last) +
-                       arena_bytes(compute, PEAK_ROWS << last, PEAK_COLUMNS << last) +
-                       arena_bytes(compute, PEAK_COLUMNS << last, PEAK_INNER << last),
-                   err));
-    int status = 0;
-    double begin = clock_seconds(), before = 0;
-    for (int size = 0; size < PEAK_SIZES && status == 0; size++) {
-        status = peak_of_size(device, &arena, compute, size, rate, &slow, err);
-        if (slow && (*rate < PEAK_GAIN * before || clock_seconds() - begin > PEAK_MOST_SECONDS))
-            break;
-        before = *rate;
-    }
-    arena_close(&arena);
-    return status;
 }

@@ -1,4 +1,4 @@
-#include "apps/eval/gqa_report.h"
+#include "apps/score/gqa_report.h"
 
 #include <math.h>
 #include <string.h>

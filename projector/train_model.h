@@ -1,11 +1,11 @@
-/* model.h - a model folder opened for training: which parts learn, in what form their weights
+/* train_model.h - a model folder opened for training: which parts learn, in what form their weights
  * are held, the optimiser over them, and what all of it takes in memory.
  */
-#ifndef EASYFIRST_APPS_TRAIN_MODEL_H
-#define EASYFIRST_APPS_TRAIN_MODEL_H
+#ifndef EASYFIRST_PROJECTOR_TRAIN_MODEL_H
+#define EASYFIRST_PROJECTOR_TRAIN_MODEL_H
 
-#include "apps/train/settings.h"
 #include "projector/train.h"
+#include "projector/train_settings.h"
 #include "vision/segment.h"
 
 /* What a part does in a run. */
@@ -76,8 +76,8 @@ TrainMemory train_model_memory(const TrainModel *t, const TrainSettings *setting
  * images through the tower. Attention is not counted, nor is recomputation. */
 double train_model_operations(const TrainModel *t, int64_t rows, int64_t targets, int64_t images);
 
-/* The rate that a large matmul of random numbers reaches on this device, in operations per
- * second. */
-int train_peak(Device *device, Dtype compute, double *rate, Error *err);
+/* A pass's limits: settings->micro_batch_tokens or the default, and never less than the largest unit
+ * needs. */
+TrainSizes train_model_sizes(const TrainSettings *settings, const TrainSizes *unit, int image_rows);
 
 #endif

@@ -1,0 +1,144 @@
+#include "apps/cli/common.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+void common_init(CommonOptions *o) {
+    *o = (CommonOptions){.model = {.feature_layer = FEATURE_LAYER_UNSET},
+                         .answer = answer_options_default()};
+}
+
+static void group_add(OptionGroup *group, Option option) {
+    group->options[group->count++] = option;
+}
+
+Option device_option(const char **device) {
+    return (Option){"device",
+                    0,
+                    OPTION_DEVICE,
+                    "NAME",
+                    device,
+                    "where to compute: cpu, cuda, cuda:N for one of several GPUs, or\n"
+                    "auto (default: a GPU if there is one)"};
+}
+
+Option threads_option(int *threads) {
+    return (Option){
+        "threads", 't', OPTION_INTEGER, "N", threads, "processor threads (default: all)", 1, 1024};
+}
+
+void model_group(ModelOptions *m, const char **device, int *threads, OptionGroup *group) {
+    *group = (OptionGroup){.title = "model options"};
+    group_add(group, (Option){"model", 'm', OPTION_TEXT, "FOLDER", &m->folder,
+                              "the model's folder; else $EASYFIRST_MODEL, else the bundled one"});
+    group_add(group, (Option){"vision", 0, OPTION_TEXT, "PATH", &m->vision,
+                              "a CLIP vision tower, folder or file, instead of the folder's"});
+    group_add(group, (Option){"language", 0, OPTION_TEXT, "PATH", &m->language,
+                              "an XLM-R or XLM-R-XL, folder or file, instead"});
+    group_add(group, (Option){"projector", 0, OPTION_TEXT, "PATH", &m->projector,
+                              "a projector, file or folder, instead"});
+    group_add(group, (Option){"length-predictor", 0, OPTION_TEXT, "PATH", &m->length,
+                              "a length predictor, file or folder, instead"});
+    group_add(group, (Option){"dtype", 0, OPTION_CHOICE, NULL, &m->dtype,
+                              "arithmetic; auto: bf16 for bf16 weights where the processor\n"
+                              "has it, else f32",
+                              .names = dtype_choices});
+    group_add(group, (Option){"feature-layer", 0, OPTION_INTEGER, "N", &m->feature_layer,
+                              "the vision tower's layer to take features from; -1 is the last\n"
+                              "(default: as the model's folder says, else -2)",
+                              -999, 999});
+    group_add(group, (Option){"pad", 0, OPTION_CHOICE, NULL, &m->pad,
+                              "put images into a square instead of cropping them to one\n"
+                              "(default: as the model's folder says, else on)",
+                              PAD_ON, .names = model_pad_names});
+    group_add(group, device_option(device));
+    group_add(group, threads_option(threads));
+}
+
+void common_answer_group(CommonOptions *o, OptionGroup *group) {
+    AnswerOptions *a = &o->answer;
+    *group = (OptionGroup){.title = "answer options"};
+    group_add(group,
+              (Option){"steps", 0, OPTION_INTEGER, "T", &a->decode.iterations,
+                       a->decode.iterations
+                           ? "denoising steps (default 50)"
+                           : "denoising steps (default: as many as the answer has tokens, 10 to\n"
+                             "50; the paper's evaluations take 50)",
+                       1, 1000000});
+    group_add(group, (Option){"strategy", 0, OPTION_TEXT, "NAME", &o->strategy,
+                              "reparam-uncond-deterministic-cosine (the default) with cond,\n"
+                              "stochasticTAU, linear; cmlm; ar"});
+    group_add(group, (Option){"length", 'n', OPTION_INTEGER, "N", &o->length,
+                              "the answer's length in tokens (default: predicted)", 1, 1000000});
+    group_add(group,
+              (Option){"beam", 'b', OPTION_INTEGER, "B", &a->length_beam,
+                       "try the B likeliest lengths, keep the best answer (default 1)", 1, 512});
+    group_add(group, (Option){"length-weight", 0, OPTION_REAL, "X", &a->length_weight,
+                              "with --beam: the answers' scores count, and X times the\n"
+                              "lengths' log-probabilities (default 0: scores alone)",
+                              0, 100});
+    group_add(group, (Option){"samples", 0, OPTION_INTEGER, "M", &a->samples,
+                              "fill each length M times, keep the best (default 1)", 1, 1024});
+    group_add(group,
+              (Option){"temperature", 0, OPTION_REAL, "X", &a->decode.temperature,
+                       "sample tokens at this temperature (default 0: the likeliest)", 0, 100});
+    group_add(group, (Option){"seed", 's', OPTION_SEED, "N", &a->decode.seed,
+                              "seed of everything random (default 0)"});
+    group_add(group, (Option){"no-canvas-cache", 0, OPTION_FLAG, NULL, &a->decode.no_canvas_cache,
+                              "evaluate every step, known or not: the same answer, slower"});
+    group_add(group, (Option){"no-kv-cache", 0, OPTION_FLAG, NULL, &a->no_kv_cache,
+                              "block-causal models: keep no keys and values; same answer, slower"});
+    group_add(group, (Option){"long-prompts", 0, OPTION_CHOICE, NULL, &a->long_prompts,
+                              a->long_prompts == LONG_PROMPTS_SKIP
+                                  ? "a prompt that leaves no room for its answer is an error, is\n"
+                                    "left out, or loses its first tokens (default skip)"
+                                  : "a prompt that leaves no room for its answer is an error, is\n"
+                                    "left out, or loses its first tokens (default refuse)",
+                              .names = long_prompts_names});
+    group_add(group, (Option){"json", 0, OPTION_FLAG, NULL, &o->json,
+                              "JSON, one object a line, instead of plain text"});
+    group_add(group,
+              (Option){"quiet", 'q', OPTION_FLAG, NULL, &o->quiet, "no timings on standard error"});
+}
+
+/* The model that comes with the program: in the source tree beside the folder of the build, or
+ * where `make install` puts it. NULL if there is none. */
+static const char *bundled_model(char *path, size_t size) {
+    static const char *const places[] = {"../data/bundled/model", "../share/easyfirst/model"};
+    char program[PATH_MAX];
+    ssize_t length = readlink("/proc/self/exe", program, sizeof program - 1);
+    if (length <= 0) return NULL;
+    program[length] = 0;
+    char *name = strrchr(program, '/');
+    if (!name) return NULL;
+    *name = 0;
+    for (size_t i = 0; i < sizeof places / sizeof places[0]; i++) {
+        int n = snprintf(path, size, "%s/%s/easyfirst.json", program, places[i]);
+        if (n < 0 || (size_t)n >= size || access(path, R_OK) != 0) continue;
+        *strrchr(path, '/') = 0;
+        return path;
+    }
+    return NULL;
+}
+
+int common_check(const CommandHelp *help, CommonOptions *o) {
+    ModelOptions *m = &o->model;
+    Error err;
+    if (o->strategy && decode_strategy_parse(&o->answer.decode, o->strategy, &err))
+        return options_wrong(help, "--strategy: %s", err.text);
+    const char *folder = getenv("EASYFIRST_MODEL");
+    if (!m->folder && folder && folder[0]) m->folder = folder;
+    if (!m->folder && !m->vision && !m->language && !m->projector && !m->length)
+        m->folder = bundled_model(o->bundled, sizeof o->bundled);
+    if (!m->folder && !m->vision && !m->language && !m->projector && !m->length)
+        return options_wrong(help,
+                             "no model is named: give its folder with -m FOLDER or in the "
+                             "environment as EASYFIRST_MODEL, or its parts with --language and "
+                             "so on");
+    return -1;
+}
+
+int common_at_once(const CommonOptions *o, int most) {
+    return answer_at_once(&o->answer, most);
+}

@@ -1,0 +1,25 @@
+#include "apps/cli/session.h"
+
+#include "apps/cli/loading.h"
+#include "kernels/clock.h"
+
+int session_open(Session *session, const CommonOptions *o, Error *err) {
+    *session = (Session){0};
+    double start = clock_seconds();
+    TRY(device_choose(&session->device, o->device, o->threads, err));
+    ModelOptions model = o->model;
+    model.answers = !model.describe_only;
+    model.answer_length = o->length;
+    if (!o->quiet) model.loading = loading_print;
+    TRY(model_open(&session->model, &model, session->device, err));
+    session->open = true;
+    TRY(device_wait(session->device, err));
+    session->load_s = clock_seconds() - start;
+    return 0;
+}
+
+void session_close(Session *session) {
+    if (session->open) model_close(&session->model);
+    device_close(session->device);
+    *session = (Session){0};
+}

@@ -1,0 +1,88 @@
+/* train_settings.h - what a training run is configured with, and the papers' settings of each stage.
+ */
+#ifndef EASYFIRST_PROJECTOR_TRAIN_SETTINGS_H
+#define EASYFIRST_PROJECTOR_TRAIN_SETTINGS_H
+
+#include <jansson.h>
+
+#include "data/files/text_list.h"
+#include "kernels/optimizer.h"
+#include "language/long_prompts.h"
+#include "language/noise.h"
+#include "projector/model.h"
+
+typedef enum TrainStage {
+    STAGE_ADAPT,    /* text pairs: a masked language model becomes a diffusion language model */
+    STAGE_INSTRUCT, /* the same on a mixture of instruction data */
+    STAGE_ALIGN,    /* images and captions: the projector alone */
+    STAGE_TUNE,     /* images and conversations: projector and language model */
+    STAGE_LENGTH,   /* the length predictor */
+    STAGE_PRETRAIN, /* plain text, everything masked: LLaDA's recipe */
+    STAGE_SEGMENT,  /* images and where their objects are: the vision tower alone */
+    STAGE_COUNT
+} TrainStage;
+
+extern const char *const stage_names[]; /* "adapt", ... */
+const char *stage_name(TrainStage stage);
+
+enum { ATTENTION_UNSET = -1 };
+
+typedef struct TrainSettings {
+    TrainStage stage;
+    /* The model that training starts from, and where it goes. */
+    ModelOptions model;
+    const char *out; /* folder of the run */
+    bool resume;     /* go on from the last whole checkpoint in `out` */
+    ProjectorKind
+        new_projector; /* a fresh one instead of the model's; PROJECTOR_NONE: the model's */
+    /* Data. */
+    TextList data;            /* files or folders */
+    const char *images;       /* folder of images */
+    const char *valid;        /* held-out data in the same format; NULL: none */
+    int valid_limit;          /* units of it that are used */
+    int max_tokens;           /* of a sequence, 512 */
+    bool context;             /* earlier turns before a question (full attention only) */
+    bool plain;               /* leave the instruction out (align) */
+    bool text_lines;          /* plain text: a document a line */
+    float max_bad_fraction;   /* more bad samples than this share stop the run; 0.01 */
+    LongPrompts long_prompts; /* text prompts that do not fit */
+    /* Steps. */
+    int epochs; /* used if steps is 0 */
+    int steps;
+    int batch_sequences; /* 0: by tokens */
+    int batch_tokens;
+    bool group;             /* steps of one modality and of similar lengths */
+    int micro_batch_tokens; /* rows of one forward pass; more are accumulated. 0: 2048 */
+    /* Optimiser. */
+    float lr, vision_lr, projector_lr, language_lr; /* the parts' own: 0: `lr` */
+    ScheduleKind schedule;
+    float warmup_ratio; /* of all steps ... */
+    int warmup_steps;   /* ... or this many, if not 0 */
+    OptimizerConfig optimizer;
+    /* Objective. */
+    NoiseConfig noise;
+    float dropout;
+    int attention; /* an AttentionPattern; ATTENTION_UNSET: as the model's folder says */
+    /* What is trained. */
+    bool train_vision;
+    bool freeze_language;
+    LoraConfig lora;
+    bool recompute;
+    /* Running. */
+    Dtype save_dtype; /* DTYPE_NONE: as the model was stored; DTYPE_F32; DTYPE_BF16 */
+    uint64_t seed;
+    const char *device; /* as device_choose takes it */
+    int threads;
+    int log_every, valid_every, save_every; /* steps; 0: never (the end always saves) */
+    int keep;                               /* checkpoints kept */
+    int show_answers;                       /* decoded answers at each validation */
+    int stop_after; /* end the process after this many updates of this run, with a checkpoint;
+                       0: not. The schedule is that of the whole run */
+    bool quiet;
+    json_t *file; /* the config file's object, whose texts the fields above point to */
+} TrainSettings;
+
+/* The papers' settings for a stage. */
+void train_settings_default(TrainSettings *settings, TrainStage stage);
+
+#endif
