@@ -29,12 +29,6 @@ char *model_file_beside(const char *path, const char *name, Error *err) {
     return path_format(err, "%.*s%s", (int)(path_name(path) - path), path, name);
 }
 
-void model_path_beside(char *out, size_t size, const char *path, const char *name) {
-    char *file = model_file_beside(path, name, NULL);
-    snprintf(out, size, "%s", file ? file : "");
-    free(file);
-}
-
 const char *const model_pad_names[] = {
     [PAD_AS_MODEL] = "as the model", [PAD_ON] = "on", [PAD_OFF] = "off", NULL};
 

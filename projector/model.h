@@ -96,9 +96,8 @@ int model_open(Model *model, const ModelOptions *options, Device *device, Error 
 void model_close(Model *model);
 
 /* Where a part's other files are: "<path>/<name>" if its weights are a folder, else the file `name`
- * beside them. The first is the caller's to free. */
+ * beside them. The caller frees it. */
 char *model_file_beside(const char *path, const char *name, Error *err);
-void model_path_beside(char *out, size_t size, const char *path, const char *name);
 
 /* tokenizer_open, whose error says what the file is where something else was saved in its place. */
 int model_tokenizer_open(Tokenizer **tokenizer, const char *file, Error *err);

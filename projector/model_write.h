@@ -7,8 +7,6 @@
 #include "projector/model.h"
 #include "data/checkpoints/model_files.h"
 
-enum { MODEL_PATH_SIZE = 1400 };
-
 /* Whether a model folder can be made at `out`: nothing may be there, not even a dangling link, and
  * it may not lie in one of the folders of `inputs` ([count], NULLs and files are skipped), which
  * are read meanwhile. */

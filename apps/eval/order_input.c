@@ -12,6 +12,7 @@
 #include "data/sets/gqa_file.h"
 #include "data/sets/image_file.h"
 #include "data/sets/records.h"
+#include "data/files/path.h"
 
 void order_prompts_free(OrderPrompts *prompts) {
     for (size_t i = 0; i < prompts->count; i++) {
@@ -196,11 +197,7 @@ int order_paths(char ***paths, int *count, const char *path, Error *err) {
     if (status == 0 && !(*paths = calloc((size_t)n, sizeof **paths)))
         status = error_set(err, "out of memory for %d files", n);
     for (int i = 0; i < n && status == 0; i++) {
-        char *name = NULL;
-        if (!folder)
-            name = strdup(path);
-        else if (asprintf(&name, "%s/%s", path, entries[i]->d_name) < 0)
-            name = NULL;
+        char *name = folder ? path_join(path, entries[i]->d_name, err) : strdup(path);
         if (name)
             (*paths)[(*count)++] = name;
         else

@@ -169,9 +169,11 @@ static int add_part(json_t *files, const char *name, const ModelPart *part, Erro
         TRY(add_file(files, name, path, err));
     bool config = part->kind == PART_VISION || part->kind == PART_LANGUAGE;
     for (size_t i = 0; config && i < sizeof beside / sizeof beside[0]; i++) {
-        char file[PATH_MAX];
-        model_path_beside(file, sizeof file, part->path, beside[i]);
-        if (access(file, R_OK) == 0) TRY(add_file(files, name, file, err));
+        char *file = model_file_beside(part->path, beside[i], err);
+        int status = file ? 0 : -1;
+        if (file && access(file, R_OK) == 0) status = add_file(files, name, file, err);
+        free(file);
+        TRY(status);
     }
     return 0;
 }

@@ -19,7 +19,7 @@
 #define CHECKPOINT_NAME "checkpoint-"
 #define STATE_NAME      "training/state.json"
 
-enum { STATE_FORMAT = 2, CLASSES_FORMAT = 1, PATH_SIZE = MODEL_PATH_SIZE };
+enum { STATE_FORMAT = 2, CLASSES_FORMAT = 1 };
 
 static bool exists(const char *path) {
     return access(path, F_OK) == 0;
@@ -339,13 +339,33 @@ typedef struct Writing {
 
 /* The file `name` of a part: that of the checkpoint before, since the one that a resumed run was
  * opened from is removed in time, or else the one beside the part's weights. */
-static void beside(char *out, size_t size, const Writing *w, const ModelPart *part,
-                   const char *folder, const char *name) {
+static char *beside(const Writing *w, const ModelPart *part, const char *folder, const char *name,
+                    Error *err) {
     if (w->before) {
-        int n = snprintf(out, size, "%s/%s/%s", w->before, folder, name);
-        if (n > 0 && (size_t)n < size && exists(out)) return;
+        char *path = path_format(err, "%s/%s/%s", w->before, folder, name);
+        if (!path || exists(path)) return path;
+        free(path);
     }
-    model_path_beside(out, size, part->path, name);
+    return model_file_beside(part->path, name, err);
+}
+
+static int config_write(const Writing *w, const ModelPart *part, Dtype dtype, const char *folder,
+                        Error *err) {
+    json_t *config;
+    char *path = beside(w, part, folder, "config.json", err);
+    char *name = path_join(folder, "config.json", err);
+    int status = path && name ? model_config_read(&config, path, part->kind, dtype, err) : -1;
+    if (status == 0) status = model_write_json(config, w->to, name, err);
+    free(path), free(name);
+    return status;
+}
+
+static int copy_beside(const Writing *w, const ModelPart *part, const char *folder,
+                       const char *file, Error *err) {
+    char *path = beside(w, part, folder, file, err), *name = path_join(folder, file, err);
+    int status = path && name ? model_copy_file(path, w->to, name, err) : -1;
+    free(path), free(name);
+    return status;
 }
 
 static Dtype saved_type(const TrainSettings *s, const TrainModel *t, const ModelPart *part,
@@ -380,22 +400,15 @@ static int weights_write(const Writing *w, const ModelPart *part, PartDuty duty,
 static int folder_write(const Writing *w, const ModelPart *part, PartDuty duty, const char *folder,
                         Error *err) {
     static const char *const others[] = {"preprocessor_config.json", MODEL_TOKENIZER};
-    char path[PATH_SIZE], name[64];
-    json_t *config;
     TRY(model_write_subfolder(w->to, folder, err));
     Dtype dtype = saved_type(w->settings, w->t, part, duty);
     if (dtype == DTYPE_NONE) dtype = part->stored;
-    beside(path, sizeof path, w, part, folder, "config.json");
-    TRY(model_config_read(&config, path, part->kind, dtype, err));
-    snprintf(name, sizeof name, "%s/config.json", folder);
-    TRY(model_write_json(config, w->to, name, err));
-    for (int i = 0; i < 2; i++) {
-        beside(path, sizeof path, w, part, folder, others[i]);
-        snprintf(name, sizeof name, "%s/%s", folder, others[i]);
-        TRY(model_copy_file(path, w->to, name, err));
-    }
-    snprintf(name, sizeof name, "%s/model.safetensors", folder);
-    return weights_write(w, part, duty, name, err);
+    TRY(config_write(w, part, dtype, folder, err));
+    for (int i = 0; i < 2; i++) TRY(copy_beside(w, part, folder, others[i], err));
+    char *name = path_join(folder, "model.safetensors", err);
+    int status = name ? weights_write(w, part, duty, name, err) : -1;
+    free(name);
+    return status;
 }
 
 /* What the stage `segment` trains over the tower. */

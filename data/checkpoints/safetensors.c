@@ -217,6 +217,9 @@ int safetensors_read(CheckpointStore *store, const MappedFile *file, Error *err)
     json_error_t problem;
     json_t *header = json_loadb_whole((const char *)file->bytes + 8, (size_t)length,
                                       JSON_REJECT_DUPLICATES, &problem);
+    if (!header && json_error_code(&problem) == json_error_out_of_memory)
+        return error_set(err, "%s: out of memory for its header of %llu bytes", file->path,
+                         (unsigned long long)length);
     if (!header)
         return error_set(err, "%s: bad JSON at byte %d of the header: %s; the file is damaged",
                          file->path, problem.position, problem.text);

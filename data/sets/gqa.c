@@ -12,6 +12,7 @@
 #include "data/sets/gqa_file.h"
 #include "data/sets/image_file.h"
 #include "data/sets/text_space.h"
+#include "data/files/path.h"
 
 /* A list of texts that grows, of the question at hand. */
 typedef struct Names {
@@ -281,12 +282,8 @@ static int walk_folder(Walk *w, const char *path, Error *err) {
         status = error_set(err, "%s: the folder has no .json files; GQA's questions were expected",
                            path);
     for (int i = 0; i < count; i++) {
-        char *file = NULL;
-        if (status == 0 && asprintf(&file, "%s/%s", path, entries[i]->d_name) < 0) {
-            file = NULL;
-            status = error_set(err, "%s: out of memory", path);
-        }
-        if (status == 0) status = walk_file(w, file, err);
+        char *file = status ? NULL : path_join(path, entries[i]->d_name, err);
+        if (status == 0) status = file ? walk_file(w, file, err) : -1;
         free(file);
         free(entries[i]);
     }

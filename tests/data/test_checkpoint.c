@@ -9,6 +9,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <jansson.h>
+
+#include "data/files/json_memory.h"
+
 enum { DAMAGED_COPIES = 2000 };
 
 static void check_all_types(const char *path, const char *f8, const char *u16) {
@@ -372,6 +376,34 @@ static void test_bad_safetensors(void **state) {
     assert_refused(open_path(path, &err), &err, path, "its header", "levels deep");
 }
 
+static int allocations_left;
+
+static void *scarce_malloc(size_t size) {
+    return allocations_left-- > 0 ? malloc(size) : NULL;
+}
+
+/* Memory that runs out while the header is read says nothing about the file. */
+static void test_header_without_memory(void **state) {
+    (void)state;
+    Error err;
+    const char *path = at("scarce.safetensors");
+    save_safetensors(path, "{\"a\":" ENTRY("F32", "[1]", "[0,4]") "}", 4);
+    int failed = 0;
+    for (int most = 0; most < 100; most++) {
+        allocations_left = most;
+        json_set_alloc_funcs(scarce_malloc, free);
+        json_memory_watch();
+        int status = open_path(path, &err);
+        json_set_alloc_funcs(malloc, free);
+        json_memory_begin();
+        if (status == 0) break;
+        if (!strstr(err.text, "out of memory") || strstr(err.text, "damaged"))
+            fail_msg("after %d allocations: %s", most, err.text);
+        failed++;
+    }
+    assert_true(failed > 5 && failed < 100);
+}
+
 /* A header of a length that puts every value at an odd address, as old writers left it. */
 static void test_misaligned_safetensors(void **state) {
     (void)state;
@@ -518,6 +550,7 @@ int main(void) {
         cmocka_unit_test(test_heavy_header),
         cmocka_unit_test(test_bad_indexes),
         cmocka_unit_test(test_bad_safetensors),
+        cmocka_unit_test(test_header_without_memory),
         cmocka_unit_test(test_misaligned_safetensors),
         cmocka_unit_test(test_many_tensors),
         cmocka_unit_test(test_truncated),
