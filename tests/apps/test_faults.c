@@ -365,6 +365,8 @@ static void check_status(const Try *t, int status) {
     } else if (!killed && WEXITSTATUS(status) > 1 + !strcmp(t->fault->kind, "alloc")) {
         snprintf(detail, sizeof detail, "%d", WEXITSTATUS(status));
         complain(t, "exit status", detail);
+    } else if (!killed && !strcmp(t->fault->kind, "alloc") && strstr(err, "damaged")) {
+        complain(t, "without memory it calls a file damaged", NULL);
     } else if (!killed && WEXITSTATUS(status) == 1 && !err[0])
         complain(t, "it failed without a message", NULL);
     else if (!killed && WEXITSTATUS(status) == 0) {
