@@ -4,7 +4,8 @@
 
 #include "kernels/device.h"
 
-/* The rate that a large matmul of random numbers reaches on this device, in operations per second. */
+/* The rate that a large matmul of random numbers reaches on this device, in operations per
+ * second. */
 int matmul_peak(Device *device, Dtype compute, double *rate, Error *err);
 
 #endif

@@ -20,9 +20,9 @@ typedef struct OptimizerConfig {
     float beta1, beta2, eps, weight_decay;
     bool decay_vectors; /* biases and norms, too (as torch's AdamW over all parameters does) */
     float clip;         /* largest norm of all gradients together; 0: no clipping */
-    /* With OPTIMIZER_MUON matrices marked as hidden ones (params_mark_hidden) are Muon's, all else stays AdamW's. Each
-     * is made orthogonal by itself: members of a joined group, and query, key and value where they
-     * are one parameter. */
+    /* With OPTIMIZER_MUON matrices marked as hidden ones (params_mark_hidden) are Muon's, all else
+     * stays AdamW's. Each is made orthogonal by itself: members of a joined group, and query, key
+     * and value where they are one parameter. */
     OptimizerKind kind;
     float muon_momentum;
 } OptimizerConfig;

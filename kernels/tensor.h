@@ -28,9 +28,11 @@ typedef enum Dtype {
 
 size_t dtype_size(Dtype dtype);      /* bytes of one element; 0 for DTYPE_NONE */
 const char *dtype_name(Dtype dtype); /* "f32", "bf16", ... */
+
 /* What arithmetic and files of weights can be asked for: "auto", "f32", "bf16", the words of
  * DTYPE_NONE, DTYPE_F32 and DTYPE_BF16. */
 extern const char *const dtype_choices[];
+
 bool dtype_is_float(Dtype dtype); /* f32, bf16 or f16: what parameters may be stored in */
 
 enum { TENSOR_MAX_DIMS = 8 };

@@ -31,10 +31,10 @@ enum { FEATURE_LAYER_UNSET = -1000 };
 
 /* Whether images are put into a square or cropped to one. */
 typedef enum ModelPad {
-    PAD_AS_MODEL,
+    PAD_AS_MODEL, /* as easyfirst.json says, else on */
     PAD_ON,
-    PAD_OFF
-} ModelPad; /* 0: as easyfirst.json says, else on */
+    PAD_OFF,
+} ModelPad;
 
 extern const char *const model_pad_names[]; /* "as the model", "on", "off" */
 

@@ -14,8 +14,8 @@
 #include "vision/preprocess.h"
 #include "vision/vit.h"
 
-/* A model folder's easyfirst.json, checked: its values are of their types, prompts and languages are
- * known ones. */
+/* A model folder's easyfirst.json, checked: its values are of their types, prompts and languages
+ * are known ones. */
 typedef struct ModelSettings {
     json_t
         *json; /* the caller's; NULL: the folder has no such file, and all else is as by default */

@@ -1,5 +1,5 @@
-/* train_settings.h - what a training run is configured with, and the papers' settings of each stage.
- */
+/* train_settings.h - what a training run is configured with, and the papers' settings of each
+ * stage. */
 #ifndef EASYFIRST_PROJECTOR_TRAIN_SETTINGS_H
 #define EASYFIRST_PROJECTOR_TRAIN_SETTINGS_H
 
@@ -31,10 +31,9 @@ typedef struct TrainSettings {
     TrainStage stage;
     /* The model that training starts from, and where it goes. */
     ModelOptions model;
-    const char *out; /* folder of the run */
-    bool resume;     /* go on from the last whole checkpoint in `out` */
-    ProjectorKind
-        new_projector; /* a fresh one instead of the model's; PROJECTOR_NONE: the model's */
+    const char *out;             /* folder of the run */
+    bool resume;                 /* resume from the last complete checkpoint in `out` */
+    ProjectorKind new_projector; /* a fresh one; PROJECTOR_NONE: the model's */
     /* Data. */
     TextList data;            /* files or folders */
     const char *images;       /* folder of images */

@@ -1,14 +1,10 @@
 #include "apps/train/settings.h"
 
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "apps/cli/common.h"
 #include "apps/cli/report.h"
-#include "apps/train/start.h"
 #include "data/files/json_memory.h"
 #include "data/files/path.h"
 #include "kernels/names.h"
@@ -337,9 +333,7 @@ static int file_stage(const json_t *file, const char *path, TrainStage *stage, E
     return 0;
 }
 
-/* Whether attention is block-causal, as the settings or else the model's folder say. A folder that
- * cannot be read is reported when the model is opened. */
-static bool attention_is_block_causal(const TrainSettings *s) {
+bool train_settings_block_causal(const TrainSettings *s) {
     ModelSettings model;
     if (s->attention != ATTENTION_UNSET) return s->attention == ATTENTION_BLOCK_CAUSAL;
     if (!s->model.folder || model_settings_read(&model, s->model.folder, NULL)) return false;
@@ -410,7 +404,7 @@ static int read_layers(TrainSettings *s, TrainStage stage, json_t *file, const c
     ModelOptions *m = &s->model;
     const char *folder = getenv("EASYFIRST_MODEL");
     if (!m->folder && !m->language && !m->vision && folder && folder[0]) m->folder = folder;
-    if (status < 0 && !table.given.context && attention_is_block_causal(s)) s->context = false;
+    if (status < 0 && !table.given.context && train_settings_block_causal(s)) s->context = false;
     if (status < 0 && s->resume && check_kept(s, before, file, &err))
         status = options_wrong(&help, "%s", err.text);
     json_decref(before);
@@ -477,223 +471,6 @@ void train_settings_free(TrainSettings *s) {
     free(s->data.items);
     json_decref(s->file);
     *s = (TrainSettings){0};
-}
-
-/* ---- Checking. ---- */
-
-static int check_path(const char *option, const char *path, Error *err) {
-    if (access(path, R_OK) == 0) return 0;
-    return error_set(err, "--%s %s: %s", option, path, strerror(errno));
-}
-
-static int check_folder(const char *option, const char *path, Error *err) {
-    struct stat found;
-    TRY(check_path(option, path, err));
-    if (stat(path, &found) || !S_ISDIR(found.st_mode))
-        return error_set(err, "--%s %s: not a folder", option, path);
-    return access(path, R_OK | X_OK) ? error_set(err, "--%s %s: %s", option, path, strerror(errno))
-                                     : 0;
-}
-
-/* Shows the language model images. */
-static bool sees(TrainStage stage) {
-    return stage == STAGE_ALIGN || stage == STAGE_TUNE;
-}
-
-static int check_data(const TrainSettings *s, Error *err) {
-    const char *stage = stage_name(s->stage);
-    if (!s->data.count)
-        return error_set(err, "there is nothing to train on: name files or folders with --data");
-    if (!s->out) return error_set(err, "no folder for the run is named: --out RUN");
-    for (int i = 0; i < s->data.count; i++) TRY(check_path("data", s->data.items[i], err));
-    if (s->images) TRY(check_folder("images", s->images, err));
-    if (s->valid) TRY(check_path("valid", s->valid, err));
-    bool segment = s->stage == STAGE_SEGMENT;
-    if (s->images && !sees(s->stage) && s->stage != STAGE_LENGTH && !segment)
-        return error_set(err,
-                         "--images: %s trains on text alone; images are for align and tune, "
-                         "and segment",
-                         stage);
-    if (segment && !s->images)
-        return error_set(err, "segment learns from images: name their folder with --images");
-    if (s->plain && s->stage != STAGE_ALIGN)
-        return error_set(err, "--plain belongs to align, where captions have no instruction of "
-                              "their own");
-    if (s->text_lines && s->stage != STAGE_PRETRAIN)
-        return error_set(err,
-                         "--text-lines: plain text is for pretrain; %s needs prompts and answers: "
-                         "lines of {\"inputs\": ..., \"targets\": ...}, or LLaVA's records",
-                         stage);
-    if (s->long_prompts != LONG_PROMPTS_KEEP_LAST && (segment || s->stage == STAGE_PRETRAIN))
-        return error_set(err, "--long-prompts: %s has no prompts", stage);
-    if (s->context && attention_is_block_causal(s))
-        return error_set(err,
-                         "--context on needs full attention: with block-causal attention a turn "
-                         "sees the image and itself; leave it out, or use --attention full");
-    if (!(s->max_bad_fraction >= 0 && s->max_bad_fraction <= 1))
-        return error_set(err, "--max-bad-fraction is %g, expected a fraction from 0 to 1",
-                         (double)s->max_bad_fraction);
-    return 0;
-}
-
-/* A program may have set what no option lets through. */
-static int check_enum(const char *option, const char *const *names, int value, Error *err) {
-    const Option row = {.kind = OPTION_CHOICE, .names = names};
-    char words[OPTION_ARGUMENT_SIZE];
-    for (int i = 0; names[i]; i++)
-        if (i == value) return 0;
-    return error_set(err, "--%s is number %d, expected %s", option, value,
-                     option_argument(&row, words));
-}
-
-static int check_enums(const TrainSettings *s, Error *err) {
-    TRY(check_enum("optimizer", optimizer_names, (int)s->optimizer.kind, err));
-    TRY(check_enum("schedule", schedule_names, (int)s->schedule, err));
-    TRY(check_enum("objective", objective_names, (int)s->noise.objective, err));
-    return check_enum("weighting", weighting_names, (int)s->noise.weighting, err);
-}
-
-static int check_optimizer(const TrainSettings *s, Error *err) {
-    const OptimizerConfig *o = &s->optimizer;
-    if (!(o->muon_momentum >= 0 && o->muon_momentum < 1))
-        return error_set(err, "--muon-momentum is %g, expected at least 0 and less than 1",
-                         (double)o->muon_momentum);
-    if (!(o->beta1 >= 0 && o->beta1 < 1) || !(o->beta2 >= 0 && o->beta2 < 1) || !(o->eps > 0) ||
-        !(o->weight_decay >= 0) || !(o->clip >= 0))
-        return error_set(err,
-                         "the optimizer's beta1 %g, beta2 %g, eps %g, decay %g, clip %g make "
-                         "no sense",
-                         (double)o->beta1, (double)o->beta2, (double)o->eps,
-                         (double)o->weight_decay, (double)o->clip);
-    return 0;
-}
-
-/* The stage's own default may be the one that is too long. */
-static int check_warmup(const TrainSettings *s, Error *err) {
-    TrainSettings usual;
-    if (!s->steps || s->warmup_steps <= s->steps) return 0;
-    train_settings_default(&usual, s->stage);
-    bool own = s->warmup_steps == usual.warmup_steps;
-    return error_set(
-        err,
-        "--warmup-steps %d%s%s%s is more than --steps %d: give --warmup-steps, at most "
-        "%d, or --warmup-ratio",
-        s->warmup_steps, own ? " (the default of " : "", own ? stage_name(s->stage) : "",
-        own ? ")" : "", s->steps, s->steps);
-}
-
-static int check_steps(const TrainSettings *s, Error *err) {
-    if (s->steps < 0 || s->epochs < 0 || (!s->steps && !s->epochs))
-        return error_set(err, "how long to train is not said: --steps N, or --epochs N");
-    if (s->batch_tokens < 0 || s->batch_sequences < 0 || (!s->batch_tokens && !s->batch_sequences))
-        return error_set(err, "the size of a batch is not said: --batch-tokens N, or "
-                              "--batch-sequences N");
-    if (s->batch_tokens && s->batch_sequences)
-        return error_set(err, "a batch is measured in tokens or in sequences, not in both");
-    if (!(s->lr > 0))
-        return error_set(err, "--lr is %g: nothing would be learned; expected a number above 0",
-                         (double)s->lr);
-    TRY(check_warmup(s, err));
-    return check_optimizer(s, err);
-}
-
-static int check_objective(const TrainSettings *s, Error *err) {
-    bool llada = s->noise.objective == OBJECTIVE_LLADA;
-    bool constant = s->noise.weighting == WEIGHTING_CONSTANT;
-    if (llada && constant)
-        return error_set(err, "--weighting belongs to the objective rdm: llada weighs a masked "
-                              "token by 1 / its probability");
-    if (!llada && s->noise.complementary)
-        return error_set(err, "--complementary belongs to the objective llada: rdm has two coupled "
-                              "copies of its own");
-    if (!(s->dropout >= 0 && s->dropout < 1))
-        return error_set(err, "--dropout is %g, expected a share from 0 to below 1",
-                         (double)s->dropout);
-    return 0;
-}
-
-static int check_lora(const TrainSettings *s, Error *err) {
-    if (!s->lora.rank) return 0;
-    if (!(s->lora.alpha > 0)) return error_set(err, "--lora-alpha must be above 0");
-    if (s->stage == STAGE_ALIGN || s->stage == STAGE_LENGTH)
-        return error_set(err, "--lora-rank is of the language model, which %s does not train",
-                         stage_name(s->stage));
-    if (s->freeze_language)
-        return error_set(err, "--lora-rank trains the language model, --freeze-language does not: "
-                              "leave one out");
-    return 0;
-}
-
-/* Whether the model's folder has an entry of this name. */
-static bool in_model(const TrainSettings *s, const char *name) {
-    if (!s->model.folder) return false;
-    char *path = path_join(s->model.folder, name, NULL);
-    bool found = path && access(path, F_OK) == 0;
-    free(path);
-    return found;
-}
-
-/* What the stage has no use for, so that nobody believes it had an effect. */
-static int check_segment(const TrainSettings *s, Error *err) {
-    const ModelOptions *m = &s->model;
-    const char *idle = s->train_vision                      ? "train-vision"
-                       : s->freeze_language                 ? "freeze-language"
-                       : s->new_projector != PROJECTOR_NONE ? "new-projector"
-                       : s->lora.rank                       ? "lora-rank"
-                       : s->dropout > 0                     ? "dropout"
-                                                            : NULL;
-    if (idle)
-        return error_set(err,
-                         "--%s: segment trains the vision tower, which has no dropout, and nothing "
-                         "else; leave it out",
-                         idle);
-    if (m->vision || in_model(s, "vision")) return 0;
-    return error_set(err, "segment needs a vision tower: name one with --vision PATH");
-}
-
-static int check_parts(const TrainSettings *s, Error *err) {
-    const ModelOptions *m = &s->model;
-    const char *stage = stage_name(s->stage);
-    if (!m->folder && !m->language && !(m->vision && s->stage == STAGE_SEGMENT))
-        return error_set(err, "no model is named to start from: give its folder with -m FOLDER or "
-                              "in the environment as EASYFIRST_MODEL (train does not take the "
-                              "bundled one by itself), or its parts with --language and so on");
-    if (m->folder) TRY(check_path("model", m->folder, err));
-    if (s->out) TRY(train_start_apart(s, err));
-    if (s->stage == STAGE_SEGMENT) return check_segment(s, err);
-    if (s->train_vision && s->stage != STAGE_TUNE)
-        return error_set(err, "--train-vision belongs to tune: %s leaves the vision tower as it is",
-                         stage);
-    if (s->freeze_language && !sees(s->stage))
-        return error_set(err, "--freeze-language: %s would have nothing to train", stage);
-    if (s->new_projector != PROJECTOR_NONE && !sees(s->stage))
-        return error_set(err, "--new-projector belongs to align and tune: %s uses no projector",
-                         stage);
-    if (!sees(s->stage)) return 0;
-    if (!m->vision && !in_model(s, "vision"))
-        return error_set(err, "%s needs a vision tower: name one with --vision PATH", stage);
-    if (s->new_projector != PROJECTOR_NONE && m->projector)
-        return error_set(err, "--projector and --new-projector are both given: start with one");
-    if (s->new_projector == PROJECTOR_NONE && !m->projector &&
-        !in_model(s, "projector.safetensors"))
-        return error_set(err, "this model has no projector: --new-projector mlp2x_gelu starts with "
-                              "a fresh one");
-    return 0;
-}
-
-int train_settings_check(const TrainSettings *s, Error *err) {
-    TRY(check_enums(s, err));
-    TRY(check_parts(s, err));
-    TRY(check_data(s, err));
-    TRY(check_steps(s, err));
-    TRY(check_objective(s, err));
-    TRY(check_lora(s, err));
-    json_t *json = train_settings_json(s);
-    if (!json)
-        return error_set(err, "the settings cannot be kept as JSON: a file's name is no "
-                              "UTF-8, or there is no memory");
-    json_decref(json);
-    return 0;
 }
 
 /* ---- Writing. ---- */

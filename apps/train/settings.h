@@ -20,6 +20,10 @@ void train_settings_free(TrainSettings *settings);
 /* Checks what rows of options cannot. */
 int train_settings_check(const TrainSettings *settings, Error *err);
 
+/* Whether attention is block-causal, as the settings or else the model's folder say. A folder that
+ * cannot be read is reported when the model is opened. */
+bool train_settings_block_causal(const TrainSettings *settings);
+
 /* All settings as a JSON object that --config reads back to the same settings; without `resume` and
  * `stop_after`, which belong to one start of the program. NULL without memory, or if a text is no
  * UTF-8. */
