@@ -170,6 +170,12 @@ static void test_wrong(void **state) {
     assert_message(&r, 2, "rogue", "did you mean rouge");
     run(&r, "score", "text", "--metric", "bleu,", one, one);
     assert_message(&r, 2, "--metric");
+    run(&r, "score", "text", "--metric", "zzzzzzzz", one, one);
+    assert_message(&r, 2, "bleu|chrf|chrf++|rouge", "with commas between, or all");
+    run(&r, "score", "text", "--version=1", one, one);
+    assert_message(&r, 2, "--version takes no argument");
+    run(&r, "score", "text", "--json=1", one, one);
+    assert_message(&r, 2, "--json takes no argument");
     run(&r, "score", "text", "--tokenize", "14a", one, one);
     assert_message(&r, 2, "--tokenize", "13a|intl|none|char|zh");
     run(&r, "score", "text", "--smooth-value", "0.5", one, one);
