@@ -65,7 +65,7 @@ static int read_options(Score *s, int argc, char **argv, int *first) {
         .options = {
             {"metric", 0, OPTION_CHOICES, "LIST", &s->metrics,
              "of bleu, chrf, chrf++, rouge, exact, number, choice, f1, commas\n"
-             "between them (default bleu,chrf)",
+             "between them, or all (default bleu,chrf)",
              .names = metric_names},
             {"tokenize", 0, OPTION_CHOICE, NULL, &s->bleu.tokenize,
              "BLEU's tokenizer (default 13a)", .names = tokenize_names},
