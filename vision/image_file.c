@@ -33,10 +33,7 @@ static int refuse_open(const char *path, Error *err) {
                          "follows \"base64,\"",
                          path);
     if ((reason == ENOENT || reason == ENAMETOOLONG) && is_url(path))
-        return error_set(err,
-                         "%s: is a URL, not a file; download it first, or pass it on: curl -L URL "
-                         "| easyfirst ask - ...",
-                         path);
+        return error_set(err, "%s: is a URL, not a file; download it first (curl -LO URL)", path);
     if (reason == ENXIO)
         return error_set(err,
                          "%s: cannot open the image: a socket or an unknown device; expected "

@@ -242,7 +242,7 @@ static void score_consistency(GqaState *s) {
         return;
     }
     if (!s->files->all_questions && !s->score->unbalanced) {
-        gqa_absent(s->score, GQA_CONSISTENCY, "no --all-questions file");
+        gqa_absent(s->score, GQA_CONSISTENCY, "no file of all questions");
         return;
     }
     if (s->score->unbalanced && !others_answered(s)) {
@@ -306,8 +306,8 @@ static int score_choices(GqaState *s, Error *err) {
     int64_t valid = 0, plausible = 0, valid_count = 0, plausible_count = 0;
     static const char none[] = "the file of choices has none of the questions";
     if (!s->files->choices) {
-        gqa_absent(s->score, GQA_VALIDITY, "no --choices file");
-        gqa_absent(s->score, GQA_PLAUSIBILITY, "no --choices file");
+        gqa_absent(s->score, GQA_VALIDITY, "no choices file");
+        gqa_absent(s->score, GQA_PLAUSIBILITY, "no choices file");
         return 0;
     }
     TRY(gqa_file_walk(s->files->choices, 1u << GQA_FILE_OBJECT,
@@ -339,9 +339,9 @@ static int score_all(GqaState *s, Error *err) {
         TRY(gqa_ground(s, err));
     else
         gqa_absent(s->score, GQA_GROUNDING,
-                   f->attentions     ? "no --scene-graphs file"
-                   : f->scene_graphs ? "no --attentions file"
-                                     : "no --attentions and --scene-graphs files");
+                   f->attentions     ? "no scene graphs"
+                   : f->scene_graphs ? "no attentions"
+                                     : "no attentions and scene graphs");
     return gqa_tabulate(s, err);
 }
 

@@ -43,7 +43,7 @@ typedef struct GqaMetric {
     bool present;
     double value;     /* percent, but for the distribution */
     int64_t count;    /* of questions it is a mean over */
-    char absent[120]; /* why, if it is not present: "no --choices file", ... */
+    char absent[120]; /* why, if it is not present: "no choices file", ... */
 } GqaMetric;
 
 /* "accuracy", "exact_match", ... */

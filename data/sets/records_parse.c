@@ -123,8 +123,7 @@ static bool take_image(Draft *draft, const json_t *object) {
     }
     if (!draft->context->options->images) {
         draft_problem(draft, "image without a folder",
-                      "it has an image, %.200s, but no folder of images is named (--images)",
-                      draft->image);
+                      "it has an image, %.200s, but no folder of images is named", draft->image);
         return false;
     }
     if (!draft->context->skipped || !draft->context->options->check_images) return true;

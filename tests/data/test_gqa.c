@@ -78,8 +78,8 @@ static void test_golden(void **state) {
     run(r, "score", "gqa", GOLDEN "predictions.json", GOLDEN "all_questions.json");
     assert_int_equal(r->status, 0);
     assert_non_null(strstr(r->out, "Accuracy / structural type\n"));
-    assert_non_null(strstr(r->out, "Validity      absent: no --choices file\n"));
-    assert_non_null(strstr(r->out, "Grounding     absent: no --attentions"));
+    assert_non_null(strstr(r->out, "Validity      absent: no choices file\n"));
+    assert_non_null(strstr(r->out, "Grounding     absent: no attentions"));
     assert_null(strstr(r->out, "testdev"));
 }
 
