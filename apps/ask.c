@@ -1,7 +1,7 @@
 /* ask.c - questions about images.
  *
- * answer_images is the program's main road on one screen: image files to pixels, pixels to
- * image tokens, tokens and questions to answers.
+ * Everything that is computed goes through the public library (projector/easyfirst.h): what is
+ * measured here is what a program that embeds it gets. --show alone looks inside.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -10,10 +10,12 @@
 #include <unistd.h>
 
 #include "apps/commands.h"
+#include "apps/cli/library.h"
 #include "apps/cli/session.h"
 #include "apps/cli/report.h"
 #include "apps/show/one.h"
 #include "apps/show/text.h"
+#include "projector/easyfirst_private.h"
 
 static const CommandHelp help = {
     .name = "ask",
@@ -40,8 +42,8 @@ enum { IMAGES_AT_ONCE = 8, REQUESTS_AT_ONCE = 64 };
 
 typedef struct Question {
     const char *text;
-    char *prompt; /* in the model's prompt template; NULL if it cannot be asked */
-    char *error;  /* then this says why */
+    bool asked;  /* it can be */
+    char *error; /* else this says why not */
 } Question;
 
 typedef struct Ask {
@@ -52,7 +54,9 @@ typedef struct Ask {
     int question_count;
     bool trace, show, failed;
     bool quit; /* whoever watched had enough: answers alone are wanted */
-    Session session;
+    ef_model *model;
+    ef_options options;
+    char strategy[LIBRARY_STRATEGY]; /* the options' */
     Timings timings;
 } Ask;
 
@@ -66,45 +70,51 @@ static int fail(Ask *ask, char **kept, const Error *why, Error *err) {
 
 /* ---- Printing. ---- */
 
+/* The answers of one call, and how they were filled in where that is wanted. */
+typedef struct Answered {
+    ef_answers *answers; /* NULL: nothing could be asked */
+    StepTraces traces;
+} Answered;
+
 /* One pair of an image and a question, answered or not. */
 static int print_pair(const Ask *ask, const char *image, const Question *question,
-                      const char *error, const Answers *answers, int index, Error *err) {
+                      const char *error, Answered *a, size_t index, Error *err) {
     Asked asked = {.image = image, .text = question->text, .text_key = "question"};
     if (ask->common.json && error) return report_json_none(&asked, error, err);
     if (error) return 0; /* standard error has it */
     if (ask->common.json)
-        return report_json(&asked, answers, index, ask->session.model.tokenizer,
-                           &ask->common.answer.decode, ask->trace, err);
+        return report_json(&asked, a->answers, index, &ask->common.answer.decode,
+                           ask->trace ? &a->traces : NULL, err);
     if (ask->images.count * (int64_t)ask->question_count > 1) {
         report_field(stdout, image), putchar('\t');
         report_field(stdout, question->text), putchar('\t');
     }
-    report_field(stdout, answers->items[index].text), putchar('\n');
+    report_field(stdout, ef_answer_text(a->answers, index)), putchar('\n');
     return 0;
 }
 
 /* Images, and the questions about each of them, that are answered by one call. */
 typedef struct Batch {
     int first_image, images, first_question, questions;
-    int block[IMAGES_AT_ONCE]; /* of each image's tokens; -1: it could not be read */
-    Tensor tokens;
+    ef_image *opened[IMAGES_AT_ONCE]; /* NULL: it could not be read */
 } Batch;
 
-static int print_pairs(Ask *ask, const Batch *b, const Answers *answers, Error *err) {
-    int next = 0;
+static int print_pairs(Ask *ask, const Batch *b, Answered *a, Error *err) {
+    size_t next = 0;
     for (int p = b->first_image; p < b->first_image + b->images; p++)
         for (int q = b->first_question; q < b->first_question + b->questions; q++) {
             const Question *question = &ask->questions[q];
             const char *path = ask->images.items[p];
             const char *error = ask->unread[p] ? ask->unread[p] : question->error;
-            int index = error ? -1 : next++;
-            const Answer *answer = error ? NULL : &answers->items[index];
-            if (answer && answer->error) {
-                error = answer->error;
-                if (!answer->skipped) report_error("%s: %s: %s", path, question->text, error);
-                ask->failed |= !answer->skipped;
+            size_t index = error ? 0 : next++;
+            const char *refused = error ? NULL : ef_answer_error(a->answers, index);
+            if (refused) {
+                bool skipped = ef_answer_code(a->answers, index) == EF_SKIPPED;
+                error = refused;
+                if (!skipped) report_error("%s: %s: %s", path, question->text, error);
+                ask->failed |= !skipped;
             }
-            TRY(print_pair(ask, path, question, error, answers, index, err));
+            TRY(print_pair(ask, path, question, error, a, index, err));
         }
     return report_flush(err);
 }
@@ -117,34 +127,45 @@ static int show_pair(Ask *ask, ShowJob *job, const Question *question, Error *er
         if (image && text) printf("%s: %s\n", image, text);
         free(image), free(text);
     }
-    job->question = question->text, job->prompt = question->prompt;
+    const ef_request request = {.task = EF_ASK, .text = question->text};
+    char *prompt;
+    TRY(request_prompt(ask->model, &request, &prompt, err));
+    job->question = question->text, job->prompt = prompt;
     bool quit;
     if (show_one(job, &trace, &quit, err)) {
         report_error("%s: %s: %s", job->image, question->text, err->text);
         ask->failed = true;
     }
     ask->quit |= quit;
+    free(prompt);
     trace_free(&trace);
     return report_flush(err);
 }
 
 /* The images that could be read, and all questions about each, in turn. */
-static int show_pairs(Ask *ask, const Batch *b, const Image *images, Error *err) {
+static int show_pairs(Ask *ask, const Batch *b, Error *err) {
+    const Session session = library_session(ask->model);
     ShowWay way = {.speed = SHOW_SPEED};
-    for (int i = 0; i < b->images; i++) {
-        if (b->block[i] < 0) continue;
-        ShowJob job = {.session = &ask->session,
+    ef_image *images[IMAGES_AT_ONCE];
+    int blocks[IMAGES_AT_ONCE], count = 0;
+    Tensor tokens;
+    for (int i = 0; i < b->images; i++)
+        if (b->opened[i]) images[count++] = b->opened[i];
+    if (count) TRY(library_see(ask->model, images, count, blocks, &tokens, &ask->timings, err));
+    for (int i = 0, n = 0; i < b->images; i++) {
+        if (!b->opened[i]) continue;
+        ShowJob job = {.session = &session,
                        .common = &ask->common,
                        .way = &way,
                        .timings = &ask->timings,
                        .image = ask->images.items[b->first_image + i],
-                       .width = images[b->block[i]].width,
-                       .height = images[b->block[i]].height,
-                       .tokens = b->tokens,
-                       .block = b->block[i]};
+                       .width = ef_image_width(b->opened[i]),
+                       .height = ef_image_height(b->opened[i]),
+                       .tokens = tokens,
+                       .block = blocks[n++]};
         for (int q = 0; q < ask->question_count; q++) {
             way.plain = ask->quit; /* the others are answered, too */
-            if (ask->questions[q].prompt) TRY(show_pair(ask, &job, &ask->questions[q], err));
+            if (ask->questions[q].asked) TRY(show_pair(ask, &job, &ask->questions[q], err));
         }
     }
     return 0;
@@ -152,27 +173,45 @@ static int show_pairs(Ask *ask, const Batch *b, const Image *images, Error *err)
 
 /* ---- Answering. ---- */
 
+static int answer_requests(Ask *ask, const ef_request *requests, const char *const *paths, int n,
+                           Answered *a, Error *err) {
+    ef_options options = ask->options;
+    if (ask->trace) {
+        TRY(step_traces_open(&a->traces, n, err));
+        options.on_step = step_traces_step, options.user = &a->traces;
+    }
+    for (int i = 0; i < n && ask->trace; i++) {
+        const Asked asked = {.image = paths[i], .text = requests[i].text, .text_key = "question"};
+        TRY(step_traces_add(&a->traces, &asked, &ask->common.answer.decode, err));
+    }
+    TRY(ef_answer(ask->model, requests, (size_t)n, &options, &a->answers, library_error(err)));
+    timings_add_work(&ask->timings, ef_answers_work(a->answers));
+    return 0;
+}
+
 /* Some of the questions about each image of a batch. */
 static int answer_batch(Ask *ask, const Batch *b, Error *err) {
-    AnswerRequest requests[REQUESTS_AT_ONCE];
-    Answers answers = {0};
-    int n = 0, status = 0;
+    ef_request requests[REQUESTS_AT_ONCE];
+    const char *paths[REQUESTS_AT_ONCE];
+    Answered answered = {0};
+    int n = 0;
     for (int i = 0; i < b->images; i++)
-        for (int q = b->first_question; q < b->first_question + b->questions; q++)
-            if (b->block[i] >= 0 && ask->questions[q].prompt)
-                requests[n++] = (AnswerRequest){.prompt = ask->questions[q].prompt,
-                                                .image = b->block[i],
-                                                .length = ask->common.length};
-    if (n)
-        status = multimodal_answer(&ask->session.model.parts, b->tokens, requests, n,
-                                   &ask->common.answer, &answers, err);
-    if (n && status == 0) timings_add(&ask->timings, &answers);
-    if (status == 0) status = print_pairs(ask, b, &answers, err);
-    answers_free(&answers);
+        for (int q = b->first_question; q < b->first_question + b->questions; q++) {
+            if (!b->opened[i] || !ask->questions[q].asked) continue;
+            paths[n] = ask->images.items[b->first_image + i];
+            requests[n++] = (ef_request){.task = EF_ASK,
+                                         .text = ask->questions[q].text,
+                                         .image = b->opened[i],
+                                         .length = ask->common.length};
+        }
+    int status = n ? answer_requests(ask, requests, paths, n, &answered, err) : 0;
+    if (status == 0) status = print_pairs(ask, b, &answered, err);
+    ef_answers_close(answered.answers);
+    step_traces_free(&answered.traces);
     return status;
 }
 
-/* All questions about each image of a batch, whose tokens are there. */
+/* All questions about each image of a batch. */
 static int answer_questions(Ask *ask, Batch *b, Error *err) {
     int at_once = common_at_once(&ask->common, REQUESTS_AT_ONCE) / b->images;
     if (at_once < 1) at_once = 1;
@@ -184,80 +223,47 @@ static int answer_questions(Ask *ask, Batch *b, Error *err) {
     return 0;
 }
 
-/* The square that the model sees of an image, or all of it where it is shown beside the answer. */
-static int read_image(const Ask *ask, Image *image, const char *path, Error *why) {
-    const PreprocessConfig *config = &ask->session.model.parts.preprocess;
-    PreprocessMap map;
-    if (!ask->show) return preprocess_read(image, NULL, NULL, path, config, NULL, why);
-    TRY(image_read(image, path, NULL, why)); /* [h, w, 3] */
-    if (preprocess_map(&map, image->width, image->height, config, why) == 0) return 0;
-    image_free(image);
-    return error_context(why, "%s", path);
-}
-
 /* Up to IMAGES_AT_ONCE images, all questions about each. */
 static int answer_images(Ask *ask, int first, int count, Error *err) {
-    const Multimodal *model = &ask->session.model.parts;
-    Image images[IMAGES_AT_ONCE] = {0};
-    Batch b = {.first_image = first, .images = count, .tokens = TENSOR_NONE};
-    int read = 0, status = 0, asked = 0;
-    for (int q = 0; q < ask->question_count; q++) asked += ask->questions[q].prompt != NULL;
+    Batch b = {.first_image = first, .images = count};
+    int status = 0;
     for (int i = 0; i < count && status == 0; i++) {
+        const char *path = ask->images.items[first + i];
         Error why;
-        b.block[i] = -1;
         if (ask->unread[first + i]) continue;
-        if (read_image(ask, &images[read], ask->images.items[first + i], &why))
+        if (image_open_for(ask->model, path, &b.opened[i], &why)) /* "-" is standard input */
             status = fail(ask, &ask->unread[first + i], &why, err);
-        else
-            b.block[i] = read++;
     }
-    bool encode = read && asked && status == 0;
-    double start = clock_seconds();
-    if (encode) status = multimodal_encode(model, images, read, &b.tokens, err); /* [read * P, D] */
-    if (encode && status == 0) status = device_wait(model->device, err);         /* for the clock */
-    ask->timings.encode_s += clock_seconds() - start;
-    ask->timings.images += encode ? read : 0;
-    if (status == 0)
-        status = ask->show ? show_pairs(ask, &b, images, err) : answer_questions(ask, &b, err);
-    if (b.tokens.data) device_free(ask->session.device, b.tokens.data);
-    for (int i = 0; i < read; i++) image_free(&images[i]);
+    if (status == 0) status = ask->show ? show_pairs(ask, &b, err) : answer_questions(ask, &b, err);
+    for (int i = 0; i < count; i++) ef_image_close(b.opened[i]);
     return status;
 }
 
-/* Puts a question into the model's words and sees that it fits; one that does not is said once,
- * before any image is read. */
-static int word_question(Ask *ask, Question *q, int number, Error *err) {
-    const Model *model = &ask->session.model;
+/* Sees that a question can be asked; one that cannot is reported once, before any image is read. */
+static int check_question(Ask *ask, Question *q, int number, Error *err) {
+    const ef_request request = {.task = EF_ASK, .text = q->text, .length = ask->common.length};
     Error why;
-    Answer answer = {0};
     int status = q->text[strspn(q->text, " \t\r\n")]
-                     ? model_prompt(model, "ask", q->text, NULL, NULL, &q->prompt, &why)
+                     ? ef_check(ask->model, &request, &ask->options, NULL, library_error(&why))
                      : error_set(&why, "it is empty: there is nothing to answer");
-    AnswerRequest request = {.prompt = q->prompt, .length = ask->common.length};
-    if (status == 0)
-        TRY(multimodal_check_long(&model->parts, &request, ask->common.answer.long_prompts, &answer,
-                                  err));
-    if (status == 0 && !answer.error) return 0;
-    if (status == 0) error_write(&why, "%s", answer.error);
-    free(q->prompt), free(answer.error);
-    q->prompt = NULL;
+    q->asked = status == 0;
+    if (status == 0) return 0;
     error_context(&why, "question %d", number);
-    if (!answer.skipped) return fail(ask, &q->error, &why, err);
+    if (why.code != ERROR_SKIPPED) return fail(ask, &q->error, &why, err);
     ask->timings.skipped++;
     q->error = strdup(why.text);
     return q->error ? 0 : error_set(err, "out of memory for a message");
 }
 
 static int check_model(const Ask *ask, Error *err) {
-    const Multimodal *model = &ask->session.model.parts;
-    const char *part = !model->xlmr ? "language model" : !model->vit ? "vision tower" : "projector";
-    if (!model->xlmr || !model->vit || !model->projector)
-        return error_set(
-            err, "this model has no %s: name a model folder with one, or one with --%s", part,
-            !model->xlmr  ? "language"
-            : !model->vit ? "vision"
-                          : "projector");
-    return multimodal_check_length(model, true, ask->common.length, err);
+    const char *part = !ef_model_part(ask->model, EF_VISION)      ? "vision tower"
+                       : !ef_model_part(ask->model, EF_PROJECTOR) ? "projector"
+                                                                  : NULL;
+    if (part)
+        return error_set(err,
+                         "this model has no %s: name a model folder with one, or one with --%s",
+                         part, !strcmp(part, "projector") ? "projector" : "vision");
+    return ef_check_task(ask->model, EF_ASK, ask->common.length, library_error(err));
 }
 
 /* Says which images cannot be read as far as that shows without reading them; *left others. */
@@ -265,25 +271,25 @@ static int check_files(Ask *ask, int *left, Error *err) {
     *left = 0;
     for (int i = 0; i < ask->images.count; i++) {
         const char *path = ask->images.items[i];
-        Image image = {0};
+        ef_image *image = NULL;
         Error why;
         if (!strcmp(path, "-") || access(path, R_OK) == 0 ||
-            image_read(&image, path, NULL, &why) == 0)
+            ef_image_open(path, &image, library_error(&why)) == 0)
             ++*left;
         else
             TRY(fail(ask, &ask->unread[i], &why, err));
-        image_free(&image);
+        ef_image_close(image);
     }
     return 0;
 }
 
-static int open_and_word(Ask *ask, int *asked, Error *err) {
-    TRY(session_open(&ask->session, &ask->common, err));
-    ask->timings.load_s = ask->session.load_s;
+static int open_and_check(Ask *ask, int *asked, Error *err) {
+    TRY(library_open(&ask->model, &ask->common, &ask->timings, err));
+    ask->options = library_options(&ask->common, ask->strategy);
     TRY(check_model(ask, err));
     for (int q = 0; q < ask->question_count; q++) {
-        TRY(word_question(ask, &ask->questions[q], q + 1, err));
-        *asked += ask->questions[q].prompt != NULL;
+        TRY(check_question(ask, &ask->questions[q], q + 1, err));
+        *asked += ask->questions[q].asked;
     }
     return 0;
 }
@@ -291,8 +297,7 @@ static int open_and_word(Ask *ask, int *asked, Error *err) {
 static int run(Ask *ask, Error *err) {
     int left, asked = 0;
     TRY(check_files(ask, &left, err));
-    if (left) TRY(open_and_word(ask, &asked, err));
-    ask->common.answer.trace = ask->trace;
+    if (left) TRY(open_and_check(ask, &asked, err));
     int at_once = common_at_once(&ask->common, REQUESTS_AT_ONCE) / ask->question_count;
     if (at_once > IMAGES_AT_ONCE) at_once = IMAGES_AT_ONCE;
     if (at_once < 1) at_once = 1;
@@ -302,7 +307,7 @@ static int run(Ask *ask, Error *err) {
     }
     report_long_prompts(&ask->timings);
     if (!ask->common.quiet && ask->timings.answers)
-        timings_print(&ask->timings, ask->session.device, &ask->common.answer.decode);
+        timings_print_model(&ask->timings, ask->model, &ask->common.answer.decode);
     return 0;
 }
 
@@ -405,12 +410,11 @@ int command_ask(int argc, char **argv) {
     if (status < 0) {
         Error err;
         int failed = run(&ask, &err);
-        if (failed) report_error("%s", err.text);
+        if (failed) report_failure(&err);
         status = failed || ask.failed;
     }
-    session_close(&ask.session);
-    for (int i = 0; i < ask.question_count; i++)
-        free(ask.questions[i].prompt), free(ask.questions[i].error);
+    ef_model_close(ask.model);
+    for (int i = 0; i < ask.question_count; i++) free(ask.questions[i].error);
     for (int i = 0; i < ask.images.count && ask.unread; i++) free(ask.unread[i]);
     free(ask.questions), free(ask.unread);
     free(ask.images.items);

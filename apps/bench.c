@@ -488,7 +488,7 @@ int command_bench(int argc, char **argv) {
     if (status < 0) {
         Error err;
         status = run(&b, cases, wanted, CASES, &err) ? 1 : 0;
-        if (status) report_error("%s", err.text);
+        if (status) report_failure(&err);
     }
     bench_free(&b);
     return status;

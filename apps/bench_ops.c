@@ -277,7 +277,7 @@ int command_bench_ops(int argc, char **argv) {
                                       .answers = 8}};
     Error err;
     status = run(&b, models, &err) ? 1 : 0;
-    if (status) report_error("%s", err.text);
+    if (status) report_failure(&err);
     device_close(b.device);
     return status;
 }

@@ -283,6 +283,6 @@ int command_bench_train(int argc, char **argv) {
         if (b.what >= 0 && frozen != b.what) continue;
         status = run(&one, frozen, &err);
     }
-    if (status) report_error("%s", err.text);
+    if (status) report_failure(&err);
     return status ? 1 : 0;
 }

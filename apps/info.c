@@ -489,7 +489,7 @@ int command_info(int argc, char **argv) {
     if (status < 0) {
         Error err;
         status = run(&info, &err) ? 1 : 0;
-        if (status) report_error("%s", err.text);
+        if (status) report_failure(&err);
     }
     session_close(&info.session);
     return status;

@@ -393,7 +393,7 @@ int command_new(int argc, char **argv) {
     if (status < 0) {
         Error err;
         status = run(&n, &err) ? 1 : 0;
-        if (status) report_error("%s", err.text);
+        if (status) report_failure(&err);
     }
     free(n.tokenizer_file);
     if (n.device) model_close(&n.model);

@@ -315,7 +315,7 @@ int command_prune(int argc, char **argv) {
     if (status < 0) {
         Error err;
         status = run(&p, &err) ? 1 : 0;
-        if (status) report_error("%s", err.text);
+        if (status) report_failure(&err);
     }
     vocabulary_map_free(&p.map);
     free(p.keep);

@@ -283,7 +283,7 @@ int command_show(int argc, char **argv) {
     if (status < 0) {
         Error err;
         status = run(&s, &err) ? 1 : 0;
-        if (status) report_error("%s", err.text);
+        if (status) report_failure(&err);
     }
     trace_free(&s.trace);
     image_free(&s.pixels);

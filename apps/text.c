@@ -1,18 +1,21 @@
 /* text.c - text prompts, one answer a line.
  *
  * Lines are read and answered in batches, so that memory stays bounded however long the input is
- * and answers appear while it is read. Every line in gives exactly one line out, in order.
+ * and answers appear while it is read. Every line in gives exactly one line out, in order. They
+ * are answered by the public library (projector/easyfirst.h); --show alone looks inside.
  */
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "apps/commands.h"
+#include "apps/cli/library.h"
 #include "apps/cli/lines.h"
 #include "apps/cli/session.h"
 #include "apps/cli/report.h"
 #include "apps/show/one.h"
 #include "kernels/nearest_word.h"
+#include "projector/easyfirst_private.h"
 
 static const CommandHelp help = {
     .name = "text",
@@ -41,8 +44,8 @@ enum { BATCH_BYTES = 4 << 20 };
 
 typedef struct Line {
     char *text;
-    char *prompt; /* NULL: nothing to answer, or not answerable */
-    char *error;  /* why not; NULL for an empty line */
+    bool asked;  /* false: nothing to answer, or not answerable */
+    char *error; /* why not; NULL for an empty line */
     int64_t number;
 } Line;
 
@@ -50,6 +53,7 @@ typedef struct Text {
     CommonOptions common;
     const char *file, *from, *to;
     const char *preset; /* NULL: prompts as they are */
+    ef_task task;       /* the preset's */
     bool raw, trace, show, failed;
     bool quit; /* whoever watched had enough: answers alone are wanted */
     int batch;
@@ -57,7 +61,9 @@ typedef struct Text {
     int word_count, taken;
     bool from_lines; /* not they, but lines */
     Lines lines;
-    Session session;
+    ef_model *model;
+    ef_options options;
+    char strategy[LIBRARY_STRATEGY]; /* the options' */
     Timings timings;
 } Text;
 
@@ -84,13 +90,12 @@ static int line_fail(Text *t, Line *line, Error *why, Error *err) {
     if (t->from_lines && t->lines.fd != STDIN_FILENO) error_context(why, "%s", t->lines.name);
     report_error("%s", why->text);
     t->failed = true;
-    free(line->prompt);
-    line->prompt = NULL;
+    line->asked = false;
     line->error = strdup(why->text);
     return line->error ? 0 : error_set(err, "out of memory for a message");
 }
 
-/* What a line of `size` bytes is before it is put into the model's words. */
+/* What is wrong with a line of `size` bytes, as far as the library does not see it. */
 static int line_check(const Text *t, const Line *line, size_t size, Error *why) {
     if (size > PROMPT_BYTES) {
         char bytes[REPORT_NUMBER_SIZE], most[REPORT_NUMBER_SIZE];
@@ -98,7 +103,7 @@ static int line_check(const Text *t, const Line *line, size_t size, Error *why) 
         return error_set(why,
                          "it has %s bytes, at most %s are looked at (the model reads %d "
                          "tokens): shorten it",
-                         bytes, most, xlmr_longest(&t->session.model.xlmr.config));
+                         bytes, most, ef_model_context(t->model));
     }
     if (strlen(line->text) != size)
         return error_set(why, "it has a NUL byte, at %zu: not a text", strlen(line->text));
@@ -107,9 +112,8 @@ static int line_check(const Text *t, const Line *line, size_t size, Error *why) 
     return 0;
 }
 
-/* A line's prompt in the prompt template that is wanted; a line that cannot have one is reported.
- * */
-static int line_word(Text *t, Line *line, size_t size, Error *err) {
+/* Sees whether there is something to ask; a line that cannot be asked is reported. */
+static int line_take(Text *t, Line *line, size_t size, Error *err) {
     Error why;
     int status = line_check(t, line, size, &why);
     if (t->from_lines && line->text[strspn(line->text, " \t\r\n\v\f")] == 0 &&
@@ -120,85 +124,107 @@ static int line_word(Text *t, Line *line, size_t size, Error *err) {
         line->error = strdup(why.text);
         return line->error ? 0 : error_set(err, "out of memory for a message");
     }
-    if (status == 0 && t->preset)
-        status = model_prompt(&t->session.model, t->preset, line->text,
-                              t->from ? language_name(t->from) : NULL,
-                              t->to ? language_name(t->to) : NULL, &line->prompt, &why);
-    else if (status == 0 && !(line->prompt = strdup(line->text)))
-        return error_set(err, "out of memory for a prompt");
+    line->asked = status == 0;
     return status ? line_fail(t, line, &why, err) : 0;
 }
 
 /* ---- Answering. ---- */
 
-static int print_line(const Text *t, const Line *line, const Answers *answers, int index,
-                      Error *err) {
-    Asked asked = {.text = line->text, .text_key = "prompt", .line = line->number};
+static Asked line_asked(const Line *line) {
+    return (Asked){.text = line->text, .text_key = "prompt", .line = line->number};
+}
+
+static ef_request line_request(const Text *t, const Line *line) {
+    return (ef_request){.task = t->task,
+                        .text = line->text,
+                        .from = t->from,
+                        .to = t->to,
+                        .length = t->common.length};
+}
+
+/* `index` is the line's among the answers, if it was asked. */
+static int print_line(const Text *t, const Line *line, const ef_answers *answers, size_t index,
+                      StepTraces *traces, Error *err) {
+    Asked asked = line_asked(line);
     if (!t->common.json) {
-        if (line->prompt && answers->items[index].text)
-            report_field(stdout, answers->items[index].text);
+        if (line->asked) report_field(stdout, ef_answer_text(answers, index));
         putchar('\n');
         return 0;
     }
-    if (!line->prompt || line->error) return report_json_none(&asked, line->error, err);
-    return report_json(&asked, answers, index, t->session.model.tokenizer, &t->common.answer.decode,
-                       t->trace, err);
+    if (!line->asked) return report_json_none(&asked, line->error, err);
+    return report_json(&asked, answers, index, &t->common.answer.decode, t->trace ? traces : NULL,
+                       err);
 }
 
-/* The same for a line whose answer is an error; one that is skipped is counted only. */
-static int line_refused(Text *t, Line *line, const Answer *answer, Error *err) {
+/* Says why a line has no answer; one that is skipped is counted only. */
+static int line_refused(Text *t, Line *line, const char *error, bool skipped, Error *err) {
     Error why;
-    error_write(&why, "%s", answer->error);
-    char *prompt = line->prompt;
-    line->prompt = NULL; /* which line_fail would free: the requests have it */
-    int status = 0;
-    if (!answer->skipped)
-        status = line_fail(t, line, &why, err);
-    else if (!(line->error = strdup(why.text)))
-        status = error_set(err, "out of memory for a message");
-    line->prompt = prompt;
-    return status;
+    error_write(&why, "%s", error);
+    if (!skipped) return line_fail(t, line, &why, err);
+    line->asked = false;
+    line->error = strdup(why.text);
+    return line->error ? 0 : error_set(err, "out of memory for a message");
+}
+
+static int print_lines(Text *t, Line *lines, int count, const ef_answers *answers,
+                       StepTraces *traces, Error *err) {
+    size_t index = 0;
+    for (int i = 0; i < count; i++) {
+        bool asked = lines[i].asked;
+        const char *error = asked ? ef_answer_error(answers, index) : NULL;
+        if (error)
+            TRY(line_refused(t, &lines[i], error, ef_answer_code(answers, index) == EF_SKIPPED,
+                             err));
+        TRY(print_line(t, &lines[i], answers, index, traces, err));
+        index += asked;
+    }
+    return report_flush(err);
 }
 
 static int answer_lines(Text *t, Line *lines, int count, Error *err) {
-    AnswerRequest requests[BATCH];
-    Answers answers = {0};
-    int n = 0, status = 0;
-    for (int i = 0; i < count; i++)
-        if (lines[i].prompt)
-            requests[n++] =
-                (AnswerRequest){.prompt = lines[i].prompt, .image = -1, .length = t->common.length};
-    if (n)
-        status = multimodal_answer(&t->session.model.parts, TENSOR_NONE, requests, n,
-                                   &t->common.answer, &answers, err);
-    if (n && status == 0) timings_add(&t->timings, &answers);
-    for (int i = 0, index = 0; i < count && status == 0; i++) {
-        if (lines[i].prompt && answers.items[index].error)
-            status = line_refused(t, &lines[i], &answers.items[index], err);
-        if (status == 0) status = print_line(t, &lines[i], &answers, index, err);
-        if (lines[i].prompt) index++;
+    ef_request requests[BATCH];
+    ef_answers *answers = NULL;
+    StepTraces traces = {0};
+    ef_options options = t->options;
+    int n = 0, status = t->trace ? step_traces_open(&traces, count, err) : 0;
+    if (t->trace) options.on_step = step_traces_step, options.user = &traces;
+    for (int i = 0; i < count && status == 0; i++) {
+        if (!lines[i].asked) continue;
+        const Asked asked = line_asked(&lines[i]);
+        requests[n++] = line_request(t, &lines[i]);
+        if (t->trace) status = step_traces_add(&traces, &asked, &t->common.answer.decode, err);
     }
-    answers_free(&answers);
-    return status ? -1 : report_flush(err);
+    if (n && status == 0)
+        status = ef_answer(t->model, requests, (size_t)n, &options, &answers, library_error(err));
+    if (answers) timings_add_work(&t->timings, ef_answers_work(answers));
+    if (status == 0) status = print_lines(t, lines, count, answers, &traces, err);
+    ef_answers_close(answers);
+    step_traces_free(&traces);
+    return status;
 }
 
 /* One line's answer, watched; with the line itself if there may be several. */
 static int show_answer(Text *t, Line *line, Error *err) {
     const ShowWay way = {.speed = SHOW_SPEED, .plain = t->quit};
-    const ShowJob job = {.session = &t->session,
+    const Session session = library_session(t->model);
+    const ef_request request = line_request(t, line);
+    char *prompt;
+    Trace trace;
+    Error why;
+    bool quit = false;
+    if (t->from_lines || t->word_count > 1) report_field(stdout, line->text), putchar('\n');
+    if (request_prompt(t->model, &request, &prompt, &why)) return line_fail(t, line, &why, err);
+    const ShowJob job = {.session = &session,
                          .common = &t->common,
                          .way = &way,
                          .timings = &t->timings,
                          .tokens = TENSOR_NONE,
                          .question = line->text,
-                         .prompt = line->prompt,
+                         .prompt = prompt,
                          .is_prompt = true};
-    Trace trace;
-    Error why;
-    bool quit;
-    if (t->from_lines || t->word_count > 1) report_field(stdout, line->text), putchar('\n');
     int status = show_one(&job, &trace, &quit, &why) ? line_fail(t, line, &why, err) : 0;
     t->quit |= quit;
+    free(prompt);
     trace_free(&trace);
     return status ? -1 : report_flush(err);
 }
@@ -215,12 +241,12 @@ static int next_batch(Text *t, bool *at_end, Error *err) {
         *at_end = !lines[n].text;
         if (status || *at_end) break;
         bytes += size > PROMPT_BYTES ? LINES_KEPT : size;
-        status = line_word(t, &lines[n++], size, err);
+        status = line_take(t, &lines[n++], size, err);
     }
     if (n && status == 0 && !t->show) status = answer_lines(t, lines, n, err);
     for (int i = 0; i < n && status == 0 && t->show; i++)
-        if (lines[i].prompt) status = show_answer(t, &lines[i], err);
-    for (int i = 0; i < n; i++) free(lines[i].text), free(lines[i].prompt), free(lines[i].error);
+        if (lines[i].asked) status = show_answer(t, &lines[i], err);
+    for (int i = 0; i < n; i++) free(lines[i].text), free(lines[i].error);
     return status;
 }
 
@@ -230,11 +256,8 @@ static int run(Text *t, Error *err) {
         !t->common.quiet && t->from_lines && isatty(STDERR_FILENO) && !isatty(STDOUT_FILENO);
     if (t->from_lines) TRY(lines_open(&t->lines, t->file ? t->file : "-", PROMPT_BYTES, err));
     t->common.model.text_only = true;
-    TRY(session_open(&t->session, &t->common, err));
-    t->timings.load_s = t->session.load_s;
-    if (!t->session.model.parts.xlmr)
-        return error_set(err, "this model has no language model: name one with --language");
-    t->common.answer.trace = t->trace;
+    TRY(library_open(&t->model, &t->common, &t->timings, err));
+    t->options = library_options(&t->common, t->strategy);
     t->batch = common_at_once(&t->common, t->batch);
     while (!at_end) {
         TRY(next_batch(t, &at_end, err));
@@ -243,7 +266,7 @@ static int run(Text *t, Error *err) {
     if (progress) fputc('\n', stderr);
     report_long_prompts(&t->timings);
     if (!t->common.quiet && t->timings.answers)
-        timings_print(&t->timings, t->session.device, &t->common.answer.decode);
+        timings_print_model(&t->timings, t->model, &t->common.answer.decode);
     return 0;
 }
 
@@ -268,6 +291,7 @@ static int read_words(Text *t, int count, char **words, int as_they_are) {
     if (status >= 0) return status;
     if (t->preset) words++, count--;
     bool translate = t->preset && !strcmp(t->preset, "translate");
+    t->task = translate ? EF_TRANSLATE : t->preset ? EF_SUMMARIZE : EF_COMPLETE;
     if (translate && (!t->from || !t->to))
         return options_wrong(&help, "translate needs --from and --to, languages such as de and en");
     if (!translate && (t->from || t->to))
@@ -320,10 +344,10 @@ int command_text(int argc, char **argv) {
     if (status < 0) {
         Error err;
         int failed = run(&t, &err);
-        if (failed) report_error("%s", err.text);
+        if (failed) report_failure(&err);
         status = failed || t.failed;
     }
     lines_close(&t.lines);
-    session_close(&t.session);
+    ef_model_close(t.model);
     return status;
 }

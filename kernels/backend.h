@@ -44,6 +44,7 @@ struct Device {
     bool bf16;      /* matmuls of bf16 in hardware */
     char text[128]; /* device_text */
     DeviceCounters counters;
+    const int *cancel; /* device_cancel_by */
     void *state; /* the backend's own */
 };
 

@@ -287,13 +287,14 @@ static ReplayKey blocks_key(const BlocksRun *r) {
 int blocks_forward(Device *device, const BlockConfig *config, const Block *blocks, int count,
                    BlockWork *work, const AttentionPlan *plan, const LayerHook *hook, Error *err) {
     BlocksRun run = {device, config, blocks, count, work, plan};
+    TRY(device_cancelled(device, err));
     if (!hook && !plan->hook && device_replays(device))
         return device_replay(device, blocks_key(&run), run_blocks, &run, err);
-    if (!hook) return run_blocks(&run, err);
-    hook->call(hook->user, 0, work->x);
+    if (hook) hook->call(hook->user, 0, work->x);
     for (int i = 0; i < count; i++) {
+        TRY(device_cancelled(device, err));
         TRY(block_forward(device, config, &blocks[i], work, plan, i, err));
-        hook->call(hook->user, i + 1, work->x);
+        if (hook) hook->call(hook->user, i + 1, work->x);
     }
     return 0;
 }

@@ -18,21 +18,23 @@ static int cuda_library(const CudaLibrary **library, Error *err) {
 /* A library stays open: CUDA cannot be unloaded and loaded again. */
 static int cuda_library(const CudaLibrary **library, Error *err) {
     if (!dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL))
-        return error_set(err, "no GPU can be used: NVIDIA's driver (libcuda.so.1) is not on this "
-                              "machine: use --device cpu, or install the driver");
+        return error_set_code(err, ERROR_NO_DEVICE,
+                              "no GPU can be used: NVIDIA's driver (libcuda.so.1) is not on this "
+                              "machine: use the device \"cpu\", or install the driver");
     /* Found by the run path of the binary that contains this: the program searches its own folder,
      * ../lib/easyfirst and ../lib, the shared library its own folder and easyfirst/ in it. */
     void *opened = dlopen("libeasyfirst-cuda.so", RTLD_NOW | RTLD_LOCAL);
     if (!opened)
-        return error_set(err,
-                         "the CUDA backend cannot be loaded: %s: build the program where nvcc "
-                         "is, see that CUDA's libraries are found (LD_LIBRARY_PATH), or use "
-                         "--device cpu",
-                         dlerror());
+        return error_set_code(err, ERROR_NO_DEVICE,
+                              "the CUDA backend cannot be loaded: %s: build the program where nvcc "
+                              "is, see that CUDA's libraries are found (LD_LIBRARY_PATH), or use "
+                              "the device \"cpu\"",
+                              dlerror());
     const CudaLibrary *found = dlsym(opened, "easyfirst_cuda_library");
     if (!found || found->built_with != CUDA_LIBRARY_BUILD)
-        return error_set(err, "libeasyfirst-cuda.so is not of this program's version: build or "
-                              "install both together, or use --device cpu");
+        return error_set_code(err, ERROR_NO_DEVICE,
+                              "libeasyfirst-cuda.so is not of this program's version: build or "
+                              "install both together, or use the device \"cpu\"");
     *library = found;
     return 0;
 }
@@ -112,6 +114,15 @@ bool device_has_bf16(const Device *device) {
 
 const char *device_text(const Device *device) {
     return device->text;
+}
+
+void device_cancel_by(Device *device, const int *flag) {
+    device->cancel = flag;
+}
+
+int device_cancelled(const Device *device, Error *err) {
+    if (!device->cancel || !__atomic_load_n(device->cancel, __ATOMIC_RELAXED)) return 0;
+    return error_set_code(err, ERROR_CANCELLED, "cancelled");
 }
 
 bool device_memory(Device *device, size_t *free_bytes, size_t *total) {

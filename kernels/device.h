@@ -45,6 +45,11 @@ bool device_has_bf16(const Device *device); /* bf16 matmuls in hardware */
 /* A one-line description: "CPU, 2 threads, avx512, bf16". Owned by the device. */
 const char *device_text(const Device *device);
 
+/* From now on forward passes on the device poll device_cancelled between blocks, which fails with
+ * "cancelled" (ERROR_CANCELLED) when *flag, read with __atomic_load_n, is not 0; NULL: never. */
+void device_cancel_by(Device *device, const int *flag);
+int device_cancelled(const Device *device, Error *err);
+
 /* A GPU's free memory (not in use by this or any other program) and total memory, in bytes. False
  * for a CPU, whose memory is not counted. */
 bool device_memory(Device *device, size_t *free_bytes, size_t *total);

@@ -46,6 +46,7 @@ void error_write(Error *err, const char *format, ...) {
     if (vasprintf(&line, format, args) < 0) line = NULL;
     va_end(args);
     write_line(err, line, format);
+    err->code = ERROR_OTHER;
 }
 
 void error_write_context(Error *err, const char *format, ...) {

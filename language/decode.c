@@ -471,7 +471,8 @@ static void decoder_tell(Decoder *decoder, int h, int step) {
 
 static int decoder_step(Decoder *decoder, int step, Error *err) {
     const int *cancel = decoder->run->cancel;
-    if (cancel && __atomic_load_n(cancel, __ATOMIC_RELAXED)) return error_set(err, "cancelled");
+    if (cancel && __atomic_load_n(cancel, __ATOMIC_RELAXED))
+        return error_set_code(err, ERROR_CANCELLED, "cancelled");
     TRY(decoder_evaluate(decoder, step, err));
     for (int h = 0; h < decoder->run->count; h++) {
         Error why;

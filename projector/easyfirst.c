@@ -1,9 +1,12 @@
 /* easyfirst.c - the public library: models, images, cancellations. What is asked and answered is in
  * easyfirst_answer.c.
  */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 
+#include "kernels/clock.h"
 #include "projector/easyfirst_private.h"
 #include "kernels/names.h"
 
@@ -31,11 +34,64 @@ int options_take(void *options, size_t size, const void *given, const char *make
 
 /* ---- Models. ---- */
 
-static int model_open_parts(ef_model *m, const char *folder, const ef_model_options *o,
-                            Error *err) {
+static int options_check(const ef_model_options *o, Error *err) {
     if (o->threads < 0 || o->threads > 1024)
         return error_set(err, "%d threads: expected 1 to 1024, or 0 for all cores", o->threads);
-    m->folder = strdup(folder ? folder : o->language ? o->language : "model");
+    if (o->feature_layer != EF_FEATURE_LAYER_DEFAULT &&
+        (o->feature_layer < -999 || o->feature_layer > 999))
+        return error_set(err, "feature layer %d: expected -999 to 999", o->feature_layer);
+    if (o->pad && strcmp(o->pad, "on") != 0 && strcmp(o->pad, "off") != 0)
+        return error_set(err, "pad is \"%s\": expected \"on\" or \"off\"", o->pad);
+    if (o->answer_length < 0)
+        return error_set(err, "answers of %d tokens: expected 1 or more, or 0 for predicted",
+                         o->answer_length);
+    return 0;
+}
+
+static int part_text(char **out, const ModelPart *part, const char *shape, Error *err) {
+    const char *stored = dtype_name(part->stored), *compute = dtype_name(part->compute);
+    bool same = part->stored == part->compute;
+    if (asprintf(out, "%s, %s%s%s, %s", shape, stored, same ? "" : " computed in ",
+                 same ? "" : compute, part->path) >= 0)
+        return 0;
+    *out = NULL;
+    return error_set(err, "out of memory for a model's description");
+}
+
+static void block_text(char *out, size_t size, int layers, const BlockConfig *block) {
+    snprintf(out, size, "%d layers, width %d", layers, block->width);
+}
+
+static int parts_describe(ef_model *m, Error *err) {
+    const Multimodal *parts = &m->model.parts;
+    char shape[128];
+    block_text(shape, sizeof shape, parts->xlmr->config.layers, &parts->xlmr->config.block);
+    TRY(part_text(&m->parts[EF_LANGUAGE], &m->model.language, shape, err));
+    if (parts->vit) {
+        const VitConfig *c = &parts->vit->config;
+        block_text(shape, sizeof shape, c->layers, &c->block);
+        size_t used = strlen(shape);
+        snprintf(shape + used, sizeof shape - used, ", %d px in patches of %d", c->image_size,
+                 c->patch);
+        TRY(part_text(&m->parts[EF_VISION], &m->model.vision, shape, err));
+    }
+    if (parts->projector) {
+        snprintf(shape, sizeof shape, "width %d", parts->projector->out);
+        TRY(part_text(&m->parts[EF_PROJECTOR], &m->model.projector, shape, err));
+    }
+    if (!parts->length) return 0;
+    snprintf(shape, sizeof shape, "lengths 1 to %d", parts->length->classes);
+    return part_text(&m->parts[EF_LENGTH_PREDICTOR],
+                     m->model.length.present ? &m->model.length : &m->model.language, shape, err);
+}
+
+static int model_open_parts(ef_model *m, const char *folder, const ef_model_options *o,
+                            Error *err) {
+    TRY(options_check(o, err));
+    m->folder = strdup(folder        ? folder
+                       : o->language ? o->language
+                       : o->vision   ? o->vision
+                                     : "model");
     if (!m->folder) return error_set(err, "out of memory for a name");
     m->own_language = !o->language;
     int dtype = names_find(dtype_choices, o->dtype ? o->dtype : "auto");
@@ -46,13 +102,22 @@ static int model_open_parts(ef_model *m, const char *folder, const ef_model_opti
                                   .language = o->language,
                                   .projector = o->projector,
                                   .length = o->length_predictor,
-                                  .dtype = (Dtype)dtype,
-                                  .feature_layer = FEATURE_LAYER_UNSET,
-                                  .text_only = o->text_only != 0};
+                                  .dtype = o->dtype,
+                                  .feature_layer = o->feature_layer,
+                                  .pad = o->pad,
+                                  .text_only = o->text_only != 0,
+                                  .from = o->from,
+                                  .to = o->to,
+                                  .answers = o->check_answers != 0,
+                                  .answer_length = o->answer_length,
+                                  .loading = o->on_load,
+                                  .loading_user = o->user};
     TRY(model_open(&m->model, &options, m->device, err));
     if (!m->model.parts.xlmr)
-        return error_set(err, "%s: this model has no language model, so that it cannot answer",
-                         m->folder);
+        return error_set_code(err, ERROR_MISSING_PART,
+                              "%s: this model has no language model, so that it cannot answer",
+                              m->folder);
+    TRY(parts_describe(m, err));
     return device_wait(m->device, err);
 }
 
@@ -60,6 +125,7 @@ int ef_model_open(const char *folder, const ef_model_options *options, ef_model 
                   ef_error *error) {
     Error *err = error_of(error);
     ef_model_options o = ef_model_options_default();
+    double start = clock_seconds();
     if (!model) return error_set(err, "ef_model_open: no place for the model (NULL)");
     *model = NULL;
     TRY(options_take(&o, sizeof o, options, "ef_model_options_default", err));
@@ -74,6 +140,7 @@ int ef_model_open(const char *folder, const ef_model_options *options, ef_model 
         ef_model_close(m);
         return -1;
     }
+    m->load_seconds = clock_seconds() - start;
     *model = m;
     return 0;
 }
@@ -93,6 +160,7 @@ void ef_model_close(ef_model *m) {
         device_close(m->device);
     }
     pthread_mutex_destroy(&m->mutex);
+    for (size_t i = 0; i < sizeof m->parts / sizeof *m->parts; i++) free(m->parts[i]);
     free(m->folder);
     free(m);
 }
@@ -109,6 +177,39 @@ const char *ef_model_device(const ef_model *m) {
     return m ? device_text(m->device) : NULL;
 }
 
+const char *ef_model_part(const ef_model *m, ef_part part) {
+    return m && (unsigned)part < sizeof m->parts / sizeof *m->parts ? m->parts[part] : NULL;
+}
+
+int ef_model_context(const ef_model *m) {
+    return m ? xlmr_longest(&m->model.parts.xlmr->config) : 0;
+}
+
+int ef_model_image_tokens(const ef_model *m) {
+    return m ? multimodal_image_rows(&m->model.parts) : 0;
+}
+
+void ef_model_statistics(ef_model *m, ef_statistics *statistics, size_t size) {
+    ef_statistics s = {0};
+    struct rusage usage;
+    if (!statistics) return;
+    if (getrusage(RUSAGE_SELF, &usage) == 0)
+        s.peak_memory = (size_t)usage.ru_maxrss * 1024; /* KiB on Linux */
+    if (m && pthread_mutex_lock(&m->mutex) == 0) {
+        size_t unused;
+        s.load_seconds = m->load_seconds;
+        if (device_use(m->device, NULL) == 0 &&
+            device_memory(m->device, &unused, &s.device_memory_size))
+            s.device_memory = s.device_memory_size - unused;
+        const DeviceCounters did = device_counters(m->device);
+        s.device_launches = did.launches;
+        s.device_bytes_up = did.bytes_up, s.device_bytes_down = did.bytes_down;
+        pthread_mutex_unlock(&m->mutex);
+    }
+    memcpy(statistics, &s, size < sizeof s ? size : sizeof s);
+    if (size > sizeof s) memset((char *)statistics + sizeof s, 0, size - sizeof s);
+}
+
 /* Where the tokens of an image are; -1: it is not there. */
 static int images_find(const ImageBatch *b, ReplayKey key) {
     for (int i = 0; i < b->count; i++)
@@ -116,7 +217,8 @@ static int images_find(const ImageBatch *b, ReplayKey key) {
     return -1;
 }
 
-int model_see(ef_model *m, const ef_image *const *images, int count, int *blocks, Error *err) {
+int model_see(ef_model *m, const ef_image *const *images, int count, int *blocks, ef_work *work,
+              Error *err) {
     bool all = true;
     for (int i = 0; i < count; i++)
         all &= (blocks[i] = images_find(&m->images, images[i]->key)) >= 0;
@@ -124,6 +226,7 @@ int model_see(ef_model *m, const ef_image *const *images, int count, int *blocks
     images_forget(m);
     Image *pixels = calloc((size_t)count, sizeof *pixels);
     m->images.keys = calloc((size_t)count, sizeof *m->images.keys);
+    double start = clock_seconds();
     int status =
         pixels && m->images.keys ? 0 : error_set(err, "out of memory for %d images", count);
     for (int i = 0; i < count && status == 0; i++) {
@@ -133,7 +236,10 @@ int model_see(ef_model *m, const ef_image *const *images, int count, int *blocks
     }
     if (status == 0)
         status = multimodal_encode(&m->model.parts, pixels, count, &m->images.tokens, err);
+    if (status == 0) status = device_wait(m->device, err); /* for the clock */
     if (status == 0) m->images.count = count;
+    work->encode_seconds += clock_seconds() - start;
+    work->images += status == 0 ? count : 0;
     free(pixels);
     if (status) images_forget(m);
     return status;
@@ -141,13 +247,14 @@ int model_see(ef_model *m, const ef_image *const *images, int count, int *blocks
 
 /* ---- Images. ---- */
 
-/* Takes over the pixels. */
+/* Takes over the pixels, which are the whole image's. */
 static int image_new(Image pixels, ef_image **image, Error *err) {
     ef_image *i = calloc(1, sizeof *i);
     if (!i) {
         image_free(&pixels);
         return error_set(err, "out of memory for an image");
     }
+    i->width = pixels.width, i->height = pixels.height;
     const int size[] = {pixels.width, pixels.height};
     i->image = pixels;
     i->key = replay_key();
@@ -166,6 +273,29 @@ int ef_image_open(const char *path, ef_image **image, ef_error *error) {
     /* A file of this name; image_read would take it for standard input. */
     TRY(image_read(&pixels, strcmp(path, "-") ? path : "./-", NULL, err));
     return image_new(pixels, image, err);
+}
+
+int image_open_for(const ef_model *model, const char *path, ef_image **image, Error *err) {
+    const PreprocessConfig *config = &model->model.parts.preprocess;
+    Image square;
+    int width, height;
+    TRY(preprocess_read(&square, &width, &height, path, config, NULL, err));
+    TRY(image_new(square, image, err));
+    (*image)->width = width, (*image)->height = height;
+    (*image)->seen = *config;
+    return 0;
+}
+
+int ef_image_open_for(const ef_model *model, const char *path, ef_image **image, ef_error *error) {
+    Error *err = error_of(error);
+    if (!image) return error_set(err, "ef_image_open_for: no place for the image (NULL)");
+    *image = NULL;
+    if (!model) return error_set(err, "ef_image_open_for: no model is given (NULL)");
+    if (!path) return error_set(err, "ef_image_open_for: no path is given (NULL)");
+    if (!ef_model_has_vision(model))
+        return error_set_code(err, ERROR_MISSING_PART, "%s: this model has no %s", model->folder,
+                              model->model.parts.vit ? "projector" : "vision tower");
+    return image_open_for(model, strcmp(path, "-") ? path : "./-", image, err);
 }
 
 int ef_image_decode(const void *bytes, size_t size, ef_image **image, ef_error *error) {
@@ -207,11 +337,11 @@ void ef_image_close(ef_image *image) {
 }
 
 int ef_image_width(const ef_image *image) {
-    return image ? image->image.width : 0;
+    return image ? image->width : 0;
 }
 
 int ef_image_height(const ef_image *image) {
-    return image ? image->image.height : 0;
+    return image ? image->height : 0;
 }
 
 /* ---- Cancelling. ---- */

@@ -19,11 +19,11 @@
  * Build with `cc program.c $(pkg-config --cflags --libs easyfirst)`. The folder of the small model
  * that is installed with the library is `pkg-config --variable=model easyfirst`.
  *
- * Errors. A function that can fail returns 0, or -1 with one line in *err (which may be NULL): what
- * was found, what was expected, a next step. Nothing is printed, and the process is not ended, but
- * by OpenMP's library where it has no memory left for its own use. After a failure an object that
- * would have been returned is NULL. Functions that ask an object something take NULL, and an index
- * beyond its end: they return NULL, 0, or what is said there.
+ * Errors. A function that can fail returns 0, or -1 with one line and a code in *err (which may be
+ * NULL): what was found, what was expected, a next step. Nothing is printed, and the process is not
+ * ended, except by OpenMP's library where it has no memory left for its own use. After a failure an
+ * object that would have been returned is NULL. Getters accept NULL, and an index beyond the end:
+ * they return NULL, 0, or what is said there.
  *
  * Ownership. What a function returns through a pointer to a pointer belongs to the caller, who
  * closes it; nothing else depends on the order of closing. Texts and arrays that are returned
@@ -31,7 +31,8 @@
  * during the call only.
  *
  * Threads. Different objects may be used from different threads at the same time. A model may be
- * used from several threads, too: calls that compute wait for each other. Images and answers do not
+ * used from several threads, too: calls that compute (ef_answer and those for one request) and
+ * ef_model_statistics wait for each other; the others do not wait. Images and answers do not
  * change: several threads may read them. Closing is for one thread, when no call uses the object
  * any more. ef_cancel may be called from any thread, and from a signal handler. Of GPUs a process
  * opens one. Computing uses OpenMP, whose waiting threads keep their cores busy for milliseconds:
@@ -62,17 +63,40 @@ extern "C" {
 /* EF_VERSION of the library that runs, which may be newer than this header. Static. */
 EF_API const char *ef_version(void);
 
-/* One line of text, always terminated; empty until something fails. */
+/* What kind of failure it is, where a program may want to act on it. Later versions may add some:
+ * treat an unknown one as EF_FAILED. */
+typedef enum ef_code {
+    EF_OK,
+    EF_FAILED,        /* everything that has no code of its own */
+    EF_CANCELLED,     /* by ef_cancel */
+    EF_NO_DEVICE,     /* the GPU that was asked for cannot be used */
+    EF_DEVICE_MEMORY, /* the GPU's memory is full */
+    EF_MISSING_PART,  /* the model lacks a part that the request needs */
+    EF_NO_LENGTH,     /* an answer's length is not given, and the model cannot predict it */
+    EF_TOO_LONG,      /* the prompt leaves no room for an answer */
+    EF_SKIPPED        /* the same, with EF_LONG_SKIP */
+} ef_code;
+
+/* Written by a call that fails, and by no other. */
 typedef struct ef_error {
-    char text[1024];
+    char text[1024]; /* one line, terminated */
+    int code;        /* ef_code */
 } ef_error;
 
 /* ---- Models. ---- */
 
 typedef struct ef_model ef_model;
 
+/* Called now and then while large weights are loaded, in the thread of the call: `done` of `all`
+ * bytes, at work on the file `path`; at the end once more with path NULL. */
+typedef void (*ef_load_callback)(void *user, const char *path, size_t done, size_t all);
+
+/* In place of a layer: the one that the model's folder names, else -2. */
+#define EF_FEATURE_LAYER_DEFAULT (-1000)
+
 /* Where a model is and how it computes. Make one with ef_model_options_default and change what is
- * to be different; NULL in place of a pointer to it means the defaults, which are 0 and NULL. */
+ * to be different; NULL in place of a pointer to it means the defaults: 0 and NULL, and
+ * EF_FEATURE_LAYER_DEFAULT. */
 typedef struct ef_model_options {
     size_t size;        /* sizeof (ef_model_options), for later versions */
     const char *vision; /* a folder or file in place of the model folder's own; NULL: its own */
@@ -82,13 +106,24 @@ typedef struct ef_model_options {
     const char *device; /* "auto" (NULL): the first GPU if one can be used; "cpu"; "cuda:N" */
     const char *dtype;  /* "auto" (NULL), "f32", "bf16": the type of arithmetic */
     int threads;        /* of the CPU; 0: all cores */
-    int text_only;      /* leave the vision tower and projector closed */
+    int text_only;      /* 1: leave the vision tower and projector closed */
+    int feature_layer;  /* of the vision tower; -1 is the last */
+    const char *pad;    /* images: "on" puts them into a square, "off" crops them to one; NULL: as
+                           the model's folder says, else on */
+    const char *from, *to; /* a model that does not translate from the one to the other is an error;
+                              NULL: any */
+    int check_answers;     /* 1: a model that cannot give answers of answer_length tokens (0: of
+                              predicted length) is an error, before its weights are loaded */
+    int answer_length;
+    ef_load_callback on_load; /* NULL: none */
+    void *user;               /* handed to it */
 } ef_model_options;
 
 static inline ef_model_options ef_model_options_default(void) {
     ef_model_options options;
     memset(&options, 0, sizeof options);
     options.size = sizeof options; /* the caller's, whatever library it runs with */
+    options.feature_layer = EF_FEATURE_LAYER_DEFAULT;
     return options;
 }
 
@@ -104,8 +139,33 @@ EF_API void ef_model_close(ef_model *model);
 EF_API int ef_model_has_vision(const ef_model *model);
 EF_API int ef_model_has_length_predictor(const ef_model *model);
 
-/* What it computes on, as "CPU, 2 threads, avx512, bf16". */
+/* What it computes on, as "CPU, 2 threads, avx512, bf16". The model's. */
 EF_API const char *ef_model_device(const ef_model *model);
+
+typedef enum ef_part { EF_LANGUAGE, EF_VISION, EF_PROJECTOR, EF_LENGTH_PREDICTOR } ef_part;
+
+/* A line about a part, as "12 layers, width 768, bf16, model/language"; NULL where the model lacks
+ * it. The model's. */
+EF_API const char *ef_model_part(const ef_model *model, ef_part part);
+
+/* Tokens that it reads at most: <s>, image, prompt, answer and </s> together; and those that an
+ * image takes. */
+EF_API int ef_model_context(const ef_model *model);
+EF_API int ef_model_image_tokens(const ef_model *model);
+
+/* Fields are added at the end. */
+typedef struct ef_statistics {
+    double load_seconds;  /* of ef_model_open */
+    size_t peak_memory;   /* of the process, in bytes */
+    size_t device_memory; /* in use on the GPU by all programs, and its size; 0 for a CPU */
+    size_t device_memory_size;
+    uint64_t device_launches; /* of kernels and graphs; and bytes that were copied, since opening */
+    uint64_t device_bytes_up, device_bytes_down;
+} ef_statistics;
+
+/* Writes `size` bytes, sizeof *statistics of the caller, at most. In a callback, where the model is
+ * at work, only peak_memory is known. */
+EF_API void ef_model_statistics(ef_model *model, ef_statistics *statistics, size_t size);
 
 /* ---- Images. ---- */
 
@@ -120,7 +180,13 @@ EF_API int ef_image_from_pixels(const uint8_t *rgb, int width, int height, size_
                                 ef_image **image, ef_error *err);
 EF_API void ef_image_close(ef_image *image); /* NULL is allowed */
 
-/* In pixels, upright. */
+/* The same from a file, for this model and those that see images alike; others refuse it. Only the
+ * square that the model sees is kept, computed row by row while the file is decoded: large photos
+ * take little memory. The answers are the same to the bit. The model may be at work. */
+EF_API int ef_image_open_for(const ef_model *model, const char *path, ef_image **image,
+                             ef_error *err);
+
+/* Of the whole image in pixels, upright. */
 EF_API int ef_image_width(const ef_image *image);
 EF_API int ef_image_height(const ef_image *image);
 
@@ -147,6 +213,7 @@ typedef struct ef_token {
     int32_t id;
     const char *piece; /* UTF-8, U+2581 for the space in front of a word; "<mask>" where masked */
     float probability; /* that the model gave the token when it was written; 0 where masked */
+    float score;       /* its logarithm, unrounded; -INFINITY where masked */
     int masked;        /* 1: nothing is written here yet */
 } ef_token;
 
@@ -156,7 +223,9 @@ typedef struct ef_step {
     int hypothesis;  /* from 0, within the request: its lengths and samples */
     int step, steps; /* 1 .. steps */
     int length;
-    const ef_token *tokens; /* [length] */
+    const ef_token *tokens;    /* [length] */
+    const ef_token *proposals; /* [length]: what the model proposed in this step; never masked */
+    int evaluated;             /* 0: the canvas was known, or nothing could change any more */
 } ef_step;
 
 /* Called after each denoising step of each hypothesis, in the thread of the call. It returns: it
@@ -169,12 +238,20 @@ typedef struct ef_cancellation ef_cancellation;
 EF_API int ef_cancellation_new(ef_cancellation **cancellation, ef_error *err);
 EF_API void ef_cancellation_close(ef_cancellation *cancellation); /* NULL is allowed */
 
-/* Calls that were given this one end after the step that they are in, as a failure ("cancelled"),
- * and so do later ones. */
+/* Calls that were given this one end as a failure (EF_CANCELLED), and so do later ones: within the
+ * time of one layer (of all layers on a GPU), also while images are encoded, and before the next
+ * step. The model can be used as before. */
 EF_API void ef_cancel(ef_cancellation *cancellation);
 
 /* Whether it was called: 1 or 0. Tells a call that was cancelled from one that failed. */
 EF_API int ef_cancelled(const ef_cancellation *cancellation);
+
+/* What becomes of a prompt that leaves no room for its answer. */
+typedef enum ef_long_prompts {
+    EF_LONG_REFUSE,   /* its error, EF_TOO_LONG */
+    EF_LONG_SKIP,     /* no answer either, but EF_SKIPPED */
+    EF_LONG_KEEP_LAST /* its first tokens are dropped, ef_answer_dropped_tokens of them */
+} ef_long_prompts;
 
 typedef struct ef_options {
     size_t size;          /* sizeof (ef_options), for later versions */
@@ -186,9 +263,12 @@ typedef struct ef_options {
     float length_weight; /* what a length's log-probability counts where hypotheses are compared */
     float temperature;   /* 0: argmax */
     uint64_t seed;       /* of everything random: the same seed, the same answers */
-    int keep_last;       /* 1: a prompt that is too long loses its beginning; 0: it is an error */
-    ef_step_callback on_step;      /* NULL: none */
-    void *user;                    /* handed to it */
+    ef_long_prompts long_prompts;
+    int batch_tokens;         /* rows that go through the network together at most; 0: 4096 */
+    int no_canvas_cache;      /* 1: evaluate every step, known or not; the same answer, slower */
+    int no_kv_cache;          /* 1: keep no keys and values; the same answer, slower */
+    ef_step_callback on_step; /* NULL: none */
+    void *user;               /* handed to it */
     ef_cancellation *cancellation; /* NULL: none */
 } ef_options;
 
@@ -225,14 +305,63 @@ EF_API void ef_answers_close(ef_answers *answers); /* NULL is allowed */
 
 EF_API size_t ef_answers_count(const ef_answers *answers);
 
-/* Of answer i: its text (NULL where there is none), why there is none (NULL where there is one),
- * the mean log-probability of its tokens (-INFINITY without an answer), their number, and each of
- * them. */
+/* Of answer i: its text (NULL where there is none), why there is none (NULL where there is one) and
+ * the code of that (EF_OK), the mean log-probability of its tokens (-INFINITY without an answer),
+ * their number, and each of them. All of the best hypothesis. */
 EF_API const char *ef_answer_text(const ef_answers *answers, size_t i);
 EF_API const char *ef_answer_error(const ef_answers *answers, size_t i);
+EF_API ef_code ef_answer_code(const ef_answers *answers, size_t i);
 EF_API double ef_answer_score(const ef_answers *answers, size_t i);
 EF_API int ef_answer_length(const ef_answers *answers, size_t i);
 EF_API const ef_token *ef_answer_tokens(const ef_answers *answers, size_t i);
+
+/* The prompt's tokens, without <s> and image, as far as they are known; how many of them, the first
+ * ones, were dropped (EF_LONG_KEEP_LAST); and how often the network was evaluated. */
+EF_API int ef_answer_prompt_tokens(const ef_answers *answers, size_t i);
+EF_API int ef_answer_dropped_tokens(const ef_answers *answers, size_t i);
+EF_API int ef_answer_evaluations(const ef_answers *answers, size_t i);
+
+/* One of the answers that were tried: of a length, and of a sample. Fields are added at the end. */
+typedef struct ef_hypothesis {
+    const char *text;
+    double score; /* mean log-probability of its tokens */
+    int length, sample, steps;
+    int evaluations;        /* canvases that several share count for the first */
+    const ef_token *tokens; /* [length] */
+} ef_hypothesis;
+
+/* How many there are (0 without an answer), hypothesis h of them (NULL beyond them), and which is
+ * the best (-1 without an answer). The order is that of ef_step.hypothesis. */
+EF_API int ef_answer_hypotheses(const ef_answers *answers, size_t i);
+EF_API const ef_hypothesis *ef_answer_hypothesis(const ef_answers *answers, size_t i, int h);
+EF_API int ef_answer_best(const ef_answers *answers, size_t i);
+
+/* What a call did, over all its requests. Fields are added at the end. */
+typedef struct ef_work {
+    double encode_seconds; /* images to tokens of them */
+    double prefix_seconds; /* prompts to tokens, keys and values, lengths */
+    double decode_seconds; /* denoising */
+    int64_t images;        /* that were encoded: those that the last call had are not */
+    int64_t answered, skipped, shortened, dropped_tokens;
+    int64_t steps, evaluations; /* of all hypotheses */
+    int64_t forwards, canvases; /* runs of the network, and what they evaluated */
+    int64_t rows, prefix_rows;  /* that went through it, in steps and before them */
+} ef_work;
+
+/* The answers'. */
+EF_API const ef_work *ef_answers_work(const ef_answers *answers);
+
+/* ---- Questions before anything is computed. ---- */
+
+/* Whether a request could be answered, as ef_answer would find before it computes, without waiting
+ * for a model that is at work. *tokens (may be NULL) takes the number of its prompt's tokens, as
+ * far as it is known. An EF_ASK needs no image yet: NULL stands for any. */
+EF_API int ef_check(const ef_model *model, const ef_request *request, const ef_options *options,
+                    int *tokens, ef_error *err);
+
+/* Whether the model has the parts for a task, and answers of so many tokens (0: predicted) leave
+ * room for a prompt, and for an image with EF_ASK. */
+EF_API int ef_check_task(const ef_model *model, ef_task task, int length, ef_error *err);
 
 #ifdef __cplusplus
 }

@@ -2,7 +2,6 @@
  * requests to prompts, images to tokens in groups, the requests of a group to answers.
  */
 #include <errno.h>
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -11,19 +10,6 @@
 #include "projector/model_prompt.h"
 
 enum { IMAGES_AT_ONCE = 8, REQUESTS_AT_ONCE = 64, NO_IMAGE = -1 };
-
-typedef struct AnswerItem {
-    char *text, *error; /* one of them */
-    double score;
-    int length;
-    ef_token *tokens; /* [length] */
-    char *pieces;     /* what they point into */
-} AnswerItem;
-
-struct ef_answers {
-    AnswerItem *items;
-    size_t count;
-};
 
 /* A call on its way. */
 typedef struct Call {
@@ -38,7 +24,7 @@ typedef struct Call {
     int image_count;
     ef_answers *answers;
     size_t batch[REQUESTS_AT_ONCE]; /* the requests that are being answered */
-    ef_token *tokens;               /* of a step on its way to the callback */
+    ef_token *tokens; /* of a step on its way to the callback, and after them the proposals */
     int token_room;
     bool failed; /* to tell a step: out of memory */
 } Call;
@@ -56,6 +42,12 @@ static int check_real(const char *what, double value, Error *err) {
     return error_set(err, "%s is %g: expected 0 to 100", what, value);
 }
 
+static LongPrompts long_prompts_of(ef_long_prompts what) {
+    return what == EF_LONG_SKIP        ? LONG_PROMPTS_SKIP
+           : what == EF_LONG_KEEP_LAST ? LONG_PROMPTS_KEEP_LAST
+                                       : LONG_PROMPTS_REFUSE;
+}
+
 static int call_options(Call *c, const ef_options *given, Error *err) {
     ef_options *o = &c->options;
     *o = ef_options_default();
@@ -65,6 +57,12 @@ static int call_options(Call *c, const ef_options *given, Error *err) {
     TRY(check_range("samples", o->samples, 1024, err));
     TRY(check_real("length_weight", (double)o->length_weight, err));
     TRY(check_real("temperature", (double)o->temperature, err));
+    TRY(check_range("batch_tokens", o->batch_tokens, 1 << 20, err));
+    if ((unsigned)o->long_prompts > EF_LONG_KEEP_LAST)
+        return error_set(err,
+                         "long_prompts is %d: expected EF_LONG_REFUSE, EF_LONG_SKIP or "
+                         "EF_LONG_KEEP_LAST",
+                         (int)o->long_prompts);
     AnswerOptions *a = &c->how;
     *a = answer_options_default();
     if (o->strategy && decode_strategy_parse(&a->decode, o->strategy, err))
@@ -73,23 +71,31 @@ static int call_options(Call *c, const ef_options *given, Error *err) {
     a->decode.temperature = o->temperature;
     a->decode.seed = o->seed;
     a->length_beam = o->beam, a->samples = o->samples, a->length_weight = o->length_weight;
-    a->long_prompts = o->keep_last ? LONG_PROMPTS_KEEP_LAST : LONG_PROMPTS_REFUSE;
+    a->batch_tokens = o->batch_tokens;
+    a->no_kv_cache = o->no_kv_cache != 0, a->decode.no_canvas_cache = o->no_canvas_cache != 0;
+    a->long_prompts = long_prompts_of(o->long_prompts);
     if (o->cancellation) a->cancel = &o->cancellation->cancelled;
     return 0;
 }
 
 /* ---- Requests. ---- */
 
-static int check_image(const ef_model *m, const ef_request *r, Error *why) {
+static int check_vision(const ef_model *m, Error *why) {
+    if (ef_model_has_vision(m)) return 0;
+    return error_set_code(why, ERROR_MISSING_PART,
+                          "%s: this model has no %s, so that it cannot be asked about images",
+                          m->folder, m->model.parts.vit ? "projector" : "vision tower");
+}
+
+static int check_image(const ef_model *m, const ef_image *image, Error *why) {
+    const PreprocessConfig *config = &m->model.parts.preprocess, *seen = &image->seen;
     PreprocessMap map;
-    if (r->task == EF_ASK && !r->image)
-        return error_set(why, "no image is given to ask about: EF_COMPLETE takes a text alone");
-    if (!r->image) return 0;
-    if (!ef_model_has_vision(m))
-        return error_set(why, "%s: this model has no %s, so that it cannot be asked about images",
-                         m->folder, m->model.parts.vit ? "projector" : "vision tower");
-    return preprocess_map(&map, r->image->image.width, r->image->image.height,
-                          &m->model.parts.preprocess, why);
+    TRY(check_vision(m, why));
+    if (seen->size && (seen->size != config->size || seen->pad != config->pad ||
+                       memcmp(seen->mean, config->mean, sizeof seen->mean) != 0))
+        return error_set(why, "the image was opened for a model that sees images otherwise; open "
+                              "it with ef_image_open, or for this one");
+    return preprocess_map(&map, image->image.width, image->image.height, config, why);
 }
 
 static int check_words(const ef_request *r, Error *why) {
@@ -99,8 +105,10 @@ static int check_words(const ef_request *r, Error *why) {
         return error_set(why, "the text is empty: there is nothing to answer");
     size_t valid = size <= PROMPT_BYTES ? utf8_valid_prefix(r->text, size) : size;
     if (valid < size)
-        return error_set(why, "text: byte %zu (0x%02X) is not valid UTF-8", valid,
-                         (unsigned char)r->text[valid]);
+        return error_set(why,
+                         "text: byte %zu (0x%02X) is not valid UTF-8; convert the text to UTF-8 "
+                         "first",
+                         valid, (unsigned char)r->text[valid]);
     if (r->length < 0)
         return error_set(why,
                          "an answer of %d tokens: expected 1 or more, or 0 for the predicted "
@@ -113,10 +121,9 @@ static int check_words(const ef_request *r, Error *why) {
     return 0;
 }
 
-/* A request in the prompt template of the model's prompt template. */
-static int request_word(const ef_model *m, const ef_request *r, char **prompt, Error *why) {
+int request_prompt(const ef_model *m, const ef_request *r, char **prompt, Error *why) {
     TRY(check_words(r, why));
-    TRY(check_image(m, r, why));
+    if (r->image) TRY(check_image(m, r->image, why));
     switch (r->task) {
     case EF_COMPLETE:
         *prompt = strdup(r->text);
@@ -134,10 +141,13 @@ static int request_word(const ef_model *m, const ef_request *r, char **prompt, E
     return error_set(why, "there is no task %d", (int)r->task);
 }
 
-static int item_refuse(AnswerItem *item, const char *why, Error *err) {
-    item->error = strdup(why);
-    item->score = -INFINITY;
-    return item->error ? 0 : error_set(err, "out of memory for a message");
+/* What ef_check leaves to the answering: an EF_ASK has an image. */
+static int request_word(const ef_model *m, const ef_request *r, char **prompt, Error *why) {
+    TRY(request_prompt(m, r, prompt, why));
+    if (r->task != EF_ASK || r->image) return 0;
+    free(*prompt);
+    *prompt = NULL;
+    return error_set(why, "no image is given to ask about: EF_COMPLETE takes a text alone");
 }
 
 /* The index of a request's image among the call's, which it joins if it is new. */
@@ -155,7 +165,7 @@ static int requests_word(Call *c, Error *err) {
         Error why;
         c->image[i] = NO_IMAGE;
         if (request_word(c->model, r, &c->prompts[i], &why))
-            TRY(item_refuse(&c->answers->items[i], why.text, err));
+            TRY(item_refuse(&c->answers->items[i], why.text, why.code, err));
         else if (r->image)
             c->image[i] = image_index(c, r->image);
     }
@@ -164,73 +174,41 @@ static int requests_word(Call *c, Error *err) {
 
 /* ---- Steps. ---- */
 
-static float probability(float score) {
-    return fminf(expf(score), 1);
-}
-
 static void step_tell(void *user, const DecodeStep *step) {
     Call *c = user;
     const Tokenizer *tokenizer = c->model->model.tokenizer;
+    const int32_t mask = tokenizer_mask_id(tokenizer);
     if (step->length > c->token_room) {
-        ef_token *tokens = realloc(c->tokens, (size_t)step->length * sizeof *tokens);
+        ef_token *tokens = realloc(c->tokens, 2 * (size_t)step->length * sizeof *tokens);
         c->failed |= !tokens;
         if (!tokens) return;
         c->tokens = tokens, c->token_room = step->length;
     }
+    ef_token *proposals = c->tokens + step->length;
     for (int i = 0; i < step->length; i++) {
         const TraceCell *cell = &step->cells[i];
-        bool masked = cell->token == tokenizer_mask_id(tokenizer);
-        c->tokens[i] = (ef_token){.id = cell->token,
-                                  .piece = tokenizer_piece(tokenizer, cell->token),
-                                  .probability = masked ? 0 : probability(cell->score),
-                                  .masked = masked};
+        c->tokens[i] = token_make(cell->token, tokenizer_piece(tokenizer, cell->token), cell->score,
+                                  cell->token == mask);
+        proposals[i] =
+            token_make(cell->proposal.token, tokenizer_piece(tokenizer, cell->proposal.token),
+                       cell->proposal.score, cell->proposal.token == mask);
     }
     const ef_step told = {.request = c->batch[step->request],
                           .hypothesis = step->of_request,
                           .step = step->step,
                           .steps = step->steps,
                           .length = step->length,
-                          .tokens = c->tokens};
+                          .tokens = c->tokens,
+                          .proposals = proposals,
+                          .evaluated = step->evaluated};
     c->options.on_step(c->options.user, &told);
 }
 
 /* ---- Answering. ---- */
 
-/* Tokens with pieces of their own, which outlive the model. */
-static int item_tokens(AnswerItem *item, const DecodeResult *r, const Tokenizer *tokenizer,
-                       Error *err) {
-    size_t size = 0;
-    for (int i = 0; i < r->length; i++)
-        size += strlen(tokenizer_piece(tokenizer, r->tokens[i])) + 1;
-    item->tokens = calloc((size_t)r->length, sizeof *item->tokens);
-    item->pieces = malloc(size);
-    if (!item->tokens || !item->pieces) return error_set(err, "out of memory for an answer");
-    char *at = item->pieces;
-    for (int i = 0; i < r->length; i++) {
-        const char *piece = tokenizer_piece(tokenizer, r->tokens[i]);
-        bool masked = r->tokens[i] == tokenizer_mask_id(tokenizer);
-        item->tokens[i] = (ef_token){.id = r->tokens[i],
-                                     .piece = at,
-                                     .probability = masked ? 0 : probability(r->scores[i]),
-                                     .masked = masked};
-        at = stpcpy(at, piece) + 1;
-    }
-    item->length = r->length;
-    item->score = r->score;
-    return 0;
-}
-
-static int item_fill(AnswerItem *item, const Answers *answers, int index,
-                     const Tokenizer *tokenizer, Error *err) {
-    Answer *a = &answers->items[index];
-    if (a->error) return item_refuse(item, a->error, err);
-    item->text = a->text;
-    a->text = NULL; /* taken over */
-    return item_tokens(item, &answers->results[a->best], tokenizer, err);
-}
-
 static int cancel_check(const Call *c, Error *err) {
-    return ef_cancelled(c->options.cancellation) ? error_set(err, "cancelled") : 0;
+    return ef_cancelled(c->options.cancellation) ? error_set_code(err, ERROR_CANCELLED, "cancelled")
+                                                 : 0;
 }
 
 /* The requests of c->batch; blocks[i] is where the tokens of the call's image first + i are. */
@@ -247,6 +225,7 @@ static int batch_answer(Call *c, int n, int first, const int *blocks, Error *err
     }
     TRY(multimodal_answer(&c->model->model.parts, c->model->images.tokens, requests, n, &c->how,
                           &answers, err));
+    work_add(&c->answers->work, &answers);
     int status = c->failed ? error_set(err, "out of memory to tell a step") : 0;
     for (int i = 0; i < n && status == 0; i++)
         status =
@@ -259,7 +238,7 @@ static int batch_answer(Call *c, int n, int first, const int *blocks, Error *err
 static int group_answer(Call *c, int first, int count, Error *err) {
     int blocks[IMAGES_AT_ONCE], n = 0, most = answer_at_once(&c->how, REQUESTS_AT_ONCE);
     TRY(cancel_check(c, err));
-    if (count) TRY(model_see(c->model, c->images + first, count, blocks, err));
+    if (count) TRY(model_see(c->model, c->images + first, count, blocks, &c->answers->work, err));
     for (size_t i = 0; i < c->count; i++) {
         int image = c->image[i];
         if (!c->prompts[i] || (count ? image < first || image >= first + count : image >= 0))
@@ -314,8 +293,11 @@ int ef_answer(ef_model *model, const ef_request *requests, size_t count, const e
     TRY(call_options(&call, options, err));
     if (pthread_mutex_lock(&model->mutex) == EDEADLK)
         return error_set(err, "this model is at work: a step callback cannot use it");
+    if (call.options.cancellation)
+        device_cancel_by(model->device, &call.options.cancellation->cancelled);
     int status = call_take(&call, err);
     if (status == 0) status = call_answer(&call, err);
+    device_cancel_by(model->device, NULL);
     pthread_mutex_unlock(&model->mutex);
     if (status == 0) *answers = call.answers, call.answers = NULL;
     call_free(&call);
@@ -330,6 +312,7 @@ static int answer_one(ef_model *model, const ef_request *request, const ef_optio
     const char *why = ef_answer_error(*answers, 0);
     if (!why) return 0;
     error_write(error_of(error), "%s", why);
+    error_mark(error_of(error), (ErrorCode)ef_answer_code(*answers, 0));
     ef_answers_close(*answers);
     *answers = NULL;
     return -1;
@@ -359,43 +342,43 @@ int ef_summarize(ef_model *model, const char *text, const ef_options *options, e
     return answer_one(model, &r, options, answers, error);
 }
 
-/* ---- Answers. ---- */
+/* ---- Before anything is computed. ---- */
 
-void ef_answers_close(ef_answers *answers) {
-    if (!answers) return;
-    for (size_t i = 0; i < answers->count && answers->items; i++) {
-        AnswerItem *item = &answers->items[i];
-        free(item->text), free(item->error), free(item->tokens), free(item->pieces);
-    }
-    free(answers->items);
-    free(answers);
+int ef_check(const ef_model *model, const ef_request *request, const ef_options *options,
+             int *tokens, ef_error *error) {
+    Error *err = error_of(error);
+    Call call = {0};
+    char *prompt;
+    if (tokens) *tokens = 0;
+    if (!model) return error_set(err, "ef_check: no model is given (NULL)");
+    if (!request) return error_set(err, "ef_check: no request is given (NULL)");
+    TRY(call_options(&call, options, err));
+    if (request->task == EF_ASK) TRY(check_vision(model, err));
+    TRY(request_prompt(model, request, &prompt, err));
+    bool image = request->image || request->task == EF_ASK;
+    const AnswerRequest r = {.prompt = prompt, .image = image ? 0 : -1, .length = request->length};
+    Answer answer = {0};
+    int status =
+        multimodal_check_long(&model->model.parts, &r, call.how.long_prompts, &answer, err);
+    free(prompt);
+    if (tokens) *tokens = answer.prompt_tokens;
+    if (status == 0 && answer.error)
+        status = error_set_code(err, (ErrorCode)answer.code, "%s", answer.error);
+    free(answer.error);
+    return status;
 }
 
-size_t ef_answers_count(const ef_answers *answers) {
-    return answers ? answers->count : 0;
-}
-
-static const AnswerItem *item_at(const ef_answers *answers, size_t i) {
-    static const AnswerItem none = {.score = -INFINITY};
-    return answers && i < answers->count ? &answers->items[i] : &none;
-}
-
-const char *ef_answer_text(const ef_answers *answers, size_t i) {
-    return item_at(answers, i)->text;
-}
-
-const char *ef_answer_error(const ef_answers *answers, size_t i) {
-    return item_at(answers, i)->error;
-}
-
-double ef_answer_score(const ef_answers *answers, size_t i) {
-    return item_at(answers, i)->score;
-}
-
-int ef_answer_length(const ef_answers *answers, size_t i) {
-    return item_at(answers, i)->length;
-}
-
-const ef_token *ef_answer_tokens(const ef_answers *answers, size_t i) {
-    return item_at(answers, i)->tokens;
+int ef_check_task(const ef_model *model, ef_task task, int length, ef_error *error) {
+    Error *err = error_of(error);
+    if (!model) return error_set(err, "ef_check_task: no model is given (NULL)");
+    if ((unsigned)task > EF_SUMMARIZE) return error_set(err, "there is no task %d", (int)task);
+    if (length < 0)
+        return error_set(err, "an answer of %d tokens: expected 1 or more, or 0 for predicted",
+                         length);
+    if (task == EF_ASK) TRY(check_vision(model, err));
+    if (!length && !model->model.parts.length)
+        return error_set_code(err, ERROR_NO_LENGTH,
+                              "this model has no length predictor: say how many tokens an answer "
+                              "shall have, or name one");
+    return multimodal_check_length(&model->model.parts, task == EF_ASK, length, err);
 }

@@ -1,5 +1,5 @@
-/* easyfirst_private.h - what stands behind the types of easyfirst.h, for the two files that
- * implement it.
+/* easyfirst_private.h - the types of easyfirst.h, for the files that implement it, and for the
+ * program where it looks further than the library offers (how an answer is shown).
  */
 #ifndef EASYFIRST_PROJECTOR_EASYFIRST_PRIVATE_H
 #define EASYFIRST_PROJECTOR_EASYFIRST_PRIVATE_H
@@ -20,14 +20,18 @@ struct ef_model {
     pthread_mutex_t mutex; /* held while something is computed */
     Device *device;
     Model model;
-    char *folder;      /* as messages call it */
+    char *folder;   /* as messages call it */
+    char *parts[4]; /* ef_model_part */
+    double load_seconds;
     bool own_language; /* the folder's: its list of languages holds */
     ImageBatch images; /* of the last call; under the mutex */
 };
 
 struct ef_image {
     Image image;
-    ReplayKey key; /* of its size and pixels */
+    ReplayKey key;         /* of its size and pixels */
+    int width, height;     /* of the whole image */
+    PreprocessConfig seen; /* size > 0: `image` is the square of models that see images so */
 };
 
 struct ef_cancellation {
@@ -36,7 +40,11 @@ struct ef_cancellation {
 
 /* Error and ef_error are the same to the bit. */
 static inline Error *error_of(ef_error *err) {
-    _Static_assert(sizeof(ef_error) == sizeof(Error), "one line of text each");
+    _Static_assert(sizeof(ef_error) == sizeof(Error) &&
+                       offsetof(ef_error, code) == offsetof(Error, code),
+                   "one line of text and a code each");
+    _Static_assert((int)EF_FAILED == (int)ERROR_OTHER && (int)EF_SKIPPED == (int)ERROR_SKIPPED,
+                   "the same codes");
     return (Error *)(void *)err;
 }
 
@@ -44,8 +52,41 @@ static inline Error *error_of(ef_error *err) {
  * caller may know fewer members than this library, but not more. */
 int options_take(void *options, size_t size, const void *given, const char *maker, Error *err);
 
-/* Makes the model's images those of `keys` unless it has them all already; *blocks[i] is where the
- * tokens of image i are then. The mutex is held. */
-int model_see(ef_model *model, const ef_image *const *images, int count, int *blocks, Error *err);
+/* Makes the model's images these unless it has them all already; blocks[i] is where the tokens of
+ * image i are then. Adds to *work. The mutex is held. */
+int model_see(ef_model *model, const ef_image *const *images, int count, int *blocks, ef_work *work,
+              Error *err);
+
+/* ef_image_open_for, to which "-" is standard input. */
+int image_open_for(const ef_model *model, const char *path, ef_image **image, Error *err);
+
+/* The prompt of a request in the model's prompt template, the caller's to free. */
+int request_prompt(const ef_model *model, const ef_request *request, char **prompt, Error *why);
+
+/* ---- Answers (easyfirst_result.c). ---- */
+
+typedef struct AnswerItem {
+    char *text, *error; /* one of them */
+    int code, prompt_tokens, dropped_tokens;
+    int best, count;           /* -1 and 0 without an answer */
+    ef_hypothesis *hypotheses; /* [count] */
+} AnswerItem;
+
+struct ef_answers {
+    AnswerItem *items;
+    size_t count;
+    ef_work work;
+};
+
+/* What a position of an answer is, `masked` where the token is <mask>. */
+ef_token token_make(int32_t id, const char *piece, float score, bool masked);
+
+/* Takes over answer `index`, and without one its error. */
+int item_fill(AnswerItem *item, Answers *answers, int index, const Tokenizer *tokenizer,
+              Error *err);
+int item_refuse(AnswerItem *item, const char *why, int code, Error *err);
+
+/* Adds what a batch did. */
+void work_add(ef_work *work, const Answers *answers);
 
 #endif

@@ -299,9 +299,9 @@ static int open_places(Model *m, const ModelOptions *o, const Places *p, Error *
 static int check_answers(const Model *m, const ModelOptions *o, Error *err) {
     if (!o->answers || !m->parts.xlmr) return 0;
     if (!m->parts.length && !o->answer_length)
-        return error_set(err,
-                         "this model has no length predictor: say how many tokens an answer shall "
-                         "have (--length N), or name one (--length-predictor PATH)");
+        return error_set_code(err, ERROR_NO_LENGTH,
+                              "this model has no length predictor: say how many tokens an answer "
+                              "shall have, or name one");
     return multimodal_check_length(&m->parts, false, o->answer_length, err);
 }
 

@@ -349,7 +349,7 @@ static int check_side(const Config *c, const char *name, const PreprocessConfig 
             return error_set(c->err,
                              "%s: \"size\" has \"height\" and \"width\": the image would be "
                              "squeezed into a square, which easyfirst does not do; pad it to one "
-                             "(\"pad\": true in easyfirst.json, or --pad on)",
+                             "(\"pad\": true in easyfirst.json, or the option pad \"on\")",
                              c->path);
         return 0;
     }

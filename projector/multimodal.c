@@ -39,10 +39,9 @@ int multimodal_encode(const Multimodal *m, const Image *images, int count, Tenso
                       Error *err) {
     *tokens = TENSOR_NONE;
     if (!m->vit || !m->projector)
-        return error_set(err,
-                         "this model cannot see: it has no %s; use a model folder with one, or "
-                         "--vision and --projector",
-                         m->vit ? "projector" : "vision tower");
+        return error_set_code(err, ERROR_MISSING_PART,
+                              "this model cannot see: it has no %s; use a model folder with one",
+                              m->vit ? "projector" : "vision tower");
     int at_once = count < IMAGES_AT_ONCE ? count : IMAGES_AT_ONCE;
     int64_t rows = multimodal_image_rows(m), side = m->vit->config.image_size;
     *tokens = tensor_2d(NULL, DTYPE_F32, count * rows, m->projector->out);
@@ -88,8 +87,8 @@ static int check_logits(const float *logits, int classes, Error *why) {
         if (!isfinite(logits[c]))
             return error_set(why,
                              "the length predictor's score of length %d is %g, a finite number "
-                             "expected: its weights, or the language model's, are damaged; name "
-                             "another one (--length-predictor PATH) or a length (--length N)",
+                             "expected: its weights, or the language model's, are damaged; use "
+                             "another length predictor, or give the answer's length",
                              c + 1, (double)logits[c]);
     return 0;
 }

@@ -76,6 +76,7 @@ int answer_at_once(const AnswerOptions *options, int most);
 typedef struct Answer {
     char *text;         /* of the best hypothesis; NULL without an answer */
     char *error;        /* why there is no answer, one line; NULL if there is one */
+    int code;           /* ... and its ErrorCode; 0 if there is one */
     bool skipped;       /* the error is that of a long prompt, under LONG_PROMPTS_SKIP */
     int first, count;   /* its hypotheses are answers.results[first .. first + count); count 0
                            without an answer */

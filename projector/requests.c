@@ -9,7 +9,7 @@
 int answer_refuse(Answer *a, const Error *why, Error *err) {
     free(a->text), free(a->error);
     a->text = NULL, a->count = 0, a->best = -1;
-    a->error = strdup(why->text);
+    a->error = strdup(why->text), a->code = a->skipped ? ERROR_SKIPPED : why->code;
     return a->error ? 0 : error_set(err, "out of memory for a message");
 }
 
@@ -19,10 +19,10 @@ int answer_refuse(Answer *a, const Error *why, Error *err) {
 static int check_text(const Multimodal *m, const AnswerRequest *r, Error *why) {
     size_t size = strnlen(r->prompt, (size_t)PROMPT_BYTES + 1);
     if (size > PROMPT_BYTES)
-        return error_set(why,
-                         "the prompt has more than %d bytes, the most that are looked at (the "
-                         "model reads %d tokens): shorten it",
-                         PROMPT_BYTES, xlmr_longest(&m->xlmr->config));
+        return error_set_code(why, ERROR_TOO_LONG,
+                              "the prompt has more than %d bytes, the most that are looked at (the "
+                              "model reads %d tokens): shorten it",
+                              PROMPT_BYTES, xlmr_longest(&m->xlmr->config));
     if (strspn(r->prompt, " \t\r\n") == size)
         return error_set(why, "the prompt is empty: there is nothing to answer");
     size_t valid = utf8_valid_prefix(r->prompt, size);
@@ -32,8 +32,9 @@ static int check_text(const Multimodal *m, const AnswerRequest *r, Error *why) {
                          "first",
                          valid, (unsigned char)r->prompt[valid]);
     if (r->length > 0 || m->length) return 0;
-    return error_set(why, "this model has no length predictor: say how many tokens the answer "
-                          "shall have (--length N)");
+    return error_set_code(why, ERROR_NO_LENGTH,
+                          "this model has no length predictor: say how many tokens the answer "
+                          "shall have");
 }
 
 /* ---- Room. ---- */
@@ -83,14 +84,15 @@ static int too_long(const Multimodal *m, const AnswerRequest *r, int tokens, int
     char image[64] = "";
     if (r->image >= 0) snprintf(image, sizeof image, " %d of the image,", image_rows(m, r));
     if (m->answer_position > 0)
-        return error_set(why,
-                         "the prompt is %d tokens long, %d fit (of the %d tokens before the "
-                         "model's answers, \"answer_position\": <s>,%s the prompt): shorten it",
-                         tokens, room, m->answer_position, image);
-    return error_set(why,
-                     "the prompt is %d tokens long, %d fit (the model reads %d: <s>,%s the "
-                     "prompt, %d of the answer, </s>): shorten it",
-                     tokens, room, longest, image, answer);
+        return error_set_code(
+            why, ERROR_TOO_LONG,
+            "the prompt is %d tokens long, %d fit (of the %d tokens before the "
+            "model's answers, \"answer_position\": <s>,%s the prompt): shorten it",
+            tokens, room, m->answer_position, image);
+    return error_set_code(why, ERROR_TOO_LONG,
+                          "the prompt is %d tokens long, %d fit (the model reads %d: <s>,%s the "
+                          "prompt, %d of the answer, </s>): shorten it",
+                          tokens, room, longest, image, answer);
 }
 
 int multimodal_check_length(const Multimodal *m, bool image, int length, Error *err) {
@@ -159,7 +161,8 @@ int multimodal_check(const Multimodal *m, const AnswerRequest *request, int *tok
     Answer answer;
     int status = multimodal_check_long(m, request, LONG_PROMPTS_REFUSE, &answer, err);
     if (tokens) *tokens = answer.prompt_tokens;
-    if (status == 0 && answer.error) status = error_set(err, "%s", answer.error);
+    if (status == 0 && answer.error)
+        status = error_set_code(err, (ErrorCode)answer.code, "%s", answer.error);
     free(answer.error);
     return status;
 }

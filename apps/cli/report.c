@@ -7,7 +7,6 @@
 #include <string.h>
 #include <sys/resource.h>
 
-#include "apps/show/trace.h"
 #include "kernels/clean_text.h"
 
 /* ---- Text from files. ---- */
@@ -30,6 +29,26 @@ void report_error(const char *format, ...) {
     error_write(&line, "%s", length < 0 ? format : text);
     if (length >= 0) free(text);
     fprintf(stderr, "easyfirst: %s\n", line.text);
+}
+
+/* What the command line has for a kind of failure; "" where there is nothing. */
+static const char *hint_of(int code) {
+    switch (code) {
+    case ERROR_NO_DEVICE:
+        return " (--device cpu)";
+    case ERROR_DEVICE_MEMORY:
+        return " (--dtype bf16, --device cpu)";
+    case ERROR_NO_LENGTH:
+        return " (--length N, --length-predictor PATH)";
+    case ERROR_MISSING_PART:
+        return ": name a model folder with one, or the part (--language, --vision, --projector)";
+    default:
+        return "";
+    }
+}
+
+void report_failure(const Error *err) {
+    report_error("%s%s", err->text, hint_of(err->code));
 }
 
 /* The ends of lines with which a format begins and ends are its own. */
@@ -72,6 +91,16 @@ void timings_add(Timings *t, const Answers *answers) {
     t->counts.prefix_rows += answers->counts.prefix_rows;
 }
 
+void timings_add_work(Timings *t, const ef_work *w) {
+    t->encode_s += w->encode_seconds, t->images += w->images;
+    t->prefix_s += w->prefix_seconds, t->decode_s += w->decode_seconds;
+    t->answers += w->answered;
+    t->skipped += w->skipped, t->shortened += w->shortened, t->dropped += w->dropped_tokens;
+    t->steps += w->steps, t->evaluations += w->evaluations;
+    t->counts.forwards += w->forwards, t->counts.canvases += w->canvases;
+    t->counts.rows += w->rows, t->counts.prefix_rows += w->prefix_rows;
+}
+
 void report_long_prompts(const Timings *t) {
     char number[REPORT_NUMBER_SIZE], tokens[REPORT_NUMBER_SIZE];
     report_number(number, t->skipped);
@@ -85,11 +114,11 @@ void report_long_prompts(const Timings *t) {
                      number, t->shortened == 1 ? "" : "s", tokens);
 }
 
-void timings_print(const Timings *t, Device *device, const DecodeOptions *options) {
-    size_t free_bytes, total;
+static void print_timings(const Timings *t, const char *device, const ef_statistics *used,
+                          const DecodeOptions *options) {
     char strategy[128];
     decode_strategy_name(strategy, sizeof strategy, options);
-    fprintf(stderr, "load    %9.1f ms  %s\n", 1e3 * t->load_s, device_text(device));
+    fprintf(stderr, "load    %9.1f ms  %s\n", 1e3 * t->load_s, device);
     if (t->images)
         fprintf(stderr, "encode  %9.1f ms  %lld image%s\n", 1e3 * t->encode_s, (long long)t->images,
                 t->images == 1 ? "" : "s");
@@ -99,13 +128,13 @@ void timings_print(const Timings *t, Device *device, const DecodeOptions *option
             1e3 * t->decode_s, (long long)t->answers, t->answers == 1 ? "" : "s",
             (long long)t->evaluations, (long long)t->steps, (long long)t->counts.rows);
     fprintf(stderr, "memory  %9.1f MB  at the most\n", 1e-6 * (double)peak_memory());
-    if (device_memory(device, &free_bytes, &total)) {
-        const DeviceCounters did = device_counters(device);
+    if (used->device_memory_size) {
         fprintf(stderr, "gpu     %9.1f MB  in use at the end, of %.0f MB\n",
-                1e-6 * (double)(total - free_bytes), 1e-6 * (double)total);
+                1e-6 * (double)used->device_memory, 1e-6 * (double)used->device_memory_size);
         fprintf(stderr, "        %9llu     launches, %llu bytes to it, %llu from it\n",
-                (unsigned long long)did.launches, (unsigned long long)did.bytes_up,
-                (unsigned long long)did.bytes_down);
+                (unsigned long long)used->device_launches,
+                (unsigned long long)used->device_bytes_up,
+                (unsigned long long)used->device_bytes_down);
     }
     char steps[64];
     if (options->iterations > 0)
@@ -116,6 +145,23 @@ void timings_print(const Timings *t, Device *device, const DecodeOptions *option
     fprintf(stderr, "by      %s, %s, seed %llu\n", strategy,
             options->strategy == DECODE_AR ? "a step for each token" : steps,
             (unsigned long long)options->seed);
+}
+
+void timings_print(const Timings *t, Device *device, const DecodeOptions *options) {
+    size_t unused;
+    const DeviceCounters did = device_counters(device);
+    ef_statistics used = {.device_launches = did.launches,
+                          .device_bytes_up = did.bytes_up,
+                          .device_bytes_down = did.bytes_down};
+    if (device_memory(device, &unused, &used.device_memory_size))
+        used.device_memory = used.device_memory_size - unused;
+    print_timings(t, device_text(device), &used, options);
+}
+
+void timings_print_model(const Timings *t, ef_model *model, const DecodeOptions *options) {
+    ef_statistics used;
+    ef_model_statistics(model, &used, sizeof used);
+    print_timings(t, ef_model_device(model), &used, options);
 }
 
 /* ---- Numbers as people read them. ---- */
@@ -155,100 +201,4 @@ int report_flush(Error *err) {
     errno = 0;
     if (fflush(stdout) == 0 && !ferror(stdout)) return 0;
     return error_set(err, "standard output: %s", errno ? strerror(errno) : "could not be written");
-}
-
-/* ---- JSON. ---- */
-
-static json_t *json_tokens(const DecodeResult *result, const Tokenizer *tokenizer) {
-    json_t *list = json_array();
-    for (int i = 0; i < result->length; i++)
-        json_array_append_new(list,
-                              json_pack("{s:i, s:o, s:o}", "id", (int)result->tokens[i], "piece",
-                                        json_text(tokenizer_piece(tokenizer, result->tokens[i])),
-                                        "score", json_score(result->scores[i])));
-    return list;
-}
-
-static int json_hypotheses(json_t *list, const Answers *answers, const Answer *answer,
-                           const Tokenizer *tokenizer, Error *err) {
-    for (int i = answer->first; i < answer->first + answer->count; i++) {
-        const DecodeResult *r = &answers->results[i];
-        char *text;
-        TRY(tokenizer_decode(tokenizer, r->tokens, (size_t)r->length, &text, err));
-        json_array_append_new(list, json_pack("{s:o, s:i, s:i, s:o, s:i}", "text", json_text(text),
-                                              "length", r->length, "sample",
-                                              answers->specs[i].sample, "score",
-                                              json_score(r->score), "evaluations", r->evaluations));
-        free(text);
-    }
-    return 0;
-}
-
-static json_t *json_asked(const Asked *asked) {
-    json_t *object = json_object();
-    if (asked->line) json_object_set_new(object, "line", json_integer(asked->line));
-    if (asked->image) json_object_set_new(object, "image", json_text(asked->image));
-    json_object_set_new(object, asked->text_key, json_text(asked->text));
-    return object;
-}
-
-static void json_dropped(json_t *object, const Answer *answer) {
-    if (object && answer->dropped_tokens)
-        json_object_set_new(object, "dropped_tokens", json_integer(answer->dropped_tokens));
-}
-
-/* The whole trace (trace.h) as JSON. */
-static int report_trace(const Asked *asked, const Answers *answers, int index,
-                        const Tokenizer *tokenizer, const DecodeOptions *options, Error *err) {
-    Trace trace;
-    TraceAbout about = {.image = asked->image,
-                        .question = asked->text,
-                        .is_prompt = !strcmp(asked->text_key, "prompt"),
-                        .options = options};
-    TRY(trace_from_answers(&trace, &about, answers, index, tokenizer, err));
-    json_t *object = trace_json(&trace);
-    if (object && asked->line) json_object_set_new(object, "line", json_integer(asked->line));
-    json_dropped(object, &answers->items[index]);
-    trace_free(&trace);
-    return json_print_line(object, JSON_DIGITS, err);
-}
-
-int report_json(const Asked *asked, const Answers *answers, int index, const Tokenizer *tokenizer,
-                const DecodeOptions *options, bool trace, Error *err) {
-    if (trace) return report_trace(asked, answers, index, tokenizer, options, err);
-    const Answer *answer = &answers->items[index];
-    const DecodeResult *best = &answers->results[answer->best];
-    int evaluations = 0;
-    for (int i = answer->first; i < answer->first + answer->count; i++)
-        evaluations += answers->results[i].evaluations;
-    char strategy[128];
-    decode_strategy_name(strategy, sizeof strategy, options);
-    json_t *object = json_asked(asked), *hypotheses = json_array();
-    json_object_set_new(object, "answer", json_text(answer->text));
-    json_object_set_new(object, "score", json_score(best->score));
-    json_object_set_new(object, "length", json_integer(best->length));
-    json_object_set_new(object, "tokens", json_tokens(best, tokenizer));
-    json_object_set_new(object, "steps", json_integer(best->steps));
-    json_object_set_new(object, "evaluations", json_integer(evaluations));
-    json_object_set_new(object, "strategy", json_string(strategy));
-    json_object_set_new(object, "seed", json_integer((json_int_t)options->seed));
-    json_object_set_new(object, "prompt_tokens", json_integer(answer->prompt_tokens));
-    json_dropped(object, answer);
-    json_object_set(object, "hypotheses", hypotheses);
-    int status = json_hypotheses(hypotheses, answers, answer, tokenizer, err);
-    json_decref(hypotheses);
-    if (status) {
-        json_decref(object);
-        return -1;
-    }
-    return json_print_line(object, JSON_DIGITS, err);
-}
-
-int report_json_none(const Asked *asked, const char *error, Error *err) {
-    json_t *object = json_asked(asked);
-    if (error)
-        json_object_set_new(object, "error", json_text(error));
-    else
-        json_object_set_new(object, "answer", json_string(""));
-    return json_print_line(object, JSON_DIGITS, err);
 }

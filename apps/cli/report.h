@@ -24,10 +24,14 @@
 
 #include "apps/cli/json.h"
 #include "kernels/clock.h"
+#include "projector/easyfirst.h"
 #include "projector/multimodal.h"
 
 /* "easyfirst: ..." on standard error, one line whatever the text holds (error.h). */
 void report_error(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+/* A failure of the library, with the option of the command line that helps, where there is one. */
+void report_failure(const Error *err);
 
 /* printf for a line that has names or texts of files in it: all but the ends of lines with which
  * the format begins and ends goes through clean_character. */
@@ -41,9 +45,25 @@ typedef struct Asked {
     int64_t line;         /* 0: none */
 } Asked;
 
-/* One answer as JSON; a line on standard output. */
-int report_json(const Asked *asked, const Answers *answers, int index, const Tokenizer *tokenizer,
-                const DecodeOptions *options, bool trace, Error *err);
+/* The steps of a call's requests, kept for JSON. */
+typedef struct StepTraces {
+    struct Trace *items; /* [count] */
+    int count;
+    Error error; /* of a step */
+    bool failed;
+} StepTraces;
+
+/* Begins an empty one for `most` requests; adds the next request; and the ef_step_callback, whose
+ * user is the StepTraces. */
+int step_traces_open(StepTraces *traces, int most, Error *err);
+int step_traces_add(StepTraces *traces, const Asked *asked, const DecodeOptions *options,
+                    Error *err);
+void step_traces_step(void *traces, const ef_step *step);
+void step_traces_free(StepTraces *traces); /* zeroed is allowed */
+
+/* Answer i as JSON, a line on standard output; `traces` are NULL, or the call's. */
+int report_json(const Asked *asked, const ef_answers *answers, size_t i,
+                const DecodeOptions *options, StepTraces *traces, Error *err);
 
 /* In its place for a request that could not be answered (`error`), or had nothing to
  * answer (NULL). */
@@ -72,12 +92,14 @@ typedef struct Timings {
 } Timings;
 
 void timings_add(Timings *t, const Answers *answers);
+void timings_add_work(Timings *t, const ef_work *work);
 
 /* How many prompts were skipped or shortened, if any were, on standard error. */
 void report_long_prompts(const Timings *t);
 
 /* A few lines on standard error. */
 void timings_print(const Timings *t, Device *device, const DecodeOptions *options);
+void timings_print_model(const Timings *t, ef_model *model, const DecodeOptions *options);
 
 size_t peak_memory(void); /* bytes of this process that were resident at most */
 

@@ -453,7 +453,7 @@ int eval_gqa(int argc, char **argv) {
         Error err;
         g.path = argv[first];
         int failed = run(&g, &err);
-        if (failed) report_error("%s", err.text);
+        if (failed) report_failure(&err);
         status = failed || g.failed;
     }
     eval_store_close(&g.store);

@@ -529,7 +529,7 @@ int eval_order(int argc, char **argv) {
     if (status < 0) {
         Error err;
         int failed = run(&o, &err);
-        if (failed) report_error("%s", err.text);
+        if (failed) report_failure(&err);
         status = failed || o.unusable.total > 0;
     }
     session_close(&o.session);

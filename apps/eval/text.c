@@ -226,7 +226,7 @@ int eval_text(int argc, char **argv) {
     if (status < 0) {
         Error err;
         int failed = run(&t, &err);
-        if (failed) report_error("%s", err.text);
+        if (failed) report_failure(&err);
         status = failed || t.failed;
     }
     eval_store_close(&t.store);

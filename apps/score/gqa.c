@@ -82,6 +82,6 @@ int score_gqa(int argc, char **argv) {
     }
     if (score) gqa_score_free(score);
     free(score);
-    if (status) report_error("%s", err.text);
+    if (status) report_failure(&err);
     return status ? 1 : 0;
 }

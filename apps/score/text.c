@@ -305,7 +305,7 @@ int score_text(int argc, char **argv) {
     if (status < 0) {
         Error err;
         status = run(&s, argv + first, argc - first, &err) ? 1 : 0;
-        if (status) report_error("%s", err.text);
+        if (status) report_failure(&err);
     }
     for (int i = 0; i < s.file_count; i++) score_lines_free(&s.files[i]);
     free(s.files);

@@ -26,10 +26,10 @@ static int cuda_alloc(Device *device, void **memory, size_t bytes, Error *err) {
                            report it */
     size_t free_bytes = 0, total = 0;
     cudaMemGetInfo(&free_bytes, &total);
-    return error_set(
-        err,
+    return error_set_code(
+        err, ERROR_DEVICE_MEMORY,
         "out of memory on GPU %d (%s): %.2f GiB requested, %.2f of %.2f GiB are free: a "
-        "smaller batch or model, --dtype bf16, or --device cpu",
+        "smaller batch or model, arithmetic in bf16, or the device \"cpu\"",
         s->index, s->properties.name, (double)bytes / (1 << 30), (double)free_bytes / (1 << 30),
         (double)total / (1 << 30));
 }
@@ -223,20 +223,21 @@ static int find_gpu(const DeviceOptions *options, cudaDeviceProp *properties, Er
     int count = 0;
     cudaError_t status = cudaGetDeviceCount(&count);
     if (status != cudaSuccess || count == 0)
-        return error_set(err,
-                         "no GPU was found (%s): use --device cpu, or see that nvidia-smi "
-                         "lists one",
-                         status == cudaSuccess ? "CUDA counts 0" : cudaGetErrorString(status));
+        return error_set_code(
+            err, ERROR_NO_DEVICE,
+            "no GPU was found (%s): use the device \"cpu\", or see that nvidia-smi "
+            "lists one",
+            status == cudaSuccess ? "CUDA counts 0" : cudaGetErrorString(status));
     if (options->index < 0 || options->index >= count)
         return error_set(err, "GPU %d was asked for, there %s %d: expected 0 to %d", options->index,
                          count == 1 ? "is" : "are", count, count - 1);
     CUDA_TRY(cudaSetDevice(options->index), err);
     CUDA_TRY(cudaGetDeviceProperties(properties, options->index), err);
     if (properties->major >= 8) return 0;
-    return error_set(
-        err,
+    return error_set_code(
+        err, ERROR_NO_DEVICE,
         "GPU %d (%s) has compute capability %d.%d, expected 8.0 or later (Ampere): use "
-        "--device cpu",
+        "the device \"cpu\"",
         options->index, properties->name, properties->major, properties->minor);
 }
 

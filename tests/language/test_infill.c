@@ -292,11 +292,12 @@ static void test_refused(void **state) {
     Multimodal bare = *m;
     bare.length = NULL;
     r = (AnswerRequest){.prompt = "What is this?", .image = -1};
-    assert_refused(multimodal_check(&bare, &r, NULL, &err), &err, "length predictor", "--length");
+    assert_refused(multimodal_check(&bare, &r, NULL, &err), &err, "length predictor",
+                   "how many tokens");
     bare.vit = NULL;
     Tensor tokens;
     assert_refused(multimodal_encode(&bare, NULL, 1, &tokens, &err), &err, "cannot see",
-                   "--vision");
+                   "model folder");
     /* In a batch each request has its own message, and the others are answered. */
     AnswerRequest three[3] = {{.prompt = "What?", .image = -1, .length = 2},
                               {.prompt = longest, .image = -1, .length = 2},

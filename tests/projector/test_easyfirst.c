@@ -1,60 +1,10 @@
 /* The public library, as a program that knows easyfirst.h alone uses it. */
-#include "projector/easyfirst.h"
-
 #include <math.h>
 #include <pthread.h>
 
 #include "apps/commands.h"
-#include "tests/test.h"
+#include "tests/projector/easyfirst_test.h"
 #include "vision/image.h"
-
-#define MODELS   "tests/golden/models/"
-#define IMAGES   "tests/golden/images/"
-#define BUNDLED  "data/bundled/model"
-#define PHOTO    "data/bundled/images/tractor.jpg"
-#define QUESTION "What is this?"
-
-static const char *const folders[] = {MODELS "tiny-base", MODELS "tiny-xl", BUNDLED};
-enum { FOLDERS = sizeof folders / sizeof folders[0] };
-
-#define check_ok(call, error)                                      \
-    do {                                                           \
-        if ((call) != 0) fail_msg("%s: %s", #call, (error)->text); \
-    } while (0)
-
-/* The call failed and left nothing behind, with one line that has the word. */
-#define check_failed(call, error, object, word)                                     \
-    do {                                                                            \
-        (error)->text[0] = 0;                                                       \
-        if ((call) != -1) fail_msg("%s: should have failed", #call);                \
-        if (!strstr((error)->text, word)) fail_msg("%s: %s", #call, (error)->text); \
-        assert_null(strchr((error)->text, '\n'));                                   \
-        assert_null(object);                                                        \
-    } while (0)
-
-/* On the CPU, whatever the machine has. */
-static ef_model *open_model(const char *folder) {
-    ef_error err;
-    ef_model *model;
-    ef_model_options options = ef_model_options_default();
-    options.device = "cpu";
-    check_ok(ef_model_open(folder, &options, &model, &err), &err);
-    return model;
-}
-
-static ef_image *open_image(const char *path) {
-    ef_error err;
-    ef_image *image;
-    check_ok(ef_image_open(path, &image, &err), &err);
-    return image;
-}
-
-static void same_answer(const ef_answers *a, size_t i, const ef_answers *b, size_t k) {
-    assert_non_null(ef_answer_text(a, i));
-    assert_string_equal(ef_answer_text(a, i), ef_answer_text(b, k));
-    assert_int_equal(ef_answer_length(a, i), ef_answer_length(b, k));
-    assert_true(ef_answer_score(a, i) == ef_answer_score(b, k));
-}
 
 static void test_version(void **state) {
     (void)state;
@@ -164,15 +114,6 @@ static void test_nothing(void **state) {
 }
 
 /* ---- Answers. ---- */
-
-static void check_tokens(const ef_token *tokens, int length) {
-    for (int i = 0; i < length; i++) {
-        assert_non_null(tokens[i].piece);
-        assert_true(tokens[i].probability >= 0 && tokens[i].probability <= 1);
-        assert_int_equal(tokens[i].masked, !strcmp(tokens[i].piece, "<mask>"));
-        if (tokens[i].masked) assert_true(tokens[i].probability == 0);
-    }
-}
 
 /* Answers outlive what they were made with. */
 static void test_ownership(void **state) {
@@ -324,7 +265,7 @@ static void test_long_prompt(void **state) {
     for (size_t i = 0; i + 1 < sizeof text; i++) text[i] = "dog "[i % 4];
     text[sizeof text - 1] = 0;
     check_failed(ef_complete(model, text, 3, &o, &a, &err), &err, a, "tokens long");
-    o.keep_last = 1;
+    o.long_prompts = EF_LONG_KEEP_LAST;
     check_ok(ef_complete(model, text, 3, &o, &a, &err), &err);
     assert_int_equal(ef_answer_length(a, 0), 3);
     ef_answers_close(a);

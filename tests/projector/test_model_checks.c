@@ -640,7 +640,7 @@ static void test_lengths(void **state) {
     make_part("mute", "language", "{}");
     assert_ok(OPEN(.language = at("mute")), &err);
     assert_refused(OPEN(.language = at("mute"), .answers = true), &err, "length predictor",
-                   "--length N");
+                   "how many tokens");
     assert_ok(OPEN(.language = at("mute"), .answers = true, .answer_length = 100), &err);
     assert_refused(OPEN(.language = at("mute"), .answers = true, .answer_length = 200), &err,
                    "200");

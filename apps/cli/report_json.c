@@ -1,0 +1,157 @@
+/* Answers as JSON (report.h). */
+#include "apps/cli/report.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "apps/show/trace_parts.h"
+
+/* ---- JSON. ---- */
+
+static json_t *json_tokens(const ef_token *tokens, int length) {
+    json_t *list = json_array();
+    for (int i = 0; i < length; i++)
+        json_array_append_new(list, json_pack("{s:i, s:o, s:o}", "id", (int)tokens[i].id, "piece",
+                                              json_text(tokens[i].piece), "score",
+                                              json_score((double)tokens[i].score)));
+    return list;
+}
+
+static json_t *json_hypotheses(const ef_answers *answers, size_t i) {
+    json_t *list = json_array();
+    for (int k = 0; k < ef_answer_hypotheses(answers, i); k++) {
+        const ef_hypothesis *h = ef_answer_hypothesis(answers, i, k);
+        json_array_append_new(list,
+                              json_pack("{s:o, s:i, s:i, s:o, s:i}", "text", json_text(h->text),
+                                        "length", h->length, "sample", h->sample, "score",
+                                        json_score(h->score), "evaluations", h->evaluations));
+    }
+    return list;
+}
+
+static json_t *json_asked(const Asked *asked) {
+    json_t *object = json_object();
+    if (asked->line) json_object_set_new(object, "line", json_integer(asked->line));
+    if (asked->image) json_object_set_new(object, "image", json_text(asked->image));
+    json_object_set_new(object, asked->text_key, json_text(asked->text));
+    return object;
+}
+
+static void json_dropped(json_t *object, const ef_answers *answers, size_t i) {
+    int dropped = ef_answer_dropped_tokens(answers, i);
+    if (object && dropped) json_object_set_new(object, "dropped_tokens", json_integer(dropped));
+}
+
+/* ---- Steps. ---- */
+
+int step_traces_open(StepTraces *t, int most, Error *err) {
+    *t = (StepTraces){.items = calloc((size_t)most, sizeof *t->items)};
+    return t->items ? 0 : error_set(err, "out of memory for %d traces", most);
+}
+
+int step_traces_add(StepTraces *t, const Asked *asked, const DecodeOptions *options, Error *err) {
+    const TraceAbout about = {.image = asked->image,
+                              .question = asked->text,
+                              .is_prompt = !strcmp(asked->text_key, "prompt"),
+                              .options = options};
+    TRY(trace_begin(&t->items[t->count], &about, err));
+    t->count++;
+    return 0;
+}
+
+void step_traces_free(StepTraces *t) {
+    for (int i = 0; i < t->count; i++) trace_free(&t->items[i]);
+    free(t->items);
+    *t = (StepTraces){0};
+}
+
+static int entry_fill(TraceEntry *entry, Trace *trace, const ef_token *token,
+                      const ef_token *proposal, Error *err) {
+    *entry = (TraceEntry){.id = token->id,
+                          .piece = trace_piece(trace, token->id, token->piece, err),
+                          .score = token->score,
+                          .masked = token->masked,
+                          .proposal = proposal->id,
+                          .proposal_piece = trace_piece(trace, proposal->id, proposal->piece, err),
+                          .proposal_score = proposal->score};
+    return entry->piece && entry->proposal_piece ? 0 : -1;
+}
+
+static int step_keep(Trace *trace, const ef_step *step, Error *err) {
+    TRY(trace_hypotheses(trace, step->hypothesis + 1, err));
+    TraceHypothesis *h = &trace->hypotheses[step->hypothesis];
+    h->length = step->length, h->planned = step->steps;
+    TRY(trace_room(h, err));
+    TraceEntry *entries = h->entries + (size_t)h->steps * (size_t)h->length;
+    for (int i = 0; i < h->length; i++)
+        TRY(entry_fill(&entries[i], trace, &step->tokens[i], &step->proposals[i], err));
+    h->evaluated[h->steps++] = step->evaluated;
+    return 0;
+}
+
+void step_traces_step(void *traces, const ef_step *step) {
+    StepTraces *t = traces;
+    if (!t->failed) t->failed = step_keep(&t->items[step->request], step, &t->error) != 0;
+}
+
+/* Adds what is known at the end. */
+static int trace_end(Trace *trace, const ef_answers *answers, size_t i, Error *err) {
+    if (trace->count != ef_answer_hypotheses(answers, i))
+        return error_set(err, "a trace has steps of %d hypotheses, and the answer %d", trace->count,
+                         ef_answer_hypotheses(answers, i));
+    for (int k = 0; k < trace->count; k++) {
+        const ef_hypothesis *h = ef_answer_hypothesis(answers, i, k);
+        TraceHypothesis *kept = &trace->hypotheses[k];
+        free(kept->text);
+        kept->text = strdup(h->text);
+        if (!kept->text) return error_set(err, "out of memory for a trace");
+        kept->sample = h->sample, kept->evaluations = h->evaluations, kept->score = h->score;
+    }
+    trace->best = ef_answer_best(answers, i);
+    trace->prompt_tokens = ef_answer_prompt_tokens(answers, i);
+    trace->dropped_tokens = ef_answer_dropped_tokens(answers, i);
+    trace->finished = true;
+    return 0;
+}
+
+/* The whole trace (trace.h) as JSON. */
+static int report_trace(const Asked *asked, const ef_answers *answers, size_t i, StepTraces *traces,
+                        Error *err) {
+    if (traces->failed) return error_set(err, "%s", traces->error.text);
+    TRY(trace_end(&traces->items[i], answers, i, err));
+    json_t *object = trace_json(&traces->items[i]);
+    if (object && asked->line) json_object_set_new(object, "line", json_integer(asked->line));
+    json_dropped(object, answers, i);
+    return json_print_line(object, JSON_DIGITS, err);
+}
+
+int report_json(const Asked *asked, const ef_answers *answers, size_t i,
+                const DecodeOptions *options, StepTraces *traces, Error *err) {
+    if (traces) return report_trace(asked, answers, i, traces, err);
+    const ef_hypothesis *best = ef_answer_hypothesis(answers, i, ef_answer_best(answers, i));
+    char strategy[128];
+    decode_strategy_name(strategy, sizeof strategy, options);
+    json_t *object = json_asked(asked);
+    json_object_set_new(object, "answer", json_text(ef_answer_text(answers, i)));
+    json_object_set_new(object, "score", json_score(best->score));
+    json_object_set_new(object, "length", json_integer(best->length));
+    json_object_set_new(object, "tokens", json_tokens(best->tokens, best->length));
+    json_object_set_new(object, "steps", json_integer(best->steps));
+    json_object_set_new(object, "evaluations", json_integer(ef_answer_evaluations(answers, i)));
+    json_object_set_new(object, "strategy", json_string(strategy));
+    json_object_set_new(object, "seed", json_integer((json_int_t)options->seed));
+    json_object_set_new(object, "prompt_tokens", json_integer(ef_answer_prompt_tokens(answers, i)));
+    json_dropped(object, answers, i);
+    json_object_set_new(object, "hypotheses", json_hypotheses(answers, i));
+    return json_print_line(object, JSON_DIGITS, err);
+}
+
+int report_json_none(const Asked *asked, const char *error, Error *err) {
+    json_t *object = json_asked(asked);
+    if (error)
+        json_object_set_new(object, "error", json_text(error));
+    else
+        json_object_set_new(object, "answer", json_string(""));
+    return json_print_line(object, JSON_DIGITS, err);
+}

@@ -1,0 +1,168 @@
+/* easyfirst_result.c - the public library: answers, and what is asked of them.
+ */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "projector/easyfirst_private.h"
+
+/* ---- Making. ---- */
+
+ef_token token_make(int32_t id, const char *piece, float score, bool masked) {
+    return (ef_token){.id = id,
+                      .piece = piece,
+                      .probability = masked ? 0 : fminf(expf(score), 1),
+                      .score = masked ? -INFINITY : score,
+                      .masked = masked};
+}
+
+int item_refuse(AnswerItem *item, const char *why, int code, Error *err) {
+    item->error = strdup(why);
+    item->code = code, item->best = -1;
+    return item->error ? 0 : error_set(err, "out of memory for a message");
+}
+
+/* A hypothesis with tokens and pieces of its own, in one allocation: it outlives the model. */
+static int hypothesis_fill(ef_hypothesis *h, const DecodeResult *r, int sample,
+                           const Tokenizer *tokenizer, Error *err) {
+    char *text;
+    TRY(tokenizer_decode(tokenizer, r->tokens, (size_t)r->length, &text, err));
+    h->text = text;
+    size_t size = (size_t)r->length * sizeof(ef_token);
+    for (int i = 0; i < r->length; i++)
+        size += strlen(tokenizer_piece(tokenizer, r->tokens[i])) + 1;
+    ef_token *tokens = malloc(size);
+    if (!tokens) return error_set(err, "out of memory for an answer");
+    const int32_t mask = tokenizer_mask_id(tokenizer);
+    char *piece = (char *)(tokens + r->length);
+    for (int i = 0; i < r->length; i++) {
+        tokens[i] = token_make(r->tokens[i], piece, r->scores[i], r->tokens[i] == mask);
+        piece = stpcpy(piece, tokenizer_piece(tokenizer, r->tokens[i])) + 1;
+    }
+    h->tokens = tokens;
+    h->score = r->score, h->length = r->length, h->sample = sample, h->steps = r->steps;
+    h->evaluations = r->evaluations;
+    return 0;
+}
+
+int item_fill(AnswerItem *item, Answers *answers, int index, const Tokenizer *tokenizer,
+              Error *err) {
+    Answer *a = &answers->items[index];
+    item->prompt_tokens = a->prompt_tokens, item->dropped_tokens = a->dropped_tokens;
+    if (a->error) return item_refuse(item, a->error, a->code, err);
+    item->text = a->text;
+    a->text = NULL; /* taken over */
+    item->hypotheses = calloc((size_t)a->count, sizeof *item->hypotheses);
+    if (!item->hypotheses) return error_set(err, "out of memory for %d hypotheses", a->count);
+    item->count = a->count, item->best = a->best - a->first;
+    for (int h = 0; h < a->count; h++)
+        TRY(hypothesis_fill(&item->hypotheses[h], &answers->results[a->first + h],
+                            answers->specs[a->first + h].sample, tokenizer, err));
+    return 0;
+}
+
+void work_add(ef_work *w, const Answers *answers) {
+    w->prefix_seconds += answers->tokenize_s + answers->prefix_s;
+    w->decode_seconds += answers->decode_s;
+    for (int i = 0; i < answers->count; i++) {
+        const Answer *a = &answers->items[i];
+        w->answered += a->error == NULL;
+        w->skipped += a->skipped;
+        w->shortened += a->dropped_tokens > 0, w->dropped_tokens += a->dropped_tokens;
+    }
+    for (int i = 0; i < answers->result_count; i++) {
+        w->steps += answers->results[i].steps;
+        w->evaluations += answers->results[i].evaluations;
+    }
+    w->forwards += answers->counts.forwards, w->canvases += answers->counts.canvases;
+    w->rows += answers->counts.rows, w->prefix_rows += answers->counts.prefix_rows;
+}
+
+static void item_free(AnswerItem *item) {
+    for (int h = 0; h < item->count; h++) {
+        free((char *)item->hypotheses[h].text);
+        free((ef_token *)item->hypotheses[h].tokens);
+    }
+    free(item->hypotheses), free(item->text), free(item->error);
+}
+
+void ef_answers_close(ef_answers *answers) {
+    if (!answers) return;
+    for (size_t i = 0; i < answers->count && answers->items; i++) item_free(&answers->items[i]);
+    free(answers->items);
+    free(answers);
+}
+
+/* ---- Asking. ---- */
+
+size_t ef_answers_count(const ef_answers *answers) {
+    return answers ? answers->count : 0;
+}
+
+const ef_work *ef_answers_work(const ef_answers *answers) {
+    return answers ? &answers->work : NULL;
+}
+
+static const AnswerItem *item_at(const ef_answers *answers, size_t i) {
+    static const AnswerItem none = {.best = -1};
+    return answers && i < answers->count ? &answers->items[i] : &none;
+}
+
+/* Of answer i; without one an empty hypothesis. */
+static const ef_hypothesis *best_of(const ef_answers *answers, size_t i) {
+    static const ef_hypothesis none = {.score = -INFINITY};
+    const AnswerItem *item = item_at(answers, i);
+    return item->count ? &item->hypotheses[item->best] : &none;
+}
+
+const char *ef_answer_text(const ef_answers *answers, size_t i) {
+    return item_at(answers, i)->text;
+}
+
+const char *ef_answer_error(const ef_answers *answers, size_t i) {
+    return item_at(answers, i)->error;
+}
+
+ef_code ef_answer_code(const ef_answers *answers, size_t i) {
+    return (ef_code)item_at(answers, i)->code;
+}
+
+double ef_answer_score(const ef_answers *answers, size_t i) {
+    return best_of(answers, i)->score;
+}
+
+int ef_answer_length(const ef_answers *answers, size_t i) {
+    return best_of(answers, i)->length;
+}
+
+const ef_token *ef_answer_tokens(const ef_answers *answers, size_t i) {
+    return best_of(answers, i)->tokens;
+}
+
+int ef_answer_prompt_tokens(const ef_answers *answers, size_t i) {
+    return item_at(answers, i)->prompt_tokens;
+}
+
+int ef_answer_dropped_tokens(const ef_answers *answers, size_t i) {
+    return item_at(answers, i)->dropped_tokens;
+}
+
+int ef_answer_evaluations(const ef_answers *answers, size_t i) {
+    const AnswerItem *item = item_at(answers, i);
+    int evaluations = 0;
+    for (int h = 0; h < item->count; h++) evaluations += item->hypotheses[h].evaluations;
+    return evaluations;
+}
+
+int ef_answer_hypotheses(const ef_answers *answers, size_t i) {
+    return item_at(answers, i)->count;
+}
+
+const ef_hypothesis *ef_answer_hypothesis(const ef_answers *answers, size_t i, int h) {
+    const AnswerItem *item = item_at(answers, i);
+    return h >= 0 && h < item->count ? &item->hypotheses[h] : NULL;
+}
+
+int ef_answer_best(const ef_answers *answers, size_t i) {
+    return item_at(answers, i)->best;
+}
