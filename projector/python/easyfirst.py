@@ -18,23 +18,39 @@ system looks. Nothing is compiled, and nothing but Python is needed.
 An image is an Image, a file's path (str or os.PathLike), the bytes of a file, or a numpy array (or anything
 else with the buffer interface) of 8-bit numbers of shape (height, width, 3), RGB.
 
-What fails raises easyfirst.Error, a call that was cancelled easyfirst.Cancelled. Threads may share a model:
+What fails raises easyfirst.Error, whose code says of what kind it is, a call that was cancelled
+easyfirst.Cancelled. Threads may share a model:
 calls wait for each other, and other Python threads run meanwhile.
 """
 
 import ctypes
 import math
 import os
-from ctypes import POINTER, byref, c_char_p, c_double, c_float, c_int, c_int32, c_size_t, c_uint64, c_void_p
+from ctypes import POINTER, byref, c_char_p, c_double, c_float, c_int, c_int32, c_int64, c_size_t, c_uint64, c_void_p
 
 __all__ = [
-    "Answer", "Ask", "Cancellation", "Cancelled", "Complete", "Error", "Image", "Model", "Step", "Summarize", "Token",
-    "Translate", "version",
+    "Answer", "Answers", "Ask", "Cancellation", "Cancelled", "Complete", "Error", "Hypothesis", "Image", "Model",
+    "Step", "Summarize", "Token", "Translate", "version",
 ]  # fmt: skip
 
 
+_CODES = (
+    None, "failed", "cancelled", "no device", "device memory", "missing part", "no length", "too long", "skipped",
+)  # fmt: skip
+
+
+def _code(number):
+    """An ef_code as a text; None where nothing failed."""
+    return _CODES[number] if 0 <= number < len(_CODES) else "failed"
+
+
 class Error(Exception):
-    """One line: what was found, what was expected, a next step."""
+    """One line: what was found, what was expected, a next step. code: "failed", "cancelled", "no device",
+    "device memory", "missing part", "no length", "too long" or "skipped", as ef_code says."""
+
+    def __init__(self, text, code="failed"):
+        super().__init__(text)
+        self.code = code
 
 
 class Cancelled(Error):
@@ -45,14 +61,22 @@ class Cancelled(Error):
 
 
 class _Error(ctypes.Structure):
-    _fields_ = [("text", ctypes.c_char * 1024)]
+    _fields_ = [("text", ctypes.c_char * 1024), ("code", c_int)]
+
+    def exception(self, kind=Error):
+        return kind(self.text.decode("utf-8", "replace"), _code(self.code))
+
+
+_LoadCallback = ctypes.CFUNCTYPE(None, c_void_p, c_char_p, c_size_t, c_size_t)
+_FEATURE_LAYER_DEFAULT = -1000
 
 
 class _ModelOptions(ctypes.Structure):
     _fields_ = [
         ("size", c_size_t), ("vision", c_char_p), ("language", c_char_p), ("projector", c_char_p),
         ("length_predictor", c_char_p), ("device", c_char_p), ("dtype", c_char_p), ("threads", c_int),
-        ("text_only", c_int),
+        ("text_only", c_int), ("feature_layer", c_int), ("pad", c_char_p), ("from_", c_char_p), ("to", c_char_p),
+        ("check_answers", c_int), ("answer_length", c_int), ("on_load", _LoadCallback), ("user", c_void_p),
     ]  # fmt: skip
 
 
@@ -64,13 +88,13 @@ class _Request(ctypes.Structure):
 
 
 class _Token(ctypes.Structure):
-    _fields_ = [("id", c_int32), ("piece", c_char_p), ("probability", c_float), ("masked", c_int)]
+    _fields_ = [("id", c_int32), ("piece", c_char_p), ("probability", c_float), ("score", c_float), ("masked", c_int)]
 
 
 class _Step(ctypes.Structure):
     _fields_ = [
         ("request", c_size_t), ("hypothesis", c_int), ("step", c_int), ("steps", c_int), ("length", c_int),
-        ("tokens", POINTER(_Token)),
+        ("tokens", POINTER(_Token)), ("proposals", POINTER(_Token)), ("evaluated", c_int),
     ]  # fmt: skip
 
 
@@ -80,9 +104,40 @@ _StepCallback = ctypes.CFUNCTYPE(None, c_void_p, POINTER(_Step))
 class _Options(ctypes.Structure):
     _fields_ = [
         ("size", c_size_t), ("strategy", c_char_p), ("steps", c_int), ("beam", c_int), ("samples", c_int),
-        ("length_weight", c_float), ("temperature", c_float), ("seed", c_uint64), ("keep_last", c_int),
+        ("length_weight", c_float), ("temperature", c_float), ("seed", c_uint64),
+        ("long_prompts", c_int), ("batch_tokens", c_int), ("no_canvas_cache", c_int), ("no_kv_cache", c_int),
         ("on_step", _StepCallback), ("user", c_void_p), ("cancellation", c_void_p),
     ]  # fmt: skip
+
+
+class _Hypothesis(ctypes.Structure):
+    _fields_ = [
+        ("text", c_char_p), ("score", c_double), ("length", c_int), ("sample", c_int), ("steps", c_int),
+        ("evaluations", c_int), ("tokens", POINTER(_Token)),
+    ]  # fmt: skip
+
+
+class _Work(ctypes.Structure):
+    _fields_ = [
+        *[(name, c_double) for name in ("encode_seconds", "prefix_seconds", "decode_seconds")],
+        *[(name, c_int64) for name in (
+            "images", "answered", "skipped", "shortened", "dropped_tokens", "steps", "evaluations", "forwards",
+            "canvases", "rows", "prefix_rows",
+        )],
+    ]  # fmt: skip
+
+
+class _Statistics(ctypes.Structure):
+    _fields_ = [
+        ("load_seconds", c_double), ("peak_memory", c_size_t), ("device_memory", c_size_t),
+        ("device_memory_size", c_size_t), ("device_launches", c_uint64), ("device_bytes_up", c_uint64),
+        ("device_bytes_down", c_uint64),
+    ]  # fmt: skip
+
+
+def _fields(structure):
+    """A structure of numbers as a dict."""
+    return {name: getattr(structure, name) for name, _ in structure._fields_}
 
 
 _SONAME = "libeasyfirst.so.0"
@@ -114,7 +169,12 @@ def _open_library():
         ("model_has_vision", c_int, c_void_p),
         ("model_has_length_predictor", c_int, c_void_p),
         ("model_device", c_char_p, c_void_p),
+        ("model_part", c_char_p, c_void_p, c_int),
+        ("model_context", c_int, c_void_p),
+        ("model_image_tokens", c_int, c_void_p),
+        ("model_statistics", None, c_void_p, POINTER(_Statistics), c_size_t),
         ("image_open", c_int, c_char_p, place, error),
+        ("image_open_for", c_int, c_void_p, c_char_p, place, error),
         ("image_decode", c_int, c_char_p, c_size_t, place, error),
         ("image_from_pixels", c_int, c_void_p, c_int, c_int, c_size_t, place, error),
         ("image_close", None, c_void_p),
@@ -128,9 +188,19 @@ def _open_library():
         ("answers_close", None, c_void_p),
         ("answer_text", c_char_p, c_void_p, c_size_t),
         ("answer_error", c_char_p, c_void_p, c_size_t),
+        ("answer_code", c_int, c_void_p, c_size_t),
         ("answer_score", c_double, c_void_p, c_size_t),
         ("answer_length", c_int, c_void_p, c_size_t),
         ("answer_tokens", POINTER(_Token), c_void_p, c_size_t),
+        ("answer_prompt_tokens", c_int, c_void_p, c_size_t),
+        ("answer_dropped_tokens", c_int, c_void_p, c_size_t),
+        ("answer_evaluations", c_int, c_void_p, c_size_t),
+        ("answer_hypotheses", c_int, c_void_p, c_size_t),
+        ("answer_hypothesis", POINTER(_Hypothesis), c_void_p, c_size_t, c_int),
+        ("answer_best", c_int, c_void_p, c_size_t),
+        ("answers_work", POINTER(_Work), c_void_p),
+        ("check", c_int, c_void_p, POINTER(_Request), POINTER(_Options), POINTER(c_int), error),
+        ("check_task", c_int, c_void_p, c_int, c_int, error),
     ]:
         function = getattr(library, "ef_" + name)
         function.restype = result
@@ -150,7 +220,7 @@ def _new(function, *arguments):
     """What a function gives through its last place but one, or its error, raised."""
     error, made = _Error(), c_void_p()
     if function(*arguments, byref(made), byref(error)):
-        raise Error(error.text.decode("utf-8", "replace"))
+        raise error.exception()
     return made
 
 
@@ -203,12 +273,15 @@ class _Owner:
 
 
 class Image(_Owner):
-    """An image, from a path, the bytes of a file, or pixels; see the module."""
+    """An image, from a path, the bytes of a file, or pixels; see the module. With a model, which a path alone
+    takes, only what that model sees is kept: large photos take no memory."""
 
     _closer = staticmethod(_library.ef_image_close)
 
-    def __init__(self, source):
-        if isinstance(source, (str, os.PathLike)):
+    def __init__(self, source, model=None):
+        if model is not None:
+            self._handle = _new(_library.ef_image_open_for, model._open(), _path(source))
+        elif isinstance(source, (str, os.PathLike)):
             self._handle = _new(_library.ef_image_open, _path(source))
         elif isinstance(source, (bytes, bytearray)):
             self._handle = _new(_library.ef_image_decode, bytes(source), len(source))
@@ -253,14 +326,15 @@ class Cancellation(_Owner):
 
 
 class Token:
-    """One place of an answer: id, piece ("▁" for a space), probability (0 where masked), masked."""
+    """One place of an answer: id, piece ("▁" for a space), probability (0 where masked), score (its logarithm),
+    masked."""
 
-    __slots__ = ("id", "masked", "piece", "probability")
+    __slots__ = ("id", "masked", "piece", "probability", "score")
 
     def __init__(self, token):
         self.id = token.id
         self.piece = token.piece.decode("utf-8", "replace")
-        self.probability = token.probability
+        self.probability, self.score = token.probability, token.score
         self.masked = bool(token.masked)
 
     def __repr__(self):
@@ -268,43 +342,80 @@ class Token:
 
 
 class Step:
-    """A denoising step of one hypothesis: request and hypothesis (from 0), step (1 .. steps), tokens."""
+    """A denoising step of one hypothesis: request and hypothesis (from 0), step (1 .. steps), tokens, the model's
+    proposals for each, and whether the network was evaluated."""
 
-    __slots__ = ("hypothesis", "request", "step", "steps", "tokens")
+    __slots__ = ("evaluated", "hypothesis", "proposals", "request", "step", "steps", "tokens")
 
     def __init__(self, step):
         self.request, self.hypothesis = step.request, step.hypothesis
         self.step, self.steps = step.step, step.steps
         self.tokens = [Token(step.tokens[i]) for i in range(step.length)]
+        self.proposals = [Token(step.proposals[i]) for i in range(step.length)]
+        self.evaluated = bool(step.evaluated)
 
     def __repr__(self):
         return f"Step {self.step} of {self.steps}: " + " ".join(token.piece for token in self.tokens)
 
 
+class Hypothesis:
+    """One of the answers that were tried: text, score, tokens, sample, steps, evaluations."""
+
+    __slots__ = ("evaluations", "sample", "score", "steps", "text", "tokens")
+
+    def __init__(self, hypothesis):
+        self.text, self.score = hypothesis.text.decode("utf-8", "replace"), hypothesis.score
+        self.sample, self.steps, self.evaluations = hypothesis.sample, hypothesis.steps, hypothesis.evaluations
+        self.tokens = [Token(hypothesis.tokens[k]) for k in range(hypothesis.length)]
+
+    def __repr__(self):
+        return f"Hypothesis({self.text!r}, {self.score:.3f})"
+
+
 class Answer:
-    """text (None without an answer), error (None with one), score (mean log-probability), tokens."""
+    """text (None without an answer), error and code (None with one), score (mean log-probability), tokens;
+    hypotheses, all that were tried, and best, which of them this is (-1 without an answer); evaluations of the
+    network; prompt_tokens, and dropped_tokens of them that were not read."""
 
-    __slots__ = ("error", "score", "text", "tokens")
+    __slots__ = (
+        "best", "code", "dropped_tokens", "error", "evaluations", "hypotheses", "prompt_tokens", "score", "text",
+        "tokens",
+    )  # fmt: skip
 
-    def __init__(self, text=None, error=None, score=-math.inf, tokens=()):
-        self.text, self.error, self.score, self.tokens = text, error, score, list(tokens)
+    def __init__(self, error, code="failed"):
+        self.text, self.error, self.code, self.score, self.tokens = None, error, code, -math.inf, []
+        self.hypotheses, self.best = [], -1
+        self.evaluations = self.prompt_tokens = self.dropped_tokens = 0
 
     @classmethod
     def of(cls, answers, i):
-        text, error = _library.ef_answer_text(answers, i), _library.ef_answer_error(answers, i)
-        tokens = _library.ef_answer_tokens(answers, i)
-        return cls(
-            None if text is None else text.decode("utf-8", "replace"),
-            None if error is None else error.decode("utf-8", "replace"),
-            _library.ef_answer_score(answers, i),
-            [Token(tokens[k]) for k in range(_library.ef_answer_length(answers, i))],
-        )
+        error = _library.ef_answer_error(answers, i)
+        error = None if error is None else error.decode("utf-8", "replace")
+        made = cls(error, _code(_library.ef_answer_code(answers, i)))
+        count = _library.ef_answer_hypotheses(answers, i)
+        made.hypotheses = [Hypothesis(_library.ef_answer_hypothesis(answers, i, h).contents) for h in range(count)]
+        made.best = _library.ef_answer_best(answers, i)
+        made.evaluations = _library.ef_answer_evaluations(answers, i)
+        made.prompt_tokens = _library.ef_answer_prompt_tokens(answers, i)
+        made.dropped_tokens = _library.ef_answer_dropped_tokens(answers, i)
+        if made.best >= 0:
+            best = made.hypotheses[made.best]
+            made.text, made.score, made.tokens = best.text, best.score, best.tokens
+        return made
 
     def __str__(self):
         return self.text if self.text is not None else ""
 
     def __repr__(self):
         return f"Answer({self.text!r})" if self.error is None else f"Answer(error={self.error!r})"
+
+
+class Answers(list):
+    """A list of Answer; work is a dict of what the call did, as ef_work has it: seconds, images, steps, rows."""
+
+    def __init__(self, answers, work):
+        super().__init__(answers)
+        self.work = work
 
 
 # ---- Requests. ----
@@ -344,7 +455,7 @@ class _Batch:
                 self.requests.append(self._request(asked))
                 self.places.append(i)
             except Error as error:
-                self.errors[i] = str(error)
+                self.errors[i] = Answer(str(error), error.code)
 
     def _image(self, source):
         """The library's image; what is not one yet is opened once for all requests with the same object."""
@@ -374,28 +485,64 @@ class _Batch:
 
     def answers(self, handle):
         found = [Answer.of(handle, k) for k in range(len(self.requests))]
-        made = {**dict(zip(self.places, found)), **{i: Answer(error=error) for i, error in self.errors.items()}}
-        return [made[i] for i in sorted(made)]
+        made = {**dict(zip(self.places, found)), **self.errors}
+        return Answers([made[i] for i in sorted(made)], _fields(_library.ef_answers_work(handle).contents))
 
     def close(self):
         for image in self.images.values():
             image.close()
 
 
+_LONG_PROMPTS = {"refuse": 0, "skip": 1, "keep-last": 2}
+
+
+def _options(strategy=None, steps=0, beam=0, samples=0, length_weight=0.0, temperature=0.0, seed=0,
+             long_prompts="refuse", batch_tokens=0, canvas_cache=True, kv_cache=True):  # fmt: skip
+    """ef_options, without callback and cancellation."""
+    if long_prompts not in _LONG_PROMPTS:
+        raise Error(f"long_prompts is {long_prompts!r}: expected one of {', '.join(_LONG_PROMPTS)}")
+    options = _Options(size=ctypes.sizeof(_Options))
+    options.strategy, options.steps, options.beam = _text(strategy, "strategy"), steps, beam
+    options.samples, options.length_weight, options.temperature = samples, length_weight, temperature
+    options.seed, options.long_prompts, options.batch_tokens = seed, _LONG_PROMPTS[long_prompts], batch_tokens
+    options.no_canvas_cache, options.no_kv_cache = not canvas_cache, not kv_cache
+    return options
+
+
 class Model(_Owner):
     """A model folder, opened. Options: vision, language, projector, length_predictor (paths in place of the
-    folder's parts), device ("auto", "cpu", "cuda:N"), dtype ("auto", "f32", "bf16"), threads, text_only."""
+    folder's parts), device ("auto", "cpu", "cuda:N"), dtype ("auto", "f32", "bf16"), threads, text_only,
+    feature_layer (of the vision tower), pad ("on", "off"), source and target (languages that it must translate),
+    answer_length (tokens of answers that it must be able to give, 0: of predicted length), and on_load, called
+    with (path, done, all) while large weights are loaded."""
 
     _closer = staticmethod(_library.ef_model_close)
 
     def __init__(self, folder=None, *, vision=None, language=None, projector=None, length_predictor=None,
-                 device=None, dtype=None, threads=0, text_only=False):  # fmt: skip
+                 device=None, dtype=None, threads=0, text_only=False, feature_layer=None, pad=None, source=None,
+                 target=None, answer_length=None, on_load=None):  # fmt: skip
         options = _ModelOptions(size=ctypes.sizeof(_ModelOptions))
         options.vision, options.language, options.projector = _path(vision), _path(language), _path(projector)
         options.length_predictor = _path(length_predictor)
         options.device, options.dtype = _text(device, "device"), _text(dtype, "dtype")
         options.threads, options.text_only = threads, text_only
+        options.feature_layer = _FEATURE_LAYER_DEFAULT if feature_layer is None else feature_layer
+        options.pad, options.from_, options.to = _text(pad, "pad"), _text(source, "source"), _text(target, "target")
+        options.check_answers, options.answer_length = answer_length is not None, answer_length or 0
+        raised = []
+
+        def told(_, path, done, size):
+            try:
+                on_load(None if path is None else os.fsdecode(path), done, size)
+            except BaseException as error:  # nothing passes through C
+                raised.append(error)
+
+        if on_load is not None:
+            options.on_load = _LoadCallback(told)
         self._handle = _new(_library.ef_model_open, _path(folder), byref(options))
+        if raised:
+            self.close()
+            raise raised[0]
 
     @property
     def device(self):
@@ -410,12 +557,48 @@ class Model(_Owner):
     def has_length_predictor(self):
         return bool(_library.ef_model_has_length_predictor(self._open()))
 
-    def answer(self, requests, *, strategy=None, steps=0, beam=0, samples=0, length_weight=0.0, temperature=0.0,
-               seed=0, keep_last=False, on_step=None, cancellation=None):  # fmt: skip
+    @property
+    def context(self):
+        """Tokens that it reads at most: <s>, image, prompt, answer and </s> together."""
+        return _library.ef_model_context(self._open())
+
+    @property
+    def image_tokens(self):
+        return _library.ef_model_image_tokens(self._open())
+
+    @property
+    def parts(self):
+        """A line about each part that it has: a dict."""
+        names = ("language", "vision", "projector", "length_predictor")
+        lines = [_library.ef_model_part(self._open(), i) for i in range(len(names))]
+        return {name: line.decode("utf-8", "replace") for name, line in zip(names, lines) if line is not None}
+
+    @property
+    def statistics(self):
+        """Seconds of loading, memory, work of the GPU: a dict, as ef_statistics has it."""
+        statistics = _Statistics()
+        _library.ef_model_statistics(self._open(), byref(statistics), ctypes.sizeof(statistics))
+        return _fields(statistics)
+
+    def check(self, request, **options):
+        """The number of tokens of a request's prompt, or why it could not be answered, raised. Nothing is
+        computed; an Ask may have None for its image, which stands for any."""
+        tokens, error, batch, made = c_int(), _Error(), _Batch([]), _options(**options)
+        try:
+            asked = batch._request(request)
+            if _library.ef_check(self._open(), byref(asked), byref(made), byref(tokens), byref(error)):
+                raise error.exception()
+            return tokens.value
+        finally:
+            batch.close()
+
+    def answer(self, requests, *, on_step=None, cancellation=None, **options):
         """The answers to any number of requests (Ask, Complete, Translate, Summarize), in their order. One that
         cannot be answered has an error, the others are answered as without it. The options are those of
-        ef_options; on_step is called with each Step, and what it raises ends the call (and cancels the
-        cancellation that was given)."""
+        ef_options: strategy, steps, beam, samples, length_weight, temperature, seed, long_prompts ("refuse",
+        "skip", "keep-last"), batch_tokens, canvas_cache, kv_cache; on_step is called with each Step, and what it
+        raises ends the call (and cancels the cancellation that was given)."""
+        made = _options(**options)
         stop, raised = cancellation or Cancellation(), []
 
         def told(_, step):
@@ -426,20 +609,17 @@ class Model(_Owner):
                 raised.append(error)
                 stop.cancel()
 
-        options = _Options(size=ctypes.sizeof(_Options))
-        options.strategy, options.steps, options.beam = _text(strategy, "strategy"), steps, beam
-        options.samples, options.length_weight, options.temperature = samples, length_weight, temperature
-        options.seed, options.keep_last, options.cancellation = seed, keep_last, stop._open()
+        made.cancellation = stop._open()
         if on_step is not None:
-            options.on_step = _StepCallback(told)
+            made.on_step = _StepCallback(told)
         batch, error, answers = _Batch(requests), _Error(), c_void_p()
         handle, array = self._open(), batch.array()
         try:
-            failed = _library.ef_answer(handle, array, len(array), byref(options), byref(answers), byref(error))
+            failed = _library.ef_answer(handle, array, len(array), byref(made), byref(answers), byref(error))
             if raised:
                 raise raised[0]
             if failed:
-                raise (Cancelled if stop.cancelled else Error)(error.text.decode("utf-8", "replace"))
+                raise error.exception(Cancelled if stop.cancelled else Error)
             return batch.answers(answers)
         finally:
             _library.ef_answers_close(answers)
@@ -448,7 +628,7 @@ class Model(_Owner):
     def _one(self, request, options):
         (answer,) = self.answer([request], **options)
         if answer.error is not None:
-            raise Error(answer.error)
+            raise Error(answer.error, answer.code)
         return answer
 
     def ask(self, image, question, length=0, **options):

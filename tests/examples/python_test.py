@@ -93,6 +93,40 @@ cancelled = refused(ask(on_step=cancel, cancellation=cancellation), "cancelled",
 check("a call can be cancelled", cancelled)
 check("after the step that it is in", len(count) == 2)
 
+again = ask()()
+check("and the model is as it was", again.text == answer and again.score == got.score)
+
+many = model.answer(
+    [easyfirst.Ask(image, question), easyfirst.Complete("", length=2)],
+    beam=2, samples=2, temperature=0.7, seed=4, steps=6,
+)  # fmt: skip
+tried = many[0].hypotheses
+check("there are hypotheses of each length and sample", [h.sample for h in tried] == [0, 1, 0, 1])
+check("the best is the answer", tried[many[0].best].text == many[0].text)
+check("it has the best score", many[0].score == max(h.score for h in tried))
+check("an answer's evaluations are its hypotheses'", many[0].evaluations == sum(h.evaluations for h in tried))
+check("a refused one has none", many[1].best == -1 and many[1].hypotheses == [] and many[1].code == "failed")
+check("the call's work is counted", many.work["steps"] == 4 * 6 and many.work["answered"] == 1)
+check("steps have proposals", all(not p.masked for step in steps for p in step.proposals) and steps[0].evaluated)
+check("scores are logarithms", all(abs(math.exp(t.score) - t.probability) < 1e-6 for t in got.tokens))
+
+long = easyfirst.Complete("dog " * 700, length=3)
+check("a prompt that is too long has a code", model.answer([long])[0].code == "too long")
+check("or is skipped", model.answer([long], long_prompts="skip")[0].code == "skipped")
+kept = model.answer([long], long_prompts="keep-last")[0]
+check("or loses its beginning", kept.code is None and 0 < kept.dropped_tokens < kept.prompt_tokens)
+check("other words for that are an error", refused(lambda: model.complete("A", long_prompts="cut"), "keep-last"))
+check("a request is checked", 0 < model.check(easyfirst.Ask(None, question)) < 30)
+check("and refused", refused(lambda: model.check(long), "tokens long"))
+check("without caches the same", model.ask(image, question, canvas_cache=False, kv_cache=False).text == answer)
+check("parts are described", folder in model.parts["vision"] and len(model.parts) == 4)
+check("the model's sizes are known", model.context > model.image_tokens > 0)
+check("and what it took", model.statistics["load_seconds"] > 0 and model.statistics["peak_memory"] > 1 << 20)
+check("a length that does not fit is refused", refused(lambda: easyfirst.Model(folder, answer_length=5000), "5000"))
+check("so is a pair of languages", refused(lambda: easyfirst.Model(folder, source="en", target="Klingon"), "Klingon"))
+check("and padding of another name", refused(lambda: easyfirst.Model(folder, pad="maybe"), "maybe"))
+check("an image for the model", model.ask(easyfirst.Image(image, model), question).text == answer)
+
 results = []
 threads = [threading.Thread(target=lambda: results.append(model.ask(image, question).text)) for _ in range(3)]
 for thread in threads:
