@@ -8,7 +8,6 @@
 
 #include "kernels/clock.h"
 #include "projector/easyfirst_private.h"
-#include "kernels/names.h"
 
 #define TEXT(number)   TEXT_OF(number)
 #define TEXT_OF(words) #words
@@ -40,8 +39,10 @@ static int options_check(const ef_model_options *o, Error *err) {
     if (o->feature_layer != EF_FEATURE_LAYER_DEFAULT &&
         (o->feature_layer < -999 || o->feature_layer > 999))
         return error_set(err, "feature layer %d: expected -999 to 999", o->feature_layer);
-    if (o->pad && strcmp(o->pad, "on") != 0 && strcmp(o->pad, "off") != 0)
-        return error_set(err, "pad is \"%s\": expected \"on\" or \"off\"", o->pad);
+    if ((unsigned)o->pad > EF_PAD_OFF)
+        return error_set(err, "pad %d: expected EF_PAD_DEFAULT, _ON or _OFF", (int)o->pad);
+    if ((unsigned)o->dtype > EF_DTYPE_BF16)
+        return error_set(err, "dtype %d: expected EF_DTYPE_AUTO, _F32 or _BF16", (int)o->dtype);
     if (o->answer_length < 0)
         return error_set(err, "answers of %d tokens: expected 1 or more, or 0 for predicted",
                          o->answer_length);
@@ -94,17 +95,17 @@ static int model_open_parts(ef_model *m, const char *folder, const ef_model_opti
                                      : "model");
     if (!m->folder) return error_set(err, "out of memory for a name");
     m->own_language = !o->language;
-    int dtype = names_find(dtype_choices, o->dtype ? o->dtype : "auto");
-    if (dtype < 0) return error_set(err, "arithmetic \"%s\": expected auto, f32 or bf16", o->dtype);
     TRY(device_choose(&m->device, o->device, o->threads, err));
+    static const Dtype dtypes[] = {DTYPE_NONE, DTYPE_F32, DTYPE_BF16};
+    static const ModelPad pads[] = {PAD_AS_MODEL, PAD_ON, PAD_OFF};
     const ModelOptions options = {.folder = folder,
                                   .vision = o->vision,
                                   .language = o->language,
                                   .projector = o->projector,
                                   .length = o->length_predictor,
-                                  .dtype = o->dtype,
+                                  .dtype = dtypes[o->dtype],
                                   .feature_layer = o->feature_layer,
-                                  .pad = o->pad,
+                                  .pad = pads[o->pad],
                                   .text_only = o->text_only != 0,
                                   .from = o->from,
                                   .to = o->to,

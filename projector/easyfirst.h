@@ -94,6 +94,13 @@ typedef void (*ef_load_callback)(void *user, const char *path, size_t done, size
 /* In place of a layer: the one that the model's folder names, else -2. */
 #define EF_FEATURE_LAYER_DEFAULT (-1000)
 
+/* The type of arithmetic. AUTO: bf16 for bf16 weights where the processor has it, else f32. */
+typedef enum ef_dtype { EF_DTYPE_AUTO, EF_DTYPE_F32, EF_DTYPE_BF16 } ef_dtype;
+
+/* How an image becomes a square: padded, or cropped. DEFAULT: as the model's folder says, else
+ * padded. */
+typedef enum ef_pad { EF_PAD_DEFAULT, EF_PAD_ON, EF_PAD_OFF } ef_pad;
+
 /* Where a model is and how it computes. Make one with ef_model_options_default and change what is
  * to be different; NULL in place of a pointer to it means the defaults: 0 and NULL, and
  * EF_FEATURE_LAYER_DEFAULT. */
@@ -104,12 +111,11 @@ typedef struct ef_model_options {
     const char *projector;
     const char *length_predictor;
     const char *device; /* "auto" (NULL): the first GPU if one can be used; "cpu"; "cuda:N" */
-    const char *dtype;  /* "auto" (NULL), "f32", "bf16": the type of arithmetic */
-    int threads;        /* of the CPU; 0: all cores */
-    int text_only;      /* 1: leave the vision tower and projector closed */
-    int feature_layer;  /* of the vision tower; -1 is the last */
-    const char *pad;    /* images: "on" puts them into a square, "off" crops them to one; NULL: as
-                           the model's folder says, else on */
+    ef_dtype dtype;
+    int threads;       /* of the CPU; 0: all cores */
+    int text_only;     /* 1: leave the vision tower and projector closed */
+    int feature_layer; /* of the vision tower; -1 is the last */
+    ef_pad pad;
     const char *from, *to; /* a model that does not translate from the one to the other is an error;
                               NULL: any */
     int check_answers;     /* 1: a model that cannot give answers of answer_length tokens (0: of

@@ -3,6 +3,14 @@
 #include "apps/cli/loading.h"
 #include "projector/easyfirst_private.h"
 
+static ef_dtype library_dtype(Dtype dtype) {
+    return dtype == DTYPE_BF16 ? EF_DTYPE_BF16 : dtype == DTYPE_F32 ? EF_DTYPE_F32 : EF_DTYPE_AUTO;
+}
+
+static ef_pad library_pad(ModelPad pad) {
+    return pad == PAD_ON ? EF_PAD_ON : pad == PAD_OFF ? EF_PAD_OFF : EF_PAD_DEFAULT;
+}
+
 int library_open(ef_model **model, const CommonOptions *o, Timings *timings, Error *err) {
     const ModelOptions *m = &o->model;
     ef_model_options options = ef_model_options_default();
@@ -10,9 +18,10 @@ int library_open(ef_model **model, const CommonOptions *o, Timings *timings, Err
     _Static_assert(EF_FEATURE_LAYER_DEFAULT == FEATURE_LAYER_UNSET, "the same number");
     options.vision = m->vision, options.language = m->language;
     options.projector = m->projector, options.length_predictor = m->length;
-    options.device = o->device, options.dtype = m->dtype, options.threads = o->threads;
+    options.device = o->device, options.dtype = library_dtype(m->dtype),
+    options.threads = o->threads;
     options.text_only = m->text_only, options.feature_layer = m->feature_layer;
-    options.pad = m->pad, options.from = m->from, options.to = m->to;
+    options.pad = library_pad(m->pad), options.from = m->from, options.to = m->to;
     options.check_answers = 1, options.answer_length = o->length;
     if (!o->quiet) options.on_load = loading_print;
     TRY(ef_model_open(m->folder, &options, model, library_error(err)));

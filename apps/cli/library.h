@@ -4,8 +4,8 @@
 #ifndef EASYFIRST_APPS_CLI_LIBRARY_H
 #define EASYFIRST_APPS_CLI_LIBRARY_H
 
-#include "apps/cli/options.h"
 #include "apps/cli/report.h"
+#include "apps/cli/session.h"
 #include "projector/easyfirst.h"
 
 /* The library's view of an Error. */

@@ -74,8 +74,8 @@ _FEATURE_LAYER_DEFAULT = -1000
 class _ModelOptions(ctypes.Structure):
     _fields_ = [
         ("size", c_size_t), ("vision", c_char_p), ("language", c_char_p), ("projector", c_char_p),
-        ("length_predictor", c_char_p), ("device", c_char_p), ("dtype", c_char_p), ("threads", c_int),
-        ("text_only", c_int), ("feature_layer", c_int), ("pad", c_char_p), ("from_", c_char_p), ("to", c_char_p),
+        ("length_predictor", c_char_p), ("device", c_char_p), ("dtype", c_int), ("threads", c_int),
+        ("text_only", c_int), ("feature_layer", c_int), ("pad", c_int), ("from_", c_char_p), ("to", c_char_p),
         ("check_answers", c_int), ("answer_length", c_int), ("on_load", _LoadCallback), ("user", c_void_p),
     ]  # fmt: skip
 
@@ -233,6 +233,20 @@ def _text(text, what):
     if "\0" in text:
         raise Error(f"{what} has a NUL character, at {text.index(chr(0))}: not a text")
     return text.encode("utf-8", "surrogatepass")  # which the library refuses, with its place
+
+
+_DTYPES = {"auto": 0, "f32": 1, "bf16": 2}
+_PADS = {"default": 0, "on": 1, "off": 2}
+_LONG_PROMPTS = {"refuse": 0, "skip": 1, "keep-last": 2}
+
+
+def _choice(word, what, words):
+    """The number of a word; None is the first one."""
+    if word is None:
+        return 0
+    if word not in words:
+        raise Error(f"{what} is {word!r}: expected one of {', '.join(words)}")
+    return words[word]
 
 
 def _path(path):
@@ -493,18 +507,15 @@ class _Batch:
             image.close()
 
 
-_LONG_PROMPTS = {"refuse": 0, "skip": 1, "keep-last": 2}
 
 
 def _options(strategy=None, steps=0, beam=0, samples=0, length_weight=0.0, temperature=0.0, seed=0,
              long_prompts="refuse", batch_tokens=0, canvas_cache=True, kv_cache=True):  # fmt: skip
     """ef_options, without callback and cancellation."""
-    if long_prompts not in _LONG_PROMPTS:
-        raise Error(f"long_prompts is {long_prompts!r}: expected one of {', '.join(_LONG_PROMPTS)}")
     options = _Options(size=ctypes.sizeof(_Options))
     options.strategy, options.steps, options.beam = _text(strategy, "strategy"), steps, beam
     options.samples, options.length_weight, options.temperature = samples, length_weight, temperature
-    options.seed, options.long_prompts, options.batch_tokens = seed, _LONG_PROMPTS[long_prompts], batch_tokens
+    options.seed, options.long_prompts, options.batch_tokens = seed, _choice(long_prompts, "long_prompts", _LONG_PROMPTS), batch_tokens
     options.no_canvas_cache, options.no_kv_cache = not canvas_cache, not kv_cache
     return options
 
@@ -524,10 +535,10 @@ class Model(_Owner):
         options = _ModelOptions(size=ctypes.sizeof(_ModelOptions))
         options.vision, options.language, options.projector = _path(vision), _path(language), _path(projector)
         options.length_predictor = _path(length_predictor)
-        options.device, options.dtype = _text(device, "device"), _text(dtype, "dtype")
+        options.device, options.dtype = _text(device, "device"), _choice(dtype, "dtype", _DTYPES)
         options.threads, options.text_only = threads, text_only
         options.feature_layer = _FEATURE_LAYER_DEFAULT if feature_layer is None else feature_layer
-        options.pad, options.from_, options.to = _text(pad, "pad"), _text(source, "source"), _text(target, "target")
+        options.pad, options.from_, options.to = _choice(pad, "pad", _PADS), _text(source, "source"), _text(target, "target")
         options.check_answers, options.answer_length = answer_length is not None, answer_length or 0
         raised = []
 

@@ -1,7 +1,7 @@
 /* The command line of the built program: help, wrong usage, what is refused, and a full disk. */
 #include <unistd.h>
 
-#include "apps/commands.h"
+#include "projector/easyfirst.h"
 #include "tests/program.h"
 
 #define MODELS "tests/golden/models/"
@@ -32,7 +32,7 @@ static void test_help(void **state) {
         char usage[64];
         snprintf(usage, sizeof usage, "usage: easyfirst %s ", commands[i]);
         run(&r, (char *)commands[i], "--version");
-        expect(&r, 0, "easyfirst " EASYFIRST_VERSION "\n");
+        expect(&r, 0, "easyfirst " EF_VERSION "\n");
         run(&r, (char *)commands[i], "--help");
         expect(&r, 0, NULL);
         assert_string_equal(r.err, "");

@@ -574,7 +574,7 @@ static void test_resume(void **state) {
     snprintf(text, sizeof text, "align --resume --out %s", f.folder);
     refused(&f, 2, text, "tune", "align");
     /* A set of choices is the same in any order, in the file and on the line. */
-    file_write(f.run, "{\"stage\": \"tune\", \"lora-targets\": \"fc1,value,query\"}");
+    write_text(f.run, "{\"stage\": \"tune\", \"lora-targets\": \"fc1,value,query\"}");
     snprintf(text, sizeof text, "--resume --out %s", f.folder);
     good(&again, &m, &f, text);
     assert_int_equal(again.lora.targets, 1u << LORA_FC1 | 1u << LORA_VALUE | 1u << LORA_QUERY);

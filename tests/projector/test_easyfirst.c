@@ -30,9 +30,9 @@ static void test_model_errors(void **state) {
     check_failed(ef_model_open(BUNDLED, &o, &model, &err), &err, model, "no device \"gpu\"");
     o.device = "cuda:1x";
     check_failed(ef_model_open(BUNDLED, &o, &model, &err), &err, model, "no device");
-    o.device = "cpu", o.dtype = "f16";
-    check_failed(ef_model_open(BUNDLED, &o, &model, &err), &err, model, "f16");
-    o.dtype = NULL, o.threads = -1;
+    o.device = "cpu", o.dtype = (ef_dtype)7;
+    check_failed(ef_model_open(BUNDLED, &o, &model, &err), &err, model, "dtype 7");
+    o.dtype = EF_DTYPE_AUTO, o.threads = -1;
     check_failed(ef_model_open(BUNDLED, &o, &model, &err), &err, model, "-1 threads");
     o.threads = 0, o.size = 0;
     check_failed(ef_model_open(BUNDLED, &o, &model, &err), &err, model, "ef_model_options_default");

@@ -251,9 +251,9 @@ static void test_checks(void **state) {
     o = ef_model_options_default();
     o.check_answers = 1, o.answer_length = 5000, o.device = "cpu";
     check_failed(ef_model_open(BUNDLED, &o, &closed, &err), &err, closed, "5000");
-    o.check_answers = 0, o.answer_length = 0, o.pad = "maybe";
-    check_failed(ef_model_open(BUNDLED, &o, &closed, &err), &err, closed, "maybe");
-    o.pad = "off", o.feature_layer = 77;
+    o.check_answers = 0, o.answer_length = 0, o.pad = (ef_pad)-1;
+    check_failed(ef_model_open(BUNDLED, &o, &closed, &err), &err, closed, "pad -1");
+    o.pad = EF_PAD_OFF, o.feature_layer = 77;
     check_failed(ef_model_open(BUNDLED, &o, &closed, &err), &err, closed, "77");
     o.feature_layer = EF_FEATURE_LAYER_DEFAULT, o.from = "en", o.to = "Klingon";
     check_failed(ef_model_open(BUNDLED, &o, &closed, &err), &err, closed, "Klingon");
