@@ -2,8 +2,7 @@
  *
  * After the decoding the canvases of a hypothesis are evaluated once more, each different one once,
  * this time with a look inside (language/inspect.h). Nothing of this costs anything where it was
- * not
- * asked for, and no answer depends on it.
+ * not asked for, and no answer depends on it.
  *
  * Attention belongs to a word, so it is read where the word was decided: in the evaluation of the
  * canvas as it stood before the step in which the word was last written. There its place was still

@@ -1,5 +1,5 @@
-/* packing.c - see packing.h. Order of rows, positions and attention are those of
- * language/infill.c, which answers.
+/* packing.c - see packing.h. Order of rows, positions and attention are those of language/infill.c,
+ * which answers.
  *
  * A copy without a masked token is left out: it has no loss and no gradient, and no other block
  * sees it. So is a prompt whose copies are all left out, and an image whose prompts are. A batch

@@ -1,13 +1,12 @@
 /* run.h - asks a model everything that has no answer yet, in batches as large as memory
  * allows.
  *
- * Items about one image are a unit: the image is encoded once for all of them. Units are taken
- * in the order in which their first items stand, and put into batches by tokens: with block-causal
+ * Items about one image are a unit: the image is encoded once for all of them. Units are taken in
+ * the order in which their first items stand, and put into batches by tokens: with block-causal
  * attention those of the image and the prompts, which are computed once, and of the answers; with
  * `full` those of all sequences. While a batch is answered, a thread reads the images of the next
  * one. No answer depends on what else is in its batch (README, "Results do not depend on the
- * batch"), so a run
- * that was interrupted, and goes on in other batches, gives the same ones.
+ * batch"), so a run that was interrupted, and goes on in other batches, gives the same ones.
  */
 #ifndef EASYFIRST_APPS_EVAL_RUN_H
 #define EASYFIRST_APPS_EVAL_RUN_H

@@ -4,8 +4,7 @@
  * The page (apps/show/page/: page.html with the places where the rest goes, page.css, page.js; they
  * are part of the program) shows the image, the question and the answer with a slider through the
  * steps, each word's probability, alternatives and place in the order, a grid of positions and
- * steps,
- * all hypotheses, and where in the image the model looked for a word.
+ * steps, all hypotheses, and where in the image the model looked for a word.
  *
  * What cannot happen: a Content-Security-Policy allows this one script and this one style, by their
  * hashes, and images that are written in the page; nothing else, and no request at all. Every

@@ -123,8 +123,7 @@ typedef struct TraceAbout {
 int trace_begin(Trace *trace, const TraceAbout *about, Error *err);
 
 /* Appends one step, as a DecodeCallback is told it, for a run with one request: `step->hypothesis`
- * is
- * the index of its hypothesis here, too. Steps of a hypothesis come in order. */
+ * is the index of its hypothesis here, too. Steps of a hypothesis come in order. */
 int trace_step(Trace *trace, const Tokenizer *tokenizer, const DecodeStep *step, Error *err);
 
 /* Adds what is known at the end: texts, scores, the best; from answer `index`, whose steps were

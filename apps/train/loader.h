@@ -12,9 +12,8 @@
 
 typedef struct Loader Loader;
 
-/* Starts the thread. *data loader is NULL on failure. The configuration's pointers must outlive
- * it. What
- * comes before the first step counts as met: a run that is resumed counts no record again. */
+/* Starts the thread. *loader is NULL on failure. The configuration's pointers must outlive it.
+ * What comes before the first step counts as met: a run that is resumed counts no record again. */
 int loader_open(Loader **loader, const LoaderConfig *config, Error *err);
 void loader_close(Loader *loader); /* NULL is allowed; stops the thread */
 

@@ -1,6 +1,5 @@
 /* loader_step.h - a training step's data, and what making it takes of every kind of data:
- * loader.c's
- * texts and images, loader_scenes.c's scene graphs.
+ * loader.c's texts and images, loader_scenes.c's scene graphs.
  */
 #ifndef EASYFIRST_APPS_TRAIN_LOADER_STEP_H
 #define EASYFIRST_APPS_TRAIN_LOADER_STEP_H

@@ -2,9 +2,9 @@
  *
  * Read: safetensors, one file or shards joined by *.index.json; PyTorch .bin/.pt/.pth files, one or
  * shards joined by *.index.json (a zip whose data.pkl names raw storages, or the pickles of before
- * PyTorch 1.6: torch_legacy.h). The pickle reader knows the few opcodes and
- * functions that a state dict needs (rebuilding a tensor, an ordered dict) and refuses everything
- * else: nothing in a file is ever executed.
+ * PyTorch 1.6: torch_legacy.h). The pickle reader knows the few opcodes and functions that a state
+ * dict needs (rebuilding a tensor, an ordered dict) and refuses everything else: nothing in a file
+ * is ever executed.
  *
  * Every offset, shape and size is checked against the file before a tensor is listed, overlapping
  * ranges of a safetensors file are refused, and a checkpoint with one broken entry is refused

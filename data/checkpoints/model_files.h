@@ -16,18 +16,16 @@
  * canonical names, in type `dtype`; DTYPE_NONE: each in the type it was given in. With `lora` (may
  * be NULL) each matrix X.weight that has a "base_model.model.X.lora_A.weight", and such a lora_B,
  * there is written as W + scale B A, summed in f32; a matrix of `lora` that belongs to none is an
- * error.
- * Values are fetched from the device a few MB at a time. A tied head is not written twice: the file
- * has the word embeddings, and transformers ties them again. */
+ * error. Values are fetched from the device a few MB at a time. A tied head is not written twice:
+ * the file has the word embeddings, and transformers ties them again. */
 int part_write(const Params *params, const Params *lora, double lora_scale, const char *path,
                Dtype dtype, Error *err);
 
 /* The flat tables of training (masters of `params` and moments m, v, each [flat] on the device) to
  * and from a file of their own. Reading checks names and shapes of all parameters against the
  * table, so that the state of another model is refused with the first difference, before anything
- * is changed. The masters are then those of the file, and the working copy follows. The tensors
- * are f32,
- * of each trainable parameter's shape: "<name>", "<name>.m", "<name>.v". */
+ * is changed. The masters are then those of the file, and the working copy follows. The tensors are
+ * f32, of each trainable parameter's shape: "<name>", "<name>.m", "<name>.v". */
 int training_state_write(const Params *params, Tensor m, Tensor v, const char *path, Error *err);
 int training_state_read(Params *params, Tensor m, Tensor v, const char *path, Error *err);
 

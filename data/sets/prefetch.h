@@ -26,8 +26,8 @@ void prefetch_close(Prefetch *prefetch); /* NULL is allowed; stops the thread */
  * there are no more. */
 int prefetch_next(Prefetch *prefetch, void **thing, Error *err);
 
-/* For the maker. Hands a thing over (not NULL), waiting for room, and says
- * whether to go on; if not, it has been dropped. */
+/* For the maker. Hands a thing over (not NULL), waiting for room, and says whether to go on; if
+ * not, it has been dropped. */
 bool prefetch_put(Prefetch *prefetch, void *thing);
 bool prefetch_stopped(Prefetch *prefetch); /* nobody wants more: what takes long may be left out */
 

@@ -87,8 +87,8 @@ static const struct {
     {"idle.weight", PARAM_MATRIX, 2, {4, 4}},
 };
 
-/* Values in several types; "absent" has none, and "table" and "class" are frozen
- * if `some_frozen`. */
+/* Values in several types; "absent" has none, and "table" and "class" are frozen if
+ * `some_frozen`. */
 static void sample_make(Sample *m, Device *device, uint64_t seed, bool some_frozen) {
     static const Dtype types[] = {DTYPE_F32, DTYPE_BF16, DTYPE_F16};
     Error err;
