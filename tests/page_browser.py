@@ -525,6 +525,8 @@ class Tests:
     def test_where_the_model_looked(self):
         trace = self.open("beam")
         h, p = told(trace, 0), trace["geometry"]
+        facts = self.b.run('return document.getElementById("facts").textContent')
+        holds("image boats.png" in facts, f"the image's name: {facts}")
         maps = trace["hypotheses"][0]["attention"]
         for i, word in enumerate(self.words()):
             self.b.point(word)
