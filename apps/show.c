@@ -1,5 +1,5 @@
-/* show.c - how an answer is filled in, the easy words first: drawn in the terminal, as lines, and
- * kept as a trace that can be shown again.
+/* show.c - shows how an answer is filled in, the easy tokens first: in the terminal, as lines, as a
+ * page or figure, and saved as a trace that can be replayed.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -31,8 +31,8 @@ static const CommandHelp help = {
         "Tokens that the model erases only to write them again, or until others take their\n"
         "places, are shown as if they had stayed; --every-step shows all, and --json has all.\n"
         "\n"
-        "--json prints the whole trace as one line of JSON; --json FILE keeps it in a file and\n"
-        "shows the answer all the same, and --from FILE shows it again, without the model.\n"
+        "--json prints the whole trace as one line of JSON; --json FILE saves it to a file and\n"
+        "shows the answer all the same, and --from FILE replays it, without the model.\n"
         "\n"
         "--html FILE writes a page that any browser opens and that asks no network for anything:\n"
         "the image, the answer with a slider through the steps, for each token its probability,\n"
@@ -53,9 +53,9 @@ typedef struct Show {
     ShowWay way;
     const char *image, *question; /* the image (NULL: none), the question or the prompt */
     const char *preset;           /* "translate", "summarize"; NULL */
-    const char *language, *to;    /* translate: the text's language, and the one that is wanted */
+    const char *language, *to;    /* translate: source and target language */
     const char *from, *json_file, *html, *svg;
-    const char *from_image; /* the image that belongs to `from` */
+    const char *from_image; /* the image of `from` */
     bool is_prompt;
     Image pixels; /* kept for a page */
     Session session;
@@ -63,7 +63,7 @@ typedef struct Show {
     Trace trace;
 } Show;
 
-/* What becomes of a finished trace beside being looked at. */
+/* Writes the files of a finished trace. */
 static int keep(const Show *s, Error *err) {
     const char *path = s->common.json ? "-" : s->json_file;
     if (path) TRY(trace_write_json(&s->trace, path, err));
@@ -79,7 +79,7 @@ static int keep(const Show *s, Error *err) {
 
 static int encode_image(Show *s, ShowJob *job, Error *err) {
     const Multimodal *model = &s->session.model.parts;
-    if (s->html) { /* the page shows all of it */
+    if (s->html) { /* the page shows the whole image */
         TRY(image_read(&s->pixels, s->image, NULL, err));
         job->width = s->pixels.width, job->height = s->pixels.height;
     } else {
@@ -94,8 +94,8 @@ static int encode_image(Show *s, ShowJob *job, Error *err) {
     return status;
 }
 
-/* The question, prompt or text in the model's words; the caller's to free. */
-static int word_question(const Show *s, char **prompt, Error *err) {
+/* The question, prompt or text in the prompt template; the caller's to free. */
+static int format_question(const Show *s, char **prompt, Error *err) {
     const char *preset = s->preset ? s->preset : s->is_prompt ? NULL : "ask";
     if (preset)
         return model_prompt(&s->session.model, preset, s->question,
@@ -123,7 +123,7 @@ static int ask(Show *s, Error *err) {
                    .is_prompt = s->is_prompt};
     char *prompt = NULL;
     bool quit;
-    int status = word_question(s, &prompt, err);
+    int status = format_question(s, &prompt, err);
     if (status == 0 && !s->is_prompt) status = encode_image(s, &job, err);
     job.prompt = prompt;
     if (status == 0) status = show_one(&job, &s->trace, &quit, err);
@@ -145,7 +145,7 @@ static int to_output(const Show *s) {
            is_standard_output(s->svg);
 }
 
-/* Before the work: each file can be written, and none is read. */
+/* Checks before the work that each output can be written and is not an input. */
 static int check_files(const Show *s, Error *err) {
     const ModelOptions *m = &s->common.model;
     const FileRole outputs[] = {
@@ -180,8 +180,9 @@ static int run(Show *s, Error *err) {
 
 /* ---- The command line. ---- */
 
-/* --json may have a FILE. `--json=FILE` says it by itself; the word behind a `--json` is one if
- * there is one word more than the usage takes: *after is that word, until they are counted. */
+/* --json takes an optional FILE. `--json=FILE` is unambiguous; the word after a `--json` is the
+ * FILE if there is one word more than the usage takes: *after is that word, until they are
+ * counted. */
 static void find_json_file(Show *s, int argc, char **argv, char **after) {
     *after = NULL;
     for (int i = 1; i < argc && strcmp(argv[i], "--"); i++) {
@@ -200,8 +201,8 @@ static const char *preset_of(const char *word) {
     return NULL;
 }
 
-/* A leading word that says what is to be done with a text; `after` may stand before it. An image of
- * that name is ./translate; a word that only resembles one is an error unless it is a file. */
+/* A leading word that names a preset; `after` may precede it. An image of that name is ./translate;
+ * a word that only resembles one is an error unless it is a file. */
 static int read_preset(Show *s, int count, char **words, const char *after) {
     const char *word = count ? words[0] : NULL;
     if (count > 1 && word == after && !preset_of(word)) word = words[1];
@@ -215,7 +216,7 @@ static int read_preset(Show *s, int count, char **words, const char *after) {
         return options_wrong(&help, "translate needs --from and --to, languages such as de and en");
     if (!translate && s->to) return options_wrong(&help, "--to belongs to translate");
     if (s->preset && s->question)
-        return options_wrong(&help, "--text has a prompt as it is; %s takes a text", s->preset);
+        return options_wrong(&help, "--text takes a complete prompt; %s takes a text", s->preset);
     s->common.model.from = s->language, s->common.model.to = s->to;
     return -1;
 }
@@ -263,9 +264,9 @@ int command_show(int argc, char **argv) {
          .options = {
              {"text", 0, OPTION_TEXT, "PROMPT", &s.question, "a prompt without an image"},
              {"from", 0, OPTION_TEXT, "FILE", &s.from,
-              "show a trace again; - is standard input. With translate: the\n"
+              "replay a trace; - is standard input. With translate: the\n"
               "text's language (de, or German)"},
-             {"to", 0, OPTION_TEXT, "CODE", &s.to, "translate: the language that is wanted"},
+             {"to", 0, OPTION_TEXT, "CODE", &s.to, "translate: the target language"},
              {"html", 0, OPTION_TEXT, "FILE", &s.html, "write a page; - is standard output"},
              {"svg", 0, OPTION_TEXT, "FILE", &s.svg, "write a figure; - is standard output"},
              {"image", 0, OPTION_TEXT, "FILE", &s.from_image,

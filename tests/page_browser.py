@@ -34,7 +34,7 @@ return arguments[0].map((step) => {
   const copy = answer.cloneNode(true);
   copy.querySelectorAll("s").forEach((s) => s.remove());
   return [copy.textContent, [...answer.querySelectorAll("s")].map((s) => s.textContent),
-    [...answer.querySelectorAll(".word")].flatMap((w, i) => w.classList.contains("new") ? [i] : []),
+    [...answer.querySelectorAll(".token")].flatMap((w, i) => w.classList.contains("new") ? [i] : []),
     document.getElementById("count").textContent];
 });"""
 GO = """const s = document.getElementById("step");
@@ -336,7 +336,7 @@ class Tests:
     def words(self):
         return [
             e[ELEMENT]
-            for e in self.b.do("elements", {"using": "css selector", "value": "#answer .word"})
+            for e in self.b.do("elements", {"using": "css selector", "value": "#answer .token"})
         ]
 
     def card(self):
@@ -424,7 +424,7 @@ class Tests:
         active = "return document.activeElement"
         for _ in range(12):
             self.b.keys("Tab")
-            if self.b.run(active + '.classList.contains("word")'):
+            if self.b.run(active + '.classList.contains("token")'):
                 break
         same(self.card()[0], "There", "the first word")
         holds(
@@ -437,7 +437,7 @@ class Tests:
         same(self.card()[0], "are", "the word with the focus")
         self.b.keys("Down", "Down")  # steps back
         self.matches("beam", h, h.last - 2)
-        holds(self.b.run(active + '.classList.contains("word")'), "the focus went away")
+        holds(self.b.run(active + '.classList.contains("token")'), "the focus went away")
         same(
             self.b.run('return document.querySelectorAll("#answer [aria-pressed=true]").length'),
             1,
@@ -463,7 +463,7 @@ class Tests:
         for name in ("beam", "live"):
             trace = self.open(name)
             cards = self.b.run("""return [...document.querySelectorAll(".hypothesis")].map((c) =>
-                [c.querySelector(".words").textContent, c.querySelector(".head").textContent]);""")
+                [c.querySelector(".tokens").textContent, c.querySelector(".head").textContent]);""")
             same(
                 [text for text, _ in cards],
                 [told(trace, k).text(told(trace, k).last) for k in range(3)],
@@ -476,7 +476,7 @@ class Tests:
             for step in (1, 7):
                 self.b.run(GO, step)
                 texts = self.b.run(
-                    """return [...document.querySelectorAll(".hypothesis .words")].map(
+                    """return [...document.querySelectorAll(".hypothesis .tokens")].map(
                     (w) => { const copy = w.cloneNode(true);
                     copy.querySelectorAll("s").forEach((s) => s.remove()); return copy.textContent; });"""
                 )
@@ -509,13 +509,13 @@ class Tests:
             self.b.point("viewport", *at)
             note = self.b.run('return document.getElementById("plot-note").textContent')
             holds(
-                note.startswith(f"step {step} \u00b7 place {place + 1} \u00b7"),
+                note.startswith(f"step {step} \u00b7 position {place + 1} \u00b7"),
                 f"{note}: not step {step}, place {place}",
             )
             self.b.point("viewport", *at, press=True)
             self.matches("long", h, step)
             same(
-                self.b.run("""return [...document.querySelectorAll("#answer .word")]
+                self.b.run("""return [...document.querySelectorAll("#answer .token")]
                 .findIndex((w) => w.classList.contains("chosen"))"""),
                 place,
                 "the chosen place",
@@ -531,7 +531,7 @@ class Tests:
         for i, word in enumerate(self.words()):
             self.b.point(word)
             alpha = self.b.run(
-                """const l = document.getElementById("look"), copy = new OffscreenCanvas(l.width, l.height);
+                """const l = document.getElementById("attention"), copy = new OffscreenCanvas(l.width, l.height);
                 const c = copy.getContext("2d", {willReadFrequently: true});
                 c.drawImage(l, 0, 0);
                 const at = (x, y) => c.getImageData(x * l.width, y * l.height, 1, 1).data[3];
@@ -546,13 +546,13 @@ class Tests:
                 f"word {i}: the brightest patch",
             )
             holds(min(alpha[1][-2:]) > 195, "what the tower did not see is bright")
-            note = self.b.run('return document.getElementById("look-note").textContent')
+            note = self.b.run('return document.getElementById("attention-note").textContent')
             holds(
                 h.at(h.last, i)["piece"].removeprefix(SPACE) in note and "40\u00a0%" in note, note
             )
         self.b.run(GO, 1)
         holds(
-            not self.b.run('return document.getElementById("look").classList.contains("on")'),
+            not self.b.run('return document.getElementById("attention").classList.contains("on")'),
             "a map of a blank",
         )
         self.quiet("beam")
@@ -587,7 +587,7 @@ class Tests:
         self.b.open(self.pages.path("beam", "html"))
         same(
             self.b.run(
-                'return getComputedStyle(document.querySelector(".word")).transitionDuration'
+                'return getComputedStyle(document.querySelector(".token")).transitionDuration'
             ),
             "0s",
             "motion",
@@ -681,7 +681,7 @@ class Tests:
                     self.b.run(GO, step)
                     if place is not None:
                         self.b.run(
-                            'document.querySelectorAll("#answer .word")[arguments[0]].click()',
+                            'document.querySelectorAll("#answer .token")[arguments[0]].click()',
                             place,
                         )
                     shot = f"{name}-{min(step, 99)}-{size[0]}-{scheme}.png"

@@ -17,7 +17,7 @@ enum {
     BELOW = 84, /* axis and legend */
     LEGEND_PARTS = 25,
     LEGEND_PART = 5,
-    LEGEND_WORDS = 330, /* beside the colours */
+    LEGEND_WORDS = 330, /* next to the colors */
     CAPTION_LINES = 6   /* of a question or an answer; the whole text is in the description */
 };
 
@@ -38,14 +38,14 @@ typedef struct Figure {
     int width, height;
 } Figure;
 
-/* Probabilities 0, 1/4 ... 1: the page's colours on light ground. */
+/* Probabilities 0, 1/4 ... 1: the page's colors on light ground. */
 static const int ramp[5][3] = {{0xd9, 0x7a, 0x52},
                                {0xe5, 0xa3, 0x74},
                                {0xef, 0xca, 0x95},
                                {0xdd, 0xe2, 0xba},
                                {0xb5, 0xdf, 0xd7}};
 
-/* The colour of a probability in 0..1, as 0xRRGGBB. */
+/* The color of a probability in 0..1, as 0xRRGGBB. */
 static int colour(double p) {
     double at = p > 0 ? fmin(p, 1) * 4 : 0;
     int k = at < 3 ? (int)at : 3, rgb = 0;
@@ -56,7 +56,7 @@ static int colour(double p) {
 
 /* ---- Words. ---- */
 
-/* A piece as a word; the caller's to free. */
+/* A piece as displayed; the caller's to free. */
 static char *word_make(const char *piece) {
     static const char space[] = "\xe2\x96\x81";
     char *word = harmless_text(strncmp(piece, space, 3) ? piece : piece + 3);
@@ -78,7 +78,7 @@ static int put_words(const Figure *f, Error *err) {
     for (int i = 0; i < f->h->length; i++) {
         if (last[i].masked) continue;
         char *word = word_make(last[i].piece);
-        if (!word) return error_set(err, "out of memory for the figure's words");
+        if (!word) return error_set(err, "out of memory for the figure's tokens");
         fprintf(f->out, "<text x=\"%d\" y=\"%d\">", f->right + 8,
                 f->top + i * f->row + f->row / 2 + f->font / 3);
         markup_put(f->out, word);
@@ -113,8 +113,7 @@ static void put_cross(const Figure *f, int x, int y) {
             y - r, 2 * r, 2 * r, 2 * r, 2 * r, 2 * r);
 }
 
-/* One position through all steps: bars of what did not change, marks where it was written and where
- * it was erased. */
+/* One position in all steps: bars for unchanged tokens, marks where it was written and erased. */
 static void put_position(const Figure *f, int position) {
     const TraceEntry *before = NULL;
     for (int s = 0, end; s < f->h->steps; s = end) {
@@ -176,7 +175,7 @@ static void put_legend(const Figure *f) {
     fprintf(f->out,
             "<g fill=\"#444\" font-size=\"11\"><text x=\"%d\" y=\"%d\">0</text>"
             "<text x=\"%d\" y=\"%d\" text-anchor=\"end\">1</text>"
-            "<text x=\"%d\" y=\"%d\">probability of the word</text>"
+            "<text x=\"%d\" y=\"%d\">probability of the token</text>"
             "<text x=\"%d\" y=\"%d\">written</text><text x=\"%d\" y=\"%d\">erased</text></g>\n",
             x, y + 23, end, y + 23, end + 8, y + 9, end + 164, y + 9, end + 234, y + 9);
     fprintf(f->out, "<rect x=\"%d\" y=\"%d\" width=\"2\" height=\"12\" fill=\"#222\"/>\n",
@@ -186,7 +185,7 @@ static void put_legend(const Figure *f) {
 
 /* ---- Question and answer. ---- */
 
-/* A column of text is taken for 0.55 em, which is more than the letters of most fonts have. */
+/* A column of text is assumed to be 0.55 em wide, more than the letters of most fonts. */
 static int caption_make(Caption *caption, const char *text, int font, int width, Error *err) {
     caption->font = font;
     int columns = width * 100 / (font * 55);
@@ -251,7 +250,7 @@ static int figure_measure(Figure *f, const Trace *trace, int label, Error *err) 
     return 0;
 }
 
-/* Columns of the widest word, as in a terminal; -1 without memory. */
+/* Columns of the widest token, as in a terminal; -1: out of memory. */
 static int widest(const TraceHypothesis *h) {
     const TraceEntry *last = trace_entries(h, h->steps - 1);
     int most = 0;
@@ -283,7 +282,7 @@ static int put_about(const Figure *f, const Trace *trace, Error *err) {
 
 static int put_all(Figure *f, const Trace *trace, Error *err) {
     int label = widest(f->h);
-    if (label < 0) return error_set(err, "out of memory for the figure's words");
+    if (label < 0) return error_set(err, "out of memory for the figure's tokens");
     TRY(figure_measure(f, trace, label, err));
     fprintf(f->out,
             "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n"

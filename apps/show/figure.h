@@ -1,10 +1,9 @@
 /* figure.h - a trace as a figure for a paper: SVG, positions x steps.
  *
  * Question and answer, and below them a row for each position of the best hypothesis, a column for
- * each step, coloured by the probability of what stands there; masks stay empty, a cross marks
- * where a word was erased. The words of the end stand at the right. Fonts are named by generic
- * family, so that every program that reads SVG has them; there is no script, no style sheet and no
- * reference to anything outside. */
+ * each step, colored by the probability of the token there; masks stay empty, a cross marks where a
+ * token was erased. The final tokens are at the right. Fonts are named by generic family, so that
+ * every SVG viewer has them; the file has no script, no style sheet and no external reference. */
 #ifndef EASYFIRST_APPS_SHOW_FIGURE_H
 #define EASYFIRST_APPS_SHOW_FIGURE_H
 

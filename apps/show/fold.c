@@ -16,8 +16,8 @@ static bool has_word(const TraceEntry *e, int32_t id) {
     return !e->masked && e->id == id;
 }
 
-/* The last step from `step` on that has its word; or, if nothing replaces that, the one before the
- * word that does. */
+/* The last step from `step` on that has its token, or, if another token replaces it, the step
+ * before that. */
 static int last_step(const TraceHypothesis *h, int step, int position) {
     int32_t id = entry_at(h, step, position)->id;
     int last = step, next;
@@ -35,7 +35,7 @@ static void fold_position(TraceHypothesis *h, int position) {
         for (int last = last_step(h, s, position); s < last; s++) {
             TraceEntry *next = entry_at(h, s + 1, position);
             if (has_word(next, word->id))
-                word = next; /* with the probability that it has by now */
+                word = next; /* with its current probability */
             else
                 stay(next, word);
         }
@@ -45,7 +45,7 @@ static void fold_position(TraceHypothesis *h, int position) {
 static int fold_hypothesis(TraceHypothesis *h, Error *err) {
     size_t bytes = (size_t)h->steps * (size_t)h->length * sizeof *h->entries;
     TraceEntry *entries = malloc(bytes ? bytes : 1);
-    if (!entries) return error_set(err, "out of memory for what is to be shown");
+    if (!entries) return error_set(err, "out of memory for the trace to be shown");
     if (bytes) memcpy(entries, h->entries, bytes);
     h->entries = entries;
     for (int i = 0; i < h->length; i++) fold_position(h, i);
@@ -57,7 +57,7 @@ int fold_make(Trace *shown, const Trace *trace, Error *err) {
     *shown = *trace;
     shown->count = 0;
     shown->hypotheses = malloc(bytes ? bytes : 1);
-    if (!shown->hypotheses) return error_set(err, "out of memory for what is to be shown");
+    if (!shown->hypotheses) return error_set(err, "out of memory for the trace to be shown");
     if (bytes) memcpy(shown->hypotheses, trace->hypotheses, bytes);
     for (int i = 0; i < trace->count; i++) {
         if (fold_hypothesis(&shown->hypotheses[i], err)) {

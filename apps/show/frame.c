@@ -18,8 +18,8 @@ static uint8_t style_of(Kind kind, float score) {
     return (uint8_t)((int)kind | level << 3);
 }
 
-/* Colours from "not sure" to "sure", none of them nearer to white or to black than 3:1 in contrast
- * (WCAG), so that each can be read on both. */
+/* Colors from "not sure" to "sure", all with a contrast of at least 3:1 (WCAG) to white and to
+ * black, so that they are readable on both. */
 static const int colours256[LEVELS] = {160, 166, 136, 64, 28};
 static const int colours8[LEVELS] = {31, 31, 33, 33, 32};
 
@@ -83,8 +83,8 @@ static void line_end(Frame *frame, int width) {
     line->width = width;
 }
 
-/* Draws a cluster whose first column is `at` (from 0) in `width` columns. Where terminals do not
- * agree on how wide it is, what lies below is blanked first, and the cursor is put behind it. */
+/* Draws a cluster whose first column is `at` (from 0) in `width` columns. Where terminals disagree
+ * on its width, its columns are blanked first, and the cursor is placed after it. */
 static int put_cluster(Frame *frame, const Cluster *c, int at, int width, Error *err) {
     const char *bytes = frame->text.text + c->begin;
     if (!width) return 0;
@@ -116,7 +116,7 @@ static int put_line(Frame *frame, const Line *line, int indent, Error *err) {
     return 0;
 }
 
-/* frame->text as lines, behind a label of ASCII in the first one, where there is room for it. */
+/* frame->text as lines, the first one after an ASCII label if there is room for it. */
 static int put_text(Frame *frame, const char *label, Error *err) {
     int indent = (int)strlen(label);
     if (frame->columns < indent + 12) indent = 0;
@@ -157,7 +157,7 @@ static int add_mask(StyledText *text, bool first, Error *err) {
     return styled_append(text, SHOW_MASK, strlen(SHOW_MASK), MASK, err);
 }
 
-/* A hypothesis' text in a frame, into frame->text. */
+/* A hypothesis's text in a frame, into frame->text. */
 static int add_cells(Frame *frame, const TraceHypothesis *h, int number, Error *err) {
     StyledText *text = &frame->text;
     const TraceEntry *now = state_at(h, number), *before = state_at(h, number - 1);
@@ -175,7 +175,7 @@ static int add_cells(Frame *frame, const TraceHypothesis *h, int number, Error *
     return 0;
 }
 
-/* "step 12/50 ######...... 5/8", or as much of it as the window is wide. */
+/* "step 12/50 ######...... 5/8", shortened to the width of the window. */
 static int put_status(Frame *frame, const Trace *trace, int number, Error *err) {
     int filled = 0, all = 0, total = frame_total(trace);
     for (int i = 0; i < trace->count; i++) {
@@ -200,7 +200,8 @@ static int put_status(Frame *frame, const Trace *trace, int number, Error *err) 
             TRY(put(frame, i < full ? "\xe2\x96\x88" : "\xe2\x96\x91", 3, err)); /* U+2588, 2591 */
         }
         width += bar;
-        TRY(putf(frame, err, "\033[0m\033[%dG", width + 1)); /* some draw these two columns wide */
+        TRY(putf(frame, err, "\033[0m\033[%dG", width + 1)); /* some terminals draw these two
+                                                                columns wide */
     }
     int room = frame->columns - width;
     if (room >= (int)strlen(right)) {
@@ -211,7 +212,7 @@ static int put_status(Frame *frame, const Trace *trace, int number, Error *err) 
     return 0;
 }
 
-/* The first of the hints is the longest. */
+/* The first hint is the longest. */
 static int put_hint(Frame *frame, const char *hints, Error *err) {
     int size = (int)strcspn(hints, "\n"), width;
     char hint[128];

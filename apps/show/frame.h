@@ -23,15 +23,15 @@ typedef struct Frame {
     Layout layout;
 } Frame;
 
-/* Frames of a trace are numbered from 0, all masks, to the largest number of planned steps. */
+/* A trace has frames 0 (all masks) to the largest number of planned steps. */
 int frame_total(const Trace *trace);
 
 /* Whether any hypothesis changes in frame `number` (from 1). */
 bool frame_changes(const Trace *trace, int number);
 
-/* Makes the lines of frame `number`: how far it is, then the hypotheses, then, unless it is empty,
- * a line of the longest of the `hints` (separated by '\n') that fits. Steps that a hypothesis does
- * not have any more show its last one. No line is wider than `columns`. */
+/* Makes the lines of frame `number`: the progress, then the hypotheses, then the longest of the
+ * `hints` (separated by '\n') that fits, unless it is empty. After a hypothesis's last step, that
+ * step is shown. No line is wider than `columns`. */
 int frame_make(Frame *frame, const Trace *trace, int number, const char *hints, int columns,
                int colours, Error *err);
 

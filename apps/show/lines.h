@@ -14,8 +14,8 @@
 /* A mask as text. */
 #define SHOW_MASK "__"
 
-/* Appends a token's piece, in which "▁" stands for the space in front of a word; the space is left
- * out where the token is the `first`. `mark` goes between space and word. */
+/* Appends a token's piece, in which "▁" means a space before a word; the space is left out where
+ * the token is the `first`. `mark` goes between space and word. */
 int styled_piece(StyledText *text, const char *piece, const char *mark, bool first, uint8_t style,
                  Error *err);
 
@@ -25,7 +25,7 @@ int show_line(FILE *out, const TraceHypothesis *h, int step, bool all, Error *er
 /* All steps of a finished trace's best hypothesis, and its answer. */
 int show_lines(FILE *out, const Trace *trace, bool all, Error *err);
 
-/* The answer, made harmless, as a line. */
+/* The answer as a line, control characters replaced. */
 int show_answer_line(FILE *out, const Trace *trace, Error *err);
 
 #endif

@@ -10,20 +10,21 @@
 int markup_begin(Markup *markup, Error *err) {
     *markup = (Markup){0};
     markup->out = memory_stream_open(&markup->text, &markup->size);
-    return markup->out ? 0 : error_set(err, "out of memory for what is to be written");
+    return markup->out ? 0 : error_set(err, "out of memory for the output");
 }
 
 int markup_end(Markup *markup, int failed, Error *err) {
     bool bad = ferror(markup->out);
     bad |= fclose(markup->out) != 0;
     markup->out = NULL;
-    if (bad && !failed) failed = error_set(err, "out of memory for what is to be written");
+    if (bad && !failed) failed = error_set(err, "out of memory for the output");
     if (!failed) return 0;
     free(markup->text), markup->text = NULL;
     return -1;
 }
 
-/* Bytes of a character that XML does not allow: C0 but for white space, and U+FFFE and U+FFFF. */
+/* Size in bytes of a character that XML does not allow: C0 except white space, U+FFFE and
+ * U+FFFF. */
 static size_t forbidden(const unsigned char *at) {
     if (*at < 0x20) return *at != '\t' && *at != '\n' && *at != '\r';
     return at[0] == 0xEF && at[1] == 0xBF && (at[2] == 0xBE || at[2] == 0xBF) ? 3 : 0;

@@ -7,13 +7,13 @@ void show_way_rows(ShowWay *way, OptionGroup *group) {
     const Option rows[] = {
         {"speed", 0, OPTION_REAL, "X", &way->speed,
          "steps a second on a terminal (default 8); those that\n"
-         "change nothing pass ten times as fast",
+         "change nothing play ten times as fast",
          0.01, 1000},
         {"step", 0, OPTION_FLAG, NULL, &way->step, "on a terminal, begin paused"},
         {"steps-only", 0, OPTION_FLAG, NULL, &way->steps_only,
-         "lines, one for each step, on a terminal, too"},
+         "print a line for each step, on a terminal, too"},
         {"all-steps", 'a', OPTION_FLAG, NULL, &way->all_steps,
-         "lines also of the steps that change nothing"},
+         "also print steps that change nothing"},
         {"every-step", 0, OPTION_FLAG, NULL, &way->every_step,
          "also tokens that are erased only to be written again"},
     };
@@ -50,7 +50,7 @@ typedef struct Printer {
     Trace *trace;
     const Tokenizer *tokenizer;
     bool print, all;
-    Error error; /* of a step; empty if all went well */
+    Error error; /* of a step; empty: none */
 } Printer;
 
 /* A DecodeCallback. */
@@ -59,7 +59,7 @@ static void print_step(void *user, const DecodeStep *step) {
     if (p->error.text[0] || trace_step(p->trace, p->tokenizer, step, &p->error)) return;
     if (!p->print) return;
     if (show_line(stdout, &p->trace->hypotheses[0], step->step - 1, p->all, &p->error)) return;
-    fflush(stdout); /* it is being watched; what goes wrong is told at the end */
+    fflush(stdout); /* while it is displayed; errors are reported at the end */
 }
 
 /* ---- One question. ---- */

@@ -1,5 +1,5 @@
-/* one.h - one question asked and its answer shown while it is filled in: what `show` and
- * `ask --show` share. */
+/* one.h - asks one question and shows its answer while it is filled in: shared by `show` and `ask
+ * --show`. */
 #ifndef EASYFIRST_APPS_SHOW_ONE_H
 #define EASYFIRST_APPS_SHOW_ONE_H
 
@@ -15,7 +15,7 @@ typedef struct ShowWay {
     bool every_step; /* not folded (fold.h) */
     bool plain;      /* the answer alone */
     bool step;       /* --step */
-    bool keep;       /* the answer is wanted even if nobody goes on watching */
+    bool keep;       /* finish the answer even if the user quits the display */
     bool silent;     /* nothing is printed */
 } ShowWay;
 
@@ -32,12 +32,12 @@ typedef struct ShowJob {
     Tensor tokens;     /* its image tokens, if there is one ... */
     int block;         /* ... and their block */
     const char *question;
-    const char *prompt; /* the question in the model's words */
+    const char *prompt; /* the question in the prompt template */
     bool is_prompt;
 } ShowJob;
 
-/* Asks, shows, and leaves the finished trace, the caller's to free (also after a failure, when it
- * is empty). *quit: whoever watched had enough; the answer was printed all the same. */
+/* Asks, shows, and gives the finished trace, the caller's to free (also after a failure, when it is
+ * empty). *quit: the user pressed q; the answer was printed all the same. */
 int show_one(const ShowJob *job, Trace *trace, bool *quit, Error *err);
 
 /* Shows a finished trace in the same way. */

@@ -12,19 +12,19 @@
 #include "apps/show/text.h"
 #include "projector/easyfirst.h"
 
-/* What takes the places in the page. */
+/* The values of the page's placeholders. */
 typedef struct PageTexts {
     PagePart style, script;
-    char *data, *pixels; /* JSON; the image's address, NULL without */
+    char *data, *pixels; /* JSON; the image's data URL; NULL: none */
     char *question, *answer, *image;
 } PageTexts;
 
-/* A source of the Content-Security-Policy: the hash of what stands in the page. */
+/* A source of the Content-Security-Policy: the hash of an inline script or style. */
 static int put_hash(FILE *out, PagePart part, Error *err) {
     unsigned char digest[EVP_MAX_MD_SIZE], text[EVP_MAX_MD_SIZE * 2];
     unsigned size = 0;
     if (!EVP_Digest(part.text, part.size, digest, &size, EVP_sha256(), NULL))
-        return error_set(err, "libcrypto cannot compute SHA-256: is its installation whole?");
+        return error_set(err, "libcrypto cannot compute SHA-256: check its installation");
     EVP_EncodeBlock(text, digest, (int)size);
     fprintf(out, "'sha256-%s'", (char *)text);
     return 0;
@@ -46,7 +46,7 @@ static void put_image(FILE *out, const PageTexts *texts) {
     fprintf(out, "\" src=\"%s\">", texts->pixels);
 }
 
-/* Fills one place of the page. */
+/* Fills one placeholder. */
 static int put_place(FILE *out, const char *name, size_t size, const PageTexts *texts, Error *err) {
 #define IS(what) (size == strlen(what) && !memcmp(name, what, size))
     if (IS("policy")) return put_policy(out, texts, err);
@@ -58,7 +58,7 @@ static int put_place(FILE *out, const char *name, size_t size, const PageTexts *
     if (IS("answer")) return markup_put(out, texts->answer), 0;
     if (IS("version")) return fputs(EF_VERSION, out), 0;
 #undef IS
-    return error_set(err, "the page has a place {{%.*s}} that nothing is for", (int)size, name);
+    return error_set(err, "the page has an unknown placeholder {{%.*s}}", (int)size, name);
 }
 
 static int put_page(FILE *out, const PageTexts *texts, Error *err) {
@@ -69,14 +69,14 @@ static int put_page(FILE *out, const PageTexts *texts, Error *err) {
         fwrite(at, 1, (size_t)(open - at), out);
         if (open == end) return 0;
         const char *close = memmem(open, (size_t)(end - open), "}}", 2);
-        if (!close) return error_set(err, "the page has a place without its end");
+        if (!close) return error_set(err, "the page has a placeholder without its end");
         TRY(put_place(out, open + 2, (size_t)(close - open - 2), texts, err));
         at = close + 2;
     }
     return 0;
 }
 
-/* Maps of where the model looked would lie wrong on another image. */
+/* Attention maps would be misplaced on another image. */
 static int image_check(const Trace *trace, const Image *pixels, Error *err) {
     const TraceGeometry *known = &trace->geometry;
     if (!pixels || !known->width ||

@@ -8,15 +8,15 @@
 #include "data/files/json_memory.h"
 
 enum { DATA_DIGITS = 5, MASK_INDEX = -1 };
-static const double least_score = -99.0; /* nothing is shown of what is less likely */
+static const double least_score = -99.0; /* less likely tokens are not shown */
 
-/* The texts that cells name by index. */
+/* The texts that cells refer to by index. */
 typedef struct Pieces {
     json_t *list;  /* of the texts */
-    json_t *index; /* text: where it is in the list */
+    json_t *index; /* text: its index in the list */
 } Pieces;
 
-/* NULL without memory, as everything here. */
+/* NULL: out of memory, as everything here. */
 static json_t *piece_index(const Pieces *pieces, const char *piece) {
     char *text = harmless_text(piece);
     if (!text) return NULL;
@@ -31,14 +31,14 @@ static json_t *piece_index(const Pieces *pieces, const char *piece) {
     return index;
 }
 
-/* A NaN is the least, too. */
+/* NaN becomes the minimum, too. */
 static json_t *score_number(double score) {
     return json_real(score > 0 ? 0 : score > least_score ? score : least_score);
 }
 
 /* ---- Steps. ---- */
 
-/* Whether a cell is what it was in the step before; `before` is NULL in the first. */
+/* Whether a cell is unchanged since the step before; `before` is NULL in the first. */
 static bool cell_same(const TraceEntry *e, const TraceEntry *before) {
     if (!before || e->masked != before->masked ||
         e->alternative_count != before->alternative_count || e->proposal != before->proposal ||
@@ -130,7 +130,7 @@ static json_t *hypothesis_json(const TraceHypothesis *h, int patches, const Piec
 
 char *page_name(const char *path, int folders) {
     size_t begin = strlen(path), end = begin;
-    while (end > 0 && path[end - 1] == '/') end--; /* a folder's name may end in one */
+    while (end > 0 && path[end - 1] == '/') end--; /* a folder's name may end in a slash */
     for (begin = end; begin > 0; begin--)
         if (path[begin - 1] == '/' && folders-- == 0) break;
     char *name = strndup(path + begin, end - begin), *text = name ? harmless_text(name) : NULL;
@@ -174,8 +174,8 @@ static json_t *data_json(const Trace *trace, const Pieces *pieces) {
     return NULL;
 }
 
-/* Writes "<", ">" and "&" as JSON's \u003c, \u003e and \u0026. They stand only in its texts, so it
- * means the same, and nothing in it looks like markup. */
+/* Writes "<", ">" and "&" as JSON's \u003c, \u003e and \u0026. They occur only in its strings, so
+ * its meaning is unchanged, and nothing in it looks like markup. */
 static char *without_markup(const char *json) {
     size_t size = strlen(json), extra = 0;
     for (size_t i = 0; i < size; i++) extra += json[i] == '<' || json[i] == '>' || json[i] == '&';
@@ -194,7 +194,7 @@ static char *without_markup(const char *json) {
 char *page_json(const Trace *trace, Error *err) {
     Pieces pieces = {json_array(), json_object()};
     json_t *object = pieces.list && pieces.index ? data_json(trace, &pieces) : NULL;
-    /* ASCII only: U+2028 and U+2029 are ends of lines for scripts, and the like cannot matter. */
+    /* ASCII only: U+2028 and U+2029 are line ends in scripts. */
     char *json = object
                      ? json_dumps_whole(object, JSON_COMPACT | JSON_ENSURE_ASCII | JSON_SORT_KEYS |
                                                     JSON_REAL_PRECISION(DATA_DIGITS))

@@ -15,7 +15,7 @@ enum { JPEG_QUALITY = 88, ENCODED_MOST = 1 << 30 };
 
 /* ---- JPEG. ---- */
 
-/* What is alive while libjpeg runs; it belongs to the function above the one that calls setjmp. */
+/* The state while libjpeg runs; owned by the caller of the function that calls setjmp. */
 typedef struct JpegEncoder {
     struct jpeg_compress_struct jpeg;
     struct jpeg_error_mgr errors;
@@ -33,7 +33,7 @@ static void on_error(j_common_ptr jpeg) {
 
 static int jpeg_rows(JpegEncoder *e, const Image *pixels, Error *err) {
     if (setjmp(e->escape))
-        return error_set(err, "the image cannot be put into the page: JPEG: %s", e->message);
+        return error_set(err, "the image cannot be embedded in the page: JPEG: %s", e->message);
     struct jpeg_compress_struct *jpeg = &e->jpeg;
     jpeg_create_compress(jpeg);
     jpeg_mem_dest(jpeg, &e->bytes, &e->size);
@@ -44,7 +44,7 @@ static int jpeg_rows(JpegEncoder *e, const Image *pixels, Error *err) {
     jpeg_set_defaults(jpeg);
     jpeg_set_quality(jpeg, JPEG_QUALITY, TRUE);
     jpeg->optimize_coding = TRUE;
-    for (int i = 0; i < 3; i++) /* colours at full size: drawn images have sharp edges */
+    for (int i = 0; i < 3; i++) /* chroma at full size: drawings have sharp edges */
         jpeg->comp_info[i].h_samp_factor = jpeg->comp_info[i].v_samp_factor = 1;
     jpeg_start_compress(jpeg, TRUE);
     while (jpeg->next_scanline < jpeg->image_height) {
@@ -82,7 +82,7 @@ static int png_encode(const Image *pixels, unsigned char **bytes, size_t *size, 
         *size = room;
         return 0;
     }
-    error_set(err, "the image cannot be put into the page: PNG: %s", image.message);
+    error_set(err, "the image cannot be embedded in the page: PNG: %s", image.message);
     png_image_free(&image);
     free(*bytes), *bytes = NULL;
     return -1;

@@ -1,5 +1,4 @@
-/* The files are brought in by the assembler: a change in one of them has to make this file anew,
- * which the Makefile says. */
+/* The assembler includes the files; the Makefile lists them as dependencies of this one. */
 #include "apps/show/page_parts.h"
 
 #define BRING_IN(name, file)                                                                       \

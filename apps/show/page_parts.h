@@ -1,4 +1,4 @@
-/* page_parts.h - what the page is made of; private to the page. */
+/* page_parts.h - the files and data that the page is made of; private to the page. */
 #ifndef EASYFIRST_APPS_SHOW_PAGE_PARTS_H
 #define EASYFIRST_APPS_SHOW_PAGE_PARTS_H
 
@@ -17,8 +17,8 @@ PagePart page_part_script(void);
 /* The page's block of JSON (page.h), terminated; the caller's to free. NULL on failure. */
 char *page_json(const Trace *trace, Error *err);
 
-/* The end of a path, with so many folders before the last name, made harmless: where a file lay is
- * nobody's business who gets a page to see. The caller's to free; NULL without memory. */
+/* The end of a path, with `folders` folders before the last name, control characters replaced: a
+ * page does not reveal where a file was. The caller's to free; NULL: out of memory. */
 char *page_name(const char *path, int folders);
 
 #endif

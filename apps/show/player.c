@@ -18,25 +18,25 @@ static const char hints_paused[] =
 static const char hints_finishing[] = "finishing the answer  q quit without it\nfinishing  q quit";
 static const char hints_kept[] = "finishing the answer\nfinishing";
 
-/* Of the steps that change nothing, at most so many are drawn. */
+/* Steps that change nothing are drawn only if there are at most this many. */
 enum { IDLE_FRAMES = 200 };
 
 typedef struct Player {
     const Trace *trace;
-    Trace folded;   /* as it was when last looked at */
+    Trace folded;   /* as of the last update */
     ShowLive *live; /* NULL: the trace is finished */
     ShowOptions options;
-    Terminal *terminal; /* open; closed when all is played */
+    Terminal *terminal; /* open; closed at the end */
     Frame frame;
-    char *out; /* what is about to be written at once */
+    char *out; /* the output of the next write */
     size_t size, capacity;
-    int current;   /* the frame that is shown; -1: none yet */
-    int drawn;     /* lines that stand in the terminal */
-    size_t scroll; /* lines of text above the window, where they do not fit */
+    int current;   /* the frame on screen; -1: none yet */
+    int drawn;     /* lines on the screen */
+    size_t scroll; /* lines of text scrolled off above the window */
     bool paused, resized;
-    bool enough; /* q: only the answer is still wanted */
+    bool enough; /* q: only print the answer */
     bool quit;   /* q again: not even that */
-    double due;  /* when the next frame may come */
+    double due;  /* when the next frame is due */
 } Player;
 
 /* ---- Drawing. ---- */
@@ -70,7 +70,7 @@ static void out_write(Player *p) {
     p->size = 0;
 }
 
-/* Moves the window over the lines of text so that what is new in them is seen. */
+/* Scrolls the lines of text so that the changed ones are visible. */
 static void choose_lines(Player *p, size_t text_lines, size_t room) {
     const FrameLine *lines = p->frame.lines + 1;
     size_t first = text_lines, last = 0;
@@ -96,7 +96,7 @@ static int out_line(Player *p, size_t index, int columns, bool last, Error *err)
     return last ? 0 : out_text(p, "\r\n", err);
 }
 
-/* The trace as it is shown. Called with the lock, as its steps may be still coming. */
+/* The trace as shown. Called with the lock held, as steps may still be appended. */
 static const Trace *shown(const Player *p) {
     return p->options.every_step ? p->trace : &p->folded;
 }
@@ -107,7 +107,7 @@ static int steps_of(const Trace *trace) {
     return steps;
 }
 
-/* Brings it up to date. */
+/* Updates it. */
 static int inspection(Player *p, Error *err) {
     const Trace *now = p->trace;
     if (p->options.every_step ||
@@ -126,14 +126,14 @@ static const char *hints_of(const Player *p) {
     return p->paused ? hints_paused : hints_playing;
 }
 
-/* Draws the current frame over what is there. `left`: for the last time, without hints. */
+/* Draws the current frame over the old one. `left`: for the last time, without hints. */
 static int draw(Player *p, bool left, Error *err) {
     int columns, rows;
     terminal_size(&columns, &rows);
     TRY(inspection(p, err));
     TRY(frame_make(&p->frame, shown(p), p->current, left ? "" : hints_of(p), columns,
                    p->terminal->colours, err));
-    /* The window may be lower than the frame: then hint and status go, then lines of text. */
+    /* In a window lower than the frame, hint and status are dropped first, then lines of text. */
     size_t count = p->frame.count, hint = p->frame.hint, status = rows > 1;
     size_t text = count - 1 - hint;
     if (hint && status + text + hint > (size_t)rows) hint = 0;
@@ -146,7 +146,7 @@ static int draw(Player *p, bool left, Error *err) {
     for (size_t i = 0; i < shown; i++)
         TRY(out_line(p, 1 + p->scroll + i, columns, status + i + 1 == lines, err));
     if (hint) TRY(out_line(p, count - 1, columns, true, err));
-    int spare = p->resized ? 0 : p->drawn - (int)lines; /* lines of before, below */
+    int spare = p->resized ? 0 : p->drawn - (int)lines; /* old lines below */
     for (int i = 0; i < spare; i++) TRY(out_text(p, "\r\n\033[K", err));
     TRY(out_move(p, (int)lines - 1 + (spare > 0 ? spare : 0), 'A', err));
     TRY(out_text(p, "\r\033[?7h", err));
@@ -155,7 +155,7 @@ static int draw(Player *p, bool left, Error *err) {
     return 0;
 }
 
-/* Leaves what was drawn and puts the cursor below it. */
+/* Leaves the drawing and puts the cursor below it. */
 static int leave(Player *p, Error *err) {
     if (p->current < 0) return 0;
     TRY(draw(p, true, err));
@@ -166,7 +166,7 @@ static int leave(Player *p, Error *err) {
     return 0;
 }
 
-/* The answer in the place of what was drawn. */
+/* Replaces the drawing by the answer. */
 static int draw_end(Player *p, Error *err) {
     TRY(frame_make_end(&p->frame, p->trace, err));
     TRY(out_text(p, "\r\033[J", err));
@@ -193,7 +193,7 @@ static void player_unlock(Player *p) {
 }
 
 /* The last frame that can be shown, -1 for none yet. A frame is complete when all hypotheses have
- * made its step, and that all are known is sure when one of them has made its second. */
+ * made its step; all hypotheses are known once one has made its second step. */
 static int available(const Player *p) {
     const Trace *t = p->trace;
     if (!p->live || p->live->finished) return frame_total(t);
@@ -206,7 +206,7 @@ static int available(const Player *p) {
     return t->count >= p->live->expected || most > 1 ? least : -1;
 }
 
-/* Whether playing stops at a frame at all: not at each of very many that change nothing. */
+/* Whether playback shows a frame: not each of very many that change nothing. */
 static bool is_drawn(const Player *p, int number) {
     int64_t total = frame_total(p->trace);
     return number == 0 || number == total || total <= IDLE_FRAMES ||
@@ -227,10 +227,10 @@ static int on_event(Player *p, TerminalEvent event, Error *err) {
     if (event == TERMINAL_QUIT) p->quit = p->enough && !p->options.keep, p->enough = true;
     if (event == TERMINAL_SIGNAL) {
         if (p->terminal->signal == SIGCONT)
-            p->drawn = 0; /* others have written since: the cursor is below that */
+            p->drawn = 0; /* other output was written since: the cursor is below it */
         else
             TRY(leave(p, err));
-        player_unlock(p); /* the network may go on computing where only this thread waits */
+        player_unlock(p); /* the network may continue while only this thread waits */
         terminal_yield(p->terminal);
         player_lock(p);
     }
@@ -251,8 +251,8 @@ static int on_event(Player *p, TerminalEvent event, Error *err) {
     return draw(p, false, err);
 }
 
-/* One thing at a time: a frame that is due, else an event. *done: there is no more to do. Called
- * with the lock. */
+/* One action at a time: a frame that is due, else an event. *done: nothing is left to do. Called
+ * with the lock held. */
 static int player_turn(Player *p, bool *done, Error *err) {
     TRY(inspection(p, err));
     int last = available(p);
@@ -261,7 +261,7 @@ static int player_turn(Player *p, bool *done, Error *err) {
     double left = p->due - clock_seconds();
     *done = p->quit || p->terminal->lost || (p->live && p->live->failed) || (p->enough && finished);
     if (*done) return 0;
-    if (p->paused && !p->terminal->keys) p->paused = false; /* nobody could end it */
+    if (p->paused && !p->terminal->keys) p->paused = false; /* the user could not end it */
     bool starts = p->current < 0 && last >= 0;
     if (!p->enough && (starts || (!p->paused && more && left <= 0))) {
         int to = p->current + 1;
@@ -315,8 +315,8 @@ static void *live_thread(void *user) {
     live->quit = p.enough;
     bool finished = live->finished || live->failed;
     pthread_mutex_unlock(&live->lock);
-    /* Nobody is left who would wait for the answer. _exit, because the other thread computes still,
-     * with what atexit's functions would take away. */
+    /* The answer is no longer wanted. _exit, because the other thread still computes with what
+     * atexit's functions would free. */
     if (p.quit && !finished) _exit(1);
     return NULL;
 }
@@ -331,7 +331,7 @@ int show_live_begin(ShowLive *live, Trace *trace, const Tokenizer *tokenizer, in
     if (pthread_create(&live->thread, NULL, live_thread, live) == 0) return 0;
     pthread_mutex_destroy(&live->lock);
     terminal_close(&live->terminal);
-    return error_set(err, "there is no thread for drawing: try --steps-only");
+    return error_set(err, "no thread for drawing: try --steps-only");
 }
 
 void show_live_step(void *user, const DecodeStep *step) {

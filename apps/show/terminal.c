@@ -11,8 +11,8 @@
 
 #include "kernels/clock.h"
 
-/* Signal handlers have no arguments of their own: what they need stands here. Each signal's number
- * goes through a pipe to whoever waits; 0 is terminal_wake's. */
+/* State of the signal handlers. Each signal's number goes through a pipe to terminal_wait; 0 is
+ * terminal_wake's. */
 static int wake_pipe[2] = {-1, -1};
 
 static const int caught[] = {SIGINT,  SIGTERM, SIGHUP,  SIGQUIT, SIGPIPE, SIGALRM, SIGUSR1,
@@ -23,7 +23,7 @@ static struct sigaction handled_before[CAUGHT];
 static void catch_signal(int number) {
     int saved = errno;
     unsigned char byte = (unsigned char)number;
-    ssize_t n = write(wake_pipe[1], &byte, 1); /* a full pipe has enough to wake anybody */
+    ssize_t n = write(wake_pipe[1], &byte, 1); /* a full pipe wakes the reader anyway */
     (void)n;
     errno = saved;
 }
@@ -38,14 +38,14 @@ enum { FATAL = sizeof fatal / sizeof fatal[0] };
 static struct sigaction fatal_before[FATAL];
 
 static const char hide_cursor[] = "\033[?25l", show_cursor[] = "\033[?25h";
-static volatile sig_atomic_t is_taken, is_raw; /* the cursor is hidden; `cooked` is to come back */
+static volatile sig_atomic_t is_taken, is_raw; /* the cursor is hidden; restore `cooked` */
 static struct termios cooked;
 
 static void catch_fatal(int number, siginfo_t *info, void *context) {
     static const char plain[] = "\033[0m\033[?7h\033[?25h\r\n";
     if (is_taken && write(STDOUT_FILENO, plain, sizeof plain - 1) < 0) is_taken = 0;
     if (is_raw) tcsetattr(STDIN_FILENO, TCSANOW, &cooked);
-    for (int i = 0; i < FATAL; i++) { /* whoever waited for it before, or the end */
+    for (int i = 0; i < FATAL; i++) { /* the previous handler, or the end */
         if (fatal[i] != number) continue;
         sigaction(number, &fatal_before[i], NULL);
         if (fatal_before[i].sa_flags & SA_SIGINFO)
@@ -60,7 +60,7 @@ static void handlers_set(void) {
         struct sigaction action = {.sa_handler = catch_signal, .sa_flags = SA_RESTART};
         sigemptyset(&action.sa_mask);
         sigaction(caught[i], NULL, &handled_before[i]);
-        /* What a shell or nohup lets be ignored stays so. */
+        /* Signals that a shell or nohup ignores stay ignored. */
         if (handled_before[i].sa_handler != SIG_IGN) sigaction(caught[i], &action, NULL);
     }
     for (int i = 0; i < FATAL; i++) {
@@ -110,11 +110,11 @@ static int colours_of_terminal(void) {
     return 8;
 }
 
-/* `anew`: the terminal is as it shall be given back. */
-static void take(Terminal *terminal, bool anew) {
-    /* In the background, changing the terminal would stop the program: then it has no keys. */
+/* `save`: save the terminal's state to restore. */
+static void take(Terminal *terminal, bool save) {
+    /* In the background, changing the terminal would stop the program: no keys then. */
     terminal->keys = isatty(STDIN_FILENO) && tcgetpgrp(STDIN_FILENO) == getpgrp() &&
-                     (!anew || tcgetattr(STDIN_FILENO, &terminal->before) == 0);
+                     (!save || tcgetattr(STDIN_FILENO, &terminal->before) == 0);
     if (terminal->keys) {
         struct termios raw = terminal->before;
         raw.c_lflag &= ~(tcflag_t)(ICANON | ECHO); /* Ctrl-C and Ctrl-Z stay signals */
@@ -128,17 +128,17 @@ static void take(Terminal *terminal, bool anew) {
 
 static void give(Terminal *terminal) {
     terminal_write(terminal, show_cursor, sizeof show_cursor - 1);
-    /* Keys that were pressed for us shall not reach the shell. */
+    /* Keys pressed during playback must not reach the shell. */
     if (is_raw) tcsetattr(STDIN_FILENO, TCSAFLUSH, &cooked);
     is_taken = is_raw = 0;
 }
 
 int terminal_open(Terminal *terminal, Error *err) {
     *terminal = (Terminal){.colours = colours_of_terminal()};
-    /* Once, and never closed: another thread may be about to wake whom there is not any more. */
+    /* Opened once and never closed: another thread may still call terminal_wake. */
     if (wake_pipe[0] < 0 && pipe2(wake_pipe, O_CLOEXEC | O_NONBLOCK))
-        return error_set(err, "the terminal's signals cannot be caught: %s", strerror(errno));
-    handlers_set(); /* first: whatever comes from now on gives the terminal back */
+        return error_set(err, "cannot catch the terminal's signals: %s", strerror(errno));
+    handlers_set(); /* first: from now on any signal restores the terminal */
     take(terminal, true);
     return 0;
 }
@@ -147,7 +147,7 @@ void terminal_close(Terminal *terminal) {
     give(terminal);
     handlers_restore();
     unsigned char byte;
-    while (read(wake_pipe[0], &byte, 1) == 1) /* what came too late to be an event */
+    while (read(wake_pipe[0], &byte, 1) == 1) /* signals that came too late to be events */
         if (byte && byte != SIGCONT && byte != SIGWINCH) raise(byte);
 }
 
@@ -155,11 +155,11 @@ void terminal_yield(Terminal *terminal) {
     int number = terminal->signal;
     struct sigaction normal = {.sa_handler = SIG_DFL}, ours, resumed;
     sigemptyset(&normal.sa_mask);
-    if (number != SIGCONT) { /* after a stop that nobody could catch there is nothing to give */
+    if (number != SIGCONT) { /* after an uncatchable stop there is nothing to restore */
         give(terminal);
-        sigaction(SIGCONT, &normal, &resumed); /* going on after a stop of ours is no event */
+        sigaction(SIGCONT, &normal, &resumed); /* continuing after our own stop is not an event */
         sigaction(number, &normal, &ours);
-        raise(number); /* the end, or until somebody sends SIGCONT */
+        raise(number); /* ends, or stops until SIGCONT */
         sigaction(number, &ours, NULL);
         sigaction(SIGCONT, &resumed, NULL);
     }
@@ -186,8 +186,8 @@ static const Key keys[] = {
     {"\033[8~", TERMINAL_END},    {"G", TERMINAL_END},
 };
 
-/* How many bytes at the front are one sequence of a key that is not known (Page Up, say): ESC, one
- * byte or an introducer, parameters, and a last byte. 0: it has not ended yet. */
+/* Size of the escape sequence of an unknown key (Page Up, for example) at the front: ESC, one byte
+ * or an introducer, parameters, and a last byte. 0: it is incomplete. */
 static size_t unknown_key(const unsigned char *bytes, size_t count) {
     if (bytes[0] != 033 || count == 1) return count > 1 || bytes[0] != 033;
     if (bytes[1] != '[' && bytes[1] != 'O') return 1;
@@ -196,7 +196,7 @@ static size_t unknown_key(const unsigned char *bytes, size_t count) {
     return 0;
 }
 
-/* The next event among the bytes that were read; TERMINAL_NOTHING if there is none (yet). */
+/* The next event in the bytes read; TERMINAL_NOTHING if there is none (yet). */
 static TerminalEvent next_key(Terminal *t) {
     while (t->pending_count) {
         TerminalEvent event = TERMINAL_NOTHING;
@@ -216,7 +216,7 @@ static TerminalEvent next_key(Terminal *t) {
     return TERMINAL_NOTHING;
 }
 
-/* What came through the pipe; ends and stops go before everything else. */
+/* The next event from the pipe; signals that end or stop the program come first. */
 static TerminalEvent next_signal(Terminal *t) {
     unsigned char byte;
     TerminalEvent event = TERMINAL_NOTHING;

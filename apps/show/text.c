@@ -50,13 +50,13 @@ char *harmless_text(const char *text) {
         return NULL;
     }
     free(styled.styles);
-    styled.text[styled.size] = 0; /* there is room for 4 bytes more than the text took */
+    styled.text[styled.size] = 0; /* there is room for 4 more bytes than the text took */
     return styled.text;
 }
 
 /* ---- Clusters. ---- */
 
-/* What the characters of one cluster say together. */
+/* Combined properties of one cluster's characters. */
 static void cluster_measure(Cluster *cluster, const uint8_t *bytes) {
     int sum = 0, characters = 0, flags = 0, wide = 0;
     bool emoji = false, mark = false, unknown = false;
@@ -75,8 +75,8 @@ static void cluster_measure(Cluster *cluster, const uint8_t *bytes) {
         wide |= width == 2;
         sum += width > 0 ? width : 0;
     }
-    /* U+200D also joins letters of Indic and Arabic scripts: only what is wide or has an emoji's
-     * own style is an emoji. */
+    /* U+200D also joins letters of Indic and Arabic scripts: only wide clusters or those with emoji
+     * presentation are emoji. */
     emoji = flags == 2 || (emoji && (wide || memmem(bytes, cluster->size, "\xef\xb8\x8f", 3)));
     cluster->lone = sum == 0 && mark;
     sum += cluster->lone;
@@ -123,7 +123,7 @@ static int width_in(const Cluster *c, int columns) {
     return c->width < columns ? c->width : columns;
 }
 
-/* Where the line that begins at cluster `first` ends; *next is where the following one begins. */
+/* The end of the line that begins at cluster `first`; *next is the start of the following one. */
 static size_t line_end(const Layout *layout, size_t first, int columns, size_t *next) {
     const Cluster *c = layout->clusters;
     size_t n = layout->cluster_count, at = first, last = 0;

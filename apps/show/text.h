@@ -1,13 +1,13 @@
-/* text.h - text for a terminal: made harmless, measured, and broken into lines.
+/* text.h - text for a terminal: cleaned, measured, and broken into lines.
  *
- * Whatever a model, a file's name or a question holds, nothing of it can move the cursor, change
- * colours or turn the direction of writing: all goes through clean_character (clean_text.h).
+ * No text of a model, a file name or a question can move the cursor, change colors or the writing
+ * direction: all goes through clean_character (clean_text.h).
  *
- * Width is counted in columns, by grapheme clusters (UAX 29), which are never torn apart: the sum
- * of the widths of their characters (UAX 11, as wcwidth), but 2 for those that are one emoji
- * (joined by U+200D, with a skin colour, a flag, or with U+FE0F). Terminals do not agree on the
- * latter: they are marked, so that whoever draws can put the cursor where it has to be. Lines are
- * broken where UAX 14 allows it, and inside of words that are wider than the line.
+ * Width is counted in columns, by grapheme clusters (UAX 29), which are never split: the sum of the
+ * widths of their characters (UAX 11, as wcwidth), but 2 for those that are one emoji (joined by
+ * U+200D, with a skin tone, a flag, or with U+FE0F). Terminals disagree on the latter: they are
+ * marked, so that the caller can place the cursor explicitly. Lines are broken where UAX 14 allows
+ * it, and inside of words that are wider than the line.
  */
 #ifndef EASYFIRST_APPS_SHOW_TEXT_H
 #define EASYFIRST_APPS_SHOW_TEXT_H
@@ -18,20 +18,20 @@
 
 #include "kernels/error.h"
 
-/* Text of which each byte has a style, a number that is the caller's. Zero-initialise; free with
+/* Text with a style, a number of the caller's choice, for each byte. Zero-initialise; free with
  * styled_free. */
 typedef struct StyledText {
-    char *text; /* harmless UTF-8, not terminated */
+    char *text; /* cleaned UTF-8, not terminated */
     uint8_t *styles;
     size_t size, capacity;
 } StyledText;
 
-/* Appends `size` bytes, made harmless. */
+/* Appends `size` bytes, cleaned. */
 int styled_append(StyledText *text, const char *bytes, size_t size, uint8_t style, Error *err);
 void styled_clear(StyledText *text); /* keeps the memory */
 void styled_free(StyledText *text);
 
-/* A text made harmless, terminated; the caller's to free. NULL without memory. */
+/* A cleaned text, terminated; the caller's to free. NULL: out of memory. */
 char *harmless_text(const char *text);
 
 typedef struct Cluster {
@@ -54,17 +54,17 @@ typedef struct Layout {
     size_t cluster_count, cluster_room;
     Line *lines;
     size_t line_count, line_room;
-    char *breaks; /* scratch: where lines, and behind them clusters, may begin */
+    char *breaks; /* scratch: where lines, and after them clusters, may begin */
     size_t break_room;
 } Layout;
 
 /* Breaks a text into lines of at most `columns` (1 at least). White space at a break is left out. A
- * cluster wider than the line is kept, alone in its line, with the line's width. There is one line
- * at least. What was in the layout before is gone. */
+ * cluster wider than the line is kept, alone in its line, with the line's width. There is at least
+ * one line. Replaces the layout's contents. */
 int layout_make(Layout *layout, const StyledText *text, int columns, Error *err);
 void layout_free(Layout *layout);
 
-/* Columns that a text takes, made harmless. */
+/* Columns that a text takes, cleaned. */
 int text_width(const char *text);
 
 #endif

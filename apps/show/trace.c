@@ -9,7 +9,7 @@
 
 /* ---- Pieces: one text for each id. ---- */
 
-/* A hash table with open addressing; ids of -1 are free places. At most half full. */
+/* A hash table with open addressing; an id of -1 marks a free slot. At most half full. */
 struct TracePieces {
     int32_t *ids;
     char **texts;
@@ -28,7 +28,7 @@ static int pieces_grow(TracePieces *p, Error *err) {
     bigger.texts = malloc(bigger.capacity * sizeof *bigger.texts);
     if (!bigger.ids || !bigger.texts) {
         free(bigger.ids), free(bigger.texts);
-        return error_set(err, "out of memory for a trace's words");
+        return error_set(err, "out of memory for a trace's tokens");
     }
     for (size_t i = 0; i < bigger.capacity; i++) bigger.ids[i] = -1;
     for (size_t i = 0; i < p->capacity; i++) {
@@ -47,7 +47,7 @@ const char *trace_piece(Trace *trace, int32_t id, const char *piece, Error *err)
     size_t at = place_of(p, id);
     if (p->ids[at] == id) return p->texts[at];
     p->texts[at] = strdup(piece);
-    if (!p->texts[at]) return error_set(err, "out of memory for a trace's words"), NULL;
+    if (!p->texts[at]) return error_set(err, "out of memory for a trace's tokens"), NULL;
     p->ids[at] = id, p->count++;
     return p->texts[at];
 }
@@ -132,7 +132,7 @@ int trace_room(TraceHypothesis *h, Error *err) {
     return 0;
 }
 
-/* A number as JSON gives it back. */
+/* A number after a round trip through JSON. */
 static double rounded(double score) {
     char digits[32];
     snprintf(digits, sizeof digits, "%.*g", JSON_DIGITS, score);
@@ -181,7 +181,7 @@ bool trace_changes(const TraceHypothesis *h, int step) {
     return false;
 }
 
-/* What the network held likely beside its proposals, and where it looked. */
+/* Top-k alternatives and attention. */
 static int add_inspection(Trace *trace, int index, const AnswerInspection *inspection,
                           const Tokenizer *tokenizer, Error *err) {
     const TraceHypothesis *h = &trace->hypotheses[index];
@@ -200,7 +200,7 @@ static int add_inspection(Trace *trace, int index, const AnswerInspection *inspe
     return 0;
 }
 
-/* What is known of a hypothesis at the end. */
+/* The results of a hypothesis. */
 static int finish_hypothesis(Trace *trace, int index, const Answers *answers, int result,
                              const Tokenizer *tokenizer, Error *err) {
     const DecodeResult *r = &answers->results[result];
@@ -219,7 +219,7 @@ static int finish_hypothesis(Trace *trace, int index, const Answers *answers, in
                : 0;
 }
 
-/* Hypotheses that failed have no answer to be shown. */
+/* Failed hypotheses have no answer to show. */
 static void drop_hypothesis(Trace *trace, int index) {
     TraceHypothesis *h = &trace->hypotheses[index];
     hypothesis_free(h);
@@ -241,7 +241,7 @@ int trace_finish(Trace *trace, const Answers *answers, int index, const Tokenize
         if (result == answer->best) trace->best = i;
         TRY(finish_hypothesis(trace, i++, answers, result, tokenizer, err));
     }
-    if (trace->best < 0) return error_set(err, "no hypothesis could be filled in");
+    if (trace->best < 0) return error_set(err, "no hypothesis could be decoded");
     trace->prompt_tokens = answer->prompt_tokens;
     trace->dropped_tokens = answer->dropped_tokens;
     trace->finished = true;
@@ -253,7 +253,7 @@ static int add_steps(Trace *trace, const Answers *answers, const Answer *answer,
     for (int i = 0; i < answer->count; i++) {
         const DecodeResult *r = &answers->results[answer->first + i];
         if (!r->trace && r->error) continue;
-        if (!r->trace) return error_set(err, "the answer was filled without keeping its steps");
+        if (!r->trace) return error_set(err, "the answer was decoded without keeping its steps");
         for (int s = 0; s < r->steps; s++)
             TRY(trace_step(trace, tokenizer,
                            &(DecodeStep){.hypothesis = i,
@@ -296,7 +296,7 @@ int trace_attention(Trace *trace, int hypothesis, const float *attention, Error 
                          hypothesis);
     TraceHypothesis *h = &trace->hypotheses[hypothesis];
     size_t n = (size_t)h->length * (size_t)trace->geometry.grid * (size_t)trace->geometry.grid;
-    if (!n) return error_set(err, "a trace without an image takes no attention");
+    if (!n) return error_set(err, "a trace without an image cannot have attention");
     for (size_t i = 0; i < n; i++)
         if (!(attention[i] >= 0 && attention[i] <= 1e30f))
             return error_set(err, "attention is %g: a finite number from 0 on is expected",

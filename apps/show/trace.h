@@ -1,11 +1,10 @@
-/* trace.h - how one answer was filled in, step by step: what `show` draws in the terminal, as a
- * page and as a figure, what it keeps in a file and plays again, and what the order of filling is
- * measured from.
+/* trace.h - how one answer was filled in, step by step: `show` draws it in the terminal, as a page
+ * and as a figure, and saves and replays it; `eval order` measures the decoding order from it.
  *
  * A trace holds all hypotheses that were tried for one question, each with all of its steps. It is
- * made while the answer is being filled (trace_begin, trace_step for every step, trace_finish),
- * from finished answers (trace_from_answers), or from a file (trace_read_json); the three give the
- * same.
+ * made while the answer is decoded (trace_begin, trace_step for every step, trace_finish), from
+ * finished answers (trace_from_answers), or from a file (trace_read_json); all three give the same
+ * trace.
  *
  * JSON. One object; it has everything that `--json` prints for an answer (apps/cli/report.h), under
  * the same names, so that a reader of the one reads the other:
@@ -28,7 +27,7 @@
  *                 patch of the image
  *   trace         list of steps: {"step": from 1, "evaluated": whether the network ran, "cells"}
  *
- * and beside it
+ * and in addition
  *
  *   model         text: the model's folder, or its parts; may be missing
  *   best          index of the best hypothesis, from 0; missing: the one of the highest score
@@ -38,11 +37,10 @@
  *                 point (left + scale_x x, top + scale_y y)}; may be missing
  *
  * A cell, one for each position of the answer, is {"id", "piece", "score", "masked", "proposal",
- * "proposal_piece", "proposal_score"}: what stands there after the step with its log-probability
- * (null if masked), and what the network proposed. It may have "top_k": [{"id", "piece",
- * "score"}], the next likeliest words at this step, the likeliest first. In a piece "▁" stands for
- * the space in front of a word. Numbers are written with so many digits that every float comes
- * back.
+ * "proposal_piece", "proposal_score"}: the token after the step with its log-probability (null if
+ * masked), and the network's proposal. It may have "top_k": [{"id", "piece", "score"}], the next
+ * likeliest tokens at this step, the likeliest first. In a piece "▁" means a space before a word.
+ * Numbers have enough digits to restore every float exactly.
  */
 #ifndef EASYFIRST_APPS_SHOW_TRACE_H
 #define EASYFIRST_APPS_SHOW_TRACE_H
@@ -72,19 +70,19 @@ typedef struct TraceEntry {
 
 typedef struct TraceHypothesis {
     int length;          /* positions, at least 1 */
-    int sample;          /* tells hypotheses of one length apart */
+    int sample;          /* distinguishes hypotheses of one length */
     int evaluations;     /* runs of the network because of it */
     double score;        /* mean log-probability of its tokens; of 9 digits, as in JSON */
     char *text;          /* owned; "" until the trace is finished */
-    int steps;           /* that are there */
-    int planned;         /* that there will be */
+    int steps;           /* so far */
+    int planned;         /* steps in total */
     int capacity;        /* steps that `entries` and `evaluated` have room for */
     TraceEntry *entries; /* [steps, length] */
     bool *evaluated;     /* [steps] */
     float *attention;    /* [length, grid * grid] of the trace's image, or NULL */
 } TraceHypothesis;
 
-/* How the image was put before the vision tower; width 0: not known. See PreprocessMap. */
+/* How the image was preprocessed for the vision tower; width 0: not known. See PreprocessMap. */
 typedef struct TraceGeometry {
     int width, height, size, grid;
     PreprocessMap map;
@@ -104,12 +102,11 @@ typedef struct Trace {
     TraceHypothesis *hypotheses;
     int count;
     int best;      /* index; -1 until the trace is finished */
-    bool finished; /* texts, scores and `best` are there */
+    bool finished; /* texts, scores and `best` are set */
     TracePieces *pieces;
 } Trace;
 
-/* What is known before the first step. Texts are copied; those that are no UTF-8 get U+FFFD for
- * what is wrong. */
+/* What is known before the first step. Texts are copied; invalid UTF-8 becomes U+FFFD. */
 typedef struct TraceAbout {
     const char *image; /* NULL: none */
     const char *question;
@@ -118,16 +115,15 @@ typedef struct TraceAbout {
     const DecodeOptions *options;
 } TraceAbout;
 
-/* An empty trace: no hypotheses yet. On failure, here and below, there is nothing in it that
- * trace_free would not free; that is always allowed. */
+/* An empty trace: no hypotheses yet. After a failure, here and below, trace_free is allowed. */
 int trace_begin(Trace *trace, const TraceAbout *about, Error *err);
 
-/* Appends one step, as a DecodeCallback is told it, for a run with one request: `step->hypothesis`
- * is the index of its hypothesis here, too. Steps of a hypothesis come in order. */
+/* Appends one step, as passed to a DecodeCallback, of a run with one request: `step->hypothesis` is
+ * the index of its hypothesis here, too. Steps of a hypothesis come in order. */
 int trace_step(Trace *trace, const Tokenizer *tokenizer, const DecodeStep *step, Error *err);
 
-/* Adds what is known at the end: texts, scores, the best; from answer `index`, whose steps were
- * appended. Hypotheses that failed are left out. */
+/* Adds texts, scores and the best hypothesis of answer `index`, whose steps were appended.
+ * Hypotheses that failed are left out. */
 int trace_finish(Trace *trace, const Answers *answers, int index, const Tokenizer *tokenizer,
                  Error *err);
 
@@ -135,8 +131,8 @@ int trace_finish(Trace *trace, const Answers *answers, int index, const Tokenize
 int trace_from_answers(Trace *trace, const TraceAbout *about, const Answers *answers, int index,
                        const Tokenizer *tokenizer, Error *err);
 
-/* Notes how an image of width x height pixels was put before a tower whose features are a grid of
- * grid x grid patches. */
+/* Records how an image of width x height pixels was preprocessed for a tower with grid x grid
+ * patches. */
 int trace_geometry(Trace *trace, int width, int height, const PreprocessConfig *config, int grid,
                    Error *err);
 
@@ -155,20 +151,18 @@ static inline const TraceEntry *trace_entries(const TraceHypothesis *h, int step
     return h->entries + (size_t)step * (size_t)h->length;
 }
 
-/* Whether a step (from 0) leaves other tokens than the one before it; the first comes
- * after masks. */
+/* Whether a step (from 0) changes any token; the first is compared with all masks. */
 bool trace_changes(const TraceHypothesis *h, int step);
 
-/* A finished trace as JSON (NULL without memory), released by the caller; and as a line in a file,
- * which appears whole or not at all; "-" is standard output, which the caller flushes. */
+/* A finished trace as JSON (NULL: out of memory), released by the caller; and as a line in a file,
+ * written atomically; "-" is standard output, which the caller flushes. */
 json_t *trace_json(const Trace *trace);
 int trace_write_json(const Trace *trace, const char *path, Error *err);
 
 /* Reads such a file ("-" is standard input), of at most 256 MiB; files of several lines are
- * refused: one answer is one trace. Everything is checked: kinds, ranges, sizes that belong
- * together, that scores are finite, that an id has one piece, that texts are UTF-8 without NUL.
- * Errors name the file, the place in it, what was found and what was expected. Unknown members are
- * ignored. */
+ * refused: one answer is one trace. Everything is checked: types, ranges, matching sizes, finite
+ * scores, one piece for each id, texts in UTF-8 without NUL. Errors name the file, the place in it,
+ * what was found and what was expected. Unknown members are ignored. */
 int trace_read_json(Trace *trace, const char *path, Error *err);
 
 void trace_free(Trace *trace);

@@ -137,7 +137,7 @@ int trace_write_json(const Trace *trace, const char *path, Error *err) {
     char *line = json_line(object, JSON_DIGITS);
     if (!line) return error_set(err, "%s: out of memory for the trace", path);
     size_t size = strlen(line);
-    line[size] = '\n'; /* in the place of the terminating 0 */
+    line[size] = '\n'; /* replaces the terminating 0 */
     int status = file_write_all(path, line, size + 1, err);
     free(line);
     return status;
@@ -213,7 +213,7 @@ static int read_text(const Reader *r, const json_t *object, const char *name, co
     return 0;
 }
 
-/* A text of the trace's own; NULL if it is missing and may be. */
+/* A string of the trace; NULL if it is missing and optional. */
 static int copy_text(const Reader *r, const json_t *object, const char *name, bool needed,
                      char **out) {
     const char *text;
@@ -320,7 +320,7 @@ static int read_attention(Reader *r, const json_t *object, TraceHypothesis *h) {
     TRY(read_list(r, object, "attention", h->length, &list));
     json_array_foreach(list, i, row) {
         if (!json_is_array(row) || json_array_size(row) != patches)
-            return wrong(r, "attention", "an array with something else in it",
+            return wrong(r, "attention", "an array of another shape",
                          "one list for each position, with a number for each patch");
     }
     h->attention = malloc((size_t)h->length * patches * sizeof *h->attention);
@@ -329,7 +329,7 @@ static int read_attention(Reader *r, const json_t *object, TraceHypothesis *h) {
         json_array_foreach(row, k, value) {
             double weight = json_is_number(value) ? json_number_value(value) : NAN;
             if (!(weight >= 0 && weight <= 1e30))
-                return wrong(r, "attention", "an array with something else in it",
+                return wrong(r, "attention", "an array with other values",
                              "numbers from 0 on only");
             h->attention[i * patches + k] = (float)weight;
         }
@@ -391,7 +391,7 @@ static int read_hypotheses(Reader *r, const json_t *root) {
     return 0;
 }
 
-/* What is told twice has to be the same. */
+/* Redundant values must agree. */
 static int read_best(Reader *r, const json_t *root) {
     const TraceHypothesis *h = &r->trace->hypotheses[r->trace->best];
     const char *answer;
@@ -433,7 +433,7 @@ static int read_root(Reader *r, const json_t *root) {
     return 0;
 }
 
-/* Opening a named pipe would wait for its writer, perhaps forever: without one it is empty. */
+/* Opening a named pipe would wait for a writer, perhaps forever: without one it is empty. */
 static FILE *open_file(const char *path) {
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0) return NULL;
@@ -441,7 +441,7 @@ static FILE *open_file(const char *path) {
     return fdopen(fd, "rb");
 }
 
-/* The whole file; *bytes is the caller's. */
+/* Reads the whole file; *bytes is the caller's. */
 static int read_bytes(const char *path, char **bytes, size_t *size, Error *err) {
     bool standard = !strcmp(path, "-");
     FILE *in = standard ? stdin : open_file(path);

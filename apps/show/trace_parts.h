@@ -1,4 +1,4 @@
-/* trace_parts.h - what the files that make traces share; private to them. */
+/* trace_parts.h - shared by trace.c and trace_json.c; private to them. */
 #ifndef EASYFIRST_APPS_SHOW_TRACE_PARTS_H
 #define EASYFIRST_APPS_SHOW_TRACE_PARTS_H
 
@@ -7,13 +7,13 @@
 /* An empty trace that can take hypotheses. */
 int trace_open(Trace *trace, Error *err);
 
-/* Makes at least so many hypotheses be there; new ones have no length yet. */
+/* Grows the trace to at least `count` hypotheses; new ones have no length yet. */
 int trace_hypotheses(Trace *trace, int count, Error *err);
 
-/* Room for one more step of a hypothesis whose length and planned steps are set. */
+/* Reserves one more step of a hypothesis whose length and planned steps are set. */
 int trace_room(TraceHypothesis *h, Error *err);
 
-/* The trace's own text of an id (not negative): the first that was given for it. NULL without
+/* The trace's own text of an id (not negative): the first that was given for it. NULL: out of
  * memory.
  */
 const char *trace_piece(Trace *trace, int32_t id, const char *piece, Error *err);

@@ -1,6 +1,6 @@
 "use strict";
-// The player of a page. Data is the block of JSON that apps/show/page.h describes; texts of it become
-// text nodes and nothing else.
+// The player of a page. `data` is the block of JSON that apps/show/page.h describes; its texts only
+// ever become text nodes.
 (() => {
 const $ = (id) => document.getElementById(id);
 const data = JSON.parse($("trace").textContent);
@@ -12,8 +12,8 @@ let answer, cards = [], plot = null;
 
 // ---- The trace. ----
 
-// All states of a hypothesis: states[s][i] is place i after step s, states[0] is all masks. `since`
-// is the step that wrote what stands there.
+// All states of a hypothesis: states[s][i] is position i after step s, states[0] is all masks. `since`
+// is the step that wrote the token.
 function unfold(h) {
   let cells = Array.from({ length: h.length }, () => ({ piece: MASK, p: 0, likely: [], since: 0 }));
   const states = [cells], changed = [false], erasing = [false];
@@ -42,7 +42,7 @@ const stepOf = (h) => Math.min(now.step, h.last);
 const filled = (cells) => cells.reduce((n, c) => n + (c.piece !== MASK), 0);
 const current = () => hypotheses[now.h];
 
-// What stood at a place and was taken away in step s, or MASK.
+// The token that step s erased at a position, or MASK.
 function erased(h, s, i) {
   const before = s > 0 ? h.states[s - 1][i].piece : MASK;
   return before !== h.states[s][i].piece ? before : MASK;
@@ -67,24 +67,24 @@ function make(tag, name, text, parent) {
   return element;
 }
 
-function colour(p) {
+function color(p) {
   const at = Math.min(Math.max(p, 0), 1) * 4, k = Math.min(Math.floor(at), 3);
   return `color-mix(in srgb, var(--c${k + 1}) ${(100 * (at - k)).toFixed(1)}%, var(--c${k}))`;
 }
 
-// Scripts without spaces between words: lines are broken between letters, and so between blanks.
+// Scripts without spaces between words: lines may break between letters, and so between blanks.
 const SPACELESS = /\p{Script=Han}|\p{Script=Hiragana}|\p{Script=Katakana}|\p{Script=Thai}|\p{Script=Hangul}/u;
 const pen = document.createElement("canvas").getContext("2d");
 
-// Widths of the last words in em: the blanks take them.
+// Widths of the final tokens in em, for the blanks.
 function widths(h, box) {
   pen.font = "100px " + getComputedStyle(box).fontFamily;
   return h.states[h.last].map((c) =>
     c.piece === MASK ? 1.2 : Math.max(pen.measureText(bare(c.piece)).width / 100, 0.35));
 }
 
-// Which blanks may begin a line: between letters of scripts without spaces, and in words so long that
-// they might not fit into one.
+// Which blanks may begin a line: between letters of scripts without spaces, and in words that may be
+// longer than a line.
 function loose(h, wide) {
   const out = h.states[h.last].map((c) => c.piece !== MASK && SPACELESS.test(bare(c.piece)));
   for (let i = 0, end; i < h.length; i = end) {
@@ -95,9 +95,9 @@ function loose(h, wide) {
   return out;
 }
 
-// The words of a hypothesis in a box. A span for each place, which stays, and before it a text node
+// The tokens of a hypothesis in a box: for each position a permanent span, and before it a text node
 // for the space.
-class Words {
+class Tokens {
   constructor(h, box) {
     this.h = h;
     this.widths = widths(h, box);
@@ -106,7 +106,7 @@ class Words {
     this.nodes = h.lead.map(() => {
       const space = document.createTextNode("");
       box.append(space);
-      return { space, span: make("span", "word", undefined, box), key: null };
+      return { space, span: make("span", "token", undefined, box), key: null };
     });
   }
   show(s) {
@@ -116,12 +116,12 @@ class Words {
       if (key === node.key) return;
       node.key = key;
       if (cell.piece === MASK) this.blank(node, i, gone);
-      else this.word(node, i, cell, gone, cell.since === s);
+      else this.token(node, i, cell, gone, cell.since === s);
     });
   }
   blank({ space, span }, i, gone) {
     space.data = i && this.h.lead[i] ? " " : "";
-    span.className = "word blank" + (this.loose[i] && gone === MASK ? " loose" : "");
+    span.className = "token blank" + (this.loose[i] && gone === MASK ? " loose" : "");
     span.style.backgroundColor = "";
     span.replaceChildren();
     make("span", "gap", "__", span);
@@ -129,11 +129,11 @@ class Words {
     span.style.paddingInlineEnd = gone === MASK ? `min(${this.widths[i].toFixed(3)}em, 100%)` : "";
     span.setAttribute("aria-label", gone === MASK ? "blank" : "blank, erased: " + visible(gone));
   }
-  word({ space, span }, i, cell, gone, fresh) {
+  token({ space, span }, i, cell, gone, fresh) {
     space.data = i && data.pieces[cell.piece].startsWith(SPACE) ? " " : "";
     const text = bare(cell.piece);
-    span.className = "word" + (fresh ? " new" : "") + (text.trim() ? "" : " none");
-    span.style.backgroundColor = colour(cell.p);
+    span.className = "token" + (fresh ? " new" : "") + (text.trim() ? "" : " none");
+    span.style.backgroundColor = color(cell.p);
     span.style.paddingInlineEnd = "";
     span.textContent = text;
     if (gone !== MASK) make("s", "above", visible(gone), span);
@@ -144,14 +144,14 @@ class Words {
   }
 }
 
-// ---- The answer's words can be pointed at, chosen and walked through. ----
+// ---- Tokens of the answer: hover, select, keyboard. ----
 
 function answerMake() {
   const h = current(), box = $("answer");
   box.classList.toggle("long", h.length > 24);
   box.setAttribute("role", "group");
   box.setAttribute("aria-label", "Answer");
-  answer = new Words(h, box);
+  answer = new Tokens(h, box);
   answer.nodes.forEach(({ span }, i) => {
     span.setAttribute("role", "button");
     span.setAttribute("aria-pressed", "false");
@@ -171,30 +171,30 @@ function rove(i) {
 function point(i) {
   if (now.pointed === i) return;
   now.pointed = i;
-  showPlace();
+  showPosition();
 }
 
 function choose(i) {
   now.chosen = i;
-  showPlace();
+  showPosition();
 }
 
-// The written word that the model was the least sure of in the end; null if there is none.
+// The position of the final token with the lowest probability; null if there is none.
 function leastSure(h) {
   const cells = h.states[h.last];
   return cells.reduce((least, c, i) =>
     c.piece !== MASK && (least === null || c.p < cells[least].p) ? i : least, null);
 }
 
-// What is told of one place: a card, a map on the image, a row of the grid.
-function showPlace() {
+// Shows one position: its card, its attention over the image, its row of the grid.
+function showPosition() {
   const i = now.pointed ?? now.chosen;
   answer.nodes.forEach(({ span }, k) => {
     span.classList.toggle("chosen", k === now.chosen);
     span.setAttribute("aria-pressed", String(k === now.chosen));
   });
   showCard(i);
-  showLook(i);
+  showAttention(i);
   plot.draw();
 }
 
@@ -203,22 +203,22 @@ function showCard(i) {
   card.replaceChildren();
   card.classList.toggle("empty", i === null);
   if (i === null) {
-    make("p", "hint", "Point at a word, or choose it, to see when it was written, how sure the " +
-      "model was, and what else it thought of.", card);
+    make("p", "hint", "Point at a token, or click it, to see when it was written, its probability, and the " +
+      "top-k alternatives.", card);
     return;
   }
   const cell = h.states[s][i], blank = cell.piece === MASK;
   make("h3", "", blank ? "not written yet" : visible(cell.piece), card).dir = "auto";
-  const facts = [`place ${i + 1} of ${h.length}`];
+  const facts = [`position ${i + 1} of ${h.length}`];
   if (!blank) facts.unshift(`written in step ${cell.since} of ${h.last}`, `probability ${percent(cell.p)}`);
   facts.push(...erasures(h, s, i));
-  if (blank && s > 0) facts.push(`likely here in step ${s}:`);
+  if (blank && s > 0) facts.push(`most likely in step ${s}:`);
   make("p", "facts", facts.join(" · "), card);
   const source = blank ? cell : h.states[cell.since][i];
   if (s > 0) showBars(card, source.likely, blank ? MASK : cell.piece, cell.p);
 }
 
-// What was erased at a place until step s, each word once with its steps.
+// The tokens erased at a position up to step s, each once with its steps.
 function erasures(h, s, i) {
   const steps = new Map();
   for (let t = 1; t <= s; t++) {
@@ -229,7 +229,7 @@ function erasures(h, s, i) {
     `“${visible(gone)}” erased in ${list.length > 1 ? "steps" : "step"} ${list.join(", ")}`);
 }
 
-// Bars of what was likely, the likeliest first.
+// Bars of the likeliest tokens, the likeliest first.
 function showBars(card, likely, piece, p) {
   const rows = [];
   for (let k = 0; k < likely.length; k += 2) rows.push([likely[k], Math.exp(likely[k + 1])]);
@@ -240,12 +240,12 @@ function showBars(card, likely, piece, p) {
     make("span", "name" + (one === piece ? " chosen" : ""), visible(one), bars).dir = "auto";
     const bar = make("i", "", undefined, make("span", "bar", undefined, bars));
     bar.style.width = (100 * share).toFixed(2) + "%";
-    bar.style.backgroundColor = colour(share);
+    bar.style.backgroundColor = color(share);
     make("span", "numbers", percent(share), bars);
   }
 }
 
-// ---- Where the model looked. ----
+// ---- Attention over the image. ----
 
 // The rectangle of the image inside of its frame, in CSS pixels.
 function imageBox(img) {
@@ -254,35 +254,34 @@ function imageBox(img) {
   return { left: (img.clientWidth - width) / 2, top: (img.clientHeight - height) / 2, width, height };
 }
 
-function showLook(i) {
-  const h = current(), img = $("image"), note = $("look-note"), canvas = $("look");
+function showAttention(i) {
+  const h = current(), img = $("image"), note = $("attention-note"), canvas = $("attention");
   const maps = img && data.geometry && h.attention;
   note.hidden = !maps;
   canvas.classList.remove("on");
   if (!maps) return;
-  const word = i === null ? null : h.states[stepOf(h)][i];
+  const token = i === null ? null : h.states[stepOf(h)][i];
   note.replaceChildren();
-  if (!word) {
-    make("span", "", "Point at a word to see where in the image the model looked when it wrote " +
-      "it.", note);
+  if (!token) {
+    make("span", "", "Point at a token to see the model’s attention over the image when it wrote it.", note);
     return;
   }
-  if (word.piece === MASK || word.since !== h.states[h.last][i].since) {
-    make("span", "", "Where the model looked is known for the words that stay.", note);
+  if (token.piece === MASK || token.since !== h.states[h.last][i].since) {
+    make("span", "", "Attention is recorded for the final tokens only.", note);
     return;
   }
   const map = h.attention[i], sum = map.reduce((a, b) => a + b, 0);
   const most = map.reduce((a, b) => Math.max(a, b), 1);
-  make("span", "", `Where the model looked when it wrote “${visible(word.piece)}”: ` +
-    `${percent(sum / 1e6)} of its attention was on the image (mean over heads and layers).`, note);
+  make("span", "", `Attention when the model wrote “${visible(token.piece)}”: ` +
+    `${percent(sum / 1e6)} of it was on the image (mean over heads and layers).`, note);
   const scale = make("span", "scale", "none", note);
   make("i", "", undefined, scale);
   make("span", "", `${percent(most / 1e6)} in the brightest patch`, scale);
-  if (img.naturalWidth) drawLook(canvas, img, map, most);
+  if (img.naturalWidth) drawAttention(canvas, img, map, most);
 }
 
-// A veil that is the thinner, the more a patch was looked at.
-function drawLook(canvas, img, map, most) {
+// A veil over the image, thinner where a patch got more attention.
+function drawAttention(canvas, img, map, most) {
   const box = imageBox(img), p = data.geometry, dense = devicePixelRatio || 1, veil = 0.8;
   for (const side of ["left", "top", "width", "height"]) canvas.style[side] = box[side] + "px";
   canvas.width = Math.round(box.width * dense);
@@ -307,62 +306,62 @@ function drawLook(canvas, img, map, most) {
 class Plot {
   constructor(canvas) {
     this.canvas = canvas;
-    canvas.addEventListener("pointermove", (e) => this.tell(this.at(e)));
-    canvas.addEventListener("pointerleave", () => this.tell(null));
+    canvas.addEventListener("pointermove", (e) => this.describe(this.at(e)));
+    canvas.addEventListener("pointerleave", () => this.describe(null));
     canvas.addEventListener("click", (e) => {
       const at = this.at(e);
       if (!at) return;
       stop();
       go(at.step);
-      choose(at.place);
+      choose(at.position);
     });
   }
-  // Colours as they are now; canvases know no variables.
+  // The current colors; a canvas cannot use CSS variables.
   palette() {
-    const probe = make("span", "", undefined, document.body), colours = {};
+    const probe = make("span", "", undefined, document.body), colors = {};
     for (const name of ["ink", "quiet", "line", "sheet", "accent", "c0", "c1", "c2", "c3", "c4"]) {
       probe.style.color = `var(--${name})`;
-      colours[name] = getComputedStyle(probe).color;
+      colors[name] = getComputedStyle(probe).color;
     }
-    colours.font = getComputedStyle(document.body).fontFamily;
+    colors.font = getComputedStyle(document.body).fontFamily;
     probe.remove();
-    colours.ramp = [0, 1, 2, 3, 4].map((k) => colours["c" + k].match(/[\d.]+/g).map(Number));
-    return colours;
+    colors.ramp = [0, 1, 2, 3, 4].map((k) => colors["c" + k].match(/[\d.]+/g).map(Number));
+    return colors;
   }
-  measure(c, colours) {
+  measure(c, colors) {
     const h = current(), width = this.canvas.parentElement.clientWidth;
     const row = h.length <= 16 ? 26 : h.length <= 40 ? 20 : 15;
-    c.font = `bold ${row > 18 ? 13 : 11}px ${colours.font}`;
+    c.font = `bold ${row > 18 ? 13 : 11}px ${colors.font}`;
     const labels = h.states[h.last].map((cell) => (cell.piece === MASK ? "" : visible(cell.piece)));
     const longest = Math.max(...labels.map((text) => c.measureText(text).width));
     const left = Math.ceil(Math.min(longest, width * 0.3)) + 14, column = (width - left - 2) / h.last;
     return { width, row, labels, left, column, top: 4, height: h.length * row + 34 };
   }
   draw() {
-    const h = current(), canvas = this.canvas, c = canvas.getContext("2d"), colours = this.palette();
-    const m = (this.m = this.measure(c, colours)), dense = devicePixelRatio || 1;
+    const h = current(), canvas = this.canvas, c = canvas.getContext("2d"), colors = this.palette();
+    const m = (this.m = this.measure(c, colors)), dense = devicePixelRatio || 1;
     canvas.width = Math.round(m.width * dense);
     canvas.height = Math.round(m.height * dense);
     canvas.style.height = m.height + "px";
-    canvas.setAttribute("aria-label", `Grid of ${counted(h.length, "place")} and ` +
+    canvas.setAttribute("aria-label", `Grid of ${counted(h.length, "position")} and ` +
       `${counted(h.last, "step")}; the slider goes through the same steps.`);
     c.scale(dense, dense);
     c.textBaseline = "middle";
-    for (let i = 0; i < h.length; i++) this.row(c, h, i, m, colours);
-    this.axis(c, h, m, colours);
+    for (let i = 0; i < h.length; i++) this.row(c, h, i, m, colors);
+    this.axis(c, h, m, colors);
   }
-  ramp(colours, p) {
+  ramp(colors, p) {
     const at = Math.min(Math.max(p, 0), 1) * 4, k = Math.min(Math.floor(at), 3), f = at - k;
-    const mix = [0, 1, 2].map((j) => Math.round(colours.ramp[k][j] * (1 - f) + colours.ramp[k + 1][j] * f));
+    const mix = [0, 1, 2].map((j) => Math.round(colors.ramp[k][j] * (1 - f) + colors.ramp[k + 1][j] * f));
     return `rgb(${mix})`;
   }
-  row(c, h, i, m, colours) {
+  row(c, h, i, m, colors) {
     const y = m.top + i * m.row, x = (s) => m.left + s * m.column, s = stepOf(h);
     const here = i === (now.pointed ?? now.chosen);
-    c.fillStyle = here ? colours.line : colours.sheet;
+    c.fillStyle = here ? colors.line : colors.sheet;
     c.fillRect(m.left, y + 1, m.width - m.left - 2, m.row - 2);
-    c.fillStyle = here ? colours.ink : colours.quiet;
-    c.font = `${here ? "bold " : ""}${m.row > 18 ? 13 : 11}px ${colours.font}`;
+    c.fillStyle = here ? colors.ink : colors.quiet;
+    c.font = `${here ? "bold " : ""}${m.row > 18 ? 13 : 11}px ${colors.font}`;
     c.textAlign = "right";
     c.fillText(this.clip(c, m.labels[i], m.left - 10), m.left - 8, y + m.row / 2);
     for (let t = 1; t <= h.last;) {
@@ -371,18 +370,18 @@ class Plot {
       const goes = (next) => next.piece === cell.piece && next.p === cell.p;
       while (end < h.last && goes(h.states[end + 1][i])) end++;
       if (cell.piece !== MASK) {
-        c.fillStyle = this.ramp(colours, cell.p);
+        c.fillStyle = this.ramp(colors, cell.p);
         for (const [from, to, alpha] of [[t - 1, Math.min(end, s), 1], [Math.max(t - 1, s), end, 0.32]]) {
           c.globalAlpha = alpha;
           if (to > from) c.fillRect(x(from), y + 1, x(to) - x(from), m.row - 2);
         }
         c.globalAlpha = 1;
         if (cell.since === t) {
-          c.fillStyle = colours.ink;
+          c.fillStyle = colors.ink;
           c.fillRect(x(t - 1), y + 1, 2, m.row - 2);
         }
       }
-      if (erased(h, t, i) !== MASK) this.cross(c, x(t - 0.5), y + m.row / 2, m.row, colours);
+      if (erased(h, t, i) !== MASK) this.cross(c, x(t - 0.5), y + m.row / 2, m.row, colors);
       t = end + 1;
     }
   }
@@ -392,23 +391,23 @@ class Plot {
     while (letters.length && c.measureText(letters.join("") + "…").width > width) letters.pop();
     return letters.join("") + "…";
   }
-  cross(c, x, y, row, colours) {
+  cross(c, x, y, row, colors) {
     const r = Math.min(4, row / 4);
-    c.strokeStyle = colours.ink;
+    c.strokeStyle = colors.ink;
     c.lineWidth = 1.6;
     c.beginPath();
     c.moveTo(x - r, y - r), c.lineTo(x + r, y + r), c.moveTo(x + r, y - r), c.lineTo(x - r, y + r);
     c.stroke();
   }
-  axis(c, h, m, colours) {
+  axis(c, h, m, colors) {
     const s = stepOf(h), bottom = m.top + h.length * m.row, x = (t) => m.left + (t - 0.5) * m.column;
     if (s > 0) {
-      c.strokeStyle = colours.accent;
+      c.strokeStyle = colors.accent;
       c.lineWidth = 2;
       c.strokeRect(m.left + (s - 1) * m.column - 1, m.top - 1, Math.max(m.column, 2) + 2, bottom - m.top + 2);
     }
-    c.fillStyle = colours.quiet;
-    c.font = `11px ${colours.font}`;
+    c.fillStyle = colors.quiet;
+    c.font = `11px ${colors.font}`;
     c.textAlign = "right";
     c.fillText("step", m.left - 8, bottom + 14);
     c.textAlign = "center";
@@ -422,19 +421,19 @@ class Plot {
   }
   at(event) {
     const h = current(), m = this.m, box = this.canvas.getBoundingClientRect();
-    const place = Math.floor((event.clientY - box.top - m.top) / m.row);
+    const position = Math.floor((event.clientY - box.top - m.top) / m.row);
     const step = Math.ceil((event.clientX - box.left - m.left) / m.column);
-    if (place < 0 || place >= h.length || step > h.last || event.clientX - box.left > m.width) return null;
-    return { place, step: Math.max(step, 0) };
+    if (position < 0 || position >= h.length || step > h.last || event.clientX - box.left > m.width) return null;
+    return { position, step: Math.max(step, 0) };
   }
-  tell(at) {
+  describe(at) {
     const h = current(), note = $("plot-note");
     if (!at || at.step < 1) {
       note.textContent = "";
       return;
     }
-    const cell = h.states[at.step][at.place], gone = erased(h, at.step, at.place);
-    note.textContent = [`step ${at.step}`, `place ${at.place + 1}`]
+    const cell = h.states[at.step][at.position], gone = erased(h, at.step, at.position);
+    note.textContent = [`step ${at.step}`, `position ${at.position + 1}`]
       .concat(cell.piece === MASK ? "not written" : [`“${visible(cell.piece)}”`, percent(cell.p)])
       .concat(gone === MASK ? [] : `“${visible(gone)}” erased`).join(" · ");
   }
@@ -453,10 +452,10 @@ function hypothesesMake() {
     make("span", "", counted(h.length, "token") + (samples ? `, sample ${h.sample + 1}` : ""), head);
     if (k === data.best) make("span", "best", "✓ best", head);
     make("span", "numbers", "score " + h.score.toFixed(3).replace("-", "−"), head);
-    const box = make("span", "words", undefined, card);
+    const box = make("span", "tokens", undefined, card);
     box.dir = "auto";
     card.addEventListener("click", () => take(k));
-    return { card, words: new Words(h, box) };
+    return { card, tokens: new Tokens(h, box) };
   });
 }
 
@@ -482,8 +481,8 @@ function ticksMake() {
 function show() {
   const h = current(), s = stepOf(h), cells = h.states[s];
   answer.show(s);
-  cards.forEach(({ card, words }, k) => {
-    words.show(stepOf(hypotheses[k]));
+  cards.forEach(({ card, tokens }, k) => {
+    tokens.show(stepOf(hypotheses[k]));
     card.setAttribute("aria-pressed", String(k === now.h));
   });
   const count = `step ${s} of ${h.last} · ${filled(cells)} of ${h.length} written`;
@@ -491,7 +490,7 @@ function show() {
   $("step").setAttribute("aria-valuetext", count);
   $("count").textContent = count;
   if (!now.playing) $("say").textContent = `${count}: ${spoken(h, s)}`;
-  showPlace();
+  showPosition();
 }
 
 function spoken(h, s) {
@@ -506,7 +505,7 @@ function go(step) {
   show();
 }
 
-// Steps that change nothing pass quickly; the others share some ten seconds.
+// Steps that change nothing play quickly; the others share about ten seconds.
 function pause(s) {
   const h = current(), changes = h.changed.filter(Boolean).length || 1, speed = Number($("speed").value);
   const changed = s === 0 || h.changed[Math.min(s, h.last)];
@@ -553,7 +552,7 @@ function move(step) {
 
 // ---- Keys. ----
 
-function wordKey(event, i) {
+function tokenKey(event, i) {
   const nodes = answer.nodes, key = event.key;
   if (key === "ArrowRight" || key === "ArrowLeft")
     nodes[Math.min(Math.max(i + (key === "ArrowRight" ? 1 : -1), 0), nodes.length - 1)].span.focus();
@@ -583,7 +582,7 @@ function onKey(event) {
   if (tag === "SELECT") return;
   if (tag === "BUTTON" && (event.key === " " || event.key === "Enter")) return;
   const i = answer.nodes.findIndex(({ span }) => span === target);
-  if ((i >= 0 && wordKey(event, i)) || pageKey(event)) event.preventDefault();
+  if ((i >= 0 && tokenKey(event, i)) || pageKey(event)) event.preventDefault();
 }
 
 // ---- Light and dark. ----
@@ -607,9 +606,9 @@ function factsMake() {
   const facts = [];
   if (data.model) facts.push("model " + data.model);
   if (data.image) facts.push("image " + data.image);
-  if (data.dropped_tokens) facts.push(`${counted(data.dropped_tokens, "token")} of the prompt's beginning dropped`);
+  if (data.dropped_tokens) facts.push(`first ${counted(data.dropped_tokens, "token")} of the prompt dropped`);
   facts.push(data.strategy, `seed ${data.seed}`, counted(current().last, "step"),
-    `${counted(data.evaluations, "run")} of the network`);
+    counted(data.evaluations, "model evaluation"));
   $("facts").textContent = facts.join(" · ");
 }
 
@@ -631,7 +630,7 @@ function start() {
   });
   dark.addEventListener("change", showScheme);
   document.addEventListener("keydown", onKey);
-  const resized = new ResizeObserver(() => showPlace());
+  const resized = new ResizeObserver(() => showPosition());
   resized.observe($("plot").parentElement);
   if ($("image")) resized.observe($("image"));
   choose(leastSure(current()));
