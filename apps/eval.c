@@ -1,4 +1,4 @@
-/* eval.c - measuring a model: picks what. */
+/* eval.c - the command: selects what to measure. */
 #include "apps/eval/eval.h"
 
 #include <stdio.h>
@@ -24,15 +24,15 @@ static const CommandHelp help = {
              "text [options] --task TASK FILE... --out FOLDER\n"
              "order [options] FILE [--images FOLDER]",
     .about =
-        "Asks a model all questions of a set and scores the answers as the set's own scripts do.\n"
+        "Runs a model on a benchmark and scores its answers as the benchmark's own scripts do.\n"
         "\n"
         "  gqa    questions about images, in GQA's or LLaVA's files\n"
         "  text   lines of {\"inputs\", \"targets\"}: translation, summaries, choices, short\n"
         "         answers, numbers\n"
         "  order  the order in which answers are denoised: easy words first, erasures\n"
         "\n"
-        "`easyfirst eval gqa --help` and so on tell the options. A run that was cut off goes\n"
-        "on with the same command. To score existing answers: easyfirst score.",
+        "`easyfirst eval gqa --help` and so on list the options. An interrupted run resumes\n"
+        "with the same command. To score existing answers: easyfirst score.",
     .examples =
         "easyfirst eval gqa -m model testdev_balanced_questions.json --images gqa/images \\\n"
         "    --out gqa-model\n"
@@ -41,7 +41,7 @@ static const CommandHelp help = {
 
 int command_eval(int argc, char **argv) {
     int first;
-    if (argc < 2) return options_wrong(&help, "what shall be measured? gqa, text or order");
+    if (argc < 2) return options_wrong(&help, "name what to measure: gqa, text or order");
     for (int i = 0; i < KIND_COUNT; i++)
         if (!strcmp(argv[1], kinds[i].name)) return kinds[i].run(argc - 1, argv + 1);
     int status = options_read(&help, NULL, 0, argc, argv, &first);
@@ -49,6 +49,6 @@ int command_eval(int argc, char **argv) {
     const char *names[KIND_COUNT + 1] = {NULL};
     for (int i = 0; i < KIND_COUNT; i++) names[i] = kinds[i].name;
     const char *near = nearest_word(argv[1], names);
-    return options_wrong(&help, "there is no \"%s\" to measure%s%s%s", argv[1],
+    return options_wrong(&help, "unknown evaluation \"%s\"%s%s%s", argv[1],
                          near ? ": did you mean " : "", near ? near : "", near ? "?" : "");
 }

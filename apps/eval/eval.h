@@ -1,4 +1,5 @@
-/* eval.h - what `easyfirst eval` measures, a file each. As commands.h: argv[0] is "gqa", say. */
+/* eval.h - the subcommands of `easyfirst eval`, a file each. As in commands.h, argv[0] is the name
+ * ("gqa"). */
 #ifndef EASYFIRST_APPS_EVAL_EVAL_H
 #define EASYFIRST_APPS_EVAL_EVAL_H
 

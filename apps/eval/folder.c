@@ -18,13 +18,13 @@
 
 #define SETTINGS "settings.json"
 
-/* How long another process may keep the folder's lock, and how often it is tried. */
+/* How long to wait for another process's lock, and the interval of tries. */
 enum { LOCK_SECONDS = 60, LOCK_TRIES_A_SECOND = 50 };
 
 /* ---- Whether it is ours. ---- */
 
-/* The temporary file of settings.json (data/files/file_write.h), all that is there of a run killed
- * at its very start. */
+/* The temporary file of settings.json (data/files/file_write.h), which may be all that a run killed
+ * at its start left. */
 static bool is_begun(const char *name) {
     static const char begin[] = SETTINGS ".part-";
     size_t size = sizeof begin - 1;
@@ -32,7 +32,7 @@ static bool is_begun(const char *name) {
            strspn(name + size, "0123456789abcdef") == 16;
 }
 
-/* A file that an empty folder does not have: its name on the heap, or NULL. */
+/* The name of a file in the folder, on the heap; NULL: the folder is empty. */
 static int find_content(const char *path, char **name, Error *err) {
     DIR *folder = opendir(path);
     *name = NULL;
@@ -48,7 +48,7 @@ static int find_content(const char *path, char **name, Error *err) {
     return status;
 }
 
-/* settings.json is one that eval_settings_json has made. */
+/* Whether eval_settings_json made the settings.json. */
 static int settings_are_ours(const char *path, const char *file, Error *err) {
     json_t *settings;
     TRY(config_read(&settings, file, err));
@@ -96,7 +96,7 @@ int eval_folder_check(const char *path, Error *err) {
             return error_set(err, "%s: a folder was expected for --out, but this is a file", path);
         TRY(folder_is_ours(path, err));
         if (access(path, W_OK | X_OK) == 0) return 0;
-        return error_set(err, "%s: nothing can be written there: %s", path, strerror(errno));
+        return error_set(err, "%s: cannot write there: %s", path, strerror(errno));
     }
     if (errno != ENOENT) return error_set(err, "%s: %s", path, strerror(errno));
     char *above = folder_above(path, err);
@@ -104,7 +104,7 @@ int eval_folder_check(const char *path, Error *err) {
     int status = 0;
     if (access(above, W_OK | X_OK))
         status =
-            error_set(err, "%s: the folder cannot be made: %s: %s", path, above, strerror(errno));
+            error_set(err, "%s: cannot create the folder: %s: %s", path, above, strerror(errno));
     free(above);
     return status;
 }
@@ -124,7 +124,7 @@ static int lock_folder(int fd, const char *path, Error *err) {
 int eval_folder_enter(int *lock, const char *path, Error *err) {
     *lock = -1;
     if (mkdir(path, 0777) != 0 && errno != EEXIST)
-        return error_set(err, "%s: the folder cannot be made: %s", path, strerror(errno));
+        return error_set(err, "%s: cannot create the folder: %s", path, strerror(errno));
     int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0) return error_set(err, "%s: %s", path, strerror(errno));
     *lock = fd;
@@ -150,7 +150,7 @@ static const json_t *member(const json_t *object, const char *key) {
     return json_object_get(object, key);
 }
 
-/* The first member in which two objects differ, an error; members of objects within them, too. */
+/* Fails with the first member in which two objects differ, nested ones included. */
 static int settings_compare(const char *folder, const json_t *then, const json_t *now, Error *err) {
     const json_t *sides[2] = {then, now};
     for (int side = 0; side < 2; side++) {
@@ -200,7 +200,7 @@ int eval_folder_json(const char *path, const char *name, const json_t *object, E
     int status = text ? 0 : error_set(err, "out of memory for %s", name);
     if (status == 0) {
         size_t size = strlen(text);
-        text[size] = '\n'; /* in the place of the terminating 0 */
+        text[size] = '\n'; /* replaces the terminating 0 */
         status = file_write_begin(&writer, file, 0, err);
         if (status == 0)
             status = file_write_end(&writer, file_write_bytes(&writer, text, size + 1, err), err);

@@ -1,4 +1,4 @@
-/* gqa.c - GQA: a model's answers to a file of questions about images, and their scores. */
+/* gqa.c - GQA: answers a file of questions about images and scores the answers. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -23,35 +23,31 @@ static const CommandHelp help = {
     .name = "eval gqa",
     .usage = "[options] QUESTIONS --images FOLDER --out FOLDER",
     .about =
-        "Asks a model GQA's questions and scores the answers as GQA's script does. QUESTIONS is "
-        "an\n"
+        "Answers GQA's questions and scores the answers as GQA's script does. QUESTIONS is an\n"
         "official file ({id: {\"question\", \"imageId\", \"answer\", ...}}), whose balanced "
         "questions\n"
-        "are asked with the model's prompt template \"gqa\" (\"{question}\" and, on a line of its "
-        "own, "
-        "\"Answer\n"
-        "the question using a single word or phrase.\", unless its easyfirst.json says "
-        "otherwise);\n"
-        "or LLaVA's lines of {\"question_id\", \"image\", \"text\"}, whose texts are asked as they "
-        "are,\n"
-        "with the template \"ask\". Images are FOLDER/imageId.jpg, or as \"image\" says.\n"
+        "are put into the model's prompt template \"gqa\" (\"{question}\" and, on a line of its\n"
+        "own, \"Answer the question using a single word or phrase.\", unless its easyfirst.json\n"
+        "says otherwise); or LLaVA's lines of {\"question_id\", \"image\", \"text\"}, whose texts "
+        "are\n"
+        "put into the template \"ask\". Images are FOLDER/imageId.jpg, or as \"image\" says.\n"
         "\n"
-        "In --out: answers.jsonl (LLaVA's, appended as they come), predictions.json (official),\n"
-        "with --attention attentions.json (official), unanswered.jsonl, settings.json, and\n"
-        "result.json with all scores and what they were measured with. What cannot be answered (a\n"
-        "missing image, say) is reported and counts as wrong, lines without an id and repeated\n"
-        "ids are reported and left out; the exit status is then 1. All questions are scored, as "
-        "the\n"
-        "official script does; --long-prompts skip leaves out those that are too long. Cut off\n"
-        "anywhere, the same command resumes and gives the same files.",
+        "Files in --out: answers.jsonl (LLaVA's format, appended batch by batch),\n"
+        "predictions.json (official), with --attention attentions.json (official),\n"
+        "unanswered.jsonl, settings.json, and result.json with all scores and what they were\n"
+        "measured with. Questions that cannot be answered (a missing image, for example) are\n"
+        "reported and count as wrong; lines without an id and duplicate ids are reported and\n"
+        "left out; the exit status is then 1. All questions are scored, as in the official\n"
+        "script; --long-prompts skip leaves out those that are too long. An interrupted run\n"
+        "resumes with the same command and gives the same files.",
     .examples =
-        "easyfirst eval gqa -m model testdev_balanced_questions.json --images gqa/images --out "
-        "run\n"
+        "easyfirst eval gqa -m model testdev_balanced_questions.json --images gqa/images \\\n"
+        "    --out run\n"
         "easyfirst eval gqa -m model val_balanced_questions.json --images gqa/images --out run \\\n"
         "    --choices val_choices.json --all-questions val_all_questions \\\n"
         "    --scene-graphs val_sceneGraphs.json --attention\n"
-        "easyfirst eval gqa -m model q.jsonl --images gqa/images --out run --device cuda:1 --shard "
-        "2/8",
+        "easyfirst eval gqa -m model q.jsonl --images gqa/images --out run \\\n"
+        "    --device cuda:1 --shard 2/8",
 };
 
 typedef struct GqaEval {
@@ -59,21 +55,21 @@ typedef struct GqaEval {
     const char *path, *images, *choices, *scene_graphs, *all_questions;
     bool attention;
     GqaQuestions questions;
-    TextTable more; /* ids, images and texts of entailed questions */
-    char *subset; /* a file of the questions that are scored, where these are not all; else NULL */
-    Skipped left_out; /* entries that are no question of the run */
+    TextTable more;   /* ids, images and texts of entailed questions */
+    char *subset;     /* a file of the scored questions, if not all are scored; else NULL */
+    Skipped left_out; /* entries that are not questions of the run */
     EvalItems items;
     int64_t asked; /* the first items; the others are entailed by them */
     EvalStore store;
     Session session;
     Timings timings;
-    bool failed; /* something was not answered */
+    bool failed; /* a question was not answered */
 } GqaEval;
 
 /* ---- What is asked. ---- */
 
-/* Entries without an id, or with one that occurs twice: all else that is wrong with questions is
- * noted with the question, or concerns the scores alone, which tell it. */
+/* Entries without an id or with a duplicate one: everything else wrong with questions is recorded
+ * in the question, or concerns only the scores, which report it. */
 static void note_left_out(GqaEval *g, const Skipped *skipped) {
     static const char *const kinds[] = {GQA_NO_OBJECT, GQA_NO_ID, GQA_TWICE};
     for (int i = 0; i < skipped->kind_count; i++)
@@ -88,7 +84,7 @@ static void note_left_out(GqaEval *g, const Skipped *skipped) {
 /* Questions that balanced ones entail, for consistency. */
 typedef struct Entailed {
     const GqaQuestions *questions;
-    int64_t asked; /* the first so many of them */
+    int64_t asked; /* the first of them */
     TextTable *texts;
     TextTable ids;  /* that are entailed */
     int32_t *found; /* [ids.count, 3]: numbers in `texts` of id, image, question; -1 */
@@ -138,7 +134,7 @@ static int entailed_add(GqaEval *g, Entailed *e, Error *err) {
     g->items.items = grown;
     for (size_t i = 0; i < e->ids.count; i++) {
         const int32_t *found = e->found + 3 * i;
-        if (found[0] < 0) continue; /* the scores tell */
+        if (found[0] < 0) continue; /* the scores report it */
         g->items.items[g->items.count++] = (EvalItem){.id = text_or_null(e->texts, found[0]),
                                                       .image = text_or_null(e->texts, found[1]),
                                                       .text = text_or_null(e->texts, found[2])};
@@ -185,7 +181,7 @@ static int word_items(GqaEval *g, Error *err) {
             TRY(eval_item_bad(item, "empty question", err, "there is nothing to answer"));
         else if (!item->image)
             TRY(eval_item_bad(item, "question without an image", err,
-                              "it names none below the folder of images"));
+                              "it names none in the folder of images"));
         else
             TRY(model_prompt(&g->session.model, preset, item->text, NULL, NULL, &item->prompt,
                              err));
@@ -235,7 +231,7 @@ static int subset_line(void *user, const JsonElement *element, Error *err) {
     char *text = json_dumps(element->value, JSON_REAL_PRECISION(17));
     if (!text) return error_set(err, "out of memory for the questions");
     size_t size = strlen(text);
-    text[size] = '\n'; /* in the place of the terminating 0 */
+    text[size] = '\n'; /* replaces the terminating 0 */
     int status = file_write_bytes(&s->writer, text, size + 1, err);
     free(text);
     return status;
@@ -311,7 +307,7 @@ static int add_file(json_t *object, const char *name, const char *path, Error *e
 
 static int write_result(GqaEval *g, const GqaScore *score, json_t *settings, Error *err) {
     json_t *scores = gqa_report_json(score), *result = NULL;
-    /* Unanswered questions are reported with the reason, in "problems" of the whole. */
+    /* Unanswered questions are reported with the reason, in the result's "skipped". */
     json_object_del(json_object_get(scores, "skipped"), "question without a prediction");
     int status = scores ? 0 : error_set(err, "out of memory for the scores");
     if (status == 0) status = add_file(scores, "choices", g->choices, err);
@@ -331,11 +327,11 @@ static int write_result(GqaEval *g, const GqaScore *score, json_t *settings, Err
     return status ? -1 : report_flush(err);
 }
 
-/* What eval_end has said already: unanswered questions with the reason, and what is left out. */
-static const char *const told[] = {"question without a prediction", GQA_NO_OBJECT, GQA_NO_ID,
-                                   GQA_TWICE, NULL};
+/* Already reported by eval_end: unanswered questions with the reason, and what is left out. */
+static const char *const reported[] = {"question without a prediction", GQA_NO_OBJECT, GQA_NO_ID,
+                                       GQA_TWICE, NULL};
 
-/* Scores the files that are there now. */
+/* Scores the current files. */
 static int score_files(GqaEval *g, const char *answers, const char *attentions, json_t *settings,
                        Error *err) {
     GqaFiles files = {.predictions = answers,
@@ -347,7 +343,7 @@ static int score_files(GqaEval *g, const char *answers, const char *attentions, 
     GqaScore *score = calloc(1, sizeof *score);
     int status = score ? gqa_score(score, &files, err) : error_set(err, "out of memory");
     if (status == 0) {
-        gqa_report_skipped(score, told);
+        gqa_report_skipped(score, reported);
         status = write_result(g, score, settings, err);
         gqa_score_free(score);
     }
@@ -372,7 +368,7 @@ static int finish(GqaEval *g, json_t *settings, Error *err) {
 
 /* ---- The command. ---- */
 
-/* Everything that can be known before the model is loaded. */
+/* Checks before the model is loaded. */
 static int check_files(const GqaEval *g, Error *err) {
     const FileRole inputs[] = {{"QUESTIONS", g->path},
                                {"--all-questions", g->all_questions},
@@ -425,23 +421,23 @@ int eval_gqa(int argc, char **argv) {
     OptionGroup groups[3] = {
         {.title = "options",
          .count = 5,
-         .options = {{"images", 0, OPTION_TEXT, "FOLDER", &g.images, "of the images"},
+         .options = {{"images", 0, OPTION_TEXT, "FOLDER", &g.images, "folder of the images"},
                      {"choices", 0, OPTION_TEXT, "FILE", &g.choices,
                       "possible answers, for validity and plausibility"},
                      {"all-questions", 0, OPTION_TEXT, "FILE", &g.all_questions,
-                      "all questions, for consistency: those are asked, too, that\n"
+                      "all questions, for consistency: also asks those that\n"
                       "balanced ones entail"},
                      {"scene-graphs", 0, OPTION_TEXT, "FILE", &g.scene_graphs,
-                      "places of objects, for grounding"},
+                      "boxes of objects, for grounding"},
                      {"attention", 0, OPTION_FLAG, NULL, &g.attention,
-                      "note the attention on the image, 7 x 7, for grounding"}}}};
+                      "record the attention over the image, 7 x 7, for grounding"}}}};
     common_init(&o->common);
     eval_group_add(o, &groups[0]);
     common_answer_group(&o->common, &groups[1]);
     model_group(&o->common.model, &o->common.device, &o->common.threads, &groups[2]);
     int first, status = options_read(&help, groups, 3, argc, argv, &first);
     if (status < 0 && argc - first != 1)
-        status = options_wrong(&help, argc == first ? "no file of questions is named"
+        status = options_wrong(&help, argc == first ? "no file of questions is given"
                                                     : "one file of questions at a time");
     if (status < 0 && !g.images)
         status = options_wrong(&help, "--images is missing: the folder of the images");

@@ -1,4 +1,4 @@
-/* items.h - what an evaluation asks, and what came of it. */
+/* items.h - the prompts of an evaluation and their answers. */
 #ifndef EASYFIRST_APPS_EVAL_ITEMS_H
 #define EASYFIRST_APPS_EVAL_ITEMS_H
 
@@ -12,18 +12,17 @@
 
 typedef struct EvalItem {
     const char *id;    /* no two items of a run have the same; the caller's, as the next two */
-    const char *image; /* file below the folder of images; NULL: none */
+    const char *image; /* path within the folder of images; NULL: none */
     const char *text;  /* as the file has it; NULL: it has none */
-    char *
-        prompt; /* in the model's prompt template; owned; NULL: there is nothing that can be asked */
-    int length;       /* of the answer in tokens; 0: predicted */
-    int tokens;       /* of the prompt, as far as it is read; eval_run counts them */
-    int dropped;      /* ... the first ones that are not read (--long-prompts keep-last) */
-    bool skipped;     /* the prompt is too long, and is left out (--long-prompts skip) */
-    char *answer;     /* owned; NULL: not answered (yet) */
-    float *map;       /* [GQA_MAP_CELLS] where the model looked, owned; NULL: not asked for */
-    const char *kind; /* why it cannot be answered, a constant; NULL if nothing is wrong */
-    char *why;        /* the same in words that name it; owned */
+    char *prompt;      /* in the model's prompt template; owned; NULL: cannot be asked */
+    int length;        /* of the answer in tokens; 0: predicted */
+    int tokens;        /* of the prompt, dropped ones excluded; set by eval_run */
+    int dropped;       /* tokens at its start that are not read (--long-prompts keep-last) */
+    bool skipped;      /* the prompt is too long, and is left out (--long-prompts skip) */
+    char *answer;      /* owned; NULL: not answered (yet) */
+    float *map;        /* [GQA_MAP_CELLS] attention over the image, owned; NULL: not asked for */
+    const char *kind;  /* why it cannot be answered, a constant; NULL: it can */
+    char *why;         /* the same with names and numbers; owned */
 } EvalItem;
 
 typedef struct EvalItems {
@@ -33,22 +32,22 @@ typedef struct EvalItems {
 
 void eval_items_free(EvalItems *items);
 
-/* A number of a map as it is kept: six digits behind the point, so that what a batch may do to a
- * score in the seventh does not show, and the same from memory and from a file. */
+/* A value of a map as it is stored: rounded to six decimals, which hides differences between
+ * batches in the seventh, and gives the same value from memory and from a file. */
 float eval_map_value(double value);
 
 /* The kind of an item that was skipped. */
 #define EVAL_SKIPPED "prompt that is too long, skipped"
 
-/* Notes why an item cannot be answered; the first reason stays. */
+/* Records why an item cannot be answered; the first reason stays. */
 int eval_item_bad(EvalItem *item, const char *kind, Error *err, const char *format, ...)
     __attribute__((format(printf, 4, 5)));
 
-/* Adds up what is wrong with the items, in their order; returns how many have no answer. Skipped
- * ones do not count. */
+/* Counts the items without an answer by kind, in their order; returns how many. Skipped ones do not
+ * count. */
 int64_t eval_items_skipped(const EvalItems *items, Skipped *skipped);
 
-/* What became of long prompts. */
+/* Counts of prompts that were too long. */
 typedef struct EvalLong {
     int64_t skipped;
     int64_t shortened, dropped; /* items, and tokens of them that were not read */
@@ -56,7 +55,7 @@ typedef struct EvalLong {
 } EvalLong;
 EvalLong eval_items_long(const EvalItems *items);
 
-/* {kind: {"count", "first"}}; NULL without memory. */
+/* {kind: {"count", "first"}}; NULL: out of memory. */
 json_t *eval_skipped_json(const Skipped *skipped);
 
 #endif

@@ -1,4 +1,4 @@
-/* order.c - in which order answers are written: asks, or reads traces, and counts. */
+/* order.c - measures the decoding order: answers prompts, or reads traces, and counts. */
 #include <errno.h>
 #include <math.h>
 #include <stdio.h>
@@ -25,20 +25,17 @@ static const CommandHelp help = {
              "[options] --from PATH [--from PATH...]",
     .about =
         "Measures the order in which answers are denoised: whether words that are common to the\n"
-        "answers or occur in the prompt come before the others, how often what was written is\n"
-        "erased again, how far the order is from left to right, and how many places a step\n"
-        "writes at once; with 95 % intervals over answers.\n"
+        "answers or occur in the prompt come before the others, how often tokens are erased\n"
+        "again, how far the order is from left to right, and how many places a step writes at\n"
+        "once; with 95 % intervals over answers.\n"
         "\n"
         "FILE has the prompts: lines of {\"inputs\", \"targets\"}, GQA's questions, or LLaVA's\n"
-        "conversations, with --images for those about images. --from reads answers that are\n"
-        "there already, traces that `easyfirst show --json` wrote: files, or folders of them. "
-        "With\n"
-        "--graphs, answers annotated with what depends on what (data/sets/causal_graph.h; examples "
-        "in\n"
-        "data/causal), it tells whether they are written in an order that the graph allows; "
-        "without\n"
-        "FILE the prompts are the graphs'. What cannot be asked is reported, and the exit status "
-        "is 1.",
+        "conversations, with --images for those about images. --from reads existing answers,\n"
+        "traces that `easyfirst show --json` wrote: files, or folders of them. With --graphs,\n"
+        "answers annotated with their dependencies (data/sets/causal_graph.h; examples in\n"
+        "data/causal), it reports whether they are written in an order that the graph allows;\n"
+        "without FILE the prompts are the graphs'. What cannot be asked is reported, and the exit\n"
+        "status is 1.",
     .examples = "easyfirst eval order -m model test.de-en.jsonl --limit 500\n"
                 "easyfirst eval order -m model questions.json --images images --strategy cmlm\n"
                 "easyfirst eval order --graphs data/causal/arithmetic.json --from traces\n"
@@ -53,7 +50,7 @@ typedef enum OrderLengths { ORDER_PREDICTED, ORDER_TARGET } OrderLengths;
 static const char *const lengths_names[] = {"predicted", "target", NULL};
 
 typedef struct OrderEval {
-    EvalOptions options; /* of which --out, --shard and --batch-tokens are not used */
+    EvalOptions options; /* without --out, --shard and --batch-tokens */
     const char *path, *images, *graphs_path, *json;
     TextList from;
     float fixed_share; /* percent */
@@ -73,7 +70,7 @@ typedef struct OrderEval {
 
 /* ---- One answer. ---- */
 
-/* Whether two names of images are the same below some folder. */
+/* Whether two image names are equal relative to some folder. */
 static bool same_image(const char *a, const char *b) {
     if (!a || !b) return a == b;
     size_t m = strlen(a), n = strlen(b);
@@ -108,7 +105,7 @@ static int copy_text(char **out, const char *text, Error *err) {
     return *out || !text ? 0 : error_set(err, "out of memory for an answer");
 }
 
-/* Puts the answer into the set. */
+/* Adds the answer to the set. */
 static int set_add(OrderEval *o, const Trace *trace, Error *err) {
     const TraceHypothesis *h = &trace->hypotheses[trace->best];
     size_t length = (size_t)h->length, cells = (size_t)h->steps * length;
@@ -147,7 +144,7 @@ static int add_trace(OrderEval *o, const Trace *trace, const char *id, Error *er
     return item->graph < 0 ? 0 : item_graph(o, item, err);
 }
 
-/* ---- Traces that are there. ---- */
+/* ---- Existing traces. ---- */
 
 static int read_file(OrderEval *o, const char *path, Error *err) {
     Trace trace;
@@ -180,7 +177,7 @@ static int read_traces(OrderEval *o, Error *err) {
 
 /* ---- Asking. ---- */
 
-/* Some prompts that are answered together. */
+/* Prompts answered in one batch. */
 typedef struct Batch {
     Image images[IMAGES_AT_ONCE];
     const char *names[IMAGES_AT_ONCE]; /* the images' */
@@ -191,7 +188,7 @@ typedef struct Batch {
     int count;
 } Batch;
 
-/* The image's place in the batch, which it is read for; -1 with a problem counted. */
+/* The image's index in the batch, into which it is read; -1: unreadable, counted. */
 static int batch_image(OrderEval *o, Batch *b, const OrderPrompt *prompt) {
     Error bad;
     if (b->image_count && !strcmp(b->names[b->image_count - 1], prompt->image))
@@ -210,7 +207,7 @@ static int batch_image(OrderEval *o, Batch *b, const OrderPrompt *prompt) {
     return b->image_count++;
 }
 
-/* The answer's length in tokens that is asked for; 0: the model's own choice. */
+/* The requested length of the answer in tokens; 0: predicted. */
 static int find_length(const OrderEval *o, const OrderPrompt *prompt, int *length, Error *err) {
     *length = o->options.common.length;
     if (!prompt->target || o->lengths != ORDER_TARGET) return 0;
@@ -222,7 +219,7 @@ static int find_length(const OrderEval *o, const OrderPrompt *prompt, int *lengt
     return status;
 }
 
-/* Counts what an answer says of its request; *good: there is nothing wrong with it. */
+/* Counts what is wrong with an answered request; *good: nothing. */
 static void note_answer(OrderEval *o, const OrderPrompt *prompt, const Answer *answer, bool *good) {
     *good = !answer->error;
     if (answer->error)
@@ -280,7 +277,8 @@ static int batch_answer(OrderEval *o, const Batch *b, Error *err) {
     if (status == 0) timings_add(&o->timings, &answers);
     for (int i = 0; i < b->count && status == 0; i++) {
         Trace trace;
-        if (answers.items[i].error) { /* found only while answering: no room for a length, say */
+        if (answers.items[i].error) { /* found only while answering: no room for a length, for
+                                         example */
             bool good;
             note_answer(o, b->asked[i], &answers.items[i], &good);
             continue;
@@ -299,7 +297,7 @@ static int batch_answer(OrderEval *o, const Batch *b, Error *err) {
     return status;
 }
 
-/* Requests whose steps are kept in memory together: fewer of very many steps. */
+/* Requests per batch, as all their steps are kept in memory: fewer of very many steps. */
 static int at_once(const OrderEval *o) {
     int steps = o->options.common.answer.decode.iterations;
     int fit = (1 << 17) / (steps > 0 ? steps : DECODE_STEPS);
@@ -430,7 +428,7 @@ static int report_all(OrderEval *o, Error *err) {
     return status;
 }
 
-/* Before the model is loaded: the folder of the images, and that --json can be written. */
+/* Checks before the model is loaded: the folder of images, and that --json can be written. */
 static int check_files(const OrderEval *o, Error *err) {
     const FileRole output = {"--json", o->json};
     const FileRole inputs[] = {{"FILE", o->path}, {"--graphs", o->graphs_path}};
@@ -460,7 +458,7 @@ static int run(OrderEval *o, Error *err) {
     eval_skipped_print("left out", &o->unusable);
     eval_skipped_print("skipped", &o->skipped);
     eval_skipped_print("shortened", &o->shortened);
-    if (!o->set.count) return error_set(err, "there is no answer whose order could be measured");
+    if (!o->set.count) return error_set(err, "no answer to measure");
     TRY(report_all(o, err));
     if (!o->options.common.quiet && o->timings.answers)
         timings_print(&o->timings, o->session.device, &o->options.common.answer.decode);
@@ -480,7 +478,7 @@ static int read_words(OrderEval *o, int count, char **words) {
     return -1;
 }
 
-/* Of the options that all answers have, --json is here a file's name. */
+/* Unlike in the common options, --json is a file name here. */
 static void answer_group(OrderEval *o, OptionGroup *group) {
     common_answer_group(&o->options.common, group);
     for (int i = 0; i < group->count; i++)
@@ -490,7 +488,7 @@ static void answer_group(OrderEval *o, OptionGroup *group) {
                                          OPTION_TEXT,
                                          "FILE",
                                          &o->json,
-                                         "everything, with each answer's words, as JSON into a\n"
+                                         "everything, with each answer's words, as JSON to a\n"
                                          "file; - is standard output, instead of the table"};
 }
 
@@ -500,9 +498,9 @@ int eval_order(int argc, char **argv) {
         {.title = "options",
          .count = 7,
          .options = {
-             {"images", 0, OPTION_TEXT, "FOLDER", &o.images, "of the images"},
+             {"images", 0, OPTION_TEXT, "FOLDER", &o.images, "folder of the images"},
              {"from", 0, OPTION_LIST, "PATH", &o.from,
-              "a trace, or a folder of them (*.json), instead of asking; may be\n"
+              "a trace, or a folder of them (*.json), instead of a model; may be\n"
               "given several times"},
              {"graphs", 0, OPTION_TEXT, "FILE", &o.graphs_path,
               "answers annotated with causal graphs"},

@@ -23,7 +23,7 @@ void order_prompts_free(OrderPrompts *prompts) {
     *prompts = (OrderPrompts){0};
 }
 
-/* Adds a prompt, of whose texts it keeps copies. */
+/* Adds a prompt; copies its texts. */
 static int prompts_add(OrderPrompts *p, const OrderPrompt *prompt, Error *err) {
     if (p->count == p->capacity) {
         OrderPrompt *more = array_grow(p->items, &p->capacity, sizeof *more);
@@ -140,9 +140,9 @@ int order_prompts_read(OrderPrompts *prompts, const char *path, int64_t limit, S
         return error_set(err, "%s: expected JSON, but this is %s", path, hint);
     if (kind == GQA_FILE_OTHER || kind == GQA_FILE_EMPTY)
         return error_set(err,
-                         "%s: %s; expected was JSON: GQA's questions, LLaVA's conversations, or "
+                         "%s: %s; expected JSON: GQA's questions, LLaVA's conversations, or "
                          "lines of {\"inputs\", \"targets\"}",
-                         path, kind == GQA_FILE_EMPTY ? "there is nothing in it" : "it is no JSON");
+                         path, kind == GQA_FILE_EMPTY ? "it is empty" : "it is not JSON");
     FirstLine first = {0};
     if (kind == GQA_FILE_LINES)
         TRY(gqa_file_walk(path, 1u << GQA_FILE_LINES, "lines of JSON", look_at_line, &first, err));
@@ -193,7 +193,7 @@ int order_paths(char ***paths, int *count, const char *path, Error *err) {
     bool folder = strcmp(path, "-") && S_ISDIR(info.st_mode);
     int n = folder ? scandir(path, &entries, is_json, by_name) : 1;
     if (n < 0) return error_set(err, "%s: %s", path, strerror(errno));
-    int status = n ? 0 : error_set(err, "%s: there is no file in it that ends in .json", path);
+    int status = n ? 0 : error_set(err, "%s: no file in it ends in .json", path);
     if (status == 0 && !(*paths = calloc((size_t)n, sizeof **paths)))
         status = error_set(err, "out of memory for %d files", n);
     for (int i = 0; i < n && status == 0; i++) {

@@ -8,7 +8,7 @@
 #include "apps/cli/report.h"
 #include "data/files/json_memory.h"
 
-/* Causal graphs, added up. */
+/* Totals of causal graphs. */
 typedef struct GraphTotals {
     int64_t answers, matched, edges, strict, lax, sorts_strict, sorts_lax;
     double chance_strict, chance_lax, chance_sort_strict, chance_sort_lax;
@@ -46,7 +46,7 @@ static int compare_words(const void *a, const void *b) {
     return strcmp(x->word, y->word);
 }
 
-/* The commonest first; the caller's to free. NULL without memory. */
+/* The commonest first; the caller's to free. NULL: out of memory. */
 static FixedWord *fixed_words(const OrderReport *r, size_t *count) {
     const OrderSet *set = r->set;
     bool *seen = calloc(set->forms.count + 1, sizeof *seen);
@@ -146,7 +146,7 @@ static void print_histogram(FILE *out, const OrderSummary *s) {
     }
 }
 
-/* At most a dozen steps, evenly chosen, the last one always. */
+/* At most a dozen evenly spaced steps, always with the last one. */
 static void print_points(FILE *out, const OrderSummary *s) {
     enum { ROWS = 12 };
     fputs("\n  step   answers   filled   mean probability of written tokens\n", out);
@@ -208,7 +208,7 @@ static void print_graphs(FILE *out, const OrderReport *r) {
     print_missing(out, r);
 }
 
-/* The strategy, if it is the same for all. */
+/* The strategy, if all answers have the same. */
 static const char *strategies(const OrderReport *r) {
     for (size_t i = 1; i < r->set->count; i++)
         if (strcmp(r->items[i].strategy, r->items[0].strategy)) return "several strategies";
@@ -227,7 +227,7 @@ int order_report_text(FILE *out, const OrderReport *r, Error *err) {
     print_line(out, "places erased at least once", &n[ORDER_ERASED], 100, " %", "places");
     print_line(out, "answers with an erasure", &n[ORDER_WITH_ERASURE], 100, " %", "answers");
     print_line(out, "erasures an answer", &n[ORDER_ERASURES], 1, "  ", "answers");
-    print_line(out, "the same came back", &n[ORDER_RETURNS], 100, " %", "erasures");
+    print_line(out, "the same token came back", &n[ORDER_RETURNS], 100, " %", "erasures");
     fputs("\nfrom left to right (1), from right to left (-1)\n", out);
     print_line(out, "Kendall's tau-b", &n[ORDER_KENDALL], 1, "  ", "answers");
     print_line(out, "Spearman's rho", &n[ORDER_SPEARMAN], 1, "  ", "answers");

@@ -1,17 +1,17 @@
-/* order_report.h - the order of writing as a table for people and as JSON.
+/* order_report.h - the decoding order as a table and as JSON.
  *
- * JSON, one object; what is not defined is null:
+ * JSON, one object; undefined values are null:
  *
  *   settings       what it was measured with (apps/eval/result.h), of --from little
  *   answers        how many
- *   problems       {kind: {"count", "first"}} of what was left out
+ *   skipped        {kind: {"count", "first"}} of what was left out
  *   long_prompts   {"skipped", "shortened"}: prompts that were too long
  *   fixed_share    from which share of the answers on a word is fixed
  *   fixed_words    [{"word", "answers"}], the commonest first
  *   summary        the numbers of order_summary.h: easy_first, fixed_first, copied_first,
  *                  seen_first, erased, erasures, with_erasure, returns, kendall, spearman,
  *                  several, writes_a_step, each {"value", "low", "high", "sum", "of",
- *                  "answers"}; what is behind them: counts, words, pairs
+ *                  "answers"}; and their totals: counts, words, pairs
  *     kendall_histogram  20 bins of [-1, 1]
  *     by_step      [{"step", "answers", "filled", "confidence"}]
  *   items          for each answer {"id", "prompt", "image", "answer", "strategy", "counts",
@@ -34,7 +34,7 @@
 #include "data/metrics/order_summary.h"
 #include "data/sets/skipped.h"
 
-/* What is known of an answer beside the set's numbers. */
+/* What is known of an answer in addition to the set's numbers. */
 typedef struct OrderItem {
     char *id, *prompt, *image; /* image may be NULL */
     char *answer;
@@ -55,8 +55,8 @@ typedef struct OrderReport {
 /* Lines on `out`. */
 int order_report_text(FILE *out, const OrderReport *report, Error *err);
 
-/* Everything, with each answer's tokens and words. Takes `settings` over. NULL without memory. In
- * place of numbers that are not defined it has null. */
+/* Everything, with each answer's tokens and words. Takes ownership of `settings`. NULL: out of
+ * memory. */
 json_t *order_report_json(const OrderReport *report, json_t *settings);
 
 #endif

@@ -8,7 +8,7 @@
 #include "apps/cli/report.h"
 #include "kernels/clock.h"
 
-/* Seconds between two looks at a bar, and between two lines. */
+/* Seconds between two updates of a bar, and between two lines. */
 #define BAR_EVERY  0.2
 #define LINE_EVERY 30.0
 

@@ -1,5 +1,5 @@
-/* progress.h - how far a long run is, on standard error: a bar that is redrawn in place on a
- * terminal, else a line now and then. */
+/* progress.h - the progress of a long run on standard error: a bar redrawn in place on a terminal,
+ * else a line now and then. */
 #ifndef EASYFIRST_APPS_EVAL_PROGRESS_H
 #define EASYFIRST_APPS_EVAL_PROGRESS_H
 
@@ -10,12 +10,12 @@ typedef struct EvalProgress {
     const char *what;    /* "questions" */
     int64_t done, total; /* of this run */
     bool quiet, terminal, drawn;
-    double start, shown; /* seconds; when it began, and when it was last shown */
+    double start, shown; /* seconds: of the beginning, and of the last output */
 } EvalProgress;
 
 void eval_progress_begin(EvalProgress *progress, const char *what, int64_t total, bool quiet);
 
-/* So many more are done. */
+/* `count` more are done. */
 void eval_progress_add(EvalProgress *progress, int64_t count);
 
 /* Ends the line of a bar, so that something else can be printed. */

@@ -26,7 +26,7 @@ void eval_group_add(EvalOptions *o, OptionGroup *group) {
          "answer the I-th of N parts only; afterwards the same command\n"
          "without --shard joins them"},
         {"batch-tokens", 0, OPTION_INTEGER, "N", &o->batch_tokens,
-         "tokens that are computed together (default: as memory allows);\n"
+         "tokens computed together (default: as memory allows);\n"
          "answers do not depend on it",
          1, 1 << 24},
     };
@@ -36,7 +36,7 @@ void eval_group_add(EvalOptions *o, OptionGroup *group) {
 
 int eval_options_check(const CommandHelp *help, EvalOptions *o) {
     int end = 0;
-    if (!o->out) return options_wrong(help, "where shall the answers go? Name a folder with --out");
+    if (!o->out) return options_wrong(help, "no folder for the answers: name one with --out");
     if (o->shard &&
         (sscanf(o->shard, "%d/%d%n", &o->shard_index, &o->shards, &end) != 2 || o->shard[end] ||
          o->shard_index < 1 || o->shards > 1000000 || o->shard_index > o->shards))
@@ -65,7 +65,7 @@ static const char *file_name(const char *path) {
     return slash && slash[1] ? slash + 1 : path;
 }
 
-/* Whether a file lies in a folder, both by what they are, not by their names. */
+/* Whether a file is in a folder, by device and inode, not by name. */
 static bool lies_in(const char *file, const char *folder) {
     struct stat a, b;
     char *path = realpath(file, NULL), *slash = path ? strrchr(path, '/') : NULL;
@@ -95,7 +95,7 @@ int eval_check_files(const char *out, const FileRole *inputs, int count, Error *
     return 0;
 }
 
-/* Whether the parts that are there can answer. */
+/* Checks that the model has the parts to answer. */
 static int check_parts(const Model *m, bool images, bool lengths, Error *err) {
     if (!m->language.present)
         return error_set(err, "this model has no language model: name one with --language");
@@ -103,9 +103,9 @@ static int check_parts(const Model *m, bool images, bool lengths, Error *err) {
         return error_set(err, "this model cannot answer questions about images: it has no %s",
                          m->vision.present ? "projector" : "vision tower");
     if (lengths && !m->length.present)
-        return error_set(err,
-                         "this model has no length predictor: say how many tokens an answer shall "
-                         "have (--length N), or name one (--length-predictor PATH)");
+        return error_set(
+            err, "this model has no length predictor: give the tokens of an answer (--length N), "
+                 "or name one (--length-predictor PATH)");
     return 0;
 }
 
@@ -141,7 +141,7 @@ static int add_file(json_t *files, const char *part, const char *path, Error *er
     if (!key) return -1;
     int failed = json_object_set_new(files, key, json_string(hex));
     free(key);
-    return failed ? error_set(err, "%s: its name cannot be written down", path) : 0;
+    return failed ? error_set(err, "%s: its name is not valid UTF-8", path) : 0;
 }
 
 json_t *eval_parts_json(const char *folder, Error *err) {
@@ -159,9 +159,9 @@ json_t *eval_parts_json(const char *folder, Error *err) {
     return object;
 }
 
-/* The files of one part: its weights, and what stands beside them. */
+/* The files of one part: its weights, and the files next to them. */
 static int add_part(json_t *files, const char *name, const ModelPart *part, Error *err) {
-    static const char *const beside[] = {"config.json", "preprocessor_config.json",
+    static const char *const others[] = {"config.json", "preprocessor_config.json",
                                          MODEL_TOKENIZER};
     if (!part->present) return 0;
     const char *path;
@@ -201,7 +201,7 @@ static int add_model(json_t *files, const EvalOptions *o, const Model *m, Error 
 
 /* ---- Settings. ---- */
 
-/* The options of answering that an answer depends on. */
+/* The decoding options that an answer depends on. */
 static json_t *answer_json(const EvalOptions *o) {
     static const char *const not_these[] = {"json", "quiet", "no-canvas-cache", "no-kv-cache",
                                             NULL};
@@ -258,7 +258,7 @@ json_t *eval_result_json(json_t *settings, const EvalItems *items, const Skipped
     return json;
 }
 
-/* How many prompts were too long, and what became of them. */
+/* Reports the prompts that were too long, skipped or shortened. */
 static void long_print(const EvalItems *items) {
     EvalLong lengthy = eval_items_long(items);
     if (lengthy.skipped)
@@ -267,7 +267,7 @@ static void long_print(const EvalItems *items) {
                      (long long)lengthy.skipped, (long long)items->count, lengthy.first->id,
                      lengthy.first->why);
     if (lengthy.shortened)
-        report_error("shortened: %lld of %lld prompts have lost their first tokens, %lld together "
+        report_error("shortened: %lld of %lld prompts lost their first tokens, %lld in total "
                      "(the first: %s: %d tokens)",
                      (long long)lengthy.shortened, (long long)items->count,
                      (long long)lengthy.dropped, lengthy.first->id, lengthy.first->dropped);

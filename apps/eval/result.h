@@ -1,4 +1,4 @@
-/* result.h - what a result was measured with: model, data, options, in JSON without times, so
+/* result.h - what a result was measured with: model, data and options in JSON, without times, so
  * that the same command gives the same bytes. */
 #ifndef EASYFIRST_APPS_EVAL_RESULT_H
 #define EASYFIRST_APPS_EVAL_RESULT_H
@@ -10,25 +10,24 @@
 #include "apps/cli/report.h"
 #include "data/files/file_write.h"
 
-/* What a command of `easyfirst eval` has beside its own options. */
+/* The options that all commands of `easyfirst eval` share. */
 typedef struct EvalOptions {
     CommonOptions common;
     const char *out;   /* folder */
     const char *shard; /* "2/4" as given; NULL */
     int shard_index, shards;
     int limit;        /* 0: all */
-    int batch_tokens; /* 0: as memory allows */
+    int batch_tokens; /* 0: as many as fit into memory */
     char model[256];  /* "model_id" */
 } EvalOptions;
 
 /* The rows --out, --limit, --shard and --batch-tokens, appended to a group. */
 void eval_group_add(EvalOptions *options, OptionGroup *group);
 
-/* Checks --out and --shard, then common_check. Returns -1 to go on, or the exit status. */
+/* Checks --out and --shard, then common_check. Returns -1 to continue, or the exit status. */
 int eval_options_check(const CommandHelp *help, EvalOptions *options);
 
-/* The name by which answers tell their model: the last part of its folder. Also notes it in
- * `options`. */
+/* The "model_id" of answers: the last part of the model's folder. Also set in `options`. */
 const char *eval_model_name(EvalOptions *options);
 
 /* Of a folder of parts (its .json files): {"folder": its name, "sha256": {file: hash}}. NULL with a
@@ -42,30 +41,30 @@ int eval_check_model(const CommonOptions *o, bool images, Error *err);
 /* {"file": its name without folders, "sha256"}. NULL with a message. */
 json_t *eval_file_json(const char *path, Error *err);
 
-/* Everything that answers depend on: "version", `command`, `data` (taken over), the model (name and
- * hash of each file, attention), options of answering, device and arithmetic. NULL with
- * a message. */
+/* Everything that answers depend on: "version", `command`, `data` (takes ownership), the model
+ * (name and hash of each file, attention), decoding options, device and compute type. NULL with a
+ * message. */
 json_t *eval_settings_json(const EvalOptions *options, const Session *session, const char *command,
                            json_t *data, Error *err);
 
 /* {"easyfirst": version, "settings", "questions", "answered", "unanswered", "left_out",
- * "long_prompts": {"skipped", "shortened", "dropped_tokens"}, "problems", "score"}, which takes
- * `settings` and `score` over. `left_out` are entries of the files that are no items; may be NULL.
- * NULL with a message. */
+ * "long_prompts": {"skipped", "shortened", "dropped_tokens"}, "skipped", "score"}, which takes
+ * ownership of `settings` and `score`. `left_out` are entries of the files that are not items; may
+ * be NULL. NULL with a message. */
 json_t *eval_result_json(json_t *settings, const EvalItems *items, const Skipped *left_out,
                          json_t *score, Error *err);
 
-/* Says on standard error what could not be answered, and, unless quiet, what the run took; of a
- * shard how the whole comes together. Sets *failed if something of this run's part has no answer,
- * unless it was skipped. */
+/* Reports on standard error what could not be answered, and, unless quiet, the timings; for a
+ * shard, how to join the shards. Sets *failed if an item of this run has no answer and was not
+ * skipped. */
 void eval_end(const EvalOptions *options, const EvalItems *items, const Skipped *left_out,
               const Timings *timings, Device *device, bool *failed);
 
 /* A line on standard error for each kind: "what: kind: count (the first: ...)". */
 void eval_skipped_print(const char *what, const Skipped *skipped);
 
-/* Before anything else is done: that `out` can be the folder of this evaluation, and that the files
- * that are read (folders are passed over) are there, are no pipes, and do not lie in it. */
+/* Checks, before anything else, that `out` can be the folder of this evaluation, and that the files
+ * to be read (folders are not checked) exist, are not pipes, and are not in it. */
 int eval_check_files(const char *out, const FileRole *inputs, int count, Error *err);
 
 #endif

@@ -9,9 +9,9 @@
 #include "apps/cli/signals.h"
 #include "data/sets/image_file.h"
 
-/* Tokens of a batch unless told. A processor's products are as fast as they get at some hundred
- * rows, and beyond some thousand its caches hold nothing any more; a GPU wants more, to the last
- * steps, when most answers are settled. */
+/* Default tokens of a batch. A CPU's matmuls reach full speed at some hundred rows and fall out of
+ * its caches beyond some thousand; a GPU needs more, down to the last steps, when most answers are
+ * settled. */
 enum { BATCH_CPU = 4096, BATCH_GPU = 65536, BATCH_LEAST = 1024 };
 
 /* Tokens of an answer whose length is not known yet, for the size of batches. */
@@ -30,9 +30,9 @@ typedef struct Run {
     AnswerOptions answer;
     EvalStore *store;
     EvalItems *items;
-    int64_t *order; /* indices of the items that are to be asked, those of a unit together */
+    int64_t *order; /* indices of the items to be asked, grouped by unit */
     Unit *units;
-    int64_t unit_count, asked; /* asked: of `order` */
+    int64_t unit_count, asked; /* to be asked: of `order` */
     int64_t *batch_ends;       /* [batch_count] in units */
     int64_t batch_count, batch_rows;
     const char **names; /* images of all units */
@@ -44,7 +44,7 @@ typedef struct Run {
 
 /* ---- What is to be asked. ---- */
 
-/* Rows that an item takes by itself, and a unit for its image. */
+/* Rows of an item alone, and of a unit for its image. */
 static int64_t item_rows(const Run *r, const EvalItem *item) {
     int64_t hypotheses = (int64_t)r->answer.length_beam * r->answer.samples;
     int64_t canvas = (item->length > 0 ? item->length : ANSWER_GUESS) + 1;
@@ -54,8 +54,8 @@ static int64_t item_rows(const Run *r, const EvalItem *item) {
     return hypotheses * (1 + image + item->tokens + canvas);
 }
 
-/* The number of each item's unit: items about one image have the same, in the order of the first
- * of them. */
+/* The number of each item's unit, in the order of their first items; items about one image share
+ * one. */
 static int number_units(const EvalItems *items, int64_t *unit, int64_t *count, Error *err) {
     TextTable images = {0};
     int64_t *of_image = malloc(((size_t)items->count + 1) * sizeof *of_image);
@@ -75,7 +75,7 @@ static int number_units(const EvalItems *items, int64_t *unit, int64_t *count, E
     return status;
 }
 
-/* Takes over what an answer says of its request, beside the text. */
+/* Copies what an answer reports of its request, except the text. */
 static int item_answered(EvalItem *item, const Answer *answer, Error *err) {
     if (!answer->error) {
         item->dropped = answer->dropped_tokens;
@@ -86,7 +86,7 @@ static int item_answered(EvalItem *item, const Answer *answer, Error *err) {
                          "%s", answer->error);
 }
 
-/* Whether an item can be asked: its prompt fits, its image's file is there. */
+/* Whether an item can be asked: its prompt fits, its image file exists. */
 static int item_check(const Run *r, EvalItem *item, Error *err) {
     Answer answer;
     char text[400];
@@ -102,7 +102,7 @@ static int item_check(const Run *r, EvalItem *item, Error *err) {
     if (!item->image) return 0;
     if (image_leaves_folder(item->image))
         return eval_item_bad(item, "image outside of the folder", err, "%s", item->image);
-    const char *kind = image_file_problem(text, sizeof text, r->config->images, item->image);
+    const char *kind = image_file_check(text, sizeof text, r->config->images, item->image);
     return kind ? eval_item_bad(item, kind, err, "%s", text) : 0;
 }
 
@@ -143,8 +143,8 @@ static int make_units(Run *r, const int64_t *unit, int64_t count, Error *err) {
     return 0;
 }
 
-/* Memory that a row of a batch takes for as long as the batch lasts: with block-causal attention
- * its keys and values and its hidden state. */
+/* Bytes of a batch's row during the batch: with block-causal attention its keys, values and hidden
+ * state. */
 static int64_t batch_rows(const Run *r) {
     if (r->config->batch_tokens > 0) return r->config->batch_tokens;
     const Xlmr *xlmr = r->model->xlmr;
@@ -180,7 +180,7 @@ static int make_batches(Run *r, Error *err) {
     return 0;
 }
 
-/* Before anything has been answered: that no image is there is a mistake in the command. */
+/* Before the first answer: if no image exists, --images is wrong. */
 static int check_images(const Run *r, Error *err) {
     const EvalItem *first = NULL;
     for (int64_t i = 0; i < r->items->count; i++) {
@@ -210,7 +210,7 @@ static int plan(Run *r, Error *err) {
 
 /* ---- Answering. ---- */
 
-/* The image's attention in GQA's cells, of which all together are 1. */
+/* The image's attention in GQA's cells, which sum to 1. */
 static int item_inspection(const Run *r, EvalItem *item, const AnswerInspection *inspection,
                            const EvalImage *p, Error *err) {
     PatchRectangle rectangle;
@@ -248,14 +248,14 @@ static int answer_items(Run *r, Tensor tokens, const AnswerRequest *requests,
     return status;
 }
 
-/* One batch with its images read: those that are good are encoded together. */
+/* Answers one batch; its readable images are encoded together. */
 typedef struct Batch {
-    Image *images;             /* [image_count]; the pixels stay the data loader's */
+    Image *images;             /* [image_count]; the loader owns the pixels */
     const EvalImage **sources; /* [image_count] */
     int image_count;
     AnswerRequest *requests; /* [count] */
     int64_t *order;          /* [count] */
-    int64_t count, gone;     /* gone: items whose image is broken */
+    int64_t count, gone;     /* items with a broken image are removed */
 } Batch;
 
 static void batch_free(Batch *b) {
@@ -293,7 +293,7 @@ static int batch_fill(Run *r, Batch *b, int64_t first, int64_t end, const EvalIm
     return 0;
 }
 
-/* A unit that is larger than a batch by itself is asked in several calls. */
+/* A unit larger than a batch is asked in several calls. */
 static int batch_answer(Run *r, const Batch *b, Tensor tokens, Error *err) {
     for (int64_t first = 0, n; first < b->count; first += n) {
         int64_t rows = 0, image = -1;
@@ -353,8 +353,7 @@ static int run_batches(Run *r, Error *err) {
 
 static int loader_start(Run *r, Error *err) {
     if (!r->batch_count || !r->name_ends[r->batch_count - 1]) return 0;
-    /* A processor that computes answers has one thread to spare for images, one that feeds a GPU
-     * has more. */
+    /* A CPU that computes answers has one thread to spare for images; with a GPU it has more. */
     bool gpu = device_kind(r->model->device) == DEVICE_CUDA;
     int threads = gpu ? device_threads(r->model->device) : 1;
     EvalLoaderConfig config = {.folder = r->config->images,

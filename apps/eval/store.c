@@ -20,7 +20,7 @@
 
 /* ---- The folder. ---- */
 
-/* Whether a name is that of answers, and whose: 0 the whole's, else the shard's. */
+/* Whether a file name is that of answers, and of which shard: 0 is the whole. */
 static bool is_answers(const char *name, int *shard, int *shards) {
     int end = 0;
     *shard = *shards = 0;
@@ -51,7 +51,7 @@ static int answers_visit(EvalStore *s, AnswersVisit visit, void *user, Error *er
     return status;
 }
 
-/* Shards run side by side; a run of the whole wants to be alone. */
+/* Shards run in parallel; a run of the whole excludes all others. */
 static int other_check(EvalStore *s, const char *path, void *user, Error *err) {
     (void)user;
     int shard, shards;
@@ -59,7 +59,7 @@ static int other_check(EvalStore *s, const char *path, void *user, Error *err) {
     if (!strcmp(path, s->path) || !is_answers(name, &shard, &shards)) return 0;
     if (s->shards && shards) return 0;
     int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0) return 0; /* gone since */
+    if (fd < 0) return 0; /* removed meanwhile */
     bool busy = flock(fd, LOCK_SH | LOCK_NB) != 0 && errno == EWOULDBLOCK;
     close(fd);
     if (!busy) return 0;
@@ -78,7 +78,7 @@ static int lock_answers(EvalStore *s, Error *err) {
                      s->path);
 }
 
-/* Under the folder's lock: two runs that begin at once see each other's settings and answers. */
+/* Under the folder's lock: concurrent starts see each other's settings and answers. */
 static int folder_take(EvalStore *s, const json_t *settings, Error *err) {
     TRY(eval_folder_settings(s->folder, settings, err));
     TRY(lock_answers(s, err));
@@ -120,7 +120,7 @@ static int item_map(EvalItem *item, const json_t *list, Error *err) {
     return 0;
 }
 
-/* Takes one line; *good is whether it is one of ours. The first answer of an item counts. */
+/* Reads one line; *good: it answers an item of this run. The first answer of an item counts. */
 static int line_take(EvalStore *s, EvalItems *items, const char *line, size_t size, bool *good,
                      Error *err) {
     json_t *object = json_loadb_whole(line, size, 0, NULL);
@@ -151,14 +151,14 @@ static int bytes_read(const char *path, int fd, char **bytes, size_t *size, Erro
         ssize_t n = pread(fd, *bytes + *size, (size_t)info.st_size - *size, (off_t)*size);
         if (n < 0 && errno == EINTR) continue;
         if (n < 0) return error_set(err, "%s: %s", path, strerror(errno));
-        if (n == 0) break; /* it was shortened: what is there counts */
+        if (n == 0) break; /* the file was shortened: its current size counts */
         *size += (size_t)n;
     }
     return 0;
 }
 
-/* Takes all whole lines; *used is where they end. What a crash can leave behind them (half a line,
- * or bytes that never reached the disk) is not an error. */
+/* Reads all complete lines; *used is where they end. What a crash can leave after them (half a
+ * line, or bytes that never reached the disk) is not an error. */
 static int lines_take(EvalStore *s, EvalItems *items, const char *path, const char *bytes,
                       size_t size, size_t *used, Error *err) {
     *used = 0;
@@ -170,7 +170,7 @@ static int lines_take(EvalStore *s, EvalItems *items, const char *path, const ch
         if (!good && end + 1 == bytes + size) return 0;
         if (!good)
             return error_set(err,
-                             "%s: line %lld is no answer to a question of this run: remove the "
+                             "%s: line %lld is not an answer to a question of this run: remove the "
                              "line, or name another folder with --out",
                              path, (long long)number);
         *used = (size_t)(end + 1 - bytes);
@@ -189,8 +189,8 @@ static int answers_read(EvalStore *s, const char *path, void *user, Error *err) 
     if (status == 0 && own) {
         s->size = (int64_t)used;
         if (used < size && ftruncate(fd, (off_t)used) != 0)
-            status = error_set(err, "%s: the torn line at its end cannot be cut off: %s", path,
-                               strerror(errno));
+            status = error_set(err, "%s: the incomplete line at its end cannot be removed: %s",
+                               path, strerror(errno));
     }
     if (!own) close(fd);
     return status;
@@ -215,7 +215,7 @@ static json_t *map_json(const float *map) {
     return list;
 }
 
-/* On the heap, with its line end; NULL without memory. */
+/* On the heap, with its line end; NULL: out of memory. */
 static char *answer_line(const EvalStore *s, const EvalItem *item) {
     json_t *metadata = json_object(), *object = json_object();
     if (item->map) json_object_set_new(metadata, "attention", map_json(item->map));
@@ -231,12 +231,12 @@ static char *answer_line(const EvalStore *s, const EvalItem *item) {
     return line;
 }
 
-static int append_error(const EvalStore *s, int problem, Error *err) {
+static int append_error(const EvalStore *s, int code, Error *err) {
     return error_set(err,
-                     "%s: writing failed: %s; the answers so far are kept: %sthe same command goes "
-                     "on where it was",
-                     s->path, strerror(problem),
-                     problem == ENOSPC || problem == EDQUOT ? "make room there, then " : "");
+                     "%s: writing failed: %s; the answers so far are kept: %sthe same command "
+                     "resumes",
+                     s->path, strerror(code),
+                     code == ENOSPC || code == EDQUOT ? "make room there, then " : "");
 }
 
 int eval_store_append(EvalStore *s, const EvalItems *items, const int64_t *order, int64_t count,
@@ -266,7 +266,7 @@ int eval_store_append(EvalStore *s, const EvalItems *items, const int64_t *order
     if (status == 0)
         s->size += (int64_t)size;
     else if (ftruncate(s->fd, (off_t)s->size) != 0)
-        error_context(err, "with a torn line at the end");
+        error_context(err, "with an incomplete line at the end");
     free(bytes);
     return status;
 }
@@ -276,7 +276,7 @@ int eval_store_lines(const EvalStore *s, const char *name, EvalLine line, void *
     FileWriter writer;
     char *path = path_join(s->folder, name, err);
     if (!path) return -1;
-    file_write_clean(path); /* what a run that was killed left; the lock is ours */
+    file_write_clean(path); /* what a killed run left; we hold the lock */
     int status = file_write_begin(&writer, path, 0, err);
     if (status) {
         free(path);
@@ -288,7 +288,7 @@ int eval_store_lines(const EvalStore *s, const char *name, EvalLine line, void *
         if (failed) status = error_set(err, "out of memory for %s", name);
         if (bytes && status == 0) {
             size_t size = strlen(bytes);
-            bytes[size] = '\n'; /* in the place of the terminating 0 */
+            bytes[size] = '\n'; /* replaces the terminating 0 */
             status = file_write_bytes(&writer, bytes, size + 1, err);
         }
         free(bytes);
@@ -316,7 +316,7 @@ static char *unanswered_line(void *user, int64_t index, bool *failed) {
     const EvalItem *item = &f->items->items[index];
     if (item->answer) return NULL;
     json_t *object = json_pack("{s:o, s:o, s:s, s:o}", "question_id", json_text(item->id), "image",
-                               item->image ? json_text(item->image) : json_null(), "problem",
+                               item->image ? json_text(item->image) : json_null(), "reason",
                                item->kind ? item->kind : "not asked", "error",
                                json_text(item->why ? item->why : ""));
     char *line = object ? json_dumps_whole(object, 0) : NULL;
@@ -331,8 +331,8 @@ static int shard_remove(EvalStore *s, const char *path, void *user, Error *err) 
     return error_set(err, "%s: %s", path, strerror(errno));
 }
 
-/* The new answers.jsonl is another file than the one that is locked: it is locked, too, before
- * anybody else can look. */
+/* The new answers.jsonl is not the locked file: it is locked, too, before other processes see
+ * it. */
 static int answers_replace(EvalStore *s, Finish *f, Error *err) {
     int lock;
     TRY(eval_folder_enter(&lock, s->folder, err));

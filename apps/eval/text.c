@@ -1,4 +1,4 @@
-/* text.c - text tasks: a model's answers to lines of {"inputs", "targets"}, and their scores. */
+/* text.c - text tasks: answers lines of {"inputs", "targets"} and scores the answers. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,8 +13,7 @@ static const CommandHelp help = {
     .name = "eval text",
     .usage = "[options] --task TASK FILE... --out FOLDER",
     .about =
-        "Answers lines of {\"inputs\", \"targets\"} as they are, few-shot or not, and scores "
-        "them:\n"
+        "Answers lines of {\"inputs\", \"targets\"} verbatim, few-shot or not, and scores them:\n"
         "\n"
         "  translation  BLEU and chrF, as sacrebleu\n"
         "  summary      Rouge-1, 2 and L, as rouge-score\n"
@@ -22,16 +21,16 @@ static const CommandHelp help = {
         "               and the mean over subjects (MMLU)\n"
         "  exact        exact match and F1, in 10 steps; of several files (TyDiQA's languages) a\n"
         "               table and the mean\n"
-        "  number       the last whole number, in answers of 60 tokens (GSM8K, MGSM)\n"
+        "  number       the last integer, in answers of 60 tokens (GSM8K, MGSM)\n"
         "\n"
-        "Steps and lengths are the paper's; --steps, --length and --lengths say otherwise. In "
-        "--out:\n"
-        "answers.jsonl (appended as they come), FILE.answers.txt and FILE.targets.txt for other\n"
-        "scorers, unanswered.jsonl, settings.json, and result.json with all scores and what they\n"
-        "were measured with. A line that cannot be answered is reported and counts as wrong; the\n"
-        "exit status is then 1. A prompt that leaves no room for its answer is left out and not\n"
-        "scored, as in the paper (--long-prompts refuse counts it as wrong); their number is\n"
-        "printed. Cut off anywhere, the same command resumes.",
+        "Steps and lengths are the paper's; --steps, --length and --lengths override them.\n"
+        "Files in --out: answers.jsonl (appended batch by batch), FILE.answers.txt and\n"
+        "FILE.targets.txt for other scorers, unanswered.jsonl, settings.json, and result.json\n"
+        "with all scores and what they were measured with. Lines that cannot be answered are\n"
+        "reported and count as wrong; the exit status is then 1. A prompt that leaves no room\n"
+        "for its answer is skipped and not scored, as in the paper (--long-prompts refuse\n"
+        "counts it as wrong); their number is printed. An interrupted run resumes with the same\n"
+        "command.",
     .examples =
         "easyfirst eval text -m model --task translation test.de-en.jsonl --beam 5 --out de-en\n"
         "easyfirst eval text -m model --task choice mmlu.jsonl --subjects index2subject.json \\\n"
@@ -71,7 +70,7 @@ static int target_length(const TextEval *t, const char *target, int *length, Err
     return status;
 }
 
-/* What a task takes if nothing is said: 0 is predicted. */
+/* Defaults of a task; length 0: predicted. */
 static int task_length(EvalTask task) {
     return task == EVAL_CHOICE ? 1 : task == EVAL_NUMBER ? 60 : 0;
 }
@@ -165,7 +164,7 @@ static int run(TextEval *t, Error *err) {
     TRY(check_files(t, err));
     TRY(eval_text_read(&t->set, t->paths, t->path_count, o->limit, t->score.task, err));
     if (t->subjects_path) TRY(read_subjects(t, err));
-    /* A model that knows no lengths can be asked where they are said: */
+    /* A model without a length predictor needs given lengths: */
     CommonOptions common = o->common;
     common.model.text_only = true;
     bool said =

@@ -36,7 +36,7 @@ static int make_room(EvalTextSet *s, Error *err) {
     return 0;
 }
 
-/* What makes a target useless for a task; NULL if nothing does. */
+/* Why a target cannot be scored by a task; NULL: it can. */
 static int target_check(EvalItem *item, const char *target, EvalTask task, Error *err) {
     char *number = NULL;
     if (task != EVAL_NUMBER || item->kind) return 0;
@@ -47,7 +47,7 @@ static int target_check(EvalItem *item, const char *target, EvalTask task, Error
     return eval_item_bad(item, "target without a number", err, "it is \"%.100s\"", target);
 }
 
-/* A line's JSON, or NULL with why there is none. */
+/* A line's JSON, or NULL with the reason. */
 static int parse_line(const Piece *piece, json_t **object, char *why, size_t size, Error *err) {
     json_error_t where;
     *object = NULL;
@@ -63,7 +63,7 @@ static int parse_line(const Piece *piece, json_t **object, char *why, size_t siz
     return 0;
 }
 
-/* One line as an item; its problems are noted. */
+/* Makes a line an item; records what is wrong with it. */
 static int take_line(EvalTextSet *s, EvalTextFile *file, const Piece *piece, EvalTask task,
                      Error *err) {
     char why[200];
@@ -84,7 +84,7 @@ static int take_line(EvalTextSet *s, EvalTextFile *file, const Piece *piece, Eva
     if (!s->ids[i] || !s->targets[i] || (input && !item->text))
         status = error_set(err, "out of memory for line %lld", (long long)number);
     else if (!object)
-        status = eval_item_bad(item, "line that is no JSON", err, "%s", why);
+        status = eval_item_bad(item, "line that is not JSON", err, "%s", why);
     else if (!input || !target)
         status = eval_item_bad(item, "line without texts \"inputs\" and \"targets\"", err,
                                "\"%s\" is missing or not a string", input ? "targets" : "inputs");
@@ -108,7 +108,7 @@ static int take_lines(EvalTextSet *s, EvalTextFile *file, FileWindow *window, in
     return 0;
 }
 
-/* A file of which no line can be used is another kind of file. */
+/* A file without a usable line has another format. */
 static int check_usable(const EvalTextSet *s, const EvalTextFile *file, const FileWindow *window,
                         Error *err) {
     if (file->end == file->first)
@@ -154,7 +154,7 @@ int eval_text_read(EvalTextSet *s, char *const *paths, int count, int64_t limit,
         for (int other = 0; other < f; other++)
             if (!strcmp(s->files[other].name, file->name))
                 return error_set(err,
-                                 "%s: another file has the name %s, too: answers could not be "
+                                 "%s: another file is named %s, too: their answers could not be "
                                  "told apart",
                                  paths[f], file->name);
         TRY(read_file(s, file, paths[f], limit, task, err));

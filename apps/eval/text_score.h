@@ -1,4 +1,4 @@
-/* text_score.h - files of {"inputs", "targets"}, and the scores of what was answered. */
+/* text_score.h - files of {"inputs", "targets"} and the scores of their answers. */
 #ifndef EASYFIRST_APPS_EVAL_TEXT_SCORE_H
 #define EASYFIRST_APPS_EVAL_TEXT_SCORE_H
 
@@ -43,15 +43,14 @@ typedef struct EvalTextSet {
 } EvalTextSet;
 
 /* Reads the files, of each the first `limit` records (0: all). A record is a line that is not
- * empty; one that cannot be used, or with a target that `task` cannot score, is an item with a
- * problem. Errors: a file that cannot be read or has no record that can be used, two files of one
- * name. */
+ * empty; one that is unusable, or has a target that `task` cannot score, is an item that cannot be
+ * answered. Errors: a file that cannot be read or has no usable record, two files of one name. */
 int eval_text_read(EvalTextSet *set, char *const *paths, int count, int64_t limit, EvalTask task,
                    Error *err);
 void eval_text_free(EvalTextSet *set);
 
-/* Reads a JSON list with a subject for each record of the only file; *spare takes how many more
- * there are (of a file whose first lines alone are asked). */
+/* Reads a JSON list with a subject for each record of the only file; *spare is the number of
+ * further subjects (with --limit). */
 int eval_text_subjects(EvalTextSet *set, const char *path, int64_t *spare, Error *err);
 
 /* Writes NAME.answers.txt and NAME.targets.txt, a record a line, without those that
@@ -59,12 +58,11 @@ int eval_text_subjects(EvalTextSet *set, const char *path, int64_t *spare, Error
 int eval_text_files(const EvalTextSet *set, const EvalStore *store, Error *err);
 
 /* {"task", "files": [{"file", "lines", "unanswered", "skipped", scores}], "mean": {...},
- * "subjects":
- * ...}; NULL with a message. What has no answer is scored as an empty one, which is never right;
- * what was skipped is not scored, and a file with nothing else has no scores. */
+ * "subjects": ...}; NULL with a message. A missing answer is scored as an empty one, which is never
+ * right; skipped records are not scored, and a file with only skipped ones has no scores. */
 json_t *eval_text_score(const EvalTextSet *set, const EvalTextOptions *options, Error *err);
 
-/* The same as a table for people. */
+/* The same as a table. */
 void eval_text_print(FILE *out, const json_t *scores);
 
 #endif

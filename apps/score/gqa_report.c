@@ -6,7 +6,7 @@
 #include "apps/cli/report.h"
 #include "data/files/json_memory.h"
 
-/* As they are printed: the official script's names and order. */
+/* In the official script's names and order. */
 static const char *const titles[GQA_METRICS] = {
     "Binary",   "Open",         "Accuracy",  "Exact match",  "Consistency",
     "Validity", "Plausibility", "Grounding", "Distribution",

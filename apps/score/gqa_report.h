@@ -17,8 +17,8 @@ void gqa_report_text(FILE *out, const GqaScore *score);
  * "first"}}}. NULL without memory. */
 json_t *gqa_report_json(const GqaScore *score);
 
-/* What was wrong with single entries, but for the kinds in `except` (NULL-terminated; NULL: none),
- * and the warning of the self-check, lines on standard error. */
+/* Prints on standard error what was wrong with single entries, but for the kinds in `except`
+ * (NULL-terminated; NULL: none), and the warning of the self-check. */
 void gqa_report_skipped(const GqaScore *score, const char *const *except);
 
 #endif

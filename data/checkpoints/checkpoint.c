@@ -1,5 +1,5 @@
-/* Opening: which file it is, of which kind, and how shards join. The kinds have readers of their
- * own (safetensors.c, torch_file.c). */
+/* Opening: finds the file, its format, and its shards. Each format has its own reader
+ * (safetensors.c, torch_file.c). */
 #include "data/checkpoints/checkpoint.h"
 
 #include <dirent.h>
@@ -57,7 +57,7 @@ static int recognise(const MappedFile *file, FileKind *kind, Error *err) {
     if (hint)
         return error_set(err, "%s: %s%s", file->path, hint,
                          strchr(hint, ';') ? "" : "; expected safetensors or a PyTorch file");
-    if (ends_with(file->path, ".safetensors")) { /* its reader says what is wrong */
+    if (ends_with(file->path, ".safetensors")) { /* its reader reports what is wrong */
         *kind = KIND_SAFETENSORS;
         return 0;
     }
@@ -82,7 +82,7 @@ static int tensor_compare(const void *a, const void *b) {
     return strcmp(((const CheckpointTensor *)a)->name, ((const CheckpointTensor *)b)->name);
 }
 
-/* Reads one file of tensors; an index has been recognised before, and none may be a shard. */
+/* Reads one file of tensors; an index was recognized before, and a shard may not be one. */
 static int read_tensors(CheckpointStore *store, const MappedFile *file, FileKind kind, Error *err) {
     switch (kind) {
     case KIND_SAFETENSORS:
@@ -103,7 +103,7 @@ static int assignment_compare(const void *a, const void *b) {
     return strcmp(((const Assignment *)a)->file, ((const Assignment *)b)->file);
 }
 
-/* Maps a file; the error says what is there instead. */
+/* Maps a file; the error says what it is instead. */
 static int map_or_hint(CheckpointStore *store, const char *path, MappedFile *file, Error *err) {
     if (store_map(store, path, file, err) == 0) return 0;
     char *hint = folder_hint(path);
@@ -112,7 +112,7 @@ static int map_or_hint(CheckpointStore *store, const char *path, MappedFile *fil
     return -1;
 }
 
-/* Reads the shard that all of these assignments name, and looks for their tensors in it. */
+/* Reads the shard that all of these assignments name, and finds their tensors in it. */
 static int read_shard(CheckpointStore *store, const char *index, const Assignment *assignments,
                       size_t count, Error *err) {
     const char *name = assignments[0].file;
@@ -139,7 +139,7 @@ static int read_shard(CheckpointStore *store, const char *index, const Assignmen
         CheckpointTensor key = {.name = assignments[i].tensor};
         if (!found || !bsearch(&key, store->tensors + first, found, sizeof key, tensor_compare))
             return error_set(err,
-                             "%s: tensor \"%.200s\" should be in %s, which does not have it; are "
+                             "%s: tensor \"%.200s\" should be in %s, which does not have it: are "
                              "the files of one and the same model?",
                              index, key.name, file.path);
     }
@@ -150,8 +150,8 @@ static int read_weight_map(CheckpointStore *store, const char *index, const json
                            Error *err) {
     size_t count = json_object_size(map), used = 0;
     if (!json_is_object(map) || count == 0)
-        return error_set(err, "%s: JSON without a \"weight_map\" of tensors, no index of shards",
-                         index);
+        return error_set(
+            err, "%s: JSON without a \"weight_map\" of tensors, not an index of shards", index);
     Assignment *assignments = malloc(count * sizeof *assignments);
     if (!assignments) return error_set(err, "%s: out of memory", index);
     int failed = 0;
@@ -200,7 +200,7 @@ static bool is_file(const char *path) {
     return stat(path, &info) == 0 && S_ISREG(info.st_mode);
 }
 
-/* What a trainer leaves beside the weights, in files that could be taken for them. */
+/* Trainer files next to the weights that could be mistaken for them. */
 static bool is_training_state(const char *name) {
     static const char *const names[] = {"training_args.",    "optimizer.", "scheduler.",
                                         "scaler.",           "rng_state",  "zero_pp_rank_",
@@ -210,11 +210,11 @@ static bool is_training_state(const char *name) {
     return false;
 }
 
-/* The only file of the folder that ends so. *path stays NULL if there is none; several are an error
- * that names the first two of them. */
+/* The only file of the folder with this ending. *path stays NULL if there is none; several are an
+ * error that names the first two. */
 static int find_only(const char *folder, const char *ending, char **path, Error *err) {
     DIR *dir = opendir(folder);
-    if (!dir) return error_set(err, "%s: this folder cannot be read", folder);
+    if (!dir) return error_set(err, "%s: cannot read this folder", folder);
     char *names[2] = {NULL, NULL}; /* the first two in the order of strcmp */
     size_t count = 0;
     for (struct dirent *entry; (entry = readdir(dir));) {
@@ -248,7 +248,7 @@ static int find_only(const char *folder, const char *ending, char **path, Error 
     return failed;
 }
 
-/* The file that a folder's weights are in; free it. */
+/* The file with a folder's weights; free it. */
 static int find_in_folder(const char *folder, const char *stem, char **path, Error *err) {
     static const struct {
         const char *stem, *ending;
@@ -305,8 +305,7 @@ static int read_all(CheckpointStore *store, const char *path, const char *stem, 
         qsort(store->tensors, store->tensor_count, sizeof *store->tensors, tensor_compare);
     for (size_t i = 1; i < store->tensor_count; i++)
         if (tensor_compare(&store->tensors[i - 1], &store->tensors[i]) == 0)
-            return error_set(err, "%s: two tensors of the name \"%.200s\"", path,
-                             store->tensors[i].name);
+            return error_set(err, "%s: two tensors named \"%.200s\"", path, store->tensors[i].name);
     return 0;
 }
 

@@ -12,7 +12,7 @@ typedef struct StoreBlock {
     size_t used, capacity; /* of the bytes that follow, at BLOCK_ALIGN from the block's begin */
 } StoreBlock;
 
-_Static_assert(sizeof(StoreBlock) <= BLOCK_ALIGN, "the block's head must fit before its bytes");
+_Static_assert(sizeof(StoreBlock) <= BLOCK_ALIGN, "the block's header must fit before its bytes");
 
 void store_free(CheckpointStore *store) {
     for (size_t i = 0; i < store->file_count; i++) mapped_file_close(&store->files[i]);

@@ -1,7 +1,7 @@
-/* checkpoint_store.h - what a checkpoint holds, as the readers of the file kinds fill it.
+/* checkpoint_store.h - the contents of a checkpoint, filled by the readers of the formats.
  *
  * Private to data/: the mapped files, the list of tensors, and memory for their names and for the
- * few values that cannot stay in the map.
+ * few values that must be copied.
  */
 #ifndef EASYFIRST_DATA_CHECKPOINTS_CHECKPOINT_STORE_H
 #define EASYFIRST_DATA_CHECKPOINTS_CHECKPOINT_STORE_H
@@ -28,22 +28,21 @@ void store_free(CheckpointStore *store);
 /* Maps a file and copies the handle to *file; the store closes it. */
 int store_map(CheckpointStore *store, const char *path, MappedFile *file, Error *err);
 
-/* Memory that lives as long as the store; `align` is a power of two up to 64. NULL if there is
- * none left. */
+/* Memory that lives as long as the store; `align` is a power of two up to 64. NULL: out of
+ * memory. */
 void *store_allocate(CheckpointStore *store, size_t size, size_t align);
 
-/* The first `length` bytes of text with a 0 after them; NULL if there is no memory left. */
+/* The first `length` bytes of text with a 0 after them; NULL: out of memory. */
 char *store_text(CheckpointStore *store, const char *text, size_t length);
 
 /* Appends; the strings must outlive the store. `path` is for the message. */
 int store_add(CheckpointStore *store, CheckpointTensor tensor, const char *path, Error *err);
 
-/* True if the product of the dimensions fits: even with zeros counted as ones, so that no partial
- * product that anyone forms of them can overflow; then *count is the number of elements. No
- * dimension may be negative. */
+/* True if the product of the dimensions fits, even with zeros counted as ones, so that no partial
+ * product can overflow; then *count is the number of elements. No dimension may be negative. */
 bool shape_count(int ndim, const int64_t *shape, int64_t *count);
 
-/* Each reads the one file and adds its tensors. On failure the store may hold some of them. */
+/* Each reads one file and adds its tensors. On failure the store may hold some of them. */
 int safetensors_read(CheckpointStore *store, const MappedFile *file, Error *err);
 int torch_file_read(CheckpointStore *store, const MappedFile *file, Error *err);
 

@@ -29,8 +29,8 @@ static bool has(const char *folder, const char *name) {
     return found;
 }
 
-/* The last entry of a folder in the order of strcmp that begins and ends so (both may be ""); how
- * many there are is *count. Free it; NULL if there is none. */
+/* The last entry of a folder, in the order of strcmp, with this beginning and ending (both may be
+ * ""); *count of them. Free it; NULL if there is none. */
 static char *last_entry(const char *folder, const char *begin, const char *end, int *count) {
     DIR *entries = opendir(folder);
     char *last = NULL;
@@ -65,7 +65,7 @@ static char *link_hint(const char *path) {
                        target);
 }
 
-/* "owner/name", as repositories are called. */
+/* Whether it is "owner/name", like a repository. */
 static bool looks_like_repository(const char *path) {
     const char *slash = strchr(path, '/');
     if (!slash || slash == path || !slash[1] || strchr(slash + 1, '/')) return false;
@@ -88,8 +88,8 @@ static char *absent_hint(const char *path) {
 static const char *const adapter_files[] = {"adapter_config.json", "adapter_model.safetensors",
                                             "adapter_model.bin"};
 
-/* "base_model_name_or_path" of an adapter_config.json; *config is to be released after use. NULL
- * where nobody says. */
+/* "base_model_name_or_path" of an adapter_config.json; release *config after use. NULL if
+ * missing. */
 static const char *base_model(const char *folder, json_t **config) {
     char *file = path_join(folder, adapter_files[0], NULL);
     *config = NULL;

@@ -14,7 +14,7 @@
 
 /* ---- A part, with what LoRA learned added to its matrices. ---- */
 
-/* The two thin matrices that belong to a matrix; NULL: none. */
+/* The two LoRA matrices of a matrix; NULL: none. */
 typedef struct LoraPair {
     const Param *a, *b; /* [rank, K], [N, rank] */
 } LoraPair;
@@ -26,7 +26,7 @@ typedef struct PartWriting {
     CheckpointEntry *entries; /* [count] */
     LoraPair *pairs;          /* [entries] */
     size_t count;
-    /* of the matrix that is being written */
+    /* of the matrix being written */
     const Param *current;
     float *a, *b;
 } PartWriting;
@@ -61,7 +61,7 @@ static int pair_find(LoraPair *pair, const Params *lora, const Param *p, Error *
                      p->name, matrix);
 }
 
-/* Every matrix of the LoRA table must have found its own: else something learned would be lost. */
+/* Every LoRA matrix must belong to a matrix: else training would be lost. */
 static int pairs_check(const PartWriting *w, Error *err) {
     for (int i = 0; i < w->lora->count; i++) {
         const Param *p = &w->lora->items[i];
@@ -183,14 +183,14 @@ int part_write(const Params *params, const Params *lora, double lora_scale, cons
 
 /* ---- The state of training: masters and moments. ---- */
 
-enum { KINDS = 3 }; /* the value itself, its first and its second moment */
+enum { KINDS = 3 }; /* the value, its first and second moment */
 
 static const char *const kind_suffix[KINDS] = {"", ".m", ".v"};
 
 typedef struct StateWriting {
     const Params *params;
     const Param **written; /* [entries / KINDS] */
-    Tensor moments[KINDS]; /* the first is left out */
+    Tensor moments[KINDS]; /* the value has no suffix */
 } StateWriting;
 
 static int check_moments(const Params *params, Tensor m, Tensor v, const char *path, Error *err) {
@@ -244,14 +244,14 @@ int training_state_write(const Params *params, Tensor m, Tensor v, const char *p
     return status;
 }
 
-/* The tensor in the file that is this parameter's, judged; NULL if it cannot be. */
+/* The file's tensor for this parameter, checked; NULL on failure. */
 static const CheckpointTensor *state_find(const Checkpoint *c, const Param *p, int kind,
                                           Error *err) {
     char name[320], want[128], found[128];
     snprintf(name, sizeof name, "%s%s", p->name, kind_suffix[kind]);
     const CheckpointTensor *t = checkpoint_find(c, name);
     if (!t) {
-        error_set(err, "%s: the state of another training: it has no %s", c->path, name);
+        error_set(err, "%s: the state of another training run: it has no %s", c->path, name);
         return NULL;
     }
     if (t->value.dtype == DTYPE_F32 &&
@@ -259,8 +259,8 @@ static const CheckpointTensor *state_find(const Checkpoint *c, const Param *p, i
         return t;
     shape_text(found, sizeof found, t->value.ndim, t->value.shape);
     shape_text(want, sizeof want, p->ndim, p->shape);
-    error_set(err, "%s: the state of another training: %s is %s %s, expected F32 %s", c->path, name,
-              t->type_text, found, want);
+    error_set(err, "%s: the state of another training run: %s is %s %s, expected F32 %s", c->path,
+              name, t->type_text, found, want);
     return NULL;
 }
 
@@ -280,10 +280,11 @@ static int check_state(const Checkpoint *c, const Params *params, Error *err) {
                 ours = !strcmp(c->tensors[i].name + stem, kind_suffix[k]);
         }
         if (!ours)
-            return error_set(err,
-                             "%s: the state of another training: it has %s, which is not trained "
-                             "here",
-                             c->path, c->tensors[i].name);
+            return error_set(
+                err,
+                "%s: the state of another training run: it has %s, which is not trained "
+                "here",
+                c->path, c->tensors[i].name);
     }
     return 0;
 }
@@ -310,7 +311,7 @@ int training_state_read(Params *params, Tensor m, Tensor v, const char *path, Er
     TRY(check_moments(params, m, v, path, err));
     Checkpoint c;
     TRY(checkpoint_open(&c, path, NULL, err));
-    int status = check_state(&c, params, err); /* all of it, before anything is changed */
+    int status = check_state(&c, params, err); /* checked completely before anything is changed */
     if (status == 0) status = load_state(&c, params, m, v, err);
     checkpoint_close(&c);
     return status;
@@ -328,7 +329,7 @@ int json_write(const json_t *json, const char *path, Error *err) {
     char *text = json_dumps_whole(json, JSON_INDENT(2) | JSON_REAL_PRECISION(15));
     if (!text) return error_set(err, "%s: no JSON object to write, or out of memory", path);
     size_t size = strlen(text);
-    text[size] = '\n'; /* in place of the 0 */
+    text[size] = '\n'; /* replaces the 0 */
     int status = write_text(path, text, size + 1, err);
     free(text);
     return status;
@@ -358,7 +359,7 @@ int file_copy(const char *from, const char *to, bool link, Error *err) {
     FileWriter file;
     int failed = -1;
     if (fstat(fd, &info) != 0 || !S_ISREG(info.st_mode))
-        error_set(err, "%s: is no file that can be copied", from);
+        error_set(err, "%s: is not a regular file, cannot be copied", from);
     else
         failed = file_write_begin(&file, to, (uint64_t)info.st_size, err);
     if (!failed) failed = file_write_end(&file, copy_bytes(&file, fd, from, err), err);

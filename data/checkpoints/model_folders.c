@@ -1,4 +1,4 @@
-/* Folders that appear whole (folder_begin, folder_commit), and their removal. */
+/* Atomic creation of folders (folder_begin, folder_commit), and their removal. */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -16,17 +16,17 @@
 #include "data/files/path.h"
 
 /* An unfinished folder is "<target>.partial-XXXXXXXX" with this file in it, which its process keeps
- * locked. The system drops the lock when the process ends, however it ends: a folder whose marker
- * can be locked is a dead run's leftover, and one without a marker is somebody else's. */
+ * locked. The system releases the lock when the process ends in any way: a folder whose marker can
+ * be locked was left by a dead run, and one without a marker is not ours. */
 #define MARKER      ".easyfirst-partial"
 #define MARKER_NEW  ".easyfirst-partial-new" /* before it is locked */
 #define PARTIAL_END ".partial-"
 enum { RANDOM_LETTERS = 8 };
 
-/* A walk over a folder's entries from the leaves up. Symbolic links are entries, never followed. */
+/* A post-order walk over a folder's entries. Symbolic links are entries, never followed. */
 typedef struct Walk {
     const char *root; /* for messages */
-    bool remove;      /* else everything is synced */
+    bool remove;      /* else sync everything */
     Error *err;
 } Walk;
 
@@ -51,7 +51,7 @@ static int walk_entries(const Walk *w, DIR *entries) {
     int folder = dirfd(entries), failed = 0;
     for (const struct dirent *e; !failed && (errno = 0, e = readdir(entries));) {
         if (!strcmp(e->d_name, ".") || !strcmp(e->d_name, "..")) continue;
-        if (w->remove && !strcmp(e->d_name, MARKER)) continue; /* the last to go: see walk_folder */
+        if (w->remove && !strcmp(e->d_name, MARKER)) continue; /* removed last: see walk_folder */
         struct stat info;
         if (fstatat(folder, e->d_name, &info, AT_SYMLINK_NOFOLLOW) != 0)
             failed = walk_failed(w, e->d_name);
@@ -60,7 +60,7 @@ static int walk_entries(const Walk *w, DIR *entries) {
         else
             failed = walk_file(w, folder, e->d_name, info.st_mode);
     }
-    if (!failed && errno) failed = walk_failed(w, "what is in it");
+    if (!failed && errno) failed = walk_failed(w, "its contents");
     return failed;
 }
 
@@ -103,7 +103,7 @@ static Lock *locks;
 static void lock_keep(const char *partial, int fd) {
     Lock *lock = calloc(1, sizeof *lock);
     if (lock) lock->partial = strdup(partial);
-    if (!lock || !lock->partial) { /* without memory the folder is nobody's to clean up */
+    if (!lock || !lock->partial) { /* out of memory: the folder will not be cleaned up */
         free(lock);
         close(fd);
         return;
@@ -129,8 +129,8 @@ static void lock_drop(const char *partial) {
     pthread_mutex_unlock(&locks_mutex);
 }
 
-/* Locked before it has its name, so that nobody sees an unlocked marker of a live process. Where
- * files cannot be locked there is no marker, and nothing is ever cleaned up. */
+/* Locked before it gets its name, so that no process sees an unlocked marker of a live one. Where
+ * files cannot be locked there is no marker, and nothing is cleaned up. */
 static int marker_write(const char *partial, Error *err) {
     char *fresh = path_join(partial, MARKER_NEW, err), *marker = path_join(partial, MARKER, err);
     int fd = -1, failed = fresh && marker ? 0 : -1;
@@ -159,7 +159,7 @@ static bool partial_named(const char *name, const char *prefix, const char *stem
     return !strncmp(name, prefix, strlen(prefix));
 }
 
-/* Removes an unfinished folder if it is a dead run's. */
+/* Removes a partial folder if it is a dead run's. */
 static void remove_if_dead(const char *folder) {
     char *marker = path_join(folder, MARKER, NULL);
     int fd = marker ? open(marker, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC) : -1;
@@ -184,7 +184,7 @@ void folder_clean(const char *above, const char *prefix) {
     remove_leftovers(above, prefix, NULL);
 }
 
-/* What other runs of the same target left. */
+/* Removes what other runs of the same target left. */
 static void clean_target(const char *path) {
     const char *name = path_name(path);
     size_t length = strlen(name);
@@ -211,7 +211,7 @@ int folder_begin(char *partial, size_t size, const char *path, Error *err) {
     clean_target(path);
     do {
         if (random_letters(letters) != 0)
-            return error_set(err, "%s: no random name for an unfinished folder: %s", path,
+            return error_set(err, "%s: no random name for a partial folder: %s", path,
                              strerror(errno));
         if ((size_t)snprintf(partial, size, "%.*s" PARTIAL_END "%s", (int)length, path, letters) >=
             size)
@@ -222,14 +222,14 @@ int folder_begin(char *partial, size_t size, const char *path, Error *err) {
             return -1;
         }
     } while (errno == EEXIST);
-    return error_set(err, "%s: cannot be made: %s", partial, strerror(errno));
+    return error_set(err, "%s: cannot be created: %s", partial, strerror(errno));
 }
 
-/* A rename that replaces nothing, not even an empty folder. */
+/* A rename that never replaces anything, not even an empty folder. */
 static int rename_new(const char *from, const char *to) {
     if (renameat2(AT_FDCWD, from, AT_FDCWD, to, RENAME_NOREPLACE) == 0) return 0;
     if (errno != EINVAL && errno != ENOSYS) return -1;
-    struct stat info; /* a file system without such renames: look first */
+    struct stat info; /* a file system without such renames: check first */
     if (lstat(to, &info) == 0) {
         errno = EEXIST;
         return -1;
@@ -237,8 +237,8 @@ static int rename_new(const char *from, const char *to) {
     return rename(from, to);
 }
 
-/* The folder is in place when it has its name; the marker goes last, so that at no moment an
- * unfinished folder has none. */
+/* The folder is complete when it has its name; the marker is removed last, so that a partial folder
+ * always has one. */
 static int put_in_place(const char *partial, const char *path, const char *marker, Error *err) {
     if (rename_new(partial, path) != 0)
         return errno == EEXIST
@@ -246,7 +246,7 @@ static int put_in_place(const char *partial, const char *path, const char *marke
                                "%s: exists already; was it made meanwhile, by another run? Nothing "
                                "in it was changed",
                                path)
-                   : error_set(err, "%s: cannot be put in place: %s", path, strerror(errno));
+                   : error_set(err, "%s: cannot be renamed into place: %s", path, strerror(errno));
     unlink(marker);
     lock_drop(partial);
     if (folder_sync_above(path) != 0)

@@ -4,8 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* A way of naming: the canonical beginning `from` is written `to` in such files, after the prefixes
- * of wrappers. */
+/* A naming scheme: the canonical prefix `from` is `to` in such files, after the prefixes of
+ * wrappers. */
 typedef struct Naming {
     const char *from, *to;
 } Naming;
@@ -14,10 +14,10 @@ enum { NAMINGS = 8, NAME_SIZE = 1200, UNNEEDED = 16 };
 
 static const struct {
     const char *name;
-    const char *probe[2]; /* a file that has one of these, renamed, uses the naming */
+    const char *probe[2]; /* a file that has one of these, renamed, uses the scheme */
     Naming namings[NAMINGS];
-    /* Tensors that are in public files of this part and change nothing: whole names, or beginnings
-     * that end in '.'. */
+    /* Tensors in public files of this part that have no effect: full names, or prefixes that end in
+     * '.'. */
     const char *unneeded[UNNEEDED];
 } part_table[] = {
     [PART_VISION] = {"vision tower",
@@ -45,8 +45,8 @@ static const struct {
 };
 enum { PARTS = sizeof part_table / sizeof *part_table };
 
-/* How the names of each part begin in files, after the wrappers: what belongs to a part that is not
- * taken from a file is no surprise in it. */
+/* Prefixes of each part's names in files, after the wrappers: tensors of a part that is not loaded
+ * from a file are expected in it. */
 static const char *const beginnings[PARTS][4] = {
     [PART_VISION] = {"vision_model.", "vision_tower."},
     [PART_LANGUAGE] = {"roberta.", "lm_head."},
@@ -54,7 +54,7 @@ static const char *const beginnings[PARTS][4] = {
     [PART_LENGTH] = {"length_predictor.", "length_trm."},
 };
 
-/* What data parallelism, torch.compile, PEFT and larger models put before all names. */
+/* Prefixes of data parallelism, torch.compile, PEFT and larger models. */
 static const char *const wrappers[] = {"module.", "_orig_mod.", "base_model.", "model."};
 
 const char *part_name(Part part) {
@@ -65,21 +65,21 @@ static bool begins(const char *text, const char *with) {
     return !strncmp(text, with, strlen(with));
 }
 
-/* The name after its wrappers. */
+/* The name without its wrappers. */
 static const char *unwrapped(const char *name) {
     for (size_t i = 0; i < sizeof wrappers / sizeof *wrappers; i++)
         if (begins(name, wrappers[i])) return unwrapped(name + strlen(wrappers[i]));
     return name;
 }
 
-/* How one file names a part. */
+/* A file's naming of a part. */
 typedef struct FileNaming {
     const Naming *naming; /* NULL: the file has no such part */
     char prefix[64];      /* of wrappers */
 } FileNaming;
 
-/* Hugging Face's LLaVA calls the two layers linear_1 and linear_2 where LLaVA itself counts the
- * modules of a Sequential, 0 and 2. */
+/* Hugging Face's LLaVA names the two layers linear_1 and linear_2, LLaVA itself 0 and 2 (a
+ * Sequential). */
 static void rename_layers(char *name, size_t size) {
     static const char *const pairs[][2] = {{"projector.0.", "projector.linear_1."},
                                            {"projector.2.", "projector.linear_2."}};
@@ -104,7 +104,7 @@ static const CheckpointTensor *find_named(const Checkpoint *checkpoint, const Fi
     return checkpoint_find(checkpoint, file_name);
 }
 
-/* The wrappers before the tensor that is `probe` in this naming; the first of a sorted list. */
+/* The wrappers before the tensor `probe` in this naming; the first of a sorted list. */
 static bool find_prefix(const Checkpoint *checkpoint, const Naming *naming, const char *probe,
                         FileNaming *found) {
     char names[2][NAME_SIZE];
@@ -144,8 +144,8 @@ static bool all_zero(const CheckpointTensor *t) {
     return true;
 }
 
-/* The bias of the vocabulary stands as lm_head.bias, as lm_head.decoder.bias, or as both, of which
- * one may be an unused zero. */
+/* The vocabulary bias is named lm_head.bias, lm_head.decoder.bias, or both, of which one may be an
+ * unused zero. */
 static const CheckpointTensor *find_vocab_bias(const Checkpoint *checkpoint,
                                                const FileNaming *naming) {
     const CheckpointTensor *own = find_named(checkpoint, naming, "lm_head.bias");
@@ -154,7 +154,7 @@ static const CheckpointTensor *find_vocab_bias(const Checkpoint *checkpoint,
     return own ? own : decoder;
 }
 
-/* Both, other than zero and different: nobody can say which one is meant. */
+/* Both, nonzero and different: ambiguous. */
 static int check_vocab_bias(const Checkpoint *checkpoint, const FileNaming *naming, Error *err) {
     const CheckpointTensor *own = find_named(checkpoint, naming, "lm_head.bias");
     const CheckpointTensor *decoder = find_named(checkpoint, naming, "lm_head.decoder.bias");
@@ -202,7 +202,7 @@ static bool any_name(const Checkpoint *c, const char *piece) {
     return false;
 }
 
-/* PEFT's names for what it puts beside matrices. */
+/* PEFT's names of the tensors it adds to matrices. */
 static bool is_adapted(const Checkpoint *c) {
     return any_name(c, "lora_A.") || any_name(c, "lora_B.") || any_name(c, "lora_embedding_");
 }
@@ -265,7 +265,7 @@ void part_sources_free(PartSources *sources) {
     *sources = (PartSources){0};
 }
 
-/* While a part is prepared. */
+/* State while a part is prepared. */
 typedef struct Preparing {
     const PartSources *sources;
     PartProgress progress;
@@ -309,8 +309,8 @@ static bool ends(const char *name, const char *end) {
     return length >= size && !strcmp(name + length - size, end);
 }
 
-/* Whether a tensor that no part took may be left: public files of a part have it and it changes
- * nothing, or it belongs to a part that is not taken from here. */
+/* Whether an unused tensor may be ignored: it is known to have no effect, or it belongs to a part
+ * that is not loaded from this file. */
 static bool known_unneeded(const char *full_name, const bool taken[PARTS]) {
     const char *name = unwrapped(full_name);
     if (ends(name, "embeddings.position_ids")) return true; /* 0, 1, 2, ... */
@@ -370,11 +370,12 @@ int part_missing(const Checkpoint *c, Part part, Error *err) {
     if (is_adapted(c)) return adapter_error(c, err);
     if (part == PART_LANGUAGE && any_name(c, "embeddings.word_embeddings.weight") &&
         !any_name(c, "bert.") && !any_name(c, "lm_head."))
-        return error_set(err,
-                         "%s: an encoder without a language model's head (no tensor lm_head.*), as "
-                         "in models for embeddings of texts: it cannot write; take the XLM-R that "
-                         "it was made from",
-                         c->path);
+        return error_set(
+            err,
+            "%s: an encoder without a language model's head (no tensor lm_head.*), as "
+            "in models for embeddings of texts: it cannot generate; take the XLM-R that "
+            "it was made from",
+            c->path);
     return error_set(err,
                      "%s: no %s in it (no tensor %s under any known name; the first of %zu is "
                      "%s)",

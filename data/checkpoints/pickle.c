@@ -8,12 +8,12 @@
 #include "data/files/array_grow.h"
 
 /* Far above any state dict (about eight objects, of 32 bytes, and three memo entries for each
- * tensor), low enough that a hostile pickle costs some hundred megabytes at most. */
+ * tensor), but a hostile pickle costs some hundred megabytes at most. */
 enum { BYTES_MAX = 64 << 20, OBJECTS_MAX = 4 << 20, MEMO_MAX = 4 << 20, STACK_MAX = 1 << 20 };
 
 #define NO_REF UINT32_MAX
 
-/* Objects that need no copies: None and its like, and (). */
+/* Shared objects: None and the like, and (). */
 enum { REF_OTHER, REF_EMPTY_TUPLE };
 
 /* The instructions a state dict uses, by Python's names. */
@@ -108,21 +108,21 @@ enum { GLOBAL_COUNT = sizeof globals / sizeof *globals };
 typedef struct Machine {
     const unsigned char *bytes;
     size_t size, at; /* at: the next byte */
-    size_t begin;    /* where the instruction at work begins, for messages */
+    size_t begin;    /* where the current instruction begins, for messages */
     Pickle *pickle;
     PickleRef *stack;
     size_t depth, stack_capacity;
-    size_t *marks; /* depths of the stack at its marks */
+    size_t *marks; /* stack depths of the marks */
     size_t mark_count, mark_capacity;
-    PickleRef *memo; /* [memo_size], NO_REF where nothing was put */
+    PickleRef *memo; /* [memo_size], NO_REF if unset */
     size_t memo_size, memo_capacity, memo_used;
     const char *name;
     Error *err;
 } Machine;
 
-/* Both return -1 (not error_set's result), which lets the compiler see what callers rely on. */
+/* Both return a literal -1, which lets the compiler see what callers rely on. */
 static int fail(Machine *m, const char *what) {
-    error_set(m->err, "%s: pickle byte %zu: %s; the file is damaged or no state dict", m->name,
+    error_set(m->err, "%s: pickle byte %zu: %s; the file is damaged or not a state dict", m->name,
               m->begin, what);
     return -1;
 }
@@ -132,7 +132,7 @@ static int fail_memory(Machine *m) {
     return -1;
 }
 
-/* The next `count` bytes; NULL, with the message written, if the pickle ends before. */
+/* The next `count` bytes; NULL, with a message, if the pickle ends before. */
 static const unsigned char *take(Machine *m, size_t count) {
     if (count > m->size - m->at) {
         fail(m, "it ends in the middle of an instruction");
@@ -153,7 +153,7 @@ static int take_number(Machine *m, size_t count, uint64_t *value) {
 
 static int push(Machine *m, PickleRef ref) {
     if (m->depth == m->stack_capacity) {
-        if (m->depth >= STACK_MAX) return fail(m, "its stack grows beyond all use");
+        if (m->depth >= STACK_MAX) return fail(m, "its stack is too large");
         void *stack = array_grow(m->stack, &m->stack_capacity, sizeof *m->stack);
         if (!stack) return fail_memory(m);
         m->stack = stack;
@@ -162,19 +162,19 @@ static int push(Machine *m, PickleRef ref) {
     return 0;
 }
 
-/* Takes the last `count` values; nothing below the topmost mark may be taken. *values points at
+/* Pops the last `count` values; nothing below the topmost mark may be popped. *values points at
  * them until the next push. */
 static int pop(Machine *m, size_t count, const PickleRef **values) {
     size_t floor = m->mark_count ? m->marks[m->mark_count - 1] : 0;
-    if (m->depth - floor < count) return fail(m, "it takes a value from an empty stack");
+    if (m->depth - floor < count) return fail(m, "it pops a value from an empty stack");
     m->depth -= count;
     *values = m->stack + m->depth;
     return 0;
 }
 
-/* Takes the topmost mark and what is above it. */
+/* Pops the topmost mark and the values above it. */
 static int pop_mark(Machine *m, const PickleRef **values, size_t *count) {
-    if (m->mark_count == 0) return fail(m, "it looks for a mark that was never set");
+    if (m->mark_count == 0) return fail(m, "it pops a mark that was never set");
     size_t floor = m->marks[--m->mark_count];
     *count = m->depth - floor;
     *values = m->stack + floor;
@@ -189,7 +189,7 @@ static PickleObject *object_of(const Machine *m, PickleRef ref) {
 static int object_new(Machine *m, PickleObject object, PickleRef *ref) {
     Pickle *p = m->pickle;
     if (p->count == p->capacity) {
-        if (p->count >= OBJECTS_MAX) return fail(m, "it makes more objects than any state dict");
+        if (p->count >= OBJECTS_MAX) return fail(m, "it has more objects than any state dict");
         void *objects = array_grow(p->objects, &p->capacity, sizeof *p->objects);
         if (!objects) return fail_memory(m);
         p->objects = objects;
@@ -240,7 +240,7 @@ static int append(Machine *m, PickleRef to, const PickleRef *values, size_t coun
     size_t needed = object->count + count;
     if (needed > object->capacity) {
         size_t capacity = needed > 2u * object->capacity ? needed : 2u * object->capacity;
-        if (capacity > UINT32_MAX) return fail(m, "one of its lists grows beyond all use");
+        if (capacity > UINT32_MAX) return fail(m, "one of its lists is too large");
         PickleRef *items = realloc(object->items, capacity * sizeof *items);
         if (!items) return fail_memory(m);
         object->items = items;
@@ -265,14 +265,14 @@ static int append_top(Machine *m, PickleKind kind, const PickleRef *values, size
     if (m->depth == floor) return fail(m, "it adds items to nothing");
     PickleRef top = m->stack[m->depth - 1];
     if (object_of(m, top)->kind != kind || (kind == PICKLE_DICT && count % 2 != 0))
-        return fail(m, "it adds items to what cannot take them");
+        return fail(m, "it adds items to an object that is not a list or dict");
     return count ? append(m, top, values, count) : 0;
 }
 
 static int memo_put(Machine *m, uint64_t index) {
     size_t floor = m->mark_count ? m->marks[m->mark_count - 1] : 0;
-    if (m->depth == floor) return fail(m, "it remembers a value of an empty stack");
-    if (index >= MEMO_MAX) return fail(m, "its memo grows beyond all use");
+    if (m->depth == floor) return fail(m, "it memoizes a value of an empty stack");
+    if (index >= MEMO_MAX) return fail(m, "its memo is too large");
     while (index >= m->memo_capacity) {
         void *memo = array_grow(m->memo, &m->memo_capacity, sizeof *m->memo);
         if (!memo) return fail_memory(m);
@@ -288,7 +288,7 @@ static int memo_get(Machine *m, size_t width) {
     uint64_t index;
     TRY(take_number(m, width, &index));
     if (index >= m->memo_size || m->memo[index] == NO_REF)
-        return fail(m, "it asks for a value that was never remembered");
+        return fail(m, "it gets a value that was never memoized");
     return push(m, m->memo[index]);
 }
 
@@ -328,11 +328,11 @@ static int push_global_stack(Machine *m) {
     TRY(pop(m, 2, &names));
     const PickleObject *module = object_of(m, names[0]), *name = object_of(m, names[1]);
     if (module->kind != PICKLE_TEXT || name->kind != PICKLE_TEXT)
-        return fail(m, "it asks for a function by something that is no name");
+        return fail(m, "it gets a global by something that is not a name");
     return push_global(m, module->text, module->count, name->text, name->count);
 }
 
-/* A storage is what stands outside of the pickle: a tuple ("storage", type, key, ...). */
+/* A storage is a persistent id outside of the pickle: a tuple ("storage", type, key, ...). */
 static int push_storage(Machine *m) {
     const PickleRef *id;
     TRY(pop(m, 1, &id));
@@ -343,14 +343,14 @@ static int push_storage(Machine *m) {
         m, (PickleObject){.kind = PICKLE_STORAGE, .count = tuple->count, .items = tuple->items});
 }
 
-/* REDUCE and NEWOBJ: callable and arguments, which would be a call, and here is one of the table's
- * meanings or an error. */
+/* REDUCE and NEWOBJ: callable and arguments, in Python a call, here one of the table's meanings or
+ * an error. */
 static int push_call(Machine *m) {
     const PickleRef *call;
     TRY(pop(m, 2, &call));
     const PickleObject *callable = object_of(m, call[0]), *args = object_of(m, call[1]);
     if (callable->kind != PICKLE_GLOBAL || args->kind != PICKLE_TUPLE)
-        return fail(m, "it calls what is no function");
+        return fail(m, "it calls something that is not a function");
     const PickleGlobal *global = callable->global;
     PickleKind first = args->count ? object_of(m, args->items[0])->kind : PICKLE_OTHER;
     size_t needed = global->kind == GLOBAL_TENSOR ? 6 : 7;
@@ -361,16 +361,18 @@ static int push_call(Machine *m) {
     case GLOBAL_TENSOR:
     case GLOBAL_TYPED_TENSOR:
         if (args->count < needed || first != PICKLE_STORAGE)
-            return fail(m, "it rebuilds a tensor from something else than a storage");
+            return fail(m, "it rebuilds a tensor from something other than a storage");
         return push_new(m, (PickleObject){.kind = PICKLE_TENSOR,
                                           .count = args->count,
                                           .items = args->items,
                                           .made_by = global});
     case GLOBAL_PARAMETER:
-        if (first != PICKLE_TENSOR) return fail(m, "it makes a parameter of what is no tensor");
+        if (first != PICKLE_TENSOR)
+            return fail(m, "it makes a parameter of something that is not a tensor");
         return push(m, args->items[0]);
     case GLOBAL_SHAPE:
-        if (first != PICKLE_TUPLE) return fail(m, "it makes a shape of what is no tuple");
+        if (first != PICKLE_TUPLE)
+            return fail(m, "it makes a shape of something that is not a tuple");
         return push(m, args->items[0]);
     case GLOBAL_OTHER:
         return push(m, REF_OTHER);
@@ -385,13 +387,13 @@ static int drop_state(Machine *m) {
     TRY(pop(m, 1, &state));
     size_t floor = m->mark_count ? m->marks[m->mark_count - 1] : 0;
     if (m->depth == floor || object_of(m, m->stack[m->depth - 1])->kind != PICKLE_DICT)
-        return fail(m, "it gives attributes to what has none");
+        return fail(m, "it sets attributes of an object that has none");
     return 0;
 }
 
 static int set_mark(Machine *m) {
     if (m->mark_count == m->mark_capacity) {
-        if (m->mark_count >= STACK_MAX) return fail(m, "it nests beyond all use");
+        if (m->mark_count >= STACK_MAX) return fail(m, "it is nested too deeply");
         void *marks = array_grow(m->marks, &m->mark_capacity, sizeof *m->marks);
         if (!marks) return fail_memory(m);
         m->marks = marks;

@@ -1,13 +1,13 @@
-/* pickle.h - the part of Python's pickle format that a state dict needs, as data.
+/* pickle.h - reads the part of Python's pickle format that a state dict needs.
  *
  * A pickle is a program for a small stack machine whose GLOBAL, REDUCE and BUILD instructions make
  * Python call any function by name. Here the names are a fixed table (in pickle.c), nothing is
- * called, and what comes out is a graph of plain objects for the caller to read: a tensor stays
- * the list of arguments it would be rebuilt from.
+ * called, and what comes out is a graph of plain objects for the caller to read: a tensor stays the
+ * argument list it would be rebuilt from.
  *
  * Hostile input ends in an error: objects, stack and memo have limits, objects are shared by
  * reference and never copied (no "billion laughs"), and nothing here recurses. A graph may contain
- * itself, though, so whoever walks it must count its steps.
+ * cycles, though, so a walk must count its steps.
  */
 #ifndef EASYFIRST_DATA_CHECKPOINTS_PICKLE_H
 #define EASYFIRST_DATA_CHECKPOINTS_PICKLE_H
@@ -21,7 +21,7 @@
 typedef uint32_t PickleRef; /* an object, as its index in Pickle.objects */
 
 typedef enum PickleKind {
-    PICKLE_OTHER, /* None, a float, bytes, a number of more than 64 bits, ...: of no use here */
+    PICKLE_OTHER, /* None, a float, bytes, an integer of more than 64 bits, ...: not needed */
     PICKLE_INT,   /* an integer or a bool */
     PICKLE_TEXT,
     PICKLE_TUPLE,
@@ -36,9 +36,9 @@ typedef enum GlobalKind {
     GLOBAL_DICT,
     GLOBAL_TENSOR,       /* rebuilds a tensor; its type is the storage's */
     GLOBAL_TYPED_TENSOR, /* the same with the type as argument 6 */
-    GLOBAL_PARAMETER,    /* a tensor (argument 0) with marks for training */
+    GLOBAL_PARAMETER,    /* a tensor (argument 0) with training flags */
     GLOBAL_SHAPE,        /* a tuple (argument 0) */
-    GLOBAL_OTHER,        /* a call of no interest */
+    GLOBAL_OTHER,        /* a call that is ignored */
     GLOBAL_STORAGE,      /* the type of a storage, with dtype and size */
     GLOBAL_DTYPE,        /* the type of a tensor, with dtype and size */
 } GlobalKind;
@@ -66,7 +66,7 @@ typedef struct PickleObject {
 typedef struct Pickle {
     PickleObject *objects;
     size_t count, capacity;
-    PickleRef top; /* what the pickle is of */
+    PickleRef top; /* the pickled object */
 } Pickle;
 
 /* Reads `size` bytes, which must outlive the Pickle. `name` is the file, for messages. On failure
@@ -74,7 +74,7 @@ typedef struct Pickle {
 int pickle_read(Pickle *pickle, const unsigned char *bytes, size_t size, const char *name,
                 Error *err);
 
-/* The same for a pickle with other things after it: *used is its size. */
+/* The same for a pickle followed by other data: *used is its size. */
 int pickle_read_first(Pickle *pickle, const unsigned char *bytes, size_t size, size_t *used,
                       const char *name, Error *err);
 void pickle_free(Pickle *pickle);

@@ -17,7 +17,7 @@
  * public model has one of more than a few. The tree of 100,000 tensors takes about 200 MB. */
 enum { HEADER_MAX = 100000000, TREE_MAX = 256 << 20 };
 
-/* The format's types with their bits, those that are not computed with included: their sizes are
+/* The format's types with their bits, those including those that are not supported: their sizes are
  * checked all the same. */
 static const struct {
     const char *name;
@@ -35,7 +35,7 @@ static const struct {
 };
 enum { TYPE_COUNT = sizeof type_table / sizeof *type_table };
 
-/* Where a tensor's bytes lie, for the check against overlaps. */
+/* The byte range of a tensor, for the overlap check. */
 typedef struct Range {
     size_t begin, end;
     const char *name;
@@ -64,7 +64,7 @@ static int read_shape(const Reader *r, const char *name, const json_t *shape, Te
         dims[i] = json_integer_value(dim);
         if (!json_is_integer(dim) || dims[i] < 0)
             return error_set(r->err,
-                             "%s: tensor \"%.200s\": dimension %zu of its shape is no whole number "
+                             "%s: tensor \"%.200s\": dimension %zu of its shape is not an integer "
                              "of 0 or more; the file is damaged",
                              r->path, name, i);
     }
@@ -79,10 +79,11 @@ static int read_offsets(const Reader *r, const char *name, const json_t *offsets
                          r->path, name);
     long long b = json_integer_value(begin), e = json_integer_value(end);
     if (b < 0 || e < b)
-        return error_set(r->err,
-                         "%s: tensor \"%.200s\": data_offsets [%lld, %lld] are no range; the file "
-                         "is damaged",
-                         r->path, name, b, e);
+        return error_set(
+            r->err,
+            "%s: tensor \"%.200s\": data_offsets [%lld, %lld] are not a range; the file "
+            "is damaged",
+            r->path, name, b, e);
     if ((unsigned long long)e > r->data_size)
         return error_set(r->err,
                          "%s: tensor \"%.200s\" ends at byte %lld of the data, but the file has "
@@ -92,8 +93,8 @@ static int read_offsets(const Reader *r, const char *name, const json_t *offsets
     return 0;
 }
 
-/* Sets the type and compares shape x type with the range's size. An unknown word for a type has no
- * size to compare with. */
+/* Sets the type and compares shape x type with the range's size. An unknown type has no size to
+ * compare with. */
 static int check_size(const Reader *r, const char *type, const Range *range, Tensor *value) {
     char shape[160];
     shape_text(shape, sizeof shape, value->ndim, value->shape);
@@ -118,7 +119,7 @@ static int check_size(const Reader *r, const char *type, const Range *range, Ten
 
 static int read_entry(Reader *r, const char *key, const json_t *entry) {
     if (!json_is_object(entry))
-        return error_set(r->err, "%s: header entry \"%.200s\" is no JSON object", r->path, key);
+        return error_set(r->err, "%s: header entry \"%.200s\" is not a JSON object", r->path, key);
     const json_t *type = json_object_get(entry, "dtype");
     if (!json_is_string(type))
         return error_set(r->err, "%s: tensor \"%.200s\" has no \"dtype\"", r->path, key);
@@ -143,9 +144,8 @@ static int range_compare(const void *a, const void *b) {
     return (x->end > y->end) - (x->end < y->end);
 }
 
-/* Two tensors that share bytes are no mistake a writer makes: refused, as by the reference. Sorted
- * by begin, with empty ranges (which cover nothing) left out, neighbours are all there is
- * to see. */
+/* No writer makes tensors that share bytes: refused, as by the reference. Sorted by begin, without
+ * empty ranges, only neighbors need to be compared. */
 static int check_overlaps(Reader *r) {
     qsort(r->ranges, r->range_count, sizeof *r->ranges, range_compare);
     const Range *last = NULL;
@@ -162,8 +162,8 @@ static int check_overlaps(Reader *r) {
 }
 
 /* A header that was not padded (older writers) puts the data at odd addresses, where reading it as
- * numbers is undefined: such tensors are copied. Ranges do not overlap by now, so the copies are
- * smaller than the file. */
+ * numbers is undefined: such tensors are copied. Ranges were checked not to overlap, so the copies
+ * are smaller than the file. */
 static int align_tensors(Reader *r, size_t first) {
     for (size_t i = first; i < r->store->tensor_count; i++) {
         Tensor *value = &r->store->tensors[i].value;
@@ -179,7 +179,8 @@ static int align_tensors(Reader *r, size_t first) {
 
 static int read_entries(Reader *r, json_t *header) {
     if (!json_is_object(header))
-        return error_set(r->err, "%s: the header is no JSON object; the file is damaged", r->path);
+        return error_set(r->err, "%s: the header is not a JSON object; the file is damaged",
+                         r->path);
     r->ranges = malloc((json_object_size(header) + 1) * sizeof *r->ranges);
     if (!r->ranges) return error_set(r->err, "%s: out of memory", r->path);
 
@@ -200,10 +201,11 @@ int safetensors_read(CheckpointStore *store, const MappedFile *file, Error *err)
     uint64_t length;
     memcpy(&length, file->bytes, sizeof length);
     if (length > HEADER_MAX)
-        return error_set(err,
-                         "%s: header of %llu bytes, at most %d expected; the file is damaged or no "
-                         "safetensors file",
-                         file->path, (unsigned long long)length, HEADER_MAX);
+        return error_set(
+            err,
+            "%s: header of %llu bytes, at most %d expected; the file is damaged or not a "
+            "safetensors file",
+            file->path, (unsigned long long)length, HEADER_MAX);
     if (length > file->size - 8)
         return error_set(err,
                          "%s: header of %llu bytes, but the file has only %zu; it is cut off: copy "
@@ -214,7 +216,7 @@ int safetensors_read(CheckpointStore *store, const MappedFile *file, Error *err)
     if (json_too_heavy((const char *)file->bytes + 8, (size_t)length, TREE_MAX, heavy,
                        sizeof heavy))
         return error_set(err, "%s: its header: %s", file->path, heavy);
-    json_error_t problem;
+    json_error_t error;
     json_t *header = json_loadb_whole((const char *)file->bytes + 8, (size_t)length,
                                       JSON_REJECT_DUPLICATES, &problem);
     if (!header && json_error_code(&problem) == json_error_out_of_memory)
@@ -222,7 +224,7 @@ int safetensors_read(CheckpointStore *store, const MappedFile *file, Error *err)
                          (unsigned long long)length);
     if (!header)
         return error_set(err, "%s: bad JSON at byte %d of the header: %s; the file is damaged",
-                         file->path, problem.position, problem.text);
+                         file->path, error.position, error.text);
     Reader reader = {.store = store,
                      .path = file->path,
                      .data = file->bytes + 8 + length,

@@ -1,5 +1,5 @@
 /* Writing safetensors (checkpoint_write, checkpoint_write_stream): a header made with jansson, then
- * the values as they are. */
+ * the raw values. */
 #include "data/checkpoints/checkpoint.h"
 
 #include <jansson.h>
@@ -49,7 +49,7 @@ static int add_entry(const char *path, const CheckpointEntry *entry, bool fetche
         failed |= json_array_append_new(shape, json_integer(entry->value.shape[i]));
     json_t *fields = json_pack("{s:s, s:o, s:[I, I]}", "dtype", type_names[entry->value.dtype],
                                "shape", shape, "data_offsets", (json_int_t)begin, (json_int_t)end);
-    if (json_object_set_new(header, entry->name, fields) != 0) /* takes `fields` in any case */
+    if (json_object_set_new(header, entry->name, fields) != 0) /* owns `fields` even on failure */
         return error_set(err, "%s: the tensor name \"%.200s\" is not valid UTF-8, or out of memory",
                          path, entry->name);
     if (failed) return error_set(err, "%s: out of memory", path);
@@ -64,7 +64,7 @@ static char *make_header(const char *path, const CheckpointEntry *entries, size_
     json_t *header = json_pack("{s:{s:s}}", "__metadata__", "format", "pt");
     size_t offset = 0, used = 0;
     int failed = header ? 0 : error_set(err, "%s: out of memory", path);
-    /* Sizes 8, 4, 2, 1, then what add_entry refuses. */
+    /* Sizes 8, 4, 2, 1, then those that add_entry refuses. */
     for (size_t size = LARGEST_ELEMENT; !failed; size /= 2) {
         for (size_t i = 0; i < count && !failed; i++) {
             if (dtype_size(entries[i].value.dtype) != size) continue;
@@ -94,7 +94,7 @@ static char *make_header(const char *path, const CheckpointEntry *entries, size_
 
 /* ---- The values. ---- */
 
-/* Bytes that are fetched at a time. */
+/* Bytes fetched at a time. */
 enum { PIECE = 4 << 20 };
 
 typedef struct Writing {

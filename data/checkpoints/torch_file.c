@@ -1,6 +1,6 @@
 /* Reading PyTorch's files: a zip of "<prefix>/data.pkl", a pickle of the state dict, and
- * "<prefix>/data/<key>", the raw values of each storage, which tensors are views of; or an old one
- * (torch_legacy.h). */
+ * "<prefix>/data/<key>", the raw values of each storage, of which tensors are views; or a legacy
+ * file (torch_legacy.h). */
 #include "data/checkpoints/checkpoint_store.h"
 #include "data/checkpoints/pickle.h"
 #include "data/checkpoints/torch_legacy.h"
@@ -26,9 +26,9 @@ typedef struct Reader {
     Pickle pickle;
     const char *prefix; /* "archive/": in the map, not terminated */
     size_t prefix_length;
-    char name[NAME_MAX_LENGTH + 1]; /* of the tensor the walk is at */
-    /* What a pickle may cost that names one object many times over: steps of the walk, bytes of the
-     * list of tensors, bytes of copies. The limits are far from what any honest file needs. */
+    char name[NAME_MAX_LENGTH + 1]; /* of the current tensor */
+    /* Limits for a pickle that refers to one object many times: steps of the walk, bytes of the
+     * list of tensors, bytes of copies. Far above what any honest file needs. */
     size_t steps, steps_max, listed, listed_max, copied, copied_max;
     Error *err;
 } Reader;
@@ -38,7 +38,7 @@ static const PickleObject *object_of(const Reader *r, PickleRef ref) {
 }
 
 static int fail(Reader *r, const char *what) {
-    return error_set(r->err, "%s: tensor \"%.200s\": %s; the file is damaged or no state dict",
+    return error_set(r->err, "%s: tensor \"%.200s\": %s; the file is damaged or not a state dict",
                      r->file->path, r->name, what);
 }
 
@@ -82,7 +82,7 @@ static int find_storage(Reader *r, const PickleObject *storage, Storage *found) 
     const PickleObject *count = object_of(r, storage->items[4]);
     if (type->kind != PICKLE_GLOBAL || type->global->kind != GLOBAL_STORAGE ||
         key->kind != PICKLE_TEXT || key->count > PREFIX_MAX || count->kind != PICKLE_INT)
-        return fail(r, "its storage is described in an unknown way");
+        return fail(r, "its storage has an unknown description");
     const unsigned char *bytes = NULL;
     size_t size, present = 0;
     TRY(r->is_old ? find_old(r, key, &bytes, &present) : find_entry(r, key, &bytes, &present));
@@ -100,7 +100,7 @@ static int find_storage(Reader *r, const PickleObject *storage, Storage *found) 
 
 static int read_dims(Reader *r, PickleRef ref, int64_t *dims, int *ndim) {
     const PickleObject *tuple = object_of(r, ref);
-    if (tuple->kind != PICKLE_TUPLE) return fail(r, "its shape or strides are no tuple");
+    if (tuple->kind != PICKLE_TUPLE) return fail(r, "its shape or strides are not a tuple");
     if (tuple->count > TENSOR_MAX_DIMS)
         return error_set(r->err, "%s: tensor \"%.200s\" has %u dimensions, at most %d expected",
                          r->file->path, r->name, tuple->count, TENSOR_MAX_DIMS);
@@ -108,7 +108,7 @@ static int read_dims(Reader *r, PickleRef ref, int64_t *dims, int *ndim) {
     for (int i = 0; i < *ndim; i++) {
         const PickleObject *dim = object_of(r, tuple->items[i]);
         if (dim->kind != PICKLE_INT || dim->integer < 0)
-            return fail(r, "its shape or strides hold something else than whole numbers");
+            return fail(r, "its shape or strides hold something other than integers");
         dims[i] = dim->integer;
     }
     return 0;
@@ -159,7 +159,7 @@ static void view_copy(const View *v, const unsigned char *from, unsigned char *t
     }
 }
 
-/* Values in place where they lie as the program needs them, else in a copy. */
+/* The mapped values if contiguous and aligned, else a copy. */
 static int view_values(Reader *r, const View *v, const Storage *storage, void **values) {
     const unsigned char *begin = storage->bytes;
     if (v->count > 0) begin += (size_t)v->offset * v->size;
@@ -188,7 +188,7 @@ static int add_tensor(Reader *r, const PickleObject *tensor) {
     if (tensor->made_by->kind == GLOBAL_TYPED_TENSOR) {
         const PickleObject *own = object_of(r, tensor->items[6]);
         if (own->kind != PICKLE_GLOBAL || own->global->kind != GLOBAL_DTYPE)
-            return fail(r, "its type is no type");
+            return fail(r, "its type is not a type");
         type = own->global;
     }
 
@@ -198,7 +198,7 @@ static int add_tensor(Reader *r, const PickleObject *tensor) {
     TRY(read_dims(r, tensor->items[2], v.shape, &v.ndim));
     TRY(read_dims(r, tensor->items[3], v.strides, &stride_count));
     if (offset->kind != PICKLE_INT || stride_count != v.ndim)
-        return fail(r, "its place in its storage is described in an unknown way");
+        return fail(r, "its offset in its storage has an unknown type");
     v.offset = offset->integer;
     if (!shape_count(v.ndim, v.shape, &v.count) || !view_fits(&v, storage.size)) {
         char shape[200];
@@ -208,7 +208,7 @@ static int add_tensor(Reader *r, const PickleObject *tensor) {
                          "storage of %zu bytes; the file is damaged",
                          r->file->path, r->name, shape, (long long)v.offset, storage.size);
     }
-    /* No step is ever made along a dimension of one element, and its stride may be anything. */
+    /* A dimension of one element is never stepped along; its stride may be anything. */
     for (int i = 0; i < v.ndim; i++)
         if (v.shape[i] == 1) v.strides[i] = 0;
 
@@ -216,7 +216,7 @@ static int add_tensor(Reader *r, const PickleObject *tensor) {
     if (type->dtype != DTYPE_NONE) TRY(view_values(r, &v, &storage, &values));
     size_t length = strlen(r->name);
     if (length + ENTRY_COST > r->listed_max - r->listed)
-        return fail(r, "the file names the same tensors over and over");
+        return fail(r, "the file repeats the same tensors too often");
     r->listed += length + ENTRY_COST;
     CheckpointTensor added = {.name = store_text(r->store, r->name, length),
                               .value = tensor_nd(values, type->dtype, v.ndim, v.shape),
@@ -254,10 +254,10 @@ static bool is_container(const PickleObject *object) {
 
 /* Lists the tensors in and under a container whose name is the first `length` bytes of r->name. */
 static int walk(Reader *r, const PickleObject *container, size_t length, int depth) {
-    if (depth > DEPTH_MAX) return fail(r, "dicts are nested too deep in it");
+    if (depth > DEPTH_MAX) return fail(r, "dicts are nested too deeply in it");
     uint32_t width = container->kind == PICKLE_DICT ? 2 : 1;
     for (uint32_t i = 0; i + width <= container->count; i += width) {
-        if (++r->steps > r->steps_max) return fail(r, "dicts repeat in it beyond all use");
+        if (++r->steps > r->steps_max) return fail(r, "dicts repeat in it too often");
         const PickleObject *value = object_of(r, container->items[i + width - 1]);
         if (value->kind != PICKLE_TENSOR && !is_container(value)) continue;
         PickleObject index = {.kind = PICKLE_INT, .integer = i};
@@ -311,13 +311,13 @@ static int find_pickle(Reader *r, const ZipEntry **entry) {
             continue;
         if (e->name_length > length && e->name[e->name_length - length - 1] != '/') continue;
         if (*entry)
-            return error_set(r->err, "%s: a zip with more than one data.pkl, no PyTorch file",
+            return error_set(r->err, "%s: a zip with more than one data.pkl, not a PyTorch file",
                              r->file->path);
         *entry = e;
     }
     if (!*entry)
         return error_set(r->err,
-                         "%s: a zip without data.pkl, no PyTorch file; if it is an archive "
+                         "%s: a zip without data.pkl, not a PyTorch file; if it is an archive "
                          "of files, unpack it first",
                          r->file->path);
     if ((*entry)->name_length > PREFIX_MAX)

@@ -46,7 +46,7 @@ void torch_legacy_free(TorchLegacy *legacy) {
     *legacy = (TorchLegacy){0};
 }
 
-/* A place in the file, behind what was read. */
+/* The position in the file after what was read. */
 typedef struct Place {
     const MappedFile *file;
     size_t at;
@@ -77,7 +77,7 @@ static bool says_big_endian(const Pickle *facts) {
     return false;
 }
 
-/* Magic number, protocol, and facts about the machine. */
+/* Magic number, protocol, and system information. */
 static int read_head(Place *p) {
     Pickle pickle;
     for (int i = 0; i < 3; i++) {
@@ -103,7 +103,7 @@ static int fail(const Place *p, const char *what) {
                      what);
 }
 
-/* What the object says of its storages: key and size of an element. */
+/* The object's storages: key and size of an element. */
 static int list_storages(TorchLegacy *legacy, const Pickle *object, const Place *p) {
     size_t count = 0;
     for (size_t i = 0; i < object->count; i++) count += object->objects[i].kind == PICKLE_STORAGE;
@@ -116,7 +116,7 @@ static int list_storages(TorchLegacy *legacy, const Pickle *object, const Place 
         const PickleObject *key = pickle_object(object, storage->items[2]);
         if (type->kind != PICKLE_GLOBAL || type->global->kind != GLOBAL_STORAGE ||
             key->kind != PICKLE_TEXT)
-            return fail(p, "a storage is described in an unknown way");
+            return fail(p, "a storage has an unknown description");
         if (storage->count > 5 && pickle_object(object, storage->items[5])->kind != PICKLE_OTHER)
             return error_set(p->err,
                              "%s: has storages that are views of others, as PyTorch before 0.4 "
@@ -141,7 +141,7 @@ static int list_storages(TorchLegacy *legacy, const Pickle *object, const Place 
 
 /* The values of the storage `key`, which are next in the file. */
 static int take_values(TorchLegacy *legacy, const PickleObject *key, Place *p) {
-    if (key->kind != PICKLE_TEXT) return fail(p, "its list of storages is none");
+    if (key->kind != PICKLE_TEXT) return fail(p, "its list of storages is not a list");
     LegacyStorage *storage = find(legacy, key->text, key->count);
     if (!storage || storage->bytes)
         return fail(p, "its list names a storage twice, or one that no tensor has");

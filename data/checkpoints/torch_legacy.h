@@ -1,9 +1,9 @@
 /* torch_legacy.h - PyTorch's files from before version 1.6, and those of torch.save with
  * _use_new_zipfile_serialization=False.
  *
- * Five pickles, one after the other: a magic number, the protocol (1001), facts about the machine,
- * the object, and the keys of its storages in the order of the file. Then for each of these its
- * number of elements (64 bits) and its values.
+ * Five pickles, one after the other: a magic number, the protocol (1001), system information, the
+ * object, and the keys of its storages in the order of the file. Then for each of these its number
+ * of elements (64 bits) and its values.
  */
 #ifndef EASYFIRST_DATA_CHECKPOINTS_TORCH_LEGACY_H
 #define EASYFIRST_DATA_CHECKPOINTS_TORCH_LEGACY_H
@@ -35,7 +35,7 @@ bool torch_legacy_begins(const MappedFile *file);
 int torch_legacy_read(TorchLegacy *legacy, Pickle *object, const MappedFile *file, Error *err);
 void torch_legacy_free(TorchLegacy *legacy);
 
-/* NULL if there is none of that key, or its values were not in the file's list. */
+/* NULL if no storage has that key, or the file's list lacks its values. */
 const LegacyStorage *torch_legacy_find(const TorchLegacy *legacy, const char *key, size_t length);
 
 #endif

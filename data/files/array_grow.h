@@ -6,8 +6,8 @@
 #include <stdint.h>
 #include <stdlib.h>
 
-/* The array with at least twice the capacity (in elements of `size` bytes), moved if need be; NULL
- * if there is no memory: the old array and capacity then stay. */
+/* The array with at least twice the capacity (in elements of `size` bytes), moved if need be; NULL:
+ * out of memory, array and capacity unchanged. */
 static inline void *array_grow(void *array, size_t *capacity, size_t size) {
     size_t wanted = *capacity ? 2 * *capacity : 16;
     if (wanted > SIZE_MAX / size) return NULL;

@@ -1,4 +1,4 @@
-/* file_check.c - whether outputs can be written, and whether they are in the way of inputs. */
+/* file_check.c - checks that outputs can be written and do not overwrite inputs. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -51,7 +51,7 @@ static bool same_inode(const struct stat *a, const struct stat *b) {
     return a->st_dev == b->st_dev && a->st_ino == b->st_ino;
 }
 
-/* Two names under which nothing is yet. */
+/* Two paths that do not exist yet. */
 static bool same_place(const char *a, const char *b) {
     char *above_a = file_folder(a), *above_b = file_folder(b);
     struct stat in_a, in_b;
@@ -91,7 +91,7 @@ static bool is_model_file(const char *path) {
     return false;
 }
 
-/* Whether `path`, a file that is there, lies in `folder` or below it. */
+/* Whether `path`, an existing file, is in `folder` or a subfolder. */
 static bool lies_in(const char *path, const char *folder) {
     struct stat wanted, info;
     char *at = realpath(path, NULL);

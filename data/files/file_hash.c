@@ -13,7 +13,7 @@
 
 enum { BLOCK = 1 << 20 };
 
-/* All of a file into the digest. */
+/* Adds a file to the digest. */
 static int hash_bytes(EVP_MD_CTX *digest, int fd, const char *path, Error *err) {
     unsigned char *block = malloc(BLOCK);
     if (!block) return error_set(err, "out of memory");
@@ -25,7 +25,7 @@ static int hash_bytes(EVP_MD_CTX *digest, int fd, const char *path, Error *err) 
         else if (n < 0)
             status = error_set(err, "%s: %s", path, strerror(errno));
         else if (n > 0 && EVP_DigestUpdate(digest, block, (size_t)n) != 1)
-            status = error_set(err, "%s: its hash could not be computed", path);
+            status = error_set(err, "%s: cannot compute its hash", path);
     }
     free(block);
     return status;
@@ -49,7 +49,7 @@ int file_hash(char hex[FILE_HASH_SIZE], const char *path, Error *err) {
                      ? hash_bytes(digest, fd, path, err)
                      : error_set(err, "out of memory");
     if (status == 0 && hash_finish(hex, digest))
-        status = error_set(err, "%s: its hash could not be computed", path);
+        status = error_set(err, "%s: cannot compute its hash", path);
     EVP_MD_CTX_free(digest);
     close(fd);
     return status;

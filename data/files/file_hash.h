@@ -1,4 +1,4 @@
-/* file_hash.h - which bytes a file has: SHA-256, as `sha256sum` and Hugging Face show it. */
+/* file_hash.h - a file's SHA-256, as `sha256sum` and Hugging Face show it. */
 #ifndef EASYFIRST_DATA_FILES_FILE_HASH_H
 #define EASYFIRST_DATA_FILES_FILE_HASH_H
 

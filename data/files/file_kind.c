@@ -49,13 +49,13 @@ static const Magic magics[] = {
      "again"},
 };
 
-enum { ANSWER_MOST = 400 }; /* bytes of a server's answer */
+enum { ANSWER_MOST = 400 }; /* bytes of a server's response */
 
 static const char ustar[] = "ustar";
 static const char utf16[] = "a text in UTF-16; convert it to UTF-8 (iconv -f UTF-16 -t UTF-8)";
 static const char utf32[] = "a text in UTF-32; convert it to UTF-8 (iconv -f UTF-32 -t UTF-8)";
 
-/* Two characters of ASCII in UTF-16 without a mark: every other byte is 0. */
+/* Two ASCII characters in UTF-16 without a byte order mark: every other byte is 0. */
 static bool looks_utf16(const unsigned char *b, size_t size) {
     if (size < 4) return false;
     return (b[0] && !b[1] && b[2] && !b[3] && b[0] < 0x80 && b[2] < 0x80) ||
@@ -73,7 +73,7 @@ static bool begins(const char *text, size_t size, const char *with) {
     return size >= length && !strncasecmp(text, with, length);
 }
 
-/* {"error": ...} and little else: what a server answers in place of a file. */
+/* {"error": ...} and little else: a server's response instead of a file. */
 static bool is_error_object(const char *text, size_t size) {
     static const char key[] = "\"error\"";
     if (!size || size > ANSWER_MOST || text[0] != '{') return false;

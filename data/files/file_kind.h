@@ -1,21 +1,21 @@
-/* file_kind.h - what a file is that is not what it was given as.
+/* file_kind.h - recognizes a file of another format than expected.
  *
- * For the messages of all readers (models, tokenizers, training data, settings): a wrong download
- * or a format that needs converting is named, instead of "line 1, column 1: '[' expected".
+ * For the error messages of all readers (models, tokenizers, training data, settings): they name a
+ * wrong download or a format that needs converting, instead of "line 1, column 1: '[' expected".
  */
 #ifndef EASYFIRST_DATA_FILES_FILE_KIND_H
 #define EASYFIRST_DATA_FILES_FILE_KIND_H
 
 #include <stddef.h>
 
-enum { FILE_KIND_BYTES = 512 }; /* of a file's beginning that are enough to tell */
+enum { FILE_KIND_BYTES = 512 }; /* at a file's beginning that are enough */
 
-/* What the first `size` bytes of a file show, with what to do, as the end of a message after
- * "<path>: ": "a Parquet file; export it as ...". NULL where nothing is recognised: a text in
- * UTF-8, JSON, a SentencePiece model. Static storage. */
+/* The format that the first `size` bytes of a file show, and what to do, as the end of a message
+ * after "<path>: ": "a Parquet file; export it as ...". NULL if not recognized: UTF-8 text, JSON, a
+ * SentencePiece model. Static storage. */
 const char *file_kind_hint(const void *bytes, size_t size);
 
-/* The same from the file itself, read at its beginning; NULL too where it cannot be read. */
+/* The same for an open file; NULL, too, if it cannot be read. */
 const char *file_kind_of(int fd);
 
 #endif

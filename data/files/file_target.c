@@ -15,14 +15,14 @@ enum { LINKS_MAX = 40 }; /* as many as the kernel follows */
 
 char *file_folder(const char *path) {
     size_t end = strlen(path);
-    while (end > 1 && path[end - 1] == '/') end--; /* a folder's name may end in one */
+    while (end > 1 && path[end - 1] == '/') end--; /* a folder's name may end in a slash */
     while (end > 0 && path[end - 1] != '/') end--;
     while (end > 1 && path[end - 1] == '/') end--;
     return end ? strndup(path, end) : strdup(".");
 }
 
-/* What a symbolic link says, seen from where the link is. NULL with errno: EINVAL where `path` is
- * no link, ENOENT where there is nothing. */
+/* A symbolic link's target, relative to the link's folder. NULL with errno: EINVAL if `path` is not
+ * a link, ENOENT if it does not exist. */
 static char *link_read(const char *path) {
     char text[PATH_MAX];
     ssize_t size = readlink(path, text, sizeof text - 1);
@@ -76,7 +76,7 @@ static int follow(FileTarget *t, const char *path) {
 
 int file_target(FileTarget *t, const char *path) {
     *t = (FileTarget){.own_fd = -1};
-    /* The kernel first: it may forbid links that others have laid in a shared folder. */
+    /* The kernel first: it may forbid links of other users in a shared folder. */
     t->found = stat(path, &t->info) == 0;
     if (!t->found && errno != ENOENT) return -1;
     if (!*path) return errno = ENOENT, -1;

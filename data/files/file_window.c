@@ -5,7 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
-/* Fuzzers give small files: with a small block they see what lies across two. */
+/* Fuzzers use small files: a small block tests items across two blocks. */
 #ifdef SMALL_WINDOW
 #define WINDOW_BLOCK SMALL_WINDOW
 #endif
@@ -16,11 +16,11 @@ int window_more(FileWindow *window, size_t done, Error *err) {
         return error_set(err, "%s: more than %d MiB in one piece from byte %lld on", window->path,
                          WINDOW_MOST >> 20, (long long)window->offset);
     if (kept + WINDOW_BLOCK > window->capacity) {
-        /* By half as much again: long pieces are not moved block by block. */
+        /* Grows by half: long items are not moved block by block. */
         size_t capacity = kept + kept / 2 + WINDOW_BLOCK;
         if (capacity > WINDOW_MOST + 2 * WINDOW_BLOCK) capacity = WINDOW_MOST + 2 * WINDOW_BLOCK;
         char *bytes = realloc(window->bytes, capacity);
-        if (!bytes) return error_set(err, "%s: no memory to read it", window->path);
+        if (!bytes) return error_set(err, "%s: out of memory", window->path);
         window->bytes = bytes;
         window->capacity = capacity;
     }
@@ -51,8 +51,7 @@ int file_read_at(int fd, const char *path, void *bytes, size_t size, int64_t off
         if (got < 0 && errno == EINTR) continue;
         if (got < 0) return error_set(err, "%s: %s", path, strerror(errno));
         if (got == 0)
-            return error_set(err, "%s: became shorter than it was when it was scanned; start again",
-                             path);
+            return error_set(err, "%s: was truncated after it was scanned; start again", path);
         have += (size_t)got;
     }
     return 0;

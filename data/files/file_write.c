@@ -14,29 +14,29 @@
 #include "data/files/file_target.h"
 #include "data/files/path.h"
 
-/* Names that are tried for a temporary file before giving up. */
+/* Tries of names for a temporary file. */
 enum { ATTEMPTS = 100, DIGITS = 16 };
 
 #define PART ".part-"
 
-/* ---- Names beside. ---- */
+/* ---- Temporary names. ---- */
 
-/* The bytes of a file's name that its temporary names begin with: all that leave room. */
+/* The bytes of a file's name at the start of its temporary names: as many as fit. */
 static size_t stem_length(const char *name) {
     const size_t most = NAME_MAX - (sizeof PART - 1) - DIGITS;
     size_t length = strlen(name);
     return length < most ? length : most;
 }
 
-/* A name that nobody can guess: what is removed under it is one's own. */
-static char *name_beside(const char *path) {
+/* A random name: a file of that name is our own. */
+static char *temporary_name(const char *path) {
     uint64_t number;
     if (getrandom(&number, sizeof number, 0) != (ssize_t)sizeof number) return NULL;
     const char *name = path_name(path);
-    char *beside = path_format(NULL, "%.*s%.*s" PART "%016" PRIx64, (int)(name - path), path,
-                               (int)stem_length(name), name, number);
-    if (!beside) errno = ENOMEM;
-    return beside;
+    char *temporary = path_format(NULL, "%.*s%.*s" PART "%016" PRIx64, (int)(name - path), path,
+                                  (int)stem_length(name), name, number);
+    if (!temporary) errno = ENOMEM;
+    return temporary;
 }
 
 static bool is_beside(const char *entry, const char *name) {
@@ -66,18 +66,18 @@ int file_write_clean(const char *path) {
     char *folder = t.path ? file_folder(t.path) : NULL;
     DIR *dir = folder ? opendir(folder) : NULL;
     int removed = dir ? remove_beside(dir, path_name(t.path)) : t.path ? -1 : 0;
-    int problem = errno;
+    int code = errno;
     if (dir) closedir(dir);
     free(folder);
     file_target_free(&t);
-    errno = problem;
+    errno = code;
     return removed;
 }
 
 /* ---- Writing. ---- */
 
-/* A file without a name where the file system has such: a writer that is killed leaves nothing.
- * -1 where it has none, or could not be named later. */
+/* An unnamed file (O_TMPFILE), if supported: a killed writer leaves nothing. -1 if it is not, or
+ * could not be named later. */
 static int open_nameless(const char *target) {
     if (access("/proc/self/fd", X_OK) != 0) return -1;
     char *folder = file_folder(target);
@@ -91,27 +91,27 @@ static int open_nameless(const char *target) {
 static int open_beside(FileWriter *w) {
     if ((w->fd = open_nameless(w->target)) >= 0) return 0;
     for (int i = 0; i < ATTEMPTS; i++) {
-        w->beside = name_beside(w->target);
-        if (!w->beside) return -1;
-        w->fd = open(w->beside, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+        w->temporary = temporary_name(w->target);
+        if (!w->temporary) return -1;
+        w->fd = open(w->temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
         if (w->fd >= 0) return 0;
-        int problem = errno;
-        free(w->beside), w->beside = NULL;
-        errno = problem;
-        if (problem != EEXIST) return -1;
+        int code = errno;
+        free(w->temporary), w->temporary = NULL;
+        errno = code;
+        if (code != EEXIST) return -1;
     }
     return -1;
 }
 
-/* Owner and permissions of the file that is to be replaced, as far as that is allowed. */
+/* Copies owner and permissions of the replaced file, as far as permitted. */
 static void keep_mode(int fd, const struct stat *info) {
     mode_t mode = info->st_mode & 07777;
     if (fchown(fd, info->st_uid, info->st_gid) != 0 && fchown(fd, (uid_t)-1, info->st_gid) != 0)
-        mode &= 0777;                  /* not these powers for another owner */
+        mode &= 0777;                  /* no setuid or setgid for another owner */
     if (fchmod(fd, mode) != 0) return; /* those of a new file */
 }
 
-/* Whatever is no regular file; what was printed before comes first. */
+/* Not a regular file; flushes earlier output first. */
 static int open_through(FileWriter *w, const FileTarget *t) {
     fflush(stdout);
     w->fd = t->own_fd >= 0 ? fcntl(t->own_fd, F_DUPFD_CLOEXEC, 0)
@@ -125,23 +125,23 @@ static int open_target(FileWriter *w, FileTarget *t) {
     if (t->found && faccessat(AT_FDCWD, t->path, W_OK, AT_EACCESS) != 0) return -1;
     w->target = t->path, t->path = NULL;
     if (open_beside(w) != 0) {
-        int problem = errno;
+        int code = errno;
         free(w->target), w->target = NULL;
-        errno = problem;
+        errno = code;
         return -1;
     }
     if (t->found) keep_mode(w->fd, &t->info);
     return 0;
 }
 
-static int write_error(const FileWriter *w, int problem, Error *err) {
-    const char *unchanged = w->target ? "; what was there before is unchanged" : "";
-    if (problem != ENOSPC && problem != EDQUOT)
-        return error_set(err, "%s: writing failed: %s%s", w->path, strerror(problem), unchanged);
+static int write_error(const FileWriter *w, int code, Error *err) {
+    const char *unchanged = w->target ? "; the old file is unchanged" : "";
+    if (code != ENOSPC && code != EDQUOT)
+        return error_set(err, "%s: writing failed: %s%s", w->path, strerror(code), unchanged);
     char needed[48] = "";
     if (w->size) snprintf(needed, sizeof needed, " (%.1f MB needed)", (double)w->size / 1e6);
     return error_set(err, "%s: writing failed: %s%s: make room there or choose another folder%s",
-                     w->path, strerror(problem), needed, unchanged);
+                     w->path, strerror(code), needed, unchanged);
 }
 
 int file_write_begin(FileWriter *w, const char *path, uint64_t size, Error *err) {
@@ -160,7 +160,7 @@ int file_write_begin(FileWriter *w, const char *path, uint64_t size, Error *err)
 
 int file_write_bytes(FileWriter *w, const void *bytes, size_t size, Error *err) {
     for (const char *at = bytes; size > 0;) {
-        /* One call moves at most 2 GiB; a short write is not an error, the next one tells. */
+        /* One call writes at most 2 GiB; a short write is not an error, the next one reports it. */
         ssize_t done = write(w->fd, at, size < (1u << 30) ? size : (1u << 30));
         if (done < 0 && errno == EINTR) continue;
         if (done <= 0) return write_error(w, done < 0 ? errno : EIO, err);
@@ -170,28 +170,29 @@ int file_write_bytes(FileWriter *w, const void *bytes, size_t size, Error *err) 
     return 0;
 }
 
-/* Gives `from` (a symbolic link is followed) a second name beside `path`. */
-static int link_beside(const char *from, const char *path, char **beside) {
+/* Links `from` (a symbolic link is followed) to a temporary name next to `path`. */
+static int link_temporary(const char *from, const char *path, char **temporary) {
     for (int i = 0; i < ATTEMPTS; i++) {
-        *beside = name_beside(path);
-        if (!*beside) return -1;
-        if (linkat(AT_FDCWD, from, AT_FDCWD, *beside, AT_SYMLINK_FOLLOW) == 0) return 0;
-        int problem = errno;
-        free(*beside), *beside = NULL;
-        errno = problem;
-        if (problem != EEXIST) return -1;
+        *temporary = temporary_name(path);
+        if (!*temporary) return -1;
+        if (linkat(AT_FDCWD, from, AT_FDCWD, *temporary, AT_SYMLINK_FOLLOW) == 0) return 0;
+        int code = errno;
+        free(*temporary), *temporary = NULL;
+        errno = code;
+        if (code != EEXIST) return -1;
     }
     return -1;
 }
 
-/* Gives the complete file its name. One without a name needs one for that: only rename replaces. */
+/* Gives the complete file its name. An unnamed file first needs a temporary name: only rename
+ * replaces. */
 static int put_in_place(FileWriter *w) {
-    if (!w->beside) {
+    if (!w->temporary) {
         char name[48];
         snprintf(name, sizeof name, "/proc/self/fd/%d", w->fd);
-        if (link_beside(name, w->target, &w->beside) != 0) return -1;
+        if (link_temporary(name, w->target, &w->temporary) != 0) return -1;
     }
-    return rename(w->beside, w->target);
+    return rename(w->temporary, w->target);
 }
 
 static int finish(FileWriter *w, Error *err) {
@@ -204,12 +205,12 @@ static int finish(FileWriter *w, Error *err) {
 int file_write_end(FileWriter *w, int failed, Error *err) {
     if (!failed) failed = finish(w, err);
     bool placed = !failed && w->target;
-    if (!placed && w->beside) unlink(w->beside);
+    if (!placed && w->temporary) unlink(w->temporary);
     if (close(w->fd) != 0 && !failed) failed = write_error(w, errno, err);
     if (!failed && placed && folder_sync_above(w->target) != 0)
         failed = error_set(err, "%s: written, but its folder cannot be synced: %s", w->path,
                            strerror(errno));
-    free(w->beside);
+    free(w->temporary);
     free(w->target);
     *w = (FileWriter){.fd = -1};
     return failed ? -1 : 0;
@@ -232,13 +233,13 @@ static int file_sync(const char *path) {
 }
 
 int file_link(const char *from, const char *path) {
-    char *beside;
+    char *temporary;
     struct stat info;
     if (lstat(path, &info) == 0 && !S_ISREG(info.st_mode)) return -1;
-    if (link_beside(from, path, &beside) != 0) return -1;
-    int failed = file_sync(beside) != 0 || rename(beside, path) != 0;
-    unlink(beside); /* a rename does nothing where both names are one file already */
-    free(beside);
+    if (link_temporary(from, path, &temporary) != 0) return -1;
+    int failed = file_sync(temporary) != 0 || rename(temporary, path) != 0;
+    unlink(temporary); /* rename does nothing if both names are one file already */
+    free(temporary);
     return failed || folder_sync_above(path) != 0 ? -1 : 0;
 }
 
@@ -250,8 +251,8 @@ int folder_sync_above(const char *path) {
     free(folder);
     if (fd < 0) return -1;
     int failed = fsync(fd) != 0 && errno != EINVAL;
-    int problem = errno;
+    int code = errno;
     close(fd);
-    errno = problem;
+    errno = code;
     return failed ? -1 : 0;
 }

@@ -1,11 +1,11 @@
-/* file_write.h - a file that appears whole or not at all. The one way in which files are written.
+/* file_write.h - writes files atomically. All files are written through this.
  *
- * A regular file is written in the folder of its target, synced, and then put in its place at once:
- * at no moment does a half-written file have that name, and after a failure (a full disk, say) what
- * was there before is there still and nothing else is left. Its permissions and owner are kept
- * where that is allowed. A symbolic link is followed: the file that it names is replaced or made,
- * the link stays. Whatever else has that name (a device, a FIFO, a socket, /dev/stdout, /dev/fd/N)
- * is never replaced or removed: the bytes are written through to it.
+ * A regular file is written under a temporary name in the folder of its target, synced, and
+ * renamed: no incomplete file ever has the target's name, and after a failure (disk full, for
+ * example) the old file is unchanged and nothing else is left. Permissions and owner are kept where
+ * possible. A symbolic link is followed: its target is replaced or created, the link stays.
+ * Anything else (a device, a FIFO, a socket, /dev/stdout, /dev/fd/N) is never replaced or removed:
+ * the bytes are written through to it.
  */
 #ifndef EASYFIRST_DATA_FILES_FILE_WRITE_H
 #define EASYFIRST_DATA_FILES_FILE_WRITE_H
@@ -19,41 +19,41 @@
 typedef struct FileWriter {
     const char *path; /* the caller's, valid until file_write_end */
     char *target;     /* the regular file to be replaced; NULL: written through */
-    char *beside;     /* the temporary name; NULL: there is none */
+    char *temporary;  /* the temporary name; NULL: none */
     int fd;
     uint64_t size; /* expected; 0: not known */
 } FileWriter;
 
-/* With a size the disk space is reserved at once where the file system can do that, so that a full
- * disk is known before the work begins. Nothing is left to be freed after a failure. */
+/* With a size, disk space is reserved where the file system supports it, so that a full disk is
+ * detected before the work begins. After a failure file_write_end is not needed. */
 int file_write_begin(FileWriter *writer, const char *path, uint64_t size, Error *err);
 
-/* After a failure there is only file_write_end. */
+/* After a failure only file_write_end may be called. */
 int file_write_bytes(FileWriter *writer, const void *bytes, size_t size, Error *err);
 
-/* Completes the file, or with `failed` (whose message is in *err already) removes it. Its value is
- * -1 if anything failed. */
+/* Completes the file, or with `failed` (whose message is in *err already) removes it. Returns -1 if
+ * anything failed. */
 int file_write_end(FileWriter *writer, int failed, Error *err);
 
 /* All three at once. */
 int file_write_all(const char *path, const void *bytes, size_t size, Error *err);
 
-/* Whether `path` can be written, to be asked before long work: its folder is there and can be
- * written, and it is itself no folder and not write-protected. Changes nothing. */
+/* Checks before long work whether `path` can be written: its folder exists and is writable, and it
+ * is itself not a folder and not write-protected. Changes nothing. */
 int file_write_check(const char *path, Error *err);
 
-/* Removes what killed writers of `path` may have left: regular files beside it of the name
- * "<name>.part-<16 hexadecimal digits>". Only for one who knows that nobody else is writing `path`
- * now (who holds the lock of its folder). Returns how many were removed; -1 (with errno) if the
- * folder cannot be read or a file cannot be removed. */
+/* Removes temporary files that killed writers of `path` left: regular files in its folder named
+ * "<name>.part-<16 hexadecimal digits>". Call it only where no other process can be writing `path`
+ * (with the folder locked). Returns how many were removed; -1 (with errno) if the folder cannot be
+ * read or a file cannot be removed. */
 int file_write_clean(const char *path);
 
-/* Whether both names lead to one regular file (by device and inode, symbolic links followed), or,
- * where no file is there yet, to one name in one folder. Devices and FIFOs are never the same: two
- * outputs may both be /dev/null. */
+/* Whether both paths are one regular file (by device and inode, symbolic links followed), or, if
+ * neither exists yet, one name in one folder. Devices and FIFOs are never the same: two outputs may
+ * both be /dev/null. */
 bool file_same(const char *a, const char *b);
 
-/* What a command reads or writes, with the words for it in a message. */
+/* An input or output of a command, with its name for messages. */
 typedef struct FileRole {
     const char *role; /* "--html", "IMAGE" */
     const char *path; /* NULL: not given; "-" is standard input or output */
@@ -66,11 +66,11 @@ typedef struct FileRole {
 int file_roles_check(const FileRole *outputs, int output_count, const FileRole *inputs,
                      int input_count, Error *err);
 
-/* Puts a hard link to `from` (a symbolic link is followed) in the place of `path`, as atomically.
- * -1 where that cannot be, which is no error: the file can still be copied. */
+/* Replaces `path` atomically by a hard link to `from` (a symbolic link is followed). -1 where that
+ * is not possible: copy the file instead. */
 int file_link(const char *from, const char *path);
 
-/* Makes the entries of the folder that holds `path` last; errno tells why not. */
+/* Syncs the folder that holds `path`. -1 with errno. */
 int folder_sync_above(const char *path);
 
 #endif

@@ -6,7 +6,7 @@
 #include "data/files/json_read.h"
 #include "data/files/json_memory.h"
 
-/* Bytes of text whose tree is never more than some MiB: not weighed. */
+/* Bytes of text whose tree takes at most some MiB: not weighed. */
 enum { LIGHT = 1 << 16 };
 
 typedef struct Walk {
@@ -27,11 +27,11 @@ static char closing(const Walk *walk) {
     return walk->object ? '}' : ']';
 }
 
-/* Where an element's end is looked for. */
+/* State of the search for an element's end. */
 typedef struct Scan {
     int64_t depth;        /* open brackets */
     bool text, escaped;   /* inside a string; after a backslash in it */
-    char close;           /* of what the element stands in */
+    char close;           /* of the array or object around the element */
     int64_t line, begins; /* lines and the last line's begin, as in Walk */
 } Scan;
 
@@ -47,7 +47,7 @@ static JsonFaultKind fault_kind(const json_error_t *error) {
     case json_error_numeric_overflow:
     case json_error_duplicate_key:
         return JSON_FAULT_CONTENTS;
-    default: /* half a surrogate pair has no code of its own */
+    default: /* half a surrogate pair has no error code */
         return strncmp(error->text, "invalid Unicode", 15) ? JSON_FAULT_SYNTAX
                                                            : JSON_FAULT_CONTENTS;
     }
@@ -56,7 +56,7 @@ static JsonFaultKind fault_kind(const json_error_t *error) {
 json_t *json_element(const char *text, size_t size, JsonFault *fault) {
     json_error_t error;
     *fault = (JsonFault){.kind = JSON_FAULT_LARGE};
-    /* A short one is light, whatever it holds. */
+    /* A short one always has a small tree. */
     if (size > LIGHT &&
         json_too_heavy(text, size, JSON_ELEMENT_MEMORY, fault->why, sizeof fault->why))
         return NULL;
@@ -89,7 +89,7 @@ static int error_here(const Walk *walk, const char *what, Error *err) {
     return error_at(walk, walk->at, walk->line, walk->line_begin, what, err);
 }
 
-/* The next byte that is no white space, which stays where it is; -1 at the file's end. */
+/* The next byte that is not white space, not consumed; -1 at the file's end. */
 static int next_byte(Walk *walk, int *byte, Error *err) {
     FileWindow *w = walk->window;
     for (;;) {
@@ -112,7 +112,8 @@ static int next_byte(Walk *walk, int *byte, Error *err) {
     }
 }
 
-/* The inside of a string from index i: the index behind its closing quote, or `size`. */
+/* Scans the inside of a string from index i: returns the index after its closing quote, or
+ * `size`. */
 static size_t scan_text(Scan *scan, const char *bytes, size_t i, size_t size) {
     if (scan->escaped && i < size) i++, scan->escaped = false;
     for (; i < size; i++) {
@@ -125,9 +126,9 @@ static size_t scan_text(Scan *scan, const char *bytes, size_t i, size_t size) {
     return size;
 }
 
-/* Goes on from index i; the index behind the element's last byte, or SIZE_MAX where the window ends
- * first. A number or word ends in front of what cannot belong to it; whether it is one, jansson
- * will say. */
+/* Continues from index i; returns the index after the element's last byte, or SIZE_MAX if the
+ * window ends first. A number or literal ends before a character that cannot belong to it; jansson
+ * checks it. */
 static size_t scan_element(Scan *scan, const FileWindow *w, size_t i) {
     while (i < w->size) {
         if (scan->text) {
@@ -167,7 +168,7 @@ static size_t scan_element(Scan *scan, const FileWindow *w, size_t i) {
     return SIZE_MAX;
 }
 
-/* What is wrong, some bytes into the element that begins at walk->at. */
+/* Sets the error for a position in the element that begins at walk->at. */
 static int malformed(const Walk *walk, const JsonFault *fault, size_t size, Error *err) {
     const char *bytes = walk->window->bytes + walk->at;
     size_t position = fault->position > 0 ? (size_t)fault->position - 1 : 0;
@@ -184,8 +185,8 @@ static int malformed(const Walk *walk, const JsonFault *fault, size_t size, Erro
     return error_at(walk, walk->at + position, line, line_begin, what, err);
 }
 
-/* An element has no end in the file, or none within the window's limit. If something in it is
- * malformed (a missing quote, say, turns texts inside out) this is where the mistake is. */
+/* An element has no end in the file or within the window's limit. If something in it is malformed
+ * (a missing quote, for example), that is reported instead. */
 static int endless(const Walk *walk, bool file_ends, Error *err) {
     const FileWindow *w = walk->window;
     JsonFault fault;
@@ -197,7 +198,7 @@ static int endless(const Walk *walk, bool file_ends, Error *err) {
     char what[160];
     if (file_ends)
         snprintf(what, sizeof what,
-                 "the file ends in element %lld, which begins here: it was cut short; fetch it "
+                 "the file ends in element %lld, which begins here: it is truncated; download it "
                  "again",
                  (long long)walk->number);
     else
@@ -207,14 +208,15 @@ static int endless(const Walk *walk, bool file_ends, Error *err) {
     return error_here(walk, what, err);
 }
 
-/* Parses the element [at, end) of the window and shows it. */
+/* Parses the element [at, end) of the window and visits it. */
 static int visit_element(const Walk *walk, size_t end, JsonVisit visit, void *user, Error *err) {
     const FileWindow *w = walk->window;
     JsonFault fault;
     size_t size = end - walk->at;
     json_t *value = json_element(w->bytes + walk->at, size, &fault);
     if (fault.kind == JSON_FAULT_MEMORY)
-        return error_set(err, "%s: no memory for element %lld", w->path, (long long)walk->number);
+        return error_set(err, "%s: out of memory for element %lld", w->path,
+                         (long long)walk->number);
     if (fault.kind == JSON_FAULT_SYNTAX) return malformed(walk, &fault, size, err);
     JsonElement element = {.key = walk->key,
                            .value = value,
@@ -248,7 +250,7 @@ static int walk_key(Walk *walk, int byte, Error *err) {
     size_t end;
     json_error_t error;
     if (byte != '"')
-        return error_here(walk, "malformed JSON: a member's name was expected, in quotes", err);
+        return error_here(walk, "malformed JSON: expected a member's name in quotes", err);
     TRY(find_end(walk, &scan, &end, err));
     json_t *name =
         json_loadb_whole(walk->window->bytes + walk->at, end - walk->at, JSON_DECODE_ANY, &error);
@@ -264,13 +266,13 @@ static int walk_key(Walk *walk, int byte, Error *err) {
     walk->at = end;
     TRY(next_byte(walk, &byte, err));
     if (byte >= 0 && byte != ':')
-        return error_here(walk, "malformed JSON: a colon was expected after a member's name", err);
+        return error_here(walk, "malformed JSON: expected a colon after a member's name", err);
     walk->at += byte == ':';
     TRY(next_byte(walk, &byte, err));
     if (byte < 0)
-        return error_here(walk, "the file ends inside the JSON object: it was cut short", err);
+        return error_here(walk, "the file ends inside the JSON object: it is truncated", err);
     if (byte == ',' || byte == '}')
-        return error_here(walk, "malformed JSON: a value was expected after the colon", err);
+        return error_here(walk, "malformed JSON: expected a value after the colon", err);
     return 0;
 }
 
@@ -298,16 +300,16 @@ static int expect_end(Walk *walk, Error *err) {
     return error_here(walk, what, err);
 }
 
-/* What stands behind an element, which is neither a comma nor the closing bracket. */
+/* Error for anything but a comma or the closing bracket after an element. */
 static int error_behind(const Walk *walk, int byte, Error *err) {
     char what[120];
     if (byte < 0)
         snprintf(what, sizeof what,
-                 "the file ends after element %lld of a JSON %s, without its closing %c: it was "
-                 "cut short",
+                 "the file ends after element %lld of a JSON %s, without its closing %c: it is "
+                 "truncated",
                  (long long)walk->number, kind_of(walk), closing(walk));
     else
-        snprintf(what, sizeof what, "malformed JSON: a comma or %c was expected after element %lld",
+        snprintf(what, sizeof what, "malformed JSON: expected a comma or %c after element %lld",
                  closing(walk), (long long)walk->number);
     return error_here(walk, what, err);
 }
@@ -322,7 +324,7 @@ static int walk_all(Walk *walk, JsonVisit visit, void *user, Error *err) {
     TRY(next_byte(walk, &byte, err));
     if (byte == close) return expect_end(walk, err);
     for (;;) {
-        snprintf(what, sizeof what, "the file ends inside the JSON %s: it was cut short",
+        snprintf(what, sizeof what, "the file ends inside the JSON %s: it is truncated",
                  kind_of(walk));
         if (byte < 0) return error_here(walk, what, err);
         int status = walk_element(walk, byte, visit, user, err);
@@ -333,7 +335,7 @@ static int walk_all(Walk *walk, JsonVisit visit, void *user, Error *err) {
         walk->at++;
         TRY(next_byte(walk, &byte, err));
         if (byte == ',' || byte == close)
-            return error_here(walk, "malformed JSON: an element was expected after the comma", err);
+            return error_here(walk, "malformed JSON: expected an element after the comma", err);
     }
 }
 

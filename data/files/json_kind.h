@@ -1,4 +1,4 @@
-/* json_kind.h - what a JSON value is, in the words of error messages. */
+/* json_kind.h - the type of a JSON value, for error messages. */
 #ifndef EASYFIRST_DATA_FILES_JSON_KIND_H
 #define EASYFIRST_DATA_FILES_JSON_KIND_H
 
@@ -12,7 +12,7 @@ static inline const char *json_kind(const json_t *value) {
     case JSON_ARRAY:
         return "an array";
     case JSON_STRING:
-        return "a text";
+        return "a string";
     case JSON_INTEGER:
     case JSON_REAL:
         return "a number";

@@ -1,8 +1,8 @@
-/* json_memory.h - whether jansson ran out of memory while a value was put together.
+/* json_memory.h - detects that jansson ran out of memory while a value was built.
  *
- * A member that could not be set for want of memory is missing, and a result without it would be
- * taken for whole. Rather than looking at each of dozens of calls, whoever builds a value begins,
- * builds, and asks at the end. */
+ * A member that could not be set because memory ran out is missing, and a result without it would
+ * look complete. Instead of checking dozens of calls, call json_memory_begin, build the value, and
+ * check json_memory_failed at the end. */
 #ifndef EASYFIRST_DATA_FILES_JSON_MEMORY_H
 #define EASYFIRST_DATA_FILES_JSON_MEMORY_H
 
@@ -11,22 +11,22 @@
 
 #include <jansson.h>
 
-/* Lets jansson allocate where it is seen; once, before it is used. Without it nothing
- * ever fails. */
+/* Installs jansson's allocation hooks; call it once, before jansson is used. Without it
+ * json_memory_failed is always false. */
 void json_memory_watch(void);
 
-/* Of the calling thread, since its last begin. */
+/* For the calling thread, since its last begin. */
 void json_memory_begin(void);
 bool json_memory_failed(void);
 
-/* json_dumps, whole or NULL: jansson leaves out a key that there is no memory for and goes on.
- * NULL, too, if an allocation failed since the thread's last begin or text, while the value was
- * built: a failure that somebody else was told of may so refuse one text, which is better than a
- * number that is missing. */
+/* json_dumps, complete or NULL: jansson itself omits a key if memory runs out and continues. NULL,
+ * too, if an allocation failed since the thread's last begin or dump, while the value was built: a
+ * failure that was already reported may so refuse one dump, which is better than a missing
+ * number. */
 char *json_dumps_whole(const json_t *json, size_t flags);
 
-/* json_loadb, whole or NULL with json_error_out_of_memory: where an allocation fails inside of a
- * string, jansson (2.14) loses a character and goes on. */
+/* json_loadb, complete or NULL with json_error_out_of_memory: if an allocation fails inside a
+ * string, jansson (2.14) itself loses a character and continues. */
 json_t *json_loadb_whole(const char *text, size_t size, size_t flags, json_error_t *error);
 
 #endif

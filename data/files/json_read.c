@@ -11,8 +11,8 @@
 #include "data/files/file_window.h"
 #include "data/files/json_memory.h"
 
-/* What jansson takes for each character of a text, measured on 64-bit glibc and rounded up: an
- * array or object with its first table; a number with its place in a table; a string, or a
+/* Bytes that jansson allocates for each character of a text, measured on 64-bit glibc and rounded
+ * up: an array or object with its first table; a number with its slot in a table; a string, or a
  * member's name, half at each of its quotes. */
 enum { ARRAY_COST = 160, OBJECT_COST = 256, VALUE_COST = 48, NAME_COST = 24, QUOTE_COST = 40 };
 
@@ -91,8 +91,8 @@ int json_read_file(json_t **json, const char *path, size_t most, size_t flags, s
     char *text = NULL;
     int status = 0;
     if ((uint64_t)size > most)
-        status = error_set(err, "%s: %lld bytes, at most %zu are read of such a file", path,
-                           (long long)size, most);
+        status =
+            error_set(err, "%s: %lld bytes, at most %zu expected", path, (long long)size, most);
     if (status == 0 && !(text = malloc((size_t)size + 1)))
         status = error_set(err, "%s: out of memory for %lld bytes", path, (long long)size);
     if (status == 0) status = file_read_at(fd, path, text, (size_t)size, 0, err);

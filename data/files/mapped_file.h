@@ -1,9 +1,9 @@
-/* mapped_file.h - a whole file as read-only memory.
+/* mapped_file.h - a file mapped into memory, read-only.
  *
- * Pages come from the disk when they are touched, so opening takes the same time for a kilobyte
- * and for ten gigabytes. The file must not be shortened while it is mapped: touching what is gone
- * raises SIGBUS, and mapped_file_at tells a handler which file it was. checkpoint_write never
- * shortens a file: it replaces it.
+ * Pages are read from disk when touched, so opening takes the same time for a kilobyte and for ten
+ * gigabytes. The file must not be truncated while it is mapped: touching missing pages raises
+ * SIGBUS, and mapped_file_at gives a handler the file's name. checkpoint_write never truncates a
+ * file: it replaces it.
  */
 #ifndef EASYFIRST_DATA_FILES_MAPPED_FILE_H
 #define EASYFIRST_DATA_FILES_MAPPED_FILE_H
@@ -14,7 +14,7 @@
 #include "kernels/error.h"
 
 typedef struct MappedFile {
-    char *path;                 /* owned; as it was given, for messages */
+    char *path;                 /* owned; as given, for messages */
     const unsigned char *bytes; /* [size], page-aligned */
     size_t size;                /* at least 1 */
 } MappedFile;
@@ -26,19 +26,19 @@ int mapped_file_open(MappedFile *file, const char *path, Error *err);
 /* Unmaps and empties; an empty one may be closed again. */
 void mapped_file_close(MappedFile *file);
 
-/* The path of the mapped file that an address lies in; NULL if it lies in none, or among more than
- * a thousand files in one of the later ones. May be called by a signal handler. */
+/* The path of the mapped file that holds an address; NULL if there is none (only the first thousand
+ * mapped files are known). Safe in a signal handler. */
 const char *mapped_file_at(const void *address);
 
 /* True if [begin, begin + size) lies in the mapping. */
 bool mapped_file_contains(const MappedFile *file, const void *begin, size_t size);
 
 /* Starts reading the pages of [offset, offset + size), as far as they are in the file, without
- * waiting for them: many such calls before the first touch let a disk read all at once. */
+ * waiting for them: many calls before the first touch let the disk read in parallel. */
 void mapped_file_prefetch(const MappedFile *file, size_t offset, size_t size);
 
-/* Lets go of the whole pages inside [begin, begin + size), which must lie in the mapping. They come
- * back from the file when touched. */
+/* Releases the whole pages inside [begin, begin + size), which must lie in the mapping. They are
+ * read from the file again when touched. */
 void mapped_file_release(const MappedFile *file, const void *begin, size_t size);
 
 #endif

@@ -1,4 +1,4 @@
-/* zip.h - the directory of a zip file, and its entries that are stored as they are.
+/* zip.h - the directory of a zip file and its uncompressed entries.
  *
  * Enough of the format (with its 64-bit extension) for PyTorch's files: no compression, no
  * encryption, one volume, nothing before the first entry. Checksums are not verified: that would
@@ -16,7 +16,7 @@
 typedef struct ZipEntry {
     const char *name; /* in the map, not terminated */
     size_t name_length;
-    uint64_t size, packed_size; /* bytes, outside and inside the zip */
+    uint64_t size, packed_size; /* bytes, uncompressed and in the zip */
     uint64_t header;            /* where the entry begins in the file */
     uint16_t method, flags;
 } ZipEntry;
@@ -35,7 +35,7 @@ void zip_close(Zip *zip);
 const ZipEntry *zip_find(const Zip *zip, const char *name, size_t length);
 
 /* Where the entry's bytes lie in the map: entry->size of them, checked to be in the file. Errors: a
- * compressed or encrypted entry, a directory that does not agree with the entry. */
+ * compressed or encrypted entry, a directory that contradicts the entry. */
 int zip_bytes(const Zip *zip, const ZipEntry *entry, const unsigned char **bytes, Error *err);
 
 #endif

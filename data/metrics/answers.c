@@ -1,5 +1,4 @@
-/* answers.c - short answers: equal, equal but for their form, the right number, the
- * right letter. */
+/* answers.c - see answers.h. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -10,8 +9,8 @@
 
 /* ---- Forms. ---- */
 
-/* What the pattern \w matches in Python: letters, numbers, and the underscore, which is gone with
- * the punctuation before anybody asks. */
+/* What the pattern \w matches in Python: letters, numbers, and the underscore, which is removed
+ * with the punctuation before. */
 static bool is_word_character(uint32_t c) {
     return uc_is_general_category(c, UC_CATEGORY_L) || uc_is_general_category(c, UC_CATEGORY_N);
 }
@@ -27,8 +26,8 @@ static bool is_article(const uint32_t *word, size_t size) {
     return false;
 }
 
-/* Articles, where they stand between characters that are no \w, become a space; then white space
- * becomes single spaces. In place: nothing grows. */
+/* Articles between characters that are not \w become a space; then white space becomes single
+ * spaces. In place: nothing grows. */
 static void squad_words(Codepoints *text) {
     for (size_t i = 0, end; i < text->count; i = end) {
         end = i + 1;

@@ -1,9 +1,10 @@
-/* answers.h - short answers: equal, equal but for their form, the right number, the right letter.
+/* answers.h - scores of short answers: exact match, normalized match, F1, the last number, the
+ * choice's letter.
  *
- * All functions take one prediction and one target, so that any table can be made of them; what is
- * 0 or 1 is written as a double, for means. The published numbers are: MMLU, BBH and TyDiQA of the
- * diffusion models' paper ANSWER_AS_IS, its GSM8K and MGSM answer_number, lmms-eval's GQA
- * ANSWER_PLAIN, SQuAD's and most others' TyDiQA ANSWER_SQUAD and answer_f1.
+ * All functions take one prediction and one target, and 0 or 1 is a double, for means. Published
+ * numbers use: MMLU, BBH and TyDiQA of the diffusion models' paper ANSWER_AS_IS, its GSM8K and MGSM
+ * answer_number, lmms-eval's GQA ANSWER_PLAIN, SQuAD's and most others' TyDiQA ANSWER_SQUAD and
+ * answer_f1.
  */
 #ifndef EASYFIRST_DATA_METRICS_ANSWERS_H
 #define EASYFIRST_DATA_METRICS_ANSWERS_H
@@ -14,21 +15,20 @@
 
 typedef enum AnswerRule {
     ANSWER_AS_IS, /* byte by byte, but for white space at both ends */
-    ANSWER_PLAIN, /* lower case, ASCII punctuation away: lmms-eval's exact_match of GQA */
-    ANSWER_SQUAD, /* also the articles a, an, the away and white space single: SQuAD 1.1, TyDiQA */
+    ANSWER_PLAIN, /* lower case, without ASCII punctuation: lmms-eval's exact_match of GQA */
+    ANSWER_SQUAD, /* also without a, an, the, and with single spaces: SQuAD 1.1, TyDiQA */
     ANSWER_RULES,
 } AnswerRule;
 
-/* The text in the rule's form; the caller's to free. */
+/* The normalized text; the caller's to free. */
 int answer_normalize(AnswerRule rule, const char *text, char **out, Error *err);
 
-/* 1 if both have the same form. */
+/* 1 if both are equal after normalization. */
 int answer_exact(AnswerRule rule, const char *prediction, const char *target, double *equal,
                  Error *err);
 
-/* F1 of the words that both have after ANSWER_SQUAD, each as often as both have it; 0 if there is
- * none, even where both are empty (SQuAD 1.1's script, which TyDiQA's gold passages are
- * scored by). */
+/* F1 of the words that both have after ANSWER_SQUAD, counted with multiplicity; 0 if there is none,
+ * even if both are empty (SQuAD 1.1's script, which TyDiQA's gold passages are scored by). */
 int answer_f1(const char *prediction, const char *target, double *f1, Error *err);
 
 /* 1 if the last integers of both are the same; 0 if one of them has none. */

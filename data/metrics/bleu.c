@@ -24,7 +24,7 @@ static int line_words(Bleu *b, const char *line, Codepoints *words, Error *err) 
     return words_number_all(&b->words, &b->text, words, err);
 }
 
-/* Adds what one line, whose words are there, has. */
+/* Adds the counts of one line, whose words are set. */
 static int add_line(Bleu *b, BleuScore *score, Error *err) {
     int64_t hyp_len = (int64_t)b->hypothesis.count, ref_len = 0;
     size_t most = b->hypothesis.count;

@@ -2,9 +2,9 @@
  *
  *   BLEU = BP x exp(mean over n = 1..4 of ln p_n),   BP = min(1, exp(1 - ref_len / hyp_len))
  *
- * p_n is the share, in percent, of the hypotheses' n-grams that are in a reference (each as often
- * as in the reference that has most of it), over the whole corpus; ref_len adds up, for each line,
- * the reference length nearest to the hypothesis's (the shorter of two).
+ * p_n is the share, in percent, of the hypotheses' n-grams that are in a reference (clipped to the
+ * reference with most of it), over the whole corpus; ref_len adds up, for each line, the reference
+ * length nearest to the hypothesis's (the shorter of two).
  */
 #ifndef EASYFIRST_DATA_METRICS_BLEU_H
 #define EASYFIRST_DATA_METRICS_BLEU_H
@@ -14,10 +14,10 @@
 
 enum { BLEU_ORDER = 4 };
 
-/* What is done about a precision of 0 (Chen and Cherry, 2014): */
+/* Smoothing of a precision of 0 (Chen and Cherry, 2014): */
 typedef enum BleuSmooth {
     BLEU_EXP,   /* the k-th of them is 100 / (2^k total): mteval's */
-    BLEU_NONE,  /* nothing: the score is 0 */
+    BLEU_NONE,  /* none: the score is 0 */
     BLEU_FLOOR, /* its count is smooth_value instead; 0.1 */
     BLEU_ADD_K, /* smooth_value is added to counts and totals of n > 1; 1 */
     BLEU_SMOOTH_COUNT,
@@ -41,8 +41,8 @@ typedef struct BleuScore {
     int references;                                 /* of each line; -1: differs */
 } BleuScore;
 
-/* Scores references->count hypotheses. Errors: nothing to score, a line without any reference,
- * memory. */
+/* Scores references->count hypotheses. Errors: nothing to score, a line without any reference, out
+ * of memory. */
 int bleu_corpus(const char *const *hypotheses, const References *references,
                 const BleuOptions *options, BleuScore *score, Error *err);
 

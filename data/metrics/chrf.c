@@ -68,7 +68,7 @@ static int count_line(Chrf *c, Counts *counts, Error *err) {
         grams_add_reference(&c->grams, r, n, bits, 1);
         counts->match[i] = grams_match(&c->grams, h, n, bits);
         counts->reference[i] = gram_count(r->count, n);
-        /* What no n-gram of the reference stands against is not held against the hypothesis. */
+        /* Without n-grams of the reference, the hypothesis's do not count. */
         counts->hypothesis[i] = counts->reference[i] ? gram_count(h->count, n) : 0;
     }
     return 0;

@@ -2,7 +2,7 @@
  *
  * F-score of character n-grams (1..6, without white space), with chrF++ also of word n-grams
  * (1..2), counted over the whole corpus; precision and recall are means over the orders, recall
- * weighs beta^2 = 4 times. Of several references the one that scores best for its line is taken.
+ * weighs beta^2 = 4 times. Of several references the best-scoring one counts for each line.
  */
 #ifndef EASYFIRST_DATA_METRICS_CHRF_H
 #define EASYFIRST_DATA_METRICS_CHRF_H
@@ -22,8 +22,8 @@ typedef struct ChrfOptions {
     bool words; /* chrF++ */
     bool lowercase;
     bool whitespace; /* white space counts as characters */
-    bool eps;        /* the older scripts' smoothing: mean of the orders' F-scores, orders that are
-                        missing count; else only orders that both sides have (effective order) */
+    bool eps;        /* the older scripts' smoothing: mean of the orders' F-scores, missing orders
+                        included; else only orders that both sides have (effective order) */
 } ChrfOptions;
 
 typedef struct ChrfScore {

@@ -13,7 +13,7 @@
 
 /* ---- Reading predictions and questions. ---- */
 
-/* The number of an id, whose state is there then. */
+/* The number of an id; its state exists afterwards. */
 static int find_id(GqaState *s, const char *id, int32_t *number, Error *err) {
     bool fresh;
     TRY(text_table_add(&s->ids, id, number, &fresh, err));
@@ -61,7 +61,7 @@ static int take_prediction(void *user, const char *id, const char *text, bool ll
     return status;
 }
 
-/* What scoring needs of a balanced question. */
+/* Stores what scoring needs of a balanced question. */
 static int fill_scored(GqaState *s, GqaScored *to, const GqaQuestion *q, Error *err) {
     int32_t id = to->id, number;
     *to = (GqaScored){.id = id,
@@ -70,8 +70,8 @@ static int fill_scored(GqaState *s, GqaScored *to, const GqaQuestion *q, Error *
                       .steps = q->steps,
                       .common = q->detailed && strstr(q->detailed, "Common"),
                       .scene = q->scene,
-                      .valid = GQA_NOT_TOLD,
-                      .plausible = GQA_NOT_TOLD,
+                      .valid = GQA_UNKNOWN,
+                      .plausible = GQA_UNKNOWN,
                       .first_entailed = s->entailed.count,
                       .first_region = s->regions.count};
     if (q->text && to->words < 0) return error_set(err, "out of memory for question %s", q->id);
@@ -136,8 +136,8 @@ static int read_questions(GqaState *s, Error *err) {
     for (size_t i = 0; i < s->scored_count; i++) score->questions += s->scored[i].live;
     if (!score->questions)
         return error_set(err,
-                         "%s: none of its questions is balanced (\"isBalanced\": true): there "
-                         "is nothing to score",
+                         "%s: none of its questions is balanced (\"isBalanced\": true): "
+                         "nothing to score",
                          s->files->questions);
     s->all = true;
     if (s->files->all_questions)
@@ -201,14 +201,14 @@ static int score_accuracy(GqaState *s, Error *err) {
     return 0;
 }
 
-/* The share of right answers to what question q entails; false where none of that is known. */
+/* The share of right answers to the questions that q entails; false if none of them is known. */
 static bool entailed_share(GqaState *s, const GqaScored *q, double *share) {
     int64_t right = 0, count = 0;
     for (int32_t i = 0; i < q->entailed_count; i++) {
         int32_t id = s->entailed.items[q->first_entailed + (size_t)i];
         const GqaIdState *state = &s->states[id];
         if (!state->known) {
-            skipped_add(&s->score->skipped, "entailed question that is not there",
+            skipped_add(&s->score->skipped, "entailed question that does not exist",
                         "question %.80s entails %.80s", gqa_scored_id(s, q),
                         text_table_get(&s->ids, id));
             continue;
@@ -261,15 +261,15 @@ static void score_consistency(GqaState *s) {
 
 /* ---- Validity, plausibility. ---- */
 
-/* Whether the prediction is among the answers of a list, or GQA_NOT_TOLD. Where answers are said to
- * be in common, the official script takes these for the list. */
+/* Whether the prediction is among the answers of a list, or GQA_UNKNOWN. If `common`, the official
+ * script accepts color, material and shape instead of the list. */
 static uint8_t among(GqaState *s, const char *prediction, const JsonElement *element,
                      const char *member, bool common) {
     const json_t *list = json_object_get(element->value, member);
     static const char *const kinds[] = {"color", "material", "shape"};
     const json_t *item;
     size_t i;
-    if (!json_is_array(list)) return GQA_NOT_TOLD;
+    if (!json_is_array(list)) return GQA_UNKNOWN;
     json_array_foreach(list, i, item) {
         if (json_is_string(item)) continue;
         skipped_add(&s->score->skipped, "choice that is not a string",
@@ -294,7 +294,7 @@ static int take_choices(void *user, const JsonElement *element, Error *err) {
     GqaScored *q = &s->scored[s->states[id].scored];
     int32_t prediction = s->states[id].prediction;
     const char *text = prediction < 0 ? NULL : text_table_get(&s->answers, prediction);
-    if (q->valid != GQA_NOT_TOLD)
+    if (q->valid != GQA_UNKNOWN)
         skipped_add(&s->score->skipped, "choices that occur twice",
                     "%.150s: question %.80s: the last ones count", s->files->choices, element->key);
     q->valid = among(s, text, element, "valid", q->common);
@@ -315,11 +315,11 @@ static int score_choices(GqaState *s, Error *err) {
     for (size_t i = 0; i < s->scored_count; i++) {
         const GqaScored *q = &s->scored[i];
         if (!q->live) continue;
-        if (q->valid == GQA_NOT_TOLD || q->plausible == GQA_NOT_TOLD)
+        if (q->valid == GQA_UNKNOWN || q->plausible == GQA_UNKNOWN)
             skipped_add(&s->score->skipped, "question without choices", "%.150s: question %.80s",
                         s->files->choices, gqa_scored_id(s, q));
-        valid += q->valid == 1, valid_count += q->valid != GQA_NOT_TOLD;
-        plausible += q->plausible == 1, plausible_count += q->plausible != GQA_NOT_TOLD;
+        valid += q->valid == 1, valid_count += q->valid != GQA_UNKNOWN;
+        plausible += q->plausible == 1, plausible_count += q->plausible != GQA_UNKNOWN;
     }
     gqa_mean(s->score, GQA_VALIDITY, (double)valid, valid_count, none);
     gqa_mean(s->score, GQA_PLAUSIBILITY, (double)plausible, plausible_count, none);

@@ -1,12 +1,12 @@
 /* gqa.h - GQA's metrics, equal to those of the official evaluation script.
  *
- * Scored are the balanced questions. An answer is right when it is the gold answer to the byte; a
- * question without a prediction is not right and stays in the denominator (the official script
- * would stop there). A metric that cannot be had says why, and has no value.
+ * The balanced questions are scored. An answer is right if it equals the gold answer byte for byte;
+ * a question without a prediction is wrong and stays in the denominator (the official script would
+ * stop there). A metric that cannot be computed has a reason instead of a value.
  *
- * Files are read as streams. In memory stay the ids of all questions and predictions, each
- * different answer once, some 100 bytes for a scored question, and with grounding the boxes of the
- * images that are asked about.
+ * Files are read as streams. Kept in memory are the ids of all questions and predictions, each
+ * distinct answer once, some 100 bytes for a scored question, and with grounding the boxes of the
+ * questions' images.
  */
 #ifndef EASYFIRST_DATA_METRICS_GQA_H
 #define EASYFIRST_DATA_METRICS_GQA_H
@@ -31,11 +31,11 @@ typedef enum GqaMetricKind {
     GQA_OPEN,   /* and where it is */
     GQA_ACCURACY,
     GQA_EXACT_MATCH,  /* lmms-eval's: lower-cased, without ASCII's punctuation */
-    GQA_CONSISTENCY,  /* accuracy on the questions that one entails which was answered right */
-    GQA_VALIDITY,     /* answers that are possible for such a question */
-    GQA_PLAUSIBILITY, /* and that make sense */
-    GQA_GROUNDING,    /* attention that lies in the regions which question and answer name */
-    GQA_DISTRIBUTION, /* weighted chi-square of answers / 100: lower is better, no percentage */
+    GQA_CONSISTENCY,  /* accuracy on the questions entailed by a question answered right */
+    GQA_VALIDITY,     /* answers in the scope of the question */
+    GQA_PLAUSIBILITY, /* and that are plausible */
+    GQA_GROUNDING,    /* share of attention in the regions that question and answer name */
+    GQA_DISTRIBUTION, /* weighted chi-square of answers / 100: lower is better, not a percentage */
     GQA_METRICS
 } GqaMetricKind;
 
@@ -65,7 +65,7 @@ typedef struct GqaRow {
 } GqaRow;
 
 typedef struct GqaTable {
-    GqaRow *rows; /* [count]; none: the questions do not tell */
+    GqaRow *rows; /* [count]; none: the questions lack this field */
     int count;
 } GqaTable;
 
@@ -79,8 +79,8 @@ typedef struct GqaScore {
     GqaMetric metrics[GQA_METRICS];
     GqaTable tables[GQA_TABLES];
     int64_t questions;   /* scored: balanced */
-    int64_t unbalanced;  /* others, that are not */
-    int64_t predictions; /* different questions that were answered */
+    int64_t unbalanced;  /* not balanced, not scored */
+    int64_t predictions; /* distinct questions answered */
     int64_t unanswered;  /* of the scored ones */
     int64_t unknown;     /* predictions for questions that are in none of the files */
     GqaCheck check;
@@ -88,9 +88,8 @@ typedef struct GqaScore {
     Skipped skipped;      /* of all files */
 } GqaScore;
 
-/* Scores the files. Errors: a file that cannot be read, or has no question that is scored. Whatever
- * is wrong with single entries is in score->problems, counted and named. On failure *score is
- * empty.
+/* Scores the files. Errors: a file that cannot be read, or has no question that is scored. What is
+ * wrong with single entries is counted and named in score->skipped. On failure *score is empty.
  */
 int gqa_score(GqaScore *score, const GqaFiles *files, Error *err);
 void gqa_score_free(GqaScore *score);

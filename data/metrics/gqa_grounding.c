@@ -1,6 +1,6 @@
-/* gqa_grounding.c - how much of the model's attention lies in the regions that a question and its
- * full answer name: for each region, the sum over a map's cells of the attention times the part of
- * the cell that the region covers; summed over the regions, which may overlap. */
+/* gqa_grounding.c - the share of attention in the regions that a question and its full answer name:
+ * for each region, the sum over a map's cells of the attention times the part of the cell that the
+ * region covers; summed over the regions, which may overlap. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,12 +21,12 @@ static double number_of(const json_t *object, const char *name) {
 static int take_object(GqaState *s, const char *scene, const char *id, const json_t *object,
                        double width, double height, Error *err) {
     int32_t number = text_table_find(&s->objects, id);
-    if (number < 0) return 0; /* no question names it */
+    if (number < 0) return 0; /* not an image of any question */
     double x = number_of(object, "x"), y = number_of(object, "y");
     double w = number_of(object, "w"), h = number_of(object, "h");
     if (!isfinite(x + y + w + h)) {
         skipped_add(&s->score->skipped, "object without a box",
-                    "%.150s: image %.80s: object %.60s: \"x\", \"y\", \"w\", \"h\" were expected",
+                    "%.150s: image %.80s: object %.60s: expected \"x\", \"y\", \"w\", \"h\"",
                     s->files->scene_graphs, scene, id);
         return 0;
     }
@@ -49,7 +49,7 @@ static int take_image(void *user, const JsonElement *element, Error *err) {
     const char *id;
     if (!(width > 0 && height > 0) || !json_is_object(objects)) {
         skipped_add(&s->score->skipped, "image that is wrong in the scene graphs",
-                    "%.150s: image %.80s: \"width\", \"height\" and \"objects\" were expected",
+                    "%.150s: image %.80s: expected \"width\", \"height\" and \"objects\"",
                     s->files->scene_graphs, element->key);
         return 0;
     }
@@ -67,7 +67,7 @@ static int take_image(void *user, const JsonElement *element, Error *err) {
 
 /* ---- Maps. ---- */
 
-/* The length that two intervals share. */
+/* The length of the overlap of two intervals. */
 static double shared(double a0, double a1, double b0, double b1) {
     double begin = fmax(a0, b0), end = fmin(a1, b1);
     return end > begin ? end - begin : 0;
@@ -143,7 +143,7 @@ int gqa_ground(GqaState *s, Error *err) {
                         gqa_scored_id(s, q));
             continue;
         }
-        /* Without a map the model looked nowhere. */
+        /* Without a map grounding is 0. */
         if (!q->looked)
             skipped_add(&s->score->skipped, "question without attention", "%.150s: question %.80s",
                         s->files->attentions, gqa_scored_id(s, q));

@@ -1,4 +1,4 @@
-/* gqa_state.h - what scoring GQA keeps of its files. Private to data/metrics/. */
+/* gqa_state.h - the data that GQA scoring keeps of its files. Private to data/metrics/. */
 #ifndef EASYFIRST_DATA_METRICS_GQA_STATE_H
 #define EASYFIRST_DATA_METRICS_GQA_STATE_H
 
@@ -9,13 +9,13 @@
  * is the same number. */
 typedef struct GqaIdState {
     int32_t prediction; /* -1: none */
-    int32_t gold;       /* -1: the question is not there, or has no answer */
-    int32_t scored;     /* index in `scored`; -1: not balanced, or not there */
+    int32_t gold;       /* -1: no such question, or it has no answer */
+    int32_t scored;     /* index in `scored`; -1: not balanced, or no such question */
     bool known;         /* a question has this id ... */
     bool in_all;        /* ... in the file of all questions */
 } GqaIdState;
 
-enum { GQA_NOT_TOLD = 2 };
+enum { GQA_UNKNOWN = 2 };
 
 /* A balanced question. Types, groups and names are numbers in `names`, -1: none. */
 typedef struct GqaScored {
@@ -24,16 +24,16 @@ typedef struct GqaScored {
     int32_t words, steps;
     int32_t entailed_count, region_count;
     size_t first_entailed, first_region;
-    bool live;   /* false: a later entry with its id says that it is not balanced */
+    bool live;   /* false: a later entry with its id is not balanced */
     bool common; /* types.detailed has "Common" */
     bool scene;
-    uint8_t valid, plausible; /* 0, 1 or GQA_NOT_TOLD */
-    bool looked;              /* there is a map */
-    bool grounded;            /* there are a map, and an image with known size */
+    uint8_t valid, plausible; /* 0, 1 or GQA_UNKNOWN */
+    bool looked;              /* it has an attention map */
+    bool grounded;            /* it has a map, and an image with known size */
     double grounding;
 } GqaScored;
 
-/* An object's box in parts of its image's sides. */
+/* An object's box in fractions of its image's sides. */
 typedef struct GqaBox {
     int32_t object; /* in `objects` */
     double x0, y0, x1, y1;
@@ -83,7 +83,7 @@ int gqa_tabulate(GqaState *state, Error *err);
 
 /* Writes why a metric is absent. */
 void gqa_absent(GqaScore *score, GqaMetricKind kind, const char *why);
-/* sum / count, in percent. With nothing to count it is absent with `why`, or (NULL) 0, as in the
+/* sum / count, in percent. With a count of 0 it is absent with reason `why`, or (NULL) 0, as in the
  * official script. */
 void gqa_mean(GqaScore *score, GqaMetricKind kind, double sum, int64_t count, const char *why);
 

@@ -15,7 +15,7 @@ const char *gqa_table_name(GqaTableKind kind) {
 
 /* ---- Tables. ---- */
 
-/* A question's place in a table. */
+/* A question's row in a table. */
 typedef struct Key {
     int32_t key;
     bool right;
@@ -98,8 +98,8 @@ static int by_group(const void *a, const void *b) {
     return (x->answer > y->answer) - (x->answer < y->answer);
 }
 
-/* Chi-square of what was predicted against the gold answers of each group, over the answers that
- * are gold in it; the mean over the groups weighs each with its questions. */
+/* Chi-square of the predictions against the gold answers of each group, over the gold answers of
+ * the group; the mean over groups is weighted by their questions. */
 static void score_distribution(GqaState *s, Given *given) {
     size_t count = 0;
     double sum = 0;
@@ -132,7 +132,7 @@ static void score_distribution(GqaState *s, Given *given) {
     }
     gqa_mean(s->score, GQA_DISTRIBUTION, sum, overall,
              groups ? "the questions have no answers" : "no question has a global group");
-    /* No percentage: the mean, over 100. */
+    /* Not a percentage: the mean over 100. */
     if (overall) s->score->metrics[GQA_DISTRIBUTION].value = sum / (double)overall / 100;
 }
 

@@ -1,10 +1,10 @@
-/* ngrams.c - words as numbers, and how often n-grams occur on two sides. */
+/* ngrams.c - see ngrams.h. */
 #include <stdlib.h>
 #include <string.h>
 
 #include "data/metrics/ngrams.h"
 
-/* The finaliser of splitmix64: every bit of the input moves every bit of the output. */
+/* The finalizer of splitmix64: every input bit affects every output bit. */
 static uint64_t mix(uint64_t x) {
     x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9u;
     x = (x ^ x >> 27) * 0x94d049bb133111ebu;

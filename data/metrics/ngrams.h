@@ -1,7 +1,8 @@
-/* ngrams.h - words as numbers, and how often n-grams occur on two sides. Private to this folder.
+/* ngrams.h - numbers words, and counts the n-grams that hypothesis and references share. Private to
+ * this folder.
  *
- * Everything is compared exactly, nothing by its hash alone: a word has a number, and an n-gram of
- * at most four words, or of at most six characters (21 bits each), fits into 128 bits.
+ * Comparison is exact, never by hash alone: a word has a number, and an n-gram of at most four
+ * words, or of at most six characters (21 bits each), fits into 128 bits.
  */
 #ifndef EASYFIRST_DATA_METRICS_NGRAMS_H
 #define EASYFIRST_DATA_METRICS_NGRAMS_H
@@ -30,14 +31,14 @@ void words_free(Words *words);
 /* The number, from 1, of these bytes: the same for the same bytes. */
 int words_number(Words *words, const void *bytes, size_t size, uint32_t *number, Error *err);
 
-/* The numbers of all words of a text; the array is another use of Codepoints. */
+/* The numbers of all words of a text, in a Codepoints array. */
 int words_number_all(Words *words, const Codepoints *text, Codepoints *numbers, Error *err);
 
 /* ---- N-grams. ---- */
 
 typedef struct GramSlot {
     uint64_t high, low;
-    uint32_t generation; /* the slot is empty if it is an older one */
+    uint32_t generation; /* an older one: the slot is empty */
     int32_t reference;   /* the last one that had it, from 1 */
     int32_t here, most;  /* how often it has it, and how often the one that has most */
     int32_t hypothesis;  /* how often the hypothesis has it */
@@ -52,7 +53,7 @@ typedef struct Grams {
 
 void grams_free(Grams *grams);
 
-/* Forgets all, and makes room for so many different n-grams. */
+/* Clears the table and reserves `most` distinct n-grams. */
 int grams_begin(Grams *grams, size_t most, Error *err);
 
 enum { GRAM_CHARACTERS = 21, GRAM_WORDS = 32 }; /* bits an item */
@@ -60,11 +61,11 @@ enum { GRAM_CHARACTERS = 21, GRAM_WORDS = 32 }; /* bits an item */
 /* Counts the n-grams of a reference (numbered from 1, one after the other). */
 void grams_add_reference(Grams *grams, const Codepoints *items, int n, int bits, int reference);
 
-/* Afterwards: how many of the hypothesis's n-grams are in a reference, each at most as often as in
- * the one that has most of it. */
+/* Afterwards: how many of the hypothesis's n-grams are in a reference, each clipped to the
+ * reference with most of it. */
 int64_t grams_match(Grams *grams, const Codepoints *items, int n, int bits);
 
-/* How many n-grams so many items have. */
+/* The number of n-grams of `items` items. */
 static inline int64_t gram_count(size_t items, int n) {
     return items < (size_t)n ? 0 : (int64_t)(items - (size_t)n + 1);
 }

@@ -5,16 +5,16 @@
 
 #include "kernels/random.h"
 
-static int32_t stands(const OrderSteps *s, int step, int place) {
+static int32_t token_at(const OrderSteps *s, int step, int place) {
     return step < 0 ? ORDER_MASKED : s->tokens[(size_t)step * (size_t)s->length + (size_t)place];
 }
 
-/* One place through all steps. */
+/* Counts one place over all steps. */
 static OrderToken place_count(const OrderSteps *s, int place) {
     OrderToken token = {0};
     int32_t erased = ORDER_MASKED; /* and not yet written again */
     for (int step = 0; step < s->steps; step++) {
-        int32_t before = stands(s, step - 1, place), now = stands(s, step, place);
+        int32_t before = token_at(s, step - 1, place), now = token_at(s, step, place);
         if (now == before) continue;
         if (before != ORDER_MASKED) token.erasures++, token.last = 0, erased = before;
         if (now == ORDER_MASKED) continue;
@@ -39,8 +39,8 @@ void order_count(const OrderSteps *s, OrderToken *tokens, OrderCounts *counts) {
     for (int step = 0; step < s->steps; step++) {
         int written = 0;
         for (int i = 0; i < s->length; i++) {
-            int32_t now = stands(s, step, i);
-            written += now != ORDER_MASKED && now != stands(s, step - 1, i);
+            int32_t now = token_at(s, step, i);
+            written += now != ORDER_MASKED && now != token_at(s, step - 1, i);
         }
         counts->steps++;
         counts->writing_steps += written > 0;
@@ -61,7 +61,7 @@ double order_kendall(const int *x, const int *y, int n) {
     return (double)agree / sqrt((double)x_differ * (double)y_differ);
 }
 
-/* Twice the rank of x[i], counted from the middle of all ranks: exact in whole numbers. */
+/* Twice the rank of x[i], counted from the middle of all ranks: exact in integers. */
 static int64_t centred_rank(const int *x, int n, int i) {
     int64_t rank = 0;
     for (int j = 0; j < n; j++) rank += (x[j] < x[i]) - (x[j] > x[i]);
@@ -82,7 +82,7 @@ double order_spearman(const int *x, const int *y, int n) {
 void order_shuffle(int *items, int count, uint64_t seed, uint64_t stream) {
     for (int i = count - 1; i > 0; i--) {
         int j = (int)(random_uniform(seed, stream, (uint64_t)i) * (i + 1));
-        if (j > i) j = i; /* the product may round up */
+        if (j > i) j = i; /* rounding */
         int item = items[i];
         items[i] = items[j], items[j] = item;
     }
@@ -113,7 +113,7 @@ int order_interval(const double *sums, const double *weights, size_t n, uint64_t
         double sum = 0, weight = 0;
         for (size_t i = 0; i < n; i++) {
             size_t drawn = (size_t)(random_uniform(seed, stream, i) * (double)n);
-            if (drawn >= n) drawn = n - 1; /* the product may round up */
+            if (drawn >= n) drawn = n - 1; /* rounding */
             sum += sums[drawn], weight += weights[drawn];
         }
         ratios[r] = sum / weight;

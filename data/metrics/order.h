@@ -1,12 +1,12 @@
-/* order.h - in which order an answer was written: when each place was, how often it was erased, and
- * how far the order is the one from left to right.
+/* order.h - the decoding order of an answer: in which step each position was written, how often it
+ * was erased, and how close the order is to left to right.
  *
- * An answer is a row of places. After each step something stands in some of them. Words used here:
+ * An answer is a row of positions ("places"). After each step some of them hold a token. Terms:
  *
- *   written   in a step: something stands there now, and before it nothing or something else did
- *   erased    in a step: what stood there before it does not any more (it was masked again, or
- *             something else was written over it, which is an erasure and a writing)
- *   last      the step from which on what stands there at the end has stood there
+ *   written   in a step: it holds a token now, and was masked or held another token before
+ *   erased    in a step: its token is gone (it was masked again, or overwritten by another token,
+ *             which counts as erased and written)
+ *   last      the step in which the final token was written for the last time
  */
 #ifndef EASYFIRST_DATA_METRICS_ORDER_H
 #define EASYFIRST_DATA_METRICS_ORDER_H
@@ -18,25 +18,25 @@
 
 enum { ORDER_MASKED = -1 };
 
-/* What stood in an answer after each of its steps. */
+/* The tokens of an answer after each of its steps. */
 typedef struct OrderSteps {
     int steps, length;     /* at least 1 */
-    const int32_t *tokens; /* [steps, length]: >= 0, or ORDER_MASKED where nothing stands */
+    const int32_t *tokens; /* [steps, length]: >= 0, or ORDER_MASKED */
 } OrderSteps;
 
 typedef struct OrderToken {
-    int first;    /* step, from 1, in which something was first written here; 0: never */
-    int last;     /* see above; 0: nothing stands here at the end */
-    int writes;   /* how often something was written */
+    int first;    /* step, from 1, in which it was first written; 0: never */
+    int last;     /* see above; 0: masked at the end */
+    int writes;   /* how often it was written */
     int erasures; /* how often it was erased */
-    int rewrites; /* erasures after which something was written again ... */
-    int returns;  /* ... and what was written next was what had been erased */
+    int rewrites; /* erasures after which it was written again ... */
+    int returns;  /* ... with the token that had been erased */
 } OrderToken;
 
-/* Added up; sums of answers are sums of these. */
+/* Totals; they add up over answers. */
 typedef struct OrderCounts {
-    int64_t places, written; /* all; in which something was written at least once */
-    int64_t unfinished;      /* in which nothing stands at the end */
+    int64_t places, written; /* all; written at least once */
+    int64_t unfinished;      /* masked at the end */
     int64_t erased;          /* places erased at least once */
     int64_t writes, erasures, rewrites, returns;
     int64_t steps, writing_steps; /* all; that wrote something */

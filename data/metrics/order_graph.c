@@ -7,14 +7,14 @@
 #include "kernels/random.h"
 
 typedef struct Places {
-    int first, behind; /* tokens of a segment */
+    int first, end; /* tokens of a segment */
 } Places;
 
-/* The step in which each segment was there; the number of one that never was, or -1. */
+/* The step in which each segment was complete; returns one that never was, or -1. */
 static int segment_times(const Places *places, int count, const int *lasts, int *times) {
     for (int s = 0; s < count; s++) {
         times[s] = 0;
-        for (int i = places[s].first; i < places[s].behind; i++) {
+        for (int i = places[s].first; i < places[s].end; i++) {
             if (!lasts[i]) return s;
             if (lasts[i] > times[s]) times[s] = lasts[i];
         }
@@ -69,7 +69,7 @@ int order_graph(const CausalGraph *g, const char *text, const size_t *ends, cons
         r->missing = causal_graph_match(g, text, spans, spans + count);
         for (size_t s = 0; s < count && r->missing < 0; s++)
             order_places(ends, length, spans[s], spans[count + s], &places[s].first,
-                         &places[s].behind);
+                         &places[s].end);
         if (r->missing < 0) r->missing = segment_times(places, (int)count, lasts, r->times);
         r->unfinished = first_unwritten(lasts, length) >= 0;
         if (r->missing < 0 && !r->unfinished) {

@@ -42,7 +42,7 @@ static void answer_curves(OrderAnswer *a, const OrderSteps *steps, const float *
     }
 }
 
-/* Correlations over the places in which something stands at the end. */
+/* Correlations over the places that are not masked at the end. */
 static int answer_correlations(OrderAnswer *a, Error *err) {
     int *places = malloc(2 * (size_t)a->length * sizeof *places), n = 0;
     if (!places) return error_set(err, "out of memory for an answer's order");
@@ -70,14 +70,14 @@ static void word_times(OrderSetWord *word, const int *lasts, const int *firsts) 
     }
 }
 
-/* Whether something stands in all places of a word at the end. */
+/* Whether no place of a word is masked at the end. */
 static bool word_whole(const OrderAnswer *a, const OrderSetWord *word) {
     for (int i = word->begin; i < word->end; i++)
         if (!a->tokens[i].last) return false;
     return word->begin < word->end;
 }
 
-/* The steps of all tokens, [2 * length]: lasts, firsts. NULL without memory. */
+/* The steps of all tokens, [2 * length]: lasts, firsts. NULL: out of memory. */
 static int *answer_steps(const OrderAnswer *a) {
     int *steps = malloc(2 * (size_t)a->length * sizeof *steps);
     for (int i = 0; i < a->length && steps; i++)
@@ -141,7 +141,7 @@ int order_set_add(OrderSet *set, const OrderSteps *steps, const float *scores,
 
 /* ---- The set. ---- */
 
-/* In how many answers each form stands, each answer counted once. */
+/* The number of answers with each form, each answer counted once. */
 static int count_forms(OrderSet *set, Error *err) {
     size_t forms = set->forms.count;
     size_t *seen = calloc(forms + 1, sizeof *seen); /* number of the last answer, from 1 */
@@ -188,8 +188,7 @@ static void count_pairs(const OrderSetWord *words, int count, OrderPairs *pairs,
     }
 }
 
-/* The steps of the places that are written at the end, dealt out to these places in
- * random order. */
+/* The steps of the places that are written at the end, permuted randomly over these places. */
 static void deal_steps(const OrderAnswer *a, int *order, int *steps, uint64_t seed,
                        uint64_t stream) {
     int n = 0;

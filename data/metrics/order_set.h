@@ -1,24 +1,24 @@
-/* order_set.h - the order of writing over a set of answers: order.h's numbers, and whether the easy
+/* order_set.h - the decoding order over a set of answers: order.h's numbers, and whether the easy
  * words came first.
  *
  * Words (order_words.h) of the answers are of three classes:
  *
- *   fixed     it stands in at least `fixed_share` of the set's answers that have a word, and in two
- *             at least: function words and what belongs to a template, in any language
- *   copied    not fixed, and it stands in the answer's own prompt, too
+ *   fixed     it is in at least `fixed_share` of the set's answers that have a word, and in at
+ *             least two: function words and what belongs to a template, in any language
+ *   copied    not fixed, and it is also in the answer's own prompt
  *   content   the others
  *
- * A word is written when the last of its tokens is (`last` of order.h), and first seen when
- * something has been written in each of their places for the first time, whatever became of it. Of
- * each pair of a word of an easy class and a content word in one answer it counts which was written
- * first; ties count half. The share is the area under the ROC curve, pooled over the pairs of all
- * answers.
+ * A word is written when the last of its tokens is (`last` of order.h), and first seen when each of
+ * their places has been written for the first time, even if erased later. Each pair of a word of an
+ * easy class and a content word in one answer counts by which was written first; ties count half.
+ * The share is the area under the ROC curve, pooled over the pairs of all answers.
  *
  * Chance: the same steps, given to the answer's tokens in random order. It is 0.5 for words of one
- * token, but a word of many tokens is there later than a short one, and content words are longer.
+ * token, but a word of many tokens is complete later than a short one, and content words are
+ * longer.
  *
- * A token that belongs to several words (Chinese) counts for each. An answer with a place in which
- * nothing stands at the end keeps the words that are whole.
+ * A token that belongs to several words (Chinese) counts for each. An answer with a place masked at
+ * the end keeps its complete words.
  */
 #ifndef EASYFIRST_DATA_METRICS_ORDER_SET_H
 #define EASYFIRST_DATA_METRICS_ORDER_SET_H
@@ -38,7 +38,7 @@ typedef struct OrderSetWord {
     int time;       /* step in which it was written */
     int seen;       /* step in which it was first seen, at most `time` */
     int begin, end; /* its tokens are [begin, end) */
-    bool prompted;  /* stands in the prompt */
+    bool prompted;  /* also in the prompt */
     OrderClass class;
 } OrderSetWord;
 
@@ -59,8 +59,8 @@ typedef struct OrderAnswer {
     OrderToken *tokens;       /* [length] */
     OrderCounts counts;       /* of this answer */
     double kendall, spearman; /* of place and `last`; NaN: fewer than 3 tokens, or all at once */
-    double *filled;           /* [steps] share of the places in which something stands */
-    double *confidence;       /* [steps] mean probability of what stands; NaN: nothing does */
+    double *filled;           /* [steps] share of the places that are not masked */
+    double *confidence;       /* [steps] mean probability of the tokens; NaN: all masked */
     OrderSetWord *words;      /* [word_count] */
     int word_count;
     OrderPairs pairs[EASY_COUNT];
@@ -75,15 +75,15 @@ typedef struct OrderSet { /* zero-initialise */
     int64_t with_words; /* answers that have a word */
 } OrderSet;
 
-/* One answer: what stood in it after each step with its log-probability [steps, length], the pieces
- * [length] of its end ("" where nothing stands), and its prompt (UTF-8). Copies what it keeps. */
+/* One answer: its tokens after each step with their log-probabilities [steps, length], its final
+ * pieces [length] ("" where masked), and its prompt (UTF-8). Copies what it keeps. */
 int order_set_add(OrderSet *set, const OrderSteps *steps, const float *scores,
                   const char *const *pieces, const char *prompt, Error *err);
 
 enum { ORDER_SET_SHUFFLES = 200 };
 
-/* Classes and pairs, when all answers are there; fixed_share in [0, 1]. Chance is of so many random
- * orders of each answer, by `seed`. May be called again with another share. */
+/* Computes classes and pairs, after all answers were added; fixed_share in [0, 1]. Chance is of so
+ * many random orders of each answer, by `seed`. May be called again with another share. */
 int order_set_finish(OrderSet *set, double fixed_share, uint64_t seed, Error *err);
 
 void order_set_free(OrderSet *set);

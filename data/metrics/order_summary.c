@@ -20,7 +20,7 @@ static Part mean_part(double value) {
     return isnan(value) ? (Part){0, 0} : (Part){value, 1};
 }
 
-/* What one answer adds to a ratio. */
+/* One answer's terms of a ratio. */
 static Part answer_part(const OrderAnswer *a, OrderNumber number) {
     const OrderCounts *c = &a->counts;
     switch (number) {
@@ -54,7 +54,7 @@ static Part answer_part(const OrderAnswer *a, OrderNumber number) {
     return (Part){0, 0};
 }
 
-/* sums and weights: memory for a number of each answer. */
+/* sums and weights: memory for one number per answer. */
 static int ratio_make(OrderRatio *ratio, const OrderSet *set, OrderNumber number, uint64_t seed,
                       double *sums, double *weights, Error *err) {
     *ratio = (OrderRatio){.value = NAN};

@@ -1,13 +1,13 @@
-/* order_summary.h - what a set of answers (order_set.h) shows of the order, in a few numbers with
- * 95 % intervals.
+/* order_summary.h - summarizes the decoding order of a set of answers (order_set.h) in a few
+ * numbers with 95 % intervals.
  *
  * A ratio is a sum over answers divided by another: pairs, places, steps, or answers. Answers that
  * add nothing to the denominator are left out, and its interval is the bootstrap's over those that
- * remain: answers are what is independent, not the words in them.
+ * remain: answers are independent, not the words in them.
  *
  * Noise of the strategies cmlm and stochastic is a function of seed, length and sample
  * (language/decode.h): answers of one length are then written in much the same order, and are not
- * independent. Such intervals are too narrow; several seeds tell the true spread.
+ * independent. Such intervals are too narrow; several seeds show the true spread.
  */
 #ifndef EASYFIRST_DATA_METRICS_ORDER_SUMMARY_H
 #define EASYFIRST_DATA_METRICS_ORDER_SUMMARY_H
@@ -15,7 +15,7 @@
 #include "data/metrics/order_set.h"
 
 typedef struct OrderRatio {
-    double value; /* NaN: no answer has anything to count */
+    double value; /* NaN: no answer counts */
     double sum, weight;
     int64_t answers; /* that count */
     OrderInterval interval;
@@ -29,7 +29,7 @@ typedef enum OrderNumber {
     ORDER_ERASED,       /* places that were erased, of those written */
     ORDER_ERASURES,     /* erasures an answer */
     ORDER_WITH_ERASURE, /* answers in which a place was erased */
-    ORDER_RETURNS,      /* erasures after which the same came back, of those rewritten */
+    ORDER_RETURNS,      /* erasures after which the same token came back, of those rewritten */
     ORDER_KENDALL,      /* mean over answers with at least three tokens, not all of one step */
     ORDER_SPEARMAN,     /* the same */
     ORDER_SEVERAL,      /* steps that wrote several places, of those that wrote any */
@@ -42,8 +42,9 @@ enum { ORDER_BINS = 20 };
 /* After one step, over the answers; one that took fewer steps stays as it was at its end. */
 typedef struct OrderPoint {
     int64_t answers;   /* that took so many steps */
-    double filled;     /* mean share of the places in which something stands */
-    double confidence; /* mean over answers of the mean probability of what stands; NaN: nothing */
+    double filled;     /* mean share of the places that are not masked */
+    double confidence; /* mean over answers of the mean probability of their tokens; NaN: all
+                          masked */
 } OrderPoint;
 
 typedef struct OrderSummary {

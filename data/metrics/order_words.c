@@ -95,11 +95,10 @@ int order_text(char **text, size_t *ends, const char *const *pieces, int count, 
     return 0;
 }
 
-void order_places(const size_t *ends, int count, size_t begin, size_t end, int *first,
-                  int *behind) {
+void order_places(const size_t *ends, int count, size_t begin, size_t end, int *first, int *after) {
     int i = 0;
     while (i < count && ends[i] <= begin) i++;
     *first = i;
     while (i < count && (i ? ends[i - 1] : 0) < end) i++;
-    *behind = i;
+    *after = i;
 }

@@ -1,7 +1,7 @@
-/* order_words.h - the words of a text in any language, and where its tokens stand in it.
+/* order_words.h - the words of a text in any language, and the positions of its tokens.
  *
- * Words are found by Unicode's rules for word boundaries (UAX #29, libunistring): what lies between
- * two boundaries and has a letter or a digit is a word, so that punctuation belongs to none,
+ * Words are found by Unicode's rules for word boundaries (UAX #29, libunistring): a segment between
+ * two boundaries that has a letter or a digit is a word, so that punctuation belongs to none,
  * "can't" and "3.5" are one word, and each Chinese character is one. Two words are the same if
  * their case folded NFKC forms are.
  */
@@ -22,15 +22,16 @@ typedef struct OrderWords {
     int count;
 } OrderWords;
 
-/* The words of a text of UTF-8. Errors: it is none; no memory. On failure *words is empty. */
+/* The words of a text in UTF-8. Errors: not valid UTF-8; out of memory. On failure *words is
+ * empty. */
 int order_words(OrderWords *words, const char *text, Error *err);
 void order_words_free(OrderWords *words);
 
-/* The text of pieces in which U+2581 stands for a space, on the heap, and where each piece ends in
- * it: piece i is its bytes [ends[i - 1], ends[i]). A space in front of the first is kept. */
+/* The text of pieces in which U+2581 means a space, on the heap, and where each piece ends in it:
+ * piece i is its bytes [ends[i - 1], ends[i]). A space before the first is kept. */
 int order_text(char **text, size_t *ends, const char *const *pieces, int count, Error *err);
 
-/* The pieces that have bytes of [begin, end): [*first, *behind), perhaps none. */
-void order_places(const size_t *ends, int count, size_t begin, size_t end, int *first, int *behind);
+/* The pieces that have bytes of [begin, end): [*first, *after), perhaps none. */
+void order_places(const size_t *ends, int count, size_t begin, size_t end, int *first, int *after);
 
 #endif

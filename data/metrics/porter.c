@@ -3,8 +3,8 @@
  * M. F. Porter, An algorithm for suffix stripping, 1980. A word is a row of consonants and vowels
  * (a, e, i, o, u, and y after a consonant; digits are consonants), its measure m the number of
  * times a vowel is followed by a consonant. Each step takes the first ending of its list that the
- * word has, and replaces it if a condition on what stands before it (the stem) holds. NLTK's
- * default mode adds irregular words, -ied and -ies of short words, another rule for -y, and some of
+ * word has, and replaces it if a condition on the part before it (the stem) holds. NLTK's default
+ * mode adds irregular words, -ied and -ies of short words, another rule for -y, and some of
  * Porter's own later changes.
  */
 #include <stdbool.h>
@@ -178,7 +178,7 @@ static void step_5(Stem *s) {
     if (ends(s, "ll") && measure(s->word, s->size - 1) > 1) s->size--;
 }
 
-/* Words that the steps would get wrong. */
+/* Irregular words. */
 static bool irregular(Stem *s) {
     static const Rule words[] = {
         {"sky", "sky"},         {"skies", "sky"},        {"dying", "die"},

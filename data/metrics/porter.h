@@ -4,7 +4,7 @@
 
 #include <stddef.h>
 
-/* Takes the endings off a word of a-z and 0-9, in place; returns the new length, which is never
+/* Removes the suffixes of a word of a-z and 0-9, in place; returns the new length, which is never
  * more than the old one. No terminating 0 is read or written. */
 size_t porter_stem(char *word, size_t size);
 

@@ -1,4 +1,4 @@
-/* references.h - what each line is compared with: any number of texts, line by line, so that one
+/* references.h - the references of each line: any number of texts, stored line by line, so that one
  * line with thousands of references costs the others nothing. */
 #ifndef EASYFIRST_DATA_METRICS_REFERENCES_H
 #define EASYFIRST_DATA_METRICS_REFERENCES_H

@@ -1,4 +1,4 @@
-/* rouge.c - Rouge-1, 2, L and Lsum, equal to rouge-score's. */
+/* rouge.c - see rouge.h. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -168,8 +168,8 @@ static int mark_lcs(Rouge *rouge, const uint32_t *r, size_t r_count, const uint3
     return 0;
 }
 
-/* A word counts at most as often as it is in the whole hypothesis. (That it is at most as often as
- * in the reference is so by itself: every place of the reference counts once.) */
+/* A word counts at most as often as it is in the whole hypothesis. (At most as often as in the
+ * reference holds anyway: every place of the reference counts once.) */
 static int score_lsum(Rouge *rouge, RougeValues *out, Error *err) {
     const Side *h = &rouge->hypothesis, *r = &rouge->reference;
     int64_t hits = 0;

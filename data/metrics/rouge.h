@@ -28,14 +28,14 @@ const char *rouge_name(RougeKind kind); /* "rouge1", "rouge2", "rougeL", "rougeL
 
 /* Means over all lines; with several references (as bleu_corpus takes them) of the one with the
  * largest F, for each kind. `stem`: words of more than three letters lose their endings (porter.h).
- * Time grows with the product of the two texts' words: texts for which that is over
- * ROUGE_PAIRS_MOST are refused. */
+ * Time grows with the product of the two texts' words: a larger product than ROUGE_PAIRS_MOST is an
+ * error. */
 enum { ROUGE_PAIRS_MOST = 1 << 28 };
 
 int rouge_corpus(const char *const *hypotheses, const References *references, bool stem,
                  RougeScore *score, Error *err);
 
-/* The same for each line by itself: scores[count]. */
+/* The same for each line separately: scores[count]. */
 int rouge_lines(const char *const *hypotheses, const References *references, bool stem,
                 RougeScore *scores, Error *err);
 

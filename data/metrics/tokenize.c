@@ -1,9 +1,9 @@
-/* tokenize.c - sacrebleu's tokenisers.
+/* tokenize.c - sacrebleu's tokenizers.
  *
  * They are defined by regular expressions that are replaced one after the other over the whole
- * line; each is one pass here, from one array into the other. A pair of characters that was
- * replaced is passed over as a whole, which is why the passes cannot be joined: in "1..a" the
- * second period belongs to the first pair.
+ * line; each is one pass here, from one array into the other. A replaced pair of characters is
+ * skipped as a whole, which is why the passes cannot be joined: in "1..a" the second period belongs
+ * to the first pair.
  */
 #include <string.h>
 
@@ -55,7 +55,7 @@ static bool in_ranges(uint32_t c, const uint32_t ranges[][2], size_t count) {
     return false;
 }
 
-/* Of a general category; `newer` is asked where libunistring knows no such character. */
+/* Of a general category; `newer` has the characters that libunistring does not know. */
 static bool is_of(uint32_t c, uc_general_category_t category, const uint32_t newer[][2],
                   size_t count) {
     if (uc_is_general_category(c, category)) return true;
@@ -77,8 +77,8 @@ static bool is_no_number(uint32_t c) {
     return !is_of(c, UC_CATEGORY_N, newer_number, COUNT(newer_number));
 }
 
-/* What sacrebleu's zh takes for Chinese. Its lists were made for strings of UTF-16, and with code
- * points two of them mean something else than was meant: the ranges of extension B and of the
+/* Characters that sacrebleu's zh treats as Chinese. Its lists were made for UTF-16 strings, and
+ * with code points two of them are not what was intended: the ranges of extension B and of the
  * compatibility supplement became U+2001..2A6D (with the dashes and quotes) and U+2F81..2FA1. */
 static bool is_chinese(uint32_t c) {
     static const uint32_t ranges[][2] = {
@@ -158,7 +158,7 @@ static int replace(const char *what, const char *with, Codepoints *text, Codepoi
     return 0;
 }
 
-/* What 13a and zh share. */
+/* Shared by 13a and zh. */
 static int tokenize_western(Codepoints *text, Codepoints *scratch, Error *err) {
     TRY(separate(is_apart, text, scratch, err));
     TRY(separate_pairs(is_no_digit, is_stop, false, text, scratch, err));
@@ -178,7 +178,7 @@ static int tokenize_13a(Codepoints *text, Codepoints *scratch, Error *err) {
     for (int i = 0; i < 7; i++)
         if (i < 3 ? other : entities)
             TRY(replace(replaced[i][0], replaced[i][1], text, scratch, err));
-    /* A space at both ends, so that a period there stands beside something that is no digit. */
+    /* A space at both ends, so that a period there is next to a non-digit. */
     scratch->count = 0;
     TRY(codepoints_append(scratch, ' ', err));
     for (size_t i = 0; i < text->count; i++) TRY(codepoints_append(scratch, text->items[i], err));

@@ -1,4 +1,4 @@
-/* unicode.c - texts as code points, as Python sees them. */
+/* unicode.c - see unicode.h. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -32,9 +32,9 @@ int codepoints_append(Codepoints *text, uint32_t c, Error *err) {
     return 0;
 }
 
-/* The character at s, which is not at its end; *size is how many bytes it takes. What may follow a
- * first byte depends on it for the second byte alone (no overlong forms, no surrogates, nothing
- * above U+10FFFF); what fits until then is one U+FFFD. The terminating 0 fits nowhere. */
+/* The character at s, which is not at its end; *size is its bytes. The first byte restricts only
+ * the second byte (no overlong forms, no surrogates, nothing above U+10FFFF); an invalid sequence
+ * becomes one U+FFFD for its valid beginning. The terminating 0 is never a continuation. */
 static uint32_t decode_one(const unsigned char *s, size_t *size) {
     *size = 1;
     unsigned char first = s[0], least = 0x80, most = 0xbf;
@@ -72,8 +72,8 @@ int codepoints_encode(const Codepoints *text, char **utf8, Error *err) {
     return 0;
 }
 
-/* Whether a capital sigma at i ends a word: the last character in front of it that is not ignored
- * has case, and the next one after it has none. */
+/* Whether a capital sigma at i ends a word: the last character before it that is not ignored has
+ * case, and the next one after it has none. */
 static bool is_final_sigma(const Codepoints *text, size_t i) {
     size_t before = i, after = i + 1;
     while (before > 0 && uc_is_property_case_ignorable(text->items[before - 1])) before--;
@@ -96,8 +96,7 @@ int codepoints_lower(Codepoints *text, Error *err) {
             text->items[i] = uc_tolower(c);
     }
     if (!dotted) return 0;
-    /* The I with a dot, alone of all, becomes two characters: from the end, so that none
-     * is lost. */
+    /* Only the I with a dot becomes two characters: from the end, in place. */
     TRY(codepoints_reserve(text, count + dotted, err));
     text->count += dotted;
     for (size_t to = text->count; count-- > 0;) {

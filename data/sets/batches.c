@@ -1,10 +1,9 @@
 /* batches.c - see batches.h.
  *
- * An epoch's units stand in one array of 8 bytes each: those with an image, then those without,
- * each part shuffled. A megabatch is a window of it, which is sorted in place and cut into steps;
- * what is left over at its end, too little for a step, begins the next window. So there is one
- * short step for each part and not one for each megabatch. At last the steps are shuffled into a
- * second array.
+ * An epoch's units are in one array of 8 bytes each: those with an image, then those without, each
+ * part shuffled. A megabatch is a window of it, which is sorted in place and cut into steps; the
+ * remainder, too little for a step, begins the next window. So each part, not each megabatch, has
+ * one short step. Finally the steps are shuffled into a second array.
  */
 #include "data/sets/batches.h"
 
@@ -16,7 +15,7 @@
 
 enum { MEGABATCH = 50 };
 
-/* What random numbers are for: the first number of random_stream. */
+/* Uses of random numbers: the first number of random_stream. */
 enum { PURPOSE_UNITS = 0x62617463, PURPOSE_STEPS, PURPOSE_DRAWS, PURPOSE_SOURCE };
 
 typedef struct Planner {
@@ -27,7 +26,7 @@ typedef struct Planner {
     int64_t *list;  /* [count], unit indices */
     int64_t *steps; /* where steps begin in the list */
     int64_t step_count, step_capacity;
-    uint64_t *keys; /* [key_capacity], of the window that is sorted */
+    uint64_t *keys; /* [key_capacity], of the sorted window */
     int64_t *sorted;
     int64_t key_capacity;
 } Planner;
@@ -63,7 +62,7 @@ static int compare_signed(const void *a, const void *b) {
 
 /* ---- Steps. ---- */
 
-/* What a step holds so far, against what it may hold. */
+/* A step's contents so far and its limits. */
 typedef struct Fill {
     int64_t units, tokens, sequences;
 } Fill;
@@ -72,13 +71,13 @@ static void fill(Fill *f, const BatchUnit *u) {
     f->units++, f->tokens += u->tokens, f->sequences += u->sequences;
 }
 
-/* Whether `steps` steps' worth is there already, */
+/* Whether it holds `steps` steps' worth already, */
 static bool filled(const Fill *f, const BatchConfig *c, int64_t steps) {
     return (c->tokens > 0 && f->tokens >= steps * c->tokens) ||
            (c->sequences > 0 && f->sequences >= steps * c->sequences);
 }
 
-/* and whether one unit more would be too much for one. */
+/* and whether one unit more would exceed one step. */
 static bool too_much(const Fill *f, const BatchConfig *c, const BatchUnit *u) {
     return f->units && ((c->tokens > 0 && f->tokens + u->tokens > c->tokens) ||
                         (c->sequences > 0 && f->sequences + u->sequences > c->sequences));
@@ -97,7 +96,7 @@ static int step_push(Planner *p, int64_t begin, Error *err) {
 }
 
 /* Cuts list[begin, end) into steps. If more units follow, a last step that is not full is not cut
- * off; *next is where what is left begins. */
+ * off; *next is where the remainder begins. */
 static int cut_steps(Planner *p, int64_t begin, int64_t end, bool more, int64_t *next, Error *err) {
     Fill f = {0};
     int64_t first = begin;
@@ -118,7 +117,7 @@ static int cut_steps(Planner *p, int64_t begin, int64_t end, bool more, int64_t 
     return 0;
 }
 
-/* Sorts list[begin, end) by length; units of one length stay in their (shuffled) order. */
+/* Sorts list[begin, end) by length; units of one length keep their (shuffled) order. */
 static int sort_window(Planner *p, int64_t begin, int64_t end, Error *err) {
     int64_t n = end - begin;
     if (n > UINT32_MAX) return error_set(err, "megabatches of %lld units: too large", (long long)n);
@@ -137,7 +136,7 @@ static int sort_window(Planner *p, int64_t begin, int64_t end, Error *err) {
     return 0;
 }
 
-/* The units of one modality, list[begin, end), to steps of similar lengths. */
+/* Cuts the units of one modality, list[begin, end), into steps of similar lengths. */
 static int group(Planner *p, int64_t begin, int64_t end, Error *err) {
     const BatchConfig *c = p->config;
     int64_t megabatch = c->megabatch > 0 ? c->megabatch : MEGABATCH;
@@ -195,7 +194,7 @@ static int mixture_open(Mixture *m, const Planner *p, Error *err) {
     if (!(sum > 0 && isfinite(sum)))
         return error_set(err, "the weights of the mixture's %d sources add up to %g", c->sources,
                          sum);
-    /* `drawn` counts here what has been placed. */
+    /* `drawn` counts the placed units here. */
     for (int64_t i = 0; i < p->count; i++) {
         int s = p->units[i].source;
         m->members[m->begin[s] + m->drawn[s]++] = i;
@@ -204,7 +203,7 @@ static int mixture_open(Mixture *m, const Planner *p, Error *err) {
     return 0;
 }
 
-/* The source of draw number n, counted through all epochs. */
+/* The source of draw n, counted over all epochs. */
 static int draw_source(const Mixture *m, const BatchConfig *c, int64_t n) {
     double x = random_uniform(c->seed, m->stream, (uint64_t)n) * m->bounds[m->last];
     int low = 0, high = m->last;
@@ -218,15 +217,15 @@ static int draw_source(const Mixture *m, const BatchConfig *c, int64_t n) {
     return low;
 }
 
-/* Brings a source's units into the order of its n-th round. */
+/* Shuffles a source's units for its n-th round. */
 static void begin_round(Mixture *m, const BatchConfig *c, int s, int64_t n) {
     int64_t *members = m->members + m->begin[s], count = m->begin[s + 1] - m->begin[s];
     qsort(members, (size_t)count, sizeof *members, compare_signed);
     shuffle(members, count, c->seed, random_stream(PURPOSE_SOURCE, (uint64_t)s, (uint64_t)n, 0));
 }
 
-/* An epoch's draws into the list. How far each source has come is found by drawing the sources of
- * all epochs before: nothing needs to be remembered. */
+/* An epoch's draws into the list. The position in each source is found by repeating the draws of
+ * all earlier epochs: no state is kept. */
 static int draw_epoch(Planner *p, Error *err) {
     const BatchConfig *c = p->config;
     Mixture m = {0};
@@ -251,7 +250,7 @@ static int draw_epoch(Planner *p, Error *err) {
 
 /* ---- An epoch. ---- */
 
-/* Units with an image to the front, the order otherwise as it is; returns how many they are. */
+/* Moves units with an image to the front, keeping the order; returns how many. */
 static int64_t split_modality(const Planner *p, int64_t *to) {
     int64_t images = 0, other = 0;
     for (int64_t i = 0; i < p->count; i++) other += p->units[p->list[i]].image;
@@ -306,7 +305,7 @@ static int plan_list(Planner *p, BatchPlan *plan, Error *err) {
 
 static int check(const BatchUnit *units, int64_t count, const BatchConfig *c, int64_t epoch,
                  Error *err) {
-    if (count < 1) return error_set(err, "there is no sample to make training steps of");
+    if (count < 1) return error_set(err, "no sample to make training steps of");
     if (epoch < 0) return error_set(err, "epoch %lld, expected 0 or more", (long long)epoch);
     if (c->tokens < 1 && c->sequences < 1)
         return error_set(err,

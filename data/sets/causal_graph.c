@@ -30,8 +30,8 @@ static bool is_word(char c) {
     return (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z');
 }
 
-/* The first place from `from` on at which a text of `size` >= 1 bytes stands by itself: neither end
- * of it is within an ASCII word or a number. SIZE_MAX: nowhere. */
+/* The first occurrence from `from` on of a text of `size` >= 1 bytes that neither begins nor ends
+ * within an ASCII word or a number. SIZE_MAX: none. */
 static size_t text_find(const char *answer, size_t from, const char *text, size_t size) {
     size_t length = strlen(answer);
     for (size_t at = from; at + size <= length; at++) {
@@ -45,14 +45,14 @@ static size_t text_find(const char *answer, size_t from, const char *text, size_
 
 /* ---- Reading. ---- */
 
-/* A text member with something in it, copied. */
+/* A copy of a nonempty string member. */
 static int text_member(char **out, const json_t *object, const char *name, Error *err) {
     const json_t *value = json_object_get(object, name);
     const char *text = json_string_value(value);
     if (!text || !text[0])
-        return error_set(err, "\"%s\" is %s, but must be a text that is not empty", name,
+        return error_set(err, "\"%s\" is %s, but must be a nonempty string", name,
                          !value ? "missing"
-                         : text ? "an empty text"
+                         : text ? "an empty string"
                                 : "not a string");
     *out = strdup(text);
     return *out ? 0 : error_set(err, "out of memory for a causal graph");
@@ -76,11 +76,11 @@ static int segment_span(CausalSegment *s, const json_t *value, const char *answe
         return error_set(err, "it must have either \"text\" or \"begin\" and \"end\"");
     if (text) {
         const char *words = json_string_value(text);
-        if (!words || !words[0]) return error_set(err, "\"text\" must be a text, not empty");
+        if (!words || !words[0]) return error_set(err, "\"text\" must be a nonempty string");
         s->begin = text_find(answer, from, words, strlen(words));
         s->end = s->begin + strlen(words);
         if (s->begin != SIZE_MAX) return 0;
-        return error_set(err, "\"%s\" does not stand by itself in the answer%s", words,
+        return error_set(err, "\"%s\" does not occur as a whole word in the answer%s", words,
                          from ? " after the segment before it in the list" : "");
     }
     if (!json_is_integer(begin) || !json_is_integer(end) || json_integer_value(begin) < 0 ||
@@ -99,7 +99,7 @@ static int segment_find(const CausalGraph *g, const char *name) {
     return -1;
 }
 
-/* The last segment of the graph is new: its name and span against those of the others. */
+/* Checks the name and span of the last segment, which is new, against the others. */
 static int segment_check(const CausalGraph *g, Error *err) {
     int last = g->segment_count - 1;
     const CausalSegment *s = &g->segments[last];
@@ -156,14 +156,14 @@ static int edges_read(CausalGraph *g, const json_t *list, Error *err) {
     return 0;
 }
 
-/* Names the segments of a cycle through the segments that are not `free_of` one. Going backwards
- * from one of them along edges from others of them must come back. */
+/* Names the segments of a cycle among those that are not `free_of` one: following edges backwards
+ * among them must return to one. */
 static int cycle_error(const CausalGraph *g, const bool *free_of, Error *err) {
     int at = 0;
     char text[512] = "";
     while (free_of[at]) at++;
     for (int pass = 0, start = -1; pass < 2; pass++) {
-        /* The first pass goes so far that it is in a cycle, the second goes round it once. */
+        /* The first pass gets into a cycle, the second goes around it once. */
         size_t used = 0;
         for (int n = 0; pass == 0 ? n < g->segment_count : at != start || n == 0; n++) {
             int e = 0;
@@ -178,7 +178,7 @@ static int cycle_error(const CausalGraph *g, const bool *free_of, Error *err) {
     return error_set(err, "the edges make a cycle: \"%s\"%s", g->segments[at].name, text);
 }
 
-/* Takes away segments that depend on none that is left, until nothing is left (Kahn 1962). */
+/* Removes segments that depend on none of the rest, until none is left (Kahn 1962). */
 static int cycle_check(const CausalGraph *g, Error *err) {
     int count = g->segment_count, taken = 0;
     bool *gone = calloc((size_t)count, sizeof *gone);
@@ -190,7 +190,7 @@ static int cycle_check(const CausalGraph *g, Error *err) {
         gone[s] = true, taken++;
         for (int e = 0; e < g->edge_count; e++)
             if (g->edges[e].before == s) needs[g->edges[e].after]--;
-        s = -1; /* one before it may have become free */
+        s = -1; /* an earlier one may have become free */
     }
     if (status == 0 && taken < count) status = cycle_error(g, gone, err);
     free(gone), free(needs);
@@ -198,13 +198,12 @@ static int cycle_check(const CausalGraph *g, Error *err) {
 }
 
 static int graph_read(CausalGraph *g, const json_t *object, Error *err) {
-    if (!json_is_object(object)) return error_set(err, "it is no object");
+    if (!json_is_object(object)) return error_set(err, "it is not an object");
     const json_t *image = json_object_get(object, "image");
     g->is_question = json_object_get(object, "question") != NULL;
     if (g->is_question && json_object_get(object, "prompt"))
         return error_set(err, "it has both \"prompt\" and \"question\"");
-    if (image && !g->is_question)
-        return error_set(err, "\"image\" belongs to a \"question\", and there is none");
+    if (image && !g->is_question) return error_set(err, "\"image\" needs a \"question\"");
     TRY(text_member(&g->prompt, object, g->is_question ? "question" : "prompt", err));
     if (image) TRY(text_member(&g->image, object, "image", err));
     TRY(text_member(&g->answer, object, "answer", err));
@@ -215,7 +214,7 @@ static int graph_read(CausalGraph *g, const json_t *object, Error *err) {
 
 static int graphs_fill(CausalGraphs *graphs, const json_t *root, Error *err) {
     size_t count = json_is_array(root) ? json_array_size(root) : 1;
-    if (!count) return error_set(err, "there is no causal graph in it");
+    if (!count) return error_set(err, "no causal graph in it");
     graphs->items = calloc(count, sizeof *graphs->items);
     if (!graphs->items) return error_set(err, "out of memory for %zu causal graphs", count);
     for (; graphs->count < count; graphs->count++) {
@@ -254,18 +253,18 @@ int causal_graph_match(const CausalGraph *g, const char *answer, size_t *begins,
         }
         return -1;
     }
-    size_t from = 0, behind = 0;
+    size_t from = 0, last_end = 0;
     for (int found = 0; found < g->segment_count; found++) {
         int next = -1; /* in the order of the annotated answer */
         for (int i = 0; i < g->segment_count; i++)
-            if (g->segments[i].begin >= behind &&
+            if (g->segments[i].begin >= last_end &&
                 (next < 0 || g->segments[i].begin < g->segments[next].begin))
                 next = i;
         const CausalSegment *s = &g->segments[next];
         begins[next] = text_find(answer, from, g->answer + s->begin, s->end - s->begin);
         if (begins[next] == SIZE_MAX) return next;
         from = ends[next] = begins[next] + (s->end - s->begin);
-        behind = s->end;
+        last_end = s->end;
     }
     return -1;
 }

@@ -1,6 +1,5 @@
 /* causal_graph.h - answers annotated with what depends on what: causal graphs (Pearl 1998) of
- * answers, as arXiv 2308.12219 uses them to ask whether an answer was written in an order that a
- * reasoner could have written it in.
+ * answers, as arXiv 2308.12219 uses them to ask whether an answer was written in a logical order.
  *
  * A file is one JSON object, or an array of them:
  *
@@ -11,18 +10,18 @@
  *                 {"name": "result 1", "text": "24"}, ...],
  *    "edges": [["idea 1", "formula 1"], ["formula 1", "result 1"], ...]}
  *
- *   prompt    text as the model gets it; or "question" (put into the model's prompt template), with
- *   image     path of its image below the folder of images, for a question; may be missing
+ *   prompt    text as given to the model; or "question" (put into the model's prompt template),
+ *             with
+ *   image     path of its image within the folder of images, for a question; may be missing
  *   answer    the annotated answer
  *   segments  parts of the answer that do not overlap; each has a name and either "text", which
- *             stands in the answer (the first time behind the segment in front of it in the list,
+ *             occurs in the answer (its first occurrence after the previous segment of the list,
  *             not within a number or an ASCII word), or "begin" and "end", characters (code points)
  *             counted from 0, end excluded. Words that belong to no segment do not matter.
  *   edges     [before, after]: what `after` says depends on what `before` says
  *   note      anything; other members are ignored, too
  *
- * The graph must have no cycle: otherwise no order would do. It may have 1,000 segments and 10,000
- * edges.
+ * The graph must be acyclic. It may have 1,000 segments and 10,000 edges.
  */
 #ifndef EASYFIRST_DATA_SETS_CAUSAL_GRAPH_H
 #define EASYFIRST_DATA_SETS_CAUSAL_GRAPH_H
@@ -58,17 +57,17 @@ typedef struct CausalGraphs {
 } CausalGraphs;
 
 /* Reads a file of at most 16 MiB. Everything is checked; errors have the file, the graph's number,
- * and what is wrong by name: segments that are not in the answer, that overlap, or whose name is
- * there twice; edges between unknown segments, there twice, or in a cycle, which is told. On
- * failure *graphs is empty. */
+ * and what is wrong by name: segments that are not in the answer, overlap, or have duplicate names;
+ * edges between unknown segments, duplicate edges, or a cycle, which is listed. On failure *graphs
+ * is empty. */
 int causal_graphs_read(CausalGraphs *graphs, const char *path, Error *err);
 void causal_graphs_free(CausalGraphs *graphs);
 
-/* Where the segments stand in an answer that may be worded otherwise: begins and ends
- * [segment_count] in bytes. The annotated answer itself (white space around it does not matter) has
- * all; in another one, segments are looked for by their texts, in the order in which they stand in
- * the annotated answer, each behind the one before it, not within a number or an ASCII word.
- * Returns -1 if all were found, else the number of the first that was not. */
+/* Finds the segments in an answer that may be worded differently: begins and ends [segment_count]
+ * in bytes. The annotated answer itself (ignoring white space around it) has all; in another one,
+ * segments are searched by their texts, in the order of the annotated answer, each after the one
+ * before it, not within a number or an ASCII word. Returns -1 if all were found, else the index of
+ * the first that was not. */
 int causal_graph_match(const CausalGraph *graph, const char *answer, size_t *begins, size_t *ends);
 
 #endif

@@ -14,14 +14,14 @@
 #include "data/sets/text_space.h"
 #include "data/files/path.h"
 
-/* A list of texts that grows, of the question at hand. */
+/* A growing list of texts, of the current question. */
 typedef struct Names {
     const char **items;
     size_t count, capacity;
 } Names;
 
 typedef struct Walk {
-    const char *path; /* of the file at hand */
+    const char *path; /* of the current file */
     GqaVisit visit;
     void *user;
     Skipped *skipped;
@@ -34,9 +34,9 @@ typedef struct Walk {
     Names entailed, regions;
 } Walk;
 
-static void problem_add(const Walk *w, const char *kind, const char *format, ...)
+static void add_bad(const Walk *w, const char *kind, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
-static void problem_add(const Walk *w, const char *kind, const char *format, ...) {
+static void add_bad(const Walk *w, const char *kind, const char *format, ...) {
     char what[160];
     va_list args;
     va_start(args, format);
@@ -45,15 +45,15 @@ static void problem_add(const Walk *w, const char *kind, const char *format, ...
     skipped_add(w->skipped, kind, "%.150s: %s: %s", w->path, w->where, what);
 }
 
-/* "missing", or what else is wrong with a member. */
+/* What is wrong with a member: "missing", for example. */
 static const char *state_of(const json_t *value) {
     if (!value) return "missing";
     if (json_is_null(value)) return "null";
-    return json_is_string(value) ? "a text with a NUL byte" : "of another kind";
+    return json_is_string(value) ? "a string with a NUL byte" : "of another kind";
 }
 
 static void field_wrong(const Walk *w, const char *name, const json_t *value) {
-    problem_add(w, "other fields missing or wrong", "\"%s\" is %s", name, state_of(value));
+    add_bad(w, "other fields missing or wrong", "\"%s\" is %s", name, state_of(value));
 }
 
 static int names_add(const Walk *w, Names *names, const char *name, Error *err) {
@@ -74,10 +74,10 @@ static void take_types(const Walk *w, const json_t *entry, GqaQuestion *q) {
     q->semantic = gqa_member(types, "semantic");
     q->detailed = gqa_member(types, "detailed");
     if (!q->structural || !q->semantic || !q->detailed)
-        problem_add(w, "question without types",
-                    "\"types\" is %s; texts \"structural\", \"semantic\" and \"detailed\" were "
-                    "expected in it",
-                    json_is_object(types) ? "not complete" : state_of(types));
+        add_bad(w, "question without types",
+                "\"types\" is %s; expected the strings \"structural\", \"semantic\" and "
+                "\"detailed\" in it",
+                json_is_object(types) ? "not complete" : state_of(types));
 }
 
 static void take_group(const Walk *w, const json_t *entry, GqaQuestion *q) {
@@ -97,7 +97,7 @@ static bool ends_with(const char *text, const char *end) {
 }
 
 /* Whether a step adds to the reasoning: the official script looks for three texts in "operation:
- * argument", of which only one can stand across the colon. */
+ * argument", of which only one can span the colon. */
 static bool is_step(const char *operation, const char *argument) {
     static const char *const others[] = {"exist", "query: name", "choose name"};
     for (int i = 0; i < 3; i++)
@@ -161,15 +161,15 @@ static int take_regions(Walk *w, const json_t *entry, const char *name, Error *e
 static int take_image(Walk *w, const json_t *entry, const char *key, GqaQuestion *q, Error *err) {
     const char *name = gqa_member(entry, key);
     if (!name || !*name) {
-        problem_add(w, "question without an image", "\"%s\" is %s", key,
-                    name ? "empty" : state_of(json_object_get(entry, key)));
+        add_bad(w, "question without an image", "\"%s\" is %s", key,
+                name ? "empty" : state_of(json_object_get(entry, key)));
         return 0;
     }
     const char *slash = strrchr(name, '/'), *last = slash ? slash + 1 : name;
     q->image_id = name;
     if (!*last || image_leaves_folder(name)) {
-        problem_add(w, "image outside of the folder",
-                    "%.60s: expected a path below the folder of images, without \"..\"", name);
+        add_bad(w, "image outside of the folder",
+                "%.60s: expected a path within the folder of images, without \"..\"", name);
         return 0;
     }
     size_t size = strlen(name) + sizeof ".jpg";
@@ -189,8 +189,8 @@ static void take_text(const Walk *w, const json_t *entry, const char *key, GqaQu
     if (text_space_begin(q->text, size) == size) q->text = NULL;
     if (!q->text) {
         const json_t *value = json_object_get(entry, key);
-        problem_add(w, "question without a text", "\"%s\" is %s", key,
-                    gqa_member(entry, key) ? "empty" : state_of(value));
+        add_bad(w, "question without a text", "\"%s\" is %s", key,
+                gqa_member(entry, key) ? "empty" : state_of(value));
     }
 }
 
@@ -207,9 +207,9 @@ static int take_official(Walk *w, const JsonElement *element, Error *err) {
     snprintf(w->where, sizeof w->where, "question %.80s", element->key);
     if (!json_is_object(entry)) {
         if (element->why)
-            problem_add(w, "question that is no object", "%.120s", element->why);
+            add_bad(w, "question that is not an object", "%.120s", element->why);
         else
-            problem_add(w, "question that is no object", "an object was expected");
+            add_bad(w, "question that is not an object", "expected an object");
         return show(w, &q, err);
     }
     const json_t *balanced = json_object_get(entry, "isBalanced");
@@ -217,8 +217,8 @@ static int take_official(Walk *w, const JsonElement *element, Error *err) {
     q.balanced = !json_is_false(balanced);
     q.answer = gqa_member(entry, "answer");
     if (!q.answer)
-        problem_add(w, "question without an answer", "\"answer\" is %s",
-                    state_of(json_object_get(entry, "answer")));
+        add_bad(w, "question without an answer", "\"answer\" is %s",
+                state_of(json_object_get(entry, "answer")));
     take_text(w, entry, "question", &q);
     TRY(take_image(w, entry, "imageId", &q, err));
     take_types(w, entry, &q);
@@ -238,9 +238,9 @@ static int take_line(Walk *w, const JsonElement *element, Error *err) {
     if (!q.id) {
         ++*w->bad;
         if (json_is_object(entry))
-            problem_add(w, GQA_NO_ID, "\"question_id\" is %s", state_of(id));
+            add_bad(w, GQA_NO_ID, "\"question_id\" is %s", state_of(id));
         else
-            problem_add(w, GQA_NO_OBJECT, "%.120s", element->why ? element->why : "something else");
+            add_bad(w, GQA_NO_OBJECT, "%.120s", element->why ? element->why : "something else");
         return 0;
     }
     q.answer = gqa_member(entry, "answer");
@@ -279,8 +279,8 @@ static int walk_folder(Walk *w, const char *path, Error *err) {
     int count = scandir(path, &entries, is_json, by_name), status = 0;
     if (count < 0) return error_set(err, "%s: %s", path, strerror(errno));
     if (count == 0)
-        status = error_set(err, "%s: the folder has no .json files; GQA's questions were expected",
-                           path);
+        status =
+            error_set(err, "%s: the folder has no .json files; expected GQA's questions", path);
     for (int i = 0; i < count; i++) {
         char *file = status ? NULL : path_join(path, entries[i]->d_name, err);
         if (status == 0) status = file ? walk_file(w, file, err) : -1;

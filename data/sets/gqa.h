@@ -7,13 +7,12 @@
  *           "annotations": {"question": {"0": "777"}, "fullAnswer": {}, ...}, ...}, ...}
  *
  * or lines of {"question_id": "20", "image": "n161313.jpg", "text": "Is it overcast?\n..."}, which
- * have an answer only where somebody added "answer". Which of the two a file is, its first bytes
- * tell. A folder stands for all of its .json files, in the order of their names: the official
- * train_all_questions is one. Files are read as a stream, one question in memory at a time.
+ * have an answer only if "answer" was added. The file's first bytes tell the two formats apart. A
+ * folder is read as all of its .json files, in the order of their names, like the official
+ * train_all_questions. Files are read as a stream, one question in memory at a time.
  *
- * What is wrong with one entry is counted by kind and named, see skipped.h. An entry with an id
- * and nothing else that can be used is still a question: nobody can answer it, and it stays in the
- * denominator.
+ * What is wrong with one entry is counted by kind and named, see skipped.h. An entry with an id and
+ * nothing else usable is still a question: it cannot be answered and stays in the denominator.
  */
 #ifndef EASYFIRST_DATA_SETS_GQA_H
 #define EASYFIRST_DATA_SETS_GQA_H
@@ -28,40 +27,40 @@
 typedef struct GqaQuestion {
     const char *id;
     const char *image_id; /* the image's name in the scene graphs */
-    const char *image;    /* its file below the folder of images: with ".jpg" where the name has
-                             no extension; NULL: missing or not below that folder */
-    const char *text;     /* as it stands in the file: LLaVA's has its instruction; NULL: missing */
+    const char *image;    /* its file within the folder of images: with ".jpg" where the name has no
+                             extension; NULL: missing or not within that folder */
+    const char *text;     /* as in the file: LLaVA's has its instruction; NULL: missing */
     const char *answer;   /* NULL: the file has none (hidden, LLaVA's) */
     const char *structural; /* choose, compare, logical, query, verify; NULL: the file has none */
     const char *semantic;   /* attr, cat, global, obj, rel; NULL */
     const char *detailed;   /* NULL */
     const char *group;      /* groups.global; NULL: none */
     bool llava;             /* from a line, not from an official file */
-    bool balanced;          /* isBalanced: is scored; true where the file does not say */
+    bool balanced;          /* isBalanced: is scored; true if the file does not say */
     bool scene;             /* the whole image is a region, too: a step has a member "scene" */
-    int steps;              /* of reasoning, as the official script counts; -1: not known */
+    int steps;              /* of reasoning, as the official script counts them; -1: not known */
     const char *const *entailed; /* ids, [entailed_count] */
     int entailed_count;
     const char *const *regions; /* ids of objects in annotations.question, then .fullAnswer */
     int region_count;
 } GqaQuestion;
 
-/* The kinds of entries that cannot be known by an id of their own. */
-#define GQA_NO_OBJECT "line that is no JSON object"
+/* The kinds of entries without a unique id. */
+#define GQA_NO_OBJECT "line that is not a JSON object"
 #define GQA_NO_ID     "line without an id"
 #define GQA_TWICE     "question that occurs twice"
 
-/* 0 to go on, -1 for an error. What *question points to is valid until the visit ends. */
+/* Returns 0 to continue, -1 for an error. What *question points to is valid until the visit
+ * ends. */
 typedef int (*GqaVisit)(void *user, const GqaQuestion *question, Error *err);
 
-/* Visits all questions of a file or folder in their order; an id that stands there twice is visited
- * twice. Entries that are no object, or lines without an id, are counted in *problems and in *bad:
- * they cannot be known by an id. Errors: what makes the rest unreadable (malformed JSON, a file
- * that was cut short), and a file without any question. */
+/* Visits all questions of a file or folder in their order; a duplicate id is visited twice. Entries
+ * that are not objects, or lines without an id, are counted in *skipped and in *bad. Errors: what
+ * makes the rest unreadable (malformed JSON, a truncated file), and a file without any question. */
 int gqa_questions_walk(const char *path, GqaVisit visit, void *user, Skipped *skipped, int64_t *bad,
                        Error *err);
 
-/* ---- The questions that are to be asked, in memory. ---- */
+/* ---- Questions in memory. ---- */
 
 typedef struct GqaAsked {
     int32_t id;    /* number in `ids` */
@@ -72,16 +71,16 @@ typedef struct GqaAsked {
 typedef struct GqaQuestions {
     GqaAsked *items; /* [count], in the order of the file */
     int64_t count;
-    int64_t bad;     /* entries without an id: no question, but told */
+    int64_t bad;     /* entries without an id: not questions, but reported */
     TextTable ids;   /* the number of an id is the index in `items` */
     TextTable texts; /* questions and names of images */
     size_t capacity;
     bool llava; /* LLaVA's: the texts have an instruction already */
 } GqaQuestions;
 
-/* Reads the questions that are balanced, or with `all` every one. Of an id that stands there twice
- * the last entry counts, in the place of the first, as in Python's json, and it is counted in
- * *problems; one that is not wanted takes the place of none. On failure *questions is empty. */
+/* Reads the questions that are balanced, or with `all` every one. Of duplicate ids the last entry
+ * counts, at the position of the first, as in Python's json, and the duplicate is counted in
+ * *skipped; entries that were not selected replace none. On failure *questions is empty. */
 int gqa_questions_read(GqaQuestions *questions, const char *path, bool all, Skipped *skipped,
                        Error *err);
 void gqa_questions_free(GqaQuestions *questions);

@@ -22,10 +22,10 @@ typedef struct Walk {
     bool lines;
 } Walk;
 
-static void problem_add(const Walk *w, const char *kind, const JsonElement *element,
-                        const char *format, ...) __attribute__((format(printf, 4, 5)));
-static void problem_add(const Walk *w, const char *kind, const JsonElement *element,
-                        const char *format, ...) {
+static void add_bad(const Walk *w, const char *kind, const JsonElement *element, const char *format,
+                    ...) __attribute__((format(printf, 4, 5)));
+static void add_bad(const Walk *w, const char *kind, const JsonElement *element, const char *format,
+                    ...) {
     char what[160];
     va_list args;
     va_start(args, format);
@@ -43,13 +43,13 @@ static int visit_prediction(void *user, const JsonElement *element, Error *err) 
     const char *id = gqa_id_of(json_object_get(element->value, id_key), digits);
     const char *text = gqa_member(element->value, text_key);
     if (!json_is_object(element->value)) {
-        problem_add(w, "prediction that is no JSON object", element, "%.120s",
-                    element->why ? element->why : "something else");
+        add_bad(w, "prediction that is not a JSON object", element, "%.120s",
+                element->why ? element->why : "something else");
         return 0;
     }
     if (!id || !text) {
-        problem_add(w, id ? "prediction without a text" : "prediction without an id", element,
-                    "\"%s\" is missing or not a string", id ? text_key : id_key);
+        add_bad(w, id ? "prediction without a text" : "prediction without an id", element,
+                "\"%s\" is missing or not a string", id ? text_key : id_key);
         return 0;
     }
     return w->visit(w->user, id, text, w->lines, err);
@@ -69,7 +69,7 @@ int gqa_predictions_walk(const char *path, GqaPredictionVisit visit, void *user,
         visit_prediction, &walk, err);
 }
 
-/* The text with U+FFFD in the place of what is no UTF-8; NULL without memory. */
+/* The text with invalid UTF-8 replaced by U+FFFD; NULL: out of memory. */
 static char *clean_text(const char *text) {
     size_t size = strlen(text);
     uint8_t *clean = size < SIZE_MAX / 3 ? malloc(3 * size + 1) : NULL, *out = clean;
@@ -83,7 +83,7 @@ static char *clean_text(const char *text) {
     return (char *)clean;
 }
 
-/* A member whose bytes are made UTF-8; not 0 without memory. */
+/* Adds a member with invalid UTF-8 replaced; not 0: out of memory. */
 static int set_text(json_t *object, const char *key, const char *text) {
     char *clean = clean_text(text);
     int failed = !clean || json_object_set_new(object, key, json_string(clean));
@@ -104,7 +104,7 @@ char *gqa_answer_line(const char *id, const char *prompt, const char *text, cons
 
 /* ---- Attention maps. ---- */
 
-/* False where it is not 7 x 7 finite numbers. */
+/* False if it is not 7 x 7 finite numbers. */
 static bool take_map(const json_t *attention, double *map) {
     if (json_array_size(attention) != GQA_MAP_SIDE) return false;
     for (size_t x = 0; x < GQA_MAP_SIDE; x++) {
@@ -126,15 +126,13 @@ static int visit_attention(void *user, const JsonElement *element, Error *err) {
     char digits[24];
     const char *id = gqa_id_of(json_object_get(element->value, "questionId"), digits);
     if (!json_is_object(element->value)) {
-        problem_add(w, "attention that is no JSON object", element, "%.120s",
-                    element->why ? element->why : "something else");
+        add_bad(w, "attention that is not a JSON object", element, "%.120s",
+                element->why ? element->why : "something else");
     } else if (!id) {
-        problem_add(w, "attention without an id", element,
-                    "\"questionId\" is missing or not a string");
+        add_bad(w, "attention without an id", element, "\"questionId\" is missing or not a string");
     } else if (!take_map(json_object_get(element->value, "attention"), map)) {
-        problem_add(w, "attention of another form", element,
-                    "question %.80s: expected were %d lists of %d numbers", id, GQA_MAP_SIDE,
-                    GQA_MAP_SIDE);
+        add_bad(w, "attention of another form", element,
+                "question %.80s: expected %d lists of %d numbers", id, GQA_MAP_SIDE, GQA_MAP_SIDE);
     } else {
         return w->look(w->user, id, map, err);
     }
@@ -151,7 +149,7 @@ int gqa_attentions_walk(const char *path, GqaAttentionVisit visit, void *user, S
 
 /* ---- Official files, written. ---- */
 
-enum { BUFFER = 1 << 16, DIGITS = 9 /* give every float back */ };
+enum { BUFFER = 1 << 16, DIGITS = 9 /* restore every float */ };
 
 static int flush(GqaArrayWriter *w, Error *err) {
     size_t size = w->used;
@@ -180,7 +178,7 @@ int gqa_array_begin(GqaArrayWriter *writer, const char *path, Error *err) {
     return status;
 }
 
-/* One entry, which it takes over (NULL: there was no memory for it). */
+/* Writes one entry, which it owns (NULL: out of memory). */
 static int put_entry(GqaArrayWriter *w, json_t *entry, Error *err) {
     char *text = entry ? json_dumps_whole(entry, JSON_REAL_PRECISION(DIGITS)) : NULL;
     json_decref(entry);

@@ -1,12 +1,11 @@
-/* gqa_answers.h - what was answered to GQA's questions, and where the model looked: files read and
- * written.
+/* gqa_answers.h - reads and writes answers to GQA's questions and their attention maps.
  *
  *   official predictions:  [{"questionId": "20", "prediction": "no"}, ...]
  *   LLaVA's answers:       {"question_id": "20", "prompt": "...", "text": "No.", ...}, one a line
  *   official attentions:   [{"questionId": "20", "attention": [[7 numbers], ... 7 of them]}, ...]
  *
- * attention[x][y]: the first index goes from left to right, the second from top to bottom, as the
- * official script takes it.
+ * attention[x][y]: the first index runs from left to right, the second from top to bottom, as in
+ * the official script.
  */
 #ifndef EASYFIRST_DATA_SETS_GQA_ANSWERS_H
 #define EASYFIRST_DATA_SETS_GQA_ANSWERS_H
@@ -20,24 +19,24 @@
 
 enum { GQA_MAP_SIDE = 7, GQA_MAP_CELLS = GQA_MAP_SIDE * GQA_MAP_SIDE };
 
-/* 0 to go on, -1 for an error. `text` as it stands in the file; `llava`: it is from LLaVA's
- * answers, so that what is scored is gqa_prediction_plain of it (data/metrics/gqa_text.h). */
+/* Returns 0 to continue, -1 for an error. `text` as in the file; `llava`: it is from LLaVA's
+ * answers, of which gqa_prediction_plain is scored (data/metrics/gqa_text.h). */
 typedef int (*GqaPredictionVisit)(void *user, const char *id, const char *text, bool llava,
                                   Error *err);
 
 /* Visits all predictions of a file of either kind in its order. Entries without an id or a text,
- * and lines that are no JSON (the last one of a run that was killed, say), are counted and named,
+ * and lines that are not JSON (the last one of a killed run, for example), are counted and named,
  * and not visited. Errors: no such file, malformed JSON in an official file; an empty file of lines
  * has no predictions, which is no error. */
 int gqa_predictions_walk(const char *path, GqaPredictionVisit visit, void *user, Skipped *skipped,
                          Error *err);
 
 /* One of LLaVA's lines, without its line end; keys in a fixed order: question_id, prompt, text,
- * model_id (each but the id left out where NULL). Bytes that are no UTF-8 become U+FFFD. On the
- * heap; NULL without memory. */
+ * model_id (each but the id left out where NULL). Invalid UTF-8 becomes U+FFFD. On the heap; NULL:
+ * out of memory. */
 char *gqa_answer_line(const char *id, const char *prompt, const char *text, const char *model);
 
-/* ---- Official files, written: they appear whole or not at all. ---- */
+/* ---- Writing official files, atomically. ---- */
 
 typedef struct GqaArrayWriter {
     FileWriter file;
@@ -47,7 +46,7 @@ typedef struct GqaArrayWriter {
 } GqaArrayWriter;
 
 /* begin; then one call for each entry; then end, also after a failure (`failed`, whose message is
- * in *err already). The prediction is written as given: gqa_prediction_plain comes first. */
+ * in *err already). The prediction is written as given: apply gqa_prediction_plain before. */
 int gqa_array_begin(GqaArrayWriter *writer, const char *path, Error *err);
 int gqa_array_prediction(GqaArrayWriter *writer, const char *id, const char *prediction,
                          Error *err);

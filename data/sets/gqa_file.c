@@ -10,21 +10,21 @@
 #include "data/sets/pieces.h"
 #include "data/files/json_memory.h"
 
-/* The index of the next byte that is no white space, or `size`. */
+/* The index of the next byte that is not white space, or `size`. */
 static size_t skip_space(const char *bytes, size_t at, size_t size) {
     while (at < size && strchr(" \t\r\n", bytes[at]) && bytes[at]) at++;
     return at;
 }
 
-/* The kind as far as the window tells it, and whether its first member is a list; false: more of
- * the file is needed. */
-static bool tell_kind(const FileWindow *w, size_t begin, GqaFileKind *kind, bool *wrapped) {
+/* The kind, if the window shows it, and whether its first member is a list; false: more of the file
+ * is needed. */
+static bool find_kind(const FileWindow *w, size_t begin, GqaFileKind *kind, bool *wrapped) {
     size_t at = skip_space(w->bytes, begin, w->size);
     *kind = GQA_FILE_EMPTY;
     if (at == w->size) return false;
     *kind = w->bytes[at] == '[' ? GQA_FILE_ARRAY : GQA_FILE_OTHER;
     if (w->bytes[at] != '{') return true;
-    *kind = GQA_FILE_OBJECT; /* a file that ends here was cut short: the walk will say where */
+    *kind = GQA_FILE_OBJECT; /* a truncated file: the walk will report where */
     at = skip_space(w->bytes, at + 1, w->size);
     if (at == w->size) return false;
     if (w->bytes[at++] != '"') return true;
@@ -45,12 +45,12 @@ int gqa_file_open(GqaFile *file, const char *path, Error *err) {
     file->window.fd = file_open_input(
         path, "GQA's files are read more than once: save them to a file", NULL, err);
     if (file->window.fd < 0) return -1;
-    for (bool told = false; status == 0 && !told && !file->window.end;) {
+    for (bool known = false; status == 0 && !known && !file->window.end;) {
         status = window_more(&file->window, 0, err);
         if (status) break;
         bool mark = file->window.size >= 3 && !memcmp(file->window.bytes, "\xEF\xBB\xBF", 3);
         file->begin = mark ? 3 : 0;
-        told = tell_kind(&file->window, file->begin, &file->kind, &file->wrapped);
+        known = find_kind(&file->window, file->begin, &file->kind, &file->wrapped);
     }
     if (status) gqa_file_close(file);
     return status;
@@ -83,7 +83,7 @@ static int walk_lines(GqaFile *file, JsonVisit visit, void *user, Error *err) {
             heavy ? NULL : json_loadb_whole(piece.text, piece.size, JSON_ELEMENT_FLAGS, &error);
         if (!value && !heavy &&
             (json_error_code(&error) == json_error_out_of_memory || !error.text[0]))
-            return error_set(err, "%s: no memory for line %lld", file->window.path,
+            return error_set(err, "%s: out of memory for line %lld", file->window.path,
                              (long long)piece.line);
         if (piece.too_long) snprintf(why, sizeof why, "more than %d MiB", WINDOW_MOST >> 20);
         JsonElement element = {.value = value,
@@ -110,7 +110,7 @@ int gqa_file_walk(const char *path, unsigned kinds, const char *what, JsonVisit 
     if (!(kinds & 1u << file.kind) && hint)
         status = error_set(err, "%s: expected %s, but this is %s", path, what, hint);
     else if (!(kinds & 1u << file.kind))
-        status = error_set(err, "%s: it is %s; expected was %s", path, names[file.kind], what);
+        status = error_set(err, "%s: it is %s; expected %s", path, names[file.kind], what);
     else if (file.kind == GQA_FILE_ARRAY)
         status = json_array_walk(&file.window, file.begin, visit, user, err);
     else if (file.kind == GQA_FILE_OBJECT)

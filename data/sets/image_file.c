@@ -18,13 +18,12 @@ bool image_leaves_folder(const char *path) {
     return false;
 }
 
-/* Why the file cannot be used; NULL if it can. `image` is its name as the data give it. */
+/* Why the file cannot be used; NULL if it can. `image` is its name in the data. */
 static const char *reason_against(const char *path, const char *image, struct stat *info) {
     if (stat(path, info) != 0) {
         if (strstr(image, "://")) return "a URL, not a file; download the images first";
         if (errno == ENAMETOOLONG) return "too long a path";
-        if (errno == ENOENT || errno == ENOTDIR)
-            return "there is no such file in the folder of images";
+        if (errno == ENOENT || errno == ENOTDIR) return "no such file in the folder of images";
         return errno == EACCES ? "a file that may not be opened (permission denied)"
                                : "not a file that can be opened";
     }
@@ -32,8 +31,8 @@ static const char *reason_against(const char *path, const char *image, struct st
     return S_ISREG(info->st_mode) ? NULL : "not a file that can be opened (a pipe or a device)";
 }
 
-const char *image_file_problem(char *text, size_t size, const char *images, const char *image) {
-    enum { HEAD = 60 }; /* of names that would leave no room for the reason */
+const char *image_file_check(char *text, size_t size, const char *images, const char *image) {
+    enum { HEAD = 60 }; /* names may not crowd out the reason */
     Error err;
     struct stat info = {0};
     char *path = path_join(images, image, &err);

@@ -1,16 +1,16 @@
-/* image_file.h - whether an image that data name can be used, before it is opened. */
+/* image_file.h - checks the image files of records before they are opened. */
 #ifndef EASYFIRST_DATA_SETS_IMAGE_FILE_H
 #define EASYFIRST_DATA_SETS_IMAGE_FILE_H
 
 #include <stdbool.h>
 #include <stddef.h>
 
-/* Whether a path is absolute or has a part "..". */
+/* Whether a path is absolute or has a component "..". */
 bool image_leaves_folder(const char *path);
 
-/* The kind of problem (skipped.h) with the file `image` below the folder `images`, with the case
- * in `text`: there is none, it is a URL, it is no file, it is empty. NULL if there is nothing
- * wrong. Of a name that is too long for `text` the middle is left out. */
-const char *image_file_problem(char *text, size_t size, const char *images, const char *image);
+/* Why the file `image` in the folder `images` cannot be used, as a kind of skipped.h, with the
+ * details in `text`: it does not exist, is a URL, not a regular file, or empty. NULL if it can be
+ * used. A name that is too long for `text` loses its middle. */
+const char *image_file_check(char *text, size_t size, const char *images, const char *image);
 
 #endif

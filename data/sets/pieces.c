@@ -6,13 +6,13 @@
 
 /* Indices into the window, which move when it does. */
 typedef struct Place {
-    size_t begin;  /* of the piece; what is in front of it is no longer needed */
-    size_t line;   /* of the line that is looked at */
+    size_t begin;  /* of the piece; bytes before it are no longer needed */
+    size_t line;   /* of the current line */
     size_t end;    /* of the piece's last line with words */
-    bool too_long; /* the line is, and its begin was let go */
+    bool too_long; /* the line is too long, and its beginning was dropped */
 } Place;
 
-/* Reads on, letting go of what is in front of the piece; all of it where it is too long. */
+/* Reads on, dropping the bytes before the piece, or all of it if it is too long. */
 static int read_on(FileWindow *window, Place *place, size_t *from, Error *err) {
     if (window->size - place->begin > WINDOW_MOST) {
         place->too_long = true;
@@ -27,7 +27,7 @@ static int read_on(FileWindow *window, Place *place, size_t *from, Error *err) {
     return 0;
 }
 
-/* The index of the '\n' at the line's end; the window's size where the file ends first. */
+/* The index of the '\n' at the line's end; the window's size if the file ends first. */
 static int line_end(FileWindow *window, Place *place, size_t *end, Error *err) {
     for (size_t from = place->line;;) {
         const char *found =
@@ -48,7 +48,7 @@ int pieces_next(Pieces *pieces, Piece *piece, Error *err) {
         size_t end;
         place.too_long = false;
         TRY(line_end(w, &place, &end, err));
-        if (end == w->size && place.line == w->size) break; /* nothing follows the last '\n' */
+        if (end == w->size && place.line == w->size) break; /* the file ends with the last '\n' */
         pieces->line++;
         size_t size = end - place.line;
         bool blank = !place.too_long && text_space_begin(w->bytes + place.line, size) == size;

@@ -5,18 +5,18 @@
 #include "data/files/file_window.h"
 
 /* A line or paragraph without the white space around it, and so without line ends. Empty ones are
- * passed over; paragraphs are separated by lines without words. */
+ * skipped; paragraphs are separated by blank lines. */
 typedef struct Piece {
     const char *text; /* in the window: valid until the next one; NULL at the file's end */
     size_t size;
     int64_t offset; /* in the file */
     int64_t line;   /* its first one, from 1 */
-    bool too_long;  /* more than WINDOW_MOST bytes, of which only the last ones are here */
+    bool too_long;  /* more than WINDOW_MOST bytes; `text` has only the last ones */
 } Piece;
 
 typedef struct Pieces {
     FileWindow *window; /* at the file's start */
-    size_t at;          /* index of what comes next: at first the file's begin, or behind its BOM */
+    size_t at;          /* index of the next piece: at first the file's begin, or after its BOM */
     bool paragraphs;
     int64_t line; /* lines that have been read; 0 at first */
 } Pieces;

@@ -11,15 +11,14 @@ struct Prefetch {
     pthread_cond_t changed;
     /* Under the lock: */
     void *ready;
-    bool done, stop; /* done: the thread makes no more; stop: nobody takes more */
-    Error error;     /* why it makes no more */
+    bool done, stop; /* done: the thread has finished; stop: the consumer has stopped */
+    Error error;     /* why the thread stopped */
 };
 
 static void *prefetch_thread(void *user) {
     Prefetch *a = user;
     Error err = {{0}};
-    if (a->config.make(a->config.user, a, &err) == 0)
-        error_set(&err, "there are no more %s", a->config.what);
+    if (a->config.make(a->config.user, a, &err) == 0) error_set(&err, "no more %s", a->config.what);
     pthread_mutex_lock(&a->lock);
     a->done = true;
     a->error = err;
@@ -37,7 +36,7 @@ int prefetch_open(Prefetch **prefetch, const PrefetchConfig *config, Error *err)
     pthread_cond_init(&a->changed, NULL);
     if (pthread_create(&a->thread, NULL, prefetch_thread, a)) {
         prefetch_close(a);
-        return error_set(err, "the system gives no thread to make %s", config->what);
+        return error_set(err, "cannot start a thread to make %s", config->what);
     }
     a->started = true;
     *prefetch = a;

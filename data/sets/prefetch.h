@@ -1,5 +1,5 @@
-/* prefetch.h - a thread that makes the next thing while this one is used. One thing is ready at
- * most: the maker waits until it is taken, the user until it is there. */
+/* prefetch.h - a thread that prepares the next item while this one is used. At most one item is
+ * ready: the producer waits until it is taken, the consumer until it is ready. */
 #ifndef EASYFIRST_DATA_SETS_PREFETCH_H
 #define EASYFIRST_DATA_SETS_PREFETCH_H
 
@@ -11,24 +11,24 @@ typedef struct Prefetch Prefetch;
 
 typedef struct PrefetchConfig {
     int (*make)(void *user, Prefetch *prefetch,
-                Error *err);   /* runs on the thread: makes things and hands
-                            each over, until there are no more (0) */
-    void (*drop)(void *thing); /* frees one that nobody took */
+                Error *err);   /* runs on the thread: makes items and puts each, until there are no
+                                  more (0) */
+    void (*drop)(void *thing); /* frees an item that was not taken */
     void *user;                /* must outlive the thread */
-    const char *what;          /* that are made: "images" */
+    const char *what;          /* name of the items: "images" */
 } PrefetchConfig;
 
 /* Starts the thread. *prefetch is NULL on failure. */
 int prefetch_open(Prefetch **prefetch, const PrefetchConfig *config, Error *err);
 void prefetch_close(Prefetch *prefetch); /* NULL is allowed; stops the thread */
 
-/* The next thing, waiting for it; the caller's. The thread's failure is one here, and so is that
- * there are no more. */
+/* Waits for the next item; the caller's. A failure of the thread is reported here, and no more
+ * items are an error. */
 int prefetch_next(Prefetch *prefetch, void **thing, Error *err);
 
-/* For the maker. Hands a thing over (not NULL), waiting for room, and says whether to go on; if
- * not, it has been dropped. */
+/* For the producer. Hands an item over (not NULL), waiting until it can, and returns whether to
+ * continue; if not, the item was dropped. */
 bool prefetch_put(Prefetch *prefetch, void *thing);
-bool prefetch_stopped(Prefetch *prefetch); /* nobody wants more: what takes long may be left out */
+bool prefetch_stopped(Prefetch *prefetch); /* the consumer has stopped: skip long work */
 
 #endif

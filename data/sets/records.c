@@ -1,4 +1,4 @@
-/* records.c - the index over the files: scanning, mixtures, reading one record again. */
+/* records.c - the index of the files: scanning, mixtures, reading one record again. */
 #include "data/sets/records.h"
 
 #include <errno.h>
@@ -22,7 +22,7 @@
 
 typedef enum FileKind { FILE_ARRAY, FILE_LINES, FILE_TEXT } FileKind;
 
-/* Where a record stands in its file: 16 bytes. */
+/* A record's position in its file: 16 bytes. */
 typedef struct Entry {
     int64_t offset;
     uint32_t size : 31;
@@ -36,11 +36,11 @@ typedef struct Source {
     FileKind kind;
     int fd; /* -1: opened for every read, since a process may not have so many open */
     int64_t bytes;
-    ContentHash hash;   /* of all that the scan read */
+    ContentHash hash;   /* of everything the scan read */
     int64_t begin, end; /* its entries */
 } Source;
 
-/* Files of a mixture that are kept open. */
+/* Maximum files of a mixture that are kept open. */
 enum { FILES_OPEN = 128 };
 
 struct Records {
@@ -50,10 +50,10 @@ struct Records {
     size_t count, capacity;
     int64_t scanned;
     RecordsOptions options;
-    char *images; /* what options.images points to */
+    char *images; /* memory of options.images */
 };
 
-/* One file on its way through the scan. */
+/* The scan of one file. */
 typedef struct Scan {
     Records *records;
     const Source *source;
@@ -84,8 +84,8 @@ static int add_entry(Scan *scan, int64_t offset, size_t size, int64_t number, bo
     if (r->count == r->capacity) {
         Entry *grown = array_grow(r->entries, &r->capacity, sizeof *grown);
         if (!grown)
-            return error_set(err, "%s: no memory for an index of %zu records", scan->source->path,
-                             r->count);
+            return error_set(err, "%s: out of memory for an index of %zu records",
+                             scan->source->path, r->count);
         r->entries = grown;
     }
     r->entries[r->count++] = (Entry){offset, (uint32_t)size & INT32_MAX, flawed, (uint32_t)number};
@@ -97,7 +97,7 @@ static bool limit_reached(const Scan *scan) {
     return r->options.limit > 0 && (int64_t)r->count - scan->source->begin >= r->options.limit;
 }
 
-/* After each record that was looked at: 0 to go on, 1 where there are enough of them. */
+/* After each record: 0 to continue, 1 when the limit is reached. */
 static int take_record(Scan *scan, Record *record, int64_t offset, size_t size, int64_t number,
                        bool flawed, Error *err) {
     bool usable = record->count > 0;
@@ -116,7 +116,7 @@ static int visit_element(void *user, const JsonElement *element, Error *err) {
     if (element->value)
         TRY(record_from_json(&record, element->value, &context, err));
     else
-        record_problem(&context, "", element->kind, "%s", element->why);
+        record_reject(&context, "", element->kind, "%s", element->why);
     return take_record(scan, &record, element->offset, element->size, element->number, flawed, err);
 }
 
@@ -126,12 +126,12 @@ static int line_record(Record *record, const RecordContext *context, const char 
     json_t *value = json_element(text, size, &fault);
     if (!value) {
         if (fault.kind == JSON_FAULT_MEMORY)
-            return error_set(err, "%s: no memory for a record", context->path);
+            return error_set(err, "%s: out of memory for a record", context->path);
         if (fault.kind == JSON_FAULT_LARGE)
-            record_problem(context, "", json_fault_name(&fault), "%s", fault.why);
+            record_reject(context, "", json_fault_name(&fault), "%s", fault.why);
         else
-            record_problem(context, "", json_fault_name(&fault), "column %d: %s", fault.position,
-                           fault.why);
+            record_reject(context, "", json_fault_name(&fault), "column %d: %s", fault.position,
+                          fault.why);
         *record = (Record){0};
         return 0;
     }
@@ -153,8 +153,8 @@ static int scan_pieces(Scan *scan, FileWindow *window, size_t begin, Error *err)
         RecordContext context =
             context_of(scan->records, source, piece.line, scan->skipped, &flawed);
         if (piece.too_long)
-            record_problem(&context, "", "too long", "more than %d MiB%s", WINDOW_MOST >> 20,
-                           lines ? "" : " without an empty line: is every line a text of its own?");
+            record_reject(&context, "", "too long", "more than %d MiB%s", WINDOW_MOST >> 20,
+                          lines ? "" : " without an empty line: is every line its own text?");
         else if (source->kind == FILE_LINES)
             TRY(line_record(&record, &context, piece.text, piece.size, err));
         else
@@ -172,7 +172,7 @@ static bool has_ending(const char *path, const char *ending) {
     return size >= length && !strcasecmp(path + size - length, ending);
 }
 
-/* A text file that is meant as something else, by its name: how to go on. NULL: it is text. */
+/* A text file whose name shows another format: what to do. NULL: it is text. */
 static const char *table_kind(const char *path) {
     static const struct {
         const char *ending, *kind;
@@ -203,8 +203,7 @@ static int check_text(const Records *records, const Source *source, Error *err) 
                      source->path, needs);
 }
 
-/* The member of an object, other than a record, that is an array of objects; NULL if there
- * is none. */
+/* The member of an object, other than a record, that is an array of objects; NULL: none. */
 static const char *wrapped_array(json_t *object) {
     const char *key;
     json_t *value;
@@ -215,7 +214,7 @@ static const char *wrapped_array(json_t *object) {
     return NULL;
 }
 
-/* The first member's name, if it is an array's: the object goes on over several lines. */
+/* The first member's name, if it is an array: the object spans several lines. */
 static bool array_begins(const char *text, size_t size, char key[64]) {
     char begin[200], bracket = 0;
     size_t kept = size < sizeof begin - 1 ? size : sizeof begin - 1;
@@ -231,8 +230,8 @@ static int refuse_wrapped(const Source *source, const char *key, Error *err) {
                      source->path, key, key);
 }
 
-/* Whether lines can be records: not one object over several lines, perhaps around the array of
- * them. `text` begins at the first {. */
+/* Checks that lines can be records: not one object over several lines, perhaps around their array.
+ * `text` begins at the first {. */
 static int check_lines(const Source *source, const char *text, size_t size, Error *err) {
     const char *end = memchr(text, '\n', size);
     size_t line = end ? (size_t)(end - text) : size;
@@ -244,7 +243,7 @@ static int check_lines(const Source *source, const char *text, size_t size, Erro
     json_decref(value);
     if (status || value || !fault.cut || !end) return status;
     line += text_space_begin(text + line, size - line);
-    if (line < size && text[line] == '{') return 0; /* a line that was cut short, and others */
+    if (line < size && text[line] == '{') return 0; /* a truncated line, or others */
     if (array_begins(text, size, key)) return refuse_wrapped(source, key, err);
     return error_set(
         err,
@@ -253,8 +252,8 @@ static int check_lines(const Source *source, const char *text, size_t size, Erro
         source->path);
 }
 
-/* The kind of a file is told by its first byte that is no white space, *first; *begin is where its
- * text begins, after a byte order mark. */
+/* A file's format is recognized by its first byte other than white space, *first; *begin is where
+ * its text begins, after a byte order mark. */
 static int find_kind(FileWindow *window, FileKind *kind, size_t *begin, size_t *first, Error *err) {
     static const char mark[3] = "\xEF\xBB\xBF";
     do {
@@ -270,8 +269,7 @@ static int find_kind(FileWindow *window, FileKind *kind, size_t *begin, size_t *
             return 0;
         }
     } while (!window->end);
-    return error_set(err, "%s: empty: a JSON array, lines of JSON or text were expected",
-                     window->path);
+    return error_set(err, "%s: empty: expected a JSON array, lines of JSON, or text", window->path);
 }
 
 static int source_open(const Source *source, int64_t *bytes, Error *err) {
@@ -279,7 +277,7 @@ static int source_open(const Source *source, int64_t *bytes, Error *err) {
                            err);
 }
 
-/* The kind of a file that has just been opened; *begin is where its text begins. */
+/* The format of a file that was just opened; *begin is where its text begins. */
 static int check_kind(const Records *records, Source *source, FileWindow *window, size_t *begin,
                       Error *err) {
     size_t first = 0;
@@ -335,13 +333,13 @@ static int mixture_sources(Records *records, const char *folder, const char *pat
                            Error *err) {
     size_t count = json_object_size(ratios);
     if (count == 0 || count > INT_MAX)
-        return error_set(err, "%s: names no file; {\"file\": weight, ...} was expected", path);
+        return error_set(err, "%s: names no file; expected {\"file\": weight, ...}", path);
     records->sources = calloc(count, sizeof *records->sources);
-    if (!records->sources) return error_set(err, "%s: no memory for %zu files", path, count);
+    if (!records->sources) return error_set(err, "%s: out of memory for %zu files", path, count);
     for (void *i = json_object_iter(ratios); i; i = json_object_iter_next(ratios, i)) {
         const char *name = json_object_iter_key(i);
         const json_t *weight = json_object_iter_value(i);
-        double value = json_number_value(weight); /* 0 where it is no number */
+        double value = json_number_value(weight); /* 0 if it is not a number */
         if (!(value > 0) || !isfinite(value))
             return error_set(err, "%s: the weight of \"%.200s\" must be a number above 0", path,
                              name);
@@ -448,7 +446,7 @@ void records_close(Records *records) {
     free(records);
 }
 
-/* ---- What is there. ---- */
+/* ---- Queries. ---- */
 
 int64_t records_count(const Records *records) {
     return (int64_t)records->count;
@@ -521,12 +519,12 @@ static int read_bytes(const Source *source, const Entry *entry, char *bytes, Err
 int records_read(const Records *records, int64_t index, Record *record, Error *err) {
     *record = (Record){0};
     if (index < 0 || index >= (int64_t)records->count)
-        return error_set(err, "there is no record %lld of %zu", (long long)index, records->count);
+        return error_set(err, "no record %lld of %zu", (long long)index, records->count);
     const Source *source = source_of(records, index);
     const Entry *entry = &records->entries[index];
     RecordContext context = context_of(records, source, entry->number, NULL, NULL);
     char *bytes = malloc(entry->size);
-    if (!bytes) return error_set(err, "%s: no memory for a record", source->path);
+    if (!bytes) return error_set(err, "%s: out of memory for a record", source->path);
     int status = read_bytes(source, entry, bytes, err);
     if (status == 0)
         status = source->kind == FILE_TEXT
@@ -535,16 +533,14 @@ int records_read(const Records *records, int64_t index, Record *record, Error *e
     free(bytes);
     TRY(status);
     if (record->count > 0) return 0;
-    return error_set(err,
-                     "%s: %s %u is no longer what it was when the file was scanned: it was "
-                     "changed; start again",
+    return error_set(err, "%s: %s %u has changed since the file was scanned; start again",
                      source->path, context.unit, entry->number);
 }
 
 int records_image_path(const Records *records, const Record *record, char *path, int size,
                        Error *err) {
     if (!record->image || !records->images)
-        return error_set(err, "record \"%.60s\" has no image, or no folder of images is named",
+        return error_set(err, "record \"%.60s\" has no image, or no folder of images is given",
                          record->id);
     int length = snprintf(path, (size_t)size, "%s/%s", records->images, record->image);
     if (length < 0 || length >= size)

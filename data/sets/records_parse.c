@@ -14,7 +14,7 @@
 static const char IMAGE_WORD[] = "<image>";
 enum { IMAGE_WORD_SIZE = sizeof IMAGE_WORD - 1 };
 
-/* One record on its way. */
+/* State while one record is parsed. */
 typedef struct Draft {
     const RecordContext *context;
     char number[32]; /* an id that was a number */
@@ -26,8 +26,8 @@ typedef struct Draft {
     bool system;    /* a system part was left out */
 } Draft;
 
-void record_problem(const RecordContext *context, const char *id, const char *kind,
-                    const char *format, ...) {
+void record_reject(const RecordContext *context, const char *id, const char *kind,
+                   const char *format, ...) {
     if (!context->skipped) return;
     char what[320];
     va_list args;
@@ -41,7 +41,7 @@ void record_problem(const RecordContext *context, const char *id, const char *ki
 }
 
 #define draft_problem(draft, kind, ...) \
-    record_problem((draft)->context, (draft)->id, (kind), __VA_ARGS__)
+    record_reject((draft)->context, (draft)->id, (kind), __VA_ARGS__)
 
 static bool is_blank(const char *text) {
     size_t size = strlen(text);
@@ -50,10 +50,10 @@ static bool is_blank(const char *text) {
 
 /* ---- Fields. ---- */
 
-/* A field that must be a text. */
+/* A field that must be a string. */
 static bool take_text(Draft *draft, const json_t *value, const char *field, const char **text) {
     if (!json_is_string(value)) {
-        draft_problem(draft, "wrong type", "\"%s\" is %s, a text was expected", field,
+        draft_problem(draft, "wrong type", "\"%s\" is %s, expected a string", field,
                       json_kind(value));
         return false;
     }
@@ -74,7 +74,7 @@ static bool take_id(Draft *draft, const json_t *object) {
     }
     const char *text;
     if (!json_is_string(id)) {
-        draft_problem(draft, "wrong type", "\"id\" is %s, a text or a whole number was expected",
+        draft_problem(draft, "wrong type", "\"id\" is %s, expected a string or an integer",
                       json_kind(id));
         return false;
     }
@@ -86,12 +86,12 @@ static bool take_id(Draft *draft, const json_t *object) {
 static bool check_file(Draft *draft) {
     char text[512];
     const char *kind =
-        image_file_problem(text, sizeof text, draft->context->options->images, draft->image);
+        image_file_check(text, sizeof text, draft->context->options->images, draft->image);
     if (kind) draft_problem(draft, kind, "%s", text);
     return !kind;
 }
 
-/* The path of a field that is one, or a list of one; *text stays where the field is absent. */
+/* The path of a field that is one, or a list of one; *text is unchanged if the field is absent. */
 static bool take_path(Draft *draft, const json_t *object, const char *field, const char **text) {
     const json_t *value = json_object_get(object, field);
     size_t count = json_array_size(value);
@@ -117,7 +117,7 @@ static bool take_image(Draft *draft, const json_t *object) {
     if (!draft->image) return true;
     if (image_leaves_folder(draft->image)) {
         draft_problem(draft, "image outside of the folder",
-                      "%.200s: expected a path below the folder of images, without \"..\"",
+                      "%.200s: expected a path within the folder of images, without \"..\"",
                       draft->image);
         return false;
     }
@@ -130,7 +130,7 @@ static bool take_image(Draft *draft, const json_t *object) {
     return check_file(draft);
 }
 
-/* Fields without which the record would say something else. */
+/* Fields that change the record's meaning. */
 static bool check_fields(Draft *draft, json_t *object) {
     static const char *const unread[] = {
         "video",     "videos",     "audio",       "audios",      "speech",    "sound",
@@ -145,7 +145,7 @@ static bool check_fields(Draft *draft, json_t *object) {
                      (json_is_object(value) && !json_object_size(value));
         if (empty) continue;
         draft_problem(draft, "field that is not read",
-                      "it has \"%s\", %s; without it the record would say something else",
+                      "it has \"%s\", %s; without it the record would have another meaning",
                       unread[i], json_kind(value));
         return false;
     }
@@ -168,7 +168,7 @@ static int count_marks(const char *text) {
     return count;
 }
 
-/* Whether every mark has its image. An image needs no mark. */
+/* Checks that every placeholder has its image. An image needs no placeholder. */
 static bool check_marks(Draft *draft) {
     for (int i = 0; i < draft->count; i++)
         if (count_marks(draft->turns[i].response)) {
@@ -202,15 +202,15 @@ static Speaker speaker_of(const char *from) {
     return SPEAKER_NONE;
 }
 
-/* A part of a conversation: who says what. */
+/* A part of a conversation: speaker and text. */
 static bool take_part(Draft *draft, const json_t *part, size_t place, Speaker *speaker,
                       const char **value) {
     static const char *const unread[] = {"weight", "train", "loss", "image", "images", "video"};
     const char *from;
     if (!json_is_object(part)) {
         draft_problem(draft, "wrong type",
-                      "\"conversations\" has %s at place %zu, an object "
-                      "with \"from\" and \"value\" was expected",
+                      "\"conversations\" has %s at place %zu, expected "
+                      "an object with \"from\" and \"value\"",
                       json_kind(part), place);
         return false;
     }
@@ -252,13 +252,13 @@ static bool take_conversations(Draft *draft, const json_t *list) {
         question = NULL;
     }
     draft->unanswered += question != NULL;
-    /* Unless an empty answer is the reason, and was told. */
+    /* Unless an empty answer is the reason, and was reported. */
     if (!draft->count && !turn)
         draft_problem(draft, "no answered turn", "none of its turns has an answer");
     return draft->count > 0;
 }
 
-/* What was left out of a record that is used. */
+/* Notes what was left out of a record that is used. */
 static void tell_notes(const Draft *draft) {
     const RecordContext *c = draft->context;
     if (!c->skipped) return;
@@ -287,7 +287,7 @@ static bool take_pair(Draft *draft, const json_t *object) {
     return true;
 }
 
-/* An object of some other data: which fields it has tells a person which. */
+/* An object of some other data: names its fields, so that users recognize it. */
 static void no_conversations(Draft *draft, json_t *object) {
     char names[160] = "nothing";
     size_t used = 0;
@@ -304,11 +304,11 @@ static void no_conversations(Draft *draft, json_t *object) {
 
 /* ---- The record. ---- */
 
-/* Copies a prompt without the marks where the image stands; white space around one goes along,
- * and a single space stays between words. Returns the end of the copy, behind its 0. */
+/* Copies a prompt without its "<image>" placeholders; white space around one is removed, and a
+ * single space stays between words. Returns the end of the copy, after its 0. */
 static char *copy_prompt(char *to, const char *prompt) {
     const char *begin = to;
-    bool gap = false; /* a mark stood between what is copied and what comes */
+    bool gap = false; /* a placeholder was between the copied and the next text */
     for (const char *mark; (mark = strstr(prompt, IMAGE_WORD)) != NULL;) {
         size_t size = (size_t)(mark - prompt);
         size -= text_space_end(prompt, size);
@@ -327,14 +327,14 @@ static char *copy_text(char *to, const char *text) {
     return stpcpy(to, text) + 1;
 }
 
-/* One block: the turns, then all texts. A prompt without its marks is never longer. */
+/* One block: the turns, then all texts. A prompt without its placeholders is never longer. */
 static int record_make(Record *record, const Draft *draft, Error *err) {
     size_t size = (size_t)draft->count * sizeof *record->turns + strlen(draft->id) + 1;
     if (draft->image) size += strlen(draft->image) + 1;
     for (int i = 0; i < draft->count; i++)
         size += strlen(draft->turns[i].prompt) + strlen(draft->turns[i].response) + 2;
     char *memory = malloc(size);
-    if (!memory) return error_set(err, "%s: no memory for a record", draft->context->path);
+    if (!memory) return error_set(err, "%s: out of memory for a record", draft->context->path);
     *record = (Record){.turns = (RecordTurn *)memory, .count = draft->count, .memory = memory};
     char *at = memory + (size_t)draft->count * sizeof *record->turns;
     record->id = at;
@@ -356,7 +356,7 @@ int record_from_json(Record *record, json_t *value, const RecordContext *context
     Draft draft = {.context = context, .id = ""};
     *record = (Record){0};
     if (!json_is_object(value)) {
-        draft_problem(&draft, "wrong type", "it is %s, an object was expected", json_kind(value));
+        draft_problem(&draft, "wrong type", "it is %s, expected an object", json_kind(value));
         return 0;
     }
     if (!take_id(&draft, value)) return 0;
@@ -373,13 +373,13 @@ int record_from_json(Record *record, json_t *value, const RecordContext *context
         return 0;
     }
     if (list && !json_is_array(list)) {
-        draft_problem(&draft, "wrong type", "\"conversations\" is %s, an array was expected",
+        draft_problem(&draft, "wrong type", "\"conversations\" is %s, expected an array",
                       json_kind(list));
         return 0;
     }
     if (!check_fields(&draft, value) || !take_image(&draft, value)) return 0;
     draft.turns = calloc(json_array_size(list) + 1, sizeof *draft.turns);
-    if (!draft.turns) return error_set(err, "%s: no memory for a record", context->path);
+    if (!draft.turns) return error_set(err, "%s: out of memory for a record", context->path);
     bool usable = pair ? take_pair(&draft, value) : take_conversations(&draft, list);
     usable = usable && check_marks(&draft);
     if (usable) tell_notes(&draft);
@@ -393,13 +393,13 @@ int record_from_text(Record *record, const char *text, size_t size, const Record
     *record = (Record){0};
     const char *nul = memchr(text, 0, size);
     if (nul) {
-        record_problem(context, "", "NUL byte", "it has one, after %zu bytes: not a text file",
-                       (size_t)(nul - text));
+        record_reject(context, "", "NUL byte", "it has one, after %zu bytes: not a text file",
+                      (size_t)(nul - text));
         return 0;
     }
-    json_t *checked = json_stringn(text, size); /* NULL where it is no UTF-8 */
+    json_t *checked = json_stringn(text, size); /* NULL if it is not valid UTF-8 */
     if (!checked) {
-        record_problem(context, "", "not UTF-8", "its bytes are no valid UTF-8; convert the file");
+        record_reject(context, "", "not UTF-8", "not valid UTF-8; convert the file");
         return 0;
     }
     RecordTurn turn = {"", json_string_value(checked)};

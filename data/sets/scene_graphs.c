@@ -14,12 +14,13 @@
 #include "data/files/json_array.h"
 #include "data/sets/image_file.h"
 
-/* The scan of all files; until its end boxes have the number of their name as it was met. */
+/* The scan of all files; until its end a box's class is its name's number in order of
+ * occurrence. */
 typedef struct Scan {
     SceneGraphs *graphs;
     const SceneGraphsOptions *options;
     Skipped *skipped;
-    const char *path; /* of the file at hand */
+    const char *path; /* of the current file */
     json_t *names;    /* name: its number */
     ContentHash hash; /* of all files */
 } Scan;
@@ -28,13 +29,13 @@ enum { SIDE_MOST = 1 << 24 }; /* pixels that a float counts exactly */
 
 /* ---- Names. ---- */
 
-/* Whether a member is a text that can be a name. */
+/* Whether a member is a string that can be a name. */
 static bool is_name(const json_t *name) {
     return json_is_string(name) && json_string_length(name) > 0 &&
            strlen(json_string_value(name)) == json_string_length(name);
 }
 
-/* The number of a name: in the table that was given, or as they are met. */
+/* The number of a name: in the given table, or in order of occurrence. */
 static int name_number(Scan *s, const char *name, int32_t *number, Error *err) {
     const json_t *known = json_object_get(s->names, name);
     size_t count = json_object_size(s->names);
@@ -42,8 +43,7 @@ static int name_number(Scan *s, const char *name, int32_t *number, Error *err) {
     if (known || s->options->classes) return 0;
     if (count >= SCENE_CLASSES_MOST)
         return error_set(err,
-                         "%s: its objects have more than %d names: no table of classes has "
-                         "room for them",
+                         "%s: its objects have more than %d names, the maximum number of classes",
                          s->path, SCENE_CLASSES_MOST - 1);
     if (json_object_set_new(s->names, name, json_integer((json_int_t)count)))
         return error_set(err, "%s: out of memory for the names of objects", s->path);
@@ -51,7 +51,7 @@ static int name_number(Scan *s, const char *name, int32_t *number, Error *err) {
     return 0;
 }
 
-/* The names that are known before the first file. */
+/* The names known before the first file. */
 static int names_begin(Scan *s, Error *err) {
     const SceneGraphsOptions *o = s->options;
     s->names = json_object();
@@ -66,7 +66,7 @@ static int by_text(const void *a, const void *b) {
     return strcmp(*(const char *const *)a, *(const char *const *)b);
 }
 
-/* The table of classes; what boxes have becomes a place in it. */
+/* Makes the table of classes; boxes get their index in it. */
 static int names_end(Scan *s, Error *err) {
     SceneGraphs *g = s->graphs;
     size_t count = json_object_size(s->names), i = 0;
@@ -81,7 +81,7 @@ static int names_end(Scan *s, Error *err) {
         if (!g->classes[i++]) status = -1;
         g->class_count = (int)i;
     }
-    /* Given ones are in their order already; made ones have the background in front. */
+    /* Given ones are in order already; made ones begin with the background. */
     if (status == 0 && !s->options->classes)
         qsort(g->classes + 1, count - 1, sizeof *g->classes, by_text);
     for (int c = 0; status == 0 && c < g->class_count; c++)
@@ -94,10 +94,9 @@ static int names_end(Scan *s, Error *err) {
 
 /* ---- One image. ---- */
 
-static void problem_add(const Scan *s, const char *kind, const char *image, const char *format, ...)
+static void add_bad(const Scan *s, const char *kind, const char *image, const char *format, ...)
     __attribute__((format(printf, 4, 5)));
-static void problem_add(const Scan *s, const char *kind, const char *image, const char *format,
-                        ...) {
+static void add_bad(const Scan *s, const char *kind, const char *image, const char *format, ...) {
     char what[300];
     va_list args;
     va_start(args, format);
@@ -112,13 +111,12 @@ static bool take_number(const Scan *s, const json_t *object, const char *image, 
     const json_t *number = json_object_get(object, name);
     *value = json_number_value(number);
     if (json_is_number(number) && isfinite(*value)) return true;
-    problem_add(s, "object without a box", image,
-                "object %.60s: \"%s\" is %s, a number was expected", id, name,
-                number ? "something else" : "missing");
+    add_bad(s, "object without a box", image, "object %.60s: \"%s\" is %s, expected a number", id,
+            name, number ? "something else" : "missing");
     return false;
 }
 
-/* The part of a box that lies in the image; false after counting what is wrong. */
+/* The part of a box within the image; false after counting what is wrong. */
 static bool take_box(const Scan *s, const json_t *object, const Scene *scene, const char *id,
                      SceneBox *box) {
     static const char *const fields[4] = {"x", "y", "w", "h"};
@@ -126,8 +124,8 @@ static bool take_box(const Scan *s, const json_t *object, const Scene *scene, co
     for (int i = 0; i < 4; i++)
         if (!take_number(s, object, scene->image, id, fields[i], &v[i])) return false;
     if (!(v[2] > 0 && v[3] > 0)) {
-        problem_add(s, "box without area", scene->image, "object %.60s is %g wide and %g high", id,
-                    v[2], v[3]);
+        add_bad(s, "box without area", scene->image, "object %.60s is %g wide and %g high", id,
+                v[2], v[3]);
         return false;
     }
     *box = (SceneBox){.left = (float)fmax(v[0], 0),
@@ -135,9 +133,9 @@ static bool take_box(const Scan *s, const json_t *object, const Scene *scene, co
                       .right = (float)fmin(v[0] + v[2], scene->width),
                       .bottom = (float)fmin(v[1] + v[3], scene->height)};
     if (box->left < box->right && box->top < box->bottom) return true;
-    problem_add(s, "box outside of the image", scene->image,
-                "object %.60s is at (%g, %g), %g x %g, in an image of %d x %d", id, v[0], v[1],
-                v[2], v[3], scene->width, scene->height);
+    add_bad(s, "box outside of the image", scene->image,
+            "object %.60s is at (%g, %g), %g x %g, in an image of %d x %d", id, v[0], v[1], v[2],
+            v[3], scene->width, scene->height);
     return false;
 }
 
@@ -147,9 +145,9 @@ static int take_object(Scan *s, const json_t *object, Scene *scene, const char *
     SceneBox box;
     g->samples++;
     if (!is_name(name)) {
-        problem_add(s, "object without a name", scene->image,
-                    "object %.60s: \"name\" is %s, a text was expected", id,
-                    name ? "something else" : "missing");
+        add_bad(s, "object without a name", scene->image,
+                "object %.60s: \"name\" is %s, expected a string", id,
+                name ? "something else" : "missing");
         return 0;
     }
     if (!take_box(s, object, scene, id, &box)) return 0;
@@ -169,11 +167,11 @@ static int take_object(Scan *s, const json_t *object, Scene *scene, const char *
 static bool take_side(const Scan *s, const json_t *graph, const char *key, const char *name,
                       int32_t *side) {
     const json_t *value = json_object_get(graph, name);
-    json_int_t n = json_integer_value(value); /* 0 where it is no whole number */
+    json_int_t n = json_integer_value(value); /* 0 if it is not an integer */
     *side = (int32_t)(n < 1 || n > SIDE_MOST ? 0 : n);
     if (*side) return true;
-    problem_add(s, "image without a size", key, "\"%s\" is %s, expected a whole number of pixels",
-                name, value ? "something else" : "missing");
+    add_bad(s, "image without a size", key, "\"%s\" is %s, expected a whole number of pixels", name,
+            value ? "something else" : "missing");
     return false;
 }
 
@@ -183,17 +181,17 @@ static int take_image(const Scan *s, const char *key, char **image, Error *err) 
     const char *slash = strrchr(key, '/'), *last = slash ? slash + 1 : key;
     *image = NULL;
     if (!last[0] || image_leaves_folder(key)) {
-        problem_add(s, "image outside of the folder", key,
-                    "expected a path below the folder of images, without \"..\"");
+        add_bad(s, "image outside of the folder", key,
+                "expected a path within the folder of images, without \"..\"");
         return 0;
     }
     if (asprintf(image, "%s%s", key, strchr(last, '.') ? "" : ".jpg") < 0) {
         *image = NULL;
         return error_set(err, "%s: out of memory", s->path);
     }
-    const char *kind = image_file_problem(text, sizeof text, s->options->images, *image);
+    const char *kind = image_file_check(text, sizeof text, s->options->images, *image);
     if (!kind) return 0;
-    problem_add(s, kind, key, "%s", text);
+    add_bad(s, kind, key, "%s", text);
     free(*image);
     *image = NULL;
     return 0;
@@ -205,8 +203,8 @@ static int take_scene(Scan *s, const char *key, const json_t *graph, Scene *scen
     *scene = (Scene){.first_box = s->graphs->box_count};
     s->graphs->samples++;
     if (!json_is_object(objects)) {
-        problem_add(s, "image without objects", key, "\"objects\" is %s, an object was expected",
-                    objects ? "something else" : "missing");
+        add_bad(s, "image without objects", key, "\"objects\" is %s, expected an object",
+                objects ? "something else" : "missing");
         return 0;
     }
     if (!take_side(s, graph, key, "width", &scene->width) ||
@@ -224,7 +222,7 @@ static int visit_scene(void *user, const JsonElement *element, Error *err) {
     Scene scene;
     if (!element->value) {
         g->samples++;
-        problem_add(s, element->kind, element->key, "%s", element->why);
+        add_bad(s, element->kind, element->key, "%s", element->why);
         return 0;
     }
     int status = take_scene(s, element->key, element->value, &scene, err);
@@ -278,7 +276,7 @@ static int scan_all(Scan *s, const char *const *paths, int count, Error *err) {
                          s->skipped->kinds[0].kind, s->skipped->kinds[0].first);
     if (!g->count) return error_set(err, "%s: it has no images", paths[0]);
     TRY(names_end(s, err));
-    /* An image's file may have come or gone. */
+    /* An image's file may have been added or removed. */
     for (int64_t i = 0; i < g->count; i++) {
         const char *image = g->scenes[i].image;
         content_hash_add(&s->hash, image, strlen(image) + 1);

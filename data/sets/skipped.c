@@ -7,9 +7,9 @@
 
 #include "kernels/clean_text.h"
 
-static const char OTHERS[] = "other problems";
+static const char OTHERS[] = "other reasons";
 
-/* snprintf may cut a text inside a character of UTF-8: the stump goes, too. */
+/* snprintf may cut a text inside a UTF-8 character: removes the partial one. */
 static void cut_to_characters(char *text) {
     size_t size = strlen(text), back = 0;
     while (back < 4 && back < size && ((unsigned char)text[size - 1 - back] & 0xC0) == 0x80) back++;
@@ -23,9 +23,9 @@ static void copy_text(char *to, size_t size, const char *from) {
     if ((size_t)snprintf(to, size, "%s", from) >= size) cut_to_characters(to);
 }
 
-/* The entry of a kind, made if there is none yet; *fresh says so. The last entry is for all kinds
- * that found no place of their own. */
-static SkippedKind *problem_of(Skipped *skipped, const char *kind, bool *fresh) {
+/* The entry of a kind, added if it is new (*fresh). The last entry is for all kinds that do not
+ * fit. */
+static SkippedKind *entry_of(Skipped *skipped, const char *kind, bool *fresh) {
     char name[sizeof skipped->kinds[0].kind];
     copy_text(name, sizeof name, kind);
     *fresh = false;
@@ -44,15 +44,15 @@ static SkippedKind *count_one(Skipped *skipped, const char *kind, const char *fo
 static SkippedKind *count_one(Skipped *skipped, const char *kind, const char *format,
                               va_list args) {
     bool fresh;
-    SkippedKind *problem = problem_of(skipped, kind, &fresh);
+    SkippedKind *entry = entry_of(skipped, kind, &fresh);
     if (fresh) {
-        int length = vsnprintf(problem->first, sizeof problem->first, format, args);
-        if (length < 0) problem->first[0] = 0;
-        if (length >= (int)sizeof problem->first) cut_to_characters(problem->first);
-        clean_text(problem->first);
+        int length = vsnprintf(entry->first, sizeof entry->first, format, args);
+        if (length < 0) entry->first[0] = 0;
+        if (length >= (int)sizeof entry->first) cut_to_characters(entry->first);
+        clean_text(entry->first);
     }
-    problem->count++;
-    return problem;
+    entry->count++;
+    return entry;
 }
 
 void skipped_add(Skipped *skipped, const char *kind, const char *format, ...) {
@@ -73,19 +73,19 @@ void skipped_more(Skipped *skipped, const char *kind, const char *format, ...) {
 void skipped_note(Skipped *skipped, const char *kind, const char *format, ...) {
     va_list args;
     va_start(args, format);
-    SkippedKind *problem = count_one(skipped, kind, format, args);
+    SkippedKind *entry = count_one(skipped, kind, format, args);
     va_end(args);
-    /* Not the one in which all kinds end that found no place. */
-    if (!strcmp(problem->kind, kind)) problem->note = true;
+    /* Except the last, which collects the kinds that do not fit. */
+    if (!strcmp(entry->kind, kind)) entry->note = true;
 }
 
 void skipped_merge(Skipped *into, const Skipped *from) {
     for (int i = 0; i < from->kind_count; i++) {
         bool fresh;
-        SkippedKind *problem = problem_of(into, from->kinds[i].kind, &fresh);
-        if (fresh) memcpy(problem->first, from->kinds[i].first, sizeof problem->first);
-        problem->count += from->kinds[i].count;
-        if (fresh) problem->note = from->kinds[i].note;
+        SkippedKind *entry = entry_of(into, from->kinds[i].kind, &fresh);
+        if (fresh) memcpy(entry->first, from->kinds[i].first, sizeof entry->first);
+        entry->count += from->kinds[i].count;
+        if (fresh) entry->note = from->kinds[i].note;
     }
     into->total += from->total;
 }

@@ -2,7 +2,7 @@
 
 #include <stdbool.h>
 
-/* Bytes of the character of white space at text[0]; 0 if it is none. Beside ASCII's: U+0085,
+/* Bytes of the white space character at text[0]; 0 if it is not one. Besides ASCII's: U+0085,
  * U+00A0, U+1680, U+2000..200B, U+2028, U+2029, U+202F, U+205F, U+3000, U+FEFF. */
 static size_t space_at(const char *text, size_t size) {
     const unsigned char *s = (const unsigned char *)text;

@@ -4,7 +4,8 @@
 
 #include <stddef.h>
 
-/* The length of the white space that text begins with or ends in (UTF-8, other bytes are none). */
+/* The length of the white space that text begins with or ends in (UTF-8; invalid bytes are not
+ * white space). */
 size_t text_space_begin(const char *text, size_t size);
 size_t text_space_end(const char *text, size_t size);
 

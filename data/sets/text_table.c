@@ -12,7 +12,7 @@ static size_t hash_text(const char *text) {
     return (size_t)(hash ^ hash >> 32);
 }
 
-/* The slot that has the text, or the free one where it belongs. There is always a free one. */
+/* The slot of the text, or the free one for it. There is always a free one. */
 static size_t find_slot(const TextTable *t, const char *text) {
     size_t slot = hash_text(text) & (t->slot_count - 1);
     while (t->slots[slot] >= 0 && strcmp(text_table_get(t, t->slots[slot]), text))
@@ -20,7 +20,7 @@ static size_t find_slot(const TextTable *t, const char *text) {
     return slot;
 }
 
-/* At most three of four slots are taken. */
+/* At most three of four slots are used. */
 static int grow_slots(TextTable *t, Error *err) {
     size_t count = t->slot_count ? 2 * t->slot_count : 64;
     int32_t *slots = malloc(count * sizeof *slots), *old = t->slots;

@@ -1,4 +1,4 @@
-/* text_table.h - texts, each kept once and known by a number: 0, 1, 2, ... as they are added.
+/* text_table.h - interned strings, numbered 0, 1, 2, ... in the order of adding.
  *
  * For millions of ids or answers that recur: a text costs its bytes and about 30 more.
  */
@@ -12,7 +12,7 @@
 #include "kernels/error.h"
 
 typedef struct TextTable { /* zero-initialise */
-    char *bytes;           /* [byte_count], all texts with a 0 behind each */
+    char *bytes;           /* [byte_count], all texts, each terminated */
     size_t byte_count, byte_capacity;
     size_t *begins; /* [count] */
     size_t count, begin_capacity;
@@ -20,7 +20,7 @@ typedef struct TextTable { /* zero-initialise */
     size_t slot_count;
 } TextTable;
 
-/* The number of a text, which is added if it is new; *fresh (may be NULL) says so. Errors: no
+/* The number of a text, which is added if it is new, with *fresh (may be NULL) true. Errors: out of
  * memory, or more than 2^31 - 1 texts. */
 int text_table_add(TextTable *table, const char *text, int32_t *number, bool *fresh, Error *err);
 

@@ -435,7 +435,7 @@ static void test_killed(void **state) {
     assert_int_equal(write(fd, "{\"question_id\": \"77\", \"text\": \"\"}\n{}\n", 37), 37);
     close(fd);
     gqa(&s, out);
-    assert_message(&s.r, 1, "answers.jsonl", "line 1", "no answer");
+    assert_message(&s.r, 1, "answers.jsonl", "line 1", "not an answer");
     set_end(&s);
 }
 
@@ -536,7 +536,7 @@ static void test_refused(void **state) {
     static const struct {
         const char *args[10], *word;
     } wrong[] = {
-        {{"eval"}, "what shall be measured"},
+        {{"eval"}, "name what to measure"},
         {{"eval", "gpa"}, "did you mean gqa"},
         {{"eval", "gqa"}, "no file"},
         {{"eval", "gqa", "a", "b"}, "one file"},
@@ -673,7 +673,7 @@ static void test_text_lines(void **state) {
     assert_int_equal(number_of(result, "unanswered"), 5);
     assert_int_equal(number_of(file_row(result, 0), "lines"), 7);
     json_t *skipped = json_object_get(result, "skipped");
-    assert_int_equal(number_of(json_object_get(skipped, "line that is no JSON"), "count"), 2);
+    assert_int_equal(number_of(json_object_get(skipped, "line that is not JSON"), "count"), 2);
     assert_int_equal(number_of(json_object_get(skipped, "empty input"), "count"), 1);
     assert_int_equal(number_of(json_object_get(skipped, "target without a number"), "count"), 1);
     json_decref(result);

@@ -320,7 +320,8 @@ static void test_first(void **state) {
     } wrong[] = {
         {{pairs, "--images", images, "--out", s.out}, {"--images", "No such file"}},
         {{pairs, "--images", pairs, "--out", s.out}, {"q.jsonl", "a folder of images"}},
-        {{pairs, "--images", s.r.folder, "--out", locked}, {"no/such/out", "cannot be made"}},
+        {{pairs, "--images", s.r.folder, "--out", locked},
+         {"no/such/out", "cannot create the folder"}},
         {{fifo, "--images", s.r.folder, "--out", s.out}, {"fifo", "pipe"}},
         {{pairs, "--images", s.r.folder, "--out", s.out, "--choices", "no.json"},
          {"--choices", "no.json"}},

@@ -273,7 +273,7 @@ static void test_dropped(void **state) {
     path_in(out, PATH, &r, "lines");
     run(&r, "eval", "gqa", "-q", path, "--images", IMAGES, "--out", out);
     assert_int_equal(r.status, 1);
-    assert_non_null(strstr(r.err, "left out: line that is no JSON object: 2 (the first: "));
+    assert_non_null(strstr(r.err, "left out: line that is not a JSON object: 2 (the first: "));
     assert_non_null(strstr(r.err, "q.jsonl: line 2: "));
     assert_non_null(strstr(r.err, "left out: line without an id: 1 ("));
     assert_non_null(strstr(r.err, "left out: question that occurs twice: 1 ("));

@@ -367,7 +367,7 @@ static void test_refused(void **state) {
     /* What cannot be written is found before any weight is made: these would take minutes. */
     make_new(&r, "/proc/self/fdinfo/model", "--tokenizer", WORDS, "--layers", "200", "--width",
              "4096", "--heads", "2", "--ffn", "16384");
-    assert_message(&r, 1, "/proc/self/fdinfo/model", "cannot be made");
+    assert_message(&r, 1, "/proc/self/fdinfo/model", "cannot be created");
     run_end(&r);
 }
 

@@ -362,17 +362,17 @@ static void test_graph_read(void **state) {
     } wrong[] = {
         {"", {"empty"}},
         {"[]", {"no causal graph"}},
-        {"[3]", {"graph 1", "no object"}},
+        {"[3]", {"graph 1", "not an object"}},
         {"{\"prompt\": \"p\", \"prompt\": \"q\"}", {"duplicate"}},
         {"{\"answer\": \"a\"}", {"\"prompt\" is missing"}},
         {"{\"prompt\": 4}", {"\"prompt\" is not a string"}},
         {"{\"prompt\": \"p\", \"question\": \"q\"}", {"both"}},
         {"{\"prompt\": \"p\", \"image\": \"q\"}", {"\"image\"", "question"}},
-        {"{\"prompt\": \"p\", \"answer\": \"\"}", {"\"answer\" is an empty text"}},
+        {"{\"prompt\": \"p\", \"answer\": \"\"}", {"\"answer\" is an empty string"}},
         {"{\"prompt\": \"a\\u0000b\"}", {"line 1"}},
         {GRAPH(A, "[\"A\", \"A\"]"), {"\"segments\"", "two"}},
         {GRAPH(A "," B, ""), {"\"edges\"", "one"}},
-        {GRAPH(A "," A, "[\"A\", \"B\"]"), {"segment 2 \"A\"", "does not stand"}},
+        {GRAPH(A "," A, "[\"A\", \"B\"]"), {"segment 2 \"A\"", "does not occur"}},
         {GRAPH(A ",{\"name\":\"A\",\"text\":\"b\"}", "[\"A\", \"B\"]"), {"segment 2", "twice"}},
         {GRAPH(A ",{\"name\":\"\"}", "[\"A\", \"B\"]"), {"segment 2", "\"name\""}},
         {GRAPH(A ",{\"name\":\"B\"}", "[\"A\", \"B\"]"), {"segment 2 \"B\"", "either"}},
@@ -755,10 +755,10 @@ static void test_program_usage(void **state) {
     assert_message(&r, 1, ".json");
     write_file(&r, "plain.txt", "hello\n", 6, path, sizeof path);
     run(&r, "eval", "order", "-q", path);
-    assert_message(&r, 1, "plain.txt", "no JSON");
+    assert_message(&r, 1, "plain.txt", "not JSON");
     write_file(&r, "empty.txt", "", 0, path, sizeof path);
     run(&r, "eval", "order", "-q", path);
-    assert_message(&r, 1, "empty.txt", "nothing");
+    assert_message(&r, 1, "empty.txt", "is empty");
     run_end(&r);
 }
 

@@ -237,7 +237,7 @@ static void mixtures_draw_by_weight_and_evenly(void **state) {
             total[units[plan.order[i]].source]++;
         }
         batches_free(&plan);
-        /* No unit is a whole round ahead of another of its source, at the end of any epoch. */
+        /* At the end of any epoch, two units of one source differ by at most one round. */
         for (int s = 0; s < 4; s++) {
             int low = INT_MAX, high = 0;
             for (int i = 0; i < COUNT; i++) {
@@ -266,7 +266,7 @@ static void rounds_of_a_source(void **state) {
     BatchUnit units[COUNT];
     for (int i = 0; i < COUNT; i++)
         units[i] = (BatchUnit){.record = i, .tokens = 10, .sequences = 1};
-    /* One step of units of one length: they stand as they were drawn. */
+    /* One step of units of one length keeps the order of the draws. */
     BatchConfig config = {.sequences = COUNT, .weights = (double[]){2}, .sources = 1, .seed = 3};
     BatchPlan a = plan_of(units, COUNT, &config, 0), b = plan_of(units, COUNT, &config, 1);
     BatchPlan again = plan_of(units, COUNT, &config, 1);

@@ -298,7 +298,7 @@ static void test_bad_indexes(void **state) {
         assert_refused(open_path(at("index.json"), &err), &err, "index.json", cases[i].words[0],
                        cases[i].words[1]);
     }
-    /* Another shard that holds the same name, though the index does not say so. */
+    /* Another shard with the same name, which the index does not list. */
     CheckpointEntry both[] = {entry, {"b", tensor_1d(v, DTYPE_F32, 2)}};
     assert_ok(checkpoint_write(at("two.st"), both, 2, &ok), &ok);
     save_text(at("index.json"), "{\"weight_map\": {\"a\": \"one.st\", \"b\": \"two.st\"}}");
@@ -330,13 +330,13 @@ static void test_bad_safetensors(void **state) {
         {"{\"a\":" ENTRY("F32", "[1]", "[0,4]") ",\"a\":" ENTRY("F32", "[1]", "[4,8]") "}",
          {"bad JSON", "duplicate"}},
         {"{\"a\":{}}", {"\"a\"", "no \"dtype\""}},
-        {"{\"a\":3}", {"\"a\"", "no JSON object"}},
+        {"{\"a\":3}", {"\"a\"", "not a JSON object"}},
         {"{\"a\":{\"dtype\":\"F32\"}}", {"\"a\"", "no \"shape\""}},
         {"{\"a\":{\"dtype\":\"F32\",\"shape\":[1]}}", {"\"a\"", "data_offsets"}},
         {"{\"a\":" ENTRY("F32", "[1]", "[0]") "}", {"\"a\"", "data_offsets"}},
         {"{\"a\":" ENTRY("F32", "[1]", "[0,4.5]") "}", {"\"a\"", "data_offsets"}},
-        {"{\"a\":" ENTRY("F32", "[1]", "[8,4]") "}", {"\"a\"", "[8, 4]", "no range"}},
-        {"{\"a\":" ENTRY("F32", "[1]", "[-4,0]") "}", {"\"a\"", "[-4, 0]", "no range"}},
+        {"{\"a\":" ENTRY("F32", "[1]", "[8,4]") "}", {"\"a\"", "[8, 4]", "not a range"}},
+        {"{\"a\":" ENTRY("F32", "[1]", "[-4,0]") "}", {"\"a\"", "[-4, 0]", "not a range"}},
         {"{\"a\":" ENTRY("F32", "[5]", "[0,20]") "}", {"ends at byte 20", "only 16", "cut off"}},
         {"{\"a\":" ENTRY("F32", "[3]", "[0,16]") "}", {"shape [3]", "needs 12 bytes", "hold 16"}},
         {"{\"a\":" ENTRY("F8_E4M3", "[3]", "[0,4]") "}", {"F8_E4M3", "needs 3 bytes", "hold 4"}},
@@ -352,7 +352,7 @@ static void test_bad_safetensors(void **state) {
         {"{\"a\":" ENTRY("F32", "[4]", "[0,16]") ",\"b\":" ENTRY("ODD", "[2]", "[4,8]") "}",
          {"\"a\"", "\"b\"", "overlap"}},
         {"{\"a\\u001b[31m\\n\":{}}", {"a?[31m?", "dtype"}},
-        {"[]", {"no JSON object"}},
+        {"[]", {"not a JSON object"}},
     };
     Error err;
     const char *path = at("bad.safetensors");
@@ -481,8 +481,7 @@ static const char *const victims[] = {GOLDEN "types.safetensors", GOLDEN "module
                                       GOLDEN "views.bin",
                                       GOLDEN "sharded/model.safetensors.index.json"};
 
-/* The file is shortened and overwritten in place: writing it anew each time costs ten
- * times more. */
+/* The file is truncated and overwritten in place: rewriting it each time costs ten times more. */
 static void test_truncated(void **state) {
     (void)state;
     for (int i = 0; i < 2; i++) {
@@ -533,7 +532,7 @@ static void test_mutated(void **state) {
                 assert_int_equal(pwrite(fd, bytes + places[changes], 1, (off_t)places[changes]), 1);
         }
         close(fd);
-        assert_true(survives(path) || i == 3); /* the index has no shards beside it here */
+        assert_true(survives(path) || i == 3); /* the index has no shards next to it here */
         free(bytes);
     }
 }

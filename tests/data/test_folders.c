@@ -181,7 +181,7 @@ static int race_new(const char *target) {
     return command_new(12, args);
 }
 
-/* Runs it twice at once: one succeeds, one fails with status 1, and one whole folder is there. */
+/* Runs it twice at once: one succeeds, one fails with status 1, and one complete folder exists. */
 static void race(int (*alternative)(const char *), const char *target, int files) {
     pid_t children[2];
     int statuses[2];
@@ -228,7 +228,7 @@ static void test_out(void **state) {
     assert_int_equal(symlink("model", at("out/alias")), 0);
     assert_refused(model_check_out(at("out/alias/language/new"), inputs, 2, &err), &err,
                    "lies in the folder");
-    inputs[1] = "."; /* files beside are no folder that is read */
+    inputs[1] = "."; /* other files there are not an input folder */
     assert_ok(model_check_out(at("out/model2"), inputs, 2, &err), &err);
     assert_int_equal(symlink("nowhere", at("out/dangling")), 0);
     assert_refused(model_check_out(at("out/dangling"), NULL, 0, &err), &err, "exists already");

@@ -71,7 +71,7 @@ static void test_golden(void **state) {
     json_decref(ours);
     static const char *const told[] = {
         "question that was answered twice", "question that occurs twice",
-        "question without a prediction",    "entailed question that is not there",
+        "question without a prediction",    "entailed question that does not exist",
         "region without an object",         "question without attention"};
     for (size_t i = 0; i < sizeof told / sizeof *told; i++)
         assert_non_null(strstr(r->err, told[i]));
@@ -163,14 +163,14 @@ static void test_entries(void **state) {
     char path[300], answers[300];
     write_file(r, "some.json", official, sizeof official - 1, path, sizeof path);
     assert_ok(gqa_questions_read(&q, path, false, &skipped, &err), &err);
-    assert_int_equal(q.count, 4); /* 1, 2, 4, 5: what cannot be told balanced is asked */
+    assert_int_equal(q.count, 4); /* 1, 2, 4, 5: without "isBalanced" a question is asked */
     assert_string_equal(gqa_image(&q, 0), "5.jpg");
     assert_string_equal(gqa_text(&q, 0), "Is it a dog?");
     assert_null(gqa_text(&q, 1));
     assert_null(gqa_image(&q, 2));
     assert_int_equal(gqa_find(&q, "4"), 2);
     assert_int_equal(gqa_find(&q, "3"), -1);
-    assert_int_equal(kind_count(&skipped, "question that is no object"), 2);
+    assert_int_equal(kind_count(&skipped, "question that is not an object"), 2);
     assert_int_equal(kind_count(&skipped, "image outside of the folder"), 1);
     assert_int_equal(kind_count(&skipped, "question without a text"), 1);
     gqa_questions_free(&q);
@@ -197,7 +197,7 @@ static void test_entries(void **state) {
     assert_int_equal(score.tables[GQA_BY_STEPS].count, 1);
     assert_string_equal(score.tables[GQA_BY_STEPS].rows[0].name, "1");
     assert_false(score.metrics[GQA_DISTRIBUTION].present);
-    assert_int_equal(kind_count(&score.skipped, "prediction that is no JSON object"), 2);
+    assert_int_equal(kind_count(&score.skipped, "prediction that is not a JSON object"), 2);
     assert_int_equal(kind_count(&score.skipped, "prediction without an id"), 1);
     gqa_score_free(&score);
 }
@@ -420,7 +420,7 @@ static void test_written(void **state) {
     assert_ok(gqa_attentions_walk(path, take_map, &back, &skipped, &err), &err);
     assert_int_equal(back.count, 300);
     assert_int_equal(skipped.total, 0);
-    /* A failure leaves what was there. */
+    /* A failure leaves the old file. */
     assert_ok(gqa_array_begin(&writer, path, &err), &err);
     assert_int_equal(gqa_array_end(&writer, error_set(&err, "no"), &err), -1);
     assert_ok(gqa_attentions_walk(path, take_map, &back, &skipped, &err), &err);
@@ -449,7 +449,7 @@ static void test_refused(void **state) {
         {"{}", "no questions"},
         {"", "empty"},
         {"hello", "no JSON"},
-        {"{\"1\": {\"question\": ", "cut short"},
+        {"{\"1\": {\"question\": ", "truncated"},
         {"{\"1\": {\"isBalanced\": false}}", "balanced"},
         {"{\"1\": {} \"2\": {}}", "comma"},
     };
@@ -464,7 +464,7 @@ static void test_refused(void **state) {
     assert_message(r, 1, r->folder, "a folder");
 }
 
-/* Files with bytes changed or cut off: a score, or one line that tells. */
+/* Files with changed or missing bytes: a score, or a message of one line. */
 static void test_hostile(void **state) {
     Run *r = *state;
     const char *const names[] = {golden.predictions,  golden.questions,  golden.choices,

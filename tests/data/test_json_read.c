@@ -197,7 +197,7 @@ static void test_kinds(void **state) {
     assert_non_null(strstr(file_kind_hint(tar, sizeof tar), "tar archive"));
 }
 
-/* A pipe that nobody writes to, a folder, a device: refused at once. */
+/* A pipe without a writer, a folder, a device: refused at once. */
 static void test_opening(void **state) {
     (void)state;
     Error err;

@@ -79,7 +79,7 @@ static void test_cut(void **state) {
         pid_t child = fork();
         if (child == 0) _exit(touch_cut(mapped, way & 2));
         assert_int_equal(waitpid(child, &status, 0), child);
-        if (!mapped) { /* nobody's file: as without a handler (a sanitizer has its own) */
+        if (!mapped) { /* no mapped file: as without a handler (a sanitizer has its own) */
             assert_true(WIFSIGNALED(status) || WEXITSTATUS(status) == 1);
             continue;
         }
@@ -92,7 +92,7 @@ static void test_cut(void **state) {
     }
 }
 
-/* One that somebody sends ends the program as before. */
+/* A SIGBUS sent by a process ends the program as before. */
 static void test_sent(void **state) {
     (void)state;
     int status;

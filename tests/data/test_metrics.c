@@ -1,5 +1,5 @@
 /* The metrics against what sacrebleu, rouge-score, NLTK and Python give (tests/golden/scores, made
- * by tests/reference/check_scores.py), and what must hold whatever the texts are. */
+ * by tests/reference/check_scores.py), and properties that hold for any text. */
 #include <math.h>
 
 #include <jansson.h>
@@ -118,7 +118,7 @@ static bool has_option(const json_t *test, const char *name) {
     return false;
 }
 
-/* What stands after an option. */
+/* The argument of an option. */
 static const char *option_value(const json_t *test, const char *name) {
     size_t index;
     json_t *option, *options = json_object_get(test, "options");
@@ -314,7 +314,7 @@ static void test_stems(void **state) {
     }
 }
 
-/* Bytes that are no UTF-8 are read as Python's errors="replace" reads them. */
+/* Invalid UTF-8 is decoded like Python's errors="replace". */
 static void test_broken(void **state) {
     const Golden *g = *state;
     size_t index;

@@ -617,7 +617,7 @@ static void test_copy(void **state) {
     assert_memory_equal(copied, large, 3000000);
     free(copied), free(large);
     assert_refused(file_copy(at("missing"), at("to"), true, &err), &err, "missing", "No such file");
-    assert_refused(file_copy(folder, at("to"), true, &err), &err, folder, "no file");
+    assert_refused(file_copy(folder, at("to"), true, &err), &err, folder, "not a regular file");
     DIR *entries = opendir(folder);
     for (const struct dirent *e; (e = readdir(entries));) assert_null(strstr(e->d_name, ".part"));
     closedir(entries);

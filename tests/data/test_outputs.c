@@ -132,7 +132,7 @@ static void links_are_followed(void **state) {
     temporary_remove(p.folder);
 }
 
-/* ---- What is no regular file. ---- */
+/* ---- Not regular files. ---- */
 
 static void devices_and_fifos_are_written_through(void **state) {
     (void)state;
@@ -150,7 +150,7 @@ static void devices_and_fifos_are_written_through(void **state) {
 
     const char *fifo = in(&p, "fifo");
     assert_int_equal(mkfifo(fifo, 0600), 0);
-    assert_ok(file_write_check(fifo, &p.err), &p.err); /* waits for nobody */
+    assert_ok(file_write_check(fifo, &p.err), &p.err); /* does not wait */
     int fd = open(fifo, O_RDONLY | O_NONBLOCK);
     assert_ok(put(&p, fifo, "through"), &p.err);
     assert_int_equal(read(fd, text, sizeof text), 7);
@@ -193,7 +193,7 @@ static void descriptors_are_written_through(void **state) {
     temporary_remove(p.folder);
 }
 
-/* ---- Permissions, for whom they hold (root becomes nobody). ---- */
+/* ---- Permissions, for a user they apply to (root becomes "nobody"). ---- */
 
 /* 0 if all is as it should be, else the number of what is not. */
 static int protected_child(Place *p) {

@@ -261,7 +261,7 @@ static void test_malformed_arrays(void **state) {
     refuse(&d, "[{" TALK "}", "the file ends after element 1");
     refuse(&d, "[{" TALK "},", "the file ends inside");
     refuse(&d, "[\n {" TALK "},\n  {\"id\": \"1\", \"conv", "line 3, column 3", "element 2",
-           "cut short");
+           "truncated");
     refuse(&d, "[\n {" TALK "},\n  {\"id\": \"1, " TALK "}]", "line 3", "element 2");
     refuse(&d, "[{\"id\": 1]]", "line 1, column 10", "byte 9");
     refuse(&d, "[}]", "element 1");
@@ -425,7 +425,7 @@ static void test_changed_files(void **state) {
     accept(&d, text, 2, 2);
     assert_int_equal(truncate(d.file, (off_t)sizeof text - 9), 0);
     Record record;
-    assert_refused(records_read(d.records, 1, &record, &d.err), &d.err, "shorter");
+    assert_refused(records_read(d.records, 1, &record, &d.err), &d.err, "truncated");
     FILE *f = fopen(d.file, "r+");
     fputs("{{{", f);
     fclose(f);
@@ -610,7 +610,7 @@ static void test_skipped(void **state) {
     assert_int_equal(all.total, 80);
     assert_string_equal(all.kinds[22].first, "first of 22, at a?b");
     assert_int_equal(all.kinds[22].count, 2);
-    assert_string_equal(all.kinds[LAST].kind, "other problems");
+    assert_string_equal(all.kinds[LAST].kind, "other reasons");
     assert_int_equal(all.kinds[LAST].count, 2 * (40 - LAST));
     skipped_add(&other, "kind 3", "third");
     skipped_add(&other, "new", "fourth");
@@ -635,7 +635,7 @@ static void test_skipped(void **state) {
                    "kind 12", "other");
     assert_refused(skipped_check(&cut, 0, 0, &err), &err, "x: 1", "none may be");
     assert_int_equal(skipped_check(&(Skipped){.total = 0}, 0, 0, &err), 0);
-    /* Reasons more than samples, and what is no reason. */
+    /* More reasons than samples, and notes, which do not count. */
     Skipped more = {.total = 0}, sum = {.total = 0};
     skipped_note(&more, "a note", "n%d", 1);
     skipped_add(&more, "bad", "b%d", 1);
@@ -652,7 +652,7 @@ static void test_skipped(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_large_array), /* first: it looks at the peak of memory */
+        cmocka_unit_test(test_large_array), /* first: it measures peak memory */
         cmocka_unit_test(test_conversations),
         cmocka_unit_test(test_pairs),
         cmocka_unit_test(test_text),

@@ -12,7 +12,7 @@
     "\"conversations\": [{\"from\": \"human\", \"value\": \"" question "\"}, {\"from\": " \
     "\"gpt\", \"value\": \"" answer "\"}]"
 
-/* What a record says beyond what can be used is no reason to train on it as something else. */
+/* A record with contents that cannot be used is skipped, not trained on in part. */
 static void test_nothing_is_ignored(void **state) {
     (void)state;
     static const struct {
@@ -30,7 +30,7 @@ static void test_nothing_is_ignored(void **state) {
          "have 2"},
         {"{\"image\": \"a.jpg\", " PARTS("q", "the <image>") "}", "<image> in an answer",
          "answer 1"},
-        {"{\"video\": \"a.mp4\", " TALK "}", "field that is not read", "\"video\", a text"},
+        {"{\"video\": \"a.mp4\", " TALK "}", "field that is not read", "\"video\", a string"},
         {"{\"videos\": [1], " TALK "}", "field that is not read", "an array"},
         {"{\"audio\": {\"x\": 1}, " TALK "}", "field that is not read", "\"audio\""},
         {"{\"system\": \"Be kind\", " TALK "}", "field that is not read", "\"system\""},

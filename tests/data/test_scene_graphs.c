@@ -16,8 +16,8 @@ static int random_below(TestRandom *r, int n) {
 
 /* ---- Geometry. ---- */
 
-/* An image whose red is its x and whose green its y: what preprocessing makes of it tells where
- * each point has come from. */
+/* An image whose red is its x and whose green its y: after preprocessing they show where each point
+ * has come from. */
 static void test_map(void **state) {
     (void)state;
     static uint8_t pixels[200 * 200 * 3];
@@ -230,16 +230,16 @@ static void test_bad_graphs(void **state) {
     }
     /* What makes the rest unreadable. */
     static const char *const broken[][2] = {
-        {"{" GOOD ", \"good.png\": {\"width\": 10, \"hei", "cut short"},
-        {"{" GOOD, "cut short"},
-        {"{" GOOD ",", "cut short"},
-        {"{\"good.png\"", "cut short"},
-        {"{\"good.png\": ", "cut short"},
-        {"{\"good.png\": }", "value was expected"},
+        {"{" GOOD ", \"good.png\": {\"width\": 10, \"hei", "truncated"},
+        {"{" GOOD, "truncated"},
+        {"{" GOOD ",", "truncated"},
+        {"{\"good.png\"", "truncated"},
+        {"{\"good.png\": ", "truncated"},
+        {"{\"good.png\": }", "expected a value"},
         {"{\"good.png\" {}}", "colon"},
         {"{" GOOD " " GOOD "}", "comma or }"},
         {"{" GOOD ",}", "after the comma"},
-        {"{17: {}}", "name was expected"},
+        {"{17: {}}", "expected a member"},
         {"{\"a\xff\": {}}", "0xff"},
         {"{" GOOD "} 5", "text after the end"},
         {"{\"good.png\": [1}}", "malformed"},

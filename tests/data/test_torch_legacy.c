@@ -68,7 +68,7 @@ static void test_cut(void **state) {
     }
 }
 
-/* Any byte changed: refused with a message, or read within the file (a sanitizer would tell). */
+/* Any byte changed: refused with a message, or read within the file (a sanitizer checks). */
 static void test_changed(void **state) {
     (void)state;
     TestRandom random = {14};
@@ -115,7 +115,7 @@ static void test_refused(void **state) {
     replace("M\351\3", "M\352\3", "unknown protocol");
     replace("little_endian\x71\2\x88", "little_endian\x71\2\x89", "big-endian");
     replace("FloatStorage", "EvilStorage\n", "nothing was executed");
-    /* Pickles that are no files of torch.save. */
+    /* Pickles that torch.save did not write. */
     save(at("bare.bin"), "\x80\2}q\1.", 6);
     assert_refused(open_path(at("bare.bin"), &err), &err, "bare.bin", "bare pickle");
 }

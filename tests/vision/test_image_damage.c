@@ -330,12 +330,12 @@ static void test_names_in_data(void **state) {
         {name, {"head", "/tail.png", "no such file"}},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        const char *kind = image_file_problem(text, sizeof text, folder, cases[i].image);
+        const char *kind = image_file_check(text, sizeof text, folder, cases[i].image);
         assert_non_null(kind);
         for (int w = 0; w < 3 && cases[i].words[w]; w++)
             if (!strstr(text, cases[i].words[w])) fail_msg("%s lacks %s", text, cases[i].words[w]);
     }
-    assert_null(image_file_problem(text, sizeof text, folder, "one.png"));
+    assert_null(image_file_check(text, sizeof text, folder, "one.png"));
     temporary_remove(folder);
 }
 
