@@ -1,4 +1,4 @@
-/* train.c - the command: settings in, a run of the trainer out. */
+/* train.c - the command: reads the settings and runs the trainer. */
 #include "apps/commands.h"
 #include "apps/cli/report.h"
 #include "apps/train/settings.h"

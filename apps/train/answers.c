@@ -1,10 +1,10 @@
-/* What the model answers to held-out prompts while it is being trained. */
+/* Decodes answers to held-out prompts during training. */
 #include <stdlib.h>
 
 #include "apps/cli/report.h"
 #include "apps/train/trainer.h"
 
-enum { ANSWER_STEPS = 10 }; /* enough to see whether it learns; 50 are for answering */
+enum { ANSWER_STEPS = 10 }; /* enough to see progress; inference uses 50 */
 
 /* The first turns of some units, ready to be decoded. */
 typedef struct Held {
@@ -35,7 +35,7 @@ static int held_image(const LoaderConfig *c, int64_t unit, Held *h, int i, Error
     return 0;
 }
 
-/* One more, unless its record or its image cannot be read any more. */
+/* Adds one, unless its record or image can no longer be read. */
 static int held_unit(const LoaderConfig *c, int64_t unit, Held *h, Error *err) {
     int i = h->count;
     const Example *example;

@@ -25,7 +25,7 @@ static bool exists(const char *path) {
     return access(path, F_OK) == 0;
 }
 
-/* The step in a checkpoint's name; -1 for other names, those of unfinished ones among them. */
+/* The step in a checkpoint's name; -1 for other names, including partial ones. */
 static int64_t name_step(const char *name) {
     size_t n = strlen(CHECKPOINT_NAME);
     if (strncmp(name, CHECKPOINT_NAME, n)) return -1;
@@ -69,7 +69,7 @@ static int64_t *list_steps(const char *run, int *count) {
 
 static const char *const part_keys[4] = {"vision", "projector", "language", "length"};
 
-/* The hash of all else in it. */
+/* The hash of its other members. */
 static int state_hash(char hex[FILE_HASH_SIZE], const json_t *state, Error *err) {
     json_t *rest = json_copy((json_t *)state);
     if (rest) json_object_del(rest, "sha256");
@@ -87,7 +87,7 @@ static json_t *state_json(const TrainState *s, const char *run, const json_t *fi
         json_object_set_new(types, part_keys[i], json_string(dtype_name(s->compute[i])));
     char seconds[32], open_loss[32], open_norm[32], hash[FILE_HASH_SIZE];
     snprintf(seconds, sizeof seconds, "%.17g", s->seconds);
-    /* As text with all their digits: what comes back must be the same number. */
+    /* As text with all digits, to restore the same numbers. */
     snprintf(open_loss, sizeof open_loss, "%.17g", s->open_loss);
     snprintf(open_norm, sizeof open_norm, "%.17g", s->open_norm);
     json_t *json = json_pack(
@@ -131,7 +131,7 @@ static int state_unpack(const json_t *json, TrainState *s, const char **run, jso
             "compute", &types, "files", files))
         return error_set(err, "%s", e.text);
     if (step < 0 || epoch < 0 || index < 0 || skipped < 0 || skipped > step)
-        return error_set(err, "step %lld, expected no negative one", (long long)step);
+        return error_set(err, "step %lld, expected 0 or more", (long long)step);
     *s = (TrainState){.step = step,
                       .epoch = epoch,
                       .index = index,
@@ -149,7 +149,7 @@ static int state_unpack(const json_t *json, TrainState *s, const char **run, jso
     return 0;
 }
 
-/* The state in a checkpoint, whose JSON is to be released after it. */
+/* Reads the state of a checkpoint; the caller releases its JSON. */
 static int state_read(const char *folder, json_t **json, TrainState *s, const char **run,
                       json_t **files, Error *err) {
     char hash[FILE_HASH_SIZE];
@@ -161,7 +161,7 @@ static int state_read(const char *folder, json_t **json, TrainState *s, const ch
         status = error_context(err, "%s: not the state of a training run", path);
     if (status == 0) status = state_hash(hash, *json, err);
     if (status == 0 && (!wanted || strcmp(wanted, hash)))
-        status = error_set(err, "%s: it is damaged: its SHA-256 is not the one in it", path);
+        status = error_set(err, "%s: damaged: its SHA-256 differs from the one it holds", path);
     if (status) {
         json_decref(*json);
         *json = NULL;
@@ -186,7 +186,7 @@ static void tell_check(const TrainCheckpoints *c, const char *folder, const json
     free(text);
 }
 
-/* Looks through a checkpoint. 0: it is whole; 1: it is damaged (*err says how); -1: an error. */
+/* Verifies a checkpoint. 0: it is intact; 1: it is damaged (*err says how); -1: an error. */
 static int inspect_through(TrainCheckpoints *c, const char *folder, int64_t step, TrainState *state,
                            Error *err) {
     json_t *json, *files;
@@ -197,9 +197,8 @@ static int inspect_through(TrainCheckpoints *c, const char *folder, int64_t step
     }
     int status = 0;
     if (strcmp(run, c->run->id))
-        status =
-            error_set(err, "%s: it is of another run (%.8s..., this one is %.8s...): move it away",
-                      folder, run, c->run->id);
+        status = error_set(err, "%s: it is of run %.8s..., and this is run %.8s...: move it away",
+                           folder, run, c->run->id);
     else if (state->step != step) {
         error_set(err, "%s: its state is that of step %" PRId64 ": the folder was renamed", folder,
                   state->step);
@@ -218,7 +217,7 @@ static int inspect_through(TrainCheckpoints *c, const char *folder, int64_t step
     return status;
 }
 
-/* A damaged checkpoint loses its name but stays: another one of its step will be written. */
+/* Renames a damaged checkpoint, since another one of its step will be written. */
 static int set_aside(TrainCheckpoints *c, int64_t step, const Error *why, Error *err) {
     char *folder = step_folder(c->run->path, step, err), *to = NULL;
     int status = folder ? 0 : -1;
@@ -242,7 +241,7 @@ static int set_aside(TrainCheckpoints *c, int64_t step, const Error *why, Error 
     return status;
 }
 
-/* The newest undamaged one of `steps`, into c->last; *at is its place, `count` if there is none. */
+/* The newest undamaged one of `steps`, into c->last; *at is its index, `count` if there is none. */
 static int choose(TrainCheckpoints *c, const int64_t *steps, int count, TrainState *state,
                   Error *why, int *at, Error *err) {
     int status = 1;
@@ -266,7 +265,7 @@ int train_checkpoints_open(TrainCheckpoints *c, RunFolder *run, TrainNote note, 
     int status = why ? choose(c, steps, count, state, why, &at, err)
                      : error_set(err, "%s: out of memory", run->path);
     if (status == 0 && count > 0 && at == count)
-        status = error_set(err, "%s; there is no undamaged checkpoint to resume from", why[0].text);
+        status = error_set(err, "%s; no undamaged checkpoint to resume from", why[0].text);
     for (int i = 0; status == 0 && i < at; i++) status = set_aside(c, steps[i], &why[i], err);
     free(steps), free(why);
     if (status) train_checkpoints_close(c);
@@ -288,7 +287,7 @@ int64_t train_checkpoints_newest(const RunFolder *run) {
 
 /* ---- The tables of numbers. ---- */
 
-/* What the optimiser walks over, each in a file of its own. */
+/* The parameter tables of the optimizer, each in its own file. */
 static const char *table_name(const TrainModel *t, const Params *params) {
     const Model *m = &t->model;
     return params == &m->vision.params      ? "vision"
@@ -334,7 +333,7 @@ typedef struct Writing {
     const TrainModel *t;
     const TrainSettings *settings;
     const char *to;
-    const char *before; /* the checkpoint before; NULL: there is none */
+    const char *before; /* the previous checkpoint; NULL: none */
 } Writing;
 
 /* The file `name` of a part: that of the checkpoint before, since the one that a resumed run was
@@ -376,8 +375,7 @@ static Dtype saved_type(const TrainSettings *s, const TrainModel *t, const Model
     return part->checkpoint ? part->stored : t->model.language.stored;
 }
 
-/* A part's weights. One that does not change is written once, and then it is the same file under
- * several names. */
+/* A part's weights. A frozen part is written once and then hard-linked. */
 static int weights_write(const Writing *w, const ModelPart *part, PartDuty duty, const char *name,
                          Error *err) {
     Dtype dtype = saved_type(w->settings, w->t, part, duty);
@@ -411,7 +409,7 @@ static int folder_write(const Writing *w, const ModelPart *part, PartDuty duty, 
     return status;
 }
 
-/* What the stage `segment` trains over the tower. */
+/* The layer that the stage `segment` trains on top of the tower. */
 static int head_write(const Writing *w, Error *err) {
     const TrainModel *t = w->t;
     bool narrow = w->settings->save_dtype == DTYPE_BF16;
@@ -426,7 +424,7 @@ static int head_write(const Writing *w, Error *err) {
         MODEL_SEGMENT ".json", err);
 }
 
-/* Bytes of a part in a checkpoint: weights as they are saved, masters and two moments in f32. */
+/* Bytes of a part in a checkpoint: saved weights, masters and two moments in f32. */
 static uint64_t part_bytes(const TrainSettings *s, const TrainModel *t, const ModelPart *part,
                            PartDuty duty, bool first) {
     if (!part->present) return 0;
@@ -449,7 +447,7 @@ uint64_t train_checkpoint_bytes(const TrainModel *t, const TrainSettings *s, boo
 static int model_write(const Writing *w, Error *err) {
     const TrainModel *t = w->t;
     const Model *m = &t->model;
-    /* Training may have changed which languages it translates. */
+    /* Training may have changed the languages it translates. */
     if (t->language == DUTY_TRAIN || t->has_lora) json_object_del(m->settings, "languages");
     TRY(model_write_settings(m->settings, m->parts.attention,
                              m->vision.present ? &m->vit.config : NULL, w->to, err));
@@ -463,7 +461,7 @@ static int model_write(const Writing *w, Error *err) {
 
 /* ---- A checkpoint. ---- */
 
-/* Whether a checkpoint is of this run: one that cannot be read belongs to none. */
+/* Whether a checkpoint belongs to this run; an unreadable one does not. */
 static bool is_own(const RunFolder *run, const char *folder) {
     json_t *json, *files;
     TrainState state;
@@ -528,7 +526,7 @@ int train_checkpoint_write(TrainCheckpoints *c, const TrainModel *t, const Train
     char *folder = step_folder(c->run->path, state->step, err);
     if (!folder) return -1;
     int status = 0;
-    /* A run that is resumed where it ended has its last checkpoint. */
+    /* A run resumed at its end already has its last checkpoint. */
     if (!c->last || strcmp(c->last, folder)) status = write_new(c, &w, state, folder, err);
     free(folder);
     if (status)
@@ -548,7 +546,7 @@ static int publish_file(const char *from, const char *to, const char *name, Erro
     return status;
 }
 
-/* What the manifest names, as hard links where that can be. */
+/* Copies the files of the manifest, as hard links where possible. */
 static int publish_files(const char *from, const char *to, const json_t *model, Error *err) {
     static const char *const folders[] = {"language", "vision"};
     const char *name;

@@ -8,11 +8,11 @@
 
 enum { RECORDS_AT_ONCE = 1024, NAME_SIZE = 256 };
 
-/* What came of one record, kept until its place in the order has come. */
+/* The result of one record, kept until its turn. */
 typedef struct Scanned {
     BatchUnit *units;
     int count;
-    Skipped *skipped; /* NULL if there were none, and no notes */
+    Skipped *skipped; /* NULL: nothing skipped or noted */
 } Scanned;
 
 static int file_of(const Dataset *d, int64_t record) {
@@ -21,7 +21,7 @@ static int file_of(const Dataset *d, int64_t record) {
     return f;
 }
 
-/* "pairs.jsonl: id 17"; without an id its number among the file's usable records. */
+/* "pairs.jsonl: id 17"; without an id, its number among the file's usable records. */
 static void record_name(char *name, size_t size, const Records *file, const Record *record,
                         int64_t index) {
     int64_t begin = 0, end;
@@ -48,7 +48,7 @@ static int scan_record(const Dataset *d, int file, int64_t index, Examples *exam
     char name[NAME_SIZE];
     record_name(name, sizeof name, d->files[file], &record, index);
     int status = examples_make(examples, &record, &d->options.example, name, skipped, err);
-    /* The scan of the file has counted it already. */
+    /* Already counted by the scan of the file. */
     if (records_flawed(d->files[file], index)) skipped->total = 0;
     if (status == 0 && examples->count > 0) {
         out->units = calloc((size_t)examples->count, sizeof *out->units);
@@ -66,7 +66,7 @@ static int scan_record(const Dataset *d, int file, int64_t index, Examples *exam
     return status;
 }
 
-/* Records [first, first + count) of a file, in parallel; each result in its place. */
+/* Records [first, first + count) of a file, in parallel, results in order. */
 static int scan_some(const Dataset *d, int file, int64_t first, int count, Scanned *scanned,
                      Error *err) {
     int failed = 0;
@@ -157,7 +157,7 @@ static int add_file(Dataset *d, const char *path, int64_t bytes, uint64_t hash, 
     return 0;
 }
 
-/* Which records of a file were found bad when it was opened. */
+/* Marks the records of a file that were counted as bad when it was opened. */
 static int mark_flawed(Dataset *d, int file, Error *err) {
     const Records *records = d->files[file];
     int64_t first = d->first_record[file], count = records_count(records);
@@ -209,7 +209,7 @@ static int open_files(Dataset *d, const char *const *paths, int count, Error *er
     TRY(skipped_check(&d->skipped, d->samples, d->options.max_bad_fraction, err));
     if (d->count > 0) return 0;
     return error_set(err, "%s: nothing in it to train on%s%s", paths[0],
-                     d->skipped.kind_count ? "; the first problem: " : "",
+                     d->skipped.kind_count ? "; the first skipped: " : "",
                      d->skipped.kind_count ? d->skipped.kinds[0].first : "");
 }
 
@@ -276,7 +276,7 @@ int dataset_unit(const Dataset *d, int64_t unit, Record *record, Examples *examp
                  const Example **example, Error *err) {
     const BatchUnit *u = &d->units[unit];
     int file = file_of(d, u->record);
-    Skipped ignored = {0}; /* they were counted in the scan */
+    Skipped ignored = {0}; /* already counted by the scan */
     char name[NAME_SIZE];
     int64_t index = u->record - d->first_record[file];
     TRY(records_read(d->files[file], index, record, err));
@@ -287,5 +287,5 @@ int dataset_unit(const Dataset *d, int64_t unit, Record *record, Examples *examp
             *example = &examples->items[i];
             return 0;
         }
-    return error_set(err, "%s is not what it was: the data changed while it was in use", name);
+    return error_set(err, "%s has changed: the data must not change during training", name);
 }

@@ -1,10 +1,10 @@
-/* dataset_files.h - RUN/data.json: which files a run was trained on, and what of them was used.
- * (What --resume compares is in each checkpoint's state.)
+/* dataset_files.h - RUN/data.json: the files that a run was trained on, and how many of their
+ * records were used. (--resume compares the state of each checkpoint instead.)
  *
  *   {"files": [{"path", "bytes", "hash"}],      of their contents
- *    "records": all that were looked at, "used": examples,
+ *    "records": all that were read, "used": examples,
  *    "skipped": {kind: {"count", "first"}},     records that could not be used
- *    "notes": {kind: {"count", "first"}},       long prompts, for one
+ *    "notes": {kind: {"count", "first"}},       long prompts, for example
  *    "valid": the same of --valid}
  */
 #ifndef EASYFIRST_APPS_TRAIN_DATASET_FILES_H

@@ -4,11 +4,11 @@
 #include <math.h>
 #include <stdlib.h>
 
-enum { PIECE = 1 << 18 }; /* values looked at together */
+enum { PIECE = 1 << 18 }; /* values checked at once */
 
 typedef struct Count {
     int64_t all, wrong, first;
-    float value; /* of the first wrong one */
+    float value; /* of the first non-finite one */
 } Count;
 
 static int count_values(const Params *params, const Param *p, float *piece, Count *count,
@@ -26,7 +26,7 @@ static int count_values(const Params *params, const Param *p, float *piece, Coun
     return 0;
 }
 
-/* The first parameter of a table that has such a value; NULL: all is well. */
+/* The first parameter of a table with such a value; NULL: none. */
 static int table_check(const Params *params, float *piece, const Param **found, Count *count,
                        Error *err) {
     *found = NULL;
@@ -39,15 +39,15 @@ static int table_check(const Params *params, float *piece, const Param **found, 
     return 0;
 }
 
-/* The name of a parameter in the file that it came from. */
+/* The name of a parameter in its file. */
 static const char *name_in_file(const ModelPart *part, const Param *p) {
     const CheckpointTensor *source =
         part && part->sources.tensors ? part->sources.tensors[p - part->params.items] : NULL;
     return source ? source->name : p->name;
 }
 
-static int tell(const TrainModel *t, const Params *params, const ModelPart *part, const Param *p,
-                const Count *count, const char *resumed, Error *err) {
+static int report(const TrainModel *t, const Params *params, const ModelPart *part, const Param *p,
+                  const Count *count, const char *resumed, Error *err) {
     bool trained = p->offset >= 0;
     char *table = resumed && trained ? train_checkpoint_table(t, params, resumed, err) : NULL;
     if (resumed && trained && !table) return -1;
@@ -82,7 +82,7 @@ int train_model_check_finite(const TrainModel *t, const char *resumed, bool *fou
     };
     *found = false;
     float *piece = malloc(PIECE * sizeof *piece);
-    if (!piece) return error_set(err, "out of memory for a look at the weights");
+    if (!piece) return error_set(err, "out of memory for checking the weights");
     int status = 0;
     for (size_t i = 0; i < sizeof tables / sizeof tables[0] && status == 0 && !*found; i++) {
         const Param *p = NULL;
@@ -91,7 +91,7 @@ int train_model_check_finite(const TrainModel *t, const char *resumed, bool *fou
         status = table_check(tables[i].params, piece, &p, &count, err);
         if (status || !p) continue;
         *found = true;
-        status = tell(t, tables[i].params, tables[i].part, p, &count, resumed, err);
+        status = report(t, tables[i].params, tables[i].part, p, &count, resumed, err);
     }
     free(piece);
     return status;

@@ -8,9 +8,9 @@
 #include "apps/train/loader_scenes.h"
 #include "kernels/random.h"
 
-enum { NOISE_STREAM = 0x6e6f6973 /* "nois": a step's noise has streams of its own */ };
+enum { NOISE_STREAM = 0x6e6f6973 /* "nois": a step's noise has its own streams */ };
 
-/* One unit while its step is put together. */
+/* One unit while its step is built. */
 typedef struct Loaded {
     Record record;
     Examples examples;
@@ -18,7 +18,7 @@ typedef struct Loaded {
     float *pixels;
     uint64_t stream;
     bool bad;
-    char problem[64], text[400]; /* if bad */
+    char kind[64], text[400]; /* if bad */
 } Loaded;
 
 static void loaded_free(Loaded *l) {
@@ -31,17 +31,17 @@ static void loaded_free(Loaded *l) {
 
 static void loaded_bad(Loaded *l, const char *kind, const Error *err) {
     l->bad = true;
-    snprintf(l->problem, sizeof l->problem, "%s", kind);
+    snprintf(l->kind, sizeof l->kind, "%s", kind);
     snprintf(l->text, sizeof l->text, "%.399s", err->text);
 }
 
-/* Trouble with one image is that unit's alone. */
+/* A bad image affects only its unit. */
 static int load_image(const LoaderConfig *c, int64_t unit, Loaded *l, Error *err) {
-    char path[4096]; /* PATH_MAX: the system opens no longer one */
+    char path[4096]; /* PATH_MAX: longer paths cannot be opened */
     int width, height;
     Error bad = {{0}};
     if (!records_image_path(dataset_file(c->dataset, unit), &l->record, path, sizeof path, &bad))
-        TRY(loader_picture(c, path, &l->pixels, &width, &height, &bad, err));
+        TRY(loader_image(c, path, &l->pixels, &width, &height, &bad, err));
     if (!l->pixels) loaded_bad(l, "unreadable image", &bad);
     return 0;
 }
@@ -75,7 +75,7 @@ static int load_units(const LoaderConfig *c, const BatchPlan *plan, int64_t epoc
     return failed ? -1 : 0;
 }
 
-/* The items [first, ...) that fit one pass; returns how many. */
+/* Returns how many of the items [first, ...) fit into one micro-batch. */
 static int pass_length(const LoaderConfig *c, const PackingItem *items, int count, int first) {
     TrainSizes sum = {0};
     int n = 0;
@@ -121,8 +121,8 @@ int loader_make_step(const LoaderConfig *c, const BatchPlan *plan, int64_t epoch
     for (int64_t i = 0; i < count && status == 0; i++) {
         const Loaded *l = &loaded[i];
         if (l->bad) {
-            loader_problem(c->dataset, plan->order[plan->step_begin[index] + i], &step->skipped,
-                           l->problem, l->text);
+            loader_count_bad(c->dataset, plan->order[plan->step_begin[index] + i], &step->skipped,
+                             l->kind, l->text);
             continue;
         }
         items[used++] = (PackingItem){l->example, l->pixels, l->stream};
@@ -170,7 +170,7 @@ static int make_steps(void *user, Prefetch *prefetch, Error *err) {
     BatchPlan plan = {0};
     int status = 0;
     for (int64_t n = c->first_step; n < c->end_step && status == 0; n++) {
-        /* A plan is made when it is needed; several epochs may pass if one has no step left. */
+        /* Plans are made on demand; epochs without a remaining step are skipped. */
         while (status == 0 && (!plan.order || index >= plan.steps)) {
             if (plan.order) epoch++, index = 0;
             batches_free(&plan);
@@ -192,8 +192,8 @@ static int make_steps(void *user, Prefetch *prefetch, Error *err) {
     return status;
 }
 
-/* The records that came before the first step were counted then, by the part of the run that met
- * them: if one is trouble now it is named, and not counted again. */
+/* Records before the first step were counted by the earlier part of the run: a bad one is named
+ * now, and not counted again. */
 static int mark_met(const LoaderConfig *c, Error *err) {
     const Dataset *d = c->dataset;
     bool all = c->epoch > 0 && !c->batches.weights; /* each unit once an epoch */

@@ -5,19 +5,19 @@
 
 #include "data/files/path.h"
 
-/* One image while its step is put together. */
+/* One image while its step is built. */
 typedef struct Loaded {
-    float *pixels; /* NULL: it could not be used */
+    float *pixels; /* NULL: unusable */
     int32_t *labels;
-    const char *kind; /* of the problem, if there was one */
-    Error problem;
+    const char *kind; /* of the reason, if unusable */
+    Error bad;
 } Loaded;
 
 static int grid_patches(const LoaderConfig *c) {
     return c->grid * c->grid;
 }
 
-/* Where the patches' centres lie in the image's own pixels. */
+/* The patch centers in the image's own pixels. */
 static int label_scene(const LoaderConfig *c, const Scene *scene, Loaded *l, Error *err) {
     PreprocessMap map;
     double step = (double)c->preprocess.size / c->grid;
@@ -40,12 +40,12 @@ static int load_scene(const LoaderConfig *c, int64_t unit, Loaded *l, Error *err
     l->kind = "unreadable image";
     char *path = path_join(graphs->images, scene->image, err);
     if (!path) return -1;
-    int status = loader_picture(c, path, &l->pixels, &width, &height, &l->problem, err);
+    int status = loader_image(c, path, &l->pixels, &width, &height, &l->bad, err);
     bool same = status == 0 && l->pixels && width == scene->width && height == scene->height;
     if (status == 0 && l->pixels && !same) {
         l->kind = "image of another size";
-        error_set(&l->problem, "%s has %dx%d pixels, but its boxes are for %dx%d", path, width,
-                  height, scene->width, scene->height);
+        error_set(&l->bad, "%s has %dx%d pixels, but its boxes are for %dx%d", path, width, height,
+                  scene->width, scene->height);
     }
     free(path);
     if (same) return label_scene(c, scene, l, err);
@@ -103,7 +103,7 @@ static int step_pack(const LoaderConfig *c, const Loaded *loaded, int count, Loa
     if (!step->passes) return error_set(err, "out of memory for a training step");
     for (int i = 0; i < count; i++)
         for (int p = 0; p < patches; p++) step->targets += loaded[i].labels[p] >= 0;
-    if (!step->targets) return 0; /* held-out images full of what is not known */
+    if (!step->targets) return 0; /* held-out images with unknown classes only */
     for (int first = 0; first < count; first += most) {
         int images = count - first < most ? count - first : most;
         TrainBatch *pass = &step->passes[step->pass_count++];
@@ -124,8 +124,8 @@ int loader_make_scenes(const LoaderConfig *c, const BatchPlan *plan, int64_t epo
     int used = 0;
     for (int64_t i = 0; i < count && status == 0; i++) {
         if (!loaded[i].pixels) {
-            loader_problem(c->dataset, plan->order[first + i], &step->skipped, loaded[i].kind,
-                           loaded[i].problem.text);
+            loader_count_bad(c->dataset, plan->order[first + i], &step->skipped, loaded[i].kind,
+                             loaded[i].bad.text);
             continue;
         }
         Loaded good = loaded[i];

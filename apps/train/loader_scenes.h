@@ -6,9 +6,9 @@
 
 #include "apps/train/loader_step.h"
 
-/* loader_make_step of scene graphs. A pass has images and pixels; its targets are all of their
- * patches, target_ids the classes (-1: none), weights one for all of them: 1 / patches of the step
- * that have a class. Its tokens are the rows of the tower, its `smoothing` that of the noise. */
+/* loader_make_step for scene graphs. A micro-batch has images and pixels; its targets are all of
+ * their patches, target_ids the classes (-1: none), all weights 1 / patches of the step that have a
+ * class. Its tokens are the rows of the tower, its `smoothing` that of the noise. */
 int loader_make_scenes(const LoaderConfig *config, const BatchPlan *plan, int64_t epoch,
                        int64_t index, LoaderStep *step, Error *err);
 

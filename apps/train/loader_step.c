@@ -2,8 +2,8 @@
 
 #include <stdlib.h>
 
-int loader_picture(const LoaderConfig *c, const char *path, float **pixels, int *width, int *height,
-                   Error *bad, Error *err) {
+int loader_image(const LoaderConfig *c, const char *path, float **pixels, int *width, int *height,
+                 Error *bad, Error *err) {
     Image image;
     *pixels = NULL;
     *bad = (Error){{0}};
@@ -19,8 +19,8 @@ int loader_picture(const LoaderConfig *c, const char *path, float **pixels, int 
     return status;
 }
 
-void loader_problem(const Dataset *dataset, int64_t unit, Skipped *skipped, const char *kind,
-                    const char *what) {
+void loader_count_bad(const Dataset *dataset, int64_t unit, Skipped *skipped, const char *kind,
+                      const char *what) {
     unsigned char *counted = &dataset->counted[dataset->units[unit].record];
     if (*counted & RECORD_MET) return;
     (*counted & RECORD_BAD ? skipped_more : skipped_add)(skipped, kind, "%s", what);

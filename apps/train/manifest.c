@@ -11,14 +11,14 @@
 
 #define STATE_FILE "training/state.json"
 
-enum { MOST_DEPTH = 4 }; /* of a model's folder: more is none of ours */
+enum { MOST_DEPTH = 4 }; /* of a model folder: deeper ones are not ours */
 
 /* ---- Walking over files. ---- */
 
 typedef struct Walk {
     const char *folder;
     int (*file)(struct Walk *walk, const char *name, const char *path, Error *err);
-    bool hidden; /* are seen, too */
+    bool hidden; /* are included */
     /* manifest_make */
     const char *before;
     const json_t *known;
@@ -64,7 +64,7 @@ static int walk_folder(Walk *w, const char *within, int depth, Error *err) {
 
 /* ---- Making. ---- */
 
-/* The hash that is known of the same file (one inode) in the folder before; NULL: none. */
+/* The known hash of the same file (by inode) in the previous folder; NULL: none. */
 static const char *hash_known(const Walk *w, const char *name, const struct stat *info) {
     struct stat old;
     const char *hash =

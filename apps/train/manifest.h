@@ -1,5 +1,5 @@
-/* manifest.h - which files a folder has: name, size and SHA-256 of each, so that damage is found
- * before it is used and a folder is known again before it is replaced.
+/* manifest.h - the files of a folder, with size and SHA-256 of each, so that damage is found before
+ * use and a folder is identified before it is replaced.
  *
  * A manifest is a JSON object, {"language/config.json": {"size": 31, "sha256": "..."}, ...}; names
  * are paths within the folder. Hidden files (".x") and training/state.json, which holds the
@@ -15,15 +15,15 @@
 #include "kernels/error.h"
 
 /* Of all files in `folder`. A file that is also one of `before` (a hard link, under the same name;
- * NULL: no such folder) has the hash that `known` tells of it and is not read again. NULL on
- * failure; json_decref it. */
+ * NULL: no such folder) has its hash in `known` and is not read again. NULL on failure; json_decref
+ * it. */
 json_t *manifest_make(const char *folder, const char *before, const json_t *known, Error *err);
 
-/* 0: the folder has these files with these contents; 1: it differs, and *err says in what; -1: that
- * could not be found out. With `exact` a file too many (a hidden one, too) is a difference. */
+/* 0: the folder has these files with these contents; 1: it differs, and *err says how; -1: it could
+ * not be read. With `exact` an extra file (a hidden one, too) is a difference. */
 int manifest_check(const json_t *manifest, const char *folder, bool exact, Error *err);
 
-/* The part of a checkpoint's manifest that makes a model folder: all but training/. NULL without
+/* The part of a checkpoint's manifest that makes a model folder: all but training/. NULL: out of
  * memory. */
 json_t *manifest_of_model(const json_t *manifest);
 

@@ -42,7 +42,7 @@ static double *number_at(TrainPoint *p, int i) {
     return (double *)((char *)p + numbers[i].offset);
 }
 
-/* A number that is none is left out: JSON has no word for it. */
+/* Non-finite numbers are left out: JSON cannot represent them. */
 static char *point_line(const TrainPoint *point) {
     TrainPoint p = *point;
     json_t *object = json_object();
@@ -83,13 +83,12 @@ static int point_add(TrainReport *r, const TrainPoint *point, Error *err) {
 
 /* ---- Opening. ---- */
 
-/* What a crash leaves: a last line without its end, or bytes that never came to the disk. */
+/* What a crash leaves: an incomplete last line, or bytes that never reached the disk. */
 static bool is_torn(const char *line, size_t size) {
     return !size || line[size - 1] != '\n' || memchr(line, 0, size);
 }
 
-/* The lines of an earlier part of the run, as far as they are of steps up to `step`,
- * into `kept`. */
+/* The lines of an earlier part of the run, for steps up to `step`, into `kept`. */
 static int metrics_read(TrainReport *r, FILE *in, int64_t step, FILE *kept, Error *err) {
     char *line = NULL;
     size_t capacity = 0;
@@ -102,7 +101,7 @@ static int metrics_read(TrainReport *r, FILE *in, int64_t step, FILE *kept, Erro
             r->dropped++;
             if (!is_torn(line, (size_t)size))
                 status = error_set(err,
-                                   "%s: line %lld is no line of metrics; repair it, or move "
+                                   "%s: line %lld is not a line of metrics; repair it, or move "
                                    "the file away",
                                    r->path, (long long)number);
             continue;
@@ -154,7 +153,7 @@ int train_report_open(TrainReport *r, const char *folder, int64_t step, int64_t 
 
 /* ---- Appending. ---- */
 
-/* All of `text` or nothing of it. */
+/* Appends all of `text` or nothing. */
 static int append(TrainReport *r, const char *text) {
     size_t size = strlen(text);
     for (size_t done = 0; done < size;) {
@@ -205,7 +204,7 @@ void train_report_close(TrainReport *r) {
 
 /* ---- The progress line. ---- */
 
-/* Text at the end of a line being made; what does not fit is cut. */
+/* Appends text to a line; what does not fit is cut. */
 static void add(char *line, size_t size, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 static void add(char *line, size_t size, const char *format, ...) {
@@ -216,7 +215,7 @@ static void add(char *line, size_t size, const char *format, ...) {
     va_end(args);
 }
 
-/* Seconds for the steps that are left, at the pace of the last points; NaN: unknown. */
+/* Seconds for the remaining steps, at the pace of the last points; NaN: unknown. */
 static double time_left(const TrainReport *r) {
     enum { LOOK_BACK = 20 };
     if (!r->count) return NAN;
@@ -287,19 +286,19 @@ int train_report_point(TrainReport *r, const TrainPoint *point, Error *err) {
     bool written = write_kept(r) == 0;
     int reason = errno;
     if (!r->quiet) line_print(r, point);
-    if (!written && !r->told) {
+    if (!written && !r->reported) {
         if (r->pending) fputc('\n', stderr);
         r->pending = false;
         report_error("train: %s: %s: its lines are kept, and written when that is possible",
                      r->path, strerror(reason));
-        r->told = true;
+        r->reported = true;
     }
     return 0;
 }
 
 /* ---- The curve. ---- */
 
-/* Pixels of the image, of the plot of losses, and of the plot of rates under it. */
+/* Pixels of the figure, of the plot of losses, and of the plot of learning rates below it. */
 enum {
     WIDTH = 960,
     HEIGHT = 600,
@@ -311,7 +310,7 @@ enum {
     RATE_BOTTOM = 548
 };
 
-/* Points of a path at most: more could not be told apart, and the file would grow with the run. */
+/* Maximum points of a path: more are indistinguishable, and the file would grow with the run. */
 enum { PATH_POINTS = 1000, VALID_POINTS = 200, TICKS = 16 };
 
 typedef struct Series {
@@ -324,7 +323,7 @@ static void series_free(Series *s) {
     *s = (Series){0};
 }
 
-/* The points that have the number at `offset`, as at most `most` means of neighbours. */
+/* The points with a value at `offset`, averaged over neighbors to at most `most`. */
 static int series_make(Series *s, const TrainReport *r, size_t offset, int most, Error *err) {
     *s = (Series){0};
     int n = 0;
@@ -342,7 +341,7 @@ static int series_make(Series *s, const TrainReport *r, size_t offset, int most,
         double y = *(const double *)((const char *)&r->points[i] + offset);
         if (!isfinite(y)) continue;
         int b = (int)((int64_t)k * bins / n);
-        /* Point k is in bin b, which has the points from first on. */
+        /* Point k is in bin b, which begins at point `first`. */
         int64_t first = ((int64_t)b * n + bins - 1) / bins;
         int64_t end = ((int64_t)(b + 1) * n + bins - 1) / bins;
         s->x[b] += (double)r->points[i].step / (double)(end - first);
@@ -352,7 +351,7 @@ static int series_make(Series *s, const TrainReport *r, size_t offset, int most,
     return 0;
 }
 
-/* Means over a window of a twenty-fifth of the curve, centred; at the ends, what there is of it. */
+/* Means over a centered window of a twenty-fifth of the curve, shorter at the ends. */
 static int series_smooth(Series *out, const Series *in, Error *err) {
     *out = (Series){.x = calloc((size_t)in->count + 1, sizeof *out->x),
                     .y = calloc((size_t)in->count + 1, sizeof *out->y),
@@ -371,7 +370,7 @@ static int series_smooth(Series *out, const Series *in, Error *err) {
     return 0;
 }
 
-/* A straight map of numbers to pixels. */
+/* A linear map of numbers to pixels. */
 typedef struct Axis {
     double low, high; /* numbers ... */
     double from, to;  /* ... and their pixels */
@@ -379,7 +378,7 @@ typedef struct Axis {
 
 static double place(const Axis *a, double value) {
     double at = a->from + (value - a->low) / (a->high - a->low) * (a->to - a->from);
-    return at < -9999 ? -9999 : at > 9999 ? 9999 : at; /* what is far outside is cut off there */
+    return at < -9999 ? -9999 : at > 9999 ? 9999 : at; /* values far outside are clipped here */
 }
 
 static void axis_reach(Axis *a, const double *values, int count) {
@@ -389,7 +388,7 @@ static void axis_reach(Axis *a, const double *values, int count) {
     }
 }
 
-/* Room around the numbers, and a range that is not empty. */
+/* Adds a margin, and makes an empty range nonempty. */
 static void axis_widen(Axis *a) {
     bool positive = a->low >= 0;
     double room = (a->high - a->low) * 0.05;
@@ -403,8 +402,7 @@ static int compare_doubles(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
-/* The axis of losses: the validations, and all points but the wildest, which would flatten the
- * rest.
+/* The loss axis: the validations, and all points without outliers, which would flatten the rest.
  */
 static int loss_axis(Axis *a, const Series *points, const Series *valid, Error *err) {
     *a = (Axis){INFINITY, -INFINITY, LOSS_BOTTOM, LOSS_TOP};
@@ -448,7 +446,7 @@ static const char *steps_text(char *out, size_t size, double steps) {
 }
 
 static void svg_text(FILE *out, const char *text) {
-    json_t *clean = json_text(text); /* UTF-8 for certain */
+    json_t *clean = json_text(text); /* valid UTF-8 */
     for (const char *p = clean ? json_string_value(clean) : ""; *p; p++) {
         if (*p == '&')
             fputs("&amp;", out);
@@ -471,7 +469,7 @@ static void svg_head(FILE *out, const char *title) {
     fprintf(
         out,
         "</title>\n<style>\n"
-        /* Colours as they are and not as variables, which not every viewer knows. */
+        /* Literal colors, as not every viewer supports CSS variables. */
         ".paper{fill:#ffffff}\n"
         "text{fill:#68707c;font-family:system-ui,sans-serif;font-size:13px}\n"
         ".title{font-size:18px;font-weight:600}.title,.name{fill:#24292f}\n"

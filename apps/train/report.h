@@ -1,5 +1,4 @@
-/* report.h - what a training run tells while it runs: a progress line, metrics.jsonl, and
- * loss.svg.
+/* report.h - the reports of a training run: a progress line, metrics.jsonl, and loss.svg.
  */
 #ifndef EASYFIRST_APPS_TRAIN_REPORT_H
 #define EASYFIRST_APPS_TRAIN_REPORT_H
@@ -20,20 +19,20 @@ typedef struct TrainPoint {
     double peak_share;   /* of the measured peak of the device's matmuls; NaN: unknown */
     double seconds;      /* since the start of the run, earlier parts of a resumed one included */
     double valid_loss;   /* NaN: none at this step */
-    /* The stage `segment`, of validation: share of the patches whose class was found, and of those
-     * of them that an object covers; NaN: none. */
+    /* The stage `segment`, of validation: share of the patches with the right class, of all and of
+     * those that an object covers; NaN: none. */
     double valid_accuracy, valid_object_accuracy;
-    int64_t skipped; /* updates left out since the start because the norm was no number */
+    int64_t skipped; /* updates skipped since the start because the norm was not finite */
 } TrainPoint;
 
 typedef struct TrainReport {
     int metrics;     /* the open file; lines are appended to it */
     char *path;      /* its name */
     char *curve;     /* loss.svg */
-    int64_t size;    /* bytes of whole lines in it */
-    char *unwritten; /* lines that could not be written yet: the disk is full, say */
-    bool told;       /* that there are such lines */
-    int dropped;     /* damaged lines that were left out when the file was opened */
+    int64_t size;    /* bytes of complete lines in it */
+    char *unwritten; /* lines that could not be written yet (disk full, for example) */
+    bool reported;   /* such lines were reported */
+    int dropped;     /* damaged lines dropped when the file was opened */
     TrainPoint *points;
     int count, capacity;
     int64_t steps; /* of the whole run, for the ETA */
@@ -44,8 +43,8 @@ typedef struct TrainReport {
 
 /* Opens FOLDER/metrics.jsonl to append. With `step` > 0 (a resumed run) lines of later steps are
  * dropped first, atomically, and the earlier ones read for the curve: the file ends up as that of
- * an unbroken run. What a crash leaves is dropped, too, and counted in `dropped`: a last line that
- * was cut short, and lines with NUL bytes. Any other line that is none is an error. */
+ * an uninterrupted run. What a crash leaves is dropped, too, and counted in `dropped`: a truncated
+ * last line, and lines with NUL bytes. Any other invalid line is an error. */
 int train_report_open(TrainReport *report, const char *folder, int64_t step, int64_t steps,
                       bool quiet, Error *err);
 void train_report_close(TrainReport *report);
@@ -54,19 +53,19 @@ void train_report_close(TrainReport *report);
  *
  *   step 120/5000 ep 0.02  loss 3.214  norm 1.08  lr 4.1e-05  8.3k tok/s  71% of peak  ETA 12 min
  *
- * A line that cannot be written is kept and written with the next one; this is said once. */
+ * A line that cannot be written is kept and written with the next one; this is reported once. */
 int train_report_point(TrainReport *report, const TrainPoint *point, Error *err);
 
-/* A line on standard error, whatever the names in it hold, below the progress line. `report` may be
- * one that is not open yet. `text` is cleaned in place. */
+/* Prints a line on standard error, below the progress line, with control characters replaced.
+ * `report` need not be open yet. `text` is cleaned in place. */
 void train_report_line(TrainReport *report, char *text);
 
-/* Makes all lines last, those that were kept first: before a checkpoint counts on them. */
+/* Syncs all lines, those that were kept first: call it before a checkpoint depends on them. */
 int train_report_sync(TrainReport *report, Error *err);
 
 /* Writes FOLDER/loss.svg: training loss (each point faint, a moving mean bold) and validation loss
- * over steps, learning rate beneath; axes with round numbers, labels, light and dark by the
- * viewer's scheme. Self-contained, below 200 KB whatever the number of points. Atomic. */
+ * over steps, learning rate below; light and dark by the viewer's color scheme. Self-contained,
+ * below 200 KB for any number of points. Atomic. */
 int train_report_svg(const TrainReport *report, const char *title, Error *err);
 
 #endif

@@ -22,7 +22,7 @@
 
 enum { MARKER_FORMAT = 1 };
 
-/* What a run writes beside checkpoints. */
+/* What a run writes besides checkpoints. */
 static const char *const own_files[] = {MARKER,          "settings.json", "data.json",
                                         "metrics.jsonl", "loss.svg",      NULL};
 
@@ -52,15 +52,14 @@ static int make_folders(const char *path, bool *made, Error *err) {
         if (*made)
             folder_sync_above(part);
         else if (errno != EEXIST)
-            status =
-                error_set(err, "%s: cannot make the folder of the run: %s", part, strerror(errno));
+            status = error_set(err, "%s: cannot create the run folder: %s", part, strerror(errno));
         part[i] = path[i];
     }
     free(part);
     return status;
 }
 
-/* The lock goes with the process, however it ends. */
+/* The lock is released when the process ends. */
 static int take_lock(RunFolder *run, Error *err) {
     run->lock = open(run->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (run->lock < 0)
@@ -108,12 +107,12 @@ static int marker_read(RunFolder *run, Error *err) {
 static int draw_id(RunFolder *run, Error *err) {
     unsigned char bytes[(RUN_ID_SIZE - 1) / 2];
     if (getrandom(bytes, sizeof bytes, 0) != (ssize_t)sizeof bytes)
-        return error_set(err, "no random number for the run: %s", strerror(errno));
+        return error_set(err, "cannot get a random number for the run: %s", strerror(errno));
     for (size_t i = 0; i < sizeof bytes; i++) snprintf(run->id + 2 * i, 3, "%02x", bytes[i]);
     return 0;
 }
 
-/* The name of something that stands where this run would write, or NULL. */
+/* The name of an existing file that this run would overwrite, or NULL. */
 static const char *in_the_way(const RunFolder *run, char *name, size_t size) {
     for (int i = 0; own_files[i]; i++)
         if (has(run, own_files[i])) return own_files[i];
@@ -129,18 +128,18 @@ static const char *in_the_way(const RunFolder *run, char *name, size_t size) {
     return found;
 }
 
-/* A folder without a marker: it becomes this run's if nothing of anybody else's is in the way. */
+/* A folder without a marker: it becomes this run's unless the run would overwrite files in it. */
 static int adopt(RunFolder *run, bool resume, Error *err) {
     char name[300];
     const char *found = in_the_way(run, name, sizeof name);
     if (resume)
         return error_set(err,
-                         "%s: there is no run to resume: it has no " MARKER " (runs of version 0.1 "
+                         "%s: no run to resume: it has no " MARKER " (runs of version 0.1 "
                          "cannot be resumed; -m %s/checkpoint-N starts from one of their models)",
                          run->path, run->path);
     if (found)
         return error_set(err,
-                         "%s/%s exists, and there is no " MARKER " that says that a run made it: "
+                         "%s/%s exists, but no " MARKER " of a run that made it: "
                          "name another folder with --out",
                          run->path, found);
     TRY(draw_id(run, err));
@@ -151,7 +150,7 @@ static int adopt(RunFolder *run, bool resume, Error *err) {
     return 0;
 }
 
-/* Whether model/ is one of those that this run published; *why says what differs. */
+/* Whether this run published model/; *why says what differs. */
 static bool is_published(const RunFolder *run, const char *path, Error *why) {
     struct stat info;
     size_t i;
@@ -177,8 +176,8 @@ static int check_model(const RunFolder *run, bool resume, Error *err) {
     return status;
 }
 
-/* What was being written, or removed, when a process of this run ended; and whether the run's files
- * can be written. */
+/* Removes what a killed process of this run was writing or removing, and checks that the run's
+ * files are writable. */
 static int clean(RunFolder *run, Error *err) {
     for (int i = 0; own_files[i]; i++) {
         char *path = run_folder_path(run, own_files[i], err);
@@ -192,9 +191,9 @@ static int clean(RunFolder *run, Error *err) {
     }
     char *model = run_folder_path(run, "model", err), *old = path_join(run->work, OLD_MODEL, err);
     int status = model && old ? 0 : -1;
-    /* Ended between the two renames of change_places. */
+    /* It ended between the two renames of change_places. */
     if (status == 0 && !has(run, "model") && rename(old, model) && errno != ENOENT)
-        status = error_set(err, "%s: cannot be put back: %s", model, strerror(errno));
+        status = error_set(err, "%s: cannot rename it back: %s", model, strerror(errno));
     free(model), free(old);
     return status ? -1 : folder_remove(run->work, err);
 }
@@ -220,12 +219,12 @@ int run_folder_open(RunFolder *run, const char *path, bool resume, Error *err) {
     return status;
 }
 
-/* A run that ended before it began leaves the place as it found it. */
+/* A run that ended before it began leaves nothing. */
 static void take_back(const RunFolder *run) {
     char *marker = run_folder_path(run, MARKER, NULL);
     if (marker && run->fresh) unlink(marker);
     free(marker);
-    if (run->made) rmdir(run->path); /* not if there is anything in it */
+    if (run->made) rmdir(run->path); /* fails if not empty */
 }
 
 void run_folder_close(RunFolder *run) {
@@ -243,13 +242,13 @@ void run_folder_close(RunFolder *run) {
 
 char *run_folder_partial(RunFolder *run, const char *name, bool fresh, Error *err) {
     if (mkdir(run->work, 0777) && errno != EEXIST) {
-        error_set(err, "%s: cannot make this folder: %s", run->work, strerror(errno));
+        error_set(err, "%s: cannot create this folder: %s", run->work, strerror(errno));
         return NULL;
     }
     char *path = path_join(run->work, name, err);
     if (!path || folder_remove(path, err) == 0) {
         if (!path || !fresh || mkdir(path, 0777) == 0) return path;
-        error_set(err, "%s: cannot make this folder: %s", path, strerror(errno));
+        error_set(err, "%s: cannot create this folder: %s", path, strerror(errno));
     }
     free(path);
     return NULL;
@@ -267,7 +266,7 @@ int run_folder_remove(RunFolder *run, const char *path, Error *err) {
 
 /* ---- The model to use. ---- */
 
-/* The folders of a model are on the disk before it has its name; its files are already. */
+/* Syncs the folders of a model before it gets its name; its files are synced already. */
 static int sync_folders(const char *folder, Error *err) {
     static const char *const within[] = {"x", "language/x", "vision/x"};
     for (int i = 0; i < 3; i++) {
@@ -281,7 +280,7 @@ static int sync_folders(const char *folder, Error *err) {
     return 0;
 }
 
-/* `partial` and `model` change places; then `partial` is the old one. */
+/* Exchanges `partial` and `model`; then `partial` is the old one. */
 static int change_places(RunFolder *run, const char *partial, const char *model, Error *err) {
     if (renameat2(AT_FDCWD, partial, AT_FDCWD, model, RENAME_EXCHANGE) == 0) return 0;
     if (errno != EINVAL && errno != ENOSYS)
@@ -295,7 +294,7 @@ static int change_places(RunFolder *run, const char *partial, const char *model,
     return status;
 }
 
-/* Adds `manifest` to what model/ may be, or lets it be that alone. */
+/* Adds `manifest` to the published ones, or makes it the only one. */
 static int tell_published(RunFolder *run, const json_t *manifest, bool alone, Error *err) {
     json_t *models = alone ? json_array() : json_deep_copy(run->published);
     if (!models || json_array_append(models, (json_t *)manifest)) {
@@ -313,7 +312,7 @@ int run_folder_publish(RunFolder *run, const char *partial, const json_t *manife
     bool replace = has(run, "model");
     char *model = run_folder_path(run, "model", err);
     if (!model) return -1;
-    /* Whichever of the two stands there when the process ends, the marker tells it. */
+    /* The marker lists both, whichever is there when the process ends. */
     int status = tell_published(run, manifest, !replace, err);
     if (status == 0)
         status =

@@ -16,7 +16,7 @@ int train_start_same_settings(const TrainSettings *s, Error *err) {
     json_t *now = NULL;
     int status = path ? config_read(&now, path, err) : -1;
     if (status == 0 && !json_equal(now, s->file))
-        status = error_set(err, "%s: another process has changed it just now: try again", path);
+        status = error_set(err, "%s: another process has just changed it: try again", path);
     json_decref(now);
     free(path);
     return status;
@@ -61,7 +61,7 @@ json_t *train_start_data(const Dataset *data) {
     return NULL;
 }
 
-/* Entry i is another one. */
+/* Fails: entry i differs. */
 static int data_differs(const json_t *a, const json_t *b, const char *folder, Error *err) {
     const char *path = json_string_value(json_object_get(b, "path"));
     const char *was = json_string_value(json_object_get(a, "path"));
@@ -74,7 +74,7 @@ static int data_differs(const json_t *a, const json_t *b, const char *folder, Er
             "other weights: undo that, or start a new run with -m %s and another --out",
             folder, folder);
     return error_set(err,
-                     "%s: its contents are not those of the data that this run was begun "
+                     "%s: its contents differ from the data that this run was started "
                      "with%s%s (fingerprint %s, expected %s): give it the same --data, or "
                      "start a new run with -m %s and another --out",
                      path ? path : "--data", moved ? ", " : "", moved ? was : "",
@@ -104,7 +104,7 @@ int train_start_space(const RunFolder *run, const TrainModel *model, const Train
                       bool first, Error *err) {
     struct statvfs disk;
     double needed = (double)train_checkpoint_bytes(model, s, first);
-    if (statvfs(run->path, &disk)) return 0; /* it will be seen */
+    if (statvfs(run->path, &disk)) return 0; /* writing will fail later */
     double left = (double)disk.f_bavail * (double)disk.f_frsize;
     if (left >= needed) return 0;
     return error_set(err,
@@ -115,8 +115,8 @@ int train_start_space(const RunFolder *run, const TrainModel *model, const Train
 
 /* ---- Memory. ---- */
 
-/* What the run will take, from a second model that is only described: the run's own is still as its
- * files have it. */
+/* Estimates the run's memory with a second model that is only declared: the run's own still has its
+ * files' values. */
 static int predict_memory(Device *device, const TrainSettings *s, const Dataset *data,
                           const TrainSizes *sizes, TrainMemory *memory, Error *err) {
     TrainModel m;
@@ -150,8 +150,8 @@ int train_start_memory(Device *device, const TrainSettings *s, const Dataset *da
 
 /* ---- Places. ---- */
 
-/* The path without links of the deepest folder above `path` that exists, `path` itself included,
- * with the rest behind it. */
+/* The real path of the deepest existing folder of `path`, `path` itself included, followed by the
+ * rest. */
 static char *real_path(const char *path, Error *err) {
     char *head = path_format(err, "%s", path);
     size_t end = head ? strlen(head) : 0;

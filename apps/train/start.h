@@ -1,40 +1,41 @@
-/* start.h - what is checked when a run starts, before anything is loaded or computed. */
+/* start.h - checks at the start of a run, before anything is loaded or computed. */
 #ifndef EASYFIRST_APPS_TRAIN_START_H
 #define EASYFIRST_APPS_TRAIN_START_H
 
 #include "apps/train/checkpoint.h"
 #include "apps/train/dataset.h"
 
-/* Of a resumed run: RUN/settings.json, read before the run was locked, is still the same. */
+/* For a resumed run: checks that RUN/settings.json, read before the run was locked, is
+ * unchanged. */
 int train_start_same_settings(const TrainSettings *settings, Error *err);
 
 /* How the files of --data and --valid are read. */
 RecordsOptions train_start_records(const TrainSettings *settings);
 
-/* Whether they are there and of the right kind, from their beginnings. */
+/* Checks that they exist and have the right format, from their beginnings. */
 int train_start_files(const TrainSettings *settings, Error *err);
 
-/* What the data are: [{"path", "print"}], an entry for each file that was read, and a last one,
- * with no path, of all and what of it can be used. NULL without memory. */
+/* Identifies the data: [{"path", "print"}], an entry for each file read, and a last one, without a
+ * path, for all files and their usable records. NULL: out of memory. */
 json_t *train_start_data(const Dataset *data);
 
-/* Whether the data are those that the run of the checkpoint `folder` was begun with: their
- * contents, wherever they lie. */
+/* Checks that the data has the same contents, at any path, as when the run of the checkpoint
+ * `folder` started. */
 int train_start_same_data(const json_t *before, const json_t *now, const char *folder, Error *err);
 
-/* Whether a checkpoint fits on the disk; `first`: there is none yet. */
+/* Checks that a checkpoint fits on the disk; `first`: there is none yet. */
 int train_start_space(const RunFolder *run, const TrainModel *model, const TrainSettings *settings,
                       bool first, Error *err);
 
-/* Before anything is taken: a GPU's memory is counted, and a run that cannot fit is refused.
- * `settings` are those of the model that is opened, which is that of a checkpoint on resume. */
+/* Estimates the GPU memory before allocating it; a run that cannot fit is an error. `settings` are
+ * those of the opened model, on resume a checkpoint's. */
 int train_start_memory(Device *device, const TrainSettings *settings, const Dataset *data,
                        const TrainSizes *sizes, Error *err);
 
-/* --out and the folders that are read: the run may not lie in one of them. */
+/* Checks that --out is not inside a folder that the run reads. */
 int train_start_apart(const TrainSettings *settings, Error *err);
 
-/* What the user may not expect of this run. */
+/* Prints what the user may not expect of this run. */
 void train_start_notes(const TrainSettings *settings, const TrainModel *model, FILE *out);
 
 #endif

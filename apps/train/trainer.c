@@ -36,7 +36,7 @@ typedef struct Trainer {
     Loader *loader;
     Arena arena;
     TrainSizes sizes;
-    float *losses; /* of one pass */
+    float *losses; /* of one micro-batch */
     Schedule schedule;
     TrainState state;
     TrainState good; /* as it was after the last update that was not skipped */
@@ -44,13 +44,13 @@ typedef struct Trainer {
     TrainCheckpoints checkpoints;
     TrainReport report;
     bool report_open;
-    Skipped skipped;      /* of images, each record once: loader.h */
-    Skipped told;         /* kinds of them that were told */
+    Skipped skipped;      /* bad images, each record once: loader.h */
+    Skipped reported;     /* their kinds already reported */
     double peak;          /* operations per second; 0: unknown */
-    double started;       /* the clock when this part of the run began, earlier parts taken off */
-    int skipped_in_a_row; /* updates with a norm that is not finite; steps without any target
-                             neither lengthen a streak nor end it */
-    bool diverged;        /* what the model is now is not worth a checkpoint */
+    double started;       /* clock at the start of this part of the run, minus earlier parts */
+    int skipped_in_a_row; /* consecutive updates with a non-finite norm; steps without any target
+                             neither lengthen nor end a streak */
+    bool diverged;        /* the current model is not worth a checkpoint */
     bool save_owed;       /* a checkpoint was due within a streak */
     struct {              /* since the last point; losses and norms are in `state` */
         double operations, since;
@@ -122,8 +122,8 @@ static int open_dataset(Trainer *t, Dataset *dataset, const char *const *paths, 
     TRY(dataset_open(dataset, paths, count, &options, err));
     if (!dataset->with_image || t->model.model.parts.projector) return 0;
     return error_set(err,
-                     "%s has images, but the model cannot see: name one with a vision tower "
-                     "and a projector (--vision, --projector or --new-projector)",
+                     "%s has images, but the model has no vision tower: name one that has "
+                     "(--vision, with --projector or --new-projector)",
                      paths[0]);
 }
 
@@ -168,8 +168,7 @@ static void configure_valid(Trainer *t) {
     t->valid_config.noise_epoch = -1;
 }
 
-/* The validation data first, which are the smaller ones: what is wrong with them is known
- * at once. */
+/* Validation data first: it is smaller, so errors in it are found sooner. */
 static int open_texts(Trainer *t, Error *err) {
     const TrainSettings *s = t->settings;
     if (s->valid) TRY(open_dataset(t, &t->valid, &s->valid, 1, s->valid_limit, err));
@@ -213,8 +212,8 @@ static int open_data(Trainer *t, Error *err) {
 
 /* ---- Beginning, or going on. ---- */
 
-/* A resumed run's model is that of its checkpoint; with LoRA the frozen weights are those that the
- * run began with, since the checkpoint has them merged. */
+/* A resumed run's model is its checkpoint's; with LoRA the frozen weights are those at the run's
+ * start, since the checkpoint has them merged. */
 static TrainSettings model_settings(const Trainer *t, bool resumed, const char *folder) {
     TrainSettings changed = *t->settings;
     if (!resumed || changed.lora.rank > 0) return changed;
@@ -266,7 +265,7 @@ static int plan_steps(Trainer *t, Error *err) {
     return 0;
 }
 
-/* Weights that take a while. */
+/* Reports the loading of large weights. */
 static void tell_loading(Trainer *t, const char *from) {
     const Model *m = &t->model.model;
     size_t bytes =
@@ -331,8 +330,8 @@ static int run_pass(Trainer *t, const TrainBatch *pass, const TrainRun *run, Seg
     return segment_pass(&m->model.vit, &m->head, &t->arena, &batch, &how, t->losses, err);
 }
 
-/* Sum of the losses of all passes; their gradients are added up. `score` (may be NULL) is the stage
- * segment's. */
+/* Sum of the losses of all micro-batches; their gradients accumulate. `score` (may be NULL) is the
+ * stage segment's. */
 static int run_passes(Trainer *t, const LoaderStep *step, TrainRun run, double *loss,
                       SegmentScore *score, Error *err) {
     *loss = 0;
@@ -347,13 +346,13 @@ static int run_passes(Trainer *t, const LoaderStep *step, TrainRun run, double *
     return 0;
 }
 
-/* The first of each kind that is met. */
+/* Reports the first of each kind. */
 static void report_skipped(Trainer *t, const Skipped *found) {
     for (int i = 0; i < found->kind_count; i++) {
-        Skipped *told = &t->told;
-        int before = told->kind_count;
-        skipped_add(told, found->kinds[i].kind, "%s", found->kinds[i].first);
-        if (told->kind_count == before) continue;
+        Skipped *reported = &t->reported;
+        int before = reported->kind_count;
+        skipped_add(reported, found->kinds[i].kind, "%s", found->kinds[i].first);
+        if (reported->kind_count == before) continue;
         say(t, "left out   %s, the first: %s", found->kinds[i].kind, found->kinds[i].first);
     }
 }
@@ -364,7 +363,7 @@ static int check_skipped(Trainer *t, const LoaderStep *step, Error *err) {
     skipped_merge(&t->skipped, &step->skipped);
     Skipped all = t->data.skipped;
     skipped_merge(&all, &t->skipped);
-    /* Of all parts of the run; a step that is too much is not done, and will come again. */
+    /* Of all parts of the run; a step over the limit is not done, and will be repeated. */
     int64_t bad = t->state.bad_samples + step->skipped.total;
     all.total = t->data.skipped.total + bad;
     TRY(skipped_check(&all, t->data.samples, t->settings->max_bad_fraction, err));
@@ -372,7 +371,7 @@ static int check_skipped(Trainer *t, const LoaderStep *step, Error *err) {
     return 0;
 }
 
-/* The first update that cannot be made: are the weights to blame, or the run? */
+/* At the first skipped update: are the weights not finite, or only the gradients? */
 static int streak_begins(Trainer *t, double loss, Error *err) {
     bool found;
     TRY(train_model_check_finite(&t->model, t->checkpoints.last, &found, err));
@@ -404,8 +403,8 @@ static bool has_targets(const LoaderStep *step) {
     return false;
 }
 
-/* A step without targets moves the weights by momentum alone, if it has passes; it says nothing
- * about a streak, in which the weights stay as they are. */
+/* A step without targets moves the weights by momentum alone, if it has micro-batches; it does not
+ * affect a streak, during which the weights do not change. */
 static int update(Trainer *t, const LoaderStep *step, double loss, Error *err) {
     double rate = schedule_rate(&t->schedule, t->state.step + 1), norm = 0;
     bool targets = has_targets(step);
@@ -430,7 +429,7 @@ static double share(int64_t part, int64_t all) {
     return all > 0 ? (double)part / (double)all : NAN;
 }
 
-/* A point of training, or with a loss one of validation. */
+/* Logs a point of training, or, given a validation loss, of validation. */
 static int tell_point(Trainer *t, double valid_loss, const SegmentScore *score,
                       const LoaderStep *step, Error *err) {
     double now = clock_seconds(), seconds = now - t->sum.since;
@@ -455,7 +454,7 @@ static int tell_point(Trainer *t, double valid_loss, const SegmentScore *score,
         point.rate = schedule_rate(&t->schedule, t->state.step);
         point.tokens_per_s = (double)t->sum.tokens / seconds;
         point.rows_per_s = (double)t->sum.rows / seconds;
-        /* Above 1 the peak was measured while something else had the machine. */
+        /* Above 1 the peak was measured on a busy machine. */
         double reached = t->sum.operations / seconds;
         if (t->peak > 0 && reached <= t->peak) point.peak_share = reached / t->peak;
         t->state.open_loss = t->state.open_norm = 0, t->state.open_steps = 0;
@@ -492,11 +491,11 @@ static int validate(Trainer *t, const LoaderStep *at, Error *err) {
     int shown = answers ? t->settings->show_answers : 0;
     if (shown > 0 && !t->settings->quiet)
         TRY(trainer_show_answers(&t->model, &t->valid_config, shown, stderr, err));
-    t->sum.since += clock_seconds() - began; /* it does not count as training time */
+    t->sum.since += clock_seconds() - began; /* not counted as training time */
     return 0;
 }
 
-/* A curve that cannot be written does not stop a run before its end. */
+/* A failure to write the curve does not stop the run. */
 static int save_curve(Trainer *t, bool last, Error *err) {
     Error why = {{0}};
     char *title = path_format(err, "easyfirst train %s, %s", stage_name(t->settings->stage),
@@ -510,8 +509,8 @@ static int save_curve(Trainer *t, bool last, Error *err) {
     return 0;
 }
 
-/* A checkpoint of the last state that was reached by an update: while updates are skipped weights
- * and moments stay what they were then, and the skipped steps are made again. */
+/* A checkpoint of the state after the last applied update: while updates are skipped, weights and
+ * moments do not change, and the skipped steps are repeated on resume. */
 static int save(Trainer *t, bool last, Error *err) {
     double began = clock_seconds();
     const TrainState *state = t->skipped_in_a_row ? &t->good : &t->state;
@@ -553,12 +552,12 @@ static int one_step(Trainer *t, Error *err) {
     return status ? -1 : 0;
 }
 
-/* Updates that were made, before this process, too. */
+/* Applied updates, before this process, too. */
 static int64_t updates(const TrainState *state) {
     return state->step - state->skipped;
 }
 
-/* A run that ends without having learned anything, or in the middle of a streak, has failed. */
+/* A run that ends without any update, or in the middle of a streak, has failed. */
 static int check_end(Trainer *t, int64_t before, Error *err) {
     const TrainState *state = &t->state;
     bool done = state->step == t->schedule.steps;
@@ -586,8 +585,8 @@ static int loop(Trainer *t, int64_t end, Error *err) {
     int status = 0;
     while (status == 0 && t->state.step < end && !signals_stop_asked()) status = one_step(t, err);
     if (status == 0) return 0;
-    /* Too many bad samples, say: what was learned is kept, unless it has diverged, when an older
-     * checkpoint is the better one. The message stays that of the cause. */
+    /* On an error such as too many bad samples: saves a checkpoint, unless the run has diverged,
+     * when an older one is better. The message stays that of the cause. */
     if (t->good.step > first && !t->diverged) save(t, false, NULL);
     return -1;
 }
@@ -602,7 +601,7 @@ static int train(Trainer *t, Error *err) {
     if (t->state.step < t->schedule.steps) TRY(loader_open(&t->loader, c, err));
     int64_t end = t->schedule.steps, first = t->state.step, before = updates(&t->state);
     if (s->stop_after > 0 && first + s->stop_after < end) end = first + s->stop_after;
-    /* The loss to begin with; a run that is resumed has it. */
+    /* The initial validation loss; a resumed run has it already. */
     if (s->valid && first == 0 && s->valid_every > 0) TRY(validate(t, &(LoaderStep){0}, err));
     TRY(loop(t, end, err));
     if (updates(&t->state) > 0) TRY(save(t, true, err));
@@ -649,7 +648,7 @@ static void note(void *user, bool progress, const char *text) {
         report_error("train: %s", text);
 }
 
-/* Nothing in the folder is looked at before it is locked. */
+/* The folder is locked before anything in it is read. */
 static int open_run(Trainer *t, Error *err) {
     TrainSettings *s = t->settings;
     TRY(run_folder_open(&t->run, s->out, s->resume, err));
@@ -663,7 +662,7 @@ static int open_run(Trainer *t, Error *err) {
     return train_checkpoints_open(&t->checkpoints, &t->run, note, t, &t->state, err);
 }
 
-/* All that can be known before the weights are loaded. */
+/* Checks before the weights are loaded. */
 static int check_start(Trainer *t, Error *err) {
     const char *folder = t->checkpoints.last;
     json_t *before = t->state.data;
@@ -699,7 +698,7 @@ static int open_all(Trainer *t, Error *err) {
     TRY(train_report_open(&t->report, s->out, t->state.step, t->schedule.steps, s->quiet, err));
     t->report_open = true;
     if (t->report.dropped)
-        say(t, "left out   %d damaged line%s at the end of %s: torn by a crash", t->report.dropped,
+        say(t, "left out   %d damaged line%s at the end of %s, left by a crash", t->report.dropped,
             t->report.dropped == 1 ? "" : "s", t->report.path);
     return 0;
 }
@@ -714,7 +713,7 @@ static int run_all(Trainer *t, Error *err) {
                   "%s; resume with: easyfirst train --resume --out %s",
                   signals_name(stopped), t->state.step, t->schedule.steps,
                   t->checkpoints.last ? ", with a checkpoint" : "", t->settings->out);
-        return TRAINER_STOPPED; /* what waits for the model must not go on */
+        return TRAINER_STOPPED; /* jobs that wait for the model must not continue */
     }
     tell_end(t);
     return 0;

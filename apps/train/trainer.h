@@ -1,4 +1,4 @@
-/* trainer.h - the loop that all stages of training share. */
+/* trainer.h - the training loop of all stages. */
 #ifndef EASYFIRST_APPS_TRAIN_TRAINER_H
 #define EASYFIRST_APPS_TRAIN_TRAINER_H
 
@@ -6,10 +6,10 @@
 #include "apps/train/checkpoint.h"
 #include "apps/train/report.h"
 
-/* Runs a stage from its settings to the end, or from its last checkpoint on: opens the model and
- * the data, trains, validates, saves. What it tells goes to standard error and into the run's
- * folder. SIGHUP, SIGINT, SIGTERM and SIGUSR1 end it after the step under way, with a checkpoint:
- * the value is then TRAINER_STOPPED, and *err says so. */
+/* Runs a stage to its end, from the start or from its last checkpoint: opens the model and the
+ * data, trains, validates, saves. Reports go to standard error and into the run's folder. SIGHUP,
+ * SIGINT, SIGTERM and SIGUSR1 end it after the current step, with a checkpoint: it then returns
+ * TRAINER_STOPPED with a message. */
 enum { TRAINER_STOPPED = 3 };
 int trainer_run(TrainSettings *settings, Error *err);
 
