@@ -21,14 +21,14 @@ const Proposal *answer_inspection_top_k(const AnswerInspection *inspection, int 
     return inspection->alternatives + row * (size_t)inspection->top_k;
 }
 
-/* All canvases that are to be looked into, of all hypotheses, and where their rows' results go. */
+/* All canvases to inspect, of all hypotheses, and where their rows' results go. */
 typedef struct Work {
     const InspectOptions *options;
     const DecodeOptions *decode;
     int32_t mask_id;
-    int image_rows, layers; /* of the model; layers 0 unless they are wanted */
+    int image_rows, layers; /* of the model; layers 0 unless requested */
     DecodeCanvas *canvases;
-    int32_t **tokens; /* each hypothesis's different canvases, end to end */
+    int32_t **tokens; /* each hypothesis's distinct canvases, end to end */
     InspectRow *rows;
     size_t count, capacity, row_count, row_capacity;
 } Work;
@@ -55,7 +55,7 @@ static const TraceCell *cells_after(const DecodeResult *r, int step) {
     return r->trace + (size_t)(step - 1) * (size_t)r->length;
 }
 
-/* The step in which each word that stands in the end was written. */
+/* The step in which each final token was written. */
 static void find_written(int *written, const DecodeResult *r, int32_t mask_id) {
     for (int i = 0; i < r->length; i++) {
         int32_t before = mask_id;
@@ -68,7 +68,7 @@ static void find_written(int *written, const DecodeResult *r, int32_t mask_id) {
     }
 }
 
-/* The different canvases that the steps started from, into *tokens [canvases, length]. */
+/* The distinct canvases that the steps started from, into *tokens [canvases, length]. */
 static int find_canvases(AnswerInspection *inspection, int32_t **tokens, const DecodeResult *r,
                          const Work *w, Error *err) {
     size_t n = (size_t)r->length;
@@ -88,7 +88,7 @@ static int find_canvases(AnswerInspection *inspection, int32_t **tokens, const D
     }
     inspection->canvases = (int)cache.count;
     *tokens = canvas ? malloc((cache.used + 1) * sizeof **tokens) : NULL;
-    /* A cache's canvases lie end to end, and all of these have one length. */
+    /* A canvas cache's canvases are end to end, all of one length. */
     if (*tokens) memcpy(*tokens, cache.tokens, cache.used * sizeof **tokens);
     free(canvas);
     canvas_cache_free(&cache);
@@ -119,7 +119,7 @@ static int inspect_take(AnswerInspection *inspection, const Work *w, int grid, E
     return complete ? 0 : error_set(err, "out of memory for the look at an answer");
 }
 
-/* Puts the canvases of one hypothesis that have something to tell on the list. */
+/* Adds the canvases of one hypothesis that are needed to the list. */
 static int work_add(Work *w, AnswerInspection *inspection, const DecodeSpec *spec,
                     const int32_t *tokens, Error *err) {
     size_t n = (size_t)inspection->length, k = (size_t)inspection->top_k;
@@ -148,7 +148,7 @@ static int work_add(Work *w, AnswerInspection *inspection, const DecodeSpec *spe
     return 0;
 }
 
-/* Drops what stands in front of the patches from maps of `rows` numbers each. */
+/* Drops the values before the patches from maps of `rows` values each. */
 static void maps_trim(float *maps, size_t count, size_t rows, size_t drop) {
     for (size_t m = 0; drop && m < count; m++)
         memmove(maps + m * (rows - drop), maps + m * rows + drop, (rows - drop) * sizeof *maps);

@@ -8,15 +8,15 @@
 
 #include "language/sentencepiece.h"
 
-/* A text of more bytes than this is no sample but a file that was taken for one; below it, numbers
- * of tokens fit an int whatever the normaliser makes of the text. */
+/* A text of more bytes than this is not a sample but a whole file; below it, token counts fit an
+ * int for any normalization. */
 enum { TEXT_LARGEST = 1 << 20, DOCUMENT_LARGEST = 1 << 26 };
 
 /* Tokens of turns in one unit, in sequences of the greatest length: beyond that the image's rows
- * are few beside the turns, and little is saved. */
+ * are few compared with the turns, and little is saved. */
 enum { TOGETHER_MOST = 2 };
 
-/* What a step of the work returns beside 0 and -1: it was counted why, leave this one out. */
+/* Returned besides 0 and -1: the reason was counted, skip this one. */
 enum { UNUSABLE = 1 };
 
 typedef struct Maker {
@@ -25,15 +25,15 @@ typedef struct Maker {
     const ExampleConfig *config;
     const char *name;
     Skipped *skipped;
-    bool counted;   /* the record is among the bad ones */
+    bool counted;   /* the record was counted as bad */
     int image_rows; /* of this record */
-    Ids answer;     /* of the turn at work, or a whole document */
+    Ids answer;     /* of the current turn, or a whole document */
     int *sizes;     /* context: tokens of each turn so far, -1 for one that is not usable */
     char *text;     /* texts joined by spaces */
     size_t text_size, text_capacity;
 } Maker;
 
-/* Another reason why something of the record cannot be used. */
+/* Counts another reason why part of the record cannot be used. */
 #define maker_problem(m, ...)                               \
     ((m)->counted ? skipped_more((m)->skipped, __VA_ARGS__) \
                   : ((m)->counted = true, skipped_add((m)->skipped, __VA_ARGS__)))
@@ -44,7 +44,8 @@ static int text_add(Maker *m, const char *piece, Error *err) {
     size_t size = strlen(piece), needed = m->text_size + size + 2;
     if (needed > m->text_capacity) {
         char *grown = realloc(m->text, 2 * needed);
-        if (!grown) return error_set(err, "%s: no memory for %zu bytes of text", m->name, needed);
+        if (!grown)
+            return error_set(err, "%s: out of memory for %zu bytes of text", m->name, needed);
         m->text = grown;
         m->text_capacity = 2 * needed;
     }
@@ -64,7 +65,7 @@ static int text_join(Maker *m, int first, int end, const char *question, Error *
     return text_add(m, question, err);
 }
 
-/* Appends the ids of a text; UNUSABLE if it has none because of what is in it. */
+/* Appends the ids of a text; UNUSABLE if it cannot be tokenized. */
 static int encode(Maker *m, const char *text, int turn, const char *what, Ids *ids, Error *err) {
     size_t size = strlen(text), valid, most = m->config->whole ? DOCUMENT_LARGEST : TEXT_LARGEST;
     if (size > most) {
@@ -81,7 +82,7 @@ static int encode(Maker *m, const char *text, int turn, const char *what, Ids *i
     return tokenizer_encode(m->config->tokenizer, text, size, ids, err);
 }
 
-/* Whether the tokens in m->answer can be learned. */
+/* Checks that the tokens in m->answer can be trained on. */
 static int check_answer(Maker *m, int turn, const char *what) {
     int32_t mask = tokenizer_mask_id(m->config->tokenizer);
     if (m->answer.count == 0) {
@@ -91,7 +92,7 @@ static int check_answer(Maker *m, int turn, const char *what) {
     }
     for (size_t i = 0; i < m->answer.count; i++)
         if (m->answer.ids[i] == mask) {
-            /* The model could not tell it from a token that is to be filled in. */
+            /* Indistinguishable from a token to be predicted. */
             maker_problem(m, "mask in an answer", "%s: turn %d: token %zu of the %s is <mask>",
                           m->name, turn + 1, i + 1, what);
             return UNUSABLE;
@@ -101,7 +102,7 @@ static int check_answer(Maker *m, int turn, const char *what) {
 
 /* ---- Memory. ---- */
 
-/* Room for that many examples of one turn each; what there was is gone. */
+/* Reserves `count` examples of one turn each; clears the old ones. */
 static int reserve(Examples *out, int count, const char *name, Error *err) {
     if (count > out->capacity) {
         free(out->items);
@@ -114,10 +115,10 @@ static int reserve(Examples *out, int count, const char *name, Error *err) {
         out->turn_capacity = out->turns ? count : 0;
     }
     if (out->items && out->turns) return 0;
-    return error_set(err, "%s: no memory for %d examples", name, count);
+    return error_set(err, "%s: out of memory for %d examples", name, count);
 }
 
-/* Lets the examples point to their turns and ids, which lie in order, and counts their tokens. */
+/* Points the examples to their turns and ids, which are in order, and counts their tokens. */
 static void place(Examples *out, int image_rows) {
     const int32_t *at = out->ids.ids;
     ExampleTurn *turn = out->turns;
@@ -141,9 +142,9 @@ void examples_free(Examples *examples) {
 
 /* ---- Turns. ---- */
 
-/* Appends the prompt's ids: the question, and before it as many whole earlier turns as fit into
- * `room` tokens. Together they are encoded as one text, since that is how they will be asked. *own
- * is the question's number of tokens. */
+/* Appends the prompt's ids: the question, and before it as many complete earlier turns as fit into
+ * `room` tokens. They are encoded as one text, as in inference. *own is the question's number of
+ * tokens. */
 static int prompt_with_context(Maker *m, int turn, int room, int *own, Error *err) {
     const char *question = m->record->turns[turn].prompt;
     Ids *ids = &m->out->ids;
@@ -156,7 +157,7 @@ static int prompt_with_context(Maker *m, int turn, int room, int *own, Error *er
     while (first > 0 && m->sizes[first - 1] >= 0 && size + m->sizes[first - 1] <= room)
         size += m->sizes[--first];
     if (first == turn) return 0;
-    /* As one text it may be a token longer than its parts: then a turn less. */
+    /* One text may have a token more than its parts: then one turn less. */
     do {
         ids->count = before;
         TRY(text_join(m, first, turn, question, err));
@@ -165,7 +166,7 @@ static int prompt_with_context(Maker *m, int turn, int room, int *own, Error *er
     return status;
 }
 
-/* A question that has no place beside its image and answer, or may not be cut. */
+/* Skips a question that does not fit next to its image and answer, or may not be truncated. */
 static int prompt_unusable(Maker *m, int turn, int room, int64_t count) {
     if (m->config->long_prompts == LONG_PROMPTS_SKIP)
         skipped_note(m->skipped, "prompt too long, left out",
@@ -180,8 +181,8 @@ static int prompt_unusable(Maker *m, int turn, int room, int64_t count) {
     return UNUSABLE;
 }
 
-/* The prompt's ids, those from `before` on, must be at most `room`: its beginning goes, or the turn
- * does. */
+/* The prompt's ids, those from `before` on, must be at most `room`: drops its beginning, or the
+ * turn. */
 static int fit_prompt(Maker *m, int turn, int room, size_t before) {
     Ids *ids = &m->out->ids;
     int64_t count = (int64_t)(ids->count - before), excess = count - room;
@@ -222,7 +223,7 @@ static int make_answer(Maker *m, int turn, int *room, Error *err) {
     return UNUSABLE;
 }
 
-/* Appends one turn, or leaves everything as it was and is UNUSABLE. */
+/* Appends one turn, or changes nothing and returns UNUSABLE. */
 static int make_turn(Maker *m, int turn, ExampleTurn *made, Error *err) {
     Ids *ids = &m->out->ids;
     const size_t before = ids->count;
@@ -251,11 +252,12 @@ static int make_turns(Maker *m, Error *err) {
     const Record *record = m->record;
     Examples *out = m->out;
     bool image = record->image != NULL, together = image && m->config->together;
-    int made = 0, tokens = 0; /* tokens: of the unit that turns are put into */
+    int made = 0, tokens = 0; /* tokens: of the current unit */
     TRY(reserve(out, record->count, m->name, err));
     if (m->config->context && !m->config->plain) {
         m->sizes = calloc((size_t)record->count, sizeof *m->sizes);
-        if (!m->sizes) return error_set(err, "%s: no memory for %d turns", m->name, record->count);
+        if (!m->sizes)
+            return error_set(err, "%s: out of memory for %d turns", m->name, record->count);
     }
     for (int i = 0; i < record->count; i++) {
         int status = make_turn(m, i, &out->turns[made], err);
@@ -277,7 +279,7 @@ static int make_turns(Maker *m, Error *err) {
 
 /* ---- Documents. ---- */
 
-/* Pieces of even length, so that none is a word or two that says nothing. */
+/* Pieces of equal length, so that none is only a word or two. */
 static int make_pieces(Maker *m, Error *err) {
     Examples *out = m->out;
     const int32_t end = TOKEN_EOS;

@@ -1,15 +1,15 @@
-/* examples.h - records as token ids: what one training example is.
+/* examples.h - tokenizes records into training examples.
  *
- * A sequence is <s> [image] prompt answer </s>. Prompt and answer are encoded apart, as in
- * answering. What becomes of a prompt that is too long is `long_prompts`: it keeps its end (its
- * beginning goes, <s> stays), as the papers' authors have it, or is left out; either way it is
- * noted. An answer is never cut: one that does not fit at all is a problem, and so is a question
- * that does not fit beside its image and answer. An answer with a <mask> in it is one, too.
+ * A sequence is <s> [image] prompt answer </s>. Prompt and answer are encoded separately, as in
+ * inference. `long_prompts` says what happens to a prompt that is too long: it keeps its end (and
+ * <s>), as in the papers' code, or is left out; either way it is noted. An answer is never
+ * truncated: one that does not fit is skipped, and so is a question that does not fit next to its
+ * image and answer, and an answer with a <mask> in it.
  *
- * Conversations give one example for each answered turn. With `context` the earlier turns stand
- * before the question, joined by spaces, as many whole ones as fit, back to one that is not usable.
- * Without, a turn sees the image and itself; then, under block attention, the turns of an image
- * are one unit that is packed together (see packing.h).
+ * Conversations give one example for each answered turn. With `context` the earlier turns go before
+ * the question, joined by spaces, as many complete ones as fit, back to an unusable one. Without, a
+ * turn sees the image and itself; then, with block-causal attention, the turns of an image are one
+ * unit that is packed together (see packing.h).
  */
 #ifndef EASYFIRST_PROJECTOR_EXAMPLES_H
 #define EASYFIRST_PROJECTOR_EXAMPLES_H
@@ -21,17 +21,17 @@
 typedef struct ExampleConfig {
     const Tokenizer *tokenizer;
     int longest;         /* tokens of a sequence, <s> and </s> included: 512 */
-    int positions;       /* that the model has; 0: as many as `longest` */
+    int positions;       /* of the model; 0: `longest` */
     int answer_position; /* as in InfillConfig: the prompt must end before it */
     int image_rows;      /* that an image takes */
     bool context;        /* earlier turns before the question */
-    bool together; /* a record with an image is one unit with all its turns, or several if they
-                      have more than 2 * longest tokens; not with context */
+    bool together; /* a record with an image is one unit with all its turns, or several if they have
+                      more than 2 * longest tokens; not with context */
     bool plain;    /* the first stage's recipe: leave the instruction out, image -> caption */
-    LongPrompts long_prompts; /* refuse: a problem; skip, keep-last: a note. Beside an image
-                                 keep-last is a problem, too */
-    bool whole; /* plain text: a document longer than fits is cut into several examples, and
-                   nothing of it is lost; prompts, if any, are part of it */
+    LongPrompts long_prompts; /* refuse: counted as bad; skip, keep-last: a note. With an image
+                                 keep-last counts as bad, too */
+    bool whole; /* plain text: a document that is too long is split into several examples without
+                   loss; prompts, if any, are part of it */
 } ExampleConfig;
 
 typedef struct ExampleTurn {
@@ -42,14 +42,14 @@ typedef struct ExampleTurn {
 /* A unit: one turn, or all turns of an image. */
 typedef struct Example {
     bool image;
-    int turn;           /* which turn of the record (or which piece of a document); of turns that
-                           are together -1, -2, ... for the record's first unit and so on */
+    int turn;           /* turn of the record (or piece of a document); for units of several turns
+                           -1, -2, ... in the record's order */
     ExampleTurn *turns; /* [count] */
     int count;
     int tokens; /* <s>, image, prompts and answers */
 } Example;
 
-/* The examples of one record. Zero-initialise; reusable: examples_make empties it first. */
+/* The examples of one record. Zero-initialize; reusable: examples_make clears it first. */
 typedef struct Examples {
     Example *items;
     int count;
@@ -58,8 +58,8 @@ typedef struct Examples {
     int capacity, turn_capacity;
 } Examples;
 
-/* What cannot be an example is counted in *problems with `name` (which record of which file), the
- * record once in `total`; an error is only what is wrong with the configuration, and no memory. */
+/* What cannot be an example is counted in *skipped with `name` (file and record), the record once
+ * in `total`. Errors: an invalid configuration, out of memory. */
 int examples_make(Examples *examples, const Record *record, const ExampleConfig *config,
                   const char *name, Skipped *skipped, Error *err);
 void examples_free(Examples *examples);

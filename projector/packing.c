@@ -1,5 +1,5 @@
-/* packing.c - see packing.h. Order of rows, positions and attention are those of language/infill.c,
- * which answers.
+/* packing.c - see packing.h. Order of rows, positions and attention are those of inference
+ * (language/infill.c).
  *
  * A copy without a masked token is left out: it has no loss and no gradient, and no other block
  * sees it. So is a prompt whose copies are all left out, and an image whose prompts are. A batch
@@ -26,7 +26,7 @@ typedef struct Packer {
     int copies;
     double sequences;
     TurnNoise *noise; /* of all turns of all items, in order */
-    bool *masked;     /* memory of theirs */
+    bool *masked;     /* memory of them */
 } Packer;
 
 /* ---- Sizes. ---- */
@@ -56,7 +56,7 @@ int packing_rows(const PackingConfig *c, const Example *e) {
 }
 
 int packing_targets(const PackingConfig *c, const Example *e) {
-    /* Of two complementary copies each token is masked in one. */
+    /* Each token is masked in one of two complementary copies. */
     bool once = c->noise.objective == OBJECTIVE_LLADA;
     int64_t tokens = 0;
     if (c->lengths) return 0;
@@ -85,7 +85,7 @@ static void push_prompt(const Packer *p, const ExampleTurn *turn, int before) {
         push_row(p->batch, turn->prompt[i], -1, before + i);
 }
 
-/* A copy of the answer, masked, and its targets. `before`: rows in front of it. */
+/* A copy of the answer, masked, and its targets. `before`: rows before it. */
 static void push_copy(const Packer *p, const ExampleTurn *turn, const TurnNoise *noise, int copy,
                       int before) {
     TrainBatch *b = p->batch;
@@ -165,8 +165,8 @@ static void push_blocks(const Packer *p, const Example *e, const TurnNoise *nois
     }
 }
 
-/* The stage `length`: what the predictor reads are the hidden states of <s>, image and prompt end
- * to end, so each prompt has a head of its own under either pattern. */
+/* The stage `length`: the predictor reads the hidden states of <s>, image and prompt end to end, so
+ * each prompt has its own head with either pattern. */
 static void push_prompts(const Packer *p, const Example *e, int image) {
     const PackingConfig *config = p->config;
     TrainBatch *b = p->batch;
@@ -278,7 +278,7 @@ static int check_item(const PackingConfig *c, const PackingItem *item, int i, Er
     return 0;
 }
 
-/* Memory for the largest batch that these items can make. */
+/* Allocates the largest batch that these items can make. */
 static int batch_take(TrainBatch *b, const PackingConfig *c, const PackingItem *items, int count,
                       Error *err) {
     int64_t rows = 0, targets = 0, images = 0, turns = 0;

@@ -1,21 +1,21 @@
-/* packing.h - examples and noise to one packed batch (train.h).
+/* packing.h - packs examples and noise into one batch (train.h).
  *
  *   full          for each turn, each corrupted copy is a sequence of its own, one attention span;
  *                 the image's rows occur twice, but the image is encoded once.
  *   block-causal  <s> and the image once; then for each turn its prompt once, which sees the
  *                 image's block and itself; then the turn's copies, each of which sees image,
- *                 prompt and itself. Positions of every copy count on from its prompt (or from
+ *                 prompt and itself. Positions of every copy continue from its prompt (or from
  *                 answer_position), those of every prompt from the image.
  *
  * With block-causal attention no block sees a later or a sibling one, so the loss and the gradients
- * are those of the turns one by one, of whole copies each. This is the attention that answering
- * uses (language/infill.h): without an image the first block is <s> alone.
+ * equal those of the turns one by one. This is the attention that answering uses
+ * (language/infill.h): without an image the first block is <s> alone.
  *
  * A masked token's weight is noise weight / (maskable tokens of its sequence * copies * sequences
- * of the whole step), so that a step's losses add up to the mean over sequences, however it is
- * divided into micro-batches. A copy without a masked token has neither loss nor gradient and is
- * left out, with its prompt and its image if nothing else needs them: a batch may even be without
- * rows (tokens 0), and then there is nothing to compute.
+ * of the whole step), so that a step's losses add up to the mean over sequences, for any division
+ * into micro-batches. A copy without a masked token has neither loss nor gradient and is left out,
+ * with its prompt and its image if nothing else needs them: a batch may even have no rows (tokens
+ * 0) and nothing to compute.
  */
 #ifndef EASYFIRST_PROJECTOR_PACKING_H
 #define EASYFIRST_PROJECTOR_PACKING_H
@@ -36,19 +36,19 @@ typedef struct PackingConfig {
     int classes;  /* longer answers count as the last class */
 } PackingConfig;
 
-/* One unit that goes in. */
+/* One unit to pack. */
 typedef struct PackingItem {
     const Example *example;
     const float *pixels; /* [3, S, S]; NULL without an image */
     uint64_t stream;     /* of its noise; turn k uses random_stream(stream, k, 0, 0) */
 } PackingItem;
 
-/* Rows (with all copies) and target rows of a unit in a batch, at most: noise may take less. */
+/* Upper bounds of a unit's rows (with all copies) and target rows in a batch. */
 int packing_rows(const PackingConfig *config, const Example *example);
 int packing_targets(const PackingConfig *config, const Example *example);
 
-/* `sequences`: of the whole training step, turns counted one by one. The pixels are copied. Free
- * with train_batch_free, which packing.c defines. */
+/* `sequences`: of the whole training step, each turn counted. The pixels are copied. Free with
+ * train_batch_free, which packing.c defines. */
 int packing_build(TrainBatch *batch, const PackingConfig *config, const PackingItem *items,
                   int count, double sequences, Error *err);
 

@@ -20,7 +20,7 @@ int projector_declare(Projector *p, ProjectorKind kind, int in, int out, Params 
         TRY(params_declare_linear(params, &p->w2, &p->b2, out, out, false, err,
                                   "model.mm_projector.2."));
     params_mark_hidden(params, first);
-    /* Fresh image tokens shall be about as large as fresh words and positions, which they join. */
+    /* Initial image tokens are about as large as initial token and position embeddings. */
     params_scale_init(params, two ? &p->w2 : &p->w1, two ? 0.2f : 0.1f);
     return 0;
 }
@@ -73,7 +73,7 @@ int projector_train_forward(const Projector *p, Arena *arena, Tensor tokens, Ten
     return 0;
 }
 
-/* The second layer and the GELU: *dy becomes the gradient of what the first layer gives. */
+/* The second layer and the GELU: *dy becomes the gradient of the first layer's output. */
 static int second_backward(const Projector *p, Arena *arena, Tensor *dy, Tensor hidden,
                            Error *err) {
     Device *device = arena->device;

@@ -1,5 +1,5 @@
-/* projector.h - from the vision tower's features to rows that the language model reads as tokens
- * (LLaVA, Liu et al., 2023): one linear layer, or two with a GELU between.
+/* projector.h - maps the vision tower's features to image tokens of the language model (LLaVA, Liu
+ * et al., 2023): one linear layer, or two with a GELU between.
  */
 #ifndef EASYFIRST_PROJECTOR_PROJECTOR_H
 #define EASYFIRST_PROJECTOR_PROJECTOR_H
@@ -35,13 +35,13 @@ int projector_forward(const Projector *projector, Arena *arena, Tensor tokens, T
 
 /* ---- Training. ---- */
 
-/* Arena bytes of what the forward keeps (while it runs it takes projector_work_bytes on top), and
- * of what the backward takes on top of that. */
+/* Arena bytes that the forward pass keeps (while it runs it needs projector_work_bytes more), and
+ * that the backward pass needs in addition. */
 size_t projector_tape_bytes(const Projector *projector, int64_t rows);
 size_t projector_backward_bytes(const Projector *projector, int64_t rows);
 
-/* projector_forward that keeps what the backward needs in *hidden: [R, out] f32, before the GELU,
- * the arena's; no tensor for a linear projector. */
+/* projector_forward that keeps what the backward pass needs in *hidden: [R, out] f32, before the
+ * GELU, owned by the arena; no tensor for a linear projector. */
 int projector_train_forward(const Projector *projector, Arena *arena, Tensor tokens,
                             Tensor features, Tensor *hidden, Error *err);
 

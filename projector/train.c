@@ -4,10 +4,10 @@ static bool trainable(const Params *params) {
     return params && params->flat > 0;
 }
 
-/* How far down a pass goes. */
+/* How far down the backward pass goes. */
 typedef struct Depth {
     bool vision;    /* gradients reach the vision tower */
-    bool projector; /* ... or the projector at least, so the image tokens have some */
+    bool projector; /* ... or at least the projector, so the image tokens have gradients */
 } Depth;
 
 static Depth pass_depth(const TrainContext *context, bool prompts, const TrainRun *run) {
@@ -30,7 +30,7 @@ typedef struct VisionPath {
     Tensor features; /* [R, Dv] c */
     Tensor tokens;   /* [R, D] f32 */
     Tensor hidden;   /* within the projector */
-    Tensor dtokens;  /* [R, D] f32; no tensor if nobody wants it */
+    Tensor dtokens;  /* [R, D] f32; no tensor if not needed */
     VitTape tape;
 } VisionPath;
 
@@ -39,8 +39,7 @@ static size_t pixels_bytes(const Vit *vit, int images) {
     return arena_bytes(DTYPE_F32, 1, images * 3 * side * side);
 }
 
-/* What stays taken while the language model is at work, *work being what is taken above it at
- * another time. */
+/* Arena bytes kept while the language model runs; *work is what other phases need in addition. */
 static size_t vision_bytes(const Multimodal *m, int images, Depth depth, bool recompute,
                            size_t *above) {
     *above = 0;
@@ -59,7 +58,7 @@ static size_t vision_bytes(const Multimodal *m, int images, Depth depth, bool re
                largest(back, vit_backward_bytes(m->vit, images, recompute));
     }
     size_t train = projector_tape_bytes(m->projector, rows) + tokens;
-    /* The frozen tower has done its work before the projector's tape is taken. */
+    /* The frozen tower has finished before the projector's tape is allocated. */
     *above = largest(*above > train ? *above - train : 0, back);
     return kept + train;
 }
@@ -135,7 +134,8 @@ static int check_batch(const Multimodal *m, const TrainBatch *b, Error *err) {
         return error_set(err, "training: a batch of %d images without %s", b->images,
                          b->pixels ? "rows for them" : "pixels");
     if (b->prompts > 0 && !m->length)
-        return error_set(err, "training: lengths to learn, but the model has no length predictor");
+        return error_set(err,
+                         "training: a batch of lengths, but the model has no length predictor");
     return 0;
 }
 

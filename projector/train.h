@@ -1,10 +1,10 @@
-/* train.h - one training pass of the whole model: images and packed text in, losses and gradients
- * out.
+/* train.h - forward and backward pass of the whole model: images and packed text in, losses and
+ * gradients out.
  *
  *   pixels ─ vit ─▶ features ─ projector ─▶ image tokens ─┐
  *   ids ──────────────────────────────────────────────────┴─▶ XLM-R ─▶ loss of the masked rows
  *
- * and back, as far down as something is trainable. A frozen vision tower is run as for answering
+ * and backward, down to the lowest trainable part. A frozen vision tower runs as in inference
  * (packed weights, no tape); a projector alone is trained through a frozen language model.
  */
 #ifndef EASYFIRST_PROJECTOR_TRAIN_H
@@ -14,7 +14,7 @@
 #include "projector/multimodal.h"
 #include "vision/vit_train.h"
 
-/* One forward's worth of training data, all on the host. Made by packing_build (packing.h). */
+/* A micro-batch of training data, on the host. Made by packing_build (packing.h). */
 typedef struct TrainBatch {
     /* Sequences end to end. */
     int tokens;
@@ -22,10 +22,10 @@ typedef struct TrainBatch {
     int32_t *image_rows;      /* [tokens], likewise; NULL: no images */
     AttentionSpan *spans;
     int span_count;
-    /* Images, each once, whatever the number of sequences that read it. */
+    /* Images, each once, even if several sequences read it. */
     int images;
     float *pixels; /* [images, 3, S, S] */
-    /* The rows that have a loss: all stages but `length`. */
+    /* The rows with a loss: all stages but `length`. */
     int targets;
     int32_t *rows, *target_ids;         /* [targets] */
     float *weights, *smoothing_weights; /* [targets]; the second NULL without smoothing */
@@ -39,24 +39,23 @@ typedef struct TrainBatch {
 
 void train_batch_free(TrainBatch *batch);
 
-/* The parts of a Multimodal that are trained, by their tables: a part whose table has no trainable
- * parameter is frozen. */
+/* The model to train: a part whose table has no trainable parameter is frozen. */
 typedef struct TrainContext {
     Multimodal model;
 } TrainContext;
 
-/* The largest batch that a pass may have. */
+/* Limits of a micro-batch. */
 typedef struct TrainSizes {
     int tokens, targets, images, prompts;
 } TrainSizes;
 
-/* Arena bytes for passes up to these sizes. What is kept depends on what is trained: ask when
+/* Arena bytes for micro-batches up to these sizes. They depend on what is trained: call it after
  * params_train or params_prepare has filled the parts' slots. */
 size_t train_bytes(const TrainContext *context, const TrainSizes *sizes, const TrainRun *run);
 
-/* One pass: losses of the target rows (or, for a batch with prompts, of the prompts), host,
- * [targets] or [prompts]; with run->backward their sum's gradients are added to those of everything
- * trainable. The arena is left as it was. */
+/* Forward, and with run->backward also backward: losses of the target rows (or, for a batch with
+ * prompts, of the prompts), host, [targets] or [prompts]; the gradients of their sum are added to
+ * those of all trainable parameters. The arena is left as it was. */
 int train_micro_batch(const TrainContext *context, Arena *arena, const TrainBatch *batch,
                       const TrainRun *run, float *losses, Error *err);
 

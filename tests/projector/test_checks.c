@@ -316,7 +316,7 @@ static void refused_without_backend(void **state) {
 
 /* ---- Devices and arenas ---- */
 
-/* All of the bytes asked for and none beside them, in one piece and in several. */
+/* Exactly the requested bytes, in one piece and in several. */
 static void device_clears(void **state) {
     Error err;
     static const size_t sizes[] = {0, 1, 255, 4097, ((size_t)3 << 20) + 5};

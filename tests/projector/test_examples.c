@@ -69,7 +69,7 @@ static void make(Examples *examples, const Record *record, const ExampleConfig *
     assert_ok(examples_make(examples, record, config, "some.json: record 7", skipped, &err), &err);
 }
 
-/* The ids are those of the text, with what `end` says behind them. */
+/* The ids are those of the text, followed by `end`. */
 static void assert_ids(const ExampleConfig *c, const int32_t *ids, int count, const char *text,
                        bool end) {
     Ids want = encoded(c, text);
@@ -239,7 +239,7 @@ static void long_prompts_are_noted(void **state) {
         assert_int_equal(e.count, 1);
         assert_int_equal(skipped.total, what != LONG_PROMPTS_SKIP);
         assert_int_equal(skipped.kind_count, 1);
-        /* An answer that does not fit is a problem, whatever the prompt. */
+        /* An answer that does not fit is skipped, for any prompt. */
         skipped = (Skipped){0};
         RecordTurn long_answer;
         Record whole = pair_of(&long_answer, "dog", text_of(&c, LONGEST), false);
@@ -363,7 +363,7 @@ static void what_fits(void **state) {
         assert_int_equal(skipped.total, 2 * more);
     }
     c.answer_position = c.positions = 0;
-    /* What did not fit leaves nothing behind. */
+    /* What did not fit leaves nothing. */
     RecordTurn turns[] = {{text_of(&c, LONGEST), "red"}, {"dog", "sky"}};
     Record r = {.id = "", .image = "a.jpg", .turns = turns, .count = 2};
     Skipped skipped = {0};
@@ -416,7 +416,7 @@ static void context_is_whole_earlier_turns(void **state) {
     examples_free(&e);
 }
 
-/* A turn that is not usable ends the context: nobody would see a conversation with a hole. */
+/* An unusable turn ends the context: a conversation has no gaps. */
 static void context_stops_at_a_bad_turn(void **state) {
     ExampleConfig c = config_of(state);
     Examples e = {0};

@@ -343,7 +343,7 @@ static void test_lora(void **state) {
 
 /* ---- The same gradients in other ways. ---- */
 
-/* The gradients of all parts end to end, behind one pass of each batch. */
+/* The gradients of all parts end to end, after one pass of each batch. */
 typedef struct Gradients {
     float *values;
     size_t count;
@@ -536,7 +536,7 @@ static void check_derivative(int which, const char *name, int feature_layer, con
     shift(&t, &g, -2 * step / norm);
     double below = pass_sum(&t, &b, run), derivative = (above - below) / (2 * step);
     if (!(fabs(derivative - norm) <= 5e-3 * norm))
-        fail_msg("model %d, %s, layer %d: slope %g, gradient %g", which, name, feature_layer,
+        fail_msg("model %d, %s, layer %d: derivative %g, gradient %g", which, name, feature_layer,
                  derivative, norm);
     free(g.values);
     batch_close(&b);
@@ -627,7 +627,7 @@ static void test_untied(void **state) {
         assert_ok(params_store(&params, p, values, &err), &err);
         double derivative = (loss[0] - loss[1]) / (2 * step);
         if (!(norm > 0 && fabs(derivative - norm) <= 1e-2 * norm))
-            fail_msg("%s: slope %g, gradient %g", p->name, derivative, norm);
+            fail_msg("%s: derivative %g, gradient %g", p->name, derivative, norm);
         free(values), free(moved);
     }
     free(grad);

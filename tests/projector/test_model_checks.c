@@ -128,7 +128,7 @@ static void test_language_config(void **state) {
     assert_refused(OPEN(.language = at("language")), &err, "camembert", "xlm-roberta");
     free(file);
     make_part("language", "language", "{}");
-    /* A byte order mark is no fault. */
+    /* A byte order mark is accepted. */
     size_t size;
     char *text = file_bytes(at("language/config.json"), &size), bom[4096];
     make_part("language", "language", "{}");
@@ -531,7 +531,7 @@ static void test_adapters(void **state) {
     free(file), free(folder);
 }
 
-/* ---- What is no model's folder. ---- */
+/* ---- Not a model folder. ---- */
 
 static void test_places(void **state) {
     (void)state;
@@ -632,7 +632,7 @@ static void test_mistaken_files(void **state) {
     free(tokenizer), free(folder);
 }
 
-/* What is missing is said before any weight is packed: nothing was told of loading, and the model
+/* A missing part is reported before any weight is packed: no progress was reported, and the model
  * knows lengths or is refused. */
 static void test_lengths(void **state) {
     (void)state;
@@ -651,7 +651,7 @@ static void add_bytes(void *user, size_t bytes) {
     *(size_t *)user += bytes;
 }
 
-/* Every byte of a matrix is told once while a part is prepared. */
+/* Every byte of a matrix is reported once while a part is prepared. */
 static void test_progress(void **state) {
     (void)state;
     Error err;
@@ -669,8 +669,7 @@ static void test_progress(void **state) {
     assert_int_equal(told, matrices);
     assert_true(told <= params_stored_bytes(&m.language.params));
     model_close(&m);
-    /* What is printed of it, where nobody looks at a terminal: not more than a line in
-     * ten seconds. */
+    /* What is printed of it, without a terminal: not more than a line in ten seconds. */
     fflush(stderr);
     int saved = dup(STDERR_FILENO);
     assert_non_null(freopen(at("loading"), "w", stderr));
@@ -734,7 +733,7 @@ static void test_languages_said(void **state) {
     run_end(&r);
 }
 
-/* What a model translates after its language model was trained nobody knows; the rest keeps it. */
+/* Training the language model makes its languages unknown; other training keeps them. */
 static void test_languages_trained(void **state) {
     (void)state;
     static const char *const stages[] = {"adapt", "length"};

@@ -332,7 +332,7 @@ static int check_batch(const TrainBatch *b, const PackingConfig *c, const Units 
     assert_true((b->image_rows == NULL) == (image == 0));
     assert_true((b->smoothing_weights != NULL) == (c->noise.label_smoothing > 0));
     assert_true(b->smoothing == c->noise.label_smoothing);
-    /* Nothing is there for nothing. */
+    /* Nothing is packed without need. */
     for (int r = 0; r < b->tokens; r++)
         if (!reached[r]) fail_msg("row %d of %d serves no loss", r, b->tokens);
     free(reached);
@@ -406,8 +406,7 @@ static void prompts_are_sequences(void **state) {
     }
 }
 
-/* The same unit has the same noise whatever else is in the batch, and another one under another
- * seed. */
+/* The same unit has the same noise in any batch, and another one under another seed. */
 static void noise_is_the_units_own(void **state) {
     (void)state;
     TestRandom random = {79};

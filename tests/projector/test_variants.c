@@ -1,5 +1,5 @@
-/* The layouts and names under which the parts stand in public files: each loads, and computes what
- * the reference computed (tests/golden/models/variants, tests/reference/make_models.py). */
+/* The layouts and names of the parts in public files: each loads, and computes what the reference
+ * computed (tests/golden/models/variants, tests/reference/make_models.py). */
 #include "tests/golden_models.h"
 #include "tests/matrix.h"
 
@@ -52,7 +52,7 @@ static void test_language(void **state) {
     check_language_variant(VARIANTS "language-sharded/model.safetensors.index.json", "text");
 }
 
-/* A stored XXL configuration says "xlm-roberta": the tensors tell. */
+/* A stored XXL configuration says "xlm-roberta": the tensors decide. */
 static void test_mislabelled_xl(void **state) {
     (void)state;
     check_language_variant(VARIANTS "language-xl-mislabelled", "text_xl");
@@ -125,7 +125,7 @@ static void collect_unknown(void *user, const CheckpointTensor *tensor) {
     strncat(user, tensor->name, 200);
 }
 
-/* Text tower, position ids and pooler are no surprise; anything else is told. */
+/* Text tower, position ids and pooler are expected; anything else is reported. */
 static void test_unknown(void **state) {
     (void)state;
     Opened o;
@@ -137,8 +137,7 @@ static void test_unknown(void **state) {
     assert_string_equal(names, "");
     opened_close(&o);
     opened_open(&o, (ModelOptions){.language = VARIANTS "released"});
-    /* A length predictor that is not taken from here is no surprise; of one that is,
-     * every tensor. */
+    /* A length predictor that is not loaded from here is expected; of one that is, every tensor. */
     PartSources sources[] = {o.model.language.sources, o.model.length.sources};
     assert_int_equal(part_unknown(sources[0].checkpoint, sources, 1, collect_unknown, names), 0);
     const CheckpointTensor **tensors = sources[1].tensors;
