@@ -22,7 +22,7 @@ typedef struct OrderPrompt {
     bool is_question; /* to be put into the model's prompt template for questions */
 } OrderPrompt;
 
-typedef struct OrderPrompts { /* zero-initialise */
+typedef struct OrderPrompts { /* zero-initialize */
     OrderPrompt *items;       /* [count] */
     size_t count, capacity;
 } OrderPrompts;

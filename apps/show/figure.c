@@ -46,7 +46,7 @@ static const int ramp[5][3] = {{0xd9, 0x7a, 0x52},
                                {0xb5, 0xdf, 0xd7}};
 
 /* The color of a probability in 0..1, as 0xRRGGBB. */
-static int colour(double p) {
+static int color(double p) {
     double at = p > 0 ? fmin(p, 1) * 4 : 0;
     int k = at < 3 ? (int)at : 3, rgb = 0;
     for (int i = 0; i < 3; i++)
@@ -98,7 +98,7 @@ static bool same(const TraceEntry *a, const TraceEntry *b) {
 static void put_run(const Figure *f, int position, int from, int to, const TraceEntry *e) {
     fprintf(f->out, "<rect x=\"%d\" y=\"%d\" width=\"%d\" height=\"%d\" fill=\"#%06x\"/>\n",
             LEFT + from * f->column, f->top + position * f->row + 1, (to - from) * f->column,
-            f->row - 2, (unsigned)colour(exp((double)e->score)));
+            f->row - 2, (unsigned)color(exp((double)e->score)));
 }
 
 static void put_written(const Figure *f, int position, int step) {
@@ -171,7 +171,7 @@ static void put_legend(const Figure *f) {
     for (int i = 0; i < LEGEND_PARTS; i++)
         fprintf(f->out, "<rect x=\"%d\" y=\"%d\" width=\"%d\" height=\"10\" fill=\"#%06x\"/>\n",
                 x + i * LEGEND_PART, y, LEGEND_PART,
-                (unsigned)colour((double)i / (LEGEND_PARTS - 1)));
+                (unsigned)color((double)i / (LEGEND_PARTS - 1)));
     fprintf(f->out,
             "<g fill=\"#444\" font-size=\"11\"><text x=\"%d\" y=\"%d\">0</text>"
             "<text x=\"%d\" y=\"%d\" text-anchor=\"end\">1</text>"

@@ -20,8 +20,8 @@ static uint8_t style_of(Kind kind, float score) {
 
 /* Colors from "not sure" to "sure", all with a contrast of at least 3:1 (WCAG) to white and to
  * black, so that they are readable on both. */
-static const int colours256[LEVELS] = {160, 166, 136, 64, 28};
-static const int colours8[LEVELS] = {31, 31, 33, 33, 32};
+static const int colors256[LEVELS] = {160, 166, 136, 64, 28};
+static const int colors8[LEVELS] = {31, 31, 33, 33, 32};
 
 static int put(Frame *frame, const char *bytes, size_t size, Error *err) {
     if (frame->size + size > frame->capacity) {
@@ -46,8 +46,8 @@ putf(Frame *frame, Error *err, const char *format, ...) {
 }
 
 static int put_style(Frame *frame, uint8_t style, Error *err) {
-    int level = style >> 3, colour = frame->colours >= 256 ? colours256[level] : colours8[level];
-    const char *set = frame->colours >= 256 ? ";38;5;" : ";";
+    int level = style >> 3, color = frame->colors >= 256 ? colors256[level] : colors8[level];
+    const char *set = frame->colors >= 256 ? ";38;5;" : ";";
     switch ((Kind)(style & 7)) {
     case PLAIN:
         return putf(frame, err, "\033[0m");
@@ -55,9 +55,9 @@ static int put_style(Frame *frame, uint8_t style, Error *err) {
     case MASK:
         return putf(frame, err, "\033[0;2m");
     case WRITTEN:
-        return putf(frame, err, "\033[0%s%dm", set, colour);
+        return putf(frame, err, "\033[0%s%dm", set, color);
     case NEW:
-        return putf(frame, err, "\033[0;1%s%dm", set, colour);
+        return putf(frame, err, "\033[0;1%s%dm", set, color);
     case ERASED:
         return putf(frame, err, "\033[0;2;9m");
     }
@@ -238,9 +238,9 @@ static void frame_clear(Frame *frame) {
 }
 
 int frame_make(Frame *frame, const Trace *trace, int number, const char *hints, int columns,
-               int colours, Error *err) {
+               int colors, Error *err) {
     frame_clear(frame);
-    frame->columns = columns, frame->colours = colours;
+    frame->columns = columns, frame->colors = colors;
     TRY(put_status(frame, trace, number, err));
     for (int i = 0; i < trace->count; i++) {
         char label[32] = "";

@@ -11,10 +11,10 @@ typedef struct FrameLine {
     bool changed;       /* something new is in it */
 } FrameLine;
 
-/* Zero-initialise; free with frame_free. */
+/* Zero-initialize; free with frame_free. */
 typedef struct Frame {
-    int columns, colours;
-    char *bytes; /* lines with their colours, without ends */
+    int columns, colors;
+    char *bytes; /* lines with their colors, without ends */
     size_t size, capacity;
     FrameLine *lines;
     size_t count, room;
@@ -33,7 +33,7 @@ bool frame_changes(const Trace *trace, int number);
  * `hints` (separated by '\n') that fits, unless it is empty. After a hypothesis's last step, that
  * step is shown. No line is wider than `columns`. */
 int frame_make(Frame *frame, const Trace *trace, int number, const char *hints, int columns,
-               int colours, Error *err);
+               int colors, Error *err);
 
 /* The same with a finished trace's hypotheses and scores, the best marked, and the answer; lines
  * may be longer than the terminal is wide, which breaks them itself and so can join them again. */

@@ -132,7 +132,7 @@ static int draw(Player *p, bool left, Error *err) {
     terminal_size(&columns, &rows);
     TRY(inspection(p, err));
     TRY(frame_make(&p->frame, shown(p), p->current, left ? "" : hints_of(p), columns,
-                   p->terminal->colours, err));
+                   p->terminal->colors, err));
     /* In a window lower than the frame, hint and status are dropped first, then lines of text. */
     size_t count = p->frame.count, hint = p->frame.hint, status = rows > 1;
     size_t text = count - 1 - hint;

@@ -100,7 +100,7 @@ void terminal_write(Terminal *terminal, const char *bytes, size_t size) {
 
 /* ---- Taking and giving back. ---- */
 
-static int colours_of_terminal(void) {
+static int colors_of_terminal(void) {
     static const char *const many[] = {"256color", "direct",  "kitty",  "alacritty",
                                        "foot",     "ghostty", "wezterm"};
     const char *term = getenv("TERM"), *colorterm = getenv("COLORTERM");
@@ -134,7 +134,7 @@ static void give(Terminal *terminal) {
 }
 
 int terminal_open(Terminal *terminal, Error *err) {
-    *terminal = (Terminal){.colours = colours_of_terminal()};
+    *terminal = (Terminal){.colors = colors_of_terminal()};
     /* Opened once and never closed: another thread may still call terminal_wake. */
     if (wake_pipe[0] < 0 && pipe2(wake_pipe, O_CLOEXEC | O_NONBLOCK))
         return error_set(err, "cannot catch the terminal's signals: %s", strerror(errno));

@@ -35,8 +35,8 @@ typedef enum TerminalEvent {
 typedef struct Terminal {
     bool keys; /* standard input is the same terminal, and the program in its foreground */
     int signal;
-    int colours; /* 256, or 8 */
-    bool lost;   /* a write failed: the terminal is gone */
+    int colors; /* 256, or 8 */
+    bool lost;  /* a write failed: the terminal is gone */
     struct termios before;
     unsigned char pending[64]; /* bytes of keys, not yet decoded */
     size_t pending_count;

@@ -18,7 +18,7 @@
 
 #include "kernels/error.h"
 
-/* Text with a style, a number of the caller's choice, for each byte. Zero-initialise; free with
+/* Text with a style, a number of the caller's choice, for each byte. Zero-initialize; free with
  * styled_free. */
 typedef struct StyledText {
     char *text; /* cleaned UTF-8, not terminated */
@@ -48,7 +48,7 @@ typedef struct Line {
     int width;
 } Line;
 
-/* A text as lines; zero-initialise; free with layout_free. */
+/* A text as lines; zero-initialize; free with layout_free. */
 typedef struct Layout {
     Cluster *clusters;
     size_t cluster_count, cluster_room;

@@ -207,9 +207,9 @@ static int read_flag(const Reader *r, const json_t *object, const char *name, bo
 static int read_text(const Reader *r, const json_t *object, const char *name, const char **out) {
     const json_t *value = json_object_get(object, name);
     *out = json_string_value(value);
-    if (!*out) return wrong(r, name, json_kind(value), "a text");
+    if (!*out) return wrong(r, name, json_kind(value), "a string");
     if (strlen(*out) != json_string_length(value))
-        return wrong(r, name, "a text with a NUL byte", "one without");
+        return wrong(r, name, "a string with a NUL byte", "one without");
     return 0;
 }
 
@@ -479,7 +479,7 @@ static int read_bytes(const char *path, char **bytes, size_t *size, Error *err) 
 int trace_read_json(Trace *trace, const char *path, Error *err) {
     char *bytes, why[160];
     size_t size;
-    json_error_t problem;
+    json_error_t error;
     *trace = (Trace){.best = -1};
     TRY(read_bytes(path, &bytes, &size, err));
     /* A trace takes up to 16 times its text, brackets alone 69 times. */
@@ -488,15 +488,14 @@ int trace_read_json(Trace *trace, const char *path, Error *err) {
         free(bytes);
         return error_set(err, "%s: %s", path, why);
     }
-    json_t *root =
-        json_loadb_whole(bytes, size, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &problem);
+    json_t *root = json_loadb_whole(bytes, size, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &error);
     free(bytes);
     if (!root) {
-        bool more = json_error_code(&problem) == json_error_end_of_input_expected;
+        bool more = json_error_code(&error) == json_error_end_of_input_expected;
         return error_set(err,
                          "%s: line %d, column %d: %s, expected one trace that easyfirst show "
                          "--json wrote%s",
-                         path, problem.line, problem.column, problem.text,
+                         path, error.line, error.column, error.text,
                          more ? " and nothing after it" : "");
     }
     Reader r = {.path = path, .trace = trace, .err = err};

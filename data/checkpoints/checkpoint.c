@@ -44,7 +44,7 @@ static bool looks_like_safetensors(const MappedFile *file) {
     return false;
 }
 
-static int recognise(const MappedFile *file, FileKind *kind, Error *err) {
+static int recognize(const MappedFile *file, FileKind *kind, Error *err) {
     if (begins_with(file, "PK\3\4", 4) || torch_legacy_begins(file)) {
         *kind = KIND_TORCH;
         return 0;
@@ -130,7 +130,7 @@ static int read_shard(CheckpointStore *store, const char *index, const Assignmen
     int failed = map_or_hint(store, path, &file, err);
     free(path);
     if (failed) return error_context(err, "%s: shard missing or unreadable", index);
-    TRY(recognise(&file, &kind, err));
+    TRY(recognize(&file, &kind, err));
     TRY(read_tensors(store, &file, kind, err));
 
     size_t found = store->tensor_count - first;
@@ -190,7 +190,7 @@ static int read_path(CheckpointStore *store, const char *path, Error *err) {
     MappedFile file;
     FileKind kind;
     TRY(map_or_hint(store, path, &file, err));
-    TRY(recognise(&file, &kind, err));
+    TRY(recognize(&file, &kind, err));
     return kind == KIND_INDEX ? read_index(store, &file, err)
                               : read_tensors(store, &file, kind, err);
 }

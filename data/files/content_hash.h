@@ -10,7 +10,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-typedef struct ContentHash { /* zero-initialise */
+typedef struct ContentHash { /* zero-initialize */
     uint64_t state, size;    /* size: bytes so far */
     unsigned char tail[8];   /* [size % 8] bytes of an incomplete word */
 } ContentHash;

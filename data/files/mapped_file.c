@@ -103,7 +103,7 @@ void mapped_file_prefetch(const MappedFile *file, size_t offset, size_t size) {
 }
 
 void mapped_file_release(const MappedFile *file, const void *begin, size_t size) {
-    /* Rounded inwards: the first and last page may hold the ends of neighbours still in use. */
+    /* Rounded inwards: the first and last page may hold the ends of neighbors still in use. */
     size_t page = (size_t)sysconf(_SC_PAGESIZE);
     size_t first = (size_t)((const unsigned char *)begin - file->bytes), last = first + size;
     first = (first + page - 1) / page * page;

@@ -16,7 +16,7 @@ typedef struct Word {
     size_t offset, size; /* in `bytes` */
 } Word;
 
-/* Zero-initialise. */
+/* Zero-initialize. */
 typedef struct Words {
     Word *items; /* [capacity]; word number k is items[k - 1] */
     size_t count, capacity;
@@ -44,7 +44,7 @@ typedef struct GramSlot {
     int32_t hypothesis;  /* how often the hypothesis has it */
 } GramSlot;
 
-/* Zero-initialise. */
+/* Zero-initialize. */
 typedef struct Grams {
     GramSlot *slots;
     size_t slot_count; /* a power of two */

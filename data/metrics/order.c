@@ -62,7 +62,7 @@ double order_kendall(const int *x, const int *y, int n) {
 }
 
 /* Twice the rank of x[i], counted from the middle of all ranks: exact in integers. */
-static int64_t centred_rank(const int *x, int n, int i) {
+static int64_t centered_rank(const int *x, int n, int i) {
     int64_t rank = 0;
     for (int j = 0; j < n; j++) rank += (x[j] < x[i]) - (x[j] > x[i]);
     return rank;
@@ -71,7 +71,7 @@ static int64_t centred_rank(const int *x, int n, int i) {
 double order_spearman(const int *x, const int *y, int n) {
     double xy = 0, xx = 0, yy = 0;
     for (int i = 0; i < n; i++) {
-        double a = (double)centred_rank(x, n, i), b = (double)centred_rank(y, n, i);
+        double a = (double)centered_rank(x, n, i), b = (double)centered_rank(y, n, i);
         xy += a * b, xx += a * a, yy += b * b;
     }
     return xx > 0 && yy > 0 ? xy / sqrt(xx * yy) : NAN;

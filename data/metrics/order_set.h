@@ -67,7 +67,7 @@ typedef struct OrderAnswer {
     OrderPairs seen_pairs; /* EASY_BOTH, of the steps in which words were first seen */
 } OrderAnswer;
 
-typedef struct OrderSet { /* zero-initialise */
+typedef struct OrderSet { /* zero-initialize */
     OrderAnswer *answers; /* [count], in the order in which they were added */
     size_t count, capacity;
     TextTable forms; /* of words; after order_set_finish with how many answers have each: */

@@ -2,7 +2,7 @@
  * this folder.
  *
  * Debian 12's libunistring has the tables of Unicode 14; the `regex` package, by which sacrebleu's
- * tokeniser intl finds categories, has newer ones (here those of its version 2026.11.15). Emoji are
+ * tokenizer intl finds categories, has newer ones (here those of its version 2026.11.15). Emoji are
  * among the characters in between. tests/reference/check_scores.py finds what is missing here.
  */
 #ifndef EASYFIRST_DATA_METRICS_UNICODE_NEWER_H

@@ -21,7 +21,7 @@ typedef struct SkippedKind {
     bool note; /* does not count as bad */
 } SkippedKind;
 
-typedef struct Skipped {              /* zero-initialise */
+typedef struct Skipped {              /* zero-initialize */
     SkippedKind kinds[SKIPPED_KINDS]; /* further kinds are counted in the last */
     int kind_count;
     int64_t total; /* bad samples */

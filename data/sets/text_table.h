@@ -11,7 +11,7 @@
 
 #include "kernels/error.h"
 
-typedef struct TextTable { /* zero-initialise */
+typedef struct TextTable { /* zero-initialize */
     char *bytes;           /* [byte_count], all texts, each terminated */
     size_t byte_count, byte_capacity;
     size_t *begins; /* [count] */

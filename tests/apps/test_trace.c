@@ -289,7 +289,7 @@ static void test_wrong_members(void **state) {
         const char *path, *name, *value; /* NULL: the member is taken away */
         const char *words[3];
     } wrong[] = {
-        {"", "question", NULL, {"\"question\" is missing, expected a text"}},
+        {"", "question", NULL, {"\"question\" is missing, expected a string"}},
         {"", "question", "7", {"\"question\" is a number"}},
         {"", "question", "\"a\\u0000b\"", {"NUL"}},
         {"", "image", "[]", {"\"image\" is an array"}},
@@ -315,13 +315,13 @@ static void test_wrong_members(void **state) {
         {"geometry", "width", "0", {"geometry: \"width\" is 0"}},
         {"geometry", "grid", "4", {"\"attention\" is an array with something else"}},
         {"geometry", "grid", "1000000", {"\"grid\" is 1000000"}},
-        {"geometry", "scale_x", "\"1\"", {"\"scale_x\" is a text"}},
+        {"geometry", "scale_x", "\"1\"", {"\"scale_x\" is a string"}},
         {"hypotheses/0", "text", NULL, {"hypotheses[0]: \"text\" is missing"}},
         {"hypotheses/1", "length", "0", {"hypotheses[1]: \"length\" is 0"}},
         {"hypotheses/1", "length", "2000000", {"\"length\" is 2000000"}},
         {"hypotheses/1", "length", "4", {"\"cells\" is an array of 3, expected an array of 4"}},
         {"hypotheses/1", "sample", "-1", {"\"sample\" is -1"}},
-        {"hypotheses/1", "score", "\"good\"", {"hypotheses[1]: \"score\" is a text"}},
+        {"hypotheses/1", "score", "\"good\"", {"hypotheses[1]: \"score\" is a string"}},
         {"hypotheses/1", "score", "1e300", {"\"score\" is too large"}},
         {"hypotheses/1", "trace", "{}", {"hypotheses[1]: \"trace\" is an object"}},
         {"hypotheses/0", "attention", "[]", {"\"attention\" is an array of 0"}},

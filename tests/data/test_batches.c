@@ -172,7 +172,7 @@ static void lengths_are_grouped_but_steps_are_mixed(void **state) {
     double a = spread(&grouped, units), b = spread(&loose, units);
     if (!(a < b / 10)) fail_msg("spread of %g with grouping, %g without", a, b);
     /* Long and short, with and without image come in any order: no trend over the epoch, and
-     * neighbours know nothing of each other. */
+     * neighbors know nothing of each other. */
     double n = (double)grouped.steps, mean[2] = {0}, trend = 0, next = 0, last = 0, square = 0;
     double *length = calloc((size_t)grouped.steps, sizeof *length);
     double all = 0;

@@ -43,7 +43,7 @@ static void test_map(void **state) {
                 double y = map.top + (j + 0.5) * map.scale_y;
                 double border = 2 + 2 * fmax(fmax(map.scale_x, map.scale_y), 1);
                 double inside = fmin(fmin(x, in.width - x), fmin(y, in.height - y));
-                if (inside < -border) /* the colour of the padding */
+                if (inside < -border) /* the color of the padding */
                     assert_true(abs(p[2] - (int)(255 * config.mean[2])) <= 1);
                 if (inside < border) continue;
                 looked++;
@@ -304,7 +304,7 @@ static void test_files(void **state) {
 }
 
 /* Boxes are drawn, the larger ones first, and the image is preprocessed: each patch has the
- * colour of its class at its centre. */
+ * color of its class at its center. */
 static void test_labels(void **state) {
     (void)state;
     enum { CLASSES = 5, BOXES = 6, GRID = 7, PATCH = 9 };
