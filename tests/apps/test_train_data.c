@@ -177,9 +177,9 @@ static void test_resume(void **state) {
     fputc('A', f);
     assert_int_equal(fclose(f), 0);
     resume(&r, out, first, other);
-    assert_message(&r, 1, "moved.jsonl", "contents are not those", "--out");
+    assert_message(&r, 1, "moved.jsonl", "contents differ", "--out");
     resume(&r, out, second, first);
-    assert_message(&r, 1, "second.jsonl", "contents are not those");
+    assert_message(&r, 1, "second.jsonl", "contents differ");
     run(&r, "train", "--resume", "--out", out, "--data", first, "--stop-after", "1", "-q");
     assert_message(&r, 1, "--data has 1 files", "trained on 2");
     resume(&r, out, first, second);
