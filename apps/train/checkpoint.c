@@ -197,7 +197,7 @@ static int inspect_through(TrainCheckpoints *c, const char *folder, int64_t step
     }
     int status = 0;
     if (strcmp(run, c->run->id))
-        status = error_set(err, "%s: it is of run %.8s..., and this is run %.8s...: move it away",
+        status = error_set(err, "%s: it is of another run (%.8s..., this is %.8s...): move it away",
                            folder, run, c->run->id);
     else if (state->step != step) {
         error_set(err, "%s: its state is that of step %" PRId64 ": the folder was renamed", folder,
