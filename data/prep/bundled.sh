@@ -1,11 +1,11 @@
 #!/bin/sh
-# The bundled model, from nothing: pictures, texts, tokenizer, and every stage of its training.
+# The bundled model, from nothing: images, texts, tokenizer, and every stage of its training.
 # usage: data/prep/bundled.sh FOLDER
 #   FOLDER  is made, or gone on with: what is finished there is not done again, and a stage of
 #           training that was cut off is taken up where it stopped
 # The result is FOLDER/final/model; the runs' logs are FOLDER/*.log, their curves FOLDER/*/loss.svg.
 # In the environment: EASYFIRST (build/easyfirst), THREADS (all processors), and what a larger
-# machine can afford: SCENES (60000) pictures, LAYERS (4), VISION_LAYERS (6), and the STEPS_* below.
+# machine can afford: SCENES (60000) images, LAYERS (4), VISION_LAYERS (6), and the STEPS_* below.
 # Needs the packages that README.md beside this file names.
 set -eu
 [ $# -eq 1 ] || { sed -n '2,10s/^# \{0,1\}//p' "$0"; exit 2; }
@@ -77,29 +77,34 @@ stage() { # RUN STAGE MODEL [option ...]
             "$@" >"$run.log" 2>&1
     fi || { tail -n 3 "$run.log" >&2; exit 1; }
 }
-muon="--optimizer muon --warmup-steps 100 --dropout 0 --log-every 50"
+muon() { # RUN STAGE MODEL [option ...]
+    run=$1 name=$2 model=$3
+    shift 3
+    stage "$run" "$name" "$model" --optimizer muon --warmup-steps 100 --dropout 0 --log-every 50 \
+        "$@"
+}
 
 # The tower: which object covers each patch.
-stage seen segment "$folder/fresh" --data "$world/gqa/train_sceneGraphs.json" \
-    --valid "$world/gqa/valid_sceneGraphs.json" --images "$world/images" $muon --lr 2e-3 \
+muon seen segment "$folder/fresh" --data "$world/gqa/train_sceneGraphs.json" \
+    --valid "$world/gqa/valid_sceneGraphs.json" --images "$world/images" --lr 2e-3 \
     --batch-sequences 64 --steps "${STEPS_SEEN:-2800}" --save-every 400 --valid-every 400
 # The language model, on text alone.
-stage read adapt "$folder/fresh" --data "$folder/texts" --valid "$text/valid.translation.jsonl" \
-    $muon --lr 2e-3 --schedule constant --max-tokens 300 --batch-tokens 2048 \
+muon read adapt "$folder/fresh" --data "$folder/texts" --valid "$text/valid.translation.jsonl" \
+    --lr 2e-3 --schedule constant --max-tokens 300 --batch-tokens 2048 \
     --steps "${STEPS_READ:-1500}" --save-every 500 --valid-every 500
-# Both, with a projector between them: what is in a picture. A caption names everything in few
+# Both, with a projector between them: what is in an image. A caption names everything in few
 # words and is learned in minutes; questions alone would take an hour to get there.
-stage named tune "$folder/read/model" --vision "$folder/seen/model/vision" --train-vision \
-    --context off --data "$world/captions.json" --images "$world/images" $muon --lr 2e-3 \
+muon named tune "$folder/read/model" --vision "$folder/seen/model/vision" --train-vision \
+    --context off --data "$world/captions.json" --images "$world/images" --lr 2e-3 \
     --vision-lr 2e-4 --schedule constant --warmup-steps 50 --batch-sequences 128 \
     --micro-batch-tokens 4096 --steps "${STEPS_NAMED:-300}" --save-every 100 --valid-every 0
 # Stage 1: the projector alone, from captions.
-stage aligned align "$folder/named/model" --data "$world/captions.json" --images "$world/images" \
-    $muon --lr 1e-3 --warmup-steps 20 --batch-sequences 64 --steps "${STEPS_ALIGNED:-60}" \
+muon aligned align "$folder/named/model" --data "$world/captions.json" --images "$world/images" \
+    --lr 1e-3 --warmup-steps 20 --batch-sequences 64 --steps "${STEPS_ALIGNED:-60}" \
     --save-every 0 --valid-every 0
 # Stage 2: everything together, with the tower open, but slow: what reads it must be able to follow.
-stage tuned tune "$folder/aligned/model" --train-vision --context off --data "$folder/all" \
-    --valid "$world/valid_conversations.json" --images "$world/images" $muon --lr 2e-3 \
+muon tuned tune "$folder/aligned/model" --train-vision --context off --data "$folder/all" \
+    --valid "$world/valid_conversations.json" --images "$world/images" --lr 2e-3 \
     --vision-lr 2e-4 --group off --max-tokens 400 --batch-tokens 7000 --micro-batch-tokens 4096 \
     --steps "${STEPS_TUNED:-8300}" --save-every 250 --valid-every 500 \
     --save-dtype bf16

@@ -8,7 +8,7 @@
 # Give training files alone: what is held out must not shape the pieces.
 # SIZE=8000 in the environment sets the number of pieces, COVERAGE=0.99999 the share of characters
 # that are kept (at 0.9995 this text loses "?", "!" and "Ä"). Every distinct line counts once, so
-# that a question asked about ten thousand pictures does not outweigh the rest; only answers of one or
+# that a question asked about ten thousand images does not outweigh the rest; only answers of one or
 # two words in LLaVA's conversations count as often as they occur, up to 1000 times: they shall be
 # one piece each, since a "yes" that is longer than a "no" is given away by the answer's length.
 # One thread and no

@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""The small world: scenes of pictures with names, captions, conversations, and questions in GQA's
+"""The small world: scenes of images with names, captions, conversations, and questions in GQA's
 format, all from Debian's packages. The same arguments and packages give the same bytes."""
 
 import argparse
@@ -40,7 +40,7 @@ def colour_weights(things):
     """How readily an object's colour is asked after: less for the common colours."""
     often = collections.Counter()
     for thing in things:
-        seen = [colour for _, colour, held_out in thing.pictures if not held_out]
+        seen = [colour for _, colour, held_out in thing.images if not held_out]
         for colour in seen:
             if colour:
                 often[colour] += 1 / len(seen)
@@ -70,20 +70,20 @@ def conversation(scene, questions, rng, german, sentences):
 
 
 def scene_work(job):
-    """Makes one scene, writes its picture, and returns its texts. All randomness comes from the
+    """Makes one scene, writes its image, and returns its texts. All randomness comes from the
     seed and the scene's own number, so that it does not matter who makes it, or when."""
     from world_captions import caption
     from world_facts import Scene
     from world_gqa import question_records, scene_graph
-    from world_pictures import scene_make
+    from world_images import scene_make
     from world_questions import questions_make
 
     split, index = job
-    options, things, pictures, weights = world_state
+    options, things, images, weights = world_state
     rng = random.Random(f"{options.seed}/{split}/{index}")
-    picture, scene = scene_make(pictures, things, split, index, options.size, rng)
+    image, scene = scene_make(images, things, split, index, options.size, rng)
     path = os.path.join(options.out, "images", scene["id"] + ".jpg")
-    picture.save(path, quality=92, subsampling=0)
+    image.save(path, quality=92, subsampling=0)
     facts = Scene(scene, things, weights)
     train = split == "train"
     german = rng.random() < GERMAN
@@ -183,7 +183,7 @@ def split_write(options, split, results):
 
 def report(split, stats, train_sets):
     print(f"{split}: {stats['scenes']} scenes, {stats['turns']} questions, "
-          f"{stats['unseen']} scenes with a picture kept from training, "
+          f"{stats['unseen']} scenes with an image kept from training, "
           f"{len(stats['sets'] & train_sets) if train_sets is not None else '-'} of "
           f"{len(stats['sets'])} sets of objects also in train")
     print("  " + ", ".join(f"{name} {count}" for name, count in stats["written"]))
@@ -209,7 +209,7 @@ def main():
                         help="number of the first training scene: fresh ones for another run")
     parser.add_argument("--held-out", type=int, default=1000, help="scenes in valid and in test")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--size", type=int, default=128, help="side of a picture, pixels")
+    parser.add_argument("--size", type=int, default=128, help="side of an image, pixels")
     parser.add_argument("--turns", type=int, default=8, help="questions a training scene")
     parser.add_argument("--questions", type=int, default=10, help="questions a held-out scene")
     parser.add_argument("--processes", type=int, default=2, help="the output is the same")
@@ -220,16 +220,16 @@ def main():
         parser.error("numbers must not be negative, --size 48 to 1024, scenes below 1000000")
     sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
     from world_names import things_read
-    from world_pictures import Pictures
+    from world_images import Images
 
     for folder in ("gqa", *(f"images/{split}" for split in SPLITS)):
         os.makedirs(os.path.join(options.out, folder), exist_ok=True)
     things = things_read()
-    pictures = Pictures(things)
-    held_out = sum(unseen for thing in things for _, _, unseen in thing.pictures)
-    print(f"{len(things)} objects, {len(pictures.sprites)} pictures, {held_out} of them only in "
+    images = Images(things)
+    held_out = sum(unseen for thing in things for _, _, unseen in thing.images)
+    print(f"{len(things)} objects, {len(images.sprites)} images, {held_out} of them only in "
           f"held-out scenes")
-    world_state = options, things, pictures, colour_weights(things)
+    world_state = options, things, images, colour_weights(things)
     train_sets = None
     with multiprocessing.get_context("fork").Pool(options.processes) as pool:
         for split in SPLITS:

@@ -2,7 +2,7 @@
 """What objects.tsv was checked with: its names beside the packages' own, and contact sheets.
 
 usage: world_check.py names                 names that the packages put otherwise
-       world_check.py pictures SHEET.png    every picture with its name, colour, "*" if kept
+       world_check.py images SHEET.png      every image with its name, colour, "*" if kept
                                             for held-out scenes
        world_check.py scenes OUT FILE.json SHEET.png [FIRST]
                                             24 scenes of OUT with their questions and answers
@@ -18,7 +18,7 @@ from PIL import Image, ImageDraw
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from world_names import things_read
-from world_pictures import STAMPS, Pictures
+from world_images import STAMPS, Images
 
 CLDR = "/usr/share/unicode/cldr/common/annotations"  # package unicode-cldr-core
 
@@ -40,7 +40,7 @@ def stamp_names(source):
 def names_print():
     english, german = emoji_names("en"), emoji_names("de")
     for thing in things_read():
-        for source, _, _ in thing.pictures:
+        for source, _, _ in thing.images:
             if source.startswith("U+"):
                 character = chr(int(source[2:], 16))
                 names = english.get(character, "-"), german.get(character, "-")
@@ -51,16 +51,16 @@ def names_print():
                     print(f"{thing.id}\t{source}\t{ours}\t{theirs}")
 
 
-def pictures_draw(path):
+def images_draw(path):
     things = things_read()
-    pictures = Pictures(things)
-    cells = [(thing, *picture) for thing in things for picture in thing.pictures]
+    images = Images(things)
+    cells = [(thing, *image) for thing in things for image in thing.images]
     columns, width, height = 20, 96, 112
     sheet = Image.new("RGB", (columns * width, -(-len(cells) // columns) * height), (200, 210, 220))
     draw = ImageDraw.Draw(sheet)
     for number, (thing, source, colour, held_out) in enumerate(cells):
         x, y = number % columns * width, number // columns * height
-        sprite = pictures.sprites[source][0].copy()
+        sprite = images.sprites[source][0].copy()
         sprite.thumbnail((width - 8, 84))
         sheet.paste(sprite, (x + 4, y + 2), sprite)
         draw.text((x + 3, y + 86), thing.name[:15], fill=(0, 0, 0))
@@ -75,8 +75,8 @@ def scenes_draw(out, name, path, first):
     draw = ImageDraw.Draw(sheet)
     for number, record in enumerate(records):
         x, y = number % 4 * 500, number // 4 * 240
-        with Image.open(os.path.join(out, "images", record["image"])) as picture:
-            sheet.paste(picture.resize((150, 150)), (x, y))
+        with Image.open(os.path.join(out, "images", record["image"])) as image:
+            sheet.paste(image.resize((150, 150)), (x, y))
         turns = record["conversations"]
         line = y
         for human, model in zip(turns[::2], turns[1::2]):
@@ -93,8 +93,8 @@ def main():
     words = sys.argv[1:]
     if words == ["names"]:
         names_print()
-    elif len(words) == 2 and words[0] == "pictures":
-        pictures_draw(words[1])
+    elif len(words) == 2 and words[0] == "images":
+        images_draw(words[1])
     elif len(words) in (4, 5) and words[0] == "scenes":
         scenes_draw(*words[1:4], int(words[4]) if len(words) == 5 else 0)
     else:

@@ -71,7 +71,7 @@ def relation(one, other):
 
 
 def side(one):
-    """Sides of the picture that it is clearly on."""
+    """Sides of the image that it is clearly on."""
     sides = []
     if abs(one["cx"] - 0.5) > 0.16:
         sides.append("left" if one["cx"] < 0.5 else "right")

@@ -75,7 +75,7 @@ def regions(question, text, whole=False):
 
 
 def scene_graph(scene):
-    """GQA's scene graph of one picture; "picture" and "unseen" (kept from training) are ours."""
+    """GQA's scene graph of one image; "picture" and "unseen" (kept from training) are ours."""
     objects = {}
     for one in scene["objects"]:
         relations = []
@@ -91,6 +91,6 @@ def scene_graph(scene):
         objects[one["id"]] = {
             "name": one["thing"].name, "x": one["x"], "y": one["y"], "w": one["w"], "h": one["h"],
             "attributes": [one["colour"]] if one["colour"] else [], "relations": relations,
-            "kinds": one["thing"].kinds(), "picture": one["picture"], "unseen": one["unseen"]}
+            "kinds": one["thing"].kinds(), "picture": one["image"], "unseen": one["unseen"]}
     return {"width": scene["size"], "height": scene["size"], "background": scene["background"],
             "objects": objects}

@@ -52,21 +52,21 @@ class Thing:
         if len(fields) != 10:
             raise ValueError(f"{where}: {len(fields)} fields, expected 10")
         (self.id, self.name, self.plural, self.de, oblique, self.gender, self.de_plural,
-         kind, pictures, near) = fields
+         kind, images, near) = fields
         self.de_oblique = self.de if oblique == "-" else oblique
         self.kind = None if kind == "-" else kind
         self.near = set() if near == "-" else set(near.split())
         if self.gender not in "mfn" or (self.kind and self.kind not in KINDS):
             raise ValueError(f"{where}: unknown gender or kind: {self.gender}, {kind}")
-        self.pictures = []  # (source, colour or None, kept for held-out scenes)
-        for text in pictures.split():
+        self.images = []  # (source, colour or None, kept for held-out scenes)
+        for text in images.split():
             held_out = text.endswith("*")
             source, _, colour = text.rstrip("*").partition(":")
             if colour and colour not in COLOURS:
                 raise ValueError(f"{where}: {colour} is no colour of the small world")
-            self.pictures.append((source, colour or None, held_out))
-        if all(held_out for _, _, held_out in self.pictures):
-            raise ValueError(f"{where}: every picture is held out")
+            self.images.append((source, colour or None, held_out))
+        if all(held_out for _, _, held_out in self.images):
+            raise ValueError(f"{where}: every image is held out")
 
     def kinds(self):
         """Its kind and what that belongs to, the closest first."""

@@ -3,7 +3,7 @@
 Every question type draws its answer first (yes or no; how many; left, right, above or below) and
 then looks for a question that has it, so that no answer is much more common than the others. What a
 person could see otherwise is not asked: places are told only when they are clear, colours only
-where the table has one, and nothing is denied that is `near` something in the picture.
+where the table has one, and nothing is denied that is `near` something in the image.
 """
 
 from world_facts import (RELATION_ANSWERS_DE, RELATIONS, SIDES, YES_DE, Question, coin,
@@ -134,7 +134,7 @@ def choose_thing(scene, rng):
 # ---- names and kinds
 
 def name_only(scene, rng):
-    """What is it? Where all things in the picture are of one name."""
+    """What is it? Where all things in the image are of one name."""
     if len(scene.groups) != 1:
         return None
     group, thing = scene.groups[0], scene.groups[0][0]["thing"]
@@ -181,7 +181,7 @@ def name_of_kind(scene, rng):
 
 
 def doubtful_kinds(scene):
-    """Kinds that something else in the picture could be taken for."""
+    """Kinds that something else in the image could be taken for."""
     table = {t.id: t for t in scene.things}
     return {kind for one in scene.objects for name in one["thing"].near
             for kind in table[name].kinds() if kind not in one["thing"].kinds()}
@@ -608,7 +608,7 @@ def extent(one):
 
 
 def larger_pairs(scene):
-    """Pairs of which the first is clearly larger in the picture, by area and by longest side."""
+    """Pairs of which the first is clearly larger in the image, by area and by longest side."""
     return [(one, other) for one in scene.single for other in scene.single
             if extent(one) > 1.3 * extent(other)
             and max(one["w"], one["h"]) > 1.2 * max(other["w"], other["h"])]

@@ -1,4 +1,4 @@
-"""The small world's pictures: cut-outs, backgrounds, and scenes composed of them."""
+"""The small world's images: cut-outs, backgrounds, and scenes composed of them."""
 
 import io
 import math
@@ -26,7 +26,7 @@ SIZES = {1: (0.50, 0.86), 2: (0.31, 0.58), 3: (0.30, 0.50), 4: (0.30, 0.40)}
 SCENE_DIGIT = {"train": "1", "valid": "2", "test": "3"}
 
 
-class Pictures:
+class Images:
     """All cut-outs and photographs, in memory, read once."""
 
     def __init__(self, things):
@@ -36,7 +36,7 @@ class Pictures:
         characters, glyphs = font.getBestCmap(), font["CBDT"].strikeData[0]
         self.sprites = {}
         for thing in things:
-            for source, _, _ in thing.pictures:
+            for source, _, _ in thing.images:
                 if source.startswith("U+"):
                     data = glyphs[characters[int(source[2:], 16)]].imageData
                     sprite = Image.open(io.BytesIO(data))
@@ -87,8 +87,8 @@ def companion(name, colour):
 def pattern_draw(kind, colour, second, size, rng):
     """Twice the size, reduced, for smooth edges."""
     side = 2 * size
-    picture = Image.new("RGB", (side, side), colour)
-    draw = ImageDraw.Draw(picture)
+    image = Image.new("RGB", (side, side), colour)
+    draw = ImageDraw.Draw(image)
     step = round(side * rng.uniform(0.10, 0.2))
     if kind == "stripes":
         slope = rng.choice((0, 0, 1, -1))
@@ -96,7 +96,7 @@ def pattern_draw(kind, colour, second, size, rng):
             draw.polygon([(at, 0), (at + step // 2, 0), (at + step // 2 + slope * side, side),
                           (at + slope * side, side)], fill=second)
         if rng.random() < 0.5:
-            picture = picture.transpose(Image.ROTATE_90)
+            image = image.transpose(Image.ROTATE_90)
     elif kind == "dots":
         radius = step * 0.28
         for row in range(side // step + 2):
@@ -108,30 +108,30 @@ def pattern_draw(kind, colour, second, size, rng):
             for column in range(row % 2, side // step + 1, 2):
                 draw.rectangle([column * step, row * step, column * step + step - 1,
                                 row * step + step - 1], fill=second)
-    return picture.resize((size, size), Image.BOX)
+    return image.resize((size, size), Image.BOX)
 
 
-def background_make(pictures, held_out, size, rng):
-    """(picture, what it is): plain, one of the patterns, shades, or a photograph."""
+def background_make(images, held_out, size, rng):
+    """(image, what it is): plain, one of the patterns, shades, or a photograph."""
     kind = rng.choices(("plain", "stripes", "dots", "checks", "photo", "shades"),
                        (38, 13, 13, 13, 16, 7))[0]
     if kind == "photo":
         unseen = held_out and rng.random() < 0.25
         name = rng.choice([n for n in PHOTO_NAMES if (n in PHOTOS_HELD_OUT) == unseen])
-        photo = pictures.photos[name]
+        photo = images.photos[name]
         side = round(min(photo.size) * rng.uniform(0.5, 1))
         x, y = rng.randint(0, photo.width - side), rng.randint(0, photo.height - side)
-        picture = photo.crop((x, y, x + side, y + side)).resize((size, size), Image.LANCZOS)
-        picture = picture.filter(ImageFilter.GaussianBlur(size / 100))  # it is behind the things
-        return picture, {"pattern": "photo", "colour": None, "photo": name}
+        image = photo.crop((x, y, x + side, y + side)).resize((size, size), Image.LANCZOS)
+        image = image.filter(ImageFilter.GaussianBlur(size / 100))  # it is behind the things
+        return image, {"pattern": "photo", "colour": None, "photo": name}
     if kind == "shades":  # soft noise between two colours
         first, second = (COLOURS[name][1] for name in rng.sample(sorted(COLOURS), 2))
         cells = rng.choice((3, 4, 6))
         mask = Image.frombytes("L", (cells, cells), rng.randbytes(cells * cells))
-        picture = Image.composite(Image.new("RGB", (size, size), first),
+        image = Image.composite(Image.new("RGB", (size, size), first),
                                   Image.new("RGB", (size, size), mixed(first, second, 0.6)),
                                   mask.resize((size, size), Image.BICUBIC))
-        return picture, {"pattern": "shades", "colour": None}
+        return image, {"pattern": "shades", "colour": None}
     name = rng.choice(sorted(COLOURS))
     colour = tuple(max(0, min(255, c + rng.randint(-10, 10))) for c in COLOURS[name][1])
     if kind == "plain":
@@ -140,9 +140,9 @@ def background_make(pictures, held_out, size, rng):
     return (pattern_draw(kind, colour, second, size, rng), {"pattern": kind, "colour": name})
 
 
-def background_fits(picture, what, chosen):
+def background_fits(image, what, chosen):
     """Whether every thing stands out from it."""
-    mean = picture.resize((1, 1), Image.BOX).getpixel((0, 0))
+    mean = image.resize((1, 1), Image.BOX).getpixel((0, 0))
     for _, _, colour, (_, thing_mean) in chosen:
         if colour and colour == what["colour"]:
             return False
@@ -199,26 +199,26 @@ def overlap(one, other):
     return max(0, width) * max(0, height) / smaller
 
 
-def picture_choose(thing, split, rng):
-    """Half of the things in held-out scenes that have unseen pictures show one."""
-    seen = [p for p in thing.pictures if not p[2]]
-    unseen = [p for p in thing.pictures if p[2]]
+def image_choose(thing, split, rng):
+    """Half of the things in held-out scenes that have unseen images show one."""
+    seen = [p for p in thing.images if not p[2]]
+    unseen = [p for p in thing.images if p[2]]
     return rng.choice(unseen if split != "train" and unseen and rng.random() < 0.5 else seen)
 
 
-def scene_make(pictures, things, split, index, size, rng):
-    """(picture, scene): the scene graph that questions and captions are made from."""
+def scene_make(images, things, split, index, size, rng):
+    """(image, scene): the scene graph that questions and captions are made from."""
     held_out = split != "train"
     counts = rng.choices([plan for _, plan in PLANS], [weight for weight, _ in PLANS])[0]
     chosen = []  # thing, whether unseen, colour, sprite
     for thing, count in zip(things_choose(things, counts, split, rng), counts):
         for _ in range(count):
-            source, colour, unseen = picture_choose(thing, split, rng)
-            chosen.append((thing, (source, unseen), colour, pictures.sprites[source]))
+            source, colour, unseen = image_choose(thing, split, rng)
+            chosen.append((thing, (source, unseen), colour, images.sprites[source]))
     rng.shuffle(chosen)
     for _ in range(40):
-        picture, what = background_make(pictures, held_out, size, rng)
-        if background_fits(picture, what, chosen):
+        image, what = background_make(images, held_out, size, rng)
+        if background_fits(image, what, chosen):
             break
     sprites = []
     for thing, _, _, (sprite, _) in chosen:
@@ -234,9 +234,9 @@ def scene_make(pictures, things, split, index, size, rng):
         sprite = sprites[place].resize((max(2, w), max(2, h)), Image.LANCZOS)
         light = rng.uniform(0.88, 1.12)
         shaded = sprite.convert("RGB").point([min(255, round(v * light)) for v in range(256)] * 3)
-        picture.paste(shaded, (x, y), sprite.getchannel("A"))
+        image.paste(shaded, (x, y), sprite.getchannel("A"))
         scene["objects"].append({
             "id": f"{SCENE_DIGIT[split]}{index:06d}{place}", "thing": thing, "colour": colour,
-            "picture": source, "unseen": unseen, "x": x, "y": y, "w": w, "h": h,
+            "image": source, "unseen": unseen, "x": x, "y": y, "w": w, "h": h,
             "cx": (x + w / 2) / size, "cy": (y + h / 2) / size})
-    return picture, scene
+    return image, scene
