@@ -17,7 +17,6 @@ from collections import Counter
 
 import text_lists
 import text_pairs
-import text_scores
 import text_split
 from text_pairs import NAMES, SUMMARIZE, TRANSLATE
 
@@ -42,8 +41,6 @@ def arguments():
                         help="share of source packages in each of valid and test (0.06)")
     parser.add_argument("--limit", type=int, default=1500, metavar="N",
                         help="pairs at most in valid and test (1500)")
-    parser.add_argument("--baselines", action="store_true",
-                        help="score copying on the test sets (sacreBLEU if sacrebleu is there)")
     options = parser.parse_args()
     options.suites = [s for s in options.suites.split(",") if s]
     options.extra = [s for s in options.extra.split(",") if s]
@@ -75,8 +72,7 @@ class Report:
 def write_lines(path, lines):
     """Whole or not at all: a run that was stopped leaves no half file behind."""
     with open(path + ".part", "w", encoding="utf-8", newline="\n") as out:
-        for line in lines:
-            out.write(line + "\n")
+        out.writelines(line + "\n" for line in lines)
     os.replace(path + ".part", path)
 
 
@@ -244,18 +240,6 @@ def report_lengths(report, translations, summaries):
         report.line(f"  summary of {item.package.name}\n    {item.text}\n    {item.summary}")
 
 
-def report_baselines(report, translations, summaries):
-    rows = [("", "sacreBLEU", "Rouge-L")]
-    found = list(text_scores.baseline_rows("translation",
-                                           [p.other for p in translations["test"]],
-                                           [p.english for p in translations["test"]]))
-    found += text_scores.baseline_rows("summary", [i.text for i in summaries["test"]],
-                                       [i.summary for i in summaries["test"]])
-    for name, bleu, rouge in found:
-        rows.append((name, "no sacrebleu" if bleu is None else f"{bleu:.1f}", f"{rouge:.1f}"))
-    report.table("test sets without a model", rows)
-
-
 def main():
     options = arguments()
     os.makedirs(options.out, exist_ok=True)
@@ -287,8 +271,6 @@ def main():
     held += [t for name in SETS[1:] for i in summaries[name] for t in i.tokens + [i.summary_tokens]]
     build_extra(packages, options, held, report)
     report_lengths(report, translations, summaries)
-    if options.baselines:
-        report_baselines(report, translations, summaries)
     write_lines(f"{options.out}/report.txt", report.lines)
 
 

@@ -34,8 +34,7 @@ def fetch_lists(folder, mirror, suites, languages):
         give_up(f"{KEYRING} is missing: install the package debian-archive-keyring")
     sources = os.path.join(folder, "sources.list")
     with open(sources, "w") as out:
-        for suite in suites:
-            out.write(f"deb [signed-by={KEYRING}] {mirror} {suite} main\n")
+        out.writelines(f"deb [signed-by={KEYRING}] {mirror} {suite} main\n" for suite in suites)
     options = {
         "Dir::State::lists": folder + "/lists",
         "Dir::State::status": "/dev/null",
@@ -56,8 +55,8 @@ def fetch_lists(folder, mirror, suites, languages):
     command = ["apt-get", "-qq"]
     for name, value in options.items():
         command += ["-o", f"{name}={value}"]
-    done = subprocess.run(command + ["update"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                          text=True, env={**os.environ, "LC_ALL": "C"})
+    done = subprocess.run(command + ["update"], check=False, text=True, stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT, env={**os.environ, "LC_ALL": "C"})
     if done.returncode:
         lines = [line for line in done.stdout.splitlines() if line[:2] in ("E:", "W:")]
         why = lines[0][2:].strip() if lines else f"apt-get ended with {done.returncode}"
@@ -69,7 +68,7 @@ def fetch_lists(folder, mirror, suites, languages):
 def system_mirror():
     """The mirror that this system's own apt fetches Debian from."""
     done = subprocess.run(["apt-get", "indextargets", "--format", "$(REPO_URI)",
-                           "Created-By: Packages"], stdout=subprocess.PIPE,
+                           "Created-By: Packages"], check=False, stdout=subprocess.PIPE,
                           stderr=subprocess.DEVNULL, text=True)
     found = [line.rstrip("/") for line in done.stdout.split() if line.rstrip("/").endswith("debian")]
     if done.returncode or not found:
@@ -78,8 +77,7 @@ def system_mirror():
 
 
 def read_list(path):
-    done = subprocess.run([APT_HELPER, "cat-file", path], stdout=subprocess.PIPE,
-                          stderr=subprocess.PIPE)
+    done = subprocess.run([APT_HELPER, "cat-file", path], check=False, capture_output=True)
     if done.returncode:
         give_up(f"{path}: {APT_HELPER} cannot read it: {done.stderr.decode().strip()[:200]}")
     return done.stdout
@@ -130,9 +128,9 @@ def segments_of(lines):
     segments, open_kind, indent = [], None, 0
     for line in lines:
         mark = BULLET.match(line)
-        if open_kind == "prose" and (mark or line.startswith(" ")):
-            if segments[-1][1].rstrip()[-1:] not in tuple(".:!?;"):
-                segments[-1][0] = "fragment"
+        goes_on = open_kind == "prose" and (mark or line.startswith(" "))
+        if goes_on and segments[-1][1].rstrip()[-1:] not in tuple(".:!?;"):
+            segments[-1][0] = "fragment"
         if mark:
             segments.append(["item", line[mark.end():]])
             open_kind, indent = "item", len(mark.group(1))
@@ -179,11 +177,12 @@ class Package:
 
 
 # parts of package names that are words: they stay visible when names are masked
-COMMON_NAME_PARTS = set("""python perl ruby java data common tools utils doc docs lib libs library
-client server plugin plugins games game fonts font text file files image images music sound video
-web editor test tests theme themes support task education science the all for with free open simple
-time mail network system key keys base core main extra extras dev dbg bin gui php lua node
-""".split())
+COMMON_WORDS = (
+    "python perl ruby java data common tools utils doc docs lib libs library client server plugin "
+    "plugins games game fonts font text file files image images music sound video web editor test "
+    "tests theme themes support task education science the all for with free open simple time mail "
+    "network system key keys base core main extra extras dev dbg bin gui php lua node")
+COMMON_NAME_PARTS = frozenset(COMMON_WORDS.split())
 
 
 def source_packages(folder, suites):

@@ -236,7 +236,7 @@ def cut_text(segments, limit):
 
 STEM = 5  # letters by which two words are taken for the same
 NO_PRODUCT = re.compile(r"transitional|dummy|meta-?package|debug(ging)? symbols|debug files|"
-                        r"\(debug|empty package|obsolete|virtual package", re.I)
+                        r"\(debug|empty package|obsolete|virtual package", re.IGNORECASE)
 
 
 def summary_fault(summary, had_prose):

@@ -117,10 +117,10 @@ def scene_work(job):
 
 
 class JsonWriter:
-    """A JSON array or object, written an element at a time, one a line."""
+    """A JSON array or object, written an element at a time, one a line; close() ends the file."""
 
     def __init__(self, path, brackets):
-        self.file = open(path, "w", encoding="utf-8")
+        self.file = open(path, "w", encoding="utf-8")  # noqa: SIM115
         self.brackets, self.count = brackets, 0
         self.file.write(brackets[0])
 
@@ -219,8 +219,8 @@ def main():
             not 48 <= options.size <= 1024 or options.start + options.scenes > 1000000:
         parser.error("numbers must not be negative, --size 48 to 1024, scenes below 1000000")
     sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-    from world_names import things_read
     from world_images import Images
+    from world_names import things_read
 
     for folder in ("gqa", *(f"images/{split}" for split in SPLITS)):
         os.makedirs(os.path.join(options.out, folder), exist_ok=True)

@@ -12,13 +12,13 @@ import json
 import os
 import sys
 import textwrap
-import xml.etree.ElementTree as ElementTree
+from xml.etree import ElementTree
 
 from PIL import Image, ImageDraw
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from world_names import things_read
 from world_images import STAMPS, Images
+from world_names import things_read
 
 CLDR = "/usr/share/unicode/cldr/common/annotations"  # package unicode-cldr-core
 
@@ -42,7 +42,7 @@ def names_print():
     for thing in things_read():
         for source, _, _ in thing.images:
             if source.startswith("U+"):
-                character = chr(int(source[2:], 16))
+                character = chr(int(source.removeprefix("U+"), 16))
                 names = english.get(character, "-"), german.get(character, "-")
             else:
                 names = stamp_names(source)

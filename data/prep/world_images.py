@@ -38,7 +38,7 @@ class Images:
         for thing in things:
             for source, _, _ in thing.images:
                 if source.startswith("U+"):
-                    data = glyphs[characters[int(source[2:], 16)]].imageData
+                    data = glyphs[characters[int(source.removeprefix("U+"), 16)]].imageData
                     sprite = Image.open(io.BytesIO(data))
                 else:
                     sprite = stamp_open(os.path.join(STAMPS, source))
@@ -69,8 +69,7 @@ def trimmed(sprite):
 
 
 def mean_colour(sprite):
-    red, green, blue, alpha = sprite.resize((1, 1), Image.BOX).convert("RGBA").getdata()[0]
-    return red, green, blue
+    return sprite.resize((1, 1), Image.BOX).convert("RGBA").getdata()[0][:3]
 
 
 def mixed(colour, other, share):

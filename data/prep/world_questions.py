@@ -6,10 +6,34 @@ person could see otherwise is not asked: places are told only when they are clea
 where the table has one, and nothing is denied that is `near` something in the image.
 """
 
-from world_facts import (RELATION_ANSWERS_DE, RELATIONS, SIDES, YES_DE, Question, coin,
-                         colour_accept, name_of, related_pairs, relation, select, side)
-from world_names import (COLOURS, KINDS, PATTERNS, a, count_of, count_of_de, der, ein, kind_answer,
-                         kind_answer_de, kind_ein, sentence)
+from world_facts import (
+    RELATION_ANSWERS_DE,
+    RELATIONS,
+    SIDES,
+    YES_DE,
+    Question,
+    coin,
+    colour_accept,
+    name_of,
+    related_pairs,
+    relation,
+    select,
+    side,
+)
+from world_names import (
+    COLOURS,
+    KINDS,
+    PATTERNS,
+    a,
+    count_of,
+    count_of_de,
+    der,
+    ein,
+    kind_answer,
+    kind_answer_de,
+    kind_ein,
+    sentence,
+)
 
 # ---- existence
 
@@ -392,10 +416,10 @@ def colours_both(scene, rng):
           f"Are the {first.name} {asked[0]} and the {second.name} {asked[1]}?"], answer,
          f"{told}, the {first.name} is {real[0]} and the {second.name} is {real[1]}."),
         ([f"Ist {der(first)} {COLOURS[asked[0]][0]} und {der(second)} {COLOURS[asked[1]][0]}?",
-          f"Sind {der(first)} {COLOURS[asked[0]][0]} und {der(second)} "
-          f"{COLOURS[asked[1]][0]}?"], YES_DE[answer],
-         f"{told_de}, {der(first)} ist {COLOURS[real[0]][0]} und {der(second)} ist "
-         f"{COLOURS[real[1]][0]}."),
+          (f"Sind {der(first)} {COLOURS[asked[0]][0]} und {der(second)} "
+           f"{COLOURS[asked[1]][0]}?")], YES_DE[answer],
+         (f"{told_de}, {der(first)} ist {COLOURS[real[0]][0]} und {der(second)} ist "
+          f"{COLOURS[real[1]][0]}.")),
         [select(pair[0]), ("verify color", asked[0], [0]), select(pair[1]),
          ("verify color", asked[1], [2]), ("and", "", [1, 3])], None, pair, ["yes", "no"])
 
@@ -680,8 +704,8 @@ def same_kind(scene, rng):
         ([f"Are the {first.name} and the {second.name} both {KINDS[kind][1]}?",
           f"Are both the {first.name} and the {second.name} {KINDS[kind][1]}?"], answer, told),
         ([f"Sind {der(first)} und {der(second)} beide {KINDS[kind][4]}?",
-          f"Gehören {der(first)} und {der(second)} beide zur Art "
-          f"{KINDS[kind][2]}?"], YES_DE[answer], told_de),
+          (f"Gehören {der(first)} und {der(second)} beide zur Art "
+           f"{KINDS[kind][2]}?")], YES_DE[answer], told_de),
         [select(one), select(other), ("same type", kind_answer(kind), [0, 1])], None,
         [one, other], ["yes", "no"])
 
