@@ -1,8 +1,8 @@
 #!/bin/sh
 # The bundled model, from nothing: images, texts, tokenizer, and every stage of its training.
 # usage: data/prep/bundled.sh FOLDER
-#   FOLDER  is made, or gone on with: what is finished there is not done again, and a stage of
-#           training that was cut off is taken up where it stopped
+#   FOLDER  is made, or resumed: what is finished there is not repeated, and a stage of training that
+#           was interrupted continues
 # The result is FOLDER/final/model; the runs' logs are FOLDER/*.log, their curves FOLDER/*/loss.svg.
 # In the environment: EASYFIRST (build/easyfirst), THREADS (all processors), and what a larger
 # machine can afford: SCENES (60000) images, LAYERS (4), VISION_LAYERS (6), and the STEPS_* below.

@@ -1,6 +1,6 @@
 /* The bundled model, as a newcomer meets it: the program finds it without being told, it is as
  * small as is promised, and it answers. What it knows is measured elsewhere
- * (data/prep/README-score.md); here are questions that it must not get wrong. */
+ * (data/prep/README.md); here are questions that it must not get wrong. */
 #include <sys/stat.h>
 #include <unistd.h>
 
