@@ -1,12 +1,12 @@
 #!/bin/sh
 # The bundled model, from nothing: images, texts, tokenizer, and every stage of its training.
 # usage: data/prep/bundled.sh FOLDER
-#   FOLDER  is made, or resumed: what is finished there is not repeated, and a stage of training that
-#           was interrupted continues
+#   FOLDER  is made, or resumed: finished steps are not repeated, an interrupted stage of training
+#           continues
 # The result is FOLDER/final/model; the runs' logs are FOLDER/*.log, their curves FOLDER/*/loss.svg.
 # In the environment: EASYFIRST (build/easyfirst), THREADS (all processors), and what a larger
 # machine can afford: SCENES (60000) images, LAYERS (4), VISION_LAYERS (6), and the STEPS_* below.
-# Needs the packages that README.md beside this file names.
+# Needs the packages that README.md in this folder names.
 set -eu
 [ $# -eq 1 ] || { sed -n '2,10s/^# \{0,1\}//p' "$0"; exit 2; }
 mkdir -p "$1"

@@ -5,9 +5,9 @@ usage: data/prep/embeddings.py MODEL FILE.jsonl ...
   MODEL  a model folder; language/model.safetensors (f32) gets other word embeddings
   FILE   lines of {"inputs", "targets"}: training pairs
 
-Pieces that stand in the same pair get similar vectors: their positive pointwise mutual information,
+Pieces that occur in the same pair get similar vectors: their positive pointwise mutual information,
 factorised (Levy and Goldberg, 2014), with a pair of sentences as the window, so that a word comes to
-lie beside its translation (cross-language latent semantic indexing: Dumais et al., 1997). A model
+lie next to its translation (cross-language latent semantic indexing: Dumais et al., 1997). A model
 whose output layer is its word table then says something near the right word as soon as it has learned
 to look at the right place. The rows keep the size that the fresh model gave them, and a part of its
 random directions, so that no two are the same. The same files give the same bytes.
@@ -68,7 +68,7 @@ def count_documents(model, lines, rows):
 def mutual_information(source, target):
     """Positive pointwise mutual information of pieces on the two sides of a pair, [rows, rows]."""
     length = np.asarray(target.sum(1)).ravel() + np.asarray(source.sum(1)).ravel()
-    # long pairs tell less about each two of their pieces
+    # long pairs say less about each two of their pieces
     weight = sparse.diags((10 / np.maximum(length, 10)).astype(np.float32))
     pairs = source.T @ (weight @ target)
     pairs = (pairs + pairs.T).tocoo()

@@ -26,7 +26,7 @@ spm_train --input="$folder/text.txt" --model_prefix="$folder/spm" --vocab_size=2
     --max-tokens 256 --batch-tokens 1024 --steps 16000 --lr 2e-3 --schedule cosine \
     --warmup-steps 300 --dropout 0.1 --log-every 100 --valid-every 1000 --save-every 1000 "$@"
 
-# What the curve is to be compared with: pieces by their frequency alone, and answers behind the
+# What the curve is to be compared with: pieces by their frequency alone, and answers after the
 # question of another pair. 8.84 is what linear weights make of a mean cross-entropy of 1.
 for set in train valid; do
     jq -r .targets "$folder/$set.jsonl" | spm_encode --model="$folder/spm.model" >"$folder/$set.pieces"
@@ -39,7 +39,7 @@ awk 'NR == FNR { for (i = 1; i <= NF; i++) c[$i]++; c["</s>"]++; n += NF + 1; ne
     "$folder/train.pieces" "$folder/valid.pieces"
 jq -sc '. as $all | length as $n | range($n) | {inputs: $all[(. + 7) % $n].inputs, targets: $all[.].targets}' \
     "$folder/valid.jsonl" >"$folder/others.jsonl"
-echo "behind another pair's question (the validation of step 0):"
+echo "after another pair's question (the validation of step 0):"
 rm -rf "$folder/others"
 "$program" train adapt -m "$folder/run/model" --data "$folder/train.jsonl" \
     --valid "$folder/others.jsonl" --out "$folder/others" --max-tokens 256 --batch-tokens 1024 \

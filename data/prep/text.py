@@ -70,7 +70,7 @@ class Report:
 
 
 def write_lines(path, lines):
-    """Whole or not at all: a run that was stopped leaves no half file behind."""
+    """A file on disk is always complete, also if the run is interrupted."""
     with open(path + ".part", "w", encoding="utf-8", newline="\n") as out:
         out.writelines(line + "\n" for line in lines)
     os.replace(path + ".part", path)
@@ -175,7 +175,7 @@ def build_translations(packages, options, training, report):
 
 
 def build_extra(packages, options, held, report):
-    """Pairs of further languages: of training packages only, and not those whose English stands
+    """Pairs of further languages: of training packages only, and not those whose English occurs
     in a held-out text."""
     pairs = []
     grams = {s for tokens in held for s in text_split.every_shingle(tokens)}

@@ -2,7 +2,7 @@
 
 A Translation-XX list has an entry a package: "Package", "Description-md5" (of the English
 description, so that it joins the languages) and "Description-XX": the synopsis, and lines that
-begin with a space; " ." stands between paragraphs. The Packages lists tell the source package.
+begin with a space; " ." separates paragraphs. The Packages lists name the source package.
 """
 import glob
 import hashlib
@@ -90,7 +90,7 @@ def list_files(folder, suites, ending):
         found = sorted(glob.glob(f"{glob.escape(folder)}/*_dists_{suite}_main_{ending}*"))
         found = [path for path in found if re.fullmatch(r".*" + ending + r"(\.\w+)?", path)]
         if not found:
-            give_up(f"{folder}: no list *_dists_{suite}_main_{ending} is there; without --lists "
+            give_up(f"{folder}: no list *_dists_{suite}_main_{ending}; without --lists "
                     "apt fetches it")
         files.append(found[0])
     return files
@@ -123,7 +123,7 @@ BULLET = re.compile(r"(\s*)(?:[-*+o•·–‣]|--|\(?\d{1,2}[.)])\s+(?=\S)")
 
 def segments_of(lines):
     """A paragraph's lines to [(kind, text)], kind "prose", "item" (of a list, without its mark), or
-    "fragment": prose whose sentence goes on in a list or in lines shown as they stand. Those lines
+    "fragment": prose whose sentence continues in a list or in verbatim lines. Those lines
     (commands, tables; further indented without a mark) are left out."""
     segments, open_kind, indent = [], None, 0
     for line in lines:

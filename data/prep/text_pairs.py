@@ -73,7 +73,7 @@ def language_fault(text, own, foreign):
 
 
 def hardly_translated(words, english, language):
-    """Whether most of a translation's words stand in the English text too. A word like "für" shows
+    """Whether most of a translation's words occur in the English text too. A word like "für" shows
     that somebody translated it, and what is left are names."""
     long_words = [w for w in words if len(w) > 3]
     same = sum(w in set(english) for w in long_words)
@@ -124,7 +124,7 @@ class Pair:
 
 
 def candidate_pairs(package, language, counts):
-    """(kind, English, other) of a package: title, paragraphs and items that stand side by side."""
+    """(kind, English, other) of a package: title, paragraphs and items that correspond."""
     translation = package.others[language]
     yield "title", package.english.title, translation.title
     ours, theirs = package.english.paragraphs, translation.paragraphs

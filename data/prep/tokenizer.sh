@@ -11,12 +11,11 @@
 # that a question asked about ten thousand images does not outweigh the rest; only answers of one or
 # two words in LLaVA's conversations count as often as they occur, up to 1000 times: they shall be
 # one piece each, since a "yes" that is longer than a "no" is given away by the answer's length.
-# One thread and no
-# sampling: the same files give the same pieces. Ids as sentencepiece has them by itself: <unk> 0,
-# <s> 1, </s> 2; easyfirst adds one and puts <s>, <pad>, </s>, <unk> in front and <mask> behind.
+# One thread, no sampling: the same files give the same pieces. Ids are sentencepiece's own: <unk> 0,
+# <s> 1, </s> 2; easyfirst adds one and puts <s>, <pad>, </s>, <unk> in front and <mask> at the end.
 # needs spm_train and jq (Debian's packages sentencepiece and jq)
 set -eu
-[ $# -ge 2 ] || { sed -n '2,17s/^# \{0,1\}//p' "$0"; exit 2; }
+[ $# -ge 2 ] || { sed -n '2,16s/^# \{0,1\}//p' "$0"; exit 2; }
 out=$1 size=${SIZE:-8000} coverage=${COVERAGE:-0.99999}
 shift
 for tool in spm_train jq; do

@@ -52,14 +52,14 @@ def conversation(scene, questions, rng, german, sentences):
     """One record in LLaVA's format: an answer a turn, short ones after an instruction."""
     turns = []
     for question in questions:
-        wordings, answer, told = (
+        wordings, answer, full = (
             (question.de_wordings, question.de_answer, question.de_sentence) if german else
             (question.en_wordings, question.en_answer, question.en_sentence))
         text = wordings[0 if not sentences or rng.random() < 0.7 else 1]
         if sentences and not german and rng.random() < 0.3:
             text = text.replace("colour", "color")
         if rng.random() < sentences:
-            answer = told
+            answer = full
         else:
             text += "\n" + (SHORT_DE if german else SHORT)
         if not turns:

@@ -5,7 +5,7 @@ from world_names import COLOURS, a, count_of, count_of_de, ein, listing, sentenc
 
 
 def caption(scene, rng, german):
-    """One sentence: what is there, and perhaps on what or where."""
+    """One sentence: what is in the scene, and perhaps on what or where."""
     groups = scene.groups[:]
     rng.shuffle(groups)
     colour = scene.background["colour"]

@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""What objects.tsv was checked with: its names beside the packages' own, and contact sheets.
+"""What objects.tsv was checked with: its names next to the packages' own, and contact sheets.
 
 usage: world_check.py names                 names that the packages put otherwise
        world_check.py images SHEET.png      every image with its name, colour, "*" if kept

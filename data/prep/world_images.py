@@ -56,7 +56,7 @@ def stamp_open(path):
     if os.path.exists(path + ".png"):
         return Image.open(path + ".png")
     if not os.path.exists(path + ".svg"):
-        raise FileNotFoundError(f"{path}: neither .png nor .svg is there; see objects.tsv and "
+        raise FileNotFoundError(f"{path}: neither .png nor .svg was found; see objects.tsv and "
                                 "the package tuxpaint-stamps-default")
     command = ["rsvg-convert", "--height", "200", "--keep-aspect-ratio", path + ".svg"]
     return Image.open(io.BytesIO(subprocess.run(command, stdout=subprocess.PIPE,
@@ -121,7 +121,7 @@ def background_make(images, held_out, size, rng):
         side = round(min(photo.size) * rng.uniform(0.5, 1))
         x, y = rng.randint(0, photo.width - side), rng.randint(0, photo.height - side)
         image = photo.crop((x, y, x + side, y + side)).resize((size, size), Image.LANCZOS)
-        image = image.filter(ImageFilter.GaussianBlur(size / 100))  # it is behind the things
+        image = image.filter(ImageFilter.GaussianBlur(size / 100))  # out of focus
         return image, {"pattern": "photo", "colour": None, "photo": name}
     if kind == "shades":  # soft noise between two colours
         first, second = (COLOURS[name][1] for name in rng.sample(sorted(COLOURS), 2))
@@ -140,7 +140,7 @@ def background_make(images, held_out, size, rng):
 
 
 def background_fits(image, what, chosen):
-    """Whether every thing stands out from it."""
+    """Whether every thing contrasts with it."""
     mean = image.resize((1, 1), Image.BOX).getpixel((0, 0))
     for _, _, colour, (_, thing_mean) in chosen:
         if colour and colour == what["colour"]:

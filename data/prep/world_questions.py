@@ -2,7 +2,7 @@
 
 Every question type draws its answer first (yes or no; how many; left, right, above or below) and
 then looks for a question that has it, so that no answer is much more common than the others. What a
-person could see otherwise is not asked: places are told only when they are clear, colours only
+person could see otherwise is not asked: places are asked only where they are clear, colours only
 where the table has one, and nothing is denied that is `near` something in the image.
 """
 
@@ -38,7 +38,7 @@ from world_names import (
 # ---- existence
 
 def exist_thing(scene, rng, answer, one):
-    """Is there an A? `one` is there; asked after if the answer is yes."""
+    """Is there an A? `one` is in the scene; asked after if the answer is yes."""
     answer = answer or coin(rng)
     yes = answer == "yes"
     group = [one] if yes else []
@@ -117,20 +117,20 @@ def logical_exist(scene, pair, word, answer):
               f"Is there {a(first.name)} and also {a(second.name)}?"]
         de = [f"Sind {ein(first)} und {ein(second)} im Bild?",
               f"Sieht man {ein(first, 'acc')} und auch {ein(second, 'acc')}?"]
-        told = (f"Yes, there are {a(first.name)} and {a(second.name)}." if yes else
+        full = (f"Yes, there are {a(first.name)} and {a(second.name)}." if yes else
                 f"No, there are not both {a(first.name)} and {a(second.name)}.")
-        told_de = "Ja, beides ist im Bild." if yes else "Nein, nicht beides ist im Bild."
+        full_de = "Ja, beides ist im Bild." if yes else "Nein, nicht beides ist im Bild."
     else:
         en = [f"Is there either {a(first.name)} or {a(second.name)}?",
               f"Can you see {a(first.name)} or {a(second.name)}?"]
         de = [f"Ist entweder {ein(first)} oder {ein(second)} im Bild?",
               f"Sieht man entweder {ein(first, 'acc')} oder {ein(second, 'acc')}?"]
-        told = (f"Yes, there is {a(name_of(present[0]))}." if yes else
+        full = (f"Yes, there is {a(name_of(present[0]))}." if yes else
                 f"No, there is neither {a(first.name)} nor {a(second.name)}.")
-        told_de = (f"Ja, {ein(present[0]['thing'])} ist im Bild." if yes else
+        full_de = (f"Ja, {ein(present[0]['thing'])} ist im Bild." if yes else
                    f"Nein, weder {ein(first)} noch {ein(second)} ist im Bild.")
     return Question(("logical", "obj", "existAnd" if word == "and" else "existOr"),
-                    (en, answer, told), (de, YES_DE[answer], told_de),
+                    (en, answer, full), (de, YES_DE[answer], full_de),
                     [("select", argument[0], []), ("exist", "?", [0]),
                      ("select", argument[1], []), ("exist", "?", [2]), (word, "", [1, 3])],
                     None, present, ["yes", "no"])
@@ -166,16 +166,16 @@ def name_only(scene, rng):
         en = [rng.choice(("What is this?", "What is in the picture?")),
               "What does the picture show?"]
         de = [rng.choice(("Was ist das?", "Was ist im Bild?")), "Was zeigt das Bild?"]
-        told, told_de = f"It is {a(thing.name)}.", f"Das ist {ein(thing)}."
+        full, full_de = f"It is {a(thing.name)}.", f"Das ist {ein(thing)}."
     else:
         en = ["What are these things?", "What does the picture show several of?"]
         de = ["Was für Dinge sind das?", "Wovon zeigt das Bild mehrere?"]
-        told = f"They are {thing.plural}."
-        told_de = f"Das sind {thing.de_plural}."
+        full = f"They are {thing.plural}."
+        full_de = f"Das sind {thing.de_plural}."
     several = len(group) > 1
     return Question(("query", "cat", "categoryThis"),
-                    (en, thing.plural if several else thing.name, told),
-                    (de, thing.de_plural if several else thing.de, told_de),
+                    (en, thing.plural if several else thing.name, full),
+                    (de, thing.de_plural if several else thing.de, full_de),
                     [select(group[0]), ("query", "name", [0])], "object", group,
                     [t.plural if several else t.name for t in scene.things],
                     [exist_thing(scene, rng, "yes", group[0])])
@@ -269,18 +269,18 @@ def kind_query(scene, rng):
     if len(group) > 1:
         the, the_de, verb, verb_de = f"the {thing.plural}", f"die {thing.de_plural}", "are", "sind"
     answer, answer_de = kind_answer(kind), kind_answer_de(kind)
-    told = {"food": "food"}.get(kind, KINDS[kind][0] if len(group) == 1 else KINDS[kind][1])
+    full = {"food": "food"}.get(kind, KINDS[kind][0] if len(group) == 1 else KINDS[kind][1])
     if len(group) == 1 or kind in ("food", "vegetable"):
-        told_de = {"food": "etwas zu essen", "vegetable": "Gemüse"}.get(kind, kind_ein(kind))
+        full_de = {"food": "etwas zu essen", "vegetable": "Gemüse"}.get(kind, kind_ein(kind))
     else:
-        told_de = KINDS[kind][4]
+        full_de = KINDS[kind][4]
     return Question(
         ("query", "cat", "kindOf"),
         ([f"What kind of thing {verb} {the}?", f"What sort of thing {verb} {the}?"], answer,
-         f"{sentence(the)} {verb} {told}."),
+         f"{sentence(the)} {verb} {full}."),
         ([f"Was für eine Art Ding {verb_de} {the_de}?", f"Zu welcher Art gehören die Dinge: "
           f"{the_de}?" if len(group) > 1 else f"Zu welcher Art gehört {the_de}?"], answer_de,
-         f"{sentence(the_de)} {verb_de} {told_de}."),
+         f"{sentence(the_de)} {verb_de} {full_de}."),
         [select(one), ("query", "type", [0])], "kind", [one],
         [kind_answer(k) for k in KINDS])
 
@@ -340,14 +340,14 @@ def verify_colour(scene, rng, one=None, answer=None):
     thing, colour = one["thing"], one["colour"]
     asked = colour if answer == "yes" else \
         rng.choice([c for c in sorted(COLOURS) if c != colour])
-    told, told_de = ("Yes", "Ja") if answer == "yes" else ("No", "Nein")
+    full, full_de = ("Yes", "Ja") if answer == "yes" else ("No", "Nein")
     return Question(
         ("verify", "attr", "verifyColor"),
         ([f"Is the {thing.name} {asked}?", f"Does the {thing.name} have the colour {asked}?"],
-         answer, f"{told}, the {thing.name} is {colour}."),
+         answer, f"{full}, the {thing.name} is {colour}."),
         ([f"Ist {der(thing)} {COLOURS[asked][0]}?",
           f"Hat {der(thing)} die Farbe {COLOURS[asked][0].capitalize()}?"], YES_DE[answer],
-         f"{told_de}, {der(thing)} ist {COLOURS[colour][0]}."),
+         f"{full_de}, {der(thing)} ist {COLOURS[colour][0]}."),
         [select(one), ("verify color", asked, [0])], None, [one], ["yes", "no"])
 
 
@@ -381,17 +381,17 @@ def same_colour(scene, rng):
         return None
     one, other = rng.sample(rng.choice(pairs), 2)
     first, second = one["thing"], other["thing"]
-    told = (f"Yes, both are {one['colour']}." if answer == "yes" else
+    full = (f"Yes, both are {one['colour']}." if answer == "yes" else
             f"No, the {first.name} is {one['colour']} and the {second.name} is {other['colour']}.")
-    told_de = (f"Ja, beide sind {COLOURS[one['colour']][0]}." if answer == "yes" else
+    full_de = (f"Ja, beide sind {COLOURS[one['colour']][0]}." if answer == "yes" else
                f"Nein, {der(first)} ist {COLOURS[one['colour']][0]} und {der(second)} ist "
                f"{COLOURS[other['colour']][0]}.")
     return Question(
         ("compare", "attr", "twoSame"),
         ([f"Do the {first.name} and the {second.name} have the same colour?",
-          f"Is the {first.name} of the same colour as the {second.name}?"], answer, told),
+          f"Is the {first.name} of the same colour as the {second.name}?"], answer, full),
         ([f"Haben {der(first)} und {der(second)} die gleiche Farbe?",
-          f"Hat {der(first)} die gleiche Farbe wie {der(second)}?"], YES_DE[answer], told_de),
+          f"Hat {der(first)} die gleiche Farbe wie {der(second)}?"], YES_DE[answer], full_de),
         [select(one), select(other), ("same color", "", [0, 1])], None, [one, other],
         ["yes", "no"])
 
@@ -409,16 +409,16 @@ def colours_both(scene, rng):
         asked[wrong] = rng.choice([c for c in sorted(COLOURS) if c != asked[wrong]])
     first, second = (one["thing"] for one in pair)
     real = [one["colour"] for one in pair]
-    told, told_de = ("Yes", "Ja") if answer == "yes" else ("No", "Nein")
+    full, full_de = ("Yes", "Ja") if answer == "yes" else ("No", "Nein")
     return Question(
         ("logical", "attr", "verifyAttrAnd"),
         ([f"Is the {first.name} {asked[0]} and the {second.name} {asked[1]}?",
           f"Are the {first.name} {asked[0]} and the {second.name} {asked[1]}?"], answer,
-         f"{told}, the {first.name} is {real[0]} and the {second.name} is {real[1]}."),
+         f"{full}, the {first.name} is {real[0]} and the {second.name} is {real[1]}."),
         ([f"Ist {der(first)} {COLOURS[asked[0]][0]} und {der(second)} {COLOURS[asked[1]][0]}?",
           (f"Sind {der(first)} {COLOURS[asked[0]][0]} und {der(second)} "
            f"{COLOURS[asked[1]][0]}?")], YES_DE[answer],
-         (f"{told_de}, {der(first)} ist {COLOURS[real[0]][0]} und {der(second)} ist "
+         (f"{full_de}, {der(first)} ist {COLOURS[real[0]][0]} und {der(second)} ist "
           f"{COLOURS[real[1]][0]}.")),
         [select(pair[0]), ("verify color", asked[0], [0]), select(pair[1]),
          ("verify color", asked[1], [2]), ("and", "", [1, 3])], None, pair, ["yes", "no"])
@@ -443,16 +443,16 @@ def background_pattern(scene, rng):
     pattern = scene.background["pattern"]
     if pattern not in PATTERNS or (pattern == "plain" and rng.random() > 0.34):
         return None
-    told = "The background is plain." if pattern == "plain" else \
+    full = "The background is plain." if pattern == "plain" else \
         f"The background has {pattern}."
-    told_de = "Der Hintergrund ist einfarbig." if pattern == "plain" else \
+    full_de = "Der Hintergrund ist einfarbig." if pattern == "plain" else \
         f"Der Hintergrund hat {PATTERNS[pattern]}."
     return Question(
         ("query", "global", "backgroundPattern"),
         (["What pattern does the background have?", "Which pattern is in the background?"],
-         pattern, told),
+         pattern, full),
         (["Welches Muster hat der Hintergrund?", "Was für ein Muster ist im Hintergrund?"],
-         PATTERNS[pattern], told_de),
+         PATTERNS[pattern], full_de),
         [("select", "scene", []), ("query", "pattern", [0])], "pattern", [], sorted(PATTERNS))
 
 
@@ -526,16 +526,16 @@ def verify_place(scene, rng, case=None, answer=None):
     answer = answer or coin(rng)
     asked = where if answer == "yes" else RELATIONS[where][2]
     first, second = one["thing"], other["thing"]
-    told, told_de = ("Yes", "Ja") if answer == "yes" else ("No", "Nein")
+    full, full_de = ("Yes", "Ja") if answer == "yes" else ("No", "Nein")
     return Question(
         ("verify", "rel", "relVerify"),
         ([f"Is the {first.name} {RELATIONS[asked][0]} the {second.name}?",
           f"Do you see the {first.name} {RELATIONS[asked][0]} the {second.name}?"], answer,
-         f"{told}, the {first.name} is {RELATIONS[where][0]} the {second.name}."),
+         f"{full}, the {first.name} is {RELATIONS[where][0]} the {second.name}."),
         ([f"Ist {der(first)} {RELATIONS[asked][1]} {der(second, 'dat')}?",
           f"Sieht man {der(first, 'acc')} {RELATIONS[asked][1]} {der(second, 'dat')}?"],
          YES_DE[answer],
-         f"{told_de}, {der(first)} ist {RELATIONS[where][1]} {der(second, 'dat')}."),
+         f"{full_de}, {der(first)} ist {RELATIONS[where][1]} {der(second, 'dat')}."),
         [select(other), ("verify rel", f"{first.name},{RELATIONS[asked][0]},s ({one['id']})", [0])],
         None, [one, other], ["yes", "no"])
 
@@ -666,16 +666,16 @@ def larger_verify(scene, rng):
     one, other = rng.choice(pairs)
     answer = coin(rng)
     first, second = (one, other) if answer == "yes" else (other, one)
-    told, told_de = ("Yes", "Ja") if answer == "yes" else ("No", "Nein")
+    full, full_de = ("Yes", "Ja") if answer == "yes" else ("No", "Nein")
     large = one["thing"]
     return Question(
         ("compare", "attr", "verifyLarger"),
         ([f"Does the {name_of(first)} look larger than the {name_of(second)}?",
           f"Is the {name_of(first)} shown larger than the {name_of(second)}?"], answer,
-         f"{told}, the {large.name} looks larger."),
+         f"{full}, the {large.name} looks larger."),
         ([f"Ist {der(first['thing'])} im Bild größer als {der(second['thing'])}?",
           f"Sieht {der(first['thing'])} größer aus als {der(second['thing'])}?"], YES_DE[answer],
-         f"{told_de}, {der(large)} ist im Bild größer."),
+         f"{full_de}, {der(large)} ist im Bild größer."),
         [select(first), select(second), ("verify larger", "", [0, 1])], None, [one, other],
         ["yes", "no"])
 
@@ -695,17 +695,17 @@ def same_kind(scene, rng):
     one, other, kind = rng.choice(cases)
     first, second = one["thing"], other["thing"]
     not_one = first if kind not in first.kinds() else second
-    told = (f"Yes, both are {KINDS[kind][1]}." if answer == "yes" else
+    full = (f"Yes, both are {KINDS[kind][1]}." if answer == "yes" else
             f"No, the {not_one.name} is not {KINDS[kind][0]}.")
-    told_de = (f"Ja, beide sind {KINDS[kind][4]}." if answer == "yes" else
+    full_de = (f"Ja, beide sind {KINDS[kind][4]}." if answer == "yes" else
                f"Nein, {der(not_one)} ist k{kind_ein(kind)}.")
     return Question(
         ("compare", "cat", "sameKind"),
         ([f"Are the {first.name} and the {second.name} both {KINDS[kind][1]}?",
-          f"Are both the {first.name} and the {second.name} {KINDS[kind][1]}?"], answer, told),
+          f"Are both the {first.name} and the {second.name} {KINDS[kind][1]}?"], answer, full),
         ([f"Sind {der(first)} und {der(second)} beide {KINDS[kind][4]}?",
           (f"Gehören {der(first)} und {der(second)} beide zur Art "
-           f"{KINDS[kind][2]}?")], YES_DE[answer], told_de),
+           f"{KINDS[kind][2]}?")], YES_DE[answer], full_de),
         [select(one), select(other), ("same type", kind_answer(kind), [0, 1])], None,
         [one, other], ["yes", "no"])
 
@@ -719,15 +719,15 @@ def more_of(scene, rng):
     answer = coin(rng)
     first, second = (many, few) if answer == "yes" else (few, many)
     first, second, most = first[0]["thing"], second[0]["thing"], many[0]["thing"]
-    told, told_de = ("Yes", "Ja") if answer == "yes" else ("No", "Nein")
+    full, full_de = ("Yes", "Ja") if answer == "yes" else ("No", "Nein")
     return Question(
         ("compare", "obj", "verifyMore"),
         ([f"Are there more {first.plural} than {second.plural}?",
           f"Do you see more {first.plural} than {second.plural}?"], answer,
-         f"{told}, there are more {most.plural}."),
+         f"{full}, there are more {most.plural}."),
         ([f"Sind mehr {first.de_plural} als {second.de_plural} im Bild?",
           f"Sieht man mehr {first.de_plural} als {second.de_plural}?"], YES_DE[answer],
-         f"{told_de}, es sind mehr {most.de_plural}."),
+         f"{full_de}, es sind mehr {most.de_plural}."),
         [("select", f"{first.name}", []), ("count", "", [0]), ("select", f"{second.name}", []),
          ("count", "", [2]), ("more", "", [1, 3])], None, many + few, ["yes", "no"])
 
