@@ -168,8 +168,8 @@ static int add_part(json_t *files, const char *name, const ModelPart *part, Erro
     for (size_t i = 0; (path = checkpoint_file(part->checkpoint, i)); i++)
         TRY(add_file(files, name, path, err));
     bool config = part->kind == PART_VISION || part->kind == PART_LANGUAGE;
-    for (size_t i = 0; config && i < sizeof beside / sizeof beside[0]; i++) {
-        char *file = model_file_beside(part->path, beside[i], err);
+    for (size_t i = 0; config && i < sizeof others / sizeof others[0]; i++) {
+        char *file = model_file_beside(part->path, others[i], err);
         int status = file ? 0 : -1;
         if (file && access(file, R_OK) == 0) status = add_file(files, name, file, err);
         free(file);

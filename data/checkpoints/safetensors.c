@@ -218,8 +218,8 @@ int safetensors_read(CheckpointStore *store, const MappedFile *file, Error *err)
         return error_set(err, "%s: its header: %s", file->path, heavy);
     json_error_t error;
     json_t *header = json_loadb_whole((const char *)file->bytes + 8, (size_t)length,
-                                      JSON_REJECT_DUPLICATES, &problem);
-    if (!header && json_error_code(&problem) == json_error_out_of_memory)
+                                      JSON_REJECT_DUPLICATES, &error);
+    if (!header && json_error_code(&error) == json_error_out_of_memory)
         return error_set(err, "%s: out of memory for its header of %llu bytes", file->path,
                          (unsigned long long)length);
     if (!header)
