@@ -18,14 +18,14 @@ export EASYFIRST="${EASYFIRST:-build/easyfirst}"
 python=${PYTHON:-python3}
 mkdir -p "$out"
 
-# A status of 1 with a result means that something could not be answered: it counts as wrong, and
+# A status of 1 with printed scores means that something could not be answered: it counts as wrong, and
 # the report has the number. Standard error is kept, as it has the number of evaluations.
 part() { # RESULT KIND [option ...]
     result=$out/$1 kind=$2
     shift 2
     echo "$result" >&2
-    "$EASYFIRST" eval "$kind" -m "$model" --out "$result" "$@" >/dev/null 2>>"$result.log" ||
-        [ -e "$result/result.json" ] || { tail -n 3 "$result.log" >&2; exit 1; }
+    "$EASYFIRST" eval "$kind" -m "$model" --out "$result" "$@" >"$result.txt" 2>>"$result.log" ||
+        [ -s "$result.txt" ] || { tail -n 3 "$result.log" >&2; exit 1; }
 }
 
 images() { # SET
