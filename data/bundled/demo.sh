@@ -1,14 +1,14 @@
 #!/bin/sh
-# A first look at what the program does, with the small model that comes with it: questions about
-# three pictures, filled in before your eyes, a translation and a summary. `make demo` runs it.
+# What the program does, with the bundled model: questions about three images, with the answers being
+# denoised on the screen, a translation and a summary. `make demo` runs it.
 # EASYFIRST in the environment names the program (build/easyfirst).
 set -eu
 cd "$(dirname "$0")/../.."
 easyfirst=${EASYFIRST:-build/easyfirst}
 model=data/bundled/model
-pictures=data/bundled/images
+images=data/bundled/images
 
-try() { # COMMAND of easyfirst and what follows: told, then run
+try() { # a command of easyfirst: printed, then run
     printf '$ easyfirst'
     for word; do
         case $word in *[!A-Za-z0-9./_-]*) printf ' "%s"' "$word" ;; *) printf ' %s' "$word" ;; esac
@@ -18,9 +18,9 @@ try() { # COMMAND of easyfirst and what follows: told, then run
     printf '\n'
 }
 
-try show "$pictures/tractor.jpg" "Which thing is at the bottom of the picture?"
-try show "$pictures/elephant.jpg" "Which colour does the dress have?"
-try show "$pictures/sailboat.jpg" "How many things are in the picture?"
+try show "$images/tractor.jpg" "Which thing is at the bottom of the picture?"
+try show "$images/elephant.jpg" "Which colour does the dress have?"
+try show "$images/sailboat.jpg" "How many things are in the picture?"
 try text translate --from German --to English --beam 3 "Werkzeug zum Bearbeiten von Bildern"
 try text summarize \
     "This package provides a small library for reading and writing XML files in Python."

@@ -64,8 +64,8 @@ def cell(text):
     return " ".join(str(text).split()).replace("\\", "\\\\").replace("|", "\\|") or "(nothing)"
 
 
-def table(heads, rows):
-    lines = ["| " + " | ".join(heads) + " |", "|---|" + "---:|" * (len(heads) - 1)]
+def table(heads, rows, align="---:|"):
+    lines = ["| " + " | ".join(heads) + " |", "|---|" + align * (len(heads) - 1)]
     return [*lines, *("| " + " | ".join(row) + " |" for row in rows), ""]
 
 
@@ -242,7 +242,7 @@ def drawn(name, wrong, total, heads):
     some = random.Random(SEED).sample(wrong, min(FAILURES, len(wrong)))
     title = (f"**{name}**: {len(some)} of {len(wrong):,} wrong answers of {total:,}, drawn at "
              f"random (seed {SEED})")
-    return [title, "", *table(heads, (map(cell, row) for row in some))]
+    return [title, "", *table(heads, (map(cell, row) for row in some), "---|")]
 
 
 def failures_report(out, sets, texts):
