@@ -14,7 +14,7 @@ int command_train(int argc, char **argv) {
         else
             status = trainer_run(&settings, &err);
         if (status < 0) status = 1;
-        if (status) report_error("train: %s", err.text);
+        if (status) error_context(&err, "train"), report_failure(&err);
     }
     train_settings_free(&settings);
     return status;

@@ -18,7 +18,8 @@ typedef enum ErrorCode {
     ERROR_MISSING_PART,  /* the model lacks a part that the request needs */
     ERROR_NO_LENGTH,     /* an answer's length is neither given nor can it be predicted */
     ERROR_TOO_LONG,      /* the prompt leaves no room for an answer */
-    ERROR_SKIPPED        /* the same, where such prompts are to be skipped */
+    ERROR_SKIPPED,       /* the same, where such prompts are to be skipped */
+    ERROR_NO_IMAGES      /* data have images, but their folder is not named */
 } ErrorCode;
 
 typedef struct Error {

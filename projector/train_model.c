@@ -22,8 +22,9 @@ static FreshWeights fresh_weights(const TrainSettings *s) {
 static int fresh_projector(TrainModel *t, const TrainSettings *s, Error *err) {
     Model *m = &t->model;
     if (!m->vision.present || !m->language.present)
-        return error_set(err, "a fresh projector needs a vision tower and a language model to go "
-                              "between: name them with -m, or --vision and --language");
+        return error_set_code(err, ERROR_MISSING_PART,
+                              "a fresh projector needs a vision tower and a language model to go "
+                              "between");
     return model_fresh_projector(m, s->new_projector, fresh_weights(s), err);
 }
 
@@ -53,21 +54,16 @@ static int check_stage(const TrainModel *t, const TrainSettings *s, Error *err) 
     const char *stage = stage_name(s->stage);
     bool segment = s->stage == STAGE_SEGMENT;
     if (!segment && (!m->language.present || !m->tokenizer))
-        return error_set(err,
-                         "train %s needs a language model with its tokenizer: name a model "
-                         "folder with -m, or --language FOLDER",
-                         stage);
+        return error_set_code(err, ERROR_MISSING_PART,
+                              "train %s needs a language model with its tokenizer", stage);
     if (s->stage != STAGE_ALIGN && s->stage != STAGE_TUNE && !segment) return 0;
     if (!m->vision.present)
-        return error_set(err,
-                         "train %s needs a vision tower: a model folder with vision/, or "
-                         "--vision FOLDER (openai/clip-vit-large-patch14, say)",
-                         stage);
+        return error_set_code(err, ERROR_MISSING_PART,
+                              "train %s needs a vision tower (openai/clip-vit-large-patch14, say)",
+                              stage);
     if (!m->projector.present && !segment)
-        return error_set(err,
-                         "train %s needs a projector: --new-projector linear or mlp2x_gelu for "
-                         "a fresh one, or --projector FILE",
-                         stage);
+        return error_set_code(err, ERROR_MISSING_PART,
+                              "train %s needs a projector, a fresh one or a trained one", stage);
     return 0;
 }
 

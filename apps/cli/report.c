@@ -40,6 +40,8 @@ static const char *hint_of(int code) {
         return " (--dtype bf16, --device cpu)";
     case ERROR_NO_LENGTH:
         return " (--length N, --length-predictor PATH)";
+    case ERROR_NO_IMAGES:
+        return " (--images FOLDER)";
     case ERROR_MISSING_PART:
         return ": name a model folder with one, or the part (--language, --vision, --projector)";
     default:

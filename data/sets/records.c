@@ -310,8 +310,9 @@ static int source_scan(Records *records, Source *source, Skipped *skipped, Error
     TRY(status);
     if (source->end > source->begin) return 0;
     if (own.kind_count)
-        return error_set(err, "%s: none of its %lld records can be used: %s (%s)", source->path,
-                         (long long)scan.seen, own.kinds[0].kind, own.kinds[0].first);
+        return error_set_code(err, records->options.images ? ERROR_OTHER : ERROR_NO_IMAGES,
+                              "%s: none of its %lld records can be used: %s (%s)", source->path,
+                              (long long)scan.seen, own.kinds[0].kind, own.kinds[0].first);
     return error_set(err, "%s: it has no records", source->path);
 }
 

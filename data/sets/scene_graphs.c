@@ -289,7 +289,8 @@ int scene_graphs_open(SceneGraphs *graphs, const char *const *paths, int count,
                       const SceneGraphsOptions *options, Skipped *skipped, Error *err) {
     *graphs = (SceneGraphs){0};
     if (!options->images)
-        return error_set(err, "%s: its images are in a folder that is not named", paths[0]);
+        return error_set_code(err, ERROR_NO_IMAGES, "%s: the folder of its images is not named",
+                              paths[0]);
     Scan scan = {.graphs = graphs, .options = options, .skipped = skipped};
     graphs->images = strdup(options->images);
     if (!graphs->images) return error_set(err, "out of memory");

@@ -313,7 +313,7 @@ static void test_wrong_members(void **state) {
         {"", "geometry", NULL, {"\"attention\" is there"}},
         {"", "geometry", "[]", {"\"geometry\" is an array"}},
         {"geometry", "width", "0", {"geometry: \"width\" is 0"}},
-        {"geometry", "grid", "4", {"\"attention\" is an array with something else"}},
+        {"geometry", "grid", "4", {"\"attention\" is an array of another shape"}},
         {"geometry", "grid", "1000000", {"\"grid\" is 1000000"}},
         {"geometry", "scale_x", "\"1\"", {"\"scale_x\" is a string"}},
         {"hypotheses/0", "text", NULL, {"hypotheses[0]: \"text\" is missing"}},

@@ -252,7 +252,8 @@ static void test_bad_graphs(void **state) {
         assert_refused(open_graphs(&g, &r, broken[i][0], &options, &skipped, &err), &err,
                        broken[i][1], "graphs.json");
     options.images = NULL;
-    assert_refused(open_graphs(&g, &r, "{" GOOD "}", &options, &skipped, &err), &err, "--images");
+    assert_refused(open_graphs(&g, &r, "{" GOOD "}", &options, &skipped, &err), &err, "not named");
+    assert_int_equal(err.code, ERROR_NO_IMAGES);
     run_end(&r);
 }
 
