@@ -15,6 +15,7 @@
 #include "apps/cli/report.h"
 #include "apps/show/one.h"
 #include "apps/show/text.h"
+#include "apps/trace/report_json.h"
 #include "projector/easyfirst_private.h"
 
 static const CommandHelp help = {

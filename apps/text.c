@@ -13,6 +13,7 @@
 #include "apps/cli/lines.h"
 #include "apps/cli/session.h"
 #include "apps/cli/report.h"
+#include "apps/trace/report_json.h"
 #include "apps/show/one.h"
 #include "kernels/nearest_word.h"
 #include "projector/easyfirst_private.h"

@@ -45,7 +45,7 @@ struct Device {
     char text[128]; /* device_text */
     DeviceCounters counters;
     const int *cancel; /* device_cancel_by */
-    void *state; /* the backend's own */
+    void *state;       /* the backend's own */
 };
 
 /* A weight in a backend's layout. The matrix [rows, columns] is cut into chunks of chunk_rows rows

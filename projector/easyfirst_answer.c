@@ -87,12 +87,18 @@ static int check_vision(const ef_model *m, Error *why) {
                           m->folder, m->model.parts.vit ? "projector" : "vision tower");
 }
 
+/* Whether two models' preprocessing makes the same square of an image. */
+static bool same_square(const PreprocessConfig *a, const PreprocessConfig *b) {
+    bool same = a->size == b->size && a->pad == b->pad;
+    for (size_t i = 0; i < sizeof a->mean / sizeof *a->mean; i++) same &= a->mean[i] == b->mean[i];
+    return same;
+}
+
 static int check_image(const ef_model *m, const ef_image *image, Error *why) {
     const PreprocessConfig *config = &m->model.parts.preprocess, *seen = &image->seen;
     PreprocessMap map;
     TRY(check_vision(m, why));
-    if (seen->size && (seen->size != config->size || seen->pad != config->pad ||
-                       memcmp(seen->mean, config->mean, sizeof seen->mean) != 0))
+    if (seen->size && !same_square(seen, config))
         return error_set(why, "the image was opened for a model that sees images otherwise; open "
                               "it with ef_image_open, or for this one");
     return preprocess_map(&map, image->image.width, image->image.height, config, why);

@@ -18,7 +18,7 @@ number=0
 # The manuals whose blocks are run; of the others commands, options, files and links are checked.
 RUN="README.md apps/README.md apps/train/README.md apps/eval/README.md data/README.md CONTRIBUTING.md"
 MORE="kernels/README.md data/metrics/README.md data/causal/README.md data/bundled/README.md data/bundled/evaluation.md
-      data/prep/README.md data/prep/README-score.md data/prep/README-text.md tests/reference/README.md
+      data/prep/README.md tests/reference/README.md
       tests/fuzz/README.md tests/emulator/README.md apps/CHANGELOG.md"
 
 # result STATUS NAME: one line of TAP, after what the log says.

@@ -1,6 +1,6 @@
 """Traces for tests/page_browser.py: made up, but with everything that a page has to show.
 
-Each is an object as apps/show/trace.h describes it. The network that they tell of does not exist; the
+Each is an object as apps/trace/trace.h describes it. The network that they tell of does not exist; the
 numbers come from a small generator with a fixed seed, so the same traces come out every time.
 """
 

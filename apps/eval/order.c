@@ -11,7 +11,7 @@
 #include "apps/eval/result.h"
 #include "apps/eval/order_input.h"
 #include "apps/eval/order_report.h"
-#include "apps/show/trace.h"
+#include "apps/trace/trace.h"
 #include "data/files/array_grow.h"
 #include "data/files/file_open.h"
 #include "data/files/file_write.h"

@@ -7,7 +7,7 @@
 #ifndef EASYFIRST_APPS_SHOW_FIGURE_H
 #define EASYFIRST_APPS_SHOW_FIGURE_H
 
-#include "apps/show/trace.h"
+#include "apps/trace/trace.h"
 
 /* Writes the figure of a finished trace to a file, which appears whole or not at all; "-" is
  * standard output, which the caller flushes. The same trace gives the same bytes. */

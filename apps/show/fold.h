@@ -9,7 +9,7 @@
 #ifndef EASYFIRST_APPS_SHOW_FOLD_H
 #define EASYFIRST_APPS_SHOW_FOLD_H
 
-#include "apps/show/trace.h"
+#include "apps/trace/trace.h"
 
 /* Makes `shown`, a view of a trace that may still get steps: it shares texts, pieces and
  * alternatives, which the trace owns, and has its own entries. Free with fold_free; not needed

@@ -3,7 +3,7 @@
 #define EASYFIRST_APPS_SHOW_FRAME_H
 
 #include "apps/show/text.h"
-#include "apps/show/trace.h"
+#include "apps/trace/trace.h"
 
 typedef struct FrameLine {
     size_t begin, size; /* bytes of the frame */

@@ -9,7 +9,7 @@
 #include <stdio.h>
 
 #include "apps/show/text.h"
-#include "apps/show/trace.h"
+#include "apps/trace/trace.h"
 
 /* A mask as text. */
 #define SHOW_MASK "__"

@@ -33,7 +33,7 @@
 #ifndef EASYFIRST_APPS_SHOW_PAGE_H
 #define EASYFIRST_APPS_SHOW_PAGE_H
 
-#include "apps/show/trace.h"
+#include "apps/trace/trace.h"
 #include "vision/image.h"
 
 enum { PAGE_EDGE = 1024 }; /* pixels */

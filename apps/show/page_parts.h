@@ -2,7 +2,7 @@
 #ifndef EASYFIRST_APPS_SHOW_PAGE_PARTS_H
 #define EASYFIRST_APPS_SHOW_PAGE_PARTS_H
 
-#include "apps/show/trace.h"
+#include "apps/trace/trace.h"
 
 /* The files of apps/show/page/, which are part of the program. */
 typedef struct PagePart {

@@ -20,7 +20,7 @@
 #include <pthread.h>
 
 #include "apps/show/terminal.h"
-#include "apps/show/trace.h"
+#include "apps/trace/trace.h"
 
 #define SHOW_SPEED 8.0F /* steps a second */
 

@@ -4,7 +4,7 @@
 #include <unistd.h>
 
 #include "apps/show/fold.h"
-#include "apps/show/trace.h"
+#include "apps/trace/trace.h"
 #include "tests/test.h"
 
 #define TOKENIZER "tests/golden/models/tiny-base/language"

@@ -12,7 +12,7 @@
 #include "apps/show/figure.h"
 #include "apps/show/lines.h"
 #include "apps/show/page.h"
-#include "apps/show/trace.h"
+#include "apps/trace/trace.h"
 #include "apps/train/checkpoint.h"
 #include "apps/train/report.h"
 #include "apps/train/settings.h"

@@ -1,11 +1,11 @@
-#include "apps/show/trace.h"
+#include "apps/trace/trace.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "apps/cli/json.h"
-#include "apps/show/trace_parts.h"
+#include "apps/trace/trace_parts.h"
 
 /* ---- Pieces: one text for each id. ---- */
 

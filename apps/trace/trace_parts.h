@@ -1,8 +1,8 @@
 /* trace_parts.h - shared by trace.c and trace_json.c; private to them. */
-#ifndef EASYFIRST_APPS_SHOW_TRACE_PARTS_H
-#define EASYFIRST_APPS_SHOW_TRACE_PARTS_H
+#ifndef EASYFIRST_APPS_TRACE_TRACE_PARTS_H
+#define EASYFIRST_APPS_TRACE_TRACE_PARTS_H
 
-#include "apps/show/trace.h"
+#include "apps/trace/trace.h"
 
 /* An empty trace that can take hypotheses. */
 int trace_open(Trace *trace, Error *err);

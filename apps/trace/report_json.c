@@ -1,11 +1,11 @@
-/* Answers as JSON (report.h). */
-#include "apps/cli/report.h"
+#include "apps/trace/report_json.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "apps/show/trace_parts.h"
+#include "apps/cli/report.h"
+#include "apps/trace/trace_parts.h"
 
 /* ---- JSON. ---- */
 

@@ -42,8 +42,8 @@
  * likeliest tokens at this step, the likeliest first. In a piece "▁" means a space before a word.
  * Numbers have enough digits to restore every float exactly.
  */
-#ifndef EASYFIRST_APPS_SHOW_TRACE_H
-#define EASYFIRST_APPS_SHOW_TRACE_H
+#ifndef EASYFIRST_APPS_TRACE_TRACE_H
+#define EASYFIRST_APPS_TRACE_TRACE_H
 
 #include <jansson.h>
 

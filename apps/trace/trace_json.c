@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "apps/cli/json.h"
-#include "apps/show/trace_parts.h"
+#include "apps/trace/trace_parts.h"
 #include "data/files/file_write.h"
 #include "data/files/json_kind.h"
 #include "data/files/json_read.h"

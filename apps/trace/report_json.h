@@ -1,0 +1,58 @@
+/* report_json.h - answers as JSON, with the denoising steps if they are asked for.
+ *
+ * One object a line:
+ *
+ *   image        the image's name, with `ask` and `show`
+ *   question     (or "prompt" with `text`) as it was given; with `text` also "line", from 1
+ *   answer       the best hypothesis as text
+ *   score        mean log-probability of its tokens
+ *   length       of it, in tokens
+ *   tokens       [{"id", "piece", "score"}]; "▁" in a piece stands for the space in front of a word
+ *   steps        that were taken
+ *   evaluations  runs of the network for this request: at most steps x hypotheses
+ *   strategy, seed, prompt_tokens
+ *   dropped_tokens  of the prompt, with --long-prompts keep-last; left out where it fits
+ *   hypotheses   [{"text", "length", "sample", "score", "evaluations"}], all that were tried
+ *   trace        if asked for: the steps of the best hypothesis; the object is then a whole trace,
+ *                with the steps of the others, too, as apps/trace/trace.h describes it
+ *   error        instead of all that follows the question, if it could not be answered
+ */
+#ifndef EASYFIRST_APPS_TRACE_REPORT_JSON_H
+#define EASYFIRST_APPS_TRACE_REPORT_JSON_H
+
+#include "apps/trace/trace.h"
+#include "projector/easyfirst.h"
+
+/* What was asked. */
+typedef struct Asked {
+    const char *image; /* NULL: none */
+    const char *text;
+    const char *text_key; /* JSON's name for it: "question" or "prompt" */
+    int64_t line;         /* 0: none */
+} Asked;
+
+/* The steps of a call's requests, kept for JSON. */
+typedef struct StepTraces {
+    Trace *items; /* [count] */
+    int count;
+    Error error; /* of a step */
+    bool failed;
+} StepTraces;
+
+/* Begins an empty one for `most` requests; adds the next request; and the ef_step_callback, whose
+ * user is the StepTraces. */
+int step_traces_open(StepTraces *traces, int most, Error *err);
+int step_traces_add(StepTraces *traces, const Asked *asked, const DecodeOptions *options,
+                    Error *err);
+void step_traces_step(void *traces, const ef_step *step);
+void step_traces_free(StepTraces *traces); /* zeroed is allowed */
+
+/* Answer i as JSON, a line on standard output; `traces` are NULL, or the call's. */
+int report_json(const Asked *asked, const ef_answers *answers, size_t i,
+                const DecodeOptions *options, StepTraces *traces, Error *err);
+
+/* In its place for a request that could not be answered (`error`), or had nothing to
+ * answer (NULL). */
+int report_json_none(const Asked *asked, const char *error, Error *err);
+
+#endif
