@@ -42,7 +42,9 @@ typedef struct Prune {
     Device *device;
     Model model;
     bool open;
-    bool *keep; /* by id */
+    bool *keep;      /* by id */
+    int64_t *counts; /* by id: how often the data have it */
+    int least;       /* times that a token must occur to be kept */
     VocabularyMap map;
     Skipped skipped;
     int64_t records;
@@ -53,7 +55,7 @@ typedef struct Prune {
 /* A text that cannot be encoded is a problem of its record. */
 static void mark_text(Prune *p, const char *text, const char *path, int64_t record) {
     Error err;
-    if (vocabulary_mark(p->model.tokenizer, text, strlen(text), p->keep, &err))
+    if (vocabulary_count(p->model.tokenizer, text, strlen(text), p->counts, &err))
         skipped_add(&p->skipped, "not encoded", "%s: record %lld: %s", path, (long long)record,
                     err.text);
 }
@@ -220,8 +222,10 @@ static int open_model(Prune *p, Error *err) {
         return error_set(
             err, "%s: no %s in the folder of the weights, and without it no id has a meaning",
             p->model.language.path, MODEL_TOKENIZER);
-    p->keep = calloc((size_t)tokenizer_size(p->model.tokenizer), sizeof *p->keep);
-    return p->keep ? 0 : error_set(err, "no memory for a vocabulary");
+    size_t count = (size_t)tokenizer_size(p->model.tokenizer);
+    p->keep = calloc(count, sizeof *p->keep);
+    p->counts = calloc(count, sizeof *p->counts);
+    return p->keep && p->counts ? 0 : error_set(err, "out of memory for a vocabulary");
 }
 
 static void print_kept(const Prune *p) {
@@ -254,6 +258,8 @@ static int run(Prune *p, Error *err) {
     int status = 0;
     for (int i = 0; i < p->data.count && status == 0; i++)
         status = mark_file(p, p->data.items[i], err);
+    for (int32_t i = 0; status == 0 && i < tokenizer_size(p->model.tokenizer); i++)
+        p->keep[i] |= p->counts[i] >= p->least;
     if (status == 0) status = write_parts(p, err);
     if (status == 0) status = folder_commit(p->partial, p->out, err);
     if (status) {
@@ -285,13 +291,17 @@ static int check_usage(Prune *p, int count, char **words) {
 }
 
 int command_prune(int argc, char **argv) {
-    Prune p = {.options = {.feature_layer = FEATURE_LAYER_UNSET}};
+    Prune p = {.options = {.feature_layer = FEATURE_LAYER_UNSET}, .least = 1};
     ModelOptions *m = &p.options;
     OptionGroup groups[2] = {
         {.title = "options",
-         .count = 4,
+         .count = 5,
          .options = {{"data", 'd', OPTION_LIST, "FILE", &p.data,
                       "data whose tokens are kept; may be given several times"},
+                     {"min-count", 0, OPTION_INTEGER, "N", &p.least,
+                      "keep a token only if the data have it so often (default 1);\n"
+                      "rarer words are spelled with the tokens that are left",
+                      1, 1000000000},
                      {"keep-characters", 0, OPTION_FLAG, NULL, &p.characters,
                       "keep every single character, too, so that words that the\n"
                       "data lack can still be spelled"},
@@ -318,7 +328,7 @@ int command_prune(int argc, char **argv) {
         if (status) report_failure(&err);
     }
     vocabulary_map_free(&p.map);
-    free(p.keep);
+    free(p.keep), free(p.counts);
     free(p.data.items);
     if (p.open) model_close(&p.model);
     device_close(p.device);

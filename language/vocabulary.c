@@ -35,6 +35,15 @@ int vocabulary_mark(const Tokenizer *tokenizer, const char *text, size_t size, b
     return status;
 }
 
+int vocabulary_count(const Tokenizer *tokenizer, const char *text, size_t size, int64_t *counts,
+                     Error *err) {
+    Ids ids = {0};
+    int status = tokenizer_encode(tokenizer, text, size, &ids, err);
+    for (size_t i = 0; i < ids.count; i++) counts[ids.ids[i]]++;
+    ids_free(&ids);
+    return status;
+}
+
 /* ---- Files. ---- */
 
 static int read_stream(FILE *file, const char *path, char **bytes, size_t *size, Error *err) {

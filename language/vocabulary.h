@@ -26,6 +26,10 @@ void vocabulary_map_free(VocabularyMap *map);
 int vocabulary_mark(const Tokenizer *tokenizer, const char *text, size_t size, bool *keep,
                     Error *err);
 
+/* Adds to counts [tokenizer_size(tokenizer)] how often each id occurs in a text. */
+int vocabulary_count(const Tokenizer *tokenizer, const char *text, size_t size, int64_t *counts,
+                     Error *err);
+
 /* Writes the SentencePiece model file `model` to `out` with the marked pieces only: keep is indexed
  * by token id, [count], count == tokenizer_size. Special tokens, pieces that are not plain text
  * (control, user-defined, bytes) and the piece of the lowest score are always kept, with

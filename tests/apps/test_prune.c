@@ -204,6 +204,32 @@ static void test_characters(void **state) {
     place_end(&p);
 }
 
+/* Tokens that --min-count N leaves: fewer the larger it is, and those of the prompt templates in any
+ * case. */
+static int kept_with(char *least) {
+    Place p;
+    int kept;
+    place_begin(&p);
+    int status = prune(&p, "-m", "tests/golden/models/tiny-base", "--data", p.data, "--min-count",
+                       least, p.out);
+    if (status) fail_msg("%s", p.said);
+    const char *at = strstr(p.said, "records; ");
+    assert_non_null(at);
+    assert_int_equal(sscanf(at, "records; %d of", &kept), 1);
+    Opened pruned;
+    opened_open(&pruned, p.out);
+    assert_int_equal(pruned.model.xlmr.config.vocab, kept);
+    opened_close(&pruned);
+    place_end(&p);
+    return kept;
+}
+
+static void test_min_count(void **state) {
+    (void)state;
+    int all = kept_with("1"), twice = kept_with("2"), none = kept_with("1000000");
+    assert_true(all > twice && twice > none && none > 5);
+}
+
 /* A copy of tiny-base's language part with a head of its own (random, bf16) or, `large`, with so
  * many rows that a head is told from a copy of the embeddings in a few places only, and one that
  * differs in a single number elsewhere. */
@@ -340,9 +366,9 @@ static void test_refusals(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_models),   cmocka_unit_test(test_characters),
-        cmocka_unit_test(test_untied),   cmocka_unit_test(test_templates),
-        cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_models),    cmocka_unit_test(test_characters),
+        cmocka_unit_test(test_min_count), cmocka_unit_test(test_untied),
+        cmocka_unit_test(test_templates), cmocka_unit_test(test_refusals),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
