@@ -6,18 +6,17 @@
 #include "kernels/clock.h"
 #include "kernels/ops.h"
 
-/* Products of growing size, each of eight times the work of the one before, until one of them takes
- * long enough to look at the clock and is not much faster than the one before: what fills a GPU
- * would keep a processor busy for minutes, but where the threads have to wait for other programs, a
- * small matmul measures nothing but that. Small ones are timed several at once. */
-enum {
-    PEAK_ROWS = 256,
-    PEAK_INNER = 128,
-    PEAK_COLUMNS = 512,
-    PEAK_SIZES = 5,
-    PEAK_LOOKS = 3,
-    PEAK_RUNS = 5
-};
+/* Matmuls of growing size, each of eight times the work of the one before, until one of them takes
+ * long enough to be timed and is not much faster than the one before: what fills a GPU would keep a
+ * processor busy for minutes, but where the threads have to wait for other programs, a small matmul
+ * measures nothing but that. Small ones are timed several at once. The second one is there for
+ * processors: its operands fit into the second-level caches, which larger ones do not. */
+typedef struct PeakSize {
+    int64_t rows, inner, columns;
+} PeakSize;
+static const PeakSize peak_sizes[] = {{256, 128, 512},   {256, 1024, 1024},  {512, 256, 1024},
+                                      {1024, 512, 2048}, {2048, 1024, 4096}, {4096, 2048, 8192}};
+enum { PEAK_SIZES = sizeof peak_sizes / sizeof *peak_sizes, PEAK_LOOKS = 3, PEAK_RUNS = 5 };
 static const double PEAK_SECONDS = 2e-3, PEAK_MOST_SECONDS = 0.5, PEAK_GAIN = 1.5;
 
 /* Numbers from -1 to 1. Of zeros a GPU makes matmuls faster than of anything else. */
@@ -52,8 +51,8 @@ static int time_matmuls(Device *device, Tensor y, Tensor x, Tensor w, int count,
 /* The best rate of matmuls of one size; *slow: one of them takes PEAK_SECONDS. */
 static int peak_of_size(Device *device, Arena *arena, Dtype compute, int size, double *rate,
                         bool *slow, Error *err) {
-    const int64_t rows = PEAK_ROWS << size, inner = PEAK_INNER << size,
-                  columns = PEAK_COLUMNS << size;
+    const int64_t rows = peak_sizes[size].rows, inner = peak_sizes[size].inner,
+                  columns = peak_sizes[size].columns;
     const double operations = 2.0 * (double)rows * (double)inner * (double)columns;
     double seconds;
     Tensor x, y, w;
@@ -79,14 +78,14 @@ static int peak_of_size(Device *device, Arena *arena, Dtype compute, int size, d
 }
 
 int matmul_peak(Device *device, Dtype compute, double *rate, Error *err) {
-    const int last = PEAK_SIZES - 1;
+    const PeakSize last = peak_sizes[PEAK_SIZES - 1];
     Arena arena;
     bool slow = false;
     *rate = 0;
     TRY(arena_open(&arena, device,
-                   arena_bytes(compute, PEAK_ROWS << last, PEAK_INNER << last) +
-                       arena_bytes(compute, PEAK_ROWS << last, PEAK_COLUMNS << last) +
-                       arena_bytes(compute, PEAK_COLUMNS << last, PEAK_INNER << last),
+                   arena_bytes(compute, last.rows, last.inner) +
+                       arena_bytes(compute, last.rows, last.columns) +
+                       arena_bytes(compute, last.columns, last.inner),
                    err));
     int status = 0;
     double begin = clock_seconds(), before = 0;

@@ -7,7 +7,7 @@
  *     ef_image *image;
  *     ef_answers *answers;
  *     if (ef_model_open("model", NULL, &model, &err) || ef_image_open("dog.jpg", &image, &err) ||
- *         ef_ask(model, image, "What colour is the dog?", NULL, &answers, &err)) {
+ *         ef_ask(model, image, "What color is the dog?", NULL, &answers, &err)) {
  *         fprintf(stderr, "%s\n", err.text);
  *         return 1;
  *     }
