@@ -8,7 +8,7 @@
 #ifndef EASYFIRST_APPS_CLI_HELP_FORMATS_H
 #define EASYFIRST_APPS_CLI_HELP_FORMATS_H
 
-#include "apps/cli/options.h"
+#include "apps/cli/option_table.h"
 
 typedef enum HelpFormat { HELP_MAN, HELP_BASH, HELP_ZSH, HELP_FISH, HELP_FORMATS } HelpFormat;
 
@@ -18,13 +18,6 @@ HelpFormat help_format_find(const char *name);
 /* A command's page, or its part of a script, on standard output. */
 void help_print_as(HelpFormat format, const CommandHelp *help, const OptionGroup *groups,
                    int group_count);
-
-/* One command of the program's own page and scripts. */
-typedef struct CommandSummary {
-    const char *name;
-    const char *about;
-    const char *kinds; /* words that may follow it with options of their own: "text|gqa"; or NULL */
-} CommandSummary;
 
 /* The program's man page. */
 void help_print_program(const CommandSummary *commands, int count);
