@@ -7,6 +7,7 @@
 
 #include "apps/commands.h"
 #include "projector/model_fresh.h"
+#include "projector/model_paths.h"
 #include "projector/model_write.h"
 #include "apps/cli/options.h"
 #include "apps/cli/report.h"

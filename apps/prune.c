@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "apps/commands.h"
+#include "projector/model_paths.h"
 #include "projector/model_write.h"
 #include "apps/cli/common.h"
 #include "apps/cli/report.h"

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "projector/model_config.h"
+#include "projector/model_paths.h"
 #include "projector/model_prompt.h"
 #include "data/files/file_kind.h"
 #include "data/checkpoints/folder_hint.h"
@@ -22,11 +23,6 @@ static bool path_exists(const char *path) {
 static bool path_is_folder(const char *path) {
     struct stat info;
     return stat(path, &info) == 0 && S_ISDIR(info.st_mode);
-}
-
-char *model_file_beside(const char *path, const char *name, Error *err) {
-    if (path_is_folder(path)) return path_join(path, name, err);
-    return path_format(err, "%.*s%s", (int)(path_name(path) - path), path, name);
 }
 
 const char *const model_pad_names[] = {

@@ -19,16 +19,6 @@
 
 enum { FEATURE_LAYER_UNSET = -1000 };
 
-/* The settings in a model folder. */
-#define MODEL_SETTINGS "easyfirst.json"
-
-/* The tokenizer's file beside XLM-R's weights. */
-#define MODEL_TOKENIZER "sentencepiece.bpe.model"
-
-/* The stem of the two files that the stage `segment` leaves in a model folder for another run of
- * itself: the layer that it trains over the vision tower, and the names of its classes. */
-#define MODEL_SEGMENT "segment"
-
 /* Whether images are put into a square or cropped to one. */
 typedef enum ModelPad {
     PAD_AS_MODEL, /* as easyfirst.json says, else on */
@@ -94,10 +84,6 @@ typedef struct Model {
  * that is an error. On failure *model is empty. */
 int model_open(Model *model, const ModelOptions *options, Device *device, Error *err);
 void model_close(Model *model);
-
-/* Where a part's other files are: "<path>/<name>" if its weights are a folder, else the file `name`
- * beside them. The caller frees it. */
-char *model_file_beside(const char *path, const char *name, Error *err);
 
 /* tokenizer_open, whose error says what the file is where something else was saved in its place. */
 int model_tokenizer_open(Tokenizer **tokenizer, const char *file, Error *err);

@@ -8,7 +8,7 @@
 #include "data/checkpoints/config.h"
 #include "data/files/path.h"
 #include "kernels/names.h"
-#include "projector/model.h"
+#include "projector/model_paths.h"
 #include "projector/model_prompt.h"
 
 int model_tensor_sizes(const Checkpoint *c, Part part, const char *name, int ndim,

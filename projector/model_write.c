@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "data/files/path.h"
+#include "projector/model_paths.h"
 
 /* Whether `path` is the folder `folder` or in it; both are real paths. */
 static bool lies_in(const char *path, const char *folder) {

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "projector/model_fresh.h"
+#include "projector/model_paths.h"
 #include "data/files/path.h"
 
 enum {

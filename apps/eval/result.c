@@ -14,6 +14,7 @@
 #include "data/files/json_memory.h"
 #include "data/files/path.h"
 #include "projector/easyfirst.h"
+#include "projector/model_paths.h"
 
 /* ---- Options. ---- */
 

@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "projector/model_paths.h"
 #include "projector/model_write.h"
 #include "apps/train/manifest.h"
 #include "data/files/file_hash.h"
