@@ -6,6 +6,7 @@
 
 #include <pthread.h>
 
+#include "projector/answers.h"
 #include "projector/easyfirst.h"
 #include "projector/model.h"
 

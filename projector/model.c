@@ -10,6 +10,7 @@
 #include "projector/model_config.h"
 #include "projector/model_paths.h"
 #include "projector/model_prompt.h"
+#include "projector/requests.h"
 #include "data/files/file_kind.h"
 #include "data/checkpoints/folder_hint.h"
 #include "data/files/path.h"

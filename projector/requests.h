@@ -1,10 +1,52 @@
-/* requests.h - requests before anything is evaluated: the ids of their prompts, and which of them
- * can be answered.
+/* requests.h - requests for answers, and whether they can be answered: what is found before
+ * anything is evaluated.
  */
 #ifndef EASYFIRST_PROJECTOR_REQUESTS_H
 #define EASYFIRST_PROJECTOR_REQUESTS_H
 
+#include "language/long_prompts.h"
 #include "projector/multimodal.h"
+
+typedef struct AnswerRequest {
+    const char *prompt; /* UTF-8, terminated; the whole prompt template, as the model was trained */
+    int image;          /* row block of the image tokens, -1 for none */
+    int length;         /* answer length N in tokens; 0: by the length predictor */
+} AnswerRequest;
+
+/* The longest prompt that is looked at, in bytes; a longer one is refused without being split into
+ * tokens, since tokens can be of any length (runs of white space, of unknown characters). */
+enum { PROMPT_BYTES = 1 << 20 };
+
+/* The answer to one request (answers.h), or why it has none. */
+typedef struct Answer {
+    char *text;         /* of the best hypothesis; NULL without an answer */
+    char *error;        /* why there is no answer, one line; NULL if there is one */
+    int code;           /* ... and its ErrorCode; 0 if there is one */
+    bool skipped;       /* the error is that of a long prompt, under LONG_PROMPTS_SKIP */
+    int first, count;   /* its hypotheses are answers.results[first .. first + count); count 0
+                           without an answer */
+    int best;           /* index in results; -1 without an answer */
+    int prompt_tokens;  /* of the prompt, without <s> and image, as far as they are known */
+    int dropped_tokens; /* ... of which so many, the first ones, were not read
+                           (LONG_PROMPTS_KEEP_LAST) */
+} Answer;
+
+/* Whether a request by itself can be answered, as multimodal_answer would find before it evaluates
+ * anything: its prompt is not empty, is valid UTF-8, and leaves room for the answer. *tokens (may
+ * be NULL) takes the number of its prompt's ids. Long prompts are refused; multimodal_check_long
+ * takes the policy, and counts in *answer (error, skipped, prompt_tokens, dropped_tokens; the error
+ * is the caller's to free) where the first has a message: -1 is for lack of memory only. Images are
+ * not looked for. */
+int multimodal_check(const Multimodal *model, const AnswerRequest *request, int *tokens,
+                     Error *err);
+int multimodal_check_long(const Multimodal *model, const AnswerRequest *request, LongPrompts policy,
+                          Answer *answer, Error *err);
+
+/* Whether there is a prompt, about an image or not, that can have an answer of so many tokens (0:
+ * of any length). */
+int multimodal_check_length(const Multimodal *model, bool image, int length, Error *err);
+
+/* ---- For answers.c. ---- */
 
 /* Prompts of the requests that can be answered, without gaps. */
 typedef struct Prompts {

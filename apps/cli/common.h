@@ -6,6 +6,7 @@
 #include <limits.h>
 
 #include "apps/cli/options.h"
+#include "projector/answers.h"
 #include "projector/model.h"
 
 typedef struct CommonOptions {

@@ -8,7 +8,7 @@
 #include "apps/cli/json.h"
 #include "kernels/clock.h"
 #include "projector/easyfirst.h"
-#include "projector/multimodal.h"
+#include "projector/answers.h"
 
 /* "easyfirst: ..." on standard error, one line whatever the text holds (error.h). */
 void report_error(const char *format, ...) __attribute__((format(printf, 1, 2)));

@@ -8,6 +8,7 @@
 #include "apps/eval/progress.h"
 #include "apps/cli/signals.h"
 #include "data/sets/image_file.h"
+#include "vision/patch_map.h"
 
 /* Default tokens of a batch. A CPU's matmuls reach full speed at some hundred rows and fall out of
  * its caches beyond some thousand; a GPU needs more, down to the last steps, when most answers are

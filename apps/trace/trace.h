@@ -47,7 +47,7 @@
 
 #include <jansson.h>
 
-#include "projector/multimodal.h"
+#include "projector/answers.h"
 
 typedef struct TraceAlternative {
     int32_t id;

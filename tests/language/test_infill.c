@@ -2,6 +2,7 @@
  * of the batch never change an answer; on the tiny models in f32. */
 #include <math.h>
 
+#include "projector/answers.h"
 #include "tests/golden_models.h"
 
 enum { REQUESTS = 14 };

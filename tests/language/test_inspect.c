@@ -2,9 +2,11 @@
  * (tests/reference/make_inspect.py), alternatives, and whole answers. */
 #include <math.h>
 
+#include "projector/answers.h"
 #include "tests/golden_models.h"
 #include "tests/guarded_device.h"
 #include "tests/matrix.h"
+#include "vision/patch_map.h"
 
 /* ---- One layer, in memory that the host cannot access. ---- */
 

@@ -2,6 +2,7 @@
  * make_models.py): in f32 to 1e-5 and, where the processor has it, in bf16 to 2e-2. */
 #include <math.h>
 
+#include "projector/answers.h"
 #include "tests/golden_models.h"
 #include "tests/matrix.h"
 

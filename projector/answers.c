@@ -1,0 +1,242 @@
+#include "projector/answers.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+#include "kernels/clock.h"
+
+AnswerOptions answer_options_default(void) {
+    return (AnswerOptions){.decode = decode_options_default(), .length_beam = 1, .samples = 1};
+}
+
+int answer_at_once(const AnswerOptions *a, int most) {
+    enum { TOGETHER = 4096 }; /* hypotheses of up to DECODE_STEPS steps */
+    int64_t each =
+        (int64_t)(a->length_beam > 0 ? a->length_beam : 1) * (a->samples > 0 ? a->samples : 1);
+    each *= 1 + a->decode.iterations / (DECODE_STEPS + 1);
+    int64_t fit = TOGETHER / each;
+    return fit < 1 ? 1 : fit < most ? (int)fit : most;
+}
+
+/* ---- Hypotheses. ---- */
+
+static int check_logits(const float *logits, int classes, Error *why) {
+    for (int c = 0; c < classes; c++)
+        if (!isfinite(logits[c]))
+            return error_set(why,
+                             "the length predictor's score of length %d is %g, a finite number "
+                             "expected: its weights, or the language model's, are damaged; use "
+                             "another length predictor, or give the answer's length",
+                             c + 1, (double)logits[c]);
+    return 0;
+}
+
+/* The lengths of one request, its specs; logits NULL: its length is given. */
+static void request_specs(Infill *infill, int prompt, int given, const float *logits, int classes,
+                          int *lengths, const AnswerOptions *options, Answers *out) {
+    int beam = options->length_beam > 0 ? options->length_beam : 1, n = 1;
+    int samples = options->samples > 0 ? options->samples : 1;
+    lengths[0] = given;
+    if (logits)
+        n = length_choose(lengths, beam, logits, classes, infill_longest_answer(infill, prompt));
+    for (int l = 0; l < n; l++) {
+        double prior = 0;
+        if (logits && options->length_weight > 0)
+            prior = options->length_weight * length_log_probability(logits, classes, lengths[l]);
+        for (int s = 0; s < samples; s++)
+            out->specs[out->result_count++] = (DecodeSpec){
+                .request = prompt, .length = lengths[l], .sample = s, .prior = (float)prior};
+    }
+}
+
+/* One spec for each length and sample of every prompt. */
+static int specs_make(const Multimodal *m, Infill *infill, const Prompts *prompts,
+                      const AnswerRequest *requests, const AnswerOptions *options, Answers *out,
+                      Error *err) {
+    int beam = options->length_beam > 0 ? options->length_beam : 1;
+    int samples = options->samples > 0 ? options->samples : 1;
+    int classes = prompts->predict ? m->length->classes : 0;
+    size_t n = (size_t)prompts->count;
+    float *logits = malloc((n * (size_t)classes + 1) * sizeof *logits);
+    int *lengths = malloc((size_t)beam * sizeof *lengths);
+    out->specs = malloc((n * (size_t)beam * (size_t)samples + 1) * sizeof *out->specs);
+    int status = logits && lengths && out->specs ? 0 : error_set(err, "out of memory");
+    if (status == 0 && prompts->predict) status = infill_lengths(infill, m->length, logits, err);
+    for (int i = 0; status == 0 && i < prompts->count; i++) {
+        Answer *a = &out->items[prompts->request[i]];
+        Error why;
+        int given = requests[prompts->request[i]].length;
+        const float *own = given > 0 ? NULL : logits + (size_t)i * (size_t)classes;
+        a->first = out->result_count;
+        if (own && check_logits(own, classes, &why))
+            status = answer_refuse(a, &why, err);
+        else
+            request_specs(infill, i, given, own, classes, lengths, options, out);
+        a->count = out->result_count - a->first;
+    }
+    free(logits), free(lengths);
+    return status;
+}
+
+static bool inspection_wanted(const AnswerOptions *options) {
+    return options->inspection.top_k > 0 || options->inspection.attention;
+}
+
+/* Chooses the best hypothesis of one request, whose specs bear the number `request`. If one of them
+ * failed, the model is damaged, and the others are not to be trusted. */
+static int answer_choose(const Multimodal *m, Answer *a, int request, const Answers *out,
+                         Error *err) {
+    for (int h = a->first; h < a->first + a->count; h++) {
+        Error why;
+        if (!out->results[h].error) continue;
+        error_write(&why,
+                    "the language model's scores are not finite: its weights, or those of the "
+                    "vision tower or projector, are damaged (%s)",
+                    out->results[h].error);
+        return answer_refuse(a, &why, err);
+    }
+    a->best =
+        a->first + decode_best(out->results + a->first, out->specs + a->first, a->count, request);
+    const DecodeResult *best = &out->results[a->best];
+    return tokenizer_decode(m->tokenizer, best->tokens, (size_t)best->length, &a->text, err);
+}
+
+/* A watch on its way to the caller, who knows requests by their own numbers. */
+typedef struct Watching {
+    const AnswerOptions *options;
+    const Prompts *prompts;
+    const Answers *answers;
+} Watching;
+
+static void watching_step(void *user, const DecodeStep *step) {
+    const Watching *w = user;
+    DecodeStep told = *step;
+    told.request = w->prompts->request[step->request];
+    told.of_request = step->hypothesis - w->answers->items[told.request].first;
+    w->options->callback(w->options->user, &told);
+}
+
+static int answers_decode(const Multimodal *m, Infill *infill, const Prompts *prompts,
+                          const AnswerOptions *options, Answers *out, Error *err) {
+    int longest = 1;
+    int64_t rows = 0;
+    for (int i = 0; i < out->result_count; i++) {
+        if (out->specs[i].length > longest) longest = out->specs[i].length;
+        rows += out->specs[i].length + 1;
+    }
+    TRY(infill_reserve(infill, longest, rows, err));
+    Watching watching = {options, prompts, out};
+    DecodeRun run = {.options = &options->decode,
+                     .specs = out->specs,
+                     .count = out->result_count,
+                     .mask_id = tokenizer_mask_id(m->tokenizer),
+                     .evaluate = infill_evaluate,
+                     .model = infill,
+                     .callback = options->callback ? watching_step : NULL,
+                     .user = &watching,
+                     .cancel = options->cancel,
+                     .trace = options->trace || inspection_wanted(options)};
+    TRY(decode_run(&run, &out->results, err));
+    for (int i = 0; i < prompts->count; i++) {
+        Answer *a = &out->items[prompts->request[i]];
+        if (!a->error) TRY(answer_choose(m, a, i, out, err));
+    }
+    return 0;
+}
+
+/* Looks back at what was decoded; the trace that this needs stays only if it was asked for. */
+static int answers_inspections(const Multimodal *m, Infill *infill, const AnswerOptions *options,
+                               Answers *out, Error *err) {
+    size_t n = (size_t)out->result_count + 1;
+    bool *wanted = calloc(n, sizeof *wanted);
+    out->inspections = calloc(n, sizeof *out->inspections);
+    int status = wanted && out->inspections
+                     ? 0
+                     : error_set(err, "out of memory for %d looks", out->result_count);
+    for (int i = 0; i < out->count && status == 0; i++) {
+        const Answer *a = &out->items[i];
+        for (int h = a->first; h < a->first + a->count; h++)
+            wanted[h] = options->inspection.all || h == a->best;
+    }
+    if (status == 0)
+        status = answers_inspect(out->inspections, infill, out->specs, out->results, wanted,
+                                 out->result_count, tokenizer_mask_id(m->tokenizer),
+                                 m->vit ? m->vit->config.image_size / m->vit->config.patch : 0,
+                                 m->vit && m->vit->config.class_token ? 1 : 0, &options->decode,
+                                 &options->inspection, err);
+    free(wanted);
+    for (int i = 0; i < out->result_count && !options->trace; i++) {
+        free(out->results[i].trace), free(out->results[i].evaluated);
+        out->results[i].trace = NULL, out->results[i].evaluated = NULL;
+    }
+    return status;
+}
+
+/* Everything after the ids: [prompts->count] requests, of which there is at least one. */
+static int prompts_answer(const Multimodal *m, Tensor image_tokens, const Prompts *prompts,
+                          const AnswerRequest *requests, const AnswerOptions *options,
+                          Answers *answers, Error *err) {
+    Infill *infill = NULL;
+    InfillConfig config = {.model = m->xlmr,
+                           .device = m->device,
+                           .pattern = m->attention,
+                           .answer_position = m->answer_position,
+                           .no_kv_cache = options->no_kv_cache,
+                           .mask_id = tokenizer_mask_id(m->tokenizer),
+                           .vocab_limit = tokenizer_size(m->tokenizer),
+                           .batch_tokens = options->batch_tokens,
+                           .prompts = prompts->items,
+                           .prompt_count = prompts->count,
+                           .image_tokens = image_tokens,
+                           .image_rows = multimodal_image_rows(m),
+                           .keep_hidden = prompts->predict};
+    double start = clock_seconds();
+    int status = infill_open(&infill, &config, err);
+    if (status == 0) status = specs_make(m, infill, prompts, requests, options, answers, err);
+    double specified = clock_seconds();
+    if (status == 0 && answers->result_count)
+        status = answers_decode(m, infill, prompts, options, answers, err);
+    double decoded = clock_seconds();
+    if (status == 0 && answers->result_count && inspection_wanted(options))
+        status = answers_inspections(m, infill, options, answers, err);
+    answers->prefix_s = specified - start, answers->decode_s = decoded - specified;
+    answers->inspect_s = clock_seconds() - decoded;
+    if (infill) answers->counts = infill_counts(infill);
+    infill_close(infill);
+    /* From here on a spec's request is the caller's. */
+    for (int i = 0; i < answers->result_count; i++)
+        answers->specs[i].request = prompts->request[answers->specs[i].request];
+    return status;
+}
+
+int multimodal_answer(const Multimodal *m, Tensor image_tokens, const AnswerRequest *requests,
+                      int count, const AnswerOptions *options, Answers *answers, Error *err) {
+    *answers = (Answers){0};
+    if (!m->xlmr || !m->tokenizer)
+        return error_set(err, "this model cannot write: it has no language part");
+    Prompts prompts = {0};
+    int rows = multimodal_image_rows(m), images = 0;
+    if (rows > 0 && tensor_present(image_tokens)) images = (int)(image_tokens.shape[0] / rows);
+    double start = clock_seconds();
+    answers->items = calloc((size_t)count + 1, sizeof *answers->items);
+    answers->count = count;
+    int status = answers->items ? prompts_encode(&prompts, m, requests, count, images,
+                                                 options->long_prompts, answers->items, err)
+                                : error_set(err, "out of memory for %d answers", count);
+    answers->tokenize_s = clock_seconds() - start;
+    if (status == 0 && prompts.count)
+        status = prompts_answer(m, image_tokens, &prompts, requests, options, answers, err);
+    prompts_free(&prompts);
+    if (status) answers_free(answers);
+    return status;
+}
+
+void answers_free(Answers *a) {
+    for (int i = 0; i < a->count && a->items; i++) free(a->items[i].text), free(a->items[i].error);
+    for (int i = 0; i < a->result_count && a->inspections; i++)
+        answer_inspection_free(&a->inspections[i]);
+    free(a->inspections);
+    if (a->results) decode_results_free(a->results, a->result_count);
+    free(a->items), free(a->specs);
+    *a = (Answers){0};
+}

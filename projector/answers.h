@@ -1,0 +1,64 @@
+/* answers.h - prompts in, answers out: the whole model at work.
+ *
+ * The tokenizer's ids and the image tokens of multimodal_encode become one packed sequence
+ *
+ *   <s> image tokens, prompt, answer, </s>    (language/infill.h);
+ *
+ * the length predictor proposes the answer's length, and the decoder denoises it
+ * (language/decode.h). Requests that cannot be answered are refused first (requests.h).
+ */
+#ifndef EASYFIRST_PROJECTOR_ANSWERS_H
+#define EASYFIRST_PROJECTOR_ANSWERS_H
+
+#include "language/decode.h"
+#include "projector/answer_inspect.h"
+#include "projector/requests.h"
+
+typedef struct AnswerOptions {
+    DecodeOptions decode;
+    int length_beam;     /* lengths tried for each request without a given length; 0: 1 */
+    float length_weight; /* what a predicted length's log-probability counts beside an answer's mean
+                            one when hypotheses are compared; 0, the paper: nothing */
+    int samples;         /* hypotheses for each length (mbr); 0: 1 */
+    int batch_tokens;    /* see InfillConfig */
+    bool no_kv_cache;
+    bool trace;              /* keep every step of every hypothesis */
+    DecodeCallback callback; /* called at each step of the hypotheses; may be NULL */
+    void *user;
+    const int *cancel; /* see DecodeRun; may be NULL */
+    InspectOptions
+        inspection;           /* what to look at again once the answers are there; all 0: nothing */
+    LongPrompts long_prompts; /* what becomes of a prompt that does not fit; 0: an error. One whose
+                                 first tokens are dropped leaves room for the given length, else
+                                 for as many tokens as may be predicted, at most a quarter of what
+                                 the model reads */
+} AnswerOptions;
+
+AnswerOptions answer_options_default(void);
+
+/* How many requests, `most` at most, are well answered by one call: memory grows with their
+ * hypotheses and steps. */
+int answer_at_once(const AnswerOptions *options, int most);
+
+typedef struct Answers {
+    Answer *items; /* in the order of the requests */
+    int count;
+    DecodeSpec *specs; /* [result_count] */
+    DecodeResult *results;
+    int result_count;
+    AnswerInspection
+        *inspections; /* [result_count], beside the results; NULL if none was asked for */
+    InfillCounts counts;
+    double tokenize_s, prefix_s, decode_s; /* seconds: ids; keys and values and lengths; filling */
+    double inspect_s;                      /* ... and looking */
+} Answers;
+
+/* Answers all requests, in packed batches; none depends on what else is asked. A request that
+ * cannot be answered has its own Answer.error, and the others are answered as without it. The call
+ * itself fails only for what concerns all of them: memory, the device, a model that
+ * cannot write. */
+int multimodal_answer(const Multimodal *model, Tensor image_tokens, const AnswerRequest *requests,
+                      int count, const AnswerOptions *options, Answers *answers, Error *err);
+void answers_free(Answers *answers);
+
+#endif
