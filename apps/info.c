@@ -8,6 +8,7 @@
 #include "apps/cli/report.h"
 #include "data/files/path.h"
 #include "data/sets/scene_graphs.h"
+#include "projector/model_languages.h"
 #include "projector/train_model.h"
 
 static const CommandHelp help = {

@@ -5,7 +5,9 @@
 #include <string.h>
 
 #include "apps/commands.h"
+#include "projector/model_languages.h"
 #include "projector/model_paths.h"
+#include "projector/model_prompt.h"
 #include "projector/model_write.h"
 #include "apps/cli/common.h"
 #include "apps/cli/report.h"
@@ -89,7 +91,7 @@ static int mark_wordings(Prune *p, Error *err) {
     TRY(vocabulary_mark(p->model.tokenizer, pairs, strlen(pairs), p->keep, err));
     for (size_t i = 0; i < sizeof presets / sizeof presets[0]; i++) {
         char *prompt;
-        TRY(model_prompt(&p->model, presets[i], " ", " ", " ", &prompt, err));
+        TRY(model_prompt(p->model.settings, presets[i], " ", " ", " ", &prompt, err));
         int status = vocabulary_mark(p->model.tokenizer, prompt, strlen(prompt), p->keep, err);
         free(prompt);
         TRY(status);

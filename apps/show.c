@@ -12,6 +12,8 @@
 #include "apps/show/one.h"
 #include "data/files/file_write.h"
 #include "kernels/nearest_word.h"
+#include "projector/model_languages.h"
+#include "projector/model_prompt.h"
 
 static const CommandHelp help = {
     .name = "show",
@@ -98,7 +100,7 @@ static int encode_image(Show *s, ShowJob *job, Error *err) {
 static int format_question(const Show *s, char **prompt, Error *err) {
     const char *preset = s->preset ? s->preset : s->is_prompt ? NULL : "ask";
     if (preset)
-        return model_prompt(&s->session.model, preset, s->question,
+        return model_prompt(s->session.model.settings, preset, s->question,
                             s->language ? language_name(s->language) : NULL,
                             s->to ? language_name(s->to) : NULL, prompt, err);
     *prompt = strdup(s->question);

@@ -7,6 +7,7 @@
 
 #include "language/sentencepiece.h"
 #include "projector/easyfirst_private.h"
+#include "projector/model_languages.h"
 #include "projector/model_prompt.h"
 
 enum { IMAGES_AT_ONCE = 8, REQUESTS_AT_ONCE = 64, NO_IMAGE = -1 };
@@ -135,14 +136,14 @@ int request_prompt(const ef_model *m, const ef_request *r, char **prompt, Error 
         *prompt = strdup(r->text);
         return *prompt ? 0 : error_set(why, "out of memory for a prompt");
     case EF_ASK:
-        return model_prompt(&m->model, "ask", r->text, NULL, NULL, prompt, why);
+        return model_prompt(m->model.settings, "ask", r->text, NULL, NULL, prompt, why);
     case EF_TRANSLATE:
         TRY(model_check_pair(m->own_language ? m->model.settings : NULL, r->from, r->to, m->folder,
                              why));
-        return model_prompt(&m->model, "translate", r->text, language_name(r->from),
+        return model_prompt(m->model.settings, "translate", r->text, language_name(r->from),
                             language_name(r->to), prompt, why);
     case EF_SUMMARIZE:
-        return model_prompt(&m->model, "summarize", r->text, NULL, NULL, prompt, why);
+        return model_prompt(m->model.settings, "summarize", r->text, NULL, NULL, prompt, why);
     }
     return error_set(why, "there is no task %d", (int)r->task);
 }

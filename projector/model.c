@@ -8,8 +8,8 @@
 #include <unistd.h>
 
 #include "projector/model_config.h"
+#include "projector/model_languages.h"
 #include "projector/model_paths.h"
-#include "projector/model_prompt.h"
 #include "projector/requests.h"
 #include "data/files/file_kind.h"
 #include "data/checkpoints/folder_hint.h"

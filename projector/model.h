@@ -88,18 +88,4 @@ void model_close(Model *model);
 /* tokenizer_open, whose error says what the file is where something else was saved in its place. */
 int model_tokenizer_open(Tokenizer **tokenizer, const char *file, Error *err);
 
-/* A prompt's prompt template: the model's own "prompts" entry `preset` ("ask", "gqa", which wants
- * a short
- * answer, "translate", "summarize"), or the default one, with {question}, {text}, {from} and {to}
- * filled in (NULL ones: empty). *prompt is the caller's to free. Unknown {names} are errors. */
-int model_prompt(const Model *model, const char *preset, const char *text, const char *from,
-                 const char *to, char **prompt, Error *err);
-
-/* The pairs of languages that a model's settings list: "German to English, ...", as many as there
- * is space for; "" if it lists none. */
-void model_pairs_text(char *out, size_t size, const json_t *settings);
-
-/* "German" for "de", "german" and "German"; any other word itself. */
-const char *language_name(const char *word);
-
 #endif

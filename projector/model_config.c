@@ -8,6 +8,7 @@
 #include "data/checkpoints/config.h"
 #include "data/files/path.h"
 #include "kernels/names.h"
+#include "projector/model_languages.h"
 #include "projector/model_paths.h"
 #include "projector/model_prompt.h"
 

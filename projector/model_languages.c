@@ -1,11 +1,11 @@
-/* Languages by code and name, and which of them a model translates (model.h, model_prompt.h). */
+#include "projector/model_languages.h"
+
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 
-#include "projector/model.h"
-#include "projector/model_prompt.h"
 #include "kernels/nearest_word.h"
 
 typedef struct Language {

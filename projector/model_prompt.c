@@ -1,11 +1,9 @@
-/* Prompt templates of a model (model.h, model_prompt.h). */
 #include "projector/model_prompt.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "projector/model.h"
 #include "data/files/memory_stream.h"
 
 static const char *default_template(const char *preset) {
@@ -31,11 +29,11 @@ static const char *field_value(const char *name, size_t size, const char *text, 
     return NULL;
 }
 
-int model_prompt(const Model *model, const char *preset, const char *text, const char *from,
+int model_prompt(const json_t *settings, const char *preset, const char *text, const char *from,
                  const char *to, char **prompt, Error *err) {
     *prompt = NULL;
     const char *prompt_template =
-        json_string_value(json_object_get(json_object_get(model->settings, "prompts"), preset));
+        json_string_value(json_object_get(json_object_get(settings, "prompts"), preset));
     if (!prompt_template) prompt_template = default_template(preset);
     if (!prompt_template) return error_set(err, "no prompt template for \"%s\" is known", preset);
     size_t size = 0;

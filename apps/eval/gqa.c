@@ -18,6 +18,7 @@
 #include "data/files/json_memory.h"
 #include "data/metrics/gqa_text.h"
 #include "data/files/path.h"
+#include "projector/model_prompt.h"
 
 static const CommandHelp help = {
     .name = "eval gqa",
@@ -183,8 +184,8 @@ static int word_items(GqaEval *g, Error *err) {
             TRY(eval_item_bad(item, "question without an image", err,
                               "it names none in the folder of images"));
         else
-            TRY(model_prompt(&g->session.model, preset, item->text, NULL, NULL, &item->prompt,
-                             err));
+            TRY(model_prompt(g->session.model.settings, preset, item->text, NULL, NULL,
+                             &item->prompt, err));
         item->length = g->options.common.length;
     }
     return 0;

@@ -17,6 +17,7 @@
 #include "data/files/file_write.h"
 #include "data/files/path.h"
 #include "projector/easyfirst.h"
+#include "projector/model_prompt.h"
 
 static const CommandHelp help = {
     .name = "eval order",
@@ -237,7 +238,8 @@ static int batch_add(OrderEval *o, Batch *b, const OrderPrompt *prompt, Error *e
     bool good = false;
     char *worded = NULL;
     if (prompt->is_question)
-        TRY(model_prompt(model, o->phrase ? "gqa" : "ask", prompt->text, NULL, NULL, &worded, err));
+        TRY(model_prompt(model->settings, o->phrase ? "gqa" : "ask", prompt->text, NULL, NULL,
+                         &worded, err));
     else if (!(worded = strdup(prompt->text)))
         return error_set(err, "out of memory for a prompt");
     AnswerRequest request = {.prompt = worded, .image = prompt->image ? 0 : -1};

@@ -8,6 +8,7 @@
 #include "apps/eval/store.h"
 #include "apps/eval/text_score.h"
 #include "projector/model.h"
+#include "projector/model_prompt.h"
 #include "apps/cli/options.h"
 #include "apps/show/figure.h"
 #include "apps/show/lines.h"
@@ -91,7 +92,8 @@ void fuzz_model(const uint8_t *data, size_t size) {
     static const char *const presets[] = {"ask", "gqa", "translate", "summarize", "other"};
     for (int i = 0; status == 0 && i < 5; i++) {
         char *prompt = NULL;
-        int failed = model_prompt(&model, presets[i], "a {question}", "de", "en", &prompt, &err);
+        int failed =
+            model_prompt(model.settings, presets[i], "a {question}", "de", "en", &prompt, &err);
         fuzz_result(failed, &err);
         free(prompt);
     }

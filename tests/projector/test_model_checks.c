@@ -6,6 +6,7 @@
 
 #include "apps/cli/loading.h"
 #include "projector/model.h"
+#include "projector/model_languages.h"
 #include "data/checkpoints/config.h"
 #include "data/checkpoints/model_files.h"
 #include "tests/checkpoint_files.h"
