@@ -22,7 +22,8 @@ static const CommandHelp help = {
         "language model is as large as the options say, by themselves an XLM-R base; there is a\n"
         "vision tower if one of its options is given. Parts that exist are taken along with\n"
         "--language and --vision, so that a public XLM-R and a public CLIP get a new projector\n"
-        "and a new length predictor. Both folders are plain Hugging Face ones.",
+        "and a new length predictor. Both folders are plain Hugging Face ones. A new projector's\n"
+        "output for a few synthetic images has the scale of the word embeddings.",
     .examples =
         "easyfirst new model --tokenizer sentencepiece.bpe.model --layers 6 --width 512 --heads 8\n"
         "easyfirst new model --language xlm-roberta-base --vision clip-vit-large-patch14\n"
@@ -113,8 +114,10 @@ static int make_parts(New *n, Error *err) {
     FreshWeights fresh = {.dtype = n->dtype, .seed = n->seed};
     if (!n->language_path) TRY(model_fresh_language(m, &n->xlmr, fresh, err));
     if (n->vit_given) TRY(model_fresh_vision(m, &n->vit, fresh, err));
-    if (m->vision.present && n->projector != NEW_NONE)
+    if (m->vision.present && n->projector != NEW_NONE) {
         TRY(model_fresh_projector(m, (ProjectorKind)n->projector, fresh, err));
+        TRY(model_fresh_projector_scale(m, n->seed, err));
+    }
     /* A language model that comes with a length predictor keeps it, unless another is asked for. */
     if (m->length.present && !n->classes_given) return 0;
     if (!n->classes_given) n->classes = n->xlmr.positions;

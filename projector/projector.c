@@ -20,8 +20,6 @@ int projector_declare(Projector *p, ProjectorKind kind, int in, int out, Params 
         TRY(params_declare_linear(params, &p->w2, &p->b2, out, out, false, err,
                                   "model.mm_projector.2."));
     params_mark_hidden(params, first);
-    /* Initial image tokens are about as large as initial token and position embeddings. */
-    params_scale_init(params, two ? &p->w2 : &p->w1, two ? 0.2f : 0.1f);
     return 0;
 }
 

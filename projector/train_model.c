@@ -26,6 +26,7 @@ static int fresh_projector(TrainModel *t, const TrainSettings *s, Error *err) {
         return error_set_code(err, ERROR_MISSING_PART,
                               "a fresh projector needs a vision tower and a language model to go "
                               "between");
+    t->fresh_projector = true;
     return model_fresh_projector(m, s->new_projector, fresh_weights(s), err);
 }
 
@@ -200,6 +201,7 @@ int train_model_prepare(TrainModel *t, const TrainSettings *s, bool images, cons
                         Error *err) {
     Model *m = &t->model;
     TRY(settle(t, s, images, compute, err));
+    if (t->fresh_projector) TRY(model_fresh_projector_scale(m, s->seed, err));
     TRY(optimizer_open(&t->optimizer, m->device, &s->optimizer, err));
     ModelPart *parts[4] = {&m->vision, &m->projector, &m->language, &m->length};
     const PartDuty duty[4] = {t->vision, t->projector, t->language, t->length};

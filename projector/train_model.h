@@ -21,6 +21,7 @@ typedef struct TrainModel {
     PartDuty vision, projector, language, length;
     Params lora; /* the language model's, with rank > 0 */
     bool has_lora;
+    bool fresh_projector; /* train_model_prepare scales it */
     /* The stage `segment`: its own layer over the tower. */
     SegmentHead head;
     Params head_params;
