@@ -3,6 +3,7 @@
  * Everything that is computed goes through the public library (projector/easyfirst.h): what is
  * measured here is what a program that embeds it gets. --show alone looks inside.
  */
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -29,7 +30,9 @@ static const CommandHelp help = {
         "answer alone; more give lines of IMAGE, QUESTION and ANSWER with tabs between them.\n"
         "Images that cannot be read and questions that cannot be answered are reported on\n"
         "standard error; the others are answered, and the exit status is 1. --show lets each\n"
-        "answer be watched while it is filled in, as `easyfirst show` does.",
+        "answer be watched while it is filled in, as `easyfirst show` does. A model whose folder\n"
+        "has a calibration (easyfirst calibrate) says \"not sure; perhaps: ANSWER\" where the\n"
+        "answer is too likely to be wrong; --json gives the probability.",
     .examples =
         "easyfirst ask -m model dog.jpg \"What color is the dog?\"\n"
         "easyfirst ask -m model dog.jpg \"What color is the dog?\" \"Is it asleep?\"\n"
@@ -54,7 +57,10 @@ typedef struct Ask {
     Question *questions;
     int question_count;
     bool trace, show, failed;
-    bool quit; /* whoever watched had enough: answers alone are wanted */
+    float given_threshold; /* --sure-threshold */
+    bool threshold_given;
+    double threshold; /* of the probability of sure answers */
+    bool quit;        /* whoever watched had enough: answers alone are wanted */
     ef_model *model;
     ef_options options;
     char strategy[LIBRARY_STRATEGY]; /* the options' */
@@ -77,10 +83,22 @@ typedef struct Answered {
     StepTraces traces;
 } Answered;
 
+/* An answer as text; one whose probability is known and below the threshold is marked. */
+static void print_answer(const Ask *ask, const ef_answers *answers, size_t index) {
+    const char *text = ef_answer_text(answers, index);
+    if (ef_answer_probability(answers, index) < ask->threshold) /* not if it is NaN */
+        fputs(text[0] ? "not sure; perhaps: " : "not sure", stdout);
+    report_field(stdout, text);
+    putchar('\n');
+}
+
 /* One pair of an image and a question, answered or not. */
 static int print_pair(const Ask *ask, const char *image, const Question *question,
                       const char *error, Answered *a, size_t index, Error *err) {
-    Asked asked = {.image = image, .text = question->text, .text_key = "question"};
+    Asked asked = {.image = image,
+                   .text = question->text,
+                   .text_key = "question",
+                   .threshold = &ask->threshold};
     if (ask->common.json && error) return report_json_none(&asked, error, err);
     if (error) return 0; /* standard error has it */
     if (ask->common.json)
@@ -90,7 +108,7 @@ static int print_pair(const Ask *ask, const char *image, const Question *questio
         report_field(stdout, image), putchar('\t');
         report_field(stdout, question->text), putchar('\t');
     }
-    report_field(stdout, ef_answer_text(a->answers, index)), putchar('\n');
+    print_answer(ask, a->answers, index);
     return 0;
 }
 
@@ -256,6 +274,17 @@ static int check_question(Ask *ask, Question *q, int number, Error *err) {
     return q->error ? 0 : error_set(err, "out of memory for a message");
 }
 
+/* The threshold of the model, or the one that is given. */
+static int take_threshold(Ask *ask, Error *err) {
+    ask->threshold = ef_model_sure_threshold(ask->model);
+    if (!ask->threshold_given) return 0;
+    if (isnan(ask->threshold))
+        return error_set(err, "--sure-threshold needs a model with a calibration for `ask`, which "
+                              "this one lacks: easyfirst calibrate makes one");
+    ask->threshold = real_shortest(ask->given_threshold);
+    return 0;
+}
+
 static int check_model(const Ask *ask, Error *err) {
     const char *part = !ef_model_part(ask->model, EF_VISION)      ? "vision tower"
                        : !ef_model_part(ask->model, EF_PROJECTOR) ? "projector"
@@ -288,6 +317,7 @@ static int open_and_check(Ask *ask, int *asked, Error *err) {
     TRY(library_open(&ask->model, &ask->common, &ask->timings, err));
     ask->options = library_options(&ask->common, ask->strategy);
     TRY(check_model(ask, err));
+    TRY(take_threshold(ask, err));
     for (int q = 0; q < ask->question_count; q++) {
         TRY(check_question(ask, &ask->questions[q], q + 1, err));
         *asked += ask->questions[q].asked;
@@ -389,12 +419,16 @@ int command_ask(int argc, char **argv) {
     Ask ask = {0};
     OptionGroup groups[3] = {
         {.title = "options",
-         .count = 3,
+         .count = 4,
          .options = {
              {"image", 'i', OPTION_LIST, "IMAGE", &ask.images,
               "an image; may be given several times"},
              {"show", 0, OPTION_FLAG, NULL, &ask.show, "show how each answer is filled in"},
-             {"trace", 0, OPTION_FLAG, NULL, &ask.trace, "with --json: every denoising step"}}}};
+             {"trace", 0, OPTION_FLAG, NULL, &ask.trace, "with --json: every denoising step"},
+             {"sure-threshold", 0, OPTION_REAL, "X", &ask.given_threshold,
+              "the probability of being right from which on an answer is sure;\n"
+              "0: always (default: that of the model's calibration)",
+              0, 1, &ask.threshold_given}}}};
     common_init(&ask.common);
     ask.common.answer.decode.iterations = 0;
     common_answer_group(&ask.common, &groups[1]);
@@ -407,6 +441,9 @@ int command_ask(int argc, char **argv) {
             options_wrong(&help, "--trace needs --json; `easyfirst show` prints steps as text");
     if (status < 0 && ask.show && ask.common.json)
         status = options_wrong(&help, "--show is for watching, --json for programs: choose one");
+    if (status < 0 && ask.show && ask.threshold_given)
+        status = options_wrong(&help, "--show does not say how sure an answer is: leave out "
+                                      "--sure-threshold");
     if (status < 0) status = common_check(&help, &ask.common);
     if (status < 0) {
         Error err;

@@ -32,6 +32,7 @@ static const struct {
     {"eval", command_eval, "measure a model: GQA, translation, summaries, choices", true,
      "gqa|text|order"},
     {"score", command_score, "score files of answers: texts, GQA", false, "text|gqa"},
+    {"calibrate", command_calibrate, "fit how sure a model may be of its answers", true, NULL},
     {"bench", command_bench, "measure the speed of this machine", false, "train|ops"},
 };
 enum { COMMAND_COUNT = sizeof commands / sizeof commands[0] };
@@ -45,7 +46,7 @@ static void print_help(FILE *out) {
           "commands:\n",
           out);
     for (int i = 0; i < COMMAND_COUNT; i++)
-        fprintf(out, "  %-8s%s\n", commands[i].name, commands[i].about);
+        fprintf(out, "  %-11s%s\n", commands[i].name, commands[i].about);
     fputs("\n"
           "`easyfirst COMMAND --help` lists the options of a command, with examples.\n"
           "\n"

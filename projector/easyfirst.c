@@ -1,6 +1,7 @@
 /* easyfirst.c - the public library: models, images, cancellations. What is asked and answered is in
  * easyfirst_answer.c.
  */
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -172,6 +173,11 @@ int ef_model_has_vision(const ef_model *m) {
 
 int ef_model_has_length_predictor(const ef_model *m) {
     return m && m->model.parts.length;
+}
+
+double ef_model_sure_threshold(const ef_model *model) {
+    const Calibration *c = model ? &model->model.calibration : NULL;
+    return c && calibration_holds(c, "ask") ? c->threshold : NAN;
 }
 
 const char *ef_model_device(const ef_model *m) {

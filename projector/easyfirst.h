@@ -145,6 +145,10 @@ EF_API void ef_model_close(ef_model *model);
 EF_API int ef_model_has_vision(const ef_model *model);
 EF_API int ef_model_has_length_predictor(const ef_model *model);
 
+/* The probability below which the model is not sure of its answer to a question about an image, as
+ * its calibration says; NaN without a calibration. */
+EF_API double ef_model_sure_threshold(const ef_model *model);
+
 /* What it computes on, as "CPU, 2 threads, avx512, bf16". The model's. */
 EF_API const char *ef_model_device(const ef_model *model);
 
@@ -320,6 +324,10 @@ EF_API ef_code ef_answer_code(const ef_answers *answers, size_t i);
 EF_API double ef_answer_score(const ef_answers *answers, size_t i);
 EF_API int ef_answer_length(const ef_answers *answers, size_t i);
 EF_API const ef_token *ef_answer_tokens(const ef_answers *answers, size_t i);
+
+/* How likely answer i is right, from 0 to 1, by the calibration in the model's folder (`easyfirst
+ * calibrate`); NaN without an answer, and for a task that the folder has no calibration for. */
+EF_API double ef_answer_probability(const ef_answers *answers, size_t i);
 
 /* The prompt's tokens, without <s> and image, as far as they are known; how many of them, the first
  * ones, were dropped (EF_LONG_KEEP_LAST); and how often the network was evaluated. */

@@ -235,8 +235,8 @@ static int batch_answer(Call *c, int n, int first, const int *blocks, Error *err
     work_add(&c->answers->work, &answers);
     int status = c->failed ? error_set(err, "out of memory to tell a step") : 0;
     for (int i = 0; i < n && status == 0; i++)
-        status =
-            item_fill(&c->answers->items[c->batch[i]], &answers, i, c->model->model.tokenizer, err);
+        status = item_fill(&c->answers->items[c->batch[i]], &answers, i, &c->model->model,
+                           c->requests[c->batch[i]].task, err);
     answers_free(&answers);
     return status;
 }

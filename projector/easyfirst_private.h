@@ -70,6 +70,7 @@ typedef struct AnswerItem {
     char *text, *error; /* one of them */
     int code, prompt_tokens, dropped_tokens;
     int best, count;           /* -1 and 0 without an answer */
+    double probability;        /* that it is right; NaN: not known */
     ef_hypothesis *hypotheses; /* [count] */
 } AnswerItem;
 
@@ -82,8 +83,8 @@ struct ef_answers {
 /* What a position of an answer is, `masked` where the token is <mask>. */
 ef_token token_make(int32_t id, const char *piece, float score, bool masked);
 
-/* Takes over answer `index`, and without one its error. */
-int item_fill(AnswerItem *item, Answers *answers, int index, const Tokenizer *tokenizer,
+/* Takes over answer `index` of a request for `task`, and without one its error. */
+int item_fill(AnswerItem *item, Answers *answers, int index, const Model *model, ef_task task,
               Error *err);
 int item_refuse(AnswerItem *item, const char *why, int code, Error *err);
 

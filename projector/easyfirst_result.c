@@ -18,7 +18,7 @@ ef_token token_make(int32_t id, const char *piece, float score, bool masked) {
 
 int item_refuse(AnswerItem *item, const char *why, int code, Error *err) {
     item->error = strdup(why);
-    item->code = code, item->best = -1;
+    item->code = code, item->best = -1, item->probability = NAN;
     return item->error ? 0 : error_set(err, "out of memory for a message");
 }
 
@@ -45,7 +45,15 @@ static int hypothesis_fill(ef_hypothesis *h, const DecodeResult *r, int sample,
     return 0;
 }
 
-int item_fill(AnswerItem *item, Answers *answers, int index, const Tokenizer *tokenizer,
+/* The prompt template of a task; NULL: its text is the prompt. */
+static const char *template_of(ef_task task) {
+    return task == EF_ASK         ? "ask"
+           : task == EF_TRANSLATE ? "translate"
+           : task == EF_SUMMARIZE ? "summarize"
+                                  : NULL;
+}
+
+int item_fill(AnswerItem *item, Answers *answers, int index, const Model *model, ef_task task,
               Error *err) {
     Answer *a = &answers->items[index];
     item->prompt_tokens = a->prompt_tokens, item->dropped_tokens = a->dropped_tokens;
@@ -57,7 +65,10 @@ int item_fill(AnswerItem *item, Answers *answers, int index, const Tokenizer *to
     item->count = a->count, item->best = a->best - a->first;
     for (int h = 0; h < a->count; h++)
         TRY(hypothesis_fill(&item->hypotheses[h], &answers->results[a->first + h],
-                            answers->specs[a->first + h].sample, tokenizer, err));
+                            answers->specs[a->first + h].sample, model->tokenizer, err));
+    const ef_hypothesis *best = &item->hypotheses[item->best];
+    item->probability = calibration_probability(&model->calibration, template_of(task),
+                                                best->score, best->length);
     return 0;
 }
 
@@ -104,7 +115,7 @@ const ef_work *ef_answers_work(const ef_answers *answers) {
 }
 
 static const AnswerItem *item_at(const ef_answers *answers, size_t i) {
-    static const AnswerItem none = {.best = -1};
+    static const AnswerItem none = {.best = -1, .probability = NAN};
     return answers && i < answers->count ? &answers->items[i] : &none;
 }
 
@@ -129,6 +140,10 @@ ef_code ef_answer_code(const ef_answers *answers, size_t i) {
 
 double ef_answer_score(const ef_answers *answers, size_t i) {
     return best_of(answers, i)->score;
+}
+
+double ef_answer_probability(const ef_answers *answers, size_t i) {
+    return item_at(answers, i)->probability;
 }
 
 int ef_answer_length(const ef_answers *answers, size_t i) {

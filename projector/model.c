@@ -251,6 +251,8 @@ static int open_settings(Model *m, const ModelOptions *o, Error *err) {
     m->settings = settings.json;
     m->parts.attention = settings.attention;
     m->parts.answer_position = settings.answer_position;
+    bool own = !o->vision && !o->language && !o->projector && !o->length;
+    if (own) m->calibration = settings.calibration;
     return 0;
 }
 

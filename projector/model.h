@@ -15,6 +15,7 @@
 
 #include "data/checkpoints/config.h"
 #include "data/checkpoints/part.h"
+#include "projector/calibration.h"
 #include "projector/multimodal.h"
 
 enum { FEATURE_LAYER_UNSET = -1000 };
@@ -68,6 +69,7 @@ typedef struct Model {
     Checkpoint checkpoints[4];
     int checkpoint_count;
     json_t *settings; /* easyfirst.json; NULL if there is none */
+    Calibration calibration; /* of the folder's own parts */
     Vit vit;
     Projector projector_model;
     Xlmr xlmr;
@@ -79,7 +81,8 @@ typedef struct Model {
 /* Opens what the options name. easyfirst.json holds: "format" 1; "attention" "full" or
  * "block-causal"; "feature_layer"; "class_token"; "pad"; "image_tokens" (checked against the
  * tower); "prompts", the prompt templates of model_prompt; "languages", the pairs that the model
- * translates, such as "de-en" (without it any of XLM-R's); "answer_position". Configurations are
+ * translates, such as "de-en" (without it any of XLM-R's); "answer_position"; "calibration"
+ * (calibration.h), which holds while no part is taken from elsewhere. Configurations are
  * read from the parts' config.json, sizes from the tensors themselves; where both exist and differ,
  * that is an error. On failure *model is empty. */
 int model_open(Model *model, const ModelOptions *options, Device *device, Error *err);

@@ -398,7 +398,7 @@ int model_preprocess_config(PreprocessConfig *p, const char *path, Error *err) {
 static int settings_check(ModelSettings *s, const char *path, Error *err) {
     static const char *const keys[] = {
         "format", "attention",    "answer_position", "feature_layer", "class_token",
-        "pad",    "image_tokens", "prompts",         "languages",     NULL};
+        "pad",    "image_tokens", "prompts",         "languages",     "calibration", NULL};
     int format;
     const char *attention, *key;
     json_t *value;
@@ -407,6 +407,7 @@ static int settings_check(ModelSettings *s, const char *path, Error *err) {
         err, "%s: unknown setting \"%.100s\"", path, key);
     TRY(model_check_prompts(s->json, path, err));
     TRY(model_check_languages(s->json, path, err));
+    TRY(calibration_read(&s->calibration, s->json, path, err));
     TRY(config_text(s->json, "attention", path, "full", &attention, err));
     if (!attention_find(attention, &s->attention))
         return error_set(err, "%s: \"attention\" is \"%s\", expected \"full\" or \"block-causal\"",

@@ -11,6 +11,7 @@
 
 #include "data/checkpoints/part.h"
 #include "language/infill.h"
+#include "projector/calibration.h"
 #include "vision/preprocess.h"
 #include "vision/vit.h"
 
@@ -21,6 +22,7 @@ typedef struct ModelSettings {
         *json; /* the caller's; NULL: the folder has no such file, and all else is as by default */
     AttentionPattern attention;
     int answer_position;
+    Calibration calibration;
 } ModelSettings;
 
 /* On failure nothing is the caller's. */

@@ -7,8 +7,10 @@
 #include <unistd.h>
 
 #include "apps/eval/eval.h"
+#include "apps/eval/rated.h"
 #include "apps/eval/result.h"
 #include "apps/eval/run.h"
+#include "apps/score/calibration_report.h"
 #include "apps/score/gqa_report.h"
 #include "data/files/file_open.h"
 #include "data/files/file_write.h"
@@ -32,6 +34,7 @@ static const CommandHelp help = {
         "says otherwise); or LLaVA's lines of {\"question_id\", \"image\", \"text\"}, whose texts "
         "are\n"
         "put into the template \"ask\". Images are FOLDER/imageId.jpg, or as \"image\" says.\n"
+        "Where the model's folder has a calibration, it is measured, too.\n"
         "\n"
         "Files in --out: answers.jsonl (LLaVA's format, appended batch by batch),\n"
         "predictions.json (official), with --attention attentions.json (official),\n"
@@ -306,10 +309,35 @@ static int add_file(json_t *object, const char *name, const char *path, Error *e
     return json_object_set_new(object, name, file) ? error_set(err, "out of memory") : 0;
 }
 
+/* How well the model's calibration fits these answers; *has: it has one for them. */
+static int measure_calibration(const GqaEval *g, CalibrationReport *report, bool *has, Error *err) {
+    const Calibration *c = &g->session.model.calibration;
+    const char *preset = g->questions.llava ? "ask" : "gqa";
+    Rated rated;
+    *has = calibration_holds(c, preset);
+    if (!*has) return 0;
+    TRY(rated_read(&rated, &g->questions, g->items.items, g->asked, g->path, err));
+    double *probabilities = malloc(((size_t)rated.count + 1) * sizeof *probabilities);
+    for (int64_t i = 0; i < rated.count && probabilities; i++)
+        probabilities[i] =
+            calibration_probability(c, preset, rated.answers[i].score, rated.answers[i].length);
+    *has = rated.count > 0;
+    if (probabilities)
+        calibration_measure(report, probabilities, rated.answers, rated.count, c->threshold);
+    rated_free(&rated);
+    free(probabilities);
+    return probabilities ? 0 : error_set(err, "out of memory for probabilities");
+}
+
 static int write_result(GqaEval *g, const GqaScore *score, json_t *settings, Error *err) {
+    CalibrationReport calibration;
+    bool calibrated;
+    TRY(measure_calibration(g, &calibration, &calibrated, err));
     json_t *scores = gqa_report_json(score), *result = NULL;
     /* Unanswered questions are reported with the reason, in the result's "skipped". */
     json_object_del(json_object_get(scores, "skipped"), "question without a prediction");
+    if (calibrated)
+        json_object_set_new(scores, "calibration", calibration_report_json(&calibration));
     int status = scores ? 0 : error_set(err, "out of memory for the scores");
     if (status == 0) status = add_file(scores, "choices", g->choices, err);
     if (status == 0) status = add_file(scores, "scene_graphs", g->scene_graphs, err);
@@ -322,6 +350,8 @@ static int write_result(GqaEval *g, const GqaScore *score, json_t *settings, Err
         status = json_print_line(json_incref(result), JSON_DIGITS, err);
     } else if (status == 0) {
         gqa_report_text(stdout, score);
+        if (calibrated) fputs("\nCalibration\n", stdout);
+        if (calibrated) calibration_report_text(stdout, &calibration);
     }
     json_decref(scores);
     json_decref(result);

@@ -22,6 +22,12 @@ float eval_map_value(double value) {
     return strtof(digits, NULL);
 }
 
+double eval_score_value(double score) {
+    char digits[32];
+    snprintf(digits, sizeof digits, "%.4f", score);
+    return strtod(digits, NULL) + 0; /* -0 becomes 0 */
+}
+
 int eval_item_bad(EvalItem *item, const char *kind, Error *err, const char *format, ...) {
     if (item->kind) return 0;
     va_list args;

@@ -20,6 +20,8 @@ typedef struct EvalItem {
     int dropped;       /* tokens at its start that are not read (--long-prompts keep-last) */
     bool skipped;      /* the prompt is too long, and is left out (--long-prompts skip) */
     char *answer;      /* owned; NULL: not answered (yet) */
+    int answer_length; /* of it in tokens; 0: not known (an older run's) */
+    double score;      /* mean log-probability of its tokens, as it is stored (eval_score_value) */
     float *map;        /* [GQA_MAP_CELLS] attention over the image, owned; NULL: not asked for */
     const char *kind;  /* why it cannot be answered, a constant; NULL: it can */
     char *why;         /* the same with names and numbers; owned */
@@ -35,6 +37,9 @@ void eval_items_free(EvalItems *items);
 /* A value of a map as it is stored: rounded to six decimals, which hides differences between
  * batches in the seventh, and gives the same value from memory and from a file. */
 float eval_map_value(double value);
+
+/* A mean log-probability as it is stored: rounded to four decimals, for the same reason. */
+double eval_score_value(double score);
 
 /* The kind of an item that was skipped. */
 #define EVAL_SKIPPED "prompt that is too long, skipped"

@@ -240,6 +240,10 @@ static int answer_items(Run *r, Tensor tokens, const AnswerRequest *requests,
         EvalItem *item = &r->items->items[order[i]];
         status = item_answered(item, &answers.items[i], err);
         item->answer = answers.items[i].text;
+        if (item->answer) {
+            const DecodeResult *best = &answers.results[answers.items[i].best];
+            item->answer_length = best->length, item->score = eval_score_value(best->score);
+        }
         answers.items[i].text = NULL;
         if (r->answer.inspection.attention && item->image && item->answer && status == 0)
             status = item_inspection(r, item, &answers.inspections[answers.items[i].best],

@@ -120,6 +120,13 @@ static int item_map(EvalItem *item, const json_t *list, Error *err) {
     return 0;
 }
 
+void eval_item_score(EvalItem *item, const json_t *metadata) {
+    const json_t *score = json_object_get(metadata, "score");
+    json_int_t length = json_integer_value(json_object_get(metadata, "length"));
+    if (!json_is_number(score) || length < 1 || length > INT32_MAX) return;
+    item->score = json_number_value(score), item->answer_length = (int)length;
+}
+
 /* Reads one line; *good: it answers an item of this run. The first answer of an item counts. */
 static int line_take(EvalStore *s, EvalItems *items, const char *line, size_t size, bool *good,
                      Error *err) {
@@ -135,6 +142,7 @@ static int line_take(EvalStore *s, EvalItems *items, const char *line, size_t si
         if (!item->answer) status = error_set(err, "out of memory for the answers");
         const json_t *metadata = json_object_get(object, "metadata");
         item->dropped = (int)json_integer_value(json_object_get(metadata, "dropped_tokens"));
+        eval_item_score(item, metadata);
         if (status == 0) status = item_map(item, json_object_get(metadata, "attention"), err);
     }
     json_decref(object);
@@ -218,6 +226,10 @@ static json_t *map_json(const float *map) {
 /* On the heap, with its line end; NULL: out of memory. */
 static char *answer_line(const EvalStore *s, const EvalItem *item) {
     json_t *metadata = json_object(), *object = json_object();
+    if (item->answer_length) {
+        json_object_set_new(metadata, "score", json_real(item->score));
+        json_object_set_new(metadata, "length", json_integer(item->answer_length));
+    }
     if (item->map) json_object_set_new(metadata, "attention", map_json(item->map));
     if (item->dropped) json_object_set_new(metadata, "dropped_tokens", json_integer(item->dropped));
     int failed = json_object_set_new(object, "question_id", json_text(item->id));

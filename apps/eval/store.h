@@ -3,9 +3,10 @@
  *
  *   settings.json            model, data, options: everything that answers depend on
  *   answers.jsonl            an answer a line, LLaVA's keys: {"question_id", "prompt", "text",
- *                            "answer_id", "model_id", "metadata": {"attention" if asked for,
- *                            "dropped_tokens" of a prompt that was shortened}}; as they are
- *                            answered, at the end in the order of the questions
+ *                            "answer_id", "model_id", "metadata": {"score" and "length" of the
+ *                            answer, "attention" if asked for, "dropped_tokens" of a prompt that
+ *                            was shortened}}; as they are answered, at the end in the order of the
+ *                            questions
  *   answers-2-of-4.jsonl     those of a shard, until a run without --shard joins them
  *   unanswered.jsonl         {"question_id", "image", "reason", "error"} of what has no answer,
  *                            skipped or not
@@ -40,6 +41,10 @@ int eval_store_open(EvalStore *store, const char *folder, int shard, int shards,
 /* Gives the items the answers stored in the folder. Errors: duplicate ids among the items, lines
  * that no run has written. */
 int eval_store_load(EvalStore *store, EvalItems *items, Error *err);
+
+/* Takes "score" and "length" of an answer's line from its "metadata"; nothing unless both are
+ * there. */
+void eval_item_score(EvalItem *item, const json_t *metadata);
 
 /* Appends the answers of items[order[0 .. count)], those that have one. After a failure (disk full,
  * for example) the file is unchanged. */

@@ -43,6 +43,13 @@ static void json_dropped(json_t *object, const ef_answers *answers, size_t i) {
     if (object && dropped) json_object_set_new(object, "dropped_tokens", json_integer(dropped));
 }
 
+static void json_sure(json_t *object, const Asked *asked, const ef_answers *answers, size_t i) {
+    double probability = ef_answer_probability(answers, i);
+    if (!object || !asked->threshold || isnan(probability)) return;
+    json_object_set_new(object, "probability", json_real(probability));
+    json_object_set_new(object, "sure", json_boolean(probability >= *asked->threshold));
+}
+
 /* ---- Steps. ---- */
 
 int step_traces_open(StepTraces *t, int most, Error *err) {
@@ -123,6 +130,7 @@ static int report_trace(const Asked *asked, const ef_answers *answers, size_t i,
     json_t *object = trace_json(&traces->items[i]);
     if (object && asked->line) json_object_set_new(object, "line", json_integer(asked->line));
     json_dropped(object, answers, i);
+    json_sure(object, asked, answers, i);
     return json_print_line(object, JSON_DIGITS, err);
 }
 
@@ -136,6 +144,7 @@ int report_json(const Asked *asked, const ef_answers *answers, size_t i,
     json_object_set_new(object, "answer", json_text(ef_answer_text(answers, i)));
     json_object_set_new(object, "score", json_score(best->score));
     json_object_set_new(object, "length", json_integer(best->length));
+    json_sure(object, asked, answers, i);
     json_object_set_new(object, "tokens", json_tokens(best->tokens, best->length));
     json_object_set_new(object, "steps", json_integer(best->steps));
     json_object_set_new(object, "evaluations", json_integer(ef_answer_evaluations(answers, i)));

@@ -7,6 +7,8 @@
  *   answer       the best hypothesis as text
  *   score        mean log-probability of its tokens
  *   length       of it, in tokens
+ *   probability, sure  that it is right, and whether that reaches the threshold; left out where
+ *                the model has no calibration for the task (ef_answer_probability)
  *   tokens       [{"id", "piece", "score"}]; "▁" in a piece stands for the space in front of a word
  *   steps        that were taken
  *   evaluations  runs of the network for this request: at most steps x hypotheses
@@ -27,8 +29,9 @@
 typedef struct Asked {
     const char *image; /* NULL: none */
     const char *text;
-    const char *text_key; /* JSON's name for it: "question" or "prompt" */
-    int64_t line;         /* 0: none */
+    const char *text_key;    /* JSON's name for it: "question" or "prompt" */
+    int64_t line;            /* 0: none */
+    const double *threshold; /* of "sure"; NULL: "probability" and "sure" are left out */
 } Asked;
 
 /* The steps of a call's requests, kept for JSON. */

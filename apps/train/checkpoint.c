@@ -448,8 +448,9 @@ uint64_t train_checkpoint_bytes(const TrainModel *t, const TrainSettings *s, boo
 static int model_write(const Writing *w, Error *err) {
     const TrainModel *t = w->t;
     const Model *m = &t->model;
-    /* Training may have changed the languages it translates. */
+    /* Training may have changed the languages it translates, and how sure it may be. */
     if (t->language == DUTY_TRAIN || t->has_lora) json_object_del(m->settings, "languages");
+    json_object_del(m->settings, "calibration");
     TRY(model_write_settings(m->settings, m->parts.attention,
                              m->vision.present ? &m->vit.config : NULL, w->to, err));
     if (m->language.present) TRY(folder_write(w, &m->language, t->language, "language", err));

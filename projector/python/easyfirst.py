@@ -167,6 +167,7 @@ def _open_library():
         ("model_open", c_int, c_char_p, POINTER(_ModelOptions), place, error),
         ("model_close", None, c_void_p),
         ("model_has_vision", c_int, c_void_p),
+        ("model_sure_threshold", c_double, c_void_p),
         ("model_has_length_predictor", c_int, c_void_p),
         ("model_device", c_char_p, c_void_p),
         ("model_part", c_char_p, c_void_p, c_int),
@@ -190,6 +191,7 @@ def _open_library():
         ("answer_error", c_char_p, c_void_p, c_size_t),
         ("answer_code", c_int, c_void_p, c_size_t),
         ("answer_score", c_double, c_void_p, c_size_t),
+        ("answer_probability", c_double, c_void_p, c_size_t),
         ("answer_length", c_int, c_void_p, c_size_t),
         ("answer_tokens", POINTER(_Token), c_void_p, c_size_t),
         ("answer_prompt_tokens", c_int, c_void_p, c_size_t),
@@ -388,16 +390,18 @@ class Hypothesis:
 
 class Answer:
     """text (None without an answer), error and code (None with one), score (mean log-probability), tokens;
+    probability that it is right (nan without an answer, or a calibration in the model's folder);
     hypotheses, all that were tried, and best, which of them this is (-1 without an answer); evaluations of the
     network; prompt_tokens, and dropped_tokens of them that were not read."""
 
     __slots__ = (
-        "best", "code", "dropped_tokens", "error", "evaluations", "hypotheses", "prompt_tokens", "score", "text",
-        "tokens",
+        "best", "code", "dropped_tokens", "error", "evaluations", "hypotheses", "probability", "prompt_tokens",
+        "score", "text", "tokens",
     )  # fmt: skip
 
     def __init__(self, error, code="failed"):
         self.text, self.error, self.code, self.score, self.tokens = None, error, code, -math.inf, []
+        self.probability = math.nan
         self.hypotheses, self.best = [], -1
         self.evaluations = self.prompt_tokens = self.dropped_tokens = 0
 
@@ -415,6 +419,7 @@ class Answer:
         if made.best >= 0:
             best = made.hypotheses[made.best]
             made.text, made.score, made.tokens = best.text, best.score, best.tokens
+            made.probability = _library.ef_answer_probability(answers, i)
         return made
 
     def __str__(self):
@@ -567,6 +572,11 @@ class Model(_Owner):
     @property
     def has_length_predictor(self):
         return bool(_library.ef_model_has_length_predictor(self._open()))
+
+    @property
+    def sure_threshold(self):
+        """The probability below which it is not sure of an answer about an image; nan without a calibration."""
+        return _library.ef_model_sure_threshold(self._open())
 
     @property
     def context(self):

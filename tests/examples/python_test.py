@@ -34,6 +34,8 @@ got = model.ask(image, question)
 check("the answer is the program's", got.text == answer and str(got) == answer and got.error is None)
 scores = [math.log(token.probability) for token in got.tokens]
 check("its score is the mean of its tokens'", abs(got.score - sum(scores) / len(scores)) < 1e-5)
+known = not math.isnan(model.sure_threshold)  # whether the model's folder has a calibration
+check("it has a probability where there is a calibration", (0 <= got.probability <= 1) == known)
 
 steps = []
 model.ask(image, question, on_step=steps.append)
