@@ -278,7 +278,7 @@ static int check_question(Ask *ask, Question *q, int number, Error *err) {
 static int take_threshold(Ask *ask, Error *err) {
     ask->threshold = ef_model_sure_threshold(ask->model);
     if (!ask->threshold_given) return 0;
-    if (isnan(ask->threshold))
+    if (ask->given_threshold > 0 && isnan(ask->threshold))
         return error_set(err, "--sure-threshold needs a model with a calibration for `ask`, which "
                               "this one lacks: easyfirst calibrate makes one");
     ask->threshold = real_shortest(ask->given_threshold);

@@ -93,7 +93,7 @@ is "steps.cc links with the static library" compiles steps_static steps.cc "$CXX
 is "it needs the library and nothing of its parts" \
     sh -c "! readelf -d '$work/ask' | grep NEEDED | grep -vE 'libeasyfirst|libc\\.|libm\\.|asan|ubsan'"
 
-"$root/usr/bin/easyfirst" ask -q -m "$model" "$image" "$question" >"$work/answer"
+"$root/usr/bin/easyfirst" ask -q -m "$model" --sure-threshold 0 "$image" "$question" >"$work/answer"
 is "the installed program answers" [ -s "$work/answer" ]
 is "ask runs" answers "$work/ask.out" "$work/ask" "$model" "$image" "$question"
 is "and gives the program's answer" same "$work/answer" "$work/ask.out"
@@ -113,7 +113,7 @@ is "texts runs" answers "$work/texts.out" "$work/texts" "$model" "$image" "$ques
     "$root/usr/bin/easyfirst" text -q -m "$model" translate --from de --to en "$question"
     echo "the text is empty: there is nothing to answer"
     echo "the text is empty: there is nothing to answer"
-    "$root/usr/bin/easyfirst" ask -q -m "$model" "$image" "Ein Hund."
+    "$root/usr/bin/easyfirst" ask -q -m "$model" --sure-threshold 0 "$image" "Ein Hund."
     "$root/usr/bin/easyfirst" text -q -m "$model" translate --from de --to en "Ein Hund."
 } >"$work/each"
 is "many requests at once give the answers of each" same "$work/each" "$work/texts.out"

@@ -167,7 +167,9 @@ static void check_others(Bench *b) {
     run(&b->r, "text", "-q", "-m", b->model, "--json", "What is it?");
     assert_int_equal(b->r.status, 0);
     assert_null(strstr(b->r.out, "probability"));
-    run(&b->r, "ask", "-q", "-m", BUNDLED, "--sure-threshold", "0.5", TRACTOR, "What is it?");
+    run(&b->r, "ask", "-q", "-m", TINY, "--sure-threshold", "0", "--length", "3", TRACTOR, "Why?");
+    assert_int_equal(b->r.status, 0); /* nothing to turn off */
+    run(&b->r, "ask", "-q", "-m", TINY, "--sure-threshold", "0.5", TRACTOR, "What is it?");
     assert_message(&b->r, 1, "--sure-threshold", "calibration", "easyfirst calibrate");
     run(&b->r, "ask", "-q", "-m", b->model, "--length-predictor", BUNDLED "/length.safetensors",
         "--sure-threshold", "0.5", TRACTOR, "What is it?");
