@@ -16,6 +16,7 @@
 #include "data/files/json_memory.h"
 #include "data/files/path.h"
 #include "data/sets/gqa_file.h"
+#include "projector/model_paths.h"
 #include "projector/model_config.h"
 
 static const CommandHelp help = {
