@@ -22,11 +22,11 @@ def give_up(message):
     sys.exit(1)
 
 
-def fetch_lists(folder, mirror, suites, languages):
-    """Has apt fetch and verify the lists into a folder of our own; nothing of the system's is used
-    or changed, so no rights are needed."""
+def apt_command(folder, mirror, suites, extra=()):
+    """apt-get with a folder of our own; nothing of the system's is used or changed, so no rights are
+    needed. `extra`: further (option, value)."""
     if not shutil.which("apt-get"):
-        give_up("apt-get is missing: Debian's apt fetches and verifies the lists (or give --lists)")
+        give_up("apt-get is missing: Debian's apt fetches and verifies lists and packages")
     folder = os.path.abspath(folder)
     for part in ("lists/partial", "cache/archives/partial", "empty"):
         os.makedirs(os.path.join(folder, part), exist_ok=True)
@@ -45,7 +45,6 @@ def fetch_lists(folder, mirror, suites, languages):
         "APT::Architectures": "amd64",
         "APT::Update::Post-Invoke-Success": "",
         "APT::Update::Error-Mode": "any",
-        "Acquire::Languages": "en," + ",".join(languages),
         "Acquire::Check-Valid-Until": "false",  # those of the snapshot archive are old
         "Acquire::Retries": "3",
         "Acquire::http::Timeout": "30",
@@ -53,16 +52,28 @@ def fetch_lists(folder, mirror, suites, languages):
     if os.geteuid() == 0:
         options["APT::Sandbox::User"] = "root"  # _apt may not enter our folder
     command = ["apt-get", "-qq"]
-    for name, value in options.items():
+    for name, value in [*options.items(), *extra]:
         command += ["-o", f"{name}={value}"]
-    done = subprocess.run(command + ["update"], check=False, text=True, stdout=subprocess.PIPE,
+    return command
+
+
+def apt_run(command, what, folder=None):
+    """What an apt command prints; a failure ends the program with its first message."""
+    done = subprocess.run(command, check=False, text=True, cwd=folder, stdout=subprocess.PIPE,
                           stderr=subprocess.STDOUT, env={**os.environ, "LC_ALL": "C"})
     if done.returncode:
         lines = [line for line in done.stdout.splitlines() if line[:2] in ("E:", "W:")]
         why = lines[0][2:].strip() if lines else f"apt-get ended with {done.returncode}"
-        give_up(f"apt could not fetch the lists of {', '.join(suites)} from {mirror}: {why}. Is "
-                "there a network? With lists from before: --lists FOLDER")
-    return folder + "/lists"
+        give_up(f"apt could not fetch {what}: {why}. Is there a network?")
+    return done.stdout
+
+
+def fetch_lists(folder, mirror, suites, languages):
+    """Has apt fetch and verify the lists of packages and descriptions."""
+    extra = [("Acquire::Languages", "en," + ",".join(languages))]
+    apt_run(apt_command(folder, mirror, suites, extra) + ["update"],
+            f"the lists of {', '.join(suites)} from {mirror} (with lists from before: --lists FOLDER)")
+    return os.path.abspath(folder) + "/lists"
 
 
 def system_mirror():
