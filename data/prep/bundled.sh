@@ -18,12 +18,12 @@ scenes=${SCENES:-60000}
 world=$folder/world text=$folder/text
 
 # ---- Data: minutes each. ----
-[ -e "$world/conversations.json" ] || "$prep/world.py" "$world" --scenes "$scenes"
+[ -e "$world/scenes-many.json" ] || "$prep/world.py" "$world" --size 128 --many "$scenes"
 [ -e "$text/report.txt" ] || "$prep/text.py" "$text"
 # The pieces come from the texts and from the words of 20,000 scenes.
 if [ ! -e "$folder/tokenizer/sentencepiece.bpe.model" ]; then
-    jq -c '.[:20000]' "$world/conversations.json" >"$folder/words.json"
-    jq -c '.[:28000]' "$world/captions.json" >"$folder/words-captions.json"
+    jq -c '.[:20000]' "$world/scenes-many.json" >"$folder/words.json"
+    jq -c '.[:28000]' "$world/captions-many.json" >"$folder/words-captions.json"
     SIZE=8000 "$prep/tokenizer.sh" "$folder/tokenizer" "$text/mono.txt" "$text"/train.*.jsonl \
         "$folder/words.json" "$folder/words-captions.json"
 fi
@@ -40,7 +40,7 @@ if [ ! -e "$folder/fresh/easyfirst.json" ]; then
     python3 -c 'import json, sys
 path = sys.argv[1]
 settings = json.load(open(path))
-settings["prompts"] = {"gqa": "{question}\nAnswer with a word or phrase."}
+settings["prompts"] = {"gqa": "{question}"}
 json.dump(settings, open(path, "w"), indent=2)' "$folder/fresh/easyfirst.json"
 fi
 
@@ -63,7 +63,7 @@ mixture() { # NAME, then FILE WEIGHT ...
     "$prep/dictionary.py" /usr/share/trans/de-en "$text/train.translation.jsonl" \
         "$text/dictionary.jsonl"
 mixture texts "$text/train.translation.jsonl" 3 "$text/short.summary.jsonl" 1
-mixture all "$world/conversations.json" 48 "$world/captions.json" 12 \
+mixture all "$world/scenes-many.json" 48 "$world/captions-many.json" 12 \
     "$text/train.translation.jsonl" 66 "$text/short.summary.jsonl" 26 "$text/dictionary.jsonl" 25
 
 stage() { # RUN STAGE MODEL [option ...]
@@ -85,7 +85,7 @@ muon() { # RUN STAGE MODEL [option ...]
 }
 
 # The tower: which object covers each patch.
-muon seen segment "$folder/fresh" --data "$world/gqa/train_sceneGraphs.json" \
+muon seen segment "$folder/fresh" --data "$world/gqa/many_sceneGraphs.json" \
     --valid "$world/gqa/valid_sceneGraphs.json" --images "$world/images" --lr 2e-3 \
     --batch-sequences 64 --steps "${STEPS_SEEN:-2800}" --save-every 400 --valid-every 400
 # The language model, on text alone.
@@ -95,22 +95,22 @@ muon read adapt "$folder/fresh" --data "$folder/texts" --valid "$text/valid.tran
 # Both, with a projector between them: what is in an image. A caption names everything in few
 # words and is learned in minutes; questions alone would take an hour to get there.
 muon named tune "$folder/read/model" --vision "$folder/seen/model/vision" --train-vision \
-    --context off --data "$world/captions.json" --images "$world/images" --lr 2e-3 \
+    --context off --data "$world/captions-many.json" --images "$world/images" --lr 2e-3 \
     --vision-lr 2e-4 --schedule constant --warmup-steps 50 --batch-sequences 128 \
     --micro-batch-tokens 4096 --steps "${STEPS_NAMED:-300}" --save-every 100 --valid-every 0
 # Stage 1: the projector alone, from captions.
-muon aligned align "$folder/named/model" --data "$world/captions.json" --images "$world/images" \
+muon aligned align "$folder/named/model" --data "$world/captions-many.json" --images "$world/images" \
     --lr 1e-3 --warmup-steps 20 --batch-sequences 64 --steps "${STEPS_ALIGNED:-60}" \
     --save-every 0 --valid-every 0
 # Stage 2: everything together, with the tower open, but slow: what reads it must be able to follow.
 muon tuned tune "$folder/aligned/model" --train-vision --context off --data "$folder/all" \
-    --valid "$world/valid_conversations.json" --images "$world/images" --lr 2e-3 \
+    --valid "$world/scenes-valid.json" --images "$world/images" --lr 2e-3 \
     --vision-lr 2e-4 --group off --max-tokens 400 --batch-tokens 7000 --micro-batch-tokens 4096 \
     --steps "${STEPS_TUNED:-8300}" --save-every 250 --valid-every 500 \
     --save-dtype bf16
 # How long answers are.
 stage final length "$folder/tuned/model" --data "$folder/all" --images "$world/images" \
-    --valid "$world/valid_conversations.json" --lr 1e-3 --group off --dropout 0 --context off \
+    --valid "$world/scenes-valid.json" --lr 1e-3 --group off --dropout 0 --context off \
     --max-tokens 400 --batch-sequences 256 --steps "${STEPS_LENGTH:-1800}" --save-dtype bf16 \
     --warmup-steps 50 --log-every 50 --save-every 0 --valid-every 100
 # The data translate from German alone.

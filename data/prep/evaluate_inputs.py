@@ -15,21 +15,8 @@ import subprocess
 import sys
 import zlib
 
-from world import SHORT_DE
+from answers_score import SUBJECT_OF
 
-# What the questions of the small world ask for, by GQA's detailed type.
-SUBJECTS = {
-    "existence": ("exist", "existKind", "existAnd", "existOr", "existChoose"),
-    "naming": ("categoryThis", "categoryName", "colourName", "placeName", "relName"),
-    "kind": ("kindOf", "kindChoose", "sameKind"),
-    "colour": ("color", "chooseColor", "verifyColor", "verifyAttrAnd", "twoSame"),
-    "background": ("backgroundColor", "backgroundPattern"),
-    "number": ("count", "countAll", "verifyMore"),
-    "place": ("positionChoose",),
-    "relation": ("relPlace", "relVerify", "relChoose"),
-    "size": ("chooseLarger", "verifyLarger"),
-}
-SUBJECT_OF = {detailed: name for name, types in SUBJECTS.items() for detailed in types}
 SEEN, UNSEEN = "no object kept from training", "objects' images kept from training"
 
 # The words of the presets around a source.
@@ -170,20 +157,17 @@ def german_questions(conversations, questions):
             give_up(f"{talk['id']}: {len(turns) // 2} German questions, {len(same)} English ones: "
                     "files of one run of world.py belong together")
         for number, (key, record) in enumerate(same):
-            found[key] = {**record, "answer": turns[2 * number + 1].lower(),
+            found[key] = {**record, "answer": turns[2 * number + 1].rstrip(".").lower(),
                           "question": turns[2 * number].removeprefix("<image>\n")}
     return found
 
 
 def german_write(folder, questions, image):
-    """LLaVA's lines, which `eval gqa` asks as they are: the instruction is German, too."""
+    """LLaVA's lines, which `eval gqa` asks as they are."""
     name = "german-gray.jsonl" if image else "german.jsonl"
     with open(os.path.join(folder, name), "w", encoding="utf-8") as file:
         for key, record in questions.items():
-            text = record["question"]
-            if SHORT_DE not in text:
-                text += "\n" + SHORT_DE
-            file.write(json.dumps({"question_id": key, "text": text, "image":
+            file.write(json.dumps({"question_id": key, "text": record["question"], "image":
                                    image or record["imageId"] + ".jpg"}, ensure_ascii=False) + "\n")
 
 
@@ -210,7 +194,7 @@ def images_write(world, name, folder, limit, model):
     groups = questions_group(questions, choices, graphs)
     groups_write(f"{folder}/english", questions, groups, choices)
     commonest_write(f"{folder}/english", questions, every)
-    talks = optional_read(f"{world}/{name}_conversations.json")
+    talks = optional_read(f"{world}/scenes-{name}.json") or []
     german = german_questions(talks, every)
     asked = {key: record for key, record in german.items() if key in questions}
     if asked:

@@ -10,7 +10,8 @@ import re
 import subprocess
 import sys
 
-from evaluate_inputs import SUBJECTS, json_read, json_write
+from answers_score import SUBJECTS
+from evaluate_inputs import json_read, json_write
 from evaluate_plot import curves_draw
 
 # The paper's zero-shot numbers (Ye et al., arXiv 2308.12219), of its largest model, Flan-XLM-R-XXL

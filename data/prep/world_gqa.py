@@ -5,7 +5,7 @@ import re
 
 def question_records(scene, questions, first_id, names):
     """(records, choices) of one scene, both by question id: every question, which is scored, then
-    its other wording and what its answer entails, which count for consistency only."""
+    another wording of it, which counts for consistency only."""
     records, choices = {}, {}
     number = 0
 
@@ -13,7 +13,7 @@ def question_records(scene, questions, first_id, names):
         nonlocal number
         key = f"{first_id}{number:03d}"
         number += 1
-        answer = question.en_answer
+        answer = question.en_answer.rstrip(".").lower()  # as predictions are compared
         records[key] = {
             "question": question.en_wordings[wording],
             "imageId": scene["id"],
@@ -29,25 +29,18 @@ def question_records(scene, questions, first_id, names):
             "annotations": {"question": regions(question, question.en_wordings[wording]),
                             "answer": regions(question, answer, whole=True),
                             "fullAnswer": regions(question, question.en_sentence)},
-            "semantic": [{"operation": operation, "argument": argument,
-                          "dependencies": dependencies}
-                         for operation, argument, dependencies in question.program],
-            "semanticStr": "->".join(f"{operation}: {argument} {dependencies}"
-                                     for operation, argument, dependencies in question.program),
+            "semantic": [],
         }
-        valid = question.choices or names
+        valid = [choice.lower() for choice in question.choices or names]
+        if answer not in valid:
+            valid = [*valid, answer]
         choices[key] = {"valid": valid, "plausible": valid}
         return key
 
     for question in questions:
-        keys = [add(question, 0, True), add(question, 1, False)]
-        entailed = [add(other, 0, False) for other in question.entails]
+        keys = [add(question, wording, not wording) for wording in (0, 1)]
         for key in keys:
-            records[key]["equivalent"] = keys
-            records[key]["entailed"] = keys + entailed
-        for key in entailed:
-            records[key]["equivalent"] = [key]
-            records[key]["entailed"] = [key]
+            records[key]["equivalent"] = records[key]["entailed"] = keys
     return records, choices
 
 
@@ -63,6 +56,8 @@ def regions(question, text, whole=False):
     found = {}
     words = [re.sub(r"[^\w-]", "", word).lower() for word in text.split()]
     for one in question.things:
+        if not one["thing"]:
+            continue
         for name in (one["thing"].name, one["thing"].plural):
             parts = name.lower().split()
             for at in range(len(words) - len(parts) + 1):
@@ -89,8 +84,10 @@ def scene_graph(scene):
                 name = "above" if dy > 0 else "below"
             relations.append({"name": name, "object": other["id"]})
         objects[one["id"]] = {
-            "name": one["thing"].name, "x": one["x"], "y": one["y"], "w": one["w"], "h": one["h"],
+            "name": one["thing"].name if one["thing"] else "unknown",
+            "x": one["x"], "y": one["y"], "w": one["w"], "h": one["h"],
             "attributes": [one["colour"]] if one["colour"] else [], "relations": relations,
-            "kinds": one["thing"].kinds(), "picture": one["image"], "unseen": one["unseen"]}
+            "kinds": one["thing"].kinds() if one["thing"] else [],
+            "picture": one["image"], "unseen": one["unseen"]}
     return {"width": scene["size"], "height": scene["size"], "background": scene["background"],
             "objects": objects}

@@ -13,30 +13,34 @@ from world_names import COLOURS
 STAMPS = "/usr/share/tuxpaint/stamps"
 PHOTOS = "/usr/share/tuxpaint/templates"
 FONT = "/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf"
-SPRITE = 160  # longest side of a cut-out in memory
+SPRITE = 200  # longest side of a cut-out in memory
 PHOTO_NAMES = ("burnt_bark", "cliff", "corn_maze", "mossy_bark", "mossy_log", "mudstone",
                "ocean_splash", "ocean_waves", "redwoods_above", "rocks", "trees_at_dusk",
                "trees_above")
 PHOTOS_HELD_OUT = ("mossy_log", "trees_above")
-# How many of each object a scene has, and how often: 1 to 4 together.
-PLANS = ((12, (1,)), (28, (1, 1)), (14, (1, 1, 1)), (10, (1, 1, 1, 1)),
-         (2, (2,)), (6, (2, 1)), (3, (2, 1, 1)), (2, (2, 2)),
-         (4, (3,)), (8, (3, 1)), (11, (4,)))
-SIZES = {1: (0.50, 0.86), 2: (0.31, 0.58), 3: (0.30, 0.50), 4: (0.30, 0.40)}
-SCENE_DIGIT = {"train": "1", "valid": "2", "test": "3"}
+# How many of each object a scene has, and how often.
+PLANS = {
+    "1": ((1, (1,)),),
+    "2": ((85, (1, 1)), (15, (2,))),
+    "many": ((8, (1,)), (28, (1, 1)), (16, (1, 1, 1)), (12, (1, 1, 1, 1)), (4, (2,)), (6, (2, 1)),
+             (4, (2, 1, 1)), (3, (2, 2)), (5, (3,)), (7, (3, 1)), (9, (4,))),
+}
+SIZES = {1: (0.34, 0.86), 2: (0.28, 0.60), 3: (0.26, 0.50), 4: (0.26, 0.42)}
+UNSEEN = 0.3  # of the things in held-out scenes that have such images
 
 
 class Images:
-    """All cut-outs and photographs, in memory, read once."""
+    """All cut-outs and photographs, in memory, read once. unknown: images without a name."""
 
-    def __init__(self, things):
+    def __init__(self, things, unknown):
         from fontTools.ttLib import TTFont
 
         font = TTFont(FONT)
         characters, glyphs = font.getBestCmap(), font["CBDT"].strikeData[0]
         self.sprites = {}
-        for thing in things:
-            for source, _, _ in thing.images:
+        sources = [source for thing in things for source, _, _ in thing.images]
+        for source in sources + [source for split in unknown.values() for source in split]:
+            if source not in self.sprites:
                 if source.startswith("U+"):
                     data = glyphs[characters[int(source.removeprefix("U+"), 16)]].imageData
                     sprite = Image.open(io.BytesIO(data))
@@ -142,7 +146,7 @@ def background_make(images, held_out, size, rng):
 def background_fits(image, what, chosen):
     """Whether every thing contrasts with it."""
     mean = image.resize((1, 1), Image.BOX).getpixel((0, 0))
-    for _, _, colour, (_, thing_mean) in chosen:
+    for _, (_, thing_mean), _, colour, _ in chosen:
         if colour and colour == what["colour"]:
             return False
         if math.dist(mean, thing_mean) < 60:
@@ -174,7 +178,8 @@ def layout(ratios, rng):
     for attempt in range(1000):
         boxes = []
         for ratio in ratios:
-            longest = rng.uniform(low, high - (high - low) * min(attempt, 300) / 300)
+            # large and small ones rather than equal ones, so that sizes can be compared
+            longest = low + (high - low) * rng.betavariate(0.7, 0.7) * (1 - min(attempt, 300) / 300)
             if max(ratio, 1 / ratio) > 2.2:  # a pencil has to be longer to be as visible
                 longest = min(0.9, 1.25 * longest)
             width, height = longest * min(1, ratio), longest * min(1, 1 / ratio)
@@ -199,43 +204,53 @@ def overlap(one, other):
 
 
 def image_choose(thing, split, rng):
-    """Half of the things in held-out scenes that have unseen images show one."""
+    """Some of the things in held-out scenes that have unseen images show one."""
     seen = [p for p in thing.images if not p[2]]
     unseen = [p for p in thing.images if p[2]]
-    return rng.choice(unseen if split != "train" and unseen and rng.random() < 0.5 else seen)
+    return rng.choice(unseen if split != "train" and unseen and rng.random() < UNSEEN else seen)
 
 
-def scene_make(images, things, split, index, size, rng):
-    """(image, scene): the scene graph that questions and captions are made from."""
-    held_out = split != "train"
-    counts = rng.choices([plan for _, plan in PLANS], [weight for weight, _ in PLANS])[0]
-    chosen = []  # thing, whether unseen, colour, sprite
-    for thing, count in zip(things_choose(things, counts, split, rng), counts):
+def objects_choose(images, things, split, plan, nameless, rng):
+    """[(thing or None, cut-out, unseen, colour, source)]; nameless: a cut-out in place of one."""
+    counts = rng.choices([counts for _, counts in plan], [weight for weight, _ in plan])[0]
+    chosen = []
+    if nameless:
+        counts = counts[:-1]
+        chosen.append((None, nameless, False, None, None))
+    for thing, count in zip(things_choose(things, counts, split, rng) if counts else (), counts):
         for _ in range(count):
             source, colour, unseen = image_choose(thing, split, rng)
-            chosen.append((thing, (source, unseen), colour, images.sprites[source]))
+            chosen.append((thing, images.sprites[source], unseen, colour, source))
     rng.shuffle(chosen)
+    return chosen
+
+
+def scene_make(images, things, where, plan, size, rng, nameless=None):
+    """(image, scene): the scene graph that questions are made from. where: (set, split, index);
+    nameless: (cut-out, its mean colour) of a thing that has no name."""
+    name, split, index = where
+    chosen = objects_choose(images, things, split, plan, nameless, rng)
     for _ in range(40):
-        image, what = background_make(images, held_out, size, rng)
+        image, what = background_make(images, split != "train", size, rng)
         if background_fits(image, what, chosen):
             break
     sprites = []
-    for thing, _, _, (sprite, _) in chosen:
+    for _, (sprite, _), *_ in chosen:
         if rng.random() < 0.5:
             sprite = sprite.transpose(Image.FLIP_LEFT_RIGHT)
-        sprite = sprite.rotate(rng.uniform(-10, 10), Image.BICUBIC, expand=True)
-        sprites.append(trimmed(sprite))
-    scene = {"id": f"{split}/{index:06d}", "split": split, "size": size, "background": what,
-             "objects": []}
+        sprites.append(trimmed(sprite.rotate(rng.uniform(-10, 10), Image.BICUBIC, expand=True)))
+    scene = {"id": f"{name}/{index:06d}", "size": size, "background": what, "objects": []}
     boxes = layout([sprite.width / sprite.height for sprite in sprites], rng)
-    for place, (thing, (source, unseen), colour, _) in enumerate(chosen):
+    for place, (thing, _, unseen, colour, source) in enumerate(chosen):
         x, y, w, h = (round(size * value) for value in boxes[place])
         sprite = sprites[place].resize((max(2, w), max(2, h)), Image.LANCZOS)
         light = rng.uniform(0.88, 1.12)
         shaded = sprite.convert("RGB").point([min(255, round(v * light)) for v in range(256)] * 3)
-        image.paste(shaded, (x, y), sprite.getchannel("A"))
+        alpha = sprite.getchannel("A")
+        image.paste(shaded, (x, y), alpha)
         scene["objects"].append({
-            "id": f"{SCENE_DIGIT[split]}{index:06d}{place}", "thing": thing, "colour": colour,
+            "id": f"{name}{index:06d}{place}", "thing": thing, "colour": colour,
             "image": source, "unseen": unseen, "x": x, "y": y, "w": w, "h": h,
+            "area": sum(v * n for v, n in enumerate(alpha.histogram())) / 255,
             "cx": (x + w / 2) / size, "cy": (y + h / 2) / size})
     return image, scene

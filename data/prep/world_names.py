@@ -2,6 +2,8 @@
 
 import os
 
+FOLDER = os.path.dirname(os.path.abspath(__file__))
+
 KINDS = {  # kind: English with article, plural; German noun, gender, plural; what it belongs to
     "animal": ("an animal", "animals", "Tier", "n", "Tiere", None),
     "bird": ("a bird", "birds", "Vogel", "m", "Vögel", "animal"),
@@ -39,6 +41,23 @@ COLOURS = {  # name: German, and what a background of it looks like
     "white": ("weiß", (248, 248, 248)),
     "gray": ("grau", (136, 138, 142)),
 }
+# English names without an indefinite article.
+PLURAL_ONLY = ("grapes", "blueberries", "fries", "spaghetti", "sunglasses", "glasses", "jeans",
+               "shorts", "headphones", "scissors", "broccoli", "garlic", "bread", "cheese", "popcorn",
+               "corn", "soap", "fire", "lettuce", "chocolate")
+# Synonyms that are accepted as answers, but never asked after: without an article, with other
+# meanings, for other things, too, or only for some of the images.
+NEVER_ASKED = frozenset("""american football|ass|ball|balloon|baseball cap|bath|bin|bird|bird of prey
+birthday cake|blossom|bolt|bow|brush|buck|buffalo|bull|cabbage|candy|car|cart|cheeseburger|cheetah
+chicken|chocolate|coach|cock|computer|crayon|cricket|cruise ship|cup|cup of coffee|date|dice|digger|dino
+drop|duckling|earth|egg|engine|fir|fir tree|flash|flower|football|frying pan|gecko|glass|hare|hawk
+home|honey|hook|hot pepper|human skull|jaguar|jet|kitchen knife|kitten|lamb|lamp|leaf|letter
+lightning|loaf of bread|lock|locust|luggage|mail|maize|meat|mike|milk|mule|notebook|oak|ox|palace
+pasta|pen|pepper|pickle|pickup|pick-up|piece of cake|piglet|plant|plane|police|present|puzzle|racket|rat
+rubber duck|salad|saturn|sedan|shell|ship|shirt|skate|slice of bread|slice of cake|spook|sports car
+stag|steam engine|steam locomotive|sundae|sweet|sweetcorn|t-rex|tablet|tee|tie|toast|torch|train
+trainer|tree|trolley|trunk|tub|washer|water|wc|wine|wood|world|xmas tree
+""".replace("\n", "|").split("|"))
 PATTERNS = {"stripes": "Streifen", "dots": "Punkte", "checks": "Karos", "plain": "einfarbig"}
 NUMBERS = ("no", "one", "two", "three", "four")
 NUMBERS_DE = ("kein", "ein", "zwei", "drei", "vier")
@@ -56,7 +75,7 @@ class Thing:
         self.de_oblique = self.de if oblique == "-" else oblique
         self.kind = None if kind == "-" else kind
         self.near = set() if near == "-" else set(near.split())
-        if self.gender not in "mfn" or (self.kind and self.kind not in KINDS):
+        if self.gender not in ("m", "f", "n", "p") or (self.kind and self.kind not in KINDS):
             raise ValueError(f"{where}: unknown gender or kind: {self.gender}, {kind}")
         self.images = []  # (source, colour or None, kept for held-out scenes)
         for text in images.split():
@@ -78,7 +97,7 @@ class Thing:
 
 
 def things_read():
-    path = os.path.join(os.path.dirname(os.path.abspath(__file__)), "objects.tsv")
+    path = os.path.join(FOLDER, "objects.tsv")
     with open(path, encoding="utf-8") as file:
         things = [Thing(line.rstrip("\n"), f"{path}: line {number}")
                   for number, line in enumerate(file, 1) if not line.startswith("#")]
@@ -87,19 +106,50 @@ def things_read():
         for other in thing.near:
             if other not in known:
                 raise ValueError(f"{path}: {thing.id} is near {other}, which is not in the table")
+    for thing in things:  # near is mutual, whichever line says so
+        for other in sorted(thing.near):
+            known[other].near.add(thing.id)
     return things
 
 
+def aliases_read():
+    """{name: [others]}: what a thing is called, too, in the singular and with an article."""
+    aliases, names = {}, {thing.name for thing in things_read()}
+    with open(os.path.join(FOLDER, "synonyms.tsv"), encoding="utf-8") as file:
+        for line in file:
+            if not line.startswith("#"):
+                name, *others = line.rstrip("\n").split("\t")
+                aliases[name] = [other for other in others if not other.endswith("s") and
+                                 other.islower() and other not in NEVER_ASKED | names]
+    return aliases
+
+
+def unknown_read():
+    """Images of things that have no name here: {split: [source]}."""
+    sources = {"train": [], "valid": [], "test": []}
+    with open(os.path.join(FOLDER, "unknown.tsv"), encoding="utf-8") as file:
+        for line in file:
+            if not line.startswith("#"):
+                source = line.strip()
+                split = {"*": "test", "+": "valid"}.get(source[-1], "train")
+                sources[split].append(source.rstrip("*+"))
+    return sources
+
+
 def a(name):
-    """A noun with its indefinite article."""
-    vowel = name[0].lower() in "aeiou" and not name.startswith("uni") or name == "hourglass"
+    """A noun with its indefinite article, if it takes one."""
+    if name.split()[-1] in PLURAL_ONLY:
+        return name
+    vowel = name[0].lower() in "aeiou" and not name.lower().startswith(("uni", "ufo")) or \
+        name == "hourglass"
     return ("an " if vowel else "a ") + name
 
 
 ARTICLES_DE = {  # case: gender: definite, indefinite
-    "nom": {"m": ("der", "ein"), "f": ("die", "eine"), "n": ("das", "ein")},
-    "acc": {"m": ("den", "einen"), "f": ("die", "eine"), "n": ("das", "ein")},
-    "dat": {"m": ("dem", "einem"), "f": ("der", "einer"), "n": ("dem", "einem")},
+    "nom": {"m": ("der", "ein "), "f": ("die", "eine "), "n": ("das", "ein "), "p": ("die", "")},
+    "acc": {"m": ("den", "einen "), "f": ("die", "eine "), "n": ("das", "ein "), "p": ("die", "")},
+    "dat": {"m": ("dem", "einem "), "f": ("der", "einer "), "n": ("dem", "einem "),
+            "p": ("den", "")},
 }
 
 
@@ -110,12 +160,12 @@ def der(thing, case="nom"):
 
 def ein(thing, case="nom"):
     noun = thing.de if case == "nom" else thing.de_oblique
-    return f"{ARTICLES_DE[case][thing.gender][1]} {noun}"
+    return f"{ARTICLES_DE[case][thing.gender][1]}{noun}"
 
 
 def kind_ein(kind, case="nom"):
     _, _, noun, gender, _, _ = KINDS[kind]
-    return f"{ARTICLES_DE[case][gender][1]} {noun}" if gender else noun
+    return f"{ARTICLES_DE[case][gender][1]}{noun}" if gender else noun
 
 
 def kind_answer(kind):
