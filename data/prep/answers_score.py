@@ -16,15 +16,20 @@ import sys
 FOLDER = os.path.dirname(os.path.abspath(__file__))
 SUBJECTS = {
     "existence": ("exist", "existKind", "existChoose", "verifyThisYes", "verifyThisNo",
-                  "categoryThisChoose"),
-    "naming": ("categoryThis", "categoryName", "colorName", "placeName", "placeNothing", "relName"),
+                  "categoryThisChoose", "photoPresent", "photoAbsent"),
+    "naming": ("categoryThis", "categoryName", "colorName", "placeName", "placeNothing", "relName",
+               "photoSubject"),
     "kind": ("kindOf", "kindChoose"),
-    "color": ("color", "chooseColor", "verifyColor"),
+    "color": ("color", "chooseColor", "verifyColor", "photoColor"),
     "background": ("backgroundColor", "backgroundPattern", "backgroundVerify", "patternVerify"),
-    "number": ("count", "countAll", "countKind", "countVerify", "countSeveral"),
-    "position": ("positionChoose", "heightChoose", "positionQuery", "positionVerify"),
+    "number": ("count", "countAll", "countKind", "countVerify", "countSeveral",
+               "photoNumber"),
+    "position": ("positionChoose", "heightChoose", "positionQuery", "positionVerify",
+                 "photoPlace"),
     "relation": ("relPlace", "relVerify", "relChoose"),
     "size": ("chooseLarger", "verifyLarger", "sizeName"),
+    "use": ("photoUse",),
+    "clothing": ("photoClothing",),
     "unknown": ("unknownThing", "unknownNoise", "unknownSeen", "unknownAnswer", "unknownPremise"),
 }
 SUBJECT_OF = {detailed: name for name, types in SUBJECTS.items() for detailed in types}

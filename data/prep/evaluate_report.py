@@ -13,6 +13,7 @@ import sys
 from answers_score import SUBJECTS
 from evaluate_inputs import json_read, json_write
 from evaluate_plot import curves_draw
+from photos_answers import predictions_accept
 
 # The paper's zero-shot numbers (Ye et al., arXiv 2308.12219), of its largest model, Flan-XLM-R-XXL
 # with 10.7 billion parameters; OL: lengths of answers given. Its sets are test sets.
@@ -124,17 +125,31 @@ def metrics_table(result):
     return [asked, "", *table(["GQA's metrics, 1 length", "%"], rows)]
 
 
+def accepted_write(path, questions):
+    """The path of the same predictions, each accepted one in the words that `score gqa` expects."""
+    if not any("answers" in record for record in questions.values()):
+        return path
+    accepted = path.removesuffix(".json") + ".accepted.json"
+    json_write(accepted, predictions_accept(json_read(path), questions))
+    return accepted
+
+
 def images_report(out, name):
     prefix = f"{out}/inputs/{name}"
+    questions = json_read(f"{prefix}/questions.json")
     lines = [f"## Questions about images: {name}", "", *metrics_table(result_read(out, f"{name}-1"))]
-    lines += groups_tables(f"{prefix}/english", [
+    if any("answers" in record for record in questions.values()):
+        lines += ["Above, only the first of several accepted answers counts; below, each does.", ""]
+    columns = [
         ("with the image", f"{out}/{name}-1/predictions.json"),
         ("lengths given", given_write(out, name)),
         ("3 lengths", f"{out}/{name}-3/predictions.json"),
         ("... weighted", f"{out}/{name}-3-weighted/predictions.json"),
         ("gray", f"{out}/{name}-gray/predictions.json"),
         ("another scene's", f"{out}/{name}-other/predictions.json"),
-        ("commonest", f"{prefix}/english.commonest.json")])
+        ("commonest", f"{prefix}/english.commonest.json")]
+    lines += groups_tables(f"{prefix}/english", [(title, accepted_write(path, questions))
+                                                 for title, path in columns])
     if result_read(out, f"{name}-german"):
         lines += ["In German:", "", *groups_tables(f"{prefix}/german", [
             ("with the image", f"{out}/{name}-german/predictions.json"),
@@ -250,8 +265,8 @@ def failures_report(out, sets, texts):
     lines = []
     for name in sets:
         questions = json_read(f"{out}/inputs/{name}/questions.json")
-        given = {one["questionId"]: one["prediction"]
-                 for one in json_read(f"{out}/{name}-1/predictions.json")}
+        given = {one["questionId"]: one["prediction"] for one in
+                 predictions_accept(json_read(f"{out}/{name}-1/predictions.json"), questions)}
         wrong = [(one["imageId"], one["question"], given.get(key, ""), one["answer"])
                  for key, one in questions.items() if given.get(key) != one["answer"]]
         lines += drawn(name, wrong, len(questions), ["image", "question", "answer", "expected"])
