@@ -27,6 +27,10 @@ def words_of(text):
 
 
 def singular(word):
+    if len(word) < 4:
+        return word
+    if word == "buses":
+        return "bus"
     for end, other in (("ies", "y"), ("ches", "ch"), ("shes", "sh"), ("sses", "ss"), ("xes", "x"),
                        ("ss", "ss"), ("us", "us"), ("s", "")):
         if word.endswith(end) and len(word) > len(end) + 1:
