@@ -2,7 +2,7 @@
 """Scores answers to questions that have several accepted answers ("answers" in GQA's records).
 
 usage: data/prep/photos_answers.py QUESTIONS.json PREDICTIONS.json [ACCEPTED.json]
-Prints accuracy by kind of question. ACCEPTED.json gets the predictions with each accepted one in the
+Prints accuracy by kind of question, which is the last part of its key. ACCEPTED.json gets the predictions with each accepted one in the
 wording that `easyfirst score gqa` expects.
 
 A prediction is accepted if it is one of the answers, or a sentence with one of them as whole words
@@ -87,7 +87,7 @@ def main():
         given = {one["questionId"]: one["prediction"] for one in changed}
         counts = collections.defaultdict(lambda: [0, 0])
         for key, record in questions.items():
-            for group in ("all", record["types"]["detailed"]):
+            for group in ("all", key.rsplit("-", 1)[-1]):
                 counts[group][0] += given.get(key) == record["answer"]
                 counts[group][1] += 1
         for group, (right, count) in sorted(counts.items()):

@@ -33,8 +33,8 @@ RESERVED = ("imageio", "scipy", "python3-skimage", "python-skimage-doc", "python
             "python-matplotlib-data", "budgie-control-center-data", "mate-user-admin",
             "cinnamon-common")
 # GQA's types by kind: structural, semantic, detailed.
-TYPES = {"subject": ("query", "cat", "photoSubject"), "present": ("verify", "obj", "photoPresent"),
-         "absent": ("verify", "obj", "photoAbsent"), "color": ("query", "attr", "photoColor"),
+TYPES = {"subject": ("query", "cat", "photoSubject"), "present": ("verify", "obj", "photoExist"),
+         "absent": ("verify", "obj", "photoExist"), "color": ("query", "attr", "photoColor"),
          "number": ("query", "attr", "photoNumber"), "place": ("query", "rel", "photoPlace"),
          "use": ("query", "attr", "photoUse"), "clothing": ("query", "attr", "photoClothing")}
 
@@ -135,11 +135,24 @@ def questions_make(rows, photographs):
         if row["id"] in photographs:
             structural, semantic, detailed = TYPES[row["kind"]]
             answers = row["answers"].split("|")
-            questions[f"{row['id']}-{row['kind']}"] = {
+            key = f"{row['id']}-{row['kind']}"
+            questions[key] = {
                 "question": row["question"], "imageId": row["id"], "answer": answers[0],
-                "answers": answers, "isBalanced": True, "types":
-                {"structural": structural, "semantic": semantic, "detailed": detailed}}
+                "answers": answers, "fullAnswer": "", "isBalanced": True, "types":
+                {"structural": structural, "semantic": semantic, "detailed": detailed},
+                "groups": {"global": detailed if structural == "query" else None, "local": None},
+                "semantic": [], "semanticStr": "", "equivalent": [key], "entailed": [],
+                "annotations": {"question": {}, "answer": {}, "fullAnswer": {}}}
     return questions
+
+
+def choices_make(questions):
+    """The accepted answers of all questions of a type; yes and no."""
+    of_type = collections.defaultdict(set)
+    for record in questions.values():
+        of_type[record["types"]["detailed"]].update(record["answers"])
+    return {key: {"valid": valid, "plausible": valid} for key, record in questions.items()
+            for valid in [sorted(of_type[record["types"]["detailed"]])]}
 
 
 def main():
@@ -158,8 +171,7 @@ def main():
         with open(os.path.join(options.out, "images", f"{name}.jpg"), "wb") as file:
             file.write(data)
     questions = questions_make(rows, photographs)
-    choices = {key: {"valid": ["yes", "no"]} for key, record in questions.items()
-               if record["answers"][0] in ("yes", "no")}
+    choices = choices_make(questions)
     for name, value in (("questions", questions), ("choices", choices)):
         with open(os.path.join(options.out, "gqa", f"photos_{name}.json"), "w",
                   encoding="utf-8") as file:
