@@ -32,6 +32,7 @@ from photo_questions import Questions, conversation
 GRID, CHANNELS = 7, 1280
 LOWEST, HIGHEST = 0.4, 0.95  # probabilities of the classes
 GROWING = 40, 160  # channels
+BACKGROUNDS = 600  # images at most
 
 
 def files_below(folder):
@@ -74,8 +75,9 @@ class Maker:
             out[row, best] = whole[row, best]
         return out
 
-    def make(self, classes):
-        """Maps of the classes, one each, and the probabilities reached."""
+    def make(self, classes, tries=4):
+        """Maps of the classes, one each, and the probabilities reached. Where the drawn channels do not
+        suffice, others are drawn."""
         rng, count = self.rng, len(classes)
         start = torch.stack([self.backgrounds[rng.randrange(len(self.backgrounds))].float()
                              for _ in range(count)])
@@ -95,7 +97,13 @@ class Maker:
             enough = reached >= wanted
             high, low = torch.where(enough, middle, high), torch.where(enough, low, middle)
         maps = (base + push * high[:, None, None]).clamp(0, 6)
-        return maps, self.classifier.probabilities(maps)
+        probabilities = self.classifier.probabilities(maps)
+        missed = torch.nonzero(probabilities[torch.arange(count), index] < LOWEST).flatten()
+        if len(missed) and tries:
+            again = self.make([classes[row] for row in missed], tries - 1)
+            maps, probabilities = maps.clone(), probabilities.clone()
+            maps[missed], probabilities[missed] = again
+        return maps, probabilities
 
 
 def statistics(title, maps):
@@ -170,7 +178,7 @@ def main():
     rng.shuffle(paths)
     if not paths:
         sys.exit(f"class_features.py: {options.images}: no images")
-    backgrounds = features_read(classifier, paths[:1000])
+    backgrounds = features_read(classifier, paths[:BACKGROUNDS])
     statistics("backgrounds", backgrounds)
     maker, questions = Maker(classifier, backgrounds, rng), Questions(names, options.seed)
     order = [number for number in range(len(names)) for _ in range(options.number)]

