@@ -16,7 +16,7 @@ import sys
 FOLDER = os.path.dirname(os.path.abspath(__file__))
 SUBJECTS = {
     "existence": ("exist", "existKind", "existChoose", "verifyThisYes", "verifyThisNo",
-                  "categoryThisChoose", "photoPresent", "photoAbsent"),
+                  "categoryThisChoose", "photoExist"),
     "naming": ("categoryThis", "categoryName", "colorName", "placeName", "placeNothing", "relName",
                "photoSubject"),
     "kind": ("kindOf", "kindChoose"),
