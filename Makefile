@@ -102,7 +102,7 @@ PUBLIC  := $(if $(SANITIZE)$(EMULATED),,$(BUILD)/libeasyfirst.so.$(VERSION) $(BU
 PUBLIC_RUNPATH := -Wl,--enable-new-dtags,-rpath,'$$ORIGIN:$$ORIGIN/easyfirst:$$ORIGIN/../easyfirst'
 # Of the program's own functions the CUDA library has copies: those few that it calls.
 GPU_LIB := $(if $(CUDA_SRC),$(BUILD)/libeasyfirst-cuda.so)
-GPU_OBJ := $(CUDA_SRC:%.cu=$(BUILD)/%.cu.o) $(BUILD)/kernels/error.pic.o $(BUILD)/kernels/clean_text.pic.o $(BUILD)/kernels/tensor.pic.o
+GPU_OBJ := $(CUDA_SRC:%.cu=$(BUILD)/%.cu.o) $(BUILD)/kernels/error.pic.o $(BUILD)/kernels/clean_text.pic.o $(BUILD)/kernels/tensor.pic.o $(BUILD)/kernels/int8.pic.o
 # Where programs look for it: beside themselves, and where `make install` and `make dist` put it.
 RUNPATH := -Wl,--enable-new-dtags,-rpath,'$$ORIGIN:$$ORIGIN/..:$$ORIGIN/../lib/easyfirst:$$ORIGIN/../lib'
 TESTBIN := $(TESTS:%=$(BUILD)/tests/%)
@@ -264,7 +264,7 @@ test: deps ## set up what is missing, build, run every test
 
 # The tests of what a GPU computes run twice: on the CPU, and with the CUDA kernels emulated there. A
 # sanitizer does not know the emulator's stacks: its build leaves them out.
-GPU_TESTS := $(call tests_of,test_ops test_linear test_attention test_backward test_train_ops test_optimizer test_muon \
+GPU_TESTS := $(call tests_of,test_ops test_linear test_int8 test_attention test_backward test_train_ops test_optimizer test_muon \
              test_stack test_models test_variants test_gradients test_replay test_segment test_devices)
 EMU_TESTS := $(if $(SANITIZE)$(EMULATED),,$(GPU_TESTS:%=$(BUILD)/emulated/tests/%))
 

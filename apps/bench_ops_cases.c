@@ -100,7 +100,7 @@ static int take_packed(OpWork *w, int64_t n, int64_t k, bool vocabulary, Error *
     w->w = tensor_2d(NULL, w->compute, n, k);
     w->bytes += (double)plain;
     if (w->planning) {
-        w->host_bytes += plain + pack_size(w->device, n, k, w->compute, vocabulary);
+        w->host_bytes += plain + pack_size(w->device, n, k, w->compute, w->compute, vocabulary);
         return 0;
     }
     void *values, *whole = malloc(plain);

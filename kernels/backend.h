@@ -32,7 +32,8 @@ typedef struct Backend {
     int (*pack_weight)(Device *, struct Packed **, const Tensor *pieces, int count, Dtype compute,
                        bool vocabulary, const PackProgress *, Error *);
     void (*packed_free)(Device *, struct Packed *);
-    size_t (*pack_size)(Device *, int64_t rows, int64_t columns, Dtype compute, bool vocabulary);
+    size_t (*pack_size)(Device *, int64_t rows, int64_t columns, Dtype stored, Dtype compute,
+                        bool vocabulary);
 
     OP_LIST(BACKEND_ENTRY)
 } Backend;
@@ -53,7 +54,8 @@ struct Device {
 struct Packed {
     int64_t rows, columns, chunk_rows;
     size_t chunk_bytes, bytes;
-    Dtype dtype; /* of the packed values, and of the inputs they are multiplied with */
+    Dtype dtype;  /* of the inputs they are multiplied with, and of the values without scales */
+    float *scale; /* [rows], on the device: the values are i8, each row with its scale; else NULL */
     void *data;
     void *layout; /* the backend's description of a chunk */
 };

@@ -139,7 +139,8 @@ DeviceCounters device_counters(const Device *device) {
 }
 
 Dtype device_compute_dtype(const Device *device, Dtype weights) {
-    return weights == DTYPE_BF16 && device->bf16 ? DTYPE_BF16 : DTYPE_F32;
+    bool half = weights == DTYPE_BF16 || weights == DTYPE_I8;
+    return half && device->bf16 ? DTYPE_BF16 : DTYPE_F32;
 }
 
 int device_alloc(Device *device, void **memory, size_t bytes, Error *err) {

@@ -65,7 +65,7 @@ typedef struct DeviceCounters {
 } DeviceCounters;
 DeviceCounters device_counters(const Device *device);
 
-/* The compute type for weights of a type: bf16 for bf16 weights where the device supports it, else
+/* The compute type for weights of a type: bf16 for bf16 and i8 weights where the device supports it, else
  * f32. Accumulation is f32 in both. */
 Dtype device_compute_dtype(const Device *device, Dtype weights);
 

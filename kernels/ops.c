@@ -26,6 +26,7 @@ enum {
     I32 = 1u << DTYPE_I32,
     COMPUTE = F32 | BF16,
     FLOATS = F32 | BF16 | F16,
+    WEIGHTS = FLOATS | 1u << DTYPE_I8, /* i8 with scales */
 };
 
 enum {
@@ -94,6 +95,8 @@ static int check(const char *op, const Want *wants, size_t count, Error *err) {
             return error_set(err, "%s: %s is missing", op, want->name);
         }
         TRY(check_type(op, want->name, t, want->types, err));
+        if (t.dtype == DTYPE_I8 && !t.scale)
+            return error_set(err, "%s: %s is i8 without scales", op, want->name);
         bool vector = want->flags & VECTOR;
         bool right = t.ndim == (vector ? 1 : 2) && t.shape[0] >= 0 && (vector || t.shape[1] >= 1) &&
                      (want->rows == ANY || t.shape[0] == want->rows) &&
@@ -349,7 +352,7 @@ int gather_forward(Device *device, Tensor y, const GatherTerm *terms, int count,
     if (count < 1 || !terms)
         return error_set(err, "%s: %d terms, expected at least one", op, count);
     for (int i = 0; i < count; i++)
-        CHECK(op, {"table", terms[i].table, FLOATS, ANY, y.shape[1], 0},
+        CHECK(op, {"table", terms[i].table, WEIGHTS, ANY, y.shape[1], 0},
               {"index", terms[i].index, I32, y.shape[0], 0, VECTOR});
     FORWARD(device, gather_forward, y.shape[0] == 0, y, terms, count, err);
 }
@@ -521,7 +524,7 @@ int pack_weight(Device *device, struct Packed **packed, const Tensor *pieces, in
     for (int i = 0; i < count; i++) {
         char name[32];
         snprintf(name, sizeof name, "piece %d", i);
-        CHECK(op, {name, pieces[i], FLOATS, ANY, i ? pieces[0].shape[1] : ANY, SLICE});
+        CHECK(op, {name, pieces[i], WEIGHTS, ANY, i ? pieces[0].shape[1] : ANY, SLICE});
         rows += pieces[i].shape[0];
     }
     if (rows < 1) return error_set(err, "%s: the pieces have no rows", op);
@@ -536,8 +539,9 @@ size_t packed_bytes(const struct Packed *packed) {
     return packed ? packed->bytes : 0;
 }
 
-size_t pack_size(Device *device, int64_t rows, int64_t columns, Dtype compute, bool vocabulary) {
+size_t pack_size(Device *device, int64_t rows, int64_t columns, Dtype stored, Dtype compute,
+                 bool vocabulary) {
     if (!device->backend->pack_size || rows < 1 || columns < 1) return 0;
     if (compute != DTYPE_F32 && !(compute == DTYPE_BF16 && device->bf16)) return 0;
-    return device->backend->pack_size(device, rows, columns, compute, vocabulary);
+    return device->backend->pack_size(device, rows, columns, stored, compute, vocabulary);
 }

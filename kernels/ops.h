@@ -103,7 +103,7 @@ int attention_backward(Device *device, Tensor dq, Tensor dk, Tensor dv, Tensor d
 
 /* One term of a gather: row t adds table[index[t]], or nothing where index[t] is negative. */
 typedef struct GatherTerm {
-    Tensor table; /* [R, D], f32, bf16 or f16 */
+    Tensor table; /* [R, D], f32, bf16, f16, or i8 with scales */
     Tensor index; /* [T] i32, every value below R */
 } GatherTerm;
 
@@ -197,16 +197,21 @@ typedef struct PackProgress {
     void *user;
 } PackProgress;
 
-/* Packs the rows of `pieces` (each [Ni, K], any float type, host memory or the device's), stacked,
- * for linear_forward with inputs of type `compute`; `vocabulary` packs in the chunks that
- * vocab_propose walks. The pack is a copy: matmuls do not need the pieces afterwards. `progress`
- * may be NULL. */
+/* Packs the rows of `pieces` (each [Ni, K], any float type, or i8 with scales; host memory or the
+ * device's, scales always the host's), stacked, for linear_forward with inputs of type `compute`;
+ * `vocabulary` packs in the chunks that vocab_propose walks. The pack is a copy: matmuls do not
+ * need the pieces afterwards. `progress` may be NULL.
+ *
+ * If all pieces are i8, the pack is i8 too. A matmul then dequantizes some rows at a time into the
+ * compute type; or, where the device multiplies i8 faster and `compute` is bf16, each row of x is
+ * quantized as well (kernels/NOTES.md). */
 int pack_weight(Device *device, struct Packed **packed, const Tensor *pieces, int count,
                 Dtype compute, bool vocabulary, const PackProgress *progress, Error *err);
 void packed_free(Device *device, struct Packed *packed); /* NULL is allowed */
 size_t packed_bytes(const struct Packed *packed);
 
-/* The bytes that pack_weight would allocate. */
-size_t pack_size(Device *device, int64_t rows, int64_t columns, Dtype compute, bool vocabulary);
+/* The bytes that pack_weight would allocate for pieces of type `stored`. */
+size_t pack_size(Device *device, int64_t rows, int64_t columns, Dtype stored, Dtype compute,
+                 bool vocabulary);
 
 #endif

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "kernels/int8.h"
 #include "kernels/params_private.h"
 #include "kernels/random.h"
 
@@ -136,16 +137,24 @@ static bool shapes_agree(const Param *p, const Tensor *t) {
     return j == t->ndim;
 }
 
+/* Whether the scales of an i8 value are of the parameter's rows. */
+static bool int8_fits(const Param *p, const Tensor *t) {
+    return p->role != PARAM_VECTOR && p->ndim > 1 && t->ndim > 1 && t->shape[0] == p->shape[0];
+}
+
 int params_set(Param *param, Tensor value, Error *err) {
     char want[128], got[128];
     shape_text(want, sizeof want, param->ndim, param->shape);
     shape_text(got, sizeof got, value.ndim, value.shape);
     if (!shapes_agree(param, &value))
         return error_set(err, "%s: shape found %s, expected %s", param->name, got, want);
-    if (!dtype_is_float(value.dtype))
-        return error_set(err, "%s: type found %s, expected f32, f16 or bf16", param->name,
-                         dtype_name(value.dtype));
+    if (value.dtype == DTYPE_I8 && value.scale && !int8_fits(param, &value))
+        return error_set(err, "%s: i8 of shape %s, expected a float type for it", param->name, got);
+    if (!dtype_is_float(value.dtype) && !value.scale)
+        return error_set(err, "%s: type found %s, expected f32, f16, bf16, or i8 with scales",
+                         param->name, dtype_name(value.dtype));
     param->value = tensor_nd(value.data, value.dtype, param->ndim, param->shape);
+    param->value.scale = value.scale;
     param->present = true;
     return 0;
 }
@@ -213,7 +222,7 @@ static void initialise_part(const Param *p, uint64_t seed, int64_t first, int n)
 void params_initialise(Params *params, uint64_t seed) {
     for (int i = 0; i < params->count; i++) {
         const Param *p = &params->items[i];
-        int64_t n = param_elements(p);
+        int64_t n = p->value.scale ? 0 : param_elements(p); /* i8 is never allocated here */
 #pragma omp parallel for schedule(static) if (n > 16 * INIT_PART)
         for (int64_t first = 0; first < n; first += INIT_PART)
             initialise_part(p, seed, first, n - first < INIT_PART ? (int)(n - first) : INIT_PART);
@@ -300,6 +309,7 @@ static int prepare_matrix(Params *params, int first, ParamsRelease release, void
         if (!q->present) return error_set(err, "%s: no values to prepare", q->name);
         pieces[i - first] =
             tensor_2d(q->value.data, q->value.dtype, param_rows(q), param_columns(q));
+        pieces[i - first].scale = q->value.scale;
         rows += param_rows(q);
     }
     Packing packing = {params, first, end, release, user};
@@ -323,9 +333,13 @@ static Tensor *looked_up(const Param *p) {
 static size_t table_bytes(const Params *params) {
     size_t total = 0;
     if (device_kind(params->device) == DEVICE_CPU) return 0;
-    for (int i = 0; i < params->count; i++)
-        if (looked_up(&params->items[i]))
-            total = params_aligned(total) + tensor_bytes(params->items[i].value);
+    for (int i = 0; i < params->count; i++) {
+        if (!looked_up(&params->items[i])) continue;
+        Tensor value = params->items[i].value;
+        size_t scales = tensor_stored_bytes(value) - tensor_bytes(value);
+        total = params_aligned(total) + tensor_bytes(value);
+        if (scales) total = params_aligned(total) + scales;
+    }
     return total;
 }
 
@@ -337,11 +351,19 @@ static int prepare_tables(Params *params, Error *err) {
         Tensor *slot = looked_up(p);
         if (!slot) continue;
         *slot = tensor_2d(p->value.data, p->value.dtype, param_rows(p), param_columns(p));
+        slot->scale = p->value.scale;
         if (!total) continue;
         used = params_aligned(used);
         slot->data = (char *)params->plain + used;
         used += tensor_bytes(*slot);
         TRY(device_upload(params->device, slot->data, p->value.data, tensor_bytes(*slot), err));
+        if (!slot->scale) continue;
+        used = params_aligned(used);
+        size_t bytes = (size_t)slot->shape[0] * sizeof(float);
+        slot->scale = (const float *)((char *)params->plain + used);
+        TRY(device_upload(params->device, (char *)params->plain + used, p->value.scale, bytes,
+                          err));
+        used += bytes;
     }
     return 0;
 }
@@ -368,8 +390,7 @@ int64_t params_count(const Params *params) {
 
 size_t params_stored_bytes(const Params *params) {
     size_t n = 0;
-    for (int i = 0; i < params->count; i++)
-        n += (size_t)param_elements(&params->items[i]) * dtype_size(params->items[i].value.dtype);
+    for (int i = 0; i < params->count; i++) n += tensor_stored_bytes(params->items[i].value);
     return n;
 }
 
@@ -380,9 +401,13 @@ size_t params_prepared_bytes(const Params *params, Dtype compute) {
         if (p->idle || !param_leads(params, i)) continue;
         if (p->role != PARAM_MATRIX && p->role != PARAM_VOCABULARY) continue;
         int64_t rows = 0;
-        for (int j = i; j < params_group_end(params, i); j++) rows += param_rows(&params->items[j]);
-        n +=
-            pack_size(params->device, rows, param_columns(p), compute, p->role == PARAM_VOCABULARY);
+        Dtype stored = DTYPE_I8; /* of all its members, or any other */
+        for (int j = i; j < params_group_end(params, i); j++) {
+            rows += param_rows(&params->items[j]);
+            if (params->items[j].value.dtype != DTYPE_I8) stored = compute;
+        }
+        n += pack_size(params->device, rows, param_columns(p), stored, compute,
+                       p->role == PARAM_VOCABULARY);
     }
     return n;
 }

@@ -116,7 +116,7 @@ void params_mark_hidden(Params *params, int first);
 Param *params_find(Params *params, const char *name);
 
 /* Gives a parameter its values: `value` must have the shape declared (up to a leading or trailing
- * dimension of 1) and a float type, and stay valid until params_prepare, or, for PARAM_TABLE and
+ * dimension of 1) and a float type, or be i8 with scales (all but vectors), and stay valid until params_prepare, or, for PARAM_TABLE and
  * PARAM_VOCABULARY, as long as the table. */
 int params_set(Param *param, Tensor value, Error *err);
 

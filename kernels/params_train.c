@@ -1,4 +1,5 @@
 /* Parameters in training: one flat table for all trainable ones (params.h). */
+#include "kernels/int8.h"
 #include "kernels/params_private.h"
 
 #include <stdlib.h>
@@ -20,21 +21,20 @@ void params_freeze(Params *params, bool frozen) {
 
 /* ---- Host values to the device and back, in another type. ---- */
 
-static int upload_as(Device *device, void *to, Dtype to_dtype, const void *from, Dtype from_dtype,
-                     int64_t n, Error *err) {
-    if (to_dtype == from_dtype)
-        return device_upload(device, to, from, (size_t)n * dtype_size(to_dtype), err);
-    size_t to_size = dtype_size(to_dtype), from_size = dtype_size(from_dtype);
+static int upload_as(Device *device, void *to, Dtype to_dtype, Tensor from, Error *err) {
+    int64_t n = tensor_count(from);
+    if (to_dtype == from.dtype)
+        return device_upload(device, to, from.data, (size_t)n * dtype_size(to_dtype), err);
+    size_t to_size = dtype_size(to_dtype);
     int64_t most = n < PIECE ? n : PIECE;
     void *piece = malloc((size_t)most * to_size);
     if (!piece) return error_set(err, "out of memory: %lld values to convert", (long long)most);
     int status = 0;
     for (int64_t i = 0; i < n && status == 0; i += most) {
-        size_t here = (size_t)(n - i < most ? n - i : most);
-        values_convert(piece, to_dtype, (const char *)from + (size_t)i * from_size, from_dtype,
-                       here);
-        status =
-            device_upload(device, (char *)to + (size_t)i * to_size, piece, here * to_size, err);
+        int64_t here = n - i < most ? n - i : most;
+        tensor_values(piece, to_dtype, from, i, here);
+        status = device_upload(device, (char *)to + (size_t)i * to_size, piece,
+                               (size_t)here * to_size, err);
     }
     free(piece);
     return status;
@@ -63,7 +63,7 @@ static int download_as(Device *device, void *to, Dtype to_dtype, const float *fr
 static int upload_value(Device *device, void *to, Dtype dtype, const Param *p, Error *err) {
     int64_t n = param_elements(p);
     if (!p->present) return device_clear(device, to, (size_t)n * dtype_size(dtype), err);
-    return upload_as(device, to, dtype, p->value.data, p->value.dtype, n, err);
+    return upload_as(device, to, dtype, p->value, err);
 }
 
 /* ---- Trainable parameters. ---- */
@@ -162,7 +162,8 @@ static int place_trainable(Params *params, Error *err) {
     return 0;
 }
 
-/* The values are in the masters now. Their type is kept: checkpoints are written in it. */
+/* The values are in the masters now. Their type is kept: checkpoints are written in it, except that
+ * i8 becomes bf16, since an update is far smaller than the step between two integers. */
 static void forget_given(Params *params) {
     bool needed = false;
     for (int i = 0; i < params->count; i++) {
@@ -170,7 +171,8 @@ static void forget_given(Params *params) {
         const char *data = p->value.data, *block = params->block;
         if (p->trainable) {
             if (!p->present) p->value = tensor_nd(NULL, DTYPE_F32, p->ndim, p->shape);
-            p->value.data = NULL;
+            if (p->value.dtype == DTYPE_I8) p->value.dtype = DTYPE_BF16;
+            p->value.data = NULL, p->value.scale = NULL;
             p->present = true;
         } else if (block && data >= block && data < block + params->block_size + PARAMS_ALIGNMENT) {
             needed = true;
@@ -188,9 +190,10 @@ static bool needs_rows(const Params *params, int i) {
     return !p->trainable && !p->idle && p->role != PARAM_VECTOR && param_leads(params, i);
 }
 
-/* Gather reads tables of any type; matmuls need the compute type. */
+/* Gather reads tables of any type; matmuls need the compute type. What is i8 is dequantized. */
 static Dtype plain_type(const Param *p, Dtype compute) {
-    return p->role == PARAM_TABLE && p->present ? p->value.dtype : compute;
+    return p->role == PARAM_TABLE && p->present && p->value.dtype != DTYPE_I8 ? p->value.dtype
+                                                                              : compute;
 }
 
 /* Whether operations can use a group in place on the device: contiguous rows of the right type. */
@@ -308,10 +311,7 @@ int params_fetch_part(const Params *params, const Param *param, int64_t first, i
         return download_as(params->device, host, dtype, params->master + param->offset + first,
                            count, err);
     if (param->present)
-        values_convert(host, dtype,
-                       (const char *)param->value.data +
-                           (size_t)first * dtype_size(param->value.dtype),
-                       param->value.dtype, (size_t)count);
+        tensor_values(host, dtype, param->value, first, count);
     else
         memset(host, 0, (size_t)count * dtype_size(dtype));
     return 0;
@@ -325,10 +325,10 @@ int params_store(Params *params, const Param *param, const float *host, Error *e
     if (param->offset < 0)
         return error_set(err, "%s: is not being trained, its values stay as they are", param->name);
     int64_t n = param_elements(param), at = param->offset;
-    TRY(upload_as(params->device, params->master + at, DTYPE_F32, host, DTYPE_F32, n, err));
+    Tensor values = tensor_1d((float *)(uintptr_t)host, DTYPE_F32, n);
+    TRY(upload_as(params->device, params->master + at, DTYPE_F32, values, err));
     if (!params->working) return 0;
-    return upload_as(params->device, working_at(params, at), params->compute, host, DTYPE_F32, n,
-                     err);
+    return upload_as(params->device, working_at(params, at), params->compute, values, err);
 }
 
 int64_t params_trainable_count(const Params *params) {

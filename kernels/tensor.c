@@ -46,6 +46,7 @@ Tensor tensor_2d(void *data, Dtype dtype, int64_t rows, int64_t columns) {
 Tensor tensor_rows(Tensor t, int64_t first, int64_t count) {
     t.data = (char *)t.data + (size_t)(first * t.ld) * dtype_size(t.dtype);
     t.shape[0] = count;
+    if (t.scale) t.scale += first;
     t.packed = NULL;
     t.grad = NULL;
     return t;

@@ -46,6 +46,8 @@ typedef struct Tensor {
     int ndim;
     int64_t shape[TENSOR_MAX_DIMS];
     int64_t ld;                  /* elements from one row to the next */
+    const float *scale;          /* weights of i8 only, one for each index of the first dimension: a
+                                    value is its integer times this */
     const struct Packed *packed; /* weights only: the same values in the device's layout */
     float *grad; /* weights in training only: their accumulated gradient, f32, of the weight's shape
                     without gaps; NULL: frozen */
@@ -61,7 +63,7 @@ Tensor tensor_1d(void *data, Dtype dtype, int64_t n);
 Tensor tensor_2d(void *data, Dtype dtype, int64_t rows, int64_t columns);
 Tensor tensor_nd(void *data, Dtype dtype, int ndim, const int64_t *shape);
 
-/* Rows [first, first + count) of a matrix, and columns likewise; views, nothing is copied. A view
+/* Rows [first, first + count) of a matrix, with their scales, and columns likewise; views, nothing is copied. A view
  * of a weight is of its plain values only, without pack and gradient. */
 Tensor tensor_rows(Tensor t, int64_t first, int64_t count);
 Tensor tensor_columns(Tensor t, int64_t first, int64_t count);

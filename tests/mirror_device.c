@@ -65,6 +65,13 @@ static void add(Moved *m, Tensor *t, bool written) {
     m->host[m->tensors] = t->data;
     m->tensor[m->tensors++] = t;
     add_range(m, r);
+    if (!t->scale) return;
+    char *scales = (char *)(uintptr_t)t->scale;
+    add_range(m, (Range){.begin = scales, .end = scales + t->shape[0] * (int64_t)sizeof(float)});
+}
+
+static bool in_range(const Range *r, const void *at) {
+    return (const char *)at >= r->begin && (const char *)at < r->end;
 }
 
 /* The margins are 0xff, NaN in every floating type. */
@@ -84,12 +91,16 @@ static void send_range(Device *device, Range *r) {
 
 static void send(Moved *m) {
     for (int i = 0; i < m->count; i++) send_range(m->device, &m->range[i]);
-    for (int t = 0; t < m->tensors; t++)
+    for (int t = 0; t < m->tensors; t++) {
+        const char *scales = (const char *)m->tensor[t]->scale;
         for (int i = 0; i < m->count; i++) {
             const Range *r = &m->range[i];
-            if (m->host[t] < r->begin || m->host[t] >= r->end) continue;
-            m->tensor[t]->data = (char *)r->memory + r->before + (m->host[t] - r->begin);
+            char *image = (char *)r->memory + r->before;
+            if (in_range(r, m->host[t])) m->tensor[t]->data = image + (m->host[t] - r->begin);
+            if (in_range(r, scales))
+                m->tensor[t]->scale = (const float *)(image + (scales - r->begin));
         }
+    }
 }
 
 static void check_unwritten(const char *op, const Range *r, const char *now, size_t from, size_t to,
@@ -190,9 +201,9 @@ static void mirror_packed_free(Device *device, struct Packed *packed) {
     device->backend = &mirror.backend;
 }
 
-static size_t mirror_pack_size(Device *device, int64_t rows, int64_t columns, Dtype compute,
-                               bool vocabulary) {
-    return mirror.gpu->pack_size(device, rows, columns, compute, vocabulary);
+static size_t mirror_pack_size(Device *device, int64_t rows, int64_t columns, Dtype stored,
+                               Dtype compute, bool vocabulary) {
+    return mirror.gpu->pack_size(device, rows, columns, stored, compute, vocabulary);
 }
 
 /* ---- Operations. ---- */

@@ -49,26 +49,27 @@ static int cpu_clear(Device *device, void *memory, size_t bytes, Error *err) {
     return 0;
 }
 
-int cpu_workspace(Device *device, void **memory, size_t bytes, Error *err) {
-    CpuState *state = cpu_state(device);
-    if (bytes > state->workspace_size) {
-        free(state->workspace); /* first, so that both never exist at once */
-        state->workspace = NULL;
-        state->workspace_size = 0;
-        void *taken = NULL;
-        TRY(cpu_alloc(device, &taken, bytes, err));
-        state->workspace = taken;
-        state->workspace_size = bytes;
+int cpu_memory(Device *device, CpuMemory *held, void **memory, size_t bytes, Error *err) {
+    if (bytes > held->size) {
+        free(held->data); /* first, so that both never exist at once */
+        *held = (CpuMemory){0};
+        TRY(cpu_alloc(device, &held->data, bytes, err));
+        held->size = bytes;
     }
-    *memory = state->workspace;
+    *memory = held->data;
     return 0;
+}
+
+int cpu_workspace(Device *device, void **memory, size_t bytes, Error *err) {
+    return cpu_memory(device, &cpu_state(device)->workspace, memory, bytes, err);
 }
 
 static void cpu_close(Device *device) {
     CpuState *state = cpu_state(device);
     if (!state) return;
     matmul_close(state->matmul);
-    free(state->workspace);
+    free(state->workspace.data);
+    free(state->int8.data);
     free(state);
     device->state = NULL;
 }

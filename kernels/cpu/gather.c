@@ -13,12 +13,14 @@ int cpu_gather_forward(Device *device, Tensor y, const GatherTerm *terms, int co
     for (int64_t t = 0; t < rows; t++) {
         const void *row[TERMS_MAX];
         Dtype dtype[TERMS_MAX];
+        float scale[TERMS_MAX];
         for (int i = 0; i < count; i++) {
             int32_t index = ((const int32_t *)terms[i].index.data)[t];
             row[i] = index < 0 ? NULL : tensor_rows(terms[i].table, index, 1).data;
             dtype[i] = terms[i].table.dtype;
+            scale[i] = index < 0 || !terms[i].table.scale ? 1 : terms[i].table.scale[index];
         }
-        kernels->sum_rows(tensor_rows(y, t, 1).data, y.dtype, row, dtype, count, d);
+        kernels->sum_rows(tensor_rows(y, t, 1).data, y.dtype, row, dtype, scale, count, d);
     }
     return 0;
 }

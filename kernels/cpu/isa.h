@@ -61,9 +61,9 @@ typedef struct CpuKernels {
                           const void *x, Dtype x_dtype, const float *w, const float *b, float eps,
                           int64_t n);
     /* y[i] = sum of the rows that are not NULL, in their order; zeros if there is none. Any of f32,
-     * bf16 and f16. */
+     * bf16 and f16, or i8, whose values are multiplied by the row's scale. */
     void (*sum_rows)(void *y, Dtype y_dtype, const void *const *rows, const Dtype *dtypes,
-                     int count, int64_t n);
+                     const float *scales, int count, int64_t n);
     /* y[i] = mean of `rows` rows of x, which are ld elements apart; at least one. */
     void (*mean_rows)(void *y, Dtype y_dtype, const void *x, Dtype x_dtype, int64_t ld,
                       int64_t rows, int64_t n);
@@ -103,6 +103,16 @@ typedef struct CpuKernels {
     void (*vocab_scan)(VocabRow *row, const float *logits, const float *bias, int32_t first_id,
                        int64_t n, const VocabChoice *choice, uint64_t stream, int64_t index);
 
+    /* Quantizes x to integers from -127 to 127, plus 128, and returns the scale that multiplies
+     * them: the largest magnitude / 127, 0 for a row of zeros, NaN if a value is not finite. */
+    float (*quantize_row)(uint8_t *y, const void *x, Dtype x_dtype, int64_t n);
+    /* y = scale x; y is f32, bf16 or f16 */
+    void (*dequantize_row)(void *y, Dtype y_dtype, const int8_t *x, float scale, int64_t n);
+    /* y = act(x_scale w_scales (sums - zero) + bias), or += with `accumulate`; bias may be NULL. */
+    void (*int8_finish_row)(void *y, Dtype y_dtype, const int32_t *sums, const int32_t *zero,
+                            float x_scale, const float *w_scales, const float *bias,
+                            Activation activation, bool accumulate, int64_t n);
+
     /* v = scale exp(v - max) - even, in place, for v <= max. */
     void (*softmax_gradient_row)(float *v, float max, float scale, float even, int64_t n);
 } CpuKernels;
@@ -124,6 +134,9 @@ typedef struct CpuKernels {
     X(layernorm_backward_columns) \
     X(add_row)                    \
     X(vocab_scan)                 \
+    X(quantize_row)               \
+    X(dequantize_row)             \
+    X(int8_finish_row)            \
     X(softmax_gradient_row)
 
 /* The best set that this processor supports (name NULL), or the one of that name ("base", "avx2",

@@ -3,6 +3,8 @@
 
 int cpu_linear_rows(Device *device, Tensor y, Tensor x, Tensor w, Tensor b, int64_t first,
                     int64_t count, Activation activation, bool accumulate, Error *err) {
+    if (w.packed && w.packed->scale)
+        return cpu_int8_rows(device, y, x, w, b, first, count, activation, accumulate, err);
     MatmulTask task = {
         .m = x.shape[0],
         .n = count,

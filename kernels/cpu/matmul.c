@@ -146,7 +146,18 @@ static dnnl_status_t append_eltwise(dnnl_post_ops_t ops, dnnl_alg_kind_t kind, f
 #endif
 
 static dnnl_data_type_t data_type(Dtype dtype) {
-    return dtype == DTYPE_BF16 ? dnnl_bf16 : dnnl_f32;
+    switch (dtype) {
+    case DTYPE_BF16:
+        return dnnl_bf16;
+    case DTYPE_I8:
+        return dnnl_s8;
+    case DTYPE_U8:
+        return dnnl_u8;
+    case DTYPE_I32:
+        return dnnl_s32;
+    default:
+        return dnnl_f32;
+    }
 }
 
 /* oneDNN takes the number of threads from OpenMP, when it compiles and when it runs. It is set for
@@ -212,6 +223,11 @@ bool matmul_has_bf16(void) {
     return ((unsigned)dnnl_get_effective_cpu_isa() & want) == want;
 }
 
+bool matmul_has_int8(void) {
+    unsigned want = dnnl_cpu_isa_avx512_core_vnni;
+    return ((unsigned)dnnl_get_effective_cpu_isa() & want) == want;
+}
+
 /* ---- Describing a matmul to oneDNN. ---- */
 
 static dnnl_status_t attributes_create(dnnl_primitive_attr_t *attr, const Key *key) {
@@ -262,7 +278,8 @@ static dnnl_status_t describe(Matmul *matmul, dnnl_primitive_desc_t *pd, const K
     dnnl_primitive_attr_t attr = NULL;
     dnnl_dims_t w_dims = {key->k, key->n}, bias_dims = {1, key->n}, bias_strides = {key->n, 1};
 
-    dnnl_status_t s = matrix_describe(&x, key->m, key->k, key->dtype, key->x_ld, key->x_transposed);
+    Dtype x_dtype = key->dtype == DTYPE_I8 ? DTYPE_U8 : (Dtype)key->dtype;
+    dnnl_status_t s = matrix_describe(&x, key->m, key->k, x_dtype, key->x_ld, key->x_transposed);
     if (s == dnnl_success) {
         if (any_layout)
             s = desc_any(&w, 2, w_dims, data_type(key->dtype));
@@ -512,7 +529,8 @@ int matmul_layout_open(Matmul *matmul, MatmulLayout **layout, int64_t n, int64_t
     Key key;
     memset(&key, 0, sizeof key);
     key.m = LAYOUT_ROWS, key.n = n, key.k = k, key.x_ld = k, key.y_ld = n;
-    key.dtype = key.y_dtype = (uint8_t)dtype;
+    key.dtype = (uint8_t)dtype;
+    key.y_dtype = (uint8_t)(dtype == DTYPE_I8 ? DTYPE_I32 : dtype);
     MatmulLayout *l = calloc(1, sizeof *l);
     if (!l) return error_set(err, "out of memory: %zu bytes requested", sizeof *l);
     l->n = n, l->k = k, l->dtype = dtype;

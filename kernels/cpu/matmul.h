@@ -22,8 +22,10 @@ typedef struct MatmulLayout MatmulLayout; /* how a weight [n, k] lies in memory,
 int matmul_open(Matmul **matmul, int threads, Error *err);
 void matmul_close(Matmul *matmul); /* NULL is allowed */
 
-/* Whether this processor multiplies bf16 matrices in hardware. */
+/* Whether this processor multiplies bf16 matrices in hardware; and i8 ones, without saturating
+ * sums of pairs. */
 bool matmul_has_bf16(void);
+bool matmul_has_int8(void);
 
 /* The shape and the operands of one matmul. A matrix is stored by rows, `ld` elements apart. The
  * usual linear layer is x [m, k] and w [n, k]; with `x_transposed` x is stored as [k, m], with
@@ -34,7 +36,7 @@ bool matmul_has_bf16(void);
 typedef struct MatmulTask {
     int64_t m, n, k; /* all at least 1 */
 
-    Dtype dtype; /* of x and w: f32 or bf16 */
+    Dtype dtype; /* of x and w: f32 or bf16; i8: of w, with a layout, and x is u8 */
     const void *x;
     int64_t x_ld;
     bool x_transposed;
@@ -47,7 +49,7 @@ typedef struct MatmulTask {
     const float *bias; /* [n] or NULL */
 
     void *y;
-    Dtype y_dtype; /* that of x and w, or f32 */
+    Dtype y_dtype; /* that of x and w, or f32; i32 for i8 */
     int64_t y_ld;
     Activation activation;
     bool accumulate; /* y += instead of y = */

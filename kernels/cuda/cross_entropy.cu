@@ -285,10 +285,9 @@ static Tensor chunk_of(void *data, Dtype dtype, const Loss *l, int64_t rows, int
 
 static int chunk_logits(Device *device, const Loss *l, int64_t top, int64_t here, int64_t first,
                         int64_t count, Error *err) {
-    return cuda_matmul(device, chunk_of(l->logits, DTYPE_F32, l, here, count),
-                       operand(tensor_rows(l->x, top, here), false),
-                       weight_operand(l->w, first, count, true),
-                       l->b.data ? (const float *)l->b.data + first : NULL, false, err);
+    return cuda_matmul_weight(device, chunk_of(l->logits, DTYPE_F32, l, here, count),
+                              tensor_rows(l->x, top, here), l->w, first, count,
+                              l->b.data ? (const float *)l->b.data + first : NULL, false, err);
 }
 
 static int chunk_scan(Device *device, const Loss *l, int64_t top, int64_t here, int64_t first,

@@ -50,6 +50,8 @@ typedef struct CudaState {
     struct FusedAttention *fused; /* NULL: cuDNN is not available */
     char *workspace;              /* device memory, scratch of one operation at a time */
     size_t workspace_size;
+    char *dequantized; /* device memory, rows of one i8 weight at a time: pack.h */
+    size_t dequantized_size;
     char *staging; /* page-locked host memory for small results */
     size_t staging_size;
     HostCopy spans, offsets;
@@ -103,6 +105,9 @@ static inline void cuda_count_down(Device *device, size_t bytes) {
  * grows; growing waits for the work in progress and discards all recordings (replay.h). */
 int cuda_workspace(Device *device, void **memory, size_t bytes, Error *err);
 
+/* The same of another block of device memory in the state. */
+int cuda_grow(Device *device, char **held, size_t *size, void **memory, size_t bytes, Error *err);
+
 /* The same of page-locked host memory, for results. */
 int cuda_staging(Device *device, void **memory, size_t bytes, Error *err);
 
@@ -125,6 +130,7 @@ OP_LIST(CUDA_OPERATION)
 int cuda_pack_weight(Device *, struct Packed **, const Tensor *pieces, int count, Dtype compute,
                      bool vocabulary, const PackProgress *, Error *);
 void cuda_packed_free(Device *, struct Packed *);
-size_t cuda_pack_size(Device *, int64_t rows, int64_t columns, Dtype compute, bool vocabulary);
+size_t cuda_pack_size(Device *, int64_t rows, int64_t columns, Dtype stored, Dtype compute,
+                      bool vocabulary);
 
 #endif

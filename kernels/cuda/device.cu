@@ -119,20 +119,24 @@ static int cuda_wait(Device *device, Error *err) {
     return 0;
 }
 
-int cuda_workspace(Device *device, void **memory, size_t bytes, Error *err) {
-    CudaState *s = cuda_state(device);
-    if (bytes > s->workspace_size) {
+int cuda_grow(Device *device, char **held, size_t *size, void **memory, size_t bytes, Error *err) {
+    if (bytes > *size) {
         if (replay_recording(device))
             return error_set(err, "CUDA: the workspace would have to grow within a recording");
         replays_forget(device, false);
-        cuda_free(device, s->workspace);
-        s->workspace = NULL, s->workspace_size = 0;
+        cuda_free(device, *held);
+        *held = NULL, *size = 0;
         void *taken = NULL;
         TRY(cuda_alloc(device, &taken, bytes, err));
-        s->workspace = (char *)taken, s->workspace_size = bytes;
+        *held = (char *)taken, *size = bytes;
     }
-    *memory = s->workspace;
+    *memory = *held;
     return 0;
+}
+
+int cuda_workspace(Device *device, void **memory, size_t bytes, Error *err) {
+    CudaState *s = cuda_state(device);
+    return cuda_grow(device, &s->workspace, &s->workspace_size, memory, bytes, err);
 }
 
 int cuda_staging(Device *device, void **memory, size_t bytes, Error *err) {
@@ -183,6 +187,7 @@ static void cuda_close(Device *device) {
     free(s->spans.host), cudaFree(s->spans.device);
     free(s->offsets.host), cudaFree(s->offsets.device);
     cudaFree(s->workspace);
+    cudaFree(s->dequantized);
     cudaFreeHost(s->staging);
     ring_close(&s->ring);
     if (s->stream) cudaStreamDestroy(s->stream);

@@ -8,6 +8,7 @@ enum { TERMS_MAX = 16, GATHER_N = 4, GATHER_THREADS = 256 };
 struct GatherTable {
     const void *table;
     const int32_t *index;
+    const float *scale; /* of each row of i8 */
     Dtype dtype;
 };
 struct GatherTables {
@@ -19,11 +20,12 @@ struct GatherTables {
  * (-0). */
 template <typename T>
 static __device__ __forceinline__ void table_add(float (&sum)[GATHER_N], const void *table,
-                                                 int64_t at, int count, bool aligned, bool first) {
+                                                 int64_t at, int count, bool aligned, bool first,
+                                                 float scale = 1) {
     float v[GATHER_N];
     values_get(v, static_cast<const T *>(table) + at, count, aligned);
 #pragma unroll
-    for (int i = 0; i < GATHER_N; i++) sum[i] = first ? v[i] : sum[i] + v[i];
+    for (int i = 0; i < GATHER_N; i++) sum[i] = first ? v[i] * scale : sum[i] + v[i] * scale;
 }
 
 /* One block for each row of y and, in blockIdx.y, its next columns. Memory-bound: random rows of
@@ -44,6 +46,8 @@ __global__ void __launch_bounds__(GATHER_THREADS)
             table_add<float>(sum, term.table, at, d - first, aligned, none);
         else if (term.dtype == DTYPE_BF16)
             table_add<bf16>(sum, term.table, at, d - first, aligned, none);
+        else if (term.dtype == DTYPE_I8)
+            table_add<int8_t>(sum, term.table, at, d - first, aligned, none, term.scale[index]);
         else
             table_add<f16>(sum, term.table, at, d - first, aligned, none);
         none = false;
@@ -69,7 +73,7 @@ int cuda_gather_forward(Device *device, Tensor y, const GatherTerm *terms, int c
     tables.count = count;
     for (int i = 0; i < count; i++) {
         const GatherTable table = {terms[i].table.data, (const int32_t *)terms[i].index.data,
-                                   terms[i].table.dtype};
+                                   terms[i].table.scale, terms[i].table.dtype};
         tables.term[i] = table;
         aligned = aligned && values_aligned(terms[i].table, GATHER_N);
     }

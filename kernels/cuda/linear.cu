@@ -108,8 +108,7 @@ int cuda_linear_forward(Device *device, Tensor y, Tensor x, Tensor w, Tensor b,
     const bool bare = activation != ACTIVATION_NONE;
     const void *bias = NULL;
     if (!bare) TRY(bias_of_type(device, &bias, y, w, b, err));
-    TRY(cuda_matmul(device, y, operand(x, false), weight_operand(w, 0, w.shape[0], true), bias,
-                    accumulate, err));
+    TRY(cuda_matmul_weight(device, y, x, w, 0, w.shape[0], bias, accumulate, err));
     return bare ? bias_activation(device, y, (const float *)b.data, activation, err) : 0;
 }
 

@@ -10,6 +10,12 @@
 #include "kernels/cuda/pack.h"
 #include "kernels/cuda/replay.h"
 
+#include "kernels/cuda/values.cuh"
+
+extern "C" {
+#include "kernels/int8.h"
+}
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -19,6 +25,13 @@
 enum { PART = 1 << 10 }; /* several parts in a test */
 #else
 enum { PART = 8 << 20 };
+#endif
+
+/* What a matmul takes of an i8 weight at a time, and the rows of which that is a multiple. */
+#ifdef EASYFIRST_EMULATED
+enum { WEIGHT_ROWS_BYTES = 1 << 14, WEIGHT_ROWS_STEP = 16 };
+#else
+enum { WEIGHT_ROWS_BYTES = 32 << 20, WEIGHT_ROWS_STEP = 256 };
 #endif
 
 /* ---- The pack. ---- */
@@ -32,8 +45,8 @@ static int64_t row_distance(int64_t columns, Dtype dtype) {
     return (columns + step - 1) / step * step;
 }
 
-static size_t matrix_bytes(int64_t rows, int64_t columns, Dtype compute) {
-    return up_256((size_t)(rows * row_distance(columns, compute)) * dtype_size(compute));
+static size_t matrix_bytes(int64_t rows, int64_t columns, Dtype dtype) {
+    return up_256((size_t)(rows * row_distance(columns, dtype)) * dtype_size(dtype));
 }
 
 /* Logits and their bias are f32. */
@@ -41,10 +54,16 @@ static size_t bias_bytes(int64_t rows, Dtype compute, bool vocabulary) {
     return compute == DTYPE_BF16 && !vocabulary ? up_256((size_t)rows * dtype_size(compute)) : 0;
 }
 
-size_t cuda_pack_size(Device *device, int64_t rows, int64_t columns, Dtype compute,
+static size_t scale_bytes(int64_t rows, Dtype stored) {
+    return stored == DTYPE_I8 ? up_256((size_t)rows * sizeof(float)) : 0;
+}
+
+size_t cuda_pack_size(Device *device, int64_t rows, int64_t columns, Dtype stored, Dtype compute,
                       bool vocabulary) {
     (void)device;
-    return matrix_bytes(rows, columns, compute) + bias_bytes(rows, compute, vocabulary);
+    const Dtype dtype = stored == DTYPE_I8 ? DTYPE_I8 : compute;
+    return matrix_bytes(rows, columns, dtype) + bias_bytes(rows, compute, vocabulary) +
+           scale_bytes(rows, stored);
 }
 
 /* Recordings assume that a pack's bias is filled, which happens on its first use. A new pack may
@@ -57,9 +76,25 @@ void cuda_packed_free(Device *device, struct Packed *packed) {
     free(packed);
 }
 
-/* A pack without its values. */
+/* Rows that are dequantized at a time. */
+static int64_t dequantized_rows(int64_t rows, int64_t columns, Dtype compute) {
+    const int64_t row = row_distance(columns, compute) * (int64_t)dtype_size(compute);
+    const int64_t step = WEIGHT_ROWS_STEP, most = WEIGHT_ROWS_BYTES / row / step * step;
+    const int64_t fit = most < step ? step : most;
+    return rows < fit ? rows : fit;
+}
+
+/* The memory for them exists before any work is recorded. */
+static int dequantized_memory(Device *device, void **memory, int64_t rows, int64_t columns,
+                              Dtype compute, Error *err) {
+    CudaState *s = cuda_state(device);
+    return cuda_grow(device, &s->dequantized, &s->dequantized_size, memory,
+                     matrix_bytes(dequantized_rows(rows, columns, compute), columns, compute), err);
+}
+
+/* A pack without its values; `stored` is i8, or any other type. */
 static int packed_new(Device *device, struct Packed **packed, int64_t rows, int64_t columns,
-                      Dtype compute, bool vocabulary, Error *err) {
+                      Dtype stored, Dtype compute, bool vocabulary, Error *err) {
     struct Packed *p = (struct Packed *)calloc(1, sizeof *p);
     PackLayout *layout = (PackLayout *)calloc(1, sizeof *layout);
     if (p) p->layout = layout;
@@ -68,14 +103,20 @@ static int packed_new(Device *device, struct Packed **packed, int64_t rows, int6
         return error_set(err, "out of memory: %zu bytes requested", sizeof *p + sizeof *layout);
     }
     p->rows = p->chunk_rows = rows, p->columns = columns, p->dtype = compute;
-    p->chunk_bytes = matrix_bytes(rows, columns, compute);
-    p->bytes = cuda_pack_size(device, rows, columns, compute, vocabulary);
-    layout->ld = row_distance(columns, compute);
-    if (device->backend->alloc(device, &p->data, p->bytes, err) != 0) {
+    const Dtype dtype = stored == DTYPE_I8 ? stored : compute;
+    p->chunk_bytes = matrix_bytes(rows, columns, dtype);
+    p->bytes = cuda_pack_size(device, rows, columns, stored, compute, vocabulary);
+    layout->ld = row_distance(columns, dtype);
+    void *memory;
+    if (device->backend->alloc(device, &p->data, p->bytes, err) != 0 ||
+        (dtype == DTYPE_I8 &&
+         dequantized_memory(device, &memory, rows, columns, compute, err) != 0)) {
         cuda_packed_free(device, p);
         return -1;
     }
-    if (p->bytes > p->chunk_bytes) layout->bias = (char *)p->data + p->chunk_bytes;
+    char *after = (char *)p->data + p->chunk_bytes;
+    if (dtype == DTYPE_I8) p->scale = (float *)(after + bias_bytes(rows, compute, vocabulary));
+    if (bias_bytes(rows, compute, vocabulary)) layout->bias = after;
     *packed = p;
     return 0;
 }
@@ -207,13 +248,16 @@ static int piece_send(Loader *loader, Tensor to, Tensor piece, int64_t first, Er
 static int packed_fill(Device *device, struct Packed *p, const Tensor *pieces, int count,
                        const PackProgress *progress, Error *err) {
     Loader loader;
-    Tensor all = tensor_2d(p->data, p->dtype, p->rows, p->columns);
+    Tensor all = tensor_2d(p->data, p->scale ? DTYPE_I8 : p->dtype, p->rows, p->columns);
     all.ld = ((const PackLayout *)p->layout)->ld;
     int status = loader_open(&loader, device, pieces, count, progress, err);
     int64_t first = 0;
     for (int i = 0; status == 0 && i < count; i++) {
         const int64_t rows = pieces[i].shape[0];
-        if (rows)
+        if (rows && p->scale)
+            status = device->backend->upload(device, p->scale + first, pieces[i].scale,
+                                             (size_t)rows * sizeof(float), err);
+        if (rows && status == 0)
             status = piece_send(&loader, tensor_rows(all, first, rows), pieces[i], first, err);
         first += rows;
     }
@@ -225,16 +269,110 @@ static int packed_fill(Device *device, struct Packed *p, const Tensor *pieces, i
     return status;
 }
 
+/* A group that is i8 in part only, which no file of `easyfirst quantize` has: its i8 pieces, in host
+ * memory, are dequantized there. */
+static int pack_mixed(Device *device, struct Packed **packed, const Tensor *pieces, int count,
+                      Dtype compute, bool vocabulary, const PackProgress *progress, Error *err) {
+    enum { MOST = 64 };
+    Tensor plain[MOST];
+    if (count > MOST)
+        return error_set(err, "pack_weight: %d pieces of several types, expected at most %d", count,
+                         MOST);
+    int status = 0, made = 0;
+    for (; made < count && status == 0; made++) {
+        plain[made] = pieces[made];
+        if (pieces[made].dtype != DTYPE_I8) continue;
+        const int64_t rows = pieces[made].shape[0], columns = pieces[made].shape[1];
+        void *values = malloc(tensor_bytes(tensor_2d(NULL, compute, rows, columns)) + 1);
+        plain[made] = tensor_2d(values, compute, rows, columns);
+        if (values)
+            tensor_values(values, compute, pieces[made], 0, rows * columns);
+        else
+            status = error_set(err, "out of memory: a weight of %lld rows", (long long)rows);
+    }
+    if (status == 0)
+        status = cuda_pack_weight(device, packed, plain, count, compute, vocabulary, progress, err);
+    for (int i = 0; i < made; i++)
+        if (pieces[i].dtype == DTYPE_I8) free(plain[i].data);
+    return status;
+}
+
 int cuda_pack_weight(Device *device, struct Packed **packed, const Tensor *pieces, int count,
                      Dtype compute, bool vocabulary, const PackProgress *progress, Error *err) {
     int64_t rows = 0;
-    for (int i = 0; i < count; i++) rows += pieces[i].shape[0];
+    int quantized = 0;
+    for (int i = 0; i < count; i++) {
+        rows += pieces[i].shape[0];
+        quantized += pieces[i].dtype == DTYPE_I8;
+    }
+    if (quantized && quantized < count)
+        return pack_mixed(device, packed, pieces, count, compute, vocabulary, progress, err);
     struct Packed *p;
-    TRY(packed_new(device, &p, rows, pieces[0].shape[1], compute, vocabulary, err));
+    TRY(packed_new(device, &p, rows, pieces[0].shape[1], pieces[0].dtype, compute, vocabulary,
+                   err));
     if (packed_fill(device, p, pieces, count, progress, err) != 0) {
         cuda_packed_free(device, p);
         return -1;
     }
     *packed = p;
+    return 0;
+}
+
+/* ---- Weights of i8 in a matmul. ---- */
+
+enum { DEQUANTIZE_THREADS = 128 };
+
+/* Memory-bound: a value is read as 1 byte and written as 2 or 4. A thread has N adjacent ones, 16
+ * bytes of the result, of a row; rows of both are aligned. */
+template <typename Y>
+__global__ void __launch_bounds__(DEQUANTIZE_THREADS)
+    dequantize_kernel(Y *y, int64_t y_ld, const int8_t *x, int64_t x_ld, const float *scale,
+                      int64_t rows, int64_t columns) {
+    enum { N = 16 / sizeof(Y) };
+    const int64_t first = ((int64_t)blockIdx.x * DEQUANTIZE_THREADS + threadIdx.x) * N;
+    if (first >= columns) return;
+    for (int64_t r = blockIdx.y; r < rows; r += gridDim.y) {
+        float v[N];
+        const float factor = scale[r];
+        values_get(v, x + r * x_ld + first, columns - first, true);
+#pragma unroll
+        for (int i = 0; i < N; i++) v[i] *= factor;
+        values_put(y + r * y_ld + first, v, columns - first, true);
+    }
+}
+
+static int dequantize(Device *device, void *to, const struct Packed *p, int64_t first,
+                      int64_t count, Error *err) {
+    const int64_t x_ld = ((const PackLayout *)p->layout)->ld;
+    const int64_t y_ld = row_distance(p->columns, p->dtype), columns = p->columns;
+    const int8_t *from = (const int8_t *)p->data + first * x_ld;
+    const float *scale = p->scale + first;
+    const int64_t n = DEQUANTIZE_THREADS * 16 / (int64_t)dtype_size(p->dtype);
+    const dim3 grid(cuda_blocks(columns, n, INT32_MAX), cuda_blocks(count, 1, 65535));
+    WITH_TYPE(Y, p->dtype,
+              LAUNCH(device, dequantize_kernel<Y>, grid, DEQUANTIZE_THREADS, 0, err, (Y *)to, y_ld,
+                     from, x_ld, scale, count, columns));
+    return 0;
+}
+
+int cuda_matmul_weight(Device *device, Tensor y, Tensor x, Tensor w, int64_t first, int64_t count,
+                       const void *bias, bool accumulate, Error *err) {
+    const struct Packed *p = w.packed;
+    const Operand a = operand(x, false);
+    if (!p || !p->scale)
+        return cuda_matmul(device, y, a, weight_operand(w, first, count, true), bias, accumulate,
+                           err);
+    const int64_t most = dequantized_rows(p->rows, p->columns, p->dtype);
+    const int64_t ld = row_distance(p->columns, p->dtype);
+    void *rows;
+    TRY(dequantized_memory(device, &rows, p->rows, p->columns, p->dtype, err));
+    for (int64_t done = 0; done < count; done += most) {
+        const int64_t here = count - done < most ? count - done : most;
+        const size_t skip = (size_t)done * dtype_size(y.dtype);
+        const Operand b = {rows, p->dtype, here, p->columns, ld, true};
+        TRY(dequantize(device, rows, p, first + done, here, err));
+        TRY(cuda_matmul(device, tensor_columns(y, done, here), a, b,
+                        bias ? (const char *)bias + skip : NULL, accumulate, err));
+    }
     return 0;
 }

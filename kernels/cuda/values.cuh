@@ -21,6 +21,9 @@ static __device__ __forceinline__ float to_f32(bf16 v) {
 static __device__ __forceinline__ float to_f32(f16 v) {
     return __half2float(v);
 }
+static __device__ __forceinline__ float to_f32(int8_t v) {
+    return (float)v;
+}
 static __device__ __forceinline__ void from_f32(float *to, float v) {
     *to = v;
 }

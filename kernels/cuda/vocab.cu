@@ -290,9 +290,8 @@ static int proposal_scan(Device *device, const Proposal *p, Tensor x, Tensor w, 
     const int64_t here = smaller(p->rows - top, p->block);
     Tensor y = tensor_2d(p->logits, DTYPE_F32, here, count);
     y.ld = p->chunk;
-    TRY(cuda_matmul(device, y, operand(tensor_rows(x, top, here), false),
-                    weight_operand(w, first, count, true),
-                    b.data ? (const float *)b.data + first : NULL, false, err));
+    TRY(cuda_matmul_weight(device, y, tensor_rows(x, top, here), w, first, count,
+                           b.data ? (const float *)b.data + first : NULL, false, err));
     Scan s = {};
     s.logits = p->logits, s.ld = p->chunk;
     s.first = (int32_t)first, s.count = (int32_t)count, s.banned = choice->banned;

@@ -77,7 +77,7 @@ static double linear_case(Device *device, const LinearCase *c, TestRandom *rando
     struct Packed *packed = NULL;
     if (c->packed) {
         assert_ok(pack_weight(device, &packed, &wt, 1, c->c, false, NULL, &err), &err);
-        assert_int_equal(packed_bytes(packed), pack_size(device, n, k, c->c, false));
+        assert_int_equal(packed_bytes(packed), pack_size(device, n, k, DTYPE_F32, c->c, false));
         memset(w, 0xff, (size_t)(n * k) * dtype_size(c->w)); /* a pack is a copy */
         wt = (Tensor){.packed = packed};
     }
@@ -207,7 +207,7 @@ static void pack_pieces(void **state) {
         assert_ok(pack_weight(*state, &packed, i ? &one : pieces, i ? 1 : COUNT, DTYPE_F32, false,
                               NULL, &err),
                   &err);
-        assert_int_equal(packed_bytes(packed), pack_size(*state, 100, K, DTYPE_F32, false));
+        assert_int_equal(packed_bytes(packed), pack_size(*state, 100, K, DTYPE_F32, DTYPE_F32, false));
         assert_ok(linear_forward(*state, tensor_2d(y[i], DTYPE_F32, T, 100),
                                  tensor_2d(x, DTYPE_F32, T, K), (Tensor){.packed = packed},
                                  TENSOR_NONE, ACTIVATION_NONE, false, &err),
@@ -462,7 +462,7 @@ static Head head_make(Device *device, int r, int d, int v, bool packed, Dtype c)
     h.b = tensor_1d(b, DTYPE_F32, v);
     if (packed) {
         assert_ok(pack_weight(device, &h.packed, &h.w, 1, c, true, NULL, &err), &err);
-        assert_int_equal(packed_bytes(h.packed), pack_size(device, v, d, c, true));
+        assert_int_equal(packed_bytes(h.packed), pack_size(device, v, d, DTYPE_F32, c, true));
     }
     return h;
 }

@@ -100,8 +100,8 @@ static void refused_linear(void **state) {
     assert_refused(pack_weight(d, &packed, &empty, 1, DTYPE_F32, false, NULL, &err), &err,
                    "no rows");
     assert_refused(pack_weight(d, &packed, &whole, 1, DTYPE_F32, false, NULL, &err), &err, "i32",
-                   "f32, bf16 or f16");
-    assert_int_equal(pack_size(d, 0, 3, DTYPE_F32, false), 0);
+                   "f32, bf16, f16 or i8");
+    assert_int_equal(pack_size(d, 0, 3, DTYPE_F32, DTYPE_F32, false), 0);
     assert_int_equal(packed_bytes(NULL), 0);
     packed_free(d, NULL);
 }
@@ -311,7 +311,7 @@ static void refused_without_backend(void **state) {
     LACKING(adamw_step, p, none, p, p, p, &a);
     LACKING(square_sum, &sum, x);
     LACKING(pack_weight, &packed, &w, 1, DTYPE_F32, false, NULL);
-    assert_int_equal(pack_size(d, 9, 6, DTYPE_F32, false), 0);
+    assert_int_equal(pack_size(d, 9, 6, DTYPE_F32, DTYPE_F32, false), 0);
 }
 
 /* ---- Devices and arenas ---- */

@@ -125,7 +125,7 @@ enum { PIECE = 512 };
 
 /* Column `first` of a row. */
 static const void *row_at(const void *row, Dtype dtype, int64_t first) {
-    return (const char *)row + first * (dtype == DTYPE_F32 ? 4 : 2);
+    return (const char *)row + first * (dtype == DTYPE_F32 ? 4 : dtype == DTYPE_I8 ? 1 : 2);
 }
 
 INLINE void add_as(float *sum, const void *x, Dtype dtype, int64_t n) {
@@ -149,14 +149,21 @@ static void row_add(float *sum, const void *x, Dtype dtype, int64_t n, bool firs
 }
 
 void ISA_NAME(sum_rows)(void *y, Dtype y_dtype, const void *const *rows, const Dtype *dtypes,
-                        int count, int64_t n) {
+                        const float *scales, int count, int64_t n) {
     for (int64_t i = 0; i < n; i += PIECE) {
         float sum[PIECE] = {0};
         int64_t m = n - i < PIECE ? n - i : PIECE;
         bool first = true;
         for (int k = 0; k < count; k++) {
             if (!rows[k]) continue;
-            row_add(sum, row_at(rows[k], dtypes[k], i), dtypes[k], m, first);
+            const void *row = row_at(rows[k], dtypes[k], i);
+            float values[PIECE];
+            if (dtypes[k] == DTYPE_I8) {
+                ISA_NAME(dequantize_row)(values, DTYPE_F32, row, scales[k], m);
+                row_add(sum, values, DTYPE_F32, m, first);
+            } else {
+                row_add(sum, row, dtypes[k], m, first);
+            }
             first = false;
         }
         ISA_NAME(convert_row)

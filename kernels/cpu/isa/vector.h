@@ -34,11 +34,14 @@ typedef float Vec __attribute__((vector_size(LANES * 4)));
 typedef int32_t VecInt __attribute__((vector_size(LANES * 4)));
 typedef uint32_t VecBits __attribute__((vector_size(LANES * 4)));
 typedef uint16_t VecHalf __attribute__((vector_size(LANES * 2)));
+typedef int8_t VecByte __attribute__((vector_size(LANES)));
 typedef float Vec4 __attribute__((vector_size(16)));
 
 /* The same in memory: aligned to one element only, and may alias anything. */
 typedef Vec VecMemory __attribute__((aligned(4), may_alias));
+typedef VecInt VecIntMemory __attribute__((aligned(4), may_alias));
 typedef VecHalf VecHalfMemory __attribute__((aligned(2), may_alias));
+typedef VecByte VecByteMemory __attribute__((aligned(1), may_alias));
 
 INLINE Vec vec_load(const float *p) {
     return *(const VecMemory *)p;
