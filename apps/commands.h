@@ -14,6 +14,7 @@ int command_info(int argc, char **argv);
 int command_train(int argc, char **argv);
 int command_new(int argc, char **argv);
 int command_prune(int argc, char **argv);
+int command_quantize(int argc, char **argv);
 int command_eval(int argc, char **argv);
 int command_score(int argc, char **argv);
 int command_calibrate(int argc, char **argv);

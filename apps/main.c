@@ -29,6 +29,7 @@ static const struct {
     {"train", command_train, "train a model: text, images, lengths", true, NULL},
     {"new", command_new, "make a model folder with fresh weights", true, NULL},
     {"prune", command_prune, "keep only the vocabulary that some data use", true, NULL},
+    {"quantize", command_quantize, "store weights as 8-bit integers, and back", true, NULL},
     {"eval", command_eval, "measure a model: GQA, translation, summaries, choices", true,
      "gqa|text|order"},
     {"score", command_score, "score files of answers: texts, GQA", false, "text|gqa"},

@@ -118,24 +118,24 @@ static bool rows_are_words(const char *name) {
     return false;
 }
 
-/* The tensors that are written, and the memory of those that were gathered. */
+/* The tensors that are written, and the memory of rows that were gathered and names. */
 typedef struct Entries {
     CheckpointEntry *items;
-    void **gathered;
-    int count, gathered_count;
+    void **memory;
+    int count, memory_count;
 } Entries;
 
 /* `value` as it lies in the file or, where its rows are words, those that stay. */
 static int add_entry(Entries *entries, const VocabularyMap *map, const char *name, Tensor value,
-                     Error *err) {
-    if (rows_are_words(name)) {
+                     bool words, Error *err) {
+    if (words) {
         size_t row = tensor_bytes(value) / (size_t)value.shape[0];
         char *rows = malloc((size_t)map->new_count * row);
         if (!rows) return error_set(err, "no memory for %d rows of %s", map->new_count, name);
         for (int32_t i = 0; i < map->new_count; i++)
             memcpy(rows + (size_t)i * row, (const char *)value.data + (size_t)map->old_ids[i] * row,
                    row);
-        entries->gathered[entries->gathered_count++] = rows;
+        entries->memory[entries->memory_count++] = rows;
         value.data = rows;
         value.shape[0] = map->new_count;
     }
@@ -143,17 +143,29 @@ static int add_entry(Entries *entries, const VocabularyMap *map, const char *nam
     return 0;
 }
 
+/* The scales of a tensor of 8-bit integers. */
+static int add_scales(Entries *entries, const VocabularyMap *map, const Param *param, Error *err) {
+    char *name = path_format(err, "%s" CHECKPOINT_SCALE, param->name);
+    if (!name) return -1;
+    entries->memory[entries->memory_count++] = name;
+    Tensor scales =
+        tensor_1d((float *)(uintptr_t)param->value.scale, DTYPE_F32, param->value.shape[0]);
+    return add_entry(entries, map, name, scales, rows_are_words(param->name), err);
+}
+
 static int add_entries(Entries *entries, const Prune *p, Error *err) {
     const Params *params = &p->model.language.params;
-    size_t most = (size_t)params->count + 1;
+    size_t most = 2 * (size_t)params->count + 1; /* with scales */
     entries->items = calloc(most, sizeof *entries->items);
-    entries->gathered = calloc(most, sizeof *entries->gathered);
-    if (!entries->items || !entries->gathered)
+    entries->memory = calloc(2 * most, sizeof *entries->memory);
+    if (!entries->items || !entries->memory)
         return error_set(err, "no memory for %d tensors", params->count);
     for (int i = 0; i < params->count; i++) {
         const Param *param = &params->items[i];
         if (!param->present) continue; /* an optional one */
-        TRY(add_entry(entries, &p->map, param->name, param->value, err));
+        TRY(add_entry(entries, &p->map, param->name, param->value, rows_are_words(param->name),
+                      err));
+        if (param->value.scale) TRY(add_scales(entries, &p->map, param, err));
     }
     return 0;
 }
@@ -164,8 +176,8 @@ static int write_weights(const Prune *p, Error *err) {
     char *path = path_join(p->partial, "language/model.safetensors", err);
     int status = path ? add_entries(&entries, p, err) : -1;
     if (status == 0) status = checkpoint_write(path, entries.items, (size_t)entries.count, err);
-    for (int i = 0; i < entries.gathered_count; i++) free(entries.gathered[i]);
-    free(entries.gathered);
+    for (int i = 0; i < entries.memory_count; i++) free(entries.memory[i]);
+    free(entries.memory);
     free(entries.items);
     free(path);
     return status;

@@ -77,6 +77,7 @@ int model_write_settings(const json_t *settings, AttentionPattern attention, con
 }
 
 const char *model_config_dtype(Dtype dtype) {
+    if (dtype == DTYPE_I8) dtype = DTYPE_BF16; /* no type of transformers': what it becomes there */
     return dtype == DTYPE_BF16 ? "bfloat16" : dtype == DTYPE_F16 ? "float16" : "float32";
 }
 

@@ -373,7 +373,8 @@ static Dtype saved_type(const TrainSettings *s, const TrainModel *t, const Model
     bool merged = part == &t->model.language && t->has_lora;
     if (duty != DUTY_TRAIN && !merged) return DTYPE_NONE; /* as it came */
     if (s->save_dtype != DTYPE_NONE) return s->save_dtype;
-    return part->checkpoint ? part->stored : t->model.language.stored;
+    Dtype stored = part->checkpoint ? part->stored : t->model.language.stored;
+    return stored == DTYPE_I8 ? DTYPE_BF16 : stored; /* an update is smaller than an integer's step */
 }
 
 /* A part's weights. A frozen part is written once and then hard-linked. */

@@ -306,7 +306,7 @@ static int read_all(CheckpointStore *store, const char *path, const char *stem, 
     for (size_t i = 1; i < store->tensor_count; i++)
         if (tensor_compare(&store->tensors[i - 1], &store->tensors[i]) == 0)
             return error_set(err, "%s: two tensors named \"%.200s\"", path, store->tensors[i].name);
-    return 0;
+    return store_join_scales(store, path, err);
 }
 
 int checkpoint_open(Checkpoint *checkpoint, const char *path, const char *stem, Error *err) {

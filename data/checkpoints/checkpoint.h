@@ -29,6 +29,11 @@
 #include "kernels/error.h"
 #include "kernels/tensor.h"
 
+/* Quantized weights: next to a tensor NAME of I8 with two dimensions or more, NAME_scale of F32 [the
+ * first dimension] has the scale of each row (kernels/int8.h). The two are listed as one tensor,
+ * NAME, whose value.scale is set. */
+#define CHECKPOINT_SCALE "_scale"
+
 typedef struct CheckpointTensor {
     const char *name;      /* as in the file; owned by the checkpoint */
     Tensor value;          /* contiguous, aligned to its element size; read-only: data points into

@@ -38,6 +38,10 @@ char *store_text(CheckpointStore *store, const char *text, size_t length);
 /* Appends; the strings must outlive the store. `path` is for the message. */
 int store_add(CheckpointStore *store, CheckpointTensor tensor, const char *path, Error *err);
 
+/* Joins I8 tensors with their scales (CHECKPOINT_SCALE), which are no longer listed by themselves;
+ * the tensors are sorted by name. Scales of another type or shape, or not above 0, are errors. */
+int store_join_scales(CheckpointStore *store, const char *path, Error *err);
+
 /* True if the product of the dimensions fits, even with zeros counted as ones, so that no partial
  * product can overflow; then *count is the number of elements. No dimension may be negative. */
 bool shape_count(int ndim, const int64_t *shape, int64_t *count);

@@ -11,6 +11,7 @@
 
 #include "data/files/file_write.h"
 #include "data/files/json_memory.h"
+#include "data/files/path.h"
 
 /* ---- A part, with what LoRA learned added to its matrices. ---- */
 
@@ -25,6 +26,7 @@ typedef struct PartWriting {
     const Param **written;    /* [entries] */
     CheckpointEntry *entries; /* [count] */
     LoraPair *pairs;          /* [entries] */
+    char **names;             /* [entries] of scales, owned; else NULL */
     size_t count;
     /* of the matrix being written */
     const Param *current;
@@ -144,15 +146,29 @@ static int fetch_value(void *user, size_t entry, int64_t first, int64_t count, v
                              w->entries[entry].value.dtype, err);
 }
 
+/* An i8 value as it is, the entry listed last, and its scales. */
+static int list_int8(PartWriting *w, const Param *p, Error *err) {
+    char *name = path_format(err, "%s" CHECKPOINT_SCALE, p->name);
+    if (!name) return -1;
+    w->entries[w->count - 1].value.data = p->value.data;
+    w->names[w->count] = name;
+    w->entries[w->count++] = (CheckpointEntry){
+        name, tensor_1d((float *)(uintptr_t)p->value.scale, DTYPE_F32, p->shape[0])};
+    return 0;
+}
+
 static int list_values(PartWriting *w, Dtype dtype, Error *err) {
     for (int i = 0; i < w->params->count; i++) {
         const Param *p = &w->params->items[i];
         if (!p->present) continue;
         Dtype own = dtype == DTYPE_NONE ? p->value.dtype : dtype;
         if (w->lora) TRY(pair_find(&w->pairs[w->count], w->lora, p, err));
+        bool merged = w->lora && w->pairs[w->count].a;
+        if (own == DTYPE_I8 && merged) own = DTYPE_BF16;
         w->written[w->count] = p;
         w->entries[w->count++] =
             (CheckpointEntry){p->name, tensor_nd(NULL, own, p->ndim, p->shape)};
+        if (own == DTYPE_I8) TRY(list_int8(w, p, err));
     }
     return w->lora ? pairs_check(w, err) : 0;
 }
@@ -164,20 +180,22 @@ int part_write(const Params *params, const Params *lora, double lora_scale, cons
                          dtype_name(dtype));
     if (lora && !isfinite(lora_scale))
         return error_set(err, "%s: the scale of LoRA is %g", path, lora_scale);
-    size_t most = (size_t)params->count + 1;
+    size_t most = 2 * (size_t)params->count + 1;
     PartWriting w = {.params = params, .lora = lora, .scale = (float)lora_scale};
     w.written = calloc(most, sizeof *w.written);
     w.entries = calloc(most, sizeof *w.entries);
     w.pairs = calloc(most, sizeof *w.pairs);
+    w.names = calloc(most, sizeof *w.names);
     int status = -1;
-    if (!w.written || !w.entries || !w.pairs)
+    if (!w.written || !w.entries || !w.pairs || !w.names)
         error_set(err, "%s: out of memory", path);
     else if (list_values(&w, dtype, err) != 0)
         error_context(err, "%s", path);
     else
         status = checkpoint_write_stream(path, w.entries, w.count, fetch_value, &w, err);
     free(w.a), free(w.b);
-    free(w.written), free(w.entries), free(w.pairs);
+    for (size_t i = 0; w.names && i < w.count; i++) free(w.names[i]);
+    free(w.written), free(w.entries), free(w.pairs), free(w.names);
     return status;
 }
 

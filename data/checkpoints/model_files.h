@@ -12,13 +12,24 @@
 #include "kernels/params.h"
 
 /* Writes all parameters of a table that have values (idle ones, too) as safetensors under their
- * canonical names, in type `dtype`; DTYPE_NONE: each in the type it was given in. With `lora` (may
+ * canonical names, in type `dtype`; DTYPE_NONE: each in the type it was given in, i8 with its scales
+ * (CHECKPOINT_SCALE) if it was not trained. With `lora` (may
  * be NULL) each matrix X.weight that has a "base_model.model.X.lora_A.weight", and such a lora_B,
  * there is written as W + scale B A, summed in f32; a `lora` matrix without a base weight is an
  * error. Values are fetched from the device a few MB at a time. A tied head is not written twice:
  * the file has the word embeddings, and transformers ties them again. */
 int part_write(const Params *params, const Params *lora, double lora_scale, const char *path,
                Dtype dtype, Error *err);
+
+/* The same without LoRA. part_write_int8 quantizes the matrices, tables and convolutions of at least
+ * 1,024 values in rows of at least 16 (kernels/int8.h); all else, and what is i8 already, is
+ * written as it was given. part_write_dequantized writes what is i8 as `dtype` and all else as it
+ * was given. A value that is not finite cannot be quantized: an error. */
+int part_write_int8(const Params *params, const char *path, Error *err);
+int part_write_dequantized(const Params *params, const char *path, Dtype dtype, Error *err);
+
+/* Whether part_write_int8 quantizes it. */
+bool param_quantized(const Param *param);
 
 /* The flat tables of training (masters of `params` and moments m, v, each [flat] on the device) to
  * and from a file of their own. Reading checks names and shapes of all parameters against the

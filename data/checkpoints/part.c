@@ -188,6 +188,10 @@ bool part_head_untied(const Checkpoint *checkpoint, bool thorough) {
     if (head->value.data == words->value.data) return false;
     if (head->value.dtype != words->value.dtype || !tensor_same_shape(head->value, words->value))
         return true;
+    const float *scales[] = {head->value.scale, words->value.scale};
+    size_t scale_bytes = scales[0] ? (size_t)head->value.shape[0] * sizeof(float) : 0;
+    if (!scales[0] != !scales[1] || (scales[0] && memcmp(scales[0], scales[1], scale_bytes)))
+        return true;
     const char *a = head->value.data, *b = words->value.data;
     size_t size = tensor_bytes(head->value), step = thorough || size < 1 << 20 ? size : size / 16;
     size_t part = thorough || size < 1 << 20 ? size : 4096;

@@ -10,7 +10,7 @@
 #define PIC0   MODELS "image0.png"
 
 static const char *const commands[] = {"ask",   "text", "show",  "info",  "train", "new",
-                                       "prune", "eval", "score", "bench", NULL};
+                                       "prune", "quantize", "eval", "score", "bench", NULL};
 
 /* ---- Help and wrong usage. ---- */
 
