@@ -76,6 +76,7 @@ typedef struct Bench {
     const char *where; /* --device */
     int tokens, rows, batch, runs, threads;
     bool json, quiet;
+    bool int8; /* weights of 8-bit integers */
     Device *device;
     double peak; /* rate of a large matmul in the arithmetic of the case */
     /* Of the case that is being measured: */
@@ -111,6 +112,10 @@ static void add_matmul(Bench *b, Tensor w, int64_t rows) {
 /* The vocabulary's matrix is walked in pieces whose logits are looked at and forgotten. Here each
  * piece is a weight of its own, so that the matmul is timed and nothing else. */
 static int add_vocabulary(Bench *b, Params *values, Error *err) {
+    if (b->int8) { /* a copy of it could be too much for the memory */
+        add_matmul(b, b->xlmr.vocab_w, (int64_t)b->rows * b->batch);
+        return 0;
+    }
     Tensor words = params_find(values, "roberta.embeddings.word_embeddings.weight")->value;
     for (int64_t first = 0; first < words.shape[0]; first += VOCABULARY_PIECE) {
         int64_t left = words.shape[0] - first;
@@ -283,21 +288,24 @@ static int print_times(const Bench *b, double *whole, double *alone, DeviceCount
     qsort(alone, (size_t)n, sizeof *alone, compare_times);
     double ms = 1e3 * median(whole, n), matmul_ms = 1e3 * median(alone, n);
     double operations = matmul_operations(b), rate = 1e-6 * operations / ms;
-    const char *dtype = dtype_name(b->compute);
+    char dtype[32];
+    snprintf(dtype, sizeof dtype, "%s%s", b->int8 ? "i8 " : "", dtype_name(b->compute));
     if (b->json) {
         json_t *line =
             json_pack("{s:s, s:s, s:s, s:i, s:i, s:i, s:i, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, "
-                      "s:I, s:I, s:I}",
-                      "name", b->what->title, "dtype", dtype, "device", device_text(b->device),
-                      "threads", device_threads(b->device), "batch", b->batch, "rows", rows, "runs",
-                      n, "ms_median", ms, "ms_min", 1e3 * whole[0], "ms_max", 1e3 * whole[n - 1],
-                      "gflops", rate, "matmul_ms", matmul_ms, "matmul_gflops",
-                      1e-6 * operations / matmul_ms, "share", 100 * matmul_ms / ms, "peak_gflops",
-                      1e-9 * b->peak, "launches", (json_int_t)used.launches, "bytes_up",
-                      (json_int_t)used.bytes_up, "bytes_down", (json_int_t)used.bytes_down);
+                      "s:I, s:I, s:I, s:s, s:I}",
+                      "name", b->what->title, "dtype", dtype_name(b->compute), "device",
+                      device_text(b->device), "threads", device_threads(b->device), "batch",
+                      b->batch, "rows", rows, "runs", n, "ms_median", ms, "ms_min", 1e3 * whole[0],
+                      "ms_max", 1e3 * whole[n - 1], "gflops", rate, "matmul_ms", matmul_ms,
+                      "matmul_gflops", 1e-6 * operations / matmul_ms, "share", 100 * matmul_ms / ms,
+                      "peak_gflops", 1e-9 * b->peak, "launches", (json_int_t)used.launches,
+                      "bytes_up", (json_int_t)used.bytes_up, "bytes_down",
+                      (json_int_t)used.bytes_down, "weights", b->int8 ? "i8" : "bf16",
+                      "weight_bytes", (json_int_t)params_prepared_bytes(&b->params, b->compute));
         TRY(json_print_line(line, 6, err));
     } else {
-        printf("%-19s %-5s %5d  %8.1f %8.1f %8.1f  %8.1f  %10.1f %8.1f  %5.1f %%\n", b->what->title,
+        printf("%-19s %-7s %5d  %8.1f %8.1f %8.1f  %8.1f  %10.1f %8.1f  %5.1f %%\n", b->what->title,
                dtype, rows, ms, 1e3 * whole[0], 1e3 * whole[n - 1], rate, matmul_ms,
                1e-6 * operations / matmul_ms, 100 * matmul_ms / ms);
     }
@@ -366,6 +374,39 @@ static int run_case(Bench *b, Params *values, Dtype compute, Error *err) {
     return status;
 }
 
+/* Random integers and their scales, which all matrices and tables of a model share: of a large one
+ * there is memory for the packed weights only. */
+typedef struct Int8Values {
+    int8_t *integers;
+    float *scales;
+} Int8Values;
+
+static int int8_values(Int8Values *made, Params *values, Error *err) {
+    int64_t most = 0, rows = 0;
+    for (int i = 0; i < values->count; i++) {
+        const Param *p = &values->items[i];
+        int64_t n = tensor_count(tensor_nd(NULL, DTYPE_I8, p->ndim, p->shape));
+        if (n > most) most = n;
+        if (p->shape[0] > rows) rows = p->shape[0];
+    }
+    made->integers = malloc((size_t)most);
+    made->scales = malloc((size_t)rows * sizeof *made->scales);
+    if (!made->integers || !made->scales) return error_set(err, "out of memory for the weights");
+    uint32_t state = 1;
+    for (int64_t i = 0; i < most; i++) {
+        state = state * 1664525u + 1013904223u;
+        made->integers[i] = (int8_t)((int)(state >> 24) % 255 - 127);
+    }
+    for (int64_t i = 0; i < rows; i++) made->scales[i] = 0.04f / 127;
+    for (int i = 0; i < values->count; i++) {
+        Param *p = &values->items[i];
+        Tensor t = tensor_nd(made->integers, DTYPE_I8, p->ndim, p->shape);
+        t.scale = made->scales;
+        if (p->role != PARAM_VECTOR && p->ndim > 1 && p->shape[0] > 1) TRY(params_set(p, t, err));
+    }
+    return 0;
+}
+
 /* The weights are made once, in bf16 to take half the room; the arithmetic is another matter. */
 static int run_dtypes(Bench *b, const Case *what, Error *err) {
     Vit vit = {0};
@@ -375,6 +416,8 @@ static int run_dtypes(Bench *b, const Case *what, Error *err) {
     params_init(&values, b->device);
     if (!b->quiet) fprintf(stderr, "%s: random weights\n", what->name);
     int status = declare(what, &vit, &xlmr, &values, err);
+    Int8Values int8 = {0};
+    if (status == 0 && b->int8) status = int8_values(&int8, &values, err);
     if (status == 0) status = params_allocate(&values, DTYPE_BF16, err);
     if (status == 0) params_initialise(&values, 0);
     bool f32 = b->dtype != DTYPE_BF16;
@@ -382,6 +425,7 @@ static int run_dtypes(Bench *b, const Case *what, Error *err) {
     if (status == 0 && f32) status = run_case(b, &values, DTYPE_F32, err);
     if (status == 0 && bf16) status = run_case(b, &values, DTYPE_BF16, err);
     params_free(&values);
+    free(int8.integers), free(int8.scales);
     vit_free(&vit);
     xlmr_free(&xlmr);
     return status;
@@ -403,7 +447,7 @@ static int run(Bench *b, const Case *cases, const bool *wanted, int count, Error
         return error_set(err, "out of memory for %d tokens", b->tokens);
     if (!b->json) {
         printf("%s; %d runs\n", device_text(b->device), b->runs);
-        printf("%-19s %-5s %5s  %8s %8s %8s  %8s  %10s %8s  %7s\n", "model", "dtype", "rows",
+        printf("%-19s %-7s %5s  %8s %8s %8s  %8s  %10s %8s  %7s\n", "model", "dtype", "rows",
                "ms median", "min", "max", "GFLOP/s", "matmuls ms", "GFLOP/s", "share");
         TRY(report_flush(err));
     }
@@ -448,7 +492,7 @@ int command_bench(int argc, char **argv) {
     Bench b = {.tokens = 300, .rows = 8, .batch = 1, .runs = 10};
     OptionGroup group = {
         .title = "options",
-        .count = 10,
+        .count = 11,
         .options = {
             {"model-name", 0, OPTION_LIST, "NAME", &b.names,
              "vit-l-14, xlmr-base, -large, -xl or -xxl; may be given\n"
@@ -464,6 +508,7 @@ int command_bench(int argc, char **argv) {
             {"dtype", 0, OPTION_CHOICE, NULL, &b.dtype,
              "arithmetic (default: f32, and bf16 where the device has it)", DTYPE_F32,
              .names = dtype_choices},
+            {"int8", 0, OPTION_FLAG, NULL, &b.int8, "weights of 8-bit integers"},
             device_option(&b.where),
             threads_option(&b.threads),
             {"json", 0, OPTION_FLAG, NULL, &b.json, "one JSON object a line"},
