@@ -307,6 +307,43 @@ static int patches_forward_run(OpWork *w, Error *err) {
     return patches_forward(w->device, w->y, w->x, s->channels, s->side, s->patch, err);
 }
 
+/* EfficientNet-Lite0's kinds of convolutions: its first, one of one pixel, one for each channel. */
+static const Conv2d convolutions[] = {
+    {224, 224, 3, 32, .kernel = 3, .stride = 2, .after = 1, .relu6 = true},
+    {28, 28, 40, 240, .kernel = 1, .stride = 1, .relu6 = true},
+    {56, 56, 144, 144, .kernel = 5, .stride = 2, .before = 1, .after = 2, .depthwise = true,
+     .relu6 = true},
+};
+enum { CONVOLUTIONS = sizeof convolutions / sizeof *convolutions };
+
+static int conv2d_forward_setup(OpWork *w, Error *err) {
+    const Conv2d *c = &convolutions[w->variant];
+    const int64_t places = (int64_t)conv2d_places(c, c->height) * conv2d_places(c, c->width);
+    const int64_t shape[] = {c->out, c->depthwise ? 1 : c->channels, c->kernel, c->kernel};
+    Tensor weight = tensor_nd(NULL, DTYPE_F32, 4, shape);
+    const int64_t n = tensor_count(weight);
+    snprintf(w->shape, sizeof w->shape, "%d px, %d to %d, %d x %d%s", c->width, c->channels, c->out,
+             c->kernel, c->kernel, c->depthwise ? ", depthwise" : "");
+    w->bytes += (double)n * (double)dtype_size(w->compute);
+    w->operations = 2.0 * (double)places * (double)n;
+    TRY(take(w, &w->x, w->compute, (int64_t)c->height * c->width, c->channels, READ, err));
+    TRY(take(w, &w->y, w->compute, places, c->out, WRITTEN, err));
+    TRY(take_vector(w, &w->b, DTYPE_F32, c->out, READ, err));
+    if (w->planning) {
+        w->host_bytes += tensor_bytes(weight) * 2;
+        return 0;
+    }
+    TRY(pattern_make(&weight.data, DTYPE_F32, 0.1f, err));
+    int status = conv2d_pack(w->device, &w->packed, c, weight, w->compute, err);
+    free(weight.data);
+    w->w.packed = w->packed;
+    return status;
+}
+
+static int conv2d_forward_run(OpWork *w, Error *err) {
+    return conv2d_forward(w->device, w->y, w->x, w->w, w->b, false, err);
+}
+
 /* Four rows to one; `whole` has all rows, `means` the others. */
 static int segments_setup(OpWork *w, Tensor *whole, int whole_access, Tensor *means,
                           int means_access, Error *err) {
@@ -492,12 +529,15 @@ static int square_sum_run(OpWork *w, Error *err) {
 const OpCase op_cases[] = {OP_LIST(OP_CASE){0}};
 
 int op_case_variants(const OpCase *c) {
+    if (!strcmp(c->op, "conv2d_forward")) return CONVOLUTIONS;
     return strncmp(c->op, "linear_", 7) ? 1 : LINEAR_LAYERS;
 }
 
 bool op_case_applies(const OpCase *c, const OpShapes *shapes) {
     if (!strncmp(c->op, "vocab_", 6)) return shapes->vocabulary > 0;
-    if (!strcmp(c->op, "patches_forward")) return shapes->patch > 0;
+    /* Convolutions have shapes of their own, listed once with the tower. */
+    if (!strcmp(c->op, "patches_forward") || !strcmp(c->op, "conv2d_forward"))
+        return shapes->patch > 0;
     return true;
 }
 

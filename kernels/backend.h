@@ -34,6 +34,8 @@ typedef struct Backend {
     void (*packed_free)(Device *, struct Packed *);
     size_t (*pack_size)(Device *, int64_t rows, int64_t columns, Dtype stored, Dtype compute,
                         bool vocabulary);
+    int (*conv2d_pack)(Device *, struct Packed **, const Conv2d *, Tensor w, Dtype compute,
+                       Error *);
 
     OP_LIST(BACKEND_ENTRY)
 } Backend;
@@ -56,6 +58,7 @@ struct Packed {
     size_t chunk_bytes, bytes;
     Dtype dtype;  /* of the inputs they are multiplied with, and of the values without scales */
     float *scale; /* [rows], on the device: the values are i8, each row with its scale; else NULL */
+    Conv2d conv; /* kernel 0: a matrix; else a convolution's weight, in one chunk */
     void *data;
     void *layout; /* the backend's description of a chunk */
 };

@@ -37,6 +37,7 @@
     X(gather_backward)                       \
     X(convert_forward)                       \
     X(patches_forward)                       \
+    X(conv2d_forward)                        \
     X(segment_mean_forward)                  \
     X(segment_mean_backward)                 \
     X(vocab_propose)                         \

@@ -139,6 +139,7 @@ static int check_weight(const char *op, Tensor *w, Tensor x, int64_t rows, Error
         return 0;
     }
     char found[64], expected[64];
+    if (p->conv.kernel) return error_set(err, "%s: w is packed for a convolution", op);
     shape_text(found, sizeof found, 2, (int64_t[]){p->rows, p->columns});
     if (w->ndim && (w->ndim != 2 || w->shape[0] != p->rows || w->shape[1] != p->columns)) {
         shape_text(expected, sizeof expected, w->ndim, w->shape);
@@ -399,6 +400,51 @@ static int check_segments(const char *op, const int32_t *begin, int segments, in
     return 0;
 }
 
+/* Sizes whose products stay far from overflowing, and at least one place for the filter. */
+static int check_conv(const char *op, const Conv2d *c, Error *err) {
+    enum { SIDE = 1 << 14, CHANNELS = 1 << 16, KERNEL = 1 << 8 };
+    if (c->height < 1 || c->height > SIDE || c->width < 1 || c->width > SIDE)
+        return error_set(err, "%s: images of %d x %d, expected sides of 1 to %d", op, c->width,
+                         c->height, SIDE);
+    if (c->channels < 1 || c->channels > CHANNELS || c->out < 1 || c->out > CHANNELS)
+        return error_set(err, "%s: %d channels to %d, expected 1 to %d", op, c->channels, c->out,
+                         CHANNELS);
+    if (c->depthwise && c->out != c->channels)
+        return error_set(err, "%s: depthwise from %d channels to %d, expected as many", op,
+                         c->channels, c->out);
+    if (c->kernel < 1 || c->kernel > KERNEL || c->stride < 1 || c->stride > KERNEL)
+        return error_set(err, "%s: kernel %d with stride %d, expected 1 to %d", op, c->kernel,
+                         c->stride, KERNEL);
+    if (c->before < 0 || c->before >= c->kernel || c->after < 0 || c->after >= c->kernel)
+        return error_set(err, "%s: %d and %d zeros around an image, expected 0 to %d", op,
+                         c->before, c->after, c->kernel - 1);
+    int shorter = c->height < c->width ? c->height : c->width;
+    if (shorter + c->before + c->after < c->kernel)
+        return error_set(err, "%s: a filter of side %d does not fit into an image of %d x %d", op,
+                         c->kernel, c->width, c->height);
+    return 0;
+}
+
+int conv2d_forward(Device *device, Tensor y, Tensor x, Tensor w, Tensor b, bool accumulate,
+                   Error *err) {
+    const char *op = "conv2d_forward";
+    if (!w.packed || !w.packed->conv.kernel)
+        return error_set(err, "%s: w is not packed for a convolution", op);
+    const Conv2d *c = &w.packed->conv;
+    int64_t pixels = (int64_t)c->height * c->width;
+    CHECK(op, {"x", x, 1u << w.packed->dtype, ANY, c->channels, 0});
+    if (x.shape[0] % pixels)
+        return error_set(err, "%s: x has %lld rows, not a multiple of an image's %d x %d", op,
+                         (long long)x.shape[0], c->height, c->width);
+    int64_t places = (int64_t)conv2d_places(c, c->height) * conv2d_places(c, c->width);
+    CHECK(op, {"y", y, 1u << x.dtype, x.shape[0] / pixels * places, c->out, 0},
+          {"b", b, F32, c->out, 0, VECTOR});
+    if (accumulate && c->relu6)
+        return error_set(err, "%s: an accumulated convolution takes no activation, found relu6",
+                         op);
+    FORWARD(device, conv2d_forward, x.shape[0] == 0, y, x, w, b, accumulate, err);
+}
+
 int segment_mean_forward(Device *device, Tensor y, Tensor x, const int32_t *begin, int segments,
                          Error *err) {
     const char *op = "segment_mean_forward";
@@ -529,6 +575,27 @@ int pack_weight(Device *device, struct Packed **packed, const Tensor *pieces, in
     }
     if (rows < 1) return error_set(err, "%s: the pieces have no rows", op);
     FORWARD(device, pack_weight, false, packed, pieces, count, compute, vocabulary, progress, err);
+}
+
+int conv2d_pack(Device *device, struct Packed **packed, const Conv2d *conv, Tensor w, Dtype compute,
+                Error *err) {
+    const char *op = "conv2d_pack";
+    TRY(check_conv(op, conv, err));
+    TRY(check_type(op, "compute", (Tensor){.dtype = compute}, COMPUTE, err));
+    if (compute == DTYPE_BF16 && !device->bf16)
+        return error_set(err, "%s: for bf16 inputs, on a device without bf16 matmuls (%s)", op,
+                         device->text);
+    if (!w.data) return error_set(err, "%s: w is missing", op);
+    TRY(check_type(op, "w", w, F32, err));
+    const int64_t shape[] = {conv->out, conv->depthwise ? 1 : conv->channels, conv->kernel,
+                             conv->kernel};
+    if (!tensor_same_shape(w, tensor_nd(w.data, DTYPE_F32, 4, shape))) {
+        char found[128], expected[128];
+        shape_text(found, sizeof found, w.ndim, w.shape);
+        shape_text(expected, sizeof expected, 4, shape);
+        return error_set(err, "%s: w is %s, expected %s", op, found, expected);
+    }
+    FORWARD(device, conv2d_pack, false, packed, conv, w, compute, err);
 }
 
 void packed_free(Device *device, struct Packed *packed) {

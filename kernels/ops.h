@@ -122,6 +122,28 @@ int convert_forward(Device *device, Tensor y, Tensor x, Error *err);
 int patches_forward(Device *device, Tensor y, Tensor x, int channels, int side, int patch,
                     Error *err);
 
+/* A convolution of square filters over images whose channels lie together: an image [height, width,
+ * channels] is height * width rows of a matrix, in reading order. */
+typedef struct Conv2d {
+    int height, width;  /* of an input image */
+    int channels, out;  /* channels in and out */
+    int kernel, stride; /* sides of the filter and distance of its places */
+    int before, after;  /* rows and columns of zeros added at the top and left, bottom and right */
+    bool depthwise;     /* each channel has a filter of its own: out == channels */
+    bool relu6;         /* results are limited to [0, 6] */
+} Conv2d;
+
+/* Places of the filter along `length` values; the height or width of an output image. */
+static inline int conv2d_places(const Conv2d *conv, int length) {
+    return (length + conv->before + conv->after - conv->kernel) / conv->stride + 1;
+}
+
+/* y = conv(x, w) + b, or y += conv(x, w) + b with `accumulate` (then without relu6), for each image
+ * by itself. x [B * height * width, channels] c, y [B * its places, out] c, w packed by
+ * conv2d_pack, which also has the shape, b [out] f32. */
+int conv2d_forward(Device *device, Tensor y, Tensor x, Tensor w, Tensor b, bool accumulate,
+                   Error *err);
+
 /* y[s] = mean of x[begin[s]..begin[s+1]). x [T, D] f32 or bf16, y [S, D] f32 or bf16, begin [S+1]
  * i32 on the host. */
 int segment_mean_forward(Device *device, Tensor y, Tensor x, const int32_t *begin, int segments,
@@ -207,6 +229,12 @@ typedef struct PackProgress {
  * quantized as well (kernels/NOTES.md). */
 int pack_weight(Device *device, struct Packed **packed, const Tensor *pieces, int count,
                 Dtype compute, bool vocabulary, const PackProgress *progress, Error *err);
+
+/* Packs a convolution's weight, f32 in host memory, [out, channels, kernel, kernel] or depthwise
+ * [out, 1, kernel, kernel], for conv2d_forward with inputs of type `compute`. */
+int conv2d_pack(Device *device, struct Packed **packed, const Conv2d *conv, Tensor w, Dtype compute,
+                Error *err);
+
 void packed_free(Device *device, struct Packed *packed); /* NULL is allowed */
 size_t packed_bytes(const struct Packed *packed);
 

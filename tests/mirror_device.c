@@ -206,6 +206,15 @@ static size_t mirror_pack_size(Device *device, int64_t rows, int64_t columns, Dt
     return mirror.gpu->pack_size(device, rows, columns, stored, compute, vocabulary);
 }
 
+static int mirror_conv2d_pack(Device *device, struct Packed **packed, const Conv2d *conv, Tensor w,
+                              Dtype compute, Error *err) {
+    device->backend = mirror.gpu;
+    int status = mirror.gpu->conv2d_pack(device, packed, conv, w, compute, err);
+    if (status == 0) status = mirror.gpu->wait(device, err);
+    device->backend = &mirror.backend;
+    return status;
+}
+
 /* ---- Operations. ---- */
 
 #define READ(t)  add(&m, &(t), false)
@@ -300,6 +309,13 @@ static int mirror_patches_forward(Device *device, Tensor y, Tensor x, int channe
     MIRRORED(m, patches_forward, device, y, x, channels, side, patch, err);
 }
 
+static int mirror_conv2d_forward(Device *device, Tensor y, Tensor x, Tensor w, Tensor b,
+                                 bool accumulate, Error *err) {
+    Moved m = {.device = device};
+    WRITE(y), READ(x), READ(b);
+    MIRRORED(m, conv2d_forward, device, y, x, w, b, accumulate, err);
+}
+
 static int mirror_segment_mean_forward(Device *device, Tensor y, Tensor x, const int32_t *begin,
                                        int segments, Error *err) {
     Moved m = {.device = device};
@@ -387,6 +403,7 @@ int mirror_open(Device **device, int gpu, Error *err) {
                                .pack_weight = mirror_pack,
                                .packed_free = mirror_packed_free,
                                .pack_size = mirror_pack_size,
+                               .conv2d_pack = mirror_conv2d_pack,
                                OP_LIST(MIRROR_ENTRY)};
     (*device)->backend = &mirror.backend;
     return 0;

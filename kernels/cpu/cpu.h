@@ -65,6 +65,9 @@ void cpu_packed_free(Device *, struct Packed *);
 size_t cpu_pack_size(Device *, int64_t rows, int64_t columns, Dtype stored, Dtype compute,
                      bool vocabulary);
 
+int cpu_conv2d_pack(Device *, struct Packed **, const Conv2d *, Tensor w, Dtype compute, Error *);
+void cpu_conv2d_free(Device *, struct Packed *);
+
 /* The matmuls of a backward pass, with plain matrices: dx = dy w or dx += dy w; dw += dy^T x; and
  * db += the column sums of dy [.., n]. */
 int cpu_matmul_dx(Device *, Tensor dx, Tensor dy, Tensor w, bool accumulate, Error *);

@@ -86,6 +86,7 @@ static const Backend cpu_backend = {.name = "CPU",
                                     .pack_weight = cpu_pack_weight,
                                     .packed_free = cpu_packed_free,
                                     .pack_size = cpu_pack_size,
+                                    .conv2d_pack = cpu_conv2d_pack,
                                     OP_LIST(TABLE_ENTRY)};
 
 int cpu_open(Device *device, const DeviceOptions *options, Error *err) {

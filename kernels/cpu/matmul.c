@@ -216,6 +216,14 @@ void matmul_close(Matmul *matmul) {
     free(matmul);
 }
 
+struct dnnl_engine *matmul_engine(const Matmul *matmul) {
+    return matmul->engine;
+}
+
+struct dnnl_stream *matmul_stream(const Matmul *matmul) {
+    return matmul->stream;
+}
+
 bool matmul_has_bf16(void) {
     /* The sets are bit masks: one with AMX includes that of AVX-512 with bf16. Processors other
      * than x86-64 report 0. */

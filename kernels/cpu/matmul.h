@@ -22,6 +22,10 @@ typedef struct MatmulLayout MatmulLayout; /* how a weight [n, k] lies in memory,
 int matmul_open(Matmul **matmul, int threads, Error *err);
 void matmul_close(Matmul *matmul); /* NULL is allowed */
 
+/* Its engine and stream, for other primitives of oneDNN. */
+struct dnnl_engine *matmul_engine(const Matmul *matmul);
+struct dnnl_stream *matmul_stream(const Matmul *matmul);
+
 /* Whether this processor multiplies bf16 matrices in hardware; and i8 ones, without saturating
  * sums of pairs. */
 bool matmul_has_bf16(void);

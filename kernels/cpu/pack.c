@@ -67,6 +67,10 @@ static int packed_plan(Device *device, struct Packed **packed, int64_t rows, int
 }
 
 void cpu_packed_free(Device *device, struct Packed *packed) {
+    if (packed->conv.kernel) {
+        cpu_conv2d_free(device, packed);
+        return;
+    }
     PackedLayout *layout = packed->layout;
     if (layout->last != layout->chunk) matmul_layout_close(layout->last);
     matmul_layout_close(layout->chunk);
