@@ -87,17 +87,35 @@ static void block_words(char *out, size_t size, int layers, const BlockConfig *b
              activation_name(b->activation));
 }
 
+/* A classifier in the file is named: it is known, but no part of the tower. */
+static void net_words(char *out, size_t size, const EfficientNet *net, const Checkpoint *c) {
+    const CheckpointTensor *classifier = c ? part_find(c, PART_VISION, "_fc.weight") : NULL;
+    int used = snprintf(out, size,
+                        "%d px to a grid of %d x %d, %d convolutions in %d blocks, width "
+                        "%d",
+                        net->config.image_size, net->grid, net->grid, net->count, net->config.count,
+                        net->config.width);
+    if (classifier && classifier->value.ndim == 2 && used > 0 && (size_t)used < size)
+        snprintf(out + used, size - (size_t)used,
+                 "; its classifier of %lld classes (_fc) is not used",
+                 (long long)classifier->value.shape[0]);
+}
+
 /* ---- Numbers. ---- */
 
 static void part_sizes(const Model *m, PartNumbers *n) {
     char block[160];
     switch (n->part->kind) {
     case PART_VISION: {
+        n->activations = tower_work_bytes(&m->tower, 1);
+        if (m->tower.net) {
+            net_words(n->sizes, sizeof n->sizes, &m->net, n->part->checkpoint);
+            break;
+        }
         const VitConfig *v = &m->vit.config;
         block_words(block, sizeof block, v->layers, &v->block);
         snprintf(n->sizes, sizeof n->sizes, "%d px in patches of %d, %s, features of layer %d",
                  v->image_size, v->patch, block, v->feature_layer);
-        n->activations = vit_work_bytes(&m->vit, 1);
         break;
     }
     case PART_LANGUAGE: {
@@ -228,7 +246,7 @@ static void print_model(const Info *info, const PartNumbers *numbers, int count)
     char pairs[400];
     model_pairs_text(pairs, sizeof pairs, m->settings);
     if (pairs[0]) printf("translates: %s\n", pairs);
-    if (m->parts.vit) {
+    if (m->parts.tower) {
         printf("image:      %d tokens", multimodal_image_rows(&m->parts));
         if (m->parts.xlmr) printf(" of %d", xlmr_longest(&m->xlmr.config));
         printf(", %s\n", m->parts.preprocess.pad ? "padded to a square" : "cropped to a square");
@@ -322,7 +340,7 @@ static int json_model(const Info *info, const PartNumbers *numbers, int count,
         json_object_set_new(object, "tokenizer_ids",
                             json_integer(tokenizer_size(m->parts.tokenizer)));
     }
-    if (m->parts.vit) {
+    if (m->parts.tower) {
         json_object_set_new(object, "image_tokens", json_integer(multimodal_image_rows(&m->parts)));
         json_object_set_new(object, "pad", json_boolean(m->parts.preprocess.pad));
     }
@@ -405,7 +423,8 @@ static int training_memory(Info *info, TrainMemory *memory, int *rows, Error *er
     TrainModel model;
     TRY(train_model_open(&model, &settings, info->session.device, err));
     TrainSizes unit = {.images = images};
-    int rows_each = segment ? vit_patches(&m->vit.config) : multimodal_image_rows(&m->parts);
+    int rows_each =
+        segment && m->tower.vit ? vit_patches(&m->vit.config) : multimodal_image_rows(&m->parts);
     TrainSizes sizes = train_model_sizes(&settings, &unit, rows_each);
     int status = segment ? train_model_classes(&model, NULL, 0, NULL, info->classes, err) : 0;
     if (status == 0) status = train_model_describe(&model, &settings, images, err);

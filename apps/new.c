@@ -45,7 +45,7 @@ typedef struct New {
     VitConfig vit;
     int classes; /* of the length predictor; 0: none */
     uint64_t seed;
-    bool xlmr_given, vit_given, classes_given, projector_given; /* by options */
+    bool xlmr_given, vit_given, classes_given, projector_given, layer_given; /* by options */
     Dtype dtype;
     Device *device;
     Model model; /* the parts that exist, then the fresh ones, too */
@@ -59,11 +59,12 @@ static int take_parts(New *n, Error *err) {
     if (!n->language_path && !n->vision_path) return 0;
     ModelOptions options = {.language = n->language_path,
                             .vision = n->vision_path,
-                            .feature_layer = n->vit.feature_layer,
+                            .feature_layer =
+                                n->layer_given ? n->vit.feature_layer : FEATURE_LAYER_UNSET,
                             .describe_only = true};
     TRY(model_open(&n->model, &options, n->device, err));
     if (n->language_path) n->xlmr = n->model.xlmr.config;
-    if (n->vision_path) n->vit = n->model.vit.config;
+    if (n->model.tower.vit) n->vit = n->model.vit.config;
     return 0;
 }
 
@@ -93,10 +94,19 @@ static bool has_vision(const New *n) {
 static int check_sizes(const New *n, Error *err) {
     if (!has_vision(n)) return 0;
     const VitConfig *v = &n->vit;
+    const Tower *taken = n->vision_path ? &n->model.tower : NULL;
+    int longest = xlmr_longest(&n->xlmr);
+    if (taken && taken->net) {
+        if (tower_feature_rows(taken) + 4 <= longest) return 0;
+        return error_set(err,
+                         "an image takes %d tokens, but the language model reads only %d: take "
+                         "another tower, or more --positions",
+                         tower_feature_rows(taken), longest);
+    }
     if (v->patch < 1 || v->image_size % v->patch)
         return error_set(err, "--image-size %d is not a multiple of --patch %d", v->image_size,
                          v->patch);
-    int rows = vit_feature_rows(v), longest = xlmr_longest(&n->xlmr);
+    int rows = vit_feature_rows(v);
     if (rows + 4 > longest)
         return error_set(err,
                          "an image of %d px in patches of %d takes %d tokens, but the language "
@@ -169,7 +179,7 @@ static json_t *vision_json(const New *n) {
 
 /* What Hugging Face's image processor has to know; here the tower's size and CLIP's own mean and
  * deviation are used anyway. */
-static json_t *preprocess_json(const VitConfig *v) {
+static json_t *preprocess_json(int size) {
     PreprocessConfig p = preprocess_clip_default();
     json_t *mean = json_array(), *std = json_array();
     for (int i = 0; i < 3; i++) {
@@ -178,10 +188,10 @@ static json_t *preprocess_json(const VitConfig *v) {
     }
     return json_pack("{s:s, s:b, s:{s:i}, s:i, s:b, s:{s:i, s:i}, s:b, s:f, s:b, s:o, s:o, s:b}",
                      "image_processor_type", "CLIPImageProcessor", "do_resize", 1, "size",
-                     "shortest_edge", v->image_size, "resample", 3 /* bicubic */, "do_center_crop",
-                     1, "crop_size", "height", v->image_size, "width", v->image_size, "do_rescale",
-                     1, "rescale_factor", 1.0 / 255, "do_normalize", 1, "image_mean", mean,
-                     "image_std", std, "do_convert_rgb", 1);
+                     "shortest_edge", size, "resample", 3 /* bicubic */, "do_center_crop", 1,
+                     "crop_size", "height", size, "width", size, "do_rescale", 1, "rescale_factor",
+                     1.0 / 255, "do_normalize", 1, "image_mean", mean, "image_std", std,
+                     "do_convert_rgb", 1);
 }
 
 static int write_vision(const New *n, Error *err) {
@@ -189,7 +199,8 @@ static int write_vision(const New *n, Error *err) {
     static const char preprocess[] = "vision/preprocessor_config.json";
     json_t *json = part->checkpoint ? NULL : vision_json(n);
     TRY(write_config(n, part, json, "vision/config.json", err));
-    TRY(model_write_json(preprocess_json(&n->vit), n->partial, preprocess, err));
+    TRY(model_write_json(preprocess_json(tower_image_size(&n->model.tower)), n->partial, preprocess,
+                         err));
     if (part->checkpoint)
         TRY(model_copy_beside(part, "preprocessor_config.json", n->partial, preprocess, err));
     return model_write_part(part, n->partial, "vision/model.safetensors", err);
@@ -200,7 +211,8 @@ static int write_settings(const New *n, Error *err) {
     json_t *json = see ? json_pack("{s:b}", "pad", 1) : json_object();
     if (json && n->answer_position)
         json_object_set_new(json, "answer_position", json_integer(n->answer_position));
-    int status = model_write_settings(json, n->attention, see ? &n->vit : NULL, n->partial, err);
+    int status =
+        model_write_settings(json, n->attention, see ? &n->model.tower : NULL, n->partial, err);
     json_decref(json);
     return status;
 }
@@ -232,6 +244,11 @@ static void part_words(const New *n, Part kind, char *out, size_t size) {
                  x->block.pre_norm ? "pre" : "post", x->vocab);
         break;
     case PART_VISION:
+        if (m->tower.net) {
+            snprintf(out, size, "%d px to a grid of %d, %d convolutions, width %d",
+                     m->net.config.image_size, m->net.grid, m->net.count, m->net.config.width);
+            break;
+        }
         snprintf(out, size,
                  "%d px in patches of %d, %d layers, width %d, %d heads, feed-forward %d",
                  v->image_size, v->patch, v->layers, v->block.width, v->block.heads, v->block.ffn);
@@ -293,7 +310,7 @@ static void groups_make(New *n, OptionGroup groups[3]) {
          {"language", 0, OPTION_TEXT, "PATH", &n->language_path,
           "an XLM-R or XLM-R-XL, folder or file, that is copied"},
          {"vision", 0, OPTION_TEXT, "PATH", &n->vision_path,
-          "a CLIP vision tower, folder or file, that is copied"},
+          "a CLIP vision tower or EfficientNet-Lite, folder or file, that is copied"},
          {"projector", 0, OPTION_CHOICE, NULL, &n->projector,
           "between tower and language model (default mlp2x_gelu)", .given = &n->projector_given,
           .names = n->projector_names},
@@ -308,7 +325,7 @@ static void groups_make(New *n, OptionGroup groups[3]) {
           "model then learns to translate sooner (default 0: from the prompt's end)",
           0, 1 << 20},
          {"feature-layer", 0, OPTION_INTEGER, "N", &v->feature_layer,
-          "the vision tower's layer to take features from (default -2)", -999, 999},
+          "CLIP's layer to take features from (default -2)", -999, 999, &n->layer_given},
          {"dtype", 0, OPTION_CHOICE, NULL, &n->dtype, "type of the new weights (default f32)",
           DTYPE_F32, .names = dtype_choices},
          {"seed", 's', OPTION_SEED, "N", &n->seed, "seed of the new weights (default 1)"}},

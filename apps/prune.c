@@ -221,7 +221,7 @@ static int write_parts(Prune *p, Error *err) {
     if (m->vision.present) TRY(write_vision(p, err));
     if (!m->settings) return 0;
     return model_write_settings(m->settings, m->parts.attention,
-                                m->vision.present ? &m->vit.config : NULL, p->partial, err);
+                                m->vision.present ? &m->tower : NULL, p->partial, err);
 }
 
 /* ---- The command. ---- */

@@ -47,7 +47,7 @@ int params_declare(Params *params, const ParamSpec *spec, Error *err, const char
                .init = spec->init,
                .init_std = spec->init_std,
                .optional = spec->optional || spec->idle,
-               .trainable = !spec->frozen && !spec->idle,
+               .trainable = !spec->frozen && !spec->idle && spec->role != PARAM_FOLDED,
                .idle = spec->idle,
                .slot = spec->slot,
                .table_slot = spec->table_slot,
@@ -368,6 +368,14 @@ static int prepare_tables(Params *params, Error *err) {
     return 0;
 }
 
+static int prepare_folded(Params *params, ParamsRelease release, void *user, Error *err) {
+    TRY(params->fold.run(params->fold.model, err));
+    for (int i = 0; i < params->count && release; i++)
+        if (params->items[i].role == PARAM_FOLDED && params->items[i].present)
+            release(user, &params->items[i], 0, params->items[i].shape[0]);
+    return 0;
+}
+
 int params_prepare(Params *params, Dtype compute, ParamsRelease release, void *user, Error *err) {
     const char *missing = params_missing(params);
     if (missing) return error_set(err, "the parameter %s has no values", missing);
@@ -379,7 +387,8 @@ int params_prepare(Params *params, Dtype compute, ParamsRelease release, void *u
         if (p->role == PARAM_MATRIX || p->role == PARAM_VOCABULARY)
             TRY(prepare_matrix(params, i, release, user, err));
     }
-    return prepare_tables(params, err);
+    TRY(prepare_tables(params, err));
+    return params->fold.run ? prepare_folded(params, release, user, err) : 0;
 }
 
 int64_t params_count(const Params *params) {
@@ -396,6 +405,7 @@ size_t params_stored_bytes(const Params *params) {
 
 size_t params_prepared_bytes(const Params *params, Dtype compute) {
     size_t n = params_vector_bytes(params, false) + table_bytes(params);
+    if (params->fold.bytes) n += params->fold.bytes(params->fold.model);
     for (int i = 0; i < params->count; i++) {
         const Param *p = &params->items[i];
         if (p->idle || !param_leads(params, i)) continue;

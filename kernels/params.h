@@ -23,6 +23,8 @@ typedef enum ParamRole {
     PARAM_VECTOR,     /* [N], a bias or a LayerNorm's weight: f32 */
     PARAM_TABLE,      /* [R, D], an embedding (gather): keeps its type, stays in the mapped file */
     PARAM_VOCABULARY, /* [V, D], embedding and output matrix: both forms, two slots */
+    PARAM_FOLDED, /* never trained, has no slot: the model itself makes what it needs of the values,
+                     when they are prepared (Params.fold), from batch norms, say */
 } ParamRole;
 
 typedef enum ParamInit { INIT_ZERO, INIT_ONE, INIT_NORMAL } ParamInit;
@@ -49,8 +51,16 @@ typedef struct Param {
     int64_t offset; /* params_train: index of its first value in the flat tables; -1: frozen */
 } Param;
 
+/* A model's part of params_prepare, after all else; `bytes` is what it allocates on the device. */
+typedef struct ParamsFold {
+    int (*run)(void *model, Error *err); /* NULL: none */
+    size_t (*bytes)(const void *model);
+    void *model;
+} ParamsFold;
+
 typedef struct Params {
     Device *device;
+    ParamsFold fold; /* for PARAM_FOLDED; set by the model when it has declared them */
     Param *items;
     int count, capacity;
     void *block; /* params_allocate: all values */

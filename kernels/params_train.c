@@ -16,7 +16,8 @@ static int64_t round_up(int64_t n) {
 
 void params_freeze(Params *params, bool frozen) {
     for (int i = 0; i < params->count; i++)
-        params->items[i].trainable = !frozen && !params->items[i].idle;
+        params->items[i].trainable =
+            !frozen && !params->items[i].idle && params->items[i].role != PARAM_FOLDED;
 }
 
 /* ---- Host values to the device and back, in another type. ---- */

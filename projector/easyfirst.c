@@ -64,17 +64,25 @@ static void block_text(char *out, size_t size, int layers, const BlockConfig *bl
     snprintf(out, size, "%d layers, width %d", layers, block->width);
 }
 
+static void tower_text(char *out, size_t size, const Tower *tower) {
+    if (!tower->vit) {
+        snprintf(out, size, "%d convolutions, width %d, %d px to a grid of %d", tower->net->count,
+                 tower_width(tower), tower_image_size(tower), tower_grid(tower));
+        return;
+    }
+    const VitConfig *c = &tower->vit->config;
+    block_text(out, size, c->layers, &c->block);
+    size_t used = strlen(out);
+    snprintf(out + used, size - used, ", %d px in patches of %d", c->image_size, c->patch);
+}
+
 static int parts_describe(ef_model *m, Error *err) {
     const Multimodal *parts = &m->model.parts;
     char shape[128];
     block_text(shape, sizeof shape, parts->xlmr->config.layers, &parts->xlmr->config.block);
     TRY(part_text(&m->parts[EF_LANGUAGE], &m->model.language, shape, err));
-    if (parts->vit) {
-        const VitConfig *c = &parts->vit->config;
-        block_text(shape, sizeof shape, c->layers, &c->block);
-        size_t used = strlen(shape);
-        snprintf(shape + used, sizeof shape - used, ", %d px in patches of %d", c->image_size,
-                 c->patch);
+    if (parts->tower) {
+        tower_text(shape, sizeof shape, parts->tower);
         TRY(part_text(&m->parts[EF_VISION], &m->model.vision, shape, err));
     }
     if (parts->projector) {
@@ -168,7 +176,7 @@ void ef_model_close(ef_model *m) {
 }
 
 int ef_model_has_vision(const ef_model *m) {
-    return m && m->model.parts.vit && m->model.parts.projector;
+    return m && m->model.parts.tower && m->model.parts.projector;
 }
 
 int ef_model_has_length_predictor(const ef_model *m) {
@@ -301,7 +309,7 @@ int ef_image_open_for(const ef_model *model, const char *path, ef_image **image,
     if (!path) return error_set(err, "ef_image_open_for: no path is given (NULL)");
     if (!ef_model_has_vision(model))
         return error_set_code(err, ERROR_MISSING_PART, "%s: this model has no %s", model->folder,
-                              model->model.parts.vit ? "projector" : "vision tower");
+                              model->model.parts.tower ? "projector" : "vision tower");
     return image_open_for(model, strcmp(path, "-") ? path : "./-", image, err);
 }
 

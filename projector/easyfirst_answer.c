@@ -85,7 +85,7 @@ static int check_vision(const ef_model *m, Error *why) {
     if (ef_model_has_vision(m)) return 0;
     return error_set_code(why, ERROR_MISSING_PART,
                           "%s: this model has no %s, so that it cannot be asked about images",
-                          m->folder, m->model.parts.vit ? "projector" : "vision tower");
+                          m->folder, m->model.parts.tower ? "projector" : "vision tower");
 }
 
 /* Whether two models' preprocessing makes the same square of an image. */

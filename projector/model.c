@@ -88,12 +88,11 @@ static int part_finish(Model *m, const ModelOptions *o, ModelPart *part, Error *
     return 0;
 }
 
-static int open_vision(Model *m, const ModelOptions *o, const char *path, Error *err) {
-    const Checkpoint *c;
-    TRY(checkpoint_add(m, path, NULL, &c, err));
+/* Which hidden state is the features: a setting, an option, else LLaVA's. */
+static int vit_open(Model *m, const ModelOptions *o, const Checkpoint *c, const char *settings,
+                    Error *err) {
     VitConfig config;
     TRY(model_vision_config(c, &config, err));
-    const char *settings = o->folder ? o->folder : "settings";
     TRY(config_integer(m->settings, "feature_layer", settings, -10000, 10000, config.feature_layer,
                        &config.feature_layer, err));
     if (o->feature_layer != FEATURE_LAYER_UNSET) config.feature_layer = o->feature_layer;
@@ -102,13 +101,43 @@ static int open_vision(Model *m, const ModelOptions *o, const char *path, Error 
     part_begin(m, &m->vision, PART_VISION, c);
     if (vit_declare(&m->vit, &config, &m->vision.params, err))
         return error_context(err, "%s", c->path);
+    m->tower = (Tower){.vit = &m->vit};
+    return 0;
+}
+
+/* A convolutional tower has features of its last layer only. A folder's "feature_layer" is that of
+ * its own tower. */
+static int net_open(Model *m, const ModelOptions *o, const Checkpoint *c, const char *settings,
+                    Error *err) {
+    EfficientNetConfig config;
+    TRY(model_efficientnet_config(c, &config, err));
+    if (o->feature_layer != FEATURE_LAYER_UNSET ||
+        (!o->vision && json_object_get(m->settings, "feature_layer")))
+        return error_set(err,
+                         "%s: a convolutional tower has no feature layers to choose from: leave "
+                         "the feature layer out",
+                         c->path);
+    TRY(config_flag(m->settings, "class_token", settings, false, &config.class_token, err));
+    part_begin(m, &m->vision, PART_VISION, c);
+    if (efficientnet_declare(&m->net, &config, &m->vision.params, err))
+        return error_context(err, "%s", c->path);
+    m->tower = (Tower){.net = &m->net};
+    return 0;
+}
+
+static int open_vision(Model *m, const ModelOptions *o, const char *path, Error *err) {
+    const Checkpoint *c;
+    TRY(checkpoint_add(m, path, NULL, &c, err));
+    const char *settings = o->folder ? o->folder : "settings";
+    bool convolutional = part_find(c, PART_VISION, "_conv_stem.weight") != NULL;
+    TRY(convolutional ? net_open(m, o, c, settings, err) : vit_open(m, o, c, settings, err));
     TRY(part_finish(m, o, &m->vision, err));
-    int told, rows = vit_feature_rows(&config);
+    int told, rows = tower_feature_rows(&m->tower);
     TRY(config_integer(m->settings, "image_tokens", settings, 1, 1 << 20, rows, &told, err));
     if (told != rows)
         return error_set(err, "%s: \"image_tokens\" is %d, but the vision tower gives %d", settings,
                          told, rows);
-    m->parts.vit = &m->vit;
+    m->parts.tower = &m->tower;
     return 0;
 }
 
@@ -116,7 +145,7 @@ static int open_vision(Model *m, const ModelOptions *o, const char *path, Error 
  * several forms for it, and any other would not fit the tower. */
 static int open_preprocess(Model *m, const ModelOptions *o, const char *path, Error *err) {
     PreprocessConfig p = preprocess_clip_default();
-    p.size = m->vit.config.image_size;
+    p.size = tower_image_size(&m->tower);
     TRY(config_flag(m->settings, "pad", o->folder ? o->folder : "settings", true, &p.pad, err));
     if (o->pad != PAD_AS_MODEL) p.pad = o->pad == PAD_ON;
     TRY(model_preprocess_config(&p, path, err));
@@ -211,12 +240,12 @@ static int open_projector(Model *m, const ModelOptions *o, const char *path, Err
     const int64_t *shape = NULL;
     TRY(model_tensor_sizes(c, PART_PROJECTOR, two ? first : "model.mm_projector.weight", 2, &shape,
                            err));
-    if (m->vision.present && shape[1] != m->vit.config.block.width)
+    if (m->vision.present && shape[1] != tower_width(&m->tower))
         return error_set(
             err,
             "%s: the projector reads features of width %lld, the vision tower %s gives "
             "%d: they belong to different models",
-            c->path, (long long)shape[1], m->vision.path, m->vit.config.block.width);
+            c->path, (long long)shape[1], m->vision.path, tower_width(&m->tower));
     if (m->language.present && shape[0] != m->xlmr.config.block.width)
         return error_set(
             err,
@@ -388,6 +417,7 @@ void model_close(Model *m) {
     }
     for (int i = 0; i < m->checkpoint_count; i++) checkpoint_close(&m->checkpoints[i]);
     vit_free(&m->vit);
+    efficientnet_free(&m->net);
     xlmr_free(&m->xlmr);
     tokenizer_close(m->tokenizer);
     json_decref(m->settings);

@@ -1,7 +1,8 @@
 /* model.h - a model folder, opened: where files become the parts of projector/multimodal.h.
  *
  *   FOLDER/easyfirst.json      which parts belong together: see model_open
- *   FOLDER/vision/             a CLIP vision tower as Hugging Face stores it (config.json, weights)
+ *   FOLDER/vision/             a CLIP vision tower as Hugging Face stores it (config.json, weights), or
+ *                              an EfficientNet-Lite
  *   FOLDER/language/           an XLM-R or XLM-R-XL (config.json, weights, sentencepiece.bpe.model)
  *   FOLDER/projector.safetensors
  *   FOLDER/length.safetensors  the length predictor
@@ -70,7 +71,9 @@ typedef struct Model {
     int checkpoint_count;
     json_t *settings; /* easyfirst.json; NULL if there is none */
     Calibration calibration; /* of the folder's own parts */
+    Tower tower;      /* one of the next two */
     Vit vit;
+    EfficientNet net;
     Projector projector_model;
     Xlmr xlmr;
     LengthPredictor length_model;

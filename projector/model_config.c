@@ -239,6 +239,112 @@ int model_vision_config(const Checkpoint *checkpoint, VitConfig *v, Error *err) 
     return status;
 }
 
+/* ---- A convolutional vision tower. ---- */
+
+static int block_sizes(const Checkpoint *c, int index, int in, EfficientNetBlock *block,
+                       Error *err) {
+    const int64_t *depthwise = NULL, *project = NULL;
+    char name[64];
+    snprintf(name, sizeof name, "_blocks.%d._depthwise_conv.weight", index);
+    TRY(model_tensor_sizes(c, PART_VISION, name, 4, &depthwise, err));
+    snprintf(name, sizeof name, "_blocks.%d._project_conv.weight", index);
+    TRY(model_tensor_sizes(c, PART_VISION, name, 4, &project, err));
+    *block = (EfficientNetBlock){.kernel = (int)depthwise[2],
+                                 .stride = 1,
+                                 .in = in,
+                                 .wide = (int)depthwise[0],
+                                 .out = (int)project[0]};
+    return 0;
+}
+
+static int efficientnet_sizes(const Checkpoint *c, EfficientNetConfig *net, Error *err) {
+    const int64_t *stem = NULL, *head = NULL;
+    TRY(model_tensor_sizes(c, PART_VISION, "_conv_stem.weight", 4, &stem, err));
+    TRY(model_tensor_sizes(c, PART_VISION, "_conv_head.weight", 4, &head, err));
+    net->stem = (int)stem[0], net->stem_kernel = (int)stem[2], net->width = (int)head[0];
+    net->count = count_layers(c, PART_VISION, "_blocks.%d._project_conv.weight");
+    if (net->count < 1 || net->count > EFFICIENTNET_BLOCKS)
+        return error_set(err,
+                         "%s: %d blocks (_blocks.0._project_conv.weight and so on), expected "
+                         "1 to %d",
+                         c->path, net->count, EFFICIENTNET_BLOCKS);
+    for (int i = 0; i < net->count; i++)
+        TRY(block_sizes(c, i, i ? net->block[i - 1].out : net->stem, &net->block[i], err));
+    return 0;
+}
+
+enum { STAGES = 32 };
+
+/* Up to STAGES positive integers; *count stays as it is if there are none. */
+static int read_stages(const Config *c, const char *name, int values[STAGES], int *count) {
+    const json_t *list = json_object_get(c->json, name), *value;
+    size_t i;
+    if (!list || json_is_null(list)) return 0;
+    if (!json_is_array(list) || !json_array_size(list) || json_array_size(list) > STAGES)
+        return error_set(c->err, "%s: \"%s\" must be a list of 1 to %d numbers", c->path, name,
+                         STAGES);
+    json_array_foreach(list, i, value) {
+        if (!json_is_integer(value) || json_integer_value(value) < 1 ||
+            json_integer_value(value) > EFFICIENTNET_BLOCKS)
+            return error_set(c->err, "%s: number %zu of \"%s\" must be an integer of 1 to %d",
+                             c->path, i + 1, name, EFFICIENTNET_BLOCKS);
+        values[i] = (int)json_integer_value(value);
+    }
+    *count = (int)json_array_size(list);
+    return 0;
+}
+
+/* The stride of a stage is that of its first block. */
+static int read_strides(const Config *c, EfficientNetConfig *net) {
+    int strides[STAGES] = {1, 2, 2, 2, 1, 2, 1}, stride_count = 7;
+    int repeats[STAGES], stages = 0, first = 0;
+    TRY(read_stages(c, "strides", strides, &stride_count));
+    TRY(read_stages(c, "num_block_repeats", repeats, &stages));
+    for (int i = 0; i < net->count && !json_is_array(json_object_get(c->json, "num_block_repeats"));
+         i++) {
+        bool same = i && net->block[i].out == net->block[i - 1].out;
+        if (!same && stages == STAGES)
+            return error_set(c->err, "%s: more than %d stages", c->path, STAGES);
+        if (!same) repeats[stages++] = 0;
+        repeats[stages - 1]++;
+    }
+    if (stages != stride_count)
+        return error_set(c->err,
+                         "%s: %d \"strides\", but the blocks have %d stages: give one for "
+                         "each",
+                         c->path, stride_count, stages);
+    for (int s = 0; s < stages; first += repeats[s++])
+        if (first < net->count) net->block[first].stride = strides[s];
+    if (first == net->count) return 0;
+    return error_set(c->err, "%s: \"num_block_repeats\" are %d blocks, but the tensors have %d",
+                     c->path, first, net->count);
+}
+
+static int efficientnet_read(const Config *c, EfficientNetConfig *net) {
+    double eps;
+    TRY(config_integer(c->json, "image_size", c->path, 1, 1 << 14, 224, &net->image_size, c->err));
+    TRY(config_real(c->json, "batch_norm_eps", c->path, 1e-3, &eps, c->err));
+    net->eps = (float)eps;
+    TRY(check_text(c, "hidden_act", TEXTS("relu6"), "EfficientNet-Lite has ReLU6"));
+    TRY(check_size(c, "hidden_dim", net->width));
+    TRY(check_integer(c, "num_channels", 3, "images have three"));
+    TRY(check_absent(c, c->json, "quantization_config",
+                     "quantized weights are not read; take the model's full weights"));
+    return read_strides(c, net);
+}
+
+int model_efficientnet_config(const Checkpoint *checkpoint, EfficientNetConfig *net, Error *err) {
+    Config c;
+    *net = (EfficientNetConfig){0};
+    TRY(config_open(&c, checkpoint->path, NULL, err));
+    int status = check_text(&c, "model_type", TEXTS("efficientnet-lite"),
+                            "of convolutional towers, EfficientNet-Lite is supported");
+    if (!status) status = efficientnet_sizes(checkpoint, net, err);
+    if (!status) status = efficientnet_read(&c, net);
+    config_close(&c);
+    return status;
+}
+
 /* ---- The language model. ---- */
 
 static int language_sizes(const Checkpoint *c, XlmrConfig *x, bool thorough, Error *err) {

@@ -13,7 +13,7 @@
 #include "language/infill.h"
 #include "projector/calibration.h"
 #include "vision/preprocess.h"
-#include "vision/vit.h"
+#include "vision/tower.h"
 
 /* A model folder's easyfirst.json, checked: its values are of their types, prompts and languages
  * are known ones. */
@@ -36,6 +36,11 @@ int model_tensor_sizes(const Checkpoint *c, Part part, const char *name, int ndi
  * must agree. CLIP's and LLaVA's two-part configurations are read in their vision half;
  * v->feature_layer and v->class_token are LLaVA's, if it says them, else -2 and false. */
 int model_vision_config(const Checkpoint *c, VitConfig *v, Error *err);
+
+/* The same for an EfficientNet-Lite; net->class_token is false. Of each block the tensors tell all
+ * but its stride: config.json has "strides", one for each stage (a run of blocks with one number of
+ * channels, or as "num_block_repeats" says), by default EfficientNet's. */
+int model_efficientnet_config(const Checkpoint *c, EfficientNetConfig *net, Error *err);
 
 /* Base and large are told from XL and XXL by their tensors: one stored XXL configuration has the
  * model type of the smaller ones. `thorough`: as part_head_untied. */

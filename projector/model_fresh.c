@@ -28,7 +28,8 @@ int model_fresh_vision(Model *m, const VitConfig *config, FreshWeights fresh, Er
     part_begin(m, &m->vision, PART_VISION, fresh.dtype,
                device_compute_dtype(m->device, fresh.dtype));
     TRY(vit_declare(&m->vit, config, &m->vision.params, err));
-    m->parts.vit = &m->vit;
+    m->tower = (Tower){.vit = &m->vit};
+    m->parts.tower = &m->tower;
     return part_fill(&m->vision, fresh, err);
 }
 
@@ -42,7 +43,7 @@ int model_fresh_language(Model *m, const XlmrConfig *config, FreshWeights fresh,
 
 int model_fresh_projector(Model *m, ProjectorKind kind, FreshWeights fresh, Error *err) {
     part_begin(m, &m->projector, PART_PROJECTOR, fresh.dtype, m->vision.compute);
-    TRY(projector_declare(&m->projector_model, kind, m->vit.config.block.width,
+    TRY(projector_declare(&m->projector_model, kind, tower_width(&m->tower),
                           m->xlmr.config.block.width, &m->projector.params, err));
     m->parts.projector = &m->projector_model;
     return part_fill(&m->projector, fresh, err);

@@ -58,16 +58,21 @@ int model_write_json(json_t *json, const char *folder, const char *name, Error *
     return status;
 }
 
-int model_write_settings(const json_t *settings, AttentionPattern attention, const VitConfig *vit,
+int model_write_settings(const json_t *settings, AttentionPattern attention, const Tower *tower,
                          const char *folder, Error *err) {
     json_t *json = settings ? json_deep_copy(settings) : json_object();
     int failed = json ? 0 : -1;
     failed |= json_object_set_new(json, "format", json_integer(1));
     failed |= json_object_set_new(json, "attention", json_string(attention_name(attention)));
-    if (vit) {
-        failed |= json_object_set_new(json, "feature_layer", json_integer(vit->feature_layer));
-        failed |= json_object_set_new(json, "class_token", json_boolean(vit->class_token));
-        failed |= json_object_set_new(json, "image_tokens", json_integer(vit_feature_rows(vit)));
+    if (tower && tower->vit)
+        failed |= json_object_set_new(json, "feature_layer",
+                                      json_integer(tower->vit->config.feature_layer));
+    else if (tower) /* left from another tower */
+        json_object_del(json, "feature_layer");
+    if (tower) {
+        failed |= json_object_set_new(json, "class_token", json_boolean(tower_class_row(tower)));
+        failed |=
+            json_object_set_new(json, "image_tokens", json_integer(tower_feature_rows(tower)));
     }
     if (failed) {
         json_decref(json);

@@ -20,7 +20,7 @@ int model_write_json(json_t *json, const char *folder, const char *name, Error *
 
 /* easyfirst.json: what `settings` (a model's own; NULL: nothing) says, with the attention and what
  * the vision tower (NULL: none) hands on. */
-int model_write_settings(const json_t *settings, AttentionPattern attention, const VitConfig *vit,
+int model_write_settings(const json_t *settings, AttentionPattern attention, const Tower *tower,
                          const char *folder, Error *err);
 
 /* A part's config.json, to be changed and written; of CLIP's two-tower ones the vision half. Where

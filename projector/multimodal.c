@@ -5,12 +5,12 @@
 enum { IMAGES_AT_ONCE = 8 };
 
 int multimodal_image_rows(const Multimodal *model) {
-    return model->vit ? vit_feature_rows(&model->vit->config) : 0;
+    return model->tower ? tower_feature_rows(model->tower) : 0;
 }
 
 static int encode_batch(const Multimodal *m, Arena *arena, const Image *images, int count,
                         Tensor tokens, Error *err) {
-    int side = m->vit->config.image_size;
+    int side = tower_image_size(m->tower);
     int64_t rows = (int64_t)count * multimodal_image_rows(m), plane = 3 * (int64_t)side * side;
     float *host = malloc((size_t)(count * plane) * sizeof *host);
     if (!host) return error_set(err, "out of memory for %d images", count);
@@ -22,28 +22,28 @@ static int encode_batch(const Multimodal *m, Arena *arena, const Image *images, 
     free(host);
     if (status) return -1;
     Tensor pixels = tensor_nd(flat.data, DTYPE_F32, 4, (int64_t[]){count, 3, side, side});
-    TRY(arena_take(arena, &features, m->projector->params->compute, rows,
-                   m->vit->config.block.width, err));
-    TRY(vit_forward(m->vit, arena, features, pixels, NULL, err));         /* [B*P, Dv] */
+    TRY(arena_take(arena, &features, m->projector->params->compute, rows, tower_width(m->tower),
+                   err));
+    TRY(tower_forward(m->tower, arena, features, pixels, err));           /* [B*P, Dv] */
     return projector_forward(m->projector, arena, tokens, features, err); /* [B*P, D] */
 }
 
 int multimodal_encode(const Multimodal *m, const Image *images, int count, Tensor *tokens,
                       Error *err) {
     *tokens = TENSOR_NONE;
-    if (!m->vit || !m->projector)
+    if (!m->tower || !m->projector)
         return error_set_code(err, ERROR_MISSING_PART,
                               "this model cannot see: it has no %s; use a model folder with one",
-                              m->vit ? "projector" : "vision tower");
+                              m->tower ? "projector" : "vision tower");
     int at_once = count < IMAGES_AT_ONCE ? count : IMAGES_AT_ONCE;
-    int64_t rows = multimodal_image_rows(m), side = m->vit->config.image_size;
+    int64_t rows = multimodal_image_rows(m), side = tower_image_size(m->tower);
     *tokens = tensor_2d(NULL, DTYPE_F32, count * rows, m->projector->out);
     TRY(device_alloc(m->device, &tokens->data, tensor_bytes(*tokens), err));
     Arena arena = {0};
     int status = arena_open(
         &arena, m->device,
-        vit_work_bytes(m->vit, at_once) + arena_bytes(DTYPE_F32, 1, at_once * 3 * side * side) +
-            arena_bytes(m->projector->params->compute, at_once * rows, m->vit->config.block.width) +
+        tower_work_bytes(m->tower, at_once) + arena_bytes(DTYPE_F32, 1, at_once * 3 * side * side) +
+            arena_bytes(m->projector->params->compute, at_once * rows, tower_width(m->tower)) +
             projector_work_bytes(m->projector, at_once * rows),
         err);
     for (int i = 0; i < count && status == 0; i += at_once) {

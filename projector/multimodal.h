@@ -10,13 +10,14 @@
 #include "language/infill.h"
 #include "language/tokenizer.h"
 #include "projector/projector.h"
+#include "vision/patch_map.h"
 #include "vision/preprocess.h"
-#include "vision/vit.h"
+#include "vision/tower.h"
 
 /* The parts; NULL for one that a model lacks. Owned by whoever opened them. */
 typedef struct Multimodal {
     Device *device;
-    const Vit *vit;
+    const Tower *tower;
     const Projector *projector;
     const Xlmr *xlmr;
     const LengthPredictor *length;

@@ -12,8 +12,8 @@ typedef struct Depth {
 
 static Depth pass_depth(const TrainContext *context, bool prompts, const TrainRun *run) {
     const Multimodal *m = &context->model;
-    if (prompts || !run->backward || !m->vit || !m->projector) return (Depth){false, false};
-    Depth depth = {.vision = trainable(m->vit->params)};
+    if (prompts || !run->backward || !m->tower || !m->projector) return (Depth){false, false};
+    Depth depth = {.vision = trainable(tower_params(m->tower))};
     depth.projector = depth.vision || trainable(m->projector->params);
     return depth;
 }
@@ -34,8 +34,8 @@ typedef struct VisionPath {
     VitTape tape;
 } VisionPath;
 
-static size_t pixels_bytes(const Vit *vit, int images) {
-    int64_t side = vit->config.image_size;
+static size_t pixels_bytes(const Tower *tower, int images) {
+    int64_t side = tower_image_size(tower);
     return arena_bytes(DTYPE_F32, 1, images * 3 * side * side);
 }
 
@@ -43,19 +43,19 @@ static size_t pixels_bytes(const Vit *vit, int images) {
 static size_t vision_bytes(const Multimodal *m, int images, Depth depth, bool recompute,
                            size_t *above) {
     *above = 0;
-    if (images == 0 || !m->vit || !m->projector) return 0;
-    int64_t rows = (int64_t)images * multimodal_image_rows(m), width = m->vit->config.block.width;
+    if (images == 0 || !m->tower || !m->projector) return 0;
+    int64_t rows = (int64_t)images * multimodal_image_rows(m), width = tower_width(m->tower);
     size_t tokens = arena_bytes(DTYPE_F32, rows, m->projector->out);
     size_t kept = arena_bytes(m->projector->params->compute, rows, width) + tokens;
-    size_t pixels = pixels_bytes(m->vit, images);
+    size_t pixels = pixels_bytes(m->tower, images);
     *above = projector_work_bytes(m->projector, rows);
-    if (!depth.vision) *above = largest(*above, pixels + vit_work_bytes(m->vit, images));
+    if (!depth.vision) *above = largest(*above, pixels + tower_work_bytes(m->tower, images));
     if (!depth.projector) return kept;
     size_t back = projector_backward_bytes(m->projector, rows);
     if (depth.vision) {
-        kept += pixels + vit_tape_bytes(m->vit, images, recompute);
+        kept += pixels + vit_tape_bytes(m->tower->vit, images, recompute);
         back = arena_bytes(DTYPE_F32, rows, width) +
-               largest(back, vit_backward_bytes(m->vit, images, recompute));
+               largest(back, vit_backward_bytes(m->tower->vit, images, recompute));
     }
     size_t train = projector_tape_bytes(m->projector, rows) + tokens;
     /* The frozen tower has finished before the projector's tape is allocated. */
@@ -65,7 +65,7 @@ static size_t vision_bytes(const Multimodal *m, int images, Depth depth, bool re
 
 static int upload_pixels(VisionPath *s, const Multimodal *m, Arena *arena, const TrainBatch *batch,
                          Error *err) {
-    int64_t side = m->vit->config.image_size, n = batch->images * 3 * side * side;
+    int64_t side = tower_image_size(m->tower), n = batch->images * 3 * side * side;
     Tensor flat;
     TRY(arena_upload(arena, &flat, DTYPE_F32, n, batch->pixels, err));
     s->pixels = tensor_nd(flat.data, DTYPE_F32, 4, (int64_t[]){batch->images, 3, side, side});
@@ -76,15 +76,15 @@ static int vision_forward(VisionPath *s, const Multimodal *m, Arena *arena, cons
                           const TrainRun *run, Error *err) {
     const Projector *p = m->projector;
     int64_t rows = (int64_t)batch->images * multimodal_image_rows(m);
-    TRY(arena_take(arena, &s->features, p->params->compute, rows, m->vit->config.block.width, err));
+    TRY(arena_take(arena, &s->features, p->params->compute, rows, tower_width(m->tower), err));
     TRY(arena_take(arena, &s->tokens, DTYPE_F32, rows, p->out, err));
     size_t mark = arena->used;
     TRY(upload_pixels(s, m, arena, batch, err)); /* [B, 3, S, S] */
     if (s->depth.vision) {
-        TRY(vit_train_forward(m->vit, arena, s->features, s->pixels, run->recompute, &s->tape,
-                              err)); /* [R, Dv] */
+        TRY(vit_train_forward(m->tower->vit, arena, s->features, s->pixels, run->recompute,
+                              &s->tape, err)); /* [R, Dv] */
     } else {
-        TRY(vit_forward(m->vit, arena, s->features, s->pixels, NULL, err)); /* [R, Dv] */
+        TRY(tower_forward(m->tower, arena, s->features, s->pixels, err)); /* [R, Dv] */
         arena_reset(arena, mark);
     }
     if (!s->depth.projector) return projector_forward(p, arena, s->tokens, s->features, err);
@@ -101,7 +101,7 @@ static int vision_backward(VisionPath *s, const Multimodal *m, Arena *arena, Err
     TRY(projector_train_backward(m->projector, arena, dfeatures, s->dtokens, s->features, s->hidden,
                                  err)); /* [R, Dv] */
     if (!s->depth.vision) return 0;
-    return vit_train_backward(m->vit, arena, &s->tape, dfeatures, err);
+    return vit_train_backward(m->tower->vit, arena, &s->tape, dfeatures, err);
 }
 
 /* ---- One pass. ---- */
@@ -127,9 +127,9 @@ size_t train_bytes(const TrainContext *context, const TrainSizes *sizes, const T
 
 static int check_batch(const Multimodal *m, const TrainBatch *b, Error *err) {
     if (!m->xlmr) return error_set(err, "training: the model has no language part");
-    if (b->images > 0 && !(m->vit && m->projector))
+    if (b->images > 0 && !(m->tower && m->projector))
         return error_set(err, "training: a batch with images, but the model has no %s",
-                         m->vit ? "projector" : "vision tower");
+                         m->tower ? "projector" : "vision tower");
     if (b->images > 0 && !(b->pixels && b->image_rows))
         return error_set(err, "training: a batch of %d images without %s", b->images,
                          b->pixels ? "rows for them" : "pixels");

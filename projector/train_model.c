@@ -63,6 +63,11 @@ static int check_stage(const TrainModel *t, const TrainSettings *s, Error *err) 
         return error_set_code(err, ERROR_MISSING_PART,
                               "train %s needs a vision tower (openai/clip-vit-large-patch14, say)",
                               stage);
+    if (m->tower.net && (segment || s->train_vision))
+        return error_set(err,
+                         "%s: a convolutional tower is used as it is, it cannot be trained: %s",
+                         m->vision.path,
+                         segment ? "train segment needs CLIP's kind" : "leave --train-vision out");
     if (!m->projector.present && !segment)
         return error_set_code(err, ERROR_MISSING_PART,
                               "train %s needs a projector, a fresh one or a trained one", stage);
@@ -341,11 +346,9 @@ double train_model_operations(const TrainModel *t, int64_t rows, int64_t targets
     else
         sum += 2.0 * (double)targets * (d * d + d * x->vocab) * matmuls(t->language);
     if (t->vision == DUTY_NONE || !images) return sum;
-    const VitConfig *v = &m->vit.config;
-    double patches = (double)images * vit_patches(v), seen = v->block.width;
-    sum += 2.0 * (patches + (double)images) * block_weights(&v->block) * m->vit.depth *
-           matmuls(t->vision);
-    sum += 2.0 * patches * 3.0 * v->patch * v->patch * seen * matmuls(t->vision);
+    double patches = (double)images * tower_grid(&m->tower) * tower_grid(&m->tower);
+    double seen = tower_width(&m->tower);
+    sum += tower_operations(&m->tower, images) * matmuls(t->vision);
     if (t->classes) sum += 2.0 * (double)targets * seen * t->head.classes * 3;
     double projector = seen * d + (m->projector_model.kind == PROJECTOR_LINEAR ? 0 : d * d);
     return sum + 2.0 * patches * projector * matmuls(t->projector);

@@ -225,8 +225,9 @@ json_t *eval_settings_json(const EvalOptions *o, const Session *session, const c
     int status = files ? add_model(files, o, m, err) : error_set(err, "out of memory");
     json_t *model = json_pack("{s:s, s:o, s:s}", "name", o->model, "sha256", files, "attention",
                               attention_name(m->parts.attention));
-    if (m->parts.vit) {
-        json_object_set_new(model, "feature_layer", json_integer(m->vit.config.feature_layer));
+    if (m->parts.tower) {
+        if (m->tower.vit)
+            json_object_set_new(model, "feature_layer", json_integer(m->vit.config.feature_layer));
         json_object_set_new(model, "pad", json_boolean(m->parts.preprocess.pad));
     }
     json_t *json =

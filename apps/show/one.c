@@ -124,7 +124,7 @@ int show_one(const ShowJob *job, Trace *trace, bool *quit, Error *err) {
     int status = 0;
     if (job->image)
         status = trace_geometry(trace, job->width, job->height, &parts->preprocess,
-                                parts->vit->config.image_size / parts->vit->config.patch, err);
+                                tower_grid(parts->tower), err);
     if (status == 0 && on_screen(job->way))
         status = on_terminal(job, trace, quit, err);
     else if (status == 0)

@@ -452,8 +452,8 @@ static int model_write(const Writing *w, Error *err) {
     /* Training may have changed the languages it translates, and how sure it may be. */
     if (t->language == DUTY_TRAIN || t->has_lora) json_object_del(m->settings, "languages");
     json_object_del(m->settings, "calibration");
-    TRY(model_write_settings(m->settings, m->parts.attention,
-                             m->vision.present ? &m->vit.config : NULL, w->to, err));
+    TRY(model_write_settings(m->settings, m->parts.attention, m->vision.present ? &m->tower : NULL,
+                             w->to, err));
     if (m->language.present) TRY(folder_write(w, &m->language, t->language, "language", err));
     if (m->vision.present) TRY(folder_write(w, &m->vision, t->vision, "vision", err));
     if (m->projector.present)

@@ -81,7 +81,7 @@ PackingConfig trainer_packing(const TrainModel *t, const TrainSettings *s) {
     return (PackingConfig){.pattern = m->attention,
                            .answer_position = m->answer_position,
                            .image_rows = multimodal_image_rows(m),
-                           .image_size = m->vit ? m->vit->config.image_size : 0,
+                           .image_size = m->tower ? tower_image_size(m->tower) : 0,
                            .mask_id = tokenizer_mask_id(m->tokenizer),
                            .noise = s->noise,
                            .seed = s->seed,
@@ -151,9 +151,8 @@ static void configure_loader(Trainer *t, LoaderConfig *c, const Dataset *dataset
                         .preprocess = t->model.model.parts.preprocess,
                         .pass = t->sizes,
                         .threads = 1};
-    const VitConfig *vit = &t->model.model.vit.config;
     if (dataset->scenes)
-        c->grid = vit->image_size / vit->patch, c->packing.noise = s->noise;
+        c->grid = tower_grid(&t->model.model.tower), c->packing.noise = s->noise;
     else
         c->packing = trainer_packing(&t->model, s);
 }

@@ -21,15 +21,16 @@ static const struct {
     const char *unneeded[UNNEEDED];
 } part_table[] = {
     [PART_VISION] = {"vision tower",
-                     {"vision_model.embeddings.patch_embedding.weight"},
+                     {"vision_model.embeddings.patch_embedding.weight", "_conv_stem.weight"},
                      {{"vision_model.", "vision_model."},
                       {"vision_model.", ""},
                       {"vision_model.", "vision_tower.vision_tower.vision_model."},
                       {"vision_model.", "vision_tower.vision_model."},
-                      {"vision_model.", "vision_tower."}},
+                      {"vision_model.", "vision_tower."},
+                      {"_", "_"}}, /* EfficientNet-Lite */
                      {"text_model.", "text_projection.", "visual_projection.", "logit_scale",
                       "language_model.", "embed_tokens.", "layers.", "norm.", "lm_head.",
-                      "classifier."}},
+                      "classifier.", "_fc."}},
     [PART_LANGUAGE] = {"language model",
                        {"roberta.embeddings.word_embeddings.weight"},
                        {{"", ""}},
@@ -126,7 +127,8 @@ static FileNaming find_naming(const Checkpoint *checkpoint, Part part) {
     FileNaming found = {0};
     for (int i = 0; i < NAMINGS && part_table[part].namings[i].from; i++)
         for (int p = 0; p < 2 && part_table[part].probe[p]; p++)
-            if (find_prefix(checkpoint, &part_table[part].namings[i], part_table[part].probe[p],
+            if (begins(part_table[part].probe[p], part_table[part].namings[i].from) &&
+                find_prefix(checkpoint, &part_table[part].namings[i], part_table[part].probe[p],
                             &found))
                 return found;
     return found;
@@ -318,6 +320,7 @@ static bool ends(const char *name, const char *end) {
 static bool known_unneeded(const char *full_name, const bool taken[PARTS]) {
     const char *name = unwrapped(full_name);
     if (ends(name, "embeddings.position_ids")) return true; /* 0, 1, 2, ... */
+    if (ends(name, ".num_batches_tracked")) return true;    /* of a batch norm, for its training */
     for (int p = 0; p < PARTS; p++) {
         if (taken[p] && has_begin(name, part_table[p].unneeded, UNNEEDED)) return true;
         if (!taken[p] && has_begin(name, beginnings[p], 4)) return true;

@@ -130,6 +130,7 @@ OP_LIST(CUDA_OPERATION)
 int cuda_pack_weight(Device *, struct Packed **, const Tensor *pieces, int count, Dtype compute,
                      bool vocabulary, const PackProgress *, Error *);
 void cuda_packed_free(Device *, struct Packed *);
+int cuda_conv2d_pack(Device *, struct Packed **, const Conv2d *, Tensor w, Dtype compute, Error *);
 size_t cuda_pack_size(Device *, int64_t rows, int64_t columns, Dtype stored, Dtype compute,
                       bool vocabulary);
 

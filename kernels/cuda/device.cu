@@ -213,6 +213,7 @@ static Backend cuda_backend(void) {
     b.pack_weight = cuda_pack_weight;
     b.packed_free = cuda_packed_free;
     b.pack_size = cuda_pack_size;
+    b.conv2d_pack = cuda_conv2d_pack;
     OP_LIST(TABLE_ENTRY)
     return b;
 }

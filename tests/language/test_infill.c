@@ -295,7 +295,7 @@ static void test_refused(void **state) {
     r = (AnswerRequest){.prompt = "What is this?", .image = -1};
     assert_refused(multimodal_check(&bare, &r, NULL, &err), &err, "length predictor",
                    "how many tokens");
-    bare.vit = NULL;
+    bare.tower = NULL;
     Tensor tokens;
     assert_refused(multimodal_encode(&bare, NULL, 1, &tokens, &err), &err, "cannot see",
                    "model folder");

@@ -550,7 +550,8 @@ static void test_class_token(void **state) {
     Vit vit = f.model.vit;
     Multimodal parts = f.model.parts;
     vit.config.class_token = true;
-    parts.vit = &vit;
+    Tower tower = {.vit = &vit};
+    parts.tower = &tower;
     Tensor image = golden_image_tokens(&f.golden);
     /* 34 rows are two images of 17. */
     int64_t width = image.shape[1];

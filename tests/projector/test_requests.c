@@ -129,13 +129,13 @@ static void request_make(Batch *b, int i, TestRandom *random) {
     prompt_make(b->prompts[i], b->model.tokenizer, b->tokens[i], random);
     b->faults[i] = below(random, 12) ? FINE : (Fault)below(random, FAULTS);
     *r = (AnswerRequest){.prompt = b->prompts[i], .image = below(random, 3) - 1};
-    if (!b->model.vit) r->image = -1;
+    if (!b->model.tower) r->image = -1;
     if (!b->model.length || below(random, 3))
         r->length = 1 + below(random, below(random, 3) ? 20 : longest + 5);
     if (b->faults[i] == EMPTY) r->prompt = i % 2 ? "" : " \n\t";
     if (b->faults[i] == BAD_UTF8) strcpy(b->prompts[i] + strlen(b->prompts[i]) / 2, "a\xc3");
-    if (b->faults[i] == NO_IMAGE) r->image = b->model.vit ? IMAGES : 0;
-    if (b->faults[i] == BROKEN && !b->model.vit) b->faults[i] = FINE;
+    if (b->faults[i] == NO_IMAGE) r->image = b->model.tower ? IMAGES : 0;
+    if (b->faults[i] == BROKEN && !b->model.tower) b->faults[i] = FINE;
     if (b->faults[i] == BROKEN) r->image = BROKEN_IMAGE;
 }
 
@@ -171,7 +171,7 @@ static void batch_make(Batch *b, TestRandom *random) {
     b->model.attention = below(random, 2) ? ATTENTION_BLOCK_CAUSAL : ATTENTION_FULL;
     b->model.answer_position = below(random, 2) ? 0 : longest / 4 + below(random, longest / 2);
     if (!below(random, 5)) b->model.length = NULL;
-    if (!below(random, 5)) b->model.vit = NULL, b->images = TENSOR_NONE;
+    if (!below(random, 5)) b->model.tower = NULL, b->images = TENSOR_NONE;
     options_make(&b->options, random);
     b->count = 1 + below(random, m ? MOST : 4);
     for (int i = 0; i < b->count; i++) request_make(b, i, random);

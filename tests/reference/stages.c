@@ -57,14 +57,14 @@ static Tensor as_f32(Tensor t) {
 static int run_vision(Run *r, const char *outputs, Error *err) {
     Tensor pixels, features;
     TRY(input(r, "pixels", &pixels, err));
-    const Vit *vit = &r->model.vit;
+    const Tower *tower = &r->model.tower;
     int images = (int)pixels.shape[0];
-    int64_t rows = (int64_t)images * vit_feature_rows(&vit->config), d = vit->config.block.width;
+    int64_t rows = (int64_t)images * tower_feature_rows(tower), d = tower_width(tower);
     TRY(arena_open(&r->arena, r->device,
-                   vit_work_bytes(vit, images) + arena_bytes(DTYPE_F32, rows, d), err));
+                   tower_work_bytes(tower, images) + arena_bytes(DTYPE_F32, rows, d), err));
     TRY(arena_take(&r->arena, &features, DTYPE_F32, rows, d, err));
     r->loaded = milliseconds();
-    TRY(vit_forward(vit, &r->arena, features, pixels, NULL, err));
+    TRY(tower_forward(tower, &r->arena, features, pixels, err));
     CheckpointEntry entry = {"vit.features", features};
     return checkpoint_write(outputs, &entry, 1, err);
 }
