@@ -18,6 +18,7 @@ enum { PLANS = 4, ARGUMENTS = 5 };
 typedef struct Plan {
     int64_t images; /* 0: free */
     bool accumulate;
+    bool slow;     /* oneDNN has only its reference loops, hundreds of times slower */
     uint64_t used; /* time of the latest run */
     dnnl_primitive_t primitive;
     dnnl_memory_t memory[ARGUMENTS]; /* NULL: not needed */
@@ -212,6 +213,9 @@ static dnnl_status_t plan_make(dnnl_engine_t engine, Plan *plan, const struct Pa
     dnnl_status_t s =
         describe(engine, &pd, &packed->conv, packed->dtype, images, accumulate, &layout->weight);
     if (s != dnnl_success) return s;
+    const char *kind = NULL;
+    if (dnnl_primitive_desc_query(pd, dnnl_query_impl_info_str, 0, &kind) == dnnl_success && kind)
+        plan->slow = !strncmp(kind, "ref", 3);
     s = dnnl_primitive_create(&plan->primitive, pd);
     for (int i = 0; i < ARGUMENTS && s == dnnl_success; i++) {
         size_t bytes = dnnl_memory_desc_get_size(
@@ -244,46 +248,56 @@ static dnnl_status_t plan_find(dnnl_engine_t engine, Plan **found, const struct 
     return plan_make(engine, oldest, packed, images, accumulate);
 }
 
-/* All images at once, on the threads that OpenMP has been set to. */
 static int images_run(Device *device, Tensor y, Tensor x, const struct Packed *packed, Tensor b,
-                      int64_t images, bool accumulate, Error *err) {
+                      int64_t images, Plan *plan, Error *err) {
     ConvLayout *layout = packed->layout;
-    const Matmul *onednn = cpu_state(device)->matmul;
-    Plan *plan = NULL;
+    dnnl_stream_t stream = matmul_stream(cpu_state(device)->matmul);
     void *scratch = NULL;
-    dnnl_status_t s = plan_find(matmul_engine(onednn), &plan, packed, images, accumulate);
-    if (s == dnnl_success && plan->scratch_bytes)
-        TRY(cpu_workspace(device, &scratch, plan->scratch_bytes, err));
+    if (plan->scratch_bytes) TRY(cpu_workspace(device, &scratch, plan->scratch_bytes, err));
     void *const data[ARGUMENTS] = {x.data, packed->data, b.data, y.data, scratch};
     dnnl_exec_arg_t args[ARGUMENTS];
+    dnnl_status_t s = dnnl_success;
     int count = 0;
     for (int i = 0; i < ARGUMENTS && s == dnnl_success; i++) {
         if (!plan->memory[i]) continue;
         s = dnnl_memory_set_data_handle(plan->memory[i], data[i]);
         args[count++] = (dnnl_exec_arg_t){arguments[i], plan->memory[i]};
     }
-    if (s == dnnl_success) {
-        plan->used = ++layout->clock;
-        s = dnnl_primitive_execute(plan->primitive, matmul_stream(onednn), count, args);
-    }
-    if (s == dnnl_success) s = dnnl_stream_wait(matmul_stream(onednn));
+    plan->used = ++layout->clock;
+    if (s == dnnl_success) s = dnnl_primitive_execute(plan->primitive, stream, count, args);
+    if (s == dnnl_success) s = dnnl_stream_wait(stream);
     return s == dnnl_success ? 0 : conv_error(&packed->conv, images, s, err);
 }
 
-/* oneDNN has another kernel for one image of one pixel than for several, with other roundings: they
- * are computed one by one, so that no result depends on the batch. */
+/* All images at once, or one by one. The weight has the layout of the best kernel for one image;
+ * that for several may want another one, and oneDNN would fall back to its reference loops. And for
+ * one image of one pixel it has another kernel than for several, with other roundings. */
+static int conv_run(Device *device, Tensor y, Tensor x, const struct Packed *packed, Tensor b,
+                    bool accumulate, Error *err) {
+    const Conv2d *c = &packed->conv;
+    dnnl_engine_t engine = matmul_engine(cpu_state(device)->matmul);
+    const int64_t pixels = (int64_t)c->height * c->width, images = x.shape[0] / pixels;
+    const int64_t places = y.shape[0] / images;
+    Plan *plan = NULL;
+    int64_t at_once = pixels == 1 ? 1 : images;
+    dnnl_status_t s = plan_find(engine, &plan, packed, at_once, accumulate);
+    if (s == dnnl_success && plan->slow && at_once > 1) {
+        plan->used = ++((ConvLayout *)packed->layout)->clock;
+        s = plan_find(engine, &plan, packed, at_once = 1, accumulate);
+    }
+    if (s != dnnl_success) return conv_error(c, at_once, s, err);
+    for (int64_t i = 0; i < images; i += at_once)
+        TRY(images_run(device, tensor_rows(y, i * places, at_once * places),
+                       tensor_rows(x, i * pixels, at_once * pixels), packed, b, at_once, plan,
+                       err));
+    return 0;
+}
+
 int cpu_conv2d_forward(Device *device, Tensor y, Tensor x, Tensor w, Tensor b, bool accumulate,
                        Error *err) {
-    const Conv2d *c = &w.packed->conv;
-    const int64_t pixels = (int64_t)c->height * c->width, images = x.shape[0] / pixels;
-    const int64_t places = y.shape[0] / images, at_once = pixels == 1 ? 1 : images;
     const int before = omp_get_max_threads(); /* oneDNN takes OpenMP's, as in matmul.c */
     if (before != device->threads) omp_set_num_threads(device->threads);
-    int status = 0;
-    for (int64_t i = 0; i < images && status == 0; i += at_once)
-        status = images_run(device, tensor_rows(y, i * places, at_once * places),
-                            tensor_rows(x, i * pixels, at_once * pixels), w.packed, b, at_once,
-                            accumulate, err);
+    int status = conv_run(device, y, x, w.packed, b, accumulate, err);
     if (before != device->threads) omp_set_num_threads(before);
     return status;
 }

@@ -35,7 +35,7 @@ static void test_every_operation_has_a_case(void **state) {
         assert_true(op_case_applies(c, &tiny));
         of_values += op_case_applies(c, &bare), of_vocabulary += !strncmp(c->op, "vocab_", 6);
     }
-    assert_int_equal(of_values + of_vocabulary + 1, NAMES); /* the one more cuts patches */
+    assert_int_equal(of_values + of_vocabulary + 2, NAMES); /* patches and convolutions */
 }
 
 static bool moves_only(const char *op) {
@@ -89,6 +89,8 @@ static void test_bytes_and_operations(void **state) {
     assert_counts(*state, "attention_forward", DTYPE_F32, 0, 4 * (7 * 72 + 7 * 24 + 7 * 3),
                   2 * 2 * 7 * 7 * 24);
     assert_counts(*state, "adamw_step", DTYPE_F32, 0, 4 * 8 * 40 * 24, 16 * 40 * 24);
+    assert_counts(*state, "conv2d_forward", DTYPE_F32, 1,
+                  4 * (784 * 40 + 240 * 40 + 240 + 784 * 240), 2.0 * 784 * 40 * 240);
     assert_counts(*state, "vocab_logits", DTYPE_F32, 0, 4 * (2 * 24 + 101 * 24 + 101 + 2 * 101),
                   2 * 2 * 24 * 101);
 }
