@@ -194,6 +194,22 @@ static bool any_used(const TurnNoise *noise, int turns) {
     return false;
 }
 
+static size_t feature_bytes(const PackingConfig *c) {
+    return (size_t)c->image_rows * (size_t)c->feature_width * dtype_size(c->feature_dtype);
+}
+
+/* Notes what is known of an image; returns the place of its pixels. */
+static int push_features(const Packer *p, const PackingItem *item, int image) {
+    TrainBatch *b = p->batch;
+    const size_t bytes = feature_bytes(p->config);
+    int at = 0;
+    for (int i = 0; i < image; i++) at += !b->known[i];
+    b->known[image] = item->features != NULL;
+    memcpy(b->keys[image], item->key, TRAIN_KEY);
+    if (item->features) memcpy((char *)b->features + (size_t)image * bytes, item->features, bytes);
+    return at;
+}
+
 static void push_item(const Packer *p, const PackingItem *item, const TurnNoise *noise) {
     const Example *e = item->example;
     TrainBatch *b = p->batch;
@@ -202,7 +218,9 @@ static void push_item(const Packer *p, const PackingItem *item, const TurnNoise 
     if (e->image) {
         size_t size = 3 * (size_t)p->config->image_size * (size_t)p->config->image_size;
         image = b->images++;
-        memcpy(b->pixels + (size_t)image * size, item->pixels, size * sizeof *b->pixels);
+        int at = b->known ? push_features(p, item, image) : image;
+        if (item->pixels)
+            memcpy(b->pixels + (size_t)at * size, item->pixels, size * sizeof *b->pixels);
     }
     if (p->config->lengths)
         push_prompts(p, e, image);
@@ -261,7 +279,9 @@ static int check_config(const PackingConfig *c, double sequences, Error *err) {
 
 static int check_item(const PackingConfig *c, const PackingItem *item, int i, Error *err) {
     const Example *e = item->example;
-    if (e->image != (item->pixels != NULL))
+    if (c->feature_dtype != DTYPE_NONE && e->image && !item->key)
+        return error_set(err, "example %d of a batch has an image without a key", i + 1);
+    if (e->image != (item->pixels != NULL) && !(e->image && item->features))
         return error_set(err, "example %d of a batch is %s an image, but its pixels are %s", i + 1,
                          e->image ? "about" : "without", item->pixels ? "there" : "missing");
     if (e->image && (c->image_rows < 1 || c->image_size < 1))
@@ -308,6 +328,13 @@ static int batch_take(TrainBatch *b, const PackingConfig *c, const PackingItem *
     if (!c->lengths) b->smoothing = c->noise.label_smoothing;
     if (b->smoothing > 0) ok &= !!(b->smoothing_weights = calloc(t, sizeof *b->smoothing_weights));
     if (images) ok &= !!(b->pixels = malloc((size_t)images * pixels * sizeof *b->pixels));
+    if (images && c->feature_dtype != DTYPE_NONE) {
+        b->feature_dtype = c->feature_dtype;
+        b->known = calloc((size_t)images, sizeof *b->known);
+        b->keys = calloc((size_t)images, sizeof *b->keys);
+        b->features = calloc((size_t)images, feature_bytes(c));
+        ok &= b->known && b->keys && b->features;
+    }
     if (c->lengths) {
         b->prompt_begin = calloc((size_t)turns + 1, sizeof *b->prompt_begin);
         b->classes = calloc((size_t)turns + 1, sizeof *b->classes);
@@ -348,7 +375,7 @@ int packing_build(TrainBatch *batch, const PackingConfig *config, const PackingI
 
 void train_batch_free(TrainBatch *batch) {
     free(batch->ids), free(batch->image_rows), free(batch->positions), free(batch->spans);
-    free(batch->pixels);
+    free(batch->pixels), free(batch->known), free(batch->features), free(batch->keys);
     free(batch->rows), free(batch->target_ids), free(batch->weights);
     free(batch->smoothing_weights);
     free(batch->prompt_begin), free(batch->classes);

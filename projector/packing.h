@@ -28,6 +28,8 @@ typedef struct PackingConfig {
     AttentionPattern pattern;
     int answer_position; /* as in InfillConfig */
     int image_rows, image_size;
+    Dtype feature_dtype; /* of features that are kept, and their width; DTYPE_NONE: none are */
+    int feature_width;
     int32_t mask_id;
     NoiseConfig noise;
     uint64_t seed;
@@ -39,8 +41,10 @@ typedef struct PackingConfig {
 /* One unit to pack. */
 typedef struct PackingItem {
     const Example *example;
-    const float *pixels; /* [3, S, S]; NULL without an image */
-    uint64_t stream;     /* of its noise; turn k uses random_stream(stream, k, 0, 0) */
+    const float *pixels;  /* [3, S, S]; NULL without an image, or with its features */
+    uint64_t stream;      /* of its noise; turn k uses random_stream(stream, k, 0, 0) */
+    const void *features; /* [image_rows, feature_width]; NULL: to be computed from the pixels */
+    const char *key;      /* [TRAIN_KEY], of an image whose features are kept */
 } PackingItem;
 
 /* Upper bounds of a unit's rows (with all copies) and target rows in a batch. */

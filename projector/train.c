@@ -39,9 +39,15 @@ static size_t pixels_bytes(const Tower *tower, int images) {
     return arena_bytes(DTYPE_F32, 1, images * 3 * side * side);
 }
 
+/* Of features that are kept: as read and written, and as computed. */
+static size_t kept_bytes(Dtype dtype, int64_t rows, int64_t width) {
+    if (dtype == DTYPE_NONE) return 0;
+    return arena_bytes(dtype, rows, width) + arena_bytes(DTYPE_F32, rows, width);
+}
+
 /* Arena bytes kept while the language model runs; *work is what other phases need in addition. */
 static size_t vision_bytes(const Multimodal *m, int images, Depth depth, bool recompute,
-                           size_t *above) {
+                           Dtype feature_dtype, size_t *above) {
     *above = 0;
     if (images == 0 || !m->tower || !m->projector) return 0;
     int64_t rows = (int64_t)images * multimodal_image_rows(m), width = tower_width(m->tower);
@@ -49,7 +55,9 @@ static size_t vision_bytes(const Multimodal *m, int images, Depth depth, bool re
     size_t kept = arena_bytes(m->projector->params->compute, rows, width) + tokens;
     size_t pixels = pixels_bytes(m->tower, images);
     *above = projector_work_bytes(m->projector, rows);
-    if (!depth.vision) *above = largest(*above, pixels + tower_work_bytes(m->tower, images));
+    if (!depth.vision)
+        *above = largest(*above, pixels + tower_work_bytes(m->tower, images) +
+                                     kept_bytes(feature_dtype, rows, width));
     if (!depth.projector) return kept;
     size_t back = projector_backward_bytes(m->projector, rows);
     if (depth.vision) {
@@ -64,12 +72,47 @@ static size_t vision_bytes(const Multimodal *m, int images, Depth depth, bool re
 }
 
 static int upload_pixels(VisionPath *s, const Multimodal *m, Arena *arena, const TrainBatch *batch,
-                         Error *err) {
-    int64_t side = tower_image_size(m->tower), n = batch->images * 3 * side * side;
+                         int images, Error *err) {
+    int64_t side = tower_image_size(m->tower), n = images * 3 * side * side;
     Tensor flat;
     TRY(arena_upload(arena, &flat, DTYPE_F32, n, batch->pixels, err));
-    s->pixels = tensor_nd(flat.data, DTYPE_F32, 4, (int64_t[]){batch->images, 3, side, side});
+    s->pixels = tensor_nd(flat.data, DTYPE_F32, 4, (int64_t[]){images, 3, side, side});
     return 0;
+}
+
+/* Rows [first, first + count) of the batch's features on their way to the device, or from it. */
+static int features_move(const TrainBatch *batch, Tensor device_rows, Device *device, bool up,
+                         int64_t first, int64_t count, Error *err) {
+    Tensor at = tensor_rows(device_rows, first, count);
+    char *host = (char *)batch->features +
+                 (size_t)first * (size_t)at.shape[1] * dtype_size(batch->feature_dtype);
+    return up ? device_upload(device, at.data, host, tensor_bytes(at), err)
+              : device_download(device, host, at.data, tensor_bytes(at), err);
+}
+
+/* Features that are known go up; the others are computed, rounded as the known ones were, and come
+ * down: so a loss does not depend on which were known. */
+static int kept_features(VisionPath *s, const Multimodal *m, Arena *arena, const TrainBatch *batch,
+                         Error *err) {
+    const int64_t each = multimodal_image_rows(m), rows = s->features.shape[0];
+    Device *device = arena->device;
+    Tensor kept, computed;
+    int unknown = 0;
+    for (int i = 0; i < batch->images; i++) unknown += !batch->known[i];
+    TRY(arena_take(arena, &kept, batch->feature_dtype, rows, tower_width(m->tower), err));
+    if (unknown) {
+        TRY(arena_take(arena, &computed, s->features.dtype, unknown * each, tower_width(m->tower),
+                       err));
+        TRY(upload_pixels(s, m, arena, batch, unknown, err));
+        TRY(tower_forward(m->tower, arena, computed, s->pixels, err));
+    }
+    for (int i = 0, at = 0; i < batch->images; i++) {
+        if (!batch->known[i])
+            TRY(convert_forward(device, tensor_rows(kept, i * each, each),
+                                tensor_rows(computed, at++ * each, each), err));
+        TRY(features_move(batch, kept, device, batch->known[i], i * each, each, err));
+    }
+    return convert_forward(device, s->features, kept, err);
 }
 
 static int vision_forward(VisionPath *s, const Multimodal *m, Arena *arena, const TrainBatch *batch,
@@ -79,8 +122,12 @@ static int vision_forward(VisionPath *s, const Multimodal *m, Arena *arena, cons
     TRY(arena_take(arena, &s->features, p->params->compute, rows, tower_width(m->tower), err));
     TRY(arena_take(arena, &s->tokens, DTYPE_F32, rows, p->out, err));
     size_t mark = arena->used;
-    TRY(upload_pixels(s, m, arena, batch, err)); /* [B, 3, S, S] */
-    if (s->depth.vision) {
+    if (!batch->known)
+        TRY(upload_pixels(s, m, arena, batch, batch->images, err)); /* [B, 3, S, S] */
+    if (batch->known) {
+        TRY(kept_features(s, m, arena, batch, err)); /* [R, Dv] */
+        arena_reset(arena, mark);
+    } else if (s->depth.vision) {
         TRY(vit_train_forward(m->tower->vit, arena, s->features, s->pixels, run->recompute,
                               &s->tape, err)); /* [R, Dv] */
     } else {
@@ -111,14 +158,16 @@ size_t train_bytes(const TrainContext *context, const TrainSizes *sizes, const T
     size_t bytes = 0, above;
     if (sizes->prompts > 0 && m->length) {
         Depth depth = pass_depth(context, true, run);
-        size_t kept = vision_bytes(m, sizes->images, depth, run->recompute, &above);
+        size_t kept =
+            vision_bytes(m, sizes->images, depth, run->recompute, context->feature_dtype, &above);
         size_t text = xlmr_work_bytes(m->xlmr, sizes->tokens) +
                       length_loss_bytes(m->length, sizes->tokens, sizes->prompts, run);
         bytes = kept + largest(above, text);
     }
     if (sizes->targets > 0) {
         Depth depth = pass_depth(context, false, run);
-        size_t kept = vision_bytes(m, sizes->images, depth, run->recompute, &above);
+        size_t kept =
+            vision_bytes(m, sizes->images, depth, run->recompute, context->feature_dtype, &above);
         size_t text = xlmr_loss_bytes(m->xlmr, sizes->tokens, sizes->targets, run, depth.projector);
         bytes = largest(bytes, kept + largest(above, text));
     }
@@ -130,6 +179,8 @@ static int check_batch(const Multimodal *m, const TrainBatch *b, Error *err) {
     if (b->images > 0 && !(m->tower && m->projector))
         return error_set(err, "training: a batch with images, but the model has no %s",
                          m->tower ? "projector" : "vision tower");
+    if (b->known && trainable(tower_params(m->tower)))
+        return error_set(err, "training: features cannot be kept of a tower that is trained");
     if (b->images > 0 && !(b->pixels && b->image_rows))
         return error_set(err, "training: a batch of %d images without %s", b->images,
                          b->pixels ? "rows for them" : "pixels");

@@ -15,6 +15,8 @@
 #include "vision/vit_train.h"
 
 /* A micro-batch of training data, on the host. Made by packing_build (packing.h). */
+enum { TRAIN_KEY = 64 };
+
 typedef struct TrainBatch {
     /* Sequences end to end. */
     int tokens;
@@ -25,6 +27,13 @@ typedef struct TrainBatch {
     /* Images, each once, even if several sequences read it. */
     int images;
     float *pixels; /* [images, 3, S, S] */
+    /* With features that are kept (feature_dtype not DTYPE_NONE; a frozen tower only): `pixels` are
+     * those of the images that are not `known`, end to end. The features of these are computed,
+     * rounded to feature_dtype and written to `features` by the pass. */
+    Dtype feature_dtype;
+    bool *known;             /* [images] */
+    void *features;          /* [images, rows of features, their width] */
+    char (*keys)[TRAIN_KEY]; /* [images], the caller's */
     /* The rows with a loss: all stages but `length`. */
     int targets;
     int32_t *rows, *target_ids;         /* [targets] */
@@ -42,6 +51,7 @@ void train_batch_free(TrainBatch *batch);
 /* The model to train: a part whose table has no trainable parameter is frozen. */
 typedef struct TrainContext {
     Multimodal model;
+    Dtype feature_dtype; /* of batches whose features are kept; DTYPE_NONE: there are none */
 } TrainContext;
 
 /* Limits of a micro-batch. */

@@ -35,16 +35,18 @@ typedef struct TrainSettings {
     bool resume;                 /* resume from the last complete checkpoint in `out` */
     ProjectorKind new_projector; /* a fresh one; PROJECTOR_NONE: the model's */
     /* Data. */
-    TextList data;            /* files or folders */
-    const char *images;       /* folder of images */
-    const char *valid;        /* held-out data in the same format; NULL: none */
-    int valid_limit;          /* units of it that are used */
-    int max_tokens;           /* of a sequence, 512 */
-    bool context;             /* earlier turns before a question (full attention only) */
-    bool plain;               /* leave the instruction out (align) */
-    bool text_lines;          /* plain text: a document a line */
-    float max_bad_fraction;   /* more bad samples than this share stop the run; 0.01 */
-    LongPrompts long_prompts; /* text prompts that do not fit */
+    TextList data;             /* files or folders */
+    const char *images;        /* folder of images */
+    const char *feature_cache; /* file for features of a frozen vision tower; NULL */
+    Dtype feature_dtype;       /* of the features in it: DTYPE_BF16 or DTYPE_F32 */
+    const char *valid;         /* held-out data in the same format; NULL: none */
+    int valid_limit;           /* units of it that are used */
+    int max_tokens;            /* of a sequence, 512 */
+    bool context;              /* earlier turns before a question (full attention only) */
+    bool plain;                /* leave the instruction out (align) */
+    bool text_lines;           /* plain text: a document a line */
+    float max_bad_fraction;    /* more bad samples than this share stop the run; 0.01 */
+    LongPrompts long_prompts;  /* text prompts that do not fit */
     /* Steps. */
     int epochs; /* used if steps is 0 */
     int steps;

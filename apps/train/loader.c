@@ -16,6 +16,8 @@ typedef struct Loaded {
     Examples examples;
     const Example *example;
     float *pixels;
+    void *features; /* if they are kept already */
+    char key[FEATURE_KEY];
     uint64_t stream;
     bool bad;
     char kind[64], text[400]; /* if bad */
@@ -24,7 +26,7 @@ typedef struct Loaded {
 static void loaded_free(Loaded *l) {
     record_free(&l->record);
     examples_free(&l->examples);
-    free(l->pixels);
+    free(l->pixels), free(l->features);
 }
 
 /* ---- One step. ---- */
@@ -35,14 +37,28 @@ static void loaded_bad(Loaded *l, const char *kind, const Error *err) {
     snprintf(l->text, sizeof l->text, "%.399s", err->text);
 }
 
+/* Whether the image's features are kept: then it is not decoded. */
+static int load_features(const LoaderConfig *c, const char *path, Loaded *l, Error *err) {
+    if (!c->features || !feature_cache_key(l->key, path)) return 0;
+    void *features = malloc(feature_cache_bytes(c->features));
+    if (!features) return error_set(err, "out of memory for an image's features");
+    if (feature_cache_read(c->features, l->key, features))
+        l->features = features;
+    else
+        free(features);
+    return 0;
+}
+
 /* A bad image affects only its unit. */
 static int load_image(const LoaderConfig *c, int64_t unit, Loaded *l, Error *err) {
     char path[4096]; /* PATH_MAX: longer paths cannot be opened */
     int width, height;
     Error bad = {{0}};
-    if (!records_image_path(dataset_file(c->dataset, unit), &l->record, path, sizeof path, &bad))
-        TRY(loader_image(c, path, &l->pixels, &width, &height, &bad, err));
-    if (!l->pixels) loaded_bad(l, "unreadable image", &bad);
+    if (!records_image_path(dataset_file(c->dataset, unit), &l->record, path, sizeof path, &bad)) {
+        TRY(load_features(c, path, l, err));
+        if (!l->features) TRY(loader_image(c, path, &l->pixels, &width, &height, &bad, err));
+    }
+    if (!l->pixels && !l->features) loaded_bad(l, "unreadable image", &bad);
     return 0;
 }
 
@@ -125,7 +141,11 @@ int loader_make_step(const LoaderConfig *c, const BatchPlan *plan, int64_t epoch
                              l->kind, l->text);
             continue;
         }
-        items[used++] = (PackingItem){l->example, l->pixels, l->stream};
+        items[used++] = (PackingItem){.example = l->example,
+                                      .pixels = l->pixels,
+                                      .features = l->features,
+                                      .key = c->features ? l->key : NULL,
+                                      .stream = l->stream};
         step->sequences += l->example->count;
         step->tokens += l->example->tokens;
     }

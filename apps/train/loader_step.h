@@ -5,6 +5,7 @@
 #define EASYFIRST_APPS_TRAIN_LOADER_STEP_H
 
 #include "apps/train/dataset.h"
+#include "apps/train/feature_cache.h"
 #include "projector/packing.h"
 
 typedef struct LoaderConfig {
@@ -20,6 +21,7 @@ typedef struct LoaderConfig {
     int64_t noise_epoch; /* added to the epoch for the noise: -1 for validation, whose noise never
                             changes */
     int threads;         /* for decoding images */
+    FeatureCache *features; /* where images' features are kept; NULL */
 } LoaderConfig;
 
 /* Everything of one training step. */

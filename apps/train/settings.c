@@ -82,6 +82,11 @@ static void data_group(TrainSettings *s, Table *t, OptionGroup *group) {
           "training data: JSON lines or an array, for pretrain plain text too, or a\n"
           "folder with ratio.json; may be given several times"},
          {"images", 0, OPTION_TEXT, "FOLDER", &s->images, "where the images are"},
+         {"feature-cache", 0, OPTION_TEXT, "FILE", &s->feature_cache,
+          "keep the frozen vision tower's features of each image in this file, for\n"
+          "later epochs and runs"},
+         {"feature-dtype", 0, OPTION_CHOICE, NULL, &s->feature_dtype,
+          "type of the features in it; auto: bf16", .names = dtype_choices},
          {"valid", 0, OPTION_TEXT, "PATH", &s->valid, "held-out data in the same format"},
          {"valid-limit", 0, OPTION_INTEGER, "N", &s->valid_limit,
           "examples of it that are used (default 500)", 1, MOST},
@@ -105,7 +110,7 @@ static void data_group(TrainSettings *s, Table *t, OptionGroup *group) {
           "stop if more than this fraction of the records is skipped (default\n"
           "0.01)",
           0, 1}},
-        10};
+        12};
 }
 
 static void steps_group(TrainSettings *s, Table *t, OptionGroup *group) {
@@ -524,12 +529,15 @@ static bool is_idle(const TrainSettings *s, const char *name, const json_t *valu
         "complementary", "dropout",      "attention",  "new-projector", "freeze-language",
         "projector-lr",  "train-vision", "lora-alpha", "show-answers",  NULL};
     static const char *const muon[] = {"muon-momentum", NULL};
+    static const char *const cache[] = {"feature-dtype", NULL};
     bool is_llada = s->noise.objective == OBJECTIVE_LLADA;
     const char *const *lists[] = {json_number_value(value) == 0 ? zeros : NULL,
-                                  is_llada ? rdm : llada, s->lora.rank ? NULL : lora,
+                                  is_llada ? rdm : llada,
+                                  s->lora.rank ? NULL : lora,
                                   s->optimizer.kind == OPTIMIZER_MUON ? NULL : muon,
-                                  s->stage == STAGE_SEGMENT ? texts : NULL};
-    for (int l = 0; l < 5; l++)
+                                  s->stage == STAGE_SEGMENT ? texts : NULL,
+                                  s->feature_cache ? NULL : cache};
+    for (int l = 0; l < 6; l++)
         for (int i = 0; lists[l] && lists[l][i]; i++)
             if (!strcmp(name, lists[l][i])) return true;
     return false;

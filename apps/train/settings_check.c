@@ -190,6 +190,15 @@ static int check_parts(const TrainSettings *s, Error *err) {
                               "bundled one by itself), or its parts with --language and so on");
     if (m->folder) TRY(check_path("model", m->folder, err));
     if (s->out) TRY(train_start_apart(s, err));
+    if (s->feature_cache && !sees(s->stage) && s->stage != STAGE_LENGTH)
+        return error_set(err, "--feature-cache: %s needs no features of images: leave it out",
+                         stage);
+    if (s->feature_cache && s->train_vision)
+        return error_set(err,
+                         "--feature-cache: the features of a tower that is trained change with "
+                         "each step; leave it out, or --train-vision");
+    if (s->feature_dtype != DTYPE_NONE && !s->feature_cache)
+        return error_set(err, "--feature-dtype: no features are kept without --feature-cache FILE");
     if (s->stage == STAGE_SEGMENT) return check_segment(s, err);
     if (s->train_vision && s->stage != STAGE_TUNE)
         return error_set(err, "--train-vision belongs to tune: %s leaves the vision tower as it is",

@@ -34,6 +34,8 @@ typedef struct Trainer {
     LoaderConfig loader_config, valid_config;
     BatchPlan valid_plan;
     Loader *loader;
+    FeatureCache *features; /* NULL: none are kept */
+    bool features_told;     /* that nothing can be added any more */
     Arena arena;
     TrainSizes sizes;
     float *losses; /* of one micro-batch */
@@ -76,12 +78,20 @@ ExampleConfig trainer_examples(const TrainModel *t, const TrainSettings *s) {
                            .whole = s->stage == STAGE_PRETRAIN};
 }
 
+/* The type of the features that are kept. */
+static Dtype kept_dtype(const TrainModel *t, const TrainSettings *s) {
+    if (!s->feature_cache || !t->model.parts.tower || !t->model.parts.projector) return DTYPE_NONE;
+    return s->feature_dtype == DTYPE_NONE ? DTYPE_BF16 : s->feature_dtype;
+}
+
 PackingConfig trainer_packing(const TrainModel *t, const TrainSettings *s) {
     const Multimodal *m = &t->model.parts;
     return (PackingConfig){.pattern = m->attention,
                            .answer_position = m->answer_position,
                            .image_rows = multimodal_image_rows(m),
                            .image_size = m->tower ? tower_image_size(m->tower) : 0,
+                           .feature_dtype = kept_dtype(t, s),
+                           .feature_width = m->tower ? tower_width(m->tower) : 0,
                            .mask_id = tokenizer_mask_id(m->tokenizer),
                            .noise = s->noise,
                            .seed = s->seed,
@@ -150,6 +160,7 @@ static void configure_loader(Trainer *t, LoaderConfig *c, const Dataset *dataset
                                     .sources = dataset->sources},
                         .preprocess = t->model.model.parts.preprocess,
                         .pass = t->sizes,
+                        .features = t->features,
                         .threads = 1};
     if (dataset->scenes)
         c->grid = tower_grid(&t->model.model.tower), c->packing.noise = s->noise;
@@ -199,8 +210,21 @@ static int open_graphs(Trainer *t, Error *err) {
                                (const char *const *)g->classes, g->class_count, err);
 }
 
+static int open_features(Trainer *t, Error *err) {
+    const TrainSettings *s = t->settings;
+    Dtype dtype = kept_dtype(&t->model, s);
+    if (dtype == DTYPE_NONE) return 0;
+    t->model.context.feature_dtype = dtype;
+    TRY(feature_cache_open(&t->features, s->feature_cache, &t->model.model, dtype, err));
+    if (feature_cache_count(t->features))
+        say(t, "features   of %" PRId64 " images are in %s", feature_cache_count(t->features),
+            s->feature_cache);
+    return 0;
+}
+
 static int open_data(Trainer *t, Error *err) {
     const TrainSettings *s = t->settings;
+    TRY(open_features(t, err));
     TRY(s->stage == STAGE_SEGMENT ? open_graphs(t, err) : open_texts(t, err));
     configure_loader(t, &t->loader_config, &t->data);
     if (!s->valid) return 0;
@@ -316,10 +340,26 @@ static void tell_start(Trainer *t, const char *resumed_from) {
 
 /* ---- Steps. ---- */
 
+/* Features that a pass has computed. */
+static void keep_features(Trainer *t, const TrainBatch *pass) {
+    const size_t bytes = feature_cache_bytes(t->features);
+    for (int i = 0; i < pass->images; i++)
+        if (!pass->known[i])
+            feature_cache_add(t->features, pass->keys[i],
+                              (const char *)pass->features + (size_t)i * bytes);
+    const char *problem = feature_cache_problem(t->features);
+    if (problem && !t->features_told) say(t, "note       %s", problem);
+    t->features_told = problem != NULL;
+}
+
 static int run_pass(Trainer *t, const TrainBatch *pass, const TrainRun *run, SegmentScore *score,
                     Error *err) {
     const TrainModel *m = &t->model;
-    if (!m->classes) return train_micro_batch(&m->context, &t->arena, pass, run, t->losses, err);
+    if (!m->classes) {
+        TRY(train_micro_batch(&m->context, &t->arena, pass, run, t->losses, err));
+        if (pass->known && (pass->targets || pass->prompts)) keep_features(t, pass);
+        return 0;
+    }
     SegmentBatch batch = {.images = pass->images,
                           .pixels = pass->pixels,
                           .labels = pass->target_ids,
@@ -725,6 +765,7 @@ int trainer_run(TrainSettings *settings, Error *err) {
     t->run.lock = -1;
     int status = run_all(t, err);
     loader_close(t->loader);
+    feature_cache_close(t->features);
     if (t->report_open) train_report_close(&t->report);
     batches_free(&t->valid_plan);
     dataset_close(&t->data);

@@ -253,6 +253,8 @@ static const struct {
     {"text-lines", FLAG},
     {"long-prompts", WORD, "refuse skip keep-last"},
     {"max-bad-fraction", REAL, NULL, 0, 1},
+    {"feature-cache", TEXT},
+    {"feature-dtype", WORD, "auto bf16 f32"},
     {"micro-batch-tokens", WHOLE, NULL, 0, 1 << 24},
     {"lr", REAL, NULL, 0, 100},
     {"language-lr", REAL, NULL, 0, 1e-3},
