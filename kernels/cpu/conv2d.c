@@ -333,7 +333,7 @@ static dnnl_status_t weight_fill(const Matmul *onednn, const struct Packed *pack
     dnnl_primitive_desc_t pd = NULL;
     dnnl_primitive_t reorder = NULL;
     dnnl_memory_t from = NULL, to = NULL;
-    dnnl_dims_t dims, strides;
+    dnnl_dims_t dims = {0}, strides = {0};
     const int n = weight_dims(dims, &packed->conv);
     for (int64_t i = n - 1, step = 1; i >= 0; step *= dims[i--]) strides[i] = step;
     dnnl_status_t s = desc_strided(&plain, n, dims, dnnl_f32, strides);

@@ -24,19 +24,19 @@ static int random_below(TestRandom *r, int n) {
 
 /* ---- The loss. ---- */
 
-typedef struct Tower {
+typedef struct Trained {
     Device *device;
     Model model;
     Params params;
     SegmentHead head;
     Arena arena;
-} Tower;
+} Trained;
 
 enum { IMAGES = 3, CLASSES = 5 };
 
-static void tower_start(Tower *t, bool class_token, bool recompute) {
+static void tower_start(Trained *t, bool class_token, bool recompute) {
     Error err;
-    *t = (Tower){.device = NULL};
+    *t = (Trained){.device = NULL};
     assert_ok(test_device_open(&t->device, &(DeviceOptions){0}, &err), &err);
     ModelOptions options = {
         .folder = TINY, .describe_only = true, .feature_layer = FEATURE_LAYER_UNSET};
@@ -53,7 +53,7 @@ static void tower_start(Tower *t, bool class_token, bool recompute) {
     assert_ok(arena_open(&t->arena, t->device, bytes, &err), &err);
 }
 
-static void tower_end(Tower *t) {
+static void tower_end(Trained *t) {
     arena_close(&t->arena);
     params_free(&t->params);
     model_close(&t->model);
@@ -81,7 +81,7 @@ static void sample_free(Sample *s) {
     free(s->pixels), free(s->labels);
 }
 
-static double total(Tower *t, const Sample *s, int first, int images, SegmentRun run,
+static double total(Trained *t, const Sample *s, int first, int images, SegmentRun run,
                     float *losses) {
     Error err;
     SegmentBatch batch = {images, s->pixels + first * 3 * s->side * s->side,
@@ -108,7 +108,7 @@ static const float *values_of(Params *params, const char *name) {
 /* Losses, score and the head's gradients against plain loops in double over the tower's
  * features. */
 static void check_head(bool class_token) {
-    Tower t;
+    Trained t;
     Error err;
     tower_start(&t, class_token, false);
     const Vit *vit = &t.model.vit;
@@ -175,7 +175,7 @@ static void test_head(void **state) {
 /* The tower's gradient along a random direction is the derivative of the loss. */
 static void test_tower(void **state) {
     (void)state;
-    Tower t;
+    Trained t;
     tower_start(&t, false, false);
     Sample s = sample_make(&t.model.vit, 21);
     Params *p = &t.model.vision.params;
@@ -223,7 +223,7 @@ static void test_same(void **state) {
     int64_t flat[2] = {0};
     double sums[3];
     for (int way = 0; way < 3; way++) {
-        Tower t;
+        Trained t;
         tower_start(&t, false, way == 1);
         Sample s = sample_make(&t.model.vit, 41);
         float *losses = calloc((size_t)(IMAGES * s.patches), sizeof *losses);
@@ -247,7 +247,7 @@ static void test_same(void **state) {
         for (int way = 0; way < 3; way++) free(found[way][part]);
     }
     /* Invalid labels. */
-    Tower t;
+    Trained t;
     Error err;
     tower_start(&t, false, false);
     Sample s = sample_make(&t.model.vit, 41);
