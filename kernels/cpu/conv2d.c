@@ -181,7 +181,7 @@ static dnnl_status_t describe(dnnl_engine_t engine, dnnl_primitive_desc_t *pd, c
     memset(&x, 0, sizeof x), memset(&w, 0, sizeof w);
     memset(&b, 0, sizeof b), memset(&y, 0, sizeof y);
     dnnl_primitive_attr_t attr = NULL;
-    dnnl_dims_t dims, bias = {c->out}, one = {1};
+    dnnl_dims_t dims = {0}, bias = {c->out}, one = {1};
     const int n = weight_dims(dims, c);
     dnnl_status_t s = images_describe(&x, images, c->channels, c->height, c->width, dtype);
     if (s == dnnl_success)
