@@ -80,7 +80,7 @@ static int write_parts(const Quantize *q, Error *err) {
     TRY(write_part(q, &m->vision, "vision/model.safetensors", err));
     if (!m->settings) return 0;
     return model_write_settings(m->settings, m->parts.attention,
-                                m->vision.present ? &m->vit.config : NULL, q->partial, err);
+                                m->vision.present ? &m->tower : NULL, q->partial, err);
 }
 
 /* ---- The command. ---- */

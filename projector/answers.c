@@ -161,8 +161,8 @@ static int answers_inspections(const Multimodal *m, Infill *infill, const Answer
     if (status == 0)
         status = answers_inspect(out->inspections, infill, out->specs, out->results, wanted,
                                  out->result_count, tokenizer_mask_id(m->tokenizer),
-                                 m->vit ? m->vit->config.image_size / m->vit->config.patch : 0,
-                                 m->vit && m->vit->config.class_token ? 1 : 0, &options->decode,
+                                 m->tower ? tower_grid(m->tower) : 0,
+                                 m->tower && tower_class_row(m->tower) ? 1 : 0, &options->decode,
                                  &options->inspection, err);
     free(wanted);
     for (int i = 0; i < out->result_count && !options->trace; i++) {

@@ -168,7 +168,9 @@ static void trial_row(const Trial *t, uint8_t *row, int y, int side) {
 /* A tower and a projector of the model, prepared a second time, so that the model's own parts are
  * still free to be prepared for training. */
 typedef struct Seeing {
+    Tower tower; /* one of the next two */
     Vit vit;
+    EfficientNet net;
     Projector projector;
     Params tower_params, projector_params;
     Multimodal parts;
@@ -186,23 +188,29 @@ static int seeing_open(Seeing *s, const Model *m, Error *err) {
     *s = (Seeing){.parts = m->parts};
     params_init(&s->tower_params, m->device);
     params_init(&s->projector_params, m->device);
-    TRY(vit_declare(&s->vit, &m->vit.config, &s->tower_params, err));
+    if (m->tower.net) {
+        TRY(efficientnet_declare(&s->net, &m->net.config, &s->tower_params, err));
+        s->tower.net = &s->net;
+    } else {
+        TRY(vit_declare(&s->vit, &m->vit.config, &s->tower_params, err));
+        s->tower.vit = &s->vit;
+    }
     share_values(&s->tower_params, &m->vision.params);
     TRY(params_prepare(&s->tower_params, m->vision.compute, NULL, NULL, err));
     TRY(projector_declare(&s->projector, p->kind, p->in, p->out, &s->projector_params, err));
     share_values(&s->projector_params, &m->projector.params);
     TRY(params_prepare(&s->projector_params, m->vision.compute, NULL, NULL, err));
-    s->parts.vit = &s->vit, s->parts.projector = &s->projector;
+    s->parts.tower = &s->tower, s->parts.projector = &s->projector;
     if (s->parts.preprocess.size) return 0;
     s->parts.preprocess = preprocess_clip_default(); /* a fresh tower's */
-    s->parts.preprocess.size = m->vit.config.image_size;
+    s->parts.preprocess.size = tower_image_size(&m->tower);
     return 0;
 }
 
 static void seeing_close(Seeing *s) {
     params_free(&s->projector_params);
     params_free(&s->tower_params);
-    vit_free(&s->vit);
+    vit_free(&s->vit), efficientnet_free(&s->net);
 }
 
 /* Adds the squares of the image tokens of one trial image. */

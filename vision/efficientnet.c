@@ -1,4 +1,5 @@
 #include "vision/efficientnet.h"
+#include "kernels/int8.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -181,7 +182,7 @@ static float *values_take(const Param *p, bool variance, Error *err) {
         error_set(err, "out of memory for %zu values", n);
         return NULL;
     }
-    values_convert(values, DTYPE_F32, p->value.data, p->value.dtype, n);
+    tensor_values(values, DTYPE_F32, p->value, 0, (int64_t)n);
     for (size_t i = 0; i < n; i++) {
         if (isfinite(values[i]) && !(variance && values[i] < 0)) continue;
         error_set(err, "%s: value %zu is %g, expected a finite number%s: a damaged file", p->name,
