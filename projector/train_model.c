@@ -64,10 +64,9 @@ static int check_stage(const TrainModel *t, const TrainSettings *s, Error *err) 
                               "train %s needs a vision tower (openai/clip-vit-large-patch14, say)",
                               stage);
     if (m->tower.net && (segment || s->train_vision))
-        return error_set(err,
-                         "%s: a convolutional tower is used as it is, it cannot be trained: %s",
-                         m->vision.path,
-                         segment ? "train segment needs CLIP's kind" : "leave --train-vision out");
+        return error_set(
+            err, "%s: a convolutional tower is used as it is, it cannot be trained: %s",
+            m->vision.path, segment ? "train segment needs CLIP's kind" : "it has to stay frozen");
     if (!m->projector.present && !segment)
         return error_set_code(err, ERROR_MISSING_PART,
                               "train %s needs a projector, a fresh one or a trained one", stage);

@@ -71,7 +71,7 @@ static void test_report(void **state) {
     write_file(&r, "world/gqa/test_questions.json", questions, strlen(questions), path,
                sizeof path);
     write_file(&r, "world/gqa/test_choices.json", choices, strlen(choices), path, sizeof path);
-    write_file(&r, "world/test_conversations.json", german, strlen(german), path, sizeof path);
+    write_file(&r, "world/scenes-test.json", german, strlen(german), path, sizeof path);
     write_file(&r, "text/test.translation-de.jsonl", lines, strlen(lines), path, sizeof path);
     path_in(path, sizeof path, &r, "world/images");
     assert_non_null(images);
