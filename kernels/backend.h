@@ -58,7 +58,7 @@ struct Packed {
     size_t chunk_bytes, bytes;
     Dtype dtype;  /* of the inputs they are multiplied with, and of the values without scales */
     float *scale; /* [rows], on the device: the values are i8, each row with its scale; else NULL */
-    Conv2d conv; /* kernel 0: a matrix; else a convolution's weight, in one chunk */
+    Conv2d conv;  /* kernel 0: a matrix; else a convolution's weight, in one chunk */
     void *data;
     void *layout; /* the backend's description of a chunk */
 };

@@ -67,8 +67,8 @@ int item_fill(AnswerItem *item, Answers *answers, int index, const Model *model,
         TRY(hypothesis_fill(&item->hypotheses[h], &answers->results[a->first + h],
                             answers->specs[a->first + h].sample, model->tokenizer, err));
     const ef_hypothesis *best = &item->hypotheses[item->best];
-    item->probability = calibration_probability(&model->calibration, template_of(task),
-                                                best->score, best->length);
+    item->probability =
+        calibration_probability(&model->calibration, template_of(task), best->score, best->length);
     return 0;
 }
 

@@ -69,9 +69,9 @@ typedef struct Model {
     ModelPart vision, projector, language, length;
     Checkpoint checkpoints[4];
     int checkpoint_count;
-    json_t *settings; /* easyfirst.json; NULL if there is none */
+    json_t *settings;        /* easyfirst.json; NULL if there is none */
     Calibration calibration; /* of the folder's own parts */
-    Tower tower;      /* one of the next two */
+    Tower tower;             /* one of the next two */
     Vit vit;
     EfficientNet net;
     Projector projector_model;

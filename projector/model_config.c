@@ -503,8 +503,8 @@ int model_preprocess_config(PreprocessConfig *p, const char *path, Error *err) {
 
 static int settings_check(ModelSettings *s, const char *path, Error *err) {
     static const char *const keys[] = {
-        "format", "attention",    "answer_position", "feature_layer", "class_token",
-        "pad",    "image_tokens", "prompts",         "languages",     "calibration", NULL};
+        "format",       "attention", "answer_position", "feature_layer", "class_token", "pad",
+        "image_tokens", "prompts",   "languages",       "calibration",   NULL};
     int format;
     const char *attention, *key;
     json_t *value;

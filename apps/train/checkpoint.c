@@ -374,7 +374,8 @@ static Dtype saved_type(const TrainSettings *s, const TrainModel *t, const Model
     if (duty != DUTY_TRAIN && !merged) return DTYPE_NONE; /* as it came */
     if (s->save_dtype != DTYPE_NONE) return s->save_dtype;
     Dtype stored = part->checkpoint ? part->stored : t->model.language.stored;
-    return stored == DTYPE_I8 ? DTYPE_BF16 : stored; /* an update is smaller than an integer's step */
+    return stored == DTYPE_I8 ? DTYPE_BF16
+                              : stored; /* an update is smaller than an integer's step */
 }
 
 /* A part's weights. A frozen part is written once and then hard-linked. */

@@ -48,12 +48,13 @@ static int plan_chunks(Device *device, struct Packed *p, Dtype stored, Error *er
 static int packed_plan(Device *device, struct Packed **packed, int64_t rows, int64_t columns,
                        Dtype stored, Dtype compute, bool vocabulary, Error *err) {
     struct Packed *p = calloc(1, sizeof *p);
-    PackedLayout *layout = calloc(1, sizeof *layout);
-    if (p) p->layout = layout;
-    if (!p || !layout) {
-        free(p), free(layout);
-        return error_set(err, "out of memory: %zu bytes requested", sizeof *p + sizeof *layout);
+    if (p) p->layout = calloc(1, sizeof(PackedLayout));
+    if (!p || !p->layout) {
+        free(p);
+        return error_set(err, "out of memory: %zu bytes requested",
+                         sizeof *p + sizeof(PackedLayout));
     }
+    const PackedLayout *layout = p->layout;
     p->rows = rows, p->columns = columns, p->dtype = compute;
     p->chunk_rows = vocabulary && rows > VOCAB_CHUNK ? VOCAB_CHUNK : rows;
     if (plan_chunks(device, p, stored, err) != 0) {

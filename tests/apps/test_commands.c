@@ -9,7 +9,7 @@
 #define XL     MODELS "tiny-xl"
 #define PIC0   MODELS "image0.png"
 
-static const char *const commands[] = {"ask",   "text", "show",  "info",  "train", "new",
+static const char *const commands[] = {"ask",   "text",     "show", "info",  "train", "new",
                                        "prune", "quantize", "eval", "score", "bench", NULL};
 
 /* ---- Help and wrong usage. ---- */

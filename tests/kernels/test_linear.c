@@ -207,7 +207,8 @@ static void pack_pieces(void **state) {
         assert_ok(pack_weight(*state, &packed, i ? &one : pieces, i ? 1 : COUNT, DTYPE_F32, false,
                               NULL, &err),
                   &err);
-        assert_int_equal(packed_bytes(packed), pack_size(*state, 100, K, DTYPE_F32, DTYPE_F32, false));
+        assert_int_equal(packed_bytes(packed),
+                         pack_size(*state, 100, K, DTYPE_F32, DTYPE_F32, false));
         assert_ok(linear_forward(*state, tensor_2d(y[i], DTYPE_F32, T, 100),
                                  tensor_2d(x, DTYPE_F32, T, K), (Tensor){.packed = packed},
                                  TENSOR_NONE, ACTIVATION_NONE, false, &err),
