@@ -61,7 +61,8 @@ static int fetch_rows(const Writing *w, const Entry *e, int64_t first, int64_t c
                              ? row_quantize(w, p, row, values, integers, &scale, &failure)
                              : error_set(&failure, "%s: out of memory", p->name);
             if (failed) {
-#pragma omp critical(quantized_rows)
+/* Without a name: a name would be a symbol of the library. */
+#pragma omp critical
                 if (status == 0) status = -1, *err = failure;
             } else if (e->scales) {
                 memcpy(bytes + (size_t)(row - first) * sizeof scale, &scale, sizeof scale);

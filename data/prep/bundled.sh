@@ -1,122 +1,108 @@
 #!/bin/sh
-# The bundled model, from nothing: images, texts, tokenizer, and every stage of its training.
+# The bundled model, from packages to the finished folder: data, pretrained parts, every stage of training.
 # usage: data/prep/bundled.sh FOLDER
 #   FOLDER  is made, or resumed: finished steps are not repeated, an interrupted stage of training
 #           continues
-# The result is FOLDER/final/model; the runs' logs are FOLDER/*.log, their curves FOLDER/*/loss.svg.
-# In the environment: EASYFIRST (build/easyfirst), THREADS (all processors), and what a larger
-# machine can afford: SCENES (60000) images, LAYERS (4), VISION_LAYERS (6), and the STEPS_* below.
-# Needs the packages that README.md in this folder names.
+# The result is FOLDER/final; the runs' logs are FOLDER/*.log, their curves FOLDER/*/loss.svg.
+# In the environment: EASYFIRST (build/easyfirst), THREADS (all processors), PYTHON (python3, with numpy,
+# and with torch, safetensors and Pillow for photographs; without these there are none), STEPS_* (below).
+# Needs the packages that README.md in this folder names, and some 25 GB of disk.
 set -eu
 [ $# -eq 1 ] || { sed -n '2,10s/^# \{0,1\}//p' "$0"; exit 2; }
 mkdir -p "$1"
 folder=$(cd "$1" && pwd)
 prep=$(cd "$(dirname "$0")" && pwd)
-easyfirst=${EASYFIRST:-$prep/../../build/easyfirst}
+easyfirst=$(realpath "${EASYFIRST:-$prep/../../build/easyfirst}")
 threads=${THREADS:-$(nproc)}
-scenes=${SCENES:-60000}
-world=$folder/world text=$folder/text
+python=${PYTHON:-python3}
+cd "$folder" # the feature cache knows images by their paths
 
-# ---- Data: minutes each. ----
-[ -e "$world/scenes-many.json" ] || "$prep/world.py" "$world" --size 128 --many "$scenes"
-[ -e "$text/report.txt" ] || "$prep/text.py" "$text"
-# The pieces come from the texts and from the words of 20,000 scenes.
-if [ ! -e "$folder/tokenizer/sentencepiece.bpe.model" ]; then
-    jq -c '.[:20000]' "$world/scenes-many.json" >"$folder/words.json"
-    jq -c '.[:28000]' "$world/captions-many.json" >"$folder/words-captions.json"
-    SIZE=8000 "$prep/tokenizer.sh" "$folder/tokenizer" "$text/mono.txt" "$text"/train.*.jsonl \
-        "$folder/words.json" "$folder/words-captions.json"
-fi
-
-# ---- A fresh model, and word embeddings from counts. ----
-if [ ! -e "$folder/fresh/easyfirst.json" ]; then
-    "$easyfirst" new "$folder/fresh" --tokenizer "$folder/tokenizer/sentencepiece.bpe.model" \
-        --layers "${LAYERS:-4}" --width 256 --heads 4 --ffn 1024 --positions 578 --pre-norm \
-        --attention block-causal --answer-position 384 --length-classes 64 \
-        --image-size 128 --patch 16 --feature-layer -1 --vision-layers "${VISION_LAYERS:-6}" \
-        --vision-width 256 --vision-heads 4 --vision-ffn 1024
-    "$prep/embeddings.py" "$folder/fresh" "$text/train.translation.jsonl"
-    # `eval gqa` asks for short answers as the training data do.
-    python3 -c 'import json, sys
-path = sys.argv[1]
-settings = json.load(open(path))
-settings["prompts"] = {"gqa": "{question}"}
-json.dump(settings, open(path, "w"), indent=2)' "$folder/fresh/easyfirst.json"
-fi
-
-# ---- Mixtures: file by file, so many units of each. ----
-mixture() { # NAME, then FILE WEIGHT ...
-    mkdir -p "$folder/$1"
-    into=$folder/$1 ratio=
-    shift
-    while [ $# -gt 0 ]; do
-        ln -sf "$1" "$into/"
-        ratio="$ratio${ratio:+, }\"$(basename "$1")\": $2"
-        shift 2
-    done
-    echo "{$ratio}" >"$into/ratio.json"
+# ---- Pretrained parts, and data. ----
+"$python" "$prep/pretrained.py" pretrained
+[ -e text/report.txt ] || "$python" "$prep/text.py" text
+[ -e catalogues/report.txt ] || {
+    "$python" "$prep/catalogues_fetch.py" packages
+    "$python" "$prep/catalogues.py" packages catalogues --dictionary /usr/share/trans/de-en \
+        --held text/valid.translation.jsonl --held text/test.translation.jsonl
 }
-# Long texts cost more than they teach here.
-[ -e "$text/short.summary.jsonl" ] ||
-    jq -c 'select(.inputs | length <= 800)' "$text/train.summary.jsonl" >"$text/short.summary.jsonl"
-[ -e "$text/dictionary.jsonl" ] ||
-    "$prep/dictionary.py" /usr/share/trans/de-en "$text/train.translation.jsonl" \
-        "$text/dictionary.jsonl"
-mixture texts "$text/train.translation.jsonl" 3 "$text/short.summary.jsonl" 1
-mixture all "$world/scenes-many.json" 48 "$world/captions-many.json" 12 \
-    "$text/train.translation.jsonl" 66 "$text/short.summary.jsonl" 26 "$text/dictionary.jsonl" 25
+[ -e world/gqa/known_questions.json ] || "$python" "$prep/world.py" world
+if "$python" -c 'import torch, safetensors, PIL' 2>/dev/null; then
+    [ -e photos/photos.json ] ||
+        "$python" "$prep/photos.py" photos --model pretrained/efficientnet-lite0
+    [ -e classes/features.json ] ||
+        "$python" "$prep/class_features.py" classes --model pretrained/efficientnet-lite0 \
+            --images photos/images
+fi
+[ -e joint/ratio.json ] || "$python" "$prep/bundled_data.py" .
+
+# settings MODEL JSON: members of easyfirst.json.
+settings() {
+    "$python" -c 'import json, os, sys
+path, changes = sys.argv[1] + "/easyfirst.json", json.loads(sys.argv[2])
+old = json.load(open(path)) if os.path.exists(path) else {"format": 1}
+json.dump({**old, **changes}, open(path, "w"), indent=2)' "$1" "$2"
+}
+
+# The encoder with the tokens of the texts. Answers begin at position 256, so that a word and its
+# translation are equally far apart in every pair.
+if [ ! -e start/easyfirst.json ]; then
+    settings pretrained/e5 '{"attention": "block-causal", "languages": ["de-en", "en-de"],
+        "prompts": {"ask": "{question}", "gqa": "{question}", "summarize": "Summarize: {text}",
+                    "translate": "{from} to {to}: {text}"}}'
+    set --
+    for file in texts/*.jsonl joint/scenes-many.json; do set -- "$@" --data "$file"; done
+    "$easyfirst" prune -m pretrained/e5 "$@" --min-count 5 start
+    settings start '{"answer_position": 256, "class_token": true}'
+fi
 
 stage() { # RUN STAGE MODEL [option ...]
-    run=$folder/$1 name=$2 model=$3
+    run=$1 name=$2 model=$3
     shift 3
     [ ! -e "$run/model" ] || return 0
     if [ -e "$run/settings.json" ] && ls -d "$run"/checkpoint-* >/dev/null 2>&1; then
         "$easyfirst" train --resume --out "$run" --threads "$threads" >>"$run.log" 2>&1
     else
         "$easyfirst" train "$name" -m "$model" --out "$run" --threads "$threads" --dtype bf16 \
-            "$@" >"$run.log" 2>&1
+            --dropout 0 "$@" >"$run.log" 2>&1
     fi || { tail -n 3 "$run.log" >&2; exit 1; }
 }
-muon() { # RUN STAGE MODEL [option ...]
+images() { # the same, with images through the frozen tower
     run=$1 name=$2 model=$3
     shift 3
-    stage "$run" "$name" "$model" --optimizer muon --warmup-steps 100 --dropout 0 --log-every 50 \
-        "$@"
+    stage "$run" "$name" "$model" --vision pretrained/efficientnet-lite0 --pad off \
+        --images joint/images --feature-cache features.cache "$@"
 }
 
-# The tower: which object covers each patch.
-muon seen segment "$folder/fresh" --data "$world/gqa/many_sceneGraphs.json" \
-    --valid "$world/gqa/valid_sceneGraphs.json" --images "$world/images" --lr 2e-3 \
-    --batch-sequences 64 --steps "${STEPS_SEEN:-2800}" --save-every 400 --valid-every 400
 # The language model, on text alone.
-muon read adapt "$folder/fresh" --data "$folder/texts" --valid "$text/valid.translation.jsonl" \
-    --lr 2e-3 --schedule constant --max-tokens 300 --batch-tokens 2048 \
-    --steps "${STEPS_READ:-1500}" --save-every 500 --valid-every 500
-# Both, with a projector between them: what is in an image. A caption names everything in few
-# words and is learned in minutes; questions alone would take an hour to get there.
-muon named tune "$folder/read/model" --vision "$folder/seen/model/vision" --train-vision \
-    --context off --data "$world/captions-many.json" --images "$world/images" --lr 2e-3 \
-    --vision-lr 2e-4 --schedule constant --warmup-steps 50 --batch-sequences 128 \
-    --micro-batch-tokens 4096 --steps "${STEPS_NAMED:-300}" --save-every 100 --valid-every 0
-# Stage 1: the projector alone, from captions.
-muon aligned align "$folder/named/model" --data "$world/captions-many.json" --images "$world/images" \
-    --lr 1e-3 --warmup-steps 20 --batch-sequences 64 --steps "${STEPS_ALIGNED:-60}" \
-    --save-every 0 --valid-every 0
-# Stage 2: everything together, with the tower open, but slow: what reads it must be able to follow.
-muon tuned tune "$folder/aligned/model" --train-vision --context off --data "$folder/all" \
-    --valid "$world/scenes-valid.json" --images "$world/images" --lr 2e-3 \
-    --vision-lr 2e-4 --group off --max-tokens 400 --batch-tokens 7000 --micro-batch-tokens 4096 \
-    --steps "${STEPS_TUNED:-8300}" --save-every 250 --valid-every 500 \
-    --save-dtype bf16
+stage read adapt start --data texts --valid valid.descriptions.jsonl --valid-limit 300 --lr 4e-4 \
+    --schedule constant --warmup-steps 100 --max-tokens 256 --batch-tokens 2048 \
+    --steps "${STEPS_READ:-1000}" --save-every 250 --valid-every 250
+# Stage 1: the projector alone, from captions of one object.
+images aligned align read/model --new-projector mlp2x_gelu --data joint/captions-1.json --lr 1e-3 \
+    --warmup-steps 20 --batch-sequences 64 --steps "${STEPS_ALIGNED:-150}" --save-every 50
+# Scenes of one object: where things are is learned here, or never.
+images placed tune aligned/model --context off --data joint/scenes-1.json \
+    --valid world/scenes-valid.json --valid-limit 200 --lr 4e-4 --projector-lr 1e-3 \
+    --schedule constant --warmup-steps 20 --max-tokens 400 --batch-tokens 6000 \
+    --micro-batch-tokens 4096 --steps "${STEPS_PLACED:-200}" --save-every 40 --valid-every 40
+# The classifier's classes, as features that no image has.
+if [ -e classes/features.safetensors ] && [ ! -e classes/cached ]; then
+    "$python" "$prep/feature_cache.py" features.cache classes classes --path joint/images/classes
+    "$python" "$prep/bundled_data.py" .
+    touch classes/cached
+fi
+# Stage 2: everything together.
+images tuned tune placed/model --context off --data joint --valid world/scenes-valid.json \
+    --valid-limit 200 --group off --lr 4e-4 --schedule linear --warmup-steps 50 --max-tokens 400 \
+    --batch-tokens 6000 --micro-batch-tokens 4096 --steps "${STEPS_TUNED:-20000}" --save-every 100 \
+    --valid-every 200 --keep 2
 # How long answers are.
-stage final length "$folder/tuned/model" --data "$folder/all" --images "$world/images" \
-    --valid "$world/scenes-valid.json" --lr 1e-3 --group off --dropout 0 --context off \
-    --max-tokens 400 --batch-sequences 256 --steps "${STEPS_LENGTH:-1800}" --save-dtype bf16 \
-    --warmup-steps 50 --log-every 50 --save-every 0 --valid-every 100
-# The data translate from German alone.
-python3 -c 'import json, sys
-path = sys.argv[1]
-settings = json.load(open(path))
-settings["languages"] = ["de-en"]
-json.dump(settings, open(path, "w"), indent=2)' "$folder/final/model/easyfirst.json"
-echo "$folder/final/model: $(du -sh "$folder/final/model" | cut -f1)"
+images long length tuned/model --context off --data joint --valid world/scenes-valid.json \
+    --group off --lr 1e-3 --max-tokens 400 --batch-sequences 256 --steps "${STEPS_LENGTH:-1500}" \
+    --warmup-steps 50 --save-every 100 --valid-every 100
+# How sure answers are, from scenes that are neither trained on nor tested; then 8-bit weights.
+[ -e sure/result.json ] ||
+    "$easyfirst" eval gqa -m long/model world/gqa/valid_questions.json --images world/images --out sure
+"$easyfirst" calibrate -m long/model sure world/gqa/valid_questions.json
+[ -e final/easyfirst.json ] || "$easyfirst" quantize -m long/model final
+echo "$folder/final: $(du -sh final | cut -f1)"

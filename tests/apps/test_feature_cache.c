@@ -162,7 +162,7 @@ static void test_refused(void **state) {
     assert_non_null(strstr(s.run.err, "--feature-cache"));
     run(&s.run, "train", "tune", "-m", s.model, "--data", s.set.conversations, "--images",
         s.set.images, "--out", out, "--train-vision", "-q");
-    assert_message(&s.run, 1, "convolutional", "--train-vision");
+    assert_message(&s.run, 1, "convolutional", "frozen");
     setup_end(&s);
 }
 

@@ -343,7 +343,7 @@ static void test_frozen(void **state) {
                              .feature_layer = FEATURE_LAYER_UNSET};
     s.new_projector = PROJECTOR_LINEAR;
     s.train_vision = true;
-    assert_refused(train_model_open(&t, &s, device, &err), &err, "stages", "--train-vision");
+    assert_refused(train_model_open(&t, &s, device, &err), &err, "stages", "frozen");
     Model m;
     ModelOptions options = {.vision = towers[0], .feature_layer = -2};
     assert_refused(model_open(&m, &options, device, &err), &err, "odd", "feature layer");

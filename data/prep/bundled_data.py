@@ -1,0 +1,151 @@
+#!/usr/bin/env python3
+"""The mixtures that the bundled model is trained on, out of what the other scripts made.
+
+usage: data/prep/bundled_data.py FOLDER
+  FOLDER  has text/ (text.py), catalogues/ (catalogues.py), world/ (world.py) and, where they exist,
+          photos/ (photos.py) and classes/ (class_features.py, feature_cache.py); gets
+          texts/   text pairs in the model's own prompts, with ratio.json
+          joint/   the same and scenes, captions, photographs, classes, with ratio.json, and images/,
+                   one folder of links for all of them
+          valid.*.jsonl, test.*.jsonl   the held-out texts in the same prompts
+
+The prompts are short, since most texts are: "German to English: ...", "English to German: ...",
+"Summarize: ..."; questions are asked as they are. A part of the pairs is repeated in lower case, which
+subtitles and hasty people write. The same files give the same bytes.
+"""
+import json
+import os
+import random
+import sys
+
+LOWER = 60_000  # pairs that are repeated in lower case
+FEW = 5  # words below which a message is a label
+LONGEST_SUMMARY = 900  # characters: long texts cost more than they teach
+
+# Units of each file in a mixture, relative to each other.
+TEXTS = {"descriptions": 16, "messages": 26, "manuals": 22, "dictionary": 10, "short": 4, "lower": 6,
+         "summary": 6, "en-de": 10}
+IMAGES = {"scenes-1": 6, "scenes-2": 8, "scenes-many": 20, "captions-1": 1, "captions-2": 1,
+          "captions-many": 3, "photos": 4, "classes": 8}
+TEXT_SHARE = 5  # text units for each unit of TEXTS above in the joint mixture
+
+
+def prompt_of(text):
+    """A prompt in the model's own words, of one in those of Flan."""
+    for begin, end, ours in (
+            ("Translate the sentences into English.  German: ", " English: ", "German to English: "),
+            ("Translate the sentences into German.  English: ", " German: ", "English to German: "),
+            ("Write a short summary of the text.  Text: ", " Summary: ", "Summarize: ")):
+        if text.startswith(begin) and text.endswith(end):
+            return ours + text[len(begin):-len(end)]
+    return text
+
+
+def pairs(path):
+    with open(path, encoding="utf-8") as file:
+        for line in file:
+            record = json.loads(line)
+            yield prompt_of(record["inputs"]), record["targets"]
+
+
+def write_pairs(path, found):
+    with open(path + ".part", "w", encoding="utf-8") as out:
+        for inputs, targets in found:
+            out.write(json.dumps({"inputs": inputs, "targets": targets}, ensure_ascii=False) + "\n")
+    os.replace(path + ".part", path)
+
+
+def words(text):
+    return len(text.split())
+
+
+def lowered(found):
+    for inputs, targets in found:
+        prompt, _, text = inputs.partition(": ")
+        yield prompt + ": " + text.lower(), targets.lower()
+
+
+def texts_make(folder):
+    rng = random.Random(1)
+    text, catalogues, out = (os.path.join(folder, name) for name in ("text", "catalogues", "texts"))
+    os.makedirs(out, exist_ok=True)
+    messages = list(pairs(f"{catalogues}/train.messages.jsonl"))
+    made = {
+        "descriptions": list(pairs(f"{text}/train.translation.jsonl")),
+        "messages": [p for p in messages if words(p[1]) >= FEW],
+        "short": [p for p in messages if words(p[1]) < FEW],
+        "manuals": list(pairs(f"{catalogues}/train.manuals.jsonl")),
+        "dictionary": list(pairs(f"{catalogues}/train.dictionary.jsonl")),
+        "summary": [p for p in pairs(f"{text}/train.summary.jsonl") if len(p[0]) <= LONGEST_SUMMARY],
+    }
+    long_ones = made["descriptions"] + made["messages"] + made["manuals"]
+    made["lower"] = list(lowered(rng.sample(long_ones, min(LOWER, len(long_ones)))))
+    back = [p for name in ("messages", "manuals")
+            for p in pairs(f"{catalogues}/train.{name}.en-de.jsonl") if words(p[1]) >= FEW - 1]
+    back += pairs(f"{text}/train.translation-en-de.jsonl")
+    rng.shuffle(back)
+    made["en-de"] = back
+    for name, found in made.items():
+        write_pairs(f"{out}/{name}.jsonl", found)
+    with open(f"{out}/ratio.json", "w", encoding="utf-8") as file:
+        json.dump({f"{name}.jsonl": share for name, share in TEXTS.items()}, file, indent=2)
+    for part in ("valid", "test"):
+        for source in (f"{text}/{part}.translation", f"{text}/{part}.translation-en-de",
+                       f"{text}/{part}.summary", f"{catalogues}/{part}.messages",
+                       f"{catalogues}/{part}.manuals", f"{catalogues}/{part}.dictionary"):
+            if os.path.exists(source + ".jsonl"):
+                name = os.path.basename(source).replace("translation", "descriptions")
+                write_pairs(f"{folder}/{name}.jsonl", pairs(source + ".jsonl"))
+
+
+def link(source, target):
+    if not os.path.islink(target):
+        os.symlink(os.path.relpath(source, os.path.dirname(target)), target)
+
+
+def conversations_make(source, target, prefix):
+    """LLaVA records with their images below `prefix`; questions as a person asks them."""
+    with open(source, encoding="utf-8") as file:
+        records = json.load(file)
+    for record in records:
+        record["image"] = prefix + record["image"]
+        for turn in record["conversations"]:
+            turn["value"] = turn["value"].replace("\nAnswer with a word or phrase.", "")
+    with open(target + ".part", "w", encoding="utf-8") as out:
+        json.dump(records, out, ensure_ascii=False)
+    os.replace(target + ".part", target)
+
+
+def joint_make(folder):
+    out = os.path.join(folder, "joint")
+    os.makedirs(out + "/images", exist_ok=True)
+    for name in ("1", "2", "many", "valid"):
+        link(f"{folder}/world/images/{name}", f"{out}/images/{name}")
+    ratio = {f"{name}.jsonl": TEXT_SHARE * share for name, share in TEXTS.items()}
+    for name in TEXTS:
+        link(f"{folder}/texts/{name}.jsonl", f"{out}/{name}.jsonl")
+    for name, share in IMAGES.items():
+        if name in ("photos", "classes"):
+            source = f"{folder}/photos/photos.json" if name == "photos" else \
+                f"{folder}/classes/features.json"
+            if not os.path.exists(source) or not os.path.exists(f"{folder}/{name}/images"):
+                continue  # of the classes: they are not in the feature cache yet
+            link(f"{folder}/{name}/images", f"{out}/images/{name}")
+            conversations_make(source, f"{out}/{name}.json", name + "/")
+        else:
+            link(f"{folder}/world/{name}.json", f"{out}/{name}.json")
+        ratio[name + ".json"] = share
+    with open(f"{out}/ratio.json", "w", encoding="utf-8") as file:
+        json.dump(ratio, file, indent=2)
+
+
+def main():
+    if len(sys.argv) != 2 or sys.argv[1].startswith("-"):
+        sys.exit(__doc__)
+    folder = os.path.abspath(sys.argv[1])
+    texts_make(folder)
+    joint_make(folder)
+
+
+if __name__ == "__main__":
+    main()
