@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""The mixtures that the bundled model is trained on, out of what the other scripts made.
+"""The mixtures that a model of pretrained parts is trained on, out of what the other scripts made.
 
-usage: data/prep/bundled_data.py FOLDER
+usage: data/prep/mixtures.py FOLDER
   FOLDER  has text/ (text.py), catalogues/ (catalogues.py), world/ (world.py) and, where they exist,
           photos/ (photos.py) and classes/ (class_features.py, feature_cache.py); gets
           texts/   text pairs in the model's own prompts, with ratio.json

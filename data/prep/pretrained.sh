@@ -1,0 +1,114 @@
+#!/bin/sh
+# A model of pretrained parts, from packages to the finished folder: data, every stage of training. It is to
+# take the place of the one that bundled.sh makes from nothing.
+# usage: data/prep/pretrained.sh FOLDER
+#   FOLDER  is made, or resumed: finished steps are not repeated, an interrupted stage of training
+#           continues
+# The result is FOLDER/final; the runs' logs are FOLDER/*.log, their curves FOLDER/*/loss.svg.
+# In the environment: EASYFIRST (build/easyfirst), THREADS (all processors), PYTHON (python3, with numpy,
+# and with torch, safetensors and Pillow for photographs; without these there are none), STEPS_* (below).
+# Needs the packages that README.md in this folder names, and some 25 GB of disk.
+set -eu
+[ $# -eq 1 ] || { sed -n '2,11s/^# \{0,1\}//p' "$0"; exit 2; }
+mkdir -p "$1"
+folder=$(cd "$1" && pwd)
+prep=$(cd "$(dirname "$0")" && pwd)
+easyfirst=$(realpath "${EASYFIRST:-$prep/../../build/easyfirst}")
+threads=${THREADS:-$(nproc)}
+python=${PYTHON:-python3}
+cd "$folder" # the feature cache knows images by their paths
+
+# ---- Pretrained parts, and data. ----
+"$python" "$prep/pretrained.py" pretrained
+[ -e text/report.txt ] || "$python" "$prep/text.py" text
+[ -e catalogues/report.txt ] || {
+    "$python" "$prep/catalogues_fetch.py" packages
+    "$python" "$prep/catalogues.py" packages catalogues --dictionary /usr/share/trans/de-en \
+        --held text/valid.translation.jsonl --held text/test.translation.jsonl
+}
+[ -e world/gqa/known_questions.json ] || "$python" "$prep/world.py" world
+if "$python" -c 'import torch, safetensors, PIL' 2>/dev/null; then
+    [ -e photos/photos.json ] ||
+        "$python" "$prep/photos.py" photos --model pretrained/efficientnet-lite0
+    [ -e classes/features.json ] ||
+        "$python" "$prep/class_features.py" classes --model pretrained/efficientnet-lite0 \
+            --images photos/images
+fi
+[ -e joint/ratio.json ] || "$python" "$prep/mixtures.py" .
+
+# settings MODEL JSON: members of easyfirst.json.
+settings() {
+    "$python" -c 'import json, os, sys
+path, changes = sys.argv[1] + "/easyfirst.json", json.loads(sys.argv[2])
+old = json.load(open(path)) if os.path.exists(path) else {"format": 1}
+json.dump({**old, **changes}, open(path, "w"), indent=2)' "$1" "$2"
+}
+
+# The encoder with the tokens of the texts. Answers begin at position 256, so that a word and its
+# translation are equally far apart in every pair.
+if [ ! -e start/easyfirst.json ]; then
+    settings pretrained/e5 '{"attention": "block-causal", "languages": ["de-en", "en-de"],
+        "prompts": {"ask": "{question}", "gqa": "{question}", "summarize": "Summarize: {text}",
+                    "translate": "{from} to {to}: {text}"}}'
+    set --
+    for file in texts/*.jsonl joint/scenes-many.json; do set -- "$@" --data "$file"; done
+    "$easyfirst" prune -m pretrained/e5 "$@" --min-count 5 start
+    settings start '{"answer_position": 256, "class_token": true}'
+fi
+
+stage() { # RUN STAGE MODEL [option ...]
+    run=$1 name=$2 model=$3
+    shift 3
+    [ ! -e "$run/model" ] || return 0
+    if [ -e "$run/settings.json" ] && ls -d "$run"/checkpoint-* >/dev/null 2>&1; then
+        "$easyfirst" train --resume --out "$run" --threads "$threads" >>"$run.log" 2>&1
+    else
+        "$easyfirst" train "$name" -m "$model" --out "$run" --threads "$threads" --dtype bf16 \
+            --dropout 0 "$@" >"$run.log" 2>&1
+    fi || { tail -n 3 "$run.log" >&2; exit 1; }
+}
+images() { # the same, with images through the frozen tower
+    run=$1 name=$2 model=$3
+    shift 3
+    stage "$run" "$name" "$model" --vision pretrained/efficientnet-lite0 --pad off \
+        --images joint/images --feature-cache features.cache "$@"
+}
+
+# The language model, on text alone.
+stage read adapt start --data texts --valid valid.descriptions.jsonl --valid-limit 300 --lr 4e-4 \
+    --schedule constant --warmup-steps 100 --max-tokens 256 --batch-tokens 2048 \
+    --steps "${STEPS_READ:-1000}" --save-every 250 --valid-every 250
+# Stage 1: the projector alone, from captions of one object.
+images aligned align read/model --new-projector mlp2x_gelu --data joint/captions-1.json --lr 1e-3 \
+    --warmup-steps 20 --batch-sequences 64 --steps "${STEPS_ALIGNED:-150}" --save-every 50
+# Captions with the language model open: names first. From the projector alone straight to questions, 120
+# updates of 20 scenes left even "Is there a dog?" at chance.
+images named tune aligned/model --context off --data joint/captions-1.json --lr 4e-4 --projector-lr 1e-3 \
+    --schedule constant --warmup-steps 20 --max-tokens 400 --batch-sequences 48 \
+    --steps "${STEPS_NAMED:-400}" --save-every 80 --valid-every 0
+# Scenes of one object: where things are is learned here, or never.
+images placed tune named/model --context off --data joint/scenes-1.json \
+    --valid world/scenes-valid.json --valid-limit 200 --lr 4e-4 --projector-lr 1e-3 \
+    --schedule constant --warmup-steps 20 --max-tokens 400 --batch-tokens 6000 \
+    --micro-batch-tokens 4096 --steps "${STEPS_PLACED:-200}" --save-every 40 --valid-every 40
+# The classifier's classes, as features that no image has.
+if [ -e classes/features.safetensors ] && [ ! -e classes/cached ]; then
+    "$python" "$prep/feature_cache.py" features.cache classes classes --path joint/images/classes
+    "$python" "$prep/mixtures.py" .
+    touch classes/cached
+fi
+# Stage 2: everything together.
+images tuned tune placed/model --context off --data joint --valid world/scenes-valid.json \
+    --valid-limit 200 --group off --lr 4e-4 --schedule linear --warmup-steps 50 --max-tokens 400 \
+    --batch-tokens 6000 --micro-batch-tokens 4096 --steps "${STEPS_TUNED:-20000}" --save-every 100 \
+    --valid-every 200 --keep 2
+# How long answers are.
+images long length tuned/model --context off --data joint --valid world/scenes-valid.json \
+    --group off --lr 1e-3 --max-tokens 400 --batch-sequences 256 --steps "${STEPS_LENGTH:-1500}" \
+    --warmup-steps 50 --save-every 100 --valid-every 100
+# How sure answers are, from scenes that are neither trained on nor tested; then 8-bit weights.
+[ -e sure/result.json ] ||
+    "$easyfirst" eval gqa -m long/model world/gqa/valid_questions.json --images world/images --out sure
+"$easyfirst" calibrate -m long/model sure world/gqa/valid_questions.json
+[ -e final/easyfirst.json ] || "$easyfirst" quantize -m long/model final
+echo "$folder/final: $(du -sh final | cut -f1)"
