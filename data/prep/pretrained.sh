@@ -78,17 +78,18 @@ images() { # the same, with images through the frozen tower
 stage read adapt start --data texts --valid valid.descriptions.jsonl --valid-limit 300 --lr 4e-4 \
     --schedule constant --warmup-steps 100 --max-tokens 256 --batch-tokens 2048 \
     --steps "${STEPS_READ:-1000}" --save-every 250 --valid-every 250
-# Stage 1: the projector alone, from captions of one object.
-images aligned align read/model --new-projector mlp2x_gelu --data joint/captions-1.json --lr 1e-3 \
+# Stage 1: the projector alone, from captions of one object. Its rate is small since its output has the small
+# scale of the word embeddings (NOTES.md).
+images aligned align read/model --new-projector mlp2x_gelu --data joint/captions-1.json --lr 3e-5 \
     --warmup-steps 20 --batch-sequences 64 --steps "${STEPS_ALIGNED:-150}" --save-every 50
 # Captions with the language model open: names first. From the projector alone straight to questions, 120
 # updates of 20 scenes left even "Is there a dog?" at chance.
-images named tune aligned/model --context off --data joint/captions-1.json --lr 4e-4 --projector-lr 1e-3 \
+images named tune aligned/model --context off --data joint/captions-1.json --lr 4e-4 --projector-lr 3e-5 \
     --schedule constant --warmup-steps 20 --max-tokens 400 --batch-sequences 48 \
     --steps "${STEPS_NAMED:-400}" --save-every 80 --valid-every 0
 # Scenes of one object: where things are is learned here, or never.
 images placed tune named/model --context off --data joint/scenes-1.json \
-    --valid world/scenes-valid.json --valid-limit 200 --lr 4e-4 --projector-lr 1e-3 \
+    --valid world/scenes-valid.json --valid-limit 200 --lr 4e-4 --projector-lr 3e-5 \
     --schedule constant --warmup-steps 20 --max-tokens 400 --batch-tokens 6000 \
     --micro-batch-tokens 4096 --steps "${STEPS_PLACED:-200}" --save-every 40 --valid-every 40
 # The classifier's classes, as features that no image has.
@@ -99,7 +100,7 @@ if [ -e classes/features.safetensors ] && [ ! -e classes/cached ]; then
 fi
 # Stage 2: everything together.
 images tuned tune placed/model --context off --data joint --valid world/scenes-valid.json \
-    --valid-limit 200 --group off --lr 4e-4 --schedule linear --warmup-steps 50 --max-tokens 400 \
+    --valid-limit 200 --group off --lr 4e-4 --projector-lr 3e-5 --schedule linear --warmup-steps 50 --max-tokens 400 \
     --batch-tokens 6000 --micro-batch-tokens 4096 --steps "${STEPS_TUNED:-20000}" --save-every 100 \
     --valid-every 200 --keep 2
 # How long answers are.
