@@ -141,7 +141,7 @@ int ef_model_open(const char *folder, const ef_model_options *options, ef_model 
     TRY(options_take(&o, sizeof o, options, "ef_model_options_default", err));
     ef_model *m = calloc(1, sizeof *m);
     if (!m) return error_set(err, "out of memory for a model");
-    pthread_mutexattr_t checked; /* a thread that holds it already is told, and does not hang */
+    pthread_mutexattr_t checked; /* a thread that holds it gets an error instead of a deadlock */
     pthread_mutexattr_init(&checked);
     pthread_mutexattr_settype(&checked, PTHREAD_MUTEX_ERRORCHECK);
     pthread_mutex_init(&m->mutex, &checked);

@@ -31,7 +31,7 @@ int options_from_json(const OptionGroup *groups, int group_count, const json_t *
 
 /* The other way: a member for every option that has a value. Texts that are NULL, empty lists, and
  * numbers outside their row's range, which mean "not set", are left out. NULL without memory, or if
- * a text is no UTF-8. */
+ * a text is not valid UTF-8. */
 json_t *options_to_json(const OptionGroup *groups, int group_count);
 
 /* The double nearest to the shortest decimal number that reads back as this float: printed, it is

@@ -163,7 +163,7 @@ static bool in_model(const TrainSettings *s, const char *name) {
     return found;
 }
 
-/* What the stage has no use for, so that nobody believes it had an effect. */
+/* Refuses settings that the stage does not use: they would have no effect. */
 static int check_segment(const TrainSettings *s, Error *err) {
     const ModelOptions *m = &s->model;
     const char *idle = s->train_vision                      ? "train-vision"

@@ -132,7 +132,7 @@ static void test_same_steps(void **state) {
             assert_same_step(&first[i], &again);
             loader_step_free(&again);
         }
-        loader_close(loader); /* with steps left that nobody asked for */
+        loader_close(loader); /* with steps that were not taken */
     }
     for (int i = 0; i < STEPS; i++) loader_step_free(&first[i]);
     bench_close(&b);

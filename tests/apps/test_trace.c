@@ -75,7 +75,7 @@ static void made_close(Made *m) {
     temporary_remove(m->folder);
 }
 
-/* With a name that is no UTF-8, a question that has everything, and all that may be added. */
+/* With a name that is not valid UTF-8, a question that has everything, and all that may be added. */
 static void made_trace(Made *m, Trace *trace) {
     Error err;
     TestRandom random = {5};

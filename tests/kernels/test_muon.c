@@ -540,7 +540,7 @@ static void test_left_alone(void **state) {
         config.muon_momentum = wrong[i];
         assert_refused(optimizer_open(&optimizer, device, &config, &err), &err, "momentum");
     }
-    config.kind = OPTIMIZER_ADAMW; /* then nobody looks at it */
+    config.kind = OPTIMIZER_ADAMW; /* it is not read then */
     assert_ok(optimizer_open(&optimizer, device, &config, &err), &err);
     guarded_close(device);
 }
