@@ -5,6 +5,7 @@
  * layers. Only weights get a layout of oneDNN's own, once. A primitive is compiled for each number
  * of images; the latest few are kept with the weight. */
 #include "kernels/cpu/cpu.h"
+#include "kernels/cpu/dnnl_compat.h"
 #include "kernels/cpu/matmul.h"
 
 #include <omp.h>
@@ -35,40 +36,9 @@ typedef struct ConvLayout {
     Plan plan[PLANS];
 } ConvLayout;
 
-/* ---- Differences between oneDNN 2 and 3 (see matmul.c). ---- */
+/* ---- Differences between oneDNN 2 and 3 (others: dnnl_compat.h). ---- */
 
 #if DNNL_VERSION_MAJOR >= 3
-
-static const_dnnl_memory_desc_t desc_argument(const dnnl_memory_desc_t *desc) {
-    return *desc;
-}
-
-static void desc_free(dnnl_memory_desc_t *desc) {
-    if (*desc) dnnl_memory_desc_destroy(*desc);
-    *desc = NULL;
-}
-
-static dnnl_status_t desc_strided(dnnl_memory_desc_t *desc, int ndims, const dnnl_dims_t dims,
-                                  dnnl_data_type_t type, const dnnl_dims_t strides) {
-    return dnnl_memory_desc_create_with_strides(desc, ndims, dims, type, strides);
-}
-
-static dnnl_status_t desc_any(dnnl_memory_desc_t *desc, int ndims, const dnnl_dims_t dims,
-                              dnnl_data_type_t type) {
-    return dnnl_memory_desc_create_with_tag(desc, ndims, dims, type, dnnl_format_tag_any);
-}
-
-static dnnl_status_t desc_copy(dnnl_memory_desc_t *desc, const_dnnl_memory_desc_t from) {
-    return dnnl_memory_desc_clone(desc, from);
-}
-
-static dnnl_status_t append_sum(dnnl_post_ops_t ops) {
-    return dnnl_post_ops_append_sum(ops, 1, 0, dnnl_data_type_undef);
-}
-
-static dnnl_status_t append_relu6(dnnl_post_ops_t ops) {
-    return dnnl_post_ops_append_eltwise(ops, dnnl_eltwise_clip, 0, 6);
-}
 
 static dnnl_status_t conv_describe(dnnl_primitive_desc_t *pd, dnnl_engine_t engine,
                                    const dnnl_memory_desc_t *x, const dnnl_memory_desc_t *w,
@@ -82,37 +52,6 @@ static dnnl_status_t conv_describe(dnnl_primitive_desc_t *pd, dnnl_engine_t engi
 }
 
 #else
-
-static const dnnl_memory_desc_t *desc_argument(const dnnl_memory_desc_t *desc) {
-    return desc;
-}
-
-static void desc_free(dnnl_memory_desc_t *desc) {
-    memset(desc, 0, sizeof *desc);
-}
-
-static dnnl_status_t desc_strided(dnnl_memory_desc_t *desc, int ndims, const dnnl_dims_t dims,
-                                  dnnl_data_type_t type, const dnnl_dims_t strides) {
-    return dnnl_memory_desc_init_by_strides(desc, ndims, dims, type, strides);
-}
-
-static dnnl_status_t desc_any(dnnl_memory_desc_t *desc, int ndims, const dnnl_dims_t dims,
-                              dnnl_data_type_t type) {
-    return dnnl_memory_desc_init_by_tag(desc, ndims, dims, type, dnnl_format_tag_any);
-}
-
-static dnnl_status_t desc_copy(dnnl_memory_desc_t *desc, const dnnl_memory_desc_t *from) {
-    *desc = *from;
-    return dnnl_success;
-}
-
-static dnnl_status_t append_sum(dnnl_post_ops_t ops) {
-    return dnnl_post_ops_append_sum(ops, 1);
-}
-
-static dnnl_status_t append_relu6(dnnl_post_ops_t ops) {
-    return dnnl_post_ops_append_eltwise(ops, 1, dnnl_eltwise_clip, 0, 6);
-}
 
 static dnnl_status_t conv_describe(dnnl_primitive_desc_t *pd, dnnl_engine_t engine,
                                    const dnnl_memory_desc_t *x, const dnnl_memory_desc_t *w,
@@ -167,7 +106,7 @@ static dnnl_status_t attributes_create(dnnl_primitive_attr_t *attr, bool relu6, 
     if (s == dnnl_success) s = dnnl_primitive_attr_set_fpmath_mode(*attr, dnnl_fpmath_mode_strict);
     if (s == dnnl_success) s = dnnl_post_ops_create(&ops);
     if (s == dnnl_success && accumulate) s = append_sum(ops);
-    if (s == dnnl_success && relu6) s = append_relu6(ops);
+    if (s == dnnl_success && relu6) s = append_eltwise(ops, dnnl_eltwise_clip, 0, 6);
     if (s == dnnl_success) s = dnnl_primitive_attr_set_post_ops(*attr, ops);
     if (ops) dnnl_post_ops_destroy(ops);
     return s;

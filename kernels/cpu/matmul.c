@@ -1,4 +1,5 @@
 #include "kernels/cpu/matmul.h"
+#include "kernels/cpu/dnnl_compat.h"
 
 #include <omp.h>
 #include <oneapi/dnnl/dnnl.h>
@@ -58,31 +59,6 @@ struct MatmulLayout {
 
 #if DNNL_VERSION_MAJOR >= 3
 
-typedef const_dnnl_memory_desc_t DescArgument;
-
-static DescArgument desc_argument(const dnnl_memory_desc_t *desc) {
-    return *desc;
-}
-
-static void desc_free(dnnl_memory_desc_t *desc) {
-    if (*desc) dnnl_memory_desc_destroy(*desc);
-    *desc = NULL;
-}
-
-static dnnl_status_t desc_strided(dnnl_memory_desc_t *desc, int ndims, const dnnl_dims_t dims,
-                                  dnnl_data_type_t type, const dnnl_dims_t strides) {
-    return dnnl_memory_desc_create_with_strides(desc, ndims, dims, type, strides);
-}
-
-static dnnl_status_t desc_any(dnnl_memory_desc_t *desc, int ndims, const dnnl_dims_t dims,
-                              dnnl_data_type_t type) {
-    return dnnl_memory_desc_create_with_tag(desc, ndims, dims, type, dnnl_format_tag_any);
-}
-
-static dnnl_status_t desc_copy(dnnl_memory_desc_t *desc, DescArgument from) {
-    return dnnl_memory_desc_clone(desc, from);
-}
-
 static dnnl_status_t matmul_describe(dnnl_primitive_desc_t *pd, dnnl_engine_t engine,
                                      const dnnl_memory_desc_t *x, const dnnl_memory_desc_t *w,
                                      const dnnl_memory_desc_t *bias, const dnnl_memory_desc_t *y,
@@ -90,40 +66,7 @@ static dnnl_status_t matmul_describe(dnnl_primitive_desc_t *pd, dnnl_engine_t en
     return dnnl_matmul_primitive_desc_create(pd, engine, *x, *w, *bias, *y, attr);
 }
 
-static dnnl_status_t append_sum(dnnl_post_ops_t ops) {
-    return dnnl_post_ops_append_sum(ops, 1, 0, dnnl_data_type_undef);
-}
-
-static dnnl_status_t append_eltwise(dnnl_post_ops_t ops, dnnl_alg_kind_t kind, float alpha) {
-    return dnnl_post_ops_append_eltwise(ops, kind, alpha, 0);
-}
-
 #else
-
-typedef const dnnl_memory_desc_t *DescArgument;
-
-static DescArgument desc_argument(const dnnl_memory_desc_t *desc) {
-    return desc;
-}
-
-static void desc_free(dnnl_memory_desc_t *desc) {
-    memset(desc, 0, sizeof *desc);
-}
-
-static dnnl_status_t desc_strided(dnnl_memory_desc_t *desc, int ndims, const dnnl_dims_t dims,
-                                  dnnl_data_type_t type, const dnnl_dims_t strides) {
-    return dnnl_memory_desc_init_by_strides(desc, ndims, dims, type, strides);
-}
-
-static dnnl_status_t desc_any(dnnl_memory_desc_t *desc, int ndims, const dnnl_dims_t dims,
-                              dnnl_data_type_t type) {
-    return dnnl_memory_desc_init_by_tag(desc, ndims, dims, type, dnnl_format_tag_any);
-}
-
-static dnnl_status_t desc_copy(dnnl_memory_desc_t *desc, DescArgument from) {
-    *desc = *from;
-    return dnnl_success;
-}
 
 static dnnl_status_t matmul_describe(dnnl_primitive_desc_t *pd, dnnl_engine_t engine,
                                      const dnnl_memory_desc_t *x, const dnnl_memory_desc_t *w,
@@ -133,14 +76,6 @@ static dnnl_status_t matmul_describe(dnnl_primitive_desc_t *pd, dnnl_engine_t en
     dnnl_status_t status = dnnl_matmul_desc_init(&desc, x, w, bias->ndims ? bias : NULL, y);
     return status != dnnl_success ? status
                                   : dnnl_primitive_desc_create(pd, &desc, attr, engine, NULL);
-}
-
-static dnnl_status_t append_sum(dnnl_post_ops_t ops) {
-    return dnnl_post_ops_append_sum(ops, 1);
-}
-
-static dnnl_status_t append_eltwise(dnnl_post_ops_t ops, dnnl_alg_kind_t kind, float alpha) {
-    return dnnl_post_ops_append_eltwise(ops, 1, kind, alpha, 0);
 }
 
 #endif
@@ -249,16 +184,16 @@ static dnnl_status_t attributes_create(dnnl_primitive_attr_t *attr, const Key *k
     if (s == dnnl_success && key->accumulate) s = append_sum(ops);
     if (s == dnnl_success) switch (key->activation) {
         case ACTIVATION_GELU:
-            s = append_eltwise(ops, dnnl_eltwise_gelu_erf, 0);
+            s = append_eltwise(ops, dnnl_eltwise_gelu_erf, 0, 0);
             break;
         case ACTIVATION_QUICK_GELU:
-            s = append_eltwise(ops, dnnl_eltwise_swish, 1.702f);
+            s = append_eltwise(ops, dnnl_eltwise_swish, 1.702f, 0);
             break;
         case ACTIVATION_RELU:
-            s = append_eltwise(ops, dnnl_eltwise_relu, 0);
+            s = append_eltwise(ops, dnnl_eltwise_relu, 0, 0);
             break;
         case ACTIVATION_TANH:
-            s = append_eltwise(ops, dnnl_eltwise_tanh, 0);
+            s = append_eltwise(ops, dnnl_eltwise_tanh, 0, 0);
             break;
         default:
             break;
