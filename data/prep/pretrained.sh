@@ -6,7 +6,7 @@
 #           continues
 # The result is FOLDER/final; the runs' logs are FOLDER/*.log, their curves FOLDER/*/loss.svg.
 # In the environment: EASYFIRST (build/easyfirst), THREADS (all processors), PYTHON (python3, with numpy,
-# and with torch, safetensors and Pillow for photographs; without these there are none), STEPS_* (below).
+# torch, safetensors, sentencepiece; and with Pillow for photographs, without it there are none), STEPS_* (below).
 # Needs the packages that README.md in this folder names, and some 25 GB of disk.
 set -eu
 [ $# -eq 1 ] || { sed -n '2,11s/^# \{0,1\}//p' "$0"; exit 2; }
@@ -78,15 +78,23 @@ images() { # the same, with images through the frozen tower
 stage read adapt start --data texts --valid valid.descriptions.jsonl --valid-limit 300 --lr 4e-4 \
     --schedule constant --warmup-steps 100 --max-tokens 256 --batch-tokens 2048 \
     --steps "${STEPS_READ:-1000}" --save-every 250 --valid-every 250
-# Stage 1: the projector alone, from captions of one object. Its rate is small since its output has the small
-# scale of the word embeddings (NOTES.md).
-images aligned align read/model --new-projector mlp2x_gelu --data joint/captions-1.json --lr 3e-5 \
-    --warmup-steps 20 --batch-sequences 64 --steps "${STEPS_ALIGNED:-150}" --save-every 50
-# Captions with the language model open: names first. From the projector alone straight to questions, 120
-# updates of 20 scenes left even "Is there a dog?" at chance.
-images named tune aligned/model --context off --data joint/captions-1.json --lr 4e-4 --projector-lr 3e-5 \
-    --schedule constant --warmup-steps 20 --max-tokens 400 --batch-sequences 48 \
-    --steps "${STEPS_NAMED:-400}" --save-every 80 --valid-every 0
+# Stage 1: the projector alone. Its outputs begin as the embeddings of the words for what each patch shows;
+# from noise, attention needs six times the updates to find the image (NOTES.md).
+if [ ! -e words/projector.safetensors ]; then
+    # One update with captions makes the cache of features that the words are learned from.
+    images cached align read/model --new-projector mlp2x_gelu --data joint/captions-1.json \
+        --batch-sequences 8000 --steps 1 --save-every 0
+    set --
+    for file in joint/photos.json joint/classes.json; do
+        [ ! -e "$file" ] || set -- "$@" --named "$file"
+    done
+    THREADS=$threads "$python" "$prep/projector_words.py" words --cache features.cache \
+        --images joint/images --gqa world/gqa --language read/model/language "$@" >words.log
+fi
+# Stage 2, captions of one object first: names.
+images named tune read/model --projector words --context off --data joint/captions-1.json --lr 4e-4 \
+    --projector-lr 3e-5 --schedule constant --warmup-steps 20 --max-tokens 400 --batch-sequences 48 \
+    --steps "${STEPS_NAMED:-100}" --save-every 80 --valid-every 0
 # Scenes of one object: where things are is learned here, or never.
 images placed tune named/model --context off --data joint/scenes-1.json \
     --valid world/scenes-valid.json --valid-limit 200 --lr 4e-4 --projector-lr 3e-5 \
@@ -98,7 +106,7 @@ if [ -e classes/features.safetensors ] && [ ! -e classes/cached ]; then
     "$python" "$prep/mixtures.py" .
     touch classes/cached
 fi
-# Stage 2: everything together.
+# Everything together.
 images tuned tune placed/model --context off --data joint --valid world/scenes-valid.json \
     --valid-limit 200 --group off --lr 4e-4 --projector-lr 3e-5 --schedule linear --warmup-steps 50 --max-tokens 400 \
     --batch-tokens 6000 --micro-batch-tokens 4096 --steps "${STEPS_TUNED:-20000}" --save-every 100 \
