@@ -106,13 +106,17 @@ if [ -e classes/features.safetensors ] && [ ! -e classes/cached ]; then
     "$python" "$prep/mixtures.py" .
     touch classes/cached
 fi
-# Everything together.
+# Everything together, at a constant rate, which can go on as long as there is time; then the rate falls.
 images tuned tune placed/model --context off --data joint --valid world/scenes-valid.json \
-    --valid-limit 200 --group off --lr 4e-4 --projector-lr 3e-5 --schedule linear --warmup-steps 50 --max-tokens 400 \
-    --batch-tokens 6000 --micro-batch-tokens 4096 --steps "${STEPS_TUNED:-20000}" --save-every 100 \
-    --valid-every 200 --keep 2
+    --valid-limit 200 --group off --optimizer muon --lr 1e-3 --projector-lr 3e-5 --schedule constant \
+    --warmup-steps 50 --max-tokens 400 --batch-tokens 6000 --micro-batch-tokens 4096 \
+    --steps "${STEPS_TUNED:-8000}" --save-every 50 --valid-every 200 --keep 2
+images settled tune tuned/model --context off --data joint --valid world/scenes-valid.json \
+    --valid-limit 200 --group off --optimizer muon --lr 1e-3 --projector-lr 3e-5 --schedule linear \
+    --warmup-steps 10 --max-tokens 400 --batch-tokens 6000 --micro-batch-tokens 4096 --seed 2 \
+    --steps "${STEPS_SETTLED:-1000}" --save-every 50 --valid-every 200 --keep 2
 # How long answers are.
-images long length tuned/model --context off --data joint --valid world/scenes-valid.json \
+images long length settled/model --context off --data joint --valid world/scenes-valid.json \
     --group off --lr 1e-3 --max-tokens 400 --batch-sequences 256 --steps "${STEPS_LENGTH:-1500}" \
     --warmup-steps 50 --save-every 100 --valid-every 100
 # How sure answers are, from scenes that are neither trained on nor tested; then 8-bit weights.
