@@ -38,7 +38,21 @@ CWARN    := $(WARN) -Wstrict-prototypes -Wmissing-prototypes -Wold-style-definit
 COMMON   := -I. -MMD -MP $(OPENMP) -fPIC -fvisibility=hidden -fno-math-errno -fno-trapping-math -D_GNU_SOURCE
 ALL_C     = -std=c11 $(COMMON) $(CWARN) $(CFLAGS) $(SANITIZE)
 ALL_CXX   = -std=c++17 $(COMMON) $(WARN) $(CFLAGS) $(SANITIZE) $(CXX_LESS)
-LIBS     := -ldnnl -lpng -lz -ljpeg -lsentencepiece -ljansson -lcrypto -lunistring -lstdc++ -lm -lpthread -ldl
+
+# Image formats by libraries that a build may lack: WEBP=, GIF=, HEIF= leave one out. libheif is
+# opened when it is needed, for it brings many libraries. giflib has no description for pkg-config
+# everywhere, so that its header and library are tried.
+PKG_CONFIG ?= pkg-config
+WEBP       ?= $(shell $(PKG_CONFIG) --exists libwebp libwebpdemux 2>/dev/null && echo yes)
+GIF        ?= $(shell echo 'int main(void) { return !DGifOpen(0, 0, 0); }' | \
+                $(CC) -include gif_lib.h -x c - -o /dev/null -lgif 2>/dev/null && echo yes)
+HEIF       ?= $(shell $(PKG_CONFIG) --exists libheif 2>/dev/null && echo yes)
+FORMATS    := $(if $(WEBP),-DEASYFIRST_WEBP $(shell $(PKG_CONFIG) --cflags libwebp libwebpdemux)) \
+              $(if $(GIF),-DEASYFIRST_GIF) \
+              $(if $(HEIF),-DEASYFIRST_HEIF $(shell $(PKG_CONFIG) --cflags libheif))
+FORMAT_LIBS := $(if $(WEBP),$(shell $(PKG_CONFIG) --libs libwebp libwebpdemux)) $(if $(GIF),-lgif)
+
+LIBS     := $(FORMAT_LIBS) -ldnnl -lpng -lz -ljpeg -lsentencepiece -ljansson -lcrypto -lunistring -lstdc++ -lm -lpthread -ldl
 
 # CPU kernels that gain from wide vectors are compiled once for each instruction set and chosen when
 # the program starts (kernels/cpu/isa.h); on other processors than x86-64 only the plain one exists.
@@ -123,6 +137,15 @@ $(BUILD)/flags: FORCE | $(BUILD)/needs
 	@mkdir -p $(BUILD)
 	@printf '%s\n' '$(CC) $(ALL_C)' '$(CXX) $(ALL_CXX)' '$(ISAS) $(NVCC) $(ALL_CUDA)' > $@.new
 	@cmp -s $@.new $@ && rm $@.new || mv $@.new $@
+
+# Likewise what depends on the image formats of this build.
+$(BUILD)/formats: FORCE | $(BUILD)/needs
+	@mkdir -p $(BUILD)
+	@printf '%s\n' '$(FORMATS)' > $@.new
+	@cmp -s $@.new $@ && rm $@.new || mv $@.new $@
+FORMAT_OBJ := $(patsubst %,$(BUILD)/vision/%.o,format_table webp gif heif)
+$(FORMAT_OBJ): $(BUILD)/formats
+$(FORMAT_OBJ): COMMON += $(FORMATS)
 
 $(BUILD)/%.o: %.c $(BUILD)/flags
 	@mkdir -p $(@D)
@@ -216,6 +239,9 @@ NEEDS := run:CC=gcc run:CXX=g++ cmd:ar=binutils \
          hdr:jansson.h=libjansson-dev hdr:unigbrk.h=libunistring-dev \
          hdr:openssl/evp.h=libssl-dev \
          hdr:sentencepiece_processor.h=libsentencepiece-dev
+# What a build can do without, and `make deps` installs, too.
+FORMAT_NEEDS := cmd:pkg-config=pkg-config pkg:libwebpdemux=libwebp-dev hdr:gif_lib.h=libgif-dev \
+                pkg:libheif=libheif-dev
 TEST_NEEDS := hdr:cmocka.h=libcmocka-dev
 CMOCKA_FIRST := \#include <stdarg.h>\n\#include <stddef.h>\n\#include <setjmp.h>\n\#include <stdint.h>\n\#include <stdio.h>\n
 
@@ -226,6 +252,7 @@ find_missing = missing=; for need in $(1); do \
 	    run:CC) $(CC) -E -x c /dev/null >/dev/null 2>&1 ;; \
 	    run:CXX) $(CXX) -E -x c++ /dev/null >/dev/null 2>&1 ;; \
 	    cmd:*) command -v $$name >/dev/null 2>&1 ;; \
+	    pkg:*) $(PKG_CONFIG) --exists $$name 2>/dev/null ;; \
 	    hdr:*) case $$name in sentencepiece*) lang=c++ ;; *) lang=c ;; esac; \
 	           printf '$(CMOCKA_FIRST)\#include <%s>\n' $$name | $(CC) -E -x $$lang - >/dev/null 2>&1 ;; \
 	    esac || missing="$$missing $$package"; \
@@ -244,10 +271,10 @@ install_missing = $(call find_missing,$(1)); \
 	DEBIAN_FRONTEND=noninteractive $$sudo apt-get install -y -q --no-install-recommends $$missing
 
 deps: ## install what a build and the tests need, with apt (and sudo when not root); DEPS=no only names it
-	@$(call install_missing,$(NEEDS) $(TEST_NEEDS))
+	@$(call install_missing,$(NEEDS) $(FORMAT_NEEDS) $(TEST_NEEDS))
 
 build-deps:
-	@$(call install_missing,$(NEEDS))
+	@$(call install_missing,$(NEEDS) $(FORMAT_NEEDS))
 
 # Looked for once in a build folder, before anything is compiled.
 $(BUILD)/needs:

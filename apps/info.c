@@ -10,6 +10,7 @@
 #include "data/sets/scene_graphs.h"
 #include "projector/model_languages.h"
 #include "projector/train_model.h"
+#include "vision/image.h"
 
 static const CommandHelp help = {
     .name = "info",
@@ -23,7 +24,8 @@ static const CommandHelp help = {
                 "easyfirst info --tensors clip-vit-large-patch14/model.safetensors\n"
                 "easyfirst info --language xlm-roberta-base --vision clip-vit-large-patch14\n"
                 "easyfirst info --train tune model\n"
-                "easyfirst info --json model",
+                "easyfirst info --json model\n"
+                "easyfirst info --formats",
 };
 
 enum { PART_COUNT = 4, ANSWER_TOKENS = 64 };
@@ -31,7 +33,7 @@ enum { PART_COUNT = 4, ANSWER_TOKENS = 64 };
 typedef struct Info {
     CommonOptions common;
     const char *path;
-    bool tensors;
+    bool tensors, formats;
     int train;               /* a TrainStage whose memory is asked for; -1: none */
     OptimizerKind optimizer; /* ... with this one */
     int micro_batch_tokens;
@@ -462,8 +464,32 @@ static int describe(Info *info, Error *err) {
     return 0;
 }
 
+/* ---- Image formats. ---- */
+
+static int print_formats(const Info *info, Error *err) {
+    ImageFormat formats[IMAGE_FORMATS];
+    json_t *list = json_array();
+    image_formats(formats);
+    for (int i = 0; i < IMAGE_FORMATS; i++) {
+        const ImageFormat *f = &formats[i];
+        if (info->common.json)
+            json_array_append_new(list, json_pack("{s:s, s:b, s:o}", "format", f->name, "readable",
+                                                  f->readable, "library", json_text(f->library)));
+        else
+            report_print(stdout, "%-5s %-3s  %s\n", f->name, f->readable ? "yes" : "no",
+                         f->library);
+    }
+    if (info->common.json) return json_print_line(json_pack("{s:o}", "formats", list), 0, err);
+    json_decref(list);
+    return 0;
+}
+
 static int run(Info *info, Error *err) {
     bool done = false;
+    if (info->formats) {
+        TRY(print_formats(info, err));
+        return report_flush(err);
+    }
     if (info->path) TRY(take_path(info, &done, err));
     if (!done) TRY(describe(info, err));
     return report_flush(err);
@@ -475,7 +501,7 @@ int command_info(int argc, char **argv) {
     Info info = {.train = -1, .classes = DEFAULT_CLASSES};
     OptionGroup groups[2] = {
         {.title = "options",
-         .count = 7,
+         .count = 8,
          .options = {{"tensors", 0, OPTION_FLAG, NULL, &info.tensors,
                       "list every tensor of a model's files"},
                      {"train", 0, OPTION_CHOICE, NULL, &info.train,
@@ -489,6 +515,8 @@ int command_info(int argc, char **argv) {
                      {"classes", 0, OPTION_INTEGER, "N", &info.classes,
                       "... segment: with the background so many classes (default 1000)", 2,
                       SCENE_CLASSES_MOST},
+                     {"formats", 0, OPTION_FLAG, NULL, &info.formats,
+                      "instead list the image formats that can be read, and by which library"},
                      {"json", 0, OPTION_FLAG, NULL, &info.common.json,
                       "one JSON object instead of plain text"}}}};
     common_init(&info.common);
@@ -497,6 +525,9 @@ int command_info(int argc, char **argv) {
     if (status < 0 && argc - first > 1)
         status = options_wrong(&help, "one folder or file at a time; \"%s\" is one too many",
                                argv[first + 1]);
+    if (status < 0 && info.formats && argc > first)
+        status =
+            options_wrong(&help, "--formats describes no model, but \"%s\" is given", argv[first]);
     if (status < 0 && argc - first == 1) {
         info.path = argv[first];
         if (!info.path[0]) status = options_wrong(&help, "the name of the folder or file is empty");

@@ -24,6 +24,11 @@ int encoded_check_size(const Encoded *file, const char *format, int64_t width, i
         times > 1 ? "" : ", or save it as JPEG, which may have four times as many");
 }
 
+void rgba_over_white(uint8_t *rgb, const uint8_t *rgba, int width) {
+    for (int x = 0; x < width; x++, rgba += 4, rgb += 3)
+        for (int c = 0; c < 3; c++) rgb[c] = over_white(rgba[c], rgba[3]);
+}
+
 /* ---- Upright rows. ---- */
 
 /* The eight EXIF orientations are three flags: the image lies on its side (5 to 8: its stored rows

@@ -17,23 +17,12 @@ int image_decode_into(const ImageSink *sink, const void *bytes, size_t size, con
                     .name = name,
                     .max_pixels = IMAGE_MAX_PIXELS,
                     .orientation = 1,
+                    .as_stored = options && options->ignore_orientation,
                     .sink = sink};
     if (options && options->max_pixels > 0) file.max_pixels = options->max_pixels;
-    bool upright = !options || !options->ignore_orientation;
-    int result = -1;
-    switch (image_kind(bytes, size)) {
-    case IMAGE_PNG:
-        if (upright) file.orientation = png_orientation(bytes, size);
-        result = png_decode(&file, err);
-        break;
-    case IMAGE_JPEG:
-        if (upright) file.orientation = jpeg_orientation(bytes, size);
-        result = jpeg_decode(&file, err);
-        break;
-    case IMAGE_OTHER:
-        result = image_refuse(bytes, size, name, err);
-        break;
-    }
+    ImageKind kind = image_kind(bytes, size);
+    if (kind == IMAGE_OTHER) return image_refuse(bytes, size, name, err);
+    int result = format_decode(kind, &file, err);
     free(file.reversed);
     return result;
 }

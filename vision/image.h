@@ -1,13 +1,20 @@
 /* image.h - reads image files.
  *
- * PNG (libpng) and JPEG (libjpeg-turbo), detected by their first bytes, never by their name. The
- * pixels are those of Pillow's Image.open(...).convert("RGB"), to the bit, with four exceptions:
+ * PNG (libpng), JPEG (libjpeg-turbo), WebP (libwebp), GIF (giflib), BMP, AVIF and HEIC (libheif),
+ * detected by their first bytes, never by their name; the first frame of an animation, on its
+ * canvas. A build may lack libwebp, giflib or libheif (image_formats). Color profiles are ignored.
+ * The pixels are those of Pillow's Image.open(...).convert("RGB"), to the bit, with these
+ * exceptions:
  *   - transparent pixels are blended over white (Pillow drops the alpha channel, which reveals the
  *     hidden colors);
- *   - the orientation stored in a JPEG or PNG is applied, as by Pillow's exif_transpose, because
- *     photos from phones need it (ignore_orientation gives the image as stored). It is read from
- *     EXIF (an APP1 segment, an eXIf chunk, or the raw profile text of ImageMagick), else from XMP;
+ *   - the orientation stored in a JPEG, PNG or WebP is applied, as by Pillow's exif_transpose,
+ *     because photos from phones need it (ignore_orientation gives the image as stored). It is read
+ *     from EXIF (an APP1 segment, an eXIf chunk, or the raw profile text of ImageMagick), else from
+ *     XMP. AVIF and HEIC have their own rotation, and their EXIF's does not count;
  *   - 16-bit grayscale PNG keeps its upper 8 bits (Pillow clips all values above 255 to white);
+ *   - AVIF and HEIC have libheif's colors, whose upsampling of the color planes and whose rounding
+ *     are not those of Pillow's libraries. More than 8 bits are reduced to 8;
+ *   - a BMP of run lengths may end before its last pixels, which have color 0;
  *   - a JPEG of more pixels than the limit, as phones produce, is decoded at half its width and
  *     height (scaled in the DCT), and has that size.
  * An incomplete image is refused, not padded with gray. So is one whose compressed data are
@@ -24,7 +31,7 @@
  *
  * image_read allocates memory for the file and for all pixels, 3 bytes each; preprocess_read (see
  * preprocess.h) for the file and a few rows only, or a quarter of the pixels of an interlaced
- * PNG. */
+ * PNG. The decoders of WebP, AVIF and HEIC need all pixels, 3 to 8 bytes each, in either case. */
 #ifndef EASYFIRST_VISION_IMAGE_H
 #define EASYFIRST_VISION_IMAGE_H
 
@@ -53,13 +60,25 @@ typedef struct ImageOptions {
 
 /* Reads the image at `path` ("-" is standard input; pipes are read to their end). `options` may be
  * NULL. On failure *image is left empty. Errors: no such file, a folder, a URL, an empty file, a
- * pipe that nothing writes to within three seconds, another kind of file (GIF, WebP, HEIC, ... are
- * named), a truncated or corrupt image, too many pixels. */
+ * pipe that nothing writes to within three seconds, another kind of file (TIFF, JPEG XL, PDF, ...
+ * are named), a format whose library is missing, a truncated or corrupt image, too many pixels. */
 int image_read(Image *image, const char *path, const ImageOptions *options, Error *err);
 
 /* The same from memory; `name` is the image's name in messages. */
 int image_decode(Image *image, const void *bytes, size_t size, const char *name,
                  const ImageOptions *options, Error *err);
+
+/* A format, and whether it can be read here. */
+typedef struct ImageFormat {
+    const char *name; /* "WebP" */
+    bool readable;
+    char library[300]; /* what reads it, with its version, or why nothing does */
+} ImageFormat;
+
+enum { IMAGE_FORMATS = 7 };
+
+/* All formats. This opens libheif, which else only an AVIF or HEIC does. */
+void image_formats(ImageFormat formats[IMAGE_FORMATS]);
 
 /* Frees the pixels and empties the image; an empty image may be freed again. */
 void image_free(Image *image);

@@ -37,7 +37,7 @@ static int refuse_open(const char *path, Error *err) {
     if (reason == ENXIO)
         return error_set(err,
                          "%s: cannot open the image: a socket or an unknown device; expected "
-                         "a PNG or JPEG image",
+                         "an image file",
                          path);
     return error_set(err, "%s: cannot open the image: %s", path,
                      reason == ENOENT ? "no such file; check the path" : strerror(reason));
@@ -112,7 +112,7 @@ int image_file_read(uint8_t **bytes, size_t *size, const char *path, Error *err)
     if (!stream) return refuse_open(path, err);
     int result = 0;
     if (fstat(fileno(stream), &info) == 0 && S_ISDIR(info.st_mode))
-        result = error_set(err, "%s: this is a folder; expected a PNG or JPEG image", name);
+        result = error_set(err, "%s: this is a folder; expected an image file", name);
     if (result == 0 && !standard_input && S_ISFIFO(info.st_mode))
         result = wait_for_writer(stream, name, err);
     if (result == 0 && !standard_input) result = make_blocking(stream, name, err);

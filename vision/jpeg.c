@@ -227,3 +227,14 @@ int jpeg_decode(Encoded *file, Error *err) {
     return error_set(err, "%s: cannot decode this JPEG: %s; save it again as JPEG or PNG",
                      file->name, d->message);
 }
+
+bool jpeg_state(char *out, size_t size) {
+#ifdef LIBJPEG_TURBO_VERSION
+#define TEXT_OF(words) #words
+#define TEXT(words)    TEXT_OF(words)
+    snprintf(out, size, "libjpeg-turbo %s", TEXT(LIBJPEG_TURBO_VERSION));
+#else
+    snprintf(out, size, "libjpeg %d", JPEG_LIB_VERSION);
+#endif
+    return true;
+}

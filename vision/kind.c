@@ -14,33 +14,33 @@ static bool has(const uint8_t *bytes, size_t size, size_t at, const char *magic,
 /* For magic numbers given as string literals, which may hold zero bytes. */
 #define HAS(at, magic) has(bytes, size, at, magic, sizeof(magic) - 1)
 
+/* The ISO media container: bytes 4..7 are "ftyp", followed by the brand. mif1 and msf1 only mean
+ * "images"; then the compatible brands after the minor version name the codec. */
+static ImageKind container_kind(const uint8_t *bytes, size_t size) {
+    if (size > 64) size = 64;
+    for (size_t at = 8; at + 4 <= size; at += 4) {
+        if (HAS(at, "avif") || HAS(at, "avis")) return IMAGE_AVIF;
+        if (HAS(at, "heic") || HAS(at, "heix") || HAS(at, "hevc") || HAS(at, "heim") ||
+            HAS(at, "heis") || HAS(at, "hevm") || HAS(at, "hevs"))
+            return IMAGE_HEIC;
+    }
+    return HAS(8, "mif1") || HAS(8, "msf1") ? IMAGE_HEIC : IMAGE_OTHER;
+}
+
 ImageKind image_kind(const uint8_t *bytes, size_t size) {
     if (HAS(0, PNG_SIGNATURE)) return IMAGE_PNG;
     if (HAS(0, "\xff\xd8\xff")) return IMAGE_JPEG;
+    if (HAS(0, "RIFF") && HAS(8, "WEBP")) return IMAGE_WEBP;
+    if (HAS(0, "GIF87a") || HAS(0, "GIF89a")) return IMAGE_GIF;
+    if (HAS(4, "ftyp")) return container_kind(bytes, size);
+    /* "BM" alone is too common: a known header must follow, or the four reserved bytes be zero. */
+    if (bmp_has_header(bytes, size) || (HAS(0, "BM") && HAS(6, "\0\0\0\0"))) return IMAGE_BMP;
     return IMAGE_OTHER;
-}
-
-/* The ISO media container: bytes 4..7 are "ftyp", followed by the brand. mif1 and msf1 only mean
- * "images"; then the compatible brands after the minor version name the codec. */
-static const char *container_name(const uint8_t *bytes, size_t size) {
-    if (size > 64) size = 64;
-    for (size_t at = 8; at + 4 <= size; at += 4) {
-        if (HAS(at, "avif") || HAS(at, "avis")) return "an AVIF image";
-        if (HAS(at, "heic") || HAS(at, "heix") || HAS(at, "hevc") || HAS(at, "heim") ||
-            HAS(at, "heis") || HAS(at, "hevm") || HAS(at, "hevs"))
-            return "a HEIC image (the format of iPhone photos)";
-    }
-    if (HAS(8, "mif1") || HAS(8, "msf1")) return "a HEIF image";
-    return "an MP4 or QuickTime file";
 }
 
 /* The name of a known but unsupported image format; NULL for anything else. */
 static const char *unread_image_name(const uint8_t *bytes, size_t size) {
-    if (HAS(0, "GIF87a") || HAS(0, "GIF89a")) return "a GIF image";
-    if (HAS(0, "RIFF") && HAS(8, "WEBP")) return "a WebP image";
-    if (HAS(4, "ftyp")) return container_name(bytes, size);
-    /* "BM" alone is too common: the four reserved bytes after the file's length must be zero. */
-    if (HAS(0, "BM") && HAS(6, "\0\0\0\0")) return "a BMP image";
+    if (HAS(4, "ftyp")) return "an MP4 or QuickTime file";
     if (HAS(0, "II*\0") || HAS(0, "MM\0*") || HAS(0, "II+\0") || HAS(0, "MM\0+"))
         return "a TIFF image (or a camera's raw file)";
     if (HAS(0, "\xff\x0a") || HAS(0, "\0\0\0\x0cJXL ")) return "a JPEG XL image";
@@ -131,7 +131,7 @@ static bool all_zero(const uint8_t *bytes, size_t size) {
 }
 
 int image_refuse(const uint8_t *bytes, size_t size, const char *name, Error *err) {
-    static const char expected[] = "expected a PNG or JPEG image";
+    static const char expected[] = "expected an image (PNG, JPEG, WebP, GIF, BMP, AVIF, HEIC)";
     if (size == 0) return error_set(err, "%s: the file is empty; %s", name, expected);
     if (size < sizeof PNG_SIGNATURE - 1)
         return error_set(err, "%s: only %zu byte%s long, truncated or no image; %s", name, size,

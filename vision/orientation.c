@@ -1,4 +1,4 @@
-/* orientation.c - finds the blocks of a PNG or JPEG that store its orientation. They are searched
+/* orientation.c - finds the blocks of a PNG, JPEG or WebP that store its orientation. They are searched
  * in the bytes before decoding, so that each row can be put in place as it comes. Only the first
  * block of each kind counts. */
 #include <stdlib.h>
@@ -212,6 +212,27 @@ int jpeg_orientation(const uint8_t *bytes, size_t size) {
         if (length < 2 || length > size - at) break;
         if (marker == APP1) found_app1(&found, bytes + at + 2, length - 2);
         at += length;
+    }
+    return found_result(&found);
+}
+
+/* ---- WebP. ---- */
+
+static uint32_t little_u32(const uint8_t *p) {
+    return (uint32_t)p[3] << 24 | (uint32_t)p[2] << 16 | (uint32_t)p[1] << 8 | p[0];
+}
+
+/* Iterates over the chunks, which are padded to even sizes. */
+int webp_orientation(const uint8_t *bytes, size_t size) {
+    enum { FIRST = 12, HEADER = 8 };
+    Found found = {0};
+    for (size_t at = FIRST; size >= HEADER && at <= size - HEADER;) {
+        const uint8_t *chunk = bytes + at, *data = chunk + HEADER;
+        size_t length = little_u32(chunk + 4);
+        if (length > size - at - HEADER) break;
+        if (memcmp(chunk, "EXIF", 4) == 0) found_exif(&found, data, length);
+        if (memcmp(chunk, "XMP ", 4) == 0) found_xmp(&found, data, length);
+        at += HEADER + length + length % 2;
     }
     return found_result(&found);
 }

@@ -69,13 +69,6 @@ static void request_rgb(png_structp png, png_infop info, int depth, int colour) 
     if (!(colour & PNG_COLOR_MASK_COLOR)) png_set_gray_to_rgb(png);
 }
 
-/* round(v * a / 255 + 255 * (255 - a) / 255) with exact rounding, as Pillow's paste: for t below
- * 65536, (t + 128 + ((t + 128) >> 8)) >> 8 is t / 255 rounded to nearest. */
-static uint8_t over_white(uint32_t v, uint32_t a) {
-    uint32_t t = v * a + 255 * (255 - a) + 128;
-    return (uint8_t)((t + (t >> 8)) >> 8);
-}
-
 /* Writes the row's pixels as RGB, `step` pixels apart. */
 static void row_to_rgb(const PngDecoder *d, uint8_t *to, int step, uint32_t count) {
     const uint8_t *from = d->row;
@@ -200,4 +193,9 @@ int png_decode(Encoded *file, Error *err) {
                      d->damaged      ? "the checksum of its pixels is wrong"
                      : d->message[0] ? d->message
                                      : "libpng cannot start");
+}
+
+bool png_state(char *out, size_t size) {
+    snprintf(out, size, "libpng %s", png_get_libpng_ver(NULL));
+    return true;
 }

@@ -160,7 +160,7 @@ static void test_images_refused(void **state) {
     run(&r, "ask", "no/such.png", "What is this?");
     assert_message(&r, 1, "no/such.png", "no such file");
     run(&r, "ask", text, "What is this?");
-    assert_message(&r, 1, "text.png", "text", "PNG or JPEG");
+    assert_message(&r, 1, "text.png", "text", "PNG, JPEG");
     run(&r, "ask", empty, "What is this?");
     assert_message(&r, 1, "empty.jpg", "empty");
     run(&r, "ask", cut, "What is this?");

@@ -354,9 +354,9 @@ static void test_files(void **state) {
     snprintf(path, sizeof path, "%s/empty.jpg", folder);
     file_write(path, "", 0);
     assert_refused(image_read(&image, path, NULL, &err), &err, path, "empty");
-    snprintf(path, sizeof path, "%s/gif.jpg", folder);
-    file_write(path, "GIF89a\x01\0\x01\0\x80\0\0\0\0\0", 16);
-    assert_refused(image_read(&image, path, NULL, &err), &err, path, "GIF", "PNG or JPEG");
+    snprintf(path, sizeof path, "%s/tiff.jpg", folder);
+    file_write(path, "II*\0\x08\0\0\0\0\0\0\0\0\0\0\0", 16);
+    assert_refused(image_read(&image, path, NULL, &err), &err, path, "TIFF", "PNG, JPEG, WebP");
 
     /* The content counts, not the name; and a file larger than the first read. */
     size_t size;
