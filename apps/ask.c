@@ -24,8 +24,9 @@ static const CommandHelp help = {
     .usage = "[options] IMAGE [IMAGE...] QUESTION [QUESTION...]\n"
              "[options] --image IMAGE [--image IMAGE...] QUESTION [QUESTION...]",
     .about =
-        "Answers every question about every image. An image is a PNG or JPEG file, or - for\n"
-        "standard input; all leading words that are files are images (ask *.jpg \"Why?\"), the\n"
+        "Answers every question about every image. An image is a file (PNG, JPEG, WebP, ...), or\n"
+        "- for standard input; all leading words that are files are images (ask *.jpg \"Why?\"), "
+        "the\n"
         "others are questions, as is everything after --. One question about one image gives the\n"
         "answer alone; more give lines of IMAGE, QUESTION and ANSWER with tabs between them.\n"
         "Images that cannot be read and questions that cannot be answered are reported on\n"
@@ -39,7 +40,7 @@ static const CommandHelp help = {
         "easyfirst ask -m model --show dog.jpg \"What color is the dog?\" \"Is it asleep?\"\n"
         "easyfirst ask -m model --image a.jpg --image b.png --json \"What is this?\"\n"
         "easyfirst ask -m model --beam 5 --length-predictor length.safetensors a.jpg \"Why?\"\n"
-        "convert photo.heic png:- | easyfirst ask -m model - \"Who is in the image?\"",
+        "cat photo.heic | easyfirst ask -m model - \"Who is in the image?\"",
 };
 
 enum { IMAGES_AT_ONCE = 8, REQUESTS_AT_ONCE = 64 };

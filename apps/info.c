@@ -528,6 +528,10 @@ int command_info(int argc, char **argv) {
     if (status < 0 && info.formats && argc > first)
         status =
             options_wrong(&help, "--formats describes no model, but \"%s\" is given", argv[first]);
+    if (status < 0 && info.formats &&
+        (info.tensors || info.train >= 0 || info.common.model.folder || info.common.model.vision ||
+         info.common.model.language || info.common.model.projector || info.common.model.length))
+        status = options_wrong(&help, "--formats describes no model; only --json goes with it");
     if (status < 0 && argc - first == 1) {
         info.path = argv[first];
         if (!info.path[0]) status = options_wrong(&help, "the name of the folder or file is empty");

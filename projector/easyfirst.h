@@ -181,8 +181,9 @@ EF_API void ef_model_statistics(ef_model *model, ef_statistics *statistics, size
 
 typedef struct ef_image ef_image;
 
-/* From a file, or the bytes of one (PNG or JPEG, recognised by content; its orientation is
- * applied), or pixels: `height` rows of `width` RGB pixels of 8 bits, the rows `stride` bytes apart
+/* From a file, or the bytes of one (PNG, JPEG, BMP and, where the library is built with them, WebP,
+ * GIF, AVIF and HEIC; recognized by content; its orientation is applied; of an animation the first
+ * frame), or pixels: `height` rows of `width` RGB pixels of 8 bits, the rows `stride` bytes apart
  * (0: width * 3). An image does not belong to a model: any may be asked about it. */
 EF_API int ef_image_open(const char *path, ef_image **image, ef_error *err);
 EF_API int ef_image_decode(const void *bytes, size_t size, ef_image **image, ef_error *err);
@@ -192,7 +193,8 @@ EF_API void ef_image_close(ef_image *image); /* NULL is allowed */
 
 /* The same from a file, for this model and those that see images alike; others refuse it. Only the
  * square that the model sees is kept, computed row by row while the file is decoded: large photos
- * take little memory. The answers are the same to the bit. The model may be at work. */
+ * take little memory, except in WebP, AVIF and HEIC. The answers are the same to the bit. The model
+ * may be at work. */
 EF_API int ef_image_open_for(const ef_model *model, const char *path, ef_image **image,
                              ef_error *err);
 

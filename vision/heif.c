@@ -20,7 +20,9 @@
     DO(heif_context_read_from_memory_without_copy) \
     DO(heif_decode_image)                          \
     DO(heif_decoding_options_alloc)                \
+    DO(heif_decoder_descriptor_get_id_name)        \
     DO(heif_decoding_options_free)                 \
+    DO(heif_get_decoder_descriptors)               \
     DO(heif_get_version)                           \
     DO(heif_have_decoder_for_format)               \
     DO(heif_image_get_decoding_warnings)           \
@@ -81,9 +83,33 @@ static const char *codec_plugins(enum heif_compression_format codec) {
                                          : "HEVC (libheif-plugin-libde265)";
 }
 
+static uint64_t big_number(const uint8_t *bytes, int count) {
+    uint64_t value = 0;
+    for (int i = 0; i < count; i++) value = value << 8 | bytes[i];
+    return value;
+}
+
+/* Whether the file ends inside of a box; libheif then complains of what it misses. */
+static bool ends_early(const Encoded *file) {
+    enum { HEADER = 8, LONG_HEADER = 16 }; /* a size, of 64 bits if that of 32 is 1, and a kind */
+    for (size_t at = 0; at < file->size;) {
+        const uint8_t *box = file->bytes + at;
+        size_t left = file->size - at;
+        if (left < HEADER) return true;
+        uint64_t size = big_number(box, 4);
+        if (size == 0) return false; /* up to the end of the file */
+        if (size == 1 && left < LONG_HEADER) return true;
+        if (size == 1) size = big_number(box + HEADER, 8);
+        if (size > left) return true;
+        if (size < HEADER) return false;
+        at += (size_t)size;
+    }
+    return false;
+}
+
 static int failed(const HeifDecoder *d, struct heif_error reason) {
     const char *name = d->file->name;
-    if (reason.subcode == heif_suberror_End_of_data)
+    if (reason.subcode == heif_suberror_End_of_data || ends_early(d->file))
         return error_set(d->err,
                          "%s: truncated %s: the file ends after %zu bytes, before the image does; "
                          "copy or download it again",
@@ -136,15 +162,34 @@ static int open_boxes(HeifDecoder *d) {
     return encoded_check_size(file, d->format, width, height, 1, d->err);
 }
 
-/* A decoder that had to make pixels up leaves a warning. */
+/* A decoder that had to make pixels up leaves a warning. All are fetched: older versions write as
+ * many as there are, not as many as fit. */
 static int check_warnings(HeifDecoder *d) {
-    struct heif_error warning;
-    int at = 0;
-    while (library.heif_image_get_decoding_warnings(d->image, at++, &warning, 1) == 1)
-        if (warning.code == heif_error_Decoder_plugin_error ||
-            warning.subcode == heif_suberror_End_of_data)
-            return failed(d, warning);
-    return 0;
+    int count = library.heif_image_get_decoding_warnings(d->image, 0, NULL, 0);
+    if (count <= 0) return 0;
+    struct heif_error *warnings = calloc((size_t)count, sizeof *warnings);
+    if (!warnings) return error_set(d->err, "%s: not enough memory for libheif", d->file->name);
+    count = library.heif_image_get_decoding_warnings(d->image, 0, warnings, count);
+    int result = 0;
+    for (int i = 0; i < count && result == 0; i++)
+        if (warnings[i].code == heif_error_Decoder_plugin_error ||
+            warnings[i].subcode == heif_suberror_End_of_data)
+            result = failed(d, warnings[i]);
+    free(warnings);
+    return result;
+}
+
+/* Of the decoders of AV1 that libheif may have, aom refuses damaged images in silence, while dav1d
+ * prints, and libheif 1.15 loses memory with it. NULL: libheif chooses. */
+static const char *quiet_decoder(enum heif_compression_format codec) {
+    enum { MOST = 8 };
+    const struct heif_decoder_descriptor *found[MOST];
+    int count = library.heif_get_decoder_descriptors(codec, found, MOST);
+    for (int i = 0; i < count && i < MOST; i++) {
+        const char *name = library.heif_decoder_descriptor_get_id_name(found[i]);
+        if (name && strcmp(name, "aom") == 0) return "aom";
+    }
+    return NULL;
 }
 
 static int decode_pixels(HeifDecoder *d) {
@@ -152,6 +197,7 @@ static int decode_pixels(HeifDecoder *d) {
     if (!d->options) return error_set(d->err, "%s: not enough memory for libheif", d->file->name);
     d->options->ignore_transformations = d->file->as_stored;
     if (d->options->version >= 2) d->options->convert_hdr_to_8bit = 1;
+    if (d->options->version >= 4) d->options->decoder_id = quiet_decoder(d->codec);
     enum heif_chroma chroma =
         d->channels == 4 ? heif_chroma_interleaved_RGBA : heif_chroma_interleaved_RGB;
     struct heif_error e =

@@ -40,6 +40,7 @@ ImageKind image_kind(const uint8_t *bytes, size_t size) {
 
 /* The name of a known but unsupported image format; NULL for anything else. */
 static const char *unread_image_name(const uint8_t *bytes, size_t size) {
+    if (HAS(4, "ftyp") && size < 12) return "the beginning of an image or film, truncated";
     if (HAS(4, "ftyp")) return "an MP4 or QuickTime file";
     if (HAS(0, "II*\0") || HAS(0, "MM\0*") || HAS(0, "II+\0") || HAS(0, "MM\0+"))
         return "a TIFF image (or a camera's raw file)";
@@ -75,6 +76,8 @@ static const char *document_name(const uint8_t *bytes, size_t size) {
     if (HAS(257, "ustar")) return "a tar archive";
     if (HAS(0, "\xd0\xcf\x11\xe0")) return "an old Office document";
     if (HAS(0, "PAR1")) return "a Parquet table";
+    if (HAS(0, "RIFF") && size < 12)
+        return "the beginning of a WebP, sound or video file, truncated";
     if (HAS(0, "ID3") || HAS(0, "OggS") || HAS(0, "RIFF") || HAS(0, "\x1a\x45\xdf\xa3"))
         return "a sound or video file";
     if (HAS(0, "\x7f"
@@ -154,6 +157,9 @@ int image_refuse(const uint8_t *bytes, size_t size, const char *name, Error *err
                          name, what, expected);
     what = document_name(bytes, size);
     if (what) return error_set(err, "%s: this is %s; %s", name, what, expected);
+    if (HAS(0, "BM") && size < 18 && memchr(bytes, 0, size))
+        return error_set(
+            err, "%s: the beginning of a BMP image, truncated; copy or download it again", name);
     if (is_text(bytes, size)) return refuse_text(bytes, size, name, expected, err);
     char hex[3 * 8 + 1] = "";
     for (size_t i = 0; i < 8 && i < size; i++) snprintf(hex + 3 * i, 4, " %02x", bytes[i]);

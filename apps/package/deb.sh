@@ -47,7 +47,7 @@ move() {
     done
 }
 
-# build PACKAGE ARCHITECTURE SECTION DEPENDS DESCRIPTION; its long description is standard input. A
+# build PACKAGE ARCHITECTURE SECTION DEPENDS DESCRIPTION [RECOMMENDS]; its long description is standard input. A
 # package without files, because this build has none of its kind, is named and left out.
 build() {
     package=$1
@@ -67,6 +67,7 @@ build() {
         echo "Maintainer: The easyfirst authors <easyfirst@localhost>"
         echo "Installed-Size: $(du -sk --exclude=DEBIAN "$tree" | cut -f1)"
         [ -z "$4" ] || echo "Depends: $4"
+        [ -z "$6" ] || echo "Recommends: $6"
         echo "Description: $5"
         sed 's/^/ /'
     } >"$tree/DEBIAN/control"
@@ -98,10 +99,13 @@ if [ -n "$left" ]; then
     exit 1
 fi
 
+# Opened when an AVIF or HEIC comes, so that dpkg-shlibdeps does not see it.
+opened=
+grep -q 'libheif[.]so[.]1' "$folder/easyfirst/usr/bin/easyfirst" && opened="libheif1"
 depends=$(libraries "$folder/easyfirst/usr/bin/easyfirst") && [ -n "$depends" ] || exit 1
 needs_library "$folder/easyfirst/usr/bin/easyfirst" && depends="libeasyfirst0 (= $version), $depends"
 build easyfirst "$architecture" science "$depends, easyfirst-model (= $version)" \
-    "masked-diffusion language model with vision" <<'TEXT'
+    "masked-diffusion language model with vision" "$opened" <<'TEXT'
 Answers questions about images, translates and summarizes with a language
 model that fills masked tokens in, the easy ones first. Also trains,
 evaluates and benchmarks such models.
@@ -113,7 +117,7 @@ if [ -d "$folder/libeasyfirst0" ]; then
     library=$(find "$folder/libeasyfirst0" -name 'libeasyfirst.so.*' -type f | head -n 1)
     depends=$(libraries "$library") && [ -n "$depends" ] || exit 1
 fi
-build libeasyfirst0 "$architecture" libs "$depends" "masked-diffusion language model, shared library" <<'TEXT'
+build libeasyfirst0 "$architecture" libs "$depends" "masked-diffusion language model, shared library" "$opened" <<'TEXT'
 Answers, translates and summarizes from within a C or C++ program.
 TEXT
 build libeasyfirst-dev "$architecture" libdevel "libeasyfirst0 (= $version)" \

@@ -15,6 +15,11 @@
 const FuzzTarget fuzz_targets[] = {
     {"png", fuzz_png, 8192},
     {"jpeg", fuzz_jpeg, 8192},
+    {"webp", fuzz_webp, 4096},
+    {"gif", fuzz_gif, 4096},
+    {"bmp", fuzz_bmp, 4096},
+    {"avif", fuzz_avif, 2048},
+    {"heic", fuzz_heic, 2048},
     {"exif", fuzz_exif, 512},
     {"xmp", fuzz_xmp, 8192},
     {"safetensors", fuzz_safetensors, 4096},

@@ -69,6 +69,11 @@ void fuzz_result(int status, const Error *err);
 /* images.c */
 void fuzz_png(const uint8_t *data, size_t size);
 void fuzz_jpeg(const uint8_t *data, size_t size);
+void fuzz_webp(const uint8_t *data, size_t size);
+void fuzz_gif(const uint8_t *data, size_t size);
+void fuzz_bmp(const uint8_t *data, size_t size);
+void fuzz_avif(const uint8_t *data, size_t size);
+void fuzz_heic(const uint8_t *data, size_t size);
 void fuzz_exif(const uint8_t *data, size_t size);
 void fuzz_xmp(const uint8_t *data, size_t size);
 /* checkpoints.c */

@@ -60,6 +60,45 @@ void fuzz_jpeg(const uint8_t *data, size_t size) {
     free(bytes);
 }
 
+/* The input with the bytes at its beginning by which a format is recognized. */
+static void decode_kind(const uint8_t *data, size_t size, size_t at, const char *magic,
+                        size_t length) {
+    uint8_t *bytes = fuzz_exact(data, size);
+    if (size >= at + length) memcpy(bytes + at, magic, length);
+    decode(bytes, size);
+    free(bytes);
+}
+
+/* The size in the header is that of the file, without which libwebp waits for more. */
+void fuzz_webp(const uint8_t *data, size_t size) {
+    uint8_t *bytes = fuzz_exact(data, size);
+    if (size >= 12) {
+        memcpy(bytes, "RIFF", 4);
+        for (int i = 0; i < 4; i++) bytes[4 + i] = (uint8_t)((size - 8) >> 8 * i);
+        memcpy(bytes + 8, "WEBP", 4);
+    }
+    decode(bytes, size);
+    int orientation = webp_orientation(bytes, size);
+    fuzz_check(orientation >= 1 && orientation <= 8, "a WebP's orientation is 1 to 8");
+    free(bytes);
+}
+
+void fuzz_gif(const uint8_t *data, size_t size) {
+    decode_kind(data, size, 0, "GIF89a", 6);
+}
+
+void fuzz_bmp(const uint8_t *data, size_t size) {
+    decode_kind(data, size, 0, "BM", 2);
+}
+
+void fuzz_avif(const uint8_t *data, size_t size) {
+    decode_kind(data, size, 4, "ftypavif", 8);
+}
+
+void fuzz_heic(const uint8_t *data, size_t size) {
+    decode_kind(data, size, 4, "ftypheic", 8);
+}
+
 /* EXIF's directory, and other kinds of files. */
 void fuzz_exif(const uint8_t *data, size_t size) {
     uint8_t *bytes = fuzz_exact(data, size);

@@ -36,6 +36,7 @@ text() {
 
 take png $golden/images/*.png
 take jpeg $golden/images/*.jpg
+for kind in webp gif bmp avif heic; do take $kind $golden/formats/*.$kind; done
 text exif little 'II*\0\010\0\0\0\001\0\022\001\003\0\001\0\0\0\006\0\0\0\0\0\0\0'
 text exif big 'MM\0*\0\0\0\010\0\001\001\022\0\003\0\0\0\001\0\003\0\0\0\0\0\0'
 for kind in 'GIF89a' 'RIFF\0\0\0\0WEBP' '\0\0\0\030ftypheic' 'BM' '%%PDF-1.4' '<svg xmlns="x">' 'https://x/y.jpg' \
