@@ -482,13 +482,51 @@ static void test_info(void **state) {
     run_end(&r);
 }
 
+static void test_info_formats(void **state) {
+    (void)state;
+    Run r;
+    run_start(&r);
+    run(&r, "info", "--formats");
+    expect(&r, 0, NULL);
+    assert_int_equal(count_lines(r.out), 7);
+    assert_non_null(strstr(r.out, "PNG   yes  libpng "));
+    assert_non_null(strstr(r.out, "BMP   yes  built in"));
+    run(&r, "info", "--formats", "--json");
+    expect(&r, 0, NULL);
+    json_t *got = json_line(r.out), *list = json_object_get(got, "formats");
+    assert_int_equal(json_array_size(list), 7);
+    bool bmp = false, gif = false;
+    for (size_t i = 0; i < 7; i++) {
+        const json_t *f = json_array_get(list, i);
+        bool readable = json_is_true(json_object_get(f, "readable"));
+        const char *name = json_string_value(json_object_get(f, "format"));
+        bmp |= readable && !strcmp(name, "BMP");
+        gif |= readable && !strcmp(name, "GIF");
+    }
+    json_decref(got);
+    assert_true(bmp);
+    run(&r, "info", "--formats", BASE);
+    expect(&r, 2, NULL);
+    run(&r, "info", "--formats", "--tensors");
+    expect(&r, 2, NULL);
+
+    /* Of these the program reads what it lists. */
+    setenv("EASYFIRST_MODEL", BASE, 1);
+    run(&r, "ask", "tests/golden/formats/fields565.bmp", "What is this?");
+    expect(&r, 0, NULL);
+    run(&r, "ask", "tests/golden/formats/animated.gif", "What is this?");
+    expect(&r, gif ? 0 : 1, NULL);
+    unsetenv("EASYFIRST_MODEL");
+    run_end(&r);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_golden_answers), cmocka_unit_test(test_golden_traces),
         cmocka_unit_test(test_many_images),    cmocka_unit_test(test_json),
         cmocka_unit_test(test_text_lines),     cmocka_unit_test(test_text_presets),
         cmocka_unit_test(test_same_again),     cmocka_unit_test(test_show),
-        cmocka_unit_test(test_info),
+        cmocka_unit_test(test_info),           cmocka_unit_test(test_info_formats),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

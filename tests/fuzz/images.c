@@ -7,6 +7,13 @@
 
 enum { MOST_PIXELS = 1 << 18 };
 
+/* libheif 1.15 with dav1d loses 40 bytes for an image whose data are empty; of other leaks none is
+ * overlooked. */
+__attribute__((visibility("default"))) const char *__lsan_default_suppressions(void);
+const char *__lsan_default_suppressions(void) {
+    return "leak:libdav1d.so";
+}
+
 static void decode(const uint8_t *data, size_t size) {
     uint8_t *bytes = fuzz_exact(data, size);
     ImageOptions options = {.max_pixels = MOST_PIXELS};
