@@ -1,7 +1,7 @@
 # easyfirst - build, test, install. `make help` lists the targets.
 #
 # Variables: CC, CXX, CFLAGS (added to our own), BUILD (folder of the objects), PREFIX, NVCC,
-# CUDA_ARCH, WERROR= (empty: warnings do not stop the build), V=1 (show the commands).
+# CUDA_ARCH, WEBP=, GIF=, HEIF= (without these image formats), WERROR= (empty: warnings do not stop the build), V=1 (show the commands).
 
 BUILD   ?= build
 PREFIX  ?= /usr/local
@@ -239,9 +239,11 @@ NEEDS := run:CC=gcc run:CXX=g++ cmd:ar=binutils \
          hdr:jansson.h=libjansson-dev hdr:unigbrk.h=libunistring-dev \
          hdr:openssl/evp.h=libssl-dev \
          hdr:sentencepiece_processor.h=libsentencepiece-dev
-# What a build can do without, and `make deps` installs, too.
-FORMAT_NEEDS := cmd:pkg-config=pkg-config pkg:libwebpdemux=libwebp-dev hdr:gif_lib.h=libgif-dev \
-                pkg:libheif=libheif-dev
+# What a build can do without, and `make deps` installs, too, unless WEBP=, GIF= or HEIF= is given.
+auto_found    = $(filter file,$(origin $(1)))
+FORMAT_NEEDS := $(if $(call auto_found,WEBP),cmd:pkg-config=pkg-config pkg:libwebpdemux=libwebp-dev) \
+                $(if $(call auto_found,GIF),hdr:gif_lib.h=libgif-dev) \
+                $(if $(call auto_found,HEIF),cmd:pkg-config=pkg-config pkg:libheif=libheif-dev)
 TEST_NEEDS := hdr:cmocka.h=libcmocka-dev
 CMOCKA_FIRST := \#include <stdarg.h>\n\#include <stddef.h>\n\#include <setjmp.h>\n\#include <stdint.h>\n\#include <stdio.h>\n
 
