@@ -1,7 +1,8 @@
 # easyfirst - build, test, install. `make help` lists the targets.
 #
 # Variables: CC, CXX, CFLAGS (added to our own), BUILD (folder of the objects), PREFIX, NVCC,
-# CUDA_ARCH, WEBP=, GIF=, HEIF= (without these image formats), WERROR= (empty: warnings do not stop the build), V=1 (show the commands).
+# CUDA_ARCH, WEBP=, GIF=, HEIF= (empty: without these image formats), WERROR= (empty: warnings do not
+# stop the build), V=1 (show the commands).
 
 BUILD   ?= build
 PREFIX  ?= /usr/local

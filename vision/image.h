@@ -25,6 +25,8 @@
  *     JPEG;
  *   - 1,000,000 pixels along a side, libpng's own limit;
  *   - 1 GiB of a file;
+ *   - in AVIF and HEIC these hold for the size in the file's boxes before it is decoded, and for the
+ *     result; while libheif decodes, pixels that are coded with another size can take more memory;
  *   - 100 scans of a progressive JPEG, fewer in large ones (4,000,000,000 pixels in all of them);
  *   - 128 MiB for the coefficients of a progressive JPEG, which a decoder must hold all at once (3
  *     to 6 bytes a pixel); 64 times the file's size if that is more, but at most 512 MiB.
