@@ -87,7 +87,7 @@ CUDA_CODE := $(foreach a,$(CUDA_ARCH),-gencode arch=compute_$(a),code=sm_$(a)) \
 ALL_CUDA  := -O3 -lineinfo -std=c++17 -I. -MMD -MP -Xcompiler -fPIC,-fvisibility=hidden $(CUDA_CODE)
 CUDA_LIB  := $(CUDA_HOME)/lib64
 # cuDNN's header, with the toolkit or in the compiler's own path.
-ifeq ($(wildcard $(CUDA_HOME)/include/cudnn.h)$(shell printf '\#include <cudnn.h>' | $(CXX) -E - >/dev/null 2>&1 && echo there),)
+ifeq ($(wildcard $(CUDA_HOME)/include/cudnn.h)$(shell printf '\043include <cudnn.h>' | $(CXX) -E - >/dev/null 2>&1 && echo there),)
 $(error $(NVCC) is here, but cudnn.h is not: install cuDNN 9 for development, or leave the GPU out with `make NVCC=`)
 endif
 endif
