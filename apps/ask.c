@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "apps/commands.h"
+#include "apps/chat/chat.h"
 #include "apps/cli/library.h"
 #include "apps/cli/session.h"
 #include "apps/cli/report.h"
@@ -60,6 +61,7 @@ typedef struct Ask {
     float given_threshold; /* --sure-threshold */
     bool threshold_given;
     double threshold; /* of the probability of sure answers */
+    bool chat;        /* images alone, on a terminal: a conversation about them */
     bool quit;        /* whoever watched had enough: answers alone are wanted */
     ef_model *model;
     ef_options options;
@@ -326,6 +328,10 @@ static int open_and_check(Ask *ask, int *asked, Error *err) {
 }
 
 static int run(Ask *ask, Error *err) {
+    if (ask->chat) {
+        const ChatStart start = {.common = &ask->common, .images = ask->images};
+        return chat_run(&start, &ask->failed, err);
+    }
     int left, asked = 0;
     TRY(check_files(ask, &left, err));
     if (left) TRY(open_and_check(ask, &asked, err));
@@ -391,12 +397,25 @@ static int read_images(Ask *ask, int count, char **words, int after, int *images
     return status;
 }
 
+/* Whether images without a question begin a conversation: all are files, a person is at the
+ * terminal, and nothing was asked for that only single answers have. */
+static bool is_typed(const Ask *ask) {
+    for (int i = 0; i < ask->images.count; i++)
+        if (!strcmp(ask->images.items[i], "-") || !is_file(ask->images.items[i])) return false;
+    return ask->images.count && !ask->show && !ask->trace && !ask->threshold_given &&
+           !ask->common.json && isatty(STDIN_FILENO) && isatty(STDOUT_FILENO);
+}
+
 static int read_words(Ask *ask, int count, char **words, int after) {
     int from_input = 0, images, status;
     if (!ask->images.count && !count)
         return options_wrong(&help, "no image and no question are given");
     if ((status = read_images(ask, count, words, after, &images)) >= 0) return status;
     words += images, count -= images;
+    if (!count && is_typed(ask)) {
+        ask->chat = true;
+        return -1;
+    }
     if (!count && images > 1)
         return options_wrong(&help,
                              "no question is given: all %d arguments are images (a question that "

@@ -16,6 +16,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "apps/show/terminal.h"
+#include "apps/show/text.h"
 #include "data/files/path.h"
 #include "language/sentencepiece.h"
 
@@ -77,15 +79,29 @@ static char *prompt_of(EditLine *editor) {
     return prompt;
 }
 
+/* Draws the line again in a window of another width, from where the terminal has rewrapped its begin
+ * to. */
+static void redraw(EditLine *editor) {
+    const LineInfo *line = el_line(editor);
+    char before[LINES_KEPT];
+    int columns, rows, size = (int)(line->cursor - line->buffer);
+    snprintf(before, sizeof before, PROMPT "%.*s", size, line->buffer);
+    terminal_size(&columns, &rows);
+    const int up = text_width(before) / columns;
+    if (up) printf("\033[%dA", up);
+    fputs("\r\033[J", stdout);
+    fflush(stdout);
+    resized = 0;
+    el_resize(editor);
+    el_set(editor, EL_REFRESH);
+}
+
 /* A byte; 0: no more will come. */
 static int read_byte(EditLine *editor, unsigned char *byte) {
     for (;;) {
         ssize_t n = read(STDIN_FILENO, byte, 1);
         if (n >= 0 || errno != EINTR || ended) return n == 1;
-        if (!resized) continue;
-        resized = 0;
-        el_resize(editor);
-        el_set(editor, EL_REFRESH);
+        if (resized) redraw(editor);
     }
 }
 
@@ -241,7 +257,7 @@ static int line_edited(ChatInput *in, ChatEvent *event, char **line, size_t *siz
     *event = in->interrupted                ? CHAT_INTERRUPTED
              : !text || count <= 0 || ended ? CHAT_END
                                             : CHAT_LINE;
-    if (*event == CHAT_END) fputs("\n", stdout);
+    if (*event != CHAT_LINE) fputs(in->interrupted ? "^C\033[J\n" : "\n", stdout);
     if (*event != CHAT_LINE) return 0;
     *line = strdup(text);
     if (!*line) return error_set(err, "out of memory for a line");
