@@ -37,18 +37,16 @@ last_line() {
         sleep 0.05
     done
 }
-left() { send "echo LE''FT" Enter; wait_for LEFT; }
+left() { last_line "%" && send "echo LE''FT" Enter; wait_for LEFT; }
 send() { $server send-keys "$@"; }
 begin() { # columns
-    $server new-session -d -x "$1" -y 20 "cd $folder && PS1= exec sh"
-    send "clear; echo U''P" Enter
-    wait_for UP
-    send "clear" Enter
+    $server new-session -d -x "$1" -y 20 "cd $folder && PS1='% ' exec sh"
+    last_line "%"
 }
 end() {
     send "stty -a | grep -c -w -e '-icanon' -e '-echo' -e '-isig'; echo DO''NE" Enter
     wait_for DONE
-    [ "$($server capture-pane -p | grep -v '^$' | tail -n 2 | head -n 1)" = 0 ] || wrong "the terminal is raw"
+    $server capture-pane -p | grep -q '^0 *$' || wrong "the terminal is raw"
     [ "$($server display -p '#{cursor_flag}')" = 1 ] || wrong "the cursor is hidden"
     $server kill-session
 }
@@ -85,7 +83,7 @@ send Up Enter && wait_for "__"                           # "What is this?"
 send C-c && wait_for "cancelled" && last_line ">"
 [ "$($server capture-pane -p | grep -c "__")" = 0 ] || wrong "the drawing is left"
 send "again" Enter && wait_for "__"
-send C-z && wait_for "Stopped" && send "fg" Enter && wait_for "__" 2
+send C-z && wait_for "Stopped" && send "fg" Enter && wait_for "a.jpg" 3
 send C-c && wait_for "cancelled" 2
 send "/quit" Enter && left
 end
