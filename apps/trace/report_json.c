@@ -34,7 +34,8 @@ static json_t *json_asked(const Asked *asked) {
     json_t *object = json_object();
     if (asked->line) json_object_set_new(object, "line", json_integer(asked->line));
     if (asked->image) json_object_set_new(object, "image", json_text(asked->image));
-    json_object_set_new(object, asked->text_key, json_text(asked->text));
+    if (asked->id) json_object_set_new(object, "id", json_deep_copy(asked->id));
+    if (asked->text) json_object_set_new(object, asked->text_key, json_text(asked->text));
     return object;
 }
 

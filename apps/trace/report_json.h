@@ -26,12 +26,13 @@
 #include "apps/trace/trace.h"
 #include "projector/easyfirst.h"
 
-/* What was asked. */
+/* What was asked; `text` NULL: not known. */
 typedef struct Asked {
     const char *image; /* NULL: none */
     const char *text;
     const char *text_key;    /* JSON's name for it: "question" or "prompt" */
     int64_t line;            /* 0: none */
+    const json_t *id;        /* given back; NULL: none */
     const double *threshold; /* of "sure"; NULL: "probability" and "sure" are left out */
 } Asked;
 
