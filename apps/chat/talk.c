@@ -101,7 +101,7 @@ static int save_check(const Talks *talks, const char *model, const char *path, E
     if (!inputs) return error_set(err, "out of memory for names of files");
     for (size_t i = 0; i < talks->count; i++)
         inputs[i] = (FileRole){.role = "an image", .path = talks->items[i].path};
-    inputs[talks->count] = (FileRole){.role = "the model", .path = model};
+    inputs[talks->count] = (FileRole){.role = "the model", .path = model, .whole = true};
     int status = file_roles_check(&output, 1, inputs, (int)talks->count + 1, err);
     free(inputs);
     return status;
