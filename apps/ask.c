@@ -425,9 +425,16 @@ static bool is_typed(const Ask *ask) {
            !ask->common.json && isatty(STDIN_FILENO) && isatty(STDOUT_FILENO);
 }
 
+/* Folders are the images in them. Returns -1 to go on, or the exit status. */
+static int expand_folders(Ask *ask) {
+    Error err;
+    if (images_expand(&ask->images, &ask->image_names, &err) == 0) return -1;
+    report_failure(&err);
+    return 1;
+}
+
 /* --questions takes the place of questions. */
 static int read_lines(Ask *ask, int count, char **words) {
-    Error err;
     int status = -1;
     for (int i = 0; i < count && status < 0; i++) {
         if (!is_image(words[i]))
@@ -441,15 +448,13 @@ static int read_lines(Ask *ask, int count, char **words) {
     for (int i = 0; i < ask->images.count; i++)
         if (!strcmp(ask->images.items[i], "-"))
             return options_wrong(&help, "with --questions an image is a file, not -");
-    if (status < 0 && images_expand(&ask->images, &ask->image_names, &err))
-        return options_wrong(&help, "%s", err.text);
+    if (status < 0) status = expand_folders(ask);
     ask->common.json = true;
     return status;
 }
 
 static int read_words(Ask *ask, int count, char **words, int after) {
     int from_input = 0, images, status;
-    Error err;
     if (ask->lines) return read_lines(ask, count, words);
     if (!ask->images.count && !count)
         return options_wrong(&help, "no image and no question are given");
@@ -465,8 +470,7 @@ static int read_words(Ask *ask, int count, char **words, int after) {
                              "is named like a file comes after --)",
                              images);
     if (!count) return options_wrong(&help, "no question is given");
-    if (images_expand(&ask->images, &ask->image_names, &err))
-        return options_wrong(&help, "%s", err.text);
+    if ((status = expand_folders(ask)) >= 0) return status;
     for (int i = 0; i < ask->images.count; i++) from_input += !strcmp(ask->images.items[i], "-");
     if (from_input > 1)
         return options_wrong(&help, "standard input (-) can be one image only, not %d", from_input);
