@@ -54,6 +54,8 @@ FORMATS    := $(if $(WEBP),-DEASYFIRST_WEBP $(shell $(PKG_CONFIG) --cflags libwe
 FORMAT_LIBS := $(if $(WEBP),$(shell $(PKG_CONFIG) --libs libwebp libwebpdemux)) $(if $(GIF),-lgif)
 
 LIBS     := $(FORMAT_LIBS) -ldnnl -lpng -lz -ljpeg -lsentencepiece -ljansson -lcrypto -lunistring -lstdc++ -lm -lpthread -ldl
+# What only the program needs: libedit, with which `chat` edits lines.
+PROGRAM_LIBS := -ledit
 
 # CPU kernels that gain from wide vectors are compiled once for each instruction set and chosen when
 # the program starts (kernels/cpu/isa.h); on other processors than x86-64 only the plain one exists.
@@ -212,11 +214,11 @@ $(BUILD)/public/libeasyfirst.a: $(LIB_OBJ)
 
 $(PROGRAM): $(APP_OBJ) $(LIBRARY)
 	$(call say,LINK,$@)
-	$(Q)$(CC) $(ALL_C) -o $@ $(APP_OBJ) $(LIBRARY) $(LDFLAGS) $(RUNPATH) $(LIBS)
+	$(Q)$(CC) $(ALL_C) -o $@ $(APP_OBJ) $(LIBRARY) $(LDFLAGS) $(RUNPATH) $(PROGRAM_LIBS) $(LIBS)
 
 $(TESTBIN): %: %.o $(TESTLIB:%.c=$(BUILD)/%.o) $(APP_LIB) $(LIBRARY)
 	$(call say,LINK,$@)
-	$(Q)$(CC) $(ALL_C) -o $@ $^ $(LDFLAGS) $(RUNPATH) -lcmocka $(LIBS)
+	$(Q)$(CC) $(ALL_C) -o $@ $^ $(LDFLAGS) $(RUNPATH) -lcmocka $(PROGRAM_LIBS) $(LIBS)
 
 # The library that makes the n-th call fail (LD_PRELOAD), and the test that uses it. No sanitizer: it
 # is under the program's own.
@@ -230,7 +232,7 @@ $(BUILD)/tests/apps/test_faults: $(BUILD)/tests/faults/snapshot.o | $(BUILD)/tes
 $(BUILD)/tests/stages: $(BUILD)/tests/reference/stages.o $(APP_LIB) $(LIBRARY)
 	$(call say,LINK,$@)
 	@mkdir -p $(@D)
-	$(Q)$(CC) $(ALL_C) -o $@ $^ $(LDFLAGS) $(RUNPATH) $(LIBS)
+	$(Q)$(CC) $(ALL_C) -o $@ $^ $(LDFLAGS) $(RUNPATH) $(PROGRAM_LIBS) $(LIBS)
 stages: $(BUILD)/tests/stages ## the program that tests/reference/full_size.py compares with torch
 
 # What a build needs: a compiler, a command or a header that is looked for, and the Debian package that
@@ -238,7 +240,7 @@ stages: $(BUILD)/tests/stages ## the program that tests/reference/full_size.py c
 NEEDS := run:CC=gcc run:CXX=g++ cmd:ar=binutils \
          hdr:dnnl.h=libdnnl-dev hdr:png.h=libpng-dev hdr:zlib.h=zlib1g-dev hdr:jpeglib.h=libjpeg-dev \
          hdr:jansson.h=libjansson-dev hdr:unigbrk.h=libunistring-dev \
-         hdr:openssl/evp.h=libssl-dev \
+         hdr:openssl/evp.h=libssl-dev hdr:histedit.h=libedit-dev \
          hdr:sentencepiece_processor.h=libsentencepiece-dev
 # What a build can do without, and `make deps` installs, too, unless WEBP=, GIF= or HEIF= is given.
 auto_found    = $(filter file,$(origin $(1)))
@@ -330,7 +332,7 @@ fuzz-build:
 
 $(BUILD)/easyfirst-fuzz: $(BUILD)/tests/fuzz/libfuzzer.o $(FUZZ_SRC:%.c=$(BUILD)/%.o) $(APP_LIB) $(LIBRARY)
 	$(call say,LINK,$@)
-	$(Q)$(CXX) -fsanitize=fuzzer $(FUZZ_FLAGS) $(OPENMP) -o $@ $^ $(LDFLAGS) $(LIBS)
+	$(Q)$(CXX) -fsanitize=fuzzer $(FUZZ_FLAGS) $(OPENMP) -o $@ $^ $(LDFLAGS) $(PROGRAM_LIBS) $(LIBS)
 
 # The inputs that once failed, with every target, in any build.
 $(BUILD)/tests/apps/test_fuzz_regressions: $(FUZZ_SRC:%.c=$(BUILD)/%.o)
@@ -381,12 +383,12 @@ $(DIST_OBJ)/%.o: $(BUILD)/tests/%.o
 $(DIST_OBJ)/easyfirst-tests: tests/reference/all_tests.c $(DIST_TESTS:%=$(DIST_OBJ)/%.o) \
                              $(TESTLIB:%.c=$(BUILD)/%.o) $(APP_LIB) $(LIBRARY)
 	$(call say,LINK,$@)
-	$(Q)$(CC) $(ALL_C) -DTESTS='$(foreach t,$(DIST_TESTS),TEST($(notdir $t)))' -o $@ $^ $(DIST_LINK) -lcmocka $(LIBS)
+	$(Q)$(CC) $(ALL_C) -DTESTS='$(foreach t,$(DIST_TESTS),TEST($(notdir $t)))' -o $@ $^ $(DIST_LINK) -lcmocka $(PROGRAM_LIBS) $(LIBS)
 
 $(DIST_OBJ)/easyfirst: $(APP_OBJ) $(LIBRARY)
 	@mkdir -p $(@D)
 	$(call say,LINK,$@)
-	$(Q)$(CC) $(ALL_C) -o $@ $^ $(DIST_LINK) $(LIBS)
+	$(Q)$(CC) $(ALL_C) -o $@ $^ $(DIST_LINK) $(PROGRAM_LIBS) $(LIBS)
 
 dist: $(DIST_OBJ)/easyfirst $(DIST_OBJ)/easyfirst-tests $(GPU_LIB) ## a folder, and an archive, to carry to a machine with a GPU
 	@rm -rf $(DIST) && mkdir -p $(DIST)/bin $(DIST)/lib $(DIST)/share/easyfirst $(DIST)/tests/reference

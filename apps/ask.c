@@ -6,11 +6,13 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "apps/commands.h"
+#include "apps/ask/images.h"
+#include "apps/ask/questions.h"
+#include "apps/chat/chat.h"
 #include "apps/cli/library.h"
 #include "apps/cli/session.h"
 #include "apps/cli/report.h"
@@ -22,23 +24,30 @@
 static const CommandHelp help = {
     .name = "ask",
     .usage = "[options] IMAGE [IMAGE...] QUESTION [QUESTION...]\n"
+             "[options] IMAGE [IMAGE...]\n"
+             "[options] --questions FILE [IMAGE...]\n"
              "[options] --image IMAGE [--image IMAGE...] QUESTION [QUESTION...]",
     .about =
-        "Answers every question about every image. An image is a file (PNG, JPEG, WebP, ...), or\n"
-        "- for standard input; all leading words that are files are images (ask *.jpg \"Why?\"), "
-        "the\n"
+        "Answers every question about every image. An image is a file (PNG, JPEG, WebP, ...), a\n"
+        "folder of some, or - for standard input; all leading words that are files are images\n"
+        "(ask *.jpg \"Why?\"), the\n"
         "others are questions, as is everything after --. One question about one image gives the\n"
         "answer alone; more give lines of IMAGE, QUESTION and ANSWER with tabs between them.\n"
         "Images that cannot be read and questions that cannot be answered are reported on\n"
         "standard error; the others are answered, and the exit status is 1. --show lets each\n"
         "answer be watched while it is filled in, as `easyfirst show` does. A model whose folder\n"
         "has a calibration (easyfirst calibrate) says \"not sure; perhaps: ANSWER\" where the\n"
-        "answer is too likely to be wrong; --json gives the probability.",
+        "answer is too likely to be wrong; --json gives the probability. Images without a\n"
+        "question, on a terminal, begin a conversation (easyfirst chat).\n"
+        "--questions takes lines of JSON, each with a question, its image (else it is asked\n"
+        "about every image of the command line), an id to be given back, and earlier turns\n"
+        "[{\"question\", \"answer\"}]. Bad lines are reported with their number and counted.",
     .examples =
         "easyfirst ask -m model dog.jpg \"What color is the dog?\"\n"
         "easyfirst ask -m model dog.jpg \"What color is the dog?\" \"Is it asleep?\"\n"
         "easyfirst ask -m model --show dog.jpg \"What color is the dog?\" \"Is it asleep?\"\n"
         "easyfirst ask -m model --image a.jpg --image b.png --json \"What is this?\"\n"
+        "easyfirst ask -m model --questions questions.jsonl photos/ > answers.jsonl\n"
         "easyfirst ask -m model --beam 5 --length-predictor length.safetensors a.jpg \"Why?\"\n"
         "cat photo.heic | easyfirst ask -m model - \"Who is in the image?\"",
 };
@@ -53,7 +62,8 @@ typedef struct Question {
 
 typedef struct Ask {
     CommonOptions common;
-    TextList images;
+    TextList images, image_names; /* image_names: of images in folders */
+    const char *lines;            /* --questions */
     char **unread; /* [images.count]: why an image cannot be read; NULL for the others */
     Question *questions;
     int question_count;
@@ -61,6 +71,7 @@ typedef struct Ask {
     float given_threshold; /* --sure-threshold */
     bool threshold_given;
     double threshold; /* of the probability of sure answers */
+    bool chat;        /* images alone, on a terminal: a conversation about them */
     bool quit;        /* whoever watched had enough: answers alone are wanted */
     ef_model *model;
     ef_options options;
@@ -326,8 +337,32 @@ static int open_and_check(Ask *ask, int *asked, Error *err) {
     return 0;
 }
 
+static int run_lines(Ask *ask, Error *err) {
+    int asked;
+    int64_t bad;
+    TRY(open_and_check(ask, &asked, err));
+    const AskQuestions questions = {.common = &ask->common,
+                                    .model = ask->model,
+                                    .options = &ask->options,
+                                    .threshold = &ask->threshold,
+                                    .images = ask->images,
+                                    .path = ask->lines,
+                                    .timings = &ask->timings};
+    TRY(ask_questions(&questions, &bad, err));
+    ask->failed |= bad > 0;
+    report_long_prompts(&ask->timings);
+    if (!ask->common.quiet && ask->timings.answers)
+        timings_print_model(&ask->timings, ask->model, &ask->common.answer.decode);
+    return 0;
+}
+
 static int run(Ask *ask, Error *err) {
+    if (ask->chat) {
+        const ChatStart start = {.common = &ask->common, .images = ask->images};
+        return chat_run(&start, &ask->failed, err);
+    }
     int left, asked = 0;
+    if (ask->lines) return run_lines(ask, err);
     TRY(check_files(ask, &left, err));
     if (left) TRY(open_and_check(ask, &asked, err));
     int at_once = common_at_once(&ask->common, REQUESTS_AT_ONCE) / ask->question_count;
@@ -350,18 +385,8 @@ static bool is_file(const char *word) {
     return !strcmp(word, "-") || (stat(word, &info) == 0 && !S_ISDIR(info.st_mode));
 }
 
-/* Whether a word is written as an image's name is, so that it is no question even if there is no
- * such file: one word, with one of these endings. */
-static bool looks_like_image(const char *word) {
-    static const char *const endings[] = {".jpg", ".jpeg", ".png", ".gif",  ".bmp", ".webp",
-                                          ".tif", ".tiff", ".ppm", ".heic", ".avif"};
-    size_t size = strlen(word);
-    if (strpbrk(word, " \t\n?")) return false;
-    for (size_t i = 0; i < sizeof endings / sizeof endings[0]; i++) {
-        size_t n = strlen(endings[i]);
-        if (size > n && !strcasecmp(word + size - n, endings[i])) return true;
-    }
-    return false;
+static bool is_image(const char *word) {
+    return is_file(word) || image_folder(word) || image_named(word);
 }
 
 static int image_add(Ask *ask, const char *path) {
@@ -378,11 +403,10 @@ static int image_add(Ask *ask, const char *path) {
 static int read_images(Ask *ask, int count, char **words, int after, int *images) {
     int before = count - after, status = -1, n = 0;
     bool given = ask->images.count > 0;
-    while (!given && n < count && status < 0 &&
-           (n == 0 || (n < before && (is_file(words[n]) || looks_like_image(words[n])))))
+    while (!given && n < count && status < 0 && (n == 0 || (n < before && is_image(words[n]))))
         status = image_add(ask, words[n++]);
     for (int i = n; i < before && status < 0; i++)
-        if (is_file(words[i]) || looks_like_image(words[i]))
+        if (is_image(words[i]))
             status =
                 options_wrong(&help,
                               "\"%s\" is an image's name%s; put -- before questions that are "
@@ -392,18 +416,61 @@ static int read_images(Ask *ask, int count, char **words, int after, int *images
     return status;
 }
 
+/* Whether images without a question begin a conversation: all are files, a person is at the
+ * terminal, and nothing was asked for that only single answers have. */
+static bool is_typed(const Ask *ask) {
+    for (int i = 0; i < ask->images.count; i++)
+        if (!strcmp(ask->images.items[i], "-") || !is_file(ask->images.items[i])) return false;
+    return ask->images.count && !ask->show && !ask->trace && !ask->threshold_given &&
+           !ask->common.json && isatty(STDIN_FILENO) && isatty(STDOUT_FILENO);
+}
+
+/* Folders are the images in them. Returns -1 to go on, or the exit status. */
+static int expand_folders(Ask *ask) {
+    Error err;
+    if (images_expand(&ask->images, &ask->image_names, &err) == 0) return -1;
+    report_failure(&err);
+    return 1;
+}
+
+/* --questions takes the place of questions. */
+static int read_lines(Ask *ask, int count, char **words) {
+    int status = -1;
+    for (int i = 0; i < count && status < 0; i++) {
+        if (!is_image(words[i]))
+            return options_wrong(&help, "\"%s\" is not an image: --questions has all questions",
+                                 words[i]);
+        status = image_add(ask, words[i]);
+    }
+    if (ask->show || ask->trace)
+        return options_wrong(&help, "--questions gives an answer a line: leave out --%s",
+                             ask->show ? "show" : "trace");
+    for (int i = 0; i < ask->images.count; i++)
+        if (!strcmp(ask->images.items[i], "-"))
+            return options_wrong(&help, "with --questions an image is a file, not -");
+    if (status < 0) status = expand_folders(ask);
+    ask->common.json = true;
+    return status;
+}
+
 static int read_words(Ask *ask, int count, char **words, int after) {
     int from_input = 0, images, status;
+    if (ask->lines) return read_lines(ask, count, words);
     if (!ask->images.count && !count)
         return options_wrong(&help, "no image and no question are given");
     if ((status = read_images(ask, count, words, after, &images)) >= 0) return status;
     words += images, count -= images;
+    if (!count && is_typed(ask)) {
+        ask->chat = true;
+        return -1;
+    }
     if (!count && images > 1)
         return options_wrong(&help,
                              "no question is given: all %d arguments are images (a question that "
                              "is named like a file comes after --)",
                              images);
     if (!count) return options_wrong(&help, "no question is given");
+    if ((status = expand_folders(ask)) >= 0) return status;
     for (int i = 0; i < ask->images.count; i++) from_input += !strcmp(ask->images.items[i], "-");
     if (from_input > 1)
         return options_wrong(&help, "standard input (-) can be one image only, not %d", from_input);
@@ -420,10 +487,13 @@ int command_ask(int argc, char **argv) {
     Ask ask = {0};
     OptionGroup groups[3] = {
         {.title = "options",
-         .count = 4,
+         .count = 5,
          .options = {
              {"image", 'i', OPTION_LIST, "IMAGE", &ask.images,
               "an image; may be given several times"},
+             {"questions", 0, OPTION_TEXT, "FILE", &ask.lines,
+              "lines of JSON, {\"image\", \"question\", \"id\", \"turns\"}; -: standard\n"
+              "input. Gives a line of JSON for each"},
              {"show", 0, OPTION_FLAG, NULL, &ask.show, "show how each answer is filled in"},
              {"trace", 0, OPTION_FLAG, NULL, &ask.trace, "with --json: every denoising step"},
              {"sure-threshold", 0, OPTION_REAL, "X", &ask.given_threshold,
@@ -457,5 +527,6 @@ int command_ask(int argc, char **argv) {
     for (int i = 0; i < ask.images.count && ask.unread; i++) free(ask.unread[i]);
     free(ask.questions), free(ask.unread);
     free(ask.images.items);
+    images_free(&ask.image_names);
     return status;
 }

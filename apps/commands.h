@@ -8,6 +8,7 @@
 #define EASYFIRST_APPS_COMMANDS_H
 
 int command_ask(int argc, char **argv);
+int command_chat(int argc, char **argv);
 int command_text(int argc, char **argv);
 int command_show(int argc, char **argv);
 int command_info(int argc, char **argv);

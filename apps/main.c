@@ -22,6 +22,7 @@ static const struct {
     const char *kinds; /* words that may follow it, with options of their own */
 } commands[] = {
     {"ask", command_ask, "answer questions about images", false, NULL},
+    {"chat", command_chat, "talk about an image, turn by turn", false, NULL},
     {"text", command_text, "answer text prompts; translate and summarize, line by line", false,
      NULL},
     {"show", command_show, "show how an answer is denoised, step by step", false, NULL},

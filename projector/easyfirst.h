@@ -212,12 +212,22 @@ typedef enum ef_task {
     EF_SUMMARIZE
 } ef_task;
 
+/* An earlier turn of a conversation. */
+typedef struct ef_turn {
+    const char *question, *answer; /* UTF-8 */
+} ef_turn;
+
 typedef struct ef_request {
     ef_task task;
     const char *text;      /* UTF-8 */
     const ef_image *image; /* NULL: none */
     const char *from, *to; /* EF_TRANSLATE; else NULL */
     int length;            /* of the answer, in tokens; 0: predicted */
+    const ef_turn
+        *turns; /* EF_ASK, EF_COMPLETE: [turn_count], the oldest first, before the text; of
+                             those that do not fit with it and the answer, and of those before a turn
+                             without an answer, ef_answer_dropped_turns says how many there are */
+    size_t turn_count;
 } ef_request;
 
 /* One place of an answer, after a step or at the end. */
@@ -336,6 +346,10 @@ EF_API double ef_answer_probability(const ef_answers *answers, size_t i);
 EF_API int ef_answer_prompt_tokens(const ef_answers *answers, size_t i);
 EF_API int ef_answer_dropped_tokens(const ef_answers *answers, size_t i);
 EF_API int ef_answer_evaluations(const ef_answers *answers, size_t i);
+
+/* How many of the request's turns, the oldest ones, the model did not read: only whole turns are
+ * read, as in training with `--context on`. All of them where the request has an error. */
+EF_API int ef_answer_dropped_turns(const ef_answers *answers, size_t i);
 
 /* One of the answers that were tried: of a length, and of a sample. Fields are added at the end. */
 typedef struct ef_hypothesis {

@@ -20,6 +20,7 @@ typedef struct Call {
     ef_options options;
     AnswerOptions how;
     char **prompts;          /* [count]; NULL: its answer has an error */
+    RecordTurn **turns;      /* [count] */
     int *image;              /* [count]: index in images, or NO_IMAGE */
     const ef_image **images; /* [image_count], each once */
     int image_count;
@@ -105,6 +106,29 @@ static int check_image(const ef_model *m, const ef_image *image, Error *why) {
     return preprocess_map(&map, image->image.width, image->image.height, config, why);
 }
 
+static int check_turns(const ef_request *r, Error *why) {
+    if (!r->turn_count) return 0;
+    if (r->task != EF_ASK && r->task != EF_COMPLETE)
+        return error_set(why, "turns are given, which only EF_ASK and EF_COMPLETE take");
+    if (r->turn_count > INT32_MAX)
+        return error_set(why, "%zu turns: %d at most", r->turn_count, INT32_MAX);
+    if (!r->turns) return error_set(why, "no turns are given (NULL), but their number");
+    for (size_t i = 0; i < r->turn_count; i++) {
+        const char *const texts[] = {r->turns[i].question, r->turns[i].answer};
+        for (int t = 0; t < 2; t++) {
+            const char *what = t ? "answer" : "question";
+            if (!texts[t]) return error_set(why, "turn %zu has no %s (NULL)", i + 1, what);
+            size_t size = strlen(texts[t]), valid = utf8_valid_prefix(texts[t], size);
+            if (valid < size)
+                return error_set(why,
+                                 "turn %zu: byte %zu (0x%02X) of the %s is not valid UTF-8; "
+                                 "convert the text to UTF-8 first",
+                                 i + 1, valid, (unsigned char)texts[t][valid], what);
+        }
+    }
+    return 0;
+}
+
 static int check_words(const ef_request *r, Error *why) {
     if (!r->text) return error_set(why, "no text is given (NULL)");
     size_t size = strlen(r->text);
@@ -125,12 +149,11 @@ static int check_words(const ef_request *r, Error *why) {
         return error_set(why, "the languages to translate from and to are not given (NULL)");
     if (r->task != EF_TRANSLATE && (r->from || r->to))
         return error_set(why, "languages (from, to) are given, which only EF_TRANSLATE takes");
-    return 0;
+    return check_turns(r, why);
 }
 
-int request_prompt(const ef_model *m, const ef_request *r, char **prompt, Error *why) {
-    TRY(check_words(r, why));
-    if (r->image) TRY(check_image(m, r->image, why));
+static int prompt_word(const ef_model *m, const ef_request *r, char **prompt, Error *why) {
+    *prompt = NULL;
     switch (r->task) {
     case EF_COMPLETE:
         *prompt = strdup(r->text);
@@ -146,6 +169,33 @@ int request_prompt(const ef_model *m, const ef_request *r, char **prompt, Error 
         return model_prompt(m->model.settings, "summarize", r->text, NULL, NULL, prompt, why);
     }
     return error_set(why, "there is no task %d", (int)r->task);
+}
+
+int request_prompt(const ef_model *m, const ef_request *r, char **prompt, Error *why) {
+    TRY(check_words(r, why));
+    if (r->image) TRY(check_image(m, r->image, why));
+    return prompt_word(m, r, prompt, why);
+}
+
+void request_turns_free(RecordTurn *turns, size_t count) {
+    for (size_t i = 0; i < count && turns; i++) free((char *)turns[i].prompt);
+    free(turns);
+}
+
+int request_turns(const ef_model *m, const ef_request *r, RecordTurn **turns, Error *why) {
+    *turns = NULL;
+    if (!r->turn_count) return 0;
+    RecordTurn *made = calloc(r->turn_count, sizeof *made);
+    int status = made ? 0 : error_set(why, "out of memory for %zu turns", r->turn_count);
+    for (size_t i = 0; i < r->turn_count && status == 0; i++) {
+        char *question;
+        const ef_request asked = {.task = r->task, .text = r->turns[i].question};
+        status = prompt_word(m, &asked, &question, why);
+        made[i] = (RecordTurn){question, r->turns[i].answer};
+    }
+    if (status) request_turns_free(made, r->turn_count);
+    if (status == 0) *turns = made;
+    return status;
 }
 
 /* What ef_check leaves to the answering: an EF_ASK has an image. */
@@ -166,13 +216,21 @@ static int image_index(Call *c, const ef_image *image) {
     return c->image_count++;
 }
 
+static int request_drop(Call *c, size_t i, const Error *why, Error *err) {
+    free(c->prompts[i]);
+    c->prompts[i] = NULL;
+    c->answers->items[i].dropped_turns = (int)c->requests[i].turn_count;
+    return item_refuse(&c->answers->items[i], why->text, why->code, err);
+}
+
 static int requests_word(Call *c, Error *err) {
     for (size_t i = 0; i < c->count; i++) {
         const ef_request *r = &c->requests[i];
         Error why;
         c->image[i] = NO_IMAGE;
-        if (request_word(c->model, r, &c->prompts[i], &why))
-            TRY(item_refuse(&c->answers->items[i], why.text, why.code, err));
+        if (request_word(c->model, r, &c->prompts[i], &why) ||
+            request_turns(c->model, r, &c->turns[i], &why))
+            TRY(request_drop(c, i, &why, err));
         else if (r->image)
             c->image[i] = image_index(c, r->image);
     }
@@ -228,7 +286,9 @@ static int batch_answer(Call *c, int n, int first, const int *blocks, Error *err
         requests[i] =
             (AnswerRequest){.prompt = c->prompts[at],
                             .image = c->image[at] == NO_IMAGE ? -1 : blocks[c->image[at] - first],
-                            .length = c->requests[at].length};
+                            .length = c->requests[at].length,
+                            .turns = c->turns[at],
+                            .turn_count = (int)c->requests[at].turn_count};
     }
     TRY(multimodal_answer(&c->model->model.parts, c->model->images.tokens, requests, n, &c->how,
                           &answers, err));
@@ -273,9 +333,10 @@ static int call_take(Call *c, Error *err) {
     c->answers = calloc(1, sizeof *c->answers);
     if (c->answers) c->answers->items = calloc(n, sizeof *c->answers->items);
     c->prompts = calloc(n, sizeof *c->prompts);
+    c->turns = calloc(n, sizeof *c->turns);
     c->image = calloc(n, sizeof *c->image);
     c->images = calloc(n, sizeof *c->images);
-    if (!c->answers || !c->answers->items || !c->prompts || !c->image || !c->images)
+    if (!c->answers || !c->answers->items || !c->prompts || !c->turns || !c->image || !c->images)
         return error_set(err, "out of memory for %zu requests", c->count);
     c->answers->count = c->count;
     if (c->options.on_step) c->how.callback = step_tell, c->how.user = c;
@@ -284,7 +345,9 @@ static int call_take(Call *c, Error *err) {
 
 static void call_free(Call *c) {
     for (size_t i = 0; i < c->count && c->prompts; i++) free(c->prompts[i]);
-    free(c->prompts), free(c->image), free(c->images), free(c->tokens);
+    for (size_t i = 0; i < c->count && c->turns; i++)
+        request_turns_free(c->turns[i], c->requests[i].turn_count);
+    free(c->prompts), free(c->turns), free(c->image), free(c->images), free(c->tokens);
     ef_answers_close(c->answers);
 }
 
@@ -363,10 +426,18 @@ int ef_check(const ef_model *model, const ef_request *request, const ef_options 
     if (request->task == EF_ASK) TRY(check_vision(model, err));
     TRY(request_prompt(model, request, &prompt, err));
     bool image = request->image || request->task == EF_ASK;
-    const AnswerRequest r = {.prompt = prompt, .image = image ? 0 : -1, .length = request->length};
+    AnswerRequest r = {.prompt = prompt,
+                       .image = image ? 0 : -1,
+                       .length = request->length,
+                       .turn_count = (int)request->turn_count};
     Answer answer = {0};
-    int status =
-        multimodal_check_long(&model->model.parts, &r, call.how.long_prompts, &answer, err);
+    RecordTurn *turns = NULL;
+    int status = request_turns(model, request, &turns, err);
+    r.turns = turns;
+    if (status == 0)
+        status =
+            multimodal_check_long(&model->model.parts, &r, call.how.long_prompts, &answer, err);
+    request_turns_free(turns, request->turn_count);
     free(prompt);
     if (tokens) *tokens = answer.prompt_tokens;
     if (status == 0 && answer.error)

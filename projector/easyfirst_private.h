@@ -64,11 +64,16 @@ int image_open_for(const ef_model *model, const char *path, ef_image **image, Er
 /* The prompt of a request in the model's prompt template, the caller's to free. */
 int request_prompt(const ef_model *model, const ef_request *request, char **prompt, Error *why);
 
+/* A request's turns in the model's prompt template, NULL for none; request_turns_free frees them.
+ * They point into the request. */
+int request_turns(const ef_model *model, const ef_request *request, RecordTurn **turns, Error *why);
+void request_turns_free(RecordTurn *turns, size_t count);
+
 /* ---- Answers (easyfirst_result.c). ---- */
 
 typedef struct AnswerItem {
     char *text, *error; /* one of them */
-    int code, prompt_tokens, dropped_tokens;
+    int code, prompt_tokens, dropped_tokens, dropped_turns;
     int best, count;           /* -1 and 0 without an answer */
     double probability;        /* that it is right; NaN: not known */
     ef_hypothesis *hypotheses; /* [count] */

@@ -57,6 +57,7 @@ int item_fill(AnswerItem *item, Answers *answers, int index, const Model *model,
               Error *err) {
     Answer *a = &answers->items[index];
     item->prompt_tokens = a->prompt_tokens, item->dropped_tokens = a->dropped_tokens;
+    item->dropped_turns = a->dropped_turns;
     if (a->error) return item_refuse(item, a->error, a->code, err);
     item->text = a->text;
     a->text = NULL; /* taken over */
@@ -160,6 +161,10 @@ int ef_answer_prompt_tokens(const ef_answers *answers, size_t i) {
 
 int ef_answer_dropped_tokens(const ef_answers *answers, size_t i) {
     return item_at(answers, i)->dropped_tokens;
+}
+
+int ef_answer_dropped_turns(const ef_answers *answers, size_t i) {
+    return item_at(answers, i)->dropped_turns;
 }
 
 int ef_answer_evaluations(const ef_answers *answers, size_t i) {

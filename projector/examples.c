@@ -7,10 +7,11 @@
 #include <string.h>
 
 #include "language/sentencepiece.h"
+#include "projector/turns.h"
 
 /* A text of more bytes than this is not a sample but a whole file; below it, token counts fit an
  * int for any normalization. */
-enum { TEXT_LARGEST = 1 << 20, DOCUMENT_LARGEST = 1 << 26 };
+enum { TEXT_LARGEST = TURNS_BYTES, DOCUMENT_LARGEST = 1 << 26 };
 
 /* Tokens of turns in one unit, in sequences of the greatest length: beyond that the image's rows
  * are few compared with the turns, and little is saved. */
@@ -29,8 +30,7 @@ typedef struct Maker {
     int image_rows; /* of this record */
     Ids answer;     /* of the current turn, or a whole document */
     int *sizes;     /* context: tokens of each turn so far, -1 for one that is not usable */
-    char *text;     /* texts joined by spaces */
-    size_t text_size, text_capacity;
+    JoinedText text;
 } Maker;
 
 /* Counts another reason why part of the record cannot be used. */
@@ -39,31 +39,6 @@ typedef struct Maker {
                   : ((m)->counted = true, skipped_add((m)->skipped, __VA_ARGS__)))
 
 /* ---- Text. ---- */
-
-static int text_add(Maker *m, const char *piece, Error *err) {
-    size_t size = strlen(piece), needed = m->text_size + size + 2;
-    if (needed > m->text_capacity) {
-        char *grown = realloc(m->text, 2 * needed);
-        if (!grown)
-            return error_set(err, "%s: out of memory for %zu bytes of text", m->name, needed);
-        m->text = grown;
-        m->text_capacity = 2 * needed;
-    }
-    if (m->text_size && size) m->text[m->text_size++] = ' ';
-    memcpy(m->text + m->text_size, piece, size + 1);
-    m->text_size += size;
-    return 0;
-}
-
-/* The turns [first, end) and then the question, joined by spaces. */
-static int text_join(Maker *m, int first, int end, const char *question, Error *err) {
-    m->text_size = 0;
-    for (int i = first; i < end; i++) {
-        TRY(text_add(m, m->record->turns[i].prompt, err));
-        TRY(text_add(m, m->record->turns[i].response, err));
-    }
-    return text_add(m, question, err);
-}
 
 /* Appends the ids of a text; UNUSABLE if it cannot be tokenized. */
 static int encode(Maker *m, const char *text, int turn, const char *what, Ids *ids, Error *err) {
@@ -152,18 +127,8 @@ static int prompt_with_context(Maker *m, int turn, int room, int *own, Error *er
     int status = encode(m, question, turn, "question", ids, err);
     if (status) return status;
     *own = (int)(ids->count - before);
-    int64_t size = *own;
-    int first = turn;
-    while (first > 0 && m->sizes[first - 1] >= 0 && size + m->sizes[first - 1] <= room)
-        size += m->sizes[--first];
-    if (first == turn) return 0;
-    /* One text may have a token more than its parts: then one turn less. */
-    do {
-        ids->count = before;
-        TRY(text_join(m, first, turn, question, err));
-        status = encode(m, m->text, turn, "conversation", ids, err);
-    } while (status == 0 && ids->count - before > (size_t)room && first++ < turn);
-    return status;
+    return turns_encode(&m->text, m->config->tokenizer, m->record->turns, m->sizes, turn, question,
+                        room, ids, before, NULL, err);
 }
 
 /* Skips a question that does not fit next to its image and answer, or may not be truncated. */
@@ -289,8 +254,8 @@ static int make_pieces(Maker *m, Error *err) {
                       m->record->image);
         return 0;
     }
-    TRY(text_join(m, 0, m->record->count, "", err));
-    int status = encode(m, m->text, 0, "document", &m->answer, err);
+    TRY(turns_join(&m->text, m->record->turns, 0, m->record->count, "", err));
+    int status = encode(m, m->text.text, 0, "document", &m->answer, err);
     if (status == 0) status = check_answer(m, 0, "document");
     if (status) return status < 0 ? -1 : 0;
     int64_t tokens = (int64_t)m->answer.count, pieces = (tokens + room - 1) / room;
@@ -334,6 +299,6 @@ int examples_make(Examples *examples, const Record *record, const ExampleConfig 
     else
         place(examples, m.image_rows);
     ids_free(&m.answer);
-    free(m.sizes), free(m.text);
+    free(m.sizes), joined_text_free(&m.text);
     return status;
 }

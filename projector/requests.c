@@ -126,12 +126,60 @@ static int check_room(const Multimodal *m, const AnswerRequest *r, LongPrompts p
     return too_long(m, r, tokens, least, why);
 }
 
+/* ---- Turns. ---- */
+
+/* The number of tokens of a turn; -1 for one that no training has before a question (examples.c):
+ * without an answer, with a <mask> in it, too large. */
+static int turn_size(const Multimodal *m, const AnswerRequest *r, const RecordTurn *turn, Ids *ids,
+                     int *size, Error *err) {
+    const int32_t mask = tokenizer_mask_id(m->tokenizer);
+    size_t question = strlen(turn->prompt), answer = strlen(turn->response);
+    *size = -1;
+    if (question > TURNS_BYTES || answer > TURNS_BYTES) return 0;
+    ids->count = 0;
+    TRY(tokenizer_encode(m->tokenizer, turn->prompt, question, ids, err));
+    const int asked = (int)ids->count;
+    TRY(tokenizer_encode(m->tokenizer, turn->response, answer, ids, err));
+    const int answered = (int)ids->count - asked;
+    for (int i = asked; i < asked + answered; i++)
+        if (ids->ids[i] == mask) return 0;
+    if (answered && prompt_room(m, r, answered) >= asked) *size = asked + answered;
+    return 0;
+}
+
+/* Puts the turns that fit before the prompt, ids[before ..], which fits by itself. */
+static int add_turns(const Multimodal *m, const AnswerRequest *r, Ids *ids, size_t before,
+                     Answer *answer, Error *err) {
+    const int room = prompt_room(m, r, answer_room(m, r));
+    int *sizes = calloc((size_t)r->turn_count, sizeof *sizes), first = r->turn_count, status = 0;
+    Ids turn = {0};
+    JoinedText joined = {0};
+    if (!sizes) return error_set(err, "out of memory for %d turns", r->turn_count);
+    int64_t size = (int64_t)(ids->count - before);
+    int i = r->turn_count;
+    while (i-- > 0 && size <= room &&
+           status == 0) { /* those before them keep 0, and do not count */
+        status = turn_size(m, r, &r->turns[i], &turn, &sizes[i], err);
+        if (sizes[i] < 0) break;
+        size += sizes[i];
+    }
+    if (status == 0)
+        status = turns_encode(&joined, m->tokenizer, r->turns, sizes, r->turn_count, r->prompt,
+                              room, ids, before, &first, err);
+    answer->prompt_tokens = (int)(ids->count - before);
+    answer->dropped_turns = first;
+    ids_free(&turn);
+    joined_text_free(&joined);
+    free(sizes);
+    return status;
+}
+
 /* Appends the ids of a request's prompt if it can be answered, else answer->error says why not. */
 static int request_encode(const Multimodal *m, const AnswerRequest *r, LongPrompts policy, Ids *ids,
                           Answer *answer, Error *err) {
     Error why;
     size_t before = ids->count;
-    *answer = (Answer){.best = -1};
+    *answer = (Answer){.best = -1, .dropped_turns = r->turn_count};
     if (check_text(m, r, &why)) {
         answer->skipped = policy == LONG_PROMPTS_SKIP &&
                           strnlen(r->prompt, (size_t)PROMPT_BYTES + 1) > PROMPT_BYTES;
@@ -142,6 +190,8 @@ static int request_encode(const Multimodal *m, const AnswerRequest *r, LongPromp
     int status = answer->prompt_tokens
                      ? check_room(m, r, policy, answer, &why)
                      : error_set(&why, "nothing of the prompt is left in the tokenizer's alphabet");
+    if (status == 0 && r->turn_count && !answer->dropped_tokens)
+        TRY(add_turns(m, r, ids, before, answer, err));
     int kept = status ? 0 : answer->prompt_tokens - answer->dropped_tokens;
     if (answer->dropped_tokens)
         memmove(ids->ids + before, ids->ids + ids->count - kept, (size_t)kept * sizeof *ids->ids);
@@ -173,7 +223,7 @@ static int refuse_image(const AnswerRequest *r, int images, Answer *answer, Erro
     Error why;
     error_write(&why, "image %d of %d is asked about: there is no such image", r->image + 1,
                 images);
-    *answer = (Answer){.best = -1};
+    *answer = (Answer){.best = -1, .dropped_turns = r->turn_count};
     return answer_refuse(answer, &why, err);
 }
 

@@ -6,11 +6,15 @@
 
 #include "language/long_prompts.h"
 #include "projector/multimodal.h"
+#include "projector/turns.h"
 
 typedef struct AnswerRequest {
     const char *prompt; /* UTF-8, terminated; the whole prompt template, as the model was trained */
     int image;          /* row block of the image tokens, -1 for none */
     int length;         /* answer length N in tokens; 0: by the length predictor */
+    const RecordTurn *turns; /* [turn_count] earlier turns of the conversation, the last ones of
+                                which go before the prompt as far as they fit (turns.h) */
+    int turn_count;
 } AnswerRequest;
 
 /* The longest prompt that is looked at, in bytes; a longer one is refused without being split into
@@ -29,6 +33,7 @@ typedef struct Answer {
     int prompt_tokens;  /* of the prompt, without <s> and image, as far as they are known */
     int dropped_tokens; /* ... of which so many, the first ones, were not read
                            (LONG_PROMPTS_KEEP_LAST) */
+    int dropped_turns;  /* of the request's turns, the first ones: they did not fit */
 } Answer;
 
 /* Whether a request by itself can be answered, as multimodal_answer would find before it evaluates

@@ -379,6 +379,9 @@ table_of apps/README.md JSON >"$folder/want"
     awk 'BEGIN { for (i = 0; i < 900; i++) printf "word "; print "" }' >long.txt
     easyfirst text -q --json --long-prompts keep-last --length 4 --file long.txt
     easyfirst text -q --json --file long.txt
+    awk 'BEGIN { printf "{\"image\": \"dog.jpg\", \"question\": \"Why?\", \"turns\": ["
+                 for (i = 0; i < 99; i++) printf "%s{\"question\": \"What is this?\", \"answer\": \"a dog in front of a house\"}", i ? "," : ""
+                 print "]}" }' | easyfirst ask -q --length 4 --questions -
     cp -RL model calibrated
     sed -i '1s/{/{"calibration": {"slope": 1, "offset": 2, "threshold": 0.5},/' calibrated/easyfirst.json
     easyfirst ask -q -m calibrated --json dog.jpg "What is it?"

@@ -34,13 +34,16 @@ static json_t *json_asked(const Asked *asked) {
     json_t *object = json_object();
     if (asked->line) json_object_set_new(object, "line", json_integer(asked->line));
     if (asked->image) json_object_set_new(object, "image", json_text(asked->image));
-    json_object_set_new(object, asked->text_key, json_text(asked->text));
+    if (asked->id) json_object_set_new(object, "id", json_deep_copy(asked->id));
+    if (asked->text) json_object_set_new(object, asked->text_key, json_text(asked->text));
     return object;
 }
 
 static void json_dropped(json_t *object, const ef_answers *answers, size_t i) {
     int dropped = ef_answer_dropped_tokens(answers, i);
+    int turns = ef_answer_dropped_turns(answers, i);
     if (object && dropped) json_object_set_new(object, "dropped_tokens", json_integer(dropped));
+    if (object && turns) json_object_set_new(object, "dropped_turns", json_integer(turns));
 }
 
 static void json_sure(json_t *object, const Asked *asked, const ef_answers *answers, size_t i) {
@@ -122,11 +125,15 @@ static int trace_end(Trace *trace, const ef_answers *answers, size_t i, Error *e
     return 0;
 }
 
+int step_traces_finish(StepTraces *t, const ef_answers *answers, size_t i, Error *err) {
+    if (t->failed) return error_set(err, "%s", t->error.text);
+    return trace_end(&t->items[i], answers, i, err);
+}
+
 /* The whole trace (trace.h) as JSON. */
 static int report_trace(const Asked *asked, const ef_answers *answers, size_t i, StepTraces *traces,
                         Error *err) {
-    if (traces->failed) return error_set(err, "%s", traces->error.text);
-    TRY(trace_end(&traces->items[i], answers, i, err));
+    TRY(step_traces_finish(traces, answers, i, err));
     json_t *object = trace_json(&traces->items[i]);
     if (object && asked->line) json_object_set_new(object, "line", json_integer(asked->line));
     json_dropped(object, answers, i);

@@ -14,6 +14,7 @@
  *   evaluations  runs of the network for this request: at most steps x hypotheses
  *   strategy, seed, prompt_tokens
  *   dropped_tokens  of the prompt, with --long-prompts keep-last; left out where it fits
+ *   dropped_turns   of the conversation before the question; left out where all fit
  *   hypotheses   [{"text", "length", "sample", "score", "evaluations"}], all that were tried
  *   trace        if asked for: the steps of the best hypothesis; the object is then a whole trace,
  *                with the steps of the others, too, as apps/trace/trace.h describes it
@@ -25,12 +26,13 @@
 #include "apps/trace/trace.h"
 #include "projector/easyfirst.h"
 
-/* What was asked. */
+/* What was asked; `text` NULL: not known. */
 typedef struct Asked {
     const char *image; /* NULL: none */
     const char *text;
     const char *text_key;    /* JSON's name for it: "question" or "prompt" */
     int64_t line;            /* 0: none */
+    const json_t *id;        /* given back; NULL: none */
     const double *threshold; /* of "sure"; NULL: "probability" and "sure" are left out */
 } Asked;
 
@@ -48,6 +50,9 @@ int step_traces_open(StepTraces *traces, int most, Error *err);
 int step_traces_add(StepTraces *traces, const Asked *asked, const DecodeOptions *options,
                     Error *err);
 void step_traces_step(void *traces, const ef_step *step);
+
+/* Completes the trace of request i with its answer, so that it can be shown. */
+int step_traces_finish(StepTraces *traces, const ef_answers *answers, size_t i, Error *err);
 void step_traces_free(StepTraces *traces); /* zeroed is allowed */
 
 /* Answer i as JSON, a line on standard output; `traces` are NULL, or the call's. */

@@ -80,10 +80,14 @@ class _ModelOptions(ctypes.Structure):
     ]  # fmt: skip
 
 
+class _Turn(ctypes.Structure):
+    _fields_ = [("question", c_char_p), ("answer", c_char_p)]
+
+
 class _Request(ctypes.Structure):
     _fields_ = [
         ("task", c_int), ("text", c_char_p), ("image", c_void_p), ("from_", c_char_p), ("to", c_char_p),
-        ("length", c_int),
+        ("length", c_int), ("turns", POINTER(_Turn)), ("turn_count", c_size_t),
     ]  # fmt: skip
 
 
@@ -196,6 +200,7 @@ def _open_library():
         ("answer_tokens", POINTER(_Token), c_void_p, c_size_t),
         ("answer_prompt_tokens", c_int, c_void_p, c_size_t),
         ("answer_dropped_tokens", c_int, c_void_p, c_size_t),
+        ("answer_dropped_turns", c_int, c_void_p, c_size_t),
         ("answer_evaluations", c_int, c_void_p, c_size_t),
         ("answer_hypotheses", c_int, c_void_p, c_size_t),
         ("answer_hypothesis", POINTER(_Hypothesis), c_void_p, c_size_t, c_int),
@@ -392,18 +397,18 @@ class Answer:
     """text (None without an answer), error and code (None with one), score (mean log-probability), tokens;
     probability that it is right (nan without an answer, or a calibration in the model's folder);
     hypotheses, all that were tried, and best, which of them this is (-1 without an answer); evaluations of the
-    network; prompt_tokens, and dropped_tokens of them that were not read."""
+    network; prompt_tokens, and dropped_tokens of them that were not read; dropped_turns of the request's turns."""
 
     __slots__ = (
-        "best", "code", "dropped_tokens", "error", "evaluations", "hypotheses", "probability", "prompt_tokens",
-        "score", "text", "tokens",
+        "best", "code", "dropped_tokens", "dropped_turns", "error", "evaluations", "hypotheses", "probability",
+        "prompt_tokens", "score", "text", "tokens",
     )  # fmt: skip
 
     def __init__(self, error, code="failed"):
         self.text, self.error, self.code, self.score, self.tokens = None, error, code, -math.inf, []
         self.probability = math.nan
         self.hypotheses, self.best = [], -1
-        self.evaluations = self.prompt_tokens = self.dropped_tokens = 0
+        self.evaluations = self.prompt_tokens = self.dropped_tokens = self.dropped_turns = 0
 
     @classmethod
     def of(cls, answers, i):
@@ -416,6 +421,7 @@ class Answer:
         made.evaluations = _library.ef_answer_evaluations(answers, i)
         made.prompt_tokens = _library.ef_answer_prompt_tokens(answers, i)
         made.dropped_tokens = _library.ef_answer_dropped_tokens(answers, i)
+        made.dropped_turns = _library.ef_answer_dropped_turns(answers, i)
         if made.best >= 0:
             best = made.hypotheses[made.best]
             made.text, made.score, made.tokens = best.text, best.score, best.tokens
@@ -441,18 +447,18 @@ class Answers(list):
 
 
 class _Asked:
-    def __init__(self, task, text, image=None, source=None, target=None, length=0):
-        self.task, self.text, self.image, self.length = task, text, image, length
+    def __init__(self, task, text, image=None, source=None, target=None, length=0, turns=()):
+        self.task, self.text, self.image, self.length, self.turns = task, text, image, length, turns
         self.source, self.target = source, target
 
 
-def Complete(prompt, length=0, image=None):
-    """A prompt as it is; length in tokens, 0: predicted."""
-    return _Asked(0, prompt, image, length=length)
+def Complete(prompt, length=0, image=None, turns=()):
+    """A prompt as it is; length in tokens, 0: predicted; turns: earlier (question, answer) of a conversation."""
+    return _Asked(0, prompt, image, length=length, turns=turns)
 
 
-def Ask(image, question, length=0):
-    return _Asked(1, question, image, length=length)
+def Ask(image, question, length=0, turns=()):
+    return _Asked(1, question, image, length=length, turns=turns)
 
 
 def Translate(text, source, target, length=0):
@@ -489,9 +495,10 @@ class _Batch:
         return self.images[key]._open()
 
     def _request(self, asked):
+        turns = [_Turn(_text(q, "a turn's question"), _text(a, "a turn's answer")) for q, a in asked.turns]
         return _Request(
             asked.task, _text(asked.text, "the text"), self._image(asked.image), _text(asked.source, "the language"),
-            _text(asked.target, "the language"), asked.length,
+            _text(asked.target, "the language"), asked.length, (_Turn * len(turns))(*turns), len(turns),
         )  # fmt: skip
 
     def array(self):

@@ -165,8 +165,8 @@ static void test_images_refused(void **state) {
     assert_message(&r, 1, "empty.jpg", "empty");
     run(&r, "ask", cut, "What is this?");
     assert_message(&r, 1, "cut.png");
-    run(&r, "ask", MODELS, "What is this?");
-    assert_message(&r, 1, MODELS, "folder");
+    run(&r, "ask", MODELS "tiny-base", "What is this?");
+    assert_message(&r, 1, MODELS "tiny-base", "a folder without images");
     run(&r, "ask", "-", "What is this?");
     assert_message(&r, 1, "standard input", "empty");
     run(&r, "show", cut, "What is this?");

@@ -60,6 +60,14 @@ check("a length is kept", len(many[5].tokens) == 4)
 check("the same one by one", model.complete("One, two,", length=4).text == many[5].text)
 check("translating one by one", model.translate(question, "German", "English").text == both[1])
 check("summarizing", model.summarize("A dog sleeps.").text is not None)
+turns = [("One, two,", "three"), ("Four,", "five")]
+talk, whole = model.answer(
+    [easyfirst.Complete("Six?", length=4, turns=turns), easyfirst.Complete("One, two, three Four, five Six?", length=4)]
+)
+check("turns are the text before the question", talk.text == whole.text and talk.prompt_tokens == whole.prompt_tokens)
+check("all of them were read", talk.dropped_turns == 0)
+dropped = model.answer([easyfirst.Complete("Six?", length=4, turns=turns * 300)])[0].dropped_turns
+check("those that do not fit are counted", 0 < dropped < 600)
 check("no requests, no answers", model.answer([]) == [])
 
 check("a missing model is an error", refused(lambda: easyfirst.Model("none"), "none", "no such folder"))
