@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "apps/commands.h"
+#include "apps/cli/choices.h"
 #include "apps/cli/library.h"
 #include "apps/cli/session.h"
 #include "apps/cli/report.h"
@@ -32,13 +33,15 @@ static const CommandHelp help = {
         "standard error; the others are answered, and the exit status is 1. --show lets each\n"
         "answer be watched while it is filled in, as `easyfirst show` does. A model whose folder\n"
         "has a calibration (easyfirst calibrate) says \"not sure; perhaps: ANSWER\" where the\n"
-        "answer is too likely to be wrong; --json gives the probability.",
+        "answer is too likely to be wrong; --json gives the probability. With --one-of or\n"
+        "--choices the answer is the likeliest of the given ones.",
     .examples =
         "easyfirst ask -m model dog.jpg \"What color is the dog?\"\n"
         "easyfirst ask -m model dog.jpg \"What color is the dog?\" \"Is it asleep?\"\n"
         "easyfirst ask -m model --show dog.jpg \"What color is the dog?\" \"Is it asleep?\"\n"
         "easyfirst ask -m model --image a.jpg --image b.png --json \"What is this?\"\n"
         "easyfirst ask -m model --beam 5 --length-predictor length.safetensors a.jpg \"Why?\"\n"
+        "easyfirst ask -m model --one-of left,right --all-choices a.jpg \"Where is the dog?\"\n"
         "convert photo.heic png:- | easyfirst ask -m model - \"Who is in the image?\"",
 };
 
@@ -56,6 +59,7 @@ typedef struct Ask {
     char **unread; /* [images.count]: why an image cannot be read; NULL for the others */
     Question *questions;
     int question_count;
+    GivenChoices choices;
     bool trace, show, failed;
     float given_threshold; /* --sure-threshold */
     bool threshold_given;
@@ -104,10 +108,10 @@ static int print_pair(const Ask *ask, const char *image, const Question *questio
     if (ask->common.json)
         return report_json(&asked, a->answers, index, &ask->common.answer.decode,
                            ask->trace ? &a->traces : NULL, err);
-    if (ask->images.count * (int64_t)ask->question_count > 1) {
-        report_field(stdout, image), putchar('\t');
-        report_field(stdout, question->text), putchar('\t');
-    }
+    bool several = ask->images.count * (int64_t)ask->question_count > 1;
+    const char *const fields[] = {several ? image : NULL, question->text, NULL};
+    if (ask->choices.all) return given_choices_print(a->answers, index, fields, err);
+    for (int i = 0; fields[i]; i++) report_field(stdout, fields[i]), putchar('\t');
     print_answer(ask, a->answers, index);
     return 0;
 }
@@ -221,7 +225,9 @@ static int answer_batch(Ask *ask, const Batch *b, Error *err) {
             requests[n++] = (ef_request){.task = EF_ASK,
                                          .text = ask->questions[q].text,
                                          .image = b->opened[i],
-                                         .length = ask->common.length};
+                                         .length = ask->common.length,
+                                         .choices = (const char *const *)ask->choices.texts,
+                                         .choice_count = ask->choices.count};
         }
     int status = n ? answer_requests(ask, requests, paths, n, &answered, err) : 0;
     if (status == 0) status = print_pairs(ask, b, &answered, err);
@@ -260,7 +266,11 @@ static int answer_images(Ask *ask, int first, int count, Error *err) {
 
 /* Sees that a question can be asked; one that cannot is reported once, before any image is read. */
 static int check_question(Ask *ask, Question *q, int number, Error *err) {
-    const ef_request request = {.task = EF_ASK, .text = q->text, .length = ask->common.length};
+    const ef_request request = {.task = EF_ASK,
+                                .text = q->text,
+                                .length = ask->common.length,
+                                .choices = (const char *const *)ask->choices.texts,
+                                .choice_count = ask->choices.count};
     Error why;
     int status = q->text[strspn(q->text, " \t\r\n")]
                      ? ef_check(ask->model, &request, &ask->options, NULL, library_error(&why))
@@ -293,7 +303,8 @@ static int check_model(const Ask *ask, Error *err) {
         return error_set(err,
                          "this model has no %s: name a model folder with one, or one with --%s",
                          part, !strcmp(part, "projector") ? "projector" : "vision");
-    return ef_check_task(ask->model, EF_ASK, ask->common.length, library_error(err));
+    int length = given_choices_any(&ask->choices) ? 1 : ask->common.length;
+    return ef_check_task(ask->model, EF_ASK, length, library_error(err));
 }
 
 /* Says which images cannot be read as far as that shows without reading them; *left others. */
@@ -314,7 +325,10 @@ static int check_files(Ask *ask, int *left, Error *err) {
 }
 
 static int open_and_check(Ask *ask, int *asked, Error *err) {
-    TRY(library_open(&ask->model, &ask->common, &ask->timings, err));
+    CommonOptions opening = ask->common;
+    if (given_choices_any(&ask->choices)) opening.length = 1; /* no length is predicted */
+    TRY(library_open(&ask->model, &opening, &ask->timings, err));
+    TRY(given_choices_check_model(&ask->choices, ask->model, err));
     ask->options = library_options(&ask->common, ask->strategy);
     TRY(check_model(ask, err));
     TRY(take_threshold(ask, err));
@@ -327,6 +341,7 @@ static int open_and_check(Ask *ask, int *asked, Error *err) {
 
 static int run(Ask *ask, Error *err) {
     int left, asked = 0;
+    TRY(given_choices_read(&ask->choices, err));
     TRY(check_files(ask, &left, err));
     if (left) TRY(open_and_check(ask, &asked, err));
     int at_once = common_at_once(&ask->common, REQUESTS_AT_ONCE) / ask->question_count;
@@ -429,6 +444,7 @@ int command_ask(int argc, char **argv) {
               "the probability of being right from which on an answer is sure;\n"
               "0: always (default: that of the model's calibration)",
               0, 1, &ask.threshold_given}}}};
+    given_choices_group_add(&ask.choices, &groups[0]);
     common_init(&ask.common);
     ask.common.answer.decode.iterations = 0;
     common_answer_group(&ask.common, &groups[1]);
@@ -444,6 +460,12 @@ int command_ask(int argc, char **argv) {
     if (status < 0 && ask.show && ask.threshold_given)
         status = options_wrong(&help, "--show does not say how sure an answer is: leave out "
                                       "--sure-threshold");
+    if (status < 0)
+        status = given_choices_check_options(&help, &ask.choices, &ask.common,
+                                             ask.show              ? "show"
+                                             : ask.trace           ? "trace"
+                                             : ask.threshold_given ? "sure-threshold"
+                                                                   : NULL);
     if (status < 0) status = common_check(&help, &ask.common);
     if (status < 0) {
         Error err;
@@ -456,5 +478,6 @@ int command_ask(int argc, char **argv) {
     for (int i = 0; i < ask.images.count && ask.unread; i++) free(ask.unread[i]);
     free(ask.questions), free(ask.unread);
     free(ask.images.items);
+    given_choices_free(&ask.choices);
     return status;
 }
