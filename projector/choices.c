@@ -33,7 +33,8 @@ static int choice_encode(const Multimodal *m, const char *text, Ids *ids, Error 
     if (valid < size)
         return error_set(why, "byte %zu (0x%02X) is not valid UTF-8; convert the text to UTF-8",
                          valid, (unsigned char)text[valid]);
-    TRY(tokenizer_encode(m->tokenizer, text, size, ids, why));
+    bool blank = text[strspn(text, " \t\r\n\v\f")] == 0;
+    if (!blank) TRY(tokenizer_encode(m->tokenizer, text, size, ids, why));
     if (ids->count == before) return error_set(why, "it is empty: there is nothing to answer");
     for (size_t i = before; i < ids->count; i++) {
         int32_t id = ids->ids[i];
