@@ -353,7 +353,8 @@ static int run(Ask *ask, Error *err) {
     }
     report_long_prompts(&ask->timings);
     if (!ask->common.quiet && ask->timings.answers)
-        timings_print_model(&ask->timings, ask->model, &ask->common.answer.decode);
+        timings_print_model(&ask->timings, ask->model,
+                            given_choices_any(&ask->choices) ? NULL : &ask->common.answer.decode);
     return 0;
 }
 

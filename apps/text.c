@@ -280,7 +280,8 @@ static int run(Text *t, Error *err) {
     if (progress) fputc('\n', stderr);
     report_long_prompts(&t->timings);
     if (!t->common.quiet && t->timings.answers)
-        timings_print_model(&t->timings, t->model, &t->common.answer.decode);
+        timings_print_model(&t->timings, t->model,
+                            given_choices_any(&t->choices) ? NULL : &t->common.answer.decode);
     return 0;
 }
 
