@@ -256,11 +256,44 @@ static void closed_questions_wrong(void **state) {
     run_end(&r);
 }
 
+static void eval_text_one_of(void **state) {
+    (void)state;
+    static const char lines[] = "{\"inputs\": \"Is it?\", \"targets\": \"A\"}\n"
+                                "{\"inputs\": \"the dog is\", \"targets\": \"B\"}\n";
+    Run r;
+    char asked[512], out[512], path[600], *answers;
+    start(&r, models[2]);
+    write_file(&r, "t.jsonl", lines, strlen(lines), asked, sizeof asked);
+    path_in(out, sizeof out, &r, "out");
+    run(&r, "eval", "text", "-q", "--task", "choice", asked, "--out", out, "--one-of", "A,B");
+    expect(&r, 0, NULL);
+    snprintf(path, sizeof path, "%s/t.answers.txt", out);
+    FILE *file = fopen(path, "r");
+    assert_non_null(file);
+    answers = calloc(1, 64);
+    size_t size = fread(answers, 1, 63, file);
+    fclose(file);
+    assert_int_equal(size, 4);
+    for (int i = 0; i < 2; i++) {
+        char expected[8];
+        run(&r, "text", "-q", "--one-of", "A,B", i ? "the dog is" : "Is it?");
+        snprintf(expected, sizeof expected, "%.2s", answers + 2 * i);
+        expect(&r, 0, expected);
+    }
+    free(answers);
+    path_in(out, sizeof out, &r, "out2");
+    run(&r, "eval", "text", "-q", "--task", "choice", asked, "--out", out, "--one-of", "A,B", "-n",
+        "2");
+    assert_message(&r, 2, "--one-of", "--length");
+    run_end(&r);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(ask_one_of),       cmocka_unit_test(choices_from_a_file),
         cmocka_unit_test(wrong_usage),      cmocka_unit_test(without_a_length_predictor),
         cmocka_unit_test(closed_questions), cmocka_unit_test(closed_questions_wrong),
+        cmocka_unit_test(eval_text_one_of),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
