@@ -264,13 +264,17 @@ static void choose_flat(const Bench *b, float value, const ChoiceRequest *r, Cho
     Xlmr flat = *b->model.xlmr;
     Multimodal m = b->model;
     int64_t vocab = flat.config.vocab, width = flat.config.block.width;
-    float *w = malloc((size_t)(vocab * width) * sizeof *w);
+    size_t size = (size_t)(vocab * width) * sizeof(float);
+    float *w = malloc(size);
     for (int64_t i = 0; i < vocab * width; i++) w[i] = value;
-    flat.vocab_w = tensor_2d(w, DTYPE_F32, vocab, width);
+    flat.vocab_w = tensor_2d(NULL, DTYPE_F32, vocab, width);
     flat.vocab_b = TENSOR_NONE;
     m.xlmr = &flat;
+    assert_ok(device_alloc(m.device, &flat.vocab_w.data, size, &err), &err);
+    assert_ok(device_upload(m.device, flat.vocab_w.data, w, size, &err), &err);
     const ChoiceOptions options = {0};
     assert_ok(multimodal_choose(&m, b->images, r, 1, &options, out, &err), &err);
+    device_free(m.device, flat.vocab_w.data);
     free(w);
 }
 
