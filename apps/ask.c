@@ -13,6 +13,7 @@
 #include "apps/ask/images.h"
 #include "apps/ask/questions.h"
 #include "apps/chat/chat.h"
+#include "apps/cli/choices.h"
 #include "apps/cli/library.h"
 #include "apps/cli/session.h"
 #include "apps/cli/report.h"
@@ -41,7 +42,8 @@ static const CommandHelp help = {
         "question, on a terminal, begin a conversation (easyfirst chat).\n"
         "--questions takes lines of JSON, each with a question, its image (else it is asked\n"
         "about every image of the command line), an id to be given back, and earlier turns\n"
-        "[{\"question\", \"answer\"}]. Bad lines are reported with their number and counted.",
+        "[{\"question\", \"answer\"}]. Bad lines are reported with their number and counted.\n"
+        "With --one-of or --choices the answer is the likeliest of the given ones.",
     .examples =
         "easyfirst ask -m model dog.jpg \"What color is the dog?\"\n"
         "easyfirst ask -m model dog.jpg \"What color is the dog?\" \"Is it asleep?\"\n"
@@ -49,6 +51,7 @@ static const CommandHelp help = {
         "easyfirst ask -m model --image a.jpg --image b.png --json \"What is this?\"\n"
         "easyfirst ask -m model --questions questions.jsonl photos/ > answers.jsonl\n"
         "easyfirst ask -m model --beam 5 --length-predictor length.safetensors a.jpg \"Why?\"\n"
+        "easyfirst ask -m model --one-of left,right --all-choices a.jpg \"Where is the dog?\"\n"
         "cat photo.heic | easyfirst ask -m model - \"Who is in the image?\"",
 };
 
@@ -67,6 +70,7 @@ typedef struct Ask {
     char **unread; /* [images.count]: why an image cannot be read; NULL for the others */
     Question *questions;
     int question_count;
+    GivenChoices choices;
     bool trace, show, failed;
     float given_threshold; /* --sure-threshold */
     bool threshold_given;
@@ -116,10 +120,10 @@ static int print_pair(const Ask *ask, const char *image, const Question *questio
     if (ask->common.json)
         return report_json(&asked, a->answers, index, &ask->common.answer.decode,
                            ask->trace ? &a->traces : NULL, err);
-    if (ask->images.count * (int64_t)ask->question_count > 1) {
-        report_field(stdout, image), putchar('\t');
-        report_field(stdout, question->text), putchar('\t');
-    }
+    bool several = ask->images.count * (int64_t)ask->question_count > 1;
+    const char *const fields[] = {several ? image : NULL, question->text, NULL};
+    if (ask->choices.all) return given_choices_print(a->answers, index, fields, err);
+    for (int i = 0; fields[i]; i++) report_field(stdout, fields[i]), putchar('\t');
     print_answer(ask, a->answers, index);
     return 0;
 }
@@ -233,7 +237,9 @@ static int answer_batch(Ask *ask, const Batch *b, Error *err) {
             requests[n++] = (ef_request){.task = EF_ASK,
                                          .text = ask->questions[q].text,
                                          .image = b->opened[i],
-                                         .length = ask->common.length};
+                                         .length = ask->common.length,
+                                         .choices = (const char *const *)ask->choices.texts,
+                                         .choice_count = ask->choices.count};
         }
     int status = n ? answer_requests(ask, requests, paths, n, &answered, err) : 0;
     if (status == 0) status = print_pairs(ask, b, &answered, err);
@@ -272,7 +278,11 @@ static int answer_images(Ask *ask, int first, int count, Error *err) {
 
 /* Sees that a question can be asked; one that cannot is reported once, before any image is read. */
 static int check_question(Ask *ask, Question *q, int number, Error *err) {
-    const ef_request request = {.task = EF_ASK, .text = q->text, .length = ask->common.length};
+    const ef_request request = {.task = EF_ASK,
+                                .text = q->text,
+                                .length = ask->common.length,
+                                .choices = (const char *const *)ask->choices.texts,
+                                .choice_count = ask->choices.count};
     Error why;
     int status = q->text[strspn(q->text, " \t\r\n")]
                      ? ef_check(ask->model, &request, &ask->options, NULL, library_error(&why))
@@ -305,7 +315,8 @@ static int check_model(const Ask *ask, Error *err) {
         return error_set(err,
                          "this model has no %s: name a model folder with one, or one with --%s",
                          part, !strcmp(part, "projector") ? "projector" : "vision");
-    return ef_check_task(ask->model, EF_ASK, ask->common.length, library_error(err));
+    int length = given_choices_any(&ask->choices) ? 1 : ask->common.length;
+    return ef_check_task(ask->model, EF_ASK, length, library_error(err));
 }
 
 /* Says which images cannot be read as far as that shows without reading them; *left others. */
@@ -326,7 +337,10 @@ static int check_files(Ask *ask, int *left, Error *err) {
 }
 
 static int open_and_check(Ask *ask, int *asked, Error *err) {
-    TRY(library_open(&ask->model, &ask->common, &ask->timings, err));
+    CommonOptions opening = ask->common;
+    if (given_choices_any(&ask->choices)) opening.length = 1; /* no length is predicted */
+    TRY(library_open(&ask->model, &opening, &ask->timings, err));
+    TRY(given_choices_check_model(&ask->choices, ask->model, err));
     ask->options = library_options(&ask->common, ask->strategy);
     TRY(check_model(ask, err));
     TRY(take_threshold(ask, err));
@@ -362,6 +376,7 @@ static int run(Ask *ask, Error *err) {
         return chat_run(&start, &ask->failed, err);
     }
     int left, asked = 0;
+    TRY(given_choices_read(&ask->choices, err));
     if (ask->lines) return run_lines(ask, err);
     TRY(check_files(ask, &left, err));
     if (left) TRY(open_and_check(ask, &asked, err));
@@ -374,7 +389,8 @@ static int run(Ask *ask, Error *err) {
     }
     report_long_prompts(&ask->timings);
     if (!ask->common.quiet && ask->timings.answers)
-        timings_print_model(&ask->timings, ask->model, &ask->common.answer.decode);
+        timings_print_model(&ask->timings, ask->model,
+                            given_choices_any(&ask->choices) ? NULL : &ask->common.answer.decode);
     return 0;
 }
 
@@ -500,6 +516,7 @@ int command_ask(int argc, char **argv) {
               "the probability of being right from which on an answer is sure;\n"
               "0: always (default: that of the model's calibration)",
               0, 1, &ask.threshold_given}}}};
+    given_choices_group_add(&ask.choices, &groups[0]);
     common_init(&ask.common);
     ask.common.answer.decode.iterations = 0;
     common_answer_group(&ask.common, &groups[1]);
@@ -515,6 +532,12 @@ int command_ask(int argc, char **argv) {
     if (status < 0 && ask.show && ask.threshold_given)
         status = options_wrong(&help, "--show does not say how sure an answer is: leave out "
                                       "--sure-threshold");
+    if (status < 0)
+        status = given_choices_check_options(&help, &ask.choices, &ask.common,
+                                             ask.show              ? "show"
+                                             : ask.trace           ? "trace"
+                                             : ask.threshold_given ? "sure-threshold"
+                                                                   : NULL);
     if (status < 0) status = common_check(&help, &ask.common);
     if (status < 0) {
         Error err;
@@ -528,5 +551,6 @@ int command_ask(int argc, char **argv) {
     free(ask.questions), free(ask.unread);
     free(ask.images.items);
     images_free(&ask.image_names);
+    given_choices_free(&ask.choices);
     return status;
 }

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "apps/commands.h"
+#include "apps/cli/choices.h"
 #include "apps/cli/library.h"
 #include "apps/cli/lines.h"
 #include "apps/cli/session.h"
@@ -30,7 +31,8 @@ static const CommandHelp help = {
         "each text is put into the model's prompt template. A line that cannot be answered is\n"
         "reported on standard error, gives an empty line, and the exit status is 1; the\n"
         "others are answered. Lines are answered as they come, at most 1 MiB each. --show shows\n"
-        "each answer while it is denoised, as `easyfirst show` does.",
+        "each answer while it is denoised, as `easyfirst show` does. With --one-of or --choices\n"
+        "the answer is the likeliest of the given ones.",
     .examples = "easyfirst text -m model \"Which is larger, the moon or the sun?\"\n"
                 "easyfirst text translate --from de --to en -m model \"Der Hund ist braun.\"\n"
                 "easyfirst text summarize -m model --file articles.txt > summaries.txt\n"
@@ -58,6 +60,7 @@ typedef struct Text {
     bool raw, trace, show, failed;
     bool quit; /* whoever watched had enough: answers alone are wanted */
     int batch;
+    GivenChoices choices;
     char **words; /* the prompts on the command line */
     int word_count, taken;
     bool from_lines; /* not they, but lines */
@@ -140,13 +143,19 @@ static ef_request line_request(const Text *t, const Line *line) {
                         .text = line->text,
                         .from = t->from,
                         .to = t->to,
-                        .length = t->common.length};
+                        .length = t->common.length,
+                        .choices = (const char *const *)t->choices.texts,
+                        .choice_count = t->choices.count};
 }
 
 /* `index` is the line's among the answers, if it was asked. */
 static int print_line(const Text *t, const Line *line, const ef_answers *answers, size_t index,
                       StepTraces *traces, Error *err) {
     Asked asked = line_asked(line);
+    if (!t->common.json && t->choices.all && line->asked) {
+        const char *const fields[] = {t->from_lines || t->word_count > 1 ? line->text : NULL, NULL};
+        return given_choices_print(answers, index, fields, err);
+    }
     if (!t->common.json) {
         if (line->asked) report_field(stdout, ef_answer_text(answers, index));
         putchar('\n');
@@ -257,7 +266,11 @@ static int run(Text *t, Error *err) {
         !t->common.quiet && t->from_lines && isatty(STDERR_FILENO) && !isatty(STDOUT_FILENO);
     if (t->from_lines) TRY(lines_open(&t->lines, t->file ? t->file : "-", PROMPT_BYTES, err));
     t->common.model.text_only = true;
-    TRY(library_open(&t->model, &t->common, &t->timings, err));
+    CommonOptions opening = t->common;
+    if (given_choices_any(&t->choices)) opening.length = 1; /* no length is predicted */
+    TRY(given_choices_read(&t->choices, err));
+    TRY(library_open(&t->model, &opening, &t->timings, err));
+    TRY(given_choices_check_model(&t->choices, t->model, err));
     t->options = library_options(&t->common, t->strategy);
     t->batch = common_at_once(&t->common, t->batch);
     while (!at_end) {
@@ -267,7 +280,8 @@ static int run(Text *t, Error *err) {
     if (progress) fputc('\n', stderr);
     report_long_prompts(&t->timings);
     if (!t->common.quiet && t->timings.answers)
-        timings_print_model(&t->timings, t->model, &t->common.answer.decode);
+        timings_print_model(&t->timings, t->model,
+                            given_choices_any(&t->choices) ? NULL : &t->common.answer.decode);
     return 0;
 }
 
@@ -329,6 +343,7 @@ int command_text(int argc, char **argv) {
               1, BATCH},
              {"show", 0, OPTION_FLAG, NULL, &t.show, "show how each answer is filled in"},
              {"trace", 0, OPTION_FLAG, NULL, &t.trace, "with --json: every denoising step"}}}};
+    given_choices_group_add(&t.choices, &groups[0]);
     common_init(&t.common);
     t.common.answer.decode.iterations = 0;
     common_answer_group(&t.common, &groups[1]);
@@ -341,6 +356,11 @@ int command_text(int argc, char **argv) {
             options_wrong(&help, "--trace needs --json; `easyfirst show` prints steps as text");
     if (status < 0 && t.show && t.common.json)
         status = options_wrong(&help, "--show is for watching, --json for programs: choose one");
+    if (status < 0)
+        status = given_choices_check_options(&help, &t.choices, &t.common,
+                                             t.show    ? "show"
+                                             : t.trace ? "trace"
+                                                       : NULL);
     if (status < 0) status = common_check(&help, &t.common);
     if (status < 0) {
         Error err;
@@ -349,6 +369,7 @@ int command_text(int argc, char **argv) {
         status = failed || t.failed;
     }
     lines_close(&t.lines);
+    given_choices_free(&t.choices);
     ef_model_close(t.model);
     return status;
 }

@@ -55,7 +55,8 @@ typedef struct InfillConfig {
 typedef struct InfillCounts {
     int64_t forwards, canvases, rows; /* rows that went through the blocks in evaluations ... */
     int64_t prefix_rows;              /* ... and, once each, for prompts and images */
-    int64_t inspections; /* canvases evaluated by infill_inspect, counted nowhere else */
+    int64_t inspections; /* canvases evaluated by infill_inspect, counted nowhere else ... */
+    int64_t inspection_forwards, inspection_rows; /* ... and its forward passes and their rows */
 } InfillCounts;
 
 typedef struct Infill Infill;

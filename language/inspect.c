@@ -243,3 +243,21 @@ int top_k_choose(Proposal *out, int k, const float *logits, int32_t limit, int32
         out[i].score = (float)(out[i].score - most - log(sum));
     return 0;
 }
+
+void given_scores_take(double *scores, const int32_t *ids, int count, const float *logits,
+                       int32_t limit, int32_t banned) {
+    double most = -INFINITY, sum = 0;
+    bool finite = true;
+    for (int32_t v = 0; v < limit; v++) {
+        if (v == banned) continue;
+        finite &= !isnan(logits[v]) && logits[v] < INFINITY;
+        if (logits[v] > most) most = logits[v];
+    }
+    for (int32_t v = 0; v < limit; v++)
+        if (v != banned) sum += exp(logits[v] - most);
+    double all = most + log(sum);
+    for (int i = 0; i < count; i++) {
+        bool possible = ids[i] >= 0 && ids[i] < limit && ids[i] != banned;
+        scores[i] = !finite ? NAN : possible ? logits[ids[i]] - all : -INFINITY;
+    }
+}

@@ -8,7 +8,7 @@
  * and f64, since the network itself never stores the weights.
  *
  * Alternatives: the ids with the largest logits and their log-probabilities, under the same softmax
- * as a Proposal's score.
+ * as a Proposal's score. Given ids: the log-probabilities of these.
  */
 #ifndef EASYFIRST_LANGUAGE_INSPECT_H
 #define EASYFIRST_LANGUAGE_INSPECT_H
@@ -21,6 +21,9 @@ typedef struct InspectRow {
     Proposal *alternatives; /* [k], the most likely first */
     float *map;             /* [image rows]: mean over layers and heads */
     float *layers;          /* [layers, image rows]: mean over heads */
+    const int32_t *given;   /* [given_count], valid during the call */
+    int given_count;
+    double *given_scores; /* [given_count] */
 } InspectRow;
 
 /* One sequence's rows in a batch that is inspected. */
@@ -59,5 +62,10 @@ int inspector_layer(void *inspector, int layer, Tensor q, Tensor k, Error *err);
  * if one of these logits is NaN or +infinity. */
 int top_k_choose(Proposal *out, int k, const float *logits, int32_t limit, int32_t banned,
                  Error *err);
+
+/* The log-probabilities of given ids under that softmax; -infinity for `banned` and for ids that are
+ * not in [0, limit). All are NaN if one of these logits is NaN or +infinity. */
+void given_scores_take(double *scores, const int32_t *ids, int count, const float *logits,
+                       int32_t limit, int32_t banned);
 
 #endif

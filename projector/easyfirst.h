@@ -228,6 +228,9 @@ typedef struct ef_request {
                              those that do not fit with it and the answer, and of those before a turn
                              without an answer, ef_answer_dropped_turns says how many there are */
     size_t turn_count;
+    /* The answer is one of these instead of a denoised one: see "Choices" below. */
+    const char *const *choices; /* UTF-8; NULL: none */
+    size_t choice_count;
 } ef_request;
 
 /* One place of an answer, after a step or at the end. */
@@ -365,6 +368,45 @@ typedef struct ef_hypothesis {
 EF_API int ef_answer_hypotheses(const ef_answers *answers, size_t i);
 EF_API const ef_hypothesis *ef_answer_hypothesis(const ef_answers *answers, size_t i, int h);
 EF_API int ef_answer_best(const ef_answers *answers, size_t i);
+
+/* ---- Choices. ---- */
+
+/* The answer to a request with choices is the one that the model finds the likeliest. A choice's
+ * score is the model's own log-likelihood of it: the log-probability of its length, by the length
+ * predictor, and those of its tokens, each given the prompt and the tokens written before it, in
+ * the order in which they are the easiest; projector/choices.h has the formula, with its sources.
+ * It costs as many evaluations as a choice has tokens; choices of one token share one evaluation,
+ * and any choices an evaluation of what they have in common. Nothing is random; the options of
+ * denoising (strategy, steps, beam, samples, length_weight, temperature, seed, on_step) have no
+ * effect, and `length` is 0. A model without a length predictor takes all lengths as equally likely.
+ *
+ * A request is refused, with the choice named, if a choice is empty, has characters that the
+ * model's tokenizer does not know, does not fit after the prompt, or is the same as another one to
+ * the model. The prompt must leave room for the longest choice.
+ *
+ * In ef_answers, text, score, length and tokens are those of the chosen one, as the only
+ * hypothesis; ef_answer_probability is NaN, since a calibration is for denoised answers. */
+typedef struct ef_choice {
+    const char *text;    /* as it was given */
+    double probability;  /* softmax of the scores: over all choices of the request, the sum is 1 */
+    double score;        /* log-likelihood: length_score and those of the tokens */
+    double length_score; /* log-probability of its length; 0 without a length predictor */
+    int length;          /* in tokens */
+    const ef_token *tokens; /* [length] */
+} ef_choice;
+
+/* How many choices answer i was chosen from (0 without choices, and without an answer), choice c of
+ * them in the order of the request (NULL beyond them), and which was chosen: of equal ones the
+ * first; -1 where there are none. */
+EF_API size_t ef_answer_choices(const ef_answers *answers, size_t i);
+EF_API const ef_choice *ef_answer_choice(const ef_answers *answers, size_t i, size_t c);
+EF_API int ef_answer_chosen(const ef_answers *answers, size_t i);
+
+/* The same for one request: a question about an image or, where `image` is NULL, a prompt as it
+ * is (EF_COMPLETE). Fails, too, if nothing can be chosen. */
+EF_API int ef_choose(ef_model *model, const ef_image *image, const char *text,
+                     const char *const *choices, size_t count, const ef_options *options,
+                     ef_answers **answers, ef_error *err);
 
 /* What a call did, over all its requests. Fields are added at the end. */
 typedef struct ef_work {

@@ -10,7 +10,7 @@
 #include "projector/model_languages.h"
 #include "projector/model_prompt.h"
 
-enum { IMAGES_AT_ONCE = 8, REQUESTS_AT_ONCE = 64, NO_IMAGE = -1 };
+enum { IMAGES_AT_ONCE = 8, REQUESTS_AT_ONCE = 64, CHOICES_AT_ONCE = 8192, NO_IMAGE = -1 };
 
 /* A call on its way. */
 typedef struct Call {
@@ -26,6 +26,7 @@ typedef struct Call {
     int image_count;
     ef_answers *answers;
     size_t batch[REQUESTS_AT_ONCE]; /* the requests that are being answered */
+    bool choosing;                  /* ... which are those with choices */
     ef_token *tokens; /* of a step on its way to the callback, and after them the proposals */
     int token_room;
     bool failed; /* to tell a step: out of memory */
@@ -144,6 +145,9 @@ static int check_words(const ef_request *r, Error *why) {
         return error_set(why,
                          "an answer of %d tokens: expected 1 or more, or 0 for the predicted "
                          "length",
+                         r->length);
+    if (r->length && (r->choices || r->choice_count))
+        return error_set(why, "a length of %d tokens is given with choices, which have their own",
                          r->length);
     if (r->task == EF_TRANSLATE && (!r->from || !r->to))
         return error_set(why, "the languages to translate from and to are not given (NULL)");
@@ -276,19 +280,42 @@ static int cancel_check(const Call *c, Error *err) {
                                                  : 0;
 }
 
-/* The requests of c->batch; blocks[i] is where the tokens of the call's image first + i are. */
+static bool has_choices(const ef_request *r) {
+    return r->choices || r->choice_count;
+}
+
+static int image_block(const Call *c, size_t request, int first, const int *blocks) {
+    return c->image[request] == NO_IMAGE ? -1 : blocks[c->image[request] - first];
+}
+
+/* The requests of c->batch, all with choices. */
+static int batch_choose(Call *c, int n, int first, const int *blocks, Error *err) {
+    ChoiceRequest requests[REQUESTS_AT_ONCE];
+    TRY(cancel_check(c, err));
+    for (int i = 0; i < n; i++) {
+        size_t at = c->batch[i];
+        requests[i] = (ChoiceRequest){.prompt = c->prompts[at],
+                                      .image = image_block(c, at, first, blocks),
+                                      .choices = c->requests[at].choices,
+                                      .count = c->requests[at].choice_count,
+                                      .turns = c->turns[at],
+                                      .turn_count = (int)c->requests[at].turn_count};
+    }
+    return requests_choose(c->model, requests, c->batch, n, &c->how, c->answers, err);
+}
+
+/* The requests of c->batch, all without choices; blocks[i] is where the tokens of the call's image first + i are. */
 static int batch_answer(Call *c, int n, int first, const int *blocks, Error *err) {
     AnswerRequest requests[REQUESTS_AT_ONCE];
     Answers answers;
     TRY(cancel_check(c, err));
     for (int i = 0; i < n; i++) {
         size_t at = c->batch[i];
-        requests[i] =
-            (AnswerRequest){.prompt = c->prompts[at],
-                            .image = c->image[at] == NO_IMAGE ? -1 : blocks[c->image[at] - first],
-                            .length = c->requests[at].length,
-                            .turns = c->turns[at],
-                            .turn_count = (int)c->requests[at].turn_count};
+        requests[i] = (AnswerRequest){.prompt = c->prompts[at],
+                                      .image = image_block(c, at, first, blocks),
+                                      .length = c->requests[at].length,
+                                      .turns = c->turns[at],
+                                      .turn_count = (int)c->requests[at].turn_count};
     }
     TRY(multimodal_answer(&c->model->model.parts, c->model->images.tokens, requests, n, &c->how,
                           &answers, err));
@@ -301,21 +328,40 @@ static int batch_answer(Call *c, int n, int first, const int *blocks, Error *err
     return status;
 }
 
-/* All requests about the images first .. first + count, or, where first is NO_IMAGE, about none. */
-static int group_answer(Call *c, int first, int count, Error *err) {
-    int blocks[IMAGES_AT_ONCE], n = 0, most = answer_at_once(&c->how, REQUESTS_AT_ONCE);
-    TRY(cancel_check(c, err));
-    if (count) TRY(model_see(c->model, c->images + first, count, blocks, &c->answers->work, err));
+static int batch_run(Call *c, int n, int first, const int *blocks, Error *err) {
+    if (!n) return 0;
+    return c->choosing ? batch_choose(c, n, first, blocks, err)
+                       : batch_answer(c, n, first, blocks, err);
+}
+
+/* All requests about the images first .. first + count, or, where first is NO_IMAGE, about none,
+ * that have choices (c->choosing), or have none. */
+static int group_run(Call *c, int first, int count, const int *blocks, Error *err) {
+    int n = 0, most = c->choosing ? REQUESTS_AT_ONCE : answer_at_once(&c->how, REQUESTS_AT_ONCE);
+    size_t choices = 0;
     for (size_t i = 0; i < c->count; i++) {
         int image = c->image[i];
-        if (!c->prompts[i] || (count ? image < first || image >= first + count : image >= 0))
+        if (!c->prompts[i] || has_choices(&c->requests[i]) != c->choosing ||
+            (count ? image < first || image >= first + count : image >= 0))
             continue;
+        choices += c->requests[i].choice_count;
         c->batch[n++] = i;
-        if (n < most) continue;
-        TRY(batch_answer(c, n, first, blocks, err));
-        n = 0;
+        if (n < most && choices < CHOICES_AT_ONCE) continue;
+        TRY(batch_run(c, n, first, blocks, err));
+        n = 0, choices = 0;
     }
-    return n ? batch_answer(c, n, first, blocks, err) : 0;
+    return batch_run(c, n, first, blocks, err);
+}
+
+static int group_answer(Call *c, int first, int count, Error *err) {
+    int blocks[IMAGES_AT_ONCE];
+    TRY(cancel_check(c, err));
+    if (count) TRY(model_see(c->model, c->images + first, count, blocks, &c->answers->work, err));
+    for (int choosing = 0; choosing < 2; choosing++) {
+        c->choosing = choosing;
+        TRY(group_run(c, first, count, blocks, err));
+    }
+    return 0;
 }
 
 static int call_answer(Call *c, Error *err) {
@@ -412,6 +458,17 @@ int ef_summarize(ef_model *model, const char *text, const ef_options *options, e
     return answer_one(model, &r, options, answers, error);
 }
 
+int ef_choose(ef_model *model, const ef_image *image, const char *text, const char *const *choices,
+              size_t count, const ef_options *options, ef_answers **answers, ef_error *error) {
+    static const char *const none[1];
+    const ef_request r = {.task = image ? EF_ASK : EF_COMPLETE,
+                          .text = text,
+                          .image = image,
+                          .choices = choices ? choices : none,
+                          .choice_count = choices ? count : 0};
+    return answer_one(model, &r, options, answers, error);
+}
+
 /* ---- Before anything is computed. ---- */
 
 int ef_check(const ef_model *model, const ef_request *request, const ef_options *options,
@@ -426,13 +483,12 @@ int ef_check(const ef_model *model, const ef_request *request, const ef_options 
     if (request->task == EF_ASK) TRY(check_vision(model, err));
     TRY(request_prompt(model, request, &prompt, err));
     bool image = request->image || request->task == EF_ASK;
-    AnswerRequest r = {.prompt = prompt,
-                       .image = image ? 0 : -1,
-                       .length = request->length,
-                       .turn_count = (int)request->turn_count};
+    AnswerRequest r = {
+        .prompt = prompt, .image = image ? 0 : -1, .turn_count = (int)request->turn_count};
     Answer answer = {0};
     RecordTurn *turns = NULL;
-    int status = request_turns(model, request, &turns, err);
+    int status = request_length(model, request, &r.length, err);
+    if (status == 0) status = request_turns(model, request, &turns, err);
     r.turns = turns;
     if (status == 0)
         status =

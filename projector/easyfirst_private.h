@@ -7,6 +7,7 @@
 #include <pthread.h>
 
 #include "projector/answers.h"
+#include "projector/choices.h"
 #include "projector/easyfirst.h"
 #include "projector/model.h"
 
@@ -77,6 +78,9 @@ typedef struct AnswerItem {
     int best, count;           /* -1 and 0 without an answer */
     double probability;        /* that it is right; NaN: not known */
     ef_hypothesis *hypotheses; /* [count] */
+    ef_choice *choices;        /* [choice_count]; their texts and tokens are owned */
+    size_t choice_count;
+    int chosen;
 } AnswerItem;
 
 struct ef_answers {
@@ -93,7 +97,24 @@ int item_fill(AnswerItem *item, Answers *answers, int index, const Model *model,
               Error *err);
 int item_refuse(AnswerItem *item, const char *why, int code, Error *err);
 
+/* Tokens with pieces of their own, in one allocation: they outlive the model. NULL without
+ * memory. */
+ef_token *tokens_make(const Tokenizer *tokenizer, const int32_t *ids, const float *scores,
+                      int length);
+
 /* Adds what a batch did. */
 void work_add(ef_work *work, const Answers *answers);
+
+/* ---- Choices (easyfirst_choice.c). ---- */
+
+/* Sees that a request's choices can be written; *length is that of the longest one, or, of a
+ * request without choices, the request's. */
+int request_length(const ef_model *model, const ef_request *request, int *length, Error *why);
+
+/* Scores the choices of `count` requests, the answers' items batch[i]. */
+int requests_choose(ef_model *model, const ChoiceRequest *requests, const size_t *batch, int count,
+                    const AnswerOptions *options, ef_answers *answers, Error *err);
+
+void item_choices_free(AnswerItem *item);
 
 #endif

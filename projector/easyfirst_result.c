@@ -22,24 +22,28 @@ int item_refuse(AnswerItem *item, const char *why, int code, Error *err) {
     return item->error ? 0 : error_set(err, "out of memory for a message");
 }
 
-/* A hypothesis with tokens and pieces of its own, in one allocation: it outlives the model. */
+ef_token *tokens_make(const Tokenizer *tokenizer, const int32_t *ids, const float *scores,
+                      int length) {
+    size_t size = (size_t)length * sizeof(ef_token);
+    for (int i = 0; i < length; i++) size += strlen(tokenizer_piece(tokenizer, ids[i])) + 1;
+    ef_token *tokens = malloc(size);
+    if (!tokens) return NULL;
+    const int32_t mask = tokenizer_mask_id(tokenizer);
+    char *piece = (char *)(tokens + length);
+    for (int i = 0; i < length; i++) {
+        tokens[i] = token_make(ids[i], piece, scores[i], ids[i] == mask);
+        piece = stpcpy(piece, tokenizer_piece(tokenizer, ids[i])) + 1;
+    }
+    return tokens;
+}
+
 static int hypothesis_fill(ef_hypothesis *h, const DecodeResult *r, int sample,
                            const Tokenizer *tokenizer, Error *err) {
     char *text;
     TRY(tokenizer_decode(tokenizer, r->tokens, (size_t)r->length, &text, err));
     h->text = text;
-    size_t size = (size_t)r->length * sizeof(ef_token);
-    for (int i = 0; i < r->length; i++)
-        size += strlen(tokenizer_piece(tokenizer, r->tokens[i])) + 1;
-    ef_token *tokens = malloc(size);
-    if (!tokens) return error_set(err, "out of memory for an answer");
-    const int32_t mask = tokenizer_mask_id(tokenizer);
-    char *piece = (char *)(tokens + r->length);
-    for (int i = 0; i < r->length; i++) {
-        tokens[i] = token_make(r->tokens[i], piece, r->scores[i], r->tokens[i] == mask);
-        piece = stpcpy(piece, tokenizer_piece(tokenizer, r->tokens[i])) + 1;
-    }
-    h->tokens = tokens;
+    h->tokens = tokens_make(tokenizer, r->tokens, r->scores, r->length);
+    if (!h->tokens) return error_set(err, "out of memory for an answer");
     h->score = r->score, h->length = r->length, h->sample = sample, h->steps = r->steps;
     h->evaluations = r->evaluations;
     return 0;
@@ -96,6 +100,7 @@ static void item_free(AnswerItem *item) {
         free((ef_token *)item->hypotheses[h].tokens);
     }
     free(item->hypotheses), free(item->text), free(item->error);
+    item_choices_free(item);
 }
 
 void ef_answers_close(ef_answers *answers) {
@@ -185,4 +190,18 @@ const ef_hypothesis *ef_answer_hypothesis(const ef_answers *answers, size_t i, i
 
 int ef_answer_best(const ef_answers *answers, size_t i) {
     return item_at(answers, i)->best;
+}
+
+size_t ef_answer_choices(const ef_answers *answers, size_t i) {
+    return item_at(answers, i)->choice_count;
+}
+
+const ef_choice *ef_answer_choice(const ef_answers *answers, size_t i, size_t c) {
+    const AnswerItem *item = item_at(answers, i);
+    return c < item->choice_count ? &item->choices[c] : NULL;
+}
+
+int ef_answer_chosen(const ef_answers *answers, size_t i) {
+    const AnswerItem *item = item_at(answers, i);
+    return item->choice_count ? item->chosen : -1;
 }

@@ -376,6 +376,7 @@ table_of apps/README.md JSON >"$folder/want"
     easyfirst ask -q --json --trace --steps 2 --beam 2 dog.jpg "What is it?"
     easyfirst show -q --json --html page.html --steps 2 dog.jpg "What is it?"
     printf 'a\n' | easyfirst text -q --json
+    easyfirst text -q --json --one-of "a, the" a
     awk 'BEGIN { for (i = 0; i < 900; i++) printf "word "; print "" }' >long.txt
     easyfirst text -q --json --long-prompts keep-last --length 4 --file long.txt
     easyfirst text -q --json --file long.txt

@@ -93,6 +93,23 @@ void timings_add(Timings *t, const Answers *answers) {
     t->counts.prefix_rows += answers->counts.prefix_rows;
 }
 
+void timings_add_choices(Timings *t, const Choices *choices) {
+    t->prefix_s += choices->tokenize_s + choices->prefix_s;
+    t->decode_s += choices->decode_s;
+    for (int i = 0; i < choices->count; i++) {
+        const ChoiceAnswer *a = &choices->items[i];
+        t->answers += a->answer.error == NULL;
+        t->skipped += a->answer.skipped;
+        t->shortened += a->answer.dropped_tokens > 0, t->dropped += a->answer.dropped_tokens;
+        t->evaluations += a->evaluations;
+        for (int k = 0; k < a->answer.count; k++) t->steps += a->scores[k].length;
+    }
+    t->counts.forwards += choices->counts.inspection_forwards;
+    t->counts.canvases += choices->counts.inspections;
+    t->counts.rows += choices->counts.inspection_rows;
+    t->counts.prefix_rows += choices->counts.prefix_rows;
+}
+
 void timings_add_work(Timings *t, const ef_work *w) {
     t->encode_s += w->encode_seconds, t->images += w->images;
     t->prefix_s += w->prefix_seconds, t->decode_s += w->decode_seconds;
@@ -116,10 +133,22 @@ void report_long_prompts(const Timings *t) {
                      number, t->shortened == 1 ? "" : "s", tokens);
 }
 
-static void print_timings(const Timings *t, const char *device, const ef_statistics *used,
-                          const DecodeOptions *options) {
+static void print_strategy(const DecodeOptions *options) {
     char strategy[128];
     decode_strategy_name(strategy, sizeof strategy, options);
+    char steps[64];
+    if (options->iterations > 0)
+        snprintf(steps, sizeof steps, "%d steps", options->iterations);
+    else
+        snprintf(steps, sizeof steps, "a step for each token, %d to %d", DECODE_LEAST_STEPS,
+                 DECODE_STEPS);
+    fprintf(stderr, "by      %s, %s, seed %llu\n", strategy,
+            options->strategy == DECODE_AR ? "a step for each token" : steps,
+            (unsigned long long)options->seed);
+}
+
+static void print_timings(const Timings *t, const char *device, const ef_statistics *used,
+                          const DecodeOptions *options) {
     fprintf(stderr, "load    %9.1f ms  %s\n", 1e3 * t->load_s, device);
     if (t->images)
         fprintf(stderr, "encode  %9.1f ms  %lld image%s\n", 1e3 * t->encode_s, (long long)t->images,
@@ -138,15 +167,10 @@ static void print_timings(const Timings *t, const char *device, const ef_statist
                 (unsigned long long)used->device_bytes_up,
                 (unsigned long long)used->device_bytes_down);
     }
-    char steps[64];
-    if (options->iterations > 0)
-        snprintf(steps, sizeof steps, "%d steps", options->iterations);
+    if (options)
+        print_strategy(options);
     else
-        snprintf(steps, sizeof steps, "a step for each token, %d to %d", DECODE_LEAST_STEPS,
-                 DECODE_STEPS);
-    fprintf(stderr, "by      %s, %s, seed %llu\n", strategy,
-            options->strategy == DECODE_AR ? "a step for each token" : steps,
-            (unsigned long long)options->seed);
+        fputs("by      the likelihood of each choice\n", stderr);
 }
 
 void timings_print(const Timings *t, Device *device, const DecodeOptions *options) {

@@ -8,6 +8,7 @@
 #include "apps/cli/json.h"
 #include "kernels/clock.h"
 #include "projector/easyfirst.h"
+#include "projector/choices.h"
 #include "projector/answers.h"
 
 /* "easyfirst: ..." on standard error, one line whatever the text holds (error.h). */
@@ -43,12 +44,13 @@ typedef struct Timings {
 } Timings;
 
 void timings_add(Timings *t, const Answers *answers);
+void timings_add_choices(Timings *t, const Choices *choices);
 void timings_add_work(Timings *t, const ef_work *work);
 
 /* How many prompts were skipped or shortened, if any were, on standard error. */
 void report_long_prompts(const Timings *t);
 
-/* A few lines on standard error. */
+/* A few lines on standard error; `options` NULL: the answers were chosen from given ones. */
 void timings_print(const Timings *t, Device *device, const DecodeOptions *options);
 void timings_print_model(const Timings *t, ef_model *model, const DecodeOptions *options);
 

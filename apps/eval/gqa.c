@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "apps/eval/closed.h"
 #include "apps/eval/eval.h"
 #include "apps/eval/rated.h"
 #include "apps/eval/result.h"
@@ -58,6 +59,8 @@ typedef struct GqaEval {
     EvalOptions options;
     const char *path, *images, *choices, *scene_graphs, *all_questions;
     bool attention;
+    int closed; /* the most valid answers that an answer is chosen from; 0: all are denoised */
+    ClosedQuestions closed_questions;
     GqaQuestions questions;
     TextTable more;   /* ids, images and texts of entailed questions */
     char *subset;     /* a file of the scored questions, if not all are scored; else NULL */
@@ -283,6 +286,22 @@ static int write_attentions(const GqaEval *g, const char *path, Error *err) {
     return gqa_array_end(&writer, status, err);
 }
 
+/* A file's hash under `name`, if it is given. */
+static int add_file(json_t *object, const char *name, const char *path, Error *err) {
+    if (!path) return 0;
+    json_t *file = eval_file_json(path, err);
+    if (!file) return -1;
+    return json_object_set_new(object, name, file) ? error_set(err, "out of memory") : 0;
+}
+
+/* What answers depend on where some of them are chosen. */
+static int add_closed(const GqaEval *g, json_t *data, Error *err) {
+    if (json_object_set_new(data, "closed", json_integer(g->closed)) ||
+        json_object_set_new(data, "closed_questions", json_integer(g->closed_questions.count)))
+        return error_set(err, "out of memory for the settings");
+    return add_file(data, "choices", g->choices, err);
+}
+
 static json_t *settings_make(GqaEval *g, Error *err) {
     const char *const files[] = {g->path, g->all_questions};
     static const char *const names[] = {"questions", "all_questions"};
@@ -298,15 +317,11 @@ static json_t *settings_make(GqaEval *g, Error *err) {
         }
     }
     if (!data) error_set(err, "out of memory for the settings");
+    if (data && g->closed && add_closed(g, data, err)) {
+        json_decref(data);
+        return NULL;
+    }
     return data ? eval_settings_json(&g->options, &g->session, "eval gqa", data, err) : NULL;
-}
-
-/* A file's hash under `name`, if it is given. */
-static int add_file(json_t *object, const char *name, const char *path, Error *err) {
-    if (!path) return 0;
-    json_t *file = eval_file_json(path, err);
-    if (!file) return -1;
-    return json_object_set_new(object, name, file) ? error_set(err, "out of memory") : 0;
 }
 
 /* How well the model's calibration fits these answers; *has: it has one for them. */
@@ -314,7 +329,7 @@ static int measure_calibration(const GqaEval *g, CalibrationReport *report, bool
     const Calibration *c = &g->session.model.calibration;
     const char *preset = g->questions.llava ? "ask" : "gqa";
     Rated rated;
-    *has = calibration_holds(c, preset);
+    *has = calibration_holds(c, preset) && !g->closed; /* it is of denoised answers */
     if (!*has) return 0;
     TRY(rated_read(&rated, &g->questions, g->items.items, g->asked, g->path, err));
     double *probabilities = malloc(((size_t)rated.count + 1) * sizeof *probabilities);
@@ -435,6 +450,8 @@ static int run(GqaEval *g, Error *err) {
     EvalOptions *o = &g->options;
     TRY(check_files(g, err));
     TRY(read_questions(g, err));
+    if (g->closed)
+        TRY(closed_questions_read(&g->closed_questions, g->choices, g->closed, &g->items, err));
     TRY(eval_check_model(&o->common, true, err));
     TRY(session_open(&g->session, &o->common, err));
     g->timings.load_s = g->session.load_s;
@@ -451,7 +468,7 @@ int eval_gqa(int argc, char **argv) {
     EvalOptions *o = &g.options;
     OptionGroup groups[3] = {
         {.title = "options",
-         .count = 5,
+         .count = 6,
          .options = {{"images", 0, OPTION_TEXT, "FOLDER", &g.images, "folder of the images"},
                      {"choices", 0, OPTION_TEXT, "FILE", &g.choices,
                       "possible answers, for validity and plausibility"},
@@ -461,7 +478,11 @@ int eval_gqa(int argc, char **argv) {
                      {"scene-graphs", 0, OPTION_TEXT, "FILE", &g.scene_graphs,
                       "boxes of objects, for grounding"},
                      {"attention", 0, OPTION_FLAG, NULL, &g.attention,
-                      "record the attention over the image, 7 x 7, for grounding"}}}};
+                      "record the attention over the image, 7 x 7, for grounding"},
+                     {"closed", 0, OPTION_INTEGER, "N", &g.closed,
+                      "answer questions that have at most N valid answers in\n"
+                      "--choices with the likeliest of these (2: yes or no, A or B)",
+                      1, 1000000}}}};
     common_init(&o->common);
     eval_group_add(o, &groups[0]);
     common_answer_group(&o->common, &groups[1]);
@@ -475,6 +496,10 @@ int eval_gqa(int argc, char **argv) {
     if (status < 0 && g.scene_graphs && !g.attention)
         status =
             options_wrong(&help, "--scene-graphs is for grounding, which needs --attention, too");
+    if (status < 0 && g.closed && !g.choices)
+        status = options_wrong(&help, "--closed needs --choices, which has the valid answers");
+    if (status < 0 && g.closed && g.attention)
+        status = options_wrong(&help, "--attention is of denoised answers: leave out --closed");
     if (status < 0) status = eval_options_check(&help, o);
     if (status < 0) {
         Error err;
@@ -485,6 +510,7 @@ int eval_gqa(int argc, char **argv) {
     }
     eval_store_close(&g.store);
     eval_items_free(&g.items);
+    closed_questions_free(&g.closed_questions);
     gqa_questions_free(&g.questions);
     text_table_free(&g.more);
     free(g.subset);

@@ -25,6 +25,8 @@ typedef struct EvalItem {
     float *map;        /* [GQA_MAP_CELLS] attention over the image, owned; NULL: not asked for */
     const char *kind;  /* why it cannot be answered, a constant; NULL: it can */
     char *why;         /* the same with names and numbers; owned */
+    const char *const *choices; /* the answer is one of these; the caller's; NULL: denoised */
+    size_t choice_count;
 } EvalItem;
 
 typedef struct EvalItems {

@@ -8,6 +8,7 @@
 #include "apps/eval/progress.h"
 #include "apps/cli/signals.h"
 #include "data/sets/image_file.h"
+#include "projector/choices.h"
 #include "vision/patch_map.h"
 
 /* Default tokens of a batch. A CPU's matmuls reach full speed at some hundred rows and fall out of
@@ -15,8 +16,8 @@
  * settled. */
 enum { BATCH_CPU = 4096, BATCH_GPU = 65536, BATCH_LEAST = 1024 };
 
-/* Tokens of an answer whose length is not known yet, for the size of batches. */
-enum { ANSWER_GUESS = 16 };
+/* Tokens of an answer whose length is not known yet, and of a choice, for the size of batches. */
+enum { ANSWER_GUESS = 16, CHOICE_GUESS = 4 };
 
 /* An image with its items, or one item without an image. */
 typedef struct Unit {
@@ -49,6 +50,7 @@ typedef struct Run {
 static int64_t item_rows(const Run *r, const EvalItem *item) {
     int64_t hypotheses = (int64_t)r->answer.length_beam * r->answer.samples;
     int64_t canvas = (item->length > 0 ? item->length : ANSWER_GUESS) + 1;
+    if (item->choice_count) hypotheses = (int64_t)item->choice_count, canvas = CHOICE_GUESS + 1;
     if (r->model->attention == ATTENTION_BLOCK_CAUSAL && !r->answer.no_kv_cache)
         return item->tokens + hypotheses * canvas;
     int64_t image = item->image ? multimodal_image_rows(r->model) : 0;
@@ -87,6 +89,15 @@ static int item_answered(EvalItem *item, const Answer *answer, Error *err) {
                          "%s", answer->error);
 }
 
+/* Whether an item's choices can be scored; the length of the longest. */
+static int item_choices(const Run *r, EvalItem *item, int *longest, Error *err) {
+    Error why;
+    const ChoiceRequest request = {
+        .image = item->image ? 0 : -1, .choices = item->choices, .count = item->choice_count};
+    if (choices_check(r->model, &request, longest, &why) == 0) return 0;
+    return eval_item_bad(item, "choices that cannot be scored", err, "%s", why.text);
+}
+
 /* Whether an item can be asked: its prompt fits, its image file exists. */
 static int item_check(const Run *r, EvalItem *item, Error *err) {
     Answer answer;
@@ -95,6 +106,8 @@ static int item_check(const Run *r, EvalItem *item, Error *err) {
         .prompt = item->prompt, .image = item->image ? 0 : -1, .length = item->length};
     if (item->kind) return 0;
     if (!item->prompt) return eval_item_bad(item, "no question", err, "there is nothing to answer");
+    if (item->choice_count) TRY(item_choices(r, item, &request.length, err));
+    if (item->kind) return 0;
     TRY(multimodal_check_long(r->model, &request, r->answer.long_prompts, &answer, err));
     item->tokens = answer.prompt_tokens - answer.dropped_tokens;
     int status = item_answered(item, &answer, err);
@@ -226,10 +239,10 @@ static int item_inspection(const Run *r, EvalItem *item, const AnswerInspection 
     return 0;
 }
 
-/* Asks items order[0 .. count) in one call. */
-static int answer_items(Run *r, Tensor tokens, const AnswerRequest *requests,
-                        const EvalImage *const *images, const int64_t *order, int64_t count,
-                        Error *err) {
+/* Denoises the answers of items order[0 .. count) in one call. */
+static int denoise_items(Run *r, Tensor tokens, const AnswerRequest *requests,
+                         const EvalImage *const *images, const int64_t *order, int64_t count,
+                         Error *err) {
     Answers answers;
     if (multimodal_answer(r->model, tokens, requests, (int)count, &r->answer, &answers, err))
         return error_context(err, "batch of %lld %s (see --batch-tokens)", (long long)count,
@@ -250,6 +263,64 @@ static int answer_items(Run *r, Tensor tokens, const AnswerRequest *requests,
                                      images[requests[i].image], err);
     }
     answers_free(&answers);
+    return status;
+}
+
+/* Chooses those of items that all have choices. */
+static int choose_items(Run *r, Tensor tokens, const AnswerRequest *requests, const int64_t *order,
+                        int64_t count, Error *err) {
+    const ChoiceOptions options = {.batch_tokens = r->answer.batch_tokens,
+                                   .no_kv_cache = r->answer.no_kv_cache,
+                                   .cancel = r->answer.cancel,
+                                   .long_prompts = r->answer.long_prompts};
+    Choices choices = {0};
+    ChoiceRequest *asked = calloc((size_t)count, sizeof *asked);
+    int status = asked ? 0 : error_set(err, "out of memory for the choices");
+    for (int64_t i = 0; i < count && status == 0; i++) {
+        const EvalItem *item = &r->items->items[order[i]];
+        asked[i] = (ChoiceRequest){requests[i].prompt, requests[i].image, item->choices,
+                                   item->choice_count};
+    }
+    if (status == 0)
+        status = multimodal_choose(r->model, tokens, asked, (int)count, &options, &choices, err)
+                     ? error_context(err, "batch of %lld %s (see --batch-tokens)", (long long)count,
+                                     r->config->what)
+                     : 0;
+    if (status == 0) timings_add_choices(r->timings, &choices);
+    for (int64_t i = 0; i < count && status == 0; i++) {
+        EvalItem *item = &r->items->items[order[i]];
+        const ChoiceAnswer *a = &choices.items[i];
+        status = item_answered(item, &a->answer, err);
+        if (status || a->answer.error) continue;
+        const ChoiceScore *best = &a->scores[a->answer.best];
+        double sum = best->score - best->length_score;
+        item->answer = strdup(item->choices[a->answer.best]);
+        if (!item->answer) status = error_set(err, "out of memory for an answer");
+        item->answer_length = best->length, item->score = eval_score_value(sum / best->length);
+    }
+    choices_free(&choices);
+    free(asked);
+    return status;
+}
+
+/* Asks items order[0 .. count): those without choices in one call, those with choices in
+ * another. */
+static int answer_items(Run *r, Tensor tokens, const AnswerRequest *requests,
+                        const EvalImage *const *images, const int64_t *order, int64_t count,
+                        Error *err) {
+    AnswerRequest *some = calloc((size_t)count, sizeof *some);
+    int64_t *of = calloc((size_t)count, sizeof *of);
+    int status = some && of ? 0 : error_set(err, "out of memory for a batch");
+    for (int chosen = 0; chosen < 2 && status == 0; chosen++) {
+        int64_t n = 0;
+        for (int64_t i = 0; i < count; i++)
+            if ((r->items->items[order[i]].choice_count > 0) == chosen)
+                some[n] = requests[i], of[n++] = order[i];
+        if (n)
+            status = chosen ? choose_items(r, tokens, some, of, n, err)
+                            : denoise_items(r, tokens, some, images, of, n, err);
+    }
+    free(some), free(of);
     return status;
 }
 

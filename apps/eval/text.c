@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "apps/cli/choices.h"
 #include "apps/eval/eval.h"
 #include "apps/eval/result.h"
 #include "apps/eval/run.h"
@@ -50,7 +51,8 @@ typedef struct TextEval {
     TextLengths lengths;
     const char *subjects_path;
     bool steps_given;
-    char **paths; /* argv's */
+    GivenChoices choices; /* --one-of */
+    char **paths;         /* argv's */
     int path_count;
     EvalTextSet set;
     EvalStore store;
@@ -106,6 +108,8 @@ static json_t *settings_make(TextEval *t, Error *err) {
     }
     json_t *data = json_pack("{s:s, s:s, s:o}", "task", eval_task_names[t->task], "lengths",
                              lengths_names[t->lengths], "files", files);
+    if (data && t->choices.one_of)
+        json_object_set_new(data, "one_of", json_text(t->choices.one_of));
     if (!data) error_set(err, "out of memory for the settings");
     return data ? eval_settings_json(&t->options, &t->session, "eval text", data, err) : NULL;
 }
@@ -164,11 +168,17 @@ static int run(TextEval *t, Error *err) {
     TRY(check_files(t, err));
     TRY(eval_text_read(&t->set, t->paths, t->path_count, o->limit, t->score.task, err));
     if (t->subjects_path) TRY(read_subjects(t, err));
+    TRY(given_choices_read(&t->choices, err));
+    for (int64_t i = 0; i < t->set.items.count && t->choices.count; i++) {
+        t->set.items.items[i].choices = (const char *const *)t->choices.texts;
+        t->set.items.items[i].choice_count = t->choices.count;
+    }
     /* A model without a length predictor needs given lengths: */
     CommonOptions common = o->common;
     common.model.text_only = true;
     bool said =
         t->lengths == LENGTHS_TARGET || (t->lengths == LENGTHS_TASK && task_length(t->score.task));
+    said |= t->choices.count > 0;
     if (!common.length && said) common.length = 1;
     TRY(eval_check_model(&common, false, err));
     TRY(session_open(&t->session, &common, err));
@@ -190,6 +200,9 @@ static int check(TextEval *t, int count, char **words) {
         return options_wrong(&help, "--subjects belongs to --task choice");
     if (t->subjects_path && count > 1)
         return options_wrong(&help, "--subjects is about the lines of one file, not of %d", count);
+    if (t->choices.one_of && (t->lengths != LENGTHS_TASK || t->options.common.length))
+        return options_wrong(&help, "--one-of chooses answers, which have lengths of their own: "
+                                    "leave out --length and --lengths");
     if (!t->steps_given && t->score.task == EVAL_CHOICE) answer->decode.iterations = 1;
     if (!t->steps_given && t->score.task == EVAL_EXACT) answer->decode.iterations = 10;
     t->paths = words, t->path_count = count;
@@ -201,7 +214,7 @@ int eval_text(int argc, char **argv) {
     EvalOptions *o = &t.options;
     OptionGroup groups[3] = {
         {.title = "options",
-         .count = 5,
+         .count = 6,
          .options = {{"task", 0, OPTION_CHOICE, NULL, &t.task, "what the answers are scored as",
                       .names = eval_task_names},
                      {"lengths", 0, OPTION_CHOICE, NULL, &t.lengths,
@@ -213,7 +226,9 @@ int eval_text(int argc, char **argv) {
                      {"tokenize", 0, OPTION_CHOICE, NULL, &t.score.tokenize,
                       "translation: BLEU's tokenizer (default 13a)", .names = tokenize_names},
                      {"stem", 0, OPTION_FLAG, NULL, &t.score.stem,
-                      "summary: compare words without their endings"}}}};
+                      "summary: compare words without their endings"},
+                     {"one-of", 0, OPTION_TEXT, "A,B,...", &t.choices.one_of,
+                      "answer with the likeliest of these"}}}};
     common_init(&o->common);
     o->common.answer.long_prompts = LONG_PROMPTS_SKIP;
     eval_group_add(o, &groups[0]);
@@ -230,6 +245,7 @@ int eval_text(int argc, char **argv) {
     }
     eval_store_close(&t.store);
     eval_text_free(&t.set);
+    given_choices_free(&t.choices);
     session_close(&t.session);
     return status;
 }

@@ -30,6 +30,19 @@ static json_t *json_hypotheses(const ef_answers *answers, size_t i) {
     return list;
 }
 
+/* In the order in which they were given. */
+static json_t *json_choices(const ef_answers *answers, size_t i) {
+    json_t *list = json_array();
+    for (size_t k = 0; k < ef_answer_choices(answers, i); k++) {
+        const ef_choice *c = ef_answer_choice(answers, i, k);
+        json_array_append_new(list, json_pack("{s:o, s:f, s:o, s:o, s:i}", "text",
+                                              json_text(c->text), "probability", c->probability,
+                                              "score", json_score(c->score), "length_score",
+                                              json_score(c->length_score), "length", c->length));
+    }
+    return list;
+}
+
 static json_t *json_asked(const Asked *asked) {
     json_t *object = json_object();
     if (asked->line) json_object_set_new(object, "line", json_integer(asked->line));
@@ -145,6 +158,7 @@ int report_json(const Asked *asked, const ef_answers *answers, size_t i,
                 const DecodeOptions *options, StepTraces *traces, Error *err) {
     if (traces) return report_trace(asked, answers, i, traces, err);
     const ef_hypothesis *best = ef_answer_hypothesis(answers, i, ef_answer_best(answers, i));
+    bool chosen = ef_answer_choices(answers, i) > 0;
     char strategy[128];
     decode_strategy_name(strategy, sizeof strategy, options);
     json_t *object = json_asked(asked);
@@ -155,11 +169,14 @@ int report_json(const Asked *asked, const ef_answers *answers, size_t i,
     json_object_set_new(object, "tokens", json_tokens(best->tokens, best->length));
     json_object_set_new(object, "steps", json_integer(best->steps));
     json_object_set_new(object, "evaluations", json_integer(ef_answer_evaluations(answers, i)));
-    json_object_set_new(object, "strategy", json_string(strategy));
-    json_object_set_new(object, "seed", json_integer((json_int_t)options->seed));
+    if (!chosen) json_object_set_new(object, "strategy", json_string(strategy));
+    if (!chosen) json_object_set_new(object, "seed", json_integer((json_int_t)options->seed));
     json_object_set_new(object, "prompt_tokens", json_integer(ef_answer_prompt_tokens(answers, i)));
     json_dropped(object, answers, i);
-    json_object_set_new(object, "hypotheses", json_hypotheses(answers, i));
+    if (chosen)
+        json_object_set_new(object, "choices", json_choices(answers, i));
+    else
+        json_object_set_new(object, "hypotheses", json_hypotheses(answers, i));
     return json_print_line(object, JSON_DIGITS, err);
 }
 

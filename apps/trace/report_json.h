@@ -16,6 +16,9 @@
  *   dropped_tokens  of the prompt, with --long-prompts keep-last; left out where it fits
  *   dropped_turns   of the conversation before the question; left out where all fit
  *   hypotheses   [{"text", "length", "sample", "score", "evaluations"}], all that were tried
+ *   choices      [{"text", "probability", "score", "length_score", "length"}] in place of strategy,
+ *                seed and hypotheses, where the answer was chosen from given ones: in their order,
+ *                each with its log-likelihood, and of it that of its length (ef_choice)
  *   trace        if asked for: the steps of the best hypothesis; the object is then a whole trace,
  *                with the steps of the others, too, as apps/trace/trace.h describes it
  *   error        instead of all that follows the question, if it could not be answered

@@ -29,8 +29,8 @@ import os
 from ctypes import POINTER, byref, c_char_p, c_double, c_float, c_int, c_int32, c_int64, c_size_t, c_uint64, c_void_p
 
 __all__ = [
-    "Answer", "Answers", "Ask", "Cancellation", "Cancelled", "Complete", "Error", "Hypothesis", "Image", "Model",
-    "Step", "Summarize", "Token", "Translate", "version",
+    "Answer", "Answers", "Ask", "Cancellation", "Cancelled", "Choice", "Complete", "Error", "Hypothesis", "Image",
+    "Model", "Step", "Summarize", "Token", "Translate", "version",
 ]  # fmt: skip
 
 
@@ -87,7 +87,8 @@ class _Turn(ctypes.Structure):
 class _Request(ctypes.Structure):
     _fields_ = [
         ("task", c_int), ("text", c_char_p), ("image", c_void_p), ("from_", c_char_p), ("to", c_char_p),
-        ("length", c_int), ("turns", POINTER(_Turn)), ("turn_count", c_size_t),
+        ("length", c_int), ("turns", POINTER(_Turn)), ("turn_count", c_size_t), ("choices", POINTER(c_char_p)),
+        ("choice_count", c_size_t),
     ]  # fmt: skip
 
 
@@ -118,6 +119,13 @@ class _Hypothesis(ctypes.Structure):
     _fields_ = [
         ("text", c_char_p), ("score", c_double), ("length", c_int), ("sample", c_int), ("steps", c_int),
         ("evaluations", c_int), ("tokens", POINTER(_Token)),
+    ]  # fmt: skip
+
+
+class _Choice(ctypes.Structure):
+    _fields_ = [
+        ("text", c_char_p), ("probability", c_double), ("score", c_double), ("length_score", c_double),
+        ("length", c_int), ("tokens", POINTER(_Token)),
     ]  # fmt: skip
 
 
@@ -205,6 +213,9 @@ def _open_library():
         ("answer_hypotheses", c_int, c_void_p, c_size_t),
         ("answer_hypothesis", POINTER(_Hypothesis), c_void_p, c_size_t, c_int),
         ("answer_best", c_int, c_void_p, c_size_t),
+        ("answer_choices", c_size_t, c_void_p, c_size_t),
+        ("answer_choice", POINTER(_Choice), c_void_p, c_size_t, c_size_t),
+        ("answer_chosen", c_int, c_void_p, c_size_t),
         ("answers_work", POINTER(_Work), c_void_p),
         ("check", c_int, c_void_p, POINTER(_Request), POINTER(_Options), POINTER(c_int), error),
         ("check_task", c_int, c_void_p, c_int, c_int, error),
@@ -393,21 +404,38 @@ class Hypothesis:
         return f"Hypothesis({self.text!r}, {self.score:.3f})"
 
 
+class Choice:
+    """One of the given answers: text, probability (among them), score (log-likelihood), length_score (of its
+    length, in it), tokens."""
+
+    __slots__ = ("length_score", "probability", "score", "text", "tokens")
+
+    def __init__(self, choice):
+        self.text, self.probability = choice.text.decode("utf-8", "replace"), choice.probability
+        self.score, self.length_score = choice.score, choice.length_score
+        self.tokens = [Token(choice.tokens[k]) for k in range(choice.length)]
+
+    def __repr__(self):
+        return f"Choice({self.text!r}, {self.probability:.4f})"
+
+
 class Answer:
     """text (None without an answer), error and code (None with one), score (mean log-probability), tokens;
     probability that it is right (nan without an answer, or a calibration in the model's folder);
-    hypotheses, all that were tried, and best, which of them this is (-1 without an answer); evaluations of the
-    network; prompt_tokens, and dropped_tokens of them that were not read; dropped_turns of the request's turns."""
+    hypotheses, all that were tried, and best, which of them this is (-1 without an answer); choices, of a request
+    that has some, and chosen, which of them this is (-1: none); evaluations of the network; prompt_tokens, and
+    dropped_tokens of them that were not read; dropped_turns of the request's turns."""
 
     __slots__ = (
-        "best", "code", "dropped_tokens", "dropped_turns", "error", "evaluations", "hypotheses", "probability",
-        "prompt_tokens", "score", "text", "tokens",
+        "best", "choices", "chosen", "code", "dropped_tokens", "dropped_turns", "error", "evaluations", "hypotheses",
+        "probability", "prompt_tokens", "score", "text", "tokens",
     )  # fmt: skip
 
     def __init__(self, error, code="failed"):
         self.text, self.error, self.code, self.score, self.tokens = None, error, code, -math.inf, []
         self.probability = math.nan
         self.hypotheses, self.best = [], -1
+        self.choices, self.chosen = [], -1
         self.evaluations = self.prompt_tokens = self.dropped_tokens = self.dropped_turns = 0
 
     @classmethod
@@ -418,6 +446,9 @@ class Answer:
         count = _library.ef_answer_hypotheses(answers, i)
         made.hypotheses = [Hypothesis(_library.ef_answer_hypothesis(answers, i, h).contents) for h in range(count)]
         made.best = _library.ef_answer_best(answers, i)
+        count = _library.ef_answer_choices(answers, i)
+        made.choices = [Choice(_library.ef_answer_choice(answers, i, c).contents) for c in range(count)]
+        made.chosen = _library.ef_answer_chosen(answers, i)
         made.evaluations = _library.ef_answer_evaluations(answers, i)
         made.prompt_tokens = _library.ef_answer_prompt_tokens(answers, i)
         made.dropped_tokens = _library.ef_answer_dropped_tokens(answers, i)
@@ -447,27 +478,38 @@ class Answers(list):
 
 
 class _Asked:
-    def __init__(self, task, text, image=None, source=None, target=None, length=0, turns=()):
+    def __init__(self, task, text, image=None, source=None, target=None, length=0, turns=(), choices=None):
         self.task, self.text, self.image, self.length, self.turns = task, text, image, length, turns
-        self.source, self.target = source, target
+        self.source, self.target, self.choices = source, target, choices
 
 
-def Complete(prompt, length=0, image=None, turns=()):
-    """A prompt as it is; length in tokens, 0: predicted; turns: earlier (question, answer) of a conversation."""
-    return _Asked(0, prompt, image, length=length, turns=turns)
+def Complete(prompt, length=0, image=None, turns=(), choices=None):
+    """A prompt as it is; length in tokens, 0: predicted; turns: earlier (question, answer) of a conversation. With
+    choices, a list of texts, the answer is the likeliest of these, here and in the other requests."""
+    return _Asked(0, prompt, image, length=length, turns=turns, choices=choices)
 
 
-def Ask(image, question, length=0, turns=()):
-    return _Asked(1, question, image, length=length, turns=turns)
+def Ask(image, question, length=0, turns=(), choices=None):
+    return _Asked(1, question, image, length=length, turns=turns, choices=choices)
 
 
-def Translate(text, source, target, length=0):
+def Translate(text, source, target, length=0, choices=None):
     """From one language to another: codes ("de") or names ("German")."""
-    return _Asked(2, text, source=source, target=target, length=length)
+    return _Asked(2, text, source=source, target=target, length=length, choices=choices)
 
 
-def Summarize(text, length=0):
-    return _Asked(3, text, length=length)
+def Summarize(text, length=0, choices=None):
+    return _Asked(3, text, length=length, choices=choices)
+
+
+def _choices(choices):
+    """The library's list of texts, at least one place long: an empty list is refused, not ignored."""
+    if choices is None:
+        return None, 0
+    if isinstance(choices, (str, bytes)):
+        raise TypeError(f"choices are a {type(choices).__name__}, a list of texts expected")
+    texts = [_text(text, "a choice") for text in choices]
+    return (c_char_p * (len(texts) + 1))(*texts), len(texts)
 
 
 class _Batch:
@@ -499,6 +541,7 @@ class _Batch:
         return _Request(
             asked.task, _text(asked.text, "the text"), self._image(asked.image), _text(asked.source, "the language"),
             _text(asked.target, "the language"), asked.length, (_Turn * len(turns))(*turns), len(turns),
+            *_choices(asked.choices),
         )  # fmt: skip
 
     def array(self):
@@ -665,6 +708,12 @@ class Model(_Owner):
 
     def complete(self, prompt, length=0, image=None, **options):
         return self._one(Complete(prompt, length, image), options)
+
+    def choose(self, text, choices, image=None, **options):
+        """The likeliest of the choices as the answer to a question about an image, or to a prompt; its choices have
+        the probability of each."""
+        request = Complete(text, choices=choices) if image is None else Ask(image, text, choices=choices)
+        return self._one(request, options)
 
     def translate(self, text, source, target, length=0, **options):
         return self._one(Translate(text, source, target, length), options)
