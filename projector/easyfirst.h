@@ -57,8 +57,8 @@ extern "C" {
 #endif
 
 #define EF_VERSION_MAJOR 0
-#define EF_VERSION_MINOR 2
-#define EF_VERSION       "0.2"
+#define EF_VERSION_MINOR 3
+#define EF_VERSION       "0.3"
 
 /* EF_VERSION of the library that runs, which may be newer than this header. Static. */
 EF_API const char *ef_version(void);

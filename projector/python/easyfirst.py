@@ -143,7 +143,7 @@ def _fields(structure):
     return {name: getattr(structure, name) for name, _ in structure._fields_}
 
 
-_SONAME = "libeasyfirst.so.0"
+_SONAME = "libeasyfirst.so.0.3"
 
 
 def _find_library():
@@ -217,7 +217,7 @@ _library = _open_library()
 
 
 def version():
-    """The library's version, such as "0.2"."""
+    """The library's version, such as "0.3"."""
     return _library.ef_version().decode()
 
 
