@@ -43,6 +43,9 @@ enum { TEMPLATE_BEAM = 8 };
 int template_read(Template *t, const Tokenizer *tokenizer, const char *text, Error *err);
 void template_free(Template *t);
 
+/* The same without tokens, also of a text without gaps. */
+int template_parse(Template *t, const char *text, Error *err);
+
 /* The fewest tokens of a canvas: each open gap has one. */
 int template_least(const Template *t);
 
