@@ -12,7 +12,7 @@
  *
  * White space at a gap. Each piece of text is split into tokens by itself. If it begins with white
  * space, or the template begins with it, its first token begins a word; else it continues the gap's
- * last word ("un___able", "___."). In the answer's text there is white space beside a gap where the
+ * last word ("un___able", "___."). In the answer's text there is white space next to a gap where the
  * template has some, and none where it has none, whatever the gap's own tokens begin with.
  */
 #ifndef EASYFIRST_PROJECTOR_TEMPLATE_H

@@ -1,5 +1,5 @@
 """How often a model finds words that were removed from sentences: the exact recovery of infilling,
-easy words first beside left to right.
+easy words first and left to right.
 
 usage: python3 data/prep/infilling.py MODEL FILE [COUNT]     (after `make`; needs nothing but Python)
 

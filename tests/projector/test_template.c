@@ -192,7 +192,7 @@ static void lengths_are_tried_in_order(void **state) {
 
 /* ---- Texts. ---- */
 
-/* What is given is repeated byte for byte, white space beside gaps included. */
+/* What is given is repeated byte for byte, white space next to gaps included. */
 static void texts_keep_what_is_given(void **state) {
     (void)state;
     static const char *const cases[][3] = {
