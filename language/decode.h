@@ -28,6 +28,20 @@
  *
  * In cmlm and ar, too, the stored score is that of the proposal that was written.
  *
+ * Approximate decoding: fewer evaluations, other answers. Both of these write several tokens in a
+ * step, never erase one, and are done after N steps at the latest:
+ *
+ * confidenceX: every masked position whose proposal has a probability of at least X takes it, and
+ * in any case the one with the best score (the leftmost of equals).
+ *
+ * entropyX: the masked positions take their proposals in the order of their scores, the best first,
+ * as long as the surprise (-score, the min-entropy) of those before, summed up over this step, is
+ * at most X: the first in any case. After arXiv 2505.24857, whose bound is on the entropy.
+ *
+ * early_stop n, with any strategy: the proposed answer is the canvas with the proposals in its
+ * masks. Once it has been the same in n steps that follow each other, it is the answer: the last of
+ * these steps writes it, and later ones change and evaluate nothing.
+ *
  * Infilling. Some positions of an answer may be fixed: given tokens, which every canvas shows to the
  * model. They are never masked, nothing is proposed for them, they take no noise and their stored
  * score is 0 (probability 1). N, in the schedules, in the rules above and in the number of steps,
@@ -58,7 +72,13 @@
 
 #include "kernels/error.h"
 
-typedef enum DecodeStrategy { DECODE_REPARAM, DECODE_CMLM, DECODE_AR } DecodeStrategy;
+typedef enum DecodeStrategy {
+    DECODE_REPARAM,
+    DECODE_CMLM,
+    DECODE_AR,
+    DECODE_CONFIDENCE,
+    DECODE_ENTROPY
+} DecodeStrategy;
 typedef enum DecodeSchedule { DECODE_COSINE, DECODE_LINEAR } DecodeSchedule;
 
 typedef enum DecodeNoise {
@@ -81,7 +101,13 @@ typedef struct DecodeOptions {
     float temperature;       /* 0: argmax; else sampled from softmax(logits / temperature) */
     uint64_t seed;
     bool no_canvas_cache; /* evaluate every step, even of cached or settled canvases: slower */
+    float bound;          /* confidence: the least probability, 0 to 1; entropy: the most surprise,
+                             >= 0, in nats */
+    int early_stop;       /* steps with the same proposed answer that end it; 0: never */
 } DecodeOptions;
+
+/* Whether these options may give other answers than the strategies of the papers do. */
+bool decode_approximate(const DecodeOptions *options);
 
 /* reparam-uncond-deterministic-cosine, 50 iterations, argmax, seed 0. */
 DecodeOptions decode_options_default(void);
@@ -89,8 +115,8 @@ DecodeOptions decode_options_default(void);
 /* The number of steps for an answer of `open` open tokens. */
 int decode_steps(const DecodeOptions *options, int open);
 
-/* Sets strategy, conditional, stochastic, tau and schedule from a name as above, e.g.
- * "reparam-cond-stochastic0.5-linear", "cmlm", "ar". Errors name the invalid part and leave the
+/* Sets strategy, conditional, stochastic, tau, schedule and bound from a name as above, e.g.
+ * "reparam-cond-stochastic0.5-linear", "cmlm", "ar", "confidence0.9". Errors name the invalid part and leave the
  * options unchanged. */
 int decode_strategy_parse(DecodeOptions *options, const char *name, Error *err);
 

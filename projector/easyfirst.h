@@ -276,7 +276,10 @@ typedef enum ef_long_prompts {
 typedef struct ef_options {
     size_t size;          /* sizeof (ef_options), for later versions */
     const char *strategy; /* NULL: "reparam-uncond-deterministic-cosine"; also with cond,
-                             stochasticTAU, linear; "cmlm"; "ar" */
+                             stochasticTAU, linear; "cmlm"; "ar". Approximate, with fewer
+                             evaluations and other answers: "confidence0.9" writes every token of
+                             at least that probability, "entropy0.5" the likeliest ones up to that
+                             much surprise in nats; at least one a step */
     int steps;            /* 0: one for each token of the answer, but 10 to 50 */
     int beam;    /* lengths tried where none is given, the best is kept; 0: 1, of a template 8; 512
                     at most */
@@ -291,6 +294,8 @@ typedef struct ef_options {
     ef_step_callback on_step; /* NULL: none */
     void *user;               /* handed to it */
     ef_cancellation *cancellation; /* NULL: none */
+    int early_stop; /* approximate: an answer that is proposed in so many steps in a row is final,
+                       fewer evaluations; 0: never */
 } ef_options;
 
 static inline ef_options ef_options_default(void) {

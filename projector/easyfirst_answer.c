@@ -58,6 +58,7 @@ static int call_options(Call *c, const ef_options *given, Error *err) {
     TRY(check_range("samples", o->samples, 1024, err));
     TRY(check_real("length_weight", (double)o->length_weight, err));
     TRY(check_real("temperature", (double)o->temperature, err));
+    TRY(check_range("early_stop", o->early_stop, 1000000, err));
     TRY(check_range("batch_tokens", o->batch_tokens, 1 << 20, err));
     if ((unsigned)o->long_prompts > EF_LONG_KEEP_LAST)
         return error_set(err,
@@ -71,6 +72,7 @@ static int call_options(Call *c, const ef_options *given, Error *err) {
     a->decode.iterations = o->steps;
     a->decode.temperature = o->temperature;
     a->decode.seed = o->seed;
+    a->decode.early_stop = o->early_stop;
     a->length_beam = o->beam, a->samples = o->samples, a->length_weight = o->length_weight;
     a->batch_tokens = o->batch_tokens;
     a->no_kv_cache = o->no_kv_cache != 0, a->decode.no_canvas_cache = o->no_canvas_cache != 0;

@@ -33,6 +33,14 @@ static json_t *json_hypotheses(const ef_answers *answers, size_t i) {
     return list;
 }
 
+/* Says that the answer may be another one than that of exact decoding. */
+static void json_approximate(json_t *object, const DecodeOptions *options) {
+    if (!object || !decode_approximate(options)) return;
+    json_object_set_new(object, "approximate", json_true());
+    if (options->early_stop)
+        json_object_set_new(object, "early_stop", json_integer(options->early_stop));
+}
+
 static json_t *json_asked(const Asked *asked) {
     json_t *object = json_object();
     if (asked->line) json_object_set_new(object, "line", json_integer(asked->line));
@@ -131,20 +139,21 @@ static int trace_end(Trace *trace, const ef_answers *answers, size_t i, Error *e
 }
 
 /* The whole trace (trace.h) as JSON. */
-static int report_trace(const Asked *asked, const ef_answers *answers, size_t i, StepTraces *traces,
-                        Error *err) {
+static int report_trace(const Asked *asked, const ef_answers *answers, size_t i,
+                        const DecodeOptions *options, StepTraces *traces, Error *err) {
     if (traces->failed) return error_set(err, "%s", traces->error.text);
     TRY(trace_end(&traces->items[i], answers, i, err));
     json_t *object = trace_json(&traces->items[i]);
     if (object && asked->line) json_object_set_new(object, "line", json_integer(asked->line));
     json_dropped(object, answers, i);
     json_sure(object, asked, answers, i);
+    json_approximate(object, options);
     return json_print_line(object, JSON_DIGITS, err);
 }
 
 int report_json(const Asked *asked, const ef_answers *answers, size_t i,
                 const DecodeOptions *options, StepTraces *traces, Error *err) {
-    if (traces) return report_trace(asked, answers, i, traces, err);
+    if (traces) return report_trace(asked, answers, i, options, traces, err);
     const ef_hypothesis *best = ef_answer_hypothesis(answers, i, ef_answer_best(answers, i));
     char strategy[128];
     decode_strategy_name(strategy, sizeof strategy, options);
@@ -157,6 +166,7 @@ int report_json(const Asked *asked, const ef_answers *answers, size_t i,
     json_object_set_new(object, "steps", json_integer(best->steps));
     json_object_set_new(object, "evaluations", json_integer(ef_answer_evaluations(answers, i)));
     json_object_set_new(object, "strategy", json_string(strategy));
+    json_approximate(object, options);
     json_object_set_new(object, "seed", json_integer((json_int_t)options->seed));
     json_object_set_new(object, "prompt_tokens", json_integer(ef_answer_prompt_tokens(answers, i)));
     json_dropped(object, answers, i);

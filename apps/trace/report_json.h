@@ -15,6 +15,8 @@
  *   steps        that were taken
  *   evaluations  runs of the network for this request: at most steps x hypotheses
  *   strategy, seed, prompt_tokens
+ *   approximate  true if the strategy is confidenceX or entropyX, or with "early_stop", the steps of
+ *                --early-stop; both left out else
  *   dropped_tokens  of the prompt, with --long-prompts keep-last; left out where it fits
  *   hypotheses   [{"text", "length", "sample", "score", "evaluations"}], all that were tried
  *   trace        if asked for: the steps of the best hypothesis; the object is then a whole trace,

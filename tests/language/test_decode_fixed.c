@@ -32,6 +32,7 @@ static int compare_file(const char *path) {
 static void reference_agrees(void **state) {
     (void)state;
     assert_int_equal(compare_file("tests/golden/decode/templates.bin"), 10 * STRATEGIES);
+    assert_int_equal(compare_file("tests/golden/decode/approximate.bin"), 40);
     const char *more = getenv("EASYFIRST_TEMPLATES"); /* as many as make_decode.py was asked for */
     if (more) printf("note: %d templates of %s\n", compare_file(more), more);
 }
@@ -247,6 +248,97 @@ static void impossible_templates_are_refused(void **state) {
     assert_int_equal(model.calls, 0);
 }
 
+/* ---- approximate decoding ---- */
+
+static const char *const approximate[] = {"confidence0.9", "confidence0.3", "confidence0",
+                                          "entropy0", "entropy1.5"};
+
+static void approximate_names(void **state) {
+    (void)state;
+    char name[128];
+    Error err;
+    for (size_t i = 0; i < sizeof approximate / sizeof *approximate; i++) {
+        DecodeOptions options = options_named(approximate[i]);
+        decode_strategy_name(name, sizeof name, &options);
+        assert_string_equal(name, approximate[i]);
+        assert_true(decode_approximate(&options));
+    }
+    static const char *const wrong[] = {"confidence", "confidence1.5", "confidence-1",
+                                        "entropy",    "entropyx",      "confidence0.9-linear",
+                                        "entropy1e3"};
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        DecodeOptions options = decode_options_default();
+        assert_refused(decode_strategy_parse(&options, wrong[i], &err), &err, wrong[i]);
+    }
+    DecodeOptions options = decode_options_default();
+    assert_false(decode_approximate(&options));
+    options.early_stop = 1;
+    assert_true(decode_approximate(&options));
+}
+
+/* At a probability of 1 one token a step is written, the surest; at 0 all in the first. */
+static void bounds_have_their_ends(void **state) {
+    (void)state;
+    Synthetic model = {.kind = KIND_RANDOM, .vocabulary = 30, .mask_id = 7, .seed = 4};
+    DecodeSpec spec = {0, 9, 0};
+    static const struct {
+        const char *name;
+        int evaluations;
+    } cases[] = {{"confidence1", 9}, {"confidence0", 1}, {"entropy0", 9}, {"entropy1000000", 1}};
+    for (int i = 0; i < 4; i++) {
+        DecodeOptions options = options_named(cases[i].name);
+        DecodeResult *result = decode_all(&model, &options, &spec, 1);
+        assert_int_equal(result->evaluations, cases[i].evaluations);
+        assert_int_equal(result->steps, 9);
+        decode_results_free(result, 1);
+    }
+}
+
+/* Until it stops, a run with early_stop is the one without; then its answer is the proposed one. */
+static void early_stop_is_a_prefix(void **state) {
+    (void)state;
+    TestRandom random = {.state = 5};
+    int stopped = 0;
+    for (int run = 0; run < 400; run++) {
+        DecodeOptions options = options_named(strategies[run % STRATEGIES]);
+        options.iterations = 2 + random_below(&random, 20);
+        options.seed = test_random_next(&random);
+        Synthetic model = {.kind = run % 2 ? KIND_PEAKED : KIND_WEIGHTS,
+                           .vocabulary = 4 + random_below(&random, 9),
+                           .mask_id = random_below(&random, 4),
+                           .seed = options.seed};
+        int N = 1 + random_below(&random, 12), wanted = 1 + random_below(&random, 4);
+        DecodeSpec spec = {run % 3, N, 0};
+        options.no_canvas_cache = run % 3 == 0;
+        DecodeResult *whole = decode_all(&model, &options, &spec, 1);
+        options.early_stop = wanted;
+        DecodeResult *early = decode_all(&model, &options, &spec, 1);
+        assert_int_equal(early->steps, whole->steps);
+        assert_true(early->evaluations <= whole->evaluations);
+        int32_t before[12], now[12];
+        int same = 0, step = 0;
+        for (bool end = false; step < whole->steps && !end; step++) {
+            const TraceCell *cells = whole->trace + step * N, *got = early->trace + step * N;
+            for (int i = 0; i < N; i++) {
+                int32_t shown = step ? cells[i - N].token : model.mask_id;
+                now[i] = shown == model.mask_id ? cells[i].proposal.token : shown;
+            }
+            same = same && !memcmp(now, before, (size_t)N * sizeof *now) ? same + 1 : 1;
+            memcpy(before, now, sizeof now);
+            end = same >= wanted;
+            for (int i = 0; i < N; i++)
+                assert_int_equal(got[i].token, end ? now[i] : cells[i].token);
+        }
+        for (; step < whole->steps; step++, stopped++) {
+            /* A settled step is evaluated all the same without the cache. */
+            assert_false(early->evaluated[step] && !options.no_canvas_cache);
+            for (int i = 0; i < N; i++) assert_int_equal(early->trace[step * N + i].token, now[i]);
+        }
+        decode_results_free(whole, 1), decode_results_free(early, 1);
+    }
+    assert_true(stopped > 100);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(reference_agrees),
@@ -254,6 +346,9 @@ int main(void) {
         cmocka_unit_test(open_templates_change_nothing),
         cmocka_unit_test(proposals_of_fixed_tokens_are_ignored),
         cmocka_unit_test(impossible_templates_are_refused),
+        cmocka_unit_test(approximate_names),
+        cmocka_unit_test(bounds_have_their_ends),
+        cmocka_unit_test(early_stop_is_a_prefix),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

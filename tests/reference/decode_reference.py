@@ -170,6 +170,27 @@ def masks_left(schedule, n, step, iterations):
     return (math.floor(n * rate) if step < iterations else 0), rate
 
 
+def approximate(strategy, noisy, scores):
+    """Which of the masked positions confidenceX or entropyX writes."""
+    masked = torch.where(noisy, scores, torch.full_like(scores, -math.inf))
+    order = masked.sort(descending=True, stable=True)
+    apart(order.values[:-1] - order.values[1:], RANK_GAP)
+    if strategy.startswith("confidence"):
+        bound = float(np.float32(strategy.removeprefix("confidence")))
+        apart(masked - math.log(bound), RANK_GAP)
+        write = noisy & (masked >= math.log(bound))
+    else:
+        bound = float(np.float32(strategy.removeprefix("entropy")))
+        before = torch.cat([torch.zeros(1, dtype=torch.float64), (-order.values).cumsum(0)[:-1]])
+        apart(before - bound, RANK_GAP)
+        write = torch.zeros_like(noisy)
+        write[order.indices[before <= bound]] = True
+        write = write & noisy
+    if bool(noisy.any()):
+        write[order.indices[0]] = True
+    return write
+
+
 def filled(case, places, values, other):
     """Values of the open positions in a canvas whose other positions have `other`."""
     canvas = torch.tensor(other, dtype=values.dtype)
@@ -185,7 +206,8 @@ def decode(case):
     template = list(case.fixed) or [case.mask] * case.length
     places = torch.tensor([i for i, token in enumerate(template) if token == case.mask])
     n, length, zeros = len(places), case.length, [0.0] * case.length
-    steps = n if case.strategy == "ar" else case.iterations
+    own_steps = case.strategy.startswith(("ar", "confidence", "entropy"))
+    steps = n if own_steps else case.iterations
     tokens = torch.full((n,), case.mask)
     scores = torch.full((n,), -math.inf)
     noisy = torch.ones(n, dtype=torch.bool)
@@ -203,6 +225,9 @@ def decode(case):
             write = torch.arange(n) == (step - 1)
             noisy = noisy & ~write
             erase = torch.zeros_like(write)
+        elif case.strategy.startswith(("confidence", "entropy")):
+            write, erase = approximate(case.strategy, noisy, candidate_score.double()), ~noisy & False
+            noisy = noisy & ~write
         else:
             _, condition, ranking, schedule = case.strategy.split("-")
             k, rate = masks_left(schedule, n, step, case.iterations)

@@ -6,6 +6,8 @@ A file is cases end to end, little-endian: a header (HEADER below), then [steps,
 {int32 token, float32 score, int32 proposed token, float32 proposed score}. Seeds are searched: a
 case in which another program's rounding could change a ranking is not written.
 
+approximate.bin has the same of the approximate strategies.
+
 templates.bin has cases with fixed tokens, of all strategies: after the header the [N] int32 tokens
 of the template, the mask where it is open. With a COUNT only that file is written, with so many
 random cases; test_decode_fixed compares the file that EASYFIRST_TEMPLATES names.
@@ -39,6 +41,8 @@ STRATEGIES = [
         ["uncond", "cond"], ["deterministic", "stochastic0.5", "stochastic2"], ["cosine", "linear"]
     )
 ] + ["cmlm", "ar"]
+
+APPROXIMATE = ["confidence0.9", "confidence0.3", "entropy0.5", "entropy3"]
 
 # (N, T, temperature, kind, vocabulary); the kinds turn from one strategy to the next.
 SHAPES = [
@@ -123,12 +127,12 @@ def make_template(strategy, draw):
             continue
 
 
-def write_templates(folder, count):
+def write_templates(folder, count, name="templates.bin", strategies=STRATEGIES):
     draw, parts = random.Random(20), []
     for number in range(count):
-        case, (table, evaluations, _) = make_template(STRATEGIES[number % len(STRATEGIES)], draw)
+        case, (table, evaluations, _) = make_template(strategies[number % len(strategies)], draw)
         parts.append(case_bytes(case, table, evaluations))
-    (folder / "templates.bin").write_bytes(b"".join(parts))
+    (folder / name).write_bytes(b"".join(parts))
     return sum(map(len, parts))
 
 
@@ -155,6 +159,7 @@ def main():
         print(f"{sys.argv[2]} templates, {write_templates(folder, int(sys.argv[2]))} bytes")
         return
     happened, size = Counter(), write_templates(folder, 10 * len(STRATEGIES))
+    size += write_templates(folder, 10 * len(APPROXIMATE), "approximate.bin", APPROXIMATE)
     for turn, strategy in enumerate(STRATEGIES):
         parts = []
         for number in range(len(SHAPES)):
