@@ -43,11 +43,14 @@ static const CommandHelp help = {
         "--questions takes lines of JSON, each with a question, its image (else it is asked\n"
         "about every image of the command line), an id to be given back, and earlier turns\n"
         "[{\"question\", \"answer\"}]. Bad lines are reported with their number and counted.\n"
-        "With --one-of or --choices the answer is the likeliest of the given ones.",
+        "With --one-of or --choices the answer is the likeliest of the given ones.\n"
+        "--template TEXT gives a part of each answer, as `easyfirst text` explains: only its gaps\n"
+        "are filled in.",
     .examples =
         "easyfirst ask -m model dog.jpg \"What color is the dog?\"\n"
         "easyfirst ask -m model dog.jpg \"What color is the dog?\" \"Is it asleep?\"\n"
         "easyfirst ask -m model --show dog.jpg \"What color is the dog?\" \"Is it asleep?\"\n"
+        "easyfirst ask -m model --template \"It is ___.\" dog.jpg \"What color is the dog?\"\n"
         "easyfirst ask -m model --image a.jpg --image b.png --json \"What is this?\"\n"
         "easyfirst ask -m model --questions questions.jsonl photos/ > answers.jsonl\n"
         "easyfirst ask -m model --beam 5 --length-predictor length.safetensors a.jpg \"Why?\"\n"
@@ -114,7 +117,8 @@ static int print_pair(const Ask *ask, const char *image, const Question *questio
     Asked asked = {.image = image,
                    .text = question->text,
                    .text_key = "question",
-                   .threshold = &ask->threshold};
+                   .threshold = &ask->threshold,
+                   .answer_template = ask->common.answer_template};
     if (ask->common.json && error) return report_json_none(&asked, error, err);
     if (error) return 0; /* standard error has it */
     if (ask->common.json)
@@ -216,7 +220,10 @@ static int answer_requests(Ask *ask, const ef_request *requests, const char *con
         options.on_step = step_traces_step, options.user = &a->traces;
     }
     for (int i = 0; i < n && ask->trace; i++) {
-        const Asked asked = {.image = paths[i], .text = requests[i].text, .text_key = "question"};
+        const Asked asked = {.image = paths[i],
+                             .text = requests[i].text,
+                             .text_key = "question",
+                             .answer_template = ask->common.answer_template};
         TRY(step_traces_add(&a->traces, &asked, &ask->common.answer.decode, err));
     }
     TRY(ef_answer(ask->model, requests, (size_t)n, &options, &a->answers, library_error(err)));
@@ -239,7 +246,8 @@ static int answer_batch(Ask *ask, const Batch *b, Error *err) {
                                          .image = b->opened[i],
                                          .length = ask->common.length,
                                          .choices = (const char *const *)ask->choices.texts,
-                                         .choice_count = ask->choices.count};
+                                         .choice_count = ask->choices.count,
+                                         .answer_template = ask->common.answer_template};
         }
     int status = n ? answer_requests(ask, requests, paths, n, &answered, err) : 0;
     if (status == 0) status = print_pairs(ask, b, &answered, err);
@@ -282,7 +290,8 @@ static int check_question(Ask *ask, Question *q, int number, Error *err) {
                                 .text = q->text,
                                 .length = ask->common.length,
                                 .choices = (const char *const *)ask->choices.texts,
-                                .choice_count = ask->choices.count};
+                                .choice_count = ask->choices.count,
+                                .answer_template = ask->common.answer_template};
     Error why;
     int status = q->text[strspn(q->text, " \t\r\n")]
                      ? ef_check(ask->model, &request, &ask->options, NULL, library_error(&why))
@@ -315,7 +324,7 @@ static int check_model(const Ask *ask, Error *err) {
         return error_set(err,
                          "this model has no %s: name a model folder with one, or one with --%s",
                          part, !strcmp(part, "projector") ? "projector" : "vision");
-    int length = given_choices_any(&ask->choices) ? 1 : ask->common.length;
+    int length = given_choices_any(&ask->choices) ? 1 : common_least_length(&ask->common);
     return ef_check_task(ask->model, EF_ASK, length, library_error(err));
 }
 
@@ -510,6 +519,8 @@ int command_ask(int argc, char **argv) {
              {"questions", 0, OPTION_TEXT, "FILE", &ask.lines,
               "lines of JSON, {\"image\", \"question\", \"id\", \"turns\"}; -: standard\n"
               "input. Gives a line of JSON for each"},
+             {"template", 0, OPTION_TEXT, "TEXT", &ask.common.answer_template,
+              "the answers' text with gaps: ___, or ___{N} for N tokens"},
              {"show", 0, OPTION_FLAG, NULL, &ask.show, "show how each answer is filled in"},
              {"trace", 0, OPTION_FLAG, NULL, &ask.trace, "with --json: every denoising step"},
              {"sure-threshold", 0, OPTION_REAL, "X", &ask.given_threshold,

@@ -35,11 +35,10 @@ static bool part_is(NamePart part, const char *word) {
     return (size_t)part.length == strlen(word) && memcmp(part.text, word, strlen(word)) == 0;
 }
 
-/* The number after "stochastic": digits and a point only, which excludes "nan", "inf", signs and
- * hexadecimal. */
-static bool part_tau(NamePart part, float *tau) {
-    static const char word[] = "stochastic";
-    int skip = (int)sizeof word - 1;
+/* The number after a word such as "stochastic": digits and a point only, which excludes "nan",
+ * "inf", signs and hexadecimal. */
+static bool part_number(NamePart part, const char *word, float *number) {
+    int skip = (int)strlen(word);
     char digits[64];
     int length = part.length - skip;
     if (length < 1 || length >= (int)sizeof digits || memcmp(part.text, word, (size_t)skip) != 0)
@@ -48,8 +47,8 @@ static bool part_tau(NamePart part, float *tau) {
     digits[length] = 0;
     if (strspn(digits, "0123456789.") != (size_t)length) return false;
     char *end;
-    *tau = strtof(digits, &end);
-    return *end == 0 && isfinite(*tau);
+    *number = strtof(digits, &end);
+    return *end == 0 && isfinite(*number);
 }
 
 static int reparam_parse(DecodeOptions *options, const char *name, const char *rest, Error *err) {
@@ -59,7 +58,7 @@ static int reparam_parse(DecodeOptions *options, const char *name, const char *r
     else if (!part_is(condition, "uncond"))
         return error_set(err, "strategy \"%s\": the second part is \"%.*s\", not uncond or cond",
                          name, condition.length, condition.text);
-    if (part_tau(ranking, &options->tau))
+    if (part_number(ranking, "stochastic", &options->tau))
         options->stochastic = true;
     else if (!part_is(ranking, "deterministic"))
         return error_set(err,
@@ -80,43 +79,59 @@ static int reparam_parse(DecodeOptions *options, const char *name, const char *r
 int decode_strategy_parse(DecodeOptions *options, const char *name, Error *err) {
     DecodeOptions parsed = *options;
     parsed.conditional = parsed.stochastic = false;
-    parsed.tau = 0;
+    parsed.tau = parsed.bound = 0;
     parsed.schedule = DECODE_COSINE;
     const char *rest = name;
-    NamePart kind = name_part(&rest);
+    NamePart kind = name_part(&rest), whole = {name, (int)strlen(name)};
     if (strcmp(name, "cmlm") == 0) {
         parsed.strategy = DECODE_CMLM;
     } else if (strcmp(name, "ar") == 0) {
         parsed.strategy = DECODE_AR;
+    } else if (part_number(whole, "confidence", &parsed.bound) && parsed.bound <= 1) {
+        parsed.strategy = DECODE_CONFIDENCE;
+    } else if (part_number(whole, "entropy", &parsed.bound)) {
+        parsed.strategy = DECODE_ENTROPY;
     } else if (part_is(kind, "reparam")) {
         parsed.strategy = DECODE_REPARAM;
         TRY(reparam_parse(&parsed, name, rest, err));
     } else {
         return error_set(err,
                          "strategy \"%s\": unknown; expected reparam-<uncond|cond>-<deterministic|"
-                         "stochasticTAU>-<linear|cosine>, cmlm or ar",
+                         "stochasticTAU>-<linear|cosine>, cmlm, ar, confidenceX with a "
+                         "probability or entropyX",
                          name);
     }
     *options = parsed;
     return 0;
 }
 
+/* "stochastic0.5": the fewest decimals that parse to the same float; without exponent, whose '-'
+ * would begin the next part. The smallest float needs 45. */
+static void number_name(char *out, size_t size, const char *word, float value) {
+    char number[64] = "0";
+    for (int decimals = 0; decimals <= 45; decimals++) {
+        snprintf(number, sizeof number, "%.*f", decimals, (double)value);
+        if (strtof(number, NULL) == value) break;
+    }
+    snprintf(out, size, "%s%s", word, number);
+}
+
 void decode_strategy_name(char *out, size_t size, const DecodeOptions *options) {
-    if (options->strategy != DECODE_REPARAM) {
+    switch (options->strategy) {
+    case DECODE_REPARAM:
+        break;
+    case DECODE_CMLM:
+    case DECODE_AR:
         snprintf(out, size, "%s", options->strategy == DECODE_CMLM ? "cmlm" : "ar");
+        return;
+    case DECODE_CONFIDENCE:
+    case DECODE_ENTROPY:
+        number_name(out, size, options->strategy == DECODE_ENTROPY ? "entropy" : "confidence",
+                    options->bound);
         return;
     }
     char ranking[80] = "deterministic";
-    if (options->stochastic) {
-        /* The fewest decimals that parse to the same float; without exponent, whose '-' would begin
-         * the next part. The smallest float needs 45. */
-        char number[64] = "0";
-        for (int decimals = 0; decimals <= 45; decimals++) {
-            snprintf(number, sizeof number, "%.*f", decimals, (double)options->tau);
-            if (strtof(number, NULL) == options->tau) break;
-        }
-        snprintf(ranking, sizeof ranking, "stochastic%s", number);
-    }
+    if (options->stochastic) number_name(ranking, sizeof ranking, "stochastic", options->tau);
     snprintf(out, size, "reparam-%s-%s-%s", options->conditional ? "cond" : "uncond", ranking,
              options->schedule == DECODE_LINEAR ? "linear" : "cosine");
 }
@@ -127,11 +142,16 @@ void decode_strategy_name(char *out, size_t size, const DecodeOptions *options) 
  * masked: the header's rules for noisy' make it true exactly where they write <mask>, and a
  * proposal is never <mask>. So the tokens contain that flag. */
 typedef struct Canvas {
-    int32_t *tokens; /* [length] */
-    float *scores;   /* [length] */
-    int length, sample, step, steps;
+    int32_t *tokens;      /* [length] */
+    float *scores;        /* [length] */
+    const int32_t *fixed; /* [length], or NULL */
+    int length, open, sample, step, steps;
     int32_t mask_id;
 } Canvas;
+
+static bool canvas_fixed(const Canvas *canvas, int position) {
+    return canvas->fixed && canvas->fixed[position] != canvas->mask_id;
+}
 
 static uint64_t canvas_stream(const Canvas *canvas, DecodeNoise purpose) {
     return random_stream((uint64_t)canvas->length, (uint64_t)canvas->sample, (uint64_t)canvas->step,
@@ -186,23 +206,31 @@ static double select_smallest(double *values, int count, int k) {
     return values[k];
 }
 
-/* ranks, sorted: scratch, [length]. */
+/* What is proposed for position i of a canvas; of a fixed one, its token. */
+static Proposal canvas_proposal(const Canvas *canvas, const Proposal *proposals, int i) {
+    return canvas_fixed(canvas, i) ? (Proposal){canvas->tokens[i], canvas->scores[i]}
+                                   : proposals[i];
+}
+
+/* ranks, sorted: scratch, [length]; of sorted, the open positions are used. */
 static void reparam_step(Canvas *canvas, const DecodeOptions *options, const Proposal *proposals,
                          double *ranks, double *sorted) {
-    int N = canvas->length;
-    int k = schedule_masks(options->schedule, N, canvas->step, canvas->steps);
+    int length = canvas->length, N = 0;
+    int k = schedule_masks(options->schedule, canvas->open, canvas->step, canvas->steps);
     double noise = 0;
     if (options->stochastic)
         noise = options->tau * schedule_rate(options->schedule, canvas->step, canvas->steps);
     uint64_t stream = canvas_stream(canvas, DECODE_NOISE_RANKING);
-    for (int i = 0; i < N; i++) {
+    for (int i = 0; i < length; i++) {
+        if (canvas_fixed(canvas, i)) continue;
         ranks[i] = proposals[i].score;
         if (noise > 0) ranks[i] += noise * random_gumbel(options->seed, stream, (uint64_t)i);
+        sorted[N++] = ranks[i];
     }
-    memcpy(sorted, ranks, (size_t)N * sizeof *ranks);
     double cutoff = select_smallest(sorted, N, k);
 
-    for (int i = 0; i < N; i++) {
+    for (int i = 0; i < length; i++) {
+        if (canvas_fixed(canvas, i)) continue;
         bool low = ranks[i] < cutoff; /* none if k = 0: then cutoff is the smallest */
         bool masked = canvas->tokens[i] == canvas->mask_id;
         bool spared =
@@ -216,14 +244,14 @@ static void reparam_step(Canvas *canvas, const DecodeOptions *options, const Pro
 }
 
 /* k never grows. */
-bool decode_settled(const DecodeOptions *options, int length, int step, int steps) {
+bool decode_settled(const DecodeOptions *options, int open, int step, int steps) {
     return options->strategy != DECODE_REPARAM ||
-           schedule_masks(options->schedule, length, step, steps) == 0;
+           schedule_masks(options->schedule, open, step, steps) == 0;
 }
 
 static bool canvas_settled(const Canvas *canvas, const DecodeOptions *options) {
     return canvas_complete(canvas) &&
-           decode_settled(options, canvas->length, canvas->step, canvas->steps);
+           decode_settled(options, canvas->open, canvas->step, canvas->steps);
 }
 
 static void cmlm_step(Canvas *canvas, uint64_t seed, const Proposal *proposals) {
@@ -241,6 +269,64 @@ static void ar_step(Canvas *canvas, const Proposal *proposals) {
     if (i < canvas->length) canvas_write(canvas, i, proposals[i]);
 }
 
+bool decode_approximate(const DecodeOptions *options) {
+    return options->strategy == DECODE_CONFIDENCE || options->strategy == DECODE_ENTROPY ||
+           options->early_stop > 0;
+}
+
+/* The masked position with the best score, the leftmost of equals; -1: nothing is masked. */
+static int surest_masked(const Canvas *canvas, const Proposal *proposals) {
+    int best = -1;
+    for (int i = 0; i < canvas->length; i++)
+        if (canvas->tokens[i] == canvas->mask_id &&
+            (best < 0 || proposals[i].score > proposals[best].score))
+            best = i;
+    return best;
+}
+
+static void confidence_step(Canvas *canvas, float bound, const Proposal *proposals) {
+    int i = surest_masked(canvas, proposals);
+    if (i >= 0) canvas_write(canvas, i, proposals[i]);
+    for (i = 0; i < canvas->length; i++)
+        if (canvas->tokens[i] == canvas->mask_id && exp((double)proposals[i].score) >= bound)
+            canvas_write(canvas, i, proposals[i]);
+}
+
+static void entropy_step(Canvas *canvas, float bound, const Proposal *proposals) {
+    double surprise = 0;
+    for (int i; surprise <= bound && (i = surest_masked(canvas, proposals)) >= 0;) {
+        canvas_write(canvas, i, proposals[i]);
+        surprise -= (double)proposals[i].score;
+    }
+}
+
+/* What early_stop watches in a hypothesis. */
+typedef struct Watch {
+    int32_t *answer; /* [length], the proposed answer of the step before */
+    int same;        /* steps in a row that proposed it, this one included */
+    bool stopped;
+} Watch;
+
+/* Looks at the canvas before the step's strategy does. */
+static void watch_proposals(Watch *watch, const Canvas *canvas, const Proposal *proposals) {
+    bool same = watch->same > 0;
+    for (int i = 0; i < canvas->length; i++) {
+        int32_t token = canvas->tokens[i];
+        if (token == canvas->mask_id) token = proposals[i].token;
+        same &= watch->answer[i] == token;
+        watch->answer[i] = token;
+    }
+    watch->same = same ? watch->same + 1 : 1;
+}
+
+/* Writes all that is masked: the answer, if it has been the same for long enough. */
+static bool watch_stop(Watch *watch, int steps, Canvas *canvas, const Proposal *proposals) {
+    watch->stopped = watch->same >= steps;
+    for (int i = 0; watch->stopped && i < canvas->length; i++)
+        if (canvas->tokens[i] == canvas->mask_id) canvas_write(canvas, i, proposals[i]);
+    return watch->stopped;
+}
+
 /* ---- the run ---- */
 
 typedef struct Decoder {
@@ -254,7 +340,36 @@ typedef struct Decoder {
     DecodeCanvas *canvases; /* [count], those to be evaluated in this step */
     double *ranks, *sorted; /* [longest] */
     TraceCell *cells;       /* [longest], a step for the callback without a trace */
+    Watch *watches;         /* [count], with early_stop; else NULL */
+    int32_t *watched;       /* their answers' memory */
 } Decoder;
+
+int decode_open(const DecodeSpec *spec, int32_t mask_id) {
+    int open = spec->fixed ? 0 : spec->length;
+    for (int i = 0; spec->fixed && i < spec->length; i++) open += spec->fixed[i] == mask_id;
+    return open;
+}
+
+static int spec_check(const DecodeRun *run, int h, Error *err) {
+    const DecodeSpec *spec = &run->specs[h];
+    if (spec->length < 1 || spec->length > MOST || spec->sample < 0)
+        return error_set(err,
+                         "decoding: hypothesis %d has length %d (1 to %d expected) and sample %d "
+                         "(at least 0 expected)",
+                         h, spec->length, MOST, spec->sample);
+    for (int i = 0; spec->fixed && i < spec->length; i++)
+        if (spec->fixed[i] < 0)
+            return error_set(err,
+                             "decoding: hypothesis %d has token %d fixed at position %d of %d, at "
+                             "least 0 expected",
+                             h, (int)spec->fixed[i], i + 1, spec->length);
+    if (decode_open(spec, run->mask_id) == 0)
+        return error_set(err,
+                         "decoding: all %d tokens of hypothesis %d are fixed, so that there is "
+                         "nothing to decode; leave at least one open (<mask>)",
+                         spec->length, h);
+    return 0;
+}
 
 static int run_check(const DecodeRun *run, Error *err) {
     const DecodeOptions *options = run->options;
@@ -266,33 +381,42 @@ static int run_check(const DecodeRun *run, Error *err) {
                          (double)options->temperature);
     if (options->stochastic && (!(options->tau >= 0) || isinf(options->tau)))
         return error_set(err, "decoding: tau %g, a number >= 0 expected", (double)options->tau);
+    if (!(options->bound >= 0) || isinf(options->bound) ||
+        (options->strategy == DECODE_CONFIDENCE && options->bound > 1))
+        return error_set(err,
+                         "decoding: bound %g, a number >= 0 expected (a probability for "
+                         "confidence)",
+                         (double)options->bound);
+    if (options->early_stop < 0)
+        return error_set(err, "decoding: early stop after %d steps, at least 0 expected",
+                         options->early_stop);
     if (run->mask_id < 0)
         return error_set(err, "decoding: mask id %d, at least 0 expected", (int)run->mask_id);
     if (run->count < 0)
         return error_set(err, "decoding: %d hypotheses, at least 0 expected", run->count);
-    for (int h = 0; h < run->count; h++)
-        if (run->specs[h].length < 1 || run->specs[h].length > MOST || run->specs[h].sample < 0)
-            return error_set(err,
-                             "decoding: hypothesis %d has length %d (1 to %d expected) and sample "
-                             "%d (at least 0 expected)",
-                             h, run->specs[h].length, MOST, run->specs[h].sample);
+    for (int h = 0; h < run->count; h++) TRY(spec_check(run, h, err));
     return 0;
 }
 
-int decode_steps(const DecodeOptions *options, int length) {
-    if (options->strategy == DECODE_AR) return length;
+int decode_steps(const DecodeOptions *options, int open) {
+    if (options->strategy == DECODE_AR || options->strategy == DECODE_CONFIDENCE ||
+        options->strategy == DECODE_ENTROPY)
+        return open;
     if (options->iterations > 0) return options->iterations;
-    if (length < DECODE_LEAST_STEPS) return DECODE_LEAST_STEPS;
-    return length < DECODE_STEPS ? length : DECODE_STEPS;
+    if (open < DECODE_LEAST_STEPS) return DECODE_LEAST_STEPS;
+    return open < DECODE_STEPS ? open : DECODE_STEPS;
 }
 
 static int spec_steps(const DecodeRun *run, int h) {
-    return decode_steps(run->options, run->specs[h].length);
+    return decode_steps(run->options, decode_open(&run->specs[h], run->mask_id));
 }
 
-static int result_take(DecodeResult *result, int length, int steps, bool trace, int32_t mask_id) {
-    *result = (DecodeResult){.length = length, .steps = steps};
-    size_t N = (size_t)length;
+/* The hypothesis before its first step. */
+static int result_take(DecodeResult *result, const DecodeSpec *spec, int steps, bool trace,
+                       int32_t mask_id) {
+    *result =
+        (DecodeResult){.length = spec->length, .open = decode_open(spec, mask_id), .steps = steps};
+    size_t N = (size_t)spec->length;
     result->tokens = calloc(N, sizeof *result->tokens);
     result->scores = calloc(N, sizeof *result->scores);
     if (trace) {
@@ -301,7 +425,28 @@ static int result_take(DecodeResult *result, int length, int steps, bool trace, 
         if (!result->trace || !result->evaluated) return -1;
     }
     if (!result->tokens || !result->scores) return -1;
-    for (int i = 0; i < length; i++) result->tokens[i] = mask_id, result->scores[i] = -INFINITY;
+    for (int i = 0; i < spec->length; i++) {
+        result->tokens[i] = spec->fixed ? spec->fixed[i] : mask_id;
+        result->scores[i] = result->tokens[i] == mask_id ? -INFINITY : 0;
+    }
+    return 0;
+}
+
+/* The memory of early_stop. */
+static int watches_take(Decoder *decoder, Error *err) {
+    const DecodeRun *run = decoder->run;
+    size_t all = 0;
+    if (!run->options->early_stop) return 0;
+    for (int h = 0; h < run->count; h++) all += (size_t)run->specs[h].length;
+    decoder->watches = calloc((size_t)run->count, sizeof *decoder->watches);
+    decoder->watched = calloc(all, sizeof *decoder->watched);
+    if (!decoder->watches || !decoder->watched)
+        return error_set(err, "decoding: out of memory for %d hypotheses", run->count);
+    int32_t *next = decoder->watched;
+    for (int h = 0; h < run->count; h++) {
+        decoder->watches[h].answer = next;
+        next += run->specs[h].length;
+    }
     return 0;
 }
 
@@ -314,7 +459,7 @@ static int decoder_take(Decoder *decoder, Error *err) {
         return error_set(err, "decoding: out of memory for %d hypotheses", run->count);
     for (int h = 0; h < run->count; h++) {
         int length = run->specs[h].length, steps = spec_steps(run, h);
-        if (result_take(&decoder->results[h], length, steps, run->trace, run->mask_id) != 0)
+        if (result_take(&decoder->results[h], &run->specs[h], steps, run->trace, run->mask_id) != 0)
             return error_set(
                 err, "decoding: out of memory for hypothesis %d of %d (%d tokens, %d steps%s)", h,
                 run->count, length, steps, run->trace ? ", with trace" : "");
@@ -337,7 +482,7 @@ static int decoder_take(Decoder *decoder, Error *err) {
     if (!decoder->entries || !decoder->fresh || !decoder->settled || !decoder->canvases ||
         !decoder->ranks || !decoder->sorted || !decoder->cells)
         return error_set(err, "decoding: out of memory for %d hypotheses", run->count);
-    return 0;
+    return watches_take(decoder, err);
 }
 
 static void decoder_free(Decoder *decoder) {
@@ -349,13 +494,17 @@ static void decoder_free(Decoder *decoder) {
     free(decoder->ranks);
     free(decoder->sorted);
     free(decoder->cells);
+    free(decoder->watches);
+    free(decoder->watched);
 }
 
 static Canvas decoder_canvas(const Decoder *decoder, int h, int step) {
     const DecodeResult *result = &decoder->results[h];
     return (Canvas){.tokens = result->tokens,
                     .scores = result->scores,
+                    .fixed = decoder->run->specs[h].fixed,
                     .length = result->length,
+                    .open = result->open,
                     .sample = decoder->run->specs[h].sample,
                     .step = step,
                     .steps = result->steps,
@@ -365,8 +514,10 @@ static Canvas decoder_canvas(const Decoder *decoder, int h, int step) {
 /* A NaN would make every comparison of the ranking false and count as confident. */
 static int proposals_check(const Decoder *decoder, int h, int step, const Proposal *proposals,
                            Error *why) {
-    int length = decoder->results[h].length;
+    Canvas canvas = decoder_canvas(decoder, h, step);
+    int length = canvas.length;
     for (int i = 0; i < length; i++) {
+        if (canvas_fixed(&canvas, i)) continue;
         int32_t token = proposals[i].token;
         float score = proposals[i].score;
         if (isnan(score) || score == INFINITY)
@@ -403,9 +554,10 @@ static int decoder_evaluate(Decoder *decoder, int step, Error *err) {
         DecodeResult *result = &decoder->results[h];
         if (step > result->steps) continue;
         Canvas canvas = decoder_canvas(decoder, h, step);
-        decoder->settled[h] = canvas_settled(&canvas, run->options);
+        bool stopped = decoder->watches && decoder->watches[h].stopped;
+        decoder->settled[h] = stopped || canvas_settled(&canvas, run->options);
         decoder->fresh[h] = false;
-        if (decoder->settled[h] && !run->options->no_canvas_cache) continue;
+        if (stopped || (decoder->settled[h] && !run->options->no_canvas_cache)) continue;
         int request = run->specs[h].request;
         bool fresh = true;
         size_t entry =
@@ -421,7 +573,8 @@ static int decoder_evaluate(Decoder *decoder, int step, Error *err) {
                            .request = request,
                            .length = result->length,
                            .tokens = cache->tokens + cache->entries[entry].start,
-                           .noise = canvas_stream(&canvas, DECODE_NOISE_PROPOSAL)};
+                           .noise = canvas_stream(&canvas, DECODE_NOISE_PROPOSAL),
+                           .fixed = canvas.fixed};
     }
     if (count == 0) return 0;
     return run->evaluate(run->model, decoder->canvases, count, run->options->temperature,
@@ -437,10 +590,17 @@ static void decoder_advance(Decoder *decoder, int h, int step) {
     const DecodeOptions *options = decoder->run->options;
     const Proposal *proposals = decoder_proposals(decoder, h);
     Canvas canvas = decoder_canvas(decoder, h, step);
+    Watch *watch = decoder->watches ? &decoder->watches[h] : NULL;
+    if (watch) watch_proposals(watch, &canvas, proposals);
+    if (watch && watch_stop(watch, options->early_stop, &canvas, proposals)) return;
     if (options->strategy == DECODE_REPARAM)
         reparam_step(&canvas, options, proposals, decoder->ranks, decoder->sorted);
     else if (options->strategy == DECODE_CMLM)
         cmlm_step(&canvas, options->seed, proposals);
+    else if (options->strategy == DECODE_CONFIDENCE)
+        confidence_step(&canvas, options->bound, proposals);
+    else if (options->strategy == DECODE_ENTROPY)
+        entropy_step(&canvas, options->bound, proposals);
     else
         ar_step(&canvas, proposals);
 }
@@ -454,10 +614,12 @@ static void decoder_tell(Decoder *decoder, int h, int step) {
         cells = result->trace + (size_t)(step - 1) * (size_t)result->length;
         result->evaluated[step - 1] = decoder->fresh[h];
     }
+    Canvas canvas = decoder_canvas(decoder, h, step);
+    const Proposal *proposals = decoder->settled[h] ? NULL : decoder_proposals(decoder, h);
     for (int i = 0; i < result->length; i++) {
         Proposal current = {result->tokens[i], result->scores[i]};
         cells[i] = (TraceCell){current.token, current.score,
-                               decoder->settled[h] ? current : decoder_proposals(decoder, h)[i]};
+                               proposals ? canvas_proposal(&canvas, proposals, i) : current};
     }
     if (!run->callback) return;
     run->callback(run->user, &(DecodeStep){.hypothesis = h,
@@ -466,7 +628,8 @@ static void decoder_tell(Decoder *decoder, int h, int step) {
                                            .steps = result->steps,
                                            .length = result->length,
                                            .evaluated = decoder->fresh[h],
-                                           .cells = cells});
+                                           .cells = cells,
+                                           .fixed = canvas.fixed});
 }
 
 static int decoder_step(Decoder *decoder, int step, Error *err) {
@@ -488,10 +651,10 @@ static int decoder_step(Decoder *decoder, int step, Error *err) {
     return 0;
 }
 
-/* The mean of the scores; undefined for a failed hypothesis. */
+/* The mean of the open positions' scores (those of fixed ones are 0). */
 static void result_score(DecodeResult *result) {
     for (int i = 0; i < result->length; i++) result->score += result->scores[i];
-    result->score = result->error ? -INFINITY : result->score / result->length;
+    result->score = result->error ? -INFINITY : result->score / result->open;
 }
 
 int decode_run(const DecodeRun *run, DecodeResult **results, Error *err) {

@@ -88,15 +88,21 @@ static void push_prompt(Infill *f, int request) {
     for (int i = 0; i < p->count; i++) push_row(&f->rows, p->ids[i], -1, before + i);
 }
 
-/* The canvas and </s>; the head runs on the canvas's rows. */
+static bool canvas_fixed(const Infill *f, const DecodeCanvas *canvas, int i) {
+    return canvas->fixed && canvas->fixed[i] != f->config.mask_id;
+}
+
+/* The canvas and </s>; the head runs on the canvas's open rows. */
 static void push_canvas(Infill *f, const DecodeCanvas *canvas) {
     Rows *r = &f->rows;
     int before = f->config.answer_position > 0 ? f->config.answer_position
                                                : prefix_length(f, canvas->request);
     for (int i = 0; i < canvas->length; i++) {
-        r->stream[r->picked_count] = canvas->noise;
-        r->noise_index[r->picked_count] = (int64_t)i * f->config.model->config.vocab;
-        r->picked[r->picked_count++] = r->count;
+        if (!canvas_fixed(f, canvas, i)) {
+            r->stream[r->picked_count] = canvas->noise;
+            r->noise_index[r->picked_count] = (int64_t)i * f->config.model->config.vocab;
+            r->picked[r->picked_count++] = r->count;
+        }
         push_row(r, canvas->tokens[i], -1, before + i);
     }
     push_row(r, TOKEN_EOS, -1, before + canvas->length);
@@ -421,8 +427,9 @@ static void push_evaluation(Infill *f, const DecodeCanvas *canvas) {
         push_sequence(f, canvas->request, canvas);
 }
 
-static int propose(Infill *f, Tensor hidden, float temperature, uint64_t seed, Proposal *out,
-                   Error *err) {
+/* The proposals of the picked rows, into the places of the canvases' open positions. */
+static int propose(Infill *f, Tensor hidden, const DecodeCanvas *canvases, int count,
+                   float temperature, uint64_t seed, Proposal *out, Error *err) {
     Rows *r = &f->rows;
     const Xlmr *m = f->config.model;
     Tensor features;
@@ -435,7 +442,14 @@ static int propose(Infill *f, Tensor hidden, float temperature, uint64_t seed, P
                           .index = r->noise_index};
     TRY(vocab_propose(f->config.device, r->tokens, r->scores, features, m->vocab_w, m->vocab_b,
                       &choice, err));
-    for (int i = 0; i < r->picked_count; i++) out[i] = (Proposal){r->tokens[i], r->scores[i]};
+    for (int c = 0, picked = 0; c < count; c++) {
+        for (int i = 0; i < canvases[c].length; i++) {
+            if (canvas_fixed(f, &canvases[c], i)) continue;
+            out[i] = (Proposal){r->tokens[picked], r->scores[picked]};
+            picked++;
+        }
+        out += canvases[c].length;
+    }
     return 0;
 }
 
@@ -465,10 +479,11 @@ int infill_evaluate(void *infill, const DecodeCanvas *canvases, int count, float
         f->counts.canvases += i - first;
         Tensor hidden;
         int status = run_rows(f, f->prefix_rows, NULL, &hidden, err);
-        if (status == 0) status = propose(f, hidden, temperature, seed, out, err);
+        if (status == 0)
+            status = propose(f, hidden, &canvases[first], i - first, temperature, seed, out, err);
         arena_reset(&f->arena, 0);
         if (status) return -1;
-        out += f->rows.picked_count;
+        for (int c = first; c < i; c++) out += canvases[c].length;
         f->counts.forwards++;
         f->counts.rows += f->rows.count;
     }

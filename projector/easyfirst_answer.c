@@ -60,6 +60,7 @@ static int call_options(Call *c, const ef_options *given, Error *err) {
     TRY(check_range("samples", o->samples, 1024, err));
     TRY(check_real("length_weight", (double)o->length_weight, err));
     TRY(check_real("temperature", (double)o->temperature, err));
+    TRY(check_range("early_stop", o->early_stop, 1000000, err));
     TRY(check_range("batch_tokens", o->batch_tokens, 1 << 20, err));
     if ((unsigned)o->long_prompts > EF_LONG_KEEP_LAST)
         return error_set(err,
@@ -73,6 +74,7 @@ static int call_options(Call *c, const ef_options *given, Error *err) {
     a->decode.iterations = o->steps;
     a->decode.temperature = o->temperature;
     a->decode.seed = o->seed;
+    a->decode.early_stop = o->early_stop;
     a->length_beam = o->beam, a->samples = o->samples, a->length_weight = o->length_weight;
     a->batch_tokens = o->batch_tokens;
     a->no_kv_cache = o->no_kv_cache != 0, a->decode.no_canvas_cache = o->no_canvas_cache != 0;
@@ -130,17 +132,8 @@ static int check_turns(const ef_request *r, Error *why) {
     return 0;
 }
 
-static int check_words(const ef_request *r, Error *why) {
-    if (!r->text) return error_set(why, "no text is given (NULL)");
-    size_t size = strlen(r->text);
-    if (r->text[strspn(r->text, " \t\r\n\v\f")] == 0)
-        return error_set(why, "the text is empty: there is nothing to answer");
-    size_t valid = size <= PROMPT_BYTES ? utf8_valid_prefix(r->text, size) : size;
-    if (valid < size)
-        return error_set(why,
-                         "text: byte %zu (0x%02X) is not valid UTF-8; convert the text to UTF-8 "
-                         "first",
-                         valid, (unsigned char)r->text[valid]);
+/* What is wrong with a request, but for its text. */
+static int check_rest(const ef_request *r, Error *why) {
     if (r->length < 0)
         return error_set(why,
                          "an answer of %d tokens: expected 1 or more, or 0 for the predicted "
@@ -149,6 +142,9 @@ static int check_words(const ef_request *r, Error *why) {
     if (r->length && (r->choices || r->choice_count))
         return error_set(why, "a length of %d tokens is given with choices, which have their own",
                          r->length);
+    if (r->answer_template && (r->choices || r->choice_count))
+        return error_set(why,
+                         "an answer_template is given with choices: an answer has one of these");
     if (r->task == EF_TRANSLATE && (!r->from || !r->to))
         return error_set(why, "the languages to translate from and to are not given (NULL)");
     if (r->task != EF_TRANSLATE && (r->from || r->to))
@@ -156,11 +152,27 @@ static int check_words(const ef_request *r, Error *why) {
     return check_turns(r, why);
 }
 
+static int check_words(const ef_request *r, Error *why) {
+    bool may_be_empty = r->task == EF_COMPLETE;
+    if (!r->text && may_be_empty && r->answer_template) return check_rest(r, why);
+    if (!r->text) return error_set(why, "no text is given (NULL)");
+    size_t size = strlen(r->text);
+    if (!(may_be_empty && size == 0) && r->text[strspn(r->text, " \t\r\n\v\f")] == 0)
+        return error_set(why, "the text is empty: there is nothing to answer");
+    size_t valid = size <= PROMPT_BYTES ? utf8_valid_prefix(r->text, size) : size;
+    if (valid < size)
+        return error_set(why,
+                         "text: byte %zu (0x%02X) is not valid UTF-8; convert the text to UTF-8 "
+                         "first",
+                         valid, (unsigned char)r->text[valid]);
+    return check_rest(r, why);
+}
+
 static int prompt_word(const ef_model *m, const ef_request *r, char **prompt, Error *why) {
     *prompt = NULL;
     switch (r->task) {
     case EF_COMPLETE:
-        *prompt = strdup(r->text);
+        *prompt = strdup(r->text ? r->text : "");
         return *prompt ? 0 : error_set(why, "out of memory for a prompt");
     case EF_ASK:
         return model_prompt(m->model.settings, "ask", r->text, NULL, NULL, prompt, why);
@@ -256,11 +268,12 @@ static void step_tell(void *user, const DecodeStep *step) {
     ef_token *proposals = c->tokens + step->length;
     for (int i = 0; i < step->length; i++) {
         const TraceCell *cell = &step->cells[i];
+        const Proposal *proposal = &cell->proposal;
+        bool fixed = step->fixed && step->fixed[i] != mask;
         c->tokens[i] = token_make(cell->token, tokenizer_piece(tokenizer, cell->token), cell->score,
-                                  cell->token == mask);
-        proposals[i] =
-            token_make(cell->proposal.token, tokenizer_piece(tokenizer, cell->proposal.token),
-                       cell->proposal.score, cell->proposal.token == mask);
+                                  cell->token == mask, fixed);
+        proposals[i] = token_make(proposal->token, tokenizer_piece(tokenizer, proposal->token),
+                                  proposal->score, proposal->token == mask, fixed);
     }
     const ef_step told = {.request = c->batch[step->request],
                           .hypothesis = step->of_request,
@@ -315,7 +328,8 @@ static int batch_answer(Call *c, int n, int first, const int *blocks, Error *err
                                       .image = image_block(c, at, first, blocks),
                                       .length = c->requests[at].length,
                                       .turns = c->turns[at],
-                                      .turn_count = (int)c->requests[at].turn_count};
+                                      .turn_count = (int)c->requests[at].turn_count,
+                                      .answer_template = c->requests[at].answer_template};
     }
     TRY(multimodal_answer(&c->model->model.parts, c->model->images.tokens, requests, n, &c->how,
                           &answers, err));
@@ -483,8 +497,10 @@ int ef_check(const ef_model *model, const ef_request *request, const ef_options 
     if (request->task == EF_ASK) TRY(check_vision(model, err));
     TRY(request_prompt(model, request, &prompt, err));
     bool image = request->image || request->task == EF_ASK;
-    AnswerRequest r = {
-        .prompt = prompt, .image = image ? 0 : -1, .turn_count = (int)request->turn_count};
+    AnswerRequest r = {.prompt = prompt,
+                       .image = image ? 0 : -1,
+                       .turn_count = (int)request->turn_count,
+                       .answer_template = request->answer_template};
     Answer answer = {0};
     RecordTurn *turns = NULL;
     int status = request_length(model, request, &r.length, err);

@@ -25,7 +25,7 @@ static ef_token *choice_tokens(const ChoiceScore *s, const Tokenizer *tokenizer,
         scores[i] = (float)s->scores[i];
         *mean += s->scores[i] / s->length;
     }
-    ef_token *tokens = tokens_make(tokenizer, s->tokens, scores, s->length);
+    ef_token *tokens = tokens_make(tokenizer, s->tokens, scores, NULL, s->length);
     free(scores);
     return tokens;
 }

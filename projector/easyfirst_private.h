@@ -89,8 +89,9 @@ struct ef_answers {
     ef_work work;
 };
 
-/* What a position of an answer is, `masked` where the token is <mask>. */
-ef_token token_make(int32_t id, const char *piece, float score, bool masked);
+/* What a position of an answer is, `masked` where the token is <mask>, `fixed` where a template
+ * gives it. */
+ef_token token_make(int32_t id, const char *piece, float score, bool masked, bool fixed);
 
 /* Takes over answer `index` of a request for `task`, and without one its error. */
 int item_fill(AnswerItem *item, Answers *answers, int index, const Model *model, ef_task task,
@@ -100,7 +101,7 @@ int item_refuse(AnswerItem *item, const char *why, int code, Error *err);
 /* Tokens with pieces of their own, in one allocation: they outlive the model. NULL without
  * memory. */
 ef_token *tokens_make(const Tokenizer *tokenizer, const int32_t *ids, const float *scores,
-                      int length);
+                      const int32_t *fixed, int length);
 
 /* Adds what a batch did. */
 void work_add(ef_work *work, const Answers *answers);

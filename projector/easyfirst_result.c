@@ -8,12 +8,13 @@
 
 /* ---- Making. ---- */
 
-ef_token token_make(int32_t id, const char *piece, float score, bool masked) {
+ef_token token_make(int32_t id, const char *piece, float score, bool masked, bool fixed) {
     return (ef_token){.id = id,
                       .piece = piece,
                       .probability = masked ? 0 : fminf(expf(score), 1),
                       .score = masked ? -INFINITY : score,
-                      .masked = masked};
+                      .masked = masked,
+                      .fixed = fixed};
 }
 
 int item_refuse(AnswerItem *item, const char *why, int code, Error *err) {
@@ -23,7 +24,7 @@ int item_refuse(AnswerItem *item, const char *why, int code, Error *err) {
 }
 
 ef_token *tokens_make(const Tokenizer *tokenizer, const int32_t *ids, const float *scores,
-                      int length) {
+                      const int32_t *fixed, int length) {
     size_t size = (size_t)length * sizeof(ef_token);
     for (int i = 0; i < length; i++) size += strlen(tokenizer_piece(tokenizer, ids[i])) + 1;
     ef_token *tokens = malloc(size);
@@ -31,20 +32,22 @@ ef_token *tokens_make(const Tokenizer *tokenizer, const int32_t *ids, const floa
     const int32_t mask = tokenizer_mask_id(tokenizer);
     char *piece = (char *)(tokens + length);
     for (int i = 0; i < length; i++) {
-        tokens[i] = token_make(ids[i], piece, scores[i], ids[i] == mask);
+        tokens[i] = token_make(ids[i], piece, scores[i], ids[i] == mask, fixed && fixed[i] != mask);
         piece = stpcpy(piece, tokenizer_piece(tokenizer, ids[i])) + 1;
     }
     return tokens;
 }
 
-static int hypothesis_fill(ef_hypothesis *h, const DecodeResult *r, int sample,
+static int hypothesis_fill(ef_hypothesis *h, const Answers *answers, int index, int result,
                            const Tokenizer *tokenizer, Error *err) {
+    const DecodeResult *r = &answers->results[result];
+    const DecodeSpec *spec = &answers->specs[result];
     char *text;
-    TRY(tokenizer_decode(tokenizer, r->tokens, (size_t)r->length, &text, err));
+    TRY(answers_text(answers, index, result, tokenizer, &text, err));
     h->text = text;
-    h->tokens = tokens_make(tokenizer, r->tokens, r->scores, r->length);
+    h->tokens = tokens_make(tokenizer, r->tokens, r->scores, spec->fixed, r->length);
     if (!h->tokens) return error_set(err, "out of memory for an answer");
-    h->score = r->score, h->length = r->length, h->sample = sample, h->steps = r->steps;
+    h->score = r->score, h->length = r->length, h->sample = spec->sample, h->steps = r->steps;
     h->evaluations = r->evaluations;
     return 0;
 }
@@ -69,8 +72,8 @@ int item_fill(AnswerItem *item, Answers *answers, int index, const Model *model,
     if (!item->hypotheses) return error_set(err, "out of memory for %d hypotheses", a->count);
     item->count = a->count, item->best = a->best - a->first;
     for (int h = 0; h < a->count; h++)
-        TRY(hypothesis_fill(&item->hypotheses[h], &answers->results[a->first + h],
-                            answers->specs[a->first + h].sample, model->tokenizer, err));
+        TRY(hypothesis_fill(&item->hypotheses[h], answers, index, a->first + h, model->tokenizer,
+                            err));
     const ef_hypothesis *best = &item->hypotheses[item->best];
     item->probability =
         calibration_probability(&model->calibration, template_of(task), best->score, best->length);

@@ -66,14 +66,28 @@ void common_answer_group(CommonOptions *o, OptionGroup *group) {
                            : "denoising steps (default: as many as the answer has tokens, 10 to\n"
                              "50; the paper's evaluations take 50)",
                        1, 1000000});
-    group_add(group, (Option){"strategy", 0, OPTION_TEXT, "NAME", &o->strategy,
-                              "reparam-uncond-deterministic-cosine (the default) with cond,\n"
-                              "stochasticTAU, linear; cmlm; ar"});
+    group_add(group,
+              (Option){"strategy", 0, OPTION_TEXT, "NAME", &o->strategy,
+                       "reparam-uncond-deterministic-cosine (the default) with cond,\n"
+                       "stochasticTAU, linear; cmlm; ar; confidenceX, entropyX (see below)"});
+    group_add(group, (Option){"confidence-threshold", 0, OPTION_REAL, "X", &o->confidence,
+                              "approximate: each step writes all tokens of at least this\n"
+                              "probability, at least one; the strategy confidenceX",
+                              0, 1, &o->confidence_given});
+    group_add(group, (Option){"entropy-bound", 0, OPTION_REAL, "X", &o->entropy,
+                              "approximate: each step writes the likeliest tokens, up to a\n"
+                              "surprise of X nats, at least one; the strategy entropyX",
+                              0, 1000, &o->entropy_given});
+    group_add(group, (Option){"early-stop", 0, OPTION_INTEGER, "N", &a->decode.early_stop,
+                              "approximate: stop when N steps propose the same answer\n"
+                              "(default 0: never)",
+                              1, 1000000});
     group_add(group, (Option){"length", 'n', OPTION_INTEGER, "N", &o->length,
                               "the answer's length in tokens (default: predicted)", 1, 1000000});
-    group_add(group,
-              (Option){"beam", 'b', OPTION_INTEGER, "B", &a->length_beam,
-                       "try the B likeliest lengths, keep the best answer (default 1)", 1, 512});
+    group_add(group, (Option){"beam", 'b', OPTION_INTEGER, "B", &a->length_beam,
+                              "try the B likeliest lengths, keep the best answer (default 1;\n"
+                              "8 combinations of lengths for a template's gaps)",
+                              1, 512});
     group_add(group, (Option){"length-weight", 0, OPTION_REAL, "X", &a->length_weight,
                               "with --beam: the answers' scores count, and X times the\n"
                               "lengths' log-probabilities (default 0: scores alone)",
@@ -125,6 +139,12 @@ static const char *bundled_model(char *path, size_t size) {
 int common_check(const CommandHelp *help, CommonOptions *o) {
     ModelOptions *m = &o->model;
     Error err;
+    if ((o->strategy != NULL) + o->confidence_given + o->entropy_given > 1)
+        return options_wrong(help, "--strategy, --confidence-threshold and --entropy-bound exclude "
+                                   "each other");
+    DecodeOptions *decode = &o->answer.decode;
+    if (o->confidence_given) decode->strategy = DECODE_CONFIDENCE, decode->bound = o->confidence;
+    if (o->entropy_given) decode->strategy = DECODE_ENTROPY, decode->bound = o->entropy;
     if (o->strategy && decode_strategy_parse(&o->answer.decode, o->strategy, &err))
         return options_wrong(help, "--strategy: %s", err.text);
     const char *folder = getenv("EASYFIRST_MODEL");
@@ -137,6 +157,10 @@ int common_check(const CommandHelp *help, CommonOptions *o) {
                              "environment as EASYFIRST_MODEL, or its parts with --language and "
                              "so on");
     return -1;
+}
+
+int common_least_length(const CommonOptions *o) {
+    return o->length || !o->answer_template ? o->length : 1;
 }
 
 int common_at_once(const CommonOptions *o, int most) {

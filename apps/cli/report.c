@@ -142,9 +142,10 @@ static void print_strategy(const DecodeOptions *options) {
     else
         snprintf(steps, sizeof steps, "a step for each token, %d to %d", DECODE_LEAST_STEPS,
                  DECODE_STEPS);
-    fprintf(stderr, "by      %s, %s, seed %llu\n", strategy,
-            options->strategy == DECODE_AR ? "a step for each token" : steps,
-            (unsigned long long)options->seed);
+    bool own_steps = options->strategy != DECODE_REPARAM && options->strategy != DECODE_CMLM;
+    fprintf(stderr, "by      %s, %s, seed %llu%s\n", strategy,
+            own_steps ? "a step for each token" : steps, (unsigned long long)options->seed,
+            decode_approximate(options) ? ", approximate" : "");
 }
 
 static void print_timings(const Timings *t, const char *device, const ef_statistics *used,

@@ -204,7 +204,12 @@ static int add_model(json_t *files, const EvalOptions *o, const Model *m, Error 
 
 /* The decoding options that an answer depends on. */
 static json_t *answer_json(const EvalOptions *o) {
-    static const char *const not_these[] = {"json", "quiet", "no-canvas-cache", "no-kv-cache",
+    static const char *const not_these[] = {"json",
+                                            "quiet",
+                                            "no-canvas-cache",
+                                            "no-kv-cache",
+                                            "confidence-threshold", /* the */
+                                            "entropy-bound",        /* strategy has these two */
                                             NULL};
     CommonOptions copy = o->common;
     char strategy[128];

@@ -11,10 +11,13 @@
 
 static json_t *json_tokens(const ef_token *tokens, int length) {
     json_t *list = json_array();
-    for (int i = 0; i < length; i++)
-        json_array_append_new(list, json_pack("{s:i, s:o, s:o}", "id", (int)tokens[i].id, "piece",
-                                              json_text(tokens[i].piece), "score",
-                                              json_score((double)tokens[i].score)));
+    for (int i = 0; i < length; i++) {
+        json_t *token =
+            json_pack("{s:i, s:o, s:o}", "id", (int)tokens[i].id, "piece",
+                      json_text(tokens[i].piece), "score", json_score((double)tokens[i].score));
+        if (tokens[i].fixed) json_object_set_new(token, "fixed", json_true());
+        json_array_append_new(list, token);
+    }
     return list;
 }
 
@@ -43,12 +46,22 @@ static json_t *json_choices(const ef_answers *answers, size_t i) {
     return list;
 }
 
+/* Says that the answer may be another one than that of exact decoding. */
+static void json_approximate(json_t *object, const DecodeOptions *options) {
+    if (!object || !decode_approximate(options)) return;
+    json_object_set_new(object, "approximate", json_true());
+    if (options->early_stop)
+        json_object_set_new(object, "early_stop", json_integer(options->early_stop));
+}
+
 static json_t *json_asked(const Asked *asked) {
     json_t *object = json_object();
     if (asked->line) json_object_set_new(object, "line", json_integer(asked->line));
     if (asked->image) json_object_set_new(object, "image", json_text(asked->image));
     if (asked->id) json_object_set_new(object, "id", json_deep_copy(asked->id));
     if (asked->text) json_object_set_new(object, asked->text_key, json_text(asked->text));
+    if (asked->answer_template)
+        json_object_set_new(object, "template", json_text(asked->answer_template));
     return object;
 }
 
@@ -77,7 +90,8 @@ int step_traces_add(StepTraces *t, const Asked *asked, const DecodeOptions *opti
     const TraceAbout about = {.image = asked->image,
                               .question = asked->text,
                               .is_prompt = !strcmp(asked->text_key, "prompt"),
-                              .options = options};
+                              .options = options,
+                              .answer_template = asked->answer_template};
     TRY(trace_begin(&t->items[t->count], &about, err));
     t->count++;
     return 0;
@@ -107,8 +121,10 @@ static int step_keep(Trace *trace, const ef_step *step, Error *err) {
     h->length = step->length, h->planned = step->steps;
     TRY(trace_room(h, err));
     TraceEntry *entries = h->entries + (size_t)h->steps * (size_t)h->length;
-    for (int i = 0; i < h->length; i++)
+    for (int i = 0; i < h->length; i++) {
+        if (!h->steps && step->tokens[i].fixed) TRY(trace_fix(h, i, err));
         TRY(entry_fill(&entries[i], trace, &step->tokens[i], &step->proposals[i], err));
+    }
     h->evaluated[h->steps++] = step->evaluated;
     return 0;
 }
@@ -144,19 +160,20 @@ int step_traces_finish(StepTraces *t, const ef_answers *answers, size_t i, Error
 }
 
 /* The whole trace (trace.h) as JSON. */
-static int report_trace(const Asked *asked, const ef_answers *answers, size_t i, StepTraces *traces,
-                        Error *err) {
+static int report_trace(const Asked *asked, const ef_answers *answers, size_t i,
+                        const DecodeOptions *options, StepTraces *traces, Error *err) {
     TRY(step_traces_finish(traces, answers, i, err));
     json_t *object = trace_json(&traces->items[i]);
     if (object && asked->line) json_object_set_new(object, "line", json_integer(asked->line));
     json_dropped(object, answers, i);
     json_sure(object, asked, answers, i);
+    json_approximate(object, options);
     return json_print_line(object, JSON_DIGITS, err);
 }
 
 int report_json(const Asked *asked, const ef_answers *answers, size_t i,
                 const DecodeOptions *options, StepTraces *traces, Error *err) {
-    if (traces) return report_trace(asked, answers, i, traces, err);
+    if (traces) return report_trace(asked, answers, i, options, traces, err);
     const ef_hypothesis *best = ef_answer_hypothesis(answers, i, ef_answer_best(answers, i));
     bool chosen = ef_answer_choices(answers, i) > 0;
     char strategy[128];
@@ -169,8 +186,11 @@ int report_json(const Asked *asked, const ef_answers *answers, size_t i,
     json_object_set_new(object, "tokens", json_tokens(best->tokens, best->length));
     json_object_set_new(object, "steps", json_integer(best->steps));
     json_object_set_new(object, "evaluations", json_integer(ef_answer_evaluations(answers, i)));
-    if (!chosen) json_object_set_new(object, "strategy", json_string(strategy));
-    if (!chosen) json_object_set_new(object, "seed", json_integer((json_int_t)options->seed));
+    if (!chosen) {
+        json_object_set_new(object, "strategy", json_string(strategy));
+        json_approximate(object, options);
+        json_object_set_new(object, "seed", json_integer((json_int_t)options->seed));
+    }
     json_object_set_new(object, "prompt_tokens", json_integer(ef_answer_prompt_tokens(answers, i)));
     json_dropped(object, answers, i);
     if (chosen)

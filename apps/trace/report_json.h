@@ -4,15 +4,19 @@
  *
  *   image        the image's name, with `ask` and `show`
  *   question     (or "prompt" with `text`) as it was given; with `text` also "line", from 1
+ *   template     with --template, as it was given
  *   answer       the best hypothesis as text
  *   score        mean log-probability of its tokens
  *   length       of it, in tokens
  *   probability, sure  that it is right, and whether that reaches the threshold; left out where
  *                the model has no calibration for the task (ef_answer_probability)
- *   tokens       [{"id", "piece", "score"}]; "▁" in a piece stands for the space in front of a word
+ *   tokens       [{"id", "piece", "score"}]; "▁" in a piece stands for the space in front of a word;
+ *                those that the template gives have "fixed": true
  *   steps        that were taken
  *   evaluations  runs of the network for this request: at most steps x hypotheses
  *   strategy, seed, prompt_tokens
+ *   approximate  true if the strategy is confidenceX or entropyX, or with "early_stop", the steps of
+ *                --early-stop; both left out else
  *   dropped_tokens  of the prompt, with --long-prompts keep-last; left out where it fits
  *   dropped_turns   of the conversation before the question; left out where all fit
  *   hypotheses   [{"text", "length", "sample", "score", "evaluations"}], all that were tried
@@ -33,10 +37,11 @@
 typedef struct Asked {
     const char *image; /* NULL: none */
     const char *text;
-    const char *text_key;    /* JSON's name for it: "question" or "prompt" */
-    int64_t line;            /* 0: none */
-    const json_t *id;        /* given back; NULL: none */
-    const double *threshold; /* of "sure"; NULL: "probability" and "sure" are left out */
+    const char *text_key;        /* JSON's name for it: "question" or "prompt" */
+    int64_t line;                /* 0: none */
+    const json_t *id;            /* given back; NULL: none */
+    const double *threshold;     /* of "sure"; NULL: "probability" and "sure" are left out */
+    const char *answer_template; /* NULL: none */
 } Asked;
 
 /* The steps of a call's requests, kept for JSON. */

@@ -88,12 +88,15 @@ class _Request(ctypes.Structure):
     _fields_ = [
         ("task", c_int), ("text", c_char_p), ("image", c_void_p), ("from_", c_char_p), ("to", c_char_p),
         ("length", c_int), ("turns", POINTER(_Turn)), ("turn_count", c_size_t), ("choices", POINTER(c_char_p)),
-        ("choice_count", c_size_t),
+        ("choice_count", c_size_t), ("answer_template", c_char_p),
     ]  # fmt: skip
 
 
 class _Token(ctypes.Structure):
-    _fields_ = [("id", c_int32), ("piece", c_char_p), ("probability", c_float), ("score", c_float), ("masked", c_int)]
+    _fields_ = [
+        ("id", c_int32), ("piece", c_char_p), ("probability", c_float), ("score", c_float), ("masked", c_int),
+        ("fixed", c_int),
+    ]  # fmt: skip
 
 
 class _Step(ctypes.Structure):
@@ -112,6 +115,7 @@ class _Options(ctypes.Structure):
         ("length_weight", c_float), ("temperature", c_float), ("seed", c_uint64),
         ("long_prompts", c_int), ("batch_tokens", c_int), ("no_canvas_cache", c_int), ("no_kv_cache", c_int),
         ("on_step", _StepCallback), ("user", c_void_p), ("cancellation", c_void_p),
+        ("early_stop", c_int),
     ]  # fmt: skip
 
 
@@ -152,7 +156,7 @@ def _fields(structure):
     return {name: getattr(structure, name) for name, _ in structure._fields_}
 
 
-_SONAME = "libeasyfirst.so.0"
+_SONAME = "libeasyfirst.so.0.3"
 
 
 def _find_library():
@@ -230,7 +234,7 @@ _library = _open_library()
 
 
 def version():
-    """The library's version, such as "0.2"."""
+    """The library's version, such as "0.3"."""
     return _library.ef_version().decode()
 
 
@@ -359,15 +363,15 @@ class Cancellation(_Owner):
 
 class Token:
     """One place of an answer: id, piece ("▁" for a space), probability (0 where masked), score (its logarithm),
-    masked."""
+    masked, fixed (given by a template)."""
 
-    __slots__ = ("id", "masked", "piece", "probability", "score")
+    __slots__ = ("fixed", "id", "masked", "piece", "probability", "score")
 
     def __init__(self, token):
         self.id = token.id
         self.piece = token.piece.decode("utf-8", "replace")
         self.probability, self.score = token.probability, token.score
-        self.masked = bool(token.masked)
+        self.masked, self.fixed = bool(token.masked), bool(token.fixed)
 
     def __repr__(self):
         return f"Token({self.id}, {self.piece!r}, {self.probability:.3f})"
@@ -478,19 +482,23 @@ class Answers(list):
 
 
 class _Asked:
-    def __init__(self, task, text, image=None, source=None, target=None, length=0, turns=(), choices=None):
+    def __init__(
+        self, task, text, image=None, source=None, target=None, length=0, turns=(), choices=None, template=None
+    ):
         self.task, self.text, self.image, self.length, self.turns = task, text, image, length, turns
-        self.source, self.target, self.choices = source, target, choices
+        self.source, self.target, self.choices, self.template = source, target, choices, template
 
 
-def Complete(prompt, length=0, image=None, turns=(), choices=None):
+def Complete(prompt, length=0, image=None, turns=(), choices=None, template=None):
     """A prompt as it is; length in tokens, 0: predicted; turns: earlier (question, answer) of a conversation. With
-    choices, a list of texts, the answer is the likeliest of these, here and in the other requests."""
-    return _Asked(0, prompt, image, length=length, turns=turns, choices=choices)
+    choices, a list of texts, the answer is the likeliest of these, here and in the other requests. template: the
+    answer's text with gaps to be filled in, as "The ___ is ___{2}." (ef_request says more); the prompt may be ""
+    then."""
+    return _Asked(0, prompt, image, length=length, turns=turns, choices=choices, template=template)
 
 
-def Ask(image, question, length=0, turns=(), choices=None):
-    return _Asked(1, question, image, length=length, turns=turns, choices=choices)
+def Ask(image, question, length=0, turns=(), choices=None, template=None):
+    return _Asked(1, question, image, length=length, turns=turns, choices=choices, template=template)
 
 
 def Translate(text, source, target, length=0, choices=None):
@@ -541,7 +549,7 @@ class _Batch:
         return _Request(
             asked.task, _text(asked.text, "the text"), self._image(asked.image), _text(asked.source, "the language"),
             _text(asked.target, "the language"), asked.length, (_Turn * len(turns))(*turns), len(turns),
-            *_choices(asked.choices),
+            *_choices(asked.choices), _text(asked.template, "the template"),
         )  # fmt: skip
 
     def array(self):
@@ -565,12 +573,13 @@ class _Batch:
 
 
 def _options(strategy=None, steps=0, beam=0, samples=0, length_weight=0.0, temperature=0.0, seed=0,
-             long_prompts="refuse", batch_tokens=0, canvas_cache=True, kv_cache=True):  # fmt: skip
+             long_prompts="refuse", batch_tokens=0, canvas_cache=True, kv_cache=True, early_stop=0):  # fmt: skip
     """ef_options, without callback and cancellation."""
     options = _Options(size=ctypes.sizeof(_Options))
     options.strategy, options.steps, options.beam = _text(strategy, "strategy"), steps, beam
     options.samples, options.length_weight, options.temperature = samples, length_weight, temperature
     options.seed, options.long_prompts, options.batch_tokens = seed, _choice(long_prompts, "long_prompts", _LONG_PROMPTS), batch_tokens
+    options.early_stop = early_stop
     options.no_canvas_cache, options.no_kv_cache = not canvas_cache, not kv_cache
     return options
 
@@ -667,7 +676,7 @@ class Model(_Owner):
         """The answers to any number of requests (Ask, Complete, Translate, Summarize), in their order. One that
         cannot be answered has an error, the others are answered as without it. The options are those of
         ef_options: strategy, steps, beam, samples, length_weight, temperature, seed, long_prompts ("refuse",
-        "skip", "keep-last"), batch_tokens, canvas_cache, kv_cache; on_step is called with each Step, and what it
+        "skip", "keep-last"), batch_tokens, canvas_cache, kv_cache, early_stop; on_step is called with each Step, and what it
         raises ends the call (and cancels the cancellation that was given)."""
         made = _options(**options)
         stop, raised = cancellation or Cancellation(), []
