@@ -269,6 +269,7 @@ static int image_new(Image pixels, ef_image **image, Error *err) {
         image_free(&pixels);
         return error_set(err, "out of memory for an image");
     }
+    i->users = 1;
     i->width = pixels.width, i->height = pixels.height;
     const int size[] = {pixels.width, pixels.height};
     i->image = pixels;
@@ -345,8 +346,13 @@ int ef_image_from_pixels(const uint8_t *rgb, int width, int height, size_t strid
     return image_new(copy, image, err);
 }
 
+const ef_image *image_share(const ef_image *image) {
+    if (image) __atomic_add_fetch(&((ef_image *)image)->users, 1, __ATOMIC_RELAXED);
+    return image;
+}
+
 void ef_image_close(ef_image *image) {
-    if (!image) return;
+    if (!image || __atomic_sub_fetch(&image->users, 1, __ATOMIC_ACQ_REL) > 0) return;
     image_free(&image->image);
     free(image);
 }

@@ -148,8 +148,7 @@ int request_prompt(const ef_model *m, const ef_request *r, char **prompt, Error 
     return error_set(why, "there is no task %d", (int)r->task);
 }
 
-/* What ef_check leaves to the answering: an EF_ASK has an image. */
-static int request_word(const ef_model *m, const ef_request *r, char **prompt, Error *why) {
+int request_word(const ef_model *m, const ef_request *r, char **prompt, Error *why) {
     TRY(request_prompt(m, r, prompt, why));
     if (r->task != EF_ASK || r->image) return 0;
     free(*prompt);

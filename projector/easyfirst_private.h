@@ -29,6 +29,7 @@ struct ef_model {
 };
 
 struct ef_image {
+    int users; /* atomic: the caller, and the jobs that are about it */
     Image image;
     ReplayKey key;         /* of its size and pixels */
     int width, height;     /* of the whole image */
@@ -44,7 +45,7 @@ static inline Error *error_of(ef_error *err) {
     _Static_assert(sizeof(ef_error) == sizeof(Error) &&
                        offsetof(ef_error, code) == offsetof(Error, code),
                    "one line of text and a code each");
-    _Static_assert((int)EF_FAILED == (int)ERROR_OTHER && (int)EF_SKIPPED == (int)ERROR_SKIPPED,
+    _Static_assert((int)EF_FAILED == (int)ERROR_OTHER && (int)EF_TIMEOUT == (int)ERROR_TIMEOUT,
                    "the same codes");
     return (Error *)(void *)err;
 }
@@ -58,11 +59,17 @@ int options_take(void *options, size_t size, const void *given, const char *make
 int model_see(ef_model *model, const ef_image *const *images, int count, int *blocks, ef_work *work,
               Error *err);
 
+/* The image once more, for a user who closes it in turn; NULL is allowed. */
+const ef_image *image_share(const ef_image *image);
+
 /* ef_image_open_for, to which "-" is standard input. */
 int image_open_for(const ef_model *model, const char *path, ef_image **image, Error *err);
 
 /* The prompt of a request in the model's prompt template, the caller's to free. */
 int request_prompt(const ef_model *model, const ef_request *request, char **prompt, Error *why);
+
+/* The same, with what ef_check leaves to the answering: an EF_ASK has an image. */
+int request_word(const ef_model *model, const ef_request *request, char **prompt, Error *why);
 
 /* ---- Answers (easyfirst_result.c). ---- */
 
