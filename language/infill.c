@@ -44,15 +44,21 @@ void push_prompt(Infill *f, int slot) {
     for (int i = 0; i < p->count; i++) rows_push(&f->rows, p->ids[i], -1, before + i);
 }
 
-/* The canvas and </s>; the head runs on the canvas's rows. */
+static bool canvas_fixed(const Infill *f, const DecodeCanvas *canvas, int i) {
+    return canvas->fixed && canvas->fixed[i] != f->config.mask_id;
+}
+
+/* The canvas and </s>; the head runs on the canvas's open rows. */
 static void push_canvas(Infill *f, const DecodeCanvas *canvas) {
     Rows *r = &f->rows;
     int before = f->config.answer_position > 0 ? f->config.answer_position
                                                : prefix_length(f, canvas->request);
     for (int i = 0; i < canvas->length; i++) {
-        r->stream[r->picked_count] = canvas->noise;
-        r->noise_index[r->picked_count] = (int64_t)i * f->config.model->config.vocab;
-        r->picked[r->picked_count++] = r->count;
+        if (!canvas_fixed(f, canvas, i)) {
+            r->stream[r->picked_count] = canvas->noise;
+            r->noise_index[r->picked_count] = (int64_t)i * f->config.model->config.vocab;
+            r->picked[r->picked_count++] = r->count;
+        }
         rows_push(r, canvas->tokens[i], -1, before + i);
     }
     rows_push(r, TOKEN_EOS, -1, before + canvas->length);
@@ -269,12 +275,22 @@ static bool same_choice(const RowsTarget *a, const RowsTarget *b) {
     return a->temperature == b->temperature && (a->temperature == 0 || a->seed == b->seed);
 }
 
+/* Takes the proposals of a canvas's picked rows to the places of its open positions. */
+static void target_fill(const Infill *f, const RowsTarget *t) {
+    for (int i = 0, row = t->first; i < t->canvas->length; i++) {
+        if (canvas_fixed(f, t->canvas, i)) continue;
+        t->out[i] = (Proposal){f->rows.tokens[row], f->rows.scores[row]};
+        row++;
+    }
+}
+
 /* The proposals of the targets [from, to), which choose alike. */
 static int propose_targets(Infill *f, Tensor features, int from, int to, Error *err) {
     Rows *r = &f->rows;
     const Xlmr *m = f->config.model;
     const RowsTarget *first = &r->targets[from], *last = &r->targets[to - 1];
     int begin = first->first, rows = last->first + last->count - begin;
+    if (!rows) return 0;
     VocabChoice choice = {.banned = f->config.mask_id,
                           .limit = f->config.vocab_limit,
                           .temperature = first->temperature,
@@ -283,15 +299,14 @@ static int propose_targets(Infill *f, Tensor features, int from, int to, Error *
                           .index = r->noise_index + begin};
     TRY(vocab_propose(f->config.device, r->tokens + begin, r->scores + begin,
                       tensor_rows(features, begin, rows), m->vocab_w, m->vocab_b, &choice, err));
-    for (const RowsTarget *t = first; t <= last; t++)
-        for (int i = 0; i < t->count; i++)
-            t->out[i] = (Proposal){r->tokens[t->first + i], r->scores[t->first + i]};
+    for (const RowsTarget *t = first; t <= last; t++) target_fill(f, t);
     return 0;
 }
 
 static int propose(Infill *f, Tensor hidden, Error *err) {
     Rows *r = &f->rows;
     Tensor features;
+    if (!r->picked_count) return 0;
     TRY(xlmr_head(f->config.model, &f->arena, hidden, r->picked, r->picked_count, &features, err));
     for (int from = 0, to; from < r->target_count; from = to) {
         to = from + 1;
@@ -323,12 +338,14 @@ int infill_evaluate_all(Infill *f, const InfillBatch *batches, int count, Error 
             const DecodeCanvas *canvas = &batch->canvases[i];
             if (r->count && r->count + evaluation_rows(f, canvas) > r->capacity)
                 TRY(evaluate_rows(f, err));
-            r->targets[r->target_count++] = (RowsTarget){.first = r->picked_count,
-                                                         .count = canvas->length,
-                                                         .temperature = batch->temperature,
-                                                         .seed = batch->seed,
-                                                         .out = out};
+            RowsTarget *target = &r->targets[r->target_count++];
+            *target = (RowsTarget){.first = r->picked_count,
+                                   .canvas = canvas,
+                                   .temperature = batch->temperature,
+                                   .seed = batch->seed,
+                                   .out = out};
             push_evaluation(f, canvas);
+            target->count = r->picked_count - target->first;
             out += canvas->length;
             f->counts.canvases++;
         }

@@ -87,7 +87,8 @@ int infill_lengths(Infill *infill, const LengthPredictor *length, float *logits,
 int infill_reserve(Infill *infill, int longest_canvas, int64_t canvas_rows, Error *err);
 
 /* A DecodeEvaluate: `infill` is the Infill, a canvas's request is the index of its prompt. A canvas
- * that is longer than its request's infill_longest_answer is an error. */
+ * that is longer than its request's infill_longest_answer is an error. The vocabulary's scores are
+ * computed for open positions only. */
 int infill_evaluate(void *infill, const DecodeCanvas *canvases, int count, float temperature,
                     uint64_t seed, Proposal *out, Error *err);
 
@@ -129,7 +130,7 @@ void infill_remove(Infill *infill, int slot);
 /* The image tokens of an image that no prompt is about have changed. */
 void infill_forget_image(Infill *infill, int image);
 
-/* Evaluates canvases and inspects them: rows [sum of the lengths], canvas after canvas, say which
+/* Evaluates canvases, whose `fixed` is NULL, and inspects them: rows [sum of the lengths], canvas after canvas, say which
  * results to compute for each row, with `top_k` alternatives. Maps are over the image_rows rows of
  * the request's image; rows of requests without one get none. After infill_reserve; memory for the
  * inspection itself is allocated and freed here. */

@@ -8,10 +8,11 @@
 
 /* Where the proposals of a canvas go, and how they are chosen. */
 typedef struct RowsTarget {
-    int first, count; /* of the picked rows */
+    const DecodeCanvas *canvas;
+    int first, count; /* of the picked rows, which are its open positions */
     float temperature;
     uint64_t seed;
-    Proposal *out; /* [count] */
+    Proposal *out; /* [canvas->length] */
 } RowsTarget;
 
 /* Host memory, with capacity for the largest batch. */
