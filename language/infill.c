@@ -327,11 +327,11 @@ static int evaluate_rows(Infill *f, Error *err) {
     return status;
 }
 
-int infill_evaluate_all(Infill *f, const InfillBatch *batches, int count, Error *err) {
+int infill_evaluate_all(Infill *f, const DecodeBatch *batches, int count, Error *err) {
     Rows *r = &f->rows;
     rows_clear(r);
     for (int b = 0; b < count; b++) {
-        const InfillBatch *batch = &batches[b];
+        const DecodeBatch *batch = &batches[b];
         Proposal *out = batch->out;
         TRY(check_canvases(f, batch->canvases, batch->count, err));
         for (int i = 0; i < batch->count; i++) {
@@ -355,6 +355,6 @@ int infill_evaluate_all(Infill *f, const InfillBatch *batches, int count, Error 
 
 int infill_evaluate(void *infill, const DecodeCanvas *canvases, int count, float temperature,
                     uint64_t seed, Proposal *out, Error *err) {
-    const InfillBatch batch = {canvases, count, temperature, seed, out};
+    const DecodeBatch batch = {canvases, count, temperature, seed, out};
     return infill_evaluate_all(infill, &batch, 1, err);
 }

@@ -92,18 +92,9 @@ int infill_reserve(Infill *infill, int longest_canvas, int64_t canvas_rows, Erro
 int infill_evaluate(void *infill, const DecodeCanvas *canvases, int count, float temperature,
                     uint64_t seed, Proposal *out, Error *err);
 
-/* Canvases that are chosen from alike: infill_evaluate's arguments. */
-typedef struct InfillBatch {
-    const DecodeCanvas *canvases;
-    int count;
-    float temperature;
-    uint64_t seed;
-    Proposal *out;
-} InfillBatch;
-
 /* The same for several at once, in shared forward passes. Of neighbors without temperature, or with
  * equal temperature and seed, the vocabulary's part is shared, too. */
-int infill_evaluate_all(Infill *infill, const InfillBatch *batches, int count, Error *err);
+int infill_evaluate_all(Infill *infill, const DecodeBatch *batches, int count, Error *err);
 
 /* ---- Prompts that come and go (InfillConfig.slots). ---- */
 
