@@ -7,17 +7,13 @@ static void cancelled(Error *why) {
 
 /* ---- A step of all works. ---- */
 
-static bool work_runs(const Work *w) {
-    return !w->ended;
-}
-
 /* What is to be evaluated: first what is not drawn, all of which shares the vocabulary's part. */
 static int collect_batches(ef_engine *e) {
     int n = 0;
     for (int drawn = 0; drawn < 2; drawn++)
         for (int i = 0; i < e->work_count; i++) {
             Work *w = e->works[i];
-            if (!work_runs(w) || (w->job->how.decode.temperature > 0) != drawn) continue;
+            if (w->ended || (w->job->how.decode.temperature > 0) != drawn) continue;
             w->batch = decoder_begin(w->decoder);
             if (w->batch.count) e->batches[n++] = w->batch;
         }
@@ -32,7 +28,7 @@ static void engine_step(ef_engine *e) {
     for (int i = 0; i < e->work_count; i++) {
         Work *w = e->works[i];
         Error own;
-        if (!work_runs(w)) continue;
+        if (w->ended) continue;
         if (status)
             work_fail(w, &why);
         else if (decoder_finish(w->decoder, &own))
@@ -55,7 +51,7 @@ static void count_step(ef_engine *e) {
     const InfillCounts did = infill_counts(e->infill);
     ef_engine_counts *c = &e->counts;
     pthread_mutex_lock(&e->mutex);
-    c->steps++;
+    c->steps += e->work_count > 0;
     c->batches = did.forwards, c->canvases = did.canvases, c->rows = did.rows;
     c->prefix_rows = did.prefix_rows;
     c->images = e->images.encodings, c->image_hits = e->images.hits;
@@ -106,6 +102,16 @@ static void end_cancelled(ef_engine *e) {
     } while (job);
 }
 
+/* The device cannot be used: nothing can be answered. */
+static void fail_all(ef_engine *e, const Error *why) {
+    for (int i = 0; i < e->work_count; i++) work_fail(e->works[i], why);
+    pthread_mutex_lock(&e->mutex);
+    ef_job *job = queue_take(&e->queue);
+    e->counts.failed += job != NULL;
+    pthread_mutex_unlock(&e->mutex);
+    if (job) job_end(job, NULL, why);
+}
+
 /* ---- The thread. ---- */
 
 /* Waits for something to do; false: the engine is closing, and there is nothing left. */
@@ -123,13 +129,13 @@ void *engine_run(void *engine) {
         Error why;
         end_cancelled(e);
         model_lock(e->model);
-        if (device_use(e->model->device, &why) == 0) {
+        int status = device_use(e->model->device, &why);
+        if (status == 0) {
             engine_admit(e);
             engine_step(e);
-        } else {
-            for (int i = 0; i < e->work_count; i++) work_fail(e->works[i], &why);
         }
         model_unlock(e->model);
+        if (status) fail_all(e, &why);
         count_step(e);
         end_works(e);
     }
