@@ -6,7 +6,7 @@
 #include "kernels/random.h"
 #include "tests/projector/easyfirst_test.h"
 
-enum { KINDS = 24, PIXELS = 12 };
+enum { KINDS = 48, PIXELS = 24 };
 
 /* ---- Requests of all sorts, each with the answer that ef_answer gives for it alone. ---- */
 
@@ -158,13 +158,15 @@ static int all_images(const Sorts *all) {
 
 /* Arrivals at random moments, some cancelled at random moments: an answer is the one of the request
  * alone, or the job was cancelled. */
-static void arrivals(const char *folder, const ef_engine_options *options, uint64_t seed) {
+static void arrivals(const char *folder, const ef_engine_options *options, bool pauses,
+                     uint64_t seed) {
     enum { JOBS = 60 };
     Sorts all;
     ef_job *jobs[JOBS];
     ef_error err;
     int cancelled = 0;
     sorts_open(&all, folder);
+    assert_true(all_images(&all) > 10); /* more than an engine keeps at the least */
     ef_engine *engine = engine_open(all.model, options);
     for (int i = 0; i < JOBS; i++) {
         const Sort *s = &all.sorts[pick(seed, (uint64_t)i, KINDS)];
@@ -172,7 +174,7 @@ static void arrivals(const char *folder, const ef_engine_options *options, uint6
         check_ok(ef_engine_submit(engine, &s->request, &s->options, owners[i % 3], NULL, NULL,
                                   &jobs[i], &err),
                  &err);
-        if (pick(seed + 1, (uint64_t)i, 3) == 0)
+        if (pauses && pick(seed + 1, (uint64_t)i, 3) == 0)
             usleep((useconds_t)pick(seed + 2, (uint64_t)i, 3000));
         if (i > 4 && pick(seed + 3, (uint64_t)i, 8) == 0) ef_job_cancel(jobs[i - 4]);
     }
@@ -198,7 +200,7 @@ static void arrivals(const char *folder, const ef_engine_options *options, uint6
 
 static void test_arrivals(void **state) {
     (void)state;
-    for (int i = 0; i < FOLDERS; i++) arrivals(folders[i], NULL, (uint64_t)(10 * i));
+    for (int i = 0; i < FOLDERS; i++) arrivals(folders[i], NULL, true, (uint64_t)(10 * i));
 }
 
 /* The same where hardly anything fits at once: prompts wait for rows and hypotheses, images make way
@@ -208,7 +210,10 @@ static void test_tight(void **state) {
     ef_engine_options options = ef_engine_options_default();
     options.batch_tokens = 40, options.prefill_tokens = 10, options.active = 5;
     options.prefix_tokens = 1, options.image_cache = 1;
-    for (int i = 0; i < FOLDERS; i++) arrivals(folders[i], &options, (uint64_t)(10 * i + 5));
+    for (int i = 0; i < FOLDERS; i++) arrivals(folders[i], &options, true, (uint64_t)(10 * i + 5));
+    options.active = options.prefill_tokens = 1000; /* all images are in use: others wait */
+    arrivals(MODELS "tiny-base", &options, false, 77);
+    arrivals(MODELS "tiny-xl", &options, false, 77);
 }
 
 /* Many requests, some cancelled, leave nothing behind. */
