@@ -376,7 +376,8 @@ typedef struct ef_work {
     int64_t rows, prefix_rows;  /* that went through it, in steps and before them */
 } ef_work;
 
-/* The answers'. */
+/* The answers'. Of an engine's, which share the network's runs with others, images, forwards, canvases
+ * and rows are 0: see ef_engine_statistics. */
 EF_API const ef_work *ef_answers_work(const ef_answers *answers);
 
 /* ---- Questions before anything is computed. ---- */
@@ -393,10 +394,21 @@ EF_API int ef_check_task(const ef_model *model, ef_task task, int length, ef_err
 
 /* ---- Engines: requests of many users, answered together. ---- */
 
-/* An engine answers requests that arrive at any time. They share batches: a request joins at the
- * next step of those that are being answered, and leaves when it is done. Its answer is the same to
- * the bit as ef_answer's. A thread of the engine computes; all functions may be called from any
- * thread. The model may be used by other calls, too: the engine leaves it between two steps. */
+/* An engine answers requests that arrive at any time:
+ *
+ *     ef_engine_open(model, NULL, &engine, &err);
+ *     ef_engine_submit(engine, &request, NULL, "user 7", NULL, NULL, &job, &err);
+ *     ef_job_wait(job, -1, &answers, &err);
+ *     ef_job_close(job);
+ *     ef_engine_close(engine);
+ *
+ * They share batches: a request joins at the next step of those that are being answered, and leaves
+ * when it is done. Its answer is ef_answer's, to the bit where the processor has AVX-512 (on others
+ * rounding depends on the number of rows of a batch, and scores differ by about 1e-6). A thread of
+ * the engine computes; all functions may be called from any thread. Other calls may use the model
+ * at the same time: the engine leaves it between two steps. Memory is allocated when an engine is
+ * opened, and per request for its hypotheses. For a block-causal model that is 4 bytes (bf16), or 8
+ * (f32), times width and layers for each of prefix_tokens and batch_tokens. */
 typedef struct ef_engine ef_engine;
 
 /* Make one with ef_engine_options_default. 0 stands for a default everywhere. */
@@ -408,7 +420,7 @@ typedef struct ef_engine_options {
     int active;          /* hypotheses (lengths and samples) that are denoised at once; one request
                              always fits; 0: 256 */
     int prefix_tokens;   /* rows of prompts and images that are kept at once; a request always
-                             fits; 0: 16384 */
+                             fits; 0: 8192 */
     int queue;           /* requests that wait at most; 0: 256 */
     int queue_per_owner; /* of one owner; 0: no limit of its own */
     size_t image_cache;  /* bytes of encoded images that are kept; the last eight always are;

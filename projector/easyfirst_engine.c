@@ -22,7 +22,7 @@ static int engine_options(ef_engine_options *o, const ef_engine_options *given, 
     TRY(set_option(&o->batch_tokens, "batch_tokens", 4096, 1 << 20, err));
     TRY(set_option(&o->prefill_tokens, "prefill_tokens", 512, 1 << 20, err));
     TRY(set_option(&o->active, "active", 256, 1 << 16, err));
-    TRY(set_option(&o->prefix_tokens, "prefix_tokens", 16384, 1 << 24, err));
+    TRY(set_option(&o->prefix_tokens, "prefix_tokens", 8192, 1 << 24, err));
     TRY(set_option(&o->queue, "queue", 256, 1 << 20, err));
     TRY(set_option(&o->queue_per_owner, "queue_per_owner", 1 << 20, 1 << 20, err));
     if (!o->image_cache) o->image_cache = (size_t)256 << 20;
