@@ -9,6 +9,7 @@
 
 int command_ask(int argc, char **argv);
 int command_text(int argc, char **argv);
+int command_fill(int argc, char **argv);
 int command_show(int argc, char **argv);
 int command_info(int argc, char **argv);
 int command_train(int argc, char **argv);

@@ -24,6 +24,7 @@ static const struct {
     {"ask", command_ask, "answer questions about images", false, NULL},
     {"text", command_text, "answer text prompts; translate and summarize, line by line", false,
      NULL},
+    {"fill", command_fill, "fill in the gaps of a document", false, NULL},
     {"show", command_show, "show how an answer is denoised, step by step", false, NULL},
     {"info", command_info, "describe a model: parts, tensors, parameters, memory", false, NULL},
     {"train", command_train, "train a model: text, images, lengths", true, NULL},

@@ -104,7 +104,8 @@ int answers_take_specs(Answers *out, size_t most, Error *err) {
 }
 
 bool answer_predicts(const Multimodal *m, const Answer *a, int given) {
-    return given <= 0 && m->length && (!a->template || a->template->open_gaps);
+    return given <= 0 && m->length &&
+           (!a->template || template_predicted(a->template, m->length, a));
 }
 
 int answer_specs(const Multimodal *m, Infill *infill, int prompt, int given, const float *logits,

@@ -176,7 +176,7 @@ static int check_text(const char *text, Error *err) {
                      valid, (unsigned char)text[valid]);
 }
 
-int template_read(Template *t, const Tokenizer *tokenizer, const char *text, Error *err) {
+int template_parse(Template *t, const char *text, Error *err) {
     FILE *out = NULL;
     char *piece = NULL;
     *t = (Template){0};
@@ -184,7 +184,14 @@ int template_read(Template *t, const Tokenizer *tokenizer, const char *text, Err
     int status = parts_read(t, text, &out, &piece, err);
     if (out) fclose(out);
     free(piece);
-    if (status == 0 && !t->gaps)
+    if (status) template_free(t);
+    return status;
+}
+
+int template_read(Template *t, const Tokenizer *tokenizer, const char *text, Error *err) {
+    TRY(template_parse(t, text, err));
+    int status = 0;
+    if (!t->gaps)
         status = error_set(err, "the template has no gap, so that there is nothing to fill in: "
                                 "mark gaps with ___ (or ___{3} for 3 tokens)");
     if (status == 0) status = parts_encode(t, tokenizer, err);

@@ -12,7 +12,7 @@
  *
  * White space at a gap. Each piece of text is split into tokens by itself. If it begins with white
  * space, or the template begins with it, its first token begins a word; else it continues the gap's
- * last word ("un___able", "___."). In the answer's text there is white space beside a gap where the
+ * last word ("un___able", "___."). In the answer's text there is white space next to a gap where the
  * template has some, and none where it has none, whatever the gap's own tokens begin with.
  */
 #ifndef EASYFIRST_PROJECTOR_TEMPLATE_H
@@ -43,6 +43,9 @@ enum { TEMPLATE_BEAM = 8 };
 int template_read(Template *t, const Tokenizer *tokenizer, const char *text, Error *err);
 void template_free(Template *t);
 
+/* The same without tokens, also of a text without gaps. */
+int template_parse(Template *t, const char *text, Error *err);
+
 /* The fewest tokens of a canvas: each open gap has one. */
 int template_least(const Template *t);
 
@@ -50,8 +53,8 @@ int template_least(const Template *t);
  * likeliest first; returns how many (0 if there is none that fits).
  *
  * A canvas has `total` tokens, or, where that is 0, totals are tried: the likeliest ones of a
- * length predictor (its logits of 1 to `classes` tokens), or without logits the smallest; `longest`
- * is the limit. What a total leaves for the open gaps is spread evenly over them first, then with
+ * length predictor that looked at the prompt (its logits of 1 to `classes` tokens), or without
+ * logits the smallest; `longest` is the limit. What a total leaves for the open gaps is spread evenly over them first, then with
  * one token moved from one gap to another, and so on. With several open gaps about sqrt(beam)
  * totals are tried, each with about as many spreads; with one, `beam` totals. The cost of a beam is
  * that of so many hypotheses. -1: out of memory. */

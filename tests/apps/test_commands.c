@@ -9,8 +9,9 @@
 #define XL     MODELS "tiny-xl"
 #define PIC0   MODELS "image0.png"
 
-static const char *const commands[] = {"ask",   "text",     "show", "info",  "train", "new",
-                                       "prune", "quantize", "eval", "score", "bench", NULL};
+static const char *const commands[] = {"ask",   "text",  "fill",  "show",     "info",
+                                       "train", "new",   "prune", "quantize", "eval",
+                                       "score", "bench", NULL};
 
 /* ---- Help and wrong usage. ---- */
 
@@ -196,9 +197,11 @@ static void test_questions_refused(void **state) {
     assert_message(&r, 1, "empty");
     run(&r, "show", "--text", words);
     assert_message(&r, 1, "tokens long");
-    run(&r, "text", "");
+    run(&r, "text", " ");
     expect(&r, 1, "\n");
     assert_non_null(strstr(r.err, "prompt 1: it is empty"));
+    run(&r, "text", "--length", "3", ""); /* no prompt at all */
+    assert_int_equal(r.status, 0);
     run(&r, "text", words, "-q");
     expect(&r, 1, "\n");
     assert_non_null(strstr(r.err, "prompt 1: the prompt is"));

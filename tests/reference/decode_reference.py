@@ -79,6 +79,7 @@ class Case:
     sample: int
     seed: int
     temperature: float
+    fixed: tuple = ()  # of a template: the token of each position, the mask where it is open
 
 
 def model_logits(case, canvas):
@@ -169,22 +170,32 @@ def masks_left(schedule, n, step, iterations):
     return (math.floor(n * rate) if step < iterations else 0), rate
 
 
+def filled(case, places, values, other):
+    """Values of the open positions in a canvas whose other positions have `other`."""
+    canvas = torch.tensor(other, dtype=values.dtype)
+    canvas[places] = values
+    return canvas
+
+
 def decode(case):
-    """Returns (tokens, scores, proposals, proposal scores) as [steps, N] arrays, how many
+    """Works on the open positions alone, as if the others were part of the model. Returns (tokens, scores, proposals, proposal scores) as [steps, N] arrays, how many
     evaluations are needed, and which of the rarer things happened. A settled step (nothing masked,
     and nothing to be masked) is computed like any other, and checked to change nothing; its tokens
     are recorded as its proposals, and it needs no evaluation."""
-    n = case.length
+    template = list(case.fixed) or [case.mask] * case.length
+    places = torch.tensor([i for i, token in enumerate(template) if token == case.mask])
+    n, length, zeros = len(places), case.length, [0.0] * case.length
     steps = n if case.strategy == "ar" else case.iterations
     tokens = torch.full((n,), case.mask)
     scores = torch.full((n,), -math.inf)
     noisy = torch.ones(n, dtype=torch.bool)
     asked, rows, events = [], [], set()
     for step in range(1, steps + 1):
-        candidate, candidate_score, logits = propose(case, tokens, step)
+        shown = filled(case, places, tokens, template)
+        candidate, candidate_score, logits = (part[places] for part in propose(case, shown, step))
         before, canvas, k = noisy, tokens, 0
         if case.strategy == "cmlm":
-            chance = uniform(case.seed, stream(n, case.sample, step, WRITING), n)
+            chance = uniform(case.seed, stream(length, case.sample, step, WRITING), length)[places.numpy()]
             write = noisy & torch.from_numpy(chance < 1.0 / (steps - step + 1))
             noisy = noisy & ~write
             erase = torch.zeros_like(write)
@@ -198,7 +209,7 @@ def decode(case):
             rank = candidate_score.double()
             if ranking != "deterministic":
                 tau = float(np.float32(ranking.removeprefix("stochastic")))
-                noise = gumbel(case.seed, stream(n, case.sample, step, RANKING), n)
+                noise = gumbel(case.seed, stream(length, case.sample, step, RANKING), length)[places.numpy()]
                 rank = rank + tau * rate * torch.from_numpy(noise)
             cutoff = rank.sort().values[k]
             low = rank < cutoff
@@ -230,7 +241,12 @@ def decode(case):
             events.add("settled")
         else:
             asked.append(tuple(canvas.tolist()))
-        rows.append((tokens, scores, candidate, candidate_score))
+        rows.append((
+            filled(case, places, tokens, template),
+            filled(case, places, scores, zeros),
+            filled(case, places, candidate, template),
+            filled(case, places, candidate_score, zeros),
+        ))
     assert not bool((tokens == case.mask).any())
     table = [torch.stack(column).numpy() for column in zip(*rows)]
     return table, len(set(asked)) if case.temperature == 0 else len(asked), events

@@ -1,12 +1,17 @@
 """Writes tests/golden/decode/*.bin, one file for each strategy, from decode_reference.py.
 
-usage: python3 tests/reference/make_decode.py [FOLDER]     (needs numpy and torch)
+usage: python3 tests/reference/make_decode.py [FOLDER [COUNT]]     (needs numpy and torch)
 
 A file is cases end to end, little-endian: a header (HEADER below), then [steps, N] cells of
 {int32 token, float32 score, int32 proposed token, float32 proposed score}. Seeds are searched: a
 case in which another program's rounding could change a ranking is not written.
+
+templates.bin has cases with fixed tokens, of all strategies: after the header the [N] int32 tokens
+of the template, the mask where it is open. With a COUNT only that file is written, with so many
+random cases; test_decode_fixed compares the file that EASYFIRST_TEMPLATES names.
 """
 
+import random
 import sys
 from collections import Counter
 from itertools import count, product
@@ -84,11 +89,47 @@ def case_bytes(case, table, evaluations):
         header[field] = getattr(case, field)
     header["kind"] = KINDS.index(case.kind)
     header["steps"], header["evaluations"] = len(tokens), evaluations
-    header["score"] = scores[-1].astype(np.float64).mean()
+    open_ = [i for i in range(case.length) if not case.fixed or case.fixed[i] == case.mask]
+    header["score"] = scores[-1][open_].astype(np.float64).mean()
     cells = np.zeros(tokens.shape, CELL)
     cells["token"], cells["score"] = tokens, scores
     cells["proposal"], cells["proposal_score"] = proposals, proposal_scores
-    return header.tobytes() + cells.tobytes()
+    return header.tobytes() + np.array(case.fixed, "<i4").tobytes() + cells.tobytes()
+
+
+def make_template(strategy, draw):
+    """A random case whose positions are partly fixed."""
+    while True:
+        length, vocabulary = draw.randint(1, 12), draw.randint(5, 60)
+        mask = draw.randrange(vocabulary)
+        fixed = [draw.randrange(vocabulary) if draw.random() < 0.5 else mask for _ in range(length)]
+        fixed[draw.randrange(length)] = mask
+        case = Case(
+            strategy=strategy,
+            kind=draw.choice(KINDS),
+            vocabulary=vocabulary,
+            mask=mask,
+            length=length,
+            iterations=draw.randint(1, 12),
+            request=draw.randrange(4),
+            sample=draw.randrange(3),
+            seed=draw.randrange(2**31),
+            temperature=draw.choice([0, 0, 0, 0.5, 1.25]),
+            fixed=tuple(fixed),
+        )
+        try:
+            return case, decode(case)
+        except NearTie:
+            continue
+
+
+def write_templates(folder, count):
+    draw, parts = random.Random(20), []
+    for number in range(count):
+        case, (table, evaluations, _) = make_template(STRATEGIES[number % len(STRATEGIES)], draw)
+        parts.append(case_bytes(case, table, evaluations))
+    (folder / "templates.bin").write_bytes(b"".join(parts))
+    return sum(map(len, parts))
 
 
 def check_philox():
@@ -110,7 +151,10 @@ def main():
     check_philox()
     folder = Path(sys.argv[1] if len(sys.argv) > 1 else "tests/golden/decode")
     folder.mkdir(parents=True, exist_ok=True)
-    happened, size = Counter(), 0
+    if len(sys.argv) > 2:
+        print(f"{sys.argv[2]} templates, {write_templates(folder, int(sys.argv[2]))} bytes")
+        return
+    happened, size = Counter(), write_templates(folder, 10 * len(STRATEGIES))
     for turn, strategy in enumerate(STRATEGIES):
         parts = []
         for number in range(len(SHAPES)):
