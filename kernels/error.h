@@ -19,6 +19,9 @@ typedef enum ErrorCode {
     ERROR_NO_LENGTH,     /* an answer's length is neither given nor can it be predicted */
     ERROR_TOO_LONG,      /* the prompt leaves no room for an answer */
     ERROR_SKIPPED,       /* the same, where such prompts are to be skipped */
+    ERROR_FULL,          /* an engine's queue is full */
+    ERROR_CLOSED,        /* an engine is closing */
+    ERROR_TIMEOUT,       /* a job has not ended in time */
     ERROR_NO_IMAGES      /* data have images, but their folder is not named */
 } ErrorCode;
 

@@ -329,8 +329,10 @@ static bool watch_stop(Watch *watch, int steps, Canvas *canvas, const Proposal *
 
 /* ---- the run ---- */
 
-typedef struct Decoder {
+struct Decoder {
     const DecodeRun *run;
+    DecodeRun copy;        /* what `run` points to */
+    int step, steps;       /* the current one, and the last one of any hypothesis */
     DecodeResult *results; /* [count]; their tokens and scores are the hypotheses' state */
     CanvasCache cache;
     bool remember;
@@ -342,7 +344,7 @@ typedef struct Decoder {
     TraceCell *cells;       /* [longest], a step for the callback without a trace */
     Watch *watches;         /* [count], with early_stop; else NULL */
     int32_t *watched;       /* their answers' memory */
-} Decoder;
+};
 
 int decode_open(const DecodeSpec *spec, int32_t mask_id) {
     int open = spec->fixed ? 0 : spec->length;
@@ -485,19 +487,6 @@ static int decoder_take(Decoder *decoder, Error *err) {
     return watches_take(decoder, err);
 }
 
-static void decoder_free(Decoder *decoder) {
-    canvas_cache_free(&decoder->cache);
-    free(decoder->entries);
-    free(decoder->fresh);
-    free(decoder->settled);
-    free(decoder->canvases);
-    free(decoder->ranks);
-    free(decoder->sorted);
-    free(decoder->cells);
-    free(decoder->watches);
-    free(decoder->watched);
-}
-
 static Canvas decoder_canvas(const Decoder *decoder, int h, int step) {
     const DecodeResult *result = &decoder->results[h];
     return (Canvas){.tokens = result->tokens,
@@ -542,11 +531,12 @@ static int hypothesis_fail(Decoder *decoder, int h, int step, const Error *why, 
     return result->error ? 0 : error_set(err, "decoding: out of memory for a message");
 }
 
-/* Finds or makes the cache's entry for every unfinished hypothesis and has the new ones
+/* Finds or makes the cache's entry for every unfinished hypothesis; the new ones are to be
  * evaluated. */
-static int decoder_evaluate(Decoder *decoder, int step, Error *err) {
+DecodeBatch decoder_begin(Decoder *decoder) {
     const DecodeRun *run = decoder->run;
     CanvasCache *cache = &decoder->cache;
+    int step = ++decoder->step;
     if (!decoder->remember) canvas_cache_rewind(cache);
     size_t start = cache->used;
     int count = 0;
@@ -576,9 +566,11 @@ static int decoder_evaluate(Decoder *decoder, int step, Error *err) {
                            .noise = canvas_stream(&canvas, DECODE_NOISE_PROPOSAL),
                            .fixed = canvas.fixed};
     }
-    if (count == 0) return 0;
-    return run->evaluate(run->model, decoder->canvases, count, run->options->temperature,
-                         run->options->seed, cache->proposals + start, err);
+    return (DecodeBatch){.canvases = decoder->canvases,
+                         .count = count,
+                         .temperature = run->options->temperature,
+                         .seed = run->options->seed,
+                         .out = cache->proposals + start};
 }
 
 static const Proposal *decoder_proposals(const Decoder *decoder, int h) {
@@ -632,11 +624,8 @@ static void decoder_tell(Decoder *decoder, int h, int step) {
                                            .fixed = canvas.fixed});
 }
 
-static int decoder_step(Decoder *decoder, int step, Error *err) {
-    const int *cancel = decoder->run->cancel;
-    if (cancel && __atomic_load_n(cancel, __ATOMIC_RELAXED))
-        return error_set_code(err, ERROR_CANCELLED, "cancelled");
-    TRY(decoder_evaluate(decoder, step, err));
+int decoder_finish(Decoder *decoder, Error *err) {
+    int step = decoder->step;
     for (int h = 0; h < decoder->run->count; h++) {
         Error why;
         if (step > decoder->results[h].steps) continue;
@@ -651,30 +640,76 @@ static int decoder_step(Decoder *decoder, int step, Error *err) {
     return 0;
 }
 
+bool decoder_done(const Decoder *decoder) {
+    return decoder->step >= decoder->steps;
+}
+
 /* The mean of the open positions' scores (those of fixed ones are 0). */
 static void result_score(DecodeResult *result) {
     for (int i = 0; i < result->length; i++) result->score += result->scores[i];
     result->score = result->error ? -INFINITY : result->score / result->open;
 }
 
-int decode_run(const DecodeRun *run, DecodeResult **results, Error *err) {
-    *results = NULL;
+int decoder_open(Decoder **out, const DecodeRun *run, Error *err) {
+    *out = NULL;
     TRY(run_check(run, err));
-    if (run->count == 0) return 0;
-    Decoder decoder = {
-        .run = run, .remember = run->options->temperature == 0 && !run->options->no_canvas_cache};
-    int failed = decoder_take(&decoder, err), steps = 0;
+    Decoder *decoder = calloc(1, sizeof *decoder);
+    if (!decoder) return error_set(err, "decoding: out of memory");
+    decoder->copy = *run, decoder->run = &decoder->copy;
+    decoder->remember = run->options->temperature == 0 && !run->options->no_canvas_cache;
     for (int h = 0; h < run->count; h++)
-        if (steps < spec_steps(run, h)) steps = spec_steps(run, h);
-    for (int step = 1; step <= steps && !failed; step++) failed = decoder_step(&decoder, step, err);
-    decoder_free(&decoder);
-    if (failed) {
-        decode_results_free(decoder.results, run->count);
+        if (decoder->steps < spec_steps(run, h)) decoder->steps = spec_steps(run, h);
+    if (run->count && decoder_take(decoder, err)) {
+        decoder_close(decoder);
         return -1;
     }
-    for (int h = 0; h < run->count; h++) result_score(&decoder.results[h]);
-    *results = decoder.results;
+    *out = decoder;
     return 0;
+}
+
+void decoder_close(Decoder *decoder) {
+    if (!decoder) return;
+    decode_results_free(decoder->results, decoder->run->count);
+    canvas_cache_free(&decoder->cache);
+    free(decoder->entries);
+    free(decoder->fresh);
+    free(decoder->settled);
+    free(decoder->canvases);
+    free(decoder->ranks);
+    free(decoder->sorted);
+    free(decoder->cells);
+    free(decoder->watches);
+    free(decoder->watched);
+    free(decoder);
+}
+
+DecodeResult *decoder_results(Decoder *decoder) {
+    DecodeResult *results = decoder->results;
+    for (int h = 0; h < decoder->run->count; h++) result_score(&results[h]);
+    decoder->results = NULL;
+    return results;
+}
+
+static int decoder_step(Decoder *decoder, Error *err) {
+    const DecodeRun *run = decoder->run;
+    if (run->cancel && __atomic_load_n(run->cancel, __ATOMIC_RELAXED))
+        return error_set_code(err, ERROR_CANCELLED, "cancelled");
+    const DecodeBatch batch = decoder_begin(decoder);
+    if (batch.count)
+        TRY(run->evaluate(run->model, batch.canvases, batch.count, batch.temperature, batch.seed,
+                          batch.out, err));
+    return decoder_finish(decoder, err);
+}
+
+int decode_run(const DecodeRun *run, DecodeResult **results, Error *err) {
+    Decoder *decoder;
+    *results = NULL;
+    TRY(decoder_open(&decoder, run, err));
+    int failed = 0;
+    while (!failed && !decoder_done(decoder)) failed = decoder_step(decoder, err);
+    if (!failed) *results = decoder_results(decoder);
+    decoder_close(decoder);
+    return failed;
 }
 
 void decode_results_free(DecodeResult *results, int count) {

@@ -220,6 +220,36 @@ typedef struct DecodeRun {
 int decode_run(const DecodeRun *run, DecodeResult **results, Error *err);
 void decode_results_free(DecodeResult *results, int count);
 
+/* ---- The same step by step, for runs that share evaluations with others. ---- */
+
+typedef struct Decoder Decoder;
+
+/* Canvases whose proposals are to be chosen alike, canvas after canvas into `out`: the arguments of
+ * a DecodeEvaluate. */
+typedef struct DecodeBatch {
+    const DecodeCanvas *canvases;
+    int count;
+    float temperature;
+    uint64_t seed;
+    Proposal *out;
+} DecodeBatch;
+
+/* All memory is allocated here. `run` is copied, what it points to must outlive the decoder; its
+ * evaluate and cancel are not used. */
+int decoder_open(Decoder **decoder, const DecodeRun *run, Error *err);
+void decoder_close(Decoder *decoder); /* NULL is allowed */
+
+/* Whether all steps are done. */
+bool decoder_done(const Decoder *decoder);
+
+/* Begins the next step: what is to be evaluated for it, which may be nothing; and, once that is
+ * done, ends it. */
+DecodeBatch decoder_begin(Decoder *decoder);
+int decoder_finish(Decoder *decoder, Error *err);
+
+/* When all steps are done: the results, which the caller takes over. NULL if there are none. */
+DecodeResult *decoder_results(Decoder *decoder);
+
 /* The index of the best result by score + prior among those whose spec has this request (ties: the
  * first); -1 if there is none. */
 int decode_best(const DecodeResult *results, const DecodeSpec *specs, int count, int request);

@@ -74,7 +74,10 @@ typedef enum ef_code {
     EF_MISSING_PART,  /* the model lacks a part that the request needs */
     EF_NO_LENGTH,     /* an answer's length is not given, and the model cannot predict it */
     EF_TOO_LONG,      /* the prompt leaves no room for an answer */
-    EF_SKIPPED        /* the same, with EF_LONG_SKIP */
+    EF_SKIPPED,       /* the same, with EF_LONG_SKIP */
+    EF_FULL,          /* an engine's queue is full: try again later */
+    EF_CLOSED,        /* the engine is closing, and no longer takes requests */
+    EF_TIMEOUT        /* a job has not ended within the given time */
 } ef_code;
 
 /* Written by a call that fails, and by no other. */
@@ -436,7 +439,8 @@ typedef struct ef_work {
     int64_t rows, prefix_rows;  /* that went through it, in steps and before them */
 } ef_work;
 
-/* The answers'. */
+/* The answers'. Of an engine's, which share the network's runs with others, images, forwards, canvases
+ * and rows are 0: see ef_engine_statistics. */
 EF_API const ef_work *ef_answers_work(const ef_answers *answers);
 
 /* ---- Questions before anything is computed. ---- */
@@ -450,6 +454,110 @@ EF_API int ef_check(const ef_model *model, const ef_request *request, const ef_o
 /* Whether the model has the parts for a task, and answers of so many tokens (0: predicted) leave
  * room for a prompt, and for an image with EF_ASK. */
 EF_API int ef_check_task(const ef_model *model, ef_task task, int length, ef_error *err);
+
+/* ---- Engines: requests of many users, answered together. ---- */
+
+/* An engine answers requests that arrive at any time:
+ *
+ *     ef_engine_open(model, NULL, &engine, &err);
+ *     ef_engine_submit(engine, &request, NULL, "user 7", NULL, NULL, &job, &err);
+ *     ef_job_wait(job, -1, &answers, &err);
+ *     ef_job_close(job);
+ *     ef_engine_close(engine);
+ *
+ * They share batches: a request joins at the next step of those that are being answered, and leaves
+ * when it is done. Its answer is ef_answer's, to the bit where the processor has AVX-512 (on others
+ * rounding depends on the number of rows of a batch, and scores differ by about 1e-6). A thread of
+ * the engine computes; all functions may be called from any thread. Other calls may use the model
+ * at the same time: the engine leaves it between two steps. Memory is allocated when an engine is
+ * opened, and per request for its hypotheses. For a block-causal model that is 4 bytes (bf16), or 8
+ * (f32), times width and layers for each of prefix_tokens and batch_tokens. */
+typedef struct ef_engine ef_engine;
+
+/* Make one with ef_engine_options_default. 0 stands for a default everywhere. */
+typedef struct ef_engine_options {
+    size_t size;         /* sizeof (ef_engine_options), for later versions */
+    int batch_tokens;    /* rows that go through the network together at most; 0: 4096 */
+    int prefill_tokens;  /* rows of new prompts and images that a step computes at most, so that
+                             others do not wait long; one prompt or image always fits; 0: 512 */
+    int active;          /* hypotheses (lengths and samples) that are denoised at once; one request
+                             always fits; 0: 256 */
+    int prefix_tokens;   /* rows of prompts and images that are kept at once; a request always
+                             fits; 0: 8192 */
+    int queue;           /* requests that wait at most; 0: 256 */
+    int queue_per_owner; /* of one owner; 0: no limit of its own */
+    size_t image_cache;  /* bytes of encoded images that are kept; the last eight always are;
+                             0: 256 MiB */
+} ef_engine_options;
+
+static inline ef_engine_options ef_engine_options_default(void) {
+    ef_engine_options options;
+    memset(&options, 0, sizeof options);
+    options.size = sizeof options;
+    return options;
+}
+
+/* `options` NULL: the defaults. The model is to be closed after the engine. */
+EF_API int ef_engine_open(ef_model *model, const ef_engine_options *options, ef_engine **engine,
+                          ef_error *err);
+
+/* From now on, requests are refused: new ones, and those that wait, which fail with EF_CLOSED.
+ * Those that are being answered are finished. Returns at once. */
+EF_API void ef_engine_drain(ef_engine *engine);
+
+/* Drains, waits until all jobs have ended, and closes. Not in a callback. NULL is allowed. */
+EF_API void ef_engine_close(ef_engine *engine);
+
+/* A request on its way. */
+typedef struct ef_job ef_job;
+
+/* Called when a job has ended, however it did: once, in the engine's thread, or in the one that
+ * called ef_engine_drain or ef_engine_close. It may call all functions for jobs, and
+ * ef_engine_submit; the engine waits for it: it should return soon. */
+typedef void (*ef_done_callback)(void *user, ef_job *job);
+
+/* Takes a request, and returns at once. The inputs are copied (an image is shared: it may be
+ * closed). What ef_check would find fails here. Requests of different owners take turns, however
+ * many one of them has; `owner` is any text, NULL as "". With a full queue it fails with EF_FULL.
+ * The options' on_step is called in the engine's thread; batch_tokens, no_kv_cache and
+ * cancellation are to be 0: the engine has its own, and ef_job_cancel. The job may have ended when
+ * this returns: *job is set before its callbacks are called. `on_done` may be NULL, and so may
+ * `job` with one. */
+EF_API int ef_engine_submit(ef_engine *engine, const ef_request *request, const ef_options *options,
+                            const char *owner, ef_done_callback on_done, void *user, ef_job **job,
+                            ef_error *err);
+
+/* Waits until the job has ended, `seconds` at most (0: not at all; negative: without limit), and
+ * hands over its answers, of which there is one. Fails as ef_ask does, with EF_CANCELLED,
+ * EF_CLOSED, or with EF_TIMEOUT, after which it may be called again. `answers` NULL: they stay with
+ * the job. They are handed over once. */
+EF_API int ef_job_wait(ef_job *job, double seconds, ef_answers **answers, ef_error *err);
+
+/* Whether it has ended: 1 or 0. NULL has. */
+EF_API int ef_job_ended(const ef_job *job);
+
+/* Ends it as a failure (EF_CANCELLED) before the next step; nothing happens if it has ended. NULL
+ * is allowed. */
+EF_API void ef_job_cancel(ef_job *job);
+
+/* Gives up the handle, not the request: that is answered all the same, and on_done called. In any
+ * order with ef_engine_close. NULL is allowed. */
+EF_API void ef_job_close(ef_job *job);
+
+/* What an engine does and did. Fields are added at the end. */
+typedef struct ef_engine_counts {
+    int64_t queued, active;               /* jobs, now */
+    int64_t submitted, refused;           /* jobs, since opening: taken; EF_FULL, EF_CLOSED */
+    int64_t done, failed, cancelled;      /* jobs that ended: answered, not, by the user */
+    int64_t steps;                        /* of the engine: all active hypotheses together */
+    int64_t batches, canvases, rows;      /* runs of the network, and what they evaluated */
+    int64_t prefix_rows;                  /* of prompts and images, once each */
+    int64_t images, image_hits;           /* encoded; found in the cache */
+    size_t image_bytes, image_bytes_most; /* in the cache, now; and at most */
+} ef_engine_counts;
+
+/* Writes `size` bytes, sizeof *statistics of the caller, at most. */
+EF_API void ef_engine_statistics(ef_engine *engine, ef_engine_counts *statistics, size_t size);
 
 #ifdef __cplusplus
 }
