@@ -95,6 +95,7 @@ static inline AnswerRequest request_of(const ef_request *r, const char *prompt, 
     return (AnswerRequest){.prompt = prompt,
                            .image = image,
                            .length = r->length,
+                           .turn_count = (int)r->turn_count,
                            .answer_template = r->answer_template};
 }
 
