@@ -52,6 +52,13 @@ ISA_SRC := $(wildcard kernels/cpu/isa/*.c)
 LIB_SRC := $(wildcard $(ROOMS:%=%/*.c))
 LIB_CXX := $(wildcard $(ROOMS:%=%/*.cc))
 APP_SRC := $(wildcard apps/*.c apps/*/*.c)
+# `easyfirst serve` is part of the program where libmicrohttpd is.
+HTTPD_LIBS := $(shell pkg-config --libs libmicrohttpd 2>/dev/null)
+ifeq ($(HTTPD_LIBS),)
+APP_SRC := $(filter-out apps/serve/%,$(APP_SRC))
+else
+$(BUILD)/apps/serve.o: COMMON += -DEASYFIRST_MICROHTTPD
+endif
 TESTS   := $(patsubst tests/%.c,%,$(wildcard tests/*/test_*.c))
 TESTLIB := $(wildcard tests/*.c)
 # The tests of these names, with their folders.
@@ -121,7 +128,7 @@ all: $(PROGRAM) $(GPU_LIB) $(PUBLIC) ## the program and the library, optimised (
 # Objects depend on this file, which changes when the compiler or a flag does.
 $(BUILD)/flags: FORCE | $(BUILD)/needs
 	@mkdir -p $(BUILD)
-	@printf '%s\n' '$(CC) $(ALL_C)' '$(CXX) $(ALL_CXX)' '$(ISAS) $(NVCC) $(ALL_CUDA)' > $@.new
+	@printf '%s\n' '$(CC) $(ALL_C)' '$(CXX) $(ALL_CXX)' '$(ISAS) $(NVCC) $(ALL_CUDA)' '$(HTTPD_LIBS)' > $@.new
 	@cmp -s $@.new $@ && rm $@.new || mv $@.new $@
 
 $(BUILD)/%.o: %.c $(BUILD)/flags
@@ -131,6 +138,7 @@ $(BUILD)/%.o: %.c $(BUILD)/flags
 
 # Brought in by the assembler, which tells nobody (apps/show/page_parts.c).
 $(BUILD)/apps/show/page_parts.o: $(wildcard apps/show/page/*)
+$(BUILD)/apps/serve/page.o: $(wildcard apps/serve/page/* apps/show/page/*)
 
 $(BUILD)/%.o: %.cc $(BUILD)/flags
 	@mkdir -p $(@D)
@@ -188,11 +196,11 @@ $(BUILD)/public/libeasyfirst.a: $(LIB_OBJ)
 
 $(PROGRAM): $(APP_OBJ) $(LIBRARY)
 	$(call say,LINK,$@)
-	$(Q)$(CC) $(ALL_C) -o $@ $(APP_OBJ) $(LIBRARY) $(LDFLAGS) $(RUNPATH) $(LIBS)
+	$(Q)$(CC) $(ALL_C) -o $@ $(APP_OBJ) $(LIBRARY) $(LDFLAGS) $(RUNPATH) $(LIBS) $(HTTPD_LIBS)
 
 $(TESTBIN): %: %.o $(TESTLIB:%.c=$(BUILD)/%.o) $(APP_LIB) $(LIBRARY)
 	$(call say,LINK,$@)
-	$(Q)$(CC) $(ALL_C) -o $@ $^ $(LDFLAGS) $(RUNPATH) -lcmocka $(LIBS)
+	$(Q)$(CC) $(ALL_C) -o $@ $^ $(LDFLAGS) $(RUNPATH) -lcmocka $(LIBS) $(HTTPD_LIBS)
 
 # The library that makes the n-th call fail (LD_PRELOAD), and the test that uses it. No sanitizer: it
 # is under the program's own.
@@ -206,7 +214,7 @@ $(BUILD)/tests/apps/test_faults: $(BUILD)/tests/faults/snapshot.o | $(BUILD)/tes
 $(BUILD)/tests/stages: $(BUILD)/tests/reference/stages.o $(APP_LIB) $(LIBRARY)
 	$(call say,LINK,$@)
 	@mkdir -p $(@D)
-	$(Q)$(CC) $(ALL_C) -o $@ $^ $(LDFLAGS) $(RUNPATH) $(LIBS)
+	$(Q)$(CC) $(ALL_C) -o $@ $^ $(LDFLAGS) $(RUNPATH) $(LIBS) $(HTTPD_LIBS)
 stages: $(BUILD)/tests/stages ## the program that tests/reference/full_size.py compares with torch
 
 # What a build needs: a compiler, a command or a header that is looked for, and the Debian package that
@@ -216,7 +224,9 @@ NEEDS := run:CC=gcc run:CXX=g++ cmd:ar=binutils \
          hdr:jansson.h=libjansson-dev hdr:unigbrk.h=libunistring-dev \
          hdr:openssl/evp.h=libssl-dev \
          hdr:sentencepiece_processor.h=libsentencepiece-dev
-TEST_NEEDS := hdr:cmocka.h=libcmocka-dev
+# Parts of the program that are left out where these are missing: serve.
+WANTS := cmd:pkg-config=pkg-config hdr:microhttpd.h=libmicrohttpd-dev
+TEST_NEEDS := hdr:cmocka.h=libcmocka-dev cmd:curl=curl
 CMOCKA_FIRST := \#include <stdarg.h>\n\#include <stddef.h>\n\#include <setjmp.h>\n\#include <stdint.h>\n\#include <stdio.h>\n
 
 # Shell commands that set `missing` to the packages of those needs that are not met.
@@ -244,7 +254,7 @@ install_missing = $(call find_missing,$(1)); \
 	DEBIAN_FRONTEND=noninteractive $$sudo apt-get install -y -q --no-install-recommends $$missing
 
 deps: ## install what a build and the tests need, with apt (and sudo when not root); DEPS=no only names it
-	@$(call install_missing,$(NEEDS) $(TEST_NEEDS))
+	@$(call install_missing,$(NEEDS) $(WANTS) $(TEST_NEEDS))
 
 build-deps:
 	@$(call install_missing,$(NEEDS))
@@ -300,7 +310,7 @@ fuzz-build:
 
 $(BUILD)/easyfirst-fuzz: $(BUILD)/tests/fuzz/libfuzzer.o $(FUZZ_SRC:%.c=$(BUILD)/%.o) $(APP_LIB) $(LIBRARY)
 	$(call say,LINK,$@)
-	$(Q)$(CXX) -fsanitize=fuzzer $(FUZZ_FLAGS) $(OPENMP) -o $@ $^ $(LDFLAGS) $(LIBS)
+	$(Q)$(CXX) -fsanitize=fuzzer $(FUZZ_FLAGS) $(OPENMP) -o $@ $^ $(LDFLAGS) $(LIBS) $(HTTPD_LIBS)
 
 # The inputs that once failed, with every target, in any build.
 $(BUILD)/tests/apps/test_fuzz_regressions: $(FUZZ_SRC:%.c=$(BUILD)/%.o)
@@ -351,12 +361,12 @@ $(DIST_OBJ)/%.o: $(BUILD)/tests/%.o
 $(DIST_OBJ)/easyfirst-tests: tests/reference/all_tests.c $(DIST_TESTS:%=$(DIST_OBJ)/%.o) \
                              $(TESTLIB:%.c=$(BUILD)/%.o) $(APP_LIB) $(LIBRARY)
 	$(call say,LINK,$@)
-	$(Q)$(CC) $(ALL_C) -DTESTS='$(foreach t,$(DIST_TESTS),TEST($(notdir $t)))' -o $@ $^ $(DIST_LINK) -lcmocka $(LIBS)
+	$(Q)$(CC) $(ALL_C) -DTESTS='$(foreach t,$(DIST_TESTS),TEST($(notdir $t)))' -o $@ $^ $(DIST_LINK) -lcmocka $(LIBS) $(HTTPD_LIBS)
 
 $(DIST_OBJ)/easyfirst: $(APP_OBJ) $(LIBRARY)
 	@mkdir -p $(@D)
 	$(call say,LINK,$@)
-	$(Q)$(CC) $(ALL_C) -o $@ $^ $(DIST_LINK) $(LIBS)
+	$(Q)$(CC) $(ALL_C) -o $@ $^ $(DIST_LINK) $(LIBS) $(HTTPD_LIBS)
 
 dist: $(DIST_OBJ)/easyfirst $(DIST_OBJ)/easyfirst-tests $(GPU_LIB) ## a folder, and an archive, to carry to a machine with a GPU
 	@rm -rf $(DIST) && mkdir -p $(DIST)/bin $(DIST)/lib $(DIST)/share/easyfirst $(DIST)/tests/reference

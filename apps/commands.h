@@ -10,6 +10,7 @@
 int command_ask(int argc, char **argv);
 int command_text(int argc, char **argv);
 int command_show(int argc, char **argv);
+int command_serve(int argc, char **argv);
 int command_info(int argc, char **argv);
 int command_train(int argc, char **argv);
 int command_new(int argc, char **argv);

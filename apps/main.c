@@ -25,6 +25,7 @@ static const struct {
     {"text", command_text, "answer text prompts; translate and summarize, line by line", false,
      NULL},
     {"show", command_show, "show how an answer is denoised, step by step", false, NULL},
+    {"serve", command_serve, "serve answers over HTTP: a page, and OpenAI's API", true, NULL},
     {"info", command_info, "describe a model: parts, tensors, parameters, memory", false, NULL},
     {"train", command_train, "train a model: text, images, lengths", true, NULL},
     {"new", command_new, "make a model folder with fresh weights", true, NULL},

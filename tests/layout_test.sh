@@ -33,9 +33,10 @@ apps/cli         kernels projector data/files
 apps/trace       kernels projector vision data/files apps/cli
 apps/show        kernels projector data/files vision apps/cli apps/trace
 apps/score       kernels data/files data/metrics apps/cli
+apps/serve       kernels projector data/files vision language apps/cli apps/trace apps/show
 apps/eval        kernels projector data/files data/checkpoints data/sets data/metrics vision language apps/cli apps/trace apps/show apps/score
 apps/train       kernels projector data/files data/checkpoints data/sets vision language apps/cli
-apps             kernels projector data/files data/checkpoints data/sets data/metrics vision language apps/cli apps/trace apps/show apps/score apps/eval apps/train
+apps             kernels projector data/files data/checkpoints data/sets data/metrics vision language apps/cli apps/trace apps/show apps/score apps/eval apps/train apps/serve
 TABLE
 
 # Lines "FILE HEADER" of all includes of our own headers.
