@@ -104,7 +104,8 @@ PROGRAM := $(BUILD)/easyfirst
 # object in an archive. Neither shows anything but ef_*. A sanitizer's build, and the emulator's, have
 # none.
 VERSION := $(shell sed -n 's/^\#define EF_VERSION  *"\(.*\)"/\1/p' projector/easyfirst.h)
-SONAME  := libeasyfirst.so.$(firstword $(subst ., ,$(VERSION)))
+# Before 1.0 each version has a soname of its own: structures that are passed in arrays may grow.
+SONAME  := libeasyfirst.so.$(VERSION)
 PUBLIC  := $(if $(SANITIZE)$(EMULATED),,$(BUILD)/libeasyfirst.so.$(VERSION) $(BUILD)/public/libeasyfirst.a)
 PUBLIC_RUNPATH := -Wl,--enable-new-dtags,-rpath,'$$ORIGIN:$$ORIGIN/easyfirst:$$ORIGIN/../easyfirst'
 # Of the program's own functions the CUDA library has copies: those few that it calls.
@@ -183,7 +184,7 @@ $(BUILD)/libeasyfirst.so.$(VERSION): $(LIB_OBJ) projector/easyfirst.map
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(ALL_C) -shared -o $@ $(LIB_OBJ) -Wl,-soname,$(SONAME) -Wl,-z,defs \
 	    -Wl,--version-script=projector/easyfirst.map $(LDFLAGS) $(PUBLIC_RUNPATH) $(LIBS)
-	@ln -sf $(@F) $(BUILD)/$(SONAME) && ln -sf $(SONAME) $(BUILD)/libeasyfirst.so
+	@ln -sf $(SONAME) $(BUILD)/libeasyfirst.so
 
 # All objects as one, of which all other names are its own.
 $(BUILD)/public/libeasyfirst.a: $(LIB_OBJ)
@@ -396,7 +397,6 @@ install: $(PROGRAM) $(GPU_LIB) $(PUBLIC) ## the program, the library, its header
 	install -D -m 755 $(PROGRAM) $(DESTDIR)$(BINDIR)/easyfirst
 	$(if $(GPU_LIB),$(PUT) $(GPU_LIB) $(DESTDIR)$(PREFIX)/lib/easyfirst/libeasyfirst-cuda.so)
 	$(PUT) $(BUILD)/libeasyfirst.so.$(VERSION) $(DESTDIR)$(LIBDIR)/libeasyfirst.so.$(VERSION)
-	ln -sf libeasyfirst.so.$(VERSION) $(DESTDIR)$(LIBDIR)/$(SONAME)
 	ln -sf $(SONAME) $(DESTDIR)$(LIBDIR)/libeasyfirst.so
 	$(PUT) $(BUILD)/public/libeasyfirst.a $(DESTDIR)$(LIBDIR)/libeasyfirst.a
 	$(PUT) projector/easyfirst.h $(DESTDIR)$(INCLUDEDIR)/easyfirst.h
@@ -410,7 +410,7 @@ install: $(PROGRAM) $(GPU_LIB) $(PUBLIC) ## the program, the library, its header
 
 uninstall: ## take all of that away again; folders that others use, too, stay
 	rm -f $(DESTDIR)$(BINDIR)/easyfirst $(DESTDIR)$(INCLUDEDIR)/easyfirst.h \
-	    $(DESTDIR)$(LIBDIR)/libeasyfirst.so.$(VERSION) $(DESTDIR)$(LIBDIR)/$(SONAME) \
+	    $(DESTDIR)$(LIBDIR)/libeasyfirst.so.$(VERSION) \
 	    $(DESTDIR)$(LIBDIR)/libeasyfirst.so $(DESTDIR)$(LIBDIR)/libeasyfirst.a \
 	    $(DESTDIR)$(LIBDIR)/pkgconfig/easyfirst.pc $(DESTDIR)$(PYTHONDIR)/easyfirst.py \
 	    $(DESTDIR)$(PYTHONDIR)/__pycache__/easyfirst.*.pyc

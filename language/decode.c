@@ -127,11 +127,16 @@ void decode_strategy_name(char *out, size_t size, const DecodeOptions *options) 
  * masked: the header's rules for noisy' make it true exactly where they write <mask>, and a
  * proposal is never <mask>. So the tokens contain that flag. */
 typedef struct Canvas {
-    int32_t *tokens; /* [length] */
-    float *scores;   /* [length] */
-    int length, sample, step, steps;
+    int32_t *tokens;      /* [length] */
+    float *scores;        /* [length] */
+    const int32_t *fixed; /* [length], or NULL */
+    int length, open, sample, step, steps;
     int32_t mask_id;
 } Canvas;
+
+static bool canvas_fixed(const Canvas *canvas, int position) {
+    return canvas->fixed && canvas->fixed[position] != canvas->mask_id;
+}
 
 static uint64_t canvas_stream(const Canvas *canvas, DecodeNoise purpose) {
     return random_stream((uint64_t)canvas->length, (uint64_t)canvas->sample, (uint64_t)canvas->step,
@@ -186,23 +191,31 @@ static double select_smallest(double *values, int count, int k) {
     return values[k];
 }
 
-/* ranks, sorted: scratch, [length]. */
+/* What is proposed for position i of a canvas; of a fixed one, its token. */
+static Proposal canvas_proposal(const Canvas *canvas, const Proposal *proposals, int i) {
+    return canvas_fixed(canvas, i) ? (Proposal){canvas->tokens[i], canvas->scores[i]}
+                                   : proposals[i];
+}
+
+/* ranks, sorted: scratch, [length]; of sorted, the open positions are used. */
 static void reparam_step(Canvas *canvas, const DecodeOptions *options, const Proposal *proposals,
                          double *ranks, double *sorted) {
-    int N = canvas->length;
-    int k = schedule_masks(options->schedule, N, canvas->step, canvas->steps);
+    int length = canvas->length, N = 0;
+    int k = schedule_masks(options->schedule, canvas->open, canvas->step, canvas->steps);
     double noise = 0;
     if (options->stochastic)
         noise = options->tau * schedule_rate(options->schedule, canvas->step, canvas->steps);
     uint64_t stream = canvas_stream(canvas, DECODE_NOISE_RANKING);
-    for (int i = 0; i < N; i++) {
+    for (int i = 0; i < length; i++) {
+        if (canvas_fixed(canvas, i)) continue;
         ranks[i] = proposals[i].score;
         if (noise > 0) ranks[i] += noise * random_gumbel(options->seed, stream, (uint64_t)i);
+        sorted[N++] = ranks[i];
     }
-    memcpy(sorted, ranks, (size_t)N * sizeof *ranks);
     double cutoff = select_smallest(sorted, N, k);
 
-    for (int i = 0; i < N; i++) {
+    for (int i = 0; i < length; i++) {
+        if (canvas_fixed(canvas, i)) continue;
         bool low = ranks[i] < cutoff; /* none if k = 0: then cutoff is the smallest */
         bool masked = canvas->tokens[i] == canvas->mask_id;
         bool spared =
@@ -216,14 +229,14 @@ static void reparam_step(Canvas *canvas, const DecodeOptions *options, const Pro
 }
 
 /* k never grows. */
-bool decode_settled(const DecodeOptions *options, int length, int step, int steps) {
+bool decode_settled(const DecodeOptions *options, int open, int step, int steps) {
     return options->strategy != DECODE_REPARAM ||
-           schedule_masks(options->schedule, length, step, steps) == 0;
+           schedule_masks(options->schedule, open, step, steps) == 0;
 }
 
 static bool canvas_settled(const Canvas *canvas, const DecodeOptions *options) {
     return canvas_complete(canvas) &&
-           decode_settled(options, canvas->length, canvas->step, canvas->steps);
+           decode_settled(options, canvas->open, canvas->step, canvas->steps);
 }
 
 static void cmlm_step(Canvas *canvas, uint64_t seed, const Proposal *proposals) {
@@ -243,8 +256,10 @@ static void ar_step(Canvas *canvas, const Proposal *proposals) {
 
 /* ---- the run ---- */
 
-typedef struct Decoder {
+struct Decoder {
     const DecodeRun *run;
+    DecodeRun copy;        /* what `run` points to */
+    int step, steps;       /* the current one, and the last one of any hypothesis */
     DecodeResult *results; /* [count]; their tokens and scores are the hypotheses' state */
     CanvasCache cache;
     bool remember;
@@ -254,7 +269,34 @@ typedef struct Decoder {
     DecodeCanvas *canvases; /* [count], those to be evaluated in this step */
     double *ranks, *sorted; /* [longest] */
     TraceCell *cells;       /* [longest], a step for the callback without a trace */
-} Decoder;
+};
+
+int decode_open(const DecodeSpec *spec, int32_t mask_id) {
+    int open = spec->fixed ? 0 : spec->length;
+    for (int i = 0; spec->fixed && i < spec->length; i++) open += spec->fixed[i] == mask_id;
+    return open;
+}
+
+static int spec_check(const DecodeRun *run, int h, Error *err) {
+    const DecodeSpec *spec = &run->specs[h];
+    if (spec->length < 1 || spec->length > MOST || spec->sample < 0)
+        return error_set(err,
+                         "decoding: hypothesis %d has length %d (1 to %d expected) and sample %d "
+                         "(at least 0 expected)",
+                         h, spec->length, MOST, spec->sample);
+    for (int i = 0; spec->fixed && i < spec->length; i++)
+        if (spec->fixed[i] < 0)
+            return error_set(err,
+                             "decoding: hypothesis %d has token %d fixed at position %d of %d, at "
+                             "least 0 expected",
+                             h, (int)spec->fixed[i], i + 1, spec->length);
+    if (decode_open(spec, run->mask_id) == 0)
+        return error_set(err,
+                         "decoding: all %d tokens of hypothesis %d are fixed, so that there is "
+                         "nothing to decode; leave at least one open (<mask>)",
+                         spec->length, h);
+    return 0;
+}
 
 static int run_check(const DecodeRun *run, Error *err) {
     const DecodeOptions *options = run->options;
@@ -270,29 +312,27 @@ static int run_check(const DecodeRun *run, Error *err) {
         return error_set(err, "decoding: mask id %d, at least 0 expected", (int)run->mask_id);
     if (run->count < 0)
         return error_set(err, "decoding: %d hypotheses, at least 0 expected", run->count);
-    for (int h = 0; h < run->count; h++)
-        if (run->specs[h].length < 1 || run->specs[h].length > MOST || run->specs[h].sample < 0)
-            return error_set(err,
-                             "decoding: hypothesis %d has length %d (1 to %d expected) and sample "
-                             "%d (at least 0 expected)",
-                             h, run->specs[h].length, MOST, run->specs[h].sample);
+    for (int h = 0; h < run->count; h++) TRY(spec_check(run, h, err));
     return 0;
 }
 
-int decode_steps(const DecodeOptions *options, int length) {
-    if (options->strategy == DECODE_AR) return length;
+int decode_steps(const DecodeOptions *options, int open) {
+    if (options->strategy == DECODE_AR) return open;
     if (options->iterations > 0) return options->iterations;
-    if (length < DECODE_LEAST_STEPS) return DECODE_LEAST_STEPS;
-    return length < DECODE_STEPS ? length : DECODE_STEPS;
+    if (open < DECODE_LEAST_STEPS) return DECODE_LEAST_STEPS;
+    return open < DECODE_STEPS ? open : DECODE_STEPS;
 }
 
 static int spec_steps(const DecodeRun *run, int h) {
-    return decode_steps(run->options, run->specs[h].length);
+    return decode_steps(run->options, decode_open(&run->specs[h], run->mask_id));
 }
 
-static int result_take(DecodeResult *result, int length, int steps, bool trace, int32_t mask_id) {
-    *result = (DecodeResult){.length = length, .steps = steps};
-    size_t N = (size_t)length;
+/* The hypothesis before its first step. */
+static int result_take(DecodeResult *result, const DecodeSpec *spec, int steps, bool trace,
+                       int32_t mask_id) {
+    *result =
+        (DecodeResult){.length = spec->length, .open = decode_open(spec, mask_id), .steps = steps};
+    size_t N = (size_t)spec->length;
     result->tokens = calloc(N, sizeof *result->tokens);
     result->scores = calloc(N, sizeof *result->scores);
     if (trace) {
@@ -301,7 +341,10 @@ static int result_take(DecodeResult *result, int length, int steps, bool trace, 
         if (!result->trace || !result->evaluated) return -1;
     }
     if (!result->tokens || !result->scores) return -1;
-    for (int i = 0; i < length; i++) result->tokens[i] = mask_id, result->scores[i] = -INFINITY;
+    for (int i = 0; i < spec->length; i++) {
+        result->tokens[i] = spec->fixed ? spec->fixed[i] : mask_id;
+        result->scores[i] = result->tokens[i] == mask_id ? -INFINITY : 0;
+    }
     return 0;
 }
 
@@ -314,7 +357,7 @@ static int decoder_take(Decoder *decoder, Error *err) {
         return error_set(err, "decoding: out of memory for %d hypotheses", run->count);
     for (int h = 0; h < run->count; h++) {
         int length = run->specs[h].length, steps = spec_steps(run, h);
-        if (result_take(&decoder->results[h], length, steps, run->trace, run->mask_id) != 0)
+        if (result_take(&decoder->results[h], &run->specs[h], steps, run->trace, run->mask_id) != 0)
             return error_set(
                 err, "decoding: out of memory for hypothesis %d of %d (%d tokens, %d steps%s)", h,
                 run->count, length, steps, run->trace ? ", with trace" : "");
@@ -340,22 +383,13 @@ static int decoder_take(Decoder *decoder, Error *err) {
     return 0;
 }
 
-static void decoder_free(Decoder *decoder) {
-    canvas_cache_free(&decoder->cache);
-    free(decoder->entries);
-    free(decoder->fresh);
-    free(decoder->settled);
-    free(decoder->canvases);
-    free(decoder->ranks);
-    free(decoder->sorted);
-    free(decoder->cells);
-}
-
 static Canvas decoder_canvas(const Decoder *decoder, int h, int step) {
     const DecodeResult *result = &decoder->results[h];
     return (Canvas){.tokens = result->tokens,
                     .scores = result->scores,
+                    .fixed = decoder->run->specs[h].fixed,
                     .length = result->length,
+                    .open = result->open,
                     .sample = decoder->run->specs[h].sample,
                     .step = step,
                     .steps = result->steps,
@@ -365,8 +399,10 @@ static Canvas decoder_canvas(const Decoder *decoder, int h, int step) {
 /* A NaN would make every comparison of the ranking false and count as confident. */
 static int proposals_check(const Decoder *decoder, int h, int step, const Proposal *proposals,
                            Error *why) {
-    int length = decoder->results[h].length;
+    Canvas canvas = decoder_canvas(decoder, h, step);
+    int length = canvas.length;
     for (int i = 0; i < length; i++) {
+        if (canvas_fixed(&canvas, i)) continue;
         int32_t token = proposals[i].token;
         float score = proposals[i].score;
         if (isnan(score) || score == INFINITY)
@@ -391,11 +427,12 @@ static int hypothesis_fail(Decoder *decoder, int h, int step, const Error *why, 
     return result->error ? 0 : error_set(err, "decoding: out of memory for a message");
 }
 
-/* Finds or makes the cache's entry for every unfinished hypothesis and has the new ones
+/* Finds or makes the cache's entry for every unfinished hypothesis; the new ones are to be
  * evaluated. */
-static int decoder_evaluate(Decoder *decoder, int step, Error *err) {
+DecodeBatch decoder_begin(Decoder *decoder) {
     const DecodeRun *run = decoder->run;
     CanvasCache *cache = &decoder->cache;
+    int step = ++decoder->step;
     if (!decoder->remember) canvas_cache_rewind(cache);
     size_t start = cache->used;
     int count = 0;
@@ -421,11 +458,14 @@ static int decoder_evaluate(Decoder *decoder, int step, Error *err) {
                            .request = request,
                            .length = result->length,
                            .tokens = cache->tokens + cache->entries[entry].start,
-                           .noise = canvas_stream(&canvas, DECODE_NOISE_PROPOSAL)};
+                           .noise = canvas_stream(&canvas, DECODE_NOISE_PROPOSAL),
+                           .fixed = canvas.fixed};
     }
-    if (count == 0) return 0;
-    return run->evaluate(run->model, decoder->canvases, count, run->options->temperature,
-                         run->options->seed, cache->proposals + start, err);
+    return (DecodeBatch){.canvases = decoder->canvases,
+                         .count = count,
+                         .temperature = run->options->temperature,
+                         .seed = run->options->seed,
+                         .out = cache->proposals + start};
 }
 
 static const Proposal *decoder_proposals(const Decoder *decoder, int h) {
@@ -454,10 +494,12 @@ static void decoder_tell(Decoder *decoder, int h, int step) {
         cells = result->trace + (size_t)(step - 1) * (size_t)result->length;
         result->evaluated[step - 1] = decoder->fresh[h];
     }
+    Canvas canvas = decoder_canvas(decoder, h, step);
+    const Proposal *proposals = decoder->settled[h] ? NULL : decoder_proposals(decoder, h);
     for (int i = 0; i < result->length; i++) {
         Proposal current = {result->tokens[i], result->scores[i]};
         cells[i] = (TraceCell){current.token, current.score,
-                               decoder->settled[h] ? current : decoder_proposals(decoder, h)[i]};
+                               proposals ? canvas_proposal(&canvas, proposals, i) : current};
     }
     if (!run->callback) return;
     run->callback(run->user, &(DecodeStep){.hypothesis = h,
@@ -466,14 +508,12 @@ static void decoder_tell(Decoder *decoder, int h, int step) {
                                            .steps = result->steps,
                                            .length = result->length,
                                            .evaluated = decoder->fresh[h],
-                                           .cells = cells});
+                                           .cells = cells,
+                                           .fixed = canvas.fixed});
 }
 
-static int decoder_step(Decoder *decoder, int step, Error *err) {
-    const int *cancel = decoder->run->cancel;
-    if (cancel && __atomic_load_n(cancel, __ATOMIC_RELAXED))
-        return error_set_code(err, ERROR_CANCELLED, "cancelled");
-    TRY(decoder_evaluate(decoder, step, err));
+int decoder_finish(Decoder *decoder, Error *err) {
+    int step = decoder->step;
     for (int h = 0; h < decoder->run->count; h++) {
         Error why;
         if (step > decoder->results[h].steps) continue;
@@ -488,30 +528,74 @@ static int decoder_step(Decoder *decoder, int step, Error *err) {
     return 0;
 }
 
-/* The mean of the scores; undefined for a failed hypothesis. */
+bool decoder_done(const Decoder *decoder) {
+    return decoder->step >= decoder->steps;
+}
+
+/* The mean of the open positions' scores (those of fixed ones are 0). */
 static void result_score(DecodeResult *result) {
     for (int i = 0; i < result->length; i++) result->score += result->scores[i];
-    result->score = result->error ? -INFINITY : result->score / result->length;
+    result->score = result->error ? -INFINITY : result->score / result->open;
+}
+
+int decoder_open(Decoder **out, const DecodeRun *run, Error *err) {
+    *out = NULL;
+    TRY(run_check(run, err));
+    Decoder *decoder = calloc(1, sizeof *decoder);
+    if (!decoder) return error_set(err, "decoding: out of memory");
+    decoder->copy = *run, decoder->run = &decoder->copy;
+    decoder->remember = run->options->temperature == 0 && !run->options->no_canvas_cache;
+    for (int h = 0; h < run->count; h++)
+        if (decoder->steps < spec_steps(run, h)) decoder->steps = spec_steps(run, h);
+    if (run->count && decoder_take(decoder, err)) {
+        decoder_close(decoder);
+        return -1;
+    }
+    *out = decoder;
+    return 0;
+}
+
+void decoder_close(Decoder *decoder) {
+    if (!decoder) return;
+    decode_results_free(decoder->results, decoder->run->count);
+    canvas_cache_free(&decoder->cache);
+    free(decoder->entries);
+    free(decoder->fresh);
+    free(decoder->settled);
+    free(decoder->canvases);
+    free(decoder->ranks);
+    free(decoder->sorted);
+    free(decoder->cells);
+    free(decoder);
+}
+
+DecodeResult *decoder_results(Decoder *decoder) {
+    DecodeResult *results = decoder->results;
+    for (int h = 0; h < decoder->run->count; h++) result_score(&results[h]);
+    decoder->results = NULL;
+    return results;
+}
+
+static int decoder_step(Decoder *decoder, Error *err) {
+    const DecodeRun *run = decoder->run;
+    if (run->cancel && __atomic_load_n(run->cancel, __ATOMIC_RELAXED))
+        return error_set_code(err, ERROR_CANCELLED, "cancelled");
+    const DecodeBatch batch = decoder_begin(decoder);
+    if (batch.count)
+        TRY(run->evaluate(run->model, batch.canvases, batch.count, batch.temperature, batch.seed,
+                          batch.out, err));
+    return decoder_finish(decoder, err);
 }
 
 int decode_run(const DecodeRun *run, DecodeResult **results, Error *err) {
+    Decoder *decoder;
     *results = NULL;
-    TRY(run_check(run, err));
-    if (run->count == 0) return 0;
-    Decoder decoder = {
-        .run = run, .remember = run->options->temperature == 0 && !run->options->no_canvas_cache};
-    int failed = decoder_take(&decoder, err), steps = 0;
-    for (int h = 0; h < run->count; h++)
-        if (steps < spec_steps(run, h)) steps = spec_steps(run, h);
-    for (int step = 1; step <= steps && !failed; step++) failed = decoder_step(&decoder, step, err);
-    decoder_free(&decoder);
-    if (failed) {
-        decode_results_free(decoder.results, run->count);
-        return -1;
-    }
-    for (int h = 0; h < run->count; h++) result_score(&decoder.results[h]);
-    *results = decoder.results;
-    return 0;
+    TRY(decoder_open(&decoder, run, err));
+    int failed = 0;
+    while (!failed && !decoder_done(decoder)) failed = decoder_step(decoder, err);
+    if (!failed) *results = decoder_results(decoder);
+    decoder_close(decoder);
+    return failed;
 }
 
 void decode_results_free(DecodeResult *results, int count) {

@@ -28,6 +28,13 @@
  *
  * In cmlm and ar, too, the stored score is that of the proposal that was written.
  *
+ * Infilling. Some positions of an answer may be fixed: given tokens, which every canvas shows to the
+ * model. They are never masked, nothing is proposed for them, they take no noise and their stored
+ * score is 0 (probability 1). N, in the schedules, in the rules above and in the number of steps,
+ * counts the open positions only, the ranking is among these, and a hypothesis's score is their
+ * mean. Noise is drawn by a position's place in the whole canvas. An answer without any open
+ * position is refused: there is nothing to decode.
+ *
  * A hypothesis is one answer being filled: one length, one sample. Hypotheses advance together, one
  * step at a time, so that all their canvases can be evaluated as one batch; none depends on the
  * others.
@@ -79,8 +86,8 @@ typedef struct DecodeOptions {
 /* reparam-uncond-deterministic-cosine, 50 iterations, argmax, seed 0. */
 DecodeOptions decode_options_default(void);
 
-/* The number of steps for an answer of `length` tokens. */
-int decode_steps(const DecodeOptions *options, int length);
+/* The number of steps for an answer of `open` open tokens. */
+int decode_steps(const DecodeOptions *options, int open);
 
 /* Sets strategy, conditional, stochastic, tau and schedule from a name as above, e.g.
  * "reparam-cond-stochastic0.5-linear", "cmlm", "ar". Errors name the invalid part and leave the
@@ -92,7 +99,7 @@ void decode_strategy_name(char *out, size_t size, const DecodeOptions *options);
 
 /* Whether a canvas without masks is settled from this step on: neither this nor a later step can
  * change it. */
-bool decode_settled(const DecodeOptions *options, int length, int step, int steps);
+bool decode_settled(const DecodeOptions *options, int open, int step, int steps);
 
 /* A hypothesis to decode. */
 typedef struct DecodeSpec {
@@ -101,7 +108,12 @@ typedef struct DecodeSpec {
     int sample;  /* from 0: distinguishes hypotheses of one request and length; part of the noise's
                     key */
     float prior; /* added to the score only when hypotheses are compared (decode_best) */
+    const int32_t *fixed; /* [length]: the given token of each position, <mask> where it is open;
+                             NULL: all are open. Must live as long as the run */
 } DecodeSpec;
+
+/* N: how many of its positions are open. */
+int decode_open(const DecodeSpec *spec, int32_t mask_id);
 
 /* One canvas to be evaluated. */
 typedef struct DecodeCanvas {
@@ -109,6 +121,8 @@ typedef struct DecodeCanvas {
     int request, length;
     const int32_t *tokens; /* [length], <mask> where nothing is written */
     uint64_t noise;        /* random stream for drawing proposals (DECODE_NOISE_PROPOSAL) */
+    const int32_t *fixed;  /* the spec's: proposals of fixed positions are not looked at, so they
+                              need not be written; NULL: none */
 } DecodeCanvas;
 
 typedef struct Proposal {
@@ -128,7 +142,8 @@ typedef int (*DecodeEvaluate)(void *model, const DecodeCanvas *canvases, int cou
 typedef struct TraceCell {
     int32_t token;     /* the current token; the mask id if masked */
     float score;       /* stored log-probability; -inf if masked */
-    Proposal proposal; /* what the model proposed in this step; if settled, the current token */
+    Proposal proposal; /* what the model proposed in this step; if settled or fixed, the current
+                          token */
 } TraceCell;
 
 /* A step of one hypothesis, as passed to the callback: in every step, for each unfinished
@@ -141,19 +156,21 @@ typedef struct DecodeStep {
     int length;
     bool evaluated;         /* false: the canvas was in the cache, or settled */
     const TraceCell *cells; /* [length], valid during the call */
+    const int32_t *fixed;   /* the spec's: [length], <mask> where open; NULL: all are open */
 } DecodeStep;
 typedef void (*DecodeCallback)(void *user, const DecodeStep *step);
 
 typedef struct DecodeResult {
-    int length, steps; /* steps done: decode_steps, fewer if it failed */
-    char *error;       /* why it failed, one line; NULL on success */
-    int32_t *tokens;   /* [length] */
-    float *scores;     /* [length], stored log-probabilities */
-    double score;      /* their mean; -infinity if it failed */
-    int evaluations;   /* canvases evaluated for this hypothesis: one that several share counts for
+    int length, open; /* tokens, and those that were not fixed */
+    int steps;        /* that were done: decode_steps, fewer if it failed */
+    char *error;      /* why it failed, one line; NULL on success */
+    int32_t *tokens;  /* [length] */
+    float *scores;    /* [length], stored log-probabilities; 0 where fixed */
+    double score;     /* the mean over open positions; -infinity if it failed */
+    int evaluations;  /* canvases evaluated for this hypothesis: one that several share counts for
                           the first */
-    TraceCell *trace;  /* [steps, length], or NULL unless a trace was requested */
-    bool *evaluated;   /* [steps], whether that step evaluated; NULL without a trace */
+    TraceCell *trace; /* [steps, length], or NULL unless a trace was requested */
+    bool *evaluated;  /* [steps], whether that step evaluated; NULL without a trace */
 } DecodeResult;
 
 typedef struct DecodeRun {
@@ -176,6 +193,36 @@ typedef struct DecodeRun {
  * are none. All memory is allocated before the first step. */
 int decode_run(const DecodeRun *run, DecodeResult **results, Error *err);
 void decode_results_free(DecodeResult *results, int count);
+
+/* ---- The same step by step, for runs that share evaluations with others. ---- */
+
+typedef struct Decoder Decoder;
+
+/* Canvases whose proposals are to be chosen alike, canvas after canvas into `out`: the arguments of
+ * a DecodeEvaluate. */
+typedef struct DecodeBatch {
+    const DecodeCanvas *canvases;
+    int count;
+    float temperature;
+    uint64_t seed;
+    Proposal *out;
+} DecodeBatch;
+
+/* All memory is allocated here. `run` is copied, what it points to must outlive the decoder; its
+ * evaluate and cancel are not used. */
+int decoder_open(Decoder **decoder, const DecodeRun *run, Error *err);
+void decoder_close(Decoder *decoder); /* NULL is allowed */
+
+/* Whether all steps are done. */
+bool decoder_done(const Decoder *decoder);
+
+/* Begins the next step: what is to be evaluated for it, which may be nothing; and, once that is
+ * done, ends it. */
+DecodeBatch decoder_begin(Decoder *decoder);
+int decoder_finish(Decoder *decoder, Error *err);
+
+/* When all steps are done: the results, which the caller takes over. NULL if there are none. */
+DecodeResult *decoder_results(Decoder *decoder);
 
 /* The index of the best result by score + prior among those whose spec has this request (ties: the
  * first); -1 if there is none. */

@@ -48,7 +48,10 @@ typedef struct InfillConfig {
     int prompt_count;
     Tensor image_tokens; /* [images * image_rows, D], device; TENSOR_NONE without images */
     int image_rows;
-    bool keep_hidden; /* block-causal: infill_lengths will be called; keep what it needs */
+    bool keep_hidden;    /* infill_lengths will be called; block-causal: keep what it needs */
+    int slots;           /* > 0: no prompts yet, but so many at a time at most (infill_place); all
+                            memory is allocated by infill_open, none by infill_reserve */
+    int64_t prefix_rows; /* ... and for so many rows of prompts and images together */
 } InfillConfig;
 
 /* The cost of the evaluations so far. */
@@ -84,11 +87,41 @@ int infill_lengths(Infill *infill, const LengthPredictor *length, float *logits,
 int infill_reserve(Infill *infill, int longest_canvas, int64_t canvas_rows, Error *err);
 
 /* A DecodeEvaluate: `infill` is the Infill, a canvas's request is the index of its prompt. A canvas
- * that is longer than its request's infill_longest_answer is an error. */
+ * that is longer than its request's infill_longest_answer is an error. The vocabulary's scores are
+ * computed for open positions only. */
 int infill_evaluate(void *infill, const DecodeCanvas *canvases, int count, float temperature,
                     uint64_t seed, Proposal *out, Error *err);
 
-/* Evaluates canvases and inspects them: rows [sum of the lengths], canvas after canvas, say which
+/* The same for several at once, in shared forward passes. Of neighbors without temperature, or with
+ * equal temperature and seed, the vocabulary's part is shared, too. */
+int infill_evaluate_all(Infill *infill, const DecodeBatch *batches, int count, Error *err);
+
+/* ---- Prompts that come and go (InfillConfig.slots). ---- */
+
+/* Gives a prompt a slot, which is the `request` of its canvases. False: there is no space now; in
+ * an empty Infill there is, if the prefix has rows for the longest sequence. */
+bool infill_place(Infill *infill, const InfillPrompt *prompt, int *slot);
+
+/* The rows that infill_prefill, and infill_lengths_of if hidden states are kept, would compute for
+ * it. */
+int infill_prefill_rows(const Infill *infill, const InfillPrompt *prompt);
+
+/* Computes the keys and values of what was placed. After a failure those prompts are to be
+ * removed. */
+int infill_prefill(Infill *infill, Error *err);
+
+/* infill_lengths of some: logits [count, classes]. */
+int infill_lengths_of(Infill *infill, const LengthPredictor *length, const int *slots, int count,
+                      float *logits, Error *err);
+
+/* Frees a slot. The keys and values of its image stay as long as there is space, for the next
+ * prompt about it. */
+void infill_remove(Infill *infill, int slot);
+
+/* The image tokens of an image that no prompt is about have changed. */
+void infill_forget_image(Infill *infill, int image);
+
+/* Evaluates canvases, whose `fixed` is NULL, and inspects them: rows [sum of the lengths], canvas after canvas, say which
  * results to compute for each row, with `top_k` alternatives. Maps are over the image_rows rows of
  * the request's image; rows of requests without one get none. After infill_reserve; memory for the
  * inspection itself is allocated and freed here. */

@@ -55,7 +55,7 @@ static const TraceCell *cells_after(const DecodeResult *r, int step) {
     return r->trace + (size_t)(step - 1) * (size_t)r->length;
 }
 
-/* The step in which each final token was written. */
+/* The step in which each final token was written; a fixed one counts for the first. */
 static void find_written(int *written, const DecodeResult *r, int32_t mask_id) {
     for (int i = 0; i < r->length; i++) {
         int32_t before = mask_id;
@@ -68,9 +68,11 @@ static void find_written(int *written, const DecodeResult *r, int32_t mask_id) {
     }
 }
 
-/* The distinct canvases that the steps started from, into *tokens [canvases, length]. */
-static int find_canvases(AnswerInspection *inspection, int32_t **tokens, const DecodeResult *r,
-                         const Work *w, Error *err) {
+/* The distinct canvases that the steps started from, into *tokens [canvases, length]. `fixed` is
+ * the spec's. */
+static int find_canvases(AnswerInspection *inspection, int32_t **tokens, const int32_t *fixed,
+                         const DecodeResult *r, const Work *w, Error *err) {
+    const int32_t mask = w->mask_id;
     size_t n = (size_t)r->length;
     CanvasCache cache;
     TRY(canvas_cache_take(&cache, (size_t)r->steps, (size_t)r->steps * n, err));
@@ -78,11 +80,11 @@ static int find_canvases(AnswerInspection *inspection, int32_t **tokens, const D
     for (int s = 1; canvas && s <= r->steps; s++) {
         bool complete = true, fresh;
         for (size_t i = 0; i < n; i++) {
-            canvas[i] = s == 1 ? w->mask_id : cells_after(r, s - 1)[i].token;
-            complete &= canvas[i] != w->mask_id;
+            canvas[i] = s > 1 ? cells_after(r, s - 1)[i].token : fixed ? fixed[i] : mask;
+            complete &= canvas[i] != mask;
         }
         inspection->step_canvas[s - 1] = -1;
-        if (complete && decode_settled(w->decode, r->length, s, r->steps)) continue;
+        if (complete && decode_settled(w->decode, r->open, s, r->steps)) continue;
         inspection->step_canvas[s - 1] =
             (int)canvas_cache_find(&cache, 0, canvas, r->length, &fresh);
     }
@@ -178,7 +180,7 @@ static int inspect_prepare(Work *w, AnswerInspection *inspection, int32_t **toke
     if (!inspection->written || !inspection->step_canvas)
         return error_set(err, "out of memory for the look at an answer");
     find_written(inspection->written, result, w->mask_id);
-    TRY(find_canvases(inspection, tokens, result, w, err));
+    TRY(find_canvases(inspection, tokens, spec->fixed, result, w, err));
     TRY(inspect_take(inspection, w, grid, err));
     return work_add(w, inspection, spec, *tokens, err);
 }

@@ -6,13 +6,17 @@
 #include "kernels/clock.h"
 
 AnswerOptions answer_options_default(void) {
-    return (AnswerOptions){.decode = decode_options_default(), .length_beam = 1, .samples = 1};
+    return (AnswerOptions){.decode = decode_options_default(), .samples = 1};
+}
+
+int answer_beam(const AnswerOptions *options, bool has_template) {
+    if (options->length_beam > 0) return options->length_beam;
+    return has_template ? TEMPLATE_BEAM : 1;
 }
 
 int answer_at_once(const AnswerOptions *a, int most) {
     enum { TOGETHER = 4096 }; /* hypotheses of up to DECODE_STEPS steps */
-    int64_t each =
-        (int64_t)(a->length_beam > 0 ? a->length_beam : 1) * (a->samples > 0 ? a->samples : 1);
+    int64_t each = (int64_t)answer_beam(a, false) * (a->samples > 0 ? a->samples : 1);
     each *= 1 + a->decode.iterations / (DECODE_STEPS + 1);
     int64_t fit = TOGETHER / each;
     return fit < 1 ? 1 : fit < most ? (int)fit : most;
@@ -31,50 +35,104 @@ static int check_logits(const float *logits, int classes, Error *why) {
     return 0;
 }
 
-/* The lengths of one request, its specs; logits NULL: its length is given. */
-static void request_specs(Infill *infill, int prompt, int given, const float *logits, int classes,
-                          int *lengths, const AnswerOptions *options, Answers *out) {
-    int beam = options->length_beam > 0 ? options->length_beam : 1, n = 1;
+/* The specs of one length of a prompt, of a template or not (`lengths` of gaps NULL); logits NULL:
+ * the length is given. */
+static int length_specs(DecodeSpec spec, const Template *t, const int *lengths, const float *logits,
+                        int classes, int32_t mask, const AnswerOptions *options, Answers *out,
+                        Error *err) {
     int samples = options->samples > 0 ? options->samples : 1;
-    lengths[0] = given;
-    if (logits)
-        n = length_choose(lengths, beam, logits, classes, infill_longest_answer(infill, prompt));
-    for (int l = 0; l < n; l++) {
-        double prior = 0;
-        if (logits && options->length_weight > 0)
-            prior = options->length_weight * length_log_probability(logits, classes, lengths[l]);
-        for (int s = 0; s < samples; s++)
-            out->specs[out->result_count++] = (DecodeSpec){
-                .request = prompt, .length = lengths[l], .sample = s, .prior = (float)prior};
+    if (logits && options->length_weight > 0 && spec.length <= classes)
+        spec.prior =
+            (float)(options->length_weight * length_log_probability(logits, classes, spec.length));
+    for (int s = 0; s < samples; s++) {
+        int32_t *canvas = NULL;
+        if (t) {
+            canvas = malloc(((size_t)spec.length + (size_t)t->gaps) * sizeof *canvas);
+            if (!canvas) return error_set(err, "out of memory for a canvas");
+            template_canvas(t, lengths, mask, canvas);
+            for (int i = 0; i < t->gaps; i++) canvas[spec.length + i] = lengths[i];
+        }
+        spec.sample = s, spec.fixed = canvas;
+        out->canvases[out->result_count] = canvas;
+        out->specs[out->result_count++] = spec;
     }
+    return 0;
+}
+
+/* What the lengths of one request are chosen from. */
+typedef struct Choosing {
+    int prompt, given, beam, longest, classes;
+    const float *logits; /* NULL: the length is given, or, of a template, not known */
+    int32_t mask;
+} Choosing;
+
+static int request_specs(const Choosing *c, const AnswerOptions *options, Answers *out,
+                         Error *err) {
+    int *lengths = malloc((size_t)c->beam * sizeof *lengths), n = 1, status = 0;
+    if (!lengths) return error_set(err, "out of memory for %d lengths", c->beam);
+    lengths[0] = c->given;
+    if (c->logits) n = length_choose(lengths, c->beam, c->logits, c->classes, c->longest);
+    for (int l = 0; l < n && status == 0; l++)
+        status = length_specs((DecodeSpec){.request = c->prompt, .length = lengths[l]}, NULL, NULL,
+                              c->logits, c->classes, c->mask, options, out, err);
+    free(lengths);
+    return status;
+}
+
+static int template_specs(const Choosing *c, const Template *t, const AnswerOptions *options,
+                          Answers *out, Error *err) {
+    int *lengths = malloc((size_t)c->beam * (size_t)t->gaps * sizeof *lengths);
+    if (!lengths) return error_set(err, "out of memory for the lengths of %d gaps", t->gaps);
+    int n = template_lengths(t, c->beam, c->given, c->logits, c->classes, c->longest, lengths, err);
+    int status = n < 0 ? -1
+                 : n == 0
+                     ? error_set(err, "a template of %d tokens does not fit", template_least(t))
+                     : 0;
+    for (int l = 0; l < n && status == 0; l++) {
+        const int *own = lengths + (size_t)l * (size_t)t->gaps;
+        const DecodeSpec spec = {.request = c->prompt, .length = template_length(t, own)};
+        status = length_specs(spec, t, own, c->logits, c->classes, c->mask, options, out, err);
+    }
+    free(lengths);
+    return status;
 }
 
 /* One spec for each length and sample of every prompt. */
 static int specs_make(const Multimodal *m, Infill *infill, const Prompts *prompts,
                       const AnswerRequest *requests, const AnswerOptions *options, Answers *out,
                       Error *err) {
-    int beam = options->length_beam > 0 ? options->length_beam : 1;
     int samples = options->samples > 0 ? options->samples : 1;
     int classes = prompts->predict ? m->length->classes : 0;
-    size_t n = (size_t)prompts->count;
+    size_t n = (size_t)prompts->count, most = 1;
+    for (int i = 0; i < prompts->count; i++)
+        most += (size_t)answer_beam(options, out->items[prompts->request[i]].template != NULL) *
+                (size_t)samples;
     float *logits = malloc((n * (size_t)classes + 1) * sizeof *logits);
-    int *lengths = malloc((size_t)beam * sizeof *lengths);
-    out->specs = malloc((n * (size_t)beam * (size_t)samples + 1) * sizeof *out->specs);
-    int status = logits && lengths && out->specs ? 0 : error_set(err, "out of memory");
+    out->specs = malloc(most * sizeof *out->specs);
+    out->canvases = calloc(most, sizeof *out->canvases);
+    int status = logits && out->specs && out->canvases ? 0 : error_set(err, "out of memory");
     if (status == 0 && prompts->predict) status = infill_lengths(infill, m->length, logits, err);
     for (int i = 0; status == 0 && i < prompts->count; i++) {
         Answer *a = &out->items[prompts->request[i]];
         Error why;
-        int given = requests[prompts->request[i]].length;
-        const float *own = given > 0 ? NULL : logits + (size_t)i * (size_t)classes;
+        Choosing c = {.prompt = i,
+                      .given = requests[prompts->request[i]].length,
+                      .beam = answer_beam(options, a->template != NULL),
+                      .longest = infill_longest_answer(infill, i),
+                      .classes = classes,
+                      .mask = tokenizer_mask_id(m->tokenizer)};
+        if (c.given <= 0 && classes && (!a->template || a->template->open_gaps))
+            c.logits = logits + (size_t)i * (size_t)classes;
         a->first = out->result_count;
-        if (own && check_logits(own, classes, &why))
+        if (c.logits && check_logits(c.logits, classes, &why))
             status = answer_refuse(a, &why, err);
+        else if (a->template)
+            status = template_specs(&c, a->template, options, out, err);
         else
-            request_specs(infill, i, given, own, classes, lengths, options, out);
+            status = request_specs(&c, options, out, err);
         a->count = out->result_count - a->first;
     }
-    free(logits), free(lengths);
+    free(logits);
     return status;
 }
 
@@ -97,8 +155,15 @@ static int answer_choose(const Multimodal *m, Answer *a, int request, const Answ
     }
     a->best =
         a->first + decode_best(out->results + a->first, out->specs + a->first, a->count, request);
-    const DecodeResult *best = &out->results[a->best];
-    return tokenizer_decode(m->tokenizer, best->tokens, (size_t)best->length, &a->text, err);
+    return answers_text(out, (int)(a - out->items), a->best, m->tokenizer, &a->text, err);
+}
+
+int answers_text(const Answers *answers, int i, int result, const Tokenizer *tokenizer, char **text,
+                 Error *err) {
+    const DecodeResult *r = &answers->results[result];
+    const Template *t = answers->items[i].template;
+    if (!t) return tokenizer_decode(tokenizer, r->tokens, (size_t)r->length, text, err);
+    return template_text(t, tokenizer, answers->canvases[result] + r->length, r->tokens, text, err);
 }
 
 /* A watch on its way to the caller, who knows requests by their own numbers. */
@@ -232,7 +297,12 @@ int multimodal_answer(const Multimodal *m, Tensor image_tokens, const AnswerRequ
 }
 
 void answers_free(Answers *a) {
-    for (int i = 0; i < a->count && a->items; i++) free(a->items[i].text), free(a->items[i].error);
+    for (int i = 0; i < a->count && a->items; i++) {
+        free(a->items[i].text), free(a->items[i].error);
+        answer_template_free(a->items[i].template);
+    }
+    for (int i = 0; i < a->result_count && a->canvases; i++) free(a->canvases[i]);
+    free(a->canvases);
     for (int i = 0; i < a->result_count && a->inspections; i++)
         answer_inspection_free(&a->inspections[i]);
     free(a->inspections);

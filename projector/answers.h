@@ -16,7 +16,8 @@
 
 typedef struct AnswerOptions {
     DecodeOptions decode;
-    int length_beam;     /* lengths tried for each request without a given length; 0: 1 */
+    int length_beam;     /* lengths tried for each request without a given length; 0: 1, or, of a
+                            template, TEMPLATE_BEAM combinations of its gaps' lengths */
     float length_weight; /* what a predicted length's log-probability counts beside an answer's mean
                             one when hypotheses are compared; 0, the paper: nothing */
     int samples;         /* hypotheses for each length (mbr); 0: 1 */
@@ -36,6 +37,9 @@ typedef struct AnswerOptions {
 
 AnswerOptions answer_options_default(void);
 
+/* How many lengths are tried for a request without a given one, with a template or without. */
+int answer_beam(const AnswerOptions *options, bool has_template);
+
 /* How many requests, `most` at most, are well answered by one call: memory grows with their
  * hypotheses and steps. */
 int answer_at_once(const AnswerOptions *options, int most);
@@ -43,7 +47,9 @@ int answer_at_once(const AnswerOptions *options, int most);
 typedef struct Answers {
     Answer *items; /* in the order of the requests */
     int count;
-    DecodeSpec *specs; /* [result_count] */
+    DecodeSpec *specs;  /* [result_count] */
+    int32_t **canvases; /* [result_count], of templates: the spec's fixed tokens, then the lengths
+                           of the template's gaps; NULL for the others */
     DecodeResult *results;
     int result_count;
     AnswerInspection
@@ -60,5 +66,9 @@ typedef struct Answers {
 int multimodal_answer(const Multimodal *model, Tensor image_tokens, const AnswerRequest *requests,
                       int count, const AnswerOptions *options, Answers *answers, Error *err);
 void answers_free(Answers *answers);
+
+/* The text of a result, an index in results, of answer i; the caller frees it. */
+int answers_text(const Answers *answers, int i, int result, const Tokenizer *tokenizer, char **text,
+                 Error *err);
 
 #endif

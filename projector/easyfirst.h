@@ -57,8 +57,8 @@ extern "C" {
 #endif
 
 #define EF_VERSION_MAJOR 0
-#define EF_VERSION_MINOR 2
-#define EF_VERSION       "0.2"
+#define EF_VERSION_MINOR 3
+#define EF_VERSION       "0.3"
 
 /* EF_VERSION of the library that runs, which may be newer than this header. Static. */
 EF_API const char *ef_version(void);
@@ -213,12 +213,21 @@ typedef enum ef_task {
     EF_SUMMARIZE
 } ef_task;
 
+/* Infilling. With an answer_template ("The ___ is ___ the ___{2}.", UTF-8) only the gaps of the
+ * answer are filled in, and its other tokens never change: ___ (three or more underscores) is a gap
+ * whose length is found by trying ef_options.beam combinations of lengths (0: 8), ___{2} one of 2
+ * tokens, \___ no gap but underscores. Text before the first gap is a prefix, text after the last a
+ * suffix. The answer's text is the template with the gaps filled in, the rest byte for byte. The
+ * request's own text may be empty then.
+ *
+ * EF_COMPLETE with the text "" gives a text without any prompt. */
 typedef struct ef_request {
     ef_task task;
-    const char *text;      /* UTF-8 */
+    const char *text;      /* UTF-8; EF_COMPLETE: NULL is "" where there is a template */
     const ef_image *image; /* NULL: none */
     const char *from, *to; /* EF_TRANSLATE; else NULL */
-    int length;            /* of the answer, in tokens; 0: predicted */
+    int length;            /* of the answer, in tokens; 0: predicted, or, of a template, tried */
+    const char *answer_template; /* the answer's text with gaps to be filled in; NULL: none */
 } ef_request;
 
 /* One place of an answer, after a step or at the end. */
@@ -228,6 +237,7 @@ typedef struct ef_token {
     float probability; /* that the model gave the token when it was written; 0 where masked */
     float score;       /* its logarithm, unrounded; -INFINITY where masked */
     int masked;        /* 1: nothing is written here yet */
+    int fixed;         /* 1: given by the template, of probability 1 */
 } ef_token;
 
 /* A step of one hypothesis. Valid during the call. */
@@ -271,7 +281,8 @@ typedef struct ef_options {
     const char *strategy; /* NULL: "reparam-uncond-deterministic-cosine"; also with cond,
                              stochasticTAU, linear; "cmlm"; "ar" */
     int steps;            /* 0: one for each token of the answer, but 10 to 50 */
-    int beam;    /* lengths tried where none is given, the best is kept; 0: 1; 512 at most */
+    int beam;    /* lengths tried where none is given, the best is kept; 0: 1, of a template 8; 512
+                    at most */
     int samples; /* hypotheses for each length; 0: 1; 1024 at most */
     float length_weight; /* what a length's log-probability counts where hypotheses are compared */
     float temperature;   /* 0: argmax */
@@ -319,7 +330,7 @@ EF_API void ef_answers_close(ef_answers *answers); /* NULL is allowed */
 EF_API size_t ef_answers_count(const ef_answers *answers);
 
 /* Of answer i: its text (NULL where there is none), why there is none (NULL where there is one) and
- * the code of that (EF_OK), the mean log-probability of its tokens (-INFINITY without an answer),
+ * the code of that (EF_OK), the mean log-probability of its tokens that are not fixed (-INFINITY without an answer),
  * their number, and each of them. All of the best hypothesis. */
 EF_API const char *ef_answer_text(const ef_answers *answers, size_t i);
 EF_API const char *ef_answer_error(const ef_answers *answers, size_t i);
@@ -341,7 +352,7 @@ EF_API int ef_answer_evaluations(const ef_answers *answers, size_t i);
 /* One of the answers that were tried: of a length, and of a sample. Fields are added at the end. */
 typedef struct ef_hypothesis {
     const char *text;
-    double score; /* mean log-probability of its tokens */
+    double score; /* mean log-probability of its tokens that are not fixed */
     int length, sample, steps;
     int evaluations;        /* canvases that several share count for the first */
     const ef_token *tokens; /* [length] */

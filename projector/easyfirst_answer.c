@@ -105,17 +105,8 @@ static int check_image(const ef_model *m, const ef_image *image, Error *why) {
     return preprocess_map(&map, image->image.width, image->image.height, config, why);
 }
 
-static int check_words(const ef_request *r, Error *why) {
-    if (!r->text) return error_set(why, "no text is given (NULL)");
-    size_t size = strlen(r->text);
-    if (r->text[strspn(r->text, " \t\r\n\v\f")] == 0)
-        return error_set(why, "the text is empty: there is nothing to answer");
-    size_t valid = size <= PROMPT_BYTES ? utf8_valid_prefix(r->text, size) : size;
-    if (valid < size)
-        return error_set(why,
-                         "text: byte %zu (0x%02X) is not valid UTF-8; convert the text to UTF-8 "
-                         "first",
-                         valid, (unsigned char)r->text[valid]);
+/* What is wrong with a request, but for its text. */
+static int check_rest(const ef_request *r, Error *why) {
     if (r->length < 0)
         return error_set(why,
                          "an answer of %d tokens: expected 1 or more, or 0 for the predicted "
@@ -128,12 +119,28 @@ static int check_words(const ef_request *r, Error *why) {
     return 0;
 }
 
+static int check_words(const ef_request *r, Error *why) {
+    bool may_be_empty = r->task == EF_COMPLETE;
+    if (!r->text && may_be_empty && r->answer_template) return check_rest(r, why);
+    if (!r->text) return error_set(why, "no text is given (NULL)");
+    size_t size = strlen(r->text);
+    if (!(may_be_empty && size == 0) && r->text[strspn(r->text, " \t\r\n\v\f")] == 0)
+        return error_set(why, "the text is empty: there is nothing to answer");
+    size_t valid = size <= PROMPT_BYTES ? utf8_valid_prefix(r->text, size) : size;
+    if (valid < size)
+        return error_set(why,
+                         "text: byte %zu (0x%02X) is not valid UTF-8; convert the text to UTF-8 "
+                         "first",
+                         valid, (unsigned char)r->text[valid]);
+    return check_rest(r, why);
+}
+
 int request_prompt(const ef_model *m, const ef_request *r, char **prompt, Error *why) {
     TRY(check_words(r, why));
     if (r->image) TRY(check_image(m, r->image, why));
     switch (r->task) {
     case EF_COMPLETE:
-        *prompt = strdup(r->text);
+        *prompt = strdup(r->text ? r->text : "");
         return *prompt ? 0 : error_set(why, "out of memory for a prompt");
     case EF_ASK:
         return model_prompt(m->model.settings, "ask", r->text, NULL, NULL, prompt, why);
@@ -193,11 +200,12 @@ static void step_tell(void *user, const DecodeStep *step) {
     ef_token *proposals = c->tokens + step->length;
     for (int i = 0; i < step->length; i++) {
         const TraceCell *cell = &step->cells[i];
+        const Proposal *proposal = &cell->proposal;
+        bool fixed = step->fixed && step->fixed[i] != mask;
         c->tokens[i] = token_make(cell->token, tokenizer_piece(tokenizer, cell->token), cell->score,
-                                  cell->token == mask);
-        proposals[i] =
-            token_make(cell->proposal.token, tokenizer_piece(tokenizer, cell->proposal.token),
-                       cell->proposal.score, cell->proposal.token == mask);
+                                  cell->token == mask, fixed);
+        proposals[i] = token_make(proposal->token, tokenizer_piece(tokenizer, proposal->token),
+                                  proposal->score, proposal->token == mask, fixed);
     }
     const ef_step told = {.request = c->batch[step->request],
                           .hypothesis = step->of_request,
@@ -227,7 +235,8 @@ static int batch_answer(Call *c, int n, int first, const int *blocks, Error *err
         requests[i] =
             (AnswerRequest){.prompt = c->prompts[at],
                             .image = c->image[at] == NO_IMAGE ? -1 : blocks[c->image[at] - first],
-                            .length = c->requests[at].length};
+                            .length = c->requests[at].length,
+                            .answer_template = c->requests[at].answer_template};
     }
     TRY(multimodal_answer(&c->model->model.parts, c->model->images.tokens, requests, n, &c->how,
                           &answers, err));
@@ -362,7 +371,10 @@ int ef_check(const ef_model *model, const ef_request *request, const ef_options 
     if (request->task == EF_ASK) TRY(check_vision(model, err));
     TRY(request_prompt(model, request, &prompt, err));
     bool image = request->image || request->task == EF_ASK;
-    const AnswerRequest r = {.prompt = prompt, .image = image ? 0 : -1, .length = request->length};
+    const AnswerRequest r = {.prompt = prompt,
+                             .image = image ? 0 : -1,
+                             .length = request->length,
+                             .answer_template = request->answer_template};
     Answer answer = {0};
     int status =
         multimodal_check_long(&model->model.parts, &r, call.how.long_prompts, &answer, err);

@@ -87,8 +87,9 @@ struct ef_answers {
     ef_work work;
 };
 
-/* What a position of an answer is, `masked` where the token is <mask>. */
-ef_token token_make(int32_t id, const char *piece, float score, bool masked);
+/* What a position of an answer is, `masked` where the token is <mask>, `fixed` where a template
+ * gives it. */
+ef_token token_make(int32_t id, const char *piece, float score, bool masked, bool fixed);
 
 /* Takes over answer `index` of a request for `task`, and without one its error. */
 int item_fill(AnswerItem *item, Answers *answers, int index, const Model *model, ef_task task,

@@ -8,12 +8,13 @@
 
 /* ---- Making. ---- */
 
-ef_token token_make(int32_t id, const char *piece, float score, bool masked) {
+ef_token token_make(int32_t id, const char *piece, float score, bool masked, bool fixed) {
     return (ef_token){.id = id,
                       .piece = piece,
                       .probability = masked ? 0 : fminf(expf(score), 1),
                       .score = masked ? -INFINITY : score,
-                      .masked = masked};
+                      .masked = masked,
+                      .fixed = fixed};
 }
 
 int item_refuse(AnswerItem *item, const char *why, int code, Error *err) {
@@ -22,11 +23,14 @@ int item_refuse(AnswerItem *item, const char *why, int code, Error *err) {
     return item->error ? 0 : error_set(err, "out of memory for a message");
 }
 
-/* A hypothesis with tokens and pieces of its own, in one allocation: it outlives the model. */
-static int hypothesis_fill(ef_hypothesis *h, const DecodeResult *r, int sample,
+/* A hypothesis of answer `index` with tokens and pieces of its own, in one allocation: it outlives
+ * the model. */
+static int hypothesis_fill(ef_hypothesis *h, const Answers *answers, int index, int result,
                            const Tokenizer *tokenizer, Error *err) {
+    const DecodeResult *r = &answers->results[result];
+    const DecodeSpec *spec = &answers->specs[result];
     char *text;
-    TRY(tokenizer_decode(tokenizer, r->tokens, (size_t)r->length, &text, err));
+    TRY(answers_text(answers, index, result, tokenizer, &text, err));
     h->text = text;
     size_t size = (size_t)r->length * sizeof(ef_token);
     for (int i = 0; i < r->length; i++)
@@ -36,11 +40,12 @@ static int hypothesis_fill(ef_hypothesis *h, const DecodeResult *r, int sample,
     const int32_t mask = tokenizer_mask_id(tokenizer);
     char *piece = (char *)(tokens + r->length);
     for (int i = 0; i < r->length; i++) {
-        tokens[i] = token_make(r->tokens[i], piece, r->scores[i], r->tokens[i] == mask);
+        tokens[i] = token_make(r->tokens[i], piece, r->scores[i], r->tokens[i] == mask,
+                               spec->fixed && spec->fixed[i] != mask);
         piece = stpcpy(piece, tokenizer_piece(tokenizer, r->tokens[i])) + 1;
     }
     h->tokens = tokens;
-    h->score = r->score, h->length = r->length, h->sample = sample, h->steps = r->steps;
+    h->score = r->score, h->length = r->length, h->sample = spec->sample, h->steps = r->steps;
     h->evaluations = r->evaluations;
     return 0;
 }
@@ -64,8 +69,8 @@ int item_fill(AnswerItem *item, Answers *answers, int index, const Model *model,
     if (!item->hypotheses) return error_set(err, "out of memory for %d hypotheses", a->count);
     item->count = a->count, item->best = a->best - a->first;
     for (int h = 0; h < a->count; h++)
-        TRY(hypothesis_fill(&item->hypotheses[h], &answers->results[a->first + h],
-                            answers->specs[a->first + h].sample, model->tokenizer, err));
+        TRY(hypothesis_fill(&item->hypotheses[h], answers, index, a->first + h, model->tokenizer,
+                            err));
     const ef_hypothesis *best = &item->hypotheses[item->best];
     item->probability =
         calibration_probability(&model->calibration, template_of(task), best->score, best->length);

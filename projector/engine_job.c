@@ -10,6 +10,7 @@ static void job_free(ef_job *job) {
     ef_image_close((ef_image *)job->request.image);
     free((char *)job->request.text), free((char *)job->request.from);
     free((char *)job->request.to), free((char *)job->options.strategy), free(job->owner);
+    free((char *)job->request.answer_template);
     pthread_cond_destroy(&job->ending);
     pthread_mutex_destroy(&job->mutex);
     free(job);
@@ -45,6 +46,7 @@ int job_new(ef_job **out, const ef_request *request, const ef_options *options, 
     bool copied = copy_text(&job->request.text, request->text);
     copied &= copy_text(&job->request.from, request->from);
     copied &= copy_text(&job->request.to, request->to);
+    copied &= copy_text(&job->request.answer_template, request->answer_template);
     copied &= copy_text(&job->options.strategy, options->strategy);
     copied &= copy_text((const char **)&job->owner, owner ? owner : "");
     if (!copied) {

@@ -6,8 +6,15 @@
 
 #include "language/sentencepiece.h"
 
+void answer_template_free(Template *template) {
+    if (template) template_free(template);
+    free(template);
+}
+
 int answer_refuse(Answer *a, const Error *why, Error *err) {
     free(a->text), free(a->error);
+    answer_template_free(a->template);
+    a->template = NULL;
     a->text = NULL, a->count = 0, a->best = -1;
     a->error = strdup(why->text), a->code = a->skipped ? ERROR_SKIPPED : why->code;
     return a->error ? 0 : error_set(err, "out of memory for a message");
@@ -23,7 +30,7 @@ static int check_text(const Multimodal *m, const AnswerRequest *r, Error *why) {
                               "the prompt has more than %d bytes, the most that are looked at (the "
                               "model reads %d tokens): shorten it",
                               PROMPT_BYTES, xlmr_longest(&m->xlmr->config));
-    if (strspn(r->prompt, " \t\r\n") == size)
+    if (size && strspn(r->prompt, " \t\r\n") == size)
         return error_set(why, "the prompt is empty: there is nothing to answer");
     size_t valid = utf8_valid_prefix(r->prompt, size);
     if (valid < size)
@@ -31,13 +38,38 @@ static int check_text(const Multimodal *m, const AnswerRequest *r, Error *why) {
                          "text: byte %zu (0x%02X) is not valid UTF-8; convert the text to UTF-8 "
                          "first",
                          valid, (unsigned char)r->prompt[valid]);
-    if (r->length > 0 || m->length) return 0;
+    if (r->length > 0 || m->length || r->answer_template) return 0;
     return error_set_code(why, ERROR_NO_LENGTH,
                           "this model has no length predictor: say how many tokens the answer "
                           "shall have");
 }
 
+static int template_check(const Multimodal *m, const AnswerRequest *r, Answer *answer, Error *why) {
+    if (!r->answer_template) return 0;
+    if (strnlen(r->answer_template, (size_t)PROMPT_BYTES + 1) > PROMPT_BYTES)
+        return error_set_code(why, ERROR_TOO_LONG,
+                              "the template has more than %d bytes, the most that are looked at "
+                              "(the model reads %d tokens): shorten it",
+                              PROMPT_BYTES, xlmr_longest(&m->xlmr->config));
+    Template *t = answer->template = calloc(1, sizeof *t);
+    if (!t) return error_set(why, "out of memory for a template");
+    TRY(template_read(t, m->tokenizer, r->answer_template, why));
+    int least = template_least(t);
+    if (!r->length || r->length == least || (r->length > least && t->open_gaps)) return 0;
+    return error_set(
+        why,
+        "the template has %s%d tokens, and an answer of %d is asked for: leave out the "
+        "length, or change one of them",
+        t->open_gaps ? "at least " : "", least, r->length);
+}
+
 /* ---- Room. ---- */
+
+/* The fewest tokens that a request's answer can have. */
+static int least_answer(const AnswerRequest *r, const Answer *answer) {
+    if (r->length > 0) return r->length;
+    return answer->template ? template_least(answer->template) : 1;
+}
 
 static int image_rows(const Multimodal *m, const AnswerRequest *r) {
     return r->image >= 0 ? multimodal_image_rows(m) : 0;
@@ -102,10 +134,17 @@ int multimodal_check_length(const Multimodal *m, bool image, int length, Error *
 }
 
 /* Tokens of the answer that a shortened prompt leaves room for: the given ones, else as many as
- * may be predicted, but a quarter of what the model reads at the most. */
-static int answer_room(const Multimodal *m, const AnswerRequest *r) {
+ * may be predicted, but a quarter of what the model reads at the most; for a template's open gaps
+ * as many as are tried. */
+static int answer_room(const Multimodal *m, const AnswerRequest *r, const Answer *a) {
+    int least = least_answer(r, a), answer = least;
     if (r->length > 0) return r->length;
-    int quarter = xlmr_longest(&m->xlmr->config) / 4, answer = m->length->classes;
+    if (a->template) {
+        if (a->template->open_gaps) answer += TEMPLATE_BEAM;
+        return prompt_room(m, r, answer) < 1 ? least : answer;
+    }
+    int quarter = xlmr_longest(&m->xlmr->config) / 4;
+    answer = m->length->classes;
     if (answer > quarter) answer = quarter;
     while (answer > 1 && prompt_room(m, r, answer) < 1) answer /= 2;
     return answer < 1 ? 1 : answer;
@@ -114,12 +153,12 @@ static int answer_room(const Multimodal *m, const AnswerRequest *r) {
 /* Whether a prompt of answer->prompt_tokens fits; under `policy` some of them may be dropped. */
 static int check_room(const Multimodal *m, const AnswerRequest *r, LongPrompts policy,
                       Answer *answer, Error *why) {
-    int tokens = answer->prompt_tokens, least = r->length > 0 ? r->length : 1;
+    int tokens = answer->prompt_tokens, least = least_answer(r, answer);
     int room = prompt_room(m, r, least);
     if (room < 1) return no_room(m, r, least, why);
     if (tokens <= room) return 0;
     if (policy == LONG_PROMPTS_KEEP_LAST) {
-        answer->dropped_tokens = tokens - prompt_room(m, r, answer_room(m, r));
+        answer->dropped_tokens = tokens - prompt_room(m, r, answer_room(m, r, answer));
         return 0;
     }
     answer->skipped = policy == LONG_PROMPTS_SKIP;
@@ -132,14 +171,14 @@ static int request_encode(const Multimodal *m, const AnswerRequest *r, LongPromp
     Error why;
     size_t before = ids->count;
     *answer = (Answer){.best = -1};
-    if (check_text(m, r, &why)) {
+    if (check_text(m, r, &why) || template_check(m, r, answer, &why)) {
         answer->skipped = policy == LONG_PROMPTS_SKIP &&
                           strnlen(r->prompt, (size_t)PROMPT_BYTES + 1) > PROMPT_BYTES;
         return answer_refuse(answer, &why, err);
     }
     TRY(tokenizer_encode(m->tokenizer, r->prompt, strlen(r->prompt), ids, err));
     answer->prompt_tokens = (int)(ids->count - before);
-    int status = answer->prompt_tokens
+    int status = answer->prompt_tokens || !*r->prompt
                      ? check_room(m, r, policy, answer, &why)
                      : error_set(&why, "nothing of the prompt is left in the tokenizer's alphabet");
     int kept = status ? 0 : answer->prompt_tokens - answer->dropped_tokens;
@@ -153,6 +192,8 @@ int multimodal_check_long(const Multimodal *m, const AnswerRequest *request, Lon
                           Answer *answer, Error *err) {
     Ids ids = {0};
     int status = request_encode(m, request, policy, &ids, answer, err);
+    answer_template_free(answer->template);
+    answer->template = NULL;
     ids_free(&ids);
     return status;
 }
@@ -190,7 +231,8 @@ int prompts_encode(Prompts *p, const Multimodal *m, const AnswerRequest *request
         }
         TRY(request_encode(m, r, policy, &p->ids, &answers[i], err));
         if (answers[i].error) continue;
-        p->predict |= r->length <= 0;
+        const Template *t = answers[i].template;
+        p->predict |= r->length <= 0 && (t ? t->open_gaps && m->length : true);
         p->request[p->count] = i;
         p->items[p->count++] =
             (InfillPrompt){.count = answers[i].prompt_tokens - answers[i].dropped_tokens,

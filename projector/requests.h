@@ -6,11 +6,15 @@
 
 #include "language/long_prompts.h"
 #include "projector/multimodal.h"
+#include "projector/template.h"
 
 typedef struct AnswerRequest {
-    const char *prompt; /* UTF-8, terminated; the whole prompt template, as the model was trained */
+    const char *prompt; /* UTF-8, terminated; the whole prompt template, as the model was trained;
+                           "": none, the answer is a text without a prompt */
     int image;          /* row block of the image tokens, -1 for none */
-    int length;         /* answer length N in tokens; 0: by the length predictor */
+    int length;         /* answer length N in tokens; 0: by the length predictor, or, of a
+                           template, by trying */
+    const char *answer_template; /* the answer's text with gaps (template.h); NULL: it is all gap */
 } AnswerRequest;
 
 /* The longest prompt that is looked at, in bytes; a longer one is refused without being split into
@@ -29,10 +33,12 @@ typedef struct Answer {
     int prompt_tokens;  /* of the prompt, without <s> and image, as far as they are known */
     int dropped_tokens; /* ... of which so many, the first ones, were not read
                            (LONG_PROMPTS_KEEP_LAST) */
+    Template *template; /* of the answer, owned; NULL: none */
 } Answer;
 
 /* Whether a request by itself can be answered, as multimodal_answer would find before it evaluates
- * anything: its prompt is not empty, is valid UTF-8, and leaves room for the answer. *tokens (may
+ * anything: its prompt is not blank, is valid UTF-8, and leaves room for the answer, whose
+ * template, if there is one, has gaps. *tokens (may
  * be NULL) takes the number of its prompt's ids. Long prompts are refused; multimodal_check_long
  * takes the policy, and counts in *answer (error, skipped, prompt_tokens, dropped_tokens; the error
  * is the caller's to free) where the first has a message: -1 is for lack of memory only. Images are
@@ -63,6 +69,9 @@ typedef struct Prompts {
 int prompts_encode(Prompts *prompts, const Multimodal *model, const AnswerRequest *requests,
                    int count, int images, LongPrompts policy, Answer *answers, Error *err);
 void prompts_free(Prompts *prompts);
+
+/* Frees a template that was allocated; NULL is allowed. */
+void answer_template_free(Template *template);
 
 /* Makes an answer one that says why there is none; fails only without memory. */
 int answer_refuse(Answer *answer, const Error *why, Error *err);

@@ -65,8 +65,8 @@ is "the shared library exports what the header declares, nothing else" same "$wo
 is "and so does the static one" same "$work/declared" "$work/static"
 version=$(sed -n 's/^#define EF_VERSION *"\(.*\)"/\1/p' "$root/usr/include/easyfirst.h")
 is "the library's file is called after the version" [ -f "$lib/libeasyfirst.so.$version" ]
-is "its soname after the first number" \
-    sh -c "readelf -d '$lib/libeasyfirst.so' | grep -q 'soname: \[libeasyfirst.so.${version%%.*}\]'"
+is "and so is its soname" \
+    sh -c "readelf -d '$lib/libeasyfirst.so' | grep -q 'soname: \[libeasyfirst.so.${version}\]'"
 is "the program has the same version" [ "$("$root/usr/bin/easyfirst" --version)" = "easyfirst $version" ]
 
 # ---- Examples in C and C++. ----

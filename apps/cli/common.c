@@ -71,9 +71,10 @@ void common_answer_group(CommonOptions *o, OptionGroup *group) {
                               "stochasticTAU, linear; cmlm; ar"});
     group_add(group, (Option){"length", 'n', OPTION_INTEGER, "N", &o->length,
                               "the answer's length in tokens (default: predicted)", 1, 1000000});
-    group_add(group,
-              (Option){"beam", 'b', OPTION_INTEGER, "B", &a->length_beam,
-                       "try the B likeliest lengths, keep the best answer (default 1)", 1, 512});
+    group_add(group, (Option){"beam", 'b', OPTION_INTEGER, "B", &a->length_beam,
+                              "try the B likeliest lengths, keep the best answer (default 1;\n"
+                              "8 combinations of lengths for a template's gaps)",
+                              1, 512});
     group_add(group, (Option){"length-weight", 0, OPTION_REAL, "X", &a->length_weight,
                               "with --beam: the answers' scores count, and X times the\n"
                               "lengths' log-probabilities (default 0: scores alone)",

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Makes Debian packages of what `make install` put into FOLDER/root.
 # usage: apps/package/deb.sh FOLDER VERSION          (from the root of the sources; `make deb`)
-folder=$1 version=$2
+folder=$1 version=$2 runtime=libeasyfirst$2 # the package of the shared library, named after its soname
 [ -n "$version" ] || { echo "usage: apps/package/deb.sh FOLDER VERSION" && exit 2; }
 command -v dpkg-deb >/dev/null 2>&1 || { echo "deb needs dpkg-deb (Debian: dpkg)"; exit 1; }
 architecture=$(dpkg --print-architecture)
@@ -18,7 +18,7 @@ libraries() {
     }
     mkdir -p "$folder/control/debian" && echo "Source: easyfirst" >"$folder/control/debian/control"
     files=
-    library_folder=$folder/libeasyfirst0/usr/lib
+    library_folder=$folder/$runtime/usr/lib
     for file in "$@"; do files="$files -e$(realpath "$file")"; done
     # shellcheck disable=SC2086
     (cd "$folder/control" && dpkg-shlibdeps -O --ignore-missing-info "-l$library_folder" $files \
@@ -71,7 +71,7 @@ build() {
         sed 's/^/ /'
     } >"$tree/DEBIAN/control"
     (cd "$tree" && find usr -type f -exec md5sum {} +) >"$tree/DEBIAN/md5sums"
-    [ "$package" != libeasyfirst0 ] || echo "activate-noawait ldconfig" >"$tree/DEBIAN/triggers"
+    [ "$package" != "$runtime" ] || echo "activate-noawait ldconfig" >"$tree/DEBIAN/triggers"
     chmod -R u+rwX,go+rX,go-w "$tree"
     file=$folder/${package}_${version}_$2.deb
     dpkg-deb --root-owner-group -z3 --build "$tree" "$file" >/dev/null || exit 1
@@ -85,7 +85,7 @@ find "$root" -type f \( -perm -u+x -o -name '*.so*' \) -exec strip --strip-unnee
 rm -f "$root/usr/share/doc/easyfirst/LICENSE"
 mv "$root/usr/share/zsh/site-functions" "$root/usr/share/zsh/vendor-completions" 2>/dev/null
 move easyfirst-model usr/share/easyfirst
-move libeasyfirst0 'usr/lib/libeasyfirst.so.*' "usr/lib/$multiarch/libeasyfirst.so.*"
+move "$runtime" 'usr/lib/libeasyfirst.so.*' "usr/lib/$multiarch/libeasyfirst.so.*"
 move libeasyfirst-dev usr/include 'usr/lib/libeasyfirst.*' "usr/lib/$multiarch/libeasyfirst.*" \
     usr/lib/pkgconfig "usr/lib/$multiarch/pkgconfig"
 move python3-easyfirst usr/lib/python3
@@ -99,7 +99,7 @@ if [ -n "$left" ]; then
 fi
 
 depends=$(libraries "$folder/easyfirst/usr/bin/easyfirst") && [ -n "$depends" ] || exit 1
-needs_library "$folder/easyfirst/usr/bin/easyfirst" && depends="libeasyfirst0 (= $version), $depends"
+needs_library "$folder/easyfirst/usr/bin/easyfirst" && depends="$runtime (= $version), $depends"
 build easyfirst "$architecture" science "$depends, easyfirst-model (= $version)" \
     "masked-diffusion language model with vision" <<'TEXT'
 Answers questions about images, translates and summarizes with a language
@@ -109,18 +109,18 @@ TEXT
 build easyfirst-model all science "" "small bundled model of easyfirst" <<'TEXT'
 A small model that easyfirst uses when no other is named.
 TEXT
-if [ -d "$folder/libeasyfirst0" ]; then
-    library=$(find "$folder/libeasyfirst0" -name 'libeasyfirst.so.*' -type f | head -n 1)
+if [ -d "$folder/$runtime" ]; then
+    library=$(find "$folder/$runtime" -name 'libeasyfirst.so.*' -type f | head -n 1)
     depends=$(libraries "$library") && [ -n "$depends" ] || exit 1
 fi
-build libeasyfirst0 "$architecture" libs "$depends" "masked-diffusion language model, shared library" <<'TEXT'
+build "$runtime" "$architecture" libs "$depends" "masked-diffusion language model, shared library" <<'TEXT'
 Answers, translates and summarizes from within a C or C++ program.
 TEXT
-build libeasyfirst-dev "$architecture" libdevel "libeasyfirst0 (= $version)" \
+build libeasyfirst-dev "$architecture" libdevel "$runtime (= $version)" \
     "masked-diffusion language model, development files" <<'TEXT'
 The header, the static library and the description for pkg-config.
 TEXT
-build python3-easyfirst all python "python3, libeasyfirst0 (= $version)" \
+build python3-easyfirst all python "python3, $runtime (= $version)" \
     "masked-diffusion language model, for Python" <<'TEXT'
 The library's functions for Python, by ctypes.
 TEXT

@@ -67,12 +67,18 @@ static void print_step(void *user, const DecodeStep *step) {
 static int answer(const ShowJob *job, const AnswerOptions *options, Answers *answers, Error *err) {
     AnswerRequest request = {.prompt = job->prompt,
                              .image = job->image ? job->block : -1,
-                             .length = job->common->length};
+                             .length = job->common->length,
+                             .answer_template = job->answer_template};
     TRY(multimodal_answer(&job->session->model.parts, job->tokens, &request, 1, options, answers,
                           err));
     timings_add(job->timings, answers);
     if (answers->items[0].error) return error_set(err, "%s", answers->items[0].error);
     return 0;
+}
+
+static int hypotheses(const ShowJob *job) {
+    const AnswerOptions *options = &job->common->answer;
+    return answer_beam(options, job->answer_template != NULL) * options->samples;
 }
 
 static int on_terminal(const ShowJob *job, Trace *trace, bool *quit, Error *err) {
@@ -81,7 +87,7 @@ static int on_terminal(const ShowJob *job, Trace *trace, bool *quit, Error *err)
     ShowOptions how = show_options(job->way);
     ShowLive live;
     Answers answers = {0};
-    TRY(show_live_begin(&live, trace, tokenizer, options.length_beam * options.samples, &how, err));
+    TRY(show_live_begin(&live, trace, tokenizer, hypotheses(job), &how, err));
     options.callback = show_live_step, options.user = &live;
     int status = answer(job, &options, &answers, err);
     int shown = show_live_end(&live, status ? NULL : &answers, 0, status ? NULL : err);
@@ -94,8 +100,7 @@ static int as_lines(const ShowJob *job, Trace *trace, Error *err) {
     const Tokenizer *tokenizer = job->session->model.tokenizer;
     const ShowWay *way = job->way;
     AnswerOptions options = job->common->answer;
-    bool at_once = options.length_beam == 1 && options.samples == 1 && way->every_step &&
-                   !way->silent && !way->plain;
+    bool at_once = hypotheses(job) == 1 && way->every_step && !way->silent && !way->plain;
     Printer printer = {
         .trace = trace, .tokenizer = tokenizer, .print = at_once, .all = way->all_steps};
     Answers answers = {0};

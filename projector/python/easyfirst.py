@@ -83,12 +83,15 @@ class _ModelOptions(ctypes.Structure):
 class _Request(ctypes.Structure):
     _fields_ = [
         ("task", c_int), ("text", c_char_p), ("image", c_void_p), ("from_", c_char_p), ("to", c_char_p),
-        ("length", c_int),
+        ("length", c_int), ("answer_template", c_char_p),
     ]  # fmt: skip
 
 
 class _Token(ctypes.Structure):
-    _fields_ = [("id", c_int32), ("piece", c_char_p), ("probability", c_float), ("score", c_float), ("masked", c_int)]
+    _fields_ = [
+        ("id", c_int32), ("piece", c_char_p), ("probability", c_float), ("score", c_float), ("masked", c_int),
+        ("fixed", c_int),
+    ]  # fmt: skip
 
 
 class _Step(ctypes.Structure):
@@ -140,7 +143,7 @@ def _fields(structure):
     return {name: getattr(structure, name) for name, _ in structure._fields_}
 
 
-_SONAME = "libeasyfirst.so.0"
+_SONAME = "libeasyfirst.so.0.3"
 
 
 def _find_library():
@@ -214,7 +217,7 @@ _library = _open_library()
 
 
 def version():
-    """The library's version, such as "0.2"."""
+    """The library's version, such as "0.3"."""
     return _library.ef_version().decode()
 
 
@@ -343,15 +346,15 @@ class Cancellation(_Owner):
 
 class Token:
     """One place of an answer: id, piece ("▁" for a space), probability (0 where masked), score (its logarithm),
-    masked."""
+    masked, fixed (given by a template)."""
 
-    __slots__ = ("id", "masked", "piece", "probability", "score")
+    __slots__ = ("fixed", "id", "masked", "piece", "probability", "score")
 
     def __init__(self, token):
         self.id = token.id
         self.piece = token.piece.decode("utf-8", "replace")
         self.probability, self.score = token.probability, token.score
-        self.masked = bool(token.masked)
+        self.masked, self.fixed = bool(token.masked), bool(token.fixed)
 
     def __repr__(self):
         return f"Token({self.id}, {self.piece!r}, {self.probability:.3f})"
@@ -441,18 +444,19 @@ class Answers(list):
 
 
 class _Asked:
-    def __init__(self, task, text, image=None, source=None, target=None, length=0):
+    def __init__(self, task, text, image=None, source=None, target=None, length=0, template=None):
         self.task, self.text, self.image, self.length = task, text, image, length
-        self.source, self.target = source, target
+        self.source, self.target, self.template = source, target, template
 
 
-def Complete(prompt, length=0, image=None):
-    """A prompt as it is; length in tokens, 0: predicted."""
-    return _Asked(0, prompt, image, length=length)
+def Complete(prompt, length=0, image=None, template=None):
+    """A prompt as it is; length in tokens, 0: predicted. template: the answer's text with gaps to be filled in,
+    as "The ___ is ___{2}." (ef_request says more); the prompt may be "" then."""
+    return _Asked(0, prompt, image, length=length, template=template)
 
 
-def Ask(image, question, length=0):
-    return _Asked(1, question, image, length=length)
+def Ask(image, question, length=0, template=None):
+    return _Asked(1, question, image, length=length, template=template)
 
 
 def Translate(text, source, target, length=0):
@@ -491,7 +495,7 @@ class _Batch:
     def _request(self, asked):
         return _Request(
             asked.task, _text(asked.text, "the text"), self._image(asked.image), _text(asked.source, "the language"),
-            _text(asked.target, "the language"), asked.length,
+            _text(asked.target, "the language"), asked.length, _text(asked.template, "the template"),
         )  # fmt: skip
 
     def array(self):

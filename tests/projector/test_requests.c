@@ -132,7 +132,8 @@ static void request_make(Batch *b, int i, TestRandom *random) {
     if (!b->model.tower) r->image = -1;
     if (!b->model.length || below(random, 3))
         r->length = 1 + below(random, below(random, 3) ? 20 : longest + 5);
-    if (b->faults[i] == EMPTY) r->prompt = i % 2 ? "" : " \n\t";
+    if (b->faults[i] == EMPTY) r->prompt = i % 2 ? "\n" : " \n\t";
+    if (b->faults[i] == FINE && below(random, 20) == 0) r->prompt = "", b->tokens[i] = 0;
     if (b->faults[i] == BAD_UTF8) strcpy(b->prompts[i] + strlen(b->prompts[i]) / 2, "a\xc3");
     if (b->faults[i] == NO_IMAGE) r->image = b->model.tower ? IMAGES : 0;
     if (b->faults[i] == BROKEN && !b->model.tower) b->faults[i] = FINE;

@@ -1,0 +1,96 @@
+#include <stdlib.h>
+
+#include "language/infill_private.h"
+
+/* Adds the last canvas as a sequence to inspect, if any of its rows requests a map. */
+static void inspector_push(Infill *f, Inspector *inspector, const DecodeCanvas *canvas,
+                           const InspectRow *rows) {
+    const Rows *r = &f->rows;
+    int image = f->slots[canvas->request].prompt.image;
+    bool wanted = false;
+    for (int i = 0; i < canvas->length; i++) wanted |= rows[i].map || rows[i].layers;
+    if (!wanted || image < 0) return;
+    const AttentionSpan *span = &r->spans[r->span_count - 1]; /* the last one contains the canvas */
+    int32_t head = f->reuse ? f->heads[image + 1].begin : span->range[0].begin;
+    inspector->sequences[inspector->count++] =
+        (InspectSequence){.q_begin = r->picked[r->picked_count - canvas->length],
+                          .length = canvas->length,
+                          .span = span,
+                          .image = head + 1,
+                          .rows = rows};
+}
+
+/* The alternatives of the selected rows, as many rows at a time as `logits` [rows, V] (on the
+ * device) and `host` can hold. */
+static int inspect_top_k(Infill *f, Tensor hidden, const InspectRow *rows, int k, Tensor logits,
+                         float *host, Error *err) {
+    const Rows *r = &f->rows;
+    const Xlmr *m = f->config.model;
+    int64_t vocab = logits.shape[1];
+    Tensor features;
+    TRY(xlmr_head(m, &f->arena, hidden, r->picked, r->picked_count, &features, err));
+    for (int first = 0; first < r->picked_count;) {
+        int n = r->picked_count - first;
+        if (n > logits.shape[0]) n = (int)logits.shape[0];
+        Tensor part = tensor_rows(logits, 0, n);
+        TRY(vocab_logits(f->config.device, part, tensor_rows(features, first, n), m->vocab_w,
+                         m->vocab_b, err));
+        TRY(device_download(f->config.device, host, part.data, tensor_bytes(part), err));
+        for (int i = 0; i < n; i++)
+            if (rows[first + i].alternatives)
+                TRY(top_k_choose(rows[first + i].alternatives, k, host + i * vocab,
+                                 f->config.vocab_limit, f->config.mask_id, err));
+        first += n;
+    }
+    return 0;
+}
+
+static int inspect_batches(Infill *f, const DecodeCanvas *canvases, int count,
+                           const InspectRow *rows, int k, Inspector *inspector, Tensor logits,
+                           float *host, Error *err) {
+    AttentionHook hook = {inspector_layer, inspector};
+    for (int i = 0; i < count;) {
+        rows_clear(&f->rows);
+        inspector->count = 0;
+        do {
+            push_evaluation(f, &canvases[i]);
+            inspector_push(f, inspector, &canvases[i],
+                           rows + f->rows.picked_count - canvases[i].length);
+            f->counts.inspections++, i++;
+        } while (i < count && f->rows.count + evaluation_rows(f, &canvases[i]) <= f->rows.capacity);
+        Tensor hidden;
+        int status = run_rows(f, f->pool.rows, inspector->count ? &hook : NULL, &hidden, err);
+        if (status == 0 && k > 0) status = inspect_top_k(f, hidden, rows, k, logits, host, err);
+        arena_reset(&f->arena, 0);
+        if (status) return -1;
+        rows += f->rows.picked_count;
+    }
+    return 0;
+}
+
+int infill_inspect(Infill *f, const DecodeCanvas *canvases, int count, const InspectRow *rows,
+                   int top_k, Error *err) {
+    enum { AT_ONCE = 64 }; /* rows of logits: 64 MB of XLM-R's vocabulary */
+    const XlmrConfig *m = &f->config.model->config;
+    Inspector inspector;
+    Tensor logits = TENSOR_NONE;
+    float *host = NULL;
+    int64_t all = 0;
+    TRY(check_canvases(f, canvases, count, err));
+    for (int i = 0; i < count; i++) all += canvases[i].length;
+    int status =
+        inspector_open(&inspector, f->config.device, &m->block, m->layers,
+                       f->images ? f->config.image_rows : 0, f->rows.capacity / 2 + 1, err);
+    if (status == 0 && top_k > 0) {
+        logits = tensor_2d(NULL, DTYPE_F32, all < AT_ONCE ? all : AT_ONCE, m->vocab);
+        host = malloc(tensor_bytes(logits));
+        status = host ? device_alloc(f->config.device, &logits.data, tensor_bytes(logits), err)
+                      : error_set(err, "out of memory for the scores of %d tokens", m->vocab);
+    }
+    if (status == 0)
+        status = inspect_batches(f, canvases, count, rows, top_k, &inspector, logits, host, err);
+    inspector_close(&inspector);
+    device_free(f->config.device, logits.data);
+    free(host);
+    return status;
+}

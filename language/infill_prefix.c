@@ -1,0 +1,215 @@
+#include <stdlib.h>
+#include <string.h>
+
+#include "language/infill_private.h"
+
+int prefix_open(Infill *f, int slots, int32_t rows, Error *err) {
+    int blocks = f->images + 1 + slots;
+    f->slot_count = slots;
+    f->heads = calloc((size_t)f->images + 1, sizeof *f->heads);
+    f->slots = calloc((size_t)slots + 1, sizeof *f->slots);
+    f->pending = calloc((size_t)blocks + 1, sizeof *f->pending);
+    if (!f->heads || !f->slots || !f->pending)
+        return error_set(err, "out of memory for %d prompts", slots);
+    return row_pool_open(&f->pool, f->reuse ? rows : 0, blocks, err);
+}
+
+void prefix_close(Infill *f) {
+    device_free(f->config.device, f->cache_memory);
+    device_free(f->config.device, f->hidden.data);
+    row_pool_close(&f->pool);
+    free(f->cache.layers), free(f->heads), free(f->slots), free(f->pending);
+}
+
+int cache_open(Infill *f, int64_t canvas_rows, Error *err) {
+    const Xlmr *m = f->config.model;
+    Device *device = f->config.device;
+    int64_t rows = f->pool.rows + canvas_rows, width = 2 * (int64_t)m->config.block.width;
+    int64_t kept = f->cache.layers ? row_pool_end(&f->pool) : 0;
+    int layers = m->config.layers;
+    Dtype compute = m->params->compute;
+    size_t bytes = (size_t)(rows * width) * dtype_size(compute);
+    Tensor *layer = calloc((size_t)layers, sizeof *layer);
+    void *memory = NULL;
+    if (!layer) return error_set(err, "out of memory for a cache of %d layers", layers);
+    int status = device_alloc(device, &memory, bytes * (size_t)layers, err);
+    for (int l = 0; l < layers && status == 0; l++) {
+        layer[l] = tensor_2d((char *)memory + bytes * (size_t)l, compute, rows, width);
+        if (kept)
+            status = convert_forward(device, tensor_rows(layer[l], 0, kept),
+                                     tensor_rows(f->cache.layers[l], 0, kept), err);
+    }
+    if (status) {
+        device_free(device, memory);
+        free(layer);
+        return -1;
+    }
+    device_free(device, f->cache_memory);
+    free(f->cache.layers);
+    f->cache = (KvCache){.layers = layer, .layer_count = layers, .rows = rows};
+    f->cache_memory = memory;
+    return 0;
+}
+
+/* ---- Placing. ---- */
+
+static void head_give(Infill *f, Head *head) {
+    row_pool_give(&f->pool, head->begin);
+    *head = (Head){0};
+}
+
+/* Makes the head go that no prompt has been after for the longest time; false: all are in use. */
+static bool make_way(Infill *f) {
+    Head *oldest = NULL;
+    for (int i = 0; i <= f->images; i++) {
+        Head *h = &f->heads[i];
+        if (h->placed && !h->prompts && (!oldest || h->used < oldest->used)) oldest = h;
+    }
+    if (!oldest) return false;
+    head_give(f, oldest);
+    return true;
+}
+
+static int32_t take_rows(Infill *f, int rows) {
+    int32_t begin;
+    while ((begin = row_pool_take(&f->pool, rows)) < 0)
+        if (!make_way(f)) return -1;
+    return begin;
+}
+
+bool place_head(Infill *f, int image) {
+    Head *head = &f->heads[image + 1];
+    head->used = ++f->clock;
+    if (head->placed) return true;
+    int32_t begin = take_rows(f, head_rows(f, image));
+    if (begin < 0) return false;
+    *head = (Head){.placed = true, .begin = begin, .used = f->clock};
+    f->pending[f->pending_count++] = image + 1;
+    return true;
+}
+
+static bool place_blocks(Infill *f, int slot) {
+    Slot *s = &f->slots[slot];
+    Head *head = &f->heads[s->prompt.image + 1];
+    int pending = f->pending_count;
+    if (!place_head(f, s->prompt.image)) return false;
+    head->prompts++; /* it makes no way for its prompt */
+    s->begin = take_rows(f, s->prompt.count);
+    if (s->begin >= 0) {
+        if (s->prompt.count) f->pending[f->pending_count++] = f->images + 1 + slot;
+        return true;
+    }
+    head->prompts--;
+    if (f->pending_count > pending) head_give(f, head);
+    f->pending_count = pending;
+    return false;
+}
+
+/* What follows a prompt at most. */
+static int longest_answer(const Infill *f, const InfillPrompt *p) {
+    int prefix = head_rows(f, p->image) + p->count, fixed = f->config.answer_position;
+    if (fixed > 0 && prefix > fixed) return fixed - prefix;
+    return xlmr_longest(&f->config.model->config) - (fixed > 0 ? fixed : prefix) - 1;
+}
+
+/* A prompt that leaves no space for an answer becomes empty, so that it neither costs time nor
+ * fails the others. */
+bool infill_place(Infill *f, const InfillPrompt *prompt, int *slot) {
+    int s = 0, longest = longest_answer(f, prompt);
+    while (s < f->slot_count && f->slots[s].taken) s++;
+    if (s == f->slot_count) return false;
+    f->slots[s] = (Slot){.taken = true,
+                         .prompt = longest > 0 ? *prompt : (InfillPrompt){.image = -1},
+                         .longest = longest};
+    if (f->reuse && !place_blocks(f, s)) {
+        f->slots[s] = (Slot){0};
+        return false;
+    }
+    *slot = s;
+    return true;
+}
+
+void infill_remove(Infill *f, int slot) {
+    Slot *s = &f->slots[slot];
+    if (f->reuse) {
+        Head *head = &f->heads[s->prompt.image + 1];
+        if (s->prompt.count) row_pool_give(&f->pool, s->begin);
+        if (--head->prompts == 0 && !head->computed) head_give(f, head);
+    }
+    *s = (Slot){0};
+}
+
+void infill_forget_image(Infill *f, int image) {
+    Head *head = &f->heads[image + 1];
+    if (f->reuse && head->placed && !head->prompts) head_give(f, head);
+}
+
+/* ---- Computing. ---- */
+
+static int prefix_rows_of(const Infill *f, int block) {
+    return block <= f->images ? head_rows(f, block - 1)
+                              : f->slots[block - f->images - 1].prompt.count;
+}
+
+static int32_t prefix_begin_of(const Infill *f, int block) {
+    return block <= f->images ? f->heads[block].begin : f->slots[block - f->images - 1].begin;
+}
+
+static void push_block(Infill *f, int block) {
+    Rows *r = &f->rows;
+    int slot = block - f->images - 1, q = r->count, n = prefix_rows_of(f, block);
+    int32_t begin = prefix_begin_of(f, block);
+    AttentionSpan *span = rows_span(r, q, q + n);
+    if (block <= f->images) {
+        push_head(f, block - 1);
+    } else {
+        span_sees(span, head_begin(f, slot),
+                  head_begin(f, slot) + head_rows(f, f->slots[slot].prompt.image));
+        push_prompt(f, slot);
+    }
+    span_sees(span, begin, begin + n);
+}
+
+/* Blocks from pending[i] on that come one after the other in the cache, as many as fit a batch: at
+ * least one. Returns the index after them. */
+static int push_blocks(Infill *f, int i) {
+    int32_t end = prefix_begin_of(f, f->pending[i]);
+    do {
+        push_block(f, f->pending[i]);
+        end += prefix_rows_of(f, f->pending[i]);
+        i++;
+    } while (i < f->pending_count && prefix_begin_of(f, f->pending[i]) == end &&
+             f->rows.count + prefix_rows_of(f, f->pending[i]) <= f->rows.capacity);
+    return i;
+}
+
+static int compute_pending(Infill *f, Error *err) {
+    for (int i = 0; i < f->pending_count;) {
+        rows_clear(&f->rows);
+        int first = i;
+        int64_t begin = prefix_begin_of(f, f->pending[i]);
+        i = push_blocks(f, i);
+        Tensor hidden;
+        int status = run_rows(f, begin, NULL, &hidden, err);
+        if (status == 0 && f->hidden.data)
+            status = convert_forward(f->config.device, tensor_rows(f->hidden, begin, f->rows.count),
+                                     hidden, err);
+        arena_reset(&f->arena, 0);
+        if (status) return -1;
+        f->counts.prefix_rows += f->rows.count;
+        for (int b = first; b < i; b++)
+            if (f->pending[b] <= f->images) f->heads[f->pending[b]].computed = true;
+    }
+    return 0;
+}
+
+int infill_prefill(Infill *f, Error *err) {
+    int status = f->reuse ? compute_pending(f, err) : 0;
+    f->pending_count = 0;
+    return status;
+}
+
+int infill_prefill_rows(const Infill *f, const InfillPrompt *prompt) {
+    if (!f->reuse) return f->config.keep_hidden ? head_rows(f, prompt->image) + prompt->count : 0;
+    return prompt->count + (f->heads[prompt->image + 1].placed ? 0 : head_rows(f, prompt->image));
+}

@@ -1,0 +1,84 @@
+/* infill_private.h - an Infill, for the files that implement infill.h: its slots, the prefix's keys
+ * and values, forward passes.
+ */
+#ifndef EASYFIRST_LANGUAGE_INFILL_PRIVATE_H
+#define EASYFIRST_LANGUAGE_INFILL_PRIVATE_H
+
+#include "language/infill.h"
+#include "language/infill_rows.h"
+#include "language/row_pool.h"
+
+/* The block of an image and the <s> before it, or of a lone <s>: shared by all prompts after it. */
+typedef struct Head {
+    bool placed;   /* it has rows of the cache, from `begin` */
+    bool computed; /* ... which hold its keys and values */
+    int32_t begin;
+    int prompts;   /* slots that are after it */
+    uint64_t used; /* when a prompt came last: the oldest one makes way first */
+} Head;
+
+typedef struct Slot {
+    bool taken;
+    InfillPrompt prompt; /* empty if it leaves no space for an answer */
+    int32_t begin;       /* its cache row */
+    int longest;         /* the longest answer; below 1 if none fits */
+} Slot;
+
+struct Infill {
+    InfillConfig config;
+    Arena arena;
+    Rows rows;
+    bool reuse;
+    KvCache cache;
+    void *cache_memory; /* all its layers' matrices */
+    Tensor hidden;      /* [prefix_rows, D], final hidden states of the prefix, if kept */
+    RowPool pool;       /* the cache's rows of images and prompts; canvases come after pool.rows */
+    Head *heads;        /* [images + 1]; entry 0 is "no image" */
+    Slot *slots;        /* [slot_count] */
+    int slot_count;
+    int *pending; /* blocks that are placed and not computed: heads, then slots, by index */
+    int pending_count;
+    uint64_t clock; /* counts placements */
+    int images;
+    InfillCounts counts;
+};
+
+/* <s> and the image's rows; and with the prompt. */
+int head_rows(const Infill *infill, int image);
+int prefix_length(const Infill *infill, int slot);
+
+/* Where the keys of a prompt's head and its own are; rows of the cache. */
+static inline int32_t head_begin(const Infill *f, int slot) {
+    return f->heads[f->slots[slot].prompt.image + 1].begin;
+}
+
+/* A whole sequence in the batch: one span with full attention, or, block-causal without the KV
+ * cache, one for each block. `canvas` may be NULL. */
+void push_sequence(Infill *infill, int slot, const DecodeCanvas *canvas);
+void push_head(Infill *infill, int image);
+void push_prompt(Infill *infill, int slot);
+
+/* A canvas as it is evaluated, after cached keys and values or in a whole sequence; and its rows. */
+void push_evaluation(Infill *infill, const DecodeCanvas *canvas);
+int evaluation_rows(const Infill *infill, const DecodeCanvas *canvas);
+
+/* Each canvas must fit after its own prompt. */
+int check_canvases(const Infill *infill, const DecodeCanvas *canvases, int count, Error *err);
+
+/* Runs the assembled rows; *hidden is in the arena, which the caller resets. `hook` may be NULL. */
+int run_rows(Infill *infill, int64_t cache_begin, const AttentionHook *hook, Tensor *hidden,
+             Error *err);
+
+/* ---- The prefix (infill_prefix.c). ---- */
+
+/* Memory for the slots, and with a cache for the rows of their blocks. */
+int prefix_open(Infill *infill, int slots, int32_t rows, Error *err);
+void prefix_close(Infill *infill);
+
+/* Places the block of an image (-1: none); false: there is no space. */
+bool place_head(Infill *infill, int image);
+
+/* A cache of the prefix's rows and `canvas_rows` more; what an earlier one held is kept. */
+int cache_open(Infill *infill, int64_t canvas_rows, Error *err);
+
+#endif
