@@ -58,6 +58,7 @@ ifeq ($(HTTPD_LIBS),)
 APP_SRC := $(filter-out apps/serve/%,$(APP_SRC))
 else
 $(BUILD)/apps/serve.o: COMMON += -DEASYFIRST_MICROHTTPD
+PROGRAM_LIBS += $(HTTPD_LIBS)
 endif
 TESTS   := $(patsubst tests/%.c,%,$(wildcard tests/*/test_*.c))
 TESTLIB := $(wildcard tests/*.c)
@@ -197,11 +198,11 @@ $(BUILD)/public/libeasyfirst.a: $(LIB_OBJ)
 
 $(PROGRAM): $(APP_OBJ) $(LIBRARY)
 	$(call say,LINK,$@)
-	$(Q)$(CC) $(ALL_C) -o $@ $(APP_OBJ) $(LIBRARY) $(LDFLAGS) $(RUNPATH) $(LIBS) $(HTTPD_LIBS)
+	$(Q)$(CC) $(ALL_C) -o $@ $(APP_OBJ) $(LIBRARY) $(LDFLAGS) $(RUNPATH) $(PROGRAM_LIBS) $(LIBS)
 
 $(TESTBIN): %: %.o $(TESTLIB:%.c=$(BUILD)/%.o) $(APP_LIB) $(LIBRARY)
 	$(call say,LINK,$@)
-	$(Q)$(CC) $(ALL_C) -o $@ $^ $(LDFLAGS) $(RUNPATH) -lcmocka $(LIBS) $(HTTPD_LIBS)
+	$(Q)$(CC) $(ALL_C) -o $@ $^ $(LDFLAGS) $(RUNPATH) -lcmocka $(PROGRAM_LIBS) $(LIBS)
 
 # The library that makes the n-th call fail (LD_PRELOAD), and the test that uses it. No sanitizer: it
 # is under the program's own.
@@ -215,7 +216,7 @@ $(BUILD)/tests/apps/test_faults: $(BUILD)/tests/faults/snapshot.o | $(BUILD)/tes
 $(BUILD)/tests/stages: $(BUILD)/tests/reference/stages.o $(APP_LIB) $(LIBRARY)
 	$(call say,LINK,$@)
 	@mkdir -p $(@D)
-	$(Q)$(CC) $(ALL_C) -o $@ $^ $(LDFLAGS) $(RUNPATH) $(LIBS) $(HTTPD_LIBS)
+	$(Q)$(CC) $(ALL_C) -o $@ $^ $(LDFLAGS) $(RUNPATH) $(PROGRAM_LIBS) $(LIBS)
 stages: $(BUILD)/tests/stages ## the program that tests/reference/full_size.py compares with torch
 
 # What a build needs: a compiler, a command or a header that is looked for, and the Debian package that
@@ -311,7 +312,7 @@ fuzz-build:
 
 $(BUILD)/easyfirst-fuzz: $(BUILD)/tests/fuzz/libfuzzer.o $(FUZZ_SRC:%.c=$(BUILD)/%.o) $(APP_LIB) $(LIBRARY)
 	$(call say,LINK,$@)
-	$(Q)$(CXX) -fsanitize=fuzzer $(FUZZ_FLAGS) $(OPENMP) -o $@ $^ $(LDFLAGS) $(LIBS) $(HTTPD_LIBS)
+	$(Q)$(CXX) -fsanitize=fuzzer $(FUZZ_FLAGS) $(OPENMP) -o $@ $^ $(LDFLAGS) $(PROGRAM_LIBS) $(LIBS)
 
 # The inputs that once failed, with every target, in any build.
 $(BUILD)/tests/apps/test_fuzz_regressions: $(FUZZ_SRC:%.c=$(BUILD)/%.o)
@@ -362,12 +363,12 @@ $(DIST_OBJ)/%.o: $(BUILD)/tests/%.o
 $(DIST_OBJ)/easyfirst-tests: tests/reference/all_tests.c $(DIST_TESTS:%=$(DIST_OBJ)/%.o) \
                              $(TESTLIB:%.c=$(BUILD)/%.o) $(APP_LIB) $(LIBRARY)
 	$(call say,LINK,$@)
-	$(Q)$(CC) $(ALL_C) -DTESTS='$(foreach t,$(DIST_TESTS),TEST($(notdir $t)))' -o $@ $^ $(DIST_LINK) -lcmocka $(LIBS) $(HTTPD_LIBS)
+	$(Q)$(CC) $(ALL_C) -DTESTS='$(foreach t,$(DIST_TESTS),TEST($(notdir $t)))' -o $@ $^ $(DIST_LINK) -lcmocka $(PROGRAM_LIBS) $(LIBS)
 
 $(DIST_OBJ)/easyfirst: $(APP_OBJ) $(LIBRARY)
 	@mkdir -p $(@D)
 	$(call say,LINK,$@)
-	$(Q)$(CC) $(ALL_C) -o $@ $^ $(DIST_LINK) $(LIBS) $(HTTPD_LIBS)
+	$(Q)$(CC) $(ALL_C) -o $@ $^ $(DIST_LINK) $(PROGRAM_LIBS) $(LIBS)
 
 dist: $(DIST_OBJ)/easyfirst $(DIST_OBJ)/easyfirst-tests $(GPU_LIB) ## a folder, and an archive, to carry to a machine with a GPU
 	@rm -rf $(DIST) && mkdir -p $(DIST)/bin $(DIST)/lib $(DIST)/share/easyfirst $(DIST)/tests/reference
