@@ -32,11 +32,13 @@ static const CommandHelp help = {
         "standard error; the others are answered, and the exit status is 1. --show lets each\n"
         "answer be watched while it is filled in, as `easyfirst show` does. A model whose folder\n"
         "has a calibration (easyfirst calibrate) says \"not sure; perhaps: ANSWER\" where the\n"
-        "answer is too likely to be wrong; --json gives the probability.",
+        "answer is too likely to be wrong; --json gives the probability. --template TEXT gives a\n"
+        "part of each answer, as `easyfirst text` explains: only its gaps are filled in.",
     .examples =
         "easyfirst ask -m model dog.jpg \"What color is the dog?\"\n"
         "easyfirst ask -m model dog.jpg \"What color is the dog?\" \"Is it asleep?\"\n"
         "easyfirst ask -m model --show dog.jpg \"What color is the dog?\" \"Is it asleep?\"\n"
+        "easyfirst ask -m model --template \"It is ___.\" dog.jpg \"What color is the dog?\"\n"
         "easyfirst ask -m model --image a.jpg --image b.png --json \"What is this?\"\n"
         "easyfirst ask -m model --beam 5 --length-predictor length.safetensors a.jpg \"Why?\"\n"
         "convert photo.heic png:- | easyfirst ask -m model - \"Who is in the image?\"",
@@ -98,7 +100,8 @@ static int print_pair(const Ask *ask, const char *image, const Question *questio
     Asked asked = {.image = image,
                    .text = question->text,
                    .text_key = "question",
-                   .threshold = &ask->threshold};
+                   .threshold = &ask->threshold,
+                   .answer_template = ask->common.answer_template};
     if (ask->common.json && error) return report_json_none(&asked, error, err);
     if (error) return 0; /* standard error has it */
     if (ask->common.json)
@@ -200,7 +203,10 @@ static int answer_requests(Ask *ask, const ef_request *requests, const char *con
         options.on_step = step_traces_step, options.user = &a->traces;
     }
     for (int i = 0; i < n && ask->trace; i++) {
-        const Asked asked = {.image = paths[i], .text = requests[i].text, .text_key = "question"};
+        const Asked asked = {.image = paths[i],
+                             .text = requests[i].text,
+                             .text_key = "question",
+                             .answer_template = ask->common.answer_template};
         TRY(step_traces_add(&a->traces, &asked, &ask->common.answer.decode, err));
     }
     TRY(ef_answer(ask->model, requests, (size_t)n, &options, &a->answers, library_error(err)));
@@ -221,7 +227,8 @@ static int answer_batch(Ask *ask, const Batch *b, Error *err) {
             requests[n++] = (ef_request){.task = EF_ASK,
                                          .text = ask->questions[q].text,
                                          .image = b->opened[i],
-                                         .length = ask->common.length};
+                                         .length = ask->common.length,
+                                         .answer_template = ask->common.answer_template};
         }
     int status = n ? answer_requests(ask, requests, paths, n, &answered, err) : 0;
     if (status == 0) status = print_pairs(ask, b, &answered, err);
@@ -260,7 +267,10 @@ static int answer_images(Ask *ask, int first, int count, Error *err) {
 
 /* Sees that a question can be asked; one that cannot is reported once, before any image is read. */
 static int check_question(Ask *ask, Question *q, int number, Error *err) {
-    const ef_request request = {.task = EF_ASK, .text = q->text, .length = ask->common.length};
+    const ef_request request = {.task = EF_ASK,
+                                .text = q->text,
+                                .length = ask->common.length,
+                                .answer_template = ask->common.answer_template};
     Error why;
     int status = q->text[strspn(q->text, " \t\r\n")]
                      ? ef_check(ask->model, &request, &ask->options, NULL, library_error(&why))
@@ -293,7 +303,7 @@ static int check_model(const Ask *ask, Error *err) {
         return error_set(err,
                          "this model has no %s: name a model folder with one, or one with --%s",
                          part, !strcmp(part, "projector") ? "projector" : "vision");
-    return ef_check_task(ask->model, EF_ASK, ask->common.length, library_error(err));
+    return ef_check_task(ask->model, EF_ASK, common_least_length(&ask->common), library_error(err));
 }
 
 /* Says which images cannot be read as far as that shows without reading them; *left others. */
@@ -419,10 +429,12 @@ int command_ask(int argc, char **argv) {
     Ask ask = {0};
     OptionGroup groups[3] = {
         {.title = "options",
-         .count = 4,
+         .count = 5,
          .options = {
              {"image", 'i', OPTION_LIST, "IMAGE", &ask.images,
               "an image; may be given several times"},
+             {"template", 0, OPTION_TEXT, "TEXT", &ask.common.answer_template,
+              "the answers' text with gaps: ___, or ___{N} for N tokens"},
              {"show", 0, OPTION_FLAG, NULL, &ask.show, "show how each answer is filled in"},
              {"trace", 0, OPTION_FLAG, NULL, &ask.trace, "with --json: every denoising step"},
              {"sure-threshold", 0, OPTION_REAL, "X", &ask.given_threshold,

@@ -19,6 +19,7 @@ static const CommandHelp help = {
     .name = "show",
     .usage = "[options] IMAGE QUESTION\n"
              "[options] --text PROMPT\n"
+             "[options] --template TEXT\n"
              "translate --from CODE --to CODE [options] TEXT\n"
              "summarize [options] TEXT\n"
              "[options] --from FILE",
@@ -30,6 +31,7 @@ static const CommandHelp help = {
         "is what stays. Elsewhere (a file, a pipe, TERM=dumb, NO_COLOR) each step that changes\n"
         "something is a line: how many tokens are written, and the text so far with __ for each\n"
         "mask, [ ] around what the step wrote, and what it erased; the last line is the answer.\n"
+        "With --template the tokens that it gives are underlined, and there from the beginning.\n"
         "Tokens that the model erases only to write them again, or until others take their\n"
         "places, are shown as if they had stayed; --every-step shows all, and --json has all.\n"
         "\n"
@@ -44,6 +46,7 @@ static const CommandHelp help = {
         "easyfirst show -m model dog.jpg \"What color is the dog?\"\n"
         "easyfirst show -m model --text \"Question: what is 3 + 4? Step-by-Step Answer:\"\n"
         "easyfirst show -m model translate --from de --to en \"Der Hund ist braun.\"\n"
+        "easyfirst show -m model --html page.html --template \"The ___ is on the ___.\"\n"
         "easyfirst show -m model --length 12 --strategy ar --all-steps dog.jpg \"Why?\"\n"
         "easyfirst show -m model --json trace.json dog.jpg \"What color is the dog?\"\n"
         "easyfirst show -m model --html page.html --svg order.svg dog.jpg \"Is it asleep?\"\n"
@@ -113,7 +116,7 @@ static int ask(Show *s, Error *err) {
     s->timings.load_s = s->session.load_s;
     if (!s->session.model.parts.xlmr)
         return error_set(err, "this model has no language model: name one with --language");
-    if (!s->question[strspn(s->question, " \t\r\n")])
+    if (!s->question[strspn(s->question, " \t\r\n")] && (*s->question || !s->is_prompt))
         return error_set(err, "the question is empty: there is nothing to answer");
     ShowJob job = {.session = &s->session,
                    .common = &s->common,
@@ -226,7 +229,8 @@ static int read_preset(Show *s, int count, char **words, const char *after) {
 static int read_words(Show *s, int count, char **words, const char *after) {
     int status = read_preset(s, count, words, after);
     if (status >= 0) return status;
-    int needed = s->from || s->question ? 0 : 2;
+    bool alone = s->common.answer_template && !s->preset && count < 2;
+    int needed = s->from || s->question || alone ? 0 : 2;
     for (int i = 0; i < count && count == needed + 1 && after && !s->json_file; i++) {
         if (words[i] != after) continue;
         s->json_file = after;
@@ -242,7 +246,10 @@ static int read_words(Show *s, int count, char **words, const char *after) {
     if (s->from && (s->question || count))
         return options_wrong(&help, "--from has the question and its answer; \"%s\" is too much",
                              s->question ? s->question : words[0]);
+    if (s->from && s->common.answer_template)
+        return options_wrong(&help, "--from has an answer already; --template is for a new one");
     if (s->from) return -1;
+    if (s->common.answer_template && !s->question && !count) s->question = "";
     s->is_prompt = s->question != NULL || s->preset;
     if (s->question && count)
         return options_wrong(&help, "--text has the prompt; \"%s\" is one too many", words[0]);
@@ -262,9 +269,12 @@ int command_show(int argc, char **argv) {
     Show s = {.trace.best = -1};
     OptionGroup groups[3] = {
         {.title = "options",
-         .count = 6,
+         .count = 7,
          .options = {
              {"text", 0, OPTION_TEXT, "PROMPT", &s.question, "a prompt without an image"},
+             {"template", 0, OPTION_TEXT, "TEXT", &s.common.answer_template,
+              "the answer's text with gaps (see `easyfirst text`); a prompt may\n"
+              "be left out then"},
              {"from", 0, OPTION_TEXT, "FILE", &s.from,
               "replay a trace; - is standard input. With translate: the\n"
               "text's language (de, or German)"},

@@ -21,6 +21,7 @@
 static const CommandHelp help = {
     .name = "text",
     .usage = "[options] [PROMPT...]\n"
+             "[options] --template TEXT [PROMPT...]\n"
              "translate --from CODE --to CODE [options] [TEXT...]\n"
              "summarize [options] [TEXT...]",
     .about =
@@ -30,11 +31,17 @@ static const CommandHelp help = {
         "each text is put into the model's prompt template. A line that cannot be answered is\n"
         "reported on standard error, gives an empty line, and the exit status is 1; the\n"
         "others are answered. Lines are answered as they come, at most 1 MiB each. --show shows\n"
-        "each answer while it is denoised, as `easyfirst show` does.",
+        "each answer while it is denoised, as `easyfirst show` does.\n"
+        "\n"
+        "--template TEXT gives a part of the answer, and only its gaps are filled in: ___ is a\n"
+        "gap whose length is found by trying 8 (--beam) combinations, ___{2} one of 2 tokens,\n"
+        "\\___ no gap but underscores. What is not a gap never changes. The prompt may be left\n"
+        "out then. An empty prompt (\"\") with --length asks for a text without any prompt.",
     .examples = "easyfirst text -m model \"Which is larger, the moon or the sun?\"\n"
                 "easyfirst text translate --from de --to en -m model \"Der Hund ist braun.\"\n"
                 "easyfirst text summarize -m model --file articles.txt > summaries.txt\n"
                 "easyfirst text -m model --language xlm-roberta-base --length 8 --json \"Hello\"\n"
+                "easyfirst text -m model --template \"The ___ is on the ___.\"\n"
                 "tail -f log | easyfirst text translate --from fr --to en -m model --batch 1",
 };
 
@@ -108,7 +115,8 @@ static int line_check(const Text *t, const Line *line, size_t size, Error *why) 
     }
     if (strlen(line->text) != size)
         return error_set(why, "it has a NUL byte, at %zu: not a text", strlen(line->text));
-    if (line->text[strspn(line->text, " \t\r\n\v\f")] == 0)
+    bool none = size == 0 && !t->from_lines && !t->preset; /* no prompt at all */
+    if (!none && line->text[strspn(line->text, " \t\r\n\v\f")] == 0)
         return error_set(why, "it is empty: there is nothing to answer");
     return 0;
 }
@@ -131,8 +139,11 @@ static int line_take(Text *t, Line *line, size_t size, Error *err) {
 
 /* ---- Answering. ---- */
 
-static Asked line_asked(const Line *line) {
-    return (Asked){.text = line->text, .text_key = "prompt", .line = line->number};
+static Asked line_asked(const Text *t, const Line *line) {
+    return (Asked){.text = line->text,
+                   .text_key = "prompt",
+                   .line = line->number,
+                   .answer_template = t->common.answer_template};
 }
 
 static ef_request line_request(const Text *t, const Line *line) {
@@ -140,13 +151,14 @@ static ef_request line_request(const Text *t, const Line *line) {
                         .text = line->text,
                         .from = t->from,
                         .to = t->to,
-                        .length = t->common.length};
+                        .length = t->common.length,
+                        .answer_template = t->common.answer_template};
 }
 
 /* `index` is the line's among the answers, if it was asked. */
 static int print_line(const Text *t, const Line *line, const ef_answers *answers, size_t index,
                       StepTraces *traces, Error *err) {
-    Asked asked = line_asked(line);
+    Asked asked = line_asked(t, line);
     if (!t->common.json) {
         if (line->asked) report_field(stdout, ef_answer_text(answers, index));
         putchar('\n');
@@ -191,7 +203,7 @@ static int answer_lines(Text *t, Line *lines, int count, Error *err) {
     if (t->trace) options.on_step = step_traces_step, options.user = &traces;
     for (int i = 0; i < count && status == 0; i++) {
         if (!lines[i].asked) continue;
-        const Asked asked = line_asked(&lines[i]);
+        const Asked asked = line_asked(t, &lines[i]);
         requests[n++] = line_request(t, &lines[i]);
         if (t->trace) status = step_traces_add(&traces, &asked, &t->common.answer.decode, err);
     }
@@ -300,6 +312,8 @@ static int read_words(Text *t, int count, char **words, int as_they_are) {
     t->common.model.from = t->from, t->common.model.to = t->to;
     if (count && t->file)
         return options_wrong(&help, "prompts are given both as arguments and with --file");
+    static char *no_prompt[] = {""};
+    if (!count && t->common.answer_template && !t->file && !t->preset) words = no_prompt, count = 1;
     t->words = words, t->word_count = count;
     t->from_lines = !count;
     /* Somebody is typing, or waiting for each line: answer at once. */
@@ -312,11 +326,13 @@ int command_text(int argc, char **argv) {
     Text t = {0};
     OptionGroup groups[3] = {
         {.title = "options",
-         .count = 7,
+         .count = 8,
          .options = {
              {"file", 'f', OPTION_TEXT, "FILE", &t.file,
               "prompts from this file (or FIFO), one a line; - is standard\n"
               "input"},
+             {"template", 0, OPTION_TEXT, "TEXT", &t.common.answer_template,
+              "the answer's text with gaps: ___, or ___{N} for N tokens"},
              {"from", 0, OPTION_TEXT, "CODE", &t.from,
               "translate: the language of the texts (de, or German)"},
              {"to", 0, OPTION_TEXT, "CODE", &t.to, "translate: the language that is wanted"},

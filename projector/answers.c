@@ -121,7 +121,7 @@ static int specs_make(const Multimodal *m, Infill *infill, const Prompts *prompt
                       .longest = infill_longest_answer(infill, i),
                       .classes = classes,
                       .mask = tokenizer_mask_id(m->tokenizer)};
-        if (c.given <= 0 && classes && (!a->template || a->template->open_gaps))
+        if (c.given <= 0 && (!a->template || template_predicted(a->template, m->length, a)))
             c.logits = logits + (size_t)i * (size_t)classes;
         a->first = out->result_count;
         if (c.logits && check_logits(c.logits, classes, &why))

@@ -210,6 +210,10 @@ int multimodal_check(const Multimodal *m, const AnswerRequest *request, int *tok
 
 /* ---- Many. ---- */
 
+bool template_predicted(const Template *t, const LengthPredictor *length, const Answer *answer) {
+    return t->open_gaps && length && answer->prompt_tokens;
+}
+
 static int refuse_image(const AnswerRequest *r, int images, Answer *answer, Error *err) {
     Error why;
     error_write(&why, "image %d of %d is asked about: there is no such image", r->image + 1,
@@ -232,7 +236,7 @@ int prompts_encode(Prompts *p, const Multimodal *m, const AnswerRequest *request
         TRY(request_encode(m, r, policy, &p->ids, &answers[i], err));
         if (answers[i].error) continue;
         const Template *t = answers[i].template;
-        p->predict |= r->length <= 0 && (t ? t->open_gaps && m->length : true);
+        p->predict |= r->length <= 0 && (!t || template_predicted(t, m->length, &answers[i]));
         p->request[p->count] = i;
         p->items[p->count++] =
             (InfillPrompt){.count = answers[i].prompt_tokens - answers[i].dropped_tokens,

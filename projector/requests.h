@@ -70,6 +70,10 @@ int prompts_encode(Prompts *prompts, const Multimodal *model, const AnswerReques
                    int count, int images, LongPrompts policy, Answer *answers, Error *err);
 void prompts_free(Prompts *prompts);
 
+/* Whether a length predictor (NULL: none) says how long a template's answer is: it needs a prompt
+ * to look at. */
+bool template_predicted(const Template *t, const LengthPredictor *length, const Answer *answer);
+
 /* Frees a template that was allocated; NULL is allowed. */
 void answer_template_free(Template *template);
 

@@ -50,8 +50,8 @@ int template_least(const Template *t);
  * likeliest first; returns how many (0 if there is none that fits).
  *
  * A canvas has `total` tokens, or, where that is 0, totals are tried: the likeliest ones of a
- * length predictor (its logits of 1 to `classes` tokens), or without logits the smallest; `longest`
- * is the limit. What a total leaves for the open gaps is spread evenly over them first, then with
+ * length predictor that looked at the prompt (its logits of 1 to `classes` tokens), or without
+ * logits the smallest; `longest` is the limit. What a total leaves for the open gaps is spread evenly over them first, then with
  * one token moved from one gap to another, and so on. With several open gaps about sqrt(beam)
  * totals are tried, each with about as many spreads; with one, `beam` totals. The cost of a beam is
  * that of so many hypotheses. -1: out of memory. */

@@ -140,6 +140,10 @@ int common_check(const CommandHelp *help, CommonOptions *o) {
     return -1;
 }
 
+int common_least_length(const CommonOptions *o) {
+    return o->length || !o->answer_template ? o->length : 1;
+}
+
 int common_at_once(const CommonOptions *o, int most) {
     return answer_at_once(&o->answer, most);
 }

@@ -12,8 +12,9 @@
 typedef struct CommonOptions {
     ModelOptions model;
     AnswerOptions answer;
-    const char *strategy; /* as decode_strategy_parse takes it */
-    int length;           /* tokens of the answer; 0: predicted */
+    const char *strategy;        /* as decode_strategy_parse takes it */
+    int length;                  /* tokens of the answer; 0: predicted */
+    const char *answer_template; /* the answer's text with gaps; NULL: none */
     const char *device;
     int threads;
     bool json, quiet;
@@ -37,6 +38,9 @@ void common_answer_group(CommonOptions *o, OptionGroup *group);
  * $EASYFIRST_MODEL if nowhere else; without that it is the bundled one. Returns -1 to go on, or the
  * exit status. */
 int common_check(const CommandHelp *help, CommonOptions *o);
+
+/* Tokens that an answer has at least, 0 where that needs a length predictor: a template does not. */
+int common_least_length(const CommonOptions *o);
 
 /* How many requests go into one call: `most`, fewer where each has many hypotheses or steps, so
  * that one that fits by itself does not fail for memory because of those beside it. */

@@ -18,6 +18,7 @@ enum {
     LEGEND_PARTS = 25,
     LEGEND_PART = 5,
     LEGEND_WORDS = 330, /* next to the colors */
+    LEGEND_GIVEN = 60,  /* ... and, of a template, "given" */
     CAPTION_LINES = 6   /* of a question or an answer; the whole text is in the description */
 };
 
@@ -95,6 +96,13 @@ static bool same(const TraceEntry *a, const TraceEntry *b) {
     return a->masked == b->masked && (a->masked || (a->id == b->id && a->score == b->score));
 }
 
+/* A fixed token: a bar without a color of its own, in all steps. */
+static void put_fixed(const Figure *f, int position) {
+    fprintf(f->out,
+            "<rect x=\"%d\" y=\"%d\" width=\"%d\" height=\"%d\" fill=\"#fff\" stroke=\"#888\"/>\n",
+            LEFT, f->top + position * f->row + 2, f->h->steps * f->column, f->row - 4);
+}
+
 static void put_run(const Figure *f, int position, int from, int to, const TraceEntry *e) {
     fprintf(f->out, "<rect x=\"%d\" y=\"%d\" width=\"%d\" height=\"%d\" fill=\"#%06x\"/>\n",
             LEFT + from * f->column, f->top + position * f->row + 1, (to - from) * f->column,
@@ -116,6 +124,10 @@ static void put_cross(const Figure *f, int x, int y) {
 /* One position in all steps: bars for unchanged tokens, marks where it was written and erased. */
 static void put_position(const Figure *f, int position) {
     const TraceEntry *before = NULL;
+    if (trace_fixed(f->h, position)) {
+        put_fixed(f, position);
+        return;
+    }
     for (int s = 0, end; s < f->h->steps; s = end) {
         const TraceEntry *e = &trace_entries(f->h, s)[position];
         for (end = s + 1; end < f->h->steps; end++)
@@ -181,6 +193,11 @@ static void put_legend(const Figure *f) {
     fprintf(f->out, "<rect x=\"%d\" y=\"%d\" width=\"2\" height=\"12\" fill=\"#222\"/>\n",
             end + 154, y - 1);
     put_cross(f, end + 222, y + 5);
+    if (!f->h->fixed) return;
+    fprintf(f->out,
+            "<rect x=\"%d\" y=\"%d\" width=\"14\" height=\"9\" fill=\"#fff\" stroke=\"#888\"/>"
+            "<text x=\"%d\" y=\"%d\" fill=\"#444\" font-size=\"11\">given</text>\n",
+            end + 280, y, end + 300, y + 9);
 }
 
 /* ---- Question and answer. ---- */
@@ -240,9 +257,10 @@ static int figure_measure(Figure *f, const Trace *trace, int label, Error *err) 
     f->right = LEFT + f->h->steps * f->column;
     f->width = f->right + 16 + label * (f->font + 1) * 2 / 3;
     int legend = LEFT + LEGEND_PARTS * LEGEND_PART + LEGEND_WORDS - 40;
+    if (f->h->fixed) legend += LEGEND_GIVEN;
     if (f->width < legend) f->width = legend;
     int room = f->width - LEFT - MARGIN;
-    TRY(caption_make(&f->question, trace->question, 13, room, err));
+    TRY(caption_make(&f->question, trace_heading(trace), 13, room, err));
     TRY(caption_make(&f->answer, f->h->text, 17, room, err));
     f->top = MARGIN + caption_height(&f->question) + caption_height(&f->answer) + MARGIN;
     f->bottom = f->top + f->h->length * f->row;
@@ -265,7 +283,7 @@ static int widest(const TraceHypothesis *h) {
 }
 
 static int put_about(const Figure *f, const Trace *trace, Error *err) {
-    char *question = harmless_text(trace->question), *answer = harmless_text(f->h->text);
+    char *question = harmless_text(trace_heading(trace)), *answer = harmless_text(f->h->text);
     char *strategy = harmless_text(trace->strategy);
     bool bad = !question || !answer || !strategy;
     if (!bad) {

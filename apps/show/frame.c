@@ -9,7 +9,7 @@
 
 /* ---- Styles: what a byte belongs to, and how sure the model was of it. ---- */
 
-typedef enum Kind { PLAIN, DIM, MASK, WRITTEN, NEW, ERASED } Kind;
+typedef enum Kind { PLAIN, DIM, MASK, WRITTEN, NEW, ERASED, FIXED } Kind;
 enum { LEVELS = 5, STYLE_NONE = 255 };
 
 static uint8_t style_of(Kind kind, float score) {
@@ -60,6 +60,8 @@ static int put_style(Frame *frame, uint8_t style, Error *err) {
         return putf(frame, err, "\033[0;1%s%dm", set, color);
     case ERASED:
         return putf(frame, err, "\033[0;2;9m");
+    case FIXED:
+        return putf(frame, err, "\033[0;4m");
     }
     return 0;
 }
@@ -163,6 +165,10 @@ static int add_cells(Frame *frame, const TraceHypothesis *h, int number, Error *
     const TraceEntry *now = state_at(h, number), *before = state_at(h, number - 1);
     styled_clear(text);
     for (int i = 0; i < h->length; i++) {
+        if (trace_fixed(h, i)) { /* in the first frame, too */
+            TRY(styled_piece(text, h->entries[i].piece, "", i == 0, FIXED, err));
+            continue;
+        }
         bool masked = !now || now[i].masked, was = before && !before[i].masked;
         bool changed = number <= h->steps && now && (!was || masked || now[i].id != before[i].id);
         if (was && changed) TRY(styled_piece(text, before[i].piece, "", i == 0, ERASED, err));
@@ -181,8 +187,8 @@ static int put_status(Frame *frame, const Trace *trace, int number, Error *err) 
     for (int i = 0; i < trace->count; i++) {
         const TraceHypothesis *h = &trace->hypotheses[i];
         const TraceEntry *now = state_at(h, number);
-        for (int k = 0; now && k < h->length; k++) filled += !now[k].masked;
-        all += h->length;
+        filled += now ? trace_filled(h, now) : 0;
+        all += trace_open_count(h);
     }
     char left[48], right[48];
     snprintf(left, sizeof left, "step %*d/%d ", snprintf(NULL, 0, "%d", total), number, total);

@@ -21,11 +21,12 @@ int styled_piece(StyledText *text, const char *piece, const char *mark, bool fir
     return 0;
 }
 
-static int add_cells(StyledText *line, const TraceEntry *now, const TraceEntry *before, int n,
-                     Error *err) {
+static int add_cells(StyledText *line, const TraceHypothesis *h, const TraceEntry *now,
+                     const TraceEntry *before, Error *err) {
     bool open = false; /* a [ is */
-    for (int i = 0; i < n; i++) {
-        bool written = !now[i].masked && (!before || now[i].id != before[i].id);
+    for (int i = 0; i < h->length; i++) {
+        bool written =
+            !now[i].masked && !trace_fixed(h, i) && (!before || now[i].id != before[i].id);
         if (open && !written) TRY(styled_append(line, "]", 1, 0, err));
         if (open && !written) open = false;
         if (now[i].masked && i) TRY(styled_append(line, " ", 1, 0, err));
@@ -53,16 +54,15 @@ static int add_erased(StyledText *line, const TraceEntry *now, const TraceEntry 
 
 int show_line(FILE *out, const TraceHypothesis *h, int step, bool all, Error *err) {
     if (!all && !trace_changes(h, step)) return 0;
-    int n = h->length, filled = 0, digits = snprintf(NULL, 0, "%d", n);
+    int n = trace_open_count(h), digits = snprintf(NULL, 0, "%d", n);
     const TraceEntry *now = trace_entries(h, step);
     const TraceEntry *before = step ? trace_entries(h, step - 1) : NULL;
-    for (int i = 0; i < n; i++) filled += !now[i].masked;
     StyledText line = {0};
-    int status = add_cells(&line, now, before, n, err);
-    if (status == 0 && before) status = add_erased(&line, now, before, n, err);
+    int status = add_cells(&line, h, now, before, err);
+    if (status == 0 && before) status = add_erased(&line, now, before, h->length, err);
     if (status == 0) {
         fprintf(out, "step %*d  %*d/%d  ", snprintf(NULL, 0, "%d", h->planned), step + 1, digits,
-                filled, n);
+                trace_filled(h, now), n);
         fwrite(line.text, 1, line.size, out);
         putc('\n', out);
     }

@@ -68,7 +68,7 @@ static int answer(const ShowJob *job, const AnswerOptions *options, Answers *ans
     AnswerRequest request = {.prompt = job->prompt,
                              .image = job->image ? job->block : -1,
                              .length = job->common->length,
-                             .answer_template = job->answer_template};
+                             .answer_template = job->common->answer_template};
     TRY(multimodal_answer(&job->session->model.parts, job->tokens, &request, 1, options, answers,
                           err));
     timings_add(job->timings, answers);
@@ -78,7 +78,7 @@ static int answer(const ShowJob *job, const AnswerOptions *options, Answers *ans
 
 static int hypotheses(const ShowJob *job) {
     const AnswerOptions *options = &job->common->answer;
-    return answer_beam(options, job->answer_template != NULL) * options->samples;
+    return answer_beam(options, job->common->answer_template != NULL) * options->samples;
 }
 
 static int on_terminal(const ShowJob *job, Trace *trace, bool *quit, Error *err) {
@@ -122,7 +122,8 @@ int show_one(const ShowJob *job, Trace *trace, bool *quit, Error *err) {
                         .model = job->common->bundled[0] ? "bundled"
                                  : model->folder         ? model->folder
                                                          : model->language,
-                        .options = &job->common->answer.decode};
+                        .options = &job->common->answer.decode,
+                        .answer_template = job->common->answer_template};
     *quit = false;
     TRY(trace_begin(trace, &about, err));
     const Multimodal *parts = &job->session->model.parts;

@@ -34,7 +34,6 @@ typedef struct ShowJob {
     const char *question;
     const char *prompt; /* the question in the prompt template */
     bool is_prompt;
-    const char *answer_template; /* NULL: none */
 } ShowJob;
 
 /* Asks, shows, and gives the finished trace, the caller's to free (also after a failure, when it is

@@ -91,7 +91,7 @@ static int image_check(const Trace *trace, const Image *pixels, Error *err) {
 static int texts_make(PageTexts *texts, const Trace *trace, const Image *pixels, Error *err) {
     *texts = (PageTexts){.style = page_part_style(), .script = page_part_script()};
     TRY(image_check(trace, pixels, err));
-    texts->question = harmless_text(trace->question);
+    texts->question = harmless_text(trace_heading(trace));
     texts->answer = harmless_text(trace->hypotheses[trace->best].text);
     texts->image = page_name(trace->image ? trace->image : "", 0);
     if (!texts->question || !texts->answer || !texts->image)

@@ -15,13 +15,16 @@
  * The block of JSON, in the element "trace", is smaller than a trace file (trace.h):
  *
  *   image, model  texts, if known; only the last part of their paths
- *   question      text; prompt: whether it is a prompt
+ *   question      text, of an empty one the template; prompt: whether it is a prompt
+ *   template      text with gaps that the answer fills in; missing: none
  *   dropped_tokens    at its beginning, that the model did not read; missing: none
  *   strategy, seed, evaluations, prompt_tokens    the seed as a string, with all its digits
  *   best          index of the best hypothesis
  *   pieces        list of texts that are named by index
  *   geometry      as in a trace file; missing without an image
  *   hypotheses    list of {"text", "length", "sample", "score", "evaluations", "steps"} and
+ *     fixed       optional: positions whose tokens a template gives; they are there before the first
+ *                 step, too, and have no entries in the steps after the first
  *     attention   optional: for each position a list of grid * grid whole numbers, shares of
  *                 the attention in millionths
  *

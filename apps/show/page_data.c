@@ -116,11 +116,20 @@ static json_t *harmless_json(char *text) {
     return json;
 }
 
+static json_t *fixed_json(const TraceHypothesis *h) {
+    json_t *list = json_array();
+    for (int i = 0; list && i < h->length; i++)
+        if (h->fixed[i] && json_array_append_new(list, json_integer(i)))
+            json_decref(list), list = NULL;
+    return list;
+}
+
 static json_t *hypothesis_json(const TraceHypothesis *h, int patches, const Pieces *pieces) {
     json_t *o =
         json_pack("{s:o, s:i, s:i, s:o, s:i, s:o}", "text", harmless_json(harmless_text(h->text)),
                   "length", h->length, "sample", h->sample, "score", score_number(h->score),
                   "evaluations", h->evaluations, "steps", steps_json(h, pieces));
+    if (o && h->fixed && json_object_set_new(o, "fixed", fixed_json(h))) json_decref(o), o = NULL;
     if (o && h->attention && json_object_set_new(o, "attention", attention_json(h, patches)))
         json_decref(o), o = NULL;
     return o;
@@ -158,7 +167,9 @@ static json_t *data_json(const Trace *trace, const Pieces *pieces) {
     SET("hypotheses", hypotheses);
     if (trace->image) SET("image", harmless_json(page_name(trace->image, 0)));
     if (trace->model) SET("model", harmless_json(page_name(trace->model, 1)));
-    SET("question", harmless_json(harmless_text(trace->question)));
+    SET("question", harmless_json(harmless_text(trace_heading(trace))));
+    if (trace->answer_template)
+        SET("template", harmless_json(harmless_text(trace->answer_template)));
     SET("prompt", json_boolean(trace->is_prompt));
     SET("strategy", harmless_json(harmless_text(trace->strategy)));
     SET("seed", json_string(seed));

@@ -11,10 +11,13 @@
 
 static json_t *json_tokens(const ef_token *tokens, int length) {
     json_t *list = json_array();
-    for (int i = 0; i < length; i++)
-        json_array_append_new(list, json_pack("{s:i, s:o, s:o}", "id", (int)tokens[i].id, "piece",
-                                              json_text(tokens[i].piece), "score",
-                                              json_score((double)tokens[i].score)));
+    for (int i = 0; i < length; i++) {
+        json_t *token =
+            json_pack("{s:i, s:o, s:o}", "id", (int)tokens[i].id, "piece",
+                      json_text(tokens[i].piece), "score", json_score((double)tokens[i].score));
+        if (tokens[i].fixed) json_object_set_new(token, "fixed", json_true());
+        json_array_append_new(list, token);
+    }
     return list;
 }
 
@@ -35,6 +38,8 @@ static json_t *json_asked(const Asked *asked) {
     if (asked->line) json_object_set_new(object, "line", json_integer(asked->line));
     if (asked->image) json_object_set_new(object, "image", json_text(asked->image));
     json_object_set_new(object, asked->text_key, json_text(asked->text));
+    if (asked->answer_template)
+        json_object_set_new(object, "template", json_text(asked->answer_template));
     return object;
 }
 
@@ -61,7 +66,8 @@ int step_traces_add(StepTraces *t, const Asked *asked, const DecodeOptions *opti
     const TraceAbout about = {.image = asked->image,
                               .question = asked->text,
                               .is_prompt = !strcmp(asked->text_key, "prompt"),
-                              .options = options};
+                              .options = options,
+                              .answer_template = asked->answer_template};
     TRY(trace_begin(&t->items[t->count], &about, err));
     t->count++;
     return 0;
@@ -91,8 +97,10 @@ static int step_keep(Trace *trace, const ef_step *step, Error *err) {
     h->length = step->length, h->planned = step->steps;
     TRY(trace_room(h, err));
     TraceEntry *entries = h->entries + (size_t)h->steps * (size_t)h->length;
-    for (int i = 0; i < h->length; i++)
+    for (int i = 0; i < h->length; i++) {
+        if (!h->steps && step->tokens[i].fixed) TRY(trace_fix(h, i, err));
         TRY(entry_fill(&entries[i], trace, &step->tokens[i], &step->proposals[i], err));
+    }
     h->evaluated[h->steps++] = step->evaluated;
     return 0;
 }

@@ -4,12 +4,14 @@
  *
  *   image        the image's name, with `ask` and `show`
  *   question     (or "prompt" with `text`) as it was given; with `text` also "line", from 1
+ *   template     with --template, as it was given
  *   answer       the best hypothesis as text
  *   score        mean log-probability of its tokens
  *   length       of it, in tokens
  *   probability, sure  that it is right, and whether that reaches the threshold; left out where
  *                the model has no calibration for the task (ef_answer_probability)
- *   tokens       [{"id", "piece", "score"}]; "▁" in a piece stands for the space in front of a word
+ *   tokens       [{"id", "piece", "score"}]; "▁" in a piece stands for the space in front of a word;
+ *                those that the template gives have "fixed": true
  *   steps        that were taken
  *   evaluations  runs of the network for this request: at most steps x hypotheses
  *   strategy, seed, prompt_tokens
@@ -29,9 +31,10 @@
 typedef struct Asked {
     const char *image; /* NULL: none */
     const char *text;
-    const char *text_key;    /* JSON's name for it: "question" or "prompt" */
-    int64_t line;            /* 0: none */
-    const double *threshold; /* of "sure"; NULL: "probability" and "sure" are left out */
+    const char *text_key;        /* JSON's name for it: "question" or "prompt" */
+    int64_t line;                /* 0: none */
+    const double *threshold;     /* of "sure"; NULL: "probability" and "sure" are left out */
+    const char *answer_template; /* NULL: none */
 } Asked;
 
 /* The steps of a call's requests, kept for JSON. */

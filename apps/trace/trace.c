@@ -57,7 +57,7 @@ const char *trace_piece(Trace *trace, int32_t id, const char *piece, Error *err)
 static void hypothesis_free(TraceHypothesis *h) {
     for (size_t i = 0; i < (size_t)h->steps * (size_t)h->length; i++)
         free(h->entries[i].alternatives);
-    free(h->entries), free(h->evaluated), free(h->attention), free(h->text);
+    free(h->entries), free(h->evaluated), free(h->fixed), free(h->attention), free(h->text);
     *h = (TraceHypothesis){0};
 }
 
@@ -69,7 +69,7 @@ void trace_free(Trace *trace) {
         free(trace->pieces->ids), free(trace->pieces->texts), free(trace->pieces);
     }
     free(trace->hypotheses), free(trace->image), free(trace->question), free(trace->model);
-    free(trace->strategy);
+    free(trace->strategy), free(trace->answer_template);
     *trace = (Trace){.best = -1};
 }
 
@@ -97,6 +97,7 @@ int trace_begin(Trace *trace, const TraceAbout *about, Error *err) {
     trace->seed = about->options->seed;
     if (copy_text(&trace->image, about->image, err) == 0 &&
         copy_text(&trace->question, about->question, err) == 0 &&
+        copy_text(&trace->answer_template, about->answer_template, err) == 0 &&
         copy_text(&trace->model, about->model, err) == 0 &&
         copy_text(&trace->strategy, strategy, err) == 0)
         return 0;
@@ -114,6 +115,13 @@ int trace_hypotheses(Trace *trace, int count, Error *err) {
         more[trace->count].text = strdup("");
         if (!more[trace->count].text) return error_set(err, "out of memory for a trace");
     }
+    return 0;
+}
+
+int trace_fix(TraceHypothesis *h, int position, Error *err) {
+    if (!h->fixed) h->fixed = calloc((size_t)h->length, sizeof *h->fixed);
+    if (!h->fixed) return error_set(err, "out of memory for a trace");
+    h->fixed[position] = true;
     return 0;
 }
 
@@ -155,6 +163,7 @@ int trace_step(Trace *trace, const Tokenizer *tokenizer, const DecodeStep *step,
     int32_t mask = tokenizer_mask_id(tokenizer);
     for (int i = 0; i < h->length; i++) {
         const TraceCell *cell = &step->cells[i];
+        if (!h->steps && step->fixed && step->fixed[i] != mask) TRY(trace_fix(h, i, err));
         int32_t ids[2] = {cell->token, cell->proposal.token};
         const char *pieces[2];
         for (int k = 0; k < 2; k++) {
@@ -173,11 +182,23 @@ int trace_step(Trace *trace, const Tokenizer *tokenizer, const DecodeStep *step,
     return 0;
 }
 
+int trace_open_count(const TraceHypothesis *h) {
+    int open = 0;
+    for (int i = 0; i < h->length; i++) open += !trace_fixed(h, i);
+    return open;
+}
+
+int trace_filled(const TraceHypothesis *h, const TraceEntry *entries) {
+    int filled = 0;
+    for (int i = 0; i < h->length; i++) filled += !trace_fixed(h, i) && !entries[i].masked;
+    return filled;
+}
+
 bool trace_changes(const TraceHypothesis *h, int step) {
     const TraceEntry *now = trace_entries(h, step);
     const TraceEntry *before = step ? trace_entries(h, step - 1) : NULL;
     for (int i = 0; i < h->length; i++)
-        if (before ? now[i].id != before[i].id : !now[i].masked) return true;
+        if (before ? now[i].id != before[i].id : !now[i].masked && !trace_fixed(h, i)) return true;
     return false;
 }
 
@@ -192,6 +213,7 @@ static int add_inspection(Trace *trace, int index, const AnswerInspection *inspe
             const Proposal *all = answer_inspection_top_k(inspection, s + 1, i);
             Proposal rest[64];
             int count = 0;
+            if (trace_fixed(h, i)) continue;
             for (int k = 0; all && k < inspection->top_k && count < 64; k++)
                 if (all[k].token >= 0 && all[k].token != trace_entries(h, s)[i].proposal)
                     rest[count++] = all[k];
@@ -201,15 +223,15 @@ static int add_inspection(Trace *trace, int index, const AnswerInspection *inspe
 }
 
 /* The results of a hypothesis. */
-static int finish_hypothesis(Trace *trace, int index, const Answers *answers, int result,
-                             const Tokenizer *tokenizer, Error *err) {
+static int finish_hypothesis(Trace *trace, int index, const Answers *answers, int answer,
+                             int result, const Tokenizer *tokenizer, Error *err) {
     const DecodeResult *r = &answers->results[result];
     TraceHypothesis *h = &trace->hypotheses[index];
     if (h->steps != r->steps || h->length != r->length)
         return error_set(err, "a trace has %d steps of %d tokens, and the answer %d of %d",
                          h->steps, h->length, r->steps, r->length);
     char *text;
-    TRY(tokenizer_decode(tokenizer, r->tokens, (size_t)r->length, &text, err));
+    TRY(answers_text(answers, answer, result, tokenizer, &text, err));
     free(h->text);
     h->text = text;
     h->sample = answers->specs[result].sample;
@@ -239,7 +261,7 @@ int trace_finish(Trace *trace, const Answers *answers, int index, const Tokenize
             continue;
         }
         if (result == answer->best) trace->best = i;
-        TRY(finish_hypothesis(trace, i++, answers, result, tokenizer, err));
+        TRY(finish_hypothesis(trace, i++, answers, index, result, tokenizer, err));
     }
     if (trace->best < 0) return error_set(err, "no hypothesis could be decoded");
     trace->prompt_tokens = answer->prompt_tokens;
@@ -261,7 +283,8 @@ static int add_steps(Trace *trace, const Answers *answers, const Answer *answer,
                                          .steps = r->steps,
                                          .length = r->length,
                                          .evaluated = r->evaluated[s],
-                                         .cells = r->trace + (size_t)s * (size_t)r->length},
+                                         .cells = r->trace + (size_t)s * (size_t)r->length,
+                                         .fixed = answers->specs[answer->first + i].fixed},
                            err));
     }
     return 0;

@@ -12,8 +12,10 @@
  *   image         text; not there: no image
  *   question      text, or "prompt": text; exactly one of the two
  *   line          whole number, if the prompt came from a file's line (ignored when read)
+ *   template      text with gaps that the answer fills in (projector/template.h); not there: none
  *   answer        text of the best hypothesis
- *   score, length, tokens    of the best hypothesis; tokens as its last step has them
+ *   score, length, tokens    of the best hypothesis; tokens as its last step has them, with
+ *                 "fixed": true where the template gives them
  *   steps         how many the best hypothesis has, at least 1
  *   evaluations   runs of the network for all hypotheses
  *   strategy      text, as --strategy takes it
@@ -22,6 +24,8 @@
  *   dropped_tokens    how many of the prompt's first tokens were left out; not there: none
  *   hypotheses    list, at least one, of {"text", "length", "sample", "score", "evaluations"} and
  *     trace       its steps, but for the best one, whose steps are the "trace" below
+ *     fixed       positions (from 0, ascending) whose tokens the template gives: they are there
+ *                 from the beginning, with a log-probability of 0; not there: none
  *     attention   if it was asked for: a list of "length" lists of grid x grid numbers, row by
  *                 row from the upper left corner: how much each answer position looked at each
  *                 patch of the image
@@ -79,6 +83,7 @@ typedef struct TraceHypothesis {
     int capacity;        /* steps that `entries` and `evaluated` have room for */
     TraceEntry *entries; /* [steps, length] */
     bool *evaluated;     /* [steps] */
+    bool *fixed;         /* [length]: whose tokens a template gives, in all steps; NULL: none */
     float *attention;    /* [length, grid * grid] of the trace's image, or NULL */
 } TraceHypothesis;
 
@@ -91,8 +96,9 @@ typedef struct TraceGeometry {
 typedef struct TracePieces TracePieces;
 
 typedef struct Trace {
-    char *image;    /* its name, as given; NULL: none */
-    char *question; /* or the prompt */
+    char *image;           /* its name, as given; NULL: none */
+    char *question;        /* or the prompt */
+    char *answer_template; /* of the answer; NULL: none */
     bool is_prompt;
     char *model; /* NULL: not known */
     char *strategy;
@@ -113,6 +119,7 @@ typedef struct TraceAbout {
     bool is_prompt;
     const char *model; /* NULL: not known */
     const DecodeOptions *options;
+    const char *answer_template; /* NULL: none */
 } TraceAbout;
 
 /* An empty trace: no hypotheses yet. After a failure, here and below, trace_free is allowed. */
@@ -151,7 +158,21 @@ static inline const TraceEntry *trace_entries(const TraceHypothesis *h, int step
     return h->entries + (size_t)step * (size_t)h->length;
 }
 
-/* Whether a step (from 0) changes any token; the first is compared with all masks. */
+/* What was asked: the question or prompt, or, where that is empty, the template. */
+static inline const char *trace_heading(const Trace *trace) {
+    return *trace->question || !trace->answer_template ? trace->question : trace->answer_template;
+}
+
+static inline bool trace_fixed(const TraceHypothesis *h, int position) {
+    return h->fixed && h->fixed[position];
+}
+
+/* How many positions are not fixed, and how many of these have a token. */
+int trace_open_count(const TraceHypothesis *h);
+int trace_filled(const TraceHypothesis *h, const TraceEntry *entries);
+
+/* Whether a step (from 0) changes any token; the first is compared with all masks but for the fixed
+ * tokens. */
 bool trace_changes(const TraceHypothesis *h, int step);
 
 /* A finished trace as JSON (NULL: out of memory), released by the caller; and as a line in a file,

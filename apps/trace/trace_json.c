@@ -62,6 +62,14 @@ static json_t *attention_json(const TraceHypothesis *h, int patches) {
     return list;
 }
 
+static json_t *fixed_json(const TraceHypothesis *h) {
+    json_t *list = json_array();
+    for (int i = 0; list && i < h->length; i++)
+        if (h->fixed[i] && json_array_append_new(list, json_integer(i)))
+            json_decref(list), list = NULL;
+    return list;
+}
+
 static json_t *hypothesis_json(const Trace *trace, int index) {
     const TraceHypothesis *h = &trace->hypotheses[index];
     json_t *object = json_pack("{s:o, s:i, s:i, s:o, s:i}", "text", json_text(h->text), "length",
@@ -69,6 +77,7 @@ static json_t *hypothesis_json(const Trace *trace, int index) {
                                "evaluations", h->evaluations);
     int bad = !object;
     if (!bad && index != trace->best) bad = json_object_set_new(object, "trace", steps_json(h));
+    if (!bad && h->fixed) bad = json_object_set_new(object, "fixed", fixed_json(h));
     if (!bad && h->attention)
         bad = json_object_set_new(object, "attention",
                                   attention_json(h, trace->geometry.grid * trace->geometry.grid));
@@ -87,11 +96,13 @@ static json_t *hypotheses_json(const Trace *trace) {
 static json_t *tokens_json(const TraceHypothesis *h) {
     json_t *list = json_array();
     const TraceEntry *last = trace_entries(h, h->steps - 1);
-    for (int i = 0; list && i < h->length; i++)
-        if (json_array_append_new(list, json_pack("{s:i, s:o, s:o}", "id", (int)last[i].id, "piece",
-                                                  json_text(last[i].piece), "score",
-                                                  json_score(last[i].score))))
+    for (int i = 0; list && i < h->length; i++) {
+        json_t *token = json_pack("{s:i, s:o, s:o}", "id", (int)last[i].id, "piece",
+                                  json_text(last[i].piece), "score", json_score(last[i].score));
+        if ((trace_fixed(h, i) && json_object_set_new(token, "fixed", json_true())) ||
+            json_array_append_new(list, token))
             json_decref(list), list = NULL;
+    }
     return list;
 }
 
@@ -110,6 +121,7 @@ json_t *trace_json(const Trace *trace) {
 #define SET(name, value) bad |= json_object_set_new(o, name, value)
     if (trace->image) SET("image", json_text(trace->image));
     SET(trace->is_prompt ? "prompt" : "question", json_text(trace->question));
+    if (trace->answer_template) SET("template", json_text(trace->answer_template));
     SET("answer", json_text(best->text));
     SET("score", json_score(best->score));
     SET("length", json_integer(best->length));
@@ -312,6 +324,34 @@ static int read_steps(Reader *r, const json_t *holder, const char *prefix, Trace
     return 0;
 }
 
+static int read_fixed(const Reader *r, const json_t *object, TraceHypothesis *h) {
+    const json_t *list, *value;
+    size_t i;
+    json_int_t last = -1;
+    if (!json_object_get(object, "fixed")) return 0;
+    TRY(read_list(r, object, "fixed", -1, &list));
+    json_array_foreach(list, i, value) {
+        json_int_t position = json_is_integer(value) ? json_integer_value(value) : -1;
+        if (position <= last || position >= h->length)
+            return wrong(r, "fixed", "an array with other values",
+                         "positions from 0 on, below \"length\", ascending");
+        TRY(trace_fix(h, (int)position, r->err));
+        last = position;
+    }
+    return 0;
+}
+
+/* A fixed token is there from the first step to the last. */
+static int check_fixed(const Reader *r, const TraceHypothesis *h) {
+    for (int s = 0; s < h->steps; s++)
+        for (int i = 0; i < h->length; i++) {
+            const TraceEntry *e = &trace_entries(h, s)[i];
+            if (trace_fixed(h, i) && (e->masked || e->id != h->entries[i].id))
+                return wrong(r, "fixed", "of a position whose token changes", "others");
+        }
+    return 0;
+}
+
 static int read_attention(Reader *r, const json_t *object, TraceHypothesis *h) {
     const json_t *list, *row, *value;
     size_t i, k, patches = (size_t)r->trace->geometry.grid * (size_t)r->trace->geometry.grid;
@@ -373,6 +413,7 @@ static int read_hypotheses(Reader *r, const json_t *root) {
         TRY(read_int(r, one, "sample", 0, INT32_MAX, &h->sample));
         TRY(read_int(r, one, "evaluations", 0, INT32_MAX, &h->evaluations));
         TRY(read_score(r, one, "score", &h->score));
+        TRY(read_fixed(r, one, h));
         TRY(read_attention(r, one, h));
         if (trace->best < 0 || h->score > best) trace->best = (int)i, best = h->score;
     }
@@ -386,6 +427,8 @@ static int read_hypotheses(Reader *r, const json_t *root) {
                  prefix);
         TRY(read_steps(r, k == trace->best ? root : json_array_get(list, (size_t)k), prefix,
                        &trace->hypotheses[k]));
+        snprintf(r->where, sizeof r->where, "hypotheses[%d]", k);
+        TRY(check_fixed(r, &trace->hypotheses[k]));
         r->where[0] = 0;
     }
     return 0;
@@ -417,6 +460,7 @@ static int read_root(Reader *r, const json_t *root) {
                          json_string_value(failed));
     trace->is_prompt = !json_object_get(root, "question") && json_object_get(root, "prompt");
     TRY(copy_text(r, root, trace->is_prompt ? "prompt" : "question", true, &trace->question));
+    TRY(copy_text(r, root, "template", false, &trace->answer_template));
     TRY(copy_text(r, root, "image", false, &trace->image));
     TRY(copy_text(r, root, "model", false, &trace->model));
     TRY(copy_text(r, root, "strategy", true, &trace->strategy));

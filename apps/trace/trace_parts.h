@@ -10,6 +10,9 @@ int trace_open(Trace *trace, Error *err);
 /* Grows the trace to at least `count` hypotheses; new ones have no length yet. */
 int trace_hypotheses(Trace *trace, int count, Error *err);
 
+/* Marks a position as fixed; the hypothesis has a length. */
+int trace_fix(TraceHypothesis *h, int position, Error *err);
+
 /* Reserves one more step of a hypothesis whose length and planned steps are set. */
 int trace_room(TraceHypothesis *h, Error *err);
 

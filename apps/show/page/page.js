@@ -12,15 +12,19 @@ let answer, cards = [], plot = null;
 
 // ---- The trace. ----
 
-// All states of a hypothesis: states[s][i] is position i after step s, states[0] is all masks. `since`
-// is the step that wrote the token.
+// All states of a hypothesis: states[s][i] is position i after step s, states[0] is all masks but for
+// the given tokens. `since` is the step that wrote the token.
 function unfold(h) {
+  const given = new Set(h.fixed ?? []);
   let cells = Array.from({ length: h.length }, () => ({ piece: MASK, p: 0, likely: [], since: 0 }));
+  for (const [i, piece] of h.steps[0].slice(1))
+    if (given.has(i)) cells[i] = { piece, p: 1, likely: [], since: 0, given: true };
   const states = [cells], changed = [false], erasing = [false];
   h.steps.forEach((step, k) => {
     const before = cells;
     cells = cells.slice();
     for (const [i, piece, score, likely] of step.slice(1)) {
+      if (given.has(i)) continue;
       const since = piece === before[i].piece ? before[i].since : k + 1;
       cells[i] = { piece, p: Math.exp(score), likely, since };
     }
@@ -29,7 +33,7 @@ function unfold(h) {
     erasing.push(cells.some((c, i) => c.piece !== before[i].piece && before[i].piece !== MASK));
   });
   const lead = cells.map((c) => c.piece === MASK || data.pieces[c.piece].startsWith(SPACE));
-  return { ...h, states, changed, erasing, lead, last: states.length - 1 };
+  return { ...h, states, changed, erasing, lead, open: h.length - given.size, last: states.length - 1 };
 }
 
 function bare(piece) {
@@ -39,7 +43,7 @@ function bare(piece) {
 
 const visible = (piece) => (bare(piece).trim() ? bare(piece) : "␣");
 const stepOf = (h) => Math.min(now.step, h.last);
-const filled = (cells) => cells.reduce((n, c) => n + (c.piece !== MASK), 0);
+const filled = (cells) => cells.reduce((n, c) => n + (c.piece !== MASK && !c.given), 0);
 const current = () => hypotheses[now.h];
 
 // The token that step s erased at a position, or MASK.
@@ -132,12 +136,13 @@ class Tokens {
   token({ space, span }, i, cell, gone, fresh) {
     space.data = i && data.pieces[cell.piece].startsWith(SPACE) ? " " : "";
     const text = bare(cell.piece);
-    span.className = "token" + (fresh ? " new" : "") + (text.trim() ? "" : " none");
-    span.style.backgroundColor = color(cell.p);
+    span.className = "token" + (cell.given ? " given" : fresh ? " new" : "") + (text.trim() ? "" : " none");
+    span.style.backgroundColor = cell.given ? "" : color(cell.p);
     span.style.paddingInlineEnd = "";
     span.textContent = text;
     if (gone !== MASK) make("s", "above", visible(gone), span);
-    if (gone !== MASK)
+    if (cell.given) span.setAttribute("aria-label", `${visible(cell.piece)}, given`);
+    else if (gone !== MASK)
       span.setAttribute("aria-label", `${visible(cell.piece)}, instead of ${visible(gone)}`);
     else if (text.trim()) span.removeAttribute("aria-label");
     else span.setAttribute("aria-label", "space");
@@ -183,7 +188,7 @@ function choose(i) {
 function leastSure(h) {
   const cells = h.states[h.last];
   return cells.reduce((least, c, i) =>
-    c.piece !== MASK && (least === null || c.p < cells[least].p) ? i : least, null);
+    c.piece !== MASK && !c.given && (least === null || c.p < cells[least].p) ? i : least, null);
 }
 
 // Shows one position: its card, its attention over the image, its row of the grid.
@@ -210,12 +215,13 @@ function showCard(i) {
   const cell = h.states[s][i], blank = cell.piece === MASK;
   make("h3", "", blank ? "not written yet" : visible(cell.piece), card).dir = "auto";
   const facts = [`position ${i + 1} of ${h.length}`];
-  if (!blank) facts.unshift(`written in step ${cell.since} of ${h.last}`, `probability ${percent(cell.p)}`);
+  if (cell.given) facts.unshift("given by the template");
+  else if (!blank) facts.unshift(`written in step ${cell.since} of ${h.last}`, `probability ${percent(cell.p)}`);
   facts.push(...erasures(h, s, i));
   if (blank && s > 0) facts.push(`most likely in step ${s}:`);
   make("p", "facts", facts.join(" · "), card);
   const source = blank ? cell : h.states[cell.since][i];
-  if (s > 0) showBars(card, source.likely, blank ? MASK : cell.piece, cell.p);
+  if (s > 0 && !cell.given) showBars(card, source.likely, blank ? MASK : cell.piece, cell.p);
 }
 
 // The tokens erased at a position up to step s, each once with its steps.
@@ -272,7 +278,8 @@ function showAttention(i) {
   }
   const map = h.attention[i], sum = map.reduce((a, b) => a + b, 0);
   const most = map.reduce((a, b) => Math.max(a, b), 1);
-  make("span", "", `Attention when the model wrote “${visible(token.piece)}”: ` +
+  const when = token.given ? "of the given token" : "when the model wrote";
+  make("span", "", `Attention ${when} “${visible(token.piece)}”: ` +
     `${percent(sum / 1e6)} of it was on the image (mean over heads and layers).`, note);
   const scale = make("span", "scale", "none", note);
   make("i", "", undefined, scale);
@@ -369,7 +376,8 @@ class Plot {
       let end = t;
       const goes = (next) => next.piece === cell.piece && next.p === cell.p;
       while (end < h.last && goes(h.states[end + 1][i])) end++;
-      if (cell.piece !== MASK) {
+      if (cell.given) this.outline(c, x(0), y, x(h.last) - x(0), m.row, colors);
+      else if (cell.piece !== MASK) {
         c.fillStyle = this.ramp(colors, cell.p);
         for (const [from, to, alpha] of [[t - 1, Math.min(end, s), 1], [Math.max(t - 1, s), end, 0.32]]) {
           c.globalAlpha = alpha;
@@ -384,6 +392,13 @@ class Plot {
       if (erased(h, t, i) !== MASK) this.cross(c, x(t - 0.5), y + m.row / 2, m.row, colors);
       t = end + 1;
     }
+  }
+  outline(c, x, y, width, row, colors) {
+    c.strokeStyle = colors.quiet;
+    c.lineWidth = 1;
+    c.setLineDash([2, 2]);
+    c.strokeRect(x + 0.5, y + 2.5, width - 1, row - 5);
+    c.setLineDash([]);
   }
   clip(c, text, width) {
     if (c.measureText(text).width <= width) return text;
@@ -434,7 +449,7 @@ class Plot {
     }
     const cell = h.states[at.step][at.position], gone = erased(h, at.step, at.position);
     note.textContent = [`step ${at.step}`, `position ${at.position + 1}`]
-      .concat(cell.piece === MASK ? "not written" : [`“${visible(cell.piece)}”`, percent(cell.p)])
+      .concat(cell.piece === MASK ? "not written" : [`“${visible(cell.piece)}”`, cell.given ? "given" : percent(cell.p)])
       .concat(gone === MASK ? [] : `“${visible(gone)}” erased`).join(" · ");
   }
 }
@@ -485,7 +500,7 @@ function show() {
     tokens.show(stepOf(hypotheses[k]));
     card.setAttribute("aria-pressed", String(k === now.h));
   });
-  const count = `step ${s} of ${h.last} · ${filled(cells)} of ${h.length} written`;
+  const count = `step ${s} of ${h.last} · ${filled(cells)} of ${h.open} written`;
   $("step").value = now.step;
   $("step").setAttribute("aria-valuetext", count);
   $("count").textContent = count;
@@ -604,6 +619,7 @@ function showScheme() {
 
 function factsMake() {
   const facts = [];
+  if (data.template && data.template !== data.question) facts.push("template " + data.template);
   if (data.model) facts.push("model " + data.model);
   if (data.image) facts.push("image " + data.image);
   if (data.dropped_tokens) facts.push(`first ${counted(data.dropped_tokens, "token")} of the prompt dropped`);
@@ -617,6 +633,7 @@ function start() {
   $("view").hidden = !$("image");
   for (const id of ["theme", "player", "legend", "card", "grid", "keys"]) $(id).hidden = false;
   plot = new Plot($("plot"));
+  $("given").hidden = !hypotheses.some((h) => h.fixed);
   $("step").max = steps;
   answerMake();
   hypothesesMake();
