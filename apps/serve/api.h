@@ -2,7 +2,7 @@
  *
  * What is asked beyond OpenAI's fields:
  *   "easyfirst": {"task": "ask", "complete", "translate" or "summarize", "from", "to", "length",
- *                 "beam", "steps", "strategy", "length_weight"}
+ *                 "beam", "steps", "strategy", "length_weight", "template"}
  *   "easyfirst_steps": true, with "stream": an event for each denoising step
  * A field that is unknown, or that asks for what a masked-diffusion model cannot do, is refused.
  */
@@ -31,7 +31,10 @@ typedef struct Asked {
     ef_request request;
     ef_options options;
     char strategy[LIBRARY_STRATEGY];
-    char *text; /* the request's */
+    char *text;            /* the request's */
+    char *answer_template; /* NULL: none */
+    bool infill;           /* of a prompt and a suffix, bytes of the template's text */
+    size_t prefix, suffix;
     ef_image *image;
     Image pixels; /* of the image, where they are kept */
     bool keep_pixels;
@@ -53,6 +56,9 @@ bool api_image_read(Asked *asked, const char *url, const char *param);
 
 /* The messages of a chat: the last question, its image, the turns before it. */
 bool api_messages_read(Asked *asked);
+
+/* A prompt with a suffix, as a template with one gap between them. */
+bool api_infill(Asked *asked, const char *prompt, const char *suffix);
 
 /* What is wrong with a field: false. */
 #define ASKED_WRONG(asked, param, ...) \

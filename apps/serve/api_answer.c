@@ -30,20 +30,45 @@ static char *tokens_text(const ef_token *tokens, int count) {
     return text;
 }
 
+/* The tokens that the model wrote. */
+static int written(const ef_hypothesis *h) {
+    int count = 0;
+    for (int i = 0; i < h->length; i++) count += !h->tokens[i].fixed;
+    return count;
+}
+
 static int shown_length(const Asked *a, const ef_hypothesis *h) {
-    return a->max_tokens && a->max_tokens < h->length ? a->max_tokens : h->length;
+    int count = written(h);
+    return a->max_tokens && a->max_tokens < count ? a->max_tokens : count;
+}
+
+/* Where the shown tokens begin: after a given prefix. */
+static const ef_token *shown_tokens(const Asked *a, const ef_hypothesis *h) {
+    const ef_token *tokens = h->tokens;
+    if (a->infill)
+        while (tokens < h->tokens + h->length && tokens->fixed) tokens++;
+    return tokens;
+}
+
+/* The text between a prompt and its suffix. */
+static char *gap_text(const Asked *a, const ef_hypothesis *h) {
+    size_t size = strlen(h->text);
+    return size < a->prefix + a->suffix
+               ? strdup("")
+               : strndup(h->text + a->prefix, size - a->prefix - a->suffix);
 }
 
 static json_t *choice_text(const Asked *a, const ef_hypothesis *h) {
-    if (shown_length(a, h) == h->length) return json_text(h->text);
-    char *text = tokens_text(h->tokens, shown_length(a, h));
+    bool whole = shown_length(a, h) == written(h);
+    if (whole && !a->infill) return json_text(h->text);
+    char *text = whole ? gap_text(a, h) : tokens_text(shown_tokens(a, h), shown_length(a, h));
     json_t *json = text ? json_text(text) : NULL;
     free(text);
     return json;
 }
 
 static const char *finish_reason(const Asked *a, const ef_hypothesis *h) {
-    return shown_length(a, h) < h->length ? "length" : "stop";
+    return shown_length(a, h) < written(h) ? "length" : "stop";
 }
 
 /* Choice i: with n the best length of sample i, else the best of all. */
@@ -79,7 +104,8 @@ static json_t *bytes_json(const char *text) {
 static json_t *logprobs_json(const Asked *a, const ef_hypothesis *h) {
     json_t *list = json_array();
     if (!a->logprobs) return json_decref(list), json_null();
-    for (int i = 0; i < shown_length(a, h); i++) {
+    int count = a->max_tokens ? shown_length(a, h) : h->length;
+    for (int i = 0; i < count; i++) {
         const ef_token *t = &h->tokens[i];
         char *text = tokens_text(t, 1);
         json_array_append_new(list, json_pack("{s:o, s:o, s:o, s:[]}", "token",
@@ -183,8 +209,8 @@ void api_stream_begin(Asked *a) {
 }
 
 static json_t *step_token(const ef_token *t, const ef_token *proposal) {
-    return json_pack("{s:i, s:o, s:b, s:f, s:i, s:o, s:f}", "id", t->id, "piece",
-                     json_text(t->piece), "masked", t->masked, "probability",
+    return json_pack("{s:i, s:o, s:b, s:b, s:f, s:i, s:o, s:f}", "id", t->id, "piece",
+                     json_text(t->piece), "masked", t->masked, "fixed", t->fixed, "probability",
                      (double)t->probability, "proposal", proposal->id, "proposal_piece",
                      json_text(proposal->piece), "proposal_probability",
                      (double)proposal->probability);

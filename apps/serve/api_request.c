@@ -135,21 +135,30 @@ static bool task_read(Asked *a, const json_t *own) {
     return true;
 }
 
+static bool template_take(Asked *a, const json_t *own) {
+    const char *text = a->exchange->server->settings->common.answer_template;
+    if (!text_read(a, own, "template", &text)) return false;
+    if (!text) return true;
+    a->answer_template = strdup(text);
+    return a->answer_template || ASKED_WRONG(a, "easyfirst.template", "out of memory");
+}
+
 static bool own_read(Asked *a) {
-    static const char *const names[] = {
-        "task", "from", "to", "length", "beam", "steps", "strategy", "length_weight", NULL};
+    static const char *const names[] = {"task",     "from",  "to",       "length",
+                                        "beam",     "steps", "strategy", "length_weight",
+                                        "template", NULL};
     const json_t *own = json_object_get(a->body, "easyfirst");
     ef_options *o = &a->options;
     if (own && !json_is_null(own) && !json_is_object(own))
         return ASKED_WRONG(a, "easyfirst", "easyfirst is not an object");
-    if (!json_is_object(own)) return true;
+    if (!json_is_object(own)) return template_take(a, NULL);
     return names_check(a, own, names) && task_read(a, own) &&
            text_read(a, own, "from", &a->request.from) && text_read(a, own, "to", &a->request.to) &&
            int_read(a, own, "length", 1, 1000000, &a->request.length) &&
            int_read(a, own, "beam", 1, 64, &o->beam) &&
            int_read(a, own, "steps", 1, 1000, &o->steps) &&
            text_read(a, own, "strategy", &o->strategy) &&
-           real_read(a, own, "length_weight", 100, &o->length_weight);
+           real_read(a, own, "length_weight", 100, &o->length_weight) && template_take(a, own);
 }
 
 /* ---- OpenAI's fields. ---- */
@@ -195,7 +204,8 @@ static bool amounts_read(Asked *a) {
 
 /* Without a predictor of lengths the bound is the length. */
 static void length_fall_back(Asked *a) {
-    if (!a->request.length && !ef_model_has_length_predictor(a->backend->model))
+    if (!a->answer_template && !a->request.length &&
+        !ef_model_has_length_predictor(a->backend->model))
         a->request.length = a->max_tokens;
 }
 
@@ -254,8 +264,9 @@ static bool completion_read(Asked *a) {
         !text_read(a, a->body, "suffix", &suffix))
         return false;
     if (!prompt) return ASKED_WRONG(a, "prompt", "there is no prompt, a text");
-    if (suffix && *suffix)
-        return ASKED_WRONG(a, "suffix", "suffix is not supported yet: send a prompt alone");
+    if (suffix && *suffix && a->answer_template)
+        return ASKED_WRONG(a, "suffix", "there is a template, too: send one of them");
+    if (suffix && *suffix) return api_infill(a, prompt, suffix);
     a->text = strdup(prompt);
     return a->text || ASKED_WRONG(a, "prompt", "out of memory");
 }
@@ -278,6 +289,7 @@ static bool body_read(Asked *a) {
 static void request_finish(Asked *a) {
     a->request.text = a->text;
     a->request.image = a->image;
+    a->request.answer_template = a->answer_template;
     if (!a->has_task) a->request.task = a->image ? EF_ASK : EF_COMPLETE;
     length_fall_back(a);
 }
@@ -291,6 +303,8 @@ bool asked_read(Asked *a) {
         !neutrals_check(a))
         return false;
     if (!(a->chat ? chat_read(a) : completion_read(a))) return false;
+    if (a->answer_template && !a->infill && a->max_tokens)
+        return ASKED_WRONG(a, "max_tokens", "the lengths of gaps are in the template, as ___{3}");
     request_finish(a);
     return true;
 }
@@ -298,7 +312,7 @@ bool asked_read(Asked *a) {
 void asked_free(Asked *a) {
     for (size_t i = 0; i < a->turn_room && a->turns; i++)
         free((char *)a->turns[i].question), free((char *)a->turns[i].answer);
-    free(a->turns), free(a->text);
+    free(a->turns), free(a->text), free(a->answer_template);
     image_free(&a->pixels);
     ef_image_close(a->image);
     json_decref(a->body);

@@ -19,7 +19,7 @@ static int answer_options(const Asked *a, CommonOptions *common, Error *err) {
     o->length_weight = a->options.length_weight;
     o->inspection = (InspectOptions){.top_k = TRACE_TOP_K, .attention = a->image, .all = true};
     o->cancel = &a->exchange->cancelled;
-    common->length = a->request.length;
+    common->length = a->request.length, common->answer_template = a->answer_template;
     common->strategy = a->options.strategy;
     return decode_strategy_parse(&o->decode, a->options.strategy, err);
 }
