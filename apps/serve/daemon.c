@@ -292,7 +292,7 @@ static void exchange_tick(Exchange *e, double now) {
     if (e->connection && e->suspended) left = client_left(e->fd);
     if (e->connection && !e->ended && e->complete) late = now > e->deadline;
     /* A request that does not arrive, or a reply that is not read. */
-    bool reads = !e->complete && now > e->begun + transfer;
+    bool reads = !e->complete && e->connection && (now > e->begun + transfer || client_left(e->fd));
     bool writes =
         e->ended && now > e->decided_at + transfer && (!e->stream || now > e->deadline + transfer);
     if (e->connection && (reads || writes)) {
@@ -329,7 +329,8 @@ void daemon_tick(Server *server) {
     double now = clock_seconds(), transfer = server->settings->transfer_seconds;
     pthread_mutex_lock(&server->mutex);
     for (Connection *c = server->connections; c; c = c->next)
-        if (!c->busy && now > c->since + transfer) shutdown(c->fd, SHUT_RDWR);
+        if (!c->busy && (now > c->since + transfer || client_left(c->fd)))
+            shutdown(c->fd, SHUT_RDWR);
     int count = 0;
     Exchange **all = malloc((size_t)(server->exchange_count + 1) * sizeof *all);
     for (Exchange *e = server->exchanges; e && all; e = e->next) exchange_take(all[count++] = e);
