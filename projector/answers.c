@@ -97,40 +97,58 @@ static int template_specs(const Choosing *c, const Template *t, const AnswerOpti
     return status;
 }
 
+int answers_take_specs(Answers *out, size_t most, Error *err) {
+    out->specs = malloc((most + 1) * sizeof *out->specs);
+    out->canvases = calloc(most + 1, sizeof *out->canvases);
+    return out->specs && out->canvases ? 0 : error_set(err, "out of memory for %zu answers", most);
+}
+
+bool answer_predicts(const Multimodal *m, const Answer *a, int given) {
+    return given <= 0 && m->length &&
+           (!a->template || template_predicted(a->template, m->length, a));
+}
+
+int answer_specs(const Multimodal *m, Infill *infill, int prompt, int given, const float *logits,
+                 const AnswerOptions *options, Answer *a, Answers *out, Error *err) {
+    Error why;
+    const Choosing c = {.prompt = prompt,
+                        .given = given,
+                        .beam = answer_beam(options, a->template != NULL),
+                        .longest = infill_longest_answer(infill, prompt),
+                        .classes = logits ? m->length->classes : 0,
+                        .logits = logits,
+                        .mask = tokenizer_mask_id(m->tokenizer)};
+    int status;
+    a->first = out->result_count;
+    if (logits && check_logits(logits, c.classes, &why))
+        status = answer_refuse(a, &why, err);
+    else if (a->template)
+        status = template_specs(&c, a->template, options, out, err);
+    else
+        status = request_specs(&c, options, out, err);
+    a->count = out->result_count - a->first;
+    return status;
+}
+
 /* One spec for each length and sample of every prompt. */
 static int specs_make(const Multimodal *m, Infill *infill, const Prompts *prompts,
                       const AnswerRequest *requests, const AnswerOptions *options, Answers *out,
                       Error *err) {
     int samples = options->samples > 0 ? options->samples : 1;
     int classes = prompts->predict ? m->length->classes : 0;
-    size_t n = (size_t)prompts->count, most = 1;
+    size_t n = (size_t)prompts->count, most = 0;
     for (int i = 0; i < prompts->count; i++)
         most += (size_t)answer_beam(options, out->items[prompts->request[i]].template != NULL) *
                 (size_t)samples;
     float *logits = malloc((n * (size_t)classes + 1) * sizeof *logits);
-    out->specs = malloc(most * sizeof *out->specs);
-    out->canvases = calloc(most, sizeof *out->canvases);
-    int status = logits && out->specs && out->canvases ? 0 : error_set(err, "out of memory");
+    int status = logits ? answers_take_specs(out, most, err) : error_set(err, "out of memory");
     if (status == 0 && prompts->predict) status = infill_lengths(infill, m->length, logits, err);
     for (int i = 0; status == 0 && i < prompts->count; i++) {
         Answer *a = &out->items[prompts->request[i]];
-        Error why;
-        Choosing c = {.prompt = i,
-                      .given = requests[prompts->request[i]].length,
-                      .beam = answer_beam(options, a->template != NULL),
-                      .longest = infill_longest_answer(infill, i),
-                      .classes = classes,
-                      .mask = tokenizer_mask_id(m->tokenizer)};
-        if (c.given <= 0 && (!a->template || template_predicted(a->template, m->length, a)))
-            c.logits = logits + (size_t)i * (size_t)classes;
-        a->first = out->result_count;
-        if (c.logits && check_logits(c.logits, classes, &why))
-            status = answer_refuse(a, &why, err);
-        else if (a->template)
-            status = template_specs(&c, a->template, options, out, err);
-        else
-            status = request_specs(&c, options, out, err);
-        a->count = out->result_count - a->first;
+        int given = requests[prompts->request[i]].length;
+        const float *own =
+            classes && answer_predicts(m, a, given) ? logits + (size_t)i * (size_t)classes : NULL;
+        status = answer_specs(m, infill, i, given, own, options, a, out, err);
     }
     free(logits);
     return status;
@@ -140,10 +158,8 @@ static bool inspection_wanted(const AnswerOptions *options) {
     return options->inspection.top_k > 0 || options->inspection.attention;
 }
 
-/* Chooses the best hypothesis of one request, whose specs bear the number `request`. If one of them
- * failed, the model is damaged, and the others are not to be trusted. */
-static int answer_choose(const Multimodal *m, Answer *a, int request, const Answers *out,
-                         Error *err) {
+/* If one hypothesis failed, the model is damaged, and the others are not to be trusted. */
+int answer_choose(const Multimodal *m, Answer *a, int request, const Answers *out, Error *err) {
     for (int h = a->first; h < a->first + a->count; h++) {
         Error why;
         if (!out->results[h].error) continue;

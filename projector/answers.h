@@ -71,4 +71,24 @@ void answers_free(Answers *answers);
 int answers_text(const Answers *answers, int i, int result, const Tokenizer *tokenizer, char **text,
                  Error *err);
 
+/* ---- Parts of multimodal_answer, for engines. ---- */
+
+/* Memory for the specs of up to `most` hypotheses. */
+int answers_take_specs(Answers *answers, size_t most, Error *err);
+
+/* Whether lengths are to be predicted for a request, whose length may be given. */
+bool answer_predicts(const Multimodal *model, const Answer *answer, int given);
+
+/* Appends the specs of a request, whose prompt is number `prompt` of the Infill; `logits` are the
+ * length predictor's, NULL if the length is not to be predicted. Where they are not finite, the
+ * answer has an error. */
+int answer_specs(const Multimodal *model, Infill *infill, int prompt, int given,
+                 const float *logits, const AnswerOptions *options, Answer *answer,
+                 Answers *answers, Error *err);
+
+/* Chooses the best of a request's hypotheses, whose specs bear the number `request`, and makes its
+ * text; or its error. */
+int answer_choose(const Multimodal *model, Answer *answer, int request, const Answers *answers,
+                  Error *err);
+
 #endif

@@ -34,6 +34,28 @@ int options_take(void *options, size_t size, const void *given, const char *make
 
 /* ---- Models. ---- */
 
+bool model_lock(ef_model *m) {
+    ModelLock *l = &m->lock;
+    pthread_mutex_lock(&l->mutex);
+    bool own = l->held && pthread_equal(l->holder, pthread_self());
+    if (!own) {
+        uint64_t number = l->next++;
+        while (number != l->serving) pthread_cond_wait(&l->turn, &l->mutex);
+        l->held = true, l->holder = pthread_self();
+    }
+    pthread_mutex_unlock(&l->mutex);
+    return !own;
+}
+
+void model_unlock(ef_model *m) {
+    ModelLock *l = &m->lock;
+    pthread_mutex_lock(&l->mutex);
+    l->held = false;
+    l->serving++;
+    pthread_cond_broadcast(&l->turn);
+    pthread_mutex_unlock(&l->mutex);
+}
+
 static int options_check(const ef_model_options *o, Error *err) {
     if (o->threads < 0 || o->threads > 1024)
         return error_set(err, "%d threads: expected 1 to 1024, or 0 for all cores", o->threads);
@@ -141,11 +163,8 @@ int ef_model_open(const char *folder, const ef_model_options *options, ef_model 
     TRY(options_take(&o, sizeof o, options, "ef_model_options_default", err));
     ef_model *m = calloc(1, sizeof *m);
     if (!m) return error_set(err, "out of memory for a model");
-    pthread_mutexattr_t checked; /* a thread that holds it gets an error instead of a deadlock */
-    pthread_mutexattr_init(&checked);
-    pthread_mutexattr_settype(&checked, PTHREAD_MUTEX_ERRORCHECK);
-    pthread_mutex_init(&m->mutex, &checked);
-    pthread_mutexattr_destroy(&checked);
+    pthread_mutex_init(&m->lock.mutex, NULL);
+    pthread_cond_init(&m->lock.turn, NULL);
     if (model_open_parts(m, folder, &o, err)) {
         ef_model_close(m);
         return -1;
@@ -169,7 +188,8 @@ void ef_model_close(ef_model *m) {
         if (m->model.device) model_close(&m->model);
         device_close(m->device);
     }
-    pthread_mutex_destroy(&m->mutex);
+    pthread_cond_destroy(&m->lock.turn);
+    pthread_mutex_destroy(&m->lock.mutex);
     for (size_t i = 0; i < sizeof m->parts / sizeof *m->parts; i++) free(m->parts[i]);
     free(m->folder);
     free(m);
@@ -210,7 +230,7 @@ void ef_model_statistics(ef_model *m, ef_statistics *statistics, size_t size) {
     if (!statistics) return;
     if (getrusage(RUSAGE_SELF, &usage) == 0)
         s.peak_memory = (size_t)usage.ru_maxrss * 1024; /* KiB on Linux */
-    if (m && pthread_mutex_lock(&m->mutex) == 0) {
+    if (m && model_lock(m)) {
         size_t unused;
         s.load_seconds = m->load_seconds;
         if (device_use(m->device, NULL) == 0 &&
@@ -219,7 +239,7 @@ void ef_model_statistics(ef_model *m, ef_statistics *statistics, size_t size) {
         const DeviceCounters did = device_counters(m->device);
         s.device_launches = did.launches;
         s.device_bytes_up = did.bytes_up, s.device_bytes_down = did.bytes_down;
-        pthread_mutex_unlock(&m->mutex);
+        model_unlock(m);
     }
     memcpy(statistics, &s, size < sizeof s ? size : sizeof s);
     if (size > sizeof s) memset((char *)statistics + sizeof s, 0, size - sizeof s);

@@ -1,7 +1,6 @@
 /* easyfirst_answer.c - the public library: requests to answers. ef_answer is its main road:
  * requests to prompts, images to tokens in groups, the requests of a group to answers.
  */
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -25,9 +24,7 @@ typedef struct Call {
     int image_count;
     ef_answers *answers;
     size_t batch[REQUESTS_AT_ONCE]; /* the requests that are being answered */
-    ef_token *tokens; /* of a step on its way to the callback, and after them the proposals */
-    int token_room;
-    bool failed; /* to tell a step: out of memory */
+    StepTeller teller;
 } Call;
 
 /* ---- Options. ---- */
@@ -49,8 +46,7 @@ static LongPrompts long_prompts_of(ef_long_prompts what) {
                                        : LONG_PROMPTS_REFUSE;
 }
 
-static int call_options(Call *c, const ef_options *given, Error *err) {
-    ef_options *o = &c->options;
+int answer_options_take(ef_options *o, AnswerOptions *a, const ef_options *given, Error *err) {
     *o = ef_options_default();
     TRY(options_take(o, sizeof *o, given, "ef_options_default", err));
     TRY(check_range("steps", o->steps, 1000000, err));
@@ -64,7 +60,6 @@ static int call_options(Call *c, const ef_options *given, Error *err) {
                          "long_prompts is %d: expected EF_LONG_REFUSE, EF_LONG_SKIP or "
                          "EF_LONG_KEEP_LAST",
                          (int)o->long_prompts);
-    AnswerOptions *a = &c->how;
     *a = answer_options_default();
     if (o->strategy && decode_strategy_parse(&a->decode, o->strategy, err))
         return error_context(err, "strategy");
@@ -187,35 +182,38 @@ static int requests_word(Call *c, Error *err) {
 
 /* ---- Steps. ---- */
 
-static void step_tell(void *user, const DecodeStep *step) {
-    Call *c = user;
-    const Tokenizer *tokenizer = c->model->model.tokenizer;
-    const int32_t mask = tokenizer_mask_id(tokenizer);
-    if (step->length > c->token_room) {
-        ef_token *tokens = realloc(c->tokens, 2 * (size_t)step->length * sizeof *tokens);
-        c->failed |= !tokens;
+void steps_tell(StepTeller *t, size_t request, const DecodeStep *step) {
+    const int32_t mask = tokenizer_mask_id(t->tokenizer);
+    if (step->length > t->token_room) {
+        ef_token *tokens = realloc(t->tokens, 2 * (size_t)step->length * sizeof *tokens);
+        t->failed |= !tokens;
         if (!tokens) return;
-        c->tokens = tokens, c->token_room = step->length;
+        t->tokens = tokens, t->token_room = step->length;
     }
-    ef_token *proposals = c->tokens + step->length;
+    ef_token *proposals = t->tokens + step->length;
     for (int i = 0; i < step->length; i++) {
         const TraceCell *cell = &step->cells[i];
         const Proposal *proposal = &cell->proposal;
         bool fixed = step->fixed && step->fixed[i] != mask;
-        c->tokens[i] = token_make(cell->token, tokenizer_piece(tokenizer, cell->token), cell->score,
-                                  cell->token == mask, fixed);
-        proposals[i] = token_make(proposal->token, tokenizer_piece(tokenizer, proposal->token),
+        t->tokens[i] = token_make(cell->token, tokenizer_piece(t->tokenizer, cell->token),
+                                  cell->score, cell->token == mask, fixed);
+        proposals[i] = token_make(proposal->token, tokenizer_piece(t->tokenizer, proposal->token),
                                   proposal->score, proposal->token == mask, fixed);
     }
-    const ef_step told = {.request = c->batch[step->request],
+    const ef_step told = {.request = request,
                           .hypothesis = step->of_request,
                           .step = step->step,
                           .steps = step->steps,
                           .length = step->length,
-                          .tokens = c->tokens,
+                          .tokens = t->tokens,
                           .proposals = proposals,
                           .evaluated = step->evaluated};
-    c->options.on_step(c->options.user, &told);
+    t->on_step(t->user, &told);
+}
+
+static void step_tell(void *user, const DecodeStep *step) {
+    Call *c = user;
+    steps_tell(&c->teller, c->batch[step->request], step);
 }
 
 /* ---- Answering. ---- */
@@ -232,16 +230,13 @@ static int batch_answer(Call *c, int n, int first, const int *blocks, Error *err
     TRY(cancel_check(c, err));
     for (int i = 0; i < n; i++) {
         size_t at = c->batch[i];
-        requests[i] =
-            (AnswerRequest){.prompt = c->prompts[at],
-                            .image = c->image[at] == NO_IMAGE ? -1 : blocks[c->image[at] - first],
-                            .length = c->requests[at].length,
-                            .answer_template = c->requests[at].answer_template};
+        requests[i] = request_of(&c->requests[at], c->prompts[at],
+                                 c->image[at] == NO_IMAGE ? -1 : blocks[c->image[at] - first]);
     }
     TRY(multimodal_answer(&c->model->model.parts, c->model->images.tokens, requests, n, &c->how,
                           &answers, err));
     work_add(&c->answers->work, &answers);
-    int status = c->failed ? error_set(err, "out of memory to tell a step") : 0;
+    int status = c->teller.failed ? error_set(err, "out of memory to tell a step") : 0;
     for (int i = 0; i < n && status == 0; i++)
         status = item_fill(&c->answers->items[c->batch[i]], &answers, i, &c->model->model,
                            c->requests[c->batch[i]].task, err);
@@ -287,12 +282,15 @@ static int call_take(Call *c, Error *err) {
         return error_set(err, "out of memory for %zu requests", c->count);
     c->answers->count = c->count;
     if (c->options.on_step) c->how.callback = step_tell, c->how.user = c;
+    c->teller = (StepTeller){.tokenizer = c->model->model.tokenizer,
+                             .on_step = c->options.on_step,
+                             .user = c->options.user};
     return 0;
 }
 
 static void call_free(Call *c) {
     for (size_t i = 0; i < c->count && c->prompts; i++) free(c->prompts[i]);
-    free(c->prompts), free(c->image), free(c->images), free(c->tokens);
+    free(c->prompts), free(c->image), free(c->images), free(c->teller.tokens);
     ef_answers_close(c->answers);
 }
 
@@ -305,15 +303,15 @@ int ef_answer(ef_model *model, const ef_request *requests, size_t count, const e
     if (!model) return error_set(err, "ef_answer: no model is given (NULL)");
     if (count && !requests) return error_set(err, "ef_answer: no requests are given (NULL)");
     if (count > INT32_MAX) return error_set(err, "%zu requests: %d at most", count, INT32_MAX);
-    TRY(call_options(&call, options, err));
-    if (pthread_mutex_lock(&model->mutex) == EDEADLK)
+    TRY(answer_options_take(&call.options, &call.how, options, err));
+    if (!model_lock(model))
         return error_set(err, "this model is at work: a step callback cannot use it");
     if (call.options.cancellation)
         device_cancel_by(model->device, &call.options.cancellation->cancelled);
     int status = call_take(&call, err);
     if (status == 0) status = call_answer(&call, err);
     device_cancel_by(model->device, NULL);
-    pthread_mutex_unlock(&model->mutex);
+    model_unlock(model);
     if (status == 0) *answers = call.answers, call.answers = NULL;
     call_free(&call);
     return status;
@@ -367,14 +365,11 @@ int ef_check(const ef_model *model, const ef_request *request, const ef_options 
     if (tokens) *tokens = 0;
     if (!model) return error_set(err, "ef_check: no model is given (NULL)");
     if (!request) return error_set(err, "ef_check: no request is given (NULL)");
-    TRY(call_options(&call, options, err));
+    TRY(answer_options_take(&call.options, &call.how, options, err));
     if (request->task == EF_ASK) TRY(check_vision(model, err));
     TRY(request_prompt(model, request, &prompt, err));
     bool image = request->image || request->task == EF_ASK;
-    const AnswerRequest r = {.prompt = prompt,
-                             .image = image ? 0 : -1,
-                             .length = request->length,
-                             .answer_template = request->answer_template};
+    const AnswerRequest r = request_of(request, prompt, image ? 0 : -1);
     Answer answer = {0};
     int status =
         multimodal_check_long(&model->model.parts, &r, call.how.long_prompts, &answer, err);

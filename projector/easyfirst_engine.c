@@ -29,6 +29,27 @@ static int engine_options(ef_engine_options *o, const ef_engine_options *given, 
     return 0;
 }
 
+/* The model's lock is held by others while they compute. */
+static void engine_free(ef_engine *e) {
+    model_lock(e->model);
+    device_use(e->model->device, NULL);
+    engine_give(e);
+    model_unlock(e->model);
+    pthread_cond_destroy(&e->work);
+    pthread_mutex_destroy(&e->mutex);
+    free(e);
+}
+
+static int engine_start(ef_engine *e, Error *err) {
+    if (!model_lock(e->model))
+        return error_set(err, "this model is at work: a step callback cannot use it");
+    int status = engine_take(e, err);
+    model_unlock(e->model);
+    if (status == 0 && pthread_create(&e->thread, NULL, engine_run, e))
+        status = error_set(err, "the system gives no thread for an engine");
+    return status;
+}
+
 int ef_engine_open(ef_model *model, const ef_engine_options *options, ef_engine **engine,
                    ef_error *error) {
     Error *err = error_of(error);
@@ -42,14 +63,12 @@ int ef_engine_open(ef_model *model, const ef_engine_options *options, ef_engine 
     e->model = model, e->options = o;
     pthread_mutex_init(&e->mutex, NULL);
     pthread_cond_init(&e->work, NULL);
-    if (pthread_create(&e->thread, NULL, engine_run, e)) {
-        pthread_cond_destroy(&e->work);
-        pthread_mutex_destroy(&e->mutex);
-        free(e);
-        return error_set(err, "the system gives no thread for an engine");
-    }
-    *engine = e;
-    return 0;
+    int status = engine_start(e, err);
+    if (status)
+        engine_free(e);
+    else
+        *engine = e;
+    return status;
 }
 
 void ef_engine_drain(ef_engine *e) {
@@ -73,27 +92,10 @@ void ef_engine_close(ef_engine *e) {
     if (!e) return;
     ef_engine_drain(e);
     pthread_join(e->thread, NULL);
-    pthread_cond_destroy(&e->work);
-    pthread_mutex_destroy(&e->mutex);
-    free(e);
+    engine_free(e);
 }
 
 /* ---- Submitting. ---- */
-
-static int check_submission(const ef_engine *e, const ef_request *request,
-                            const ef_options *options, Error *err) {
-    ef_options o = ef_options_default();
-    char *prompt;
-    TRY(ef_check(e->model, request, options, NULL, (ef_error *)err));
-    TRY(request_word(e->model, request, &prompt, err));
-    free(prompt);
-    TRY(options_take(&o, sizeof o, options, "ef_options_default", err));
-    if (o.batch_tokens || o.no_kv_cache)
-        return error_set(err, "batch_tokens and no_kv_cache are an engine's, not of its requests");
-    if (o.cancellation)
-        return error_set(err, "an engine's requests are cancelled by ef_job_cancel: expected NULL");
-    return 0;
-}
 
 /* The mutex is held. */
 static int admit(ef_engine *e, ef_job *job, Error *err) {
@@ -123,10 +125,8 @@ int ef_engine_submit(ef_engine *e, const ef_request *request, const ef_options *
     if (!e) return error_set(err, "ef_engine_submit: no engine is given (NULL)");
     if (!job && !on_done)
         return error_set(err, "ef_engine_submit: no place for the job (NULL), and no on_done");
-    TRY(check_submission(e, request, options, err));
-    ef_options o = ef_options_default();
-    TRY(options_take(&o, sizeof o, options, "ef_options_default", err));
-    TRY(job_new(&made, request, &o, owner, err));
+    if (!request) return error_set(err, "ef_engine_submit: no request is given (NULL)");
+    TRY(job_new(&made, e->model, request, options, owner, err));
     made->on_done = on_done, made->user = user;
     pthread_mutex_lock(&e->mutex);
     int status = admit(e, made, err);

@@ -17,15 +17,24 @@ typedef struct ImageBatch {
     int count;
 } ImageBatch;
 
+/* Held while something is computed; those who wait get it in the order in which they came. */
+typedef struct ModelLock {
+    pthread_mutex_t mutex;
+    pthread_cond_t turn;
+    uint64_t next, serving; /* the number that the next one draws, and whose turn it is */
+    bool held;
+    pthread_t holder;
+} ModelLock;
+
 struct ef_model {
-    pthread_mutex_t mutex; /* held while something is computed */
+    ModelLock lock;
     Device *device;
     Model model;
     char *folder;   /* as messages call it */
     char *parts[4]; /* ef_model_part */
     double load_seconds;
     bool own_language; /* the folder's: its list of languages holds */
-    ImageBatch images; /* of the last call; under the mutex */
+    ImageBatch images; /* of the last call; under the lock */
 };
 
 struct ef_image {
@@ -50,12 +59,16 @@ static inline Error *error_of(ef_error *err) {
     return (Error *)(void *)err;
 }
 
+/* Waits for the model; false, without it, in a thread that has it already (in a callback). */
+bool model_lock(ef_model *model);
+void model_unlock(ef_model *model);
+
 /* Copies a caller's structure of options, whose first member is its size, over the defaults: the
  * caller may know fewer members than this library, but not more. */
 int options_take(void *options, size_t size, const void *given, const char *maker, Error *err);
 
 /* Makes the model's images these unless it has them all already; blocks[i] is where the tokens of
- * image i are then. Adds to *work. The mutex is held. */
+ * image i are then. Adds to *work. The lock is held. */
 int model_see(ef_model *model, const ef_image *const *images, int count, int *blocks, ef_work *work,
               Error *err);
 
@@ -70,6 +83,30 @@ int request_prompt(const ef_model *model, const ef_request *request, char **prom
 
 /* The same, with what ef_check leaves to the answering: an EF_ASK has an image. */
 int request_word(const ef_model *model, const ef_request *request, char **prompt, Error *why);
+
+/* A request with its prompt, about image number `image` or (-1) none. */
+static inline AnswerRequest request_of(const ef_request *r, const char *prompt, int image) {
+    return (AnswerRequest){.prompt = prompt,
+                           .image = image,
+                           .length = r->length,
+                           .answer_template = r->answer_template};
+}
+
+/* Checked options over the defaults, as the caller gives them, and what they mean. */
+int answer_options_take(ef_options *options, AnswerOptions *how, const ef_options *given,
+                        Error *err);
+
+/* Steps on their way to a callback. */
+typedef struct StepTeller {
+    const Tokenizer *tokenizer;
+    ef_step_callback on_step;
+    void *user;
+    ef_token *tokens; /* of a step, and after them the proposals; whose they are frees them */
+    int token_room;
+    bool failed; /* out of memory */
+} StepTeller;
+
+void steps_tell(StepTeller *teller, size_t request, const DecodeStep *step);
 
 /* ---- Answers (easyfirst_result.c). ---- */
 

@@ -1,4 +1,5 @@
 #include <errno.h>
+#include <openssl/evp.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -7,10 +8,13 @@
 
 static void job_free(ef_job *job) {
     ef_answers_close(job->answers);
-    ef_image_close((ef_image *)job->request.image);
-    free((char *)job->request.text), free((char *)job->request.from);
-    free((char *)job->request.to), free((char *)job->options.strategy), free(job->owner);
-    free((char *)job->request.answer_template);
+    ef_image_close((ef_image *)job->image);
+    prompts_free(&job->prompts);
+    if (job->answer) {
+        answer_template_free(job->answer->template);
+        free(job->answer->text), free(job->answer->error);
+    }
+    free(job->answer), free(job->owner), free(job->teller.tokens);
     pthread_cond_destroy(&job->ending);
     pthread_mutex_destroy(&job->mutex);
     free(job);
@@ -18,12 +22,6 @@ static void job_free(ef_job *job) {
 
 static void job_drop(ef_job *job) {
     if (__atomic_sub_fetch(&job->users, 1, __ATOMIC_ACQ_REL) == 0) job_free(job);
-}
-
-/* A copy of a text, which may be NULL; false without memory. */
-static bool copy_text(const char **to, const char *from) {
-    *to = from ? strdup(from) : NULL;
-    return *to || !from;
 }
 
 static void condition_open(pthread_cond_t *condition) {
@@ -34,24 +32,71 @@ static void condition_open(pthread_cond_t *condition) {
     pthread_condattr_destroy(&monotonic);
 }
 
-int job_new(ef_job **out, const ef_request *request, const ef_options *options, const char *owner,
-            Error *err) {
+/* Of size and pixels: two images with one hash are the same. */
+static int hash_image(uint8_t hash[IMAGE_HASH], const ef_image *image, Error *err) {
+    const Image *p = &image->image;
+    const int size[] = {p->width, p->height};
+    EVP_MD_CTX *context = EVP_MD_CTX_new();
+    bool hashed = context && EVP_DigestInit_ex(context, EVP_sha256(), NULL) &&
+                  EVP_DigestUpdate(context, size, sizeof size) &&
+                  EVP_DigestUpdate(context, p->pixels, (size_t)p->width * (size_t)p->height * 3) &&
+                  EVP_DigestFinal_ex(context, hash, NULL);
+    EVP_MD_CTX_free(context);
+    return hashed ? 0 : error_set(err, "an image's SHA-256 cannot be computed");
+}
+
+/* The ids of the prompt; fails where there can be no answer. */
+static int job_encode(ef_job *job, const ef_model *model, const ef_request *request, Error *err) {
+    char *prompt;
+    TRY(request_word(model, request, &prompt, err));
+    const AnswerRequest r = request_of(request, prompt, request->image ? 0 : -1);
+    int status = prompts_encode(&job->prompts, &model->model.parts, &r, 1, 1, job->how.long_prompts,
+                                job->answer, err);
+    free(prompt);
+    if (status == 0 && job->answer->error)
+        status = error_set_code(err, (ErrorCode)job->answer->code, "%s", job->answer->error);
+    return status;
+}
+
+static int check_options(const ef_options *o, Error *err) {
+    if (o->batch_tokens || o->no_kv_cache)
+        return error_set(err, "batch_tokens and no_kv_cache are an engine's, not of its requests");
+    if (o->cancellation)
+        return error_set(err, "an engine's requests are cancelled by ef_job_cancel: expected NULL");
+    return 0;
+}
+
+static int job_fill(ef_job *job, const ef_model *model, const ef_request *request,
+                    const ef_options *options, const char *owner, Error *err) {
+    ef_options o;
+    TRY(answer_options_take(&o, &job->how, options, err));
+    TRY(check_options(&o, err));
+    job->task = request->task, job->length = request->length;
+    job->teller =
+        (StepTeller){.tokenizer = model->model.tokenizer, .on_step = o.on_step, .user = o.user};
+    job->answer = calloc(1, sizeof *job->answer);
+    job->owner = strdup(owner ? owner : "");
+    if (!job->answer || !job->owner) return error_set(err, "out of memory for a request");
+    TRY(job_encode(job, model, request, err));
+    bool tried = job->answer->template ? job->answer->template->open_gaps > 0 : job->length <= 0;
+    int samples = job->how.samples > 0 ? job->how.samples : 1;
+    job->beam = (tried ? answer_beam(&job->how, job->answer->template != NULL) : 1) * samples;
+    if (request->image) TRY(hash_image(job->hash, request->image, err));
+    job->image = image_share(request->image);
+    return 0;
+}
+
+int job_new(ef_job **out, const ef_model *model, const ef_request *request,
+            const ef_options *options, const char *owner, Error *err) {
+    *out = NULL;
     ef_job *job = calloc(1, sizeof *job);
     if (!job) return error_set(err, "out of memory for a request");
     pthread_mutex_init(&job->mutex, NULL);
     condition_open(&job->ending);
     job->users = 2;
-    job->request = *request, job->options = *options;
-    job->request.image = image_share(request->image);
-    bool copied = copy_text(&job->request.text, request->text);
-    copied &= copy_text(&job->request.from, request->from);
-    copied &= copy_text(&job->request.to, request->to);
-    copied &= copy_text(&job->request.answer_template, request->answer_template);
-    copied &= copy_text(&job->options.strategy, options->strategy);
-    copied &= copy_text((const char **)&job->owner, owner ? owner : "");
-    if (!copied) {
+    if (job_fill(job, model, request, options, owner, err)) {
         job_free(job);
-        return error_set(err, "out of memory for a request");
+        return -1;
     }
     *out = job;
     return 0;

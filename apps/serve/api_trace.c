@@ -54,11 +54,11 @@ static int trace_locked(const Asked *a, Trace *trace, Error *err) {
     char *prompt = NULL;
     TRY(answer_options(a, &common, err));
     TRY(request_prompt(model, &a->request, &prompt, err));
-    pthread_mutex_lock(&model->mutex);
+    model_lock(model);
     device_cancel_by(model->device, &a->exchange->cancelled);
     int status = trace_make(a, &common, prompt, trace, err);
     device_cancel_by(model->device, NULL);
-    pthread_mutex_unlock(&model->mutex);
+    model_unlock(model);
     free(prompt);
     return status;
 }

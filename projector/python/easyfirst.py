@@ -36,6 +36,7 @@ __all__ = [
 
 _CODES = (
     None, "failed", "cancelled", "no device", "device memory", "missing part", "no length", "too long", "skipped",
+    "full", "closed", "timeout",
 )  # fmt: skip
 
 
@@ -46,7 +47,8 @@ def _code(number):
 
 class Error(Exception):
     """One line: what was found, what was expected, a next step. code: "failed", "cancelled", "no device",
-    "device memory", "missing part", "no length", "too long" or "skipped", as ef_code says."""
+    "device memory", "missing part", "no length", "too long", "skipped", "full", "closed" or "timeout", as
+    ef_code says."""
 
     def __init__(self, text, code="failed"):
         super().__init__(text)
