@@ -236,8 +236,11 @@ static bool check_queue(Exchange *e) {
     int all = 0, own = 0;
     if (!route_answers(e->route)) return true;
     pthread_mutex_lock(&server->mutex);
-    for (const Exchange *other = server->exchanges; other; other = other->next) {
-        if (!route_answers(other->route)) continue;
+    for (Exchange *other = server->exchanges; other; other = other->next) {
+        pthread_mutex_lock(&other->mutex);
+        bool waits = route_answers(other->route) && !other->ended;
+        pthread_mutex_unlock(&other->mutex);
+        if (!waits) continue;
         all++;
         own += !strcmp(other->client, e->client);
     }
