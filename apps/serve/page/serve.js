@@ -333,6 +333,7 @@ function start() {
     if (e.key === "Enter" && (e.ctrlKey || e.metaKey)) ask();
     if (e.key === "Escape") now.stop?.abort();
   });
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", showScheme);
   showTask(), showScheme(), showModel();
 }
 
