@@ -326,7 +326,7 @@ fuzz-tests:
 INSTALL_TESTS := $(if $(PUBLIC),tests/install_test.sh)
 
 run-tests: headers $(PROGRAM) $(GPU_LIB) $(PUBLIC) $(TESTBIN) emulated $(if $(SANITIZE),,fuzz-tests)
-	@EASYFIRST=$(PROGRAM) LIBRARY=$(LIBRARY) FUZZ_BUILD=$(FUZZ_BUILD) sh tests/run.sh $(TESTBIN) $(EMU_TESTS) tests/page_browser.sh \
+	@EASYFIRST=$(PROGRAM) LIBRARY=$(LIBRARY) FUZZ_BUILD=$(FUZZ_BUILD) sh tests/run.sh $(TESTBIN) $(EMU_TESTS) tests/page_browser.sh tests/serve_browser.sh \
 	    tests/gpu_check_test.sh tests/docs_test.sh tests/manuals_test.sh tests/layout_test.sh $(INSTALL_TESTS) $(FUZZ_TESTS)
 
 asan: deps ## the tests under the address and undefined-behaviour sanitizers
@@ -446,12 +446,15 @@ install-docs: man completions
 	install -D -m 644 $(BUILD)/completions/_easyfirst $(DATA_HOME)/zsh/site-functions/_easyfirst
 	install -D -m 644 $(BUILD)/completions/easyfirst.fish $(DATA_HOME)/fish/vendor_completions.d/easyfirst.fish
 	install -m 644 README.md LICENSE apps/CHANGELOG.md $(DATA_HOME)/doc/easyfirst
+	install -d $(DESTDIR)$(PREFIX)/lib/systemd/system
+	sed 's|@BINDIR@|$(BINDIR)|' apps/package/easyfirst.service > $(DESTDIR)$(PREFIX)/lib/systemd/system/easyfirst.service
 
 uninstall: uninstall-docs
 uninstall-docs:
 	rm -f $(DATA_HOME)/man/man1/easyfirst.1 $(DATA_HOME)/man/man1/easyfirst-*.1
 	rm -f $(DATA_HOME)/bash-completion/completions/easyfirst $(DATA_HOME)/zsh/site-functions/_easyfirst \
 	    $(DATA_HOME)/fish/vendor_completions.d/easyfirst.fish
+	rm -f $(DESTDIR)$(PREFIX)/lib/systemd/system/easyfirst.service
 	rm -rf $(DATA_HOME)/doc/easyfirst
 
 deb: build-deps ## Debian packages of the program, the model and the library, in build/deb
