@@ -137,9 +137,15 @@ static char *json_bytes(json_t *object, size_t *size) {
     return text;
 }
 
+/* For a terminal, in place of the text's terminator. */
+static void line_end(char *text, size_t *size) {
+    if (text) text[(*size)++] = '\n';
+}
+
 void exchange_reply_json(Exchange *e, int status, json_t *object) {
     size_t size;
     char *text = json_bytes(object, &size);
+    line_end(text, &size);
     exchange_reply(e, status, "application/json", text, size);
 }
 
@@ -239,6 +245,7 @@ void exchange_fail(Exchange *e, int status, const char *code, const char *param,
     char *text = json_bytes(object, &size);
     pthread_mutex_lock(&e->mutex);
     if (!e->decided) {
+        line_end(text, &size);
         reply_held(e, status, "application/json", text, size);
         text = NULL;
     } else if (e->stream && !e->ended) {
