@@ -18,6 +18,21 @@ static void wait_a_moment(void) {
     usleep(10000);
 }
 
+bool server_missing(void) {
+    Run r;
+    run_start(&r);
+    run(&r, "serve", "-m", "no/such/model");
+    bool missing = strstr(r.err, "libmicrohttpd") != NULL;
+    run_end(&r);
+    return missing;
+}
+
+void server_missing_test(void **state) {
+    (void)state;
+    print_message("needs a build with libmicrohttpd\n");
+    skip();
+}
+
 static void start_child(const HttpServer *s, char *const *args) {
     const char *program = getenv("EASYFIRST");
     char *words[WORDS_MOST] = {"easyfirst", "serve", "--port", "0"};

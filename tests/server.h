@@ -12,6 +12,10 @@ typedef struct HttpServer {
     char log[300]; /* the file of its standard error */
 } HttpServer;
 
+/* Whether this build has no server; a test that says so, and is skipped. */
+bool server_missing(void);
+void server_missing_test(void **state);
+
 /* Starts it with these arguments, after "serve --port 0", and waits until it listens. */
 void server_start_with(HttpServer *s, const Run *r, char *const *args);
 #define server_start(s, r, ...) server_start_with((s), (r), (char *[]){__VA_ARGS__, NULL})
