@@ -303,6 +303,7 @@ bool asked_read(Asked *a) {
         !neutrals_check(a))
         return false;
     if (!(a->chat ? chat_read(a) : completion_read(a))) return false;
+    json_object_del(a->body, "messages"); /* an image in them is large */
     if (a->answer_template && !a->infill && a->max_tokens)
         return ASKED_WRONG(a, "max_tokens", "the lengths of gaps are in the template, as ___{3}");
     request_finish(a);

@@ -188,7 +188,10 @@ static enum MHD_Result on_request(void *user, struct MHD_Connection *connection,
     if (!e->complete) {
         e->complete = true;
         e->deadline = clock_seconds() + e->server->settings->seconds;
-        route_take(e);
+        if (atomic_load(&e->server->stopping))
+            exchange_fail(e, 503, "shutting_down", NULL, "the server is shutting down");
+        else
+            route_take(e);
     }
     return proceed(e, connection);
 }

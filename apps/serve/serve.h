@@ -146,8 +146,9 @@ typedef struct Server {
     int exchange_count, connection_count;
     Lingerer lingerers[LINGERERS];
     int lingerer_count;
-    size_t body_bytes; /* that all bodies take */
-    atomic_bool draining;
+    size_t body_bytes;    /* that all bodies take */
+    atomic_bool draining; /* no new requests for answers */
+    atomic_bool stopping; /* none at all: what arrives now is refused */
     atomic_ullong next_id;
 } Server;
 

@@ -120,6 +120,13 @@ static void serve_loop(Server *server, const sigset_t *set) {
         if (!replied_at) replied_at = now;
         if (all_gone(server) || now > replied_at + flush_seconds) break;
     }
+    /* libmicrohttpd must not end while a connection sleeps. */
+    atomic_store(&server->stopping, true);
+    while (!all_replied(server)) {
+        int number = sigtimedwait(set, NULL, &tick);
+        if (number == SIGINT || number == SIGTERM) end_now(number);
+        daemon_tick(server);
+    }
     reload_tick(&reload, true);
 }
 
