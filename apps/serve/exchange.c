@@ -176,7 +176,7 @@ static void break_held(Exchange *e) {
 
 /* Room for `size` more bytes of a stream, after what was sent is dropped. */
 static bool stream_room_held(Exchange *e, size_t size) {
-    memmove(e->reply, e->reply + e->reply_sent, e->reply_size - e->reply_sent);
+    if (e->reply_sent) memmove(e->reply, e->reply + e->reply_sent, e->reply_size - e->reply_sent);
     e->reply_size -= e->reply_sent, e->reply_sent = 0;
     size_t needed = e->reply_size + size;
     if (needed <= e->reply_room) return true;
