@@ -69,6 +69,14 @@ ISA_SRC := $(wildcard kernels/cpu/isa/*.c)
 LIB_SRC := $(wildcard $(ROOMS:%=%/*.c))
 LIB_CXX := $(wildcard $(ROOMS:%=%/*.cc))
 APP_SRC := $(wildcard apps/*.c apps/*/*.c)
+# `easyfirst serve` is part of the program where libmicrohttpd is.
+HTTPD_LIBS := $(shell $(PKG_CONFIG) --libs libmicrohttpd 2>/dev/null)
+ifeq ($(HTTPD_LIBS),)
+APP_SRC := $(filter-out apps/serve/%,$(APP_SRC))
+else
+$(BUILD)/apps/serve.o: COMMON += -DEASYFIRST_MICROHTTPD
+PROGRAM_LIBS += $(HTTPD_LIBS)
+endif
 TESTS   := $(patsubst tests/%.c,%,$(wildcard tests/*/test_*.c))
 TESTLIB := $(wildcard tests/*.c)
 # The tests of these names, with their folders.
@@ -139,7 +147,7 @@ all: $(PROGRAM) $(GPU_LIB) $(PUBLIC) ## the program and the library, optimised (
 # Objects depend on this file, which changes when the compiler or a flag does.
 $(BUILD)/flags: FORCE | $(BUILD)/needs
 	@mkdir -p $(BUILD)
-	@printf '%s\n' '$(CC) $(ALL_C)' '$(CXX) $(ALL_CXX)' '$(ISAS) $(NVCC) $(ALL_CUDA)' > $@.new
+	@printf '%s\n' '$(CC) $(ALL_C)' '$(CXX) $(ALL_CXX)' '$(ISAS) $(NVCC) $(ALL_CUDA)' '$(HTTPD_LIBS)' > $@.new
 	@cmp -s $@.new $@ && rm $@.new || mv $@.new $@
 
 # Likewise what depends on the image formats of this build.
@@ -158,6 +166,7 @@ $(BUILD)/%.o: %.c $(BUILD)/flags
 
 # Brought in by the assembler, which tells nobody (apps/show/page_parts.c).
 $(BUILD)/apps/show/page_parts.o: $(wildcard apps/show/page/*)
+$(BUILD)/apps/serve/page.o: $(wildcard apps/serve/page/* apps/show/page/*)
 
 $(BUILD)/%.o: %.cc $(BUILD)/flags
 	@mkdir -p $(@D)
@@ -248,7 +257,9 @@ auto_found    = $(filter file,$(origin $(1)))
 FORMAT_NEEDS := $(if $(call auto_found,WEBP),cmd:pkg-config=pkg-config pkg:libwebpdemux=libwebp-dev) \
                 $(if $(call auto_found,GIF),hdr:gif_lib.h=libgif-dev) \
                 $(if $(call auto_found,HEIF),cmd:pkg-config=pkg-config pkg:libheif=libheif-dev)
-TEST_NEEDS := hdr:cmocka.h=libcmocka-dev
+# Parts of the program that are left out where these are missing: serve.
+WANTS := cmd:pkg-config=pkg-config hdr:microhttpd.h=libmicrohttpd-dev
+TEST_NEEDS := hdr:cmocka.h=libcmocka-dev cmd:curl=curl
 CMOCKA_FIRST := \#include <stdarg.h>\n\#include <stddef.h>\n\#include <setjmp.h>\n\#include <stdint.h>\n\#include <stdio.h>\n
 
 # Shell commands that set `missing` to the packages of those needs that are not met.
@@ -277,7 +288,7 @@ install_missing = $(call find_missing,$(1)); \
 	DEBIAN_FRONTEND=noninteractive $$sudo apt-get install -y -q --no-install-recommends $$missing
 
 deps: ## install what a build and the tests need, with apt (and sudo when not root); DEPS=no only names it
-	@$(call install_missing,$(NEEDS) $(FORMAT_NEEDS) $(TEST_NEEDS))
+	@$(call install_missing,$(NEEDS) $(FORMAT_NEEDS) $(WANTS) $(TEST_NEEDS))
 
 build-deps:
 	@$(call install_missing,$(NEEDS) $(FORMAT_NEEDS))
@@ -347,7 +358,7 @@ fuzz-tests:
 INSTALL_TESTS := $(if $(PUBLIC),tests/install_test.sh)
 
 run-tests: headers $(PROGRAM) $(GPU_LIB) $(PUBLIC) $(TESTBIN) emulated $(if $(SANITIZE),,fuzz-tests)
-	@EASYFIRST=$(PROGRAM) LIBRARY=$(LIBRARY) FUZZ_BUILD=$(FUZZ_BUILD) sh tests/run.sh $(TESTBIN) $(EMU_TESTS) tests/page_browser.sh \
+	@EASYFIRST=$(PROGRAM) LIBRARY=$(LIBRARY) FUZZ_BUILD=$(FUZZ_BUILD) sh tests/run.sh $(TESTBIN) $(EMU_TESTS) tests/page_browser.sh tests/serve_browser.sh \
 	    tests/gpu_check_test.sh tests/docs_test.sh tests/manuals_test.sh tests/layout_test.sh $(INSTALL_TESTS) $(FUZZ_TESTS)
 
 asan: deps ## the tests under the address and undefined-behaviour sanitizers
@@ -467,12 +478,15 @@ install-docs: man completions
 	install -D -m 644 $(BUILD)/completions/_easyfirst $(DATA_HOME)/zsh/site-functions/_easyfirst
 	install -D -m 644 $(BUILD)/completions/easyfirst.fish $(DATA_HOME)/fish/vendor_completions.d/easyfirst.fish
 	install -m 644 README.md LICENSE apps/CHANGELOG.md $(DATA_HOME)/doc/easyfirst
+	install -d $(DESTDIR)$(PREFIX)/lib/systemd/system
+	sed 's|@BINDIR@|$(BINDIR)|' apps/package/easyfirst.service > $(DESTDIR)$(PREFIX)/lib/systemd/system/easyfirst.service
 
 uninstall: uninstall-docs
 uninstall-docs:
 	rm -f $(DATA_HOME)/man/man1/easyfirst.1 $(DATA_HOME)/man/man1/easyfirst-*.1
 	rm -f $(DATA_HOME)/bash-completion/completions/easyfirst $(DATA_HOME)/zsh/site-functions/_easyfirst \
 	    $(DATA_HOME)/fish/vendor_completions.d/easyfirst.fish
+	rm -f $(DESTDIR)$(PREFIX)/lib/systemd/system/easyfirst.service
 	rm -rf $(DATA_HOME)/doc/easyfirst
 
 deb: build-deps ## Debian packages of the program, the model and the library, in build/deb

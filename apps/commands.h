@@ -12,6 +12,7 @@ int command_chat(int argc, char **argv);
 int command_text(int argc, char **argv);
 int command_fill(int argc, char **argv);
 int command_show(int argc, char **argv);
+int command_serve(int argc, char **argv);
 int command_info(int argc, char **argv);
 int command_train(int argc, char **argv);
 int command_new(int argc, char **argv);

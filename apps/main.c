@@ -27,6 +27,7 @@ static const struct {
      NULL},
     {"fill", command_fill, "fill in the gaps of a document", false, NULL},
     {"show", command_show, "show how an answer is denoised, step by step", false, NULL},
+    {"serve", command_serve, "serve answers over HTTP: a page, and OpenAI's API", true, NULL},
     {"info", command_info, "describe a model: parts, tensors, parameters, memory", false, NULL},
     {"train", command_train, "train a model: text, images, lengths", true, NULL},
     {"new", command_new, "make a model folder with fresh weights", true, NULL},

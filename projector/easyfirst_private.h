@@ -90,7 +90,8 @@ void request_turns_free(RecordTurn *turns, size_t count);
 /* The same, with what ef_check leaves to the answering: an EF_ASK has an image. */
 int request_word(const ef_model *model, const ef_request *request, char **prompt, Error *why);
 
-/* A request with its prompt, about image number `image` or (-1) none; its turns are the caller's to set. */
+/* A request with its prompt, about image number `image` or (-1) none. Its turns are the caller's to
+ * set. */
 static inline AnswerRequest request_of(const ef_request *r, const char *prompt, int image) {
     return (AnswerRequest){.prompt = prompt,
                            .image = image,

@@ -76,10 +76,10 @@ static bool gap_at(const char **at, FILE *out) {
     return gap;
 }
 
-/* The parts, without tokens. */
-static int parts_read(Template *t, const char *text, FILE **out, char **piece, Error *err) {
-    size_t size = 0;
-    *out = memory_stream_open(piece, &size);
+/* The parts, without tokens. The stream that is left open writes to *piece and *size. */
+static int parts_read(Template *t, const char *text, FILE **out, char **piece, size_t *size,
+                      Error *err) {
+    *out = memory_stream_open(piece, size);
     if (!*out) return error_set(err, "out of memory for a template");
     for (const char *p = text; *p;) {
         int length = 1;
@@ -94,11 +94,11 @@ static int parts_read(Template *t, const char *text, FILE **out, char **piece, E
         } else {
             TRY(gap_length(t, &p, &length, err));
         }
-        TRY(text_add(t, out, piece, &size, err));
+        TRY(text_add(t, out, piece, size, err));
         TRY(gap_add(t, length, err));
         if (p[0] == '\\' && p[1] == '{') p++;
     }
-    return text_add(t, out, piece, &size, err);
+    return text_add(t, out, piece, size, err);
 }
 
 /* ---- Tokens. ---- */
@@ -179,9 +179,10 @@ static int check_text(const char *text, Error *err) {
 int template_parse(Template *t, const char *text, Error *err) {
     FILE *out = NULL;
     char *piece = NULL;
+    size_t size = 0;
     *t = (Template){0};
     TRY(check_text(text, err));
-    int status = parts_read(t, text, &out, &piece, err);
+    int status = parts_read(t, text, &out, &piece, &size, err);
     if (out) fclose(out);
     free(piece);
     if (status) template_free(t);

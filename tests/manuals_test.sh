@@ -16,7 +16,8 @@ export NO_COLOR=1 LC_ALL=C.UTF-8 OMP_NUM_THREADS=1
 unset EASYFIRST_MODEL
 number=0
 # The manuals whose blocks are run; of the others commands, options, files and links are checked.
-RUN="README.md apps/README.md apps/train/README.md apps/eval/README.md data/README.md CONTRIBUTING.md"
+RUN="README.md apps/README.md apps/serve/README.md apps/train/README.md apps/eval/README.md data/README.md CONTRIBUTING.md"
+"$program" serve -m no/such/model 2>&1 | grep -q libmicrohttpd && RUN=$(echo "$RUN" | sed 's| apps/serve/README.md||')
 MORE="kernels/README.md data/metrics/README.md data/causal/README.md data/bundled/README.md data/bundled/evaluation.md
       data/prep/README.md tests/reference/README.md
       tests/fuzz/README.md tests/emulator/README.md apps/CHANGELOG.md"
@@ -350,6 +351,27 @@ result $? "README.md has at most 150 lines"
 set_up
 PATH=$folder/bin:$PATH
 commands=0 command=
+# The server of apps/serve/README.md, on a free port, which curl asks in place of the manual's.
+server=
+serve_up() {
+    (cd "$folder/run" && exec "$program" serve -q -m model --port 0 2>"$folder/served") &
+    server=$!
+    tries=0
+    until grep -q 'at http' "$folder/served" 2>/dev/null || [ $tries -ge 200 ]; do tries=$((tries + 1)) && sleep 0.1; done
+    port=$(sed -n 's/.* at http.*:\([0-9]*\)$/\1/p' "$folder/served")
+    cat >"$folder/bin/curl" <<END
+#!/bin/sh
+for word; do
+    shift
+    case \$word in http://localhost:8080/*) word=http://localhost:$port/\${word#http://localhost:8080/} ;; esac
+    set -- "\$@" "\$word"
+done
+exec $(command -v curl || echo false) "\$@"
+END
+    chmod +x "$folder/bin/curl"
+}
+serve_up
+trap 'kill $server 2>/dev/null; rm -rf "$folder"' EXIT
 run_console >"$folder/log"
 [ $commands -ge 3 ] && [ ! -s "$folder/log" ]
 result $? "$commands commands print what the manuals show"

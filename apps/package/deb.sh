@@ -90,7 +90,7 @@ move "$runtime" 'usr/lib/libeasyfirst.so.*' "usr/lib/$multiarch/libeasyfirst.so.
 move libeasyfirst-dev usr/include 'usr/lib/libeasyfirst.*' "usr/lib/$multiarch/libeasyfirst.*" \
     usr/lib/pkgconfig "usr/lib/$multiarch/pkgconfig"
 move python3-easyfirst usr/lib/python3
-move easyfirst usr/bin usr/lib/easyfirst usr/share/man usr/share/bash-completion usr/share/zsh \
+move easyfirst usr/bin usr/lib/easyfirst usr/lib/systemd usr/share/man usr/share/bash-completion usr/share/zsh \
     usr/share/fish usr/share/doc/easyfirst
 left=$(find "$root" ! -type d)
 if [ -n "$left" ]; then

@@ -68,6 +68,8 @@ static int answer(const ShowJob *job, const AnswerOptions *options, Answers *ans
     AnswerRequest request = {.prompt = job->prompt,
                              .image = job->image ? job->block : -1,
                              .length = job->common->length,
+                             .turns = job->turns,
+                             .turn_count = job->turn_count,
                              .answer_template = job->common->answer_template};
     TRY(multimodal_answer(&job->session->model.parts, job->tokens, &request, 1, options, answers,
                           err));

@@ -34,6 +34,8 @@ typedef struct ShowJob {
     const char *question;
     const char *prompt; /* the question in the prompt template */
     bool is_prompt;
+    const RecordTurn *turns; /* [turn_count], earlier ones of the conversation */
+    int turn_count;
 } ShowJob;
 
 /* Asks, shows, and gives the finished trace, the caller's to free (also after a failure, when it is

@@ -11,7 +11,7 @@
 
 static const char *const commands[] = {"ask",   "text",  "fill",  "show",     "info",
                                        "train", "new",   "prune", "quantize", "eval",
-                                       "score", "bench", NULL};
+                                       "score", "bench", "serve", NULL};
 
 /* ---- Help and wrong usage. ---- */
 
@@ -97,6 +97,11 @@ static void test_usage(void **state) {
         {{"show", PIC0, "q", "q2"}, {"q2"}},
         {{"show", "--text", "q", "q2"}, {"q2"}},
         {{"info", "a", "b"}, {"\"b\""}},
+        {{"serve", "a"}, {"\"a\""}},
+        {{"serve", "--port", "65536"}, {"--port", "65535"}},
+        {{"serve", "--cors", "example.org"}, {"--cors", "https://example.org"}},
+        {{"serve", "--json"}, {"--json"}},
+        {{"serve", "--api-key", "a", "--api-key-file", "b"}, {"--api-key-file"}},
         {{"info", "a", "-m", "b"}, {"two models"}},
         {{"bench", "x"}, {"\"x\""}},
         {{"bench", "--model-name", "gpt"}, {"gpt", "vit-l-14"}},

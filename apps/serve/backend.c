@@ -1,0 +1,86 @@
+#include "apps/serve/serve.h"
+
+#include <stdlib.h>
+
+static int backend_open(Backend **backend, const ServeSettings *settings, Error *err) {
+    ef_engine_options options = ef_engine_options_default();
+    Timings timings = {0};
+    Backend *b = calloc(1, sizeof *b);
+    *backend = NULL;
+    if (!b) return error_set(err, "out of memory for a model");
+    atomic_init(&b->users, 1);
+    options.queue = settings->queue;
+    options.image_cache = (size_t)settings->image_cache_mb << 20;
+    int status = library_open(&b->model, &settings->common, &timings, err);
+    if (status == 0) status = ef_engine_open(b->model, &options, &b->engine, library_error(err));
+    if (status == 0) {
+        *backend = b;
+        return 0;
+    }
+    ef_model_close(b->model);
+    free(b);
+    return -1;
+}
+
+static void backend_close(Backend *b) {
+    ef_engine_close(b->engine);
+    ef_model_close(b->model);
+    free(b);
+}
+
+int backends_open(Backends *b, const ServeSettings *settings, Error *err) {
+    pthread_mutex_init(&b->mutex, NULL);
+    return backend_open(&b->now, settings, err);
+}
+
+int backends_reload(Backends *b, const ServeSettings *settings, Error *err) {
+    Backend *fresh;
+    TRY(backend_open(&fresh, settings, err));
+    pthread_mutex_lock(&b->mutex);
+    Backend *old = b->now;
+    b->now = fresh;
+    old->next = b->old;
+    b->old = old;
+    pthread_mutex_unlock(&b->mutex);
+    backend_leave(old);
+    return 0;
+}
+
+Backend *backend_take(Backends *b) {
+    pthread_mutex_lock(&b->mutex);
+    Backend *now = b->now;
+    atomic_fetch_add(&now->users, 1);
+    pthread_mutex_unlock(&b->mutex);
+    return now;
+}
+
+void backend_leave(Backend *backend) {
+    atomic_fetch_sub(&backend->users, 1);
+}
+
+void backends_sweep(Backends *b) {
+    Backend *done = NULL;
+    pthread_mutex_lock(&b->mutex);
+    for (Backend **at = &b->old; *at;) {
+        Backend *old = *at;
+        if (atomic_load(&old->users) == 0)
+            *at = old->next, old->next = done, done = old;
+        else
+            at = &old->next;
+    }
+    pthread_mutex_unlock(&b->mutex);
+    for (Backend *next; done; done = next) {
+        next = done->next;
+        backend_close(done);
+    }
+}
+
+void backends_close(Backends *b) {
+    for (Backend *next; b->old; b->old = next) {
+        next = b->old->next;
+        backend_close(b->old);
+    }
+    if (b->now) backend_close(b->now);
+    b->now = NULL;
+    pthread_mutex_destroy(&b->mutex);
+}
