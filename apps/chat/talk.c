@@ -43,7 +43,8 @@ int talk_add(Talk *talk, const char *question, const char *answer, Error *err) {
         free(asked), free(answered);
         return error_set(err, "out of memory for a turn");
     }
-    talk->turns[talk->count++] = (ef_turn){asked, answered};
+    ef_turn *turn = &talk->turns[talk->count++];
+    turn->question = asked, turn->answer = answered;
     return 0;
 }
 
