@@ -232,6 +232,23 @@ static int open_length(Model *m, const ModelOptions *o, const char *path, Error 
     return 0;
 }
 
+/* The rows of an image, if the projector has positions; else 0. */
+static int projector_rows(const Model *m, const Checkpoint *c, int *rows, Error *err) {
+    const char *name = "model.mm_projector.position_embedding.weight";
+    const int64_t *shape = NULL;
+    *rows = 0;
+    if (!part_find(c, PART_PROJECTOR, name)) return 0;
+    TRY(model_tensor_sizes(c, PART_PROJECTOR, name, 2, &shape, err));
+    if (m->vision.present && shape[0] != tower_feature_rows(&m->tower))
+        return error_set(err,
+                         "%s: the projector has positions of %lld rows, the vision tower %s gives "
+                         "%d rows: they belong to different models",
+                         c->path, (long long)shape[0], m->vision.path,
+                         tower_feature_rows(&m->tower));
+    *rows = (int)shape[0];
+    return 0;
+}
+
 static int open_projector(Model *m, const ModelOptions *o, const char *path, Error *err) {
     const Checkpoint *c;
     TRY(checkpoint_add(m, path, "projector", &c, err));
@@ -252,9 +269,11 @@ static int open_projector(Model *m, const ModelOptions *o, const char *path, Err
             "%s: the projector writes tokens of width %lld, the language model %s reads "
             "%d: it was trained for another one",
             c->path, (long long)shape[0], m->language.path, m->xlmr.config.block.width);
+    int rows;
+    TRY(projector_rows(m, c, &rows, err));
     part_begin(m, &m->projector, PART_PROJECTOR, c);
     TRY(projector_declare(&m->projector_model, two ? PROJECTOR_MLP2X_GELU : PROJECTOR_LINEAR,
-                          (int)shape[1], (int)shape[0], &m->projector.params, err));
+                          (int)shape[1], (int)shape[0], rows, &m->projector.params, err));
     TRY(part_finish(m, o, &m->projector, err));
     m->parts.projector = &m->projector_model;
     return 0;

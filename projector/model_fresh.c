@@ -43,8 +43,9 @@ int model_fresh_language(Model *m, const XlmrConfig *config, FreshWeights fresh,
 
 int model_fresh_projector(Model *m, ProjectorKind kind, FreshWeights fresh, Error *err) {
     part_begin(m, &m->projector, PART_PROJECTOR, fresh.dtype, m->vision.compute);
-    TRY(projector_declare(&m->projector_model, kind, tower_width(&m->tower),
-                          m->xlmr.config.block.width, &m->projector.params, err));
+    TRY(projector_declare(
+        &m->projector_model, kind, tower_width(&m->tower), m->xlmr.config.block.width,
+        m->tower.net ? tower_feature_rows(&m->tower) : 0, &m->projector.params, err));
     m->parts.projector = &m->projector_model;
     return part_fill(&m->projector, fresh, err);
 }
@@ -197,7 +198,8 @@ static int seeing_open(Seeing *s, const Model *m, Error *err) {
     }
     share_values(&s->tower_params, &m->vision.params);
     TRY(params_prepare(&s->tower_params, m->vision.compute, NULL, NULL, err));
-    TRY(projector_declare(&s->projector, p->kind, p->in, p->out, &s->projector_params, err));
+    TRY(projector_declare(&s->projector, p->kind, p->in, p->out, p->rows, &s->projector_params,
+                          err));
     share_values(&s->projector_params, &m->projector.params);
     TRY(params_prepare(&s->projector_params, m->vision.compute, NULL, NULL, err));
     s->parts.tower = &s->tower, s->parts.projector = &s->projector;

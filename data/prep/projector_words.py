@@ -15,7 +15,8 @@ usage: data/prep/projector_words.py OUT --cache FILE --images FOLDER --gqa FOLDE
 
 Target of a patch: the embedding of the object's name that covers it, with half that of its color, or those of
 "background", of the background's color and of its pattern; of the first row, the whole image's mean: those of
-all names. Embeddings are of a word's pieces, averaged, their mean over the vocabulary taken off. The loss is
+all names. Each cell's position is a vector from "left" to "right" and one from "top" to "bottom", as far as the cell
+is from the middle. Embeddings are of a word's pieces, averaged, their mean over the vocabulary taken off. The loss is
 the squared distance, and the cross-entropy of the name among all names by cosine.
 
 Needs numpy, torch, safetensors and sentencepiece; THREADS in the environment (2).
@@ -38,6 +39,7 @@ from feature_cache import DIGITS, HEADER, header_read, key_of
 GRID, SIDE = 7, 224
 COVERED, TOUCHED = 0.4, 0.1  # shares of a cell: from the first on it is the object's, to the other on nobody's
 COLOR, NAME_LOSS, SHARPNESS = 0.5, 0.3, 12.0
+PLACE = 0.6  # length of a position at the middle of a side, in words' lengths
 HIDDEN, BATCH, RATE = 384, 2048, 1e-3
 SUBJECT = re.compile(r"(?:There is|It is|This is|I see|shows) (?:an? |the )?([a-z -]+)\.")
 
@@ -184,6 +186,18 @@ def learn(net, patches, words, steps):
         optimizer.step()
 
 
+def positions(words, rows):
+    """[rows, D]: what is added to each row of an image."""
+    across, down = (F.normalize(words(b) - words(a), dim=0) for a, b in (("left", "right"), ("top", "bottom")))
+    length, middle = PLACE * words.rms * len(across)**0.5, (GRID - 1) / 2
+    table = torch.zeros(rows, len(across))
+    for cell in range(GRID * GRID):
+        row, column = divmod(cell, GRID)
+        table[cell + rows - GRID * GRID] = length * (
+            (column / middle - 1) * across + (row / middle - 1) * down)
+    return table
+
+
 def report(step, net, patches, words, names):
     with torch.no_grad():
         held = slice(0, patches.held)
@@ -213,9 +227,10 @@ def main():
     net = projector_new(patches, words)
     learn(net, patches, words, options.steps)
     os.makedirs(options.out, exist_ok=True)
-    save_file({f"model.mm_projector.{name}": value.detach().contiguous()
-               for name, value in net.state_dict().items()},
-              os.path.join(options.out, "projector.safetensors"), metadata={"format": "pt"})
+    tensors = {f"model.mm_projector.{name}": value.detach().contiguous()
+               for name, value in net.state_dict().items()}
+    tensors["model.mm_projector.position_embedding.weight"] = positions(words, cache.rows)
+    save_file(tensors, os.path.join(options.out, "projector.safetensors"), metadata={"format": "pt"})
 
 
 if __name__ == "__main__":
