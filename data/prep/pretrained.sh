@@ -95,11 +95,17 @@ fi
 images named tune read/model --projector words --context off --data joint/captions-1.json --lr 4e-4 \
     --projector-lr 3e-5 --schedule constant --warmup-steps 20 --max-tokens 400 --batch-sequences 48 \
     --steps "${STEPS_NAMED:-100}" --save-every 80 --valid-every 0
-# Scenes of one object: where things are is learned here, or never.
-images placed tune named/model --context off --data joint/scenes-1.json \
-    --valid world/scenes-valid.json --valid-limit 200 --lr 4e-4 --projector-lr 3e-5 \
-    --schedule constant --warmup-steps 20 --max-tokens 400 --batch-tokens 6000 \
-    --micro-batch-tokens 4096 --steps "${STEPS_PLACED:-200}" --save-every 40 --valid-every 40
+# Scenes of one object: where things are is learned here, or never; then of several: relations, sizes, numbers.
+scenes() { # RUN MODEL STEPS FILE...
+    run=$1 model=$2 steps=$3
+    shift 3
+    for file; do set -- "$@" --data "joint/$file.json"; shift; done
+    images "$run" tune "$model" --context off "$@" --valid world/scenes-valid.json --valid-limit 200 \
+        --optimizer muon --lr 1e-3 --projector-lr 3e-5 --schedule constant --warmup-steps 20 --max-tokens 400 \
+        --batch-tokens 6000 --micro-batch-tokens 4096 --steps "$steps" --save-every 40 --valid-every 100
+}
+scenes placed named/model "${STEPS_PLACED:-150}" scenes-1
+scenes related placed/model "${STEPS_RELATED:-300}" scenes-1 scenes-2 scenes-many
 # The classifier's classes, as features that no image has.
 if [ -e classes/features.safetensors ] && [ ! -e classes/cached ]; then
     "$python" "$prep/feature_cache.py" features.cache classes classes --path joint/images/classes
@@ -107,7 +113,7 @@ if [ -e classes/features.safetensors ] && [ ! -e classes/cached ]; then
     touch classes/cached
 fi
 # Everything together, at a constant rate, which can go on as long as there is time; then the rate falls.
-images tuned tune placed/model --context off --data joint --valid world/scenes-valid.json \
+images tuned tune related/model --context off --data joint --valid world/scenes-valid.json \
     --valid-limit 200 --group off --optimizer muon --lr 1e-3 --projector-lr 3e-5 --schedule constant \
     --warmup-steps 50 --max-tokens 400 --batch-tokens 6000 --micro-batch-tokens 4096 \
     --steps "${STEPS_TUNED:-8000}" --save-every 50 --valid-every 200 --keep 2
