@@ -1,7 +1,8 @@
 /* canvas_cache.h - the network's proposals for the canvases that it has evaluated.
  *
  * A canvas is a request's partly filled answer: (request, tokens). With proposals by argmax the
- * network's output is a pure function of it, so one evaluation is enough. The cache is exact: the
+ * network's output is a pure function of it, so one evaluation is enough. Where it depends on what
+ * else was kept (prefix_cache), a number of that takes the request's place. The cache is exact: the
  * hash only selects a slot, the canvases themselves are compared.
  *
  * Canvases and proposals are contiguous in the order in which they were added. So the new ones of a

@@ -271,7 +271,7 @@ static void ar_step(Canvas *canvas, const Proposal *proposals) {
 
 bool decode_approximate(const DecodeOptions *options) {
     return options->strategy == DECODE_CONFIDENCE || options->strategy == DECODE_ENTROPY ||
-           options->early_stop > 0;
+           options->early_stop > 0 || options->prefix_cache > 0;
 }
 
 /* The masked position with the best score, the leftmost of equals; -1: nothing is masked. */
@@ -329,6 +329,12 @@ static bool watch_stop(Watch *watch, int steps, Canvas *canvas, const Proposal *
 
 /* ---- the run ---- */
 
+/* With prefix_cache: what a hypothesis's kept keys and values were computed with. */
+typedef struct Prefix {
+    int32_t *canvas; /* [length] */
+    int version;     /* from 1, another one for each canvas of each hypothesis; 0: none yet */
+} Prefix;
+
 struct Decoder {
     const DecodeRun *run;
     DecodeRun copy;        /* what `run` points to */
@@ -344,6 +350,9 @@ struct Decoder {
     TraceCell *cells;       /* [longest], a step for the callback without a trace */
     Watch *watches;         /* [count], with early_stop; else NULL */
     int32_t *watched;       /* their answers' memory */
+    Prefix *prefixes;       /* [count], with prefix_cache; else NULL */
+    int32_t *prefixed;      /* their canvases' memory */
+    int version;            /* the last one */
 };
 
 int decode_open(const DecodeSpec *spec, int32_t mask_id) {
@@ -392,6 +401,9 @@ static int run_check(const DecodeRun *run, Error *err) {
     if (options->early_stop < 0)
         return error_set(err, "decoding: early stop after %d steps, at least 0 expected",
                          options->early_stop);
+    if (options->prefix_cache < 0)
+        return error_set(err, "decoding: a prefix cache for %d steps, at least 0 expected",
+                         options->prefix_cache);
     if (run->mask_id < 0)
         return error_set(err, "decoding: mask id %d, at least 0 expected", (int)run->mask_id);
     if (run->count < 0)
@@ -434,12 +446,17 @@ static int result_take(DecodeResult *result, const DecodeSpec *spec, int steps, 
     return 0;
 }
 
+static size_t all_tokens(const DecodeRun *run) {
+    size_t all = 0;
+    for (int h = 0; h < run->count; h++) all += (size_t)run->specs[h].length;
+    return all;
+}
+
 /* The memory of early_stop. */
 static int watches_take(Decoder *decoder, Error *err) {
     const DecodeRun *run = decoder->run;
-    size_t all = 0;
+    size_t all = all_tokens(run);
     if (!run->options->early_stop) return 0;
-    for (int h = 0; h < run->count; h++) all += (size_t)run->specs[h].length;
     decoder->watches = calloc((size_t)run->count, sizeof *decoder->watches);
     decoder->watched = calloc(all, sizeof *decoder->watched);
     if (!decoder->watches || !decoder->watched)
@@ -448,6 +465,20 @@ static int watches_take(Decoder *decoder, Error *err) {
     for (int h = 0; h < run->count; h++) {
         decoder->watches[h].answer = next;
         next += run->specs[h].length;
+    }
+    return 0;
+}
+
+/* The memory of prefix_cache, for `count` hypotheses of `all` tokens. */
+static int prefixes_take(Decoder *decoder, size_t count, size_t all, Error *err) {
+    decoder->prefixes = calloc(count, sizeof *decoder->prefixes);
+    decoder->prefixed = calloc(all, sizeof *decoder->prefixed);
+    if (!decoder->prefixes || !decoder->prefixed)
+        return error_set(err, "decoding: out of memory for %zu hypotheses", count);
+    int32_t *next = decoder->prefixed;
+    for (size_t h = 0; h < count; h++) {
+        decoder->prefixes[h].canvas = next;
+        next += decoder->run->specs[h].length;
     }
     return 0;
 }
@@ -484,6 +515,7 @@ static int decoder_take(Decoder *decoder, Error *err) {
     if (!decoder->entries || !decoder->fresh || !decoder->settled || !decoder->canvases ||
         !decoder->ranks || !decoder->sorted || !decoder->cells)
         return error_set(err, "decoding: out of memory for %d hypotheses", run->count);
+    if (run->options->prefix_cache) TRY(prefixes_take(decoder, count, all_tokens(run), err));
     return watches_take(decoder, err);
 }
 
@@ -531,12 +563,27 @@ static int hypothesis_fail(Decoder *decoder, int h, int step, const Error *why, 
     return result->error ? 0 : error_set(err, "decoding: out of memory for a message");
 }
 
+/* What the proposals for a canvas depend on beside it: its request, or with prefix_cache the version
+ * of its prefix, which is a new one where this step recomputes it with another canvas. */
+static int canvas_origin(Decoder *decoder, int h, bool recomputed) {
+    const DecodeResult *result = &decoder->results[h];
+    if (!decoder->prefixes) return decoder->run->specs[h].request;
+    Prefix *prefix = &decoder->prefixes[h];
+    size_t size = (size_t)result->length * sizeof *result->tokens;
+    if (recomputed && (!prefix->version || memcmp(prefix->canvas, result->tokens, size))) {
+        prefix->version = ++decoder->version;
+        memcpy(prefix->canvas, result->tokens, size);
+    }
+    return prefix->version;
+}
+
 /* Finds or makes the cache's entry for every unfinished hypothesis; the new ones are to be
  * evaluated. */
 DecodeBatch decoder_begin(Decoder *decoder) {
     const DecodeRun *run = decoder->run;
     CanvasCache *cache = &decoder->cache;
-    int step = ++decoder->step;
+    int step = ++decoder->step, period = run->options->prefix_cache;
+    bool whole = !period || (step - 1) % period == 0;
     if (!decoder->remember) canvas_cache_rewind(cache);
     size_t start = cache->used;
     int count = 0;
@@ -548,23 +595,24 @@ DecodeBatch decoder_begin(Decoder *decoder) {
         decoder->settled[h] = stopped || canvas_settled(&canvas, run->options);
         decoder->fresh[h] = false;
         if (stopped || (decoder->settled[h] && !run->options->no_canvas_cache)) continue;
-        int request = run->specs[h].request;
+        int origin = canvas_origin(decoder, h, whole);
         bool fresh = true;
         size_t entry =
             decoder->remember
-                ? canvas_cache_find(cache, request, result->tokens, result->length, &fresh)
-                : canvas_cache_add(cache, request, result->tokens, result->length);
+                ? canvas_cache_find(cache, origin, result->tokens, result->length, &fresh)
+                : canvas_cache_add(cache, origin, result->tokens, result->length);
         decoder->entries[h] = entry;
         decoder->fresh[h] = fresh;
         if (!fresh) continue;
         result->evaluations++;
         decoder->canvases[count++] =
             (DecodeCanvas){.hypothesis = h,
-                           .request = request,
+                           .request = run->specs[h].request,
                            .length = result->length,
                            .tokens = cache->tokens + cache->entries[entry].start,
                            .noise = canvas_stream(&canvas, DECODE_NOISE_PROPOSAL),
-                           .fixed = canvas.fixed};
+                           .fixed = canvas.fixed,
+                           .after_kept = !whole};
     }
     return (DecodeBatch){.canvases = decoder->canvases,
                          .count = count,
@@ -680,6 +728,8 @@ void decoder_close(Decoder *decoder) {
     free(decoder->cells);
     free(decoder->watches);
     free(decoder->watched);
+    free(decoder->prefixes);
+    free(decoder->prefixed);
     free(decoder);
 }
 

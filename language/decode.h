@@ -42,6 +42,11 @@
  * masks. Once it has been the same in n steps that follow each other, it is the answer: the last of
  * these steps writes it, and later ones change and evaluate nothing.
  *
+ * prefix_cache n, with any strategy, for models whose prompt attends to the canvas: only the steps 1,
+ * n + 1, 2n + 1 ... are evaluated as a whole. They keep the keys and values of what is before the
+ * canvas, and the steps after them evaluate their canvas after these (dLLM-cache, arXiv 2506.06295;
+ * Fast-dLLM, arXiv 2505.22618). With n = 1 that is every step, and the answers are the exact ones.
+ *
  * Infilling. Some positions of an answer may be fixed: given tokens, which every canvas shows to the
  * model. They are never masked, nothing is proposed for them, they take no noise and their stored
  * score is 0 (probability 1). N, in the schedules, in the rules above and in the number of steps,
@@ -55,8 +60,11 @@
  *
  * The canvas cache. Proposals by argmax are a pure function of the canvas: the hypotheses of one
  * request and one length share a cache of evaluated canvases and their proposals, so that a step
- * whose canvas is not new costs no evaluation and gives the same result. Proposals drawn at a
- * temperature are not cached. An answer is settled when nothing is masked and k = 0 from here on
+ * whose canvas is not new costs no evaluation and gives the same result. With prefix_cache they are
+ * a function of the canvas and of the one that the prefix was computed with: each hypothesis has a
+ * cache of its own, and a canvas is known as long as that one is the same. A step that recomputes
+ * the prefix evaluates nothing only if its canvas is that one. So the cache, and what else is
+ * decoded, changes no answer. Proposals drawn at a temperature are not cached. An answer is settled when nothing is masked and k = 0 from here on
  * (or the strategy is cmlm): no proposal can have an effect, so nothing is evaluated.
  *
  * Noise is a function of (seed, length, sample, step, purpose, position) alone: neither the
@@ -104,6 +112,8 @@ typedef struct DecodeOptions {
     float bound;          /* confidence: the least probability, 0 to 1; entropy: the most surprise,
                              >= 0, in nats */
     int early_stop;       /* steps with the same proposed answer that end it; 0: never */
+    int prefix_cache;     /* steps for which the prefix's keys and values are used; 0: they are not
+                             kept */
 } DecodeOptions;
 
 /* Whether these options may give other answers than the strategies of the papers do. */
@@ -149,6 +159,8 @@ typedef struct DecodeCanvas {
     uint64_t noise;        /* random stream for drawing proposals (DECODE_NOISE_PROPOSAL) */
     const int32_t *fixed;  /* the spec's: proposals of fixed positions are not looked at, so they
                               need not be written; NULL: none */
+    bool after_kept; /* prefix_cache: evaluate it after the keys and values of this hypothesis's
+                              last canvas without after_kept */
 } DecodeCanvas;
 
 typedef struct Proposal {

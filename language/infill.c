@@ -67,6 +67,7 @@ static void push_canvas(Infill *f, const DecodeCanvas *canvas) {
 void push_sequence(Infill *f, int slot, const DecodeCanvas *canvas) {
     Rows *r = &f->rows;
     int begin = r->count;
+    int32_t keys = f->pool.rows; /* of the batch's first row; 0 without a cache */
     push_head(f, f->slots[slot].prompt.image);
     int head_end = r->count;
     push_prompt(f, slot);
@@ -74,7 +75,7 @@ void push_sequence(Infill *f, int slot, const DecodeCanvas *canvas) {
     if (canvas) push_canvas(f, canvas);
     int end = r->count;
     if (f->config.pattern == ATTENTION_FULL) {
-        span_sees(rows_span(r, begin, end), begin, end);
+        span_sees(rows_span(r, begin, end), keys + begin, keys + end);
         return;
     }
     int ends[3] = {head_end, prompt_end, end};
@@ -88,19 +89,24 @@ static void push_cached_canvas(Infill *f, const DecodeCanvas *canvas) {
     const Slot *s = &f->slots[canvas->request];
     int q = r->count;
     push_canvas(f, canvas);
-    int32_t head = head_begin(f, canvas->request);
     AttentionSpan *span = rows_span(r, q, r->count);
-    span_sees(span, head, head + head_rows(f, s->prompt.image));
-    span_sees(span, s->begin, s->begin + s->prompt.count);
+    if (f->kept) {
+        int32_t kept = f->kept[canvas->hypothesis];
+        span_sees(span, kept, kept + prefix_length(f, canvas->request));
+    } else {
+        int32_t head = head_begin(f, canvas->request);
+        span_sees(span, head, head + head_rows(f, s->prompt.image));
+        span_sees(span, s->begin, s->begin + s->prompt.count);
+    }
     span_sees(span, f->pool.rows + q, f->pool.rows + r->count);
 }
 
 int evaluation_rows(const Infill *f, const DecodeCanvas *canvas) {
-    return (f->reuse ? 0 : prefix_length(f, canvas->request)) + canvas->length + 1;
+    return (after_cached(f, canvas) ? 0 : prefix_length(f, canvas->request)) + canvas->length + 1;
 }
 
 void push_evaluation(Infill *f, const DecodeCanvas *canvas) {
-    if (f->reuse)
+    if (after_cached(f, canvas))
         push_cached_canvas(f, canvas);
     else
         push_sequence(f, canvas->request, canvas);
@@ -235,6 +241,10 @@ int infill_image_rows(const Infill *f, int request) {
     return head_rows(f, f->slots[request].prompt.image) - 1;
 }
 
+int infill_prefix_length(const Infill *f, int request) {
+    return prefix_length(f, request);
+}
+
 int infill_layers(const Infill *f) {
     return f->config.model->config.layers;
 }
@@ -251,7 +261,7 @@ int run_rows(Infill *f, int64_t cache_begin, const AttentionHook *hook, Tensor *
                        .image_tokens = f->config.image_tokens,
                        .plan = {.spans = r->spans,
                                 .span_count = r->span_count,
-                                .cache = f->reuse ? &f->cache : NULL,
+                                .cache = f->cache.layers ? &f->cache : NULL,
                                 .cache_begin = cache_begin,
                                 .hook = hook}};
     return xlmr_forward(f->config.model, &f->arena, &batch, hidden, NULL, err);
@@ -320,6 +330,10 @@ static int evaluate_rows(Infill *f, Error *err) {
     Tensor hidden;
     int status = run_rows(f, f->pool.rows, NULL, &hidden, err);
     if (status == 0) status = propose(f, hidden, err);
+    for (int i = 0; i < f->rows.target_count && f->kept && status == 0; i++) {
+        const RowsTarget *t = &f->rows.targets[i];
+        if (!t->canvas->after_kept) status = prefix_keep(f, t->canvas, t->begin, err);
+    }
     arena_reset(&f->arena, 0);
     f->counts.forwards += status == 0;
     f->counts.rows += status == 0 ? f->rows.count : 0;
@@ -339,7 +353,8 @@ int infill_evaluate_all(Infill *f, const DecodeBatch *batches, int count, Error 
             if (r->count && r->count + evaluation_rows(f, canvas) > r->capacity)
                 TRY(evaluate_rows(f, err));
             RowsTarget *target = &r->targets[r->target_count++];
-            *target = (RowsTarget){.first = r->picked_count,
+            *target = (RowsTarget){.begin = r->count,
+                                   .first = r->picked_count,
                                    .canvas = canvas,
                                    .temperature = batch->temperature,
                                    .seed = batch->seed,

@@ -9,6 +9,9 @@
  * With block-causal attention nothing before the canvas depends on it, so the keys and values of an
  * image are computed once for all its questions and those of a prompt once for all steps and
  * lengths, and a step evaluates the canvas's rows only. This is exact, not an approximation.
+ * With full attention a prompt's keys and values change with the canvas. They can be kept for later
+ * steps all the same (infill_keep_prefixes), as an approximation.
+ *
  * Canvases of any requests and lengths are evaluated in packed batches, without padding.
  */
 #ifndef EASYFIRST_LANGUAGE_INFILL_H
@@ -86,6 +89,16 @@ int infill_lengths(Infill *infill, const LengthPredictor *length, float *logits,
  * request's infill_longest_answer), and canvas_rows is the largest sum of N + 1 over the canvases
  * of one call. Call once, before the first evaluation. */
 int infill_reserve(Infill *infill, int longest_canvas, int64_t canvas_rows, Error *err);
+
+/* For DecodeOptions.prefix_cache, with full attention: keeps the keys and values of each
+ * hypothesis's <s>, image and prompt whenever its canvas is evaluated as a whole, and evaluates
+ * canvases with after_kept after these. After infill_reserve; allocates memory for the prefixes of
+ * `count` specs, whose indices canvases have as their `hypothesis`, in place of those of an earlier
+ * call. Not for canvases of several decoders. */
+int infill_keep_prefixes(Infill *infill, const DecodeSpec *specs, int count, Error *err);
+
+/* <s>, image and prompt of a request, in rows. */
+int infill_prefix_length(const Infill *infill, int request);
 
 /* A DecodeEvaluate: `infill` is the Infill, a canvas's request is the index of its prompt. A canvas
  * that is longer than its request's infill_longest_answer is an error. The vocabulary's scores are

@@ -76,7 +76,7 @@ static int lengths_from_sequences(Infill *f, const LengthPredictor *length, cons
         do push_sequence(f, slots[i++], NULL);
         while (i < n && f->rows.count + prefix_length(f, slots[i]) <= f->rows.capacity);
         Tensor hidden;
-        int status = run_rows(f, 0, NULL, &hidden, err);
+        int status = run_rows(f, f->pool.rows, NULL, &hidden, err);
         if (status == 0)
             status = predict_lengths(f, length, hidden, slots + first, i - first,
                                      logits + (int64_t)first * length->classes, err);

@@ -14,11 +14,17 @@ int prefix_open(Infill *f, int slots, int32_t rows, Error *err) {
     return row_pool_open(&f->pool, f->reuse ? rows : 0, blocks, err);
 }
 
-void prefix_close(Infill *f) {
+static void cache_close(Infill *f) {
     device_free(f->config.device, f->cache_memory);
+    free(f->cache.layers), free(f->kept);
+    f->cache_memory = NULL, f->cache = (KvCache){0}, f->kept = NULL;
+}
+
+void prefix_close(Infill *f) {
+    cache_close(f);
     device_free(f->config.device, f->hidden.data);
     row_pool_close(&f->pool);
-    free(f->cache.layers), free(f->heads), free(f->slots), free(f->pending);
+    free(f->heads), free(f->slots), free(f->pending);
 }
 
 int cache_open(Infill *f, int64_t canvas_rows, Error *err) {
@@ -48,6 +54,36 @@ int cache_open(Infill *f, int64_t canvas_rows, Error *err) {
     free(f->cache.layers);
     f->cache = (KvCache){.layers = layer, .layer_count = layers, .rows = rows};
     f->cache_memory = memory;
+    return 0;
+}
+
+/* ---- An approximation: prefixes kept with full attention. ---- */
+
+int infill_keep_prefixes(Infill *f, const DecodeSpec *specs, int count, Error *err) {
+    int64_t rows = 0;
+    if (f->config.pattern != ATTENTION_FULL)
+        return error_set(err, "prefixes are kept with full attention only");
+    for (int h = 0; h < count; h++) rows += prefix_length(f, specs[h].request);
+    if (rows > INT32_MAX - f->rows.capacity)
+        return error_set(err, "%lld rows of prompts, %d at most", (long long)rows,
+                         INT32_MAX - f->rows.capacity);
+    cache_close(f);
+    row_pool_close(&f->pool);
+    TRY(row_pool_open(&f->pool, (int32_t)rows, count, err));
+    f->kept = calloc((size_t)count + 1, sizeof *f->kept);
+    if (!f->kept) return error_set(err, "out of memory for %d hypotheses", count);
+    for (int h = 0; h < count; h++)
+        f->kept[h] = row_pool_take(&f->pool, prefix_length(f, specs[h].request));
+    return cache_open(f, f->rows.capacity, err);
+}
+
+int prefix_keep(Infill *f, const DecodeCanvas *canvas, int begin, Error *err) {
+    int rows = prefix_length(f, canvas->request);
+    for (int l = 0; l < f->cache.layer_count; l++) {
+        Tensor layer = f->cache.layers[l];
+        TRY(convert_forward(f->config.device, tensor_rows(layer, f->kept[canvas->hypothesis], rows),
+                            tensor_rows(layer, f->pool.rows + begin, rows), err));
+    }
     return 0;
 }
 

@@ -31,6 +31,8 @@ struct Infill {
     bool reuse;
     KvCache cache;
     void *cache_memory; /* all its layers' matrices */
+    int32_t *kept;      /* [hypotheses], where the keys and values of each one's prefix are
+                           (infill_keep_prefixes); else NULL */
     Tensor hidden;      /* [prefix_rows, D], final hidden states of the prefix, if kept */
     RowPool pool;       /* the cache's rows of images and prompts; canvases come after pool.rows */
     Head *heads;        /* [images + 1]; entry 0 is "no image" */
@@ -58,6 +60,11 @@ void push_sequence(Infill *infill, int slot, const DecodeCanvas *canvas);
 void push_head(Infill *infill, int image);
 void push_prompt(Infill *infill, int slot);
 
+/* Whether a canvas's rows are evaluated alone, after cached keys and values. */
+static inline bool after_cached(const Infill *f, const DecodeCanvas *canvas) {
+    return f->reuse || (f->kept && canvas->after_kept);
+}
+
 /* A canvas as it is evaluated, after cached keys and values or in a whole sequence; and its rows. */
 void push_evaluation(Infill *infill, const DecodeCanvas *canvas);
 int evaluation_rows(const Infill *infill, const DecodeCanvas *canvas);
@@ -80,5 +87,9 @@ bool place_head(Infill *infill, int image);
 
 /* A cache of the prefix's rows and `canvas_rows` more; what an earlier one held is kept. */
 int cache_open(Infill *infill, int64_t canvas_rows, Error *err);
+
+/* Keeps the keys and values of the prefix of a whole sequence that was evaluated, whose rows of the
+ * batch begin there. */
+int prefix_keep(Infill *infill, const DecodeCanvas *canvas, int begin, Error *err);
 
 #endif

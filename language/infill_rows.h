@@ -9,6 +9,7 @@
 /* Where the proposals of a canvas go, and how they are chosen. */
 typedef struct RowsTarget {
     const DecodeCanvas *canvas;
+    int begin;        /* its first row, or its sequence's */
     int first, count; /* of the picked rows, which are its open positions */
     float temperature;
     uint64_t seed;

@@ -187,14 +187,46 @@ typedef struct Watching {
     const AnswerOptions *options;
     const Prompts *prompts;
     const Answers *answers;
+    int first; /* index of the run's first hypothesis */
 } Watching;
 
 static void watching_step(void *user, const DecodeStep *step) {
     const Watching *w = user;
     DecodeStep told = *step;
     told.request = w->prompts->request[step->request];
-    told.of_request = step->hypothesis - w->answers->items[told.request].first;
+    told.hypothesis += w->first;
+    told.of_request = told.hypothesis - w->answers->items[told.request].first;
     w->options->callback(w->options->user, &told);
+}
+
+/* How many hypotheses from `first` on have prefixes that are kept together: all whose rows are not
+ * more than two batches', at least one. */
+static int kept_together(const Infill *infill, const Answers *out, int first, int batch_tokens) {
+    int64_t most = 2 * (int64_t)(batch_tokens > 0 ? batch_tokens : 4096), rows = 0;
+    int end = first;
+    for (; end < out->result_count; end++) {
+        rows += infill_prefix_length(infill, out->specs[end].request);
+        if (end > first && rows > most) break;
+    }
+    return end - first;
+}
+
+/* With a prefix cache: the hypotheses, of which none depends on the others, in groups whose
+ * prefixes fit the memory. */
+static int decode_kept(Infill *infill, DecodeRun run, Watching *watching, int batch_tokens,
+                       Answers *out, Error *err) {
+    out->results = calloc((size_t)out->result_count + 1, sizeof *out->results);
+    if (!out->results) return error_set(err, "out of memory for %d answers", out->result_count);
+    for (int first = 0, n; first < out->result_count; first += n) {
+        DecodeResult *results;
+        n = kept_together(infill, out, first, batch_tokens);
+        run.specs = out->specs + first, run.count = n, watching->first = first;
+        TRY(infill_keep_prefixes(infill, run.specs, n, err));
+        TRY(decode_run(&run, &results, err));
+        for (int h = 0; h < n; h++) out->results[first + h] = results[h];
+        free(results);
+    }
+    return 0;
 }
 
 static int answers_decode(const Multimodal *m, Infill *infill, const Prompts *prompts,
@@ -206,7 +238,7 @@ static int answers_decode(const Multimodal *m, Infill *infill, const Prompts *pr
         rows += out->specs[i].length + 1;
     }
     TRY(infill_reserve(infill, longest, rows, err));
-    Watching watching = {options, prompts, out};
+    Watching watching = {options, prompts, out, 0};
     DecodeRun run = {.options = &options->decode,
                      .specs = out->specs,
                      .count = out->result_count,
@@ -217,7 +249,10 @@ static int answers_decode(const Multimodal *m, Infill *infill, const Prompts *pr
                      .user = &watching,
                      .cancel = options->cancel,
                      .trace = options->trace || inspection_wanted(options)};
-    TRY(decode_run(&run, &out->results, err));
+    if (options->decode.prefix_cache)
+        TRY(decode_kept(infill, run, &watching, options->batch_tokens, out, err));
+    else
+        TRY(decode_run(&run, &out->results, err));
     for (int i = 0; i < prompts->count; i++) {
         Answer *a = &out->items[prompts->request[i]];
         if (!a->error) TRY(answer_choose(m, a, i, out, err));
@@ -290,11 +325,26 @@ static int prompts_answer(const Multimodal *m, Tensor image_tokens, const Prompt
     return status;
 }
 
+static int check_prefix_cache(const Multimodal *m, const AnswerOptions *options, Error *err) {
+    if (!options->decode.prefix_cache) return 0;
+    if (m->attention == ATTENTION_BLOCK_CAUSAL)
+        return error_set(err,
+                         "a prefix cache is for models with full attention: this one is "
+                         "block-causal, and keeps the prompt's keys and values always, exactly");
+    if (options->no_kv_cache)
+        return error_set(err, "a prefix cache keeps keys and values, which no KV cache excludes");
+    if (inspection_wanted(options))
+        return error_set(err, "top-k alternatives and attention are computed exactly, which a "
+                              "prefix cache's steps are not: use one or the other");
+    return 0;
+}
+
 int multimodal_answer(const Multimodal *m, Tensor image_tokens, const AnswerRequest *requests,
                       int count, const AnswerOptions *options, Answers *answers, Error *err) {
     *answers = (Answers){0};
     if (!m->xlmr || !m->tokenizer)
         return error_set(err, "this model cannot write: it has no language part");
+    TRY(check_prefix_cache(m, options, err));
     Prompts prompts = {0};
     int rows = multimodal_image_rows(m), images = 0;
     if (rows > 0 && tensor_present(image_tokens)) images = (int)(image_tokens.shape[0] / rows);

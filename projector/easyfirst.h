@@ -312,8 +312,11 @@ typedef struct ef_options {
     ef_step_callback on_step; /* NULL: none */
     void *user;               /* handed to it */
     ef_cancellation *cancellation; /* NULL: none */
-    int early_stop; /* approximate: an answer that is proposed in so many steps in a row is final,
+    int early_stop;   /* approximate: an answer that is proposed in so many steps in a row is final,
                        fewer evaluations; 0: never */
+    int prefix_cache; /* approximate, models with full attention only (a block-causal one keeps keys
+                         and values exactly, always): the keys and values of image and prompt are
+                         computed in steps 1, n + 1, 2n + 1 ... and used in those between; 0: off */
 } ef_options;
 
 static inline ef_options ef_options_default(void) {

@@ -57,6 +57,7 @@ int answer_options_take(ef_options *o, AnswerOptions *a, const ef_options *given
     TRY(check_real("length_weight", (double)o->length_weight, err));
     TRY(check_real("temperature", (double)o->temperature, err));
     TRY(check_range("early_stop", o->early_stop, 1000000, err));
+    TRY(check_range("prefix_cache", o->prefix_cache, 1000000, err));
     TRY(check_range("batch_tokens", o->batch_tokens, 1 << 20, err));
     if ((unsigned)o->long_prompts > EF_LONG_KEEP_LAST)
         return error_set(err,
@@ -69,7 +70,7 @@ int answer_options_take(ef_options *o, AnswerOptions *a, const ef_options *given
     a->decode.iterations = o->steps;
     a->decode.temperature = o->temperature;
     a->decode.seed = o->seed;
-    a->decode.early_stop = o->early_stop;
+    a->decode.early_stop = o->early_stop, a->decode.prefix_cache = o->prefix_cache;
     a->length_beam = o->beam, a->samples = o->samples, a->length_weight = o->length_weight;
     a->batch_tokens = o->batch_tokens;
     a->no_kv_cache = o->no_kv_cache != 0, a->decode.no_canvas_cache = o->no_canvas_cache != 0;

@@ -73,6 +73,7 @@ static int check_choices(const ef_request *r, Error *err) {
 static int check_options(const ef_options *o, Error *err) {
     if (o->batch_tokens || o->no_kv_cache)
         return error_set(err, "batch_tokens and no_kv_cache are an engine's, not of its requests");
+    if (o->prefix_cache) return error_set(err, "an engine has no prefix_cache: ef_answer takes it");
     if (o->cancellation)
         return error_set(err, "an engine's requests are cancelled by ef_job_cancel: expected NULL");
     return 0;

@@ -409,6 +409,9 @@ table_of apps/README.md JSON >"$folder/want"
     cp -RL model calibrated
     sed -i '1s/{/{"calibration": {"slope": 1, "offset": 2, "threshold": 0.5},/' calibrated/easyfirst.json
     easyfirst ask -q -m calibrated --json dog.jpg "What is it?"
+    cp -RL model full
+    sed -i 's/"block-causal"/"full"/' full/easyfirst.json
+    easyfirst text -q -m full --json --early-stop 2 --prefix-cache 2 a
 ) 2>/dev/null | keys >"$folder/got"
 diff "$folder/want" "$folder/got" >"$folder/log"
 quiet "the table of JSON keys has those that are printed"

@@ -77,15 +77,18 @@ def folded(steps):
 
 
 class Told:
-    """A hypothesis of a trace, and what a page of it has to say. Step 0 is all masks."""
+    """A hypothesis of a trace, and what a page of it has to say. Step 0 is all masks, but for the
+    tokens that a template gives, at the positions `given`."""
 
-    def __init__(self, steps):
+    def __init__(self, steps, given=()):
+        self.given = set(given)
         self.cells = [[None if c["masked"] else c for c in step["cells"]] for step in steps]
         self.full = [step["cells"] for step in steps]
         self.last, self.length = len(steps), len(steps[0]["cells"])
+        self.open = self.length - len(self.given)
 
     def at(self, s, i):
-        return self.cells[s - 1][i] if s else None
+        return self.cells[max(s, 1) - 1][i] if s or i in self.given else None
 
     def id(self, s, i):
         return self.at(s, i)["id"] if self.at(s, i) else None
@@ -113,7 +116,7 @@ class Told:
         ]
 
     def filled(self, s):
-        return sum(self.at(s, i) is not None for i in range(self.length))
+        return sum(self.at(s, i) is not None for i in range(self.length) if i not in self.given)
 
     def since(self, s, i):
         while s > 1 and self.id(s - 1, i) == self.id(s, i):
@@ -133,7 +136,8 @@ class Told:
 
 def told(trace, index):
     steps = trace["trace"] if index == trace["best"] else trace["hypotheses"][index]["trace"]
-    return Told(steps if trace.get("every_step") else folded(steps))
+    given = trace["hypotheses"][index].get("fixed", [])
+    return Told(steps if trace.get("every_step") else folded(steps), given)
 
 
 def same(found, wanted, what):
@@ -173,21 +177,25 @@ class Pages:
                 *(["--every-step"] if trace.get("every_step") else []),
             )
             self.traces[name] = trace
+        self.live("live", "--beam", "3")
+        self.live("given", "--template", "The picture ___{2} a red ___ on the ___.")
+
+    def live(self, name, *options):
+        """A page that the program makes of a new answer, and its trace."""
         self.show(
             "-m",
             os.path.join(BUNDLED, "model"),
-            "--beam",
-            "3",
+            *options,
             "--threads",
             "1",
             "--html",
-            self.path("live", "html"),
-            "--json=" + self.path("live", "json"),
+            self.path(name, "html"),
+            "--json=" + self.path(name, "json"),
             os.path.join(BUNDLED, "images/tractor.jpg"),
             "Which thing is at the bottom of the picture?",
         )
-        with open(self.path("live", "json"), encoding="utf-8") as file:
-            self.traces["live"] = json.load(file)
+        with open(self.path(name, "json"), encoding="utf-8") as file:
+            self.traces[name] = json.load(file)
 
     def path(self, name, kind):
         return os.path.join(self.folder, name + "." + kind)
@@ -254,7 +262,7 @@ class Tests:
             same(fresh, h.fresh(s), f"{name}, step {s}: new")
             same(
                 count,
-                f"step {s} of {h.last} \u00b7 {h.filled(s)} of {h.length} written",
+                f"step {s} of {h.last} \u00b7 {h.filled(s)} of {h.open} written",
                 f"{name}, step {s}",
             )
 
@@ -265,6 +273,24 @@ class Tests:
             self.matches(name, h, h.last)  # the answer, as it was given, comes first
             self.matches(name, h, *range(h.last + 1), move=True)
             self.quiet(name)
+
+    def test_given_tokens(self):
+        """Underlined and named as given in every step, also before the first."""
+        trace = self.open("given")
+        h = told(trace, trace["best"])
+        holds(3 < len(h.given) < h.length, "given tokens and open ones")
+        marked = """return [...document.querySelectorAll("#answer .token")].flatMap((word, i) =>
+            word.classList.contains("given") && word.getAttribute("aria-label").endsWith(", given") ? [i] : [])"""
+        for step in (0, 1, h.last):
+            self.b.run(GO, step)
+            same(self.b.run(marked), sorted(h.given), f"step {step}: given")
+        legend = 'return !document.getElementById("given").hidden'
+        holds(self.b.run(legend), "the legend names them")
+        self.b.run('document.querySelector("#answer .token.given").click()')
+        holds(any("given by the template" in text for text in self.card()), "the card names them")
+        self.quiet("given")
+        self.open("beam")
+        holds(not self.b.run(legend), "no legend without them")
 
     def test_keys_and_slider(self):
         trace = self.open("beam")
@@ -673,6 +699,7 @@ class Tests:
             ("beam", 8, 2),
             ("hostile", 9, 1),
             ("one", 1000, 0),
+            ("given", 3, 1),
         ):
             for size in ((1280, 800), (360, 740)):
                 for scheme in ("light", "dark"):

@@ -82,6 +82,10 @@ void common_answer_group(CommonOptions *o, OptionGroup *group) {
                               "approximate: stop when N steps propose the same answer\n"
                               "(default 0: never)",
                               1, 1000000});
+    group_add(group, (Option){"prefix-cache", 0, OPTION_INTEGER, "N", &a->decode.prefix_cache,
+                              "approximate, models with full attention: compute the prompt's\n"
+                              "keys and values in every Nth step only (default 0: in each)",
+                              0, 1000000});
     group_add(group, (Option){"length", 'n', OPTION_INTEGER, "N", &o->length,
                               "the answer's length in tokens (default: predicted)", 1, 1000000});
     group_add(group, (Option){"beam", 'b', OPTION_INTEGER, "B", &a->length_beam,

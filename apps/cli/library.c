@@ -38,6 +38,7 @@ ef_options library_options(const CommonOptions *o, char strategy[LIBRARY_STRATEG
     options.beam = a->length_beam, options.samples = a->samples;
     options.length_weight = a->length_weight, options.temperature = a->decode.temperature;
     options.seed = a->decode.seed, options.early_stop = a->decode.early_stop;
+    options.prefix_cache = a->decode.prefix_cache;
     options.long_prompts = a->long_prompts == LONG_PROMPTS_SKIP        ? EF_LONG_SKIP
                            : a->long_prompts == LONG_PROMPTS_KEEP_LAST ? EF_LONG_KEEP_LAST
                                                                        : EF_LONG_REFUSE;

@@ -52,6 +52,8 @@ static void json_approximate(json_t *object, const DecodeOptions *options) {
     json_object_set_new(object, "approximate", json_true());
     if (options->early_stop)
         json_object_set_new(object, "early_stop", json_integer(options->early_stop));
+    if (options->prefix_cache)
+        json_object_set_new(object, "prefix_cache", json_integer(options->prefix_cache));
 }
 
 static json_t *json_asked(const Asked *asked) {

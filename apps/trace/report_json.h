@@ -15,8 +15,8 @@
  *   steps        that were taken
  *   evaluations  runs of the network for this request: at most steps x hypotheses
  *   strategy, seed, prompt_tokens
- *   approximate  true if the strategy is confidenceX or entropyX, or with "early_stop", the steps of
- *                --early-stop; both left out else
+ *   approximate  true if the strategy is confidenceX or entropyX, or with "early_stop" or
+ *                "prefix_cache", the steps of --early-stop and --prefix-cache; all left out else
  *   dropped_tokens  of the prompt, with --long-prompts keep-last; left out where it fits
  *   dropped_turns   of the conversation before the question; left out where all fit
  *   hypotheses   [{"text", "length", "sample", "score", "evaluations"}], all that were tried

@@ -83,9 +83,12 @@ static bool ends_in(const char *text, const char *end) {
 }
 
 static bool is_model_file(const char *path) {
-    static const char *const ends[] = {".safetensors", ".bin",          ".pt",
-                                       ".pth",         ".model",        "config.json",
-                                       ".index.json",  "settings.json", "state.json"};
+    static const char *const ends[] = {".safetensors",  ".bin",
+                                       ".pt",           ".pth",
+                                       ".model",        ".index.json",
+                                       "config.json",   "easyfirst.json",
+                                       "segment.json",  "added_tokens.json",
+                                       "settings.json", "state.json"};
     for (size_t i = 0; i < sizeof ends / sizeof *ends; i++)
         if (ends_in(path, ends[i])) return true;
     return false;

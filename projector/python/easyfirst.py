@@ -118,6 +118,7 @@ class _Options(ctypes.Structure):
         ("long_prompts", c_int), ("batch_tokens", c_int), ("no_canvas_cache", c_int), ("no_kv_cache", c_int),
         ("on_step", _StepCallback), ("user", c_void_p), ("cancellation", c_void_p),
         ("early_stop", c_int),
+        ("prefix_cache", c_int),
     ]  # fmt: skip
 
 
@@ -575,13 +576,15 @@ class _Batch:
 
 
 def _options(strategy=None, steps=0, beam=0, samples=0, length_weight=0.0, temperature=0.0, seed=0,
-             long_prompts="refuse", batch_tokens=0, canvas_cache=True, kv_cache=True, early_stop=0):  # fmt: skip
+             long_prompts="refuse", batch_tokens=0, canvas_cache=True, kv_cache=True, early_stop=0,
+             prefix_cache=0):  # fmt: skip
     """ef_options, without callback and cancellation."""
     options = _Options(size=ctypes.sizeof(_Options))
     options.strategy, options.steps, options.beam = _text(strategy, "strategy"), steps, beam
     options.samples, options.length_weight, options.temperature = samples, length_weight, temperature
     options.seed, options.long_prompts, options.batch_tokens = seed, _choice(long_prompts, "long_prompts", _LONG_PROMPTS), batch_tokens
     options.early_stop = early_stop
+    options.prefix_cache = prefix_cache
     options.no_canvas_cache, options.no_kv_cache = not canvas_cache, not kv_cache
     return options
 
@@ -678,7 +681,7 @@ class Model(_Owner):
         """The answers to any number of requests (Ask, Complete, Translate, Summarize), in their order. One that
         cannot be answered has an error, the others are answered as without it. The options are those of
         ef_options: strategy, steps, beam, samples, length_weight, temperature, seed, long_prompts ("refuse",
-        "skip", "keep-last"), batch_tokens, canvas_cache, kv_cache, early_stop; on_step is called with each Step, and what it
+        "skip", "keep-last"), batch_tokens, canvas_cache, kv_cache, early_stop, prefix_cache; on_step is called with each Step, and what it
         raises ends the call (and cancels the cancellation that was given)."""
         made = _options(**options)
         stop, raised = cancellation or Cancellation(), []

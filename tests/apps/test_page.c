@@ -610,6 +610,50 @@ static void figure_marks_every_change(void **state) {
     trace_free(&trace);
 }
 
+/* Tokens of a template: named in the page's data, in the figure a bar each that nothing marks as
+ * written, and one in the legend. */
+static void given_tokens_are_shown(void **state) {
+    (void)state;
+    enum { GIVEN = 3 };
+    static const int given[GIVEN] = {0, 4, 12};
+    Error err;
+    Trace trace;
+    open_trace(&trace, &shapes[1], 8);
+    TraceHypothesis *h = &trace.hypotheses[trace.best];
+    char *without = figure_text(&trace, NULL, &err);
+    assert_int_equal(occurrences(without, "stroke=\"#888\""), 0);
+    assert_null(strstr(without, ">given</text>"));
+    char *page = page_text(&trace, NULL, NULL, &err);
+    json_t *data = page_data(page);
+    assert_null(json_object_get(json_array_get(json_object_get(data, "hypotheses"), 0), "fixed"));
+    json_decref(data), free(page);
+    h->fixed = calloc((size_t)h->length, sizeof *h->fixed);
+    assert_non_null(h->fixed);
+    int written = 0;
+    for (int i = 0; i < GIVEN; i++) h->fixed[given[i]] = true;
+    for (int i = 0; i < h->length; i++)
+        for (int s = 0, before = MASK; s < h->steps && !h->fixed[i]; s++) {
+            const TraceEntry *e = &trace_entries(h, s)[i];
+            int id = e->masked ? MASK : e->id;
+            written += id != MASK && id != before;
+            before = id;
+        }
+    char *figure = figure_text(&trace, NULL, &err);
+    assert_int_equal(occurrences(figure, "stroke=\"#888\""), GIVEN + 1);
+    assert_int_equal(occurrences(figure, "width=\"2\""), written + 1);
+    assert_non_null(strstr(figure, ">given</text>"));
+    assert_null(xml_wrong(figure));
+    page = page_text(&trace, NULL, NULL, &err);
+    data = page_data(page);
+    const json_t *list =
+        json_object_get(json_array_get(json_object_get(data, "hypotheses"), 0), "fixed");
+    assert_int_equal(json_array_size(list), GIVEN);
+    for (size_t i = 0; i < GIVEN; i++)
+        assert_int_equal(json_integer_value(json_array_get(list, i)), given[i]);
+    json_decref(data), free(page), free(without), free(figure);
+    trace_free(&trace);
+}
+
 /* ---- Files. ---- */
 
 static void files_appear_whole(void **state) {
@@ -747,7 +791,7 @@ int main(void) {
         cmocka_unit_test(images_are_encoded_anew), cmocka_unit_test(wrong_images_are_refused),
         cmocka_unit_test(figure_is_xml),           cmocka_unit_test(figure_marks_every_change),
         cmocka_unit_test(files_appear_whole),      cmocka_unit_test(show_writes_both),
-        cmocka_unit_test(images_keep_no_secrets),
+        cmocka_unit_test(images_keep_no_secrets),  cmocka_unit_test(given_tokens_are_shown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

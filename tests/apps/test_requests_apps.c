@@ -41,6 +41,34 @@ static void long_text(char out[2048]) {
     for (int i = 0; i < 300; i++) strcat(out, "dog ");
 }
 
+/* ---- Approximate decoding. ---- */
+
+static void prefix_cache(void **state) {
+    (void)state;
+    static const char lines[] = "What?\nWho is it, and where?\n";
+    Run r;
+    start(&r);
+    run_text(&r, lines, "text", "-q", "-n", "9", "--json", "--prefix-cache", "4");
+    assert_int_equal(r.status, 0);
+    for (int i = 0; i < 2; i++) {
+        json_t *answer = json_line(r.out, i);
+        assert_true(json_is_true(json_object_get(answer, "approximate")));
+        assert_int_equal(whole(answer, "prefix_cache"), 4);
+        json_decref(answer);
+    }
+    run_text(&r, lines, "text", "-n", "9", "--prefix-cache", "1");
+    assert_says(r.err, ", approximate");
+    char *each = strdup(r.out);
+    run_text(&r, lines, "text", "-q", "-n", "9", "--prefix-cache", "0");
+    expect(&r, 0, each);
+    free(each);
+    run_text(&r, "What?\n", "text", "-q", "-n", "3", "--prefix-cache", "2", "--no-kv-cache");
+    assert_message(&r, 1, "prefix cache", "no KV cache");
+    run_text(&r, "What?\n", "text", "-q", "-n", "3", "--prefix-cache", "2", "-m", MODELS "tiny-xl");
+    assert_message(&r, 1, "prefix cache", "block-causal");
+    run_end(&r);
+}
+
 /* ---- Long prompts. ---- */
 
 static void text_long_prompts(void **state) {
@@ -371,11 +399,18 @@ static void steps_follow_the_length(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(text_long_prompts),        cmocka_unit_test(ask_long_questions),
-        cmocka_unit_test(cases_as_found),           cmocka_unit_test(long_lines),
-        cmocka_unit_test(fifo_is_a_stream),         cmocka_unit_test(near_presets),
-        cmocka_unit_test(leading_files_are_images), cmocka_unit_test(checked_before_the_model),
-        cmocka_unit_test(many_questions),           cmocka_unit_test(steps_follow_the_length),
+        cmocka_unit_test(prefix_cache),
+        cmocka_unit_test(prefix_cache),
+        cmocka_unit_test(text_long_prompts),
+        cmocka_unit_test(ask_long_questions),
+        cmocka_unit_test(cases_as_found),
+        cmocka_unit_test(long_lines),
+        cmocka_unit_test(fifo_is_a_stream),
+        cmocka_unit_test(near_presets),
+        cmocka_unit_test(leading_files_are_images),
+        cmocka_unit_test(checked_before_the_model),
+        cmocka_unit_test(many_questions),
+        cmocka_unit_test(steps_follow_the_length),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

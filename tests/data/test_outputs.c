@@ -311,6 +311,12 @@ static void roles(void **state) {
     assert_ok(put(&p, in(&p, "a.jpg"), "x"), &p.err);
     assert_ok(put(&p, in(&p, "model/config.json"), "x"), &p.err);
     assert_ok(put(&p, in(&p, "model/page.html"), "x"), &p.err);
+    static const char *const settings[] = {"easyfirst.json", "added_tokens.json", "segment.json"};
+    for (int i = 0; i < 3; i++) {
+        char name[64];
+        snprintf(name, sizeof name, "model/%s", settings[i]);
+        assert_ok(put(&p, in(&p, name), "x"), &p.err);
+    }
     char image[600], model[600], config[600], page[600], fresh[600];
     snprintf(image, sizeof image, "%s", in(&p, "a.jpg"));
     snprintf(model, sizeof model, "%s", in(&p, "model"));
@@ -326,6 +332,11 @@ static void roles(void **state) {
     assert_ok(CHECK("/dev/null", "/dev/null"), &p.err);
     assert_refused(CHECK(image, NULL), &p.err, "a.jpg", "--html", "IMAGE");
     assert_refused(CHECK(NULL, config), &p.err, "config.json", "--svg", "--model");
+    for (int i = 0; i < 3; i++) {
+        char path[700];
+        snprintf(path, sizeof path, "%s/%s", model, settings[i]);
+        assert_refused(CHECK(path, NULL), &p.err, settings[i], "--html", "--model");
+    }
     assert_refused(CHECK(fresh, fresh), &p.err, "--html", "--svg");
     assert_refused(CHECK(model, NULL), &p.err, "model", "folder");
     const FileRole whole = {"--from", model, true}, output = {"--json", page};

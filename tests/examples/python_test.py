@@ -136,6 +136,8 @@ check("other words for that are an error", refused(lambda: model.complete("A", l
 check("a request is checked", 0 < model.check(easyfirst.Ask(None, question)) < 30)
 check("and refused", refused(lambda: model.check(long), "tokens long"))
 check("without caches the same", model.ask(image, question, canvas_cache=False, kv_cache=False).text == answer)
+if "block-causal" in open(folder + "/easyfirst.json").read():
+    check("a prefix cache is for full attention", refused(lambda: model.complete("A", length=3, prefix_cache=4), "block-causal"))
 check("parts are described", folder in model.parts["vision"] and len(model.parts) == 4)
 check("the model's sizes are known", model.context > model.image_tokens > 0)
 check("and what it took", model.statistics["load_seconds"] > 0 and model.statistics["peak_memory"] > 1 << 20)

@@ -408,7 +408,10 @@ static void test_refused(void **state) {
     request.text = "What?", own.batch_tokens = 7;
     check_failed(ef_engine_submit(engine, &request, &own, NULL, NULL, NULL, &job, &err), &err, job,
                  "an engine's");
-    own.batch_tokens = 0, own.strategy = "none";
+    own.batch_tokens = 0, own.prefix_cache = 3;
+    check_failed(ef_engine_submit(engine, &request, &own, NULL, NULL, NULL, &job, &err), &err, job,
+                 "prefix_cache");
+    own.prefix_cache = 0, own.strategy = "none";
     check_failed(ef_engine_submit(engine, &request, &own, NULL, NULL, NULL, &job, &err), &err, job,
                  "strategy");
     assert_int_equal(ef_job_ended(NULL), 1);
