@@ -383,9 +383,10 @@ static int check_attention(const char *op, Tensor q, Tensor k, Tensor v, int hea
     CHECK(op, {"k", k, 1u << q.dtype, ANY, ANY, SLICE});
     if (k.shape[1] % width || heads % (k.shape[1] / width))
         return error_set(err,
-                         "%s: k has %lld columns, expected %lld or, for heads that share keys, a "
-                         "divisor of %d heads of %lld",
-                         op, (long long)k.shape[1], (long long)q.shape[1], heads, (long long)width);
+                         "%s: k is [%lld, %lld], expected [any, %lld], or fewer heads of %lld that "
+                         "divide the %d",
+                         op, (long long)k.shape[0], (long long)k.shape[1], (long long)q.shape[1],
+                         (long long)width, heads);
     CHECK(op, {"v", v, 1u << q.dtype, k.shape[0], k.shape[1], SLICE});
     if (!isfinite(scale)) return error_set(err, "%s: scale is %g", op, scale);
     TRY(check_dropout(op, dropout, err));
