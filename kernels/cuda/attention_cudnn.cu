@@ -310,10 +310,9 @@ static bool call_fits(const struct FusedAttention *f, Shape *s, Tensor q, Tensor
     const int64_t width = q.shape[1] / heads, width_max = f->arch == 90 && !backward ? 256 : 128;
     memset(s, 0, sizeof *s);
     s->backward = backward, s->stats = tensor_present(lse);
-    if (q.dtype != DTYPE_BF16 || (dropout && dropout->p > 0))
-        return false;               /* cuDNN's random bits
-                                                                               differ */
-    if (!(scale > 0)) return false; /* the maximum may be taken before scaling */
+    /* cuDNN's random bits differ. */
+    if (q.dtype != DTYPE_BF16 || (dropout && dropout->p > 0)) return false;
+    if (!(scale > 0)) return false;             /* the maximum may be taken before scaling */
     if (k.shape[1] != q.shape[1]) return false; /* heads that share keys */
     if (width % 8 || width > width_max) return false;
     if (s->stats && f->arch / 10 != 9 && f->arch / 10 != 10) return false;
