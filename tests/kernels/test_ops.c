@@ -233,7 +233,8 @@ static void test_activation(void **state) {
                 matrix_set(&x, 0, i, i < 2 ? 0 : i % 2 ? v : -v);
             }
             matrix_set(&x, 0, AT_INF, INFINITY), matrix_set(&x, 0, AT_NAN, NAN);
-            matrix_set(&x, 0, AT_MINUS_INF, a == ACTIVATION_QUICK_GELU || a == ACTIVATION_SILU ? -1e30 : -INFINITY);
+            matrix_set(&x, 0, AT_MINUS_INF,
+                       a == ACTIVATION_QUICK_GELU || a == ACTIVATION_SILU ? -1e30 : -INFINITY);
             assert_ok(activation_forward(device, y.t, x.t, (Activation)a, &err), &err);
             assert_true(isnan(matrix_get(&y, 0, AT_NAN)));
             for (int i = 0; i < N - 3; i++) {
