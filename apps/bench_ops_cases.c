@@ -256,6 +256,69 @@ static int layernorm_backward_run(OpWork *w, Error *err) {
                               err);
 }
 
+static int rmsnorm_forward_setup(OpWork *w, Error *err) {
+    const int64_t d = w->shapes->width;
+    TRY(values_setup(w, d, w->compute, 4, err));
+    TRY(take(w, &w->stats, DTYPE_F32, w->shapes->rows, 2, WRITTEN, err));
+    return take_vector(w, &w->w, DTYPE_F32, d, READ, err);
+}
+
+static int rmsnorm_forward_run(OpWork *w, Error *err) {
+    return rmsnorm_forward(w->device, w->y, TENSOR_NONE, w->stats, w->x, w->w, 1e-5f, err);
+}
+
+static int rmsnorm_backward_setup(OpWork *w, Error *err) {
+    const int64_t d = w->shapes->width, rows = w->shapes->rows;
+    TRY(values_setup(w, d, w->compute, 10, err));
+    TRY(take(w, &w->dy, w->compute, rows, d, READ, err));
+    TRY(take(w, &w->stats, DTYPE_F32, rows, 2, READ, err));
+    TRY(take_vector(w, &w->w, DTYPE_F32, d, READ, err));
+    return take_vector(w, &w->dw, DTYPE_F32, d, BOTH, err);
+}
+
+static int rmsnorm_backward_run(OpWork *w, Error *err) {
+    return rmsnorm_backward(w->device, w->y, w->dw, w->dy, w->x, w->w, w->stats, false, err);
+}
+
+/* Heads as wide as the model's. */
+static int rotary_forward_setup(OpWork *w, Error *err) {
+    const OpShapes *s = w->shapes;
+    TRY(values_setup(w, s->width, w->compute, 3, err));
+    TRY(take(w, &w->w, DTYPE_F32, s->rows, s->width / s->heads, READ, err));
+    return take_ids(w, &w->index, s->rows, s->rows, err);
+}
+
+static int rotary_forward_run(OpWork *w, Error *err) {
+    return rotary_forward(w->device, w->y, w->x, w->w, w->index, false, err);
+}
+
+/* act(gate) * up, gate and up being as wide as fc1. */
+static int gated_setup(OpWork *w, int operations, Error *err) {
+    const int64_t rows = w->shapes->rows, f = w->shapes->ffn;
+    shape_is(w, rows, f, 0);
+    w->operations = (double)operations * (double)(rows * f);
+    return take(w, &w->x, w->compute, rows, 2 * f, READ, err);
+}
+
+static int gated_forward_setup(OpWork *w, Error *err) {
+    TRY(gated_setup(w, 5, err));
+    return take(w, &w->y, w->compute, w->shapes->rows, w->shapes->ffn, WRITTEN, err);
+}
+
+static int gated_forward_run(OpWork *w, Error *err) {
+    return gated_forward(w->device, w->y, w->x, ACTIVATION_SILU, err);
+}
+
+static int gated_backward_setup(OpWork *w, Error *err) {
+    TRY(gated_setup(w, 15, err));
+    TRY(take(w, &w->dy, w->compute, w->shapes->rows, w->shapes->ffn, READ, err));
+    return take(w, &w->dx, w->compute, w->shapes->rows, 2 * (int64_t)w->shapes->ffn, WRITTEN, err);
+}
+
+static int gated_backward_run(OpWork *w, Error *err) {
+    return gated_backward(w->device, w->dx, w->dy, w->x, ACTIVATION_SILU, err);
+}
+
 /* Rows of the table that words, or places, are looked up in. */
 static int64_t table_rows(const OpWork *w) {
     return w->shapes->vocabulary ? w->shapes->vocabulary : w->shapes->rows;

@@ -2,7 +2,10 @@
  *
  * The ViT (pre-LN, QuickGELU), XLM-R base and large (post-LN, GELU), XLM-R-XL and XXL (pre-LN,
  * GELU) and the length predictor (post-LN, ReLU) differ only in where the two LayerNorms are, in
- * the activation and in the names of their parameters.
+ * the activation and in the names of their parameters. LLaMA's blocks (LLaDA, Qwen2, Dream) are
+ * pre-LN, with RMS norms, rotary positions on queries and keys, an activation that is gated,
+ * fc2(act(gate(x)) * up(x)), mostly no biases, and often fewer heads of keys and values than of
+ * queries.
  *
  *   pre-LN                                   post-LN
  *   x += out(attention(qkv(LN1(x))))         x = LN1(x + out(attention(qkv(x))))
@@ -26,7 +29,10 @@ typedef enum LoraTarget {
     LORA_OUT,
     LORA_FC1,
     LORA_FC2,
-    LORA_TARGETS
+    LORA_TARGETS,
+    /* A gated block's fc1 is two matrices: the target fc1 stands for both, gate and up. */
+    LORA_UP = LORA_TARGETS,
+    LORA_MATRICES
 } LoraTarget;
 
 extern const char *const lora_target_names[]; /* "query", "key", "value", "out", "fc1", "fc2" */
@@ -40,25 +46,62 @@ typedef struct LoraConfig {
     unsigned targets; /* bits 1 << LoraTarget */
 } LoraConfig;
 
+/* Parts with biases. */
+enum { BLOCK_QKV = 1, BLOCK_OUT = 2, BLOCK_FFN = 4 };
+
 typedef struct BlockConfig {
-    int width, heads, ffn; /* width % heads == 0 */
+    int width, heads, ffn;
     bool pre_norm;
     Activation activation;
     float eps;
     LoraConfig lora;
+    /* Zeros below are the blocks of XLM-R and CLIP. */
+    bool rms_norm;     /* RMS norms, which have no biases, instead of LayerNorms */
+    bool gated;        /* fc1 is gate and up */
+    bool rotary;       /* turns queries and keys by the Rotary of the pass */
+    unsigned unbiased; /* BLOCK_QKV | ...: parts without biases */
+    int key_heads;     /* heads of keys and values, a divisor of heads; 0: as many as heads */
+    int head_width;    /* 0: width / heads, which is then a multiple */
 } BlockConfig;
+
+/* Widths of a head, of all queries, of all keys (or values) and of all three. */
+static inline int block_head_width(const BlockConfig *c) {
+    return c->head_width ? c->head_width : c->width / c->heads;
+}
+static inline int64_t block_query_width(const BlockConfig *c) {
+    return (int64_t)c->heads * block_head_width(c);
+}
+static inline int64_t block_key_width(const BlockConfig *c) {
+    return (int64_t)(c->key_heads ? c->key_heads : c->heads) * block_head_width(c);
+}
+static inline int64_t block_qkv_width(const BlockConfig *c) {
+    return block_query_width(c) + 2 * block_key_width(c);
+}
+
+/* Refuses sizes that do not fit together; `what` is the model's name in messages. */
+int block_check(const BlockConfig *config, const char *what, Error *err);
+
+/* Rotary positions of a pass: see rotary_forward. */
+typedef struct Rotary {
+    Tensor table; /* [P, head width] f32, the model's */
+    Tensor index; /* [T] i32, the batch's */
+} Rotary;
 
 typedef struct Block {
     Tensor qkv_w, qkv_b;     /* [3D, D], [3D]: query, key, value stacked */
     Tensor out_w, out_b;     /* [D, D] */
     Tensor norm1_w, norm1_b; /* of the attention */
-    Tensor fc1_w, fc1_b;     /* [F, D] */
+    Tensor fc1_w, fc1_b;     /* [F, D], or [2F, D] if gated: gate and up stacked */
     Tensor fc2_w, fc2_b;     /* [D, F] */
     Tensor norm2_w, norm2_b; /* of the feed-forward part */
     struct {
-        Tensor a, b;      /* [rank, K], [N, rank] */
-    } lora[LORA_TARGETS]; /* absent for matrices without LoRA */
+        Tensor a, b;       /* [rank, K], [N, rank] */
+    } lora[LORA_MATRICES]; /* absent for matrices without LoRA */
 } Block;
+
+/* In these comments 3D is block_qkv_width, 2D of a KV cache twice block_key_width, and D of `att`
+ * and of out's input block_query_width: they are the same where heads have keys of their own and
+ * the usual width. */
 
 /* A checkpoint format's names of a block's parameters; ".weight" and ".bias" are appended, or
  * "_weight" and "_bias" to in_proj, a stacked query-key-value. */
@@ -66,6 +109,7 @@ typedef struct BlockNames {
     const char *query, *key, *value; /* or NULL ... */
     const char *in_proj;             /* ... and this */
     const char *out, *norm1, *fc1, *fc2, *norm2;
+    const char *up; /* of a gated block, whose gate is fc1; else NULL */
 } BlockNames;
 
 /* Declares a block's parameters under `prefix`, e.g. "roberta.encoder.layer.3". The block must not
@@ -92,6 +136,7 @@ typedef struct BlockWork {
     Tensor qkv; /* [T, 3D] c */
     Tensor att; /* [T, D] c */
     Tensor ffn; /* [T, F] c */
+    Tensor pre; /* [T, 2F] c, if gated: gate and up */
     Tensor low; /* [T, rank] c, with LoRA */
 } BlockWork;
 
@@ -123,6 +168,7 @@ typedef struct AttentionPlan {
     KvCache *cache;
     int64_t cache_begin;
     const AttentionHook *hook; /* may be NULL */
+    Rotary rotary;             /* with config->rotary; keys in a cache are turned already */
 } AttentionPlan;
 
 /* Sets work->h to what the first block of a post-LN model reads, once x is set; does nothing for a

@@ -24,7 +24,7 @@ bool block_trainable(const Block *b) {
     for (size_t i = 0; i < sizeof rest / sizeof *rest; i++)
         if (rest[i]->grad) return true;
     return norm1_trainable(b) || qkv_trainable(b) || lora_trainable(b, LORA_OUT) ||
-           lora_trainable(b, LORA_FC1) || lora_trainable(b, LORA_FC2);
+           lora_trainable(b, LORA_FC1) || lora_trainable(b, LORA_UP) || lora_trainable(b, LORA_FC2);
 }
 
 /* ---- Memory. ---- */
@@ -51,7 +51,7 @@ static bool keeps_h1(const Block *b) {
 }
 
 static bool keeps_h2(const Block *b) {
-    return b->fc1_w.grad || b->lora[LORA_FC1].a.grad;
+    return b->fc1_w.grad || b->lora[LORA_FC1].a.grad || b->lora[LORA_UP].a.grad;
 }
 
 static bool keeps_act(const Block *b) {
@@ -72,15 +72,15 @@ int block_tape_specs(TensorSpec *specs, BlockTape *t, const Stack *stack, int i,
     if (!c->pre_norm && own) specs[n++] = (TensorSpec){&t->n1, f32, d};
     specs[n++] = (TensorSpec){&t->stats1, f32, 2};
     if (keeps_h1(b) && !h1_is_x(stack, own)) specs[n++] = (TensorSpec){&t->h1, narrow, d};
-    specs[n++] = (TensorSpec){&t->qkv, narrow, 3 * d};
-    specs[n++] = (TensorSpec){&t->att, narrow, d};
+    specs[n++] = (TensorSpec){&t->qkv, narrow, block_qkv_width(c)};
+    specs[n++] = (TensorSpec){&t->att, narrow, block_query_width(c)};
     specs[n++] = (TensorSpec){&t->lse, f32, c->heads};
     specs[n++] = (TensorSpec){&t->n2, f32, d};
     specs[n++] = (TensorSpec){&t->stats2, f32, 2};
     if (keeps_h2(b)) specs[n++] = (TensorSpec){&t->h2, narrow, d};
-    specs[n++] = (TensorSpec){&t->pre, narrow, c->ffn};
+    specs[n++] = (TensorSpec){&t->pre, narrow, block_pre_width(c)};
     if (keeps_act(b)) specs[n++] = (TensorSpec){&t->act, narrow, c->ffn};
-    for (int target = 0; target < LORA_TARGETS; target++)
+    for (int target = 0; target < LORA_MATRICES; target++)
         if (lora_present(b, target))
             specs[n++] = (TensorSpec){&t->low[target], narrow, c->lora.rank};
     return n;
@@ -143,14 +143,15 @@ static int lora_at(const Run *r, LoraTarget target, Tensor y, Tensor x, Error *e
 static int attend(const Run *r, Error *err) {
     const Block *b = r->block;
     const BlockTape *t = r->tape;
-    const int64_t d = r->config->width;
-    const Tensor q = tensor_columns(t->qkv, 0, d), k = tensor_columns(t->qkv, d, d),
-                 v = tensor_columns(t->qkv, 2 * d, d);
+    const BlockConfig *c = r->config;
+    const Tensor q = block_qkv_part(c, t->qkv, 0), k = block_qkv_part(c, t->qkv, 1),
+                 v = block_qkv_part(c, t->qkv, 2);
     const Dropout drop = dropout_at(r, r->stack->dropout.attention, STACK_SOFTMAX);
     TRY(linear_forward(r->device, t->qkv, t->h1, b->qkv_w, b->qkv_b, 0, false, err)); /* [T, 3D] */
     TRY(lora_at(r, LORA_QUERY, q, t->h1, err));
     TRY(lora_at(r, LORA_KEY, k, t->h1, err));
     TRY(lora_at(r, LORA_VALUE, v, t->h1, err));
+    TRY(block_rotate(r->device, c, &r->stack->rotary, t->qkv, false, err));
     return attention_forward(r->device, t->att, t->lse, q, k, v, r->config->heads,
                              block_attention_scale(r->config), r->stack->spans,
                              r->stack->span_count, &drop, err); /* [T, D] */
@@ -162,8 +163,13 @@ static int activate(const Run *r, Error *err) {
     const BlockTape *t = r->tape;
     const float p = r->stack->dropout.inner;
     TRY(linear_forward(r->device, t->pre, t->h2, b->fc1_w, b->fc1_b, 0, false, err)); /* [T, F] */
-    TRY(lora_at(r, LORA_FC1, t->pre, t->h2, err));
-    TRY(activation_forward(r->device, t->act, t->pre, r->config->activation, err)); /* [T, F] */
+    TRY(lora_at(r, LORA_FC1, block_pre_part(r->config, t->pre, LORA_FC1), t->h2, err));
+    if (r->config->gated) {
+        TRY(lora_at(r, LORA_UP, block_pre_part(r->config, t->pre, LORA_UP), t->h2, err));
+        TRY(gated_forward(r->device, t->act, t->pre, r->config->activation, err)); /* [T, F] */
+    } else {
+        TRY(activation_forward(r->device, t->act, t->pre, r->config->activation, err));
+    }
     if (!(p > 0)) return 0;
     return dropout_forward(r->device, t->act, t->act, dropout_at(r, p, STACK_INNER), false, err);
 }
@@ -189,8 +195,7 @@ int block_train_forward(Device *device, const Stack *stack, int i, const BlockTa
     const Tensor none = TENSOR_NONE, stream = pre ? t->n2 : t->n1; /* after the attention */
 
     if (pre)
-        TRY(layernorm_forward(device, t->h1, none, t->stats1, t->x, b->norm1_w, b->norm1_b, c->eps,
-                              err));
+        TRY(block_norm(device, c, t->h1, none, t->stats1, t->x, b->norm1_w, b->norm1_b, err));
     else if (t->n1.data != t->x.data && t->h1.data != t->x.data)
         TRY(convert_forward(device, t->h1, t->x, err)); /* not written yet */
     TRY(attend(&r, err));
@@ -198,11 +203,9 @@ int block_train_forward(Device *device, const Stack *stack, int i, const BlockTa
     TRY(part_add(&r, stream, t->att, b->out_w, b->out_b, LORA_OUT, STACK_ATTENTION, temp, err));
 
     if (pre)
-        TRY(layernorm_forward(device, t->h2, none, t->stats2, t->n2, b->norm2_w, b->norm2_b, c->eps,
-                              err));
+        TRY(block_norm(device, c, t->h2, none, t->stats2, t->n2, b->norm2_w, b->norm2_b, err));
     else
-        TRY(layernorm_forward(device, t->n2, t->h2, t->stats1, t->n1, b->norm1_w, b->norm1_b,
-                              c->eps, err));
+        TRY(block_norm(device, c, t->n2, t->h2, t->stats1, t->n1, b->norm1_w, b->norm1_b, err));
     TRY(activate(&r, err));
     if (pre && !x_out.data) /* the tape is complete without it */
         return lora_narrow(device, c, b, LORA_FC2, t->low[LORA_FC2], t->act, err);
@@ -210,8 +213,8 @@ int block_train_forward(Device *device, const Stack *stack, int i, const BlockTa
     TRY(part_add(&r, pre ? x_out : t->n2, t->act, b->fc2_w, b->fc2_b, LORA_FC2, STACK_FEED_FORWARD,
                  temp, err));
     if (pre) return 0;
-    return layernorm_forward(device, x_out.data ? x_out : temp, h_out, t->stats2, t->n2, b->norm2_w,
-                             b->norm2_b, c->eps, err);
+    return block_norm(device, c, x_out.data ? x_out : temp, h_out, t->stats2, t->n2, b->norm2_w,
+                      b->norm2_b, err);
 }
 
 /* ---- Backward. ---- */
@@ -226,36 +229,40 @@ typedef struct Flow {
     Tensor att;  /* [T, D] c, of out's input */
     Tensor qkv;  /* [T, 3D] c */
     Tensor kv;   /* [T, 2D] f32; absent where qkv is f32 itself */
+    Tensor pre;  /* [T, 2F] c, gated: of fc1's output; with act */
 } Flow;
 
 /* Its tensors: those of both parts, and those of either part, which share memory. */
 typedef struct FlowSpecs {
-    TensorSpec both[2], feed_forward[1], attention[3];
-    int both_count, attention_count;
+    TensorSpec both[2], feed_forward[2], attention[3];
+    int both_count, feed_forward_count, attention_count;
 } FlowSpecs;
 
 static FlowSpecs flow_specs(Flow *f, const Stack *stack, int i) {
     const BlockConfig *c = stack->config;
     const Dtype narrow = stack->compute;
     const int64_t d = c->width;
-    FlowSpecs r = {.feed_forward = {{&f->act, narrow, c->ffn}},
-                   .attention = {{&f->att, narrow, d}, {&f->qkv, narrow, 3 * d}},
-                   .attention_count = 2};
+    FlowSpecs r = {
+        .feed_forward = {{&f->act, narrow, c->ffn}, {&f->pre, narrow, block_pre_width(c)}},
+        .feed_forward_count = c->gated ? 2 : 1,
+        .attention = {{&f->att, narrow, block_query_width(c)},
+                      {&f->qkv, narrow, block_qkv_width(c)}},
+        .attention_count = 2};
     /* Else the stream's gradient is also the part's. */
     if (c->pre_norm || narrow != DTYPE_F32 || stack->dropout.hidden > 0)
         r.both[r.both_count++] = (TensorSpec){&f->part, narrow, d};
     bool lora = false;
-    for (int t = 0; t < LORA_TARGETS; t++) lora |= lora_present(&stack->blocks[i], t);
+    for (int t = 0; t < LORA_MATRICES; t++) lora |= lora_present(&stack->blocks[i], t);
     if (lora) r.both[r.both_count++] = (TensorSpec){&f->low, narrow, c->lora.rank};
     if (narrow != DTYPE_F32)
-        r.attention[r.attention_count++] = (TensorSpec){&f->kv, DTYPE_F32, 2 * d};
+        r.attention[r.attention_count++] = (TensorSpec){&f->kv, DTYPE_F32, 2 * block_key_width(c)};
     return r;
 }
 
 size_t block_train_backward_bytes(const Stack *stack, int i, int64_t rows) {
     Flow flow;
     const FlowSpecs r = flow_specs(&flow, stack, i);
-    const size_t one = tensor_specs_bytes(r.feed_forward, 1, rows),
+    const size_t one = tensor_specs_bytes(r.feed_forward, r.feed_forward_count, rows),
                  other = tensor_specs_bytes(r.attention, r.attention_count, rows);
     return tensor_specs_bytes(r.both, r.both_count, rows) + (one > other ? one : other);
 }
@@ -292,15 +299,15 @@ static int part_of(const Run *r, Flow *f, Tensor *part, StackPlace place, Error 
 /* Through a LayerNorm after the part (post-LN): in place. */
 static int norm_behind(const Run *r, Flow *f, Tensor n, Tensor w, Tensor b, Tensor stats,
                        Error *err) {
-    return layernorm_backward(r->device, f->dx, tensor_grad(w), tensor_grad(b), f->dx, n, w, stats,
-                              false, err);
+    return block_norm_backward(r->device, r->config, f->dx, tensor_grad(w), tensor_grad(b), f->dx,
+                               n, w, stats, false, err);
 }
 
 /* Through one before it (pre-LN): added to the residual branch's gradient. */
 static int norm_before(const Run *r, Flow *f, bool input, Tensor n, Tensor w, Tensor b,
                        Tensor stats, Error *err) {
-    return layernorm_backward(r->device, input ? f->dx : TENSOR_NONE, tensor_grad(w),
-                              tensor_grad(b), f->part, n, w, stats, true, err);
+    return block_norm_backward(r->device, r->config, input ? f->dx : TENSOR_NONE, tensor_grad(w),
+                               tensor_grad(b), f->part, n, w, stats, true, err);
 }
 
 static int feed_forward_backward(const Run *r, Flow *f, Error *err) {
@@ -315,37 +322,46 @@ static int feed_forward_backward(const Run *r, Flow *f, Error *err) {
     TRY(lora_backward(r, f, LORA_FC2, f->act, part, t->act, err));
     if (p > 0)
         TRY(dropout_forward(r->device, f->act, f->act, dropout_at(r, p, STACK_INNER), false, err));
-    TRY(activation_backward(r->device, f->act, f->act, t->pre, r->config->activation, err));
+    const bool gated = r->config->gated;
+    const Tensor dpre = gated ? f->pre : f->act; /* [T, 2F] or [T, F] */
+    if (gated)
+        TRY(gated_backward(r->device, dpre, f->act, t->pre, r->config->activation, err));
+    else
+        TRY(activation_backward(r->device, dpre, f->act, t->pre, r->config->activation, err));
     const Tensor dh = pre ? f->part : f->dx; /* a post-LN model adds to the residual branch's
                                                 gradient */
-    TRY(matmul_backward(r, dh, !pre, f->act, t->h2, b->fc1_w, b->fc1_b, err)); /* [T, D] */
-    TRY(lora_backward(r, f, LORA_FC1, dh, f->act, t->h2, err));
+    TRY(matmul_backward(r, dh, !pre, dpre, t->h2, b->fc1_w, b->fc1_b, err)); /* [T, D] */
+    TRY(lora_backward(r, f, LORA_FC1, dh, block_pre_part(r->config, dpre, LORA_FC1), t->h2, err));
+    if (gated)
+        TRY(lora_backward(r, f, LORA_UP, dh, block_pre_part(r->config, dpre, LORA_UP), t->h2, err));
     if (!pre) return 0;
     return norm_before(r, f, true, t->n2, b->norm2_w, b->norm2_b, t->stats2, err);
 }
 
-/* From att to qkv. dk and dv are sums over spans: in f32, and from zero. */
+/* From att to qkv. dk and dv are sums over spans, and over heads that share keys: in f32, and from
+ * zero. */
 static int attend_backward(const Run *r, const Flow *f, Error *err) {
     const BlockTape *t = r->tape;
-    const int64_t d = r->config->width;
+    const BlockConfig *c = r->config;
+    const int64_t query = block_query_width(c), key = block_key_width(c);
     const Dropout drop = dropout_at(r, r->stack->dropout.attention, STACK_SOFTMAX);
-    const Tensor dkv = f->kv.data ? f->kv : tensor_columns(f->qkv, d, 2 * d);
+    const Tensor dkv = f->kv.data ? f->kv : tensor_columns(f->qkv, query, 2 * key);
     const Tensor cleared = f->kv.data ? f->kv : f->qkv;
     TRY(device_clear(r->device, cleared.data, tensor_bytes(cleared), err));
-    TRY(attention_backward(
-        r->device, tensor_columns(f->qkv, 0, d), tensor_columns(dkv, 0, d),
-        tensor_columns(dkv, d, d), f->att, t->att, t->lse, tensor_columns(t->qkv, 0, d),
-        tensor_columns(t->qkv, d, d), tensor_columns(t->qkv, 2 * d, d), r->config->heads,
-        block_attention_scale(r->config), r->stack->spans, r->stack->span_count, &drop, err));
-    if (!f->kv.data) return 0;
-    return convert_forward(r->device, tensor_columns(f->qkv, d, 2 * d), f->kv, err);
+    TRY(attention_backward(r->device, block_qkv_part(c, f->qkv, 0), tensor_columns(dkv, 0, key),
+                           tensor_columns(dkv, key, key), f->att, t->att, t->lse,
+                           block_qkv_part(c, t->qkv, 0), block_qkv_part(c, t->qkv, 1),
+                           block_qkv_part(c, t->qkv, 2), c->heads, block_attention_scale(c),
+                           r->stack->spans, r->stack->span_count, &drop, err));
+    if (f->kv.data)
+        TRY(convert_forward(r->device, tensor_columns(f->qkv, query, 2 * key), f->kv, err));
+    return block_rotate(r->device, c, &r->stack->rotary, f->qkv, true, err);
 }
 
 static int attention_part_backward(const Run *r, Flow *f, bool input, Error *err) {
     const Block *b = r->block;
     const BlockTape *t = r->tape;
     const bool pre = r->config->pre_norm;
-    const int64_t d = r->config->width;
     const Tensor none = TENSOR_NONE;
     const bool norm = pre && (input || norm1_trainable(b)); /* LN1 is before this part */
     const bool deep = norm || input || qkv_trainable(b);
@@ -362,7 +378,8 @@ static int attention_part_backward(const Run *r, Flow *f, bool input, Error *err
     if (!pre && input) dh = f->dx;
     TRY(matmul_backward(r, dh, !pre, f->qkv, t->h1, b->qkv_w, b->qkv_b, err)); /* [T, D] */
     for (int i = 0; i < 3; i++)
-        TRY(lora_backward(r, f, LORA_QUERY + i, dh, tensor_columns(f->qkv, i * d, d), t->h1, err));
+        TRY(lora_backward(r, f, LORA_QUERY + i, dh, block_qkv_part(r->config, f->qkv, i), t->h1,
+                          err));
     if (!norm) return 0;
     return norm_before(r, f, input, t->n1, b->norm1_w, b->norm1_b, t->stats1, err);
 }
@@ -376,7 +393,8 @@ int block_train_backward(Device *device, const Stack *stack, int i, const BlockT
     const FlowSpecs specs = flow_specs(&flow, stack, i);
     int status = tensor_specs_take(specs.both, specs.both_count, arena, rows, err);
     const size_t both = arena->used;
-    if (status == 0) status = tensor_specs_take(specs.feed_forward, 1, arena, rows, err);
+    if (status == 0)
+        status = tensor_specs_take(specs.feed_forward, specs.feed_forward_count, arena, rows, err);
     if (status == 0) status = feed_forward_backward(&r, &flow, err);
     arena_reset(arena, both);
     if (status == 0)

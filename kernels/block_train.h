@@ -8,6 +8,8 @@
  *   h2 = LN2(n2)                        n2 = h2 + fc2(act)
  *   act = activation(pre = fc1(h2))     x' = LN2(n2), and h1' = x' in the compute type
  *   x' = n2 + fc2(act)
+ *
+ * With rotary positions the q and k of qkv are turned. In a gated block pre is gate and up.
  */
 #ifndef EASYFIRST_KERNELS_BLOCK_TRAIN_H
 #define EASYFIRST_KERNELS_BLOCK_TRAIN_H
@@ -17,13 +19,13 @@
 /* T rows. Names may alias: in a pre-LN model n1 is x, in a post-LN model x may be overwritten to
  * become n1, and in f32 h1 may be x. */
 typedef struct BlockTape {
-    Tensor x;                 /* [T, D] f32, the block's input, where the previous block wrote it */
-    Tensor h1, h2;            /* [T, D] c, the inputs of qkv and of fc1 */
-    Tensor qkv, att, lse;     /* [T, 3D] c, [T, D] c, [T, H] f32 */
-    Tensor pre, act;          /* [T, F] c, before and after the activation */
-    Tensor n1, n2;            /* [T, D] f32, the inputs of the two LayerNorms */
-    Tensor stats1, stats2;    /* [T, 2] f32 */
-    Tensor low[LORA_TARGETS]; /* [T, rank] c, (alpha / rank) x A^T */
+    Tensor x;              /* [T, D] f32, the block's input, where the previous block wrote it */
+    Tensor h1, h2;         /* [T, D] c, the inputs of qkv and of fc1 */
+    Tensor qkv, att, lse;  /* [T, 3D] c, [T, D] c, [T, H] f32 */
+    Tensor pre, act;       /* [T, F] c (gated: pre [T, 2F]), before and after the activation */
+    Tensor n1, n2;         /* [T, D] f32, the inputs of the two LayerNorms */
+    Tensor stats1, stats2; /* [T, 2] f32 */
+    Tensor low[LORA_MATRICES]; /* [T, rank] c, (alpha / rank) x A^T */
 } BlockTape;
 
 /* Temporaries of the forward pass. The backward pass does not need the inputs of matmuls whose
@@ -45,7 +47,7 @@ typedef struct TensorSpec {
 int tensor_specs_take(const TensorSpec *specs, int count, Arena *arena, int64_t rows, Error *err);
 size_t tensor_specs_bytes(const TensorSpec *specs, int count, int64_t rows);
 
-enum { BLOCK_SPECS = 16 + LORA_TARGETS };
+enum { BLOCK_SPECS = 16 + LORA_MATRICES };
 
 /* The one list of a tape's tensors except x, for allocating and for counting: returns how many
  * specs it wrote, at most BLOCK_SPECS. `own`: x must not be overwritten and h1 is not written yet,

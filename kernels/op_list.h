@@ -31,6 +31,11 @@
     X(activation_backward)                   \
     X(layernorm_forward)                     \
     X(layernorm_backward)                    \
+    X(rmsnorm_forward)                       \
+    X(rmsnorm_backward)                      \
+    X(rotary_forward)                        \
+    X(gated_forward)                         \
+    X(gated_backward)                        \
     X(attention_forward)                     \
     X(attention_backward)                    \
     X(gather_forward)                        \

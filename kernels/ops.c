@@ -158,7 +158,7 @@ static int check_weight(const char *op, Tensor *w, Tensor x, int64_t rows, Error
 }
 
 static int check_activation(const char *op, Activation activation, Error *err) {
-    if (activation >= ACTIVATION_NONE && activation <= ACTIVATION_TANH) return 0;
+    if (activation >= ACTIVATION_NONE && activation < ACTIVATION_COUNT) return 0;
     return error_set(err, "%s: activation %d is unknown", op, (int)activation);
 }
 
@@ -183,6 +183,10 @@ const char *activation_name(Activation activation) {
         return "relu";
     case ACTIVATION_TANH:
         return "tanh";
+    case ACTIVATION_SILU:
+        return "silu";
+    case ACTIVATION_COUNT:
+        break;
     }
     return "unknown";
 }
@@ -269,6 +273,61 @@ int layernorm_backward(Device *device, Tensor dx, Tensor dw, Tensor db, Tensor d
     FORWARD(device, layernorm_backward, rows == 0, dx, dw, db, dy, x, w, stats, accumulate_dx, err);
 }
 
+int rmsnorm_forward(Device *device, Tensor y, Tensor copy, Tensor stats, Tensor x, Tensor w,
+                    float eps, Error *err) {
+    const char *op = "rmsnorm_forward";
+    CHECK(op, {"x", x, COMPUTE, ANY, ANY, 0});
+    int64_t rows = x.shape[0], d = x.shape[1];
+    CHECK(op, {"y", y, COMPUTE, rows, d, 0}, {"copy", copy, COMPUTE, rows, d, OPTIONAL},
+          {"stats", stats, F32, rows, 2, OPTIONAL}, {"w", w, F32, d, 0, VECTOR});
+    TRY(check_number(op, "eps", eps, 0, 1, err));
+    FORWARD(device, rmsnorm_forward, rows == 0, y, copy, stats, x, w, eps, err);
+}
+
+int rmsnorm_backward(Device *device, Tensor dx, Tensor dw, Tensor dy, Tensor x, Tensor w,
+                     Tensor stats, bool accumulate_dx, Error *err) {
+    const char *op = "rmsnorm_backward";
+    CHECK(op, {"x", x, COMPUTE, ANY, ANY, 0});
+    int64_t rows = x.shape[0], d = x.shape[1];
+    CHECK(op, {"dy", dy, COMPUTE, rows, d, 0}, {"dx", dx, COMPUTE, rows, d, OPTIONAL},
+          {"dw", dw, F32, d, 0, OPTIONAL | VECTOR}, {"w", w, F32, d, 0, VECTOR},
+          {"stats", stats, F32, rows, 2, 0});
+    FORWARD(device, rmsnorm_backward, rows == 0, dx, dw, dy, x, w, stats, accumulate_dx, err);
+}
+
+int rotary_forward(Device *device, Tensor y, Tensor x, Tensor table, Tensor index, bool back,
+                   Error *err) {
+    const char *op = "rotary_forward";
+    CHECK(op, {"x", x, COMPUTE, ANY, ANY, SLICE});
+    CHECK(op, {"y", y, COMPUTE, x.shape[0], x.shape[1], SLICE}, {"table", table, F32, ANY, ANY, 0},
+          {"index", index, I32, x.shape[0], 0, VECTOR});
+    int64_t width = table.shape[1];
+    if (width % 2 || x.shape[1] % width)
+        return error_set(err,
+                         "%s: %lld columns of x and %lld of the table, expected heads of an "
+                         "even width each",
+                         op, (long long)x.shape[1], (long long)width);
+    FORWARD(device, rotary_forward, x.shape[0] == 0, y, x, table, index, back, err);
+}
+
+int gated_forward(Device *device, Tensor y, Tensor x, Activation activation, Error *err) {
+    const char *op = "gated_forward";
+    CHECK(op, {"y", y, COMPUTE, ANY, ANY, 0});
+    CHECK(op, {"x", x, COMPUTE, y.shape[0], 2 * y.shape[1], 0});
+    TRY(check_activation(op, activation, err));
+    FORWARD(device, gated_forward, y.shape[0] == 0, y, x, activation, err);
+}
+
+int gated_backward(Device *device, Tensor dx, Tensor dy, Tensor x, Activation activation,
+                   Error *err) {
+    const char *op = "gated_backward";
+    CHECK(op, {"dy", dy, COMPUTE, ANY, ANY, 0});
+    CHECK(op, {"dx", dx, COMPUTE, dy.shape[0], 2 * dy.shape[1], 0},
+          {"x", x, COMPUTE, dy.shape[0], 2 * dy.shape[1], 0});
+    TRY(check_activation(op, activation, err));
+    FORWARD(device, gated_backward, dy.shape[0] == 0, dx, dy, x, activation, err);
+}
+
 /* ---- Attention. ---- */
 
 static int check_dropout(const char *op, const Dropout *dropout, Error *err) {
@@ -298,6 +357,14 @@ static int check_spans(const char *op, const AttentionSpan *spans, int count, in
         }
         if (keys == 0 && span->q_begin < span->q_end)
             return error_set(err, "%s: span %d has no keys", op, s);
+        if (span->causal != 0 && span->causal != 1)
+            return error_set(err, "%s: span %d has causal %d, expected 0 or 1", op, s,
+                             span->causal);
+        if (span->causal && keys < span->q_end - span->q_begin)
+            return error_set(err,
+                             "%s: span %d is causal with %d queries and %lld keys, expected at "
+                             "least as many keys",
+                             op, s, span->q_end - span->q_begin, (long long)keys);
         if (keys > 65536 && dropout && dropout->p > 0)
             return error_set(err, "%s: span %d has %lld keys, expected at most 65536 with dropout",
                              op, s, (long long)keys);
@@ -309,11 +376,18 @@ static int check_attention(const char *op, Tensor q, Tensor k, Tensor v, int hea
                            const AttentionSpan *spans, int count, const Dropout *dropout,
                            Error *err) {
     CHECK(op, {"q", q, COMPUTE, ANY, ANY, SLICE});
-    CHECK(op, {"k", k, 1u << q.dtype, ANY, q.shape[1], SLICE});
-    CHECK(op, {"v", v, 1u << q.dtype, k.shape[0], q.shape[1], SLICE});
     if (heads < 1 || q.shape[1] % heads)
         return error_set(err, "%s: %lld columns do not divide into %d heads", op,
                          (long long)q.shape[1], heads);
+    const int64_t width = q.shape[1] / heads;
+    CHECK(op, {"k", k, 1u << q.dtype, ANY, ANY, SLICE});
+    if (k.shape[1] % width || heads % (k.shape[1] / width))
+        return error_set(err,
+                         "%s: k is [%lld, %lld], expected [any, %lld], or fewer heads of %lld that "
+                         "divide the %d",
+                         op, (long long)k.shape[0], (long long)k.shape[1], (long long)q.shape[1],
+                         (long long)width, heads);
+    CHECK(op, {"v", v, 1u << q.dtype, k.shape[0], k.shape[1], SLICE});
     if (!isfinite(scale)) return error_set(err, "%s: scale is %g", op, scale);
     TRY(check_dropout(op, dropout, err));
     return check_spans(op, spans, count, q.shape[0], k.shape[0], dropout, err);
@@ -336,10 +410,10 @@ int attention_backward(Device *device, Tensor dq, Tensor dk, Tensor dv, Tensor d
                        Error *err) {
     const char *op = "attention_backward";
     TRY(check_attention(op, q, k, v, heads, scale, spans, span_count, dropout, err));
-    int64_t rows = q.shape[0], keys = k.shape[0], d = q.shape[1];
+    int64_t rows = q.shape[0], keys = k.shape[0], d = q.shape[1], kd = k.shape[1];
     unsigned c = 1u << q.dtype;
-    CHECK(op, {"dq", dq, c | F32, rows, d, SLICE}, {"dk", dk, c | F32, keys, d, SLICE},
-          {"dv", dv, c | F32, keys, d, SLICE}, {"dout", dout, c, rows, d, SLICE},
+    CHECK(op, {"dq", dq, c | F32, rows, d, SLICE}, {"dk", dk, c | F32, keys, kd, SLICE},
+          {"dv", dv, c | F32, keys, kd, SLICE}, {"dout", dout, c, rows, d, SLICE},
           {"out", out, c, rows, d, SLICE}, {"lse", lse, F32, rows, heads, 0});
     FORWARD(device, attention_backward, rows == 0 || span_count == 0, dq, dk, dv, dout, out, lse, q,
             k, v, heads, scale, spans, span_count, dropout, err);

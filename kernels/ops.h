@@ -26,7 +26,9 @@ typedef enum Activation {
     ACTIVATION_GELU,       /* x/2 (1 + erf(x / sqrt 2)) */
     ACTIVATION_QUICK_GELU, /* x sigmoid(1.702 x), CLIP's */
     ACTIVATION_RELU,
-    ACTIVATION_TANH
+    ACTIVATION_TANH,
+    ACTIVATION_SILU, /* x sigmoid(x), LLaMA's */
+    ACTIVATION_COUNT
 } Activation;
 
 const char *activation_name(Activation activation);
@@ -57,10 +59,33 @@ int layernorm_forward(Device *device, Tensor y, Tensor copy, Tensor stats, Tenso
 int layernorm_backward(Device *device, Tensor dx, Tensor dw, Tensor db, Tensor dy, Tensor x,
                        Tensor w, Tensor stats, bool accumulate_dx, Error *err);
 
+/* y = x / sqrt(mean of the squares + eps) * w over each row: layernorm_forward without mean and
+ * bias (Zhang, Sennrich, 2019). `stats` [T, 2] receives 0 and 1/sqrt(mean of the squares + eps).
+ * The rest is as in layernorm. */
+int rmsnorm_forward(Device *device, Tensor y, Tensor copy, Tensor stats, Tensor x, Tensor w,
+                    float eps, Error *err);
+int rmsnorm_backward(Device *device, Tensor dx, Tensor dw, Tensor dy, Tensor x, Tensor w,
+                     Tensor stats, bool accumulate_dx, Error *err);
+
+/* Rotary positions (Su et al., 2021): turns pair (i, i + Dh/2) of each head by the angle whose
+ * cosine and sine are columns i and i + Dh/2 of row index[t] of the table, or back (the backward
+ * pass).
+ *   x, y [T, heads * Dh] c or f32, column slices allowed (y may be x if of one type), table [P, Dh]
+ *   f32, index [T] i32, every value below P. */
+int rotary_forward(Device *device, Tensor y, Tensor x, Tensor table, Tensor index, bool back,
+                   Error *err);
+
+/* y = act(gate) * up with [gate, up] = x: x [T, 2F], y [T, F], each f32 or bf16. */
+int gated_forward(Device *device, Tensor y, Tensor x, Activation activation, Error *err);
+/* dx [T, 2F] from dy [T, F] and the input x of the forward. dx may be x if of one type. */
+int gated_backward(Device *device, Tensor dx, Tensor dy, Tensor x, Activation activation,
+                   Error *err);
+
 /* Which rows attend to which: each of the query rows [q_begin, q_end) attends to all key rows of up
- * to ATTENTION_RANGES ranges, in that order. Full attention over packed sequences is one span a
- * sequence, whose queries and keys are the same rows; block-causal attention is one span a
- * block. */
+ * to ATTENTION_RANGES ranges, in that order; in a causal span, which has at least as many keys as
+ * queries, the last query attends to all of them and each query before it to one less. Full
+ * attention over packed sequences is one span a sequence, whose queries and keys are the same rows;
+ * causal attention is the same with `causal`; block-causal attention is one span a block. */
 enum { ATTENTION_RANGES = 4 };
 typedef struct AttentionSpan {
     int32_t q_begin, q_end;
@@ -68,13 +93,20 @@ typedef struct AttentionSpan {
     struct {
         int32_t begin, end;
     } range[ATTENTION_RANGES];
+    int32_t causal; /* 0 or 1 */
 } AttentionSpan;
 
-/* The number of keys that each of a span's queries attends to. */
+/* The number of keys of a span, to all of which its last query attends. */
 static inline int attention_keys(const AttentionSpan *span) {
     int n = 0;
     for (int r = 0; r < span->range_count; r++) n += span->range[r].end - span->range[r].begin;
     return n;
+}
+
+/* The number of those keys that query i of the span, counted from q_begin, attends to: the
+ * first ones. */
+static inline int attention_seen(const AttentionSpan *span, int keys, int i) {
+    return span->causal ? keys - (span->q_end - span->q_begin) + i + 1 : keys;
 }
 
 /* Dropout: each value is kept with probability 1 - p and then divided by 1 - p. Whether a value is
@@ -85,8 +117,9 @@ typedef struct Dropout {
 } Dropout;
 
 /* out = softmax(q k^T * scale) v for each head, over the spans.
- *   q, out [T, H*Dh], k, v [rows, H*Dh], all c, column slices allowed; head h is columns
- *   [h*Dh, (h+1)*Dh). `lse` [T, H] f32, if present, receives the log-sum-exp of the scaled scores.
+ *   q, out [T, H*Dh], k, v [rows, G*Dh], all c, column slices allowed; head h is columns
+ *   [h*Dh, (h+1)*Dh) of q and out. With fewer heads of keys and values (G < H, a divisor), H/G
+ *   adjacent heads share one: head h reads that of h / (H/G). `lse` [T, H] f32, if present, receives the log-sum-exp of the scaled scores.
  *   Dropout (may be NULL) applies to the softmax; the index of a value is
  *   (row * H + h) * 65536 + its position among the row's keys. */
 int attention_forward(Device *device, Tensor out, Tensor lse, Tensor q, Tensor k, Tensor v,

@@ -90,6 +90,7 @@ int params_declare_linear(Params *params, Tensor *w, Tensor *b, int64_t rows, in
                         .shape = {rows, columns},
                         .idle = idle};
     TRY(params_declare(params, &weight, err, "%sweight", stem));
+    if (!b) return 0;
     ParamSpec bias = {.slot = b, .role = PARAM_VECTOR, .ndim = 1, .shape = {rows}, .idle = idle};
     return params_declare(params, &bias, err, "%sbias", stem);
 }
@@ -108,6 +109,7 @@ int params_declare_norm(Params *params, Tensor *w, Tensor *b, int64_t width, boo
                       .shape = {width},
                       .idle = idle};
     TRY(params_declare(params, &spec, err, "%sweight", stem));
+    if (!b) return 0;
     spec.slot = b, spec.init = INIT_ZERO;
     return params_declare(params, &spec, err, "%sbias", stem);
 }

@@ -109,7 +109,8 @@ void params_scale_init(Params *params, const Tensor *slot, float factor);
 
 /* Weight and bias of the two usual layers, under "<stem>weight" and "<stem>bias": a linear layer's
  * matrix [rows, columns] (INIT_NORMAL) and vector [rows] (zero), and a LayerNorm's two vectors
- * [width] (one, zero). `stem` is printf-style and ends with its own dot. */
+ * [width] (one, zero). `b` NULL: without the second. `stem` is printf-style and ends with its own
+ * dot. */
 int params_declare_linear(Params *params, Tensor *w, Tensor *b, int64_t rows, int64_t columns,
                           bool idle, Error *err, const char *stem_format, ...)
     __attribute__((format(printf, 8, 9)));

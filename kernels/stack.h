@@ -50,6 +50,7 @@ typedef struct Stack {
      * `input`: also compute the gradient of that block's input. */
     int lowest;
     bool input;
+    Rotary rotary; /* with config->rotary */
 } Stack;
 
 /* What a forward pass has kept; its tensors are in the arena, or the x that was passed. */

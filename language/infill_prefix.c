@@ -30,7 +30,7 @@ void prefix_close(Infill *f) {
 int cache_open(Infill *f, int64_t canvas_rows, Error *err) {
     const Xlmr *m = f->config.model;
     Device *device = f->config.device;
-    int64_t rows = f->pool.rows + canvas_rows, width = 2 * (int64_t)m->config.block.width;
+    int64_t rows = f->pool.rows + canvas_rows, width = 2 * block_key_width(&m->config.block);
     int64_t kept = f->cache.layers ? row_pool_end(&f->pool) : 0;
     int layers = m->config.layers;
     Dtype compute = m->params->compute;

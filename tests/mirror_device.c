@@ -257,6 +257,41 @@ static int mirror_layernorm_backward(Device *device, Tensor dx, Tensor dw, Tenso
     MIRRORED(m, layernorm_backward, device, dx, dw, db, dy, x, w, stats, accumulate_dx, err);
 }
 
+static int mirror_rmsnorm_forward(Device *device, Tensor y, Tensor copy, Tensor stats, Tensor x,
+                                  Tensor w, float eps, Error *err) {
+    Moved m = {.device = device};
+    WRITE(y), WRITE(copy), WRITE(stats), READ(x), READ(w);
+    MIRRORED(m, rmsnorm_forward, device, y, copy, stats, x, w, eps, err);
+}
+
+static int mirror_rmsnorm_backward(Device *device, Tensor dx, Tensor dw, Tensor dy, Tensor x,
+                                   Tensor w, Tensor stats, bool accumulate_dx, Error *err) {
+    Moved m = {.device = device};
+    WRITE(dx), WRITE(dw), READ(dy), READ(x), READ(w), READ(stats);
+    MIRRORED(m, rmsnorm_backward, device, dx, dw, dy, x, w, stats, accumulate_dx, err);
+}
+
+static int mirror_rotary_forward(Device *device, Tensor y, Tensor x, Tensor table, Tensor index,
+                                 bool back, Error *err) {
+    Moved m = {.device = device};
+    WRITE(y), READ(x), READ(table), READ(index);
+    MIRRORED(m, rotary_forward, device, y, x, table, index, back, err);
+}
+
+static int mirror_gated_forward(Device *device, Tensor y, Tensor x, Activation activation,
+                                Error *err) {
+    Moved m = {.device = device};
+    WRITE(y), READ(x);
+    MIRRORED(m, gated_forward, device, y, x, activation, err);
+}
+
+static int mirror_gated_backward(Device *device, Tensor dx, Tensor dy, Tensor x,
+                                 Activation activation, Error *err) {
+    Moved m = {.device = device};
+    WRITE(dx), READ(dy), READ(x);
+    MIRRORED(m, gated_backward, device, dx, dy, x, activation, err);
+}
+
 static int mirror_attention_forward(Device *device, Tensor out, Tensor lse, Tensor q, Tensor k,
                                     Tensor v, int heads, float scale, const AttentionSpan *spans,
                                     int count, const Dropout *dropout, Error *err) {

@@ -45,6 +45,7 @@ int cpu_attention_forward(Device *device, Tensor out, Tensor lse, Tensor q, Tens
                           const Dropout *dropout, Error *err) {
     const CpuKernels *kernels = cpu_state(device)->kernels;
     const int head_width = (int)(q.shape[1] / heads);
+    const int key_heads = (int)(k.shape[1] / head_width), shared = heads / key_heads;
     Sharing s = sharing_of(spans, count, heads, device->threads);
     const int threads = s.work * q.shape[1] < PARALLEL_WORK ? 1 : device->threads;
     if (threads == 1) s.piece = s.longest > QUERIES_MIN ? s.longest : QUERIES_MIN;
@@ -75,6 +76,7 @@ int cpu_attention_forward(Device *device, Tensor out, Tensor lse, Tensor q, Tens
                     if (p >= here) continue;
                     unit.span = &spans[i];
                     unit.head = h;
+                    unit.key_head = h / shared;
                     unit.q_begin = (int)(queries * p / here);
                     unit.q_end = (int)(queries * (p + 1) / here);
                     kernels->attention(&unit, own);

@@ -1,10 +1,10 @@
-/* attention_backward.c - divides attention's backward pass among threads: one head of a group of
- * spans each.
+/* attention_backward.c - divides attention's backward pass among threads: one head of keys of
+ * a group of spans each.
  *
  * Spans that share keys add to the same rows of dk and dv. One thread processes them all, in order,
  * so that the order of each sum does not depend on the number of threads. Spans with disjoint keys,
  * of different sequences, may go to different threads; they are found if the spans are sorted by
- * their keys.
+ * their keys. Heads that share keys and values are processed by one thread, too.
  */
 #include "kernels/cpu/cpu.h"
 
@@ -53,6 +53,7 @@ int cpu_attention_backward(Device *device, Tensor dq, Tensor dk, Tensor dv, Tens
                            Error *err) {
     const CpuKernels *kernels = cpu_state(device)->kernels;
     const int head_width = (int)(q.shape[1] / heads);
+    const int key_heads = (int)(k.shape[1] / head_width), shared = heads / key_heads;
     int most = 0; /* keys */
     int64_t work = 0;
     for (int i = 0; i < count; i++) {
@@ -85,13 +86,15 @@ int cpu_attention_backward(Device *device, Tensor dq, Tensor dk, Tensor dv, Tens
         AttentionUnit unit = common;
 #pragma omp for collapse(2) schedule(dynamic)
         for (int i = 0; i < groups; i++)
-            for (int h = 0; h < heads; h++)
-                for (int s = first[i]; s < first[i + 1]; s++) {
-                    if (span_is_empty(&spans[s])) continue;
-                    unit.span = &spans[s];
-                    unit.head = h;
+            for (int g = 0; g < key_heads; g++)
+                for (int j = 0; j < (first[i + 1] - first[i]) * shared; j++) {
+                    const AttentionSpan *span = &spans[first[i] + j / shared];
+                    if (span_is_empty(span)) continue;
+                    unit.span = span;
+                    unit.key_head = g;
+                    unit.head = g * shared + j % shared;
                     unit.q_begin = 0;
-                    unit.q_end = spans[s].q_end - spans[s].q_begin;
+                    unit.q_end = span->q_end - span->q_begin;
                     kernels->attention_backward(&unit, &gradient, own);
                 }
     }

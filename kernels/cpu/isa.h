@@ -16,6 +16,7 @@ typedef struct AttentionUnit {
     const AttentionSpan *span;
     int q_begin, q_end;
     int head, heads, head_width;
+    int key_head; /* the head of k and v */
     float scale;
     Tensor out, lse, q, k, v;
     const Dropout *dropout; /* NULL or with p > 0 */
@@ -60,6 +61,15 @@ typedef struct CpuKernels {
     void (*layernorm_row)(void *y, Dtype y_dtype, void *copy, Dtype copy_dtype, float *stats,
                           const void *x, Dtype x_dtype, const float *w, const float *b, float eps,
                           int64_t n);
+    void (*rmsnorm_row)(void *y, Dtype y_dtype, void *copy, Dtype copy_dtype, float *stats,
+                        const void *x, Dtype x_dtype, const float *w, float eps, int64_t n);
+    /* A row of `heads` heads of `width` values; cosines and sines as in the table. y may be x if
+     * they are of one type. */
+    void (*rotary_row)(void *y, Dtype y_dtype, const void *x, Dtype x_dtype, const float *turns,
+                       bool back, int64_t heads, int64_t width);
+    /* A row of n results. */
+    void (*gated_row)(void *y, Dtype y_dtype, const void *gate, const void *up, Dtype x_dtype,
+                      Activation activation, int64_t n);
     /* y[i] = sum of the rows that are not NULL, in their order; zeros if there is none. Any of f32,
      * bf16 and f16, or i8, whose values are multiplied by the row's scale. */
     void (*sum_rows)(void *y, Dtype y_dtype, const void *const *rows, const Dtype *dtypes,
@@ -86,6 +96,14 @@ typedef struct CpuKernels {
     void (*layernorm_backward_row)(void *dx, Dtype dx_dtype, const void *dy, Dtype dy_dtype,
                                    const void *x, Dtype x_dtype, const float *w, const float *stats,
                                    bool accumulate, int64_t n);
+    /* dx as above; dw is layernorm_backward_columns' with the same stats. */
+    void (*rmsnorm_backward_row)(void *dx, Dtype dx_dtype, const void *dy, Dtype dy_dtype,
+                                 const void *x, Dtype x_dtype, const float *w, const float *stats,
+                                 bool accumulate, int64_t n);
+    /* dgate may be gate and dup may be up if they are of one type. */
+    void (*gated_backward_row)(void *dgate, void *dup, Dtype dx_dtype, const void *dy,
+                               Dtype dy_dtype, const void *gate, const void *up, Dtype x_dtype,
+                               Activation activation, int64_t n);
     /* dw, db (either may be NULL) += sums over all rows of n columns, in the order of the rows;
      * dy and x point to the first of the columns. */
     void (*layernorm_backward_columns)(float *dw, float *db, const void *dy, int64_t dy_ld,
@@ -123,6 +141,9 @@ typedef struct CpuKernels {
     X(attention_scratch)          \
     X(attention)                  \
     X(layernorm_row)              \
+    X(rmsnorm_row)                \
+    X(rotary_row)                 \
+    X(gated_row)                  \
     X(sum_rows)                   \
     X(mean_rows)                  \
     X(convert_row)                \
@@ -131,6 +152,8 @@ typedef struct CpuKernels {
     X(attention_backward)         \
     X(activation_backward_row)    \
     X(layernorm_backward_row)     \
+    X(rmsnorm_backward_row)       \
+    X(gated_backward_row)         \
     X(layernorm_backward_columns) \
     X(add_row)                    \
     X(vocab_scan)                 \

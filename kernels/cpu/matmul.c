@@ -192,6 +192,9 @@ static dnnl_status_t attributes_create(dnnl_primitive_attr_t *attr, const Key *k
         case ACTIVATION_RELU:
             s = append_eltwise(ops, dnnl_eltwise_relu, 0, 0);
             break;
+        case ACTIVATION_SILU:
+            s = append_eltwise(ops, dnnl_eltwise_swish, 1, 0);
+            break;
         case ACTIVATION_TANH:
             s = append_eltwise(ops, dnnl_eltwise_tanh, 0, 0);
             break;

@@ -14,6 +14,9 @@
         } else if ((activation) == ACTIVATION_TANH) {       \
             constexpr Activation A = ACTIVATION_TANH;       \
             __VA_ARGS__;                                    \
+        } else if ((activation) == ACTIVATION_SILU) {       \
+            constexpr Activation A = ACTIVATION_SILU;       \
+            __VA_ARGS__;                                    \
         } else {                                            \
             constexpr Activation A = ACTIVATION_QUICK_GELU; \
             __VA_ARGS__;                                    \

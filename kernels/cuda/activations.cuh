@@ -45,6 +45,8 @@ static __device__ __forceinline__ float activate(float x, Activation activation)
         return x < 0.0f ? 0.0f : x;
     case ACTIVATION_TANH:
         return tanhf(x);
+    case ACTIVATION_SILU:
+        return __fdividef(x, expf(-x) + 1.0f);
     default:
         return x;
     }
@@ -58,13 +60,13 @@ static __device__ __forceinline__ float gelu_derivative(float x) {
     return x < 0.0f ? h : x >= 0.0f ? 1.0f - h : x;
 }
 
-/* s (1 + u (1 - s)) with u = 1.702 x and s its sigmoid: again 1 minus that of the other sign.
- * e^-110 is exactly 0 in f32, not subnormal. */
-static __device__ __forceinline__ float quick_gelu_derivative(float x) {
-    const float a = fminf(110.0f, fabsf(1.702f * x));
+/* Of x sigmoid(k x), given u = k x: s (1 + u (1 - s)), s being its sigmoid; again 1 minus that of
+ * the other sign. e^-110 is exactly 0 in f32, not subnormal. */
+static __device__ __forceinline__ float sigmoid_derivative(float u) {
+    const float a = fminf(110.0f, fabsf(u));
     const float e = expf(-a), s = __fdividef(1.0f, e + 1.0f);
     const float h = e * s * (1.0f - a * s);
-    return x < 0.0f ? h : x >= 0.0f ? 1.0f - h : x;
+    return u < 0.0f ? h : u >= 0.0f ? 1.0f - h : u;
 }
 
 /* 1 - tanh(x)^2, from e^-2|x|. */
@@ -81,11 +83,13 @@ static __device__ __forceinline__ float activate_backward(float dy, float x,
     case ACTIVATION_GELU:
         return dy * gelu_derivative(x);
     case ACTIVATION_QUICK_GELU:
-        return dy * quick_gelu_derivative(x);
+        return dy * sigmoid_derivative(1.702f * x);
     case ACTIVATION_RELU: /* a selection, not a product: below 0 even infinity gives 0 */
         return x <= 0.0f ? 0.0f : dy;
     case ACTIVATION_TANH:
         return dy * tanh_derivative(x);
+    case ACTIVATION_SILU:
+        return dy * sigmoid_derivative(x);
     default:
         return dy;
     }

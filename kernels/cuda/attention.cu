@@ -60,14 +60,15 @@ int cuda_attention_forward(Device *device, Tensor out, Tensor lse, Tensor q, Ten
     if (fused_attention_forward(device, out, lse, q, k, v, heads, scale, spans, count, dropout))
         return 0;
     ForwardArgs args = {};
+    const int key_heads = (int)(k.shape[1] / (q.shape[1] / heads));
     args.out = head_matrix(out, heads), args.q = head_matrix(q, heads);
-    args.k = head_matrix(k, heads), args.v = head_matrix(v, heads);
+    args.k = head_matrix(k, key_heads), args.v = head_matrix(v, key_heads);
     args.lse = (float *)lse.data, args.lse_ld = lse.ld;
-    args.heads = heads, args.width = (int)(q.shape[1] / heads);
+    args.heads = heads, args.shared = heads / key_heads, args.width = (int)(q.shape[1] / heads);
     args.scale = scale;
     args.drop = attention_drop(dropout);
     const bool units = attention_on_units(out, heads) && attention_on_units(q, heads) &&
-                       attention_on_units(k, heads) && attention_on_units(v, heads);
+                       attention_on_units(k, key_heads) && attention_on_units(v, key_heads);
     /* A positive scale preserves the order of the scores, which those kernels rely on. */
     if (units && scale > 0) return attend_on_units(device, &args, spans, count, err);
     return attend_plainly(device, &args, q, spans, count, err);

@@ -21,20 +21,21 @@ enum {
 
 /* Some query rows of a span and all its keys. Key j of the span is row j + shift[r], for the first
  * r with j < until[r]; ranges without rows are omitted, and the last one is repeated for missing
- * ones. */
+ * ones. Row r of the item sees the first min(keys, seen + r) keys: in a causal span `keys` are those
+ * of the item's last row, and else seen is keys. */
 struct __align__(16) AttentionItem {
-    int32_t q_begin, rows, keys, unused;
+    int32_t q_begin, rows, keys, seen;
     int32_t until[ATTENTION_RANGES], shift[ATTENTION_RANGES];
 };
 
 /* For the gradients of keys and values: some key rows that belong to the same spans, and those
  * spans' query rows, a few at a time. In a step, key row j is key j + shift of the queries'
- * span. */
+ * span, and row r sees the first seen + r keys of that. */
 struct __align__(16) KeyTile {
     int32_t begin, rows, first_step, steps;
 };
 struct __align__(16) KeyStep {
-    int32_t q_begin, rows, shift, unused;
+    int32_t q_begin, rows, shift, seen;
 };
 
 /* Lists in device memory, valid until the next plan. */
@@ -103,12 +104,13 @@ static __device__ __forceinline__ void drop_load(Drop *to, const Drop &from) {
     if (threadIdx.x == 0) *to = from;
 }
 
+/* Heads h shared ... h shared + shared - 1 have head h of keys and values. */
 typedef struct ForwardArgs {
     const AttentionItem *items;
     HeadMatrix out, q, k, v;
     float *lse; /* NULL: not computed */
     int64_t lse_ld;
-    int heads, width;
+    int heads, shared, width;
     float scale;
     Drop drop;
 } ForwardArgs;
@@ -123,7 +125,7 @@ typedef struct BackwardArgs {
     int64_t lse_ld, rows;
     float2 *stats;
     uint32_t *mask;
-    int heads, width;
+    int heads, shared, width;
     float scale;
     Drop drop;
 } BackwardArgs;

@@ -80,13 +80,14 @@ static __device__ __forceinline__ void dq_mask_write(const RowBits (&keep)[2],
 }
 
 /* Replaces s by ds, for 16 rows and COLUMNS keys from the tile's key n0 * 8 on, `keys` of which
- * exist. */
+ * exist; row r sees the first seen + r. */
 template <int COLUMNS, bool DROP>
 static __device__ __forceinline__ void
 dq_derivatives(float (&s)[COLUMNS / 8][4], const float (&dp)[COLUMNS / 8][4],
-               const float2 (&stats)[2], const RowBits (&keep)[2], int n0, int keys,
+               const float2 (&stats)[2], const RowBits (&keep)[2], int n0, int keys, int seen,
                float scale_log2, float drop_factor) {
-    const int first = threadIdx.x % 4 * 2;
+    const int first = threadIdx.x % 4 * 2, row_number = threadIdx.x % 32 / 4;
+    const int own[2] = {min(keys, seen + row_number), min(keys, seen + row_number + 8)};
 #pragma unroll
     for (int n = 0; n < COLUMNS / 8; n++)
 #pragma unroll
@@ -97,7 +98,7 @@ dq_derivatives(float (&s)[COLUMNS / 8][4], const float (&dp)[COLUMNS / 8][4],
             if (DROP)
                 derivative =
                     tile_kept(keep[e / 2], n0 + n, e % 2) ? derivative * drop_factor : 0.0f;
-            s[n][e] = 8 * n + first + e % 2 < keys ? p * (derivative - row.y) : 0.0f;
+            s[n][e] = 8 * n + first + e % 2 < own[e / 2] ? p * (derivative - row.y) : 0.0f;
         }
 }
 
@@ -133,6 +134,7 @@ __global__ void __launch_bounds__(THREADS, D <= 64 ? 3 : 2) dq_kernel(BackwardAr
     drop_load(&drop, args.drop);
     item_load(&item, args.plan.items + blockIdx.x / args.heads);
     const int head = blockIdx.x % args.heads, column = head * args.width;
+    const int key_column = head / args.shared * args.width;
     const int warp_row = 16 * (threadIdx.x / 32), rows = item.rows - warp_row;
     const int64_t first = item.q_begin + warp_row;
     const float scale_log2 = args.scale * LOG2_E;
@@ -142,7 +144,7 @@ __global__ void __launch_bounds__(THREADS, D <= 64 ? 3 : 2) dq_kernel(BackwardAr
                                           args.width, threadIdx.x);
     tile_copy_rows<D, TILE_ROWS, THREADS>(memory + STAGE + TILE_ROWS * LD, args.dout, item.q_begin,
                                           item.rows, column, args.width, threadIdx.x);
-    dq_copy_stage<D>(memory, args, item, 0, column);
+    dq_copy_stage<D>(memory, args, item, 0, key_column);
     copy_commit();
     copy_wait<0>();
     __syncthreads();
@@ -164,7 +166,7 @@ __global__ void __launch_bounds__(THREADS, D <= 64 ? 3 : 2) dq_kernel(BackwardAr
         __syncthreads();
         if (place + TILE_KEYS < item.keys)
             dq_copy_stage<D>(memory + (place / TILE_KEYS + 1) % STAGES * STAGE, args, item,
-                             place + TILE_KEYS, column);
+                             place + TILE_KEYS, key_column);
         copy_commit();
         if (rows <= 0) continue;
 
@@ -180,7 +182,8 @@ __global__ void __launch_bounds__(THREADS, D <= 64 ? 3 : 2) dq_kernel(BackwardAr
             tile_scores<D, 1, COLUMNS>(s, q, keys + c * LD);
             tile_scores<D, 1, COLUMNS>(dp, dout, values + c * LD);
             dq_derivatives<COLUMNS, DROP>(s[0], dp[0], stats, keep, c / 8, item.keys - place - c,
-                                          scale_log2, args.drop.factor);
+                                          item.seen + warp_row - place - c, scale_log2,
+                                          args.drop.factor);
             tile_pack<COLUMNS>(ds[0], s[0]);
             tile_matmul<D, 1, COLUMNS, D>(dq, ds, keys + c * LD, 0);
         }
@@ -236,12 +239,14 @@ static __device__ __forceinline__ void step_copy(bf16 *buffer, float2 *stats, ui
 }
 
 /* Replaces s by z p without its factor and dp by ds: 16 keys, in rows, and ROWS queries, in
- * columns. `bit` is the first key's in the words of a query. Missing queries have 0 for everything,
+ * columns. `bit` is the first key's in the words of a query. Query r sees keys only if they are
+ * before seen + r. Missing queries have 0 for everything,
  * which gives p = 1 but adds nothing to the matmuls. */
 template <int ROWS, bool DROP>
 static __device__ __forceinline__ void
 key_derivatives(float (&s)[ROWS / 8][4], float (&dp)[ROWS / 8][4], const float2 *stats,
-                const uint32_t (*words)[4], int bit, float scale_log2, float drop_factor) {
+                const uint32_t (*words)[4], int bit, int seen, float scale_log2,
+                float drop_factor) {
     const int lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
 #pragma unroll
     for (int n = 0; n < ROWS / 8; n++)
@@ -258,7 +263,8 @@ key_derivatives(float (&s)[ROWS / 8][4], float (&dp)[ROWS / 8][4], const float2 
 #pragma unroll
             for (int e = j; e < 4; e += 2) { /* of keys g and g + 8 */
                 const bool kept = !DROP || (bits >> (4 * (e - j)) & 1);
-                const float p = exp2_fast(__fmaf_rn(s[n][e], scale_log2, -row.x));
+                const bool sees = g + 4 * (e - j) < seen + query;
+                const float p = sees ? exp2_fast(__fmaf_rn(s[n][e], scale_log2, -row.x)) : 0.0f;
                 const float derivative = kept ? dp[n][e] * drop_factor : 0.0f;
                 s[n][e] = kept ? p : 0.0f;
                 dp[n][e] = p * (derivative - row.y);
@@ -294,13 +300,16 @@ __global__ void __launch_bounds__(THREADS, 2) dkdv_kernel(BackwardArgs args) {
     SHARED_MEMORY(bf16, memory);
     typename Block::Rest *rest = reinterpret_cast<typename Block::Rest *>(memory + Block::TILES);
     const bf16 *keys = memory + Block::KEYS, *values = keys + TILE_KEYS * LD;
-    const KeyTile tile = args.plan.key_tiles[blockIdx.x / args.heads];
+    const int key_heads = args.heads / args.shared;
+    const KeyTile tile = args.plan.key_tiles[blockIdx.x / key_heads];
     const KeyStep *steps = args.plan.steps + tile.first_step;
-    const int head = blockIdx.x % args.heads, column = head * args.width;
+    /* All steps of the first head that has these keys, then those of the next. */
+    const int head = blockIdx.x % key_heads * args.shared, turns = tile.steps * args.shared;
+    const int column = blockIdx.x % key_heads * args.width;
     const int warp_row = 16 * (threadIdx.x / 32);
     const float scale_log2 = args.scale * LOG2_E;
 
-    KeyStep step = steps[0], next = steps[tile.steps > 1 ? 1 : 0];
+    KeyStep step = steps[0], next = steps[1 % tile.steps];
     tile_copy_rows<D, TILE_KEYS, THREADS>(memory + Block::KEYS, args.k, tile.begin, tile.rows,
                                           column, args.width, threadIdx.x);
     tile_copy_rows<D, TILE_KEYS, THREADS>(memory + Block::KEYS + TILE_KEYS * LD, args.v, tile.begin,
@@ -317,19 +326,19 @@ __global__ void __launch_bounds__(THREADS, 2) dkdv_kernel(BackwardArgs args) {
     }
 
     float dk[1][D / 8][4] = {}, dv[1][D / 8][4] = {};
-    for (int n = 0; n < tile.steps; n++) {
+    for (int n = 0; n < turns; n++) {
         const int stage = n % STAGES, other = (n + 1) % STAGES;
         const bf16 *queries = memory + stage * Block::STAGE, *douts = queries + ROWS * LD;
         /* The step's rows are visible to all threads, and no thread reads the other buffer any
          * more. */
         copy_wait<0>();
         __syncthreads();
-        const int shift = step.shift;
-        if (n + 1 < tile.steps) {
+        const int shift = step.shift, seen = step.seen;
+        if (n + 1 < turns) {
             step_copy<D, DROP>(memory + other * Block::STAGE, rest->stats[other],
-                               rest->words[other], args, tile, next, head);
+                               rest->words[other], args, tile, next, head + (n + 1) / tile.steps);
             step = next;
-            if (n + 2 < tile.steps) next = steps[n + 2];
+            if (n + 2 < turns) next = steps[(n + 2) % tile.steps];
         }
         copy_commit();
         if (warp_row >= tile.rows) continue;
@@ -344,7 +353,8 @@ __global__ void __launch_bounds__(THREADS, 2) dkdv_kernel(BackwardArgs args) {
             tile_scores_between<D, ROWS>(dp, values, warp_row, douts);
         }
         key_derivatives<ROWS, DROP>(s[0], dp[0], rest->stats[stage], rest->words[stage],
-                                    (tile.begin + shift) % 32 + warp_row, scale_log2,
+                                    (tile.begin + shift) % 32 + warp_row,
+                                    seen - (tile.begin + shift + warp_row), scale_log2,
                                     args.drop.factor);
         tile_pack<ROWS>(weights[0], s[0]);
         tile_matmul<D, 1, ROWS, D>(dv, weights, douts, 0);
@@ -367,7 +377,8 @@ static int backward_launch(Device *device, const BackwardArgs *args, Error *err)
     TRY(allow_shared(dkdv_kernel<D, DROP>, KeyBlock<D>::bytes(), err));
     LAUNCH(device, (dq_kernel<D, DROP>), (unsigned)a.plan.item_count * heads, THREADS,
            dq_shared<D>(), err, a);
-    LAUNCH(device, (dkdv_kernel<D, DROP>), (unsigned)a.plan.key_tile_count * heads, THREADS,
+    LAUNCH(device, (dkdv_kernel<D, DROP>),
+           (unsigned)a.plan.key_tile_count * (heads / (unsigned)a.shared), THREADS,
            KeyBlock<D>::bytes(), err, a);
     return 0;
 }
@@ -398,16 +409,17 @@ int cuda_attention_backward(Device *device, Tensor dq, Tensor dk, Tensor dv, Ten
                                  count, dropout))
         return 0;
     BackwardArgs args = {};
-    args.dq = head_matrix(dq, heads), args.dk = head_matrix(dk, heads);
-    args.dv = head_matrix(dv, heads), args.dout = head_matrix(dout, heads);
+    const int key_heads = (int)(k.shape[1] / (q.shape[1] / heads));
+    args.dq = head_matrix(dq, heads), args.dk = head_matrix(dk, key_heads);
+    args.dv = head_matrix(dv, key_heads), args.dout = head_matrix(dout, heads);
     args.out = head_matrix(out, heads), args.q = head_matrix(q, heads);
-    args.k = head_matrix(k, heads), args.v = head_matrix(v, heads);
+    args.k = head_matrix(k, key_heads), args.v = head_matrix(v, key_heads);
     args.lse = (const float *)lse.data, args.lse_ld = lse.ld, args.rows = q.shape[0];
-    args.heads = heads, args.width = (int)(q.shape[1] / heads);
+    args.heads = heads, args.shared = heads / key_heads, args.width = (int)(q.shape[1] / heads);
     args.scale = scale;
     args.drop = attention_drop(dropout);
-    const bool units = attention_on_units(q, heads) && attention_on_units(k, heads) &&
-                       attention_on_units(v, heads) && attention_on_units(dout, heads) &&
+    const bool units = attention_on_units(q, heads) && attention_on_units(k, key_heads) &&
+                       attention_on_units(v, key_heads) && attention_on_units(dout, heads) &&
                        rows_aligned(out, 2) && rows_aligned(dk, 2) && rows_aligned(dv, 2) &&
                        rows_aligned(dq, dq.dtype == DTYPE_F32 ? 2 : 8);
     TRY(attention_plan(device, &args.plan, spans, count, TILE_ROWS,

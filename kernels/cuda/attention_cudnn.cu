@@ -207,7 +207,7 @@ static bool sequences_of(Shape *s, int64_t *squares, const AttentionSpan *spans,
         const AttentionSpan *span = &spans[i];
         const int32_t length = span->q_end - span->q_begin;
         if (length == 0) continue;
-        if (span->range_count != 1 || span->q_begin != end ||
+        if (span->range_count != 1 || span->causal || span->q_begin != end ||
             span->range[0].begin != span->q_begin || span->range[0].end != span->q_end)
             return false;
         end = span->q_end;
@@ -310,10 +310,10 @@ static bool call_fits(const struct FusedAttention *f, Shape *s, Tensor q, Tensor
     const int64_t width = q.shape[1] / heads, width_max = f->arch == 90 && !backward ? 256 : 128;
     memset(s, 0, sizeof *s);
     s->backward = backward, s->stats = tensor_present(lse);
-    if (q.dtype != DTYPE_BF16 || (dropout && dropout->p > 0))
-        return false;               /* cuDNN's random bits
-                                                                               differ */
-    if (!(scale > 0)) return false; /* the maximum may be taken before scaling */
+    /* cuDNN's random bits differ. */
+    if (q.dtype != DTYPE_BF16 || (dropout && dropout->p > 0)) return false;
+    if (!(scale > 0)) return false;             /* the maximum may be taken before scaling */
+    if (k.shape[1] != q.shape[1]) return false; /* heads that share keys */
     if (width % 8 || width > width_max) return false;
     if (s->stats && f->arch / 10 != 9 && f->arch / 10 != 10) return false;
     if (backward && (f->arch / 10 != 9 || f->version < BACKWARD_SINCE)) return false;

@@ -45,7 +45,8 @@ narrow_tile(Narrow<D> *shared, bf16 *keys, const AttentionItem &item, int tile, 
 #pragma unroll
     for (int d = 0; d < D / 16; d++) rows_fragment<D>(q[0][d], shared->queries, 0, 16 * d);
     tile_scores<D, 1, TILE_KEYS>(s, q, keys);
-    tile_softmax(s[0], largest, sum, scale_log2, item.keys - tile * TILE_KEYS);
+    tile_softmax(s[0], largest, sum, scale_log2, item.keys - tile * TILE_KEYS,
+                 item.seen - tile * TILE_KEYS);
     tile_pack<TILE_KEYS>(weights[0], s[0]);
 #pragma unroll
     for (int i = 0; i < 2; i++) {
@@ -135,6 +136,7 @@ __global__ void __launch_bounds__(32 * WARPS_MOST) narrow_kernel(ForwardArgs arg
     __shared__ AttentionItem item;
     item_load(&item, args.items + blockIdx.x / args.heads);
     const int head = blockIdx.x % args.heads, column = head * args.width;
+    const int key_column = head / args.shared * args.width;
     const int warp = threadIdx.x / 32, warps = blockDim.x / 32, lane = threadIdx.x % 32;
     const float scale_log2 = args.scale * LOG2_E;
     const int tiles = (item.keys + TILE_KEYS - 1) / TILE_KEYS;
@@ -148,11 +150,12 @@ __global__ void __launch_bounds__(32 * WARPS_MOST) narrow_kernel(ForwardArgs arg
     for (int first = 0; first < tiles; first += warps) {
         const int tile = first + warp, count = tiles - first < warps ? tiles - first : warps;
         if (warp < count)
-            tile_copy_keys<D, 32>(keys, args.k, item, tile * TILE_KEYS, column, args.width, lane);
+            tile_copy_keys<D, 32>(keys, args.k, item, tile * TILE_KEYS, key_column, args.width,
+                                  lane);
         copy_commit();
         if (warp < count)
             tile_copy_keys<D, 32>(keys + TILE_KEYS * Tile<D>::LD, args.v, item, tile * TILE_KEYS,
-                                  column, args.width, lane);
+                                  key_column, args.width, lane);
         copy_commit();
         copy_wait<1>();  /* the keys, and in the first round the queries */
         __syncthreads(); /* makes the queries visible to all, and a warp's keys to its lanes */

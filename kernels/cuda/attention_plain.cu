@@ -10,18 +10,19 @@
 #include "kernels/cuda/attention_plain.cuh"
 
 /* Replaces a thread's scores by their exponentials, relative to the largest so far, and returns the
- * factor for the earlier sums. */
+ * factor for the earlier sums. Of the tile's `keys` keys, row r sees the first seen + r. */
 template <int R>
 static __device__ __forceinline__ void plain_softmax(float (&s)[R][4], float (&largest)[R],
                                                      float (&sum)[R], float (&from_before)[R],
-                                                     float scale, int keys) {
+                                                     float scale, int keys, int seen) {
     const int first = plain_tx() * 4;
 #pragma unroll
     for (int i = 0; i < R; i++) {
+        const int own = min(keys, seen + plain_ty() * R + i);
         float most = -INFINITY, share = 0;
 #pragma unroll
         for (int j = 0; j < 4; j++) {
-            s[i][j] = first + j < keys ? __fmul_rn(s[i][j], scale) : -INFINITY;
+            s[i][j] = first + j < own ? __fmul_rn(s[i][j], scale) : -INFINITY;
             most = fmaxf(most, s[i][j]);
         }
         most = fmaxf(largest[i], plain_row_max(most));
@@ -47,7 +48,8 @@ __global__ void __launch_bounds__(PLAIN_THREADS) plain_kernel(ForwardArgs args, 
     item_load(&item, args.items + blockIdx.x / groups / args.heads);
     const int head = blockIdx.x / groups % args.heads;
     const int first = blockIdx.x % groups * CHUNKS * PLAIN_COLUMNS;
-    const int64_t column = (int64_t)head * args.width;
+    const int64_t column = (int64_t)head * args.width,
+                  key_column = (int64_t)(head / args.shared) * args.width;
     plain_rows(row_table, item.q_begin, item.rows);
 
     float total[CHUNKS][R][4] = {}, sum[R] = {}, largest[R], from_before[R];
@@ -58,8 +60,9 @@ __global__ void __launch_bounds__(PLAIN_THREADS) plain_kernel(ForwardArgs args, 
         float s[R][4] = {};
         plain_key_rows(key_table, item, place); /* the last tile's table was read before a
                                                    barrier */
-        plain_scores<T, R>(s, memory, args.q, row_table, args.k, key_table, column, args.width);
-        plain_softmax<R>(s, largest, sum, from_before, args.scale, keys);
+        plain_scores<T, R>(s, memory, args.q, row_table, args.k, key_table, column, key_column,
+                           args.width);
+        plain_softmax<R>(s, largest, sum, from_before, args.scale, keys, item.seen - place);
 #pragma unroll
         for (int i = 0; i < R; i++) {
             uint32_t keep = 0xf;
@@ -78,7 +81,8 @@ __global__ void __launch_bounds__(PLAIN_THREADS) plain_kernel(ForwardArgs args, 
             for (int i = 0; i < R; i++)
 #pragma unroll
                 for (int j = 0; j < 4; j++) total[c][i][j] *= from_before[i];
-            plain_load<T>(memory, args.v, key_table, column, first + c * PLAIN_COLUMNS, args.width);
+            plain_load<T>(memory, args.v, key_table, key_column, first + c * PLAIN_COLUMNS,
+                          args.width);
             __syncthreads();
             plain_multiply<R>(total[c], weights, memory, keys < TILE_KEYS ? keys : TILE_KEYS);
             __syncthreads();

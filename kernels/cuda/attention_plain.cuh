@@ -89,17 +89,17 @@ static __device__ __forceinline__ void plain_load(float *to, const HeadMatrix &m
     }
 }
 
-/* sums += x y^T over the heads' whole width: R * 8 rows of x, 64 of y. `memory` holds a tile.
+/* sums += x y^T over the heads' whole width: R * 8 rows of x, 64 of y, each from its column on. `memory` holds a tile.
  * Begins and ends with a barrier. */
 template <typename T, int R>
 static __device__ __forceinline__ void
 plain_scores(float (&sums)[R][4], float *memory, const HeadMatrix &x, const int *x_rows,
-             const HeadMatrix &y, const int *y_rows, int64_t column, int width) {
+             const HeadMatrix &y, const int *y_rows, int64_t column, int64_t y_column, int width) {
     float *turned = memory + PLAIN_DEPTH * PLAIN_LINE;
     __syncthreads();
     for (int d = 0; d < width; d += PLAIN_DEPTH) {
         plain_load_turned<T, R * 8>(memory, x, x_rows, column, d, width);
-        plain_load_turned<T, 64>(turned, y, y_rows, column, d, width);
+        plain_load_turned<T, 64>(turned, y, y_rows, y_column, d, width);
         __syncthreads();
         plain_multiply<R>(sums, memory, turned, width - d < PLAIN_DEPTH ? width - d : PLAIN_DEPTH);
         __syncthreads();

@@ -61,7 +61,8 @@ __global__ void __launch_bounds__(PLAIN_THREADS)
     item_load(&item, args.plan.items + blockIdx.x / groups / args.heads);
     const int head = blockIdx.x / groups % args.heads;
     const int first = blockIdx.x % groups * CHUNKS * PLAIN_COLUMNS;
-    const int64_t column = (int64_t)head * args.width;
+    const int64_t column = (int64_t)head * args.width,
+                  key_column = (int64_t)(head / args.shared) * args.width;
     plain_rows(row_table, item.q_begin, item.rows);
 
     float2 stats[8];
@@ -71,11 +72,14 @@ __global__ void __launch_bounds__(PLAIN_THREADS)
         const int keys = item.keys - place;
         float s[8][4] = {}, dp[8][4] = {};
         plain_key_rows(key_table, item, place);
-        plain_scores<T, 8>(s, memory, args.q, row_table, args.k, key_table, column, args.width);
-        plain_scores<T, 8>(dp, memory, args.dout, row_table, args.v, key_table, column, args.width);
+        plain_scores<T, 8>(s, memory, args.q, row_table, args.k, key_table, column, key_column,
+                           args.width);
+        plain_scores<T, 8>(dp, memory, args.dout, row_table, args.v, key_table, column, key_column,
+                           args.width);
 #pragma unroll
         for (int i = 0; i < 8; i++) {
             const int r = plain_ty() * 8 + i;
+            const int own = min(keys, item.seen + r - place);
             uint32_t keep = 0xf;
             if (drop.on) {
                 keep = drop_keeps(drop, drop_block(item.q_begin + r, args.heads, head) +
@@ -88,12 +92,13 @@ __global__ void __launch_bounds__(PLAIN_THREADS)
                 const float p = expf(s[i][j] * args.scale - stats[i].x);
                 const float derivative = keep >> j & 1 ? dp[i][j] * drop.factor : 0.0f;
                 derivatives[(4 * plain_tx() + j) * PLAIN_LINE + r] =
-                    4 * plain_tx() + j < keys ? p * (derivative - stats[i].y) : 0.0f;
+                    4 * plain_tx() + j < own ? p * (derivative - stats[i].y) : 0.0f;
             }
         }
 #pragma unroll
         for (int c = 0; c < CHUNKS; c++) {
-            plain_load<T>(memory, args.k, key_table, column, first + c * PLAIN_COLUMNS, args.width);
+            plain_load<T>(memory, args.k, key_table, key_column, first + c * PLAIN_COLUMNS,
+                          args.width);
             __syncthreads();
             plain_multiply<8>(total[c], derivatives, memory, keys < TILE_KEYS ? keys : TILE_KEYS);
             __syncthreads();
@@ -151,10 +156,11 @@ static __device__ __forceinline__ void plain_weights(const float (&s)[8][4], flo
         const int r = plain_ty() * 8 + i, at = r * PLAIN_LINE + 4 * plain_tx();
         const float lse = plain_stats_of(args, step, r, head).x;
         const uint32_t keep = plain_kept(args, tile, step, r, head);
+        const int own = step.seen + r - (tile.begin + step.shift); /* of the tile's keys */
         float p[4], kept[4];
 #pragma unroll
         for (int j = 0; j < 4; j++) {
-            p[j] = expf(s[i][j] * args.scale - lse);
+            p[j] = 4 * plain_tx() + j < own ? expf(s[i][j] * args.scale - lse) : 0.0f;
             kept[j] = keep >> j & 1 ? p[j] : 0.0f;
         }
         values_write(weights + at, kept);
@@ -189,23 +195,28 @@ __global__ void __launch_bounds__(PLAIN_THREADS, 2)
     SHARED_MEMORY(float, memory);
     __shared__ int key_table[64], row_table[64];
     float *weights = memory + PLAIN_TILE, *derivatives = weights + PLAIN_TILE;
-    const KeyTile tile = args.plan.key_tiles[blockIdx.x / groups / args.heads];
-    const int head = blockIdx.x / groups % args.heads;
+    const int key_heads = args.heads / args.shared, key_head = blockIdx.x / groups % key_heads;
+    const KeyTile tile = args.plan.key_tiles[blockIdx.x / groups / key_heads];
     const int first = blockIdx.x % groups * CHUNKS * PLAIN_COLUMNS;
-    const int64_t column = (int64_t)head * args.width;
+    const int64_t key_column = (int64_t)key_head * args.width;
     plain_rows(key_table, tile.begin, tile.rows);
 
     float dk[CHUNKS][8][4] = {}, dv[CHUNKS][8][4] = {};
-    for (int n = 0; n < tile.steps; n++) {
-        const KeyStep step = args.plan.steps[tile.first_step + n];
+    /* All steps of the first head that has these keys, then those of the next. */
+    for (int n = 0; n < tile.steps * args.shared; n++) {
+        const KeyStep step = args.plan.steps[tile.first_step + n % tile.steps];
+        const int head = key_head * args.shared + n / tile.steps;
+        const int64_t column = (int64_t)head * args.width;
         plain_rows(row_table, step.q_begin, step.rows);
         {
             float s[8][4] = {};
-            plain_scores<T, 8>(s, memory, args.q, row_table, args.k, key_table, column, args.width);
+            plain_scores<T, 8>(s, memory, args.q, row_table, args.k, key_table, column, key_column,
+                               args.width);
             plain_weights(s, weights, derivatives, args, tile, step, head);
         }
         float dp[8][4] = {};
-        plain_scores<T, 8>(dp, memory, args.dout, row_table, args.v, key_table, column, args.width);
+        plain_scores<T, 8>(dp, memory, args.dout, row_table, args.v, key_table, column, key_column,
+                           args.width);
         plain_derivatives(dp, derivatives, args, tile, step, head);
 #pragma unroll
         for (int c = 0; c < CHUNKS; c++) {
@@ -227,8 +238,8 @@ __global__ void __launch_bounds__(PLAIN_THREADS, 2)
 #pragma unroll
         for (int c = 0; c < CHUNKS; c++) {
             const int at = first + c * PLAIN_COLUMNS + plain_tx() * 4;
-            plain_add(args.dk, tile.begin + row, column, at, args.width, dk[c][i], args.scale);
-            plain_add(args.dv, tile.begin + row, column, at, args.width, dv[c][i],
+            plain_add(args.dk, tile.begin + row, key_column, at, args.width, dk[c][i], args.scale);
+            plain_add(args.dv, tile.begin + row, key_column, at, args.width, dv[c][i],
                       args.drop.factor);
         }
     }
@@ -237,13 +248,14 @@ __global__ void __launch_bounds__(PLAIN_THREADS, 2)
 template <typename T, int CHUNKS>
 static int plain_backward_launch(Device *device, const BackwardArgs *args, Error *err) {
     const unsigned groups = plain_groups(args->width, CHUNKS);
-    const unsigned per_piece = (unsigned)args->heads * groups;
+    const unsigned per_piece = (unsigned)args->heads * groups,
+                   per_tile = per_piece / (unsigned)args->shared;
     const size_t tile = PLAIN_TILE * sizeof(float);
     const BackwardArgs a = *args;
     TRY(allow_shared(plain_dkdv_kernel<T, CHUNKS>, 3 * tile, err));
     LAUNCH(device, (plain_dq_kernel<T, CHUNKS>), (unsigned)a.plan.item_count * per_piece,
            PLAIN_THREADS, 2 * tile, err, a, groups);
-    LAUNCH(device, (plain_dkdv_kernel<T, CHUNKS>), (unsigned)a.plan.key_tile_count * per_piece,
+    LAUNCH(device, (plain_dkdv_kernel<T, CHUNKS>), (unsigned)a.plan.key_tile_count * per_tile,
            PLAIN_THREADS, 3 * tile, err, a, groups);
     return 0;
 }

@@ -4,7 +4,8 @@
  * gradients all add to the same rows. So the key rows are cut wherever any range begins or ends;
  * between two cuts all rows belong to the same spans, and a piece of such rows loops over these
  * spans' queries, in their order, before it adds to dk and dv once. No row belongs to two pieces:
- * no atomics are needed, and every sum has one order.
+ * no atomics are needed, and every sum has one order. The keys of causal spans are also cut every
+ * TILE_KEYS rows, and a piece omits the queries that see none of it.
  */
 #include "kernels/cuda/attention.cuh"
 
@@ -73,12 +74,16 @@ static void plan_items(Planner *p, PlanHead *head) {
         const AttentionSpan *span = &p->spans[s];
         if (span_is_empty(span)) continue;
         AttentionItem item = item_of(span);
+        const int keys = item.keys;
         for (int q = span->q_begin; q < span->q_end; q += head->item_rows) {
+            const int row = q - span->q_begin;
             item.q_begin = q;
             item.rows = span->q_end - q < head->item_rows ? span->q_end - q : head->item_rows;
+            item.keys = attention_seen(span, keys, row + item.rows - 1);
+            item.seen = attention_seen(span, keys, row);
             *to++ = item;
         }
-        if (pieces_of(item.keys, 32) > head->words) head->words = pieces_of(item.keys, 32);
+        if (pieces_of(keys, 32) > head->words) head->words = pieces_of(keys, 32);
     }
 }
 
@@ -87,7 +92,17 @@ static int compare_rows(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
-/* The rows where a range with queries begins or ends, sorted and unique. */
+/* At most so many cuts, and one more. */
+static size_t cuts_most(const Planner *p) {
+    size_t most = (size_t)p->count * ATTENTION_RANGES * 2 + 1;
+    for (int s = 0; s < p->count; s++)
+        if (p->spans[s].causal)
+            most += (size_t)(attention_keys(&p->spans[s]) / TILE_KEYS + ATTENTION_RANGES);
+    return most;
+}
+
+/* The rows where a range with queries begins or ends, and those within a causal one that begin a
+ * tile; sorted and unique. */
 static int plan_cuts(const Planner *p, int32_t *cut) {
     int n = 0, kept = 0;
     for (int s = 0; s < p->count; s++)
@@ -95,6 +110,9 @@ static int plan_cuts(const Planner *p, int32_t *cut) {
             if (p->spans[s].range[r].begin == p->spans[s].range[r].end) continue;
             cut[n++] = p->spans[s].range[r].begin;
             cut[n++] = p->spans[s].range[r].end;
+            for (int row = p->spans[s].range[r].begin + TILE_KEYS;
+                 p->spans[s].causal && row < p->spans[s].range[r].end; row += TILE_KEYS)
+                cut[n++] = row;
         }
     qsort(cut, (size_t)n, sizeof *cut, compare_rows);
     for (int i = 0; i < n; i++)
@@ -108,6 +126,7 @@ static void plan_visits(const Planner *p, int step_rows, const int32_t *cut, int
                         int32_t *next, KeyStep *steps) {
     for (int s = 0; s < p->count; s++) {
         const AttentionSpan *span = &p->spans[s];
+        const int keys = attention_keys(span);
         int place = 0;
         for (int r = 0; r < span->range_count && !span_is_empty(span); r++) {
             const int32_t begin = span->range[r].begin, end = span->range[r].end;
@@ -115,14 +134,15 @@ static void plan_visits(const Planner *p, int step_rows, const int32_t *cut, int
             const int32_t *found =
                 (const int32_t *)bsearch(&begin, cut, (size_t)cuts, sizeof *cut, compare_rows);
             for (int i = (int)(found - cut); cut[i] < end; i++) {
-                if (!steps) {
-                    next[i] += pieces_of(span->q_end - span->q_begin, step_rows);
-                    continue;
-                }
+                const int first = place + cut[i] - begin; /* of the piece's keys in the span */
                 for (int q = span->q_begin; q < span->q_end; q += step_rows) {
                     const int rows = span->q_end - q < step_rows ? span->q_end - q : step_rows;
-                    const KeyStep step = {q, rows, place - begin, 0};
-                    steps[next[i]++] = step;
+                    const int row = q - span->q_begin;
+                    if (attention_seen(span, keys, row + rows - 1) <= first) continue;
+                    const int seen = span->causal ? attention_seen(span, keys, row) : INT_MAX / 2;
+                    const KeyStep step = {q, rows, place - begin, seen};
+                    if (steps) steps[next[i]] = step;
+                    next[i]++;
                 }
             }
             place += end - begin;
@@ -131,7 +151,7 @@ static void plan_visits(const Planner *p, int step_rows, const int32_t *cut, int
 }
 
 static void plan_keys(Planner *p, PlanHead *head) {
-    const size_t most = (size_t)p->count * ATTENTION_RANGES * 2 + 1;
+    const size_t most = cuts_most(p);
     const size_t cut_at = planner_take(p, most, sizeof(int32_t)),
                  next_at = planner_take(p, most, sizeof(int32_t));
     if (!planner_fits(p)) return;

@@ -228,17 +228,19 @@ static __device__ __forceinline__ float origin_of(float largest) {
 }
 
 /* Replaces scores of the lane's two rows, with `keys` valid keys, by unnormalized probabilities;
- * the lane gets its share of their sum. NaN stays NaN, also in the sum. */
+ * the lane gets its share of their sum. NaN stays NaN, also in the sum. Row r of the 16 sees the
+ * first seen + r keys. */
 static __device__ __forceinline__ void tile_softmax(float (&s)[TILE_KEYS / 8][4],
                                                     float (&largest)[2], float (&sum)[2],
-                                                    float scale_log2, int keys) {
-    if (keys < TILE_KEYS) {
-        const int first = threadIdx.x % 4 * 2;
+                                                    float scale_log2, int keys, int seen) {
+    if (min(keys, seen) < TILE_KEYS) {
+        const int first = threadIdx.x % 4 * 2, row = threadIdx.x % 32 / 4;
+        const int own[2] = {min(keys, seen + row), min(keys, seen + row + 8)};
 #pragma unroll
         for (int n = 0; n < TILE_KEYS / 8; n++)
 #pragma unroll
             for (int e = 0; e < 4; e++)
-                if (8 * n + first + e % 2 >= keys) s[n][e] = -INFINITY;
+                if (8 * n + first + e % 2 >= own[e / 2]) s[n][e] = -INFINITY;
     }
 #pragma unroll
     for (int i = 0; i < 2; i++) {

@@ -24,7 +24,8 @@ template <int D> static constexpr size_t wide_shared() {
 /* Copies a tile of keys, followed by its values, into one of two buffers. */
 template <int D>
 static __device__ __forceinline__ void copy_stage(bf16 *buffer, const ForwardArgs &args,
-                                                  const AttentionItem &item, int tile, int column) {
+                                                  const AttentionItem &item, int tile,
+                                                  int column) { /* of keys */
     tile_copy_keys<D, THREADS>(buffer, args.k, item, tile * TILE_KEYS, column, args.width,
                                threadIdx.x);
     tile_copy_keys<D, THREADS>(buffer + TILE_KEYS * Tile<D>::LD, args.v, item, tile * TILE_KEYS,
@@ -70,6 +71,7 @@ __global__ void __launch_bounds__(THREADS, (wide_blocks<D, M, DROP>()))
     drop_load(&drop, args.drop);
     item_load(&item, args.items + blockIdx.x / args.heads);
     const int head = blockIdx.x % args.heads, column = head * args.width;
+    const int key_column = head / args.shared * args.width;
     const int first = 16 * M * (threadIdx.x / 32); /* the warp's first row in the item */
     const float scale_log2 = args.scale * LOG2_E;
     const int tiles = (item.keys + TILE_KEYS - 1) / TILE_KEYS;
@@ -77,7 +79,7 @@ __global__ void __launch_bounds__(THREADS, (wide_blocks<D, M, DROP>()))
     /* The second buffer, as large as 128 queries, holds them until they are in registers. */
     tile_copy_rows<D, 64 * M, THREADS>(memory + STAGE, args.q, item.q_begin, item.rows, column,
                                        args.width, threadIdx.x);
-    copy_stage<D>(memory, args, item, 0, column);
+    copy_stage<D>(memory, args, item, 0, key_column);
     copy_commit();
     copy_wait<0>();
     __syncthreads();
@@ -97,9 +99,10 @@ __global__ void __launch_bounds__(THREADS, (wide_blocks<D, M, DROP>()))
         copy_wait<0>();
         __syncthreads();
         if (tile + 1 < tiles)
-            copy_stage<D>(memory + (tile + 1) % STAGES * STAGE, args, item, tile + 1, column);
+            copy_stage<D>(memory + (tile + 1) % STAGES * STAGE, args, item, tile + 1, key_column);
         copy_commit();
         if (first >= item.rows) continue;
+        if (item.seen + first + 16 * M <= tile * TILE_KEYS) continue; /* the warp sees none of it */
 
         float s[M][TILE_KEYS / 8][4], from_total[M][2], from_tile[M][2];
         uint32_t weights[M][TILE_KEYS / 16][4];
@@ -107,7 +110,8 @@ __global__ void __launch_bounds__(THREADS, (wide_blocks<D, M, DROP>()))
 #pragma unroll
         for (int m = 0; m < M; m++) {
             float tile_largest[2], tile_sum[2];
-            tile_softmax(s[m], tile_largest, tile_sum, scale_log2, item.keys - tile * TILE_KEYS);
+            tile_softmax(s[m], tile_largest, tile_sum, scale_log2, item.keys - tile * TILE_KEYS,
+                         item.seen + first + 16 * m - tile * TILE_KEYS);
             if (DROP) {
                 RowBits keep[2];
                 tile_keeps(keep, drop, item.q_begin + first + 16 * m, args.heads, head,

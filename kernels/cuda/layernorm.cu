@@ -1,4 +1,4 @@
-/* Layer norm, the most frequent kernel after matmuls. Memory-bound: a row is read once, into
+/* Layer norm and RMS norm, the most frequent kernel after matmuls. Memory-bound: a row is read once, into
  * registers, and written once; mean and variance take two passes over the registers.
  *
  * Rows of up to 1024 values belong to a warp, whose sums need no barrier: 32 values for each lane.
@@ -89,7 +89,7 @@ static int check_size(const char *op, Tensor x, Error *err) {
                      (long long)x.shape[0], (long long)x.shape[1]);
 }
 
-/* ---- Forward. ---- */
+/* ---- Forward. b is NULL for an RMS norm, which is about 0 instead of the mean. ---- */
 
 struct Norm {
     void *y, *copy;
@@ -109,7 +109,8 @@ struct Moments {
 };
 static __device__ __forceinline__ Moments moments_of(float mean, const float (&about)[2],
                                                      const Norm &a) {
-    const float rest = about[0] / (float)a.d, variance = (about[1] - rest * about[0]) / (float)a.d;
+    const float rest = a.b ? about[0] / (float)a.d : 0,
+                variance = (about[1] - rest * about[0]) / (float)a.d;
     const Moments m = {mean + rest, 1 / sqrtf(variance + a.eps)};
     return m;
 }
@@ -132,10 +133,12 @@ __global__ void __launch_bounds__(WARP ? 128 : BLOCK_THREADS, WARP &&ALIGNED ? 4
     float v[VALUES], w[VALUES], b[VALUES], sum = 0, about[2] = {0, 0};
     row_read<ALIGNED, N, COUNT>(v, static_cast<const X *>(a.x) + row * a.d, a.d, lane);
     row_read<ALIGNED, N, COUNT>(w, a.w, a.d, lane);
-    row_read<ALIGNED, N, COUNT>(b, a.b, a.d, lane);
+#pragma unroll
+    for (int i = 0; i < VALUES; i++) b[i] = 0;
+    if (a.b) row_read<ALIGNED, N, COUNT>(b, a.b, a.d, lane);
 #pragma unroll
     for (int i = 0; i < VALUES; i++) sum += v[i];
-    const float mean = row_sum<WARP>(sum, parts) / (float)a.d;
+    const float mean = a.b ? row_sum<WARP>(sum, parts) / (float)a.d : 0;
 #pragma unroll
     for (int i = 0; i < VALUES; i++) {
         const bool there = column_of<N>(lane, i / N) + (ALIGNED ? 0 : i % N) < a.d;
@@ -169,8 +172,8 @@ __global__ void __launch_bounds__(BLOCK_THREADS) layernorm_long_kernel(Norm a) {
     const int64_t start = (int64_t)blockIdx.x * a.d;
     const int first = (int)threadIdx.x, step = (int)blockDim.x;
     float sum = 0, about[2] = {0, 0};
-    for (int i = first; i < a.d; i += step) sum += value_read(a.x, a.x_dtype, start + i);
-    const float mean = row_sum<false>(sum, parts) / (float)a.d;
+    for (int i = first; a.b && i < a.d; i += step) sum += value_read(a.x, a.x_dtype, start + i);
+    const float mean = a.b ? row_sum<false>(sum, parts) / (float)a.d : 0;
     for (int i = first; i < a.d; i += step) {
         const float distance = value_read(a.x, a.x_dtype, start + i) - mean;
         about[0] += distance;
@@ -181,7 +184,7 @@ __global__ void __launch_bounds__(BLOCK_THREADS) layernorm_long_kernel(Norm a) {
     if (first == 0) stats_write(a, blockIdx.x, m);
     for (int i = first; i < a.d; i += step) {
         const float n = (value_read(a.x, a.x_dtype, start + i) - m.mean) * m.scale;
-        const float v = n * a.w[i] + a.b[i];
+        const float v = n * a.w[i] + (a.b ? a.b[i] : 0.0f);
         value_write(a.y, a.y_dtype, start + i, v);
         if (a.copy_dtype != DTYPE_NONE) value_write(a.copy, a.copy_dtype, start + i, v);
     }
@@ -202,9 +205,9 @@ static int forward_launch(Device *device, const Norm &a, Error *err) {
     return 0;
 }
 
-int cuda_layernorm_forward(Device *device, Tensor y, Tensor copy, Tensor stats, Tensor x, Tensor w,
-                           Tensor b, float eps, Error *err) {
-    TRY(check_size("layernorm_forward", x, err));
+/* b: TENSOR_NONE for an RMS norm. */
+static int norm_forward(Device *device, Tensor y, Tensor copy, Tensor stats, Tensor x, Tensor w,
+                        Tensor b, float eps, Error *err) {
     Norm a = {};
     a.y = y.data, a.copy = copy.data, a.stats = (float *)stats.data, a.x = x.data;
     a.w = (const float *)w.data, a.b = (const float *)b.data;
@@ -222,8 +225,21 @@ int cuda_layernorm_forward(Device *device, Tensor y, Tensor copy, Tensor stats, 
     return 0;
 }
 
+int cuda_layernorm_forward(Device *device, Tensor y, Tensor copy, Tensor stats, Tensor x, Tensor w,
+                           Tensor b, float eps, Error *err) {
+    TRY(check_size("layernorm_forward", x, err));
+    return norm_forward(device, y, copy, stats, x, w, b, eps, err);
+}
+
+int cuda_rmsnorm_forward(Device *device, Tensor y, Tensor copy, Tensor stats, Tensor x, Tensor w,
+                         float eps, Error *err) {
+    TRY(check_size("rmsnorm_forward", x, err));
+    return norm_forward(device, y, copy, stats, x, w, TENSOR_NONE, eps, err);
+}
+
 /* ---- Backward. With n = (x - mean) / deviation and g = dy w:
- * dx = (g - mean(g) - n mean(g n)) / deviation, dw = sum of dy n, db = sum of dy.
+ * dx = (g - mean(g) - n mean(g n)) / deviation, dw = sum of dy n, db = sum of dy. For an RMS norm,
+ * whose stats have the mean 0, the same without mean(g).
  *
  * One kernel reads x and dy once for all three. Its threads keep their columns from row to row, so
  * that the sums for dw and db are in registers until the last row; the blocks' sums, at most a few
@@ -239,7 +255,7 @@ struct NormBackward {
     int64_t rows;
     int d;
     Dtype dx_dtype, dy_dtype, x_dtype;
-    bool accumulate;
+    bool accumulate, centered; /* centered: not an RMS norm */
 };
 
 /* Adds the column sums of a block's warps, one warp after another; the last one writes the
@@ -304,7 +320,7 @@ __global__ void __launch_bounds__(WARP ? 32 * BACKWARD_WARPS : BLOCK_THREADS, !W
             }
         }
         row_sum2<WARP>(means, parts);
-        means[0] /= (float)a.d, means[1] /= (float)a.d;
+        means[0] = a.centered ? means[0] / (float)a.d : 0, means[1] /= (float)a.d;
 #pragma unroll
         for (int i = 0; i < VALUES; i++) g[i] = (g[i] - means[0] - n[i] * means[1]) * scale;
         if (a.accumulate) {
@@ -339,7 +355,7 @@ __global__ void __launch_bounds__(BLOCK_THREADS) layernorm_backward_long_kernel(
         }
         if (!a.dx) continue;
         row_sum2<false>(means, parts);
-        means[0] /= (float)a.d, means[1] /= (float)a.d;
+        means[0] = a.centered ? means[0] / (float)a.d : 0, means[1] /= (float)a.d;
         for (int i = first; i < a.d; i += step) {
             const float g = value_read(a.dy, a.dy_dtype, row * a.d + i) * a.w[i];
             const float n = (value_read(a.x, a.x_dtype, row * a.d + i) - mean) * scale;
@@ -406,10 +422,10 @@ static int derivatives_launch(Device *device, unsigned blocks, const NormBackwar
     return 0;
 }
 
-int cuda_layernorm_backward(Device *device, Tensor dx, Tensor dw, Tensor db, Tensor dy, Tensor x,
-                            Tensor w, Tensor stats, bool accumulate_dx, Error *err) {
-    TRY(check_size("layernorm_backward", x, err));
+static int norm_backward(Device *device, Tensor dx, Tensor dw, Tensor db, Tensor dy, Tensor x,
+                         Tensor w, Tensor stats, bool accumulate_dx, bool centered, Error *err) {
     NormBackward a = {};
+    a.centered = centered;
     a.dx = dx.data, a.dy = dy.data, a.x = x.data;
     a.w = (const float *)w.data, a.stats = (const float *)stats.data;
     a.rows = x.shape[0], a.d = (int)x.shape[1];
@@ -430,4 +446,16 @@ int cuda_layernorm_backward(Device *device, Tensor dx, Tensor dw, Tensor db, Ten
         LAUNCH(device, layernorm_sums_kernel, cuda_blocks(a.d, 32, INT32_MAX), 1024, 0, err,
                (float *)dw.data, (float *)db.data, a.sums, (int)blocks, a.d);
     return 0;
+}
+
+int cuda_layernorm_backward(Device *device, Tensor dx, Tensor dw, Tensor db, Tensor dy, Tensor x,
+                            Tensor w, Tensor stats, bool accumulate_dx, Error *err) {
+    TRY(check_size("layernorm_backward", x, err));
+    return norm_backward(device, dx, dw, db, dy, x, w, stats, accumulate_dx, true, err);
+}
+
+int cuda_rmsnorm_backward(Device *device, Tensor dx, Tensor dw, Tensor dy, Tensor x, Tensor w,
+                          Tensor stats, bool accumulate_dx, Error *err) {
+    TRY(check_size("rmsnorm_backward", x, err));
+    return norm_backward(device, dx, dw, TENSOR_NONE, dy, x, w, stats, accumulate_dx, false, err);
 }

@@ -58,6 +58,7 @@ static int bias_activation_run(Device *device, Tensor y, const float *bias, Acti
         ACTIVATION_CASE(ACTIVATION_QUICK_GELU);
         ACTIVATION_CASE(ACTIVATION_RELU);
         ACTIVATION_CASE(ACTIVATION_TANH);
+        ACTIVATION_CASE(ACTIVATION_SILU);
     default:
         break;
     }

@@ -42,6 +42,8 @@ static double activate(double v, Activation activation) {
         return v > 0 ? v : 0;
     case ACTIVATION_TANH:
         return tanh(v);
+    case ACTIVATION_SILU:
+        return v / (1 + exp(-v));
     default:
         return v;
     }
@@ -126,10 +128,10 @@ static void linear_sweep(Dtype w, Dtype c, Dtype y, bool packed, double limit) {
     TestRandom random = {7};
     double worst = 0;
     for (size_t s = 0; s < sizeof linear_shapes / sizeof *linear_shapes; s++)
-        for (int a = ACTIVATION_NONE; a <= ACTIVATION_TANH + 1; a++) {
+        for (int a = ACTIVATION_NONE; a <= ACTIVATION_COUNT; a++) {
             const int *shape = linear_shapes[s];
             LinearCase one = {shape[0], shape[1], shape[2], w, c, y};
-            one.accumulate = a > ACTIVATION_TANH;
+            one.accumulate = a == ACTIVATION_COUNT;
             one.activation = one.accumulate ? ACTIVATION_NONE : (Activation)a;
             one.bias = (s + (size_t)a) % 3 != 0;
             one.slices = (s + (size_t)a) % 2 == 0;

@@ -213,6 +213,8 @@ static double activation_oracle(double x, Activation activation) {
         return x > 0 ? x : 0;
     case ACTIVATION_TANH:
         return tanh(x);
+    case ACTIVATION_SILU:
+        return x / (1 + exp(-x));
     default:
         return x;
     }
@@ -222,7 +224,7 @@ static void test_activation(void **state) {
     Device *device = isa_device(state);
     enum { N = 20001, AT_INF = N - 3, AT_MINUS_INF = N - 2, AT_NAN = N - 1 };
     Error err;
-    for (int a = ACTIVATION_NONE; a <= ACTIVATION_TANH; a++)
+    for (int a = ACTIVATION_NONE; a < ACTIVATION_COUNT; a++)
         for (int k = 0; k < 4; k++) {
             Dtype from = types[k & 1], to = types[k >> 1];
             TestMatrix x = matrix_new(from, 1, N, 0), y = matrix_new(to, 1, N, 0);
@@ -231,7 +233,8 @@ static void test_activation(void **state) {
                 matrix_set(&x, 0, i, i < 2 ? 0 : i % 2 ? v : -v);
             }
             matrix_set(&x, 0, AT_INF, INFINITY), matrix_set(&x, 0, AT_NAN, NAN);
-            matrix_set(&x, 0, AT_MINUS_INF, a == ACTIVATION_QUICK_GELU ? -1e30 : -INFINITY);
+            matrix_set(&x, 0, AT_MINUS_INF,
+                       a == ACTIVATION_QUICK_GELU || a == ACTIVATION_SILU ? -1e30 : -INFINITY);
             assert_ok(activation_forward(device, y.t, x.t, (Activation)a, &err), &err);
             assert_true(isnan(matrix_get(&y, 0, AT_NAN)));
             for (int i = 0; i < N - 3; i++) {

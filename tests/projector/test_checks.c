@@ -133,6 +133,27 @@ static void refused_rows(void **state) {
     assert_refused(layernorm_backward(d, x, none, none, x, x, vector(6), none, false, &err), &err,
                    "stats is missing");
 
+    assert_refused(rmsnorm_forward(d, x, none, none, x, vector(5), 1e-5f, &err), &err, "w is [5]");
+    assert_refused(rmsnorm_forward(d, f32(4, 5), none, none, x, vector(6), 1e-5f, &err), &err,
+                   "rmsnorm_forward: y is [4, 5]");
+    assert_refused(rmsnorm_forward(d, x, none, none, x, vector(6), -1, &err), &err, "eps is -1");
+    assert_refused(rmsnorm_backward(d, x, vector(5), x, x, vector(6), f32(4, 2), false, &err), &err,
+                   "dw is [5]");
+    assert_refused(rmsnorm_backward(d, x, none, x, x, vector(6), none, false, &err), &err,
+                   "stats is missing");
+    assert_refused(rotary_forward(d, x, x, f32(9, 4), indices(4), false, &err), &err,
+                   "6 columns of x and 4 of the table");
+    assert_refused(rotary_forward(d, x, x, f32(9, 3), indices(4), false, &err), &err, "even width");
+    assert_refused(rotary_forward(d, x, x, f32(9, 2), indices(3), false, &err), &err,
+                   "index is [3]", "[4]");
+    assert_refused(rotary_forward(d, x, x, matrix(DTYPE_BF16, 9, 2), indices(4), false, &err), &err,
+                   "table is bf16", "f32");
+    assert_refused(gated_forward(d, x, x, ACTIVATION_SILU, &err), &err, "x is [4, 6]", "[4, 12]");
+    assert_refused(gated_forward(d, x, f32(4, 12), ACTIVATION_COUNT, &err), &err,
+                   "activation 6 is unknown");
+    assert_refused(gated_backward(d, x, x, f32(4, 12), ACTIVATION_SILU, &err), &err, "dx is [4, 6]",
+                   "[4, 12]");
+
     GatherTerm terms[2] = {{f32(9, 6), indices(4)}, {f32(9, 5), indices(4)}};
     assert_refused(gather_forward(d, x, terms, 0, &err), &err, "0 terms");
     assert_refused(gather_forward(d, x, terms, 2, &err), &err, "table is [9, 5]", "[any, 6]");
@@ -192,6 +213,15 @@ static void refused_attention(void **state) {
     assert_refused(ATTEND(q, none, q, k, k, 2, 1, &s, 1, NULL), &err, "keys 0 to 9 of 8");
     s = good, s.range[0].begin = 8;
     assert_refused(ATTEND(q, none, q, k, k, 2, 1, &s, 1, NULL), &err, "span 0 has no keys");
+    s = good, s.causal = 2;
+    assert_refused(ATTEND(q, none, q, k, k, 2, 1, &s, 1, NULL), &err, "causal 2", "0 or 1");
+    s = good, s.causal = 1, s.range[0].end = 3;
+    assert_refused(ATTEND(q, none, q, k, k, 2, 1, &s, 1, NULL), &err, "4 queries and 3 keys");
+    assert_refused(ATTEND(q, none, q, f32(8, 4), f32(8, 4), 3, 1, &good, 1, NULL), &err,
+                   "k is [8, 4]", "divide the 3"); /* two heads of keys for three */
+    assert_refused(attention_backward(d, q, k, f32(8, 3), q, q, f32(4, 2), q, k, k, 2, 1, &good, 1,
+                                      NULL, &err),
+                   &err, "dv is [8, 3]", "[8, 6]");
     assert_refused(attention_backward(d, q, k, k, q, q, none, q, k, k, 2, 1, &good, 1, NULL, &err),
                    &err, "attention_backward: lse is missing");
 }
@@ -294,6 +324,11 @@ static void refused_without_backend(void **state) {
     LACKING(activation_backward, x, x, x, ACTIVATION_RELU);
     LACKING(layernorm_forward, x, none, none, x, p, p, 0);
     LACKING(layernorm_backward, none, none, none, x, x, p, f32(4, 2), false);
+    LACKING(rmsnorm_forward, x, none, none, x, p, 0);
+    LACKING(rmsnorm_backward, none, none, x, x, p, f32(4, 2), false);
+    LACKING(rotary_forward, x, x, f32(9, 2), indices(4), false);
+    LACKING(gated_forward, f32(4, 3), x, ACTIVATION_SILU);
+    LACKING(gated_backward, x, f32(4, 3), x, ACTIVATION_SILU);
     LACKING(attention_forward, x, none, x, x, x, 2, 1, &span, 1, NULL);
     LACKING(attention_backward, x, x, x, x, x, f32(4, 2), x, x, x, 2, 1, &span, 1, NULL);
     LACKING(gather_forward, x, &term, 1);

@@ -50,6 +50,8 @@ INLINE Vec activate(Vec x, Activation activation) {
         return vec_max((Vec){0}, x);
     case ACTIVATION_TANH:
         return tanh_of(x);
+    case ACTIVATION_SILU:
+        return x / (vec_exp(-x) + 1.0f);
     default:
         return x;
     }
@@ -91,6 +93,9 @@ void ISA_NAME(activation_row)(void *y, Dtype y_dtype, const void *x, Dtype x_dty
     case ACTIVATION_TANH:
         activate_row(y, y_dtype, x, x_dtype, ACTIVATION_TANH, n);
         break;
+    case ACTIVATION_SILU:
+        activate_row(y, y_dtype, x, x_dtype, ACTIVATION_SILU, n);
+        break;
     default:
         ISA_NAME(convert_row)(y, y_dtype, x, x_dtype, n);
         break;
@@ -108,12 +113,13 @@ INLINE Vec gelu_derivative(Vec x) {
     return vec_select(x < 0.0f, h, 1.0f - h);
 }
 
-/* s (1 + u (1 - s)) with u = 1.702 x and s its sigmoid: again 1 minus that of the other sign. */
-INLINE Vec quick_gelu_derivative(Vec x) {
-    Vec a = vec_min(vec_set1(100), vec_abs(1.702f * x));
+/* Of x sigmoid(k x), given u = k x: s (1 + u (1 - s)), s being its sigmoid; again 1 minus that of
+ * the other sign. */
+INLINE Vec sigmoid_derivative(Vec u) {
+    Vec a = vec_min(vec_set1(100), vec_abs(u));
     Vec e = vec_exp_bounded(-a), s = 1.0f / (e + 1.0f);
     Vec h = e * s * (1.0f - a * s);
-    return vec_select(x < 0.0f, h, 1.0f - h);
+    return vec_select(u < 0.0f, h, 1.0f - h);
 }
 
 /* 1 - tanh(x)^2 */
@@ -128,11 +134,13 @@ INLINE Vec derivative_times(Vec dy, Vec x, Activation activation) {
     case ACTIVATION_GELU:
         return dy * gelu_derivative(x);
     case ACTIVATION_QUICK_GELU:
-        return dy * quick_gelu_derivative(x);
+        return dy * sigmoid_derivative(1.702f * x);
     case ACTIVATION_RELU: /* a selection, not a product: below 0 even infinity gives 0 */
         return (Vec)((VecInt)dy & ~(x <= 0.0f));
     case ACTIVATION_TANH:
         return dy * tanh_derivative(x);
+    case ACTIVATION_SILU:
+        return dy * sigmoid_derivative(x);
     default:
         return dy;
     }
@@ -180,8 +188,80 @@ void ISA_NAME(activation_backward_row)(void *dx, Dtype dx_dtype, const void *dy,
     case ACTIVATION_TANH:
         derivative_row(dx, dx_dtype, dy, dy_dtype, x, x_dtype, ACTIVATION_TANH, n);
         break;
+    case ACTIVATION_SILU:
+        derivative_row(dx, dx_dtype, dy, dy_dtype, x, x_dtype, ACTIVATION_SILU, n);
+        break;
     default:
         ISA_NAME(convert_row)(dx, dx_dtype, dy, dy_dtype, n);
         break;
     }
+}
+
+/* ---- Gated: act(gate) * up. ---- */
+
+INLINE void gated_typed(void *y, Dtype y_dtype, const void *gate, const void *up, Dtype x_dtype,
+                        Activation activation, int64_t n) {
+    for (int64_t i = 0; i < n; i += LANES)
+        vec_put(y, y_dtype, i, n - i,
+                activate(vec_get(gate, x_dtype, i, n - i), activation) *
+                    vec_get(up, x_dtype, i, n - i));
+}
+
+INLINE void gated_as(void *y, Dtype y_dtype, const void *gate, const void *up, Dtype x_dtype,
+                     Activation activation, int64_t n) {
+    const Dtype f = DTYPE_F32, h = DTYPE_BF16;
+    if (x_dtype == f && y_dtype == f)
+        gated_typed(y, f, gate, up, f, activation, n);
+    else if (x_dtype == h && y_dtype == h)
+        gated_typed(y, h, gate, up, h, activation, n);
+    else
+        gated_typed(y, y_dtype, gate, up, x_dtype, activation, n);
+}
+
+/* The activations of models are constants; others are dispatched for each vector. */
+void ISA_NAME(gated_row)(void *y, Dtype y_dtype, const void *gate, const void *up, Dtype x_dtype,
+                         Activation activation, int64_t n) {
+    if (activation == ACTIVATION_SILU)
+        gated_as(y, y_dtype, gate, up, x_dtype, ACTIVATION_SILU, n);
+    else if (activation == ACTIVATION_GELU)
+        gated_as(y, y_dtype, gate, up, x_dtype, ACTIVATION_GELU, n);
+    else
+        gated_as(y, y_dtype, gate, up, x_dtype, activation, n);
+}
+
+INLINE void gated_derivative(void *dgate, void *dup, Dtype dx_dtype, const void *dy, Dtype dy_dtype,
+                             const void *gate, const void *up, Dtype x_dtype, Activation activation,
+                             int64_t n) {
+    for (int64_t i = 0; i < n; i += LANES) {
+        const int64_t count = n - i;
+        const Vec d = vec_get(dy, dy_dtype, i, count), g = vec_get(gate, x_dtype, i, count),
+                  u = vec_get(up, x_dtype, i, count);
+        vec_put(dgate, dx_dtype, i, count, derivative_times(d * u, g, activation));
+        vec_put(dup, dx_dtype, i, count, d * activate(g, activation));
+    }
+}
+
+INLINE void gated_derivative_as(void *dgate, void *dup, Dtype dx_dtype, const void *dy,
+                                Dtype dy_dtype, const void *gate, const void *up, Dtype x_dtype,
+                                Activation activation, int64_t n) {
+    const Dtype f = DTYPE_F32, h = DTYPE_BF16;
+    if (dx_dtype == f && dy_dtype == f && x_dtype == f)
+        gated_derivative(dgate, dup, f, dy, f, gate, up, f, activation, n);
+    else if (dx_dtype == h && dy_dtype == h && x_dtype == h)
+        gated_derivative(dgate, dup, h, dy, h, gate, up, h, activation, n);
+    else
+        gated_derivative(dgate, dup, dx_dtype, dy, dy_dtype, gate, up, x_dtype, activation, n);
+}
+
+void ISA_NAME(gated_backward_row)(void *dgate, void *dup, Dtype dx_dtype, const void *dy,
+                                  Dtype dy_dtype, const void *gate, const void *up, Dtype x_dtype,
+                                  Activation activation, int64_t n) {
+    if (activation == ACTIVATION_SILU)
+        gated_derivative_as(dgate, dup, dx_dtype, dy, dy_dtype, gate, up, x_dtype, ACTIVATION_SILU,
+                            n);
+    else if (activation == ACTIVATION_GELU)
+        gated_derivative_as(dgate, dup, dx_dtype, dy, dy_dtype, gate, up, x_dtype, ACTIVATION_GELU,
+                            n);
+    else
+        gated_derivative_as(dgate, dup, dx_dtype, dy, dy_dtype, gate, up, x_dtype, activation, n);
 }

@@ -7,6 +7,9 @@
  * this is a transposition. Then, a few rows at a time, the scores stay in the L1 cache between the
  * two matmuls, and no [queries, keys] matrix exists.
  *
+ * In a causal span later queries see more keys: a tile's matmuls end with those that its last row
+ * sees, and a row's weights of keys that it does not see are zeros.
+ *
  * For any tile shape, each element is one chain of multiply-adds over the depth, in order: so a
  * row's result has the same bits in any tile, hence in any batch.
  */
@@ -61,7 +64,8 @@ static void store_lse(const AttentionUnit *u, int64_t row, float lse) {
 }
 
 void ISA_NAME(attention)(const AttentionUnit *u, float *scratch) {
-    const int keys = attention_keys(u->span), width = u->head_width, wide = round_up(width);
+    const int all = attention_keys(u->span), keys = attention_seen(u->span, all, u->q_end - 1);
+    const int width = u->head_width, wide = round_up(width);
     const Scratch at = scratch_layout(keys, width);
     float *scores = scratch + at.scores, *queries = scratch + at.queries, *out = scratch + at.out;
     const Panels key_panels = panels_of(keys), value_panels = panels_of(width);
@@ -70,16 +74,21 @@ void ISA_NAME(attention)(const AttentionUnit *u, float *scratch) {
     for (int i = u->q_begin; i < u->q_end; i += TILE_ROWS) {
         const int rows = u->q_end - i < TILE_ROWS ? u->q_end - i : TILE_ROWS;
         const int64_t first = u->span->q_begin + i;
+        const int seen = attention_seen(u->span, all, i + rows - 1); /* by any of the rows */
         float sum[TILE_ROWS], largest[TILE_ROWS];
         for (int r = 0; r < rows; r++) load_row(queries + r * wide, u, u->q, first + r, u->scale);
-        panels_multiply(scores, at.line, queries, wide, scratch, key_panels, width, rows);
+        panels_multiply(scores, at.line, queries, wide, scratch, key_panels, width, width, seen,
+                        rows);
         for (int r = 0; r < rows; r++) {
             float *line = scores + (int64_t)r * at.line;
             uint64_t index = (uint64_t)((first + r) * u->heads + u->head) * 65536;
-            sum[r] = softmax_row(line, keys, &largest[r]);
-            if (u->dropout) dropout_row(line, keys, u->dropout, index);
+            const int own = attention_seen(u->span, all, i + r);
+            sum[r] = softmax_row(line, own, &largest[r]);
+            for (int j = round_up(own); j < seen; j++) line[j] = 0;
+            if (u->dropout) dropout_row(line, own, u->dropout, index);
         }
-        panels_multiply(out, wide, scores, at.line, scratch + at.values, value_panels, keys, rows);
+        panels_multiply(out, wide, scores, at.line, scratch + at.values, value_panels, keys, seen,
+                        width, rows);
         for (int r = 0; r < rows; r++) {
             store_row(u, u->out, first + r, out + r * wide, 1 / sum[r]);
             store_lse(u, first + r, largest[r] + logf(sum[r]));

@@ -93,11 +93,13 @@ static inline void tile_multiply(float *c, int c_ld, const float *a, int a_ld, c
 #undef TILE
 }
 
+/* With panels of `lines` lines, of which the first `depth` are used, and of whose columns the first
+ * `columns` are needed: the rest of their panel is computed with them. */
 static inline void panels_multiply(float *c, int c_ld, const float *a, int a_ld, const float *b,
-                                   Panels p, int depth, int rows) {
-    for (int i = 0; i < p.count; i++) {
+                                   Panels p, int lines, int depth, int columns, int rows) {
+    for (int i = 0; i < p.count && panel_begin(p, i) * LANES < columns; i++) {
         int begin = panel_begin(p, i), vectors = panel_begin(p, i + 1) - begin;
-        tile_multiply(c + begin * LANES, c_ld, a, a_ld, b + (int64_t)begin * LANES * depth, depth,
+        tile_multiply(c + begin * LANES, c_ld, a, a_ld, b + (int64_t)begin * LANES * lines, depth,
                       rows, vectors);
     }
 }
@@ -124,9 +126,15 @@ static inline int64_t key_next(KeyCursor *at) {
     return -1;
 }
 
-/* The address of a head in a row of q, k, v or out. */
+/* The address of a head in a row of q or out. */
 static inline void *head_row(const AttentionUnit *u, Tensor t, int64_t row) {
     int64_t element = row * t.ld + (int64_t)u->head * u->head_width;
+    return (char *)t.data + element * (t.dtype == DTYPE_F32 ? 4 : 2);
+}
+
+/* The same in k, v or their gradients. */
+static inline void *key_head_row(const AttentionUnit *u, Tensor t, int64_t row) {
+    int64_t element = row * t.ld + (int64_t)u->key_head * u->head_width;
     return (char *)t.data + element * (t.dtype == DTYPE_F32 ? 4 : 2);
 }
 
@@ -191,8 +199,8 @@ static inline void keys_ahead(const void *rows[LANES], const AttentionUnit *u, T
     for (int i = 0; i < LANES; i++) {
         int64_t row = key_next(cursor);
         if (row >= 0) {
-            const char *key = head_row(u, u->k, row), *value = head_row(u, u->v, row);
-            last = head_row(u, t, row);
+            const char *key = key_head_row(u, u->k, row), *value = key_head_row(u, u->v, row);
+            last = key_head_row(u, t, row);
             for (int b = 0; b < bytes; b += 64) {
                 __builtin_prefetch(key + b);
                 __builtin_prefetch(value + b);
@@ -202,7 +210,8 @@ static inline void keys_ahead(const void *rows[LANES], const AttentionUnit *u, T
     }
 }
 
-/* The head's columns of t, which is k or v, transposed: a line for each column, with all keys. */
+/* The head's columns of t, which is k or v, transposed: a line for each column, with the keys that
+ * the panels have room for. */
 static inline void pack_turned(float *to, const AttentionUnit *u, Tensor t, Panels p) {
     KeyCursor cursor = key_first(u->span);
     const void *rows[LANES], *next[LANES] = {NULL};
@@ -221,24 +230,24 @@ static inline void pack_turned(float *to, const AttentionUnit *u, Tensor t, Pane
     }
 }
 
-INLINE void pack_panel(float *to, const AttentionUnit *u, Tensor t, Dtype dtype, int begin,
-                       int end) {
+INLINE void pack_panel(float *to, const AttentionUnit *u, Tensor t, Dtype dtype, int keys,
+                       int begin, int end) {
     KeyCursor cursor = key_first(u->span);
-    for (int64_t row = key_next(&cursor); row >= 0; row = key_next(&cursor)) {
-        const void *value = head_row(u, t, row);
+    for (int key = 0; key < keys; key++) {
+        const void *value = key_head_row(u, t, key_next(&cursor));
         for (int c = begin; c < end; c += LANES, to += LANES)
             vec_store(to, vec_get(value, dtype, c, u->head_width - c));
     }
 }
 
-/* The same, not transposed: a line for each key. */
+/* The same, not transposed: a line for each of the first `keys` keys. */
 static inline void pack_straight(float *to, const AttentionUnit *u, Tensor t, int keys, Panels p) {
     for (int i = 0; i < p.count; i++) {
         int begin = panel_begin(p, i) * LANES, end = panel_begin(p, i + 1) * LANES;
         if (t.dtype == DTYPE_F32)
-            pack_panel(to + (int64_t)begin * keys, u, t, DTYPE_F32, begin, end);
+            pack_panel(to + (int64_t)begin * keys, u, t, DTYPE_F32, keys, begin, end);
         else
-            pack_panel(to + (int64_t)begin * keys, u, t, DTYPE_BF16, begin, end);
+            pack_panel(to + (int64_t)begin * keys, u, t, DTYPE_BF16, keys, begin, end);
     }
 }
 

@@ -98,7 +98,7 @@ static float dot(const float *a, const AttentionUnit *u, Tensor t, int64_t row) 
 static void add_gradient(const AttentionUnit *u, Tensor to, const float *gradient, int wide) {
     KeyCursor cursor = key_first(u->span);
     for (int64_t row = key_next(&cursor); row >= 0; row = key_next(&cursor), gradient += wide) {
-        void *place = head_row(u, to, row);
+        void *place = key_head_row(u, to, row);
         for (int d = 0; d < u->head_width; d += LANES) {
             const int count = u->head_width - d;
             Vec v = vec_load(gradient + d);
@@ -128,6 +128,7 @@ void ISA_NAME(attention_backward)(const AttentionUnit *u, const AttentionGradien
 
     for (int i = u->q_begin; i < u->q_end; i += BLOCK) {
         const int block = u->q_end - i < BLOCK ? u->q_end - i : BLOCK;
+        const int seen = attention_seen(u->span, keys, i + block - 1); /* by any of the block */
         for (int j = 0; j < block; j += TILE_ROWS) {
             const int rows = block - j < TILE_ROWS ? block - j : TILE_ROWS;
             const int64_t first = u->span->q_begin + i + j;
@@ -137,25 +138,29 @@ void ISA_NAME(attention_backward)(const AttentionUnit *u, const AttentionGradien
                 load_row(q + r * wide, u, u->q, first + r, u->scale);
                 load_row(dout + r * wide, u, g->dout, first + r, 1);
             }
-            panels_multiply(s, at.line, q, wide, scratch, key_panels, width, rows);
+            panels_multiply(s, at.line, q, wide, scratch, key_panels, width, width, seen, rows);
             panels_multiply(ds, at.line, dout, wide, scratch + at.values_turned, key_panels, width,
-                            rows);
+                            width, seen, rows);
             for (int r = 0; r < rows; r++) {
+                const int own = attention_seen(u->span, keys, i + j + r);
                 if (mask) {
                     for (int m = 0; m < at.line; m++) mask[m] = 1;
-                    dropout_row(mask, keys, u->dropout,
+                    dropout_row(mask, own, u->dropout,
                                 (uint64_t)((first + r) * u->heads + u->head) * 65536);
                 }
                 softmax_backward_row(
-                    s + (int64_t)r * at.line, ds + (int64_t)r * at.line, mask, keys,
+                    s + (int64_t)r * at.line, ds + (int64_t)r * at.line, mask, own,
                     ((const float *)u->lse.data)[(first + r) * u->lse.ld + u->head],
                     dot(dout + r * wide, u, u->out, first + r));
+                for (int k = own; k < seen; k++)
+                    s[(int64_t)r * at.line + k] = ds[(int64_t)r * at.line + k] = 0;
             }
-            panels_multiply(dq, wide, ds, at.line, scratch + at.keys, width_panels, keys, rows);
+            panels_multiply(dq, wide, ds, at.line, scratch + at.keys, width_panels, keys, seen,
+                            width, rows);
             for (int r = 0; r < rows; r++) store_row(u, g->dq, first + r, dq + r * wide, u->scale);
         }
-        add_to_keys(dk, derivatives, at.line, queries, wide, keys, block);
-        add_to_keys(dv, scores, at.line, douts, wide, keys, block);
+        add_to_keys(dk, derivatives, at.line, queries, wide, seen, block);
+        add_to_keys(dv, scores, at.line, douts, wide, seen, block);
     }
     add_gradient(u, g->dk, dk, wide);
     add_gradient(u, g->dv, dv, wide);

@@ -78,6 +78,67 @@ void ISA_NAME(layernorm_row)(void *y, Dtype y_dtype, void *copy, Dtype copy_dtyp
         layernorm(y, h, copy, copy_dtype, stats, x, h, w, b, eps, n);
 }
 
+/* ---- RMS norm. ---- */
+
+INLINE void rms_vector(void *y, Dtype y_dtype, void *copy, Dtype copy_dtype, const void *x,
+                       Dtype x_dtype, const float *w, float scale, int64_t i, int64_t count) {
+    Vec v = vec_get(x, x_dtype, i, count) * scale * vec_get(w, DTYPE_F32, i, count);
+    vec_put(y, y_dtype, i, count, v);
+    if (copy) vec_put(copy, copy_dtype, i, count, v);
+}
+
+INLINE void rmsnorm(void *y, Dtype y_dtype, void *copy, Dtype copy_dtype, float *stats,
+                    const void *x, Dtype x_dtype, const float *w, float eps, int64_t n) {
+    const float scale = 1 / sqrtf(row_moments(x, x_dtype, n, 0).second / (float)n + eps);
+    int64_t i = 0;
+    for (; i + LANES <= n; i += LANES)
+        rms_vector(y, y_dtype, copy, copy_dtype, x, x_dtype, w, scale, i, LANES);
+    if (i < n) rms_vector(y, y_dtype, copy, copy_dtype, x, x_dtype, w, scale, i, n - i);
+    if (stats) stats[0] = 0, stats[1] = scale;
+}
+
+void ISA_NAME(rmsnorm_row)(void *y, Dtype y_dtype, void *copy, Dtype copy_dtype, float *stats,
+                           const void *x, Dtype x_dtype, const float *w, float eps, int64_t n) {
+    const Dtype f = DTYPE_F32, h = DTYPE_BF16;
+    if (x_dtype == f && y_dtype == f)
+        rmsnorm(y, f, copy, copy_dtype, stats, x, f, w, eps, n);
+    else if (x_dtype == f)
+        rmsnorm(y, h, copy, copy_dtype, stats, x, f, w, eps, n);
+    else if (y_dtype == f)
+        rmsnorm(y, f, copy, copy_dtype, stats, x, h, w, eps, n);
+    else
+        rmsnorm(y, h, copy, copy_dtype, stats, x, h, w, eps, n);
+}
+
+/* ---- Rotary positions. ---- */
+
+INLINE void turn(void *y, Dtype y_dtype, const void *x, Dtype x_dtype, const float *turns,
+                 float sign, int64_t at, int64_t half) {
+    for (int64_t i = 0; i < half; i += LANES) {
+        const int64_t count = half - i;
+        const Vec c = vec_get(turns, DTYPE_F32, i, count),
+                  s = sign * vec_get(turns, DTYPE_F32, half + i, count);
+        const Vec a = vec_get(x, x_dtype, at + i, count),
+                  b = vec_get(x, x_dtype, at + half + i, count);
+        vec_put(y, y_dtype, at + i, count, a * c - b * s);
+        vec_put(y, y_dtype, at + half + i, count, b * c + a * s);
+    }
+}
+
+void ISA_NAME(rotary_row)(void *y, Dtype y_dtype, const void *x, Dtype x_dtype, const float *turns,
+                          bool back, int64_t heads, int64_t width) {
+    const Dtype f = DTYPE_F32, h = DTYPE_BF16;
+    const float sign = back ? -1 : 1;
+    for (int64_t at = 0; at < heads * width; at += width) {
+        if (x_dtype == f && y_dtype == f)
+            turn(y, f, x, f, turns, sign, at, width / 2);
+        else if (x_dtype == h && y_dtype == h)
+            turn(y, h, x, h, turns, sign, at, width / 2);
+        else
+            turn(y, y_dtype, x, x_dtype, turns, sign, at, width / 2);
+    }
+}
+
 /* ---- Conversion. ---- */
 
 INLINE void convert(void *y, Dtype y_dtype, const void *x, Dtype x_dtype, int64_t n) {

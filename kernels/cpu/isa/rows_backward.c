@@ -23,7 +23,7 @@ INLINE void norm_gradient(void *dx, Dtype dx_dtype, const void *dy, Dtype dy_dty
 
 INLINE void norm_row_backward(void *dx, Dtype dx_dtype, const void *dy, Dtype dy_dtype,
                               const void *x, Dtype x_dtype, const float *w, const float *stats,
-                              bool accumulate, int64_t n) {
+                              bool centered, bool accumulate, int64_t n) {
     NormGradient s = {.w = w, .mean = stats[0], .scale = stats[1]};
     /* Lanes beyond the end add 0: dy and w are 0 there. */
     Vec a0 = {0}, a1 = {0}, b0 = {0}, b1 = {0};
@@ -40,7 +40,7 @@ INLINE void norm_row_backward(void *dx, Dtype dx_dtype, const void *dy, Dtype dy
         a0 += g;
         b0 += g * ((vec_get(x, x_dtype, i, n - i) - s.mean) * s.scale);
     }
-    s.about = vec_sum(a0 + a1) / (float)n;
+    s.about = centered ? vec_sum(a0 + a1) / (float)n : 0;
     s.along = vec_sum(b0 + b1) / (float)n;
     for (i = 0; i + LANES <= n; i += LANES)
         norm_gradient(dx, dx_dtype, dy, dy_dtype, x, x_dtype, &s, accumulate, i, LANES);
@@ -55,13 +55,27 @@ void ISA_NAME(layernorm_backward_row)(void *dx, Dtype dx_dtype, const void *dy, 
     const Dtype f = DTYPE_F32, h = DTYPE_BF16;
     const int types = (dx_dtype == h) * 4 + (dy_dtype == h) * 2 + (x_dtype == h);
     if (types == 0)
-        norm_row_backward(dx, f, dy, f, x, f, w, stats, accumulate, n);
+        norm_row_backward(dx, f, dy, f, x, f, w, stats, true, accumulate, n);
     else if (types == 7)
-        norm_row_backward(dx, h, dy, h, x, h, w, stats, accumulate, n);
+        norm_row_backward(dx, h, dy, h, x, h, w, stats, true, accumulate, n);
     else if (types == 2)
-        norm_row_backward(dx, f, dy, h, x, f, w, stats, accumulate, n);
+        norm_row_backward(dx, f, dy, h, x, f, w, stats, true, accumulate, n);
     else
-        norm_row_backward(dx, dx_dtype, dy, dy_dtype, x, x_dtype, w, stats, accumulate, n);
+        norm_row_backward(dx, dx_dtype, dy, dy_dtype, x, x_dtype, w, stats, true, accumulate, n);
+}
+
+/* RMS norm's, with mean 0 in the stats: the same without mean(g). */
+void ISA_NAME(rmsnorm_backward_row)(void *dx, Dtype dx_dtype, const void *dy, Dtype dy_dtype,
+                                    const void *x, Dtype x_dtype, const float *w,
+                                    const float *stats, bool accumulate, int64_t n) {
+    const Dtype f = DTYPE_F32, h = DTYPE_BF16;
+    const int types = (dx_dtype == h) * 4 + (dy_dtype == h) * 2 + (x_dtype == h);
+    if (types == 0)
+        norm_row_backward(dx, f, dy, f, x, f, w, stats, false, accumulate, n);
+    else if (types == 2)
+        norm_row_backward(dx, f, dy, h, x, f, w, stats, false, accumulate, n);
+    else
+        norm_row_backward(dx, dx_dtype, dy, dy_dtype, x, x_dtype, w, stats, false, accumulate, n);
 }
 
 /* Rows are summed in chunks, then the chunks: so the sum of many rows is more accurate. */
