@@ -219,7 +219,7 @@ $(PROGRAM): $(APP_OBJ) $(LIBRARY)
 
 $(TESTBIN): %: %.o $(TESTLIB:%.c=$(BUILD)/%.o) $(APP_LIB) $(LIBRARY)
 	$(call say,LINK,$@)
-	$(Q)$(CC) $(ALL_C) -o $@ $^ $(LDFLAGS) $(RUNPATH) -lcmocka $(PROGRAM_LIBS) $(LIBS)
+	$(Q)$(CC) $(ALL_C) -o $@ $^ $(LIBRARY) $(LDFLAGS) $(RUNPATH) -lcmocka $(PROGRAM_LIBS) $(LIBS)
 
 # The library that makes the n-th call fail (LD_PRELOAD), and the test that uses it. No sanitizer: it
 # is under the program's own.

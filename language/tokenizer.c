@@ -81,8 +81,8 @@ static int open_folder(Tokenizer *t, const char *folder, Error *err) {
     } else {
         status =
             error_set(err,
-                      "%s: has no tokenizer; expected sentencepiece.bpe.model, tokenizer.json, "
-                      "or vocab.json and merges.txt, which come with the checkpoint",
+                      "%s/sentencepiece.bpe.model: missing, and the folder has no tokenizer.json "
+                      "nor vocab.json and merges.txt either; they come with the checkpoint",
                       folder);
     }
     if (status == 0 && t->pipeline) status = finish_pipeline(t, folder, err);
@@ -113,7 +113,8 @@ static char *folder_of(const char *path) {
 
 static int open_file(Tokenizer *t, const char *path, Error *err) {
     bool merges = has_name(path, "merges.txt") || has_name(path, "vocab.json");
-    if (!merges && !has_name(path, "tokenizer.json") && !is_json(path))
+    bool model = has_name(path, "sentencepiece.bpe.model");
+    if (model || (!merges && !has_name(path, "tokenizer.json") && !is_json(path)))
         return open_xlmr(t, path, err);
     char *folder = folder_of(path);
     int status = folder ? 0 : error_set(err, "%s: out of memory for its path", path);

@@ -439,7 +439,8 @@ static void test_no_token(void **state) {
     ids_free(&ids);
     tokenizer_close(t);
     temporary_remove(folder);
-    assert_refused(tokenizer_open(&t, "tests/golden", &err), &err, "tokenizer.json", "merges.txt");
+    assert_refused(tokenizer_open(&t, "tests/golden", &err), &err, "tests/golden/sentencepiece",
+                   "tokenizer.json", "merges.txt");
 }
 
 int main(void) {
