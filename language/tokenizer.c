@@ -79,11 +79,11 @@ static int open_folder(Tokenizer *t, const char *folder, Error *err) {
     } else if (merges) {
         status = token_pipeline_open_merges(&t->pipeline, folder, err);
     } else {
-        status =
-            error_set(err,
-                      "%s/sentencepiece.bpe.model: missing, and the folder has no tokenizer.json "
-                      "nor vocab.json and merges.txt either; they come with the checkpoint",
-                      folder);
+        status = error_set(
+            err,
+            "%s/sentencepiece.bpe.model: No such file, and the folder has no tokenizer.json "
+            "nor vocab.json and merges.txt either; they come with the checkpoint",
+            folder);
     }
     if (status == 0 && t->pipeline) status = finish_pipeline(t, folder, err);
     free(model), free(json), free(merges);
