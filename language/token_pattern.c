@@ -32,9 +32,9 @@ static int refuse(const Rewrite *r, const char *what) {
 static int rewrite_property(Rewrite *r) {
     const char *name = r->at + 3, *close = memchr(name, '}', (size_t)(r->end - name));
     if (!close) return refuse(r, "\\p without a closing brace");
-    size_t size = (size_t)(close - name), not = *name == '^';
-    TRY(token_text_append(&r->out, r->at, 3 + not, r->err));
-    name += not, size -= not ;
+    size_t size = (size_t)(close - name), negated = *name == '^';
+    TRY(token_text_append(&r->out, r->at, 3 + negated, r->err));
+    name += negated, size -= negated;
     if (size > 2) TRY(put(r, "sc:"));
     TRY(token_text_append(&r->out, name, size, r->err));
     r->at = close + 1;
