@@ -11,7 +11,7 @@
 #define MODEL_TOKENIZER "sentencepiece.bpe.model"
 
 /* All files that may belong to a tokenizer, for an array of names. */
-#define MODEL_TOKENIZER_FILES                                                              \
+#define MODEL_TOKENIZER_FILES                                                               \
     MODEL_TOKENIZER, "tokenizer.json", "vocab.json", "merges.txt", "tokenizer_config.json", \
         "special_tokens_map.json"
 
