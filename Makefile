@@ -53,7 +53,7 @@ FORMATS    := $(if $(WEBP),-DEASYFIRST_WEBP $(shell $(PKG_CONFIG) --cflags libwe
               $(if $(HEIF),-DEASYFIRST_HEIF $(shell $(PKG_CONFIG) --cflags libheif))
 FORMAT_LIBS := $(if $(WEBP),$(shell $(PKG_CONFIG) --libs libwebp libwebpdemux)) $(if $(GIF),-lgif)
 
-LIBS     := $(FORMAT_LIBS) -ldnnl -lpng -lz -ljpeg -lsentencepiece -ljansson -lcrypto -lunistring -lstdc++ -lm -lpthread -ldl
+LIBS     := $(FORMAT_LIBS) -ldnnl -lpng -lz -ljpeg -lsentencepiece -ljansson -lcrypto -lunistring -lpcre2-8 -lstdc++ -lm -lpthread -ldl
 # What only the program needs: libedit, with which `chat` edits lines.
 PROGRAM_LIBS := -ledit
 
@@ -228,7 +228,7 @@ $(PROGRAM): $(APP_OBJ) $(LIBRARY)
 
 $(TESTBIN): %: %.o $(TESTLIB:%.c=$(BUILD)/%.o) $(APP_LIB) $(LIBRARY)
 	$(call say,LINK,$@)
-	$(Q)$(CC) $(ALL_C) -o $@ $^ $(LDFLAGS) $(RUNPATH) -lcmocka $(PROGRAM_LIBS) $(LIBS)
+	$(Q)$(CC) $(ALL_C) -o $@ $^ $(LIBRARY) $(LDFLAGS) $(RUNPATH) -lcmocka $(PROGRAM_LIBS) $(LIBS)
 
 # The library that makes the n-th call fail (LD_PRELOAD), and the test that uses it. No sanitizer: it
 # is under the program's own.
@@ -249,7 +249,7 @@ stages: $(BUILD)/tests/stages ## the program that tests/reference/full_size.py c
 # brings it.
 NEEDS := run:CC=gcc run:CXX=g++ cmd:ar=binutils \
          hdr:dnnl.h=libdnnl-dev hdr:png.h=libpng-dev hdr:zlib.h=zlib1g-dev hdr:jpeglib.h=libjpeg-dev \
-         hdr:jansson.h=libjansson-dev hdr:unigbrk.h=libunistring-dev \
+         hdr:jansson.h=libjansson-dev hdr:unigbrk.h=libunistring-dev hdr:pcre2posix.h=libpcre2-dev \
          hdr:openssl/evp.h=libssl-dev hdr:histedit.h=libedit-dev \
          hdr:sentencepiece_processor.h=libsentencepiece-dev
 # What a build can do without, and `make deps` installs, too, unless WEBP=, GIF= or HEIF= is given.

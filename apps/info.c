@@ -244,7 +244,9 @@ static void print_model(const Info *info, const PartNumbers *numbers, int count)
     printf("memory:     %s for one question, besides the mapped files\n", memory);
     print_gpu_memory(info->session.device, memory_needed(numbers, count), "model");
     if (m->parts.xlmr) printf("attention:  %s\n", attention_name(m->parts.attention));
-    if (m->parts.tokenizer) printf("tokenizer:  %d ids\n", tokenizer_size(m->parts.tokenizer));
+    if (m->parts.tokenizer)
+        printf("tokenizer:  %d ids, %s\n", tokenizer_size(m->parts.tokenizer),
+               tokenizer_kind(m->parts.tokenizer));
     char pairs[400];
     model_pairs_text(pairs, sizeof pairs, m->settings);
     if (pairs[0]) printf("translates: %s\n", pairs);
@@ -339,8 +341,11 @@ static int json_model(const Info *info, const PartNumbers *numbers, int count,
     if (m->parts.xlmr) {
         json_object_set_new(object, "attention", json_string(attention_name(m->parts.attention)));
         json_object_set_new(object, "longest", json_integer(xlmr_longest(&m->xlmr.config)));
+    }
+    if (m->parts.tokenizer) {
         json_object_set_new(object, "tokenizer_ids",
                             json_integer(tokenizer_size(m->parts.tokenizer)));
+        json_object_set_new(object, "tokenizer", json_string(tokenizer_kind(m->parts.tokenizer)));
     }
     if (m->parts.tower) {
         json_object_set_new(object, "image_tokens", json_integer(multimodal_image_rows(&m->parts)));

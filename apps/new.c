@@ -50,6 +50,7 @@ typedef struct New {
     Device *device;
     Model model; /* the parts that exist, then the fresh ones, too */
     char *tokenizer_file;
+    const char *tokenizer_name; /* in the new folder */
 } New;
 
 /* ---- Checks. ---- */
@@ -73,14 +74,20 @@ static int check_tokenizer(New *n, Error *err) {
     struct stat info;
     const char *folder = n->tokenizer ? n->tokenizer : n->language_path;
     if (!n->tokenizer || (stat(folder, &info) == 0 && S_ISDIR(info.st_mode)))
-        n->tokenizer_file = model_file_beside(folder, MODEL_TOKENIZER, err);
+        n->tokenizer_file = model_tokenizer_file(folder, err);
     else
         n->tokenizer_file = path_format(err, "%s", n->tokenizer);
     if (!n->tokenizer_file) return -1;
     Tokenizer *tokenizer;
     TRY(model_tokenizer_open(&tokenizer, n->tokenizer_file, err));
     int size = tokenizer_size(tokenizer);
+    n->tokenizer_name = strcmp(tokenizer_kind(tokenizer), "sentencepiece") == 0 ? MODEL_TOKENIZER
+                                                                                : "tokenizer.json";
     tokenizer_close(tokenizer);
+    if (strcmp(path_name(n->tokenizer_file), "merges.txt") == 0 ||
+        strcmp(path_name(n->tokenizer_file), "vocab.json") == 0)
+        return error_set(err, "%s: `new` takes sentencepiece.bpe.model or tokenizer.json",
+                         n->tokenizer_file);
     if (!n->xlmr.vocab) n->xlmr.vocab = size;
     if (n->xlmr.vocab >= size) return 0;
     return error_set(err, "%s: the tokenizer has %d ids, the language model only %d",
@@ -162,7 +169,10 @@ static int write_language(const New *n, Error *err) {
     const ModelPart *part = &n->model.language;
     json_t *json = part->checkpoint ? NULL : language_json(n);
     TRY(write_config(n, part, json, "language/config.json", err));
-    TRY(model_copy_file(n->tokenizer_file, n->partial, "language/" MODEL_TOKENIZER, err));
+    char *name = path_join("language", n->tokenizer_name, err);
+    int copied = name ? model_copy_file(n->tokenizer_file, n->partial, name, err) : -1;
+    free(name);
+    TRY(copied);
     return model_write_part(part, n->partial, "language/model.safetensors", err);
 }
 

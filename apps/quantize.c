@@ -69,7 +69,7 @@ static int write_folder(const Quantize *q, const ModelPart *part, const char *fo
 }
 
 static int write_parts(const Quantize *q, Error *err) {
-    static const char *const language[] = {MODEL_TOKENIZER, "added_tokens.json", NULL};
+    static const char *const language[] = {MODEL_TOKENIZER_FILES, "added_tokens.json", NULL};
     static const char *const vision[] = {"preprocessor_config.json", NULL};
     const Model *m = &q->model;
     TRY(write_folder(q, &m->language, "language", language, err));

@@ -1,79 +1,140 @@
 /* tokenizer.c - see tokenizer.h. */
 #include "language/tokenizer.h"
 
-#include "language/sentencepiece.h"
-
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
-static const char MODEL_FILE[] = "sentencepiece.bpe.model";
-static const char SPACE_MARK[] = "\xE2\x96\x81"; /* U+2581, sentencepiece's space */
-enum { SPACE_MARK_SIZE = 3 };
-
-/* fairseq's ids begin with <s>, <pad>, </s>, <unk>, the model's pieces with <unk>, <s>, </s>: four
- * ids for three pieces, hence the offset of 1. */
-enum { SPECIAL_COUNT = 4, SPECIAL_PIECES = 3, ID_MINUS_PIECE = SPECIAL_COUNT - SPECIAL_PIECES };
+#include "language/sentencepiece.h"
+#include "language/token_pipeline.h"
+#include "language/token_specials.h"
+#include "language/token_text.h"
+#include "language/token_xlmr.h"
 
 struct Tokenizer {
-    SentencePiece *model;
-    int32_t pieces;
+    TokenXlmr *xlmr; /* one of these two */
+    TokenPipeline *pipeline;
+    TokenizerSpecials specials;
 };
 
-typedef struct SpecialWord {
-    const char *text;
-    size_t size;
-    int32_t id;
-} SpecialWord;
+/* ---- Opening. ---- */
 
-static const SpecialWord SPECIAL_WORDS[SPECIAL_COUNT] = {
-    {"<s>", 3, TOKEN_BOS},
-    {"<pad>", 5, TOKEN_PAD},
-    {"</s>", 4, TOKEN_EOS},
-    {"<unk>", 5, TOKEN_UNK},
-};
-static const char MASK_WORD[] = "<mask>";
+static const TokenizerSpecials unknown_specials = {-1, -1, -1, -1, -1, -1};
 
-/* Checks that the model's first pieces are XLM-R's; else all ids would be wrong. */
-static int model_is_xlmr(const SentencePiece *model, const char *path, Error *err) {
-    static const char *const expected[SPECIAL_PIECES] = {"<unk>", "<s>", "</s>"};
-    int32_t count = sentencepiece_count(model);
-    if (count <= SPECIAL_PIECES || count > INT32_MAX - 2)
-        return error_set(err, "%s: a model of %d pieces, expected XLM-R's (250000)", path, count);
-    for (int32_t i = 0; i < SPECIAL_PIECES; i++) {
-        const char *piece = sentencepiece_piece(model, i);
-        if (strcmp(piece, expected[i]) != 0)
-            return error_set(err,
-                             "%s: piece %d is \"%s\", expected \"%s\": not the model of an XLM-R "
-                             "checkpoint",
-                             path, i, piece, expected[i]);
+/* "<folder>/<name>" if there is such a file, NULL if not; *failed: out of memory. */
+static char *file_in(const char *folder, const char *name, bool *failed) {
+    char *path = NULL;
+    size_t length = strlen(folder);
+    const char *slash = length && folder[length - 1] == '/' ? "" : "/";
+    if (asprintf(&path, "%s%s%s", folder, slash, name) < 0) {
+        *failed = true;
+        return NULL;
     }
+    if (access(path, F_OK) == 0) return path;
+    free(path);
+    return NULL;
+}
+
+/* XLM-R's special ids are fixed; those that the caller gives must be these. */
+static int open_xlmr(Tokenizer *t, const char *file, Error *err) {
+    TRY(token_xlmr_open(&t->xlmr, file, err));
+    const int32_t mask = token_xlmr_mask_id(t->xlmr);
+    const TokenizerSpecials *given = &t->specials;
+    const TokenizerSpecials own = {TOKEN_BOS, TOKEN_EOS, TOKEN_PAD, TOKEN_UNK, mask, TOKEN_EOS};
+    const int32_t pairs[][2] = {{given->begin, own.begin}, {given->end, own.end},
+                                {given->pad, own.pad},     {given->unknown, own.unknown},
+                                {given->mask, own.mask},   {given->turn_end, own.turn_end}};
+    for (size_t i = 0; i < sizeof pairs / sizeof pairs[0]; i++)
+        if (pairs[i][0] >= 0 && pairs[i][0] != pairs[i][1])
+            return error_set(err, "%s: special id %d is given, but XLM-R's is %d", file,
+                             pairs[i][0], pairs[i][1]);
+    t->specials = own;
     return 0;
 }
 
-static int pieces_open(Tokenizer *tokenizer, const char *path, Error *err) {
-    TRY(sentencepiece_open(&tokenizer->model, path, err));
-    TRY(model_is_xlmr(tokenizer->model, path, err));
-    tokenizer->pieces = sentencepiece_count(tokenizer->model);
+/* The special tokens of what is open; `folder` may be NULL. */
+static int finish_pipeline(Tokenizer *t, const char *folder, Error *err) {
+    TRY(token_specials_read(&t->specials, folder, t->pipeline, err));
+    const TokenizerSpecials *s = &t->specials;
+    const int32_t ids[] = {s->begin, s->end, s->pad, s->unknown, s->mask};
+    for (size_t i = 0; i < sizeof ids / sizeof ids[0]; i++)
+        token_pipeline_make_special(t->pipeline, ids[i]);
     return 0;
 }
 
-int tokenizer_open(Tokenizer **tokenizer, const char *path, Error *err) {
-    struct stat info;
-    char *file = NULL;
-    *tokenizer = NULL;
-    if (stat(path, &info) == 0 && S_ISDIR(info.st_mode)) {
-        size_t length = strlen(path);
-        const char *slash = length && path[length - 1] == '/' ? "" : "/";
-        if (asprintf(&file, "%s%s%s", path, slash, MODEL_FILE) < 0)
-            return error_set(err, "%s: out of memory for its path", path);
-    }
-    Tokenizer *opened = calloc(1, sizeof *opened);
-    int failed = opened ? pieces_open(opened, file ? file : path, err)
-                        : error_set(err, "%s: out of memory for a tokenizer", path);
-    free(file);
+static int open_folder(Tokenizer *t, const char *folder, Error *err) {
+    bool failed = false;
+    char *model = file_in(folder, "sentencepiece.bpe.model", &failed);
+    char *json = file_in(folder, "tokenizer.json", &failed);
+    char *merges = file_in(folder, "merges.txt", &failed);
+    int status;
     if (failed) {
+        status = error_set(err, "%s: out of memory for its path", folder);
+    } else if (model) {
+        status = open_xlmr(t, model, err);
+    } else if (json) {
+        status = token_pipeline_open(&t->pipeline, json, err);
+    } else if (merges) {
+        status = token_pipeline_open_merges(&t->pipeline, folder, err);
+    } else {
+        status = error_set(
+            err,
+            "%s/sentencepiece.bpe.model: No such file, and the folder has no tokenizer.json "
+            "nor vocab.json and merges.txt either; they come with the checkpoint",
+            folder);
+    }
+    if (status == 0 && t->pipeline) status = finish_pipeline(t, folder, err);
+    free(model), free(json), free(merges);
+    return status;
+}
+
+/* Whether a file is JSON: a SentencePiece model begins with the byte 10, a newline in JSON. */
+static bool is_json(const char *path) {
+    FILE *file = fopen(path, "rb");
+    int c = file ? getc(file) : EOF;
+    while (c == ' ' || c == '\n' || c == '\r' || c == '\t') c = getc(file);
+    if (file) fclose(file);
+    return c == '{';
+}
+
+static bool has_name(const char *path, const char *name) {
+    const char *slash = strrchr(path, '/');
+    return strcmp(slash ? slash + 1 : path, name) == 0;
+}
+
+/* The folder of a file. */
+static char *folder_of(const char *path) {
+    const char *slash = strrchr(path, '/');
+    if (!slash) return strdup(".");
+    return strndup(path, slash == path ? 1 : (size_t)(slash - path));
+}
+
+static int open_file(Tokenizer *t, const char *path, Error *err) {
+    bool merges = has_name(path, "merges.txt") || has_name(path, "vocab.json");
+    bool model = has_name(path, "sentencepiece.bpe.model");
+    if (model || (!merges && !has_name(path, "tokenizer.json") && !is_json(path)))
+        return open_xlmr(t, path, err);
+    char *folder = folder_of(path);
+    int status = folder ? 0 : error_set(err, "%s: out of memory for its path", path);
+    if (status == 0)
+        status = merges ? token_pipeline_open_merges(&t->pipeline, folder, err)
+                        : token_pipeline_open(&t->pipeline, path, err);
+    if (status == 0) status = finish_pipeline(t, folder, err);
+    free(folder);
+    return status;
+}
+
+int tokenizer_open_as(Tokenizer **tokenizer, const char *path, const TokenizerSpecials *given,
+                      Error *err) {
+    struct stat info;
+    *tokenizer = NULL;
+    Tokenizer *opened = calloc(1, sizeof *opened);
+    if (!opened) return error_set(err, "%s: out of memory for a tokenizer", path);
+    opened->specials = *given;
+    bool folder = stat(path, &info) == 0 && S_ISDIR(info.st_mode);
+    if ((folder ? open_folder : open_file)(opened, path, err) != 0) {
         tokenizer_close(opened);
         return -1;
     }
@@ -81,19 +142,54 @@ int tokenizer_open(Tokenizer **tokenizer, const char *path, Error *err) {
     return 0;
 }
 
+int tokenizer_open(Tokenizer **tokenizer, const char *path, Error *err) {
+    return tokenizer_open_as(tokenizer, path, &unknown_specials, err);
+}
+
 void tokenizer_close(Tokenizer *tokenizer) {
     if (!tokenizer) return;
-    if (tokenizer->model) sentencepiece_close(tokenizer->model);
+    token_xlmr_close(tokenizer->xlmr);
+    token_pipeline_close(tokenizer->pipeline);
     free(tokenizer);
 }
 
-int32_t tokenizer_mask_id(const Tokenizer *tokenizer) {
-    return tokenizer->pieces + ID_MINUS_PIECE;
+/* ---- What it is. ---- */
+
+const char *tokenizer_kind(const Tokenizer *t) {
+    return t->xlmr ? "sentencepiece" : token_pipeline_kind(t->pipeline);
 }
 
-int32_t tokenizer_size(const Tokenizer *tokenizer) {
-    return tokenizer_mask_id(tokenizer) + 1;
+const TokenizerSpecials *tokenizer_specials(const Tokenizer *t) {
+    return &t->specials;
 }
+
+int32_t tokenizer_mask_id(const Tokenizer *t) {
+    return t->specials.mask;
+}
+
+int32_t tokenizer_size(const Tokenizer *t) {
+    return t->xlmr ? token_xlmr_mask_id(t->xlmr) + 1 : token_pipeline_size(t->pipeline);
+}
+
+int32_t tokenizer_find(const Tokenizer *t, const char *token) {
+    if (!t->xlmr) return token_pipeline_id(t->pipeline, token);
+    for (int32_t id = 0; id < tokenizer_size(t); id++)
+        if (strcmp(token_xlmr_piece(t->xlmr, id), token) == 0) return id;
+    return -1;
+}
+
+TokenizerFrame tokenizer_frame(const Tokenizer *t) {
+    if (t->xlmr) return (TokenizerFrame){&t->specials.begin, &t->specials.end, 1, 1};
+    const Ids *before = token_pipeline_before(t->pipeline);
+    const Ids *after = token_pipeline_after(t->pipeline);
+    return (TokenizerFrame){before->ids, after->ids, before->count, after->count};
+}
+
+const char *tokenizer_piece(const Tokenizer *t, int32_t id) {
+    return t->xlmr ? token_xlmr_piece(t->xlmr, id) : token_pipeline_piece(t->pipeline, id);
+}
+
+/* ---- Ids. ---- */
 
 /* Ensures capacity for `count` more. */
 static int ids_reserve(Ids *list, size_t count, Error *err) {
@@ -127,6 +223,8 @@ void ids_free(Ids *list) {
     *list = (Ids){0};
 }
 
+/* ---- White space. ---- */
+
 /* Python's str.isspace, which strip() removes. */
 static bool is_space(uint32_t c) {
     return (c >= 0x09 && c <= 0x0D) || (c >= 0x1C && c <= 0x20) || c == 0x85 || c == 0xA0 ||
@@ -134,21 +232,12 @@ static bool is_space(uint32_t c) {
            c == 0x202F || c == 0x205F || c == 0x3000;
 }
 
-/* The character at text[0] and its length; the text is valid UTF-8 and not empty. */
-static uint32_t character_at(const char *text, size_t *length) {
-    const unsigned char *s = (const unsigned char *)text;
-    *length = s[0] < 0x80 ? 1 : s[0] < 0xE0 ? 2 : s[0] < 0xF0 ? 3 : 4;
-    uint32_t c = *length == 1 ? s[0] : s[0] & (0xFFu >> (*length + 1));
-    for (size_t i = 1; i < *length; i++) c = c << 6 | (s[i] & 0x3F);
-    return c;
-}
-
 /* The length of `text` without the white space at its end. */
-static size_t strip_right(const char *text, size_t size) {
+size_t tokenizer_strip_right(const char *text, size_t size) {
     while (size > 0) {
         size_t start = size - 1, length;
         while (start > 0 && ((unsigned char)text[start] & 0xC0) == 0x80) start--;
-        if (!is_space(character_at(text + start, &length))) break;
+        if (!is_space(token_character(text + start, &length))) break;
         size = start;
     }
     return size;
@@ -157,89 +246,13 @@ static size_t strip_right(const char *text, size_t size) {
 /* The white space at the start of `text`, in bytes. */
 static size_t strip_left(const char *text, size_t size) {
     size_t start = 0, length;
-    while (start < size && is_space(character_at(text + start, &length))) start += length;
+    while (start < size && is_space(token_character(text + start, &length))) start += length;
     return start;
 }
 
-static int32_t piece_to_id(int32_t piece) {
-    /* Pieces 1 and 2 are <s> and </s>; sentencepiece never produces them. */
-    static const int32_t special[SPECIAL_PIECES] = {TOKEN_UNK, TOKEN_BOS, TOKEN_EOS};
-    return piece < SPECIAL_PIECES ? special[piece] : piece + ID_MINUS_PIECE;
-}
+/* ---- Encoding and decoding. ---- */
 
-/* ---- Text without special tokens. ---- */
-/* The library needs about 120 bytes of memory for each byte of text: a long text is segmented in
- * chunks of about PIECE_BYTES, or, without a space to split at, of PIECE_MOST. */
-enum { PIECE_BYTES = 1 << 16, PIECE_MOST = 1 << 20 };
-
-/* Where the chunk at the start of a text ends: at a space between ASCII words, where the library's
- * segmentation also restarts; else at any space; else between two characters. */
-static size_t piece_end(const char *text, size_t size) {
-    if (size <= PIECE_BYTES) return size;
-    size_t most = size < PIECE_MOST ? size : PIECE_MOST, space = 0;
-    for (size_t i = PIECE_BYTES; i + 1 < most; i++) {
-        if (text[i] != ' ' && text[i] != '\n') continue;
-        if ((text[i - 1] & 0x80) == 0 && (text[i + 1] & 0x80) == 0) return i;
-        if (!space) space = i;
-    }
-    if (most == size) return size;
-    if (space) return space;
-    while (most > PIECE_BYTES && ((unsigned char)text[most] & 0xC0) == 0x80) most--;
-    return most;
-}
-
-static int encode_piece(const Tokenizer *tokenizer, const char *text, size_t size, Ids *out,
-                        Error *err) {
-    int32_t *ids;
-    size_t count;
-    TRY(sentencepiece_encode(tokenizer->model, text, size, &ids, &count, err));
-    for (size_t i = 0; i < count; i++) ids[i] = piece_to_id(ids[i]);
-    int failed = ids_append(out, ids, count, err);
-    free(ids);
-    return failed;
-}
-
-static int encode_plain(const Tokenizer *tokenizer, const char *text, size_t size, Ids *out,
-                        Error *err) {
-    do { /* the library refuses a text that is too long as a whole */
-        size_t piece = size > SENTENCEPIECE_LONGEST_TEXT ? size : piece_end(text, size);
-        TRY(encode_piece(tokenizer, text, piece, out, err));
-        text += piece, size -= piece;
-    } while (size);
-    return 0;
-}
-
-/* The special token at text[0]; its size is 0 if there is none. */
-static SpecialWord special_at(const Tokenizer *tokenizer, const char *text, size_t size) {
-    SpecialWord mask = {MASK_WORD, sizeof MASK_WORD - 1, tokenizer_mask_id(tokenizer)};
-    if (size >= mask.size && memcmp(text, mask.text, mask.size) == 0) return mask;
-    for (int i = 0; i < SPECIAL_COUNT; i++) {
-        const SpecialWord *word = &SPECIAL_WORDS[i];
-        if (size >= word->size && memcmp(text, word->text, word->size) == 0) return *word;
-    }
-    return (SpecialWord){0};
-}
-
-static int encode_all(const Tokenizer *tokenizer, const char *text, size_t size, Ids *out,
-                      Error *err) {
-    const char *end = text + size, *plain = text, *p = text;
-    while (p < end && (p = memchr(p, '<', (size_t)(end - p))) != NULL) {
-        SpecialWord word = special_at(tokenizer, p, (size_t)(end - p));
-        if (word.size == 0) {
-            p++;
-            continue;
-        }
-        size_t length = (size_t)(p - plain);
-        if (word.id == tokenizer_mask_id(tokenizer)) length = strip_right(plain, length);
-        TRY(encode_plain(tokenizer, plain, length, out, err));
-        TRY(ids_append(out, &word.id, 1, err));
-        plain = p += word.size;
-    }
-    return encode_plain(tokenizer, plain, (size_t)(end - plain), out, err);
-}
-
-int tokenizer_encode(const Tokenizer *tokenizer, const char *text, size_t size, Ids *out,
-                     Error *err) {
+int tokenizer_encode(const Tokenizer *t, const char *text, size_t size, Ids *out, Error *err) {
     if (size == 0) return 0;
     size_t valid = utf8_valid_prefix(text, size);
     if (valid < size)
@@ -248,57 +261,29 @@ int tokenizer_encode(const Tokenizer *tokenizer, const char *text, size_t size, 
                          "first",
                          valid, (unsigned char)text[valid]);
     size_t before = out->count;
-    if (encode_all(tokenizer, text, size, out, err) != 0) {
-        out->count = before;
-        return -1;
-    }
-    return 0;
+    int status = t->xlmr ? token_xlmr_encode(t->xlmr, text, size, out, err)
+                         : token_pipeline_encode(t->pipeline, text, size, out, err);
+    if (status) out->count = before;
+    return status;
 }
 
-const char *tokenizer_piece(const Tokenizer *tokenizer, int32_t id) {
-    if (id == tokenizer_mask_id(tokenizer)) return MASK_WORD;
-    if (id < 0 || id > tokenizer_mask_id(tokenizer)) return "";
-    if (id < SPECIAL_COUNT) return SPECIAL_WORDS[id].text;
-    return sentencepiece_piece(tokenizer->model, id - ID_MINUS_PIECE);
+static bool id_has_piece(const Tokenizer *t, int32_t id) {
+    if (id < 0 || id >= tokenizer_size(t)) return false;
+    return t->xlmr || token_pipeline_has(t->pipeline, id);
 }
 
-/* The piece of an id as text: "" for special tokens, NULL for an invalid id. */
-static const char *decoded_piece(const Tokenizer *tokenizer, int32_t id) {
-    if (id < 0 || id >= tokenizer_size(tokenizer)) return NULL;
-    if (id < SPECIAL_COUNT || id == tokenizer_mask_id(tokenizer)) return "";
-    return tokenizer_piece(tokenizer, id);
-}
-
-/* Writes a piece with its space marks as spaces; returns the end of the output. */
-static char *piece_write(char *to, const char *piece) {
-    while (*piece) {
-        if (strncmp(piece, SPACE_MARK, SPACE_MARK_SIZE) == 0) {
-            *to++ = ' ';
-            piece += SPACE_MARK_SIZE;
-        } else {
-            *to++ = *piece++;
-        }
-    }
-    return to;
-}
-
-int tokenizer_decode(const Tokenizer *tokenizer, const int32_t *ids, size_t count, char **text,
+int tokenizer_decode(const Tokenizer *t, const int32_t *ids, size_t count, char **text,
                      Error *err) {
+    char *joined = NULL;
+    size_t size = 0;
     *text = NULL;
-    size_t size = 1;
-    for (size_t i = 0; i < count; i++) {
-        const char *piece = decoded_piece(tokenizer, ids[i]);
-        if (!piece)
+    for (size_t i = 0; i < count; i++)
+        if (!id_has_piece(t, ids[i]))
             return error_set(err, "id %d (number %zu of %zu) has no piece, expected 0 to %d",
-                             ids[i], i, count, tokenizer_mask_id(tokenizer));
-        if (__builtin_add_overflow(size, strlen(piece), &size))
-            return error_set(err, "the text of %zu ids is more than memory can hold", count);
-    }
-    char *joined = malloc(size);
-    if (!joined) return error_set(err, "out of memory for a text of %zu bytes", size);
-    char *end = joined;
-    for (size_t i = 0; i < count; i++) end = piece_write(end, decoded_piece(tokenizer, ids[i]));
-    size_t length = strip_right(joined, (size_t)(end - joined));
+                             ids[i], i, count, tokenizer_size(t) - 1);
+    TRY(t->xlmr ? token_xlmr_decode(t->xlmr, ids, count, &joined, &size, err)
+                : token_pipeline_decode(t->pipeline, ids, count, &joined, &size, err));
+    size_t length = tokenizer_strip_right(joined, size);
     size_t start = strip_left(joined, length);
     memmove(joined, joined + start, length - start);
     joined[length - start] = 0;

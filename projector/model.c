@@ -153,12 +153,42 @@ static int open_preprocess(Model *m, const ModelOptions *o, const char *path, Er
     return 0;
 }
 
+/* The models here have XLM-R's special tokens, which RoBERTa has, too. */
+static int check_specials(const Tokenizer *tokenizer, const char *file, Error *err) {
+    const TokenizerSpecials *s = tokenizer_specials(tokenizer);
+    if (s->begin == TOKEN_BOS && s->end == TOKEN_EOS && s->pad == TOKEN_PAD &&
+        s->unknown == TOKEN_UNK && s->mask >= 0)
+        return 0;
+    return error_set(
+        err,
+        "%s: the ids of its tokens <s>, <pad>, </s>, <unk> and <mask> are %d, %d, %d, %d "
+        "and %d, expected those of XLM-R or RoBERTa: %d, %d, %d, %d and a mask",
+        file, s->begin, s->pad, s->end, s->unknown, s->mask, TOKEN_BOS, TOKEN_PAD, TOKEN_EOS,
+        TOKEN_UNK);
+}
+
 int model_tokenizer_open(Tokenizer **tokenizer, const char *file, Error *err) {
-    if (tokenizer_open(tokenizer, file, err) == 0) return 0;
+    if (tokenizer_open(tokenizer, file, err) == 0) {
+        if (check_specials(*tokenizer, file, err) == 0) return 0;
+        tokenizer_close(*tokenizer);
+        *tokenizer = NULL;
+        return -1;
+    }
     int fd = open(file, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     const char *kind = fd < 0 ? NULL : file_kind_of(fd);
     if (fd >= 0) close(fd);
     return kind ? error_set(err, "%s: %s", file, kind) : -1;
+}
+
+/* The tokenizer's file next to a part's weights: the first that is there, else XLM-R's. */
+char *model_tokenizer_file(const char *path, Error *err) {
+    static const char *const names[] = {MODEL_TOKENIZER, "tokenizer.json", "merges.txt"};
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        char *file = model_file_beside(path, names[i], err);
+        if (!file || path_exists(file)) return file;
+        free(file);
+    }
+    return model_file_beside(path, MODEL_TOKENIZER, err);
 }
 
 /* Tokens that somebody added to the vocabulary are not in the tokenizer's own file. */
@@ -170,8 +200,8 @@ static int check_added_tokens(const char *weights, int size, Error *err) {
     if (file && path_exists(file)) status = config_read(&added, file, err);
     json_object_foreach(added, token, id) if (status == 0 && json_integer_value(id) >= size)
         status = error_set(err,
-                           "%s: adds \"%.100s\" to the vocabulary, which " MODEL_TOKENIZER
-                           " lacks; added tokens are not supported",
+                           "%s: adds \"%.100s\" to the vocabulary, which the tokenizer's "
+                           "file lacks; added tokens are not supported",
                            file, token);
     json_decref(added);
     free(file);
@@ -182,10 +212,11 @@ static int open_tokenizer(Model *m, const ModelOptions *o, const char *file, con
                           Error *err) {
     if (!path_exists(file) && o->describe_only) return 0;
     if (!path_exists(file))
-        return error_set(err,
-                         "%s: missing; put XLM-R's tokenizer file next to the weights (a "
-                         "tokenizer.json is not read)",
-                         file);
+        return error_set(
+            err,
+            "%s: missing; put XLM-R's tokenizer file, or a tokenizer.json, next to the "
+            "weights",
+            file);
     TRY(model_tokenizer_open(&m->tokenizer, file, err));
     int size = tokenizer_size(m->tokenizer), vocab = m->xlmr.config.vocab;
     if (size > vocab)
@@ -205,7 +236,7 @@ static int open_language(Model *m, const ModelOptions *o, const char *path, Erro
         return error_context(err, "%s", c->path);
     TRY(part_finish(m, o, &m->language, err));
     m->parts.xlmr = &m->xlmr;
-    char *file = model_file_beside(path, MODEL_TOKENIZER, err);
+    char *file = model_tokenizer_file(path, err);
     if (!file) return -1;
     int status = open_tokenizer(m, o, file, c->path, err);
     free(file);

@@ -3,7 +3,8 @@
  *   FOLDER/easyfirst.json      which parts belong together: see model_open
  *   FOLDER/vision/             a CLIP vision tower as Hugging Face stores it (config.json, weights), or
  *                              an EfficientNet-Lite
- *   FOLDER/language/           an XLM-R or XLM-R-XL (config.json, weights, sentencepiece.bpe.model)
+ *   FOLDER/language/           an XLM-R or XLM-R-XL (config.json, weights, sentencepiece.bpe.model
+ *                              or tokenizer.json)
  *   FOLDER/projector.safetensors
  *   FOLDER/length.safetensors  the length predictor
  *
@@ -91,7 +92,12 @@ typedef struct Model {
 int model_open(Model *model, const ModelOptions *options, Device *device, Error *err);
 void model_close(Model *model);
 
-/* tokenizer_open, whose error says what the file is where something else was saved in its place. */
+/* tokenizer_open, whose error says what the file is where something else was saved in its place. A
+ * tokenizer whose special tokens do not have XLM-R's ids is refused. */
 int model_tokenizer_open(Tokenizer **tokenizer, const char *file, Error *err);
+
+/* The tokenizer's file next to a part's weights: sentencepiece.bpe.model, tokenizer.json or
+ * merges.txt, the first that is there. The caller frees it; NULL: out of memory. */
+char *model_tokenizer_file(const char *path, Error *err);
 
 #endif

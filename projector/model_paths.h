@@ -10,6 +10,11 @@
 /* The tokenizer's file beside XLM-R's weights. */
 #define MODEL_TOKENIZER "sentencepiece.bpe.model"
 
+/* All files that may belong to a tokenizer, for an array of names. */
+#define MODEL_TOKENIZER_FILES                                                               \
+    MODEL_TOKENIZER, "tokenizer.json", "vocab.json", "merges.txt", "tokenizer_config.json", \
+        "special_tokens_map.json"
+
 /* The stem of the two files that the stage `segment` leaves in a model folder for another run of
  * itself: the layer that it trains over the vision tower, and the names of its classes. */
 #define MODEL_SEGMENT "segment"

@@ -163,7 +163,7 @@ json_t *eval_parts_json(const char *folder, Error *err) {
 /* The files of one part: its weights, and the files next to them. */
 static int add_part(json_t *files, const char *name, const ModelPart *part, Error *err) {
     static const char *const others[] = {"config.json", "preprocessor_config.json",
-                                         MODEL_TOKENIZER};
+                                         MODEL_TOKENIZER_FILES};
     if (!part->present) return 0;
     const char *path;
     for (size_t i = 0; (path = checkpoint_file(part->checkpoint, i)); i++)

@@ -400,12 +400,13 @@ static int weights_write(const Writing *w, const ModelPart *part, PartDuty duty,
 /* vision/ or language/: a plain Hugging Face folder. */
 static int folder_write(const Writing *w, const ModelPart *part, PartDuty duty, const char *folder,
                         Error *err) {
-    static const char *const others[] = {"preprocessor_config.json", MODEL_TOKENIZER};
+    static const char *const others[] = {"preprocessor_config.json", MODEL_TOKENIZER_FILES};
     TRY(model_write_subfolder(w->to, folder, err));
     Dtype dtype = saved_type(w->settings, w->t, part, duty);
     if (dtype == DTYPE_NONE) dtype = part->stored;
     TRY(config_write(w, part, dtype, folder, err));
-    for (int i = 0; i < 2; i++) TRY(copy_beside(w, part, folder, others[i], err));
+    for (size_t i = 0; i < sizeof others / sizeof others[0]; i++)
+        TRY(copy_beside(w, part, folder, others[i], err));
     char *name = path_join(folder, "model.safetensors", err);
     int status = name ? weights_write(w, part, duty, name, err) : -1;
     free(name);

@@ -40,6 +40,8 @@ const FuzzTarget fuzz_targets[] = {
     {"order_prompts", fuzz_order_prompts, 4096},
     {"sentencepiece", fuzz_sentencepiece, 8192},
     {"tokenizer", fuzz_tokenizer, 1024},
+    {"tokenizer_json", fuzz_tokenizer_json, 8192},
+    {"merges", fuzz_merges, 2048},
     {"vocabulary", fuzz_vocabulary, 8192},
     {"texts", fuzz_texts, 1024},
     {"score_lines", fuzz_score_lines, 2048},

@@ -95,6 +95,8 @@ void fuzz_order_prompts(const uint8_t *data, size_t size);
 /* texts.c */
 void fuzz_sentencepiece(const uint8_t *data, size_t size);
 void fuzz_tokenizer(const uint8_t *data, size_t size);
+void fuzz_tokenizer_json(const uint8_t *data, size_t size);
+void fuzz_merges(const uint8_t *data, size_t size);
 void fuzz_vocabulary(const uint8_t *data, size_t size);
 void fuzz_texts(const uint8_t *data, size_t size);
 void fuzz_score_lines(const uint8_t *data, size_t size);

@@ -1,4 +1,5 @@
 /* texts.c - fuzz targets of tokenizers, texts and scores. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -11,7 +12,9 @@
 #include "data/metrics/rouge.h"
 #include "data/sets/text_space.h"
 #include "kernels/clean_text.h"
+#include "language/chat_template.h"
 #include "language/sentencepiece.h"
+#include "language/token_pipeline.h"
 #include "language/tokenizer.h"
 #include "language/vocabulary.h"
 #include "tests/fuzz/fuzz.h"
@@ -79,6 +82,56 @@ void fuzz_tokenizer(const uint8_t *data, size_t size) {
         free(back);
     }
     free(text);
+}
+
+/* A tokenizer that opened encodes and decodes what it is given. */
+static void try_pipeline(const TokenPipeline *p, const char *text, size_t size) {
+    Ids ids = {0};
+    Error err;
+    char *back = NULL;
+    int status = token_pipeline_encode(p, text, size, &ids, &err);
+    fuzz_result(status, &err);
+    for (size_t i = 0; i < ids.count; i++) {
+        fuzz_check(token_pipeline_has(p, ids.ids[i]), "an id is in the vocabulary");
+        const char *piece = token_pipeline_piece(p, ids.ids[i]);
+        fuzz_check(utf8_valid_prefix(piece, strlen(piece)) == strlen(piece), "a piece is UTF-8");
+    }
+    if (status == 0 && token_pipeline_decode(p, ids.ids, ids.count, &back, &size, &err) == 0)
+        fuzz_check(utf8_valid_prefix(back, size) == size, "text is UTF-8");
+    free(back);
+    ids_free(&ids);
+}
+
+void fuzz_tokenizer_json(const uint8_t *data, size_t size) {
+    TokenPipeline *p;
+    Error err;
+    int status = token_pipeline_open(&p, fuzz_file(0, data, size), &err);
+    fuzz_result(status, &err);
+    for (size_t i = 0; status == 0 && i < sizeof probes / sizeof probes[0]; i++)
+        try_pipeline(p, probes[i], strlen(probes[i]));
+    token_pipeline_close(p);
+}
+
+/* vocab.json, merges.txt and tokenizer_config.json, with 0xFF between them, through the folder. */
+void fuzz_merges(const uint8_t *data, size_t size) {
+    static const char *const names[] = {"merges/vocab.json", "merges/merges.txt",
+                                        "merges/tokenizer_config.json"};
+    char folder[512] = "";
+    for (int i = 0; i < 3; i++) {
+        FuzzPiece piece = fuzz_piece(&data, &size);
+        snprintf(folder, sizeof folder, "%s", fuzz_write(i, names[i], piece.data, piece.size));
+    }
+    *strrchr(folder, '/') = 0;
+    Tokenizer *t;
+    ChatTemplate kind;
+    bool present;
+    Error err;
+    int status = tokenizer_open(&t, folder, &err);
+    fuzz_result(status, &err);
+    for (size_t i = 0; status == 0 && i < sizeof probes / sizeof probes[0]; i++)
+        try_tokenizer(t, probes[i], strlen(probes[i]));
+    tokenizer_close(t);
+    fuzz_result(chat_template_read(&kind, &present, folder, "", &err), &err);
 }
 
 void fuzz_vocabulary(const uint8_t *data, size_t size) {
