@@ -64,6 +64,9 @@ struct Decoder {
     Prefix *prefixes;       /* [count], with prefix_cache; else NULL */
     int32_t *prefixed;      /* their canvases' memory */
     int version;            /* the last one */
+    DecodeChoice choice;    /* how proposals are chosen; */
+    bool chosen;            /* ... whether it is not as usual */
+    float *confidences;     /* parallel to the cache's proposals, if they are measured; else NULL */
 };
 
 int decode_open(const DecodeSpec *spec, int32_t mask_id) {
@@ -93,6 +96,20 @@ static int spec_check(const DecodeRun *run, int h, Error *err) {
     return 0;
 }
 
+/* The options of LLaDA and Dream. */
+static int models_check(const DecodeRun *run, Error *err) {
+    const DecodeOptions *options = run->options;
+    if (options->strategy != DECODE_LLADA) return 0;
+    if (options->block < 0)
+        return error_set(err, "decoding: blocks of %d tokens, at least 0 expected", options->block);
+    if (run->end_count < 0 || run->end_count > 2)
+        return error_set(err, "decoding: %d end tokens, 0 to 2 expected", run->end_count);
+    if ((options->end_never || options->end_last) && (run->end_count < 1 || run->ends[0] < 0))
+        return error_set(err, "decoding: noend and endlast need the token that ends a text, which "
+                              "this model's tokenizer lacks; leave them out of the strategy");
+    return 0;
+}
+
 static int run_check(const DecodeRun *run, Error *err) {
     const DecodeOptions *options = run->options;
     if (options->iterations < 0 || options->iterations > MOST)
@@ -109,6 +126,7 @@ static int run_check(const DecodeRun *run, Error *err) {
                          "decoding: bound %g, a number >= 0 expected (a probability for "
                          "confidence)",
                          (double)options->bound);
+    TRY(models_check(run, err));
     if (options->early_stop < 0)
         return error_set(err, "decoding: early stop after %d steps, at least 0 expected",
                          options->early_stop);
@@ -217,6 +235,9 @@ static int decoder_take(Decoder *decoder, Error *err) {
     if (!decoder->entries || !decoder->fresh || !decoder->settled || !decoder->canvases ||
         !decoder->ranks || !decoder->sorted || !decoder->cells)
         return error_set(err, "decoding: out of memory for %d hypotheses", run->count);
+    if (decoder->choice.measure != DECODE_NO_MEASURE &&
+        !(decoder->confidences = malloc((cells + 1) * sizeof *decoder->confidences)))
+        return error_set(err, "decoding: out of memory for %zu confidences", cells);
     if (run->options->prefix_cache) TRY(prefixes_take(decoder, count, all_tokens(run), err));
     return watches_take(decoder, err);
 }
@@ -231,12 +252,28 @@ static Canvas decoder_canvas(const Decoder *decoder, int h, int step) {
                     .sample = decoder->run->specs[h].sample,
                     .step = step,
                     .steps = result->steps,
-                    .mask_id = decoder->run->mask_id};
+                    .mask_id = decoder->run->mask_id,
+                    .ends = decoder->run->ends,
+                    .end_count = decoder->run->end_count};
+}
+
+static size_t decoder_start(const Decoder *decoder, int h) {
+    return decoder->cache.entries[decoder->entries[h]].start;
+}
+
+static const Proposal *decoder_proposals(const Decoder *decoder, int h) {
+    return decoder->cache.proposals + decoder_start(decoder, h);
+}
+
+/* NULL: they are not measured. */
+static const float *decoder_confidences(const Decoder *decoder, int h) {
+    return decoder->confidences ? decoder->confidences + decoder_start(decoder, h) : NULL;
 }
 
 /* A NaN would make every comparison of the ranking false and count as confident. */
-static int proposals_check(const Decoder *decoder, int h, int step, const Proposal *proposals,
-                           Error *why) {
+static int proposals_check(const Decoder *decoder, int h, int step, Error *why) {
+    const Proposal *proposals = decoder_proposals(decoder, h);
+    const float *confidence = decoder_confidences(decoder, h);
     Canvas canvas = decoder_canvas(decoder, h, step);
     int length = canvas.length;
     for (int i = 0; i < length; i++) {
@@ -248,6 +285,11 @@ static int proposals_check(const Decoder *decoder, int h, int step, const Propos
                              "decoding: the model's score is %g at position %d of %d, step %d; a "
                              "log-probability expected",
                              (double)score, i + 1, length, step);
+        if (confidence && !isfinite(confidence[i]))
+            return error_set(why,
+                             "decoding: the model's confidence is %g at position %d of %d, step "
+                             "%d; a finite number expected",
+                             (double)confidence[i], i + 1, length, step);
         if (token < 0 || token == decoder->run->mask_id)
             return error_set(why,
                              "decoding: the model proposed token %d at position %d of %d, step %d; "
@@ -307,25 +349,23 @@ DecodeBatch decoder_begin(Decoder *decoder) {
         decoder->fresh[h] = fresh;
         if (!fresh) continue;
         result->evaluations++;
-        decoder->canvases[count++] =
-            (DecodeCanvas){.hypothesis = h,
-                           .request = run->specs[h].request,
-                           .length = result->length,
-                           .tokens = cache->tokens + cache->entries[entry].start,
-                           .noise = canvas_stream(&canvas, DECODE_NOISE_PROPOSAL),
-                           .fixed = canvas.fixed,
-                           .after_kept = !whole};
+        decoder->canvases[count++] = (DecodeCanvas){
+            .hypothesis = h,
+            .request = run->specs[h].request,
+            .length = result->length,
+            .tokens = cache->tokens + cache->entries[entry].start,
+            .noise = canvas_stream(&canvas, DECODE_NOISE_PROPOSAL),
+            .fixed = canvas.fixed,
+            .after_kept = !whole,
+            .choice = decoder->chosen ? &decoder->choice : NULL,
+            .confidence =
+                decoder->confidences ? decoder->confidences + cache->entries[entry].start : NULL};
     }
     return (DecodeBatch){.canvases = decoder->canvases,
                          .count = count,
                          .temperature = run->options->temperature,
                          .seed = run->options->seed,
                          .out = cache->proposals + start};
-}
-
-static const Proposal *decoder_proposals(const Decoder *decoder, int h) {
-    const CanvasCache *cache = &decoder->cache;
-    return cache->proposals + cache->entries[decoder->entries[h]].start;
 }
 
 static void decoder_advance(Decoder *decoder, int h, int step) {
@@ -335,7 +375,9 @@ static void decoder_advance(Decoder *decoder, int h, int step) {
     Watch *watch = decoder->watches ? &decoder->watches[h] : NULL;
     if (watch) watch_proposals(watch, &canvas, proposals);
     if (watch && watch_stop(watch, options->early_stop, &canvas, proposals)) return;
-    canvas_step(&canvas, options, proposals, decoder->ranks, decoder->sorted);
+    canvas_step(
+        &canvas, options,
+        &(StepInput){proposals, decoder_confidences(decoder, h), decoder->ranks, decoder->sorted});
 }
 
 static void decoder_tell(Decoder *decoder, int h, int step) {
@@ -370,8 +412,7 @@ int decoder_finish(Decoder *decoder, Error *err) {
     for (int h = 0; h < decoder->run->count; h++) {
         Error why;
         if (step > decoder->results[h].steps) continue;
-        if (!decoder->settled[h] &&
-            proposals_check(decoder, h, step, decoder_proposals(decoder, h), &why)) {
+        if (!decoder->settled[h] && proposals_check(decoder, h, step, &why)) {
             TRY(hypothesis_fail(decoder, h, step, &why, err));
             continue;
         }
@@ -397,6 +438,7 @@ int decoder_open(Decoder **out, const DecodeRun *run, Error *err) {
     Decoder *decoder = calloc(1, sizeof *decoder);
     if (!decoder) return error_set(err, "decoding: out of memory");
     decoder->copy = *run, decoder->run = &decoder->copy;
+    decoder->chosen = canvas_choice(&decoder->choice, run->options, run->ends);
     decoder->remember = run->options->temperature == 0 && !run->options->no_canvas_cache;
     for (int h = 0; h < run->count; h++)
         if (decoder->steps < spec_steps(run, h)) decoder->steps = spec_steps(run, h);
@@ -423,6 +465,7 @@ void decoder_close(Decoder *decoder) {
     free(decoder->watched);
     free(decoder->prefixes);
     free(decoder->prefixed);
+    free(decoder->confidences);
     free(decoder);
 }
 

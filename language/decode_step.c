@@ -124,11 +124,11 @@ bool canvas_settled(const Canvas *canvas, const DecodeOptions *options) {
            decode_settled(options, canvas->open, canvas->step, canvas->steps);
 }
 
-void canvas_step(Canvas *canvas, const DecodeOptions *options, const Proposal *proposals,
-                 double *ranks, double *sorted) {
+void canvas_step(Canvas *canvas, const DecodeOptions *options, const StepInput *input) {
+    const Proposal *proposals = input->proposals;
     switch (options->strategy) {
     case DECODE_REPARAM:
-        reparam_step(canvas, options, proposals, ranks, sorted);
+        reparam_step(canvas, options, proposals, input->ranks, input->sorted);
         return;
     case DECODE_CMLM:
         cmlm_step(canvas, options->seed, proposals);
@@ -141,6 +141,12 @@ void canvas_step(Canvas *canvas, const DecodeOptions *options, const Proposal *p
         return;
     case DECODE_ENTROPY:
         entropy_step(canvas, options->bound, proposals);
+        return;
+    case DECODE_LLADA:
+        llada_step(canvas, options, input);
+        return;
+    case DECODE_DREAM:
+        dream_step(canvas, options, input);
         return;
     }
 }

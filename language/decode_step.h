@@ -14,6 +14,8 @@ typedef struct Canvas {
     const int32_t *fixed; /* [length], or NULL */
     int length, open, sample, step, steps;
     int32_t mask_id;
+    const int32_t *ends; /* [end_count] */
+    int end_count;
 } Canvas;
 
 static inline bool canvas_fixed(const Canvas *canvas, int position) {
@@ -45,8 +47,21 @@ static inline Proposal canvas_proposal(const Canvas *canvas, const Proposal *pro
 /* Whether no step from this one on can change it. */
 bool canvas_settled(const Canvas *canvas, const DecodeOptions *options);
 
-/* One step of the options' strategy. ranks, sorted: scratch, [length]. */
-void canvas_step(Canvas *canvas, const DecodeOptions *options, const Proposal *proposals,
-                 double *ranks, double *sorted);
+/* What a step sees: proposals, their confidences (NULL: not measured), scratch. All [length]. */
+typedef struct StepInput {
+    const Proposal *proposals;
+    const float *confidence;
+    double *ranks, *sorted;
+} StepInput;
+
+/* One step of the options' strategy. */
+void canvas_step(Canvas *canvas, const DecodeOptions *options, const StepInput *input);
+
+/* Those of LLaDA and Dream (decode_models.c). */
+void llada_step(Canvas *canvas, const DecodeOptions *options, const StepInput *input);
+void dream_step(Canvas *canvas, const DecodeOptions *options, const StepInput *input);
+
+/* How the options' strategy needs the proposals to be chosen; whether that is not as usual. */
+bool canvas_choice(DecodeChoice *choice, const DecodeOptions *options, const int32_t *ends);
 
 #endif

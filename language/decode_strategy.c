@@ -69,11 +69,77 @@ static int reparam_parse(DecodeOptions *options, const char *name, const char *r
     return 0;
 }
 
+/* Whether the next part is this word, which is then passed. */
+static bool part_next(const char **rest, const char *word) {
+    const char *after = *rest;
+    if (!**rest || !part_is(name_part(&after), word)) return false;
+    *rest = after;
+    return true;
+}
+
+/* A name may not end in '-', which name_part passes. */
+static int name_ended(const char *name, const char *rest, Error *err) {
+    if (!*rest && rest[-1] != '-') return 0;
+    return error_set(err, "strategy \"%s\": \"%s\" is not expected here", name, *rest ? rest : "-");
+}
+
+/* "block32": a whole number from 1 to 1000000. */
+static bool part_block(NamePart part, int *block) {
+    float number;
+    if (!part_number(part, "block", &number) || memchr(part.text, '.', (size_t)part.length) ||
+        number < 1 || number > 1000000)
+        return false;
+    *block = (int)number;
+    return true;
+}
+
+static int llada_parse(DecodeOptions *options, const char *name, const char *rest, Error *err) {
+    NamePart part = name_part(&rest);
+    if (part_block(part, &options->block)) part = name_part(&rest);
+    options->random_remasking = part_is(part, "random");
+    if (!options->random_remasking && !part_is(part, "lowconf"))
+        return error_set(err,
+                         "strategy \"%s\": \"%.*s\" is not %slowconf or random (as in "
+                         "llada-block32-lowconf)",
+                         name, part.length, part.text,
+                         options->block ? "" : "blockN with N from 1 to 1000000, ");
+    options->end_never = part_next(&rest, "noend");
+    options->end_last = part_next(&rest, "endlast");
+    return name_ended(name, rest, err);
+}
+
+static const char *const dream_names[] = {[DREAM_ORIGIN] = "origin",
+                                          [DREAM_MASKGIT_PLUS] = "maskgit_plus",
+                                          [DREAM_TOPK_MARGIN] = "topk_margin",
+                                          [DREAM_ENTROPY] = "entropy"};
+
+static int dream_parse(DecodeOptions *options, const char *name, const char *rest, Error *err) {
+    NamePart part = name_part(&rest);
+    int dream = DREAM_ORIGIN;
+    while (dream <= DREAM_ENTROPY && !part_is(part, dream_names[dream])) dream++;
+    if (dream > DREAM_ENTROPY)
+        return error_set(err,
+                         "strategy \"%s\": the second part is \"%.*s\", not origin, maskgit_plus, "
+                         "topk_margin or entropy",
+                         name, part.length, part.text);
+    options->dream = (DecodeDream)dream;
+    const char *after = rest;
+    if (dream != DREAM_ORIGIN && *rest &&
+        part_number(name_part(&after), "stochastic", &options->tau)) {
+        options->stochastic = true;
+        rest = after;
+    }
+    return name_ended(name, rest, err);
+}
+
 int decode_strategy_parse(DecodeOptions *options, const char *name, Error *err) {
     DecodeOptions parsed = *options;
     parsed.conditional = parsed.stochastic = false;
     parsed.tau = parsed.bound = 0;
     parsed.schedule = DECODE_COSINE;
+    parsed.block = 0;
+    parsed.random_remasking = parsed.end_never = parsed.end_last = false;
+    parsed.dream = DREAM_ORIGIN;
     const char *rest = name;
     NamePart kind = name_part(&rest), whole = {name, (int)strlen(name)};
     if (strcmp(name, "cmlm") == 0) {
@@ -87,11 +153,19 @@ int decode_strategy_parse(DecodeOptions *options, const char *name, Error *err) 
     } else if (part_is(kind, "reparam")) {
         parsed.strategy = DECODE_REPARAM;
         TRY(reparam_parse(&parsed, name, rest, err));
+    } else if (part_is(kind, "llada")) {
+        parsed.strategy = DECODE_LLADA;
+        TRY(llada_parse(&parsed, name, rest, err));
+    } else if (part_is(kind, "dream")) {
+        parsed.strategy = DECODE_DREAM;
+        TRY(dream_parse(&parsed, name, rest, err));
     } else {
         return error_set(err,
                          "strategy \"%s\": unknown; expected reparam-<uncond|cond>-<deterministic|"
                          "stochasticTAU>-<linear|cosine>, cmlm, ar, confidenceX with a "
-                         "probability or entropyX",
+                         "probability, entropyX, llada-[blockN-]<lowconf|random>[-noend]"
+                         "[-endlast] or dream-<origin|maskgit_plus|topk_margin|entropy>"
+                         "[-stochasticTAU]",
                          name);
     }
     *options = parsed;
@@ -109,6 +183,19 @@ static void number_name(char *out, size_t size, const char *word, float value) {
     snprintf(out, size, "%s%s", word, number);
 }
 
+static void llada_name(char *out, size_t size, const DecodeOptions *options) {
+    char block[32] = "";
+    if (options->block) snprintf(block, sizeof block, "block%d-", options->block);
+    snprintf(out, size, "llada-%s%s%s%s", block, options->random_remasking ? "random" : "lowconf",
+             options->end_never ? "-noend" : "", options->end_last ? "-endlast" : "");
+}
+
+static void dream_name(char *out, size_t size, const DecodeOptions *options) {
+    char ranking[80] = "";
+    if (options->stochastic) number_name(ranking, sizeof ranking, "-stochastic", options->tau);
+    snprintf(out, size, "dream-%s%s", dream_names[options->dream], ranking);
+}
+
 void decode_strategy_name(char *out, size_t size, const DecodeOptions *options) {
     switch (options->strategy) {
     case DECODE_REPARAM:
@@ -122,6 +209,12 @@ void decode_strategy_name(char *out, size_t size, const DecodeOptions *options) 
         number_name(out, size, options->strategy == DECODE_ENTROPY ? "entropy" : "confidence",
                     options->bound);
         return;
+    case DECODE_LLADA:
+        llada_name(out, size, options);
+        return;
+    case DECODE_DREAM:
+        dream_name(out, size, options);
+        return;
     }
     char ranking[80] = "deterministic";
     if (options->stochastic) number_name(ranking, sizeof ranking, "stochastic", options->tau);
@@ -134,11 +227,19 @@ bool decode_approximate(const DecodeOptions *options) {
            options->early_stop > 0 || options->prefix_cache > 0;
 }
 
+/* As many as an answer has tokens, within bounds, unless they are given. */
+static int steps_wanted(const DecodeOptions *options, int open) {
+    if (options->iterations > 0) return options->iterations;
+    if (open < DECODE_LEAST_STEPS) return DECODE_LEAST_STEPS;
+    return open < DECODE_STEPS ? open : DECODE_STEPS;
+}
+
 int decode_steps(const DecodeOptions *options, int open) {
     if (options->strategy == DECODE_AR || options->strategy == DECODE_CONFIDENCE ||
         options->strategy == DECODE_ENTROPY)
         return open;
-    if (options->iterations > 0) return options->iterations;
-    if (open < DECODE_LEAST_STEPS) return DECODE_LEAST_STEPS;
-    return open < DECODE_STEPS ? open : DECODE_STEPS;
+    int steps = steps_wanted(options, open), blocks = 1;
+    if (options->strategy == DECODE_LLADA && options->block > 0)
+        blocks = open / options->block + (open % options->block > 0);
+    return steps < blocks ? blocks : steps;
 }
