@@ -49,7 +49,8 @@
  * n = M / S and one more while s <= M mod S. The rank is the proposal's score (lowconf: those of
  * low confidence stay masked) or a random number (random). noend: the end token (ends[0]) is never
  * proposed and left out of the softmax. endlast: proposals of the end tokens (ends) have the rank
- * -infinity. LLaDA draws a token at a temperature as the largest exp(logit) / (-log u)^temperature,
+ * -infinity (LLaDA's published code leaves their logits out of the softmax instead, after the
+ * proposals are chosen, so that theirs get probability 0 and the others' grow). LLaDA draws a token at a temperature as the largest exp(logit) / (-log u)^temperature,
  * u uniform: the logarithm of that, divided by the temperature, is logit / temperature -
  * log(-log u), which is how every strategy here draws (the proposals' noise, in double).
  *

@@ -24,10 +24,11 @@ static RowSums row_sums(const float *logits, const RowChoice *c, double scale, d
     return sums;
 }
 
+/* `sums` are those at scale 1. */
 static double row_measure(const float *logits, const RowChoice *c, const double top[2],
-                          int32_t token) {
+                          int32_t token, RowSums sums) {
     double scale = c->temperature > 0 ? (double)c->temperature : 1;
-    RowSums sums = row_sums(logits, c, scale, top[0]);
+    if (c->temperature > 0) sums = row_sums(logits, c, scale, top[0]);
     if (c->how.measure == DECODE_MARGIN) return (1 - exp((top[1] - top[0]) / scale)) / sums.exp_z;
     if (c->how.measure == DECODE_NEG_ENTROPY) /* the sum of p (z - log(sum)) */
         return sums.z_exp_z / sums.exp_z - log(sums.exp_z);
@@ -51,8 +52,8 @@ Proposal row_choose(const float *logits, const RowChoice *c, float *confidence) 
     }
     if (confidence) *confidence = 0;
     if (best < 0) return (Proposal){0, NAN};
+    RowSums sums = row_sums(logits, c, 1, top[0]);
     if (confidence && c->how.measure != DECODE_NO_MEASURE)
-        *confidence = (float)row_measure(logits, c, top, best);
-    return (Proposal){
-        best, (float)((double)logits[best] - top[0] - log(row_sums(logits, c, 1, top[0]).exp_z))};
+        *confidence = (float)row_measure(logits, c, top, best, sums);
+    return (Proposal){best, (float)((double)logits[best] - top[0] - log(sums.exp_z))};
 }
