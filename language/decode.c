@@ -5,300 +5,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "kernels/random.h"
 #include "language/canvas_cache.h"
+#include "language/decode_step.h"
 
 /* Limit of steps and lengths, far above any use, so that step counters cannot overflow. */
 enum { MOST = 1000000 };
-
-/* ---- options and names ---- */
-
-DecodeOptions decode_options_default(void) {
-    return (DecodeOptions){
-        .strategy = DECODE_REPARAM, .schedule = DECODE_COSINE, .iterations = DECODE_STEPS};
-}
-
-/* A part of a name up to the next '-' or the end. */
-typedef struct NamePart {
-    const char *text;
-    int length;
-} NamePart;
-
-static NamePart name_part(const char **rest) {
-    NamePart part = {*rest, (int)strcspn(*rest, "-")};
-    *rest += part.length;
-    if (**rest == '-') ++*rest;
-    return part;
-}
-
-static bool part_is(NamePart part, const char *word) {
-    return (size_t)part.length == strlen(word) && memcmp(part.text, word, strlen(word)) == 0;
-}
-
-/* The number after a word such as "stochastic": digits and a point only, which excludes "nan",
- * "inf", signs and hexadecimal. */
-static bool part_number(NamePart part, const char *word, float *number) {
-    int skip = (int)strlen(word);
-    char digits[64];
-    int length = part.length - skip;
-    if (length < 1 || length >= (int)sizeof digits || memcmp(part.text, word, (size_t)skip) != 0)
-        return false;
-    memcpy(digits, part.text + skip, (size_t)length);
-    digits[length] = 0;
-    if (strspn(digits, "0123456789.") != (size_t)length) return false;
-    char *end;
-    *number = strtof(digits, &end);
-    return *end == 0 && isfinite(*number);
-}
-
-static int reparam_parse(DecodeOptions *options, const char *name, const char *rest, Error *err) {
-    NamePart condition = name_part(&rest), ranking = name_part(&rest), schedule = name_part(&rest);
-    if (part_is(condition, "cond"))
-        options->conditional = true;
-    else if (!part_is(condition, "uncond"))
-        return error_set(err, "strategy \"%s\": the second part is \"%.*s\", not uncond or cond",
-                         name, condition.length, condition.text);
-    if (part_number(ranking, "stochastic", &options->tau))
-        options->stochastic = true;
-    else if (!part_is(ranking, "deterministic"))
-        return error_set(err,
-                         "strategy \"%s\": the third part is \"%.*s\", not deterministic or "
-                         "stochastic with a number >= 0 (as in stochastic0.5)",
-                         name, ranking.length, ranking.text);
-    if (part_is(schedule, "linear"))
-        options->schedule = DECODE_LINEAR;
-    else if (!part_is(schedule, "cosine"))
-        return error_set(err, "strategy \"%s\": the fourth part is \"%.*s\", not linear or cosine",
-                         name, schedule.length, schedule.text);
-    if (rest != schedule.text + schedule.length || *rest)
-        return error_set(err, "strategy \"%s\": nothing may follow \"%.*s\"", name, schedule.length,
-                         schedule.text);
-    return 0;
-}
-
-int decode_strategy_parse(DecodeOptions *options, const char *name, Error *err) {
-    DecodeOptions parsed = *options;
-    parsed.conditional = parsed.stochastic = false;
-    parsed.tau = parsed.bound = 0;
-    parsed.schedule = DECODE_COSINE;
-    const char *rest = name;
-    NamePart kind = name_part(&rest), whole = {name, (int)strlen(name)};
-    if (strcmp(name, "cmlm") == 0) {
-        parsed.strategy = DECODE_CMLM;
-    } else if (strcmp(name, "ar") == 0) {
-        parsed.strategy = DECODE_AR;
-    } else if (part_number(whole, "confidence", &parsed.bound) && parsed.bound <= 1) {
-        parsed.strategy = DECODE_CONFIDENCE;
-    } else if (part_number(whole, "entropy", &parsed.bound)) {
-        parsed.strategy = DECODE_ENTROPY;
-    } else if (part_is(kind, "reparam")) {
-        parsed.strategy = DECODE_REPARAM;
-        TRY(reparam_parse(&parsed, name, rest, err));
-    } else {
-        return error_set(err,
-                         "strategy \"%s\": unknown; expected reparam-<uncond|cond>-<deterministic|"
-                         "stochasticTAU>-<linear|cosine>, cmlm, ar, confidenceX with a "
-                         "probability or entropyX",
-                         name);
-    }
-    *options = parsed;
-    return 0;
-}
-
-/* "stochastic0.5": the fewest decimals that parse to the same float; without exponent, whose '-'
- * would begin the next part. The smallest float needs 45. */
-static void number_name(char *out, size_t size, const char *word, float value) {
-    char number[64] = "0";
-    for (int decimals = 0; decimals <= 45; decimals++) {
-        snprintf(number, sizeof number, "%.*f", decimals, (double)value);
-        if (strtof(number, NULL) == value) break;
-    }
-    snprintf(out, size, "%s%s", word, number);
-}
-
-void decode_strategy_name(char *out, size_t size, const DecodeOptions *options) {
-    switch (options->strategy) {
-    case DECODE_REPARAM:
-        break;
-    case DECODE_CMLM:
-    case DECODE_AR:
-        snprintf(out, size, "%s", options->strategy == DECODE_CMLM ? "cmlm" : "ar");
-        return;
-    case DECODE_CONFIDENCE:
-    case DECODE_ENTROPY:
-        number_name(out, size, options->strategy == DECODE_ENTROPY ? "entropy" : "confidence",
-                    options->bound);
-        return;
-    }
-    char ranking[80] = "deterministic";
-    if (options->stochastic) number_name(ranking, sizeof ranking, "stochastic", options->tau);
-    snprintf(out, size, "reparam-%s-%s-%s", options->conditional ? "cond" : "uncond", ranking,
-             options->schedule == DECODE_LINEAR ? "linear" : "cosine");
-}
-
-/* ---- one step of one hypothesis ---- */
-
-/* A strategy's view of a hypothesis in step t of T. A position is noisy if and only if it is
- * masked: the header's rules for noisy' make it true exactly where they write <mask>, and a
- * proposal is never <mask>. So the tokens contain that flag. */
-typedef struct Canvas {
-    int32_t *tokens;      /* [length] */
-    float *scores;        /* [length] */
-    const int32_t *fixed; /* [length], or NULL */
-    int length, open, sample, step, steps;
-    int32_t mask_id;
-} Canvas;
-
-static bool canvas_fixed(const Canvas *canvas, int position) {
-    return canvas->fixed && canvas->fixed[position] != canvas->mask_id;
-}
-
-static uint64_t canvas_stream(const Canvas *canvas, DecodeNoise purpose) {
-    return random_stream((uint64_t)canvas->length, (uint64_t)canvas->sample, (uint64_t)canvas->step,
-                         (uint64_t)purpose);
-}
-
-static bool canvas_complete(const Canvas *canvas) {
-    for (int i = 0; i < canvas->length; i++)
-        if (canvas->tokens[i] == canvas->mask_id) return false;
-    return true;
-}
-
-static void canvas_write(Canvas *canvas, int position, Proposal proposal) {
-    canvas->tokens[position] = proposal.token;
-    canvas->scores[position] = proposal.score;
-}
-
-static double schedule_rate(DecodeSchedule schedule, int t, int T) {
-    return schedule == DECODE_LINEAR ? 1 - (double)t / T : cos(M_PI / 2 * t / T);
-}
-
-/* k = floor(N * rate). For the linear schedule in integers: in floating point 10 * (1 - 45/50.) is
- * just below 1 and k would be one too small. cos(pi/2) is not quite 0, and for T above some 10^8
- * the first rates round to 1, where the (k+1)-th smallest of N would not exist. */
-static int schedule_masks(DecodeSchedule schedule, int N, int t, int T) {
-    if (t == T) return 0;
-    if (schedule == DECODE_LINEAR) return (int)((int64_t)N * (T - t) / T);
-    return (int)floor(N * schedule_rate(schedule, t, T));
-}
-
-/* The value that has index k when `values` are sorted (Hoare's selection; reorders them). */
-static double select_smallest(double *values, int count, int k) {
-    int low = 0, high = count - 1;
-    while (low < high) {
-        double pivot = values[low + (high - low) / 2];
-        int i = low, j = high;
-        while (i <= j) {
-            while (values[i] < pivot) i++;
-            while (values[j] > pivot) j--;
-            if (i > j) break;
-            double swap = values[i];
-            values[i++] = values[j], values[j--] = swap;
-        }
-        /* Now values[low..j] <= pivot <= values[i..high], and what lies between equals it. */
-        if (k <= j)
-            high = j;
-        else if (k >= i)
-            low = i;
-        else
-            break;
-    }
-    return values[k];
-}
-
-/* What is proposed for position i of a canvas; of a fixed one, its token. */
-static Proposal canvas_proposal(const Canvas *canvas, const Proposal *proposals, int i) {
-    return canvas_fixed(canvas, i) ? (Proposal){canvas->tokens[i], canvas->scores[i]}
-                                   : proposals[i];
-}
-
-/* ranks, sorted: scratch, [length]; of sorted, the open positions are used. */
-static void reparam_step(Canvas *canvas, const DecodeOptions *options, const Proposal *proposals,
-                         double *ranks, double *sorted) {
-    int length = canvas->length, N = 0;
-    int k = schedule_masks(options->schedule, canvas->open, canvas->step, canvas->steps);
-    double noise = 0;
-    if (options->stochastic)
-        noise = options->tau * schedule_rate(options->schedule, canvas->step, canvas->steps);
-    uint64_t stream = canvas_stream(canvas, DECODE_NOISE_RANKING);
-    for (int i = 0; i < length; i++) {
-        if (canvas_fixed(canvas, i)) continue;
-        ranks[i] = proposals[i].score;
-        if (noise > 0) ranks[i] += noise * random_gumbel(options->seed, stream, (uint64_t)i);
-        sorted[N++] = ranks[i];
-    }
-    double cutoff = select_smallest(sorted, N, k);
-
-    for (int i = 0; i < length; i++) {
-        if (canvas_fixed(canvas, i)) continue;
-        bool low = ranks[i] < cutoff; /* none if k = 0: then cutoff is the smallest */
-        bool masked = canvas->tokens[i] == canvas->mask_id;
-        bool spared =
-            !masked && options->conditional &&
-            !(proposals[i].token == canvas->tokens[i] && proposals[i].score < canvas->scores[i]);
-        if (low && !spared)
-            canvas_write(canvas, i, (Proposal){canvas->mask_id, -INFINITY});
-        else if (masked)
-            canvas_write(canvas, i, proposals[i]);
-    }
-}
-
-/* k never grows. */
-bool decode_settled(const DecodeOptions *options, int open, int step, int steps) {
-    return options->strategy != DECODE_REPARAM ||
-           schedule_masks(options->schedule, open, step, steps) == 0;
-}
-
-static bool canvas_settled(const Canvas *canvas, const DecodeOptions *options) {
-    return canvas_complete(canvas) &&
-           decode_settled(options, canvas->open, canvas->step, canvas->steps);
-}
-
-static void cmlm_step(Canvas *canvas, uint64_t seed, const Proposal *proposals) {
-    double probability = 1.0 / (canvas->steps - canvas->step + 1.0);
-    uint64_t stream = canvas_stream(canvas, DECODE_NOISE_WRITING);
-    for (int i = 0; i < canvas->length; i++)
-        if (canvas->tokens[i] == canvas->mask_id &&
-            random_uniform(seed, stream, (uint64_t)i) < probability)
-            canvas_write(canvas, i, proposals[i]);
-}
-
-static void ar_step(Canvas *canvas, const Proposal *proposals) {
-    int i = 0;
-    while (i < canvas->length && canvas->tokens[i] != canvas->mask_id) i++;
-    if (i < canvas->length) canvas_write(canvas, i, proposals[i]);
-}
-
-bool decode_approximate(const DecodeOptions *options) {
-    return options->strategy == DECODE_CONFIDENCE || options->strategy == DECODE_ENTROPY ||
-           options->early_stop > 0 || options->prefix_cache > 0;
-}
-
-/* The masked position with the best score, the leftmost of equals; -1: nothing is masked. */
-static int surest_masked(const Canvas *canvas, const Proposal *proposals) {
-    int best = -1;
-    for (int i = 0; i < canvas->length; i++)
-        if (canvas->tokens[i] == canvas->mask_id &&
-            (best < 0 || proposals[i].score > proposals[best].score))
-            best = i;
-    return best;
-}
-
-static void confidence_step(Canvas *canvas, float bound, const Proposal *proposals) {
-    int i = surest_masked(canvas, proposals);
-    if (i >= 0) canvas_write(canvas, i, proposals[i]);
-    for (i = 0; i < canvas->length; i++)
-        if (canvas->tokens[i] == canvas->mask_id && exp((double)proposals[i].score) >= bound)
-            canvas_write(canvas, i, proposals[i]);
-}
-
-static void entropy_step(Canvas *canvas, float bound, const Proposal *proposals) {
-    double surprise = 0;
-    for (int i; surprise <= bound && (i = surest_masked(canvas, proposals)) >= 0;) {
-        canvas_write(canvas, i, proposals[i]);
-        surprise -= (double)proposals[i].score;
-    }
-}
 
 /* What early_stop watches in a hypothesis. */
 typedef struct Watch {
@@ -353,6 +64,9 @@ struct Decoder {
     Prefix *prefixes;       /* [count], with prefix_cache; else NULL */
     int32_t *prefixed;      /* their canvases' memory */
     int version;            /* the last one */
+    DecodeChoice choice;    /* how proposals are chosen; */
+    bool chosen;            /* ... whether it is not as usual */
+    float *confidences;     /* parallel to the cache's proposals, if they are measured; else NULL */
 };
 
 int decode_open(const DecodeSpec *spec, int32_t mask_id) {
@@ -382,6 +96,20 @@ static int spec_check(const DecodeRun *run, int h, Error *err) {
     return 0;
 }
 
+/* The options of LLaDA and Dream. */
+static int models_check(const DecodeRun *run, Error *err) {
+    const DecodeOptions *options = run->options;
+    if (options->strategy != DECODE_LLADA) return 0;
+    if (options->block < 0)
+        return error_set(err, "decoding: blocks of %d tokens, at least 0 expected", options->block);
+    if (run->end_count < 0 || run->end_count > 2)
+        return error_set(err, "decoding: %d end tokens, 0 to 2 expected", run->end_count);
+    if ((options->end_never || options->end_last) && (run->end_count < 1 || run->ends[0] < 0))
+        return error_set(err, "decoding: noend and endlast need the token that ends a text, which "
+                              "this model's tokenizer lacks; leave them out of the strategy");
+    return 0;
+}
+
 static int run_check(const DecodeRun *run, Error *err) {
     const DecodeOptions *options = run->options;
     if (options->iterations < 0 || options->iterations > MOST)
@@ -398,6 +126,7 @@ static int run_check(const DecodeRun *run, Error *err) {
                          "decoding: bound %g, a number >= 0 expected (a probability for "
                          "confidence)",
                          (double)options->bound);
+    TRY(models_check(run, err));
     if (options->early_stop < 0)
         return error_set(err, "decoding: early stop after %d steps, at least 0 expected",
                          options->early_stop);
@@ -410,15 +139,6 @@ static int run_check(const DecodeRun *run, Error *err) {
         return error_set(err, "decoding: %d hypotheses, at least 0 expected", run->count);
     for (int h = 0; h < run->count; h++) TRY(spec_check(run, h, err));
     return 0;
-}
-
-int decode_steps(const DecodeOptions *options, int open) {
-    if (options->strategy == DECODE_AR || options->strategy == DECODE_CONFIDENCE ||
-        options->strategy == DECODE_ENTROPY)
-        return open;
-    if (options->iterations > 0) return options->iterations;
-    if (open < DECODE_LEAST_STEPS) return DECODE_LEAST_STEPS;
-    return open < DECODE_STEPS ? open : DECODE_STEPS;
 }
 
 static int spec_steps(const DecodeRun *run, int h) {
@@ -515,6 +235,9 @@ static int decoder_take(Decoder *decoder, Error *err) {
     if (!decoder->entries || !decoder->fresh || !decoder->settled || !decoder->canvases ||
         !decoder->ranks || !decoder->sorted || !decoder->cells)
         return error_set(err, "decoding: out of memory for %d hypotheses", run->count);
+    if (decoder->choice.measure != DECODE_NO_MEASURE &&
+        !(decoder->confidences = malloc((cells + 1) * sizeof *decoder->confidences)))
+        return error_set(err, "decoding: out of memory for %zu confidences", cells);
     if (run->options->prefix_cache) TRY(prefixes_take(decoder, count, all_tokens(run), err));
     return watches_take(decoder, err);
 }
@@ -529,12 +252,28 @@ static Canvas decoder_canvas(const Decoder *decoder, int h, int step) {
                     .sample = decoder->run->specs[h].sample,
                     .step = step,
                     .steps = result->steps,
-                    .mask_id = decoder->run->mask_id};
+                    .mask_id = decoder->run->mask_id,
+                    .ends = decoder->run->ends,
+                    .end_count = decoder->run->end_count};
+}
+
+static size_t decoder_start(const Decoder *decoder, int h) {
+    return decoder->cache.entries[decoder->entries[h]].start;
+}
+
+static const Proposal *decoder_proposals(const Decoder *decoder, int h) {
+    return decoder->cache.proposals + decoder_start(decoder, h);
+}
+
+/* NULL: they are not measured. */
+static const float *decoder_confidences(const Decoder *decoder, int h) {
+    return decoder->confidences ? decoder->confidences + decoder_start(decoder, h) : NULL;
 }
 
 /* A NaN would make every comparison of the ranking false and count as confident. */
-static int proposals_check(const Decoder *decoder, int h, int step, const Proposal *proposals,
-                           Error *why) {
+static int proposals_check(const Decoder *decoder, int h, int step, Error *why) {
+    const Proposal *proposals = decoder_proposals(decoder, h);
+    const float *confidence = decoder_confidences(decoder, h);
     Canvas canvas = decoder_canvas(decoder, h, step);
     int length = canvas.length;
     for (int i = 0; i < length; i++) {
@@ -546,6 +285,11 @@ static int proposals_check(const Decoder *decoder, int h, int step, const Propos
                              "decoding: the model's score is %g at position %d of %d, step %d; a "
                              "log-probability expected",
                              (double)score, i + 1, length, step);
+        if (confidence && !isfinite(confidence[i]))
+            return error_set(why,
+                             "decoding: the model's confidence is %g at position %d of %d, step "
+                             "%d; a finite number expected",
+                             (double)confidence[i], i + 1, length, step);
         if (token < 0 || token == decoder->run->mask_id)
             return error_set(why,
                              "decoding: the model proposed token %d at position %d of %d, step %d; "
@@ -605,25 +349,23 @@ DecodeBatch decoder_begin(Decoder *decoder) {
         decoder->fresh[h] = fresh;
         if (!fresh) continue;
         result->evaluations++;
-        decoder->canvases[count++] =
-            (DecodeCanvas){.hypothesis = h,
-                           .request = run->specs[h].request,
-                           .length = result->length,
-                           .tokens = cache->tokens + cache->entries[entry].start,
-                           .noise = canvas_stream(&canvas, DECODE_NOISE_PROPOSAL),
-                           .fixed = canvas.fixed,
-                           .after_kept = !whole};
+        decoder->canvases[count++] = (DecodeCanvas){
+            .hypothesis = h,
+            .request = run->specs[h].request,
+            .length = result->length,
+            .tokens = cache->tokens + cache->entries[entry].start,
+            .noise = canvas_stream(&canvas, DECODE_NOISE_PROPOSAL),
+            .fixed = canvas.fixed,
+            .after_kept = !whole,
+            .choice = decoder->chosen ? &decoder->choice : NULL,
+            .confidence =
+                decoder->confidences ? decoder->confidences + cache->entries[entry].start : NULL};
     }
     return (DecodeBatch){.canvases = decoder->canvases,
                          .count = count,
                          .temperature = run->options->temperature,
                          .seed = run->options->seed,
                          .out = cache->proposals + start};
-}
-
-static const Proposal *decoder_proposals(const Decoder *decoder, int h) {
-    const CanvasCache *cache = &decoder->cache;
-    return cache->proposals + cache->entries[decoder->entries[h]].start;
 }
 
 static void decoder_advance(Decoder *decoder, int h, int step) {
@@ -633,16 +375,9 @@ static void decoder_advance(Decoder *decoder, int h, int step) {
     Watch *watch = decoder->watches ? &decoder->watches[h] : NULL;
     if (watch) watch_proposals(watch, &canvas, proposals);
     if (watch && watch_stop(watch, options->early_stop, &canvas, proposals)) return;
-    if (options->strategy == DECODE_REPARAM)
-        reparam_step(&canvas, options, proposals, decoder->ranks, decoder->sorted);
-    else if (options->strategy == DECODE_CMLM)
-        cmlm_step(&canvas, options->seed, proposals);
-    else if (options->strategy == DECODE_CONFIDENCE)
-        confidence_step(&canvas, options->bound, proposals);
-    else if (options->strategy == DECODE_ENTROPY)
-        entropy_step(&canvas, options->bound, proposals);
-    else
-        ar_step(&canvas, proposals);
+    canvas_step(
+        &canvas, options,
+        &(StepInput){proposals, decoder_confidences(decoder, h), decoder->ranks, decoder->sorted});
 }
 
 static void decoder_tell(Decoder *decoder, int h, int step) {
@@ -677,8 +412,7 @@ int decoder_finish(Decoder *decoder, Error *err) {
     for (int h = 0; h < decoder->run->count; h++) {
         Error why;
         if (step > decoder->results[h].steps) continue;
-        if (!decoder->settled[h] &&
-            proposals_check(decoder, h, step, decoder_proposals(decoder, h), &why)) {
+        if (!decoder->settled[h] && proposals_check(decoder, h, step, &why)) {
             TRY(hypothesis_fail(decoder, h, step, &why, err));
             continue;
         }
@@ -704,6 +438,7 @@ int decoder_open(Decoder **out, const DecodeRun *run, Error *err) {
     Decoder *decoder = calloc(1, sizeof *decoder);
     if (!decoder) return error_set(err, "decoding: out of memory");
     decoder->copy = *run, decoder->run = &decoder->copy;
+    decoder->chosen = canvas_choice(&decoder->choice, run->options, run->ends);
     decoder->remember = run->options->temperature == 0 && !run->options->no_canvas_cache;
     for (int h = 0; h < run->count; h++)
         if (decoder->steps < spec_steps(run, h)) decoder->steps = spec_steps(run, h);
@@ -730,6 +465,7 @@ void decoder_close(Decoder *decoder) {
     free(decoder->watched);
     free(decoder->prefixes);
     free(decoder->prefixed);
+    free(decoder->confidences);
     free(decoder);
 }
 

@@ -38,6 +38,31 @@
  * as long as the surprise (-score, the min-entropy) of those before, summed up over this step, is
  * at most X: the first in any case. After arXiv 2505.24857, whose bound is on the entropy.
  *
+ * The strategies of LLaDA and Dream, which write some masked positions in every step and never
+ * change a written one; their <mask> is never proposed. "The best n" are by rank, the leftmost of
+ * equals:
+ *
+ * llada-[blockB-]<lowconf|random>[-noend][-endlast] (LLaDA, arXiv 2502.09992): the answer in blocks
+ * of B open positions from left to right, the last one may be shorter; without B it is one block.
+ * Each block has T / blocks steps, the first T mod blocks one more; T is at least the number of
+ * blocks. In step s = 1..S of a block of M positions the best n of its masked ones are written,
+ * n = M / S and one more while s <= M mod S. The rank is the proposal's score (lowconf: those of
+ * low confidence stay masked) or a random number (random). noend: the end token (ends[0]) is never
+ * proposed and left out of the softmax. endlast: proposals of the end tokens (ends) have the rank
+ * -infinity (LLaDA's published code leaves their logits out of the softmax instead, after the
+ * proposals are chosen, so that theirs get probability 0 and the others' grow). LLaDA draws a token at a temperature as the largest exp(logit) / (-log u)^temperature,
+ * u uniform: the logarithm of that, divided by the temperature, is logit / temperature -
+ * log(-log u), which is how every strategy here draws (the proposals' noise, in double).
+ *
+ * dream-<origin|maskgit_plus|topk_margin|entropy>[-stochasticTAU] (Dream, arXiv 2508.15487): with
+ * times t falling evenly from 1 to 0.001 in T steps, a step from t to s writes the best n of all M
+ * masked positions, n = floor(M (1 - s / t)), computed in integers, and the last one all. The rank
+ * is the confidence: the proposal's probability (maskgit_plus), the largest probability minus the
+ * second one (topk_margin) or minus the entropy (entropy), all under softmax(logits / temperature)
+ * at a temperature; stochastic adds TAU x Gumbel noise, which draws n without replacement from
+ * softmax(confidence / TAU) (there alg_temp). origin: each masked position is written with
+ * probability 1 - s / t instead, in the last step 1.
+ *
  * early_stop n, with any strategy: the proposed answer is the canvas with the proposals in its
  * masks. Once it has been the same in n steps that follow each other, it is the answer: the last of
  * these steps writes it, and later ones change and evaluate nothing.
@@ -85,14 +110,39 @@ typedef enum DecodeStrategy {
     DECODE_CMLM,
     DECODE_AR,
     DECODE_CONFIDENCE,
-    DECODE_ENTROPY
+    DECODE_ENTROPY,
+    DECODE_LLADA,
+    DECODE_DREAM
 } DecodeStrategy;
 typedef enum DecodeSchedule { DECODE_COSINE, DECODE_LINEAR } DecodeSchedule;
 
+typedef enum DecodeDream {
+    DREAM_ORIGIN,
+    DREAM_MASKGIT_PLUS,
+    DREAM_TOPK_MARGIN,
+    DREAM_ENTROPY
+} DecodeDream;
+
+/* What a proposal's confidence is; all of softmax(logits / temperature), 1 for temperature 0. */
+typedef enum DecodeMeasure {
+    DECODE_NO_MEASURE,
+    DECODE_PROBABILITY, /* of the proposed token */
+    DECODE_MARGIN,      /* the largest minus the second one; of a single token 1 */
+    DECODE_NEG_ENTROPY, /* the sum of p log p */
+} DecodeMeasure;
+
+/* How the proposals of a canvas are chosen, beyond temperature and noise. */
+typedef struct DecodeChoice {
+    DecodeMeasure measure;
+    int32_t never; /* never proposed, and left out of the softmax, like <mask>; -1: none */
+} DecodeChoice;
+
 typedef enum DecodeNoise {
     DECODE_NOISE_PROPOSAL, /* drawing proposals at a temperature; index row * vocabulary + id */
-    DECODE_NOISE_RANKING,  /* stochastic: random_gumbel, index = position */
-    DECODE_NOISE_WRITING,  /* cmlm: a position is written if random_uniform < 1 / (T - t + 1) */
+    DECODE_NOISE_RANKING,  /* stochastic: random_gumbel, index = position; llada-random:
+                              random_uniform */
+    DECODE_NOISE_WRITING,  /* cmlm: a position is written if random_uniform < 1 / (T - t + 1);
+                              dream-origin: < 1 - s / t */
 } DecodeNoise;
 
 enum { DECODE_STEPS = 50, DECODE_LEAST_STEPS = 10 }; /* the paper's; see iterations */
@@ -100,7 +150,7 @@ enum { DECODE_STEPS = 50, DECODE_LEAST_STEPS = 10 }; /* the paper's; see iterati
 typedef struct DecodeOptions {
     DecodeStrategy strategy;
     bool conditional;        /* reparam: cond instead of uncond */
-    bool stochastic;         /* reparam: noise in the ranking, scaled by tau */
+    bool stochastic;         /* reparam, dream: noise in the ranking, scaled by tau */
     float tau;               /* >= 0 */
     DecodeSchedule schedule; /* reparam */
     int iterations;          /* T, 1 to 1000000; the paper's: 50, multiple choice 1. 0: as many as
@@ -108,12 +158,16 @@ typedef struct DecodeOptions {
                                 DECODE_STEPS */
     float temperature;       /* 0: argmax; else sampled from softmax(logits / temperature) */
     uint64_t seed;
-    bool no_canvas_cache; /* evaluate every step, even of cached or settled canvases: slower */
-    float bound;          /* confidence: the least probability, 0 to 1; entropy: the most surprise,
+    bool no_canvas_cache;  /* evaluate every step, even of cached or settled canvases: slower */
+    float bound;           /* confidence: the least probability, 0 to 1; entropy: the most surprise,
                              >= 0, in nats */
-    int early_stop;       /* steps with the same proposed answer that end it; 0: never */
-    int prefix_cache;     /* steps for which the prefix's keys and values are used; 0: they are not
+    int early_stop;        /* steps with the same proposed answer that end it; 0: never */
+    int prefix_cache;      /* steps for which the prefix's keys and values are used; 0: they are not
                              kept */
+    int block;             /* llada: open positions of a block; 0: all are one */
+    bool random_remasking; /* llada: random instead of lowconf */
+    bool end_never, end_last; /* llada: noend, endlast */
+    DecodeDream dream;        /* dream */
 } DecodeOptions;
 
 /* Whether these options may give other answers than the strategies of the papers do. */
@@ -125,9 +179,9 @@ DecodeOptions decode_options_default(void);
 /* The number of steps for an answer of `open` open tokens. */
 int decode_steps(const DecodeOptions *options, int open);
 
-/* Sets strategy, conditional, stochastic, tau, schedule and bound from a name as above, e.g.
- * "reparam-cond-stochastic0.5-linear", "cmlm", "ar", "confidence0.9". Errors name the invalid part and leave the
- * options unchanged. */
+/* Sets strategy, conditional, stochastic, tau, schedule, bound, and the fields of llada and dream
+ * from a name as above, e.g. "reparam-cond-stochastic0.5-linear", "cmlm", "confidence0.9",
+ * "llada-block32-lowconf". Errors name the invalid part and leave the options unchanged. */
 int decode_strategy_parse(DecodeOptions *options, const char *name, Error *err);
 
 /* The name that parses to the same strategy; at most 128 bytes. */
@@ -161,6 +215,8 @@ typedef struct DecodeCanvas {
                               need not be written; NULL: none */
     bool after_kept; /* prefix_cache: evaluate it after the keys and values of this hypothesis's
                               last canvas without after_kept */
+    const DecodeChoice *choice; /* NULL: no measure, and only <mask> is never proposed */
+    float *confidence;          /* [length], where the choice's measure is written; else NULL */
 } DecodeCanvas;
 
 typedef struct Proposal {
@@ -171,8 +227,9 @@ typedef struct Proposal {
 /* Evaluates `count` >= 1 canvases; writes the proposals of all positions, canvas after canvas, to
  * `out`. `temperature` and `seed` are the options'; at a temperature the proposal of a row is the
  * id with the largest logit / temperature + random_gumbel(seed, noise, row * vocabulary + id).
- * Returns 0, or -1 with a message, which ends the run. A proposal of <mask> or of a negative id, or
- * a score that is NaN or +infinity, ends only the hypothesis that it was made for. */
+ * Returns 0, or -1 with a message, which ends the run. A proposal of <mask> or of a negative id, a
+ * score that is NaN or +infinity or a confidence that is not finite ends only the hypothesis that it
+ * was made for. */
 typedef int (*DecodeEvaluate)(void *model, const DecodeCanvas *canvases, int count,
                               float temperature, uint64_t seed, Proposal *out, Error *err);
 
@@ -223,6 +280,8 @@ typedef struct DecodeRun {
     const int *cancel; /* read with __atomic_load_n before each step: non-zero ends the run, which
                           fails with "cancelled"; may be NULL */
     bool trace;        /* keep every step in the results */
+    int32_t ends[2];   /* the tokens that end a text and a turn, -1 where there is none; ... */
+    int end_count;     /* ... how many are given */
 } DecodeRun;
 
 /* Decodes all hypotheses. *results is an array of run->count, in the order of the specs, owned by

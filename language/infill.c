@@ -282,7 +282,8 @@ int check_canvases(const Infill *f, const DecodeCanvas *canvases, int count, Err
 
 /* Whether the rows of two canvases can be proposed by one call. */
 static bool same_choice(const RowsTarget *a, const RowsTarget *b) {
-    return a->temperature == b->temperature && (a->temperature == 0 || a->seed == b->seed);
+    return a->canvas->choice == b->canvas->choice && a->temperature == b->temperature &&
+           (a->temperature == 0 || a->seed == b->seed);
 }
 
 /* Takes the proposals of a canvas's picked rows to the places of its open positions. */
@@ -290,6 +291,7 @@ static void target_fill(const Infill *f, const RowsTarget *t) {
     for (int i = 0, row = t->first; i < t->canvas->length; i++) {
         if (canvas_fixed(f, t->canvas, i)) continue;
         t->out[i] = (Proposal){f->rows.tokens[row], f->rows.scores[row]};
+        if (t->canvas->confidence) t->canvas->confidence[i] = f->rows.confidences[row];
         row++;
     }
 }
@@ -307,8 +309,12 @@ static int propose_targets(Infill *f, Tensor features, int from, int to, Error *
                           .seed = first->seed,
                           .stream = r->stream + begin,
                           .index = r->noise_index + begin};
-    TRY(vocab_propose(f->config.device, r->tokens + begin, r->scores + begin,
-                      tensor_rows(features, begin, rows), m->vocab_w, m->vocab_b, &choice, err));
+    if (first->canvas->choice)
+        TRY(infill_choose(f, features, first, begin, rows, err));
+    else
+        TRY(vocab_propose(f->config.device, r->tokens + begin, r->scores + begin,
+                          tensor_rows(features, begin, rows), m->vocab_w, m->vocab_b, &choice,
+                          err));
     for (const RowsTarget *t = first; t <= last; t++) target_fill(f, t);
     return 0;
 }

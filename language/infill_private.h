@@ -76,6 +76,11 @@ int check_canvases(const Infill *infill, const DecodeCanvas *canvases, int count
 int run_rows(Infill *infill, int64_t cache_begin, const AttentionHook *hook, Tensor *hidden,
              Error *err);
 
+/* The proposals of the picked rows [begin, begin + rows), all chosen as the target's are, from
+ * logits on the host, into rows.tokens, scores and confidences (infill_choice.c). */
+int infill_choose(Infill *infill, Tensor features, const RowsTarget *target, int begin, int rows,
+                  Error *err);
+
 /* ---- The prefix (infill_prefix.c). ---- */
 
 /* Memory for the slots, and with a cache for the rows of their blocks. */

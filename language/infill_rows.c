@@ -15,17 +15,19 @@ int rows_open(Rows *r, int capacity, int span_capacity, Error *err) {
     r->noise_index = calloc(n, sizeof *r->noise_index);
     r->tokens = calloc(n, sizeof *r->tokens);
     r->scores = calloc(n, sizeof *r->scores);
+    r->confidences = calloc(n, sizeof *r->confidences);
     r->spans = calloc((size_t)span_capacity, sizeof *r->spans);
     r->targets = calloc(n / 2 + 1, sizeof *r->targets);
     if (r->ids && r->image_rows && r->positions && r->picked && r->stream && r->noise_index &&
-        r->tokens && r->scores && r->spans && r->targets)
+        r->tokens && r->scores && r->confidences && r->spans && r->targets)
         return 0;
     return error_set(err, "out of memory for a batch of %d tokens", capacity);
 }
 
 void rows_close(Rows *r) {
     free(r->ids), free(r->image_rows), free(r->positions), free(r->picked), free(r->stream);
-    free(r->noise_index), free(r->tokens), free(r->scores), free(r->spans), free(r->targets);
+    free(r->noise_index), free(r->tokens), free(r->scores), free(r->confidences), free(r->spans),
+        free(r->targets);
     *r = (Rows){0};
 }
 

@@ -27,7 +27,7 @@ typedef struct Rows {
     uint64_t *stream; /* for each selected row: see VocabChoice */
     int64_t *noise_index;
     int32_t *tokens; /* results, for each selected row */
-    float *scores;
+    float *scores, *confidences;
     RowsTarget *targets; /* a canvas has 2 rows at least */
     int target_count;
 } Rows;

@@ -239,16 +239,19 @@ static int answers_decode(const Multimodal *m, Infill *infill, const Prompts *pr
     }
     TRY(infill_reserve(infill, longest, rows, err));
     Watching watching = {options, prompts, out, 0};
-    DecodeRun run = {.options = &options->decode,
-                     .specs = out->specs,
-                     .count = out->result_count,
-                     .mask_id = tokenizer_mask_id(m->tokenizer),
-                     .evaluate = infill_evaluate,
-                     .model = infill,
-                     .callback = options->callback ? watching_step : NULL,
-                     .user = &watching,
-                     .cancel = options->cancel,
-                     .trace = options->trace || inspection_wanted(options)};
+    DecodeRun run = {
+        .options = &options->decode,
+        .specs = out->specs,
+        .count = out->result_count,
+        .mask_id = tokenizer_mask_id(m->tokenizer),
+        .evaluate = infill_evaluate,
+        .model = infill,
+        .callback = options->callback ? watching_step : NULL,
+        .user = &watching,
+        .cancel = options->cancel,
+        .trace = options->trace || inspection_wanted(options),
+        .ends = {tokenizer_specials(m->tokenizer)->end, tokenizer_specials(m->tokenizer)->turn_end},
+        .end_count = 2};
     if (options->decode.prefix_cache)
         TRY(decode_kept(infill, run, &watching, options->batch_tokens, out, err));
     else

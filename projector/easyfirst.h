@@ -294,7 +294,10 @@ typedef enum ef_long_prompts {
 typedef struct ef_options {
     size_t size;          /* sizeof (ef_options), for later versions */
     const char *strategy; /* NULL: "reparam-uncond-deterministic-cosine"; also with cond,
-                             stochasticTAU, linear; "cmlm"; "ar". Approximate, with fewer
+                             stochasticTAU, linear; "cmlm"; "ar". LLaDA's "llada-block32-lowconf",
+                             also without blockN, with random, noend, endlast; Dream's
+                             "dream-origin", maskgit_plus, topk_margin, entropy, these three also
+                             with stochasticTAU. Approximate, with fewer
                              evaluations and other answers: "confidence0.9" writes every token of
                              at least that probability, "entropy0.5" the likeliest ones up to that
                              much surprise in nats; at least one a step */

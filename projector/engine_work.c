@@ -132,12 +132,15 @@ static int work_begin(ef_engine *e, Work *w, const float *logits, Error *err) {
     TRY(answer_specs(m, e->infill, w->slot, w->job->length, logits, &w->job->how, a, &w->answers,
                      err));
     if (a->error) return error_set_code(err, (ErrorCode)a->code, "%s", a->error);
-    const DecodeRun run = {.options = &w->job->how.decode,
-                           .specs = w->answers.specs,
-                           .count = w->answers.result_count,
-                           .mask_id = tokenizer_mask_id(m->tokenizer),
-                           .callback = w->job->teller.on_step ? work_step : NULL,
-                           .user = w};
+    const DecodeRun run = {
+        .options = &w->job->how.decode,
+        .specs = w->answers.specs,
+        .count = w->answers.result_count,
+        .mask_id = tokenizer_mask_id(m->tokenizer),
+        .callback = w->job->teller.on_step ? work_step : NULL,
+        .user = w,
+        .ends = {tokenizer_specials(m->tokenizer)->end, tokenizer_specials(m->tokenizer)->turn_end},
+        .end_count = 2};
     w->decoding = clock_seconds();
     return decoder_open(&w->decoder, &run, err);
 }

@@ -67,12 +67,34 @@ static void synthetic_logits(const Synthetic *model, const DecodeCanvas *canvas,
     }
 }
 
+/* The measure from probabilities, which are sorted for the largest two. */
+static float synthetic_measure(const Synthetic *model, const float *logits, float temperature,
+                               const DecodeChoice *choice, int token) {
+    double p[512], sum = 0, entropy = 0, first = 0, second = 0;
+    for (int v = 0; v < model->vocabulary; v++) {
+        bool left_out = v == model->mask_id || v == choice->never;
+        p[v] = left_out ? 0 : exp(logits[v] / (temperature > 0 ? (double)temperature : 1.0));
+        sum += p[v];
+    }
+    for (int v = 0; v < model->vocabulary; v++) {
+        double q = p[v] / sum;
+        if (q > 0) entropy -= q * log(q);
+        if (q > first)
+            second = first, first = q;
+        else if (q > second)
+            second = q;
+    }
+    return (float)(choice->measure == DECODE_MARGIN        ? first - second
+                   : choice->measure == DECODE_NEG_ENTROPY ? -entropy
+                                                           : p[token] / sum);
+}
+
 static Proposal synthetic_propose(const Synthetic *model, const float *logits, int row,
-                                  uint64_t noise, float temperature, uint64_t seed) {
+                                  uint64_t noise, float temperature, uint64_t seed, int32_t never) {
     int V = model->vocabulary, best = -1;
     double most = -INFINITY, largest = -INFINITY, sum = 0;
     for (int v = 0; v < V; v++) {
-        if (v == model->mask_id) continue;
+        if (v == model->mask_id || v == never) continue;
         double z = logits[v];
         if (largest < z) largest = z;
         if (temperature > 0)
@@ -81,7 +103,7 @@ static Proposal synthetic_propose(const Synthetic *model, const float *logits, i
         if (z > most) most = z, best = v;
     }
     for (int v = 0; v < V; v++)
-        if (v != model->mask_id) sum += exp(logits[v] - largest);
+        if (v != model->mask_id && v != never) sum += exp(logits[v] - largest);
     return (Proposal){best, (float)(logits[best] - largest - log(sum))};
 }
 
@@ -105,7 +127,15 @@ int synthetic_evaluate(void *user, const DecodeCanvas *canvases, int count, floa
         for (int i = 0; i < canvas->length; i++) whole = mix(whole ^ (uint64_t)canvas->tokens[i]);
         for (int row = 0; row < canvas->length; row++) {
             synthetic_logits(model, canvas, whole, row, logits);
-            *next++ = synthetic_propose(model, logits, row, canvas->noise, temperature, seed);
+            const DecodeChoice *choice = canvas->choice;
+            Proposal proposal = synthetic_propose(model, logits, row, canvas->noise, temperature,
+                                                  seed, choice ? choice->never : -1);
+            assert_true((canvas->confidence != NULL) ==
+                        (choice && choice->measure != DECODE_NO_MEASURE));
+            if (canvas->confidence)
+                canvas->confidence[row] =
+                    synthetic_measure(model, logits, temperature, choice, proposal.token);
+            *next++ = proposal;
         }
     }
     if (model->calls == model->poison_call) out[0] = model->poison;
@@ -129,7 +159,10 @@ DecodeRun run_of(Synthetic *model, const DecodeOptions *options, const DecodeSpe
                        .mask_id = model->mask_id,
                        .evaluate = synthetic_evaluate,
                        .model = model,
-                       .trace = true};
+                       .trace = true,
+                       .ends = {(model->mask_id + 1) % model->vocabulary,
+                                (model->mask_id + 2) % model->vocabulary},
+                       .end_count = 2};
 }
 
 DecodeResult *decode_all(Synthetic *model, const DecodeOptions *options, const DecodeSpec *specs,

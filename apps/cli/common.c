@@ -69,7 +69,9 @@ void common_answer_group(CommonOptions *o, OptionGroup *group) {
     group_add(group,
               (Option){"strategy", 0, OPTION_TEXT, "NAME", &o->strategy,
                        "reparam-uncond-deterministic-cosine (the default) with cond,\n"
-                       "stochasticTAU, linear; cmlm; ar; confidenceX, entropyX (see below)"});
+                       "stochasticTAU, linear; cmlm; ar; confidenceX, entropyX (see below);\n"
+                       "llada-blockN-lowconf with random, noend, endlast; dream-entropy\n"
+                       "with origin, maskgit_plus, topk_margin, stochasticTAU"});
     group_add(group, (Option){"confidence-threshold", 0, OPTION_REAL, "X", &o->confidence,
                               "approximate: each step writes all tokens of at least this\n"
                               "probability, at least one; the strategy confidenceX",

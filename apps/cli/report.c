@@ -142,7 +142,8 @@ static void print_strategy(const DecodeOptions *options) {
     else
         snprintf(steps, sizeof steps, "a step for each token, %d to %d", DECODE_LEAST_STEPS,
                  DECODE_STEPS);
-    bool own_steps = options->strategy != DECODE_REPARAM && options->strategy != DECODE_CMLM;
+    bool own_steps = options->strategy == DECODE_AR || options->strategy == DECODE_CONFIDENCE ||
+                     options->strategy == DECODE_ENTROPY;
     fprintf(stderr, "by      %s, %s, seed %llu%s\n", strategy,
             own_steps ? "a step for each token" : steps, (unsigned long long)options->seed,
             decode_approximate(options) ? ", approximate" : "");

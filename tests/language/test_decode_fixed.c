@@ -33,6 +33,7 @@ static void reference_agrees(void **state) {
     (void)state;
     assert_int_equal(compare_file("tests/golden/decode/templates.bin"), 10 * STRATEGIES);
     assert_int_equal(compare_file("tests/golden/decode/approximate.bin"), 40);
+    assert_int_equal(compare_file("tests/golden/decode/models.bin"), 400);
     const char *more = getenv("EASYFIRST_TEMPLATES"); /* as many as make_decode.py was asked for */
     if (more) printf("note: %d templates of %s\n", compare_file(more), more);
 }

@@ -29,8 +29,14 @@ static uint64_t pick(uint64_t seed, uint64_t i, uint64_t below) {
 }
 
 static void sort_make(Sorts *all, int i) {
-    static const char *const strategies[] = {NULL, "reparam-cond-stochastic0.7-linear", "cmlm",
-                                             "ar", "reparam-uncond-deterministic-linear"};
+    static const char *const strategies[] = {NULL,
+                                             "reparam-cond-stochastic0.7-linear",
+                                             "cmlm",
+                                             "ar",
+                                             "reparam-uncond-deterministic-linear",
+                                             "llada-block3-lowconf-noend-endlast",
+                                             "dream-entropy",
+                                             "dream-maskgit_plus-stochastic0.5"};
     Sort *s = &all->sorts[i];
     uint64_t seed = (uint64_t)i + 1;
     static const char words[] = "two dogs and a red house by the sea, what is seen there? ";
@@ -50,7 +56,7 @@ static void sort_make(Sorts *all, int i) {
     if (!predicts || (!s->request.answer_template && pick(seed, 4, 2)))
         s->request.length = 1 + (int)pick(seed, 5, 9);
     s->options = ef_options_default();
-    s->options.strategy = strategies[pick(seed, 6, 5)];
+    s->options.strategy = strategies[pick(seed, 6, 8)];
     s->options.steps = (int)pick(seed, 7, 3) * 4;
     s->options.beam = (int)pick(seed, 8, 4);
     s->options.samples = (int)pick(seed, 9, 4);

@@ -139,26 +139,41 @@ def apart(difference, gap):
         raise NearTie
 
 
+def end_tokens(case):
+    """The tokens that end a text and a turn, in all cases."""
+    return [(case.mask + 1) % case.vocabulary, (case.mask + 2) % case.vocabulary]
+
+
+def llada_choice(table, noise_uniform, temperature):
+    """LLaDA's way of drawing, in the logarithm only to see what nearly ties."""
+    noisy = table.exp() / (-np.log(noise_uniform)).reshape(table.shape) ** temperature
+    best = noisy.topk(2, dim=-1).values.log() / temperature
+    apart(best[:, 0] - best[:, 1], DRAW_GAP)
+    return noisy
+
+
 def propose(case, canvas, step):
-    """tokens, float32 scores and logits, all rows at once."""
+    """tokens, float32 scores, logits, and probabilities at the temperature, all rows at once."""
     logits = torch.from_numpy(model_logits(case, canvas.numpy()))
     table = logits.double()
     table[:, case.mask] = -math.inf
+    if "-noend" in case.strategy:
+        table[:, end_tokens(case)[0]] = -math.inf
     log_probability = torch.log_softmax(table, dim=-1)
-    choice = table
-    if case.temperature > 0:
-        noise = gumbel(
-            case.seed,
-            stream(case.length, case.sample, step, PROPOSAL),
-            case.length * case.vocabulary,
-        )
-        temperature = float(np.float32(case.temperature))
+    choice, temperature = table, float(np.float32(case.temperature))
+    which = stream(case.length, case.sample, step, PROPOSAL)
+    if case.temperature > 0 and case.strategy.startswith("llada"):
+        u = uniform(case.seed, which, case.length * case.vocabulary)
+        choice = llada_choice(table, torch.from_numpy(u), temperature)
+    elif case.temperature > 0:
+        noise = gumbel(case.seed, which, case.length * case.vocabulary)
         choice = table / temperature + torch.from_numpy(noise).reshape(case.length, -1)
         best = choice.topk(2, dim=-1).values
         apart(best[:, 0] - best[:, 1], DRAW_GAP)
     tokens = torch.from_numpy(choice.numpy().argmax(axis=-1))  # of equals the first
     scores = log_probability.gather(-1, tokens[:, None])[:, 0].float()
-    return tokens, scores, logits
+    probability = torch.softmax(table / (temperature or 1.0), dim=-1)
+    return tokens, scores, logits, probability
 
 
 def masks_left(schedule, n, step, iterations):
@@ -191,6 +206,80 @@ def approximate(strategy, noisy, scores):
     return write
 
 
+# ---- LLaDA and Dream ----
+
+CONFIDENCE_GAP = 2e-6  # confidences are float32 numbers, mostly below 1
+
+
+def top(rank, among, count, logits, exact):
+    """The `count` best of the positions in `among`, the leftmost of equals. Two that tie must do so
+    in any program: their logits are the same, or `exact` says so of this value."""
+    rank = torch.where(among, rank, torch.full_like(rank, math.nan))
+    order = sorted(among.nonzero()[:, 0].tolist(), key=lambda i: (-rank[i].item(), i))
+    for i, j in zip(order, order[1:]):
+        if rank[i] != rank[j]:
+            apart((rank[i] - rank[j])[None], CONFIDENCE_GAP)
+        elif not exact(rank[i].item()) and not bool((logits[i] == logits[j]).all()):
+            raise NearTie
+    chosen = torch.zeros_like(among)
+    chosen[order[:count]] = True
+    return chosen
+
+
+def llada_plan(case, n):
+    """For each step the open positions of its block, and how many of them are written."""
+    parts = case.strategy.split("-")
+    size = int(parts[1].removeprefix("block")) if parts[1].startswith("block") else n
+    blocks = torch.arange(n).split(size)
+    base, more = divmod(max(case.iterations, len(blocks)), len(blocks))
+    plan = []
+    for b, block in enumerate(blocks):
+        steps = base + (1 if b < more else 0)
+        each, rest = divmod(len(block), steps)
+        plan += [(block, each + 1 if s < rest else each) for s in range(steps)]
+    return plan
+
+
+def llada_write(case, step, noisy, places, proposed, plan):
+    tokens, scores, logits, _ = proposed
+    block, count = plan[step - 1]
+    rank = scores.double()
+    if "-random" in case.strategy:
+        which = stream(case.length, case.sample, step, RANKING)
+        rank = torch.from_numpy(uniform(case.seed, which, case.length))[places]
+    if "-endlast" in case.strategy:
+        ends = torch.isin(tokens, torch.tensor(end_tokens(case)))
+        rank = rank.masked_fill(ends, -math.inf)
+    among = torch.zeros_like(noisy)
+    among[block] = True
+    return top(rank, among & noisy, count, logits, math.isinf)
+
+
+def dream_write(case, step, noisy, places, proposed):
+    tokens, _, logits, probability = proposed
+    eps, last = Fraction(1, 1000), step == case.iterations
+    t, s = (1 - (1 - eps) * Fraction(i, case.iterations) for i in (step - 1, step))
+    share = Fraction(1) if last else 1 - s / t
+    parts = case.strategy.split("-")
+    if parts[1] == "origin":
+        which = stream(case.length, case.sample, step, WRITING)
+        chance = torch.from_numpy(uniform(case.seed, which, case.length))[places]
+        return noisy & (chance < float(share))
+    if parts[1] == "maskgit_plus":
+        rank = probability.gather(-1, tokens[:, None])[:, 0]
+    elif parts[1] == "topk_margin":
+        best = probability.sort(dim=-1, descending=True).values
+        rank = best[:, 0] - best[:, 1]
+    else:
+        rank = -torch.special.entr(probability).sum(dim=-1)
+    if len(parts) > 2:
+        tau = float(np.float32(parts[2].removeprefix("stochastic")))
+        which = stream(case.length, case.sample, step, RANKING)
+        rank = rank + tau * torch.from_numpy(gumbel(case.seed, which, case.length))[places]
+    count = math.floor(int(noisy.sum()) * share)
+    return top(rank, noisy, count, logits, lambda value: value == 0)
+
+
 def filled(case, places, values, other):
     """Values of the open positions in a canvas whose other positions have `other`."""
     canvas = torch.tensor(other, dtype=values.dtype)
@@ -208,13 +297,17 @@ def decode(case):
     n, length, zeros = len(places), case.length, [0.0] * case.length
     own_steps = case.strategy.startswith(("ar", "confidence", "entropy"))
     steps = n if own_steps else case.iterations
+    if case.strategy.startswith("llada"):
+        plan = llada_plan(case, n)
+        steps = len(plan)
     tokens = torch.full((n,), case.mask)
     scores = torch.full((n,), -math.inf)
     noisy = torch.ones(n, dtype=torch.bool)
     asked, rows, events = [], [], set()
     for step in range(1, steps + 1):
         shown = filled(case, places, tokens, template)
-        candidate, candidate_score, logits = (part[places] for part in propose(case, shown, step))
+        proposed = tuple(part[places] for part in propose(case, shown, step))
+        candidate, candidate_score, logits, _ = proposed
         before, canvas, k = noisy, tokens, 0
         if case.strategy == "cmlm":
             chance = uniform(case.seed, stream(length, case.sample, step, WRITING), length)[places.numpy()]
@@ -225,6 +318,12 @@ def decode(case):
             write = torch.arange(n) == (step - 1)
             noisy = noisy & ~write
             erase = torch.zeros_like(write)
+        elif case.strategy.startswith(("llada", "dream")):
+            if case.strategy.startswith("llada"):
+                write = llada_write(case, step, noisy, places, proposed, plan)
+            else:
+                write = dream_write(case, step, noisy, places, proposed)
+            noisy, erase = noisy & ~write, torch.zeros_like(noisy)
         elif case.strategy.startswith(("confidence", "entropy")):
             write, erase = approximate(case.strategy, noisy, candidate_score.double()), ~noisy & False
             noisy = noisy & ~write

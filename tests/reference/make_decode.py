@@ -6,7 +6,8 @@ A file is cases end to end, little-endian: a header (HEADER below), then [steps,
 {int32 token, float32 score, int32 proposed token, float32 proposed score}. Seeds are searched: a
 case in which another program's rounding could change a ranking is not written.
 
-approximate.bin has the same of the approximate strategies.
+approximate.bin has the same of the approximate strategies, models.bin of LLaDA's and Dream's, with
+longer answers.
 
 templates.bin has cases with fixed tokens, of all strategies: after the header the [N] int32 tokens
 of the template, the mask where it is open. With a COUNT only that file is written, with so many
@@ -43,6 +44,28 @@ STRATEGIES = [
 ] + ["cmlm", "ar"]
 
 APPROXIMATE = ["confidence0.9", "confidence0.3", "entropy0.5", "entropy3"]
+
+LLADA = [
+    "llada-lowconf",
+    "llada-random",
+    "llada-block1-lowconf",
+    "llada-block4-lowconf",
+    "llada-block4-random",
+    "llada-block7-lowconf-noend",
+    "llada-block5-lowconf-endlast",
+    "llada-lowconf-noend-endlast",
+]
+DREAM = [
+    "dream-origin",
+    "dream-maskgit_plus",
+    "dream-topk_margin",
+    "dream-entropy",
+    "dream-maskgit_plus-stochastic0.1",
+    "dream-topk_margin-stochastic0.5",
+    "dream-entropy-stochastic0.25",
+    "dream-entropy",
+]
+MODEL_CASES = 200  # of each of the two
 
 # (N, T, temperature, kind, vocabulary); the kinds turn from one strategy to the next.
 SHAPES = [
@@ -101,10 +124,10 @@ def case_bytes(case, table, evaluations):
     return header.tobytes() + np.array(case.fixed, "<i4").tobytes() + cells.tobytes()
 
 
-def make_template(strategy, draw):
+def make_template(strategy, draw, most=12):
     """A random case whose positions are partly fixed."""
     while True:
-        length, vocabulary = draw.randint(1, 12), draw.randint(5, 60)
+        length, vocabulary = draw.randint(1, most), draw.randint(5, 60)
         mask = draw.randrange(vocabulary)
         fixed = [draw.randrange(vocabulary) if draw.random() < 0.5 else mask for _ in range(length)]
         fixed[draw.randrange(length)] = mask
@@ -114,7 +137,7 @@ def make_template(strategy, draw):
             vocabulary=vocabulary,
             mask=mask,
             length=length,
-            iterations=draw.randint(1, 12),
+            iterations=draw.randint(1, most),
             request=draw.randrange(4),
             sample=draw.randrange(3),
             seed=draw.randrange(2**31),
@@ -127,10 +150,11 @@ def make_template(strategy, draw):
             continue
 
 
-def write_templates(folder, count, name="templates.bin", strategies=STRATEGIES):
+def write_templates(folder, count, name="templates.bin", strategies=STRATEGIES, most=12):
     draw, parts = random.Random(20), []
     for number in range(count):
-        case, (table, evaluations, _) = make_template(strategies[number % len(strategies)], draw)
+        strategy = strategies[number % len(strategies)]
+        case, (table, evaluations, _) = make_template(strategy, draw, most)
         parts.append(case_bytes(case, table, evaluations))
     (folder / name).write_bytes(b"".join(parts))
     return sum(map(len, parts))
@@ -160,6 +184,7 @@ def main():
         return
     happened, size = Counter(), write_templates(folder, 10 * len(STRATEGIES))
     size += write_templates(folder, 10 * len(APPROXIMATE), "approximate.bin", APPROXIMATE)
+    size += write_templates(folder, 2 * MODEL_CASES, "models.bin", LLADA + DREAM, 16)
     for turn, strategy in enumerate(STRATEGIES):
         parts = []
         for number in range(len(SHAPES)):
