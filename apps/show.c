@@ -114,7 +114,7 @@ static int ask(Show *s, Error *err) {
     s->common.model.text_only = s->is_prompt;
     TRY(session_open(&s->session, &s->common, err));
     s->timings.load_s = s->session.load_s;
-    if (!s->session.model.parts.xlmr)
+    if (!language_present(&s->session.model.parts.language))
         return error_set(err, "this model has no language model: name one with --language");
     if (!s->question[strspn(s->question, " \t\r\n")] && (*s->question || !s->is_prompt))
         return error_set(err, "the question is empty: there is nothing to answer");

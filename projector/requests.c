@@ -29,7 +29,7 @@ static int check_text(const Multimodal *m, const AnswerRequest *r, Error *why) {
         return error_set_code(why, ERROR_TOO_LONG,
                               "the prompt has more than %d bytes, the most that are looked at (the "
                               "model reads %d tokens): shorten it",
-                              PROMPT_BYTES, xlmr_longest(&m->xlmr->config));
+                              PROMPT_BYTES, language_longest(&m->language));
     if (size && strspn(r->prompt, " \t\r\n") == size)
         return error_set(why, "the prompt is empty: there is nothing to answer");
     size_t valid = utf8_valid_prefix(r->prompt, size);
@@ -50,7 +50,7 @@ static int template_check(const Multimodal *m, const AnswerRequest *r, Answer *a
         return error_set_code(why, ERROR_TOO_LONG,
                               "the template has more than %d bytes, the most that are looked at "
                               "(the model reads %d tokens): shorten it",
-                              PROMPT_BYTES, xlmr_longest(&m->xlmr->config));
+                              PROMPT_BYTES, language_longest(&m->language));
     Template *t = answer->template = calloc(1, sizeof *t);
     if (!t) return error_set(why, "out of memory for a template");
     TRY(template_read(t, m->tokenizer, r->answer_template, why));
@@ -77,14 +77,15 @@ static int image_rows(const Multimodal *m, const AnswerRequest *r) {
 
 /* Tokens that a request's prompt may have beside an answer of so many; below 1 if there is none. */
 static int prompt_room(const Multimodal *m, const AnswerRequest *r, int answer) {
-    int longest = xlmr_longest(&m->xlmr->config);
+    int longest = language_longest(&m->language);
+    int head = (m->language.begin >= 0) + image_rows(m, r), end = m->language.end >= 0;
     if (answer >= longest) return 0;
-    return infill_max_prompt(longest, m->answer_position, 1 + image_rows(m, r), answer + 1);
+    return infill_max_prompt(longest, m->answer_position, head, answer + end);
 }
 
 /* No prompt leaves room for the answer. */
 static int no_room(const Multimodal *m, const AnswerRequest *r, int answer, Error *why) {
-    int longest = xlmr_longest(&m->xlmr->config), image = image_rows(m, r);
+    int longest = language_longest(&m->language), image = image_rows(m, r);
     const AnswerRequest no_image = {.image = -1};
     if (prompt_room(m, r, 1) < 1 && prompt_room(m, &no_image, 1) >= 1)
         return error_set(why,
@@ -112,7 +113,7 @@ static int no_room(const Multimodal *m, const AnswerRequest *r, int answer, Erro
 
 static int too_long(const Multimodal *m, const AnswerRequest *r, int tokens, int answer,
                     Error *why) {
-    int longest = xlmr_longest(&m->xlmr->config), room = prompt_room(m, r, answer);
+    int longest = language_longest(&m->language), room = prompt_room(m, r, answer);
     char image[64] = "";
     if (r->image >= 0) snprintf(image, sizeof image, " %d of the image,", image_rows(m, r));
     if (m->answer_position > 0)
@@ -143,7 +144,7 @@ static int answer_room(const Multimodal *m, const AnswerRequest *r, const Answer
         if (a->template->open_gaps) answer += TEMPLATE_BEAM;
         return prompt_room(m, r, answer) < 1 ? least : answer;
     }
-    int quarter = xlmr_longest(&m->xlmr->config) / 4;
+    int quarter = language_longest(&m->language) / 4;
     answer = m->length->classes;
     if (answer > quarter) answer = quarter;
     while (answer > 1 && prompt_room(m, r, answer) < 1) answer /= 2;
