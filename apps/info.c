@@ -129,8 +129,8 @@ static void part_sizes(const Model *m, PartNumbers *n) {
                  language_vocab(l), longest, block);
         n->activations = language_work_bytes(l, longest) + language_head_bytes(l, ANSWER_TOKENS);
         if (m->parts.attention == ATTENTION_BLOCK_CAUSAL) /* the keys and values that are kept */
-            n->activations += (size_t)longest * 2 * (size_t)b->width * (size_t)language_layers(l) *
-                              dtype_size(n->part->compute);
+            n->activations += (size_t)longest * 2 * (size_t)block_key_width(b) *
+                              (size_t)language_layers(l) * dtype_size(n->part->compute);
         break;
     }
     case PART_PROJECTOR:
@@ -249,6 +249,10 @@ static void print_model(const Info *info, const PartNumbers *numbers, int count)
     if (m->parts.tokenizer)
         printf("tokenizer:  %d ids, %s\n", tokenizer_size(m->parts.tokenizer),
                tokenizer_kind(m->parts.tokenizer));
+    if (m->parts.language.shifted) printf("predicts:   each token from the row before it\n");
+    if (m->chats || m->chat_unknown)
+        printf("chat:       %s\n",
+               m->chats ? chat_template_names[m->chat] : "a template that is not known");
     char pairs[400];
     model_pairs_text(pairs, sizeof pairs, m->settings);
     if (pairs[0]) printf("translates: %s\n", pairs);
@@ -345,6 +349,10 @@ static int json_model(const Info *info, const PartNumbers *numbers, int count,
         json_object_set_new(object, "attention", json_string(attention_name(m->parts.attention)));
         json_object_set_new(object, "longest", json_integer(language_longest(&m->parts.language)));
     }
+    if (m->parts.language.llama)
+        json_object_set_new(object, "shifted", json_boolean(m->parts.language.shifted));
+    if (m->chats)
+        json_object_set_new(object, "chat_template", json_string(chat_template_names[m->chat]));
     if (m->parts.tokenizer) {
         json_object_set_new(object, "tokenizer_ids",
                             json_integer(tokenizer_size(m->parts.tokenizer)));

@@ -146,7 +146,7 @@ static int specs_make(const Multimodal *m, Infill *infill, const Prompts *prompt
     if (status == 0 && prompts->predict) status = infill_lengths(infill, m->length, logits, err);
     for (int i = 0; status == 0 && i < prompts->count; i++) {
         Answer *a = &out->items[prompts->request[i]];
-        int given = requests[prompts->request[i]].length;
+        int given = answer_given_length(m, &requests[prompts->request[i]]);
         const float *own =
             classes && answer_predicts(m, a, given) ? logits + (size_t)i * (size_t)classes : NULL;
         status = answer_specs(m, infill, i, given, own, options, a, out, err);

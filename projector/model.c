@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "projector/model_chat.h"
 #include "projector/model_config.h"
 #include "projector/model_languages.h"
 #include "projector/model_paths.h"
@@ -286,6 +287,8 @@ static int open_language(Model *m, const ModelOptions *o, const char *path, Erro
     int status = open_tokenizer(m, o, file, c->path, err);
     if (status == 0 && m->tokenizer && m->parts.language.llama)
         status = take_specials(&m->parts.language, m->tokenizer, file, err);
+    if (status == 0 && m->tokenizer && m->parts.language.llama)
+        status = model_chat_open(m, o, c->path, err);
     free(file);
     return status;
 }
@@ -383,6 +386,7 @@ static int open_settings(Model *m, const ModelOptions *o, Error *err) {
     m->settings = settings.json;
     m->parts.attention = settings.attention;
     m->parts.answer_position = settings.answer_position;
+    m->parts.answer_length = settings.answer_length;
     bool own = !o->vision && !o->language && !o->projector && !o->length;
     if (own) m->calibration = settings.calibration;
     return 0;
@@ -430,11 +434,13 @@ static int open_places(Model *m, const ModelOptions *o, const Places *p, Error *
 static int check_answers(const Model *m, const ModelOptions *o, Error *err) {
     if (!o->answers || !language_present(&m->parts.language)) return 0;
     if (m->tokenizer) TRY(multimodal_check_mask(&m->parts, err));
-    if (!m->parts.length && !o->answer_length)
+    if (!m->parts.length && !o->answer_length && !m->parts.answer_length)
         return error_set_code(err, ERROR_NO_LENGTH,
                               "this model has no length predictor: say how many tokens an answer "
                               "shall have, or name one");
-    return multimodal_check_length(&m->parts, false, o->answer_length, err);
+    const int length =
+        m->parts.length || o->answer_length ? o->answer_length : m->parts.answer_length;
+    return multimodal_check_length(&m->parts, false, length, err);
 }
 
 /* What a file has besides must not change what its parts compute. */

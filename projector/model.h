@@ -17,6 +17,7 @@
 
 #include "data/checkpoints/config.h"
 #include "data/checkpoints/part.h"
+#include "language/chat_template.h"
 #include "projector/calibration.h"
 #include "projector/multimodal.h"
 
@@ -80,14 +81,18 @@ typedef struct Model {
     Llama llama;
     LengthPredictor length_model;
     Tokenizer *tokenizer;
+    bool chats;               /* prompts are messages (model_chat.h) in the template ... */
+    ChatTemplate chat;        /* ... of this name */
+    bool chat_unknown;        /* the folder has one that is not known */
     double open_s, prepare_s; /* seconds: reading and checking; packing */
 } Model;
 
 /* Opens what the options name. easyfirst.json holds: "format" 1; "attention" "full" or
  * "block-causal"; "feature_layer"; "class_token"; "pad"; "image_tokens" (checked against the
  * tower); "prompts", the prompt templates of model_prompt; "languages", the pairs that the model
- * translates, such as "de-en" (without it any of XLM-R's); "answer_position"; "shifted", whether
- * the row before a token's predicts it (LLaMA's kind; see LanguageModel); "calibration"
+ * translates, such as "de-en" (without it any of XLM-R's); "answer_position"; "answer_length", the tokens
+ * of an answer whose length is neither given nor predicted; "chat_template" (model_chat.h);
+ * "shifted", whether the row before a token's predicts it (LLaMA's kind; see LanguageModel); "calibration"
  * (calibration.h), which holds while no part is taken from elsewhere. Configurations are
  * read from the parts' config.json, sizes from the tensors themselves; where both exist and differ,
  * that is an error. On failure *model is empty. */

@@ -8,6 +8,7 @@
 #include "data/checkpoints/config.h"
 #include "data/files/path.h"
 #include "kernels/names.h"
+#include "projector/model_chat.h"
 #include "projector/model_languages.h"
 #include "projector/model_paths.h"
 #include "projector/model_prompt.h"
@@ -695,9 +696,11 @@ int model_preprocess_config(PreprocessConfig *p, const char *path, Error *err) {
 /* ---- easyfirst.json. ---- */
 
 static int settings_check(ModelSettings *s, const char *path, Error *err) {
-    static const char *const keys[] = {
-        "format",       "attention", "answer_position", "feature_layer", "class_token", "pad",
-        "image_tokens", "prompts",   "languages",       "calibration",   "shifted",     NULL};
+    static const char *const keys[] = {"format",        "attention",   "answer_position",
+                                       "feature_layer", "class_token", "pad",
+                                       "image_tokens",  "prompts",     "languages",
+                                       "calibration",   "shifted",     "answer_length",
+                                       "chat_template", NULL};
     int format;
     bool shifted; /* its kind is checked; model_open takes it */
     const char *attention, *key;
@@ -708,6 +711,8 @@ static int settings_check(ModelSettings *s, const char *path, Error *err) {
     TRY(model_check_prompts(s->json, path, err));
     TRY(model_check_languages(s->json, path, err));
     TRY(calibration_read(&s->calibration, s->json, path, err));
+    TRY(model_check_chat(s->json, path, err));
+    TRY(config_integer(s->json, "answer_length", path, 1, 1 << 20, 0, &s->answer_length, err));
     TRY(config_flag(s->json, "shifted", path, false, &shifted, err));
     TRY(config_text(s->json, "attention", path, "full", &attention, err));
     if (!attention_find(attention, &s->attention))

@@ -25,6 +25,7 @@ typedef struct Multimodal {
     PreprocessConfig preprocess;
     AttentionPattern attention;
     int answer_position; /* see InfillConfig */
+    int answer_length;   /* of answers whose length is neither given nor predicted; 0: not known */
 } Multimodal;
 
 /* Fails for a model whose tokenizer has no <mask>: it is an autoregressive one. */

@@ -292,6 +292,131 @@ static void test_commands(void **state) {
     run_end(&r);
 }
 
+/* ---- Settings of the folder. ---- */
+
+/* A model folder whose language part is a link to `kind`'s, with these settings. */
+static void settings_folder(const Run *r, const char *kind, const char *settings, char *folder,
+                            size_t size) {
+    char here[512], from[1024], to[1024], name[64], path[512];
+    static int number;
+    snprintf(name, sizeof name, "settings%d", number++);
+    path_in(folder, size, r, name);
+    assert_int_equal(mkdir(folder, 0755), 0);
+    assert_non_null(getcwd(here, sizeof here));
+    snprintf(from, sizeof from, "%s/" FOLDERS "%s", here, kind);
+    snprintf(to, sizeof to, "%s/language", folder);
+    assert_int_equal(symlink(from, to), 0);
+    snprintf(to, sizeof to, "%s/easyfirst.json", name);
+    write_file(r, to, settings, strlen(settings), path, sizeof path);
+}
+
+/* "answer_length" is for answers without --length, which overrides it. */
+static void test_answer_length(void **state) {
+    (void)state;
+    Run r;
+    char folder[400], *long_answer;
+    run_start(&r);
+    settings_folder(&r, "dream", "{\"format\": 1, \"answer_length\": 6}", folder, sizeof folder);
+    run(&r, "text", "-m", folder, "--length", "6", "--json", "Who are you?");
+    assert_int_equal(r.status, 0);
+    long_answer = strdup(r.out);
+    run(&r, "text", "-m", folder, "--json", "Who are you?");
+    expect(&r, 0, long_answer);
+    run(&r, "text", "-m", folder, "--length", "2", "--json", "Who are you?");
+    assert_int_equal(r.status, 0);
+    assert_string_not_equal(r.out, long_answer);
+    free(long_answer);
+    settings_folder(&r, "dream", "{\"answer_length\": 0}", folder, sizeof folder);
+    run(&r, "text", "-m", folder, "Who are you?");
+    assert_message(&r, 1, "answer_length");
+    settings_folder(&r, "dream", "{\"answer_length\": 70}", folder, sizeof folder);
+    run(&r, "text", "-m", folder, "Who are you?");
+    assert_message(&r, 1, "70 tokens");
+    run_end(&r);
+}
+
+/* A prompt in a template is the template's text, whose first token is not doubled. */
+static void test_chat(void **state) {
+    (void)state;
+    Run r;
+    char folder[400], raw[400], *want;
+    run_start(&r);
+    settings_folder(&r, "llada", "{\"chat_template\": \"llama-2\"}", folder, sizeof folder);
+    settings_folder(&r, "llada", "{\"chat_template\": \"none\"}", raw, sizeof raw);
+    run(&r, "info", folder);
+    assert_non_null(strstr(r.out, "chat:       llama-2"));
+    static char begun[] = "<|begin_of_text|>Hi", text[] = "Hi";
+    run(&r, "text", "-m", raw, "--length", "5", text);
+    assert_int_equal(r.status, 0);
+    want = strdup(r.out);
+    run(&r, "text", "-m", raw, "--length", "5", begun);
+    expect(&r, 0, want);
+    free(want);
+    const ChatMessage message = {"user", "Hi"};
+    char *whole;
+    Error err;
+    assert_ok(chat_template_text(CHAT_LLAMA2, &message, 1, true, &whole, &err), &err);
+    static const char *const commands[] = {"text", "show"};
+    for (int c = 0; c < 2; c++) {
+        char *name = (char *)commands[c], *way = c ? "--text" : "--quiet";
+        run(&r, name, "-m", raw, "--length", "5", way, whole);
+        assert_int_equal(r.status, 0);
+        want = strdup(r.out);
+        run(&r, name, "-m", folder, "--length", "5", way, text);
+        expect(&r, 0, want);
+        run(&r, name, "-m", raw, "--length", "5", way, text);
+        assert_int_equal(r.status, 0);
+        assert_string_not_equal(r.out, want);
+        free(want);
+    }
+    free(whole);
+    settings_folder(&r, "llada", "{\"chat_template\": \"alpaca\"}", folder, sizeof folder);
+    run(&r, "text", "-m", folder, "--length", "5", text);
+    assert_message(&r, 1, "chat_template", "alpaca");
+    run_end(&r);
+}
+
+/* "shifted" changes what is predicted. */
+static void test_shifted(void **state) {
+    (void)state;
+    Opened o;
+    Run r;
+    char folder[400];
+    run_start(&r);
+    for (int k = 0; k < 2; k++) {
+        settings_folder(&r, k ? "dream" : "llada",
+                        k ? "{\"shifted\": false}" : "{\"shifted\": true}", folder, sizeof folder);
+        opened_open(&o, folder);
+        assert_int_equal(o.model.parts.language.shifted, k == 0);
+        opened_close(&o);
+    }
+    run(&r, "text", "-m", folder, "--length", "4", "Hi");
+    assert_int_equal(r.status, 0);
+    run(&r, "text", "-m", FOLDERS "dream", "--length", "4", "--prefix-cache", "2", "Hi");
+    assert_message(&r, 1, "shifted");
+    run_end(&r);
+}
+
+/* 8-bit weights of such a model. */
+static void test_quantized(void **state) {
+    (void)state;
+    Run r;
+    char out[400], raw[400];
+    run_start(&r);
+    for (int k = 0; k < 2; k++) {
+        settings_folder(&r, k ? "dream" : "llada", "{\"answer_length\": 4}", raw, sizeof raw);
+        path_in(out, sizeof out, &r, k ? "q1" : "q0");
+        run(&r, "quantize", "-m", raw, out);
+        assert_int_equal(r.status, 0);
+        run(&r, "text", "-m", out, "Hi");
+        assert_int_equal(r.status, 0);
+        assert_int_equal(count_lines(r.out), 1);
+        run(&r, "info", out);
+        assert_non_null(strstr(r.out, "stored as i8"));
+    }
+    run_end(&r);
+}
+
 /* A tokenizer without a mask token: an autoregressive model, which is described but not asked. */
 static void test_no_mask(void **state) {
     (void)state;
@@ -318,7 +443,9 @@ int main(void) {
         cmocka_unit_test(test_llada),     cmocka_unit_test(test_dream),
         cmocka_unit_test(test_no_prompt), cmocka_unit_test(test_stops),
         cmocka_unit_test(test_refused),   cmocka_unit_test(test_commands),
-        cmocka_unit_test(test_no_mask),
+        cmocka_unit_test(test_no_mask),   cmocka_unit_test(test_answer_length),
+        cmocka_unit_test(test_chat),      cmocka_unit_test(test_shifted),
+        cmocka_unit_test(test_quantized),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
