@@ -227,7 +227,20 @@ static int open_tokenizer(Model *m, const ModelOptions *o, const char *file, con
     return check_added_tokens(weights, size, err);
 }
 
+/* Settings that XLM-R does not have are not passed over. */
+static int check_xlmr_settings(const Model *m, const ModelOptions *o, Error *err) {
+    static const char *const others[] = {"shifted", "context", "chat_template"};
+    for (size_t i = 0; i < sizeof others / sizeof others[0] && !o->language; i++)
+        if (json_object_get(m->settings, others[i]))
+            return error_set(err,
+                             "%s: \"%s\" is for language models of LLaMA's kind, and this one is "
+                             "XLM-R's: leave it out",
+                             o->folder, others[i]);
+    return 0;
+}
+
 static int open_xlmr(Model *m, const ModelOptions *o, const Checkpoint *c, Error *err) {
+    TRY(check_xlmr_settings(m, o, err));
     XlmrConfig config;
     TRY(model_language_config(c, &config, !o->headers_only, err));
     part_begin(m, &m->language, PART_LANGUAGE, c);
@@ -236,6 +249,16 @@ static int open_xlmr(Model *m, const ModelOptions *o, const Checkpoint *c, Error
     TRY(part_finish(m, o, &m->language, err));
     m->parts.language = language_of_xlmr(&m->xlmr);
     return 0;
+}
+
+/* Memory is taken for the longest sequence, and Dream's configuration, for one, says 131,072. */
+enum { LLAMA_CONTEXT = 8192 };
+
+static int take_context(const Model *m, const ModelOptions *o, LlamaConfig *config, Error *err) {
+    const int most = config->positions, usual = most < LLAMA_CONTEXT ? most : LLAMA_CONTEXT;
+    return config_integer(o->language ? NULL : m->settings, "context",
+                          o->folder ? o->folder : "settings", 2, most, usual, &config->positions,
+                          err);
 }
 
 /* Whether predictions are shifted is a setting of the folder, which is that of its own language
@@ -247,6 +270,7 @@ static int open_llama(Model *m, const ModelOptions *o, const Checkpoint *c, Erro
     if (!o->language)
         TRY(config_flag(m->settings, "shifted", o->folder ? o->folder : "settings", traits.shifted,
                         &traits.shifted, err));
+    TRY(take_context(m, o, &config, err));
     part_begin(m, &m->language, PART_LANGUAGE, c);
     if (llama_declare(&m->llama, &config, &m->language.params, err))
         return error_context(err, "%s", c->path);

@@ -696,13 +696,12 @@ int model_preprocess_config(PreprocessConfig *p, const char *path, Error *err) {
 /* ---- easyfirst.json. ---- */
 
 static int settings_check(ModelSettings *s, const char *path, Error *err) {
-    static const char *const keys[] = {"format",        "attention",   "answer_position",
-                                       "feature_layer", "class_token", "pad",
-                                       "image_tokens",  "prompts",     "languages",
-                                       "calibration",   "shifted",     "answer_length",
-                                       "chat_template", NULL};
-    int format;
-    bool shifted; /* its kind is checked; model_open takes it */
+    static const char *const keys[] = {
+        "format",  "attention",     "answer_position", "feature_layer", "class_token",
+        "pad",     "image_tokens",  "prompts",         "languages",     "calibration",
+        "shifted", "answer_length", "chat_template",   "context",       NULL};
+    int format, context; /* open_llama takes it, and "shifted" */
+    bool shifted;
     const char *attention, *key;
     json_t *value;
     TRY(config_integer(s->json, "format", path, 1, 1, 1, &format, err));
@@ -712,6 +711,7 @@ static int settings_check(ModelSettings *s, const char *path, Error *err) {
     TRY(model_check_languages(s->json, path, err));
     TRY(calibration_read(&s->calibration, s->json, path, err));
     TRY(model_check_chat(s->json, path, err));
+    TRY(config_integer(s->json, "context", path, 2, 1 << 22, 2, &context, err));
     TRY(config_integer(s->json, "answer_length", path, 1, 1 << 20, 0, &s->answer_length, err));
     TRY(config_flag(s->json, "shifted", path, false, &shifted, err));
     TRY(config_text(s->json, "attention", path, "full", &attention, err));

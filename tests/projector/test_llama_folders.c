@@ -376,6 +376,28 @@ static void test_chat(void **state) {
     run_end(&r);
 }
 
+/* "context" limits a sequence. */
+static void test_context(void **state) {
+    (void)state;
+    Run r;
+    char folder[400];
+    run_start(&r);
+    settings_folder(&r, "dream", "{\"context\": 20}", folder, sizeof folder);
+    run(&r, "info", folder);
+    assert_int_equal(r.status, 0);
+    assert_non_null(strstr(r.out, "sequences of at most 20"));
+    run(&r, "text", "-m", folder, "--length", "20", "Hi");
+    assert_message(&r, 1, "20 tokens");
+    settings_folder(&r, "../../models/tiny-base/language", "{\"context\": 20}", folder,
+                    sizeof folder);
+    run(&r, "info", folder);
+    assert_message(&r, 1, "context", "XLM-R");
+    settings_folder(&r, "dream", "{\"context\": 71}", folder, sizeof folder);
+    run(&r, "info", folder);
+    assert_message(&r, 1, "context", "70");
+    run_end(&r);
+}
+
 /* "shifted" changes what is predicted. */
 static void test_shifted(void **state) {
     (void)state;
@@ -440,12 +462,12 @@ static void test_no_mask(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_llada),     cmocka_unit_test(test_dream),
-        cmocka_unit_test(test_no_prompt), cmocka_unit_test(test_stops),
-        cmocka_unit_test(test_refused),   cmocka_unit_test(test_commands),
-        cmocka_unit_test(test_no_mask),   cmocka_unit_test(test_answer_length),
-        cmocka_unit_test(test_chat),      cmocka_unit_test(test_shifted),
-        cmocka_unit_test(test_quantized),
+        cmocka_unit_test(test_llada),         cmocka_unit_test(test_dream),
+        cmocka_unit_test(test_no_prompt),     cmocka_unit_test(test_stops),
+        cmocka_unit_test(test_refused),       cmocka_unit_test(test_commands),
+        cmocka_unit_test(test_no_mask),       cmocka_unit_test(test_context),
+        cmocka_unit_test(test_answer_length), cmocka_unit_test(test_chat),
+        cmocka_unit_test(test_shifted),       cmocka_unit_test(test_quantized),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
