@@ -84,16 +84,35 @@ void push_sequence(Infill *f, int slot, const DecodeCanvas *canvas) {
         if (ends[b] > q) span_sees(rows_span(r, q, ends[b]), begin, ends[b]);
 }
 
+/* Rows of a kept prefix that are evaluated again: with shifted predictions the last one, which
+ * predicts the canvas's first token. */
+static int repeated_rows(const Infill *f, const DecodeCanvas *canvas) {
+    return f->kept && f->config.model.shifted && prefix_length(f, canvas->request) > 0;
+}
+
+static void push_prefix_end(Infill *f, int slot) {
+    const InfillPrompt *p = &f->slots[slot].prompt;
+    const int position = prefix_length(f, slot) - 1, rows = f->config.image_rows;
+    if (p->count)
+        rows_push(&f->rows, p->ids[p->count - 1], -1, position);
+    else if (p->image >= 0)
+        rows_push(&f->rows, -1, p->image * rows + rows - 1, position);
+    else
+        rows_push(&f->rows, f->config.model.begin, -1, position);
+}
+
 /* The canvas's rows only, after cached keys and values. */
 static void push_cached_canvas(Infill *f, const DecodeCanvas *canvas) {
     Rows *r = &f->rows;
     const Slot *s = &f->slots[canvas->request];
+    const int repeated = repeated_rows(f, canvas);
     int q = r->count;
+    if (repeated) push_prefix_end(f, canvas->request);
     push_canvas(f, canvas);
     AttentionSpan *span = rows_span(r, q, r->count);
     if (f->kept) {
         int32_t kept = f->kept[canvas->hypothesis];
-        span_sees(span, kept, kept + prefix_length(f, canvas->request));
+        span_sees(span, kept, kept + prefix_length(f, canvas->request) - repeated);
     } else {
         int32_t head = head_begin(f, canvas->request);
         span_sees(span, head, head + head_rows(f, s->prompt.image));
@@ -103,8 +122,9 @@ static void push_cached_canvas(Infill *f, const DecodeCanvas *canvas) {
 }
 
 int evaluation_rows(const Infill *f, const DecodeCanvas *canvas) {
-    return (after_cached(f, canvas) ? 0 : prefix_length(f, canvas->request)) + canvas->length +
-           (f->config.model.end >= 0);
+    return (after_cached(f, canvas) ? repeated_rows(f, canvas)
+                                    : prefix_length(f, canvas->request)) +
+           canvas->length + (f->config.model.end >= 0);
 }
 
 void push_evaluation(Infill *f, const DecodeCanvas *canvas) {

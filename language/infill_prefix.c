@@ -63,9 +63,6 @@ int infill_keep_prefixes(Infill *f, const DecodeSpec *specs, int count, Error *e
     int64_t rows = 0;
     if (f->config.pattern != ATTENTION_FULL)
         return error_set(err, "prefixes are kept with full attention only");
-    if (f->config.model.shifted)
-        return error_set(err, "prefixes are not kept for models with shifted predictions, whose "
-                              "first token needs the row before it");
     for (int h = 0; h < count; h++) rows += prefix_length(f, specs[h].request);
     if (rows > INT32_MAX - f->rows.capacity)
         return error_set(err, "%lld rows of prompts, %d at most", (long long)rows,

@@ -331,9 +331,6 @@ static int prompts_answer(const Multimodal *m, Tensor image_tokens, const Prompt
 
 static int check_prefix_cache(const Multimodal *m, const AnswerOptions *options, Error *err) {
     if (!options->decode.prefix_cache) return 0;
-    if (m->language.shifted)
-        return error_set(err, "a prefix cache is not for models with shifted predictions, whose "
-                              "first token needs the row before it");
     if (m->attention == ATTENTION_BLOCK_CAUSAL)
         return error_set(err,
                          "a prefix cache is for models with full attention: this one is "
