@@ -128,6 +128,7 @@ static void part_sizes(const Model *m, PartNumbers *n) {
         snprintf(n->sizes, sizeof n->sizes, "%d tokens, sequences of at most %d, %s",
                  language_vocab(l), longest, block);
         n->activations = language_work_bytes(l, longest) + language_head_bytes(l, ANSWER_TOKENS);
+        if (l->llama) n->activations += llama_turns_bytes(&l->llama->config);
         if (m->parts.attention == ATTENTION_BLOCK_CAUSAL) /* the keys and values that are kept */
             n->activations += (size_t)longest * 2 * (size_t)block_key_width(b) *
                               (size_t)language_layers(l) * dtype_size(n->part->compute);

@@ -564,6 +564,7 @@ static int llada_check(const Config *c) {
     TRY(check_flag(c, "include_bias", false, why));
     TRY(check_flag(c, "include_qkv_bias", false, why));
     TRY(check_flag(c, "attention_layer_norm", false, why));
+    TRY(check_flag(c, "bias_for_layer_norm", false, why));
     TRY(check_flag(c, "input_emb_norm", false, why));
     TRY(check_flag(c, "scale_logits", false, why));
     return check_flag(c, "layer_norm_with_affine", true, why);

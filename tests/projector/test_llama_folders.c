@@ -259,6 +259,7 @@ static void test_refused(void **state) {
         {"llada", "\"n_heads\": 2", "\"n_heads\": 3", {"n_heads", "16 wide"}},
         {"llada", "\"n_kv_heads\": 2", "\"n_kv_heads\": 1", {"n_kv_heads", "16 wide"}},
         {"llada", "\"alibi\": false", "\"alibi\": true", {"alibi", "true"}},
+        {"llada", "\"rope\": true", "\"bias_for_layer_norm\": true", {"bias_for_layer", "true"}},
         {"llada", "\"weight_tying\": false", "\"weight_tying\": true", {"weight_tying", "ff_out"}},
         {"llada", "\"rope_theta\": 10000.0", "\"rope_theta\": -1", {"rope_theta", "-1"}},
         {"llada", "\"eos_token_id\": 421", "\"eos_token_id\": 4210", {"eos_token_id", "4210"}},
@@ -330,6 +331,23 @@ static void test_commands(void **state) {
         assert_int_equal(r.status, 0);
         assert_true(!strncmp(r.out, "A ", 2) && strstr(r.out, "B is "));
     }
+    run_end(&r);
+}
+
+/* What is XLM-R's only says so. */
+static void test_not_yet(void **state) {
+    (void)state;
+    Run r;
+    char text[512], out[512];
+    run_start(&r);
+    write_file(&r, "lines.jsonl", "{\"text\": \"a b\"}\n", 16, text, sizeof text);
+    path_in(out, sizeof out, &r, "run");
+    run(&r, "train", "adapt", "--data", text, "-m", FOLDERS "dream", "--out", out);
+    assert_message(&r, 1, "train adapt", "XLM-R");
+    run(&r, "new", "--language", FOLDERS "dream", out);
+    assert_message(&r, 1, "XLM-R");
+    run(&r, "prune", "-m", FOLDERS "dream", "--data", text, out);
+    assert_message(&r, 1, "XLM-R");
     run_end(&r);
 }
 
@@ -503,13 +521,13 @@ static void test_no_mask(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_llada),     cmocka_unit_test(test_dream),
-        cmocka_unit_test(test_no_prompt), cmocka_unit_test(test_stops),
-        cmocka_unit_test(test_refused),   cmocka_unit_test(test_commands),
-        cmocka_unit_test(test_no_mask),   cmocka_unit_test(test_kept_prefix),
-        cmocka_unit_test(test_context),   cmocka_unit_test(test_answer_length),
-        cmocka_unit_test(test_chat),      cmocka_unit_test(test_shifted),
-        cmocka_unit_test(test_quantized),
+        cmocka_unit_test(test_llada),         cmocka_unit_test(test_dream),
+        cmocka_unit_test(test_no_prompt),     cmocka_unit_test(test_stops),
+        cmocka_unit_test(test_refused),       cmocka_unit_test(test_commands),
+        cmocka_unit_test(test_no_mask),       cmocka_unit_test(test_not_yet),
+        cmocka_unit_test(test_kept_prefix),   cmocka_unit_test(test_context),
+        cmocka_unit_test(test_answer_length), cmocka_unit_test(test_chat),
+        cmocka_unit_test(test_shifted),       cmocka_unit_test(test_quantized),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
