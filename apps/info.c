@@ -121,16 +121,17 @@ static void part_sizes(const Model *m, PartNumbers *n) {
         break;
     }
     case PART_LANGUAGE: {
-        const XlmrConfig *x = &m->xlmr.config;
-        int longest = xlmr_longest(x);
-        block_words(block, sizeof block, x->layers, &x->block);
-        snprintf(n->sizes, sizeof n->sizes, "%d tokens, sequences of at most %d, %s", x->vocab,
-                 longest, block);
-        n->activations =
-            xlmr_work_bytes(&m->xlmr, longest) + xlmr_head_bytes(&m->xlmr, ANSWER_TOKENS);
+        const LanguageModel *l = &m->parts.language;
+        const BlockConfig *b = language_block(l);
+        int longest = language_longest(l);
+        block_words(block, sizeof block, language_layers(l), b);
+        snprintf(n->sizes, sizeof n->sizes, "%d tokens, sequences of at most %d, %s",
+                 language_vocab(l), longest, block);
+        n->activations = language_work_bytes(l, longest) + language_head_bytes(l, ANSWER_TOKENS);
+        if (l->llama) n->activations += llama_turns_bytes(&l->llama->config);
         if (m->parts.attention == ATTENTION_BLOCK_CAUSAL) /* the keys and values that are kept */
-            n->activations += (size_t)longest * 2 * (size_t)x->block.width * (size_t)x->layers *
-                              dtype_size(n->part->compute);
+            n->activations += (size_t)longest * 2 * (size_t)block_key_width(b) *
+                              (size_t)language_layers(l) * dtype_size(n->part->compute);
         break;
     }
     case PART_PROJECTOR:
@@ -143,7 +144,8 @@ static void part_sizes(const Model *m, PartNumbers *n) {
     case PART_LENGTH:
         block_words(block, sizeof block, 1, &m->length_model.config);
         snprintf(n->sizes, sizeof n->sizes, "lengths up to %d, %s", m->length_model.classes, block);
-        n->activations = length_work_bytes(&m->length_model, xlmr_longest(&m->xlmr.config), 1);
+        n->activations =
+            length_work_bytes(&m->length_model, language_longest(&m->parts.language), 1);
         break;
     }
 }
@@ -243,16 +245,22 @@ static void print_model(const Info *info, const PartNumbers *numbers, int count)
     printf("parameters: %s\n", count_text(parameters, sizeof parameters, all));
     printf("memory:     %s for one question, besides the mapped files\n", memory);
     print_gpu_memory(info->session.device, memory_needed(numbers, count), "model");
-    if (m->parts.xlmr) printf("attention:  %s\n", attention_name(m->parts.attention));
+    if (language_present(&m->parts.language))
+        printf("attention:  %s\n", attention_name(m->parts.attention));
     if (m->parts.tokenizer)
         printf("tokenizer:  %d ids, %s\n", tokenizer_size(m->parts.tokenizer),
                tokenizer_kind(m->parts.tokenizer));
+    if (m->parts.language.shifted) printf("predicts:   each token from the row before it\n");
+    if (m->chats || m->chat_unknown)
+        printf("chat:       %s\n",
+               m->chats ? chat_template_names[m->chat] : "a template that is not known");
     char pairs[400];
     model_pairs_text(pairs, sizeof pairs, m->settings);
     if (pairs[0]) printf("translates: %s\n", pairs);
     if (m->parts.tower) {
         printf("image:      %d tokens", multimodal_image_rows(&m->parts));
-        if (m->parts.xlmr) printf(" of %d", xlmr_longest(&m->xlmr.config));
+        if (language_present(&m->parts.language))
+            printf(" of %d", language_longest(&m->parts.language));
         printf(", %s\n", m->parts.preprocess.pad ? "padded to a square" : "cropped to a square");
     }
     for (int i = 0; i < count; i++) print_part(&numbers[i]);
@@ -338,10 +346,14 @@ static int json_model(const Info *info, const PartNumbers *numbers, int count,
         json_object_set_new(object, "gpu_free_bytes", json_integer((json_int_t)free_bytes));
         json_object_set_new(object, "gpu_bytes", json_integer((json_int_t)total));
     }
-    if (m->parts.xlmr) {
+    if (language_present(&m->parts.language)) {
         json_object_set_new(object, "attention", json_string(attention_name(m->parts.attention)));
-        json_object_set_new(object, "longest", json_integer(xlmr_longest(&m->xlmr.config)));
+        json_object_set_new(object, "longest", json_integer(language_longest(&m->parts.language)));
     }
+    if (m->parts.language.llama)
+        json_object_set_new(object, "shifted", json_boolean(m->parts.language.shifted));
+    if (m->chats)
+        json_object_set_new(object, "chat_template", json_string(chat_template_names[m->chat]));
     if (m->parts.tokenizer) {
         json_object_set_new(object, "tokenizer_ids",
                             json_integer(tokenizer_size(m->parts.tokenizer)));

@@ -64,6 +64,9 @@ static int take_parts(New *n, Error *err) {
                                 n->layer_given ? n->vit.feature_layer : FEATURE_LAYER_UNSET,
                             .describe_only = true};
     TRY(model_open(&n->model, &options, n->device, err));
+    if (n->model.parts.language.llama)
+        return error_set(err, "%s: new parts are made for language models of XLM-R's kind",
+                         n->language_path);
     if (n->language_path) n->xlmr = n->model.xlmr.config;
     if (n->model.tower.vit) n->vit = n->model.vit.config;
     return 0;
@@ -79,7 +82,7 @@ static int check_tokenizer(New *n, Error *err) {
         n->tokenizer_file = path_format(err, "%s", n->tokenizer);
     if (!n->tokenizer_file) return -1;
     Tokenizer *tokenizer;
-    TRY(model_tokenizer_open(&tokenizer, n->tokenizer_file, err));
+    TRY(model_tokenizer_open(&tokenizer, n->tokenizer_file, true, err));
     int size = tokenizer_size(tokenizer);
     n->tokenizer_name = strcmp(tokenizer_kind(tokenizer), "sentencepiece") == 0 ? MODEL_TOKENIZER
                                                                                 : "tokenizer.json";

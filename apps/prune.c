@@ -233,6 +233,9 @@ static int open_model(Prune *p, Error *err) {
     p->open = true;
     if (!p->model.language.present)
         return error_set(err, "this model has no language model: name one with --language");
+    if (p->model.parts.language.llama)
+        return error_set(err, "%s: only vocabularies of XLM-R's kind are pruned",
+                         p->model.language.path);
     if (!p->model.tokenizer)
         return error_set(
             err, "%s: no %s in the folder of the weights, and without it no id has a meaning",

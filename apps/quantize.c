@@ -184,7 +184,7 @@ int command_quantize(int argc, char **argv) {
                      {"vision", 0, OPTION_TEXT, "PATH", &m->vision,
                       "a vision tower to take along, instead of the folder's"},
                      {"language", 0, OPTION_TEXT, "PATH", &m->language,
-                      "an XLM-R or XLM-R-XL, folder or file, instead"},
+                      "a language model, folder or file, instead"},
                      {"projector", 0, OPTION_TEXT, "PATH", &m->projector, "a projector, instead"},
                      {"length-predictor", 0, OPTION_TEXT, "PATH", &m->length,
                       "a length predictor, instead"},

@@ -13,6 +13,7 @@
 #include "data/files/file_write.h"
 #include "kernels/nearest_word.h"
 #include "projector/model_languages.h"
+#include "projector/model_chat.h"
 #include "projector/model_prompt.h"
 
 static const CommandHelp help = {
@@ -103,18 +104,20 @@ static int encode_image(Show *s, ShowJob *job, Error *err) {
 static int format_question(const Show *s, char **prompt, Error *err) {
     const char *preset = s->preset ? s->preset : s->is_prompt ? NULL : "ask";
     if (preset)
-        return model_prompt(s->session.model.settings, preset, s->question,
-                            s->language ? language_name(s->language) : NULL,
-                            s->to ? language_name(s->to) : NULL, prompt, err);
-    *prompt = strdup(s->question);
-    return *prompt ? 0 : error_set(err, "out of memory for the prompt");
+        TRY(model_prompt(s->session.model.settings, preset, s->question,
+                         s->language ? language_name(s->language) : NULL,
+                         s->to ? language_name(s->to) : NULL, prompt, err));
+    else
+        *prompt = strdup(s->question);
+    if (!*prompt) return error_set(err, "out of memory for the prompt");
+    return model_chat_prompt(&s->session.model, NULL, 0, prompt, err);
 }
 
 static int ask(Show *s, Error *err) {
     s->common.model.text_only = s->is_prompt;
     TRY(session_open(&s->session, &s->common, err));
     s->timings.load_s = s->session.load_s;
-    if (!s->session.model.parts.xlmr)
+    if (!language_present(&s->session.model.parts.language))
         return error_set(err, "this model has no language model: name one with --language");
     if (!s->question[strspn(s->question, " \t\r\n")] && (*s->question || !s->is_prompt))
         return error_set(err, "the question is empty: there is nothing to answer");

@@ -3,7 +3,6 @@
 #include <stdlib.h>
 
 #include "kernels/names.h"
-#include "language/tokenizer.h"
 
 const char *const attention_names[] = {
     [ATTENTION_FULL] = "full",
@@ -22,7 +21,7 @@ bool attention_find(const char *name, AttentionPattern *pattern) {
 }
 
 int head_rows(const Infill *f, int image) {
-    return 1 + (image >= 0 ? f->config.image_rows : 0);
+    return (f->config.model.begin >= 0) + (image >= 0 ? f->config.image_rows : 0);
 }
 
 int prefix_length(const Infill *f, int slot) {
@@ -33,9 +32,10 @@ int prefix_length(const Infill *f, int slot) {
 /* ---- Assembling rows. ---- */
 
 void push_head(Infill *f, int image) {
-    rows_push(&f->rows, TOKEN_BOS, -1, 0);
+    const int32_t begin = f->config.model.begin;
+    if (begin >= 0) rows_push(&f->rows, begin, -1, 0);
     for (int i = 0; image >= 0 && i < f->config.image_rows; i++)
-        rows_push(&f->rows, -1, image * f->config.image_rows + i, 1 + i);
+        rows_push(&f->rows, -1, image * f->config.image_rows + i, (begin >= 0) + i);
 }
 
 void push_prompt(Infill *f, int slot) {
@@ -48,20 +48,21 @@ static bool canvas_fixed(const Infill *f, const DecodeCanvas *canvas, int i) {
     return canvas->fixed && canvas->fixed[i] != f->config.mask_id;
 }
 
-/* The canvas and </s>; the head runs on the canvas's open rows. */
+/* The canvas and </s>; the head runs on the rows that predict the canvas's open ones. */
 static void push_canvas(Infill *f, const DecodeCanvas *canvas) {
     Rows *r = &f->rows;
-    int before = f->config.answer_position > 0 ? f->config.answer_position
-                                               : prefix_length(f, canvas->request);
+    const LanguageModel *m = &f->config.model;
+    int prefix = prefix_length(f, canvas->request);
+    int before = f->config.answer_position > 0 ? f->config.answer_position : prefix;
     for (int i = 0; i < canvas->length; i++) {
         if (!canvas_fixed(f, canvas, i)) {
             r->stream[r->picked_count] = canvas->noise;
-            r->noise_index[r->picked_count] = (int64_t)i * f->config.model->config.vocab;
-            r->picked[r->picked_count++] = r->count;
+            r->noise_index[r->picked_count] = (int64_t)i * language_vocab(m);
+            r->picked[r->picked_count++] = r->count - (m->shifted && prefix + i > 0);
         }
         rows_push(r, canvas->tokens[i], -1, before + i);
     }
-    rows_push(r, TOKEN_EOS, -1, before + canvas->length);
+    if (m->end >= 0) rows_push(r, m->end, -1, before + canvas->length);
 }
 
 void push_sequence(Infill *f, int slot, const DecodeCanvas *canvas) {
@@ -83,16 +84,35 @@ void push_sequence(Infill *f, int slot, const DecodeCanvas *canvas) {
         if (ends[b] > q) span_sees(rows_span(r, q, ends[b]), begin, ends[b]);
 }
 
+/* Rows of a kept prefix that are evaluated again: with shifted predictions the last one, which
+ * predicts the canvas's first token. */
+static int repeated_rows(const Infill *f, const DecodeCanvas *canvas) {
+    return f->kept && f->config.model.shifted && prefix_length(f, canvas->request) > 0;
+}
+
+static void push_prefix_end(Infill *f, int slot) {
+    const InfillPrompt *p = &f->slots[slot].prompt;
+    const int position = prefix_length(f, slot) - 1, rows = f->config.image_rows;
+    if (p->count)
+        rows_push(&f->rows, p->ids[p->count - 1], -1, position);
+    else if (p->image >= 0)
+        rows_push(&f->rows, -1, p->image * rows + rows - 1, position);
+    else
+        rows_push(&f->rows, f->config.model.begin, -1, position);
+}
+
 /* The canvas's rows only, after cached keys and values. */
 static void push_cached_canvas(Infill *f, const DecodeCanvas *canvas) {
     Rows *r = &f->rows;
     const Slot *s = &f->slots[canvas->request];
+    const int repeated = repeated_rows(f, canvas);
     int q = r->count;
+    if (repeated) push_prefix_end(f, canvas->request);
     push_canvas(f, canvas);
     AttentionSpan *span = rows_span(r, q, r->count);
     if (f->kept) {
         int32_t kept = f->kept[canvas->hypothesis];
-        span_sees(span, kept, kept + prefix_length(f, canvas->request));
+        span_sees(span, kept, kept + prefix_length(f, canvas->request) - repeated);
     } else {
         int32_t head = head_begin(f, canvas->request);
         span_sees(span, head, head + head_rows(f, s->prompt.image));
@@ -102,7 +122,9 @@ static void push_cached_canvas(Infill *f, const DecodeCanvas *canvas) {
 }
 
 int evaluation_rows(const Infill *f, const DecodeCanvas *canvas) {
-    return (after_cached(f, canvas) ? 0 : prefix_length(f, canvas->request)) + canvas->length + 1;
+    return (after_cached(f, canvas) ? repeated_rows(f, canvas)
+                                    : prefix_length(f, canvas->request)) +
+           canvas->length + (f->config.model.end >= 0);
 }
 
 void push_evaluation(Infill *f, const DecodeCanvas *canvas) {
@@ -126,14 +148,15 @@ int infill_longest_answer(const Infill *f, int request) {
 
 /* Allocates for batches of sequences of at most `longest` rows, `all` rows in total. */
 static int batch_open(Infill *f, int64_t longest, int64_t all, Error *err) {
-    const Xlmr *m = f->config.model;
+    const LanguageModel *m = &f->config.model;
     int64_t limit = f->config.batch_tokens > longest ? f->config.batch_tokens : longest;
     int capacity = (int)(all < limit ? all : limit);
     rows_close(&f->rows);
     arena_close(&f->arena);
     TRY(rows_open(&f->rows, capacity, 3 * capacity + 3, err));
+    f->rows.first_position = language_first_position(m);
     return arena_open(&f->arena, f->config.device,
-                      xlmr_work_bytes(m, capacity) + xlmr_head_bytes(m, capacity), err);
+                      language_work_bytes(m, capacity) + language_head_bytes(m, capacity), err);
 }
 
 /* The rows of the prompts' blocks; those of images that no prompt is about are none. *longest
@@ -177,15 +200,15 @@ static int open_parts(Infill *f, Error *err) {
     const InfillConfig *c = &f->config;
     int64_t longest, all, rows = count_rows(f, &longest, &all);
     int slots = c->slots > 0 ? c->slots : c->prompt_count;
-    if (c->slots > 0) longest = all = xlmr_longest(&c->model->config), rows = c->prefix_rows;
+    if (c->slots > 0) longest = all = language_longest(&c->model), rows = c->prefix_rows;
     if (rows > INT32_MAX)
         return error_set(err, "%lld rows of prompts: %d at most", (long long)rows, INT32_MAX);
     TRY(prefix_open(f, slots, (int32_t)rows, err));
     TRY(batch_open(f, longest, c->slots > 0 ? INT32_MAX : all, err));
     if (f->reuse) TRY(cache_open(f, c->slots > 0 ? f->rows.capacity : 0, err));
     if (f->reuse && c->keep_hidden) {
-        int64_t width = c->model->config.block.width;
-        f->hidden = tensor_2d(NULL, c->model->params->compute, f->pool.rows, width);
+        int64_t width = language_block(&c->model)->width;
+        f->hidden = tensor_2d(NULL, language_params(&c->model)->compute, f->pool.rows, width);
         TRY(device_alloc(c->device, &f->hidden.data, tensor_bytes(f->hidden), err));
     }
     TRY(place_prompts(f, err));
@@ -198,7 +221,9 @@ int infill_open(Infill **infill, const InfillConfig *config, Error *err) {
     if (!f) return error_set(err, "out of memory");
     f->config = *config;
     if (f->config.batch_tokens < 1) f->config.batch_tokens = 4096;
-    f->reuse = config->pattern == ATTENTION_BLOCK_CAUSAL && !config->no_kv_cache;
+    /* With shifted predictions a canvas's first token needs the row before it. */
+    f->reuse =
+        config->pattern == ATTENTION_BLOCK_CAUSAL && !config->no_kv_cache && !config->model.shifted;
     f->images = config->image_rows > 0 && tensor_present(config->image_tokens)
                     ? (int)(config->image_tokens.shape[0] / config->image_rows)
                     : 0;
@@ -246,7 +271,7 @@ int infill_prefix_length(const Infill *f, int request) {
 }
 
 int infill_layers(const Infill *f) {
-    return f->config.model->config.layers;
+    return language_layers(&f->config.model);
 }
 
 /* ---- Forward passes. ---- */
@@ -264,7 +289,7 @@ int run_rows(Infill *f, int64_t cache_begin, const AttentionHook *hook, Tensor *
                                 .cache = f->cache.layers ? &f->cache : NULL,
                                 .cache_begin = cache_begin,
                                 .hook = hook}};
-    return xlmr_forward(f->config.model, &f->arena, &batch, hidden, NULL, err);
+    return language_forward(&f->config.model, &f->arena, &batch, hidden, NULL, err);
 }
 
 int check_canvases(const Infill *f, const DecodeCanvas *canvases, int count, Error *err) {
@@ -275,7 +300,7 @@ int check_canvases(const Infill *f, const DecodeCanvas *canvases, int count, Err
                          "an answer of %d tokens to request %d, 1 to %d expected (the model reads "
                          "%d)",
                          c->length, c->request + 1, f->slots[c->request].longest,
-                         xlmr_longest(&f->config.model->config));
+                         language_longest(&f->config.model));
     }
     return 0;
 }
@@ -299,7 +324,7 @@ static void target_fill(const Infill *f, const RowsTarget *t) {
 /* The proposals of the targets [from, to), which choose alike. */
 static int propose_targets(Infill *f, Tensor features, int from, int to, Error *err) {
     Rows *r = &f->rows;
-    const Xlmr *m = f->config.model;
+    const LanguageModel *m = &f->config.model;
     const RowsTarget *first = &r->targets[from], *last = &r->targets[to - 1];
     int begin = first->first, rows = last->first + last->count - begin;
     if (!rows) return 0;
@@ -313,8 +338,8 @@ static int propose_targets(Infill *f, Tensor features, int from, int to, Error *
         TRY(infill_choose(f, features, first, begin, rows, err));
     else
         TRY(vocab_propose(f->config.device, r->tokens + begin, r->scores + begin,
-                          tensor_rows(features, begin, rows), m->vocab_w, m->vocab_b, &choice,
-                          err));
+                          tensor_rows(features, begin, rows), language_vocab_weights(m),
+                          language_vocab_bias(m), &choice, err));
     for (const RowsTarget *t = first; t <= last; t++) target_fill(f, t);
     return 0;
 }
@@ -323,7 +348,8 @@ static int propose(Infill *f, Tensor hidden, Error *err) {
     Rows *r = &f->rows;
     Tensor features;
     if (!r->picked_count) return 0;
-    TRY(xlmr_head(f->config.model, &f->arena, hidden, r->picked, r->picked_count, &features, err));
+    TRY(language_head(&f->config.model, &f->arena, hidden, r->picked, r->picked_count, &features,
+                      err));
     for (int from = 0, to; from < r->target_count; from = to) {
         to = from + 1;
         while (to < r->target_count && same_choice(&r->targets[from], &r->targets[to])) to++;

@@ -1,7 +1,8 @@
 /* infill.h - evaluates canvases with a language model, after a set of prompts.
  *
  * The sequence of a request is <s> image tokens | prompt | canvas </s> with consecutive positions,
- * or with the canvas's counted from a fixed position. Attention is one of two patterns:
+ * or with the canvas's counted from a fixed position; models with other special tokens have those
+ * instead of <s> and </s>, or none. Attention is one of two patterns:
  *
  *   full          every token attends to every token (the paper; all released checkpoints)
  *   block-causal  the three parts are blocks: each attends to itself and to those before it
@@ -20,7 +21,7 @@
 #include "language/decode.h"
 #include "language/length.h"
 #include "language/inspect.h"
-#include "language/xlmr.h"
+#include "language/language.h"
 
 typedef enum AttentionPattern { ATTENTION_FULL, ATTENTION_BLOCK_CAUSAL } AttentionPattern;
 
@@ -38,7 +39,7 @@ typedef struct InfillPrompt {
 } InfillPrompt;
 
 typedef struct InfillConfig {
-    const Xlmr *model;
+    LanguageModel model;
     Device *device;
     AttentionPattern pattern;
     int answer_position; /* position, from 0, that a canvas's first token is given; 0: its place
@@ -74,7 +75,7 @@ int infill_open(Infill **infill, const InfillConfig *config, Error *err);
 void infill_close(Infill *infill); /* NULL is allowed */
 
 /* The most tokens of a prompt after `head` rows (<s> and the image) and before `answer` tokens
- * (with </s>), in a model whose longest sequence is `longest`; negative if the answer does not fit
+ * (with </s>, if the model has one), in a model whose longest sequence is `longest`; negative if the answer does not fit
  * at all. */
 int infill_max_prompt(int longest, int answer_position, int head, int answer);
 

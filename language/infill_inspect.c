@@ -39,7 +39,7 @@ static int row_take(const Infill *f, const InspectRow *row, int k, const float *
 static int inspect_logits(Infill *f, Tensor hidden, const InspectRow *rows, int k, Tensor logits,
                           float *host, Error *err) {
     Rows *r = &f->rows;
-    const Xlmr *m = f->config.model;
+    const LanguageModel *m = &f->config.model;
     int64_t vocab = logits.shape[1];
     int32_t *number = r->tokens; /* of each row that is left, among the selected ones */
     int count = 0;
@@ -50,13 +50,13 @@ static int inspect_logits(Infill *f, Tensor hidden, const InspectRow *rows, int 
         r->picked[count++] = r->picked[i];
     }
     if (!count) return 0;
-    TRY(xlmr_head(m, &f->arena, hidden, r->picked, count, &features, err));
+    TRY(language_head(m, &f->arena, hidden, r->picked, count, &features, err));
     for (int first = 0; first < count;) {
         int n = count - first;
         if (n > logits.shape[0]) n = (int)logits.shape[0];
         Tensor part = tensor_rows(logits, 0, n);
-        TRY(vocab_logits(f->config.device, part, tensor_rows(features, first, n), m->vocab_w,
-                         m->vocab_b, err));
+        TRY(vocab_logits(f->config.device, part, tensor_rows(features, first, n),
+                         language_vocab_weights(m), language_vocab_bias(m), err));
         TRY(device_download(f->config.device, host, part.data, tensor_bytes(part), err));
         for (int i = 0; i < n; i++)
             TRY(row_take(f, &rows[number[first + i]], k, host + i * vocab, err));
@@ -93,7 +93,7 @@ static int inspect_batches(Infill *f, const DecodeCanvas *canvases, int count,
 int infill_inspect(Infill *f, const DecodeCanvas *canvases, int count, const InspectRow *rows,
                    int top_k, Error *err) {
     enum { AT_ONCE = 64 }; /* rows of logits: 64 MB of XLM-R's vocabulary */
-    const XlmrConfig *m = &f->config.model->config;
+    const LanguageModel *m = &f->config.model;
     Inspector inspector;
     Tensor logits = TENSOR_NONE;
     float *host = NULL;
@@ -102,13 +102,14 @@ int infill_inspect(Infill *f, const DecodeCanvas *canvases, int count, const Ins
     for (int i = 0; i < count; i++) all += canvases[i].length;
     for (int64_t i = 0; i < all; i++) needed += row_needs_logits(&rows[i]);
     int status =
-        inspector_open(&inspector, f->config.device, &m->block, m->layers,
+        inspector_open(&inspector, f->config.device, language_block(m), language_layers(m),
                        f->images ? f->config.image_rows : 0, f->rows.capacity / 2 + 1, err);
     if (status == 0 && needed > 0) {
-        logits = tensor_2d(NULL, DTYPE_F32, needed < AT_ONCE ? needed : AT_ONCE, m->vocab);
+        logits = tensor_2d(NULL, DTYPE_F32, needed < AT_ONCE ? needed : AT_ONCE, language_vocab(m));
         host = malloc(tensor_bytes(logits));
-        status = host ? device_alloc(f->config.device, &logits.data, tensor_bytes(logits), err)
-                      : error_set(err, "out of memory for the scores of %d tokens", m->vocab);
+        status =
+            host ? device_alloc(f->config.device, &logits.data, tensor_bytes(logits), err)
+                 : error_set(err, "out of memory for the scores of %d tokens", language_vocab(m));
     }
     if (status == 0)
         status = inspect_batches(f, canvases, count, rows, top_k, &inspector, logits, host, err);

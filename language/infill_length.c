@@ -29,8 +29,8 @@ static int predict_lengths(Infill *f, const LengthPredictor *length, Tensor hidd
 static int lengths_of(Infill *f, const LengthPredictor *length, const int *slots, int n,
                       int64_t total, float *logits, Error *err) {
     const InfillConfig *c = &f->config;
-    int64_t width = c->model->config.block.width;
-    Dtype compute = c->model->params->compute;
+    int64_t width = language_block(&c->model)->width;
+    Dtype compute = language_params(&c->model)->compute;
     int32_t *rows = malloc((size_t)total * sizeof *rows);
     if (!rows) return error_set(err, "out of memory for %lld rows", (long long)total);
     for (int i = 0, row = 0; i < n; i++) {

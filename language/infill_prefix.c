@@ -28,12 +28,12 @@ void prefix_close(Infill *f) {
 }
 
 int cache_open(Infill *f, int64_t canvas_rows, Error *err) {
-    const Xlmr *m = f->config.model;
+    const LanguageModel *m = &f->config.model;
     Device *device = f->config.device;
-    int64_t rows = f->pool.rows + canvas_rows, width = 2 * block_key_width(&m->config.block);
+    int64_t rows = f->pool.rows + canvas_rows, width = 2 * block_key_width(language_block(m));
     int64_t kept = f->cache.layers ? row_pool_end(&f->pool) : 0;
-    int layers = m->config.layers;
-    Dtype compute = m->params->compute;
+    int layers = language_layers(m);
+    Dtype compute = language_params(m)->compute;
     size_t bytes = (size_t)(rows * width) * dtype_size(compute);
     Tensor *layer = calloc((size_t)layers, sizeof *layer);
     void *memory = NULL;
@@ -90,7 +90,7 @@ int prefix_keep(Infill *f, const DecodeCanvas *canvas, int begin, Error *err) {
 /* ---- Placing. ---- */
 
 static void head_give(Infill *f, Head *head) {
-    row_pool_give(&f->pool, head->begin);
+    if (head_rows(f, (int)(head - f->heads) - 1)) row_pool_give(&f->pool, head->begin);
     *head = (Head){0};
 }
 
@@ -120,7 +120,10 @@ bool place_head(Infill *f, int image) {
     int32_t begin = take_rows(f, head_rows(f, image));
     if (begin < 0) return false;
     *head = (Head){.placed = true, .begin = begin, .used = f->clock};
-    f->pending[f->pending_count++] = image + 1;
+    if (head_rows(f, image))
+        f->pending[f->pending_count++] = image + 1;
+    else
+        head->computed = true; /* no <s>, no image */
     return true;
 }
 
@@ -145,7 +148,8 @@ static bool place_blocks(Infill *f, int slot) {
 static int longest_answer(const Infill *f, const InfillPrompt *p) {
     int prefix = head_rows(f, p->image) + p->count, fixed = f->config.answer_position;
     if (fixed > 0 && prefix > fixed) return fixed - prefix;
-    return xlmr_longest(&f->config.model->config) - (fixed > 0 ? fixed : prefix) - 1;
+    return language_longest(&f->config.model) - (fixed > 0 ? fixed : prefix) -
+           (f->config.model.end >= 0);
 }
 
 /* A prompt that leaves no space for an answer becomes empty, so that it neither costs time nor

@@ -2,8 +2,6 @@
 
 #include <stdlib.h>
 
-#include "language/xlmr.h"
-
 int rows_open(Rows *r, int capacity, int span_capacity, Error *err) {
     size_t n = (size_t)capacity;
     *r = (Rows){.capacity = capacity, .span_capacity = span_capacity};
@@ -17,7 +15,7 @@ int rows_open(Rows *r, int capacity, int span_capacity, Error *err) {
     r->scores = calloc(n, sizeof *r->scores);
     r->confidences = calloc(n, sizeof *r->confidences);
     r->spans = calloc((size_t)span_capacity, sizeof *r->spans);
-    r->targets = calloc(n / 2 + 1, sizeof *r->targets);
+    r->targets = calloc(n + 1, sizeof *r->targets);
     if (r->ids && r->image_rows && r->positions && r->picked && r->stream && r->noise_index &&
         r->tokens && r->scores && r->confidences && r->spans && r->targets)
         return 0;
@@ -38,7 +36,7 @@ void rows_clear(Rows *r) {
 void rows_push(Rows *r, int32_t id, int32_t image_row, int position) {
     r->ids[r->count] = id;
     r->image_rows[r->count] = image_row;
-    r->positions[r->count] = position + XLMR_FIRST_POSITION;
+    r->positions[r->count] = position + r->first_position;
     r->count++;
 }
 

@@ -28,8 +28,9 @@ typedef struct Rows {
     int64_t *noise_index;
     int32_t *tokens; /* results, for each selected row */
     float *scores, *confidences;
-    RowsTarget *targets; /* a canvas has 2 rows at least */
+    RowsTarget *targets; /* a canvas has a row at least */
     int target_count;
+    int first_position; /* the number of position 0 to the model */
 } Rows;
 
 int rows_open(Rows *rows, int capacity, int span_capacity, Error *err);

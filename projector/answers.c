@@ -120,6 +120,7 @@ int answer_specs(const Multimodal *m, Infill *infill, int prompt, int given, con
                         .mask = tokenizer_mask_id(m->tokenizer)};
     int status;
     a->first = out->result_count;
+    out->language = m->language;
     if (logits && check_logits(logits, c.classes, &why))
         status = answer_refuse(a, &why, err);
     else if (a->template)
@@ -145,7 +146,7 @@ static int specs_make(const Multimodal *m, Infill *infill, const Prompts *prompt
     if (status == 0 && prompts->predict) status = infill_lengths(infill, m->length, logits, err);
     for (int i = 0; status == 0 && i < prompts->count; i++) {
         Answer *a = &out->items[prompts->request[i]];
-        int given = requests[prompts->request[i]].length;
+        int given = answer_given_length(m, &requests[prompts->request[i]]);
         const float *own =
             classes && answer_predicts(m, a, given) ? logits + (size_t)i * (size_t)classes : NULL;
         status = answer_specs(m, infill, i, given, own, options, a, out, err);
@@ -178,7 +179,10 @@ int answers_text(const Answers *answers, int i, int result, const Tokenizer *tok
                  Error *err) {
     const DecodeResult *r = &answers->results[result];
     const Template *t = answers->items[i].template;
-    if (!t) return tokenizer_decode(tokenizer, r->tokens, (size_t)r->length, text, err);
+    if (!t) {
+        int length = language_text_length(&answers->language, r->tokens, r->length);
+        return tokenizer_decode(tokenizer, r->tokens, (size_t)length, text, err);
+    }
     return template_text(t, tokenizer, answers->canvases[result] + r->length, r->tokens, text, err);
 }
 
@@ -296,7 +300,7 @@ static int prompts_answer(const Multimodal *m, Tensor image_tokens, const Prompt
                           const AnswerRequest *requests, const AnswerOptions *options,
                           Answers *answers, Error *err) {
     Infill *infill = NULL;
-    InfillConfig config = {.model = m->xlmr,
+    InfillConfig config = {.model = m->language,
                            .device = m->device,
                            .pattern = m->attention,
                            .answer_position = m->answer_position,
@@ -345,8 +349,9 @@ static int check_prefix_cache(const Multimodal *m, const AnswerOptions *options,
 int multimodal_answer(const Multimodal *m, Tensor image_tokens, const AnswerRequest *requests,
                       int count, const AnswerOptions *options, Answers *answers, Error *err) {
     *answers = (Answers){0};
-    if (!m->xlmr || !m->tokenizer)
+    if (!language_present(&m->language) || !m->tokenizer)
         return error_set(err, "this model cannot write: it has no language part");
+    TRY(multimodal_check_mask(m, err));
     TRY(check_prefix_cache(m, options, err));
     Prompts prompts = {0};
     int rows = multimodal_image_rows(m), images = 0;

@@ -57,6 +57,7 @@ typedef struct Answers {
     InfillCounts counts;
     double tokenize_s, prefix_s, decode_s; /* seconds: ids; keys and values and lengths; filling */
     double inspect_s;                      /* ... and looking */
+    LanguageModel language;                /* whose answers they are */
 } Answers;
 
 /* Answers all requests, in packed batches; none depends on what else is asked. A request that

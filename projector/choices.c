@@ -33,15 +33,17 @@ static int choice_encode(const Multimodal *m, const char *text, Ids *ids, Error 
     if (valid < size)
         return error_set(why, "byte %zu (0x%02X) is not valid UTF-8; convert the text to UTF-8",
                          valid, (unsigned char)text[valid]);
+    const TokenizerSpecials *specials = tokenizer_specials(m->tokenizer);
     bool blank = text[strspn(text, " \t\r\n\v\f")] == 0;
     if (!blank) TRY(tokenizer_encode(m->tokenizer, text, size, ids, why));
     if (ids->count == before) return error_set(why, "it is empty: there is nothing to answer");
     for (size_t i = before; i < ids->count; i++) {
         int32_t id = ids->ids[i];
-        if (id == TOKEN_UNK)
+        if (id == specials->unknown)
             return error_set(why, "it has characters that the model's tokenizer does not know, so "
                                   "that no answer has them");
-        if (id <= TOKEN_EOS || id == tokenizer_mask_id(m->tokenizer))
+        if (id == specials->begin || id == specials->pad || id == specials->end ||
+            id == specials->mask)
             return error_set(why, "it contains %s, which no answer does",
                              tokenizer_piece(m->tokenizer, id));
     }
@@ -417,7 +419,7 @@ static int asked_lengths(const Asked *a, const Multimodal *m, Infill *infill, fl
 
 static int asked_choose(const Asked *a, const Multimodal *m, Tensor image_tokens,
                         const ChoiceOptions *options, Choices *out, Error *err) {
-    const InfillConfig config = {.model = m->xlmr,
+    const InfillConfig config = {.model = m->language,
                                  .device = m->device,
                                  .pattern = m->attention,
                                  .answer_position = m->answer_position,
@@ -452,8 +454,9 @@ static int asked_choose(const Asked *a, const Multimodal *m, Tensor image_tokens
 int multimodal_choose(const Multimodal *m, Tensor image_tokens, const ChoiceRequest *requests,
                       int count, const ChoiceOptions *options, Choices *choices, Error *err) {
     *choices = (Choices){0};
-    if (!m->xlmr || !m->tokenizer)
+    if (!language_present(&m->language) || !m->tokenizer)
         return error_set(err, "this model cannot write: it has no language part");
+    TRY(multimodal_check_mask(m, err));
     Asked asked = {0};
     int rows = multimodal_image_rows(m), images = 0;
     if (rows > 0 && tensor_present(image_tokens)) images = (int)(image_tokens.shape[0] / rows);

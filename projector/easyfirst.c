@@ -101,7 +101,8 @@ static void tower_text(char *out, size_t size, const Tower *tower) {
 static int parts_describe(ef_model *m, Error *err) {
     const Multimodal *parts = &m->model.parts;
     char shape[128];
-    block_text(shape, sizeof shape, parts->xlmr->config.layers, &parts->xlmr->config.block);
+    block_text(shape, sizeof shape, language_layers(&parts->language),
+               language_block(&parts->language));
     TRY(part_text(&m->parts[EF_LANGUAGE], &m->model.language, shape, err));
     if (parts->tower) {
         tower_text(shape, sizeof shape, parts->tower);
@@ -145,7 +146,7 @@ static int model_open_parts(ef_model *m, const char *folder, const ef_model_opti
                                   .loading = o->on_load,
                                   .loading_user = o->user};
     TRY(model_open(&m->model, &options, m->device, err));
-    if (!m->model.parts.xlmr)
+    if (!language_present(&m->model.parts.language))
         return error_set_code(err, ERROR_MISSING_PART,
                               "%s: this model has no language model, so that it cannot answer",
                               m->folder);
@@ -217,7 +218,7 @@ const char *ef_model_part(const ef_model *m, ef_part part) {
 }
 
 int ef_model_context(const ef_model *m) {
-    return m ? xlmr_longest(&m->model.parts.xlmr->config) : 0;
+    return m ? language_longest(&m->model.parts.language) : 0;
 }
 
 int ef_model_image_tokens(const ef_model *m) {

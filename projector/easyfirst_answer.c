@@ -6,6 +6,7 @@
 
 #include "language/sentencepiece.h"
 #include "projector/easyfirst_private.h"
+#include "projector/model_chat.h"
 #include "projector/model_languages.h"
 #include "projector/model_prompt.h"
 
@@ -183,18 +184,12 @@ static int prompt_word(const ef_model *m, const ef_request *r, char **prompt, Er
     return error_set(why, "there is no task %d", (int)r->task);
 }
 
-int request_prompt(const ef_model *m, const ef_request *r, char **prompt, Error *why) {
-    TRY(check_words(r, why));
-    if (r->image) TRY(check_image(m, r->image, why));
-    return prompt_word(m, r, prompt, why);
-}
-
 void request_turns_free(RecordTurn *turns, size_t count) {
     for (size_t i = 0; i < count && turns; i++) free((char *)turns[i].prompt);
     free(turns);
 }
 
-int request_turns(const ef_model *m, const ef_request *r, RecordTurn **turns, Error *why) {
+static int turns_make(const ef_model *m, const ef_request *r, RecordTurn **turns, Error *why) {
     *turns = NULL;
     if (!r->turn_count) return 0;
     RecordTurn *made = calloc(r->turn_count, sizeof *made);
@@ -208,6 +203,28 @@ int request_turns(const ef_model *m, const ef_request *r, RecordTurn **turns, Er
     if (status) request_turns_free(made, r->turn_count);
     if (status == 0) *turns = made;
     return status;
+}
+
+int request_prompt(const ef_model *m, const ef_request *r, char **prompt, Error *why) {
+    TRY(check_words(r, why));
+    if (r->image) TRY(check_image(m, r->image, why));
+    RecordTurn *turns = NULL;
+    int status = prompt_word(m, r, prompt, why);
+    if (status || !m->model.chats) return status;
+    status = turns_make(m, r, &turns, why);
+    if (status == 0)
+        status = model_chat_prompt(&m->model, turns, turns ? r->turn_count : 0, prompt, why);
+    request_turns_free(turns, r->turn_count);
+    if (status == 0) return 0;
+    free(*prompt);
+    *prompt = NULL;
+    return -1;
+}
+
+/* In a chat template the turns are a part of the prompt. */
+int request_turns(const ef_model *m, const ef_request *r, RecordTurn **turns, Error *why) {
+    *turns = NULL;
+    return m->model.chats ? 0 : turns_make(m, r, turns, why);
 }
 
 int request_word(const ef_model *m, const ef_request *r, char **prompt, Error *why) {
@@ -305,12 +322,13 @@ static int batch_choose(Call *c, int n, int first, const int *blocks, Error *err
     TRY(cancel_check(c, err));
     for (int i = 0; i < n; i++) {
         size_t at = c->batch[i];
-        requests[i] = (ChoiceRequest){.prompt = c->prompts[at],
-                                      .image = image_block(c, at, first, blocks),
-                                      .choices = c->requests[at].choices,
-                                      .count = c->requests[at].choice_count,
-                                      .turns = c->turns[at],
-                                      .turn_count = (int)c->requests[at].turn_count};
+        requests[i] =
+            (ChoiceRequest){.prompt = c->prompts[at],
+                            .image = image_block(c, at, first, blocks),
+                            .choices = c->requests[at].choices,
+                            .count = c->requests[at].choice_count,
+                            .turns = c->turns[at],
+                            .turn_count = c->turns[at] ? (int)c->requests[at].turn_count : 0};
     }
     return requests_choose(c->model, requests, c->batch, n, &c->how, c->answers, err);
 }
@@ -324,7 +342,7 @@ static int batch_answer(Call *c, int n, int first, const int *blocks, Error *err
         size_t at = c->batch[i];
         requests[i] =
             request_of(&c->requests[at], c->prompts[at], image_block(c, at, first, blocks));
-        requests[i].turns = c->turns[at];
+        request_set_turns(&requests[i], &c->requests[at], c->turns[at]);
     }
     TRY(multimodal_answer(&c->model->model.parts, c->model->images.tokens, requests, n, &c->how,
                           &answers, err));
@@ -500,7 +518,7 @@ int ef_check(const ef_model *model, const ef_request *request, const ef_options 
     RecordTurn *turns = NULL;
     int status = request_length(model, request, &r.length, err);
     if (status == 0) status = request_turns(model, request, &turns, err);
-    r.turns = turns;
+    request_set_turns(&r, request, turns);
     if (status == 0)
         status =
             multimodal_check_long(&model->model.parts, &r, call.how.long_prompts, &answer, err);
@@ -521,9 +539,10 @@ int ef_check_task(const ef_model *model, ef_task task, int length, ef_error *err
         return error_set(err, "an answer of %d tokens: expected 1 or more, or 0 for predicted",
                          length);
     if (task == EF_ASK) TRY(check_vision(model, err));
-    if (!length && !model->model.parts.length)
+    if (!length && !model->model.parts.length && !model->model.parts.answer_length)
         return error_set_code(err, ERROR_NO_LENGTH,
                               "this model has no length predictor: say how many tokens an answer "
                               "shall have, or name one");
+    if (!length && !model->model.parts.length) length = model->model.parts.answer_length;
     return multimodal_check_length(&model->model.parts, task == EF_ASK, length, err);
 }

@@ -96,8 +96,13 @@ static inline AnswerRequest request_of(const ef_request *r, const char *prompt, 
     return (AnswerRequest){.prompt = prompt,
                            .image = image,
                            .length = r->length,
-                           .turn_count = (int)r->turn_count,
                            .answer_template = r->answer_template};
+}
+
+/* Its turns (request_turns), whose number is r->turn_count, or NULL. */
+static inline void request_set_turns(AnswerRequest *request, const ef_request *r,
+                                     const RecordTurn *turns) {
+    request->turns = turns, request->turn_count = turns ? (int)r->turn_count : 0;
 }
 
 /* Checked options over the defaults, as the caller gives them, and what they mean. */

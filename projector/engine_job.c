@@ -52,7 +52,8 @@ static int job_encode(ef_job *job, const ef_model *model, const ef_request *requ
     TRY(request_word(model, request, &prompt, err));
     AnswerRequest r = request_of(request, prompt, request->image ? 0 : -1);
     int status = request_turns(model, request, &turns, err);
-    r.turns = turns;
+    request_set_turns(&r, request, turns);
+    job->length = answer_given_length(&model->model.parts, &r);
     if (status == 0)
         status = prompts_encode(&job->prompts, &model->model.parts, &r, 1, 1, job->how.long_prompts,
                                 job->answer, err);
@@ -85,7 +86,7 @@ static int job_fill(ef_job *job, const ef_model *model, const ef_request *reques
     TRY(answer_options_take(&o, &job->how, options, err));
     TRY(check_options(&o, err));
     TRY(check_choices(request, err));
-    job->task = request->task, job->length = request->length;
+    job->task = request->task;
     job->teller =
         (StepTeller){.tokenizer = model->model.tokenizer, .on_step = o.on_step, .user = o.user};
     job->answer = calloc(1, sizeof *job->answer);

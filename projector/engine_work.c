@@ -8,8 +8,8 @@
 
 static int open_infill(ef_engine *e, Error *err) {
     const Multimodal *m = &e->model->model.parts;
-    int longest = xlmr_longest(&m->xlmr->config), rows = e->options.prefix_tokens;
-    const InfillConfig config = {.model = m->xlmr,
+    int longest = language_longest(&m->language), rows = e->options.prefix_tokens;
+    const InfillConfig config = {.model = m->language,
                                  .device = m->device,
                                  .pattern = m->attention,
                                  .answer_position = m->answer_position,
@@ -21,6 +21,7 @@ static int open_infill(ef_engine *e, Error *err) {
                                  .keep_hidden = m->length != NULL,
                                  .slots = e->work_room,
                                  .prefix_rows = rows > longest ? rows : longest};
+    TRY(multimodal_check_mask(m, err));
     return infill_open(&e->infill, &config, err);
 }
 

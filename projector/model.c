@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "projector/model_chat.h"
 #include "projector/model_config.h"
 #include "projector/model_languages.h"
 #include "projector/model_paths.h"
@@ -153,7 +154,7 @@ static int open_preprocess(Model *m, const ModelOptions *o, const char *path, Er
     return 0;
 }
 
-/* The models here have XLM-R's special tokens, which RoBERTa has, too. */
+/* Models of XLM-R's kind have its special tokens, which RoBERTa has, too. */
 static int check_specials(const Tokenizer *tokenizer, const char *file, Error *err) {
     const TokenizerSpecials *s = tokenizer_specials(tokenizer);
     if (s->begin == TOKEN_BOS && s->end == TOKEN_EOS && s->pad == TOKEN_PAD &&
@@ -167,9 +168,9 @@ static int check_specials(const Tokenizer *tokenizer, const char *file, Error *e
         TOKEN_UNK);
 }
 
-int model_tokenizer_open(Tokenizer **tokenizer, const char *file, Error *err) {
+int model_tokenizer_open(Tokenizer **tokenizer, const char *file, bool xlmr, Error *err) {
     if (tokenizer_open(tokenizer, file, err) == 0) {
-        if (check_specials(*tokenizer, file, err) == 0) return 0;
+        if (!xlmr || check_specials(*tokenizer, file, err) == 0) return 0;
         tokenizer_close(*tokenizer);
         *tokenizer = NULL;
         return -1;
@@ -217,8 +218,8 @@ static int open_tokenizer(Model *m, const ModelOptions *o, const char *file, con
             "%s: missing; put XLM-R's tokenizer file, or a tokenizer.json, next to the "
             "weights",
             file);
-    TRY(model_tokenizer_open(&m->tokenizer, file, err));
-    int size = tokenizer_size(m->tokenizer), vocab = m->xlmr.config.vocab;
+    TRY(model_tokenizer_open(&m->tokenizer, file, !m->parts.language.llama, err));
+    int size = tokenizer_size(m->tokenizer), vocab = language_vocab(&m->parts.language);
     if (size > vocab)
         return error_set(err, "%s: the tokenizer has %d ids, but the model in %s only %d", file,
                          size, weights, vocab);
@@ -226,19 +227,92 @@ static int open_tokenizer(Model *m, const ModelOptions *o, const char *file, con
     return check_added_tokens(weights, size, err);
 }
 
-static int open_language(Model *m, const ModelOptions *o, const char *path, Error *err) {
-    const Checkpoint *c;
-    TRY(checkpoint_add(m, path, NULL, &c, err));
+/* Settings that XLM-R does not have are not passed over. */
+static int check_xlmr_settings(const Model *m, const ModelOptions *o, Error *err) {
+    static const char *const others[] = {"shifted", "context", "chat_template"};
+    for (size_t i = 0; i < sizeof others / sizeof others[0] && !o->language; i++)
+        if (json_object_get(m->settings, others[i]))
+            return error_set(err,
+                             "%s: \"%s\" is for language models of LLaMA's kind, and this one is "
+                             "XLM-R's: leave it out",
+                             o->folder, others[i]);
+    return 0;
+}
+
+static int open_xlmr(Model *m, const ModelOptions *o, const Checkpoint *c, Error *err) {
+    TRY(check_xlmr_settings(m, o, err));
     XlmrConfig config;
     TRY(model_language_config(c, &config, !o->headers_only, err));
     part_begin(m, &m->language, PART_LANGUAGE, c);
     if (xlmr_declare(&m->xlmr, &config, &m->language.params, err))
         return error_context(err, "%s", c->path);
     TRY(part_finish(m, o, &m->language, err));
-    m->parts.xlmr = &m->xlmr;
+    m->parts.language = language_of_xlmr(&m->xlmr);
+    return 0;
+}
+
+/* Memory is taken for the longest sequence, and Dream's configuration, for one, says 131,072. */
+enum { LLAMA_CONTEXT = 8192 };
+
+static int take_context(const Model *m, const ModelOptions *o, LlamaConfig *config, Error *err) {
+    const int most = config->positions, usual = most < LLAMA_CONTEXT ? most : LLAMA_CONTEXT;
+    return config_integer(o->language ? NULL : m->settings, "context",
+                          o->folder ? o->folder : "settings", 2, most, usual, &config->positions,
+                          err);
+}
+
+/* Whether predictions are shifted is a setting of the folder, which is that of its own language
+ * model; else as such models are published. */
+static int open_llama(Model *m, const ModelOptions *o, const Checkpoint *c, Error *err) {
+    LlamaConfig config;
+    LanguageModel traits = language_of_llama(&m->llama);
+    TRY(model_llama_config(c, &config, &traits, err));
+    if (!o->language)
+        TRY(config_flag(m->settings, "shifted", o->folder ? o->folder : "settings", traits.shifted,
+                        &traits.shifted, err));
+    TRY(take_context(m, o, &config, err));
+    part_begin(m, &m->language, PART_LANGUAGE, c);
+    if (llama_declare(&m->llama, &config, &m->language.params, err))
+        return error_context(err, "%s", c->path);
+    TRY(part_finish(m, o, &m->language, err));
+    m->parts.language = traits;
+    return 0;
+}
+
+static void add_stop(LanguageModel *m, int32_t id) {
+    for (int i = 0; i < m->stop_count; i++)
+        if (m->stops[i] == id) return;
+    if (id >= 0 && m->stop_count < LANGUAGE_STOPS) m->stops[m->stop_count++] = id;
+}
+
+/* The special tokens of a model of LLaMA's kind are its tokenizer's. */
+static int take_specials(LanguageModel *m, const Tokenizer *tokenizer, const char *file,
+                         Error *err) {
+    const TokenizerFrame frame = tokenizer_frame(tokenizer);
+    const TokenizerSpecials *specials = tokenizer_specials(tokenizer);
+    if (frame.before_count > 1 || frame.after_count > 1)
+        return error_set(err,
+                         "%s: %zu special tokens before a text and %zu after it, expected at most "
+                         "one each",
+                         file, frame.before_count, frame.after_count);
+    if (frame.before_count) m->begin = frame.before[0];
+    if (frame.after_count) m->end = frame.after[0];
+    add_stop(m, specials->end);
+    add_stop(m, specials->turn_end);
+    return 0;
+}
+
+static int open_language(Model *m, const ModelOptions *o, const char *path, Error *err) {
+    const Checkpoint *c;
+    TRY(checkpoint_add(m, path, NULL, &c, err));
+    TRY(model_is_llama(c) ? open_llama(m, o, c, err) : open_xlmr(m, o, c, err));
     char *file = model_tokenizer_file(path, err);
     if (!file) return -1;
     int status = open_tokenizer(m, o, file, c->path, err);
+    if (status == 0 && m->tokenizer && m->parts.language.llama)
+        status = take_specials(&m->parts.language, m->tokenizer, file, err);
+    if (status == 0 && m->tokenizer && m->parts.language.llama)
+        status = model_chat_open(m, o, c->path, err);
     free(file);
     return status;
 }
@@ -252,6 +326,11 @@ static int open_length(Model *m, const ModelOptions *o, const char *path, Error 
     if (!c) return 0;
     if (!m->language.present)
         return error_set(err, "%s: a length predictor needs its language model", path);
+    if (m->parts.language.llama)
+        return error_set(err,
+                         "%s: a length predictor is used with XLM-R only, and the language model "
+                         "%s is of LLaMA's kind: leave it out, and give the answer's length",
+                         c->path, m->language.path);
     const int64_t *classes = NULL;
     TRY(model_tensor_sizes(c, PART_LENGTH, "length_predictor.2.weight", 2, &classes, err));
     part_begin(m, &m->length, PART_LENGTH, c);
@@ -294,12 +373,13 @@ static int open_projector(Model *m, const ModelOptions *o, const char *path, Err
             "%s: the projector reads features of width %lld, the vision tower %s gives "
             "%d: they belong to different models",
             c->path, (long long)shape[1], m->vision.path, tower_width(&m->tower));
-    if (m->language.present && shape[0] != m->xlmr.config.block.width)
+    if (m->language.present && shape[0] != language_block(&m->parts.language)->width)
         return error_set(
             err,
             "%s: the projector writes tokens of width %lld, the language model %s reads "
             "%d: it was trained for another one",
-            c->path, (long long)shape[0], m->language.path, m->xlmr.config.block.width);
+            c->path, (long long)shape[0], m->language.path,
+            language_block(&m->parts.language)->width);
     int rows;
     TRY(projector_rows(m, c, &rows, err));
     part_begin(m, &m->projector, PART_PROJECTOR, c);
@@ -330,6 +410,7 @@ static int open_settings(Model *m, const ModelOptions *o, Error *err) {
     m->settings = settings.json;
     m->parts.attention = settings.attention;
     m->parts.answer_position = settings.answer_position;
+    m->parts.answer_length = settings.answer_length;
     bool own = !o->vision && !o->language && !o->projector && !o->length;
     if (own) m->calibration = settings.calibration;
     return 0;
@@ -375,12 +456,15 @@ static int open_places(Model *m, const ModelOptions *o, const Places *p, Error *
 }
 
 static int check_answers(const Model *m, const ModelOptions *o, Error *err) {
-    if (!o->answers || !m->parts.xlmr) return 0;
-    if (!m->parts.length && !o->answer_length)
+    if (!o->answers || !language_present(&m->parts.language)) return 0;
+    if (m->tokenizer) TRY(multimodal_check_mask(&m->parts, err));
+    if (!m->parts.length && !o->answer_length && !m->parts.answer_length)
         return error_set_code(err, ERROR_NO_LENGTH,
                               "this model has no length predictor: say how many tokens an answer "
                               "shall have, or name one");
-    return multimodal_check_length(&m->parts, false, o->answer_length, err);
+    const int length =
+        m->parts.length || o->answer_length ? o->answer_length : m->parts.answer_length;
+    return multimodal_check_length(&m->parts, false, length, err);
 }
 
 /* What a file has besides must not change what its parts compute. */
@@ -469,6 +553,7 @@ void model_close(Model *m) {
     vit_free(&m->vit);
     efficientnet_free(&m->net);
     xlmr_free(&m->xlmr);
+    llama_free(&m->llama);
     tokenizer_close(m->tokenizer);
     json_decref(m->settings);
     *m = (Model){0};

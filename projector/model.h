@@ -4,7 +4,7 @@
  *   FOLDER/vision/             a CLIP vision tower as Hugging Face stores it (config.json, weights), or
  *                              an EfficientNet-Lite
  *   FOLDER/language/           an XLM-R or XLM-R-XL (config.json, weights, sentencepiece.bpe.model
- *                              or tokenizer.json)
+ *                              or tokenizer.json), or a LLaDA, Dream, LLaMA or Qwen2
  *   FOLDER/projector.safetensors
  *   FOLDER/length.safetensors  the length predictor
  *
@@ -17,6 +17,7 @@
 
 #include "data/checkpoints/config.h"
 #include "data/checkpoints/part.h"
+#include "language/chat_template.h"
 #include "projector/calibration.h"
 #include "projector/multimodal.h"
 
@@ -76,25 +77,32 @@ typedef struct Model {
     Vit vit;
     EfficientNet net;
     Projector projector_model;
-    Xlmr xlmr;
+    Xlmr xlmr; /* one of the next two */
+    Llama llama;
     LengthPredictor length_model;
     Tokenizer *tokenizer;
+    bool chats;               /* prompts are messages (model_chat.h) in the template ... */
+    ChatTemplate chat;        /* ... of this name */
+    bool chat_unknown;        /* the folder has one that is not known */
     double open_s, prepare_s; /* seconds: reading and checking; packing */
 } Model;
 
 /* Opens what the options name. easyfirst.json holds: "format" 1; "attention" "full" or
  * "block-causal"; "feature_layer"; "class_token"; "pad"; "image_tokens" (checked against the
  * tower); "prompts", the prompt templates of model_prompt; "languages", the pairs that the model
- * translates, such as "de-en" (without it any of XLM-R's); "answer_position"; "calibration"
+ * translates, such as "de-en" (without it any of XLM-R's); "answer_position"; "answer_length", the tokens
+ * of an answer whose length is neither given nor predicted; "chat_template" (model_chat.h);
+ * "context", the longest sequence, if it is to be another than 8192 or the configuration's;
+ * "shifted", whether the row before a token's predicts it (LLaMA's kind; see LanguageModel); "calibration"
  * (calibration.h), which holds while no part is taken from elsewhere. Configurations are
  * read from the parts' config.json, sizes from the tensors themselves; where both exist and differ,
  * that is an error. On failure *model is empty. */
 int model_open(Model *model, const ModelOptions *options, Device *device, Error *err);
 void model_close(Model *model);
 
-/* tokenizer_open, whose error says what the file is where something else was saved in its place. A
- * tokenizer whose special tokens do not have XLM-R's ids is refused. */
-int model_tokenizer_open(Tokenizer **tokenizer, const char *file, Error *err);
+/* tokenizer_open, whose error says what the file is where something else was saved in its place.
+ * `xlmr`: a tokenizer whose special tokens do not have XLM-R's ids is refused. */
+int model_tokenizer_open(Tokenizer **tokenizer, const char *file, bool xlmr, Error *err);
 
 /* The tokenizer's file next to a part's weights: sentencepiece.bpe.model, tokenizer.json or
  * merges.txt, the first that is there. The caller frees it; NULL: out of memory. */

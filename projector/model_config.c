@@ -8,6 +8,7 @@
 #include "data/checkpoints/config.h"
 #include "data/files/path.h"
 #include "kernels/names.h"
+#include "projector/model_chat.h"
 #include "projector/model_languages.h"
 #include "projector/model_paths.h"
 #include "projector/model_prompt.h"
@@ -420,6 +421,200 @@ int model_language_config(const Checkpoint *checkpoint, XlmrConfig *x, bool thor
     return status;
 }
 
+/* ---- Language models of LLaMA's kind. ---- */
+
+/* The names by which sizes are read. */
+typedef struct LlamaProbe {
+    const char *words, *head, *layer, *query, *key, *gate;
+    const char *width, *heads, *key_heads, *layers, *ffn, *vocab, *positions,
+        *tied; /* config.json */
+} LlamaProbe;
+
+static const LlamaProbe llama_probes[] = {
+    [LLAMA_NAMES] = {"model.embed_tokens.weight", "lm_head.weight",
+                     "model.layers.%d.mlp.gate_proj.weight",
+                     "model.layers.0.self_attn.q_proj.weight",
+                     "model.layers.0.self_attn.k_proj.weight",
+                     "model.layers.0.mlp.gate_proj.weight", "hidden_size", "num_attention_heads",
+                     "num_key_value_heads", "num_hidden_layers", "intermediate_size", "vocab_size",
+                     "max_position_embeddings", "tie_word_embeddings"},
+    [LLADA_NAMES] = {"model.transformer.wte.weight", "model.transformer.ff_out.weight",
+                     "model.transformer.blocks.%d.ff_proj.weight",
+                     "model.transformer.blocks.0.q_proj.weight",
+                     "model.transformer.blocks.0.k_proj.weight",
+                     "model.transformer.blocks.0.ff_proj.weight", "d_model", "n_heads",
+                     "n_kv_heads", "n_layers", "mlp_hidden_size", "embedding_size",
+                     "max_sequence_length", "weight_tying"},
+};
+
+static LlamaNaming llama_naming(const Checkpoint *c) {
+    return part_find(c, PART_LANGUAGE, llama_probes[LLADA_NAMES].words) ? LLADA_NAMES : LLAMA_NAMES;
+}
+
+bool model_is_llama(const Checkpoint *c) {
+    return part_find(c, PART_LANGUAGE, llama_probes[LLAMA_NAMES].words) ||
+           part_find(c, PART_LANGUAGE, llama_probes[LLADA_NAMES].words);
+}
+
+/* What the tensors tell; heads come from the configuration. */
+static int llama_sizes(const Config *c, const Checkpoint *checkpoint, LlamaConfig *l) {
+    const LlamaProbe *p = &llama_probes[l->naming];
+    const int64_t *words = NULL, *query = NULL, *key = NULL, *gate = NULL;
+    int heads, key_heads;
+    TRY(model_tensor_sizes(checkpoint, PART_LANGUAGE, p->words, 2, &words, c->err));
+    TRY(model_tensor_sizes(checkpoint, PART_LANGUAGE, p->query, 2, &query, c->err));
+    TRY(model_tensor_sizes(checkpoint, PART_LANGUAGE, p->key, 2, &key, c->err));
+    TRY(model_tensor_sizes(checkpoint, PART_LANGUAGE, p->gate, 2, &gate, c->err));
+    TRY(config_integer(c->json, p->heads, c->path, 1, 4096, 32, &heads, c->err));
+    TRY(config_integer(c->json, p->key_heads, c->path, 1, 4096, heads, &key_heads, c->err));
+    int64_t head_width = query[0] / heads;
+    if (query[0] % heads)
+        return error_set(c->err, "%s: \"%s\" is %d, but the tensors' queries are %lld wide",
+                         c->path, p->heads, heads, (long long)query[0]);
+    if (key[0] != key_heads * head_width)
+        return error_set(
+            c->err, "%s: \"%s\" is %d, but the tensors' keys are %lld wide, heads of %lld", c->path,
+            p->key_heads, key_heads, (long long)key[0], (long long)head_width);
+    l->vocab = (int)words[0];
+    l->layers = count_layers(checkpoint, PART_LANGUAGE, p->layer);
+    l->block = llama_block((int)words[1], heads, key_heads, (int)gate[0], 0);
+    if (head_width * heads != words[1]) l->block.head_width = (int)head_width;
+    TRY(check_size(c, "head_dim", head_width));
+    TRY(check_size(c, p->width, words[1]));
+    TRY(check_size(c, p->ffn, gate[0]));
+    TRY(check_size(c, p->layers, l->layers));
+    return check_size(c, p->vocab, l->vocab);
+}
+
+static int positive_real(const Config *c, const json_t *json, const char *name, double fallback,
+                         double *value) {
+    TRY(config_real(json, name, c->path, fallback, value, c->err));
+    if (*value > 0 && isfinite(*value)) return 0;
+    return error_set(c->err, "%s: \"%s\" is %g, expected a positive number", c->path, name, *value);
+}
+
+/* "rope_theta" and "rope_scaling", or both in "rope_parameters". */
+static int llama_rope(const Config *c, LlamaConfig *l) {
+    const json_t *both = json_object_get(c->json, "rope_parameters");
+    const json_t *scaling = json_object_get(c->json, "rope_scaling");
+    double theta, factor, low, high;
+    const char *type;
+    if (json_is_object(both)) scaling = both;
+    const bool inside = json_is_object(both) && json_object_get(both, "rope_theta");
+    TRY(positive_real(c, inside ? both : c->json, "rope_theta", 10000, &theta));
+    l->theta = (float)theta;
+    if (!scaling || json_is_null(scaling)) return 0;
+    if (!json_is_object(scaling))
+        return error_set(c->err, "%s: \"rope_scaling\" must be an object", c->path);
+    TRY(config_text(scaling, "type", c->path, "default", &type, c->err));
+    TRY(config_text(scaling, "rope_type", c->path, type, &type, c->err));
+    if (!strcmp(type, "default")) return 0;
+    if (strcmp(type, "llama3") != 0)
+        return error_set(c->err, "%s: \"rope_scaling\" is \"%s\", expected llama3 or default",
+                         c->path, type);
+    TRY(positive_real(c, scaling, "factor", 8, &factor));
+    TRY(positive_real(c, scaling, "low_freq_factor", 1, &low));
+    TRY(positive_real(c, scaling, "high_freq_factor", 4, &high));
+    TRY(config_integer(scaling, "original_max_position_embeddings", c->path, 1, 1 << 24, 8192,
+                       &l->scaling.original, c->err));
+    l->scaling.factor = (float)factor, l->scaling.low = (float)low, l->scaling.high = (float)high;
+    return 0;
+}
+
+/* Whether the head is the token embeddings. A file that has a head all the same must have the same
+ * values there, which is not looked at: both are then used. */
+static int llama_tied(const Config *c, const Checkpoint *checkpoint, LlamaConfig *l) {
+    const LlamaProbe *p = &llama_probes[l->naming];
+    bool head = part_find(checkpoint, PART_LANGUAGE, p->head) != NULL, tied;
+    TRY(config_flag(c->json, p->tied, c->path, !head, &tied, c->err));
+    if (tied && head)
+        return error_set(c->err,
+                         "%s: \"%s\" is true, but there is a tensor %s: set it to false to use it, "
+                         "or remove the tensor",
+                         c->path, p->tied, p->head);
+    if (!tied && !head)
+        return error_set(c->err, "%s: \"%s\" is false, but there is no tensor %s", c->path, p->tied,
+                         p->head);
+    l->tied = tied;
+    return 0;
+}
+
+/* "eos_token_id": a number or a list of them. */
+static int llama_stops(const Config *c, LanguageModel *m) {
+    const json_t *ids = json_object_get(c->json, "eos_token_id"), *id;
+    const size_t count = json_is_array(ids) ? json_array_size(ids) : ids && !json_is_null(ids);
+    for (size_t i = 0; i < count; i++) {
+        id = json_is_array(ids) ? json_array_get(ids, i) : ids;
+        if (!json_is_integer(id) || json_integer_value(id) < 0 ||
+            json_integer_value(id) > INT32_MAX || m->stop_count >= LANGUAGE_STOPS - 2)
+            return error_set(c->err, "%s: \"eos_token_id\" must be an id, or a list of at most %d",
+                             c->path, LANGUAGE_STOPS - 2);
+        m->stops[m->stop_count++] = (int32_t)json_integer_value(id);
+    }
+    return 0;
+}
+
+static int llada_check(const Config *c) {
+    static const char why[] = "blocks as LLaDA's published ones are supported";
+    TRY(check_text(c, "block_type", TEXTS("llama"), why));
+    TRY(check_text(c, "layer_norm_type", TEXTS("rms"), why));
+    TRY(check_text(c, "activation_type", TEXTS("silu"), why));
+    TRY(check_flag(c, "rope", true, why));
+    TRY(check_flag(c, "alibi", false, why));
+    TRY(check_flag(c, "include_bias", false, why));
+    TRY(check_flag(c, "include_qkv_bias", false, why));
+    TRY(check_flag(c, "attention_layer_norm", false, why));
+    TRY(check_flag(c, "bias_for_layer_norm", false, why));
+    TRY(check_flag(c, "input_emb_norm", false, why));
+    TRY(check_flag(c, "scale_logits", false, why));
+    return check_flag(c, "layer_norm_with_affine", true, why);
+}
+
+static int llama_biases(const Config *c, const char *type, LlamaConfig *l) {
+    bool qwen = strcmp(type, "llama") != 0, attention, ffn;
+    TRY(check_text(c, "hidden_act", TEXTS("silu"), "LLaMA's blocks have a SiLU"));
+    if (qwen) {
+        l->block.unbiased = BLOCK_OUT | BLOCK_FFN;
+        return check_flag(c, "use_sliding_window", false, "sliding windows are not supported");
+    }
+    TRY(config_flag(c->json, "attention_bias", c->path, false, &attention, c->err));
+    TRY(config_flag(c->json, "mlp_bias", c->path, false, &ffn, c->err));
+    l->block.unbiased = (attention ? 0 : BLOCK_QKV | BLOCK_OUT) | (ffn ? 0 : BLOCK_FFN);
+    return 0;
+}
+
+static int llama_read(const Config *c, const Checkpoint *checkpoint, LlamaConfig *l,
+                      LanguageModel *m) {
+    static const char packed[] = "quantized weights are not read; take the model's full weights";
+    const bool llada = l->naming == LLADA_NAMES;
+    const char *type;
+    double eps;
+    TRY(llada ? check_text(c, "model_type", TEXTS("llada"), "its tensors have LLaDA's names")
+              : check_text(c, "model_type", TEXTS("llama", "qwen2", "Dream"),
+                           "other kinds with LLaMA's names are not supported"));
+    TRY(config_text(c->json, "model_type", c->path, llada ? "llada" : "llama", &type, c->err));
+    TRY(check_absent(c, c->json, "quantization_config", packed));
+    TRY(llama_sizes(c, checkpoint, l));
+    TRY(llada ? llada_check(c) : llama_biases(c, type, l));
+    TRY(llama_rope(c, l));
+    TRY(positive_real(c, c->json, "rms_norm_eps", llada ? 1e-5 : 1e-6, &eps));
+    l->block.eps = (float)eps;
+    TRY(config_integer(c->json, llama_probes[l->naming].positions, c->path, 2, 1 << 22,
+                       llada ? 1024 : 2048, &l->positions, c->err));
+    m->shifted = !llada;
+    TRY(llama_stops(c, m));
+    return llama_tied(c, checkpoint, l);
+}
+
+int model_llama_config(const Checkpoint *checkpoint, LlamaConfig *l, LanguageModel *m, Error *err) {
+    Config c;
+    *l = (LlamaConfig){.naming = llama_naming(checkpoint)};
+    TRY(config_open(&c, checkpoint->path, NULL, err));
+    int status = llama_read(&c, checkpoint, l, m);
+    config_close(&c);
+    return status;
+}
+
 /* ---- Preprocessing. ---- */
 
 static int read_numbers(const Config *c, const char *name, bool positive, float out[3]) {
@@ -503,9 +698,11 @@ int model_preprocess_config(PreprocessConfig *p, const char *path, Error *err) {
 
 static int settings_check(ModelSettings *s, const char *path, Error *err) {
     static const char *const keys[] = {
-        "format",       "attention", "answer_position", "feature_layer", "class_token", "pad",
-        "image_tokens", "prompts",   "languages",       "calibration",   NULL};
-    int format;
+        "format",  "attention",     "answer_position", "feature_layer", "class_token",
+        "pad",     "image_tokens",  "prompts",         "languages",     "calibration",
+        "shifted", "answer_length", "chat_template",   "context",       NULL};
+    int format, context; /* open_llama takes it, and "shifted" */
+    bool shifted;
     const char *attention, *key;
     json_t *value;
     TRY(config_integer(s->json, "format", path, 1, 1, 1, &format, err));
@@ -514,6 +711,10 @@ static int settings_check(ModelSettings *s, const char *path, Error *err) {
     TRY(model_check_prompts(s->json, path, err));
     TRY(model_check_languages(s->json, path, err));
     TRY(calibration_read(&s->calibration, s->json, path, err));
+    TRY(model_check_chat(s->json, path, err));
+    TRY(config_integer(s->json, "context", path, 2, 1 << 22, 2, &context, err));
+    TRY(config_integer(s->json, "answer_length", path, 1, 1 << 20, 0, &s->answer_length, err));
+    TRY(config_flag(s->json, "shifted", path, false, &shifted, err));
     TRY(config_text(s->json, "attention", path, "full", &attention, err));
     if (!attention_find(attention, &s->attention))
         return error_set(err, "%s: \"attention\" is \"%s\", expected \"full\" or \"block-causal\"",

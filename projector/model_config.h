@@ -21,7 +21,7 @@ typedef struct ModelSettings {
     json_t
         *json; /* the caller's; NULL: the folder has no such file, and all else is as by default */
     AttentionPattern attention;
-    int answer_position;
+    int answer_position, answer_length;
     Calibration calibration;
 } ModelSettings;
 
@@ -45,6 +45,12 @@ int model_efficientnet_config(const Checkpoint *c, EfficientNetConfig *net, Erro
 /* Base and large are told from XL and XXL by their tensors: one stored XXL configuration has the
  * model type of the smaller ones. `thorough`: as part_head_untied. */
 int model_language_config(const Checkpoint *c, XlmrConfig *x, bool thorough, Error *err);
+
+/* Whether the tensors have the names of LLaMA's kind (LLaMA, Qwen2, Dream) or LLaDA's. */
+bool model_is_llama(const Checkpoint *c);
+
+/* The same for such a model. m->shifted and the tokens in m->stops are config.json's. */
+int model_llama_config(const Checkpoint *c, LlamaConfig *l, LanguageModel *m, Error *err);
 
 /* preprocessor_config.json in or beside `path`, if it is there: mean and deviation are taken from
  * it, and everything else in it must be what preprocess_image does for a tower of p->size. */

@@ -37,7 +37,7 @@ int model_fresh_language(Model *m, const XlmrConfig *config, FreshWeights fresh,
     part_begin(m, &m->language, PART_LANGUAGE, fresh.dtype,
                device_compute_dtype(m->device, fresh.dtype));
     TRY(xlmr_declare(&m->xlmr, config, &m->language.params, err));
-    m->parts.xlmr = &m->xlmr;
+    m->parts.language = language_of_xlmr(&m->xlmr);
     return part_fill(&m->language, fresh, err);
 }
 

@@ -4,6 +4,14 @@
 
 enum { IMAGES_AT_ONCE = 8 };
 
+int multimodal_check_mask(const Multimodal *m, Error *err) {
+    if (tokenizer_mask_id(m->tokenizer) >= 0) return 0;
+    return error_set(err,
+                     "this model's tokenizer has no mask token: it is an autoregressive model, "
+                     "which cannot denoise; use one that was adapted to diffusion (LLaDA, "
+                     "Dream)");
+}
+
 int multimodal_image_rows(const Multimodal *model) {
     return model->tower ? tower_feature_rows(model->tower) : 0;
 }

@@ -19,13 +19,17 @@ typedef struct Multimodal {
     Device *device;
     const Tower *tower;
     const Projector *projector;
-    const Xlmr *xlmr;
+    LanguageModel language;
     const LengthPredictor *length;
     const Tokenizer *tokenizer;
     PreprocessConfig preprocess;
     AttentionPattern attention;
     int answer_position; /* see InfillConfig */
+    int answer_length;   /* of answers whose length is neither given nor predicted; 0: not known */
 } Multimodal;
+
+/* Fails for a model whose tokenizer has no <mask>: it is an autoregressive one. */
+int multimodal_check_mask(const Multimodal *model, Error *err);
 
 /* Rows that an image takes in a sequence; 0 without a vision tower. */
 int multimodal_image_rows(const Multimodal *model);

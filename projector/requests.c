@@ -22,6 +22,10 @@ int answer_refuse(Answer *a, const Error *why, Error *err) {
 
 /* ---- Texts. ---- */
 
+int answer_given_length(const Multimodal *m, const AnswerRequest *r) {
+    return r->length > 0 || r->answer_template || m->length ? r->length : m->answer_length;
+}
+
 /* What is wrong with a request before its prompt is split into tokens. */
 static int check_text(const Multimodal *m, const AnswerRequest *r, Error *why) {
     size_t size = strnlen(r->prompt, (size_t)PROMPT_BYTES + 1);
@@ -29,7 +33,7 @@ static int check_text(const Multimodal *m, const AnswerRequest *r, Error *why) {
         return error_set_code(why, ERROR_TOO_LONG,
                               "the prompt has more than %d bytes, the most that are looked at (the "
                               "model reads %d tokens): shorten it",
-                              PROMPT_BYTES, xlmr_longest(&m->xlmr->config));
+                              PROMPT_BYTES, language_longest(&m->language));
     if (size && strspn(r->prompt, " \t\r\n") == size)
         return error_set(why, "the prompt is empty: there is nothing to answer");
     size_t valid = utf8_valid_prefix(r->prompt, size);
@@ -38,7 +42,7 @@ static int check_text(const Multimodal *m, const AnswerRequest *r, Error *why) {
                          "text: byte %zu (0x%02X) is not valid UTF-8; convert the text to UTF-8 "
                          "first",
                          valid, (unsigned char)r->prompt[valid]);
-    if (r->length > 0 || m->length || r->answer_template) return 0;
+    if (answer_given_length(m, r) > 0 || m->length || r->answer_template) return 0;
     return error_set_code(why, ERROR_NO_LENGTH,
                           "this model has no length predictor: say how many tokens the answer "
                           "shall have");
@@ -50,7 +54,7 @@ static int template_check(const Multimodal *m, const AnswerRequest *r, Answer *a
         return error_set_code(why, ERROR_TOO_LONG,
                               "the template has more than %d bytes, the most that are looked at "
                               "(the model reads %d tokens): shorten it",
-                              PROMPT_BYTES, xlmr_longest(&m->xlmr->config));
+                              PROMPT_BYTES, language_longest(&m->language));
     Template *t = answer->template = calloc(1, sizeof *t);
     if (!t) return error_set(why, "out of memory for a template");
     TRY(template_read(t, m->tokenizer, r->answer_template, why));
@@ -66,8 +70,9 @@ static int template_check(const Multimodal *m, const AnswerRequest *r, Answer *a
 /* ---- Room. ---- */
 
 /* The fewest tokens that a request's answer can have. */
-static int least_answer(const AnswerRequest *r, const Answer *answer) {
-    if (r->length > 0) return r->length;
+static int least_answer(const Multimodal *m, const AnswerRequest *r, const Answer *answer) {
+    const int given = answer_given_length(m, r);
+    if (given > 0) return given;
     return answer->template ? template_least(answer->template) : 1;
 }
 
@@ -77,14 +82,15 @@ static int image_rows(const Multimodal *m, const AnswerRequest *r) {
 
 /* Tokens that a request's prompt may have beside an answer of so many; below 1 if there is none. */
 static int prompt_room(const Multimodal *m, const AnswerRequest *r, int answer) {
-    int longest = xlmr_longest(&m->xlmr->config);
+    int longest = language_longest(&m->language);
+    int head = (m->language.begin >= 0) + image_rows(m, r), end = m->language.end >= 0;
     if (answer >= longest) return 0;
-    return infill_max_prompt(longest, m->answer_position, 1 + image_rows(m, r), answer + 1);
+    return infill_max_prompt(longest, m->answer_position, head, answer + end);
 }
 
 /* No prompt leaves room for the answer. */
 static int no_room(const Multimodal *m, const AnswerRequest *r, int answer, Error *why) {
-    int longest = xlmr_longest(&m->xlmr->config), image = image_rows(m, r);
+    int longest = language_longest(&m->language), image = image_rows(m, r);
     const AnswerRequest no_image = {.image = -1};
     if (prompt_room(m, r, 1) < 1 && prompt_room(m, &no_image, 1) >= 1)
         return error_set(why,
@@ -99,6 +105,11 @@ static int no_room(const Multimodal *m, const AnswerRequest *r, int answer, Erro
                          "answers begin at %d (\"answer_position\"), so that they have %d at most; "
                          "ask for a shorter one",
                          answer, longest, m->answer_position, longest - m->answer_position - 1);
+    if (m->language.llama)
+        return error_set(why,
+                         "an answer of %d tokens does not fit: the model reads %d tokens, of which "
+                         "special tokens and the image take %d; ask for a shorter one",
+                         answer, longest, language_frame_rows(&m->language) + image);
     if (image)
         return error_set(why,
                          "an answer of %d tokens does not fit: the model reads %d tokens, of which "
@@ -112,7 +123,7 @@ static int no_room(const Multimodal *m, const AnswerRequest *r, int answer, Erro
 
 static int too_long(const Multimodal *m, const AnswerRequest *r, int tokens, int answer,
                     Error *why) {
-    int longest = xlmr_longest(&m->xlmr->config), room = prompt_room(m, r, answer);
+    int longest = language_longest(&m->language), room = prompt_room(m, r, answer);
     char image[64] = "";
     if (r->image >= 0) snprintf(image, sizeof image, " %d of the image,", image_rows(m, r));
     if (m->answer_position > 0)
@@ -121,6 +132,12 @@ static int too_long(const Multimodal *m, const AnswerRequest *r, int tokens, int
             "the prompt is %d tokens long, %d fit (of the %d tokens before the "
             "model's answers, \"answer_position\": <s>,%s the prompt): shorten it",
             tokens, room, m->answer_position, image);
+    if (m->language.llama)
+        return error_set_code(
+            why, ERROR_TOO_LONG,
+            "the prompt is %d tokens long, %d fit (the model reads %d with the %d "
+            "of the answer): shorten it",
+            tokens, room, longest, answer);
     return error_set_code(why, ERROR_TOO_LONG,
                           "the prompt is %d tokens long, %d fit (the model reads %d: <s>,%s the "
                           "prompt, %d of the answer, </s>): shorten it",
@@ -137,13 +154,13 @@ int multimodal_check_length(const Multimodal *m, bool image, int length, Error *
  * may be predicted, but a quarter of what the model reads at the most; for a template's open gaps
  * as many as are tried. */
 static int answer_room(const Multimodal *m, const AnswerRequest *r, const Answer *a) {
-    int least = least_answer(r, a), answer = least;
-    if (r->length > 0) return r->length;
+    int least = least_answer(m, r, a), answer = least;
+    if (answer_given_length(m, r) > 0) return least;
     if (a->template) {
         if (a->template->open_gaps) answer += TEMPLATE_BEAM;
         return prompt_room(m, r, answer) < 1 ? least : answer;
     }
-    int quarter = xlmr_longest(&m->xlmr->config) / 4;
+    int quarter = language_longest(&m->language) / 4;
     answer = m->length->classes;
     if (answer > quarter) answer = quarter;
     while (answer > 1 && prompt_room(m, r, answer) < 1) answer /= 2;
@@ -153,7 +170,7 @@ static int answer_room(const Multimodal *m, const AnswerRequest *r, const Answer
 /* Whether a prompt of answer->prompt_tokens fits; under `policy` some of them may be dropped. */
 static int check_room(const Multimodal *m, const AnswerRequest *r, LongPrompts policy,
                       Answer *answer, Error *why) {
-    int tokens = answer->prompt_tokens, least = least_answer(r, answer);
+    int tokens = answer->prompt_tokens, least = least_answer(m, r, answer);
     int room = prompt_room(m, r, least);
     if (room < 1) return no_room(m, r, least, why);
     if (tokens <= room) return 0;
@@ -213,6 +230,13 @@ static int add_turns(const Multimodal *m, const AnswerRequest *r, Ids *ids, size
     return status;
 }
 
+/* Chat templates write the token that begins a sequence, which every sequence has anyway. */
+static void drop_begin(const LanguageModel *m, Ids *ids, size_t before) {
+    if (!m->llama || m->begin < 0 || ids->count == before || ids->ids[before] != m->begin) return;
+    ids->count--;
+    memmove(ids->ids + before, ids->ids + before + 1, (ids->count - before) * sizeof *ids->ids);
+}
+
 /* Appends the ids of a request's prompt if it can be answered, else answer->error says why not. */
 static int request_encode(const Multimodal *m, const AnswerRequest *r, LongPrompts policy, Ids *ids,
                           Answer *answer, Error *err) {
@@ -225,6 +249,7 @@ static int request_encode(const Multimodal *m, const AnswerRequest *r, LongPromp
         return answer_refuse(answer, &why, err);
     }
     TRY(tokenizer_encode(m->tokenizer, r->prompt, strlen(r->prompt), ids, err));
+    drop_begin(&m->language, ids, before);
     answer->prompt_tokens = (int)(ids->count - before);
     int status = answer->prompt_tokens || !*r->prompt
                      ? check_room(m, r, policy, answer, &why)
@@ -286,7 +311,8 @@ int prompts_encode(Prompts *p, const Multimodal *m, const AnswerRequest *request
         TRY(request_encode(m, r, policy, &p->ids, &answers[i], err));
         if (answers[i].error) continue;
         const Template *t = answers[i].template;
-        p->predict |= r->length <= 0 && (!t || template_predicted(t, m->length, &answers[i]));
+        p->predict |=
+            answer_given_length(m, r) <= 0 && (!t || template_predicted(t, m->length, &answers[i]));
         p->request[p->count] = i;
         p->items[p->count++] =
             (InfillPrompt){.count = answers[i].prompt_tokens - answers[i].dropped_tokens,

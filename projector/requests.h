@@ -21,6 +21,10 @@ typedef struct AnswerRequest {
     const char *answer_template; /* the answer's text with gaps (template.h); NULL: it is all gap */
 } AnswerRequest;
 
+/* The length that is given for an answer, by the request or, where none is predicted, by the model;
+ * 0: none. */
+int answer_given_length(const Multimodal *model, const AnswerRequest *request);
+
 /* The longest prompt that is looked at, in bytes; a longer one is refused without being split into
  * tokens, since tokens can be of any length (runs of white space, of unknown characters). */
 enum { PROMPT_BYTES = 1 << 20 };

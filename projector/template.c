@@ -107,9 +107,10 @@ static int parts_read(Template *t, const char *text, FILE **out, char **piece, s
  * word. */
 #define WORD_BEFORE "\xF4\x8F\xBF\xBD" /* U+10FFFD */
 
-static size_t first_unknown(const Ids *ids) {
+static size_t first_unknown(const Tokenizer *tokenizer, const Ids *ids) {
+    const int32_t unknown = tokenizer_specials(tokenizer)->unknown;
     size_t at = 0;
-    while (at < ids->count && ids->ids[at] != TOKEN_UNK) at++;
+    while (at < ids->count && ids->ids[at] != unknown) at++;
     return at;
 }
 
@@ -119,7 +120,7 @@ static int begins_unknown(const Tokenizer *tokenizer, const char *text, bool *un
     size_t size = 1;
     while (((unsigned char)text[size] & 0xC0) == 0x80) size++;
     int status = tokenizer_encode(tokenizer, text, size, &first, err);
-    *unknown = first_unknown(&first) < first.count;
+    *unknown = first_unknown(tokenizer, &first) < first.count;
     ids_free(&first);
     return status;
 }
@@ -136,8 +137,10 @@ static int encode_rest(const Tokenizer *tokenizer, const char *text, Ids *ids, E
     int status = tokenizer_encode(tokenizer, after, strlen(after), &whole, err);
     free(after);
     /* A text that itself begins with such a character shares one <unk> with the mark. */
-    size_t skip = first_unknown(&whole) + !unknown;
-    if (status == 0 && skip < whole.count)
+    size_t mark = first_unknown(tokenizer, &whole), skip = mark + !unknown;
+    if (status == 0 && mark == whole.count) /* bytes know every character */
+        status = tokenizer_encode(tokenizer, text, size, ids, err);
+    else if (status == 0 && skip < whole.count)
         status = ids_append(ids, whole.ids + skip, whole.count - skip, err);
     ids_free(&whole);
     return status;

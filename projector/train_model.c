@@ -58,6 +58,11 @@ static int check_stage(const TrainModel *t, const TrainSettings *s, Error *err) 
     if (!segment && (!m->language.present || !m->tokenizer))
         return error_set_code(err, ERROR_MISSING_PART,
                               "train %s needs a language model with its tokenizer", stage);
+    if (!segment && m->parts.language.llama)
+        return error_set(err,
+                         "%s: train %s is for models of XLM-R's kind; one of LLaMA's cannot be "
+                         "trained yet",
+                         m->language.path, stage);
     if (s->stage != STAGE_ALIGN && s->stage != STAGE_TUNE && !segment) return 0;
     if (!m->vision.present)
         return error_set_code(err, ERROR_MISSING_PART,

@@ -151,7 +151,7 @@ typedef struct Sequence {
 
 static void sequence_row(const DoubleModel *d, Sequence *s, const double *source, int position,
                          const double *positions, const double *types) {
-    int width = d->model->xlmr->config.block.width;
+    int width = d->model->language.xlmr->config.block.width;
     for (int i = 0; i < width; i++)
         s->x[s->rows * width + i] = source[i] + types[i] + positions[(position + 2) * width + i];
     s->rows++;
@@ -160,7 +160,7 @@ static void sequence_row(const DoubleModel *d, Sequence *s, const double *source
 /* Embeddings of <s> image prompt, and of the canvas and </s> unless it is NULL. */
 static Sequence embed(const DoubleModel *d, int image, const int32_t *prompt, int count,
                       const int32_t *canvas, int length) {
-    const XlmrConfig *c = &d->model->xlmr->config;
+    const XlmrConfig *c = &d->model->language.xlmr->config;
     int width = c->block.width, head = 1 + (image >= 0 ? d->image_rows : 0);
     int most = head + count + length + 1;
     Sequence s = {.x = malloc((size_t)(most * width) * sizeof *s.x),
@@ -207,7 +207,7 @@ static void forward(const DoubleModel *d, Sequence *s) {
                               "intermediate.dense",
                               "output.dense",
                               "LayerNorm"};
-    const XlmrConfig *c = &d->model->xlmr->config;
+    const XlmrConfig *c = &d->model->language.xlmr->config;
     int width = c->block.width;
     if (!c->block.pre_norm)
         norm(&d->language, "", "roberta.embeddings.LayerNorm", s->x, s->x, s->rows, width,
@@ -238,7 +238,7 @@ static void log_softmax(double *x, int count) {
 
 void double_canvas(const DoubleModel *d, double *out, int image, const int32_t *prompt, int count,
                    const int32_t *canvas, int length) {
-    const XlmrConfig *c = &d->model->xlmr->config;
+    const XlmrConfig *c = &d->model->language.xlmr->config;
     int width = c->block.width, vocab = c->vocab;
     Sequence s = embed(d, image, prompt, count, canvas, length);
     forward(d, &s);

@@ -35,7 +35,7 @@ void model_group(ModelOptions *m, const char **device, int *threads, OptionGroup
     group_add(group, (Option){"vision", 0, OPTION_TEXT, "PATH", &m->vision,
                               "a CLIP vision tower, folder or file, instead of the folder's"});
     group_add(group, (Option){"language", 0, OPTION_TEXT, "PATH", &m->language,
-                              "an XLM-R or XLM-R-XL, folder or file, instead"});
+                              "a language model, folder or file, instead"});
     group_add(group, (Option){"projector", 0, OPTION_TEXT, "PATH", &m->projector,
                               "a projector, file or folder, instead"});
     group_add(group, (Option){"length-predictor", 0, OPTION_TEXT, "PATH", &m->length,

@@ -161,10 +161,10 @@ static int make_units(Run *r, const int64_t *unit, int64_t count, Error *err) {
  * state. */
 static int64_t batch_rows(const Run *r) {
     if (r->config->batch_tokens > 0) return r->config->batch_tokens;
-    const Xlmr *xlmr = r->model->xlmr;
+    const LanguageModel *m = &r->model->language;
     bool gpu = device_kind(r->model->device) == DEVICE_CUDA;
-    int64_t most = gpu ? BATCH_GPU : BATCH_CPU, width = xlmr->config.block.width;
-    int64_t row = (2 * (int64_t)xlmr->config.layers + 2) * width * (int64_t)sizeof(float);
+    int64_t most = gpu ? BATCH_GPU : BATCH_CPU, width = language_block(m)->width;
+    int64_t row = (2 * (int64_t)language_layers(m) + 2) * width * (int64_t)sizeof(float);
     size_t bytes = 0, total;
     if (!gpu)
         bytes = (size_t)sysconf(_SC_AVPHYS_PAGES) * (size_t)sysconf(_SC_PAGESIZE);

@@ -79,7 +79,7 @@ static int print_ids(const Tokenizer *tokenizer, const char *title, const int32_
 /* One at a time: there are few. */
 static int held_decode(const Multimodal *m, const Held *h, int i, Tensor image_tokens,
                        DecodeResult **results, Error *err) {
-    InfillConfig config = {.model = m->xlmr,
+    InfillConfig config = {.model = m->language,
                            .device = m->device,
                            .pattern = m->attention,
                            .answer_position = m->answer_position,

@@ -64,7 +64,7 @@ typedef struct Trainer {
 
 ExampleConfig trainer_examples(const TrainModel *t, const TrainSettings *s) {
     const Multimodal *m = &t->model.parts;
-    int longest = xlmr_longest(&m->xlmr->config);
+    int longest = language_longest(&m->language);
     bool blocks = m->attention == ATTENTION_BLOCK_CAUSAL;
     return (ExampleConfig){.tokenizer = m->tokenizer,
                            .longest = s->max_tokens < longest ? s->max_tokens : longest,

@@ -14,7 +14,7 @@ enum { NAMINGS = 8, NAME_SIZE = 1200, UNNEEDED = 16 };
 
 static const struct {
     const char *name;
-    const char *probe[2]; /* a file that has one of these, renamed, uses the scheme */
+    const char *probe[3]; /* a file that has one of these, renamed, uses the scheme */
     Naming namings[NAMINGS];
     /* Tensors in public files of this part that have no effect: full names, or prefixes that end in
      * '.'. */
@@ -32,7 +32,8 @@ static const struct {
                       "language_model.", "embed_tokens.", "layers.", "norm.", "lm_head.",
                       "classifier.", "_fc."}},
     [PART_LANGUAGE] = {"language model",
-                       {"roberta.embeddings.word_embeddings.weight"},
+                       {"roberta.embeddings.word_embeddings.weight", "model.embed_tokens.weight",
+                        "model.transformer.wte.weight"},
                        {{"", ""}},
                        {"roberta.embeddings.position_ids", "roberta.embeddings.token_type_ids",
                         "roberta.pooler.", "lm_head.decoder.weight", "lm_head.decoder.bias",
@@ -114,10 +115,14 @@ static bool find_prefix(const Checkpoint *checkpoint, const Naming *naming, cons
     rename_layers(names[1], NAME_SIZE);
     for (size_t i = 0; i < checkpoint->count; i++) {
         const char *name = checkpoint->tensors[i].name, *rest = unwrapped(name);
-        if (strcmp(rest, names[0]) && strcmp(rest, names[1])) continue;
-        if ((size_t)(rest - name) >= sizeof found->prefix) continue;
+        if (strcmp(rest, unwrapped(names[0])) && strcmp(rest, unwrapped(names[1]))) continue;
+        /* A scheme's own name may begin as a wrapper does: "model.". */
+        const size_t own = strlen(rest) + strlen(names[0]) - strlen(unwrapped(names[0]));
+        if (own > strlen(name)) continue;
+        const size_t size = strlen(name) - own;
+        if (size >= sizeof found->prefix) continue;
         found->naming = naming;
-        snprintf(found->prefix, sizeof found->prefix, "%.*s", (int)(rest - name), name);
+        snprintf(found->prefix, sizeof found->prefix, "%.*s", (int)size, name);
         return true;
     }
     return false;
@@ -126,7 +131,7 @@ static bool find_prefix(const Checkpoint *checkpoint, const Naming *naming, cons
 static FileNaming find_naming(const Checkpoint *checkpoint, Part part) {
     FileNaming found = {0};
     for (int i = 0; i < NAMINGS && part_table[part].namings[i].from; i++)
-        for (int p = 0; p < 2 && part_table[part].probe[p]; p++)
+        for (int p = 0; p < 3 && part_table[part].probe[p]; p++)
             if (begins(part_table[part].probe[p], part_table[part].namings[i].from) &&
                 find_prefix(checkpoint, &part_table[part].namings[i], part_table[part].probe[p],
                             &found))
@@ -320,6 +325,7 @@ static bool ends(const char *name, const char *end) {
 static bool known_unneeded(const char *full_name, const bool taken[PARTS]) {
     const char *name = unwrapped(full_name);
     if (ends(name, "embeddings.position_ids")) return true; /* 0, 1, 2, ... */
+    if (ends(name, ".rotary_emb.inv_freq")) return true;    /* of its theta */
     if (ends(name, ".num_batches_tracked")) return true;    /* of a batch norm, for its training */
     for (int p = 0; p < PARTS; p++) {
         if (taken[p] && has_begin(name, part_table[p].unneeded, UNNEEDED)) return true;

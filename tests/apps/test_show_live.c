@@ -175,6 +175,9 @@ static void test_readme_samples(void **state) {
         char *line = at + strlen("\n$ easyfirst "), *sample = strchr(line, '\n'), *end;
         *sample++ = 0;
         end = strstr(sample, "```");
+        char *next = strstr(sample, "$ easyfirst ");
+        if (next && next < end) end = next;
+        const char first = *end;
         *end = 0;
         char shell[2048], got[4096];
         snprintf(shell, sizeof shell, "\"%s\" %s 2>/dev/null </dev/null",
@@ -185,9 +188,10 @@ static void test_readme_samples(void **state) {
         assert_int_equal(pclose(pipe), 0);
         assert_string_equal(got, sample);
         samples++;
-        at = end + 1;
+        *end = first;
+        at = end - 1;
     }
-    assert_int_equal(samples, 3);
+    assert_int_equal(samples, 5);
     free(readme);
     run_end(&r);
 }

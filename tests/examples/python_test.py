@@ -114,7 +114,7 @@ again = ask()()
 check("and the model is as it was", again.text == answer and again.score == got.score)
 
 many = model.answer(
-    [easyfirst.Ask(image, question), easyfirst.Complete("", length=2)],
+    [easyfirst.Ask(image, question), easyfirst.Complete(" ", length=2)],
     beam=2, samples=2, temperature=0.7, seed=4, steps=6,
 )  # fmt: skip
 tried = many[0].hypotheses

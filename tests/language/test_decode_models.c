@@ -308,7 +308,7 @@ static void infill_chooses_alike(void **state) {
     fixture_open(&f, "tests/golden/models/tiny-base", "f32");
     int32_t mask = tokenizer_mask_id(f.model.tokenizer), prompt[] = {5, 9, 7}, canvas[LENGTH];
     InfillPrompt asked = {prompt, 3, -1};
-    InfillConfig config = {.model = &f.model.xlmr,
+    InfillConfig config = {.model = language_of_xlmr(&f.model.xlmr),
                            .device = f.device,
                            .mask_id = mask,
                            .vocab_limit = tokenizer_size(f.model.tokenizer),

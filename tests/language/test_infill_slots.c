@@ -73,7 +73,7 @@ static DecodeCanvas asked_canvas(const Asked *a, int slot) {
 }
 
 static InfillConfig config_of(const Fixture *f, AttentionPattern pattern) {
-    return (InfillConfig){.model = &f->model.xlmr,
+    return (InfillConfig){.model = language_of_xlmr(&f->model.xlmr),
                           .device = f->device,
                           .pattern = pattern,
                           .mask_id = tokenizer_mask_id(f->model.tokenizer),

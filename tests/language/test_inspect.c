@@ -280,11 +280,11 @@ static void check_case(Fixture *f, const Checkpoint *reference, int k, Attention
     Error err;
     Case c = case_open(f, reference, k);
     const Multimodal *m = &f->model.parts;
-    int rows = multimodal_image_rows(m), layers = m->xlmr->config.layers, n = c.length;
+    int rows = multimodal_image_rows(m), layers = m->language.xlmr->config.layers, n = c.length;
     Tensor image = golden_image_tokens(&f->golden);
     InfillPrompt prompts[2] = {{c.prompt, c.prompt_count, -1},
                                {c.prompt, c.prompt_count, c.image[0]}};
-    InfillConfig config = {.model = m->xlmr,
+    InfillConfig config = {.model = m->language,
                            .device = f->device,
                            .pattern = pattern,
                            .no_kv_cache = no_kv_cache,
@@ -572,7 +572,7 @@ static void test_class_token(void **state) {
     assert_ok(tokenizer_encode(parts.tokenizer, request.prompt, strlen(request.prompt), &ids, &err),
               &err);
     InfillPrompt prompt = {ids.ids, (int)ids.count, 1};
-    InfillConfig config = {.model = parts.xlmr,
+    InfillConfig config = {.model = parts.language,
                            .device = f.device,
                            .pattern = parts.attention,
                            .mask_id = tokenizer_mask_id(parts.tokenizer),

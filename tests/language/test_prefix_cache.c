@@ -233,7 +233,7 @@ static void check_kept(const char *folder, int batch_tokens) {
         now[i].tokens = c->now, now[i].after_kept = true;
         rows += c->length + 1, prefix += c->rows;
     }
-    const InfillConfig config = {.model = &f.model.xlmr,
+    const InfillConfig config = {.model = language_of_xlmr(&f.model.xlmr),
                                  .device = f.device,
                                  .mask_id = tokenizer_mask_id(f.model.tokenizer),
                                  .vocab_limit = tokenizer_size(f.model.tokenizer),

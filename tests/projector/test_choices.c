@@ -46,7 +46,8 @@ static void bench_open(Bench *b, const Variant *v) {
     b->model = b->fixture.model.parts;
     b->model.attention = v->attention, b->model.answer_position = v->answer_position;
     if (v->no_length) b->model.length = NULL;
-    int64_t rows = multimodal_image_rows(&b->model), width = b->model.xlmr->config.block.width;
+    int64_t rows = multimodal_image_rows(&b->model),
+            width = b->model.language.xlmr->config.block.width;
     b->images = tensor_2d(NULL, DTYPE_F32, IMAGES * rows, width);
     b->host = malloc(tensor_bytes(b->images));
     for (int64_t i = 0; i < IMAGES * rows * width; i++) b->host[i] = test_random_normal(&random);
@@ -79,7 +80,7 @@ static double exhaustive(const Bench *b, const ChoiceRequest *r, const char *cho
                          double *token_scores) {
     const Multimodal *m = &b->model;
     Ids prompt = encode(m, r->prompt), ids = encode(m, choice);
-    int n = (int)ids.count, vocab = m->xlmr->config.vocab;
+    int n = (int)ids.count, vocab = m->language.xlmr->config.vocab;
     double score = 0, *p = malloc((size_t)(n * vocab) * sizeof *p);
     int32_t canvas[64];
     if (m->length) score = double_length(&b->reference, r->image, prompt.ids, (int)prompt.count, n);
@@ -248,7 +249,8 @@ static void long_prompts_leave_room_for_the_longest_choice(void **state) {
         if (policy == LONG_PROMPTS_KEEP_LAST) {
             Ids longest = encode(&b.model, choices[1]);
             int kept = a->prompt_tokens - a->dropped_tokens;
-            assert_int_equal(kept + (int)longest.count + 2, xlmr_longest(&b.model.xlmr->config));
+            assert_int_equal(kept + (int)longest.count + 2,
+                             xlmr_longest(&b.model.language.xlmr->config));
             ids_free(&longest);
         }
         choices_free(&out);
@@ -261,7 +263,7 @@ static void long_prompts_leave_room_for_the_longest_choice(void **state) {
 /* With a vocabulary whose rows are all `value`, every token is as likely. */
 static void choose_flat(const Bench *b, float value, const ChoiceRequest *r, Choices *out) {
     Error err;
-    Xlmr flat = *b->model.xlmr;
+    Xlmr flat = *b->model.language.xlmr;
     Multimodal m = b->model;
     int64_t vocab = flat.config.vocab, width = flat.config.block.width;
     size_t size = (size_t)(vocab * width) * sizeof(float);
@@ -269,7 +271,7 @@ static void choose_flat(const Bench *b, float value, const ChoiceRequest *r, Cho
     for (int64_t i = 0; i < vocab * width; i++) w[i] = value;
     flat.vocab_w = tensor_2d(NULL, DTYPE_F32, vocab, width);
     flat.vocab_b = TENSOR_NONE;
-    m.xlmr = &flat;
+    m.language.xlmr = &flat;
     assert_ok(device_alloc(m.device, &flat.vocab_w.data, size, &err), &err);
     assert_ok(device_upload(m.device, flat.vocab_w.data, w, size, &err), &err);
     const ChoiceOptions options = {0};

@@ -84,7 +84,7 @@ static void check_length(const char *folder, const char *dtype) {
     InfillPrompt *prompts = prompts_open(&f.golden, &ids, &count);
     for (int pattern = 0; pattern < 2; pattern++) {
         Infill *infill;
-        InfillConfig config = {.model = &f.model.xlmr,
+        InfillConfig config = {.model = language_of_xlmr(&f.model.xlmr),
                                .device = f.device,
                                .pattern = pattern ? ATTENTION_BLOCK_CAUSAL : ATTENTION_FULL,
                                .mask_id = tokenizer_mask_id(f.model.tokenizer),

@@ -479,7 +479,7 @@ static void check_answering(Fixture *f, const PackingConfig *c, const Example *e
     const ExampleTurn *t = &e->turns[turn];
     const int vocab = f->model.xlmr.config.vocab, length = t->answer_count - 1;
     InfillPrompt prompt = {t->prompt, t->prompt_count, e->image ? image : -1};
-    InfillConfig config = {.model = &f->model.xlmr,
+    InfillConfig config = {.model = language_of_xlmr(&f->model.xlmr),
                            .device = f->device,
                            .pattern = c->pattern,
                            .mask_id = c->mask_id,

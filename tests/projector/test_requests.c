@@ -122,7 +122,7 @@ typedef struct Batch {
 } Batch;
 
 static void request_make(Batch *b, int i, TestRandom *random) {
-    int longest = xlmr_longest(&b->model.xlmr->config);
+    int longest = xlmr_longest(&b->model.language.xlmr->config);
     AnswerRequest *r = &b->requests[i];
     int wide = below(random, 3) ? longest / 8 : longest + 9;
     b->tokens[i] = 1 + below(random, wide);
@@ -168,7 +168,7 @@ static void batch_make(Batch *b, TestRandom *random) {
     int m = below(random, 4) ? 1 + below(random, MODELS - 1) : 0;
     b->model = bench.models[m].parts;
     b->images = bench.images[m];
-    int longest = xlmr_longest(&b->model.xlmr->config);
+    int longest = xlmr_longest(&b->model.language.xlmr->config);
     b->model.attention = below(random, 2) ? ATTENTION_BLOCK_CAUSAL : ATTENTION_FULL;
     b->model.answer_position = below(random, 2) ? 0 : longest / 4 + below(random, longest / 2);
     if (!below(random, 5)) b->model.length = NULL;
@@ -183,7 +183,7 @@ static void batch_make(Batch *b, TestRandom *random) {
 /* Whether a request has an answer, worked out anew. */
 static bool answerable(const Batch *b, int i, bool *long_prompt) {
     const AnswerRequest *r = &b->requests[i];
-    int longest = xlmr_longest(&b->model.xlmr->config), place = b->model.answer_position;
+    int longest = xlmr_longest(&b->model.language.xlmr->config), place = b->model.answer_position;
     int least = r->length ? r->length : 1;
     int head = 1 + (r->image >= 0 ? multimodal_image_rows(&b->model) : 0);
     *long_prompt = false;
@@ -198,7 +198,7 @@ static bool answerable(const Batch *b, int i, bool *long_prompt) {
 static void check_answer(const Batch *b, int i, const Answers *answers) {
     const Answer *a = &answers->items[i];
     bool long_prompt, can = answerable(b, i, &long_prompt);
-    int longest = xlmr_longest(&b->model.xlmr->config), place = b->model.answer_position;
+    int longest = xlmr_longest(&b->model.language.xlmr->config), place = b->model.answer_position;
     if (can != (a->error == NULL) || can != (a->text != NULL) || can != (a->count > 0))
         fail_msg("request %d (fault %d, %d tokens, length %d): %s", i, (int)b->faults[i],
                  b->tokens[i], b->requests[i].length, a->error ? a->error : "answered");

@@ -76,7 +76,7 @@ static void test_as_in_training(void **state) {
     for (int f = 0; f < FOLDERS; f++) {
         ef_model *model = open_model(folders[f]);
         Multimodal *m = &model->model.parts;
-        const int longest = xlmr_longest(&m->xlmr->config);
+        const int longest = xlmr_longest(&m->language.xlmr->config);
         for (int round = 0; round < 40; round++) {
             const bool sees = round % 2;
             m->answer_position = round % 4 < 2 ? 0 : longest - longest / 4;

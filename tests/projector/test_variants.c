@@ -73,7 +73,7 @@ static void test_released(void **state) {
     for (int i = 0; i < count - 1; i++)
         prompts[i] = (InfillPrompt){ids + begin[i] + 1, begin[i + 1] - begin[i] - 1, -1};
     Infill *infill;
-    InfillConfig config = {.model = &o.model.xlmr,
+    InfillConfig config = {.model = language_of_xlmr(&o.model.xlmr),
                            .device = o.device,
                            .mask_id = 39,
                            .vocab_limit = 40,

@@ -1,0 +1,74 @@
+#include "language/language.h"
+
+#include "language/tokenizer.h"
+
+LanguageModel language_of_xlmr(const Xlmr *xlmr) {
+    return (LanguageModel){.xlmr = xlmr, .begin = TOKEN_BOS, .end = TOKEN_EOS};
+}
+
+LanguageModel language_of_llama(const Llama *llama) {
+    return (LanguageModel){.llama = llama, .begin = -1, .end = -1};
+}
+
+int language_text_length(const LanguageModel *m, const int32_t *tokens, int count) {
+    for (int i = 0; i < count; i++)
+        for (int s = 0; s < m->stop_count; s++)
+            if (tokens[i] == m->stops[s]) return i;
+    return count;
+}
+
+int language_frame_rows(const LanguageModel *m) {
+    return (m->begin >= 0) + (m->end >= 0);
+}
+
+const BlockConfig *language_block(const LanguageModel *m) {
+    return m->llama ? &m->llama->config.block : &m->xlmr->config.block;
+}
+
+int language_layers(const LanguageModel *m) {
+    return m->llama ? m->llama->config.layers : m->xlmr->config.layers;
+}
+
+int language_vocab(const LanguageModel *m) {
+    return m->llama ? m->llama->config.vocab : m->xlmr->config.vocab;
+}
+
+int language_longest(const LanguageModel *m) {
+    return m->llama ? m->llama->config.positions : xlmr_longest(&m->xlmr->config);
+}
+
+int language_first_position(const LanguageModel *m) {
+    return m->llama ? 0 : XLMR_FIRST_POSITION;
+}
+
+const Params *language_params(const LanguageModel *m) {
+    return m->llama ? m->llama->params : m->xlmr->params;
+}
+
+Tensor language_vocab_weights(const LanguageModel *m) {
+    return m->llama ? m->llama->vocab_w : m->xlmr->vocab_w;
+}
+
+Tensor language_vocab_bias(const LanguageModel *m) {
+    return m->llama ? TENSOR_NONE : m->xlmr->vocab_b;
+}
+
+size_t language_work_bytes(const LanguageModel *m, int tokens) {
+    return m->llama ? llama_work_bytes(m->llama, tokens) : xlmr_work_bytes(m->xlmr, tokens);
+}
+
+size_t language_head_bytes(const LanguageModel *m, int rows) {
+    return m->llama ? llama_head_bytes(m->llama, rows) : xlmr_head_bytes(m->xlmr, rows);
+}
+
+int language_forward(const LanguageModel *m, Arena *arena, const XlmrBatch *batch, Tensor *hidden,
+                     const LayerHook *hook, Error *err) {
+    return m->llama ? llama_forward(m->llama, arena, batch, hidden, hook, err)
+                    : xlmr_forward(m->xlmr, arena, batch, hidden, hook, err);
+}
+
+int language_head(const LanguageModel *m, Arena *arena, Tensor hidden, const int32_t *rows,
+                  int count, Tensor *features, Error *err) {
+    return m->llama ? llama_head(m->llama, arena, hidden, rows, count, features, err)
+                    : xlmr_head(m->xlmr, arena, hidden, rows, count, features, err);
+}

@@ -1,0 +1,56 @@
+/* language.h - a language model of either kind, XLM-R or LLaMA's, and what decoding needs to know of
+ * it: which tokens are around a text, and which row predicts a position.
+ */
+#ifndef EASYFIRST_LANGUAGE_LANGUAGE_H
+#define EASYFIRST_LANGUAGE_LANGUAGE_H
+
+#include "language/llama.h"
+#include "language/xlmr.h"
+
+enum { LANGUAGE_STOPS = 16 };
+
+/* Copied freely: the model itself belongs to whoever declared it. */
+typedef struct LanguageModel {
+    const Xlmr *xlmr;   /* one of these two; both NULL: no language model */
+    const Llama *llama; /* ... */
+    int32_t begin, end; /* the special tokens before and after a sequence; -1: none */
+    bool shifted;       /* the row of position i - 1 predicts position i, as in models made from
+                           autoregressive ones */
+    int32_t stops[LANGUAGE_STOPS]; /* [stop_count]: tokens that end an answer's text */
+    int stop_count;
+} LanguageModel;
+
+/* With XLM-R's <s> and </s>; with no special tokens. */
+LanguageModel language_of_xlmr(const Xlmr *xlmr);
+LanguageModel language_of_llama(const Llama *llama);
+
+static inline bool language_present(const LanguageModel *m) {
+    return m->xlmr || m->llama;
+}
+
+/* How many of the first `count` tokens are before the first one that ends an answer. */
+int language_text_length(const LanguageModel *model, const int32_t *tokens, int count);
+
+/* Rows of special tokens around a sequence: 0 to 2. */
+int language_frame_rows(const LanguageModel *model);
+
+/* ---- Of both kinds; the model must be present. ---- */
+
+const BlockConfig *language_block(const LanguageModel *model);
+int language_layers(const LanguageModel *model);
+int language_vocab(const LanguageModel *model);
+int language_longest(const LanguageModel *model);        /* the longest sequence */
+int language_first_position(const LanguageModel *model); /* the number of a sequence's first row */
+const Params *language_params(const LanguageModel *model);
+Tensor language_vocab_weights(const LanguageModel *model);
+Tensor language_vocab_bias(const LanguageModel *model); /* TENSOR_NONE: none */
+
+/* See xlmr_forward and xlmr_head. */
+size_t language_work_bytes(const LanguageModel *model, int tokens);
+size_t language_head_bytes(const LanguageModel *model, int rows);
+int language_forward(const LanguageModel *model, Arena *arena, const XlmrBatch *batch,
+                     Tensor *hidden, const LayerHook *hook, Error *err);
+int language_head(const LanguageModel *model, Arena *arena, Tensor hidden, const int32_t *rows,
+                  int count, Tensor *features, Error *err);
+
+#endif
