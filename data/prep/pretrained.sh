@@ -105,7 +105,7 @@ scenes() { # RUN MODEL STEPS FILE...
         --batch-tokens 6000 --micro-batch-tokens 4096 --steps "$steps" --save-every 40 --valid-every 100
 }
 scenes placed named/model "${STEPS_PLACED:-150}" scenes-1
-scenes related placed/model "${STEPS_RELATED:-300}" scenes-1 scenes-2 scenes-many
+scenes related placed/model "${STEPS_RELATED:-2500}" scenes-1 scenes-2 scenes-many
 # The classifier's classes, as features that no image has.
 if [ -e classes/features.safetensors ] && [ ! -e classes/cached ]; then
     "$python" "$prep/feature_cache.py" features.cache classes classes --path joint/images/classes
