@@ -36,7 +36,7 @@ static Talk *current(const Chat *chat) {
     return &chat->talks.items[chat->talks.current];
 }
 
-/* A person is told; the failure of a script's question is the program's, too. */
+/* People read the message; a question of a script that fails makes the program fail, too. */
 static void complain(Chat *chat, const Error *why) {
     report_error("%s", why->text);
     chat->failed |= !chat_input_typed(chat->input);

@@ -15,7 +15,7 @@ typedef struct ChatStart {
     bool no_history;
 } ChatStart;
 
-/* Until the input ends. *failed: some question had no answer, and nobody typed it. */
+/* Until the input ends. *failed: a question of a script had no answer. */
 int chat_run(const ChatStart *start, bool *failed, Error *err);
 
 #endif

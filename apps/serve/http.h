@@ -30,11 +30,11 @@ void daemon_quiesce(Server *server);
 /* No exchange may be undecided. */
 void daemon_stop(Server *server);
 
-/* Ten times a second: cancels what takes too long and what nobody waits for, and closes connections
+/* Ten times a second: cancels what takes too long and what no client waits for, and closes connections
  * that do not move. */
 void daemon_tick(Server *server);
 
-/* ---- Workers (work.c): a request that was read goes on in one of a few threads. ---- */
+/* ---- Workers (work.c): a request that was read is handled by one of a few threads. ---- */
 
 int work_start(Server *server, Error *err);
 void work_stop(Server *server);

@@ -37,7 +37,7 @@ from torch.nn import functional as F
 from feature_cache import DIGITS, HEADER, header_read, key_of
 
 GRID, SIDE = 7, 224
-COVERED, TOUCHED = 0.4, 0.1  # shares of a cell: from the first on it is the object's, to the other on nobody's
+COVERED, TOUCHED = 0.4, 0.1  # shares of a cell: at or above the first it is the object's, at or below the other of the background
 COLOR, NAME_LOSS, SHARPNESS = 0.5, 0.3, 12.0
 PLACE = 0.6  # length of a position at the middle of a side, in words' lengths
 HIDDEN, BATCH, RATE = 384, 2048, 1e-3

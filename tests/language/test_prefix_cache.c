@@ -397,7 +397,7 @@ static void step_told(void *user, const DecodeStep *step) {
     assert_int_equal(++told->hypotheses[step->request][step->of_request], step->step);
 }
 
-/* Groups of hypotheses do not show in what a watcher is told. */
+/* Groups of hypotheses do not show in the steps that a callback gets. */
 static void steps_are_told(void **state) {
     (void)state;
     Fixture f;
