@@ -64,7 +64,7 @@ static int positions_forward(const Projector *p, Arena *arena, Tensor tokens, bo
 
 static int positions_backward(const Projector *p, Arena *arena, Tensor dtokens, Error *err) {
     Tensor index = {0};
-    if (!p->rows) return 0;
+    if (!p->rows || !p->positions.grad) return 0;
     size_t mark = arena->used;
     TRY(positions_index(p, arena, dtokens.shape[0], &index, err));
     int status = gather_backward(arena->device, tensor_grad(p->positions), dtokens, index, err);
