@@ -14,25 +14,9 @@
 #include "apps/show/markup.h"
 #include "apps/show/page_parts.h"
 
-#define BRING_IN(name, file)                                                        \
-    __asm__(".section .rodata\n"                                                    \
-            ".global serve_" #name "_begin\n"                                       \
-            ".global serve_" #name "_end\n"                                         \
-            "serve_" #name "_begin:\n"                                              \
-            ".incbin \"apps/serve/page/" file "\"\n"                                \
-            "serve_" #name "_end:\n"                                                \
-            ".byte 0\n"                                                             \
-            ".previous\n");                                                         \
-    extern const char serve_##name##_begin[] __attribute__((visibility("hidden"))); \
-    extern const char serve_##name##_end[] __attribute__((visibility("hidden")));   \
-    static PagePart part_##name(void) {                                             \
-        return (PagePart){serve_##name##_begin,                                     \
-                          (size_t)(serve_##name##_end - serve_##name##_begin)};     \
-    }
-
-BRING_IN(html, "serve.html")
-BRING_IN(style, "serve.css")
-BRING_IN(script, "serve.js")
+PAGE_PART(static, serve_, html, "apps/serve/page/serve.html")
+PAGE_PART(static, serve_, style, "apps/serve/page/serve.css")
+PAGE_PART(static, serve_, script, "apps/serve/page/serve.js")
 
 /* 'sha256-...', of one text or two after each other. */
 static int put_hash(FILE *out, PagePart first, PagePart second, Error *err) {
@@ -54,10 +38,10 @@ static int put_policy(FILE *out, Error *err) {
     const PagePart none = {"", 0};
     fputs("default-src 'none'; img-src data: blob:; connect-src 'self'; frame-src blob:; style-src",
           out);
-    TRY(put_hash(out, page_part_style(), part_style(), err));
+    TRY(put_hash(out, page_part_style(), serve_part_style(), err));
     TRY(put_hash(out, page_part_style(), none, err));
     fputs("; script-src", out);
-    TRY(put_hash(out, part_script(), none, err));
+    TRY(put_hash(out, serve_part_script(), none, err));
     TRY(put_hash(out, page_part_script(), none, err));
     fputs("; base-uri 'none'; form-action 'none'; frame-ancestors 'none'", out);
     return 0;
@@ -68,16 +52,16 @@ static void put_part(FILE *out, PagePart part) {
 }
 
 static int put_page(FILE *out, Error *err) {
-    const PagePart page = part_html();
+    const PagePart page = serve_part_html();
     for (const char *at = page.text, *end = page.text + page.size; at < end;) {
         const char *open = memmem(at, (size_t)(end - at), "{{", 2);
         const char *close = open ? memmem(open, (size_t)(end - open), "}}", 2) : NULL;
         fwrite(at, 1, (size_t)((close ? open : end) - at), out);
         if (!close) return 0;
         if (!strncmp(open, "{{style}}", 9))
-            put_part(out, page_part_style()), put_part(out, part_style());
+            put_part(out, page_part_style()), put_part(out, serve_part_style());
         else if (!strncmp(open, "{{script}}", 10))
-            put_part(out, part_script());
+            put_part(out, serve_part_script());
         else if (!strncmp(open, "{{version}}", 11))
             fputs(EF_VERSION, out);
         else
