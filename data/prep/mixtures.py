@@ -3,7 +3,8 @@
 
 usage: data/prep/mixtures.py FOLDER
   FOLDER  has text/ (text.py), catalogues/ (catalogues.py), world/ (world.py) and, where they exist,
-          photos/ (photos.py) and classes/ (class_features.py, feature_cache.py); gets
+          more/ (world.py with --start: scenes for the joint mixture that no earlier stage saw), photos/
+          (photos.py) and classes/ (class_features.py, feature_cache.py); gets
           texts/   text pairs in the model's own prompts, with ratio.json
           joint/   the same and scenes, captions, photographs, classes, with ratio.json, and images/,
                    one folder of links for all of them
@@ -25,8 +26,10 @@ LONGEST_SUMMARY = 900  # characters: long texts cost more than they teach
 # Units of each file in a mixture, relative to each other.
 TEXTS = {"descriptions": 16, "messages": 26, "manuals": 22, "dictionary": 10, "short": 4, "lower": 6,
          "summary": 6, "en-de": 10}
-IMAGES = {"scenes-1": 6, "scenes-2": 8, "scenes-many": 20, "captions-1": 1, "captions-2": 1,
-          "captions-many": 3, "photos": 4, "classes": 8}
+IMAGES = {"scenes-1": 3, "scenes-2": 3, "scenes-many": 5, "more-2": 4, "more-many": 22, "captions-1": 1,
+          "captions-2": 1, "captions-many": 3, "photos": 4, "classes": 8}
+SOURCES = {"more-2": "more/scenes-2.json", "more-many": "more/scenes-many.json",
+           "photos": "photos/photos.json", "classes": "classes/features.json"}
 TEXT_SHARE = 5  # text units for each unit of TEXTS above in the joint mixture
 
 
@@ -125,13 +128,13 @@ def joint_make(folder):
     for name in TEXTS:
         link(f"{folder}/texts/{name}.jsonl", f"{out}/{name}.jsonl")
     for name, share in IMAGES.items():
-        if name in ("photos", "classes"):
-            source = f"{folder}/photos/photos.json" if name == "photos" else \
-                f"{folder}/classes/features.json"
-            if not os.path.exists(source) or not os.path.exists(f"{folder}/{name}/images"):
+        if name in SOURCES:
+            images = name.partition("-")[0]
+            source = os.path.join(folder, SOURCES[name])
+            if not os.path.exists(source) or not os.path.exists(f"{folder}/{images}/images"):
                 continue  # of the classes: they are not in the feature cache yet
-            link(f"{folder}/{name}/images", f"{out}/images/{name}")
-            conversations_make(source, f"{out}/{name}.json", name + "/")
+            link(f"{folder}/{images}/images", f"{out}/images/{images}")
+            conversations_make(source, f"{out}/{name}.json", images + "/")
         else:
             link(f"{folder}/world/{name}.json", f"{out}/{name}.json")
         ratio[name + ".json"] = share

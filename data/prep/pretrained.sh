@@ -27,6 +27,8 @@ cd "$folder" # the feature cache knows images by their paths
         --held text/valid.translation.jsonl --held text/test.translation.jsonl
 }
 [ -e world/gqa/known_questions.json ] || "$python" "$prep/world.py" world
+[ -e more/scenes-many.json ] ||
+    "$python" "$prep/world.py" more --start 30000 --one 0 --two 4000 --many 36000 --valid 0 --test 0 --unknown 0
 if "$python" -c 'import torch, safetensors, PIL' 2>/dev/null; then
     [ -e photos/photos.json ] ||
         "$python" "$prep/photos.py" photos --model pretrained/efficientnet-lite0
