@@ -9,7 +9,7 @@
 
 /* ---- The masks. ---- */
 
-enum { GROUP = 16, EXACT_LENGTH = 20 };
+enum { GROUP = 8, EXACT_LENGTH = 20 };
 enum { STREAM_COUNT = 1, STREAM_MASK = 2 }; /* purposes of random numbers */
 
 MaskPlan mask_plan(int length, int samples, uint64_t seed, uint64_t stream) {
@@ -324,11 +324,13 @@ static void causal_close(Causal *c) {
 /* Each row attends to those up to itself, and predicts the next token. */
 static void causal_push(Causal *c, const CausalText *t, int text) {
     Rows *r = &c->rows;
-    int begin = r->count;
+    const int begin = r->count;
+    AttentionSpan *span = rows_span(r, begin, begin + t->count);
+    span_sees(span, begin, begin + t->count);
+    span->causal = true;
     for (int i = 0; i < t->count; i++) {
         int row = r->count;
         rows_push(r, t->ids[i], -1, i);
-        span_sees(rows_span(r, row, row + 1), begin, row + 1);
         if (i + 1 < t->count - t->scored || i + 1 == t->count) continue;
         c->targets[r->picked_count] = t->ids[i + 1], c->of[r->picked_count] = text;
         r->picked[r->picked_count++] = row;

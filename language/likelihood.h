@@ -12,7 +12,7 @@
  *
  * The masks. A text with 2^L - 1 <= samples gets each mask once, weighted, and the bound is exact;
  * so it is with the usual 128 samples up to 7 tokens. For longer texts the samples are drawn in
- * groups of 16 (of half of them where there are fewer than 32), whose l are evenly spread from a
+ * groups of 8 (of half of them where there are fewer than 16), whose l are evenly spread from a
  * random beginning, as theirs are: with b samples in a group l = (k + floor(j L / b)) mod L + 1 for
  * j = 0..b - 1, k uniform in 0..L - 1, which is exactly uniform. Groups are independent, so that
  * their spread gives the standard error.

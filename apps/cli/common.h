@@ -20,6 +20,7 @@ typedef struct CommonOptions {
     const char *device;
     int threads;
     bool json, quiet;
+    bool no_answers;        /* none are wanted: any language model will do */
     char bundled[PATH_MAX]; /* the bundled model's folder, where it is used */
 } CommonOptions;
 

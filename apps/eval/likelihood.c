@@ -329,9 +329,7 @@ static int run(LikelihoodEval *e, Error *err) {
     const RecordsOptions options = {.text_lines = true, .limit = o->limit};
     if (o->out) TRY(eval_check_files(o->out, &(FileRole){"FILE", e->path}, 1, err));
     TRY(records_open(&e->records, e->path, &options, &e->skipped, err));
-    CommonOptions common = o->common;
-    common.length = 1; /* texts have lengths */
-    TRY(session_open(&e->session, &common, err));
+    TRY(session_open(&e->session, &o->common, err));
     eval_model_name(o);
     json_t *settings = settings_make(e, err);
     if (!settings) return -1;
@@ -375,7 +373,7 @@ int eval_likelihood(int argc, char **argv) {
     LikelihoodEval e = {.samples = LIKELIHOOD_SAMPLES};
     OptionGroup groups[2];
     common_init(&e.options.common);
-    e.options.common.model.text_only = true;
+    e.options.common.model.text_only = e.options.common.no_answers = true;
     options_take(&e, groups);
     int first, status = options_read(&help, groups, 2, argc, argv, &first);
     if (status < 0 && argc - first != 1)
