@@ -86,8 +86,13 @@ static int asked_encode(Asked *a, const LikelihoodRequest *requests, int count, 
                        a->answers, err));
     for (int i = 0; i < a->count; i++) {
         Likelihood *l = &out[a->of[i]];
+        Error why;
         l->dropped_turns = a->answers[i].dropped_turns;
-        if (a->answers[i].error) TRY(refuse(l, a->answers[i].error, a->answers[i].code, err));
+        if (!a->answers[i].error) continue;
+        bool fits =
+            multimodal_check_length(a->model, a->requests[i].image >= 0, l->tokens, &why) == 0;
+        int code = fits ? a->answers[i].code : (int)ERROR_TOO_LONG;
+        TRY(refuse(l, a->answers[i].error, code, err));
     }
     return 0;
 }

@@ -286,6 +286,7 @@ reads() {
     "eval text") set -- $1 "$2" --task exact --out "$new" --length 2 ;;
     "eval gqa") set -- $1 "$2" --images gqa --out "$new" ;;
     "eval order") set -- $1 "$2" --images gqa --length 3 ;;
+    "eval likelihood") set -- $1 -m "$small" "$2" --samples 4 ;;
     "eval order --graphs") set -- $1 "$2" --length 3 ;;
     "score gqa") set -- $1 predictions20.json "$2" ;;
     esac
