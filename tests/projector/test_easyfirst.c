@@ -81,10 +81,9 @@ static void test_option_errors(void **state) {
     ef_answers *a = (ef_answers *)&err;
     ef_model *model = open_model(BUNDLED);
     ef_options o[12];
-    static const char *const words[12] = {"strategy",      "steps",      "beam",        "samples",
-                                          "length_weight", "temper",     "later",       "seed?",
-                                          "nan",           "early_stop", "prefix_cache",
-                                          "guidance"};
+    static const char *const words[12] = {
+        "strategy", "steps", "beam", "samples",    "length_weight", "temper",
+        "later",    "seed?", "nan",  "early_stop", "prefix_cache",  "guidance"};
     for (int i = 0; i < 12; i++) o[i] = ef_options_default();
     o[9].early_stop = -1, o[10].prefix_cache = -1, o[11].guidance = NAN;
     o[0].strategy = "best", o[1].steps = -1, o[2].beam = 513, o[3].samples = -2;
