@@ -170,7 +170,10 @@ static int run(Show *s, Error *err) {
     TRY(check_files(s, err));
     s->way.silent = to_output(s) > 0;
     s->way.keep = s->json_file || s->html || s->svg;
-    if ((s->json_file || s->html) && !s->from)
+    const bool guided = s->common.answer.decode.guidance > 0; /* inspections are not */
+    if (guided && (s->json_file || s->html) && !s->from)
+        report_error("note: with --guidance there are no alternatives and no attention");
+    if ((s->json_file || s->html) && !s->from && !guided)
         s->common.answer.inspection =
             (InspectOptions){.top_k = 6, .attention = s->image != NULL, .all = true};
     if (s->from) {

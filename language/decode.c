@@ -133,6 +133,12 @@ static int run_check(const DecodeRun *run, Error *err) {
     if (options->prefix_cache < 0)
         return error_set(err, "decoding: a prefix cache for %d steps, at least 0 expected",
                          options->prefix_cache);
+    if (!(options->guidance >= 0) || options->guidance > 100)
+        return error_set(err, "decoding: guidance %g, a number from 0 to 100 expected",
+                         (double)options->guidance);
+    if (options->guidance > 0 && options->prefix_cache)
+        return error_set(err, "decoding: guidance and a prefix cache exclude each other: the cache "
+                              "is of prompts, and guidance needs another one without it");
     if (run->mask_id < 0)
         return error_set(err, "decoding: mask id %d, at least 0 expected", (int)run->mask_id);
     if (run->count < 0)
@@ -348,7 +354,7 @@ DecodeBatch decoder_begin(Decoder *decoder) {
         decoder->entries[h] = entry;
         decoder->fresh[h] = fresh;
         if (!fresh) continue;
-        result->evaluations++;
+        result->evaluations += 1 + (run->options->guidance > 0);
         decoder->canvases[count++] = (DecodeCanvas){
             .hypothesis = h,
             .request = run->specs[h].request,

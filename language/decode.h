@@ -72,6 +72,11 @@
  * canvas, and the steps after them evaluate their canvas after these (dLLM-cache, arXiv 2506.06295;
  * Fast-dLLM, arXiv 2505.22618). With n = 1 that is every step, and the answers are the exact ones.
  *
+ * guidance W, with any strategy (classifier-free, unsupervised: Nie et al., arXiv 2410.18514, as
+ * LLaDA decodes): the logits of a canvas are u + (W + 1) (c - u), in f32, with c those after the
+ * prompt and u those after as many <mask> in its place. Proposals, scores and confidences are of
+ * these. Each canvas takes two evaluations, which both count. It excludes prefix_cache.
+ *
  * Infilling. Some positions of an answer may be fixed: given tokens, which every canvas shows to the
  * model. They are never masked, nothing is proposed for them, they take no noise and their stored
  * score is 0 (probability 1). N, in the schedules, in the rules above and in the number of steps,
@@ -134,7 +139,8 @@ typedef enum DecodeMeasure {
 /* How the proposals of a canvas are chosen, beyond temperature and noise. */
 typedef struct DecodeChoice {
     DecodeMeasure measure;
-    int32_t never; /* never proposed, and left out of the softmax, like <mask>; -1: none */
+    int32_t never;  /* never proposed, and left out of the softmax, like <mask>; -1: none */
+    float guidance; /* W > 0: from logits u + (W + 1) (c - u) instead of c; see below */
 } DecodeChoice;
 
 typedef enum DecodeNoise {
@@ -168,6 +174,8 @@ typedef struct DecodeOptions {
     bool random_remasking; /* llada: random instead of lowconf */
     bool end_never, end_last; /* llada: noend, endlast */
     DecodeDream dream;        /* dream */
+    float guidance; /* W, 0 to 100: how far proposals are moved away from those without a prompt; 0:
+                       not */
 } DecodeOptions;
 
 /* Whether these options may give other answers than the strategies of the papers do. */

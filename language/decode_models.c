@@ -112,7 +112,8 @@ void dream_step(Canvas *canvas, const DecodeOptions *options, const StepInput *i
 /* ---- what they need ---- */
 
 bool canvas_choice(DecodeChoice *choice, const DecodeOptions *options, const int32_t *ends) {
-    *choice = (DecodeChoice){.measure = DECODE_NO_MEASURE, .never = -1};
+    *choice =
+        (DecodeChoice){.measure = DECODE_NO_MEASURE, .never = -1, .guidance = options->guidance};
     if (options->strategy == DECODE_LLADA && options->end_never) choice->never = ends[0];
     if (options->strategy == DECODE_DREAM && options->dream == DREAM_TOPK_MARGIN)
         choice->measure = DECODE_MARGIN;
@@ -121,5 +122,5 @@ bool canvas_choice(DecodeChoice *choice, const DecodeOptions *options, const int
     else if (options->strategy == DECODE_DREAM && options->dream == DREAM_MASKGIT_PLUS &&
              options->temperature > 0)
         choice->measure = DECODE_PROBABILITY;
-    return choice->measure != DECODE_NO_MEASURE || choice->never >= 0;
+    return choice->measure != DECODE_NO_MEASURE || choice->never >= 0 || choice->guidance > 0;
 }

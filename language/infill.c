@@ -21,6 +21,7 @@ bool attention_find(const char *name, AttentionPattern *pattern) {
 }
 
 int head_rows(const Infill *f, int image) {
+    if (image == no_head(f)) return 0;
     return (f->config.model.begin >= 0) + (image >= 0 ? f->config.image_rows : 0);
 }
 
@@ -33,6 +34,7 @@ int prefix_length(const Infill *f, int slot) {
 
 void push_head(Infill *f, int image) {
     const int32_t begin = f->config.model.begin;
+    if (image == no_head(f)) return;
     if (begin >= 0) rows_push(&f->rows, begin, -1, 0);
     for (int i = 0; image >= 0 && i < f->config.image_rows; i++)
         rows_push(&f->rows, -1, image * f->config.image_rows + i, (begin >= 0) + i);
@@ -134,6 +136,26 @@ void push_evaluation(Infill *f, const DecodeCanvas *canvas) {
         push_sequence(f, canvas->request, canvas);
 }
 
+/* A guided canvas and its twin. */
+static void push_pair(Infill *f, const DecodeCanvas *canvas) {
+    const DecodeCanvas twin = canvas_twin(f, canvas);
+    int first = f->rows.picked_count;
+    push_evaluation(f, canvas);
+    push_evaluation(f, &twin);
+    rows_pair(&f->rows, first);
+}
+
+static int pushed_rows(const Infill *f, const DecodeCanvas *canvas) {
+    const DecodeCanvas twin = canvas_twin(f, canvas);
+    return evaluation_rows(f, canvas) + (canvas_guided(canvas) ? evaluation_rows(f, &twin) : 0);
+}
+
+bool infill_pair_fits(const Infill *f, int request, int length) {
+    const DecodeChoice guided = {.guidance = 1};
+    const DecodeCanvas canvas = {.request = request, .length = length, .choice = &guided};
+    return f->slots[request].twin < 0 || pushed_rows(f, &canvas) <= f->rows.capacity;
+}
+
 /* ---- Opening. ---- */
 
 int infill_max_prompt(int longest, int answer_position, int head, int answer) {
@@ -146,9 +168,17 @@ int infill_longest_answer(const Infill *f, int request) {
     return f->slots[request].longest;
 }
 
-/* Allocates for batches of sequences of at most `longest` rows, `all` rows in total. */
+static bool any_guided(const InfillConfig *c) {
+    for (int i = 0; i < c->prompt_count; i++)
+        if (c->prompts[i].guided) return true;
+    return false;
+}
+
+/* Allocates for batches of sequences of at most `longest` rows, or pairs of them, `all` rows in
+ * total. */
 static int batch_open(Infill *f, int64_t longest, int64_t all, Error *err) {
     const LanguageModel *m = &f->config.model;
+    if (any_guided(&f->config)) longest *= 2;
     int64_t limit = f->config.batch_tokens > longest ? f->config.batch_tokens : longest;
     int capacity = (int)(all < limit ? all : limit);
     rows_close(&f->rows);
@@ -173,6 +203,7 @@ static int64_t count_rows(const Infill *f, int64_t *longest, int64_t *all) {
     }
     for (int i = 0; i < c->prompt_count; i++) {
         int64_t n = head_rows(f, c->prompts[i].image) + c->prompts[i].count;
+        if (c->prompts[i].guided) rows += n, *all += n;
         rows += c->prompts[i].count;
         *all += n;
         if (n > *longest) *longest = n;
@@ -191,8 +222,10 @@ static int place_prompts(Infill *f, Error *err) {
     }
     for (int i = 0; i < c->prompt_count; i++) {
         int slot;
-        placed &= infill_place(f, &c->prompts[i], &slot);
+        placed &= place_slot(f, &c->prompts[i], &slot);
     }
+    for (int i = 0; i < c->prompt_count && placed; i++)
+        if (c->prompts[i].guided) placed &= place_twin(f, i);
     return placed ? 0 : error_set(err, "no space for %d prompts", c->prompt_count);
 }
 
@@ -200,6 +233,7 @@ static int open_parts(Infill *f, Error *err) {
     const InfillConfig *c = &f->config;
     int64_t longest, all, rows = count_rows(f, &longest, &all);
     int slots = c->slots > 0 ? c->slots : c->prompt_count;
+    if (c->slots > 0 || any_guided(c)) slots *= 2;
     if (c->slots > 0) longest = all = language_longest(&c->model), rows = c->prefix_rows;
     if (rows > INT32_MAX)
         return error_set(err, "%lld rows of prompts: %d at most", (long long)rows, INT32_MAX);
@@ -317,7 +351,7 @@ static void target_fill(const Infill *f, const RowsTarget *t) {
         if (canvas_fixed(f, t->canvas, i)) continue;
         t->out[i] = (Proposal){f->rows.tokens[row], f->rows.scores[row]};
         if (t->canvas->confidence) t->canvas->confidence[i] = f->rows.confidences[row];
-        row++;
+        row += 1 + canvas_guided(t->canvas);
     }
 }
 
@@ -382,7 +416,7 @@ int infill_evaluate_all(Infill *f, const DecodeBatch *batches, int count, Error 
         TRY(check_canvases(f, batch->canvases, batch->count, err));
         for (int i = 0; i < batch->count; i++) {
             const DecodeCanvas *canvas = &batch->canvases[i];
-            if (r->count && r->count + evaluation_rows(f, canvas) > r->capacity)
+            if (r->count && r->count + pushed_rows(f, canvas) > r->capacity)
                 TRY(evaluate_rows(f, err));
             RowsTarget *target = &r->targets[r->target_count++];
             *target = (RowsTarget){.begin = r->count,
@@ -391,10 +425,13 @@ int infill_evaluate_all(Infill *f, const DecodeBatch *batches, int count, Error 
                                    .temperature = batch->temperature,
                                    .seed = batch->seed,
                                    .out = out};
-            push_evaluation(f, canvas);
+            if (canvas_guided(canvas))
+                push_pair(f, canvas);
+            else
+                push_evaluation(f, canvas);
             target->count = r->picked_count - target->first;
             out += canvas->length;
-            f->counts.canvases++;
+            f->counts.canvases += 1 + canvas_guided(canvas);
         }
     }
     return r->count ? evaluate_rows(f, err) : 0;

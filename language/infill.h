@@ -35,7 +35,9 @@ bool attention_find(const char *name, AttentionPattern *pattern);
 typedef struct InfillPrompt {
     const int32_t *ids; /* [count], without <s>; must outlive the Infill */
     int count;
-    int image; /* index of an image, -1 for none */
+    int image;   /* index of an image, -1 for none */
+    bool guided; /* canvases may have a choice with guidance: the same prompt without words, <mask>
+                    in place of its tokens and image, takes a slot and rows, too */
 } InfillPrompt;
 
 typedef struct InfillConfig {
@@ -98,6 +100,10 @@ int infill_reserve(Infill *infill, int longest_canvas, int64_t canvas_rows, Erro
  * call. Not for canvases of several decoders. */
 int infill_keep_prefixes(Infill *infill, const DecodeSpec *specs, int count, Error *err);
 
+/* Whether a guided canvas of this length and its unconditional twin, which are evaluated together,
+ * fit into a batch: they do after infill_reserve. */
+bool infill_pair_fits(const Infill *infill, int request, int length);
+
 /* <s>, image and prompt of a request, in rows. */
 int infill_prefix_length(const Infill *infill, int request);
 
@@ -114,7 +120,7 @@ int infill_evaluate_all(Infill *infill, const DecodeBatch *batches, int count, E
 /* ---- Prompts that come and go (InfillConfig.slots). ---- */
 
 /* Gives a prompt a slot, which is the `request` of its canvases. False: there is no space now; in
- * an empty Infill there is, if the prefix has rows for the longest sequence. */
+ * an empty Infill there is, if the prefix has rows for the longest sequence (for guidance, two). */
 bool infill_place(Infill *infill, const InfillPrompt *prompt, int *slot);
 
 /* The rows that infill_prefill, and infill_lengths_of if hidden states are kept, would compute for

@@ -96,10 +96,11 @@ int infill_lengths_of(Infill *f, const LengthPredictor *length, const int *slots
 }
 
 int infill_lengths(Infill *f, const LengthPredictor *length, float *logits, Error *err) {
-    int *slots = calloc((size_t)f->slot_count + 1, sizeof *slots);
-    if (!slots) return error_set(err, "out of memory for %d prompts", f->slot_count);
-    for (int i = 0; i < f->slot_count; i++) slots[i] = i;
-    int status = infill_lengths_of(f, length, slots, f->slot_count, logits, err);
+    const int count = f->config.prompt_count;
+    int *slots = calloc((size_t)count + 1, sizeof *slots);
+    if (!slots) return error_set(err, "out of memory for %d prompts", count);
+    for (int i = 0; i < count; i++) slots[i] = i;
+    int status = infill_lengths_of(f, length, slots, count, logits, err);
     free(slots);
     return status;
 }

@@ -4,13 +4,15 @@
 #include "language/infill_private.h"
 
 int prefix_open(Infill *f, int slots, int32_t rows, Error *err) {
-    int blocks = f->images + 1 + slots;
+    int blocks = f->images + 2 + slots, longest = language_longest(&f->config.model);
     f->slot_count = slots;
-    f->heads = calloc((size_t)f->images + 1, sizeof *f->heads);
+    f->heads = calloc((size_t)f->images + 2, sizeof *f->heads);
+    f->masks = malloc((size_t)longest * sizeof *f->masks);
     f->slots = calloc((size_t)slots + 1, sizeof *f->slots);
     f->pending = calloc((size_t)blocks + 1, sizeof *f->pending);
-    if (!f->heads || !f->slots || !f->pending)
+    if (!f->heads || !f->slots || !f->pending || !f->masks)
         return error_set(err, "out of memory for %d prompts", slots);
+    for (int i = 0; i < longest; i++) f->masks[i] = f->config.mask_id;
     return row_pool_open(&f->pool, f->reuse ? rows : 0, blocks, err);
 }
 
@@ -24,7 +26,7 @@ void prefix_close(Infill *f) {
     cache_close(f);
     device_free(f->config.device, f->hidden.data);
     row_pool_close(&f->pool);
-    free(f->heads), free(f->slots), free(f->pending);
+    free(f->heads), free(f->slots), free(f->pending), free(f->masks);
 }
 
 int cache_open(Infill *f, int64_t canvas_rows, Error *err) {
@@ -154,13 +156,14 @@ static int longest_answer(const Infill *f, const InfillPrompt *p) {
 
 /* A prompt that leaves no space for an answer becomes empty, so that it neither costs time nor
  * fails the others. */
-bool infill_place(Infill *f, const InfillPrompt *prompt, int *slot) {
+bool place_slot(Infill *f, const InfillPrompt *prompt, int *slot) {
     int s = 0, longest = longest_answer(f, prompt);
     while (s < f->slot_count && f->slots[s].taken) s++;
     if (s == f->slot_count) return false;
     f->slots[s] = (Slot){.taken = true,
                          .prompt = longest > 0 ? *prompt : (InfillPrompt){.image = -1},
-                         .longest = longest};
+                         .longest = longest,
+                         .twin = -1};
     if (f->reuse && !place_blocks(f, s)) {
         f->slots[s] = (Slot){0};
         return false;
@@ -169,8 +172,33 @@ bool infill_place(Infill *f, const InfillPrompt *prompt, int *slot) {
     return true;
 }
 
+/* <mask> in place of image and prompt; in models of LLaMA's kind also of the token that begins a
+ * sequence, which in theirs is a part of the prompt. */
+static InfillPrompt unconditional(const Infill *f, const InfillPrompt *prompt) {
+    const bool all = f->config.model.llama != NULL;
+    return (InfillPrompt){.ids = f->masks,
+                          .count = head_rows(f, prompt->image) + prompt->count -
+                                   (all ? 0 : head_rows(f, -1)),
+                          .image = all ? no_head(f) : -1};
+}
+
+bool place_twin(Infill *f, int slot) {
+    const InfillPrompt twin = unconditional(f, &f->slots[slot].prompt);
+    return place_slot(f, &twin, &f->slots[slot].twin);
+}
+
+bool infill_place(Infill *f, const InfillPrompt *prompt, int *slot) {
+    int pending = f->pending_count;
+    if (!place_slot(f, prompt, slot)) return false;
+    if (!prompt->guided || place_twin(f, *slot)) return true;
+    infill_remove(f, *slot);
+    f->pending_count = pending;
+    return false;
+}
+
 void infill_remove(Infill *f, int slot) {
     Slot *s = &f->slots[slot];
+    if (s->twin >= 0) infill_remove(f, s->twin);
     if (f->reuse) {
         Head *head = &f->heads[s->prompt.image + 1];
         if (s->prompt.count) row_pool_give(&f->pool, s->begin);
@@ -250,6 +278,8 @@ int infill_prefill(Infill *f, Error *err) {
 }
 
 int infill_prefill_rows(const Infill *f, const InfillPrompt *prompt) {
-    if (!f->reuse) return f->config.keep_hidden ? head_rows(f, prompt->image) + prompt->count : 0;
-    return prompt->count + (f->heads[prompt->image + 1].placed ? 0 : head_rows(f, prompt->image));
+    const int head = head_rows(f, prompt->image), all = head + prompt->count;
+    if (!f->reuse) return f->config.keep_hidden ? all : 0;
+    return (prompt->guided ? all : 0) + prompt->count +
+           (f->heads[prompt->image + 1].placed ? 0 : head);
 }

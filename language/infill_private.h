@@ -22,6 +22,7 @@ typedef struct Slot {
     InfillPrompt prompt; /* empty if it leaves no space for an answer */
     int32_t begin;       /* its cache row */
     int longest;         /* the longest answer; below 1 if none fits */
+    int twin;            /* of a guided prompt: the slot of the one without words; -1 */
 } Slot;
 
 struct Infill {
@@ -35,15 +36,21 @@ struct Infill {
                            (infill_keep_prefixes); else NULL */
     Tensor hidden;      /* [prefix_rows, D], final hidden states of the prefix, if kept */
     RowPool pool;       /* the cache's rows of images and prompts; canvases come after pool.rows */
-    Head *heads;        /* [images + 1]; entry 0 is "no image" */
-    Slot *slots;        /* [slot_count] */
+    Head *heads;        /* [images + 2]; entry 0 is "no image", the last one "nothing at all" */
+    Slot *slots;        /* [slot_count], twice as many as prompts where these may be guided */
     int slot_count;
-    int *pending; /* blocks that are placed and not computed: heads, then slots, by index */
+    int32_t *masks; /* [language_longest], the ids of twins */
+    int *pending;   /* blocks that are placed and not computed: heads, then slots, by index */
     int pending_count;
     uint64_t clock; /* counts placements */
     int images;
     InfillCounts counts;
 };
+
+/* Whose head has no rows: the image of twins in a model whose first token is a part of prompts. */
+static inline int no_head(const Infill *f) {
+    return f->images;
+}
 
 /* <s> and the image's rows; and with the prompt. */
 int head_rows(const Infill *infill, int image);
@@ -69,6 +76,17 @@ static inline bool after_cached(const Infill *f, const DecodeCanvas *canvas) {
 void push_evaluation(Infill *infill, const DecodeCanvas *canvas);
 int evaluation_rows(const Infill *infill, const DecodeCanvas *canvas);
 
+/* Whether a canvas is evaluated twice; and the second one, which is after <mask> instead of the
+ * prompt. Its picked rows come in pairs then: the canvas's, then the twin's. */
+static inline bool canvas_guided(const DecodeCanvas *canvas) {
+    return canvas->choice && canvas->choice->guidance > 0;
+}
+static inline DecodeCanvas canvas_twin(const Infill *f, const DecodeCanvas *canvas) {
+    DecodeCanvas twin = *canvas;
+    twin.request = f->slots[canvas->request].twin;
+    return twin;
+}
+
 /* Each canvas must fit after its own prompt. */
 int check_canvases(const Infill *infill, const DecodeCanvas *canvases, int count, Error *err);
 
@@ -89,6 +107,10 @@ void prefix_close(Infill *infill);
 
 /* Places the block of an image (-1: none); false: there is no space. */
 bool place_head(Infill *infill, int image);
+
+/* A prompt by itself, and the twin of the guided one in this slot. */
+bool place_slot(Infill *infill, const InfillPrompt *prompt, int *slot);
+bool place_twin(Infill *infill, int slot);
 
 /* A cache of the prefix's rows and `canvas_rows` more; what an earlier one held is kept. */
 int cache_open(Infill *infill, int64_t canvas_rows, Error *err);

@@ -51,3 +51,15 @@ void span_sees(AttentionSpan *s, int64_t begin, int64_t end) {
     s->range[s->range_count].begin = (int32_t)begin;
     s->range[s->range_count++].end = (int32_t)end;
 }
+
+void rows_pair(Rows *r, int first) {
+    int n = (r->picked_count - first) / 2, *second = r->tokens;
+    for (int i = 0; i < n; i++) second[i] = r->picked[first + n + i];
+    for (int i = n - 1; i >= 0; i--) {
+        r->picked[first + 2 * i] = r->picked[first + i];
+        r->picked[first + 2 * i + 1] = second[i];
+        r->stream[first + 2 * i] = r->stream[first + 2 * i + 1] = r->stream[first + i];
+        r->noise_index[first + 2 * i] = r->noise_index[first + 2 * i + 1] =
+            r->noise_index[first + i];
+    }
+}

@@ -40,6 +40,10 @@ void rows_clear(Rows *rows);
 /* A row at a position from 0: a token, or, with id -1, a row of the image tokens. */
 void rows_push(Rows *rows, int32_t id, int32_t image_row, int position);
 
+/* Of the picked rows from `first` on, the i-th of the first half and the i-th of the second one
+ * become neighbors. Both halves have the same streams and indices of noise. Uses `tokens`. */
+void rows_pair(Rows *rows, int first);
+
 /* A span of queries, and a range of keys that it attends to, which may be empty. */
 AttentionSpan *rows_span(Rows *rows, int q_begin, int q_end);
 void span_sees(AttentionSpan *span, int64_t begin, int64_t end);

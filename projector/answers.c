@@ -9,6 +9,16 @@ AnswerOptions answer_options_default(void) {
     return (AnswerOptions){.decode = decode_options_default(), .samples = 1};
 }
 
+ChoiceOptions answer_choice_options(const AnswerOptions *o) {
+    return (ChoiceOptions){.batch_tokens = o->batch_tokens,
+                           .no_kv_cache = o->no_kv_cache,
+                           .cancel = o->cancel,
+                           .long_prompts = o->long_prompts,
+                           .by = o->choose_by,
+                           .samples = o->likelihood_samples,
+                           .seed = o->decode.seed};
+}
+
 int answer_beam(const AnswerOptions *options, bool has_template) {
     if (options->length_beam > 0) return options->length_beam;
     return has_template ? TEMPLATE_BEAM : 1;
@@ -241,6 +251,7 @@ static int answers_decode(const Multimodal *m, Infill *infill, const Prompts *pr
         if (out->specs[i].length > longest) longest = out->specs[i].length;
         rows += out->specs[i].length + 1;
     }
+    if (options->decode.guidance > 0) rows *= 2;
     TRY(infill_reserve(infill, longest, rows, err));
     Watching watching = {options, prompts, out, 0};
     DecodeRun run = {
@@ -346,6 +357,16 @@ static int check_prefix_cache(const Multimodal *m, const AnswerOptions *options,
     return 0;
 }
 
+static int check_guidance(const AnswerOptions *options, Error *err) {
+    if (!(options->decode.guidance > 0)) return 0;
+    if (options->decode.prefix_cache)
+        return error_set(err, "guidance and a prefix cache exclude each other: use one of them");
+    if (inspection_wanted(options))
+        return error_set(err, "top-k alternatives and attention are of the prompt alone, guidance "
+                              "is not: use one or the other");
+    return 0;
+}
+
 int multimodal_answer(const Multimodal *m, Tensor image_tokens, const AnswerRequest *requests,
                       int count, const AnswerOptions *options, Answers *answers, Error *err) {
     *answers = (Answers){0};
@@ -353,6 +374,7 @@ int multimodal_answer(const Multimodal *m, Tensor image_tokens, const AnswerRequ
         return error_set(err, "this model cannot write: it has no language part");
     TRY(multimodal_check_mask(m, err));
     TRY(check_prefix_cache(m, options, err));
+    TRY(check_guidance(options, err));
     Prompts prompts = {0};
     int rows = multimodal_image_rows(m), images = 0;
     if (rows > 0 && tensor_present(image_tokens)) images = (int)(image_tokens.shape[0] / rows);
@@ -363,6 +385,7 @@ int multimodal_answer(const Multimodal *m, Tensor image_tokens, const AnswerRequ
                                                  options->long_prompts, answers->items, err)
                                 : error_set(err, "out of memory for %d answers", count);
     answers->tokenize_s = clock_seconds() - start;
+    for (int i = 0; i < prompts.count; i++) prompts.items[i].guided = options->decode.guidance > 0;
     if (status == 0 && prompts.count)
         status = prompts_answer(m, image_tokens, &prompts, requests, options, answers, err);
     prompts_free(&prompts);

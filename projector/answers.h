@@ -12,6 +12,7 @@
 
 #include "language/decode.h"
 #include "projector/answer_inspect.h"
+#include "projector/choices.h"
 #include "projector/requests.h"
 
 typedef struct AnswerOptions {
@@ -32,8 +33,13 @@ typedef struct AnswerOptions {
     LongPrompts long_prompts; /* what becomes of a prompt that does not fit; 0: an error. One whose
                                  first tokens are dropped leaves room for the given length, else
                                  for as many tokens as may be predicted, at most a quarter of what
-                                 the model reads */
+                                                                     the model reads */
+    ChoiceBy choose_by;       /* of requests with choices, which multimodal_answer does not take */
+    int likelihood_samples;   /* ... by likelihood; 0: LIKELIHOOD_SAMPLES */
 } AnswerOptions;
+
+/* How choices are scored with these. */
+ChoiceOptions answer_choice_options(const AnswerOptions *options);
 
 AnswerOptions answer_options_default(void);
 

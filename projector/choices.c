@@ -8,6 +8,9 @@
 #include "language/canvas_cache.h"
 #include "language/sentencepiece.h"
 
+const char *const choice_by_names[] = {
+    [CHOICE_BY_DENOISING] = "denoising", [CHOICE_BY_LIKELIHOOD] = "likelihood", NULL};
+
 /* ---- The choices' tokens. ---- */
 
 enum { SHOWN = 40 }; /* bytes of a choice in a message */
@@ -376,6 +379,34 @@ static int asked_encode(Asked *a, const Multimodal *m, const ChoiceRequest *requ
     return 0;
 }
 
+/* The bounds of all candidates in place of their rounds. */
+static int score_by_likelihood(const Scoring *s, const Prompts *prompts, Error *err) {
+    const LikelihoodOptions options = {s->options->samples, s->options->seed, s->options->cancel};
+    LikelihoodText *texts = calloc(s->count + 1, sizeof *texts);
+    LikelihoodBound *bounds = calloc(s->count + 1, sizeof *bounds);
+    int status = texts && bounds ? 0 : error_set(err, "out of memory for %zu choices", s->count);
+    for (size_t i = 0; i < s->count && status == 0; i++) {
+        const Candidate *c = &s->candidates[i];
+        const InfillPrompt *p = &prompts->items[c->prompt];
+        const ChoiceScore *choice = c->choice;
+        texts[i] = (LikelihoodText){
+            .request = c->prompt,
+            .tokens = choice->tokens,
+            .length = choice->length,
+            .stream = likelihood_stream(p->ids, p->count, choice->tokens, choice->length),
+            .shares = choice->scores};
+    }
+    if (status == 0)
+        status = infill_likelihoods(s->infill, texts, (int)s->count, &options, bounds, err);
+    for (size_t i = 0; i < s->count && status == 0; i++) {
+        const Candidate *c = &s->candidates[i];
+        for (int k = 0; k < c->choice->length; k++) c->choice->scores[k] *= -1;
+        c->answer->evaluations += bounds[i].evaluations;
+    }
+    free(texts), free(bounds);
+    return status;
+}
+
 /* Scores the choices of every prompt. */
 static int asked_score(const Asked *a, Scoring *s, Choices *out, Error *err) {
     int64_t rows = 0;
@@ -403,6 +434,7 @@ static int asked_score(const Asked *a, Scoring *s, Choices *out, Error *err) {
             written += answer->scores[k].length;
         }
     }
+    if (s->options->by == CHOICE_BY_LIKELIHOOD) return score_by_likelihood(s, &a->prompts, err);
     TRY(infill_reserve(s->infill, s->longest, rows, err));
     for (int t = 0; t < s->longest; t++) TRY(round_run(s, t, err));
     return 0;

@@ -17,11 +17,16 @@
  * The sum is a likelihood, and so choices of different lengths compare; the mean of the tokens'
  * log-probabilities is not one: it prefers long choices, whose last tokens are certain.
  *
+ * By likelihood instead (CHOICE_BY_LIKELIHOOD), the score is log p(N) minus LLaDA's bound on the
+ * negative log-likelihood of the tokens (language/likelihood.h): the mean over all orders, exact for
+ * short choices and sampled for longer ones. The score of a token is its part of that sum.
+ *
  * Probabilities are the softmax of the scores over the choices.
  */
 #ifndef EASYFIRST_PROJECTOR_CHOICES_H
 #define EASYFIRST_PROJECTOR_CHOICES_H
 
+#include "language/likelihood.h"
 #include "projector/requests.h"
 
 enum { CHOICES_MOST = 1 << 20 }; /* of one request */
@@ -35,17 +40,25 @@ typedef struct ChoiceRequest {
     int turn_count;
 } ChoiceRequest;
 
+typedef enum ChoiceBy { CHOICE_BY_DENOISING, CHOICE_BY_LIKELIHOOD } ChoiceBy;
+
+/* Their names in options and results. */
+extern const char *const choice_by_names[]; /* "denoising", "likelihood" */
+
 typedef struct ChoiceOptions {
     int batch_tokens; /* see InfillConfig */
     bool no_kv_cache;
     const int *cancel; /* see DecodeRun; may be NULL */
     LongPrompts long_prompts;
+    ChoiceBy by;
+    int samples; /* by likelihood: masks for each choice; 0: LIKELIHOOD_SAMPLES */
+    uint64_t seed;
 } ChoiceOptions;
 
 typedef struct ChoiceScore {
     int length;
     int32_t *tokens;     /* [length] */
-    double *scores;      /* [length]: log-probability of each when it was written */
+    double *scores;      /* [length]: log-probability of each when it was written; or its part */
     double length_score; /* log p(length); 0 without a length predictor */
     double score;        /* the log-likelihood */
     double probability;  /* among the request's choices */

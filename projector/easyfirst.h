@@ -291,6 +291,12 @@ typedef enum ef_long_prompts {
     EF_LONG_KEEP_LAST /* its first tokens are dropped, ef_answer_dropped_tokens of them */
 } ef_long_prompts;
 
+/* How choices are scored. */
+typedef enum ef_choose_by {
+    EF_BY_DENOISING, /* the tokens in the order in which they are the easiest */
+    EF_BY_LIKELIHOOD /* the bound on the likelihood over all orders */
+} ef_choose_by;
+
 typedef struct ef_options {
     size_t size;          /* sizeof (ef_options), for later versions */
     const char *strategy; /* NULL: "reparam-uncond-deterministic-cosine"; also with cond,
@@ -320,6 +326,12 @@ typedef struct ef_options {
     int prefix_cache; /* approximate, models with full attention only (a block-causal one keeps keys
                          and values exactly, always): the keys and values of image and prompt are
                          computed in steps 1, n + 1, 2n + 1 ... and used in those between; 0: off */
+    float guidance;   /* W, 0 to 100: logits u + (W + 1) (c - u), of c after the prompt and u after
+                       <mask> in place of the prompt and image (classifier-free guidance, as
+                       LLaDA's cfg_scale); twice the evaluations, not with prefix_cache; 0: off */
+    ef_choose_by choose_by; /* of requests with choices */
+    int likelihood_samples; /* ... by likelihood: masks that are evaluated for each choice, at most;
+                               0: 128; 1000000 at most */
 } ef_options;
 
 static inline ef_options ef_options_default(void) {
@@ -402,8 +414,11 @@ EF_API int ef_answer_best(const ef_answers *answers, size_t i);
  * the order in which they are the easiest; projector/choices.h has the formula, with its sources.
  * It costs as many evaluations as a choice has tokens; choices of one token share one evaluation,
  * and any choices an evaluation of what they have in common. Nothing is random; the options of
- * denoising (strategy, steps, beam, samples, length_weight, temperature, seed, on_step) have no
- * effect, and `length` is 0. A model without a length predictor takes all lengths as equally likely.
+ * denoising (strategy, steps, beam, samples, length_weight, temperature, seed, guidance, on_step)
+ * have no effect, and `length` is 0. With choose_by EF_BY_LIKELIHOOD the tokens' part is LLaDA's
+ * bound on their log-likelihood over all orders (language/likelihood.h): of choices of up to 7 tokens
+ * it is exact, of longer ones estimated from likelihood_samples random masks, from `seed`; a token's
+ * score is its part of it. A model without a length predictor takes all lengths as equally likely.
  *
  * A request is refused, with the choice named, if a choice is empty, has characters that the
  * model's tokenizer does not know, does not fit after the prompt, or is the same as another one to

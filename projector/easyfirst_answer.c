@@ -60,6 +60,13 @@ int answer_options_take(ef_options *o, AnswerOptions *a, const ef_options *given
     TRY(check_range("early_stop", o->early_stop, 1000000, err));
     TRY(check_range("prefix_cache", o->prefix_cache, 1000000, err));
     TRY(check_range("batch_tokens", o->batch_tokens, 1 << 20, err));
+    TRY(check_real("guidance", (double)o->guidance, err));
+    TRY(check_range("likelihood_samples", o->likelihood_samples, LIKELIHOOD_MOST, err));
+    if ((unsigned)o->choose_by > EF_BY_LIKELIHOOD)
+        return error_set(err, "choose_by is %d: expected EF_BY_DENOISING or EF_BY_LIKELIHOOD",
+                         (int)o->choose_by);
+    if (o->guidance > 0 && o->prefix_cache)
+        return error_set(err, "guidance and prefix_cache exclude each other: use one of them");
     if ((unsigned)o->long_prompts > EF_LONG_KEEP_LAST)
         return error_set(err,
                          "long_prompts is %d: expected EF_LONG_REFUSE, EF_LONG_SKIP or "
@@ -72,6 +79,9 @@ int answer_options_take(ef_options *o, AnswerOptions *a, const ef_options *given
     a->decode.temperature = o->temperature;
     a->decode.seed = o->seed;
     a->decode.early_stop = o->early_stop, a->decode.prefix_cache = o->prefix_cache;
+    a->decode.guidance = o->guidance;
+    a->choose_by = o->choose_by == EF_BY_LIKELIHOOD ? CHOICE_BY_LIKELIHOOD : CHOICE_BY_DENOISING;
+    a->likelihood_samples = o->likelihood_samples;
     a->length_beam = o->beam, a->samples = o->samples, a->length_weight = o->length_weight;
     a->batch_tokens = o->batch_tokens;
     a->no_kv_cache = o->no_kv_cache != 0, a->decode.no_canvas_cache = o->no_canvas_cache != 0;

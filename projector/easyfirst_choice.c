@@ -98,10 +98,7 @@ static void work_add_choices(ef_work *w, const Choices *choices) {
 
 int requests_choose(ef_model *model, const ChoiceRequest *requests, const size_t *batch, int count,
                     const AnswerOptions *o, ef_answers *answers, Error *err) {
-    const ChoiceOptions options = {.batch_tokens = o->batch_tokens,
-                                   .no_kv_cache = o->no_kv_cache,
-                                   .cancel = o->cancel,
-                                   .long_prompts = o->long_prompts};
+    const ChoiceOptions options = answer_choice_options(o);
     Choices choices;
     TRY(multimodal_choose(&model->model.parts, model->images.tokens, requests, count, &options,
                           &choices, err));

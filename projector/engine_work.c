@@ -8,7 +8,8 @@
 
 static int open_infill(ef_engine *e, Error *err) {
     const Multimodal *m = &e->model->model.parts;
-    int longest = language_longest(&m->language), rows = e->options.prefix_tokens;
+    /* One request always fits, and with guidance it has two prompts. */
+    int longest = 2 * language_longest(&m->language), rows = e->options.prefix_tokens;
     const InfillConfig config = {.model = m->language,
                                  .device = m->device,
                                  .pattern = m->attention,
@@ -75,6 +76,7 @@ static bool work_place(ef_engine *e, Work *w, bool first, int *budget) {
     if (job->image) w->image = images_take(&e->images, job, &changed);
     if (job->image && w->image < 0) return false;
     prompt.image = w->image;
+    prompt.guided = job->how.decode.guidance > 0;
     if (changed) infill_forget_image(e->infill, w->image);
     int rows = infill_prefill_rows(e->infill, &prompt) + (changed ? e->images.rows : 0);
     if ((!first && rows > *budget) || !infill_place(e->infill, &prompt, &w->slot)) {
@@ -126,6 +128,20 @@ static void work_step(void *user, const DecodeStep *step) {
     steps_tell(&w->job->teller, 0, &told);
 }
 
+/* Guidance evaluates pairs of canvases. */
+static int check_pairs(const ef_engine *e, const Work *w, Error *err) {
+    for (int i = 0; i < w->answers.result_count; i++) {
+        const DecodeSpec *spec = &w->answers.specs[i];
+        if (infill_pair_fits(e->infill, spec->request, spec->length)) continue;
+        return error_set_code(err, ERROR_TOO_LONG,
+                              "with guidance an answer of %d tokens takes two evaluations "
+                              "together, which do not fit into the engine's batches of %d tokens: "
+                              "shorten the prompt or the answer, or leave guidance out",
+                              spec->length, e->options.batch_tokens);
+    }
+    return 0;
+}
+
 static int work_begin(ef_engine *e, Work *w, const float *logits, Error *err) {
     const Multimodal *m = &e->model->model.parts;
     Answer *a = w->answers.items;
@@ -133,6 +149,7 @@ static int work_begin(ef_engine *e, Work *w, const float *logits, Error *err) {
     TRY(answer_specs(m, e->infill, w->slot, w->job->length, logits, &w->job->how, a, &w->answers,
                      err));
     if (a->error) return error_set_code(err, (ErrorCode)a->code, "%s", a->error);
+    TRY(check_pairs(e, w, err));
     const DecodeRun run = {
         .options = &w->job->how.decode,
         .specs = w->answers.specs,

@@ -250,7 +250,8 @@ void double_canvas(const DoubleModel *d, double *out, int image, const int32_t *
                             "lm_head.bias", 0, dense, length, width, vocab);
     for (int t = 0; t < length; t++) {
         for (int v = 0; v < vocab; v++)
-            if (v >= tokenizer_mask_id(d->model->tokenizer)) logits[t * vocab + v] = -INFINITY;
+            if (v >= tokenizer_mask_id(d->model->tokenizer) && !d->whole_vocabulary)
+                logits[t * vocab + v] = -INFINITY;
         log_softmax(logits + t * vocab, vocab);
     }
     memcpy(out, logits, (size_t)(length * vocab) * sizeof *out);

@@ -12,6 +12,7 @@ typedef struct DoubleModel {
     const Multimodal *model;     /* its configuration: attention, answer_position, lengths */
     const float *image_tokens;   /* [images * rows, D] */
     int image_rows;
+    bool whole_vocabulary; /* <mask> and ids that are never proposed count in the softmax */
 } DoubleModel;
 
 /* The weights of a model folder; `length`: it has a length predictor. */

@@ -286,6 +286,7 @@ reads() {
     "eval text") set -- $1 "$2" --task exact --out "$new" --length 2 ;;
     "eval gqa") set -- $1 "$2" --images gqa --out "$new" ;;
     "eval order") set -- $1 "$2" --images gqa --length 3 ;;
+    "eval likelihood") set -- $1 -m "$small" "$2" --samples 4 ;;
     "eval order --graphs") set -- $1 "$2" --length 3 ;;
     "score gqa") set -- $1 predictions20.json "$2" ;;
     esac
@@ -399,7 +400,7 @@ table_of apps/README.md JSON >"$folder/want"
     easyfirst show -q --json --html page.html --steps 2 dog.jpg "What is it?"
     printf 'a\n' | easyfirst text -q --json
     easyfirst text -q --json --one-of "a, the" a
-    easyfirst text -q --json --early-stop 2 a
+    easyfirst text -q --json --early-stop 2 --guidance 1 a
     awk 'BEGIN { for (i = 0; i < 900; i++) printf "word "; print "" }' >long.txt
     easyfirst text -q --json --long-prompts keep-last --length 4 --file long.txt
     easyfirst text -q --json --file long.txt

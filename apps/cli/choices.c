@@ -6,6 +6,25 @@
 #include "apps/cli/lines.h"
 #include "apps/cli/report.h"
 
+Option choices_by_option(int *by) {
+    return (Option){"by",
+                    0,
+                    OPTION_CHOICE,
+                    NULL,
+                    by,
+                    "how choices are scored: denoising (the default), their tokens in\n"
+                    "the order of decoding; likelihood, the bound over all orders,\n"
+                    "from --samples masks of each (default 128)",
+                    .names = choice_by_names};
+}
+
+void choices_by_apply(int by, CommonOptions *o) {
+    o->answer.choose_by = (ChoiceBy)by;
+    if (by != CHOICE_BY_LIKELIHOOD) return;
+    o->answer.likelihood_samples = o->samples_given ? o->answer.samples : 0;
+    o->answer.samples = 1;
+}
+
 void given_choices_group_add(GivenChoices *c, OptionGroup *group) {
     const Option rows[] = {{"one-of", 0, OPTION_TEXT, "A,B,...", &c->one_of,
                             "answer with the likeliest of these, by the model's own\n"
@@ -13,14 +32,18 @@ void given_choices_group_add(GivenChoices *c, OptionGroup *group) {
                            {"choices", 0, OPTION_TEXT, "FILE", &c->file,
                             "the same, with the choices from a file, one a line"},
                            {"all-choices", 0, OPTION_FLAG, NULL, &c->all,
-                            "print every choice with its probability, the likeliest first"}};
+                            "print every choice with its probability, the likeliest first"},
+                           choices_by_option(&c->by)};
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
         group->options[group->count++] = rows[i];
 }
 
-int given_choices_check_options(const CommandHelp *help, const GivenChoices *c,
-                                const CommonOptions *o, const char *other) {
+int given_choices_check_options(const CommandHelp *help, const GivenChoices *c, CommonOptions *o,
+                                const char *other) {
     const AnswerOptions *a = &o->answer;
+    if (c->by && !given_choices_any(c))
+        return options_wrong(help, "--by needs --one-of or --choices");
+    choices_by_apply(c->by, o);
     if (c->one_of && c->file)
         return options_wrong(help, "choices are given both with --one-of and with --choices");
     if (!given_choices_any(c))
@@ -36,6 +59,7 @@ int given_choices_check_options(const CommandHelp *help, const GivenChoices *c,
                      {"beam", a->length_beam > 1},
                      {"length-weight", a->length_weight > 0},
                      {"samples", a->samples > 1},
+                     {"guidance", a->decode.guidance > 0},
                      {"temperature", a->decode.temperature > 0}};
     for (size_t i = 0; i < sizeof denoising / sizeof *denoising && !other; i++)
         if (denoising[i].given) other = denoising[i].name;

@@ -8,11 +8,19 @@
 typedef struct GivenChoices {
     const char *one_of, *file; /* as given */
     bool all;                  /* print all with their probabilities */
+    int by;                    /* a ChoiceBy */
     char **texts;              /* [count] */
     size_t count;
 } GivenChoices;
 
-/* The three rows, appended to a group. */
+/* The row of --by, for a ChoiceBy. */
+Option choices_by_option(int *by);
+
+/* How choices are scored: --by, and with likelihood --samples, which is then the number of masks and
+ * not that of denoised answers. */
+void choices_by_apply(int by, CommonOptions *o);
+
+/* The four rows, appended to a group. */
 void given_choices_group_add(GivenChoices *choices, OptionGroup *group);
 
 /* Whether answers are to be chosen. */
@@ -20,10 +28,10 @@ static inline bool given_choices_any(const GivenChoices *choices) {
     return choices->one_of || choices->file;
 }
 
-/* Checks that nothing is given that a choice has no use for; `other`: the name of an option that is
+/* Applies --by, and checks that nothing is given that a choice has no use for; `other`: the name of an option that is
  * given and cannot go with choices, or NULL. Returns -1 to continue, or the exit status. */
 int given_choices_check_options(const CommandHelp *help, const GivenChoices *choices,
-                                const CommonOptions *o, const char *other);
+                                CommonOptions *o, const char *other);
 
 /* Reads the choices: of --one-of those between commas, without the white space around them, of
  * --choices the lines. given_choices_free is always allowed. */

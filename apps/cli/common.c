@@ -88,6 +88,10 @@ void common_answer_group(CommonOptions *o, OptionGroup *group) {
                               "approximate, models with full attention: compute the prompt's\n"
                               "keys and values in every Nth step only (default 0: in each)",
                               0, 1000000});
+    group_add(group, (Option){"guidance", 0, OPTION_REAL, "W", &a->decode.guidance,
+                              "classifier-free guidance: move the answer away from the one\n"
+                              "without the prompt; twice the evaluations (default 0: off)",
+                              0, 100});
     group_add(group, (Option){"length", 'n', OPTION_INTEGER, "N", &o->length,
                               "the answer's length in tokens (default: predicted)", 1, 1000000});
     group_add(group, (Option){"beam", 'b', OPTION_INTEGER, "B", &a->length_beam,
@@ -99,7 +103,8 @@ void common_answer_group(CommonOptions *o, OptionGroup *group) {
                               "lengths' log-probabilities (default 0: scores alone)",
                               0, 100});
     group_add(group, (Option){"samples", 0, OPTION_INTEGER, "M", &a->samples,
-                              "fill each length M times, keep the best (default 1)", 1, 1024});
+                              "fill each length M times, keep the best (default 1)", 1, 1024,
+                              &o->samples_given});
     group_add(group,
               (Option){"temperature", 0, OPTION_REAL, "X", &a->decode.temperature,
                        "sample tokens at this temperature (default 0: the likeliest)", 0, 100});
@@ -153,6 +158,8 @@ int common_check(const CommandHelp *help, CommonOptions *o) {
     if (o->entropy_given) decode->strategy = DECODE_ENTROPY, decode->bound = o->entropy;
     if (o->strategy && decode_strategy_parse(&o->answer.decode, o->strategy, &err))
         return options_wrong(help, "--strategy: %s", err.text);
+    if (decode->guidance > 0 && decode->prefix_cache)
+        return options_wrong(help, "--guidance and --prefix-cache exclude each other");
     const char *folder = getenv("EASYFIRST_MODEL");
     if (!m->folder && folder && folder[0]) m->folder = folder;
     if (!m->folder && !m->vision && !m->language && !m->projector && !m->length)

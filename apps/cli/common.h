@@ -14,12 +14,13 @@ typedef struct CommonOptions {
     AnswerOptions answer;
     const char *strategy;      /* as decode_strategy_parse takes it */
     float confidence, entropy; /* --confidence-threshold, --entropy-bound */
-    bool confidence_given, entropy_given;
+    bool confidence_given, entropy_given, samples_given;
     int length;                  /* tokens of the answer; 0: predicted */
     const char *answer_template; /* the answer's text with gaps; NULL: none */
     const char *device;
     int threads;
     bool json, quiet;
+    bool no_answers;        /* none are wanted: any language model will do */
     char bundled[PATH_MAX]; /* the bundled model's folder, where it is used */
 } CommonOptions;
 

@@ -39,6 +39,9 @@ ef_options library_options(const CommonOptions *o, char strategy[LIBRARY_STRATEG
     options.length_weight = a->length_weight, options.temperature = a->decode.temperature;
     options.seed = a->decode.seed, options.early_stop = a->decode.early_stop;
     options.prefix_cache = a->decode.prefix_cache;
+    options.guidance = a->decode.guidance;
+    options.choose_by = a->choose_by == CHOICE_BY_LIKELIHOOD ? EF_BY_LIKELIHOOD : EF_BY_DENOISING;
+    options.likelihood_samples = a->likelihood_samples;
     options.long_prompts = a->long_prompts == LONG_PROMPTS_SKIP        ? EF_LONG_SKIP
                            : a->long_prompts == LONG_PROMPTS_KEEP_LAST ? EF_LONG_KEEP_LAST
                                                                        : EF_LONG_REFUSE;

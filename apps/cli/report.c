@@ -144,9 +144,12 @@ static void print_strategy(const DecodeOptions *options) {
                  DECODE_STEPS);
     bool own_steps = options->strategy == DECODE_AR || options->strategy == DECODE_CONFIDENCE ||
                      options->strategy == DECODE_ENTROPY;
-    fprintf(stderr, "by      %s, %s, seed %llu%s\n", strategy,
+    char guidance[48] = "";
+    if (options->guidance > 0)
+        snprintf(guidance, sizeof guidance, ", guidance %g", (double)options->guidance);
+    fprintf(stderr, "by      %s, %s, seed %llu%s%s\n", strategy,
             own_steps ? "a step for each token" : steps, (unsigned long long)options->seed,
-            decode_approximate(options) ? ", approximate" : "");
+            guidance, decode_approximate(options) ? ", approximate" : "");
 }
 
 static void print_timings(const Timings *t, const char *device, const ef_statistics *used,

@@ -8,7 +8,7 @@ int session_open(Session *session, const CommonOptions *o, Error *err) {
     double start = clock_seconds();
     TRY(device_choose(&session->device, o->device, o->threads, err));
     ModelOptions model = o->model;
-    model.answers = !model.describe_only;
+    model.answers = !model.describe_only && !o->no_answers;
     model.answer_length = common_least_length(o);
     if (!o->quiet) model.loading = loading_print;
     TRY(model_open(&session->model, &model, session->device, err));

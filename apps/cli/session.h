@@ -5,7 +5,8 @@
 #include "apps/cli/common.h"
 
 /* A device and an open model. Exactly one close for every open, failed or not. A model that is to
- * answer, but neither knows lengths nor was given one, is refused here, not line by line. */
+ * answer, but neither knows lengths nor was given one, is refused here, not line by line (unless no
+ * answers are wanted: no_answers). */
 typedef struct Session {
     Device *device;
     Model model;

@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "apps/cli/choices.h"
 #include "apps/eval/closed.h"
 #include "apps/eval/eval.h"
 #include "apps/eval/rated.h"
@@ -59,6 +60,7 @@ typedef struct GqaEval {
     EvalOptions options;
     const char *path, *images, *choices, *scene_graphs, *all_questions;
     bool attention;
+    int by;     /* a ChoiceBy */
     int closed; /* the most valid answers that an answer is chosen from; 0: all are denoised */
     ClosedQuestions closed_questions;
     GqaQuestions questions;
@@ -299,6 +301,7 @@ static int add_closed(const GqaEval *g, json_t *data, Error *err) {
     if (json_object_set_new(data, "closed", json_integer(g->closed)) ||
         json_object_set_new(data, "closed_questions", json_integer(g->closed_questions.count)))
         return error_set(err, "out of memory for the settings");
+    eval_choice_json(data, &g->options.common.answer);
     return add_file(data, "choices", g->choices, err);
 }
 
@@ -468,7 +471,7 @@ int eval_gqa(int argc, char **argv) {
     EvalOptions *o = &g.options;
     OptionGroup groups[3] = {
         {.title = "options",
-         .count = 6,
+         .count = 7,
          .options = {{"images", 0, OPTION_TEXT, "FOLDER", &g.images, "folder of the images"},
                      {"choices", 0, OPTION_TEXT, "FILE", &g.choices,
                       "possible answers, for validity and plausibility"},
@@ -482,7 +485,8 @@ int eval_gqa(int argc, char **argv) {
                      {"closed", 0, OPTION_INTEGER, "N", &g.closed,
                       "answer questions that have at most N valid answers in\n"
                       "--choices with the likeliest of these (2: yes or no, A or B)",
-                      1, 1000000}}}};
+                      1, 1000000},
+                     choices_by_option(&g.by)}}};
     common_init(&o->common);
     eval_group_add(o, &groups[0]);
     common_answer_group(&o->common, &groups[1]);
@@ -500,6 +504,8 @@ int eval_gqa(int argc, char **argv) {
         status = options_wrong(&help, "--closed needs --choices, which has the valid answers");
     if (status < 0 && g.closed && g.attention)
         status = options_wrong(&help, "--attention is of denoised answers: leave out --closed");
+    if (status < 0 && g.by && !g.closed) status = options_wrong(&help, "--by needs --closed");
+    choices_by_apply(g.by, &o->common);
     if (status < 0) status = eval_options_check(&help, o);
     if (status < 0) {
         Error err;

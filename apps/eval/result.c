@@ -247,6 +247,14 @@ json_t *eval_settings_json(const EvalOptions *o, const Session *session, const c
     return NULL;
 }
 
+void eval_choice_json(json_t *data, const AnswerOptions *a) {
+    if (a->choose_by == CHOICE_BY_DENOISING) return;
+    json_object_set_new(data, "by", json_string(choice_by_names[a->choose_by]));
+    json_object_set_new(
+        data, "likelihood_samples",
+        json_integer(a->likelihood_samples ? a->likelihood_samples : LIKELIHOOD_SAMPLES));
+}
+
 json_t *eval_result_json(json_t *settings, const EvalItems *items, const Skipped *left_out,
                          json_t *score, Error *err) {
     Skipped skipped = {0};

@@ -47,6 +47,9 @@ json_t *eval_file_json(const char *path, Error *err);
 json_t *eval_settings_json(const EvalOptions *options, const Session *session, const char *command,
                            json_t *data, Error *err);
 
+/* Adds how choices are scored, unless by denoising. */
+void eval_choice_json(json_t *data, const AnswerOptions *answer);
+
 /* {"easyfirst": version, "settings", "questions", "answered", "unanswered", "left_out",
  * "long_prompts": {"skipped", "shortened", "dropped_tokens"}, "skipped", "score"}, which takes
  * ownership of `settings` and `score`. `left_out` are entries of the files that are not items; may

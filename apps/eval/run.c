@@ -269,10 +269,7 @@ static int denoise_items(Run *r, Tensor tokens, const AnswerRequest *requests,
 /* Chooses those of items that all have choices. */
 static int choose_items(Run *r, Tensor tokens, const AnswerRequest *requests, const int64_t *order,
                         int64_t count, Error *err) {
-    const ChoiceOptions options = {.batch_tokens = r->answer.batch_tokens,
-                                   .no_kv_cache = r->answer.no_kv_cache,
-                                   .cancel = r->answer.cancel,
-                                   .long_prompts = r->answer.long_prompts};
+    const ChoiceOptions options = answer_choice_options(&r->answer);
     Choices choices = {0};
     ChoiceRequest *asked = calloc((size_t)count, sizeof *asked);
     int status = asked ? 0 : error_set(err, "out of memory for the choices");

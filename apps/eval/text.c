@@ -110,6 +110,7 @@ static json_t *settings_make(TextEval *t, Error *err) {
                              lengths_names[t->lengths], "files", files);
     if (data && t->choices.one_of)
         json_object_set_new(data, "one_of", json_text(t->choices.one_of));
+    if (data && t->choices.one_of) eval_choice_json(data, &t->options.common.answer);
     if (!data) error_set(err, "out of memory for the settings");
     return data ? eval_settings_json(&t->options, &t->session, "eval text", data, err) : NULL;
 }
@@ -203,6 +204,8 @@ static int check(TextEval *t, int count, char **words) {
     if (t->choices.one_of && (t->lengths != LENGTHS_TASK || t->options.common.length))
         return options_wrong(&help, "--one-of chooses answers, which have lengths of their own: "
                                     "leave out --length and --lengths");
+    if (t->choices.by && !t->choices.one_of) return options_wrong(&help, "--by needs --one-of");
+    choices_by_apply(t->choices.by, &t->options.common);
     if (!t->steps_given && t->score.task == EVAL_CHOICE) answer->decode.iterations = 1;
     if (!t->steps_given && t->score.task == EVAL_EXACT) answer->decode.iterations = 10;
     t->paths = words, t->path_count = count;
@@ -214,7 +217,7 @@ int eval_text(int argc, char **argv) {
     EvalOptions *o = &t.options;
     OptionGroup groups[3] = {
         {.title = "options",
-         .count = 6,
+         .count = 7,
          .options = {{"task", 0, OPTION_CHOICE, NULL, &t.task, "what the answers are scored as",
                       .names = eval_task_names},
                      {"lengths", 0, OPTION_CHOICE, NULL, &t.lengths,
@@ -228,7 +231,8 @@ int eval_text(int argc, char **argv) {
                      {"stem", 0, OPTION_FLAG, NULL, &t.score.stem,
                       "summary: compare words without their endings"},
                      {"one-of", 0, OPTION_TEXT, "A,B,...", &t.choices.one_of,
-                      "answer with the likeliest of these"}}}};
+                      "answer with the likeliest of these"},
+                     choices_by_option(&t.choices.by)}}};
     common_init(&o->common);
     o->common.answer.long_prompts = LONG_PROMPTS_SKIP;
     eval_group_add(o, &groups[0]);

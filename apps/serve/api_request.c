@@ -144,9 +144,9 @@ static bool template_take(Asked *a, const json_t *own) {
 }
 
 static bool own_read(Asked *a) {
-    static const char *const names[] = {"task",     "from",  "to",       "length",
-                                        "beam",     "steps", "strategy", "length_weight",
-                                        "template", NULL};
+    static const char *const names[] = {"task",     "from",     "to",       "length",
+                                        "beam",     "steps",    "strategy", "length_weight",
+                                        "template", "guidance", NULL};
     const json_t *own = json_object_get(a->body, "easyfirst");
     ef_options *o = &a->options;
     if (own && !json_is_null(own) && !json_is_object(own))
@@ -158,6 +158,7 @@ static bool own_read(Asked *a) {
            int_read(a, own, "beam", 1, 64, &o->beam) &&
            int_read(a, own, "steps", 1, 1000, &o->steps) &&
            text_read(a, own, "strategy", &o->strategy) &&
+           real_read(a, own, "guidance", 100, &o->guidance) &&
            real_read(a, own, "length_weight", 100, &o->length_weight) && template_take(a, own);
 }
 

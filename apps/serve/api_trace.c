@@ -17,7 +17,9 @@ static int answer_options(const Asked *a, CommonOptions *common, Error *err) {
     o->decode.temperature = a->options.temperature, o->decode.seed = a->options.seed;
     o->length_beam = a->options.beam, o->samples = a->options.samples;
     o->length_weight = a->options.length_weight;
-    o->inspection = (InspectOptions){.top_k = TRACE_TOP_K, .attention = a->image, .all = true};
+    o->decode.guidance = a->options.guidance;
+    if (!(o->decode.guidance > 0)) /* inspections are not guided */
+        o->inspection = (InspectOptions){.top_k = TRACE_TOP_K, .attention = a->image, .all = true};
     o->cancel = &a->exchange->cancelled;
     common->length = a->request.length, common->answer_template = a->answer_template;
     common->strategy = a->options.strategy;

@@ -46,8 +46,10 @@ static json_t *json_choices(const ef_answers *answers, size_t i) {
     return list;
 }
 
-/* Says that the answer may be another one than that of exact decoding. */
+/* The guidance, and whether the answer may be another one than that of exact decoding. */
 static void json_approximate(json_t *object, const DecodeOptions *options) {
+    if (object && options->guidance > 0)
+        json_object_set_new(object, "guidance", json_real((double)options->guidance));
     if (!object || !decode_approximate(options)) return;
     json_object_set_new(object, "approximate", json_true());
     if (options->early_stop)

@@ -119,6 +119,7 @@ class _Options(ctypes.Structure):
         ("on_step", _StepCallback), ("user", c_void_p), ("cancellation", c_void_p),
         ("early_stop", c_int),
         ("prefix_cache", c_int),
+        ("guidance", c_float), ("choose_by", c_int), ("likelihood_samples", c_int),
     ]  # fmt: skip
 
 
@@ -263,6 +264,7 @@ def _text(text, what):
 _DTYPES = {"auto": 0, "f32": 1, "bf16": 2}
 _PADS = {"default": 0, "on": 1, "off": 2}
 _LONG_PROMPTS = {"refuse": 0, "skip": 1, "keep-last": 2}
+_CHOOSE_BY = {"denoising": 0, "likelihood": 1}
 
 
 def _choice(word, what, words):
@@ -577,14 +579,16 @@ class _Batch:
 
 def _options(strategy=None, steps=0, beam=0, samples=0, length_weight=0.0, temperature=0.0, seed=0,
              long_prompts="refuse", batch_tokens=0, canvas_cache=True, kv_cache=True, early_stop=0,
-             prefix_cache=0):  # fmt: skip
+             prefix_cache=0, guidance=0.0, choose_by="denoising", likelihood_samples=0):  # fmt: skip
     """ef_options, without callback and cancellation."""
     options = _Options(size=ctypes.sizeof(_Options))
     options.strategy, options.steps, options.beam = _text(strategy, "strategy"), steps, beam
     options.samples, options.length_weight, options.temperature = samples, length_weight, temperature
     options.seed, options.long_prompts, options.batch_tokens = seed, _choice(long_prompts, "long_prompts", _LONG_PROMPTS), batch_tokens
     options.early_stop = early_stop
-    options.prefix_cache = prefix_cache
+    options.prefix_cache, options.guidance = prefix_cache, guidance
+    options.choose_by = _choice(choose_by, "choose_by", _CHOOSE_BY)
+    options.likelihood_samples = likelihood_samples
     options.no_canvas_cache, options.no_kv_cache = not canvas_cache, not kv_cache
     return options
 
@@ -681,7 +685,8 @@ class Model(_Owner):
         """The answers to any number of requests (Ask, Complete, Translate, Summarize), in their order. One that
         cannot be answered has an error, the others are answered as without it. The options are those of
         ef_options: strategy, steps, beam, samples, length_weight, temperature, seed, long_prompts ("refuse",
-        "skip", "keep-last"), batch_tokens, canvas_cache, kv_cache, early_stop, prefix_cache; on_step is called with each Step, and what it
+        "skip", "keep-last"), batch_tokens, canvas_cache, kv_cache, early_stop, prefix_cache, guidance,
+        choose_by ("denoising", "likelihood"), likelihood_samples; on_step is called with each Step, and what it
         raises ends the call (and cancels the cancellation that was given)."""
         made = _options(**options)
         stop, raised = cancellation or Cancellation(), []

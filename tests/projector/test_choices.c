@@ -161,6 +161,83 @@ static void equal_to_exhaustive_scoring(void **state) {
     }
 }
 
+/* ---- By likelihood. ---- */
+
+/* The bound, over all masks, for one choice by itself. */
+static double exhaustive_bound(const Bench *b, const ChoiceRequest *r, const char *choice) {
+    const Multimodal *m = &b->model;
+    Ids prompt = encode(m, r->prompt), ids = encode(m, choice);
+    const int n = (int)ids.count, vocab = m->language.xlmr->config.vocab;
+    const int32_t mask = tokenizer_mask_id(m->tokenizer);
+    double by_count[8] = {0}, bound = 0, *p = malloc((size_t)(n * vocab) * sizeof *p);
+    int masks[8] = {0};
+    int32_t canvas[8];
+    assert_in_range(n, 1, 7);
+    for (int bits = 1; bits < 1 << n; bits++) {
+        int l = 0;
+        double loss = 0;
+        for (int i = 0; i < n; i++) canvas[i] = bits >> i & 1 ? mask : ids.ids[i];
+        double_canvas(&b->reference, p, r->image, prompt.ids, (int)prompt.count, canvas, n);
+        for (int i = 0; i < n; i++)
+            if (bits >> i & 1) l++, loss -= p[i * vocab + ids.ids[i]];
+        by_count[l] += loss / l * n, masks[l]++;
+    }
+    for (int l = 1; l <= n; l++) bound += by_count[l] / masks[l] / n;
+    if (m->length)
+        bound -= double_length(&b->reference, r->image, prompt.ids, (int)prompt.count, n);
+    free(p);
+    ids_free(&prompt), ids_free(&ids);
+    return -bound;
+}
+
+static const char *const short_ones[] = {"left", "right", "a b", "yes", "no"};
+
+static void check_by_likelihood(const Bench *b, const ChoiceRequest *r, const ChoiceAnswer *a) {
+    double want[MOST], most = -INFINITY, sum = 0;
+    int best = -1, evaluations = 0;
+    if (a->answer.error) fail_msg("%s", a->answer.error);
+    for (size_t i = 0; i < r->count; i++) {
+        want[i] = exhaustive_bound(b, r, r->choices[i]);
+        if (want[i] > most) most = want[i], best = (int)i;
+        evaluations += (1 << a->scores[i].length) - 1;
+    }
+    for (size_t i = 0; i < r->count; i++) sum += exp(want[i] - most);
+    for (size_t i = 0; i < r->count; i++) {
+        const ChoiceScore *s = &a->scores[i];
+        double all = s->length_score;
+        for (int k = 0; k < s->length; k++) all += s->scores[k];
+        if (fabs(s->score - want[i]) > 5e-4)
+            fail_msg("%s: %.9g, want %.9g", r->choices[i], s->score, want[i]);
+        assert_true(fabs(all - s->score) < 1e-9);
+        assert_true(fabs(s->probability - exp(want[i] - most) / sum) < 5e-4);
+    }
+    assert_int_equal(a->answer.best, best);
+    assert_int_equal(a->evaluations, evaluations);
+}
+
+static void by_likelihood(void **state) {
+    (void)state;
+    static const char *const prompts[] = {"What color is it?", "a"};
+    for (int v = 0; v < VARIANTS; v++) {
+        Bench b;
+        Error err;
+        Choices out;
+        ChoiceRequest requests[2];
+        bench_open(&b, &variants[v]);
+        b.reference.whole_vocabulary = true;
+        for (int i = 0; i < 2; i++)
+            requests[i] = (ChoiceRequest){
+                .prompt = prompts[i], .image = i - 1, .choices = short_ones + i, .count = 4};
+        const ChoiceOptions options = {.by = CHOICE_BY_LIKELIHOOD,
+                                       .no_kv_cache = variants[v].no_kv_cache,
+                                       .batch_tokens = variants[v].batch_tokens};
+        assert_ok(multimodal_choose(&b.model, b.images, requests, 2, &options, &out, &err), &err);
+        for (int i = 0; i < 2; i++) check_by_likelihood(&b, &requests[i], &out.items[i]);
+        choices_free(&out);
+        bench_close(&b);
+    }
+}
+
 /* ---- What is refused. ---- */
 
 static char long_choice[4096];
@@ -261,7 +338,8 @@ static void long_prompts_leave_room_for_the_longest_choice(void **state) {
 /* ---- Ties, damage. ---- */
 
 /* With a vocabulary whose rows are all `value`, every token is as likely. */
-static void choose_flat(const Bench *b, float value, const ChoiceRequest *r, Choices *out) {
+static void choose_flat(const Bench *b, float value, ChoiceBy by, const ChoiceRequest *r,
+                        Choices *out) {
     Error err;
     Xlmr flat = *b->model.language.xlmr;
     Multimodal m = b->model;
@@ -274,7 +352,7 @@ static void choose_flat(const Bench *b, float value, const ChoiceRequest *r, Cho
     m.language.xlmr = &flat;
     assert_ok(device_alloc(m.device, &flat.vocab_w.data, size, &err), &err);
     assert_ok(device_upload(m.device, flat.vocab_w.data, w, size, &err), &err);
-    const ChoiceOptions options = {0};
+    const ChoiceOptions options = {.by = by};
     assert_ok(multimodal_choose(&m, b->images, r, 1, &options, out, &err), &err);
     device_free(m.device, flat.vocab_w.data);
     free(w);
@@ -288,7 +366,7 @@ static void equal_choices_give_the_first(void **state) {
     static const char *const choices[] = {"the dog the dog", "a b", "b a"};
     const ChoiceRequest r = {"What?", 0, choices, 3};
     bench_open(&b, &variants[1]);
-    choose_flat(&b, 0, &r, &out);
+    choose_flat(&b, 0, CHOICE_BY_DENOISING, &r, &out);
     const ChoiceAnswer *a = &out.items[0];
     double each = -log((double)tokenizer_mask_id(b.model.tokenizer));
     assert_null(a->answer.error);
@@ -299,9 +377,17 @@ static void equal_choices_give_the_first(void **state) {
     assert_int_equal(a->answer.best, 1);
     assert_true(a->scores[1].probability == a->scores[2].probability);
     choices_free(&out);
-    choose_flat(&b, NAN, &r, &out);
-    assert_non_null(strstr(out.items[0].answer.error, "not finite"));
-    assert_int_equal(out.items[0].answer.count, 0);
+    for (int by = CHOICE_BY_DENOISING; by <= CHOICE_BY_LIKELIHOOD; by++) {
+        choose_flat(&b, NAN, (ChoiceBy)by, &r, &out);
+        assert_non_null(strstr(out.items[0].answer.error, "not finite"));
+        assert_int_equal(out.items[0].answer.count, 0);
+        choices_free(&out);
+    }
+    choose_flat(&b, 0, CHOICE_BY_LIKELIHOOD, &r, &out);
+    a = &out.items[0];
+    each = -log((double)b.model.language.xlmr->config.vocab); /* <mask> counts */
+    for (int i = 0; i < 3; i++)
+        assert_true(fabs(a->scores[i].score - each * a->scores[i].length) < 1e-5);
     choices_free(&out);
     bench_close(&b);
 }
@@ -371,6 +457,7 @@ static void choices_share_evaluations(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(equal_to_exhaustive_scoring),
+        cmocka_unit_test(by_likelihood),
         cmocka_unit_test(wrong_choices_are_refused),
         cmocka_unit_test(long_prompts_leave_room_for_the_longest_choice),
         cmocka_unit_test(equal_choices_give_the_first),

@@ -80,15 +80,15 @@ static void test_option_errors(void **state) {
     ef_error err;
     ef_answers *a = (ef_answers *)&err;
     ef_model *model = open_model(BUNDLED);
-    ef_options o[11];
-    static const char *const words[11] = {"strategy",      "steps",      "beam",        "samples",
-                                          "length_weight", "temper",     "later",       "seed?",
-                                          "nan",           "early_stop", "prefix_cache"};
-    for (int i = 0; i < 11; i++) o[i] = ef_options_default();
-    o[9].early_stop = -1, o[10].prefix_cache = -1;
+    ef_options o[12];
+    static const char *const words[12] = {
+        "strategy", "steps", "beam", "samples",    "length_weight", "temper",
+        "later",    "seed?", "nan",  "early_stop", "prefix_cache",  "guidance"};
+    for (int i = 0; i < 12; i++) o[i] = ef_options_default();
+    o[9].early_stop = -1, o[10].prefix_cache = -1, o[11].guidance = NAN;
     o[0].strategy = "best", o[1].steps = -1, o[2].beam = 513, o[3].samples = -2;
     o[4].length_weight = -1, o[5].temperature = INFINITY, o[6].size += 8, o[8].temperature = NAN;
-    for (int i = 0; i < 11; i++)
+    for (int i = 0; i < 12; i++)
         if (i != 7) check_failed(ef_complete(model, "A", 3, &o[i], &a, &err), &err, a, words[i]);
     check_failed(ef_complete(NULL, "A", 3, NULL, &a, &err), &err, a, "NULL");
     check_failed(ef_answer(model, NULL, 2, NULL, &a, &err), &err, a, "NULL");

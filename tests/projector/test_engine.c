@@ -63,6 +63,7 @@ static void sort_make(Sorts *all, int i) {
     s->options.temperature = pick(seed, 10, 3) ? 0 : 0.8f;
     s->options.seed = pick(seed, 11, 4);
     s->options.no_canvas_cache = pick(seed, 12, 4) == 0;
+    s->options.guidance = pick(seed, 16, 4) ? 0 : 1.5F;
     s->options.long_prompts = EF_LONG_KEEP_LAST;
 }
 
