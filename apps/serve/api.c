@@ -109,6 +109,7 @@ static bool answer_begin(Asked *a) {
     if (a->keep_pixels) return api_trace_send(a), false;
     identify(a);
     if (a->stream) api_stream_begin(a);
+    if (a->given) return api_choose(a), false;
     if (a->steps) a->options.on_step = on_step, a->options.user = a;
     if (job_submit(a, &err) == 0) return true;
     api_error_send(a->exchange, &err);
