@@ -113,6 +113,8 @@ static void test_models(void **state) {
     json_decref(json);
     json = ask_json("GET /v1/models/tiny", NULL, 200);
     assert_string_equal(text_at(json, "object"), "model");
+    const json_t *own = json_object_get(json, "easyfirst");
+    assert_true(json_is_boolean(json_object_get(own, "turns")));
     json_decref(json);
     assert_wrong("GET /v1/models/gpt", NULL, 404, "tiny");
     char *reply = server_ask(&server, "HEAD /health", NULL);
