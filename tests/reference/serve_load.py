@@ -11,7 +11,7 @@ are made beforehand; replies are read to the end and compared after the clock ha
    clients, in rounds that take turns; the ratio is the median of the rounds. Each also with the CPU
    time of client and server per answer.
 2. Load: streamed and not, with steps and without, some clients leave. Time of requests (p50, p99),
-   and the server's memory at every tenth.
+   and the server's memory at every twentieth of the requests.
 
 Exit status 1 where an answer differs, a request fails, or memory grows by more than 4 MiB after the
 warm-up, a part of the requests.
