@@ -78,6 +78,9 @@ $(BUILD)/apps/serve.o: COMMON += -DEASYFIRST_MICROHTTPD
 PROGRAM_LIBS += $(HTTPD_LIBS)
 endif
 TESTS   := $(patsubst tests/%.c,%,$(wildcard tests/*/test_*.c))
+ifeq ($(HTTPD_LIBS),)
+TESTS   := $(filter-out apps/test_image_store,$(TESTS)) # a part of the server
+endif
 TESTLIB := $(wildcard tests/*.c)
 # The tests of these names, with their folders.
 tests_of = $(foreach name,$(1),$(filter %/$(name),$(TESTS)))

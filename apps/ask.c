@@ -40,8 +40,8 @@ static const CommandHelp help = {
         "has a calibration (easyfirst calibrate) says \"not sure; perhaps: ANSWER\" where the\n"
         "answer is too likely to be wrong; --json gives the probability. Images without a\n"
         "question, on a terminal, begin a conversation (easyfirst chat).\n"
-        "--questions takes lines of JSON, each with a question, its image (else it is asked\n"
-        "about every image of the command line), an id to be given back, and earlier turns\n"
+        "--questions takes lines, each a question, or JSON with a question, its image (else it is\n"
+        "asked about every image of the command line), an id to be given back, and earlier turns\n"
         "[{\"question\", \"answer\"}]. Bad lines are reported with their number and counted.\n"
         "With --one-of or --choices the answer is the likeliest of the given ones.\n"
         "--template TEXT gives a part of each answer, as `easyfirst text` explains: only its gaps\n"
@@ -517,7 +517,8 @@ int command_ask(int argc, char **argv) {
              {"image", 'i', OPTION_LIST, "IMAGE", &ask.images,
               "an image; may be given several times"},
              {"questions", 0, OPTION_TEXT, "FILE", &ask.lines,
-              "lines of JSON, {\"image\", \"question\", \"id\", \"turns\"}; -: standard\n"
+              "questions, one a line, or {\"image\", \"question\", \"id\", \"turns\"}; -: "
+              "standard\n"
               "input. Gives a line of JSON for each"},
              {"template", 0, OPTION_TEXT, "TEXT", &ask.common.answer_template,
               "the answers' text with gaps: ___, or ___{N} for N tokens"},

@@ -223,6 +223,18 @@ static int take_json(Batch *b, json_t *line, const char *bad, Error *err) {
     return 0;
 }
 
+/* A line of JSON, or else a question as it is. */
+static int line_read(json_t **line, const char *text, size_t size, Error *why) {
+    const size_t before = strspn(text, " \t");
+    if (strchr("{[\"", text[before]) && before < size)
+        return json_read_text(line, text, size, JSON_REJECT_DUPLICATES, 0, "JSON", why);
+    while (size > before && strchr(" \t\r", text[size - 1])) size--;
+    json_t *question = json_stringn(text + before, size - before);
+    if (!question) return error_set(why, "not valid UTF-8");
+    *line = json_pack("{s:o}", "question", question);
+    return *line ? 0 : error_set(why, "out of memory for a question");
+}
+
 static int take_line(Batch *b, const char *text, size_t size, Error *err) {
     json_t *line = NULL;
     Error why = {0};
@@ -232,8 +244,7 @@ static int take_line(Batch *b, const char *text, size_t size, Error *err) {
     else if (!text[strspn(text, " \t\r")] && strlen(text) == size)
         return 0; /* an empty line is no mistake */
     else
-        bad = json_read_text(&line, text, size, JSON_REJECT_DUPLICATES, 0, "JSON", &why) ||
-              check_keys(line, &why);
+        bad = line_read(&line, text, size, &why) || check_keys(line, &why);
     int status = take_json(b, line, bad ? why.text : NULL, err);
     json_decref(line);
     return status;

@@ -2,7 +2,8 @@
  *
  *   {"image": path, "question": text, "id": any, "turns": [{"question": text, "answer": text}]}
  *
- * "question" is needed. A line without an image is asked about each image of the command line; an
+ * "question" is needed. A line that is not of JSON (it begins with none of { [ ") is a question itself.
+ * A line without an image is asked about each image of the command line; an
  * "id" is given back with the answer. Lines are answered as they come, in order.
  */
 #ifndef EASYFIRST_APPS_ASK_QUESTIONS_H

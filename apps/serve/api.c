@@ -6,6 +6,7 @@
 
 #include "apps/serve/http.h"
 #include "data/files/json_memory.h"
+#include "projector/easyfirst_private.h"
 
 /* ---- Failures. ---- */
 
@@ -109,6 +110,7 @@ static bool answer_begin(Asked *a) {
     if (a->keep_pixels) return api_trace_send(a), false;
     identify(a);
     if (a->stream) api_stream_begin(a);
+    if (a->given) return api_choose(a), false;
     if (a->steps) a->options.on_step = on_step, a->options.user = a;
     if (job_submit(a, &err) == 0) return true;
     api_error_send(a->exchange, &err);
@@ -135,8 +137,13 @@ void api_answer(Exchange *e) {
 void api_models(Exchange *e) {
     static const char folder[] = "/v1/models/";
     Server *s = e->server;
-    json_t *model = json_pack("{s:s, s:s, s:I, s:s}", "id", s->model_id, "object", "model",
-                              "created", (json_int_t)s->started, "owned_by", "easyfirst");
+    Backend *b = backend_take(&s->backends);
+    /* Block-causal models are not trained with earlier turns (chat.c). */
+    bool turns = b->model->model.parts.attention != ATTENTION_BLOCK_CAUSAL;
+    backend_leave(b);
+    json_t *model =
+        json_pack("{s:s, s:s, s:I, s:s, s:{s:b}}", "id", s->model_id, "object", "model", "created",
+                  (json_int_t)s->started, "owned_by", "easyfirst", "easyfirst", "turns", turns);
     if (e->route == ROUTE_MODELS) {
         exchange_reply_json(e, 200, json_pack("{s:s, s:[o]}", "object", "list", "data", model));
     } else if (!strcmp(e->path + strlen(folder), s->model_id)) {

@@ -3,6 +3,7 @@
  * What is asked beyond OpenAI's fields:
  *   "easyfirst": {"task": "ask", "complete", "translate" or "summarize", "from", "to", "length",
  *                 "beam", "steps", "strategy", "length_weight", "template"}
+ *   "structured_outputs": {"choice": ["...", ...]}: the answer is one of these (api_choices.c)
  *   "easyfirst_steps": true, with "stream": an event for each denoising step
  * A field that is unknown, or that asks for what a masked-diffusion model cannot do, is refused.
  */
@@ -12,7 +13,7 @@
 #include "apps/serve/exchange.h"
 #include "vision/image.h"
 
-enum { API_CHOICES = 128, API_MESSAGES = 1000 };
+enum { API_CHOICES = 128, API_MESSAGES = 1000, API_GIVEN = 1000 };
 
 /* A request that was read; freed when its answer was sent. */
 typedef struct Asked {
@@ -33,6 +34,8 @@ typedef struct Asked {
     ef_image *image;
     Image pixels; /* of the image, where they are kept */
     bool keep_pixels;
+    const char **given; /* the request's choices, [given_count], their texts the body's */
+    size_t given_count;
     ef_turn *turns; /* the request's, [turn_room], their texts owned */
     size_t turn_count, turn_room;
     char id[48];
@@ -55,6 +58,9 @@ bool api_messages_read(Asked *asked);
 /* A prompt with a suffix, as a template with one gap between them. */
 bool api_infill(Asked *asked, const char *prompt, const char *suffix);
 
+/* Choices that are given, if there are any. */
+bool api_choices_read(Asked *asked);
+
 /* What is wrong with a field: false. */
 #define ASKED_WRONG(asked, param, ...) \
     (exchange_fail((asked)->exchange, 400, "invalid_value", (param), __VA_ARGS__), false)
@@ -68,6 +74,10 @@ void api_stream_begin(Asked *asked);
 
 /* Answers with all steps, alternatives and attention (api_trace.c), in the worker. */
 void api_trace_send(Asked *asked);
+
+/* Chooses and answers, in the worker; and all choices of an answer (api_choices.c). */
+void api_choose(Asked *asked);
+json_t *api_choices_json(const ef_answers *answers);
 
 /* A failure of the library. */
 void api_error_send(Exchange *e, const ef_error *err);

@@ -156,6 +156,8 @@ static json_t *own_json(const ef_answers *answers) {
         ef_answer_length(answers, 0), "evaluations", ef_answer_evaluations(answers, 0), "best",
         ef_answer_best(answers, 0), "hypotheses", hypotheses_json(answers));
     if (!isnan(probability)) json_object_set_new(own, "probability", json_real(probability));
+    if (ef_answer_choices(answers, 0))
+        json_object_set_new(own, "choices", api_choices_json(answers));
     if (ef_answer_dropped_tokens(answers, 0))
         json_object_set_new(own, "dropped_tokens",
                             json_integer(ef_answer_dropped_tokens(answers, 0)));
@@ -243,7 +245,7 @@ static void stream_send(Asked *a, const ef_answers *answers) {
     json_t *last = chunk_json(a, NULL);
     if (a->usage) json_object_set_new(last, "usage", usage_json(a, answers));
     json_object_set_new(last, "easyfirst", own_json(answers));
-    if (a->usage || a->steps)
+    if (a->usage || a->steps || a->given)
         exchange_event(e, last);
     else
         json_decref(last);

@@ -50,21 +50,13 @@ static bool image_take(Asked *a, Image *pixels, const char *param) {
     return status == 0 || ASKED_WRONG(a, param, "%s", err.text);
 }
 
-bool api_image_read(Asked *a, const char *url, const char *param) {
+/* The image of base64 data; its pixels are kept where the request says so. */
+static bool image_read_data(Asked *a, const char *data, const char *param) {
     const ImageOptions options = {.max_pixels =
                                       (int64_t)a->exchange->server->settings->megapixels * 1000000};
-    const char *data = data_of(url);
     Error err;
     Image pixels;
     size_t size;
-    if (a->image) return ASKED_WRONG(a, param, "there is more than one image: send one");
-    if (!ef_model_has_vision(a->backend->model))
-        return ASKED_WRONG(a, param, "this model cannot be asked about images");
-    if (!data)
-        return ASKED_WRONG(a, param,
-                           "an image is a data URI, as data:image/jpeg;base64,...; nothing is "
-                           "fetched from \"%.*s\"",
-                           URL_SHOWN, url);
     unsigned char *bytes = base64_read(data, &size);
     if (!bytes) return ASKED_WRONG(a, param, "the image's data are not base64");
     int status = image_decode(&pixels, bytes, size, "image", &options, &err);
@@ -76,4 +68,28 @@ bool api_image_read(Asked *a, const char *url, const char *param) {
     else
         image_free(&pixels);
     return taken;
+}
+
+/* Clients send an image with each question about it: it is decoded once. */
+static bool image_find(Asked *a, const char *data, const char *param) {
+    unsigned char digest[IMAGE_STORE_DIGEST];
+    if (a->keep_pixels || !image_store_digest(digest, data)) return image_read_data(a, data, param);
+    a->image = image_store_find(&a->backend->images, digest);
+    if (a->image) return true;
+    if (!image_read_data(a, data, param)) return false;
+    image_store_add(&a->backend->images, digest, a->image);
+    return true;
+}
+
+bool api_image_read(Asked *a, const char *url, const char *param) {
+    const char *data = data_of(url);
+    if (a->image) return ASKED_WRONG(a, param, "there is more than one image: send one");
+    if (!ef_model_has_vision(a->backend->model))
+        return ASKED_WRONG(a, param, "this model cannot be asked about images");
+    if (!data)
+        return ASKED_WRONG(a, param,
+                           "an image is a data URI, as data:image/jpeg;base64,...; nothing is "
+                           "fetched from \"%.*s\"",
+                           URL_SHOWN, url);
+    return image_find(a, data, param);
 }

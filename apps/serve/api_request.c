@@ -205,7 +205,7 @@ static bool amounts_read(Asked *a) {
 
 /* Without a predictor of lengths the bound is the length. */
 static void length_fall_back(Asked *a) {
-    if (!a->answer_template && !a->request.length &&
+    if (!a->answer_template && !a->request.length && !a->given &&
         !ef_model_has_length_predictor(a->backend->model))
         a->request.length = a->max_tokens;
 }
@@ -232,6 +232,8 @@ static bool chat_read(Asked *a) {
                                         "user",
                                         "store",
                                         "response_format",
+                                        "structured_outputs",
+                                        "guided_choice",
                                         "easyfirst",
                                         "easyfirst_steps",
                                         NULL};
@@ -257,6 +259,8 @@ static bool completion_read(Asked *a) {
                                         "frequency_penalty",
                                         "logit_bias",
                                         "user",
+                                        "structured_outputs",
+                                        "guided_choice",
                                         "easyfirst_steps",
                                         "easyfirst",
                                         NULL};
@@ -291,6 +295,7 @@ static void request_finish(Asked *a) {
     a->request.text = a->text;
     a->request.image = a->image;
     a->request.answer_template = a->answer_template;
+    a->request.choices = a->given, a->request.choice_count = a->given_count;
     a->request.turns = a->turns, a->request.turn_count = a->turn_count;
     if (!a->has_task) a->request.task = a->image ? EF_ASK : EF_COMPLETE;
     length_fall_back(a);
@@ -302,7 +307,7 @@ bool asked_read(Asked *a) {
     a->options.batch_tokens = 0; /* the engine's */
     a->request.length = s->common.length;
     if (!body_read(a) || !model_check(a) || !own_read(a) || !stream_read(a) || !amounts_read(a) ||
-        !neutrals_check(a))
+        !neutrals_check(a) || !api_choices_read(a))
         return false;
     if (!(a->chat ? chat_read(a) : completion_read(a))) return false;
     json_object_del(a->body, "messages"); /* an image in them is large */
@@ -315,7 +320,7 @@ bool asked_read(Asked *a) {
 void asked_free(Asked *a) {
     for (size_t i = 0; i < a->turn_room && a->turns; i++)
         free((char *)a->turns[i].question), free((char *)a->turns[i].answer);
-    free(a->turns), free(a->text), free(a->answer_template);
+    free(a->given), free(a->turns), free(a->text), free(a->answer_template);
     image_free(&a->pixels);
     ef_image_close(a->image);
     json_decref(a->body);

@@ -9,6 +9,7 @@ static int backend_open(Backend **backend, const ServeSettings *settings, Error 
     *backend = NULL;
     if (!b) return error_set(err, "out of memory for a model");
     atomic_init(&b->users, 1);
+    image_store_open(&b->images);
     options.queue = settings->queue;
     options.image_cache = (size_t)settings->image_cache_mb << 20;
     int status = library_open(&b->model, &settings->common, &timings, err);
@@ -17,6 +18,7 @@ static int backend_open(Backend **backend, const ServeSettings *settings, Error 
         *backend = b;
         return 0;
     }
+    image_store_close(&b->images);
     ef_model_close(b->model);
     free(b);
     return -1;
@@ -24,6 +26,7 @@ static int backend_open(Backend **backend, const ServeSettings *settings, Error 
 
 static void backend_close(Backend *b) {
     ef_engine_close(b->engine);
+    image_store_close(&b->images);
     ef_model_close(b->model);
     free(b);
 }

@@ -166,6 +166,7 @@ bool exchange_stream(Exchange *e) {
 static void cancel_held(Exchange *e) {
     __atomic_store_n(&e->cancelled, 1, __ATOMIC_RELAXED);
     ef_job_cancel(e->job);
+    if (e->cancellation) ef_cancel(e->cancellation);
 }
 
 static void break_held(Exchange *e) {

@@ -66,9 +66,10 @@ typedef struct Exchange {
     const char *type, *extra, *extra_value; /* of the content; another header field; static */
     char *reply;
     size_t reply_size, reply_room, reply_sent;
-    bool reply_static; /* the reply is the program's or server's */
-    ef_job *job;       /* to be cancelled when the client leaves */
-    int cancelled;     /* atomic */
+    bool reply_static;             /* the reply is the program's or server's */
+    ef_job *job;                   /* to be cancelled when the client leaves */
+    ef_cancellation *cancellation; /* ... of what a worker computes */
+    int cancelled;                 /* atomic */
 } Exchange;
 
 /* Whether it asks for an answer. */

@@ -17,6 +17,7 @@
 
 #include "apps/cli/common.h"
 #include "apps/cli/library.h"
+#include "apps/serve/image_store.h"
 
 enum { SERVE_PORT = 8080, SERVE_DIGEST = 32 };
 
@@ -44,6 +45,7 @@ typedef struct ServeSettings {
 typedef struct Backend {
     ef_model *model;
     ef_engine *engine;
+    ImageStore images;
     atomic_int users;
     struct Backend *next; /* of those that were replaced */
 } Backend;

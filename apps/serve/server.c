@@ -4,6 +4,10 @@
 #include <time.h>
 #include <unistd.h>
 
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
+
 #include <openssl/evp.h>
 #include <openssl/rand.h>
 
@@ -11,6 +15,7 @@
 #include "apps/serve/http.h"
 #include "data/files/path.h"
 
+enum { MMAP_BYTES = 256 << 10 };       /* allocations from here on are returned to the system */
 static const double flush_seconds = 5; /* for replies to be read, at the end */
 
 /* ---- Reloading, in a thread of its own. ---- */
@@ -168,10 +173,23 @@ static int server_run(Server *server, const sigset_t *set, Error *err) {
     return status;
 }
 
+/* Memory that stays the same however long it serves. The C library would keep ever larger blocks
+ * in its heaps, whose holes between long-lived ones then grow. And the kernels keep what oneDNN has
+ * compiled, some 500 matmuls: its own cache of 1024 more would fill within some thousand requests.
+ * Called before there are other threads; whoever sets the variables is left alone. */
+static void memory_bound(void) {
+#ifdef __GLIBC__
+    if (!getenv("MALLOC_MMAP_THRESHOLD_")) mallopt(M_MMAP_THRESHOLD, MMAP_BYTES);
+#endif
+    if (!getenv("DNNL_PRIMITIVE_CACHE_CAPACITY"))
+        setenv("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64", false);
+}
+
 int serve(const ServeSettings *settings, Error *err) {
     Server *server = calloc(1, sizeof *server);
     sigset_t set;
     if (!server) return error_set(err, "out of memory for a server");
+    memory_bound();
     server->settings = settings;
     server->started = (long long)time(NULL);
     metrics_init(&server->metrics);

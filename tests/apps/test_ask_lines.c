@@ -90,11 +90,33 @@ static void test_lines(void **state) {
     run_end(&r);
 }
 
+/* Lines that are not JSON are questions as they are. */
+static void test_plain_lines(void **state) {
+    (void)state;
+    static const char lines[] = "What is this?\n\n \t\n  What is this? \r\n"
+                                "{\"question\": \"What is this?\"}\nWas ist {das}? \xc3\xa4";
+    Run r;
+    char photo[200], german[200];
+    answer_of(PHOTO, "What is this?", photo, sizeof photo);
+    answer_of(PHOTO, "Was ist {das}? \xc3\xa4", german, sizeof german);
+    run_start(&r);
+    run_text(&r, lines, "ask", "-q", "--questions", "-", PHOTO);
+    expect(&r, 0, NULL);
+    assert_int_equal(count_lines(r.out), 4);
+    for (int i = 0; i < 4; i++) {
+        json_t *object = line_of(&r, i);
+        check_text(object, "question", i < 3 ? "What is this?" : "Was ist {das}? \xc3\xa4");
+        check_text(object, "answer", i < 3 ? photo : german);
+        json_decref(object);
+    }
+    run_end(&r);
+}
+
 /* Each is reported with file and number, has its line of output, and costs the others nothing. */
 static void test_bad_lines(void **state) {
     (void)state;
     static const char *const lines[][2] = {
-        {"nonsense", "expected near"},
+        {"nonsense", "no \"image\", and none"},
         {"{\"question\": \"a\"", "expected near"},
         {"[1]", "not an object"},
         {"{\"image\": \"" PHOTO "\"}", "\"question\" is not a text"},
@@ -110,7 +132,8 @@ static void test_bad_lines(void **state) {
          "turn 1 is not"},
         {"{\"image\": \"" PHOTO "\", \"question\": \"a\", \"turns\": [[]]}", "turn 1 is not"},
         {"{\"image\": \"" PHOTO "\", \"question\": \"a\\u0000b\"}", "JSON"},
-        {"\xff", "JSON"},
+        {"\xff", "UTF-8"},
+        {"\"nonsense\"", "expected near"},
     };
     enum { BAD = sizeof lines / sizeof lines[0] };
     static const char good[] = "{\"image\": \"" PHOTO "\", \"question\": \"What is this?\"}\n";
@@ -124,7 +147,7 @@ static void test_bad_lines(void **state) {
     assert_int_equal(r.status, 1);
     assert_int_equal(count_lines(r.out), 2 * BAD);
     assert_int_equal(count_lines(r.err), BAD + 1);
-    assert_non_null(strstr(r.err, "many.jsonl: 15 of 30 lines have no answer"));
+    assert_non_null(strstr(r.err, "many.jsonl: 16 of 32 lines have no answer"));
     for (int i = 0; i < BAD; i++) {
         json_t *bad = line_of(&r, 2 * i), *fine = line_of(&r, 2 * i + 1);
         const char *why = json_string_value(json_object_get(bad, "error"));
@@ -178,6 +201,7 @@ static void test_folders(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_lines),
+        cmocka_unit_test(test_plain_lines),
         cmocka_unit_test(test_bad_lines),
         cmocka_unit_test(test_folders),
     };

@@ -113,6 +113,8 @@ static void test_models(void **state) {
     json_decref(json);
     json = ask_json("GET /v1/models/tiny", NULL, 200);
     assert_string_equal(text_at(json, "object"), "model");
+    const json_t *own = json_object_get(json, "easyfirst");
+    assert_true(json_is_boolean(json_object_get(own, "turns")));
     json_decref(json);
     assert_wrong("GET /v1/models/gpt", NULL, 404, "tiny");
     char *reply = server_ask(&server, "HEAD /health", NULL);
@@ -212,6 +214,64 @@ static void test_choices(void **state) {
     json_decref(json);
 }
 
+/* What the server says of given choices is what `ask` and `text` say, to the last digit. */
+static void assert_given(const json_t *own) {
+    static const char *const fields[] = {"text", "probability", "score", "length"};
+    assert_int_equal(r.status, 0);
+    json_t *wanted = json_loads(r.out, 0, NULL);
+    const json_t *given = json_object_get(wanted, "choices"),
+                 *got = json_object_get(own, "choices");
+    assert_int_equal(json_array_size(got), json_array_size(given));
+    for (size_t i = 0; i < json_array_size(got); i++)
+        for (size_t f = 0; f < 4; f++)
+            assert_true(json_equal(json_object_get(json_array_get(got, i), fields[f]),
+                                   json_object_get(json_array_get(given, i), fields[f])));
+    json_decref(wanted);
+}
+
+static void test_given_choices(void **state) {
+    (void)state;
+    static const char *const ways[] = {"\"structured_outputs\": {\"choice\": %s, \"json\": null}",
+                                       "\"guided_choice\": %s"};
+    for (int way = 0; way < 2; way++) {
+        char given[128], fields[256];
+        snprintf(given, sizeof given, ways[way], "[\"a\", \"the dog\", \"a dog on\"]");
+        snprintf(fields, sizeof fields, ", \"seed\": 4, \"temperature\": 0, \"n\": 1, %s", given);
+        char *body = image_question("What is it?", fields);
+        json_t *json = ask_json(CHAT, body, 200);
+        run(&r, "ask", "-q", "-m", BASE, "--json", "--one-of", "a,the dog,a dog on", PIC0,
+            "What is it?");
+        assert_given(json_object_get(json, "easyfirst"));
+        json_t *wanted = json_loads(r.out, 0, NULL);
+        assert_string_equal(text_at(json, "choices/0/message/content"), text_at(wanted, "answer"));
+        json_decref(wanted), json_decref(json);
+        free(body);
+    }
+    json_t *json = ask_json(COMPLETE,
+                            "{\"prompt\": \"a dog\", \"stream\": false, \"max_tokens\": 9, "
+                            "\"guided_choice\": [\"the dog\", \"a\"]}",
+                            200);
+    run(&r, "text", "-q", "--raw", "-m", BASE, "--json", "--one-of", "the dog,a", "a dog");
+    assert_given(json_object_get(json, "easyfirst"));
+    assert_string_equal(text_at(json, "choices/0/finish_reason"), "stop");
+    json_decref(json);
+}
+
+/* The answer in one piece, the choices in the last event. */
+static void test_given_choices_stream(void **state) {
+    (void)state;
+    char *reply = server_ask(&server, COMPLETE,
+                             "{\"prompt\": \"a dog\", \"stream\": true, \"structured_outputs\": "
+                             "{\"choice\": [\"the dog\", \"a\"]}}");
+    assert_int_equal(reply_status(reply), 200);
+    run(&r, "text", "-q", "--raw", "-m", BASE, "--one-of", "the dog,a", "a dog");
+    assert_non_null(strstr(reply, printed()));
+    const char *last = strstr(reply, "\"probability\"");
+    assert_non_null(last);
+    assert_non_null(strstr(last, "data: [DONE]"));
+    free(reply);
+}
+
 static void test_infilling(void **state) {
     (void)state;
     json_t *json = ask_json(COMPLETE,
@@ -299,8 +359,9 @@ static void test_trace(void **state) {
 
 static void test_wrong_fields(void **state) {
     (void)state;
-#define TEXT "\"prompt\": \"a dog\""
-#define USER "{\"role\": \"user\", \"content\": \"a dog\"}"
+#define GIVEN "\"guided_choice\": [\"a\", \"the\"]"
+#define TEXT  "\"prompt\": \"a dog\""
+#define USER  "{\"role\": \"user\", \"content\": \"a dog\"}"
     static const struct {
         const char *path, *body;
         int status;
@@ -334,6 +395,24 @@ static void test_wrong_fields(void **state) {
         {COMPLETE, "{" TEXT ", \"easyfirst\": {\"task\": \"sing\"}}", 400, "task"},
         {COMPLETE, "{" TEXT ", \"easyfirst\": {\"task\": \"translate\"}}", 400, "languages"},
         {COMPLETE, "{" TEXT ", \"suffix\": \"_\"}", 400, "underscore"},
+        {COMPLETE, "{" TEXT ", \"guided_choice\": []}", 400, "1 to 1000"},
+        {COMPLETE, "{" TEXT ", \"guided_choice\": \"a\"}", 400, "list"},
+        {COMPLETE, "{" TEXT ", \"guided_choice\": [1]}", 400, "texts"},
+        {COMPLETE, "{" TEXT ", \"guided_choice\": [\"a\", \"\"]}", 400, "choice 2"},
+        {COMPLETE, "{" TEXT ", \"guided_choice\": [\"a\", \"a\"]}", 400, "same"},
+        {COMPLETE, "{" TEXT ", \"structured_outputs\": [\"a\"]}", 400, "object"},
+        {COMPLETE, "{" TEXT ", \"structured_outputs\": {\"regex\": \"a\"}}", 400, "regex"},
+        {COMPLETE,
+         "{" TEXT ", \"structured_outputs\": {\"choice\": [\"a\"]}, \"guided_choice\": [\"a\"]}",
+         400, "same"},
+        {COMPLETE, "{" TEXT ", " GIVEN ", \"temperature\": 0.5}", 400, "temperature"},
+        {COMPLETE, "{" TEXT ", " GIVEN ", \"n\": 2}", 400, "n is"},
+        {COMPLETE, "{" TEXT ", " GIVEN ", \"easyfirst\": {\"beam\": 2}}", 400, "beam"},
+        {COMPLETE, "{" TEXT ", " GIVEN ", \"easyfirst\": {\"length\": 2}}", 400, "length"},
+        {COMPLETE, "{" TEXT ", " GIVEN ", \"suffix\": \"b\"}", 400, "template"},
+        {COMPLETE, "{" TEXT ", " GIVEN ", \"stream\": true, \"easyfirst_steps\": true}", 400,
+         "steps"},
+        {"POST /v1/easyfirst/trace", "{\"messages\": [" USER "], " GIVEN "}", 400, "steps"},
         {CHAT, "{\"messages\": []}", 400, "messages"},
         {CHAT, "{\"messages\": [{\"role\": \"system\", \"content\": \"Be.\"}]}", 400, "system"},
         {CHAT, "{\"messages\": [" USER ", " USER ", " USER "]}", 400, "turns"},
@@ -376,11 +455,12 @@ static void test_wrong_images(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_models),       cmocka_unit_test(test_texts),
-        cmocka_unit_test(test_turns),        cmocka_unit_test(test_image),
-        cmocka_unit_test(test_choices),      cmocka_unit_test(test_infilling),
-        cmocka_unit_test(test_stream),       cmocka_unit_test(test_trace),
-        cmocka_unit_test(test_wrong_fields), cmocka_unit_test(test_wrong_images),
+        cmocka_unit_test(test_models),        cmocka_unit_test(test_texts),
+        cmocka_unit_test(test_turns),         cmocka_unit_test(test_image),
+        cmocka_unit_test(test_given_choices), cmocka_unit_test(test_given_choices_stream),
+        cmocka_unit_test(test_choices),       cmocka_unit_test(test_infilling),
+        cmocka_unit_test(test_stream),        cmocka_unit_test(test_trace),
+        cmocka_unit_test(test_wrong_fields),  cmocka_unit_test(test_wrong_images),
     };
     const struct CMUnitTest missing[] = {cmocka_unit_test(server_missing_test)};
     if (server_missing()) return cmocka_run_group_tests(missing, NULL, NULL);

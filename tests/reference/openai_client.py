@@ -3,7 +3,7 @@
 usage: openai_client.py [PROGRAM [MODEL [IMAGE]]]
 
 Starts the server on a free port, and asks about an image, streamed and not: both answers must be
-what `easyfirst ask` prints. Also completions, samples, infilling, models, and errors as the client's
+what `easyfirst ask` prints. Also completions, samples, infilling, choices, models, and errors as the client's
 own exceptions. In a virtual environment outside of the tree: pip install openai
 """
 
@@ -79,6 +79,12 @@ def check(client):
         model=model, prompt="The animal is ", suffix=" elephant.", extra_body={"easyfirst": {"length": 1}}
     )
     print("   infilled:", repr(filled.choices[0].text))
+    given = ["A dog.", "An elephant.", "A tractor."]
+    line = printed("ask", "-q", "-m", MODEL, "--one-of", ",".join(given), IMAGE, QUESTION)
+    for extra in ({"structured_outputs": {"choice": given}}, {"guided_choice": given}):
+        chosen = chat.create(model=model, messages=messages, extra_body=extra)
+        expect("a choice", chosen.choices[0].message.content, line)
+        expect("its choices", [c["text"] for c in chosen.model_extra["easyfirst"]["choices"]], given)
     refused(openai.NotFoundError, 404, lambda: chat.create(model="gpt-4", messages=messages))
     refused(openai.BadRequestError, 400, lambda: chat.create(model=model, messages=[]))
     refused(
