@@ -288,6 +288,7 @@ void infill_close(Infill *f) {
     if (!f) return;
     rows_close(&f->rows);
     arena_close(&f->arena);
+    arena_close(&f->lengths);
     prefix_close(f);
     free(f);
 }

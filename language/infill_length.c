@@ -2,25 +2,38 @@
 
 #include "language/infill_private.h"
 
+/* Memory for predictions about `n` prompts of `total` rows, and for `more` bytes. */
+static int arena_begin(Infill *f, const LengthPredictor *length, int64_t total, int n, size_t more,
+                       Error *err) {
+    Arena *a = &f->lengths;
+    const size_t bytes = length_work_bytes(length, (int)total, n) +
+                         arena_bytes(DTYPE_F32, n, length->classes) + more;
+    if (bytes <= a->size) return 0;
+    arena_close(a);
+    return arena_open(a, f->config.device, f->config.slots > 0 ? bytes + bytes / 4 : bytes, err);
+}
+
+static void arena_end(Infill *f) {
+    if (f->config.slots > 0)
+        arena_reset(&f->lengths, 0);
+    else
+        arena_close(&f->lengths);
+}
+
 /* Runs the predictor on the prompts of `slots` [n], whose hidden states are contiguous in
  * `hidden`. */
 static int predict_lengths(Infill *f, const LengthPredictor *length, Tensor hidden,
                            const int *slots, int n, float *logits, Error *err) {
-    Arena arena = {0};
     int32_t *begin = calloc((size_t)n + 1, sizeof *begin);
     if (!begin) return error_set(err, "out of memory");
     for (int i = 0; i < n; i++) begin[i + 1] = begin[i] + prefix_length(f, slots[i]);
     int64_t classes = length->classes;
-    int status = arena_open(
-        &arena, f->config.device,
-        length_work_bytes(length, begin[n], n) + arena_bytes(DTYPE_F32, n, classes), err);
     Tensor out;
-    if (status == 0) status = arena_take(&arena, &out, DTYPE_F32, n, classes, err);
-    if (status == 0) status = length_forward(length, &arena, out, hidden, begin, n, err);
+    int status = arena_take(&f->lengths, &out, DTYPE_F32, n, classes, err);
+    if (status == 0) status = length_forward(length, &f->lengths, out, hidden, begin, n, err);
     if (status == 0)
         status = device_download(f->config.device, logits, out.data,
                                  (size_t)(n * classes) * sizeof(float), err);
-    arena_close(&arena);
     free(begin);
     return status;
 }
@@ -39,17 +52,17 @@ static int lengths_of(Infill *f, const LengthPredictor *length, const int *slots
             rows[row++] = head_begin(f, slots[i]) + j;
         for (int j = 0; j < s->prompt.count; j++) rows[row++] = s->begin + j;
     }
-    Arena arena = {0};
+    Arena *arena = &f->lengths;
     Tensor each, index = {0};
     int status =
-        arena_open(&arena, c->device,
-                   arena_bytes(compute, total, width) + arena_bytes(DTYPE_I32, 1, total), err);
-    if (status == 0) status = arena_take(&arena, &each, compute, total, width, err);
-    if (status == 0) status = arena_upload(&arena, &index, DTYPE_I32, total, rows, err);
+        arena_begin(f, length, total, n,
+                    arena_bytes(compute, total, width) + arena_bytes(DTYPE_I32, 1, total), err);
+    if (status == 0) status = arena_take(arena, &each, compute, total, width, err);
+    if (status == 0) status = arena_upload(arena, &index, DTYPE_I32, total, rows, err);
     GatherTerm picked = {f->hidden, index};
     if (status == 0) status = gather_forward(c->device, each, &picked, 1, err);
     if (status == 0) status = predict_lengths(f, length, each, slots, n, logits, err);
-    arena_close(&arena);
+    arena_end(f);
     free(rows);
     return status;
 }
@@ -77,9 +90,11 @@ static int lengths_from_sequences(Infill *f, const LengthPredictor *length, cons
         while (i < n && f->rows.count + prefix_length(f, slots[i]) <= f->rows.capacity);
         Tensor hidden;
         int status = run_rows(f, f->pool.rows, NULL, &hidden, err);
+        if (status == 0) status = arena_begin(f, length, f->rows.count, i - first, 0, err);
         if (status == 0)
             status = predict_lengths(f, length, hidden, slots + first, i - first,
                                      logits + (int64_t)first * length->classes, err);
+        arena_end(f);
         arena_reset(&f->arena, 0);
         if (status) return -1;
         f->counts.prefix_rows += f->rows.count;

@@ -28,6 +28,7 @@ typedef struct Slot {
 struct Infill {
     InfillConfig config;
     Arena arena;
+    Arena lengths; /* of the length predictor; an engine keeps it from one call to the next */
     Rows rows;
     bool reuse;
     KvCache cache;

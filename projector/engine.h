@@ -85,6 +85,8 @@ typedef struct ImageCache {
     Tensor tokens; /* [count * rows, D] f32 on the device */
     ImageEntry *entries;
     int count, rows;
+    int top,
+        present; /* entries from `top` on were never used; of the others so many have an image */
     uint64_t clock;
     int64_t hits, encodings;
 } ImageCache;

@@ -28,15 +28,16 @@ void images_close(ImageCache *c) {
     *c = (ImageCache){0};
 }
 
-/* The entry with that hash, else the one that has not been used for the longest time. */
+/* The entry with that hash, else one that was never used, else the one that has not been for the
+ * longest time. */
 static int find_entry(const ImageCache *c, const uint8_t *hash) {
     int oldest = -1;
-    for (int i = 0; i < c->count; i++) {
+    for (int i = 0; i < c->top; i++) {
         const ImageEntry *e = &c->entries[i];
         if (e->present && memcmp(e->hash, hash, IMAGE_HASH) == 0) return i;
         if (!e->users && (oldest < 0 || e->used < c->entries[oldest].used)) oldest = i;
     }
-    return oldest;
+    return c->top < c->count ? c->top : oldest;
 }
 
 int images_take(ImageCache *c, const ef_job *job, bool *changed) {
@@ -44,7 +45,9 @@ int images_take(ImageCache *c, const ef_job *job, bool *changed) {
     if (i < 0) return -1;
     ImageEntry *e = &c->entries[i];
     *changed = !e->present || memcmp(e->hash, job->hash, IMAGE_HASH) != 0;
+    if (i == c->top) c->top++;
     if (*changed) {
+        c->present += !e->present;
         *e = (ImageEntry){.present = true, .image = job->image};
         memcpy(e->hash, job->hash, IMAGE_HASH);
     }
@@ -56,7 +59,9 @@ int images_take(ImageCache *c, const ef_job *job, bool *changed) {
 void images_drop(ImageCache *c, int entry) {
     if (entry < 0) return;
     ImageEntry *e = &c->entries[entry];
-    if (--e->users == 0 && !e->encoded) *e = (ImageEntry){0};
+    if (--e->users || e->encoded) return;
+    *e = (ImageEntry){0};
+    c->present--;
 }
 
 static int encode_entries(ImageCache *c, const int *which, const Image *pixels, int count,
@@ -80,7 +85,7 @@ int images_encode(ImageCache *c, Error *err) {
     enum { AT_ONCE = 8 };
     Image pixels[AT_ONCE];
     int which[AT_ONCE], n = 0;
-    for (int i = 0; i < c->count; i++) {
+    for (int i = 0; i < c->top; i++) {
         const ImageEntry *e = &c->entries[i];
         if (!e->present || e->encoded) continue;
         which[n] = i, pixels[n++] = e->image->image; /* borrowed */
@@ -92,7 +97,5 @@ int images_encode(ImageCache *c, Error *err) {
 }
 
 size_t images_bytes(const ImageCache *c) {
-    size_t used = 0;
-    for (int i = 0; i < c->count; i++) used += c->entries[i].present;
-    return used ? used * image_bytes(c) : 0;
+    return c->present ? (size_t)c->present * image_bytes(c) : 0;
 }
