@@ -2,6 +2,8 @@
 
 #include "language/infill_private.h"
 
+enum { ENGINE_ROWS = 1024 }; /* of prompts that an engine predicts lengths for at a time */
+
 /* Memory for predictions about `n` prompts of `total` rows, and for `more` bytes. */
 static int arena_begin(Infill *f, const LengthPredictor *length, int64_t total, int n, size_t more,
                        Error *err) {
@@ -67,14 +69,17 @@ static int lengths_of(Infill *f, const LengthPredictor *length, const int *slots
     return status;
 }
 
-/* Block-causal with the KV cache; as many prompts at a time as fit a batch, at least one. */
+/* Block-causal with the KV cache; as many prompts at a time as fit a batch, at least one. An engine,
+ * which keeps the memory, takes fewer. */
 static int lengths_from_cache(Infill *f, const LengthPredictor *length, const int *slots, int n,
                               float *logits, Error *err) {
+    int most = f->config.batch_tokens;
+    if (f->config.slots > 0 && most > ENGINE_ROWS) most = ENGINE_ROWS;
     for (int i = 0; i < n;) {
         int first = i;
         int64_t total = 0;
         do total += prefix_length(f, slots[i++]);
-        while (i < n && total + prefix_length(f, slots[i]) <= f->config.batch_tokens);
+        while (i < n && total + prefix_length(f, slots[i]) <= most);
         TRY(lengths_of(f, length, slots + first, i - first, total,
                        logits + (int64_t)first * length->classes, err));
     }

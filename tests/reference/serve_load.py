@@ -45,7 +45,7 @@ def arguments():
     parser.add_argument("--leave", type=float, default=0.1)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--one-by-one", type=int, default=100)
-    parser.add_argument("--together", type=int, default=600)
+    parser.add_argument("--together", type=int, default=1200)
     parser.add_argument("--warm-up", type=float, default=0.2)
     parser.add_argument("--program", default="build/easyfirst")
     parser.add_argument("--model", default="data/bundled/model")
