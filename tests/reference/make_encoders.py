@@ -5,9 +5,9 @@ usage: python3 tests/reference/make_encoders.py [FOLDER]    (transformers 5, tor
 
 KIND.safetensors: weights rounded to bf16, packed sequences, logits with full and block-causal
 attention, losses and gradients of some rows, computed in f64; README.md in this folder lists the
-tensors, tests/language/test_encoders.c has the same configurations. KIND/ are model folders with a
-tokenizer of tests/golden/tokenizers (ModernBERT's has BERT's), and KIND-golden.safetensors next to
-each a `prompt`, a `canvas` with masks, and the canvas's `logits`.
+tensors, tests/language/test_encoders.c has the same configurations. KIND/ are model folders with the
+tokenizer of that name of tests/golden/tokenizers, and KIND-golden.safetensors next to each a
+`prompt`, a `canvas` with masks, and the canvas's `logits`.
 """
 
 import json
@@ -122,33 +122,35 @@ def write(kind, path):
 
 # ---- Folders. ---- #
 
-def folder_model(kind, vocab):
+def folder_model(kind, vocab, ids):
     if kind == "roberta":
         return RobertaForMaskedLM(RobertaConfig(**SMALL, num_hidden_layers=2, vocab_size=vocab, type_vocab_size=1,
                                                 max_position_embeddings=66, layer_norm_eps=1e-5))
     if kind == "bert":
         return BertForMaskedLM(BertConfig(**SMALL, num_hidden_layers=2, vocab_size=vocab, max_position_embeddings=64))
-    return ModernBertForMaskedLM(modern(vocab_size=vocab, max_position_embeddings=64, pad_token_id=0, bos_token_id=2,
-                                        eos_token_id=3, cls_token_id=2, sep_token_id=3))
+    return ModernBertForMaskedLM(modern(vocab_size=vocab, max_position_embeddings=64, **ids))
 
 
 def vocabulary(folder):
     if (folder / "vocab.json").exists():
         return json.loads((folder / "vocab.json").read_text())
-    return json.loads((folder / "tokenizer.json").read_text())["model"]["vocab"]
+    whole = json.loads((folder / "tokenizer.json").read_text())
+    return whole["model"]["vocab"] | {t["content"]: t["id"] for t in whole["added_tokens"]}
 
 
 def write_folder(kind, folder):
     torch.manual_seed(5)
-    source = TOKENIZERS / ("roberta" if kind == "roberta" else "bert")
+    source = TOKENIZERS / kind
     folder.mkdir(parents=True, exist_ok=True)
     for file in source.iterdir():
         if file.name != "ids.tsv":
             shutil.copy(file, folder)
     words = vocabulary(source)
     vocab = max(words.values()) + 2  # a row more than there are tokens
-    model = make(folder_model(kind, vocab), 7)
-    mask, begin, end = (words[t] for t in (["<mask>", "<s>", "</s>"] if kind == "roberta" else ["[MASK]", "[CLS]", "[SEP]"]))
+    names = ["<mask>", "<s>", "</s>", "<pad>"] if kind == "roberta" else ["[MASK]", "[CLS]", "[SEP]", "[PAD]"]
+    mask, begin, end, pad = (words[t] for t in names)
+    ids = dict(pad_token_id=pad, bos_token_id=begin, eos_token_id=end, cls_token_id=begin, sep_token_id=end)
+    model = make(folder_model(kind, vocab, ids), 7)
     config = json.loads(model.config.to_json_string())
     config = {k: v for k, v in config.items() if k not in ("transformers_version", "dtype", "id2label", "label2id")}
     (folder / "config.json").write_text(json.dumps(config | dict(architectures=[type(model).__name__]), indent=1) + "\n")
