@@ -122,13 +122,17 @@ def write(kind, path):
 
 # ---- Folders. ---- #
 
+FOLDER_SIZES = dict(hidden_size=24, intermediate_size=25, num_attention_heads=3)  # some are quantized
+
+
 def folder_model(kind, vocab, ids):
     if kind == "roberta":
-        return RobertaForMaskedLM(RobertaConfig(**SMALL, num_hidden_layers=2, vocab_size=vocab, type_vocab_size=1,
+        return RobertaForMaskedLM(RobertaConfig(**FOLDER_SIZES, num_hidden_layers=2, vocab_size=vocab, type_vocab_size=1,
                                                 max_position_embeddings=66, layer_norm_eps=1e-5))
     if kind == "bert":
-        return BertForMaskedLM(BertConfig(**SMALL, num_hidden_layers=2, vocab_size=vocab, max_position_embeddings=64))
-    return ModernBertForMaskedLM(modern(vocab_size=vocab, max_position_embeddings=64, **ids))
+        return BertForMaskedLM(BertConfig(**FOLDER_SIZES, num_hidden_layers=2, vocab_size=vocab,
+                                          max_position_embeddings=64))
+    return ModernBertForMaskedLM(modern(**FOLDER_SIZES, vocab_size=vocab, max_position_embeddings=64, **ids))
 
 
 def vocabulary(folder):
