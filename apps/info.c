@@ -89,6 +89,19 @@ static void block_words(char *out, size_t size, int layers, const BlockConfig *b
              activation_name(b->activation));
 }
 
+/* The encoders but XLM-R and RoBERTa, whose configurations tell them apart. */
+static void encoder_words(char *out, size_t size, const Xlmr *m) {
+    const BlockConfig *b = &m->config.block;
+    out[0] = 0;
+    if (m->config.kind == ENCODER_BERT) snprintf(out, size, ", BERT's");
+    if (m->config.kind != ENCODER_MODERNBERT) return;
+    if (b->window)
+        snprintf(out, size, ", ModernBERT's: all but every %d. see %d tokens to either side",
+                 b->global_every, b->window);
+    else
+        snprintf(out, size, ", ModernBERT's");
+}
+
 /* A classifier in the file is named: it is known, but no part of the tower. */
 static void net_words(char *out, size_t size, const EfficientNet *net, const Checkpoint *c) {
     const CheckpointTensor *classifier = c ? part_find(c, PART_VISION, "_fc.weight") : NULL;
@@ -125,10 +138,13 @@ static void part_sizes(const Model *m, PartNumbers *n) {
         const BlockConfig *b = language_block(l);
         int longest = language_longest(l);
         block_words(block, sizeof block, language_layers(l), b);
-        snprintf(n->sizes, sizeof n->sizes, "%d tokens, sequences of at most %d, %s",
-                 language_vocab(l), longest, block);
+        char kind[80] = "";
+        if (l->xlmr) encoder_words(kind, sizeof kind, l->xlmr);
+        snprintf(n->sizes, sizeof n->sizes, "%d tokens, sequences of at most %d, %s%s",
+                 language_vocab(l), longest, block, kind);
         n->activations = language_work_bytes(l, longest) + language_head_bytes(l, ANSWER_TOKENS);
-        if (l->llama) n->activations += llama_turns_bytes(&l->llama->config);
+        n->activations +=
+            l->llama ? llama_turns_bytes(&l->llama->config) : xlmr_turns_bytes(&l->xlmr->config);
         if (m->parts.attention == ATTENTION_BLOCK_CAUSAL) /* the keys and values that are kept */
             n->activations += (size_t)longest * 2 * (size_t)block_key_width(b) *
                               (size_t)language_layers(l) * dtype_size(n->part->compute);

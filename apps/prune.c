@@ -236,6 +236,12 @@ static int open_model(Prune *p, Error *err) {
     if (p->model.parts.language.llama)
         return error_set(err, "%s: only vocabularies of XLM-R's kind are pruned",
                          p->model.language.path);
+    if (p->model.tokenizer && strcmp(tokenizer_kind(p->model.tokenizer), "sentencepiece") != 0)
+        return error_set(err,
+                         "%s: only vocabularies of XLM-R's kind (%s) are pruned, and this model's "
+                         "tokenizer is %s",
+                         p->model.language.path, MODEL_TOKENIZER,
+                         tokenizer_kind(p->model.tokenizer));
     if (!p->model.tokenizer)
         return error_set(
             err, "%s: no %s in the folder of the weights, and without it no id has a meaning",

@@ -4,6 +4,7 @@
 #include "kernels/names.h"
 
 #include <math.h>
+#include <stdlib.h>
 
 const char *const lora_target_names[] = {[LORA_QUERY] = "query",
                                          [LORA_KEY] = "key",
@@ -25,6 +26,11 @@ int block_check(const BlockConfig *c, const char *what, Error *err) {
     if (key_heads < 1 || c->heads % key_heads)
         return error_set(err, "%s: %d heads do not divide into groups for %d heads of keys", what,
                          c->heads, key_heads);
+    if (c->window < 0 || (c->window > 0 && c->global_every < 1))
+        return error_set(err,
+                         "%s: a window of %d with every %d. block global, expected 0 and more, "
+                         "and 1 and more",
+                         what, c->window, c->global_every);
     if (c->rotary && block_head_width(c) % 2)
         return error_set(err, "%s: heads of width %d, expected an even one for rotary positions",
                          what, block_head_width(c));
@@ -61,8 +67,10 @@ static int declare_stacked(Params *params, Tensor *w, Tensor *b, int count,
 
 static int declare_norm(const BlockConfig *c, Tensor *w, Tensor *b, const char *name,
                         Params *params, bool idle, const char *prefix, Error *err) {
-    return params_declare_norm(params, w, c->rms_norm ? NULL : b, c->width, idle, err, "%s.%s.",
-                               prefix, name);
+    if (!name) return 0;
+    const bool biased = !c->rms_norm && !(c->unbiased & BLOCK_NORMS);
+    return params_declare_norm(params, w, biased ? b : NULL, c->width, idle, err, "%s.%s.", prefix,
+                               name);
 }
 
 int block_declare(Block *b, const BlockConfig *config, const BlockNames *names, Params *params,
@@ -73,9 +81,10 @@ int block_declare(Block *b, const BlockConfig *config, const BlockNames *names, 
                ffn_b = !(config->unbiased & BLOCK_FFN);
     int first = params->count;
     *b = (Block){0};
-    if (names->in_proj)
-        TRY(params_declare_linear(params, &b->qkv_w, qkv_b ? &b->qkv_b : NULL, q + 2 * kv, d, idle,
-                                  err, "%s.%s_", prefix, names->in_proj));
+    if (names->in_proj || names->qkv)
+        TRY(params_declare_linear(
+            params, &b->qkv_w, qkv_b ? &b->qkv_b : NULL, q + 2 * kv, d, idle, err, "%s.%s%s",
+            prefix, names->in_proj ? names->in_proj : names->qkv, names->in_proj ? "_" : "."));
     else
         TRY(declare_stacked(params, &b->qkv_w, &b->qkv_b, 3,
                             (const char *[]){names->query, names->key, names->value},
@@ -83,14 +92,16 @@ int block_declare(Block *b, const BlockConfig *config, const BlockNames *names, 
     TRY(params_declare_linear(params, &b->out_w, out_b ? &b->out_b : NULL, d, q, idle, err,
                               "%s.%s.", prefix, names->out));
     TRY(declare_norm(config, &b->norm1_w, &b->norm1_b, names->norm1, params, idle, prefix, err));
-    TRY(declare_stacked(params, &b->fc1_w, &b->fc1_b, config->gated ? 2 : 1,
-                        (const char *[]){names->fc1, names->up}, (int64_t[]){f, f}, d, ffn_b, idle,
-                        prefix, err));
+    const int fc1 = params->count;
+    TRY(declare_stacked(params, &b->fc1_w, &b->fc1_b, config->gated && !config->joined ? 2 : 1,
+                        (const char *[]){names->fc1, names->up},
+                        (int64_t[]){config->joined ? 2 * f : f, f}, d, ffn_b, idle, prefix, err));
     TRY(params_declare_linear(params, &b->fc2_w, ffn_b ? &b->fc2_b : NULL, d, f, idle, err,
                               "%s.%s.", prefix, names->fc2));
     TRY(declare_norm(config, &b->norm2_w, &b->norm2_b, names->norm2, params, idle, prefix, err));
     params_mark_hidden(params, first);
-    if (names->in_proj) params->items[first].hidden = 3; /* query, key and value */
+    if (names->in_proj || names->qkv) params->items[first].hidden = 3; /* query, key and value */
+    if (config->joined) params->items[fc1].hidden = 2;                 /* gate and up */
     return 0;
 }
 
@@ -108,13 +119,16 @@ int block_declare_lora(Block *b, const BlockConfig *config, const BlockNames *na
         const char *name;
         int64_t rows, columns; /* of the frozen matrix */
     } targets[LORA_MATRICES] = {
-        [LORA_QUERY] = {names->query, q, d},  [LORA_KEY] = {names->key, kv, d},
-        [LORA_VALUE] = {names->value, kv, d}, [LORA_OUT] = {names->out, d, q},
-        [LORA_FC1] = {names->fc1, f, d},      [LORA_FC2] = {names->fc2, d, f},
+        [LORA_QUERY] = {names->query, q, d},
+        [LORA_KEY] = {names->key, kv, d},
+        [LORA_VALUE] = {names->value, kv, d},
+        [LORA_OUT] = {names->out, d, q},
+        [LORA_FC1] = {names->fc1, config->joined ? 2 * f : f, d},
+        [LORA_FC2] = {names->fc2, d, f},
         [LORA_UP] = {names->up, f, d},
     };
     unsigned chosen = config->lora.targets & ((1u << LORA_TARGETS) - 1);
-    if (config->gated && (chosen >> LORA_FC1 & 1)) chosen |= 1u << LORA_UP;
+    if (config->gated && !config->joined && (chosen >> LORA_FC1 & 1)) chosen |= 1u << LORA_UP;
     if (rank < 0 || !isfinite(config->lora.alpha))
         return error_set(err, "%s: LoRA of rank %lld with alpha %g, expected a rank from 1 on",
                          prefix, (long long)rank, (double)config->lora.alpha);
@@ -124,7 +138,8 @@ int block_declare_lora(Block *b, const BlockConfig *config, const BlockNames *na
             return error_set(err,
                              "%s: LoRA on \"%s\", but query, key and value are one matrix here "
                              "(%s): choose among out, fc1 and fc2",
-                             prefix, lora_target_name((LoraTarget)t), names->in_proj);
+                             prefix, lora_target_name((LoraTarget)t),
+                             names->in_proj ? names->in_proj : names->qkv);
         ParamSpec narrow = {.slot = &b->lora[t].a,
                             .role = PARAM_MATRIX,
                             .init = INIT_NORMAL,
@@ -168,6 +183,7 @@ float block_attention_scale(const BlockConfig *config) {
 
 int block_norm(Device *device, const BlockConfig *c, Tensor y, Tensor copy, Tensor stats, Tensor x,
                Tensor w, Tensor b, Error *err) {
+    if (w.ndim == 0) return convert_forward(device, y, x, err); /* a block without this norm */
     if (c->rms_norm) return rmsnorm_forward(device, y, copy, stats, x, w, c->eps, err);
     return layernorm_forward(device, y, copy, stats, x, w, b, c->eps, err);
 }
@@ -175,6 +191,8 @@ int block_norm(Device *device, const BlockConfig *c, Tensor y, Tensor copy, Tens
 int block_norm_backward(Device *device, const BlockConfig *c, Tensor dx, Tensor dw, Tensor db,
                         Tensor dy, Tensor x, Tensor w, Tensor stats, bool accumulate_dx,
                         Error *err) {
+    if (w.ndim == 0)
+        return dx.data ? dropout_forward(device, dx, dy, (Dropout){0}, accumulate_dx, err) : 0;
     if (c->rms_norm) return rmsnorm_backward(device, dx, dw, dy, x, w, stats, accumulate_dx, err);
     return layernorm_backward(device, dx, dw, db, dy, x, w, stats, accumulate_dx, err);
 }
@@ -189,6 +207,19 @@ int block_rotate(Device *device, const BlockConfig *c, const Rotary *rotary, Ten
     if (!c->rotary) return 0;
     const Tensor turned = tensor_columns(qkv, 0, block_query_width(c) + block_key_width(c));
     return rotary_forward(device, turned, turned, rotary->table, rotary->index, back, err);
+}
+
+int block_local_spans(const BlockConfig *c, const AttentionSpan *spans, int count,
+                      AttentionSpan **local, Error *err) {
+    *local = NULL;
+    if (c->window == 0) return 0;
+    *local = malloc(((size_t)count + 1) * sizeof **local);
+    if (!*local) return error_set(err, "out of memory for %d spans", count);
+    for (int i = 0; i < count; i++) {
+        (*local)[i] = spans[i];
+        if (attention_keys(&spans[i]) > c->window + 1) (*local)[i].window = c->window;
+    }
+    return 0;
 }
 
 /* In a post-LN model in f32 the normalized stream is itself the next matmul's input. */
@@ -277,11 +308,13 @@ static int fc1_forward(Device *device, const BlockConfig *c, const Block *b, Blo
 static int block_forward(Device *device, const BlockConfig *c, const Block *b, BlockWork *k,
                          const AttentionPlan *plan, int layer, Error *err) {
     const int64_t rows = k->x.shape[0], query = block_query_width(c), key = block_key_width(c);
+    const bool local = block_is_local(c, layer);
     Tensor q = tensor_columns(k->qkv, 0, query);
     Tensor kv = tensor_columns(k->qkv, query, 2 * key);
 
     TRY(norm_before(device, c, k, b->norm1_w, b->norm1_b, err)); /* [T, D] */
-    TRY(qkv_forward(device, c, b, k, &plan->rotary, err));       /* [T, 3D] */
+    TRY(qkv_forward(device, c, b, k, local ? &plan->local_rotary : &plan->rotary,
+                    err)); /* [T, 3D] */
     if (plan->cache) {
         TRY(convert_forward(device,
                             tensor_rows(plan->cache->layers[layer], plan->cache_begin, rows), kv,
@@ -292,7 +325,8 @@ static int block_forward(Device *device, const BlockConfig *c, const Block *b, B
         TRY(plan->hook->call(plan->hook->user, layer, q, tensor_columns(kv, 0, key), err));
     TRY(attention_forward(device, k->att, TENSOR_NONE, q, tensor_columns(kv, 0, key),
                           tensor_columns(kv, key, key), c->heads, block_attention_scale(c),
-                          plan->spans, plan->span_count, NULL, err));            /* [T, D] */
+                          local ? plan->local_spans : plan->spans, plan->span_count, NULL,
+                          err));                                                 /* [T, D] */
     TRY(linear_forward(device, k->x, k->att, b->out_w, b->out_b, 0, true, err)); /* [T, D] */
     TRY(lora_add(device, c, b, LORA_OUT, k->x, k->low, k->att, err));
     TRY(norm_after(device, c, k, b->norm1_w, b->norm1_b, err)); /* [T, D] */
@@ -327,15 +361,27 @@ static ReplayKey blocks_key(const BlocksRun *r) {
     const BlockWork *k = r->work;
     ReplayKey key = replay_key();
     const int64_t numbers[] = {
-        c->width,     c->heads, c->ffn,           c->pre_norm,         c->activation,
-        c->lora.rank, r->count, plan->span_count, plan->cache != NULL, plan->cache_begin,
-        c->rms_norm,  c->gated, c->rotary,        c->key_heads,        c->head_width};
+        c->width,     c->heads,       c->ffn,           c->pre_norm,         c->activation,
+        c->lora.rank, r->count,       plan->span_count, plan->cache != NULL, plan->cache_begin,
+        c->rms_norm,  c->gated,       c->rotary,        c->key_heads,        c->head_width,
+        c->window,    c->global_every};
     const float factors[] = {c->eps, c->lora.alpha};
     replay_key_add(&key, numbers, sizeof numbers);
     replay_key_add(&key, factors, sizeof factors);
     replay_key_add(&key, plan->spans, (size_t)plan->span_count * sizeof *plan->spans);
-    const Tensor rooms[] = {
-        k->x, k->h, k->qkv, k->att, k->ffn, k->low, k->pre, plan->rotary.table, plan->rotary.index};
+    if (c->window > 0)
+        replay_key_add(&key, plan->local_spans, (size_t)plan->span_count * sizeof *plan->spans);
+    const Tensor rooms[] = {k->x,
+                            k->h,
+                            k->qkv,
+                            k->att,
+                            k->ffn,
+                            k->low,
+                            k->pre,
+                            plan->rotary.table,
+                            plan->rotary.index,
+                            plan->local_rotary.table,
+                            plan->local_rotary.index};
     for (size_t i = 0; i < sizeof rooms / sizeof *rooms; i++) replay_key_add_tensor(&key, rooms[i]);
     for (int i = 0; i < r->count; i++) {
         const Block *b = &r->blocks[i];

@@ -5,7 +5,8 @@
  * the activation and in the names of their parameters. LLaMA's blocks (LLaDA, Qwen2, Dream) are
  * pre-LN, with RMS norms, rotary positions on queries and keys, an activation that is gated,
  * fc2(act(gate(x)) * up(x)), mostly no biases, and often fewer heads of keys and values than of
- * queries.
+ * queries. ModernBERT's are pre-LN, rotary and gated, too, with LayerNorms; its first block has no
+ * LN1, and in most of its blocks, the local ones, a query sees a window of keys only.
  *
  *   pre-LN                                   post-LN
  *   x += out(attention(qkv(LN1(x))))         x = LN1(x + out(attention(qkv(x))))
@@ -47,7 +48,7 @@ typedef struct LoraConfig {
 } LoraConfig;
 
 /* Parts with biases. */
-enum { BLOCK_QKV = 1, BLOCK_OUT = 2, BLOCK_FFN = 4 };
+enum { BLOCK_QKV = 1, BLOCK_OUT = 2, BLOCK_FFN = 4, BLOCK_NORMS = 8 };
 
 typedef struct BlockConfig {
     int width, heads, ffn;
@@ -62,7 +63,14 @@ typedef struct BlockConfig {
     unsigned unbiased; /* BLOCK_QKV | ...: parts without biases */
     int key_heads;     /* heads of keys and values, a divisor of heads; 0: as many as heads */
     int head_width;    /* 0: width / heads, which is then a multiple */
+    bool joined;       /* gated: gate and up are one matrix of the checkpoint */
+    int window;        /* places that a query of a local block sees to either side; 0: none are */
+    int global_every;  /* with a window: blocks 0, n, 2n, ... are not local */
 } BlockConfig;
+
+static inline bool block_is_local(const BlockConfig *c, int block) {
+    return c->window > 0 && block % c->global_every != 0;
+}
 
 /* Widths of a head, of all queries, of all keys (or values) and of all three. */
 static inline int block_head_width(const BlockConfig *c) {
@@ -106,10 +114,11 @@ typedef struct Block {
 /* A checkpoint format's names of a block's parameters; ".weight" and ".bias" are appended, or
  * "_weight" and "_bias" to in_proj, a stacked query-key-value. */
 typedef struct BlockNames {
-    const char *query, *key, *value; /* or NULL ... */
-    const char *in_proj;             /* ... and this */
-    const char *out, *norm1, *fc1, *fc2, *norm2;
-    const char *up; /* of a gated block, whose gate is fc1; else NULL */
+    const char *query, *key, *value;             /* or NULL ... */
+    const char *in_proj;                         /* ... and this */
+    const char *out, *norm1, *fc1, *fc2, *norm2; /* norm1 NULL: the block has none */
+    const char *up; /* of a gated block, whose gate is fc1; else, and where they are joined, NULL */
+    const char *qkv; /* instead of in_proj, with the usual ".weight" and ".bias" */
 } BlockNames;
 
 /* Declares a block's parameters under `prefix`, e.g. "roberta.encoder.layer.3". The block must not
@@ -169,7 +178,16 @@ typedef struct AttentionPlan {
     int64_t cache_begin;
     const AttentionHook *hook; /* may be NULL */
     Rotary rotary;             /* with config->rotary; keys in a cache are turned already */
+    /* Of local blocks: as many spans, and their own angles; see block_local_spans. */
+    const AttentionSpan *local_spans;
+    Rotary local_rotary;
 } AttentionPlan;
+
+/* The spans of local blocks for those of the others: with the window, but where all keys are within
+ * it anyway. NULL if the model has none (or memory is out: *err is set then, and -1 returned).
+ * Free with free(). */
+int block_local_spans(const BlockConfig *config, const AttentionSpan *spans, int count,
+                      AttentionSpan **local, Error *err);
 
 /* Sets work->h to what the first block of a post-LN model reads, once x is set; does nothing for a
  * pre-LN model. */

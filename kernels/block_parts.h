@@ -8,7 +8,8 @@
 /* The factor of the attention scores: 1 / sqrt(width of a head). */
 float block_attention_scale(const BlockConfig *config);
 
-/* The model's norm, LayerNorm or RMS norm, and its backward pass: layernorm_forward's arguments. */
+/* The model's norm, LayerNorm or RMS norm, and its backward pass: layernorm_forward's arguments.
+ * Where a block lacks it, values pass unchanged. */
 int block_norm(Device *device, const BlockConfig *config, Tensor y, Tensor copy, Tensor stats,
                Tensor x, Tensor w, Tensor b, Error *err);
 int block_norm_backward(Device *device, const BlockConfig *config, Tensor dx, Tensor dw, Tensor db,
@@ -27,9 +28,10 @@ static inline int64_t block_pre_width(const BlockConfig *config) {
     return config->gated ? 2 * (int64_t)config->ffn : config->ffn;
 }
 
-/* The columns of gate (LORA_FC1) or up (LORA_UP) in a gated block's fc1; all of it otherwise. */
+/* The columns of gate (LORA_FC1) or up (LORA_UP) in a gated block's fc1; all of it otherwise, and
+ * where LoRA adds to both at once. */
 static inline Tensor block_pre_part(const BlockConfig *config, Tensor pre, LoraTarget target) {
-    if (!config->gated) return pre;
+    if (!config->gated || config->joined) return pre;
     return tensor_columns(pre, target == LORA_UP ? config->ffn : 0, config->ffn);
 }
 

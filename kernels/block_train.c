@@ -140,6 +140,14 @@ static int lora_at(const Run *r, LoraTarget target, Tensor y, Tensor x, Error *e
     return lora_add(r->device, r->config, r->block, target, y, r->tape->low[target], x, err);
 }
 
+static const AttentionSpan *spans_of(const Run *r) {
+    return block_is_local(r->config, r->i) ? r->stack->local_spans : r->stack->spans;
+}
+
+static const Rotary *rotary_of(const Run *r) {
+    return block_is_local(r->config, r->i) ? &r->stack->local_rotary : &r->stack->rotary;
+}
+
 static int attend(const Run *r, Error *err) {
     const Block *b = r->block;
     const BlockTape *t = r->tape;
@@ -151,10 +159,10 @@ static int attend(const Run *r, Error *err) {
     TRY(lora_at(r, LORA_QUERY, q, t->h1, err));
     TRY(lora_at(r, LORA_KEY, k, t->h1, err));
     TRY(lora_at(r, LORA_VALUE, v, t->h1, err));
-    TRY(block_rotate(r->device, c, &r->stack->rotary, t->qkv, false, err));
+    TRY(block_rotate(r->device, c, rotary_of(r), t->qkv, false, err));
     return attention_forward(r->device, t->att, t->lse, q, k, v, r->config->heads,
-                             block_attention_scale(r->config), r->stack->spans,
-                             r->stack->span_count, &drop, err); /* [T, D] */
+                             block_attention_scale(r->config), spans_of(r), r->stack->span_count,
+                             &drop, err); /* [T, D] */
 }
 
 /* fc1, activation and the dropout after it. */
@@ -352,10 +360,10 @@ static int attend_backward(const Run *r, const Flow *f, Error *err) {
                            tensor_columns(dkv, key, key), f->att, t->att, t->lse,
                            block_qkv_part(c, t->qkv, 0), block_qkv_part(c, t->qkv, 1),
                            block_qkv_part(c, t->qkv, 2), c->heads, block_attention_scale(c),
-                           r->stack->spans, r->stack->span_count, &drop, err));
+                           spans_of(r), r->stack->span_count, &drop, err));
     if (f->kv.data)
         TRY(convert_forward(r->device, tensor_columns(f->qkv, query, 2 * key), f->kv, err));
-    return block_rotate(r->device, c, &r->stack->rotary, f->qkv, true, err);
+    return block_rotate(r->device, c, rotary_of(r), f->qkv, true, err);
 }
 
 static int attention_part_backward(const Run *r, Flow *f, bool input, Error *err) {

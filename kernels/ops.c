@@ -257,7 +257,7 @@ int layernorm_forward(Device *device, Tensor y, Tensor copy, Tensor stats, Tenso
     int64_t rows = x.shape[0], d = x.shape[1];
     CHECK(op, {"y", y, COMPUTE, rows, d, 0}, {"copy", copy, COMPUTE, rows, d, OPTIONAL},
           {"stats", stats, F32, rows, 2, OPTIONAL}, {"w", w, F32, d, 0, VECTOR},
-          {"b", b, F32, d, 0, VECTOR});
+          {"b", b, F32, d, 0, OPTIONAL | VECTOR});
     TRY(check_number(op, "eps", eps, 0, 1, err));
     FORWARD(device, layernorm_forward, rows == 0, y, copy, stats, x, w, b, eps, err);
 }
@@ -365,6 +365,11 @@ static int check_spans(const char *op, const AttentionSpan *spans, int count, in
                              "%s: span %d is causal with %d queries and %lld keys, expected at "
                              "least as many keys",
                              op, s, span->q_end - span->q_begin, (long long)keys);
+        if (span->window < 0 || (span->window && keys < span->q_end - span->q_begin))
+            return error_set(err,
+                             "%s: span %d has a window of %d, %d queries and %lld keys, expected "
+                             "0 or more and at least as many keys",
+                             op, s, span->window, span->q_end - span->q_begin, (long long)keys);
         if (keys > 65536 && dropout && dropout->p > 0)
             return error_set(err, "%s: span %d has %lld keys, expected at most 65536 with dropout",
                              op, s, (long long)keys);

@@ -50,7 +50,8 @@ int activation_backward(Device *device, Tensor dx, Tensor dy, Tensor x, Activati
                         Error *err);
 
 /* y = (x - mean) / sqrt(var + eps) * w + b over each row; var is the mean square deviation.
- *   x [T, D] f32 or bf16, y [T, D] f32 or bf16 (may be x if of one type), w, b [D] f32; `copy` [T,
+ *   x [T, D] f32 or bf16, y [T, D] f32 or bf16 (may be x if of one type), w [D] f32, b [D] f32 or
+ * none; `copy` [T,
  *   D], if present, receives the same values in its own type; `stats` [T, 2] f32, if present,
  *   receives mean and 1/sqrt(var + eps) for the backward pass, whose dx may be dy if they are of
  *   one type. */
@@ -85,7 +86,10 @@ int gated_backward(Device *device, Tensor dx, Tensor dy, Tensor x, Activation ac
  * to ATTENTION_RANGES ranges, in that order; in a causal span, which has at least as many keys as
  * queries, the last query attends to all of them and each query before it to one less. Full
  * attention over packed sequences is one span a sequence, whose queries and keys are the same rows;
- * causal attention is the same with `causal`; block-causal attention is one span a block. */
+ * causal attention is the same with `causal`; block-causal attention is one span a block.
+ *
+ * In a span with a window, too, the queries are the last keys: a query attends, of the keys that it
+ * would see without one, to those at most `window` places before and after its own. */
 enum { ATTENTION_RANGES = 4 };
 typedef struct AttentionSpan {
     int32_t q_begin, q_end;
@@ -94,6 +98,7 @@ typedef struct AttentionSpan {
         int32_t begin, end;
     } range[ATTENTION_RANGES];
     int32_t causal; /* 0 or 1 */
+    int32_t window; /* 0: none */
 } AttentionSpan;
 
 /* The number of keys of a span, to all of which its last query attends. */
@@ -103,10 +108,18 @@ static inline int attention_keys(const AttentionSpan *span) {
     return n;
 }
 
-/* The number of those keys that query i of the span, counted from q_begin, attends to: the
- * first ones. */
+/* Of those keys, query i of the span, counted from q_begin, attends to [first, seen): where they
+ * end ... */
 static inline int attention_seen(const AttentionSpan *span, int keys, int i) {
-    return span->causal ? keys - (span->q_end - span->q_begin) + i + 1 : keys;
+    const int own = keys - (span->q_end - span->q_begin) + i;
+    if (span->causal) return own + 1;
+    return span->window && own + span->window < keys ? own + span->window + 1 : keys;
+}
+
+/* ... and where they begin. */
+static inline int attention_first(const AttentionSpan *span, int keys, int i) {
+    const int first = keys - (span->q_end - span->q_begin) + i - span->window;
+    return span->window && first > 0 ? first : 0;
 }
 
 /* Dropout: each value is kept with probability 1 - p and then divided by 1 - p. Whether a value is

@@ -51,6 +51,9 @@ typedef struct Stack {
     int lowest;
     bool input;
     Rotary rotary; /* with config->rotary */
+    /* Of local blocks (block_local_spans), `i` counted within the stack; as long-lived as spans. */
+    const AttentionSpan *local_spans;
+    Rotary local_rotary;
 } Stack;
 
 /* What a forward pass has kept; its tensors are in the arena, or the x that was passed. */

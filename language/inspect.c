@@ -30,6 +30,8 @@ int inspector_open(Inspector *inspector, Device *device, const BlockConfig *bloc
                              .width = block->width,
                              .heads = block->heads,
                              .image_rows = image_rows,
+                             .window = block->window,
+                             .global_every = block->global_every,
                              .scale = 1 / sqrt((double)block->width / block->heads),
                              .capacity = capacity};
     size_t n = (size_t)capacity;
@@ -161,8 +163,20 @@ static void range_scores(float *restrict scores, const float *restrict q, const 
         for (int64_t t = 0; t < n; t++) scores[t] += q[c] * k[c * n + t];
 }
 
+/* What row `row` of a sequence's answer attends to of `keys` keys, in a layer. */
+static void keys_seen(const Inspector *inspector, int s, int row, int layer, int keys, int *first,
+                      int *end) {
+    const InspectSequence *sequence = &inspector->sequences[s];
+    const BlockConfig block = {.window = inspector->window,
+                               .global_every = inspector->global_every};
+    AttentionSpan span = *sequence->span;
+    if (block_is_local(&block, layer)) span.window = inspector->window;
+    const int query = sequence->q_begin - span.q_begin + row;
+    *first = attention_first(&span, keys, query), *end = attention_seen(&span, keys, query);
+}
+
 /* Adds one head's attention weights of one query to the sums of the image's rows. */
-static int head_add(const Inspector *inspector, int s, const float *q, int head, int layer,
+static int head_add(const Inspector *inspector, int s, int row, const float *q, int head, int layer,
                     Error *err) {
     const struct InspectBuffers *b = inspector->buffers;
     const InspectSequence *sequence = &inspector->sequences[s];
@@ -182,9 +196,12 @@ static int head_add(const Inspector *inspector, int s, const float *q, int head,
                          "the image's rows from %d on are not among those that row %d attends to",
                          sequence->image, sequence->q_begin);
     double most = -INFINITY, sum = 0;
-    for (int64_t t = 0; t < keys; t++)
+    int first, end;
+    keys_seen(inspector, s, row, layer, (int)keys, &first, &end);
+    memset(b->weights, 0, (size_t)keys * sizeof *b->weights);
+    for (int t = first; t < end; t++)
         if (b->scores[t] > most) most = b->scores[t];
-    for (int64_t t = 0; t < keys; t++)
+    for (int t = first; t < end; t++)
         sum += b->weights[t] = exp(inspector->scale * (b->scores[t] - most));
     if (!(sum >= 1 && sum <= (double)keys)) /* the largest term is 1 */
         return error_set(err, "the attention of layer %d is not a number: the model is broken",
@@ -207,7 +224,7 @@ int inspector_layer(void *user, int layer, Tensor q, Tensor k, Error *err) {
             if (!out->map && !out->layers) continue;
             memset(b->sums, 0, (size_t)n * sizeof *b->sums);
             for (int h = 0; h < inspector->heads; h++)
-                TRY(head_add(inspector, s, row, h, layer, err));
+                TRY(head_add(inspector, s, i, row, h, layer, err));
             for (int p = 0; p < n; p++) {
                 double mean = b->sums[p] / inspector->heads;
                 if (out->map) out->map[p] += (float)(mean / inspector->layers);

@@ -39,6 +39,7 @@ typedef struct InspectSequence {
 typedef struct Inspector {
     Device *device;
     int layers, width, heads, image_rows;
+    int window, global_every;   /* of local blocks: block.h */
     double scale;               /* 1 / sqrt(width of a head) */
     InspectSequence *sequences; /* [capacity], the first `count` in use */
     int count, capacity;

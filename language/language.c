@@ -3,6 +3,8 @@
 #include "language/tokenizer.h"
 
 LanguageModel language_of_xlmr(const Xlmr *xlmr) {
+    if (xlmr->config.kind != ENCODER_XLMR)
+        return (LanguageModel){.xlmr = xlmr, .begin = -1, .end = -1};
     return (LanguageModel){.xlmr = xlmr, .begin = TOKEN_BOS, .end = TOKEN_EOS};
 }
 
@@ -38,7 +40,7 @@ int language_longest(const LanguageModel *m) {
 }
 
 int language_first_position(const LanguageModel *m) {
-    return m->llama ? 0 : XLMR_FIRST_POSITION;
+    return m->llama ? 0 : m->xlmr ? xlmr_first_position(&m->xlmr->config) : XLMR_FIRST_POSITION;
 }
 
 const Params *language_params(const LanguageModel *m) {

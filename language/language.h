@@ -1,4 +1,4 @@
-/* language.h - a language model of either kind, XLM-R or LLaMA's, and what decoding needs to know of
+/* language.h - a language model of either kind, XLM-R (or another encoder) or LLaMA's, and what decoding needs to know of
  * it: which tokens are around a text, and which row predicts a position.
  */
 #ifndef EASYFIRST_LANGUAGE_LANGUAGE_H
@@ -20,7 +20,8 @@ typedef struct LanguageModel {
     int stop_count;
 } LanguageModel;
 
-/* With XLM-R's <s> and </s>; with no special tokens. */
+/* With XLM-R's and RoBERTa's <s> and </s>, or, of other encoders, with no special tokens yet; with
+ * no special tokens. */
 LanguageModel language_of_xlmr(const Xlmr *xlmr);
 LanguageModel language_of_llama(const Llama *llama);
 

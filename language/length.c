@@ -17,6 +17,9 @@ int length_declare(LengthPredictor *m, const BlockConfig *language, int classes,
     m->config.pre_norm = false;
     m->config.activation = ACTIVATION_RELU;
     m->config.eps = 1e-5f; /* torch's default */
+    /* What ModernBERT's blocks have besides. */
+    m->config.gated = m->config.joined = m->config.rotary = false;
+    m->config.unbiased = 0, m->config.window = 0;
     TRY(block_declare(&m->block, &m->config, &torch_names, params, false, "length_trm.layers.0",
                       err));
     int first = params->count;

@@ -1,5 +1,7 @@
 #include "language/xlmr_train.h"
 
+#include <stdlib.h>
+
 #include "kernels/random.h"
 
 int xlmr_declare_lora(Xlmr *m, Params *lora, Error *err) {
@@ -94,8 +96,9 @@ static bool has_grad(Tensor a, Tensor b) {
 
 /* Whether gradients go down to the first block's input; `image`: image tokens need gradients. */
 static bool gradients_reach_input(const Xlmr *m, bool image) {
-    return image || has_grad(m->words, m->positions) || m->types.grad ||
-           (!m->config.block.pre_norm && has_grad(m->norm_w, m->norm_b));
+    Tensor w, b;
+    const bool norm = xlmr_embedding_norm(m, &w, &b);
+    return image || has_grad(m->words, m->positions) || m->types.grad || (norm && has_grad(w, b));
 }
 
 static void pass_plan(Pass *p) {
@@ -134,16 +137,19 @@ static int embed_forward(Pass *p, Error *err) {
     const Xlmr *m = p->m;
     Device *device = p->arena->device;
     int64_t n = p->batch->tokens, d = m->config.block.width;
+    Tensor w, b;
     TRY(arena_take(p->arena, &p->x, DTYPE_F32, n, d, err));
-    if (m->config.block.pre_norm) {
+    if (!xlmr_embedding_norm(m, &w, &b)) {
         TRY(xlmr_embed(m, p->arena, p->batch, p->x, &p->rows, err)); /* [T, D] */
     } else {
         TRY(arena_take(p->arena, &p->sum, DTYPE_F32, n, d, err));
         TRY(arena_take(p->arena, &p->stats, DTYPE_F32, n, 2, err));
         TRY(xlmr_embed(m, p->arena, p->batch, p->sum, &p->rows, err)); /* [T, D] */
-        TRY(layernorm_forward(device, p->x, TENSOR_NONE, p->stats, p->sum, m->norm_w, m->norm_b,
+        TRY(layernorm_forward(device, p->x, TENSOR_NONE, p->stats, p->sum, w, b,
                               m->config.block.eps, err)); /* [T, D] */
     }
+    p->stack.rotary = xlmr_rotary(m, &p->rows, 0);
+    p->stack.local_rotary = xlmr_rotary(m, &p->rows, 1);
     if (p->run->dropout == 0) return 0;
     return dropout_forward(device, p->x, p->x, embedding_dropout(p->run), false, err);
 }
@@ -151,13 +157,13 @@ static int embed_forward(Pass *p, Error *err) {
 static int embed_backward(Pass *p, Error *err) {
     const Xlmr *m = p->m;
     Device *device = p->arena->device;
-    Tensor dsum = p->dx;
+    Tensor dsum = p->dx, w, b;
     if (p->run->dropout > 0)
         TRY(dropout_forward(device, p->dx, p->dx, embedding_dropout(p->run), false, err));
-    if (!m->config.block.pre_norm) {
+    if (xlmr_embedding_norm(m, &w, &b)) {
         TRY(arena_take(p->arena, &dsum, DTYPE_F32, p->dx.shape[0], p->dx.shape[1], err));
-        TRY(layernorm_backward(device, dsum, tensor_grad(m->norm_w), tensor_grad(m->norm_b), p->dx,
-                               p->sum, m->norm_w, p->stats, false, err)); /* [T, D] */
+        TRY(layernorm_backward(device, dsum, tensor_grad(w), tensor_grad(b), p->dx, p->sum, w,
+                               p->stats, false, err)); /* [T, D] */
     }
     const struct {
         Tensor dtable, index;
@@ -285,17 +291,21 @@ static int pass_run(Pass *p, float *losses, Error *err) {
 
 size_t xlmr_loss_bytes(const Xlmr *m, int tokens, int targets, const TrainRun *run, bool image) {
     const BlockConfig *block = &m->config.block;
-    if (!run->backward)
+    Tensor w, b;
+    const bool norm = xlmr_embedding_norm(m, &w, &b);
+    if (!run->backward) {
+        const size_t head = xlmr_head_bytes(m, targets) + targets_loss_bytes(targets),
+                     index = xlmr_rows_bytes(tokens);
         return block_work_bytes(block, tokens, m->params->compute) +
-               largest(xlmr_rows_bytes(tokens),
-                       xlmr_head_bytes(m, targets) + targets_loss_bytes(targets));
+               (block->rotary ? index + head : largest(index, head));
+    }
     Stack stack = make_stack(m, &(AttentionPlan){0}, run, image);
     size_t rows = arena_bytes(DTYPE_F32, tokens, block->width);
-    size_t sum = block->pre_norm ? 0 : rows + arena_bytes(DTYPE_F32, tokens, 2);
+    size_t sum = norm ? rows + arena_bytes(DTYPE_F32, tokens, 2) : 0;
     size_t above = largest(head_bytes(m, targets), stack_backward_bytes(&stack, tokens));
     size_t dx = stack.input || stack.lowest < stack.count ? rows : 0;
     return xlmr_rows_bytes(tokens) + rows + dx + sum + stack_tape_bytes(&stack, tokens) +
-           largest(above, block->pre_norm ? 0 : rows);
+           largest(above, norm ? rows : 0);
 }
 
 static int loss_alone(const Xlmr *m, Arena *arena, const XlmrBatch *batch,
@@ -315,8 +325,11 @@ int xlmr_loss(const Xlmr *m, Arena *arena, const XlmrBatch *batch, const XlmrTar
         return error_set(err, "training batch: the image tokens' gradient is of another shape");
     if (targets->count == 0) return 0;
     size_t mark = arena->used;
+    AttentionSpan *local = NULL;
     int status;
     if (run->backward) {
+        TRY(block_local_spans(&m->config.block, batch->plan.spans, batch->plan.span_count, &local,
+                              err));
         Pass pass = {.m = m,
                      .arena = arena,
                      .batch = batch,
@@ -324,9 +337,11 @@ int xlmr_loss(const Xlmr *m, Arena *arena, const XlmrBatch *batch, const XlmrTar
                      .run = run,
                      .dimage = dimage_tokens,
                      .stack = make_stack(m, &batch->plan, run, dimage_tokens.data)};
+        pass.stack.local_spans = local;
         pass_plan(&pass);
         status = pass_run(&pass, losses, err);
         stack_tape_free(&pass.tape);
+        free(local);
     } else {
         status = loss_alone(m, arena, batch, targets, losses, err);
     }

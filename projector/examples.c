@@ -164,7 +164,7 @@ static int fit_prompt(Maker *m, int turn, int room, size_t before) {
 
 /* The answer's ids with </s> into m->answer; *room is what they leave for the prompt. */
 static int make_answer(Maker *m, int turn, int *room, Error *err) {
-    const int32_t end = TOKEN_EOS;
+    const int32_t end = tokenizer_specials(m->config->tokenizer)->end;
     const int longest = m->config->longest, most = longest - 1 - m->image_rows;
     m->answer.count = 0;
     int status = encode(m, m->record->turns[turn].response, turn, "answer", &m->answer, err);
@@ -247,7 +247,7 @@ static int make_turns(Maker *m, Error *err) {
 /* Pieces of equal length, so that none is only a word or two. */
 static int make_pieces(Maker *m, Error *err) {
     Examples *out = m->out;
-    const int32_t end = TOKEN_EOS;
+    const int32_t end = tokenizer_specials(m->config->tokenizer)->end;
     const int64_t room = m->config->longest - 2;
     if (m->record->image) {
         maker_problem(m, "image in plain text", "%s: an image, %s, in plain text", m->name,

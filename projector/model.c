@@ -218,7 +218,8 @@ static int open_tokenizer(Model *m, const ModelOptions *o, const char *file, con
             "%s: missing; put XLM-R's tokenizer file, or a tokenizer.json, next to the "
             "weights",
             file);
-    TRY(model_tokenizer_open(&m->tokenizer, file, !m->parts.language.llama, err));
+    const Xlmr *xlmr = m->parts.language.xlmr;
+    TRY(model_tokenizer_open(&m->tokenizer, file, xlmr && xlmr->config.kind == ENCODER_XLMR, err));
     int size = tokenizer_size(m->tokenizer), vocab = language_vocab(&m->parts.language);
     if (size > vocab)
         return error_set(err, "%s: the tokenizer has %d ids, but the model in %s only %d", file,
@@ -228,37 +229,39 @@ static int open_tokenizer(Model *m, const ModelOptions *o, const char *file, con
 }
 
 /* Settings that XLM-R does not have are not passed over. */
-static int check_xlmr_settings(const Model *m, const ModelOptions *o, Error *err) {
-    static const char *const others[] = {"shifted", "context", "chat_template"};
-    for (size_t i = 0; i < sizeof others / sizeof others[0] && !o->language; i++)
+static int check_xlmr_settings(const Model *m, const ModelOptions *o, EncoderKind kind,
+                               Error *err) {
+    static const char *const others[] = {"shifted", "chat_template", "context"};
+    const size_t count = kind == ENCODER_MODERNBERT ? 2 : 3;
+    for (size_t i = 0; i < count && !o->language; i++)
         if (json_object_get(m->settings, others[i]))
             return error_set(err,
                              "%s: \"%s\" is for language models of LLaMA's kind, and this one is "
-                             "XLM-R's: leave it out",
-                             o->folder, others[i]);
+                             "%s: leave it out",
+                             o->folder, others[i], kind == ENCODER_XLMR ? "XLM-R's" : "an encoder");
     return 0;
 }
 
+/* Memory is taken for the longest sequence, and Dream's configuration, for one, says 131,072. */
+enum { CONTEXT = 8192 };
+
+static int take_context(const Model *m, const ModelOptions *o, int *positions, Error *err) {
+    const int most = *positions, usual = most < CONTEXT ? most : CONTEXT;
+    return config_integer(o->language ? NULL : m->settings, "context",
+                          o->folder ? o->folder : "settings", 2, most, usual, positions, err);
+}
+
 static int open_xlmr(Model *m, const ModelOptions *o, const Checkpoint *c, Error *err) {
-    TRY(check_xlmr_settings(m, o, err));
     XlmrConfig config;
     TRY(model_language_config(c, &config, !o->headers_only, err));
+    TRY(check_xlmr_settings(m, o, config.kind, err));
+    if (config.kind == ENCODER_MODERNBERT) TRY(take_context(m, o, &config.positions, err));
     part_begin(m, &m->language, PART_LANGUAGE, c);
     if (xlmr_declare(&m->xlmr, &config, &m->language.params, err))
         return error_context(err, "%s", c->path);
     TRY(part_finish(m, o, &m->language, err));
     m->parts.language = language_of_xlmr(&m->xlmr);
     return 0;
-}
-
-/* Memory is taken for the longest sequence, and Dream's configuration, for one, says 131,072. */
-enum { LLAMA_CONTEXT = 8192 };
-
-static int take_context(const Model *m, const ModelOptions *o, LlamaConfig *config, Error *err) {
-    const int most = config->positions, usual = most < LLAMA_CONTEXT ? most : LLAMA_CONTEXT;
-    return config_integer(o->language ? NULL : m->settings, "context",
-                          o->folder ? o->folder : "settings", 2, most, usual, &config->positions,
-                          err);
 }
 
 /* Whether predictions are shifted is a setting of the folder, which is that of its own language
@@ -270,7 +273,7 @@ static int open_llama(Model *m, const ModelOptions *o, const Checkpoint *c, Erro
     if (!o->language)
         TRY(config_flag(m->settings, "shifted", o->folder ? o->folder : "settings", traits.shifted,
                         &traits.shifted, err));
-    TRY(take_context(m, o, &config, err));
+    TRY(take_context(m, o, &config.positions, err));
     part_begin(m, &m->language, PART_LANGUAGE, c);
     if (llama_declare(&m->llama, &config, &m->language.params, err))
         return error_context(err, "%s", c->path);
@@ -302,6 +305,21 @@ static int take_specials(LanguageModel *m, const Tokenizer *tokenizer, const cha
     return 0;
 }
 
+/* BERT's [CLS] and [SEP], and what ModernBERT has instead. */
+static int take_frame(LanguageModel *m, const Tokenizer *tokenizer, const char *file, Error *err) {
+    const TokenizerFrame frame = tokenizer_frame(tokenizer);
+    const TokenizerSpecials *specials = tokenizer_specials(tokenizer);
+    m->begin = frame.before_count == 1 ? frame.before[0] : specials->begin;
+    m->end = frame.after_count == 1 ? frame.after[0] : specials->end;
+    if (frame.before_count < 2 && frame.after_count < 2 && m->begin >= 0 && m->end >= 0 &&
+        specials->end == m->end && specials->mask >= 0)
+        return 0;
+    return error_set(err,
+                     "%s: %zu special tokens before a text and %zu after it, the end of a text is "
+                     "%d and the mask %d; expected one each, the last one the end, and a mask",
+                     file, frame.before_count, frame.after_count, specials->end, specials->mask);
+}
+
 static int open_language(Model *m, const ModelOptions *o, const char *path, Error *err) {
     const Checkpoint *c;
     TRY(checkpoint_add(m, path, NULL, &c, err));
@@ -311,6 +329,8 @@ static int open_language(Model *m, const ModelOptions *o, const char *path, Erro
     int status = open_tokenizer(m, o, file, c->path, err);
     if (status == 0 && m->tokenizer && m->parts.language.llama)
         status = take_specials(&m->parts.language, m->tokenizer, file, err);
+    else if (status == 0 && m->tokenizer && m->xlmr.config.kind != ENCODER_XLMR)
+        status = take_frame(&m->parts.language, m->tokenizer, file, err);
     if (status == 0 && m->tokenizer && m->parts.language.llama)
         status = model_chat_open(m, o, c->path, err);
     free(file);

@@ -3,8 +3,8 @@
  *   FOLDER/easyfirst.json      which parts belong together: see model_open
  *   FOLDER/vision/             a CLIP vision tower as Hugging Face stores it (config.json, weights), or
  *                              an EfficientNet-Lite
- *   FOLDER/language/           an XLM-R or XLM-R-XL (config.json, weights, sentencepiece.bpe.model
- *                              or tokenizer.json), or a LLaDA, Dream, LLaMA or Qwen2
+ *   FOLDER/language/           an encoder: XLM-R, XLM-R-XL, RoBERTa, BERT, ModernBERT (config.json,
+ *                              weights, a tokenizer's files), or a LLaDA, Dream, LLaMA or Qwen2
  *   FOLDER/projector.safetensors
  *   FOLDER/length.safetensors  the length predictor
  *

@@ -8,6 +8,7 @@
 #include "data/checkpoints/config.h"
 #include "data/files/path.h"
 #include "kernels/names.h"
+#include "projector/config_values.h"
 #include "projector/model_chat.h"
 #include "projector/model_languages.h"
 #include "projector/model_paths.h"
@@ -33,144 +34,6 @@ int model_tensor_sizes(const Checkpoint *c, Part part, const char *name, int ndi
         }
     *shape = t->value.shape;
     return 0;
-}
-
-/* How many layers there are: `format` has one %d. */
-static int count_layers(const Checkpoint *c, Part part, const char *format) {
-    char name[160];
-    for (int n = 0;; n++) {
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wformat-nonliteral"
-        snprintf(name, sizeof name, format, n);
-#pragma GCC diagnostic pop
-        if (n == 10000 || !part_find(c, part, name)) return n;
-    }
-}
-
-/* ---- Values of a configuration. ---- */
-
-/* One file, or the half of it that is meant. */
-typedef struct Config {
-    json_t *whole;
-    const json_t *json; /* in `whole` */
-    char *path;
-    Error *err;
-} Config;
-
-static void config_close(Config *c) {
-    json_decref(c->whole);
-    free(c->path);
-}
-
-/* config.json beside the weights; for two-part configurations the `half`. On failure there is
- * nothing to close. */
-static int config_open(Config *c, const char *weights, const char *half, Error *err) {
-    *c = (Config){.err = err};
-    c->path = model_file_beside(weights, "config.json", err);
-    if (!c->path) return -1;
-    int status = 0;
-    if (access(c->path, F_OK) != 0)
-        status =
-            error_set(err, "%s: missing; put the model's config.json next to its weights", c->path);
-    else
-        status = config_read(&c->whole, c->path, err);
-    if (status) {
-        config_close(c);
-        return -1;
-    }
-    const json_t *inner = half ? json_object_get(c->whole, half) : NULL;
-    c->json = json_is_object(inner) ? inner : c->whole;
-    return 0;
-}
-
-/* A size that both the configuration and the tensors tell: they must agree. */
-static int check_size(const Config *c, const char *name, int64_t found) {
-    int told;
-    TRY(config_integer(c->json, name, c->path, 1, 1 << 24, (int)found, &told, c->err));
-    if (told == found) return 0;
-    return error_set(c->err, "%s: \"%s\" is %d, but the tensors have %lld", c->path, name, told,
-                     (long long)found);
-}
-
-/* A value that must be this one, if it is there at all. */
-static int check_integer(const Config *c, const char *name, int wanted, const char *why) {
-    int told;
-    TRY(config_integer(c->json, name, c->path, INT32_MIN, INT32_MAX, wanted, &told, c->err));
-    if (told == wanted) return 0;
-    return error_set(c->err, "%s: \"%s\" is %d, expected %d: %s", c->path, name, told, wanted, why);
-}
-
-static int check_flag(const Config *c, const char *name, bool wanted, const char *why) {
-    bool told;
-    TRY(config_flag(c->json, name, c->path, wanted, &told, c->err));
-    if (told == wanted) return 0;
-    return error_set(c->err, "%s: \"%s\" is %s, expected %s: %s", c->path, name,
-                     told ? "true" : "false", wanted ? "true" : "false", why);
-}
-
-/* A text that must be one of these (NULL-terminated), if it is there. */
-static int check_text(const Config *c, const char *name, const char *const *wanted,
-                      const char *why) {
-    const char *told;
-    TRY(config_text(c->json, name, c->path, NULL, &told, c->err));
-    if (!told) return 0;
-    for (int i = 0; wanted[i]; i++)
-        if (!strcmp(told, wanted[i])) return 0;
-    return error_set(c->err, "%s: \"%s\" is \"%s\", expected %s%s%s: %s", c->path, name, told,
-                     wanted[0], wanted[1] ? " or " : "", wanted[1] ? wanted[1] : "", why);
-}
-#define TEXTS(...)          \
-    (const char *const[]) { \
-        __VA_ARGS__, NULL   \
-    }
-
-/* What must not be there, whatever it holds; null, {} and [] are nothing. */
-static int check_absent(const Config *c, const json_t *json, const char *name, const char *why) {
-    const json_t *value = json_object_get(json, name);
-    if (!value || json_is_null(value) || (json_is_object(value) && !json_object_size(value)) ||
-        (json_is_array(value) && !json_array_size(value)))
-        return 0;
-    return error_set(c->err, "%s: has a \"%s\": %s", c->path, name, why);
-}
-
-static int read_activation(const Config *c, Activation fallback, Activation *activation) {
-    static const struct {
-        const char *name;
-        Activation activation;
-    } known[] = {{"gelu", ACTIVATION_GELU},
-                 {"quick_gelu", ACTIVATION_QUICK_GELU},
-                 {"relu", ACTIVATION_RELU}};
-    const char *name;
-    TRY(config_text(c->json, "hidden_act", c->path, NULL, &name, c->err));
-    *activation = fallback;
-    if (!name) return 0;
-    for (size_t i = 0; i < sizeof known / sizeof known[0]; i++)
-        if (!strcmp(name, known[i].name)) {
-            *activation = known[i].activation;
-            return 0;
-        }
-    return error_set(c->err, "%s: \"hidden_act\" is \"%s\", expected gelu, quick_gelu or relu",
-                     c->path, name);
-}
-
-/* What blocks of both towers have; eps and heads as transformers assumes where they are missing. */
-static int read_block(const Config *c, BlockConfig *block, int layers, int heads, double eps) {
-    double value;
-    TRY(config_integer(c->json, "num_attention_heads", c->path, 1, 4096, heads, &block->heads,
-                       c->err));
-    TRY(config_real(c->json, "layer_norm_eps", c->path, eps, &value, c->err));
-    if (!(value >= 0 && value < 1))
-        return error_set(c->err, "%s: \"layer_norm_eps\" is %g, expected a small number", c->path,
-                         value);
-    block->eps = (float)value;
-    TRY(check_size(c, "hidden_size", block->width));
-    TRY(check_size(c, "intermediate_size", block->ffn));
-    TRY(check_size(c, "num_hidden_layers", layers));
-    static const char packed[] = "quantized weights are not read; take the model's full weights";
-    TRY(check_absent(c, c->whole, "quantization_config", packed));
-    TRY(check_absent(c, c->json, "quantization_config", packed));
-    return check_absent(c, c->json, "pruned_heads",
-                        "attention heads that were pruned are not supported");
 }
 
 /* ---- The vision tower. ---- */
@@ -221,7 +84,7 @@ static int llava_features(const Config *c, VitConfig *v) {
 static int vision_read(const Config *c, VitConfig *v) {
     TRY(llava_features(c, v));
     TRY(read_activation(c, ACTIVATION_QUICK_GELU, &v->block.activation));
-    TRY(read_block(c, &v->block, v->layers, 12, 1e-5));
+    TRY(read_block(c, &v->block, v->layers, 12, "layer_norm_eps", 1e-5));
     TRY(check_size(c, "image_size", v->image_size));
     TRY(check_size(c, "patch_size", v->patch));
     return check_integer(c, "num_channels", 3, "images have three");
@@ -342,81 +205,6 @@ int model_efficientnet_config(const Checkpoint *checkpoint, EfficientNetConfig *
                             "of convolutional towers, EfficientNet-Lite is supported");
     if (!status) status = efficientnet_sizes(checkpoint, net, err);
     if (!status) status = efficientnet_read(&c, net);
-    config_close(&c);
-    return status;
-}
-
-/* ---- The language model. ---- */
-
-static int language_sizes(const Checkpoint *c, XlmrConfig *x, bool thorough, Error *err) {
-    const int64_t *words = NULL, *positions = NULL, *fc1 = NULL;
-    TRY(model_tensor_sizes(c, PART_LANGUAGE, "roberta.embeddings.word_embeddings.weight", 2, &words,
-                           err));
-    TRY(model_tensor_sizes(c, PART_LANGUAGE, "roberta.embeddings.position_embeddings.weight", 2,
-                           &positions, err));
-    TRY(model_tensor_sizes(c, PART_LANGUAGE, "roberta.encoder.layer.0.intermediate.dense.weight", 2,
-                           &fc1, err));
-    if (!part_find(c, PART_LANGUAGE, "lm_head.dense.weight"))
-        return error_set(err,
-                         "%s: an encoder without a language model's head (no tensor "
-                         "lm_head.dense.weight): it cannot write; take the XLM-R that it was made "
-                         "from",
-                         c->path);
-    x->vocab = (int)words[0];
-    x->positions = (int)positions[0];
-    x->layers =
-        count_layers(c, PART_LANGUAGE, "roberta.encoder.layer.%d.intermediate.dense.weight");
-    x->untied = part_head_untied(c, thorough);
-    x->block = (BlockConfig){.width = (int)words[1], .ffn = (int)fc1[0]};
-    x->block.pre_norm = part_find(c, PART_LANGUAGE, "roberta.encoder.LayerNorm.weight") != NULL;
-    return 0;
-}
-
-/* Whether the head has a matrix of its own: what is in the file must be what is said of it. */
-static int check_tied(const Config *c, const Checkpoint *checkpoint, bool untied) {
-    const json_t *tie = json_object_get(c->json, "tie_word_embeddings");
-    if (tie && !json_is_boolean(tie) && !json_is_null(tie))
-        return error_set(c->err, "%s: \"tie_word_embeddings\" must be true or false", c->path);
-    if (json_is_true(tie) && untied)
-        return error_set(c->err,
-                         "%s: \"tie_word_embeddings\" is true, but lm_head.decoder.weight differs "
-                         "from the word embeddings: set it to false to use both, or remove that "
-                         "tensor",
-                         c->path);
-    if (json_is_false(tie) && !part_find(checkpoint, PART_LANGUAGE, "lm_head.decoder.weight"))
-        return error_set(c->err,
-                         "%s: \"tie_word_embeddings\" is false, but there is no tensor "
-                         "lm_head.decoder.weight",
-                         c->path);
-    return 0;
-}
-
-static int language_read(const Config *c, const Checkpoint *checkpoint, XlmrConfig *x) {
-    static const char ids[] = "easyfirst works with XLM-R's special tokens, <s> 0, <pad> 1, </s> 2";
-    TRY(check_integer(c, "bos_token_id", 0, ids));
-    TRY(check_integer(c, "pad_token_id", 1, ids));
-    TRY(check_integer(c, "eos_token_id", 2, ids));
-    TRY(check_text(c, "position_embedding_type", TEXTS("absolute"),
-                   "relative positions are not supported"));
-    TRY(check_flag(c, "is_decoder", false, "a causal decoder is not supported"));
-    TRY(check_flag(c, "add_cross_attention", false, "cross-attention is not supported"));
-    TRY(read_activation(c, ACTIVATION_GELU, &x->block.activation));
-    bool pre = x->block.pre_norm;
-    TRY(read_block(c, &x->block, x->layers, pre ? 32 : 12, pre ? 1e-5 : 1e-12));
-    TRY(check_size(c, "vocab_size", x->vocab));
-    TRY(check_size(c, "max_position_embeddings", x->positions));
-    return check_tied(c, checkpoint, x->untied);
-}
-
-int model_language_config(const Checkpoint *checkpoint, XlmrConfig *x, bool thorough, Error *err) {
-    Config c;
-    if (!part_present(checkpoint, PART_LANGUAGE))
-        return part_missing(checkpoint, PART_LANGUAGE, err);
-    TRY(config_open(&c, checkpoint->path, NULL, err));
-    int status = check_text(&c, "model_type", TEXTS("xlm-roberta", "xlm-roberta-xl"),
-                            "its token ids are not XLM-R's");
-    if (!status) status = language_sizes(checkpoint, x, thorough, err);
-    if (!status) status = language_read(&c, checkpoint, x);
     config_close(&c);
     return status;
 }

@@ -42,8 +42,9 @@ int model_vision_config(const Checkpoint *c, VitConfig *v, Error *err);
  * channels, or as "num_block_repeats" says), by default EfficientNet's. */
 int model_efficientnet_config(const Checkpoint *c, EfficientNetConfig *net, Error *err);
 
-/* Base and large are told from XL and XXL by their tensors: one stored XXL configuration has the
- * model type of the smaller ones. `thorough`: as part_head_untied. */
+/* Of an encoder: XLM-R, RoBERTa, BERT or ModernBERT. Base and large are told from XL and XXL by
+ * their tensors: one stored XXL configuration has the model type of the smaller ones. `thorough`: as
+ * part_head_untied. */
 int model_language_config(const Checkpoint *c, XlmrConfig *x, bool thorough, Error *err);
 
 /* Whether the tensors have the names of LLaMA's kind (LLaMA, Qwen2, Dream) or LLaDA's. */

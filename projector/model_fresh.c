@@ -1,6 +1,7 @@
 #include "projector/model_fresh.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -69,8 +70,11 @@ static double row_squares(const Tensor *t, int64_t row, float *values) {
     return sum;
 }
 
-/* <s>, <pad>, </s>, <unk> and <mask>, and rows beyond the vocabulary. */
+/* <s>, <pad>, </s>, <unk> and <mask>, and rows beyond the vocabulary; of other encoders those that
+ * are never a word. */
 static bool is_special(const Model *m, int64_t row) {
+    if (m->tokenizer && m->xlmr.config.kind != ENCODER_XLMR)
+        return row >= tokenizer_size(m->tokenizer) || row == tokenizer_mask_id(m->tokenizer);
     if (row < 4) return true;
     return m->tokenizer && row >= tokenizer_mask_id(m->tokenizer);
 }
@@ -78,8 +82,9 @@ static bool is_special(const Model *m, int64_t row) {
 /* The root mean square of the word embeddings, special ones left out. Each row's sum has its own
  * place, so that the result does not depend on the number of threads. */
 static int words_rms(const Model *m, double *rms, Error *err) {
-    const Param *p =
-        params_find((Params *)&m->language.params, "roberta.embeddings.word_embeddings.weight");
+    char name[96];
+    snprintf(name, sizeof name, "%s.weight", xlmr_words_name(m->xlmr.config.kind));
+    const Param *p = params_find((Params *)&m->language.params, name);
     if (!p || !p->present || !dtype_is_float(p->value.dtype))
         return error_set(err,
                          "%s: no word embeddings of a float type, whose scale a fresh "

@@ -123,8 +123,11 @@ int model_copy_beside(const ModelPart *part, const char *file, const char *folde
 
 /* Whether a language model has a head of its own: other programs ask the configuration. */
 static bool has_own_head(const ModelPart *part) {
-    for (int i = 0; i < part->params.count; i++)
-        if (!strcmp(part->params.items[i].name, "lm_head.decoder.weight")) return true;
+    static const char end[] = "decoder.weight"; /* under "lm_head.", "cls.predictions.", or alone */
+    for (int i = 0; i < part->params.count; i++) {
+        const char *name = part->params.items[i].name, *at = strstr(name, end);
+        if (at && !at[sizeof end - 1] && (at == name || at[-1] == '.')) return true;
+    }
     return false;
 }
 

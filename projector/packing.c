@@ -66,23 +66,23 @@ int packing_targets(const PackingConfig *c, const Example *e) {
 
 /* ---- Rows and spans. ---- */
 
-static void push_row(TrainBatch *b, int32_t id, int32_t image_row, int position) {
+static void push_row(const Packer *p, int32_t id, int32_t image_row, int position) {
+    TrainBatch *b = p->batch;
     b->ids[b->tokens] = id;
     b->image_rows[b->tokens] = image_row;
-    b->positions[b->tokens] = XLMR_FIRST_POSITION + position;
+    b->positions[b->tokens] = language_first_position(&p->config->language) + position;
     b->tokens++;
 }
 
 /* <s> and the rows of an image, if it is not -1. */
 static void push_head(const Packer *p, int image) {
     int rows = p->config->image_rows;
-    push_row(p->batch, TOKEN_BOS, -1, 0);
-    for (int i = 0; image >= 0 && i < rows; i++) push_row(p->batch, -1, image * rows + i, 1 + i);
+    push_row(p, p->config->language.begin, -1, 0);
+    for (int i = 0; image >= 0 && i < rows; i++) push_row(p, -1, image * rows + i, 1 + i);
 }
 
 static void push_prompt(const Packer *p, const ExampleTurn *turn, int before) {
-    for (int i = 0; i < turn->prompt_count; i++)
-        push_row(p->batch, turn->prompt[i], -1, before + i);
+    for (int i = 0; i < turn->prompt_count; i++) push_row(p, turn->prompt[i], -1, before + i);
 }
 
 /* A copy of the answer, masked, and its targets. `before`: rows before it. */
@@ -103,7 +103,7 @@ static void push_copy(const Packer *p, const ExampleTurn *turn, const TurnNoise 
                     (float)noise_smoothing(&p->config->noise, weight);
             b->targets++;
         }
-        push_row(b, masked ? p->config->mask_id : turn->answer[i], -1, first + i);
+        push_row(p, masked ? p->config->mask_id : turn->answer[i], -1, first + i);
     }
 }
 

@@ -20,11 +20,13 @@
 #ifndef EASYFIRST_PROJECTOR_PACKING_H
 #define EASYFIRST_PROJECTOR_PACKING_H
 
+#include "language/language.h"
 #include "language/noise.h"
 #include "projector/examples.h"
 #include "projector/train.h"
 
 typedef struct PackingConfig {
+    LanguageModel language; /* begin, and whose kind it is; all 0: XLM-R's */
     AttentionPattern pattern;
     int answer_position; /* as in InfillConfig */
     int image_rows, image_size;

@@ -86,7 +86,8 @@ static Dtype kept_dtype(const TrainModel *t, const TrainSettings *s) {
 
 PackingConfig trainer_packing(const TrainModel *t, const TrainSettings *s) {
     const Multimodal *m = &t->model.parts;
-    return (PackingConfig){.pattern = m->attention,
+    return (PackingConfig){.language = m->language,
+                           .pattern = m->attention,
                            .answer_position = m->answer_position,
                            .image_rows = multimodal_image_rows(m),
                            .image_size = m->tower ? tower_image_size(m->tower) : 0,

@@ -10,11 +10,11 @@ typedef struct Naming {
     const char *from, *to;
 } Naming;
 
-enum { NAMINGS = 8, NAME_SIZE = 1200, UNNEEDED = 16 };
+enum { NAMINGS = 8, NAME_SIZE = 1200, UNNEEDED = 16, PROBES = 6 };
 
 static const struct {
     const char *name;
-    const char *probe[3]; /* a file that has one of these, renamed, uses the scheme */
+    const char *probe[PROBES]; /* a file that has one of these, renamed, uses the scheme */
     Naming namings[NAMINGS];
     /* Tensors in public files of this part that have no effect: full names, or prefixes that end in
      * '.'. */
@@ -33,11 +33,14 @@ static const struct {
                       "classifier.", "_fc."}},
     [PART_LANGUAGE] = {"language model",
                        {"roberta.embeddings.word_embeddings.weight", "model.embed_tokens.weight",
-                        "model.transformer.wte.weight"},
+                        "model.transformer.wte.weight", "bert.embeddings.word_embeddings.weight",
+                        "model.embeddings.tok_embeddings.weight"},
                        {{"", ""}},
                        {"roberta.embeddings.position_ids", "roberta.embeddings.token_type_ids",
                         "roberta.pooler.", "lm_head.decoder.weight", "lm_head.decoder.bias",
-                        "lm_head.bias", "fake_layer."}},
+                        "lm_head.bias", "fake_layer.", "bert.pooler.", "cls.seq_relationship.",
+                        "cls.predictions.decoder.weight", "cls.predictions.decoder.bias",
+                        "decoder.weight"}},
     [PART_PROJECTOR] = {"projector",
                         {"model.mm_projector.weight", "model.mm_projector.0.weight"},
                         {{"model.mm_projector.", "mm_projector."},
@@ -51,7 +54,7 @@ enum { PARTS = sizeof part_table / sizeof *part_table };
  * from a file are expected in it. */
 static const char *const beginnings[PARTS][4] = {
     [PART_VISION] = {"vision_model.", "vision_tower."},
-    [PART_LANGUAGE] = {"roberta.", "lm_head."},
+    [PART_LANGUAGE] = {"roberta.", "lm_head.", "bert.", "cls."},
     [PART_PROJECTOR] = {"mm_projector.", "multi_modal_projector."},
     [PART_LENGTH] = {"length_predictor.", "length_trm."},
 };
@@ -94,6 +97,19 @@ static void rename_layers(char *name, size_t size) {
     }
 }
 
+/* The first BERTs call a LayerNorm's weight and bias gamma and beta. */
+static bool rename_norm(char *name) {
+    static const char *const pairs[][2] = {{".LayerNorm.weight", "gamma"},
+                                           {".LayerNorm.bias", "beta"}};
+    for (int i = 0; i < 2; i++) {
+        const size_t length = strlen(name), size = strlen(pairs[i][0]);
+        if (length < size || strcmp(name + length - size, pairs[i][0]) != 0) continue;
+        strcpy(strrchr(name, '.') + 1, pairs[i][1]); /* shorter */
+        return true;
+    }
+    return false;
+}
+
 static const CheckpointTensor *find_named(const Checkpoint *checkpoint, const FileNaming *naming,
                                           const char *name) {
     char file_name[NAME_SIZE];
@@ -101,6 +117,7 @@ static const CheckpointTensor *find_named(const Checkpoint *checkpoint, const Fi
     snprintf(file_name, sizeof file_name, "%s%s%s", naming->prefix, naming->naming->to,
              name + strlen(naming->naming->from));
     const CheckpointTensor *t = checkpoint_find(checkpoint, file_name);
+    if (!t && rename_norm(file_name)) return checkpoint_find(checkpoint, file_name);
     if (t || !strstr(file_name, "multi_modal")) return t;
     rename_layers(file_name, sizeof file_name);
     return checkpoint_find(checkpoint, file_name);
@@ -131,7 +148,7 @@ static bool find_prefix(const Checkpoint *checkpoint, const Naming *naming, cons
 static FileNaming find_naming(const Checkpoint *checkpoint, Part part) {
     FileNaming found = {0};
     for (int i = 0; i < NAMINGS && part_table[part].namings[i].from; i++)
-        for (int p = 0; p < 3 && part_table[part].probe[p]; p++)
+        for (int p = 0; p < PROBES && part_table[part].probe[p]; p++)
             if (begins(part_table[part].probe[p], part_table[part].namings[i].from) &&
                 find_prefix(checkpoint, &part_table[part].namings[i], part_table[part].probe[p],
                             &found))
@@ -151,20 +168,34 @@ static bool all_zero(const CheckpointTensor *t) {
     return true;
 }
 
+/* XLM-R's and BERT's heads. */
+static const struct {
+    const char *bias, *decoder_bias, *decoder, *words;
+} heads[] = {
+    {"lm_head.bias", "lm_head.decoder.bias", "lm_head.decoder.weight",
+     "roberta.embeddings.word_embeddings.weight"},
+    {"cls.predictions.bias", "cls.predictions.decoder.bias", "cls.predictions.decoder.weight",
+     "bert.embeddings.word_embeddings.weight"},
+    {NULL, NULL, "decoder.weight", "model.embeddings.tok_embeddings.weight"}, /* ModernBERT's */
+};
+enum { HEADS = sizeof heads / sizeof *heads };
+
 /* The vocabulary bias is named lm_head.bias, lm_head.decoder.bias, or both, of which one may be an
  * unused zero. */
 static const CheckpointTensor *find_vocab_bias(const Checkpoint *checkpoint,
-                                               const FileNaming *naming) {
-    const CheckpointTensor *own = find_named(checkpoint, naming, "lm_head.bias");
-    const CheckpointTensor *decoder = find_named(checkpoint, naming, "lm_head.decoder.bias");
+                                               const FileNaming *naming, int head) {
+    const CheckpointTensor *own = find_named(checkpoint, naming, heads[head].bias);
+    const CheckpointTensor *decoder = find_named(checkpoint, naming, heads[head].decoder_bias);
     if (own && decoder) return all_zero(own) ? decoder : own;
     return own ? own : decoder;
 }
 
 /* Both, nonzero and different: ambiguous. */
-static int check_vocab_bias(const Checkpoint *checkpoint, const FileNaming *naming, Error *err) {
-    const CheckpointTensor *own = find_named(checkpoint, naming, "lm_head.bias");
-    const CheckpointTensor *decoder = find_named(checkpoint, naming, "lm_head.decoder.bias");
+static int check_vocab_bias(const Checkpoint *checkpoint, const FileNaming *naming, int head,
+                            Error *err) {
+    if (!heads[head].bias) return 0;
+    const CheckpointTensor *own = find_named(checkpoint, naming, heads[head].bias);
+    const CheckpointTensor *decoder = find_named(checkpoint, naming, heads[head].decoder_bias);
     if (!own || !decoder || own->value.data == decoder->value.data || all_zero(own) ||
         all_zero(decoder))
         return 0;
@@ -177,8 +208,9 @@ static int check_vocab_bias(const Checkpoint *checkpoint, const FileNaming *nami
 
 static const CheckpointTensor *find_in(const Checkpoint *checkpoint, Part part,
                                        const FileNaming *naming, const char *name) {
-    if (part == PART_LANGUAGE && !strcmp(name, "lm_head.bias"))
-        return find_vocab_bias(checkpoint, naming);
+    for (int i = 0; i < HEADS && part == PART_LANGUAGE; i++)
+        if (heads[i].bias && !strcmp(name, heads[i].bias))
+            return find_vocab_bias(checkpoint, naming, i);
     return find_named(checkpoint, naming, name);
 }
 
@@ -188,9 +220,11 @@ const CheckpointTensor *part_find(const Checkpoint *checkpoint, Part part, const
 }
 
 bool part_head_untied(const Checkpoint *checkpoint, bool thorough) {
-    const CheckpointTensor *head = part_find(checkpoint, PART_LANGUAGE, "lm_head.decoder.weight");
-    const CheckpointTensor *words =
-        part_find(checkpoint, PART_LANGUAGE, "roberta.embeddings.word_embeddings.weight");
+    const CheckpointTensor *head = NULL, *words = NULL;
+    for (int i = 0; i < HEADS && !words; i++) {
+        head = part_find(checkpoint, PART_LANGUAGE, heads[i].decoder);
+        words = part_find(checkpoint, PART_LANGUAGE, heads[i].words);
+    }
     if (!head || !words || tensor_count(head->value) == 0) return false;
     if (head->value.data == words->value.data) return false;
     if (head->value.dtype != words->value.dtype || !tensor_same_shape(head->value, words->value))
@@ -251,7 +285,8 @@ int part_load(Params *params, const Checkpoint *checkpoint, Part part, PartSourc
     sources->tensors = calloc((size_t)params->count + 1, sizeof *sources->tensors);
     if (!sources->tensors) return error_set(err, "out of memory for %d tensors", params->count);
     int status = 0;
-    if (part == PART_LANGUAGE) status = check_vocab_bias(checkpoint, &naming, err);
+    for (int i = 0; i < HEADS && part == PART_LANGUAGE && status == 0; i++)
+        status = check_vocab_bias(checkpoint, &naming, i, err);
     for (int i = 0; i < params->count && status == 0; i++) {
         const CheckpointTensor *t = find_in(checkpoint, part, &naming, params->items[i].name);
         sources->tensors[i] = t;
@@ -381,14 +416,16 @@ int part_check_unknown(const PartSources *sources, int count, Error *err) {
 
 int part_missing(const Checkpoint *c, Part part, Error *err) {
     if (is_adapted(c)) return adapter_error(c, err);
-    if (part == PART_LANGUAGE && any_name(c, "embeddings.word_embeddings.weight") &&
+    if (part == PART_LANGUAGE &&
+        (any_name(c, "embeddings.word_embeddings.weight") ||
+         any_name(c, "embeddings.tok_embeddings.weight")) &&
         !any_name(c, "bert.") && !any_name(c, "lm_head."))
-        return error_set(
-            err,
-            "%s: an encoder without a language model's head (no tensor lm_head.*), as "
-            "in models for embeddings of texts: it cannot generate; take the XLM-R that "
-            "it was made from",
-            c->path);
+        return error_set(err,
+                         "%s: an encoder without a language model's head (no tensor lm_head.*), as "
+                         "in models for embeddings of texts: it cannot generate; take the XLM-R "
+                         "(or other masked "
+                         "language model) that it was made from",
+                         c->path);
     return error_set(err,
                      "%s: no %s in it (no tensor %s under any known name; the first of %zu is "
                      "%s)",

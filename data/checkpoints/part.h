@@ -23,7 +23,7 @@ const CheckpointTensor *part_find(const Checkpoint *checkpoint, Part part, const
 /* Whether the file has this part at all. */
 bool part_present(const Checkpoint *checkpoint, Part part);
 
-/* Whether the language model's head is untied: lm_head.decoder.weight exists, is not empty, and
+/* Whether an encoder's head is untied: lm_head.decoder.weight (or BERT's) exists, is not empty, and
  * differs from the word embeddings. `thorough` compares all values, which reads both from the file;
  * else only a few places, which can miss a difference. */
 bool part_head_untied(const Checkpoint *checkpoint, bool thorough);

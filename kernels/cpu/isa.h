@@ -57,7 +57,7 @@ typedef struct CpuKernels {
     void (*attention)(const AttentionUnit *unit, float *scratch);
 
     /* y may be x if they are of one type; copy (or NULL) and stats (or NULL: mean, 1/deviation)
-     * not. */
+     * not. b may be NULL. */
     void (*layernorm_row)(void *y, Dtype y_dtype, void *copy, Dtype copy_dtype, float *stats,
                           const void *x, Dtype x_dtype, const float *w, const float *b, float eps,
                           int64_t n);

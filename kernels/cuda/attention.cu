@@ -67,8 +67,9 @@ int cuda_attention_forward(Device *device, Tensor out, Tensor lse, Tensor q, Ten
     args.heads = heads, args.shared = heads / key_heads, args.width = (int)(q.shape[1] / heads);
     args.scale = scale;
     args.drop = attention_drop(dropout);
-    const bool units = attention_on_units(out, heads) && attention_on_units(q, heads) &&
-                       attention_on_units(k, key_heads) && attention_on_units(v, key_heads);
+    const bool units = !attention_windowed(spans, count) && attention_on_units(out, heads) &&
+                       attention_on_units(q, heads) && attention_on_units(k, key_heads) &&
+                       attention_on_units(v, key_heads);
     /* A positive scale preserves the order of the scores, which those kernels rely on. */
     if (units && scale > 0) return attend_on_units(device, &args, spans, count, err);
     return attend_plainly(device, &args, q, spans, count, err);

@@ -22,20 +22,23 @@ enum {
 /* Some query rows of a span and all its keys. Key j of the span is row j + shift[r], for the first
  * r with j < until[r]; ranges without rows are omitted, and the last one is repeated for missing
  * ones. Row r of the item sees the first min(keys, seen + r) keys: in a causal span `keys` are those
- * of the item's last row, and else seen is keys. */
+ * of the item's last row, and else seen is keys. With a window it sees none before first + r, and
+ * else first is far below 0. */
 struct __align__(16) AttentionItem {
     int32_t q_begin, rows, keys, seen;
     int32_t until[ATTENTION_RANGES], shift[ATTENTION_RANGES];
+    int32_t first, unused[3];
 };
 
 /* For the gradients of keys and values: some key rows that belong to the same spans, and those
  * spans' query rows, a few at a time. In a step, key row j is key j + shift of the queries'
- * span, and row r sees the first seen + r keys of that. */
+ * span, and row r sees the first seen + r keys of that, from first + r on. */
 struct __align__(16) KeyTile {
     int32_t begin, rows, first_step, steps;
 };
 struct __align__(16) KeyStep {
     int32_t q_begin, rows, shift, seen;
+    int32_t first, unused[3];
 };
 
 /* Lists in device memory, valid until the next plan. */
@@ -51,6 +54,14 @@ typedef struct AttentionPlan {
  * step_rows. The lists are rebuilt and sent only if the spans differ from the last call's. */
 int attention_plan(Device *device, AttentionPlan *plan, const AttentionSpan *spans, int count,
                    int item_rows, int step_rows, Error *err);
+
+/* Whether a span has a window: only the plain kernels support them. */
+bool attention_windowed(const AttentionSpan *spans, int count);
+
+/* The place of the first tile of keys that a row of the item sees. */
+static __device__ __forceinline__ int first_tile(const AttentionItem &item) {
+    return item.first > 0 ? item.first / TILE_KEYS * TILE_KEYS : 0;
+}
 
 static __device__ __forceinline__ int64_t key_row(const AttentionItem &item, int place) {
     int shift = item.shift[3];

@@ -418,9 +418,10 @@ int cuda_attention_backward(Device *device, Tensor dq, Tensor dk, Tensor dv, Ten
     args.heads = heads, args.shared = heads / key_heads, args.width = (int)(q.shape[1] / heads);
     args.scale = scale;
     args.drop = attention_drop(dropout);
-    const bool units = attention_on_units(q, heads) && attention_on_units(k, key_heads) &&
-                       attention_on_units(v, key_heads) && attention_on_units(dout, heads) &&
-                       rows_aligned(out, 2) && rows_aligned(dk, 2) && rows_aligned(dv, 2) &&
+    const bool units = !attention_windowed(spans, count) && attention_on_units(q, heads) &&
+                       attention_on_units(k, key_heads) && attention_on_units(v, key_heads) &&
+                       attention_on_units(dout, heads) && rows_aligned(out, 2) &&
+                       rows_aligned(dk, 2) && rows_aligned(dv, 2) &&
                        rows_aligned(dq, dq.dtype == DTYPE_F32 ? 2 : 8);
     TRY(attention_plan(device, &args.plan, spans, count, TILE_ROWS,
                        units ? step_rows_of(args.width) : TILE_ROWS, err));

@@ -207,7 +207,7 @@ static bool sequences_of(Shape *s, int64_t *squares, const AttentionSpan *spans,
         const AttentionSpan *span = &spans[i];
         const int32_t length = span->q_end - span->q_begin;
         if (length == 0) continue;
-        if (span->range_count != 1 || span->causal || span->q_begin != end ||
+        if (span->range_count != 1 || span->causal || span->window || span->q_begin != end ||
             span->range[0].begin != span->q_begin || span->range[0].end != span->q_end)
             return false;
         end = span->q_end;

@@ -10,19 +10,21 @@
 #include "kernels/cuda/attention_plain.cuh"
 
 /* Replaces a thread's scores by their exponentials, relative to the largest so far, and returns the
- * factor for the earlier sums. Of the tile's `keys` keys, row r sees the first seen + r. */
+ * factor for the earlier sums. Of the tile's `keys` keys, row r sees the first seen + r, from
+ * from + r on. */
 template <int R>
 static __device__ __forceinline__ void plain_softmax(float (&s)[R][4], float (&largest)[R],
                                                      float (&sum)[R], float (&from_before)[R],
-                                                     float scale, int keys, int seen) {
+                                                     float scale, int keys, int seen, int from) {
     const int first = plain_tx() * 4;
 #pragma unroll
     for (int i = 0; i < R; i++) {
-        const int own = min(keys, seen + plain_ty() * R + i);
+        const int row = plain_ty() * R + i, own = min(keys, seen + row);
         float most = -INFINITY, share = 0;
 #pragma unroll
         for (int j = 0; j < 4; j++) {
-            s[i][j] = first + j < own ? __fmul_rn(s[i][j], scale) : -INFINITY;
+            s[i][j] =
+                first + j < own && first + j >= from + row ? __fmul_rn(s[i][j], scale) : -INFINITY;
             most = fmaxf(most, s[i][j]);
         }
         most = fmaxf(largest[i], plain_row_max(most));
@@ -55,14 +57,15 @@ __global__ void __launch_bounds__(PLAIN_THREADS) plain_kernel(ForwardArgs args, 
     float total[CHUNKS][R][4] = {}, sum[R] = {}, largest[R], from_before[R];
 #pragma unroll
     for (int i = 0; i < R; i++) largest[i] = -INFINITY;
-    for (int place = 0; place < item.keys; place += TILE_KEYS) {
+    for (int place = first_tile(item); place < item.keys; place += TILE_KEYS) {
         const int keys = item.keys - place;
         float s[R][4] = {};
         plain_key_rows(key_table, item, place); /* the last tile's table was read before a
                                                    barrier */
         plain_scores<T, R>(s, memory, args.q, row_table, args.k, key_table, column, key_column,
                            args.width);
-        plain_softmax<R>(s, largest, sum, from_before, args.scale, keys, item.seen - place);
+        plain_softmax<R>(s, largest, sum, from_before, args.scale, keys, item.seen - place,
+                         item.first - place);
 #pragma unroll
         for (int i = 0; i < R; i++) {
             uint32_t keep = 0xf;

@@ -68,7 +68,7 @@ __global__ void __launch_bounds__(PLAIN_THREADS)
     float2 stats[8];
     float total[CHUNKS][8][4] = {};
     plain_stats<T>(stats, args, item, head, first == 0);
-    for (int place = 0; place < item.keys; place += TILE_KEYS) {
+    for (int place = first_tile(item); place < item.keys; place += TILE_KEYS) {
         const int keys = item.keys - place;
         float s[8][4] = {}, dp[8][4] = {};
         plain_key_rows(key_table, item, place);
@@ -79,7 +79,7 @@ __global__ void __launch_bounds__(PLAIN_THREADS)
 #pragma unroll
         for (int i = 0; i < 8; i++) {
             const int r = plain_ty() * 8 + i;
-            const int own = min(keys, item.seen + r - place);
+            const int own = min(keys, item.seen + r - place), from = item.first + r - place;
             uint32_t keep = 0xf;
             if (drop.on) {
                 keep = drop_keeps(drop, drop_block(item.q_begin + r, args.heads, head) +
@@ -91,8 +91,9 @@ __global__ void __launch_bounds__(PLAIN_THREADS)
             for (int j = 0; j < 4; j++) {
                 const float p = expf(s[i][j] * args.scale - stats[i].x);
                 const float derivative = keep >> j & 1 ? dp[i][j] * drop.factor : 0.0f;
-                derivatives[(4 * plain_tx() + j) * PLAIN_LINE + r] =
-                    4 * plain_tx() + j < own ? p * (derivative - stats[i].y) : 0.0f;
+                const int key = 4 * plain_tx() + j;
+                derivatives[key * PLAIN_LINE + r] =
+                    key >= from && key < own ? p * (derivative - stats[i].y) : 0.0f;
             }
         }
 #pragma unroll
@@ -156,11 +157,13 @@ static __device__ __forceinline__ void plain_weights(const float (&s)[8][4], flo
         const int r = plain_ty() * 8 + i, at = r * PLAIN_LINE + 4 * plain_tx();
         const float lse = plain_stats_of(args, step, r, head).x;
         const uint32_t keep = plain_kept(args, tile, step, r, head);
-        const int own = step.seen + r - (tile.begin + step.shift); /* of the tile's keys */
+        const int first_key = tile.begin + step.shift; /* the tile's, in the span */
+        const int own = step.seen + r - first_key, from = step.first + r - first_key;
         float p[4], kept[4];
 #pragma unroll
         for (int j = 0; j < 4; j++) {
-            p[j] = 4 * plain_tx() + j < own ? expf(s[i][j] * args.scale - lse) : 0.0f;
+            const int key = 4 * plain_tx() + j;
+            p[j] = key >= from && key < own ? expf(s[i][j] * args.scale - lse) : 0.0f;
             kept[j] = keep >> j & 1 ? p[j] : 0.0f;
         }
         values_write(weights + at, kept);

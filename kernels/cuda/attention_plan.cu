@@ -4,8 +4,8 @@
  * gradients all add to the same rows. So the key rows are cut wherever any range begins or ends;
  * between two cuts all rows belong to the same spans, and a piece of such rows loops over these
  * spans' queries, in their order, before it adds to dk and dv once. No row belongs to two pieces:
- * no atomics are needed, and every sum has one order. The keys of causal spans are also cut every
- * TILE_KEYS rows, and a piece omits the queries that see none of it.
+ * no atomics are needed, and every sum has one order. The keys of causal spans, and of those with a
+ * window, are also cut every TILE_KEYS rows, and a piece omits the queries that see none of it.
  */
 #include "kernels/cuda/attention.cuh"
 
@@ -32,6 +32,23 @@ typedef struct Planner {
 
 static bool span_is_empty(const AttentionSpan *span) {
     return span->q_begin == span->q_end;
+}
+
+/* Not all queries see the same keys. */
+static bool span_varies(const AttentionSpan *span) {
+    return span->causal || span->window;
+}
+
+bool attention_windowed(const AttentionSpan *spans, int count) {
+    for (int s = 0; s < count; s++)
+        if (spans[s].window) return true;
+    return false;
+}
+
+/* The first key of a span's query, possibly negative. */
+static int first_of(const AttentionSpan *span, int keys, int row) {
+    if (!span->window) return INT_MIN / 2;
+    return keys - (span->q_end - span->q_begin) + row - span->window;
 }
 
 static int pieces_of(int64_t rows, int piece) {
@@ -81,6 +98,7 @@ static void plan_items(Planner *p, PlanHead *head) {
             item.rows = span->q_end - q < head->item_rows ? span->q_end - q : head->item_rows;
             item.keys = attention_seen(span, keys, row + item.rows - 1);
             item.seen = attention_seen(span, keys, row);
+            item.first = first_of(span, keys, row);
             *to++ = item;
         }
         if (pieces_of(keys, 32) > head->words) head->words = pieces_of(keys, 32);
@@ -96,13 +114,13 @@ static int compare_rows(const void *a, const void *b) {
 static size_t cuts_most(const Planner *p) {
     size_t most = (size_t)p->count * ATTENTION_RANGES * 2 + 1;
     for (int s = 0; s < p->count; s++)
-        if (p->spans[s].causal)
+        if (span_varies(&p->spans[s]))
             most += (size_t)(attention_keys(&p->spans[s]) / TILE_KEYS + ATTENTION_RANGES);
     return most;
 }
 
-/* The rows where a range with queries begins or ends, and those within a causal one that begin a
- * tile; sorted and unique. */
+/* The rows where a range with queries begins or ends, and those within one whose queries see
+ * different keys that begin a tile; sorted and unique. */
 static int plan_cuts(const Planner *p, int32_t *cut) {
     int n = 0, kept = 0;
     for (int s = 0; s < p->count; s++)
@@ -111,7 +129,7 @@ static int plan_cuts(const Planner *p, int32_t *cut) {
             cut[n++] = p->spans[s].range[r].begin;
             cut[n++] = p->spans[s].range[r].end;
             for (int row = p->spans[s].range[r].begin + TILE_KEYS;
-                 p->spans[s].causal && row < p->spans[s].range[r].end; row += TILE_KEYS)
+                 span_varies(&p->spans[s]) && row < p->spans[s].range[r].end; row += TILE_KEYS)
                 cut[n++] = row;
         }
     qsort(cut, (size_t)n, sizeof *cut, compare_rows);
@@ -134,13 +152,17 @@ static void plan_visits(const Planner *p, int step_rows, const int32_t *cut, int
             const int32_t *found =
                 (const int32_t *)bsearch(&begin, cut, (size_t)cuts, sizeof *cut, compare_rows);
             for (int i = (int)(found - cut); cut[i] < end; i++) {
-                const int first = place + cut[i] - begin; /* of the piece's keys in the span */
+                /* Of the piece's keys in the span. */
+                const int first = place + cut[i] - begin, end_key = place + cut[i + 1] - begin;
                 for (int q = span->q_begin; q < span->q_end; q += step_rows) {
                     const int rows = span->q_end - q < step_rows ? span->q_end - q : step_rows;
                     const int row = q - span->q_begin;
-                    if (attention_seen(span, keys, row + rows - 1) <= first) continue;
-                    const int seen = span->causal ? attention_seen(span, keys, row) : INT_MAX / 2;
-                    const KeyStep step = {q, rows, place - begin, seen};
+                    const int from = first_of(span, keys, row);
+                    if (attention_seen(span, keys, row + rows - 1) <= first || from >= end_key)
+                        continue;
+                    const int seen =
+                        span_varies(span) ? attention_seen(span, keys, row) : INT_MAX / 2;
+                    const KeyStep step = {q, rows, place - begin, seen, from, {0, 0, 0}};
                     if (steps) steps[next[i]] = step;
                     next[i]++;
                 }
@@ -212,7 +234,9 @@ static bool plan_is_of(const HostCopy *copy, const AttentionSpan *spans, int cou
 
 int attention_plan(Device *device, AttentionPlan *plan, const AttentionSpan *spans, int count,
                    int item_rows, int step_rows, Error *err) {
-    HostCopy *copy = &cuda_state(device)->spans;
+    /* A model may have both kinds of layers in turn. */
+    CudaState *state = cuda_state(device);
+    HostCopy *copy = attention_windowed(spans, count) ? &state->windows : &state->spans;
     const void *made = copy->host, *on_device;
     size_t bytes = copy->bytes;
     if (!plan_is_of(copy, spans, count, item_rows, step_rows)) {

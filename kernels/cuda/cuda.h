@@ -54,7 +54,7 @@ typedef struct CudaState {
     size_t dequantized_size;
     char *staging; /* page-locked host memory for small results */
     size_t staging_size;
-    HostCopy spans, offsets;
+    HostCopy spans, windows, offsets; /* windows: spans with one */
     struct Replays *replays;
     UploadRing ring;
 } CudaState;

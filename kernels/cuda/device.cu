@@ -185,6 +185,7 @@ static void cuda_close(Device *device) {
     matmuls_close(s->matmuls);
     fused_attention_close(s->fused);
     free(s->spans.host), cudaFree(s->spans.device);
+    free(s->windows.host), cudaFree(s->windows.device);
     free(s->offsets.host), cudaFree(s->offsets.device);
     cudaFree(s->workspace);
     cudaFree(s->dequantized);

@@ -89,7 +89,7 @@ static int check_size(const char *op, Tensor x, Error *err) {
                      (long long)x.shape[0], (long long)x.shape[1]);
 }
 
-/* ---- Forward. b is NULL for an RMS norm, which is about 0 instead of the mean. ---- */
+/* ---- Forward. b may be NULL. An RMS norm is not centered: it is about 0 instead of the mean. ---- */
 
 struct Norm {
     void *y, *copy;
@@ -99,6 +99,7 @@ struct Norm {
     int64_t rows;
     int d;
     float eps;
+    bool centered;
     Dtype y_dtype, x_dtype, copy_dtype; /* copy: NONE without one */
 };
 
@@ -109,7 +110,7 @@ struct Moments {
 };
 static __device__ __forceinline__ Moments moments_of(float mean, const float (&about)[2],
                                                      const Norm &a) {
-    const float rest = a.b ? about[0] / (float)a.d : 0,
+    const float rest = a.centered ? about[0] / (float)a.d : 0,
                 variance = (about[1] - rest * about[0]) / (float)a.d;
     const Moments m = {mean + rest, 1 / sqrtf(variance + a.eps)};
     return m;
@@ -138,7 +139,7 @@ __global__ void __launch_bounds__(WARP ? 128 : BLOCK_THREADS, WARP &&ALIGNED ? 4
     if (a.b) row_read<ALIGNED, N, COUNT>(b, a.b, a.d, lane);
 #pragma unroll
     for (int i = 0; i < VALUES; i++) sum += v[i];
-    const float mean = a.b ? row_sum<WARP>(sum, parts) / (float)a.d : 0;
+    const float mean = a.centered ? row_sum<WARP>(sum, parts) / (float)a.d : 0;
 #pragma unroll
     for (int i = 0; i < VALUES; i++) {
         const bool there = column_of<N>(lane, i / N) + (ALIGNED ? 0 : i % N) < a.d;
@@ -172,8 +173,9 @@ __global__ void __launch_bounds__(BLOCK_THREADS) layernorm_long_kernel(Norm a) {
     const int64_t start = (int64_t)blockIdx.x * a.d;
     const int first = (int)threadIdx.x, step = (int)blockDim.x;
     float sum = 0, about[2] = {0, 0};
-    for (int i = first; a.b && i < a.d; i += step) sum += value_read(a.x, a.x_dtype, start + i);
-    const float mean = a.b ? row_sum<false>(sum, parts) / (float)a.d : 0;
+    for (int i = first; a.centered && i < a.d; i += step)
+        sum += value_read(a.x, a.x_dtype, start + i);
+    const float mean = a.centered ? row_sum<false>(sum, parts) / (float)a.d : 0;
     for (int i = first; i < a.d; i += step) {
         const float distance = value_read(a.x, a.x_dtype, start + i) - mean;
         about[0] += distance;
@@ -205,10 +207,11 @@ static int forward_launch(Device *device, const Norm &a, Error *err) {
     return 0;
 }
 
-/* b: TENSOR_NONE for an RMS norm. */
+/* b may be TENSOR_NONE; `centered`: not an RMS norm. */
 static int norm_forward(Device *device, Tensor y, Tensor copy, Tensor stats, Tensor x, Tensor w,
-                        Tensor b, float eps, Error *err) {
+                        Tensor b, float eps, bool centered, Error *err) {
     Norm a = {};
+    a.centered = centered;
     a.y = y.data, a.copy = copy.data, a.stats = (float *)stats.data, a.x = x.data;
     a.w = (const float *)w.data, a.b = (const float *)b.data;
     a.rows = x.shape[0], a.d = (int)x.shape[1], a.eps = eps;
@@ -228,13 +231,13 @@ static int norm_forward(Device *device, Tensor y, Tensor copy, Tensor stats, Ten
 int cuda_layernorm_forward(Device *device, Tensor y, Tensor copy, Tensor stats, Tensor x, Tensor w,
                            Tensor b, float eps, Error *err) {
     TRY(check_size("layernorm_forward", x, err));
-    return norm_forward(device, y, copy, stats, x, w, b, eps, err);
+    return norm_forward(device, y, copy, stats, x, w, b, eps, true, err);
 }
 
 int cuda_rmsnorm_forward(Device *device, Tensor y, Tensor copy, Tensor stats, Tensor x, Tensor w,
                          float eps, Error *err) {
     TRY(check_size("rmsnorm_forward", x, err));
-    return norm_forward(device, y, copy, stats, x, w, TENSOR_NONE, eps, err);
+    return norm_forward(device, y, copy, stats, x, w, TENSOR_NONE, eps, false, err);
 }
 
 /* ---- Backward. With n = (x - mean) / deviation and g = dy w:

@@ -1,5 +1,5 @@
 /* The operations of LLaMA's blocks against double precision: RMS norm, rotary positions, gated
- * activations; attention with heads that share keys and values, and causal spans. */
+ * activations; attention with heads that share keys and values, causal spans and windows. */
 #include "tests/matrix.h"
 
 #include <math.h>
@@ -232,6 +232,45 @@ static void test_gated(void **state) {
                            types);
 }
 
+static TestMatrix cleared(Dtype dtype, int64_t rows, int64_t columns, int64_t gap) {
+    TestMatrix m = matrix_new(dtype, rows, columns, gap);
+    for (int64_t r = 0; r < rows; r++)
+        for (int64_t i = 0; i < columns; i++) matrix_set(&m, r, i, 0);
+    return m;
+}
+
+/* ---- LayerNorm without biases: as with zeros. ---- */
+
+static void test_unbiased(void **state) {
+    static const int sizes[][2] = {{1, 3}, {5, 33}, {9, 768}, {2, 1500}, {3, 9000}};
+    TestRandom random = {14};
+    Error err;
+    for (int i = 0; i < 5; i++)
+        for (int type = 0; type < 2; type++) {
+            const int rows = sizes[i][0], d = sizes[i][1];
+            TestMatrix x = matrix_random(&random, both[type], rows, d, 0, 1, 2);
+            TestMatrix w = matrix_random(&random, DTYPE_F32, 1, d, 0, 1, 0);
+            TestMatrix zero = cleared(DTYPE_F32, 1, d, 0);
+            TestMatrix y[2], stats[2];
+            const Tensor scale = tensor_1d(w.t.data, DTYPE_F32, d);
+            for (int k = 0; k < 2; k++) {
+                y[k] = matrix_new(both[type], rows, d, 0);
+                stats[k] = matrix_new(DTYPE_F32, rows, 2, 0);
+                const Tensor b = k ? TENSOR_NONE : tensor_1d(zero.t.data, DTYPE_F32, d);
+                assert_ok(layernorm_forward(isa_device(state), y[k].t, TENSOR_NONE, stats[k].t, x.t,
+                                            scale, b, 1e-5f, &err),
+                          &err);
+            }
+            for (int r = 0; r < rows; r++) {
+                assert_true(matrix_same_row(&stats[0], r, &stats[1], r));
+                for (int j = 0; j < d; j++)
+                    assert_true(matrix_get(&y[0], r, j) == matrix_get(&y[1], r, j));
+            }
+            for (int k = 0; k < 2; k++) matrix_free(&y[k]), matrix_free(&stats[k]);
+            matrix_free(&x), matrix_free(&w), matrix_free(&zero);
+        }
+}
+
 /* ---- Attention. ---- */
 
 typedef struct Case {
@@ -251,7 +290,8 @@ static int weights_of(const Case *c, const AttentionSpan *span, int row, int hea
     double largest = -INFINITY, sum = 0;
     for (int r = 0; r < span->range_count; r++)
         for (int j = span->range[r].begin; j < span->range[r].end; j++) keys[n++] = j;
-    if (span->causal) n -= span->q_end - 1 - row;
+    const int own = n - (span->q_end - row); /* the query's own key */
+    if (span->causal) n = own + 1;
     for (int j = 0; j < n; j++) {
         const int key_head = head / (c->heads / c->key_heads);
         p[j] = 0;
@@ -260,7 +300,10 @@ static int weights_of(const Case *c, const AttentionSpan *span, int row, int hea
                     matrix_get(&c->k, keys[j], key_head * c->width + d);
         largest = fmax(largest, p[j]);
     }
-    for (int j = 0; j < n; j++) sum += p[j] = exp(p[j] - largest);
+    for (int j = 0; j < n; j++) {
+        if (span->window && abs(own - j) > span->window) p[j] = -INFINITY;
+        sum += p[j] = exp(p[j] - largest);
+    }
     for (int j = 0; j < n; j++) {
         const uint64_t index = ((uint64_t)row * (uint64_t)c->heads + (uint64_t)head) * 65536u;
         p[j] /= sum, z[j] = 1;
@@ -300,13 +343,6 @@ static void oracle_row(Case *c, const AttentionSpan *span, int row, int head) {
                 ds * matrix_get(&c->q, row, head * w + d);
         }
     }
-}
-
-static TestMatrix cleared(Dtype dtype, int64_t rows, int64_t columns, int64_t gap) {
-    TestMatrix m = matrix_new(dtype, rows, columns, gap);
-    for (int64_t r = 0; r < rows; r++)
-        for (int64_t i = 0; i < columns; i++) matrix_set(&m, r, i, 0);
-    return m;
 }
 
 /* Forward and backward over the spans, in which every row must be. */
@@ -374,6 +410,63 @@ static void test_causal(void **state) {
             attention_case(isa_device(state), &random, both[type], ROWS, ROWS, h[0], h[1], h[2],
                            layout, SPANS, i % 2 ? &dropout : NULL, "causal");
         }
+}
+
+/* Windows that are narrower and wider than tiles and sequences, also after keys of other rows and
+ * together with `causal`. */
+static const AttentionSpan windows[] = {
+    {0, 1, 1, {{0, 1}}, 0, 3},
+    {1, 30, 1, {{1, 30}}, 0, 1},
+    {30, 50, 1, {{30, 50}}, 0, 40},
+    {50, 63, 2, {{30, 37}, {50, 63}}, 0, 9},
+    {63, 210, 1, {{63, 210}}, 0, 5},
+    {210, 380, 1, {{210, 380}}, 0, 64},
+    {380, 450, 2, {{250, 330}, {380, 450}}, 1, 17},
+    {450, 460, 1, {{450, 460}}, 0, 0},
+};
+
+static void test_windows(void **state) {
+    enum { WINDOW_ROWS = 460, WINDOWS = sizeof windows / sizeof *windows };
+    static const int heads[][3] = {{2, 2, 16}, {4, 2, 8}, {2, 2, 64}, {2, 1, 10}, {1, 1, 130}};
+    const Dropout dropout = {0.3f, 5, 9};
+    TestRandom random = {11};
+    for (int i = 0; i < 5; i++)
+        for (int type = 0; type < 2; type++) {
+            const int *h = heads[i];
+            attention_case(isa_device(state), &random, both[type], WINDOW_ROWS, WINDOW_ROWS, h[0],
+                           h[1], h[2], windows, WINDOWS, i % 2 ? &dropout : NULL, "windows");
+        }
+}
+
+/* A window that reaches over a whole sequence changes no bit. */
+static void test_wide_window(void **state) {
+    enum { N = 100, D = 32 };
+    TestRandom random = {12};
+    Error err;
+    TestMatrix q = matrix_random(&random, DTYPE_F32, N, D, 0, 1, 0);
+    TestMatrix all = matrix_new(DTYPE_F32, N, D, 0), same = matrix_new(DTYPE_F32, N, D, 0);
+    const AttentionSpan spans[] = {{0, N, 1, {{0, N}}, 0, 0}, {0, N, 1, {{0, N}}, 0, N - 1}};
+    assert_ok(attention_forward(isa_device(state), all.t, TENSOR_NONE, q.t, q.t, q.t, 2, 0.3f,
+                                &spans[0], 1, NULL, &err),
+              &err);
+    assert_ok(attention_forward(isa_device(state), same.t, TENSOR_NONE, q.t, q.t, q.t, 2, 0.3f,
+                                &spans[1], 1, NULL, &err),
+              &err);
+    for (int r = 0; r < N; r++) assert_true(matrix_same_row(&same, r, &all, r));
+    matrix_free(&q), matrix_free(&all), matrix_free(&same);
+}
+
+static void test_wrong_windows(void **state) {
+    TestRandom random = {13};
+    Error err;
+    TestMatrix q = matrix_random(&random, DTYPE_F32, 6, 8, 0, 1, 0);
+    TestMatrix out = matrix_new(DTYPE_F32, 6, 8, 0);
+    const AttentionSpan spans[] = {{0, 6, 1, {{0, 6}}, 0, -1}, {0, 6, 1, {{0, 5}}, 0, 2}};
+    for (int i = 0; i < 2; i++)
+        assert_refused(attention_forward(isa_device(state), out.t, TENSOR_NONE, q.t, q.t, q.t, 1, 1,
+                                         &spans[i], 1, NULL, &err),
+                       &err, "span 0", "has a window of");
+    matrix_free(&q), matrix_free(&out);
 }
 
 /* Queries of the end of a sequence whose keys lie in a cache; few and many. */
@@ -453,9 +546,12 @@ static void test_speed(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        ON_EACH_ISA(test_rmsnorm),    ON_EACH_ISA(test_rmsnorm_backward), ON_EACH_ISA(test_rotary),
-        ON_EACH_ISA(test_gated),      ON_EACH_ISA(test_causal),           ON_EACH_ISA(test_cached),
-        ON_EACH_ISA(test_rows_alone), ON_EACH_CPU_ISA(test_speed),
+        ON_EACH_ISA(test_rmsnorm),       ON_EACH_ISA(test_rmsnorm_backward),
+        ON_EACH_ISA(test_rotary),        ON_EACH_ISA(test_gated),
+        ON_EACH_ISA(test_causal),        ON_EACH_ISA(test_cached),
+        ON_EACH_ISA(test_rows_alone),    ON_EACH_CPU_ISA(test_speed),
+        ON_EACH_ISA(test_windows),       ON_EACH_ISA(test_wide_window),
+        ON_EACH_ISA(test_wrong_windows), ON_EACH_ISA(test_unbiased),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -61,15 +61,19 @@ static void layer_case_make(LayerCase *c, Device *device, Dtype dtype, uint64_t 
 }
 
 /* The weights of one row over all keys that it attends to, mean over the heads, in double. */
-static void plain_weights(const LayerCase *c, int layer, const AttentionSpan *span, int query,
-                          double *weights) {
+static void plain_weights(const LayerCase *c, const BlockConfig *block, int layer,
+                          const AttentionSpan *span, int query, double *weights) {
+    const bool local = block_is_local(block, layer);
+    const int own = attention_keys(span) - (span->q_end - query); /* the query's own key */
     int columns = WIDTH / HEADS;
     for (int t = 0; t < KEYS; t++) weights[t] = 0;
     for (int h = 0; h < HEADS; h++) {
         double e[KEYS] = {0}, sum = 0;
+        int place = 0;
         for (int r = 0; r < span->range_count; r++)
             for (int t = span->range[r].begin; t < span->range[r].end; t++) {
                 double dot = 0;
+                if (local && abs(place++ - own) > block->window) continue;
                 for (int d = h * columns; d < (h + 1) * columns; d++)
                     dot += (double)c->values[layer][query][d] * c->values[layer][t][WIDTH + d];
                 sum += e[t] = exp(dot / sqrt(columns));
@@ -78,11 +82,11 @@ static void plain_weights(const LayerCase *c, int layer, const AttentionSpan *sp
     }
 }
 
-static void check_layers(Device *device, Dtype dtype) {
+static void check_layers(Device *device, Dtype dtype, int window) {
     static LayerCase c;
     Error err;
     Inspector inspector;
-    BlockConfig block = {.width = WIDTH, .heads = HEADS};
+    BlockConfig block = {.width = WIDTH, .heads = HEADS, .window = window, .global_every = 2};
     layer_case_make(&c, device, dtype, 5 + (uint64_t)dtype);
     assert_ok(inspector_open(&inspector, device, &block, LAYERS, IMAGE, SEQUENCES, &err), &err);
     for (int run = 0; run < 2; run++) { /* a second batch starts from nothing */
@@ -100,7 +104,7 @@ static void check_layers(Device *device, Dtype dtype) {
         for (int i = 0; i < c.sequences[s].length; i++) {
             double mean[IMAGE] = {0}, weights[KEYS];
             for (int l = 0; l < LAYERS; l++) {
-                plain_weights(&c, l, &c.spans[s], c.spans[s].q_begin + i, weights);
+                plain_weights(&c, &block, l, &c.spans[s], c.spans[s].q_begin + i, weights);
                 for (int p = 0; p < IMAGE; p++) {
                     double want = weights[c.sequences[s].image + p];
                     mean[p] += want / LAYERS;
@@ -125,8 +129,9 @@ static void check_layers(Device *device, Dtype dtype) {
 static void test_layers(void **state) {
     (void)state;
     Device *device = guarded_open();
-    check_layers(device, DTYPE_F32);
-    check_layers(device, DTYPE_BF16);
+    check_layers(device, DTYPE_F32, 0);
+    check_layers(device, DTYPE_BF16, 0);
+    check_layers(device, DTYPE_F32, 4);
     assert_int_equal(guarded_bytes(), 0);
     guarded_close(device);
 }

@@ -111,6 +111,8 @@ static const Kind kinds[] = {
     {"bert", "WordPiece", "[CLS]", "[SEP]", "[PAD]", "[MASK]"},
     {"bert-cased", "WordPiece", "[CLS]", "[SEP]", "[PAD]", "[MASK]"},
     {"clip", "BPE", "", "", "", ""},
+    {"modernbert", "byte-level BPE", "[CLS]", "[SEP]", "[PAD]", "[MASK]"},
+    {"mmbert", "BPE with byte fallback", "<bos>", "<eos>", "<pad>", "<mask>"},
 };
 enum { KINDS = sizeof kinds / sizeof kinds[0] };
 

@@ -120,8 +120,8 @@ static void refused_rows(void **state) {
                    "dy is missing");
     assert_refused(layernorm_forward(d, x, none, none, x, vector(5), vector(6), 1e-5f, &err), &err,
                    "w is [5]");
-    assert_refused(layernorm_forward(d, x, none, none, x, vector(6), none, 1e-5f, &err), &err,
-                   "b is missing");
+    assert_refused(layernorm_forward(d, x, none, none, x, none, vector(6), 1e-5f, &err), &err,
+                   "w is missing");
     assert_refused(layernorm_forward(d, x, none, f32(4, 1), x, vector(6), vector(6), 1e-5f, &err),
                    &err, "stats is [4, 1]", "[4, 2]");
     assert_refused(layernorm_forward(d, x, f32(3, 6), none, x, vector(6), vector(6), 1e-5f, &err),

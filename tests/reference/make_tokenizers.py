@@ -188,6 +188,41 @@ def qwen2():
     return tokenizer
 
 
+def modernbert():
+    """Byte-level with NFC, runs of spaces as tokens, and BERT's special tokens."""
+    tokenizer = byte_level(420)
+    tokenizer.normalizer = normalizers.NFC()
+    tokenizer.add_tokens([AddedToken(" " * n, normalized=True) for n in (24, 8, 3, 2)])
+    tokenizer.add_special_tokens(special("[UNK]", "[CLS]", "[SEP]", "[PAD]"))
+    tokenizer.add_special_tokens([AddedToken("[MASK]", lstrip=True, special=True)])
+    ids = [(t, tokenizer.token_to_id(t)) for t in ("[CLS]", "[SEP]")]
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS]:0 $A:0 [SEP]:0", pair="[CLS]:0 $A:0 [SEP]:0 $B:1 [SEP]:1", special_tokens=ids
+    )
+    return tokenizer
+
+
+def mmbert():
+    """Gemma's: BPE with byte fallback after spaces became U+2581, divided at spaces; <bos> and <eos>."""
+    base = special("<pad>", "<eos>", "<bos>", "<unk>", "<mask>")
+    tokenizer = Tokenizer(models.BPE(unk_token="<unk>", fuse_unk=True, byte_fallback=True))
+    tokenizer.normalizer = normalizers.Replace(" ", "▁")
+    tokenizer.pre_tokenizer = pre_tokenizers.Split("▁", "merged_with_next")
+    trainer = trainers.BpeTrainer(
+        vocab_size=600, special_tokens=base + [f"<0x{i:02X}>" for i in range(256)], show_progress=False, limit_alphabet=110
+    )
+    tokenizer.train_from_iterator([" ".join(p.split()[:3]) for p in phrases()], trainer)
+    state = json.loads(tokenizer.to_str())
+    state["added_tokens"] = state["added_tokens"][:5]
+    tokenizer = Tokenizer.from_str(json.dumps(state))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(" ", "merged_with_previous")
+    tokenizer.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<bos>:0 $A:0 <eos>:0", pair="<bos>:0 $A:0 <eos>:0 $B:1 <eos>:1", special_tokens=[("<bos>", 2), ("<eos>", 1)]
+    )
+    return tokenizer
+
+
 def llama3():
     tokenizer = byte_level(420, LLAMA3, ignore_merges=True)
     tokenizer.add_special_tokens(special("<|begin_of_text|>", "<|end_of_text|>", "<|eot_id|>", "<|mdm_mask|>"))
@@ -342,6 +377,8 @@ KINDS = {
     "bert": bert,
     "bert-cased": lambda: bert(cased=True),
     "clip": clip,
+    "modernbert": modernbert,
+    "mmbert": mmbert,
 }
 
 

@@ -8,7 +8,8 @@
  * two matmuls, and no [queries, keys] matrix exists.
  *
  * In a causal span later queries see more keys: a tile's matmuls end with those that its last row
- * sees, and a row's weights of keys that it does not see are zeros.
+ * sees, and a row's weights of keys that it does not see are zeros. With a window, they also begin
+ * with those that its first row sees.
  *
  * For any tile shape, each element is one chain of multiply-adds over the depth, in order: so a
  * row's result has the same bits in any tile, hence in any batch.
@@ -18,9 +19,11 @@
 
 /* ---- Between the matmuls. ---- */
 
-/* Replaces scores by exp(score - largest) and returns their sum. */
-static float softmax_row(float *scores, int keys, float *largest) {
+/* Replaces scores by exp(score - largest) and returns their sum; those before `first` count as
+ * -inf. */
+static float softmax_row(float *scores, int first, int keys, float *largest) {
     int end = round_up(keys);
+    for (int j = 0; j < first; j++) scores[j] = -INFINITY;
     for (int j = keys; j < end; j++) scores[j] = -INFINITY; /* padding: exp gives 0 */
     Vec m = vec_load(scores);
     for (int j = LANES; j < end; j += LANES) m = vec_max(vec_load(scores + j), m);
@@ -74,21 +77,26 @@ void ISA_NAME(attention)(const AttentionUnit *u, float *scratch) {
     for (int i = u->q_begin; i < u->q_end; i += TILE_ROWS) {
         const int rows = u->q_end - i < TILE_ROWS ? u->q_end - i : TILE_ROWS;
         const int64_t first = u->span->q_begin + i;
-        const int seen = attention_seen(u->span, all, i + rows - 1); /* by any of the rows */
+        /* By any of the rows. */
+        const int begin = attention_begin(u, all, i),
+                  seen = attention_seen(u->span, all, i + rows - 1);
+        const Part own_keys = {begin, seen}, whole = {0, width};
         float sum[TILE_ROWS], largest[TILE_ROWS];
         for (int r = 0; r < rows; r++) load_row(queries + r * wide, u, u->q, first + r, u->scale);
-        panels_multiply(scores, at.line, queries, wide, scratch, key_panels, width, width, seen,
+        panels_multiply(scores, at.line, queries, wide, scratch, key_panels, width, whole, own_keys,
                         rows);
         for (int r = 0; r < rows; r++) {
             float *line = scores + (int64_t)r * at.line;
             uint64_t index = (uint64_t)((first + r) * u->heads + u->head) * 65536;
             const int own = attention_seen(u->span, all, i + r);
-            sum[r] = softmax_row(line, own, &largest[r]);
+            sum[r] = softmax_row(line + begin, attention_first(u->span, all, i + r) - begin,
+                                 own - begin, &largest[r]);
+            for (int j = 0; j < begin; j++) line[j] = 0; /* dropout_row reads them */
             for (int j = round_up(own); j < seen; j++) line[j] = 0;
             if (u->dropout) dropout_row(line, own, u->dropout, index);
         }
-        panels_multiply(out, wide, scores, at.line, scratch + at.values, value_panels, keys, seen,
-                        width, rows);
+        panels_multiply(out, wide, scores, at.line, scratch + at.values, value_panels, keys,
+                        own_keys, whole, rows);
         for (int r = 0; r < rows; r++) {
             store_row(u, u->out, first + r, out + r * wide, 1 / sum[r]);
             store_lse(u, first + r, largest[r] + logf(sum[r]));

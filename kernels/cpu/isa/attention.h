@@ -93,15 +93,27 @@ static inline void tile_multiply(float *c, int c_ld, const float *a, int a_ld, c
 #undef TILE
 }
 
-/* With panels of `lines` lines, of which the first `depth` are used, and of whose columns the first
- * `columns` are needed: the rest of their panel is computed with them. */
+/* A part of a dimension: [begin, end). */
+typedef struct Part {
+    int begin, end;
+} Part;
+
+/* With panels of `lines` lines, of which those of `depth` are used, and whose columns `columns` are
+ * needed: the rest of their panels is computed with them. a begins with the first line's. */
 static inline void panels_multiply(float *c, int c_ld, const float *a, int a_ld, const float *b,
-                                   Panels p, int lines, int depth, int columns, int rows) {
-    for (int i = 0; i < p.count && panel_begin(p, i) * LANES < columns; i++) {
+                                   Panels p, int lines, Part depth, Part columns, int rows) {
+    for (int i = 0; i < p.count && panel_begin(p, i) * LANES < columns.end; i++) {
         int begin = panel_begin(p, i), vectors = panel_begin(p, i + 1) - begin;
-        tile_multiply(c + begin * LANES, c_ld, a, a_ld, b + (int64_t)begin * LANES * lines, depth,
-                      rows, vectors);
+        if ((begin + vectors) * LANES <= columns.begin) continue;
+        tile_multiply(c + begin * LANES, c_ld, a + depth.begin, a_ld,
+                      b + ((int64_t)begin * lines + (int64_t)depth.begin * vectors) * LANES,
+                      depth.end - depth.begin, rows, vectors);
     }
+}
+
+/* The first key that a query attends to, rounded down to whole vectors. */
+static inline int attention_begin(const AttentionUnit *u, int keys, int i) {
+    return attention_first(u->span, keys, i) / LANES * LANES;
 }
 
 /* ---- Packing. ---- */

@@ -55,16 +55,16 @@ static void tile_add_turned(float *c, int c_ld, const float *a, int64_t a_line, 
 #undef TILE
 }
 
-/* gradient [keys, wide] += weights [rows, line]^T x [rows, wide]. */
+/* gradient [keys, wide] += weights [rows, line]^T x [rows, wide], for some of the keys. */
 static void add_to_keys(float *gradient, const float *weights, int line, const float *x, int wide,
-                        int keys, int rows) {
+                        Part keys, int rows) {
     const Panels p = panels_of(wide);
     for (int i = 0; i < p.count; i++) {
         const int begin = panel_begin(p, i), vectors = panel_begin(p, i + 1) - begin;
-        for (int key = 0; key < keys; key += TILE_ROWS)
+        for (int key = keys.begin; key < keys.end; key += TILE_ROWS)
             tile_add_turned(gradient + (int64_t)key * wide + begin * LANES, wide, weights + key,
                             line, x + begin * LANES, wide, rows,
-                            keys - key < TILE_ROWS ? keys - key : TILE_ROWS, vectors);
+                            keys.end - key < TILE_ROWS ? keys.end - key : TILE_ROWS, vectors);
     }
 }
 
@@ -128,7 +128,10 @@ void ISA_NAME(attention_backward)(const AttentionUnit *u, const AttentionGradien
 
     for (int i = u->q_begin; i < u->q_end; i += BLOCK) {
         const int block = u->q_end - i < BLOCK ? u->q_end - i : BLOCK;
-        const int seen = attention_seen(u->span, keys, i + block - 1); /* by any of the block */
+        /* By any of the block. */
+        const int begin = attention_begin(u, keys, i),
+                  seen = attention_seen(u->span, keys, i + block - 1);
+        const Part own_keys = {begin, seen}, whole = {0, width};
         for (int j = 0; j < block; j += TILE_ROWS) {
             const int rows = block - j < TILE_ROWS ? block - j : TILE_ROWS;
             const int64_t first = u->span->q_begin + i + j;
@@ -138,9 +141,9 @@ void ISA_NAME(attention_backward)(const AttentionUnit *u, const AttentionGradien
                 load_row(q + r * wide, u, u->q, first + r, u->scale);
                 load_row(dout + r * wide, u, g->dout, first + r, 1);
             }
-            panels_multiply(s, at.line, q, wide, scratch, key_panels, width, width, seen, rows);
+            panels_multiply(s, at.line, q, wide, scratch, key_panels, width, whole, own_keys, rows);
             panels_multiply(ds, at.line, dout, wide, scratch + at.values_turned, key_panels, width,
-                            width, seen, rows);
+                            whole, own_keys, rows);
             for (int r = 0; r < rows; r++) {
                 const int own = attention_seen(u->span, keys, i + j + r);
                 if (mask) {
@@ -148,19 +151,21 @@ void ISA_NAME(attention_backward)(const AttentionUnit *u, const AttentionGradien
                     dropout_row(mask, own, u->dropout,
                                 (uint64_t)((first + r) * u->heads + u->head) * 65536);
                 }
+                float *p = s + (int64_t)r * at.line, *dp = ds + (int64_t)r * at.line;
                 softmax_backward_row(
-                    s + (int64_t)r * at.line, ds + (int64_t)r * at.line, mask, own,
+                    p + begin, dp + begin, mask ? mask + begin : NULL, own - begin,
                     ((const float *)u->lse.data)[(first + r) * u->lse.ld + u->head],
                     dot(dout + r * wide, u, u->out, first + r));
-                for (int k = own; k < seen; k++)
-                    s[(int64_t)r * at.line + k] = ds[(int64_t)r * at.line + k] = 0;
+                const int first_key = attention_first(u->span, keys, i + j + r);
+                for (int k = begin; k < first_key; k++) p[k] = dp[k] = 0;
+                for (int k = own; k < seen; k++) p[k] = dp[k] = 0;
             }
-            panels_multiply(dq, wide, ds, at.line, scratch + at.keys, width_panels, keys, seen,
-                            width, rows);
+            panels_multiply(dq, wide, ds, at.line, scratch + at.keys, width_panels, keys, own_keys,
+                            whole, rows);
             for (int r = 0; r < rows; r++) store_row(u, g->dq, first + r, dq + r * wide, u->scale);
         }
-        add_to_keys(dk, derivatives, at.line, queries, wide, seen, block);
-        add_to_keys(dv, scores, at.line, douts, wide, seen, block);
+        add_to_keys(dk, derivatives, at.line, queries, wide, own_keys, block);
+        add_to_keys(dv, scores, at.line, douts, wide, own_keys, block);
     }
     add_gradient(u, g->dk, dk, wide);
     add_gradient(u, g->dv, dv, wide);

@@ -42,7 +42,10 @@ typedef struct Norm {
 INLINE void norm_vector(void *y, Dtype y_dtype, void *copy, Dtype copy_dtype, const void *x,
                         Dtype x_dtype, const Norm *norm, int64_t i, int64_t count) {
     Vec v = (vec_get(x, x_dtype, i, count) - norm->mean) * norm->scale;
-    v = v * vec_get(norm->w, DTYPE_F32, i, count) + vec_get(norm->b, DTYPE_F32, i, count);
+    if (norm->b)
+        v = v * vec_get(norm->w, DTYPE_F32, i, count) + vec_get(norm->b, DTYPE_F32, i, count);
+    else
+        v = v * vec_get(norm->w, DTYPE_F32, i, count);
     vec_put(y, y_dtype, i, count, v);
     if (copy) vec_put(copy, copy_dtype, i, count, v);
 }
