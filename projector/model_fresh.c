@@ -43,9 +43,10 @@ int model_fresh_language(Model *m, const XlmrConfig *config, FreshWeights fresh,
 
 int model_fresh_projector(Model *m, ProjectorKind kind, FreshWeights fresh, Error *err) {
     part_begin(m, &m->projector, PART_PROJECTOR, fresh.dtype, m->vision.compute);
-    TRY(projector_declare(
-        &m->projector_model, kind, tower_width(&m->tower), m->xlmr.config.block.width,
-        m->tower.net ? tower_feature_rows(&m->tower) : 0, &m->projector.params, err));
+    TRY(projector_declare(&m->projector_model, kind, tower_width(&m->tower),
+                          language_block(&m->parts.language)->width,
+                          m->tower.net ? tower_feature_rows(&m->tower) : 0, &m->projector.params,
+                          err));
     m->parts.projector = &m->projector_model;
     return part_fill(&m->projector, fresh, err);
 }
@@ -71,15 +72,24 @@ static double row_squares(const Tensor *t, int64_t row, float *values) {
 
 /* <s>, <pad>, </s>, <unk> and <mask>, and rows beyond the vocabulary. */
 static bool is_special(const Model *m, int64_t row) {
-    if (row < 4) return true;
-    return m->tokenizer && row >= tokenizer_mask_id(m->tokenizer);
+    if (!m->parts.language.llama)
+        return row < 4 || (m->tokenizer && row >= tokenizer_mask_id(m->tokenizer));
+    if (!m->tokenizer) return false;
+    const TokenizerSpecials *s = tokenizer_specials(m->tokenizer);
+    return row >= tokenizer_size(m->tokenizer) || row == s->begin || row == s->end ||
+           row == s->pad || row == s->unknown || row == s->mask || row == s->turn_end;
+}
+
+static const char *words_name(const LanguageModel *m) {
+    if (!m->llama) return "roberta.embeddings.word_embeddings.weight";
+    return m->llama->config.naming == LLADA_NAMES ? "model.transformer.wte.weight"
+                                                  : "model.embed_tokens.weight";
 }
 
 /* The root mean square of the word embeddings, special ones left out. Each row's sum has its own
  * place, so that the result does not depend on the number of threads. */
 static int words_rms(const Model *m, double *rms, Error *err) {
-    const Param *p =
-        params_find((Params *)&m->language.params, "roberta.embeddings.word_embeddings.weight");
+    const Param *p = params_find((Params *)&m->language.params, words_name(&m->parts.language));
     if (!p || !p->present || !dtype_is_float(p->value.dtype))
         return error_set(err,
                          "%s: no word embeddings of a float type, whose scale a fresh "
