@@ -293,7 +293,7 @@ InfillCounts infill_counts(const Infill *f) {
 }
 
 int infill_image_rows(const Infill *f, int request) {
-    return head_rows(f, f->slots[request].prompt.image) - 1;
+    return f->slots[request].prompt.image >= 0 ? f->config.image_rows : 0;
 }
 
 int infill_prefix_length(const Infill *f, int request) {

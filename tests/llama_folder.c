@@ -18,7 +18,7 @@ static void link_file(const char *folder, const char *name, const char *from, co
     free(target), free(path);
 }
 
-/* config.json of the kind, for 700 positions if there are images. */
+/* config.json of the kind, for 700 positions. */
 static void write_config(const char *folder, const LlamaFolder *what, const char *from) {
     Error err;
     char *path = path_format(&err, "%s/config.json", from);
@@ -29,7 +29,7 @@ static void write_config(const char *folder, const LlamaFolder *what, const char
         json_object_set_new(config, "model_type", json_string("qwen2"));
     const char *key =
         strcmp(what->kind, "llada") ? "max_position_embeddings" : "max_sequence_length";
-    if (what->side) json_object_set_new(config, key, json_integer(700));
+    json_object_set_new(config, key, json_integer(700));
     path = path_format(&err, "%s/language/config.json", folder);
     assert_int_equal(json_dump_file(config, path, 0), 0);
     free(path);

@@ -1,5 +1,5 @@
 /* llama_folder.h - model folders of LLaMA's kind, made of tests/golden/llama: a language model by
- * links, settings, and an image's parts. */
+ * links that reads 700 tokens, settings, and the parts for images. */
 #ifndef EASYFIRST_TESTS_LLAMA_FOLDER_H
 #define EASYFIRST_TESTS_LLAMA_FOLDER_H
 
@@ -11,7 +11,7 @@
 typedef struct LlamaFolder {
     const char *kind;     /* of LLAMA_FOLDERS; "qwen2" is dream's files by another name */
     const char *settings; /* easyfirst.json; NULL: none */
-    int side;             /* of images: 224 or 336; 0: none. Their rows fit the longest sequence */
+    int side;             /* of images: 224 or 336; 0: none */
 } LlamaFolder;
 
 /* Makes the folder in the run's; its path to `folder`. */
