@@ -1,5 +1,6 @@
 /* Images before a question to LLaDA-, Dream- and LLaMA-type models: 256 and 576 image tokens after
  * a chat template's beginning, logits against torch's (tests/reference/make_llama_images.py). */
+#include "language/llama_train.h"
 #include "projector/model_chat.h"
 #include "projector/requests.h"
 #include "tests/golden_models.h"
@@ -14,6 +15,7 @@ enum { MASK = 423, VOCAB = 431, TOKENS = 5, WIDTH = 16 };
 /* A folder, opened, and an image's tokens. */
 typedef struct Asking {
     Run run;
+    char folder[512];
     Device *device;
     Model model;
     Checkpoint golden;
@@ -29,13 +31,13 @@ static const char *chat_of(const char *kind, const char *attention) {
 
 static void asking_open(Asking *a, const char *kind, int side, const char *settings) {
     Error err;
-    char folder[512], path[128];
+    char path[128];
     run_start(&a->run);
-    llama_folder_make(&a->run, &(LlamaFolder){kind, settings, side}, folder, sizeof folder);
+    llama_folder_make(&a->run, &(LlamaFolder){kind, settings, side}, a->folder, sizeof a->folder);
     snprintf(path, sizeof path, LLAMA_IMAGES "%s-golden.safetensors", kind);
     assert_ok(checkpoint_open(&a->golden, path, NULL, &err), &err);
     const ModelOptions options = {
-        .folder = folder, .dtype = DTYPE_F32, .feature_layer = FEATURE_LAYER_UNSET};
+        .folder = a->folder, .dtype = DTYPE_F32, .feature_layer = FEATURE_LAYER_UNSET};
     assert_ok(test_device_open(&a->device, &(DeviceOptions){0}, &err), &err);
     assert_ok(model_open(&a->model, &options, a->device, &err), &err);
     uint8_t *pixels = llama_image_pixels(side);
@@ -187,6 +189,93 @@ static void test_llama(void **state) {
     check_kind("llama", 336, 420);
 }
 
+/* The rows of a prompt about the image and the canvas, which one span sees. */
+typedef struct Packed {
+    int32_t ids[700], image_rows[700], positions[700];
+    int count;
+} Packed;
+
+static void pack(Packed *p, const int32_t *ids, int count, int image_rows) {
+    for (int i = 0; i < count + image_rows; i++, p->count++) {
+        p->ids[p->count] = i < count ? ids[i] : -1;
+        p->image_rows[p->count] = i < count ? -1 : i - count;
+        p->positions[p->count] = p->count;
+    }
+}
+
+/* The loss's gradient reaches the image tokens of a frozen language model, as in the stage that trains
+ * a projector. */
+static void check_gradient(const char *kind, int side) {
+    Asking a;
+    Answer answer;
+    Error err;
+    Arena arena;
+    Packed p = {.count = 0};
+    int n;
+    asking_open(&a, kind, side, chat_of(kind, "full"));
+    const Multimodal *m = &a.model.parts;
+    Model frozen; /* the language model again, for a backward pass */
+    const ModelOptions options = {.folder = a.folder,
+                                  .dtype = DTYPE_F32,
+                                  .feature_layer = FEATURE_LAYER_UNSET,
+                                  .describe_only = true};
+    assert_ok(model_open(&frozen, &options, a.device, &err), &err);
+    params_freeze(&frozen.language.params, true);
+    assert_ok(params_train(&frozen.language.params, DTYPE_F32, &err), &err);
+    const Llama *llama = frozen.parts.language.llama;
+    Prompts prompts = encoded(&a, &answer);
+    int32_t *canvas = golden_ids(&a.golden, "canvas", 0, &n);
+    if (m->language.begin >= 0) pack(&p, &m->language.begin, 1, 0);
+    const int rows = multimodal_image_rows(m);
+    pack(&p, m->image_lead_ids, m->image_lead_count, rows);
+    pack(&p, prompts.items[0].ids, prompts.items[0].count, 0);
+    const int first = p.count - m->language.shifted;
+    pack(&p, canvas, n, 0);
+    AttentionSpan span = {.q_end = p.count, .range_count = 1, .range = {{0, p.count}}};
+    const XlmrBatch batch = {.tokens = p.count,
+                             .ids = p.ids,
+                             .image_rows = p.image_rows,
+                             .positions = p.positions,
+                             .image_tokens = a.image,
+                             .plan = {.spans = &span, .span_count = 1}};
+    const int32_t picked[] = {first, first + 2, first + 4}, ids[] = {11, 25, 39};
+    const float weights[] = {1 / 3.0f, 1 / 3.0f, 1 / 3.0f};
+    const XlmrTargets targets = {.count = 3, .rows = picked, .ids = ids, .weights = weights};
+    const TrainRun run = {.backward = true};
+    float losses[3], *grad = calloc((size_t)rows * WIDTH, sizeof *grad), ends[8 * WIDTH];
+    Tensor dimage = tensor_2d(NULL, DTYPE_F32, rows, WIDTH);
+    assert_ok(device_alloc(a.device, &dimage.data, tensor_bytes(dimage), &err), &err);
+    assert_ok(device_upload(a.device, dimage.data, grad, tensor_bytes(dimage), &err), &err);
+    assert_ok(arena_open(&arena, a.device, llama_loss_bytes(llama, p.count, 3, &run, true), &err),
+              &err);
+    assert_ok(llama_check_batch(llama, &batch, &err), &err);
+    assert_ok(llama_loss(llama, &arena, &batch, &targets, &run, losses, dimage, &err), &err);
+    assert_ok(device_download(a.device, grad, dimage.data, tensor_bytes(dimage), &err), &err);
+    double norm = 0, loss = 0;
+    for (int i = 0; i < rows * WIDTH; i++) norm += (double)grad[i] * (double)grad[i];
+    for (int i = 0; i < 3; i++) loss += (double)losses[i];
+    memcpy(ends, grad, 4 * WIDTH * sizeof *ends);
+    memcpy(ends + 4 * WIDTH, grad + (rows - 4) * WIDTH, 4 * WIDTH * sizeof *ends);
+    compare(tensor_2d(ends, DTYPE_F32, 8, WIDTH), golden(&a.golden, "dimage", 0), 2e-5, kind, 0);
+    const float want_norm = *(const float *)golden(&a.golden, "norm", 0).data,
+                want_loss = *(const float *)golden(&a.golden, "loss", 0).data;
+    assert_true(fabs(sqrt(norm) / (double)want_norm - 1) < 2e-5);
+    assert_true(fabs(loss / (double)want_loss - 1) < 1e-5);
+    device_free(a.device, dimage.data);
+    arena_close(&arena);
+    model_close(&frozen);
+    free(grad), free(canvas);
+    prompts_free(&prompts);
+    asking_close(&a);
+}
+
+static void test_gradient(void **state) {
+    (void)state;
+    check_gradient("llada", 224);
+    check_gradient("dream", 336);
+    check_gradient("llama", 336);
+}
+
 /* Prompts that an image cannot be put into, that do not fit, and whose beginning is dropped. */
 static void test_requests(void **state) {
     (void)state;
@@ -229,7 +318,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_llada),       cmocka_unit_test(test_dream),
         cmocka_unit_test(test_llama),       cmocka_unit_test(test_requests),
-        cmocka_unit_test(test_no_template),
+        cmocka_unit_test(test_no_template), cmocka_unit_test(test_gradient),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,14 +1,14 @@
 """A LLaDA of full size with random weights: memory, and evaluations per second of the program and of transformers.
 
 usage: python3 tests/reference/llama_full_size.py make FOLDER [--layers 32 --width 4096 --heads 32 --ffn 12288 --vocab 126464]
-       python3 tests/reference/llama_full_size.py run FOLDER [--program build/easyfirst] [--canvas 64,256] [--threads 2]
-       python3 tests/reference/llama_full_size.py torch FOLDER [--canvas 64,256] [--threads 2]
+       python3 tests/reference/llama_full_size.py run FOLDER [--program build/easyfirst] [--canvas 64,256]
+       python3 tests/reference/llama_full_size.py torch FOLDER [--canvas 64,256] [--evaluations 3] [--threads 2]
 
 `make` writes FOLDER/language: LLaDA-8B's shape unless told otherwise, bf16 in shards of 2 GiB (16 GB altogether),
-with the small tokenizer of tests/golden. Weights repeat one block of random numbers, shifted by an odd
-number for each tensor, with deviation 1/sqrt(inputs); norms are 1.
+with the small tokenizer of tests/golden. Weights repeat one block of random numbers, from
+another place for each tensor, with deviation 1/sqrt(inputs); norms are 1.
 
-`run` opens it with `info`, then answers with a canvas of each length in three evaluations of the whole
+`run` opens it with `info`, then answers with a canvas of each length in some evaluations of the whole
 sequence; prints the predicted memory, the peak resident size (with the pages of the mapped files) and evaluations per
 second. `torch` does the same evaluations with transformers' LlamaForCausalLM (transformers has no LLaDA; the shapes and
 names but not the mask are LLaMA's) on the same mapped files, with logits of the canvas only.
@@ -16,14 +16,15 @@ names but not the mask are LLaMA's) on the same mapped files, with logits of the
 
 import argparse
 import json
+import math
 import os
 import re
+import struct
 import subprocess
 import time
 from pathlib import Path
 
 SHARD = 2 << 30
-EVALUATIONS = 3
 PROMPT = "Who are you, and what is the answer to everything?"
 NAMES = {"attn_norm": "input_layernorm", "q_proj": "self_attn.q_proj", "k_proj": "self_attn.k_proj",
          "v_proj": "self_attn.v_proj", "attn_out": "self_attn.o_proj", "ff_norm": "post_attention_layernorm",
@@ -45,25 +46,50 @@ def shapes(o):
     yield "model.transformer.ff_out.weight", (o.vocab, o.width)
 
 
-def values(noise, shape, number):
+def noise_of(deviation):
+    """Bytes of 32 MiB of bf16 numbers."""
     import torch
 
+    return (torch.randn(1 << 24) * deviation).bfloat16().view(torch.int16).numpy().tobytes()
+
+
+def write_tensor(file, shape, number, noises):
     if len(shape) == 1:
-        return torch.ones(shape, dtype=torch.bfloat16)
-    count, shift = shape[0] * shape[1], 12345 * number % len(noise)
+        file.write(b"\x80\x3f" * shape[0])  # 1.0
+        return
     deviation = 0.1 if number == 0 else shape[1] ** -0.5
-    block = torch.roll(noise, shift) * deviation
-    return block.repeat(-(-count // len(block)))[:count].reshape(shape)
+    if deviation not in noises:
+        noises[deviation] = memoryview(noise_of(deviation))
+    noise, left, at = noises[deviation], 2 * shape[0] * shape[1], 24690 * number
+    while left:
+        at %= len(noise)
+        part = noise[at : at + left]
+        left, at = left - len(part), at + len(part)
+        file.write(part)
+
+
+def write_shard(path, tensors, noises):
+    """(name, shape, number) each, as safetensors has them."""
+    header, end = {"__metadata__": {"format": "pt"}}, 0
+    for name, shape, _ in tensors:
+        size = 2 * math.prod(shape)
+        header[name] = dict(dtype="BF16", shape=list(shape), data_offsets=[end, end + size])
+        end += size
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    with open(path, "wb") as file:
+        file.write(struct.pack("<Q", len(text)) + text)
+        for _, shape, number in tensors:
+            write_tensor(file, shape, number, noises)
+    return end
 
 
 def make(o):
     import torch
-    from safetensors.torch import save_file
 
     folder = Path(o.folder) / "language"
     folder.mkdir(parents=True)
     torch.manual_seed(1)
-    noise = torch.randn(1 << 24).bfloat16()
     config = dict(model_type="llada", d_model=o.width, n_heads=o.heads, n_kv_heads=o.heads, n_layers=o.layers,
                   mlp_hidden_size=o.ffn, rope_theta=500000.0, rms_norm_eps=1e-5, embedding_size=o.vocab,
                   vocab_size=o.vocab, max_sequence_length=4096, weight_tying=False, block_type="llama", rope=True,
@@ -71,25 +97,20 @@ def make(o):
     (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n")
     source = Path("tests/golden/tokenizers/llama3/tokenizer.json")
     (folder / "tokenizer.json").write_text(source.read_text())
-    where, shard, size, shards = {}, {}, 0, []
-
-    def flush():
-        name = f"model-{len(shards) + 1:05}.safetensors"
-        save_file(shard, folder / name, metadata={"format": "pt"})
-        where.update({n: name for n in shard})
-        shards.append(name)
-        shard.clear()
-
+    shards, size, whole, noises, where = [[]], 0, 0, {}, {}
     for number, (name, shape) in enumerate(shapes(o)):
-        shard[name] = values(noise, shape, number)
-        size += shard[name].numel() * 2
-        if sum(t.numel() * 2 for t in shard.values()) >= SHARD:
-            flush()
-    if shard:
-        flush()
-    index = dict(metadata=dict(total_size=size), weight_map=where)
+        if size >= SHARD:
+            shards.append([])
+            size = 0
+        shards[-1].append((name, shape, number))
+        size += 2 * math.prod(shape)
+    for i, tensors in enumerate(shards):
+        file = f"model-{i + 1:05}.safetensors"
+        whole += write_shard(folder / file, tensors, noises)
+        where.update({name: file for name, _, _ in tensors})
+    index = dict(metadata=dict(total_size=whole), weight_map=where)
     (folder / "model.safetensors.index.json").write_text(json.dumps(index) + "\n")
-    print(f"{size / 1e9:.2f} GB in {len(shards)} shards")
+    print(f"{whole / 1e9:.2f} GB in {len(shards)} shards")
 
 
 def measured(command):
@@ -112,12 +133,12 @@ def run(o):
           f"weights {part['weight_bytes'] / 1e9:.2f} GB, activations {part['activation_bytes'] / 1e9:.2f} GB, "
           f"predicted besides the files {info['memory_bytes'] / 1e9:.2f} GB")
     for n in o.canvas:
-        command = [o.program, "text", "-m", o.folder, "--length", str(n), "--steps", str(EVALUATIONS), "--strategy",
+        command = [o.program, "text", "-m", o.folder, "--length", str(n), "--steps", str(o.evaluations), "--strategy",
                    f"llada-block{n}-lowconf", "--threads", str(o.threads), PROMPT]
         _, err, peak, seconds = measured(command)
         print(f"canvas {n}: peak resident {peak / 1e9:.2f} GB, {seconds:.1f} s altogether; {err.strip()}")
         took = re.search(r"decode +([\d.]+) (m?s) ", err)
-        print(f"    {EVALUATIONS / float(took[1]) * (1000 if took[2] == 'ms' else 1):.3f} evaluations/s")
+        print(f"    {o.evaluations / float(took[1]) * (1000 if took[2] == 'ms' else 1):.3f} evaluations/s")
 
 
 def torch_run(o):
@@ -151,11 +172,11 @@ def torch_run(o):
         mask = torch.zeros(1, 1, ids.shape[1], ids.shape[1], dtype=torch.bfloat16)
         times = []
         with torch.inference_mode():
-            for _ in range(EVALUATIONS + 1):
+            for _ in range(o.evaluations):
                 start = time.monotonic()
                 model(input_ids=ids, attention_mask=mask, use_cache=False, logits_to_keep=n).logits.argmax(-1)
                 times.append(time.monotonic() - start)
-        print(f"canvas {n}: first {times[0]:.1f} s, then {EVALUATIONS / sum(times[1:]):.3f} evaluations/s")
+        print(f"canvas {n}: {', '.join(f'{t:.1f}' for t in times)} s: {1 / min(times):.3f} evaluations/s at best", flush=True)
     import resource
 
     print(f"peak resident {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6:.2f} GB")
@@ -178,6 +199,7 @@ if __name__ == "__main__":
         parser.add_argument(f"--{name}", type=int, default=value)
     parser.add_argument("--program", default="build/easyfirst")
     parser.add_argument("--canvas", type=lambda s: [int(n) for n in s.split(",")], default=[64, 256])
+    parser.add_argument("--evaluations", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
     dict(make=make, run=run, torch=torch_run)[options.what](options)

@@ -12,6 +12,9 @@ make_llama.py and transformers' Llama and Qwen2:
 `image`   [8] of the image tokens' first row
 `full`    [canvas, V] logits of the rows that predict the canvas
 `blocks`  the same with block-causal attention: lead and image, prompt, canvas
+`loss`    mean cross-entropy of the canvas's masks, whose targets are 11, 25 and 39, full attention
+`dimage`  [8, 16] its gradient, of the image tokens' first and last four rows
+`norm`    ... and the norm of all of it
 `map`     [canvas, image rows] attention of these rows, mean over layers and heads; Dream with full
           attention, LLaMA with block-causal
 
@@ -28,6 +31,7 @@ from make_llama_folders import MASK, WIDTH, make
 from safetensors.torch import save_file
 from tokenizers import Tokenizer
 from torch import nn
+from torch.nn import functional as F
 from transformers import CLIPVisionConfig, CLIPVisionModel
 
 FOLDERS = Path("tests/golden/llama/folders")
@@ -122,6 +126,12 @@ def write(kind, vision, folder):
         out[name] = all[first : first + len(canvas)].float().contiguous()
         if (kind, mode) in (("dream", "full"), ("llama", "blocks")):
             out["map"] = attention[first : first + len(canvas)].float().contiguous()
+    images.requires_grad_(True)
+    got, _ = logits(model, ids, images, len(lead), mask_of("full", ends[-1], ends))
+    loss = F.cross_entropy(got[first : first + len(canvas)][[0, 2, 4]], torch.tensor([11, 25, 39]))
+    loss.backward()
+    out |= dict(loss=loss.detach().float()[None], norm=images.grad.norm().float()[None],
+                dimage=torch.cat([images.grad[:4], images.grad[-4:]]).float().contiguous())
     save_file(out, folder / f"{kind}-golden.safetensors")
 
 
