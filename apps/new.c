@@ -1,5 +1,5 @@
 /* new.c - a model folder with fresh weights: to train from nothing, or to put a projector and a
- * length predictor beside public parts. */
+ * length predictor to public parts. */
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,7 +22,8 @@ static const CommandHelp help = {
         "language model is as large as the options say, by themselves an XLM-R base; there is a\n"
         "vision tower if one of its options is given. Parts that exist are taken along with\n"
         "--language and --vision, so that a public XLM-R and a public CLIP get a new projector\n"
-        "and a new length predictor. Both folders are plain Hugging Face ones. A new projector's\n"
+        "and a new length predictor. Both folders are plain Hugging Face ones. A LLaDA, Dream,\n"
+        "LLaMA or Qwen2 is taken along likewise, without a length predictor. A new projector's\n"
         "output for a few synthetic images has the scale of the word embeddings.",
     .examples =
         "easyfirst new model --tokenizer sentencepiece.bpe.model --layers 6 --width 512 --heads 8\n"
@@ -53,6 +54,10 @@ typedef struct New {
     const char *tokenizer_name; /* in the new folder */
 } New;
 
+static bool is_llama(const New *n) {
+    return n->model.parts.language.llama != NULL;
+}
+
 /* ---- Checks. ---- */
 
 static int take_parts(New *n, Error *err) {
@@ -64,16 +69,30 @@ static int take_parts(New *n, Error *err) {
                                 n->layer_given ? n->vit.feature_layer : FEATURE_LAYER_UNSET,
                             .describe_only = true};
     TRY(model_open(&n->model, &options, n->device, err));
-    if (n->model.parts.language.llama)
-        return error_set(err, "%s: new parts are made for language models of XLM-R's kind",
-                         n->language_path);
-    if (n->language_path) n->xlmr = n->model.xlmr.config;
+    if (n->language_path && !is_llama(n)) n->xlmr = n->model.xlmr.config;
     if (n->model.tower.vit) n->vit = n->model.vit.config;
+    return 0;
+}
+
+/* A language model of LLaMA's kind has its tokenizer's files, and no length predictor. */
+static int check_llama(const New *n, Error *err) {
+    if (n->tokenizer)
+        return error_set(err, "%s: --tokenizer is for models of XLM-R's kind; %s has its own",
+                         n->tokenizer, n->language_path);
+    if (!n->model.tokenizer)
+        return error_set(err, "%s: has no tokenizer.json (or vocab.json and merges.txt)",
+                         n->language_path);
+    if (n->classes_given && n->classes > 0)
+        return error_set(err,
+                         "--length-classes %d: a length predictor is used with XLM-R only, "
+                         "and %s is of LLaMA's kind",
+                         n->classes, n->language_path);
     return 0;
 }
 
 /* Which file it is, and whether the vocabulary has room for its words. */
 static int check_tokenizer(New *n, Error *err) {
+    if (is_llama(n)) return check_llama(n, err);
     struct stat info;
     const char *folder = n->tokenizer ? n->tokenizer : n->language_path;
     if (!n->tokenizer || (stat(folder, &info) == 0 && S_ISDIR(info.st_mode)))
@@ -105,7 +124,7 @@ static int check_sizes(const New *n, Error *err) {
     if (!has_vision(n)) return 0;
     const VitConfig *v = &n->vit;
     const Tower *taken = n->vision_path ? &n->model.tower : NULL;
-    int longest = xlmr_longest(&n->xlmr);
+    int longest = is_llama(n) ? language_longest(&n->model.parts.language) : xlmr_longest(&n->xlmr);
     if (taken && taken->net) {
         if (tower_feature_rows(taken) + 4 <= longest) return 0;
         return error_set(err,
@@ -139,7 +158,7 @@ static int make_parts(New *n, Error *err) {
         TRY(model_fresh_projector_scale(m, n->seed, err));
     }
     /* A language model that comes with a length predictor keeps it, unless another is asked for. */
-    if (m->length.present && !n->classes_given) return 0;
+    if (is_llama(n) || (m->length.present && !n->classes_given)) return 0;
     if (!n->classes_given) n->classes = n->xlmr.positions;
     if (n->classes > 0) return model_fresh_length(m, n->classes, fresh, err);
     m->length.present = false;
@@ -168,10 +187,26 @@ static int write_config(const New *n, const ModelPart *part, json_t *json, const
     return model_write_json(json, n->partial, name, err);
 }
 
+static int copy_tokenizer(const New *n, Error *err) {
+    static const char *const files[] = {MODEL_TOKENIZER_FILES, "added_tokens.json"};
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+        char *name = path_join("language", files[i], err);
+        int status =
+            name ? model_copy_beside(&n->model.language, files[i], n->partial, name, err) : -1;
+        free(name);
+        TRY(status);
+    }
+    return 0;
+}
+
 static int write_language(const New *n, Error *err) {
     const ModelPart *part = &n->model.language;
     json_t *json = part->checkpoint ? NULL : language_json(n);
     TRY(write_config(n, part, json, "language/config.json", err));
+    if (is_llama(n)) {
+        TRY(copy_tokenizer(n, err));
+        return model_write_part(part, n->partial, "language/model.safetensors", err);
+    }
     char *name = path_join("language", n->tokenizer_name, err);
     int copied = name ? model_copy_file(n->tokenizer_file, n->partial, name, err) : -1;
     free(name);
@@ -252,6 +287,13 @@ static void part_words(const New *n, Part kind, char *out, size_t size) {
     const Projector *p = &m->projector_model;
     switch (kind) {
     case PART_LANGUAGE:
+        if (is_llama(n)) {
+            const BlockConfig *b = language_block(&m->parts.language);
+            snprintf(out, size, "%d layers, width %d, %d heads, feed-forward %d, %d tokens",
+                     language_layers(&m->parts.language), b->width, b->heads, b->ffn,
+                     language_vocab(&m->parts.language));
+            break;
+        }
         snprintf(out, size, "%d layers, width %d, %d heads, feed-forward %d, %s-norm, %d tokens",
                  x->layers, x->block.width, x->block.heads, x->block.ffn,
                  x->block.pre_norm ? "pre" : "post", x->vocab);
@@ -321,7 +363,8 @@ static void groups_make(New *n, OptionGroup groups[3]) {
         {{"tokenizer", 0, OPTION_TEXT, "FILE", &n->tokenizer,
           "sentencepiece.bpe.model (default: that of --language)"},
          {"language", 0, OPTION_TEXT, "PATH", &n->language_path,
-          "an XLM-R or XLM-R-XL, folder or file, that is copied"},
+          "an XLM-R or XLM-R-XL, LLaDA, Dream, LLaMA or Qwen2, folder or file, that is\n"
+          "copied"},
          {"vision", 0, OPTION_TEXT, "PATH", &n->vision_path,
           "a CLIP vision tower or EfficientNet-Lite, folder or file, that is copied"},
          {"projector", 0, OPTION_CHOICE, NULL, &n->projector,

@@ -22,7 +22,8 @@ bool attention_find(const char *name, AttentionPattern *pattern) {
 
 int head_rows(const Infill *f, int image) {
     if (image == no_head(f)) return 0;
-    return (f->config.model.begin >= 0) + (image >= 0 ? f->config.image_rows : 0);
+    const InfillConfig *c = &f->config;
+    return (c->model.begin >= 0) + (image >= 0 ? c->image_lead_count + c->image_rows : 0);
 }
 
 int prefix_length(const Infill *f, int slot) {
@@ -33,11 +34,14 @@ int prefix_length(const Infill *f, int slot) {
 /* ---- Assembling rows. ---- */
 
 void push_head(Infill *f, int image) {
-    const int32_t begin = f->config.model.begin;
+    const InfillConfig *c = &f->config;
+    int at = 0;
     if (image == no_head(f)) return;
-    if (begin >= 0) rows_push(&f->rows, begin, -1, 0);
-    for (int i = 0; image >= 0 && i < f->config.image_rows; i++)
-        rows_push(&f->rows, -1, image * f->config.image_rows + i, (begin >= 0) + i);
+    if (c->model.begin >= 0) rows_push(&f->rows, c->model.begin, -1, at++);
+    for (int i = 0; image >= 0 && i < c->image_lead_count; i++)
+        rows_push(&f->rows, c->image_lead[i], -1, at++);
+    for (int i = 0; image >= 0 && i < c->image_rows; i++)
+        rows_push(&f->rows, -1, image * c->image_rows + i, at++);
 }
 
 void push_prompt(Infill *f, int slot) {
@@ -50,6 +54,20 @@ static bool canvas_fixed(const Infill *f, const DecodeCanvas *canvas, int i) {
     return canvas->fixed && canvas->fixed[i] != f->config.mask_id;
 }
 
+/* The last row of a slot's prefix in the cache, which is not empty. */
+static int32_t prefix_last(const Infill *f, int slot) {
+    const InfillPrompt *p = &f->slots[slot].prompt;
+    return p->count ? f->slots[slot].begin + p->count - 1
+                    : head_begin(f, slot) + head_rows(f, p->image) - 1;
+}
+
+/* The row that predicts token i of a canvas, which is about to be pushed. */
+static int32_t predicting_row(const Infill *f, const DecodeCanvas *canvas, int i) {
+    const bool earlier = f->config.model.shifted && prefix_length(f, canvas->request) + i > 0;
+    if (earlier && i == 0 && f->reuse) return -1 - prefix_last(f, canvas->request);
+    return f->rows.count - earlier;
+}
+
 /* The canvas and </s>; the head runs on the rows that predict the canvas's open ones. */
 static void push_canvas(Infill *f, const DecodeCanvas *canvas) {
     Rows *r = &f->rows;
@@ -60,7 +78,7 @@ static void push_canvas(Infill *f, const DecodeCanvas *canvas) {
         if (!canvas_fixed(f, canvas, i)) {
             r->stream[r->picked_count] = canvas->noise;
             r->noise_index[r->picked_count] = (int64_t)i * language_vocab(m);
-            r->picked[r->picked_count++] = r->count - (m->shifted && prefix + i > 0);
+            r->picked[r->picked_count++] = predicting_row(f, canvas, i);
         }
         rows_push(r, canvas->tokens[i], -1, before + i);
     }
@@ -89,7 +107,8 @@ void push_sequence(Infill *f, int slot, const DecodeCanvas *canvas) {
 /* Rows of a kept prefix that are evaluated again: with shifted predictions the last one, which
  * predicts the canvas's first token. */
 static int repeated_rows(const Infill *f, const DecodeCanvas *canvas) {
-    return f->kept && f->config.model.shifted && prefix_length(f, canvas->request) > 0;
+    return (f->kept || f->repeat) && f->config.model.shifted &&
+           prefix_length(f, canvas->request) > 0;
 }
 
 static void push_prefix_end(Infill *f, int slot) {
@@ -103,22 +122,31 @@ static void push_prefix_end(Infill *f, int slot) {
         rows_push(&f->rows, f->config.model.begin, -1, position);
 }
 
+/* A span that sees a slot's blocks in the cache. */
+static AttentionSpan *span_after_prefix(Infill *f, int slot, int q_begin) {
+    const Slot *s = &f->slots[slot];
+    const int32_t head = head_begin(f, slot);
+    AttentionSpan *span = rows_span(&f->rows, q_begin, f->rows.count);
+    span_sees(span, head, head + head_rows(f, s->prompt.image));
+    span_sees(span, s->begin, s->begin + s->prompt.count);
+    return span;
+}
+
 /* The canvas's rows only, after cached keys and values. */
 static void push_cached_canvas(Infill *f, const DecodeCanvas *canvas) {
     Rows *r = &f->rows;
-    const Slot *s = &f->slots[canvas->request];
     const int repeated = repeated_rows(f, canvas);
     int q = r->count;
+    AttentionSpan *span;
     if (repeated) push_prefix_end(f, canvas->request);
+    if (repeated && f->reuse) span_after_prefix(f, canvas->request, q++);
     push_canvas(f, canvas);
-    AttentionSpan *span = rows_span(r, q, r->count);
     if (f->kept) {
         int32_t kept = f->kept[canvas->hypothesis];
+        span = rows_span(r, q, r->count);
         span_sees(span, kept, kept + prefix_length(f, canvas->request) - repeated);
     } else {
-        int32_t head = head_begin(f, canvas->request);
-        span_sees(span, head, head + head_rows(f, s->prompt.image));
-        span_sees(span, s->begin, s->begin + s->prompt.count);
+        span = span_after_prefix(f, canvas->request, q);
     }
     span_sees(span, f->pool.rows + q, f->pool.rows + r->count);
 }
@@ -186,7 +214,9 @@ static int batch_open(Infill *f, int64_t longest, int64_t all, Error *err) {
     TRY(rows_open(&f->rows, capacity, 3 * capacity + 3, err));
     f->rows.first_position = language_first_position(m);
     return arena_open(&f->arena, f->config.device,
-                      language_work_bytes(m, capacity) + language_head_bytes(m, capacity), err);
+                      language_work_bytes(m, capacity) + language_head_bytes(m, capacity) +
+                          arena_bytes(DTYPE_I32, 1, capacity),
+                      err);
 }
 
 /* The rows of the prompts' blocks; those of images that no prompt is about are none. *longest
@@ -240,7 +270,7 @@ static int open_parts(Infill *f, Error *err) {
     TRY(prefix_open(f, slots, (int32_t)rows, err));
     TRY(batch_open(f, longest, c->slots > 0 ? INT32_MAX : all, err));
     if (f->reuse) TRY(cache_open(f, c->slots > 0 ? f->rows.capacity : 0, err));
-    if (f->reuse && c->keep_hidden) {
+    if (f->reuse && (c->keep_hidden || c->model.shifted)) {
         int64_t width = language_block(&c->model)->width;
         f->hidden = tensor_2d(NULL, language_params(&c->model)->compute, f->pool.rows, width);
         TRY(device_alloc(c->device, &f->hidden.data, tensor_bytes(f->hidden), err));
@@ -255,9 +285,7 @@ int infill_open(Infill **infill, const InfillConfig *config, Error *err) {
     if (!f) return error_set(err, "out of memory");
     f->config = *config;
     if (f->config.batch_tokens < 1) f->config.batch_tokens = 4096;
-    /* With shifted predictions a canvas's first token needs the row before it. */
-    f->reuse =
-        config->pattern == ATTENTION_BLOCK_CAUSAL && !config->no_kv_cache && !config->model.shifted;
+    f->reuse = config->pattern == ATTENTION_BLOCK_CAUSAL && !config->no_kv_cache;
     f->images = config->image_rows > 0 && tensor_present(config->image_tokens)
                     ? (int)(config->image_tokens.shape[0] / config->image_rows)
                     : 0;
@@ -270,8 +298,10 @@ int infill_open(Infill **infill, const InfillConfig *config, Error *err) {
 }
 
 int infill_reserve(Infill *f, int longest_canvas, int64_t canvas_rows, Error *err) {
-    if (f->reuse) {
-        TRY(batch_open(f, longest_canvas + 1, canvas_rows, err));
+    if (f->reuse) { /* to inspect a shifted model's, the row before each canvas, too */
+        const bool more = f->config.model.shifted;
+        TRY(batch_open(f, longest_canvas + 1 + more, canvas_rows + (more ? canvas_rows / 2 : 0),
+                       err));
         return cache_open(f, f->rows.capacity, err);
     }
     int64_t longest = 1;
@@ -298,7 +328,7 @@ InfillCounts infill_counts(const Infill *f) {
 }
 
 int infill_image_rows(const Infill *f, int request) {
-    return head_rows(f, f->slots[request].prompt.image) - 1;
+    return f->slots[request].prompt.image >= 0 ? f->config.image_rows : 0;
 }
 
 int infill_prefix_length(const Infill *f, int request) {
@@ -379,12 +409,38 @@ static int propose_targets(Infill *f, Tensor features, int from, int to, Error *
     return 0;
 }
 
+/* Rows of two matrices; only models of LLaMA's kind are shifted, whose head takes them as they
+ * are. */
+static int take_kept(Infill *f, Tensor hidden, const int32_t *picked, int count, Tensor *features,
+                     Error *err) {
+    GatherTerm terms[2] = {{hidden, TENSOR_NONE}, {f->hidden, TENSOR_NONE}};
+    int32_t *rows = malloc(2 * (size_t)count * sizeof *rows);
+    if (!rows) return error_set(err, "out of memory for %d rows", count);
+    for (int i = 0; i < count; i++) {
+        rows[i] = picked[i] < 0 ? -1 : picked[i];
+        rows[count + i] = picked[i] < 0 ? -1 - picked[i] : -1;
+    }
+    int status = 0;
+    for (int t = 0; t < 2 && status == 0; t++)
+        status = arena_upload(&f->arena, &terms[t].index, DTYPE_I32, count, rows + t * count, err);
+    free(rows);
+    if (status) return -1;
+    TRY(arena_take(&f->arena, features, hidden.dtype, count, hidden.shape[1], err));
+    return gather_forward(f->arena.device, *features, terms, 2, err);
+}
+
+int take_features(Infill *f, Tensor hidden, const int32_t *picked, int count, Tensor *features,
+                  Error *err) {
+    for (int i = 0; i < count; i++)
+        if (picked[i] < 0) return take_kept(f, hidden, picked, count, features, err);
+    return language_head(&f->config.model, &f->arena, hidden, picked, count, features, err);
+}
+
 static int propose(Infill *f, Tensor hidden, Error *err) {
     Rows *r = &f->rows;
     Tensor features;
     if (!r->picked_count) return 0;
-    TRY(language_head(&f->config.model, &f->arena, hidden, r->picked, r->picked_count, &features,
-                      err));
+    TRY(take_features(f, hidden, r->picked, r->picked_count, &features, err));
     for (int from = 0, to; from < r->target_count; from = to) {
         to = from + 1;
         while (to < r->target_count && same_choice(&r->targets[from], &r->targets[to])) to++;

@@ -2,14 +2,16 @@
  *
  * The sequence of a request is <s> image tokens | prompt | canvas </s> with consecutive positions,
  * or with the canvas's counted from a fixed position; models with other special tokens have those
- * instead of <s> and </s>, or none. Attention is one of two patterns:
+ * instead of <s> and </s>, or none. A chat template's tokens before an image come after <s>
+ * (image_lead). Attention is one of two patterns:
  *
  *   full          every token attends to every token (the paper; all released checkpoints)
  *   block-causal  the three parts are blocks: each attends to itself and to those before it
  *
  * With block-causal attention nothing before the canvas depends on it, so the keys and values of an
  * image are computed once for all its questions and those of a prompt once for all steps and
- * lengths, and a step evaluates the canvas's rows only. This is exact, not an approximation.
+ * lengths, and a step evaluates the canvas's rows only. This is exact, not an approximation. With
+ * shifted predictions the row before the canvas predicts its first token: its output is kept, too.
  * With full attention a prompt's keys and values change with the canvas. They can be kept for later
  * steps all the same (infill_keep_prefixes), as an approximation.
  *
@@ -58,6 +60,9 @@ typedef struct InfillConfig {
     int slots;           /* > 0: no prompts yet, but so many at a time at most (infill_place); all
                             memory is allocated by infill_open, none by infill_reserve */
     int64_t prefix_rows; /* ... and for so many rows of prompts and images together */
+    const int32_t *image_lead; /* [image_lead_count]: tokens between <s> and an image; they must
+                                  outlive the Infill */
+    int image_lead_count;
 } InfillConfig;
 
 /* The cost of the evaluations so far. */
@@ -76,7 +81,7 @@ typedef struct Infill Infill;
 int infill_open(Infill **infill, const InfillConfig *config, Error *err);
 void infill_close(Infill *infill); /* NULL is allowed */
 
-/* The most tokens of a prompt after `head` rows (<s> and the image) and before `answer` tokens
+/* The most tokens of a prompt after `head` rows (<s>, image_lead and the image) and before `answer` tokens
  * (with </s>, if the model has one), in a model whose longest sequence is `longest`; negative if the answer does not fit
  * at all. */
 int infill_max_prompt(int longest, int answer_position, int head, int answer);
@@ -104,7 +109,7 @@ int infill_keep_prefixes(Infill *infill, const DecodeSpec *specs, int count, Err
  * fit into a batch: they do after infill_reserve. */
 bool infill_pair_fits(const Infill *infill, int request, int length);
 
-/* <s>, image and prompt of a request, in rows. */
+/* <s>, image (with image_lead) and prompt of a request, in rows. */
 int infill_prefix_length(const Infill *infill, int request);
 
 /* A DecodeEvaluate: `infill` is the Infill, a canvas's request is the index of its prompt. A canvas

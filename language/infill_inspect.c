@@ -2,22 +2,32 @@
 
 #include "language/infill_private.h"
 
-/* Adds the last canvas as a sequence to inspect, if any of its rows requests a map. */
+/* Adds the last canvas as a sequence to inspect, if any of its rows requests a map. The rows that
+ * predict a shifted model's tokens are inspected; with block-causal attention the first of them
+ * is in the span before the canvas's. */
 static void inspector_push(Infill *f, Inspector *inspector, const DecodeCanvas *canvas,
                            const InspectRow *rows) {
     const Rows *r = &f->rows;
-    int image = f->slots[canvas->request].prompt.image;
+    const InfillConfig *c = &f->config;
+    int image = f->slots[canvas->request].prompt.image, length = canvas->length;
     bool wanted = false;
-    for (int i = 0; i < canvas->length; i++) wanted |= rows[i].map || rows[i].layers;
+    for (int i = 0; i < length; i++) wanted |= rows[i].map || rows[i].layers;
     if (!wanted || image < 0) return;
     const AttentionSpan *span = &r->spans[r->span_count - 1]; /* the last one contains the canvas */
     int32_t head = f->reuse ? f->heads[image + 1].begin : span->range[0].begin;
-    inspector->sequences[inspector->count++] =
-        (InspectSequence){.q_begin = r->picked[r->picked_count - canvas->length],
-                          .length = canvas->length,
-                          .span = span,
-                          .image = head + 1,
-                          .rows = rows};
+    int32_t q_begin = r->count - (c->model.end >= 0) - length - c->model.shifted;
+    InspectSequence s = {.q_begin = q_begin,
+                         .length = length,
+                         .span = span,
+                         .image = head + head_rows(f, image) - c->image_rows,
+                         .rows = rows};
+    if (c->model.shifted && c->pattern == ATTENTION_BLOCK_CAUSAL) {
+        InspectSequence first = s;
+        first.length = 1, first.span = span - 1;
+        inspector->sequences[inspector->count++] = first;
+        s.q_begin++, s.length--, s.rows++;
+    }
+    if (s.length) inspector->sequences[inspector->count++] = s;
 }
 
 static bool row_needs_logits(const InspectRow *row) {
@@ -50,7 +60,7 @@ static int inspect_logits(Infill *f, Tensor hidden, const InspectRow *rows, int 
         r->picked[count++] = r->picked[i];
     }
     if (!count) return 0;
-    TRY(language_head(m, &f->arena, hidden, r->picked, count, &features, err));
+    TRY(take_features(f, hidden, r->picked, count, &features, err));
     for (int first = 0; first < count;) {
         int n = count - first;
         if (n > logits.shape[0]) n = (int)logits.shape[0];
@@ -100,10 +110,12 @@ int infill_inspect(Infill *f, const DecodeCanvas *canvases, int count, const Ins
     int64_t all = 0, needed = 0;
     TRY(check_canvases(f, canvases, count, err));
     for (int i = 0; i < count; i++) all += canvases[i].length;
-    for (int64_t i = 0; i < all; i++) needed += row_needs_logits(&rows[i]);
-    int status =
-        inspector_open(&inspector, f->config.device, language_block(m), language_layers(m),
-                       f->images ? f->config.image_rows : 0, f->rows.capacity / 2 + 1, err);
+    for (int64_t i = 0; i < all; i++) {
+        needed += row_needs_logits(&rows[i]);
+        f->repeat |= f->reuse && f->config.model.shifted && (rows[i].map || rows[i].layers);
+    }
+    int status = inspector_open(&inspector, f->config.device, language_block(m), language_layers(m),
+                                f->images ? f->config.image_rows : 0, f->rows.capacity + 2, err);
     if (status == 0 && needed > 0) {
         logits = tensor_2d(NULL, DTYPE_F32, needed < AT_ONCE ? needed : AT_ONCE, language_vocab(m));
         host = malloc(tensor_bytes(logits));
@@ -113,6 +125,7 @@ int infill_inspect(Infill *f, const DecodeCanvas *canvases, int count, const Ins
     }
     if (status == 0)
         status = inspect_batches(f, canvases, count, rows, top_k, &inspector, logits, host, err);
+    f->repeat = false;
     inspector_close(&inspector);
     device_free(f->config.device, logits.data);
     free(host);

@@ -8,7 +8,8 @@
 #include "language/infill_rows.h"
 #include "language/row_pool.h"
 
-/* The block of an image and the <s> before it, or of a lone <s>: shared by all prompts after it. */
+/* The block of an image and what is before it (<s>, image_lead), or of a lone <s>: shared by all
+ * prompts after it. */
 typedef struct Head {
     bool placed;   /* it has rows of the cache, from `begin` */
     bool computed; /* ... which hold its keys and values */
@@ -35,10 +36,13 @@ struct Infill {
     void *cache_memory; /* all its layers' matrices */
     int32_t *kept;      /* [hypotheses], where the keys and values of each one's prefix are
                            (infill_keep_prefixes); else NULL */
-    Tensor hidden;      /* [prefix_rows, D], final hidden states of the prefix, if kept */
-    RowPool pool;       /* the cache's rows of images and prompts; canvases come after pool.rows */
-    Head *heads;        /* [images + 2]; entry 0 is "no image", the last one "nothing at all" */
-    Slot *slots;        /* [slot_count], twice as many as prompts where these may be guided */
+    Tensor hidden;      /* [prefix_rows, D], final hidden states of the prefix, if kept: for
+                           lengths, and with shifted predictions for the rows before canvases */
+    bool repeat;  /* infill_inspect: such rows are evaluated again, in spans of their own, whose
+                     attention can be read */
+    RowPool pool; /* the cache's rows of images and prompts; canvases come after pool.rows */
+    Head *heads;  /* [images + 2]; entry 0 is "no image", the last one "nothing at all" */
+    Slot *slots;  /* [slot_count], twice as many as prompts where these may be guided */
     int slot_count;
     int32_t *masks; /* [language_longest], the ids of twins */
     int *pending;   /* blocks that are placed and not computed: heads, then slots, by index */
@@ -53,7 +57,7 @@ static inline int no_head(const Infill *f) {
     return f->images;
 }
 
-/* <s> and the image's rows; and with the prompt. */
+/* <s>, image_lead and the image's rows; and with the prompt. */
 int head_rows(const Infill *infill, int image);
 int prefix_length(const Infill *infill, int slot);
 
@@ -90,6 +94,11 @@ static inline DecodeCanvas canvas_twin(const Infill *f, const DecodeCanvas *canv
 
 /* Each canvas must fit after its own prompt. */
 int check_canvases(const Infill *infill, const DecodeCanvas *canvases, int count, Error *err);
+
+/* The head's input: rows of `hidden`, and, where picked[i] is negative, row -1 - picked[i] of the
+ * kept hidden states. [count, D] in the arena. */
+int take_features(Infill *infill, Tensor hidden, const int32_t *picked, int count, Tensor *features,
+                  Error *err);
 
 /* Runs the assembled rows; *hidden is in the arena, which the caller resets. `hook` may be NULL. */
 int run_rows(Infill *infill, int64_t cache_begin, const AttentionHook *hook, Tensor *hidden,

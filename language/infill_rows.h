@@ -22,7 +22,7 @@ typedef struct Rows {
     int32_t *ids, *image_rows, *positions;
     AttentionSpan *spans;
     int span_count, span_capacity;
-    int32_t *picked; /* rows that the head runs on */
+    int32_t *picked; /* rows that the head runs on; -1 - r: row r of the kept hidden states */
     int picked_count;
     uint64_t *stream; /* for each selected row: see VocabChoice */
     int64_t *noise_index;

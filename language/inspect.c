@@ -15,7 +15,7 @@ struct InspectBuffers {
     int range_count;
     int (*of)[3];             /* [capacity]: the ranges of each sequence */
     int64_t q_rows, key_rows; /* of all sequences together, of all ranges together */
-    void *memory;             /* device: f32 [q_rows + key_rows, width], queries first */
+    void *memory;             /* device: f32 [q_rows, width] and [key_rows, key_width] */
     float *host;              /* the same, and once more the keys, transposed range by range */
     int64_t device_size, host_size, score_size; /* in values */
     double *weights; /* [score_size]: of one row and head over its keys */
@@ -27,12 +27,13 @@ int inspector_open(Inspector *inspector, Device *device, const BlockConfig *bloc
                    int image_rows, int capacity, Error *err) {
     *inspector = (Inspector){.device = device,
                              .layers = layers,
-                             .width = block->width,
+                             .width = (int)block_query_width(block),
+                             .key_width = (int)block_key_width(block),
                              .heads = block->heads,
                              .image_rows = image_rows,
                              .window = block->window,
                              .global_every = block->global_every,
-                             .scale = 1 / sqrt((double)block->width / block->heads),
+                             .scale = 1 / sqrt((double)block_head_width(block)),
                              .capacity = capacity};
     size_t n = (size_t)capacity;
     inspector->sequences = calloc(n + 1, sizeof *inspector->sequences);
@@ -71,8 +72,8 @@ static int range_find(struct InspectBuffers *b, int32_t begin, int32_t end) {
 
 static int buffers_grow(Inspector *inspector, int64_t longest, Error *err) {
     struct InspectBuffers *b = inspector->buffers;
-    int64_t size = (b->q_rows + b->key_rows) * inspector->width,
-            all = size + b->key_rows * inspector->width;
+    int64_t keys = b->key_rows * inspector->key_width, size = b->q_rows * inspector->width + keys,
+            all = size + keys;
     if (size > b->device_size) {
         device_free(inspector->device, b->memory);
         b->memory = NULL, b->device_size = 0;
@@ -128,8 +129,10 @@ static int inspect_begin(Inspector *inspector, Error *err) {
  * adjacent keys are computed together. */
 static int rows_fetch(const Inspector *inspector, Tensor q, Tensor k, Error *err) {
     const struct InspectBuffers *b = inspector->buffers;
-    int64_t d = inspector->width, row = 0;
-    Tensor all = tensor_2d(b->memory, DTYPE_F32, b->q_rows + b->key_rows, d);
+    int64_t d = inspector->key_width, row = 0;
+    const size_t queries = (size_t)(b->q_rows * inspector->width);
+    Tensor all = tensor_2d(b->memory, DTYPE_F32, b->q_rows, inspector->width),
+           all_keys = tensor_2d((float *)b->memory + queries, DTYPE_F32, b->key_rows, d);
     for (int s = 0; s < inspector->count; s++) {
         const InspectSequence *sequence = &inspector->sequences[s];
         TRY(convert_forward(inspector->device, tensor_rows(all, row, sequence->length),
@@ -139,12 +142,13 @@ static int rows_fetch(const Inspector *inspector, Tensor q, Tensor k, Error *err
     for (int i = 0; i < b->range_count; i++) {
         const KeyRange *r = &b->ranges[i];
         int64_t n = r->end - r->begin;
-        TRY(convert_forward(inspector->device, tensor_rows(all, b->q_rows + r->offset, n),
+        TRY(convert_forward(inspector->device, tensor_rows(all_keys, r->offset, n),
                             tensor_rows(k, r->begin, n), err));
     }
-    TRY(device_download(inspector->device, b->host, all.data, tensor_bytes(all), err));
-    const float *keys = b->host + b->q_rows * d;
-    float *turned = b->host + (b->q_rows + b->key_rows) * d;
+    TRY(device_download(inspector->device, b->host, all.data,
+                        tensor_bytes(all) + tensor_bytes(all_keys), err));
+    const float *keys = b->host + queries;
+    float *turned = b->host + queries + b->key_rows * d;
     for (int i = 0; i < b->range_count; i++) {
         const KeyRange *r = &b->ranges[i];
         int64_t n = r->end - r->begin;
@@ -180,13 +184,15 @@ static int head_add(const Inspector *inspector, int s, int row, const float *q, 
                     Error *err) {
     const struct InspectBuffers *b = inspector->buffers;
     const InspectSequence *sequence = &inspector->sequences[s];
-    const float *turned = b->host + (b->q_rows + b->key_rows) * inspector->width;
-    int64_t columns = inspector->width / inspector->heads, keys = 0, image = -1;
+    const int64_t d = inspector->key_width, columns = inspector->width / inspector->heads;
+    const float *turned = b->host + b->q_rows * inspector->width + b->key_rows * d;
+    const int64_t key_head = head / (inspector->width / d); /* neighbors share keys */
+    int64_t keys = 0, image = -1;
     for (int i = 0; i < sequence->span->range_count; i++) {
         const KeyRange *r = &b->ranges[b->of[s][i]];
         int64_t n = r->end - r->begin;
         range_scores(b->scores + keys, q + head * columns,
-                     turned + r->offset * inspector->width + head * columns * n, columns, n);
+                     turned + r->offset * d + key_head * columns * n, columns, n);
         if (sequence->image >= r->begin && sequence->image < r->end)
             image = keys + sequence->image - r->begin;
         keys += n;

@@ -38,10 +38,10 @@ typedef struct InspectSequence {
 /* Reads the attention of a batch's sequences from its blocks. */
 typedef struct Inspector {
     Device *device;
-    int layers, width, heads, image_rows;
-    int window, global_every;   /* of local blocks: block.h */
-    double scale;               /* 1 / sqrt(width of a head) */
-    InspectSequence *sequences; /* [capacity], the first `count` in use */
+    int layers, width, key_width, heads, image_rows; /* widths of queries and of keys */
+    int window, global_every;                        /* of local blocks: block.h */
+    double scale;                                    /* 1 / sqrt(width of a head) */
+    InspectSequence *sequences;                      /* [capacity], the first `count` in use */
     int count, capacity;
     struct InspectBuffers *buffers;
 } Inspector;

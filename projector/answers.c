@@ -323,7 +323,9 @@ static int prompts_answer(const Multimodal *m, Tensor image_tokens, const Prompt
                            .prompt_count = prompts->count,
                            .image_tokens = image_tokens,
                            .image_rows = multimodal_image_rows(m),
-                           .keep_hidden = prompts->predict};
+                           .keep_hidden = prompts->predict,
+                           .image_lead = m->image_lead_ids,
+                           .image_lead_count = m->image_lead_count};
     double start = clock_seconds();
     int status = infill_open(&infill, &config, err);
     if (status == 0) status = specs_make(m, infill, prompts, requests, options, answers, err);

@@ -463,7 +463,9 @@ static int asked_choose(const Asked *a, const Multimodal *m, Tensor image_tokens
                                  .prompt_count = a->prompts.count,
                                  .image_tokens = image_tokens,
                                  .image_rows = multimodal_image_rows(m),
-                                 .keep_hidden = m->length != NULL};
+                                 .keep_hidden = m->length != NULL,
+                                 .image_lead = m->image_lead_ids,
+                                 .image_lead_count = m->image_lead_count};
     Scoring s = {.model = m, .options = options};
     float *lengths = NULL;
     double start = clock_seconds();

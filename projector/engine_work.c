@@ -21,7 +21,9 @@ static int open_infill(ef_engine *e, Error *err) {
                                  .image_rows = multimodal_image_rows(m),
                                  .keep_hidden = m->length != NULL,
                                  .slots = e->work_room,
-                                 .prefix_rows = rows > longest ? rows : longest};
+                                 .prefix_rows = rows > longest ? rows : longest,
+                                 .image_lead = m->image_lead_ids,
+                                 .image_lead_count = m->image_lead_count};
     TRY(multimodal_check_mask(m, err));
     return infill_open(&e->infill, &config, err);
 }

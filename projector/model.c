@@ -472,7 +472,8 @@ static int open_places(Model *m, const ModelOptions *o, const Places *p, Error *
         TRY(open_vision(m, o, p->vision, err));
         TRY(open_preprocess(m, o, p->vision, err));
     }
-    return p->projector ? open_projector(m, o, p->projector, err) : 0;
+    if (p->projector) TRY(open_projector(m, o, p->projector, err));
+    return model_chat_image_lead(m, err);
 }
 
 static int check_answers(const Model *m, const ModelOptions *o, Error *err) {
@@ -576,5 +577,6 @@ void model_close(Model *m) {
     llama_free(&m->llama);
     tokenizer_close(m->tokenizer);
     json_decref(m->settings);
+    free(m->image_lead), ids_free(&m->image_lead_ids);
     *m = (Model){0};
 }

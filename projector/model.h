@@ -81,9 +81,11 @@ typedef struct Model {
     Llama llama;
     LengthPredictor length_model;
     Tokenizer *tokenizer;
-    bool chats;               /* prompts are messages (model_chat.h) in the template ... */
-    ChatTemplate chat;        /* ... of this name */
-    bool chat_unknown;        /* the folder has one that is not known */
+    bool chats;        /* prompts are messages (model_chat.h) in the template ... */
+    ChatTemplate chat; /* ... of this name */
+    bool chat_unknown; /* the folder has one that is not known */
+    char *image_lead;  /* parts.image_lead and its ids */
+    Ids image_lead_ids;
     double open_s, prepare_s; /* seconds: reading and checking; packing */
 } Model;
 

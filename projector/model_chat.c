@@ -41,6 +41,33 @@ int model_chat_open(Model *m, const ModelOptions *o, const char *weights, Error 
     return 0;
 }
 
+/* The text of an open conversation that is this message. */
+static int message_text(const Model *m, const char *content, char **text, Error *err) {
+    const ChatMessage message = {"user", content};
+    return chat_template_text(m->chat, &message, 1, true, text, err);
+}
+
+/* What two conversations have in common before their first message's text. */
+int model_chat_image_lead(Model *m, Error *err) {
+    char *one = NULL, *other = NULL;
+    if (!m->chats || !m->parts.projector || !m->tokenizer) return 0;
+    int status = message_text(m, "A", &one, err);
+    if (status == 0) status = message_text(m, "B", &other, err);
+    size_t size = 0;
+    while (status == 0 && one[size] && one[size] == other[size]) size++;
+    if (status == 0) m->image_lead = strndup(one, size);
+    free(one), free(other);
+    if (status) return -1;
+    if (!m->image_lead) return error_set(err, "out of memory for a chat template");
+    TRY(tokenizer_encode(m->tokenizer, m->image_lead, size, &m->image_lead_ids, err));
+    const int32_t begin = m->parts.language.begin;
+    const bool begun = begin >= 0 && m->image_lead_ids.count && m->image_lead_ids.ids[0] == begin;
+    m->parts.image_lead = m->image_lead;
+    m->parts.image_lead_ids = m->image_lead_ids.ids + begun;
+    m->parts.image_lead_count = (int)m->image_lead_ids.count - begun;
+    return 0;
+}
+
 int model_chat_prompt(const Model *m, const RecordTurn *turns, size_t count, char **prompt,
                       Error *err) {
     if (!m->chats || !**prompt) return 0;

@@ -10,6 +10,10 @@
  * one that is known. One that is not is an error, unless the model is only described. */
 int model_chat_open(Model *model, const ModelOptions *options, const char *weights, Error *err);
 
+/* parts.image_lead and its ids, for a model with a chat template and a projector: where the first
+ * message of a user has its text, an image comes before that. */
+int model_chat_image_lead(Model *model, Error *err);
+
 /* "chat_template": one of chat_template_names, or "none". `path` is for messages. */
 int model_check_chat(const json_t *settings, const char *path, Error *err);
 

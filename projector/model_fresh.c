@@ -44,9 +44,10 @@ int model_fresh_language(Model *m, const XlmrConfig *config, FreshWeights fresh,
 
 int model_fresh_projector(Model *m, ProjectorKind kind, FreshWeights fresh, Error *err) {
     part_begin(m, &m->projector, PART_PROJECTOR, fresh.dtype, m->vision.compute);
-    TRY(projector_declare(
-        &m->projector_model, kind, tower_width(&m->tower), m->xlmr.config.block.width,
-        m->tower.net ? tower_feature_rows(&m->tower) : 0, &m->projector.params, err));
+    TRY(projector_declare(&m->projector_model, kind, tower_width(&m->tower),
+                          language_block(&m->parts.language)->width,
+                          m->tower.net ? tower_feature_rows(&m->tower) : 0, &m->projector.params,
+                          err));
     m->parts.projector = &m->projector_model;
     return part_fill(&m->projector, fresh, err);
 }
@@ -73,17 +74,30 @@ static double row_squares(const Tensor *t, int64_t row, float *values) {
 /* <s>, <pad>, </s>, <unk> and <mask>, and rows beyond the vocabulary; of other encoders those that
  * are never a word. */
 static bool is_special(const Model *m, int64_t row) {
-    if (m->tokenizer && m->xlmr.config.kind != ENCODER_XLMR)
+    if (!m->tokenizer) return !m->parts.language.llama && row < 4;
+    if (!m->parts.language.llama && m->xlmr.config.kind != ENCODER_XLMR)
         return row >= tokenizer_size(m->tokenizer) || row == tokenizer_mask_id(m->tokenizer);
-    if (row < 4) return true;
-    return m->tokenizer && row >= tokenizer_mask_id(m->tokenizer);
+    if (!m->parts.language.llama) return row < 4 || row >= tokenizer_mask_id(m->tokenizer);
+    const TokenizerSpecials *s = tokenizer_specials(m->tokenizer);
+    return row >= tokenizer_size(m->tokenizer) || row == s->begin || row == s->end ||
+           row == s->pad || row == s->unknown || row == s->mask || row == s->turn_end;
+}
+
+static void words_name(const Model *m, char *name, size_t size) {
+    const LanguageModel *l = &m->parts.language;
+    if (!l->llama)
+        snprintf(name, size, "%s.weight", xlmr_words_name(m->xlmr.config.kind));
+    else
+        snprintf(name, size, "%s",
+                 l->llama->config.naming == LLADA_NAMES ? "model.transformer.wte.weight"
+                                                        : "model.embed_tokens.weight");
 }
 
 /* The root mean square of the word embeddings, special ones left out. Each row's sum has its own
  * place, so that the result does not depend on the number of threads. */
 static int words_rms(const Model *m, double *rms, Error *err) {
     char name[96];
-    snprintf(name, sizeof name, "%s.weight", xlmr_words_name(m->xlmr.config.kind));
+    words_name(m, name, sizeof name);
     const Param *p = params_find((Params *)&m->language.params, name);
     if (!p || !p->present || !dtype_is_float(p->value.dtype))
         return error_set(err,

@@ -26,12 +26,18 @@ typedef struct Multimodal {
     AttentionPattern attention;
     int answer_position; /* see InfillConfig */
     int answer_length;   /* of answers whose length is neither given nor predicted; 0: not known */
+    const char *image_lead; /* how a prompt about an image begins in the model's chat template: the
+                               image is after it; NULL: the image is before the prompt */
+    const int32_t *image_lead_ids; /* [image_lead_count]: its tokens, without the one that begins
+                                      every sequence */
+    int image_lead_count;
 } Multimodal;
 
 /* Fails for a model whose tokenizer has no <mask>: it is an autoregressive one. */
 int multimodal_check_mask(const Multimodal *model, Error *err);
 
-/* Rows that an image takes in a sequence; 0 without a vision tower. */
+/* Rows that an image takes in a sequence; 0 without a vision tower. The rows of image_lead are not
+ * counted. */
 int multimodal_image_rows(const Multimodal *model);
 
 /* Images to image tokens: [count * image_rows, D] f32 on the device, freed by the caller with

@@ -42,6 +42,9 @@ static int check_text(const Multimodal *m, const AnswerRequest *r, Error *why) {
                          "text: byte %zu (0x%02X) is not valid UTF-8; convert the text to UTF-8 "
                          "first",
                          valid, (unsigned char)r->prompt[valid]);
+    if (r->image >= 0 && m->image_lead && strncmp(r->prompt, m->image_lead, strlen(m->image_lead)))
+        return error_set(why, "a prompt about an image that is not in the model's chat template, "
+                              "where the image has its place");
     if (answer_given_length(m, r) > 0 || m->length || r->answer_template) return 0;
     return error_set_code(why, ERROR_NO_LENGTH,
                           "this model has no length predictor: say how many tokens the answer "
@@ -76,8 +79,9 @@ static int least_answer(const Multimodal *m, const AnswerRequest *r, const Answe
     return answer->template ? template_least(answer->template) : 1;
 }
 
+/* Rows of an image and of what a chat template has before it. */
 static int image_rows(const Multimodal *m, const AnswerRequest *r) {
-    return r->image >= 0 ? multimodal_image_rows(m) : 0;
+    return r->image >= 0 ? multimodal_image_rows(m) + m->image_lead_count : 0;
 }
 
 /* Tokens that a request's prompt may have beside an answer of so many; below 1 if there is none. */
@@ -237,6 +241,25 @@ static void drop_begin(const LanguageModel *m, Ids *ids, size_t before) {
     memmove(ids->ids + before, ids->ids + before + 1, (ids->count - before) * sizeof *ids->ids);
 }
 
+/* The ids of a prompt's text; of one about an image in a chat template, those after the image, which
+ * begin with a line break, as LLaVA's. */
+static int prompt_encode(const Multimodal *m, const AnswerRequest *r, Ids *ids, Error *err) {
+    const size_t before = ids->count, size = strlen(r->prompt);
+    if (r->image < 0 || !m->image_lead) {
+        TRY(tokenizer_encode(m->tokenizer, r->prompt, size, ids, err));
+        drop_begin(&m->language, ids, before);
+        return 0;
+    }
+    const size_t lead = strlen(m->image_lead);
+    char *rest = malloc(size - lead + 2);
+    if (!rest) return error_set(err, "out of memory for a prompt");
+    rest[0] = '\n';
+    memcpy(rest + 1, r->prompt + lead, size - lead + 1);
+    int status = tokenizer_encode(m->tokenizer, rest, size - lead + 1, ids, err);
+    free(rest);
+    return status;
+}
+
 /* Appends the ids of a request's prompt if it can be answered, else answer->error says why not. */
 static int request_encode(const Multimodal *m, const AnswerRequest *r, LongPrompts policy, Ids *ids,
                           Answer *answer, Error *err) {
@@ -248,8 +271,7 @@ static int request_encode(const Multimodal *m, const AnswerRequest *r, LongPromp
                           strnlen(r->prompt, (size_t)PROMPT_BYTES + 1) > PROMPT_BYTES;
         return answer_refuse(answer, &why, err);
     }
-    TRY(tokenizer_encode(m->tokenizer, r->prompt, strlen(r->prompt), ids, err));
-    drop_begin(&m->language, ids, before);
+    TRY(prompt_encode(m, r, ids, err));
     answer->prompt_tokens = (int)(ids->count - before);
     int status = answer->prompt_tokens || !*r->prompt
                      ? check_room(m, r, policy, answer, &why)

@@ -12,7 +12,8 @@
 typedef struct AnswerRequest {
     const char *prompt; /* UTF-8, terminated; the whole prompt template, as the model was trained;
                            "": none, the answer is a text without a prompt */
-    int image;          /* row block of the image tokens, -1 for none */
+    int image;          /* row block of the image tokens, -1 for none; with Multimodal.image_lead
+                           the prompt begins with it */
     int length;         /* answer length N in tokens; 0: by the length predictor, or, of a
                            template, by trying */
     const RecordTurn *turns; /* [turn_count] earlier turns of the conversation, the last ones of
@@ -38,7 +39,8 @@ typedef struct Answer {
     int first, count;   /* its hypotheses are answers.results[first .. first + count); count 0
                            without an answer */
     int best;           /* index in results; -1 without an answer */
-    int prompt_tokens;  /* of the prompt, without <s> and image, as far as they are known */
+    int prompt_tokens;  /* of the prompt, without <s>, image and what is before it, as far as they
+                           are known */
     int dropped_tokens; /* ... of which so many, the first ones, were not read
                            (LONG_PROMPTS_KEEP_LAST) */
     int dropped_turns;  /* of the request's turns, the first ones: they did not fit */

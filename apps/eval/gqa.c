@@ -22,6 +22,7 @@
 #include "data/files/json_memory.h"
 #include "data/metrics/gqa_text.h"
 #include "data/files/path.h"
+#include "projector/model_chat.h"
 #include "projector/model_prompt.h"
 
 static const CommandHelp help = {
@@ -194,6 +195,7 @@ static int word_items(GqaEval *g, Error *err) {
         else
             TRY(model_prompt(g->session.model.settings, preset, item->text, NULL, NULL,
                              &item->prompt, err));
+        if (item->prompt) TRY(model_chat_prompt(&g->session.model, NULL, 0, &item->prompt, err));
         item->length = g->options.common.length;
     }
     return 0;

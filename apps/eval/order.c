@@ -17,6 +17,7 @@
 #include "data/files/file_write.h"
 #include "data/files/path.h"
 #include "projector/easyfirst.h"
+#include "projector/model_chat.h"
 #include "projector/model_prompt.h"
 
 static const CommandHelp help = {
@@ -242,6 +243,10 @@ static int batch_add(OrderEval *o, Batch *b, const OrderPrompt *prompt, Error *e
                          &worded, err));
     else if (!(worded = strdup(prompt->text)))
         return error_set(err, "out of memory for a prompt");
+    if (model_chat_prompt(model, NULL, 0, &worded, err)) {
+        free(worded);
+        return -1;
+    }
     AnswerRequest request = {.prompt = worded, .image = prompt->image ? 0 : -1};
     int status = find_length(o, prompt, &request.length, err);
     LongPrompts policy = o->options.common.answer.long_prompts;

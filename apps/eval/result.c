@@ -103,7 +103,7 @@ static int check_parts(const Model *m, bool images, bool lengths, Error *err) {
     if (images && (!m->vision.present || !m->projector.present))
         return error_set(err, "this model cannot answer questions about images: it has no %s",
                          m->vision.present ? "projector" : "vision tower");
-    if (lengths && !m->length.present)
+    if (lengths && !m->length.present && !m->parts.answer_length)
         return error_set(
             err, "this model has no length predictor: give the tokens of an answer (--length N), "
                  "or name one (--length-predictor PATH)");

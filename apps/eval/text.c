@@ -9,6 +9,7 @@
 #include "apps/eval/result.h"
 #include "apps/eval/run.h"
 #include "apps/eval/text_score.h"
+#include "projector/model_chat.h"
 
 static const CommandHelp help = {
     .name = "eval text",
@@ -91,6 +92,8 @@ static int word_items(TextEval *t, Error *err) {
             TRY(eval_item_bad(item, "empty input", err, "there is nothing to answer"));
         else if (!(item->prompt = strdup(item->text)))
             return error_set(err, "out of memory for a prompt");
+        else
+            TRY(model_chat_prompt(&t->session.model, NULL, 0, &item->prompt, err));
     }
     return 0;
 }

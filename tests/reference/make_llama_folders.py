@@ -1,4 +1,4 @@
-"""Writes tests/golden/llama/folders: tiny model folders of LLaDA's and Dream's kind.
+"""Writes tests/golden/llama/folders: tiny model folders of LLaDA's, Dream's and LLaMA's kind.
 
 usage: python3 tests/reference/make_llama_folders.py [FOLDER]    (after make_tokenizers.py)
 
@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from make_llama import Llada, logits_of
 from safetensors.torch import save_file
-from transformers import Qwen2Config, Qwen2ForCausalLM
+from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
 VOCAB, WIDTH, LAYERS, FFN = 431, 16, 2, 9
 TOKENIZERS = Path("tests/golden/tokenizers")
@@ -27,6 +27,15 @@ def dream():
         vocab_size=VOCAB, hidden_size=WIDTH, intermediate_size=FFN, num_hidden_layers=LAYERS,
         num_attention_heads=4, num_key_value_heads=2, rms_norm_eps=1e-6, max_position_embeddings=70,
         rope_parameters=dict(rope_type="default", rope_theta=1000000.0), tie_word_embeddings=False,
+        attn_implementation="eager", initializer_range=0.3))
+
+
+def llama():
+    """Adapted to diffusion: its tokenizer has a mask."""
+    return LlamaForCausalLM(LlamaConfig(
+        vocab_size=VOCAB, hidden_size=WIDTH, intermediate_size=FFN, num_hidden_layers=LAYERS,
+        num_attention_heads=4, num_key_value_heads=1, rms_norm_eps=1e-5, max_position_embeddings=64,
+        rope_parameters=dict(rope_type="default", rope_theta=10000.0), tie_word_embeddings=True,
         attn_implementation="eager", initializer_range=0.3))
 
 
@@ -42,6 +51,11 @@ CONFIGS = {
                   rope_scaling=None, rms_norm_eps=1e-6, vocab_size=VOCAB, max_position_embeddings=70,
                   tie_word_embeddings=False, hidden_act="silu", use_sliding_window=False,
                   mask_token_id=MASK, eos_token_id=420, pad_token_id=420, bos_token_id=420),
+    "llama": dict(model_type="llama", hidden_size=WIDTH, num_attention_heads=4, num_key_value_heads=1,
+                  num_hidden_layers=LAYERS, intermediate_size=FFN, rope_theta=10000.0,
+                  rope_scaling=None, rms_norm_eps=1e-5, vocab_size=VOCAB, max_position_embeddings=64,
+                  tie_word_embeddings=True, hidden_act="silu", attention_bias=False, mlp_bias=False,
+                  mask_token_id=MASK, eos_token_id=[421, 422], bos_token_id=420),
 }
 
 
@@ -61,18 +75,24 @@ def write_weights(model, folder, shards):
     (folder / "model.safetensors.index.json").write_text(json.dumps(index, indent=1) + "\n")
 
 
-def write(kind, folder):
+def make(kind):
+    """The model of a kind, with weights that are bf16's."""
     torch.manual_seed(sum(kind.encode()))
-    model = Llada(VOCAB, WIDTH, 2, FFN, LAYERS) if kind == "llada" else dream()
+    model = Llada(VOCAB, WIDTH, 2, FFN, LAYERS) if kind == "llada" else dict(dream=dream, llama=llama)[kind]()
     with torch.no_grad():
         for p in model.parameters():
             if p.ndim == 1:
                 p.add_(torch.randn_like(p) * 0.2)
             p.copy_(p.bfloat16().float())
+    return model
+
+
+def write(kind, folder):
+    model = make(kind)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps(CONFIGS[kind], indent=1) + "\n")
-    write_weights(model, folder, 1 if kind == "llada" else 2)
-    if kind == "llada":
+    write_weights(model, folder, 2 if kind == "dream" else 1)
+    if kind != "dream":
         shutil.copy(TOKENIZERS / "llama3/tokenizer.json", folder)
     else:
         for name in ("vocab.json", "merges.txt", "tokenizer_config.json"):
@@ -80,9 +100,9 @@ def write(kind, folder):
     model.double().eval()
     prompt, canvas = torch.randint(10, 400, (7,)), torch.randint(10, 400, (9,))
     canvas[[0, 1, 4, 6, 8]] = MASK
-    before = torch.tensor([420] if kind == "llada" else [], dtype=torch.long)  # <|begin_of_text|>
+    before = torch.tensor([] if kind == "dream" else [420], dtype=torch.long)  # <|begin_of_text|>
     ids = torch.cat([before, prompt, canvas])
-    first = len(before) + len(prompt) - (kind == "dream")
+    first = len(before) + len(prompt) - (kind != "llada")
     logits = logits_of(model, ids, "full", [len(ids)])[first : first + len(canvas)]
     save_file(dict(prompt=prompt, canvas=canvas, logits=logits.detach().float().contiguous()),
               folder.parent / f"{kind}-golden.safetensors")
