@@ -133,7 +133,7 @@ static int run_check(const DecodeRun *run, Error *err) {
     if (options->prefix_cache < 0)
         return error_set(err, "decoding: a prefix cache for %d steps, at least 0 expected",
                          options->prefix_cache);
-    if (run->mask_id < 0)
+    if (run->mask_id < 0 && (options->strategy != DECODE_AR || run->mask_id < -1))
         return error_set(err, "decoding: mask id %d, at least 0 expected", (int)run->mask_id);
     if (run->count < 0)
         return error_set(err, "decoding: %d hypotheses, at least 0 expected", run->count);
@@ -254,7 +254,9 @@ static Canvas decoder_canvas(const Decoder *decoder, int h, int step) {
                     .steps = result->steps,
                     .mask_id = decoder->run->mask_id,
                     .ends = decoder->run->ends,
-                    .end_count = decoder->run->end_count};
+                    .end_count = decoder->run->end_count,
+                    .stops = decoder->run->stops,
+                    .stop_count = decoder->run->stop_count};
 }
 
 static size_t decoder_start(const Decoder *decoder, int h) {

@@ -13,7 +13,7 @@
 /* All files that may belong to a tokenizer, for an array of names. */
 #define MODEL_TOKENIZER_FILES                                                               \
     MODEL_TOKENIZER, "tokenizer.json", "vocab.json", "merges.txt", "tokenizer_config.json", \
-        "special_tokens_map.json"
+        "special_tokens_map.json", "chat_template.jinja"
 
 /* The stem of the two files that the stage `segment` leaves in a model folder for another run of
  * itself: the layer that it trains over the vision tower, and the names of its classes. */

@@ -28,7 +28,7 @@ typedef struct Multimodal {
     int answer_length;   /* of answers whose length is neither given nor predicted; 0: not known */
 } Multimodal;
 
-/* Fails for a model whose tokenizer has no <mask>: it is an autoregressive one. */
+/* Fails for a model whose tokenizer has no <mask>, but whose attention is not causal. */
 int multimodal_check_mask(const Multimodal *model, Error *err);
 
 /* Rows that an image takes in a sequence; 0 without a vision tower. */
