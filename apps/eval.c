@@ -15,6 +15,7 @@ static const struct {
     {"gqa", eval_gqa},
     {"text", eval_text},
     {"order", eval_order},
+    {"perplexity", eval_perplexity},
 };
 enum { KIND_COUNT = sizeof kinds / sizeof kinds[0] };
 
@@ -22,14 +23,16 @@ static const CommandHelp help = {
     .name = "eval",
     .usage = "gqa [options] QUESTIONS --images FOLDER --out FOLDER\n"
              "text [options] --task TASK FILE... --out FOLDER\n"
-             "order [options] FILE [--images FOLDER]",
+             "order [options] FILE [--images FOLDER]\n"
+             "perplexity [options] FILE...",
     .about =
         "Runs a model on a benchmark and scores its answers as the benchmark's own scripts do.\n"
         "\n"
-        "  gqa    questions about images, in GQA's or LLaVA's files\n"
-        "  text   lines of {\"inputs\", \"targets\"}: translation, summaries, choices, short\n"
-        "         answers, numbers\n"
-        "  order  the order in which answers are denoised: easy words first, erasures\n"
+        "  gqa         questions about images, in GQA's or LLaVA's files\n"
+        "  text        lines of {\"inputs\", \"targets\"}: translation, summaries, choices, short\n"
+        "              answers, numbers\n"
+        "  order       the order in which answers are denoised: easy words first, erasures\n"
+        "  perplexity  how well an autoregressive model predicts texts\n"
         "\n"
         "`easyfirst eval gqa --help` and so on list the options. An interrupted run resumes\n"
         "with the same command. To score existing answers: easyfirst score.",
@@ -41,7 +44,8 @@ static const CommandHelp help = {
 
 int command_eval(int argc, char **argv) {
     int first;
-    if (argc < 2) return options_wrong(&help, "name what to measure: gqa, text or order");
+    if (argc < 2)
+        return options_wrong(&help, "name what to measure: gqa, text, order or perplexity");
     for (int i = 0; i < KIND_COUNT; i++)
         if (!strcmp(argv[1], kinds[i].name)) return kinds[i].run(argc - 1, argv + 1);
     int status = options_read(&help, NULL, 0, argc, argv, &first);

@@ -6,5 +6,6 @@
 int eval_gqa(int argc, char **argv);
 int eval_text(int argc, char **argv);
 int eval_order(int argc, char **argv);
+int eval_perplexity(int argc, char **argv);
 
 #endif
