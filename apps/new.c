@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 
 #include "apps/commands.h"
+#include "apps/new_llama.h"
 #include "projector/model_fresh.h"
 #include "projector/model_paths.h"
 #include "projector/model_write.h"
@@ -23,11 +24,15 @@ static const CommandHelp help = {
         "vision tower if one of its options is given. Parts that exist are taken along with\n"
         "--language and --vision, so that a public XLM-R and a public CLIP get a new projector\n"
         "and a new length predictor. Both folders are plain Hugging Face ones. A LLaDA, Dream,\n"
-        "LLaMA or Qwen2 is taken along likewise, without a length predictor. A new projector's\n"
+        "LLaMA or Qwen2 is taken along likewise, without a length predictor. --kind llama and\n"
+        "--kind llada make language models of these kinds, to train from nothing (`train\n"
+        "pretrain`), autoregressive ones or of masked diffusion. A new projector's\n"
         "output for a few synthetic images has the scale of the word embeddings.",
     .examples =
         "easyfirst new model --tokenizer sentencepiece.bpe.model --layers 6 --width 512 --heads 8\n"
         "easyfirst new model --language xlm-roberta-base --vision clip-vit-large-patch14\n"
+        "easyfirst new small --kind llada --tokenizer tokenizer.json --layers 8 --width 512 \\\n"
+        "    --heads 8 --ffn 1376 --positions 1024\n"
         "easyfirst new tiny --tokenizer spm.model --width 64 --heads 4 --layers 2 --ffn 128 \\\n"
         "    --image-size 56 --vision-width 32 --vision-heads 2 --vision-layers 2 --vision-ffn 64",
 };
@@ -42,6 +47,9 @@ typedef struct New {
     int projector; /* a ProjectorKind, or NEW_NONE */
     const char *projector_names[NEW_NONE + 2];
     AttentionPattern attention;
+    NewKind kind;
+    int key_heads; /* of LLaMA's kind; 0: as many as heads */
+    bool attention_given, key_heads_given;
     XlmrConfig xlmr;
     VitConfig vit;
     int classes; /* of the length predictor; 0: none */
@@ -334,10 +342,30 @@ static void print_parts(const New *n) {
     report_print(stderr, "  %-10s %14lld  parameters, in %s\n", "", (long long)all, n->out);
 }
 
+static int run_llama(New *n, Error *err) {
+    const XlmrConfig *x = &n->xlmr;
+    const NewLlama what = {.out = n->out,
+                           .tokenizer = n->tokenizer,
+                           .kind = n->kind,
+                           .layers = x->layers,
+                           .width = x->block.width,
+                           .heads = x->block.heads,
+                           .key_heads = n->key_heads,
+                           .ffn = x->block.ffn,
+                           .positions = x->positions,
+                           .vocab = x->vocab,
+                           .attention_given = n->attention_given,
+                           .attention = n->attention,
+                           .dtype = n->dtype,
+                           .seed = n->seed};
+    return new_llama(&what, n->device, err);
+}
+
 static int run(New *n, Error *err) {
     const char *const inputs[] = {n->language_path, n->vision_path};
     TRY(model_check_out(n->out, inputs, 2, err));
     TRY(device_open(&n->device, &(DeviceOptions){0}, err));
+    if (n->kind != NEW_XLMR) return run_llama(n, err);
     TRY(take_parts(n, err));
     TRY(check_tokenizer(n, err));
     TRY(check_sizes(n, err));
@@ -375,7 +403,9 @@ static void groups_make(New *n, OptionGroup groups[3]) {
           "(default: the language model's positions)",
           0, 1 << 20, &n->classes_given},
          {"attention", 0, OPTION_CHOICE, NULL, &n->attention,
-          "how the model will be trained (default full)", .names = attention_names},
+          "how the model will be trained (default full; llama without a mask\n"
+          "token: causal)",
+          .given = &n->attention_given, .names = attention_names},
          {"answer-position", 0, OPTION_INTEGER, "N", &n->answer_position,
           "answers count their positions from N, wherever the prompt ends: a new\n"
           "model then learns to translate sooner (default 0: from the prompt's end)",
@@ -388,7 +418,14 @@ static void groups_make(New *n, OptionGroup groups[3]) {
         10};
     groups[1] = (OptionGroup){
         "a new language model",
-        {{"layers", 0, OPTION_INTEGER, "N", &x->layers, "(default 12)", 1, 9999, text},
+        {{"kind", 0, OPTION_CHOICE, NULL, &n->kind,
+          "llama: LLaMA's blocks, predictions shifted by one, for autoregressive\n"
+          "models and those of Dream's kind; llada: LLaDA's (default xlm-r)",
+          .given = text, .names = new_kind_names},
+         {"key-heads", 0, OPTION_INTEGER, "N", &n->key_heads,
+          "llama, llada: heads of keys and values (default: as many as --heads)", 1, 4096,
+          &n->key_heads_given},
+         {"layers", 0, OPTION_INTEGER, "N", &x->layers, "(default 12)", 1, 9999, text},
          {"width", 0, OPTION_INTEGER, "N", &x->block.width, "(default 768)", 1, 1 << 16, text},
          {"heads", 0, OPTION_INTEGER, "N", &x->block.heads, "(default 12)", 1, 4096, text},
          {"ffn", 0, OPTION_INTEGER, "N", &x->block.ffn, "width inside of a block (default 3072)", 1,
@@ -399,7 +436,7 @@ static void groups_make(New *n, OptionGroup groups[3]) {
           "2 more than the longest sequence (default 514)", 8, 1 << 20, text},
          {"vocabulary", 0, OPTION_INTEGER, "N", &x->vocab,
           "tokens (default: as many as the tokenizer has)", 6, 1 << 24, text}},
-        7};
+        9};
     groups[2] = (OptionGroup){
         "a new vision tower",
         {{"image-size", 0, OPTION_INTEGER, "PX", &v->image_size, "(default 224)", 1, 16384, see},
@@ -436,6 +473,16 @@ static int check_usage(New *n, int count, char **words) {
                              "sizes of a new vision tower are given, and --vision %s, which "
                              "has its own: leave one out",
                              n->vision_path);
+    if (n->kind != NEW_XLMR &&
+        (has_vision(n) || n->classes_given || n->answer_position || n->xlmr.block.pre_norm))
+        return options_wrong(&help,
+                             "--kind %s makes a language model alone, whose answers end with a "
+                             "token: leave out vision tower, length predictor, --answer-position "
+                             "and --pre-norm",
+                             new_kind_names[n->kind]);
+    if (n->kind == NEW_XLMR && (n->key_heads_given || n->attention == ATTENTION_CAUSAL))
+        return options_wrong(&help, "%s is for --kind llama",
+                             n->key_heads_given ? "--key-heads" : "--attention causal");
     if (n->projector_given && n->projector != NEW_NONE && !has_vision(n))
         return options_wrong(&help, "--projector needs a vision tower: --vision PATH, or a new one "
                                     "with --image-size and so on");

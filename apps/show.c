@@ -117,6 +117,7 @@ static int ask(Show *s, Error *err) {
     s->common.model.text_only = s->is_prompt;
     TRY(session_open(&s->session, &s->common, err));
     s->timings.load_s = s->session.load_s;
+    TRY(answer_decode_options(&s->session.model.parts, &s->common.answer.decode, err));
     if (!language_present(&s->session.model.parts.language))
         return error_set(err, "this model has no language model: name one with --language");
     if (!s->question[strspn(s->question, " \t\r\n")] && (*s->question || !s->is_prompt))

@@ -284,6 +284,7 @@ static int run(Text *t, Error *err) {
     TRY(given_choices_read(&t->choices, err));
     TRY(library_open(&t->model, &opening, &t->timings, err));
     TRY(given_choices_check_model(&t->choices, t->model, err));
+    TRY(answer_decode_options(&t->model->model.parts, &t->common.answer.decode, err));
     t->options = library_options(&t->common, t->strategy);
     t->batch = common_at_once(&t->common, t->batch);
     while (!at_end) {

@@ -207,20 +207,18 @@ int optimizer_step(Optimizer *optimizer, double rate, double *norm, Error *err) 
 }
 
 const char *const schedule_names[] = {
-    [SCHEDULE_CONSTANT] = "constant",
-    [SCHEDULE_INVERSE_SQRT] = "inverse-sqrt",
-    [SCHEDULE_COSINE] = "cosine",
-    [SCHEDULE_LINEAR] = "linear",
-    NULL,
+    [SCHEDULE_CONSTANT] = "constant", [SCHEDULE_INVERSE_SQRT] = "inverse-sqrt",
+    [SCHEDULE_COSINE] = "cosine",     [SCHEDULE_LINEAR] = "linear",
+    [SCHEDULE_WSD] = "wsd",           NULL,
 };
 
 const char *schedule_name(ScheduleKind kind) {
     return names_get(schedule_names, (int)kind);
 }
 
-/* The fraction of the steps after the warmup that is done, from 0 to 1. */
-static double progress(const Schedule *s, int64_t step) {
-    int64_t done = step - 1 - s->warmup, all = s->steps - s->warmup;
+/* The fraction of the steps after the first `flat` ones that is done, from 0 to 1. */
+static double progress(const Schedule *s, int64_t flat, int64_t step) {
+    int64_t done = step - 1 - flat, all = s->steps - flat;
     if (done <= 0) return 0;
     return done < all ? (double)done / (double)all : 1;
 }
@@ -232,9 +230,13 @@ double schedule_rate(const Schedule *schedule, int64_t step) {
     case SCHEDULE_INVERSE_SQRT:
         return s->rate * sqrt((double)(s->warmup > 1 ? s->warmup : 1) / (double)step);
     case SCHEDULE_COSINE:
-        return s->rate * (1 + cos(3.14159265358979323846 * progress(s, step))) / 2;
+        return s->rate * (1 + cos(3.14159265358979323846 * progress(s, s->warmup, step))) / 2;
     case SCHEDULE_LINEAR:
-        return s->rate * (1 - progress(s, step));
+        return s->rate * (1 - progress(s, s->warmup, step));
+    case SCHEDULE_WSD: {
+        const int64_t flat = s->steps - s->decay;
+        return s->rate * (1 - progress(s, flat > s->warmup ? flat : s->warmup, step));
+    }
     default:
         return s->rate;
     }

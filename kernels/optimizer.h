@@ -70,22 +70,24 @@ typedef enum ScheduleKind {
     SCHEDULE_CONSTANT,
     SCHEDULE_INVERSE_SQRT, /* rate sqrt(warmup / step) after the warmup, as fairseq's */
     SCHEDULE_COSINE,       /* down to 0 over the steps after the warmup */
-    SCHEDULE_LINEAR        /* likewise */
+    SCHEDULE_LINEAR,       /* likewise */
+    SCHEDULE_WSD           /* warmup, stable, decay: linearly down to 0 over the last steps */
 } ScheduleKind;
 
-extern const char *const schedule_names[]; /* "constant", "inverse-sqrt", "cosine", "linear" */
+extern const char *const schedule_names[]; /* "constant", "inverse-sqrt", "cosine", ... */
 const char *schedule_name(ScheduleKind kind);
 
 typedef struct Schedule {
     ScheduleKind kind;
     double rate;           /* the highest */
     int64_t warmup, steps; /* linear from rate / warmup in step 1 to rate in step `warmup` */
+    int64_t decay;         /* wsd: the last steps, in which the rate falls */
 } Schedule;
 
 /* The learning rate of update `step`, from 1. With w = warmup and n = steps: inverse-sqrt is rate
  * sqrt(max(w, 1) / step); cosine is rate (1 + cos(pi p)) / 2 and linear rate (1 - p) with p = (step
- * - 1 - w) / (n - w), clamped to 0..1, so that the last update is not wasted on a rate of 0. Steps
- * beyond n have the rate of p = 1. */
+ * - 1 - w) / (n - w), clamped to 0..1, so that the last update is not wasted on a rate of 0; wsd is
+ * linear with n - decay in the place of w, if that is more. Steps beyond n have the rate of p = 1. */
 double schedule_rate(const Schedule *schedule, int64_t step);
 
 #endif

@@ -139,7 +139,7 @@ static int run_check(const DecodeRun *run, Error *err) {
     if (options->guidance > 0 && options->prefix_cache)
         return error_set(err, "decoding: guidance and a prefix cache exclude each other: the cache "
                               "is of prompts, and guidance needs another one without it");
-    if (run->mask_id < 0)
+    if (run->mask_id < 0 && (options->strategy != DECODE_AR || run->mask_id < -1))
         return error_set(err, "decoding: mask id %d, at least 0 expected", (int)run->mask_id);
     if (run->count < 0)
         return error_set(err, "decoding: %d hypotheses, at least 0 expected", run->count);
@@ -260,7 +260,9 @@ static Canvas decoder_canvas(const Decoder *decoder, int h, int step) {
                     .steps = result->steps,
                     .mask_id = decoder->run->mask_id,
                     .ends = decoder->run->ends,
-                    .end_count = decoder->run->end_count};
+                    .end_count = decoder->run->end_count,
+                    .stops = decoder->run->stops,
+                    .stop_count = decoder->run->stop_count};
 }
 
 static size_t decoder_start(const Decoder *decoder, int h) {

@@ -24,7 +24,8 @@
  *
  * cmlm: every masked position takes its proposal with probability 1 / (T - t + 1).
  *
- * ar: the leftmost masked position takes its proposal; always N steps, regardless of T.
+ * ar: the leftmost masked position takes its proposal; always N steps, regardless of T. In an
+ * autoregressive model a token that ends the text (DecodeRun.stops) ends the answer, too.
  *
  * In cmlm and ar, too, the stored score is that of the proposal that was written.
  *
@@ -280,7 +281,7 @@ typedef struct DecodeRun {
     const DecodeOptions *options;
     const DecodeSpec *specs;
     int count;
-    int32_t mask_id;
+    int32_t mask_id; /* -1: the model has none, and the strategy is ar */
     DecodeEvaluate evaluate;
     void *model;
     DecodeCallback callback; /* may be NULL */
@@ -290,6 +291,10 @@ typedef struct DecodeRun {
     bool trace;        /* keep every step in the results */
     int32_t ends[2];   /* the tokens that end a text and a turn, -1 where there is none; ... */
     int end_count;     /* ... how many are given */
+    const int32_t *stops; /* [stop_count]: ar: once one of these is written, so are the positions
+                             after it, with the same token and score 0, and nothing more is
+                             evaluated; for autoregressive models */
+    int stop_count;
 } DecodeRun;
 
 /* Decodes all hypotheses. *results is an array of run->count, in the order of the specs, owned by

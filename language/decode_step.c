@@ -87,10 +87,19 @@ static void cmlm_step(Canvas *canvas, uint64_t seed, const Proposal *proposals) 
             canvas_write(canvas, i, proposals[i]);
 }
 
+/* Nothing is left to write after position i. */
+static void canvas_end(Canvas *canvas, int i, int32_t token) {
+    while (++i < canvas->length)
+        if (canvas->tokens[i] == canvas->mask_id) canvas_write(canvas, i, (Proposal){token, 0});
+}
+
 static void ar_step(Canvas *canvas, const Proposal *proposals) {
     int i = 0;
     while (i < canvas->length && canvas->tokens[i] != canvas->mask_id) i++;
-    if (i < canvas->length) canvas_write(canvas, i, proposals[i]);
+    if (i == canvas->length) return;
+    canvas_write(canvas, i, proposals[i]);
+    for (int s = 0; s < canvas->stop_count; s++)
+        if (proposals[i].token == canvas->stops[s]) canvas_end(canvas, i, proposals[i].token);
 }
 
 /* The masked position with the best score, the leftmost of equals; -1: nothing is masked. */

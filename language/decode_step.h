@@ -16,6 +16,8 @@ typedef struct Canvas {
     int32_t mask_id;
     const int32_t *ends; /* [end_count] */
     int end_count;
+    const int32_t *stops; /* [stop_count]: ar ends with one of them */
+    int stop_count;
 } Canvas;
 
 static inline bool canvas_fixed(const Canvas *canvas, int position) {

@@ -7,6 +7,7 @@
 const char *const attention_names[] = {
     [ATTENTION_FULL] = "full",
     [ATTENTION_BLOCK_CAUSAL] = "block-causal",
+    [ATTENTION_CAUSAL] = "causal",
     NULL,
 };
 
@@ -95,8 +96,10 @@ void push_sequence(Infill *f, int slot, const DecodeCanvas *canvas) {
     int prompt_end = r->count;
     if (canvas) push_canvas(f, canvas);
     int end = r->count;
-    if (f->config.pattern == ATTENTION_FULL) {
-        span_sees(rows_span(r, begin, end), keys + begin, keys + end);
+    if (f->config.pattern != ATTENTION_BLOCK_CAUSAL) {
+        AttentionSpan *span = rows_span(r, begin, end);
+        span_sees(span, keys + begin, keys + end);
+        span->causal = f->config.pattern == ATTENTION_CAUSAL;
         return;
     }
     int ends[3] = {head_end, prompt_end, end};

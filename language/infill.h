@@ -3,10 +3,12 @@
  * The sequence of a request is <s> image tokens | prompt | canvas </s> with consecutive positions,
  * or with the canvas's counted from a fixed position; models with other special tokens have those
  * instead of <s> and </s>, or none. A chat template's tokens before an image come after <s>
- * (image_lead). Attention is one of two patterns:
+ * (image_lead). Attention is one of three patterns:
  *
  *   full          every token attends to every token (the paper; all released checkpoints)
  *   block-causal  the three parts are blocks: each attends to itself and to those before it
+ *   causal        every token attends to itself and to those before it: autoregressive models, whose
+ *                 canvases are written from left to right (infill_causal.h)
  *
  * With block-causal attention nothing before the canvas depends on it, so the keys and values of an
  * image are computed once for all its questions and those of a prompt once for all steps and
@@ -25,10 +27,14 @@
 #include "language/inspect.h"
 #include "language/language.h"
 
-typedef enum AttentionPattern { ATTENTION_FULL, ATTENTION_BLOCK_CAUSAL } AttentionPattern;
+typedef enum AttentionPattern {
+    ATTENTION_FULL,
+    ATTENTION_BLOCK_CAUSAL,
+    ATTENTION_CAUSAL
+} AttentionPattern;
 
 /* Their names in easyfirst.json, in options and in results. */
-extern const char *const attention_names[]; /* "full", "block-causal" */
+extern const char *const attention_names[]; /* "full", "block-causal", "causal" */
 const char *attention_name(AttentionPattern pattern);
 
 /* The pattern of that name; false, with *pattern unchanged, if there is none. */

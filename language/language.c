@@ -1,5 +1,7 @@
 #include "language/language.h"
 
+#include <string.h>
+
 #include "language/tokenizer.h"
 
 LanguageModel language_of_xlmr(const Xlmr *xlmr) {
@@ -17,6 +19,11 @@ int language_text_length(const LanguageModel *m, const int32_t *tokens, int coun
         for (int s = 0; s < m->stop_count; s++)
             if (tokens[i] == m->stops[s]) return i;
     return count;
+}
+
+void language_drop_begin(const LanguageModel *m, int32_t *ids, size_t *count) {
+    if (!m->llama || m->begin < 0 || *count == 0 || ids[0] != m->begin) return;
+    memmove(ids, ids + 1, --*count * sizeof *ids);
 }
 
 int language_frame_rows(const LanguageModel *m) {

@@ -32,6 +32,10 @@ static inline bool language_present(const LanguageModel *m) {
 /* How many of the first `count` tokens are before the first one that ends an answer. */
 int language_text_length(const LanguageModel *model, const int32_t *tokens, int count);
 
+/* Chat templates write the token that begins a sequence, which every sequence has anyway: drops it
+ * from a prompt, ids [*count]. */
+void language_drop_begin(const LanguageModel *model, int32_t *ids, size_t *count);
+
 /* Rows of special tokens around a sequence: 0 to 2. */
 int language_frame_rows(const LanguageModel *model);
 

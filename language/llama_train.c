@@ -1,6 +1,6 @@
 #include "language/llama_train.h"
 
-#include "kernels/random.h"
+#include "language/train_checks.h"
 
 int llama_declare_lora(Llama *m, Params *lora, Error *err) {
     const LlamaConfig *c = &m->config;
@@ -16,33 +16,8 @@ static size_t largest(size_t a, size_t b) {
     return a > b ? a : b;
 }
 
-/* ---- Checks of the input. ---- */
-
-static int check_number(const char *what, int at, int64_t value, int64_t first, int64_t end,
-                        Error *err) {
-    if (value >= first && value < end) return 0;
-    return error_set(err, "training batch: %s %d is %lld, expected %lld to %lld", what, at,
-                     (long long)value, (long long)first, (long long)end - 1);
-}
-
 int llama_check_batch(const Llama *m, const XlmrBatch *b, Error *err) {
-    const LlamaConfig *c = &m->config;
-    if (b->plan.cache) return error_set(err, "training batch: expected no cache of keys");
-    const int64_t images = b->image_rows && b->image_tokens.data ? b->image_tokens.shape[0] : 0;
-    for (int i = 0; i < b->tokens; i++) {
-        TRY(check_number("id", i, b->ids[i], -1, c->vocab, err));
-        TRY(check_number("position", i, b->positions[i], 0, c->positions, err));
-        if (b->image_rows) TRY(check_number("image row", i, b->image_rows[i], -1, images, err));
-    }
-    return 0;
-}
-
-static int check_targets(const Llama *m, const XlmrBatch *b, const XlmrTargets *t, Error *err) {
-    for (int i = 0; i < t->count; i++) {
-        TRY(check_number("target row", i, t->rows[i], 0, b->tokens, err));
-        TRY(check_number("target id", i, t->ids[i], 0, m->config.vocab, err));
-    }
-    return 0;
+    return train_check_batch(b, m->config.vocab, m->config.positions, err);
 }
 
 /* ---- Forward and backward pass. ---- */
@@ -80,25 +55,21 @@ static Stack make_stack(const Llama *m, const AttentionPlan *plan, const TrainRu
                    .input = input};
 }
 
-/* With a random stream that no block uses (random_stream(stream, block, place, 0)). */
-static Dropout embedding_dropout(const TrainRun *run) {
-    return (Dropout){run->dropout, run->seed, random_stream(run->stream, 0, 0, 1)};
-}
-
 static int embed_forward(Pass *p, Error *err) {
     const Llama *m = p->m;
     TRY(arena_take(p->arena, &p->x, DTYPE_F32, p->batch->tokens, m->config.block.width, err));
     TRY(llama_embed(m, p->arena, p->batch, p->x, &p->rows, err)); /* [T, D] */
     p->stack.rotary = (Rotary){m->turns, p->rows.positions};
     if (p->run->dropout == 0) return 0;
-    return dropout_forward(p->arena->device, p->x, p->x, embedding_dropout(p->run), false, err);
+    return dropout_forward(p->arena->device, p->x, p->x, train_embedding_dropout(p->run), false,
+                           err);
 }
 
 static int embed_backward(Pass *p, Error *err) {
     Device *device = p->arena->device;
     const Tensor dwords = tensor_grad(p->m->words);
     if (p->run->dropout > 0)
-        TRY(dropout_forward(device, p->dx, p->dx, embedding_dropout(p->run), false, err));
+        TRY(dropout_forward(device, p->dx, p->dx, train_embedding_dropout(p->run), false, err));
     if (dwords.data) TRY(gather_backward(device, dwords, p->dx, p->rows.ids, err));
     if (!p->dimage.data || !p->batch->image_rows) return 0;
     return gather_backward(device, p->dimage, p->dx, p->rows.image, err);
@@ -214,9 +185,7 @@ static int loss_with_gradients(const Llama *m, Arena *arena, const XlmrBatch *ba
 int llama_loss(const Llama *m, Arena *arena, const XlmrBatch *batch, const XlmrTargets *targets,
                const TrainRun *run, float *losses, Tensor dimage_tokens, Error *err) {
     TRY(llama_check_batch(m, batch, err));
-    TRY(check_targets(m, batch, targets, err));
-    if (dimage_tokens.data && !tensor_same_shape(dimage_tokens, batch->image_tokens))
-        return error_set(err, "training batch: the image tokens' gradient is of another shape");
+    TRY(train_check_targets(batch, targets, m->config.vocab, dimage_tokens, err));
     if (targets->count == 0) return 0;
     const size_t mark = arena->used;
     const int status = run->backward ? loss_with_gradients(m, arena, batch, targets, run, losses,

@@ -11,7 +11,8 @@
 
 #include "kernels/random.h"
 
-const char *const objective_names[] = {[OBJECTIVE_RDM] = "rdm", [OBJECTIVE_LLADA] = "llada", NULL};
+const char *const objective_names[] = {
+    [OBJECTIVE_RDM] = "rdm", [OBJECTIVE_LLADA] = "llada", [OBJECTIVE_AR] = "ar", NULL};
 
 const char *const weighting_names[] = {
     [WEIGHTING_LINEAR] = "linear", [WEIGHTING_CONSTANT] = "constant", NULL};
@@ -21,6 +22,7 @@ NoiseConfig noise_config_default(void) {
 }
 
 int noise_copies(const NoiseConfig *config) {
+    if (config->objective == OBJECTIVE_AR) return 1;
     return config->objective == OBJECTIVE_RDM || config->complementary ? NOISE_COPIES : 1;
 }
 
@@ -65,11 +67,18 @@ static void draw_llada(const NoiseConfig *config, uint64_t seed, uint64_t stream
     }
 }
 
+static void draw_all(int count, bool *masked, NoiseDraw *draw) {
+    draw->t[0] = draw->weight[0] = 1;
+    for (int i = 0; i < count; i++) masked[i] = true;
+}
+
 void noise_draw(const NoiseConfig *config, uint64_t seed, uint64_t stream, int count, bool *masked,
                 NoiseDraw *draw) {
     *draw = (NoiseDraw){0};
     if (config->objective == OBJECTIVE_RDM)
         draw_rdm(config, seed, stream, count, masked, draw);
+    else if (config->objective == OBJECTIVE_AR)
+        draw_all(count, masked, draw);
     else
         draw_llada(config, seed, stream, count, masked, draw);
 }

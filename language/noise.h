@@ -10,6 +10,9 @@
  * LLaDA (Nie et al., arXiv 2502.09992): t uniform in (0, 1), mask probability p = (1 - eps) t +
  * eps, weight 1 / p. With complementary masks (LaViDa, Li et al., 2025) a second copy has exactly
  * the other tokens masked, with weight 1 / (1 - p).
+ *
+ * Autoregressive: no noise. Every token is predicted from those before it, with weight 1; "masked"
+ * is then what has a loss.
  */
 #ifndef EASYFIRST_LANGUAGE_NOISE_H
 #define EASYFIRST_LANGUAGE_NOISE_H
@@ -17,9 +20,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-typedef enum Objective { OBJECTIVE_RDM, OBJECTIVE_LLADA } Objective;
+typedef enum Objective { OBJECTIVE_RDM, OBJECTIVE_LLADA, OBJECTIVE_AR } Objective;
 
-extern const char *const objective_names[]; /* "rdm", "llada" */
+extern const char *const objective_names[]; /* "rdm", "llada", "ar" */
 
 /* RDM: the weight of a masked token, T - (t - 1) or T. */
 typedef enum Weighting { WEIGHTING_LINEAR, WEIGHTING_CONSTANT } Weighting;
@@ -39,8 +42,8 @@ NoiseConfig noise_config_default(void); /* RDM, 50, linear, 1e-3, no second copy
 
 enum { NOISE_COPIES = 2 };
 
-/* The number of masked copies of a sequence to train on: 2, or 1 for LLaDA without complementary
- * masks. */
+/* The number of copies of a sequence to train on: 2, or 1 for LLaDA without complementary masks and
+ * for the autoregressive objective. */
 int noise_copies(const NoiseConfig *config);
 
 typedef struct NoiseDraw {
@@ -56,7 +59,7 @@ void noise_draw(const NoiseConfig *config, uint64_t seed, uint64_t stream, int c
 
 /* The factor smoothing_weight of vocab_cross_entropy for a masked token of weight `weight`:
  * smoothing contributes ls T mean(-log p) at any timestep, so it is ls T / weight. 0 without
- * smoothing. For LLaDA it is ls: smoothing is weighted as the loss is. */
+ * smoothing. For the others it is ls: smoothing is weighted as the loss is. */
 double noise_smoothing(const NoiseConfig *config, double weight);
 
 #endif

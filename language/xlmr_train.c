@@ -2,7 +2,7 @@
 
 #include <stdlib.h>
 
-#include "kernels/random.h"
+#include "language/train_checks.h"
 
 int xlmr_declare_lora(Xlmr *m, Params *lora, Error *err) {
     const XlmrConfig *c = &m->config;
@@ -42,33 +42,8 @@ int targets_loss(Arena *arena, const XlmrTargets *t, float *losses, Tensor dx, T
     return 0;
 }
 
-/* ---- Checks of the input. ---- */
-
-static int check_number(const char *what, int at, int64_t value, int64_t first, int64_t end,
-                        Error *err) {
-    if (value >= first && value < end) return 0;
-    return error_set(err, "training batch: %s %d is %lld, expected %lld to %lld", what, at,
-                     (long long)value, (long long)first, (long long)end - 1);
-}
-
 int xlmr_check_batch(const Xlmr *m, const XlmrBatch *b, Error *err) {
-    const XlmrConfig *c = &m->config;
-    if (b->plan.cache) return error_set(err, "training batch: expected no cache of keys");
-    int64_t image_rows = b->image_rows && b->image_tokens.data ? b->image_tokens.shape[0] : 0;
-    for (int i = 0; i < b->tokens; i++) {
-        TRY(check_number("id", i, b->ids[i], -1, c->vocab, err));
-        TRY(check_number("position", i, b->positions[i], 0, c->positions, err));
-        if (b->image_rows) TRY(check_number("image row", i, b->image_rows[i], -1, image_rows, err));
-    }
-    return 0;
-}
-
-static int check_targets(const Xlmr *m, const XlmrBatch *b, const XlmrTargets *t, Error *err) {
-    for (int i = 0; i < t->count; i++) {
-        TRY(check_number("target row", i, t->rows[i], 0, b->tokens, err));
-        TRY(check_number("target id", i, t->ids[i], 0, m->config.vocab, err));
-    }
-    return 0;
+    return train_check_batch(b, m->config.vocab, m->config.positions, err);
 }
 
 /* ---- Forward and backward pass. ---- */
@@ -111,11 +86,6 @@ static void pass_plan(Pass *p) {
     p->head = p->dense || has_grad(m->head_norm_w, m->head_norm_b);
 }
 
-/* With a random stream that no block uses (random_stream(stream, block, place, 0)). */
-static Dropout embedding_dropout(const TrainRun *run) {
-    return (Dropout){run->dropout, run->seed, random_stream(run->stream, 0, 0, 1)};
-}
-
 static Stack make_stack(const Xlmr *m, const AttentionPlan *plan, const TrainRun *run, bool image) {
     bool embeddings = gradients_reach_input(m, image);
     return (Stack){.config = &m->config.block,
@@ -151,7 +121,7 @@ static int embed_forward(Pass *p, Error *err) {
     p->stack.rotary = xlmr_rotary(m, &p->rows, 0);
     p->stack.local_rotary = xlmr_rotary(m, &p->rows, 1);
     if (p->run->dropout == 0) return 0;
-    return dropout_forward(device, p->x, p->x, embedding_dropout(p->run), false, err);
+    return dropout_forward(device, p->x, p->x, train_embedding_dropout(p->run), false, err);
 }
 
 static int embed_backward(Pass *p, Error *err) {
@@ -159,7 +129,7 @@ static int embed_backward(Pass *p, Error *err) {
     Device *device = p->arena->device;
     Tensor dsum = p->dx, w, b;
     if (p->run->dropout > 0)
-        TRY(dropout_forward(device, p->dx, p->dx, embedding_dropout(p->run), false, err));
+        TRY(dropout_forward(device, p->dx, p->dx, train_embedding_dropout(p->run), false, err));
     if (xlmr_embedding_norm(m, &w, &b)) {
         TRY(arena_take(p->arena, &dsum, DTYPE_F32, p->dx.shape[0], p->dx.shape[1], err));
         TRY(layernorm_backward(device, dsum, tensor_grad(w), tensor_grad(b), p->dx, p->sum, w,
@@ -320,9 +290,7 @@ static int loss_alone(const Xlmr *m, Arena *arena, const XlmrBatch *batch,
 int xlmr_loss(const Xlmr *m, Arena *arena, const XlmrBatch *batch, const XlmrTargets *targets,
               const TrainRun *run, float *losses, Tensor dimage_tokens, Error *err) {
     TRY(xlmr_check_batch(m, batch, err));
-    TRY(check_targets(m, batch, targets, err));
-    if (dimage_tokens.data && !tensor_same_shape(dimage_tokens, batch->image_tokens))
-        return error_set(err, "training batch: the image tokens' gradient is of another shape");
+    TRY(train_check_targets(batch, targets, m->config.vocab, dimage_tokens, err));
     if (targets->count == 0) return 0;
     size_t mark = arena->used;
     AttentionSpan *local = NULL;

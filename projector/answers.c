@@ -2,8 +2,10 @@
 
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "kernels/clock.h"
+#include "language/infill_causal.h"
 
 AnswerOptions answer_options_default(void) {
     return (AnswerOptions){.decode = decode_options_default(), .samples = 1};
@@ -17,6 +19,30 @@ ChoiceOptions answer_choice_options(const AnswerOptions *o) {
                            .by = o->choose_by,
                            .samples = o->likelihood_samples,
                            .seed = o->decode.seed};
+}
+
+int answer_decode_options(const Multimodal *m, DecodeOptions *options, Error *err) {
+    const DecodeOptions usual = decode_options_default();
+    char name[128], expected[128];
+    if (m->attention != ATTENTION_CAUSAL) return 0;
+    if (options->early_stop)
+        return error_set(err, "an early stop looks at the whole proposed answer, and this model is "
+                              "autoregressive: it proposes one token at a time; leave it out");
+    if (options->strategy == DECODE_AR) return 0;
+    decode_strategy_name(name, sizeof name, options);
+    decode_strategy_name(expected, sizeof expected, &usual);
+    if (strcmp(name, expected) != 0)
+        return error_set(err,
+                         "this model is autoregressive: it writes from left to right (\"ar\"), not "
+                         "by the strategy %s",
+                         name);
+    options->strategy = DECODE_AR;
+    return 0;
+}
+
+const int32_t *answer_stops(const Multimodal *m, int *count) {
+    *count = m->attention == ATTENTION_CAUSAL ? m->language.stop_count : 0;
+    return m->language.stops;
 }
 
 int answer_beam(const AnswerOptions *options, bool has_template) {
@@ -225,6 +251,40 @@ static int kept_together(const Infill *infill, const Answers *out, int first, in
     return end - first;
 }
 
+/* How many of an autoregressive model's hypotheses from `first` on are decoded together: whose
+ * rows are kept, at most eight batches', at least one. */
+static int causal_together(const Infill *infill, const Answers *out, int first, int batch_tokens) {
+    const int64_t most = 8 * (int64_t)(batch_tokens > 0 ? batch_tokens : 4096);
+    int64_t rows = 0;
+    int end = first;
+    for (; end < out->result_count; end++) {
+        rows += infill_prefix_length(infill, out->specs[end].request) + out->specs[end].length;
+        if (end > first && rows > most) break;
+    }
+    return end - first;
+}
+
+static int decode_causal(Infill *infill, DecodeRun run, Watching *watching, int batch_tokens,
+                         Answers *out, Error *err) {
+    out->results = calloc((size_t)out->result_count + 1, sizeof *out->results);
+    if (!out->results) return error_set(err, "out of memory for %d answers", out->result_count);
+    run.evaluate = infill_causal_evaluate;
+    for (int first = 0, n; first < out->result_count; first += n) {
+        DecodeResult *results;
+        InfillCausal *causal;
+        n = causal_together(infill, out, first, batch_tokens);
+        run.specs = out->specs + first, run.count = n, watching->first = first;
+        TRY(infill_causal_open(&causal, infill, run.specs, n, err));
+        run.model = causal;
+        int status = decode_run(&run, &results, err);
+        infill_causal_close(causal);
+        TRY(status);
+        for (int h = 0; h < n; h++) out->results[first + h] = results[h];
+        free(results);
+    }
+    return 0;
+}
+
 /* With a prefix cache: the hypotheses, of which none depends on the others, in groups whose
  * prefixes fit the memory. */
 static int decode_kept(Infill *infill, DecodeRun run, Watching *watching, int batch_tokens,
@@ -252,7 +312,8 @@ static int answers_decode(const Multimodal *m, Infill *infill, const Prompts *pr
         rows += out->specs[i].length + 1;
     }
     if (options->decode.guidance > 0) rows *= 2;
-    TRY(infill_reserve(infill, longest, rows, err));
+    if (m->attention != ATTENTION_CAUSAL || options->no_kv_cache || inspection_wanted(options))
+        TRY(infill_reserve(infill, longest, rows, err));
     Watching watching = {options, prompts, out, 0};
     DecodeRun run = {
         .options = &options->decode,
@@ -267,8 +328,11 @@ static int answers_decode(const Multimodal *m, Infill *infill, const Prompts *pr
         .trace = options->trace || inspection_wanted(options),
         .ends = {tokenizer_specials(m->tokenizer)->end, tokenizer_specials(m->tokenizer)->turn_end},
         .end_count = 2};
+    run.stops = answer_stops(m, &run.stop_count);
     if (options->decode.prefix_cache)
         TRY(decode_kept(infill, run, &watching, options->batch_tokens, out, err));
+    else if (m->attention == ATTENTION_CAUSAL && !options->no_kv_cache)
+        TRY(decode_causal(infill, run, &watching, options->batch_tokens, out, err));
     else
         TRY(decode_run(&run, &out->results, err));
     for (int i = 0; i < prompts->count; i++) {
@@ -347,10 +411,11 @@ static int prompts_answer(const Multimodal *m, Tensor image_tokens, const Prompt
 
 static int check_prefix_cache(const Multimodal *m, const AnswerOptions *options, Error *err) {
     if (!options->decode.prefix_cache) return 0;
-    if (m->attention == ATTENTION_BLOCK_CAUSAL)
+    if (m->attention != ATTENTION_FULL)
         return error_set(err,
                          "a prefix cache is for models with full attention: this one is "
-                         "block-causal, and keeps the prompt's keys and values always, exactly");
+                         "%s, and keeps the prompt's keys and values always, exactly",
+                         attention_name(m->attention));
     if (options->no_kv_cache)
         return error_set(err, "a prefix cache keeps keys and values, which no KV cache excludes");
     if (inspection_wanted(options))
@@ -370,11 +435,14 @@ static int check_guidance(const AnswerOptions *options, Error *err) {
 }
 
 int multimodal_answer(const Multimodal *m, Tensor image_tokens, const AnswerRequest *requests,
-                      int count, const AnswerOptions *options, Answers *answers, Error *err) {
+                      int count, const AnswerOptions *given, Answers *answers, Error *err) {
+    AnswerOptions how = *given;
+    const AnswerOptions *options = &how;
     *answers = (Answers){0};
     if (!language_present(&m->language) || !m->tokenizer)
         return error_set(err, "this model cannot write: it has no language part");
     TRY(multimodal_check_mask(m, err));
+    TRY(answer_decode_options(m, &how.decode, err));
     TRY(check_prefix_cache(m, options, err));
     TRY(check_guidance(options, err));
     Prompts prompts = {0};

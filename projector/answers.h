@@ -43,6 +43,13 @@ ChoiceOptions answer_choice_options(const AnswerOptions *options);
 
 AnswerOptions answer_options_default(void);
 
+/* How a model's answers are decoded: as the options say, but an autoregressive model from left to
+ * right, which is an error if they name a strategy that is not the usual one. */
+int answer_decode_options(const Multimodal *model, DecodeOptions *options, Error *err);
+
+/* The tokens that end an autoregressive model's answer; *count is 0 for others. */
+const int32_t *answer_stops(const Multimodal *model, int *count);
+
 /* How many lengths are tried for a request without a given one, with a template or without. */
 int answer_beam(const AnswerOptions *options, bool has_template);
 

@@ -491,6 +491,9 @@ int multimodal_choose(const Multimodal *m, Tensor image_tokens, const ChoiceRequ
     if (!language_present(&m->language) || !m->tokenizer)
         return error_set(err, "this model cannot write: it has no language part");
     TRY(multimodal_check_mask(m, err));
+    if (m->attention == ATTENTION_CAUSAL)
+        return error_set(err, "choices are compared by masked diffusion, and this model is "
+                              "autoregressive; use one that was adapted");
     Asked asked = {0};
     int rows = multimodal_image_rows(m), images = 0;
     if (rows > 0 && tensor_present(image_tokens)) images = (int)(image_tokens.shape[0] / rows);

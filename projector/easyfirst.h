@@ -247,7 +247,7 @@ typedef struct ef_request {
 
 /* One place of an answer, after a step or at the end. */
 typedef struct ef_token {
-    int32_t id;
+    int32_t id;        /* -1: masked, in a model whose vocabulary has no mask token */
     const char *piece; /* UTF-8, U+2581 for the space in front of a word; "<mask>" where masked */
     float probability; /* that the model gave the token when it was written; 0 where masked */
     float score;       /* its logarithm, unrounded; -INFINITY where masked */
@@ -299,7 +299,8 @@ typedef enum ef_choose_by {
 
 typedef struct ef_options {
     size_t size;          /* sizeof (ef_options), for later versions */
-    const char *strategy; /* NULL: "reparam-uncond-deterministic-cosine"; also with cond,
+    const char *strategy; /* NULL: "reparam-uncond-deterministic-cosine", of autoregressive models
+                             "ar", their only one; also with cond,
                              stochasticTAU, linear; "cmlm"; "ar". LLaDA's "llada-block32-lowconf",
                              also without blockN, with random, noend, endlast; Dream's
                              "dream-origin", maskgit_plus, topk_margin, entropy, these three also

@@ -10,7 +10,7 @@
 
 ef_token token_make(int32_t id, const char *piece, float score, bool masked, bool fixed) {
     return (ef_token){.id = id,
-                      .piece = piece,
+                      .piece = id < 0 ? "<mask>" : piece, /* the vocabulary has none */
                       .probability = masked ? 0 : fminf(expf(score), 1),
                       .score = masked ? -INFINITY : score,
                       .masked = masked,

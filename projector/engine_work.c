@@ -147,12 +147,13 @@ static int check_pairs(const ef_engine *e, const Work *w, Error *err) {
 static int work_begin(ef_engine *e, Work *w, const float *logits, Error *err) {
     const Multimodal *m = &e->model->model.parts;
     Answer *a = w->answers.items;
+    TRY(answer_decode_options(m, &w->job->how.decode, err));
     TRY(answers_take_specs(&w->answers, (size_t)w->job->beam, err));
     TRY(answer_specs(m, e->infill, w->slot, w->job->length, logits, &w->job->how, a, &w->answers,
                      err));
     if (a->error) return error_set_code(err, (ErrorCode)a->code, "%s", a->error);
     TRY(check_pairs(e, w, err));
-    const DecodeRun run = {
+    DecodeRun run = {
         .options = &w->job->how.decode,
         .specs = w->answers.specs,
         .count = w->answers.result_count,
@@ -161,6 +162,7 @@ static int work_begin(ef_engine *e, Work *w, const float *logits, Error *err) {
         .user = w,
         .ends = {tokenizer_specials(m->tokenizer)->end, tokenizer_specials(m->tokenizer)->turn_end},
         .end_count = 2};
+    run.stops = answer_stops(m, &run.stop_count);
     w->decoding = clock_seconds();
     return decoder_open(&w->decoder, &run, err);
 }

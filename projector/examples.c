@@ -1,11 +1,11 @@
 /* examples.c - see examples.h. */
 #include "projector/examples.h"
 
-#include "language/infill.h"
-
 #include <stdlib.h>
 #include <string.h>
 
+#include "kernels/random.h"
+#include "language/infill.h"
 #include "language/sentencepiece.h"
 #include "projector/turns.h"
 
@@ -37,6 +37,30 @@ typedef struct Maker {
 #define maker_problem(m, ...)                               \
     ((m)->counted ? skipped_more((m)->skipped, __VA_ARGS__) \
                   : ((m)->counted = true, skipped_add((m)->skipped, __VA_ARGS__)))
+
+/* ---- The tokens around texts. ---- */
+
+/* Rows of <s>: 0 or 1. */
+static int begin_rows(const ExampleConfig *c) {
+    return c->language.begin >= 0;
+}
+
+/* Ends a text; -1: nothing does. */
+static int32_t text_end(const ExampleConfig *c) {
+    if (!c->language.llama) return tokenizer_specials(c->tokenizer)->end;
+    return c->language.end >= 0 ? c->language.end : tokenizer_specials(c->tokenizer)->end;
+}
+
+/* Ends an answer; -1: nothing does. */
+static int32_t answer_end(const ExampleConfig *c) {
+    const bool turn = c->language.llama && c->language.end < 0 && c->chats;
+    const int32_t end = turn ? tokenizer_specials(c->tokenizer)->turn_end : -1;
+    return end >= 0 ? end : text_end(c);
+}
+
+static int append_end(Ids *ids, int32_t end, Error *err) {
+    return end >= 0 ? ids_append(ids, &end, 1, err) : 0;
+}
 
 /* ---- Text. ---- */
 
@@ -94,13 +118,13 @@ static int reserve(Examples *out, int count, const char *name, Error *err) {
 }
 
 /* Points the examples to their turns and ids, which are in order, and counts their tokens. */
-static void place(Examples *out, int image_rows) {
+static void place(Examples *out, int begin, int image_rows) {
     const int32_t *at = out->ids.ids;
     ExampleTurn *turn = out->turns;
     for (int i = 0; i < out->count; i++) {
         Example *e = &out->items[i];
         e->turns = turn;
-        e->tokens = 1 + (e->image ? image_rows : 0);
+        e->tokens = begin + (e->image ? image_rows : 0);
         for (int k = 0; k < e->count; k++, turn++) {
             turn->prompt = at, at += turn->prompt_count;
             turn->answer = at, at += turn->answer_count;
@@ -117,6 +141,59 @@ void examples_free(Examples *examples) {
 
 /* ---- Turns. ---- */
 
+/* A prompt's ids, without the token that begins every sequence. */
+static int encode_question(Maker *m, const char *text, int turn, Ids *ids, Error *err) {
+    const size_t before = ids->count;
+    int status = encode(m, text, turn, "question", ids, err);
+    size_t made = ids->count - before;
+    if (made) language_drop_begin(&m->config->language, ids->ids + before, &made);
+    ids->count = before + made;
+    return status;
+}
+
+/* Messages of the turns [first, turn] in the chat template, of the last one the question, without
+ * the token that begins a sequence; UNUSABLE if they cannot be tokenized. */
+static int encode_chat(Maker *m, int first, int turn, Ids *ids, Error *err) {
+    const RecordTurn *turns = m->record->turns;
+    const size_t count = 2 * (size_t)(turn - first) + 1;
+    ChatMessage *messages = calloc(count, sizeof *messages);
+    char *text = NULL;
+    if (!messages) return error_set(err, "out of memory for %zu messages", count);
+    for (int i = first; i <= turn; i++) {
+        messages[2 * (i - first)] = (ChatMessage){"user", turns[i].prompt};
+        if (i < turn) messages[2 * (i - first) + 1] = (ChatMessage){"assistant", turns[i].response};
+    }
+    int status = chat_template_text(m->config->chat, messages, count, true, &text, err);
+    free(messages);
+    if (status == 0) status = encode_question(m, text, turn, ids, err);
+    free(text);
+    return status;
+}
+
+/* A prompt's ids without earlier turns. */
+static int encode_prompt(Maker *m, int turn, Ids *ids, Error *err) {
+    const char *question = m->record->turns[turn].prompt;
+    if (m->config->chats && *question) return encode_chat(m, turn, turn, ids, err);
+    return encode_question(m, question, turn, ids, err);
+}
+
+/* As many complete earlier turns as fit: a template adds tokens to those of the turns, so that the
+ * first guess may be one too many. */
+static int chat_with_context(Maker *m, int turn, int room, size_t before, Error *err) {
+    Ids *ids = &m->out->ids;
+    int64_t size = (int64_t)(ids->count - before);
+    int first = turn, status = 0;
+    while (first > 0 && m->sizes[first - 1] >= 0 && size + m->sizes[first - 1] <= room)
+        size += m->sizes[--first];
+    for (bool fits = false; !fits && status == 0; first++) {
+        ids->count = before;
+        status =
+            first < turn ? encode_chat(m, first, turn, ids, err) : encode_prompt(m, turn, ids, err);
+        fits = ids->count - before <= (size_t)room || first == turn;
+    }
+    return status;
+}
+
 /* Appends the prompt's ids: the question, and before it as many complete earlier turns as fit into
  * `room` tokens. They are encoded as one text, as in inference. *own is the question's number of
  * tokens. */
@@ -124,9 +201,10 @@ static int prompt_with_context(Maker *m, int turn, int room, int *own, Error *er
     const char *question = m->record->turns[turn].prompt;
     Ids *ids = &m->out->ids;
     const size_t before = ids->count;
-    int status = encode(m, question, turn, "question", ids, err);
+    int status = encode_question(m, question, turn, ids, err);
     if (status) return status;
     *own = (int)(ids->count - before);
+    if (m->config->chats) return chat_with_context(m, turn, room, before, err);
     return turns_encode(&m->text, m->config->tokenizer, m->record->turns, m->sizes, turn, question,
                         room, ids, before, NULL, err);
 }
@@ -164,18 +242,17 @@ static int fit_prompt(Maker *m, int turn, int room, size_t before) {
 
 /* The answer's ids with </s> into m->answer; *room is what they leave for the prompt. */
 static int make_answer(Maker *m, int turn, int *room, Error *err) {
-    const int32_t end = tokenizer_specials(m->config->tokenizer)->end;
-    const int longest = m->config->longest, most = longest - 1 - m->image_rows;
+    const int longest = m->config->longest, head = begin_rows(m->config) + m->image_rows;
+    const int most = longest - head;
     m->answer.count = 0;
     int status = encode(m, m->record->turns[turn].response, turn, "answer", &m->answer, err);
     if (status == 0) status = check_answer(m, turn, "answer");
     if (status) return status;
-    TRY(ids_append(&m->answer, &end, 1, err));
+    TRY(append_end(&m->answer, answer_end(m->config), err));
     int64_t left = most - (int64_t)m->answer.count;
     if (m->config->answer_position > 0) {
-        int fits =
-            infill_max_prompt(m->config->positions > 0 ? m->config->positions : longest,
-                              m->config->answer_position, 1 + m->image_rows, (int)m->answer.count);
+        int fits = infill_max_prompt(m->config->positions > 0 ? m->config->positions : longest,
+                                     m->config->answer_position, head, (int)m->answer.count);
         if (fits < left) left = fits;
     }
     *room = (int)left;
@@ -186,6 +263,20 @@ static int make_answer(Maker *m, int turn, int *room, Error *err) {
         "besides <s> and %d of the image",
         m->name, turn + 1, m->answer.count, longest, most, m->image_rows);
     return UNUSABLE;
+}
+
+/* As many end-of-text tokens as the setting says, and fit. */
+static int pad_answer(Maker *m, int prompt, Error *err) {
+    const int32_t end = text_end(m->config);
+    const ExampleConfig *c = m->config;
+    int most = c->longest - begin_rows(c) - m->image_rows - prompt;
+    if (c->answer_position > 0) {
+        int fits = (c->positions > 0 ? c->positions : c->longest) - c->answer_position;
+        if (fits < most) most = fits;
+    }
+    if (c->pad_answers < most) most = c->pad_answers;
+    while (end >= 0 && (int)m->answer.count < most) TRY(ids_append(&m->answer, &end, 1, err));
+    return 0;
 }
 
 /* Appends one turn, or changes nothing and returns UNUSABLE. */
@@ -199,8 +290,10 @@ static int make_turn(Maker *m, int turn, ExampleTurn *made, Error *err) {
     if (m->sizes)
         status = prompt_with_context(m, turn, room, &own, err);
     else if (!m->config->plain)
-        status = encode(m, m->record->turns[turn].prompt, turn, "question", ids, err);
+        status = encode_prompt(m, turn, ids, err);
     if (status == 0) status = fit_prompt(m, turn, room, before);
+    const int unpadded = (int)m->answer.count;
+    if (status == 0) status = pad_answer(m, (int)(ids->count - before), err);
     if (status == 0) {
         made->prompt_count = (int)(ids->count - before);
         made->answer_count = (int)m->answer.count;
@@ -209,7 +302,7 @@ static int make_turn(Maker *m, int turn, ExampleTurn *made, Error *err) {
     if (status)
         ids->count = before;
     else if (m->sizes)
-        m->sizes[turn] = own + made->answer_count - 1;
+        m->sizes[turn] = own + unpadded - 1;
     return status;
 }
 
@@ -237,18 +330,56 @@ static int make_turns(Maker *m, Error *err) {
         }
         int turn = together ? -1 - out->count : i;
         out->items[out->count++] = (Example){.image = image, .turn = turn, .count = 1};
-        tokens = 1 + m->image_rows + own;
+        tokens = begin_rows(m->config) + m->image_rows + own;
     }
     return 0;
 }
 
 /* ---- Documents. ---- */
 
-/* Pieces of equal length, so that none is only a word or two. */
+/* Where the pieces of a document of `tokens` tokens end, at most `room` in each, into ends (NULL:
+ * only counted); returns how many there are. Pieces are of equal length, so that none is only a word
+ * or two; but of those that are drawn, and of all of such a document, the lengths are as they
+ * come. */
+static int64_t piece_ends(const Maker *m, int64_t tokens, int64_t room, int64_t *ends) {
+    const ExampleConfig *c = m->config;
+    uint64_t stream = 0x7069656365; /* "piece" */
+    int64_t count = 0, pieces = (tokens + room - 1) / room;
+    bool drawn = false;
+    if (c->random_lengths > 0) /* a document's own stream */
+        for (size_t i = 0; i < m->answer.count; i++)
+            stream = random_stream(stream, (uint64_t)m->answer.ids[i], 0, 0);
+    for (int64_t at = 0; c->random_lengths > 0 && at < tokens; count++) {
+        const uint64_t index = 2 * (uint64_t)count;
+        int64_t length = room;
+        if (random_uniform(c->seed, stream, index) < (double)c->random_lengths)
+            length = 1 + (int64_t)(random_uniform(c->seed, stream, index + 1) * (double)room),
+            drawn = true;
+        at = at + length < tokens ? at + length : tokens;
+        if (ends) ends[count] = at;
+    }
+    if (drawn) return count;
+    for (int64_t p = 0; ends && p < pieces; p++) ends[p] = tokens * (p + 1) / pieces;
+    return pieces;
+}
+
+static int push_pieces(Maker *m, const int64_t *ends, int64_t pieces, Error *err) {
+    Examples *out = m->out;
+    int64_t first = 0;
+    for (int64_t p = 0; p < pieces; first = ends[p++]) {
+        const size_t before = out->ids.count;
+        TRY(ids_append(&out->ids, m->answer.ids + first, (size_t)(ends[p] - first), err));
+        TRY(append_end(&out->ids, text_end(m->config), err));
+        out->turns[p] = (ExampleTurn){.answer_count = (int)(out->ids.count - before)};
+        out->items[p] = (Example){.turn = (int)p, .count = 1};
+    }
+    out->count = (int)pieces;
+    return 0;
+}
+
 static int make_pieces(Maker *m, Error *err) {
     Examples *out = m->out;
-    const int32_t end = tokenizer_specials(m->config->tokenizer)->end;
-    const int64_t room = m->config->longest - 2;
+    const int64_t room = m->config->longest - begin_rows(m->config) - (text_end(m->config) >= 0);
     if (m->record->image) {
         maker_problem(m, "image in plain text", "%s: an image, %s, in plain text", m->name,
                       m->record->image);
@@ -258,17 +389,14 @@ static int make_pieces(Maker *m, Error *err) {
     int status = encode(m, m->text.text, 0, "document", &m->answer, err);
     if (status == 0) status = check_answer(m, 0, "document");
     if (status) return status < 0 ? -1 : 0;
-    int64_t tokens = (int64_t)m->answer.count, pieces = (tokens + room - 1) / room;
-    TRY(reserve(out, (int)pieces, m->name, err));
-    for (int64_t p = 0; p < pieces; p++) {
-        int64_t first = tokens * p / pieces, next = tokens * (p + 1) / pieces;
-        TRY(ids_append(&out->ids, m->answer.ids + first, (size_t)(next - first), err));
-        TRY(ids_append(&out->ids, &end, 1, err));
-        out->turns[p] = (ExampleTurn){.answer_count = (int)(next - first) + 1};
-        out->items[p] = (Example){.turn = (int)p, .count = 1};
-    }
-    out->count = (int)pieces;
-    return 0;
+    const int64_t tokens = (int64_t)m->answer.count;
+    const int64_t most = piece_ends(m, tokens, room, NULL), least = (tokens + room - 1) / room;
+    int64_t *ends = calloc((size_t)(most > least ? most : least) + 1, sizeof *ends);
+    status = ends ? reserve(out, (int)most, m->name, err)
+                  : error_set(err, "%s: out of memory for %lld pieces", m->name, (long long)most);
+    if (status == 0) status = push_pieces(m, ends, piece_ends(m, tokens, room, ends), err);
+    free(ends);
+    return status;
 }
 
 int examples_make(Examples *examples, const Record *record, const ExampleConfig *config,
@@ -297,7 +425,7 @@ int examples_make(Examples *examples, const Record *record, const ExampleConfig 
     if (status)
         examples->count = 0;
     else
-        place(examples, m.image_rows);
+        place(examples, begin_rows(config), m.image_rows);
     ids_free(&m.answer);
     free(m.sizes), joined_text_free(&m.text);
     return status;

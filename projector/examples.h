@@ -1,13 +1,15 @@
 /* examples.h - tokenizes records into training examples.
  *
  * A sequence is <s> [image] prompt answer </s>. Prompt and answer are encoded separately, as in
- * inference. `long_prompts` says what happens to a prompt that is too long: it keeps its end (and
+ * inference. Models of LLaMA's kind have their own begin instead of <s>, or none, and what ends
+ * their answers instead of </s>: the token that ends every text, if there is one, else that of a
+ * turn in the model's chat template, else the end-of-text token. A prompt is put into the template. `long_prompts` says what happens to a prompt that is too long: it keeps its end (and
  * <s>), as in the papers' code, or is left out; either way it is noted. An answer is never
  * truncated: one that does not fit is skipped, and so is a question that does not fit next to its
  * image and answer, and an answer with a <mask> in it.
  *
  * Conversations give one example for each answered turn. With `context` the earlier turns go before
- * the question, joined by spaces, as many complete ones as fit, back to an unusable one. Without, a
+ * the question, joined by spaces, as many complete ones as fit, back to an unusable one (in a chat template as messages). Without, a
  * turn sees the image and itself; then, with block-causal attention, the turns of an image are one
  * unit that is packed together (see packing.h).
  */
@@ -15,6 +17,8 @@
 #define EASYFIRST_PROJECTOR_EXAMPLES_H
 
 #include "data/sets/records.h"
+#include "language/chat_template.h"
+#include "language/language.h"
 #include "language/long_prompts.h"
 #include "language/tokenizer.h"
 
@@ -32,6 +36,14 @@ typedef struct ExampleConfig {
                                  keep-last counts as bad, too */
     bool whole; /* plain text: a document that is too long is split into several examples without
                    loss; prompts, if any, are part of it */
+    LanguageModel language; /* of LLaMA's kind; else XLM-R's tokens are used */
+    bool chats;             /* prompts are messages ... */
+    ChatTemplate chat;      /* ... in this template */
+    int pad_answers;      /* answers are followed by end-of-text tokens, with a loss, up to so many
+                               tokens, as far as they fit (LLaDA's fine-tuning); 0: none */
+    float random_lengths; /* whole: of so many pieces, a fraction, the length is drawn at random
+                               (LLaDA's pretraining: 0.01); 0: all are equally long */
+    uint64_t seed;        /* ... with this seed */
 } ExampleConfig;
 
 typedef struct ExampleTurn {

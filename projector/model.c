@@ -228,6 +228,16 @@ static int open_tokenizer(Model *m, const ModelOptions *o, const char *file, con
     return check_added_tokens(weights, size, err);
 }
 
+/* Only predictions that are shifted can be those of the next token. */
+static int check_causal(const Model *m, const ModelOptions *o, bool shifted, Error *err) {
+    if (m->parts.attention != ATTENTION_CAUSAL || shifted) return 0;
+    return error_set(
+        err,
+        "%s: \"attention\" is \"causal\", which needs a language model of LLaMA's kind "
+        "whose predictions are shifted by one",
+        o->folder);
+}
+
 /* Settings that XLM-R does not have are not passed over. */
 static int check_xlmr_settings(const Model *m, const ModelOptions *o, EncoderKind kind,
                                Error *err) {
@@ -255,6 +265,7 @@ static int open_xlmr(Model *m, const ModelOptions *o, const Checkpoint *c, Error
     XlmrConfig config;
     TRY(model_language_config(c, &config, !o->headers_only, err));
     TRY(check_xlmr_settings(m, o, config.kind, err));
+    TRY(check_causal(m, o, false, err));
     if (config.kind == ENCODER_MODERNBERT) TRY(take_context(m, o, &config.positions, err));
     part_begin(m, &m->language, PART_LANGUAGE, c);
     if (xlmr_declare(&m->xlmr, &config, &m->language.params, err))
@@ -274,6 +285,7 @@ static int open_llama(Model *m, const ModelOptions *o, const Checkpoint *c, Erro
         TRY(config_flag(m->settings, "shifted", o->folder ? o->folder : "settings", traits.shifted,
                         &traits.shifted, err));
     TRY(take_context(m, o, &config.positions, err));
+    TRY(check_causal(m, o, traits.shifted, err));
     part_begin(m, &m->language, PART_LANGUAGE, c);
     if (llama_declare(&m->llama, &config, &m->language.params, err))
         return error_context(err, "%s", c->path);
@@ -320,6 +332,22 @@ static int take_frame(LanguageModel *m, const Tokenizer *tokenizer, const char *
                      file, frame.before_count, frame.after_count, specials->end, specials->mask);
 }
 
+/* The most tokens of an autoregressive model's answer, which ends with a token of its own, where
+ * the folder does not say it: not more than half of the sequence. */
+enum { CAUSAL_ANSWER = 256 };
+
+/* A model of LLaMA's kind without a token to mask is an autoregressive one, unless its folder says
+ * otherwise. */
+static void take_causal(Model *m, const ModelOptions *o) {
+    Multimodal *parts = &m->parts;
+    const bool told = !o->language && json_object_get(m->settings, "attention");
+    if (!told && parts->language.shifted && tokenizer_mask_id(m->tokenizer) < 0)
+        parts->attention = ATTENTION_CAUSAL;
+    if (parts->attention != ATTENTION_CAUSAL || parts->answer_length) return;
+    const int half = language_longest(&parts->language) / 2;
+    parts->answer_length = half < CAUSAL_ANSWER ? half : CAUSAL_ANSWER;
+}
+
 static int open_language(Model *m, const ModelOptions *o, const char *path, Error *err) {
     const Checkpoint *c;
     TRY(checkpoint_add(m, path, NULL, &c, err));
@@ -331,8 +359,10 @@ static int open_language(Model *m, const ModelOptions *o, const char *path, Erro
         status = take_specials(&m->parts.language, m->tokenizer, file, err);
     else if (status == 0 && m->tokenizer && m->xlmr.config.kind != ENCODER_XLMR)
         status = take_frame(&m->parts.language, m->tokenizer, file, err);
-    if (status == 0 && m->tokenizer && m->parts.language.llama)
+    if (status == 0 && m->tokenizer && m->parts.language.llama) {
+        take_causal(m, o);
         status = model_chat_open(m, o, c->path, err);
+    }
     free(file);
     return status;
 }

@@ -89,8 +89,9 @@ typedef struct Model {
     double open_s, prepare_s; /* seconds: reading and checking; packing */
 } Model;
 
-/* Opens what the options name. easyfirst.json holds: "format" 1; "attention" "full" or
- * "block-causal"; "feature_layer"; "class_token"; "pad"; "image_tokens" (checked against the
+/* Opens what the options name. easyfirst.json holds: "format" 1; "attention" "full",
+ * "block-causal" or "causal" (without it: causal for a model of LLaMA's kind whose tokenizer has no
+ * mask, else full); "feature_layer"; "class_token"; "pad"; "image_tokens" (checked against the
  * tower); "prompts", the prompt templates of model_prompt; "languages", the pairs that the model
  * translates, such as "de-en" (without it any of XLM-R's); "answer_position"; "answer_length", the tokens
  * of an answer whose length is neither given nor predicted; "chat_template" (model_chat.h);

@@ -505,7 +505,9 @@ static int settings_check(ModelSettings *s, const char *path, Error *err) {
     TRY(config_flag(s->json, "shifted", path, false, &shifted, err));
     TRY(config_text(s->json, "attention", path, "full", &attention, err));
     if (!attention_find(attention, &s->attention))
-        return error_set(err, "%s: \"attention\" is \"%s\", expected \"full\" or \"block-causal\"",
+        return error_set(err,
+                         "%s: \"attention\" is \"%s\", expected \"full\", \"block-causal\" or "
+                         "\"causal\"",
                          path, attention);
     return config_integer(s->json, "answer_position", path, 0, 1 << 20, 0, &s->answer_position,
                           err);

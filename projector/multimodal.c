@@ -5,7 +5,7 @@
 enum { IMAGES_AT_ONCE = 8 };
 
 int multimodal_check_mask(const Multimodal *m, Error *err) {
-    if (tokenizer_mask_id(m->tokenizer) >= 0) return 0;
+    if (tokenizer_mask_id(m->tokenizer) >= 0 || m->attention == ATTENTION_CAUSAL) return 0;
     return error_set(err,
                      "this model's tokenizer has no mask token: it is an autoregressive model, "
                      "which cannot denoise; use one that was adapted to diffusion (LLaDA, "

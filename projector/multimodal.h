@@ -33,7 +33,7 @@ typedef struct Multimodal {
     int image_lead_count;
 } Multimodal;
 
-/* Fails for a model whose tokenizer has no <mask>: it is an autoregressive one. */
+/* Fails for a model whose tokenizer has no <mask>, but whose attention is not causal. */
 int multimodal_check_mask(const Multimodal *model, Error *err);
 
 /* Rows that an image takes in a sequence; 0 without a vision tower. The rows of image_lead are not

@@ -32,7 +32,7 @@ typedef struct Packer {
 /* ---- Sizes. ---- */
 
 static int head_rows(const PackingConfig *c, const Example *e) {
-    return 1 + (e->image ? c->image_rows : 0);
+    return (c->language.begin >= 0) + (e->image ? c->image_rows : 0);
 }
 
 static int clamp(int64_t n) {
@@ -57,7 +57,7 @@ int packing_rows(const PackingConfig *c, const Example *e) {
 
 int packing_targets(const PackingConfig *c, const Example *e) {
     /* Each token is masked in one of two complementary copies. */
-    bool once = c->noise.objective == OBJECTIVE_LLADA;
+    bool once = c->noise.objective != OBJECTIVE_RDM;
     int64_t tokens = 0;
     if (c->lengths) return 0;
     for (int k = 0; k < e->count; k++) tokens += e->turns[k].answer_count;
@@ -76,34 +76,45 @@ static void push_row(const Packer *p, int32_t id, int32_t image_row, int positio
 
 /* <s> and the rows of an image, if it is not -1. */
 static void push_head(const Packer *p, int image) {
-    int rows = p->config->image_rows;
-    push_row(p, p->config->language.begin, -1, 0);
-    for (int i = 0; image >= 0 && i < rows; i++) push_row(p, -1, image * rows + i, 1 + i);
+    const int rows = p->config->image_rows, begin = p->config->language.begin >= 0;
+    if (begin) push_row(p, p->config->language.begin, -1, 0);
+    for (int i = 0; image >= 0 && i < rows; i++) push_row(p, -1, image * rows + i, begin + i);
 }
 
 static void push_prompt(const Packer *p, const ExampleTurn *turn, int before) {
     for (int i = 0; i < turn->prompt_count; i++) push_row(p, turn->prompt[i], -1, before + i);
 }
 
-/* A copy of the answer, masked, and its targets. `before`: rows before it. */
-static void push_copy(const Packer *p, const ExampleTurn *turn, const TurnNoise *noise, int copy,
-                      int before) {
+static bool autoregressive(const PackingConfig *c) {
+    return c->noise.objective == OBJECTIVE_AR;
+}
+
+static void push_target(const Packer *p, int row, int32_t id, double weight, double share) {
     TrainBatch *b = p->batch;
-    const int count = turn->answer_count;
+    b->rows[b->targets] = row;
+    b->target_ids[b->targets] = id;
+    b->weights[b->targets] = (float)(weight / share);
+    if (b->smoothing_weights)
+        b->smoothing_weights[b->targets] = (float)noise_smoothing(&p->config->noise, weight);
+    b->targets++;
+}
+
+/* A copy of the answer, masked, and its targets. `before`: rows before it, of which `last` is the
+ * row of the last one in the batch. */
+static void push_copy(const Packer *p, const ExampleTurn *turn, const TurnNoise *noise, int copy,
+                      int before, int last) {
+    const PackingConfig *c = p->config;
+    const int count = turn->answer_count, begin = p->batch->tokens;
     const double weight = noise->draw.weight[copy];
-    const int fixed = p->config->answer_position, first = fixed > 0 ? fixed : before;
+    const int fixed = c->answer_position, first = fixed > 0 ? fixed : before;
+    const bool alone = autoregressive(c) && before == 0; /* nothing predicts the first token */
+    const double share = (double)(count - alone) * p->copies * p->sequences;
     for (int i = 0; i < count; i++) {
-        bool masked = noise->masked[copy * count + i];
-        if (masked) {
-            b->rows[b->targets] = b->tokens;
-            b->target_ids[b->targets] = turn->answer[i];
-            b->weights[b->targets] = (float)(weight / ((double)count * p->copies * p->sequences));
-            if (b->smoothing_weights)
-                b->smoothing_weights[b->targets] =
-                    (float)noise_smoothing(&p->config->noise, weight);
-            b->targets++;
-        }
-        push_row(p, masked ? p->config->mask_id : turn->answer[i], -1, first + i);
+        const bool masked = noise->masked[copy * count + i];
+        int row = begin + i;
+        if (c->language.shifted && before + i > 0) row = i ? row - 1 : last;
+        if (masked && !(alone && i == 0)) push_target(p, row, turn->answer[i], weight, share);
+        push_row(p, masked && !autoregressive(c) ? c->mask_id : turn->answer[i], -1, first + i);
     }
 }
 
@@ -122,7 +133,7 @@ static void span_sees(AttentionSpan *s, int begin, int end) {
 
 /* ---- Units. ---- */
 
-/* Full attention: a sequence for each copy. */
+/* Full and causal attention: a sequence for each copy. */
 static void push_sequences(const Packer *p, const Example *e, const TurnNoise *noise, int image) {
     TrainBatch *b = p->batch;
     int head = head_rows(p->config, e);
@@ -132,8 +143,11 @@ static void push_sequences(const Packer *p, const Example *e, const TurnNoise *n
             int begin = b->tokens;
             push_head(p, image);
             push_prompt(p, &e->turns[k], head);
-            push_copy(p, &e->turns[k], &noise[k], c, head + e->turns[k].prompt_count);
-            span_sees(push_span(b, begin), begin, b->tokens);
+            push_copy(p, &e->turns[k], &noise[k], c, head + e->turns[k].prompt_count,
+                      b->tokens - 1);
+            AttentionSpan *span = push_span(b, begin);
+            span_sees(span, begin, b->tokens);
+            span->causal = p->config->pattern == ATTENTION_CAUSAL;
         }
 }
 
@@ -142,7 +156,7 @@ static void push_blocks(const Packer *p, const Example *e, const TurnNoise *nois
     TrainBatch *b = p->batch;
     int head = b->tokens, head_count = head_rows(p->config, e), head_end = head + head_count;
     push_head(p, image);
-    span_sees(push_span(b, head), head, head_end);
+    if (head_end > head) span_sees(push_span(b, head), head, head_end);
     for (int k = 0; k < e->count; k++) {
         const ExampleTurn *turn = &e->turns[k];
         bool used = false;
@@ -157,7 +171,8 @@ static void push_blocks(const Packer *p, const Example *e, const TurnNoise *nois
         for (int c = 0; c < p->copies; c++) {
             if (!noise[k].used[c]) continue;
             int copy = b->tokens;
-            push_copy(p, turn, &noise[k], c, head_count + turn->prompt_count);
+            push_copy(p, turn, &noise[k], c, head_count + turn->prompt_count,
+                      turn->prompt_count ? prompt_end - 1 : head_end - 1);
             AttentionSpan *s = push_span(b, copy);
             span_sees(s, head, head_end), span_sees(s, prompt, prompt_end);
             span_sees(s, copy, b->tokens);
@@ -232,6 +247,11 @@ static void push_item(const Packer *p, const PackingItem *item, const TurnNoise 
 
 /* ---- Noise and memory. ---- */
 
+/* Whether nothing predicts a turn's first token. */
+static bool alone(const PackingConfig *c, const Example *e, int turn) {
+    return autoregressive(c) && head_rows(c, e) + e->turns[turn].prompt_count == 0;
+}
+
 static int draw_noise(Packer *p, const PackingItem *items, int count, Error *err) {
     const PackingConfig *c = p->config;
     size_t turns = 0, tokens = 0;
@@ -249,12 +269,14 @@ static int draw_noise(Packer *p, const PackingItem *items, int count, Error *err
     bool *masked = p->masked;
     for (int i = 0; i < count; i++)
         for (int k = 0; k < items[i].example->count; k++, noise++) {
-            int n = items[i].example->turns[k].answer_count;
+            const Example *e = items[i].example;
+            int n = e->turns[k].answer_count;
             noise_draw(&c->noise, c->seed, random_stream(items[i].stream, (uint64_t)k, 0, 0), n,
                        masked, &noise->draw);
             noise->masked = masked;
             for (int copy = 0; copy < p->copies; copy++)
-                for (int t = 0; t < n; t++) noise->used[copy] |= masked[copy * n + t];
+                for (int t = 0; t < n; t++)
+                    noise->used[copy] |= masked[copy * n + t] && !(t == 0 && alone(c, e, k));
             masked += p->copies * n;
         }
     return 0;
@@ -267,6 +289,13 @@ static int check_config(const PackingConfig *c, double sequences, Error *err) {
     if (c->lengths && c->classes < 1)
         return error_set(err, "a length predictor of %d classes, expected at least 1", c->classes);
     if (c->lengths) return 0;
+    if (autoregressive(c) && !(c->language.shifted && c->pattern == ATTENTION_CAUSAL))
+        return error_set(err, "the autoregressive objective needs causal attention and predictions "
+                              "shifted by one");
+    if (!autoregressive(c) && c->mask_id < 0)
+        return error_set(err, "the model's tokenizer has no mask token");
+    if (!autoregressive(c) && c->pattern == ATTENTION_CAUSAL)
+        return error_set(err, "masked diffusion needs full or block-causal attention, not causal");
     if (n->objective == OBJECTIVE_RDM && n->timesteps < 1)
         return error_set(err, "%d timesteps, expected at least 1", n->timesteps);
     if (n->objective == OBJECTIVE_LLADA && !(n->eps >= 0 && n->eps < 1))

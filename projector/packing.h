@@ -2,6 +2,7 @@
  *
  *   full          for each turn, each corrupted copy is a sequence of its own, one attention span;
  *                 the image's rows occur twice, but the image is encoded once.
+ *   causal        the same with causal spans.
  *   block-causal  <s> and the image once; then for each turn its prompt once, which sees the
  *                 image's block and itself; then the turn's copies, each of which sees image,
  *                 prompt and itself. Positions of every copy continue from its prompt (or from
@@ -10,6 +11,11 @@
  * With block-causal attention no block sees a later or a sibling one, so the loss and the gradients
  * equal those of the turns one by one. This is the attention that answering uses
  * (language/infill.h): without an image the first block is <s> alone.
+ *
+ * The special tokens, the positions and the rows that predict are those of the language model: in a
+ * shifted one the row before a token's predicts it; for a copy's first token that is the last row
+ * before all copies, and a sequence's first row predicts itself. With the autoregressive objective
+ * no token is masked, and a sequence's first row, before which there is none, has no loss.
  *
  * A masked token's weight is noise weight / (maskable tokens of its sequence * copies * sequences
  * of the whole step), so that a step's losses add up to the mean over sequences, for any division
@@ -26,7 +32,7 @@
 #include "projector/train.h"
 
 typedef struct PackingConfig {
-    LanguageModel language; /* begin, and whose kind it is; all 0: XLM-R's */
+    LanguageModel language; /* begin, shifted, and whose kind it is; all 0: XLM-R's */
     AttentionPattern pattern;
     int answer_position; /* as in InfillConfig */
     int image_rows, image_size;

@@ -53,6 +53,9 @@ static int check_text(const Multimodal *m, const AnswerRequest *r, Error *why) {
 
 static int template_check(const Multimodal *m, const AnswerRequest *r, Answer *answer, Error *why) {
     if (!r->answer_template) return 0;
+    if (m->attention == ATTENTION_CAUSAL)
+        return error_set(why, "a template is given, and this model is autoregressive: it does not "
+                              "see what comes after a gap; use one of masked diffusion");
     if (strnlen(r->answer_template, (size_t)PROMPT_BYTES + 1) > PROMPT_BYTES)
         return error_set_code(why, ERROR_TOO_LONG,
                               "the template has more than %d bytes, the most that are looked at "
@@ -234,11 +237,10 @@ static int add_turns(const Multimodal *m, const AnswerRequest *r, Ids *ids, size
     return status;
 }
 
-/* Chat templates write the token that begins a sequence, which every sequence has anyway. */
 static void drop_begin(const LanguageModel *m, Ids *ids, size_t before) {
-    if (!m->llama || m->begin < 0 || ids->count == before || ids->ids[before] != m->begin) return;
-    ids->count--;
-    memmove(ids->ids + before, ids->ids + before + 1, (ids->count - before) * sizeof *ids->ids);
+    size_t count = ids->count - before;
+    if (count) language_drop_begin(m, ids->ids + before, &count);
+    ids->count = before + count;
 }
 
 /* The ids of a prompt's text; of one about an image in a chat template, those after the image, which

@@ -160,7 +160,7 @@ size_t train_bytes(const TrainContext *context, const TrainSizes *sizes, const T
         Depth depth = pass_depth(context, true, run);
         size_t kept =
             vision_bytes(m, sizes->images, depth, run->recompute, context->feature_dtype, &above);
-        size_t text = xlmr_work_bytes(m->language.xlmr, sizes->tokens) +
+        size_t text = language_work_bytes(&m->language, sizes->tokens) +
                       length_loss_bytes(m->length, sizes->tokens, sizes->prompts, run);
         bytes = kept + largest(above, text);
     }
@@ -169,14 +169,15 @@ size_t train_bytes(const TrainContext *context, const TrainSizes *sizes, const T
         size_t kept =
             vision_bytes(m, sizes->images, depth, run->recompute, context->feature_dtype, &above);
         size_t text =
-            xlmr_loss_bytes(m->language.xlmr, sizes->tokens, sizes->targets, run, depth.projector);
+            language_loss_bytes(&m->language, sizes->tokens, sizes->targets, run, depth.projector);
         bytes = largest(bytes, kept + largest(above, text));
     }
     return bytes;
 }
 
 static int check_batch(const Multimodal *m, const TrainBatch *b, Error *err) {
-    if (!m->language.xlmr) return error_set(err, "training: the model has no language part");
+    if (!language_present(&m->language))
+        return error_set(err, "training: the model has no language part");
     if (b->images > 0 && !(m->tower && m->projector))
         return error_set(err, "training: a batch with images, but the model has no %s",
                          m->tower ? "projector" : "vision tower");
@@ -194,8 +195,8 @@ static int check_batch(const Multimodal *m, const TrainBatch *b, Error *err) {
 static int prompts_pass(const Multimodal *m, Arena *arena, const XlmrBatch *rows,
                         const TrainBatch *batch, const TrainRun *run, float *losses, Error *err) {
     Tensor hidden;
-    TRY(xlmr_check_batch(m->language.xlmr, rows, err));
-    TRY(xlmr_forward(m->language.xlmr, arena, rows, &hidden, NULL, err)); /* [T, D] */
+    TRY(language_check_batch(&m->language, rows, err));
+    TRY(language_forward(&m->language, arena, rows, &hidden, NULL, err)); /* [T, D] */
     return length_loss(m->length, arena, hidden, batch->prompt_begin, batch->prompts,
                        batch->classes, batch->prompt_weight, run, losses, err);
 }
@@ -216,7 +217,7 @@ static int pass_run(const Multimodal *m, Arena *arena, const TrainBatch *batch, 
                            .weights = batch->weights,
                            .smoothing_weights = batch->smoothing_weights,
                            .smoothing = batch->smoothing};
-    TRY(xlmr_loss(m->language.xlmr, arena, &rows, &targets, run, losses, vision->dtokens, err));
+    TRY(language_loss(&m->language, arena, &rows, &targets, run, losses, vision->dtokens, err));
     return vision->dtokens.data ? vision_backward(vision, m, arena, err) : 0;
 }
 

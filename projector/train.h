@@ -3,6 +3,7 @@
  *
  *   pixels ─ vit ─▶ features ─ projector ─▶ image tokens ─┐
  *   ids ──────────────────────────────────────────────────┴─▶ XLM-R ─▶ loss of the masked rows
+ *                                                           or LLaMA
  *
  * and backward, down to the lowest trainable part. A frozen vision tower runs as in inference
  * (packed weights, no tape); a projector alone is trained through a frozen language model.
@@ -10,6 +11,7 @@
 #ifndef EASYFIRST_PROJECTOR_TRAIN_H
 #define EASYFIRST_PROJECTOR_TRAIN_H
 
+#include "language/language_train.h"
 #include "language/length_train.h"
 #include "projector/multimodal.h"
 #include "vision/vit_train.h"

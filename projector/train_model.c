@@ -4,6 +4,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "language/llama_train.h"
 #include "projector/model_fresh.h"
 #include "projector/model_paths.h"
 #include "data/files/path.h"
@@ -58,11 +59,11 @@ static int check_stage(const TrainModel *t, const TrainSettings *s, Error *err) 
     if (!segment && (!m->language.present || !m->tokenizer))
         return error_set_code(err, ERROR_MISSING_PART,
                               "train %s needs a language model with its tokenizer", stage);
-    if (!segment && m->parts.language.llama)
+    if (s->stage == STAGE_LENGTH && m->parts.language.llama)
         return error_set(err,
-                         "%s: train %s is for models of XLM-R's kind; one of LLaMA's cannot be "
-                         "trained yet",
-                         m->language.path, stage);
+                         "%s: train length is for models of XLM-R's kind; one of LLaMA's has no "
+                         "length predictor: its answers end with a token",
+                         m->language.path);
     if (s->stage != STAGE_ALIGN && s->stage != STAGE_TUNE && !segment) return 0;
     if (!m->vision.present)
         return error_set_code(err, ERROR_MISSING_PART,
@@ -75,6 +76,80 @@ static int check_stage(const TrainModel *t, const TrainSettings *s, Error *err) 
     if (!m->projector.present && !segment)
         return error_set_code(err, ERROR_MISSING_PART,
                               "train %s needs a projector, a fresh one or a trained one", stage);
+    return 0;
+}
+
+/* What masked diffusion is trained with: an autoregressive model's attention becomes full. */
+static int diffusion_attention(TrainModel *t, const TrainSettings *s, Error *err) {
+    Multimodal *m = &t->model.parts;
+    if (s->attention == ATTENTION_CAUSAL)
+        return error_set(err, "causal attention is for the autoregressive objective: masked "
+                              "diffusion needs full or block-causal attention");
+    if (s->attention != ATTENTION_UNSET) m->attention = (AttentionPattern)s->attention;
+    if (m->attention == ATTENTION_CAUSAL) m->attention = ATTENTION_FULL;
+    return 0;
+}
+
+static int causal_attention(TrainModel *t, const TrainSettings *s, Error *err) {
+    Multimodal *m = &t->model.parts;
+    if (!m->language.llama || !m->language.shifted)
+        return error_set(err,
+                         "%s: the autoregressive objective needs a model that can be causal, of "
+                         "LLaMA's kind with predictions shifted by one, and this one is %s",
+                         t->model.language.path,
+                         m->language.llama ? "not shifted" : "of XLM-R's kind");
+    if (s->attention != ATTENTION_UNSET && s->attention != ATTENTION_CAUSAL)
+        return error_set(err, "%s attention: the autoregressive objective has causal attention",
+                         attention_name((AttentionPattern)s->attention));
+    m->attention = ATTENTION_CAUSAL;
+    return 0;
+}
+
+static int settle_attention(TrainModel *t, const TrainSettings *s, Error *err) {
+    if (s->stage == STAGE_SEGMENT || s->stage == STAGE_LENGTH) {
+        if (s->attention != ATTENTION_UNSET)
+            t->model.parts.attention = (AttentionPattern)s->attention;
+        return 0;
+    }
+    if (s->noise.objective == OBJECTIVE_AR) return causal_attention(t, s, err);
+    return diffusion_attention(t, s, err);
+}
+
+bool train_model_needs_mask(const TrainSettings *s, Device *device) {
+    Model m;
+    ModelOptions options = s->model;
+    options.describe_only = options.text_only = true;
+    if (s->noise.objective == OBJECTIVE_AR || s->stage == STAGE_SEGMENT ||
+        s->stage == STAGE_LENGTH || model_open(&m, &options, device, NULL))
+        return false;
+    const bool needs = m.parts.language.llama && m.tokenizer && tokenizer_mask_id(m.tokenizer) < 0;
+    model_close(&m);
+    return needs;
+}
+
+/* A folder without a length predictor that was trained with padded answers says how long they
+ * are. */
+static int settle_length(Model *m, const TrainSettings *s, Error *err) {
+    if (!s->pad_answers || m->length.present || m->parts.answer_length) return 0;
+    if (!m->settings) m->settings = json_object();
+    if (json_object_set_new(m->settings, "answer_length", json_integer(s->pad_answers)))
+        return error_set(err, "out of memory");
+    m->parts.answer_length = s->pad_answers;
+    return 0;
+}
+
+static int declare_lora(TrainModel *t, const TrainSettings *s, Error *err) {
+    Model *m = &t->model;
+    if (m->parts.language.llama) {
+        m->llama.config.block.lora = s->lora;
+        TRY(llama_declare_lora(&m->llama, &t->lora, err));
+    } else {
+        m->xlmr.config.block.lora = s->lora;
+        TRY(xlmr_declare_lora(&m->xlmr, &t->lora, err));
+    }
+    TRY(params_allocate(&t->lora, DTYPE_F32, err));
+    params_initialise(&t->lora, s->seed);
+    t->has_lora = true;
     return 0;
 }
 
@@ -91,14 +166,9 @@ int train_model_open(TrainModel *t, const TrainSettings *s, Device *device, Erro
     if (status == 0) status = check_stage(t, s, err);
     if (status == 0 && s->stage == STAGE_LENGTH && !m->length.present)
         status = model_fresh_length(m, DEFAULT_LENGTH_CLASSES, fresh_weights(s), err);
-    if (status == 0 && s->lora.rank > 0) {
-        m->xlmr.config.block.lora = s->lora;
-        status = xlmr_declare_lora(&m->xlmr, &t->lora, err);
-        if (status == 0) status = params_allocate(&t->lora, DTYPE_F32, err);
-        if (status == 0) params_initialise(&t->lora, s->seed);
-        t->has_lora = true;
-    }
-    if (s->attention != ATTENTION_UNSET) m->parts.attention = (AttentionPattern)s->attention;
+    if (status == 0) status = settle_attention(t, s, err);
+    if (status == 0) status = settle_length(m, s, err);
+    if (status == 0 && s->lora.rank > 0) status = declare_lora(t, s, err);
     duties(t, s);
     t->context = (TrainContext){.model = m->parts};
     if (status) train_model_close(t);
@@ -336,19 +406,24 @@ static int matmuls(PartDuty duty) {
 }
 
 static double block_weights(const BlockConfig *c) {
-    double d = c->width, f = c->ffn;
-    return 4 * d * d + 2 * d * f;
+    double d = c->width, f = c->ffn, keys = block_key_width(c);
+    double queries = (double)block_head_width(c) * c->heads;
+    return 2 * d * queries + 2 * d * keys + (c->gated ? 3 : 2) * d * f;
 }
 
 double train_model_operations(const TrainModel *t, int64_t rows, int64_t targets, int64_t images) {
     const Model *m = &t->model;
-    const XlmrConfig *x = &m->xlmr.config;
-    double d = x->block.width, sum = 0;
-    sum += 2.0 * (double)rows * block_weights(&x->block) * x->layers * matmuls(t->language);
+    const LanguageModel *l = &m->parts.language;
+    const bool language = language_present(l);
+    double d = language ? language_block(l)->width : 0, sum = 0;
+    double dense = l->llama ? 0 : d * d, vocab = language ? language_vocab(l) : 0;
+    if (language)
+        sum += 2.0 * (double)rows * block_weights(language_block(l)) * language_layers(l) *
+               matmuls(t->language);
     if (t->length == DUTY_TRAIN)
         sum += 2.0 * (double)rows * block_weights(&m->length_model.config) * 3;
     else
-        sum += 2.0 * (double)targets * (d * d + d * x->vocab) * matmuls(t->language);
+        sum += 2.0 * (double)targets * (dense + d * vocab) * matmuls(t->language);
     if (t->vision == DUTY_NONE || !images) return sum;
     double patches = (double)images * tower_grid(&m->tower) * tower_grid(&m->tower);
     double seen = tower_width(&m->tower);

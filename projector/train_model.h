@@ -43,6 +43,10 @@ static inline size_t train_memory_sum(const TrainMemory *m) {
     return m->weights + m->gradients + m->moments + m->arena;
 }
 
+/* Whether the settings' model has no token to mask and the objective needs one: model_add_mask
+ * (model_mask.h) is due first. False, too, for a model that cannot be opened. */
+bool train_model_needs_mask(const TrainSettings *settings, Device *device);
+
 /* Opens the files and decides which parts do what in this stage. Missing parts that the stage needs
  * are errors that say what to do. On failure *t is empty. */
 int train_model_open(TrainModel *t, const TrainSettings *settings, Device *device, Error *err);

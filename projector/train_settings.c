@@ -22,6 +22,7 @@ static void common_default(TrainSettings *s, TrainStage stage) {
         .group = true,
         .schedule = SCHEDULE_INVERSE_SQRT,
         .warmup_ratio = 0.01f,
+        .decay_ratio = 0.1f,
         .optimizer = {.beta1 = 0.9f,
                       .beta2 = 0.98f,
                       .eps = 1e-8f,

@@ -47,6 +47,8 @@ typedef struct TrainSettings {
     bool text_lines;           /* plain text: a document a line */
     float max_bad_fraction;    /* more bad samples than this share stop the run; 0.01 */
     LongPrompts long_prompts;  /* text prompts that do not fit */
+    int pad_answers;      /* answers are filled up with end-of-text to so many tokens; 0: not */
+    float random_lengths; /* pretrain: the fraction of sequences whose length is random */
     /* Steps. */
     int epochs; /* used if steps is 0 */
     int steps;
@@ -59,6 +61,8 @@ typedef struct TrainSettings {
     ScheduleKind schedule;
     float warmup_ratio; /* of all steps ... */
     int warmup_steps;   /* ... or this many, if not 0 */
+    float decay_ratio;  /* SCHEDULE_WSD: of all steps, the last ones ... */
+    int decay_steps;    /* ... or this many, if not 0 */
     OptimizerConfig optimizer;
     /* Objective. */
     NoiseConfig noise;

@@ -187,6 +187,7 @@ static int run(TextEval *t, Error *err) {
     TRY(eval_check_model(&common, false, err));
     TRY(session_open(&t->session, &common, err));
     t->timings.load_s = t->session.load_s;
+    TRY(answer_decode_options(&t->session.model.parts, &o->common.answer.decode, err));
     eval_model_name(o);
     json_t *settings = settings_make(t, err);
     int status = settings ? ask_all(t, settings, err) : -1;

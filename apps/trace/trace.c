@@ -43,6 +43,7 @@ static int pieces_grow(TracePieces *p, Error *err) {
 
 const char *trace_piece(Trace *trace, int32_t id, const char *piece, Error *err) {
     TracePieces *p = trace->pieces;
+    if (id < 0) return "<mask>"; /* of a model whose vocabulary has none */
     if (2 * p->count >= p->capacity && pieces_grow(p, err)) return NULL;
     size_t at = place_of(p, id);
     if (p->ids[at] == id) return p->texts[at];

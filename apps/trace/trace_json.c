@@ -256,7 +256,9 @@ static int read_list(const Reader *r, const json_t *object, const char *name, js
 static int read_piece(const Reader *r, const json_t *object, const char *id_name,
                       const char *piece_name, int32_t *id, const char **piece) {
     const char *text;
-    TRY(read_int(r, object, id_name, 0, INT32_MAX, id));
+    const char *piece_text = json_string_value(json_object_get(object, piece_name));
+    const bool no_token = piece_text && !strcmp(piece_text, "<mask>"); /* may have no id */
+    TRY(read_int(r, object, id_name, no_token ? -1 : 0, INT32_MAX, id));
     TRY(read_text(r, object, piece_name, &text));
     *piece = trace_piece(r->trace, *id, text, r->err);
     if (!*piece) return -1;

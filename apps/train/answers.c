@@ -3,6 +3,7 @@
 
 #include "apps/cli/report.h"
 #include "apps/train/trainer.h"
+#include "projector/answers.h"
 
 enum { ANSWER_STEPS = 10 }; /* enough to see progress; inference uses 50 */
 
@@ -37,13 +38,16 @@ static int held_image(const LoaderConfig *c, int64_t unit, Held *h, int i, Error
 
 /* Adds one, unless its record or image can no longer be read. */
 static int held_unit(const LoaderConfig *c, int64_t unit, Held *h, Error *err) {
+    const LanguageModel *language = &c->dataset->options.example.language;
     int i = h->count;
     const Example *example;
     TRY(dataset_unit(c->dataset, unit, &h->records[i], &h->examples[i], &example, err));
     const ExampleTurn *turn = h->turns[i] = &example->turns[0];
     h->prompts[i] = (InfillPrompt){.ids = turn->prompt, .count = turn->prompt_count, .image = -1};
-    /* </s> is not part of the canvas. */
-    h->specs[i] = (DecodeSpec){.length = turn->answer_count > 1 ? turn->answer_count - 1 : 1};
+    /* </s> is not part of the canvas; what ends an answer of LLaMA's kind is, unless it ends every
+     * sequence. */
+    const int end = language->end >= 0;
+    h->specs[i] = (DecodeSpec){.length = turn->answer_count > end ? turn->answer_count - end : 1};
     if (example->image) TRY(held_image(c, unit, h, i, err));
     h->count++;
     return 0;
@@ -90,6 +94,7 @@ static int held_decode(const Multimodal *m, const Held *h, int i, Tensor image_t
                            .image_tokens = image_tokens,
                            .image_rows = multimodal_image_rows(m)};
     DecodeOptions options = decode_options_default();
+    TRY(answer_decode_options(m, &options, err));
     options.iterations = ANSWER_STEPS;
     Infill *infill;
     TRY(infill_open(&infill, &config, err));
@@ -99,6 +104,7 @@ static int held_decode(const Multimodal *m, const Held *h, int i, Tensor image_t
                      .mask_id = config.mask_id,
                      .evaluate = infill_evaluate,
                      .model = infill};
+    run.stops = answer_stops(m, &run.stop_count);
     int length = h->specs[i].length;
     int status = infill_reserve(infill, length, length + 1, err);
     if (status == 0) status = decode_run(&run, results, err);

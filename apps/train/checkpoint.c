@@ -386,7 +386,7 @@ static int weights_write(const Writing *w, const ModelPart *part, PartDuty duty,
     char *before = w->before && path ? path_join(w->before, name, err) : NULL;
     const TrainModel *t = w->t;
     bool merged = part == &t->model.language && t->has_lora;
-    const LoraConfig *lora = &t->model.xlmr.config.block.lora;
+    const LoraConfig *lora = merged ? &language_block(&t->model.parts.language)->lora : NULL;
     int status = path && (before || !w->before) ? 0 : -1;
     if (status == 0 && dtype == DTYPE_NONE && before && exists(before))
         status = file_copy(before, path, true, err);

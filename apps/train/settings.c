@@ -64,7 +64,8 @@ static const CommandHelp help = {
 /* Settings of which one replaces the other, and one with a default that depends on the model: which
  * of them a file or a command line has given. */
 typedef struct Given {
-    bool steps, epochs, batch_tokens, batch_sequences, warmup_ratio, warmup_steps, context;
+    bool steps, epochs, batch_tokens, batch_sequences, warmup_ratio, warmup_steps, decay_ratio,
+        decay_steps, context;
 } Given;
 
 enum { SETTING_GROUPS = 7, GROUPS, MOST = 1 << 30 };
@@ -106,11 +107,19 @@ static void data_group(TrainSettings *s, Table *t, OptionGroup *group) {
           "refuse it as a skipped record (default keep-last); their number is\n"
           "reported",
           .names = long_prompts_names},
+         {"pad-answers", 0, OPTION_INTEGER, "N", &s->pad_answers,
+          "fill answers up to N tokens with end-of-text tokens that are learned,\n"
+          "too, as LLaDA's fine-tuning does (default 0: not)",
+          0, 1 << 20},
+         {"random-lengths", 0, OPTION_REAL, "X", &s->random_lengths,
+          "pretrain: this fraction of the sequences has a random length (LLaDA:\n"
+          "0.01; default 0)",
+          0, 1},
          {"max-bad-fraction", 0, OPTION_REAL, "X", &s->max_bad_fraction,
           "stop if more than this fraction of the records is skipped (default\n"
           "0.01)",
           0, 1}},
-        12};
+        14};
 }
 
 static void steps_group(TrainSettings *s, Table *t, OptionGroup *group) {
@@ -152,11 +161,18 @@ static void optimizer_group(TrainSettings *s, Table *t, OptionGroup *group) {
          {"projector-lr", 0, OPTION_REAL, "X", &s->projector_lr, "of the projector", 0, 100},
          {"vision-lr", 0, OPTION_REAL, "X", &s->vision_lr, "of the vision tower", 0, 100},
          {"schedule", 0, OPTION_CHOICE, NULL, &s->schedule,
-          "how the learning rate falls after the warmup", .names = schedule_names},
+          "how the learning rate falls after the warmup (wsd: stays, and falls\n"
+          "linearly in the last steps)",
+          .names = schedule_names},
          {"warmup-ratio", 0, OPTION_REAL, "X", &s->warmup_ratio,
           "share of the steps in which the learning rate rises", 0, 1, &g->warmup_ratio},
          {"warmup-steps", 0, OPTION_INTEGER, "N", &s->warmup_steps, "or so many steps", 0, MOST,
           &g->warmup_steps},
+         {"decay-ratio", 0, OPTION_REAL, "X", &s->decay_ratio,
+          "wsd: share of the steps in which the learning rate falls (default 0.1)", 0, 1,
+          &g->decay_ratio},
+         {"decay-steps", 0, OPTION_INTEGER, "N", &s->decay_steps, "or so many steps", 0, MOST,
+          &g->decay_steps},
          {"beta1", 0, OPTION_REAL, "X", &o->beta1, "decay of the mean gradient", 0, 0.999999},
          {"beta2", 0, OPTION_REAL, "X", &o->beta2, "decay of its square", 0, 0.999999},
          {"adam-eps", 0, OPTION_REAL, "X", &o->eps, "added to the root of the square", 1e-30, 1},
@@ -166,7 +182,7 @@ static void optimizer_group(TrainSettings *s, Table *t, OptionGroup *group) {
           "biases and norms decay, too (default on)"},
          {"clip", 0, OPTION_REAL, "X", &o->clip,
           "largest norm of all gradients together; 0: no clipping (default 1)", 0, 1e6}},
-        15};
+        17};
 }
 
 static void objective_group(TrainSettings *s, OptionGroup *group) {
@@ -174,8 +190,8 @@ static void objective_group(TrainSettings *s, OptionGroup *group) {
     *group = (OptionGroup){
         "objective",
         {{"objective", 0, OPTION_CHOICE, NULL, &n->objective,
-          "reparameterized diffusion, two coupled timesteps of an answer; or\n"
-          "LLaDA's continuous time",
+          "reparameterized diffusion, two coupled timesteps of an answer;\n"
+          "LLaDA's continuous time; or ar: the next token, with causal attention",
           .names = objective_names},
          {"timesteps", 0, OPTION_INTEGER, "T", &n->timesteps, "rdm: timesteps (default 50)", 1,
           100000},
@@ -291,14 +307,18 @@ static int settle(bool a_given, bool b_given, double *a, double *b, const char *
 static int settle_pairs(TrainSettings *s, Given *g, Error *err) {
     double steps = s->steps, epochs = s->epochs, tokens = s->batch_tokens;
     double sequences = s->batch_sequences, ratio = s->warmup_ratio, warmup = s->warmup_steps;
+    double decay_ratio = s->decay_ratio, decay = s->decay_steps;
     TRY(settle(g->steps, g->epochs, &steps, &epochs, "\"steps\" and \"epochs\"", err));
     TRY(settle(g->batch_tokens, g->batch_sequences, &tokens, &sequences,
                "\"batch-tokens\" and \"batch-sequences\"", err));
     TRY(settle(g->warmup_ratio, g->warmup_steps, &ratio, &warmup,
                "\"warmup-ratio\" and \"warmup-steps\"", err));
+    TRY(settle(g->decay_ratio, g->decay_steps, &decay_ratio, &decay,
+               "\"decay-ratio\" and \"decay-steps\"", err));
     s->steps = (int)steps, s->epochs = (int)epochs, s->batch_tokens = (int)tokens;
     s->batch_sequences = (int)sequences, s->warmup_ratio = (float)ratio;
     s->warmup_steps = (int)warmup;
+    s->decay_ratio = (float)decay_ratio, s->decay_steps = (int)decay;
     bool context = g->context;
     *g = (Given){.context = context};
     return 0;
@@ -508,36 +528,41 @@ static void print_value(const json_t *value, FILE *out) {
 /* Settings that do nothing in this run: 0 where 0 means that another one counts, and those of the
  * other objective, or of LoRA or Muon without it. */
 static bool is_idle(const TrainSettings *s, const char *name, const json_t *value) {
-    static const char *const zeros[] = {"steps",
-                                        "epochs",
-                                        "batch-tokens",
-                                        "batch-sequences",
-                                        "micro-batch-tokens",
-                                        "language-lr",
-                                        "projector-lr",
-                                        "vision-lr",
-                                        "warmup-ratio",
-                                        "warmup-steps",
-                                        "lora-rank",
-                                        NULL};
+    static const char *const zeros[] = {
+        "steps",       "epochs",       "batch-tokens", "batch-sequences", "micro-batch-tokens",
+        "language-lr", "projector-lr", "vision-lr",    "warmup-ratio",    "warmup-steps",
+        "decay-ratio", "decay-steps",  "pad-answers",  "random-lengths",  "lora-rank",
+        NULL};
     static const char *const rdm[] = {"timesteps", "weighting", NULL};
     static const char *const llada[] = {"mask-floor", "complementary", NULL};
+    static const char *const diffusion[] = {"timesteps", "weighting", "mask-floor", "complementary",
+                                            NULL};
+    static const char *const wsd[] = {"decay-ratio", "decay-steps", NULL};
     static const char *const lora[] = {"lora-alpha", "lora-targets", NULL};
-    static const char *const texts[] = {
-        "max-tokens",    "context",      "plain",      "text-lines",    "long-prompts",
-        "language-lr",   "objective",    "timesteps",  "weighting",     "mask-floor",
-        "complementary", "dropout",      "attention",  "new-projector", "freeze-language",
-        "projector-lr",  "train-vision", "lora-alpha", "show-answers",  NULL};
+    static const char *const texts[] = {"max-tokens",      "context",
+                                        "plain",           "text-lines",
+                                        "long-prompts",    "language-lr",
+                                        "objective",       "timesteps",
+                                        "weighting",       "mask-floor",
+                                        "complementary",   "dropout",
+                                        "pad-answers",     "random-lengths",
+                                        "attention",       "new-projector",
+                                        "freeze-language", "projector-lr",
+                                        "train-vision",    "lora-alpha",
+                                        "show-answers",    NULL};
     static const char *const muon[] = {"muon-momentum", NULL};
     static const char *const cache[] = {"feature-dtype", NULL};
     bool is_llada = s->noise.objective == OBJECTIVE_LLADA;
     const char *const *lists[] = {json_number_value(value) == 0 ? zeros : NULL,
-                                  is_llada ? rdm : llada,
+                                  s->noise.objective == OBJECTIVE_AR ? diffusion
+                                  : is_llada                         ? rdm
+                                                                     : llada,
+                                  s->schedule == SCHEDULE_WSD ? NULL : wsd,
                                   s->lora.rank ? NULL : lora,
                                   s->optimizer.kind == OPTIMIZER_MUON ? NULL : muon,
                                   s->stage == STAGE_SEGMENT ? texts : NULL,
                                   s->feature_cache ? NULL : cache};
-    for (int l = 0; l < 6; l++)
+    for (size_t l = 0; l < sizeof lists / sizeof *lists; l++)
         for (int i = 0; lists[l] && lists[l][i]; i++)
             if (!strcmp(name, lists[l][i])) return true;
     return false;

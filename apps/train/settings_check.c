@@ -56,6 +56,13 @@ static int check_data(const TrainSettings *s, Error *err) {
                          stage);
     if (s->long_prompts != LONG_PROMPTS_KEEP_LAST && (segment || s->stage == STAGE_PRETRAIN))
         return error_set(err, "--long-prompts: %s has no prompts", stage);
+    if (s->random_lengths > 0 && s->stage != STAGE_PRETRAIN)
+        return error_set(err,
+                         "--random-lengths: only pretrain has texts that may be divided "
+                         "anywhere; %s has answers",
+                         stage);
+    if (s->pad_answers && (segment || s->stage == STAGE_PRETRAIN || s->stage == STAGE_LENGTH))
+        return error_set(err, "--pad-answers: %s has no answers to fill up", stage);
     if (s->context && train_settings_block_causal(s))
         return error_set(err,
                          "--context on needs full attention: with block-causal attention a turn "
@@ -124,12 +131,30 @@ static int check_steps(const TrainSettings *s, Error *err) {
         return error_set(err, "--lr is %g: nothing would be learned; expected a number above 0",
                          (double)s->lr);
     TRY(check_warmup(s, err));
+    if (s->decay_steps && s->schedule != SCHEDULE_WSD)
+        return error_set(err,
+                         "--decay-steps: only the schedule wsd has a decay of its own; "
+                         "--schedule %s falls over all steps after the warmup",
+                         schedule_name(s->schedule));
     return check_optimizer(s, err);
 }
 
 static int check_objective(const TrainSettings *s, Error *err) {
-    bool llada = s->noise.objective == OBJECTIVE_LLADA;
+    bool llada = s->noise.objective == OBJECTIVE_LLADA, ar = s->noise.objective == OBJECTIVE_AR;
     bool constant = s->noise.weighting == WEIGHTING_CONSTANT;
+    if (ar && (constant || s->noise.complementary))
+        return error_set(err,
+                         "--%s belongs to masked diffusion: with the objective ar every token "
+                         "has a loss of weight 1",
+                         constant ? "weighting" : "complementary");
+    if (ar && s->stage == STAGE_LENGTH)
+        return error_set(err, "--objective ar: the length predictor has none; leave it out");
+    if (ar && s->attention != ATTENTION_UNSET && s->attention != ATTENTION_CAUSAL)
+        return error_set(err, "--attention %s: --objective ar has causal attention; leave it out",
+                         attention_name((AttentionPattern)s->attention));
+    if (!ar && s->attention == ATTENTION_CAUSAL)
+        return error_set(err, "--attention causal is for --objective ar: masked diffusion needs "
+                              "full or block-causal attention");
     if (llada && constant)
         return error_set(err, "--weighting belongs to the objective rdm: llada weighs a masked "
                               "token by 1 / its probability");

@@ -6,10 +6,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/statvfs.h>
+#include <unistd.h>
 
 #include "apps/cli/report.h"
 #include "data/files/file_write.h"
 #include "data/files/path.h"
+#include "projector/model_mask.h"
 
 int train_start_same_settings(const TrainSettings *s, Error *err) {
     char *path = path_join(s->out, "settings.json", err);
@@ -207,6 +209,36 @@ int train_start_apart(const TrainSettings *s, Error *err) {
     return status;
 }
 
+/* ---- A mask token. ---- */
+
+/* The part of a folder whose language model is replaced, if it is there and not given. */
+static int keep_part(char **own, const char **path, const char *folder, const char *name,
+                     Error *err) {
+    if (*path || !folder) return 0;
+    *own = path_join(folder, name, err);
+    if (!*own) return -1;
+    if (access(*own, F_OK) == 0) *path = *own;
+    return 0;
+}
+
+int train_start_mask(TrainStart *start, TrainSettings *s, const RunFolder *run, Device *device,
+                     Error *err) {
+    ModelOptions *m = &s->model;
+    if (!train_model_needs_mask(s, device)) return 0;
+    *start = (TrainStart){.folder = run_folder_path(run, "start", err)};
+    if (!start->folder) return -1;
+    if (access(start->folder, F_OK) != 0) TRY(model_add_mask(m, device, start->folder, err));
+    TRY(keep_part(&start->vision, &m->vision, m->folder, "vision", err));
+    TRY(keep_part(&start->projector, &m->projector, m->folder, "projector.safetensors", err));
+    m->folder = start->folder, m->language = NULL;
+    return 0;
+}
+
+void train_start_free(TrainStart *start) {
+    free(start->folder), free(start->vision), free(start->projector);
+    *start = (TrainStart){0};
+}
+
 /* ---- What may not be expected. ---- */
 
 void train_start_notes(const TrainSettings *s, const TrainModel *model, FILE *out) {
@@ -215,6 +247,14 @@ void train_start_notes(const TrainSettings *s, const TrainModel *model, FILE *ou
         fputs("note       align crops images although the model's folder says \"pad\": true, as "
               "LLaVA does; --pad on pads them\n",
               out);
+    const json_t *attention = json_object_get(model->model.settings, "attention");
+    const bool was_causal =
+        json_string_value(attention) && !strcmp(json_string_value(attention), "causal");
+    if (was_causal && model->model.parts.attention != ATTENTION_CAUSAL)
+        fprintf(out,
+                "note       the model was autoregressive; it is trained as a masked-diffusion "
+                "model, and its attention becomes %s (--objective ar keeps it)\n",
+                attention_name(model->model.parts.attention));
     for (int i = 0; s->valid && i < s->data.count; i++)
         if (file_same(s->valid, s->data.items[i]))
             fputs("note       --valid is also training data: its loss says nothing about new "

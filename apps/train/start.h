@@ -35,6 +35,18 @@ int train_start_memory(Device *device, const TrainSettings *settings, const Data
 /* Checks that --out is not inside a folder that the run reads. */
 int train_start_apart(const TrainSettings *settings, Error *err);
 
+/* A model that got a mask token. */
+typedef struct TrainStart {
+    char *folder;             /* RUN/start */
+    char *vision, *projector; /* its other parts, of the folder before; NULL: given, or none */
+} TrainStart;
+
+/* For a model without a mask token that is to learn masked diffusion: makes RUN/start, unless it is
+ * there, the same model with one (model_mask.h); the settings then name it. *start must live as long as they do; train_start_free is always due. */
+int train_start_mask(TrainStart *start, TrainSettings *settings, const RunFolder *run,
+                     Device *device, Error *err);
+void train_start_free(TrainStart *start);
+
 /* Prints what the user may not expect of this run. */
 void train_start_notes(const TrainSettings *settings, const TrainModel *model, FILE *out);
 

@@ -48,6 +48,7 @@ typedef struct Trainer {
     bool report_open;
     Skipped skipped;      /* bad images, each record once: loader.h */
     Skipped reported;     /* their kinds already reported */
+    TrainStart start;     /* a model that got a mask token */
     double peak;          /* operations per second; 0: unknown */
     double started;       /* clock at the start of this part of the run, minus earlier parts */
     int skipped_in_a_row; /* consecutive updates with a non-finite norm; steps without any target
@@ -75,7 +76,13 @@ ExampleConfig trainer_examples(const TrainModel *t, const TrainSettings *s) {
                            .together = blocks && !s->context && s->stage != STAGE_LENGTH,
                            .plain = s->plain,
                            .long_prompts = s->long_prompts,
-                           .whole = s->stage == STAGE_PRETRAIN};
+                           .whole = s->stage == STAGE_PRETRAIN,
+                           .language = m->language,
+                           .chats = t->model.chats,
+                           .chat = t->model.chat,
+                           .pad_answers = s->pad_answers,
+                           .random_lengths = s->random_lengths,
+                           .seed = s->seed};
 }
 
 /* The type of the features that are kept. */
@@ -286,6 +293,8 @@ static int plan_steps(Trainer *t, Error *err) {
     t->schedule.warmup = s->warmup_steps > 0
                              ? s->warmup_steps
                              : (int64_t)ceil((double)s->warmup_ratio * (double)steps);
+    t->schedule.decay =
+        s->decay_steps > 0 ? s->decay_steps : (int64_t)ceil((double)s->decay_ratio * (double)steps);
     return 0;
 }
 
@@ -722,6 +731,9 @@ static int open_all(Trainer *t, Error *err) {
     TRY(train_start_files(t->settings, err));
     const char *folder = t->checkpoints.last;
     TRY(device_choose(&t->device, s->device, s->threads, err));
+    TRY(train_start_mask(&t->start, s, &t->run, t->device, err));
+    if (t->start.folder)
+        say(t, "mask       the model has no mask token: %s is the same with one", t->start.folder);
     TRY(open_model(t, folder, folder, err));
     TRY(open_data(t, err));
     TRY(check_start(t, err));
@@ -775,6 +787,7 @@ int trainer_run(TrainSettings *settings, Error *err) {
     arena_close(&t->arena);
     if (t->model_open) train_model_close(&t->model);
     device_close(t->device);
+    train_start_free(&t->start);
     json_decref(t->state.data);
     train_checkpoints_close(&t->checkpoints);
     run_folder_close(&t->run);

@@ -6,6 +6,7 @@
 
 #include <math.h>
 
+#define FOLDERS "tests/golden/llama/folders"
 enum { MICRO_BATCH_TOKENS = 600 };
 
 typedef struct Case {
@@ -13,6 +14,7 @@ typedef struct Case {
     bool images, train_vision, freeze_language, recompute, fresh, muon;
     int lora;
     Dtype dtype;
+    const char *folder; /* NULL: TINY_BASE */
 } Case;
 
 static const Case cases[] = {
@@ -33,11 +35,15 @@ static const Case cases[] = {
     {STAGE_TUNE, .images = true, .lora = 2, .muon = true},
     {STAGE_TUNE, .images = true, .train_vision = true, .muon = true},
     {STAGE_SEGMENT, .images = true, .recompute = true, .dtype = DTYPE_BF16},
+    {STAGE_INSTRUCT, .folder = FOLDERS "/llada"},
+    {STAGE_ADAPT, .recompute = true, .folder = FOLDERS "/dream"},
+    {STAGE_PRETRAIN, .lora = 2, .dtype = DTYPE_BF16, .folder = FOLDERS "/dream"},
+    {STAGE_INSTRUCT, .muon = true, .folder = FOLDERS "/llada"},
 };
 
 static void case_settings(TrainSettings *s, const Case *c) {
     train_settings_default(s, c->stage);
-    s->model.folder = TINY_BASE;
+    s->model.folder = c->folder ? c->folder : TINY_BASE;
     s->model.dtype = c->dtype;
     s->micro_batch_tokens = MICRO_BATCH_TOKENS;
     s->train_vision = c->train_vision;

@@ -253,6 +253,8 @@ static const struct {
     {"text-lines", FLAG},
     {"long-prompts", WORD, "refuse skip keep-last"},
     {"max-bad-fraction", REAL, NULL, 0, 1},
+    {"pad-answers", WHOLE, NULL, 0, 1 << 20},
+    {"random-lengths", REAL, NULL, 0, 1},
     {"feature-cache", TEXT},
     {"feature-dtype", WORD, "auto bf16 f32"},
     {"micro-batch-tokens", WHOLE, NULL, 0, 1 << 24},
@@ -260,7 +262,7 @@ static const struct {
     {"language-lr", REAL, NULL, 0, 1e-3},
     {"projector-lr", REAL, NULL, 0, 1e-5},
     {"vision-lr", REAL, NULL, 0, 1e-9},
-    {"schedule", WORD, "constant inverse-sqrt cosine linear"},
+    {"schedule", WORD, "constant inverse-sqrt cosine linear wsd"},
     {"optimizer", WORD, "adamw muon"},
     {"muon-momentum", REAL, NULL, 0, 0.999999},
     {"beta1", REAL, NULL, 0, 0.999999},
@@ -270,14 +272,14 @@ static const struct {
     {"decay-vectors", SWITCH},
     {"group", SWITCH},
     {"clip", REAL, NULL, 0, 1e6},
-    {"objective", WORD, "rdm llada"},
+    {"objective", WORD, "rdm llada ar"},
     {"timesteps", WHOLE, NULL, 1, 100000},
     {"weighting", WORD, "linear constant"},
     {"mask-floor", REAL, NULL, 1e-9, 0.5},
     {"complementary", FLAG},
     {"label-smoothing", REAL, NULL, 0, 0.9},
     {"dropout", REAL, NULL, 0, 0.9},
-    {"attention", WORD, "full block-causal"},
+    {"attention", WORD, "full block-causal causal"},
     {"new-projector", WORD, "linear mlp2x_gelu"},
     {"train-vision", FLAG},
     {"freeze-language", FLAG},
@@ -348,10 +350,14 @@ static void random_line(char *line, size_t size, TestRandom *r, TrainStage stage
             used += (size_t)snprintf(line + used, size - used, " --%s %d",
                                      pairs[i][test_random_next(r) % 2],
                                      1 + (int)(test_random_next(r) % 100000));
-    if (test_random_uniform(r) < 0.3)
-        snprintf(line + used, size - used, " --warmup-steps %d", (int)(test_random_next(r) % 5000));
-    else if (test_random_uniform(r) < 0.5)
-        snprintf(line + used, size - used, " --warmup-ratio 0.%d", (int)(test_random_next(r) % 99));
+    static const char *const parts[] = {"warmup", "decay"};
+    for (int i = 0; i < 2; i++)
+        if (test_random_uniform(r) < 0.3)
+            used += (size_t)snprintf(line + used, size - used, " --%s-steps %d", parts[i],
+                                     (int)(test_random_next(r) % 5000));
+        else if (test_random_uniform(r) < 0.5)
+            used += (size_t)snprintf(line + used, size - used, " --%s-ratio 0.%d", parts[i],
+                                     (int)(test_random_next(r) % 99));
     assert_true(strlen(line) + 1 < size);
 }
 
@@ -381,6 +387,7 @@ static void assert_same(const TrainSettings *a, const TrainSettings *b) {
     SAME(max_bad_fraction), SAME(group), SAME(epochs), SAME(steps), SAME(batch_sequences),
         SAME(batch_tokens);
     SAME(micro_batch_tokens), SAME(lr), SAME(vision_lr), SAME(projector_lr), SAME(language_lr);
+    SAME(decay_ratio), SAME(decay_steps), SAME(pad_answers), SAME(random_lengths);
     SAME(warmup_ratio), SAME(warmup_steps), SAME(optimizer.beta1), SAME(optimizer.beta2);
     SAME(optimizer.eps), SAME(optimizer.weight_decay), SAME(optimizer.decay_vectors);
     SAME(optimizer.clip), SAME(optimizer.muon_momentum), SAME(noise.timesteps), SAME(noise.eps),
@@ -430,6 +437,7 @@ static void test_round_trip(void **state) {
     json_t *value;
     json_object_foreach(json, key, value) {
         bool known = !strcmp(key, "stage") || strstr(key, "batch-") || strstr(key, "warmup-") ||
+                     !strcmp(key, "decay-ratio") || !strcmp(key, "decay-steps") ||
                      !strcmp(key, "steps") || !strcmp(key, "epochs");
         for (int i = 0; i < OPTIONS; i++) known |= !strcmp(key, options[i].name);
         if (!known) fail_msg("\"%s\" is not tried by this test", key);
@@ -729,8 +737,8 @@ static void test_derived_settings(void **state) {
     assert_ok(train_settings_check(&s, &err), &err);
     s.optimizer.kind = OPTIMIZER_ADAMW;
     assert_ok(train_settings_check(&s, &err), &err);
-    s.schedule = (ScheduleKind)4;
-    assert_refused(train_settings_check(&s, &err), &err, "--schedule", "number 4");
+    s.schedule = (ScheduleKind)5;
+    assert_refused(train_settings_check(&s, &err), &err, "--schedule", "number 5");
     s.schedule = SCHEDULE_LINEAR, s.batch_sequences = 3;
     assert_refused(train_settings_check(&s, &err), &err, "not in both");
     train_settings_free(&s);

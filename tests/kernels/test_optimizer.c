@@ -371,6 +371,15 @@ static void test_schedules(void **state) {
     check_rate(&s, 5, 0.5), check_rate(&s, 6, 0.4375), check_rate(&s, 12, 0.0625);
     check_rate(&s, 13, 0), check_rate(&s, 99, 0);
 
+    s.kind = SCHEDULE_WSD, s.decay = 4; /* from step 9 on: p = 0 to 3/4 */
+    check_rate(&s, 2, 0.25), check_rate(&s, 5, 0.5), check_rate(&s, 8, 0.5);
+    check_rate(&s, 9, 0.5), check_rate(&s, 10, 0.375), check_rate(&s, 12, 0.125);
+    check_rate(&s, 13, 0);
+    s.decay = 100; /* at most what is after the warmup: as linear */
+    check_rate(&s, 4, 0.5), check_rate(&s, 5, 0.5), check_rate(&s, 6, 0.4375);
+    s.decay = 0;
+    check_rate(&s, 12, 0.5);
+
     s.warmup = 0;
     s.kind = SCHEDULE_INVERSE_SQRT;
     check_rate(&s, 1, 0.5), check_rate(&s, 4, 0.25);
@@ -384,6 +393,7 @@ static void test_schedules(void **state) {
     assert_string_equal(schedule_name(SCHEDULE_INVERSE_SQRT), "inverse-sqrt");
     assert_string_equal(schedule_name(SCHEDULE_COSINE), "cosine");
     assert_string_equal(schedule_name(SCHEDULE_LINEAR), "linear");
+    assert_string_equal(schedule_name(SCHEDULE_WSD), "wsd");
     assert_string_equal(schedule_name((ScheduleKind)99), "unknown");
 }
 
