@@ -517,9 +517,8 @@ int command_ask(int argc, char **argv) {
              {"image", 'i', OPTION_LIST, "IMAGE", &ask.images,
               "an image; may be given several times"},
              {"questions", 0, OPTION_TEXT, "FILE", &ask.lines,
-              "questions, one a line, or {\"image\", \"question\", \"id\", \"turns\"}; -: "
-              "standard\n"
-              "input. Gives a line of JSON for each"},
+              "questions, one a line, or {\"image\", \"question\", \"id\", \"turns\"};\n"
+              "-: standard input. Gives a line of JSON for each"},
              {"template", 0, OPTION_TEXT, "TEXT", &ask.common.answer_template,
               "the answers' text with gaps: ___, or ___{N} for N tokens"},
              {"show", 0, OPTION_FLAG, NULL, &ask.show, "show how each answer is filled in"},

@@ -391,7 +391,7 @@ static void groups_make(New *n, OptionGroup groups[3]) {
         {{"tokenizer", 0, OPTION_TEXT, "FILE", &n->tokenizer,
           "sentencepiece.bpe.model (default: that of --language)"},
          {"language", 0, OPTION_TEXT, "PATH", &n->language_path,
-          "an XLM-R or XLM-R-XL, LLaDA, Dream, LLaMA or Qwen2, folder or file, that is\n"
+          "an XLM-R, XLM-R-XL, LLaDA, Dream, LLaMA or Qwen2, folder or file, that is\n"
           "copied"},
          {"vision", 0, OPTION_TEXT, "PATH", &n->vision_path,
           "a CLIP vision tower or EfficientNet-Lite, folder or file, that is copied"},

@@ -1,5 +1,5 @@
-/* language.h - a language model of either kind, XLM-R (or another encoder) or LLaMA's, and what decoding needs to know of
- * it: which tokens are around a text, and which row predicts a position.
+/* language.h - a language model of either kind, XLM-R (or another encoder) or LLaMA's, and what
+ * decoding needs to know of it: which tokens are around a text, and which row predicts a position.
  */
 #ifndef EASYFIRST_LANGUAGE_LANGUAGE_H
 #define EASYFIRST_LANGUAGE_LANGUAGE_H

@@ -706,7 +706,7 @@ static void test_long_path(void **state) {
     strcpy(part + used, "/easyfirst.json");
     save_text(part, "{\"attention\": \"some\"}");
     assert_refused(OPEN(.folder = folder), &err, "/easyfirst.json", "\"some\"",
-                   "\"full\" or \"block-causal\"");
+                   "\"full\", \"block-causal\" or \"causal\"");
     save_text(part, "{\"attention\": \"blocks\"}"); /* the name of version 0.1 */
     assert_refused(OPEN(.folder = folder), &err, "\"blocks\"", "\"block-causal\"");
     strcpy(part + used, "/nothing");
