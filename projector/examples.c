@@ -27,7 +27,7 @@ typedef struct Maker {
     const char *name;
     Skipped *skipped;
     bool counted;   /* the record was counted as bad */
-    int image_rows; /* of this record */
+    int image_rows; /* of this record, with image_lead */
     Ids answer;     /* of the current turn, or a whole document */
     int *sizes;     /* context: tokens of each turn so far, -1 for one that is not usable */
     JoinedText text;
@@ -64,8 +64,8 @@ static int append_end(Ids *ids, int32_t end, Error *err) {
 
 /* ---- Text. ---- */
 
-/* Appends the ids of a text; UNUSABLE if it cannot be tokenized. */
-static int encode(Maker *m, const char *text, int turn, const char *what, Ids *ids, Error *err) {
+/* UNUSABLE for a text that cannot be tokenized. */
+static int check_text(Maker *m, const char *text, int turn, const char *what) {
     size_t size = strlen(text), valid, most = m->config->whole ? DOCUMENT_LARGEST : TEXT_LARGEST;
     if (size > most) {
         maker_problem(m, "text too large", "%s: turn %d: the %s has %zu bytes, at most %zu",
@@ -73,12 +73,17 @@ static int encode(Maker *m, const char *text, int turn, const char *what, Ids *i
         return UNUSABLE;
     }
     valid = utf8_valid_prefix(text, size);
-    if (valid < size) {
-        maker_problem(m, "not UTF-8", "%s: turn %d: byte %zu of the %s (0x%02X) is not UTF-8",
-                      m->name, turn + 1, valid, what, (unsigned char)text[valid]);
-        return UNUSABLE;
-    }
-    return tokenizer_encode(m->config->tokenizer, text, size, ids, err);
+    if (valid == size) return 0;
+    maker_problem(m, "not UTF-8", "%s: turn %d: byte %zu of the %s (0x%02X) is not UTF-8", m->name,
+                  turn + 1, valid, what, (unsigned char)text[valid]);
+    return UNUSABLE;
+}
+
+/* Appends the ids of a text; UNUSABLE if it cannot be tokenized. */
+static int encode(Maker *m, const char *text, int turn, const char *what, Ids *ids, Error *err) {
+    int status = check_text(m, text, turn, what);
+    if (status) return status;
+    return tokenizer_encode(m->config->tokenizer, text, strlen(text), ids, err);
 }
 
 /* Checks that the tokens in m->answer can be trained on. */
@@ -151,6 +156,15 @@ static int encode_question(Maker *m, const char *text, int turn, Ids *ids, Error
     return status;
 }
 
+/* The ids of a conversation's text, in which an image comes after image_lead. */
+static int encode_conversation(Maker *m, const char *text, int turn, Ids *ids, Error *err) {
+    const ExampleConfig *c = m->config;
+    if (!m->image_rows || !c->image_lead) return encode_question(m, text, turn, ids, err);
+    int status = check_text(m, text, turn, "question");
+    if (status) return status;
+    return prompt_after_image(c->tokenizer, c->image_lead, text, ids, err);
+}
+
 /* Messages of the turns [first, turn] in the chat template, of the last one the question, without
  * the token that begins a sequence; UNUSABLE if they cannot be tokenized. */
 static int encode_chat(Maker *m, int first, int turn, Ids *ids, Error *err) {
@@ -165,7 +179,7 @@ static int encode_chat(Maker *m, int first, int turn, Ids *ids, Error *err) {
     }
     int status = chat_template_text(m->config->chat, messages, count, true, &text, err);
     free(messages);
-    if (status == 0) status = encode_question(m, text, turn, ids, err);
+    if (status == 0) status = encode_conversation(m, text, turn, ids, err);
     free(text);
     return status;
 }
@@ -420,7 +434,7 @@ int examples_make(Examples *examples, const Record *record, const ExampleConfig 
                .config = config,
                .name = name,
                .skipped = skipped,
-               .image_rows = record->image ? config->image_rows : 0};
+               .image_rows = record->image ? config->image_rows + config->image_lead_count : 0};
     int status = config->whole ? make_pieces(&m, err) : make_turns(&m, err);
     if (status)
         examples->count = 0;
