@@ -117,7 +117,9 @@ static int asked_bounds(const Asked *a, Tensor image_tokens, const LikelihoodSet
                                  .prompts = a->prompts.items,
                                  .prompt_count = a->prompts.count,
                                  .image_tokens = image_tokens,
-                                 .image_rows = multimodal_image_rows(m)};
+                                 .image_rows = multimodal_image_rows(m),
+                                 .image_lead = m->image_lead_ids,
+                                 .image_lead_count = m->image_lead_count};
     Infill *infill = NULL;
     LikelihoodText *texts = calloc((size_t)a->prompts.count, sizeof *texts);
     if (!texts) return error_set(err, "out of memory for %d texts", a->prompts.count);

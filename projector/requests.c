@@ -42,7 +42,8 @@ static int check_text(const Multimodal *m, const AnswerRequest *r, Error *why) {
                          "text: byte %zu (0x%02X) is not valid UTF-8; convert the text to UTF-8 "
                          "first",
                          valid, (unsigned char)r->prompt[valid]);
-    if (r->image >= 0 && m->image_lead && size && strncmp(r->prompt, m->image_lead, strlen(m->image_lead)))
+    if (r->image >= 0 && m->image_lead && size &&
+        strncmp(r->prompt, m->image_lead, strlen(m->image_lead)))
         return error_set(why, "a prompt about an image that is not in the model's chat template, "
                               "where the image has its place");
     if (answer_given_length(m, r) > 0 || m->length || r->answer_template) return 0;

@@ -151,10 +151,8 @@ static int make_units(Run *r, const int64_t *unit, int64_t count, Error *err) {
     for (int64_t i = 0; i < r->asked; i++) {
         const EvalItem *item = &all->items[r->order[i]];
         if (i == 0 || unit[r->order[i]] != unit[r->order[i - 1]])
-            r->units[used++] =
-                (Unit){.image = item->image,
-                       .first = i,
-                       .rows = item->image ? image_rows(r) + 1 : 1};
+            r->units[used++] = (Unit){
+                .image = item->image, .first = i, .rows = item->image ? image_rows(r) + 1 : 1};
         r->units[used - 1].count++;
         r->units[used - 1].rows += item_rows(r, item);
     }
