@@ -105,11 +105,14 @@ static void push_row(InfillCausal *c, const DecodeCanvas *canvas, int r) {
     const InfillPrompt *p = &f->slots[canvas->request].prompt;
     const int32_t begin = f->config.model.begin;
     const int head = head_rows(f, p->image), prefix = head + p->count;
-    const int fixed = f->config.answer_position;
+    const int fixed = f->config.answer_position, lead = begin >= 0; /* where it begins */
+    const int image = head - f->config.image_rows;                  /* where an image begins */
     if (begin >= 0 && r == 0)
         rows_push(&c->rows, begin, -1, 0);
+    else if (r < head && r < image)
+        rows_push(&c->rows, f->config.image_lead[r - lead], -1, r);
     else if (r < head)
-        rows_push(&c->rows, -1, p->image * f->config.image_rows + r - (begin >= 0), r);
+        rows_push(&c->rows, -1, p->image * f->config.image_rows + r - image, r);
     else if (r < prefix)
         rows_push(&c->rows, p->ids[r - head], -1, r);
     else

@@ -1,9 +1,11 @@
 /* Training with images before models of LLaMA's kind: rows, positions and attention are those of
  * answering, and align and tune teach what ask then answers. */
+#include <math.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "apps/train/trainer.h"
+#include "language/infill_causal.h"
 #include "language/infill_private.h"
 #include "projector/model_chat.h"
 #include "projector/requests.h"
@@ -283,6 +285,72 @@ static void test_room(void **state) {
     trained_close(&t);
 }
 
+/* ---- Autoregressive answers. ---- */
+
+/* The next token after an image by the cache of written tokens is that of whole sequences. */
+static void test_causal(void **state) {
+    (void)state;
+    static const Family causal[] = {{"llama", "llama-2", "causal", 224},
+                                    {"dream", "dream", "causal", 224}};
+    for (int f = 0; f < 2; f++) {
+        Run r;
+        Error err;
+        char settings[160], folder[512];
+        Device *device;
+        Model model;
+        run_start(&r);
+        snprintf(settings, sizeof settings,
+                 "{\"chat_template\": \"%s\", \"attention\": \"causal\"}", causal[f].chat);
+        llama_folder_make(&r, &(LlamaFolder){causal[f].kind, settings, 224}, folder, sizeof folder);
+        const ModelOptions options = {
+            .folder = folder, .dtype = DTYPE_F32, .feature_layer = FEATURE_LAYER_UNSET};
+        assert_ok(test_device_open(&device, &(DeviceOptions){0}, &err), &err);
+        assert_ok(model_open(&model, &options, device, &err), &err);
+        const Multimodal *m = &model.parts;
+        assert_true(m->image_lead_count > 0);
+        uint8_t *pixels = llama_image_pixels(224);
+        const Image image = {224, 224, pixels};
+        Tensor tokens;
+        assert_ok(multimodal_encode(m, &image, 1, &tokens, &err), &err);
+        free(pixels);
+        const int32_t ids[] = {40, 51, 62};
+        const InfillPrompt prompt = {.ids = ids, .count = 3, .image = 0};
+        const InfillConfig config = {.model = m->language,
+                                     .device = device,
+                                     .pattern = m->attention,
+                                     .mask_id = MASK,
+                                     .vocab_limit = tokenizer_size(m->tokenizer),
+                                     .prompts = &prompt,
+                                     .prompt_count = 1,
+                                     .image_tokens = tokens,
+                                     .image_rows = multimodal_image_rows(m),
+                                     .image_lead = m->image_lead_ids,
+                                     .image_lead_count = m->image_lead_count};
+        Infill *infill;
+        InfillCausal *kept;
+        const DecodeSpec spec = {.length = 4};
+        assert_ok(infill_open(&infill, &config, &err), &err);
+        assert_ok(infill_reserve(infill, 4, 5, &err), &err);
+        assert_ok(infill_causal_open(&kept, infill, &spec, 1, &err), &err);
+        int32_t canvas[4] = {MASK, MASK, MASK, MASK};
+        for (int i = 0; i < 4; i++) {
+            Proposal whole[4], next[4];
+            const DecodeCanvas c = {.tokens = canvas, .length = 4};
+            assert_ok(infill_evaluate(infill, &c, 1, 0, 0, whole, &err), &err);
+            assert_ok(infill_causal_evaluate(kept, &c, 1, 0, 0, next, &err), &err);
+            assert_int_equal(next[i].token, whole[i].token);
+            assert_true(fabsf(next[i].score - whole[i].score) < 1e-5F);
+            canvas[i] = 30 + i;
+        }
+        infill_causal_close(kept);
+        infill_close(infill);
+        device_free(device, tokens.data);
+        model_close(&model);
+        device_close(device);
+        run_end(&r);
+    }
+}
+
 /* ---- Training. ---- */
 
 #define QUESTION "What is it?"
@@ -374,11 +442,9 @@ static void test_stages_block_causal(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_rows),
-        cmocka_unit_test(test_captions),
-        cmocka_unit_test(test_room),
-        cmocka_unit_test(test_stages_full),
-        cmocka_unit_test(test_stages_block_causal),
+        cmocka_unit_test(test_rows),        cmocka_unit_test(test_captions),
+        cmocka_unit_test(test_room),        cmocka_unit_test(test_causal),
+        cmocka_unit_test(test_stages_full), cmocka_unit_test(test_stages_block_causal),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
