@@ -7,6 +7,7 @@
 #include "kernels/random.h"
 #include "language/infill.h"
 #include "language/sentencepiece.h"
+#include "projector/answer_text.h"
 #include "projector/turns.h"
 
 /* A text of more bytes than this is not a sample but a whole file; below it, token counts fit an
@@ -254,12 +255,22 @@ static int fit_prompt(Maker *m, int turn, int room, size_t before) {
     return 0;
 }
 
+static int encode_answer(Maker *m, int turn, Error *err) {
+    const ExampleConfig *c = m->config;
+    const RecordTurn *t = &m->record->turns[turn];
+    int status = check_text(m, t->response, turn, "answer");
+    if (status) return status;
+    const bool spaced = !c->plain && answer_after_space(&c->language, c->tokenizer, t->prompt);
+    return answer_text_encode(c->tokenizer, spaced, t->response, strlen(t->response), &m->answer,
+                              err);
+}
+
 /* The answer's ids with </s> into m->answer; *room is what they leave for the prompt. */
 static int make_answer(Maker *m, int turn, int *room, Error *err) {
     const int longest = m->config->longest, head = begin_rows(m->config) + m->image_rows;
     const int most = longest - head;
     m->answer.count = 0;
-    int status = encode(m, m->record->turns[turn].response, turn, "answer", &m->answer, err);
+    int status = encode_answer(m, turn, err);
     if (status == 0) status = check_answer(m, turn, "answer");
     if (status) return status;
     TRY(append_end(&m->answer, answer_end(m->config), err));

@@ -1,7 +1,7 @@
 /* examples.h - tokenizes records into training examples.
  *
  * A sequence is <s> [image] prompt answer </s>. Prompt and answer are encoded separately, as in
- * inference. Models of LLaMA's kind have their own begin instead of <s>, or none, and what ends
+ * inference (answer_text.h). Models of LLaMA's kind have their own begin instead of <s>, or none, and what ends
  * their answers instead of </s>: the token that ends every text, if there is one, else that of a
  * turn in the model's chat template, else the end-of-text token. A prompt is put into the template; then an image has
  * its place where the first message has its text (image_lead), with an empty prompt, too. `long_prompts` says what happens to a prompt that is too long: it keeps its end (and

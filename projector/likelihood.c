@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "language/sentencepiece.h"
+#include "projector/answer_text.h"
 
 bool likelihood_exact(const Multimodal *m) {
     return m->attention == ATTENTION_CAUSAL;
@@ -60,7 +61,8 @@ static int text_encode(const Multimodal *m, const LikelihoodRequest *r, Ids *ids
     if (valid < size)
         return error_set(why, "the text: byte %zu (0x%02X) is not valid UTF-8; convert it to UTF-8",
                          valid, (unsigned char)text[valid]);
-    if (size) TRY(tokenizer_encode(m->tokenizer, text, size, ids, why));
+    const bool spaced = answer_after_space(&m->language, m->tokenizer, r->prompt);
+    if (size) TRY(answer_text_encode(m->tokenizer, spaced, text, size, ids, why));
     if (ids->count == before) return error_set(why, "the text is empty: it has no tokens");
     for (size_t i = before; i < ids->count; i++) {
         if (mask >= 0 && ids->ids[i] == mask)

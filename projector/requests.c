@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "language/sentencepiece.h"
+#include "projector/answer_text.h"
 
 void answer_template_free(Template *template) {
     if (template) template_free(template);
@@ -64,7 +65,8 @@ static int template_check(const Multimodal *m, const AnswerRequest *r, Answer *a
                               PROMPT_BYTES, language_longest(&m->language));
     Template *t = answer->template = calloc(1, sizeof *t);
     if (!t) return error_set(why, "out of memory for a template");
-    TRY(template_read(t, m->tokenizer, r->answer_template, why));
+    const bool spaced = answer_after_space(&m->language, m->tokenizer, r->prompt);
+    TRY(template_read_after(t, m->tokenizer, spaced, r->answer_template, why));
     int least = template_least(t);
     if (!r->length || r->length == least || (r->length > least && t->open_gaps)) return 0;
     return error_set(
@@ -203,7 +205,8 @@ static int turn_size(const Multimodal *m, const AnswerRequest *r, const RecordTu
     ids->count = 0;
     TRY(tokenizer_encode(m->tokenizer, turn->prompt, question, ids, err));
     const int asked = (int)ids->count;
-    TRY(tokenizer_encode(m->tokenizer, turn->response, answer, ids, err));
+    const bool spaced = answer_after_space(&m->language, m->tokenizer, turn->prompt);
+    TRY(answer_text_encode(m->tokenizer, spaced, turn->response, answer, ids, err));
     const int answered = (int)ids->count - asked;
     for (int i = asked; i < asked + answered; i++)
         if (ids->ids[i] == mask) return 0;
