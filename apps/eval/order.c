@@ -355,6 +355,7 @@ static int ask(OrderEval *o, Error *err) {
     TRY(eval_check_model(common, images, err));
     TRY(session_open(&o->session, common, err));
     o->timings.load_s = o->session.load_s;
+    TRY(answer_decode_options(&o->session.model.parts, &common->answer.decode, err));
     eval_progress_begin(&o->progress, "answers", (int64_t)o->prompts.count, common->quiet);
     int status = 0;
     for (size_t next = 0; next < o->prompts.count && status == 0;)

@@ -287,6 +287,23 @@ static void test_room(void **state) {
 
 /* ---- Autoregressive answers. ---- */
 
+/* What ask reports is what it does. */
+static void check_strategy(Run *r, const char *folder) {
+    char image[512];
+    uint8_t *pixels = llama_image_pixels(32);
+    path_in(image, sizeof image, r, "image.png");
+    image_write(image, pixels, 32, 32);
+    free(pixels);
+    run(r, "ask", "-m", (char *)folder, "--length", "3", image, "What is it?");
+    if (r->status) fail_msg("%s", r->err);
+    if (!strstr(r->err, "by      ar,")) fail_msg("no strategy: %s", r->err);
+    run(r, "ask", "--json", "-m", (char *)folder, "--length", "3", image, "What is it?");
+    assert_int_equal(r->status, 0);
+    run(r, "ask", "-m", (char *)folder, "--length", "3", "--strategy", "cmlm", image,
+        "What is it?");
+    assert_message(r, 1, "autoregressive", "cmlm");
+}
+
 /* The next token after an image by the cache of written tokens is that of whole sequences. */
 static void test_causal(void **state) {
     (void)state;
@@ -304,6 +321,7 @@ static void test_causal(void **state) {
         llama_folder_make(&r, &(LlamaFolder){causal[f].kind, settings, 224}, folder, sizeof folder);
         const ModelOptions options = {
             .folder = folder, .dtype = DTYPE_F32, .feature_layer = FEATURE_LAYER_UNSET};
+        check_strategy(&r, folder);
         assert_ok(test_device_open(&device, &(DeviceOptions){0}, &err), &err);
         assert_ok(model_open(&model, &options, device, &err), &err);
         const Multimodal *m = &model.parts;
