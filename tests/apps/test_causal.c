@@ -231,6 +231,8 @@ static void test_not_for_causal(void **state) {
     run_start(&r);
     run(&r, "text", "-m", GOLDEN "/llama", "--strategy", "cmlm", "one");
     assert_message(&r, 1, "autoregressive", "cmlm");
+    run(&r, "text", "-m", GOLDEN "/llama", "--guidance", "2", "one");
+    assert_message(&r, 1, "guidance", "autoregressive");
     run(&r, "text", "-m", GOLDEN "/llama", "--early-stop", "2", "one");
     assert_message(&r, 1, "early stop", "autoregressive");
     run(&r, "text", "-m", GOLDEN "/llama", "--template", "a ___", "-q", "one");
