@@ -350,6 +350,7 @@ static int open_and_check(Ask *ask, int *asked, Error *err) {
     if (given_choices_any(&ask->choices)) opening.length = 1; /* no length is predicted */
     TRY(library_open(&ask->model, &opening, &ask->timings, err));
     TRY(given_choices_check_model(&ask->choices, ask->model, err));
+    TRY(answer_decode_options(&ask->model->model.parts, &ask->common.answer.decode, err));
     ask->options = library_options(&ask->common, ask->strategy);
     TRY(check_model(ask, err));
     TRY(take_threshold(ask, err));

@@ -16,7 +16,6 @@ static const struct {
     {"text", eval_text},
     {"order", eval_order},
     {"likelihood", eval_likelihood},
-    {"perplexity", eval_perplexity},
 };
 enum { KIND_COUNT = sizeof kinds / sizeof kinds[0] };
 
@@ -25,8 +24,7 @@ static const CommandHelp help = {
     .usage = "gqa [options] QUESTIONS --images FOLDER --out FOLDER\n"
              "text [options] --task TASK FILE... --out FOLDER\n"
              "order [options] FILE [--images FOLDER]\n"
-             "likelihood [options] FILE [--out FOLDER]\n"
-             "perplexity [options] FILE...",
+             "likelihood [options] FILE [--out FOLDER]",
     .about =
         "Runs a model on a benchmark and scores its answers as the benchmark's own scripts do.\n"
         "\n"
@@ -35,7 +33,6 @@ static const CommandHelp help = {
         "              answers, numbers\n"
         "  order       the order in which answers are denoised: easy words first, erasures\n"
         "  likelihood  bits per byte and perplexity of texts\n"
-        "  perplexity  how well an autoregressive model predicts texts\n"
         "\n"
         "`easyfirst eval gqa --help` and so on list the options. An interrupted run resumes\n"
         "with the same command. To score existing answers: easyfirst score.",
@@ -48,8 +45,7 @@ static const CommandHelp help = {
 int command_eval(int argc, char **argv) {
     int first;
     if (argc < 2)
-        return options_wrong(&help,
-                             "name what to measure: gqa, text, order, likelihood or perplexity");
+        return options_wrong(&help, "name what to measure: gqa, text, order or likelihood");
     for (int i = 0; i < KIND_COUNT; i++)
         if (!strcmp(argv[1], kinds[i].name)) return kinds[i].run(argc - 1, argv + 1);
     int status = options_read(&help, NULL, 0, argc, argv, &first);

@@ -391,8 +391,8 @@ static void groups_make(New *n, OptionGroup groups[3]) {
         {{"tokenizer", 0, OPTION_TEXT, "FILE", &n->tokenizer,
           "sentencepiece.bpe.model (default: that of --language)"},
          {"language", 0, OPTION_TEXT, "PATH", &n->language_path,
-          "an XLM-R, XLM-R-XL, LLaDA, Dream, LLaMA or Qwen2, folder or file, that is\n"
-          "copied"},
+          "an XLM-R, XLM-R-XL, LLaDA, Dream, LLaMA or Qwen2, folder or file, that\n"
+          "is copied"},
          {"vision", 0, OPTION_TEXT, "PATH", &n->vision_path,
           "a CLIP vision tower or EfficientNet-Lite, folder or file, that is copied"},
          {"projector", 0, OPTION_CHOICE, NULL, &n->projector,

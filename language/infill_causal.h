@@ -19,9 +19,25 @@ int infill_causal_open(InfillCausal **causal, Infill *infill, const DecodeSpec *
                        Error *err);
 void infill_causal_close(InfillCausal *causal); /* NULL is allowed */
 
+/* The same for hypotheses that come and go: at most so many at a time, whose prompts and canvases
+ * have at most `rows` rows together. */
+int infill_causal_open_slots(InfillCausal **causal, Infill *infill, int hypotheses, int32_t rows,
+                             Error *err);
+
+/* Takes rows for the hypotheses of a request, a slot of `infill`; false: there is no space for them
+ * now, and nothing is taken. Its canvases' `hypothesis` is the index in specs. */
+bool infill_causal_place(InfillCausal *causal, const DecodeSpec *specs, int count);
+
+/* Frees the rows of a request; nothing if it has none. */
+void infill_causal_remove(InfillCausal *causal, int request);
+
 /* A DecodeEvaluate of canvases of these hypotheses. A canvas without any row before its masked
  * position is an error. Counted in infill_counts. */
 int infill_causal_evaluate(void *causal, const DecodeCanvas *canvases, int count, float temperature,
                            uint64_t seed, Proposal *out, Error *err);
+
+/* The same for several at once, in shared forward passes. */
+int infill_causal_evaluate_all(InfillCausal *causal, const DecodeBatch *batches, int count,
+                               Error *err);
 
 #endif

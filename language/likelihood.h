@@ -20,8 +20,7 @@
  * Random numbers are a function of (seed, prompt, text): a text's bound depends neither on what else
  * is computed nor on its place in a file.
  *
- * Autoregressive models of LLaMA's kind give the exact likelihood, by the chain rule in one
- * evaluation.
+ * Autoregressive models give the exact likelihood, by the chain rule.
  */
 #ifndef EASYFIRST_LANGUAGE_LIKELIHOOD_H
 #define EASYFIRST_LANGUAGE_LIKELIHOOD_H

@@ -28,6 +28,9 @@ int answer_decode_options(const Multimodal *m, DecodeOptions *options, Error *er
     if (options->early_stop)
         return error_set(err, "an early stop looks at the whole proposed answer, and this model is "
                               "autoregressive: it proposes one token at a time; leave it out");
+    if (options->guidance > 0)
+        return error_set(err, "guidance compares with the prompt masked, and this model is "
+                              "autoregressive: it has no mask token; leave it out");
     if (options->strategy == DECODE_AR) return 0;
     decode_strategy_name(name, sizeof name, options);
     decode_strategy_name(expected, sizeof expected, &usual);

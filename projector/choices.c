@@ -7,6 +7,7 @@
 #include "kernels/clock.h"
 #include "language/canvas_cache.h"
 #include "language/sentencepiece.h"
+#include "projector/answer_text.h"
 
 const char *const choice_by_names[] = {
     [CHOICE_BY_DENOISING] = "denoising", [CHOICE_BY_LIKELIHOOD] = "likelihood", NULL};
@@ -27,7 +28,8 @@ static int wrong_choice(const ChoiceRequest *r, size_t number, Error *why) {
 }
 
 /* Appends a choice's ids. */
-static int choice_encode(const Multimodal *m, const char *text, Ids *ids, Error *why) {
+static int choice_encode(const Multimodal *m, const ChoiceRequest *r, const char *text, Ids *ids,
+                         Error *why) {
     if (!text) return error_set(why, "no text is given (NULL)");
     size_t size = strnlen(text, (size_t)PROMPT_BYTES + 1), before = ids->count;
     if (size > PROMPT_BYTES)
@@ -38,7 +40,8 @@ static int choice_encode(const Multimodal *m, const char *text, Ids *ids, Error 
                          valid, (unsigned char)text[valid]);
     const TokenizerSpecials *specials = tokenizer_specials(m->tokenizer);
     bool blank = text[strspn(text, " \t\r\n\v\f")] == 0;
-    if (!blank) TRY(tokenizer_encode(m->tokenizer, text, size, ids, why));
+    const bool spaced = answer_after_space(&m->language, m->tokenizer, r->prompt);
+    if (!blank) TRY(answer_text_encode(m->tokenizer, spaced, text, size, ids, why));
     if (ids->count == before) return error_set(why, "it is empty: there is nothing to answer");
     for (size_t i = before; i < ids->count; i++) {
         int32_t id = ids->ids[i];
@@ -105,7 +108,7 @@ static int choices_encode(const Multimodal *m, const ChoiceRequest *r, Ids *ids,
     *longest = 0;
     for (size_t i = 0; i < r->count; i++) {
         size_t before = ids->count;
-        if (choice_encode(m, r->choices[i], ids, why)) return wrong_choice(r, i, why);
+        if (choice_encode(m, r, r->choices[i], ids, why)) return wrong_choice(r, i, why);
         lengths[i] = (int)(ids->count - before);
         if (lengths[i] <= *longest) continue;
         if (check_choice_length(m, r, lengths[i], why)) return wrong_choice(r, i, why);

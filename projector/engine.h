@@ -5,6 +5,7 @@
 #ifndef EASYFIRST_PROJECTOR_ENGINE_H
 #define EASYFIRST_PROJECTOR_ENGINE_H
 
+#include "language/infill_causal.h"
 #include "projector/easyfirst_private.h"
 
 /* ---- Jobs. ---- */
@@ -115,6 +116,7 @@ typedef struct Work {
     int image, slot;  /* entries of the caches; -1: none */
     Answers answers;  /* of one request */
     Decoder *decoder; /* NULL until it has hypotheses */
+    bool kept;        /* their rows are kept by the engine's InfillCausal */
     DecodeBatch batch;
     ef_answers *result; /* when it has ended; NULL: it failed, see why */
     Error why;
@@ -135,6 +137,7 @@ struct ef_engine {
     ef_engine_counts counts;
     /* The thread's own. */
     Infill *infill;
+    InfillCausal *causal; /* of an autoregressive model; else NULL */
     ImageCache images;
     Work **works; /* [work_room], the first work_count in use */
     DecodeBatch *batches;

@@ -7,13 +7,15 @@ static void cancelled(Error *why) {
 
 /* ---- A step of all works. ---- */
 
-/* What is to be evaluated: first what is not drawn, all of which shares the vocabulary's part. */
-static int collect_batches(ef_engine *e) {
+/* What is to be evaluated of works whose rows are kept, or of the others: first what is not drawn,
+ * all of which shares the vocabulary's part. */
+static int collect_batches(ef_engine *e, bool kept) {
     int n = 0;
     for (int drawn = 0; drawn < 2; drawn++)
         for (int i = 0; i < e->work_count; i++) {
             Work *w = e->works[i];
-            if (w->ended || (w->job->how.decode.temperature > 0) != drawn) continue;
+            if (w->ended || w->kept != kept || (w->job->how.decode.temperature > 0) != drawn)
+                continue;
             w->batch = decoder_begin(w->decoder);
             if (w->batch.count) e->batches[n++] = w->batch;
         }
@@ -24,7 +26,9 @@ static void engine_step(ef_engine *e) {
     Error why;
     for (int i = 0; i < e->work_count; i++)
         if (job_cancelled(e->works[i]->job)) cancelled(&why), work_fail(e->works[i], &why);
-    int status = infill_evaluate_all(e->infill, e->batches, collect_batches(e), &why);
+    int status = infill_evaluate_all(e->infill, e->batches, collect_batches(e, false), &why);
+    if (status == 0 && e->causal)
+        status = infill_causal_evaluate_all(e->causal, e->batches, collect_batches(e, true), &why);
     for (int i = 0; i < e->work_count; i++) {
         Work *w = e->works[i];
         Error own;

@@ -25,7 +25,10 @@ static int open_infill(ef_engine *e, Error *err) {
                                  .image_lead = m->image_lead_ids,
                                  .image_lead_count = m->image_lead_count};
     TRY(multimodal_check_mask(m, err));
-    return infill_open(&e->infill, &config, err);
+    TRY(infill_open(&e->infill, &config, err));
+    if (m->attention != ATTENTION_CAUSAL) return 0;
+    return infill_causal_open_slots(&e->causal, e->infill, e->work_room,
+                                    (int32_t)config.prefix_rows, err);
 }
 
 int engine_take(ef_engine *e, Error *err) {
@@ -44,6 +47,7 @@ int engine_take(ef_engine *e, Error *err) {
 }
 
 void engine_give(ef_engine *e) {
+    infill_causal_close(e->causal);
     infill_close(e->infill);
     images_close(&e->images);
     free(e->works), free(e->batches), free(e->slots), free(e->logits);
@@ -61,6 +65,7 @@ void work_fail(Work *w, const Error *why) {
 }
 
 void work_release(ef_engine *e, Work *w) {
+    if (w->kept) infill_causal_remove(e->causal, w->slot);
     if (w->slot >= 0) infill_remove(e->infill, w->slot);
     images_drop(&e->images, w->image);
     e->hypotheses -= w->job->beam;
@@ -153,6 +158,9 @@ static int work_begin(ef_engine *e, Work *w, const float *logits, Error *err) {
                      err));
     if (a->error) return error_set_code(err, (ErrorCode)a->code, "%s", a->error);
     TRY(check_pairs(e, w, err));
+    /* Without space whole sequences are evaluated. */
+    w->kept =
+        e->causal && infill_causal_place(e->causal, w->answers.specs, w->answers.result_count);
     DecodeRun run = {
         .options = &w->job->how.decode,
         .specs = w->answers.specs,

@@ -7,6 +7,7 @@
 #include "kernels/random.h"
 #include "language/infill.h"
 #include "language/sentencepiece.h"
+#include "projector/answer_text.h"
 #include "projector/turns.h"
 
 /* A text of more bytes than this is not a sample but a whole file; below it, token counts fit an
@@ -27,7 +28,7 @@ typedef struct Maker {
     const char *name;
     Skipped *skipped;
     bool counted;   /* the record was counted as bad */
-    int image_rows; /* of this record */
+    int image_rows; /* of this record, with image_lead */
     Ids answer;     /* of the current turn, or a whole document */
     int *sizes;     /* context: tokens of each turn so far, -1 for one that is not usable */
     JoinedText text;
@@ -64,8 +65,8 @@ static int append_end(Ids *ids, int32_t end, Error *err) {
 
 /* ---- Text. ---- */
 
-/* Appends the ids of a text; UNUSABLE if it cannot be tokenized. */
-static int encode(Maker *m, const char *text, int turn, const char *what, Ids *ids, Error *err) {
+/* UNUSABLE for a text that cannot be tokenized. */
+static int check_text(Maker *m, const char *text, int turn, const char *what) {
     size_t size = strlen(text), valid, most = m->config->whole ? DOCUMENT_LARGEST : TEXT_LARGEST;
     if (size > most) {
         maker_problem(m, "text too large", "%s: turn %d: the %s has %zu bytes, at most %zu",
@@ -73,12 +74,17 @@ static int encode(Maker *m, const char *text, int turn, const char *what, Ids *i
         return UNUSABLE;
     }
     valid = utf8_valid_prefix(text, size);
-    if (valid < size) {
-        maker_problem(m, "not UTF-8", "%s: turn %d: byte %zu of the %s (0x%02X) is not UTF-8",
-                      m->name, turn + 1, valid, what, (unsigned char)text[valid]);
-        return UNUSABLE;
-    }
-    return tokenizer_encode(m->config->tokenizer, text, size, ids, err);
+    if (valid == size) return 0;
+    maker_problem(m, "not UTF-8", "%s: turn %d: byte %zu of the %s (0x%02X) is not UTF-8", m->name,
+                  turn + 1, valid, what, (unsigned char)text[valid]);
+    return UNUSABLE;
+}
+
+/* Appends the ids of a text; UNUSABLE if it cannot be tokenized. */
+static int encode(Maker *m, const char *text, int turn, const char *what, Ids *ids, Error *err) {
+    int status = check_text(m, text, turn, what);
+    if (status) return status;
+    return tokenizer_encode(m->config->tokenizer, text, strlen(text), ids, err);
 }
 
 /* Checks that the tokens in m->answer can be trained on. */
@@ -151,6 +157,15 @@ static int encode_question(Maker *m, const char *text, int turn, Ids *ids, Error
     return status;
 }
 
+/* The ids of a conversation's text, in which an image comes after image_lead. */
+static int encode_conversation(Maker *m, const char *text, int turn, Ids *ids, Error *err) {
+    const ExampleConfig *c = m->config;
+    if (!m->image_rows || !c->image_lead) return encode_question(m, text, turn, ids, err);
+    int status = check_text(m, text, turn, "question");
+    if (status) return status;
+    return prompt_after_image(c->tokenizer, c->image_lead, text, ids, err);
+}
+
 /* Messages of the turns [first, turn] in the chat template, of the last one the question, without
  * the token that begins a sequence; UNUSABLE if they cannot be tokenized. */
 static int encode_chat(Maker *m, int first, int turn, Ids *ids, Error *err) {
@@ -165,7 +180,7 @@ static int encode_chat(Maker *m, int first, int turn, Ids *ids, Error *err) {
     }
     int status = chat_template_text(m->config->chat, messages, count, true, &text, err);
     free(messages);
-    if (status == 0) status = encode_question(m, text, turn, ids, err);
+    if (status == 0) status = encode_conversation(m, text, turn, ids, err);
     free(text);
     return status;
 }
@@ -240,12 +255,22 @@ static int fit_prompt(Maker *m, int turn, int room, size_t before) {
     return 0;
 }
 
+static int encode_answer(Maker *m, int turn, Error *err) {
+    const ExampleConfig *c = m->config;
+    const RecordTurn *t = &m->record->turns[turn];
+    int status = check_text(m, t->response, turn, "answer");
+    if (status) return status;
+    const bool spaced = !c->plain && answer_after_space(&c->language, c->tokenizer, t->prompt);
+    return answer_text_encode(c->tokenizer, spaced, t->response, strlen(t->response), &m->answer,
+                              err);
+}
+
 /* The answer's ids with </s> into m->answer; *room is what they leave for the prompt. */
 static int make_answer(Maker *m, int turn, int *room, Error *err) {
     const int longest = m->config->longest, head = begin_rows(m->config) + m->image_rows;
     const int most = longest - head;
     m->answer.count = 0;
-    int status = encode(m, m->record->turns[turn].response, turn, "answer", &m->answer, err);
+    int status = encode_answer(m, turn, err);
     if (status == 0) status = check_answer(m, turn, "answer");
     if (status) return status;
     TRY(append_end(&m->answer, answer_end(m->config), err));
@@ -420,7 +445,7 @@ int examples_make(Examples *examples, const Record *record, const ExampleConfig 
                .config = config,
                .name = name,
                .skipped = skipped,
-               .image_rows = record->image ? config->image_rows : 0};
+               .image_rows = record->image ? config->image_rows + config->image_lead_count : 0};
     int status = config->whole ? make_pieces(&m, err) : make_turns(&m, err);
     if (status)
         examples->count = 0;

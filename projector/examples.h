@@ -1,12 +1,14 @@
 /* examples.h - tokenizes records into training examples.
  *
  * A sequence is <s> [image] prompt answer </s>. Prompt and answer are encoded separately, as in
- * inference. Models of LLaMA's kind have their own begin instead of <s>, or none, and what ends
- * their answers instead of </s>: the token that ends every text, if there is one, else that of a
- * turn in the model's chat template, else the end-of-text token. A prompt is put into the template. `long_prompts` says what happens to a prompt that is too long: it keeps its end (and
- * <s>), as in the papers' code, or is left out; either way it is noted. An answer is never
- * truncated: one that does not fit is skipped, and so is a question that does not fit next to its
- * image and answer, and an answer with a <mask> in it.
+ * inference (answer_text.h). Models of LLaMA's kind have their own begin instead of <s>, or none,
+ * and what ends their answers instead of </s>: the token that ends every text, if there is one,
+ * else that of a turn in the model's chat template, else the end-of-text token. A prompt is put
+ * into the template; then an image has its place where the first message has its text (image_lead),
+ * with an empty prompt, too. `long_prompts` says what happens to a prompt that is too long: it
+ * keeps its end (and <s>), as in the papers' code, or is left out; either way it is noted. An
+ * answer is never truncated: one that does not fit is skipped, and so is a question that does not
+ * fit next to its image and answer, and an answer with a <mask> in it.
  *
  * Conversations give one example for each answered turn. With `context` the earlier turns go before
  * the question, joined by spaces, as many complete ones as fit, back to an unusable one (in a chat template as messages). Without, a
@@ -44,6 +46,9 @@ typedef struct ExampleConfig {
     float random_lengths; /* whole: of so many pieces, a fraction, the length is drawn at random
                                (LLaDA's pretraining: 0.01); 0: all are equally long */
     uint64_t seed;        /* ... with this seed */
+    const char *image_lead; /* as in Multimodal: how a prompt about an image begins, before the
+                               image, in tokens; NULL: the image is before the prompt */
+    int image_lead_count;
 } ExampleConfig;
 
 typedef struct ExampleTurn {

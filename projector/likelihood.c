@@ -5,9 +5,10 @@
 #include <string.h>
 
 #include "language/sentencepiece.h"
+#include "projector/answer_text.h"
 
 bool likelihood_exact(const Multimodal *m) {
-    return m->language.llama && m->language.shifted && tokenizer_mask_id(m->tokenizer) < 0;
+    return m->attention == ATTENTION_CAUSAL;
 }
 
 /* The requests whose likelihood can be computed, as prompts. */
@@ -20,6 +21,9 @@ typedef struct Asked {
     size_t *begin;           /* [count], in ids */
     int count;
     Prompts prompts;
+    int *whole; /* [whole_count]: the requests that are read in windows, and where their ids are */
+    size_t *whole_begin;
+    int whole_count;
 } Asked;
 
 static void asked_free(Asked *a) {
@@ -27,6 +31,7 @@ static void asked_free(Asked *a) {
     prompts_free(&a->prompts);
     ids_free(&a->ids);
     free(a->requests), free(a->answers), free(a->of), free(a->begin);
+    free(a->whole), free(a->whole_begin);
 }
 
 static int refuse(Likelihood *l, const char *text, int code, Error *err) {
@@ -35,18 +40,29 @@ static int refuse(Likelihood *l, const char *text, int code, Error *err) {
     return l->error ? 0 : error_set(err, "out of memory for a message");
 }
 
+/* A text by itself, which an autoregressive model reads in windows, however long it is. */
+static bool in_windows(const Multimodal *m, const LikelihoodRequest *r) {
+    return likelihood_exact(m) && r->image < 0 && !r->turn_count && !*r->prompt;
+}
+
+enum { DOCUMENT_BYTES = 1 << 26 };
+
 /* Appends a text's ids. */
-static int text_encode(const Multimodal *m, const char *text, Ids *ids, Likelihood *l, Error *why) {
-    const size_t before = ids->count, size = text ? strnlen(text, (size_t)PROMPT_BYTES + 1) : 0;
+static int text_encode(const Multimodal *m, const LikelihoodRequest *r, Ids *ids, Likelihood *l,
+                       Error *why) {
+    const char *text = r->text;
+    const size_t most = in_windows(m, r) ? DOCUMENT_BYTES : PROMPT_BYTES;
+    const size_t before = ids->count, size = text ? strnlen(text, most + 1) : 0;
     const int32_t mask = tokenizer_mask_id(m->tokenizer);
     const int32_t unknown = tokenizer_specials(m->tokenizer)->unknown;
-    if (size > PROMPT_BYTES)
-        return error_set_code(why, ERROR_TOO_LONG, "the text has more than %d bytes", PROMPT_BYTES);
+    if (size > most)
+        return error_set_code(why, ERROR_TOO_LONG, "the text has more than %zu bytes", most);
     const size_t valid = size ? utf8_valid_prefix(text, size) : 0;
     if (valid < size)
         return error_set(why, "the text: byte %zu (0x%02X) is not valid UTF-8; convert it to UTF-8",
                          valid, (unsigned char)text[valid]);
-    if (size) TRY(tokenizer_encode(m->tokenizer, text, size, ids, why));
+    const bool spaced = answer_after_space(&m->language, m->tokenizer, r->prompt);
+    if (size) TRY(answer_text_encode(m->tokenizer, spaced, text, size, ids, why));
     if (ids->count == before) return error_set(why, "the text is empty: it has no tokens");
     for (size_t i = before; i < ids->count; i++) {
         if (mask >= 0 && ids->ids[i] == mask)
@@ -64,15 +80,21 @@ static int asked_encode(Asked *a, const LikelihoodRequest *requests, int count, 
     a->answers = calloc(n, sizeof *a->answers);
     a->of = calloc(n, sizeof *a->of);
     a->begin = calloc(n, sizeof *a->begin);
-    if (!a->requests || !a->answers || !a->of || !a->begin)
+    a->whole = calloc(n, sizeof *a->whole);
+    a->whole_begin = calloc(n, sizeof *a->whole_begin);
+    if (!a->requests || !a->answers || !a->of || !a->begin || !a->whole || !a->whole_begin)
         return error_set(err, "out of memory for %d texts", count);
     for (int i = 0; i < count; i++) {
         const LikelihoodRequest *r = &requests[i];
         const size_t before = a->ids.count;
         Error why;
-        if (text_encode(a->model, r->text, &a->ids, &out[i], &why)) {
+        if (text_encode(a->model, r, &a->ids, &out[i], &why)) {
             a->ids.count = before;
             TRY(refuse(&out[i], why.text, why.code, err));
+            continue;
+        }
+        if (in_windows(a->model, r)) {
+            a->whole[a->whole_count] = i, a->whole_begin[a->whole_count++] = before;
             continue;
         }
         a->of[a->count] = i, a->begin[a->count] = before;
@@ -104,7 +126,7 @@ static const int32_t *asked_text(const Asked *a, int prompt, int *length) {
 }
 
 static int asked_bounds(const Asked *a, Tensor image_tokens, const LikelihoodSettings *s,
-                        LikelihoodBound *bounds, InfillCounts *counts, Error *err) {
+                        Likelihood *out, InfillCounts *counts, Error *err) {
     const Multimodal *m = a->model;
     const InfillConfig config = {.model = m->language,
                                  .device = m->device,
@@ -117,85 +139,132 @@ static int asked_bounds(const Asked *a, Tensor image_tokens, const LikelihoodSet
                                  .prompts = a->prompts.items,
                                  .prompt_count = a->prompts.count,
                                  .image_tokens = image_tokens,
-                                 .image_rows = multimodal_image_rows(m)};
+                                 .image_rows = multimodal_image_rows(m),
+                                 .image_lead = m->image_lead_ids,
+                                 .image_lead_count = m->image_lead_count};
     Infill *infill = NULL;
-    LikelihoodText *texts = calloc((size_t)a->prompts.count, sizeof *texts);
-    if (!texts) return error_set(err, "out of memory for %d texts", a->prompts.count);
-    for (int i = 0; i < a->prompts.count; i++) {
+    size_t n = (size_t)a->prompts.count;
+    if (!n) return 0;
+    LikelihoodText *texts = calloc(n, sizeof *texts);
+    LikelihoodBound *bounds = calloc(n, sizeof *bounds);
+    int status = texts && bounds ? 0 : error_set(err, "out of memory for %zu texts", n);
+    for (int i = 0; i < a->prompts.count && status == 0; i++) {
         const InfillPrompt *p = &a->prompts.items[i];
         LikelihoodText *t = &texts[i];
         t->request = i, t->tokens = asked_text(a, i, &t->length);
         t->stream = likelihood_stream(p->ids, p->count, t->tokens, t->length);
     }
-    int status = infill_open(&infill, &config, err);
+    if (status == 0) status = infill_open(&infill, &config, err);
     if (status == 0)
         status = infill_likelihoods(infill, texts, a->prompts.count, &s->options, bounds, err);
+    for (int i = 0; i < a->prompts.count && status == 0; i++)
+        out[a->of[a->prompts.request[i]]].bound = bounds[i];
     if (infill && counts) *counts = infill_counts(infill);
     infill_close(infill);
-    free(texts);
+    free(texts), free(bounds);
     return status;
 }
 
-/* The sequence of a prompt and its text, at `ids`; returns its end. */
-static int32_t *causal_sequence(const Asked *a, int prompt, int32_t *ids, CausalText *text) {
+/* ---- Autoregressive models. ---- */
+
+/* What is evaluated of all texts. */
+typedef struct Windows {
+    CausalText *items; /* [count] */
+    int *of;           /* [count]: the request of each */
+    double *nats;      /* [count] */
+    int count;
+    int32_t *ids; /* of all sequences, end to end */
+} Windows;
+
+/* The part of a sequence of `count` ids that predicts those from `fresh` on. */
+static void window_add(Windows *w, const int32_t *ids, int count, int fresh, int request,
+                       Likelihood *l) {
+    w->items[w->count] = (CausalText){ids, count, count - fresh};
+    w->of[w->count++] = request;
+    l->bound.evaluations++;
+}
+
+/* A prompt and its text. */
+static int32_t *window_prompt(const Asked *a, Windows *w, int prompt, int32_t *ids,
+                              Likelihood *out) {
     const InfillPrompt *p = &a->prompts.items[prompt];
-    const int32_t begin = a->model->language.begin, *own = asked_text(a, prompt, &text->scored);
-    text->ids = ids;
-    if (begin >= 0) *ids++ = begin;
-    if (p->count) memcpy(ids, p->ids, (size_t)p->count * sizeof *ids);
-    ids += p->count;
-    memcpy(ids, own, (size_t)text->scored * sizeof *ids);
-    ids += text->scored;
-    text->count = (int)(ids - text->ids);
-    return ids;
+    const int request = a->of[a->prompts.request[prompt]];
+    int scored;
+    const int32_t begin = a->model->language.begin, *own = asked_text(a, prompt, &scored);
+    int32_t *end = ids;
+    if (begin >= 0) *end++ = begin;
+    if (p->count) memcpy(end, p->ids, (size_t)p->count * sizeof *ids);
+    end += p->count;
+    memcpy(end, own, (size_t)scored * sizeof *ids);
+    end += scored;
+    window_add(w, ids, (int)(end - ids), (int)(end - ids) - scored, request, &out[request]);
+    return end;
 }
 
-static int causal_texts(const Asked *a, const LikelihoodSettings *s, CausalText *texts,
-                        int32_t *ids, double *nats, LikelihoodBound *bounds, InfillCounts *counts,
-                        Error *err) {
-    int n = a->prompts.count;
-    for (int i = 0; i < n; i++) ids = causal_sequence(a, i, ids, &texts[i]);
-    TRY(causal_likelihoods(&a->model->language, a->model->device, texts, n, s->batch_tokens, nats,
-                           counts, err));
-    for (int i = 0; i < n; i++) bounds[i] = (LikelihoodBound){.nats = nats[i], .evaluations = 1};
+/* A text by itself: each window is half a window after the one before, and predicts what is new in
+ * it. Its first token is predicted after the one that begins every sequence, or not at all. */
+static int32_t *window_text(const Asked *a, Windows *w, int whole, int32_t *ids, Likelihood *out) {
+    const int32_t begin = a->model->language.begin;
+    const int longest = language_longest(&a->model->language), half = longest / 2;
+    const int request = a->whole[whole];
+    Likelihood *l = &out[request];
+    int32_t *end = ids;
+    if (begin >= 0) *end++ = begin;
+    memcpy(end, a->ids.ids + a->whole_begin[whole], (size_t)l->tokens * sizeof *ids);
+    end += l->tokens;
+    l->unpredicted = begin < 0, l->tokens -= l->unpredicted;
+    const int count = (int)(end - ids);
+    for (int first = 0, fresh = 1; fresh<count; first += half> 0 ? half : 1) {
+        const int rows = count - first < longest ? count - first : longest;
+        window_add(w, ids + first, rows, fresh - first, request, l);
+        fresh = first + rows;
+    }
+    return end;
+}
+
+static int windows_take(Windows *w, const Asked *a, Error *err) {
+    const int longest = language_longest(&a->model->language);
+    const size_t texts = (size_t)a->prompts.count + (size_t)a->whole_count;
+    const size_t half = longest > 3 ? (size_t)longest / 2 : 1, tokens = a->ids.count + 2 * texts;
+    const size_t windows = texts + tokens / half + 1;
+    w->items = calloc(windows, sizeof *w->items);
+    w->of = calloc(windows, sizeof *w->of);
+    w->nats = calloc(windows, sizeof *w->nats);
+    w->ids = calloc(tokens + a->prompts.ids.count, sizeof *w->ids);
+    if (w->items && w->of && w->nats && w->ids) return 0;
+    return error_set(err, "out of memory for %zu texts", texts);
+}
+
+static int windows_run(Windows *w, const Asked *a, const LikelihoodSettings *s, Likelihood *out,
+                       InfillCounts *counts, Error *err) {
+    TRY(windows_take(w, a, err));
+    int32_t *ids = w->ids;
+    for (int i = 0; i < a->prompts.count; i++) ids = window_prompt(a, w, i, ids, out);
+    for (int i = 0; i < a->whole_count; i++) ids = window_text(a, w, i, ids, out);
+    if (w->count)
+        TRY(causal_likelihoods(&a->model->language, a->model->device, w->items, w->count,
+                               s->batch_tokens, w->nats, counts, err));
+    for (int i = 0; i < w->count; i++) out[w->of[i]].bound.nats += w->nats[i];
     return 0;
 }
 
-static int asked_causal(const Asked *a, const LikelihoodSettings *s, LikelihoodBound *bounds,
+static int asked_causal(const Asked *a, const LikelihoodSettings *s, Likelihood *out,
                         InfillCounts *counts, Error *err) {
-    size_t n = (size_t)a->prompts.count, tokens = a->ids.count + a->prompts.ids.count + n;
-    CausalText *texts = calloc(n, sizeof *texts);
-    double *nats = malloc(n * sizeof *nats);
-    int32_t *ids = malloc(tokens * sizeof *ids);
-    int status = texts && nats && ids ? causal_texts(a, s, texts, ids, nats, bounds, counts, err)
-                                      : error_set(err, "out of memory for %zu texts", n);
-    free(texts), free(nats), free(ids);
+    Windows w = {0};
+    int status = windows_run(&w, a, s, out, counts, err);
+    free(w.items), free(w.of), free(w.nats), free(w.ids);
     return status;
 }
 
-/* An autoregressive model gives the first token of a sequence no probability. */
-static int check_first(const Asked *a, Likelihood *out, Error *err) {
-    if (!likelihood_exact(a->model) || a->model->language.begin >= 0) return 0;
-    for (int i = 0; i < a->prompts.count; i++)
-        if (!a->prompts.items[i].count)
-            TRY(refuse(&out[a->of[a->prompts.request[i]]],
-                       "this autoregressive model has no token that begins a text, so that the "
-                       "first one has no probability: give a prompt",
-                       ERROR_OTHER, err));
-    return 0;
-}
+/* ---- All. ---- */
 
-static int asked_take(const Asked *a, const LikelihoodBound *bounds, Likelihood *out, Error *err) {
-    for (int i = 0; i < a->prompts.count; i++) {
-        Likelihood *l = &out[a->of[a->prompts.request[i]]];
-        if (l->error) continue;
-        l->bound = bounds[i];
-        if (!isfinite(bounds[i].nats))
-            TRY(refuse(l,
+static int check_finite(Likelihood *out, int count, Error *err) {
+    for (int i = 0; i < count; i++)
+        if (!out[i].error && !isfinite(out[i].bound.nats))
+            TRY(refuse(&out[i],
                        "the language model's scores are not finite: its weights, or those of the "
                        "vision tower or projector, are damaged",
                        ERROR_OTHER, err));
-    }
     return 0;
 }
 
@@ -205,15 +274,9 @@ static int asked_run(Asked *a, Tensor image_tokens, const LikelihoodRequest *req
     int rows = multimodal_image_rows(a->model), images = 0;
     if (rows > 0 && tensor_present(image_tokens)) images = (int)(image_tokens.shape[0] / rows);
     TRY(asked_encode(a, requests, count, images, out, err));
-    TRY(check_first(a, out, err));
-    if (!a->prompts.count) return 0;
-    LikelihoodBound *bounds = calloc((size_t)a->prompts.count, sizeof *bounds);
-    if (!bounds) return error_set(err, "out of memory for %d texts", a->prompts.count);
-    int status = likelihood_exact(a->model) ? asked_causal(a, s, bounds, counts, err)
-                                            : asked_bounds(a, image_tokens, s, bounds, counts, err);
-    if (status == 0) status = asked_take(a, bounds, out, err);
-    free(bounds);
-    return status;
+    TRY(likelihood_exact(a->model) ? asked_causal(a, s, out, counts, err)
+                                   : asked_bounds(a, image_tokens, s, out, counts, err));
+    return check_finite(out, count, err);
 }
 
 int multimodal_likelihood(const Multimodal *m, Tensor image_tokens,

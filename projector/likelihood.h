@@ -1,6 +1,10 @@
 /* likelihood.h - how likely given texts are to a model after their prompts: language/likelihood.h's
- * bound for masked diffusion, the exact value for an autoregressive model of LLaMA's kind, which is
- * one whose predictions are shifted and whose tokenizer has no <mask>.
+ * bound for masked diffusion, the exact value for an autoregressive model, which is one with causal
+ * attention.
+ *
+ * Such a model reads a text without a prompt, however long, in windows of its longest sequence, each
+ * half a window after the one before, of which the tokens that are new count. If it has no token that
+ * begins every sequence, the text's first token is not predicted.
  */
 #ifndef EASYFIRST_PROJECTOR_LIKELIHOOD_H
 #define EASYFIRST_PROJECTOR_LIKELIHOOD_H
@@ -26,6 +30,7 @@ typedef struct Likelihood {
     char *error;         /* why there is none, one line, owned; NULL if there is one */
     int code;            /* ... and its ErrorCode */
     int tokens, unknown; /* of the text, and those that the tokenizer does not know */
+    int unpredicted;     /* further tokens, without a likelihood: 1 for a first one, else 0 */
     int dropped_turns;
     LikelihoodBound bound;
 } Likelihood;

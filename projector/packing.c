@@ -32,7 +32,7 @@ typedef struct Packer {
 /* ---- Sizes. ---- */
 
 static int head_rows(const PackingConfig *c, const Example *e) {
-    return (c->language.begin >= 0) + (e->image ? c->image_rows : 0);
+    return (c->language.begin >= 0) + (e->image ? c->image_lead_count + c->image_rows : 0);
 }
 
 static int clamp(int64_t n) {
@@ -74,11 +74,15 @@ static void push_row(const Packer *p, int32_t id, int32_t image_row, int positio
     b->tokens++;
 }
 
-/* <s> and the rows of an image, if it is not -1. */
+/* <s> and, if `image` is not -1, image_lead and the rows of the image. */
 static void push_head(const Packer *p, int image) {
-    const int rows = p->config->image_rows, begin = p->config->language.begin >= 0;
-    if (begin) push_row(p, p->config->language.begin, -1, 0);
-    for (int i = 0; image >= 0 && i < rows; i++) push_row(p, -1, image * rows + i, begin + i);
+    const PackingConfig *c = p->config;
+    int at = 0;
+    if (c->language.begin >= 0) push_row(p, c->language.begin, -1, at++);
+    for (int i = 0; image >= 0 && i < c->image_lead_count; i++)
+        push_row(p, c->image_lead[i], -1, at++);
+    for (int i = 0; image >= 0 && i < c->image_rows; i++)
+        push_row(p, -1, image * c->image_rows + i, at++);
 }
 
 static void push_prompt(const Packer *p, const ExampleTurn *turn, int before) {

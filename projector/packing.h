@@ -3,10 +3,10 @@
  *   full          for each turn, each corrupted copy is a sequence of its own, one attention span;
  *                 the image's rows occur twice, but the image is encoded once.
  *   causal        the same with causal spans.
- *   block-causal  <s> and the image once; then for each turn its prompt once, which sees the
- *                 image's block and itself; then the turn's copies, each of which sees image,
- *                 prompt and itself. Positions of every copy continue from its prompt (or from
- *                 answer_position), those of every prompt from the image.
+ *   block-causal  <s> and the image once (with image_lead before it); then for each turn its prompt
+ *                 once, which sees the image's block and itself; then the turn's copies, each of
+ *                 which sees image, prompt and itself. Positions of every copy continue from its
+ *                 prompt (or from answer_position), those of every prompt from the image.
  *
  * With block-causal attention no block sees a later or a sibling one, so the loss and the gradients
  * equal those of the turns one by one. This is the attention that answering uses
@@ -44,6 +44,8 @@ typedef struct PackingConfig {
     bool lengths; /* the stage `length`: prompts alone, classes = answer tokens without </s>, - 1,
                      at least 0 */
     int classes;  /* longer answers count as the last class */
+    const int32_t *image_lead; /* [image_lead_count]: tokens between <s> and an image */
+    int image_lead_count;
 } PackingConfig;
 
 /* One unit to pack. */

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "language/sentencepiece.h"
+#include "projector/answer_text.h"
 
 void answer_template_free(Template *template) {
     if (template) template_free(template);
@@ -42,7 +43,8 @@ static int check_text(const Multimodal *m, const AnswerRequest *r, Error *why) {
                          "text: byte %zu (0x%02X) is not valid UTF-8; convert the text to UTF-8 "
                          "first",
                          valid, (unsigned char)r->prompt[valid]);
-    if (r->image >= 0 && m->image_lead && strncmp(r->prompt, m->image_lead, strlen(m->image_lead)))
+    if (r->image >= 0 && m->image_lead && size &&
+        strncmp(r->prompt, m->image_lead, strlen(m->image_lead)))
         return error_set(why, "a prompt about an image that is not in the model's chat template, "
                               "where the image has its place");
     if (answer_given_length(m, r) > 0 || m->length || r->answer_template) return 0;
@@ -63,7 +65,8 @@ static int template_check(const Multimodal *m, const AnswerRequest *r, Answer *a
                               PROMPT_BYTES, language_longest(&m->language));
     Template *t = answer->template = calloc(1, sizeof *t);
     if (!t) return error_set(why, "out of memory for a template");
-    TRY(template_read(t, m->tokenizer, r->answer_template, why));
+    const bool spaced = answer_after_space(&m->language, m->tokenizer, r->prompt);
+    TRY(template_read_after(t, m->tokenizer, spaced, r->answer_template, why));
     int least = template_least(t);
     if (!r->length || r->length == least || (r->length > least && t->open_gaps)) return 0;
     return error_set(
@@ -202,7 +205,8 @@ static int turn_size(const Multimodal *m, const AnswerRequest *r, const RecordTu
     ids->count = 0;
     TRY(tokenizer_encode(m->tokenizer, turn->prompt, question, ids, err));
     const int asked = (int)ids->count;
-    TRY(tokenizer_encode(m->tokenizer, turn->response, answer, ids, err));
+    const bool spaced = answer_after_space(&m->language, m->tokenizer, turn->prompt);
+    TRY(answer_text_encode(m->tokenizer, spaced, turn->response, answer, ids, err));
     const int answered = (int)ids->count - asked;
     for (int i = asked; i < asked + answered; i++)
         if (ids->ids[i] == mask) return 0;
@@ -243,8 +247,7 @@ static void drop_begin(const LanguageModel *m, Ids *ids, size_t before) {
     ids->count = before + count;
 }
 
-/* The ids of a prompt's text; of one about an image in a chat template, those after the image, which
- * begin with a line break, as LLaVA's. */
+/* The ids of a prompt's text; of one about an image in a chat template, those after the image. */
 static int prompt_encode(const Multimodal *m, const AnswerRequest *r, Ids *ids, Error *err) {
     const size_t before = ids->count, size = strlen(r->prompt);
     if (r->image < 0 || !m->image_lead) {
@@ -252,14 +255,7 @@ static int prompt_encode(const Multimodal *m, const AnswerRequest *r, Ids *ids, 
         drop_begin(&m->language, ids, before);
         return 0;
     }
-    const size_t lead = strlen(m->image_lead);
-    char *rest = malloc(size - lead + 2);
-    if (!rest) return error_set(err, "out of memory for a prompt");
-    rest[0] = '\n';
-    memcpy(rest + 1, r->prompt + lead, size - lead + 1);
-    int status = tokenizer_encode(m->tokenizer, rest, size - lead + 1, ids, err);
-    free(rest);
-    return status;
+    return *r->prompt ? prompt_after_image(m->tokenizer, m->image_lead, r->prompt, ids, err) : 0;
 }
 
 /* Appends the ids of a request's prompt if it can be answered, else answer->error says why not. */

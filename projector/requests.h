@@ -13,7 +13,7 @@ typedef struct AnswerRequest {
     const char *prompt; /* UTF-8, terminated; the whole prompt template, as the model was trained;
                            "": none, the answer is a text without a prompt */
     int image;          /* row block of the image tokens, -1 for none; with Multimodal.image_lead
-                           the prompt begins with it */
+                           the prompt begins with it, if there is one */
     int length;         /* answer length N in tokens; 0: by the length predictor, or, of a
                            template, by trying */
     const RecordTurn *turns; /* [turn_count] earlier turns of the conversation, the last ones of

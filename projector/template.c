@@ -7,6 +7,7 @@
 
 #include "data/files/memory_stream.h"
 #include "language/sentencepiece.h"
+#include "projector/answer_text.h"
 
 #define MASK_WORD "<mask>"
 
@@ -154,7 +155,7 @@ static bool begins_with_space(const char *text) {
     return false;
 }
 
-static int parts_encode(Template *t, const Tokenizer *tokenizer, Error *err) {
+static int parts_encode(Template *t, const Tokenizer *tokenizer, bool spaced, Error *err) {
     for (int i = 0; i < t->count; i++) {
         TemplatePart *part = &t->parts[i];
         size_t before = t->ids.count;
@@ -162,7 +163,8 @@ static int parts_encode(Template *t, const Tokenizer *tokenizer, Error *err) {
         if (i > 0 && !begins_with_space(part->text))
             TRY(encode_rest(tokenizer, part->text, &t->ids, err));
         else
-            TRY(tokenizer_encode(tokenizer, part->text, strlen(part->text), &t->ids, err));
+            TRY(answer_text_encode(tokenizer, spaced && i == 0, part->text, strlen(part->text),
+                                   &t->ids, err));
         part->tokens = (int)(t->ids.count - before);
         t->tokens += part->tokens;
     }
@@ -192,15 +194,20 @@ int template_parse(Template *t, const char *text, Error *err) {
     return status;
 }
 
-int template_read(Template *t, const Tokenizer *tokenizer, const char *text, Error *err) {
+int template_read_after(Template *t, const Tokenizer *tokenizer, bool spaced, const char *text,
+                        Error *err) {
     TRY(template_parse(t, text, err));
     int status = 0;
     if (!t->gaps)
         status = error_set(err, "the template has no gap, so that there is nothing to fill in: "
                                 "mark gaps with ___ (or ___{3} for 3 tokens)");
-    if (status == 0) status = parts_encode(t, tokenizer, err);
+    if (status == 0) status = parts_encode(t, tokenizer, spaced, err);
     if (status) template_free(t);
     return status;
+}
+
+int template_read(Template *t, const Tokenizer *tokenizer, const char *text, Error *err) {
+    return template_read_after(t, tokenizer, false, text, err);
 }
 
 void template_free(Template *t) {

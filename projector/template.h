@@ -43,6 +43,10 @@ enum { TEMPLATE_BEAM = 8 };
 int template_read(Template *t, const Tokenizer *tokenizer, const char *text, Error *err);
 void template_free(Template *t);
 
+/* The same of one that is after a prompt; `spaced` as in answer_text.h. */
+int template_read_after(Template *t, const Tokenizer *tokenizer, bool spaced, const char *text,
+                        Error *err);
+
 /* The same without tokens, also of a text without gaps. */
 int template_parse(Template *t, const char *text, Error *err);
 

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "language/llama_train.h"
+#include "projector/model_chat.h"
 #include "projector/model_fresh.h"
 #include "projector/model_paths.h"
 #include "data/files/path.h"
@@ -28,7 +29,8 @@ static int fresh_projector(TrainModel *t, const TrainSettings *s, Error *err) {
                               "a fresh projector needs a vision tower and a language model to go "
                               "between");
     t->fresh_projector = true;
-    return model_fresh_projector(m, s->new_projector, fresh_weights(s), err);
+    TRY(model_fresh_projector(m, s->new_projector, fresh_weights(s), err));
+    return m->image_lead ? 0 : model_chat_image_lead(m, err);
 }
 
 static void duties(TrainModel *t, const TrainSettings *s) {

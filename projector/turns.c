@@ -51,3 +51,15 @@ int turns_encode(JoinedText *joined, const Tokenizer *tokenizer, const RecordTur
     if (first) *first = from;
     return 0;
 }
+
+int prompt_after_image(const Tokenizer *tokenizer, const char *lead, const char *prompt, Ids *ids,
+                       Error *err) {
+    const size_t skip = strlen(lead), size = strlen(prompt) - skip;
+    char *rest = malloc(size + 2);
+    if (!rest) return error_set(err, "out of memory for a prompt");
+    rest[0] = '\n';
+    memcpy(rest + 1, prompt + skip, size + 1);
+    int status = tokenizer_encode(tokenizer, rest, size + 1, ids, err);
+    free(rest);
+    return status;
+}

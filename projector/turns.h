@@ -32,4 +32,9 @@ int turns_encode(JoinedText *joined, const Tokenizer *tokenizer, const RecordTur
                  const int *sizes, int count, const char *question, int room, Ids *ids,
                  size_t before, int *first, Error *err);
 
+/* Appends the ids of a prompt in a chat template whose image comes after `lead`, with which the
+ * prompt begins: those of the rest, which begin with a line break, as LLaVA's. */
+int prompt_after_image(const Tokenizer *tokenizer, const char *lead, const char *prompt, Ids *ids,
+                       Error *err);
+
 #endif

@@ -7,6 +7,5 @@ int eval_gqa(int argc, char **argv);
 int eval_text(int argc, char **argv);
 int eval_order(int argc, char **argv);
 int eval_likelihood(int argc, char **argv);
-int eval_perplexity(int argc, char **argv);
 
 #endif

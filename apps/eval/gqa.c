@@ -460,6 +460,7 @@ static int run(GqaEval *g, Error *err) {
     TRY(eval_check_model(&o->common, true, err));
     TRY(session_open(&g->session, &o->common, err));
     g->timings.load_s = g->session.load_s;
+    TRY(answer_decode_options(&g->session.model.parts, &o->common.answer.decode, err));
     eval_model_name(o);
     json_t *settings = settings_make(g, err);
     int status = settings ? ask_all(g, settings, err) : -1;

@@ -21,16 +21,20 @@ static const CommandHelp help = {
     .usage = "[options] FILE [--out FOLDER]",
     .about =
         "How likely a model finds texts: bits per byte and perplexity of a file of plain text, a\n"
-        "text a line, or of answers after their prompts, in lines of {\"inputs\", \"targets\"} or\n"
-        "LLaVA's conversations, all verbatim.\n"
+        "text a line (--paragraphs: a paragraph), or of answers after their prompts, in lines of\n"
+        "{\"inputs\", \"targets\"} or LLaVA's conversations, all verbatim.\n"
         "\n"
         "Of a masked diffusion model it is an upper bound on -log p of the text's tokens, given\n"
         "their number: LLaDA's estimate, from --samples random masks of a text; of a text of\n"
-        "few tokens (7 with 128 samples) all masks are taken, and the bound is exact. Of an\n"
-        "autoregressive model of LLaMA's kind (no <mask>) it is the exact value. The standard\n"
-        "error of bits per byte is over the texts; the part of it that more samples would lessen "
-        "is\n"
-        "printed, too. A text's value depends on it, its prompt and --seed alone.\n"
+        "few tokens (7 with 128 samples) all masks are taken, and the bound is exact. The\n"
+        "standard error of bits per byte is over the texts; the part of it that more samples\n"
+        "would lessen is printed, too. A text's value depends on it, its prompt and --seed alone.\n"
+        "\n"
+        "Of an autoregressive model (causal attention) it is the exact value: each token is\n"
+        "predicted from those before it. Plain text longer than the model's sequence is then read\n"
+        "in windows, each half a window after the one before, so that every token has at least\n"
+        "half a window before it; the first token of a text has no value where the model has no\n"
+        "token that begins texts.\n"
         "\n"
         "Conversations are read with their earlier turns, as far as they fit, by models with full\n"
         "attention. Texts that cannot be read or do not fit are reported and left out, records "
@@ -39,7 +43,8 @@ static const CommandHelp help = {
         "\"tokens\",\n"
         "\"bytes\", \"nats\", \"standard_error\"} of each text), settings.json and result.json.",
     .examples = "easyfirst eval likelihood -m model lines.txt\n"
-                "easyfirst eval likelihood -m model test.jsonl --samples 512 --out run",
+                "easyfirst eval likelihood -m model test.jsonl --samples 512 --out run\n"
+                "easyfirst eval likelihood -m qwen2 --paragraphs articles.txt",
 };
 
 /* A text whose likelihood is known. */
@@ -60,7 +65,9 @@ typedef struct LikelihoodEval {
     Skipped skipped;
     Measured *texts; /* [count] */
     size_t count, capacity;
-    int64_t unknown, evaluations, dropped_turns; /* tokens; masks; turns that did not fit */
+    int64_t unknown, unpredicted;       /* tokens */
+    int64_t evaluations, dropped_turns; /* of masks or windows; turns that did not fit */
+    bool paragraphs;
     EvalProgress progress;
     bool failed;
 } LikelihoodEval;
@@ -112,7 +119,8 @@ static int batch_run(LikelihoodEval *e, Batch *b, Error *err) {
         }
         m->tokens = out[i].tokens;
         m->nats = out[i].bound.nats, m->variance = out[i].bound.variance;
-        e->unknown += out[i].unknown, e->evaluations += out[i].bound.evaluations;
+        e->unknown += out[i].unknown, e->unpredicted += out[i].unpredicted;
+        e->evaluations += out[i].bound.evaluations;
         e->dropped_turns += out[i].dropped_turns;
         status = measured_add(e, m, err);
     }
@@ -181,7 +189,7 @@ static int measure(LikelihoodEval *e, Error *err) {
 
 typedef struct Totals {
     int64_t tokens, bytes;
-    double bits_per_byte, byte_error, mask_error; /* standard errors; NaN: not known */
+    double nats, bits_per_byte, byte_error, mask_error; /* standard errors; NaN: not known */
     double perplexity, perplexity_error;
 } Totals;
 
@@ -205,6 +213,7 @@ static Totals totals_of(const LikelihoodEval *e) {
         nats += m->nats, variance += m->variance;
     }
     const double bytes = (double)t.bytes, tokens = (double)t.tokens;
+    t.nats = nats;
     t.bits_per_byte = nats / bytes / M_LN2;
     t.byte_error = ratio_error(e, nats / bytes, bytes, true) / M_LN2;
     t.mask_error = sqrt(variance) / bytes / M_LN2;
@@ -215,10 +224,11 @@ static Totals totals_of(const LikelihoodEval *e) {
 
 static json_t *score_json(const LikelihoodEval *e, const Totals *t) {
     const bool exact = likelihood_exact(&e->session.model.parts);
-    return json_pack("{s:b, s:I, s:I, s:I, s:I, s:o, s:o, s:o, s:o, s:o}", "upper_bound", !exact,
-                     "tokens", (json_int_t)t->tokens, "bytes", (json_int_t)t->bytes,
-                     "unknown_tokens", (json_int_t)e->unknown, "evaluations",
-                     (json_int_t)e->evaluations, "bits_per_byte", json_score(t->bits_per_byte),
+    return json_pack("{s:b, s:I, s:I, s:I, s:I, s:I, s:o, s:o, s:o, s:o, s:o, s:o}", "upper_bound",
+                     !exact, "tokens", (json_int_t)t->tokens, "bytes", (json_int_t)t->bytes,
+                     "unknown_tokens", (json_int_t)e->unknown, "unpredicted_tokens",
+                     (json_int_t)e->unpredicted, "evaluations", (json_int_t)e->evaluations, "nats",
+                     json_score(t->nats), "bits_per_byte", json_score(t->bits_per_byte),
                      "bits_per_byte_error", json_score(t->byte_error), "mask_error",
                      json_score(t->mask_error), "perplexity", json_score(t->perplexity),
                      "perplexity_error", json_score(t->perplexity_error));
@@ -227,8 +237,8 @@ static json_t *score_json(const LikelihoodEval *e, const Totals *t) {
 static json_t *settings_make(LikelihoodEval *e, Error *err) {
     json_t *file = eval_file_json(e->path, err);
     if (!file) return NULL;
-    json_t *data = json_pack("{s:o, s:i, s:I}", "file", file, "samples", e->samples, "seed",
-                             (json_int_t)e->seed);
+    json_t *data = json_pack("{s:o, s:b, s:i, s:I}", "file", file, "paragraphs", e->paragraphs,
+                             "samples", e->samples, "seed", (json_int_t)e->seed);
     if (!data) {
         error_set(err, "out of memory for the settings");
         return NULL;
@@ -311,6 +321,8 @@ static int finish(LikelihoodEval *e, json_t *settings, Error *err) {
         return error_set(err, "%s: none of its texts has a likelihood (%s)", e->path,
                          e->skipped.kind_count ? e->skipped.kinds[0].first : "it has none");
     const Totals totals = totals_of(e);
+    if (!totals.tokens)
+        return error_set(err, "%s: no token has one before it, which predicts it", e->path);
     json_t *result = result_make(e, &totals, settings, err);
     int status = result ? 0 : -1;
     if (status == 0 && e->options.out) status = write_folder(e, settings, result, err);
@@ -326,7 +338,7 @@ static int finish(LikelihoodEval *e, json_t *settings, Error *err) {
 
 static int run(LikelihoodEval *e, Error *err) {
     EvalOptions *o = &e->options;
-    const RecordsOptions options = {.text_lines = true, .limit = o->limit};
+    const RecordsOptions options = {.text_lines = !e->paragraphs, .limit = o->limit};
     if (o->out) TRY(eval_check_files(o->out, &(FileRole){"FILE", e->path}, 1, err));
     TRY(records_open(&e->records, e->path, &options, &e->skipped, err));
     TRY(session_open(&e->session, &o->common, err));
@@ -341,6 +353,10 @@ static int run(LikelihoodEval *e, Error *err) {
             report_error("note: %lld tokens are unknown characters to this model's tokenizer: the "
                          "texts that it gives a likelihood have less in them",
                          (long long)e->unknown);
+        if (e->unpredicted && !o->common.quiet)
+            report_error("note: the first token of each of %lld texts is not predicted: the model "
+                         "has no token that begins a text",
+                         (long long)e->unpredicted);
         status = finish(e, settings, err);
     }
     json_decref(settings);
@@ -352,13 +368,15 @@ static void options_take(LikelihoodEval *e, OptionGroup groups[2]) {
     EvalOptions *o = &e->options;
     groups[0] = (OptionGroup){
         .title = "options",
-        .count = 7,
+        .count = 8,
         .options = {
             {"out", 'o', OPTION_TEXT, "FOLDER", &o->out,
              "likelihoods of all texts, and the result"},
             {"samples", 0, OPTION_INTEGER, "N", &e->samples,
              "masks that are evaluated for each text, at most (default 128)", 1, LIKELIHOOD_MOST},
             {"seed", 's', OPTION_SEED, "N", &e->seed, "seed of the masks (default 0)"},
+            {"paragraphs", 0, OPTION_FLAG, NULL, &e->paragraphs,
+             "plain text: a text a paragraph, not a line"},
             {"limit", 0, OPTION_INTEGER, "N", &o->limit, "only the first N texts", 1, INT_MAX},
             {"batch-tokens", 0, OPTION_INTEGER, "N", &o->batch_tokens,
              "tokens computed together (default 4096); results do not depend on\n"

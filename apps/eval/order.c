@@ -16,6 +16,7 @@
 #include "data/files/file_open.h"
 #include "data/files/file_write.h"
 #include "data/files/path.h"
+#include "projector/answer_text.h"
 #include "projector/easyfirst.h"
 #include "projector/model_chat.h"
 #include "projector/model_prompt.h"
@@ -209,13 +210,16 @@ static int batch_image(OrderEval *o, Batch *b, const OrderPrompt *prompt) {
     return b->image_count++;
 }
 
-/* The requested length of the answer in tokens; 0: predicted. */
-static int find_length(const OrderEval *o, const OrderPrompt *prompt, int *length, Error *err) {
+/* The requested length of the answer to `worded` in tokens; 0: predicted. */
+static int find_length(const OrderEval *o, const OrderPrompt *prompt, const char *worded,
+                       int *length, Error *err) {
     *length = o->options.common.length;
     if (!prompt->target || o->lengths != ORDER_TARGET) return 0;
     Ids ids = {0};
-    int status = tokenizer_encode(o->session.model.tokenizer, prompt->target,
-                                  strlen(prompt->target), &ids, err);
+    const Model *m = &o->session.model;
+    const bool spaced = answer_after_space(&m->parts.language, m->tokenizer, worded);
+    int status =
+        answer_text_encode(m->tokenizer, spaced, prompt->target, strlen(prompt->target), &ids, err);
     *length = ids.count ? (int)ids.count : 1;
     ids_free(&ids);
     return status;
@@ -248,7 +252,7 @@ static int batch_add(OrderEval *o, Batch *b, const OrderPrompt *prompt, Error *e
         return -1;
     }
     AnswerRequest request = {.prompt = worded, .image = prompt->image ? 0 : -1};
-    int status = find_length(o, prompt, &request.length, err);
+    int status = find_length(o, prompt, worded, &request.length, err);
     LongPrompts policy = o->options.common.answer.long_prompts;
     if (status == 0) status = multimodal_check_long(&model->parts, &request, policy, &answer, err);
     if (status == 0) {
@@ -351,6 +355,7 @@ static int ask(OrderEval *o, Error *err) {
     TRY(eval_check_model(common, images, err));
     TRY(session_open(&o->session, common, err));
     o->timings.load_s = o->session.load_s;
+    TRY(answer_decode_options(&o->session.model.parts, &common->answer.decode, err));
     eval_progress_begin(&o->progress, "answers", (int64_t)o->prompts.count, common->quiet);
     int status = 0;
     for (size_t next = 0; next < o->prompts.count && status == 0;)

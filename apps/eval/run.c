@@ -46,6 +46,11 @@ typedef struct Run {
 
 /* ---- What is to be asked. ---- */
 
+/* Rows of an image, with what a chat template has before it. */
+static int64_t image_rows(const Run *r) {
+    return multimodal_image_rows(r->model) + r->model->image_lead_count;
+}
+
 /* Rows of an item alone, and of a unit for its image. */
 static int64_t item_rows(const Run *r, const EvalItem *item) {
     int64_t hypotheses = (int64_t)r->answer.length_beam * r->answer.samples;
@@ -53,7 +58,7 @@ static int64_t item_rows(const Run *r, const EvalItem *item) {
     if (item->choice_count) hypotheses = (int64_t)item->choice_count, canvas = CHOICE_GUESS + 1;
     if (r->model->attention == ATTENTION_BLOCK_CAUSAL && !r->answer.no_kv_cache)
         return item->tokens + hypotheses * canvas;
-    int64_t image = item->image ? multimodal_image_rows(r->model) : 0;
+    int64_t image = item->image ? image_rows(r) : 0;
     return hypotheses * (1 + image + item->tokens + canvas);
 }
 
@@ -146,10 +151,8 @@ static int make_units(Run *r, const int64_t *unit, int64_t count, Error *err) {
     for (int64_t i = 0; i < r->asked; i++) {
         const EvalItem *item = &all->items[r->order[i]];
         if (i == 0 || unit[r->order[i]] != unit[r->order[i - 1]])
-            r->units[used++] =
-                (Unit){.image = item->image,
-                       .first = i,
-                       .rows = item->image ? multimodal_image_rows(r->model) + 1 : 1};
+            r->units[used++] = (Unit){
+                .image = item->image, .first = i, .rows = item->image ? image_rows(r) + 1 : 1};
         r->units[used - 1].count++;
         r->units[used - 1].rows += item_rows(r, item);
     }
@@ -373,7 +376,7 @@ static int batch_answer(Run *r, const Batch *b, Tensor tokens, Error *err) {
         for (n = 0; first + n < b->count; n++) {
             rows += item_rows(r, &r->items->items[b->order[first + n]]);
             if (b->requests[first + n].image != image || n == 0)
-                rows += 1 + (r->config->images ? multimodal_image_rows(r->model) : 0);
+                rows += 1 + (r->config->images ? image_rows(r) : 0);
             image = b->requests[first + n].image;
             if (n > 0 && rows > r->batch_rows) break;
         }

@@ -9,6 +9,7 @@
 #include "apps/eval/result.h"
 #include "apps/eval/run.h"
 #include "apps/eval/text_score.h"
+#include "projector/answer_text.h"
 #include "projector/model_chat.h"
 
 static const CommandHelp help = {
@@ -65,9 +66,12 @@ typedef struct TextEval {
 /* ---- Lengths. ---- */
 
 /* Tokens of a target, without </s>. */
-static int target_length(const TextEval *t, const char *target, int *length, Error *err) {
+static int target_length(const TextEval *t, const char *prompt, const char *target, int *length,
+                         Error *err) {
+    const Model *m = &t->session.model;
+    const bool spaced = answer_after_space(&m->parts.language, m->tokenizer, prompt);
     Ids ids = {0};
-    int status = tokenizer_encode(t->session.model.tokenizer, target, strlen(target), &ids, err);
+    int status = answer_text_encode(m->tokenizer, spaced, target, strlen(target), &ids, err);
     *length = ids.count ? (int)ids.count : 1;
     ids_free(&ids);
     return status;
@@ -87,7 +91,7 @@ static int word_items(TextEval *t, Error *err) {
                        : t->lengths == LENGTHS_TASK ? task_length(t->score.task)
                                                     : 0;
         if (!o->length && t->lengths == LENGTHS_TARGET)
-            TRY(target_length(t, t->set.targets[i], &item->length, err));
+            TRY(target_length(t, item->text, t->set.targets[i], &item->length, err));
         if (!item->text[strspn(item->text, " \t\r\n\v\f")])
             TRY(eval_item_bad(item, "empty input", err, "there is nothing to answer"));
         else if (!(item->prompt = strdup(item->text)))

@@ -92,7 +92,9 @@ static int held_decode(const Multimodal *m, const Held *h, int i, Tensor image_t
                            .prompts = &h->prompts[i],
                            .prompt_count = 1,
                            .image_tokens = image_tokens,
-                           .image_rows = multimodal_image_rows(m)};
+                           .image_rows = multimodal_image_rows(m),
+                           .image_lead = m->image_lead_ids,
+                           .image_lead_count = m->image_lead_count};
     DecodeOptions options = decode_options_default();
     TRY(answer_decode_options(m, &options, err));
     options.iterations = ANSWER_STEPS;

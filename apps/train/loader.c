@@ -162,7 +162,7 @@ TrainSizes loader_unit_sizes(const Dataset *d, const PackingConfig *packing) {
     int copies = packing->lengths ? 1 : noise_copies(&packing->noise);
     for (int64_t i = 0; i < d->count; i++) {
         const BatchUnit *u = &d->units[i];
-        int head = 1 + (u->image ? packing->image_rows : 0);
+        int head = 1 + (u->image ? packing->image_lead_count + packing->image_rows : 0);
         /* Turns that do not share their head have one each; see packing_rows. */
         int rows = copies * (u->tokens + (shared ? 0 : (u->sequences - 1) * head));
         if (rows > sizes.tokens) sizes.tokens = rows;

@@ -82,7 +82,9 @@ ExampleConfig trainer_examples(const TrainModel *t, const TrainSettings *s) {
                            .chat = t->model.chat,
                            .pad_answers = s->pad_answers,
                            .random_lengths = s->random_lengths,
-                           .seed = s->seed};
+                           .seed = s->seed,
+                           .image_lead = m->image_lead,
+                           .image_lead_count = m->image_lead_count};
 }
 
 /* The type of the features that are kept. */
@@ -104,7 +106,9 @@ PackingConfig trainer_packing(const TrainModel *t, const TrainSettings *s) {
                            .noise = s->noise,
                            .seed = s->seed,
                            .lengths = s->stage == STAGE_LENGTH,
-                           .classes = m->length ? m->length->classes : 0};
+                           .classes = m->length ? m->length->classes : 0,
+                           .image_lead = m->image_lead_ids,
+                           .image_lead_count = m->image_lead_count};
 }
 
 /* A line for the user that is not part of the progress line. */

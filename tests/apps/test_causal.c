@@ -231,6 +231,8 @@ static void test_not_for_causal(void **state) {
     run_start(&r);
     run(&r, "text", "-m", GOLDEN "/llama", "--strategy", "cmlm", "one");
     assert_message(&r, 1, "autoregressive", "cmlm");
+    run(&r, "text", "-m", GOLDEN "/llama", "--guidance", "2", "one");
+    assert_message(&r, 1, "guidance", "autoregressive");
     run(&r, "text", "-m", GOLDEN "/llama", "--early-stop", "2", "one");
     assert_message(&r, 1, "early stop", "autoregressive");
     run(&r, "text", "-m", GOLDEN "/llama", "--template", "a ___", "-q", "one");
@@ -279,23 +281,27 @@ static void test_perplexity(void **state) {
     for (int k = 0; k < 2; k++) {
         char folder[128];
         snprintf(folder, sizeof folder, GOLDEN "/%s", kinds[k]);
-        run(&r, "eval", "perplexity", "-m", folder, "--dtype", "f32", "--text-lines", "--json",
-            GOLDEN "/text.txt", "--batch-tokens", k ? "50" : "4096");
+        run(&r, "eval", "likelihood", "-m", folder, "--dtype", "f32", "--json", GOLDEN "/text.txt",
+            "--batch-tokens", k ? "50" : "4096");
         expect(&r, 0, NULL);
-        json_t *json = json_loads(r.out, 0, NULL);
-        const double nats = json_number_value(json_object_get(json, "nats"));
+        assert_true((strstr(r.err, "first token of each of") != NULL) == k);
+        json_t *json = json_loads(r.out, 0, NULL), *score = json_object_get(json, "score");
+        const double nats = json_number_value(json_object_get(score, "nats"));
         const double want = json_number_value(golden_of(kinds[k], "nats"));
         const double tokens = (double)json_integer_value(golden_of(kinds[k], "tokens"));
-        assert_int_equal(json_integer_value(json_object_get(json, "tokens")), (int)tokens);
+        assert_int_equal(json_integer_value(json_object_get(score, "tokens")), (int)tokens);
+        assert_true(json_is_false(json_object_get(score, "upper_bound")));
+        assert_true(json_integer_value(json_object_get(score, "evaluations")) >
+                    json_integer_value(json_object_get(json, "texts"))); /* windows */
         assert_true(fabs(nats - want) < 1e-6 * want);
-        const double perplexity = json_number_value(json_object_get(json, "perplexity"));
+        const double perplexity = json_number_value(json_object_get(score, "perplexity"));
         assert_true(fabs(perplexity / exp(want / tokens) - 1) < 1e-5);
-        const double bits = json_number_value(json_object_get(json, "bits_per_byte"));
+        const double bits = json_number_value(json_object_get(score, "bits_per_byte"));
         assert_true(fabs(bits - want / log(2) / 205) < 1e-5);
         json_decref(json);
     }
-    run(&r, "eval", "perplexity", "-m", FOLDERS "/dream", GOLDEN "/text.txt");
-    assert_message(&r, 1, "causal", "full");
+    run(&r, "eval", "perplexity");
+    assert_message(&r, 2, "unknown evaluation");
     run_end(&r);
 }
 

@@ -169,8 +169,15 @@ static void autoregressive(void **state) {
     json_decref(result);
     write_file(&r, "lines.txt", lines, strlen(lines), text, sizeof text);
     run(&r, "eval", "likelihood", "-m", folder, text); /* no token begins a text */
-    assert_int_equal(r.status, 1);
-    assert_non_null(strstr(r.err, "give a prompt"));
+    assert_int_equal(r.status, 0);
+    assert_non_null(strstr(r.err, "the first token of each of 3 texts"));
+    write_file(&r, "lines.txt", "!\n?\n", 4, text, sizeof text);
+    run(&r, "eval", "likelihood", "-q", "-m", folder, text);
+    assert_message(&r, 1, "no token");
+    write_file(&r, "paragraphs.txt", "one\ntwo\n\nthree four\nfive\n", 25, text, sizeof text);
+    run(&r, "eval", "likelihood", "-q", "--paragraphs", "-m", folder, text);
+    expect(&r, 0, NULL);
+    assert_non_null(strstr(r.out, "texts          2,"));
     run_end(&r);
 }
 

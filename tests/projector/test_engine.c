@@ -234,6 +234,59 @@ static void test_tight(void **state) {
 }
 
 /* Many requests, some cancelled, leave nothing behind. */
+/* An autoregressive model's written tokens are kept between steps: as ef_answer does it, with a few
+ * rows, where some jobs find no space for theirs, too. */
+static void test_causal(void **state) {
+    (void)state;
+    enum { JOBS = 24 };
+    static const char *const kinds[] = {"tests/golden/causal/llama", "tests/golden/causal/qwen2"};
+    static const int room[] = {0, 1};
+    for (int k = 0; k < 4; k++) {
+        ef_engine_options options = ef_engine_options_default();
+        options.prefix_tokens = room[k / 2];
+        ef_model *model = open_model(kinds[k % 2]);
+        ef_engine *engine = engine_open(model, &options);
+        ef_job *jobs[JOBS];
+        ef_request requests[JOBS];
+        ef_options own[JOBS];
+        char texts[JOBS][64];
+        ef_error err;
+        int64_t tokens = 0, whole = 0;
+        for (int i = 0; i < JOBS; i++) {
+            snprintf(texts[i], sizeof texts[i], "The %d dogs are so %d", i * i, i);
+            requests[i] = (ef_request){
+                .task = EF_COMPLETE, .text = texts[i], .length = 1 + (int)pick(9, (uint64_t)i, 9)};
+            own[i] = ef_options_default();
+            own[i].temperature = i % 3 ? 0 : 0.9f;
+            own[i].samples = 1 + i % 2;
+            own[i].seed = (uint64_t)i / 6;
+            check_ok(
+                ef_engine_submit(engine, &requests[i], &own[i], NULL, NULL, NULL, &jobs[i], &err),
+                &err);
+        }
+        for (int i = 0; i < JOBS; i++) {
+            ef_answers *a, *b;
+            check_ok(ef_job_wait(jobs[i], -1, &a, &err), &err);
+            check_ok(ef_answer(model, &requests[i], 1, &own[i], &b, &err), &err);
+            same_answers(a, b);
+            const int64_t prompt = ef_answer_prompt_tokens(a, 0);
+            for (int h = 0; h < ef_answer_hypotheses(a, 0); h++) {
+                const int n = ef_answer_hypothesis(a, 0, h)->length;
+                tokens += 1 + prompt + n;
+                whole += (int64_t)n * (prompt + n);
+            }
+            ef_answers_close(a), ef_answers_close(b);
+            ef_job_close(jobs[i]);
+        }
+        const ef_engine_counts counts = counts_of(engine);
+        assert_int_equal(counts.done, JOBS);
+        assert_true(whole > 2 * tokens);
+        if (!room[k / 2]) assert_true(counts.rows <= tokens); /* each token once */
+        ef_engine_close(engine);
+        ef_model_close(model);
+    }
+}
+
 static void test_memory(void **state) {
     (void)state;
     enum { ROUNDS = 40, JOBS = 50 };
@@ -432,9 +485,9 @@ static void test_refused(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_arrivals), cmocka_unit_test(test_tight),
-        cmocka_unit_test(test_memory),   cmocka_unit_test(test_shared),
-        cmocka_unit_test(test_turns),    cmocka_unit_test(test_close),
-        cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_causal),   cmocka_unit_test(test_memory),
+        cmocka_unit_test(test_shared),   cmocka_unit_test(test_turns),
+        cmocka_unit_test(test_close),    cmocka_unit_test(test_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

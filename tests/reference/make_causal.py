@@ -7,7 +7,7 @@ biases, nothing before a text). pairs.jsonl and text.txt are data. golden.json, 
 
   KIND.losses     of 20 steps of AdamW on all pairs, next token, the mean over each answer, then over the pairs
   KIND.answers    greedy continuations of the pairs' prompts by transformers' generate, up to the end token
-  KIND.nats       the sum of -log p over text.txt's lines, in windows as `eval perplexity` has them; KIND.tokens
+  KIND.nats       the sum of -log p over text.txt's lines, in windows as `eval likelihood` has them; KIND.tokens
   dream.CASE      losses of 12 steps of masked diffusion with shifted targets on the first pair, from the folder in
                   tests/golden/llama/folders, with the trainer's own noise
 """

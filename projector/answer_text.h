@@ -1,0 +1,24 @@
+/* answer_text.h - the tokens of a given answer's text: in training, of choices, of texts whose
+ * likelihood is asked for, and at the beginning of a template.
+ *
+ * Prompt and answer are encoded separately. Byte-level BPE has a space within the token of the word
+ * after it, so that the first word of an answer by itself would have the tokens of the rest of a
+ * word. To encoders with such a tokenizer (RoBERTa, ModernBERT) an answer therefore is after a space,
+ * unless there is no prompt or it ends in white space; what is decoded loses the space again.
+ * Models of LLaMA's kind read a prompt and its continuation as they are.
+ */
+#ifndef EASYFIRST_PROJECTOR_ANSWER_TEXT_H
+#define EASYFIRST_PROJECTOR_ANSWER_TEXT_H
+
+#include "language/language.h"
+#include "language/tokenizer.h"
+
+/* Whether an answer is after a space; `prompt` may be NULL for none. */
+bool answer_after_space(const LanguageModel *model, const Tokenizer *tokenizer, const char *prompt);
+
+/* Appends the ids of text [size], with a space before it if `spaced` and it begins with none; an
+ * empty text has none. */
+int answer_text_encode(const Tokenizer *tokenizer, bool spaced, const char *text, size_t size,
+                       Ids *ids, Error *err);
+
+#endif
