@@ -111,6 +111,9 @@ int format_file_check(const char *path, const FormatOptions *options, Error *err
  * with the fault. `prompting` may be NULL. */
 json_t *format_object(json_t *object, const Prompting *prompting, ObjectFault *fault);
 
+/* Whether an object is of a known format. */
+bool format_object_known(const json_t *object);
+
 /* Reads the demonstrations of --demonstrations. On failure *prompting is empty. */
 int prompting_open(Prompting *prompting, const PromptOptions *options, Error *err);
 void prompting_close(Prompting *prompting);

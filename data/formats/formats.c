@@ -93,6 +93,12 @@ json_t *format_object(json_t *object, const Prompting *prompting, ObjectFault *f
     return json_incref(object);
 }
 
+bool format_object_known(const json_t *object) {
+    for (int i = 0; object_formats[i].name; i++)
+        if (object_formats[i].known(object)) return true;
+    return false;
+}
+
 /* ---- Opening. ---- */
 
 int format_fd_open(const char *path, int64_t *bytes, bool *temporary, Error *err) {
@@ -325,7 +331,11 @@ static int read_demonstrations(Prompting *p, Error *err) {
 }
 
 int prompting_open(Prompting *prompting, const PromptOptions *options, Error *err) {
+    const char *texts[] = {options->instruction, options->prompt_template};
     *prompting = (Prompting){.options = *options};
+    for (int i = 0; i < 2; i++)
+        if (texts[i] && !is_utf8(texts[i]))
+            return error_set(err, "--%s: not valid UTF-8", i ? "template" : "instruction");
     if (!options->shots || !options->demonstrations) return 0;
     prompting->demonstrations = calloc((size_t)options->shots, sizeof *prompting->demonstrations);
     int status = prompting->demonstrations ? read_demonstrations(prompting, err)

@@ -26,9 +26,9 @@ static const Marks marks[] = {
     {"te", "ప్రశ్న:", "దశలవారీగా సమాధానం:"},
 };
 
-/* The targets of the authors' files: fillers before the number, so that an answer of the target's
- * length has 60 tokens; one less in the English files. */
-enum { FILLERS = 60, FILLERS_ENGLISH = 59 };
+/* The targets of the authors' files have fillers before the number, so that an answer of the target's
+ * length has room for steps: 60, and 59 after demonstrations. */
+enum { FILLERS = 60, FILLERS_SHOTS = 59 };
 
 static const Marks *marks_of(const char *name) {
     size_t size = strcspn(name, ".");
@@ -66,7 +66,7 @@ static int take_row(void *user, FormatInput *input, const Csv *row, Error *err) 
         return 0;
     }
     char fillers[2 * FILLERS + 1];
-    int count = m == marks ? FILLERS_ENGLISH : FILLERS;
+    int count = input->prompting && input->prompting->count ? FILLERS_SHOTS : FILLERS;
     for (int i = 0; i < count; i++) memcpy(fillers + 2 * i, "# ", 3);
     char *stem = path_format(err, "%s  %s %s ", m->question, row->fields[0], m->answer);
     char *target = stem ? path_format(err, "%s%s", fillers, row->fields[1]) : NULL;

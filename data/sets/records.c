@@ -217,7 +217,7 @@ static int check_text(const Records *records, const Source *source, Error *err) 
 static const char *wrapped_array(json_t *object) {
     const char *key;
     json_t *value;
-    if (json_object_get(object, "conversations") || json_object_get(object, "inputs")) return NULL;
+    if (format_object_known(object)) return NULL;
     json_object_foreach(object, key, value) {
         if (json_is_object(json_array_get(value, 0))) return key;
     }
