@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "apps/cli/options.h"
+#include "apps/cli/prompt_options.h"
 #include "apps/train/settings.h"
 #include "apps/train/start.h"
 #include "data/files/path.h"
@@ -32,8 +33,16 @@ static bool sees(TrainStage stage) {
 
 static int check_data(const TrainSettings *s, Error *err) {
     const char *stage = stage_name(s->stage);
-    if (!s->data.count)
-        return error_set(err, "there is nothing to train on: name files or folders with --data");
+    const ParallelFiles *p = &s->parallel, *v = &s->valid_parallel;
+    if (!s->data.count && !p->source && !p->pairs)
+        return error_set(err, "there is nothing to train on: name files or folders with --data, or "
+                              "parallel files with --source and --target");
+    TRY(prompt_options_check(&s->prompt, p, err));
+    if ((v->source != NULL) != (v->target != NULL) || (v->source && s->valid))
+        return error_set(err,
+                         "held-out data are either --valid, or --valid-source and --valid-target");
+    if (s->stage == STAGE_SEGMENT && (p->source || p->pairs || v->source))
+        return error_set(err, "parallel files: segment learns from scene graphs");
     if (!s->out) return error_set(err, "no folder for the run is named: --out RUN");
     for (int i = 0; i < s->data.count; i++) TRY(check_path("data", s->data.items[i], err));
     if (s->images) TRY(check_folder("images", s->images, err));
