@@ -81,8 +81,8 @@ static void data_group(TrainSettings *s, Table *t, OptionGroup *group) {
     *group = (OptionGroup){
         "data",
         {{"data", 'd', OPTION_LIST, "PATH", &s->data,
-          "training data: pairs, conversations, tables and more (data/README.md), for\n"
-          "pretrain plain text too, or a folder with ratio.json; may be given\n"
+          "training data: pairs, conversations, tables and more (data/README.md),\n"
+          "for pretrain plain text too, or a folder with ratio.json; may be given\n"
           "several times"},
          {"images", 0, OPTION_TEXT, "FOLDER", &s->images, "where the images are"},
          {"feature-cache", 0, OPTION_TEXT, "FILE", &s->feature_cache,

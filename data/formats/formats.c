@@ -254,7 +254,8 @@ static char *name_of(const char *path) {
 }
 
 int format_file_open(FormatFile *file, const char *path, const FormatOptions *options, Error *err) {
-    *file = (FormatFile){.fd = format_fd_open(path, &file->bytes, &file->temporary, err)};
+    *file = (FormatFile){.fd = -1};
+    file->fd = format_fd_open(path, &file->bytes, &file->temporary, err);
     if (file->fd < 0) return -1;
     FormatInput input = {.path = path,
                          .prompting = options->prompting,

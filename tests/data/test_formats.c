@@ -35,6 +35,12 @@ static void expect_pairs(Data *d, const char *name, const char *text, int count,
         assert_ok(scan(d), &d->err);
         assert_int_equal(records_count(d->records), count);
         assert_int_equal(records_scanned(d->records), scanned);
+        struct stat info;
+        int64_t bytes;
+        uint64_t hash;
+        records_source_file(d->records, 0, &bytes, &hash);
+        assert_int_equal(stat(d->file, &info), 0);
+        if (!d->options.prompt.answers) assert_int_equal(bytes, info.st_size);
         for (int i = 0; i < count; i++) expect_turn(d, i, 0, pairs[i].prompt, pairs[i].answer);
     }
 }
@@ -499,7 +505,10 @@ static void test_many_files(void **state) {
     data_begin(&d);
     char ratio[FILES * 24] = "{", *p = ratio + 1, line[100];
     for (int i = 0; i < FILES; i++) {
-        int size = snprintf(line, sizeof line, "question,answer\n\"q, %d\",a%d\n", i, i);
+        int size = snprintf(line, sizeof line,
+                            i % 2 ? "question,answer\n\"q, %d\",a%d\n"
+                                  : "{\"inputs\": \"q, %d\", \"targets\": \"a%d\"}\n",
+                            i, i);
         snprintf(d.file, sizeof d.file, "%s/%03d.csv.gz", d.folder, i);
         write_packed(&d, line, (size_t)size, false);
         p += sprintf(p, "%s\"%03d.csv.gz\": 1", i ? "," : "", i);

@@ -79,6 +79,27 @@ void fuzz_records(const uint8_t *data, size_t size) {
     read_records(fuzz_file(0, data + 1, size - 1), &options);
 }
 
+/* The name of a file decides about language and subject; the first byte about the options. */
+void fuzz_formats(const uint8_t *data, size_t size) {
+    static const char *const names[] = {"formats/art_val.csv", "formats/mgsm_de.tsv"};
+    if (!size) return;
+    const unsigned kind = data[0];
+    data++, size--;
+    FuzzPiece text = fuzz_piece(&data, &size);
+    FuzzPiece other = fuzz_piece(&data, &size);
+    const char *shots = other.size ? fuzz_file(1, other.data, other.size) : NULL;
+    RecordsOptions options = {.prompts_for = kind & 1 ? "train adapt" : NULL,
+                              .limit = kind & 2 ? 2 : 0,
+                              .prompt = {.prompt_template = kind & 4 ? "{source} {answer}: " : NULL,
+                                         .instruction = kind & 8 ? "Do." : NULL,
+                                         .no_instruction = kind & 16,
+                                         .shots = shots && !(kind & 32) ? 1 : 0,
+                                         .demonstrations = kind & 32 ? NULL : shots,
+                                         .answers = kind & 32 ? shots : NULL,
+                                         .pairs = kind & 64}};
+    read_records(fuzz_write(2, names[kind >> 7], text.data, text.size), &options);
+}
+
 void fuzz_ratio(const uint8_t *data, size_t size) {
     static const char lines[] = "{\"inputs\": \"a\", \"targets\": \"b\"}\n";
     static const char *const names[] = {"mixture/a.jsonl", "mixture/b.jsonl", "mixture/c/d.jsonl"};
