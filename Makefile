@@ -53,7 +53,7 @@ FORMATS    := $(if $(WEBP),-DEASYFIRST_WEBP $(shell $(PKG_CONFIG) --cflags libwe
               $(if $(HEIF),-DEASYFIRST_HEIF $(shell $(PKG_CONFIG) --cflags libheif))
 FORMAT_LIBS := $(if $(WEBP),$(shell $(PKG_CONFIG) --libs libwebp libwebpdemux)) $(if $(GIF),-lgif)
 
-LIBS     := $(FORMAT_LIBS) -ldnnl -lpng -lz -ljpeg -lsentencepiece -ljansson -lcrypto -lunistring -lpcre2-8 -lstdc++ -lm -lpthread -ldl
+LIBS     := $(FORMAT_LIBS) -ldnnl -lpng -lz -lzip -ljpeg -lsentencepiece -ljansson -lcrypto -lunistring -lpcre2-8 -lstdc++ -lm -lpthread -ldl
 # What only the program needs: libedit, with which `chat` edits lines.
 PROGRAM_LIBS := -ledit
 
@@ -253,7 +253,7 @@ stages: $(BUILD)/tests/stages ## the program that tests/reference/full_size.py c
 NEEDS := run:CC=gcc run:CXX=g++ cmd:ar=binutils \
          hdr:dnnl.h=libdnnl-dev hdr:png.h=libpng-dev hdr:zlib.h=zlib1g-dev hdr:jpeglib.h=libjpeg-dev \
          hdr:jansson.h=libjansson-dev hdr:unigbrk.h=libunistring-dev hdr:pcre2posix.h=libpcre2-dev \
-         hdr:openssl/evp.h=libssl-dev hdr:histedit.h=libedit-dev \
+         hdr:openssl/evp.h=libssl-dev hdr:histedit.h=libedit-dev hdr:zip.h=libzip-dev \
          hdr:sentencepiece_processor.h=libsentencepiece-dev
 # What a build can do without, and `make deps` installs, too, unless WEBP=, GIF= or HEIF= is given.
 auto_found    = $(filter file,$(origin $(1)))

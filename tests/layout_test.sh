@@ -22,7 +22,7 @@ result() {
 # A module, and those that its files may include besides itself. kernels/cpu and kernels/cuda belong to kernels.
 cat >"$folder/allowed" <<'TABLE'
 kernels
-vision           kernels
+vision           kernels data/files
 language         kernels
 data/files       kernels
 data/formats     kernels data/files

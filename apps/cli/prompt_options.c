@@ -5,20 +5,20 @@
 enum { SHOTS_MOST = 1000 };
 
 void prompt_group(PromptOptions *p, ParallelFiles *f, OptionGroup *group) {
-    *group = (OptionGroup){
-        "prompts",
-        {{"template", 0, OPTION_TEXT, "TEXT", &p->prompt_template,
-          "prompts of parallel files and tables: {source} is the line of --source or\n"
-          "the first of a pair, {NAME} a column"},
-         {"instruction", 0, OPTION_TEXT, "TEXT", &p->instruction,
-          "before each prompt, instead of the format's own"},
-         {"no-instruction", 0, OPTION_FLAG, NULL, &p->no_instruction,
-          "leave the format's own out (MMLU, SQuAD, TyDiQA)"},
-         {"demonstrations", 0, OPTION_TEXT, "FILE", &p->demonstrations,
-          "few-shot prompts: questions with their answers, a file of any format"},
-         {"shots", 0, OPTION_INTEGER, "K", &p->shots, "its first K go before each prompt", 0,
-          SHOTS_MOST}},
-        5};
+    *group =
+        (OptionGroup){"prompts",
+                      {{"template", 0, OPTION_TEXT, "TEXT", &p->prompt_template,
+                        "prompts of parallel files and tables: {source} is the line of\n"
+                        "--source or the first of a pair, {NAME} a column"},
+                       {"instruction", 0, OPTION_TEXT, "TEXT", &p->instruction,
+                        "before each prompt, instead of the format's own"},
+                       {"no-instruction", 0, OPTION_FLAG, NULL, &p->no_instruction,
+                        "leave the format's own out (MMLU, SQuAD, TyDiQA)"},
+                       {"demonstrations", 0, OPTION_TEXT, "FILE", &p->demonstrations,
+                        "few-shot prompts: questions with their answers, a file of any format"},
+                       {"shots", 0, OPTION_INTEGER, "K", &p->shots,
+                        "its first K go before each prompt", 0, SHOTS_MOST}},
+                      5};
     if (!f) return;
     const Option rows[] = {
         {"source", 0, OPTION_TEXT, "FILE", &f->source, "parallel files: prompts, a line each"},

@@ -10,16 +10,20 @@
 #include "apps/cli/prompt_options.h"
 #include "apps/train/settings.h"
 #include "apps/train/start.h"
+#include "data/files/archive.h"
 #include "data/files/path.h"
 
 static int check_path(const char *option, const char *path, Error *err) {
     if (access(path, R_OK) == 0) return 0;
+    if (errno == ENOTDIR && archive_path(path)) return 0;
+    (void)access(path, R_OK); /* errno again */
     return error_set(err, "--%s %s: %s", option, path, strerror(errno));
 }
 
 static int check_folder(const char *option, const char *path, Error *err) {
     struct stat found;
     TRY(check_path(option, path, err));
+    if (archive_path(path)) return 0;
     if (stat(path, &found) || !S_ISDIR(found.st_mode))
         return error_set(err, "--%s %s: not a folder", option, path);
     return access(path, R_OK | X_OK) ? error_set(err, "--%s %s: %s", option, path, strerror(errno))

@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "data/files/archive.h"
 #include "data/files/array_grow.h"
 #include "data/checkpoints/config.h"
 #include "data/files/file_kind.h"
@@ -378,8 +379,10 @@ static int mixture_sources(Records *records, const char *folder, const char *pat
 
 static int find_sources(Records *records, const char *path, Error *err) {
     struct stat info;
-    if (stat(path, &info) != 0) return error_set(err, "%s: %s", path, strerror(errno));
-    if (!S_ISDIR(info.st_mode)) {
+    int found = stat(path, &info);
+    bool member = found && errno == ENOTDIR && archive_path(path);
+    if (found && !member) return error_set(err, "%s: %s", path, strerror(errno));
+    if (member || !S_ISDIR(info.st_mode)) {
         records->sources = calloc(1, sizeof *records->sources);
         if (!records->sources) return error_set(err, "%s: out of memory", path);
         records->source_count = 1;
