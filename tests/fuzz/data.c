@@ -8,6 +8,7 @@
 #include "data/sets/causal_graph.h"
 #include "data/sets/gqa.h"
 #include "data/sets/gqa_answers.h"
+#include "data/files/archive.h"
 #include "data/files/json_array.h"
 #include "data/metrics/gqa.h"
 #include "data/sets/records.h"
@@ -98,6 +99,23 @@ void fuzz_formats(const uint8_t *data, size_t size) {
                                          .answers = kind & 32 ? shots : NULL,
                                          .pairs = kind & 64}};
     read_records(fuzz_write(2, names[kind >> 7], text.data, text.size), &options);
+}
+
+void fuzz_archive(const uint8_t *data, size_t size) {
+    static const char *const names[] = {"a", "images/a.png", "../a", ""};
+    char path[400];
+    fuzz_write(2, "archive.zip", data, size);
+    for (int i = 0; i < 4; i++) {
+        uint8_t *bytes;
+        size_t found;
+        Error err;
+        snprintf(path, sizeof path, "%s/archive.zip/%s", fuzz_folder(), names[i]);
+        int status = archive_read(path, 1 << 16, &bytes, &found, &err);
+        fuzz_result(status, &err);
+        if (status) continue;
+        fuzz_touch(bytes, found);
+        free(bytes);
+    }
 }
 
 void fuzz_ratio(const uint8_t *data, size_t size) {

@@ -106,6 +106,14 @@ text formats bbh '\001{"canary": "x", "examples": [{"input": "Which?\\nOptions:\
 text formats gsm8k '\0{"question": "q", "answer": "a <<1+1=2>>2\\n#### 2"}\n\377{"inputs": "a", "targets": "b"}\n'
 text formats chats '\0{"messages": [{"role": "system", "content": "s"}, {"role": "user", "content": [{"type": "text", "text": "q"}]}, {"role": "assistant", "content": "a"}, {"role": "user", "content": "r"}, {"role": "assistant", "content": "b"}]}\n{"instruction": "i", "input": "j", "output": "o"}\n'
 printf '\0' >"$out/formats/gzip" && printf '{"inputs": "a", "targets": "b"}\n' | gzip -n >>"$out/formats/gzip"
+if command -v python3 >/dev/null 2>&1; then
+    mkdir -p "$out/archive"
+    python3 -c 'import sys, zipfile
+for kind in (0, 8):
+    with zipfile.ZipFile(sys.argv[1] + "/kind%d" % kind, "w", kind) as z:
+        z.writestr("a", "text" * 9)
+        z.writestr("images/a.png", "x")' "$out/archive"
+fi
 text ratio two '{"a.jsonl": 0.5, "b.jsonl": 2}'
 text ratio below '{"c/d.jsonl": 1}'
 text gqa_questions official '\001{"20": {"question": "Is it overcast?", "imageId": "n0", "answer": "no", "isBalanced": true, "groups": {"global": null, "local": "13-a"}, "entailed": ["21"], "equivalent": ["20"], "types": {"structural": "verify", "semantic": "global", "detailed": "weatherVerify"}, "semantic": [{"operation": "select", "dependencies": [], "argument": "scene"}], "annotations": {"question": {"0": "777"}, "answer": {}, "fullAnswer": {"1:3": "778"}}}}'
