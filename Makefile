@@ -53,7 +53,7 @@ FORMATS    := $(if $(WEBP),-DEASYFIRST_WEBP $(shell $(PKG_CONFIG) --cflags libwe
               $(if $(HEIF),-DEASYFIRST_HEIF $(shell $(PKG_CONFIG) --cflags libheif))
 FORMAT_LIBS := $(if $(WEBP),$(shell $(PKG_CONFIG) --libs libwebp libwebpdemux)) $(if $(GIF),-lgif)
 
-LIBS     := $(FORMAT_LIBS) -ldnnl -lpng -lz -ljpeg -lsentencepiece -ljansson -lcrypto -lunistring -lpcre2-8 -lstdc++ -lm -lpthread -ldl
+LIBS     := $(FORMAT_LIBS) -ldnnl -lpng -lz -lzip -ljpeg -lsentencepiece -ljansson -lcrypto -lunistring -lpcre2-8 -lstdc++ -lm -lpthread -ldl
 # What only the program needs: libedit, with which `chat` edits lines.
 PROGRAM_LIBS := -ledit
 
@@ -64,7 +64,7 @@ ISA_avx2   := -mavx2 -mfma
 ISA_avx512 := -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx2 -mfma -mprefer-vector-width=512
 ISAS       := base $(if $(filter x86_64%,$(shell $(CC) -dumpmachine 2>/dev/null)),avx2 avx512)
 
-ROOMS   := kernels kernels/cpu vision language projector data/files data/checkpoints data/sets data/metrics
+ROOMS   := kernels kernels/cpu vision language projector data/files data/formats data/checkpoints data/sets data/metrics
 ISA_SRC := $(wildcard kernels/cpu/isa/*.c)
 LIB_SRC := $(wildcard $(ROOMS:%=%/*.c))
 LIB_CXX := $(wildcard $(ROOMS:%=%/*.cc))
@@ -253,7 +253,7 @@ stages: $(BUILD)/tests/stages ## the program that tests/reference/full_size.py c
 NEEDS := run:CC=gcc run:CXX=g++ cmd:ar=binutils \
          hdr:dnnl.h=libdnnl-dev hdr:png.h=libpng-dev hdr:zlib.h=zlib1g-dev hdr:jpeglib.h=libjpeg-dev \
          hdr:jansson.h=libjansson-dev hdr:unigbrk.h=libunistring-dev hdr:pcre2posix.h=libpcre2-dev \
-         hdr:openssl/evp.h=libssl-dev hdr:histedit.h=libedit-dev \
+         hdr:openssl/evp.h=libssl-dev hdr:histedit.h=libedit-dev hdr:zip.h=libzip-dev \
          hdr:sentencepiece_processor.h=libsentencepiece-dev
 # What a build can do without, and `make deps` installs, too, unless WEBP=, GIF= or HEIF= is given.
 auto_found    = $(filter file,$(origin $(1)))

@@ -10,6 +10,7 @@
 #include "projector/model_prompt.h"
 #include "projector/model_write.h"
 #include "apps/cli/common.h"
+#include "apps/cli/prompt_options.h"
 #include "apps/cli/report.h"
 #include "data/files/path.h"
 #include "data/sets/records.h"
@@ -38,6 +39,8 @@ static const char *const by_word[] = {"roberta.embeddings.word_embeddings.weight
 typedef struct Prune {
     ModelOptions options;
     TextList data;
+    PromptOptions prompt;
+    ParallelFiles parallel;
     bool characters, text_lines, quiet;
     int threads;
     char out[PATH_MAX]; /* without slashes at the end */
@@ -63,9 +66,9 @@ static void mark_text(Prune *p, const char *text, const char *path, int64_t reco
                     err.text);
 }
 
-static int mark_file(Prune *p, const char *path, Error *err) {
+static int mark_file(Prune *p, const char *path, const PromptOptions *prompt, Error *err) {
     /* Images are not looked at: any folder will do. */
-    RecordsOptions options = {.images = ".", .text_lines = p->text_lines};
+    RecordsOptions options = {.images = ".", .text_lines = p->text_lines, .prompt = *prompt};
     Records *records;
     int status = 0;
     TRY(records_open(&records, path, &options, &p->skipped, err));
@@ -281,7 +284,11 @@ static int run(Prune *p, Error *err) {
     TRY(folder_begin(p->partial, sizeof p->partial, p->out, err)); /* fails before the work */
     int status = 0;
     for (int i = 0; i < p->data.count && status == 0; i++)
-        status = mark_file(p, p->data.items[i], err);
+        status = mark_file(p, p->data.items[i], &p->prompt, err);
+    PromptOptions prompt = p->prompt;
+    const char *path;
+    for (int i = 0; status == 0 && (path = parallel_entry(&p->parallel, i, &prompt)) != NULL; i++)
+        status = mark_file(p, path, &prompt, err);
     for (int32_t i = 0; status == 0 && i < tokenizer_size(p->model.tokenizer); i++)
         p->keep[i] |= p->counts[i] >= p->least;
     if (status == 0) status = write_parts(p, err);
@@ -301,8 +308,11 @@ static int check_usage(Prune *p, int count, char **words) {
     if (!o->folder && !o->language)
         return options_wrong(&help, "no model is named: give its folder with -m FOLDER or in the "
                                     "environment as EASYFIRST_MODEL, or --language PATH");
-    if (!p->data.count)
+    if (!p->data.count && !p->parallel.source && !p->parallel.pairs)
         return options_wrong(&help, "--data is missing: the data whose tokens are kept");
+    Error err;
+    if (prompt_options_check(&p->prompt, &p->parallel, &err))
+        return options_wrong(&help, "%s", err.text);
     if (count != 1 || !words[0][0])
         return options_wrong(&help,
                              count > 1 ? "one folder at a time; \"%s\" is one too many"
@@ -317,7 +327,7 @@ static int check_usage(Prune *p, int count, char **words) {
 int command_prune(int argc, char **argv) {
     Prune p = {.options = {.feature_layer = FEATURE_LAYER_UNSET}, .least = 1};
     ModelOptions *m = &p.options;
-    OptionGroup groups[2] = {
+    OptionGroup groups[3] = {
         {.title = "options",
          .count = 5,
          .options = {{"data", 'd', OPTION_LIST, "FILE", &p.data,
@@ -344,7 +354,8 @@ int command_prune(int argc, char **argv) {
                      {"length-predictor", 0, OPTION_TEXT, "PATH", &m->length,
                       "a length predictor, instead"},
                      threads_option(&p.threads)}}};
-    int first, status = options_read(&help, groups, 2, argc, argv, &first);
+    prompt_group(&p.prompt, &p.parallel, &groups[2]);
+    int first, status = options_read(&help, groups, 3, argc, argv, &first);
     if (status < 0) status = check_usage(&p, argc - first, argv + first);
     if (status < 0) {
         Error err;

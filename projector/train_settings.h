@@ -6,6 +6,7 @@
 #include <jansson.h>
 
 #include "data/files/text_list.h"
+#include "data/formats/prompt.h"
 #include "kernels/optimizer.h"
 #include "language/long_prompts.h"
 #include "language/noise.h"
@@ -84,6 +85,9 @@ typedef struct TrainSettings {
     int stop_after; /* end the process after this many updates of this run, with a checkpoint;
                        0: not. The schedule is that of the whole run */
     bool quiet;
+    PromptOptions prompt;         /* of data of other programs */
+    ParallelFiles parallel;       /* training data besides `data` */
+    ParallelFiles valid_parallel; /* held-out data instead of `valid` */
     json_t *file; /* the config file's object, whose texts the fields above point to */
 } TrainSettings;
 

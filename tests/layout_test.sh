@@ -22,23 +22,24 @@ result() {
 # A module, and those that its files may include besides itself. kernels/cpu and kernels/cuda belong to kernels.
 cat >"$folder/allowed" <<'TABLE'
 kernels
-vision           kernels
+vision           kernels data/files
 language         kernels
 data/files       kernels
+data/formats     kernels data/files
 data/checkpoints kernels data/files
-data/sets        kernels data/files data/checkpoints
+data/sets        kernels data/files data/formats data/checkpoints
 data/metrics     kernels data/files data/sets
-projector        kernels vision language data/files data/checkpoints data/sets
-apps/cli         kernels projector data/files
+projector        kernels vision language data/files data/formats data/checkpoints data/sets
+apps/cli         kernels projector data/files data/formats
 apps/trace       kernels projector vision data/files apps/cli
 apps/show        kernels projector data/files vision apps/cli apps/trace
 apps/chat        kernels projector data/files language apps/cli apps/trace apps/show
 apps/ask         kernels projector data/files apps/cli apps/trace
 apps/score       kernels data/files data/metrics apps/cli
 apps/serve       kernels projector data/files vision language apps/cli apps/trace apps/show
-apps/eval        kernels projector data/files data/checkpoints data/sets data/metrics vision language apps/cli apps/trace apps/show apps/score
-apps/train       kernels projector data/files data/checkpoints data/sets vision language apps/cli
-apps             kernels projector data/files data/checkpoints data/sets data/metrics vision language apps/cli apps/trace apps/show apps/score apps/eval apps/train apps/chat apps/ask apps/serve
+apps/eval        kernels projector data/files data/formats data/checkpoints data/sets data/metrics vision language apps/cli apps/trace apps/show apps/score
+apps/train       kernels projector data/files data/formats data/checkpoints data/sets vision language apps/cli
+apps             kernels projector data/files data/formats data/checkpoints data/sets data/metrics vision language apps/cli apps/trace apps/show apps/score apps/eval apps/train apps/chat apps/ask apps/serve
 TABLE
 
 # Lines "FILE HEADER" of all includes of our own headers.

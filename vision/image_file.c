@@ -11,6 +11,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "data/files/archive.h"
 #include "vision/formats.h"
 
 const char *image_file_name(const char *path) {
@@ -109,6 +110,8 @@ int image_file_read(uint8_t **bytes, size_t *size, const char *path, Error *err)
     struct stat info = {0};
     *bytes = NULL, *size = 0;
     FILE *stream = standard_input ? stdin : open_stream(path);
+    if (!stream && errno == ENOTDIR && archive_path(path))
+        return archive_read(path, IMAGE_MAX_BYTES, bytes, size, err);
     if (!stream) return refuse_open(path, err);
     int result = 0;
     if (fstat(fileno(stream), &info) == 0 && S_ISDIR(info.st_mode))

@@ -34,7 +34,7 @@ typedef struct Option {
     const char *const *names; /* of a choice: the words of its enum, NULL-terminated */
 } Option;
 
-enum { OPTIONS_IN_GROUP = 24, OPTION_GROUPS = 8 };
+enum { OPTIONS_IN_GROUP = 24, OPTION_GROUPS = 9 };
 
 typedef struct OptionGroup {
     const char *title; /* "model options" */

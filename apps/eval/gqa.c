@@ -14,6 +14,7 @@
 #include "apps/eval/run.h"
 #include "apps/score/calibration_report.h"
 #include "apps/score/gqa_report.h"
+#include "data/files/archive.h"
 #include "data/files/file_open.h"
 #include "data/files/file_write.h"
 #include "data/sets/gqa.h"
@@ -427,6 +428,7 @@ static int check_files(const GqaEval *g, Error *err) {
                                {"--scene-graphs", g->scene_graphs}};
     TRY(eval_check_files(g->options.out, inputs, 4, err));
     struct stat info;
+    if (archive_path(g->images)) return 0;
     if (stat(g->images, &info))
         return error_set(err, "%s: --images: %s", g->images, strerror(errno));
     if (S_ISDIR(info.st_mode)) return 0;
@@ -475,7 +477,8 @@ int eval_gqa(int argc, char **argv) {
     OptionGroup groups[3] = {
         {.title = "options",
          .count = 7,
-         .options = {{"images", 0, OPTION_TEXT, "FOLDER", &g.images, "folder of the images"},
+         .options = {{"images", 0, OPTION_TEXT, "FOLDER", &g.images,
+                      "folder of the images, or a zip archive of them"},
                      {"choices", 0, OPTION_TEXT, "FILE", &g.choices,
                       "possible answers, for validity and plausibility"},
                      {"all-questions", 0, OPTION_TEXT, "FILE", &g.all_questions,

@@ -12,6 +12,7 @@
 #include "apps/eval/order_input.h"
 #include "apps/eval/order_report.h"
 #include "apps/trace/trace.h"
+#include "data/files/archive.h"
 #include "data/files/array_grow.h"
 #include "data/files/file_open.h"
 #include "data/files/file_write.h"
@@ -449,6 +450,7 @@ static int check_files(const OrderEval *o, Error *err) {
     for (int i = 0; i < o->from.count; i++)
         TRY(file_roles_check(&output, 1, &(FileRole){"--from", o->from.items[i]}, 1, err));
     if (!o->images) return 0;
+    if (archive_path(o->images)) return 0;
     if (stat(o->images, &info))
         return error_set(err, "%s: --images: %s", o->images, strerror(errno));
     if (S_ISDIR(info.st_mode)) return 0;
@@ -510,7 +512,8 @@ int eval_order(int argc, char **argv) {
         {.title = "options",
          .count = 7,
          .options = {
-             {"images", 0, OPTION_TEXT, "FOLDER", &o.images, "folder of the images"},
+             {"images", 0, OPTION_TEXT, "FOLDER", &o.images,
+              "folder of the images, or a zip archive of them"},
              {"from", 0, OPTION_LIST, "PATH", &o.from,
               "a trace, or a folder of them (*.json), instead of a model; may be\n"
               "given several times"},

@@ -5,6 +5,8 @@
 #include <string.h>
 
 #include "apps/cli/choices.h"
+#include "apps/cli/prompt_options.h"
+#include "apps/cli/report.h"
 #include "apps/eval/eval.h"
 #include "apps/eval/result.h"
 #include "apps/eval/run.h"
@@ -16,7 +18,11 @@ static const CommandHelp help = {
     .name = "eval text",
     .usage = "[options] --task TASK FILE... --out FOLDER",
     .about =
-        "Answers lines of {\"inputs\", \"targets\"} verbatim, few-shot or not, and scores them:\n"
+        "Answers lines of {\"inputs\", \"targets\"} verbatim, or the questions of a file of "
+        "another\n"
+        "format (GSM8K, MGSM, MMLU, BBH, TyDiQA, tables, parallel files; data/README.md), "
+        "few-shot\n"
+        "or not, and scores them:\n"
         "\n"
         "  translation  BLEU and chrF, as sacrebleu\n"
         "  summary      Rouge-1, 2 and L, as rouge-score\n"
@@ -54,8 +60,10 @@ typedef struct TextEval {
     const char *subjects_path;
     bool steps_given;
     GivenChoices choices; /* --one-of */
-    char **paths;         /* argv's */
+    char **paths;         /* argv's, or that of `parallel` */
     int path_count;
+    ParallelFiles parallel;
+    char *only; /* the path of it */
     EvalTextSet set;
     EvalStore store;
     Session session;
@@ -106,8 +114,11 @@ static int word_items(TextEval *t, Error *err) {
 
 static json_t *settings_make(TextEval *t, Error *err) {
     json_t *files = json_array();
-    for (int f = 0; f < t->set.file_count && files; f++) {
-        json_t *one = eval_file_json(t->paths[f], err);
+    const char *others[] = {t->set.prompt.answers, t->set.prompt.demonstrations};
+    for (int f = 0; f < t->set.file_count + 2 && files; f++) {
+        const char *path = f < t->set.file_count ? t->paths[f] : others[f - t->set.file_count];
+        if (!path) continue;
+        json_t *one = eval_file_json(path, err);
         if (!one || json_array_append_new(files, one)) {
             json_decref(files);
             return NULL;
@@ -118,6 +129,15 @@ static json_t *settings_make(TextEval *t, Error *err) {
     if (data && t->choices.one_of)
         json_object_set_new(data, "one_of", json_text(t->choices.one_of));
     if (data && t->choices.one_of) eval_choice_json(data, &t->options.common.answer);
+    const PromptOptions *p = &t->set.prompt;
+    if (data &&
+        (p->prompt_template || p->instruction || p->no_instruction || p->shots || p->pairs)) {
+        json_t *prompt = prompt_options_json(p);
+        if (!prompt || json_object_set_new(data, "prompt", prompt)) {
+            json_decref(data);
+            data = NULL;
+        }
+    }
     if (!data) error_set(err, "out of memory for the settings");
     return data ? eval_settings_json(&t->options, &t->session, "eval text", data, err) : NULL;
 }
@@ -175,6 +195,7 @@ static int run(TextEval *t, Error *err) {
     EvalOptions *o = &t->options;
     TRY(check_files(t, err));
     TRY(eval_text_read(&t->set, t->paths, t->path_count, o->limit, t->score.task, err));
+    eval_skipped_print("left out", &t->set.rejected);
     if (t->subjects_path) TRY(read_subjects(t, err));
     TRY(given_choices_read(&t->choices, err));
     for (int64_t i = 0; i < t->set.items.count && t->choices.count; i++) {
@@ -203,7 +224,14 @@ static int run(TextEval *t, Error *err) {
 static int check(TextEval *t, int count, char **words) {
     AnswerOptions *answer = &t->options.common.answer;
     if (t->task < 0) return options_wrong(&help, "which task? Name it with --task");
-    if (!count) return options_wrong(&help, "no file is named");
+    Error err;
+    if (prompt_options_check(&t->set.prompt, &t->parallel, &err))
+        return options_wrong(&help, "%s", err.text);
+    bool parallel = t->parallel.source || t->parallel.pairs;
+    if (parallel && (count || (t->parallel.source && t->parallel.pairs)))
+        return options_wrong(&help,
+                             "parallel files are evaluated alone: no other file beside them");
+    if (!parallel && !count) return options_wrong(&help, "no file is named");
     t->score.task = (EvalTask)t->task;
     if (t->score.task != EVAL_CHOICE && t->subjects_path)
         return options_wrong(&help, "--subjects belongs to --task choice");
@@ -217,13 +245,17 @@ static int check(TextEval *t, int count, char **words) {
     if (!t->steps_given && t->score.task == EVAL_CHOICE) answer->decode.iterations = 1;
     if (!t->steps_given && t->score.task == EVAL_EXACT) answer->decode.iterations = 10;
     t->paths = words, t->path_count = count;
+    if (parallel) {
+        t->only = (char *)parallel_entry(&t->parallel, 0, &t->set.prompt);
+        t->paths = &t->only, t->path_count = 1;
+    }
     return eval_options_check(&help, &t->options);
 }
 
 int eval_text(int argc, char **argv) {
     TextEval t = {.task = -1, .store = {.fd = -1}};
     EvalOptions *o = &t.options;
-    OptionGroup groups[3] = {
+    OptionGroup groups[4] = {
         {.title = "options",
          .count = 7,
          .options = {{"task", 0, OPTION_CHOICE, NULL, &t.task, "what the answers are scored as",
@@ -247,7 +279,8 @@ int eval_text(int argc, char **argv) {
     common_answer_group(&o->common, &groups[1]);
     groups[1].options[0].given = &t.steps_given;
     model_group(&o->common.model, &o->common.device, &o->common.threads, &groups[2]);
-    int first, status = options_read(&help, groups, 3, argc, argv, &first);
+    prompt_group(&t.set.prompt, &t.parallel, &groups[3]);
+    int first, status = options_read(&help, groups, 4, argc, argv, &first);
     if (status < 0) status = check(&t, argc - first, argv + first);
     if (status < 0) {
         Error err;

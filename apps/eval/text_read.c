@@ -5,17 +5,23 @@
 
 #include "apps/eval/text_score.h"
 #include "data/files/file_kind.h"
-#include "data/files/file_open.h"
 #include "data/files/json_read.h"
 #include "data/metrics/answers.h"
 #include "data/sets/pieces.h"
 #include "data/files/json_memory.h"
 
-/* "folder/0shot.english.jsonl": "0shot.english" */
+/* "folder/0shot.english.jsonl.gz": "0shot.english" */
 static char *name_of(const char *path) {
+    static const char *const endings[] = {".gz", ".jsonl", ".json", ".csv", ".tsv"};
     const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
     size_t size = strlen(name);
-    if (size > 6 && !strcmp(name + size - 6, ".jsonl")) size -= 6;
+    bool found = false; /* one of a format */
+    for (size_t i = 0; i < sizeof endings / sizeof endings[0] && !found; i++) {
+        size_t length = strlen(endings[i]);
+        if (size <= length || strncmp(name + size - length, endings[i], length)) continue;
+        size -= length;
+        found = i > 0;
+    }
     return strndup(name, size);
 }
 
@@ -64,12 +70,16 @@ static int parse_line(const Piece *piece, json_t **object, char *why, size_t siz
 }
 
 /* Makes a line an item; records what is wrong with it. */
-static int take_line(EvalTextSet *s, EvalTextFile *file, const Piece *piece, EvalTask task,
-                     Error *err) {
+static int take_line(EvalTextSet *s, EvalTextFile *file, const Piece *piece,
+                     const Prompting *prompting, EvalTask task, Error *err) {
     char why[200];
-    json_t *object;
+    json_t *line, *object;
+    ObjectFault fault = {0};
     TRY(make_room(s, err));
-    TRY(parse_line(piece, &object, why, sizeof why, err));
+    TRY(parse_line(piece, &line, why, sizeof why, err));
+    object = line ? format_object(line, prompting, &fault) : NULL;
+    json_decref(line);
+    if (fault.memory) return error_set(err, "out of memory for line %lld", (long long)piece->line);
     const char *input = json_string_value(json_object_get(object, "inputs"));
     const char *target = json_string_value(json_object_get(object, "targets"));
     int64_t i = s->items.count, number = piece->line;
@@ -83,6 +93,8 @@ static int take_line(EvalTextSet *s, EvalTextFile *file, const Piece *piece, Eva
     int status = 0;
     if (!s->ids[i] || !s->targets[i] || (input && !item->text))
         status = error_set(err, "out of memory for line %lld", (long long)number);
+    else if (fault.kind)
+        status = eval_item_bad(item, fault.kind, err, "%s", fault.why);
     else if (!object)
         status = eval_item_bad(item, "line that is not JSON", err, "%s", why);
     else if (!input || !target)
@@ -94,8 +106,8 @@ static int take_line(EvalTextSet *s, EvalTextFile *file, const Piece *piece, Eva
     return status;
 }
 
-static int take_lines(EvalTextSet *s, EvalTextFile *file, FileWindow *window, int64_t limit,
-                      EvalTask task, Error *err) {
+static int take_lines(EvalTextSet *s, EvalTextFile *file, FileWindow *window,
+                      const Prompting *prompting, int64_t limit, EvalTask task, Error *err) {
     TRY(window_more(window, 0, err));
     bool mark = window->size >= 3 && !memcmp(window->bytes, "\xef\xbb\xbf", 3);
     Pieces pieces = {.window = window, .at = mark ? 3 : 0};
@@ -103,7 +115,8 @@ static int take_lines(EvalTextSet *s, EvalTextFile *file, FileWindow *window, in
         Piece piece;
         TRY(pieces_next(&pieces, &piece, err));
         if (!piece.text) break;
-        if (take_line(s, file, &piece, task, err)) return error_context(err, "%s", window->path);
+        if (take_line(s, file, &piece, prompting, task, err))
+            return error_context(err, "%s", window->path);
     }
     return 0;
 }
@@ -116,26 +129,32 @@ static int check_usable(const EvalTextSet *s, const EvalTextFile *file, const Fi
     if (file->usable) return 0;
     const char *kind = file_kind_of(window->fd);
     const EvalItem *first = &s->items.items[file->first];
-    char byte = 0;
-    if (!kind && pread(window->fd, &byte, 1, 0) == 1 && byte == '[')
-        kind = "a JSON array, not an object a line; convert it (jq -c '.[]')";
     if (kind)
         return error_set(err, "%s: expected lines of {\"inputs\", \"targets\"}, but this is %s",
                          window->path, kind);
     return error_set(err,
                      "%s: expected lines of {\"inputs\", \"targets\"}, but none of its %lld lines "
-                     "is one (%s: %s)",
-                     window->path, (long long)(file->end - file->first), first->id, first->why);
+                     "is one (%s: %.300s), nor is it of another format that is read: %s",
+                     window->path, (long long)(file->end - file->first), first->id, first->why,
+                     formats_list());
 }
 
-static int read_file(EvalTextSet *s, EvalTextFile *file, const char *path, int64_t limit,
-                     EvalTask task, Error *err) {
-    FileWindow window = {.path = path};
-    window.fd = file_open_input(
-        path, "evaluation data are read more than once: save them to a file", NULL, err);
-    if (window.fd < 0) return -1;
+static void count_rejected(void *user, const char *kind, const char *why) {
+    skipped_add(user, kind, "%s", why);
+}
+
+static int read_file(EvalTextSet *s, EvalTextFile *file, const char *path,
+                     const Prompting *prompting, int64_t limit, EvalTask task, Error *err) {
+    const FormatOptions options = {.prompting = prompting,
+                                   .lines = true,
+                                   .limit = limit,
+                                   .reject = count_rejected,
+                                   .user = &s->rejected};
+    FormatFile opened;
+    TRY(format_file_open(&opened, path, &options, err));
+    FileWindow window = {.path = path, .fd = opened.fd};
     file->first = s->items.count;
-    int status = take_lines(s, file, &window, limit, task, err);
+    int status = take_lines(s, file, &window, opened.built ? NULL : prompting, limit, task, err);
     file->end = s->items.count;
     if (status == 0) status = check_usable(s, file, &window, err);
     window_free(&window);
@@ -143,8 +162,8 @@ static int read_file(EvalTextSet *s, EvalTextFile *file, const char *path, int64
     return status;
 }
 
-int eval_text_read(EvalTextSet *s, char *const *paths, int count, int64_t limit, EvalTask task,
-                   Error *err) {
+static int read_files(EvalTextSet *s, char *const *paths, int count, const Prompting *prompting,
+                      int64_t limit, EvalTask task, Error *err) {
     s->files = calloc((size_t)count, sizeof *s->files);
     if (!s->files) return error_set(err, "out of memory for %d files", count);
     for (int f = 0; f < count; f++) {
@@ -157,9 +176,18 @@ int eval_text_read(EvalTextSet *s, char *const *paths, int count, int64_t limit,
                                  "%s: another file is named %s, too: their answers could not be "
                                  "told apart",
                                  paths[f], file->name);
-        TRY(read_file(s, file, paths[f], limit, task, err));
+        TRY(read_file(s, file, paths[f], prompting, limit, task, err));
     }
     return 0;
+}
+
+int eval_text_read(EvalTextSet *s, char *const *paths, int count, int64_t limit, EvalTask task,
+                   Error *err) {
+    Prompting prompting;
+    TRY(prompting_open(&prompting, &s->prompt, err));
+    int status = read_files(s, paths, count, &prompting, limit, task, err);
+    prompting_close(&prompting);
+    return status;
 }
 
 void eval_text_free(EvalTextSet *s) {

@@ -1,4 +1,5 @@
-/* text_score.h - files of {"inputs", "targets"} and the scores of their answers. */
+/* text_score.h - files of {"inputs", "targets"}, or of another format that gives such, and the scores
+ * of their answers. */
 #ifndef EASYFIRST_APPS_EVAL_TEXT_SCORE_H
 #define EASYFIRST_APPS_EVAL_TEXT_SCORE_H
 
@@ -7,6 +8,7 @@
 #include <jansson.h>
 
 #include "apps/eval/store.h"
+#include "data/formats/format.h"
 #include "data/metrics/tokenize.h"
 
 typedef enum EvalTask {
@@ -40,11 +42,14 @@ typedef struct EvalTextSet {
     char **targets;       /* [items.count] "" where there is none */
     char **subjects;      /* [items.count], or NULL */
     size_t capacity;
+    PromptOptions prompt; /* the caller's, before reading */
+    Skipped rejected;     /* records of tables that were left out */
 } EvalTextSet;
 
 /* Reads the files, of each the first `limit` records (0: all). A record is a line that is not
  * empty; one that is unusable, or has a target that `task` cannot score, is an item that cannot be
- * answered. Errors: a file that cannot be read or has no usable record, two files of one name. */
+ * answered; of tables and other files that prompts are built from, unusable records are counted in
+ * `rejected`. Errors: a file that cannot be read or has no usable record, two files of one name. */
 int eval_text_read(EvalTextSet *set, char *const *paths, int count, int64_t limit, EvalTask task,
                    Error *err);
 void eval_text_free(EvalTextSet *set);

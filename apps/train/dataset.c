@@ -194,13 +194,17 @@ static int scan_file(Dataset *d, int file, const char *path, bool *mixture, Erro
 
 static int open_files(Dataset *d, const char *const *paths, int count, Error *err) {
     bool mixture = false;
-    for (int i = 0; i < count; i++) {
+    for (int i = 0;; i++) {
         Skipped found = {0};
-        TRY(records_open(&d->files[i], paths[i], &d->options.records, &found, err));
+        RecordsOptions options = d->options.records;
+        const char *path =
+            i < count ? paths[i] : parallel_entry(&d->options.parallel, i - count, &options.prompt);
+        if (!path) break;
+        TRY(records_open(&d->files[i], path, &options, &found, err));
         d->file_count = i + 1;
         skipped_merge(&d->skipped, &found);
         d->samples += records_scanned(d->files[i]);
-        TRY(scan_file(d, i, paths[i], &mixture, err));
+        TRY(scan_file(d, i, path, &mixture, err));
     }
     if (!mixture) {
         free(d->weights);
@@ -208,7 +212,7 @@ static int open_files(Dataset *d, const char *const *paths, int count, Error *er
     }
     TRY(skipped_check(&d->skipped, d->samples, d->options.max_bad_fraction, err));
     if (d->count > 0) return 0;
-    return error_set(err, "%s: nothing in it to train on%s%s", paths[0],
+    return error_set(err, "%s: nothing in it to train on%s%s", d->read[0].path,
                      d->skipped.kind_count ? "; the first skipped: " : "",
                      d->skipped.kind_count ? d->skipped.kinds[0].first : "");
 }
@@ -216,8 +220,9 @@ static int open_files(Dataset *d, const char *const *paths, int count, Error *er
 int dataset_open(Dataset *dataset, const char *const *paths, int count,
                  const DatasetOptions *options, Error *err) {
     *dataset = (Dataset){.options = *options, .fingerprint = 14695981039346656037u};
-    dataset->files = calloc((size_t)count + 1, sizeof(Records *));
-    dataset->first_record = calloc((size_t)count + 1, sizeof *dataset->first_record);
+    enum { PARALLEL = 2 }; /* --source and --target, --pairs */
+    dataset->files = calloc((size_t)count + PARALLEL + 1, sizeof(Records *));
+    dataset->first_record = calloc((size_t)count + PARALLEL + 1, sizeof *dataset->first_record);
     int status = dataset->files && dataset->first_record
                      ? open_files(dataset, paths, count, err)
                      : error_set(err, "out of memory for %d files", count);

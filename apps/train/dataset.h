@@ -12,6 +12,7 @@
 typedef struct DatasetOptions {
     RecordsOptions records;
     ExampleConfig example;
+    ParallelFiles parallel;  /* further files */
     double max_bad_fraction; /* a larger share of bad records is an error */
     int64_t limit;           /* units at most; 0: all */
     /* Called now and then with the progress of the scan; may be NULL. */

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "apps/cli/common.h"
+#include "apps/cli/prompt_options.h"
 #include "apps/cli/report.h"
 #include "data/files/json_memory.h"
 #include "data/files/path.h"
@@ -68,7 +69,7 @@ typedef struct Given {
         decay_steps, context;
 } Given;
 
-enum { SETTING_GROUPS = 7, GROUPS, MOST = 1 << 30 };
+enum { SETTING_GROUPS = 8, GROUPS, MOST = 1 << 30 };
 
 typedef struct Table {
     OptionGroup groups[GROUPS]; /* the last one is of this process, not of the run */
@@ -80,9 +81,10 @@ static void data_group(TrainSettings *s, Table *t, OptionGroup *group) {
     *group = (OptionGroup){
         "data",
         {{"data", 'd', OPTION_LIST, "PATH", &s->data,
-          "training data: JSON lines or an array, for pretrain plain text too, or a\n"
-          "folder with ratio.json; may be given several times"},
-         {"images", 0, OPTION_TEXT, "FOLDER", &s->images, "where the images are"},
+          "training data: pairs, conversations, tables and more (data/README.md),\n"
+          "for pretrain plain text too, or a folder with ratio.json; may be given\n"
+          "several times"},
+         {"images", 0, OPTION_TEXT, "FOLDER", &s->images, "folder of the images, or a zip archive of them"},
          {"feature-cache", 0, OPTION_TEXT, "FILE", &s->feature_cache,
           "keep the frozen vision tower's features of each image in this file, for\n"
           "later epochs and runs"},
@@ -258,6 +260,16 @@ static void running_group(TrainSettings *s, OptionGroup *group) {
         9};
 }
 
+static void prompts_group(TrainSettings *s, OptionGroup *group) {
+    ParallelFiles *v = &s->valid_parallel;
+    prompt_group(&s->prompt, &s->parallel, group);
+    group->title = "parallel files and prompts";
+    group->options[group->count++] = (Option){
+        "valid-source", 0, OPTION_TEXT, "FILE", &v->source, "held-out parallel files, for --valid"};
+    group->options[group->count++] =
+        (Option){"valid-target", 0, OPTION_TEXT, "FILE", &v->target, "and their answers"};
+}
+
 /* Where a run's model options mean something else than those of the commands that answer. */
 static void model_help(Option *o) {
     if (!strcmp(o->name, "model"))
@@ -281,6 +293,7 @@ static void table_make(Table *t, TrainSettings *s) {
     objective_group(s, &t->groups[4]);
     trained_group(s, &t->groups[5]);
     running_group(s, &t->groups[6]);
+    prompts_group(s, &t->groups[7]);
     t->groups[SETTING_GROUPS] = (OptionGroup){
         "this start of the program",
         {{"config", 'c', OPTION_TEXT, "FILE", &t->config, "settings from a JSON file"},
@@ -370,7 +383,7 @@ bool train_settings_block_causal(const TrainSettings *s) {
 /* clang-format off */
 static const char *const free_settings[] = {
     "model", "vision", "language", "projector", "length-predictor", "device", "threads", "data",
-    "images", "valid", "valid-limit", "max-bad-fraction", "activation-checkpointing", "out",
+    "images", "valid", "source", "target", "pairs", "valid-source", "valid-target", "valid-limit", "max-bad-fraction", "activation-checkpointing", "out",
     "save-dtype", "log-every", "valid-every", "save-every", "keep", "show-answers", "quiet", NULL};
 /* clang-format on */
 
@@ -550,6 +563,7 @@ static bool is_idle(const TrainSettings *s, const char *name, const json_t *valu
                                         "freeze-language", "projector-lr",
                                         "train-vision",    "lora-alpha",
                                         "show-answers",    NULL};
+    static const char *const unset[] = {"shots", NULL};
     static const char *const muon[] = {"muon-momentum", NULL};
     static const char *const cache[] = {"feature-dtype", NULL};
     bool is_llada = s->noise.objective == OBJECTIVE_LLADA;
@@ -561,7 +575,8 @@ static bool is_idle(const TrainSettings *s, const char *name, const json_t *valu
                                   s->lora.rank ? NULL : lora,
                                   s->optimizer.kind == OPTIMIZER_MUON ? NULL : muon,
                                   s->stage == STAGE_SEGMENT ? texts : NULL,
-                                  s->feature_cache ? NULL : cache};
+                                  s->feature_cache ? NULL : cache,
+                                  s->prompt.shots ? NULL : unset};
     for (size_t l = 0; l < sizeof lists / sizeof *lists; l++)
         for (int i = 0; lists[l] && lists[l][i]; i++)
             if (!strcmp(name, lists[l][i])) return true;

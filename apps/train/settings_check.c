@@ -7,18 +7,23 @@
 #include <unistd.h>
 
 #include "apps/cli/options.h"
+#include "apps/cli/prompt_options.h"
 #include "apps/train/settings.h"
 #include "apps/train/start.h"
+#include "data/files/archive.h"
 #include "data/files/path.h"
 
 static int check_path(const char *option, const char *path, Error *err) {
     if (access(path, R_OK) == 0) return 0;
+    if (errno == ENOTDIR && archive_path(path)) return 0;
+    (void)access(path, R_OK); /* errno again */
     return error_set(err, "--%s %s: %s", option, path, strerror(errno));
 }
 
 static int check_folder(const char *option, const char *path, Error *err) {
     struct stat found;
     TRY(check_path(option, path, err));
+    if (archive_path(path)) return 0;
     if (stat(path, &found) || !S_ISDIR(found.st_mode))
         return error_set(err, "--%s %s: not a folder", option, path);
     return access(path, R_OK | X_OK) ? error_set(err, "--%s %s: %s", option, path, strerror(errno))
@@ -32,8 +37,16 @@ static bool sees(TrainStage stage) {
 
 static int check_data(const TrainSettings *s, Error *err) {
     const char *stage = stage_name(s->stage);
-    if (!s->data.count)
-        return error_set(err, "there is nothing to train on: name files or folders with --data");
+    const ParallelFiles *p = &s->parallel, *v = &s->valid_parallel;
+    if (!s->data.count && !p->source && !p->pairs)
+        return error_set(err, "there is nothing to train on: name files or folders with --data, or "
+                              "parallel files with --source and --target");
+    TRY(prompt_options_check(&s->prompt, p, err));
+    if ((v->source != NULL) != (v->target != NULL) || (v->source && s->valid))
+        return error_set(err,
+                         "held-out data are either --valid, or --valid-source and --valid-target");
+    if (s->stage == STAGE_SEGMENT && (p->source || p->pairs || v->source))
+        return error_set(err, "parallel files: segment learns from scene graphs");
     if (!s->out) return error_set(err, "no folder for the run is named: --out RUN");
     for (int i = 0; i < s->data.count; i++) TRY(check_path("data", s->data.items[i], err));
     if (s->images) TRY(check_folder("images", s->images, err));

@@ -35,13 +35,24 @@ RecordsOptions train_start_records(const TrainSettings *s) {
     return (RecordsOptions){.images = s->images,
                             .prompts_for = needs[s->stage],
                             .text_lines = s->text_lines,
-                            .check_images = true};
+                            .check_images = true,
+                            .prompt = s->prompt};
+}
+
+static int check_parallel(const ParallelFiles *files, const RecordsOptions *options, Error *err) {
+    RecordsOptions with = *options;
+    const char *path;
+    for (int i = 0; (path = parallel_entry(files, i, &with.prompt)) != NULL; i++)
+        TRY(records_check(path, &with, err));
+    return 0;
 }
 
 int train_start_files(const TrainSettings *s, Error *err) {
     const RecordsOptions options = train_start_records(s);
     if (s->stage == STAGE_SEGMENT) return 0;
     for (int i = 0; i < s->data.count; i++) TRY(records_check(s->data.items[i], &options, err));
+    TRY(check_parallel(&s->parallel, &options, err));
+    TRY(check_parallel(&s->valid_parallel, &options, err));
     return s->valid ? records_check(s->valid, &options, err) : 0;
 }
 

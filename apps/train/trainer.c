@@ -133,10 +133,11 @@ static void tell_scan(void *user, const char *path, int64_t done, int64_t all) {
 }
 
 static int open_dataset(Trainer *t, Dataset *dataset, const char *const *paths, int count,
-                        int64_t limit, Error *err) {
+                        const ParallelFiles *parallel, int64_t limit, Error *err) {
     const TrainSettings *s = t->settings;
     DatasetOptions options = {.records = train_start_records(s),
                               .example = trainer_examples(&t->model, s),
+                              .parallel = *parallel,
                               .max_bad_fraction = s->max_bad_fraction,
                               .limit = limit,
                               .progress = tell_scan,
@@ -146,7 +147,12 @@ static int open_dataset(Trainer *t, Dataset *dataset, const char *const *paths, 
     return error_set(err,
                      "%s has images, but the model has no vision tower: name one that has "
                      "(--vision, with --projector or --new-projector)",
-                     paths[0]);
+                     dataset->read[0].path);
+}
+
+/* Whether there are held-out data. */
+static bool has_valid(const TrainSettings *s) {
+    return s->valid || s->valid_parallel.source;
 }
 
 /* `table` has the classes; NULL: the data's own. */
@@ -193,16 +199,18 @@ static void configure_valid(Trainer *t) {
 /* Validation data first: it is smaller, so errors in it are found sooner. */
 static int open_texts(Trainer *t, Error *err) {
     const TrainSettings *s = t->settings;
-    if (s->valid) TRY(open_dataset(t, &t->valid, &s->valid, 1, s->valid_limit, err));
-    TRY(open_dataset(t, &t->data, s->data.items, s->data.count, 0, err));
+    if (has_valid(s))
+        TRY(open_dataset(t, &t->valid, &s->valid, s->valid != NULL, &s->valid_parallel,
+                         s->valid_limit, err));
+    TRY(open_dataset(t, &t->data, s->data.items, s->data.count, &s->parallel, 0, err));
     PackingConfig packing = trainer_packing(&t->model, s);
     TrainSizes unit = loader_unit_sizes(&t->data, &packing);
-    if (s->valid) {
+    if (has_valid(s)) {
         if (t->valid.with_image && !t->data.with_image)
             return error_set(err,
                              "--valid %s has images, but nothing in the training data has: "
                              "this run does not use the vision tower",
-                             s->valid);
+                             t->valid.read[0].path);
         TrainSizes other = loader_unit_sizes(&t->valid, &packing);
         if (other.tokens > unit.tokens) unit.tokens = other.tokens;
         if (other.images > unit.images) unit.images = other.images;
@@ -239,7 +247,7 @@ static int open_data(Trainer *t, Error *err) {
     TRY(open_features(t, err));
     TRY(s->stage == STAGE_SEGMENT ? open_graphs(t, err) : open_texts(t, err));
     configure_loader(t, &t->loader_config, &t->data);
-    if (!s->valid) return 0;
+    if (!has_valid(s)) return 0;
     configure_valid(t);
     return batches_plan(&t->valid_plan, t->valid.units, t->valid.count, &t->valid_config.batches, 0,
                         err);
@@ -337,7 +345,7 @@ static void tell_start(Trainer *t, const char *resumed_from) {
     if (t->model.head_file.count)
         say(t, "classes    their layer continues from %s", t->model.head_file.path);
     tell_kinds(t, &d->skipped, "");
-    if (s->valid) tell_kinds(t, &t->valid.skipped, "--valid: ");
+    if (has_valid(s)) tell_kinds(t, &t->valid.skipped, "--valid: ");
     TrainMemory m = train_model_memory(&t->model, s, &t->sizes);
     say(t,
         "memory     %.0f MB: weights %.0f, gradients %.0f, moments %.0f, activations of %d "
@@ -594,7 +602,7 @@ static int one_step(Trainer *t, Error *err) {
     bool last = done == t->schedule.steps;
     if (status == 0 && (is_due(done, s->log_every) || last) && t->state.open_steps > 0)
         status = tell_point(t, NAN, &(SegmentScore){0}, &step, err);
-    if (status == 0 && s->valid && (is_due(done, s->valid_every) || last))
+    if (status == 0 && has_valid(s) && (is_due(done, s->valid_every) || last))
         status = validate(t, &step, err);
     if (status == 0) t->save_owed |= is_due(done, s->save_every) && !last;
     if (status == 0 && t->skipped_in_a_row == 0) {
@@ -655,7 +663,7 @@ static int train(Trainer *t, Error *err) {
     int64_t end = t->schedule.steps, first = t->state.step, before = updates(&t->state);
     if (s->stop_after > 0 && first + s->stop_after < end) end = first + s->stop_after;
     /* The initial validation loss; a resumed run has it already. */
-    if (s->valid && first == 0 && s->valid_every > 0) TRY(validate(t, &(LoaderStep){0}, err));
+    if (has_valid(s) && first == 0 && s->valid_every > 0) TRY(validate(t, &(LoaderStep){0}, err));
     TRY(loop(t, end, err));
     if (updates(&t->state) > 0) TRY(save(t, true, err));
     TRY(check_end(t, before, err));
@@ -749,7 +757,7 @@ static int open_all(Trainer *t, Error *err) {
                     err));
     tell_start(t, folder);
     TRY(save_settings(t, err));
-    TRY(dataset_files_write(&t->data, s->valid ? &t->valid : NULL, s->out, err));
+    TRY(dataset_files_write(&t->data, has_valid(s) ? &t->valid : NULL, s->out, err));
     if (folder) train_checkpoints_trim(&t->checkpoints, s->keep);
     TRY(train_report_open(&t->report, s->out, t->state.step, t->schedule.steps, s->quiet, err));
     t->report_open = true;

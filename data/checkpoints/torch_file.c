@@ -364,7 +364,7 @@ static int read_tensors(Reader *r, size_t size) {
 static int read_zip(Reader *r) {
     const ZipEntry *entry;
     const unsigned char *bytes;
-    TRY(zip_open(&r->zip, r->file, r->err));
+    TRY(zip_directory_open(&r->zip, r->file, r->err));
     TRY(find_pickle(r, &entry));
     TRY(check_byte_order(r));
     TRY(zip_bytes(&r->zip, entry, &bytes, r->err));
@@ -384,7 +384,7 @@ int torch_file_read(CheckpointStore *store, const MappedFile *file, Error *err) 
     int failed = r->is_old ? read_old(r) : read_zip(r);
     pickle_free(&r->pickle);
     torch_legacy_free(&r->old);
-    zip_close(&r->zip);
+    zip_directory_close(&r->zip);
     free(r);
     return failed;
 }

@@ -6,6 +6,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "data/files/archive.h"
+
 const char *file_mode_name(unsigned mode) {
     if (S_ISREG(mode)) return "a file";
     if (S_ISDIR(mode)) return "a folder";
@@ -25,7 +27,11 @@ int file_open_input(const char *path, const char *why, int64_t *size, Error *err
     struct stat info;
     /* O_NONBLOCK: opening a named pipe would otherwise wait for its writer. */
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    if (fd < 0) return error_set(err, "%s: %s", path, strerror(errno));
+    if (fd < 0 && errno == ENOTDIR && archive_path(path))
+        fd = archive_open(path, err);
+    else if (fd < 0)
+        error_set(err, "%s: %s", path, strerror(errno));
+    if (fd < 0) return -1;
     int status = fstat(fd, &info) ? error_set(err, "%s: %s", path, strerror(errno))
                                   : check_kind(path, &info, why, err);
     if (status) {

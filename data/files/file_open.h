@@ -11,7 +11,7 @@
 
 #include "kernels/error.h"
 
-/* Opens a regular file for reading: returns the descriptor, the caller's to close; -1 with a
+/* Opens a regular file, or one inside of a zip archive (archive.h), for reading: returns the descriptor, the caller's to close; -1 with a
  * message if the file does not exist, is a folder, a pipe, a socket or a device, or may not be
  * read. `size` may be NULL. `why` ends the message about a pipe or device: "training data are read
  * more than once: save them to a file"; NULL: a file on disk was expected. */

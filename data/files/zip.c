@@ -152,16 +152,16 @@ static int read_directory(Zip *zip, const Directory *directory, Error *err) {
     return 0;
 }
 
-int zip_open(Zip *zip, const MappedFile *file, Error *err) {
+int zip_directory_open(Zip *zip, const MappedFile *file, Error *err) {
     *zip = (Zip){.file = file};
     Directory directory = {0};
     TRY(find_directory(file, &directory, err));
     int failed = read_directory(zip, &directory, err);
-    if (failed) zip_close(zip);
+    if (failed) zip_directory_close(zip);
     return failed;
 }
 
-void zip_close(Zip *zip) {
+void zip_directory_close(Zip *zip) {
     free(zip->entries);
     *zip = (Zip){0};
 }

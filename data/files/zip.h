@@ -28,8 +28,8 @@ typedef struct Zip {
 } Zip;
 
 /* Reads the directory of a file, which must outlive the Zip. On failure *zip is empty. */
-int zip_open(Zip *zip, const MappedFile *file, Error *err);
-void zip_close(Zip *zip);
+int zip_directory_open(Zip *zip, const MappedFile *file, Error *err);
+void zip_directory_close(Zip *zip);
 
 /* NULL if there is none of that name. */
 const ZipEntry *zip_find(const Zip *zip, const char *name, size_t length);

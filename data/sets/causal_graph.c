@@ -8,7 +8,7 @@
 #include <jansson.h>
 
 #include "data/files/json_read.h"
-#include "data/sets/text_space.h"
+#include "data/files/text_space.h"
 
 enum { FILE_MOST = 16 << 20, SEGMENTS_MOST = 1000, EDGES_MOST = 10000 };
 

@@ -11,7 +11,7 @@
 #include "data/files/array_grow.h"
 #include "data/sets/gqa_file.h"
 #include "data/sets/image_file.h"
-#include "data/sets/text_space.h"
+#include "data/files/text_space.h"
 #include "data/files/path.h"
 
 /* A growing list of texts, of the current question. */

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "data/files/archive.h"
 #include "data/files/path.h"
 
 bool image_leaves_folder(const char *path) {
@@ -20,7 +21,12 @@ bool image_leaves_folder(const char *path) {
 
 /* Why the file cannot be used; NULL if it can. `image` is its name in the data. */
 static const char *reason_against(const char *path, const char *image, struct stat *info) {
+    int64_t size;
     if (stat(path, info) != 0) {
+        if (errno == ENOTDIR && archive_path(path) && archive_size(path, &size, NULL) == 0) {
+            info->st_size = size;
+            return NULL;
+        }
         if (strstr(image, "://")) return "a URL, not a file; download the images first";
         if (errno == ENAMETOOLONG) return "too long a path";
         if (errno == ENOENT || errno == ENOTDIR) return "no such file in the folder of images";

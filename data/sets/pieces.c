@@ -2,7 +2,7 @@
 
 #include <string.h>
 
-#include "data/sets/text_space.h"
+#include "data/files/text_space.h"
 
 /* Indices into the window, which move when it does. */
 typedef struct Place {

@@ -10,15 +10,18 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "data/files/archive.h"
 #include "data/files/array_grow.h"
 #include "data/checkpoints/config.h"
 #include "data/files/file_kind.h"
 #include "data/files/file_open.h"
 #include "data/files/json_array.h"
 #include "data/files/path.h"
+#include "data/files/spool.h"
 #include "data/sets/pieces.h"
 #include "data/sets/records_parse.h"
-#include "data/sets/text_space.h"
+#include "data/files/text_space.h"
+#include "data/formats/format.h"
 
 typedef enum FileKind { FILE_ARRAY, FILE_LINES, FILE_TEXT } FileKind;
 
@@ -34,7 +37,10 @@ typedef struct Source {
     char *path, *name; /* name: as in ratio.json, or the file's own */
     double weight;
     FileKind kind;
-    int fd; /* -1: opened for every read, since a process may not have so many open */
+    bool built;     /* lines of finished prompts */
+    bool temporary; /* fd is of a temporary file */
+    int fd;         /* -1: opened for every read, since a process may not have so many open */
+    int64_t base;   /* of a copy in the common temporary file; -1: none */
     int64_t bytes;
     ContentHash hash;   /* of everything the scan read */
     int64_t begin, end; /* its entries */
@@ -51,6 +57,8 @@ struct Records {
     int64_t scanned;
     RecordsOptions options;
     char *images; /* memory of options.images */
+    Prompting prompting;
+    int spool; /* temporary file of sources that are not open; -1: none */
 };
 
 /* The scan of one file. */
@@ -71,6 +79,7 @@ static const char *unit_of(const Records *records, const Source *source) {
 static RecordContext context_of(const Records *records, const Source *source, int64_t number,
                                 Skipped *skipped, bool *flawed) {
     return (RecordContext){.options = &records->options,
+                           .prompting = source->built ? NULL : &records->prompting,
                            .path = source->path,
                            .unit = unit_of(records, source),
                            .number = number,
@@ -177,10 +186,12 @@ static const char *table_kind(const char *path) {
     static const struct {
         const char *ending, *kind;
     } known[] = {
-        {".csv", "a table of comma-separated values (CSV), which is not read; convert it to lines "
-                 "of {\"inputs\": ..., \"targets\": ...}"},
-        {".tsv", "a table of tab-separated values (TSV), which is not read; convert it to lines of "
-                 "{\"inputs\": ..., \"targets\": ...}"},
+        {".csv", "a table (CSV) without known columns; expected a header with one for the prompt "
+                 "(such as question or source) and one for the answer (such as answer or target), "
+                 "or --template"},
+        {".tsv", "a table (TSV) without known columns; expected a header with one for the prompt "
+                 "(such as question or source) and one for the answer (such as answer or target), "
+                 "or two fields in each line"},
         {".jsonl", "named as lines of JSON, but it begins with neither { nor ["},
         {".json", "named as JSON, but it begins with neither { nor ["},
         {".xml", "an XML document, which is not read; convert it to JSON lines or plain text"},
@@ -196,18 +207,18 @@ static int check_text(const Records *records, const Source *source, Error *err) 
     const char *table = table_kind(source->path), *needs = records->options.prompts_for;
     if (table) return error_set(err, "%s: %s", source->path, table);
     if (!needs) return 0;
-    return error_set(err,
-                     "%s: plain text, which has no prompts; %s needs pairs: a line each of "
-                     "{\"inputs\": ..., \"targets\": ...}, or LLaVA's records. Plain text is for "
-                     "`easyfirst train pretrain`",
-                     source->path, needs);
+    return error_set(
+        err,
+        "%s: plain text, which has no prompts; %s needs pairs. Read are %s. Plain text is "
+        "for `easyfirst train pretrain`",
+        source->path, needs, formats_list());
 }
 
 /* The member of an object, other than a record, that is an array of objects; NULL: none. */
 static const char *wrapped_array(json_t *object) {
     const char *key;
     json_t *value;
-    if (json_object_get(object, "conversations") || json_object_get(object, "inputs")) return NULL;
+    if (format_object_known(object)) return NULL;
     json_object_foreach(object, key, value) {
         if (json_is_object(json_array_get(value, 0))) return key;
     }
@@ -294,12 +305,28 @@ static int scan_window(Scan *scan, Source *source, FileWindow *window, Error *er
     return scan_pieces(scan, window, begin, err);
 }
 
+static void count_rejected(void *user, const char *kind, const char *why) {
+    skipped_add(user, kind, "%s", why);
+}
+
+static FormatOptions format_options(const Records *records, Skipped *skipped) {
+    return (FormatOptions){.prompting = &records->prompting,
+                           .text = !records->options.prompts_for,
+                           .limit = records->options.limit,
+                           .reject = skipped ? count_rejected : NULL,
+                           .user = skipped};
+}
+
 /* Scans one file; its records are appended to the index. */
 static int source_scan(Records *records, Source *source, Skipped *skipped, Error *err) {
     Skipped own = {.total = 0};
     Scan scan = {.records = records, .source = source, .skipped = &own};
-    source->fd = source_open(source, &source->bytes, err);
-    if (source->fd < 0) return -1;
+    FormatFile file;
+    const FormatOptions format = format_options(records, &own);
+    TRY(format_file_open(&file, source->path, &format, err));
+    source->fd = file.fd, source->bytes = file.bytes, source->built = file.built;
+    source->temporary = file.temporary;
+    scan.seen = file.rejected;
     source->begin = (int64_t)records->count;
     FileWindow window = {.path = source->path, .fd = source->fd, .hash = &source->hash};
     int status = scan_window(&scan, source, &window, err);
@@ -320,7 +347,7 @@ static int source_scan(Records *records, Source *source, Skipped *skipped, Error
 
 static int source_make(Source *source, const char *folder, const char *name, double weight,
                        Error *err) {
-    *source = (Source){.weight = weight, .fd = -1};
+    *source = (Source){.weight = weight, .fd = -1, .base = -1};
     source->name = strdup(folder ? name : path_name(name));
     source->path = path_join(folder, name, err);
     return source->name && source->path ? 0 : error_set(err, "%s: out of memory", name);
@@ -352,8 +379,10 @@ static int mixture_sources(Records *records, const char *folder, const char *pat
 
 static int find_sources(Records *records, const char *path, Error *err) {
     struct stat info;
-    if (stat(path, &info) != 0) return error_set(err, "%s: %s", path, strerror(errno));
-    if (!S_ISDIR(info.st_mode)) {
+    int found = stat(path, &info);
+    bool member = found && errno == ENOTDIR && archive_path(path);
+    if (found && !member) return error_set(err, "%s: %s", path, strerror(errno));
+    if (member || !S_ISDIR(info.st_mode)) {
         records->sources = calloc(1, sizeof *records->sources);
         if (!records->sources) return error_set(err, "%s: out of memory", path);
         records->source_count = 1;
@@ -375,12 +404,21 @@ static int find_sources(Records *records, const char *path, Error *err) {
     return status;
 }
 
+/* Keeps a temporary file's contents in the common one. */
+static int source_store(Records *records, Source *source, Error *err) {
+    if (records->spool < 0) records->spool = spool_open(err);
+    if (records->spool < 0) return -1;
+    source->base = spool_end(records->spool, err);
+    return source->base < 0 ? -1 : spool_copy(records->spool, source->fd, source->path, err);
+}
+
 static int scan_all(Records *records, const char *path, Skipped *skipped, Error *err) {
     TRY(find_sources(records, path, err));
     for (int s = 0; s < records->source_count; s++) {
         Source *source = &records->sources[s];
         TRY(source_scan(records, source, skipped, err));
         if (s < FILES_OPEN) continue;
+        TRY(source->temporary ? source_store(records, source, err) : 0);
         close(source->fd);
         source->fd = -1;
     }
@@ -395,8 +433,9 @@ int records_open(Records **records, const char *path, const RecordsOptions *opti
     Records *opened = calloc(1, sizeof *opened);
     if (!opened) return error_set(err, "%s: out of memory", path);
     opened->options = *options;
-    int status = 0;
-    if (options->images) {
+    opened->spool = -1;
+    int status = prompting_open(&opened->prompting, &options->prompt, err);
+    if (status == 0 && options->images) {
         opened->options.images = opened->images = strdup(options->images);
         if (!opened->images) status = error_set(err, "%s: out of memory", path);
     }
@@ -410,7 +449,7 @@ int records_open(Records **records, const char *path, const RecordsOptions *opti
 }
 
 static void sources_free(Records *records) {
-    for (int s = 0; s < records->source_count; s++) {
+    for (int s = 0; records->sources && s < records->source_count; s++) {
         Source *source = &records->sources[s];
         if (source->fd >= 0) close(source->fd);
         free(source->path);
@@ -421,6 +460,9 @@ static void sources_free(Records *records) {
 
 static int check_source(const Records *records, Source *source, Error *err) {
     size_t begin;
+    const FormatOptions format = format_options(records, NULL);
+    int known = format_file_check(source->path, &format, err);
+    if (known) return known < 0 ? -1 : 0;
     int fd = source_open(source, NULL, err);
     if (fd < 0) return -1;
     FileWindow window = {.path = source->path, .fd = fd};
@@ -431,17 +473,21 @@ static int check_source(const Records *records, Source *source, Error *err) {
 }
 
 int records_check(const char *path, const RecordsOptions *options, Error *err) {
-    Records records = {.options = *options};
-    int status = find_sources(&records, path, err);
+    Records records = {.options = *options, .spool = -1};
+    int status = prompting_open(&records.prompting, &options->prompt, err);
+    if (status == 0) status = find_sources(&records, path, err);
     for (int s = 0; s < records.source_count && status == 0; s++)
         status = check_source(&records, &records.sources[s], err);
     sources_free(&records);
+    prompting_close(&records.prompting);
     return status;
 }
 
 void records_close(Records *records) {
     if (!records) return;
     sources_free(records);
+    prompting_close(&records->prompting);
+    if (records->spool >= 0) close(records->spool);
     free(records->entries);
     free(records->images);
     free(records);
@@ -509,7 +555,11 @@ static const Source *source_of(const Records *records, int64_t index) {
     return &records->sources[first];
 }
 
-static int read_bytes(const Source *source, const Entry *entry, char *bytes, Error *err) {
+static int read_bytes(const Records *records, const Source *source, const Entry *entry, char *bytes,
+                      Error *err) {
+    if (source->base >= 0)
+        return file_read_at(records->spool, source->path, bytes, entry->size,
+                            source->base + entry->offset, err);
     int fd = source->fd >= 0 ? source->fd : source_open(source, NULL, err);
     if (fd < 0) return -1;
     int status = file_read_at(fd, source->path, bytes, entry->size, entry->offset, err);
@@ -526,7 +576,7 @@ int records_read(const Records *records, int64_t index, Record *record, Error *e
     RecordContext context = context_of(records, source, entry->number, NULL, NULL);
     char *bytes = malloc(entry->size);
     if (!bytes) return error_set(err, "%s: out of memory for a record", source->path);
-    int status = read_bytes(source, entry, bytes, err);
+    int status = read_bytes(records, source, entry, bytes, err);
     if (status == 0)
         status = source->kind == FILE_TEXT
                      ? record_from_text(record, bytes, entry->size, &context, err)

@@ -9,6 +9,8 @@
  *   plain text   one document a paragraph (separated by empty lines), or a line with the
  *                option text_lines: for masked diffusion on text alone.
  *   a folder     with ratio.json ({file: weight}, Flan 2022's layout) and jsonl files: a mixture.
+ *   others       tables, parallel files, SQuAD's JSON, chats and more, each also as .gz: see
+ *                data/formats/format.h. Unpacked and built prompts lie in a temporary file.
  * Memory is 16 bytes a record, its position in the file, whatever the file's size. Records are read
  * again, one at a time, when they are needed.
  *
@@ -29,6 +31,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "data/formats/prompt.h"
 #include "data/sets/skipped.h"
 #include "kernels/error.h"
 
@@ -54,6 +57,7 @@ typedef struct RecordsOptions {
     bool text_lines;         /* plain text: every line is a document */
     bool check_images;       /* check while scanning that each image's file exists */
     int64_t limit;           /* usable records at most, of each file; 0: all */
+    PromptOptions prompt;    /* demonstrations, templates, parallel files; texts are the caller's */
 } RecordsOptions;
 
 typedef struct Records Records;
@@ -65,8 +69,8 @@ typedef struct Records Records;
  * record, and the record is skipped; of an empty answer only the turn. What makes the rest
  * unreadable (malformed JSON in an array: the message has line, column and byte; a ratio.json that
  * names no file or a missing one) is an error, and so are a file without a usable record (the
- * message has the first reason), a file of another format (Parquet, CSV, compressed, UTF-16, an
- * object around the array: see file_kind.h), and a pipe. *records is NULL on failure. */
+ * message has the first reason), a file of another format (Parquet, zip, UTF-16, an object around
+ * the array: see file_kind.h), and a pipe. *records is NULL on failure. */
 int records_open(Records **records, const char *path, const RecordsOptions *options,
                  Skipped *skipped, Error *err);
 void records_close(Records *records); /* NULL is allowed */

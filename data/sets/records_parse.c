@@ -9,7 +9,7 @@
 
 #include "data/files/json_kind.h"
 #include "data/sets/image_file.h"
-#include "data/sets/text_space.h"
+#include "data/files/text_space.h"
 
 static const char IMAGE_WORD[] = "<image>";
 enum { IMAGE_WORD_SIZE = sizeof IMAGE_WORD - 1 };
@@ -352,14 +352,9 @@ static int record_make(Record *record, const Draft *draft, Error *err) {
     return 0;
 }
 
-int record_from_json(Record *record, json_t *value, const RecordContext *context, Error *err) {
-    Draft draft = {.context = context, .id = ""};
-    *record = (Record){0};
-    if (!json_is_object(value)) {
-        draft_problem(&draft, "wrong type", "it is %s, expected an object", json_kind(value));
-        return 0;
-    }
-    if (!take_id(&draft, value)) return 0;
+/* Of LLaVA's conversations, or inputs and targets. */
+static int record_from_object(Record *record, Draft *start, json_t *value, Error *err) {
+    Draft draft = *start;
     const json_t *list = json_object_get(value, "conversations");
     if (json_is_null(list)) list = NULL;
     bool pair = json_object_get(value, "inputs") || json_object_get(value, "targets");
@@ -379,12 +374,33 @@ int record_from_json(Record *record, json_t *value, const RecordContext *context
     }
     if (!check_fields(&draft, value) || !take_image(&draft, value)) return 0;
     draft.turns = calloc(json_array_size(list) + 1, sizeof *draft.turns);
-    if (!draft.turns) return error_set(err, "%s: out of memory for a record", context->path);
+    if (!draft.turns) return error_set(err, "%s: out of memory for a record", draft.context->path);
     bool usable = pair ? take_pair(&draft, value) : take_conversations(&draft, list);
     usable = usable && check_marks(&draft);
     if (usable) tell_notes(&draft);
     int status = usable ? record_make(record, &draft, err) : 0;
     free(draft.turns);
+    return status;
+}
+
+int record_from_json(Record *record, json_t *value, const RecordContext *context, Error *err) {
+    Draft draft = {.context = context, .id = ""};
+    ObjectFault fault = {0};
+    *record = (Record){0};
+    if (!json_is_object(value)) {
+        draft_problem(&draft, "wrong type", "it is %s, expected an object", json_kind(value));
+        return 0;
+    }
+    if (!take_id(&draft, value)) return 0;
+    json_t *object = format_object(value, context->prompting, &fault);
+    if (!object && fault.memory)
+        return error_set(err, "%s: out of memory for a record", context->path);
+    if (!object) {
+        draft_problem(&draft, fault.kind, "%s", fault.why);
+        return 0;
+    }
+    int status = record_from_object(record, &draft, object, err);
+    json_decref(object);
     return status;
 }
 

@@ -10,15 +10,17 @@
 
 #include <jansson.h>
 
+#include "data/formats/format.h"
 #include "data/sets/records.h"
 
 typedef struct RecordContext {
     const RecordsOptions *options;
-    const char *path; /* of the file, for messages */
-    const char *unit; /* what the number counts: "record", "line" */
-    int64_t number;   /* of it in the file, from 1 */
-    Skipped *skipped; /* NULL: not counted, and image files are not checked */
-    bool *flawed;     /* set, and the record counted, at the first thing wrong with it; NULL if
+    const Prompting *prompting; /* for prompts of objects; NULL: they are finished */
+    const char *path;           /* of the file, for messages */
+    const char *unit;           /* what the number counts: "record", "line" */
+    int64_t number;             /* of it in the file, from 1 */
+    Skipped *skipped;           /* NULL: not counted, and image files are not checked */
+    bool *flawed; /* set, and the record counted, at the first thing wrong with it; NULL if
                          `skipped` is */
 } RecordContext;
 

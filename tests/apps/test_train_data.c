@@ -25,7 +25,7 @@ static void test_needs_prompts(void **state) {
     run_start(&r);
     path_in(out, sizeof out, &r, "out");
     write_text_in(&r, "train.de", "Ein Satz.\nNoch einer.\n", german);
-    write_text_in(&r, "pairs.tsv", "a\tb\n", table);
+    write_text_in(&r, "pairs.tsv", "a\tb\tc\n", table);
     write_text_in(&r, "pairs.jsonl", "{\"inputs\": \"a dog\", \"targets\": \"ein Hund\"}\n", pairs);
     for (size_t i = 0; i < sizeof stages / sizeof stages[0]; i++) {
         char *stage = (char *)stages[i];
@@ -43,7 +43,7 @@ static void test_needs_prompts(void **state) {
         "--steps", "1");
     assert_message(&r, 2, "--text-lines", "pretrain", "\"inputs\"");
     run(&r, "train", "adapt", "-m", TINY_BASE, "--data", table, "--out", out, "--steps", "1");
-    assert_message(&r, 1, "pairs.tsv", "TSV");
+    assert_message(&r, 1, "pairs.tsv", "TSV", "two fields");
     path_in(pipe, sizeof pipe, &r, "pipe");
     assert_int_equal(mkfifo(pipe, 0600), 0);
     alarm(20); /* ends the test where it waits */

@@ -296,6 +296,16 @@ static const struct {
     {"keep", WHOLE, NULL, 1, 1000000},
     {"show-answers", WHOLE, NULL, 0, 1000},
     {"quiet", FLAG},
+    {"template", TEXT},
+    {"instruction", TEXT},
+    {"no-instruction", FLAG},
+    {"demonstrations", TEXT},
+    {"shots", WHOLE, NULL, 0, 1000},
+    {"source", TEXT},
+    {"target", TEXT},
+    {"pairs", TEXT},
+    {"valid-source", TEXT},
+    {"valid-target", TEXT},
 };
 enum { OPTIONS = sizeof options / sizeof options[0] };
 
@@ -381,6 +391,16 @@ static void assert_same(const TrainSettings *a, const TrainSettings *b) {
     assert_int_equal(a->data.count, b->data.count);
     for (int i = 0; i < a->data.count; i++) assert_text(a->data.items[i], b->data.items[i]);
     assert_text(a->images, b->images), assert_text(a->valid, b->valid);
+    assert_text(a->prompt.prompt_template, b->prompt.prompt_template);
+    assert_text(a->prompt.instruction, b->prompt.instruction);
+    assert_text(a->prompt.demonstrations, b->prompt.demonstrations);
+    assert_text(a->parallel.source, b->parallel.source),
+        assert_text(a->parallel.target, b->parallel.target);
+    assert_text(a->parallel.pairs, b->parallel.pairs);
+    assert_text(a->valid_parallel.source, b->valid_parallel.source);
+    assert_text(a->valid_parallel.target, b->valid_parallel.target);
+    assert_int_equal(a->prompt.shots, b->prompt.shots);
+    assert_int_equal(a->prompt.no_instruction, b->prompt.no_instruction);
 #define SAME(field) assert_true(a->field == b->field)
     SAME(valid_limit), SAME(max_tokens), SAME(context), SAME(plain), SAME(text_lines);
     SAME(new_projector), SAME(long_prompts);

@@ -66,7 +66,7 @@ void fuzz_zip(const uint8_t *data, size_t size) {
     MappedFile file = {.path = "input", .bytes = bytes, .size = size};
     Zip zip;
     Error err;
-    int status = zip_open(&zip, &file, &err);
+    int status = zip_directory_open(&zip, &file, &err);
     fuzz_result(status, &err);
     for (size_t i = 0; status == 0 && i < zip.count; i++) {
         const ZipEntry *entry = &zip.entries[i];
@@ -77,7 +77,7 @@ void fuzz_zip(const uint8_t *data, size_t size) {
         else
             fuzz_result(-1, &err);
     }
-    zip_close(&zip);
+    zip_directory_close(&zip);
     free(bytes);
 }
 

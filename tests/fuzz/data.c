@@ -8,6 +8,7 @@
 #include "data/sets/causal_graph.h"
 #include "data/sets/gqa.h"
 #include "data/sets/gqa_answers.h"
+#include "data/files/archive.h"
 #include "data/files/json_array.h"
 #include "data/metrics/gqa.h"
 #include "data/sets/records.h"
@@ -77,6 +78,44 @@ void fuzz_records(const uint8_t *data, size_t size) {
                               .check_images = data[0] & 4,
                               .limit = data[0] & 8 ? 2 : 0};
     read_records(fuzz_file(0, data + 1, size - 1), &options);
+}
+
+/* The name of a file decides about language and subject; the first byte about the options. */
+void fuzz_formats(const uint8_t *data, size_t size) {
+    static const char *const names[] = {"formats/art_val.csv", "formats/mgsm_de.tsv"};
+    if (!size) return;
+    const unsigned kind = data[0];
+    data++, size--;
+    FuzzPiece text = fuzz_piece(&data, &size);
+    FuzzPiece other = fuzz_piece(&data, &size);
+    const char *shots = other.size ? fuzz_file(1, other.data, other.size) : NULL;
+    RecordsOptions options = {.prompts_for = kind & 1 ? "train adapt" : NULL,
+                              .limit = kind & 2 ? 2 : 0,
+                              .prompt = {.prompt_template = kind & 4 ? "{source} {answer}: " : NULL,
+                                         .instruction = kind & 8 ? "Do." : NULL,
+                                         .no_instruction = kind & 16,
+                                         .shots = shots && !(kind & 32) ? 1 : 0,
+                                         .demonstrations = kind & 32 ? NULL : shots,
+                                         .answers = kind & 32 ? shots : NULL,
+                                         .pairs = kind & 64}};
+    read_records(fuzz_write(2, names[kind >> 7], text.data, text.size), &options);
+}
+
+void fuzz_archive(const uint8_t *data, size_t size) {
+    static const char *const names[] = {"a", "images/a.png", "../a", ""};
+    char path[400];
+    fuzz_write(2, "archive.zip", data, size);
+    for (int i = 0; i < 4; i++) {
+        uint8_t *bytes;
+        size_t found;
+        Error err;
+        snprintf(path, sizeof path, "%s/archive.zip/%s", fuzz_folder(), names[i]);
+        int status = archive_read(path, 1 << 16, &bytes, &found, &err);
+        fuzz_result(status, &err);
+        if (status) continue;
+        fuzz_touch(bytes, found);
+        free(bytes);
+    }
 }
 
 void fuzz_ratio(const uint8_t *data, size_t size) {

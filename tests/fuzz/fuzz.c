@@ -31,6 +31,8 @@ const FuzzTarget fuzz_targets[] = {
     {"model", fuzz_model, 16384},
     {"json_array", fuzz_json_array, 4096},
     {"records", fuzz_records, 4096},
+    {"formats", fuzz_formats, 4096},
+    {"archive", fuzz_archive, 4096},
     {"ratio", fuzz_ratio, 1024},
     {"gqa_questions", fuzz_gqa_questions, 4096},
     {"gqa_predictions", fuzz_gqa_predictions, 4096},

@@ -85,6 +85,8 @@ void fuzz_index(const uint8_t *data, size_t size);
 /* data.c */
 void fuzz_json_array(const uint8_t *data, size_t size);
 void fuzz_records(const uint8_t *data, size_t size);
+void fuzz_formats(const uint8_t *data, size_t size);
+void fuzz_archive(const uint8_t *data, size_t size);
 void fuzz_ratio(const uint8_t *data, size_t size);
 void fuzz_gqa_questions(const uint8_t *data, size_t size);
 void fuzz_gqa_predictions(const uint8_t *data, size_t size);

@@ -95,6 +95,25 @@ text records pairs '\0{"inputs": "Hello", "targets": "Hallo"}\n\n{"inputs": "One
 text records lines '\004{"id": "x", "image": "n0.jpg", "conversations": [{"from": "human", "value": "q <image>"}, {"from": "gpt", "value": "a"}]}\n'
 text records plain '\0A paragraph\nof two lines.\n\nAnother one.\n'
 text records documents '\002\357\273\277A line.\nAnother.\n'
+text formats csv '\0question,answer,source\n"a, ""b""",c,d\ne,f,g\n'
+text formats mmlu '\0What?,a,"b\nc",d,e,B\nWho?,a,b,c,d,A\n\377Q,1,2,3,4,C\n'
+text formats mgsm '\200Wie viele?\t18\nUnd?\t-3\n'
+text formats parallel '\053ein Hund\n\nKatze\n\377a dog\n\ncat\n'
+text formats pairs '\101a\tb\r\nc\td\n'
+text formats stars '\01010,11|10,12/10,12=10,12\n2,8|5,2|5,9|9,3/5,8=5,2,8\n'
+text formats squad '\0{"version": "1.1", "data": [{"title": "t", "paragraphs": [{"context": "c", "qas": [{"id": "finnish-1", "question": "q", "answers": [{"text": "a", "answer_start": 0}]}]}]}]}'
+text formats bbh '\001{"canary": "x", "examples": [{"input": "Which?\\nOptions:\\n(A) one\\n(B) two", "target": "(B)"}, {"input": "not True is", "target": "False"}]}'
+text formats gsm8k '\0{"question": "q", "answer": "a <<1+1=2>>2\\n#### 2"}\n\377{"inputs": "a", "targets": "b"}\n'
+text formats chats '\0{"messages": [{"role": "system", "content": "s"}, {"role": "user", "content": [{"type": "text", "text": "q"}]}, {"role": "assistant", "content": "a"}, {"role": "user", "content": "r"}, {"role": "assistant", "content": "b"}]}\n{"instruction": "i", "input": "j", "output": "o"}\n'
+printf '\0' >"$out/formats/gzip" && printf '{"inputs": "a", "targets": "b"}\n' | gzip -n >>"$out/formats/gzip"
+if command -v python3 >/dev/null 2>&1; then
+    mkdir -p "$out/archive"
+    python3 -c 'import sys, zipfile
+for kind in (0, 8):
+    with zipfile.ZipFile(sys.argv[1] + "/kind%d" % kind, "w", kind) as z:
+        z.writestr("a", "text" * 9)
+        z.writestr("images/a.png", "x")' "$out/archive"
+fi
 text ratio two '{"a.jsonl": 0.5, "b.jsonl": 2}'
 text ratio below '{"c/d.jsonl": 1}'
 text gqa_questions official '\001{"20": {"question": "Is it overcast?", "imageId": "n0", "answer": "no", "isBalanced": true, "groups": {"global": null, "local": "13-a"}, "entailed": ["21"], "equivalent": ["20"], "types": {"structural": "verify", "semantic": "global", "detailed": "weatherVerify"}, "semantic": [{"operation": "select", "dependencies": [], "argument": "scene"}], "annotations": {"question": {"0": "777"}, "answer": {}, "fullAnswer": {"1:3": "778"}}}}'

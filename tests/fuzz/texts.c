@@ -10,7 +10,7 @@
 #include "data/metrics/chrf.h"
 #include "data/metrics/gqa_text.h"
 #include "data/metrics/rouge.h"
-#include "data/sets/text_space.h"
+#include "data/files/text_space.h"
 #include "kernels/clean_text.h"
 #include "language/chat_template.h"
 #include "language/sentencepiece.h"

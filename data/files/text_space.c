@@ -1,4 +1,4 @@
-#include "data/sets/text_space.h"
+#include "data/files/text_space.h"
 
 #include <stdbool.h>
 

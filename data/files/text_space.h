@@ -1,6 +1,6 @@
 /* text_space.h - white space at the ends of a text. */
-#ifndef EASYFIRST_DATA_SETS_TEXT_SPACE_H
-#define EASYFIRST_DATA_SETS_TEXT_SPACE_H
+#ifndef EASYFIRST_DATA_FILES_TEXT_SPACE_H
+#define EASYFIRST_DATA_FILES_TEXT_SPACE_H
 
 #include <stddef.h>
 
