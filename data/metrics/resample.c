@@ -46,7 +46,7 @@ static double mean_score(const double *sums, const void *user) {
 
 int mean_stats_open(LineStats *s, int64_t count, Error *err) {
     TRY(line_stats_open(s, count, 2, err));
-    s->score = mean_score;
+    s->score = mean_score, s->ties = true;
     return 0;
 }
 
@@ -186,11 +186,13 @@ int resample_interval(const LineStats *parts, int count, const ResampleOptions *
 
 /* ---- Two systems. ---- */
 
-/* The share of samples that exceed the difference, one being added to both counts: with few samples
- * the null hypothesis is not rejected too often. */
-static double p_value(const double *samples, int count, double difference) {
+/* One is added to both counts: with few samples the null hypothesis is not rejected too often. */
+static double p_value(const double *samples, int count, double difference, bool ties) {
+    const double slack = 1e-9; /* of equal percentages that were computed from other sums */
     int above = 0;
-    for (int i = 0; i < count; i++) above += samples[i] > difference;
+    if (difference == 0) return 1;
+    for (int i = 0; i < count; i++)
+        above += ties ? samples[i] >= difference - slack : samples[i] > difference;
     return (double)(above + 1) / (double)(count + 1);
 }
 
@@ -203,7 +205,7 @@ static int pair_bootstrap(const LineStats *first, const LineStats *second, int c
     if (status == 0) {
         for (int i = 0; i < n; i++) mean += fabs(b[i] - a[i]) / n;
         for (int i = 0; i < n; i++) d[i] = fabs(b[i] - a[i]) - mean;
-        out->p_bootstrap = p_value(d, n, difference);
+        out->p_bootstrap = p_value(d, n, difference, first->ties);
         for (int i = 0; i < n; i++) d[i] = b[i] - a[i];
         out->difference = interval_of(d, n);
         out->intervals[0] = interval_of(a, n), out->intervals[1] = interval_of(b, n);
@@ -219,7 +221,7 @@ static int pair_randomize(const LineStats *first, const LineStats *second, int c
     if (!a) return error_set(err, "out of memory for %d trials", n);
     int status = fill_means(randomize_part, first, second, count, o->seed, n, a, b, err);
     for (int i = 0; i < n && status == 0; i++) a[i] = fabs(a[i] - b[i]);
-    if (status == 0) out->p_random = p_value(a, n, difference);
+    if (status == 0) out->p_random = p_value(a, n, difference, first->ties);
     free(a);
     return status;
 }

@@ -9,10 +9,17 @@
  *
  * A mean over several parts (files, subjects) has each part resampled by itself, part p with the
  * seed plus p.
+ *
+ * The p value is (c + 1) / (samples + 1), where sacrebleu's c counts the samples with a larger
+ * difference than the measured one. For BLEU and chrF this is done here, too. Means of rights and
+ * wrongs have few values, and many samples with exactly the measured difference, which must count:
+ * without them 6 answers that became right and none that became wrong would have a p of 0.0001
+ * instead of 2 / 2^6. Systems without any difference have a p of 1.
  */
 #ifndef EASYFIRST_DATA_METRICS_RESAMPLE_H
 #define EASYFIRST_DATA_METRICS_RESAMPLE_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "kernels/error.h"
@@ -28,6 +35,7 @@ typedef struct LineStats {
     int width;
     LineScore score;
     const void *user; /* for `score`; the caller's */
+    bool ties;        /* in a test, samples with the very same difference count (see below) */
 } LineStats;
 
 void line_stats_free(LineStats *stats);

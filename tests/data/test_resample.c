@@ -163,9 +163,36 @@ static void test_accuracy(void **state) {
     line_stats_free(&stats);
 }
 
-/* Five lines differ, all in favor of the second system: of the 32 ways to exchange them only two
- * have so large a difference, none a larger one; with the p of sacrebleu equal ones do not count. A
- * system against itself is never better. */
+/* Of rights and wrongs, randomization is McNemar's exact test: 14 became right, 5 wrong. */
+static void test_mcnemar(void **state) {
+    enum { COUNT = 200, WON = 14, LOST = 5 };
+    (void)state;
+    Error err;
+    LineStats a, b;
+    Paired paired;
+    assert_ok(mean_stats_open(&a, COUNT, &err), &err);
+    assert_ok(mean_stats_open(&b, COUNT, &err), &err);
+    for (int i = 0; i < COUNT; i++) {
+        bool won = i < WON, lost = i >= 100 && i < 100 + LOST;
+        bool right = i % 3 == 0;
+        mean_stats_set(&a, i, won ? 0 : lost ? 1 : right);
+        mean_stats_set(&b, i, won ? 1 : lost ? 0 : right);
+    }
+    double choose = 1, tail = 0;
+    for (int k = 0; k <= LOST; k++) {
+        tail += choose;
+        choose = choose * (WON + LOST - k) / (k + 1);
+    }
+    double exact = 2 * ldexp(tail, -(WON + LOST));
+    assert_ok(resample_pair(&a, &b, 1, &(ResampleOptions){.trials = 40000}, &paired, &err), &err);
+    assert_true(fabs(paired.scores[1] - paired.scores[0] - 100.0 * (WON - LOST) / COUNT) < 1e-9);
+    if (!(fabs(paired.p_random - exact) < 0.006))
+        fail_msg("p = %g, exact %g", paired.p_random, exact);
+    line_stats_free(&a), line_stats_free(&b);
+}
+
+/* Five lines differ, all in favor of the second system: 2 of the 32 ways to exchange them have so
+ * large a difference. A system against itself is never better. */
 static void test_few_lines(void **state) {
     enum { COUNT = 41 };
     (void)state;
@@ -179,10 +206,11 @@ static void test_few_lines(void **state) {
         mean_stats_set(&b, i, i % 8 == 3 ? 0.7 : i < 20 ? 1.0 / 3 : 0.1);
     }
     assert_ok(resample_pair(&a, &b, 1, NULL, &paired, &err), &err);
-    assert_true(paired.p_random == 1.0 / (RESAMPLE_TRIALS + 1));
+    assert_true(fabs(paired.p_random - 2.0 / 32) < 0.01);
     assert_true(paired.difference.low >= 0 && paired.difference.high > paired.difference.low);
     assert_ok(resample_pair(&a, &a, 1, NULL, &paired, &err), &err);
     assert_true(paired.difference.low == 0 && paired.difference.high == 0);
+    assert_true(paired.p_random == 1 && paired.p_bootstrap == 1);
     /* A mean over two equal parts has the score of one, and a narrower interval. */
     LineStats parts[] = {a, b};
     Interval one, both;
@@ -204,9 +232,8 @@ static void test_few_lines(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_draws),
-        cmocka_unit_test(test_sacrebleu),
-        cmocka_unit_test(test_accuracy),
+        cmocka_unit_test(test_draws),     cmocka_unit_test(test_sacrebleu),
+        cmocka_unit_test(test_accuracy),  cmocka_unit_test(test_mcnemar),
         cmocka_unit_test(test_few_lines),
     };
     return cmocka_run_group_tests(tests, golden_open, golden_close);
