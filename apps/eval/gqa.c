@@ -12,6 +12,7 @@
 #include "apps/eval/rated.h"
 #include "apps/eval/result.h"
 #include "apps/eval/run.h"
+#include "apps/eval/scored.h"
 #include "apps/score/calibration_report.h"
 #include "apps/score/gqa_report.h"
 #include "data/files/file_open.h"
@@ -378,6 +379,38 @@ static int write_result(GqaEval *g, const GqaScore *score, json_t *settings, Err
     return status ? -1 : report_flush(err);
 }
 
+/* ---- What came of each question. ---- */
+
+static int scored_question(const GqaEval *g, const GqaOutcome *o, Scored *scored, Error *err) {
+    static const GqaMetricKind kinds[SCORED_METRICS] = {
+        GQA_ACCURACY,    GQA_EXACT_MATCH, GQA_BINARY,       GQA_OPEN,
+        GQA_CONSISTENCY, GQA_VALIDITY,    GQA_PLAUSIBILITY, GQA_GROUNDING};
+    int64_t index = gqa_find(&g->questions, o->id);
+    ScoredLine *line = scored_add(scored, err);
+    if (!line) return -1;
+    TRY(scored_text(&line->id, o->id, err));
+    TRY(scored_text(&line->target, o->gold, err));
+    TRY(scored_text(&line->types[0], o->semantic, err));
+    TRY(scored_text(&line->types[1], o->structural, err));
+    if (index >= 0 && index < g->asked) {
+        TRY(scored_text(&line->prompt, gqa_text(&g->questions, index), err));
+        TRY(scored_text(&line->image, gqa_image(&g->questions, index), err));
+        TRY(scored_text(&line->answer, g->items.items[index].answer, err));
+    }
+    for (int m = 0; m < SCORED_METRICS; m++) line->values[m] = 100 * (double)o->values[kinds[m]];
+    return 0;
+}
+
+static int write_scored(const GqaEval *g, const GqaScore *score, Error *err) {
+    Scored scored = {.task = scored_task("gqa")};
+    int status = 0;
+    for (size_t i = 0; i < score->outcome_count && status == 0; i++)
+        status = scored_question(g, &score->outcomes[i], &scored, err);
+    if (status == 0) status = scored_write(&scored, &g->store, err);
+    scored_free(&scored);
+    return status;
+}
+
 /* Already reported by eval_end: unanswered questions with the reason, and what is left out. */
 static const char *const reported[] = {"question without a prediction", GQA_NO_OBJECT, GQA_NO_ID,
                                        GQA_TWICE, NULL};
@@ -390,12 +423,15 @@ static int score_files(GqaEval *g, const char *answers, const char *attentions, 
                       .all_questions = g->all_questions,
                       .choices = g->choices,
                       .scene_graphs = g->scene_graphs,
-                      .attentions = g->attention ? attentions : NULL};
+                      .attentions = g->attention ? attentions : NULL,
+                      .outcomes = true};
     GqaScore *score = calloc(1, sizeof *score);
     int status = score ? gqa_score(score, &files, err) : error_set(err, "out of memory");
     if (status == 0) {
         gqa_report_skipped(score, reported);
-        status = write_result(g, score, settings, err);
+        status = gqa_confidence(score, NULL, err);
+        if (status == 0) status = write_scored(g, score, err);
+        if (status == 0) status = write_result(g, score, settings, err);
         gqa_score_free(score);
     }
     free(score);
