@@ -17,6 +17,8 @@ static const struct {
     {"order", eval_order},
     {"likelihood", eval_likelihood},
     {"perplexity", eval_perplexity},
+    {"compare", eval_compare},
+    {"report", eval_report},
 };
 enum { KIND_COUNT = sizeof kinds / sizeof kinds[0] };
 
@@ -26,7 +28,9 @@ static const CommandHelp help = {
              "text [options] --task TASK FILE... --out FOLDER\n"
              "order [options] FILE [--images FOLDER]\n"
              "likelihood [options] FILE [--out FOLDER]\n"
-             "perplexity [options] FILE...",
+             "perplexity [options] FILE...\n"
+             "compare [options] FOLDER FOLDER\n"
+             "report [options] FOLDER FILE",
     .about =
         "Runs a model on a benchmark and scores its answers as the benchmark's own scripts do.\n"
         "\n"
@@ -36,6 +40,8 @@ static const CommandHelp help = {
         "  order       the order in which answers are denoised: easy words first, erasures\n"
         "  likelihood  bits per byte and perplexity of texts\n"
         "  perplexity  how well an autoregressive model predicts texts\n"
+        "  compare     two evaluations of the same questions: is one better?\n"
+        "  report      an evaluation as an HTML page\n"
         "\n"
         "`easyfirst eval gqa --help` and so on list the options. An interrupted run resumes\n"
         "with the same command. To score existing answers: easyfirst score.",
@@ -48,8 +54,9 @@ static const CommandHelp help = {
 int command_eval(int argc, char **argv) {
     int first;
     if (argc < 2)
-        return options_wrong(&help,
-                             "name what to measure: gqa, text, order, likelihood or perplexity");
+        return options_wrong(
+            &help, "name what to measure: gqa, text, order, likelihood, perplexity, compare or "
+                   "report");
     for (int i = 0; i < KIND_COUNT; i++)
         if (!strcmp(argv[1], kinds[i].name)) return kinds[i].run(argc - 1, argv + 1);
     int status = options_read(&help, NULL, 0, argc, argv, &first);
