@@ -11,7 +11,7 @@
 #include "apps/eval/eval.h"
 #include "apps/eval/rated.h"
 #include "apps/eval/result.h"
-#include "apps/eval/run.h"
+#include "apps/eval/running.h"
 #include "apps/eval/scored.h"
 #include "apps/score/calibration_report.h"
 #include "apps/score/gqa_report.h"
@@ -477,14 +477,19 @@ static int ask_all(GqaEval *g, json_t *settings, Error *err) {
     TRY(eval_store_open(&g->store, o->out, o->shard_index, o->shards, settings, o->model, err));
     TRY(eval_store_load(&g->store, &g->items, err));
     TRY(word_items(g, err));
+    Running running;
+    TRY(running_gqa(&running, &g->items, &g->questions, g->asked, g->path, err));
     EvalRunConfig config = {.what = "questions",
+                            .running = running_callback(&running),
                             .session = &g->session,
                             .answer = o->common.answer,
                             .images = g->images,
                             .batch_tokens = o->batch_tokens,
                             .quiet = o->common.quiet};
     config.answer.inspection.attention = g->attention;
-    TRY(eval_run(&config, &g->store, &g->items, &g->timings, err));
+    int status = eval_run(&config, &g->store, &g->items, &g->timings, err);
+    running_free(&running);
+    TRY(status);
     eval_end(o, &g->items, &g->left_out, &g->timings, g->session.device, &g->failed);
     return 0;
 }

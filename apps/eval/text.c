@@ -7,7 +7,7 @@
 #include "apps/cli/choices.h"
 #include "apps/eval/eval.h"
 #include "apps/eval/result.h"
-#include "apps/eval/run.h"
+#include "apps/eval/running.h"
 #include "apps/eval/text_score.h"
 #include "projector/model_chat.h"
 
@@ -155,7 +155,10 @@ static int ask_all(TextEval *t, json_t *settings, Error *err) {
     TRY(eval_store_open(&t->store, o->out, o->shard_index, o->shards, settings, o->model, err));
     TRY(eval_store_load(&t->store, &t->set.items, err));
     TRY(word_items(t, err));
+    Running running;
+    running_texts(&running, &t->set, &t->score);
     EvalRunConfig config = {.what = "lines",
+                            .running = running_callback(&running),
                             .session = &t->session,
                             .answer = o->common.answer,
                             .batch_tokens = o->batch_tokens,

@@ -12,7 +12,7 @@
 #include "data/files/path.h"
 #include "kernels/names.h"
 
-enum { COLUMNS = 3 };
+enum { COLUMNS = EVAL_TEXT_VALUES };
 
 const char *const eval_task_names[] = {
     [EVAL_TRANSLATION] = "translation", [EVAL_SUMMARY] = "summary",
@@ -104,9 +104,8 @@ static int summary_score(json_t *row, const Corpus *c, const EvalTextOptions *o,
     return 0;
 }
 
-/* The values of one answer for the columns of a task; an answer that is missing has none. */
-static int answer_values(EvalTask task, const char *answer, const char *target, double *values,
-                         Error *err) {
+int eval_text_values(EvalTask task, const char *answer, const char *target,
+                     double values[EVAL_TEXT_VALUES], Error *err) {
     values[0] = values[1] = values[2] = 0;
     if (!answer) return 0;
     if (task == EVAL_CHOICE) return answer_choice(answer, target, &values[0], err);
@@ -160,7 +159,7 @@ static int means_score(json_t *row, const EvalTextSet *s, const EvalTextFile *fi
         const EvalItem *item = &s->items.items[i];
         if (item->skipped) continue;
         scored++;
-        TRY(answer_values(task, item->answer, s->targets[i], values, err));
+        TRY(eval_text_values(task, item->answer, s->targets[i], values, err));
         for (int c = 0; c < COLUMNS; c++) sums[c] += values[c];
         if (subjects) subject_add(subjects, s->subjects[i], values[0]);
     }
@@ -270,7 +269,7 @@ static int scored_record(const EvalTextSet *s, const EvalTextFile *file, int64_t
     if (s->subjects) TRY(scored_text(&line->types[0], s->subjects[i], err));
     if (task == EVAL_TRANSLATION || task == EVAL_SUMMARY) return 0;
     double values[COLUMNS];
-    TRY(answer_values(task, item->answer, s->targets[i], values, err));
+    TRY(eval_text_values(task, item->answer, s->targets[i], values, err));
     for (int c = 0; c < count_columns(task); c++) line->values[c] = 100 * values[c];
     return 0;
 }
