@@ -72,9 +72,10 @@ static int put_compare_row(FILE *out, const Comparison *c, const CompareRow *row
     if (row->group) {
         fprintf(out, "%s ", row->group);
         TRY(page_text_put(out, row->name, err));
-        fputs(", ", out);
     }
-    fprintf(out, "%s</td>", c->sides[0].task->titles[row->metric]);
+    if (!row->group || !strcmp(row->group, "file"))
+        fprintf(out, "%s%s", row->group ? ", " : "", c->sides[0].task->titles[row->metric]);
+    fputs("</td>", out);
     fprintf(out, "<td>%.2f</td><td>%.2f</td><td>%+.2f</td><td>%+.2f to %+.2f</td><td>",
             p->scores[0], p->scores[1], p->scores[1] - p->scores[0], p->difference.low,
             p->difference.high);

@@ -28,13 +28,13 @@ static const char style[] =
     "h1{font-size:1.4rem;margin:0 0 .5rem}h2{font-size:1.1rem;margin:2rem 0 .5rem}"
     ".note,footer,dt{color:var(--quiet);font-size:.875rem}"
     ".wide{overflow-x:auto}table{border-collapse:collapse;font-variant-numeric:tabular-nums}"
-    "th,td{padding:.3rem .75rem;text-align:right;border-bottom:1px solid "
+    "th,td{padding:.3rem .55rem;text-align:right;border-bottom:1px solid "
     "var(--line);white-space:nowrap}"
     "th{color:var(--quiet);font-weight:500;font-size:.875rem}"
     "th:first-child,td:first-child{text-align:left;padding-left:0;white-space:normal;min-width:"
     "11rem;"
     "overflow-wrap:anywhere}"
-    "svg{display:block;width:14rem;height:1.1rem}.axis{stroke:var(--line)}"
+    "svg{display:block;width:9rem;height:1.1rem}.axis{stroke:var(--line)}"
     ".range{stroke:var(--accent);stroke-width:3}.mark{fill:var(--ink)}"
     ".cards{list-style:none;margin:0;padding:0;display:grid;gap:.75rem}"
     ".card{display:grid;grid-template-columns:auto minmax(0,1fr);gap:1rem;padding:.9rem 1rem;"
@@ -97,7 +97,7 @@ const char *page_images(const PageOptions *options, const json_t *result) {
 /* ---- Bars. ---- */
 
 void page_bar(FILE *out, double low, double value, double high, double from, double to) {
-    enum { WIDTH = 224 };
+    enum { WIDTH = 144 };
     const double scale = to > from ? (WIDTH - 8) / (to - from) : 0;
 #define AT(x) (4 + scale * ((x)-from))
     fprintf(out, "<svg viewBox=\"0 0 %d 18\" aria-hidden=\"true\">", WIDTH);
