@@ -22,7 +22,7 @@ static const CommandHelp help = {
         "large a difference is by chance, by paired bootstrap and by approximate randomization,\n"
         "as sacrebleu's. Then how many questions the second one won and lost, and the same for\n"
         "each file and type of questions. --report writes a page for a browser with the\n"
-        "answers that changed, images beside them.",
+        "answers that changed, with their images.",
     .examples = "easyfirst eval compare before after\n"
                 "easyfirst eval compare before after --report changes.html --images gqa/images",
 };

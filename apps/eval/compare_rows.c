@@ -29,7 +29,7 @@ static int pair_lines(Comparison *c, const char *first, const char *second, Erro
     TextTable ids = {0};
     int status = 0;
     for (int64_t i = 0; i < b->count && status == 0; i++) {
-        bool fresh;
+        bool fresh = false;
         status = text_table_add(&ids, b->lines[i].id, &(int32_t){0}, &fresh, err);
         if (status == 0 && !fresh)
             status =
@@ -144,7 +144,8 @@ static int group_rows(Comparison *c, int type, const ResampleOptions *options, E
 /* All metrics of all questions; of several files their means, as in an evaluation. */
 static int all_rows(Comparison *c, const ResampleOptions *options, Error *err) {
     const Scored *a = &c->sides[0];
-    Selection *files, all = {.count = a->count, .lines = malloc(((size_t)a->count + 1) * 8)};
+    Selection *files,
+        all = {.count = a->count, .lines = malloc(((size_t)a->count + 1) * sizeof(int64_t))};
     int count = 0, status = all.lines ? 0 : error_set(err, "out of memory for the comparison");
     for (int64_t i = 0; i < a->count && status == 0; i++) all.lines[i] = i;
     if (status == 0) status = scored_select(a, SELECT_FILES, &files, &count, err);

@@ -13,7 +13,7 @@ static const CommandHelp help = {
         "Writes a self-contained HTML page of a finished evaluation, the folder of `easyfirst "
         "eval\n"
         "gqa` or `eval text` (--out): its scores with 95 % confidence intervals, by file and type\n"
-        "of questions, and the worst answers, images beside them. It needs no model, and the\n"
+        "of questions, and the worst answers, with their images. It needs no model, and the\n"
         "page makes no request. To compare two evaluations: easyfirst eval compare --report.",
     .examples = "easyfirst eval report gqa-model gqa.html",
 };

@@ -56,7 +56,7 @@ static Wide step(Wide state, Wide increment) {
 
 void numpy_random_seed(NumpyRandom *r, uint64_t seed) {
     uint32_t pool[POOL];
-    uint64_t words[4];
+    uint64_t words[4] = {0};
     pool_fill(pool, seed);
     pool_draw(pool, words, 4);
     *r = (NumpyRandom){0};
