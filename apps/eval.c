@@ -16,6 +16,8 @@ static const struct {
     {"text", eval_text},
     {"order", eval_order},
     {"likelihood", eval_likelihood},
+    {"compare", eval_compare},
+    {"report", eval_report},
 };
 enum { KIND_COUNT = sizeof kinds / sizeof kinds[0] };
 
@@ -24,7 +26,9 @@ static const CommandHelp help = {
     .usage = "gqa [options] QUESTIONS --images FOLDER --out FOLDER\n"
              "text [options] --task TASK FILE... --out FOLDER\n"
              "order [options] FILE [--images FOLDER]\n"
-             "likelihood [options] FILE [--out FOLDER]",
+             "likelihood [options] FILE [--out FOLDER]\n"
+             "compare [options] FOLDER FOLDER\n"
+             "report [options] FOLDER FILE",
     .about =
         "Runs a model on a benchmark and scores its answers as the benchmark's own scripts do.\n"
         "\n"
@@ -33,6 +37,8 @@ static const CommandHelp help = {
         "              answers, numbers\n"
         "  order       the order in which answers are denoised: easy words first, erasures\n"
         "  likelihood  bits per byte and perplexity of texts\n"
+        "  compare     two evaluations of the same questions: is one better?\n"
+        "  report      an evaluation as an HTML page\n"
         "\n"
         "`easyfirst eval gqa --help` and so on list the options. An interrupted run resumes\n"
         "with the same command. To score existing answers: easyfirst score.",
@@ -45,7 +51,8 @@ static const CommandHelp help = {
 int command_eval(int argc, char **argv) {
     int first;
     if (argc < 2)
-        return options_wrong(&help, "name what to measure: gqa, text, order or likelihood");
+        return options_wrong(
+            &help, "name what to measure: gqa, text, order, likelihood, compare or report");
     for (int i = 0; i < KIND_COUNT; i++)
         if (!strcmp(argv[1], kinds[i].name)) return kinds[i].run(argc - 1, argv + 1);
     int status = options_read(&help, NULL, 0, argc, argv, &first);

@@ -34,7 +34,7 @@ static const struct {
     {"prune", command_prune, "keep only the vocabulary that some data use", true, NULL},
     {"quantize", command_quantize, "store weights as 8-bit integers, and back", true, NULL},
     {"eval", command_eval, "measure a model: GQA, translation, summaries, choices", true,
-     "gqa|text|order|likelihood"},
+     "gqa|text|order|likelihood|compare|report"},
     {"score", command_score, "score files of answers: texts, GQA", false, "text|gqa"},
     {"calibrate", command_calibrate, "fit how sure a model may be of its answers", true, NULL},
     {"bench", command_bench, "measure the speed of this machine", false, "train|ops"},

@@ -5,6 +5,9 @@
 const char *const stage_names[STAGE_COUNT + 1] = {"adapt",  "instruct", "align",  "tune",
                                                   "length", "pretrain", "segment"};
 
+const char *const train_best_names[] = {"none",  "loss", "bleu",   "chrf",   "rouge",
+                                        "exact", "f1",   "number", "choice", NULL};
+
 const char *stage_name(TrainStage stage) {
     return names_get(stage_names, (int)stage);
 }

@@ -28,6 +28,23 @@ const char *stage_name(TrainStage stage);
 
 enum { ATTENTION_UNSET = -1 };
 
+/* What says which model of a run is the best: its loss on held-out data, or the score of the answers
+ * that it generates. */
+typedef enum TrainBest {
+    BEST_NONE,
+    BEST_LOSS,
+    BEST_BLEU,
+    BEST_CHRF,
+    BEST_ROUGE, /* Rouge-L */
+    BEST_EXACT, /* equal without case and punctuation */
+    BEST_F1,
+    BEST_NUMBER, /* the last integer */
+    BEST_CHOICE, /* the letter */
+    BEST_COUNT
+} TrainBest;
+
+extern const char *const train_best_names[]; /* "none", "loss", "bleu", ... */
+
 typedef struct TrainSettings {
     TrainStage stage;
     /* The model that training starts from, and where it goes. */
@@ -82,7 +99,10 @@ typedef struct TrainSettings {
     int log_every, valid_every, save_every; /* steps; 0: never (the end always saves) */
     int keep;                               /* checkpoints kept */
     int show_answers;                       /* decoded answers at each validation */
-    int stop_after; /* end the process after this many updates of this run, with a checkpoint;
+    TrainBest best_by;                      /* keeps the best model; needs `valid` */
+    int valid_answers; /* that are decoded and scored at each validation; 0: 100 with best_by */
+    int patience;      /* validations without a better one that end the run; 0: none does */
+    int stop_after;    /* end the process after this many updates of this run, with a checkpoint;
                        0: not. The schedule is that of the whole run */
     bool quiet;
     PromptOptions prompt;         /* of data of other programs */

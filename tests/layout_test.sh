@@ -38,7 +38,7 @@ apps/ask         kernels projector data/files apps/cli apps/trace
 apps/score       kernels data/files data/metrics apps/cli
 apps/serve       kernels projector data/files vision language apps/cli apps/trace apps/show
 apps/eval        kernels projector data/files data/formats data/checkpoints data/sets data/metrics vision language apps/cli apps/trace apps/show apps/score
-apps/train       kernels projector data/files data/formats data/checkpoints data/sets vision language apps/cli
+apps/train       kernels projector data/files data/formats data/checkpoints data/sets data/metrics vision language apps/cli
 apps             kernels projector data/files data/formats data/checkpoints data/sets data/metrics vision language apps/cli apps/trace apps/show apps/score apps/eval apps/train apps/chat apps/ask apps/serve
 TABLE
 

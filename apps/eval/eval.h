@@ -7,5 +7,7 @@ int eval_gqa(int argc, char **argv);
 int eval_text(int argc, char **argv);
 int eval_order(int argc, char **argv);
 int eval_likelihood(int argc, char **argv);
+int eval_compare(int argc, char **argv);
+int eval_report(int argc, char **argv);
 
 #endif

@@ -11,7 +11,8 @@
 #include "apps/eval/eval.h"
 #include "apps/eval/rated.h"
 #include "apps/eval/result.h"
-#include "apps/eval/run.h"
+#include "apps/eval/running.h"
+#include "apps/eval/scored.h"
 #include "apps/score/calibration_report.h"
 #include "apps/score/gqa_report.h"
 #include "data/files/archive.h"
@@ -42,8 +43,10 @@ static const CommandHelp help = {
         "\n"
         "Files in --out: answers.jsonl (LLaVA's format, appended batch by batch),\n"
         "predictions.json (official), with --attention attentions.json (official),\n"
-        "unanswered.jsonl, settings.json, and result.json with all scores and what they were\n"
-        "measured with. Questions that cannot be answered (a missing image, for example) are\n"
+        "unanswered.jsonl, settings.json, scored.jsonl with what came of each question (for\n"
+        "`easyfirst eval compare`), and result.json with all scores, their 95 % intervals and\n"
+        "what they were measured with. Questions that cannot be answered (a missing image, for "
+        "example) are\n"
         "reported and count as wrong; lines without an id and duplicate ids are reported and\n"
         "left out; the exit status is then 1. All questions are scored, as in the official\n"
         "script; --long-prompts skip leaves out those that are too long. An interrupted run\n"
@@ -379,6 +382,38 @@ static int write_result(GqaEval *g, const GqaScore *score, json_t *settings, Err
     return status ? -1 : report_flush(err);
 }
 
+/* ---- What came of each question. ---- */
+
+static int scored_question(const GqaEval *g, const GqaOutcome *o, Scored *scored, Error *err) {
+    static const GqaMetricKind kinds[SCORED_METRICS] = {
+        GQA_ACCURACY,    GQA_EXACT_MATCH, GQA_BINARY,       GQA_OPEN,
+        GQA_CONSISTENCY, GQA_VALIDITY,    GQA_PLAUSIBILITY, GQA_GROUNDING};
+    int64_t index = gqa_find(&g->questions, o->id);
+    ScoredLine *line = scored_add(scored, err);
+    if (!line) return -1;
+    TRY(scored_text(&line->id, o->id, err));
+    TRY(scored_text(&line->target, o->gold, err));
+    TRY(scored_text(&line->types[0], o->semantic, err));
+    TRY(scored_text(&line->types[1], o->structural, err));
+    if (index >= 0 && index < g->asked) {
+        TRY(scored_text(&line->prompt, gqa_text(&g->questions, index), err));
+        TRY(scored_text(&line->image, gqa_image(&g->questions, index), err));
+        TRY(scored_text(&line->answer, g->items.items[index].answer, err));
+    }
+    for (int m = 0; m < SCORED_METRICS; m++) line->values[m] = 100 * (double)o->values[kinds[m]];
+    return 0;
+}
+
+static int write_scored(const GqaEval *g, const GqaScore *score, Error *err) {
+    Scored scored = {.task = scored_task("gqa")};
+    int status = 0;
+    for (size_t i = 0; i < score->outcome_count && status == 0; i++)
+        status = scored_question(g, &score->outcomes[i], &scored, err);
+    if (status == 0) status = scored_write(&scored, &g->store, err);
+    scored_free(&scored);
+    return status;
+}
+
 /* Already reported by eval_end: unanswered questions with the reason, and what is left out. */
 static const char *const reported[] = {"question without a prediction", GQA_NO_OBJECT, GQA_NO_ID,
                                        GQA_TWICE, NULL};
@@ -391,12 +426,15 @@ static int score_files(GqaEval *g, const char *answers, const char *attentions, 
                       .all_questions = g->all_questions,
                       .choices = g->choices,
                       .scene_graphs = g->scene_graphs,
-                      .attentions = g->attention ? attentions : NULL};
+                      .attentions = g->attention ? attentions : NULL,
+                      .outcomes = true};
     GqaScore *score = calloc(1, sizeof *score);
     int status = score ? gqa_score(score, &files, err) : error_set(err, "out of memory");
     if (status == 0) {
         gqa_report_skipped(score, reported);
-        status = write_result(g, score, settings, err);
+        status = gqa_confidence(score, NULL, err);
+        if (status == 0) status = write_scored(g, score, err);
+        if (status == 0) status = write_result(g, score, settings, err);
         gqa_score_free(score);
     }
     free(score);
@@ -441,14 +479,19 @@ static int ask_all(GqaEval *g, json_t *settings, Error *err) {
     TRY(eval_store_open(&g->store, o->out, o->shard_index, o->shards, settings, o->model, err));
     TRY(eval_store_load(&g->store, &g->items, err));
     TRY(word_items(g, err));
+    Running running;
+    TRY(running_gqa(&running, &g->items, &g->questions, g->asked, g->path, err));
     EvalRunConfig config = {.what = "questions",
+                            .running = running_callback(&running),
                             .session = &g->session,
                             .answer = o->common.answer,
                             .images = g->images,
                             .batch_tokens = o->batch_tokens,
                             .quiet = o->common.quiet};
     config.answer.inspection.attention = g->attention;
-    TRY(eval_run(&config, &g->store, &g->items, &g->timings, err));
+    int status = eval_run(&config, &g->store, &g->items, &g->timings, err);
+    running_free(&running);
+    TRY(status);
     eval_end(o, &g->items, &g->left_out, &g->timings, g->session.device, &g->failed);
     return 0;
 }

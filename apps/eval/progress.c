@@ -1,5 +1,6 @@
 #include "apps/eval/progress.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -21,12 +22,19 @@ void eval_progress_begin(EvalProgress *p, const char *what, int64_t total, bool 
     p->shown = p->start;
 }
 
-/* "1,200 of 12,578 questions  95.2/s  2 min left" */
+void eval_progress_score(EvalProgress *p, const char *name, double score) {
+    if (isnan(score)) return;
+    p->score_name = name, p->score = score;
+}
+
+/* "1,200 of 12,578 questions  accuracy 57.1 so far  95.2/s  2 min left" */
 static void state_text(char *out, size_t size, const EvalProgress *p, double now) {
     char done[REPORT_NUMBER_SIZE], total[REPORT_NUMBER_SIZE], left[REPORT_NUMBER_SIZE];
     double rate = now > p->start ? (double)p->done / (now - p->start) : 0;
     report_number(done, p->done), report_number(total, p->total);
     int n = snprintf(out, size, "%s of %s %s", done, total, p->what);
+    if (p->score_name && n >= 0 && (size_t)n < size)
+        n += snprintf(out + n, size - (size_t)n, "  %s %.1f so far", p->score_name, p->score);
     if (!(rate > 0) || n < 0 || (size_t)n >= size) return;
     report_duration(left, (double)(p->total - p->done) / rate);
     snprintf(out + n, size - (size_t)n, "  %.*f/s  %s left", rate < 9.95 ? 2 : rate < 99.5, rate,

@@ -369,6 +369,23 @@ static int batch_fill(Run *r, Batch *b, int64_t first, int64_t end, const EvalIm
     return 0;
 }
 
+/* Adds an answer to the score on the progress line. */
+static int add_running(Run *r, int64_t index, Error *err) {
+    const EvalRunning *running = &r->config->running;
+    double score;
+    if (!running->add || r->config->quiet) return 0;
+    TRY(running->add(running->user, index, &score, err));
+    eval_progress_score(&r->progress, running->name, score);
+    return 0;
+}
+
+/* The answers of earlier parts of the run. */
+static int add_earlier(Run *r, Error *err) {
+    for (int64_t i = 0; i < r->items->count; i++)
+        if (r->items->items[i].answer) TRY(add_running(r, i, err));
+    return 0;
+}
+
 /* A unit larger than a batch is asked in several calls. */
 static int batch_answer(Run *r, const Batch *b, Tensor tokens, Error *err) {
     for (int64_t first = 0, n; first < b->count; first += n) {
@@ -383,6 +400,7 @@ static int batch_answer(Run *r, const Batch *b, Tensor tokens, Error *err) {
         const int64_t *order = b->order + first;
         TRY(answer_items(r, tokens, b->requests + first, b->sources, order, n, err));
         TRY(eval_store_append(r->store, r->items, order, n, err));
+        for (int64_t i = 0; i < n; i++) TRY(add_running(r, order[i], err));
         eval_progress_add(&r->progress, n);
     }
     return 0;
@@ -457,7 +475,8 @@ int eval_run(const EvalRunConfig *config, EvalStore *store, EvalItems *items, Ti
     if (status == 0) {
         signals_catch_stop();
         eval_progress_begin(&r.progress, config->what, r.asked, config->quiet);
-        status = run_batches(&r, err);
+        status = add_earlier(&r, err);
+        if (status == 0) status = run_batches(&r, err);
         eval_progress_end(&r.progress);
     }
     eval_loader_close(r.loader);

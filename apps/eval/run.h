@@ -14,6 +14,14 @@
 #include "apps/cli/session.h"
 #include "apps/cli/report.h"
 
+/* The score of the answers so far, for the progress line. */
+typedef struct EvalRunning {
+    const char *name; /* "accuracy" */
+    /* Adds the answer of an item; *score is that of all added ones, NaN: none yet. */
+    int (*add)(void *user, int64_t index, double *score, Error *err);
+    void *user;
+} EvalRunning;
+
 typedef struct EvalRunConfig {
     const char *what; /* "questions": the name of the items */
     const Session *session;
@@ -21,6 +29,7 @@ typedef struct EvalRunConfig {
     const char *images;   /* folder; NULL: no item has an image */
     int64_t batch_tokens; /* 0: as many as fit into memory */
     bool quiet;
+    EvalRunning running; /* `add` may be NULL */
 } EvalRunConfig;
 
 /* Answers the items of the store's shard that have no answer and can be asked, and appends the

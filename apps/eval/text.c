@@ -9,7 +9,7 @@
 #include "apps/cli/report.h"
 #include "apps/eval/eval.h"
 #include "apps/eval/result.h"
-#include "apps/eval/run.h"
+#include "apps/eval/running.h"
 #include "apps/eval/text_score.h"
 #include "projector/answer_text.h"
 #include "projector/model_chat.h"
@@ -33,9 +33,11 @@ static const CommandHelp help = {
         "  number       the last integer, in answers of 60 tokens (GSM8K, MGSM)\n"
         "\n"
         "Steps and lengths are the paper's; --steps, --length and --lengths override them.\n"
-        "Files in --out: answers.jsonl (appended batch by batch), FILE.answers.txt and\n"
-        "FILE.targets.txt for other scorers, unanswered.jsonl, settings.json, and result.json\n"
-        "with all scores and what they were measured with. Lines that cannot be answered are\n"
+        "Scores have 95 % confidence intervals, by bootstrap as sacrebleu's. Files in --out:\n"
+        "answers.jsonl (appended batch by batch), FILE.answers.txt and FILE.targets.txt for\n"
+        "other scorers, unanswered.jsonl, settings.json, scored.jsonl with what came of each\n"
+        "line (for `easyfirst eval compare`), and result.json with all scores and what they\n"
+        "were measured with. Lines that cannot be answered are\n"
         "reported and count as wrong; the exit status is then 1. A prompt that leaves no room\n"
         "for its answer is skipped and not scored, as in the paper (--long-prompts refuse\n"
         "counts it as wrong); their number is printed. An interrupted run resumes with the same\n"
@@ -142,14 +144,27 @@ static json_t *settings_make(TextEval *t, Error *err) {
     return data ? eval_settings_json(&t->options, &t->session, "eval text", data, err) : NULL;
 }
 
+/* What came of each record, and the intervals, which go into the scores. */
+static int write_scored(TextEval *t, json_t *scores, Error *err) {
+    Scored scored;
+    TRY(eval_text_scored(&t->set, &t->score, &scored, err));
+    int status = scored_write(&scored, &t->store, err);
+    if (status == 0) status = scored_confidence(&scored, scores, err);
+    scored_free(&scored);
+    return status;
+}
+
 static int finish(TextEval *t, json_t *settings, Error *err) {
     TRY(eval_store_finish(&t->store, &t->set.items, err));
     TRY(eval_text_files(&t->set, &t->store, err));
-    json_t *scores = eval_text_score(&t->set, &t->score, err);
+    json_t *scores = eval_text_score(&t->set, &t->score, err), *result = NULL;
     if (!scores) return -1;
-    json_t *result =
-        eval_result_json(json_incref(settings), &t->set.items, NULL, json_incref(scores), err);
-    int status = result ? eval_store_json(&t->store, "result.json", json_incref(result), err) : -1;
+    int status = write_scored(t, scores, err);
+    if (status == 0)
+        result =
+            eval_result_json(json_incref(settings), &t->set.items, NULL, json_incref(scores), err);
+    if (status == 0)
+        status = result ? eval_store_json(&t->store, "result.json", json_incref(result), err) : -1;
     if (status == 0 && t->options.common.json)
         status = json_print_line(json_incref(result), JSON_DIGITS, err);
     else if (status == 0)
@@ -164,7 +179,10 @@ static int ask_all(TextEval *t, json_t *settings, Error *err) {
     TRY(eval_store_open(&t->store, o->out, o->shard_index, o->shards, settings, o->model, err));
     TRY(eval_store_load(&t->store, &t->set.items, err));
     TRY(word_items(t, err));
+    Running running;
+    running_texts(&running, &t->set, &t->score);
     EvalRunConfig config = {.what = "lines",
+                            .running = running_callback(&running),
                             .session = &t->session,
                             .answer = o->common.answer,
                             .batch_tokens = o->batch_tokens,

@@ -12,7 +12,7 @@
 #include "data/files/path.h"
 #include "kernels/names.h"
 
-enum { COLUMNS = 3 };
+enum { COLUMNS = EVAL_TEXT_VALUES };
 
 const char *const eval_task_names[] = {
     [EVAL_TRANSLATION] = "translation", [EVAL_SUMMARY] = "summary",
@@ -104,9 +104,8 @@ static int summary_score(json_t *row, const Corpus *c, const EvalTextOptions *o,
     return 0;
 }
 
-/* The values of one answer for the columns of a task; an answer that is missing has none. */
-static int answer_values(EvalTask task, const char *answer, const char *target, double *values,
-                         Error *err) {
+int eval_text_values(EvalTask task, const char *answer, const char *target,
+                     double values[EVAL_TEXT_VALUES], Error *err) {
     values[0] = values[1] = values[2] = 0;
     if (!answer) return 0;
     if (task == EVAL_CHOICE) return answer_choice(answer, target, &values[0], err);
@@ -160,7 +159,7 @@ static int means_score(json_t *row, const EvalTextSet *s, const EvalTextFile *fi
         const EvalItem *item = &s->items.items[i];
         if (item->skipped) continue;
         scored++;
-        TRY(answer_values(task, item->answer, s->targets[i], values, err));
+        TRY(eval_text_values(task, item->answer, s->targets[i], values, err));
         for (int c = 0; c < COLUMNS; c++) sums[c] += values[c];
         if (subjects) subject_add(subjects, s->subjects[i], values[0]);
     }
@@ -236,6 +235,8 @@ json_t *eval_text_score(const EvalTextSet *s, const EvalTextOptions *o, Error *e
     json_t *subjects = s->subjects ? json_object() : NULL;
     int status = scores && rows ? 0 : error_set(err, "out of memory for the scores");
     json_object_set_new(scores, "task", json_string(eval_task_names[o->task]));
+    if (o->task == EVAL_TRANSLATION)
+        json_object_set_new(scores, "tokenize", json_string(tokenize_name(o->tokenize)));
     for (int f = 0; f < s->file_count && status == 0; f++) {
         json_t *row = json_object();
         status = file_score(row, s, &s->files[f], o, subjects, err);
@@ -253,6 +254,40 @@ json_t *eval_text_score(const EvalTextSet *s, const EvalTextOptions *o, Error *e
     return NULL;
 }
 
+/* ---- Record by record. ---- */
+
+static int scored_record(const EvalTextSet *s, const EvalTextFile *file, int64_t i, EvalTask task,
+                         Scored *scored, Error *err) {
+    const EvalItem *item = &s->items.items[i];
+    ScoredLine *line = scored_add(scored, err);
+    if (!line) return -1;
+    TRY(scored_text(&line->id, item->id, err));
+    TRY(scored_text(&line->file, file->name, err));
+    TRY(scored_text(&line->prompt, item->text, err));
+    TRY(scored_text(&line->target, s->targets[i], err));
+    TRY(scored_text(&line->answer, item->answer, err));
+    if (s->subjects) TRY(scored_text(&line->types[0], s->subjects[i], err));
+    if (task == EVAL_TRANSLATION || task == EVAL_SUMMARY) return 0;
+    double values[COLUMNS];
+    TRY(eval_text_values(task, item->answer, s->targets[i], values, err));
+    for (int c = 0; c < count_columns(task); c++) line->values[c] = 100 * values[c];
+    return 0;
+}
+
+int eval_text_scored(const EvalTextSet *s, const EvalTextOptions *o, Scored *scored, Error *err) {
+    *scored =
+        (Scored){.task = scored_task(eval_task_names[o->task]), .bleu = {.tokenize = o->tokenize}};
+    int status = 0;
+    for (int f = 0; f < s->file_count && status == 0; f++)
+        for (int64_t i = s->files[f].first; i < s->files[f].end && status == 0; i++)
+            if (!s->items.items[i].skipped)
+                status = scored_record(s, &s->files[f], i, o->task, scored, err);
+    if (status == 0 && o->task == EVAL_SUMMARY) status = scored_summaries(scored, o->stem, err);
+    if (status == 0 && o->task == EVAL_TRANSLATION) status = scored_translations(scored, err);
+    if (status) scored_free(scored);
+    return status;
+}
+
 /* ---- For people. ---- */
 
 enum { COLUMN_WIDTH = 12 };
@@ -267,6 +302,18 @@ static void print_values(FILE *out, const json_t *row, EvalTask task) {
     }
 }
 
+/* The row of half widths of the intervals, if there are any. */
+static void print_halves(FILE *out, const json_t *row, EvalTask task, int width) {
+    const json_t *all = json_object_get(row, "confidence");
+    if (!json_object_size(all)) return;
+    fprintf(out, "  95 %% ±%*s%8s%12s%9s", width - 8, "", "", "", "");
+    for (int c = 0; c < count_columns(task); c++) {
+        const json_t *one = json_object_get(all, task_columns[task][c].key);
+        fprintf(out, "%*.2f", COLUMN_WIDTH, json_number_value(json_object_get(one, "half_width")));
+    }
+    fputc('\n', out);
+}
+
 static void print_name(FILE *out, const char *name, int width) {
     int size = (int)strlen(name);
     report_field(out, name);
@@ -277,8 +324,11 @@ static void print_subjects(FILE *out, const json_t *scores) {
     const json_t *subjects = json_object_get(scores, "subjects"), *row;
     const char *name;
     if (!subjects) return;
-    fprintf(out, "\nmean over %zu subjects  %.2f\n", json_object_size(subjects),
+    const json_t *sure = json_object_get(scores, "macro_confidence");
+    fprintf(out, "\nmean over %zu subjects  %.2f", json_object_size(subjects),
             json_number_value(json_object_get(scores, "macro")));
+    if (sure) fprintf(out, " ± %.2f", json_number_value(json_object_get(sure, "half_width")));
+    fputc('\n', out);
     json_object_foreach((json_t *)subjects, name, row) {
         fputs("  ", out);
         print_name(out, name, 40);
@@ -309,12 +359,14 @@ void eval_text_print(FILE *out, const json_t *scores) {
                 (long long)json_integer_value(json_object_get(row, "skipped")));
         print_values(out, row, task);
         fputc('\n', out);
+        print_halves(out, row, task, width);
     }
     const json_t *mean = json_object_get(scores, "mean");
     if (mean) {
         fprintf(out, "%-*s%8s%12s%9s", width, "mean", "", "", "");
         print_values(out, mean, task);
         fputc('\n', out);
+        print_halves(out, mean, task, width);
     }
     print_subjects(out, scores);
     json_array_foreach(rows, i, row) {

@@ -7,6 +7,7 @@
 
 #include <jansson.h>
 
+#include "apps/eval/scored.h"
 #include "apps/eval/store.h"
 #include "data/formats/format.h"
 #include "data/metrics/tokenize.h"
@@ -61,6 +62,16 @@ int eval_text_subjects(EvalTextSet *set, const char *path, int64_t *spare, Error
 /* Writes NAME.answers.txt and NAME.targets.txt, a record a line, without those that
  * were skipped. */
 int eval_text_files(const EvalTextSet *set, const EvalStore *store, Error *err);
+
+enum { EVAL_TEXT_VALUES = 3 };
+
+/* The values in 0..1 of one answer (NULL: none) for the scores of a task that are means. */
+int eval_text_values(EvalTask task, const char *answer, const char *target,
+                     double values[EVAL_TEXT_VALUES], Error *err);
+
+/* What came of each record that is scored. */
+int eval_text_scored(const EvalTextSet *set, const EvalTextOptions *options, Scored *scored,
+                     Error *err);
 
 /* {"task", "files": [{"file", "lines", "unanswered", "skipped", scores}], "mean": {...},
  * "subjects": ...}; NULL with a message. A missing answer is scored as an empty one, which is never

@@ -47,7 +47,7 @@ static int check_usable(const GqaScore *score, const GqaFiles *files, Error *err
 
 int score_gqa(int argc, char **argv) {
     GqaFiles files = {.predictions = NULL};
-    bool json = false;
+    bool json = false, confidence = false;
     OptionGroup groups[] = {
         {"files",
          {{"choices", 0, OPTION_TEXT, "FILE", &files.choices,
@@ -59,12 +59,17 @@ int score_gqa(int argc, char **argv) {
           {"attentions", 0, OPTION_TEXT, "FILE", &files.attentions,
            "the attention on the image, 7 x 7, for grounding"}},
          4},
-        {"output", {{"json", 0, OPTION_FLAG, NULL, &json, "print one JSON object"}}, 1},
+        {"output",
+         {{"json", 0, OPTION_FLAG, NULL, &json, "print one JSON object"},
+          {"confidence", 0, OPTION_FLAG, NULL, &confidence,
+           "95 % confidence intervals, from 1,000 bootstrap resamples of the questions"}},
+         2},
     };
     int first, status = options_read(&help, groups, 2, argc, argv, &first);
     if (status >= 0) return status;
     if (argc - first != 2)
         return options_wrong(&help, "two files are needed: PREDICTIONS QUESTIONS");
+    files.outcomes = confidence;
     files.predictions = argv[first], files.questions = argv[first + 1];
     GqaScore *score = calloc(1, sizeof *score);
     Error err;
@@ -72,6 +77,7 @@ int score_gqa(int argc, char **argv) {
     if (status == 0) {
         gqa_report_skipped(score, NULL);
         status = check_usable(score, &files, &err);
+        if (status == 0 && confidence) status = gqa_confidence(score, NULL, &err);
     }
     if (status == 0) {
         if (json)

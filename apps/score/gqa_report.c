@@ -36,9 +36,12 @@ static void print_metric(FILE *out, GqaMetricKind kind, const GqaMetric *m) {
     else if (kind == GQA_DISTRIBUTION)
         fprintf(out, "%6.2f  (lower is better; %lld questions)\n", m->value, (long long)m->count);
     else
-        fprintf(out, "%6.2f%% (%s%lld questions)\n", m->value,
+        fprintf(out, "%6.2f%% (%s%lld questions", m->value,
                 kind == GQA_EXACT_MATCH ? "without case and punctuation; " : "",
                 (long long)m->count);
+    if (m->present && kind != GQA_DISTRIBUTION && m->sure)
+        fprintf(out, "; 95 %%: %.2f to %.2f", m->interval.low, m->interval.high);
+    if (m->present && kind != GQA_DISTRIBUTION) fputs(")\n", out);
 }
 
 void gqa_report_text(FILE *out, const GqaScore *score) {
@@ -82,6 +85,20 @@ static json_t *json_counts(const GqaScore *score) {
     return object;
 }
 
+/* The intervals; NULL: there are none. */
+static json_t *json_confidence(const GqaScore *score) {
+    json_t *object = NULL;
+    for (int k = 0; k < GQA_METRICS; k++) {
+        const GqaMetric *m = &score->metrics[k];
+        if (!m->sure) continue;
+        if (!object) object = json_object();
+        json_object_set_new(object, gqa_metric_name((GqaMetricKind)k),
+                            json_pack("{s:f, s:f, s:f}", "mean", m->interval.mean, "low",
+                                      m->interval.low, "high", m->interval.high));
+    }
+    return object;
+}
+
 static json_t *json_table(const GqaTable *table) {
     json_t *object = json_object();
     for (int i = 0; i < table->count; i++) {
@@ -119,6 +136,8 @@ json_t *gqa_report_json(const GqaScore *score) {
     json_object_set_new(object, "unanswered", json_integer(score->unanswered));
     json_object_set_new(object, "unknown", json_integer(score->unknown));
     json_object_set_new(object, "metrics", json_metrics(score, false));
+    json_t *confidence = json_confidence(score);
+    if (confidence) json_object_set_new(object, "confidence", confidence);
     json_object_set_new(object, "counts", json_counts(score));
     json_object_set_new(object, "absent", json_metrics(score, true));
     for (int t = 0; t < GQA_TABLES; t++)

@@ -11,8 +11,8 @@
 /* The table; absent metrics with the reason. */
 void gqa_report_text(FILE *out, const GqaScore *score);
 
-/* {"questions", "unanswered", ..., "metrics": {"accuracy": 57.1, ...} (null: absent), "absent":
- * {"validity": "no choices file"}, "tables": {"structural": {"query": {"accuracy",
+/* {"questions", "unanswered", ..., "metrics": {"accuracy": 57.1, ...} (null: absent), "confidence":
+ * {"accuracy": {"mean", "low", "high"}} if there are intervals, "absent": {"validity": "no choices file"}, "tables": {"structural": {"query": {"accuracy",
  * "questions"}}}, "testdev": "matches" | "differs: ..." | null, "problems": {kind: {"count",
  * "first"}}}. NULL without memory. */
 json_t *gqa_report_json(const GqaScore *score);

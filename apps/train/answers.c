@@ -134,8 +134,12 @@ static int held_show(const Multimodal *m, const Held *h, int i, Tensor image_tok
     return status;
 }
 
-int trainer_show_answers(const TrainModel *t, const LoaderConfig *config, int count, FILE *out,
-                         Error *err) {
+/* Calls `take` for each of some evenly spread units. */
+typedef int (*TakeHeld)(const Multimodal *m, const Held *held, int i, Tensor image_tokens,
+                        void *user, Error *err);
+
+static int held_each(const TrainModel *t, const LoaderConfig *config, int count, TakeHeld take,
+                     void *user, Error *err) {
     const Multimodal *m = &t->model.parts;
     Held held = {0};
     Tensor tokens = TENSOR_NONE;
@@ -143,8 +147,56 @@ int trainer_show_answers(const TrainModel *t, const LoaderConfig *config, int co
     if (status == 0 && held.image_count)
         status = multimodal_encode(m, held.images, held.image_count, &tokens, err);
     for (int i = 0; i < held.count && status == 0; i++)
-        status = held_show(m, &held, i, tokens, out, err);
+        status = take(m, &held, i, tokens, user, err);
     device_free(m->device, tokens.data);
     held_close(&held);
     return status;
+}
+
+static int take_show(const Multimodal *m, const Held *h, int i, Tensor tokens, void *user,
+                     Error *err) {
+    return held_show(m, h, i, tokens, user, err);
+}
+
+int trainer_show_answers(const TrainModel *t, const LoaderConfig *config, int count, FILE *out,
+                         Error *err) {
+    return held_each(t, config, count, take_show, out, err);
+}
+
+static int take_answer(const Multimodal *m, const Held *h, int i, Tensor tokens, void *user,
+                       Error *err) {
+    TrainAnswers *a = user;
+    const ExampleTurn *turn = h->turns[i];
+    DecodeResult *result;
+    TRY(tokenizer_decode(m->tokenizer, turn->answer, (size_t)turn->answer_count,
+                         &a->targets[a->count], err));
+    int status = held_decode(m, h, i, tokens, &result, err);
+    if (status == 0) {
+        status = tokenizer_decode(m->tokenizer, result->tokens, (size_t)result->length,
+                                  &a->answers[a->count], err);
+        decode_results_free(result, 1);
+    }
+    if (status) {
+        free(a->targets[a->count]);
+        return -1;
+    }
+    a->count++;
+    return 0;
+}
+
+int trainer_answers(const TrainModel *t, const LoaderConfig *config, int count,
+                    TrainAnswers *answers, Error *err) {
+    *answers = (TrainAnswers){.answers = calloc((size_t)count + 1, sizeof *answers->answers),
+                              .targets = calloc((size_t)count + 1, sizeof *answers->targets)};
+    int status = answers->answers && answers->targets
+                     ? held_each(t, config, count, take_answer, answers, err)
+                     : error_set(err, "out of memory for %d answers", count);
+    if (status) train_answers_free(answers);
+    return status;
+}
+
+void train_answers_free(TrainAnswers *a) {
+    for (int i = 0; i < a->count; i++) free(a->answers[i]), free(a->targets[i]);
+    free(a->answers), free(a->targets);
+    *a = (TrainAnswers){0};
 }

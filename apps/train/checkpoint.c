@@ -82,6 +82,26 @@ static int state_hash(char hex[FILE_HASH_SIZE], const json_t *state, Error *err)
     return status;
 }
 
+/* The best model so far; checkpoints of runs without --best-by have none. */
+static void best_unpack(const json_t *json, TrainState *s) {
+    const json_t *best = json_object_get(json, "best");
+    const char *score = json_string_value(json_object_get(best, "score"));
+    s->best_step = -1;
+    if (!json_is_object(best) || !score) return;
+    s->best_step = json_integer_value(json_object_get(best, "step"));
+    s->best_score = strtod(score, NULL);
+    s->worse = json_integer_value(json_object_get(best, "worse"));
+}
+
+/* NULL: there is none, or no memory. */
+static json_t *best_json(const TrainState *s) {
+    char score[32];
+    if (s->best_step < 0) return NULL;
+    snprintf(score, sizeof score, "%.17g", s->best_score);
+    return json_pack("{s:I, s:s, s:I}", "step", (json_int_t)s->best_step, "score", score, "worse",
+                     (json_int_t)s->worse);
+}
+
 static json_t *state_json(const TrainState *s, const char *run, const json_t *files) {
     json_t *types = json_object();
     for (int i = 0; i < 4; i++)
@@ -99,8 +119,9 @@ static json_t *state_json(const TrainState *s, const char *run, const json_t *fi
         "open_loss", open_loss, "open_norm", open_norm, "open_steps", (json_int_t)s->open_steps,
         "bad_samples", (json_int_t)s->bad_samples, "data", s->data, "compute", types, "files",
         files);
-    if (json &&
-        (state_hash(hash, json, NULL) || json_object_set_new(json, "sha256", json_string(hash)))) {
+    bool kept = s->best_step < 0 || json_object_set_new(json, "best", best_json(s)) == 0;
+    if (json && (!kept || state_hash(hash, json, NULL) ||
+                 json_object_set_new(json, "sha256", json_string(hash)))) {
         json_decref(json);
         json = NULL;
     }
@@ -145,6 +166,7 @@ static int state_unpack(const json_t *json, TrainState *s, const char **run, jso
                       .open_steps = open_steps,
                       .bad_samples = bad,
                       .data = data};
+    best_unpack(json, s);
     for (int i = 0; i < 4; i++)
         s->compute[i] = dtype_named(json_string_value(json_object_get(types, part_keys[i])));
     return 0;
@@ -193,7 +215,7 @@ static int inspect_through(TrainCheckpoints *c, const char *folder, int64_t step
     json_t *json, *files;
     const char *run = "";
     if (state_read(folder, &json, state, &run, &files, err)) {
-        *state = (TrainState){0};
+        *state = (TrainState){.best_step = -1};
         return 1;
     }
     int status = 0;
@@ -212,7 +234,7 @@ static int inspect_through(TrainCheckpoints *c, const char *folder, int64_t step
         c->files = json_incref(files);
         json_incref(state->data);
     } else {
-        *state = (TrainState){0};
+        *state = (TrainState){.best_step = -1};
     }
     json_decref(json);
     return status;
@@ -539,6 +561,11 @@ int train_checkpoint_write(TrainCheckpoints *c, const TrainModel *t, const Train
                              state->step);
     train_checkpoints_trim(c, settings->keep);
     return 0;
+}
+
+int train_checkpoint_model(const TrainCheckpoints *c, const TrainModel *t,
+                           const TrainSettings *settings, const char *to, Error *err) {
+    return model_write(&(Writing){.t = t, .settings = settings, .before = c->last, .to = to}, err);
 }
 
 /* ---- The model to use. ---- */

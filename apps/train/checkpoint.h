@@ -8,6 +8,7 @@
  *       training/language.safetensors masters and moments of a trained part (projector, ...)
  *       segment.safetensors, .json    of the stage `segment`: its layer, the names of the classes
  *   RUN/checkpoint-00000500.damaged/  a damaged checkpoint: set aside, never used
+ *   RUN/best/                         the best model by --best-by (best.h)
  *   RUN/model/                        the last checkpoint's model without training/
  *
  * A checkpoint is written in the run's work folder (run_folder.h), synced and renamed: a checkpoint
@@ -31,6 +32,9 @@ typedef struct TrainState {
     int64_t bad_samples;         /* records with an image that could not be decoded, each once */
     json_t *data;                /* the data files: [{"path", "print"}] */
     Dtype compute[4];            /* of vision, projector, language, length */
+    int64_t best_step;           /* of the best model so far (best.h); -1: there is none */
+    double best_score;
+    int64_t worse; /* validations since */
 } TrainState;
 
 /* Callback with a line for the user: a warning, or (`progress`) the progress of long work. */
@@ -66,6 +70,10 @@ char *train_checkpoint_table(const TrainModel *model, const Params *params, cons
  * (disk full, for example) nothing of it remains, and the older ones are unchanged. */
 int train_checkpoint_write(TrainCheckpoints *checkpoints, const TrainModel *model,
                            const TrainSettings *settings, const TrainState *state, Error *err);
+
+/* Writes the model as a plain folder into `to`, an empty one. */
+int train_checkpoint_model(const TrainCheckpoints *checkpoints, const TrainModel *model,
+                           const TrainSettings *settings, const char *to, Error *err);
 
 /* The approximate size of a checkpoint on disk; frozen parts count in the `first` one only, since
  * the others link to the same files. */

@@ -33,6 +33,7 @@ static const struct {
     {"peak_share", offsetof(TrainPoint, peak_share)},
     {"seconds", offsetof(TrainPoint, seconds)},
     {"valid_loss", offsetof(TrainPoint, valid_loss)},
+    {"valid_score", offsetof(TrainPoint, valid_score)},
     {"valid_accuracy", offsetof(TrainPoint, valid_accuracy)},
     {"valid_object_accuracy", offsetof(TrainPoint, valid_object_accuracy)},
 };
@@ -232,6 +233,8 @@ static void line_make(char *line, size_t size, const TrainReport *r, const Train
     add(line, size, "step %lld/%lld ep %.2f", (long long)p->step, (long long)r->steps, p->epoch);
     if (!isnan(p->loss)) add(line, size, "  loss %.4g", p->loss);
     if (!isnan(p->valid_loss)) add(line, size, "  valid %.4g", p->valid_loss);
+    if (!isnan(p->valid_score))
+        add(line, size, "  %s %.2f", r->score ? r->score : "score", p->valid_score);
     if (!isnan(p->valid_accuracy))
         add(line, size, "  patches right %.1f%%", 100 * p->valid_accuracy);
     if (!isnan(p->valid_object_accuracy))
@@ -479,9 +482,12 @@ static void svg_head(FILE *out, const char *title) {
         ".mean{stroke:#2563c9;stroke-width:2.2;fill:none;stroke-linejoin:round}\n"
         ".valid{stroke:#c2410c;stroke-width:1.6;fill:none}\n"
         ".dot{fill:#c2410c;stroke:#ffffff;stroke-width:1}\n"
+        ".score{stroke:#7c3aed;stroke-width:1.6;fill:none}"
+        ".high{fill:#7c3aed;stroke:#ffffff;stroke-width:1}\n"
         ".rate{stroke:#2d7d46;stroke-width:1.8;fill:none}\n"
         "@media (prefers-color-scheme:dark){.paper{fill:#15181d}text{fill:#98a2b0}"
         ".title,.name{fill:#e6e9ee}.grid{stroke:#2c323b}.points,.mean{stroke:#6ea8fe}"
+        ".score{stroke:#b794f6}.high{fill:#b794f6;stroke:#15181d}"
         ".valid{stroke:#fb923c}.dot{fill:#fb923c;stroke:#15181d}.rate{stroke:#5fc27e}}\n"
         "</style>\n"
         "<clipPath id=\"plot\"><rect x=\"%d\" y=\"%d\" width=\"%d\" height=\"%d\"/></clipPath>\n"
@@ -548,9 +554,37 @@ static void svg_legend(FILE *out, const Series *mean, const Series *valid) {
                 x, x, x + 34, mean->y[mean->count - 1]);
 }
 
-static void svg_write(FILE *out, const char *title, const Series *points, const Series *mean,
-                      const Series *valid, const Series *rate, const Axis *x, const Axis *loss,
-                      const Axis *rates) {
+/* The score of generated answers: its curve, the numbers of its axis at the right, and its legend. */
+static void svg_score(FILE *out, const TrainReport *r, const Series *score, const Axis *x) {
+    if (!score->count) return;
+    const char *name = r->score ? r->score : "score";
+    Axis y = {score->y[0], score->y[0], LOSS_BOTTOM, LOSS_TOP};
+    double ticks[TICKS];
+    int best = 0, left = RIGHT - 810;
+    axis_reach(&y, score->y, score->count);
+    axis_widen(&y);
+    int n = axis_ticks(&y, 6, ticks);
+    for (int i = 0; i < n; i++)
+        fprintf(out, "<text class=\"end\" x=\"%d\" y=\"%.1f\">%.6g</text>\n", RIGHT - 4,
+                place(&y, ticks[i]) - 3, fabs(ticks[i]) < 1e-15 ? 0 : ticks[i]);
+    svg_path(out, score, x, &y, "score");
+    for (int i = 0; i < score->count; i++) {
+        if (score->y[i] > score->y[best]) best = i;
+        fprintf(out,
+                "<circle class=\"high\" cx=\"%.1f\" cy=\"%.1f\" r=\"3.5\"><title>step %.0f: %s "
+                "%.4g</title></circle>\n",
+                place(x, score->x[i]), place(&y, score->y[i]), score->x[i], name, score->y[i]);
+    }
+    fprintf(out,
+            "<path class=\"score\" d=\"M%d,50h26\"/><circle class=\"high\" cx=\"%d\" cy=\"50\" "
+            "r=\"4\"/><text class=\"name\" x=\"%d\" y=\"54\">%s of answers (right axis), best "
+            "%.4g</text>\n",
+            left, left + 13, left + 34, name, score->y[best]);
+}
+
+static void svg_write(FILE *out, const TrainReport *r, const char *title, const Series *score,
+                      const Series *points, const Series *mean, const Series *valid,
+                      const Series *rate, const Axis *x, const Axis *loss, const Axis *rates) {
     svg_head(out, title);
     svg_grid(out, x, loss, 6, "loss");
     svg_grid(out, x, rates, 2, "learning rate");
@@ -565,6 +599,7 @@ static void svg_write(FILE *out, const char *title, const Series *points, const 
             "<circle class=\"dot\" cx=\"%.1f\" cy=\"%.1f\" r=\"4\"><title>step %.0f: validation "
             "loss %.5g</title></circle>\n",
             place(x, valid->x[i]), place(loss, valid->y[i]), valid->x[i], valid->y[i]);
+    svg_score(out, r, score, x);
     svg_path(out, rate, x, rates, "rate");
     if (!mean->count && !valid->count)
         fprintf(out, "<text class=\"middle\" x=\"%d\" y=\"%d\">no points yet</text>\n",
@@ -573,7 +608,7 @@ static void svg_write(FILE *out, const char *title, const Series *points, const 
 }
 
 int train_report_svg(const TrainReport *r, const char *title, Error *err) {
-    Series points = {0}, mean = {0}, valid = {0}, rate = {0};
+    Series points = {0}, mean = {0}, valid = {0}, rate = {0}, score = {0};
     Axis x = {0, 1, LEFT, RIGHT}, loss, rates = {0, 0, RATE_BOTTOM, RATE_TOP};
     char *text = NULL;
     size_t size = 0;
@@ -581,13 +616,14 @@ int train_report_svg(const TrainReport *r, const char *title, Error *err) {
         if ((double)r->points[i].step > x.high) x.high = (double)r->points[i].step;
     int status = series_make(&points, r, offsetof(TrainPoint, loss), PATH_POINTS, err) ||
                  series_make(&valid, r, offsetof(TrainPoint, valid_loss), VALID_POINTS, err) ||
+                 series_make(&score, r, offsetof(TrainPoint, valid_score), VALID_POINTS, err) ||
                  series_make(&rate, r, offsetof(TrainPoint, rate), PATH_POINTS / 2, err) ||
                  series_smooth(&mean, &points, err) || loss_axis(&loss, &points, &valid, err);
     FILE *out = status ? NULL : memory_stream_open(&text, &size);
     if (out) {
         axis_reach(&rates, rate.y, rate.count);
         axis_widen(&rates);
-        svg_write(out, title, &points, &mean, &valid, &rate, &x, &loss, &rates);
+        svg_write(out, r, title, &score, &points, &mean, &valid, &rate, &x, &loss, &rates);
         if (fclose(out)) status = error_set(err, "out of memory for the curve");
     } else if (!status) {
         status = error_set(err, "out of memory for the curve");
@@ -595,5 +631,6 @@ int train_report_svg(const TrainReport *r, const char *title, Error *err) {
     if (!status) status = file_write_all(r->curve, text, size, err);
     free(text);
     series_free(&points), series_free(&mean), series_free(&valid), series_free(&rate);
+    series_free(&score);
     return status ? -1 : 0;
 }

@@ -19,6 +19,7 @@ typedef struct TrainPoint {
     double peak_share;   /* of the measured peak of the device's matmuls; NaN: unknown */
     double seconds;      /* since the start of the run, earlier parts of a resumed one included */
     double valid_loss;   /* NaN: none at this step */
+    double valid_score;  /* of generated answers, percent; NaN: none */
     /* The stage `segment`, of validation: share of the patches with the right class, of all and of
      * those that an object covers; NaN: none. */
     double valid_accuracy, valid_object_accuracy;
@@ -35,7 +36,8 @@ typedef struct TrainReport {
     int dropped;     /* damaged lines dropped when the file was opened */
     TrainPoint *points;
     int count, capacity;
-    int64_t steps; /* of the whole run, for the ETA */
+    const char *score; /* what valid_score is, for people: "bleu"; NULL: there is none */
+    int64_t steps;     /* of the whole run, for the ETA */
     bool quiet;
     bool terminal; /* standard error is one: the line is rewritten in place ... */
     bool pending;  /* ... and has no end yet */
@@ -64,7 +66,7 @@ void train_report_line(TrainReport *report, char *text);
 int train_report_sync(TrainReport *report, Error *err);
 
 /* Writes FOLDER/loss.svg: training loss (each point faint, a moving mean bold) and validation loss
- * over steps, learning rate below; light and dark by the viewer's color scheme. Self-contained,
+ * over steps, the score of generated answers on an axis of its own, learning rate below; light and dark by the viewer's color scheme. Self-contained,
  * below 200 KB for any number of points. Atomic. */
 int train_report_svg(const TrainReport *report, const char *title, Error *err);
 

@@ -117,6 +117,7 @@ static const char *in_the_way(const RunFolder *run, char *name, size_t size) {
     for (int i = 0; own_files[i]; i++)
         if (has(run, own_files[i])) return own_files[i];
     if (has(run, "model")) return "model";
+    if (has(run, "best")) return "best";
     const char *found = NULL;
     DIR *dir = opendir(run->path);
     for (const struct dirent *e; dir && !found && (e = readdir(dir));) {
@@ -323,5 +324,20 @@ int run_folder_publish(RunFolder *run, const char *partial, const json_t *manife
         if (status == 0) status = folder_remove(partial, err);
     }
     free(model);
+    return status;
+}
+
+int run_folder_replace(RunFolder *run, const char *partial, const char *name, Error *err) {
+    TRY(sync_folders(partial, err));
+    bool replace = has(run, name);
+    char *path = run_folder_path(run, name, err);
+    if (!path) return -1;
+    int status =
+        replace ? change_places(run, partial, path, err) : folder_commit(partial, path, err);
+    if (status == 0 && replace) {
+        folder_sync_above(path);
+        status = folder_remove(partial, err);
+    }
+    free(path);
     return status;
 }

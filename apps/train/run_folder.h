@@ -51,4 +51,7 @@ int run_folder_remove(RunFolder *run, const char *path, Error *err);
  * exchanged atomically (by two renames where the file system cannot do that). */
 int run_folder_publish(RunFolder *run, const char *partial, const json_t *manifest, Error *err);
 
+/* The same of another folder, whose contents say whose it is; the caller has checked that. */
+int run_folder_replace(RunFolder *run, const char *partial, const char *name, Error *err);
+
 #endif

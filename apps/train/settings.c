@@ -256,8 +256,18 @@ static void running_group(TrainSettings *s, OptionGroup *group) {
           1000000},
          {"show-answers", 0, OPTION_INTEGER, "N", &s->show_answers,
           "answers that are shown at each validation (default 3)", 0, 1000},
+         {"best-by", 0, OPTION_CHOICE, NULL, &s->best_by,
+          "keep the best model in RUN/best: by the loss on --valid, or by the score\n"
+          "of answers that it generates to its prompts, with the targets' lengths",
+          .names = train_best_names},
+         {"valid-answers", 0, OPTION_INTEGER, "N", &s->valid_answers,
+          "so many of them at each validation (default 0: 100 with --best-by)", 0, MOST},
+         {"patience", 0, OPTION_INTEGER, "K", &s->patience,
+          "end the run after K validations in a row without a better one (default\n"
+          "0: not)",
+          0, MOST},
          {"quiet", 'q', OPTION_FLAG, NULL, &s->quiet, "no progress on standard error"}},
-        9};
+        12};
 }
 
 static void prompts_group(TrainSettings *s, OptionGroup *group) {
@@ -397,7 +407,10 @@ static int check_kept(const TrainSettings *s, const json_t *before, const json_t
         const json_t *kept = json_object_get(file, name) ? json_object_get(before, name) : NULL;
         int i = 0;
         while (free_settings[i] && strcmp(free_settings[i], name)) i++;
-        if (status || free_settings[i] || !kept || json_equal(kept, value)) continue;
+        /* Which model is the best depends on what it is measured by, and when. */
+        const bool measured = !strcmp(name, "valid-every") || !strcmp(name, "valid-limit");
+        const bool is_free = free_settings[i] && !(s->best_by && measured);
+        if (status || is_free || !kept || json_equal(kept, value)) continue;
         char *text = json_dumps_whole(kept, JSON_ENCODE_ANY | JSON_REAL_PRECISION(9));
         status = error_set(err,
                            "--%s: the run in %s has %s and keeps it; for another one begin a new "
@@ -541,11 +554,24 @@ static void print_value(const json_t *value, FILE *out) {
 /* Settings that do nothing in this run: 0 where 0 means that another one counts, and those of the
  * other objective, or of LoRA or Muon without it. */
 static bool is_idle(const TrainSettings *s, const char *name, const json_t *value) {
-    static const char *const zeros[] = {
-        "steps",       "epochs",       "batch-tokens", "batch-sequences", "micro-batch-tokens",
-        "language-lr", "projector-lr", "vision-lr",    "warmup-ratio",    "warmup-steps",
-        "decay-ratio", "decay-steps",  "pad-answers",  "random-lengths",  "lora-rank",
-        NULL};
+    static const char *const zeros[] = {"steps",
+                                        "epochs",
+                                        "batch-tokens",
+                                        "batch-sequences",
+                                        "micro-batch-tokens",
+                                        "language-lr",
+                                        "projector-lr",
+                                        "vision-lr",
+                                        "warmup-ratio",
+                                        "warmup-steps",
+                                        "decay-ratio",
+                                        "decay-steps",
+                                        "pad-answers",
+                                        "random-lengths",
+                                        "lora-rank",
+                                        "valid-answers",
+                                        "patience",
+                                        NULL};
     static const char *const rdm[] = {"timesteps", "weighting", NULL};
     static const char *const llada[] = {"mask-floor", "complementary", NULL};
     static const char *const diffusion[] = {"timesteps", "weighting", "mask-floor", "complementary",

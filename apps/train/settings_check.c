@@ -258,6 +258,26 @@ static int check_parts(const TrainSettings *s, Error *err) {
     return 0;
 }
 
+/* Which model is the best. */
+static int check_best(const TrainSettings *s, Error *err) {
+    const char *stage = stage_name(s->stage);
+    TRY(check_enum("best-by", train_best_names, (int)s->best_by, err));
+    const char *idle = s->valid_answers ? "valid-answers" : s->patience ? "patience" : NULL;
+    if (!s->best_by && idle)
+        return error_set(err, "--%s: nothing says which model is the best: add --best-by", idle);
+    if (!s->best_by) return 0;
+    if (!s->valid && !s->valid_parallel.source)
+        return error_set(err, "--best-by needs held-out data: name a file with --valid");
+    if (s->best_by == BEST_LOSS && s->valid_answers)
+        return error_set(err, "--valid-answers: --best-by loss decodes no answers");
+    const bool answers =
+        s->stage != STAGE_LENGTH && s->stage != STAGE_SEGMENT && s->stage != STAGE_PRETRAIN;
+    if (s->best_by != BEST_LOSS && !answers)
+        return error_set(err, "--best-by %s: %s has no answers to prompts; --best-by loss",
+                         train_best_names[s->best_by], stage);
+    return 0;
+}
+
 int train_settings_check(const TrainSettings *s, Error *err) {
     TRY(check_enums(s, err));
     TRY(check_parts(s, err));
@@ -265,6 +285,7 @@ int train_settings_check(const TrainSettings *s, Error *err) {
     TRY(check_steps(s, err));
     TRY(check_objective(s, err));
     TRY(check_lora(s, err));
+    TRY(check_best(s, err));
     json_t *json = train_settings_json(s);
     if (!json)
         return error_set(err, "the settings cannot be kept as JSON: a file's name is no "

@@ -1,4 +1,4 @@
-#include "apps/train/trainer.h"
+#include "apps/train/trainer_state.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -9,6 +9,7 @@
 
 #include "apps/cli/report.h"
 #include "apps/cli/signals.h"
+#include "apps/train/best.h"
 #include "apps/train/dataset_files.h"
 #include "apps/train/finite.h"
 #include "apps/train/settings.h"
@@ -24,42 +25,6 @@ enum {
     MOST_SKIPPED = 20,           /* updates in a row without a finite norm: the run has diverged */
     DROPOUT_STREAM = 0x64726f70, /* "drop" */
 };
-
-typedef struct Trainer {
-    TrainSettings *settings;
-    Device *device;
-    TrainModel model;
-    bool model_open;
-    Dataset data, valid;
-    LoaderConfig loader_config, valid_config;
-    BatchPlan valid_plan;
-    Loader *loader;
-    FeatureCache *features; /* NULL: none are kept */
-    bool features_told;     /* that nothing can be added any more */
-    Arena arena;
-    TrainSizes sizes;
-    float *losses; /* of one micro-batch */
-    Schedule schedule;
-    TrainState state;
-    TrainState good; /* as it was after the last update that was not skipped */
-    RunFolder run;
-    TrainCheckpoints checkpoints;
-    TrainReport report;
-    bool report_open;
-    Skipped skipped;      /* bad images, each record once: loader.h */
-    Skipped reported;     /* their kinds already reported */
-    TrainStart start;     /* a model that got a mask token */
-    double peak;          /* operations per second; 0: unknown */
-    double started;       /* clock at the start of this part of the run, minus earlier parts */
-    int skipped_in_a_row; /* consecutive updates with a non-finite norm; steps without any target
-                             neither lengthen nor end a streak */
-    bool diverged;        /* the current model is not worth a checkpoint */
-    bool save_owed;       /* a checkpoint was due within a streak */
-    struct {              /* since the last point; losses and norms are in `state` */
-        double operations, since;
-        int64_t tokens, rows;
-    } sum;
-} Trainer;
 
 /* ---- How data become batches. ---- */
 
@@ -111,9 +76,7 @@ PackingConfig trainer_packing(const TrainModel *t, const TrainSettings *s) {
                            .image_lead_count = m->image_lead_count};
 }
 
-/* A line for the user that is not part of the progress line. */
-static void say(Trainer *t, const char *format, ...) __attribute__((format(printf, 2, 3)));
-static void say(Trainer *t, const char *format, ...) {
+void trainer_say(Trainer *t, const char *format, ...) {
     char *line;
     va_list args;
     va_start(args, format);
@@ -237,8 +200,8 @@ static int open_features(Trainer *t, Error *err) {
     t->model.context.feature_dtype = dtype;
     TRY(feature_cache_open(&t->features, s->feature_cache, &t->model.model, dtype, err));
     if (feature_cache_count(t->features))
-        say(t, "features   of %" PRId64 " images are in %s", feature_cache_count(t->features),
-            s->feature_cache);
+        trainer_say(t, "features   of %" PRId64 " images are in %s",
+                    feature_cache_count(t->features), s->feature_cache);
     return 0;
 }
 
@@ -315,14 +278,15 @@ static void tell_loading(Trainer *t, const char *from) {
     const Model *m = &t->model.model;
     size_t bytes =
         params_stored_bytes(&m->vision.params) + params_stored_bytes(&m->language.params);
-    if (bytes > 200000000) say(t, "loading    %s, %.0f MB of weights", from, 1e-6 * (double)bytes);
+    if (bytes > 200000000)
+        trainer_say(t, "loading    %s, %.0f MB of weights", from, 1e-6 * (double)bytes);
 }
 
 static void tell_kinds(Trainer *t, const Skipped *skipped, const char *where) {
     for (int i = 0; i < skipped->kind_count; i++) {
         const SkippedKind *p = &skipped->kinds[i];
-        say(t, "%s %s%" PRId64 " x %s, the first: %s", p->note ? "note      " : "left out  ", where,
-            p->count, p->kind, p->first);
+        trainer_say(t, "%s %s%" PRId64 " x %s, the first: %s",
+                    p->note ? "note      " : "left out  ", where, p->count, p->kind, p->first);
     }
 }
 
@@ -333,31 +297,33 @@ static void tell_start(Trainer *t, const char *resumed_from) {
     train_settings_print(s, stderr);
     fputc('\n', stderr);
     if (d->scenes)
-        say(t,
-            "data       %" PRId64 " images with %" PRId64 " objects of %d classes; %d "
-            "patches an image",
-            d->count, d->scenes->box_count, d->scenes->class_count - 1, d->longest);
+        trainer_say(t,
+                    "data       %" PRId64 " images with %" PRId64 " objects of %d classes; %d "
+                    "patches an image",
+                    d->count, d->scenes->box_count, d->scenes->class_count - 1, d->longest);
     else
-        say(t,
-            "data       %" PRId64 " examples, %" PRId64 " of them with an image, %" PRId64
-            " tokens, the longest %d",
-            d->count, d->with_image, d->tokens, d->longest);
+        trainer_say(t,
+                    "data       %" PRId64 " examples, %" PRId64 " of them with an image, %" PRId64
+                    " tokens, the longest %d",
+                    d->count, d->with_image, d->tokens, d->longest);
     if (t->model.head_file.count)
-        say(t, "classes    their layer continues from %s", t->model.head_file.path);
+        trainer_say(t, "classes    their layer continues from %s", t->model.head_file.path);
     tell_kinds(t, &d->skipped, "");
     if (has_valid(s)) tell_kinds(t, &t->valid.skipped, "--valid: ");
     TrainMemory m = train_model_memory(&t->model, s, &t->sizes);
-    say(t,
-        "memory     %.0f MB: weights %.0f, gradients %.0f, moments %.0f, activations of %d "
-        "rows %.0f",
-        (double)train_memory_sum(&m) / 1e6, (double)m.weights / 1e6, (double)m.gradients / 1e6,
-        (double)m.moments / 1e6, t->sizes.tokens, (double)m.arena / 1e6);
-    say(t, "device     %s; matmuls at most %.0f GFLOP/s", device_text(t->device), t->peak / 1e9);
-    say(t, "steps      %" PRId64 ", the first %" PRId64 " to warm up", t->schedule.steps,
-        t->schedule.warmup);
+    trainer_say(t,
+                "memory     %.0f MB: weights %.0f, gradients %.0f, moments %.0f, activations of %d "
+                "rows %.0f",
+                (double)train_memory_sum(&m) / 1e6, (double)m.weights / 1e6,
+                (double)m.gradients / 1e6, (double)m.moments / 1e6, t->sizes.tokens,
+                (double)m.arena / 1e6);
+    trainer_say(t, "device     %s; matmuls at most %.0f GFLOP/s", device_text(t->device),
+                t->peak / 1e9);
+    trainer_say(t, "steps      %" PRId64 ", the first %" PRId64 " to warm up", t->schedule.steps,
+                t->schedule.warmup);
     fputc('\n', stderr);
     train_start_notes(s, &t->model, stderr);
-    if (resumed_from) say(t, "resumes from %s", resumed_from);
+    if (resumed_from) trainer_say(t, "resumes from %s", resumed_from);
 }
 
 /* ---- Steps. ---- */
@@ -370,7 +336,7 @@ static void keep_features(Trainer *t, const TrainBatch *pass) {
             feature_cache_add(t->features, pass->keys[i],
                               (const char *)pass->features + (size_t)i * bytes);
     const char *problem = feature_cache_problem(t->features);
-    if (problem && !t->features_told) say(t, "note       %s", problem);
+    if (problem && !t->features_told) trainer_say(t, "note       %s", problem);
     t->features_told = problem != NULL;
 }
 
@@ -391,10 +357,8 @@ static int run_pass(Trainer *t, const TrainBatch *pass, const TrainRun *run, Seg
     return segment_pass(&m->model.vit, &m->head, &t->arena, &batch, &how, t->losses, err);
 }
 
-/* Sum of the losses of all micro-batches; their gradients accumulate. `score` (may be NULL) is the
- * stage segment's. */
-static int run_passes(Trainer *t, const LoaderStep *step, TrainRun run, double *loss,
-                      SegmentScore *score, Error *err) {
+int trainer_run_passes(Trainer *t, const LoaderStep *step, TrainRun run, double *loss,
+                       SegmentScore *score, Error *err) {
     *loss = 0;
     for (int i = 0; i < step->pass_count; i++) {
         const TrainBatch *pass = &step->passes[i];
@@ -407,20 +371,19 @@ static int run_passes(Trainer *t, const LoaderStep *step, TrainRun run, double *
     return 0;
 }
 
-/* Reports the first of each kind. */
-static void report_skipped(Trainer *t, const Skipped *found) {
+void trainer_report_skipped(Trainer *t, const Skipped *found) {
     for (int i = 0; i < found->kind_count; i++) {
         Skipped *reported = &t->reported;
         int before = reported->kind_count;
         skipped_add(reported, found->kinds[i].kind, "%s", found->kinds[i].first);
         if (reported->kind_count == before) continue;
-        say(t, "left out   %s, the first: %s", found->kinds[i].kind, found->kinds[i].first);
+        trainer_say(t, "left out   %s, the first: %s", found->kinds[i].kind, found->kinds[i].first);
     }
 }
 
 static int check_skipped(Trainer *t, const LoaderStep *step, Error *err) {
     if (step->skipped.kind_count == 0) return 0;
-    report_skipped(t, &step->skipped);
+    trainer_report_skipped(t, &step->skipped);
     skipped_merge(&t->skipped, &step->skipped);
     Skipped all = t->data.skipped;
     skipped_merge(&all, &t->skipped);
@@ -438,10 +401,10 @@ static int streak_begins(Trainer *t, double loss, Error *err) {
     TRY(train_model_check_finite(&t->model, t->checkpoints.last, &found, err));
     t->diverged = found;
     if (found) return -1;
-    say(t,
-        "skipped    the update of step %" PRId64 ": the %s not finite, all weights are; "
-        "a lower --lr helps if this continues",
-        t->state.step + 1, isfinite(loss) ? "gradient is" : "loss is");
+    trainer_say(t,
+                "skipped    the update of step %" PRId64 ": the %s not finite, all weights are; "
+                "a lower --lr helps if this continues",
+                t->state.step + 1, isfinite(loss) ? "gradient is" : "loss is");
     return 0;
 }
 
@@ -490,9 +453,8 @@ static double share(int64_t part, int64_t all) {
     return all > 0 ? (double)part / (double)all : NAN;
 }
 
-/* Logs a point of training, or, given a validation loss, of validation. */
-static int tell_point(Trainer *t, double valid_loss, const SegmentScore *score,
-                      const LoaderStep *step, Error *err) {
+int trainer_tell_point(Trainer *t, const TrainValid *valid, const LoaderStep *step, Error *err) {
+    const SegmentScore none = {0}, *score = valid ? &valid->segment : &none;
     double now = clock_seconds(), seconds = now - t->sum.since;
     double n = (double)t->state.open_steps;
     TrainPoint point = {.step = t->state.step,
@@ -506,11 +468,12 @@ static int tell_point(Trainer *t, double valid_loss, const SegmentScore *score,
                         .rows_per_s = NAN,
                         .peak_share = NAN,
                         .seconds = t->state.seconds,
-                        .valid_loss = valid_loss,
+                        .valid_loss = valid ? valid->loss : NAN,
+                        .valid_score = valid ? valid->score : NAN,
                         .valid_accuracy = share(score->right, score->patches),
                         .valid_object_accuracy = share(score->objects_right, score->objects),
                         .skipped = t->state.skipped};
-    if (isnan(valid_loss)) {
+    if (!valid) {
         point.loss = t->state.open_loss / n, point.norm = t->state.open_norm / n;
         point.rate = schedule_rate(&t->schedule, t->state.step);
         point.tokens_per_s = (double)t->sum.tokens / seconds;
@@ -525,36 +488,7 @@ static int tell_point(Trainer *t, double valid_loss, const SegmentScore *score,
     return train_report_point(&t->report, &point, err);
 }
 
-/* ---- Validation, checkpoints. ---- */
-
-static int validate(Trainer *t, const LoaderStep *at, Error *err) {
-    double began = clock_seconds(), sum = 0;
-    int64_t weight = 0; /* sequences, or patches: what a step's loss is the mean of */
-    SegmentScore score = {0};
-    TrainRun run = {.backward = false, .seed = t->settings->seed};
-    for (int64_t i = 0; i < t->valid_plan.steps; i++) {
-        LoaderStep step;
-        double loss;
-        TRY(loader_make_step(&t->valid_config, &t->valid_plan, 0, i, &step, err));
-        report_skipped(t, &step.skipped);
-        int64_t parts = t->valid.scenes ? step.targets : step.sequences;
-        int status = run_passes(t, &step, run, &loss, t->valid.scenes ? &score : NULL, err);
-        sum += loss * (double)parts;
-        weight += parts;
-        loader_step_free(&step);
-        TRY(status);
-    }
-    if (weight)
-        TRY(tell_point(t, sum / (double)weight, &score, at, err));
-    else
-        say(t, "no validation: none of its images could be used");
-    bool answers = t->settings->stage != STAGE_LENGTH && !t->valid.scenes;
-    int shown = answers ? t->settings->show_answers : 0;
-    if (shown > 0 && !t->settings->quiet)
-        TRY(trainer_show_answers(&t->model, &t->valid_config, shown, stderr, err));
-    t->sum.since += clock_seconds() - began; /* not counted as training time */
-    return 0;
-}
+/* ---- Checkpoints. ---- */
 
 /* A failure to write the curve does not stop the run. */
 static int save_curve(Trainer *t, bool last, Error *err) {
@@ -566,7 +500,7 @@ static int save_curve(Trainer *t, bool last, Error *err) {
     free(title);
     if (status == 0) return 0;
     if (last) return error_set(err, "%s", why.text);
-    say(t, "%s", why.text);
+    trainer_say(t, "%s", why.text);
     return 0;
 }
 
@@ -583,6 +517,11 @@ static int save(Trainer *t, bool last, Error *err) {
     return 0;
 }
 
+/* Whether the run is at its end. */
+static bool is_done(const Trainer *t) {
+    return t->state.step == t->schedule.steps || trainer_out_of_patience(t);
+}
+
 static bool is_due(int64_t step, int every) {
     return every > 0 && step % every == 0;
 }
@@ -594,16 +533,16 @@ static int one_step(Trainer *t, Error *err) {
     TRY(loader_next(t->loader, &step, err));
     TrainRun run = {
         .dropout = s->dropout, .seed = s->seed, .recompute = s->recompute, .backward = true};
-    int status = check_skipped(t, &step, err) || run_passes(t, &step, run, &loss, NULL, err) ||
-                 update(t, &step, loss, err);
+    int status = check_skipped(t, &step, err) ||
+                 trainer_run_passes(t, &step, run, &loss, NULL, err) || update(t, &step, loss, err);
     t->sum.tokens += step.tokens, t->sum.rows += step.rows;
     t->sum.operations += train_model_operations(&t->model, step.rows, step.targets, step.images);
     int64_t done = t->state.step;
     bool last = done == t->schedule.steps;
     if (status == 0 && (is_due(done, s->log_every) || last) && t->state.open_steps > 0)
-        status = tell_point(t, NAN, &(SegmentScore){0}, &step, err);
+        status = trainer_tell_point(t, NULL, &step, err);
     if (status == 0 && has_valid(s) && (is_due(done, s->valid_every) || last))
-        status = validate(t, &step, err);
+        status = trainer_validate(t, &step, err);
     if (status == 0) t->save_owed |= is_due(done, s->save_every) && !last;
     if (status == 0 && t->skipped_in_a_row == 0) {
         t->good = t->state;
@@ -621,7 +560,7 @@ static int64_t updates(const TrainState *state) {
 /* A run that ends without any update, or in the middle of a streak, has failed. */
 static int check_end(Trainer *t, int64_t before, Error *err) {
     const TrainState *state = &t->state;
-    bool done = state->step == t->schedule.steps;
+    bool done = is_done(t);
     if (t->skipped_in_a_row && (done || updates(state) == before))
         return error_set(err,
                          "the last %d updates had non-finite gradients and were skipped: the run "
@@ -644,7 +583,9 @@ static int loop(Trainer *t, int64_t end, Error *err) {
     t->good = t->state;
     signals_catch_stop();
     int status = 0;
-    while (status == 0 && t->state.step < end && !signals_stop_asked()) status = one_step(t, err);
+    while (status == 0 && t->state.step < end && !trainer_out_of_patience(t) &&
+           !signals_stop_asked())
+        status = one_step(t, err);
     if (status == 0) return 0;
     /* On an error such as too many bad samples: saves a checkpoint, unless the run has diverged,
      * when an older one is better. The message stays that of the cause. */
@@ -659,35 +600,44 @@ static int train(Trainer *t, Error *err) {
     c->epoch = t->state.epoch, c->index = t->state.index;
     t->started = clock_seconds() - t->state.seconds;
     t->sum.since = clock_seconds();
-    if (t->state.step < t->schedule.steps) TRY(loader_open(&t->loader, c, err));
+    if (!is_done(t)) TRY(loader_open(&t->loader, c, err));
     int64_t end = t->schedule.steps, first = t->state.step, before = updates(&t->state);
     if (s->stop_after > 0 && first + s->stop_after < end) end = first + s->stop_after;
     /* The initial validation loss; a resumed run has it already. */
-    if (has_valid(s) && first == 0 && s->valid_every > 0) TRY(validate(t, &(LoaderStep){0}, err));
+    if (has_valid(s) && first == 0 && s->valid_every > 0)
+        TRY(trainer_validate(t, &(LoaderStep){0}, err));
     TRY(loop(t, end, err));
     if (updates(&t->state) > 0) TRY(save(t, true, err));
     TRY(check_end(t, before, err));
-    if (t->state.step == t->schedule.steps) TRY(train_checkpoint_publish(&t->checkpoints, err));
+    if (is_done(t)) TRY(train_checkpoint_publish(&t->checkpoints, err));
     return 0;
 }
 
 static void tell_end(Trainer *t) {
     const TrainSettings *s = t->settings;
     if (t->state.bad_samples)
-        say(t, "left out   %" PRId64 " records whose image could not be decoded",
-            t->state.bad_samples);
+        trainer_say(t, "left out   %" PRId64 " records whose image could not be decoded",
+                    t->state.bad_samples);
     size_t free_bytes, total;
-    say(t, "memory     %.0f MB at its peak", (double)peak_memory() / 1e6);
+    trainer_say(t, "memory     %.0f MB at its peak", (double)peak_memory() / 1e6);
     if (device_memory(t->device, &free_bytes, &total))
-        say(t, "gpu        %.0f MB in use at the end, of %.0f MB",
-            1e-6 * (double)(total - free_bytes), 1e-6 * (double)total);
-    if (t->state.step == t->schedule.steps)
-        say(t, "done: the model is %s/model, the curve %s/loss.svg", s->out, s->out);
+        trainer_say(t, "gpu        %.0f MB in use at the end, of %.0f MB",
+                    1e-6 * (double)(total - free_bytes), 1e-6 * (double)total);
+    if (trainer_out_of_patience(t) && t->state.step < t->schedule.steps)
+        trainer_say(t,
+                    "early stop after step %" PRId64 " of %" PRId64
+                    ": %d validations in a row without a better one",
+                    t->state.step, t->schedule.steps, s->patience);
+    if (t->state.best_step >= 0)
+        trainer_say(t, "best       the model after step %" PRId64 ", %s %.4g: %s/best",
+                    t->state.best_step, train_best_names[s->best_by], t->state.best_score, s->out);
+    if (is_done(t))
+        trainer_say(t, "done: the model is %s/model, the curve %s/loss.svg", s->out, s->out);
     else
-        say(t,
-            "stopped after step %" PRId64 " of %" PRId64
-            "; resume with: easyfirst train --resume --out %s",
-            t->state.step, t->schedule.steps, s->out);
+        trainer_say(t,
+                    "stopped after step %" PRId64 " of %" PRId64
+                    "; resume with: easyfirst train --resume --out %s",
+                    t->state.step, t->schedule.steps, s->out);
 }
 
 /* ---- A run. ---- */
@@ -704,7 +654,7 @@ static int save_settings(const Trainer *t, Error *err) {
 /* Repairs are reported in quiet runs, too. */
 static void note(void *user, bool progress, const char *text) {
     if (progress)
-        say(user, "%s", text);
+        trainer_say(user, "%s", text);
     else
         report_error("train: %s", text);
 }
@@ -720,7 +670,9 @@ static int open_run(Trainer *t, Error *err) {
                          "name another folder with --out",
                          s->out, newest);
     if (s->resume) TRY(train_start_same_settings(s, err));
-    return train_checkpoints_open(&t->checkpoints, &t->run, note, t, &t->state, err);
+    t->state.best_step = -1;
+    TRY(train_checkpoints_open(&t->checkpoints, &t->run, note, t, &t->state, err));
+    return s->best_by ? train_best_check(&t->run, err) : 0;
 }
 
 /* Checks before the weights are loaded. */
@@ -745,7 +697,8 @@ static int open_all(Trainer *t, Error *err) {
     TRY(device_choose(&t->device, s->device, s->threads, err));
     TRY(train_start_mask(&t->start, s, &t->run, t->device, err));
     if (t->start.folder)
-        say(t, "mask       the model has no mask token: %s is the same with one", t->start.folder);
+        trainer_say(t, "mask       the model has no mask token: %s is the same with one",
+                    t->start.folder);
     TRY(open_model(t, folder, folder, err));
     TRY(open_data(t, err));
     TRY(check_start(t, err));
@@ -761,9 +714,10 @@ static int open_all(Trainer *t, Error *err) {
     if (folder) train_checkpoints_trim(&t->checkpoints, s->keep);
     TRY(train_report_open(&t->report, s->out, t->state.step, t->schedule.steps, s->quiet, err));
     t->report_open = true;
+    t->report.score = s->best_by > BEST_LOSS ? train_best_names[s->best_by] : NULL;
     if (t->report.dropped)
-        say(t, "left out   %d damaged line%s at the end of %s, left by a crash", t->report.dropped,
-            t->report.dropped == 1 ? "" : "s", t->report.path);
+        trainer_say(t, "left out   %d damaged line%s at the end of %s, left by a crash",
+                    t->report.dropped, t->report.dropped == 1 ? "" : "s", t->report.path);
     return 0;
 }
 
@@ -771,7 +725,7 @@ static int run_all(Trainer *t, Error *err) {
     TRY(open_all(t, err));
     TRY(train(t, err));
     int stopped = signals_stop_asked();
-    if (stopped && t->state.step < t->schedule.steps) {
+    if (stopped && !is_done(t)) {
         error_set(err,
                   "stopped by %s after step %" PRId64 " of %" PRId64
                   "%s; resume with: easyfirst train --resume --out %s",

@@ -23,4 +23,14 @@ PackingConfig trainer_packing(const TrainModel *model, const TrainSettings *sett
 int trainer_show_answers(const TrainModel *model, const LoaderConfig *config, int count, FILE *out,
                          Error *err);
 
+/* Decoded answers for `count` units of a dataset, evenly spread, and what they should be. Those whose
+ * record or image can no longer be read are left out. On failure *answers is empty. */
+typedef struct TrainAnswers {
+    char **answers, **targets; /* [count] */
+    int count;
+} TrainAnswers;
+int trainer_answers(const TrainModel *model, const LoaderConfig *config, int count,
+                    TrainAnswers *answers, Error *err);
+void train_answers_free(TrainAnswers *answers);
+
 #endif

@@ -98,20 +98,25 @@ static int take_line(Bleu *b, const char *hypothesis, const References *referenc
     return 0;
 }
 
-int bleu_corpus(const char *const *hypotheses, const References *references,
-                const BleuOptions *options, BleuScore *score, Error *err) {
+/* Takes a line's counts. */
+typedef void (*TakeCounts)(void *user, int64_t line, const BleuScore *counts);
+
+/* Counts all lines; *used is the number of references of each line, -1: differs. */
+static int count_lines(const char *const *hypotheses, const References *references,
+                       const BleuOptions *options, int *used, TakeCounts take, void *user,
+                       Error *err) {
     int64_t count = references->count;
-    *score = (BleuScore){0};
     if (count < 1) return error_set(err, "BLEU: nothing to score: %lld lines", (long long)count);
     Bleu b = {.options = options};
     int status = 0;
     for (int64_t i = 0; i < count && status == 0; i++) {
+        BleuScore line = {0};
         status = take_line(&b, hypotheses[i], references, i, err);
-        if (i == 0) score->references = b.reference_count;
-        if (score->references != b.reference_count) score->references = -1;
-        if (status == 0) status = add_line(&b, score, err);
+        if (i == 0) *used = b.reference_count;
+        if (*used != b.reference_count) *used = -1;
+        if (status == 0) status = add_line(&b, &line, err);
+        if (status == 0) take(user, i, &line);
     }
-    if (status == 0) finish(score, options);
     for (int r = 0; r < b.capacity; r++) codepoints_free(&b.references[r]);
     free(b.references);
     codepoints_free(&b.text);
@@ -120,6 +125,56 @@ int bleu_corpus(const char *const *hypotheses, const References *references,
     words_free(&b.words);
     grams_free(&b.grams);
     return status;
+}
+
+static void take_sum(void *user, int64_t line, const BleuScore *counts) {
+    BleuScore *sum = user;
+    (void)line;
+    sum->hyp_len += counts->hyp_len, sum->ref_len += counts->ref_len;
+    for (int n = 0; n < BLEU_ORDER; n++)
+        sum->counts[n] += counts->counts[n], sum->totals[n] += counts->totals[n];
+}
+
+int bleu_corpus(const char *const *hypotheses, const References *references,
+                const BleuOptions *options, BleuScore *score, Error *err) {
+    *score = (BleuScore){0};
+    TRY(count_lines(hypotheses, references, options, &score->references, take_sum, score, err));
+    finish(score, options);
+    return 0;
+}
+
+/* ---- For resampling. ---- */
+
+enum { STAT_COUNTS = 2, STAT_TOTALS = STAT_COUNTS + BLEU_ORDER, STATS = STAT_TOTALS + BLEU_ORDER };
+
+static void take_row(void *user, int64_t line, const BleuScore *counts) {
+    const LineStats *stats = user;
+    double *row = stats->rows + line * STATS;
+    row[0] = (double)counts->hyp_len, row[1] = (double)counts->ref_len;
+    for (int n = 0; n < BLEU_ORDER; n++) {
+        row[STAT_COUNTS + n] = (double)counts->counts[n];
+        row[STAT_TOTALS + n] = (double)counts->totals[n];
+    }
+}
+
+static double score_sums(const double *sums, const void *user) {
+    BleuScore score = {.hyp_len = (int64_t)sums[0], .ref_len = (int64_t)sums[1]};
+    for (int n = 0; n < BLEU_ORDER; n++) {
+        score.counts[n] = (int64_t)sums[STAT_COUNTS + n];
+        score.totals[n] = (int64_t)sums[STAT_TOTALS + n];
+    }
+    finish(&score, user);
+    return score.score;
+}
+
+int bleu_stats(const char *const *hypotheses, const References *references,
+               const BleuOptions *options, LineStats *stats, Error *err) {
+    int used = 0;
+    TRY(line_stats_open(stats, references->count, STATS, err));
+    stats->score = score_sums, stats->user = options;
+    if (!count_lines(hypotheses, references, options, &used, take_row, stats, err)) return 0;
+    line_stats_free(stats);
+    return -1;
 }
 
 const char *const bleu_smooth_names[] = {"exp", "none", "floor", "add-k", NULL};

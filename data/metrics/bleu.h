@@ -10,6 +10,7 @@
 #define EASYFIRST_DATA_METRICS_BLEU_H
 
 #include "data/metrics/references.h"
+#include "data/metrics/resample.h"
 #include "data/metrics/tokenize.h"
 
 enum { BLEU_ORDER = 4 };
@@ -45,6 +46,11 @@ typedef struct BleuScore {
  * of memory. */
 int bleu_corpus(const char *const *hypotheses, const References *references,
                 const BleuOptions *options, BleuScore *score, Error *err);
+
+/* The same counts of each line, for resampling: their sums give the score. `options` must live as
+ * long as *stats. */
+int bleu_stats(const char *const *hypotheses, const References *references,
+               const BleuOptions *options, LineStats *stats, Error *err);
 
 extern const char *const bleu_smooth_names[]; /* "exp", "none", "floor", "add-k" */
 bool bleu_smooth_find(const char *name, BleuSmooth *smooth);

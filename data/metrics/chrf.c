@@ -74,12 +74,17 @@ static int count_line(Chrf *c, Counts *counts, Error *err) {
     return 0;
 }
 
+static int order_count(const ChrfOptions *options) {
+    return options->words ? CHRF_ORDERS : CHRF_CHAR_ORDER;
+}
+
 /* The F-score of counts, 0..100, in sacrebleu's order of operations. */
-static double f_score(const Chrf *c, const Counts *counts) {
+static double f_score(const ChrfOptions *options, const Counts *counts) {
     const double eps = 1e-16, factor = CHRF_BETA * CHRF_BETA;
     double score = 0, precisions = 0, recalls = 0;
     int effective = 0;
-    for (int i = 0; i < c->orders; i++) {
+    const int orders = order_count(options);
+    for (int i = 0; i < orders; i++) {
         double h = (double)counts->hypothesis[i], r = (double)counts->reference[i];
         double match = (double)counts->match[i];
         double precision = h > 0 ? match / h : eps, recall = r > 0 ? match / r : eps;
@@ -87,61 +92,112 @@ static double f_score(const Chrf *c, const Counts *counts) {
         score += denominator > 0 ? (1 + factor) * precision * recall / denominator : eps;
         if (h > 0 && r > 0) precisions += precision, recalls += recall, effective++;
     }
-    if (c->options->eps) return 100 * score / c->orders;
+    if (options->eps) return 100 * score / orders;
     if (effective) precisions /= effective, recalls /= effective;
     if (precisions + recalls == 0) return 0;
     return 100 * ((1 + factor) * precisions * recalls / (factor * precisions + recalls));
 }
 
-/* Adds the counts against the reference that scores best. */
-static int add_line(Chrf *c, const References *references, int64_t line, Counts *sums, int *used,
-                    Error *err) {
+/* The counts against the reference that scores best. */
+static int best_counts(Chrf *c, const References *references, int64_t line, Counts *best, int *used,
+                       Error *err) {
     const char *const *texts;
-    Counts best = {0};
+    *best = (Counts){0};
     double best_f = -1;
     *used = references_of(references, line, &texts);
     for (int r = 0; r < *used; r++) {
         Counts counts;
         TRY(side_set(c, &c->reference, texts[r], err));
         TRY(count_line(c, &counts, err));
-        double f = *used > 1 ? f_score(c, &counts) : 0;
-        if (f > best_f) best = counts, best_f = f;
+        double f = *used > 1 ? f_score(c->options, &counts) : 0;
+        if (f > best_f) *best = counts, best_f = f;
     }
     if (!*used) return error_set(err, "chrF: line %lld has no reference", (long long)line + 1);
-    for (int i = 0; i < c->orders; i++) {
-        sums->hypothesis[i] += best.hypothesis[i];
-        sums->reference[i] += best.reference[i];
-        sums->match[i] += best.match[i];
-    }
     return 0;
 }
 
-int chrf_corpus(const char *const *hypotheses, const References *references,
-                const ChrfOptions *options, ChrfScore *score, Error *err) {
+/* Takes a line's counts. */
+typedef void (*TakeCounts)(void *user, int64_t line, const Counts *counts);
+
+/* Counts all lines; *used is the number of references of each line, -1: differs. */
+static int count_lines(const char *const *hypotheses, const References *references,
+                       const ChrfOptions *options, int *used, TakeCounts take, void *user,
+                       Error *err) {
     int64_t count = references->count;
-    *score = (ChrfScore){0};
     if (count < 1) return error_set(err, "chrF: nothing to score: %lld lines", (long long)count);
-    Chrf c = {.options = options, .orders = options->words ? CHRF_ORDERS : CHRF_CHAR_ORDER};
-    Counts sums = {0};
+    Chrf c = {.options = options, .orders = order_count(options)};
     int status = 0;
     for (int64_t i = 0; i < count && status == 0; i++) {
-        int used = 0;
+        Counts line;
+        int texts = 0;
         status = side_set(&c, &c.hypothesis, hypotheses[i], err);
-        if (status == 0) status = add_line(&c, references, i, &sums, &used, err);
-        if (i == 0) score->references = used;
-        if (score->references != used) score->references = -1;
+        if (status == 0) status = best_counts(&c, references, i, &line, &texts, err);
+        if (i == 0) *used = texts;
+        if (*used != texts) *used = -1;
+        if (status == 0) take(user, i, &line);
     }
-    for (int i = 0; i < c.orders; i++) {
-        score->hypothesis[i] = sums.hypothesis[i];
-        score->reference[i] = sums.reference[i];
-        score->match[i] = sums.match[i];
-    }
-    if (status == 0) score->score = f_score(&c, &sums);
     side_free(&c.hypothesis);
     side_free(&c.reference);
     words_free(&c.words);
     grams_free(&c.grams);
     return status;
+}
+
+static void take_sum(void *user, int64_t line, const Counts *counts) {
+    Counts *sums = user;
+    (void)line;
+    for (int i = 0; i < CHRF_ORDERS; i++) {
+        sums->hypothesis[i] += counts->hypothesis[i];
+        sums->reference[i] += counts->reference[i];
+        sums->match[i] += counts->match[i];
+    }
+}
+
+int chrf_corpus(const char *const *hypotheses, const References *references,
+                const ChrfOptions *options, ChrfScore *score, Error *err) {
+    Counts sums = {0};
+    *score = (ChrfScore){0};
+    TRY(count_lines(hypotheses, references, options, &score->references, take_sum, &sums, err));
+    for (int i = 0; i < CHRF_ORDERS; i++) {
+        score->hypothesis[i] = sums.hypothesis[i];
+        score->reference[i] = sums.reference[i];
+        score->match[i] = sums.match[i];
+    }
+    score->score = f_score(options, &sums);
+    return 0;
+}
+
+/* ---- For resampling: of each order the hypothesis's n-grams, the reference's, and both's. ---- */
+
+static void take_row(void *user, int64_t line, const Counts *counts) {
+    const LineStats *stats = user;
+    double *row = stats->rows + line * stats->width;
+    for (int i = 0; i < stats->width / 3; i++) {
+        row[3 * i] = (double)counts->hypothesis[i];
+        row[3 * i + 1] = (double)counts->reference[i];
+        row[3 * i + 2] = (double)counts->match[i];
+    }
+}
+
+static double score_sums(const double *sums, const void *user) {
+    const ChrfOptions *options = user;
+    Counts counts = {0};
+    for (int i = 0; i < order_count(options); i++) {
+        counts.hypothesis[i] = (int64_t)sums[3 * i];
+        counts.reference[i] = (int64_t)sums[3 * i + 1];
+        counts.match[i] = (int64_t)sums[3 * i + 2];
+    }
+    return f_score(options, &counts);
+}
+
+int chrf_stats(const char *const *hypotheses, const References *references,
+               const ChrfOptions *options, LineStats *stats, Error *err) {
+    int used = 0;
+    TRY(line_stats_open(stats, references->count, 3 * order_count(options), err));
+    stats->score = score_sums, stats->user = options;
+    if (!count_lines(hypotheses, references, options, &used, take_row, stats, err)) return 0;
+    line_stats_free(stats);
+    return -1;
 }
 
 const char *chrf_name(const ChrfOptions *options) {

@@ -8,6 +8,7 @@
 #define EASYFIRST_DATA_METRICS_CHRF_H
 
 #include "data/metrics/references.h"
+#include "data/metrics/resample.h"
 #include "data/metrics/unicode.h"
 
 enum {
@@ -36,6 +37,10 @@ typedef struct ChrfScore {
 /* As bleu_corpus. */
 int chrf_corpus(const char *const *hypotheses, const References *references,
                 const ChrfOptions *options, ChrfScore *score, Error *err);
+
+/* As bleu_stats. */
+int chrf_stats(const char *const *hypotheses, const References *references,
+               const ChrfOptions *options, LineStats *stats, Error *err);
 
 enum { CHRF_TEXT_SIZE = 128 };
 

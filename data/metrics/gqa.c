@@ -1,5 +1,6 @@
 #include "data/metrics/gqa.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -72,6 +73,7 @@ static int fill_scored(GqaState *s, GqaScored *to, const GqaQuestion *q, Error *
                       .scene = q->scene,
                       .valid = GQA_UNKNOWN,
                       .plausible = GQA_UNKNOWN,
+                      .entailed = NAN,
                       .first_entailed = s->entailed.count,
                       .first_region = s->regions.count};
     if (q->text && to->words < 0) return error_set(err, "out of memory for question %s", q->id);
@@ -168,7 +170,7 @@ static int score_accuracy(GqaState *s, Error *err) {
     int64_t right[2] = {0}, count[2] = {0}, all = 0, exact = 0, golds = 0;
     bool failed = false;
     for (size_t i = 0; i < s->scored_count; i++) {
-        const GqaScored *q = &s->scored[i];
+        GqaScored *q = &s->scored[i];
         const GqaIdState *state = &s->states[q->id];
         if (!q->live) continue;
         if (state->prediction < 0) {
@@ -179,9 +181,10 @@ static int score_accuracy(GqaState *s, Error *err) {
         golds += state->gold >= 0;
         all += gqa_right(state);
         if (state->gold >= 0 && state->prediction >= 0)
-            exact += gqa_right(state) ||
-                     equal_normal(text_table_get(&s->answers, state->gold),
-                                  text_table_get(&s->answers, state->prediction), &failed);
+            q->exact = gqa_right(state) ||
+                       equal_normal(text_table_get(&s->answers, state->gold),
+                                    text_table_get(&s->answers, state->prediction), &failed);
+        exact += q->exact;
         if (q->structural < 0) continue;
         int open = q->structural == query;
         count[open]++;
@@ -250,9 +253,10 @@ static void score_consistency(GqaState *s) {
         return;
     }
     for (size_t i = 0; i < s->scored_count; i++) {
-        const GqaScored *q = &s->scored[i];
+        GqaScored *q = &s->scored[i];
         if (!q->live || !gqa_right(&s->states[q->id])) continue;
         if (!entailed_share(s, q, &share)) continue;
+        q->entailed = share;
         sum += share;
         count++;
     }
@@ -342,7 +346,8 @@ static int score_all(GqaState *s, Error *err) {
                    f->attentions     ? "no scene graphs"
                    : f->scene_graphs ? "no attentions"
                                      : "no attentions and scene graphs");
-    return gqa_tabulate(s, err);
+    TRY(gqa_tabulate(s, err));
+    return f->outcomes ? gqa_keep_outcomes(s, err) : 0;
 }
 
 int gqa_score(GqaScore *score, const GqaFiles *files, Error *err) {
@@ -362,5 +367,10 @@ void gqa_score_free(GqaScore *score) {
         for (int i = 0; i < score->tables[t].count; i++) free(score->tables[t].rows[i].name);
         free(score->tables[t].rows);
     }
+    for (size_t i = 0; i < score->outcome_count; i++) {
+        GqaOutcome *o = &score->outcomes[i];
+        free(o->id), free(o->structural), free(o->semantic), free(o->gold), free(o->prediction);
+    }
+    free(score->outcomes);
     *score = (GqaScore){.questions = 0};
 }

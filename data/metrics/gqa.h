@@ -12,8 +12,10 @@
 #define EASYFIRST_DATA_METRICS_GQA_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
+#include "data/metrics/resample.h"
 #include "data/sets/skipped.h"
 #include "kernels/error.h"
 
@@ -24,6 +26,7 @@ typedef struct GqaFiles {
     const char *choices;       /* for validity and plausibility; NULL */
     const char *scene_graphs;  /* for grounding, together with `attentions`; NULL */
     const char *attentions;    /* NULL */
+    bool outcomes;             /* keep what came of each question */
 } GqaFiles;
 
 typedef enum GqaMetricKind {
@@ -41,8 +44,10 @@ typedef enum GqaMetricKind {
 
 typedef struct GqaMetric {
     bool present;
-    double value;     /* percent, but for the distribution */
-    int64_t count;    /* of questions it is a mean over */
+    double value;  /* percent, but for the distribution */
+    int64_t count; /* of questions it is a mean over */
+    bool sure;     /* it has an interval: gqa_confidence */
+    Interval interval;
     char absent[120]; /* why, if it is not present: "no choices file", ... */
 } GqaMetric;
 
@@ -75,6 +80,13 @@ const char *gqa_table_name(GqaTableKind kind);
  * each type. */
 typedef enum GqaCheck { GQA_NOT_TESTDEV, GQA_CHECK_EQUAL, GQA_CHECK_DIFFERENT } GqaCheck;
 
+/* What came of a scored question. */
+typedef struct GqaOutcome {
+    char *id, *structural, *semantic; /* the types NULL: none */
+    char *gold, *prediction;          /* NULL: none */
+    float values[GQA_METRICS];        /* 0..1; NaN: it does not count in this metric */
+} GqaOutcome;
+
 typedef struct GqaScore {
     GqaMetric metrics[GQA_METRICS];
     GqaTable tables[GQA_TABLES];
@@ -86,6 +98,8 @@ typedef struct GqaScore {
     GqaCheck check;
     char check_text[400]; /* which counts differ */
     Skipped skipped;      /* of all files */
+    GqaOutcome *outcomes; /* [outcome_count] in the order of the file; with GqaFiles.outcomes */
+    size_t outcome_count;
 } GqaScore;
 
 /* Scores the files. Errors: a file that cannot be read, or has no question that is scored. What is
@@ -93,5 +107,9 @@ typedef struct GqaScore {
  */
 int gqa_score(GqaScore *score, const GqaFiles *files, Error *err);
 void gqa_score_free(GqaScore *score);
+
+/* Sets the intervals of the metrics that are means over questions, all but the distribution; needs
+ * outcomes. */
+int gqa_confidence(GqaScore *score, const ResampleOptions *options, Error *err);
 
 #endif

@@ -31,6 +31,8 @@ typedef struct GqaScored {
     bool looked;              /* it has an attention map */
     bool grounded;            /* it has a map, and an image with known size */
     double grounding;
+    bool exact;      /* right without case and punctuation */
+    double entailed; /* share of the entailed questions answered right; NaN: does not count */
 } GqaScored;
 
 /* An object's box in fractions of its image's sides. */
@@ -80,6 +82,9 @@ int gqa_ground(GqaState *state, Error *err);
 
 /* The tables, the distribution, and the self-check, into state->score. */
 int gqa_tabulate(GqaState *state, Error *err);
+
+/* Fills state->score->outcomes. */
+int gqa_keep_outcomes(GqaState *state, Error *err);
 
 /* Writes why a metric is absent. */
 void gqa_absent(GqaScore *score, GqaMetricKind kind, const char *why);

@@ -126,7 +126,7 @@ static void assert_same_file(const char *a, const char *b, const char *name) {
 /* Everything that a GQA run leaves, and nothing else. */
 static void assert_same_run(const char *a, const char *b) {
     static const char *const names[] = {"answers.jsonl", "predictions.json", "result.json",
-                                        "settings.json", "unanswered.jsonl"};
+                                        "settings.json", "unanswered.jsonl", "scored.jsonl"};
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) assert_same_file(a, b, names[i]);
     char path[700];
     snprintf(path, sizeof path, "%s/answers-1-of-3.jsonl", b);

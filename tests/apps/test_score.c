@@ -389,11 +389,89 @@ static void test_memory(void **state) {
     run_end(&r);
 }
 
+static double member(const json_t *object, const char *group, const char *metric,
+                     const char *name) {
+    const json_t *row = json_object_get(json_object_get(object, group), metric);
+    const json_t *value = json_object_get(row, name);
+    if (!json_is_number(value)) fail_msg("no number %s.%s.%s", group, metric, name);
+    return json_number_value(value);
+}
+
+/* Files of the systems and references of resample.json. */
+static json_t *write_systems(const Run *r, char first[PATH], char second[PATH], char refs[PATH]) {
+    json_error_t problem;
+    json_t *golden = json_load_file(SCORES "resample.json", 0, &problem), *line;
+    const char *const names[] = {"first", "second", "references"};
+    char *const paths[] = {first, second, refs};
+    assert_non_null(golden);
+    for (int f = 0; f < 3; f++) {
+        char *text = calloc(1, 65536), *at = text;
+        size_t i;
+        json_array_foreach(json_object_get(golden, names[f]), i, line) {
+            json_t *record = json_pack("{s:O}", f < 2 ? "answer" : "targets", line);
+            char *dumped = json_dumps(record, 0);
+            at += sprintf(at, "%s\n", dumped);
+            free(dumped);
+            json_decref(record);
+        }
+        put_text(r, names[f], text, paths[f]);
+        free(text);
+    }
+    return golden;
+}
+
+/* --confidence and --baseline: sacrebleu's numbers, and what is printed. */
+static void test_sure(void **state) {
+    (void)state;
+    Run r;
+    char first[PATH], second[PATH], refs[PATH], odd[PATH];
+    run_start(&r);
+    json_t *golden = write_systems(&r, first, second, refs);
+    run(&r, "score", "text", "--metric", "all", "--json", "--baseline", first, second, refs);
+    expect(&r, 0, NULL);
+    json_t *json = json_line(r.out);
+    static const char *const metrics[] = {"bleu", "chrf", "chrf++"};
+    for (int m = 0; m < 3; m++) {
+        const json_t *tests = json_object_get(json_object_get(golden, "paired"), metrics[m]);
+        const json_t *bootstrap = json_array_get(tests, 0), *random = json_array_get(tests, 1);
+        double half = json_number_value(json_object_get(bootstrap, "half"));
+        assert_true(fabs(member(json, "confidence", metrics[m], "half_width") - half) < 1e-5);
+        assert_true(member(json, "paired", metrics[m], "p_bootstrap") ==
+                    json_number_value(json_object_get(bootstrap, "p")));
+        assert_true(member(json, "paired", metrics[m], "p_randomization") ==
+                    json_number_value(json_object_get(random, "p")));
+    }
+    static const char *const means[] = {"rouge1", "rougeL", "exact", "f1", "number", "choice"};
+    for (int m = 0; m < 6; m++)
+        assert_true(member(json, "confidence", means[m], "low") <=
+                    member(json, "confidence", means[m], "high"));
+    assert_true(member(json, "paired", "f1", "system") == member(json, "paired", "f1", "system"));
+    json_decref(json);
+    json_decref(golden);
+    run(&r, "score", "text", "--confidence", "--metric", "chrf", first, refs);
+    expect(&r, 0,
+           "chrF2|nrefs:var|bs:1000|seed:12345|case:mixed|eff:yes|nc:6|nw:0|space:no = 48.16 "
+           "(μ = 48.23 ± 4.32)\n");
+    run(&r, "score", "text", "--baseline", first, "--trials", "99", "--samples", "50", "--seed",
+        "3", "--metric", "exact", first, refs);
+    expect(&r, 0, NULL);
+    assert_non_null(strstr(r.out, "difference = +0.00 (95 %: +0.00 to +0.00), p = 1.0000"));
+    put_text(&r, "odd.txt", "{\"answer\": \"x\"}\n", odd);
+    run(&r, "score", "text", "--baseline", odd, second, refs);
+    expect_message(&r, 1, (const char *[]){"odd.txt has 1 lines, but", NULL});
+    run(&r, "score", "text", "--trials", "5", second, refs);
+    expect_message(&r, 2, (const char *[]){"--trials needs --baseline", NULL});
+    run(&r, "score", "text", "--seed", "5", second, refs);
+    expect_message(&r, 2, (const char *[]){"--seed needs --confidence or --baseline", NULL});
+    run_end(&r);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_golden), cmocka_unit_test(test_lines),
         cmocka_unit_test(test_wrong),  cmocka_unit_test(test_misread),
         cmocka_unit_test(test_bounds), cmocka_unit_test(test_memory),
+        cmocka_unit_test(test_sure),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -28,6 +28,7 @@ static TrainPoint point_none(int64_t step) {
                         .rows_per_s = NAN,
                         .peak_share = NAN,
                         .valid_loss = NAN,
+                        .valid_score = NAN,
                         .valid_accuracy = NAN,
                         .valid_object_accuracy = NAN};
 }
@@ -253,6 +254,7 @@ static void test_line(void **state) {
                         .peak_share = 0.7149,
                         .seconds = 106.5,
                         .valid_loss = NAN,
+                        .valid_score = NAN,
                         .valid_accuracy = NAN,
                         .valid_object_accuracy = NAN};
     assert_ok(train_report_point(&report, &point, &err), &err);

@@ -295,6 +295,9 @@ static const struct {
     {"save-every", WHOLE, NULL, 0, 1 << 30},
     {"keep", WHOLE, NULL, 1, 1000000},
     {"show-answers", WHOLE, NULL, 0, 1000},
+    {"best-by", WORD, "none loss bleu chrf rouge exact f1 number choice"},
+    {"valid-answers", WHOLE, NULL, 0, 1 << 30},
+    {"patience", WHOLE, NULL, 0, 1 << 30},
     {"quiet", FLAG},
     {"template", TEXT},
     {"instruction", TEXT},
@@ -415,6 +418,7 @@ static void assert_same(const TrainSettings *a, const TrainSettings *b) {
     SAME(noise.label_smoothing), SAME(dropout), SAME(train_vision), SAME(freeze_language);
     SAME(lora.rank), SAME(lora.alpha), SAME(recompute), SAME(seed), SAME(threads);
     SAME(log_every), SAME(valid_every), SAME(save_every), SAME(keep), SAME(show_answers);
+    SAME(best_by), SAME(valid_answers), SAME(patience);
     SAME(quiet), SAME(optimizer.kind), SAME(schedule), SAME(noise.objective), SAME(noise.weighting);
     SAME(attention), SAME(lora.targets), SAME(save_dtype);
 #undef SAME

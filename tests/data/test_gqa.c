@@ -517,6 +517,34 @@ static int stop(void **state) {
     return 0;
 }
 
+/* The outcomes of the questions have the metrics as their means, and these lie within their
+ * intervals. */
+static void test_outcomes(void **state) {
+    (void)state;
+    Error err;
+    GqaScore score;
+    GqaFiles files = golden;
+    files.outcomes = true;
+    assert_ok(gqa_score(&score, &files, &err), &err);
+    assert_ok(gqa_confidence(&score, NULL, &err), &err);
+    assert_int_equal(score.outcome_count, score.questions);
+    for (int k = 0; k < GQA_METRICS; k++) {
+        const GqaMetric *m = &score.metrics[k];
+        double sum = 0;
+        int64_t count = 0;
+        assert_true(m->present && m->sure == (k != GQA_DISTRIBUTION));
+        for (size_t i = 0; i < score.outcome_count; i++) {
+            double value = (double)score.outcomes[i].values[k];
+            if (!isnan(value)) sum += value, count++;
+        }
+        if (!m->sure) continue;
+        assert_int_equal(count, m->count);
+        assert_true(fabs(100 * sum / (double)count - m->value) < 1e-4);
+        assert_true(m->interval.low <= m->value && m->value <= m->interval.high);
+    }
+    gqa_score_free(&score);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_golden),  cmocka_unit_test(test_forms),
@@ -524,7 +552,7 @@ int main(void) {
         cmocka_unit_test(test_llava),   cmocka_unit_test(test_testdev),
         cmocka_unit_test(test_texts),   cmocka_unit_test(test_written),
         cmocka_unit_test(test_refused), cmocka_unit_test(test_unusable),
-        cmocka_unit_test(test_hostile),
+        cmocka_unit_test(test_hostile), cmocka_unit_test(test_outcomes),
     };
     return cmocka_run_group_tests(tests, start, stop);
 }
