@@ -324,7 +324,7 @@ static int read_demonstrations(Prompting *p, Error *err) {
     else if (status == 0)
         status = (format ? format->read : objects_read)(&input, err);
     if (status == 0 && p->count < o->shots)
-        status = error_set(err, "%s: %d demonstrations that can be used, but --shots is %d",
+        status = error_set(err, "%s: %d demonstrations that can be used, expected at least %d",
                            input.path, p->count, o->shots);
     if (input.fd >= 0) close(input.fd);
     free(name);
@@ -336,7 +336,7 @@ int prompting_open(Prompting *prompting, const PromptOptions *options, Error *er
     *prompting = (Prompting){.options = *options};
     for (int i = 0; i < 2; i++)
         if (texts[i] && !is_utf8(texts[i]))
-            return error_set(err, "--%s: not valid UTF-8", i ? "template" : "instruction");
+            return error_set(err, "the %s is not valid UTF-8", i ? "template" : "instruction");
     if (!options->shots || !options->demonstrations) return 0;
     prompting->demonstrations = calloc((size_t)options->shots, sizeof *prompting->demonstrations);
     int status = prompting->demonstrations ? read_demonstrations(prompting, err)

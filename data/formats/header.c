@@ -78,7 +78,7 @@ static int header_check(const FormatInput *input, const Header *h, const char *f
                                  h->names[i]);
     if (h->answer < 0 || (h->prompt < 0 && !form))
         return error_set(err,
-                         "%s: several of its columns could be the %s; expected one, or --template "
+                         "%s: several of its columns could be the %s; expected one, or a template "
                          "with the prompt's",
                          input->path, h->answer < 0 ? "answer" : "prompt");
     return 0;

@@ -188,7 +188,7 @@ static const char *table_kind(const char *path) {
     } known[] = {
         {".csv", "a table (CSV) without known columns; expected a header with one for the prompt "
                  "(such as question or source) and one for the answer (such as answer or target), "
-                 "or --template"},
+                 "or a template"},
         {".tsv", "a table (TSV) without known columns; expected a header with one for the prompt "
                  "(such as question or source) and one for the answer (such as answer or target), "
                  "or two fields in each line"},

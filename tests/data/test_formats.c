@@ -286,7 +286,7 @@ static void test_shots(void **state) {
                  (Pair[]){{"Do.  A: b C: d  E:", "f"}});
     expect_record(&d, 0, "9", NULL, 1);
     d.options.prompt.shots = 3;
-    assert_refused(scan(&d), &d.err, "shots.jsonl", "2 demonstrations", "--shots is 3");
+    assert_refused(scan(&d), &d.err, "shots.jsonl", "2 demonstrations", "at least 3");
     d.options.prompt.shots = 1;
     refuse(&d, "{" TALK "}\n", "none of its 1 records", "conversation");
     refuse(&d, "Plain text.\n", "plain text, which has no prompts");
