@@ -12,12 +12,9 @@ static const struct {
     const char *name;
     int (*run)(int argc, char **argv);
 } kinds[] = {
-    {"gqa", eval_gqa},
-    {"text", eval_text},
-    {"order", eval_order},
-    {"likelihood", eval_likelihood},
-    {"compare", eval_compare},
-    {"report", eval_report},
+    {"gqa", eval_gqa},         {"text", eval_text},
+    {"order", eval_order},     {"likelihood", eval_likelihood},
+    {"compare", eval_compare}, {"report", eval_report},
 };
 enum { KIND_COUNT = sizeof kinds / sizeof kinds[0] };
 

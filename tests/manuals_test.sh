@@ -425,7 +425,7 @@ left_behind() {
     table_of "$root/apps/eval/README.md" "Files of an evaluation" | diff - "$folder/got"
     easyfirst train segment -q -m "$small" --data scenes.json --valid scenes.json --images gqa --out segmented
     easyfirst train adapt -q -m "$small" --data train.jsonl --valid train.jsonl --best-by chrf --valid-answers 2 --out bested
-    { ls run bested | grep -v ':$' | sed '/^$/d; s/-0[0-9]*$/-N/' && keys <run/metrics.jsonl && keys <bested/metrics.jsonl && keys <segmented/metrics.jsonl; } | sort -u >"$folder/got"
+    { find run bested -mindepth 1 -maxdepth 1 | sed 's#^[^/]*/##; s/-0[0-9]*$/-N/' && keys <run/metrics.jsonl && keys <bested/metrics.jsonl && keys <segmented/metrics.jsonl; } | sort -u >"$folder/got"
     table_of "$root/apps/train/README.md" Runs | grep -v '^--' | diff - "$folder/got"
 }
 (left_behind) >"$folder/log" 2>&1

@@ -84,7 +84,8 @@ static void data_group(TrainSettings *s, Table *t, OptionGroup *group) {
           "training data: pairs, conversations, tables and more (data/README.md),\n"
           "for pretrain plain text too, or a folder with ratio.json; may be given\n"
           "several times"},
-         {"images", 0, OPTION_TEXT, "FOLDER", &s->images, "folder of the images, or a zip archive of them"},
+         {"images", 0, OPTION_TEXT, "FOLDER", &s->images,
+          "folder of the images, or a zip archive of them"},
          {"feature-cache", 0, OPTION_TEXT, "FILE", &s->feature_cache,
           "keep the frozen vision tower's features of each image in this file, for\n"
           "later epochs and runs"},

@@ -61,8 +61,9 @@ bool archive_path(const char *path) {
     const char *member;
     struct stat info;
     char *archive = split(path, &member, &info);
+    const bool found = archive != NULL;
     free(archive);
-    return archive;
+    return found;
 }
 
 /* ---- Opening. ---- */

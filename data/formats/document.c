@@ -21,7 +21,7 @@ static const char *string_end(const char *text) {
 static bool has_array(const char *text, const char *name) {
     size_t size = strlen(name);
     int depth = 0;
-    while (text && *text) {
+    while (*text) {
         if (*text == '{' || *text == '[') depth++;
         if (*text == '}' || *text == ']') depth--;
         if (depth <= 0) return false;
@@ -30,9 +30,8 @@ static bool has_array(const char *text, const char *name) {
             continue;
         }
         const char *end = string_end(text);
-        bool named =
-            end && depth == 1 && (size_t)(end - text - 2) == size && !strncmp(text + 1, name, size);
-        if (named) {
+        if (!end) return false;
+        if (depth == 1 && (size_t)(end - text - 2) == size && !strncmp(text + 1, name, size)) {
             const char *after = end + strspn(end, " \t\r\n");
             if (*after == ':' && after[1 + strspn(after + 1, " \t\r\n")] == '[') return true;
         }

@@ -215,6 +215,7 @@ static int build(FormatFile *file, FormatInput *input, int (*read)(FormatInput *
     input->user = &b, input->reject = build_reject, input->take = build_take;
     int status = read(input, err);
     if (status == 0) status = flush(&b, err);
+    input->user = NULL;
     free(b.pending);
     const PromptOptions *o = options->prompting ? &options->prompting->options : NULL;
     if (status == 0 && !input->taken)

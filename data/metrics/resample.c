@@ -104,8 +104,9 @@ typedef void (*PartFill)(const LineStats *first, const LineStats *second, uint64
 static int fill_means(PartFill fill, const LineStats *first, const LineStats *second, int count,
                       uint64_t seed, int samples, double *scores, double *others, Error *err) {
     const size_t n = (size_t)samples;
-    double *one = malloc(4 * n * sizeof *one), *two = one + n, *seen[] = {one + 2 * n, one + 3 * n};
+    double *one = malloc(4 * n * sizeof *one);
     if (!one) return error_set(err, "out of memory for %d resamples", samples);
+    double *two = one + n, *seen[] = {one + 2 * n, one + 3 * n};
     memset(seen[0], 0, 2 * n * sizeof *one);
     double *sums[] = {scores, others};
     for (int s = 0; s < (second ? 2 : 1); s++) memset(sums[s], 0, n * sizeof *scores);
@@ -199,8 +200,9 @@ static double p_value(const double *samples, int count, double difference, bool 
 static int pair_bootstrap(const LineStats *first, const LineStats *second, int count,
                           const ResampleOptions *o, double difference, Paired *out, Error *err) {
     const int n = o->samples;
-    double *a = malloc(3 * (size_t)n * sizeof *a), *b = a + n, *d = b + n, mean = 0;
+    double *a = malloc(3 * (size_t)n * sizeof *a);
     if (!a) return error_set(err, "out of memory for %d resamples", n);
+    double *b = a + n, *d = b + n, mean = 0;
     int status = fill_means(bootstrap_part, first, second, count, o->seed, n, a, b, err);
     if (status == 0) {
         for (int i = 0; i < n; i++) mean += fabs(b[i] - a[i]) / n;
@@ -217,8 +219,9 @@ static int pair_bootstrap(const LineStats *first, const LineStats *second, int c
 static int pair_randomize(const LineStats *first, const LineStats *second, int count,
                           const ResampleOptions *o, double difference, Paired *out, Error *err) {
     const int n = o->trials;
-    double *a = malloc(2 * (size_t)n * sizeof *a), *b = a + n;
+    double *a = malloc(2 * (size_t)n * sizeof *a);
     if (!a) return error_set(err, "out of memory for %d trials", n);
+    double *b = a + n;
     int status = fill_means(randomize_part, first, second, count, o->seed, n, a, b, err);
     for (int i = 0; i < n && status == 0; i++) a[i] = fabs(a[i] - b[i]);
     if (status == 0) out->p_random = p_value(a, n, difference, first->ties);
