@@ -8,6 +8,7 @@ usage: data/prep/mixtures.py FOLDER
           texts/   text pairs in the model's own prompts, with ratio.json
           joint/   the same and scenes, captions, photographs, classes, with ratio.json, and images/,
                    one folder of links for all of them
+          lengths/ the same, with fewer texts: for the length predictor
           valid.*.jsonl, test.*.jsonl   the held-out texts in the same prompts
 
 The prompts are short, since most texts are: "German to English: ...", "English to German: ...",
@@ -31,6 +32,7 @@ IMAGES = {"scenes-1": 3, "scenes-2": 3, "scenes-many": 5, "more-2": 4, "more-man
 SOURCES = {"more-2": "more/scenes-2.json", "more-many": "more/scenes-many.json",
            "photos": "photos/photos.json", "classes": "classes/features.json"}
 TEXT_SHARE = 5  # text units for each unit of TEXTS above in the joint mixture
+LENGTH_SHARE = 0.5  # and in that of lengths
 
 
 def prompt_of(text):
@@ -119,12 +121,12 @@ def conversations_make(source, target, prefix):
     os.replace(target + ".part", target)
 
 
-def joint_make(folder):
-    out = os.path.join(folder, "joint")
+def joint_make(folder, mixture, text_share):
+    out = os.path.join(folder, mixture)
     os.makedirs(out + "/images", exist_ok=True)
     for name in ("1", "2", "many", "valid"):
         link(f"{folder}/world/images/{name}", f"{out}/images/{name}")
-    ratio = {f"{name}.jsonl": TEXT_SHARE * share for name, share in TEXTS.items()}
+    ratio = {f"{name}.jsonl": round(text_share * share) for name, share in TEXTS.items()}
     for name in TEXTS:
         link(f"{folder}/texts/{name}.jsonl", f"{out}/{name}.jsonl")
     for name, share in IMAGES.items():
@@ -147,7 +149,8 @@ def main():
         sys.exit(__doc__)
     folder = os.path.abspath(sys.argv[1])
     texts_make(folder)
-    joint_make(folder)
+    joint_make(folder, "joint", TEXT_SHARE)
+    joint_make(folder, "lengths", LENGTH_SHARE)
 
 
 if __name__ == "__main__":

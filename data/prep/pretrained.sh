@@ -98,16 +98,17 @@ images named tune read/model --projector words --context off --data joint/captio
     --projector-lr 3e-5 --schedule constant --warmup-steps 20 --max-tokens 400 --batch-sequences 48 \
     --steps "${STEPS_NAMED:-100}" --save-every 80 --valid-every 0
 # Scenes of one object: where things are is learned here, or never; then of several: relations, sizes, numbers.
-scenes() { # RUN MODEL STEPS FILE...
-    run=$1 model=$2 steps=$3
-    shift 3
+scenes() { # RUN MODEL STEPS RATE SCHEDULE FILE...
+    run=$1 model=$2 steps=$3 rate=$4 schedule=$5
+    shift 5
     for file; do set -- "$@" --data "joint/$file.json"; shift; done
     images "$run" tune "$model" --context off "$@" --valid world/scenes-valid.json --valid-limit 200 \
-        --optimizer muon --lr 1e-3 --projector-lr 3e-5 --schedule constant --warmup-steps 20 --max-tokens 400 \
-        --batch-tokens 6000 --micro-batch-tokens 4096 --steps "$steps" --save-every 40 --valid-every 100
+        --optimizer muon --lr "$rate" --projector-lr 3e-5 --schedule "$schedule" --warmup-steps 5 \
+        --max-tokens 400 --batch-tokens 6000 --micro-batch-tokens 4096 --steps "$steps" --save-every 40 --valid-every 100
 }
-scenes placed named/model "${STEPS_PLACED:-150}" scenes-1
-scenes related placed/model "${STEPS_RELATED:-2500}" scenes-1 scenes-2 scenes-many
+scenes placed named/model "${STEPS_PLACED:-150}" 1e-3 constant scenes-1
+scenes related placed/model "${STEPS_RELATED:-1360}" 1e-3 constant scenes-1 scenes-2 scenes-many
+scenes steadied related/model "${STEPS_STEADIED:-100}" 7e-4 linear scenes-2 more-many
 # The classifier's classes, as features that no image has.
 if [ -e classes/features.safetensors ] && [ ! -e classes/cached ]; then
     "$python" "$prep/feature_cache.py" features.cache classes classes --path joint/images/classes
@@ -115,16 +116,16 @@ if [ -e classes/features.safetensors ] && [ ! -e classes/cached ]; then
     touch classes/cached
 fi
 # Everything together, at a constant rate, which can go on as long as there is time; then the rate falls.
-images tuned tune related/model --context off --data joint --valid world/scenes-valid.json \
-    --valid-limit 200 --group off --optimizer muon --lr 1e-3 --projector-lr 3e-5 --schedule constant \
+images tuned tune steadied/model --context off --data joint --valid world/scenes-valid.json \
+    --valid-limit 200 --group off --optimizer muon --lr 5e-4 --projector-lr 3e-5 --schedule constant \
     --warmup-steps 50 --max-tokens 400 --batch-tokens 6000 --micro-batch-tokens 4096 \
     --steps "${STEPS_TUNED:-8000}" --save-every 50 --valid-every 200 --keep 2
 images settled tune tuned/model --context off --data joint --valid world/scenes-valid.json \
-    --valid-limit 200 --group off --optimizer muon --lr 1e-3 --projector-lr 3e-5 --schedule linear \
+    --valid-limit 200 --group off --optimizer muon --lr 5e-4 --projector-lr 3e-5 --schedule linear \
     --warmup-steps 10 --max-tokens 400 --batch-tokens 6000 --micro-batch-tokens 4096 --seed 2 \
     --steps "${STEPS_SETTLED:-1000}" --save-every 50 --valid-every 200 --keep 2
 # How long answers are.
-images long length settled/model --context off --data joint --valid world/scenes-valid.json \
+images long length settled/model --context off --data lengths --valid world/scenes-valid.json \
     --group off --lr 1e-3 --max-tokens 400 --batch-sequences 256 --steps "${STEPS_LENGTH:-1500}" \
     --warmup-steps 50 --save-every 100 --valid-every 100
 # How sure answers are, from scenes that are neither trained on nor tested; then 8-bit weights.
