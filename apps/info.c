@@ -270,6 +270,9 @@ static void print_model(const Info *info, const PartNumbers *numbers, int count)
     if (m->chats || m->chat_unknown)
         printf("chat:       %s\n",
                m->chats ? chat_template_names[m->chat] : "a template that is not known");
+    if (m->adapter.open)
+        report_print(stdout, "adapter:    %s, of rank %d, %zu tensors\n", m->adapter.folder,
+                     m->adapter.config.rank, m->adapter.weights.count);
     char pairs[400];
     model_pairs_text(pairs, sizeof pairs, m->settings);
     if (pairs[0]) printf("translates: %s\n", pairs);
@@ -379,6 +382,11 @@ static int json_model(const Info *info, const PartNumbers *numbers, int count,
         json_object_set_new(object, "image_tokens", json_integer(multimodal_image_rows(&m->parts)));
         json_object_set_new(object, "pad", json_boolean(m->parts.preprocess.pad));
     }
+    if (m->adapter.open)
+        json_object_set_new(object, "adapter",
+                            json_pack("{s:o, s:i, s:I}", "path", json_text(m->adapter.folder),
+                                      "rank", m->adapter.config.rank, "tensors",
+                                      (json_int_t)m->adapter.weights.count));
     if (training) json_object_set_new(object, "training_bytes", json_training(training));
     json_object_set_new(object, "parts", parts);
     json_object_set_new(object, "files", files);

@@ -287,6 +287,7 @@ int train_model_prepare(TrainModel *t, const TrainSettings *s, bool images, cons
     const float own[4] = {s->vision_lr, s->projector_lr, s->language_lr, 0};
     for (int i = 0; i < 4; i++)
         TRY(prepare_part(t, parts[i], duty[i], own[i] > 0 ? own[i] / s->lr : 1, err));
+    adapter_release(&m->adapter, false);
     if (s->stage == STAGE_SEGMENT) {
         TRY(params_train(&t->head_params, m->vision.compute, err));
         return optimizer_add(&t->optimizer, &t->head_params, 1, err);

@@ -13,6 +13,7 @@
 #include "projector/model_paths.h"
 #include "projector/model_write.h"
 #include "apps/train/manifest.h"
+#include "data/checkpoints/adapter.h"
 #include "data/files/file_hash.h"
 #include "data/files/json_memory.h"
 #include "data/files/path.h"
@@ -413,6 +414,20 @@ static int folder_write(const Writing *w, const ModelPart *part, PartDuty duty, 
     return status;
 }
 
+/* What LoRA learned, by itself, too: language/ has it merged. */
+static int lora_write(const Writing *w, Error *err) {
+    const TrainModel *t = w->t;
+    const ModelPart *language = &t->model.language;
+    TRY(model_write_subfolder(w->to, ADAPTER_FOLDER, err));
+    char *folder = path_join(w->to, ADAPTER_FOLDER, err);
+    int status =
+        folder ? adapter_write(folder, &language->params, &t->lora,
+                               &language_block(&t->model.parts.language)->lora, language->path, err)
+               : -1;
+    free(folder);
+    return status;
+}
+
 /* The layer that the stage `segment` trains on top of the tower. */
 static int head_write(const Writing *w, Error *err) {
     const TrainModel *t = w->t;
@@ -445,7 +460,7 @@ uint64_t train_checkpoint_bytes(const TrainModel *t, const TrainSettings *s, boo
            part_bytes(s, t, &m->projector, t->projector, first) +
            part_bytes(s, t, &m->language, t->language, first) +
            part_bytes(s, t, &m->length, t->length, first) +
-           3 * sizeof(float) * (uint64_t)params_trainable_count(&t->lora);
+           4 * sizeof(float) * (uint64_t)params_trainable_count(&t->lora);
 }
 
 static int model_write(const Writing *w, Error *err) {
@@ -461,6 +476,7 @@ static int model_write(const Writing *w, Error *err) {
     if (m->projector.present)
         TRY(weights_write(w, &m->projector, t->projector, "projector.safetensors", err));
     if (m->length.present) TRY(weights_write(w, &m->length, t->length, "length.safetensors", err));
+    if (t->has_lora) TRY(lora_write(w, err));
     return t->classes ? head_write(w, err) : 0;
 }
 
@@ -553,10 +569,10 @@ static int publish_file(const char *from, const char *to, const char *name, Erro
 
 /* Copies the files of the manifest, as hard links where possible. */
 static int publish_files(const char *from, const char *to, const json_t *model, Error *err) {
-    static const char *const folders[] = {"language", "vision"};
+    static const char *const folders[] = {"language", "vision", ADAPTER_FOLDER};
     const char *name;
     json_t *file;
-    for (int i = 0; i < 2; i++) {
+    for (int i = 0; i < 3; i++) {
         bool used = false;
         json_object_foreach((json_t *)model, name, file) {
             size_t n = strlen(folders[i]);

@@ -369,7 +369,7 @@ bool train_settings_block_causal(const TrainSettings *s) {
 /* What may change when a run is resumed: where things are, and what does not affect the weights. */
 /* clang-format off */
 static const char *const free_settings[] = {
-    "model", "vision", "language", "projector", "length-predictor", "device", "threads", "data",
+    "model", "vision", "language", "projector", "length-predictor", "adapter", "device", "threads", "data",
     "images", "valid", "valid-limit", "max-bad-fraction", "activation-checkpointing", "out",
     "save-dtype", "log-every", "valid-every", "save-every", "keep", "show-answers", "quiet", NULL};
 /* clang-format on */
