@@ -14,6 +14,7 @@
 #include "projector/model_write.h"
 #include "apps/train/manifest.h"
 #include "data/checkpoints/adapter.h"
+#include "data/checkpoints/optimizer_files.h"
 #include "data/files/file_hash.h"
 #include "data/files/json_memory.h"
 #include "data/files/path.h"
@@ -310,7 +311,7 @@ int train_checkpoint_read(TrainModel *t, const char *folder, Error *err) {
         OptimizerPart *p = &t->optimizer.parts[i];
         if (p->params->flat == 0) continue;
         char *path = train_checkpoint_table(t, p->params, folder, err);
-        int status = path ? training_state_read(p->params, p->m, p->v, path, err) : -1;
+        int status = path ? optimizer_part_read(p, path, err) : -1;
         free(path);
         TRY(status);
     }
@@ -322,7 +323,7 @@ static int tables_write(const TrainModel *t, const char *folder, Error *err) {
         const OptimizerPart *p = &t->optimizer.parts[i];
         if (p->params->flat == 0) continue;
         char *path = train_checkpoint_table(t, p->params, folder, err);
-        int status = path ? training_state_write(p->params, p->m, p->v, path, err) : -1;
+        int status = path ? optimizer_part_write(p, path, err) : -1;
         free(path);
         TRY(status);
     }
@@ -443,15 +444,16 @@ static int head_write(const Writing *w, Error *err) {
         MODEL_SEGMENT ".json", err);
 }
 
-/* Bytes of a part in a checkpoint: saved weights, masters and two moments in f32. */
+/* Bytes of a part in a checkpoint: saved weights, masters in f32 and two moments. */
 static uint64_t part_bytes(const TrainSettings *s, const TrainModel *t, const ModelPart *part,
                            PartDuty duty, bool first) {
     if (!part->present) return 0;
     Dtype dtype = saved_type(s, t, part, duty);
     uint64_t trained = (uint64_t)params_trainable_count(&part->params);
     if (dtype == DTYPE_NONE) return first ? params_stored_bytes(&part->params) : 0;
-    return (uint64_t)params_count(&part->params) * dtype_size(dtype) +
-           3 * sizeof(float) * (duty == DUTY_TRAIN ? trained : 0);
+    const uint64_t weights = (uint64_t)params_count(&part->params) * dtype_size(dtype);
+    if (duty != DUTY_TRAIN) return weights;
+    return weights + sizeof(float) * trained + optimizer_moment_bytes(&s->optimizer, &part->params);
 }
 
 uint64_t train_checkpoint_bytes(const TrainModel *t, const TrainSettings *s, bool first) {
@@ -460,7 +462,8 @@ uint64_t train_checkpoint_bytes(const TrainModel *t, const TrainSettings *s, boo
            part_bytes(s, t, &m->projector, t->projector, first) +
            part_bytes(s, t, &m->language, t->language, first) +
            part_bytes(s, t, &m->length, t->length, first) +
-           4 * sizeof(float) * (uint64_t)params_trainable_count(&t->lora);
+           2 * sizeof(float) * (uint64_t)params_trainable_count(&t->lora) +
+           optimizer_moment_bytes(&s->optimizer, &t->lora);
 }
 
 static int model_write(const Writing *w, Error *err) {

@@ -155,6 +155,10 @@ static void optimizer_group(TrainSettings *s, Table *t, OptionGroup *group) {
           .names = optimizer_names},
          {"muon-momentum", 0, OPTION_REAL, "X", &o->muon_momentum,
           "decay of Muon's mean gradient (default 0.95)", 0, 0.999999},
+         {"moments", 0, OPTION_CHOICE, NULL, &o->moments,
+          "AdamW's moments: in 8 bits they take a quarter of the memory, but\n"
+          "those of embeddings, vectors and small matrices (default 32bit)",
+          .names = moment_names},
          {"lr", 0, OPTION_REAL, "X", &s->lr, "learning rate, the highest", 0, 100},
          {"language-lr", 0, OPTION_REAL, "X", &s->language_lr,
           "of the language model, if another (default 0: --lr)", 0, 100},
@@ -182,7 +186,7 @@ static void optimizer_group(TrainSettings *s, Table *t, OptionGroup *group) {
           "biases and norms decay, too (default on)"},
          {"clip", 0, OPTION_REAL, "X", &o->clip,
           "largest norm of all gradients together; 0: no clipping (default 1)", 0, 1e6}},
-        17};
+        18};
 }
 
 static void objective_group(TrainSettings *s, OptionGroup *group) {
@@ -550,7 +554,7 @@ static bool is_idle(const TrainSettings *s, const char *name, const json_t *valu
                                         "freeze-language", "projector-lr",
                                         "train-vision",    "lora-alpha",
                                         "show-answers",    NULL};
-    static const char *const muon[] = {"muon-momentum", NULL};
+    static const char *const muon[] = {"muon-momentum", NULL}, *const adamw[] = {"moments", NULL};
     static const char *const cache[] = {"feature-dtype", NULL};
     bool is_llada = s->noise.objective == OBJECTIVE_LLADA;
     const char *const *lists[] = {json_number_value(value) == 0 ? zeros : NULL,
@@ -559,7 +563,7 @@ static bool is_idle(const TrainSettings *s, const char *name, const json_t *valu
                                                                      : llada,
                                   s->schedule == SCHEDULE_WSD ? NULL : wsd,
                                   s->lora.rank ? NULL : lora,
-                                  s->optimizer.kind == OPTIMIZER_MUON ? NULL : muon,
+                                  s->optimizer.kind == OPTIMIZER_MUON ? adamw : muon,
                                   s->stage == STAGE_SEGMENT ? texts : NULL,
                                   s->feature_cache ? NULL : cache};
     for (size_t l = 0; l < sizeof lists / sizeof *lists; l++)
