@@ -4,8 +4,10 @@
 #include "projector/model.h"
 #include "tests/matrix.h"
 #include "tests/program.h"
+#include "tests/server.h"
 
 #include <jansson.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -180,9 +182,83 @@ static void test_from_adapter(void **state) {
     run_end(&r);
 }
 
+/* ---- Several at once. ---- */
+
+/* The text that the server's model `name` answers, and the name that it says. */
+static char *served(const HttpServer *server, const char *name, char *model, size_t size) {
+    char body[300];
+    snprintf(body, sizeof body,
+             "{\"model\": \"%s\", \"prompt\": \"red apple\", \"easyfirst\": {\"length\": 6}}",
+             name);
+    char *reply = server_ask(server, "POST /v1/completions", body);
+    if (reply_status(reply) != 200) fail_msg("%s: %s", name, reply);
+    json_t *json = json_loads(reply_body(reply), 0, NULL);
+    const json_t *choice = json_array_get(json_object_get(json, "choices"), 0);
+    char *text = strdup(json_string_value(json_object_get(choice, "text")));
+    snprintf(model, size, "%s", json_string_value(json_object_get(json, "model")));
+    json_decref(json);
+    free(reply);
+    return text;
+}
+
+static void plain_answer(Run *r, char *adapter, char *text, size_t size) {
+    run(r, "text", "-m", BASE, "-q", "--length", "6", "red apple", adapter ? "--adapter" : NULL,
+        adapter);
+    expect(r, 0, NULL);
+    snprintf(text, size, "%.*s", (int)strcspn(r->out, "\n"), r->out);
+}
+
+static void test_served(void **state) {
+    (void)state;
+    Run r;
+    HttpServer server;
+    char data[512], out[512], own[600], named[2][700], wanted[3][300], model[64];
+    static const char *const names[] = {"tiny-base", "first", "second"};
+    if (server_missing()) skip();
+    run_start(&r);
+    write_file(&r, "pairs.jsonl", pairs, sizeof pairs - 1, data, sizeof data);
+    path_in(out, sizeof out, &r, "run");
+    run(&r, ADAPT(BASE, out, "3"), "--lora-targets", "all", "--lr", "0.05");
+    expect(&r, 0, NULL);
+    snprintf(own, sizeof own, "%s/model/adapter", out);
+    snprintf(named[0], sizeof named[0], "first=%s", own);
+    snprintf(named[1], sizeof named[1], "second=tests/golden/adapters/xlmr");
+    plain_answer(&r, NULL, wanted[0], sizeof wanted[0]);
+    plain_answer(&r, own, wanted[1], sizeof wanted[1]);
+    plain_answer(&r, "tests/golden/adapters/xlmr", wanted[2], sizeof wanted[2]);
+    assert_string_not_equal(wanted[0], wanted[1]);
+    assert_string_not_equal(wanted[1], wanted[2]);
+    server_start(&server, &r, "-m", BASE, "--adapter", named[0], "--adapter", named[1]);
+    for (int i = 5; i >= 0; i--) {
+        char *text = served(&server, names[i % 3], model, sizeof model);
+        assert_string_equal(model, names[i % 3]);
+        if (strcmp(text, wanted[i % 3]))
+            fail_msg("%s: \"%s\", expected \"%s\"", model, text, wanted[i % 3]);
+        free(text);
+    }
+    char *reply = server_ask(&server, "GET /v1/models", "");
+    json_t *json = json_loads(reply_body(reply), 0, NULL);
+    assert_int_equal(json_array_size(json_object_get(json, "data")), 3);
+    json_decref(json), free(reply);
+    reply = server_ask(&server, "GET /v1/models/second", "");
+    assert_int_equal(reply_status(reply), 200);
+    free(reply);
+    reply =
+        server_ask(&server, "POST /v1/completions", "{\"model\": \"third\", \"prompt\": \"red\"}");
+    assert_int_equal(reply_status(reply), 404);
+    assert_non_null(strstr(reply, "its adapters"));
+    free(reply);
+    assert_int_equal(server_end(&server, SIGTERM), 0);
+    run(&r, "serve", "--port", "0", "-m", BASE, "--adapter", named[1], "--adapter", named[1]);
+    assert_message(&r, 1, "two models have the name \"second\"");
+    run(&r, "serve", "--port", "0", "-m", BASE, "--adapter", own, "--adapter", own);
+    assert_message(&r, 2, "have no names");
+    run_end(&r);
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_trained),
-                                       cmocka_unit_test(test_commands),
-                                       cmocka_unit_test(test_from_adapter)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_trained), cmocka_unit_test(test_commands),
+        cmocka_unit_test(test_from_adapter), cmocka_unit_test(test_served)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
