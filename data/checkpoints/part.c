@@ -253,10 +253,11 @@ static bool is_adapted(const Checkpoint *c) {
 }
 
 static int adapter_error(const Checkpoint *c, Error *err) {
-    return error_set(err,
-                     "%s: holds a LoRA adapter: name its base model as the model, and the adapter's "
-                     "folder with --adapter",
-                     c->path);
+    return error_set(
+        err,
+        "%s: holds a LoRA adapter: name its base model as the model, and the adapter's "
+        "folder with --adapter",
+        c->path);
 }
 
 static int missing(const Params *params, const PartSources *sources, const Checkpoint *checkpoint,

@@ -140,6 +140,14 @@ static void test_commands(void **state) {
     assert_int_equal(json_integer_value(json_object_get(told, "rank")), 3);
     assert_string_equal(json_string_value(json_object_get(told, "path")), adapter);
     json_decref(json);
+    /* An evaluation's folder is of one adapter. */
+    path_in(out, sizeof out, &r, "result");
+    run(&r, "eval", "text", "--task", "exact", "-m", BASE, "--out", out, "--length", "4", "-q",
+        "--adapter", "tests/golden/adapters/xlmr", data);
+    assert_int_equal(r.status, 0);
+    run(&r, "eval", "text", "--task", "exact", "-m", BASE, "--out", out, "--length", "4", "-q",
+        data);
+    assert_message(&r, 1, out, "adapter/adapter_config.json");
     run(&r, "info", "-m", BASE, "--adapter", "tests/golden/adapters/llama");
     assert_message(&r, 1, "llama/adapter_model.safetensors", "belongs to no matrix");
     run(&r, "text", "-m", BASE, "--adapter", small[0], "x");
