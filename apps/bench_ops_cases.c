@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "kernels/random.h"
+#include "kernels/moments.h"
 
 /* ---- Memory. ---- */
 
@@ -561,15 +562,41 @@ static int adamw_step_setup(OpWork *w, Error *err) {
     return take_vector(w, &w->dy, DTYPE_F32, n, READ, err);
 }
 
+static const AdamW adamw_settings = {.lr = 1e-5f,
+                                     .beta1 = 0.9f,
+                                     .beta2 = 0.98f,
+                                     .eps = 1e-8f,
+                                     .weight_decay = 0.01f,
+                                     .grad_scale = 1,
+                                     .step = 1};
+
 static int adamw_step_run(OpWork *w, Error *err) {
-    const AdamW adamw = {.lr = 1e-5f,
-                         .beta1 = 0.9f,
-                         .beta2 = 0.98f,
-                         .eps = 1e-8f,
-                         .weight_decay = 0.01f,
-                         .grad_scale = 1,
-                         .step = 1};
-    return adamw_step(w->device, w->w, w->y, w->dw, w->db, w->dy, &adamw, err);
+    return adamw_step(w->device, w->w, w->y, w->dw, w->db, w->dy, &adamw_settings, err);
+}
+
+/* The moments: dq and dk with the scales q and k; the maps are v. */
+static int adamw8_step_setup(OpWork *w, Error *err) {
+    const int64_t n = parameters(w), blocks = (n + MOMENT_BLOCK - 1) / MOMENT_BLOCK;
+    float maps[4 * MOMENT_BLOCK];
+    shape_is(w, w->shapes->ffn, w->shapes->width, 0);
+    w->operations = 16 * (double)n;
+    TRY(take_vector(w, &w->w, DTYPE_F32, n, BOTH, err));
+    TRY(take_vector(w, &w->y, w->compute, n, WRITTEN, err));
+    TRY(take_vector(w, &w->dq, DTYPE_U8, n, WRITTEN, err));
+    TRY(take_vector(w, &w->dk, DTYPE_U8, n, WRITTEN, err));
+    TRY(take_vector(w, &w->q, DTYPE_F32, blocks, WRITTEN, err));
+    TRY(take_vector(w, &w->k, DTYPE_F32, blocks, WRITTEN, err));
+    w->bytes += 2 * ((double)n + 4 * (double)blocks);
+    TRY(take(w, &w->v, DTYPE_F32, 4, MOMENT_BLOCK, WRITTEN, err));
+    TRY(take_vector(w, &w->dy, DTYPE_F32, n, READ, err));
+    if (w->planning) return 0;
+    moments_maps(maps);
+    return device_upload(w->device, w->v.data, maps, sizeof maps, err);
+}
+
+static int adamw8_step_run(OpWork *w, Error *err) {
+    const Moments8 moments = {w->dq, w->dk, w->q, w->k, w->v};
+    return adamw8_step(w->device, w->w, w->y, &moments, w->dy, &adamw_settings, err);
 }
 
 static int square_sum_setup(OpWork *w, Error *err) {

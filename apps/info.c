@@ -36,6 +36,9 @@ typedef struct Info {
     bool tensors, formats;
     int train;               /* a TrainStage whose memory is asked for; -1: none */
     OptimizerKind optimizer; /* ... with this one */
+    MomentKind moments;
+    int lora_rank;
+    unsigned lora_targets; /* 0: the default ones */
     int micro_batch_tokens;
     int classes; /* of the stage segment */
     bool recompute;
@@ -270,6 +273,9 @@ static void print_model(const Info *info, const PartNumbers *numbers, int count)
     if (m->chats || m->chat_unknown)
         printf("chat:       %s\n",
                m->chats ? chat_template_names[m->chat] : "a template that is not known");
+    if (m->adapter.open)
+        report_print(stdout, "adapter:    %s, of rank %d, %zu tensors\n", m->adapter.folder,
+                     m->adapter.config.rank, m->adapter.weights.count);
     char pairs[400];
     model_pairs_text(pairs, sizeof pairs, m->settings);
     if (pairs[0]) printf("translates: %s\n", pairs);
@@ -379,6 +385,11 @@ static int json_model(const Info *info, const PartNumbers *numbers, int count,
         json_object_set_new(object, "image_tokens", json_integer(multimodal_image_rows(&m->parts)));
         json_object_set_new(object, "pad", json_boolean(m->parts.preprocess.pad));
     }
+    if (m->adapter.open)
+        json_object_set_new(object, "adapter",
+                            json_pack("{s:o, s:i, s:I}", "path", json_text(m->adapter.folder),
+                                      "rank", m->adapter.config.rank, "tensors",
+                                      (json_int_t)m->adapter.weights.count));
     if (training) json_object_set_new(object, "training_bytes", json_training(training));
     json_object_set_new(object, "parts", parts);
     json_object_set_new(object, "files", files);
@@ -451,6 +462,15 @@ static int training_memory(Info *info, TrainMemory *memory, int *rows, Error *er
     settings.micro_batch_tokens = info->micro_batch_tokens;
     settings.recompute = info->recompute;
     settings.optimizer.kind = info->optimizer;
+    settings.optimizer.moments = info->moments;
+    settings.lora.rank = info->lora_rank;
+    if (info->lora_rank &&
+        (stage == STAGE_ALIGN || stage == STAGE_LENGTH || stage == STAGE_SEGMENT))
+        return error_set(err, "--lora-rank is of the language model, which %s does not train",
+                         stage_name(stage));
+    if (info->moments == MOMENTS_8BIT && info->optimizer == OPTIMIZER_MUON)
+        return error_set(err, "--moments 8bit is of adamw: muon's are in 32 bits");
+    if (info->lora_targets) settings.lora.targets = info->lora_targets;
     const Model *m = &info->session.model;
     bool segment = stage == STAGE_SEGMENT;
     bool images = stage == STAGE_ALIGN || stage == STAGE_TUNE || segment;
@@ -534,7 +554,7 @@ int command_info(int argc, char **argv) {
     Info info = {.train = -1, .classes = DEFAULT_CLASSES};
     OptionGroup groups[2] = {
         {.title = "options",
-         .count = 8,
+         .count = 11,
          .options = {{"tensors", 0, OPTION_FLAG, NULL, &info.tensors,
                       "list every tensor of a model's files"},
                      {"train", 0, OPTION_CHOICE, NULL, &info.train,
@@ -545,6 +565,12 @@ int command_info(int argc, char **argv) {
                       "... with activation checkpointing"},
                      {"optimizer", 0, OPTION_CHOICE, NULL, &info.optimizer,
                       "... with this optimizer (default adamw)", .names = optimizer_names},
+                     {"moments", 0, OPTION_CHOICE, NULL, &info.moments,
+                      "... with AdamW's moments in 8 bits (default 32bit)", .names = moment_names},
+                     {"lora-rank", 0, OPTION_INTEGER, "R", &info.lora_rank,
+                      "... with LoRA of this rank (default 0: all weights)", 0, 4096},
+                     {"lora-targets", 0, OPTION_CHOICES, "LIST", &info.lora_targets,
+                      "... on these matrices (default query,value)", .names = lora_target_names},
                      {"classes", 0, OPTION_INTEGER, "N", &info.classes,
                       "... segment: with the background so many classes (default 1000)", 2,
                       SCENE_CLASSES_MOST},
@@ -558,6 +584,9 @@ int command_info(int argc, char **argv) {
     if (status < 0 && argc - first > 1)
         status = options_wrong(&help, "one folder or file at a time; \"%s\" is one too many",
                                argv[first + 1]);
+    const bool idle = info.train < 0 && (info.moments || info.lora_rank || info.lora_targets);
+    if (status < 0 && idle)
+        status = options_wrong(&help, "--moments, --lora-rank and --lora-targets are of --train");
     if (status < 0 && info.formats && argc > first)
         status =
             options_wrong(&help, "--formats describes no model, but \"%s\" is given", argv[first]);

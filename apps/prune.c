@@ -276,8 +276,9 @@ static void print_kept(const Prune *p) {
 
 static int run(Prune *p, Error *err) {
     const ModelOptions *o = &p->options;
-    const char *const inputs[] = {o->folder, o->vision, o->language, o->projector, o->length};
-    TRY(model_check_out(p->out, inputs, 5, err));
+    const char *const inputs[] = {o->folder,    o->vision, o->language,
+                                  o->projector, o->length, o->adapter};
+    TRY(model_check_out(p->out, inputs, 6, err));
     TRY(model_check_out(p->out, p->data.items, p->data.count, err));
     TRY(open_model(p, err));
     TRY(mark_wordings(p, err));
@@ -343,7 +344,7 @@ int command_prune(int argc, char **argv) {
                       "plain text: every line is a text, not every paragraph"},
                      {"quiet", 'q', OPTION_FLAG, NULL, &p.quiet, "do not print what was kept"}}},
         {.title = "model options",
-         .count = 6,
+         .count = 7,
          .options = {{"model", 'm', OPTION_TEXT, "FOLDER", &m->folder,
                       "the model's folder; else $EASYFIRST_MODEL"},
                      {"vision", 0, OPTION_TEXT, "PATH", &m->vision,
@@ -353,6 +354,8 @@ int command_prune(int argc, char **argv) {
                      {"projector", 0, OPTION_TEXT, "PATH", &m->projector, "a projector, instead"},
                      {"length-predictor", 0, OPTION_TEXT, "PATH", &m->length,
                       "a length predictor, instead"},
+                     {"adapter", 0, OPTION_TEXT, "FOLDER", &m->adapter,
+                      "a LoRA adapter in PEFT's format, merged into the weights"},
                      threads_option(&p.threads)}}};
     prompt_group(&p.prompt, &p.parallel, &groups[2]);
     int first, status = options_read(&help, groups, 3, argc, argv, &first);

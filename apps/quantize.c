@@ -129,8 +129,9 @@ static int open_model(Quantize *q, Error *err) {
 
 static int run(Quantize *q, Error *err) {
     const ModelOptions *o = &q->options;
-    const char *const inputs[] = {o->folder, o->vision, o->language, o->projector, o->length};
-    TRY(model_check_out(q->out, inputs, 5, err));
+    const char *const inputs[] = {o->folder,    o->vision, o->language,
+                                  o->projector, o->length, o->adapter};
+    TRY(model_check_out(q->out, inputs, 6, err));
     TRY(open_model(q, err));
     TRY(folder_begin(q->partial, sizeof q->partial, q->out, err));
     int status = write_parts(q, err);
@@ -178,7 +179,7 @@ int command_quantize(int argc, char **argv) {
                       .names = dtype_choices},
                      {"quiet", 'q', OPTION_FLAG, NULL, &q.quiet, "do not print what was written"}}},
         {.title = "model options",
-         .count = 6,
+         .count = 7,
          .options = {{"model", 'm', OPTION_TEXT, "FOLDER", &m->folder,
                       "the model's folder; else $EASYFIRST_MODEL"},
                      {"vision", 0, OPTION_TEXT, "PATH", &m->vision,
@@ -188,6 +189,8 @@ int command_quantize(int argc, char **argv) {
                      {"projector", 0, OPTION_TEXT, "PATH", &m->projector, "a projector, instead"},
                      {"length-predictor", 0, OPTION_TEXT, "PATH", &m->length,
                       "a length predictor, instead"},
+                     {"adapter", 0, OPTION_TEXT, "FOLDER", &m->adapter,
+                      "a LoRA adapter in PEFT's format, merged into the weights"},
                      threads_option(&q.threads)}}};
     int first, status = options_read(&help, groups, 2, argc, argv, &first);
     if (status < 0) status = check_usage(&q, argc - first, argv + first);

@@ -155,6 +155,38 @@ static void limits_group(ServeSettings *s, OptionGroup *group) {
                      "MiB of encoded images that are kept (default 256)", 1, 1 << 20}}};
 }
 
+/* Here --adapter may be given several times, and with names. */
+static void adapter_option(ServeSettings *s, OptionGroup *group) {
+    for (int i = 0; i < group->count; i++) {
+        Option *o = &group->options[i];
+        if (strcmp(o->name, "adapter") != 0) continue;
+        o->kind = OPTION_LIST, o->target = &s->adapters, o->argument = "[NAME=]FOLDER";
+        o->help = "a LoRA adapter in PEFT's format, merged into the weights; with a\n"
+                  "name, a further model, which requests choose by it (repeatable)";
+    }
+}
+
+/* Those without a name are the model's own, of which there is one. */
+static int adapters_take(ServeSettings *s) {
+    int named = 0;
+    for (int i = 0; i < s->adapters.count; i++) {
+        const char *adapter = s->adapters.items[i];
+        if (adapter_name_size(adapter)) {
+            s->adapters.items[named++] = adapter;
+            continue;
+        }
+        if (s->common.model.adapter)
+            return options_wrong(&help,
+                                 "--adapter: %s and %s have no names: name all but one, as "
+                                 "in NAME=FOLDER",
+                                 s->common.model.adapter, adapter);
+        s->common.model.adapter = adapter;
+    }
+    s->adapters.count = named;
+    if (named < BACKENDS_MOST) return -1;
+    return options_wrong(&help, "--adapter: %d names, at most %d", named, BACKENDS_MOST - 1);
+}
+
 int command_serve(int argc, char **argv) {
     ServeSettings s = settings_default();
     const char *key_file = NULL;
@@ -166,12 +198,14 @@ int command_serve(int argc, char **argv) {
     limits_group(&s, &groups[1]);
     common_answer_group(&s.common, &groups[2]);
     model_group(&s.common.model, &s.common.device, &s.common.threads, &groups[3]);
+    adapter_option(&s, &groups[3]);
     int status = options_read(&help, groups, 4, argc, argv, &first);
     if (status < 0 && first < argc)
         status = options_wrong(&help, "\"%s\": serve takes options only", argv[first]);
+    if (status < 0) status = adapters_take(&s);
     if (status < 0) status = settings_check(&s, key_file);
     if (status < 0) status = common_check(&help, &s.common);
     if (status < 0) status = run(&s, key_file);
-    free(s.origins.items), free(s.host_names.items);
+    free(s.origins.items), free(s.host_names.items), free(s.adapters.items);
     return status;
 }

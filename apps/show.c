@@ -162,7 +162,8 @@ static int check_files(const Show *s, Error *err) {
     const FileRole inputs[] = {{"IMAGE", s->image},           {"--from", s->from},
                                {"--image", s->from_image},    {"--model", m->folder},
                                {"--language", m->language},   {"--vision", m->vision},
-                               {"--projector", m->projector}, {"--length-predictor", m->length}};
+                               {"--projector", m->projector}, {"--length-predictor", m->length},
+                               {"--adapter", m->adapter}};
     return file_roles_check(outputs, 3, inputs, sizeof inputs / sizeof *inputs, err);
 }
 

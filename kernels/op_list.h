@@ -50,6 +50,7 @@
     X(vocab_cross_entropy)                   \
     X(dropout_forward)                       \
     X(adamw_step)                            \
+    X(adamw8_step)                           \
     X(square_sum)
 
 /* The type of an operation's function. */

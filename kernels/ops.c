@@ -24,6 +24,7 @@ enum {
     BF16 = 1u << DTYPE_BF16,
     F16 = 1u << DTYPE_F16,
     I32 = 1u << DTYPE_I32,
+    U8 = 1u << DTYPE_U8,
     COMPUTE = F32 | BF16,
     FLOATS = F32 | BF16 | F16,
     WEIGHTS = FLOATS | 1u << DTYPE_I8, /* i8 with scales */
@@ -606,13 +607,7 @@ int dropout_forward(Device *device, Tensor y, Tensor x, Dropout dropout, bool ac
     FORWARD(device, dropout_forward, tensor_count(x) == 0, y, x, dropout, accumulate, err);
 }
 
-int adamw_step(Device *device, Tensor p, Tensor copy, Tensor m, Tensor v, Tensor g,
-               const AdamW *adamw, Error *err) {
-    const char *op = "adamw_step";
-    CHECK(op, {"p", p, F32, ANY, 0, VECTOR});
-    int64_t n = p.shape[0];
-    CHECK(op, {"copy", copy, FLOATS, n, 0, OPTIONAL | VECTOR}, {"m", m, F32, n, 0, VECTOR},
-          {"v", v, F32, n, 0, VECTOR}, {"g", g, F32, n, 0, VECTOR});
+static int check_adamw(const char *op, const AdamW *adamw, Error *err) {
     if (!adamw) return error_set(err, "%s: the step's settings are missing", op);
     TRY(check_number(op, "lr", adamw->lr, 0, INFINITY, err));
     TRY(check_number(op, "beta1", adamw->beta1, 0, 1, err));
@@ -623,7 +618,34 @@ int adamw_step(Device *device, Tensor p, Tensor copy, Tensor m, Tensor v, Tensor
     if (adamw->step < 1)
         return error_set(err, "%s: step is %lld, expected 1 for the first", op,
                          (long long)adamw->step);
+    return 0;
+}
+
+int adamw_step(Device *device, Tensor p, Tensor copy, Tensor m, Tensor v, Tensor g,
+               const AdamW *adamw, Error *err) {
+    const char *op = "adamw_step";
+    CHECK(op, {"p", p, F32, ANY, 0, VECTOR});
+    int64_t n = p.shape[0];
+    CHECK(op, {"copy", copy, FLOATS, n, 0, OPTIONAL | VECTOR}, {"m", m, F32, n, 0, VECTOR},
+          {"v", v, F32, n, 0, VECTOR}, {"g", g, F32, n, 0, VECTOR});
+    TRY(check_adamw(op, adamw, err));
     FORWARD(device, adamw_step, n == 0, p, copy, m, v, g, adamw, err);
+}
+
+int adamw8_step(Device *device, Tensor p, Tensor copy, const Moments8 *moments, Tensor g,
+                const AdamW *adamw, Error *err) {
+    const char *op = "adamw8_step";
+    CHECK(op, {"p", p, F32, ANY, 0, VECTOR});
+    int64_t n = p.shape[0], blocks = (n + MOMENT_BLOCK - 1) / MOMENT_BLOCK;
+    if (!moments) return error_set(err, "%s: the moments are missing", op);
+    const Moments8 *q = moments;
+    CHECK(op, {"copy", copy, FLOATS, n, 0, OPTIONAL | VECTOR}, {"g", g, F32, n, 0, VECTOR},
+          {"m", q->m, U8, n, 0, VECTOR}, {"v", q->v, U8, n, 0, VECTOR},
+          {"m_scale", q->m_scale, F32, blocks, 0, VECTOR},
+          {"v_scale", q->v_scale, F32, blocks, 0, VECTOR},
+          {"maps", q->maps, F32, 4, MOMENT_BLOCK, 0});
+    TRY(check_adamw(op, adamw, err));
+    FORWARD(device, adamw8_step, n == 0, p, copy, moments, g, adamw, err);
 }
 
 int square_sum(Device *device, double *sum, Tensor x, Error *err) {

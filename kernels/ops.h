@@ -254,6 +254,18 @@ typedef struct AdamW {
 int adamw_step(Device *device, Tensor p, Tensor copy, Tensor m, Tensor v, Tensor g,
                const AdamW *adamw, Error *err);
 
+/* The same with the moments in 8 bits (Dettmers et al., ICLR 2022): of each block of 256 values one
+ * scale, the largest of their magnitudes, and for each value the index of the number of the map that
+ * is nearest to value / scale, of two as near the lower. A step computes with the moments in f32 and
+ * rounds them at its end. m, v u8 [n]; m_scale, v_scale f32 [(n + 255) / 256]; maps f32 [4, 256]:
+ * of m its numbers, ascending, and the 255 midpoints between them, and the same of v (moments.h). */
+enum { MOMENT_BLOCK = 256 };
+typedef struct Moments8 {
+    Tensor m, v, m_scale, v_scale, maps;
+} Moments8;
+int adamw8_step(Device *device, Tensor p, Tensor copy, const Moments8 *moments, Tensor g,
+                const AdamW *adamw, Error *err);
+
 /* The sum of the squares of all values, in f64. */
 int square_sum(Device *device, double *sum, Tensor x, Error *err);
 

@@ -25,6 +25,8 @@ static int check_config(const OptimizerConfig *c, Error *err) {
     if (!(c->weight_decay >= 0 && isfinite(c->weight_decay)))
         return error_set(err, "optimizer: weight decay is %g, expected 0 or more",
                          (double)c->weight_decay);
+    if (c->kind == OPTIMIZER_MUON && c->moments != MOMENTS_32BIT)
+        return error_set(err, "optimizer: moments in 8 bits are AdamW's, Muon's are in 32 bits");
     if (!(c->clip >= 0))
         return error_set(
             err, "optimizer: the largest norm is %g, expected more than 0, or 0 for no clipping",
@@ -42,6 +44,7 @@ void optimizer_close(Optimizer *optimizer) {
     for (int i = 0; i < optimizer->part_count; i++) {
         device_free(optimizer->device, optimizer->parts[i].m.data);
         device_free(optimizer->device, optimizer->parts[i].v.data);
+        moments_close(&optimizer->parts[i].moments);
     }
     arena_close(&optimizer->work);
     *optimizer = (Optimizer){0};
@@ -49,6 +52,11 @@ void optimizer_close(Optimizer *optimizer) {
 
 size_t optimizer_bytes(const Params *params) {
     return 2 * (size_t)params->flat * sizeof(float);
+}
+
+size_t optimizer_moment_bytes(const OptimizerConfig *config, const Params *params) {
+    if (config->moments == MOMENTS_8BIT) return moments_bytes(params);
+    return 2 * (size_t)params_trainable_count(params) * sizeof(float);
 }
 
 /* The number of matrices stacked in a parameter that Muon updates; 0: AdamW updates it. */
@@ -82,6 +90,14 @@ static int take_moment(Device *device, Tensor *moment, int64_t flat, Error *err)
     return device_clear(device, moment->data, tensor_bytes(*moment), err);
 }
 
+static int take_moments(Optimizer *optimizer, OptimizerPart *part, Error *err) {
+    const Params *params = part->params;
+    part->narrow = optimizer->config.moments == MOMENTS_8BIT;
+    if (part->narrow) return moments_open(&part->moments, params, err);
+    TRY(take_moment(optimizer->device, &part->m, params->flat, err));
+    return take_moment(optimizer->device, &part->v, params->flat, err);
+}
+
 int optimizer_add(Optimizer *optimizer, Params *params, float rate, Error *err) {
     if (optimizer->part_count == OPTIMIZER_PARTS)
         return error_set(err, "optimizer: more than %d tables of parameters", OPTIMIZER_PARTS);
@@ -92,9 +108,7 @@ int optimizer_add(Optimizer *optimizer, Params *params, float rate, Error *err) 
             (double)rate);
     OptimizerPart *part = &optimizer->parts[optimizer->part_count++]; /* close frees it from here */
     *part = (OptimizerPart){.params = params, .rate = rate};
-    if (take_moment(optimizer->device, &part->m, params->flat, err) ||
-        take_moment(optimizer->device, &part->v, params->flat, err))
-        return error_context(err, "moments of the optimizer");
+    if (take_moments(optimizer, part, err)) return error_context(err, "moments of the optimizer");
     if (take_work(optimizer, params, err)) return error_context(err, "workspace of the optimizer");
     return 0;
 }
@@ -141,6 +155,39 @@ static int update_hidden(Optimizer *optimizer, const OptimizerPart *part, const 
     return 0;
 }
 
+/* AdamW on one parameter with its moments in 8 or 32 bits. */
+static int update_narrow(const Optimizer *optimizer, const OptimizerPart *part, int index,
+                         const AdamW *adamw, Error *err) {
+    const Params *p = part->params;
+    const Param *item = &p->items[index];
+    const int64_t n = param_elements(item);
+    const Tensor weights = flat_run(p->master, DTYPE_F32, item->offset, n);
+    const Tensor copy = flat_run(p->working, p->compute, item->offset, n);
+    const Tensor gradients = flat_run(p->grad, DTYPE_F32, item->offset, n);
+    if (moments_narrow(item)) {
+        const Moments8 moments = moments_bytes_of(&part->moments, p, index);
+        return adamw8_step(optimizer->device, weights, copy, &moments, gradients, adamw, err);
+    }
+    Tensor m, v;
+    moments_values_of(&part->moments, p, index, &m, &v);
+    return adamw_step(optimizer->device, weights, copy, m, v, gradients, adamw, err);
+}
+
+static float own_decay(const OptimizerConfig *c, const Param *item) {
+    return item->role == PARAM_VECTOR && !c->decay_vectors ? 0 : c->weight_decay;
+}
+
+static int update_part_narrow(const Optimizer *optimizer, const OptimizerPart *part, AdamW adamw,
+                              Error *err) {
+    const Params *p = part->params;
+    for (int i = 0; i < p->count; i++) {
+        if (p->items[i].offset < 0) continue;
+        adamw.weight_decay = own_decay(&optimizer->config, &p->items[i]);
+        TRY(update_narrow(optimizer, part, i, &adamw, err));
+    }
+    return 0;
+}
+
 /* Goes through the flat table in order. Gaps belong to the run before them: being zero, they stay
  * zero. */
 static int update_part(Optimizer *optimizer, const OptimizerPart *part, AdamW adamw, Error *err) {
@@ -152,7 +199,7 @@ static int update_part(Optimizer *optimizer, const OptimizerPart *part, AdamW ad
     for (int i = 0; i < p->count; i++) {
         const Param *item = &p->items[i];
         if (item->offset < 0) continue;
-        float own = item->role == PARAM_VECTOR && !c->decay_vectors ? 0 : c->weight_decay;
+        float own = own_decay(c, item);
         bool hidden = muon_matrices(c, item) > 0;
         if (open && own == decay && !hidden) continue;
         adamw.weight_decay = decay;
@@ -199,7 +246,8 @@ int optimizer_step(Optimizer *optimizer, double rate, double *norm, Error *err) 
                            .eps = c->eps,
                            .grad_scale = scale < 1 ? (float)scale : 1,
                            .step = optimizer->step + 1};
-            TRY(update_part(optimizer, part, adamw, err));
+            TRY(part->narrow ? update_part_narrow(optimizer, part, adamw, err)
+                             : update_part(optimizer, part, adamw, err));
         }
         optimizer->step++;
     }

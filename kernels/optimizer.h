@@ -3,13 +3,15 @@
  *
  * One update is: the norm of all gradients together, clipping, AdamW on each run of the flat tables
  * that shares its settings, Muon (muon.h) on each hidden matrix, the working copies in bf16,
- * zeroing the gradients. The moments have the layout of the master weights (params.h); Muon's
- * momentum takes the place of the first moment, and the second stays zero. Everything is a pure
- * function of its inputs, AdamW's part on any number of threads.
+ * zeroing the gradients. The moments have the layout of the master weights (params.h), or are in 8
+ * bits, in tables of their own (moments.h); Muon's momentum takes the place of the first moment, and
+ * the second stays zero. Everything is a pure function of its inputs, AdamW's part on any number of
+ * threads.
  */
 #ifndef EASYFIRST_KERNELS_OPTIMIZER_H
 #define EASYFIRST_KERNELS_OPTIMIZER_H
 
+#include "kernels/moments.h"
 #include "kernels/params.h"
 
 typedef enum OptimizerKind { OPTIMIZER_ADAMW, OPTIMIZER_MUON } OptimizerKind;
@@ -25,6 +27,7 @@ typedef struct OptimizerConfig {
      * and value where they are one parameter. */
     OptimizerKind kind;
     float muon_momentum;
+    MomentKind moments; /* of AdamW; Muon's are in 32 bits */
 } OptimizerConfig;
 
 enum { OPTIMIZER_PARTS = 8 };
@@ -33,7 +36,9 @@ enum { OPTIMIZER_PARTS = 8 };
 typedef struct OptimizerPart {
     Params *params;
     float rate;
-    Tensor m, v; /* [flat] f32 on the device */
+    Tensor m, v; /* [flat] f32 on the device; not with MOMENTS_8BIT */
+    bool narrow; /* MOMENTS_8BIT: instead */
+    MomentTables moments;
 } OptimizerPart;
 
 typedef struct Optimizer {
@@ -53,8 +58,9 @@ int optimizer_open(Optimizer *optimizer, Device *device, const OptimizerConfig *
 int optimizer_add(Optimizer *optimizer, Params *params, float rate, Error *err);
 void optimizer_close(Optimizer *optimizer);
 
-/* Bytes of a table's moments. */
+/* Bytes of a table's moments in 32 bits; in those of a configuration, laid out or not. */
 size_t optimizer_bytes(const Params *params);
+size_t optimizer_moment_bytes(const OptimizerConfig *config, const Params *params);
 
 /* Bytes of workspace for a table's matrices, laid out or not; several tables share the largest. 0
  * without Muon. */

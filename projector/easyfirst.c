@@ -144,7 +144,8 @@ static int model_open_parts(ef_model *m, const char *folder, const ef_model_opti
                                   .answers = o->check_answers != 0,
                                   .answer_length = o->answer_length,
                                   .loading = o->on_load,
-                                  .loading_user = o->user};
+                                  .loading_user = o->user,
+                                  .adapter = o->adapter};
     TRY(model_open(&m->model, &options, m->device, err));
     if (!language_present(&m->model.parts.language))
         return error_set_code(err, ERROR_MISSING_PART,

@@ -126,6 +126,8 @@ typedef struct ef_model_options {
     int answer_length;
     ef_load_callback on_load; /* NULL: none */
     void *user;               /* handed to it */
+    const char *adapter;      /* a folder with a LoRA adapter in PEFT's format (adapter_config.json,
+                            adapter_model.safetensors), merged into the weights; NULL: none */
 } ef_model_options;
 
 static inline ef_model_options ef_model_options_default(void) {

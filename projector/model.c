@@ -461,7 +461,7 @@ static int open_settings(Model *m, const ModelOptions *o, Error *err) {
     m->parts.attention = settings.attention;
     m->parts.answer_position = settings.answer_position;
     m->parts.answer_length = settings.answer_length;
-    bool own = !o->vision && !o->language && !o->projector && !o->length;
+    bool own = !o->vision && !o->language && !o->projector && !o->length && !o->adapter;
     if (own) m->calibration = settings.calibration;
     return 0;
 }
@@ -532,6 +532,22 @@ static int check_unknown(const Model *m, Error *err) {
     return 0;
 }
 
+/* The adapter's matrices into the weights; of a model that opens without its vision tower, those of
+ * the tower are left out. */
+static int merge_adapter(Model *m, const ModelOptions *o, Error *err) {
+    ModelPart *parts[] = {&m->vision, &m->projector, &m->language, &m->length};
+    Params *tables[4];
+    int count = 0;
+    if (!o->adapter) return 0;
+    TRY(adapter_open(&m->adapter, o->adapter, err));
+    for (int i = 0; i < 4; i++)
+        if (parts[i]->present) tables[count++] = &parts[i]->params;
+    const AdapterMerge merge = o->headers_only    ? ADAPTER_CHECK
+                               : o->describe_only ? ADAPTER_STORED
+                                                  : ADAPTER_COMPUTED;
+    return adapter_merge(&m->adapter, tables, count, o->text_only, merge, err);
+}
+
 /* Bytes of weights from which on preparing them is worth a word, however busy the machine is. */
 enum { LOADING_LEAST = 100 << 20 };
 
@@ -566,6 +582,7 @@ static int prepare_parts(Model *m, const ModelOptions *o, Error *err) {
         PartProgress progress = {told ? loading_tell : NULL, &loading};
         status = part_prepare_with_progress(&parts[i]->sources, parts[i]->compute, progress, err);
     }
+    if (status == 0) adapter_release(&m->adapter, true);
     m->prepare_s = clock_seconds() - loading.begun;
     if (loading.told > 0) o->loading(o->loading_user, NULL, loading.all, loading.all);
     return status;
@@ -576,11 +593,13 @@ static int open_parts(Model *m, const ModelOptions *o, Error *err) {
     TRY(open_settings(m, o, err));
     int status = find_places(&places, o, err);
     if (status == 0 && o->from && o->to) /* the list is of the folder's own language model */
-        status = model_check_pair(o->language ? NULL : m->settings, o->from, o->to, o->folder, err);
+        status = model_check_pair(o->language || o->adapter ? NULL : m->settings, o->from, o->to,
+                                  o->folder, err);
     if (status == 0) status = open_places(m, o, &places, err);
     for (int i = 0; i < 4; i++) free(places.own[i]);
     if (status == 0 && !o->headers_only) status = check_unknown(m, err);
     if (status == 0) status = check_answers(m, o, err);
+    if (status == 0) status = merge_adapter(m, o, err);
     if (status || o->describe_only) return status;
     return prepare_parts(m, o, err);
 }
@@ -601,6 +620,7 @@ void model_close(Model *m) {
         part_sources_free(&parts[i]->sources);
     }
     for (int i = 0; i < m->checkpoint_count; i++) checkpoint_close(&m->checkpoints[i]);
+    adapter_close(&m->adapter);
     vit_free(&m->vit);
     efficientnet_free(&m->net);
     xlmr_free(&m->xlmr);

@@ -15,6 +15,7 @@
 #ifndef EASYFIRST_PROJECTOR_MODEL_H
 #define EASYFIRST_PROJECTOR_MODEL_H
 
+#include "data/checkpoints/adapter.h"
 #include "data/checkpoints/config.h"
 #include "data/checkpoints/part.h"
 #include "language/chat_template.h"
@@ -53,6 +54,8 @@ typedef struct ModelOptions {
      */
     void (*loading)(void *user, const char *path, size_t done, size_t all);
     void *loading_user;
+    const char
+        *adapter; /* a folder with a LoRA adapter (adapter.h), merged into the weights; NULL */
 } ModelOptions;
 
 typedef struct ModelPart {
@@ -87,6 +90,7 @@ typedef struct Model {
     char *image_lead;  /* parts.image_lead and its ids */
     Ids image_lead_ids;
     double open_s, prepare_s; /* seconds: reading and checking; packing */
+    Adapter adapter;          /* merged; empty without one */
 } Model;
 
 /* Opens what the options name. easyfirst.json holds: "format" 1; "attention" "full",

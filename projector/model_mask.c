@@ -162,6 +162,11 @@ static int write_folder(Model *m, const ModelOptions *o, const char *partial, Er
 static int check_model(const Model *m, Error *err) {
     if (!m->language.present || !m->tokenizer || !m->parts.language.llama)
         return error_set(err, "a mask token is added to models of LLaMA's kind with a tokenizer");
+    if (m->adapter.closed)
+        return error_set(err,
+                         "%s: adapts a vision tower or projector, too: a model that gets its mask "
+                         "token here takes an adapter of its language model only",
+                         m->adapter.folder);
     if (tokenizer_mask_id(m->tokenizer) < 0) return 0;
     return error_set(err, "%s: it has a mask token, %d", m->language.path,
                      tokenizer_mask_id(m->tokenizer));

@@ -289,6 +289,7 @@ int train_model_prepare(TrainModel *t, const TrainSettings *s, bool images, cons
     const float own[4] = {s->vision_lr, s->projector_lr, s->language_lr, 0};
     for (int i = 0; i < 4; i++)
         TRY(prepare_part(t, parts[i], duty[i], own[i] > 0 ? own[i] / s->lr : 1, err));
+    adapter_release(&m->adapter, false);
     if (s->stage == STAGE_SEGMENT) {
         TRY(params_train(&t->head_params, m->vision.compute, err));
         return optimizer_add(&t->optimizer, &t->head_params, 1, err);
@@ -343,7 +344,8 @@ TrainSizes train_model_sizes(const TrainSettings *s, const TrainSizes *unit, int
     return sizes;
 }
 
-static void add_memory(TrainMemory *sum, const ModelPart *part, PartDuty duty) {
+static void add_memory(TrainMemory *sum, const ModelPart *part, PartDuty duty,
+                       const OptimizerConfig *optimizer) {
     const Params *p = &part->params;
     if (duty == DUTY_NONE) return;
     if (duty == DUTY_RUN) {
@@ -357,7 +359,7 @@ static void add_memory(TrainMemory *sum, const ModelPart *part, PartDuty duty) {
     if (duty == DUTY_PASS && device_kind(p->device) == DEVICE_CPU)
         sum->weights += params_stored_bytes(p);
     sum->gradients += gradients;
-    sum->moments += 2 * gradients;
+    if (duty == DUTY_TRAIN) sum->moments += optimizer_moment_bytes(optimizer, p);
 }
 
 /* The optimiser has one workspace for the tables of all parts that learn. */
@@ -385,18 +387,18 @@ TrainMemory train_model_memory(const TrainModel *t, const TrainSettings *s,
                                const TrainSizes *sizes) {
     const Model *m = &t->model;
     TrainMemory sum = {0};
-    add_memory(&sum, &m->vision, t->vision);
-    add_memory(&sum, &m->projector, t->projector);
-    add_memory(&sum, &m->language, t->language);
-    add_memory(&sum, &m->length, t->length);
+    add_memory(&sum, &m->vision, t->vision, &s->optimizer);
+    add_memory(&sum, &m->projector, t->projector, &s->optimizer);
+    add_memory(&sum, &m->language, t->language, &s->optimizer);
+    add_memory(&sum, &m->length, t->length, &s->optimizer);
     if (t->has_lora) {
         ModelPart lora = {.params = t->lora, .compute = m->language.compute};
-        add_memory(&sum, &lora, DUTY_TRAIN);
+        add_memory(&sum, &lora, DUTY_TRAIN, &s->optimizer);
     }
     sum.moments += work_bytes(t, s);
     if (t->classes) {
         ModelPart head = {.params = t->head_params, .compute = m->vision.compute};
-        add_memory(&sum, &head, DUTY_TRAIN);
+        add_memory(&sum, &head, DUTY_TRAIN, &s->optimizer);
     }
     sum.arena = train_model_arena(t, s, sizes);
     return sum;

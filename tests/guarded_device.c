@@ -81,6 +81,11 @@ static int guarded_adamw(Device *device, Tensor p, Tensor copy, Tensor m, Tensor
     GUARDED(adamw_step(device, p, copy, m, v, g, adamw, err));
 }
 
+static int guarded_adamw8(Device *device, Tensor p, Tensor copy, const Moments8 *moments, Tensor g,
+                          const AdamW *adamw, Error *err) {
+    GUARDED(adamw8_step(device, p, copy, moments, g, adamw, err));
+}
+
 static int guarded_square_sum(Device *device, double *sum, Tensor x, Error *err) {
     GUARDED(square_sum(device, sum, x, err));
 }
@@ -127,6 +132,7 @@ Device *guarded_open(void) {
                               .download = guarded_download,
                               .clear = guarded_clear,
                               .adamw_step = guarded_adamw,
+                              .adamw8_step = guarded_adamw8,
                               .square_sum = guarded_square_sum,
                               .linear_forward = guarded_linear,
                               .linear_backward = guarded_linear_backward,

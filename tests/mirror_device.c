@@ -405,6 +405,15 @@ static int mirror_adamw_step(Device *device, Tensor p, Tensor copy, Tensor first
     MIRRORED(m, adamw_step, device, p, copy, first, second, g, adamw, err);
 }
 
+static int mirror_adamw8_step(Device *device, Tensor p, Tensor copy, const Moments8 *moments,
+                              Tensor g, const AdamW *adamw, Error *err) {
+    Moved m = {.device = device};
+    Moments8 q = *moments;
+    WRITE(p), WRITE(copy), WRITE(q.m), WRITE(q.v), WRITE(q.m_scale), WRITE(q.v_scale);
+    READ(q.maps), READ(g);
+    MIRRORED(m, adamw8_step, device, p, copy, &q, g, adamw, err);
+}
+
 static int mirror_square_sum(Device *device, double *sum, Tensor x, Error *err) {
     Moved m = {.device = device};
     READ(x);

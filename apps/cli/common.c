@@ -40,6 +40,8 @@ void model_group(ModelOptions *m, const char **device, int *threads, OptionGroup
                               "a projector, file or folder, instead"});
     group_add(group, (Option){"length-predictor", 0, OPTION_TEXT, "PATH", &m->length,
                               "a length predictor, file or folder, instead"});
+    group_add(group, (Option){"adapter", 0, OPTION_TEXT, "FOLDER", &m->adapter,
+                              "a LoRA adapter in PEFT's format, merged into the weights"});
     group_add(group, (Option){"dtype", 0, OPTION_CHOICE, NULL, &m->dtype,
                               "arithmetic; auto: bf16 for bf16 weights where the processor\n"
                               "has it, else f32",

@@ -22,6 +22,7 @@ int library_open(ef_model **model, const CommonOptions *o, Timings *timings, Err
     options.threads = o->threads;
     options.text_only = m->text_only, options.feature_layer = m->feature_layer;
     options.pad = library_pad(m->pad), options.from = m->from, options.to = m->to;
+    options.adapter = m->adapter;
     options.check_answers = 1, options.answer_length = common_least_length(o);
     if (!o->quiet) options.on_load = loading_print;
     TRY(ef_model_open(m->folder, &options, model, library_error(err)));

@@ -197,7 +197,9 @@ static int add_model(json_t *files, const EvalOptions *o, const Model *m, Error 
         bool shared = i == 3 && m->length.checkpoint == m->language.checkpoint;
         if (!shared) TRY(add_part(files, parts[i].name, parts[i].part, err));
     }
-    return 0;
+    if (!m->adapter.open) return 0;
+    TRY(add_file(files, "adapter", m->adapter.config_path, err));
+    return add_file(files, "adapter", m->adapter.weights.path, err);
 }
 
 /* ---- Settings. ---- */

@@ -126,7 +126,7 @@ void api_answer(Exchange *e) {
     json_memory_begin();
     exchange_take(e);
     a->exchange = e;
-    a->backend = backend_take(&e->server->backends);
+    a->backend = backend_take(&e->server->backends, 0);
     a->chat = e->route != ROUTE_COMPLETIONS;
     a->keep_pixels = e->route == ROUTE_TRACE || e->route == ROUTE_SHOWN;
     if (!answer_begin(a)) asked_end(a);
@@ -134,22 +134,29 @@ void api_answer(Exchange *e) {
 
 /* ---- Models. ---- */
 
-void api_models(Exchange *e) {
-    static const char folder[] = "/v1/models/";
-    Server *s = e->server;
-    Backend *b = backend_take(&s->backends);
+static json_t *model_json(Server *s, int model) {
+    Backend *b = backend_take(&s->backends, model);
     /* Block-causal models are not trained with earlier turns (chat.c). */
     bool turns = b->model->model.parts.attention != ATTENTION_BLOCK_CAUSAL;
     backend_leave(b);
-    json_t *model =
-        json_pack("{s:s, s:s, s:I, s:s, s:{s:b}}", "id", s->model_id, "object", "model", "created",
-                  (json_int_t)s->started, "owned_by", "easyfirst", "easyfirst", "turns", turns);
+    return json_pack("{s:s, s:s, s:I, s:s, s:{s:b}}", "id", s->model_names[model], "object",
+                     "model", "created", (json_int_t)s->started, "owned_by", "easyfirst",
+                     "easyfirst", "turns", turns);
+}
+
+void api_models(Exchange *e) {
+    static const char folder[] = "/v1/models/";
+    Server *s = e->server;
     if (e->route == ROUTE_MODELS) {
-        exchange_reply_json(e, 200, json_pack("{s:s, s:[o]}", "object", "list", "data", model));
-    } else if (!strcmp(e->path + strlen(folder), s->model_id)) {
-        exchange_reply_json(e, 200, model);
-    } else {
-        json_decref(model);
-        exchange_fail(e, 404, "model_not_found", "model", "this server has \"%s\"", s->model_id);
+        json_t *list = json_array();
+        for (int i = 0; i < s->backends.count; i++) json_array_append_new(list, model_json(s, i));
+        exchange_reply_json(e, 200, json_pack("{s:s, s:o}", "object", "list", "data", list));
+        return;
     }
+    for (int i = 0; i < s->backends.count; i++)
+        if (!strcmp(e->path + strlen(folder), s->model_names[i])) {
+            exchange_reply_json(e, 200, model_json(s, i));
+            return;
+        }
+    exchange_fail(e, 404, "model_not_found", "model", "this server has \"%s\"", s->model_id);
 }

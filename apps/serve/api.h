@@ -19,6 +19,7 @@ enum { API_CHOICES = 128, API_MESSAGES = 1000, API_GIVEN = 1000 };
 typedef struct Asked {
     Exchange *exchange; /* both with a reference of their own */
     Backend *backend;
+    int model; /* of the server's: 0, or 1 + an adapter's index */
     json_t *body;
     bool chat, stream, usage, steps, logprobs;
     int choices;    /* n; 0: not given, the best answer */

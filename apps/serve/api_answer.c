@@ -91,7 +91,7 @@ static int choice_count(const Asked *a) {
 
 static json_t *head_json(const Asked *a, const char *object) {
     return json_pack("{s:s, s:s, s:I, s:s, s:s}", "id", a->id, "object", object, "created",
-                     (json_int_t)a->created, "model", a->exchange->server->model_id,
+                     (json_int_t)a->created, "model", a->exchange->server->model_names[a->model],
                      "system_fingerprint", "easyfirst-" EF_VERSION);
 }
 

@@ -167,10 +167,18 @@ static bool own_read(Asked *a) {
 static bool model_check(Asked *a) {
     const char *name = NULL;
     if (!text_read(a, a->body, "model", &name)) return false;
-    if (!name || !strcmp(name, a->exchange->server->model_id)) return true;
+    Server *server = a->exchange->server;
+    Backends *all = &server->backends;
+    for (int i = 0; i < all->count; i++) {
+        if (name && strcmp(name, server->model_names[i]) != 0) continue;
+        if (i == 0) return true;
+        backend_leave(a->backend);
+        a->model = i, a->backend = backend_take(all, i);
+        return true;
+    }
     exchange_fail(a->exchange, 404, "model_not_found", "model",
-                  "there is no model of this name: this server has \"%s\"",
-                  a->exchange->server->model_id);
+                  "there is no model of this name: this server has \"%s\"%s", server->model_id,
+                  all->count > 1 ? " and its adapters (GET /v1/models)" : "");
     return false;
 }
 

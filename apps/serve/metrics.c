@@ -121,14 +121,29 @@ static void put_engine(FILE *out, const ef_engine_counts *c) {
     put(out, "image_cache_bytes", "gauge", "Size of the cache of images.", (double)c->image_bytes);
 }
 
+/* Of the engines of all models together. */
+static void engines_count(Backends *backends, ef_engine_counts *sum) {
+    *sum = (ef_engine_counts){0};
+    for (int i = 0; i < backends->count; i++) {
+        ef_engine_counts c;
+        Backend *b = backend_take(backends, i);
+        ef_engine_statistics(b->engine, &c, sizeof c);
+        backend_leave(b);
+        sum->queued += c.queued, sum->active += c.active, sum->submitted += c.submitted;
+        sum->refused += c.refused, sum->done += c.done, sum->failed += c.failed;
+        sum->cancelled += c.cancelled, sum->steps += c.steps, sum->batches += c.batches;
+        sum->canvases += c.canvases, sum->rows += c.rows, sum->prefix_rows += c.prefix_rows;
+        sum->images += c.images, sum->image_hits += c.image_hits;
+        sum->image_bytes += c.image_bytes, sum->image_bytes_most += c.image_bytes_most;
+    }
+}
+
 char *metrics_text(Metrics *m, Backends *backends, int connections, int exchanges, size_t *size) {
     ef_engine_counts counts;
     char *text = NULL;
     FILE *out = open_memstream(&text, size);
     if (!out) return NULL;
-    Backend *b = backend_take(backends);
-    ef_engine_statistics(b->engine, &counts, sizeof counts);
-    backend_leave(b);
+    engines_count(backends, &counts);
     put(out, "connections", "gauge", "Open connections.", connections);
     put(out, "requests_open", "gauge", "Requests that are not replied to yet.", exchanges);
     put_engine(out, &counts);

@@ -36,6 +36,7 @@ typedef struct ServeSettings {
     int connections, client_connections;
     int queue, client_queue; /* requests that wait or are answered, at most: of all, of a client */
     int image_cache_mb;
+    TextList adapters; /* "NAME=FOLDER" each: further models, the base with an adapter */
 } ServeSettings;
 
 /* ---- The model (backend.c). ---- */
@@ -50,20 +51,30 @@ typedef struct Backend {
     struct Backend *next; /* of those that were replaced */
 } Backend;
 
-/* The present one and those that are on their way out. */
+/* The model itself, and with each adapter. */
+enum { BACKENDS_MOST = 1 + 32 };
+
+/* The present ones and those that are on their way out. */
 typedef struct Backends {
     pthread_mutex_t mutex;
-    Backend *now, *old;
+    Backend *now[BACKENDS_MOST], *old;
+    int count;
 } Backends;
 
 int backends_open(Backends *b, const ServeSettings *settings, Error *err);
 
-/* Opens the model again, and replaces the present one if that succeeds. Takes as long as loading
- * does; requests are answered meanwhile. */
+/* Opens the model again, with all adapters, and replaces the present ones if that succeeds. Takes as
+ * long as loading does; requests are answered meanwhile. */
 int backends_reload(Backends *b, const ServeSettings *settings, Error *err);
 
-/* The present one, for as long as it is needed. */
-Backend *backend_take(Backends *b);
+/* The length of the name in "NAME=FOLDER"; 0: it has none. */
+static inline size_t adapter_name_size(const char *adapter) {
+    const size_t size = strcspn(adapter, "=");
+    return adapter[size] && !memchr(adapter, '/', size) ? size : 0;
+}
+
+/* The present one of a model, 0 or 1 + an adapter's index, for as long as it is needed. */
+Backend *backend_take(Backends *b, int model);
 void backend_leave(Backend *backend);
 
 /* Closes those that nothing uses any more. Not in a callback of an engine. */
@@ -138,6 +149,7 @@ typedef struct Server {
     struct MHD_Daemon *daemon;
     int port; /* that it listens on */
     char model_id[256];
+    char *model_names[BACKENDS_MOST]; /* of all models; the first is model_id's */
     ServePage page;
     unsigned char key[SERVE_DIGEST]; /* SHA-256 of the key */
     long long started;               /* seconds since 1970 */

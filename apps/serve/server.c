@@ -156,14 +156,31 @@ static int model_name(Server *server, Error *err) {
     return 0;
 }
 
+/* The names of all models, each once. */
+static int name_models(Server *server, Error *err) {
+    const TextList *adapters = &server->settings->adapters;
+    for (int i = 0; i <= adapters->count; i++) {
+        const char *adapter = i ? adapters->items[i - 1] : NULL;
+        char *name = adapter ? path_format(err, "%.*s", (int)adapter_name_size(adapter), adapter)
+                             : path_format(err, "%s", server->model_id);
+        if (!name) return -1;
+        server->model_names[i] = name;
+        for (int j = 0; j < i; j++)
+            if (!strcmp(server->model_names[j], name))
+                return error_set(err, "--adapter: two models have the name \"%s\"", name);
+    }
+    return 0;
+}
+
 static int server_run(Server *server, const sigset_t *set, Error *err) {
     TRY(model_name(server, err));
+    TRY(name_models(server, err));
     TRY(backends_open(&server->backends, server->settings, err));
     int status = work_start(server, err);
     if (status == 0) status = daemon_start(server, err);
     if (status == 0) {
         report_print(stderr, "easyfirst: serving %s (%s) at http://%s:%d\n", server->model_id,
-                     ef_model_device(server->backends.now->model), server->settings->host,
+                     ef_model_device(server->backends.now[0]->model), server->settings->host,
                      server->port);
         serve_loop(server, set);
     }
@@ -196,6 +213,7 @@ int serve(const ServeSettings *settings, Error *err) {
     pthread_mutex_init(&server->mutex, NULL);
     signals_block(&set);
     int status = server_run(server, &set, err);
+    for (int i = 0; i < BACKENDS_MOST; i++) free(server->model_names[i]);
     free(server);
     return status;
 }

@@ -13,6 +13,8 @@
 #include "projector/model_paths.h"
 #include "projector/model_write.h"
 #include "apps/train/manifest.h"
+#include "data/checkpoints/adapter.h"
+#include "data/checkpoints/optimizer_files.h"
 #include "data/files/file_hash.h"
 #include "data/files/json_memory.h"
 #include "data/files/path.h"
@@ -331,7 +333,7 @@ int train_checkpoint_read(TrainModel *t, const char *folder, Error *err) {
         OptimizerPart *p = &t->optimizer.parts[i];
         if (p->params->flat == 0) continue;
         char *path = train_checkpoint_table(t, p->params, folder, err);
-        int status = path ? training_state_read(p->params, p->m, p->v, path, err) : -1;
+        int status = path ? optimizer_part_read(p, path, err) : -1;
         free(path);
         TRY(status);
     }
@@ -343,7 +345,7 @@ static int tables_write(const TrainModel *t, const char *folder, Error *err) {
         const OptimizerPart *p = &t->optimizer.parts[i];
         if (p->params->flat == 0) continue;
         char *path = train_checkpoint_table(t, p->params, folder, err);
-        int status = path ? training_state_write(p->params, p->m, p->v, path, err) : -1;
+        int status = path ? optimizer_part_write(p, path, err) : -1;
         free(path);
         TRY(status);
     }
@@ -435,6 +437,20 @@ static int folder_write(const Writing *w, const ModelPart *part, PartDuty duty, 
     return status;
 }
 
+/* What LoRA learned, by itself, too: language/ has it merged. */
+static int lora_write(const Writing *w, Error *err) {
+    const TrainModel *t = w->t;
+    const ModelPart *language = &t->model.language;
+    TRY(model_write_subfolder(w->to, ADAPTER_FOLDER, err));
+    char *folder = path_join(w->to, ADAPTER_FOLDER, err);
+    int status =
+        folder ? adapter_write(folder, &language->params, &t->lora,
+                               &language_block(&t->model.parts.language)->lora, language->path, err)
+               : -1;
+    free(folder);
+    return status;
+}
+
 /* The layer that the stage `segment` trains on top of the tower. */
 static int head_write(const Writing *w, Error *err) {
     const TrainModel *t = w->t;
@@ -450,15 +466,16 @@ static int head_write(const Writing *w, Error *err) {
         MODEL_SEGMENT ".json", err);
 }
 
-/* Bytes of a part in a checkpoint: saved weights, masters and two moments in f32. */
+/* Bytes of a part in a checkpoint: saved weights, masters in f32 and two moments. */
 static uint64_t part_bytes(const TrainSettings *s, const TrainModel *t, const ModelPart *part,
                            PartDuty duty, bool first) {
     if (!part->present) return 0;
     Dtype dtype = saved_type(s, t, part, duty);
     uint64_t trained = (uint64_t)params_trainable_count(&part->params);
     if (dtype == DTYPE_NONE) return first ? params_stored_bytes(&part->params) : 0;
-    return (uint64_t)params_count(&part->params) * dtype_size(dtype) +
-           3 * sizeof(float) * (duty == DUTY_TRAIN ? trained : 0);
+    const uint64_t weights = (uint64_t)params_count(&part->params) * dtype_size(dtype);
+    if (duty != DUTY_TRAIN) return weights;
+    return weights + sizeof(float) * trained + optimizer_moment_bytes(&s->optimizer, &part->params);
 }
 
 uint64_t train_checkpoint_bytes(const TrainModel *t, const TrainSettings *s, bool first) {
@@ -467,7 +484,8 @@ uint64_t train_checkpoint_bytes(const TrainModel *t, const TrainSettings *s, boo
            part_bytes(s, t, &m->projector, t->projector, first) +
            part_bytes(s, t, &m->language, t->language, first) +
            part_bytes(s, t, &m->length, t->length, first) +
-           3 * sizeof(float) * (uint64_t)params_trainable_count(&t->lora);
+           2 * sizeof(float) * (uint64_t)params_trainable_count(&t->lora) +
+           optimizer_moment_bytes(&s->optimizer, &t->lora);
 }
 
 static int model_write(const Writing *w, Error *err) {
@@ -483,6 +501,7 @@ static int model_write(const Writing *w, Error *err) {
     if (m->projector.present)
         TRY(weights_write(w, &m->projector, t->projector, "projector.safetensors", err));
     if (m->length.present) TRY(weights_write(w, &m->length, t->length, "length.safetensors", err));
+    if (t->has_lora) TRY(lora_write(w, err));
     return t->classes ? head_write(w, err) : 0;
 }
 
@@ -580,10 +599,10 @@ static int publish_file(const char *from, const char *to, const char *name, Erro
 
 /* Copies the files of the manifest, as hard links where possible. */
 static int publish_files(const char *from, const char *to, const json_t *model, Error *err) {
-    static const char *const folders[] = {"language", "vision"};
+    static const char *const folders[] = {"language", "vision", ADAPTER_FOLDER};
     const char *name;
     json_t *file;
-    for (int i = 0; i < 2; i++) {
+    for (int i = 0; i < 3; i++) {
         bool used = false;
         json_object_foreach((json_t *)model, name, file) {
             size_t n = strlen(folders[i]);

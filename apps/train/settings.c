@@ -158,6 +158,10 @@ static void optimizer_group(TrainSettings *s, Table *t, OptionGroup *group) {
           .names = optimizer_names},
          {"muon-momentum", 0, OPTION_REAL, "X", &o->muon_momentum,
           "decay of Muon's mean gradient (default 0.95)", 0, 0.999999},
+         {"moments", 0, OPTION_CHOICE, NULL, &o->moments,
+          "AdamW's moments: in 8 bits they take a quarter of the memory, but\n"
+          "those of embeddings, vectors and small matrices (default 32bit)",
+          .names = moment_names},
          {"lr", 0, OPTION_REAL, "X", &s->lr, "learning rate, the highest", 0, 100},
          {"language-lr", 0, OPTION_REAL, "X", &s->language_lr,
           "of the language model, if another (default 0: --lr)", 0, 100},
@@ -185,7 +189,7 @@ static void optimizer_group(TrainSettings *s, Table *t, OptionGroup *group) {
           "biases and norms decay, too (default on)"},
          {"clip", 0, OPTION_REAL, "X", &o->clip,
           "largest norm of all gradients together; 0: no clipping (default 1)", 0, 1e6}},
-        17};
+        18};
 }
 
 static void objective_group(TrainSettings *s, OptionGroup *group) {
@@ -393,7 +397,7 @@ bool train_settings_block_causal(const TrainSettings *s) {
 /* What may change when a run is resumed: where things are, and what does not affect the weights. */
 /* clang-format off */
 static const char *const free_settings[] = {
-    "model", "vision", "language", "projector", "length-predictor", "device", "threads", "data",
+    "model", "vision", "language", "projector", "length-predictor", "adapter", "device", "threads", "data",
     "images", "valid", "source", "target", "pairs", "valid-source", "valid-target", "valid-limit", "max-bad-fraction", "activation-checkpointing", "out",
     "save-dtype", "log-every", "valid-every", "save-every", "keep", "show-answers", "quiet", NULL};
 /* clang-format on */
@@ -591,7 +595,7 @@ static bool is_idle(const TrainSettings *s, const char *name, const json_t *valu
                                         "train-vision",    "lora-alpha",
                                         "show-answers",    NULL};
     static const char *const unset[] = {"shots", NULL};
-    static const char *const muon[] = {"muon-momentum", NULL};
+    static const char *const muon[] = {"muon-momentum", NULL}, *const adamw[] = {"moments", NULL};
     static const char *const cache[] = {"feature-dtype", NULL};
     bool is_llada = s->noise.objective == OBJECTIVE_LLADA;
     const char *const *lists[] = {json_number_value(value) == 0 ? zeros : NULL,
@@ -600,7 +604,7 @@ static bool is_idle(const TrainSettings *s, const char *name, const json_t *valu
                                                                      : llada,
                                   s->schedule == SCHEDULE_WSD ? NULL : wsd,
                                   s->lora.rank ? NULL : lora,
-                                  s->optimizer.kind == OPTIMIZER_MUON ? NULL : muon,
+                                  s->optimizer.kind == OPTIMIZER_MUON ? adamw : muon,
                                   s->stage == STAGE_SEGMENT ? texts : NULL,
                                   s->feature_cache ? NULL : cache,
                                   s->prompt.shots ? NULL : unset};

@@ -98,6 +98,9 @@ static int check_enum(const char *option, const char *const *names, int value, E
 
 static int check_enums(const TrainSettings *s, Error *err) {
     TRY(check_enum("optimizer", optimizer_names, (int)s->optimizer.kind, err));
+    TRY(check_enum("moments", moment_names, (int)s->optimizer.moments, err));
+    if (s->optimizer.kind == OPTIMIZER_MUON && s->optimizer.moments == MOMENTS_8BIT)
+        return error_set(err, "--moments 8bit is of adamw: muon's are in 32 bits");
     TRY(check_enum("schedule", schedule_names, (int)s->schedule, err));
     TRY(check_enum("objective", objective_names, (int)s->noise.objective, err));
     return check_enum("weighting", weighting_names, (int)s->noise.weighting, err);

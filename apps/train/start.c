@@ -210,10 +210,11 @@ int train_start_apart(const TrainSettings *s, Error *err) {
                   {"vision", s->model.vision},
                   {"language", s->model.language},
                   {"projector", s->model.projector},
-                  {"length-predictor", s->model.length}};
+                  {"length-predictor", s->model.length},
+                  {"adapter", s->model.adapter}};
     char *out = real_path(s->out, err);
     int status = out ? 0 : -1;
-    for (int i = 0; i < 5 && status == 0; i++)
+    for (int i = 0; i < 6 && status == 0; i++)
         if (inputs[i].path)
             status = check_apart(s->out, out, inputs[i].option, inputs[i].path, err);
     free(out);
@@ -241,7 +242,7 @@ int train_start_mask(TrainStart *start, TrainSettings *s, const RunFolder *run, 
     if (access(start->folder, F_OK) != 0) TRY(model_add_mask(m, device, start->folder, err));
     TRY(keep_part(&start->vision, &m->vision, m->folder, "vision", err));
     TRY(keep_part(&start->projector, &m->projector, m->folder, "projector.safetensors", err));
-    m->folder = start->folder, m->language = NULL;
+    m->folder = start->folder, m->language = m->adapter = NULL; /* merged */
     return 0;
 }
 

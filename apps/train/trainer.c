@@ -225,7 +225,7 @@ static TrainSettings model_settings(const Trainer *t, bool resumed, const char *
     if (!resumed || changed.lora.rank > 0) return changed;
     changed.model.folder = folder;
     changed.model.vision = changed.model.language = changed.model.projector = changed.model.length =
-        NULL;
+        changed.model.adapter = NULL; /* merged */
     changed.new_projector = PROJECTOR_NONE;
     return changed;
 }

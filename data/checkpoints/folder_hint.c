@@ -105,9 +105,8 @@ char *folder_adapter_hint(const char *path) {
         const char *base = base_model(path, &config);
         char *hint =
             path_format(NULL,
-                        "holds a LoRA adapter (%s), which is not applied: merge it into its "
-                        "base model%s%.200s first (PEFT's merge_and_unload and "
-                        "save_pretrained) and name the result",
+                        "holds a LoRA adapter (%s): name its base model%s%.200s as the model, and "
+                        "the adapter's folder with --adapter",
                         adapter_files[i], base && base[0] ? " " : "", base ? base : "");
         json_decref(config);
         return hint;

@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "data/checkpoints/lora.h"
 #include "data/files/file_write.h"
 #include "data/files/json_memory.h"
 #include "data/files/path.h"
@@ -75,33 +76,6 @@ static int pairs_check(const PartWriting *w, Error *err) {
     return 0;
 }
 
-/* Values [first, first + count) of a row of B A, times scale, are added to w. */
-static void row_merge(float *w, const float *a, const float *b, int64_t rank, int64_t columns,
-                      int64_t first, int64_t count, float scale) {
-    enum { TILE = 256 };
-    for (int64_t at = 0; at < count; at += TILE) {
-        int64_t n = count - at < TILE ? count - at : TILE;
-        float sum[TILE] = {0};
-        for (int64_t r = 0; r < rank; r++)
-            for (int64_t i = 0; i < n; i++) sum[i] += b[r] * a[r * columns + first + at + i];
-        for (int64_t i = 0; i < n; i++) w[at + i] += scale * sum[i];
-    }
-}
-
-static void piece_merge(const PartWriting *w, const LoraPair *pair, float *values, int64_t first,
-                        int64_t count) {
-    const int64_t rank = pair->a->shape[0], columns = pair->a->shape[1];
-    const int64_t top = first / columns, bottom = (first + count + columns - 1) / columns;
-#pragma omp parallel for schedule(static)
-    for (int64_t row = top; row < bottom; row++) {
-        int64_t begin = row * columns, end = begin + columns;
-        if (begin < first) begin = first;
-        if (end > first + count) end = first + count;
-        row_merge(values + (begin - first), w->a, w->b + row * rank, rank, columns,
-                  begin - row * columns, end - begin, w->scale);
-    }
-}
-
 static float *fetch_whole(const Params *params, const Param *p, Error *err) {
     float *values = malloc((size_t)tensor_count(tensor_nd(NULL, DTYPE_F32, p->ndim, p->shape)) *
                            sizeof *values);
@@ -131,7 +105,8 @@ static int fetch_merged(PartWriting *w, size_t entry, int64_t first, int64_t cou
     if (!values) return error_set(err, "%s: out of memory", p->name);
     int status = params_fetch_part(w->params, p, first, count, values, DTYPE_F32, err);
     if (status == 0) {
-        piece_merge(w, pair, values, first, count);
+        lora_merge(values, first, count, w->a, w->b, pair->a->shape[0], pair->a->shape[1],
+                   w->scale);
         if (dtype != DTYPE_F32) values_convert(bytes, dtype, values, DTYPE_F32, (size_t)count);
     }
     if (dtype != DTYPE_F32) free(values);

@@ -253,10 +253,11 @@ static bool is_adapted(const Checkpoint *c) {
 }
 
 static int adapter_error(const Checkpoint *c, Error *err) {
-    return error_set(err,
-                     "%s: holds a LoRA adapter, which is not applied: merge it into its base model "
-                     "first (PEFT's merge_and_unload and save_pretrained)",
-                     c->path);
+    return error_set(
+        err,
+        "%s: holds a LoRA adapter: name its base model as the model, and the adapter's "
+        "folder with --adapter",
+        c->path);
 }
 
 static int missing(const Params *params, const PartSources *sources, const Checkpoint *checkpoint,
@@ -323,8 +324,10 @@ static void release_rows(void *user, const Param *param, int64_t first, int64_t 
     const CheckpointTensor *t = s->tensors[param - s->params->items];
     if (!t) return;
     size_t row_bytes = tensor_bytes(param->value) / (size_t)param->shape[0];
-    checkpoint_release_pages(s->checkpoint, (const char *)t->value.data + (size_t)first * row_bytes,
-                             (size_t)rows * row_bytes);
+    if (param->value.data == t->value.data) /* not those that an adapter was merged into */
+        checkpoint_release_pages(s->checkpoint,
+                                 (const char *)t->value.data + (size_t)first * row_bytes,
+                                 (size_t)rows * row_bytes);
     if (p->progress.tell) p->progress.tell(p->progress.user, (size_t)rows * row_bytes);
 }
 

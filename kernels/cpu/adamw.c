@@ -1,57 +1,24 @@
+#include "kernels/cpu/adamw.h"
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/threads.h"
-
-#include <math.h>
 
 /* Values that a thread processes at a time: new weights are still in the L1 cache when they are
  * copied. */
 enum { PIECE = 4096 };
 
-/* With the corrections c1 = 1 / (1 - beta1^step) and c2 = 1 / (1 - beta2^step) of the moments,
- *     p -= lr (c1 m / (sqrt(c2 v) + eps) + weight_decay p). */
-typedef struct Step {
-    float keep1, add1, keep2, add2; /* of the old moment and of the new gradient */
-    float rate, root;               /* lr c1, sqrt(c2) */
-    float eps, decay, grad_scale;   /* decay: lr weight_decay */
-} Step;
-
-static void piece_step(float *restrict p, float *restrict m, float *restrict v,
-                       const float *restrict g, int64_t n, const Step *step) {
-    const Step s = *step;
-    for (int64_t i = 0; i < n; i++) {
-        float gradient = g[i] * s.grad_scale;
-        m[i] = s.keep1 * m[i] + s.add1 * gradient;
-        v[i] = s.keep2 * v[i] + s.add2 * gradient * gradient;
-        p[i] -= s.rate * m[i] / (sqrtf(v[i]) * s.root + s.eps) + s.decay * p[i];
-    }
-}
-
 int cpu_adamw_step(Device *device, Tensor p, Tensor copy, Tensor m, Tensor v, Tensor g,
                    const AdamW *adamw, Error *err) {
     (void)err;
     const CpuKernels *kernels = cpu_state(device)->kernels;
-    const AdamW a = *adamw;
-    /* In double: 1 - beta2^step would lose its digits in the first steps. */
-    const double rest1 = 1 - pow(a.beta1, (double)a.step), rest2 = 1 - pow(a.beta2, (double)a.step);
-    const Step step = {
-        .keep1 = a.beta1,
-        .add1 = (float)(1 - (double)a.beta1),
-        .keep2 = a.beta2,
-        .add2 = (float)(1 - (double)a.beta2),
-        .rate = (float)(a.lr / rest1),
-        .root = (float)(1 / sqrt(rest2)),
-        .eps = a.eps,
-        .decay = (float)((double)a.lr * a.weight_decay),
-        .grad_scale = a.grad_scale,
-    };
+    const AdamStep step = adam_step(adamw);
     const int64_t n = p.shape[0];
     const size_t size = copy.data ? dtype_size(copy.dtype) : 0;
 #pragma omp parallel for schedule(static) num_threads(cpu_threads(device, n))
     for (int64_t i = 0; i < n; i += PIECE) {
         const int64_t here = n - i < PIECE ? n - i : PIECE;
         float *weights = (float *)p.data + i;
-        piece_step(weights, (float *)m.data + i, (float *)v.data + i, (const float *)g.data + i,
-                   here, &step);
+        adam_values(weights, (float *)m.data + i, (float *)v.data + i, (const float *)g.data + i,
+                    here, &step);
         if (copy.data)
             kernels->convert_row((char *)copy.data + (size_t)i * size, copy.dtype, weights,
                                  DTYPE_F32, here);

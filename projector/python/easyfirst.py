@@ -79,6 +79,7 @@ class _ModelOptions(ctypes.Structure):
         ("length_predictor", c_char_p), ("device", c_char_p), ("dtype", c_int), ("threads", c_int),
         ("text_only", c_int), ("feature_layer", c_int), ("pad", c_int), ("from_", c_char_p), ("to", c_char_p),
         ("check_answers", c_int), ("answer_length", c_int), ("on_load", _LoadCallback), ("user", c_void_p),
+        ("adapter", c_char_p),
     ]  # fmt: skip
 
 
@@ -597,17 +598,18 @@ class Model(_Owner):
     """A model folder, opened. Options: vision, language, projector, length_predictor (paths in place of the
     folder's parts), device ("auto", "cpu", "cuda:N"), dtype ("auto", "f32", "bf16"), threads, text_only,
     feature_layer (of the vision tower), pad ("on", "off"), source and target (languages that it must translate),
-    answer_length (tokens of answers that it must be able to give, 0: of predicted length), and on_load, called
-    with (path, done, all) while large weights are loaded."""
+    answer_length (tokens of answers that it must be able to give, 0: of predicted length), on_load, called
+    with (path, done, all) while large weights are loaded, and adapter (a folder with a LoRA adapter in PEFT's
+    format, merged into the weights)."""
 
     _closer = staticmethod(_library.ef_model_close)
 
     def __init__(self, folder=None, *, vision=None, language=None, projector=None, length_predictor=None,
                  device=None, dtype=None, threads=0, text_only=False, feature_layer=None, pad=None, source=None,
-                 target=None, answer_length=None, on_load=None):  # fmt: skip
+                 target=None, answer_length=None, on_load=None, adapter=None):  # fmt: skip
         options = _ModelOptions(size=ctypes.sizeof(_ModelOptions))
         options.vision, options.language, options.projector = _path(vision), _path(language), _path(projector)
-        options.length_predictor = _path(length_predictor)
+        options.length_predictor, options.adapter = _path(length_predictor), _path(adapter)
         options.device, options.dtype = _text(device, "device"), _choice(dtype, "dtype", _DTYPES)
         options.threads, options.text_only = threads, text_only
         options.feature_layer = _FEATURE_LAYER_DEFAULT if feature_layer is None else feature_layer

@@ -238,6 +238,7 @@ static const struct {
     {"language", TEXT},
     {"projector", TEXT},
     {"length-predictor", TEXT},
+    {"adapter", TEXT},
     {"dtype", WORD, "auto f32 bf16"},
     {"feature-layer", WHOLE, NULL, -999, 999},
     {"pad", WORD, "on off"},
@@ -265,6 +266,7 @@ static const struct {
     {"schedule", WORD, "constant inverse-sqrt cosine linear wsd"},
     {"optimizer", WORD, "adamw muon"},
     {"muon-momentum", REAL, NULL, 0, 0.999999},
+    {"moments", WORD, "32bit 8bit"},
     {"beta1", REAL, NULL, 0, 0.999999},
     {"beta2", REAL, NULL, 0, 0.999999},
     {"adam-eps", REAL, NULL, 1e-12, 1e-6},
@@ -413,6 +415,7 @@ static void assert_same(const TrainSettings *a, const TrainSettings *b) {
     SAME(decay_ratio), SAME(decay_steps), SAME(pad_answers), SAME(random_lengths);
     SAME(warmup_ratio), SAME(warmup_steps), SAME(optimizer.beta1), SAME(optimizer.beta2);
     SAME(optimizer.eps), SAME(optimizer.weight_decay), SAME(optimizer.decay_vectors);
+    assert_text(m->adapter, n->adapter), SAME(optimizer.moments);
     SAME(optimizer.clip), SAME(optimizer.muon_momentum), SAME(noise.timesteps), SAME(noise.eps),
         SAME(noise.complementary);
     SAME(noise.label_smoothing), SAME(dropout), SAME(train_vision), SAME(freeze_language);
@@ -757,7 +760,11 @@ static void test_derived_settings(void **state) {
     assert_refused(train_settings_check(&s, &err), &err, "--muon-momentum", "less than 1");
     s.optimizer.muon_momentum = NAN;
     assert_refused(train_settings_check(&s, &err), &err, "--muon-momentum", "nan");
-    s.optimizer.muon_momentum = 0.9f;
+    s.optimizer.muon_momentum = 0.9f, s.optimizer.moments = MOMENTS_8BIT;
+    assert_refused(train_settings_check(&s, &err), &err, "--moments 8bit", "muon");
+    s.optimizer.moments = (MomentKind)3;
+    assert_refused(train_settings_check(&s, &err), &err, "--moments", "number 3");
+    s.optimizer.moments = MOMENTS_32BIT;
     assert_ok(train_settings_check(&s, &err), &err);
     s.optimizer.kind = OPTIMIZER_ADAMW;
     assert_ok(train_settings_check(&s, &err), &err);
