@@ -38,7 +38,7 @@ static int open_parts(Adapter *a, const char *folder, Error *err) {
     if (access(a->config_path, F_OK) != 0)
         return error_set(err,
                          "%s: no adapter (it has no %s): name the folder that PEFT's "
-                         "save_pretrained or `easyfirst train --lora-rank` wrote",
+                         "save_pretrained or a training with LoRA wrote",
                          folder, ADAPTER_CONFIG);
     TRY(adapter_config_read(&a->config, a->config_path, err));
     return weights_open(a, err);

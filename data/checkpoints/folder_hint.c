@@ -106,7 +106,7 @@ char *folder_adapter_hint(const char *path) {
         char *hint =
             path_format(NULL,
                         "holds a LoRA adapter (%s): name its base model%s%.200s as the model, and "
-                        "the adapter's folder with --adapter",
+                        "this folder as its adapter",
                         adapter_files[i], base && base[0] ? " " : "", base ? base : "");
         json_decref(config);
         return hint;

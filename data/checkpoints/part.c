@@ -255,8 +255,8 @@ static bool is_adapted(const Checkpoint *c) {
 static int adapter_error(const Checkpoint *c, Error *err) {
     return error_set(
         err,
-        "%s: holds a LoRA adapter: name its base model as the model, and the adapter's "
-        "folder with --adapter",
+        "%s: holds a LoRA adapter: name its base model as the model, and the folder as its "
+        "adapter",
         c->path);
 }
 

@@ -447,7 +447,7 @@ static void test_tensors(void **state) {
     run(&r, "text", "-m", BASE, "--adapter", BASE, "x");
     assert_message(&r, 1, BASE, "no adapter", "adapter_config.json");
     run(&r, "text", "-m", folder, "x");
-    assert_message(&r, 1, folder, "--adapter");
+    assert_message(&r, 1, folder, "as its adapter");
     json_decref(own.config);
     run_end(&r);
 }

@@ -506,31 +506,31 @@ static void test_adapters(void **state) {
     char *file = strdup(at("peft/adapter_model.safetensors"));
     assert_ok(checkpoint_write(file, &entry, 1, &err), &err);
     assert_refused(OPEN(.language = folder), &err, "LoRA adapter", "adapter_config.json",
-                   "base model FacebookAI/xlm-roberta-base", "--adapter");
-    assert_refused(OPEN(.folder = folder), &err, "LoRA adapter", "--adapter");
+                   "base model FacebookAI/xlm-roberta-base", "as its adapter");
+    assert_refused(OPEN(.folder = folder), &err, "LoRA adapter", "as its adapter");
     assert_refused(OPEN(.language = file), &err, "adapter_model.safetensors", "LoRA adapter");
     free(file);
     /* Beside a model's weights it would change the answers. */
     make_part("peft", "language", "{}");
-    assert_refused(OPEN(.language = folder), &err, "LoRA adapter", "--adapter");
+    assert_refused(OPEN(.language = folder), &err, "LoRA adapter", "as its adapter");
     assert_ok(OPEN(.language = at("peft/model.safetensors")), &err);
     config = strdup(at("peft/adapter_config.json"));
     assert_int_equal(unlink(config), 0);
     assert_refused(OPEN(.language = folder), &err, "LoRA adapter", "adapter_model.safetensors",
-                   "--adapter");
+                   "as its adapter");
     free(config);
     char *whole = make_empty("whole");
     make_part("whole/language", "language", "{}");
     save_in(whole, "easyfirst.json", "{}");
     assert_ok(OPEN(.folder = whole), &err);
     save_in(whole, "adapter_config.json", "{}");
-    assert_refused(OPEN(.folder = whole), &err, "LoRA adapter", "--adapter");
+    assert_refused(OPEN(.folder = whole), &err, "LoRA adapter", "as its adapter");
     free(whole);
     /* Weights that were saved with their adapter inside. */
     make_part("inside", "language", "{}");
     file = strdup(at("inside/model.safetensors"));
     save_weights(file, BASE "language", "base_model.model.", 0, lora);
-    assert_refused(OPEN(.language = at("inside")), &err, "LoRA adapter", "--adapter");
+    assert_refused(OPEN(.language = at("inside")), &err, "LoRA adapter", "as its adapter");
     free(file), free(folder);
 }
 
