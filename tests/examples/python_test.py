@@ -139,7 +139,7 @@ check("without caches the same", model.ask(image, question, canvas_cache=False, 
 if "block-causal" in open(folder + "/easyfirst.json").read():
     check("a prefix cache is for full attention", refused(lambda: model.complete("A", length=3, prefix_cache=4), "block-causal"))
 guided = model.complete("A", length=3, guidance=1.5)
-check("guidance takes two evaluations", guided.evaluations % 2 == 0 and guided.length == 3)
+check("guidance takes two evaluations", guided.evaluations % 2 == 0 and len(guided.tokens) == 3)
 check("guidance is from 0 to 100", refused(lambda: model.complete("A", length=3, guidance=-1.0), "guidance"))
 check("parts are described", folder in model.parts["vision"] and len(model.parts) == 4)
 check("the model's sizes are known", model.context > model.image_tokens > 0)
