@@ -1,6 +1,7 @@
 /* Autoregressive models, and masked diffusion with shifted targets: trained as torch trains them,
  * written as transformers writes (tests/reference/make_causal.py); adapted from one to the other;
  * runs that are resumed. */
+#include "tests/opened.h"
 #include "tests/train_setup.h"
 #include "tests/matrix.h"
 
@@ -102,24 +103,6 @@ static void test_shifted_diffusion(void **state) {
 }
 
 /* ---- Writing. ---- */
-
-typedef struct Opened {
-    Device *device;
-    Model model;
-} Opened;
-
-static void opened_open(Opened *o, const char *folder) {
-    Error err;
-    const ModelOptions options = {
-        .folder = folder, .dtype = DTYPE_F32, .feature_layer = FEATURE_LAYER_UNSET};
-    assert_ok(test_device_open(&o->device, &(DeviceOptions){0}, &err), &err);
-    assert_ok(model_open(&o->model, &options, o->device, &err), &err);
-}
-
-static void opened_close(Opened *o) {
-    model_close(&o->model);
-    device_close(o->device);
-}
 
 static json_t *read_pairs(Run *r) {
     (void)r;

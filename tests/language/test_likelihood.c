@@ -9,6 +9,7 @@
 #include "tests/decode_cases.h"
 #include "tests/golden_models.h"
 #include "tests/matrix.h"
+#include "tests/opened.h"
 
 #define GOLDEN "tests/golden/likelihood/"
 enum { TEXT = 8, PROMPT = 5 };
@@ -61,24 +62,6 @@ static void groups_cover_the_samples(void **state) {
 }
 
 /* ---- Models. ---- */
-
-typedef struct Opened {
-    Device *device;
-    Model model;
-} Opened;
-
-static void opened_open(Opened *o, const char *folder) {
-    Error err;
-    const ModelOptions options = {
-        .folder = folder, .dtype = DTYPE_F32, .feature_layer = FEATURE_LAYER_UNSET};
-    assert_ok(test_device_open(&o->device, &(DeviceOptions){0}, &err), &err);
-    assert_ok(model_open(&o->model, &options, o->device, &err), &err);
-}
-
-static void opened_close(Opened *o) {
-    model_close(&o->model);
-    device_close(o->device);
-}
 
 static Infill *infill_of(const Opened *o, const InfillPrompt *prompts, int count, int batch) {
     const Multimodal *m = &o->model.parts;

@@ -7,6 +7,7 @@
 #include "projector/likelihood.h"
 #include "projector/model.h"
 #include "tests/matrix.h"
+#include "tests/opened.h"
 #include "tests/test.h"
 
 #define ENCODERS "tests/golden/encoders/"
@@ -26,24 +27,6 @@ enum { KINDS = sizeof kinds / sizeof *kinds };
 
 static const char *const prompts[] = {"What is it", "What is it?", "Say: ", "Say:\n", "", "x\t"};
 enum { PROMPTS = sizeof prompts / sizeof *prompts };
-
-typedef struct Opened {
-    Device *device;
-    Model model;
-} Opened;
-
-static void opened_open(Opened *o, const char *folder) {
-    Error err;
-    const ModelOptions options = {
-        .folder = folder, .dtype = DTYPE_F32, .feature_layer = FEATURE_LAYER_UNSET};
-    assert_ok(test_device_open(&o->device, &(DeviceOptions){0}, &err), &err);
-    assert_ok(model_open(&o->model, &options, o->device, &err), &err);
-}
-
-static void opened_close(Opened *o) {
-    model_close(&o->model);
-    device_close(o->device);
-}
 
 static Ids ids_of(const Tokenizer *t, const char *text) {
     Error err;

@@ -4,6 +4,7 @@
 #include "projector/requests.h"
 #include "tests/golden_models.h"
 #include "tests/matrix.h"
+#include "tests/opened.h"
 #include "tests/program.h"
 
 #include <jansson.h>
@@ -22,24 +23,6 @@ static const Kind kinds[] = {{"roberta", "<s>", "</s>", "<mask>"},
                              {"bert", "[CLS]", "[SEP]", "[MASK]"},
                              {"modernbert", "[CLS]", "[SEP]", "[MASK]"}};
 enum { KINDS = sizeof kinds / sizeof *kinds };
-
-typedef struct Opened {
-    Device *device;
-    Model model;
-} Opened;
-
-static void opened_open(Opened *o, const char *folder) {
-    Error err;
-    const ModelOptions options = {
-        .folder = folder, .dtype = DTYPE_F32, .feature_layer = FEATURE_LAYER_UNSET};
-    assert_ok(test_device_open(&o->device, &(DeviceOptions){0}, &err), &err);
-    assert_ok(model_open(&o->model, &options, o->device, &err), &err);
-}
-
-static void opened_close(Opened *o) {
-    model_close(&o->model);
-    device_close(o->device);
-}
 
 /* ---- Logits. ---- */
 

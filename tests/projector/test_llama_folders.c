@@ -4,6 +4,7 @@
 #include "projector/requests.h"
 #include "tests/golden_models.h"
 #include "tests/matrix.h"
+#include "tests/opened.h"
 #include "tests/program.h"
 
 #include <math.h>
@@ -12,24 +13,6 @@
 
 #define FOLDERS "tests/golden/llama/folders/"
 enum { MASK = 423, VOCAB = 431, TOKENS = 9 };
-
-typedef struct Opened {
-    Device *device;
-    Model model;
-} Opened;
-
-static void opened_open(Opened *o, const char *folder) {
-    Error err;
-    const ModelOptions options = {
-        .folder = folder, .dtype = DTYPE_F32, .feature_layer = FEATURE_LAYER_UNSET};
-    assert_ok(test_device_open(&o->device, &(DeviceOptions){0}, &err), &err);
-    assert_ok(model_open(&o->model, &options, o->device, &err), &err);
-}
-
-static void opened_close(Opened *o) {
-    model_close(&o->model);
-    device_close(o->device);
-}
 
 /* Log-probabilities without the mask, of all ids below `limit`. */
 static void log_softmax(const float *logits, int limit, double *out) {
