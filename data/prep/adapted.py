@@ -62,17 +62,13 @@ def half_make(start, out):
         kept[name] = {**tensor, "data_offsets": [end, end + stop - begin]}
         end += stop - begin
     tensors_write(os.path.join(language, "model.safetensors"), kept, chunks)
-    config_change(language, lambda config: config["num_hidden_layers"] // 2)
-    os.rename(out + ".part", out)
-
-
-def config_change(language, layers):
     path = os.path.join(language, "config.json")
     with open(path, encoding="utf-8") as file:
         config = json.load(file)
-    config["num_hidden_layers"] = layers(config)
+    config["num_hidden_layers"] //= 2
     with open(path, "w", encoding="utf-8") as file:
         json.dump(config, file, indent=2)
+    os.rename(out + ".part", out)
 
 
 def fresh_make(start, out, seed):
