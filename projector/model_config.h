@@ -42,7 +42,7 @@ int model_vision_config(const Checkpoint *c, VitConfig *v, Error *err);
  * channels, or as "num_block_repeats" says), by default EfficientNet's. */
 int model_efficientnet_config(const Checkpoint *c, EfficientNetConfig *net, Error *err);
 
-/* Of an encoder: XLM-R, RoBERTa, BERT or ModernBERT. Base and large are told from XL and XXL by
+/* Of an encoder: XLM-R, RoBERTa, BERT or ModernBERT. Base and large differ from XL and XXL by
  * their tensors: one stored XXL configuration has the model type of the smaller ones. `thorough`: as
  * part_head_untied. */
 int model_language_config(const Checkpoint *c, XlmrConfig *x, bool thorough, Error *err);
