@@ -27,11 +27,11 @@ static void check_text(const json_t *object, const char *key, const char *text) 
     if (text) assert_string_equal(found, text);
 }
 
-/* What `ask` answers to one question. */
+/* What `ask` answers to one question, sure or not. */
 static void answer_of(char *image, char *question, char *out, size_t size) {
     Run r;
     run_start(&r);
-    run(&r, "ask", "-q", image, question);
+    run(&r, "ask", "-q", "--sure-threshold", "0", image, question);
     assert_int_equal(r.status, 0);
     snprintf(out, size, "%.*s", (int)strcspn(r.out, "\n"), r.out);
     run_end(&r);
@@ -183,9 +183,9 @@ static void test_folders(void **state) {
           folder, PHOTO, folder, OTHER, folder, folder, folder);
     snprintf(text, sizeof text, "%s/a.jpeg\tWhat is this?\t%s\n%s/b one.JPG\tWhat is this?\t%s\n",
              folder, b, folder, a);
-    run(&r, "ask", "-q", folder, "What is this?");
+    run(&r, "ask", "-q", "--sure-threshold", "0", folder, "What is this?");
     expect(&r, 0, text);
-    run(&r, "ask", "-q", "--image", folder, "What is this?");
+    run(&r, "ask", "-q", "--sure-threshold", "0", "--image", folder, "What is this?");
     expect(&r, 0, text);
     run_text(&r, "{\"question\": \"What is this?\"}", "ask", "-q", "--questions", "-", folder);
     expect(&r, 0, NULL);

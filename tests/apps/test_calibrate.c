@@ -46,10 +46,25 @@ static void model_copy(const Bench *b, const char *from, const char *name, char 
     free(bytes);
 }
 
+static json_t *json_in(const char *folder, const char *name) {
+    char path[600];
+    json_error_t wrong;
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    json_t *json = json_load_file(path, 0, &wrong);
+    if (!json) fail_msg("%s: %s", path, wrong.text);
+    return json;
+}
+
 static void bench_open(Bench *b) {
+    char path[500];
     run_start(&b->r);
     unsetenv("EASYFIRST_MODEL");
     model_copy(b, BUNDLED, "model", b->model);
+    json_t *settings = json_in(b->model, "easyfirst.json");
+    json_object_del(settings, "calibration");
+    snprintf(path, sizeof path, "%s/easyfirst.json", b->model);
+    assert_int_equal(json_dump_file(settings, path, 0), 0);
+    json_decref(settings);
     path_in(b->out, sizeof b->out, &b->r, "out");
     json_t *all = json_object();
     for (int i = 0; i < ASKED; i++) {
@@ -66,15 +81,6 @@ static void bench_open(Bench *b) {
     write_file(&b->r, "questions.json", text, strlen(text), b->questions, sizeof b->questions);
     free(text);
     json_decref(all);
-}
-
-static json_t *json_in(const char *folder, const char *name) {
-    char path[600];
-    json_error_t wrong;
-    snprintf(path, sizeof path, "%s/%s", folder, name);
-    json_t *json = json_load_file(path, 0, &wrong);
-    if (!json) fail_msg("%s: %s", path, wrong.text);
-    return json;
 }
 
 static json_t *printed(const Run *r) {
