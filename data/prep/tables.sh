@@ -47,11 +47,20 @@ texts() { # NAME FILE TASK
     "$python" "$prep/answers_score.py" ask "$out/natural.jsonl"
     part natural gqa "$out/natural.jsonl" --images "$prep/../bundled/images"
     "$python" "$prep/answers_score.py" natural "$out/natural/answers.jsonl"
-    for name in descriptions messages manuals dictionary; do
+    for name in descriptions messages; do
         texts "$name" "$folder/test.$name.jsonl" translation
         [ ! -e "$folder/test.$name-en-de.jsonl" ] ||
             texts "$name-en-de" "$folder/test.$name-en-de.jsonl" translation
     done
+    # Everyday German: words and phrases of the dictionary, and sentences of manuals.
+    { head -n 309 "$folder/test.dictionary.jsonl"; head -n 191 "$folder/test.manuals.jsonl"; } \
+        >"$out/everyday.jsonl"
+    "$python" -c 'import json, sys
+for pair in map(json.loads, sys.stdin):
+    text = {"inputs": "English to German: " + pair["targets"],
+            "targets": pair["inputs"].removeprefix("German to English: ")}
+    print(json.dumps(text, ensure_ascii=False))' <"$out/everyday.jsonl" >"$out/everyday-en-de.jsonl"
+    for name in everyday everyday-en-de; do texts "$name" "$out/$name.jsonl" translation; done
     if [ -n "${IWSLT:-}" ]; then
         sed 's/Translate the sentences into English.  German: /German to English: /; s/ English: "/"/' \
             "$IWSLT" >"$out/iwslt.jsonl"
