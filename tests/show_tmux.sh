@@ -116,9 +116,9 @@ emoji="🙂 und 🐕 sehen 🚜 in 日本 🏠"
 trace umlauts.json "$umlauts" ▁Die ▁Größe ▁der ▁schönen ▁Straße ▁für ▁Fußgänger ▁über ▁Österreich
 trace chinese.json "$chinese" 图片 的 底部 有 一辆 红色的 拖拉机 旁边 还有 两架飞机
 trace emoji.json "$emoji" ▁🙂 ▁und ▁🐕 ▁sehen ▁🚜 ▁in ▁日本 ▁🏠
-question="Which thing is at the bottom of the picture?"
+question="Describe this picture." ask="-q --length 7" # an answer of several tokens, of any model
 image=$here/../data/bundled/images/tractor.jpg
-answer=$($program ask -q -m "$model" "$image" "$question")
+answer=$($program ask $ask --sure-threshold 0 -m "$model" "$image" "$question")
 runs=0
 for columns in 20 40 100; do
     for name in umlauts chinese emoji live; do
@@ -132,7 +132,7 @@ for columns in 20 40 100; do
         umlauts) want=$umlauts ;;
         chinese) want=$chinese ;;
         emoji) want=$emoji ;;
-        live) want=$answer command="$program show -q -m $model --speed 6 $image '$question'" ;;
+        live) want=$answer command="$program show $ask -m $model --speed 6 $image '$question'" ;;
         esac
         watch "$name" "$columns" "$command" "$want"
     done

@@ -126,12 +126,14 @@ static void test_ownership(void **state) {
     ef_model *model = open_model(BUNDLED);
     ef_image *image = open_image(PHOTO);
     check_ok(ef_ask(model, image, question, NULL, &a, &err), &err);
+    char *text = strdup(ef_answer_text(a, 0));
     memset(question, 'x', sizeof question - 1);
     ef_image_close(image);
     ef_model_close(model);
     assert_int_equal(ef_answers_count(a), 1);
     assert_null(ef_answer_error(a, 0));
-    assert_string_equal(ef_answer_text(a, 0), "It is a bed.");
+    assert_string_equal(ef_answer_text(a, 0), text);
+    assert_string_not_equal(text, "");
     int length = ef_answer_length(a, 0);
     const ef_token *tokens = ef_answer_tokens(a, 0);
     check_tokens(tokens, length);
@@ -140,7 +142,15 @@ static void test_ownership(void **state) {
     for (int i = 0; i < length; i++) sum += log((double)tokens[i].probability);
     for (int i = 0; i < length; i++) strcat(joined, tokens[i].piece);
     assert_true(fabs(sum / length - ef_answer_score(a, 0)) < 1e-5);
-    assert_string_equal(joined, "\u2581It\u2581is\u2581a\u2581bed.");
+    char *to = joined; /* the pieces are the text, with marks for spaces */
+    for (const char *p = joined; *p; p++) {
+        const int mark = !strncmp(p, "\u2581", 3);
+        *to++ = mark ? ' ' : *p;
+        if (mark) p += 2;
+    }
+    *to = 0;
+    assert_string_equal(joined + (*joined == ' '), text);
+    free(text);
     assert_null(ef_answer_text(a, 1)); /* there is none */
     ef_answers_close(a);
 }
@@ -251,7 +261,8 @@ static void test_single_errors(void **state) {
     check_failed(ef_ask(bundled, NULL, QUESTION, NULL, &a, &err), &err, a, "no image");
     check_failed(ef_ask(bundled, image, NULL, NULL, &a, &err), &err, a, "NULL");
     check_failed(ef_summarize(bundled, "", NULL, &a, &err), &err, a, "empty");
-    check_failed(ef_translate(bundled, "A", "en", "de", NULL, &a, &err), &err, a, "English to");
+    check_failed(ef_translate(bundled, "A", "en", "fr", NULL, &a, &err), &err, a,
+                 "English to French");
     check_failed(ef_complete(bundled, "A", 999999, NULL, &a, &err), &err, a, "999999");
     ef_image_close(image);
     ef_model_close(model), ef_model_close(bundled);
