@@ -6,10 +6,14 @@
  * zeroing the gradients. The moments have the layout of the master weights (params.h); Muon's
  * momentum takes the place of the first moment, and the second stays zero. Everything is a pure
  * function of its inputs, AdamW's part on any number of threads.
+ *
+ * Of several ranks (comm/share.h) all make the same calls; gradients are summed first, and each
+ * updates what it has to.
  */
 #ifndef EASYFIRST_KERNELS_OPTIMIZER_H
 #define EASYFIRST_KERNELS_OPTIMIZER_H
 
+#include "kernels/comm/share.h"
 #include "kernels/params.h"
 
 typedef enum OptimizerKind { OPTIMIZER_ADAMW, OPTIMIZER_MUON } OptimizerKind;
@@ -33,7 +37,7 @@ enum { OPTIMIZER_PARTS = 8 };
 typedef struct OptimizerPart {
     Params *params;
     float rate;
-    Tensor m, v; /* [flat] f32 on the device */
+    Tensor m, v; /* [flat] f32 on the device; of several ranks, of this one's own values */
 } OptimizerPart;
 
 typedef struct Optimizer {
@@ -43,6 +47,7 @@ typedef struct Optimizer {
     int part_count;
     int64_t step; /* updates done; skipped ones do not count */
     Arena work;   /* Muon's workspace, for the largest of its matrices */
+    Share *share; /* of several ranks; set before tables are added, NULL: one process */
 } Optimizer;
 
 /* open checks the settings (betas and momentum in [0, 1), eps above 0) and allocates nothing yet.

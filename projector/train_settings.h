@@ -84,7 +84,12 @@ typedef struct TrainSettings {
     int stop_after; /* end the process after this many updates of this run, with a checkpoint;
                        0: not. The schedule is that of the whole run */
     bool quiet;
-    json_t *file; /* the config file's object, whose texts the fields above point to */
+    /* Of several processes (ranks): what each has of the optimizer (ZeRO: 0 all, 1 its part of the
+     * moments and masters, 2 of the gradients, too). */
+    int zero;
+    int rank, ranks;     /* this process's number, and how many; 0: alone */
+    struct Share *share; /* kernels/comm/share.h; NULL: alone */
+    json_t *file;        /* the config file's object, whose texts the fields above point to */
 } TrainSettings;
 
 /* The papers' settings for a stage. */

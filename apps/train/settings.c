@@ -51,7 +51,10 @@ static const CommandHelp help = {
         "and the one before it is used.\n"
         "\n"
         "SIGINT, SIGTERM, SIGHUP and SIGUSR1 end the run after the step under way, with a\n"
-        "checkpoint and exit status 3 (a second one ends it at once).",
+        "checkpoint and exit status 3 (a second one ends it at once).\n"
+        "\n"
+        "mpirun -n N easyfirst train ... trains with N processes, each on its part of every\n"
+        "batch: the same result as with one. Send SIGUSR1 to mpirun for an orderly end.",
     .examples = "easyfirst train adapt --data pairs.jsonl -m xlm-roberta-base --out run\n"
                 "easyfirst train adapt --config run/settings.json --lr 1e-4 --out run2\n"
                 "easyfirst train align --data blip.json --images images -m model \\\n"
@@ -254,8 +257,12 @@ static void running_group(TrainSettings *s, OptionGroup *group) {
           1000000},
          {"show-answers", 0, OPTION_INTEGER, "N", &s->show_answers,
           "answers that are shown at each validation (default 3)", 0, 1000},
-         {"quiet", 'q', OPTION_FLAG, NULL, &s->quiet, "no progress on standard error"}},
-        9};
+         {"quiet", 'q', OPTION_FLAG, NULL, &s->quiet, "no progress on standard error"},
+         {"zero", 0, OPTION_INTEGER, "N", &s->zero,
+          "with mpirun: what is divided among the processes: 0 nothing, 1 the\n"
+          "optimizer's state and bf16's masters, 2 gradients, too (default 0)",
+          0, 2}},
+        10};
 }
 
 /* Where a run's model options mean something else than those of the commands that answer. */
@@ -371,7 +378,7 @@ bool train_settings_block_causal(const TrainSettings *s) {
 static const char *const free_settings[] = {
     "model", "vision", "language", "projector", "length-predictor", "device", "threads", "data",
     "images", "valid", "valid-limit", "max-bad-fraction", "activation-checkpointing", "out",
-    "save-dtype", "log-every", "valid-every", "save-every", "keep", "show-answers", "quiet", NULL};
+    "save-dtype", "log-every", "valid-every", "save-every", "keep", "show-answers", "quiet", "zero", NULL};
 /* clang-format on */
 
 /* `before` are the settings that were read from `file`. */
@@ -528,11 +535,23 @@ static void print_value(const json_t *value, FILE *out) {
 /* Settings that do nothing in this run: 0 where 0 means that another one counts, and those of the
  * other objective, or of LoRA or Muon without it. */
 static bool is_idle(const TrainSettings *s, const char *name, const json_t *value) {
-    static const char *const zeros[] = {
-        "steps",       "epochs",       "batch-tokens", "batch-sequences", "micro-batch-tokens",
-        "language-lr", "projector-lr", "vision-lr",    "warmup-ratio",    "warmup-steps",
-        "decay-ratio", "decay-steps",  "pad-answers",  "random-lengths",  "lora-rank",
-        NULL};
+    static const char *const zeros[] = {"steps",
+                                        "epochs",
+                                        "batch-tokens",
+                                        "batch-sequences",
+                                        "micro-batch-tokens",
+                                        "language-lr",
+                                        "projector-lr",
+                                        "vision-lr",
+                                        "warmup-ratio",
+                                        "warmup-steps",
+                                        "decay-ratio",
+                                        "decay-steps",
+                                        "pad-answers",
+                                        "random-lengths",
+                                        "lora-rank",
+                                        "zero",
+                                        NULL};
     static const char *const rdm[] = {"timesteps", "weighting", NULL};
     static const char *const llada[] = {"mask-floor", "complementary", NULL};
     static const char *const diffusion[] = {"timesteps", "weighting", "mask-floor", "complementary",

@@ -296,6 +296,7 @@ static const struct {
     {"keep", WHOLE, NULL, 1, 1000000},
     {"show-answers", WHOLE, NULL, 0, 1000},
     {"quiet", FLAG},
+    {"zero", WHOLE, NULL, 0, 2},
 };
 enum { OPTIONS = sizeof options / sizeof options[0] };
 
