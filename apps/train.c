@@ -23,9 +23,10 @@ int command_train(int argc, char **argv) {
         if (!status && ranks_agree(&ranks, train_settings_check(&settings, &err), &err)) status = 2;
         if (!status) status = trainer_run(&settings, &ranks, &err);
         if (status < 0) status = 1;
+        /* One of several processes says it for all, before mpirun ends them. */
+        if (status && err.text[0] && ranks_agreed(&ranks))
+            error_context(&err, "train"), report_failure(&err);
         ranks_close(&ranks, status, &err);
-        /* One of several processes says it for all. */
-        if (status && err.text[0]) error_context(&err, "train"), report_failure(&err);
     }
     train_settings_free(&settings);
     return status;

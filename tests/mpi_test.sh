@@ -101,7 +101,7 @@ tiny="--tokenizer tests/golden/models/tiny-base/language/sentencepiece.bpe.model
       --heads 2 --ffn 64 --positions 130 --image-size 28 --patch 14 --vision-layers 2
       --vision-width 16 --vision-heads 2 --vision-ffn 32 --projector linear --seed 5"
 # shellcheck disable=SC2086
-"$program" new "$folder/model" $tiny >"$folder/new.log" || cat "$folder/new.log"
+"$program" new "$folder/model" $tiny >"$folder/new.log" 2>&1 || cat "$folder/new.log"
 mkdir "$folder/images"
 cp tests/golden/models/image0.png "$folder/images/a.png"
 cp tests/golden/models/image1.png "$folder/images/b.png"
@@ -125,6 +125,9 @@ awk -v folder="$folder" 'BEGIN {
     print "}" > (folder "/scenes.json")
 }'
 
+echo "not an image" >"$folder/images/c.png"
+sed '2,19s/b.png/c.png/' "$folder/talk.json" >"$folder/damaged.json"
+
 common="-m $folder/model --lr 2e-3 --warmup-steps 3 --log-every 1 --show-answers 0 --dropout 0 --save-every 0"
 adapt="adapt $common --data $folder/pairs.jsonl --valid $folder/pairs.jsonl --valid-limit 9
        --valid-every 10 --batch-sequences 7"
@@ -138,6 +141,7 @@ tune="tune $common --data $folder/talk.json --images $folder/images --batch-sequ
     compare "adapt, fewer sequences than ranks" 1e-6 "0 2" $adapt --batch-sequences 1 --steps 12
     compare "tune with images, vision tower too" 1e-6 "0 1 2" $tune --steps 16 --train-vision --micro-batch-tokens 128
     compare "tune, language frozen" 1e-6 "2" $tune --steps 8 --freeze-language
+    compare "tune, some images damaged" 1e-6 "0 2" $tune --data "$folder/damaged.json" --max-bad-fraction 1 --epochs 1
     compare "align" 1e-6 "1" align $common --data "$folder/talk.json" --images "$folder/images" --batch-sequences 5 --steps 8
     compare "LoRA" 1e-6 "0 2" $adapt --steps 12 --lora-rank 4
     compare "pretrain" 1e-6 "2" pretrain $common --data "$folder/text.txt" --batch-tokens 150 --max-tokens 40 --steps 12
@@ -168,6 +172,35 @@ for level in 0 1 2; do
     rm -rf "$folder/volume"
 done
 result $bad "bytes between ranks are those of theory"
+
+# ---- GPUs. ----
+
+# The CUDA backend on its emulator, with a stand-in for NCCL, and without NCCL.
+cpu_program=$program
+program=$(dirname "$program")/emulated/easyfirst
+for nccl in yes no; do
+    if [ ! -x "$program" ]; then
+        number=$((number + 1))
+        echo "ok $number # SKIP no emulated program, NCCL: $nccl"
+        continue
+    fi
+    bad=0
+    unset EMULATED_WITHOUT_NCCL
+    [ $nccl = no ] && export EMULATED_WITHOUT_NCCL=1
+    # shellcheck disable=SC2086
+    train 1 one $adapt --device cuda --steps 3 --valid-every 0 || bad=1
+    for level in 0 2; do
+        # shellcheck disable=SC2086
+        train 2 many $adapt --device cuda --steps 3 --valid-every 0 --zero $level || bad=1
+        same "$folder/one" "$folder/many" 1e-6 || bad=1
+        [ $nccl = yes ] && { grep -q "ZeRO $level, by NCCL" "$folder/many.log" || bad=1; }
+        [ $nccl = no ] && { grep -q "ZeRO $level;" "$folder/many.log" || bad=1; }
+        rm -rf "$folder/many"
+    done
+    rm -rf "$folder/one"
+    result $bad "emulated GPUs, NCCL: $nccl"
+done
+program=$cpu_program
 
 # ---- Checkpoints. ----
 

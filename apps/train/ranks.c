@@ -18,6 +18,10 @@ bool ranks_is_first(const Ranks *r) {
     return r->rank == 0;
 }
 
+bool ranks_agreed(const Ranks *r) {
+    return r->size == 1 || r->agreed;
+}
+
 /* ---- Opening and closing. ---- */
 
 /* Ranks that are not bound to cores would all use all of them. */
@@ -60,7 +64,7 @@ int ranks_open(Ranks *r, TrainSettings *s, Error *err) {
 
 void ranks_close(Ranks *r, int status, const Error *err) {
     share_close(&r->share);
-    if (status && r->comm && !r->agreed) {
+    if (status && !ranks_agreed(r)) {
         report_error("train: rank %d of %d: %s; all ranks end", r->rank, r->size, err->text);
         comm_abort(r->comm, 1);
         _exit(1);
@@ -131,7 +135,7 @@ int ranks_state(Ranks *r, char **last, TrainState *state, Error *err) {
 }
 
 int ranks_sum(Ranks *r, int64_t *counts, int count, Error *err) {
-    double mine[8];
+    double mine[8] = {0};
     if (r->size == 1) return 0;
     if (count > 8) return error_set(err, "%d counts, expected at most 8", count);
     for (int i = 0; i < count; i++) mine[i] = (double)counts[i];
@@ -261,9 +265,10 @@ char *ranks_text(Ranks *r, int64_t updates, int64_t rounds) {
         blocks += block_values(r->share.tables[i].params);
     }
     return path_format(NULL,
-                       "ranks      %d, ZeRO %d; %" PRId64 " values, %" PRId64
+                       "ranks      %d, ZeRO %d%s; %" PRId64 " values, %" PRId64
                        " of them reduced block by block; between all ranks %" PRId64
                        " bytes of gradients and %" PRId64 " of sums and weights, in %" PRId64
                        " updates of %" PRId64 " passes",
-                       r->size, r->share.level, values, blocks, all[0], all[1], updates, rounds);
+                       r->size, r->share.level, comm_direct(r->comm) ? ", by NCCL" : "", values,
+                       blocks, all[0], all[1], updates, rounds);
 }

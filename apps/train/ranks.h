@@ -40,6 +40,8 @@ void ranks_unmute(int muted, bool failed);
 
 /* Joins the others; the settings then have this rank's part, and are quiet for all but the first. */
 int ranks_open(Ranks *ranks, TrainSettings *settings, Error *err);
+/* Whether a failure is known to all ranks. */
+bool ranks_agreed(const Ranks *ranks);
 /* The end. After a failure that not all know of, its message is printed and all ranks end here. */
 void ranks_close(Ranks *ranks, int status, const Error *err);
 

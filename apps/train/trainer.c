@@ -604,7 +604,7 @@ static int loop(Trainer *t, int64_t end, Error *err) {
     if (status == 0) return 0;
     /* On an error such as too many bad samples: saves a checkpoint, unless the run has diverged,
      * when an older one is better. The message stays that of the cause. */
-    const bool together = t->ranks->size == 1 || t->ranks->agreed;
+    const bool together = ranks_agreed(t->ranks);
     Error why = {{0}};
     if (t->good.step > first && !t->diverged && together) save(t, false, &why);
     return -1;
@@ -708,7 +708,6 @@ static int open_first(Trainer *t, Error *err) {
     const int threads = s->threads ? s->threads : t->ranks->threads;
     int status = device_choose(&t->device, own ? own : s->device, threads, err);
     free(own);
-    if (status == 0 && t->ranks->comm) comm_use(t->ranks->comm, t->device);
     if (status == 0 && ranks_is_first(t->ranks))
         status = train_start_mask(&t->start, s, &t->run, t->device, err);
     return status;
@@ -748,6 +747,7 @@ static int open_rest(Trainer *t, Error *err) {
 
 static int open_all(Trainer *t, Error *err) {
     TRY(ranks_agree(t->ranks, open_first(t, err), err));
+    if (t->ranks->comm) TRY(comm_use(t->ranks->comm, t->device, err));
     TRY(ranks_state(t->ranks, &t->checkpoints.last, &t->state, err));
     return ranks_agree(t->ranks, open_rest(t, err), err);
 }

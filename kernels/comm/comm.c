@@ -4,6 +4,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "kernels/backend.h"
 #include "kernels/comm/mpi.h"
 
 enum {
@@ -19,6 +20,7 @@ struct Comm {
     Mpi mpi;
     int rank, size;
     Device *device;
+    bool direct; /* its backend exchanges with the other ranks' */
     CommCounts counts;
     MpiHandle *requests; /* [size] */
     char *host;          /* [size * PIECE], for the tables of a GPU */
@@ -134,8 +136,8 @@ CommCounts comm_counts(const Comm *comm) {
     return comm ? comm->counts : (CommCounts){0};
 }
 
-void comm_use(Comm *comm, Device *device) {
-    comm->device = device;
+bool comm_direct(const Comm *comm) {
+    return comm && comm->direct;
 }
 
 /* ---- On the host. ---- */
@@ -196,6 +198,32 @@ int comm_receive(Comm *comm, void *data, size_t bytes, int from, Error *err) {
     return 0;
 }
 
+/* ---- The backend's own exchange. ---- */
+
+/* Whether something worked on all ranks. */
+static int all_have(Comm *comm, bool mine, bool *all, Error *err) {
+    const double worked = mine;
+    double *each = malloc((size_t)comm->size * sizeof *each);
+    if (!each) return error_set(err, "out of memory for %d ranks", comm->size);
+    int status = comm_share(comm, &worked, 1, each, err);
+    *all = true;
+    for (int i = 0; i < comm->size && status == 0; i++) *all &= each[i] != 0;
+    free(each);
+    return status;
+}
+
+int comm_use(Comm *comm, Device *device, Error *err) {
+    const Backend *b = device->backend;
+    char name[COMM_NAME] = {0};
+    bool all;
+    comm->device = device;
+    TRY(all_have(comm, b->comm_name && b->comm_name(device, name, NULL) == 0, &all, err));
+    if (!all) return 0;
+    TRY(comm_broadcast(comm, name, sizeof name, 0, err));
+    const bool joined = b->comm_join(device, name, comm->rank, comm->size, NULL) == 0;
+    return all_have(comm, joined, &comm->direct, err);
+}
+
 /* ---- Tables. ---- */
 
 /* A table in rounds: in each, a piece of every rank's part is under way, each towards its owner or
@@ -215,7 +243,7 @@ static int64_t piece_values(const Round *r, int rank) {
 }
 
 static bool is_staged(const Comm *comm) {
-    return comm->device && device_kind(comm->device) != DEVICE_CPU;
+    return comm->device && !comm->direct && device_kind(comm->device) != DEVICE_CPU;
 }
 
 static char *piece_on_device(const Round *r, int rank) {
@@ -256,7 +284,29 @@ static int piece_start(Comm *comm, const Round *r, int owner, Error *err) {
         "gathering weights", err);
 }
 
+static void count_piece(Comm *comm, const Round *r, int owner) {
+    if (owner == comm->rank) return;
+    *(r->reduce ? &comm->counts.sent : &comm->counts.received) +=
+        (uint64_t)piece_values(r, owner) * r->value;
+}
+
+/* The same by the backend; work on the device that follows waits for it. */
+static int direct_run(Comm *comm, const Round *r, Error *err) {
+    const Backend *b = comm->device->backend;
+    TRY(b->comm_group(comm->device, true, err));
+    for (int i = 0; i < comm->size; i++) {
+        const int64_t n = piece_values(r, i);
+        char *data = piece_on_device(r, i);
+        if (!n) continue;
+        TRY(r->reduce ? b->comm_reduce(comm->device, (float *)data, n, i, err)
+                      : b->comm_broadcast(comm->device, data, (size_t)n * r->value, i, err));
+        count_piece(comm, r, i);
+    }
+    return b->comm_group(comm->device, false, err);
+}
+
 static int round_run(Comm *comm, const Round *r, Error *err) {
+    if (comm->direct) return direct_run(comm, r, err);
     TRY(stage(comm, r, true, err));
     for (int i = 0; i < comm->size; i++)
         if (piece_values(r, i)) TRY(piece_start(comm, r, i, err));
@@ -265,8 +315,7 @@ static int round_run(Comm *comm, const Round *r, Error *err) {
         if (!n) continue;
         TRY(wait_for(comm, &comm->requests[i],
                      r->reduce ? "summing gradients" : "gathering weights", err));
-        if (i == comm->rank) continue;
-        *(r->reduce ? &comm->counts.sent : &comm->counts.received) += (uint64_t)n * r->value;
+        count_piece(comm, r, i);
     }
     return stage(comm, r, false, err);
 }
@@ -281,7 +330,7 @@ static int rounds(Comm *comm, Round r, Error *err) {
             return error_set(err, "out of memory for the pieces of %d ranks", comm->size);
     }
     r.most = PIECE / (int64_t)r.value;
-    if (comm->device) TRY(device_wait(comm->device, err));
+    if (comm->device && !comm->direct) TRY(device_wait(comm->device, err));
     for (r.at = 0; r.at < longest; r.at += r.most) TRY(round_run(comm, &r, err));
     return 0;
 }

@@ -48,9 +48,10 @@ int comm_rank(const Comm *comm);
 int comm_size(const Comm *comm);
 CommCounts comm_counts(const Comm *comm);
 
-/* The device on which the tables lie, from now on. Those of a GPU pass through this host's
- * memory. */
-void comm_use(Comm *comm, Device *device);
+/* The device on which the tables lie, from now on. GPUs exchange by NCCL, if every rank has it and
+ * a GPU of its own, else through their hosts' memory. */
+int comm_use(Comm *comm, Device *device, Error *err);
+bool comm_direct(const Comm *comm); /* by NCCL */
 
 /* ---- On the host. ---- */
 
