@@ -236,6 +236,21 @@ cmp -s "$folder/whole/model/language/config.json" "$folder/parts/model/language/
 result $? "the model is the same folder"
 rm -rf "$folder/whole" "$folder/parts"
 
+# Matrices of more than a message's size.
+bad=0
+"$program" new "$folder/wide" --tokenizer tests/golden/models/tiny-base/language/sentencepiece.bpe.model \
+    --layers 1 --width 384 --heads 6 --ffn 1536 --positions 130 --seed 5 >"$folder/new.log" 2>&1 || bad=1
+wide="adapt -m $folder/wide --data $folder/pairs.jsonl --batch-sequences 4 --dropout 0 --steps 4
+      --warmup-steps 1 --log-every 1"
+# shellcheck disable=SC2086
+train 1 whole $wide || bad=1
+# shellcheck disable=SC2086
+train 2 parts $wide --zero 1 --stop-after 2 || bad=1
+train 1 parts --resume || bad=1
+same "$folder/whole" "$folder/parts" 1e-6 || bad=1
+result $bad "a checkpoint of matrices of 2 MB, resumed by one process"
+rm -rf "$folder/whole" "$folder/parts"
+
 # ---- Failures and signals. ----
 
 # A rank is killed: all end, within 30 s, and the run can be resumed.

@@ -19,7 +19,7 @@ bool ranks_is_first(const Ranks *r) {
 }
 
 bool ranks_agreed(const Ranks *r) {
-    return r->size == 1 || r->agreed;
+    return r->size == 1 || (r->agreed && !comm_broken(r->comm));
 }
 
 /* ---- Opening and closing. ---- */
@@ -105,7 +105,7 @@ static int settle(Ranks *r, const double *all, int count, int place, Error *err)
 }
 
 int ranks_agree(Ranks *r, int status, Error *err) {
-    if (r->size == 1) return status;
+    if (r->size == 1 || (status && comm_broken(r->comm))) return status;
     const double mine = status != 0;
     Error why = {{0}};
     double *all = exchange(r, &mine, 1, &why);
@@ -194,7 +194,7 @@ int ranks_step(Ranks *r, int status, LoaderStep *step, RanksStep *sum, Error *er
                        .targets = rounds > 0,
                        .bad = step->skipped.total,
                        .rounds = rounds};
-    if (r->size == 1) return status;
+    if (r->size == 1 || (status && comm_broken(r->comm))) return status;
     const double mine[NUMBERS] = {status != 0,        step->pass_count,        rounds,
                                   (double)sum->bad,   (double)step->sequences, (double)step->tokens,
                                   (double)step->rows, (double)step->targets,   (double)step->images,
@@ -212,7 +212,7 @@ int ranks_step(Ranks *r, int status, LoaderStep *step, RanksStep *sum, Error *er
 }
 
 int ranks_loss(Ranks *r, int status, double *loss, Error *err) {
-    if (r->size == 1) return status;
+    if (r->size == 1 || (status && comm_broken(r->comm))) return status;
     const double mine[3] = {status != 0, status ? 0 : *loss, signals_stop_asked()};
     Error why = {{0}};
     double *all = exchange(r, mine, 3, &why);

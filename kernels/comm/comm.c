@@ -1,5 +1,6 @@
 #include "kernels/comm/comm.h"
 
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -12,6 +13,7 @@ enum {
     MESSAGE_PIECE = 1 << 24, /* bytes of a message */
     TAG = 20,                /* of all messages */
     SPINS = 200,             /* looks before a wait sleeps, */
+    TABLE_SPINS = 20000,     /* for a table: it only lets others run in between; */
     FIRST_NAP = 20000,       /* this long at first, */
     LONGEST_NAP = 1000000,   /* and at most; nanoseconds */
 };
@@ -22,6 +24,7 @@ struct Comm {
     Device *device;
     bool direct; /* its backend exchanges with the other ranks' */
     CommCounts counts;
+    bool broken;         /* a call of MPI has failed */
     MpiHandle *requests; /* [size] */
     char *host;          /* [size * PIECE], for the tables of a GPU */
 };
@@ -62,10 +65,11 @@ int comm_local_size(void) {
 
 /* ---- Waiting. ---- */
 
-static int failed(const Comm *comm, int code, const char *what, Error *err) {
+static int failed(Comm *comm, int code, const char *what, Error *err) {
     char text[MPI_TEXT + 1] = "";
     int length = 0;
     if (code == MPI_OK) return 0;
+    comm->broken = true;
     comm->mpi.Error_string(code, text, &length);
     return error_set(err, "rank %d of %d: %s: %s", comm->rank, comm->size, what, text);
 }
@@ -75,15 +79,19 @@ static void nap(long nanoseconds) {
     nanosleep(&time, NULL);
 }
 
-static int wait_for(Comm *comm, MpiHandle *request, const char *what, Error *err) {
+/* MPI moves data only while it is called: `table` pieces are looked after often. */
+static int wait_for(Comm *comm, MpiHandle *request, bool table, const char *what, Error *err) {
     long sleep = FIRST_NAP;
     for (int looks = 0;; looks++) {
         int done = 0;
         TRY(failed(comm, comm->mpi.Test(request, &done, MPI_NO_STATUS), what, err));
         if (done) return 0;
         if (looks < SPINS) continue;
-        nap(sleep);
-        if (sleep < LONGEST_NAP) sleep += sleep / 4;
+        if (table && looks < TABLE_SPINS)
+            sched_yield();
+        else
+            nap(sleep);
+        if (!table && sleep < LONGEST_NAP) sleep += sleep / 4;
     }
 }
 
@@ -136,6 +144,10 @@ CommCounts comm_counts(const Comm *comm) {
     return comm ? comm->counts : (CommCounts){0};
 }
 
+bool comm_broken(const Comm *comm) {
+    return comm && comm->broken;
+}
+
 bool comm_direct(const Comm *comm) {
     return comm && comm->direct;
 }
@@ -145,7 +157,7 @@ bool comm_direct(const Comm *comm) {
 int comm_barrier(Comm *comm, Error *err) {
     MpiHandle request;
     TRY(failed(comm, comm->mpi.Ibarrier(comm->mpi.world, &request), "waiting for all ranks", err));
-    return wait_for(comm, &request, "waiting for all ranks", err);
+    return wait_for(comm, &request, false, "waiting for all ranks", err);
 }
 
 int comm_broadcast(Comm *comm, void *data, size_t bytes, int root, Error *err) {
@@ -157,7 +169,7 @@ int comm_broadcast(Comm *comm, void *data, size_t bytes, int root, Error *err) {
                    comm->mpi.Ibcast((char *)data + at, (int)n, comm->mpi.byte, root,
                                     comm->mpi.world, &request),
                    what, err));
-        TRY(wait_for(comm, &request, what, err));
+        TRY(wait_for(comm, &request, false, what, err));
     }
     return 0;
 }
@@ -169,7 +181,7 @@ int comm_share(Comm *comm, const double *mine, int count, double *all, Error *er
     TRY(failed(comm,
                mpi->Iallgather(mine, count, mpi->wide, all, count, mpi->wide, mpi->world, &request),
                what, err));
-    return wait_for(comm, &request, what, err);
+    return wait_for(comm, &request, false, what, err);
 }
 
 int comm_send(Comm *comm, const void *data, size_t bytes, int to, Error *err) {
@@ -180,7 +192,7 @@ int comm_send(Comm *comm, const void *data, size_t bytes, int to, Error *err) {
                    comm->mpi.Isend((const char *)data + at, (int)n, comm->mpi.byte, to, TAG,
                                    comm->mpi.world, &request),
                    "sending", err));
-        TRY(wait_for(comm, &request, "sending", err));
+        TRY(wait_for(comm, &request, false, "sending", err));
     }
     return 0;
 }
@@ -193,7 +205,7 @@ int comm_receive(Comm *comm, void *data, size_t bytes, int from, Error *err) {
                    comm->mpi.Irecv((char *)data + at, (int)n, comm->mpi.byte, from, TAG,
                                    comm->mpi.world, &request),
                    "receiving", err));
-        TRY(wait_for(comm, &request, "receiving", err));
+        TRY(wait_for(comm, &request, false, "receiving", err));
     }
     return 0;
 }
@@ -313,7 +325,7 @@ static int round_run(Comm *comm, const Round *r, Error *err) {
     for (int i = 0; i < comm->size; i++) {
         const int64_t n = piece_values(r, i);
         if (!n) continue;
-        TRY(wait_for(comm, &comm->requests[i],
+        TRY(wait_for(comm, &comm->requests[i], true,
                      r->reduce ? "summing gradients" : "gathering weights", err));
         count_piece(comm, r, i);
     }

@@ -48,6 +48,9 @@ int comm_rank(const Comm *comm);
 int comm_size(const Comm *comm);
 CommCounts comm_counts(const Comm *comm);
 
+/* Whether an exchange has failed: then no other can be relied on, and comm_abort is due. */
+bool comm_broken(const Comm *comm);
+
 /* The device on which the tables lie, from now on. GPUs exchange by NCCL, if every rank has it and
  * a GPU of its own, else through their hosts' memory. */
 int comm_use(Comm *comm, Device *device, Error *err);

@@ -185,7 +185,11 @@ static int fetch_from(Share *share, int table, int rank, Request ask, float *hos
     if (rank == comm_rank(share->comm))
         return own_values(&share->tables[table], ask.kind, ask.first, ask.count, host, err);
     TRY(comm_send(share->comm, &ask, sizeof ask, rank, err));
-    return comm_receive(share->comm, host, (size_t)ask.count * sizeof *host, rank, err);
+    for (int64_t at = 0; at < ask.count; at += PIECE) { /* as `answer` sends them */
+        const int64_t n = ask.count - at < PIECE ? ask.count - at : PIECE;
+        TRY(comm_receive(share->comm, host + at, (size_t)n * sizeof *host, rank, err));
+    }
+    return 0;
 }
 
 static int fetch(void *user, const Params *params, int kind, int64_t first, int64_t count,
