@@ -1,14 +1,15 @@
 #!/bin/sh
 # `mpirun -n N easyfirst train`: the same training on 1, 2 and 4 processes. Prints TAP.
 # usage: tests/mpi_test.sh [all]     ($EASYFIRST is the program; from the root of the sources)
-# With `all` each comparison has every level of ZeRO that it lists, else the last one.
+# With `all` each comparison has every level of ZeRO that it lists and 1, 2 and 4 processes; else the last one and 1 and
+# 3, with fewer steps.
 # Everything is skipped, and counted, where mpirun is missing.
 program=${EASYFIRST:-build/easyfirst}
 [ -w /dev/shm ] && TMPDIR=${TMPDIR:-/dev/shm} && export TMPDIR
 folder=$(mktemp -d) || exit 1
 trap 'rm -rf "$folder"' EXIT
-some=yes
-[ "$1" = all ] && some=
+some=yes long=24 short=6
+[ "$1" = all ] && some='' long=200 short=16
 number=0
 export OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive
 # Never over a network; ranks share cores.
@@ -33,10 +34,11 @@ ranks() {
     timeout -k 5 60 mpirun --allow-run-as-root --oversubscribe -n "$n" "$@"
 }
 
-# losses RUN: lines "step loss" and "step valid loss".
+# losses RUN: lines "step train loss", "step valid loss" and "step score score".
 losses() {
-    sed -n 's/.*"step": \([0-9]*\),.* "loss": \([^,}]*\).*/\1 train \2/p
-            s/.*"step": \([0-9]*\),.*"valid_loss": \([^,}]*\).*/\1 valid \2/p' "$1/metrics.jsonl"
+    sed -n 'h; s/.*"step": \([0-9]*\),.* "loss": \([^,}]*\).*/\1 train \2/p
+            g; s/.*"step": \([0-9]*\),.*"valid_loss": \([^,}]*\).*/\1 valid \2/p
+            g; s/.*"step": \([0-9]*\),.*"valid_score": \([^,}]*\).*/\1 score \2/p' "$1/metrics.jsonl"
 }
 
 # same RUN RUN BOUND: the same steps, each loss within a relative bound.
@@ -45,7 +47,7 @@ same() {
     [ -s "$folder/a" ] || return 1
     paste -d ' ' "$folder/a" "$folder/b" | awk -v bound="$3" '
         NF != 6 || $1 != $4 || $2 != $5 { bad = 1 }
-        { d = ($3 - $6) / $3; if (d < 0) d = -d; if (!(d <= bound)) { bad = 1; print "#", $0 } }
+        { d = ($3 - $6) / ($3 ? $3 : 1); if (d < 0) d = -d; if (!(d <= bound)) { bad = 1; print "#", $0 } }
         END { exit bad }'
 }
 
@@ -60,9 +62,11 @@ train() {
     fi
 }
 
-# compare NAME BOUND "LEVELS" ARGUMENTS...: one process against 2 at each of these levels of ZeRO,
-# and 4 at the last. In the background, four at a time, since processes mostly wait for each other;
-# `compared` prints the results.
+# best RUN: the step of its best model.
+best() { grep -o '"step": [0-9]*' "$folder/$1/best/best.json" 2>/dev/null; }
+
+# compare NAME BOUND "LEVELS" ARGUMENTS...: one process against 2 at each of these levels of ZeRO, and 4 at the last.
+# In the background, four at a time, since processes mostly wait for each other; `compared` prints the results.
 compare() {
     running=$((running + 1))
     mkdir "$folder/compare$running"
@@ -72,15 +76,17 @@ compare() {
 run_compare() {
     what=$1 bound=$2 levels=$3 bad=0
     shift 3
-    [ -n "$some" ] && levels=${levels##* }
+    last=${levels##* }
+    runs="3:$last"
+    [ -z "$some" ] && runs="$(for level in $levels; do echo "2:$level"; done) 4:$last"
     train 1 one "$@" || bad=1
-    for level in $levels; do
-        train 2 many "$@" --zero "$level" && same "$folder/one" "$folder/many" "$bound" || bad=1
+    for run in $runs; do
+        train "${run%:*}" many "$@" --zero "${run#*:}" && same "$folder/one" "$folder/many" "$bound" || bad=1
+        [ "$(best one)" = "$(best many)" ] || bad=1
         [ $bad = 1 ] && tail -n 3 "$folder/many.log" | sed 's/^/# /'
         rm -rf "$folder/many"
     done
-    train 4 many "$@" --zero "$level" && same "$folder/one" "$folder/many" "$bound" || bad=1
-    echo "result $bad $what: 1, 2 and 4 ranks, ZeRO $levels"
+    echo "result $bad $what: 1 against ranks:ZeRO" $runs
 }
 compared() {
     wait
@@ -137,20 +143,21 @@ tune="tune $common --data $folder/talk.json --images $folder/images --batch-sequ
 
 # shellcheck disable=SC2086
 {
-    compare "adapt, 200 steps, micro-batches" 1e-6 "0 1 2" $adapt --steps 200 --micro-batch-tokens 64 --valid-every 50
-    compare "adapt, fewer sequences than ranks" 1e-6 "0 2" $adapt --batch-sequences 1 --steps 12
-    compare "tune with images, vision tower too" 1e-6 "0 1 2" $tune --steps 16 --train-vision --micro-batch-tokens 128
-    compare "tune, language frozen" 1e-6 "2" $tune --steps 8 --freeze-language
+    compare "adapt, $long steps, micro-batches" 1e-6 "0 1 2" $adapt --steps $long --micro-batch-tokens 64 --valid-every 12
+    compare "adapt, fewer sequences than ranks" 1e-6 "0 2" $adapt --batch-sequences 1 --steps $short
+    compare "adapt, the best by generated answers" 1e-6 "1 2" $adapt --steps $short --valid-every 3 --best-by chrf --valid-answers 5
+    compare "tune with images, vision tower too" 1e-6 "0 1 2" $tune --steps $short --train-vision --micro-batch-tokens 128
+    compare "tune, language frozen" 1e-6 "2" $tune --steps $short --freeze-language
     compare "tune, some images damaged" 1e-6 "0 2" $tune --data "$folder/damaged.json" --max-bad-fraction 1 --epochs 1
-    compare "align" 1e-6 "1" align $common --data "$folder/talk.json" --images "$folder/images" --batch-sequences 5 --steps 8
-    compare "LoRA" 1e-6 "0 2" $adapt --steps 12 --lora-rank 4
-    compare "pretrain" 1e-6 "2" pretrain $common --data "$folder/text.txt" --batch-tokens 150 --max-tokens 40 --steps 12
-    compare "length" 1e-6 "1 2" length $common --data "$folder/pairs.jsonl" --batch-sequences 6 --steps 12
-    compare "segment" 1e-6 "2" segment $common --data "$folder/scenes.json" --images "$folder/images" --batch-sequences 2 --steps 8
-    compare "ar" 1e-6 "2" instruct $common -m tests/golden/causal/qwen2 --objective ar --data "$folder/pairs.jsonl" --batch-sequences 5 --steps 12
+    compare "align" 1e-6 "1" align $common --data "$folder/talk.json" --images "$folder/images" --batch-sequences 5 --steps $short
+    compare "LoRA" 1e-6 "0 2" $adapt --steps $short --lora-rank 4
+    compare "pretrain" 1e-6 "2" pretrain $common --data "$folder/text.txt" --batch-tokens 150 --max-tokens 40 --steps $short
+    compare "length" 1e-6 "1 2" length $common --data "$folder/pairs.jsonl" --batch-sequences 6 --steps $short
+    compare "segment" 1e-6 "2" segment $common --data "$folder/scenes.json" --images "$folder/images" --batch-sequences 2 --steps $short
+    compare "ar" 1e-6 "2" instruct $common -m tests/golden/causal/qwen2 --objective ar --data "$folder/pairs.jsonl" --batch-sequences 5 --steps $short
     # Muon's matmuls may be in bf16, and so are a bf16 model's.
-    compare "Muon, whole matrices" 1e-4 "0 1 2" $adapt --optimizer muon --steps 16
-    compare "bf16, masters divided" 1e-3 "0 1 2" $adapt --dtype bf16 --steps 16
+    compare "Muon, whole matrices" 1e-4 "0 1 2" $adapt --optimizer muon --steps $short
+    compare "bf16, masters divided" 1e-3 "0 1 2" $adapt --dtype bf16 --steps $short
     compared
 }
 # ---- Bytes between ranks. ----
@@ -253,29 +260,11 @@ rm -rf "$folder/whole" "$folder/parts"
 
 # ---- Failures and signals. ----
 
-# A rank is killed: all end, within 30 s, and the run can be resumed.
-# shellcheck disable=SC2086
-ranks 3 sh -c 'echo $$ >"$0/pid.$OMPI_COMM_WORLD_RANK"; exec "$@"' "$folder" \
-    "$program" train $adapt --steps 100000 --save-every 5 --zero 1 --out "$folder/killed" >"$folder/killed.log" 2>&1 &
-job=$!
-tries=0
-while ! ls "$folder/killed"/checkpoint-* >/dev/null 2>&1 && [ $tries -lt 200 ]; do
-    sleep 0.1
-    tries=$((tries + 1))
-done
-kill -KILL "$(cat "$folder/pid.2")"
-start=$(date +%s)
-wait $job
-status=$?
-took=$(($(date +%s) - start))
-# A zombie, where nobody waits for it, has no command line.
-[ $status != 0 ] && [ $took -le 30 ] &&
-    [ -z "$(tr -d '\0' 2>/dev/null <"/proc/$(cat "$folder/pid.0")/cmdline")" ] &&
-    grep -q "signal 9" "$folder/killed.log"
-result $? "a rank is killed: all end within 30 s, with a message"
-train 2 killed --resume --stop-after 3 && grep -q "resumes from" "$folder/killed.log"
-result $? "the run is resumed"
-rm -rf "$folder/killed"
+# Ranks are killed: all end within 30 s with a message, and the run resumes as if nothing had been.
+killed=$(EASYFIRST=$program sh tests/mpi_kills.sh 3)
+bad=$?
+echo "# $killed"
+result $bad "ranks are killed, and the run is resumed"
 
 # SIGUSR1, which mpirun passes on: a checkpoint and status 3.
 # shellcheck disable=SC2086
