@@ -56,7 +56,7 @@ size_t optimizer_bytes(const Params *params) {
 
 size_t optimizer_moment_bytes(const OptimizerConfig *config, const Params *params) {
     if (config->moments == MOMENTS_8BIT) return moments_bytes(params);
-    if (params_divided(params)) return optimizer_bytes(params);
+    if (params->flat) return optimizer_bytes(params); /* with gaps */
     return 2 * (size_t)params_trainable_count(params) * sizeof(float);
 }
 
