@@ -601,8 +601,8 @@ int command_info(int argc, char **argv) {
                      {"ranks", 0, OPTION_INTEGER, "N", &info.ranks,
                       "... on each of N processes (mpirun -n N; default 1)", 1, RANKS_MOST},
                      {"zero", 0, OPTION_INTEGER, "N", &info.zero,
-                      "... of which each has its part of the optimizer's state and bf16's masters\n"
-                      "(1), and of the gradients (2; default 0)",
+                      "... that divide: 1 the optimizer's state and bf16's masters,\n"
+                      "2 gradients, too (default 0: nothing)",
                       0, 2},
                      {"classes", 0, OPTION_INTEGER, "N", &info.classes,
                       "... segment: with the background so many classes (default 1000)", 2,

@@ -1,5 +1,6 @@
 /* train.c - the command: reads the settings and runs the trainer. */
 #include "apps/commands.h"
+#include "apps/cli/processes.h"
 #include "apps/cli/report.h"
 #include "apps/train/ranks.h"
 #include "apps/train/settings.h"
@@ -7,9 +8,9 @@
 
 /* Of several processes each reads the same command line, and finds the same wrong with it. */
 static int read_settings(TrainSettings *settings, int argc, char **argv) {
-    const int muted = ranks_mute();
+    const int muted = processes_mute();
     int status = train_settings_read(settings, argc, argv);
-    ranks_unmute(muted, status >= 0);
+    processes_unmute(muted, status >= 0);
     return status;
 }
 

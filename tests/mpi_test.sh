@@ -293,4 +293,37 @@ ranks 2 "$program" train adapt -m "$folder/none" --data "$folder/pairs.jsonl" --
 [ "$(grep -c "$folder/none" "$folder/one.log")" = 1 ]
 result $? "what all ranks find wrong is said once"
 
+# ---- Evaluations. ----
+
+# evaluate N NAME ARGUMENTS...: its status.
+evaluate() {
+    n=$1 name=$2
+    shift 2
+    if [ "$n" = 1 ]; then
+        "$program" eval "$@" --out "$folder/$name" >"$folder/$name.out" 2>"$folder/$name.log"
+    else
+        ranks "$n" "$program" eval "$@" --out "$folder/$name" >"$folder/$name.out" 2>"$folder/$name.log"
+    fi
+}
+sed -n '1,17p' "$folder/pairs.jsonl" >"$folder/lines.jsonl"
+for i in $(seq 13); do
+    image=$(echo abc | cut -c $((i % 3 + 1)))
+    echo "{\"question_id\": \"q$i\", \"image\": \"$image.png\", \"text\": \"What is $i?\"}"
+done >"$folder/questions.jsonl"
+golden="-m tests/golden/models/tiny-base --steps 3"
+for kind in "text --task translation $folder/lines.jsonl" "gqa $folder/questions.jsonl --images $folder/images"; do
+    # shellcheck disable=SC2086
+    evaluate 1 alone $kind $golden
+    status=$?
+    # shellcheck disable=SC2086
+    evaluate 3 parts $kind $golden
+    [ $? = $status ] && cmp -s "$folder/alone.out" "$folder/parts.out" && diff -r "$folder/alone" "$folder/parts" >&2
+    result $? "eval ${kind%% *} on three ranks: the files of one"
+    rm -rf "$folder/alone" "$folder/parts"
+done
+# shellcheck disable=SC2086
+evaluate 3 parts text --task translation "$folder/lines.jsonl" $golden --shard 1/2
+[ $? = 1 ] && [ "$(grep -c 'leave out --shard' "$folder/parts.log")" = 1 ]
+result $? "eval: --shard is refused"
+
 echo "1..$number"

@@ -1,18 +1,17 @@
 #include "apps/train/ranks.h"
 
-#include <fcntl.h>
 #include <inttypes.h>
 #include <math.h>
-#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "apps/cli/processes.h"
 #include "apps/cli/report.h"
 #include "apps/cli/signals.h"
 #include "data/files/path.h"
 
-enum { PATH_MOST = 4096, UNTIL_FIRST = 500000 /* microseconds */ };
+enum { PATH_MOST = 4096 };
 
 bool ranks_is_first(const Ranks *r) {
     return r->rank == 0;
@@ -24,37 +23,12 @@ bool ranks_agreed(const Ranks *r) {
 
 /* ---- Opening and closing. ---- */
 
-/* Ranks that are not bound to cores would all use all of them. */
-static int threads_of_rank(void) {
-    cpu_set_t cores;
-    const long all = sysconf(_SC_NPROCESSORS_ONLN);
-    const int local = comm_local_size();
-    if (getenv("OMP_NUM_THREADS") || sched_getaffinity(0, sizeof cores, &cores)) return 0;
-    if (CPU_COUNT(&cores) < all || local <= 1) return 0;
-    return all > local ? (int)(all / local) : 1;
-}
-
-int ranks_mute(void) {
-    if (comm_started_rank() == 0) return -1;
-    const int kept = dup(STDERR_FILENO), none = open("/dev/null", O_WRONLY | O_CLOEXEC);
-    if (kept >= 0 && none >= 0) dup2(none, STDERR_FILENO);
-    if (none >= 0) close(none);
-    return kept;
-}
-
-void ranks_unmute(int muted, bool failed) {
-    if (muted < 0) return;
-    dup2(muted, STDERR_FILENO);
-    close(muted);
-    if (failed) usleep(UNTIL_FIRST);
-}
-
 int ranks_open(Ranks *r, TrainSettings *s, Error *err) {
     *r = (Ranks){.size = 1};
     TRY(comm_open(&r->comm, err));
     if (!r->comm) return 0;
     r->rank = comm_rank(r->comm), r->size = comm_size(r->comm);
-    r->threads = threads_of_rank();
+    r->threads = processes_threads();
     share_open(&r->share, r->comm, s->zero);
     s->rank = r->rank, s->ranks = r->size;
     s->share = &r->share;
@@ -71,12 +45,6 @@ void ranks_close(Ranks *r, int status, const Error *err) {
     }
     comm_close(r->comm);
     *r = (Ranks){0};
-}
-
-char *ranks_device(const Ranks *r, const char *name) {
-    const int gpus = r->size > 1 && (!name || strcmp(name, "cpu")) ? device_gpu_count() : 0;
-    const bool any = !name || !strcmp(name, "auto") || !strcmp(name, "cuda");
-    return gpus > 0 && any ? path_format(NULL, "cuda:%d", comm_local_rank() % gpus) : NULL;
 }
 
 /* ---- Exchanges. ---- */

@@ -32,22 +32,12 @@ typedef struct RanksStep {
 /* Only the first prints what concerns all of them. */
 bool ranks_is_first(const Ranks *ranks);
 
-/* What all ranks find wrong before they have joined is printed by the first alone: what the others
- * print between these two is dropped. If they then end (`failed`) they wait a moment for the first,
- * as mpirun ends all when one ends. */
-int ranks_mute(void);
-void ranks_unmute(int muted, bool failed);
-
 /* Joins the others; the settings then have this rank's part, and are quiet for all but the first. */
 int ranks_open(Ranks *ranks, TrainSettings *settings, Error *err);
 /* Whether a failure is known to all ranks. */
 bool ranks_agreed(const Ranks *ranks);
 /* The end. After a failure that not all know of, its message is printed and all ranks end here. */
 void ranks_close(Ranks *ranks, int status, const Error *err);
-
-/* The name of the device of this rank: of several GPUs, one for each rank of a machine. Free it;
- * NULL: as the settings say. */
-char *ranks_device(const Ranks *ranks, const char *name);
 
 /* Fails for all if one has failed (`status`); the message is printed by the first that failed, and
  * the others' is empty. */

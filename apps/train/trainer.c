@@ -7,6 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "apps/cli/processes.h"
 #include "apps/cli/report.h"
 #include "apps/cli/signals.h"
 #include "apps/train/best.h"
@@ -654,7 +655,7 @@ static int open_first(Trainer *t, Error *err) {
         if (!t->run.path) return -1;
     }
     TRY(train_start_files(s, err));
-    char *own = ranks_device(t->ranks, s->device);
+    char *own = processes_device(s->device);
     const int threads = s->threads ? s->threads : t->ranks->threads;
     int status = device_choose(&t->device, own ? own : s->device, threads, err);
     free(own);
