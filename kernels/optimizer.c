@@ -111,7 +111,9 @@ int optimizer_add(Optimizer *optimizer, Params *params, float rate, Error *err) 
     OptimizerPart *part = &optimizer->parts[optimizer->part_count++]; /* close frees it from here */
     *part = (OptimizerPart){.params = params, .rate = rate};
     if (take_moments(optimizer, part, err)) return error_context(err, "moments of the optimizer");
-    if (optimizer->share) TRY(share_add(optimizer->share, params, part->m, part->v, err));
+    if (optimizer->share)
+        TRY(share_add(optimizer->share, params, part->m, part->v,
+                      part->narrow ? &part->moments : NULL, err));
     if (take_work(optimizer, params, err)) return error_context(err, "workspace of the optimizer");
     return 0;
 }
@@ -169,10 +171,13 @@ static int update_narrow(const Optimizer *optimizer, const OptimizerPart *part, 
                          const AdamW *adamw, Error *err) {
     const Params *p = part->params;
     const Param *item = &p->items[index];
-    const int64_t n = param_elements(item);
-    const Tensor weights = flat_run(p->master, DTYPE_F32, item->offset, n);
-    const Tensor copy = flat_run(p->working, p->compute, item->offset, n);
-    const Tensor gradients = flat_run(p->grad, DTYPE_F32, item->offset, n);
+    int64_t first, n;
+    moments_own(p, index, &first, &n);
+    if (!n) return 0;
+    first += item->offset;
+    const Tensor weights = flat_run(params_master_at(p, first), DTYPE_F32, 0, n);
+    const Tensor copy = flat_run(p->working, p->compute, first, n);
+    const Tensor gradients = flat_run(params_grad_at(p, first), DTYPE_F32, 0, n);
     if (moments_narrow(item)) {
         const Moments8 moments = moments_bytes_of(&part->moments, p, index);
         return adamw8_step(optimizer->device, weights, copy, &moments, gradients, adamw, err);

@@ -69,15 +69,16 @@ typedef struct ParamsShare {
     int level;       /* 0: every rank has and updates everything; 1: its own values' moments, and
                         masters where there is a working copy; 2: their gradients, too */
     bool whole;      /* hidden matrices (Muon's) are not divided */
+    int unit; /* parts of a matrix begin at multiples of so many of its values; 0: anywhere */
     /* Level 2: the blocks of a stack, into which slots point. Their gradients are reduced block by
      * block and share the memory of the largest one's. */
     const void *blocks;
     size_t block_bytes;
     int block_count;
-    /* Copies values of all ranks to the host; kind 0: masters, 1 and 2: moments. Of this rank's own
-     * alone without it. */
+    /* Copies values of all ranks to the host; kind 0: masters, else a MomentPiece (moments.h). Of
+     * this rank's own alone without it. */
     int (*fetch)(void *user, const struct Params *params, int kind, int64_t first, int64_t count,
-                 float *host, Error *err);
+                 void *host, Error *err);
     void *user;
 } ParamsShare;
 

@@ -17,6 +17,21 @@ static int group_within(const Params *params, int64_t value, int64_t *begin, int
     return -1;
 }
 
+/* The last place up to `bound` that is a multiple of the unit from the beginning of an aligned
+ * parameter. */
+static int64_t unit_bound(const Params *params, int64_t bound) {
+    const int unit = params->share.unit;
+    int64_t last = 0;
+    for (int i = 0; i < params->count; i++) {
+        const Param *p = &params->items[i];
+        if (p->offset < 0 || p->offset > bound || p->offset % PARAMS_ALIGNED_VALUES) continue;
+        const int64_t all = param_elements(p), within = bound - p->offset;
+        const int64_t at = p->offset + (within < all ? within : all) / unit * unit;
+        if (at > last) last = at;
+    }
+    return last;
+}
+
 /* Equal parts; with `whole` a bound within a matrix of Muon's moves to its nearer end. */
 int64_t params_bound(const Params *params, int rank) {
     const ParamsShare *s = &params->share;
@@ -25,6 +40,7 @@ int64_t params_bound(const Params *params, int rank) {
     if (rank >= s->ranks) return params->flat;
     const int64_t even = params->flat / PARAMS_ALIGNED_VALUES * rank / s->ranks;
     const int64_t bound = even * PARAMS_ALIGNED_VALUES;
+    if (s->unit) return unit_bound(params, bound);
     const int i = s->whole ? group_within(params, bound, &begin, &end) : -1;
     if (i < 0 || !params->items[i].hidden) return bound;
     return bound - begin <= end - bound ? begin : end;

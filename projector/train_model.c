@@ -286,10 +286,12 @@ static void share_tables(TrainModel *t, const TrainSettings *s) {
         &t->lora,          &t->head_params};
     if (s->ranks <= 1) return;
     for (int i = 0; i < 6; i++)
-        tables[i]->share = (ParamsShare){.rank = s->rank,
-                                         .ranks = s->ranks,
-                                         .level = s->zero,
-                                         .whole = s->optimizer.kind == OPTIMIZER_MUON};
+        tables[i]->share =
+            (ParamsShare){.rank = s->rank,
+                          .ranks = s->ranks,
+                          .level = s->zero,
+                          .whole = s->optimizer.kind == OPTIMIZER_MUON,
+                          .unit = s->optimizer.moments == MOMENTS_8BIT ? MOMENT_BLOCK : 0};
     const bool llama = m->parts.language.llama != NULL;
     ParamsShare *vision = &tables[0]->share, *language = &tables[2]->share;
     vision->block_bytes = language->block_bytes = sizeof(Block);

@@ -101,11 +101,6 @@ static int check_enums(const TrainSettings *s, Error *err) {
     TRY(check_enum("moments", moment_names, (int)s->optimizer.moments, err));
     if (s->optimizer.kind == OPTIMIZER_MUON && s->optimizer.moments == MOMENTS_8BIT)
         return error_set(err, "--moments 8bit is of adamw: muon's are in 32 bits");
-    if (s->ranks > 1 && s->zero > 0 && s->optimizer.moments == MOMENTS_8BIT)
-        return error_set(err,
-                         "--moments 8bit with --zero %d: moments in 8 bits are not divided "
-                         "among processes yet, use --zero 0 or 32 bits",
-                         s->zero);
     TRY(check_enum("schedule", schedule_names, (int)s->schedule, err));
     TRY(check_enum("objective", objective_names, (int)s->noise.objective, err));
     return check_enum("weighting", weighting_names, (int)s->noise.weighting, err);

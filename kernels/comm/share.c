@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "kernels/ops.h"
+#include "kernels/params_private.h"
 
 enum { END = -1, PIECE = 1 << 18 /* values sent or checked at once */ };
 
@@ -14,7 +15,7 @@ typedef struct Request {
 } Request;
 
 static int fetch(void *user, const Params *params, int kind, int64_t first, int64_t count,
-                 float *host, Error *err);
+                 void *host, Error *err);
 
 void share_open(Share *share, Comm *comm, int level) {
     *share = (Share){.comm = comm, .level = comm ? level : 0};
@@ -36,7 +37,8 @@ static void begin_pass(Share *share) {
     next_table(share);
 }
 
-int share_add(Share *share, Params *params, Tensor m, Tensor v, Error *err) {
+int share_add(Share *share, Params *params, Tensor m, Tensor v, const MomentTables *moments,
+              Error *err) {
     if (!share->comm || !params->flat) return 0;
     const int size = comm_size(share->comm);
     if (share->count == SHARE_TABLES)
@@ -45,7 +47,7 @@ int share_add(Share *share, Params *params, Tensor m, Tensor v, Error *err) {
         return error_set(err, "a table for %d ranks at level %d, expected %d at level %d",
                          params->share.ranks, params->share.level, size, share->level);
     ShareTable *t = &share->tables[share->count];
-    *t = (ShareTable){.params = params, .m = m, .v = v};
+    *t = (ShareTable){.params = params, .m = m, .v = v, .moments = moments};
     t->bounds = malloc(((size_t)size + 1) * sizeof *t->bounds);
     if (!t->bounds) return error_set(err, "out of memory for %d ranks", size);
     for (int i = 0; i <= size; i++) t->bounds[i] = params_bound(params, i);
@@ -171,29 +173,49 @@ int share_gather(Share *share, Error *err) {
 
 /* ---- Values of other ranks. ---- */
 
-static int own_values(const ShareTable *t, int kind, int64_t first, int64_t count, float *host,
+/* Bytes of so many values of a kind. */
+static size_t kind_bytes(int kind, int64_t values) {
+    return kind ? moments_piece_bytes((MomentPiece)kind, values) : (size_t)values * sizeof(float);
+}
+
+static int own_pieces(const ShareTable *t, MomentPiece piece, int64_t first, int64_t count,
+                      void *host, Error *err) {
+    const Params *p = t->params;
+    int i = 0;
+    while (i < p->count && (p->items[i].offset < 0 || first < p->items[i].offset ||
+                            first >= p->items[i].offset + param_elements(&p->items[i])))
+        i++;
+    if (i == p->count) return error_set(err, "value %lld has no moments", (long long)first);
+    return moments_fetch(t->moments, p, i, piece,
+                         moments_piece_values(piece, first - p->items[i].offset),
+                         moments_piece_values(piece, count), host, err);
+}
+
+static int own_values(const ShareTable *t, int kind, int64_t first, int64_t count, void *host,
                       Error *err) {
+    if (kind && t->moments) return own_pieces(t, (MomentPiece)kind, first, count, host, err);
     if (kind)
         return params_fetch_moment(t->params, kind == 1 ? t->m : t->v, kind, first, count, host,
                                    err);
     return device_download(t->params->device, host, params_master_at(t->params, first),
-                           (size_t)count * sizeof *host, err);
+                           (size_t)count * sizeof(float), err);
 }
 
-static int fetch_from(Share *share, int table, int rank, Request ask, float *host, Error *err) {
+static int fetch_from(Share *share, int table, int rank, Request ask, void *host, Error *err) {
     ask.table = table;
     if (rank == comm_rank(share->comm))
         return own_values(&share->tables[table], ask.kind, ask.first, ask.count, host, err);
     TRY(comm_send(share->comm, &ask, sizeof ask, rank, err));
     for (int64_t at = 0; at < ask.count; at += PIECE) { /* as `answer` sends them */
         const int64_t n = ask.count - at < PIECE ? ask.count - at : PIECE;
-        TRY(comm_receive(share->comm, host + at, (size_t)n * sizeof *host, rank, err));
+        TRY(comm_receive(share->comm, (char *)host + kind_bytes(ask.kind, at),
+                         kind_bytes(ask.kind, n), rank, err));
     }
     return 0;
 }
 
 static int fetch(void *user, const Params *params, int kind, int64_t first, int64_t count,
-                 float *host, Error *err) {
+                 void *host, Error *err) {
     Share *share = user;
     int table = 0;
     while (table < share->count && share->tables[table].params != params) table++;
@@ -204,7 +226,9 @@ static int fetch(void *user, const Params *params, int kind, int64_t first, int6
         int64_t from = bounds[r] > first ? bounds[r] : first;
         int64_t to = bounds[r + 1] < end ? bounds[r + 1] : end;
         Request ask = {.kind = kind, .first = from, .count = to - from};
-        if (from < to) TRY(fetch_from(share, table, r, ask, host + (from - first), err));
+        if (from < to)
+            TRY(fetch_from(share, table, r, ask, (char *)host + kind_bytes(kind, from - first),
+                           err));
     }
     return 0;
 }
@@ -213,7 +237,7 @@ static int answer(Share *share, const Request *ask, float *piece, Error *err) {
     for (int64_t at = 0; at < ask->count; at += PIECE) {
         const int64_t n = ask->count - at < PIECE ? ask->count - at : PIECE;
         TRY(own_values(&share->tables[ask->table], ask->kind, ask->first + at, n, piece, err));
-        TRY(comm_send(share->comm, piece, (size_t)n * sizeof *piece, 0, err));
+        TRY(comm_send(share->comm, piece, kind_bytes(ask->kind, n), 0, err));
     }
     return 0;
 }

@@ -12,6 +12,7 @@
 #define EASYFIRST_KERNELS_COMM_SHARE_H
 
 #include "kernels/comm/comm.h"
+#include "kernels/moments.h"
 #include "kernels/params.h"
 
 enum { SHARE_TABLES = 8 };
@@ -19,7 +20,8 @@ enum { SHARE_TABLES = 8 };
 typedef struct ShareTable {
     Params *params;
     Tensor m, v;
-    int64_t *bounds; /* [ranks + 1] */
+    const MomentTables *moments; /* in 8 bits, instead; else NULL */
+    int64_t *bounds;             /* [ranks + 1] */
 } ShareTable;
 
 typedef struct Share {
@@ -35,7 +37,8 @@ void share_close(Share *share);
 
 /* Adds a table that params_train has laid out with this rank's ParamsShare, and its moments. A
  * backward pass reaches the tables with blocks in the opposite order. */
-int share_add(Share *share, Params *params, Tensor m, Tensor v, Error *err);
+int share_add(Share *share, Params *params, Tensor m, Tensor v, const MomentTables *moments,
+              Error *err);
 
 /* ---- An update; all ranks call these together. ---- */
 

@@ -14,7 +14,7 @@ typedef struct Case {
     bool images, train_vision, muon, narrow;
     int lora;
     Dtype dtype;
-    const char *folder;
+    const char *folder; /* NULL: one with matrices large enough for 8-bit moments */
 } Case;
 
 static const Case cases[] = {
@@ -26,12 +26,16 @@ static const Case cases[] = {
     {STAGE_ALIGN, .images = true, .folder = TINY_BASE},
     {STAGE_INSTRUCT, .lora = 3, .folder = TINY_BASE},
     {STAGE_INSTRUCT, .muon = true, .folder = TINY_XL},
+    {STAGE_ADAPT, .narrow = true},
+    {STAGE_ADAPT, .narrow = true, .dtype = DTYPE_BF16},
     {STAGE_INSTRUCT, .folder = "tests/golden/llama/folders/dream"},
 };
 
+static char wide[300]; /* that model */
+
 static void case_settings(TrainSettings *s, const Case *c, int ranks, int rank, int zero) {
     train_settings_default(s, c->stage);
-    s->model.folder = c->folder;
+    s->model.folder = c->folder ? c->folder : wide;
     s->model.dtype = c->dtype;
     s->micro_batch_tokens = MICRO_BATCH_TOKENS;
     s->train_vision = c->train_vision;
@@ -71,10 +75,12 @@ static void check_case(Device *device, const Case *c, int ranks, int zero) {
         size_t used;
         TrainMemory m = memory_of(device, c, ranks, rank, zero, NULL);
         memory_of(device, c, ranks, rank, zero, &used);
+        if (c->narrow) assert_true(m.moments < m.gradients * 2);
         const double predicted = (double)(m.weights + m.gradients + m.moments);
         if (!(fabs(predicted - (double)used) <= 0.03 * (double)used))
             fail_msg("%s of %s, rank %d of %d, ZeRO %d: %.0f bytes are predicted, it has %zu",
-                     stage_name(c->stage), c->folder, rank, ranks, zero, predicted, used);
+                     stage_name(c->stage), c->folder ? c->folder : wide, rank, ranks, zero,
+                     predicted, used);
         all += used;
     }
     /* Something is divided, unless nothing is to be. */
@@ -84,6 +90,12 @@ static void check_case(Device *device, const Case *c, int ranks, int zero) {
 
 static void test_measured(void **state) {
     (void)state;
+    Run r;
+    run_start(&r);
+    path_in(wide, sizeof wide, &r, "wide");
+    run(&r, "new", wide, "--tokenizer", TOKENIZER, "--layers", "2", "--width", "72", "--heads", "6",
+        "--ffn", "200", "--positions", "70");
+    expect(&r, 0, NULL);
     Device *device = guarded_open();
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         if (cases[i].dtype == DTYPE_BF16 && !device_has_bf16(device)) continue;
@@ -91,6 +103,7 @@ static void test_measured(void **state) {
             check_case(device, &cases[i], zero == 1 ? 2 : 3, zero);
     }
     guarded_close(device);
+    run_end(&r);
 }
 
 /* The sum that `info` prints for a case. */

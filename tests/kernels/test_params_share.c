@@ -187,9 +187,39 @@ static void test_masters(void **state) {
     device_close(device);
 }
 
+/* Parts that begin at multiples of a unit from the beginnings of parameters. */
+static void test_units(void **state) {
+    (void)state;
+    Device *device;
+    Error err;
+    assert_ok(device_open(&device, NULL, &err), &err);
+    for (int ranks = 2; ranks <= 7; ranks++) {
+        Params p;
+        Slots s;
+        declare(&p, &s, device);
+        share(&p, &s, 1, ranks, 2, false);
+        p.share.unit = 64 * ranks;
+        assert_ok(params_train(&p, DTYPE_F32, &err), &err);
+        check_bounds(&p, ranks, false);
+        for (int r = 0; r < ranks; r++) {
+            const int64_t bound = params_bound(&p, r);
+            bool found = false;
+            for (int i = 0; i < p.count; i++) {
+                const int64_t within = bound - p.items[i].offset;
+                if (within < 0 || within > values_of(&p.items[i])) continue;
+                found |= within % p.share.unit == 0;
+            }
+            assert_true(found);
+        }
+        params_free(&p);
+    }
+    device_close(device);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_layout),
+        cmocka_unit_test(test_units),
         cmocka_unit_test(test_moments),
         cmocka_unit_test(test_masters),
     };
