@@ -64,7 +64,7 @@ ISA_avx2   := -mavx2 -mfma
 ISA_avx512 := -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx2 -mfma -mprefer-vector-width=512
 ISAS       := base $(if $(filter x86_64%,$(shell $(CC) -dumpmachine 2>/dev/null)),avx2 avx512)
 
-ROOMS   := kernels kernels/cpu vision language projector data/files data/formats data/checkpoints data/sets data/metrics
+ROOMS   := kernels kernels/comm kernels/cpu vision language projector data/files data/formats data/checkpoints data/sets data/metrics
 ISA_SRC := $(wildcard kernels/cpu/isa/*.c)
 LIB_SRC := $(wildcard $(ROOMS:%=%/*.c))
 LIB_CXX := $(wildcard $(ROOMS:%=%/*.cc))
@@ -262,7 +262,7 @@ FORMAT_NEEDS := $(if $(call auto_found,WEBP),cmd:pkg-config=pkg-config pkg:libwe
                 $(if $(call auto_found,HEIF),cmd:pkg-config=pkg-config pkg:libheif=libheif-dev)
 # Parts of the program that are left out where these are missing: serve.
 WANTS := cmd:pkg-config=pkg-config hdr:microhttpd.h=libmicrohttpd-dev
-TEST_NEEDS := hdr:cmocka.h=libcmocka-dev cmd:curl=curl
+TEST_NEEDS := hdr:cmocka.h=libcmocka-dev cmd:curl=curl cmd:mpirun=openmpi-bin
 CMOCKA_FIRST := \#include <stdarg.h>\n\#include <stddef.h>\n\#include <setjmp.h>\n\#include <stdint.h>\n\#include <stdio.h>\n
 
 # Shell commands that set `missing` to the packages of those needs that are not met.
@@ -362,7 +362,7 @@ INSTALL_TESTS := $(if $(PUBLIC),tests/install_test.sh)
 
 run-tests: headers $(PROGRAM) $(GPU_LIB) $(PUBLIC) $(TESTBIN) emulated $(if $(SANITIZE),,fuzz-tests)
 	@EASYFIRST=$(PROGRAM) LIBRARY=$(LIBRARY) FUZZ_BUILD=$(FUZZ_BUILD) sh tests/run.sh $(TESTBIN) $(EMU_TESTS) tests/page_browser.sh tests/serve_browser.sh tests/eval_browser.sh \
-	    tests/gpu_check_test.sh tests/docs_test.sh tests/manuals_test.sh tests/layout_test.sh $(INSTALL_TESTS) $(FUZZ_TESTS)
+	    tests/gpu_check_test.sh tests/docs_test.sh tests/manuals_test.sh tests/layout_test.sh tests/mpi_test.sh $(INSTALL_TESTS) $(FUZZ_TESTS)
 
 asan: deps ## the tests under the address and undefined-behaviour sanitizers
 	@$(MAKE) --no-print-directory $(JOBS) run-tests BUILD=build/asan \

@@ -6,15 +6,17 @@
 
 #include "apps/commands.h"
 #include "apps/cli/options.h"
+#include "apps/cli/processes.h"
 #include "kernels/nearest_word.h"
 
 static const struct {
     const char *name;
     int (*run)(int argc, char **argv);
+    bool divided; /* among mpirun's processes */
 } kinds[] = {
-    {"gqa", eval_gqa},         {"text", eval_text},
-    {"order", eval_order},     {"likelihood", eval_likelihood},
-    {"compare", eval_compare}, {"report", eval_report},
+    {"gqa", eval_gqa, true},          {"text", eval_text, true},
+    {"order", eval_order, false},     {"likelihood", eval_likelihood, false},
+    {"compare", eval_compare, false}, {"report", eval_report, false},
 };
 enum { KIND_COUNT = sizeof kinds / sizeof kinds[0] };
 
@@ -45,13 +47,25 @@ static const CommandHelp help = {
         "easyfirst eval text -m model --task translation test.de-en.jsonl --out de-en",
 };
 
+/* Of several processes each reads the same command line, and finds the same wrong with it. */
+static int run_kind(int kind, int argc, char **argv) {
+    if (!comm_started() || kinds[kind].divided) return kinds[kind].run(argc, argv);
+    const int muted = processes_mute();
+    const int status = options_wrong(&help,
+                                     "%s is not divided among processes: start it without "
+                                     "mpirun",
+                                     kinds[kind].name);
+    processes_unmute(muted, true);
+    return status;
+}
+
 int command_eval(int argc, char **argv) {
     int first;
     if (argc < 2)
         return options_wrong(
             &help, "name what to measure: gqa, text, order, likelihood, compare or report");
     for (int i = 0; i < KIND_COUNT; i++)
-        if (!strcmp(argv[1], kinds[i].name)) return kinds[i].run(argc - 1, argv + 1);
+        if (!strcmp(argv[1], kinds[i].name)) return run_kind(i, argc - 1, argv + 1);
     int status = options_read(&help, NULL, 0, argc, argv, &first);
     if (status >= 0) return status;
     const char *names[KIND_COUNT + 1] = {NULL};

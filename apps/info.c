@@ -38,6 +38,7 @@ typedef struct Info {
     OptimizerKind optimizer; /* ... with this one */
     MomentKind moments;
     int lora_rank;
+    int ranks, zero;       /* ... on each of so many processes */
     unsigned lora_targets; /* 0: the default ones */
     int micro_batch_tokens;
     int classes; /* of the stage segment */
@@ -453,10 +454,44 @@ static int take_path(Info *info, bool *done, Error *err) {
     return status;
 }
 
-/* What a stage of training would take with its default settings, without taking it. */
+static int check_training(const Info *info, Error *err) {
+    const TrainStage stage = (TrainStage)info->train;
+    if (info->lora_rank &&
+        (stage == STAGE_ALIGN || stage == STAGE_LENGTH || stage == STAGE_SEGMENT))
+        return error_set(err, "--lora-rank is of the language model, which %s does not train",
+                         stage_name(stage));
+    if (info->moments == MOMENTS_8BIT && info->optimizer == OPTIMIZER_MUON)
+        return error_set(err, "--moments 8bit is of adamw: muon's are in 32 bits");
+    return 0;
+}
+
+/* Of one process of several, or of one alone. */
+static int rank_memory(const Info *info, const TrainSettings *settings, TrainMemory *memory,
+                       int *rows, Error *err) {
+    const Model *m = &info->session.model;
+    const TrainStage stage = settings->stage;
+    const bool segment = stage == STAGE_SEGMENT;
+    const bool images = stage == STAGE_ALIGN || stage == STAGE_TUNE || segment;
+    TrainModel model;
+    TRY(train_model_open(&model, settings, info->session.device, err));
+    TrainSizes unit = {.images = images};
+    int rows_each =
+        segment && m->tower.vit ? vit_patches(&m->vit.config) : multimodal_image_rows(&m->parts);
+    TrainSizes sizes = train_model_sizes(settings, &unit, rows_each);
+    int status = segment ? train_model_classes(&model, NULL, 0, NULL, info->classes, err) : 0;
+    if (status == 0) status = train_model_describe(&model, settings, images, err);
+    if (status == 0) *memory = train_model_memory(&model, settings, &sizes);
+    *rows = sizes.tokens;
+    train_model_close(&model);
+    return status;
+}
+
+/* What a stage of training would take with its default settings, without taking it: of several
+ * processes, the one that takes most. */
 static int training_memory(Info *info, TrainMemory *memory, int *rows, Error *err) {
     TrainSettings settings;
     TrainStage stage = (TrainStage)info->train;
+    TRY(check_training(info, err));
     train_settings_default(&settings, stage);
     settings.model = info->common.model;
     settings.micro_batch_tokens = info->micro_batch_tokens;
@@ -464,29 +499,18 @@ static int training_memory(Info *info, TrainMemory *memory, int *rows, Error *er
     settings.optimizer.kind = info->optimizer;
     settings.optimizer.moments = info->moments;
     settings.lora.rank = info->lora_rank;
-    if (info->lora_rank &&
-        (stage == STAGE_ALIGN || stage == STAGE_LENGTH || stage == STAGE_SEGMENT))
-        return error_set(err, "--lora-rank is of the language model, which %s does not train",
-                         stage_name(stage));
-    if (info->moments == MOMENTS_8BIT && info->optimizer == OPTIMIZER_MUON)
-        return error_set(err, "--moments 8bit is of adamw: muon's are in 32 bits");
+    settings.ranks = info->ranks, settings.zero = info->zero;
     if (info->lora_targets) settings.lora.targets = info->lora_targets;
-    const Model *m = &info->session.model;
-    bool segment = stage == STAGE_SEGMENT;
-    bool images = stage == STAGE_ALIGN || stage == STAGE_TUNE || segment;
-    if (images && !segment && !m->projector.present) settings.new_projector = PROJECTOR_MLP2X_GELU;
-    TrainModel model;
-    TRY(train_model_open(&model, &settings, info->session.device, err));
-    TrainSizes unit = {.images = images};
-    int rows_each =
-        segment && m->tower.vit ? vit_patches(&m->vit.config) : multimodal_image_rows(&m->parts);
-    TrainSizes sizes = train_model_sizes(&settings, &unit, rows_each);
-    int status = segment ? train_model_classes(&model, NULL, 0, NULL, info->classes, err) : 0;
-    if (status == 0) status = train_model_describe(&model, &settings, images, err);
-    if (status == 0) *memory = train_model_memory(&model, &settings, &sizes);
-    *rows = sizes.tokens;
-    train_model_close(&model);
-    return status;
+    bool images = stage == STAGE_ALIGN || stage == STAGE_TUNE;
+    if (images && !info->session.model.projector.present)
+        settings.new_projector = PROJECTOR_MLP2X_GELU;
+    *memory = (TrainMemory){0};
+    for (; settings.rank < (info->zero ? info->ranks : 1); settings.rank++) {
+        TrainMemory one;
+        TRY(rank_memory(info, &settings, &one, rows, err));
+        if (train_memory_sum(&one) > train_memory_sum(memory)) *memory = one;
+    }
+    return 0;
 }
 
 static void print_training(const Info *info, const TrainMemory *m, int rows) {
@@ -496,9 +520,12 @@ static void print_training(const Info *info, const TrainMemory *m, int rows) {
     bytes_text(text[2], sizeof text[2], (double)m->gradients);
     bytes_text(text[3], sizeof text[3], (double)m->moments);
     bytes_text(text[4], sizeof text[4], (double)m->arena);
-    printf("train %s: %s of memory: weights %s, gradients %s, moments %s, activations of %d rows "
+    char each[64] = "";
+    if (info->ranks > 1)
+        snprintf(each, sizeof each, " on each of %d processes, ZeRO %d", info->ranks, info->zero);
+    printf("train %s: %s of memory%s: weights %s, gradients %s, moments %s, activations of %d rows "
            "%s\n",
-           stage_names[info->train], text[0], text[1], text[2], text[3], rows, text[4]);
+           stage_names[info->train], text[0], each, text[1], text[2], text[3], rows, text[4]);
     print_gpu_memory(info->session.device, train_memory_sum(m), "training");
 }
 
@@ -548,13 +575,13 @@ static int run(Info *info, Error *err) {
     return report_flush(err);
 }
 
-enum { DEFAULT_CLASSES = 1000 };
+enum { DEFAULT_CLASSES = 1000, RANKS_MOST = 256 };
 
 int command_info(int argc, char **argv) {
-    Info info = {.train = -1, .classes = DEFAULT_CLASSES};
+    Info info = {.train = -1, .classes = DEFAULT_CLASSES, .ranks = 1};
     OptionGroup groups[2] = {
         {.title = "options",
-         .count = 11,
+         .count = 13,
          .options = {{"tensors", 0, OPTION_FLAG, NULL, &info.tensors,
                       "list every tensor of a model's files"},
                      {"train", 0, OPTION_CHOICE, NULL, &info.train,
@@ -571,6 +598,12 @@ int command_info(int argc, char **argv) {
                       "... with LoRA of this rank (default 0: all weights)", 0, 4096},
                      {"lora-targets", 0, OPTION_CHOICES, "LIST", &info.lora_targets,
                       "... on these matrices (default query,value)", .names = lora_target_names},
+                     {"ranks", 0, OPTION_INTEGER, "N", &info.ranks,
+                      "... on each of N processes (mpirun -n N; default 1)", 1, RANKS_MOST},
+                     {"zero", 0, OPTION_INTEGER, "N", &info.zero,
+                      "... that divide: 1 the optimizer's state and bf16's masters,\n"
+                      "2 gradients, too (default 0: nothing)",
+                      0, 2},
                      {"classes", 0, OPTION_INTEGER, "N", &info.classes,
                       "... segment: with the background so many classes (default 1000)", 2,
                       SCENE_CLASSES_MOST},
@@ -587,6 +620,11 @@ int command_info(int argc, char **argv) {
     const bool idle = info.train < 0 && (info.moments || info.lora_rank || info.lora_targets);
     if (status < 0 && idle)
         status = options_wrong(&help, "--moments, --lora-rank and --lora-targets are of --train");
+    if (status < 0 && info.train < 0 && (info.ranks > 1 || info.zero))
+        status = options_wrong(&help, "--ranks and --zero are of --train");
+    if (status < 0 && info.zero && info.ranks == 1)
+        status = options_wrong(&help, "--zero %d divides among several processes: give --ranks",
+                               info.zero);
     if (status < 0 && info.formats && argc > first)
         status =
             options_wrong(&help, "--formats describes no model, but \"%s\" is given", argv[first]);

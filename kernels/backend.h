@@ -37,8 +37,20 @@ typedef struct Backend {
     int (*conv2d_pack)(Device *, struct Packed **, const Conv2d *, Tensor w, Dtype compute,
                        Error *);
 
+    /* Exchanges with the same kind of device of other ranks (comm/comm.h); all NULL: through the
+     * host's memory. `name`, made by one rank, is that of the ranks that join. Between the
+     * beginning and the end of a group are the pieces that are exchanged at once; reduce leaves
+     * the sum with `root`, broadcast sends what it has. */
+    int (*comm_name)(Device *, void *name, Error *); /* [COMM_NAME] */
+    int (*comm_join)(Device *, const void *name, int rank, int ranks, Error *);
+    int (*comm_group)(Device *, bool begin, Error *);
+    int (*comm_reduce)(Device *, float *values, int64_t count, int root, Error *);
+    int (*comm_broadcast)(Device *, void *data, size_t bytes, int root, Error *);
+
     OP_LIST(BACKEND_ENTRY)
 } Backend;
+
+enum { COMM_NAME = 128 };
 
 struct Device {
     const Backend *backend;

@@ -49,15 +49,27 @@ static int64_t round_up(int64_t n, int64_t unit) {
     return (n + unit - 1) / unit * unit;
 }
 
+void moments_own(const Params *params, int index, int64_t *first, int64_t *count) {
+    const Param *p = &params->items[index];
+    int64_t end = param_elements(p);
+    *first = 0;
+    if (params_divided(params) && params->flat && p->offset >= 0) {
+        if (params->own_begin > p->offset) *first = params->own_begin - p->offset;
+        if (params->own_end - p->offset < end) end = params->own_end - p->offset;
+    }
+    *count = end > *first ? end - *first : 0;
+    if (!*count) *first = 0;
+}
+
 /* The values of both tables; `place` may be NULL. */
 static void lay_out(const Params *params, int64_t *place, int64_t *wide, int64_t *narrow) {
     *wide = *narrow = 0;
     for (int i = 0; i < params->count; i++) {
         const Param *p = &params->items[i];
-        int64_t *used = moments_narrow(p) ? narrow : wide;
+        int64_t *used = moments_narrow(p) ? narrow : wide, first, own;
+        moments_own(params, i, &first, &own);
         if (place) place[i] = p->trainable ? *used : -1;
-        if (p->trainable)
-            *used += round_up(param_elements(p), moments_narrow(p) ? MOMENT_BLOCK : 64);
+        if (p->trainable) *used += round_up(own, moments_narrow(p) ? MOMENT_BLOCK : 64);
     }
 }
 
@@ -119,7 +131,9 @@ static Tensor part_of(Tensor table, int64_t first, int64_t count) {
 }
 
 Moments8 moments_bytes_of(const MomentTables *t, const Params *params, int index) {
-    const int64_t at = t->place[index], n = param_elements(&params->items[index]);
+    int64_t first, n;
+    moments_own(params, index, &first, &n);
+    const int64_t at = t->place[index];
     const int64_t block = at / MOMENT_BLOCK, blocks = (n + MOMENT_BLOCK - 1) / MOMENT_BLOCK;
     return (Moments8){.m = part_of(t->bytes.m, at, n),
                       .v = part_of(t->bytes.v, at, n),
@@ -130,6 +144,70 @@ Moments8 moments_bytes_of(const MomentTables *t, const Params *params, int index
 
 void moments_values_of(const MomentTables *t, const Params *params, int index, Tensor *m,
                        Tensor *v) {
-    const int64_t at = t->place[index], n = param_elements(&params->items[index]);
+    int64_t first, n;
+    moments_own(params, index, &first, &n);
+    const int64_t at = t->place[index];
     *m = part_of(t->m, at, n), *v = part_of(t->v, at, n);
+}
+
+/* ---- Between host, device and ranks. ---- */
+
+static int64_t values_each(MomentPiece piece) {
+    return piece >= MOMENT_M_SCALE ? MOMENT_BLOCK : 1;
+}
+
+int64_t moments_piece_values(MomentPiece piece, int64_t values) {
+    return (values + values_each(piece) - 1) / values_each(piece);
+}
+
+size_t moments_piece_bytes(MomentPiece piece, int64_t values) {
+    const bool bytes = piece == MOMENT_M8 || piece == MOMENT_V8;
+    return (size_t)moments_piece_values(piece, values) * (bytes ? 1 : sizeof(float));
+}
+
+/* The own part of a piece, and where in the whole it begins. */
+static Tensor own_piece(const MomentTables *t, const Params *params, int index, MomentPiece piece,
+                        int64_t *begin) {
+    int64_t first, count;
+    Tensor m, v;
+    moments_own(params, index, &first, &count);
+    *begin = first / values_each(piece);
+    if (piece <= MOMENT_V) {
+        moments_values_of(t, params, index, &m, &v);
+        return piece == MOMENT_M ? m : v;
+    }
+    const Moments8 q = moments_bytes_of(t, params, index);
+    return piece == MOMENT_M8        ? q.m
+           : piece == MOMENT_V8      ? q.v
+           : piece == MOMENT_M_SCALE ? q.m_scale
+                                     : q.v_scale;
+}
+
+int moments_fetch(const MomentTables *t, const Params *params, int index, MomentPiece piece,
+                  int64_t first, int64_t count, void *host, Error *err) {
+    const ParamsShare *s = &params->share;
+    const Param *p = &params->items[index];
+    int64_t begin;
+    const Tensor own = own_piece(t, params, index, piece, &begin);
+    const size_t size = dtype_size(own.dtype);
+    if (first >= begin && first + count <= begin + own.shape[0])
+        return device_download(params->device, host,
+                               (const char *)own.data + (size_t)(first - begin) * size,
+                               (size_t)count * size, err);
+    if (!s->fetch)
+        return error_set(err, "rank %d of %d does not have these moments", s->rank, s->ranks);
+    const int64_t at = first * values_each(piece), left = param_elements(p) - at;
+    const int64_t values = count * values_each(piece);
+    return s->fetch(s->user, params, piece, p->offset + at, values < left ? values : left, host,
+                    err);
+}
+
+int moments_store(const MomentTables *t, const Params *params, int index, MomentPiece piece,
+                  const void *host, Error *err) {
+    int64_t begin;
+    const Tensor own = own_piece(t, params, index, piece, &begin);
+    if (!own.shape[0]) return 0;
+    return device_upload(params->device, own.data,
+                         (const char *)host + (size_t)begin * dtype_size(own.dtype),
+                         tensor_bytes(own), err);
 }

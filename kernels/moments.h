@@ -32,6 +32,16 @@ typedef struct MomentTables {
     void *memory[7];
 } MomentTables;
 
+/* What a parameter has: moments in f32, or bytes and the scales of their blocks. */
+typedef enum MomentPiece {
+    MOMENT_M = 1,
+    MOMENT_V,
+    MOMENT_M8,
+    MOMENT_V8,
+    MOMENT_M_SCALE,
+    MOMENT_V_SCALE
+} MomentPiece;
+
 /* Whether a parameter's moments are bytes. */
 bool moments_narrow(const Param *param);
 
@@ -42,10 +52,25 @@ void moments_close(MomentTables *tables); /* an empty one may be closed, too */
 /* The bytes that moments_open allocates on the device; before or after params_train. */
 size_t moments_bytes(const Params *params);
 
-/* The moments of parameter `index`: as bytes, or as f32 in *m and *v. */
+/* Of several ranks (params.h; with MOMENT_BLOCK as the unit) the tables have this one's own values:
+ * of parameter `index` `count` from `first` on, which for bytes is the beginning of a block. */
+void moments_own(const Params *params, int index, int64_t *first, int64_t *count);
+
+/* The own moments of parameter `index`: as bytes, or as f32 in *m and *v. */
 Moments8 moments_bytes_of(const MomentTables *tables, const Params *params, int index);
 void moments_values_of(const MomentTables *tables, const Params *params, int index, Tensor *m,
                        Tensor *v);
+
+/* Values of a piece in so many values of a parameter, and their bytes. */
+int64_t moments_piece_values(MomentPiece piece, int64_t values);
+size_t moments_piece_bytes(MomentPiece piece, int64_t values);
+
+/* Copies `count` of the piece's values to the host, those of other ranks by ParamsShare.fetch; and
+ * all of the host's to the tables, as far as they are this rank's. */
+int moments_fetch(const MomentTables *tables, const Params *params, int index, MomentPiece piece,
+                  int64_t first, int64_t count, void *host, Error *err);
+int moments_store(const MomentTables *tables, const Params *params, int index, MomentPiece piece,
+                  const void *host, Error *err);
 
 /* maps of adamw8_step, [4, MOMENT_BLOCK]. */
 void moments_maps(float *maps);

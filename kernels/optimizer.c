@@ -51,11 +51,12 @@ void optimizer_close(Optimizer *optimizer) {
 }
 
 size_t optimizer_bytes(const Params *params) {
-    return 2 * (size_t)params->flat * sizeof(float);
+    return 2 * (size_t)(params->own_end - params->own_begin) * sizeof(float);
 }
 
 size_t optimizer_moment_bytes(const OptimizerConfig *config, const Params *params) {
     if (config->moments == MOMENTS_8BIT) return moments_bytes(params);
+    if (params->flat) return optimizer_bytes(params); /* with gaps */
     return 2 * (size_t)params_trainable_count(params) * sizeof(float);
 }
 
@@ -94,8 +95,9 @@ static int take_moments(Optimizer *optimizer, OptimizerPart *part, Error *err) {
     const Params *params = part->params;
     part->narrow = optimizer->config.moments == MOMENTS_8BIT;
     if (part->narrow) return moments_open(&part->moments, params, err);
-    TRY(take_moment(optimizer->device, &part->m, params->flat, err));
-    return take_moment(optimizer->device, &part->v, params->flat, err);
+    const int64_t own = params->own_end - params->own_begin;
+    TRY(take_moment(optimizer->device, &part->m, own, err));
+    return take_moment(optimizer->device, &part->v, own, err);
 }
 
 int optimizer_add(Optimizer *optimizer, Params *params, float rate, Error *err) {
@@ -109,6 +111,9 @@ int optimizer_add(Optimizer *optimizer, Params *params, float rate, Error *err) 
     OptimizerPart *part = &optimizer->parts[optimizer->part_count++]; /* close frees it from here */
     *part = (OptimizerPart){.params = params, .rate = rate};
     if (take_moments(optimizer, part, err)) return error_context(err, "moments of the optimizer");
+    if (optimizer->share)
+        TRY(share_add(optimizer->share, params, part->m, part->v,
+                      part->narrow ? &part->moments : NULL, err));
     if (take_work(optimizer, params, err)) return error_context(err, "workspace of the optimizer");
     return 0;
 }
@@ -118,16 +123,20 @@ static Tensor flat_run(void *table, Dtype dtype, int64_t first, int64_t count) {
                  : TENSOR_NONE;
 }
 
-/* AdamW on values [first, end) of a part's tables, which share all settings. */
+/* AdamW on values [first, end) of a part's tables, which share all settings, as far as they are this
+ * process's. */
 static int update_run(const Optimizer *optimizer, const OptimizerPart *part, const AdamW *adamw,
                       int64_t first, int64_t end, Error *err) {
     const Params *p = part->params;
-    int64_t n = end - first;
-    return adamw_step(optimizer->device, flat_run(p->master, DTYPE_F32, first, n),
+    if (first < p->own_begin) first = p->own_begin;
+    if (end > p->own_end) end = p->own_end;
+    const int64_t n = end - first, own = first - p->own_begin;
+    if (n <= 0) return 0;
+    return adamw_step(optimizer->device, flat_run(params_master_at(p, first), DTYPE_F32, 0, n),
                       flat_run(p->working, p->compute, first, n),
-                      flat_run(part->m.data, DTYPE_F32, first, n),
-                      flat_run(part->v.data, DTYPE_F32, first, n),
-                      flat_run(p->grad, DTYPE_F32, first, n), adamw, err);
+                      flat_run(part->m.data, DTYPE_F32, own, n),
+                      flat_run(part->v.data, DTYPE_F32, own, n),
+                      flat_run(params_grad_at(p, first), DTYPE_F32, 0, n), adamw, err);
 }
 
 static Tensor flat_matrix(void *table, Dtype dtype, int64_t first, int64_t rows, int64_t columns) {
@@ -146,11 +155,13 @@ static int update_hidden(Optimizer *optimizer, const OptimizerPart *part, const 
                            .grad_scale = adamw->grad_scale};
     int64_t rows = param_rows(item) / item->hidden, columns = param_columns(item);
     for (int i = 0; i < item->hidden; i++) {
-        int64_t at = item->offset + i * rows * columns;
-        TRY(muon_step(&optimizer->work, flat_matrix(p->master, DTYPE_F32, at, rows, columns),
+        int64_t at = item->offset + i * rows * columns, own = at - p->own_begin;
+        if (own < 0 || at >= p->own_end) continue; /* another rank's, as a whole */
+        TRY(muon_step(&optimizer->work,
+                      flat_matrix(params_master_at(p, at), DTYPE_F32, 0, rows, columns),
                       flat_matrix(p->working, p->compute, at, rows, columns),
-                      flat_matrix(part->m.data, DTYPE_F32, at, rows, columns),
-                      flat_matrix(p->grad, DTYPE_F32, at, rows, columns), &step, err));
+                      flat_matrix(part->m.data, DTYPE_F32, own, rows, columns),
+                      flat_matrix(params_grad_at(p, at), DTYPE_F32, 0, rows, columns), &step, err));
     }
     return 0;
 }
@@ -160,10 +171,13 @@ static int update_narrow(const Optimizer *optimizer, const OptimizerPart *part, 
                          const AdamW *adamw, Error *err) {
     const Params *p = part->params;
     const Param *item = &p->items[index];
-    const int64_t n = param_elements(item);
-    const Tensor weights = flat_run(p->master, DTYPE_F32, item->offset, n);
-    const Tensor copy = flat_run(p->working, p->compute, item->offset, n);
-    const Tensor gradients = flat_run(p->grad, DTYPE_F32, item->offset, n);
+    int64_t first, n;
+    moments_own(p, index, &first, &n);
+    if (!n) return 0;
+    first += item->offset;
+    const Tensor weights = flat_run(params_master_at(p, first), DTYPE_F32, 0, n);
+    const Tensor copy = flat_run(p->working, p->compute, first, n);
+    const Tensor gradients = flat_run(params_grad_at(p, first), DTYPE_F32, 0, n);
     if (moments_narrow(item)) {
         const Moments8 moments = moments_bytes_of(&part->moments, p, index);
         return adamw8_step(optimizer->device, weights, copy, &moments, gradients, adamw, err);
@@ -215,11 +229,14 @@ static int gradient_norm(const Optimizer *optimizer, double *norm, Error *err) {
     double total = 0;
     for (int i = 0; i < optimizer->part_count; i++) {
         const Params *p = optimizer->parts[i].params;
+        const int64_t own = p->own_end - p->own_begin;
         double sum = 0;
-        if (p->flat)
-            TRY(square_sum(optimizer->device, &sum, tensor_1d(p->grad, DTYPE_F32, p->flat), err));
+        if (own)
+            TRY(square_sum(optimizer->device, &sum,
+                           tensor_1d(params_grad_at(p, p->own_begin), DTYPE_F32, own), err));
         total += sum;
     }
+    if (optimizer->share) TRY(share_sum(optimizer->share, &total, err));
     *norm = sqrt(total);
     return 0;
 }
@@ -227,13 +244,17 @@ static int gradient_norm(const Optimizer *optimizer, double *norm, Error *err) {
 static int clear_gradients(const Optimizer *optimizer, Error *err) {
     for (int i = 0; i < optimizer->part_count; i++) {
         const Params *p = optimizer->parts[i].params;
-        TRY(device_clear(optimizer->device, p->grad, (size_t)p->flat * sizeof(float), err));
+        TRY(device_clear(optimizer->device, p->grad, (size_t)p->grad_values * sizeof(float), err));
+        if (p->own_grad)
+            TRY(device_clear(optimizer->device, p->own_grad,
+                             (size_t)(p->own_end - p->own_begin) * sizeof(float), err));
     }
     return 0;
 }
 
 int optimizer_step(Optimizer *optimizer, double rate, double *norm, Error *err) {
     const OptimizerConfig *c = &optimizer->config;
+    if (optimizer->share) TRY(share_reduce(optimizer->share, err));
     TRY(gradient_norm(optimizer, norm, err));
     if (isfinite(*norm)) {
         /* 1e-6 as in torch, so that the two can be compared. */
@@ -250,6 +271,7 @@ int optimizer_step(Optimizer *optimizer, double rate, double *norm, Error *err) 
                              : update_part(optimizer, part, adamw, err));
         }
         optimizer->step++;
+        if (optimizer->share) TRY(share_gather(optimizer->share, err));
     }
     return clear_gradients(optimizer, err);
 }

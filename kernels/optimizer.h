@@ -7,10 +7,14 @@
  * bits, in tables of their own (moments.h); Muon's momentum takes the place of the first moment, and
  * the second stays zero. Everything is a pure function of its inputs, AdamW's part on any number of
  * threads.
+ *
+ * Of several ranks (comm/share.h) all make the same calls; gradients are summed first, and each
+ * updates what it has to.
  */
 #ifndef EASYFIRST_KERNELS_OPTIMIZER_H
 #define EASYFIRST_KERNELS_OPTIMIZER_H
 
+#include "kernels/comm/share.h"
 #include "kernels/moments.h"
 #include "kernels/params.h"
 
@@ -36,7 +40,7 @@ enum { OPTIMIZER_PARTS = 8 };
 typedef struct OptimizerPart {
     Params *params;
     float rate;
-    Tensor m, v; /* [flat] f32 on the device; not with MOMENTS_8BIT */
+    Tensor m, v; /* [own values] f32 on the device; not with MOMENTS_8BIT */
     bool narrow; /* MOMENTS_8BIT: instead */
     MomentTables moments;
 } OptimizerPart;
@@ -48,6 +52,7 @@ typedef struct Optimizer {
     int part_count;
     int64_t step; /* updates done; skipped ones do not count */
     Arena work;   /* Muon's workspace, for the largest of its matrices */
+    Share *share; /* of several ranks; set before tables are added, NULL: one process */
 } Optimizer;
 
 /* open checks the settings (betas and momentum in [0, 1), eps above 0) and allocates nothing yet.

@@ -22,6 +22,9 @@ void params_free(Params *params) {
     free(params->items);
     free(params->block);
     device_free(params->device, params->vectors);
+    device_free(params->device, params->own_vectors);
+    device_free(params->device, params->own_grad);
+    free(params->runs);
     device_free(params->device, params->master);
     device_free(params->device, params->grad);
     device_free(params->device, params->working);

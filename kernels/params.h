@@ -49,6 +49,7 @@ typedef struct Param {
                            else -1 */
     struct Packed *packed; /* of the first of a joined group for all of it */
     int64_t offset; /* params_train: index of its first value in the flat tables; -1: frozen */
+    int64_t place;  /* of its first gradient in `grad`: `offset`, unless gradients are shared out */
 } Param;
 
 /* A model's part of params_prepare, after all else; `bytes` is what it allocates on the device. */
@@ -57,6 +58,35 @@ typedef struct ParamsFold {
     size_t (*bytes)(const void *model);
     void *model;
 } ParamsFold;
+
+struct Params;
+
+/* The flat tables of several processes, ranks, that train one model (comm/share.h): which values of
+ * them this rank updates, and what it has of them (ZeRO; Rajbhandari et al., 2020). Set before
+ * params_train. */
+typedef struct ParamsShare {
+    int rank, ranks; /* all 0: one process */
+    int level;       /* 0: every rank has and updates everything; 1: its own values' moments, and
+                        masters where there is a working copy; 2: their gradients, too */
+    bool whole;      /* hidden matrices (Muon's) are not divided */
+    int unit; /* parts of a matrix begin at multiples of so many of its values; 0: anywhere */
+    /* Level 2: the blocks of a stack, into which slots point. Their gradients are reduced block by
+     * block and share the memory of the largest one's. */
+    const void *blocks;
+    size_t block_bytes;
+    int block_count;
+    /* Copies values of all ranks to the host; kind 0: masters, else a MomentPiece (moments.h). Of
+     * this rank's own alone without it. */
+    int (*fetch)(void *user, const struct Params *params, int kind, int64_t first, int64_t count,
+                 void *host, Error *err);
+    void *user;
+} ParamsShare;
+
+/* Level 2: values [begin, end) of the flat tables have gradients at `place` of `grad`. */
+typedef struct ParamsRun {
+    int64_t begin, end, place;
+    int block; /* of the stack; -1: gradients of none, added up until the end of the step */
+} ParamsRun;
 
 typedef struct Params {
     Device *device;
@@ -74,6 +104,14 @@ typedef struct Params {
     void *working; /* [flat] in the compute type, what operations read; NULL in f32: the masters */
     void *plain;   /* copies of frozen matrices and tables that could not be used in place; after
                       params_prepare, the tables' copies on a GPU */
+    ParamsShare share;
+    int64_t own_begin, own_end; /* the values that this process updates: all, if it is alone */
+    float *own_vectors; /* [vectors], where masters are shared out: the trainable vectors, whole */
+    int64_t vector_values;
+    ParamsRun *runs; /* level 2, in the order of the flat tables; else NULL */
+    int run_count;
+    int64_t grad_values; /* in `grad`: `flat`, unless gradients are shared out */
+    float *own_grad;     /* level 2: [own_end - own_begin], the sums of this rank's own values */
 } Params;
 
 void params_init(Params *params, Device *device);
@@ -183,6 +221,31 @@ int params_fetch_part(const Params *params, const Param *param, int64_t first, i
 /* Replaces all values of a parameter that params_train has laid out, from host memory, in the
  * masters and the working copy. */
 int params_store(Params *params, const Param *param, const float *host, Error *err);
+
+/* ---- Several processes. ---- */
+
+static inline bool params_divided(const Params *params) {
+    return params->share.ranks > 1 && params->share.level > 0;
+}
+
+/* Where the values of rank r begin; that of `ranks` is the end. After params_train. */
+int64_t params_bound(const Params *params, int rank);
+
+/* A value's address: its master, NULL if another rank has it; the sum of its gradients, if it is
+ * an own value. */
+float *params_master_at(const Params *params, int64_t value);
+float *params_grad_at(const Params *params, int64_t value);
+
+/* Copies values [first, first + count) of a moment (kind 1 or 2), of which `own` has this rank's,
+ * to the host; and the host's to `own`, as far as they are this rank's. */
+int params_fetch_moment(const Params *params, Tensor own, int kind, int64_t first, int64_t count,
+                        float *host, Error *err);
+int params_store_moment(const Params *params, Tensor own, int64_t first, int64_t count,
+                        const float *host, Error *err);
+
+/* Where masters are shared out, after an update: copies this rank's own values of vectors to
+ * own_vectors, and clears the others there, so that a sum over all ranks completes them. */
+int params_own_vectors(const Params *params, Error *err);
 
 int64_t params_trainable_count(const Params *params); /* values in trainable parameters */
 /* The bytes that params_train will allocate on this device, once the values are set: masters,

@@ -39,6 +39,28 @@ static inline int params_group_end(const Params *params, int first) {
     return end;
 }
 
+/* Values of the flat tables are aligned to so many. */
+enum { PARAMS_ALIGNED_VALUES = PARAMS_ALIGNMENT / sizeof(float) };
+
+static inline int64_t params_round_up(int64_t n) {
+    return (n + PARAMS_ALIGNED_VALUES - 1) / PARAMS_ALIGNED_VALUES * PARAMS_ALIGNED_VALUES;
+}
+
+/* Once the offsets are there: what of the flat tables is this rank's, and where gradients and
+ * vectors are. */
+int params_share_lay_out(Params *params, Error *err);
+
+/* Whether this rank has its own values' masters only. */
+static inline bool params_masters_divided(const Params *params) {
+    return params_divided(params) && params->compute != DTYPE_F32;
+}
+
+/* The place of a trainable vector in own_vectors. */
+int64_t params_vector_place(const Params *params, int i);
+
+/* Bytes of masters, working copies and gradients. */
+size_t params_flat_bytes(const Params *params, int64_t flat, Dtype compute);
+
 /* Fills params->vectors on the device with the vectors as f32, a group's members contiguous, and
  * their slots; with `frozen` only those that are not trained. */
 int params_prepare_vectors(Params *params, bool frozen, Error *err);

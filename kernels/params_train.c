@@ -5,14 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { ALIGNED_VALUES = PARAMS_ALIGNMENT / sizeof(float) };
-
 /* Values converted at a time on the way to or from the device. */
 enum { PIECE = 1 << 17 };
-
-static int64_t round_up(int64_t n) {
-    return (n + ALIGNED_VALUES - 1) / ALIGNED_VALUES * ALIGNED_VALUES;
-}
 
 void params_freeze(Params *params, bool frozen) {
     for (int i = 0; i < params->count; i++)
@@ -22,10 +16,13 @@ void params_freeze(Params *params, bool frozen) {
 
 /* ---- Host values to the device and back, in another type. ---- */
 
-static int upload_as(Device *device, void *to, Dtype to_dtype, Tensor from, Error *err) {
-    int64_t n = tensor_count(from);
+/* Values [first, first + n) of `from`. */
+static int upload_part(Device *device, void *to, Dtype to_dtype, Tensor from, int64_t first,
+                       int64_t n, Error *err) {
     if (to_dtype == from.dtype)
-        return device_upload(device, to, from.data, (size_t)n * dtype_size(to_dtype), err);
+        return device_upload(device, to,
+                             (const char *)from.data + (size_t)first * dtype_size(to_dtype),
+                             (size_t)n * dtype_size(to_dtype), err);
     size_t to_size = dtype_size(to_dtype);
     int64_t most = n < PIECE ? n : PIECE;
     void *piece = malloc((size_t)most * to_size);
@@ -33,12 +30,28 @@ static int upload_as(Device *device, void *to, Dtype to_dtype, Tensor from, Erro
     int status = 0;
     for (int64_t i = 0; i < n && status == 0; i += most) {
         int64_t here = n - i < most ? n - i : most;
-        tensor_values(piece, to_dtype, from, i, here);
+        tensor_values(piece, to_dtype, from, first + i, here);
         status = device_upload(device, (char *)to + (size_t)i * to_size, piece,
                                (size_t)here * to_size, err);
     }
     free(piece);
     return status;
+}
+
+static int upload_as(Device *device, void *to, Dtype to_dtype, Tensor from, Error *err) {
+    return upload_part(device, to, to_dtype, from, 0, tensor_count(from), err);
+}
+
+/* The masters of a parameter, as far as they are on this rank. */
+static int upload_master(const Params *params, const Param *p, Tensor from, Error *err) {
+    int64_t first = 0, end = tensor_count(from);
+    if (params_masters_divided(params)) {
+        if (first < params->own_begin - p->offset) first = params->own_begin - p->offset;
+        if (end > params->own_end - p->offset) end = params->own_end - p->offset;
+    }
+    if (first >= end) return 0;
+    return upload_part(params->device, params_master_at(params, p->offset + first), DTYPE_F32, from,
+                       first, end - first, err);
 }
 
 static int download_as(Device *device, void *to, Dtype to_dtype, const float *from, int64_t n,
@@ -71,7 +84,7 @@ static int upload_value(Device *device, void *to, Dtype dtype, const Param *p, E
 
 /* The offset of a trainable parameter after `*used` values of the flat tables, which it extends. */
 static int64_t take_place(const Params *params, int i, int64_t *used) {
-    if (param_leads(params, i)) *used = round_up(*used);
+    if (param_leads(params, i)) *used = params_round_up(*used);
     int64_t place = *used;
     *used += param_elements(&params->items[i]);
     return place;
@@ -81,15 +94,16 @@ static int64_t flat_values(const Params *params) {
     int64_t used = 0;
     for (int i = 0; i < params->count; i++)
         if (params->items[i].trainable) take_place(params, i, &used);
-    return round_up(used);
+    return params_round_up(used);
 }
 
 /* Sets the offsets of all trainable parameters. */
 static void lay_out(Params *params) {
     int64_t used = 0;
     for (int i = 0; i < params->count; i++)
-        if (params->items[i].trainable) params->items[i].offset = take_place(params, i, &used);
-    params->flat = round_up(used);
+        if (params->items[i].trainable)
+            params->items[i].offset = params->items[i].place = take_place(params, i, &used);
+    params->flat = params_round_up(used);
 }
 
 static int check_groups(const Params *params, Error *err) {
@@ -102,19 +116,30 @@ static int check_groups(const Params *params, Error *err) {
     return 0;
 }
 
+/* Zeroed; NULL for no bytes. */
+static int take_table(const Params *params, void **table, size_t bytes, Error *err) {
+    *table = NULL;
+    if (!bytes) return 0;
+    TRY(device_alloc(params->device, table, bytes, err));
+    return device_clear(params->device, *table, bytes, err);
+}
+
 static int take_tables(Params *params, Error *err) {
-    Device *device = params->device;
-    size_t bytes = (size_t)params->flat * sizeof(float), working_bytes = bytes / 2;
-    void *memory;
-    TRY(device_alloc(device, &memory, bytes, err));
-    params->master = memory;
-    TRY(device_alloc(device, &memory, bytes, err));
-    params->grad = memory;
-    TRY(device_clear(device, params->master, bytes, err));
-    TRY(device_clear(device, params->grad, bytes, err));
-    if (params->compute == DTYPE_F32) return 0;
-    TRY(device_alloc(device, &params->working, working_bytes, err));
-    return device_clear(device, params->working, working_bytes, err);
+    const int64_t own = params->own_end - params->own_begin;
+    const int64_t masters = params_masters_divided(params) ? own : params->flat;
+    const size_t working =
+        params->compute == DTYPE_F32 ? 0 : (size_t)params->flat * dtype_size(params->compute);
+    void *memory[4] = {0};
+    TRY(take_table(params, &memory[0], (size_t)masters * sizeof(float), err));
+    params->master = memory[0];
+    TRY(take_table(params, &memory[1], (size_t)params->grad_values * sizeof(float), err));
+    params->grad = memory[1];
+    TRY(take_table(params, &params->working, working, err));
+    TRY(take_table(params, &memory[2], (size_t)params->vector_values * sizeof(float), err));
+    params->own_vectors = memory[2];
+    TRY(take_table(params, &memory[3], params->runs ? (size_t)own * sizeof(float) : 0, err));
+    params->own_grad = memory[3];
+    return 0;
 }
 
 static void *working_at(const Params *params, int64_t offset) {
@@ -145,19 +170,34 @@ static void set_slots(const Param *p, Tensor t) {
     if (p->role == PARAM_VOCABULARY && p->table_slot) *p->table_slot = t;
 }
 
+/* Where operations read a trainable parameter. */
+static void *read_place(const Params *params, int i) {
+    const Param *p = &params->items[i];
+    if (p->role != PARAM_VECTOR && params->working) return working_at(params, p->offset);
+    if (params->own_vectors) return params->own_vectors + params_vector_place(params, i);
+    return params->master + p->offset;
+}
+
+/* Replaces all values of a trainable parameter but those of the working copy. */
+static int place_values(const Params *params, int i, Tensor values, Error *err) {
+    TRY(upload_master(params, &params->items[i], values, err));
+    if (!params->own_vectors || params->items[i].role != PARAM_VECTOR) return 0;
+    return upload_as(params->device, params->own_vectors + params_vector_place(params, i),
+                     DTYPE_F32, values, err);
+}
+
 static int place_trainable(Params *params, Error *err) {
     for (int i = 0; i < params->count; i++) {
         const Param *p = &params->items[i];
         if (!p->trainable) continue;
-        TRY(upload_value(params->device, params->master + p->offset, DTYPE_F32, p, err));
+        if (p->present) TRY(place_values(params, i, p->value, err)); /* else they are zero */
         if (params->working)
             TRY(upload_value(params->device, working_at(params, p->offset), params->compute, p,
                              err));
         if (!param_leads(params, i)) continue;
         Tensor t = group_form(params, i, params->compute);
-        bool masters = p->role == PARAM_VECTOR || !params->working;
-        t.data = masters ? params->master + p->offset : working_at(params, p->offset);
-        t.grad = params->grad + p->offset;
+        t.data = read_place(params, i);
+        t.grad = params->grad + p->place;
         set_slots(p, t);
     }
     return 0;
@@ -269,7 +309,7 @@ static int train_begin(Params *params, Dtype compute, Error *err) {
     TRY(check_groups(params, err));
     params->compute = compute;
     lay_out(params);
-    return 0;
+    return params_share_lay_out(params, err);
 }
 
 int params_train(Params *params, Dtype compute, Error *err) {
@@ -302,12 +342,32 @@ static int check_part(const Param *p, int64_t first, int64_t count, Error *err) 
                      (long long)(first + count), (long long)param_elements(p));
 }
 
+/* Masters that this rank may not have. */
+static int fetch_divided(const Params *params, int64_t first, int64_t count, void *host,
+                         Dtype dtype, Error *err) {
+    const ParamsShare *s = &params->share;
+    if (first >= params->own_begin && first + count <= params->own_end)
+        return download_as(params->device, host, dtype, params_master_at(params, first), count,
+                           err);
+    if (!s->fetch)
+        return error_set(err, "rank %d of %d does not have these weights", s->rank, s->ranks);
+    if (dtype == DTYPE_F32) return s->fetch(s->user, params, 0, first, count, host, err);
+    float *values = malloc((size_t)count * sizeof *values);
+    if (!values) return error_set(err, "out of memory: %lld values", (long long)count);
+    int status = s->fetch(s->user, params, 0, first, count, values, err);
+    if (status == 0) values_convert(host, dtype, values, DTYPE_F32, (size_t)count);
+    free(values);
+    return status;
+}
+
 int params_fetch_part(const Params *params, const Param *param, int64_t first, int64_t count,
                       void *host, Dtype dtype, Error *err) {
     TRY(check_part(param, first, count, err));
     if (!dtype_is_float(dtype))
         return error_set(err, "%s: requested as %s, expected f32, f16 or bf16", param->name,
                          dtype_name(dtype));
+    if (param->offset >= 0 && params_masters_divided(params))
+        return fetch_divided(params, param->offset + first, count, host, dtype, err);
     if (param->offset >= 0)
         return download_as(params->device, host, dtype, params->master + param->offset + first,
                            count, err);
@@ -327,7 +387,7 @@ int params_store(Params *params, const Param *param, const float *host, Error *e
         return error_set(err, "%s: is not being trained, its values stay as they are", param->name);
     int64_t n = param_elements(param), at = param->offset;
     Tensor values = tensor_1d((float *)(uintptr_t)host, DTYPE_F32, n);
-    TRY(upload_as(params->device, params->master + at, DTYPE_F32, values, err));
+    TRY(place_values(params, (int)(param - params->items), values, err));
     if (!params->working) return 0;
     return upload_as(params->device, working_at(params, at), params->compute, values, err);
 }
@@ -340,7 +400,6 @@ int64_t params_trainable_count(const Params *params) {
 }
 
 size_t params_training_bytes(const Params *params, Dtype compute) {
-    size_t flat = (size_t)flat_values(params);
-    size_t each = 2 * sizeof(float) + (compute == DTYPE_F32 ? 0 : dtype_size(compute));
-    return flat * each + params_vector_bytes(params, true) + plain_bytes(params, compute);
+    return params_flat_bytes(params, flat_values(params), compute) +
+           params_vector_bytes(params, true) + plain_bytes(params, compute);
 }

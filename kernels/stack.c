@@ -211,6 +211,8 @@ int stack_backward(Device *device, const Stack *stack, const StackTape *tape, Ar
         const bool input = stack->input || i > stack->lowest;
         status = block_backward(device, stack, i, tape, arena, dx, input, err);
         arena_reset(arena, before);
+        if (status == 0 && stack->left.call)
+            status = stack->left.call(stack->left.user, &stack->blocks[i], err);
     }
     return status;
 }

@@ -33,6 +33,13 @@ typedef struct StackDropout {
     uint64_t seed, stream;
 } StackDropout;
 
+/* What is called when the backward pass has left a block: its gradients are complete for this pass
+ * (comm/share.h). NULL: nothing. */
+typedef struct BlockLeft {
+    int (*call)(void *user, const void *block, Error *err);
+    void *user;
+} BlockLeft;
+
 /* One run of a stack. */
 typedef struct Stack {
     const BlockConfig *config;
@@ -54,6 +61,7 @@ typedef struct Stack {
     /* Of local blocks (block_local_spans), `i` counted within the stack; as long-lived as spans. */
     const AttentionSpan *local_spans;
     Rotary local_rotary;
+    BlockLeft left;
 } Stack;
 
 /* What a forward pass has kept; its tensors are in the arena, or the x that was passed. */

@@ -51,6 +51,7 @@ static Stack make_stack(const Llama *m, const AttentionPlan *plan, const TrainRu
                                .seed = run->seed,
                                .stream = run->stream},
                    .recompute = run->recompute,
+                   .left = run->left,
                    .lowest = input ? 0 : stack_lowest_trainable(m->blocks, m->config.layers),
                    .input = input};
 }

@@ -99,6 +99,7 @@ static Stack make_stack(const Xlmr *m, const AttentionPlan *plan, const TrainRun
                                .seed = run->seed,
                                .stream = run->stream},
                    .recompute = run->recompute,
+                   .left = run->left,
                    .lowest = embeddings ? 0 : stack_lowest_trainable(m->blocks, m->config.layers),
                    .input = embeddings};
 }

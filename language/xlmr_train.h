@@ -17,6 +17,7 @@ typedef struct TrainRun {
     bool recompute;        /* activation checkpointing: keep block inputs only */
     bool backward;         /* false: the loss only, without dropout, gradients and tape; the
                               parameters may then also be prepared by params_prepare */
+    BlockLeft left;        /* stack.h */
 } TrainRun;
 
 /* The rows that have a loss; see vocab_cross_entropy. All on the host. */

@@ -130,6 +130,7 @@ static int vision_forward(VisionPath *s, const Multimodal *m, Arena *arena, cons
     } else if (s->depth.vision) {
         TRY(vit_train_forward(m->tower->vit, arena, s->features, s->pixels, run->recompute,
                               &s->tape, err)); /* [R, Dv] */
+        s->tape.stack.left = run->left;
     } else {
         TRY(tower_forward(m->tower, arena, s->features, s->pixels, err)); /* [R, Dv] */
         arena_reset(arena, mark);

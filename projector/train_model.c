@@ -278,12 +278,39 @@ static int settle(TrainModel *t, const TrainSettings *s, bool images, const Dtyp
     return 0;
 }
 
+/* Which part of the tables is this process's. */
+static void share_tables(TrainModel *t, const TrainSettings *s) {
+    Model *m = &t->model;
+    Params *tables[] = {
+        &m->vision.params, &m->projector.params, &m->language.params, &m->length.params,
+        &t->lora,          &t->head_params};
+    if (s->ranks <= 1) return;
+    for (int i = 0; i < 6; i++)
+        tables[i]->share =
+            (ParamsShare){.rank = s->rank,
+                          .ranks = s->ranks,
+                          .level = s->zero,
+                          .whole = s->optimizer.kind == OPTIMIZER_MUON,
+                          .unit = s->optimizer.moments == MOMENTS_8BIT ? MOMENT_BLOCK : 0};
+    const bool llama = m->parts.language.llama != NULL;
+    ParamsShare *vision = &tables[0]->share, *language = &tables[2]->share;
+    vision->block_bytes = language->block_bytes = sizeof(Block);
+    vision->blocks = m->vit.blocks;
+    vision->block_count = m->vit.blocks ? m->vit.depth : 0;
+    language->blocks = llama ? m->llama.blocks : m->xlmr.blocks;
+    language->block_count = llama              ? m->llama.config.layers
+                            : language->blocks ? m->xlmr.config.layers
+                                               : 0;
+}
+
 int train_model_prepare(TrainModel *t, const TrainSettings *s, bool images, const Dtype *compute,
                         Error *err) {
     Model *m = &t->model;
     TRY(settle(t, s, images, compute, err));
     if (t->fresh_projector) TRY(model_fresh_projector_scale(m, s->seed, err));
     TRY(optimizer_open(&t->optimizer, m->device, &s->optimizer, err));
+    t->optimizer.share = s->share;
+    share_tables(t, s);
     ModelPart *parts[4] = {&m->vision, &m->projector, &m->language, &m->length};
     const PartDuty duty[4] = {t->vision, t->projector, t->language, t->length};
     const float own[4] = {s->vision_lr, s->projector_lr, s->language_lr, 0};
@@ -303,6 +330,7 @@ int train_model_prepare(TrainModel *t, const TrainSettings *s, bool images, cons
 int train_model_describe(TrainModel *t, const TrainSettings *s, bool images, Error *err) {
     Model *m = &t->model;
     TRY(settle(t, s, images, NULL, err));
+    share_tables(t, s);
     ModelPart *parts[4] = {&m->vision, &m->projector, &m->language, &m->length};
     const PartDuty duty[4] = {t->vision, t->projector, t->language, t->length};
     for (int i = 0; i < 4; i++) {
@@ -354,6 +382,9 @@ static void add_memory(TrainMemory *sum, const ModelPart *part, PartDuty duty,
     }
     size_t gradients = 0;
     if (duty == DUTY_TRAIN) gradients = (size_t)params_trainable_count(p) * sizeof(float);
+    if (params_divided(p))
+        gradients = (size_t)p->grad_values * sizeof(float) +
+                    (p->runs ? (size_t)(p->own_end - p->own_begin) * sizeof(float) : 0);
     sum->weights += params_training_bytes(p, part->compute) - gradients;
     /* What is frozen and used where it lies in the file; a GPU has copies, counted already. */
     if (duty == DUTY_PASS && device_kind(p->device) == DEVICE_CPU)

@@ -108,7 +108,12 @@ typedef struct TrainSettings {
     PromptOptions prompt;         /* of data of other programs */
     ParallelFiles parallel;       /* training data besides `data` */
     ParallelFiles valid_parallel; /* held-out data instead of `valid` */
-    json_t *file; /* the config file's object, whose texts the fields above point to */
+    /* Of several processes (ranks): what each has of the optimizer (ZeRO: 0 all, 1 its part of the
+     * moments and masters, 2 of the gradients, too). */
+    int zero;
+    int rank, ranks;     /* this process's number, and how many; 0: alone */
+    struct Share *share; /* kernels/comm/share.h; NULL: alone */
+    json_t *file;        /* the config file's object, whose texts the fields above point to */
 } TrainSettings;
 
 /* The papers' settings for a stage. */

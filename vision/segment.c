@@ -132,6 +132,7 @@ static int pass_run(const Vit *vit, const SegmentHead *head, Arena *arena,
     }
     TRY(arena_take(arena, &dfeatures, compute, rows->count, d, err));
     TRY(vit_train_forward(vit, arena, features, pixels, run->recompute, tape, err)); /* [R, D] */
+    tape->stack.left = run->left;
     TRY(head_pass(head, arena, rows, batch->smoothing, run, features, dfeatures, err));
     return vit_train_backward(vit, arena, tape, dfeatures, err);
 }

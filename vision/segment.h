@@ -37,6 +37,7 @@ typedef struct SegmentRun {
     bool backward;       /* false: the loss only */
     bool recompute;      /* activation checkpointing: keep block inputs only */
     SegmentScore *score; /* added to; NULL: not computed */
+    BlockLeft left;      /* kernels/stack.h */
 } SegmentRun;
 
 /* Arena bytes that segment_pass takes for up to `images` images. Call it after params_train (or

@@ -7,12 +7,14 @@
 #include <unistd.h>
 
 #include "apps/cli/choices.h"
+#include "apps/cli/processes.h"
 #include "apps/eval/closed.h"
 #include "apps/eval/eval.h"
 #include "apps/eval/rated.h"
 #include "apps/eval/result.h"
 #include "apps/eval/running.h"
 #include "apps/eval/scored.h"
+#include "apps/eval/together.h"
 #include "apps/score/calibration_report.h"
 #include "apps/score/gqa_report.h"
 #include "data/files/archive.h"
@@ -77,6 +79,8 @@ typedef struct GqaEval {
     EvalStore store;
     Session session;
     Timings timings;
+    json_t *settings;
+    bool worded; /* the items have their prompts */
     bool failed; /* a question was not answered */
 } GqaEval;
 
@@ -353,7 +357,7 @@ static int measure_calibration(const GqaEval *g, CalibrationReport *report, bool
     return probabilities ? 0 : error_set(err, "out of memory for probabilities");
 }
 
-static int write_result(GqaEval *g, const GqaScore *score, json_t *settings, Error *err) {
+static int write_result(GqaEval *g, const GqaScore *score, Error *err) {
     CalibrationReport calibration;
     bool calibrated;
     TRY(measure_calibration(g, &calibration, &calibrated, err));
@@ -366,7 +370,7 @@ static int write_result(GqaEval *g, const GqaScore *score, json_t *settings, Err
     if (status == 0) status = add_file(scores, "choices", g->choices, err);
     if (status == 0) status = add_file(scores, "scene_graphs", g->scene_graphs, err);
     if (status == 0) {
-        result = eval_result_json(json_incref(settings), &g->items, &g->left_out, scores, err);
+        result = eval_result_json(json_incref(g->settings), &g->items, &g->left_out, scores, err);
         scores = NULL;
         status = result ? eval_store_json(&g->store, "result.json", json_incref(result), err) : -1;
     }
@@ -419,8 +423,7 @@ static const char *const reported[] = {"question without a prediction", GQA_NO_O
                                        GQA_TWICE, NULL};
 
 /* Scores the current files. */
-static int score_files(GqaEval *g, const char *answers, const char *attentions, json_t *settings,
-                       Error *err) {
+static int score_files(GqaEval *g, const char *answers, const char *attentions, Error *err) {
     GqaFiles files = {.predictions = answers,
                       .questions = g->subset ? g->subset : g->path,
                       .all_questions = g->all_questions,
@@ -434,14 +437,15 @@ static int score_files(GqaEval *g, const char *answers, const char *attentions, 
         gqa_report_skipped(score, reported);
         status = gqa_confidence(score, NULL, err);
         if (status == 0) status = write_scored(g, score, err);
-        if (status == 0) status = write_result(g, score, settings, err);
+        if (status == 0) status = write_result(g, score, err);
         gqa_score_free(score);
     }
     free(score);
     return status;
 }
 
-static int finish(GqaEval *g, json_t *settings, Error *err) {
+static int finish(void *user, Error *err) {
+    GqaEval *g = user;
     const char *out = g->options.out;
     char *answers = path_join(out, "answers.jsonl", err);
     char *attentions = path_join(out, "attentions.json", err);
@@ -451,7 +455,7 @@ static int finish(GqaEval *g, json_t *settings, Error *err) {
     if (status == 0) status = write_predictions(g, predictions, err);
     if (status == 0 && g->attention) status = write_attentions(g, attentions, err);
     if (status == 0) status = write_subset(g, err);
-    if (status == 0) status = score_files(g, answers, attentions, settings, err);
+    if (status == 0) status = score_files(g, answers, attentions, err);
     free(answers), free(attentions), free(predictions);
     return status;
 }
@@ -474,11 +478,15 @@ static int check_files(const GqaEval *g, Error *err) {
                      g->images, file_mode_name(info.st_mode));
 }
 
-static int ask_all(GqaEval *g, json_t *settings, Error *err) {
+/* Again, of the whole, for the first of several processes. */
+static int answer(void *user, Error *err) {
+    GqaEval *g = user;
     EvalOptions *o = &g->options;
-    TRY(eval_store_open(&g->store, o->out, o->shard_index, o->shards, settings, o->model, err));
+    eval_store_close(&g->store);
+    TRY(eval_store_open(&g->store, o->out, o->shard_index, o->shards, g->settings, o->model, err));
     TRY(eval_store_load(&g->store, &g->items, err));
-    TRY(word_items(g, err));
+    if (!g->worded) TRY(word_items(g, err));
+    g->worded = true;
     Running running;
     TRY(running_gqa(&running, &g->items, &g->questions, g->asked, g->path, err));
     EvalRunConfig config = {.what = "questions",
@@ -492,11 +500,15 @@ static int ask_all(GqaEval *g, json_t *settings, Error *err) {
     int status = eval_run(&config, &g->store, &g->items, &g->timings, err);
     running_free(&running);
     TRY(status);
-    eval_end(o, &g->items, &g->left_out, &g->timings, g->session.device, &g->failed);
+    if (o->comm && o->shards) /* another process reads it, and reports */
+        eval_store_close(&g->store);
+    else
+        eval_end(o, &g->items, &g->left_out, &g->timings, g->session.device, &g->failed);
     return 0;
 }
 
-static int run(GqaEval *g, Error *err) {
+static int open_all(void *user, Error *err) {
+    GqaEval *g = user;
     EvalOptions *o = &g->options;
     TRY(check_files(g, err));
     TRY(read_questions(g, err));
@@ -507,11 +519,8 @@ static int run(GqaEval *g, Error *err) {
     g->timings.load_s = g->session.load_s;
     TRY(answer_decode_options(&g->session.model.parts, &o->common.answer.decode, err));
     eval_model_name(o);
-    json_t *settings = settings_make(g, err);
-    int status = settings ? ask_all(g, settings, err) : -1;
-    if (status == 0 && !o->shards) status = finish(g, settings, err);
-    json_decref(settings);
-    return status;
+    g->settings = settings_make(g, err);
+    return g->settings ? 0 : -1;
 }
 
 int eval_gqa(int argc, char **argv) {
@@ -540,6 +549,7 @@ int eval_gqa(int argc, char **argv) {
     eval_group_add(o, &groups[0]);
     common_answer_group(&o->common, &groups[1]);
     model_group(&o->common.model, &o->common.device, &o->common.threads, &groups[2]);
+    const int muted = processes_mute();
     int first, status = options_read(&help, groups, 3, argc, argv, &first);
     if (status < 0 && argc - first != 1)
         status = options_wrong(&help, argc == first ? "no file of questions is given"
@@ -556,11 +566,11 @@ int eval_gqa(int argc, char **argv) {
     if (status < 0 && g.by && !g.closed) status = options_wrong(&help, "--by needs --closed");
     choices_by_apply(g.by, &o->common);
     if (status < 0) status = eval_options_check(&help, o);
+    processes_unmute(muted, status >= 0);
     if (status < 0) {
-        Error err;
         g.path = argv[first];
-        int failed = run(&g, &err);
-        if (failed) report_failure(&err);
+        const EvalTogether together = {o, open_all, answer, finish, &g};
+        const int failed = eval_together(&together);
         status = failed || g.failed;
     }
     eval_store_close(&g.store);
@@ -570,5 +580,6 @@ int eval_gqa(int argc, char **argv) {
     text_table_free(&g.more);
     free(g.subset);
     session_close(&g.session);
+    json_decref(g.settings);
     return status;
 }

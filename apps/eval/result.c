@@ -25,7 +25,7 @@ void eval_group_add(EvalOptions *o, OptionGroup *group) {
         {"limit", 0, OPTION_INTEGER, "N", &o->limit, "only the first N of each file", 1, INT_MAX},
         {"shard", 0, OPTION_TEXT, "I/N", &o->shard,
          "answer the I-th of N parts only; afterwards the same command\n"
-         "without --shard joins them"},
+         "without --shard joins them (mpirun -n N does both)"},
         {"batch-tokens", 0, OPTION_INTEGER, "N", &o->batch_tokens,
          "tokens computed together (default: as memory allows);\n"
          "answers do not depend on it",

@@ -16,9 +16,10 @@ typedef struct EvalOptions {
     const char *out;   /* folder */
     const char *shard; /* "2/4" as given; NULL */
     int shard_index, shards;
-    int limit;        /* 0: all */
-    int batch_tokens; /* 0: as many as fit into memory */
-    char model[256];  /* "model_id" */
+    int limit;         /* 0: all */
+    int batch_tokens;  /* 0: as many as fit into memory */
+    char model[256];   /* "model_id" */
+    struct Comm *comm; /* of several processes (together.h) */
 } EvalOptions;
 
 /* The rows --out, --limit, --shard and --batch-tokens, appended to a group. */

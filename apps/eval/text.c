@@ -5,12 +5,14 @@
 #include <string.h>
 
 #include "apps/cli/choices.h"
+#include "apps/cli/processes.h"
 #include "apps/cli/prompt_options.h"
 #include "apps/cli/report.h"
 #include "apps/eval/eval.h"
 #include "apps/eval/result.h"
 #include "apps/eval/running.h"
 #include "apps/eval/text_score.h"
+#include "apps/eval/together.h"
 #include "projector/answer_text.h"
 #include "projector/model_chat.h"
 
@@ -70,6 +72,8 @@ typedef struct TextEval {
     EvalStore store;
     Session session;
     Timings timings;
+    json_t *settings;
+    bool worded; /* the items have their prompts */
     bool failed;
 } TextEval;
 
@@ -154,15 +158,16 @@ static int write_scored(TextEval *t, json_t *scores, Error *err) {
     return status;
 }
 
-static int finish(TextEval *t, json_t *settings, Error *err) {
+static int finish(void *user, Error *err) {
+    TextEval *t = user;
     TRY(eval_store_finish(&t->store, &t->set.items, err));
     TRY(eval_text_files(&t->set, &t->store, err));
     json_t *scores = eval_text_score(&t->set, &t->score, err), *result = NULL;
     if (!scores) return -1;
     int status = write_scored(t, scores, err);
     if (status == 0)
-        result =
-            eval_result_json(json_incref(settings), &t->set.items, NULL, json_incref(scores), err);
+        result = eval_result_json(json_incref(t->settings), &t->set.items, NULL,
+                                  json_incref(scores), err);
     if (status == 0)
         status = result ? eval_store_json(&t->store, "result.json", json_incref(result), err) : -1;
     if (status == 0 && t->options.common.json)
@@ -174,11 +179,15 @@ static int finish(TextEval *t, json_t *settings, Error *err) {
     return status ? -1 : report_flush(err);
 }
 
-static int ask_all(TextEval *t, json_t *settings, Error *err) {
+/* Again, of the whole, for the first of several processes. */
+static int answer(void *user, Error *err) {
+    TextEval *t = user;
     EvalOptions *o = &t->options;
-    TRY(eval_store_open(&t->store, o->out, o->shard_index, o->shards, settings, o->model, err));
+    eval_store_close(&t->store);
+    TRY(eval_store_open(&t->store, o->out, o->shard_index, o->shards, t->settings, o->model, err));
     TRY(eval_store_load(&t->store, &t->set.items, err));
-    TRY(word_items(t, err));
+    if (!t->worded) TRY(word_items(t, err));
+    t->worded = true;
     Running running;
     running_texts(&running, &t->set, &t->score);
     EvalRunConfig config = {.what = "lines",
@@ -188,7 +197,10 @@ static int ask_all(TextEval *t, json_t *settings, Error *err) {
                             .batch_tokens = o->batch_tokens,
                             .quiet = o->common.quiet};
     TRY(eval_run(&config, &t->store, &t->set.items, &t->timings, err));
-    eval_end(o, &t->set.items, NULL, &t->timings, t->session.device, &t->failed);
+    if (o->comm && o->shards) /* another process reads it, and reports */
+        eval_store_close(&t->store);
+    else
+        eval_end(o, &t->set.items, NULL, &t->timings, t->session.device, &t->failed);
     return 0;
 }
 
@@ -209,7 +221,8 @@ static int check_files(const TextEval *t, Error *err) {
     return eval_check_files(t->options.out, &(FileRole){"--subjects", t->subjects_path}, 1, err);
 }
 
-static int run(TextEval *t, Error *err) {
+static int open_all(void *user, Error *err) {
+    TextEval *t = user;
     EvalOptions *o = &t->options;
     TRY(check_files(t, err));
     TRY(eval_text_read(&t->set, t->paths, t->path_count, o->limit, t->score.task, err));
@@ -232,11 +245,8 @@ static int run(TextEval *t, Error *err) {
     t->timings.load_s = t->session.load_s;
     TRY(answer_decode_options(&t->session.model.parts, &o->common.answer.decode, err));
     eval_model_name(o);
-    json_t *settings = settings_make(t, err);
-    int status = settings ? ask_all(t, settings, err) : -1;
-    if (status == 0 && !o->shards) status = finish(t, settings, err);
-    json_decref(settings);
-    return status;
+    t->settings = settings_make(t, err);
+    return t->settings ? 0 : -1;
 }
 
 static int check(TextEval *t, int count, char **words) {
@@ -298,17 +308,19 @@ int eval_text(int argc, char **argv) {
     groups[1].options[0].given = &t.steps_given;
     model_group(&o->common.model, &o->common.device, &o->common.threads, &groups[2]);
     prompt_group(&t.set.prompt, &t.parallel, &groups[3]);
+    const int muted = processes_mute();
     int first, status = options_read(&help, groups, 4, argc, argv, &first);
     if (status < 0) status = check(&t, argc - first, argv + first);
+    processes_unmute(muted, status >= 0);
     if (status < 0) {
-        Error err;
-        int failed = run(&t, &err);
-        if (failed) report_failure(&err);
+        const EvalTogether together = {o, open_all, answer, finish, &t};
+        const int failed = eval_together(&together);
         status = failed || t.failed;
     }
     eval_store_close(&t.store);
     eval_text_free(&t.set);
     given_choices_free(&t.choices);
     session_close(&t.session);
+    json_decref(t.settings);
     return status;
 }

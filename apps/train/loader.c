@@ -71,9 +71,8 @@ static int load_unit(const LoaderConfig *c, int64_t unit, Loaded *l, Error *err)
     return l->example->image ? load_image(c, unit, l, err) : 0;
 }
 
-static int load_units(const LoaderConfig *c, const BatchPlan *plan, int64_t epoch, int64_t index,
+static int load_units(const LoaderConfig *c, const BatchPlan *plan, int64_t epoch, int64_t first,
                       Loaded *loaded, int64_t count, Error *err) {
-    int64_t first = plan->step_begin[index];
     int failed = 0;
 #pragma omp parallel for schedule(dynamic, 1) num_threads(c->threads > 0 ? c->threads : 1)
     for (int64_t i = 0; i < count; i++) {
@@ -115,7 +114,7 @@ static int step_pack(const LoaderConfig *c, const PackingItem *items, int count,
     for (int first = 0; first < count;) {
         int n = pass_length(c, items, count, first);
         TrainBatch *pass = &step->passes[step->pass_count++];
-        TRY(packing_build(pass, &c->packing, items + first, n, (double)step->sequences, err));
+        TRY(packing_build(pass, &c->packing, items + first, n, step->divisor, err));
         step->rows += pass->tokens;
         step->targets += pass->targets + pass->prompts;
         step->images += pass->images;
@@ -124,21 +123,30 @@ static int step_pack(const LoaderConfig *c, const PackingItem *items, int count,
     return 0;
 }
 
+/* Of all ranks, if no record is bad. */
+static double planned_sequences(const LoaderConfig *c, const BatchPlan *plan, int64_t index) {
+    int64_t sum = 0;
+    for (int64_t i = plan->step_begin[index]; i < plan->step_begin[index + 1]; i++)
+        sum += c->dataset->units[plan->order[i]].sequences;
+    return (double)sum;
+}
+
 int loader_make_step(const LoaderConfig *c, const BatchPlan *plan, int64_t epoch, int64_t index,
                      LoaderStep *step, Error *err) {
-    int64_t count = plan->step_begin[index + 1] - plan->step_begin[index];
+    int64_t first, end;
+    loader_units(c, plan, index, &first, &end);
+    const int64_t count = end - first;
     if (c->dataset->scenes) return loader_make_scenes(c, plan, epoch, index, step, err);
     *step = (LoaderStep){.epoch = epoch, .index = index, .steps = plan->steps};
-    Loaded *loaded = calloc((size_t)count, sizeof *loaded);
-    PackingItem *items = calloc((size_t)count, sizeof *items);
-    int status = loaded && items ? load_units(c, plan, epoch, index, loaded, count, err)
+    Loaded *loaded = calloc((size_t)count + 1, sizeof *loaded);
+    PackingItem *items = calloc((size_t)count + 1, sizeof *items);
+    int status = loaded && items ? load_units(c, plan, epoch, first, loaded, count, err)
                                  : error_set(err, "out of memory for a training step");
     int used = 0;
     for (int64_t i = 0; i < count && status == 0; i++) {
         const Loaded *l = &loaded[i];
         if (l->bad) {
-            loader_count_bad(c->dataset, plan->order[plan->step_begin[index] + i], &step->skipped,
-                             l->kind, l->text);
+            loader_count_bad(c->dataset, plan->order[first + i], &step->skipped, l->kind, l->text);
             continue;
         }
         items[used++] = (PackingItem){.example = l->example,
@@ -149,6 +157,8 @@ int loader_make_step(const LoaderConfig *c, const BatchPlan *plan, int64_t epoch
         step->sequences += l->example->count;
         step->tokens += l->example->tokens;
     }
+    step->parts = step->sequences;
+    step->divisor = c->ranks > 1 ? planned_sequences(c, plan, index) : (double)step->sequences;
     if (status == 0) status = step_pack(c, items, used, step, err);
     for (int64_t i = 0; loaded && i < count; i++) loaded_free(&loaded[i]);
     free(loaded), free(items);

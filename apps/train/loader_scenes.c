@@ -103,6 +103,7 @@ static int step_pack(const LoaderConfig *c, const Loaded *loaded, int count, Loa
     if (!step->passes) return error_set(err, "out of memory for a training step");
     for (int i = 0; i < count; i++)
         for (int p = 0; p < patches; p++) step->targets += loaded[i].labels[p] >= 0;
+    step->parts = step->targets, step->divisor = (double)step->targets;
     if (!step->targets) return 0; /* held-out images with unknown classes only */
     for (int first = 0; first < count; first += most) {
         int images = count - first < most ? count - first : most;
@@ -116,9 +117,11 @@ static int step_pack(const LoaderConfig *c, const Loaded *loaded, int count, Loa
 
 int loader_make_scenes(const LoaderConfig *c, const BatchPlan *plan, int64_t epoch, int64_t index,
                        LoaderStep *step, Error *err) {
-    int64_t first = plan->step_begin[index], count = plan->step_begin[index + 1] - first;
+    int64_t first, end;
+    loader_units(c, plan, index, &first, &end);
+    const int64_t count = end - first;
     *step = (LoaderStep){.epoch = epoch, .index = index, .steps = plan->steps};
-    Loaded *loaded = calloc((size_t)count, sizeof *loaded);
+    Loaded *loaded = calloc((size_t)count + 1, sizeof *loaded);
     int status = loaded ? load_all(c, plan->order + first, count, loaded, err)
                         : error_set(err, "out of memory for a training step");
     int used = 0;

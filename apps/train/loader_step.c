@@ -19,6 +19,34 @@ int loader_image(const LoaderConfig *c, const char *path, float **pixels, int *w
     return status;
 }
 
+/* Rows that a unit takes, roughly. */
+static int64_t unit_cost(const LoaderConfig *c, int64_t unit) {
+    const BatchUnit *u = &c->dataset->units[unit];
+    return 1 + u->tokens + u->sequences + (u->image ? c->packing.image_rows : 0);
+}
+
+void loader_units(const LoaderConfig *c, const BatchPlan *plan, int64_t index, int64_t *first,
+                  int64_t *end) {
+    int64_t sum = 0, before = 0, i = plan->step_begin[index];
+    *first = i, *end = plan->step_begin[index + 1];
+    if (c->ranks <= 1) return;
+    for (int64_t k = i; k < *end; k++) sum += unit_cost(c, plan->order[k]);
+    /* A unit belongs to the rank in whose share of the cost its middle lies. */
+    const int64_t last = *end;
+    *first = *end = last;
+    for (; i < last; i++) {
+        const int64_t cost = unit_cost(c, plan->order[i]);
+        const int64_t rank = (2 * before + cost) * c->ranks / (2 * sum);
+        if (rank >= c->rank && *first == last) *first = i;
+        if (rank > c->rank) {
+            *end = i;
+            break;
+        }
+        before += cost;
+    }
+    if (*first > *end) *first = *end;
+}
+
 void loader_count_bad(const Dataset *dataset, int64_t unit, Skipped *skipped, const char *kind,
                       const char *what) {
     unsigned char *counted = &dataset->counted[dataset->units[unit].record];

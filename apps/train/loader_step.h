@@ -22,6 +22,7 @@ typedef struct LoaderConfig {
                             changes */
     int threads;         /* for decoding images */
     FeatureCache *features; /* where images' features are kept; NULL */
+    int rank, ranks;        /* of several processes: steps are this one's part of them */
 } LoaderConfig;
 
 /* Everything of one training step. */
@@ -36,9 +37,18 @@ typedef struct LoaderStep {
     Skipped skipped; /* images that could not be decoded: their units were left out. A record is
                         counted at the first of its units, and then no more, in any step or epoch
                         (Dataset.counted) */
+    /* The losses' weights are divided by `divisor`: the sequences of the whole step, other ranks'
+     * included, or the targets of this part of it; `parts` are those that it has. */
+    double divisor;
+    int64_t parts;
 } LoaderStep;
 
 void loader_step_free(LoaderStep *step);
+
+/* The units of a step, [*first, *end) of the plan's order: of several ranks this one's part, about
+ * equal by tokens. */
+void loader_units(const LoaderConfig *config, const BatchPlan *plan, int64_t index, int64_t *first,
+                  int64_t *end);
 
 /* Counts what is wrong with a unit, if its record is not counted yet. */
 void loader_count_bad(const Dataset *dataset, int64_t unit, Skipped *skipped, const char *kind,

@@ -52,7 +52,10 @@ static const CommandHelp help = {
         "and the one before it is used.\n"
         "\n"
         "SIGINT, SIGTERM, SIGHUP and SIGUSR1 end the run after the step under way, with a\n"
-        "checkpoint and exit status 3 (a second one ends it at once).",
+        "checkpoint and exit status 3 (a second one ends it at once).\n"
+        "\n"
+        "mpirun -n N easyfirst train ... trains with N processes, each on its part of every\n"
+        "batch: the same result as with one. Send SIGUSR1 to mpirun for an orderly end.",
     .examples = "easyfirst train adapt --data pairs.jsonl -m xlm-roberta-base --out run\n"
                 "easyfirst train adapt --config run/settings.json --lr 1e-4 --out run2\n"
                 "easyfirst train align --data blip.json --images images -m model \\\n"
@@ -271,8 +274,12 @@ static void running_group(TrainSettings *s, OptionGroup *group) {
           "end the run after K validations in a row without a better one (default\n"
           "0: not)",
           0, MOST},
-         {"quiet", 'q', OPTION_FLAG, NULL, &s->quiet, "no progress on standard error"}},
-        12};
+         {"quiet", 'q', OPTION_FLAG, NULL, &s->quiet, "no progress on standard error"},
+         {"zero", 0, OPTION_INTEGER, "N", &s->zero,
+          "with mpirun: what is divided among the processes: 0 nothing, 1 the\n"
+          "optimizer's state and bf16's masters, 2 gradients, too (default 0)",
+          0, 2}},
+        13};
 }
 
 static void prompts_group(TrainSettings *s, OptionGroup *group) {
@@ -399,7 +406,7 @@ bool train_settings_block_causal(const TrainSettings *s) {
 static const char *const free_settings[] = {
     "model", "vision", "language", "projector", "length-predictor", "adapter", "device", "threads", "data",
     "images", "valid", "source", "target", "pairs", "valid-source", "valid-target", "valid-limit", "max-bad-fraction", "activation-checkpointing", "out",
-    "save-dtype", "log-every", "valid-every", "save-every", "keep", "show-answers", "quiet", NULL};
+    "save-dtype", "log-every", "valid-every", "save-every", "keep", "show-answers", "quiet", "zero", NULL};
 /* clang-format on */
 
 /* `before` are the settings that were read from `file`. */
@@ -576,6 +583,7 @@ static bool is_idle(const TrainSettings *s, const char *name, const json_t *valu
                                         "lora-rank",
                                         "valid-answers",
                                         "patience",
+                                        "zero",
                                         NULL};
     static const char *const rdm[] = {"timesteps", "weighting", NULL};
     static const char *const llada[] = {"mask-floor", "complementary", NULL};

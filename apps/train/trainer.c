@@ -7,11 +7,13 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "apps/cli/processes.h"
 #include "apps/cli/report.h"
 #include "apps/cli/signals.h"
 #include "apps/train/best.h"
 #include "apps/train/dataset_files.h"
 #include "apps/train/finite.h"
+#include "apps/train/ranks.h"
 #include "apps/train/settings.h"
 #include "apps/train/start.h"
 #include "data/checkpoints/model_files.h"
@@ -25,56 +27,6 @@ enum {
     MOST_SKIPPED = 20,           /* updates in a row without a finite norm: the run has diverged */
     DROPOUT_STREAM = 0x64726f70, /* "drop" */
 };
-
-/* ---- How data become batches. ---- */
-
-ExampleConfig trainer_examples(const TrainModel *t, const TrainSettings *s) {
-    const Multimodal *m = &t->model.parts;
-    int longest = language_longest(&m->language);
-    bool blocks = m->attention == ATTENTION_BLOCK_CAUSAL;
-    return (ExampleConfig){.tokenizer = m->tokenizer,
-                           .longest = s->max_tokens < longest ? s->max_tokens : longest,
-                           .positions = longest,
-                           .answer_position = m->answer_position,
-                           .image_rows = multimodal_image_rows(m),
-                           .context = s->context,
-                           .together = blocks && !s->context && s->stage != STAGE_LENGTH,
-                           .plain = s->plain,
-                           .long_prompts = s->long_prompts,
-                           .whole = s->stage == STAGE_PRETRAIN,
-                           .language = m->language,
-                           .chats = t->model.chats,
-                           .chat = t->model.chat,
-                           .pad_answers = s->pad_answers,
-                           .random_lengths = s->random_lengths,
-                           .seed = s->seed,
-                           .image_lead = m->image_lead,
-                           .image_lead_count = m->image_lead_count};
-}
-
-/* The type of the features that are kept. */
-static Dtype kept_dtype(const TrainModel *t, const TrainSettings *s) {
-    if (!s->feature_cache || !t->model.parts.tower || !t->model.parts.projector) return DTYPE_NONE;
-    return s->feature_dtype == DTYPE_NONE ? DTYPE_BF16 : s->feature_dtype;
-}
-
-PackingConfig trainer_packing(const TrainModel *t, const TrainSettings *s) {
-    const Multimodal *m = &t->model.parts;
-    return (PackingConfig){.language = m->language,
-                           .pattern = m->attention,
-                           .answer_position = m->answer_position,
-                           .image_rows = multimodal_image_rows(m),
-                           .image_size = m->tower ? tower_image_size(m->tower) : 0,
-                           .feature_dtype = kept_dtype(t, s),
-                           .feature_width = m->tower ? tower_width(m->tower) : 0,
-                           .mask_id = tokenizer_mask_id(m->tokenizer),
-                           .noise = s->noise,
-                           .seed = s->seed,
-                           .lengths = s->stage == STAGE_LENGTH,
-                           .classes = m->length ? m->length->classes : 0,
-                           .image_lead = m->image_lead_ids,
-                           .image_lead_count = m->image_lead_count};
-}
 
 void trainer_say(Trainer *t, const char *format, ...) {
     char *line;
@@ -142,7 +94,9 @@ static void configure_loader(Trainer *t, LoaderConfig *c, const Dataset *dataset
                         .preprocess = t->model.model.parts.preprocess,
                         .pass = t->sizes,
                         .features = t->features,
-                        .threads = 1};
+                        .threads = 1,
+                        .rank = s->rank,
+                        .ranks = s->ranks};
     if (dataset->scenes)
         c->grid = tower_grid(&t->model.model.tower), c->packing.noise = s->noise;
     else
@@ -195,10 +149,15 @@ static int open_graphs(Trainer *t, Error *err) {
 
 static int open_features(Trainer *t, Error *err) {
     const TrainSettings *s = t->settings;
-    Dtype dtype = kept_dtype(&t->model, s);
+    Dtype dtype = trainer_kept_dtype(&t->model, s);
     if (dtype == DTYPE_NONE) return 0;
     t->model.context.feature_dtype = dtype;
-    TRY(feature_cache_open(&t->features, s->feature_cache, &t->model.model, dtype, err));
+    char *own = t->ranks->rank ? path_format(err, "%s.%d", s->feature_cache, t->ranks->rank) : NULL;
+    if (t->ranks->rank && !own) return -1;
+    int status =
+        feature_cache_open(&t->features, own ? own : s->feature_cache, &t->model.model, dtype, err);
+    free(own);
+    TRY(status);
     if (feature_cache_count(t->features))
         trainer_say(t, "features   of %" PRId64 " images are in %s",
                     feature_cache_count(t->features), s->feature_cache);
@@ -253,24 +212,6 @@ static int prepare(Trainer *t, bool resumed, const char *folder, Error *err) {
     int most = t->sizes.targets > t->sizes.prompts ? t->sizes.targets : t->sizes.prompts;
     t->losses = malloc(((size_t)most + 1) * sizeof *t->losses);
     return t->losses ? 0 : error_set(err, "out of memory for %d losses", most);
-}
-
-static int plan_steps(Trainer *t, Error *err) {
-    const TrainSettings *s = t->settings;
-    int64_t steps = s->steps;
-    if (steps <= 0) { /* an epoch has as many steps as the first one */
-        BatchPlan plan;
-        TRY(batches_plan(&plan, t->data.units, t->data.count, &t->loader_config.batches, 0, err));
-        steps = plan.steps * (s->epochs > 0 ? s->epochs : 1);
-        batches_free(&plan);
-    }
-    t->schedule = (Schedule){.kind = s->schedule, .rate = s->lr, .steps = steps};
-    t->schedule.warmup = s->warmup_steps > 0
-                             ? s->warmup_steps
-                             : (int64_t)ceil((double)s->warmup_ratio * (double)steps);
-    t->schedule.decay =
-        s->decay_steps > 0 ? s->decay_steps : (int64_t)ceil((double)s->decay_ratio * (double)steps);
-    return 0;
 }
 
 /* Reports the loading of large weights. */
@@ -359,16 +300,34 @@ static int run_pass(Trainer *t, const TrainBatch *pass, const TrainRun *run, Seg
 
 int trainer_run_passes(Trainer *t, const LoaderStep *step, TrainRun run, double *loss,
                        SegmentScore *score, Error *err) {
+    const uint64_t rank = (uint64_t)t->ranks->rank;
     *loss = 0;
     for (int i = 0; i < step->pass_count; i++) {
         const TrainBatch *pass = &step->passes[i];
         if (pass->tokens == 0) continue; /* no copy of any sequence has a mask */
-        run.stream = random_stream(DROPOUT_STREAM, (uint64_t)step->step, (uint64_t)i, 0);
+        run.stream = random_stream(DROPOUT_STREAM, (uint64_t)step->step, (uint64_t)i, rank);
         TRY(run_pass(t, pass, &run, score, err));
+        if (run.backward) TRY(share_pass_over(&t->ranks->share, err));
+        t->passes_over++;
         int n = pass->prompts ? pass->prompts : pass->targets;
         for (int j = 0; j < n; j++) *loss += t->losses[j];
     }
     return 0;
+}
+
+/* A step's passes; all ranks make the same number of them, or seem to. */
+static int train_passes(Trainer *t, const LoaderStep *step, int rounds, double *loss, Error *err) {
+    const TrainSettings *s = t->settings;
+    TrainRun run = {.dropout = s->dropout,
+                    .seed = s->seed,
+                    .recompute = s->recompute,
+                    .backward = true,
+                    .left = {share_left, &t->ranks->share}};
+    t->passes_over = 0, t->rounds += rounds;
+    int status = trainer_run_passes(t, step, run, loss, NULL, err);
+    for (; t->passes_over < rounds; t->passes_over++)
+        if (share_pass_over(&t->ranks->share, status ? NULL : err)) return -1;
+    return status;
 }
 
 void trainer_report_skipped(Trainer *t, const Skipped *found) {
@@ -381,14 +340,14 @@ void trainer_report_skipped(Trainer *t, const Skipped *found) {
     }
 }
 
-static int check_skipped(Trainer *t, const LoaderStep *step, Error *err) {
-    if (step->skipped.kind_count == 0) return 0;
+static int check_skipped(Trainer *t, const LoaderStep *step, int64_t found, Error *err) {
+    if (step->skipped.kind_count == 0 && found == 0) return 0;
     trainer_report_skipped(t, &step->skipped);
     skipped_merge(&t->skipped, &step->skipped);
     Skipped all = t->data.skipped;
     skipped_merge(&all, &t->skipped);
     /* Of all parts of the run; a step over the limit is not done, and will be repeated. */
-    int64_t bad = t->state.bad_samples + step->skipped.total;
+    int64_t bad = t->state.bad_samples + found;
     all.total = t->data.skipped.total + bad;
     TRY(skipped_check(&all, t->data.samples, t->settings->max_bad_fraction, err));
     t->state.bad_samples = bad;
@@ -396,11 +355,18 @@ static int check_skipped(Trainer *t, const LoaderStep *step, Error *err) {
 }
 
 /* At the first skipped update: are the weights not finite, or only the gradients? */
-static int streak_begins(Trainer *t, double loss, Error *err) {
+static int check_finite(void *user, Error *err) {
+    Trainer *t = user;
     bool found;
     TRY(train_model_check_finite(&t->model, t->checkpoints.last, &found, err));
     t->diverged = found;
-    if (found) return -1;
+    return found ? -1 : 0;
+}
+
+static int streak_begins(Trainer *t, double loss, Error *err) {
+    const int status = ranks_first_does(t->ranks, check_finite, t, err);
+    if (status && !ranks_is_first(t->ranks)) t->diverged = true;
+    TRY(status);
     trainer_say(t,
                 "skipped    the update of step %" PRId64 ": the %s not finite, all weights are; "
                 "a lower --lr helps if this continues",
@@ -420,19 +386,13 @@ static int streak_goes_on(Trainer *t, double loss, Error *err) {
                      t->checkpoints.last ? t->checkpoints.last : "the same model");
 }
 
-/* Whether any token is to be predicted: by chance none may be masked. */
-static bool has_targets(const LoaderStep *step) {
-    for (int i = 0; i < step->pass_count; i++)
-        if (step->passes[i].tokens > 0) return true;
-    return false;
-}
-
 /* A step without targets moves the weights by momentum alone, if it has micro-batches; it does not
  * affect a streak, during which the weights do not change. */
-static int update(Trainer *t, const LoaderStep *step, double loss, Error *err) {
+static int update(Trainer *t, const LoaderStep *step, const RanksStep *all, double loss,
+                  Error *err) {
     double rate = schedule_rate(&t->schedule, t->state.step + 1), norm = 0;
-    bool targets = has_targets(step);
-    bool made = step->pass_count > 0 && (targets || t->skipped_in_a_row == 0);
+    bool targets = all->targets; /* by chance no token may be masked */
+    bool made = all->passes && (targets || t->skipped_in_a_row == 0);
     if (made) TRY(optimizer_step(&t->model.optimizer, rate, &norm, err));
     bool skipped = !made || !isfinite(norm);
     if (!isfinite(norm))
@@ -480,12 +440,13 @@ int trainer_tell_point(Trainer *t, const TrainValid *valid, const LoaderStep *st
         point.rows_per_s = (double)t->sum.rows / seconds;
         /* Above 1 the peak was measured on a busy machine. */
         double reached = t->sum.operations / seconds;
-        if (t->peak > 0 && reached <= t->peak) point.peak_share = reached / t->peak;
+        const double peak = t->peak * t->ranks->size;
+        if (peak > 0 && reached <= peak) point.peak_share = reached / peak;
         t->state.open_loss = t->state.open_norm = 0, t->state.open_steps = 0;
         memset(&t->sum, 0, sizeof t->sum);
         t->sum.since = now;
     }
-    return train_report_point(&t->report, &point, err);
+    return ranks_is_first(t->ranks) ? train_report_point(&t->report, &point, err) : 0;
 }
 
 /* ---- Checkpoints. ---- */
@@ -506,12 +467,18 @@ static int save_curve(Trainer *t, bool last, Error *err) {
 
 /* A checkpoint of the state after the last applied update: while updates are skipped, weights and
  * moments do not change, and the skipped steps are repeated on resume. */
-static int save(Trainer *t, bool last, Error *err) {
-    double began = clock_seconds();
+static int save_first(void *user, Error *err) {
+    Trainer *t = user;
     const TrainState *state = t->skipped_in_a_row ? &t->good : &t->state;
     TRY(train_report_sync(&t->report, err));
-    TRY(train_checkpoint_write(&t->checkpoints, &t->model, t->settings, state, err));
-    TRY(save_curve(t, last, err));
+    return train_checkpoint_write(&t->checkpoints, &t->model, t->settings, state, err);
+}
+
+static int save(Trainer *t, bool last, Error *err) {
+    double began = clock_seconds();
+    TRY(ranks_agree(t->ranks, share_check(&t->ranks->share, err), err));
+    TRY(ranks_first_does(t->ranks, save_first, t, err));
+    if (ranks_is_first(t->ranks)) TRY(save_curve(t, last, err));
     t->save_owed = false;
     t->sum.since += clock_seconds() - began;
     return 0;
@@ -529,12 +496,17 @@ static bool is_due(int64_t step, int every) {
 static int one_step(Trainer *t, Error *err) {
     const TrainSettings *s = t->settings;
     LoaderStep step;
+    RanksStep all;
     double loss = 0;
-    TRY(loader_next(t->loader, &step, err));
-    TrainRun run = {
-        .dropout = s->dropout, .seed = s->seed, .recompute = s->recompute, .backward = true};
-    int status = check_skipped(t, &step, err) ||
-                 trainer_run_passes(t, &step, run, &loss, NULL, err) || update(t, &step, loss, err);
+    int status = loader_next(t->loader, &step, err);
+    TRY(ranks_step(t->ranks, status, &step, &all, err));
+    status = check_skipped(t, &step, all.bad, err);
+    if (status == 0) {
+        status = train_passes(t, &step, all.rounds, &loss, err);
+        status = ranks_loss(t->ranks, status, &loss, err) || update(t, &step, &all, loss, err);
+    } else {
+        t->ranks->agreed = true; /* each finds the same */
+    }
     t->sum.tokens += step.tokens, t->sum.rows += step.rows;
     t->sum.operations += train_model_operations(&t->model, step.rows, step.targets, step.images);
     int64_t done = t->state.step;
@@ -557,25 +529,9 @@ static int64_t updates(const TrainState *state) {
     return state->step - state->skipped;
 }
 
-/* A run that ends without any update, or in the middle of a streak, has failed. */
-static int check_end(Trainer *t, int64_t before, Error *err) {
-    const TrainState *state = &t->state;
-    bool done = is_done(t);
-    if (t->skipped_in_a_row && (done || updates(state) == before))
-        return error_set(err,
-                         "the last %d updates had non-finite gradients and were skipped: the run "
-                         "has not reached its end, and no model is published; %s%s; a lower --lr "
-                         "helps",
-                         t->skipped_in_a_row,
-                         t->checkpoints.last ? "its state before them is "
-                                             : "there is no "
-                                               "checkpoint",
-                         t->checkpoints.last ? t->checkpoints.last : "");
-    if (done && updates(state) == 0)
-        return error_set(err,
-                         "no update was made in %" PRId64 " steps: no batch had a token to predict",
-                         state->step);
-    return 0;
+/* The signal that asks for the end; of several ranks, one that all know of. */
+static int stop_asked(const Trainer *t) {
+    return t->ranks->size > 1 ? t->ranks->signal : signals_stop_asked();
 }
 
 static int loop(Trainer *t, int64_t end, Error *err) {
@@ -583,13 +539,14 @@ static int loop(Trainer *t, int64_t end, Error *err) {
     t->good = t->state;
     signals_catch_stop();
     int status = 0;
-    while (status == 0 && t->state.step < end && !trainer_out_of_patience(t) &&
-           !signals_stop_asked())
+    while (status == 0 && t->state.step < end && !trainer_out_of_patience(t) && !stop_asked(t))
         status = one_step(t, err);
     if (status == 0) return 0;
     /* On an error such as too many bad samples: saves a checkpoint, unless the run has diverged,
      * when an older one is better. The message stays that of the cause. */
-    if (t->good.step > first && !t->diverged) save(t, false, NULL);
+    const bool together = ranks_agreed(t->ranks);
+    Error why = {{0}};
+    if (t->good.step > first && !t->diverged && together) save(t, false, &why);
     return -1;
 }
 
@@ -608,9 +565,12 @@ static int train(Trainer *t, Error *err) {
         TRY(trainer_validate(t, &(LoaderStep){0}, err));
     TRY(loop(t, end, err));
     if (updates(&t->state) > 0) TRY(save(t, true, err));
-    TRY(check_end(t, before, err));
-    if (is_done(t)) TRY(train_checkpoint_publish(&t->checkpoints, err));
-    return 0;
+    t->made = updates(&t->state) - before;
+    TRY(trainer_check_end(&t->state, is_done(t), t->made, t->skipped_in_a_row, t->checkpoints.last,
+                          err));
+    if (!is_done(t)) return 0;
+    int status = ranks_is_first(t->ranks) ? train_checkpoint_publish(&t->checkpoints, err) : 0;
+    return ranks_agree(t->ranks, status, err);
 }
 
 static void tell_end(Trainer *t) {
@@ -619,6 +579,9 @@ static void tell_end(Trainer *t) {
         trainer_say(t, "left out   %" PRId64 " records whose image could not be decoded",
                     t->state.bad_samples);
     size_t free_bytes, total;
+    char *ranks = ranks_text(t->ranks, t->made, t->rounds);
+    if (ranks) trainer_say(t, "%s", ranks);
+    free(ranks);
     trainer_say(t, "memory     %.0f MB at its peak", (double)peak_memory() / 1e6);
     if (device_memory(t->device, &free_bytes, &total))
         trainer_say(t, "gpu        %.0f MB in use at the end, of %.0f MB",
@@ -641,15 +604,6 @@ static void tell_end(Trainer *t) {
 }
 
 /* ---- A run. ---- */
-
-static int save_settings(const Trainer *t, Error *err) {
-    char *path = run_folder_path(&t->run, "settings.json", err);
-    json_t *json = train_settings_json(t->settings);
-    int status = path && json ? json_write(json, path, err) : error_set(err, "out of memory");
-    json_decref(json);
-    free(path);
-    return status;
-}
 
 /* Repairs are reported in quiet runs, too. */
 static void note(void *user, bool progress, const char *text) {
@@ -681,35 +635,38 @@ static int check_start(Trainer *t, Error *err) {
     json_t *before = t->state.data;
     t->state.data = train_start_data(&t->data);
     int status = t->state.data ? 0 : error_set(err, "out of memory");
-    if (status == 0 && folder) status = train_start_same_data(before, t->state.data, folder, err);
+    if (status == 0 && folder && before)
+        status = train_start_same_data(before, t->state.data, folder, err);
     json_decref(before);
     TRY(status);
-    TRY(train_start_space(&t->run, &t->model, t->settings, !folder, err));
+    if (ranks_is_first(t->ranks))
+        TRY(train_start_space(&t->run, &t->model, t->settings, !folder, err));
     TrainSettings changed = model_settings(t, folder, folder);
     return train_start_memory(t->device, &changed, &t->data, &t->sizes, err);
 }
 
-static int open_all(Trainer *t, Error *err) {
+/* The folder is rank 0's; the others have its path. */
+static int open_first(Trainer *t, Error *err) {
     TrainSettings *s = t->settings;
-    TRY(open_run(t, err));
-    TRY(train_start_files(t->settings, err));
-    const char *folder = t->checkpoints.last;
-    TRY(device_choose(&t->device, s->device, s->threads, err));
-    TRY(train_start_mask(&t->start, s, &t->run, t->device, err));
-    if (t->start.folder)
-        trainer_say(t, "mask       the model has no mask token: %s is the same with one",
-                    t->start.folder);
-    TRY(open_model(t, folder, folder, err));
-    TRY(open_data(t, err));
-    TRY(check_start(t, err));
-    tell_loading(t, folder ? folder : s->model.folder ? s->model.folder : "the model");
-    TRY(prepare(t, folder, folder, err));
-    TRY(plan_steps(t, err));
-    const Model *m = &t->model.model;
-    TRY(matmul_peak(t->device, t->data.scenes ? m->vision.compute : m->language.compute, &t->peak,
-                    err));
-    tell_start(t, folder);
-    TRY(save_settings(t, err));
+    if (ranks_is_first(t->ranks)) {
+        TRY(open_run(t, err));
+    } else {
+        t->run.path = path_format(err, "%s", s->out);
+        if (!t->run.path) return -1;
+    }
+    TRY(train_start_files(s, err));
+    char *own = processes_device(s->device);
+    const int threads = s->threads ? s->threads : t->ranks->threads;
+    int status = device_choose(&t->device, own ? own : s->device, threads, err);
+    free(own);
+    if (status == 0 && ranks_is_first(t->ranks))
+        status = train_start_mask(&t->start, s, &t->run, t->device, err);
+    return status;
+}
+
+static int open_reports(Trainer *t, const char *folder, Error *err) {
+    const TrainSettings *s = t->settings;
+    TRY(trainer_save_settings(&t->run, s, err));
     TRY(dataset_files_write(&t->data, has_valid(s) ? &t->valid : NULL, s->out, err));
     if (folder) train_checkpoints_trim(&t->checkpoints, s->keep);
     TRY(train_report_open(&t->report, s->out, t->state.step, t->schedule.steps, s->quiet, err));
@@ -721,26 +678,55 @@ static int open_all(Trainer *t, Error *err) {
     return 0;
 }
 
+static int open_rest(Trainer *t, Error *err) {
+    TrainSettings *s = t->settings;
+    const char *folder = t->checkpoints.last;
+    if (!ranks_is_first(t->ranks)) TRY(train_start_mask(&t->start, s, &t->run, t->device, err));
+    if (t->start.folder)
+        trainer_say(t, "mask       the model has no mask token: %s is the same with one",
+                    t->start.folder);
+    TRY(open_model(t, folder, folder, err));
+    TRY(open_data(t, err));
+    TRY(check_start(t, err));
+    tell_loading(t, folder ? folder : s->model.folder ? s->model.folder : "the model");
+    TRY(prepare(t, folder, folder, err));
+    TRY(trainer_schedule(&t->schedule, s, &t->data, &t->loader_config.batches, err));
+    const Model *m = &t->model.model;
+    TRY(matmul_peak(t->device, t->data.scenes ? m->vision.compute : m->language.compute, &t->peak,
+                    err));
+    tell_start(t, folder);
+    return ranks_is_first(t->ranks) ? open_reports(t, folder, err) : 0;
+}
+
+static int open_all(Trainer *t, Error *err) {
+    TRY(ranks_agree(t->ranks, open_first(t, err), err));
+    if (t->ranks->comm) TRY(comm_use(t->ranks->comm, t->device, err));
+    TRY(ranks_state(t->ranks, &t->checkpoints.last, &t->state, err));
+    return ranks_agree(t->ranks, open_rest(t, err), err);
+}
+
 static int run_all(Trainer *t, Error *err) {
     TRY(open_all(t, err));
     TRY(train(t, err));
-    int stopped = signals_stop_asked();
+    int stopped = stop_asked(t);
     if (stopped && !is_done(t)) {
         error_set(err,
                   "stopped by %s after step %" PRId64 " of %" PRId64
                   "%s; resume with: easyfirst train --resume --out %s",
                   signals_name(stopped), t->state.step, t->schedule.steps,
                   t->checkpoints.last ? ", with a checkpoint" : "", t->settings->out);
+        t->ranks->agreed = true;
+        if (!ranks_is_first(t->ranks)) *err = (Error){{0}};
         return TRAINER_STOPPED; /* jobs that wait for the model must not continue */
     }
     tell_end(t);
     return 0;
 }
 
-int trainer_run(TrainSettings *settings, Error *err) {
+int trainer_run(TrainSettings *settings, Ranks *ranks, Error *err) {
     Trainer *t = calloc(1, sizeof *t);
     if (!t) return error_set(err, "out of memory");
-    t->settings = settings;
+    t->settings = settings, t->ranks = ranks;
     t->run.lock = -1;
     int status = run_all(t, err);
     loader_close(t->loader);

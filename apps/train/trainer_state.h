@@ -8,6 +8,7 @@
 
 typedef struct Trainer {
     TrainSettings *settings;
+    Ranks *ranks; /* of several processes */
     Device *device;
     TrainModel model;
     bool model_open;
@@ -36,6 +37,8 @@ typedef struct Trainer {
                              neither lengthen nor end a streak */
     bool diverged;        /* the current model is not worth a checkpoint */
     bool save_owed;       /* a checkpoint was due within a streak */
+    int passes_over;      /* in this step */
+    int64_t made, rounds; /* updates of this process, and passes in them */
     struct {              /* since the last point; losses and norms are in `state` */
         double operations, since;
         int64_t tokens, rows;

@@ -11,16 +11,27 @@ bool trainer_out_of_patience(const Trainer *t) {
     return s->patience > 0 && t->state.worse >= s->patience;
 }
 
-/* With --best-by: decodes held-out prompts and scores the answers. */
-static int measure_answers(Trainer *t, TrainValid *valid, Error *err) {
+static int score_answers(Trainer *t, TrainValid *valid, Error *err) {
     const TrainSettings *s = t->settings;
     TrainAnswers answers;
-    if (s->best_by <= BEST_LOSS) return 0;
     const int count = s->valid_answers ? s->valid_answers : BEST_ANSWERS;
     TRY(trainer_answers(&t->model, &t->valid_config, count, &answers, err));
     int status = train_best_score(s->best_by, &answers, &valid->score, err);
     train_answers_free(&answers);
     return status;
+}
+
+/* With --best-by: decodes held-out prompts and scores the answers, of several ranks on the first. */
+static int measure_answers(Trainer *t, TrainValid *valid, Error *err) {
+    if (t->settings->best_by <= BEST_LOSS) return 0;
+    int status = ranks_is_first(t->ranks) ? score_answers(t, valid, err) : 0;
+    TRY(ranks_agree(t->ranks, status, err));
+    return ranks_broadcast(t->ranks, &valid->score, sizeof valid->score, err);
+}
+
+static int write_best(void *user, Error *err) {
+    Trainer *t = user;
+    return train_best_write(&t->checkpoints, &t->model, t->settings, &t->state, err);
 }
 
 /* Writes RUN/best if this model is better than all before. The first of equals is kept. */
@@ -36,7 +47,7 @@ static int keep_best(Trainer *t, const TrainValid *valid, Error *err) {
         return 0;
     }
     state->best_step = state->step, state->best_score = score, state->worse = 0;
-    return train_best_write(&t->checkpoints, &t->model, s, state, err);
+    return ranks_first_does(t->ranks, write_best, t, err);
 }
 
 int trainer_validate(Trainer *t, const LoaderStep *at, Error *err) {
@@ -46,17 +57,21 @@ int trainer_validate(Trainer *t, const LoaderStep *at, Error *err) {
     TrainRun run = {.backward = false, .seed = t->settings->seed};
     for (int64_t i = 0; i < t->valid_plan.steps; i++) {
         LoaderStep step;
-        double loss;
-        TRY(loader_make_step(&t->valid_config, &t->valid_plan, 0, i, &step, err));
+        RanksStep all;
+        double loss = 0;
+        int status = loader_make_step(&t->valid_config, &t->valid_plan, 0, i, &step, err);
+        TRY(ranks_step(t->ranks, status, &step, &all, err));
         trainer_report_skipped(t, &step.skipped);
         int64_t parts = t->valid.scenes ? step.targets : step.sequences;
-        int status =
+        status =
             trainer_run_passes(t, &step, run, &loss, t->valid.scenes ? &valid.segment : NULL, err);
+        status = ranks_loss(t->ranks, status, &loss, err);
         sum += loss * (double)parts;
         weight += parts;
         loader_step_free(&step);
         TRY(status);
     }
+    TRY(ranks_sum(t->ranks, &valid.segment.patches, 4, err)); /* all of its counts */
     if (weight) {
         valid.loss = sum / (double)weight;
         TRY(measure_answers(t, &valid, err));

@@ -188,10 +188,10 @@ typedef struct StateWriting {
 
 static int check_moments(const Params *params, Tensor m, Tensor v, const char *path, Error *err) {
     if (m.ndim == 1 && v.ndim == 1 && m.dtype == DTYPE_F32 && v.dtype == DTYPE_F32 &&
-        m.shape[0] == params->flat && v.shape[0] == params->flat)
+        m.shape[0] == params->own_end - params->own_begin && v.shape[0] == m.shape[0])
         return 0;
     return error_set(err, "%s: the moments are not laid out like the parameters (%lld values)",
-                     path, (long long)params->flat);
+                     path, (long long)(params->own_end - params->own_begin));
 }
 
 static int fetch_state(void *user, size_t entry, int64_t first, int64_t count, void *bytes,
@@ -200,9 +200,8 @@ static int fetch_state(void *user, size_t entry, int64_t first, int64_t count, v
     const Param *p = s->written[entry / KINDS];
     size_t kind = entry % KINDS;
     if (kind == 0) return params_fetch_part(s->params, p, first, count, bytes, DTYPE_F32, err);
-    return device_download(s->params->device, bytes,
-                           (const float *)s->moments[kind].data + p->offset + first,
-                           (size_t)count * sizeof(float), err);
+    return params_fetch_moment(s->params, s->moments[kind], (int)kind, p->offset + first, count,
+                               bytes, err);
 }
 
 static char *state_name(const Param *p, int kind) {
@@ -292,8 +291,8 @@ static int load_state(const Checkpoint *c, Params *params, Tensor m, Tensor v, E
             if (k == 0)
                 TRY(params_store(params, p, t->value.data, err));
             else
-                TRY(device_upload(params->device, (float *)moments[k].data + p->offset,
-                                  t->value.data, tensor_bytes(t->value), err));
+                TRY(params_store_moment(params, moments[k], p->offset, tensor_count(t->value),
+                                        t->value.data, err));
             checkpoint_release_pages(c, t->value.data, tensor_bytes(t->value));
         }
     }

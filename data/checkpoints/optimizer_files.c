@@ -14,19 +14,18 @@ enum { KINDS = 5 }; /* tensors of a parameter, at most */
 typedef struct Listed {
     const OptimizerPart *part;
     CheckpointEntry *entries; /* names owned; without data */
-    const Param **params;     /* of masters; else NULL */
-    Tensor *tables;           /* of moments, on the device */
+    int *index;               /* of the parameters */
+    int *piece;               /* a MomentPiece; 0: masters */
     size_t count;
 } Listed;
 
-static int add(Listed *l, const Param *p, const char *suffix, Tensor form, Tensor table,
-               Error *err) {
-    char *name = path_format(err, "%s%s", p->name, suffix);
+static int add(Listed *l, int index, const char *suffix, Tensor form, int piece, Error *err) {
+    char *name = path_format(err, "%s%s", l->part->params->items[index].name, suffix);
     if (!name) return -1;
     form.data = NULL;
     l->entries[l->count] = (CheckpointEntry){name, form};
-    l->params[l->count] = table.data ? NULL : p;
-    l->tables[l->count++] = table;
+    l->index[l->count] = index;
+    l->piece[l->count++] = piece;
     return 0;
 }
 
@@ -34,24 +33,23 @@ static int add_param(Listed *l, int index, Error *err) {
     const OptimizerPart *part = l->part;
     const Param *p = &part->params->items[index];
     const Tensor whole = tensor_nd(NULL, DTYPE_F32, p->ndim, p->shape);
-    TRY(add(l, p, "", whole, TENSOR_NONE, err));
+    TRY(add(l, index, "", whole, 0, err));
     if (!moments_narrow(p)) {
-        Tensor m, v;
-        moments_values_of(&part->moments, part->params, index, &m, &v);
-        TRY(add(l, p, ".m", whole, m, err));
-        return add(l, p, ".v", whole, v, err);
+        TRY(add(l, index, ".m", whole, MOMENT_M, err));
+        return add(l, index, ".v", whole, MOMENT_V, err);
     }
-    const Moments8 q = moments_bytes_of(&part->moments, part->params, index);
     const Tensor bytes = tensor_nd(NULL, DTYPE_U8, p->ndim, p->shape);
-    TRY(add(l, p, ".m", bytes, q.m, err));
-    TRY(add(l, p, ".v", bytes, q.v, err));
-    TRY(add(l, p, ".m.scale", q.m_scale, q.m_scale, err));
-    return add(l, p, ".v.scale", q.v_scale, q.v_scale, err);
+    const Tensor scales =
+        tensor_1d(NULL, DTYPE_F32, moments_piece_values(MOMENT_M_SCALE, tensor_count(whole)));
+    TRY(add(l, index, ".m", bytes, MOMENT_M8, err));
+    TRY(add(l, index, ".v", bytes, MOMENT_V8, err));
+    TRY(add(l, index, ".m.scale", scales, MOMENT_M_SCALE, err));
+    return add(l, index, ".v.scale", scales, MOMENT_V_SCALE, err);
 }
 
 static void listed_free(Listed *l) {
     for (size_t i = 0; i < l->count; i++) free((char *)(uintptr_t)l->entries[i].name);
-    free(l->entries), free(l->params), free(l->tables);
+    free(l->entries), free(l->index), free(l->piece);
 }
 
 static int list(Listed *l, const OptimizerPart *part, const char *path, Error *err) {
@@ -59,10 +57,9 @@ static int list(Listed *l, const OptimizerPart *part, const char *path, Error *e
     const size_t most = (size_t)params->count * KINDS + 1;
     *l = (Listed){.part = part};
     l->entries = calloc(most, sizeof *l->entries);
-    l->params = calloc(most, sizeof *l->params);
-    l->tables = calloc(most, sizeof *l->tables);
-    int status =
-        l->entries && l->params && l->tables ? 0 : error_set(err, "%s: out of memory", path);
+    l->index = calloc(most, sizeof *l->index);
+    l->piece = calloc(most, sizeof *l->piece);
+    int status = l->entries && l->index && l->piece ? 0 : error_set(err, "%s: out of memory", path);
     for (int i = 0; i < params->count && status == 0; i++)
         if (params->items[i].offset >= 0) status = add_param(l, i, err);
     if (status) listed_free(l);
@@ -72,12 +69,12 @@ static int list(Listed *l, const OptimizerPart *part, const char *path, Error *e
 static int fetch(void *user, size_t entry, int64_t first, int64_t count, void *bytes, Error *err) {
     const Listed *l = user;
     const Params *params = l->part->params;
-    if (l->params[entry])
-        return params_fetch_part(params, l->params[entry], first, count, bytes, DTYPE_F32, err);
-    const size_t size = dtype_size(l->tables[entry].dtype);
-    return device_download(params->device, bytes,
-                           (const char *)l->tables[entry].data + (size_t)first * size,
-                           (size_t)count * size, err);
+    const int index = l->index[entry];
+    if (!l->piece[entry])
+        return params_fetch_part(params, &params->items[index], first, count, bytes, DTYPE_F32,
+                                 err);
+    return moments_fetch(&l->part->moments, params, index, (MomentPiece)l->piece[entry], first,
+                         count, bytes, err);
 }
 
 int optimizer_part_write(const OptimizerPart *part, const char *path, Error *err) {
@@ -113,11 +110,12 @@ static int check(const Listed *l, const Checkpoint *c, Error *err) {
 static int load(const Listed *l, OptimizerPart *part, const Checkpoint *c, Error *err) {
     for (size_t i = 0; i < l->count; i++) {
         const Tensor value = checkpoint_find(c, l->entries[i].name)->value;
-        if (l->params[i])
-            TRY(params_store(part->params, l->params[i], value.data, err));
+        const int index = l->index[i];
+        if (l->piece[i])
+            TRY(moments_store(&part->moments, part->params, index, (MomentPiece)l->piece[i],
+                              value.data, err));
         else
-            TRY(device_upload(part->params->device, l->tables[i].data, value.data,
-                              tensor_bytes(value), err));
+            TRY(params_store(part->params, &part->params->items[index], value.data, err));
         checkpoint_release_pages(c, value.data, tensor_bytes(value));
     }
     return 0;

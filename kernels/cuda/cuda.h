@@ -22,6 +22,7 @@ extern "C" {
 
 struct Matmuls;        /* cuBLASLt's handle, its workspace and the algorithms chosen: matmul.h */
 struct FusedAttention; /* cuDNN's handle and plans: attention_cudnn.h */
+struct Nccl;           /* between ranks: nccl.h */
 struct Replays;        /* CUDA graphs of repeated work: replay.h */
 
 /* A copy of the last host values passed to a kernel, so that equal values are not sent again: the
@@ -57,6 +58,7 @@ typedef struct CudaState {
     HostCopy spans, windows, offsets; /* windows: spans with one */
     struct Replays *replays;
     UploadRing ring;
+    struct Nccl *nccl; /* NULL: no other ranks */
 } CudaState;
 
 static inline CudaState *cuda_state(Device *device) {

@@ -2,6 +2,7 @@
 #include "kernels/cuda/attention_cudnn.h"
 #include "kernels/cuda/cuda.h"
 #include "kernels/cuda/matmul.h"
+#include "kernels/cuda/nccl.h"
 #include "kernels/cuda/replay.h"
 
 #include <stdio.h>
@@ -182,6 +183,7 @@ static void cuda_close(Device *device) {
     if (!s) return;
     if (s->stream) cudaStreamSynchronize(s->stream);
     replays_close(s->replays);
+    nccl_close(s->nccl);
     matmuls_close(s->matmuls);
     fused_attention_close(s->fused);
     free(s->spans.host), cudaFree(s->spans.device);
@@ -215,6 +217,11 @@ static Backend cuda_backend(void) {
     b.packed_free = cuda_packed_free;
     b.pack_size = cuda_pack_size;
     b.conv2d_pack = cuda_conv2d_pack;
+    b.comm_name = nccl_name;
+    b.comm_join = nccl_join;
+    b.comm_group = nccl_group;
+    b.comm_reduce = nccl_reduce;
+    b.comm_broadcast = nccl_broadcast;
     OP_LIST(TABLE_ENTRY)
     return b;
 }

@@ -435,6 +435,50 @@ static void test_limited(void **state) {
     bench_close(&b);
 }
 
+static double weights_of(const LoaderStep *step) {
+    double sum = 0;
+    for (int i = 0; i < step->pass_count; i++)
+        for (int k = 0; k < step->passes[i].targets; k++) sum += (double)step->passes[i].weights[k];
+    return sum;
+}
+
+/* Ranks divide a step: every unit once, in order, the same weights, whatever their number. */
+static void test_ranks(void **state) {
+    (void)state;
+    Bench b;
+    Error err;
+    BatchPlan plan;
+    bench_open(&b, "full");
+    bench_data(&b, b.set.conversations, 0);
+    assert_ok(batches_plan(&plan, b.data.units, b.data.count, &b.config.batches, 0, &err), &err);
+    for (int ranks = 1; ranks <= 9; ranks += 2) {
+        LoaderConfig config = b.config;
+        const int64_t index = ranks % plan.steps;
+        int64_t at = plan.step_begin[index], sequences = 0, tokens = 0;
+        double weights = 0;
+        LoaderStep whole, part;
+        assert_ok(loader_make_step(&config, &plan, 0, index, &whole, &err), &err);
+        config.ranks = ranks;
+        for (config.rank = 0; config.rank < ranks; config.rank++) {
+            int64_t first, end;
+            loader_units(&config, &plan, index, &first, &end);
+            if (first < end) assert_int_equal(first, at);
+            if (first < end) at = end;
+            assert_ok(loader_make_step(&config, &plan, 0, index, &part, &err), &err);
+            sequences += part.sequences, tokens += part.tokens, weights += weights_of(&part);
+            assert_true(part.divisor == (double)whole.sequences);
+            loader_step_free(&part);
+        }
+        assert_int_equal(at, plan.step_begin[index + 1]);
+        assert_int_equal(sequences, whole.sequences);
+        assert_int_equal(tokens, whole.tokens);
+        assert_true(fabs(weights - weights_of(&whole)) <= 1e-9 * weights);
+        loader_step_free(&whole);
+    }
+    batches_free(&plan);
+    bench_close(&b);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_same_steps),
@@ -446,6 +490,7 @@ int main(void) {
         cmocka_unit_test(test_limited),
         cmocka_unit_test(test_counted_once),
         cmocka_unit_test(test_counted_once_resumed),
+        cmocka_unit_test(test_ranks),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -311,6 +311,7 @@ static const struct {
     {"pairs", TEXT},
     {"valid-source", TEXT},
     {"valid-target", TEXT},
+    {"zero", WHOLE, NULL, 0, 2},
 };
 enum { OPTIONS = sizeof options / sizeof options[0] };
 

@@ -1,0 +1,307 @@
+#include "kernels/comm/share.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "kernels/ops.h"
+#include "kernels/params_private.h"
+
+enum { END = -1, PIECE = 1 << 18 /* values sent or checked at once */ };
+
+/* What rank 0 asks another rank for. */
+typedef struct Request {
+    int32_t table, kind;
+    int64_t first, count;
+} Request;
+
+static int fetch(void *user, const Params *params, int kind, int64_t first, int64_t count,
+                 void *host, Error *err);
+
+void share_open(Share *share, Comm *comm, int level) {
+    *share = (Share){.comm = comm, .level = comm ? level : 0};
+}
+
+void share_close(Share *share) {
+    for (int i = 0; i < share->count; i++) free(share->tables[i].bounds);
+    *share = (Share){0};
+}
+
+static void next_table(Share *share) {
+    if (--share->left_table < 0) return;
+    share->left_block = share->tables[share->left_table].params->share.block_count - 1;
+}
+
+/* The backward pass reaches the table that was added last first. */
+static void begin_pass(Share *share) {
+    share->left_table = share->count;
+    next_table(share);
+}
+
+int share_add(Share *share, Params *params, Tensor m, Tensor v, const MomentTables *moments,
+              Error *err) {
+    if (!share->comm || !params->flat) return 0;
+    const int size = comm_size(share->comm);
+    if (share->count == SHARE_TABLES)
+        return error_set(err, "more than %d tables are shared by ranks", SHARE_TABLES);
+    if (params->share.ranks != size || params->share.level != share->level)
+        return error_set(err, "a table for %d ranks at level %d, expected %d at level %d",
+                         params->share.ranks, params->share.level, size, share->level);
+    ShareTable *t = &share->tables[share->count];
+    *t = (ShareTable){.params = params, .m = m, .v = v, .moments = moments};
+    t->bounds = malloc(((size_t)size + 1) * sizeof *t->bounds);
+    if (!t->bounds) return error_set(err, "out of memory for %d ranks", size);
+    for (int i = 0; i <= size; i++) t->bounds[i] = params_bound(params, i);
+    params->share.fetch = fetch, params->share.user = share;
+    share->count++;
+    begin_pass(share);
+    return 0;
+}
+
+/* ---- Gradients. ---- */
+
+/* Reduces values [begin, end), whose gradients are at `place`, into the sums of their owners. */
+static int reduce_run(Share *share, const ShareTable *t, const ParamsRun *run, Error *err) {
+    const Params *p = t->params;
+    const int size = comm_size(share->comm);
+    float *grad = p->grad + run->place;
+    int64_t *bounds = malloc(((size_t)size + 1) * sizeof *bounds);
+    if (!bounds) return error_set(err, "out of memory for %d ranks", size);
+    for (int i = 0; i <= size; i++) {
+        int64_t at = t->bounds[i] < run->end ? t->bounds[i] : run->end;
+        bounds[i] = at > run->begin ? at - run->begin : 0;
+    }
+    int status = comm_reduce_scatter(share->comm, grad, bounds, err);
+    const int64_t first = bounds[comm_rank(share->comm)];
+    const int64_t n = bounds[comm_rank(share->comm) + 1] - first;
+    free(bounds);
+    if (status == 0 && n) {
+        Tensor sum = tensor_2d(params_grad_at(p, run->begin + first), DTYPE_F32, 1, n);
+        Tensor mine = tensor_2d(grad + first, DTYPE_F32, 1, n);
+        status = dropout_forward(p->device, sum, mine, (Dropout){0}, true, err); /* adds */
+    }
+    if (status) return -1;
+    return device_clear(p->device, grad, (size_t)(run->end - run->begin) * sizeof *grad, err);
+}
+
+static int reduce_table(Share *share, const ShareTable *t, Error *err) {
+    const Params *p = t->params;
+    if (share->level == 0) return comm_all_reduce(share->comm, p->grad, p->flat, err);
+    if (share->level == 1) return comm_reduce_scatter(share->comm, p->grad, t->bounds, err);
+    for (int i = 0; i < p->run_count; i++)
+        if (p->runs[i].block < 0) TRY(reduce_run(share, t, &p->runs[i], err));
+    return 0;
+}
+
+int share_reduce(Share *share, Error *err) {
+    for (int i = 0; i < share->count; i++) TRY(reduce_table(share, &share->tables[i], err));
+    return 0;
+}
+
+int share_sum(Share *share, double *value, Error *err) {
+    if (!share->comm || share->level == 0) return 0;
+    const int size = comm_size(share->comm);
+    double *all = malloc((size_t)size * sizeof *all), sum = 0;
+    if (!all) return error_set(err, "out of memory for %d ranks", size);
+    int status = comm_share(share->comm, value, 1, all, err);
+    for (int i = 0; i < size && status == 0; i++) sum += all[i];
+    free(all);
+    if (status == 0) *value = sum;
+    return status;
+}
+
+/* ---- Blocks that the backward pass leaves. ---- */
+
+static int leave(Share *share, Error *err) {
+    const ShareTable *t = &share->tables[share->left_table];
+    const int block = share->left_block--;
+    for (int i = 0; i < t->params->run_count; i++)
+        if (t->params->runs[i].block == block)
+            return reduce_run(share, t, &t->params->runs[i], err);
+    return 0;
+}
+
+/* The table with this block, and its number in it; count: none. */
+static int table_of(const Share *share, const void *block, int *number) {
+    int i = 0;
+    for (; i < share->count; i++) {
+        const ParamsShare *s = &share->tables[i].params->share;
+        const uintptr_t at = (uintptr_t)block, first = (uintptr_t)s->blocks;
+        if (!first || at < first || at >= first + s->block_bytes * (size_t)s->block_count) continue;
+        *number = (int)((at - first) / s->block_bytes);
+        break;
+    }
+    return i;
+}
+
+int share_left(void *user, const void *block, Error *err) {
+    Share *share = user;
+    int number = 0;
+    if (share->level < 2) return 0;
+    const int table = table_of(share, block, &number);
+    if (table == share->count) return 0; /* frozen */
+    while (share->left_table > table) {
+        while (share->left_block >= 0) TRY(leave(share, err));
+        next_table(share);
+    }
+    while (share->left_block >= number) TRY(leave(share, err));
+    return 0;
+}
+
+int share_pass_over(Share *share, Error *err) {
+    if (share->level < 2) return 0;
+    for (; share->left_table >= 0; next_table(share))
+        while (share->left_block >= 0) TRY(leave(share, err));
+    begin_pass(share);
+    return 0;
+}
+
+/* ---- Weights. ---- */
+
+static int gather_table(Share *share, const ShareTable *t, Error *err) {
+    Params *p = t->params;
+    if (!p->working) return comm_all_gather(share->comm, p->master, DTYPE_F32, t->bounds, err);
+    TRY(comm_all_gather(share->comm, p->working, p->compute, t->bounds, err));
+    TRY(params_own_vectors(p, err));
+    return comm_all_reduce(share->comm, p->own_vectors, p->vector_values, err);
+}
+
+int share_gather(Share *share, Error *err) {
+    for (int i = 0; i < share->count && share->level > 0; i++)
+        TRY(gather_table(share, &share->tables[i], err));
+    return 0;
+}
+
+/* ---- Values of other ranks. ---- */
+
+/* Bytes of so many values of a kind. */
+static size_t kind_bytes(int kind, int64_t values) {
+    return kind ? moments_piece_bytes((MomentPiece)kind, values) : (size_t)values * sizeof(float);
+}
+
+static int own_pieces(const ShareTable *t, MomentPiece piece, int64_t first, int64_t count,
+                      void *host, Error *err) {
+    const Params *p = t->params;
+    int i = 0;
+    while (i < p->count && (p->items[i].offset < 0 || first < p->items[i].offset ||
+                            first >= p->items[i].offset + param_elements(&p->items[i])))
+        i++;
+    if (i == p->count) return error_set(err, "value %lld has no moments", (long long)first);
+    return moments_fetch(t->moments, p, i, piece,
+                         moments_piece_values(piece, first - p->items[i].offset),
+                         moments_piece_values(piece, count), host, err);
+}
+
+static int own_values(const ShareTable *t, int kind, int64_t first, int64_t count, void *host,
+                      Error *err) {
+    if (kind && t->moments) return own_pieces(t, (MomentPiece)kind, first, count, host, err);
+    if (kind)
+        return params_fetch_moment(t->params, kind == 1 ? t->m : t->v, kind, first, count, host,
+                                   err);
+    return device_download(t->params->device, host, params_master_at(t->params, first),
+                           (size_t)count * sizeof(float), err);
+}
+
+static int fetch_from(Share *share, int table, int rank, Request ask, void *host, Error *err) {
+    ask.table = table;
+    if (rank == comm_rank(share->comm))
+        return own_values(&share->tables[table], ask.kind, ask.first, ask.count, host, err);
+    TRY(comm_send(share->comm, &ask, sizeof ask, rank, err));
+    for (int64_t at = 0; at < ask.count; at += PIECE) { /* as `answer` sends them */
+        const int64_t n = ask.count - at < PIECE ? ask.count - at : PIECE;
+        TRY(comm_receive(share->comm, (char *)host + kind_bytes(ask.kind, at),
+                         kind_bytes(ask.kind, n), rank, err));
+    }
+    return 0;
+}
+
+static int fetch(void *user, const Params *params, int kind, int64_t first, int64_t count,
+                 void *host, Error *err) {
+    Share *share = user;
+    int table = 0;
+    while (table < share->count && share->tables[table].params != params) table++;
+    if (table == share->count || comm_rank(share->comm) != 0)
+        return error_set(err, "these values are other ranks': rank 0 alone can have all of them");
+    const int64_t *bounds = share->tables[table].bounds, end = first + count;
+    for (int r = 0; r < comm_size(share->comm); r++) {
+        int64_t from = bounds[r] > first ? bounds[r] : first;
+        int64_t to = bounds[r + 1] < end ? bounds[r + 1] : end;
+        Request ask = {.kind = kind, .first = from, .count = to - from};
+        if (from < to)
+            TRY(fetch_from(share, table, r, ask, (char *)host + kind_bytes(kind, from - first),
+                           err));
+    }
+    return 0;
+}
+
+static int answer(Share *share, const Request *ask, float *piece, Error *err) {
+    for (int64_t at = 0; at < ask->count; at += PIECE) {
+        const int64_t n = ask->count - at < PIECE ? ask->count - at : PIECE;
+        TRY(own_values(&share->tables[ask->table], ask->kind, ask->first + at, n, piece, err));
+        TRY(comm_send(share->comm, piece, kind_bytes(ask->kind, n), 0, err));
+    }
+    return 0;
+}
+
+int share_serve(Share *share, Error *err) {
+    if (share->level == 0) return 0;
+    float *piece = malloc(PIECE * sizeof *piece);
+    int status = piece ? 0 : error_set(err, "out of memory for a piece of the moments");
+    Request ask = {0};
+    while (status == 0) {
+        status = comm_receive(share->comm, &ask, sizeof ask, 0, err);
+        if (status || ask.table == END) break;
+        status = answer(share, &ask, piece, err);
+    }
+    free(piece);
+    return status;
+}
+
+int share_served(Share *share, Error *err) {
+    const Request end = {.table = END};
+    for (int r = 1; share->level > 0 && r < comm_size(share->comm); r++)
+        TRY(comm_send(share->comm, &end, sizeof end, r, err));
+    return 0;
+}
+
+/* ---- The same weights everywhere. ---- */
+
+static uint64_t add_bits(uint64_t sum, const uint32_t *bits, int64_t count) {
+    for (int64_t i = 0; i < count; i++) sum = (sum ^ bits[i]) * 0x100000001b3u;
+    return sum;
+}
+
+/* Of what operations read: 32 bits at a time, so that every value counts. */
+static int weights_sum(const ShareTable *t, uint32_t *piece, uint64_t *sum, Error *err) {
+    const Params *p = t->params;
+    const char *table = p->working ? p->working : (const void *)p->master;
+    const int64_t words =
+        p->flat * (int64_t)dtype_size(p->working ? p->compute : DTYPE_F32) / (int64_t)sizeof *piece;
+    for (int64_t at = 0; at < words; at += PIECE) {
+        const int64_t n = words - at < PIECE ? words - at : PIECE;
+        TRY(device_download(p->device, piece, table + at * (int64_t)sizeof *piece,
+                            (size_t)n * sizeof *piece, err));
+        *sum = add_bits(*sum, piece, n);
+    }
+    return 0;
+}
+
+int share_check(Share *share, Error *err) {
+    if (!share->comm) return 0;
+    const int size = comm_size(share->comm);
+    uint64_t sum = 0xcbf29ce484222325u;
+    uint32_t *piece = malloc(PIECE * sizeof *piece);
+    double *all = malloc(2 * (size_t)size * sizeof *all);
+    int status = piece && all ? 0 : error_set(err, "out of memory for checking the weights");
+    for (int i = 0; i < share->count && status == 0; i++)
+        status = weights_sum(&share->tables[i], piece, &sum, err);
+    const double mine[2] = {(double)(sum >> 32), (double)(sum & 0xffffffffu)};
+    if (status == 0) status = comm_share(share->comm, mine, 2, all, err);
+    for (int i = 1; i < size && status == 0; i++)
+        if (all[2 * i] != all[0] || all[2 * i + 1] != all[1])
+            status = error_set(err,
+                               "rank %d has other weights than rank 0: a machine's memory or its "
+                               "processor is at fault, or they are of different kinds",
+                               i);
+    free(piece), free(all);
+    return status;
+}

@@ -1,0 +1,68 @@
+/* share.h - ranks that train one model, each on its part of every batch: what they exchange in an
+ * update, by level (ZeRO; params.h).
+ *
+ *   0  gradients: all-reduce; every rank makes the whole update, and has the same weights bit for bit
+ *   1  gradients: reduce-scatter; each rank updates its own values; weights: all-gather
+ *   2  the same, but the gradients of a block are reduced as soon as the backward pass has left it,
+ *      into the sums of its owners; those of embeddings, heads and small tables once a step
+ *
+ * In bf16 the working copy is gathered, and the f32 vectors are summed into place.
+ */
+#ifndef EASYFIRST_KERNELS_COMM_SHARE_H
+#define EASYFIRST_KERNELS_COMM_SHARE_H
+
+#include "kernels/comm/comm.h"
+#include "kernels/moments.h"
+#include "kernels/params.h"
+
+enum { SHARE_TABLES = 8 };
+
+typedef struct ShareTable {
+    Params *params;
+    Tensor m, v;
+    const MomentTables *moments; /* in 8 bits, instead; else NULL */
+    int64_t *bounds;             /* [ranks + 1] */
+} ShareTable;
+
+typedef struct Share {
+    Comm *comm; /* NULL: one process, and nothing below does anything */
+    int level;
+    ShareTable tables[SHARE_TABLES];
+    int count;
+    int left_table, left_block; /* level 2: the block that the backward pass leaves next */
+} Share;
+
+void share_open(Share *share, Comm *comm, int level);
+void share_close(Share *share);
+
+/* Adds a table that params_train has laid out with this rank's ParamsShare, and its moments. A
+ * backward pass reaches the tables with blocks in the opposite order. */
+int share_add(Share *share, Params *params, Tensor m, Tensor v, const MomentTables *moments,
+              Error *err);
+
+/* ---- An update; all ranks call these together. ---- */
+
+/* Gradients are sums over all ranks afterwards: own values' only, from level 1 on. */
+int share_reduce(Share *share, Error *err);
+/* Adds up a number that each rank has for its own values. */
+int share_sum(Share *share, double *value, Error *err);
+/* Brings the other ranks' new weights. */
+int share_gather(Share *share, Error *err);
+
+/* Level 2, else nothing: the backward pass has left this block of a stack; and the pass is over,
+ * for a rank that had none, too: what has not been left yet, is. All ranks must have the same number
+ * of passes. */
+int share_left(void *share, const void *block, Error *err);
+int share_pass_over(Share *share, Error *err);
+
+/* ---- Values of other ranks, for rank 0's checkpoints. ---- */
+
+/* Rank 0 may fetch (params_fetch_part and params_fetch_moment) between share_serve of all others
+ * and its own share_served. */
+int share_serve(Share *share, Error *err);
+int share_served(Share *share, Error *err);
+
+/* Whether all ranks have the same weights: an error of all ranks otherwise. */
+int share_check(Share *share, Error *err);
+
+#endif

@@ -1,0 +1,200 @@
+/* The flat tables of several processes: who updates what, and what is where (params.h). */
+#include "kernels/params_private.h"
+
+#include <stdlib.h>
+
+/* ---- Whose values. ---- */
+
+/* The group of joined parameters that `value` is in, but not at its beginning; -1: none. */
+static int group_within(const Params *params, int64_t value, int64_t *begin, int64_t *end) {
+    for (int i = 0; i < params->count; i++) {
+        const Param *p = &params->items[i];
+        if (p->offset < 0 || !param_leads(params, i) || p->offset >= value) continue;
+        const Param *last = &params->items[params_group_end(params, i) - 1];
+        *begin = p->offset, *end = params_round_up(last->offset + param_elements(last));
+        if (value < *end) return i;
+    }
+    return -1;
+}
+
+/* The last place up to `bound` that is a multiple of the unit from the beginning of an aligned
+ * parameter. */
+static int64_t unit_bound(const Params *params, int64_t bound) {
+    const int unit = params->share.unit;
+    int64_t last = 0;
+    for (int i = 0; i < params->count; i++) {
+        const Param *p = &params->items[i];
+        if (p->offset < 0 || p->offset > bound || p->offset % PARAMS_ALIGNED_VALUES) continue;
+        const int64_t all = param_elements(p), within = bound - p->offset;
+        const int64_t at = p->offset + (within < all ? within : all) / unit * unit;
+        if (at > last) last = at;
+    }
+    return last;
+}
+
+/* Equal parts; with `whole` a bound within a matrix of Muon's moves to its nearer end. */
+int64_t params_bound(const Params *params, int rank) {
+    const ParamsShare *s = &params->share;
+    int64_t begin, end;
+    if (!params_divided(params)) return rank > 0 ? params->flat : 0;
+    if (rank >= s->ranks) return params->flat;
+    const int64_t even = params->flat / PARAMS_ALIGNED_VALUES * rank / s->ranks;
+    const int64_t bound = even * PARAMS_ALIGNED_VALUES;
+    if (s->unit) return unit_bound(params, bound);
+    const int i = s->whole ? group_within(params, bound, &begin, &end) : -1;
+    if (i < 0 || !params->items[i].hidden) return bound;
+    return bound - begin <= end - bound ? begin : end;
+}
+
+/* ---- Where vectors are. ---- */
+
+static bool is_vector(const Params *params, int i) {
+    return params->items[i].offset >= 0 && params->items[i].role == PARAM_VECTOR;
+}
+
+/* The values of the vectors before parameter i, and of its group before it. */
+int64_t params_vector_place(const Params *params, int i) {
+    int64_t used = 0;
+    for (int k = 0; k <= i && k < params->count; k++) {
+        if (!is_vector(params, k)) continue;
+        if (param_leads(params, k)) used = params_round_up(used);
+        if (k < i) used += param_elements(&params->items[k]);
+    }
+    return used;
+}
+
+int params_own_vectors(const Params *params, Error *err) {
+    if (!params->own_vectors) return 0;
+    TRY(device_clear(params->device, params->own_vectors,
+                     (size_t)params->vector_values * sizeof(float), err));
+    for (int i = 0; i < params->count; i++) {
+        const Param *p = &params->items[i];
+        if (!is_vector(params, i)) continue;
+        int64_t first = p->offset, end = p->offset + param_elements(p);
+        if (first < params->own_begin) first = params->own_begin;
+        if (end > params->own_end) end = params->own_end;
+        if (first >= end) continue;
+        float *to = params->own_vectors + params_vector_place(params, i) + (first - p->offset);
+        TRY(convert_forward(params->device, tensor_2d(to, DTYPE_F32, 1, end - first),
+                            tensor_2d(params_master_at(params, first), DTYPE_F32, 1, end - first),
+                            err));
+    }
+    return 0;
+}
+
+/* ---- Where gradients are. ---- */
+
+/* The block whose slot a parameter has; -1: none. */
+static int block_of(const Params *params, const Param *p) {
+    const ParamsShare *s = &params->share;
+    const uintptr_t slot = (uintptr_t)p->slot, blocks = (uintptr_t)s->blocks;
+    if (!blocks || slot < blocks || slot >= blocks + s->block_bytes * (size_t)s->block_count)
+        return -1;
+    return (int)((slot - blocks) / s->block_bytes);
+}
+
+/* Runs of neighbors in the same block. */
+static void find_runs(Params *params) {
+    for (int i = 0; i < params->count; i++) {
+        const Param *p = &params->items[i];
+        if (p->offset < 0) continue;
+        const int block = block_of(params, p);
+        ParamsRun *last = params->run_count ? &params->runs[params->run_count - 1] : NULL;
+        if (last && last->block == block) continue;
+        if (last) last->end = p->offset;
+        params->runs[params->run_count++] = (ParamsRun){.begin = p->offset, .block = block};
+    }
+    if (params->run_count) params->runs[params->run_count - 1].end = params->flat;
+}
+
+/* Blocks share the beginning of `grad`, if each is one run; all else follows. */
+static void place_runs(Params *params) {
+    int64_t largest = 0;
+    for (int i = 0; i < params->run_count; i++) {
+        ParamsRun *run = &params->runs[i];
+        for (int k = 0; k < i; k++)
+            if (params->runs[k].block == run->block && run->block >= 0)
+                run->block = params->runs[k].block = -1;
+    }
+    for (int i = 0; i < params->run_count; i++) {
+        const ParamsRun *run = &params->runs[i];
+        if (run->block >= 0 && run->end - run->begin > largest) largest = run->end - run->begin;
+    }
+    params->grad_values = largest;
+    for (int i = 0; i < params->run_count; i++) {
+        ParamsRun *run = &params->runs[i];
+        if (run->block >= 0) continue;
+        run->place = params->grad_values;
+        params->grad_values += run->end - run->begin;
+    }
+}
+
+static int divide_gradients(Params *params, Error *err) {
+    params->runs = calloc((size_t)params->count + 1, sizeof *params->runs);
+    if (!params->runs) return error_set(err, "out of memory: %d parameters", params->count);
+    find_runs(params);
+    place_runs(params);
+    for (int i = 0, k = 0; i < params->count; i++) {
+        Param *p = &params->items[i];
+        if (p->offset < 0) continue;
+        while (p->offset >= params->runs[k].end) k++;
+        p->place = params->runs[k].place + p->offset - params->runs[k].begin;
+    }
+    return 0;
+}
+
+int params_share_lay_out(Params *params, Error *err) {
+    const ParamsShare *s = &params->share;
+    const bool divided = params_divided(params);
+    params->own_begin = divided ? params_bound(params, s->rank) : 0;
+    params->own_end = divided ? params_bound(params, s->rank + 1) : params->flat;
+    params->grad_values = params->flat;
+    if (!params->flat) return 0;
+    if (params_masters_divided(params))
+        params->vector_values = params_round_up(params_vector_place(params, params->count));
+    return divided && s->level >= 2 ? divide_gradients(params, err) : 0;
+}
+
+/* ---- Addresses. ---- */
+
+float *params_master_at(const Params *params, int64_t value) {
+    if (!params_masters_divided(params)) return params->master + value;
+    if (value < params->own_begin || value >= params->own_end) return NULL;
+    return params->master + (value - params->own_begin);
+}
+
+float *params_grad_at(const Params *params, int64_t value) {
+    return params->runs ? params->own_grad + (value - params->own_begin) : params->grad + value;
+}
+
+/* ---- Moments. ---- */
+
+int params_fetch_moment(const Params *params, Tensor own, int kind, int64_t first, int64_t count,
+                        float *host, Error *err) {
+    const ParamsShare *s = &params->share;
+    if (first >= params->own_begin && first + count <= params->own_end)
+        return device_download(params->device, host,
+                               (const float *)own.data + (first - params->own_begin),
+                               (size_t)count * sizeof(float), err);
+    if (!s->fetch)
+        return error_set(err, "rank %d of %d does not have these moments", s->rank, s->ranks);
+    return s->fetch(s->user, params, kind, first, count, host, err);
+}
+
+int params_store_moment(const Params *params, Tensor own, int64_t first, int64_t count,
+                        const float *host, Error *err) {
+    int64_t begin = first > params->own_begin ? first : params->own_begin;
+    int64_t end = first + count < params->own_end ? first + count : params->own_end;
+    if (begin >= end) return 0;
+    return device_upload(params->device, (float *)own.data + (begin - params->own_begin),
+                         host + (begin - first), (size_t)(end - begin) * sizeof(float), err);
+}
+
+size_t params_flat_bytes(const Params *params, int64_t flat, Dtype compute) {
+    const int64_t own = params->own_end - params->own_begin;
+    const bool masters = params->flat && params_divided(params) && compute != DTYPE_F32;
+    const size_t working = compute == DTYPE_F32 ? 0 : (size_t)flat * dtype_size(compute);
+    int64_t values = masters ? own + params->vector_values : flat;
+    values += params->runs ? params->grad_values + own : flat;
+    return working + (size_t)values * sizeof(float);
+}

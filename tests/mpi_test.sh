@@ -1,0 +1,334 @@
+#!/bin/sh
+# `mpirun -n N easyfirst train`: the same training on 1, 2 and 4 processes. Prints TAP.
+# usage: tests/mpi_test.sh [all]     ($EASYFIRST is the program; from the root of the sources)
+# With `all` each comparison has every level of ZeRO that it lists and 1, 2 and 4 processes; else the last one and 1 and
+# 3, with fewer steps.
+# Everything is skipped, and counted, where mpirun is missing.
+program=${EASYFIRST:-build/easyfirst}
+[ -w /dev/shm ] && TMPDIR=${TMPDIR:-/dev/shm} && export TMPDIR
+folder=$(mktemp -d) || exit 1
+trap 'rm -rf "$folder"' EXIT
+some=yes long=24 short=6
+[ "$1" = all ] && some='' long=200 short=16
+number=0
+export OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive
+# Never over a network; ranks share cores.
+export OMPI_MCA_btl=self,vader OMPI_MCA_btl_vader_single_copy_mechanism=none
+
+# result STATUS NAME: one line of TAP.
+result() {
+    number=$((number + 1))
+    if [ "$1" = 0 ]; then echo "ok $number - $2"; else echo "not ok $number - $2"; fi
+}
+
+if ! command -v mpirun >/dev/null 2>&1; then
+    echo "ok 1 # SKIP no mpirun here (Debian: openmpi-bin)"
+    echo "1..1"
+    exit 0
+fi
+
+# ranks N COMMAND...: with N processes, within a minute.
+ranks() {
+    n=$1
+    shift
+    timeout -k 5 60 mpirun --allow-run-as-root --oversubscribe -n "$n" "$@"
+}
+
+# losses RUN: lines "step train loss", "step valid loss" and "step score score".
+losses() {
+    sed -n 'h; s/.*"step": \([0-9]*\),.* "loss": \([^,}]*\).*/\1 train \2/p
+            g; s/.*"step": \([0-9]*\),.*"valid_loss": \([^,}]*\).*/\1 valid \2/p
+            g; s/.*"step": \([0-9]*\),.*"valid_score": \([^,}]*\).*/\1 score \2/p' "$1/metrics.jsonl"
+}
+
+# same RUN RUN BOUND: the same steps, each loss within a relative bound.
+same() {
+    losses "$1" >"$folder/a" && losses "$2" >"$folder/b"
+    [ -s "$folder/a" ] || return 1
+    paste -d ' ' "$folder/a" "$folder/b" | awk -v bound="$3" '
+        NF != 6 || $1 != $4 || $2 != $5 { bad = 1 }
+        { d = ($3 - $6) / ($3 ? $3 : 1); if (d < 0) d = -d; if (!(d <= bound)) { bad = 1; print "#", $0 } }
+        END { exit bad }'
+}
+
+# train N NAME ARGUMENTS...: a run; its output is NAME.log.
+train() {
+    n=$1 name=$2
+    shift 2
+    if [ "$n" = 1 ]; then
+        "$program" train "$@" --out "$folder/$name" >"$folder/$name.log" 2>&1
+    else
+        ranks "$n" "$program" train "$@" --out "$folder/$name" >"$folder/$name.log" 2>&1
+    fi
+}
+
+# best RUN: the step of its best model.
+best() { grep -o '"step": [0-9]*' "$folder/$1/best/best.json" 2>/dev/null; }
+
+# compare NAME BOUND "LEVELS" ARGUMENTS...: one process against 2 at each of these levels of ZeRO, and 4 at the last.
+# In the background, four at a time, since processes mostly wait for each other; `compared` prints the results.
+compare() {
+    running=$((running + 1))
+    mkdir "$folder/compare$running"
+    (folder=$folder/compare$running && run_compare "$@" >"$folder/result" 2>&1) &
+    [ $((running % 4)) = 0 ] && wait
+}
+run_compare() {
+    what=$1 bound=$2 levels=$3 bad=0
+    shift 3
+    last=${levels##* }
+    runs="3:$last"
+    [ -z "$some" ] && runs="$(for level in $levels; do echo "2:$level"; done) 4:$last"
+    train 1 one "$@" || bad=1
+    for run in $runs; do
+        train "${run%:*}" many "$@" --zero "${run#*:}" && same "$folder/one" "$folder/many" "$bound" || bad=1
+        [ "$(best one)" = "$(best many)" ] || bad=1
+        [ $bad = 1 ] && tail -n 3 "$folder/many.log" | sed 's/^/# /'
+        rm -rf "$folder/many"
+    done
+    echo "result $bad $what: 1 against ranks:ZeRO" $runs
+}
+compared() {
+    wait
+    for i in $(seq "$running"); do
+        sed '/^result/d' "$folder/compare$i/result"
+        # shellcheck disable=SC2046
+        set -- $(sed -n 's/^result //p' "$folder/compare$i/result")
+        status=${1:-1}
+        [ $# -gt 0 ] && shift
+        result "$status" "$*"
+    done
+}
+running=0
+
+# ---- Models and data. ----
+
+tiny="--tokenizer tests/golden/models/tiny-base/language/sentencepiece.bpe.model --layers 2 --width 32
+      --heads 2 --ffn 64 --positions 130 --image-size 28 --patch 14 --vision-layers 2
+      --vision-width 16 --vision-heads 2 --vision-ffn 32 --projector linear --seed 5"
+# shellcheck disable=SC2086
+"$program" new "$folder/model" $tiny >"$folder/new.log" 2>&1 || cat "$folder/new.log"
+mkdir "$folder/images"
+cp tests/golden/models/image0.png "$folder/images/a.png"
+cp tests/golden/models/image1.png "$folder/images/b.png"
+awk -v folder="$folder" 'BEGIN {
+    split("null eins zwei drei vier", de); split("zero one two three four", en)
+    for (i = 0; i < 61; i++) {
+        a = en[i % 5 + 1]; b = de[i % 5 + 1]
+        for (k = 0; k < i % 7; k++) { a = a " " en[(i + 3 * k) % 5 + 1]; b = b " " de[(i + 3 * k) % 5 + 1] }
+        printf "{\"inputs\": \"%s\", \"targets\": \"%s\"}\n", a, b > (folder "/pairs.jsonl")
+        print b " " a "\n" > (folder "/text.txt")
+        image = i % 3 == 0 ? "" : sprintf("\"image\": \"%s.png\", ", i % 2 ? "a" : "b")
+        lead = i % 3 == 0 ? "" : "<image>\\n"
+        printf "%s{\"id\": \"%d\", %s\"conversations\": [{\"from\": \"human\", \"value\": \"%s%s\"}, {\"from\": \"gpt\", \"value\": \"%s\"}, {\"from\": \"human\", \"value\": \"%s\"}, {\"from\": \"gpt\", \"value\": \"%s %s\"}]}", \
+            (i ? ",\n" : "["), i, image, lead, a, b, b, a, a > (folder "/talk.json")
+    }
+    print "]" > (folder "/talk.json")
+    print "{" > (folder "/scenes.json")
+    for (i = 0; i < 2; i++)
+        printf "\"%s.png\": {\"width\": %d, \"height\": %d, \"objects\": {\"1\": {\"name\": \"cat\", \"x\": 3, \"y\": %d, \"w\": 11, \"h\": 9}}}%s\n", \
+            (i ? "b" : "a"), (i ? 28 : 50), (i ? 61 : 37), 4 + i, (i ? "" : ",") > (folder "/scenes.json")
+    print "}" > (folder "/scenes.json")
+}'
+
+echo "not an image" >"$folder/images/c.png"
+sed '2,19s/b.png/c.png/' "$folder/talk.json" >"$folder/damaged.json"
+
+"$program" new "$folder/wide" --tokenizer tests/golden/models/tiny-base/language/sentencepiece.bpe.model \
+    --layers 1 --width 384 --heads 6 --ffn 1536 --positions 130 --seed 5 >"$folder/new.log" 2>&1 || cat "$folder/new.log"
+wide="adapt -m $folder/wide --data $folder/pairs.jsonl --batch-sequences 4 --dropout 0 --steps 4
+      --warmup-steps 1 --log-every 1"
+common="-m $folder/model --lr 2e-3 --warmup-steps 3 --log-every 1 --show-answers 0 --dropout 0 --save-every 0"
+adapt="adapt $common --data $folder/pairs.jsonl --valid $folder/pairs.jsonl --valid-limit 9
+       --valid-every 10 --batch-sequences 7"
+tune="tune $common --data $folder/talk.json --images $folder/images --batch-sequences 5"
+
+# ---- The same losses. ----
+
+# shellcheck disable=SC2086
+{
+    compare "adapt, $long steps, micro-batches" 1e-6 "0 1 2" $adapt --steps $long --micro-batch-tokens 64 --valid-every 12
+    compare "adapt, fewer sequences than ranks" 1e-6 "0 2" $adapt --batch-sequences 1 --steps $short
+    compare "adapt, the best by generated answers" 1e-6 "1 2" $adapt --steps $short --valid-every 3 --best-by chrf --valid-answers 5
+    compare "tune with images, vision tower too" 1e-6 "0 1 2" $tune --steps $short --train-vision --micro-batch-tokens 128
+    compare "tune, language frozen" 1e-6 "2" $tune --steps $short --freeze-language
+    compare "tune, some images damaged" 1e-6 "0 2" $tune --data "$folder/damaged.json" --max-bad-fraction 1 --epochs 1
+    compare "align" 1e-6 "1" align $common --data "$folder/talk.json" --images "$folder/images" --batch-sequences 5 --steps $short
+    compare "LoRA" 1e-6 "0 2" $adapt --steps $short --lora-rank 4
+    compare "pretrain" 1e-6 "2" pretrain $common --data "$folder/text.txt" --batch-tokens 150 --max-tokens 40 --steps $short
+    compare "length" 1e-6 "1 2" length $common --data "$folder/pairs.jsonl" --batch-sequences 6 --steps $short
+    compare "segment" 1e-6 "2" segment $common --data "$folder/scenes.json" --images "$folder/images" --batch-sequences 2 --steps $short
+    compare "ar" 1e-6 "2" instruct $common -m tests/golden/causal/qwen2 --objective ar --data "$folder/pairs.jsonl" --batch-sequences 5 --steps $short
+    # Muon's matmuls may be in bf16, and so are a bf16 model's.
+    compare "Muon, whole matrices" 1e-4 "0 1 2" $adapt --optimizer muon --steps $short
+    compare "bf16, masters divided" 1e-3 "0 1 2" $adapt --dtype bf16 --steps $short
+    # A rounding that differs moves a byte, and a byte the loss: less than bf16 does.
+    compare "moments in 8 bits" 1e-4 "0 1 2" $wide --moments 8bit
+    compared
+}
+# ---- Bytes between ranks. ----
+
+# counted LOG LEVEL RANKS: (N - 1) bytes for each byte of a reduction and of a gathering.
+counted() {
+    sed -n 's/[^0-9]*\([0-9][0-9]*\)[^0-9]*/\1 /gp' "$folder/$1.log" >"$folder/numbers"
+    grep '^ranks ' "$folder/$1.log" | tr -c '0-9\n' ' ' | awk -v level="$2" -v n="$3" '
+        { values = $3; blocks = $4; sent = $5; got = $6; updates = $7; passes = $8
+          want = 4 * (n - 1) * (level == 2 ? blocks * passes + (values - blocks) * updates : values * updates)
+          if ($1 != n || $2 != level || sent != want || got != 4 * (n - 1) * values * updates || !updates) { print "# " $0 ", expected " want; exit 1 } found = 1 }
+        END { exit !found }'
+}
+bad=0
+for level in 0 1 2; do
+    # shellcheck disable=SC2086
+    train 4 volume $adapt --steps 3 --valid-every 0 --micro-batch-tokens 64 --zero $level || bad=1
+    counted volume $level 4 || bad=1
+    rm -rf "$folder/volume"
+done
+result $bad "bytes between ranks are those of theory"
+
+# ---- GPUs. ----
+
+# The CUDA backend on its emulator, with a stand-in for NCCL, and without NCCL.
+cpu_program=$program
+program=$(dirname "$program")/emulated/easyfirst
+# shellcheck disable=SC2086
+[ -x "$program" ] && train 1 alone $adapt --device cuda --steps 3 --valid-every 0
+for nccl in yes no; do
+    if [ ! -x "$program" ]; then
+        number=$((number + 1))
+        echo "ok $number # SKIP no emulated program, NCCL: $nccl"
+        continue
+    fi
+    bad=0 levels="0 2"
+    unset EMULATED_WITHOUT_NCCL
+    [ $nccl = no ] && export EMULATED_WITHOUT_NCCL=1 && levels=2
+    for level in $levels; do
+        # shellcheck disable=SC2086
+        train 2 many $adapt --device cuda --steps 3 --valid-every 0 --zero $level || bad=1
+        same "$folder/alone" "$folder/many" 1e-6 || bad=1
+        [ $nccl = yes ] && { grep -q "ZeRO $level, by NCCL" "$folder/many.log" || bad=1; }
+        [ $nccl = no ] && { grep -q "ZeRO $level;" "$folder/many.log" || bad=1; }
+        rm -rf "$folder/many"
+    done
+    result $bad "emulated GPUs, NCCL: $nccl"
+done
+rm -rf "$folder/alone"
+program=$cpu_program
+
+# ---- Checkpoints. ----
+
+# The whole run, and one that is stopped after 5 steps and resumed: on the same number of ranks
+# nothing differs.
+kept() { sed 's/"tokens_per_s.*"skipped"/"skipped"/; s/, "seconds": [^,}]*//' "$folder/$1/metrics.jsonl" >"$folder/$1.kept"; }
+for level in 1 2; do
+    bad=0
+    # shellcheck disable=SC2086
+    train 2 whole $adapt --dropout 0.1 --valid-every 5 --steps 8 --zero $level || bad=1
+    # shellcheck disable=SC2086
+    train 2 parts $adapt --dropout 0.1 --valid-every 5 --steps 8 --zero $level --stop-after 3 || bad=1
+    train 2 parts --resume || bad=1
+    kept whole && kept parts && cmp -s "$folder/whole.kept" "$folder/parts.kept" || bad=1
+    cmp -s "$folder/whole/model/language/model.safetensors" "$folder/parts/model/language/model.safetensors" || bad=1
+    result $bad "resumed on as many ranks: bit-identical, ZeRO $level"
+    rm -rf "$folder/whole" "$folder/parts"
+done
+
+# On other numbers of ranks, at other levels.
+bad=0
+# shellcheck disable=SC2086
+train 1 whole $adapt --steps 8 || bad=1
+# shellcheck disable=SC2086
+train 4 parts $adapt --steps 8 --zero 2 --stop-after 2 || bad=1
+train 2 parts --resume --zero 1 --stop-after 2 || bad=1
+train 1 parts --resume --stop-after 2 || bad=1
+train 2 parts --resume --zero 0 || bad=1
+same "$folder/whole" "$folder/parts" 1e-6 || bad=1
+result $bad "resumed on 2, 1 and 2 ranks after 4, at other levels"
+cmp -s "$folder/whole/model/language/config.json" "$folder/parts/model/language/config.json" &&
+    [ "$(find "$folder/whole/model" -type f | wc -l)" = "$(find "$folder/parts/model" -type f | wc -l)" ]
+result $? "the model is the same folder"
+rm -rf "$folder/whole" "$folder/parts"
+
+# Matrices of more than a message's size, and moments in 8 bits.
+for moments in 32bit 8bit; do
+    bad=0 bound=1e-6
+    [ $moments = 8bit ] && bound=1e-4
+    # shellcheck disable=SC2086
+    train 1 whole $wide --moments $moments || bad=1
+    # shellcheck disable=SC2086
+    train 2 parts $wide --moments $moments --zero 1 --stop-after 2 || bad=1
+    train 1 parts --resume || bad=1
+    same "$folder/whole" "$folder/parts" $bound || bad=1
+    result $bad "a checkpoint of matrices of 2 MB, moments in $moments, resumed by one process"
+    rm -rf "$folder/whole" "$folder/parts"
+done
+
+# ---- Failures and signals. ----
+
+# Ranks are killed: all end within 30 s with a message, and the run resumes as if nothing had been.
+killed=$(EASYFIRST=$program sh tests/mpi_kills.sh 3)
+bad=$?
+echo "# $killed"
+result $bad "ranks are killed, and the run is resumed"
+
+# SIGUSR1, which mpirun passes on: a checkpoint and status 3.
+# shellcheck disable=SC2086
+timeout -k 5 60 mpirun --allow-run-as-root --oversubscribe -n 2 "$program" train $adapt --steps 100000 --out "$folder/asked" >"$folder/asked.log" 2>&1 &
+job=$!
+tries=0
+while [ ! -s "$folder/asked/metrics.jsonl" ] && [ $tries -lt 200 ]; do
+    sleep 0.1
+    tries=$((tries + 1))
+done
+pkill -USR1 -P $job
+wait $job
+status=$?
+[ $status = 3 ] && ls "$folder/asked"/checkpoint-* >/dev/null 2>&1 &&
+    [ "$(grep -c 'stopped by SIGUSR1' "$folder/asked.log")" = 1 ]
+result $? "SIGUSR1 ends all with a checkpoint"
+rm -rf "$folder/asked"
+
+# What one rank alone cannot do is told once, and ends all.
+# shellcheck disable=SC2086
+ranks 2 sh -c '[ "$OMPI_COMM_WORLD_RANK" = 0 ] || set -- "$@" --device cuda:7; exec "$@"' sh \
+    "$program" train $adapt --steps 5 --out "$folder/one" >"$folder/one.log" 2>&1
+[ $? = 1 ] && [ "$(grep -c 'rank 1 of 2' "$folder/one.log")" = 1 ]
+result $? "one rank fails: a message, all end"
+ranks 2 "$program" train adapt -m "$folder/none" --data "$folder/pairs.jsonl" --out "$folder/two" >"$folder/one.log" 2>&1
+[ "$(grep -c "$folder/none" "$folder/one.log")" = 1 ]
+result $? "what all ranks find wrong is said once"
+
+# ---- Evaluations. ----
+
+# evaluate N NAME ARGUMENTS...: its status.
+evaluate() {
+    n=$1 name=$2
+    shift 2
+    if [ "$n" = 1 ]; then
+        "$program" eval "$@" --out "$folder/$name" >"$folder/$name.out" 2>"$folder/$name.log"
+    else
+        ranks "$n" "$program" eval "$@" --out "$folder/$name" >"$folder/$name.out" 2>"$folder/$name.log"
+    fi
+}
+sed -n '1,17p' "$folder/pairs.jsonl" >"$folder/lines.jsonl"
+for i in $(seq 13); do
+    image=$(echo abc | cut -c $((i % 3 + 1)))
+    echo "{\"question_id\": \"q$i\", \"image\": \"$image.png\", \"text\": \"What is $i?\"}"
+done >"$folder/questions.jsonl"
+golden="-m tests/golden/models/tiny-base --steps 3"
+for kind in "text --task translation $folder/lines.jsonl" "gqa $folder/questions.jsonl --images $folder/images"; do
+    # shellcheck disable=SC2086
+    evaluate 1 alone $kind $golden
+    status=$?
+    # shellcheck disable=SC2086
+    evaluate 3 parts $kind $golden
+    [ $? = $status ] && cmp -s "$folder/alone.out" "$folder/parts.out" && diff -r "$folder/alone" "$folder/parts" >&2
+    result $? "eval ${kind%% *} on three ranks: the files of one"
+    rm -rf "$folder/alone" "$folder/parts"
+done
+# shellcheck disable=SC2086
+evaluate 3 parts text --task translation "$folder/lines.jsonl" $golden --shard 1/2
+[ $? = 1 ] && [ "$(grep -c 'leave out --shard' "$folder/parts.log")" = 1 ]
+result $? "eval: --shard is refused"
+
+echo "1..$number"
