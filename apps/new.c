@@ -423,8 +423,8 @@ static void groups_make(New *n, OptionGroup groups[3]) {
           DTYPE_F32, .names = dtype_choices},
          {"seed", 's', OPTION_SEED, "N", &n->seed, "seed of the new weights (default 1)"},
          {"empty", 0, OPTION_FLAG, NULL, &n->empty,
-          "new weights that are all zero and take no space on the disk: for info and\n"
-          "reproduce --check, before a large model is downloaded"}},
+          "new weights that are all zero and take no space on the disk: for info\n"
+          "and reproduce --check, before a large model is downloaded"}},
         11};
     groups[1] = (OptionGroup){
         "a new language model",

@@ -27,8 +27,9 @@ char *place_find(const char *tree, const char *installed, const char *probe) {
         char *inside = path ? path_join(path, probe, NULL) : NULL;
         const int found = inside && access(inside, R_OK) == 0;
         free(inside);
-        if (found) return path;
+        char *real = found ? realpath(path, NULL) : NULL;
         free(path);
+        if (real) return real;
     }
     return NULL;
 }
