@@ -1,5 +1,6 @@
 #include "apps/reproduce/files.h"
 
+#include <errno.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -9,6 +10,7 @@
 #include "apps/cli/report.h"
 #include "apps/reproduce/run_child.h"
 #include "data/files/json_read.h"
+#include "data/files/path.h"
 
 /* Parameters of the language part in what `info --json` printed; 0 without one. */
 static double language_parameters(const json_t *info) {
@@ -24,12 +26,14 @@ static double language_parameters(const json_t *info) {
 
 /* `easyfirst info --json PATH`; its JSON, NULL where it fails (*said: it has said why). */
 static json_t *model_info(const char *path, bool *said, Error *err) {
-    char output[] = "/tmp/easyfirst-info-XXXXXX";
-    const int fd = mkstemp(output);
+    const char *folder = getenv("TMPDIR");
+    char *output = path_join(folder && *folder ? folder : "/tmp", "easyfirst-info-XXXXXX", err);
+    const int fd = output ? mkstemp(output) : -1;
     json_t *info = NULL;
     *said = false;
     if (fd < 0) {
-        error_set(err, "%s cannot be made", output);
+        if (output) error_set(err, "%s cannot be made: %s", output, strerror(errno));
+        free(output);
         return NULL;
     }
     close(fd);
@@ -39,6 +43,7 @@ static json_t *model_info(const char *path, bool *said, Error *err) {
         json_read_file(&info, output, 0, 0, 0, err);
     *said = status != 0;
     unlink(output);
+    free(output);
     return info;
 }
 
