@@ -95,8 +95,9 @@ int outcome_read(const Plan *p, const PlanCell *cell, const StepRecord *records,
         o->value = json_number_value(value) / divisor;
         read_interval(root, &way, o);
         o->value *= cell->scale, o->low *= cell->scale, o->high *= cell->scale;
-    } else if (status == 0 && json_is_null(value)) {
-        o->why = "the command has no value for it";
+    } else if (status == 0 && (!value || json_is_null(value)) &&
+               json_is_object(follow(root, &way, way.count - 1))) {
+        o->why = "its command gave no number";
     } else if (status == 0) {
         status = error_set(err, "%s: has no number at \"%s\", which %s reads", path, cell->value,
                            p->name);

@@ -11,7 +11,9 @@ typedef struct Outcome {
 
 /* The outcome of a cell. Its interval is the 95 % interval next to the value, where the command's
  * output has one: "confidence", "low" and "high", or 1.96 times a standard error "NAME_error".
- * Errors: a finished step whose result lacks the value. */
+ * Where the value's member is absent
+ * (nothing could be answered) there is no number.
+ * Errors: a finished step whose result has nothing like the value's path. */
 int outcome_read(const Plan *plan, const PlanCell *cell, const StepRecord *records,
                  Outcome *outcome, Error *err);
 
