@@ -412,6 +412,7 @@ dist: $(DIST_OBJ)/easyfirst $(DIST_OBJ)/easyfirst-tests $(GPU_LIB) ## a folder, 
 	@ldd $(DIST)/bin/* | awk '$$2 == "=>" && $$3 ~ /^\// {print $$3}' | sort -u | \
 	    grep -vE '/($(DIST_KEEP))\.so' | xargs -I{} cp -L {} $(DIST)/lib
 	@if [ -d data/bundled/model ]; then cp -r data/bundled/model data/bundled/images $(DIST)/share/easyfirst; fi
+	@cp -r data/presets data/reproduce data/causal $(DIST)/share/easyfirst
 	@cp -r tests/golden tests/run.sh tests/gpu_check.sh $(DIST)/tests
 	@cp tests/reference/gpu_speed.py $(DIST)/tests/reference
 	@tar -C $(dir $(abspath $(DIST))) --exclude=share -czf $(DIST).tar.gz $(notdir $(DIST))
@@ -443,6 +444,7 @@ install: $(PROGRAM) $(GPU_LIB) $(PUBLIC) ## the program, the library, its header
 	$(PUT) projector/python/easyfirst.py $(DESTDIR)$(PYTHONDIR)/easyfirst.py
 	$(PUT) LICENSE $(DESTDIR)$(DOCDIR)/LICENSE
 	cd data/bundled && find model images -type f -exec $(PUT) {} $(abspath $(DESTDIR)$(SHAREDIR))/{} \;
+	cd data && find presets reproduce causal -name '*.json' -exec $(PUT) {} $(abspath $(DESTDIR)$(SHAREDIR))/{} \;
 
 uninstall: ## take all of that away again; folders that others use, too, stay
 	rm -f $(DESTDIR)$(BINDIR)/easyfirst $(DESTDIR)$(INCLUDEDIR)/easyfirst.h \

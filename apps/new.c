@@ -56,6 +56,7 @@ typedef struct New {
     uint64_t seed;
     bool xlmr_given, vit_given, classes_given, projector_given, layer_given; /* by options */
     Dtype dtype;
+    bool empty;
     Device *device;
     Model model; /* the parts that exist, then the fresh ones, too */
     char *tokenizer_file;
@@ -158,12 +159,12 @@ static int check_sizes(const New *n, Error *err) {
 /* What is not taken along is made. */
 static int make_parts(New *n, Error *err) {
     Model *m = &n->model;
-    FreshWeights fresh = {.dtype = n->dtype, .seed = n->seed};
+    FreshWeights fresh = {.dtype = n->dtype, .seed = n->seed, .empty = n->empty};
     if (!n->language_path) TRY(model_fresh_language(m, &n->xlmr, fresh, err));
     if (n->vit_given) TRY(model_fresh_vision(m, &n->vit, fresh, err));
     if (m->vision.present && n->projector != NEW_NONE) {
         TRY(model_fresh_projector(m, (ProjectorKind)n->projector, fresh, err));
-        TRY(model_fresh_projector_scale(m, n->seed, err));
+        if (!n->empty) TRY(model_fresh_projector_scale(m, n->seed, err));
     }
     /* A language model that comes with a length predictor keeps it, unless another is asked for. */
     if (is_llama(n) || (m->length.present && !n->classes_given)) return 0;
@@ -171,6 +172,11 @@ static int make_parts(New *n, Error *err) {
     if (n->classes > 0) return model_fresh_length(m, n->classes, fresh, err);
     m->length.present = false;
     return 0;
+}
+
+static int write_part(const New *n, const ModelPart *part, const char *name, Error *err) {
+    if (n->empty && !part->checkpoint) return model_write_empty(part, n->partial, name, err);
+    return model_write_part(part, n->partial, name, err);
 }
 
 static json_t *language_json(const New *n) {
@@ -219,7 +225,7 @@ static int write_language(const New *n, Error *err) {
     int copied = name ? model_copy_file(n->tokenizer_file, n->partial, name, err) : -1;
     free(name);
     TRY(copied);
-    return model_write_part(part, n->partial, "language/model.safetensors", err);
+    return write_part(n, part, "language/model.safetensors", err);
 }
 
 static json_t *vision_json(const New *n) {
@@ -259,7 +265,7 @@ static int write_vision(const New *n, Error *err) {
                          err));
     if (part->checkpoint)
         TRY(model_copy_beside(part, "preprocessor_config.json", n->partial, preprocess, err));
-    return model_write_part(part, n->partial, "vision/model.safetensors", err);
+    return write_part(n, part, "vision/model.safetensors", err);
 }
 
 static int write_settings(const New *n, Error *err) {
@@ -281,8 +287,8 @@ static int write_parts(const New *n, Error *err) {
         TRY(model_write_subfolder(n->partial, "vision", err));
         TRY(write_vision(n, err));
     }
-    TRY(model_write_part(&m->projector, n->partial, "projector.safetensors", err));
-    TRY(model_write_part(&m->length, n->partial, "length.safetensors", err));
+    TRY(write_part(n, &m->projector, "projector.safetensors", err));
+    TRY(write_part(n, &m->length, "length.safetensors", err));
     return write_settings(n, err);
 }
 
@@ -357,7 +363,8 @@ static int run_llama(New *n, Error *err) {
                            .attention_given = n->attention_given,
                            .attention = n->attention,
                            .dtype = n->dtype,
-                           .seed = n->seed};
+                           .seed = n->seed,
+                           .empty = n->empty};
     return new_llama(&what, n->device, err);
 }
 
@@ -414,8 +421,11 @@ static void groups_make(New *n, OptionGroup groups[3]) {
           "CLIP's layer to take features from (default -2)", -999, 999, &n->layer_given},
          {"dtype", 0, OPTION_CHOICE, NULL, &n->dtype, "type of the new weights (default f32)",
           DTYPE_F32, .names = dtype_choices},
-         {"seed", 's', OPTION_SEED, "N", &n->seed, "seed of the new weights (default 1)"}},
-        10};
+         {"seed", 's', OPTION_SEED, "N", &n->seed, "seed of the new weights (default 1)"},
+         {"empty", 0, OPTION_FLAG, NULL, &n->empty,
+          "new weights that are all zero and take no space on the disk: for info\n"
+          "and reproduce --check, before a large model is downloaded"}},
+        11};
     groups[1] = (OptionGroup){
         "a new language model",
         {{"kind", 0, OPTION_CHOICE, NULL, &n->kind,

@@ -145,7 +145,9 @@ static int write_folder(Making *m, const char *partial, Error *err) {
     int status = folder ? write_config(m, folder, err) : -1;
     if (status == 0) status = copy_tokenizer(m, folder, err);
     if (status == 0)
-        status = model_write_part(&m->model.language, folder, "model.safetensors", err);
+        status = m->what->empty
+                     ? model_write_empty(&m->model.language, folder, "model.safetensors", err)
+                     : model_write_part(&m->model.language, folder, "model.safetensors", err);
     free(folder);
     TRY(status);
     json_t *settings = json_object();
@@ -160,9 +162,10 @@ static int make_weights(Making *m, Error *err) {
         .kind = PART_LANGUAGE, .path = "a fresh language model", .stored = m->what->dtype};
     params_init(&part->params, m->model.device);
     TRY(llama_declare(&m->model.llama, &m->config, &part->params, err));
+    part->present = true;
+    if (m->what->empty) return 0;
     TRY(params_allocate(&part->params, m->what->dtype, err));
     params_initialise(&part->params, m->what->seed);
-    part->present = true;
     return 0;
 }
 

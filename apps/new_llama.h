@@ -17,6 +17,7 @@ typedef struct NewLlama {
     AttentionPattern attention; /* ... */
     Dtype dtype;
     uint64_t seed;
+    bool empty; /* weights that are a hole in the file */
 } NewLlama;
 
 /* Makes the folder and prints what it has. Errors: sizes that do not go together, a tokenizer

@@ -20,6 +20,7 @@ static void part_begin(Model *m, ModelPart *part, Part kind, Dtype stored, Dtype
 }
 
 static int part_fill(ModelPart *part, FreshWeights fresh, Error *err) {
+    if (fresh.empty) return 0;
     TRY(params_allocate(&part->params, fresh.dtype, err));
     params_initialise(&part->params, fresh.seed);
     return 0;

@@ -8,6 +8,7 @@
 typedef struct FreshWeights {
     Dtype dtype;
     uint64_t seed;
+    bool empty; /* declared only: for model_write_empty and descriptions */
 } FreshWeights;
 
 /* Each gives the model a part that is declared, allocated and initialised, not prepared, in place

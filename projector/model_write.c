@@ -150,3 +150,20 @@ int model_write_part(const ModelPart *part, const char *folder, const char *name
     free(path);
     return status;
 }
+
+int model_write_empty(const ModelPart *part, const char *folder, const char *name, Error *err) {
+    const Params *p = &part->params;
+    if (!part->present) return 0;
+    CheckpointEntry *entries = calloc((size_t)p->count + 1, sizeof *entries);
+    char *path = path_join(folder, name, err);
+    int status = !path ? -1 : entries ? 0 : error_set(err, "%s: out of memory", path);
+    for (int i = 0; i < p->count && status == 0; i++) {
+        const Param *item = &p->items[i];
+        const Tensor t = tensor_nd(NULL, part->stored, item->ndim, item->shape);
+        entries[i] = (CheckpointEntry){item->name, t};
+    }
+    if (status == 0) status = checkpoint_write_empty(path, entries, (size_t)p->count, err);
+    free(entries);
+    free(path);
+    return status;
+}

@@ -35,6 +35,9 @@ int model_config_beside(json_t **config, const ModelPart *part, Error *err);
 /* A part's weights as they came; nothing if the model has no such part. */
 int model_write_part(const ModelPart *part, const char *folder, const char *name, Error *err);
 
+/* A declared part without values (FreshWeights.empty), all zero in the file. */
+int model_write_empty(const ModelPart *part, const char *folder, const char *name, Error *err);
+
 /* The name of a type of weights in config.json. */
 const char *model_config_dtype(Dtype dtype);
 

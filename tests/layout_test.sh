@@ -39,7 +39,8 @@ apps/score       kernels data/files data/metrics apps/cli
 apps/serve       kernels projector data/files vision language apps/cli apps/trace apps/show
 apps/eval        kernels projector data/files data/formats data/checkpoints data/sets data/metrics vision language apps/cli apps/trace apps/show apps/score
 apps/train       kernels projector data/files data/formats data/checkpoints data/sets data/metrics vision language apps/cli
-apps             kernels projector data/files data/formats data/checkpoints data/sets data/metrics vision language apps/cli apps/trace apps/show apps/score apps/eval apps/train apps/chat apps/ask apps/serve
+apps/reproduce   kernels data/files data/checkpoints projector apps/cli apps/show apps/eval
+apps             kernels projector data/files data/formats data/checkpoints data/sets data/metrics vision language apps/cli apps/trace apps/show apps/score apps/eval apps/train apps/chat apps/ask apps/serve apps/reproduce
 TABLE
 
 # Lines "FILE HEADER" of all includes of our own headers.

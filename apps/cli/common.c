@@ -1,8 +1,9 @@
 #include "apps/cli/common.h"
 
+#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
+
+#include "apps/cli/places.h"
 
 void common_init(CommonOptions *o) {
     *o = (CommonOptions){.model = {.feature_layer = FEATURE_LAYER_UNSET},
@@ -129,24 +130,12 @@ void common_answer_group(CommonOptions *o, OptionGroup *group) {
               (Option){"quiet", 'q', OPTION_FLAG, NULL, &o->quiet, "no timings on standard error"});
 }
 
-/* The model that comes with the program: in the source tree beside the folder of the build, or
- * where `make install` puts it. NULL if there is none. */
+/* The model that comes with the program; NULL if there is none. */
 static const char *bundled_model(char *path, size_t size) {
-    static const char *const places[] = {"../data/bundled/model", "../share/easyfirst/model"};
-    char program[PATH_MAX];
-    ssize_t length = readlink("/proc/self/exe", program, sizeof program - 1);
-    if (length <= 0) return NULL;
-    program[length] = 0;
-    char *name = strrchr(program, '/');
-    if (!name) return NULL;
-    *name = 0;
-    for (size_t i = 0; i < sizeof places / sizeof places[0]; i++) {
-        int n = snprintf(path, size, "%s/%s/easyfirst.json", program, places[i]);
-        if (n < 0 || (size_t)n >= size || access(path, R_OK) != 0) continue;
-        *strrchr(path, '/') = 0;
-        return path;
-    }
-    return NULL;
+    char *found = place_find("bundled/model", "model", "easyfirst.json");
+    const int length = found ? snprintf(path, size, "%s", found) : -1;
+    free(found);
+    return length >= 0 && (size_t)length < size ? path : NULL;
 }
 
 int common_check(const CommandHelp *help, CommonOptions *o) {

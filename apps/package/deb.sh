@@ -85,13 +85,13 @@ find "$root" -type f \( -perm -u+x -o -name '*.so*' \) -exec strip --strip-unnee
 # The licence is each package's copyright file.
 rm -f "$root/usr/share/doc/easyfirst/LICENSE"
 mv "$root/usr/share/zsh/site-functions" "$root/usr/share/zsh/vendor-completions" 2>/dev/null
-move easyfirst-model usr/share/easyfirst
+move easyfirst-model usr/share/easyfirst/model usr/share/easyfirst/images
 move "$runtime" 'usr/lib/libeasyfirst.so.*' "usr/lib/$multiarch/libeasyfirst.so.*"
 move libeasyfirst-dev usr/include 'usr/lib/libeasyfirst.*' "usr/lib/$multiarch/libeasyfirst.*" \
     usr/lib/pkgconfig "usr/lib/$multiarch/pkgconfig"
 move python3-easyfirst usr/lib/python3
 move easyfirst usr/bin usr/lib/easyfirst usr/lib/systemd usr/share/man usr/share/bash-completion usr/share/zsh \
-    usr/share/fish usr/share/doc/easyfirst
+    usr/share/fish usr/share/doc/easyfirst usr/share/easyfirst
 left=$(find "$root" ! -type d)
 if [ -n "$left" ]; then
     echo "no package has these files: apps/package/deb.sh must say which has:"

@@ -6,6 +6,7 @@
 #include "apps/cli/common.h"
 #include "apps/cli/prompt_options.h"
 #include "apps/cli/report.h"
+#include "apps/train/presets.h"
 #include "data/files/json_memory.h"
 #include "data/files/path.h"
 #include "kernels/names.h"
@@ -21,7 +22,8 @@ static TrainStage stage_find(const char *name) {
 static const CommandHelp help = {
     .name = "train",
     .usage = "STAGE --data FILE... -m MODEL --out RUN [options]\n"
-             "[STAGE] --config FILE [options]\n"
+             "[STAGE] --config FILE | --preset NAME [options]\n"
+             "--preset list\n"
              "--resume --out RUN",
     .about =
         "Trains a model and writes checkpoints, each a model folder, into the folder RUN, with\n"
@@ -47,7 +49,9 @@ static const CommandHelp help = {
         "A settings file (--config) is a JSON object: the long options' names with their values,\n"
         "and \"stage\". Command-line options override the file. Relative paths are relative to\n"
         "the current directory. RUN/settings.json is such a file; --resume reads it, so that only\n"
-        "RUN has to be named. On resume, only settings that do not affect the result may change:\n"
+        "RUN has to be named. A preset (--preset) has the settings of one of the papers' runs;\n"
+        "`train --preset list` lists them with the memory that they need. On resume, only\n"
+        "settings that do not affect the result may change:\n"
         "device, threads, logging, how much is kept. A damaged newest checkpoint is set aside,\n"
         "and the one before it is used.\n"
         "\n"
@@ -58,6 +62,8 @@ static const CommandHelp help = {
         "batch: the same result as with one. Send SIGUSR1 to mpirun for an orderly end.",
     .examples = "easyfirst train adapt --data pairs.jsonl -m xlm-roberta-base --out run\n"
                 "easyfirst train adapt --config run/settings.json --lr 1e-4 --out run2\n"
+                "easyfirst train --preset iwslt14-base -m xlm-roberta-base --source train.de \\\n"
+                "    --target train.en --out run\n"
                 "easyfirst train align --data blip.json --images images -m model \\\n"
                 "    --new-projector mlp2x_gelu --out aligned\n"
                 "easyfirst train --resume --out run",
@@ -77,7 +83,7 @@ enum { SETTING_GROUPS = 8, GROUPS, MOST = 1 << 30 };
 typedef struct Table {
     OptionGroup groups[GROUPS]; /* the last one is of this process, not of the run */
     Given given;
-    const char *config;
+    const char *config, *preset;
 } Table;
 
 static void data_group(TrainSettings *s, Table *t, OptionGroup *group) {
@@ -319,13 +325,15 @@ static void table_make(Table *t, TrainSettings *s) {
     t->groups[SETTING_GROUPS] = (OptionGroup){
         "this start of the program",
         {{"config", 'c', OPTION_TEXT, "FILE", &t->config, "settings from a JSON file"},
+         {"preset", 0, OPTION_TEXT, "NAME", &t->preset,
+          "settings of one of the papers' runs; `--preset list` lists them"},
          {"resume", 0, OPTION_FLAG, NULL, &s->resume,
           "resume from the last checkpoint in --out, with its settings"},
          {"stop-after", 0, OPTION_INTEGER, "N", &s->stop_after,
           "end after so many updates, with a checkpoint to resume from; the\n"
           "schedule stays that of the whole run",
           1, MOST}},
-        3};
+        4};
 }
 
 /* ---- Reading. ---- */
@@ -474,15 +482,16 @@ static int read_layers(TrainSettings *s, TrainStage stage, json_t *file, const c
     return status;
 }
 
-/* The settings file at `path` (NULL: none), the stage that it or the command line names, and all
- * layers. `look` is the first look at the command line. */
+/* The settings file at `path` (NULL: none; `file`: it is read already), the stage that it or the
+ * command line names, and all layers. `look` is the first look at the command line. Takes
+ * `file`. */
 static int read_all(TrainSettings *s, const TrainSettings *look, TrainStage stage, const char *path,
-                    int argc, char **argv) {
-    json_t *file = NULL;
+                    json_t *file, int argc, char **argv) {
+    const bool preset = file != NULL;
     TrainStage told = STAGE_COUNT;
     Error err;
     int status = -1;
-    if (path && config_read(&file, path, &err)) {
+    if (path && !file && config_read(&file, path, &err)) {
         if (look->resume) error_context(&err, "there is no run to resume");
         report_error("train: %s", err.text);
         return 1;
@@ -492,12 +501,33 @@ static int read_all(TrainSettings *s, const TrainSettings *look, TrainStage stag
         status =
             options_wrong(&help, "the run in %s is of the stage %s, not %s", look->out,
                           told == STAGE_COUNT ? "(none)" : stage_name(told), stage_name(stage));
+    if (status < 0 && preset && stage != STAGE_COUNT && stage != told)
+        status =
+            options_wrong(&help, "the preset is of the stage %s, not %s",
+                          told == STAGE_COUNT ? "(none)" : stage_name(told), stage_name(stage));
     if (stage == STAGE_COUNT) stage = told;
     if (status < 0 && stage == STAGE_COUNT)
         status = options_wrong(&help, "no stage is named: adapt, instruct, align, tune, length, "
                                       "pretrain or segment");
     if (status < 0) return read_layers(s, stage, file, path, argc, argv);
     json_decref(file);
+    return status;
+}
+
+/* --preset NAME, or its list. */
+static int read_preset_layers(TrainSettings *s, const TrainSettings *look, TrainStage stage,
+                              const char *name, int argc, char **argv) {
+    Error err;
+    json_t *file;
+    char *path;
+    if (!strcmp(name, "list")) {
+        if (!presets_print(&err)) return 0;
+        report_error("train: %s", err.text);
+        return 1;
+    }
+    if (preset_read(name, &file, &path, &err)) return options_wrong(&help, "%s", err.text);
+    int status = read_all(s, look, stage, path, file, argc, argv);
+    free(path);
     return status;
 }
 
@@ -519,13 +549,17 @@ int train_settings_read(TrainSettings *s, int argc, char **argv) {
                              "--resume takes the settings of the run in %s, not those of %s: leave "
                              "one of the two out",
                              look.out, table.config);
+    if (table.preset && (look.resume || table.config))
+        return options_wrong(&help, "--preset and --%s exclude each other",
+                             look.resume ? "resume" : "config");
+    if (table.preset) return read_preset_layers(s, &look, stage, table.preset, argc, argv);
     Error err;
     char *own = look.resume ? path_join(look.out, "settings.json", &err) : NULL;
     if (look.resume && !own) {
         report_error("train: %s", err.text);
         return 1;
     }
-    status = read_all(s, &look, stage, own ? own : table.config, argc, argv);
+    status = read_all(s, &look, stage, own ? own : table.config, NULL, argc, argv);
     free(own);
     return status;
 }

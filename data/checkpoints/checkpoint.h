@@ -84,6 +84,11 @@ typedef int (*CheckpointFetch)(void *user, size_t entry, int64_t first, int64_t 
 int checkpoint_write_stream(const char *path, const CheckpointEntry *entries, size_t count,
                             CheckpointFetch fetch, void *user, Error *err);
 
+/* A file of the same header and size whose values are a hole, all zero: it takes no space where the
+ * file system has sparse files. Entries need shape and type only. */
+int checkpoint_write_empty(const char *path, const CheckpointEntry *entries, size_t count,
+                           Error *err);
+
 /* Releases the whole pages within these bytes of a tensor's values (they are read from the file
  * again when touched): for a weight that was copied into a device's layout. Does nothing for values
  * that are a copy. */

@@ -2,11 +2,13 @@
  * the raw values. */
 #include "data/checkpoints/checkpoint.h"
 
+#include <errno.h>
 #include <jansson.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "data/files/file_write.h"
 #include "data/files/json_memory.h"
@@ -150,6 +152,34 @@ int checkpoint_write_stream(const char *path, const CheckpointEntry *entries, si
     Writing writing = {.entries = entries, .fetch = fetch, .user = user};
     char *header = make_header(path, entries, count, fetch != NULL, ordered, &length, err);
     int failed = header ? write_values(&writing, path, header, length, ordered, count, err) : -1;
+    free(header);
+    free(ordered);
+    return failed;
+}
+
+/* The header, and up to the file's end nothing. */
+static int write_hole(FileWriter *file, const char *header, size_t length, uint64_t size,
+                      Error *err) {
+    uint64_t prefix = length;
+    TRY(file_write_bytes(file, &prefix, sizeof prefix, err));
+    TRY(file_write_bytes(file, header, length, err));
+    if (ftruncate(file->fd, (off_t)size) != 0)
+        return error_set(err, "%s: cannot be %llu bytes long: %s", file->path,
+                         (unsigned long long)size, strerror(errno));
+    return 0;
+}
+
+int checkpoint_write_empty(const char *path, const CheckpointEntry *entries, size_t count,
+                           Error *err) {
+    size_t length;
+    const CheckpointEntry **ordered = malloc((count + 1) * sizeof *ordered);
+    if (!ordered) return error_set(err, "%s: out of memory", path);
+    char *header = make_header(path, entries, count, true, ordered, &length, err);
+    uint64_t size = header ? sizeof(uint64_t) + length : 0;
+    for (size_t i = 0; header && i < count; i++) size += tensor_bytes(entries[i].value);
+    FileWriter file;
+    int failed = header ? file_write_begin(&file, path, 0, err) : -1;
+    if (!failed) failed = file_write_end(&file, write_hole(&file, header, length, size, err), err);
     free(header);
     free(ordered);
     return failed;

@@ -9,9 +9,9 @@
 #define XL     MODELS "tiny-xl"
 #define PIC0   MODELS "image0.png"
 
-static const char *const commands[] = {"ask",   "text",  "fill",  "show",     "info",
-                                       "train", "new",   "prune", "quantize", "eval",
-                                       "score", "bench", "serve", NULL};
+static const char *const commands[] = {"ask",   "text",  "fill",  "show",      "info",
+                                       "train", "new",   "prune", "quantize",  "eval",
+                                       "score", "bench", "serve", "reproduce", NULL};
 
 /* ---- Help and wrong usage. ---- */
 

@@ -327,6 +327,41 @@ static void test_taken_length(void **state) {
     run_end(&r);
 }
 
+/* --empty: the same headers and sizes as with weights, every value zero, no space on the disk. */
+static void test_empty(void **state) {
+    (void)state;
+    static const char *const files[] = {"language/model.safetensors", "vision/model.safetensors",
+                                        "projector.safetensors", "length.safetensors"};
+    Run r;
+    run_start(&r);
+    char full[300], empty[300];
+    path_in(full, sizeof full, &r, "full"), path_in(empty, sizeof empty, &r, "empty");
+    for (int i = 0; i < 2; i++) {
+        make_new(&r, i ? empty : full, (char *)"--tokenizer", (char *)WORDS, "--layers", "3",
+                 "--width", "48", "--heads", "3", "--ffn", "80", "--positions", "67",
+                 "--image-size", "28", "--patch", "14", "--vision-layers", "2", "--vision-width",
+                 "20", "--vision-heads", "2", "--vision-ffn", "32", i ? "--empty" : NULL);
+        expect(&r, 0, "");
+    }
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+        char a[600], b[600];
+        size_t a_size, b_size;
+        uint64_t header;
+        struct stat info;
+        snprintf(a, sizeof a, "%s/%s", full, files[i]);
+        snprintf(b, sizeof b, "%s/%s", empty, files[i]);
+        char *weights = file_bytes(a, &a_size), *holes = file_bytes(b, &b_size);
+        assert_int_equal(a_size, b_size);
+        memcpy(&header, holes, 8);
+        assert_memory_equal(weights, holes, 8 + header);
+        for (size_t at = 8 + header; at < b_size; at++) assert_int_equal(holes[at], 0);
+        assert_int_equal(stat(b, &info), 0);
+        if (a_size > 1 << 16) assert_true((size_t)info.st_blocks * 512 < a_size);
+        free(weights), free(holes);
+    }
+    run_end(&r);
+}
+
 static void test_refused(void **state) {
     (void)state;
     Run r;
@@ -373,9 +408,9 @@ static void test_refused(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_whole),   cmocka_unit_test(test_text_only),
-        cmocka_unit_test(test_taken),   cmocka_unit_test(test_taken_length),
-        cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_whole), cmocka_unit_test(test_text_only),
+        cmocka_unit_test(test_taken), cmocka_unit_test(test_taken_length),
+        cmocka_unit_test(test_empty), cmocka_unit_test(test_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
