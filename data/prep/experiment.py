@@ -34,12 +34,12 @@ def options_read(parser):
     return options
 
 
-def tokenizer_write(folder, words):
+def tokenizer_write(folder, words, spaced=False):
     """A byte-level tokenizer.json in which each of the words, as GPT-2's pattern splits texts ("17", " met"), is
-    one token; all else is spelled in ASCII."""
+    one token; all else is spelled in ASCII. spaced: a text's first word is as any other."""
     letters = [chr(c) for c in range(33, 127)] + ["\u0120"]
     tokens = dict.fromkeys([END, MASK, *letters, *(w.replace(" ", "\u0120") for w in words)])
-    bytes_ = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
+    bytes_ = {"type": "ByteLevel", "add_prefix_space": spaced, "trim_offsets": True, "use_regex": True}
     added = [{"id": i, "content": token, "single_word": False, "lstrip": False, "rstrip": False,
               "normalized": False, "special": True} for i, token in enumerate((END, MASK))]
     model = {"type": "BPE", "dropout": None, "unk_token": None, "continuing_subword_prefix": None,
@@ -86,7 +86,7 @@ class Experiment:
         kind, attention, _ = WAYS[way]
         model = f"{self.out}/fresh-{way}"
         self.run("new", model, "--kind", kind, "--attention", attention, "--tokenizer",
-                 f"{tokenizer}/tokenizer.json", "--layers", layers, "--width", width, "--heads", width // 32,
+                 f"{tokenizer}/tokenizer.json", "--layers", layers, "--width", width, "--heads", width // 16,
                  "--ffn", round(width * 8 / 3 / 8) * 8, "--positions", positions, "--seed", self.seed,
                  skip=os.path.exists(model))
         return model
@@ -94,6 +94,7 @@ class Experiment:
     def train(self, way, model, run, data, steps, *more):
         """Trains on pairs; the run's folder, whose model is the last one."""
         run = f"{self.out}/{run}"
+        save = () if "--save-every" in more else ("--save-every", 0)
         done = os.path.exists(f"{run}/model")
         if not done:
             shutil.rmtree(run, ignore_errors=True)
@@ -101,9 +102,14 @@ class Experiment:
         self.run("train", "adapt", "-m", model, "--data", data, "--out", run, "--objective", objective,
                  "--optimizer", "muon", "--schedule", "wsd", "--decay-ratio", 0.3, "--warmup-steps",
                  min(50, steps // 4 + 1), "--dtype", "bf16", "--dropout", 0, "--steps", steps, "--seed", self.seed,
-                 "--save-every", 0, "--show-answers", 0, "--threads", self.threads, *more,
+                 *save, "--show-answers", 0, "--threads", self.threads, *more,
                  log=run + ".log", skip=done)
         return run
+
+    def checkpoints(self, run):
+        """The updates after which the run kept a checkpoint."""
+        return sorted(int(name.removeprefix("checkpoint-")) for name in os.listdir(run)
+                      if name.startswith("checkpoint-") and name[-1].isdigit())
 
     def exact(self, model, path, out, *more):
         """Exact match in percent, with its interval."""

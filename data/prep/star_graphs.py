@@ -5,7 +5,7 @@ usage: data/prep/star_graphs.py OUT [--degree D] [--length L] [--nodes N] [--tra
   OUT       gets train.txt and test.txt, a graph a line
   --degree  arms that leave the start (2)
   --length  nodes of an arm, the start included (5)
-  --nodes   nodes are drawn from 0 to N - 1 (30)
+  --nodes   nodes are drawn from 0 to N - 1 (20)
   --train, --test   graphs (100,000 and 2,000); no two are the same
   --seed    (1)
 
@@ -45,16 +45,15 @@ def graphs_draw(count, degree, length, nodes, seed):
             yield graph_text(path, edges)
 
 
-def graphs_write(out, degree, length, nodes, train, test, seed, valid=0):
+def graphs_write(out, degree, length, nodes, train, test, seed):
     """The test's graphs are drawn first, so that they do not depend on how many train."""
     os.makedirs(out, exist_ok=True)
-    lines = graphs_draw(test + valid + train, degree, length, nodes, seed)
-    for name, count in (("test", test), ("valid", valid), ("train", train)):
-        if not count:
-            continue
+    lines = graphs_draw(test + train, degree, length, nodes, seed)
+    for name, count in (("test", test), ("train", train)):
         path = f"{out}/{name}.txt"
+        found = [next(lines) + "\n" for _ in range(count)]
         with open(path + ".part", "w", encoding="utf-8") as file:
-            file.writelines(next(lines) + "\n" for _ in range(count))
+            file.writelines(found)
         os.replace(path + ".part", path)
 
 
@@ -62,7 +61,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out")
-    for name, default in (("degree", 2), ("length", 5), ("nodes", 30), ("train", 100_000), ("test", 2_000),
+    for name, default in (("degree", 2), ("length", 5), ("nodes", 20), ("train", 100_000), ("test", 2_000),
                           ("seed", 1)):
         parser.add_argument(f"--{name}", type=int, default=default)
     options = parser.parse_args()
