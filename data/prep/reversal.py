@@ -3,13 +3,14 @@
 model.
 
 usage: data/prep/reversal.py OUT [--pairs N] [--both N] [--layers N] [--width N] [--steps N] [--seed N]
-           [--threads N] [--small]
+           [--threads N] [--small] [--facts-only]
   OUT      gets the facts, the models, reversal.md, reversal.svg and reversal.json; the same command resumes
   --pairs  learned in one direction: half as "NAME wrote BOOK", half as "BOOK was written by NAME" (200)
   --both   learned in both, which shows that the two say the same (400)
   --layers, --width   of the models (3, 128)
   --steps  updates of 2,048 tokens (800)
   --small  40 and 80 pairs, 2 layers of 64: a minute
+  --facts-only   writes OUT/facts and ends
 
 Names and books are made up, two or three words each, and no two share more than one of them. A sentence is one text,
 of which diffusion masks any words; it is asked by its beginning. Right is the exact name or book. The facts
@@ -21,8 +22,7 @@ import os
 import random
 import sys
 
-from experiment import WAYS, Experiment, options_read, parser_make, tokenizer_write
-from experiment import curve_read
+from experiment import WAYS, Experiment, curve_read, options_read, parser_make, tokenizer_write
 from plot import Panel, draw
 
 SMALL = {"pairs": 40, "both": 80, "layers": 2, "width": 64, "steps": 300}
@@ -83,10 +83,13 @@ def main():
     parser = parser_make(__doc__, 800, SMALL)
     for name, default in (("pairs", 200), ("both", 400), ("layers", 3), ("width", 128)):
         parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--facts-only", action="store_true")
     options = options_read(parser)
     experiment = Experiment(options)
     out = experiment.out
     words = facts_write(f"{out}/facts", options.pairs, options.both, options.seed)
+    if options.facts_only:
+        return
     tokenizer_write(f"{out}/tokenizer", [" " + word for word in words], spaced=True)
     rows, curves = [], []
     table = ["| asked | diffusion | autoregressive |", "|---|---:|---:|"]
