@@ -11,7 +11,7 @@ import sys
 
 PROGRAM = os.environ.get("EASYFIRST", "build/easyfirst")
 END, MASK = "<|endoftext|>", "<|mask|>"
-WAYS = {"diffusion": ("llada", "full", "rdm"), "autoregressive": ("llama", "causal", "ar")}
+WAYS = {"diffusion": ("full", "rdm"), "autoregressive": ("causal", "ar")}  # attention, objective
 
 
 def parser_make(text, steps, small):
@@ -81,12 +81,14 @@ class Experiment:
             sys.exit(f"{self.commands[-1]}: {error}")
         return done.stdout
 
-    def fresh(self, way, tokenizer, layers, width, positions):
-        """A model of a way, of random weights; the two ways have as many."""
-        kind, attention, _ = WAYS[way]
+    def fresh(self, way, tokenizer, layers, width, positions, head, diffusion):
+        """A model of a way, of random weights; the two ways have as many. head: a head's width; diffusion: its kind,
+        llada, or llama with predictions shifted by one, as the autoregressive model's."""
+        attention = WAYS[way][0]
+        kind = diffusion if way == "diffusion" else "llama"
         model = f"{self.out}/fresh-{way}"
         self.run("new", model, "--kind", kind, "--attention", attention, "--tokenizer",
-                 f"{tokenizer}/tokenizer.json", "--layers", layers, "--width", width, "--heads", width // 16,
+                 f"{tokenizer}/tokenizer.json", "--layers", layers, "--width", width, "--heads", width // head,
                  "--ffn", round(width * 8 / 3 / 8) * 8, "--positions", positions, "--seed", self.seed,
                  skip=os.path.exists(model))
         return model
@@ -98,7 +100,7 @@ class Experiment:
         done = os.path.exists(f"{run}/model")
         if not done:
             shutil.rmtree(run, ignore_errors=True)
-        objective = WAYS[way][2]
+        objective = WAYS[way][1]
         self.run("train", "adapt", "-m", model, "--data", data, "--out", run, "--objective", objective,
                  "--optimizer", "muon", "--schedule", "wsd", "--decay-ratio", 0.3, "--warmup-steps",
                  min(50, steps // 4 + 1), "--dtype", "bf16", "--dropout", 0, "--steps", steps, "--seed", self.seed,

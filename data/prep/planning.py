@@ -39,7 +39,7 @@ def tokens_of(degree, length):
 def way_train(experiment, options, way):
     most = max(options.learned + options.degrees)
     model = experiment.fresh(way, f"{experiment.out}/tokenizer", options.layers, options.width,
-                             tokens_of(most, options.length) + 2)
+                             tokens_of(most, options.length) + 2, 16, "llama")
     files = [f"{experiment.out}/graphs-{degree}/train.txt" for degree in options.learned]
     every = max(1, options.steps // POINTS)
     return experiment.train(way, model, way, files[0], options.steps, "--lr", "4e-3", "--batch-tokens", 1024,

@@ -94,7 +94,7 @@ def main():
     rows, curves = [], []
     table = ["| asked | diffusion | autoregressive |", "|---|---:|---:|"]
     for way in WAYS:
-        model = experiment.fresh(way, f"{out}/tokenizer", options.layers, options.width, 32)
+        model = experiment.fresh(way, f"{out}/tokenizer", options.layers, options.width, 32, 32, "llada")
         run = experiment.train(way, model, way, f"{out}/facts/train.jsonl", options.steps, "--lr", "2e-3",
                                "--batch-tokens", 2048, "--log-every", max(1, options.steps // 40), "--valid",
                                f"{out}/facts/reversed.jsonl", "--valid-limit", 200, "--valid-answers", 200,
