@@ -25,3 +25,13 @@ int answer_text_encode(const Tokenizer *tokenizer, bool spaced, const char *text
     free(after);
     return status;
 }
+
+int answer_target_length(const LanguageModel *m, const Tokenizer *tokenizer, bool causal,
+                         const char *prompt, const char *target, int *length, Error *err) {
+    Ids ids = {0};
+    const bool spaced = answer_after_space(m, tokenizer, prompt);
+    int status = answer_text_encode(tokenizer, spaced, target, strlen(target), &ids, err);
+    *length = (ids.count ? (int)ids.count : 1) + (m->llama && !causal);
+    ids_free(&ids);
+    return status;
+}

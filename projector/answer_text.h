@@ -21,4 +21,10 @@ bool answer_after_space(const LanguageModel *model, const Tokenizer *tokenizer, 
 int answer_text_encode(const Tokenizer *tokenizer, bool spaced, const char *text, size_t size,
                        Ids *ids, Error *err);
 
+/* The length of an answer that is `target`, after `prompt`: its tokens, at least 1, and for masked
+ * diffusion of LLaMA's kind the end-of-text token, which is part of the canvas there (an encoder's
+ * </s> is after it, and an autoregressive model ends by itself). */
+int answer_target_length(const LanguageModel *model, const Tokenizer *tokenizer, bool causal,
+                         const char *prompt, const char *target, int *length, Error *err);
+
 #endif

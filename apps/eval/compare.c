@@ -17,12 +17,12 @@ static const CommandHelp help = {
     .usage = "[options] FOLDER FOLDER",
     .about =
         "Compares two evaluations, folders of `easyfirst eval gqa` or `eval text` (--out), of the\n"
-        "same questions; others are refused. For each score: both values, the difference of the\n"
-        "second folder's from the first's with its 95 % confidence interval, and p, how likely so\n"
-        "large a difference is by chance, by paired bootstrap and by approximate randomization,\n"
-        "as sacrebleu's. Then how many questions the second one won and lost, and the same for\n"
-        "each file and type of questions. --report writes a page for a browser with the\n"
-        "answers that changed, with their images.",
+        "same questions; others are refused (--other-prompts: unless only the prompts differ).\n"
+        "For each score: both values, the difference of the second folder's from the first's with\n"
+        "its 95 % confidence interval, and p, how likely so large a difference is by chance, by\n"
+        "paired bootstrap and by approximate randomization, as sacrebleu's. Then how many\n"
+        "questions the second one won and lost, and the same for each file and type of questions.\n"
+        "--report writes a page for a browser with the answers that changed, with their images.",
     .examples = "easyfirst eval compare before after\n"
                 "easyfirst eval compare before after --report changes.html --images gqa/images",
 };
@@ -31,7 +31,7 @@ typedef struct Compare {
     ResampleOptions options;
     PageOptions page;
     const char *report;
-    bool json;
+    bool json, other_prompts;
     const char *folders[2];
     Comparison comparison;
 } Compare;
@@ -63,6 +63,7 @@ static json_t *comparison_json(const Compare *o) {
         json_object_set_new(side, "folder", json_text(o->folders[s]));
         json_object_set_new(side, "model", json_text(compare_model(c, s)));
     }
+    if (c->other_prompts) json_object_set_new(object, "other_prompts", json_true());
     json_object_set_new(object, "task", json_string(c->sides[0].task->name));
     json_object_set_new(object, "questions", json_integer(c->sides[0].count));
     json_object_set_new(object, "won", json_integer(c->won));
@@ -151,7 +152,8 @@ static void print_text(const Compare *o) {
 }
 
 static int run(Compare *o, Error *err) {
-    TRY(compare_open(&o->comparison, o->folders[0], o->folders[1], &o->options, err));
+    TRY(compare_open(&o->comparison, o->folders[0], o->folders[1], o->other_prompts, &o->options,
+                     err));
     if (o->report) TRY(eval_page_compare(&o->comparison, o->folders, &o->page, o->report, err));
     if (o->json)
         TRY(json_print_line(comparison_json(o), JSON_DIGITS, err));
@@ -164,7 +166,7 @@ int eval_compare(int argc, char **argv) {
     Compare o = {.page = {.answers = PAGE_ANSWERS}};
     OptionGroup group = {
         .title = "options",
-        .count = 7,
+        .count = 8,
         .options = {
             {"report", 0, OPTION_TEXT, "FILE", &o.report, "also write a self-contained HTML page"},
             {"images", 0, OPTION_TEXT, "FOLDER", &o.page.images,
@@ -176,6 +178,9 @@ int eval_compare(int argc, char **argv) {
             {"trials", 0, OPTION_INTEGER, "N", &o.options.trials,
              "trials of the randomization (default 10000)", 2, 10000000},
             {"seed", 0, OPTION_SEED, "N", &o.options.seed, "seed of both (default 12345)"},
+            {"other-prompts", 0, OPTION_FLAG, NULL, &o.other_prompts,
+             "the same questions in other words, such as without an\n"
+             "instruction: only ids and targets must be the same"},
             {"json", 0, OPTION_FLAG, NULL, &o.json, "one JSON object"}}};
     int first, status = options_read(&help, &group, 1, argc, argv, &first);
     if (status >= 0) return status;

@@ -21,11 +21,12 @@ typedef struct Comparison {
     CompareRow *rows; /* [row_count] */
     int row_count;
     int64_t won, lost, same; /* by the task's first metric */
+    bool other_prompts;      /* prompts may differ */
 } Comparison;
 
 /* Reads both folders and compares them. Errors: evaluations of different tasks or of different
- * questions (the first that differs is named). */
-int compare_open(Comparison *comparison, const char *first, const char *second,
+ * questions (the first that differs is named); with `other_prompts` ids and targets must be the same. */
+int compare_open(Comparison *comparison, const char *first, const char *second, bool other_prompts,
                  const ResampleOptions *options, Error *err);
 void compare_free(Comparison *comparison);
 

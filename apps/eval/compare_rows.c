@@ -11,11 +11,12 @@ static bool same_text(const char *a, const char *b) {
     return !strcmp(a ? a : "", b ? b : "");
 }
 
-static int same_line(const ScoredLine *a, const ScoredLine *b, Error *err) {
-    const char *differs = !same_text(a->target, b->target)   ? "target"
-                          : !same_text(a->prompt, b->prompt) ? "text"
-                          : !same_text(a->image, b->image)   ? "image"
-                                                             : NULL;
+static int same_line(const ScoredLine *a, const ScoredLine *b, bool other_prompts, Error *err) {
+    const bool prompt = other_prompts || same_text(a->prompt, b->prompt);
+    const char *differs = !same_text(a->target, b->target) ? "target"
+                          : !prompt                        ? "text"
+                          : !same_text(a->image, b->image) ? "image"
+                                                           : NULL;
     if (!differs) return 0;
     return error_set(err,
                      "question %.80s has another %s in the two evaluations: only answers to the "
@@ -49,7 +50,7 @@ static int pair_lines(Comparison *c, const char *first, const char *second, Erro
                                "question %.80s of %s is not in %s: only answers to the same "
                                "questions can be compared",
                                a->lines[i].id, first, second);
-        else if ((status = same_line(&a->lines[i], &b->lines[at], err)) == 0)
+        else if ((status = same_line(&a->lines[i], &b->lines[at], c->other_prompts, err)) == 0)
             lines[i] = b->lines[at];
     }
     text_table_free(&ids);
@@ -175,9 +176,9 @@ static int compare_all(Comparison *c, const char *first, const char *second,
     return 0;
 }
 
-int compare_open(Comparison *c, const char *first, const char *second,
+int compare_open(Comparison *c, const char *first, const char *second, bool other_prompts,
                  const ResampleOptions *options, Error *err) {
-    *c = (Comparison){.row_count = 0};
+    *c = (Comparison){.other_prompts = other_prompts};
     if (!compare_all(c, first, second, options, err)) return 0;
     compare_free(c);
     return -1;

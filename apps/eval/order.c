@@ -17,6 +17,7 @@
 #include "data/files/file_open.h"
 #include "data/files/file_write.h"
 #include "data/files/path.h"
+#include "data/sets/calculations.h"
 #include "projector/answer_text.h"
 #include "projector/easyfirst.h"
 #include "projector/model_chat.h"
@@ -26,6 +27,7 @@ static const CommandHelp help = {
     .name = "eval order",
     .usage = "[options] FILE [--images FOLDER]\n"
              "[options] --graphs FILE [FILE] [--images FOLDER]\n"
+             "[options] --calculations FILE\n"
              "[options] --from PATH [--from PATH...]",
     .about =
         "Measures the order in which answers are denoised: whether words that are common to the\n"
@@ -38,11 +40,15 @@ static const CommandHelp help = {
         "traces that `easyfirst show --json` wrote: files, or folders of them. With --graphs,\n"
         "answers annotated with their dependencies (data/sets/causal_graph.h; examples in\n"
         "data/causal), it reports whether they are written in an order that the graph allows;\n"
-        "without FILE the prompts are the graphs'. What cannot be asked is reported, and the exit\n"
-        "status is 1.",
+        "without FILE the prompts are the graphs'. A file of GSM8K is one of graphs: they are "
+        "made\n"
+        "from its calculator marks. With --calculations each answer's graph is made from its own\n"
+        "calculations (48/2 = 24): a number needs its formula, and that the numbers in it. What\n"
+        "cannot be asked is reported, and the exit status is 1.",
     .examples = "easyfirst eval order -m model test.de-en.jsonl --limit 500\n"
                 "easyfirst eval order -m model questions.json --images images --strategy cmlm\n"
                 "easyfirst eval order --graphs data/causal/arithmetic.json --from traces\n"
+                "easyfirst eval order --calculations gsm8k/test.jsonl -m model --lengths target\n"
                 "easyfirst eval order test.jsonl --json order.json",
 };
 
@@ -59,7 +65,7 @@ typedef struct OrderEval {
     TextList from;
     float fixed_share; /* percent */
     OrderLengths lengths;
-    bool phrase;
+    bool phrase, calculations;
     CausalGraphs graphs;
     OrderPrompts prompts;
     Skipped unusable;
@@ -91,6 +97,20 @@ static int find_graph(const CausalGraphs *graphs, const Trace *trace) {
             return (int)i;
     }
     return -1;
+}
+
+/* Adds the graph of an answer's own calculations, if it has any. */
+static int own_graph(OrderEval *o, const Trace *trace, OrderItem *item, Error *err) {
+    TRY(causal_graphs_grow(&o->graphs, err));
+    CausalGraph *graph = &o->graphs.items[o->graphs.count];
+    const int none =
+        calculations_graph(graph, trace->question, o->set.answers[o->set.count - 1].text, err);
+    if (none < 0) return -1;
+    if (none)
+        o->graphs.left_out++;
+    else
+        item->graph = (int)o->graphs.count++;
+    return 0;
 }
 
 static int item_graph(const OrderEval *o, OrderItem *item, Error *err) {
@@ -139,7 +159,8 @@ static int add_trace(OrderEval *o, const Trace *trace, const char *id, Error *er
     }
     TRY(set_add(o, trace, err));
     OrderItem *item = &o->items[o->set.count - 1];
-    *item = (OrderItem){.graph = find_graph(&o->graphs, trace)};
+    *item = (OrderItem){.graph = o->calculations ? -1 : find_graph(&o->graphs, trace)};
+    if (o->calculations) TRY(own_graph(o, trace, item, err));
     TRY(copy_text(&item->id, id, err));
     TRY(copy_text(&item->prompt, trace->question, err));
     TRY(copy_text(&item->image, trace->image, err));
@@ -216,14 +237,10 @@ static int find_length(const OrderEval *o, const OrderPrompt *prompt, const char
                        int *length, Error *err) {
     *length = o->options.common.length;
     if (!prompt->target || o->lengths != ORDER_TARGET) return 0;
-    Ids ids = {0};
     const Model *m = &o->session.model;
-    const bool spaced = answer_after_space(&m->parts.language, m->tokenizer, worded);
-    int status =
-        answer_text_encode(m->tokenizer, spaced, prompt->target, strlen(prompt->target), &ids, err);
-    *length = ids.count ? (int)ids.count : 1;
-    ids_free(&ids);
-    return status;
+    const bool causal = m->parts.attention == ATTENTION_CAUSAL;
+    return answer_target_length(&m->parts.language, m->tokenizer, causal, worded, prompt->target,
+                                length, err);
 }
 
 /* Counts what is wrong with an answered request; *good: nothing. */
@@ -429,7 +446,8 @@ static int report_all(OrderEval *o, Error *err) {
     OrderReport report = {.set = &o->set,
                           .summary = &summary,
                           .items = o->items,
-                          .graphs = o->graphs_path ? &o->graphs : NULL,
+                          .graphs = o->graphs_path || o->calculations ? &o->graphs : NULL,
+                          .own_graphs = o->calculations,
                           .fixed_share = fixed,
                           .skipped = &o->unusable};
     if (status == 0 && (!o->json || strcmp(o->json, "-"))) {
@@ -484,6 +502,9 @@ static int run(OrderEval *o, Error *err) {
 static int read_words(OrderEval *o, int count, char **words) {
     if (count > 1) return options_wrong(&help, "one file of prompts at a time, not %d", count);
     o->path = count ? words[0] : NULL;
+    if (o->calculations && o->graphs_path)
+        return options_wrong(&help,
+                             "--calculations makes the graphs, and --graphs reads them: give one");
     if (o->from.count && o->path)
         return options_wrong(&help, "--from has the answers; \"%s\" is one too many", o->path);
     if (!o->from.count && !o->path && !o->graphs_path)
@@ -510,7 +531,7 @@ int eval_order(int argc, char **argv) {
     OrderEval o = {.fixed_share = 20};
     OptionGroup groups[3] = {
         {.title = "options",
-         .count = 7,
+         .count = 8,
          .options = {
              {"images", 0, OPTION_TEXT, "FOLDER", &o.images,
               "folder of the images, or a zip archive of them"},
@@ -518,7 +539,9 @@ int eval_order(int argc, char **argv) {
               "a trace, or a folder of them (*.json), instead of a model; may be\n"
               "given several times"},
              {"graphs", 0, OPTION_TEXT, "FILE", &o.graphs_path,
-              "answers annotated with causal graphs"},
+              "answers annotated with causal graphs, or GSM8K's with marks"},
+             {"calculations", 0, OPTION_FLAG, NULL, &o.calculations,
+              "each answer's causal graph is that of its own calculations"},
              {"fixed-share", 0, OPTION_REAL, "X", &o.fixed_share,
               "a word is fixed if it occurs in X % of the answers or more\n"
               "(default 20)",

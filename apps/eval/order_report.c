@@ -192,8 +192,15 @@ static void print_missing(FILE *out, const OrderReport *r) {
 
 static void print_graphs(FILE *out, const OrderReport *r) {
     GraphTotals t = graph_totals(r);
-    fprintf(out, "\ncausal graphs: %zu in the file; answers to them: %lld, matched: %lld\n",
-            r->graphs->count, (long long)t.answers, (long long)t.matched);
+    if (r->own_graphs)
+        fprintf(out,
+                "\ncausal graphs of the answers' own calculations: %zu; answers without: %zu\n",
+                r->graphs->count, r->graphs->left_out);
+    else
+        fprintf(out, "\ncausal graphs: %zu in the file; answers to them: %lld, matched: %lld\n",
+                r->graphs->count, (long long)t.answers, (long long)t.matched);
+    if (!r->own_graphs && r->graphs->left_out)
+        fprintf(out, "  %zu lines of the file have no calculation\n", r->graphs->left_out);
     if (t.matched) {
         fputs("                                 strictly   random   or at once   random\n", out);
         fprintf(out, "  edges respected    %9lld %8.1f %% %6.1f %% %10.1f %% %6.1f %%\n",
@@ -204,6 +211,8 @@ static void print_graphs(FILE *out, const OrderReport *r) {
                 (long long)t.matched, share((double)t.sorts_strict, t.matched),
                 share(t.chance_sort_strict, t.matched), share((double)t.sorts_lax, t.matched),
                 share(t.chance_sort_lax, t.matched));
+        fprintf(out, "  written in an order that their graphs allow: %lld of %lld answers\n",
+                (long long)t.sorts_lax, (long long)t.matched);
     }
     print_missing(out, r);
 }
@@ -362,13 +371,14 @@ static json_t *json_item(const OrderReport *r, size_t index) {
 
 static json_t *json_graph_totals(const OrderReport *r) {
     GraphTotals t = graph_totals(r);
-    return json_pack(
-        "{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:f, s:f, s:f}", "graphs",
-        (json_int_t)r->graphs->count, "answers", (json_int_t)t.answers, "matched",
-        (json_int_t)t.matched, "edges", (json_int_t)t.edges, "strict", (json_int_t)t.strict, "lax",
-        (json_int_t)t.lax, "sorts_strict", (json_int_t)t.sorts_strict, "sorts_lax",
-        (json_int_t)t.sorts_lax, "chance_strict", t.chance_strict, "chance_lax", t.chance_lax,
-        "chance_sorts_strict", t.chance_sort_strict, "chance_sorts_lax", t.chance_sort_lax);
+    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:f, s:f, s:f}", "graphs",
+                     (json_int_t)r->graphs->count, "left_out", (json_int_t)r->graphs->left_out,
+                     "answers", (json_int_t)t.answers, "matched", (json_int_t)t.matched, "edges",
+                     (json_int_t)t.edges, "strict", (json_int_t)t.strict, "lax", (json_int_t)t.lax,
+                     "sorts_strict", (json_int_t)t.sorts_strict, "sorts_lax",
+                     (json_int_t)t.sorts_lax, "chance_strict", t.chance_strict, "chance_lax",
+                     t.chance_lax, "chance_sorts_strict", t.chance_sort_strict, "chance_sorts_lax",
+                     t.chance_sort_lax);
 }
 
 json_t *order_report_json(const OrderReport *r, json_t *settings) {

@@ -21,7 +21,8 @@
  *     causal_graph {"graph": its number in the file, "matched", "missing": a segment}; if
  *                  matched, order_graph.h's numbers, "segments": [{"segment", "step"}] and
  *                  "not_in_order": [{"before", "after", "same_step"}]
- *   causal_graphs  these, added up; only with --graphs
+ *   causal_graphs  these, added up; only with --graphs or --calculations. "left_out": of GSM8K's lines
+ *                  or of the answers, those without a calculation
  */
 #ifndef EASYFIRST_APPS_EVAL_ORDER_REPORT_H
 #define EASYFIRST_APPS_EVAL_ORDER_REPORT_H
@@ -48,6 +49,7 @@ typedef struct OrderReport {
     const OrderSummary *summary;
     const OrderItem *items;     /* [set->count] */
     const CausalGraphs *graphs; /* NULL: none were given */
+    bool own_graphs;            /* the answers' own, by --calculations */
     double fixed_share;         /* 0 to 1 */
     const Skipped *skipped;
 } OrderReport;

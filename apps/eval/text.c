@@ -79,16 +79,12 @@ typedef struct TextEval {
 
 /* ---- Lengths. ---- */
 
-/* Tokens of a target, without </s>. */
 static int target_length(const TextEval *t, const char *prompt, const char *target, int *length,
                          Error *err) {
     const Model *m = &t->session.model;
-    const bool spaced = answer_after_space(&m->parts.language, m->tokenizer, prompt);
-    Ids ids = {0};
-    int status = answer_text_encode(m->tokenizer, spaced, target, strlen(target), &ids, err);
-    *length = ids.count ? (int)ids.count : 1;
-    ids_free(&ids);
-    return status;
+    const bool causal = m->parts.attention == ATTENTION_CAUSAL;
+    return answer_target_length(&m->parts.language, m->tokenizer, causal, prompt, target, length,
+                                err);
 }
 
 /* Defaults of a task; length 0: predicted. */

@@ -30,6 +30,9 @@ int objects_read(FormatInput *input, Error *err);
 
 bool gsm8k_known(const json_t *object);
 json_t *gsm8k_convert(json_t *object, const Prompting *prompting, ObjectFault *fault);
+/* An answer whose last line "#### 24" is "The answer is 24.", with or without its calculator marks; the
+ * caller's to free. 1: it has no such line; -1: out of memory. */
+int gsm8k_finish(char **finished, const char *answer, bool marks);
 bool alpaca_known(const json_t *object);
 json_t *alpaca_convert(json_t *object, const Prompting *prompting, ObjectFault *fault);
 bool messages_known(const json_t *object);

@@ -36,29 +36,34 @@ static const char *split_number(char *answer) {
     return number[0] && !number[strspn(number, "+-0123456789.,")] ? number : NULL;
 }
 
+int gsm8k_finish(char **finished, const char *answer, bool marks) {
+    char *steps = strdup(answer);
+    *finished = NULL;
+    if (!steps) return -1;
+    if (!marks) remove_marks(steps);
+    const char *number = split_number(steps);
+    if (number)
+        *finished = path_format(NULL, "%s%sThe answer is %s.", steps, steps[0] ? "\n" : "", number);
+    free(steps);
+    return !number ? 1 : *finished ? 0 : -1;
+}
+
 json_t *gsm8k_convert(json_t *object, const Prompting *prompting, ObjectFault *fault) {
     static const char *const without[] = {"question", "answer", NULL};
     const char *question = object_text(object, "question", fault);
     const char *text = question ? object_text(object, "answer", fault) : NULL;
-    char *answer = text ? strdup(text) : NULL, *stem = NULL, *target = NULL;
-    const char *number = NULL;
+    if (!text) return NULL;
+    char *target, *stem = path_format(NULL, "Question:  %s Step-by-Step Answer: ", question);
+    const int status = gsm8k_finish(&target, text, false);
     json_t *pair = NULL;
-    if (answer) {
-        remove_marks(answer);
-        number = split_number(answer);
-        stem = path_format(NULL, "Question:  %s Step-by-Step Answer: ", question);
-        if (number)
-            target =
-                path_format(NULL, "%s%sThe answer is %s.", answer, answer[0] ? "\n" : "", number);
-    }
-    if (text && answer && !number)
+    if (status > 0)
         object_fault(fault, "no number", "its \"answer\" does not end in a line \"#### number\"");
     else if (stem && target)
         pair = prompt_object(
             object, without, prompting,
             &(Sample){.instruction = "", .stem = stem, .answer = target, .between = ""}, fault);
-    else if (text)
+    else
         fault->memory = true;
-    free(answer), free(stem), free(target);
+    free(stem), free(target);
     return pair;
 }

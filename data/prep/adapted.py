@@ -22,7 +22,7 @@ import struct
 import subprocess
 import sys
 
-from evaluate_plot import STYLE, ticks
+from plot import Panel, draw
 
 TOKENS = 2048  # of an update
 PROGRAM = os.environ.get("EASYFIRST", "build/easyfirst")
@@ -138,38 +138,6 @@ def curve_read(run):
     return [(row["step"], row["valid_loss"]) for row in rows if "valid_loss" in row]
 
 
-def draw(kinds, path):
-    """kinds: (name, [[(operations, loss)]]). Loss over computation, a line for each run."""
-    left, top, wide, high = 56, 60, 560, 300
-    points = [p for _, runs in kinds for run in runs for p in run]
-    most, least = max(x for x, _ in points), min(y for _, y in points) - 2
-    top_loss = max(y for _, y in points) + 2
-
-    def at(point):
-        x, y = point
-        return f"{left + wide * x / most:.1f},{top + high * (top_loss - y) / (top_loss - least):.1f}"
-
-    size = f'viewBox="0 0 {left + wide + 30} {top + high + 70}"'
-    out = [f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img">',
-           "<title>Held-out loss over computation</title>", f"<style>\n{STYLE}\n</style>",
-           '<rect class="paper" width="100%" height="100%"/>',
-           f'<text class="title" x="{left}" y="28">German to English: held-out loss over computation</text>']
-    for tick in ticks(least, top_loss):
-        _, y = at((0, tick)).split(",")
-        out.append(f'<path class="grid" d="M{left},{y}h{wide}"/>'
-                   f'<text class="end" x="{left - 8}" y="{float(y) + 4:.1f}">{tick:g}</text>')
-    for tick in ticks(0, most):
-        x, _ = at((tick, least)).split(",")
-        out.append(f'<text class="middle" x="{x}" y="{top + high + 20}">{tick / 1e12:g}</text>')
-    out.append(f'<text class="middle" x="{left + wide / 2}" y="{top + high + 40}">TFLOP</text>')
-    for number, (name, runs) in enumerate(kinds):
-        out += [f'<path class="line c{number}" d="M{"L".join(map(at, run))}"/>' for run in runs]
-        out.append(f'<path class="line c{number}" d="M{left + 190 * number},{top + high + 58}h22"/>'
-                   f'<text x="{left + 190 * number + 28}" y="{top + high + 62}">{name}</text>')
-    with open(path, "w", encoding="utf-8") as file:
-        file.write("\n".join([*out, "</svg>"]) + "\n")
-
-
 def spread(values, digits):
     if len(values) < 2:
         return f"{values[0]:.{digits}f}"
@@ -210,7 +178,9 @@ def main():
             scores.append(run_score(folder, run, options.lines, options.threads))
             print(f"{name}, seed {seed}: loss {losses[-1]:.1f}, BLEU {scores[-1]:.1f}", file=sys.stderr)
         kinds.append((name, curves, updates, losses, scores))
-    draw([(name, curves) for name, curves, _, _, _ in kinds], f"{out}/adapted.svg")
+    draw("Held-out loss over computation",
+         [Panel("German to English: held-out loss over computation", [(kind[0], kind[1]) for kind in kinds],
+                wide=560, tall=300, legend=190)], f"{out}/adapted.svg")
     with open(f"{out}/adapted.md", "w", encoding="utf-8") as file:
         file.write("| start | updates | held-out loss | BLEU, lengths given |\n|---|---:|---:|---:|\n")
         for name, _, updates, losses, scores in kinds:

@@ -26,7 +26,7 @@ import subprocess
 import sys
 
 from adapted import bleu_find, tensors_read
-from evaluate_plot import STYLE, ticks
+from plot import Panel, draw
 
 PROGRAM = os.environ.get("EASYFIRST", "build/easyfirst")
 BATCH = 4096  # tokens of an update
@@ -120,42 +120,9 @@ def measure(folder, run, lines, threads, causal):
     return [bits, *scores]
 
 
-def panel(out, left, title, rows, column):
+def lines_of(rows, column):
     """rows: (way, operations, values). A line for each way."""
-    top, wide, high = 60, 380, 240
-    values = [r[2][column] for r in rows]
-    most = max(r[1] for r in rows)
-    low, room = min(values), max(max(values) - min(values), 0.1)
-    low, full = low - 0.1 * room, room * 1.2
-
-    def at(x, y):
-        return f"{left + wide * x / most:.1f},{top + high * (1 - (y - low) / full):.1f}"
-
-    out.append(f'<text class="title" x="{left}" y="28">{title}</text>')
-    for tick in ticks(low, low + full):
-        _, y = at(0, tick).split(",")
-        out.append(f'<path class="grid" d="M{left},{y}h{wide}"/>'
-                   f'<text class="end" x="{left - 8}" y="{float(y) + 4:.1f}">{tick:g}</text>')
-    for tick in ticks(0, most):
-        x, _ = at(tick, low).split(",")
-        out.append(f'<text class="middle" x="{x}" y="{top + high + 20}">{tick / 1e12:g}</text>')
-    out.append(f'<text class="middle" x="{left + wide / 2}" y="{top + high + 40}">TFLOP</text>')
-    for number, way in enumerate(WAYS):
-        points = [at(r[1], r[2][column]) for r in sorted(rows, key=lambda r: r[1]) if r[0] == way]
-        out.append(f'<path class="line c{number}" d="M{"L".join(points)}"/>')
-        out += [f'<circle class="d{number}" cx="{p.split(",")[0]}" cy="{p.split(",")[1]}" r="3"/>' for p in points]
-        out.append(f'<path class="line c{number}" d="M{left + 130 * number},{top + high + 58}h18"/>'
-                   f'<text x="{left + 130 * number + 22}" y="{top + high + 62}">{way}</text>')
-
-
-def draw(rows, path):
-    out = ['<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 960 380" role="img">',
-           "<title>Bits per byte and BLEU over computation</title>", f"<style>\n{STYLE}\n</style>",
-           '<rect class="paper" width="100%" height="100%"/>']
-    panel(out, 56, "Bits per byte (diffusion: a bound)", rows, 0)
-    panel(out, 540, "BLEU, lengths given", rows, -1)
-    with open(path, "w", encoding="utf-8") as file:
-        file.write("\n".join([*out, "</svg>"]) + "\n")
+    return [(way, [[(r[1], r[2][column]) for r in rows if r[0] == way]]) for way in WAYS]
 
 
 def main():
@@ -196,7 +163,9 @@ def main():
             table.append(f"| {size} | {weights / 1e6:.1f}M | {steps * BATCH / 1e6:.1f}M | {way} | "
                          f"{values[0]:.3f} | {bleu} |")
             print(table[-1], file=sys.stderr, flush=True)
-    draw(rows, f"{out}/objectives.svg")
+    draw("Bits per byte and BLEU over computation",
+         [Panel("Bits per byte (diffusion: a bound)", lines_of(rows, 0), dots=True),
+          Panel("BLEU, lengths given", lines_of(rows, -1), dots=True)], f"{out}/objectives.svg")
     with open(f"{out}/objectives.md", "w", encoding="utf-8") as file:
         file.write("\n".join(table) + "\n")
     print(f"{out}/objectives.md, {out}/objectives.svg")

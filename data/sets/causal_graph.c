@@ -7,21 +7,31 @@
 
 #include <jansson.h>
 
+#include "data/files/array_grow.h"
 #include "data/files/json_read.h"
 #include "data/files/text_space.h"
+#include "data/sets/gsm8k_graphs.h"
 
 enum { FILE_MOST = 16 << 20, SEGMENTS_MOST = 1000, EDGES_MOST = 10000 };
 
-static void graph_free(CausalGraph *g) {
+void causal_graph_free(CausalGraph *g) {
     for (int i = 0; i < g->segment_count; i++) free(g->segments[i].name);
     free(g->segments), free(g->edges), free(g->prompt), free(g->image), free(g->answer);
     *g = (CausalGraph){0};
 }
 
 void causal_graphs_free(CausalGraphs *graphs) {
-    for (size_t i = 0; i < graphs->count; i++) graph_free(&graphs->items[i]);
+    for (size_t i = 0; i < graphs->count; i++) causal_graph_free(&graphs->items[i]);
     free(graphs->items);
     *graphs = (CausalGraphs){0};
+}
+
+int causal_graphs_grow(CausalGraphs *graphs, Error *err) {
+    if (graphs->count < graphs->capacity) return 0;
+    CausalGraph *more = array_grow(graphs->items, &graphs->capacity, sizeof *more);
+    if (!more) return error_set(err, "out of memory for %zu causal graphs", graphs->count + 1);
+    graphs->items = more;
+    return 0;
 }
 
 /* ---- Texts in an answer. ---- */
@@ -230,6 +240,8 @@ static int graphs_fill(CausalGraphs *graphs, const json_t *root, Error *err) {
 int causal_graphs_read(CausalGraphs *graphs, const char *path, Error *err) {
     json_t *root;
     *graphs = (CausalGraphs){0};
+    const int lines = gsm8k_graphs_read(graphs, path, err);
+    if (lines <= 0) return lines;
     TRY(json_read_file(&root, path, FILE_MOST, JSON_REJECT_DUPLICATES, 0, err));
     int status = graphs_fill(graphs, root, err);
     json_decref(root);

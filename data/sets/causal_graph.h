@@ -22,6 +22,9 @@
  *   note      anything; other members are ignored, too
  *
  * The graph must be acyclic. It may have 1,000 segments and 10,000 edges.
+ *
+ * A file of GSM8K ({"question", "answer"}, an object a line, with calculator marks) is read, too: the
+ * graphs are then made from the marks (calculations.h), and the prompts are those of training.
  */
 #ifndef EASYFIRST_DATA_SETS_CAUSAL_GRAPH_H
 #define EASYFIRST_DATA_SETS_CAUSAL_GRAPH_H
@@ -53,7 +56,8 @@ typedef struct CausalGraph {
 
 typedef struct CausalGraphs {
     CausalGraph *items; /* [count], at least 1 */
-    size_t count;
+    size_t count, capacity;
+    size_t left_out; /* GSM8K: lines without calculations, or that cannot be used */
 } CausalGraphs;
 
 /* Reads a file of at most 16 MiB. Everything is checked; errors have the file, the graph's number,
@@ -62,6 +66,10 @@ typedef struct CausalGraphs {
  * is empty. */
 int causal_graphs_read(CausalGraphs *graphs, const char *path, Error *err);
 void causal_graphs_free(CausalGraphs *graphs);
+void causal_graph_free(CausalGraph *graph); /* what is in it; it is empty then */
+
+/* Makes room for one more. It is not counted yet. */
+int causal_graphs_grow(CausalGraphs *graphs, Error *err);
 
 /* Finds the segments in an answer that may be worded differently: begins and ends [segment_count]
  * in bytes. The annotated answer itself (ignoring white space around it) has all; in another one,

@@ -692,6 +692,61 @@ static void test_program_graphs(void **state) {
     run_end(&r);
 }
 
+/* Saves a trace of an answer that is given, but for a word. The tokens of [from, to) are written a step
+ * after the others. */
+static void save_calculation(Run *r, const char *folder, const char *name, char *answer,
+                             size_t from, size_t to) {
+    char path[600];
+    run(r, "show", "-q", "--json", "--steps", "3", "--text", "How many?", "--template", answer);
+    expect(r, 0, NULL);
+    json_t *trace = parsed(r->out);
+    json_t *first = json_array_get(json_object_get(trace, "trace"), 0);
+    json_object_del(json_array_get(json_object_get(trace, "hypotheses"), 0), "fixed");
+    for (size_t i = from; i < to; i++) {
+        json_t *cell = json_array_get(json_object_get(first, "cells"), i);
+        assert_int_equal(json_object_set_new(cell, "masked", json_true()), 0);
+        assert_int_equal(json_object_set_new(cell, "score", json_null()), 0);
+    }
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    assert_int_equal(json_dump_file(trace, path, 0), 0);
+    json_decref(trace);
+}
+
+/* The answers' own calculations: all at once, a formula after its result, none; and those of GSM8K's
+ * file, whose graphs are made from its marks. */
+static void test_program_calculations(void **state) {
+    (void)state;
+    static const char lines[] =
+        "{\"question\": \"How many?\", \"answer\": \"It is 2+2 = <<2+2=4>>4.\\n#### 4\"}\n"
+        "{\"question\": \"Why?\", \"answer\": \"So.\\n#### 1\"}\n";
+    Run r;
+    char folder[512], path[512];
+    program_start(&r);
+    path_in(folder, sizeof folder, &r, "traces");
+    assert_int_equal(mkdir(folder, 0700), 0);
+    save_calculation(&r, folder, "a.json", "2 + 2 = 4 ___{1}", 0, 0);
+    save_calculation(&r, folder, "b.json", "2 + 2 = 4 ___{1}", 0, 2);
+    save_calculation(&r, folder, "c.json", "so and so ___{1}", 0, 0);
+    run(&r, "eval", "order", "-q", "--calculations", "--from", folder);
+    expect(&r, 0, NULL);
+    assert_non_null(
+        strstr(r.out, "causal graphs of the answers' own calculations: 2; answers without: 1"));
+    assert_non_null(strstr(r.out, "an order that their graphs allow: 1 of 2 answers"));
+    write_file(&r, "gsm8k.jsonl", lines, strlen(lines), path, sizeof path);
+    run(&r, "eval", "order", "-q", "--graphs", path, "--lengths", "target");
+    expect(&r, 0, NULL);
+    assert_non_null(strstr(r.out, "causal graphs: 1 in the file; answers to them: 1, matched: 0"));
+    assert_non_null(strstr(r.out, "1 lines of the file have no calculation"));
+    run(&r, "eval", "order", "-q", "--calculations", path, "--length", "4", "--json", "-");
+    expect(&r, 0, NULL);
+    json_t *result = parsed(r.out);
+    assert_int_equal(whole(json_object_get(result, "causal_graphs"), "left_out"), 2);
+    json_decref(result);
+    run(&r, "eval", "order", "--calculations", "--graphs", path);
+    assert_int_equal(r.status, 2);
+    run_end(&r);
+}
+
 static void test_program_questions(void **state) {
     (void)state;
     static const char official[] =
@@ -779,6 +834,7 @@ int main(void) {
         cmocka_unit_test(test_program_strategies),
         cmocka_unit_test(test_program_from),
         cmocka_unit_test(test_program_graphs),
+        cmocka_unit_test(test_program_calculations),
         cmocka_unit_test(test_program_questions),
         cmocka_unit_test(test_program_usage),
     };

@@ -125,6 +125,7 @@ text gqa_score all '[{"questionId": "20", "prediction": "yes"}]\377{"20": {"ques
 text scene_graphs one '{"n0": {"width": 204, "height": 316, "objects": {"1000": {"name": "car", "x": 78, "y": 288, "w": 163, "h": 52, "attributes": [], "relations": []}, "1001": {"name": "hot dog", "x": 99, "y": 33, "w": 44, "h": 14}}}, "1": {"width": 5, "height": 4, "objects": {"2": {"name": "a", "x": 0, "y": 0, "w": 5, "h": 4}}}}'
 text causal_graph eggs '{"prompt": "A box has 4 rows of 6 eggs. 5 break. How many are left?", "answer": "There are 4 * 6 = 24 eggs. After 5 break, 24 - 5 = 19 are left.", "segments": [{"name": "idea 1", "text": "There are"}, {"name": "formula 1", "text": "4 * 6 ="}, {"name": "result 1", "text": "24"}], "edges": [["idea 1", "formula 1"], ["formula 1", "result 1"]]}'
 text causal_graph places '[{"question": "q?", "image": "a.png", "answer": "a b", "segments": [{"name": "x", "begin": 0, "end": 1}, {"name": "y", "begin": 2, "end": 3}], "edges": [["x", "y"]], "note": 1}]'
+text causal_graph gsm8k '{"question": "q", "answer": "It is $4 * (2+1) = $<<4*(2+1)=12>>12, so 12-5 = <<12-5=7>>7\\n#### 7"}\n{"question": "q", "answer": "1+1=<<1+1=>>\\n#### -1,000.5"}\n'
 for kind in gqa_questions records; do
     mkdir -p "$out/order_prompts"
     for file in "$out/$kind"/*; do tail -c +2 "$file" >"$out/order_prompts/$(basename "$file")"; done

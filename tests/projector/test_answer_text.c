@@ -110,6 +110,32 @@ static void test_examples(void **state) {
     }
 }
 
+/* The end-of-text token is in the canvas of masked diffusion of LLaMA's kind, as in training, and in no
+ * other. */
+static void test_lengths(void **state) {
+    (void)state;
+    for (int k = 0; k < KINDS; k++) {
+        Opened o;
+        opened_open(&o, kinds[k].folder);
+        const bool causal = o.model.parts.attention == ATTENTION_CAUSAL;
+        for (int p = 0; p < PROMPTS; p++) {
+            Error err;
+            int length, none;
+            Ids want = wanted(&kinds[k], o.model.tokenizer, prompts[p], "the dog");
+            assert_ok(answer_target_length(&o.model.parts.language, o.model.tokenizer, causal,
+                                           prompts[p], "the dog", &length, &err),
+                      &err);
+            assert_ok(answer_target_length(&o.model.parts.language, o.model.tokenizer, causal,
+                                           prompts[p], "", &none, &err),
+                      &err);
+            assert_int_equal(length, (int)want.count + (k == 4));
+            assert_int_equal(none, 1 + (k == 4));
+            ids_free(&want);
+        }
+        opened_close(&o);
+    }
+}
+
 static void check_choices(const Opened *o, const struct Kind *k, const char *prompt) {
     static const char *const texts[] = {"the dog", "no"};
     Error err;
@@ -180,6 +206,7 @@ static void test_answers(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_space),
+        cmocka_unit_test(test_lengths),
         cmocka_unit_test(test_examples),
         cmocka_unit_test(test_answers),
     };

@@ -1,0 +1,110 @@
+#!/usr/bin/env python3
+"""Planning: paths of star graphs, by masked diffusion, by an autoregressive model and by a random walk
+(arXiv 2308.12219v3, figures 7 and 8, in small).
+
+usage: data/prep/planning.py OUT [--degrees D,...] [--learned D,...] [--length L] [--nodes N] [--graphs N]
+           [--questions N] [--layers N] [--width N] [--steps N] [--seed N] [--threads N] [--small]
+  OUT          gets the graphs, the models, planning.md, planning.svg and planning.json; the same command
+               resumes
+  --degrees    arms of the graphs that are asked (2,4)
+  --learned    arms of those that are learned from (1,2,4): with one arm every hop is plain, and a model
+               learns sooner to look hops up
+  --length     nodes of an arm (5)
+  --nodes      that a graph's nodes are drawn from (20)
+  --graphs     for training, of each degree (200,000)
+  --questions  unseen graphs that are asked, of each degree (2,000)
+  --layers, --width   of the models (3, 64)
+  --steps      updates of 1,024 tokens (5,000)
+  --small      one and two arms of 3 nodes from 12, 200 questions, 2 layers, 600 updates: a minute
+
+The two models have equally many weights, the same data and as many updates. An answer is right if it is the
+path, exactly. EASYFIRST is the program (build/easyfirst).
+"""
+import sys
+
+from experiment import WAYS, Experiment, options_read, parser_make, tokenizer_write
+from plot import Panel, draw
+from star_graphs import graphs_write
+
+SMALL = {"degrees": "2", "learned": "1,2", "length": 3, "nodes": 12, "graphs": 20_000, "questions": 200, "layers": 2,
+         "steps": 600}
+POINTS, VALID = 8, 200  # of a curve; graphs of each
+
+
+def tokens_of(degree, length):
+    """Of a line: four an edge, start and goal, the path, the end."""
+    return 4 * degree * (length - 1) + 4 + 2 * length
+
+
+def way_train(experiment, options, way):
+    most = max(options.learned + options.degrees)
+    model = experiment.fresh(way, f"{experiment.out}/tokenizer", options.layers, options.width,
+                             tokens_of(most, options.length) + 2, 16, "llama")
+    files = [f"{experiment.out}/graphs-{degree}/train.txt" for degree in options.learned]
+    every = max(1, options.steps // POINTS)
+    return experiment.train(way, model, way, files[0], options.steps, "--lr", "4e-3", "--batch-tokens", 1024,
+                            *[word for file in files[1:] for word in ("--data", file)],
+                            "--group", "off", "--save-every", every, "--keep", POINTS + 1)
+
+
+def way_measure(experiment, options, way, run, degree):
+    """The last model's score of all questions, and the curve of some of them."""
+    test = f"{experiment.out}/graphs-{degree}/test.txt"
+    score = experiment.exact(f"{run}/model", test, f"{way}-{degree}")
+    curve = []
+    for step in experiment.checkpoints(run):
+        name = f"{run}/checkpoint-{step:08d}"
+        curve.append((step, experiment.exact(name, test, f"{way}-{degree}-{step}", "--limit", VALID)["value"]))
+    return score, [*curve, (options.steps, score["value"])]
+
+
+def degree_measure(experiment, options, runs, degree):
+    rows, curves = [], []
+    for way, run in runs.items():
+        score, curve = way_measure(experiment, options, way, run, degree)
+        rows.append({"name": f"{way}, degree {degree}", "degree": degree, "way": way, **score})
+        curves.append((way, [curve]))
+        print(f"{rows[-1]['name']}: {score['value']:.1f} %", file=sys.stderr, flush=True)
+    chance = 100 / degree
+    rows.append({"name": f"random walk, degree {degree}", "degree": degree, "way": "random walk", "value": chance,
+                 "low": chance, "high": chance})
+    curves.append(("random walk", [[(0, chance), (options.steps, chance)]]))
+    return rows, Panel(f"Paths right, degree {degree} (%)", curves, below="updates", scale=1, low=0, high=105,
+                       dots=True)
+
+
+def numbers(text):
+    return [int(number) for number in text.split(",")]
+
+
+def main():
+    parser = parser_make(__doc__, 5000, SMALL)
+    parser.add_argument("--degrees", default="2,4")
+    parser.add_argument("--learned", default="1,2,4")
+    for name, default in (("length", 5), ("nodes", 20), ("graphs", 200_000), ("questions", 2_000), ("layers", 3),
+                          ("width", 64)):
+        parser.add_argument(f"--{name}", type=int, default=default)
+    options = options_read(parser)
+    options.degrees, options.learned = numbers(options.degrees), numbers(options.learned)
+    experiment = Experiment(options)
+    tokenizer_write(f"{experiment.out}/tokenizer", map(str, range(options.nodes)))
+    for degree in sorted({*options.degrees, *options.learned}):
+        graphs_write(f"{experiment.out}/graphs-{degree}", degree, options.length, options.nodes, options.graphs,
+                     options.questions, options.seed)
+    runs = {way: way_train(experiment, options, way) for way in WAYS}
+    rows, panels = [], []
+    table = ["| degree | diffusion | autoregressive | random walk |", "|---:|---:|---:|---:|"]
+    for degree in options.degrees:
+        found, panel = degree_measure(experiment, options, runs, degree)
+        rows += found
+        panels.append(panel)
+        table.append(f"| {degree} | " + " | ".join(
+            f"{r['value']:.1f} ({r['low']:.1f} to {r['high']:.1f})" if "questions" in r else f"{r['value']:.1f}"
+            for r in found) + " |")
+    draw("Paths of star graphs that are exactly right, over updates", panels, f"{experiment.out}/planning.svg")
+    experiment.finish("planning", vars(options), rows, table)
+    print(f"{experiment.out}/planning.md, {experiment.out}/planning.svg, {experiment.out}/planning.json")
+
+
+if __name__ == "__main__":
+    main()
