@@ -18,7 +18,7 @@ number=0
 # The manuals whose blocks are run; of the others commands, options, files and links are checked.
 RUN="README.md apps/README.md apps/serve/README.md apps/train/README.md apps/eval/README.md apps/reproduce/README.md data/README.md CONTRIBUTING.md"
 "$program" serve -m no/such/model 2>&1 | grep -q libmicrohttpd && RUN=$(echo "$RUN" | sed 's| apps/serve/README.md||')
-MORE="kernels/README.md data/metrics/README.md data/causal/README.md data/bundled/README.md data/bundled/evaluation.md
+MORE="kernels/README.md data/metrics/README.md data/causal/README.md data/bundled/README.md
       data/prep/README.md tests/reference/README.md
       tests/fuzz/README.md tests/emulator/README.md apps/CHANGELOG.md"
 

@@ -1,6 +1,6 @@
 #!/bin/sh
-# What the program does, with the bundled model: questions about three images, with the answers being
-# denoised on the screen, a translation and a summary. `make demo` runs it.
+# What the program does, with the bundled model: questions about a photograph and two drawn scenes, with
+# the answers being denoised on the screen, a translation and a summary. `make demo` runs it.
 # EASYFIRST in the environment names the program (build/easyfirst).
 set -eu
 cd "$(dirname "$0")/../.."
@@ -18,9 +18,9 @@ try() { # a command of easyfirst: printed, then run
     printf '\n'
 }
 
-try show "$images/tractor.jpg" "Which thing is at the bottom of the picture?"
-try show "$images/elephant.jpg" "Which colour does the dress have?"
-try show "$images/sailboat.jpg" "How many things are in the picture?"
-try text translate --from German --to English --beam 3 "Werkzeug zum Bearbeiten von Bildern"
-try text summarize \
-    "This package provides a small library for reading and writing XML files in Python."
+try show "$images/cat.jpg" "What animal is this?"
+try show "$images/tractor.jpg" "Where is the tractor?"
+try show "$images/sailboat.jpg" "Is the sailboat left or right of the giraffe?"
+try text translate --from German --to English "Die Datei konnte nicht geöffnet werden."
+try text summarize --beam 3 \
+    "This package contains the German translation of the manual pages of the GNU tools."

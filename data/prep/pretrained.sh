@@ -1,6 +1,5 @@
 #!/bin/sh
-# A model of pretrained parts, from packages to the finished folder: data, every stage of training. It is to
-# take the place of the one that bundled.sh makes from nothing.
+# The bundled model, of pretrained parts, from packages to the finished folder: data, every stage of training.
 # usage: data/prep/pretrained.sh FOLDER
 #   FOLDER  is made, or resumed: finished steps are not repeated, an interrupted stage of training
 #           continues
@@ -9,7 +8,7 @@
 # torch, safetensors, sentencepiece; and with Pillow for photographs, without it there are none), STEPS_* (below).
 # Needs the packages that README.md in this folder names, and some 25 GB of disk.
 set -eu
-[ $# -eq 1 ] || { sed -n '2,11s/^# \{0,1\}//p' "$0"; exit 2; }
+[ $# -eq 1 ] || { sed -n '2,9s/^# \{0,1\}//p' "$0"; exit 2; }
 mkdir -p "$1"
 folder=$(cd "$1" && pwd)
 prep=$(cd "$(dirname "$0")" && pwd)

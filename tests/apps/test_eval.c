@@ -202,8 +202,7 @@ static void test_gqa(void **state) {
         char image[300], question[200], want[300];
         snprintf(image, sizeof image, IMAGES "%s.jpg", good_images[n % GOOD]);
         const char *noun = nouns[n / GOOD];
-        snprintf(question, sizeof question,
-                 "Is there %s %s in the picture?\nAnswer with a word or phrase.",
+        snprintf(question, sizeof question, "Is there %s %s in the picture?",
                  strchr("aeiou", noun[0]) ? "an" : "a", noun);
         run(&s.r, "ask", "-q", image, question);
         assert_int_equal(s.r.status, 0);
@@ -265,8 +264,7 @@ static void test_llava(void **state) {
     FILE *f = open_memstream(&bytes, &size);
     json_object_foreach(all, key, value) {
         char text[300], image[100];
-        snprintf(text, sizeof text, "%s\nAnswer with a word or phrase.",
-                 json_string_value(json_object_get(value, "question")));
+        snprintf(text, sizeof text, "%s", json_string_value(json_object_get(value, "question")));
         snprintf(image, sizeof image, "%s.jpg",
                  json_string_value(json_object_get(value, "imageId")));
         json_t *line = json_pack("{s:s, s:s, s:s, s:s}", "question_id", key, "image", image, "text",

@@ -10,24 +10,24 @@ static const char questions[] =
     "{\"1\": {\"question\": \"Is there a cat in the picture?\", \"imageId\": \"tractor\","
     " \"answer\": \"no\", \"isBalanced\": true, \"types\": {\"structural\": \"verify\","
     " \"semantic\": \"obj\", \"detailed\": \"exist\"}},"
-    "\"2\": {\"question\": \"What colour is the background?\", \"imageId\": \"tractor\","
-    " \"answer\": \"blue\", \"isBalanced\": true, \"types\": {\"structural\": \"query\","
+    "\"2\": {\"question\": \"What colour is the background?\", \"imageId\": \"elephant\","
+    " \"answer\": \"pink\", \"isBalanced\": true, \"types\": {\"structural\": \"query\","
     " \"semantic\": \"global\", \"detailed\": \"backgroundColor\"}},"
-    "\"3\": {\"question\": \"Is there a dress in the picture?\", \"imageId\": \"elephant\","
+    "\"3\": {\"question\": \"Is there a giraffe in the picture?\", \"imageId\": \"sailboat\","
     " \"answer\": \"yes\", \"isBalanced\": true, \"types\": {\"structural\": \"verify\","
     " \"semantic\": \"obj\", \"detailed\": \"exist\"}},"
-    "\"4\": {\"question\": \"How many things are in the picture?\", \"imageId\": \"sailboat\","
+    "\"4\": {\"question\": \"How many things are in the picture?\", \"imageId\": \"tractor\","
     " \"answer\": \"3\", \"isBalanced\": true, \"types\": {\"structural\": \"query\","
     " \"semantic\": \"obj\", \"detailed\": \"countAll\"}},"
     "\"5\": {\"question\": \"Not scored?\", \"imageId\": \"sailboat\", \"answer\": \"no\","
     " \"isBalanced\": false}}\n";
 static const char choices[] = "{\"1\": {\"valid\": [\"yes\", \"no\"]}, \"2\": {\"valid\": [\"red\","
-                              " \"blue\", \"green\", \"gray\"]}, \"3\": {\"valid\": [\"yes\","
+                              " \"pink\", \"green\", \"gray\"]}, \"3\": {\"valid\": [\"yes\","
                               " \"no\"]}, \"4\": {\"valid\": [\"1\", \"2\", \"3\", \"4\"]}}\n";
 static const char german[] =
     "[{\"id\": \"elephant-de\", \"image\": \"elephant.jpg\", \"conversations\": [{\"from\":"
-    " \"human\", \"value\": \"<image>\\nIst ein Kleid im Bild?\\nAntworte mit einem Wort.\"},"
-    " {\"from\": \"gpt\", \"value\": \"Ja\"}]}]\n";
+    " \"human\", \"value\": \"<image>\\nWelche Farbe hat der Hintergrund?\"},"
+    " {\"from\": \"gpt\", \"value\": \"Rosa\"}]}]\n";
 static const char lines[] =
     "{\"inputs\": \"Translate the sentences into English.  German: Handbuch English: \","
     " \"targets\": \"manual\"}\n"

@@ -671,17 +671,17 @@ static void test_program_graphs(void **state) {
     program_start(&r);
     path_in(path, sizeof path, &r, "order.json");
     run(&r, "eval", "order", "-q", "--graphs", CAUSAL "images.json", "--images", IMAGES,
-        "--strategy", "ar", "--json", path);
+        "--strategy", "ar", "--lengths", "target", "--json", path);
     expect(&r, 0, NULL);
     assert_non_null(strstr(r.out, "causal graphs: 3 in the file; answers to them: 3, matched: 3"));
     json_error_t wrong;
     json_t *result = json_load_file(path, 0, &wrong);
     assert_non_null(result);
     const json_t *totals = json_object_get(result, "causal_graphs");
-    /* From left to right: of the six edges place-thing, thing-verb and thing-colour. */
-    assert_int_equal(whole(totals, "edges"), 6);
-    assert_int_equal(whole(totals, "strict"), 3);
-    assert_int_equal(whole(totals, "lax"), 3);
+    /* From left to right: of the four edges decision-verb. */
+    assert_int_equal(whole(totals, "edges"), 4);
+    assert_int_equal(whole(totals, "strict"), 1);
+    assert_int_equal(whole(totals, "lax"), 1);
     assert_int_equal(whole(totals, "sorts_strict"), 1);
     json_decref(result);
     /* The small model cannot calculate: its answers do not have the segments, which is told. */

@@ -320,7 +320,7 @@ static void test_untied(void **state) {
 /* The model's own templates, and the names of the languages that it translates, are kept whole. */
 static void test_templates(void **state) {
     (void)state;
-    static const char text[] = "Answer with a word or phrase. Translate into English. German: ";
+    static const char text[] = "Summarize: English to German: ";
     Place p;
     Opened whole, pruned;
     place_begin(&p);
