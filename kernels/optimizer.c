@@ -3,8 +3,13 @@
 #include "kernels/muon.h"
 #include "kernels/names.h"
 #include "kernels/params_private.h"
+#include "kernels/random.h"
 
 #include <math.h>
+
+enum { ROUND_STREAM = 0x726f756e /* "roun" */ };
+
+const char *const master_names[] = {[MASTERS_F32] = "f32", [MASTERS_NONE] = "none", NULL};
 
 const char *const optimizer_names[] = {
     [OPTIMIZER_ADAMW] = "adamw", [OPTIMIZER_MUON] = "muon", NULL};
@@ -27,6 +32,9 @@ static int check_config(const OptimizerConfig *c, Error *err) {
                          (double)c->weight_decay);
     if (c->kind == OPTIMIZER_MUON && c->moments != MOMENTS_32BIT)
         return error_set(err, "optimizer: moments in 8 bits are AdamW's, Muon's are in 32 bits");
+    if (c->kind == OPTIMIZER_MUON && c->masters != MASTERS_F32)
+        return error_set(err,
+                         "optimizer: an update without master weights is AdamW's, Muon has them");
     if (!(c->clip >= 0))
         return error_set(
             err, "optimizer: the largest norm is %g, expected more than 0, or 0 for no clipping",
@@ -166,38 +174,44 @@ static int update_hidden(Optimizer *optimizer, const OptimizerPart *part, const 
     return 0;
 }
 
-/* AdamW on one parameter with its moments in 8 or 32 bits. */
-static int update_narrow(const Optimizer *optimizer, const OptimizerPart *part, int index,
-                         const AdamW *adamw, Error *err) {
+/* AdamW on one parameter, with its moments in 8 or 32 bits. */
+static int update_item(const Optimizer *optimizer, const OptimizerPart *part, int index,
+                       AdamW adamw, Error *err) {
     const Params *p = part->params;
     const Param *item = &p->items[index];
     int64_t first, n;
     moments_own(p, index, &first, &n);
     if (!n) return 0;
-    first += item->offset;
-    const Tensor weights = flat_run(params_master_at(p, first), DTYPE_F32, 0, n);
-    const Tensor copy = flat_run(p->working, p->compute, first, n);
+    const Tensor weights = params_updated(p, index, first, n);
+    adamw.first = first += item->offset;
+    const Tensor copy =
+        params_without_masters(p) ? TENSOR_NONE : flat_run(p->working, p->compute, first, n);
     const Tensor gradients = flat_run(params_grad_at(p, first), DTYPE_F32, 0, n);
-    if (moments_narrow(item)) {
+    if (part->narrow && moments_narrow(item)) {
         const Moments8 moments = moments_bytes_of(&part->moments, p, index);
-        return adamw8_step(optimizer->device, weights, copy, &moments, gradients, adamw, err);
+        return adamw8_step(optimizer->device, weights, copy, &moments, gradients, &adamw, err);
     }
-    Tensor m, v;
-    moments_values_of(&part->moments, p, index, &m, &v);
-    return adamw_step(optimizer->device, weights, copy, m, v, gradients, adamw, err);
+    Tensor m = flat_run(part->m.data, DTYPE_F32, first - p->own_begin, n);
+    Tensor v = flat_run(part->v.data, DTYPE_F32, first - p->own_begin, n);
+    if (part->narrow) moments_values_of(&part->moments, p, index, &m, &v);
+    return adamw_step(optimizer->device, weights, copy, m, v, gradients, &adamw, err);
 }
 
 static float own_decay(const OptimizerConfig *c, const Param *item) {
     return item->role == PARAM_VECTOR && !c->decay_vectors ? 0 : c->weight_decay;
 }
 
-static int update_part_narrow(const Optimizer *optimizer, const OptimizerPart *part, AdamW adamw,
-                              Error *err) {
+/* Parameter by parameter. */
+static int update_items(const Optimizer *optimizer, const OptimizerPart *part, AdamW adamw,
+                        Error *err) {
     const Params *p = part->params;
+    adamw.seed = optimizer->config.seed;
+    adamw.stream =
+        random_stream(ROUND_STREAM, (uint64_t)adamw.step, (uint64_t)(part - optimizer->parts), 0);
     for (int i = 0; i < p->count; i++) {
         if (p->items[i].offset < 0) continue;
         adamw.weight_decay = own_decay(&optimizer->config, &p->items[i]);
-        TRY(update_narrow(optimizer, part, i, &adamw, err));
+        TRY(update_item(optimizer, part, i, adamw, err));
     }
     return 0;
 }
@@ -267,8 +281,9 @@ int optimizer_step(Optimizer *optimizer, double rate, double *norm, Error *err) 
                            .eps = c->eps,
                            .grad_scale = scale < 1 ? (float)scale : 1,
                            .step = optimizer->step + 1};
-            TRY(part->narrow ? update_part_narrow(optimizer, part, adamw, err)
-                             : update_part(optimizer, part, adamw, err));
+            TRY(part->narrow || params_without_masters(part->params)
+                    ? update_items(optimizer, part, adamw, err)
+                    : update_part(optimizer, part, adamw, err));
         }
         optimizer->step++;
         if (optimizer->share) TRY(share_gather(optimizer->share, err));

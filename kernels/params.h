@@ -102,11 +102,15 @@ typedef struct Params {
     float *master; /* [flat], the trainable parameters in f32 */
     float *grad;   /* [flat], their gradients; zero at first, gaps always zero */
     void *working; /* [flat] in the compute type, what operations read; NULL in f32: the masters */
-    void *plain;   /* copies of frozen matrices and tables that could not be used in place; after
+    /* Set before params_train: in bf16 there are no masters. Matrices and tables are in `working`
+     * alone, which updates round stochastically (adamw_step), vectors in own_vectors. */
+    bool masterless;
+    void *plain; /* copies of frozen matrices and tables that could not be used in place; after
                       params_prepare, the tables' copies on a GPU */
     ParamsShare share;
     int64_t own_begin, own_end; /* the values that this process updates: all, if it is alone */
-    float *own_vectors; /* [vectors], where masters are shared out: the trainable vectors, whole */
+    float *own_vectors; /* [vectors], where masters are shared out, or there are none: the trainable
+                           vectors, whole */
     int64_t vector_values;
     ParamsRun *runs; /* level 2, in the order of the flat tables; else NULL */
     int run_count;
@@ -231,9 +235,14 @@ static inline bool params_divided(const Params *params) {
 /* Where the values of rank r begin; that of `ranks` is the end. After params_train. */
 int64_t params_bound(const Params *params, int rank);
 
-/* A value's address: its master, NULL if another rank has it; the sum of its gradients, if it is
- * an own value. */
+/* A value's address: its master, NULL if another rank has it or there is none; the sum of its
+ * gradients, if it is an own value. */
 float *params_master_at(const Params *params, int64_t value);
+
+/* What an update changes of parameter `index`, own values [first, first + count) of it: masters or,
+ * without them, the weights themselves. */
+Tensor params_updated(const Params *params, int index, int64_t first, int64_t count);
+
 float *params_grad_at(const Params *params, int64_t value);
 
 /* Copies values [first, first + count) of a moment (kind 1 or 2), of which `own` has this rank's,
@@ -243,7 +252,7 @@ int params_fetch_moment(const Params *params, Tensor own, int kind, int64_t firs
 int params_store_moment(const Params *params, Tensor own, int64_t first, int64_t count,
                         const float *host, Error *err);
 
-/* Where masters are shared out, after an update: copies this rank's own values of vectors to
+/* Where own_vectors are several ranks', after an update: copies this rank's own values of vectors to
  * own_vectors, and clears the others there, so that a sum over all ranks completes them. */
 int params_own_vectors(const Params *params, Error *err);
 

@@ -50,9 +50,14 @@ static inline int64_t params_round_up(int64_t n) {
  * vectors are. */
 int params_share_lay_out(Params *params, Error *err);
 
+/* Whether there are no masters. */
+static inline bool params_without_masters(const Params *params) {
+    return params->masterless && params->compute != DTYPE_F32;
+}
+
 /* Whether this rank has its own values' masters only. */
 static inline bool params_masters_divided(const Params *params) {
-    return params_divided(params) && params->compute != DTYPE_F32;
+    return params_divided(params) && params->compute != DTYPE_F32 && !params->masterless;
 }
 
 /* The place of a trainable vector in own_vectors. */

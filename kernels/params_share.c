@@ -49,7 +49,7 @@ int64_t params_bound(const Params *params, int rank) {
 /* ---- Where vectors are. ---- */
 
 static bool is_vector(const Params *params, int i) {
-    return params->items[i].offset >= 0 && params->items[i].role == PARAM_VECTOR;
+    return params->items[i].trainable && params->items[i].role == PARAM_VECTOR;
 }
 
 /* The values of the vectors before parameter i, and of its group before it. */
@@ -63,8 +63,25 @@ int64_t params_vector_place(const Params *params, int i) {
     return used;
 }
 
+/* Without masters: clears what is not this rank's. */
+static int keep_own_vectors(const Params *params, Error *err) {
+    for (int i = 0; i < params->count; i++) {
+        const Param *p = &params->items[i];
+        if (!is_vector(params, i)) continue;
+        const int64_t n = param_elements(p);
+        int64_t first = params->own_begin - p->offset, end = params->own_end - p->offset;
+        first = first < 0 ? 0 : first > n ? n : first;
+        end = end < first ? first : end > n ? n : end;
+        float *values = params->own_vectors + params_vector_place(params, i);
+        TRY(device_clear(params->device, values, (size_t)first * sizeof *values, err));
+        TRY(device_clear(params->device, values + end, (size_t)(n - end) * sizeof *values, err));
+    }
+    return 0;
+}
+
 int params_own_vectors(const Params *params, Error *err) {
     if (!params->own_vectors) return 0;
+    if (params_without_masters(params)) return keep_own_vectors(params, err);
     TRY(device_clear(params->device, params->own_vectors,
                      (size_t)params->vector_values * sizeof(float), err));
     for (int i = 0; i < params->count; i++) {
@@ -150,7 +167,7 @@ int params_share_lay_out(Params *params, Error *err) {
     params->own_end = divided ? params_bound(params, s->rank + 1) : params->flat;
     params->grad_values = params->flat;
     if (!params->flat) return 0;
-    if (params_masters_divided(params))
+    if (params_masters_divided(params) || params_without_masters(params))
         params->vector_values = params_round_up(params_vector_place(params, params->count));
     return divided && s->level >= 2 ? divide_gradients(params, err) : 0;
 }
@@ -158,9 +175,22 @@ int params_share_lay_out(Params *params, Error *err) {
 /* ---- Addresses. ---- */
 
 float *params_master_at(const Params *params, int64_t value) {
+    if (params_without_masters(params)) return NULL;
     if (!params_masters_divided(params)) return params->master + value;
     if (value < params->own_begin || value >= params->own_end) return NULL;
     return params->master + (value - params->own_begin);
+}
+
+Tensor params_updated(const Params *params, int index, int64_t first, int64_t count) {
+    const Param *p = &params->items[index];
+    if (!params_without_masters(params))
+        return tensor_1d(params_master_at(params, p->offset + first), DTYPE_F32, count);
+    if (p->role == PARAM_VECTOR)
+        return tensor_1d(params->own_vectors + params_vector_place(params, index) + first,
+                         DTYPE_F32, count);
+    return tensor_1d((char *)params->working +
+                         (size_t)(p->offset + first) * dtype_size(params->compute),
+                     params->compute, count);
 }
 
 float *params_grad_at(const Params *params, int64_t value) {
@@ -192,9 +222,11 @@ int params_store_moment(const Params *params, Tensor own, int64_t first, int64_t
 
 size_t params_flat_bytes(const Params *params, int64_t flat, Dtype compute) {
     const int64_t own = params->own_end - params->own_begin;
-    const bool masters = params->flat && params_divided(params) && compute != DTYPE_F32;
+    const bool divided = params->flat && params_divided(params) && compute != DTYPE_F32;
     const size_t working = compute == DTYPE_F32 ? 0 : (size_t)flat * dtype_size(compute);
-    int64_t values = masters ? own + params->vector_values : flat;
+    int64_t values = divided ? own + params->vector_values : flat;
+    if (params->masterless && compute != DTYPE_F32)
+        values = params_round_up(params_vector_place(params, params->count));
     values += params->runs ? params->grad_values + own : flat;
     return working + (size_t)values * sizeof(float);
 }

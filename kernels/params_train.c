@@ -45,6 +45,7 @@ static int upload_as(Device *device, void *to, Dtype to_dtype, Tensor from, Erro
 /* The masters of a parameter, as far as they are on this rank. */
 static int upload_master(const Params *params, const Param *p, Tensor from, Error *err) {
     int64_t first = 0, end = tensor_count(from);
+    if (params_without_masters(params)) return 0;
     if (params_masters_divided(params)) {
         if (first < params->own_begin - p->offset) first = params->own_begin - p->offset;
         if (end > params->own_end - p->offset) end = params->own_end - p->offset;
@@ -54,20 +55,21 @@ static int upload_master(const Params *params, const Param *p, Tensor from, Erro
                        first, end - first, err);
 }
 
-static int download_as(Device *device, void *to, Dtype to_dtype, const float *from, int64_t n,
-                       Error *err) {
-    if (to_dtype == DTYPE_F32)
-        return device_download(device, to, from, (size_t)n * sizeof(float), err);
+static int download_as(Device *device, void *to, Dtype to_dtype, Tensor from, Error *err) {
+    const int64_t n = from.shape[0];
+    if (to_dtype == from.dtype)
+        return device_download(device, to, from.data, tensor_bytes(from), err);
     int64_t most = n < PIECE ? n : PIECE;
-    float *piece = malloc((size_t)most * sizeof *piece);
+    void *piece = malloc((size_t)most * dtype_size(from.dtype));
     if (!piece) return error_set(err, "out of memory: %lld values to convert", (long long)most);
     int status = 0;
     for (int64_t i = 0; i < n && status == 0; i += most) {
-        size_t here = (size_t)(n - i < most ? n - i : most);
-        status = device_download(device, piece, from + i, here * sizeof *piece, err);
+        const size_t here = (size_t)(n - i < most ? n - i : most), size = dtype_size(from.dtype);
+        status = device_download(device, piece, (const char *)from.data + (size_t)i * size,
+                                 here * size, err);
         if (status == 0)
             values_convert((char *)to + (size_t)i * dtype_size(to_dtype), to_dtype, piece,
-                           DTYPE_F32, here);
+                           from.dtype, here);
     }
     free(piece);
     return status;
@@ -126,7 +128,9 @@ static int take_table(const Params *params, void **table, size_t bytes, Error *e
 
 static int take_tables(Params *params, Error *err) {
     const int64_t own = params->own_end - params->own_begin;
-    const int64_t masters = params_masters_divided(params) ? own : params->flat;
+    const int64_t masters = params_without_masters(params)   ? 0
+                            : params_masters_divided(params) ? own
+                                                             : params->flat;
     const size_t working =
         params->compute == DTYPE_F32 ? 0 : (size_t)params->flat * dtype_size(params->compute);
     void *memory[4] = {0};
@@ -343,12 +347,15 @@ static int check_part(const Param *p, int64_t first, int64_t count, Error *err) 
 }
 
 /* Masters that this rank may not have. */
-static int fetch_divided(const Params *params, int64_t first, int64_t count, void *host,
-                         Dtype dtype, Error *err) {
+static int fetch_divided(const Params *params, const Param *param, int64_t first, int64_t count,
+                         void *host, Dtype dtype, Error *err) {
     const ParamsShare *s = &params->share;
-    if (first >= params->own_begin && first + count <= params->own_end)
-        return download_as(params->device, host, dtype, params_master_at(params, first), count,
+    const int index = (int)(param - params->items);
+    if (param->offset + first >= params->own_begin &&
+        param->offset + first + count <= params->own_end)
+        return download_as(params->device, host, dtype, params_updated(params, index, first, count),
                            err);
+    first += param->offset;
     if (!s->fetch)
         return error_set(err, "rank %d of %d does not have these weights", s->rank, s->ranks);
     if (dtype == DTYPE_F32) return s->fetch(s->user, params, 0, first, count, host, err);
@@ -367,10 +374,10 @@ int params_fetch_part(const Params *params, const Param *param, int64_t first, i
         return error_set(err, "%s: requested as %s, expected f32, f16 or bf16", param->name,
                          dtype_name(dtype));
     if (param->offset >= 0 && params_masters_divided(params))
-        return fetch_divided(params, param->offset + first, count, host, dtype, err);
+        return fetch_divided(params, param, first, count, host, dtype, err);
     if (param->offset >= 0)
-        return download_as(params->device, host, dtype, params->master + param->offset + first,
-                           count, err);
+        return download_as(params->device, host, dtype,
+                           params_updated(params, (int)(param - params->items), first, count), err);
     if (param->present)
         tensor_values(host, dtype, param->value, first, count);
     else

@@ -162,6 +162,7 @@ tune="tune $common --data $folder/talk.json --images $folder/images --batch-sequ
     # Muon's matmuls may be in bf16, and so are a bf16 model's.
     compare "Muon, whole matrices" 1e-4 "0 1 2" $adapt --optimizer muon --steps $short
     compare "bf16, masters divided" 1e-3 "0 1 2" $adapt --dtype bf16 --steps $short
+    compare "bf16 without master weights" 1e-3 "0 1 2" $adapt --dtype bf16 --master-weights none --steps $short
     # A rounding that differs moves a byte, and a byte the loss: less than bf16 does.
     compare "moments in 8 bits" 1e-4 "0 1 2" $wide --moments 8bit
     compared

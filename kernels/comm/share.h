@@ -6,7 +6,7 @@
  *   2  the same, but the gradients of a block are reduced as soon as the backward pass has left it,
  *      into the sums of its owners; those of embeddings, heads and small tables once a step
  *
- * In bf16 the working copy is gathered, and the f32 vectors are summed into place.
+ * In bf16 the working copy (without masters: the weights) is gathered, and the f32 vectors are summed into place.
  */
 #ifndef EASYFIRST_KERNELS_COMM_SHARE_H
 #define EASYFIRST_KERNELS_COMM_SHARE_H

@@ -11,7 +11,7 @@ enum { MICRO_BATCH_TOKENS = 300 };
 
 typedef struct Case {
     TrainStage stage;
-    bool images, train_vision, muon, narrow;
+    bool images, train_vision, muon, narrow, masterless;
     int lora;
     Dtype dtype;
     const char *folder; /* NULL: one with matrices large enough for 8-bit moments */
@@ -28,6 +28,8 @@ static const Case cases[] = {
     {STAGE_INSTRUCT, .muon = true, .folder = TINY_XL},
     {STAGE_ADAPT, .narrow = true},
     {STAGE_ADAPT, .narrow = true, .dtype = DTYPE_BF16},
+    {STAGE_ADAPT, .narrow = true, .masterless = true, .dtype = DTYPE_BF16},
+    {STAGE_TUNE, .images = true, .masterless = true, .dtype = DTYPE_BF16, .folder = TINY_BASE},
     {STAGE_INSTRUCT, .folder = "tests/golden/llama/folders/dream"},
 };
 
@@ -41,6 +43,7 @@ static void case_settings(TrainSettings *s, const Case *c, int ranks, int rank, 
     s->train_vision = c->train_vision;
     s->optimizer.kind = c->muon ? OPTIMIZER_MUON : OPTIMIZER_ADAMW;
     s->optimizer.moments = c->narrow ? MOMENTS_8BIT : MOMENTS_32BIT;
+    s->optimizer.masters = c->masterless ? MASTERS_NONE : MASTERS_F32;
     if (c->lora) s->lora = (LoraConfig){.rank = c->lora, .alpha = 4, .targets = 5};
     s->ranks = ranks, s->rank = rank, s->zero = zero;
 }
