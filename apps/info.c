@@ -609,8 +609,8 @@ int command_info(int argc, char **argv) {
                       "... on each of N processes (mpirun -n N; default 1)", 1, RANKS_MOST},
                      {"zero", 0, OPTION_INTEGER, "N", &info.zero,
                       "... that divide: 1 the optimizer's state and bf16's masters,\n"
-                      "2 gradients, too (default 0: nothing)",
-                      0, 2},
+                      "2 gradients, too, 3 the weights of blocks, too (default 0: nothing)",
+                      0, 3},
                      {"classes", 0, OPTION_INTEGER, "N", &info.classes,
                       "... segment: with the background so many classes (default 1000)", 2,
                       SCENE_CLASSES_MOST},

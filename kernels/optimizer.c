@@ -141,7 +141,7 @@ static int update_run(const Optimizer *optimizer, const OptimizerPart *part, con
     const int64_t n = end - first, own = first - p->own_begin;
     if (n <= 0) return 0;
     return adamw_step(optimizer->device, flat_run(params_master_at(p, first), DTYPE_F32, 0, n),
-                      flat_run(p->working, p->compute, first, n),
+                      flat_run(params_copy_at(p, first), p->compute, 0, n),
                       flat_run(part->m.data, DTYPE_F32, own, n),
                       flat_run(part->v.data, DTYPE_F32, own, n),
                       flat_run(params_grad_at(p, first), DTYPE_F32, 0, n), adamw, err);
@@ -167,7 +167,7 @@ static int update_hidden(Optimizer *optimizer, const OptimizerPart *part, const 
         if (own < 0 || at >= p->own_end) continue; /* another rank's, as a whole */
         TRY(muon_step(&optimizer->work,
                       flat_matrix(params_master_at(p, at), DTYPE_F32, 0, rows, columns),
-                      flat_matrix(p->working, p->compute, at, rows, columns),
+                      flat_matrix(params_copy_at(p, at), p->compute, 0, rows, columns),
                       flat_matrix(part->m.data, DTYPE_F32, own, rows, columns),
                       flat_matrix(params_grad_at(p, at), DTYPE_F32, 0, rows, columns), &step, err));
     }
@@ -184,8 +184,7 @@ static int update_item(const Optimizer *optimizer, const OptimizerPart *part, in
     if (!n) return 0;
     const Tensor weights = params_updated(p, index, first, n);
     adamw.first = first += item->offset;
-    const Tensor copy =
-        params_without_masters(p) ? TENSOR_NONE : flat_run(p->working, p->compute, first, n);
+    const Tensor copy = flat_run(params_copy_at(p, first), p->compute, 0, n);
     const Tensor gradients = flat_run(params_grad_at(p, first), DTYPE_F32, 0, n);
     if (part->narrow && moments_narrow(item)) {
         const Moments8 moments = moments_bytes_of(&part->moments, p, index);

@@ -55,8 +55,14 @@ static inline bool params_without_masters(const Params *params) {
     return params->masterless && params->compute != DTYPE_F32;
 }
 
+/* Whether this rank has its own values' weights only, but for what is gathered. */
+static inline bool params_weights_divided(const Params *params) {
+    return params_divided(params) && params->share.level >= 3;
+}
+
 /* Whether this rank has its own values' masters only. */
 static inline bool params_masters_divided(const Params *params) {
+    if (params_weights_divided(params)) return !params_without_masters(params);
     return params_divided(params) && params->compute != DTYPE_F32 && !params->masterless;
 }
 

@@ -188,9 +188,25 @@ Tensor params_updated(const Params *params, int index, int64_t first, int64_t co
     if (p->role == PARAM_VECTOR)
         return tensor_1d(params->own_vectors + params_vector_place(params, index) + first,
                          DTYPE_F32, count);
-    return tensor_1d((char *)params->working +
-                         (size_t)(p->offset + first) * dtype_size(params->compute),
+    const bool divided = params_weights_divided(params);
+    const int64_t at = p->offset + first - (divided ? params->own_begin : 0);
+    return tensor_1d((char *)(divided ? params->own_working : params->working) +
+                         (size_t)at * dtype_size(params->compute),
                      params->compute, count);
+}
+
+void *params_copy_at(const Params *params, int64_t value) {
+    const bool divided = params_weights_divided(params);
+    char *table = divided ? params->own_working : params->working;
+    if (!table || params_without_masters(params)) return NULL;
+    return table +
+           (size_t)(value - (divided ? params->own_begin : 0)) * dtype_size(params->compute);
+}
+
+const void *params_gathered_from(const Params *params, int64_t value) {
+    if (!params->own_working) return params_master_at(params, value);
+    return (const char *)params->own_working +
+           (size_t)(value - params->own_begin) * dtype_size(params->compute);
 }
 
 float *params_grad_at(const Params *params, int64_t value) {
@@ -222,11 +238,13 @@ int params_store_moment(const Params *params, Tensor own, int64_t first, int64_t
 
 size_t params_flat_bytes(const Params *params, int64_t flat, Dtype compute) {
     const int64_t own = params->own_end - params->own_begin;
-    const bool divided = params->flat && params_divided(params) && compute != DTYPE_F32;
-    const size_t working = compute == DTYPE_F32 ? 0 : (size_t)flat * dtype_size(compute);
-    int64_t values = divided ? own + params->vector_values : flat;
-    if (params->masterless && compute != DTYPE_F32)
-        values = params_round_up(params_vector_place(params, params->count));
+    const bool divided = params->flat && params_divided(params);
+    const bool gathered = divided && params->share.level >= 3, wide = compute == DTYPE_F32;
+    const int64_t vectors = params_round_up(params_vector_place(params, params->count));
+    size_t working = wide ? 0 : (size_t)flat * dtype_size(compute);
+    if (gathered) working = (size_t)(params->grad_values + (wide ? 0 : own)) * dtype_size(compute);
+    int64_t values = gathered || (divided && !wide) ? own + vectors : flat;
+    if (params->masterless && !wide) values = vectors;
     values += params->runs ? params->grad_values + own : flat;
     return working + (size_t)values * sizeof(float);
 }

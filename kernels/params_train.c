@@ -131,14 +131,16 @@ static int take_tables(Params *params, Error *err) {
     const int64_t masters = params_without_masters(params)   ? 0
                             : params_masters_divided(params) ? own
                                                              : params->flat;
-    const size_t working =
-        params->compute == DTYPE_F32 ? 0 : (size_t)params->flat * dtype_size(params->compute);
+    const bool gathered = params_weights_divided(params), wide = params->compute == DTYPE_F32;
+    const int64_t read = gathered ? params->grad_values : wide ? 0 : params->flat;
+    const size_t size = dtype_size(params->compute), working = (size_t)read * size;
     void *memory[4] = {0};
     TRY(take_table(params, &memory[0], (size_t)masters * sizeof(float), err));
     params->master = memory[0];
     TRY(take_table(params, &memory[1], (size_t)params->grad_values * sizeof(float), err));
     params->grad = memory[1];
     TRY(take_table(params, &params->working, working, err));
+    TRY(take_table(params, &params->own_working, gathered && !wide ? (size_t)own * size : 0, err));
     TRY(take_table(params, &memory[2], (size_t)params->vector_values * sizeof(float), err));
     params->own_vectors = memory[2];
     TRY(take_table(params, &memory[3], params->runs ? (size_t)own * sizeof(float) : 0, err));
@@ -177,7 +179,8 @@ static void set_slots(const Param *p, Tensor t) {
 /* Where operations read a trainable parameter. */
 static void *read_place(const Params *params, int i) {
     const Param *p = &params->items[i];
-    if (p->role != PARAM_VECTOR && params->working) return working_at(params, p->offset);
+    if (p->role != PARAM_VECTOR && params->working)
+        return working_at(params, params_weights_divided(params) ? p->place : p->offset);
     if (params->own_vectors) return params->own_vectors + params_vector_place(params, i);
     return params->master + p->offset;
 }
@@ -190,14 +193,42 @@ static int place_values(const Params *params, int i, Tensor values, Error *err) 
                      DTYPE_F32, values, err);
 }
 
+/* Whether a parameter is a block's that is gathered. */
+static bool is_gathered(const Params *params, const Param *p) {
+    int i = 0;
+    while (i < params->run_count && p->offset >= params->runs[i].end) i++;
+    return i < params->run_count && params->runs[i].block >= 0;
+}
+
+/* This rank's values of it. */
+static int place_own_working(const Params *params, const Param *p, Tensor values, Error *err) {
+    int64_t first = params->own_begin - p->offset, end = params->own_end - p->offset;
+    if (first < 0) first = 0;
+    if (end > tensor_count(values)) end = tensor_count(values);
+    if (!params->own_working || first >= end) return 0;
+    const size_t at = (size_t)(p->offset + first - params->own_begin) * dtype_size(params->compute);
+    return upload_part(params->device, (char *)params->own_working + at, params->compute, values,
+                       first, end - first, err);
+}
+
+/* Replaces the values in the working copy. */
+static int place_working(const Params *params, const Param *p, Tensor values, Error *err) {
+    int64_t at = p->offset;
+    if (!params->working) return 0;
+    if (params_weights_divided(params)) {
+        TRY(place_own_working(params, p, values, err));
+        if (is_gathered(params, p)) return 0;
+        at = p->place;
+    }
+    return upload_as(params->device, working_at(params, at), params->compute, values, err);
+}
+
 static int place_trainable(Params *params, Error *err) {
     for (int i = 0; i < params->count; i++) {
         const Param *p = &params->items[i];
         if (!p->trainable) continue;
         if (p->present) TRY(place_values(params, i, p->value, err)); /* else they are zero */
-        if (params->working)
-            TRY(upload_value(params->device, working_at(params, p->offset), params->compute, p,
-                             err));
+        if (p->present) TRY(place_working(params, p, p->value, err));
         if (!param_leads(params, i)) continue;
         Tensor t = group_form(params, i, params->compute);
         t.data = read_place(params, i);
@@ -373,7 +404,9 @@ int params_fetch_part(const Params *params, const Param *param, int64_t first, i
     if (!dtype_is_float(dtype))
         return error_set(err, "%s: requested as %s, expected f32, f16 or bf16", param->name,
                          dtype_name(dtype));
-    if (param->offset >= 0 && params_masters_divided(params))
+    const bool whole = param->role == PARAM_VECTOR && params_without_masters(params);
+    if (param->offset >= 0 && !whole &&
+        (params_masters_divided(params) || params_weights_divided(params)))
         return fetch_divided(params, param, first, count, host, dtype, err);
     if (param->offset >= 0)
         return download_as(params->device, host, dtype,
@@ -392,11 +425,10 @@ int params_fetch(const Params *params, const Param *param, void *host, Dtype dty
 int params_store(Params *params, const Param *param, const float *host, Error *err) {
     if (param->offset < 0)
         return error_set(err, "%s: is not being trained, its values stay as they are", param->name);
-    int64_t n = param_elements(param), at = param->offset;
+    int64_t n = param_elements(param);
     Tensor values = tensor_1d((float *)(uintptr_t)host, DTYPE_F32, n);
     TRY(place_values(params, (int)(param - params->items), values, err));
-    if (!params->working) return 0;
-    return upload_as(params->device, working_at(params, at), params->compute, values, err);
+    return place_working(params, param, values, err);
 }
 
 int64_t params_trainable_count(const Params *params) {

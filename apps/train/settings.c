@@ -281,8 +281,9 @@ static void running_group(TrainSettings *s, OptionGroup *group) {
          {"quiet", 'q', OPTION_FLAG, NULL, &s->quiet, "no progress on standard error"},
          {"zero", 0, OPTION_INTEGER, "N", &s->zero,
           "with mpirun: what is divided among the processes: 0 nothing, 1 the\n"
-          "optimizer's state and bf16's masters, 2 gradients, too (default 0)",
-          0, 2}},
+          "optimizer's state and bf16's masters, 2 gradients, too, 3 the weights\n"
+          "of blocks, too (default 0)",
+          0, 3}},
         13};
 }
 
