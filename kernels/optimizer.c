@@ -201,8 +201,7 @@ static float own_decay(const OptimizerConfig *c, const Param *item) {
 }
 
 /* Parameter by parameter. */
-static int update_items(const Optimizer *optimizer, const OptimizerPart *part, AdamW adamw,
-                        Error *err) {
+static int update_items(Optimizer *optimizer, const OptimizerPart *part, AdamW adamw, Error *err) {
     const Params *p = part->params;
     adamw.seed = optimizer->config.seed;
     adamw.stream =
@@ -210,7 +209,9 @@ static int update_items(const Optimizer *optimizer, const OptimizerPart *part, A
     for (int i = 0; i < p->count; i++) {
         if (p->items[i].offset < 0) continue;
         adamw.weight_decay = own_decay(&optimizer->config, &p->items[i]);
-        TRY(update_item(optimizer, part, i, adamw, err));
+        TRY(muon_matrices(&optimizer->config, &p->items[i])
+                ? update_hidden(optimizer, part, &p->items[i], &adamw, err)
+                : update_item(optimizer, part, i, adamw, err));
     }
     return 0;
 }
@@ -238,15 +239,36 @@ static int update_part(Optimizer *optimizer, const OptimizerPart *part, AdamW ad
     return open ? update_run(optimizer, part, &adamw, first, p->flat, err) : 0;
 }
 
+/* Adds the sum of the squares of gradients. */
+static int add_squares(const Params *p, double *total, const float *gradients, int64_t count,
+                       Error *err) {
+    double sum = 0;
+    const Tensor values = tensor_1d((float *)(uintptr_t)gradients, DTYPE_F32, count);
+    if (count > 0) TRY(square_sum(p->device, &sum, values, err));
+    *total += sum;
+    return 0;
+}
+
+/* Of this process's own values: the blocks' sums are in a table of their own from ZeRO 2 on. */
+static int own_squares(const Params *p, double *total, Error *err) {
+    if (!p->runs)
+        return add_squares(p, total, p->grad + p->own_begin, p->own_end - p->own_begin, err);
+    TRY(add_squares(p, total, p->own_grad, p->own_values, err));
+    for (int i = 0; i < p->run_count; i++) {
+        const ParamsRun *run = &p->runs[i];
+        const int64_t first = run->begin > p->own_begin ? run->begin : p->own_begin;
+        const int64_t end = run->end < p->own_end ? run->end : p->own_end;
+        if (run->block < 0 && first < end)
+            TRY(add_squares(p, total, params_grad_at(p, first), end - first, err));
+    }
+    return 0;
+}
+
 static int gradient_norm(const Optimizer *optimizer, double *norm, Error *err) {
     double total = 0;
     for (int i = 0; i < optimizer->part_count; i++) {
-        const Params *p = optimizer->parts[i].params;
-        const int64_t own = p->own_end - p->own_begin;
         double sum = 0;
-        if (own)
-            TRY(square_sum(optimizer->device, &sum,
-                           tensor_1d(params_grad_at(p, p->own_begin), DTYPE_F32, own), err));
+        TRY(own_squares(optimizer->parts[i].params, &sum, err));
         total += sum;
     }
     if (optimizer->share) TRY(share_sum(optimizer->share, &total, err));
@@ -259,8 +281,8 @@ static int clear_gradients(const Optimizer *optimizer, Error *err) {
         const Params *p = optimizer->parts[i].params;
         TRY(device_clear(optimizer->device, p->grad, (size_t)p->grad_values * sizeof(float), err));
         if (p->own_grad)
-            TRY(device_clear(optimizer->device, p->own_grad,
-                             (size_t)(p->own_end - p->own_begin) * sizeof(float), err));
+            TRY(device_clear(optimizer->device, p->own_grad, (size_t)p->own_values * sizeof(float),
+                             err));
     }
     return 0;
 }
@@ -280,7 +302,7 @@ int optimizer_step(Optimizer *optimizer, double rate, double *norm, Error *err) 
                            .eps = c->eps,
                            .grad_scale = scale < 1 ? (float)scale : 1,
                            .step = optimizer->step + 1};
-            TRY(part->narrow || params_without_masters(part->params)
+            TRY(part->narrow || params_without_masters(part->params) || part->params->runs
                     ? update_items(optimizer, part, adamw, err)
                     : update_part(optimizer, part, adamw, err));
         }

@@ -88,7 +88,9 @@ typedef struct ParamsShare {
  * level 3 weights at `place` of `working`. */
 typedef struct ParamsRun {
     int64_t begin, end, place;
-    int block; /* of the stack; -1: gradients of none, added up until the end of the step */
+    int block;   /* of the stack; -1: gradients of none, added up until the end of the step, where
+                  this rank's own sums stay */
+    int64_t own; /* of a block: of the first own value in own_grad and own_working */
 } ParamsRun;
 
 typedef struct Params {
@@ -106,7 +108,7 @@ typedef struct Params {
     float *grad;   /* [flat], their gradients; zero at first, gaps always zero */
     void *working; /* [flat] in the compute type, what operations read; NULL in f32: the masters. At
                       ZeRO's level 3 [grad_values], in f32, too. */
-    void *own_working; /* level 3, not in f32: [own_end - own_begin], this rank's part of it */
+    void *own_working; /* level 3, not in f32: [own_values], this rank's part of the blocks' */
     /* Set before params_train: in bf16 there are no masters. Matrices and tables are in `working`
      * alone, which updates round stochastically (adamw_step), vectors in own_vectors. */
     bool masterless;
@@ -120,8 +122,8 @@ typedef struct Params {
     ParamsRun *runs; /* from level 2 on, in the order of the flat tables; else NULL */
     int run_count;
     int64_t grad_values; /* in `grad`: `flat`, unless gradients are shared out */
-    float
-        *own_grad; /* from level 2 on: [own_end - own_begin], the sums of this rank's own values */
+    int64_t own_values;  /* from level 2 on: of the blocks' values, how many are own */
+    float *own_grad;     /* from level 2 on: [own_values], their sums */
 } Params;
 
 void params_init(Params *params, Device *device);

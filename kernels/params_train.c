@@ -140,10 +140,11 @@ static int take_tables(Params *params, Error *err) {
     TRY(take_table(params, &memory[1], (size_t)params->grad_values * sizeof(float), err));
     params->grad = memory[1];
     TRY(take_table(params, &params->working, working, err));
-    TRY(take_table(params, &params->own_working, gathered && !wide ? (size_t)own * size : 0, err));
+    TRY(take_table(params, &params->own_working,
+                   gathered && !wide ? (size_t)params->own_values * size : 0, err));
     TRY(take_table(params, &memory[2], (size_t)params->vector_values * sizeof(float), err));
     params->own_vectors = memory[2];
-    TRY(take_table(params, &memory[3], params->runs ? (size_t)own * sizeof(float) : 0, err));
+    TRY(take_table(params, &memory[3], (size_t)params->own_values * sizeof(float), err));
     params->own_grad = memory[3];
     return 0;
 }
@@ -205,10 +206,9 @@ static int place_own_working(const Params *params, const Param *p, Tensor values
     int64_t first = params->own_begin - p->offset, end = params->own_end - p->offset;
     if (first < 0) first = 0;
     if (end > tensor_count(values)) end = tensor_count(values);
-    if (!params->own_working || first >= end) return 0;
-    const size_t at = (size_t)(p->offset + first - params->own_begin) * dtype_size(params->compute);
-    return upload_part(params->device, (char *)params->own_working + at, params->compute, values,
-                       first, end - first, err);
+    if (params->compute == DTYPE_F32 || first >= end) return 0;
+    void *to = (void *)(uintptr_t)params_gathered_from(params, p->offset + first);
+    return upload_part(params->device, to, params->compute, values, first, end - first, err);
 }
 
 /* Replaces the values in the working copy. */
@@ -216,8 +216,7 @@ static int place_working(const Params *params, const Param *p, Tensor values, Er
     int64_t at = p->offset;
     if (!params->working) return 0;
     if (params_weights_divided(params)) {
-        TRY(place_own_working(params, p, values, err));
-        if (is_gathered(params, p)) return 0;
+        if (is_gathered(params, p)) return place_own_working(params, p, values, err);
         at = p->place;
     }
     return upload_as(params->device, working_at(params, at), params->compute, values, err);

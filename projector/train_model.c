@@ -403,8 +403,7 @@ static void add_memory(TrainMemory *sum, const ModelPart *part, PartDuty duty,
     size_t gradients = 0;
     if (duty == DUTY_TRAIN) gradients = (size_t)params_trainable_count(p) * sizeof(float);
     if (params_divided(p))
-        gradients = (size_t)p->grad_values * sizeof(float) +
-                    (p->runs ? (size_t)(p->own_end - p->own_begin) * sizeof(float) : 0);
+        gradients = (size_t)p->grad_values * sizeof(float) + (size_t)p->own_values * sizeof(float);
     sum->weights += params_training_bytes(p, part->compute) - gradients;
     /* What is frozen and used where it lies in the file; a GPU has copies, counted already. */
     if (duty == DUTY_PASS && device_kind(p->device) == DEVICE_CPU)

@@ -98,6 +98,7 @@ static int reduce_run(Share *share, const ShareTable *t, const ParamsRun *run, E
     const int64_t first = bounds[comm_rank(share->comm)];
     const int64_t n = bounds[comm_rank(share->comm) + 1] - first;
     free(bounds);
+    if (run->block < 0) return status; /* where they are; cleared with the rest of grad */
     if (status == 0 && n) {
         Tensor sum = tensor_2d(params_grad_at(p, run->begin + first), DTYPE_F32, 1, n);
         Tensor mine = tensor_2d(grad + first, DTYPE_F32, 1, n);
@@ -183,8 +184,8 @@ static int gather_run(Share *share, const ShareTable *t, const ParamsRun *run, E
     const int64_t first = bounds[comm_rank(share->comm)];
     const int64_t n = bounds[comm_rank(share->comm) + 1] - first;
     int status = 0;
-    if (n) {
-        void *from = (void *)(uintptr_t)params_gathered_from(p, run->begin + first);
+    void *from = n ? (void *)(uintptr_t)params_gathered_from(p, run->begin + first) : NULL;
+    if (n && from != weights + (size_t)first * size) {
         status =
             convert_forward(p->device, tensor_2d(weights + (size_t)first * size, p->compute, 1, n),
                             tensor_2d(from, p->compute, 1, n), err);

@@ -158,8 +158,22 @@ static void test_info(void **state) {
     device_close(device);
 }
 
+/* One process with --zero says that nothing is divided; resumed, which it may be, it does not. */
+static void test_notice(void **state) {
+    (void)state;
+    TrainSetup t;
+    train_setup(&t);
+    Run *r = &t.run;
+    run_ok(r, "train", "adapt", "-m", t.model, "--data", t.pairs, "--out", t.out, "--steps", "2",
+           "--stop-after", "1", "--batch-sequences", "2", "--zero", "2");
+    assert_non_null(strstr(r->err, "--zero 2 divides nothing"));
+    run_ok(r, "train", "--resume", "--out", t.out);
+    assert_null(strstr(r->err, "divides nothing"));
+    train_setup_end(&t);
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_measured),
-                                       cmocka_unit_test(test_info)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_measured), cmocka_unit_test(test_info),
+                                       cmocka_unit_test(test_notice)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
