@@ -37,6 +37,7 @@ typedef struct Info {
     int train;               /* a TrainStage whose memory is asked for; -1: none */
     OptimizerKind optimizer; /* ... with this one */
     MomentKind moments;
+    MasterKind masters;
     int lora_rank;
     int ranks, zero;       /* ... on each of so many processes */
     unsigned lora_targets; /* 0: the default ones */
@@ -462,6 +463,8 @@ static int check_training(const Info *info, Error *err) {
                          stage_name(stage));
     if (info->moments == MOMENTS_8BIT && info->optimizer == OPTIMIZER_MUON)
         return error_set(err, "--moments 8bit is of adamw: muon's are in 32 bits");
+    if (info->masters == MASTERS_NONE && info->optimizer == OPTIMIZER_MUON)
+        return error_set(err, "--master-weights none is of adamw: muon's are in f32");
     return 0;
 }
 
@@ -498,6 +501,7 @@ static int training_memory(Info *info, TrainMemory *memory, int *rows, Error *er
     settings.recompute = info->recompute;
     settings.optimizer.kind = info->optimizer;
     settings.optimizer.moments = info->moments;
+    settings.optimizer.masters = info->masters;
     settings.lora.rank = info->lora_rank;
     settings.ranks = info->ranks, settings.zero = info->zero;
     if (info->lora_targets) settings.lora.targets = info->lora_targets;
@@ -581,7 +585,7 @@ int command_info(int argc, char **argv) {
     Info info = {.train = -1, .classes = DEFAULT_CLASSES, .ranks = 1};
     OptionGroup groups[2] = {
         {.title = "options",
-         .count = 13,
+         .count = 14,
          .options = {{"tensors", 0, OPTION_FLAG, NULL, &info.tensors,
                       "list every tensor of a model's files"},
                      {"train", 0, OPTION_CHOICE, NULL, &info.train,
@@ -594,6 +598,9 @@ int command_info(int argc, char **argv) {
                       "... with this optimizer (default adamw)", .names = optimizer_names},
                      {"moments", 0, OPTION_CHOICE, NULL, &info.moments,
                       "... with AdamW's moments in 8 bits (default 32bit)", .names = moment_names},
+                     {"master-weights", 0, OPTION_CHOICE, NULL, &info.masters,
+                      "... in bf16 without master weights (default f32: with them)",
+                      .names = master_names},
                      {"lora-rank", 0, OPTION_INTEGER, "R", &info.lora_rank,
                       "... with LoRA of this rank (default 0: all weights)", 0, 4096},
                      {"lora-targets", 0, OPTION_CHOICES, "LIST", &info.lora_targets,
@@ -602,8 +609,8 @@ int command_info(int argc, char **argv) {
                       "... on each of N processes (mpirun -n N; default 1)", 1, RANKS_MOST},
                      {"zero", 0, OPTION_INTEGER, "N", &info.zero,
                       "... that divide: 1 the optimizer's state and bf16's masters,\n"
-                      "2 gradients, too (default 0: nothing)",
-                      0, 2},
+                      "2 gradients, too, 3 the weights of blocks, too (default 0: nothing)",
+                      0, 3},
                      {"classes", 0, OPTION_INTEGER, "N", &info.classes,
                       "... segment: with the background so many classes (default 1000)", 2,
                       SCENE_CLASSES_MOST},
@@ -617,9 +624,12 @@ int command_info(int argc, char **argv) {
     if (status < 0 && argc - first > 1)
         status = options_wrong(&help, "one folder or file at a time; \"%s\" is one too many",
                                argv[first + 1]);
-    const bool idle = info.train < 0 && (info.moments || info.lora_rank || info.lora_targets);
+    const bool idle =
+        info.train < 0 && (info.moments || info.masters || info.lora_rank || info.lora_targets);
     if (status < 0 && idle)
-        status = options_wrong(&help, "--moments, --lora-rank and --lora-targets are of --train");
+        status = options_wrong(&help,
+                               "--moments, --master-weights, --lora-rank and --lora-targets are of "
+                               "--train");
     if (status < 0 && info.train < 0 && (info.ranks > 1 || info.zero))
         status = options_wrong(&help, "--ranks and --zero are of --train");
     if (status < 0 && info.zero && info.ranks == 1)

@@ -312,6 +312,7 @@ static int block_forward(Device *device, const BlockConfig *c, const Block *b, B
     Tensor q = tensor_columns(k->qkv, 0, query);
     Tensor kv = tensor_columns(k->qkv, query, 2 * key);
 
+    TRY(block_enter(b, err));
     TRY(norm_before(device, c, k, b->norm1_w, b->norm1_b, err)); /* [T, D] */
     TRY(qkv_forward(device, c, b, k, local ? &plan->local_rotary : &plan->rotary,
                     err)); /* [T, 3D] */
@@ -402,7 +403,8 @@ int blocks_forward(Device *device, const BlockConfig *config, const Block *block
                    BlockWork *work, const AttentionPlan *plan, const LayerHook *hook, Error *err) {
     BlocksRun run = {device, config, blocks, count, work, plan};
     TRY(device_cancelled(device, err));
-    if (!hook && !plan->hook && device_replays(device))
+    const bool enter = count && blocks[0].enter;
+    if (!hook && !plan->hook && !enter && device_replays(device))
         return device_replay(device, blocks_key(&run), run_blocks, &run, err);
     if (hook) hook->call(hook->user, 0, work->x);
     for (int i = 0; i < count; i++) {

@@ -95,6 +95,15 @@ typedef struct Rotary {
     Tensor index; /* [T] i32, the batch's */
 } Rotary;
 
+struct Block;
+
+/* What is called before a block's weights are read, where not all of them are on this device
+ * (comm/share.h). */
+typedef struct BlockEnter {
+    int (*call)(void *user, const struct Block *block, Error *err);
+    void *user;
+} BlockEnter;
+
 typedef struct Block {
     Tensor qkv_w, qkv_b;     /* [3D, D], [3D]: query, key, value stacked */
     Tensor out_w, out_b;     /* [D, D] */
@@ -103,9 +112,14 @@ typedef struct Block {
     Tensor fc2_w, fc2_b;     /* [D, F] */
     Tensor norm2_w, norm2_b; /* of the feed-forward part */
     struct {
-        Tensor a, b;       /* [rank, K], [N, rank] */
-    } lora[LORA_MATRICES]; /* absent for matrices without LoRA */
+        Tensor a, b;         /* [rank, K], [N, rank] */
+    } lora[LORA_MATRICES];   /* absent for matrices without LoRA */
+    const BlockEnter *enter; /* NULL: nothing */
 } Block;
+
+static inline int block_enter(const Block *block, Error *err) {
+    return block->enter ? block->enter->call(block->enter->user, block, err) : 0;
+}
 
 /* In these comments 3D is block_qkv_width, 2D of a KV cache twice block_key_width, and D of `att`
  * and of out's input block_query_width: they are the same where heads have keys of their own and

@@ -202,6 +202,7 @@ int block_train_forward(Device *device, const Stack *stack, int i, const BlockTa
     const bool pre = c->pre_norm;
     const Tensor none = TENSOR_NONE, stream = pre ? t->n2 : t->n1; /* after the attention */
 
+    TRY(block_enter(b, err));
     if (pre)
         TRY(block_norm(device, c, t->h1, none, t->stats1, t->x, b->norm1_w, b->norm1_b, err));
     else if (t->n1.data != t->x.data && t->h1.data != t->x.data)
@@ -398,6 +399,7 @@ int block_train_backward(Device *device, const Stack *stack, int i, const BlockT
     const int64_t rows = dx.shape[0];
     const size_t begin = arena->used;
     Flow flow = {.dx = dx};
+    TRY(block_enter(r.block, err));
     const FlowSpecs specs = flow_specs(&flow, stack, i);
     int status = tensor_specs_take(specs.both, specs.both_count, arena, rows, err);
     const size_t both = arena->used;

@@ -615,19 +615,28 @@ static int check_adamw(const char *op, const AdamW *adamw, Error *err) {
     TRY(check_number(op, "eps", adamw->eps, 0, 1, err));
     TRY(check_number(op, "weight_decay", adamw->weight_decay, 0, INFINITY, err));
     TRY(check_number(op, "grad_scale", adamw->grad_scale, 0, INFINITY, err));
+    if (adamw->first < 0)
+        return error_set(err, "%s: first is %lld, expected 0 or more", op, (long long)adamw->first);
     if (adamw->step < 1)
         return error_set(err, "%s: step is %lld, expected 1 for the first", op,
                          (long long)adamw->step);
     return 0;
 }
 
+static int check_weights(const char *op, Tensor p, Tensor copy, Error *err) {
+    CHECK(op, {"p", p, COMPUTE, ANY, 0, VECTOR});
+    CHECK(op, {"copy", copy, FLOATS, p.shape[0], 0, OPTIONAL | VECTOR});
+    if (p.dtype == DTYPE_F32 || !copy.data) return 0;
+    return error_set(err, "%s: a copy of weights in bf16, expected one of f32's alone", op);
+}
+
 int adamw_step(Device *device, Tensor p, Tensor copy, Tensor m, Tensor v, Tensor g,
                const AdamW *adamw, Error *err) {
     const char *op = "adamw_step";
-    CHECK(op, {"p", p, F32, ANY, 0, VECTOR});
+    TRY(check_weights(op, p, copy, err));
     int64_t n = p.shape[0];
-    CHECK(op, {"copy", copy, FLOATS, n, 0, OPTIONAL | VECTOR}, {"m", m, F32, n, 0, VECTOR},
-          {"v", v, F32, n, 0, VECTOR}, {"g", g, F32, n, 0, VECTOR});
+    CHECK(op, {"m", m, F32, n, 0, VECTOR}, {"v", v, F32, n, 0, VECTOR},
+          {"g", g, F32, n, 0, VECTOR});
     TRY(check_adamw(op, adamw, err));
     FORWARD(device, adamw_step, n == 0, p, copy, m, v, g, adamw, err);
 }
@@ -635,13 +644,12 @@ int adamw_step(Device *device, Tensor p, Tensor copy, Tensor m, Tensor v, Tensor
 int adamw8_step(Device *device, Tensor p, Tensor copy, const Moments8 *moments, Tensor g,
                 const AdamW *adamw, Error *err) {
     const char *op = "adamw8_step";
-    CHECK(op, {"p", p, F32, ANY, 0, VECTOR});
+    TRY(check_weights(op, p, copy, err));
     int64_t n = p.shape[0], blocks = (n + MOMENT_BLOCK - 1) / MOMENT_BLOCK;
     if (!moments) return error_set(err, "%s: the moments are missing", op);
     const Moments8 *q = moments;
-    CHECK(op, {"copy", copy, FLOATS, n, 0, OPTIONAL | VECTOR}, {"g", g, F32, n, 0, VECTOR},
-          {"m", q->m, U8, n, 0, VECTOR}, {"v", q->v, U8, n, 0, VECTOR},
-          {"m_scale", q->m_scale, F32, blocks, 0, VECTOR},
+    CHECK(op, {"g", g, F32, n, 0, VECTOR}, {"m", q->m, U8, n, 0, VECTOR},
+          {"v", q->v, U8, n, 0, VECTOR}, {"m_scale", q->m_scale, F32, blocks, 0, VECTOR},
           {"v_scale", q->v_scale, F32, blocks, 0, VECTOR},
           {"maps", q->maps, F32, 4, MOMENT_BLOCK, 0});
     TRY(check_adamw(op, adamw, err));

@@ -245,11 +245,17 @@ int scale_forward(Device *device, Tensor y, Tensor x, float scale, Error *err);
 
 /* One AdamW step (Loshchilov, Hutter, ICLR 2019) on a flat run of parameters: `p` f32 master
  * weights, `g` gradients, `m`, `v` moments, all f32 [n]; `copy` [n] receives the new weights in its
- * type. step counts from 1. */
+ * type. step counts from 1.
+ *
+ * Or `p` bf16, without a copy: new weights are computed in f32 and rounded stochastically, up with the
+ * probability of the fraction that rounding down would lose, so that on average none of many small
+ * updates is lost. The random bits are a function of (seed, stream, first + i) alone. */
 typedef struct AdamW {
     float lr, beta1, beta2, eps, weight_decay;
     float grad_scale; /* gradients are multiplied by this first (clipping) */
     int64_t step;
+    uint64_t seed, stream; /* bf16 */
+    int64_t first;         /* the index of p's first value */
 } AdamW;
 int adamw_step(Device *device, Tensor p, Tensor copy, Tensor m, Tensor v, Tensor g,
                const AdamW *adamw, Error *err);

@@ -3,8 +3,13 @@
 #include "kernels/muon.h"
 #include "kernels/names.h"
 #include "kernels/params_private.h"
+#include "kernels/random.h"
 
 #include <math.h>
+
+enum { ROUND_STREAM = 0x726f756e /* "roun" */ };
+
+const char *const master_names[] = {[MASTERS_F32] = "f32", [MASTERS_NONE] = "none", NULL};
 
 const char *const optimizer_names[] = {
     [OPTIMIZER_ADAMW] = "adamw", [OPTIMIZER_MUON] = "muon", NULL};
@@ -27,6 +32,9 @@ static int check_config(const OptimizerConfig *c, Error *err) {
                          (double)c->weight_decay);
     if (c->kind == OPTIMIZER_MUON && c->moments != MOMENTS_32BIT)
         return error_set(err, "optimizer: moments in 8 bits are AdamW's, Muon's are in 32 bits");
+    if (c->kind == OPTIMIZER_MUON && c->masters != MASTERS_F32)
+        return error_set(err,
+                         "optimizer: an update without master weights is AdamW's, Muon has them");
     if (!(c->clip >= 0))
         return error_set(
             err, "optimizer: the largest norm is %g, expected more than 0, or 0 for no clipping",
@@ -133,7 +141,7 @@ static int update_run(const Optimizer *optimizer, const OptimizerPart *part, con
     const int64_t n = end - first, own = first - p->own_begin;
     if (n <= 0) return 0;
     return adamw_step(optimizer->device, flat_run(params_master_at(p, first), DTYPE_F32, 0, n),
-                      flat_run(p->working, p->compute, first, n),
+                      flat_run(params_copy_at(p, first), p->compute, 0, n),
                       flat_run(part->m.data, DTYPE_F32, own, n),
                       flat_run(part->v.data, DTYPE_F32, own, n),
                       flat_run(params_grad_at(p, first), DTYPE_F32, 0, n), adamw, err);
@@ -159,45 +167,51 @@ static int update_hidden(Optimizer *optimizer, const OptimizerPart *part, const 
         if (own < 0 || at >= p->own_end) continue; /* another rank's, as a whole */
         TRY(muon_step(&optimizer->work,
                       flat_matrix(params_master_at(p, at), DTYPE_F32, 0, rows, columns),
-                      flat_matrix(p->working, p->compute, at, rows, columns),
+                      flat_matrix(params_copy_at(p, at), p->compute, 0, rows, columns),
                       flat_matrix(part->m.data, DTYPE_F32, own, rows, columns),
                       flat_matrix(params_grad_at(p, at), DTYPE_F32, 0, rows, columns), &step, err));
     }
     return 0;
 }
 
-/* AdamW on one parameter with its moments in 8 or 32 bits. */
-static int update_narrow(const Optimizer *optimizer, const OptimizerPart *part, int index,
-                         const AdamW *adamw, Error *err) {
+/* AdamW on one parameter, with its moments in 8 or 32 bits. */
+static int update_item(const Optimizer *optimizer, const OptimizerPart *part, int index,
+                       AdamW adamw, Error *err) {
     const Params *p = part->params;
     const Param *item = &p->items[index];
     int64_t first, n;
     moments_own(p, index, &first, &n);
     if (!n) return 0;
-    first += item->offset;
-    const Tensor weights = flat_run(params_master_at(p, first), DTYPE_F32, 0, n);
-    const Tensor copy = flat_run(p->working, p->compute, first, n);
+    const Tensor weights = params_updated(p, index, first, n);
+    adamw.first = first += item->offset;
+    const Tensor copy = flat_run(params_copy_at(p, first), p->compute, 0, n);
     const Tensor gradients = flat_run(params_grad_at(p, first), DTYPE_F32, 0, n);
-    if (moments_narrow(item)) {
+    if (part->narrow && moments_narrow(item)) {
         const Moments8 moments = moments_bytes_of(&part->moments, p, index);
-        return adamw8_step(optimizer->device, weights, copy, &moments, gradients, adamw, err);
+        return adamw8_step(optimizer->device, weights, copy, &moments, gradients, &adamw, err);
     }
-    Tensor m, v;
-    moments_values_of(&part->moments, p, index, &m, &v);
-    return adamw_step(optimizer->device, weights, copy, m, v, gradients, adamw, err);
+    Tensor m = flat_run(part->m.data, DTYPE_F32, first - p->own_begin, n);
+    Tensor v = flat_run(part->v.data, DTYPE_F32, first - p->own_begin, n);
+    if (part->narrow) moments_values_of(&part->moments, p, index, &m, &v);
+    return adamw_step(optimizer->device, weights, copy, m, v, gradients, &adamw, err);
 }
 
 static float own_decay(const OptimizerConfig *c, const Param *item) {
     return item->role == PARAM_VECTOR && !c->decay_vectors ? 0 : c->weight_decay;
 }
 
-static int update_part_narrow(const Optimizer *optimizer, const OptimizerPart *part, AdamW adamw,
-                              Error *err) {
+/* Parameter by parameter. */
+static int update_items(Optimizer *optimizer, const OptimizerPart *part, AdamW adamw, Error *err) {
     const Params *p = part->params;
+    adamw.seed = optimizer->config.seed;
+    adamw.stream =
+        random_stream(ROUND_STREAM, (uint64_t)adamw.step, (uint64_t)(part - optimizer->parts), 0);
     for (int i = 0; i < p->count; i++) {
         if (p->items[i].offset < 0) continue;
         adamw.weight_decay = own_decay(&optimizer->config, &p->items[i]);
-        TRY(update_narrow(optimizer, part, i, &adamw, err));
+        TRY(muon_matrices(&optimizer->config, &p->items[i])
+                ? update_hidden(optimizer, part, &p->items[i], &adamw, err)
+                : update_item(optimizer, part, i, adamw, err));
     }
     return 0;
 }
@@ -225,15 +239,36 @@ static int update_part(Optimizer *optimizer, const OptimizerPart *part, AdamW ad
     return open ? update_run(optimizer, part, &adamw, first, p->flat, err) : 0;
 }
 
+/* Adds the sum of the squares of gradients. */
+static int add_squares(const Params *p, double *total, const float *gradients, int64_t count,
+                       Error *err) {
+    double sum = 0;
+    const Tensor values = tensor_1d((float *)(uintptr_t)gradients, DTYPE_F32, count);
+    if (count > 0) TRY(square_sum(p->device, &sum, values, err));
+    *total += sum;
+    return 0;
+}
+
+/* Of this process's own values: the blocks' sums are in a table of their own from ZeRO 2 on. */
+static int own_squares(const Params *p, double *total, Error *err) {
+    if (!p->runs)
+        return add_squares(p, total, p->grad + p->own_begin, p->own_end - p->own_begin, err);
+    TRY(add_squares(p, total, p->own_grad, p->own_values, err));
+    for (int i = 0; i < p->run_count; i++) {
+        const ParamsRun *run = &p->runs[i];
+        const int64_t first = run->begin > p->own_begin ? run->begin : p->own_begin;
+        const int64_t end = run->end < p->own_end ? run->end : p->own_end;
+        if (run->block < 0 && first < end)
+            TRY(add_squares(p, total, params_grad_at(p, first), end - first, err));
+    }
+    return 0;
+}
+
 static int gradient_norm(const Optimizer *optimizer, double *norm, Error *err) {
     double total = 0;
     for (int i = 0; i < optimizer->part_count; i++) {
-        const Params *p = optimizer->parts[i].params;
-        const int64_t own = p->own_end - p->own_begin;
         double sum = 0;
-        if (own)
-            TRY(square_sum(optimizer->device, &sum,
-                           tensor_1d(params_grad_at(p, p->own_begin), DTYPE_F32, own), err));
+        TRY(own_squares(optimizer->parts[i].params, &sum, err));
         total += sum;
     }
     if (optimizer->share) TRY(share_sum(optimizer->share, &total, err));
@@ -246,8 +281,8 @@ static int clear_gradients(const Optimizer *optimizer, Error *err) {
         const Params *p = optimizer->parts[i].params;
         TRY(device_clear(optimizer->device, p->grad, (size_t)p->grad_values * sizeof(float), err));
         if (p->own_grad)
-            TRY(device_clear(optimizer->device, p->own_grad,
-                             (size_t)(p->own_end - p->own_begin) * sizeof(float), err));
+            TRY(device_clear(optimizer->device, p->own_grad, (size_t)p->own_values * sizeof(float),
+                             err));
     }
     return 0;
 }
@@ -267,8 +302,9 @@ int optimizer_step(Optimizer *optimizer, double rate, double *norm, Error *err) 
                            .eps = c->eps,
                            .grad_scale = scale < 1 ? (float)scale : 1,
                            .step = optimizer->step + 1};
-            TRY(part->narrow ? update_part_narrow(optimizer, part, adamw, err)
-                             : update_part(optimizer, part, adamw, err));
+            TRY(part->narrow || params_without_masters(part->params) || part->params->runs
+                    ? update_items(optimizer, part, adamw, err)
+                    : update_part(optimizer, part, adamw, err));
         }
         optimizer->step++;
         if (optimizer->share) TRY(share_gather(optimizer->share, err));

@@ -22,6 +22,13 @@ typedef enum OptimizerKind { OPTIMIZER_ADAMW, OPTIMIZER_MUON } OptimizerKind;
 
 extern const char *const optimizer_names[]; /* "adamw", "muon" */
 
+/* What an update in bf16 changes: f32 master weights, of which operations read a copy in bf16; or,
+ * with none, the weights in bf16 themselves, which it rounds stochastically (adamw_step), in 2
+ * instead of 6 bytes of each. Vectors are f32 in either case. */
+typedef enum MasterKind { MASTERS_F32, MASTERS_NONE } MasterKind;
+
+extern const char *const master_names[]; /* "f32", "none" */
+
 typedef struct OptimizerConfig {
     float beta1, beta2, eps, weight_decay;
     bool decay_vectors; /* biases and norms, too (as torch's AdamW over all parameters does) */
@@ -32,6 +39,8 @@ typedef struct OptimizerConfig {
     OptimizerKind kind;
     float muon_momentum;
     MomentKind moments; /* of AdamW; Muon's are in 32 bits */
+    MasterKind masters; /* none: AdamW's alone */
+    uint64_t seed;      /* of stochastic rounding */
 } OptimizerConfig;
 
 enum { OPTIMIZER_PARTS = 8 };
@@ -56,7 +65,8 @@ typedef struct Optimizer {
 } Optimizer;
 
 /* open checks the settings (betas and momentum in [0, 1), eps above 0) and allocates nothing yet.
- * add allocates the moments (zero) of a table that params_train has laid out, and a larger
+ * add allocates the moments (zero) of a table that params_train has laid out (without masters, if the
+ * configuration says so: Params.masterless), and a larger
  * workspace if its matrices need one; the table stays the caller's and must outlive the optimizer.
  * Tables without a trainable parameter may be added too. After a failure of add, call close. */
 int optimizer_open(Optimizer *optimizer, Device *device, const OptimizerConfig *config, Error *err);

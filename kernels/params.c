@@ -28,6 +28,7 @@ void params_free(Params *params) {
     device_free(params->device, params->master);
     device_free(params->device, params->grad);
     device_free(params->device, params->working);
+    device_free(params->device, params->own_working);
     device_free(params->device, params->plain);
     *params = (Params){.device = params->device};
 }

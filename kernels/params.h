@@ -67,11 +67,13 @@ struct Params;
 typedef struct ParamsShare {
     int rank, ranks; /* all 0: one process */
     int level;       /* 0: every rank has and updates everything; 1: its own values' moments, and
-                        masters where there is a working copy; 2: their gradients, too */
+                        masters where there is a working copy; 2: their gradients, too; 3: and the
+                        weights of blocks, gathered for a block at a time */
     bool whole;      /* hidden matrices (Muon's) are not divided */
     int unit; /* parts of a matrix begin at multiples of so many of its values; 0: anywhere */
-    /* Level 2: the blocks of a stack, into which slots point. Their gradients are reduced block by
-     * block and share the memory of the largest one's. */
+    /* From level 2 on: the blocks of a stack (struct Block), into which slots point. Their gradients
+     * are reduced block by block and share the memory of the largest one's; at level 3 their weights
+     * do, too. */
     const void *blocks;
     size_t block_bytes;
     int block_count;
@@ -82,10 +84,13 @@ typedef struct ParamsShare {
     void *user;
 } ParamsShare;
 
-/* Level 2: values [begin, end) of the flat tables have gradients at `place` of `grad`. */
+/* From level 2 on: values [begin, end) of the flat tables have gradients at `place` of `grad`, and at
+ * level 3 weights at `place` of `working`. */
 typedef struct ParamsRun {
     int64_t begin, end, place;
-    int block; /* of the stack; -1: gradients of none, added up until the end of the step */
+    int block;   /* of the stack; -1: gradients of none, added up until the end of the step, where
+                  this rank's own sums stay */
+    int64_t own; /* of a block: of the first own value in own_grad and own_working */
 } ParamsRun;
 
 typedef struct Params {
@@ -101,17 +106,24 @@ typedef struct Params {
     int64_t flat;  /* values in each of the flat tables, alignment gaps included */
     float *master; /* [flat], the trainable parameters in f32 */
     float *grad;   /* [flat], their gradients; zero at first, gaps always zero */
-    void *working; /* [flat] in the compute type, what operations read; NULL in f32: the masters */
-    void *plain;   /* copies of frozen matrices and tables that could not be used in place; after
+    void *working; /* [flat] in the compute type, what operations read; NULL in f32: the masters. At
+                      ZeRO's level 3 [grad_values], in f32, too. */
+    void *own_working; /* level 3, not in f32: [own_values], this rank's part of the blocks' */
+    /* Set before params_train: in bf16 there are no masters. Matrices and tables are in `working`
+     * alone, which updates round stochastically (adamw_step), vectors in own_vectors. */
+    bool masterless;
+    void *plain; /* copies of frozen matrices and tables that could not be used in place; after
                       params_prepare, the tables' copies on a GPU */
     ParamsShare share;
     int64_t own_begin, own_end; /* the values that this process updates: all, if it is alone */
-    float *own_vectors; /* [vectors], where masters are shared out: the trainable vectors, whole */
+    float *own_vectors; /* [vectors], where masters are shared out, or there are none: the trainable
+                           vectors, whole */
     int64_t vector_values;
-    ParamsRun *runs; /* level 2, in the order of the flat tables; else NULL */
+    ParamsRun *runs; /* from level 2 on, in the order of the flat tables; else NULL */
     int run_count;
     int64_t grad_values; /* in `grad`: `flat`, unless gradients are shared out */
-    float *own_grad;     /* level 2: [own_end - own_begin], the sums of this rank's own values */
+    int64_t own_values;  /* from level 2 on: of the blocks' values, how many are own */
+    float *own_grad;     /* from level 2 on: [own_values], their sums */
 } Params;
 
 void params_init(Params *params, Device *device);
@@ -231,9 +243,21 @@ static inline bool params_divided(const Params *params) {
 /* Where the values of rank r begin; that of `ranks` is the end. After params_train. */
 int64_t params_bound(const Params *params, int rank);
 
-/* A value's address: its master, NULL if another rank has it; the sum of its gradients, if it is
- * an own value. */
+/* A value's address: its master, NULL if another rank has it or there is none; the sum of its
+ * gradients, if it is an own value. */
 float *params_master_at(const Params *params, int64_t value);
+
+/* What an update changes of parameter `index`, own values [first, first + count) of it: masters or,
+ * without them, the weights themselves. */
+Tensor params_updated(const Params *params, int index, int64_t first, int64_t count);
+
+/* Where an update writes the copy in the compute type of own values from `value` on; NULL: it makes
+ * none. */
+void *params_copy_at(const Params *params, int64_t value);
+
+/* Level 3: what the ranks gather the own values from `value` on from. */
+const void *params_gathered_from(const Params *params, int64_t value);
+
 float *params_grad_at(const Params *params, int64_t value);
 
 /* Copies values [first, first + count) of a moment (kind 1 or 2), of which `own` has this rank's,
@@ -243,7 +267,7 @@ int params_fetch_moment(const Params *params, Tensor own, int kind, int64_t firs
 int params_store_moment(const Params *params, Tensor own, int64_t first, int64_t count,
                         const float *host, Error *err);
 
-/* Where masters are shared out, after an update: copies this rank's own values of vectors to
+/* Where own_vectors are several ranks', after an update: copies this rank's own values of vectors to
  * own_vectors, and clears the others there, so that a sum over all ranks completes them. */
 int params_own_vectors(const Params *params, Error *err);
 

@@ -50,9 +50,20 @@ static inline int64_t params_round_up(int64_t n) {
  * vectors are. */
 int params_share_lay_out(Params *params, Error *err);
 
+/* Whether there are no masters. */
+static inline bool params_without_masters(const Params *params) {
+    return params->masterless && params->compute != DTYPE_F32;
+}
+
+/* Whether this rank has its own values' weights only, but for what is gathered. */
+static inline bool params_weights_divided(const Params *params) {
+    return params_divided(params) && params->share.level >= 3;
+}
+
 /* Whether this rank has its own values' masters only. */
 static inline bool params_masters_divided(const Params *params) {
-    return params_divided(params) && params->compute != DTYPE_F32;
+    if (params_weights_divided(params)) return !params_without_masters(params);
+    return params_divided(params) && params->compute != DTYPE_F32 && !params->masterless;
 }
 
 /* The place of a trainable vector in own_vectors. */

@@ -1,4 +1,5 @@
 /* The flat tables of several processes: who updates what, and what is where (params.h). */
+#include "kernels/moments.h"
 #include "kernels/params_private.h"
 
 #include <stdlib.h>
@@ -32,7 +33,44 @@ static int64_t unit_bound(const Params *params, int64_t bound) {
     return last;
 }
 
-/* Equal parts; with `whole` a bound within a matrix of Muon's moves to its nearer end. */
+/* The block whose slot a parameter has; -1: none. */
+static int block_of(const Params *params, const Param *p) {
+    const ParamsShare *s = &params->share;
+    const uintptr_t slot = (uintptr_t)p->slot, blocks = (uintptr_t)s->blocks;
+    if (!blocks || slot < blocks || slot >= blocks + s->block_bytes * (size_t)s->block_count)
+        return -1;
+    return (int)((slot - blocks) / s->block_bytes);
+}
+
+/* The bytes of a value that its owner alone has, with moments in 8 bits. */
+static int64_t own_bytes(const Params *params, const Param *p) {
+    const int64_t moments = moments_narrow(p) ? 2 : 2 * (int64_t)sizeof(float);
+    const int level = params->share.level;
+    const bool masters = params_masters_divided(params), block = block_of(params, p) >= 0;
+    return moments + (masters ? 4 : 0) + (block && level >= 2 ? 4 : 0) +
+           (block && level >= 3 && params->compute != DTYPE_F32 ? 2 : 0);
+}
+
+/* Where parts of as many own bytes end: an embedding's value has four times the moments. */
+static int64_t bytes_bound(const Params *params, int rank) {
+    double all = 0, before = 0;
+    for (int i = 0; i < params->count; i++)
+        if (params->items[i].offset >= 0)
+            all +=
+                (double)(own_bytes(params, &params->items[i]) * param_elements(&params->items[i]));
+    const double want = all * rank / params->share.ranks;
+    for (int i = 0; i < params->count; i++) {
+        const Param *p = &params->items[i];
+        if (p->offset < 0) continue;
+        const double each = (double)own_bytes(params, p), n = (double)param_elements(p);
+        if (before + each * n >= want) return p->offset + (int64_t)((want - before) / each);
+        before += each * n;
+    }
+    return params->flat;
+}
+
+/* Equal parts, or with a unit, for moments in 8 bits, parts of about the same memory; with `whole` a
+ * bound within a matrix of Muon's moves to its nearer end. */
 int64_t params_bound(const Params *params, int rank) {
     const ParamsShare *s = &params->share;
     int64_t begin, end;
@@ -40,7 +78,7 @@ int64_t params_bound(const Params *params, int rank) {
     if (rank >= s->ranks) return params->flat;
     const int64_t even = params->flat / PARAMS_ALIGNED_VALUES * rank / s->ranks;
     const int64_t bound = even * PARAMS_ALIGNED_VALUES;
-    if (s->unit) return unit_bound(params, bound);
+    if (s->unit) return rank > 0 ? unit_bound(params, bytes_bound(params, rank)) : 0;
     const int i = s->whole ? group_within(params, bound, &begin, &end) : -1;
     if (i < 0 || !params->items[i].hidden) return bound;
     return bound - begin <= end - bound ? begin : end;
@@ -49,7 +87,7 @@ int64_t params_bound(const Params *params, int rank) {
 /* ---- Where vectors are. ---- */
 
 static bool is_vector(const Params *params, int i) {
-    return params->items[i].offset >= 0 && params->items[i].role == PARAM_VECTOR;
+    return params->items[i].trainable && params->items[i].role == PARAM_VECTOR;
 }
 
 /* The values of the vectors before parameter i, and of its group before it. */
@@ -63,8 +101,25 @@ int64_t params_vector_place(const Params *params, int i) {
     return used;
 }
 
+/* Without masters: clears what is not this rank's. */
+static int keep_own_vectors(const Params *params, Error *err) {
+    for (int i = 0; i < params->count; i++) {
+        const Param *p = &params->items[i];
+        if (!is_vector(params, i)) continue;
+        const int64_t n = param_elements(p);
+        int64_t first = params->own_begin - p->offset, end = params->own_end - p->offset;
+        first = first < 0 ? 0 : first > n ? n : first;
+        end = end < first ? first : end > n ? n : end;
+        float *values = params->own_vectors + params_vector_place(params, i);
+        TRY(device_clear(params->device, values, (size_t)first * sizeof *values, err));
+        TRY(device_clear(params->device, values + end, (size_t)(n - end) * sizeof *values, err));
+    }
+    return 0;
+}
+
 int params_own_vectors(const Params *params, Error *err) {
     if (!params->own_vectors) return 0;
+    if (params_without_masters(params)) return keep_own_vectors(params, err);
     TRY(device_clear(params->device, params->own_vectors,
                      (size_t)params->vector_values * sizeof(float), err));
     for (int i = 0; i < params->count; i++) {
@@ -83,15 +138,6 @@ int params_own_vectors(const Params *params, Error *err) {
 }
 
 /* ---- Where gradients are. ---- */
-
-/* The block whose slot a parameter has; -1: none. */
-static int block_of(const Params *params, const Param *p) {
-    const ParamsShare *s = &params->share;
-    const uintptr_t slot = (uintptr_t)p->slot, blocks = (uintptr_t)s->blocks;
-    if (!blocks || slot < blocks || slot >= blocks + s->block_bytes * (size_t)s->block_count)
-        return -1;
-    return (int)((slot - blocks) / s->block_bytes);
-}
 
 /* Runs of neighbors in the same block. */
 static void find_runs(Params *params) {
@@ -134,6 +180,14 @@ static int divide_gradients(Params *params, Error *err) {
     if (!params->runs) return error_set(err, "out of memory: %d parameters", params->count);
     find_runs(params);
     place_runs(params);
+    for (int i = 0; i < params->run_count; i++) {
+        ParamsRun *run = &params->runs[i];
+        if (run->block < 0) continue;
+        run->own = params->own_values;
+        const int64_t first = run->begin > params->own_begin ? run->begin : params->own_begin;
+        const int64_t end = run->end < params->own_end ? run->end : params->own_end;
+        if (first < end) params->own_values += end - first;
+    }
     for (int i = 0, k = 0; i < params->count; i++) {
         Param *p = &params->items[i];
         if (p->offset < 0) continue;
@@ -150,7 +204,7 @@ int params_share_lay_out(Params *params, Error *err) {
     params->own_end = divided ? params_bound(params, s->rank + 1) : params->flat;
     params->grad_values = params->flat;
     if (!params->flat) return 0;
-    if (params_masters_divided(params))
+    if (params_masters_divided(params) || params_without_masters(params))
         params->vector_values = params_round_up(params_vector_place(params, params->count));
     return divided && s->level >= 2 ? divide_gradients(params, err) : 0;
 }
@@ -158,13 +212,59 @@ int params_share_lay_out(Params *params, Error *err) {
 /* ---- Addresses. ---- */
 
 float *params_master_at(const Params *params, int64_t value) {
+    if (params_without_masters(params)) return NULL;
     if (!params_masters_divided(params)) return params->master + value;
     if (value < params->own_begin || value >= params->own_end) return NULL;
     return params->master + (value - params->own_begin);
 }
 
+static const ParamsRun *run_with(const Params *params, int64_t value) {
+    int i = 0;
+    while (i + 1 < params->run_count && value >= params->runs[i].end) i++;
+    return &params->runs[i];
+}
+
+/* The place of an own value of a block in own_grad and own_working; -1: it is none of a block. */
+static int64_t own_place(const Params *params, const ParamsRun *run, int64_t value) {
+    if (run->block < 0) return -1;
+    return run->own + value - (run->begin > params->own_begin ? run->begin : params->own_begin);
+}
+
+/* Of the weights that operations read, an own value. */
+static char *own_weight(const Params *params, int64_t value) {
+    const size_t size = dtype_size(params->compute);
+    if (!params_weights_divided(params)) return (char *)params->working + (size_t)value * size;
+    const ParamsRun *run = run_with(params, value);
+    const int64_t own = own_place(params, run, value);
+    if (own >= 0) return (char *)params->own_working + (size_t)own * size;
+    return (char *)params->working + (size_t)(run->place + value - run->begin) * size;
+}
+
+Tensor params_updated(const Params *params, int index, int64_t first, int64_t count) {
+    const Param *p = &params->items[index];
+    if (!params_without_masters(params))
+        return tensor_1d(params_master_at(params, p->offset + first), DTYPE_F32, count);
+    if (p->role == PARAM_VECTOR)
+        return tensor_1d(params->own_vectors + params_vector_place(params, index) + first,
+                         DTYPE_F32, count);
+    return tensor_1d(own_weight(params, p->offset + first), params->compute, count);
+}
+
+void *params_copy_at(const Params *params, int64_t value) {
+    if (params->compute == DTYPE_F32 || params_without_masters(params)) return NULL;
+    return own_weight(params, value);
+}
+
+const void *params_gathered_from(const Params *params, int64_t value) {
+    if (params->compute == DTYPE_F32) return params_master_at(params, value);
+    return own_weight(params, value);
+}
+
 float *params_grad_at(const Params *params, int64_t value) {
-    return params->runs ? params->own_grad + (value - params->own_begin) : params->grad + value;
+    if (!params->runs) return params->grad + value;
+    const ParamsRun *run = run_with(params, value);
+    const int64_t own = own_place(params, run, value);
+    return own >= 0 ? params->own_grad + own : params->grad + run->place + (value - run->begin);
 }
 
 /* ---- Moments. ---- */
@@ -192,9 +292,15 @@ int params_store_moment(const Params *params, Tensor own, int64_t first, int64_t
 
 size_t params_flat_bytes(const Params *params, int64_t flat, Dtype compute) {
     const int64_t own = params->own_end - params->own_begin;
-    const bool masters = params->flat && params_divided(params) && compute != DTYPE_F32;
-    const size_t working = compute == DTYPE_F32 ? 0 : (size_t)flat * dtype_size(compute);
-    int64_t values = masters ? own + params->vector_values : flat;
-    values += params->runs ? params->grad_values + own : flat;
+    const bool divided = params->flat && params_divided(params);
+    const bool gathered = divided && params->share.level >= 3, wide = compute == DTYPE_F32;
+    const int64_t vectors = params_round_up(params_vector_place(params, params->count));
+    size_t working = wide ? 0 : (size_t)flat * dtype_size(compute);
+    if (gathered)
+        working =
+            (size_t)(params->grad_values + (wide ? 0 : params->own_values)) * dtype_size(compute);
+    int64_t values = gathered || (divided && !wide) ? own + vectors : flat;
+    if (params->masterless && !wide) values = vectors;
+    values += params->runs ? params->grad_values + params->own_values : flat;
     return working + (size_t)values * sizeof(float);
 }

@@ -45,6 +45,7 @@ static int upload_as(Device *device, void *to, Dtype to_dtype, Tensor from, Erro
 /* The masters of a parameter, as far as they are on this rank. */
 static int upload_master(const Params *params, const Param *p, Tensor from, Error *err) {
     int64_t first = 0, end = tensor_count(from);
+    if (params_without_masters(params)) return 0;
     if (params_masters_divided(params)) {
         if (first < params->own_begin - p->offset) first = params->own_begin - p->offset;
         if (end > params->own_end - p->offset) end = params->own_end - p->offset;
@@ -54,20 +55,21 @@ static int upload_master(const Params *params, const Param *p, Tensor from, Erro
                        first, end - first, err);
 }
 
-static int download_as(Device *device, void *to, Dtype to_dtype, const float *from, int64_t n,
-                       Error *err) {
-    if (to_dtype == DTYPE_F32)
-        return device_download(device, to, from, (size_t)n * sizeof(float), err);
+static int download_as(Device *device, void *to, Dtype to_dtype, Tensor from, Error *err) {
+    const int64_t n = from.shape[0];
+    if (to_dtype == from.dtype)
+        return device_download(device, to, from.data, tensor_bytes(from), err);
     int64_t most = n < PIECE ? n : PIECE;
-    float *piece = malloc((size_t)most * sizeof *piece);
+    void *piece = malloc((size_t)most * dtype_size(from.dtype));
     if (!piece) return error_set(err, "out of memory: %lld values to convert", (long long)most);
     int status = 0;
     for (int64_t i = 0; i < n && status == 0; i += most) {
-        size_t here = (size_t)(n - i < most ? n - i : most);
-        status = device_download(device, piece, from + i, here * sizeof *piece, err);
+        const size_t here = (size_t)(n - i < most ? n - i : most), size = dtype_size(from.dtype);
+        status = device_download(device, piece, (const char *)from.data + (size_t)i * size,
+                                 here * size, err);
         if (status == 0)
             values_convert((char *)to + (size_t)i * dtype_size(to_dtype), to_dtype, piece,
-                           DTYPE_F32, here);
+                           from.dtype, here);
     }
     free(piece);
     return status;
@@ -126,18 +128,23 @@ static int take_table(const Params *params, void **table, size_t bytes, Error *e
 
 static int take_tables(Params *params, Error *err) {
     const int64_t own = params->own_end - params->own_begin;
-    const int64_t masters = params_masters_divided(params) ? own : params->flat;
-    const size_t working =
-        params->compute == DTYPE_F32 ? 0 : (size_t)params->flat * dtype_size(params->compute);
+    const int64_t masters = params_without_masters(params)   ? 0
+                            : params_masters_divided(params) ? own
+                                                             : params->flat;
+    const bool gathered = params_weights_divided(params), wide = params->compute == DTYPE_F32;
+    const int64_t read = gathered ? params->grad_values : wide ? 0 : params->flat;
+    const size_t size = dtype_size(params->compute), working = (size_t)read * size;
     void *memory[4] = {0};
     TRY(take_table(params, &memory[0], (size_t)masters * sizeof(float), err));
     params->master = memory[0];
     TRY(take_table(params, &memory[1], (size_t)params->grad_values * sizeof(float), err));
     params->grad = memory[1];
     TRY(take_table(params, &params->working, working, err));
+    TRY(take_table(params, &params->own_working,
+                   gathered && !wide ? (size_t)params->own_values * size : 0, err));
     TRY(take_table(params, &memory[2], (size_t)params->vector_values * sizeof(float), err));
     params->own_vectors = memory[2];
-    TRY(take_table(params, &memory[3], params->runs ? (size_t)own * sizeof(float) : 0, err));
+    TRY(take_table(params, &memory[3], (size_t)params->own_values * sizeof(float), err));
     params->own_grad = memory[3];
     return 0;
 }
@@ -173,7 +180,8 @@ static void set_slots(const Param *p, Tensor t) {
 /* Where operations read a trainable parameter. */
 static void *read_place(const Params *params, int i) {
     const Param *p = &params->items[i];
-    if (p->role != PARAM_VECTOR && params->working) return working_at(params, p->offset);
+    if (p->role != PARAM_VECTOR && params->working)
+        return working_at(params, params_weights_divided(params) ? p->place : p->offset);
     if (params->own_vectors) return params->own_vectors + params_vector_place(params, i);
     return params->master + p->offset;
 }
@@ -186,14 +194,40 @@ static int place_values(const Params *params, int i, Tensor values, Error *err) 
                      DTYPE_F32, values, err);
 }
 
+/* Whether a parameter is a block's that is gathered. */
+static bool is_gathered(const Params *params, const Param *p) {
+    int i = 0;
+    while (i < params->run_count && p->offset >= params->runs[i].end) i++;
+    return i < params->run_count && params->runs[i].block >= 0;
+}
+
+/* This rank's values of it. */
+static int place_own_working(const Params *params, const Param *p, Tensor values, Error *err) {
+    int64_t first = params->own_begin - p->offset, end = params->own_end - p->offset;
+    if (first < 0) first = 0;
+    if (end > tensor_count(values)) end = tensor_count(values);
+    if (params->compute == DTYPE_F32 || first >= end) return 0;
+    void *to = (void *)(uintptr_t)params_gathered_from(params, p->offset + first);
+    return upload_part(params->device, to, params->compute, values, first, end - first, err);
+}
+
+/* Replaces the values in the working copy. */
+static int place_working(const Params *params, const Param *p, Tensor values, Error *err) {
+    int64_t at = p->offset;
+    if (!params->working) return 0;
+    if (params_weights_divided(params)) {
+        if (is_gathered(params, p)) return place_own_working(params, p, values, err);
+        at = p->place;
+    }
+    return upload_as(params->device, working_at(params, at), params->compute, values, err);
+}
+
 static int place_trainable(Params *params, Error *err) {
     for (int i = 0; i < params->count; i++) {
         const Param *p = &params->items[i];
         if (!p->trainable) continue;
         if (p->present) TRY(place_values(params, i, p->value, err)); /* else they are zero */
-        if (params->working)
-            TRY(upload_value(params->device, working_at(params, p->offset), params->compute, p,
-                             err));
+        if (p->present) TRY(place_working(params, p, p->value, err));
         if (!param_leads(params, i)) continue;
         Tensor t = group_form(params, i, params->compute);
         t.data = read_place(params, i);
@@ -343,12 +377,15 @@ static int check_part(const Param *p, int64_t first, int64_t count, Error *err) 
 }
 
 /* Masters that this rank may not have. */
-static int fetch_divided(const Params *params, int64_t first, int64_t count, void *host,
-                         Dtype dtype, Error *err) {
+static int fetch_divided(const Params *params, const Param *param, int64_t first, int64_t count,
+                         void *host, Dtype dtype, Error *err) {
     const ParamsShare *s = &params->share;
-    if (first >= params->own_begin && first + count <= params->own_end)
-        return download_as(params->device, host, dtype, params_master_at(params, first), count,
+    const int index = (int)(param - params->items);
+    if (param->offset + first >= params->own_begin &&
+        param->offset + first + count <= params->own_end)
+        return download_as(params->device, host, dtype, params_updated(params, index, first, count),
                            err);
+    first += param->offset;
     if (!s->fetch)
         return error_set(err, "rank %d of %d does not have these weights", s->rank, s->ranks);
     if (dtype == DTYPE_F32) return s->fetch(s->user, params, 0, first, count, host, err);
@@ -366,11 +403,13 @@ int params_fetch_part(const Params *params, const Param *param, int64_t first, i
     if (!dtype_is_float(dtype))
         return error_set(err, "%s: requested as %s, expected f32, f16 or bf16", param->name,
                          dtype_name(dtype));
-    if (param->offset >= 0 && params_masters_divided(params))
-        return fetch_divided(params, param->offset + first, count, host, dtype, err);
+    const bool whole = param->role == PARAM_VECTOR && params_without_masters(params);
+    if (param->offset >= 0 && !whole &&
+        (params_masters_divided(params) || params_weights_divided(params)))
+        return fetch_divided(params, param, first, count, host, dtype, err);
     if (param->offset >= 0)
-        return download_as(params->device, host, dtype, params->master + param->offset + first,
-                           count, err);
+        return download_as(params->device, host, dtype,
+                           params_updated(params, (int)(param - params->items), first, count), err);
     if (param->present)
         tensor_values(host, dtype, param->value, first, count);
     else
@@ -385,11 +424,10 @@ int params_fetch(const Params *params, const Param *param, void *host, Dtype dty
 int params_store(Params *params, const Param *param, const float *host, Error *err) {
     if (param->offset < 0)
         return error_set(err, "%s: is not being trained, its values stay as they are", param->name);
-    int64_t n = param_elements(param), at = param->offset;
+    int64_t n = param_elements(param);
     Tensor values = tensor_1d((float *)(uintptr_t)host, DTYPE_F32, n);
     TRY(place_values(params, (int)(param - params->items), values, err));
-    if (!params->working) return 0;
-    return upload_as(params->device, working_at(params, at), params->compute, values, err);
+    return place_working(params, param, values, err);
 }
 
 int64_t params_trainable_count(const Params *params) {

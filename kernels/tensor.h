@@ -104,4 +104,18 @@ static inline uint16_t f32_to_bf16(float v) {
     return (uint16_t)((x.u + 0x7fffu + ((x.u >> 16) & 1)) >> 16);
 }
 
+/* Stochastic rounding: up, away from 0, if what rounding down would lose and 16 random bits (the
+ * lower ones of `bits`) together are 1 or more. */
+static inline uint16_t f32_to_bf16_with(float v, uint32_t bits) {
+    union {
+        float f;
+        uint32_t u;
+    } x = {v};
+    if ((x.u & 0x7f800000u) != 0x7f800000u)
+        x.u += bits & 0xffffu;
+    else if (x.u & 0x007fffffu)
+        x.u |= 0x00400000u; /* quiet NaN */
+    return (uint16_t)(x.u >> 16);
+}
+
 #endif

@@ -278,13 +278,30 @@ static int settle(TrainModel *t, const TrainSettings *s, bool images, const Dtyp
     return 0;
 }
 
-/* Which part of the tables is this process's. */
-static void share_tables(TrainModel *t, const TrainSettings *s) {
+/* Whether anything is trained in bf16. */
+static bool trains_bf16(const TrainModel *t, const TrainSettings *s) {
+    const Model *m = &t->model;
+    const ModelPart *parts[4] = {&m->vision, &m->projector, &m->language, &m->length};
+    const PartDuty duty[4] = {t->vision, t->projector, t->language, t->length};
+    if (t->has_lora && m->language.compute == DTYPE_BF16) return true;
+    if (s->stage == STAGE_SEGMENT && m->vision.compute == DTYPE_BF16) return true;
+    for (int i = 0; i < 4; i++)
+        if (duty[i] == DUTY_TRAIN && parts[i]->compute == DTYPE_BF16) return true;
+    return false;
+}
+
+/* What the tables have: without masters or with them, and which part of it is this process's. */
+static int set_tables(TrainModel *t, const TrainSettings *s, Error *err) {
     Model *m = &t->model;
     Params *tables[] = {
         &m->vision.params, &m->projector.params, &m->language.params, &m->length.params,
         &t->lora,          &t->head_params};
-    if (s->ranks <= 1) return;
+    const bool masterless = s->optimizer.masters == MASTERS_NONE;
+    if (masterless && !trains_bf16(t, s))
+        return error_set(err, "training in f32 without master weights: they are the weights; "
+                              "expected bf16 (--dtype bf16)");
+    for (int i = 0; i < 6; i++) tables[i]->masterless = masterless;
+    if (s->ranks <= 1) return 0;
     for (int i = 0; i < 6; i++)
         tables[i]->share =
             (ParamsShare){.rank = s->rank,
@@ -301,6 +318,7 @@ static void share_tables(TrainModel *t, const TrainSettings *s) {
     language->block_count = llama              ? m->llama.config.layers
                             : language->blocks ? m->xlmr.config.layers
                                                : 0;
+    return 0;
 }
 
 int train_model_prepare(TrainModel *t, const TrainSettings *s, bool images, const Dtype *compute,
@@ -308,9 +326,11 @@ int train_model_prepare(TrainModel *t, const TrainSettings *s, bool images, cons
     Model *m = &t->model;
     TRY(settle(t, s, images, compute, err));
     if (t->fresh_projector) TRY(model_fresh_projector_scale(m, s->seed, err));
-    TRY(optimizer_open(&t->optimizer, m->device, &s->optimizer, err));
+    OptimizerConfig config = s->optimizer;
+    config.seed = s->seed;
+    TRY(optimizer_open(&t->optimizer, m->device, &config, err));
     t->optimizer.share = s->share;
-    share_tables(t, s);
+    TRY(set_tables(t, s, err));
     ModelPart *parts[4] = {&m->vision, &m->projector, &m->language, &m->length};
     const PartDuty duty[4] = {t->vision, t->projector, t->language, t->length};
     const float own[4] = {s->vision_lr, s->projector_lr, s->language_lr, 0};
@@ -330,7 +350,7 @@ int train_model_prepare(TrainModel *t, const TrainSettings *s, bool images, cons
 int train_model_describe(TrainModel *t, const TrainSettings *s, bool images, Error *err) {
     Model *m = &t->model;
     TRY(settle(t, s, images, NULL, err));
-    share_tables(t, s);
+    TRY(set_tables(t, s, err));
     ModelPart *parts[4] = {&m->vision, &m->projector, &m->language, &m->length};
     const PartDuty duty[4] = {t->vision, t->projector, t->language, t->length};
     for (int i = 0; i < 4; i++) {
@@ -383,8 +403,7 @@ static void add_memory(TrainMemory *sum, const ModelPart *part, PartDuty duty,
     size_t gradients = 0;
     if (duty == DUTY_TRAIN) gradients = (size_t)params_trainable_count(p) * sizeof(float);
     if (params_divided(p))
-        gradients = (size_t)p->grad_values * sizeof(float) +
-                    (p->runs ? (size_t)(p->own_end - p->own_begin) * sizeof(float) : 0);
+        gradients = (size_t)p->grad_values * sizeof(float) + (size_t)p->own_values * sizeof(float);
     sum->weights += params_training_bytes(p, part->compute) - gradients;
     /* What is frozen and used where it lies in the file; a GPU has copies, counted already. */
     if (duty == DUTY_PASS && device_kind(p->device) == DEVICE_CPU)

@@ -109,7 +109,7 @@ typedef struct TrainSettings {
     ParallelFiles parallel;       /* training data besides `data` */
     ParallelFiles valid_parallel; /* held-out data instead of `valid` */
     /* Of several processes (ranks): what each has of the optimizer (ZeRO: 0 all, 1 its part of the
-     * moments and masters, 2 of the gradients, too). */
+     * moments and masters, 2 of the gradients, 3 of blocks' weights, too). */
     int zero;
     int rank, ranks;     /* this process's number, and how many; 0: alone */
     struct Share *share; /* kernels/comm/share.h; NULL: alone */

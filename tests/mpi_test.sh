@@ -147,23 +147,24 @@ tune="tune $common --data $folder/talk.json --images $folder/images --batch-sequ
 
 # shellcheck disable=SC2086
 {
-    compare "adapt, $long steps, micro-batches" 1e-6 "0 1 2" $adapt --steps $long --micro-batch-tokens 64 --valid-every 12
-    compare "adapt, fewer sequences than ranks" 1e-6 "0 2" $adapt --batch-sequences 1 --steps $short
-    compare "adapt, the best by generated answers" 1e-6 "1 2" $adapt --steps $short --valid-every 3 --best-by chrf --valid-answers 5
-    compare "tune with images, vision tower too" 1e-6 "0 1 2" $tune --steps $short --train-vision --micro-batch-tokens 128
-    compare "tune, language frozen" 1e-6 "2" $tune --steps $short --freeze-language
-    compare "tune, some images damaged" 1e-6 "0 2" $tune --data "$folder/damaged.json" --max-bad-fraction 1 --epochs 1
-    compare "align" 1e-6 "1" align $common --data "$folder/talk.json" --images "$folder/images" --batch-sequences 5 --steps $short
-    compare "LoRA" 1e-6 "0 2" $adapt --steps $short --lora-rank 4
-    compare "pretrain" 1e-6 "2" pretrain $common --data "$folder/text.txt" --batch-tokens 150 --max-tokens 40 --steps $short
-    compare "length" 1e-6 "1 2" length $common --data "$folder/pairs.jsonl" --batch-sequences 6 --steps $short
-    compare "segment" 1e-6 "2" segment $common --data "$folder/scenes.json" --images "$folder/images" --batch-sequences 2 --steps $short
-    compare "ar" 1e-6 "2" instruct $common -m tests/golden/causal/qwen2 --objective ar --data "$folder/pairs.jsonl" --batch-sequences 5 --steps $short
+    compare "adapt, $long steps, micro-batches" 1e-6 "0 1 2 3" $adapt --steps $long --micro-batch-tokens 64 --valid-every 12
+    compare "adapt, fewer sequences than ranks" 1e-6 "0 2 3" $adapt --batch-sequences 1 --steps $short
+    compare "adapt, the best by generated answers" 1e-6 "1 2 3" $adapt --steps $short --valid-every 3 --best-by chrf --valid-answers 5
+    compare "tune with images, vision tower too" 1e-6 "0 1 2 3" $tune --steps $short --train-vision --micro-batch-tokens 128
+    compare "tune, language frozen" 1e-6 "3 2" $tune --steps $short --freeze-language
+    compare "tune, some images damaged" 1e-6 "0 3 2" $tune --data "$folder/damaged.json" --max-bad-fraction 1 --epochs 1
+    compare "align" 1e-6 "1 3" align $common --data "$folder/talk.json" --images "$folder/images" --batch-sequences 5 --steps $short
+    compare "LoRA" 1e-6 "0 3 2" $adapt --steps $short --lora-rank 4
+    compare "pretrain" 1e-6 "2 3" pretrain $common --data "$folder/text.txt" --batch-tokens 150 --max-tokens 40 --steps $short
+    compare "length" 1e-6 "1 3 2" length $common --data "$folder/pairs.jsonl" --batch-sequences 6 --steps $short
+    compare "segment" 1e-6 "2 3" segment $common --data "$folder/scenes.json" --images "$folder/images" --batch-sequences 2 --steps $short
+    compare "ar" 1e-6 "2 3" instruct $common -m tests/golden/causal/qwen2 --objective ar --data "$folder/pairs.jsonl" --batch-sequences 5 --steps $short
     # Muon's matmuls may be in bf16, and so are a bf16 model's.
-    compare "Muon, whole matrices" 1e-4 "0 1 2" $adapt --optimizer muon --steps $short
-    compare "bf16, masters divided" 1e-3 "0 1 2" $adapt --dtype bf16 --steps $short
+    compare "Muon, whole matrices" 1e-4 "0 1 3 2" $adapt --optimizer muon --steps $short
+    compare "bf16, masters divided" 1e-3 "0 1 2 3" $adapt --dtype bf16 --steps $short
+    compare "bf16 without master weights" 1e-3 "0 1 2 3" $adapt --dtype bf16 --master-weights none --steps $short
     # A rounding that differs moves a byte, and a byte the loss: less than bf16 does.
-    compare "moments in 8 bits" 1e-4 "0 1 2" $wide --moments 8bit
+    compare "moments in 8 bits" 1e-4 "0 1 2 3" $wide --moments 8bit
     compared
 }
 # ---- Bytes between ranks. ----
@@ -199,9 +200,9 @@ for nccl in yes no; do
         echo "ok $number # SKIP no emulated program, NCCL: $nccl"
         continue
     fi
-    bad=0 levels="0 2"
+    bad=0 levels="0 2 3"
     unset EMULATED_WITHOUT_NCCL
-    [ $nccl = no ] && export EMULATED_WITHOUT_NCCL=1 && levels=2
+    [ $nccl = no ] && export EMULATED_WITHOUT_NCCL=1 && levels="2 3"
     for level in $levels; do
         # shellcheck disable=SC2086
         train 2 many $adapt --device cuda --steps 3 --valid-every 0 --zero $level || bad=1
@@ -220,7 +221,7 @@ program=$cpu_program
 # The whole run, and one that is stopped after 5 steps and resumed: on the same number of ranks
 # nothing differs.
 kept() { sed 's/"tokens_per_s.*"skipped"/"skipped"/; s/, "seconds": [^,}]*//' "$folder/$1/metrics.jsonl" >"$folder/$1.kept"; }
-for level in 1 2; do
+for level in 1 2 3; do
     bad=0
     # shellcheck disable=SC2086
     train 2 whole $adapt --dropout 0.1 --valid-every 5 --steps 8 --zero $level || bad=1
@@ -239,11 +240,12 @@ bad=0
 train 1 whole $adapt --steps 8 || bad=1
 # shellcheck disable=SC2086
 train 4 parts $adapt --steps 8 --zero 2 --stop-after 2 || bad=1
-train 2 parts --resume --zero 1 --stop-after 2 || bad=1
-train 1 parts --resume --stop-after 2 || bad=1
+train 3 parts --resume --zero 3 --stop-after 2 || bad=1
+train 2 parts --resume --zero 1 --stop-after 1 || bad=1
+train 1 parts --resume --stop-after 1 || bad=1
 train 2 parts --resume --zero 0 || bad=1
 same "$folder/whole" "$folder/parts" 1e-6 || bad=1
-result $bad "resumed on 2, 1 and 2 ranks after 4, at other levels"
+result $bad "resumed on 3, 2, 1 and 2 ranks after 4, at other levels"
 cmp -s "$folder/whole/model/language/config.json" "$folder/parts/model/language/config.json" &&
     [ "$(find "$folder/whole/model" -type f | wc -l)" = "$(find "$folder/parts/model" -type f | wc -l)" ]
 result $? "the model is the same folder"

@@ -171,6 +171,10 @@ static void optimizer_group(TrainSettings *s, Table *t, OptionGroup *group) {
           "AdamW's moments: in 8 bits they take a quarter of the memory, but\n"
           "those of embeddings, vectors and small matrices (default 32bit)",
           .names = moment_names},
+         {"master-weights", 0, OPTION_CHOICE, NULL, &o->masters,
+          "with bf16: none keeps weights in bf16 alone and rounds AdamW's updates\n"
+          "stochastically, in 2 instead of 6 bytes a weight (default f32)",
+          .names = master_names},
          {"lr", 0, OPTION_REAL, "X", &s->lr, "learning rate, the highest", 0, 100},
          {"language-lr", 0, OPTION_REAL, "X", &s->language_lr,
           "of the language model, if another (default 0: --lr)", 0, 100},
@@ -198,7 +202,7 @@ static void optimizer_group(TrainSettings *s, Table *t, OptionGroup *group) {
           "biases and norms decay, too (default on)"},
          {"clip", 0, OPTION_REAL, "X", &o->clip,
           "largest norm of all gradients together; 0: no clipping (default 1)", 0, 1e6}},
-        18};
+        19};
 }
 
 static void objective_group(TrainSettings *s, OptionGroup *group) {
@@ -283,8 +287,9 @@ static void running_group(TrainSettings *s, OptionGroup *group) {
          {"quiet", 'q', OPTION_FLAG, NULL, &s->quiet, "no progress on standard error"},
          {"zero", 0, OPTION_INTEGER, "N", &s->zero,
           "with mpirun: what is divided among the processes: 0 nothing, 1 the\n"
-          "optimizer's state and bf16's masters, 2 gradients, too (default 0)",
-          0, 2}},
+          "optimizer's state and bf16's masters, 2 gradients, too, 3 the weights\n"
+          "of blocks, too (default 0)",
+          0, 3}},
         13};
 }
 
@@ -637,7 +642,9 @@ static bool is_idle(const TrainSettings *s, const char *name, const json_t *valu
                                         "train-vision",    "lora-alpha",
                                         "show-answers",    NULL};
     static const char *const unset[] = {"shots", NULL};
-    static const char *const muon[] = {"muon-momentum", NULL}, *const adamw[] = {"moments", NULL};
+    static const char *const muon[] = {"muon-momentum", NULL}, *const adamw[] = {"moments",
+                                                                                 "master-weights",
+                                                                                 NULL};
     static const char *const cache[] = {"feature-dtype", NULL};
     bool is_llada = s->noise.objective == OBJECTIVE_LLADA;
     const char *const *lists[] = {json_number_value(value) == 0 ? zeros : NULL,

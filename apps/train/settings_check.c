@@ -101,6 +101,9 @@ static int check_enums(const TrainSettings *s, Error *err) {
     TRY(check_enum("moments", moment_names, (int)s->optimizer.moments, err));
     if (s->optimizer.kind == OPTIMIZER_MUON && s->optimizer.moments == MOMENTS_8BIT)
         return error_set(err, "--moments 8bit is of adamw: muon's are in 32 bits");
+    TRY(check_enum("master-weights", master_names, (int)s->optimizer.masters, err));
+    if (s->optimizer.kind == OPTIMIZER_MUON && s->optimizer.masters == MASTERS_NONE)
+        return error_set(err, "--master-weights none is of adamw: muon's are in f32");
     TRY(check_enum("schedule", schedule_names, (int)s->schedule, err));
     TRY(check_enum("objective", objective_names, (int)s->noise.objective, err));
     return check_enum("weighting", weighting_names, (int)s->noise.weighting, err);

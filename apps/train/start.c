@@ -267,6 +267,11 @@ void train_start_notes(const TrainSettings *s, const TrainModel *model, FILE *ou
                 "note       the model was autoregressive; it is trained as a masked-diffusion "
                 "model, and its attention becomes %s (--objective ar keeps it)\n",
                 attention_name(model->model.parts.attention));
+    if (s->zero && s->ranks <= 1 && !s->resume)
+        fprintf(out,
+                "note       --zero %d divides nothing: this is one process; several are started by "
+                "mpirun -n N easyfirst train\n",
+                s->zero);
     for (int i = 0; s->valid && i < s->data.count; i++)
         if (file_same(s->valid, s->data.items[i]))
             fputs("note       --valid is also training data: its loss says nothing about new "

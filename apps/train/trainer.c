@@ -307,7 +307,8 @@ int trainer_run_passes(Trainer *t, const LoaderStep *step, TrainRun run, double 
         if (pass->tokens == 0) continue; /* no copy of any sequence has a mask */
         run.stream = random_stream(DROPOUT_STREAM, (uint64_t)step->step, (uint64_t)i, rank);
         TRY(run_pass(t, pass, &run, score, err));
-        if (run.backward) TRY(share_pass_over(&t->ranks->share, err));
+        TRY(run.backward ? share_pass_over(&t->ranks->share, err)
+                         : share_forward_over(&t->ranks->share, err));
         t->passes_over++;
         int n = pass->prompts ? pass->prompts : pass->targets;
         for (int j = 0; j < n; j++) *loss += t->losses[j];

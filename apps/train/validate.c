@@ -21,11 +21,20 @@ static int score_answers(Trainer *t, TrainValid *valid, Error *err) {
     return status;
 }
 
+/* Work of the first rank, which evaluates the model. */
+static int first_evaluates(Trainer *t, int (*work)(Trainer *t, TrainValid *valid, Error *err),
+                           TrainValid *valid, Error *err) {
+    Share *share = &t->ranks->share;
+    TRY(share_lead(share, err));
+    int status = ranks_is_first(t->ranks) ? work(t, valid, err) : 0;
+    TRY(share_led(share, status ? NULL : err));
+    return ranks_agree(t->ranks, status, err);
+}
+
 /* With --best-by: decodes held-out prompts and scores the answers, of several ranks on the first. */
 static int measure_answers(Trainer *t, TrainValid *valid, Error *err) {
     if (t->settings->best_by <= BEST_LOSS) return 0;
-    int status = ranks_is_first(t->ranks) ? score_answers(t, valid, err) : 0;
-    TRY(ranks_agree(t->ranks, status, err));
+    TRY(first_evaluates(t, score_answers, valid, err));
     return ranks_broadcast(t->ranks, &valid->score, sizeof valid->score, err);
 }
 
@@ -50,11 +59,30 @@ static int keep_best(Trainer *t, const TrainValid *valid, Error *err) {
     return ranks_first_does(t->ranks, write_best, t, err);
 }
 
+static int show_answers(Trainer *t, TrainValid *valid, Error *err) {
+    (void)valid;
+    bool answers = t->settings->stage != STAGE_LENGTH && !t->valid.scenes;
+    int shown = answers ? t->settings->show_answers : 0;
+    if (shown == 0 || t->settings->quiet) return 0;
+    return trainer_show_answers(&t->model, &t->valid_config, shown, stderr, err);
+}
+
+/* A step's passes; all ranks make the same number of them, or seem to. */
+static int run_passes(Trainer *t, const LoaderStep *step, int rounds, double *loss,
+                      SegmentScore *score, Error *err) {
+    const TrainRun run = {.backward = false, .seed = t->settings->seed};
+    t->passes_over = 0;
+    int status = trainer_run_passes(t, step, run, loss, score, err);
+    for (; t->passes_over < rounds; t->passes_over++)
+        if (share_forward_over(&t->ranks->share, status ? NULL : err)) return -1;
+    return status;
+}
+
 int trainer_validate(Trainer *t, const LoaderStep *at, Error *err) {
     double began = clock_seconds(), sum = 0;
     int64_t weight = 0; /* sequences, or patches: what a step's loss is the mean of */
     TrainValid valid = {.loss = NAN, .score = NAN};
-    TrainRun run = {.backward = false, .seed = t->settings->seed};
+    share_evaluate(&t->ranks->share, true);
     for (int64_t i = 0; i < t->valid_plan.steps; i++) {
         LoaderStep step;
         RanksStep all;
@@ -64,7 +92,7 @@ int trainer_validate(Trainer *t, const LoaderStep *at, Error *err) {
         trainer_report_skipped(t, &step.skipped);
         int64_t parts = t->valid.scenes ? step.targets : step.sequences;
         status =
-            trainer_run_passes(t, &step, run, &loss, t->valid.scenes ? &valid.segment : NULL, err);
+            run_passes(t, &step, all.rounds, &loss, t->valid.scenes ? &valid.segment : NULL, err);
         status = ranks_loss(t->ranks, status, &loss, err);
         sum += loss * (double)parts;
         weight += parts;
@@ -80,10 +108,8 @@ int trainer_validate(Trainer *t, const LoaderStep *at, Error *err) {
     } else {
         trainer_say(t, "no validation: none of its images could be used");
     }
-    bool answers = t->settings->stage != STAGE_LENGTH && !t->valid.scenes;
-    int shown = answers ? t->settings->show_answers : 0;
-    if (shown > 0 && !t->settings->quiet)
-        TRY(trainer_show_answers(&t->model, &t->valid_config, shown, stderr, err));
+    TRY(first_evaluates(t, show_answers, &valid, err));
+    share_evaluate(&t->ranks->share, false);
     t->sum.since += clock_seconds() - began; /* not counted as training time */
     return 0;
 }

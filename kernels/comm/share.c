@@ -18,7 +18,7 @@ static int fetch(void *user, const Params *params, int kind, int64_t first, int6
                  void *host, Error *err);
 
 void share_open(Share *share, Comm *comm, int level) {
-    *share = (Share){.comm = comm, .level = comm ? level : 0};
+    *share = (Share){.comm = comm, .level = comm ? level : 0, .current = -1};
 }
 
 void share_close(Share *share) {
@@ -37,6 +37,18 @@ static void begin_pass(Share *share) {
     next_table(share);
 }
 
+static int enter(void *user, const Block *block, Error *err);
+
+/* The blocks of a table have share->enter called. */
+static void enter_blocks(Share *share, Params *params) {
+    ParamsShare *s = &params->share;
+    if (share->level < 3 || !s->blocks) return;
+    Block *blocks = (Block *)(uintptr_t)s->blocks;
+    share->enter = (BlockEnter){enter, share};
+    for (int i = 0; i < s->block_count; i++) blocks[i].enter = &share->enter;
+    share->blocks += s->block_count;
+}
+
 int share_add(Share *share, Params *params, Tensor m, Tensor v, const MomentTables *moments,
               Error *err) {
     if (!share->comm || !params->flat) return 0;
@@ -52,6 +64,7 @@ int share_add(Share *share, Params *params, Tensor m, Tensor v, const MomentTabl
     if (!t->bounds) return error_set(err, "out of memory for %d ranks", size);
     for (int i = 0; i <= size; i++) t->bounds[i] = params_bound(params, i);
     params->share.fetch = fetch, params->share.user = share;
+    enter_blocks(share, params);
     share->count++;
     begin_pass(share);
     return 0;
@@ -59,21 +72,33 @@ int share_add(Share *share, Params *params, Tensor m, Tensor v, const MomentTabl
 
 /* ---- Gradients. ---- */
 
-/* Reduces values [begin, end), whose gradients are at `place`, into the sums of their owners. */
-static int reduce_run(Share *share, const ShareTable *t, const ParamsRun *run, Error *err) {
-    const Params *p = t->params;
+/* The ranks' parts of a run, from its beginning; free them. */
+static int64_t *run_bounds(const Share *share, const ShareTable *t, const ParamsRun *run,
+                           Error *err) {
     const int size = comm_size(share->comm);
-    float *grad = p->grad + run->place;
     int64_t *bounds = malloc(((size_t)size + 1) * sizeof *bounds);
-    if (!bounds) return error_set(err, "out of memory for %d ranks", size);
+    if (!bounds) {
+        error_set(err, "out of memory for %d ranks", size);
+        return NULL;
+    }
     for (int i = 0; i <= size; i++) {
         int64_t at = t->bounds[i] < run->end ? t->bounds[i] : run->end;
         bounds[i] = at > run->begin ? at - run->begin : 0;
     }
+    return bounds;
+}
+
+/* Reduces values [begin, end), whose gradients are at `place`, into the sums of their owners. */
+static int reduce_run(Share *share, const ShareTable *t, const ParamsRun *run, Error *err) {
+    const Params *p = t->params;
+    float *grad = p->grad + run->place;
+    int64_t *bounds = run_bounds(share, t, run, err);
+    if (!bounds) return -1;
     int status = comm_reduce_scatter(share->comm, grad, bounds, err);
     const int64_t first = bounds[comm_rank(share->comm)];
     const int64_t n = bounds[comm_rank(share->comm) + 1] - first;
     free(bounds);
+    if (run->block < 0) return status; /* where they are; cleared with the rest of grad */
     if (status == 0 && n) {
         Tensor sum = tensor_2d(params_grad_at(p, run->begin + first), DTYPE_F32, 1, n);
         Tensor mine = tensor_2d(grad + first, DTYPE_F32, 1, n);
@@ -147,8 +172,116 @@ int share_left(void *user, const void *block, Error *err) {
     return 0;
 }
 
+/* ---- Blocks that are entered. ---- */
+
+/* Brings a run's weights from their owners. */
+static int gather_run(Share *share, const ShareTable *t, const ParamsRun *run, Error *err) {
+    const Params *p = t->params;
+    const size_t size = dtype_size(p->compute);
+    char *weights = (char *)p->working + (size_t)run->place * size;
+    int64_t *bounds = run_bounds(share, t, run, err);
+    if (!bounds) return -1;
+    const int64_t first = bounds[comm_rank(share->comm)];
+    const int64_t n = bounds[comm_rank(share->comm) + 1] - first;
+    int status = 0;
+    void *from = n ? (void *)(uintptr_t)params_gathered_from(p, run->begin + first) : NULL;
+    if (n && from != weights + (size_t)first * size) {
+        status =
+            convert_forward(p->device, tensor_2d(weights + (size_t)first * size, p->compute, 1, n),
+                            tensor_2d(from, p->compute, 1, n), err);
+    }
+    if (status == 0) status = comm_all_gather(share->comm, weights, p->compute, bounds, err);
+    free(bounds);
+    return status;
+}
+
+/* Block `index` of all tables': its table, and its number there. */
+static const ShareTable *block_table(const Share *share, int index, int *number) {
+    int i = 0;
+    for (; index >= share->tables[i].params->share.block_count; i++)
+        index -= share->tables[i].params->share.block_count;
+    *number = index;
+    return &share->tables[i];
+}
+
+static int gather_block(Share *share, int index, Error *err) {
+    int number;
+    const ShareTable *t = block_table(share, index, &number);
+    if (share->current == index) return 0;
+    share->current = index;
+    for (int i = 0; i < t->params->run_count; i++)
+        if (t->params->runs[i].block == number)
+            return gather_run(share, t, &t->params->runs[i], err);
+    return 0;
+}
+
+/* The next step of a pass: of the backward pass, after the block above it has been left. */
+static int gather_next(Share *share, Error *err) {
+    const int step = share->gathered++, last = share->blocks - 1;
+    if (step <= last) return gather_block(share, step, err);
+    const int index = last - (step - share->blocks);
+    if (index < last) {
+        int number;
+        const ShareTable *t = block_table(share, index + 1, &number);
+        TRY(share_left(share, (const Block *)t->params->share.blocks + number, err));
+    }
+    return gather_block(share, index, err);
+}
+
+/* Rank 0's block for all, or with END the end. */
+static int lead(Share *share, int index, Error *err) {
+    int32_t told = index;
+    TRY(comm_broadcast(share->comm, &told, sizeof told, 0, err));
+    return index == END ? 0 : gather_block(share, index, err);
+}
+
+static int enter(void *user, const Block *block, Error *err) {
+    Share *share = user;
+    int number = 0, index = 0;
+    const int table = table_of(share, block, &number);
+    for (int i = 0; i < table; i++) index += share->tables[i].params->share.block_count;
+    index += number;
+    if (share->leading) return lead(share, index, err);
+    if (share->current == index && share->gathered > index) return 0;
+    int step = index < share->gathered ? 2 * share->blocks - 1 - index : index;
+    if (step < share->gathered || (share->forward && step >= share->blocks))
+        return error_set(err, "block %d of %d is entered again in one pass", index, share->blocks);
+    while (share->gathered <= step) TRY(gather_next(share, err));
+    return 0;
+}
+
+void share_evaluate(Share *share, bool forward) {
+    share->forward = forward, share->gathered = 0;
+}
+
+int share_forward_over(Share *share, Error *err) {
+    if (share->level < 3) return 0;
+    while (share->gathered < share->blocks) TRY(gather_next(share, err));
+    share->gathered = 0;
+    return 0;
+}
+
+int share_lead(Share *share, Error *err) {
+    if (share->level < 3) return 0;
+    share->leading = true;
+    for (int32_t index = 0; comm_rank(share->comm) > 0 && index != END;) {
+        TRY(comm_broadcast(share->comm, &index, sizeof index, 0, err));
+        if (index != END) TRY(gather_block(share, index, err));
+    }
+    return 0;
+}
+
+int share_led(Share *share, Error *err) {
+    if (share->level < 3) return 0;
+    share->leading = false;
+    return comm_rank(share->comm) == 0 ? lead(share, END, err) : 0;
+}
+
 int share_pass_over(Share *share, Error *err) {
     if (share->level < 2) return 0;
+    if (share->level >= 3)
+        while (share->gathered < 2 * share->blocks) TRY(gather_next(share, err));
+    share->gathered = 0;
     for (; share->left_table >= 0; next_table(share))
         while (share->left_block >= 0) TRY(leave(share, err));
     begin_pass(share);
@@ -159,6 +292,12 @@ int share_pass_over(Share *share, Error *err) {
 
 static int gather_table(Share *share, const ShareTable *t, Error *err) {
     Params *p = t->params;
+    if (share->level >= 3) {
+        for (int i = 0; i < p->run_count; i++)
+            if (p->runs[i].block < 0) TRY(gather_run(share, t, &p->runs[i], err));
+        TRY(params_own_vectors(p, err));
+        return comm_all_reduce(share->comm, p->own_vectors, p->vector_values, err);
+    }
     if (!p->working) return comm_all_gather(share->comm, p->master, DTYPE_F32, t->bounds, err);
     TRY(comm_all_gather(share->comm, p->working, p->compute, t->bounds, err));
     TRY(params_own_vectors(p, err));
@@ -166,6 +305,7 @@ static int gather_table(Share *share, const ShareTable *t, Error *err) {
 }
 
 int share_gather(Share *share, Error *err) {
+    share->current = -1; /* its weights have changed */
     for (int i = 0; i < share->count && share->level > 0; i++)
         TRY(gather_table(share, &share->tables[i], err));
     return 0;
@@ -178,13 +318,19 @@ static size_t kind_bytes(int kind, int64_t values) {
     return kind ? moments_piece_bytes((MomentPiece)kind, values) : (size_t)values * sizeof(float);
 }
 
+/* The parameter with this value; count: none. */
+static int item_with(const Params *p, int64_t value) {
+    int i = 0;
+    while (i < p->count && (p->items[i].offset < 0 || value < p->items[i].offset ||
+                            value >= p->items[i].offset + param_elements(&p->items[i])))
+        i++;
+    return i;
+}
+
 static int own_pieces(const ShareTable *t, MomentPiece piece, int64_t first, int64_t count,
                       void *host, Error *err) {
     const Params *p = t->params;
-    int i = 0;
-    while (i < p->count && (p->items[i].offset < 0 || first < p->items[i].offset ||
-                            first >= p->items[i].offset + param_elements(&p->items[i])))
-        i++;
+    const int i = item_with(p, first);
     if (i == p->count) return error_set(err, "value %lld has no moments", (long long)first);
     return moments_fetch(t->moments, p, i, piece,
                          moments_piece_values(piece, first - p->items[i].offset),
@@ -197,8 +343,11 @@ static int own_values(const ShareTable *t, int kind, int64_t first, int64_t coun
     if (kind)
         return params_fetch_moment(t->params, kind == 1 ? t->m : t->v, kind, first, count, host,
                                    err);
-    return device_download(t->params->device, host, params_master_at(t->params, first),
-                           (size_t)count * sizeof(float), err);
+    const Params *p = t->params;
+    const int i = item_with(p, first);
+    if (i == p->count) return error_set(err, "value %lld is no weight", (long long)first);
+    return params_fetch_part(p, &p->items[i], first - p->items[i].offset, count, host, DTYPE_F32,
+                             err);
 }
 
 static int fetch_from(Share *share, int table, int rank, Request ask, void *host, Error *err) {
@@ -274,8 +423,9 @@ static uint64_t add_bits(uint64_t sum, const uint32_t *bits, int64_t count) {
 static int weights_sum(const ShareTable *t, uint32_t *piece, uint64_t *sum, Error *err) {
     const Params *p = t->params;
     const char *table = p->working ? p->working : (const void *)p->master;
-    const int64_t words =
-        p->flat * (int64_t)dtype_size(p->working ? p->compute : DTYPE_F32) / (int64_t)sizeof *piece;
+    const int64_t words = (params_weights_divided(p) ? p->grad_values : p->flat) *
+                          (int64_t)dtype_size(p->working ? p->compute : DTYPE_F32) /
+                          (int64_t)sizeof *piece;
     for (int64_t at = 0; at < words; at += PIECE) {
         const int64_t n = words - at < PIECE ? words - at : PIECE;
         TRY(device_download(p->device, piece, table + at * (int64_t)sizeof *piece,

@@ -5,12 +5,15 @@
  *   1  gradients: reduce-scatter; each rank updates its own values; weights: all-gather
  *   2  the same, but the gradients of a block are reduced as soon as the backward pass has left it,
  *      into the sums of its owners; those of embeddings, heads and small tables once a step
+ *   3  and of a block's weights every rank has its own values; all are gathered before the forward or
+ *      the backward pass enters the block, into memory that the next block takes
  *
- * In bf16 the working copy is gathered, and the f32 vectors are summed into place.
+ * In bf16 the working copy (without masters: the weights) is gathered, and the f32 vectors are summed into place.
  */
 #ifndef EASYFIRST_KERNELS_COMM_SHARE_H
 #define EASYFIRST_KERNELS_COMM_SHARE_H
 
+#include "kernels/block.h"
 #include "kernels/comm/comm.h"
 #include "kernels/moments.h"
 #include "kernels/params.h"
@@ -29,7 +32,14 @@ typedef struct Share {
     int level;
     ShareTable tables[SHARE_TABLES];
     int count;
-    int left_table, left_block; /* level 2: the block that the backward pass leaves next */
+    int left_table, left_block; /* from level 2 on: the block that the backward pass leaves next */
+    /* Level 3. A pass gathers all blocks in order, and unless it is a validation's all again in
+     * reverse; every rank does, with rows for them or without. */
+    BlockEnter enter;
+    int blocks, gathered; /* blocks in all tables; how many of a pass's steps are done */
+    int current;          /* the block in memory; -1: none */
+    bool forward;         /* passes have no backward pass */
+    bool leading;         /* rank 0 alone evaluates: the others gather with it */
 } Share;
 
 void share_open(Share *share, Comm *comm, int level);
@@ -49,11 +59,21 @@ int share_sum(Share *share, double *value, Error *err);
 /* Brings the other ranks' new weights. */
 int share_gather(Share *share, Error *err);
 
-/* Level 2, else nothing: the backward pass has left this block of a stack; and the pass is over,
+/* From level 2 on, else nothing: the backward pass has left this block of a stack; and the pass is over,
  * for a rank that had none, too: what has not been left yet, is. All ranks must have the same number
  * of passes. */
 int share_left(void *share, const void *block, Error *err);
 int share_pass_over(Share *share, Error *err);
+
+/* Level 3, else nothing: what follows are passes without a backward pass, or with; and one such is
+ * over, of which all ranks must have the same number. */
+void share_evaluate(Share *share, bool forward);
+int share_forward_over(Share *share, Error *err);
+
+/* Level 3, else nothing: rank 0 may evaluate the model between share_lead and share_led, which all
+ * ranks call: the others gather with it in share_lead, until its share_led. */
+int share_lead(Share *share, Error *err);
+int share_led(Share *share, Error *err);
 
 /* ---- Values of other ranks, for rank 0's checkpoints. ---- */
 

@@ -13,12 +13,16 @@ int cpu_adamw_step(Device *device, Tensor p, Tensor copy, Tensor m, Tensor v, Te
     const AdamStep step = adam_step(adamw);
     const int64_t n = p.shape[0];
     const size_t size = copy.data ? dtype_size(copy.dtype) : 0;
+    const bool narrow = p.dtype == DTYPE_BF16;
 #pragma omp parallel for schedule(static) num_threads(cpu_threads(device, n))
     for (int64_t i = 0; i < n; i += PIECE) {
         const int64_t here = n - i < PIECE ? n - i : PIECE;
-        float *weights = (float *)p.data + i;
+        float wide[PIECE], *weights = narrow ? wide : (float *)p.data + i;
+        uint16_t *stored = narrow ? (uint16_t *)p.data + i : NULL;
+        if (narrow) kernels->convert_row(wide, DTYPE_F32, stored, DTYPE_BF16, here);
         adam_values(weights, (float *)m.data + i, (float *)v.data + i, (const float *)g.data + i,
                     here, &step);
+        if (narrow) adam_round(stored, weights, here, adamw->first + i, adamw);
         if (copy.data)
             kernels->convert_row((char *)copy.data + (size_t)i * size, copy.dtype, weights,
                                  DTYPE_F32, here);

@@ -3,6 +3,7 @@
 #define EASYFIRST_KERNELS_CPU_ADAMW_H
 
 #include "kernels/ops.h"
+#include "kernels/random.h"
 
 #include <math.h>
 
@@ -39,6 +40,25 @@ static inline void adam_values(float *restrict p, float *restrict m, float *rest
         m[i] = s.keep1 * m[i] + s.add1 * gradient;
         v[i] = s.keep2 * v[i] + s.add2 * gradient * gradient;
         p[i] -= s.rate * m[i] / (sqrtf(v[i]) * s.root + s.eps) + s.decay * p[i];
+    }
+}
+
+/* Rounds values to bf16, up with the probability of what rounding down would lose: `index` is that of
+ * the first one in the random numbers, of which a block has 16 bits for each of eight values. */
+static inline void adam_round(uint16_t *restrict to, const float *restrict from, int64_t n,
+                              int64_t index, const AdamW *adamw) {
+    const uint32_t key[2] = {(uint32_t)adamw->seed, (uint32_t)(adamw->seed >> 32)};
+    const uint32_t stream[2] = {(uint32_t)adamw->stream, (uint32_t)(adamw->stream >> 32)};
+    uint32_t words[4] = {0};
+    for (int64_t i = 0; i < n; i++) {
+        const uint64_t at = (uint64_t)(index + i);
+        if (i == 0 || at % 8 == 0) {
+            const uint64_t block = at / 8;
+            random_philox(
+                words, (uint32_t[]){(uint32_t)block, (uint32_t)(block >> 32), stream[0], stream[1]},
+                key);
+        }
+        to[i] = f32_to_bf16_with(from[i], words[at % 8 / 2] >> (at % 2 * 16));
     }
 }
 

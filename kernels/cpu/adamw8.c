@@ -37,20 +37,25 @@ int cpu_adamw8_step(Device *device, Tensor p, Tensor copy, const Moments8 *momen
     const float *maps = q.maps.data;
     const int64_t n = p.shape[0], blocks = (n + MOMENT_BLOCK - 1) / MOMENT_BLOCK;
     const size_t size = copy.data ? dtype_size(copy.dtype) : 0;
-    float *weights = p.data, *scales[2] = {q.m_scale.data, q.v_scale.data};
+    const bool narrow = p.dtype == DTYPE_BF16;
+    float *scales[2] = {q.m_scale.data, q.v_scale.data};
     uint8_t *codes[2] = {q.m.data, q.v.data};
 #pragma omp parallel for schedule(static) num_threads(cpu_threads(device, n))
     for (int64_t b = 0; b < blocks; b++) {
         const int64_t at = b * MOMENT_BLOCK;
         const int here = n - at < MOMENT_BLOCK ? (int)(n - at) : MOMENT_BLOCK;
-        float m[MOMENT_BLOCK], v[MOMENT_BLOCK];
+        float m[MOMENT_BLOCK], v[MOMENT_BLOCK], wide[MOMENT_BLOCK];
+        float *weights = narrow ? wide : (float *)p.data + at;
+        uint16_t *stored = narrow ? (uint16_t *)p.data + at : NULL;
+        if (narrow) kernels->convert_row(wide, DTYPE_F32, stored, DTYPE_BF16, here);
         values_read(m, codes[0] + at, scales[0][b], maps, here);
         values_read(v, codes[1] + at, scales[1][b], maps + 2 * MOMENT_BLOCK, here);
-        adam_values(weights + at, m, v, (const float *)g.data + at, here, &step);
+        adam_values(weights, m, v, (const float *)g.data + at, here, &step);
         scales[0][b] = values_write(codes[0] + at, m, maps + MOMENT_BLOCK, here);
         scales[1][b] = values_write(codes[1] + at, v, maps + 3 * MOMENT_BLOCK, here);
+        if (narrow) adam_round(stored, weights, here, adamw->first + at, adamw);
         if (copy.data)
-            kernels->convert_row((char *)copy.data + (size_t)at * size, copy.dtype, weights + at,
+            kernels->convert_row((char *)copy.data + (size_t)at * size, copy.dtype, weights,
                                  DTYPE_F32, here);
     }
     return 0;

@@ -27,6 +27,30 @@ static __device__ __forceinline__ void adam_value(float *p, float *m, float *v, 
     *p = __fadd_rn(*p, -step);
 }
 
+/* Stochastic rounding to bf16: see AdamW in ops.h. */
+struct AdamRounding {
+    uint64_t seed, stream, first;
+};
+
+static inline AdamRounding adam_rounding(const AdamW &a) {
+    return {a.seed, a.stream, (uint64_t)a.first};
+}
+
+/* The 16 random bits of a value in those of its block of eight. */
+static __device__ __forceinline__ uint16_t adam_round(float x, const uint32_t words[4],
+                                                      uint64_t index) {
+    uint32_t bits = __float_as_uint(x);
+    if ((bits & 0x7f800000u) != 0x7f800000u)
+        bits += words[index % 8 / 2] >> (index % 2 * 16) & 0xffffu;
+    else if (bits & 0x007fffffu)
+        bits |= 0x00400000u; /* a NaN stays one */
+    return (uint16_t)(bits >> 16);
+}
+
+static __device__ __forceinline__ float adam_wide(uint16_t x) {
+    return __uint_as_float((uint32_t)x << 16);
+}
+
 static inline AdamStep adam_step(const AdamW &a) {
     /* In double: 1 - beta2^step would lose its digits in the first steps. */
     const double rest1 = 1 - pow(a.beta1, (double)a.step), rest2 = 1 - pow(a.beta2, (double)a.step);

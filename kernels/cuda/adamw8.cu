@@ -4,14 +4,28 @@
 enum { MOMENT_WARPS = MOMENT_BLOCK / 32 };
 
 struct Adam8Run {
-    float *p, *m_scale, *v_scale;
+    void *p; /* f32, or bf16 */
+    float *m_scale, *v_scale;
     uint8_t *m, *v;
     const float *maps, *g;
     void *copy;
     Dtype copy_dtype; /* NONE: no copy */
     int64_t n;
+    bool narrow;
     AdamStep step;
+    AdamRounding rounding;
 };
+
+static __device__ __forceinline__ void weight_put(const Adam8Run &a, int64_t at, float weight) {
+    if (!a.narrow) {
+        static_cast<float *>(a.p)[at] = weight;
+        return;
+    }
+    const uint64_t index = a.rounding.first + (uint64_t)at;
+    uint32_t words[4];
+    philox(words, a.rounding.seed, a.rounding.stream, index / 8);
+    static_cast<uint16_t *>(a.p)[at] = adam_round(weight, words, index);
+}
 
 /* The number of midpoints below x, which is the index of the nearest number. */
 static __device__ __forceinline__ int nearest(float x, const float *midpoints) {
@@ -48,11 +62,12 @@ __global__ void __launch_bounds__(MOMENT_BLOCK) adamw8_kernel(Adam8Run a) {
     float m_scale = a.m_scale[blockIdx.x], v_scale = a.v_scale[blockIdx.x], m = 0, v = 0;
     __syncthreads(); /* also: all have read the old scales */
     if (inside) {
-        float p = a.p[at];
+        float p = a.narrow ? adam_wide(static_cast<const uint16_t *>(a.p)[at])
+                           : static_cast<const float *>(a.p)[at];
         m = __fmul_rn(maps[0][a.m[at]], m_scale);
         v = __fmul_rn(maps[2][a.v[at]], v_scale);
         adam_value(&p, &m, &v, a.g[at], a.step);
-        a.p[at] = p;
+        weight_put(a, at, p);
         const float weight[1] = {p};
         if (a.copy_dtype == DTYPE_F16)
             values_put(static_cast<f16 *>(a.copy) + at, weight, 1, false);
@@ -67,7 +82,7 @@ __global__ void __launch_bounds__(MOMENT_BLOCK) adamw8_kernel(Adam8Run a) {
 int cuda_adamw8_step(Device *device, Tensor p, Tensor copy, const Moments8 *moments, Tensor g,
                      const AdamW *adamw, Error *err) {
     const Moments8 &q = *moments;
-    const Adam8Run run = {(float *)p.data,
+    const Adam8Run run = {p.data,
                           (float *)q.m_scale.data,
                           (float *)q.v_scale.data,
                           (uint8_t *)q.m.data,
@@ -77,7 +92,9 @@ int cuda_adamw8_step(Device *device, Tensor p, Tensor copy, const Moments8 *mome
                           copy.data,
                           copy.data ? copy.dtype : DTYPE_NONE,
                           p.shape[0],
-                          adam_step(*adamw)};
+                          p.dtype == DTYPE_BF16,
+                          adam_step(*adamw),
+                          adam_rounding(*adamw)};
     LAUNCH(device, adamw8_kernel, cuda_blocks(run.n, MOMENT_BLOCK, INT32_MAX), MOMENT_BLOCK, 0, err,
            run);
     return 0;

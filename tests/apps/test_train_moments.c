@@ -117,9 +117,51 @@ static void test_predicted(void **state) {
     train_setup_end(&t);
 }
 
+/* Without master weights: another run than with them, resumed to the bit, on any number of threads;
+ * what it does not go with is refused. */
+static void test_masters(void **state) {
+    (void)state;
+    TrainSetup t;
+    char model[512];
+    double losses[2];
+    train_setup(&t);
+    Run *r = &t.run;
+    model_make(r, model, sizeof model);
+    for (int none = 0; none < 2; none++) {
+        char *out = none ? t.whole : t.out;
+        run_ok(r, MOMENTS_RUN(model, out, "8bit", "--steps", "60", "--dtype", "bf16",
+                              "--master-weights", none ? "none" : "f32", "--lr", "1e-3"));
+        losses[none] = last_loss(r, none ? "whole" : "out", 60);
+    }
+    const double share = fabs(losses[1] / losses[0] - 1);
+    printf("note: losses %.5f and %.5f, %.3f %%\n", losses[0], losses[1], 100 * share);
+    if (!(share > 0 && share < 0.01)) fail_msg("losses %g and %g", losses[0], losses[1]);
+    temporary_remove(t.whole), temporary_remove(t.out);
+#define MASTERLESS "--steps", "6", "--dtype", "bf16", "--master-weights", "none"
+    run_ok(r, MOMENTS_RUN(model, t.whole, "8bit", MASTERLESS, "--threads", "2"));
+    run_ok(r, MOMENTS_RUN(model, t.out, "8bit", MASTERLESS, "--stop-after", "3", "--threads", "2"));
+    run(r, "train", "--resume", "--out", t.out, "--master-weights", "f32", "-q");
+    assert_message(r, 2, "--master-weights", "none", "keeps it");
+    run_ok(r, "train", "--resume", "--out", t.out, "-q");
+    assert_same_run(r, "whole", "out", 6);
+    assert_same_file(r, "whole/checkpoint-00000006/training/language.safetensors",
+                     "out/checkpoint-00000006/training/language.safetensors");
+    temporary_remove(t.out);
+    run(r, MOMENTS_RUN(model, t.out, "32bit", "--dtype", "f32", "--master-weights", "none"));
+    assert_message(r, 1, "without master weights", "--dtype bf16");
+    run(r, MOMENTS_RUN(model, t.out, "32bit", "--optimizer", "muon", "--master-weights", "none"));
+    assert_message(r, 2, "--master-weights none", "muon");
+    run(r, "info", "-m", model, "--train", "adapt", "--master-weights", "none", "--optimizer",
+        "muon");
+    assert_message(r, 1, "--master-weights none", "muon");
+    run(r, "info", "-m", model, "--master-weights", "none");
+    assert_message(r, 2, "--master-weights", "--train");
+    train_setup_end(&t);
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_losses),
-                                       cmocka_unit_test(test_resumed),
-                                       cmocka_unit_test(test_predicted)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_losses), cmocka_unit_test(test_resumed),
+        cmocka_unit_test(test_predicted), cmocka_unit_test(test_masters)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -11,7 +11,7 @@ enum { MICRO_BATCH_TOKENS = 300 };
 
 typedef struct Case {
     TrainStage stage;
-    bool images, train_vision, muon, narrow;
+    bool images, train_vision, muon, narrow, masterless;
     int lora;
     Dtype dtype;
     const char *folder; /* NULL: one with matrices large enough for 8-bit moments */
@@ -28,6 +28,8 @@ static const Case cases[] = {
     {STAGE_INSTRUCT, .muon = true, .folder = TINY_XL},
     {STAGE_ADAPT, .narrow = true},
     {STAGE_ADAPT, .narrow = true, .dtype = DTYPE_BF16},
+    {STAGE_ADAPT, .narrow = true, .masterless = true, .dtype = DTYPE_BF16},
+    {STAGE_TUNE, .images = true, .masterless = true, .dtype = DTYPE_BF16, .folder = TINY_BASE},
     {STAGE_INSTRUCT, .folder = "tests/golden/llama/folders/dream"},
 };
 
@@ -41,6 +43,7 @@ static void case_settings(TrainSettings *s, const Case *c, int ranks, int rank, 
     s->train_vision = c->train_vision;
     s->optimizer.kind = c->muon ? OPTIMIZER_MUON : OPTIMIZER_ADAMW;
     s->optimizer.moments = c->narrow ? MOMENTS_8BIT : MOMENTS_32BIT;
+    s->optimizer.masters = c->masterless ? MASTERS_NONE : MASTERS_F32;
     if (c->lora) s->lora = (LoraConfig){.rank = c->lora, .alpha = 4, .targets = 5};
     s->ranks = ranks, s->rank = rank, s->zero = zero;
 }
@@ -99,7 +102,7 @@ static void test_measured(void **state) {
     Device *device = guarded_open();
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         if (cases[i].dtype == DTYPE_BF16 && !device_has_bf16(device)) continue;
-        for (int zero = 0; zero <= 2; zero++)
+        for (int zero = 0; zero <= 3; zero++)
             check_case(device, &cases[i], zero == 1 ? 2 : 3, zero);
     }
     guarded_close(device);
@@ -130,8 +133,8 @@ static void test_info(void **state) {
     run_start(&r);
     for (int k = 0; k < 2; k++) {
         const Case *c = &cases[k ? 7 : 0];
-        int64_t most[3] = {0};
-        for (int zero = 0; zero <= 2; zero++) {
+        int64_t most[4] = {0};
+        for (int zero = 0; zero <= 3; zero++) {
             for (int rank = 0; rank < 5; rank++) {
                 TrainMemory m = memory_of(device, c, 5, rank, zero, NULL);
                 int64_t sum = (int64_t)train_memory_sum(&m);
@@ -140,7 +143,7 @@ static void test_info(void **state) {
             char level[] = {(char)('0' + zero), 0};
             assert_int_equal(told(&r, c, "5", level), most[zero]);
         }
-        assert_true(most[0] > most[1] && most[1] > most[2]);
+        assert_true(most[0] > most[1] && most[1] > most[2] && most[2] > most[3]);
     }
     run(&r, "info", "--train", "adapt", "--ranks", "4", "--zero", "1", TINY_XL);
     expect(&r, 0, NULL);
@@ -155,8 +158,22 @@ static void test_info(void **state) {
     device_close(device);
 }
 
+/* One process with --zero says that nothing is divided; resumed, which it may be, it does not. */
+static void test_notice(void **state) {
+    (void)state;
+    TrainSetup t;
+    train_setup(&t);
+    Run *r = &t.run;
+    run_ok(r, "train", "adapt", "-m", t.model, "--data", t.pairs, "--out", t.out, "--steps", "2",
+           "--stop-after", "1", "--batch-sequences", "2", "--zero", "2");
+    assert_non_null(strstr(r->err, "--zero 2 divides nothing"));
+    run_ok(r, "train", "--resume", "--out", t.out);
+    assert_null(strstr(r->err, "divides nothing"));
+    train_setup_end(&t);
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_measured),
-                                       cmocka_unit_test(test_info)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_measured), cmocka_unit_test(test_info),
+                                       cmocka_unit_test(test_notice)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

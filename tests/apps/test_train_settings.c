@@ -267,6 +267,7 @@ static const struct {
     {"optimizer", WORD, "adamw muon"},
     {"muon-momentum", REAL, NULL, 0, 0.999999},
     {"moments", WORD, "32bit 8bit"},
+    {"master-weights", WORD, "f32 none"},
     {"beta1", REAL, NULL, 0, 0.999999},
     {"beta2", REAL, NULL, 0, 0.999999},
     {"adam-eps", REAL, NULL, 1e-12, 1e-6},

@@ -5,6 +5,7 @@
 #include "tests/test.h"
 
 #include "kernels/random.h"
+#include "kernels/moments.h"
 
 #include <math.h>
 
@@ -730,6 +731,99 @@ static void adamw_nan(void **state) {
     assert_true(distance(p[0], 0.9, 0) < 1e-6 && isnan(p[1]) && p[2] == 3);
 }
 
+/* The 16 bits of a value, by themselves: those of random.h's word. */
+static uint16_t rounded(float value, const AdamW *a, int64_t index) {
+    const double uniform = random_uniform(a->seed, a->stream, (uint64_t)(index / 2));
+    const uint32_t word = (uint32_t)(uniform * 0x1p32 - 0.5);
+    const double chance = (index % 2 ? word >> 16 : word & 0xffff) / 65536.0;
+    uint32_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    const double lost = (bits & 0xffff) / 65536.0;
+    return (uint16_t)((bits >> 16) + (lost + chance >= 1));
+}
+
+/* Weights in bf16 alone: the step of f32 from their values, rounded by the value's own random bits,
+ * whatever the number of threads and wherever a run begins. */
+static void adamw_bf16_steps(Device *device, int64_t n, int64_t first, bool narrow) {
+    Error err;
+    TestRandom random = {18};
+    TestMatrix p = matrix_random(&random, DTYPE_BF16, 1, n, 0, 1, 0);
+    TestMatrix g = matrix_random(&random, DTYPE_F32, 1, n, 0, 1, 0);
+    const int64_t blocks = (n + MOMENT_BLOCK - 1) / MOMENT_BLOCK;
+    float *wide = calloc((size_t)n, sizeof *wide), *moments[2][2], maps[4 * MOMENT_BLOCK];
+    uint8_t *codes = calloc(4 * (size_t)n, 1);
+    float *scales = calloc(4 * (size_t)blocks, sizeof *scales);
+    for (int i = 0; i < 4; i++) moments[i / 2][i % 2] = calloc((size_t)n, sizeof(float));
+    moments_maps(maps);
+    AdamW a = {.lr = 0.01f,
+               .beta1 = 0.9f,
+               .beta2 = 0.98f,
+               .eps = 1e-8f,
+               .weight_decay = 0.1f,
+               .grad_scale = 1,
+               .seed = 0x123456789abcdefu,
+               .stream = 77,
+               .first = first};
+    for (a.step = 1; a.step <= 4; a.step++) {
+        values_convert(wide, DTYPE_F32, p.t.data, DTYPE_BF16, (size_t)n);
+        for (int which = 0; which < 2; which++) {
+            const Tensor w = which ? as_vector(&p) : tensor_1d(wide, DTYPE_F32, n);
+            uint8_t *c = codes + 2 * n * which;
+            float *s = scales + 2 * blocks * which;
+            const Moments8 q = {tensor_1d(c, DTYPE_U8, n), tensor_1d(c + n, DTYPE_U8, n),
+                                tensor_1d(s, DTYPE_F32, blocks),
+                                tensor_1d(s + blocks, DTYPE_F32, blocks),
+                                tensor_2d(maps, DTYPE_F32, 4, MOMENT_BLOCK)};
+            if (narrow)
+                assert_ok(adamw8_step(device, w, none, &q, as_vector(&g), &a, &err), &err);
+            else
+                assert_ok(adamw_step(device, w, none, tensor_1d(moments[which][0], DTYPE_F32, n),
+                                     tensor_1d(moments[which][1], DTYPE_F32, n), as_vector(&g), &a,
+                                     &err),
+                          &err);
+        }
+        for (int64_t i = 0; i < n; i++)
+            assert_int_equal(((const uint16_t *)p.t.data)[i], rounded(wide[i], &a, first + i));
+    }
+    matrix_free(&p), matrix_free(&g);
+    for (int i = 0; i < 4; i++) free(moments[i / 2][i % 2]);
+    free(wide), free(codes), free(scales);
+}
+
+static void adamw_bf16(void **state) {
+    Device *three = device_new(3);
+    for (int narrow = 0; narrow < 2; narrow++) {
+        adamw_bf16_steps(*state, 1, 5, narrow);
+        adamw_bf16_steps(*state, 4099, 0, narrow);
+        adamw_bf16_steps(*state, 9001, ((int64_t)1 << 35) + 3, narrow);
+        adamw_bf16_steps(three, 9001, 64, narrow);
+    }
+    device_close(three);
+    /* Special values, and what is refused. */
+    Error err;
+    enum { N = 4 };
+    uint16_t p[N] = {0x7f80, 0x7fc1, 0x3f80, 0xff80}, was[N], copy[N];
+    float m[N] = {0}, v[N] = {0}, g[N] = {0};
+    AdamW a = {.lr = 0.1f, .beta1 = 0.9f, .beta2 = 0.98f, .eps = 1e-8f, .grad_scale = 1, .step = 1};
+    const Tensor w = tensor_1d(p, DTYPE_BF16, N), second = tensor_1d(copy, DTYPE_BF16, N);
+    const Tensor zero = tensor_1d(g, DTYPE_F32, N);
+    memcpy(was, p, sizeof was);
+    a.weight_decay = 0;
+    assert_ok(adamw_step(*state, w, none, tensor_1d(m, DTYPE_F32, N), tensor_1d(v, DTYPE_F32, N),
+                         zero, &a, &err),
+              &err);
+    /* 0 times infinity in the decay is a NaN; what does not change keeps its bits. */
+    assert_int_equal(p[2], was[2]);
+    assert_true(isnan(bf16_to_f32(p[1])));
+    assert_refused(adamw_step(*state, w, second, tensor_1d(m, DTYPE_F32, N),
+                              tensor_1d(v, DTYPE_F32, N), zero, &a, &err),
+                   &err, "adamw_step", "copy");
+    a.first = -1;
+    assert_refused(adamw_step(*state, w, none, tensor_1d(m, DTYPE_F32, N),
+                              tensor_1d(v, DTYPE_F32, N), zero, &a, &err),
+                   &err, "first is -1");
+}
+
 /* ---- square_sum ---- */
 
 static void square_sums(void **state) {
@@ -776,6 +870,7 @@ int main(void) {
         cmocka_unit_test(scales),
         cmocka_unit_test(adamw),
         cmocka_unit_test(adamw_nan),
+        cmocka_unit_test(adamw_bf16),
         cmocka_unit_test(square_sums),
     };
     return cmocka_run_group_tests(tests, two_threads_setup, device_teardown);
