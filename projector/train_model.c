@@ -299,7 +299,7 @@ static int set_tables(TrainModel *t, const TrainSettings *s, Error *err) {
     const bool masterless = s->optimizer.masters == MASTERS_NONE;
     if (masterless && !trains_bf16(t, s))
         return error_set(err, "training in f32 without master weights: they are the weights; "
-                              "expected bf16 (--dtype bf16)");
+                              "expected compute type bf16");
     for (int i = 0; i < 6; i++) tables[i]->masterless = masterless;
     if (s->ranks <= 1) return 0;
     for (int i = 0; i < 6; i++)

@@ -148,7 +148,7 @@ static void test_masters(void **state) {
                      "out/checkpoint-00000006/training/language.safetensors");
     temporary_remove(t.out);
     run(r, MOMENTS_RUN(model, t.out, "32bit", "--dtype", "f32", "--master-weights", "none"));
-    assert_message(r, 1, "without master weights", "--dtype bf16");
+    assert_message(r, 1, "without master weights", "expected compute type bf16");
     run(r, MOMENTS_RUN(model, t.out, "32bit", "--optimizer", "muon", "--master-weights", "none"));
     assert_message(r, 2, "--master-weights none", "muon");
     run(r, "info", "-m", model, "--train", "adapt", "--master-weights", "none", "--optimizer",
