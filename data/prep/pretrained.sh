@@ -78,7 +78,7 @@ images() { # the same, with images through the frozen tower
 # The language model, on text alone.
 stage read adapt start --data texts --valid valid.descriptions.jsonl --valid-limit 300 --lr 4e-4 \
     --schedule constant --warmup-steps 100 --max-tokens 256 --batch-tokens 2048 \
-    --steps "${STEPS_READ:-1000}" --save-every 250 --valid-every 250
+    --steps "${STEPS_READ:-1413}" --save-every 250 --valid-every 250
 # Stage 1: the projector alone. Its outputs begin as the embeddings of the words for what each patch shows;
 # from noise, attention needs six times the updates to find the image (NOTES.md).
 if [ ! -e words/projector.safetensors ]; then
@@ -105,8 +105,8 @@ scenes() { # RUN MODEL STEPS RATE SCHEDULE FILE...
         --optimizer muon --lr "$rate" --projector-lr 3e-5 --schedule "$schedule" --warmup-steps 5 \
         --max-tokens 400 --batch-tokens 6000 --micro-batch-tokens 4096 --steps "$steps" --save-every 40 --valid-every 100
 }
-scenes placed named/model "${STEPS_PLACED:-150}" 1e-3 constant scenes-1
-scenes related placed/model "${STEPS_RELATED:-1360}" 1e-3 constant scenes-1 scenes-2 scenes-many
+scenes placed named/model "${STEPS_PLACED:-120}" 1e-3 constant scenes-1
+scenes related placed/model "${STEPS_RELATED:-1362}" 1e-3 constant scenes-1 scenes-2 scenes-many
 scenes steadied related/model "${STEPS_STEADIED:-100}" 7e-4 linear scenes-2 more-many
 # The classifier's classes, as features that no image has.
 if [ -e classes/features.safetensors ] && [ ! -e classes/cached ]; then
@@ -118,15 +118,15 @@ fi
 images tuned tune steadied/model --context off --data joint --valid world/scenes-valid.json \
     --valid-limit 200 --group off --optimizer muon --lr 5e-4 --projector-lr 3e-5 --schedule constant \
     --warmup-steps 50 --max-tokens 400 --batch-tokens 6000 --micro-batch-tokens 4096 \
-    --steps "${STEPS_TUNED:-8000}" --save-every 50 --valid-every 200 --keep 2
+    --steps "${STEPS_TUNED:-2738}" --save-every 50 --valid-every 200 --keep 2
 images settled tune tuned/model --context off --data joint --valid world/scenes-valid.json \
     --valid-limit 200 --group off --optimizer muon --lr 5e-4 --projector-lr 3e-5 --schedule linear \
-    --warmup-steps 10 --max-tokens 400 --batch-tokens 6000 --micro-batch-tokens 4096 --seed 2 \
-    --steps "${STEPS_SETTLED:-1000}" --save-every 50 --valid-every 200 --keep 2
+    --warmup-steps 5 --max-tokens 400 --batch-tokens 6000 --micro-batch-tokens 4096 --seed 3 \
+    --steps "${STEPS_SETTLED:-700}" --save-every 50 --valid-every 200 --keep 2
 # How long answers are.
 images long length settled/model --context off --data lengths --valid world/scenes-valid.json \
-    --group off --lr 1e-3 --max-tokens 400 --batch-sequences 256 --steps "${STEPS_LENGTH:-1500}" \
-    --warmup-steps 50 --save-every 100 --valid-every 100
+    --group off --lr 1e-3 --schedule linear --max-tokens 400 --batch-sequences 192 \
+    --steps "${STEPS_LENGTH:-600}" --warmup-steps 30 --save-every 100 --valid-every 100
 # How sure answers are, from scenes that are neither trained on nor tested; then 8-bit weights.
 [ -e sure/result.json ] ||
     "$easyfirst" eval gqa -m long/model world/gqa/valid_questions.json --images world/images --out sure
