@@ -6,54 +6,17 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "apps/reproduce/number_words.h"
+
 /* ---- A small task: numbers in words, from English to German. ---- */
-
-static const char *const english[20] = {"zero",    "one",     "two",       "three",    "four",
-                                        "five",    "six",     "seven",     "eight",    "nine",
-                                        "ten",     "eleven",  "twelve",    "thirteen", "fourteen",
-                                        "fifteen", "sixteen", "seventeen", "eighteen", "nineteen"};
-static const char *const english_tens[10] = {"",      "",      "twenty",  "thirty", "forty",
-                                             "fifty", "sixty", "seventy", "eighty", "ninety"};
-static const char *const german[20] = {"null",     "eins",     "zwei",     "drei",     "vier",
-                                       "fünf",     "sechs",    "sieben",   "acht",     "neun",
-                                       "zehn",     "elf",      "zwölf",    "dreizehn", "vierzehn",
-                                       "fünfzehn", "sechzehn", "siebzehn", "achtzehn", "neunzehn"};
-static const char *const german_tens[10] = {"",        "",        "zwanzig", "dreißig", "vierzig",
-                                            "fünfzig", "sechzig", "siebzig", "achtzig", "neunzig"};
-
-void english_number(char *out, size_t size, int n) {
-    char rest[64] = "";
-    int below = n % 100;
-    if (n >= 100) snprintf(out, size, "%s hundred%s", english[n / 100], below ? " " : "");
-    if (n < 100) out[0] = 0;
-    if (below < 20)
-        snprintf(rest, sizeof rest, "%s", below || n == 0 ? english[below] : "");
-    else
-        snprintf(rest, sizeof rest, "%s%s%s", english_tens[below / 10], below % 10 ? " " : "",
-                 below % 10 ? english[below % 10] : "");
-    strncat(out, rest, size - strlen(out) - 1);
-}
-
-void german_number(char *out, size_t size, int n) {
-    char rest[64] = "";
-    int below = n % 100, ones = below % 10;
-    out[0] = 0;
-    if (n >= 100) snprintf(out, size, "%s hundert ", n / 100 == 1 ? "ein" : german[n / 100]);
-    if (below < 20)
-        snprintf(rest, sizeof rest, "%s", below || n == 0 ? german[below] : "");
-    else
-        snprintf(rest, sizeof rest, "%s%s%s", ones ? (ones == 1 ? "ein" : german[ones]) : "",
-                 ones ? " und " : "", german_tens[below / 10]);
-    strncat(out, rest, size - strlen(out) - 1);
-}
 
 void write_pairs(const char *path, int first, int end, int step, bool rest) {
     FILE *f = fopen(path, "w");
     assert_non_null(f);
     for (int n = first; n < end; n += rest ? 1 : step) {
-        char en[128], de[128];
+        char en[NUMBER_WORDS_SIZE], de[NUMBER_WORDS_SIZE];
         if (rest && n % step == 3) continue;
-        english_number(en, sizeof en, n), german_number(de, sizeof de, n);
+        number_english(en, n), number_german(de, n);
         fprintf(f, "{\"inputs\": \"%s\", \"targets\": \"%s\"}\n", en, de);
     }
     assert_int_equal(fclose(f), 0);

@@ -40,10 +40,8 @@ void train_setup_end(TrainSetup *t);
 
 /* ---- The task. ---- */
 
-/* A number below 1000 in words; German says the ones before the tens: a model has to attend to
- * later words. */
-void english_number(char *out, size_t size, int n);
-void german_number(char *out, size_t size, int n);
+/* Numbers in words (apps/reproduce/number_words.h): German says the ones before the tens, so a model has to
+ * attend to later words. */
 
 /* Training data: every `step`-th number from `first` on; or, with `rest`, all numbers but those
  * with the remainder 3. */

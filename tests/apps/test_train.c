@@ -1,4 +1,5 @@
 /* `easyfirst train` as a user runs it: every stage, broken data, interrupted runs. */
+#include "apps/reproduce/number_words.h"
 #include "data/checkpoints/checkpoint.h"
 #include "language/tokenizer.h"
 #include "tests/train_setup.h"
@@ -47,10 +48,10 @@ static int count_right(Run *r, const char *model) {
     int right = 0;
     assert_ok(tokenizer_open(&tokenizer, TOKENIZER, &err), &err);
     for (int i = 0; i < 10; i++) {
-        char en[128], de[128], length[16], want[130];
+        char en[NUMBER_WORDS_SIZE], de[NUMBER_WORDS_SIZE], length[16], want[NUMBER_WORDS_SIZE + 2];
         int n = 143 + 84 * i;
         Ids ids = {0};
-        english_number(en, sizeof en, n), german_number(de, sizeof de, n);
+        number_english(en, n), number_german(de, n);
         assert_ok(tokenizer_encode(tokenizer, de, strlen(de), &ids, &err), &err);
         snprintf(length, sizeof length, "%zu", ids.count), snprintf(want, sizeof want, "%s\n", de);
         ids_free(&ids);
