@@ -311,7 +311,7 @@ test: deps ## set up what is missing, build, run every test
 
 # The tests of what a GPU computes run twice: on the CPU, and with the CUDA kernels emulated there. A
 # sanitizer does not know the emulator's stacks: its build leaves them out.
-GPU_TESTS := $(call tests_of,test_ops test_conv2d test_linear test_int8 test_attention test_backward test_train_ops test_optimizer test_moments test_muon \
+GPU_TESTS := $(call tests_of,test_ops test_conv2d test_linear test_int8 test_attention test_backward test_train_ops test_adamw test_optimizer test_moments test_muon \
              test_stack test_models test_variants test_gradients test_replay test_segment test_devices test_llama_ops test_llama test_encoders)
 EMU_TESTS := $(if $(SANITIZE)$(EMULATED),,$(GPU_TESTS:%=$(BUILD)/emulated/tests/%))
 

@@ -39,7 +39,7 @@ trap '[ -z "$child" ] || kill "$child" 2>/dev/null
       [ -z "$running" ] || keep "$running${tab}short"
       exit 130' INT TERM HUP
 
-tests="test_ops test_linear test_attention test_backward test_train_ops test_optimizer test_muon
+tests="test_ops test_linear test_attention test_backward test_train_ops test_adamw test_optimizer test_muon
        test_stack test_models test_variants test_gradients test_replay test_infill test_segment"
 programs="test_devices test_apps test_train"
 # The sanitizer takes those whose cases are small.

@@ -151,3 +151,43 @@ int device_teardown(void **state) {
     device_close(*state);
     return 0;
 }
+
+Device *device_new(int threads) {
+    Error err;
+    Device *device;
+    DeviceOptions options = {.threads = threads};
+    assert_ok(test_device_open(&device, &options, &err), &err);
+    return device;
+}
+
+int two_threads_setup(void **state) {
+    *state = device_new(2);
+    return 0;
+}
+
+Device *device_of(void **state, Dtype dtype) {
+    if (dtype == DTYPE_BF16 && !device_has_bf16(*state)) skip();
+    return *state;
+}
+
+double *doubles(int64_t n) {
+    double *d = calloc((size_t)n + 1, sizeof *d);
+    assert_non_null(d);
+    return d;
+}
+
+double *matrix_doubles(const TestMatrix *m) {
+    int64_t rows = m->t.shape[0], columns = m->t.shape[1];
+    double *d = doubles(rows * columns);
+    for (int64_t r = 0; r < rows; r++)
+        for (int64_t c = 0; c < columns; c++) d[r * columns + c] = matrix_get(m, r, c);
+    return d;
+}
+
+Tensor as_vector(const TestMatrix *m) {
+    return tensor_1d(m->t.data, m->t.dtype, m->t.shape[1]);
+}
+
+double distance(double a, double b, double floor) {
+    return fabs(a - b) / fmax(floor, fmax(fabs(a), fabs(b)));
+}

@@ -28,6 +28,13 @@ void matrix_free(TestMatrix *m);
 
 double matrix_get(const TestMatrix *m, int64_t row, int64_t column);
 void matrix_set(TestMatrix *m, int64_t row, int64_t column, double value);
+/* Zeros, and the values of a matrix as they are stored, to be freed by the caller. */
+double *doubles(int64_t n);
+double *matrix_doubles(const TestMatrix *m);
+/* A matrix of one row as a vector. */
+Tensor as_vector(const TestMatrix *m);
+/* |a - b| relative to the largest of |a|, |b| and `floor`. */
+double distance(double a, double b, double floor);
 /* True if these rows have the same bits. */
 bool matrix_same_row(const TestMatrix *a, int64_t row_a, const TestMatrix *b, int64_t row_b);
 /* Fails unless every value is finite and the relative error to `want` [rows, columns], without
@@ -49,6 +56,11 @@ int test_device_open(Device **device, const DeviceOptions *options, Error *err);
 /* A group's setup and teardown: *state is a device with the usual threads. */
 int device_setup(void **state);
 int device_teardown(void **state);
+/* The same with two threads on any machine, so that work is divided; a device of so many; a test's device,
+ * skipping the test where it cannot compute in `dtype`. */
+int two_threads_setup(void **state);
+Device *device_new(int threads);
+Device *device_of(void **state, Dtype dtype);
 
 /* Tests of one kind of device only: the runner excludes them by name on the other, "... cuda" on
  * the CPU and "... (something)" on a GPU. */

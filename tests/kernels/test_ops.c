@@ -145,10 +145,6 @@ static void layernorm_oracle(double *y, double *stats, const TestMatrix *x, cons
     }
 }
 
-static Tensor as_vector(const TestMatrix *m) {
-    return tensor_1d(m->t.data, m->t.dtype, m->t.shape[1]);
-}
-
 static void layernorm_case(Device *device, TestRandom *random, int d, Dtype x_dtype, Dtype y_dtype,
                            Dtype copy_dtype, double shift) {
     enum { ROWS = 5 };

@@ -277,12 +277,6 @@ static double oracle_sum(const Oracle *o, const float *weights) {
     return sum;
 }
 
-static double *doubles(int64_t n) {
-    double *d = calloc((size_t)n, sizeof *d);
-    assert_non_null(d);
-    return d;
-}
-
 static Oracle oracle_new(const Model *m, const StackDropout *dropout, double *values) {
     const int64_t d = m->config.width, f = m->config.ffn;
     for (int64_t i = 0; i < m->size; i++) values[i] = (double)m->values[i];
