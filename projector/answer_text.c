@@ -26,12 +26,21 @@ int answer_text_encode(const Tokenizer *tokenizer, bool spaced, const char *text
     return status;
 }
 
-int answer_target_length(const LanguageModel *m, const Tokenizer *tokenizer, bool causal,
-                         const char *prompt, const char *target, int *length, Error *err) {
+int answer_target_length(const Multimodal *m, const char *prompt, const char *target, int *length,
+                         Error *err) {
     Ids ids = {0};
-    const bool spaced = answer_after_space(m, tokenizer, prompt);
-    int status = answer_text_encode(tokenizer, spaced, target, strlen(target), &ids, err);
-    *length = (ids.count ? (int)ids.count : 1) + (m->llama && !causal);
+    const bool spaced = answer_after_space(&m->language, m->tokenizer, prompt);
+    const bool ends = m->language.llama && m->attention != ATTENTION_CAUSAL;
+    int status = answer_text_encode(m->tokenizer, spaced, target, strlen(target), &ids, err);
+    if (status == 0) status = answer_pad(m, &ids, 0, err);
+    *length = (ids.count ? (int)ids.count : 1) + ends;
     ids_free(&ids);
     return status;
+}
+
+int answer_pad(const Multimodal *m, Ids *ids, size_t begin, Error *err) {
+    const int32_t end = m->language.end;
+    while (end >= 0 && ids->count - begin < (size_t)m->pad_answers)
+        TRY(ids_append(ids, &end, 1, err));
+    return 0;
 }

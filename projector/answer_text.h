@@ -12,6 +12,7 @@
 
 #include "language/language.h"
 #include "language/tokenizer.h"
+#include "projector/multimodal.h"
 
 /* Whether an answer is after a space; `prompt` may be NULL for none. */
 bool answer_after_space(const LanguageModel *model, const Tokenizer *tokenizer, const char *prompt);
@@ -23,8 +24,13 @@ int answer_text_encode(const Tokenizer *tokenizer, bool spaced, const char *text
 
 /* The length of an answer that is `target`, after `prompt`: its tokens, at least 1, and for masked
  * diffusion of LLaMA's kind the end-of-text token, which is part of the canvas there (an encoder's
- * </s> is after it, and an autoregressive model ends by itself). */
-int answer_target_length(const LanguageModel *model, const Tokenizer *tokenizer, bool causal,
-                         const char *prompt, const char *target, int *length, Error *err);
+ * </s> is after it, and an autoregressive model ends by itself); an encoder's at least
+ * pad_answers. */
+int answer_target_length(const Multimodal *model, const char *prompt, const char *target,
+                         int *length, Error *err);
+
+/* Fills ids[begin, ids->count), an answer's, up to the model's pad_answers with end-of-text tokens,
+ * as in training: of an encoder, that was trained with them. */
+int answer_pad(const Multimodal *model, Ids *ids, size_t begin, Error *err);
 
 #endif

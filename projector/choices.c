@@ -108,7 +108,8 @@ static int choices_encode(const Multimodal *m, const ChoiceRequest *r, Ids *ids,
     *longest = 0;
     for (size_t i = 0; i < r->count; i++) {
         size_t before = ids->count;
-        if (choice_encode(m, r, r->choices[i], ids, why)) return wrong_choice(r, i, why);
+        if (choice_encode(m, r, r->choices[i], ids, why) || answer_pad(m, ids, before, why))
+            return wrong_choice(r, i, why);
         lengths[i] = (int)(ids->count - before);
         if (lengths[i] <= *longest) continue;
         if (check_choice_length(m, r, lengths[i], why)) return wrong_choice(r, i, why);

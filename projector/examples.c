@@ -290,7 +290,8 @@ static int make_answer(Maker *m, int turn, int *room, Error *err) {
     return UNUSABLE;
 }
 
-/* As many end-of-text tokens as the setting says, and fit. */
+/* As many end-of-text tokens as the setting says, and fit; an encoder has one more, after the
+ * canvas. */
 static int pad_answer(Maker *m, int prompt, Error *err) {
     const int32_t end = text_end(m->config);
     const ExampleConfig *c = m->config;
@@ -299,7 +300,9 @@ static int pad_answer(Maker *m, int prompt, Error *err) {
         int fits = (c->positions > 0 ? c->positions : c->longest) - c->answer_position;
         if (fits < most) most = fits;
     }
-    if (c->pad_answers < most) most = c->pad_answers;
+    const int wanted = c->pad_answers + (c->language.end >= 0);
+    if (wanted < most) most = wanted;
+    if (!c->pad_answers) return 0;
     while (end >= 0 && (int)m->answer.count < most) TRY(ids_append(&m->answer, &end, 1, err));
     return 0;
 }

@@ -69,6 +69,7 @@ static int text_encode(const Multimodal *m, const LikelihoodRequest *r, Ids *ids
             return error_set(why, "the text contains <mask>, which no text that is written does");
         l->unknown += unknown >= 0 && ids->ids[i] == unknown;
     }
+    TRY(answer_pad(m, ids, before, why));
     l->tokens = (int)(ids->count - before);
     return 0;
 }

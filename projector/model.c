@@ -348,6 +348,19 @@ static void take_causal(Model *m, const ModelOptions *o) {
     parts->answer_length = half < CAUSAL_ANSWER ? half : CAUSAL_ANSWER;
 }
 
+/* An encoder that was trained with padded answers ends them itself. */
+static int take_padding(const Model *m, Multimodal *parts, Error *err) {
+    if (!parts->pad_answers) return 0;
+    if (parts->language.end < 0)
+        return error_set(
+            err,
+            "%s: the folder's easyfirst.json has \"pad_answers\", which is for encoders "
+            "with </s>; use \"answer_length\"",
+            m->language.path);
+    add_stop(&parts->language, parts->language.end);
+    return 0;
+}
+
 static int open_language(Model *m, const ModelOptions *o, const char *path, Error *err) {
     const Checkpoint *c;
     TRY(checkpoint_add(m, path, NULL, &c, err));
@@ -359,6 +372,7 @@ static int open_language(Model *m, const ModelOptions *o, const char *path, Erro
         status = take_specials(&m->parts.language, m->tokenizer, file, err);
     else if (status == 0 && m->tokenizer && m->xlmr.config.kind != ENCODER_XLMR)
         status = take_frame(&m->parts.language, m->tokenizer, file, err);
+    if (status == 0) status = take_padding(m, &m->parts, err);
     if (status == 0 && m->tokenizer && m->parts.language.llama) {
         take_causal(m, o);
         status = model_chat_open(m, o, c->path, err);
@@ -461,6 +475,7 @@ static int open_settings(Model *m, const ModelOptions *o, Error *err) {
     m->parts.attention = settings.attention;
     m->parts.answer_position = settings.answer_position;
     m->parts.answer_length = settings.answer_length;
+    m->parts.pad_answers = settings.pad_answers;
     bool own = !o->vision && !o->language && !o->projector && !o->length && !o->adapter;
     if (own) m->calibration = settings.calibration;
     return 0;

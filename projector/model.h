@@ -98,7 +98,8 @@ typedef struct Model {
  * mask, else full); "feature_layer"; "class_token"; "pad"; "image_tokens" (checked against the
  * tower); "prompts", the prompt templates of model_prompt; "languages", the pairs that the model
  * translates, such as "de-en" (without it any of XLM-R's); "answer_position"; "answer_length", the tokens
- * of an answer whose length is neither given nor predicted; "chat_template" (model_chat.h);
+ * of an answer whose length is neither given nor predicted; "pad_answers", the tokens up to which an
+ * encoder was trained to fill answers with end-of-text; "chat_template" (model_chat.h);
  * "context", the longest sequence, if it is to be another than 8192 or the configuration's;
  * "shifted", whether the row before a token's predicts it (LLaMA's kind; see LanguageModel); "calibration"
  * (calibration.h), which holds while no part is taken from elsewhere. Configurations are

@@ -486,9 +486,10 @@ int model_preprocess_config(PreprocessConfig *p, const char *path, Error *err) {
 
 static int settings_check(ModelSettings *s, const char *path, Error *err) {
     static const char *const keys[] = {
-        "format",  "attention",     "answer_position", "feature_layer", "class_token",
-        "pad",     "image_tokens",  "prompts",         "languages",     "calibration",
-        "shifted", "answer_length", "chat_template",   "context",       NULL};
+        "format",        "attention",   "answer_position", "feature_layer",
+        "class_token",   "pad",         "image_tokens",    "prompts",
+        "languages",     "calibration", "shifted",         "answer_length",
+        "chat_template", "context",     "pad_answers",     NULL};
     int format, context; /* open_llama takes it, and "shifted" */
     bool shifted;
     const char *attention, *key;
@@ -502,6 +503,7 @@ static int settings_check(ModelSettings *s, const char *path, Error *err) {
     TRY(model_check_chat(s->json, path, err));
     TRY(config_integer(s->json, "context", path, 2, 1 << 22, 2, &context, err));
     TRY(config_integer(s->json, "answer_length", path, 1, 1 << 20, 0, &s->answer_length, err));
+    TRY(config_integer(s->json, "pad_answers", path, 1, 1 << 20, 0, &s->pad_answers, err));
     TRY(config_flag(s->json, "shifted", path, false, &shifted, err));
     TRY(config_text(s->json, "attention", path, "full", &attention, err));
     if (!attention_find(attention, &s->attention))

@@ -21,7 +21,7 @@ typedef struct ModelSettings {
     json_t
         *json; /* the caller's; NULL: the folder has no such file, and all else is as by default */
     AttentionPattern attention;
-    int answer_position, answer_length;
+    int answer_position, answer_length, pad_answers;
     Calibration calibration;
 } ModelSettings;
 

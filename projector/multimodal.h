@@ -26,6 +26,8 @@ typedef struct Multimodal {
     AttentionPattern attention;
     int answer_position; /* see InfillConfig */
     int answer_length;   /* of answers whose length is neither given nor predicted; 0: not known */
+    int pad_answers;     /* a shorter answer is followed by end-of-text tokens up to so many tokens,
+                            besides the one after every canvas; 0: none is */
     const char *image_lead; /* how a prompt about an image begins in the model's chat template: the
                                image is after it; NULL: the image is before the prompt */
     const int32_t *image_lead_ids; /* [image_lead_count]: its tokens, without the one that begins

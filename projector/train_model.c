@@ -129,15 +129,22 @@ bool train_model_needs_mask(const TrainSettings *s, Device *device) {
     return needs;
 }
 
-/* A folder without a length predictor that was trained with padded answers says how long they
- * are. */
-static int settle_length(Model *m, const TrainSettings *s, Error *err) {
-    if (!s->pad_answers || m->length.present || m->parts.answer_length) return 0;
+static int settle_setting(Model *m, const char *name, int value, int *field, Error *err) {
     if (!m->settings) m->settings = json_object();
-    if (json_object_set_new(m->settings, "answer_length", json_integer(s->pad_answers)))
+    if (json_object_set_new(m->settings, name, json_integer(value)))
         return error_set(err, "out of memory");
-    m->parts.answer_length = s->pad_answers;
+    *field = value;
     return 0;
+}
+
+/* A folder that was trained with padded answers says how long they are, which without a length
+ * predictor is the length of all. */
+static int settle_padding(Model *m, const TrainSettings *s, Error *err) {
+    if (!s->pad_answers) return 0;
+    if (m->parts.language.end >= 0)
+        TRY(settle_setting(m, "pad_answers", s->pad_answers, &m->parts.pad_answers, err));
+    if (m->length.present || m->parts.answer_length) return 0;
+    return settle_setting(m, "answer_length", s->pad_answers, &m->parts.answer_length, err);
 }
 
 static int declare_lora(TrainModel *t, const TrainSettings *s, Error *err) {
@@ -169,7 +176,7 @@ int train_model_open(TrainModel *t, const TrainSettings *s, Device *device, Erro
     if (status == 0 && s->stage == STAGE_LENGTH && !m->length.present)
         status = model_fresh_length(m, DEFAULT_LENGTH_CLASSES, fresh_weights(s), err);
     if (status == 0) status = settle_attention(t, s, err);
-    if (status == 0) status = settle_length(m, s, err);
+    if (status == 0) status = settle_padding(m, s, err);
     if (status == 0 && s->lora.rank > 0) status = declare_lora(t, s, err);
     duties(t, s);
     t->context = (TrainContext){.model = m->parts};

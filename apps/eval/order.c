@@ -237,10 +237,7 @@ static int find_length(const OrderEval *o, const OrderPrompt *prompt, const char
                        int *length, Error *err) {
     *length = o->options.common.length;
     if (!prompt->target || o->lengths != ORDER_TARGET) return 0;
-    const Model *m = &o->session.model;
-    const bool causal = m->parts.attention == ATTENTION_CAUSAL;
-    return answer_target_length(&m->parts.language, m->tokenizer, causal, worded, prompt->target,
-                                length, err);
+    return answer_target_length(&o->session.model.parts, worded, prompt->target, length, err);
 }
 
 /* Counts what is wrong with an answered request; *good: nothing. */

@@ -81,10 +81,7 @@ typedef struct TextEval {
 
 static int target_length(const TextEval *t, const char *prompt, const char *target, int *length,
                          Error *err) {
-    const Model *m = &t->session.model;
-    const bool causal = m->parts.attention == ATTENTION_CAUSAL;
-    return answer_target_length(&m->parts.language, m->tokenizer, causal, prompt, target, length,
-                                err);
+    return answer_target_length(&t->session.model.parts, prompt, target, length, err);
 }
 
 /* Defaults of a task; length 0: predicted. */

@@ -416,6 +416,30 @@ static void test_other_stages(void **state) {
     run(r, "text", "-m", model, "-q", "twenty one"); /* the length predictor was trained */
     expect(r, 0, NULL);
 
+    /* An encoder trained with padded answers ends them itself; its folder says so, and the length
+     * predictor's examples are padded, too. */
+    char padded[300], ended[300];
+    path_in(out, sizeof out, r, "padded");
+    run_ok(r, "train", "adapt", "-m", t.model, "--data", t.pairs, "--out", out, "--steps", "250",
+           "--batch-sequences", "12", "--lr", "5e-3", "--pad-answers", "12", "-q");
+    json_t *settings = read_json(r, "padded/model/easyfirst.json");
+    assert_int_equal(json_integer_value(json_object_get(settings, "pad_answers")), 12);
+    json_decref(settings);
+    snprintf(padded, sizeof padded, "%s/model", out), path_in(ended, sizeof ended, r, "ended");
+    run_ok(r, "train", "length", "-m", padded, "--data", t.pairs, "--out", ended, "--steps", "30",
+           "--batch-sequences", "20", "--lr", "1e-2", "-q");
+    snprintf(model, sizeof model, "%s/model", ended);
+    run(r, "text", "-m", model, "-q", "--json", "twenty one");
+    assert_int_equal(r->status, 0);
+    json_t *answer = json_loads(r->out, 0, NULL);
+    assert_int_equal(json_integer_value(json_object_get(answer, "length")), 12);
+    const char *shown = json_string_value(json_object_get(answer, "answer"));
+    if (!shown || strstr(shown, "</s>")) fail_msg("answer %s", r->out);
+    json_decref(answer);
+    run(r, "train", "pretrain", "-m", t.model, "--data", t.pairs, "--out", out, "--warmup-steps",
+        "0", "--pad-answers", "9", "-q");
+    assert_message(r, 2, "--pad-answers", "pretrain");
+
     const char *documents = "The small child is holding an umbrella in the rain.\n\nThe dog looks "
                             "out of the window.\nThe cat sleeps.\n";
     write_text_in(r, "text.txt", documents, text);

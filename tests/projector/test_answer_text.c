@@ -117,17 +117,13 @@ static void test_lengths(void **state) {
     for (int k = 0; k < KINDS; k++) {
         Opened o;
         opened_open(&o, kinds[k].folder);
-        const bool causal = o.model.parts.attention == ATTENTION_CAUSAL;
         for (int p = 0; p < PROMPTS; p++) {
             Error err;
             int length, none;
             Ids want = wanted(&kinds[k], o.model.tokenizer, prompts[p], "the dog");
-            assert_ok(answer_target_length(&o.model.parts.language, o.model.tokenizer, causal,
-                                           prompts[p], "the dog", &length, &err),
+            assert_ok(answer_target_length(&o.model.parts, prompts[p], "the dog", &length, &err),
                       &err);
-            assert_ok(answer_target_length(&o.model.parts.language, o.model.tokenizer, causal,
-                                           prompts[p], "", &none, &err),
-                      &err);
+            assert_ok(answer_target_length(&o.model.parts, prompts[p], "", &none, &err), &err);
             assert_int_equal(length, (int)want.count + (k == 4));
             assert_int_equal(none, 1 + (k == 4));
             ids_free(&want);
@@ -169,6 +165,63 @@ static void check_likelihood(const Opened *o, const struct Kind *k, const char *
     likelihoods_free(&out, 1);
 }
 
+/* Of a model that was trained with padded answers, choices, texts and targets are padded as its examples
+ * are. */
+static void test_padded(void **state) {
+    (void)state;
+    static const char *const texts[] = {"the dog", "no"};
+    enum { PAD = 11 };
+    for (int k = 0; k < KINDS; k++) {
+        Opened o;
+        Error err;
+        Choices choices;
+        Likelihood likelihood;
+        Examples examples = {0};
+        Skipped skipped = {0};
+        int length;
+        opened_open(&o, kinds[k].folder);
+        Multimodal *m = &o.model.parts;
+        if (m->language.end < 0) {
+            opened_close(&o);
+            continue;
+        }
+        m->pad_answers = PAD;
+        const ChoiceRequest request = {
+            .prompt = "a cat", .image = -1, .choices = texts, .count = 2};
+        assert_ok(
+            multimodal_choose(m, TENSOR_NONE, &request, 1, &(ChoiceOptions){0}, &choices, &err),
+            &err);
+        if (choices.items[0].answer.error) fail_msg("%s", choices.items[0].answer.error);
+        const LikelihoodRequest r = {.prompt = "a cat", .image = -1, .text = texts[0]};
+        assert_ok(multimodal_likelihood(m, TENSOR_NONE, &r, 1,
+                                        &(LikelihoodSettings){.options = {.samples = 2}},
+                                        &likelihood, NULL, &err),
+                  &err);
+        assert_int_equal(likelihood.tokens, PAD);
+        for (int i = 0; i < 2; i++) {
+            RecordTurn turn = {"a cat", texts[i]};
+            const Record record = {.id = "1", .turns = &turn, .count = 1};
+            const ExampleConfig config = {.tokenizer = o.model.tokenizer,
+                                          .longest = 40,
+                                          .language = m->language,
+                                          .pad_answers = PAD};
+            assert_ok(examples_make(&examples, &record, &config, "x", &skipped, &err), &err);
+            const ExampleTurn *made = examples.items[0].turns;
+            const ChoiceScore *s = &choices.items[0].scores[i];
+            assert_int_equal(s->length, PAD);
+            assert_int_equal(made->answer_count, PAD + 1);
+            assert_memory_equal(s->tokens, made->answer, PAD * sizeof *s->tokens);
+            assert_int_equal(s->tokens[PAD - 1], m->language.end);
+            assert_ok(answer_target_length(m, "a cat", texts[i], &length, &err), &err);
+            assert_int_equal(length, PAD);
+        }
+        choices_free(&choices);
+        likelihoods_free(&likelihood, 1);
+        examples_free(&examples);
+        opened_close(&o);
+    }
+}
+
 static void check_template(const Opened *o, const struct Kind *k, const char *prompt) {
     Error err;
     Answer answer;
@@ -205,9 +258,8 @@ static void test_answers(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_space),
-        cmocka_unit_test(test_lengths),
-        cmocka_unit_test(test_examples),
+        cmocka_unit_test(test_space),   cmocka_unit_test(test_lengths),
+        cmocka_unit_test(test_padded),  cmocka_unit_test(test_examples),
         cmocka_unit_test(test_answers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
