@@ -8,7 +8,8 @@ usage: data/prep/mixtures.py FOLDER
           texts/   text pairs in the model's own prompts, with ratio.json
           joint/   the same and scenes, captions, photographs, classes, with ratio.json, and images/,
                    one folder of links for all of them
-          lengths/ the same, with fewer texts: for the length predictor
+          hard/, settling/  the same with fewer of the questions that are learned soon, and of the texts
+          lengths/ the same as joint/, with fewer texts: for the length predictor
           valid.*.jsonl, test.*.jsonl   the held-out texts in the same prompts
 
 The prompts are short, since most texts are: "German to English: ...", "English to German: ...",
@@ -18,6 +19,7 @@ subtitles and hasty people write. The same files give the same bytes.
 import json
 import os
 import random
+import re
 import sys
 
 LOWER = 60_000  # pairs that are repeated in lower case
@@ -33,6 +35,19 @@ SOURCES = {"more-2": "more/scenes-2.json", "more-many": "more/scenes-many.json",
            "photos": "photos/photos.json", "classes": "classes/features.json"}
 TEXT_SHARE = 5  # text units for each unit of TEXTS above in the joint mixture
 LENGTH_SHARE = 0.5  # and in that of lengths
+HARD_SHARES = {"hard": 3, "settling": 3.75}
+FEWER = {"scenes-1": 1, "scenes-2": 1}  # units in these two
+
+# Answers of yes-or-no questions and of places, which the joint mixture teaches soon, and what a question is
+# about that stays hard; of the others of these answers so many are kept.
+EASY = {"yes", "no", "ja", "nein", "left", "right", "above", "below", "top", "bottom", "links", "rechts",
+        "oben", "unten", "darüber", "darunter", "on the left", "on the right"}
+HARD = re.compile(
+    r"background|dots|stripes|checks|pattern|behind|larger|smaller|bigger|big |small|size|\btwo\b|\bthree\b|"
+    r"\bfour\b|\bfive\b|more than one|several|red\b|green|blue|yellow|black|white|gray|grey|brown|orange|"
+    r"pink|purple|hintergrund|punkte|streifen|karo|größer|kleiner|zwei|drei|vier|mehrere|mehr als|farb|"
+    r"rot\b|grün|blau|gelb|schwarz|weiß|grau|braun|rosa|lila", re.IGNORECASE)
+EASY_KEPT = 0.3
 
 
 def prompt_of(text):
@@ -144,12 +159,52 @@ def joint_make(folder, mixture, text_share):
         json.dump(ratio, file, indent=2)
 
 
+def thinned(records, rng):
+    """The same conversations with fewer of their easy questions."""
+    for record in records:
+        turns = record["conversations"]
+        kept = []
+        for human, gpt in zip(turns[::2], turns[1::2]):
+            question, answer = human["value"].replace("<image>\n", ""), gpt["value"]
+            if answer.lower() in EASY and not HARD.search(question) and rng.random() > EASY_KEPT:
+                continue
+            kept += [{**human, "value": question if kept else "<image>\n" + question}, gpt]
+        if kept:
+            yield {**record, "conversations": kept}
+
+
+def hard_make(folder, mixture, text_share):
+    """The joint mixture with thinned conversations."""
+    joint, out = os.path.join(folder, "joint"), os.path.join(folder, mixture)
+    os.makedirs(out, exist_ok=True)
+    with open(f"{joint}/ratio.json", encoding="utf-8") as file:
+        ratio = json.load(file)
+    rng = random.Random(7)
+    for name in ratio:
+        stem = name.partition(".")[0]
+        if stem in TEXTS:
+            ratio[name] = round(text_share * TEXTS[stem])
+        ratio[name] = FEWER.get(stem, ratio[name])
+        if stem.startswith(("scenes", "more")):
+            with open(f"{joint}/{name}", encoding="utf-8") as file:
+                records = list(thinned(json.load(file), rng))
+            with open(f"{out}/{name}.part", "w", encoding="utf-8") as file:
+                json.dump(records, file, ensure_ascii=False)
+            os.replace(f"{out}/{name}.part", f"{out}/{name}")
+        else:
+            link(f"{joint}/{name}", f"{out}/{name}")
+    with open(f"{out}/ratio.json", "w", encoding="utf-8") as file:
+        json.dump(ratio, file, indent=2)
+
+
 def main():
     if len(sys.argv) != 2 or sys.argv[1].startswith("-"):
         sys.exit(__doc__)
     folder = os.path.abspath(sys.argv[1])
     texts_make(folder)
     joint_make(folder, "joint", TEXT_SHARE)
+    for mixture, share in HARD_SHARES.items():
+        hard_make(folder, mixture, share)
     joint_make(folder, "lengths", LENGTH_SHARE)
 
 

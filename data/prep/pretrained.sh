@@ -118,11 +118,16 @@ fi
 images tuned tune steadied/model --context off --data joint --valid world/scenes-valid.json \
     --valid-limit 200 --group off --optimizer muon --lr 5e-4 --projector-lr 3e-5 --schedule constant \
     --warmup-steps 50 --max-tokens 400 --batch-tokens 6000 --micro-batch-tokens 4096 \
-    --steps "${STEPS_TUNED:-2738}" --save-every 50 --valid-every 200 --keep 2
-images settled tune tuned/model --context off --data joint --valid world/scenes-valid.json \
+    --steps "${STEPS_TUNED:-2957}" --save-every 50 --valid-every 200 --keep 2
+# Short answers filled up to 8 tokens, so that the model ends them itself (NOTES.md).
+images padded tune tuned/model --context off --data hard --valid world/scenes-valid.json \
+    --valid-limit 200 --group off --optimizer muon --lr 5e-4 --projector-lr 3e-5 --schedule constant \
+    --warmup-steps 20 --max-tokens 400 --batch-tokens 6000 --micro-batch-tokens 4096 --seed 11 \
+    --pad-answers 8 --steps "${STEPS_PADDED:-714}" --save-every 50 --valid-every 200 --keep 2
+images settled tune padded/model --context off --data settling --valid world/scenes-valid.json \
     --valid-limit 200 --group off --optimizer muon --lr 5e-4 --projector-lr 3e-5 --schedule linear \
-    --warmup-steps 5 --max-tokens 400 --batch-tokens 6000 --micro-batch-tokens 4096 --seed 3 \
-    --steps "${STEPS_SETTLED:-700}" --save-every 50 --valid-every 200 --keep 2
+    --warmup-steps 5 --max-tokens 400 --batch-tokens 6000 --micro-batch-tokens 4096 --seed 12 \
+    --steps "${STEPS_SETTLED:-750}" --save-every 50 --valid-every 250 --keep 2
 # How long answers are.
 images long length settled/model --context off --data lengths --valid world/scenes-valid.json \
     --group off --lr 1e-3 --schedule linear --max-tokens 400 --batch-sequences 192 \
