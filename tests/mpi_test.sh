@@ -341,6 +341,29 @@ for kind in "text --task translation $folder/lines.jsonl" "gqa $folder/questions
     result $? "eval ${kind%% *} on three ranks: the files of one"
     rm -rf "$folder/alone" "$folder/parts"
 done
+# Likelihoods, with texts that are left out: an empty one, and one that does not fit.
+{
+    sed -n '1,13p' "$folder/pairs.jsonl"
+    echo '{"inputs": "", "targets": ""}'
+    echo 'broken'
+    awk 'BEGIN { printf "{\"inputs\": \"one\", \"targets\": \""; for (i = 0; i < 300; i++) printf "eins zwei "; print "\"}" }'
+} >"$folder/likely.jsonl"
+for model in tests/golden/models/tiny-base tests/golden/causal/qwen2; do
+    # shellcheck disable=SC2086
+    evaluate 1 alone likelihood -m $model "$folder/likely.jsonl" --samples 16 --seed 3
+    status=$?
+    # shellcheck disable=SC2086
+    evaluate 3 parts likelihood -m $model "$folder/likely.jsonl" --samples 16 --seed 3
+    [ $? = $status ] && [ -s "$folder/alone.out" ] && cmp -s "$folder/alone.out" "$folder/parts.out" &&
+        [ "$(grep -c 'easyfirst: left out' "$folder/alone.log")" = 3 ] &&
+        [ "$(grep 'easyfirst: ' "$folder/alone.log")" = "$(grep 'easyfirst: ' "$folder/parts.log")" ] &&
+        diff -r "$folder/alone" "$folder/parts" >&2
+    result $? "eval likelihood of ${model##*/} on three ranks: the files of one"
+    rm -rf "$folder/alone" "$folder/parts"
+done
+evaluate 3 parts likelihood -m "$folder/none" "$folder/likely.jsonl"
+[ $? = 1 ] && [ "$(grep -c "$folder/none" "$folder/parts.log")" = 1 ]
+result $? "eval likelihood: a model that is missing is said once"
 # shellcheck disable=SC2086
 evaluate 3 parts text --task translation "$folder/lines.jsonl" $golden --shard 1/2
 [ $? = 1 ] && [ "$(grep -c 'leave out --shard' "$folder/parts.log")" = 1 ]
