@@ -15,7 +15,7 @@ static const struct {
     bool divided; /* among mpirun's processes */
 } kinds[] = {
     {"gqa", eval_gqa, true},          {"text", eval_text, true},
-    {"order", eval_order, false},     {"likelihood", eval_likelihood, false},
+    {"order", eval_order, false},     {"likelihood", eval_likelihood, true},
     {"compare", eval_compare, false}, {"report", eval_report, false},
 };
 enum { KIND_COUNT = sizeof kinds / sizeof kinds[0] };

@@ -131,10 +131,17 @@ static int check_alike(const char *op, const char *name, Tensor t, unsigned type
                      other_name);
 }
 
+/* Few operations know what to do with a weight that comes in parts. */
+static int check_whole(const char *op, Tensor w, Error *err) {
+    if (!w.parts) return 0;
+    return error_set(err, "%s: not all rows of the weight are in memory (kernels/parts.h)", op);
+}
+
 /* A weight [rows, columns of x] for inputs x: packed, or plain rows of x's type. The shape and the
  * type of a packed one are filled in from the pack. */
 static int check_weight(const char *op, Tensor *w, Tensor x, int64_t rows, Error *err) {
     const struct Packed *p = w->packed;
+    TRY(check_whole(op, *w, err));
     if (!p) {
         CHECK(op, {"w", *w, 1u << x.dtype, rows, x.shape[1], SLICE});
         return 0;
@@ -432,9 +439,11 @@ int gather_forward(Device *device, Tensor y, const GatherTerm *terms, int count,
     CHECK(op, {"y", y, COMPUTE, ANY, ANY, 0});
     if (count < 1 || !terms)
         return error_set(err, "%s: %d terms, expected at least one", op, count);
-    for (int i = 0; i < count; i++)
+    for (int i = 0; i < count; i++) {
+        TRY(check_whole(op, terms[i].table, err));
         CHECK(op, {"table", terms[i].table, WEIGHTS, ANY, y.shape[1], 0},
               {"index", terms[i].index, I32, y.shape[0], 0, VECTOR});
+    }
     FORWARD(device, gather_forward, y.shape[0] == 0, y, terms, count, err);
 }
 
@@ -582,7 +591,10 @@ int vocab_cross_entropy(Device *device, Tensor loss, Tensor dx, Tensor dw, Tenso
                         Tensor smoothing_weight, Error *err) {
     const char *op = "vocab_cross_entropy";
     CHECK(op, {"x", x, COMPUTE, ANY, ANY, 0});
+    const struct TensorParts *parts = w.parts;
+    w.parts = NULL;
     TRY(check_weight(op, &w, x, ANY, err));
+    w.parts = parts;
     TRY(check_number(op, "smoothing", smoothing, 0, 1, err));
     int64_t rows = x.shape[0], d = x.shape[1], vocabulary = w.shape[0];
     CHECK(op, {"loss", loss, F32, rows, 0, VECTOR}, {"dx", dx, 1u << x.dtype, rows, d, OPTIONAL},

@@ -229,7 +229,8 @@ int vocab_logits(Device *device, Tensor y, Tensor x, Tensor w, Tensor b, Error *
  * otherwise ignored, even if its x is NaN or its target invalid; the targets of the others are ids
  * below V.
  *   x [R, D] c; w [V, D] c, or packed if there is no dx; dx [R, D] c; dw [V, D], db [V] f32;
- * target [R] i32; weight, smoothing_weight, loss [R] f32. dx, dw and db are optional. */
+ * target [R] i32; weight, smoothing_weight, loss [R] f32. dx, dw and db are optional. w may come in
+ * parts (kernels/parts.h), and dw then has one part's rows at a time, too. */
 int vocab_cross_entropy(Device *device, Tensor loss, Tensor dx, Tensor dw, Tensor db, Tensor x,
                         Tensor w, Tensor b, Tensor target, Tensor weight, float smoothing,
                         Tensor smoothing_weight, Error *err);

@@ -16,6 +16,7 @@
 #include "kernels/device.h"
 #include "kernels/error.h"
 #include "kernels/ops.h"
+#include "kernels/parts.h"
 #include "kernels/tensor.h"
 
 typedef enum ParamRole {
@@ -77,6 +78,9 @@ typedef struct ParamsShare {
     const void *blocks;
     size_t block_bytes;
     int block_count;
+    /* At level 3: slots of embeddings and vocabularies, whose weights and gradients come in parts
+     * (parts.h), each treated like a block's. */
+    const Tensor *tables[2];
     /* Copies values of all ranks to the host; kind 0: masters, else a MomentPiece (moments.h). Of
      * this rank's own alone without it. */
     int (*fetch)(void *user, const struct Params *params, int kind, int64_t first, int64_t count,
@@ -88,10 +92,16 @@ typedef struct ParamsShare {
  * level 3 weights at `place` of `working`. */
 typedef struct ParamsRun {
     int64_t begin, end, place;
-    int block;   /* of the stack; -1: gradients of none, added up until the end of the step, where
+    int block; /* of the stack, or from block_count on a part of a table; -1: gradients of none, added up until the end of the step, where
                   this rank's own sums stay */
     int64_t own; /* of a block: of the first own value in own_grad and own_working */
 } ParamsRun;
+
+/* At level 3: a parameter that comes in parts, the runs of the blocks `first` and following. */
+typedef struct ParamsTable {
+    TensorParts parts; /* `enter` and `user` are the ranks' */
+    int item, first;
+} ParamsTable;
 
 typedef struct Params {
     Device *device;
@@ -121,9 +131,11 @@ typedef struct Params {
     int64_t vector_values;
     ParamsRun *runs; /* from level 2 on, in the order of the flat tables; else NULL */
     int run_count;
-    int64_t grad_values; /* in `grad`: `flat`, unless gradients are shared out */
-    int64_t own_values;  /* from level 2 on: of the blocks' values, how many are own */
-    float *own_grad;     /* from level 2 on: [own_values], their sums */
+    int64_t grad_values;   /* in `grad`: `flat`, unless gradients are shared out */
+    int64_t own_values;    /* from level 2 on: of the blocks' values, how many are own */
+    float *own_grad;       /* from level 2 on: [own_values], their sums */
+    ParamsTable tables[2]; /* level 3 */
+    int table_count;
 } Params;
 
 void params_init(Params *params, Device *device);
@@ -259,6 +271,13 @@ void *params_copy_at(const Params *params, int64_t value);
 const void *params_gathered_from(const Params *params, int64_t value);
 
 float *params_grad_at(const Params *params, int64_t value);
+
+/* The run of a block, or of a table's part; NULL: it has none. */
+const ParamsRun *params_run_of(const Params *params, int block);
+
+/* Makes operations read a table that comes in parts from `whole`, all rows in the compute type; NULL:
+ * in parts again. */
+void params_table_place(const Params *params, const ParamsTable *table, void *whole);
 
 /* Copies values [first, first + count) of a moment (kind 1 or 2), of which `own` has this rank's,
  * to the host; and the host's to `own`, as far as they are this rank's. */

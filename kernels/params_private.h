@@ -66,6 +66,9 @@ static inline bool params_masters_divided(const Params *params) {
     return params_divided(params) && params->compute != DTYPE_F32 && !params->masterless;
 }
 
+/* The table of parameter `i`, which comes in parts; NULL: it does not. */
+const ParamsTable *params_table_of(const Params *params, int i);
+
 /* The place of a trainable vector in own_vectors. */
 int64_t params_vector_place(const Params *params, int i);
 

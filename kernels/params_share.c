@@ -42,11 +42,19 @@ static int block_of(const Params *params, const Param *p) {
     return (int)((slot - blocks) / s->block_bytes);
 }
 
+/* Whether a parameter is a table that comes in parts. */
+static bool is_table(const Params *params, const Param *p) {
+    const ParamsShare *s = &params->share;
+    if (p->offset < 0 || !p->slot || p->ndim != 2 || s->level < 3 || s->ranks < 2) return false;
+    return p->slot == s->tables[0] || p->slot == s->tables[1];
+}
+
 /* The bytes of a value that its owner alone has, with moments in 8 bits. */
 static int64_t own_bytes(const Params *params, const Param *p) {
     const int64_t moments = moments_narrow(p) ? 2 : 2 * (int64_t)sizeof(float);
     const int level = params->share.level;
-    const bool masters = params_masters_divided(params), block = block_of(params, p) >= 0;
+    const bool masters = params_masters_divided(params);
+    const bool block = block_of(params, p) >= 0 || is_table(params, p);
     return moments + (masters ? 4 : 0) + (block && level >= 2 ? 4 : 0) +
            (block && level >= 3 && params->compute != DTYPE_F32 ? 2 : 0);
 }
@@ -139,18 +147,84 @@ int params_own_vectors(const Params *params, Error *err) {
 
 /* ---- Where gradients are. ---- */
 
-/* Runs of neighbors in the same block. */
-static void find_runs(Params *params) {
+/* The values of the largest stretch of neighbors in the same block. */
+static int64_t largest_block(const Params *params) {
+    int64_t largest = 0, begin = 0;
+    int before = -1;
     for (int i = 0; i < params->count; i++) {
         const Param *p = &params->items[i];
         if (p->offset < 0) continue;
         const int block = block_of(params, p);
-        ParamsRun *last = params->run_count ? &params->runs[params->run_count - 1] : NULL;
-        if (last && last->block == block) continue;
-        if (last) last->end = p->offset;
-        params->runs[params->run_count++] = (ParamsRun){.begin = p->offset, .block = block};
+        const int64_t end = params_round_up(p->offset + param_elements(p));
+        if (block != before) begin = p->offset;
+        if (block >= 0 && end - begin > largest) largest = end - begin;
+        before = block;
+    }
+    return largest;
+}
+
+/* Parts of tables are about as large as a block; their rows a multiple of this, for alignment. */
+enum { TABLE_ROWS = 64 };
+
+static void find_tables(Params *params) {
+    const int64_t largest = largest_block(params);
+    int first = params->share.block_count;
+    for (int i = 0; i < params->count && params->table_count < 2; i++) {
+        const Param *p = &params->items[i];
+        if (!is_table(params, p)) continue;
+        int64_t rows = largest / param_columns(p) / TABLE_ROWS * TABLE_ROWS;
+        if (rows < TABLE_ROWS) rows = TABLE_ROWS;
+        const int count = (int)((param_rows(p) + rows - 1) / rows);
+        params->tables[params->table_count++] =
+            (ParamsTable){.parts = {.rows = rows, .count = count}, .item = i, .first = first};
+        first += count;
+    }
+}
+
+const ParamsTable *params_table_of(const Params *params, int i) {
+    for (int k = 0; k < params->table_count; k++)
+        if (params->tables[k].item == i) return &params->tables[k];
+    return NULL;
+}
+
+void params_table_place(const Params *params, const ParamsTable *table, void *whole) {
+    const Param *p = &params->items[table->item];
+    Tensor *slots[] = {p->slot, p->table_slot};
+    for (int i = 0; i < 2; i++) {
+        if (!slots[i]) continue;
+        slots[i]->data =
+            whole ? whole
+                  : (char *)params->working + (size_t)p->place * dtype_size(params->compute);
+        slots[i]->parts = whole ? NULL : &table->parts;
+    }
+}
+
+static void begin_run(Params *params, int64_t begin, int block) {
+    if (params->run_count) params->runs[params->run_count - 1].end = begin;
+    params->runs[params->run_count++] = (ParamsRun){.begin = begin, .block = block};
+}
+
+/* Runs of neighbors in the same block, and tables' parts. */
+static void find_runs(Params *params) {
+    for (int i = 0; i < params->count; i++) {
+        const Param *p = &params->items[i];
+        if (p->offset < 0) continue;
+        const ParamsTable *table = params_table_of(params, i);
+        for (int k = 0; table && k < table->parts.count; k++)
+            begin_run(params, p->offset + k * table->parts.rows * param_columns(p),
+                      table->first + k);
+        if (table) continue;
+        const int block = block_of(params, p);
+        if (!params->run_count || params->runs[params->run_count - 1].block != block)
+            begin_run(params, p->offset, block);
     }
     if (params->run_count) params->runs[params->run_count - 1].end = params->flat;
+}
+
+const ParamsRun *params_run_of(const Params *params, int block) {
+    for (int i = 0; i < params->run_count; i++)
+        if (params->runs[i].block == block) return &params->runs[i];
+    return NULL;
 }
 
 /* Blocks share the beginning of `grad`, if each is one run; all else follows. */
@@ -176,7 +250,10 @@ static void place_runs(Params *params) {
 }
 
 static int divide_gradients(Params *params, Error *err) {
-    params->runs = calloc((size_t)params->count + 1, sizeof *params->runs);
+    size_t most = (size_t)params->count + 1;
+    find_tables(params);
+    for (int i = 0; i < params->table_count; i++) most += (size_t)params->tables[i].parts.count;
+    params->runs = calloc(most, sizeof *params->runs);
     if (!params->runs) return error_set(err, "out of memory: %d parameters", params->count);
     find_runs(params);
     place_runs(params);

@@ -232,6 +232,8 @@ static int place_trainable(Params *params, Error *err) {
         Tensor t = group_form(params, i, params->compute);
         t.data = read_place(params, i);
         t.grad = params->grad + p->place;
+        const ParamsTable *table = params_table_of(params, i);
+        if (table) t.parts = &table->parts;
         set_slots(p, t);
     }
     return 0;
@@ -365,6 +367,8 @@ int params_train_describe(Params *params, Dtype compute, Error *err) {
         if (p->idle || !param_leads(params, i)) continue;
         Tensor t = group_form(params, i, p->trainable ? compute : plain_type(p, compute));
         if (p->trainable) t.grad = (void *)params; /* any pointer but NULL marks it trainable */
+        const ParamsTable *table = params_table_of(params, i);
+        if (table) t.parts = &table->parts;
         set_slots(p, t);
     }
     return 0;

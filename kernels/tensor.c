@@ -49,6 +49,7 @@ Tensor tensor_rows(Tensor t, int64_t first, int64_t count) {
     if (t.scale) t.scale += first;
     t.packed = NULL;
     t.grad = NULL;
+    t.parts = NULL;
     return t;
 }
 
@@ -57,6 +58,7 @@ Tensor tensor_columns(Tensor t, int64_t first, int64_t count) {
     t.shape[t.ndim - 1] = count;
     t.packed = NULL;
     t.grad = NULL;
+    t.parts = NULL;
     return t;
 }
 

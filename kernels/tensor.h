@@ -40,6 +40,9 @@ enum { TENSOR_MAX_DIMS = 8 };
 /* A matrix in the layout that a device's matmul reads fastest; private to the device. */
 struct Packed;
 
+/* Of a weight of which only some rows are in memory at a time (kernels/parts.h). */
+struct TensorParts;
+
 typedef struct Tensor {
     void *data; /* NULL: no tensor (an omitted optional argument) */
     Dtype dtype;
@@ -51,6 +54,8 @@ typedef struct Tensor {
     const struct Packed *packed; /* weights only: the same values in the device's layout */
     float *grad; /* weights in training only: their accumulated gradient, f32, of the weight's shape
                     without gaps; NULL: frozen */
+    const struct TensorParts *parts; /* weights in training only: `data` and `grad` have one part of
+                                        the rows at a time; NULL: all rows */
 } Tensor;
 
 #ifdef __cplusplus

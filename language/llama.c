@@ -200,7 +200,9 @@ int llama_embed(const Llama *m, Arena *arena, const XlmrBatch *batch, Tensor x, 
         TRY(arena_upload(arena, &rows->image, DTYPE_I32, batch->tokens, batch->image_rows, err));
         terms[1] = (GatherTerm){batch->image_tokens, rows->image};
     }
-    return gather_forward(arena->device, x, terms, batch->image_rows ? 2 : 1, err); /* [T, D] */
+    const int count = batch->image_rows ? 2 : 1;
+    if (m->words.parts) return parts_gather(arena, x, terms, count, batch->ids, err); /* [T, D] */
+    return gather_forward(arena->device, x, terms, count, err);                       /* [T, D] */
 }
 
 int llama_forward(const Llama *m, Arena *arena, const XlmrBatch *batch, Tensor *hidden,

@@ -71,7 +71,10 @@ static int embed_backward(Pass *p, Error *err) {
     const Tensor dwords = tensor_grad(p->m->words);
     if (p->run->dropout > 0)
         TRY(dropout_forward(device, p->dx, p->dx, train_embedding_dropout(p->run), false, err));
-    if (dwords.data) TRY(gather_backward(device, dwords, p->dx, p->rows.ids, err));
+    if (p->m->words.parts)
+        TRY(parts_gather_backward(p->arena, p->m->words, p->dx, p->batch->ids, err));
+    else if (dwords.data)
+        TRY(gather_backward(device, dwords, p->dx, p->rows.ids, err));
     if (!p->dimage.data || !p->batch->image_rows) return 0;
     return gather_backward(device, p->dimage, p->dx, p->rows.image, err);
 }
@@ -149,7 +152,7 @@ size_t llama_loss_bytes(const Llama *m, int tokens, int targets, const TrainRun 
     const BlockConfig *block = &m->config.block;
     if (!run->backward)
         return llama_work_bytes(m, tokens) + llama_head_bytes(m, targets) +
-               targets_loss_bytes(targets);
+               targets_loss_bytes(targets) + (m->words.parts ? parts_gather_bytes(tokens) : 0);
     const Stack stack = make_stack(m, &(AttentionPlan){0}, run, image);
     const size_t rows = arena_bytes(DTYPE_F32, tokens, block->width);
     const size_t dx = stack.input || stack.lowest < stack.count ? rows : 0;

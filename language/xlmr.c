@@ -259,7 +259,8 @@ int xlmr_embed(const Xlmr *m, Arena *arena, const XlmrBatch *batch, Tensor x, Xl
         terms[count++] = (GatherTerm){m->types, rows->types};
         terms[count++] = (GatherTerm){m->positions, rows->positions};
     }
-    return gather_forward(arena->device, x, terms, count, err); /* [T, D] */
+    if (m->words.parts) return parts_gather(arena, x, terms, count, batch->ids, err); /* [T, D] */
+    return gather_forward(arena->device, x, terms, count, err);                       /* [T, D] */
 }
 
 /* Rows that rotary positions need stay in the arena. */

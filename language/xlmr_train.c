@@ -142,7 +142,8 @@ static int embed_backward(Pass *p, Error *err) {
                   {p->batch->image_rows ? p->dimage : TENSOR_NONE, p->rows.image},
                   {tensor_grad(m->types), p->rows.types},
                   {tensor_grad(m->positions), p->rows.positions}};
-    for (int i = 0; i < 4; i++)
+    if (m->words.parts) TRY(parts_gather_backward(p->arena, m->words, dsum, p->batch->ids, err));
+    for (int i = m->words.parts ? 1 : 0; i < 4; i++)
         if (tables[i].dtable.data)
             TRY(gather_backward(device, tables[i].dtable, dsum, tables[i].index, err));
     return 0;
@@ -266,7 +267,8 @@ size_t xlmr_loss_bytes(const Xlmr *m, int tokens, int targets, const TrainRun *r
     const bool norm = xlmr_embedding_norm(m, &w, &b);
     if (!run->backward) {
         const size_t head = xlmr_head_bytes(m, targets) + targets_loss_bytes(targets),
-                     index = xlmr_rows_bytes(tokens);
+                     index = xlmr_rows_bytes(tokens) +
+                             (m->words.parts ? parts_gather_bytes(tokens) : 0);
         return block_work_bytes(block, tokens, m->params->compute) +
                (block->rotary ? index + head : largest(index, head));
     }

@@ -325,6 +325,8 @@ static int set_tables(TrainModel *t, const TrainSettings *s, Error *err) {
     language->block_count = llama              ? m->llama.config.layers
                             : language->blocks ? m->xlmr.config.layers
                                                : 0;
+    language->tables[0] = llama ? &m->llama.words : &m->xlmr.words;
+    language->tables[1] = llama ? &m->llama.vocab_w : &m->xlmr.vocab_w;
     return 0;
 }
 

@@ -138,6 +138,9 @@ sed '2,19s/b.png/c.png/' "$folder/talk.json" >"$folder/damaged.json"
     --layers 1 --width 384 --heads 6 --ffn 1536 --positions 130 --seed 5 >"$folder/new.log" 2>&1 || cat "$folder/new.log"
 wide="adapt -m $folder/wide --data $folder/pairs.jsonl --batch-sequences 4 --dropout 0 --steps 4
       --warmup-steps 1 --log-every 1"
+# Blocks so narrow that the embeddings come in six parts.
+# shellcheck disable=SC2086
+"$program" new "$folder/narrow" $tiny --width 16 --ffn 16 >"$folder/new.log" 2>&1 || cat "$folder/new.log"
 common="-m $folder/model --lr 2e-3 --warmup-steps 3 --log-every 1 --show-answers 0 --dropout 0 --save-every 0"
 adapt="adapt $common --data $folder/pairs.jsonl --valid $folder/pairs.jsonl --valid-limit 9
        --valid-every 10 --batch-sequences 7"
@@ -158,7 +161,9 @@ tune="tune $common --data $folder/talk.json --images $folder/images --batch-sequ
     compare "pretrain" 1e-6 "2 3" pretrain $common --data "$folder/text.txt" --batch-tokens 150 --max-tokens 40 --steps $short
     compare "length" 1e-6 "1 3 2" length $common --data "$folder/pairs.jsonl" --batch-sequences 6 --steps $short
     compare "segment" 1e-6 "2 3" segment $common --data "$folder/scenes.json" --images "$folder/images" --batch-sequences 2 --steps $short
-    compare "ar" 1e-6 "2 3" instruct $common -m tests/golden/causal/qwen2 --objective ar --data "$folder/pairs.jsonl" --batch-sequences 5 --steps $short
+    compare "embeddings in parts" 1e-6 "2 3" $adapt -m "$folder/narrow" --steps $short --micro-batch-tokens 64 --valid-every 3 --best-by chrf --valid-answers 5
+    compare "embeddings in parts, images, clipping" 1e-6 "2 3" $tune -m "$folder/narrow" --steps $short --train-vision --clip 0.1 --label-smoothing 0.1
+    compare "ar" 1e-6 "2 3" instruct $common -m tests/golden/causal/qwen2 --dtype f32 --objective ar --data "$folder/pairs.jsonl" --batch-sequences 5 --steps $short
     # Muon's matmuls may be in bf16, and so are a bf16 model's.
     compare "Muon, whole matrices" 1e-4 "0 1 3 2" $adapt --optimizer muon --steps $short
     compare "bf16, masters divided" 1e-3 "0 1 2 3" $adapt --dtype bf16 --steps $short
@@ -169,23 +174,31 @@ tune="tune $common --data $folder/talk.json --images $folder/images --batch-sequ
 }
 # ---- Bytes between ranks. ----
 
-# counted LOG LEVEL RANKS: (N - 1) bytes for each byte of a reduction and of a gathering.
+# counted LOG LEVEL RANKS: (N - 1) bytes for each byte of a reduction and of a gathering, as apps/train/README.md has it.
 counted() {
-    sed -n 's/[^0-9]*\([0-9][0-9]*\)[^0-9]*/\1 /gp' "$folder/$1.log" >"$folder/numbers"
     grep '^ranks ' "$folder/$1.log" | tr -c '0-9\n' ' ' | awk -v level="$2" -v n="$3" '
-        { values = $3; blocks = $4; sent = $5; got = $6; updates = $7; passes = $8
-          want = 4 * (n - 1) * (level == 2 ? blocks * passes + (values - blocks) * updates : values * updates)
-          if ($1 != n || $2 != level || sent != want || got != 4 * (n - 1) * values * updates || !updates) { print "# " $0 ", expected " want; exit 1 } found = 1 }
+        { values = $3; blocks = $4; parts = $5; vectors = $6; sent = $7; got = $8; updates = $9; passes = $10
+          rest = values - blocks - parts
+          want = level < 2 ? values * updates : (blocks + 2 * parts) * passes + rest * updates
+          weights = level < 3 ? values * updates : (2 * blocks + 3 * parts) * passes + rest * updates
+          if (level == 3) { want += vectors * updates; weights += vectors * updates }
+          want *= 4 * (n - 1); weights *= 4 * (n - 1)
+          printf "# ZeRO %d, %d ranks: %.3f and %.3f times (N - 1) / N n sent and received by each rank in an update of %.1f passes\n", level, n, sent / (4 * values * updates * (n - 1)), got / (4 * values * updates * (n - 1)), passes / updates
+          if ($1 != n || $2 != level || sent != want || got != weights || !updates) { print "# " $0 ", expected " want " and " weights; exit 1 }
+          if (level == 3 && !(parts && blocks && vectors)) { print "# no parts: " $0; exit 1 }
+          found = 1 }
         END { exit !found }'
 }
 bad=0
-for level in 0 1 2; do
-    # shellcheck disable=SC2086
-    train 4 volume $adapt --steps 3 --valid-every 0 --micro-batch-tokens 64 --zero $level || bad=1
-    counted volume $level 4 || bad=1
-    rm -rf "$folder/volume"
+for n in 2 4; do
+    for level in 0 1 2 3; do
+        # shellcheck disable=SC2086
+        train $n volume adapt $common -m "$folder/narrow" --data "$folder/pairs.jsonl" --batch-sequences 7 --steps 3 --micro-batch-tokens 64 --zero $level || bad=1
+        counted volume $level $n || bad=1
+        rm -rf "$folder/volume"
+    done
 done
-result $bad "bytes between ranks are those of theory"
+result $bad "bytes between 2 and 4 ranks are those of theory"
 
 # ---- GPUs. ----
 
@@ -193,7 +206,7 @@ result $bad "bytes between ranks are those of theory"
 cpu_program=$program
 program=$(dirname "$program")/emulated/easyfirst
 # shellcheck disable=SC2086
-[ -x "$program" ] && train 1 alone $adapt --device cuda --steps 3 --valid-every 0
+[ -x "$program" ] && train 1 alone $adapt -m "$folder/narrow" --device cuda --steps 3 --valid-every 0
 for nccl in yes no; do
     if [ ! -x "$program" ]; then
         number=$((number + 1))
@@ -205,7 +218,7 @@ for nccl in yes no; do
     [ $nccl = no ] && export EMULATED_WITHOUT_NCCL=1 && levels="2 3"
     for level in $levels; do
         # shellcheck disable=SC2086
-        train 2 many $adapt --device cuda --steps 3 --valid-every 0 --zero $level || bad=1
+        train 2 many $adapt -m "$folder/narrow" --device cuda --steps 3 --valid-every 0 --zero $level || bad=1
         same "$folder/alone" "$folder/many" 1e-6 || bad=1
         [ $nccl = yes ] && { grep -q "ZeRO $level, by NCCL" "$folder/many.log" || bad=1; }
         [ $nccl = no ] && { grep -q "ZeRO $level;" "$folder/many.log" || bad=1; }
@@ -328,6 +341,29 @@ for kind in "text --task translation $folder/lines.jsonl" "gqa $folder/questions
     result $? "eval ${kind%% *} on three ranks: the files of one"
     rm -rf "$folder/alone" "$folder/parts"
 done
+# Likelihoods, with texts that are left out: an empty one, and one that does not fit.
+{
+    sed -n '1,13p' "$folder/pairs.jsonl"
+    echo '{"inputs": "", "targets": ""}'
+    echo 'broken'
+    awk 'BEGIN { printf "{\"inputs\": \"one\", \"targets\": \""; for (i = 0; i < 300; i++) printf "eins zwei "; print "\"}" }'
+} >"$folder/likely.jsonl"
+for model in tests/golden/models/tiny-base tests/golden/causal/qwen2; do
+    # shellcheck disable=SC2086
+    evaluate 1 alone likelihood -m $model "$folder/likely.jsonl" --samples 16 --seed 3
+    status=$?
+    # shellcheck disable=SC2086
+    evaluate 3 parts likelihood -m $model "$folder/likely.jsonl" --samples 16 --seed 3
+    [ $? = $status ] && [ -s "$folder/alone.out" ] && cmp -s "$folder/alone.out" "$folder/parts.out" &&
+        [ "$(grep -c 'easyfirst: left out' "$folder/alone.log")" = 3 ] &&
+        [ "$(grep 'easyfirst: ' "$folder/alone.log")" = "$(grep 'easyfirst: ' "$folder/parts.log")" ] &&
+        diff -r "$folder/alone" "$folder/parts" >&2
+    result $? "eval likelihood of ${model##*/} on three ranks: the files of one"
+    rm -rf "$folder/alone" "$folder/parts"
+done
+evaluate 3 parts likelihood -m "$folder/none" "$folder/likely.jsonl"
+[ $? = 1 ] && [ "$(grep -c "$folder/none" "$folder/parts.log")" = 1 ]
+result $? "eval likelihood: a model that is missing is said once"
 # shellcheck disable=SC2086
 evaluate 3 parts text --task translation "$folder/lines.jsonl" $golden --shard 1/2
 [ $? = 1 ] && [ "$(grep -c 'leave out --shard' "$folder/parts.log")" = 1 ]

@@ -5,11 +5,13 @@
 #include <string.h>
 
 #include "apps/cli/common.h"
+#include "apps/cli/processes.h"
 #include "apps/cli/signals.h"
 #include "apps/eval/eval.h"
 #include "apps/eval/folder.h"
 #include "apps/eval/progress.h"
 #include "apps/eval/result.h"
+#include "apps/eval/together.h"
 #include "data/files/file_write.h"
 #include "data/files/json_memory.h"
 #include "data/files/path.h"
@@ -39,7 +41,10 @@ static const CommandHelp help = {
         "Conversations are read with their earlier turns, as far as they fit, by models with full\n"
         "attention. Texts that cannot be read or do not fit are reported and left out, records "
         "with\n"
-        "images too; the exit status is then 1. Files in --out: likelihoods.jsonl ({\"id\", "
+        "images too; the exit status is then 1. `mpirun -n N easyfirst eval likelihood` divides "
+        "the\n"
+        "texts among N processes; results are those of one. Files in --out: likelihoods.jsonl "
+        "({\"id\", "
         "\"tokens\",\n"
         "\"bytes\", \"nats\", \"standard_error\"} of each text), settings.json and result.json.",
     .examples = "easyfirst eval likelihood -m model lines.txt\n"
@@ -53,6 +58,8 @@ typedef struct Measured {
     int turn, tokens;
     int64_t bytes;
     double nats, variance;
+    int unknown, unpredicted, dropped_turns; /* tokens, tokens, turns that did not fit */
+    int64_t evaluations;                     /* of masks or windows */
 } Measured;
 
 typedef struct LikelihoodEval {
@@ -65,8 +72,8 @@ typedef struct LikelihoodEval {
     Skipped skipped;
     Measured *texts; /* [count] */
     size_t count, capacity;
-    int64_t unknown, unpredicted;       /* tokens */
-    int64_t evaluations, dropped_turns; /* of masks or windows; turns that did not fit */
+    bool *left; /* [records], of a part of several processes: the first asks for them once more */
+    json_t *settings;
     bool paragraphs;
     EvalProgress progress;
     bool failed;
@@ -112,6 +119,10 @@ static int batch_run(LikelihoodEval *e, Batch *b, Error *err) {
         Measured *m = &b->measured[i];
         const char *kind = out[i].code == (int)ERROR_TOO_LONG ? "text that does not fit"
                                                               : "text without a likelihood";
+        if (out[i].error && e->left) {
+            e->left[m->record] = true;
+            continue;
+        }
         if (out[i].error) {
             skipped_add(&e->skipped, kind, "%s: record %lld: %s", e->path, (long long)m->record + 1,
                         out[i].error);
@@ -119,9 +130,9 @@ static int batch_run(LikelihoodEval *e, Batch *b, Error *err) {
         }
         m->tokens = out[i].tokens;
         m->nats = out[i].bound.nats, m->variance = out[i].bound.variance;
-        e->unknown += out[i].unknown, e->unpredicted += out[i].unpredicted;
-        e->evaluations += out[i].bound.evaluations;
-        e->dropped_turns += out[i].dropped_turns;
+        m->unknown = out[i].unknown, m->unpredicted = out[i].unpredicted;
+        m->evaluations = out[i].bound.evaluations;
+        m->dropped_turns = out[i].dropped_turns;
         status = measured_add(e, m, err);
     }
     likelihoods_free(out, b->count);
@@ -134,7 +145,13 @@ static int batch_run(LikelihoodEval *e, Batch *b, Error *err) {
 static int batch_add(LikelihoodEval *e, Batch *b, int64_t index, Error *err) {
     Record record;
     Error why;
-    if (records_read(e->records, index, &record, &why)) {
+    const bool read = records_read(e->records, index, &record, &why) == 0;
+    if (e->left && (!read || record.count > TEXTS_AT_ONCE)) {
+        e->left[index] = true;
+        if (read) record_free(&record);
+        return 0;
+    }
+    if (!read) {
         skipped_add(&e->skipped, "record that cannot be read", "%s", why.text);
         return 0;
     }
@@ -164,13 +181,16 @@ static int batch_add(LikelihoodEval *e, Batch *b, int64_t index, Error *err) {
     return 0;
 }
 
-static int measure(LikelihoodEval *e, Error *err) {
+/* Measures the records that `wanted` names, NULL: every step-th from `first` on. */
+static int measure(LikelihoodEval *e, int64_t first, int step, const bool *wanted, Error *err) {
     Batch *b = calloc(1, sizeof *b);
     if (!b) return error_set(err, "out of memory for a batch");
     const int64_t all = records_count(e->records);
     int status = 0;
-    eval_progress_begin(&e->progress, "texts", all, e->options.common.quiet);
-    for (int64_t i = 0; i < all && status == 0; i++) {
+    eval_progress_begin(&e->progress, "texts", (all - first + step - 1) / step,
+                        e->options.common.quiet || wanted);
+    for (int64_t i = first; i < all && status == 0; i += step) {
+        if (wanted && !wanted[i]) continue;
         status = batch_add(e, b, i, err);
         const int stop = signals_stop_asked();
         if (status == 0 && stop)
@@ -185,10 +205,85 @@ static int measure(LikelihoodEval *e, Error *err) {
     return status;
 }
 
+/* ---- Several processes. ---- */
+
+/* The texts of records that are measured once more are dropped. */
+static void drop_left(LikelihoodEval *e) {
+    size_t kept = 0;
+    for (size_t i = 0; i < e->count; i++)
+        if (!e->left[e->texts[i].record]) e->texts[kept++] = e->texts[i];
+    e->count = kept;
+}
+
+static int receive_part(LikelihoodEval *e, int rank, bool *left, int64_t all, Error *err) {
+    Comm *comm = e->options.comm;
+    int64_t count;
+    TRY(comm_receive(comm, &count, sizeof count, rank, err));
+    for (int64_t i = 0; i < count; i++) {
+        Measured m;
+        TRY(measured_add(e, &(Measured){0}, err));
+        TRY(comm_receive(comm, &m, sizeof m, rank, err));
+        e->texts[e->count - 1] = m;
+    }
+    TRY(comm_receive(comm, left, (size_t)all * sizeof *left, rank, err));
+    for (int64_t i = 0; i < all; i++) e->left[i] |= left[i];
+    return 0;
+}
+
+static int send_part(LikelihoodEval *e, int64_t all, Error *err) {
+    Comm *comm = e->options.comm;
+    const int64_t count = (int64_t)e->count;
+    TRY(comm_send(comm, &count, sizeof count, 0, err));
+    for (int64_t i = 0; i < count; i++)
+        TRY(comm_send(comm, &e->texts[i], sizeof e->texts[i], 0, err));
+    return comm_send(comm, e->left, (size_t)all * sizeof *e->left, 0, err);
+}
+
+/* The first process gets all. */
+static int join_parts(LikelihoodEval *e, int64_t all, Error *err) {
+    if (comm_rank(e->options.comm) > 0) return send_part(e, all, err);
+    bool *left = malloc((size_t)all * sizeof *left);
+    int status = left ? 0 : error_set(err, "out of memory for %lld texts", (long long)all);
+    for (int r = 1; r < comm_size(e->options.comm) && status == 0; r++)
+        status = receive_part(e, r, left, all, err);
+    free(left);
+    return status;
+}
+
+static int measure_part(LikelihoodEval *e, Error *err) {
+    const EvalOptions *o = &e->options;
+    const int64_t all = records_count(e->records);
+    bool agreed;
+    e->left = calloc((size_t)all + 1, sizeof *e->left);
+    if (!e->left) return error_set(err, "out of memory for %lld texts", (long long)all);
+    int status = measure(e, o->shard_index - 1, o->shards, NULL, err);
+    if (status && !signals_stop_asked()) return -1; /* which ends all */
+    TRY(processes_agree(o->comm, status, &agreed, err));
+    drop_left(e);
+    return join_parts(e, all, err);
+}
+
+static int in_order(const void *a, const void *b) {
+    const Measured *x = a, *y = b;
+    if (x->record != y->record) return x->record < y->record ? -1 : 1;
+    return (x->turn > y->turn) - (x->turn < y->turn);
+}
+
+/* What was left of all parts is measured by the first process, for what one has to say of it. */
+static int measure_left(LikelihoodEval *e, Error *err) {
+    bool *left = e->left;
+    e->left = NULL;
+    const int status = measure(e, 0, 1, left, err);
+    free(left);
+    if (e->count) qsort(e->texts, e->count, sizeof *e->texts, in_order);
+    return status;
+}
+
 /* ---- What comes out. ---- */
 
 typedef struct Totals {
     int64_t tokens, bytes;
+    int64_t unknown, unpredicted, evaluations, dropped_turns;
     double nats, bits_per_byte, byte_error, mask_error; /* standard errors; NaN: not known */
     double perplexity, perplexity_error;
 } Totals;
@@ -211,6 +306,8 @@ static Totals totals_of(const LikelihoodEval *e) {
         const Measured *m = &e->texts[i];
         t.tokens += m->tokens, t.bytes += m->bytes;
         nats += m->nats, variance += m->variance;
+        t.unknown += m->unknown, t.unpredicted += m->unpredicted;
+        t.evaluations += m->evaluations, t.dropped_turns += m->dropped_turns;
     }
     const double bytes = (double)t.bytes, tokens = (double)t.tokens;
     t.nats = nats;
@@ -226,8 +323,8 @@ static json_t *score_json(const LikelihoodEval *e, const Totals *t) {
     const bool exact = likelihood_exact(&e->session.model.parts);
     return json_pack("{s:b, s:I, s:I, s:I, s:I, s:I, s:o, s:o, s:o, s:o, s:o, s:o}", "upper_bound",
                      !exact, "tokens", (json_int_t)t->tokens, "bytes", (json_int_t)t->bytes,
-                     "unknown_tokens", (json_int_t)e->unknown, "unpredicted_tokens",
-                     (json_int_t)e->unpredicted, "evaluations", (json_int_t)e->evaluations, "nats",
+                     "unknown_tokens", (json_int_t)t->unknown, "unpredicted_tokens",
+                     (json_int_t)t->unpredicted, "evaluations", (json_int_t)t->evaluations, "nats",
                      json_score(t->nats), "bits_per_byte", json_score(t->bits_per_byte),
                      "bits_per_byte_error", json_score(t->byte_error), "mask_error",
                      json_score(t->mask_error), "perplexity", json_score(t->perplexity),
@@ -252,7 +349,7 @@ static json_t *result_make(const LikelihoodEval *e, const Totals *t, json_t *set
     json_t *json =
         json_pack("{s:s, s:O, s:I, s:I, s:I, s:o, s:o}", "easyfirst", EF_VERSION, "settings",
                   settings, "texts", (json_int_t)e->count, "left_out", (json_int_t)e->skipped.total,
-                  "dropped_turns", (json_int_t)e->dropped_turns, "skipped",
+                  "dropped_turns", (json_int_t)t->dropped_turns, "skipped",
                   eval_skipped_json(&e->skipped), "score", score_json(e, t));
     if (!json) error_set(err, "out of memory for the result");
     return json;
@@ -316,16 +413,33 @@ static void totals_print(const LikelihoodEval *e, const Totals *t) {
     printf(" a token%s\n", exact ? "" : ", an upper bound");
 }
 
-static int finish(LikelihoodEval *e, json_t *settings, Error *err) {
+static void notes_print(const LikelihoodEval *e, const Totals *t) {
+    eval_skipped_print("left out", &e->skipped);
+    if (t->unknown)
+        report_error("note: %lld tokens are unknown characters to this model's tokenizer: the "
+                     "texts that it gives a likelihood have less in them",
+                     (long long)t->unknown);
+    if (t->unpredicted && !e->options.common.quiet)
+        report_error("note: the first token of each of %lld texts is not predicted: the model "
+                     "has no token that begins a text",
+                     (long long)t->unpredicted);
+}
+
+/* ---- The command. ---- */
+
+static int finish(void *user, Error *err) {
+    LikelihoodEval *e = user;
+    const Totals totals = totals_of(e);
+    notes_print(e, &totals);
+    e->failed = e->skipped.total > 0;
     if (!e->count)
         return error_set(err, "%s: none of its texts has a likelihood (%s)", e->path,
                          e->skipped.kind_count ? e->skipped.kinds[0].first : "it has none");
-    const Totals totals = totals_of(e);
     if (!totals.tokens)
         return error_set(err, "%s: no token has one before it, which predicts it", e->path);
-    json_t *result = result_make(e, &totals, settings, err);
+    json_t *result = result_make(e, &totals, e->settings, err);
     int status = result ? 0 : -1;
-    if (status == 0 && e->options.out) status = write_folder(e, settings, result, err);
+    if (status == 0 && e->options.out) status = write_folder(e, e->settings, result, err);
     if (status == 0 && e->options.common.json)
         status = json_print_line(json_incref(result), JSON_DIGITS, err);
     else if (status == 0)
@@ -334,34 +448,24 @@ static int finish(LikelihoodEval *e, json_t *settings, Error *err) {
     return status ? -1 : report_flush(err);
 }
 
-/* ---- The command. ---- */
-
-static int run(LikelihoodEval *e, Error *err) {
+static int open_all(void *user, Error *err) {
+    LikelihoodEval *e = user;
     EvalOptions *o = &e->options;
     const RecordsOptions options = {.text_lines = !e->paragraphs, .limit = o->limit};
     if (o->out) TRY(eval_check_files(o->out, &(FileRole){"FILE", e->path}, 1, err));
     TRY(records_open(&e->records, e->path, &options, &e->skipped, err));
     TRY(session_open(&e->session, &o->common, err));
     eval_model_name(o);
-    json_t *settings = settings_make(e, err);
-    if (!settings) return -1;
+    e->settings = settings_make(e, err);
+    if (!e->settings) return -1;
     signals_catch_stop();
-    int status = measure(e, err);
-    if (status == 0) {
-        eval_skipped_print("left out", &e->skipped);
-        if (e->unknown)
-            report_error("note: %lld tokens are unknown characters to this model's tokenizer: the "
-                         "texts that it gives a likelihood have less in them",
-                         (long long)e->unknown);
-        if (e->unpredicted && !o->common.quiet)
-            report_error("note: the first token of each of %lld texts is not predicted: the model "
-                         "has no token that begins a text",
-                         (long long)e->unpredicted);
-        status = finish(e, settings, err);
-    }
-    json_decref(settings);
-    e->failed = e->skipped.total > 0;
-    return status;
+    return 0;
+}
+
+static int answer(void *user, Error *err) {
+    LikelihoodEval *e = user;
+    if (e->options.shards) return measure_part(e, err);
+    return e->left ? measure_left(e, err) : measure(e, 0, 1, NULL, err);
 }
 
 static void options_take(LikelihoodEval *e, OptionGroup groups[2]) {
@@ -393,20 +497,22 @@ int eval_likelihood(int argc, char **argv) {
     common_init(&e.options.common);
     e.options.common.model.text_only = e.options.common.no_answers = true;
     options_take(&e, groups);
+    const int muted = processes_mute();
     int first, status = options_read(&help, groups, 2, argc, argv, &first);
     if (status < 0 && argc - first != 1)
         status = options_wrong(&help, argc == first ? "no file of texts is named"
                                                     : "one file of texts at a time");
     if (status < 0) status = common_check(&help, &e.options.common);
+    processes_unmute(muted, status >= 0);
     if (status < 0) {
-        Error err;
         e.path = argv[first];
-        int failed = run(&e, &err);
-        if (failed) report_failure(&err);
+        const EvalTogether together = {&e.options, open_all, answer, finish, &e};
+        const int failed = eval_together(&together);
         status = failed || e.failed;
     }
     records_close(e.records);
-    free(e.texts);
+    json_decref(e.settings);
+    free(e.texts), free(e.left);
     session_close(&e.session);
     return status;
 }

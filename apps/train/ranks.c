@@ -220,27 +220,36 @@ int ranks_first_does(Ranks *r, int (*work)(void *user, Error *err), void *user, 
 
 /* ---- What is reported. ---- */
 
-/* Of the gradients that are reduced block by block. */
-static int64_t block_values(const Params *p) {
-    int64_t sum = 0;
-    for (int i = 0; i < p->run_count; i++)
-        if (p->runs[i].block >= 0) sum += p->runs[i].end - p->runs[i].begin;
+/* Values by how they are exchanged (comm/share.h). */
+typedef struct Values {
+    int64_t all, blocks, parts, vectors; /* of blocks; of tables in parts; summed into place */
+} Values;
+
+static Values exchanged_values(const Share *share) {
+    Values sum = {0};
+    for (int i = 0; i < share->count; i++) {
+        const Params *p = share->tables[i].params;
+        sum.all += p->flat, sum.vectors += p->own_vectors ? p->vector_values : 0;
+        for (int k = 0; k < p->run_count; k++) {
+            const ParamsRun *run = &p->runs[k];
+            if (run->block < 0) continue;
+            *(run->block < p->share.block_count ? &sum.blocks : &sum.parts) +=
+                run->end - run->begin;
+        }
+    }
     return sum;
 }
 
 char *ranks_text(Ranks *r, int64_t updates, int64_t rounds) {
     const CommCounts own = comm_counts(r->comm);
-    int64_t values = 0, blocks = 0, all[2] = {(int64_t)own.sent, (int64_t)own.received};
+    int64_t all[2] = {(int64_t)own.sent, (int64_t)own.received};
     if (r->size == 1 || ranks_sum(r, all, 2, NULL)) return NULL;
-    for (int i = 0; i < r->share.count; i++) {
-        values += r->share.tables[i].params->flat;
-        blocks += block_values(r->share.tables[i].params);
-    }
+    const Values v = exchanged_values(&r->share);
     return path_format(NULL,
                        "ranks      %d, ZeRO %d%s; %" PRId64 " values, %" PRId64
-                       " of them reduced block by block; between all ranks %" PRId64
-                       " bytes of gradients and %" PRId64 " of sums and weights, in %" PRId64
-                       " updates of %" PRId64 " passes",
-                       r->size, r->share.level, comm_direct(r->comm) ? ", by NCCL" : "", values,
-                       blocks, all[0], all[1], updates, rounds);
+                       " of them block by block, %" PRId64 " in parts of embeddings, and %" PRId64
+                       " of vectors; between all ranks %" PRId64 " bytes of gradients and %" PRId64
+                       " of sums and weights, in %" PRId64 " updates of %" PRId64 " passes",
+                       r->size, r->share.level, comm_direct(r->comm) ? ", by NCCL" : "", v.all,
+                       v.blocks, v.parts, v.vectors, all[0], all[1], updates, rounds);
 }

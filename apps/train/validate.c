@@ -59,12 +59,15 @@ static int keep_best(Trainer *t, const TrainValid *valid, Error *err) {
     return ranks_first_does(t->ranks, write_best, t, err);
 }
 
+static int answers_shown(const Trainer *t) {
+    const bool answers = t->settings->stage != STAGE_LENGTH && !t->valid.scenes;
+    return answers ? t->settings->show_answers : 0;
+}
+
 static int show_answers(Trainer *t, TrainValid *valid, Error *err) {
     (void)valid;
-    bool answers = t->settings->stage != STAGE_LENGTH && !t->valid.scenes;
-    int shown = answers ? t->settings->show_answers : 0;
-    if (shown == 0 || t->settings->quiet) return 0;
-    return trainer_show_answers(&t->model, &t->valid_config, shown, stderr, err);
+    if (t->settings->quiet) return 0;
+    return trainer_show_answers(&t->model, &t->valid_config, answers_shown(t), stderr, err);
 }
 
 /* A step's passes; all ranks make the same number of them, or seem to. */
@@ -108,7 +111,7 @@ int trainer_validate(Trainer *t, const LoaderStep *at, Error *err) {
     } else {
         trainer_say(t, "no validation: none of its images could be used");
     }
-    TRY(first_evaluates(t, show_answers, &valid, err));
+    if (answers_shown(t)) TRY(first_evaluates(t, show_answers, &valid, err));
     share_evaluate(&t->ranks->share, false);
     t->sum.since += clock_seconds() - began; /* not counted as training time */
     return 0;

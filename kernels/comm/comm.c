@@ -13,9 +13,11 @@ enum {
     MESSAGE_PIECE = 1 << 24, /* bytes of a message */
     TAG = 20,                /* of all messages */
     SPINS = 200,             /* looks before a wait sleeps, */
-    TABLE_SPINS = 20000,     /* for a table: it only lets others run in between; */
-    FIRST_NAP = 20000,       /* this long at first, */
-    LONGEST_NAP = 1000000,   /* and at most; nanoseconds */
+    TABLE_SPINS = 1000000,   /* for a table: it only lets others run in between, */
+    TABLE_LOOKS = 16,        /* after so many looks, each of which may move a segment, */
+    BUSY = 500000,     /* unless others then keep the core for so long: who sleeps comes sooner; */
+    FIRST_NAP = 20000, /* this long at first, */
+    LONGEST_NAP = 1000000, /* and at most; nanoseconds */
 };
 
 struct Comm {
@@ -79,16 +81,30 @@ static void nap(long nanoseconds) {
     nanosleep(&time, NULL);
 }
 
+static int64_t now(void) {
+    struct timespec time;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return (int64_t)time.tv_sec * 1000000000 + time.tv_nsec;
+}
+
+/* Lets others run; whether that took long. */
+static bool give_way(void) {
+    const int64_t before = now();
+    sched_yield();
+    return now() - before > BUSY;
+}
+
 /* MPI moves data only while it is called: `table` pieces are looked after often. */
 static int wait_for(Comm *comm, MpiHandle *request, bool table, const char *what, Error *err) {
     long sleep = FIRST_NAP;
-    for (int looks = 0;; looks++) {
+    bool busy = false;
+    for (int64_t looks = 0;; looks++) {
         int done = 0;
         TRY(failed(comm, comm->mpi.Test(request, &done, MPI_NO_STATUS), what, err));
         if (done) return 0;
-        if (looks < SPINS) continue;
-        if (table && looks < TABLE_SPINS)
-            sched_yield();
+        if (looks < SPINS || (table && looks % TABLE_LOOKS)) continue;
+        if (table && !busy && looks < TABLE_SPINS)
+            busy = give_way();
         else
             nap(sleep);
         if (!table && sleep < LONGEST_NAP) sleep += sleep / 4;

@@ -18,35 +18,97 @@ static int fetch(void *user, const Params *params, int kind, int64_t first, int6
                  void *host, Error *err);
 
 void share_open(Share *share, Comm *comm, int level) {
-    *share = (Share){.comm = comm, .level = comm ? level : 0, .current = -1};
+    *share = (Share){.comm = comm, .level = comm ? level : 0, .pending = -1};
 }
 
 void share_close(Share *share) {
     for (int i = 0; i < share->count; i++) free(share->tables[i].bounds);
+    free(share->steps);
     *share = (Share){0};
 }
 
-static void next_table(Share *share) {
-    if (--share->left_table < 0) return;
-    share->left_block = share->tables[share->left_table].params->share.block_count - 1;
-}
+static int enter_block(void *user, const Block *block, Error *err);
+static int enter_part(void *user, const TensorParts *parts, PartsUse use, int part, Error *err);
 
-/* The backward pass reaches the table that was added last first. */
-static void begin_pass(Share *share) {
-    share->left_table = share->count;
-    next_table(share);
-}
-
-static int enter(void *user, const Block *block, Error *err);
-
-/* The blocks of a table have share->enter called. */
+/* The blocks and parts of a table have these called. */
 static void enter_blocks(Share *share, Params *params) {
-    ParamsShare *s = &params->share;
-    if (share->level < 3 || !s->blocks) return;
+    const ParamsShare *s = &params->share;
     Block *blocks = (Block *)(uintptr_t)s->blocks;
-    share->enter = (BlockEnter){enter, share};
-    for (int i = 0; i < s->block_count; i++) blocks[i].enter = &share->enter;
-    share->blocks += s->block_count;
+    if (share->level < 3) return;
+    share->enter = (BlockEnter){enter_block, share};
+    for (int i = 0; blocks && i < s->block_count; i++) blocks[i].enter = &share->enter;
+    for (int i = 0; i < params->table_count; i++)
+        params->tables[i].parts.enter = enter_part, params->tables[i].parts.user = share;
+}
+
+/* ---- The steps of a pass. ---- */
+
+static int block_count(const ShareTable *t) {
+    return t->params->share.blocks ? t->params->share.block_count : 0;
+}
+
+static void add_step(Share *share, int table, int block, ShareUse use) {
+    if (share->steps)
+        share->steps[share->step_count] = (ShareStep){.table = table, .block = block, .use = use};
+    share->step_count++;
+}
+
+/* Of the embeddings or of the vocabularies of a table. */
+static void add_parts(Share *share, int table, ShareUse use) {
+    const Params *p = share->tables[table].params;
+    for (int i = 0; i < p->table_count; i++) {
+        const ParamsTable *t = &p->tables[i];
+        const Param *item = &p->items[t->item];
+        const bool looked_up = item->role == PARAM_TABLE || item->table_slot;
+        const bool scanned = item->role == PARAM_VOCABULARY;
+        if (use == SHARE_LOOKUP || use == SHARE_LOOKED_UP ? !looked_up : !scanned) continue;
+        for (int k = 0; k < t->parts.count; k++) add_step(share, table, t->first + k, use);
+    }
+}
+
+/* The backward pass reaches the tables in the opposite order. */
+static void list_steps(Share *share) {
+    const bool gathered = share->level >= 3;
+    share->step_count = 0;
+    for (int i = 0; i < share->count && gathered; i++) {
+        add_parts(share, i, SHARE_LOOKUP);
+        for (int k = 0; k < block_count(&share->tables[i]); k++)
+            add_step(share, i, k, SHARE_FORWARD);
+    }
+    for (int i = 0; i < share->count; i++) add_parts(share, i, SHARE_SCAN);
+    share->forward_count = share->step_count;
+    for (int i = 0; i < share->count; i++) add_parts(share, i, SHARE_GRADIENT);
+    for (int i = share->count - 1; i >= 0; i--) {
+        for (int k = block_count(&share->tables[i]) - 1; k >= 0; k--)
+            add_step(share, i, k, SHARE_BACKWARD);
+        add_parts(share, i, SHARE_LOOKED_UP);
+    }
+}
+
+static int make_steps(Share *share, Error *err) {
+    free(share->steps);
+    share->steps = NULL;
+    if (share->level < 2) return 0;
+    list_steps(share); /* counts */
+    share->steps = calloc((size_t)share->step_count + 1, sizeof *share->steps);
+    if (!share->steps) return error_set(err, "out of memory for %d steps", share->step_count);
+    list_steps(share);
+    return 0;
+}
+
+/* Its place among the steps; step_count: it is none. */
+static int step_of(const Share *share, int table, int block, ShareUse use) {
+    int i = 0;
+    for (; i < share->step_count; i++) {
+        const ShareStep *s = &share->steps[i];
+        if (s->table == table && s->block == block && s->use == use) break;
+    }
+    return i;
+}
+
+static const ParamsRun *step_run(const Share *share, int step) {
+    const ShareStep *s = &share->steps[step];
+    return params_run_of(share->tables[s->table].params, s->block);
 }
 
 int share_add(Share *share, Params *params, Tensor m, Tensor v, const MomentTables *moments,
@@ -66,8 +128,7 @@ int share_add(Share *share, Params *params, Tensor m, Tensor v, const MomentTabl
     params->share.fetch = fetch, params->share.user = share;
     enter_blocks(share, params);
     share->count++;
-    begin_pass(share);
-    return 0;
+    return make_steps(share, err);
 }
 
 /* ---- Gradients. ---- */
@@ -134,45 +195,7 @@ int share_sum(Share *share, double *value, Error *err) {
     return status;
 }
 
-/* ---- Blocks that the backward pass leaves. ---- */
-
-static int leave(Share *share, Error *err) {
-    const ShareTable *t = &share->tables[share->left_table];
-    const int block = share->left_block--;
-    for (int i = 0; i < t->params->run_count; i++)
-        if (t->params->runs[i].block == block)
-            return reduce_run(share, t, &t->params->runs[i], err);
-    return 0;
-}
-
-/* The table with this block, and its number in it; count: none. */
-static int table_of(const Share *share, const void *block, int *number) {
-    int i = 0;
-    for (; i < share->count; i++) {
-        const ParamsShare *s = &share->tables[i].params->share;
-        const uintptr_t at = (uintptr_t)block, first = (uintptr_t)s->blocks;
-        if (!first || at < first || at >= first + s->block_bytes * (size_t)s->block_count) continue;
-        *number = (int)((at - first) / s->block_bytes);
-        break;
-    }
-    return i;
-}
-
-int share_left(void *user, const void *block, Error *err) {
-    Share *share = user;
-    int number = 0;
-    if (share->level < 2) return 0;
-    const int table = table_of(share, block, &number);
-    if (table == share->count) return 0; /* frozen */
-    while (share->left_table > table) {
-        while (share->left_block >= 0) TRY(leave(share, err));
-        next_table(share);
-    }
-    while (share->left_block >= number) TRY(leave(share, err));
-    return 0;
-}
-
-/* ---- Blocks that are entered. ---- */
+/* ---- Steps. ---- */
 
 /* Brings a run's weights from their owners. */
 static int gather_run(Share *share, const ShareTable *t, const ParamsRun *run, Error *err) {
@@ -195,78 +218,175 @@ static int gather_run(Share *share, const ShareTable *t, const ParamsRun *run, E
     return status;
 }
 
-/* Block `index` of all tables': its table, and its number there. */
-static const ShareTable *block_table(const Share *share, int index, int *number) {
+static int gather_step(Share *share, int step, Error *err) {
+    const ParamsRun *run = step_run(share, step);
+    if (!run || run == share->current) return 0;
+    share->current = run;
+    return gather_run(share, &share->tables[share->steps[step].table], run, err);
+}
+
+/* What the last step has left to do. */
+static int finish_step(Share *share, Error *err) {
+    const int step = share->pending;
+    share->pending = -1;
+    const ParamsRun *run = step < 0 ? NULL : step_run(share, step);
+    return run ? reduce_run(share, &share->tables[share->steps[step].table], run, err) : 0;
+}
+
+static int take_step(Share *share, Error *err) {
+    const int step = share->next++;
+    const ShareUse use = share->steps[step].use;
+    TRY(finish_step(share, err));
+    if (use == SHARE_GRADIENT || use == SHARE_BACKWARD || use == SHARE_LOOKED_UP)
+        share->pending = step;
+    return share->level < 3 || use == SHARE_LOOKED_UP ? 0 : gather_step(share, step, err);
+}
+
+/* All steps before it, which this rank may have had no rows for, and this one. */
+static int go_to(Share *share, int step, Error *err) {
+    const int count = share->forward ? share->forward_count : share->step_count;
+    if (step < share->next || step >= count)
+        return error_set(err, "weights are entered again in one pass, step %d of %d", step, count);
+    while (share->next <= step) TRY(take_step(share, err));
+    return 0;
+}
+
+/* The table with this block, and its number in it; count: none. */
+static int table_of(const Share *share, const void *block, int *number) {
     int i = 0;
-    for (; index >= share->tables[i].params->share.block_count; i++)
-        index -= share->tables[i].params->share.block_count;
-    *number = index;
-    return &share->tables[i];
-}
-
-static int gather_block(Share *share, int index, Error *err) {
-    int number;
-    const ShareTable *t = block_table(share, index, &number);
-    if (share->current == index) return 0;
-    share->current = index;
-    for (int i = 0; i < t->params->run_count; i++)
-        if (t->params->runs[i].block == number)
-            return gather_run(share, t, &t->params->runs[i], err);
-    return 0;
-}
-
-/* The next step of a pass: of the backward pass, after the block above it has been left. */
-static int gather_next(Share *share, Error *err) {
-    const int step = share->gathered++, last = share->blocks - 1;
-    if (step <= last) return gather_block(share, step, err);
-    const int index = last - (step - share->blocks);
-    if (index < last) {
-        int number;
-        const ShareTable *t = block_table(share, index + 1, &number);
-        TRY(share_left(share, (const Block *)t->params->share.blocks + number, err));
+    for (; i < share->count; i++) {
+        const ParamsShare *s = &share->tables[i].params->share;
+        const uintptr_t at = (uintptr_t)block, first = (uintptr_t)s->blocks;
+        if (!first || at < first || at >= first + s->block_bytes * (size_t)s->block_count) continue;
+        *number = (int)((at - first) / s->block_bytes);
+        break;
     }
-    return gather_block(share, index, err);
+    return i;
 }
 
-/* Rank 0's block for all, or with END the end. */
-static int lead(Share *share, int index, Error *err) {
-    int32_t told = index;
-    TRY(comm_broadcast(share->comm, &told, sizeof told, 0, err));
-    return index == END ? 0 : gather_block(share, index, err);
-}
-
-static int enter(void *user, const Block *block, Error *err) {
+int share_left(void *user, const void *block, Error *err) {
     Share *share = user;
-    int number = 0, index = 0;
+    int number = 0;
+    if (share->level < 2) return 0;
     const int table = table_of(share, block, &number);
-    for (int i = 0; i < table; i++) index += share->tables[i].params->share.block_count;
-    index += number;
-    if (share->leading) return lead(share, index, err);
-    if (share->current == index && share->gathered > index) return 0;
-    int step = index < share->gathered ? 2 * share->blocks - 1 - index : index;
-    if (step < share->gathered || (share->forward && step >= share->blocks))
-        return error_set(err, "block %d of %d is entered again in one pass", index, share->blocks);
-    while (share->gathered <= step) TRY(gather_next(share, err));
-    return 0;
+    if (table == share->count) return 0; /* frozen */
+    const int step = step_of(share, table, number, SHARE_BACKWARD);
+    if (share->next <= step) TRY(go_to(share, step, err));
+    return finish_step(share, err);
+}
+
+/* Rank 0's step for all, or with END the end. */
+static int lead(Share *share, int step, Error *err) {
+    int32_t told = step;
+    TRY(comm_broadcast(share->comm, &told, sizeof told, 0, err));
+    return step == END ? 0 : gather_step(share, step, err);
+}
+
+static int enter_block(void *user, const Block *block, Error *err) {
+    Share *share = user;
+    int number = 0;
+    const int table = table_of(share, block, &number);
+    const int there = step_of(share, table, number, SHARE_FORWARD);
+    const int back = step_of(share, table, number, SHARE_BACKWARD);
+    if (share->leading) return lead(share, there, err);
+    if (share->next == there + 1 || share->next == back + 1) return 0; /* it is in memory */
+    return go_to(share, share->next <= there ? there : back, err);
+}
+
+static int enter_part(void *user, const TensorParts *parts, PartsUse use, int part, Error *err) {
+    Share *share = user;
+    for (int i = 0; i < share->count; i++) {
+        const Params *p = share->tables[i].params;
+        for (int k = 0; k < p->table_count; k++)
+            if (&p->tables[k].parts == parts)
+                return go_to(share, step_of(share, i, p->tables[k].first + part, (ShareUse)use),
+                             err);
+    }
+    return error_set(err, "parts of a weight of no rank");
 }
 
 void share_evaluate(Share *share, bool forward) {
-    share->forward = forward, share->gathered = 0;
+    share->forward = forward, share->next = 0;
 }
 
 int share_forward_over(Share *share, Error *err) {
     if (share->level < 3) return 0;
-    while (share->gathered < share->blocks) TRY(gather_next(share, err));
-    share->gathered = 0;
+    while (share->next < share->forward_count) TRY(take_step(share, err));
+    share->next = 0;
     return 0;
+}
+
+int share_pass_over(Share *share, Error *err) {
+    if (share->level < 2) return 0;
+    while (share->next < share->step_count) TRY(take_step(share, err));
+    share->next = 0;
+    return finish_step(share, err);
+}
+
+/* ---- Rank 0 alone. ---- */
+
+/* Brings a table's rows to `whole`, where it is not NULL. */
+static int gather_whole(Share *share, const ShareTable *t, const ParamsTable *table, char *whole,
+                        Error *err) {
+    const Params *p = t->params;
+    for (int k = 0; k < table->parts.count; k++) {
+        const ParamsRun *run = params_run_of(p, table->first + k);
+        const int64_t n = run->end - run->begin;
+        const size_t size = dtype_size(p->compute);
+        share->current = run;
+        TRY(gather_run(share, t, run, err));
+        if (!whole) continue;
+        Tensor rows = tensor_2d((char *)p->working + (size_t)run->place * size, p->compute, 1, n);
+        TRY(convert_forward(p->device, tensor_2d(whole, p->compute, 1, n), rows, err));
+        whole += (size_t)n * size;
+    }
+    return 0;
+}
+
+/* Rank 0 gets whole tables. */
+static int take_whole(Share *share, Error *err) {
+    int taken = 0;
+    for (int i = 0; i < share->count; i++) {
+        const ShareTable *t = &share->tables[i];
+        const Params *p = t->params;
+        for (int k = 0; k < p->table_count; k++) {
+            void **whole = &share->whole[taken++];
+            const ParamsTable *table = &p->tables[k];
+            int64_t values = 0;
+            for (int j = 0; j < table->parts.count; j++) {
+                const ParamsRun *run = params_run_of(p, table->first + j);
+                values += run->end - run->begin;
+            }
+            if (comm_rank(share->comm) == 0)
+                TRY(device_alloc(p->device, whole, (size_t)values * dtype_size(p->compute), err));
+            TRY(gather_whole(share, t, table, *whole, err));
+            if (*whole) params_table_place(p, table, *whole);
+        }
+    }
+    return 0;
+}
+
+static void drop_whole(Share *share) {
+    int taken = 0;
+    for (int i = 0; i < share->count; i++) {
+        const Params *p = share->tables[i].params;
+        for (int k = 0; k < p->table_count; k++) {
+            void **whole = &share->whole[taken++];
+            if (!*whole) continue;
+            params_table_place(p, &p->tables[k], NULL);
+            device_free(p->device, *whole);
+            *whole = NULL;
+        }
+    }
 }
 
 int share_lead(Share *share, Error *err) {
     if (share->level < 3) return 0;
+    TRY(take_whole(share, err));
     share->leading = true;
-    for (int32_t index = 0; comm_rank(share->comm) > 0 && index != END;) {
-        TRY(comm_broadcast(share->comm, &index, sizeof index, 0, err));
-        if (index != END) TRY(gather_block(share, index, err));
+    for (int32_t step = 0; comm_rank(share->comm) > 0 && step != END;) {
+        TRY(comm_broadcast(share->comm, &step, sizeof step, 0, err));
+        if (step != END) TRY(gather_step(share, step, err));
     }
     return 0;
 }
@@ -274,18 +394,8 @@ int share_lead(Share *share, Error *err) {
 int share_led(Share *share, Error *err) {
     if (share->level < 3) return 0;
     share->leading = false;
+    drop_whole(share);
     return comm_rank(share->comm) == 0 ? lead(share, END, err) : 0;
-}
-
-int share_pass_over(Share *share, Error *err) {
-    if (share->level < 2) return 0;
-    if (share->level >= 3)
-        while (share->gathered < 2 * share->blocks) TRY(gather_next(share, err));
-    share->gathered = 0;
-    for (; share->left_table >= 0; next_table(share))
-        while (share->left_block >= 0) TRY(leave(share, err));
-    begin_pass(share);
-    return 0;
 }
 
 /* ---- Weights. ---- */
@@ -305,7 +415,7 @@ static int gather_table(Share *share, const ShareTable *t, Error *err) {
 }
 
 int share_gather(Share *share, Error *err) {
-    share->current = -1; /* its weights have changed */
+    share->current = NULL; /* its weights have changed */
     for (int i = 0; i < share->count && share->level > 0; i++)
         TRY(gather_table(share, &share->tables[i], err));
     return 0;

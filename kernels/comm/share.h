@@ -6,7 +6,10 @@
  *   2  the same, but the gradients of a block are reduced as soon as the backward pass has left it,
  *      into the sums of its owners; those of embeddings, heads and small tables once a step
  *   3  and of a block's weights every rank has its own values; all are gathered before the forward or
- *      the backward pass enters the block, into memory that the next block takes
+ *      the backward pass enters the block, into memory that the next block takes. Embeddings and the
+ *      vocabulary's matrix come in parts of about a block (kernels/parts.h), in the same memory: for
+ *      the embeddings, for both passes of the loss over the vocabulary and, gradients only, for the
+ *      embeddings again
  *
  * In bf16 the working copy (without masters: the weights) is gathered, and the f32 vectors are summed into place.
  */
@@ -27,19 +30,38 @@ typedef struct ShareTable {
     int64_t *bounds;             /* [ranks + 1] */
 } ShareTable;
 
+/* What a pass gathers and reduces, in this order on every rank: what is done with a block forward and
+ * backward, and with a table's part what PartsUse says. */
+typedef enum ShareUse {
+    SHARE_LOOKUP = PARTS_LOOKUP,
+    SHARE_SCAN = PARTS_SCAN,
+    SHARE_GRADIENT = PARTS_GRADIENT,
+    SHARE_LOOKED_UP = PARTS_LOOKED_UP,
+    SHARE_FORWARD,
+    SHARE_BACKWARD,
+} ShareUse;
+
+typedef struct ShareStep {
+    int table, block; /* of share->tables, and of its stack or a part of its tables (ParamsRun) */
+    ShareUse use;
+} ShareStep;
+
 typedef struct Share {
     Comm *comm; /* NULL: one process, and nothing below does anything */
     int level;
     ShareTable tables[SHARE_TABLES];
     int count;
-    int left_table, left_block; /* from level 2 on: the block that the backward pass leaves next */
-    /* Level 3. A pass gathers all blocks in order, and unless it is a validation's all again in
-     * reverse; every rank does, with rows for them or without. */
+    /* From level 2 on: a pass takes all steps, at level 3 a validation's the first `forward_count`;
+     * every rank does, with rows for them or without. */
+    ShareStep *steps;
+    int step_count, forward_count;
+    int next;                 /* step */
+    int pending;              /* the step whose gradients are to be reduced before the next; -1 */
+    const ParamsRun *current; /* level 3: what is in the gathered weights' memory */
     BlockEnter enter;
-    int blocks, gathered; /* blocks in all tables; how many of a pass's steps are done */
-    int current;          /* the block in memory; -1: none */
-    bool forward;         /* passes have no backward pass */
-    bool leading;         /* rank 0 alone evaluates: the others gather with it */
+    bool forward;                  /* passes have no backward pass */
+    bool leading;                  /* rank 0 alone evaluates: the others gather with it */
+    void *whole[2 * SHARE_TABLES]; /* then, on rank 0: tables that otherwise come in parts */
 } Share;
 
 void share_open(Share *share, Comm *comm, int level);
@@ -71,7 +93,8 @@ void share_evaluate(Share *share, bool forward);
 int share_forward_over(Share *share, Error *err);
 
 /* Level 3, else nothing: rank 0 may evaluate the model between share_lead and share_led, which all
- * ranks call: the others gather with it in share_lead, until its share_led. */
+ * ranks call: the others gather with it in share_lead, until its share_led. Rank 0 has the whole
+ * embeddings in between. */
 int share_lead(Share *share, Error *err);
 int share_led(Share *share, Error *err);
 

@@ -19,6 +19,7 @@
  */
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/threads.h"
+#include "kernels/parts.h"
 
 #include <math.h>
 #include <string.h>
@@ -44,6 +45,7 @@ typedef struct Loss {
     Tensor logits;   /* [block, chunk] f32 */
     Tensor gradient; /* the same memory, or separate if x is not f32: in x's type */
     LossRow *row;
+    Tensor kept; /* w in parts: [rows, D], each row's target's of w */
     int64_t vocabulary, chunk;
     double hard; /* 1 - smoothing */
     bool even;   /* smoothing: dx has an extra row, for the sum of all rows of w */
@@ -61,8 +63,21 @@ static Tensor part(Tensor t, int64_t rows, int64_t columns) {
     return tensor_2d(t.data, t.dtype, rows, columns);
 }
 
+/* The chunk from `first` on: its length. Its rows of w are in memory then. */
+static int chunk_begin(const Loss *loss, PartsUse use, int64_t first, int64_t *count, Error *err) {
+    const int64_t left = parts_together(loss->w, first);
+    *count = left < loss->chunk ? left : loss->chunk;
+    return parts_enter(loss->w, use, first, err);
+}
+
 static int chunk_logits(Device *device, const Loss *loss, Tensor y, int64_t top, int64_t first,
                         Error *err) {
+    if (loss->w.parts) {
+        const Tensor b = {.data = loss->b.data ? (float *)loss->b.data + first : NULL};
+        return cpu_linear_rows(device, y, tensor_rows(loss->x, top, y.shape[0]),
+                               parts_rows(loss->w, first, y.shape[1]), b, 0, y.shape[1],
+                               ACTIVATION_NONE, false, err);
+    }
     return cpu_linear_rows(device, y, tensor_rows(loss->x, top, y.shape[0]), loss->w, loss->b,
                            first, y.shape[1], ACTIVATION_NONE, false, err);
 }
@@ -110,15 +125,27 @@ static void ones_put(Tensor dy) {
             ((uint16_t *)at)[j] = f32_to_bf16(1);
 }
 
+/* The rows of w of targets in the chunk, which dx needs at the end. */
+static void keep_targets(const Loss *loss, int64_t first, int64_t count) {
+    if (!loss->w.parts) return;
+    const size_t bytes = (size_t)loss->w.shape[1] * dtype_size(loss->w.dtype);
+    for (int64_t i = 0; i < loss->x.shape[0]; i++) {
+        const int64_t target = loss->row[i].target;
+        if (target >= first && target - first < count)
+            memcpy((char *)loss->kept.data + (size_t)i * bytes, parts_rows(loss->w, target, 1).data,
+                   bytes);
+    }
+}
+
 /* dx [rows of non-zero weight, D] f32 becomes the sum of exponentials times rows of w; it may be
  * absent. With smoothing the last matmul has an extra row of ones, which costs almost nothing. */
 static int rows_scan(Device *device, const Loss *loss, Tensor dx, Error *err) {
     const CpuKernels *kernels = cpu_state(device)->kernels;
     const bool convert = dx.data && loss->gradient.dtype != DTYPE_F32;
     const int64_t rows = loss->x.shape[0], d = loss->x.shape[1];
-    for (int64_t first = 0; first < loss->vocabulary; first += loss->chunk) {
-        const int64_t left = loss->vocabulary - first;
-        const int64_t count = left < loss->chunk ? left : loss->chunk;
+    for (int64_t first = 0, count; first < loss->vocabulary; first += count) {
+        TRY(chunk_begin(loss, PARTS_SCAN, first, &count, err));
+        if (dx.data) keep_targets(loss, first, count);
         for (int64_t top = 0; top < rows; top += BLOCK_ROWS) {
             const int64_t here = rows - top < BLOCK_ROWS ? rows - top : BLOCK_ROWS;
             const Tensor y = part(loss->logits, here, count);
@@ -137,7 +164,7 @@ static int rows_scan(Device *device, const Loss *loss, Tensor dx, Error *err) {
             const bool last = loss->even && top + here == rows;
             if (last) ones_put(dy);
             TRY(cpu_matmul_dx(device, tensor_rows(dx, top, here + last),
-                              part(dy, here + last, count), tensor_rows(loss->w, first, count),
+                              part(dy, here + last, count), parts_rows(loss->w, first, count),
                               first > 0, err));
         }
     }
@@ -177,7 +204,8 @@ static void rows_finish(Device *device, const Loss *loss, Tensor dx) {
 #pragma omp parallel for schedule(static) num_threads(cpu_threads(device, rows *d))
     for (int64_t i = 0; i < rows; i++) {
         const LossRow *row = &loss->row[i];
-        const Tensor w = tensor_rows(loss->w, row->target, 1);
+        const Tensor w =
+            loss->w.parts ? tensor_rows(loss->kept, i, 1) : tensor_rows(loss->w, row->target, 1);
         float *v = (float *)dx.data + i * d;
         const double others = row->weight * (loss->hard + row->smooth),
                      even = row->weight * row->smooth / (double)loss->vocabulary;
@@ -210,9 +238,8 @@ static int rows_gradient(Device *device, const Loss *loss, Tensor dw, Tensor db,
     const CpuKernels *kernels = cpu_state(device)->kernels;
     const bool convert = loss->gradient.dtype != DTYPE_F32;
     const int64_t rows = loss->x.shape[0];
-    for (int64_t first = 0; first < loss->vocabulary; first += loss->chunk) {
-        const int64_t left = loss->vocabulary - first;
-        const int64_t count = left < loss->chunk ? left : loss->chunk;
+    for (int64_t first = 0, count; first < loss->vocabulary; first += count) {
+        TRY(chunk_begin(loss, PARTS_GRADIENT, first, &count, err));
         for (int64_t top = 0; top < rows; top += BLOCK_ROWS) {
             const int64_t here = rows - top < BLOCK_ROWS ? rows - top : BLOCK_ROWS;
             const Tensor y = part(loss->logits, here, count);
@@ -227,7 +254,7 @@ static int rows_gradient(Device *device, const Loss *loss, Tensor dw, Tensor db,
                                          DTYPE_F32, count);
             }
             if (dw.data)
-                TRY(cpu_matmul_dw(device, tensor_rows(dw, first, count), dy,
+                TRY(cpu_matmul_dw(device, parts_grad_rows(loss->w, dw, first, count), dy,
                                   tensor_rows(loss->x, top, here), err));
             if (db.data) cpu_column_sums(device, (float *)db.data + first, y);
         }
@@ -302,13 +329,14 @@ int cpu_vocab_cross_entropy(Device *device, Tensor loss, Tensor dx, Tensor dw, T
     const size_t logits_bytes = (size_t)(block * l.chunk) * sizeof(float);
     const size_t row_bytes = (size_t)d * dtype_size(x.dtype);
     char *base = NULL;
-    void *logits, *gradient, *some_x, *sum;
+    void *logits, *gradient, *some_x, *sum, *kept;
     for (size_t used = 0;; used = 0) {
         logits = carve(base, &used, logits_bytes);
         gradient = carve(base, &used, narrow ? logits_bytes / 2 : 0);
         some_x = carve(base, &used, some ? (size_t)count * row_bytes : 0);
         sum = carve(base, &used, apart ? (size_t)(sums * d) * sizeof(float) : 0);
         l.row = carve(base, &used, (size_t)count * sizeof(LossRow));
+        kept = carve(base, &used, w.parts && dx.data ? (size_t)count * row_bytes : 0);
         if (base) break;
         void *memory;
         TRY(cpu_workspace(device, &memory, used, err));
@@ -316,6 +344,7 @@ int cpu_vocab_cross_entropy(Device *device, Tensor loss, Tensor dx, Tensor dw, T
     }
     l.logits = tensor_2d(logits, DTYPE_F32, block, l.chunk);
     l.gradient = narrow ? tensor_2d(gradient, x.dtype, block, l.chunk) : l.logits;
+    l.kept = tensor_2d(kept, w.dtype, count, d);
     rows_collect(&l, target, weight, smoothing_weight);
     l.x = part(x, rows, d);
     if (some) {

@@ -23,6 +23,10 @@
  */
 #include "kernels/cuda/vocab.cuh"
 
+extern "C" {
+#include "kernels/parts.h"
+}
+
 /* Ids for a block of the first pass: 8 for each thread. */
 enum { GROUPS = 2, SLICE = 4 * GROUPS * SCAN_THREADS };
 
@@ -59,15 +63,16 @@ typedef struct Loss {
     float *loss;
     int64_t rows, count; /* all, and those of non-zero weight */
     int64_t vocabulary, chunk, block, row_parts;
-    double hard;     /* 1 - smoothing */
-    int32_t *list;   /* [count] the rows of non-zero weight; NULL: all rows */
-    int32_t *slot;   /* [rows] their index in the list, or -1; NULL likewise */
-    float *logits;   /* [block, chunk] */
-    void *gradient;  /* [block, chunk] of x's type; for f32 the same memory */
-    LossPart *parts; /* [count, row_parts] */
-    LossRow *row;    /* [count] */
-    float *db_parts; /* [block / RUN, chunk] */
-    Tensor sum;      /* [count, D] f32: dx of the rows of non-zero weight */
+    int64_t together; /* ids whose rows of w are in memory at once (kernels/parts.h) */
+    double hard;      /* 1 - smoothing */
+    int32_t *list;    /* [count] the rows of non-zero weight; NULL: all rows */
+    int32_t *slot;    /* [rows] their index in the list, or -1; NULL likewise */
+    float *logits;    /* [block, chunk] */
+    void *gradient;   /* [block, chunk] of x's type; for f32 the same memory */
+    LossPart *parts;  /* [count, row_parts] */
+    LossRow *row;     /* [count] */
+    float *db_parts;  /* [block / RUN, chunk] */
+    Tensor sum;       /* [count, D] f32: dx of the rows of non-zero weight */
 } Loss;
 
 /* ---- The rows of non-zero weight. ---- */
@@ -146,6 +151,11 @@ static int rows_count(Device *device, int64_t *count, Tensor target, Tensor weig
 }
 
 /* ---- The first pass. ---- */
+
+/* The slice of an id: each part of the vocabulary begins with a new one. */
+static __host__ __device__ int64_t slice_of(int64_t together, int64_t id) {
+    return id / together * ((together + SLICE - 1) / SLICE) + id % together / SLICE;
+}
 
 typedef struct LossScan {
     const float *logits; /* [rows, ld], the ids first, first + 1, ... */
@@ -231,8 +241,9 @@ __global__ void loss_finish_kernel(const Loss l) {
     const int32_t r = l.list ? l.list[i] : i, target = l.target[r];
     LossRow row = {};
     row.target = target;
-    row_finish(&l.loss[r], &row, max, sum, logit_sum, parts[target / SLICE].target, l.weight[r],
-               l.smoothing_weight ? l.smoothing_weight[r] : 0.0f, l.hard, (double)l.vocabulary);
+    row_finish(&l.loss[r], &row, max, sum, logit_sum, parts[slice_of(l.together, target)].target,
+               l.weight[r], l.smoothing_weight ? l.smoothing_weight[r] : 0.0f, l.hard,
+               (double)l.vocabulary);
     l.row[i] = row;
 }
 
@@ -285,9 +296,11 @@ static Tensor chunk_of(void *data, Dtype dtype, const Loss *l, int64_t rows, int
 
 static int chunk_logits(Device *device, const Loss *l, int64_t top, int64_t here, int64_t first,
                         int64_t count, Error *err) {
-    return cuda_matmul_weight(device, chunk_of(l->logits, DTYPE_F32, l, here, count),
-                              tensor_rows(l->x, top, here), l->w, first, count,
-                              l->b.data ? (const float *)l->b.data + first : NULL, false, err);
+    const bool parts = l->w.parts != NULL;
+    return cuda_matmul_weight(
+        device, chunk_of(l->logits, DTYPE_F32, l, here, count), tensor_rows(l->x, top, here),
+        parts ? parts_rows(l->w, first, count) : l->w, parts ? 0 : first, count,
+        l->b.data ? (const float *)l->b.data + first : NULL, false, err);
 }
 
 static int chunk_scan(Device *device, const Loss *l, int64_t top, int64_t here, int64_t first,
@@ -296,7 +309,8 @@ static int chunk_scan(Device *device, const Loss *l, int64_t top, int64_t here, 
     s.logits = l->logits, s.ld = l->chunk;
     s.first = (int32_t)first, s.count = (int32_t)count;
     s.list = l->list, s.target = l->target, s.top = (int32_t)top;
-    s.parts = l->parts + top * l->row_parts + first / SLICE, s.row_parts = l->row_parts;
+    s.parts = l->parts + top * l->row_parts + slice_of(l->together, first),
+    s.row_parts = l->row_parts;
     const dim3 grid(cuda_blocks(count, SLICE, INT32_MAX), (unsigned)here);
     LAUNCH(device, loss_scan_kernel, grid, SCAN_THREADS, 0, err, s);
     return 0;
@@ -324,9 +338,10 @@ static int chunk_gradient(Device *device, const Loss *l, Tensor db, int64_t top,
 /* The outer loop is over chunks, so that a chunk's rows of w and dw stay in the cache. If all
  * logits fit the workspace (of up to 67 rows for XLM-R) the second pass does not recompute them. */
 static int walk(Device *device, const Loss *l, bool second, Tensor dw, Tensor db, Error *err) {
-    const bool there = second && l->chunk >= l->vocabulary && l->block == l->count;
-    for (int64_t first = 0; first < l->vocabulary; first += l->chunk) {
-        const int64_t count = smaller(l->vocabulary - first, l->chunk);
+    const bool there = second && l->chunk >= l->vocabulary && l->block == l->count && !l->w.parts;
+    for (int64_t first = 0, count; first < l->vocabulary; first += count) {
+        count = smaller(parts_together(l->w, first), l->chunk);
+        TRY(parts_enter(l->w, second ? PARTS_GRADIENT : PARTS_SCAN, first, err));
         for (int64_t top = 0; top < l->count; top += l->block) {
             const int64_t here = smaller(l->count - top, l->block);
             if (!there) TRY(chunk_logits(device, l, top, here, first, count, err));
@@ -338,9 +353,11 @@ static int walk(Device *device, const Loss *l, bool second, Tensor dw, Tensor db
             const Tensor dy = chunk_of(l->gradient, l->x.dtype, l, here, count);
             if (l->sum.data)
                 TRY(cuda_matmul(device, tensor_rows(l->sum, top, here), operand(dy, false),
-                                weight_operand(l->w, first, count, false), NULL, first > 0, err));
+                                l->w.parts ? operand(parts_rows(l->w, first, count), false)
+                                           : weight_operand(l->w, first, count, false),
+                                NULL, first > 0, err));
             if (dw.data)
-                TRY(cuda_matmul(device, tensor_rows(dw, first, count), operand(dy, true),
+                TRY(cuda_matmul(device, parts_grad_rows(l->w, dw, first, count), operand(dy, true),
                                 operand(tensor_rows(l->x, top, here), false), NULL, true, err));
         }
     }
@@ -354,7 +371,8 @@ static int loss_open(Device *device, Loss *l, Tensor x, Tensor dx, Tensor db, Er
     const bool some = l->count < l->rows, narrow = x.dtype != DTYPE_F32;
     l->block = smaller(l->count, BLOCK_ROWS);
     l->chunk = chunk_columns(LOGITS_BYTES, l->block, l->vocabulary, SLICE);
-    l->row_parts = (l->vocabulary + SLICE - 1) / SLICE;
+    l->together = l->w.parts ? l->w.parts->rows : l->vocabulary;
+    l->row_parts = slice_of(l->together, l->vocabulary - 1) + 1;
     const size_t logits = (size_t)(l->block * l->chunk) * sizeof(float);
     const size_t runs = (size_t)(l->block + RUN - 1) / RUN;
     /* If no row has weight 0 and nothing is converted, x is read and dx written in place. */

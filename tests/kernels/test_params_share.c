@@ -11,7 +11,7 @@ typedef struct Slots {
     Block blocks[BLOCKS];
 } Slots;
 
-static void declare(Params *p, Slots *s, Device *device) {
+static void declare_rows(Params *p, Slots *s, Device *device, int64_t rows) {
     Error err;
     *s = (Slots){0};
     params_init(p, device);
@@ -20,7 +20,7 @@ static void declare(Params *p, Slots *s, Device *device) {
                              .init = INIT_NORMAL,
                              .init_std = 1,
                              .ndim = 2,
-                             .shape = {37, WIDTH}};
+                             .shape = {rows, WIDTH}};
     assert_ok(params_declare(p, &words, &err, "words"), &err);
     const int hidden = p->count;
     for (int i = 0; i < BLOCKS; i++) {
@@ -38,6 +38,10 @@ static void declare(Params *p, Slots *s, Device *device) {
     assert_ok(params_declare(p, &norm, &err, "norm"), &err);
     assert_ok(params_allocate(p, DTYPE_F32, &err), &err);
     params_initialise(p, 3);
+}
+
+static void declare(Params *p, Slots *s, Device *device) {
+    declare_rows(p, s, device, 37);
 }
 
 static void share(Params *p, const Slots *s, int rank, int ranks, int level, bool whole) {
@@ -216,12 +220,60 @@ static void test_units(void **state) {
     device_close(device);
 }
 
+/* Level 3: the table comes in parts of 64 rows; the values of all ranks are all of it. */
+static void test_tables(void **state) {
+    (void)state;
+    enum { RANKS = 3, ROWS = 2 * 64 + 9 };
+    Device *device;
+    Error err;
+    assert_ok(device_open(&device, NULL, &err), &err);
+    int64_t own = 0;
+    for (int rank = 0; rank < RANKS; rank++) {
+        Params p;
+        Slots s;
+        declare_rows(&p, &s, device, ROWS);
+        share(&p, &s, rank, RANKS, 3, false);
+        p.share.tables[0] = &s.words;
+        float all[ROWS * WIDTH];
+        memcpy(all, p.items[0].value.data, sizeof all);
+        assert_ok(params_train(&p, DTYPE_F32, &err), &err);
+        assert_int_equal(p.table_count, 1);
+        const ParamsTable *t = &p.tables[0];
+        assert_int_equal(t->parts.rows, 64);
+        assert_int_equal(t->parts.count, 3);
+        assert_ptr_equal(s.words.parts, &t->parts);
+        assert_int_equal(s.words.shape[0], ROWS);
+        assert_int_equal(t->first, BLOCKS);
+        for (int k = 0; k < 3; k++) {
+            const ParamsRun *run = params_run_of(&p, t->first + k);
+            assert_int_equal(run->begin, p.items[t->item].offset + k * 64 * WIDTH);
+            assert_int_equal(run->place, 0);
+        }
+        assert_ptr_equal(s.words.data, p.working);
+        own += p.own_values;
+        /* Its own values are where they are gathered from. */
+        const int64_t first = p.own_begin,
+                      end = p.own_end < ROWS * WIDTH ? p.own_end : ROWS * WIDTH;
+        for (int64_t i = first; i < end; i++)
+            assert_true(*(const float *)params_gathered_from(&p, i) == all[i]);
+        /* All rows at once, and parts again. */
+        params_table_place(&p, t, &own);
+        assert_true(s.words.data == &own && !s.words.parts);
+        params_table_place(&p, t, NULL);
+        assert_true(s.words.data == p.working && s.words.parts == &t->parts);
+        assert_refused(parts_enter(s.words, PARTS_SCAN, 64, &err), &err, "other processes",
+                       "bring");
+        params_free(&p);
+    }
+    assert_true(own > ROWS * WIDTH);
+    device_close(device);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_layout),
-        cmocka_unit_test(test_units),
-        cmocka_unit_test(test_moments),
-        cmocka_unit_test(test_masters),
+        cmocka_unit_test(test_layout),  cmocka_unit_test(test_units),
+        cmocka_unit_test(test_moments), cmocka_unit_test(test_masters),
+        cmocka_unit_test(test_tables),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -2,10 +2,11 @@
  * over the vocabulary, dropout, sums of squares. Each is compared with plain loops in double
  * precision; the loops of the gradients are compared with differences of the function itself. */
 #include "tests/matrix.h"
+#include "tests/parted.h"
 #include "tests/test.h"
 
-#include "kernels/random.h"
 #include "kernels/moments.h"
+#include "kernels/random.h"
 
 #include <math.h>
 
@@ -200,6 +201,7 @@ typedef struct EntropyCase {
     bool bias, zeros; /* zeros: every third row has weight 0 and NaN in x */
     int want;
     bool packed;
+    int parts; /* rows of w in memory at a time; 0: all */
 } EntropyCase;
 
 static void entropy_case(Device *device, const EntropyCase *c, TestRandom *random) {
@@ -253,22 +255,36 @@ static void entropy_case(Device *device, const EntropyCase *c, TestRandom *rando
             }
         }
     }
-    Tensor weights = w.t;
+    Tensor weights = w.t, dweights = c->want & WANT_DW ? dw.t : none;
     struct Packed *packed = NULL;
+    Parted parted;
+    if (c->parts) {
+        parted_open(&parted, c->parts, w.t, dweights);
+        weights.data = parted.part.t.data, weights.parts = &parted.parts;
+        if (dweights.data) dweights.data = parted.grad.t.data;
+    }
     if (c->packed) {
         assert_ok(pack_weight(device, &packed, &w.t, 1, c->c, true, NULL, &err), &err);
         weights = TENSOR_NONE;
         weights.packed = packed;
     }
-    assert_ok(vocab_cross_entropy(
-                  device, as_vector(&loss), c->want & WANT_DX ? dx.t : none,
-                  c->want & WANT_DW ? dw.t : none, c->want & WANT_DB ? as_vector(&db) : none, x.t,
-                  weights, c->bias ? as_vector(&b) : none, as_vector(&target), as_vector(&weight),
-                  c->smoothing, c->smoothing > 0 ? as_vector(&smooth) : none, &err),
+    assert_ok(vocab_cross_entropy(device, as_vector(&loss), c->want & WANT_DX ? dx.t : none,
+                                  dweights, c->want & WANT_DB ? as_vector(&db) : none, x.t, weights,
+                                  c->bias ? as_vector(&b) : none, as_vector(&target),
+                                  as_vector(&weight), c->smoothing,
+                                  c->smoothing > 0 ? as_vector(&smooth) : none, &err),
               &err);
+    if (c->parts) { /* each pass has entered all parts */
+        parted_leave(&parted);
+        assert_int_equal(parted.entered[PARTS_SCAN], parted.parts.count);
+        assert_int_equal(parted.entered[PARTS_GRADIENT],
+                         c->want & (WANT_DW | WANT_DB) ? parted.parts.count : 0);
+        parted_free(&parted);
+    }
     char what[128];
-    snprintf(what, sizeof what, "%d rows, width %d, vocabulary %d, smoothing %g, want %d", c->rows,
-             c->d, c->v, c->smoothing, c->want);
+    snprintf(what, sizeof what,
+             "%d rows, width %d, vocabulary %d, smoothing %g, want %d, parts of %d", c->rows, c->d,
+             c->v, c->smoothing, c->want, c->parts);
     double limit = limit_of(c->c);
     matrix_assert_close(&loss, lossd, 1e-5, what);
     if (c->want & WANT_DX) matrix_assert_close(&dx, dxd, limit, what);
@@ -292,14 +308,23 @@ static void entropy_cases(void **state, Dtype dtype) {
             entropy_case(device,
                          &(EntropyCase){sizes[i][0], sizes[i][1], sizes[i][2], dtype,
                                         variant ? 0.1f : 0, variant == (int)(i & 1), variant,
-                                        WANT_ALL, false},
+                                        WANT_ALL, false, 0},
                          &random);
     for (int want = 0; want < WANT_ALL; want++)
-        entropy_case(device, &(EntropyCase){7, 13, 4500, dtype, 0.1f, true, want & 1, want, false},
+        entropy_case(device,
+                     &(EntropyCase){7, 13, 4500, dtype, 0.1f, true, want & 1, want, false, 0},
                      &random);
     for (int want = 0; want < WANT_ALL; want += 2)
-        entropy_case(device, &(EntropyCase){7, 13, 4500, dtype, 0.1f, true, true, want, true},
+        entropy_case(device, &(EntropyCase){7, 13, 4500, dtype, 0.1f, true, true, want, true, 0},
                      &random);
+    if (device_kind(device) != DEVICE_CPU) return; /* tests/mpi_test.sh has parts on GPUs */
+    static const int parts[] = {64, 192, 4160, 4500, 5000};
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
+        for (int want = 0; want <= WANT_ALL; want++)
+            entropy_case(device,
+                         &(EntropyCase){7, 13, 4500, dtype, want & 1 ? 0.1f : 0, want & 2, want & 1,
+                                        want, false, parts[i]},
+                         &random);
 }
 
 static void entropy_f32(void **state) {
