@@ -216,6 +216,36 @@ static void test_small(void **state) {
     run_end(&r);
 }
 
+/* Star graphs and facts: both kinds of models, in both directions, and a table that uses another's. */
+static void test_planning(void **state) {
+    (void)state;
+    static const struct {
+        char *table, *row;
+        int rows;
+    } trials[] = {
+        {"figure7", "| the figure's graph, diffusion | exact path | - | ", 4},
+        {"figure8", "| degree 4, autoregressive | exact path | - | ", 4},
+        {"llada-reversal", "| the other way round, autoregressive | % | - | ", 6},
+    };
+    Run r;
+    run_start(&r);
+    char out[300], path[200];
+    path_in(out, sizeof out, &r, "out");
+    for (size_t i = 0; i < sizeof trials / sizeof *trials; i++) {
+        run(&r, "reproduce", trials[i].table, "--small", "--train-steps", "3", "--limit", "3",
+            "--out", out, "-q", "--threads", "2");
+        expect(&r, 0, NULL);
+        assert_non_null(strstr(r.out, trials[i].row));
+        snprintf(path, sizeof path, "out/%s.json", trials[i].table);
+        check_rows(&r, path, trials[i].rows);
+    }
+    /* The tokenizers have a word for each node, and for each word of the facts. */
+    char *text = read_text(&r, "out/runs/data/star-tokenizer/tokenizer.json");
+    assert_non_null(strstr(text, "\"13\":"));
+    free(text);
+    run_end(&r);
+}
+
 /* The made-up data: the same bytes twice, and no test record in training. */
 static void test_data(void **state) {
     (void)state;
@@ -230,11 +260,24 @@ static void test_data(void **state) {
     assert_int_equal(lines_in(&r, "a/numbers-test.en"), 200);
     shell("cd %s && for pair in numbers-train.de:numbers-test.de numbers-train.en:numbers-valid.en "
           "news-train.tgt:news-test.tgt problems-train.jsonl:problems-test.jsonl "
-          "text.txt:text-test.txt; do ! grep -Fxqf ${pair%%%%:*} ${pair#*:} || exit 1; done",
+          "text.txt:text-test.txt star-2x4-train.txt:star-2x4-test.txt "
+          "star-4x3-train.txt:star-4x3-test.txt facts-train.jsonl:facts-reversed.jsonl; do ! grep "
+          "-Fxqf ${pair%%%%:*} ${pair#*:} || exit 1; done",
           a);
     char *text = read_text(&r, "a/numbers-test.de");
     assert_true(strstr(text, " und ") != NULL);
     free(text);
+    assert_int_equal(lines_in(&r, "a/star-4x4-test.txt"), 2000);
+    shell("cd %s && test $(sort -u star-2x4-test.txt | wc -l) -gt 1990", a);
+    /* Facts learned one way are in training with the name or the book first, and asked by the other;
+     * the rest are in training twice. */
+    assert_int_equal(lines_in(&r, "a/facts-train.jsonl"), 200 + 2 * 400);
+    assert_int_equal(lines_in(&r, "a/facts-both.jsonl"), 2 * 400);
+    shell("cd %s && sed 's/.*inputs\": \"\\([^\"]*\\).*/\\1/' facts-reversed.jsonl >asked && "
+          "test $(wc -l <asked) = 200 && ! grep -Fqf asked facts-train.jsonl && "
+          "sed 's/.*inputs\": \"\\([^\"]*\\).*/\\1/' facts-learned.jsonl >asked && "
+          "test $(grep -Fcf asked facts-train.jsonl) = 200",
+          a);
     run_end(&r);
 }
 
@@ -440,10 +483,11 @@ static void test_usage(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_tables),    cmocka_unit_test(test_paper),
-        cmocka_unit_test(test_small),     cmocka_unit_test(test_data),
-        cmocka_unit_test(test_check),     cmocka_unit_test(test_broken_tables),
-        cmocka_unit_test(test_own_table), cmocka_unit_test(test_usage),
+        cmocka_unit_test(test_tables),        cmocka_unit_test(test_paper),
+        cmocka_unit_test(test_small),         cmocka_unit_test(test_planning),
+        cmocka_unit_test(test_data),          cmocka_unit_test(test_check),
+        cmocka_unit_test(test_broken_tables), cmocka_unit_test(test_own_table),
+        cmocka_unit_test(test_usage),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
