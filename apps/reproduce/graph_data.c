@@ -9,8 +9,14 @@
 #include "apps/reproduce/draft.h"
 #include "kernels/random.h"
 
-enum { NODES = 14, ARMS_MOST = 4, NODES_MOST = 4, EDGES_MOST = ARMS_MOST * (NODES_MOST - 1) };
-enum { GRAPHS_TRAIN = 20000, GRAPHS_TEST = 2000, TEST_SHARE = 16 };
+enum {
+    NODES_FEW = 12,
+    NODES = 14,
+    ARMS_MOST = 4,
+    NODES_MOST = 4,
+    EDGES_MOST = ARMS_MOST * (NODES_MOST - 1)
+};
+enum { GRAPHS_TEST = 2000, TEST_SHARE = 16 };
 
 typedef struct Graph {
     int path[NODES_MOST];
@@ -21,7 +27,7 @@ typedef struct Graph {
 static Graph graph_draw(Draw *d, int arms, int length) {
     int nodes[NODES], order[EDGES_MOST];
     Graph g = {.length = length, .edge_count = arms * (length - 1)};
-    draw_order(d, nodes, NODES);
+    draw_order(d, nodes, arms > 2 ? NODES : NODES_FEW);
     draw_order(d, order, g.edge_count);
     const int goal = draw(d, arms);
     g.path[0] = nodes[0];
@@ -51,11 +57,12 @@ static void graph_put(FILE *out, const Graph *g) {
     fputc('\n', out);
 }
 
-static int write_graphs(const char *folder, int arms, int length, bool test, Error *err) {
+static int write_graphs(const char *folder, int arms, int length, bool test, int count,
+                        Error *err) {
     Draft draft;
     char name[64];
     TRY(draft_begin(&draft, err));
-    for (int i = 0; i < (test ? GRAPHS_TEST : GRAPHS_TRAIN); i++) {
+    for (int i = 0; i < count; i++) {
         Draw d = draw_for(SET_GRAPHS + 10 * (arms + 8 * length + 64 * test), i);
         Graph g;
         do g = graph_draw(&d, arms, length);
@@ -86,12 +93,16 @@ static int write_tokenizer(const char *folder, Error *err) {
 
 int graph_data_write(const char *folder, Error *err) {
     static const struct {
-        int arms, length;
-        bool test;
-    } kinds[] = {{1, 4, false}, {2, 4, true}, {4, 4, true}, {4, 3, true}};
-    for (int i = 0; i < COUNT(kinds); i++)
-        for (int test = 0; test <= kinds[i].test; test++)
-            TRY(write_graphs(folder, kinds[i].arms, kinds[i].length, test, err));
+        int arms, length, train, test;
+    } kinds[] = {{1, 4, 2400, 0},
+                 {2, 4, 40000, GRAPHS_TEST},
+                 {4, 4, 40000, GRAPHS_TEST},
+                 {4, 3, 1600, GRAPHS_TEST}};
+    for (int i = 0; i < COUNT(kinds); i++) {
+        TRY(write_graphs(folder, kinds[i].arms, kinds[i].length, false, kinds[i].train, err));
+        if (kinds[i].test)
+            TRY(write_graphs(folder, kinds[i].arms, kinds[i].length, true, kinds[i].test, err));
+    }
     TRY(write_example(folder, err));
     return write_tokenizer(folder, err);
 }
