@@ -207,10 +207,14 @@ int report_write(const Plan *p, const StepRecord *records, int *without, Error *
     Outcome *outcomes = calloc((size_t)p->cell_count + 1, sizeof *outcomes);
     int status = outcomes ? 0 : error_set(err, "out of memory for the report");
     Claims claims = {NULL, 0};
+    const bool trial = p->options.limit || p->options.steps;
     *without = 0;
     for (int i = 0; i < p->cell_count && status == 0; i++) {
         status = outcome_read(p, &p->cells[i], records, &outcomes[i], err);
-        *without += p->cells[i].step >= 0 && isnan(outcomes[i].value);
+        const PlanCell *cell = &p->cells[i];
+        /* A trial's models may say nothing that could be counted. */
+        const bool expected = cell->step >= 0 && !(trial && records[cell->step].state == STEP_DONE);
+        *without += expected && isnan(outcomes[i].value);
     }
     if (status == 0) status = claims_judge(&claims, p, outcomes, err);
     if (status == 0) status = write_all(p, records, outcomes, &claims, err);

@@ -5,7 +5,7 @@
 #include "apps/reproduce/claims.h"
 
 /* Writes the three files, and the table's rows to standard output. *without counts cells that a
- * step should have given and has not. */
+ * step should have given and has not; in a trial not those whose finished step counted nothing. */
 int report_write(const Plan *plan, const StepRecord *records, int *without, Error *err);
 
 /* The page's HTML; `outcomes` is one for each cell. */

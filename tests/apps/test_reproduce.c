@@ -562,6 +562,30 @@ static void test_claims(void **state) {
     run_end(&r);
 }
 
+/* A step that counted nothing fails a run, but no trial. */
+static void test_nothing_counted(void **state) {
+    (void)state;
+    Run r;
+    run_start(&r);
+    char out[300], *was = installed_begin(&r);
+    path_in(out, sizeof out, &r, "out");
+    shell("mkdir -p %s/made", r.folder);
+    write_text_in(&r, "made/result.json", "{\"v\": null}", NULL);
+    write_text_in(&r, "share/easyfirst/reproduce/own.json",
+                  "{\"title\": \"T\", \"source\": \"S\", \"rows\": [" ROW(
+                      "{\"step\": \"x\"}") "], \"full\": {\"about\": \"A\", \"steps\": [{\"name\": "
+                                           "\"x\", \"program\": \"cp\", \"run\": [\"-r\", "
+                                           "\"{files}/made\", \"{runs}/x\"]}]}}",
+                  NULL);
+    run(&r, "reproduce", "own", "--files", r.folder, "--out", out, "-q", "--limit", "2");
+    expect(&r, 0, NULL);
+    assert_non_null(strstr(r.out, "| its command gave no number |"));
+    run(&r, "reproduce", "own", "--files", r.folder, "--out", out, "-q");
+    expect(&r, 1, NULL);
+    installed_end(was);
+    run_end(&r);
+}
+
 /* ---- Usage. ---- */
 
 static void test_usage(void **state) {
@@ -591,7 +615,8 @@ int main(void) {
         cmocka_unit_test(test_small),         cmocka_unit_test(test_planning),
         cmocka_unit_test(test_data),          cmocka_unit_test(test_check),
         cmocka_unit_test(test_broken_tables), cmocka_unit_test(test_own_table),
-        cmocka_unit_test(test_claims),        cmocka_unit_test(test_usage),
+        cmocka_unit_test(test_claims),        cmocka_unit_test(test_nothing_counted),
+        cmocka_unit_test(test_usage),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
