@@ -48,12 +48,15 @@ WEBP       ?= $(shell $(PKG_CONFIG) --exists libwebp libwebpdemux 2>/dev/null &&
 GIF        ?= $(shell echo 'int main(void) { return !DGifOpen(0, 0, 0); }' | \
                 $(CC) -include gif_lib.h -x c - -o /dev/null -lgif 2>/dev/null && echo yes)
 HEIF       ?= $(shell $(PKG_CONFIG) --exists libheif 2>/dev/null && echo yes)
+# Likewise CLD2 (CLD2=), which tells the languages of training data; it has no such description at all.
+CLD2       ?= $(shell printf '\043include <stdio.h>\n\043include <cld2/public/encodings.h>\n\043include <cld2/public/compact_lang_det.h>\nint main() { return CLD2::isDataDynamic(); }' | \
+                $(CXX) -x c++ - -o /dev/null -lcld2 2>/dev/null && echo yes)
 FORMATS    := $(if $(WEBP),-DEASYFIRST_WEBP $(shell $(PKG_CONFIG) --cflags libwebp libwebpdemux)) \
               $(if $(GIF),-DEASYFIRST_GIF) \
               $(if $(HEIF),-DEASYFIRST_HEIF $(shell $(PKG_CONFIG) --cflags libheif))
 FORMAT_LIBS := $(if $(WEBP),$(shell $(PKG_CONFIG) --libs libwebp libwebpdemux)) $(if $(GIF),-lgif)
 
-LIBS     := $(FORMAT_LIBS) -ldnnl -lpng -lz -lzip -ljpeg -lsentencepiece -ljansson -lcrypto -lunistring -lpcre2-8 -lstdc++ -lm -lpthread -ldl
+LIBS     := $(FORMAT_LIBS) $(if $(CLD2),-lcld2) -ldnnl -lpng -lz -lzip -ljpeg -lsentencepiece -ljansson -lcrypto -lunistring -lpcre2-8 -lstdc++ -lm -lpthread -ldl
 # What only the program needs: libedit, with which `chat` edits lines.
 PROGRAM_LIBS := -ledit
 
@@ -156,11 +159,13 @@ $(BUILD)/flags: FORCE | $(BUILD)/needs
 # Likewise what depends on the image formats of this build.
 $(BUILD)/formats: FORCE | $(BUILD)/needs
 	@mkdir -p $(BUILD)
-	@printf '%s\n' '$(FORMATS)' > $@.new
+	@printf '%s\n' '$(FORMATS)' 'CLD2=$(CLD2)' > $@.new
 	@cmp -s $@.new $@ && rm $@.new || mv $@.new $@
 FORMAT_OBJ := $(patsubst %,$(BUILD)/vision/%.o,format_table webp gif heif)
 $(FORMAT_OBJ): $(BUILD)/formats
 $(FORMAT_OBJ): COMMON += $(FORMATS)
+$(BUILD)/data/formats/languages.o: $(BUILD)/formats
+$(BUILD)/data/formats/languages.o: COMMON += $(if $(CLD2),-DEASYFIRST_CLD2)
 
 $(BUILD)/%.o: %.c $(BUILD)/flags
 	@mkdir -p $(@D)
@@ -255,11 +260,12 @@ NEEDS := run:CC=gcc run:CXX=g++ cmd:ar=binutils \
          hdr:jansson.h=libjansson-dev hdr:unigbrk.h=libunistring-dev hdr:pcre2posix.h=libpcre2-dev \
          hdr:openssl/evp.h=libssl-dev hdr:histedit.h=libedit-dev hdr:zip.h=libzip-dev \
          hdr:sentencepiece_processor.h=libsentencepiece-dev
-# What a build can do without, and `make deps` installs, too, unless WEBP=, GIF= or HEIF= is given.
+# What a build can do without, and `make deps` installs, too, unless WEBP=, GIF=, HEIF= or CLD2= is given.
 auto_found    = $(filter file,$(origin $(1)))
 FORMAT_NEEDS := $(if $(call auto_found,WEBP),cmd:pkg-config=pkg-config pkg:libwebpdemux=libwebp-dev) \
                 $(if $(call auto_found,GIF),hdr:gif_lib.h=libgif-dev) \
-                $(if $(call auto_found,HEIF),cmd:pkg-config=pkg-config pkg:libheif=libheif-dev)
+                $(if $(call auto_found,HEIF),cmd:pkg-config=pkg-config pkg:libheif=libheif-dev) \
+                $(if $(call auto_found,CLD2),hdr:cld2/public/encodings.h=libcld2-dev)
 # Parts of the program that are left out where these are missing: serve.
 WANTS := cmd:pkg-config=pkg-config hdr:microhttpd.h=libmicrohttpd-dev
 TEST_NEEDS := hdr:cmocka.h=libcmocka-dev cmd:curl=curl cmd:mpirun=openmpi-bin

@@ -41,6 +41,7 @@ typedef struct Prune {
     TextList data;
     PromptOptions prompt;
     ParallelFiles parallel;
+    const char *languages;
     bool characters, text_lines, quiet;
     int threads;
     char out[PATH_MAX]; /* without slashes at the end */
@@ -68,7 +69,8 @@ static void mark_text(Prune *p, const char *text, const char *path, int64_t reco
 
 static int mark_file(Prune *p, const char *path, const PromptOptions *prompt, Error *err) {
     /* Images are not looked at: any folder will do. */
-    RecordsOptions options = {.images = ".", .text_lines = p->text_lines, .prompt = *prompt};
+    RecordsOptions options = {
+        .images = ".", .text_lines = p->text_lines, .prompt = *prompt, .languages = p->languages};
     Records *records;
     int status = 0;
     TRY(records_open(&records, path, &options, &p->skipped, err));
@@ -330,7 +332,7 @@ int command_prune(int argc, char **argv) {
     ModelOptions *m = &p.options;
     OptionGroup groups[3] = {
         {.title = "options",
-         .count = 5,
+         .count = 6,
          .options = {{"data", 'd', OPTION_LIST, "FILE", &p.data,
                       "data whose tokens are kept; may be given several times"},
                      {"min-count", 0, OPTION_INTEGER, "N", &p.least,
@@ -342,6 +344,9 @@ int command_prune(int argc, char **argv) {
                       "data lack can still be spelled"},
                      {"text-lines", 0, OPTION_FLAG, NULL, &p.text_lines,
                       "plain text: every line is a text, not every paragraph"},
+                     {"languages", 0, OPTION_TEXT, "LIST", &p.languages,
+                      "leave out records in other languages than these (en,fr), or in\n"
+                      "these (not-de)"},
                      {"quiet", 'q', OPTION_FLAG, NULL, &p.quiet, "do not print what was kept"}}},
         {.title = "model options",
          .count = 7,

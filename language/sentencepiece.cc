@@ -1,4 +1,4 @@
-// sentencepiece.cc - see sentencepiece.h. The only C++ of the project, since the library has no C
+// sentencepiece.cc - see sentencepiece.h. C++, as data/formats/languages.cc, since the library has no C
 // interface. Every function here that calls code that may throw catches it.
 
 #include "language/sentencepiece.h"

@@ -63,6 +63,7 @@ typedef struct TrainSettings {
     bool context;              /* earlier turns before a question (full attention only) */
     bool plain;                /* leave the instruction out (align) */
     bool text_lines;           /* plain text: a document a line */
+    const char *languages;     /* "en,fr": records in others are left out; NULL: none are */
     float max_bad_fraction;    /* more bad samples than this share stop the run; 0.01 */
     LongPrompts long_prompts;  /* text prompts that do not fit */
     int pad_answers;      /* answers are filled up with end-of-text to so many tokens; 0: not */

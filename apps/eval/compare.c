@@ -21,7 +21,8 @@ static const CommandHelp help = {
         "For each score: both values, the difference of the second folder's from the first's with\n"
         "its 95 % confidence interval, and p, how likely so large a difference is by chance, by\n"
         "paired bootstrap and by approximate randomization, as sacrebleu's. Then how many\n"
-        "questions the second one won and lost, and the same for each file and type of questions.\n"
+        "questions the second one won and lost, and the same for each file and type of questions,\n"
+        "where Holm's method corrects p for the number of files or types.\n"
         "--report writes a page for a browser with the answers that changed, with their images.",
     .examples = "easyfirst eval compare before after\n"
                 "easyfirst eval compare before after --report changes.html --images gqa/images",
@@ -41,6 +42,7 @@ typedef struct Compare {
 static json_t *row_json(const CompareRow *row) {
     json_t *object = paired_json(&row->paired);
     json_object_set_new(object, "questions", json_integer(row->count));
+    if (!isnan(row->p_holm)) json_object_set_new(object, "p_holm", json_real(row->p_holm));
     if (row->metric) return object;
     json_object_set_new(object, "won", json_integer(row->won));
     json_object_set_new(object, "lost", json_integer(row->lost));
@@ -75,6 +77,8 @@ static json_t *comparison_json(const Compare *o) {
             row->group ? inside(inside(inside(object, "by"), row->group), row->name) : scores;
         json_object_set_new(to, c->sides[0].task->keys[row->metric], row_json(row));
     }
+    if (json_object_get(object, "by"))
+        json_object_set_new(object, "correction", json_string("Holm"));
     if (!json_memory_failed()) return object;
     json_decref(object);
     return NULL;
@@ -84,11 +88,12 @@ static json_t *comparison_json(const Compare *o) {
 
 enum { NAME_WIDTH = 18 };
 
-static void print_header(const char *title, bool winners) {
+static void print_header(const char *title, bool group, bool winners) {
     char name[64];
     snprintf(name, sizeof name, "%s", title);
     printf("%-*s%9s%9s%9s  %-20s%10s%10s", NAME_WIDTH, name, "first", "second", "change", "95 %",
            "p (boot.)", "p (rand.)");
+    if (group) printf("%10s", "p (Holm)");
     if (winners) printf("%7s%7s%8s", "won", "lost", "same");
     putchar('\n');
 }
@@ -105,6 +110,7 @@ static void print_row(const CompareRow *row, const char *name, bool winners) {
     else
         printf("%9.2f%9.2f%+9.2f  %-20s%10.4f%10.4f", p->scores[0], p->scores[1],
                p->scores[1] - p->scores[0], range, p->p_bootstrap, p->p_random);
+    if (!isnan(row->p_holm)) printf("%10.4f", row->p_holm);
     if (winners)
         printf("%7lld%7lld%8lld", (long long)row->won, (long long)row->lost, (long long)row->same);
     putchar('\n');
@@ -124,7 +130,10 @@ static void print_groups(const Comparison *c) {
             putchar('\n');
             if (file) report_field(stdout, row->name), putchar('\n');
             snprintf(title, sizeof title, "by %s type", row->group);
-            print_header(file ? "" : !strcmp(row->group, "subject") ? "by subject" : title, !file);
+            print_header(file                             ? ""
+                         : !strcmp(row->group, "subject") ? "by subject"
+                                                          : title,
+                         true, !file);
         }
         group = row->group, name = row->name;
         print_row(row, file ? task->titles[row->metric] : row->name, !file);
@@ -145,10 +154,15 @@ static void print_text(const Compare *o) {
     report_number(number, c->sides[0].count);
     printf("questions %s: the second one won %lld, lost %lld, %lld are the same (by %s)\n\n",
            number, (long long)c->won, (long long)c->lost, (long long)c->same, task->titles[0]);
-    print_header(task->name, false);
+    print_header(task->name, false, false);
     for (int i = 0; i < c->row_count; i++)
         if (!c->rows[i].group) print_row(&c->rows[i], task->titles[c->rows[i].metric], false);
     print_groups(c);
+    for (int i = 0; i < c->row_count; i++)
+        if (c->rows[i].group) {
+            puts("\np (Holm): p (rand.), corrected by Holm's method for the rows of its table");
+            return;
+        }
 }
 
 static int run(Compare *o, Error *err) {

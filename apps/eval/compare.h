@@ -13,6 +13,8 @@ typedef struct CompareRow {
     int64_t count;           /* questions that count in it, in either */
     int64_t won, lost, same; /* of the second against the first; with the first metric only */
     Paired paired;
+    double p_holm; /* of a group's row: paired.p_random, corrected for that many rows of its group
+                      and metric by Holm's method; NaN: there is none */
 } CompareRow;
 
 typedef struct Comparison {

@@ -102,7 +102,7 @@ static void count_winners(const Comparison *c, CompareRow *row, const Selection 
 static int add_row(Comparison *c, const char *group, const char *name, int metric,
                    const Selection *selections, int count, const ResampleOptions *options,
                    Error *err) {
-    CompareRow row = {.metric = metric};
+    CompareRow row = {.metric = metric, .p_holm = NAN};
     for (int i = 0; i < count; i++) count_winners(c, &row, &selections[i]);
     if (!row.count) return 0; /* the metric is absent */
     LineStats *stats[2] = {calloc((size_t)count + 1, sizeof **stats),
@@ -127,11 +127,37 @@ static int add_row(Comparison *c, const char *group, const char *name, int metri
     return 0;
 }
 
+static int by_p(const void *a, const void *b) {
+    const double x = (*(CompareRow *const *)a)->paired.p_random;
+    const double y = (*(CompareRow *const *)b)->paired.p_random;
+    return (x > y) - (x < y);
+}
+
+/* Holm (1979): the smallest of m p values is multiplied by m, the next one by m - 1 and so on, and none is
+ * below the one before it. The rows from `begin` on that are of this metric. */
+static int correct_rows(Comparison *c, int begin, int metric, Error *err) {
+    CompareRow **rows = calloc((size_t)c->row_count + 1, sizeof(CompareRow *));
+    int count = 0;
+    double least = 0;
+    if (!rows) return error_set(err, "out of memory for the comparison");
+    for (int i = begin; i < c->row_count; i++)
+        if (c->rows[i].metric == metric && !isnan(c->rows[i].paired.p_random))
+            rows[count++] = &c->rows[i];
+    qsort(rows, (size_t)count, sizeof *rows, by_p);
+    for (int i = 0; i < count; i++) {
+        least = fmax(least, fmin(1, (count - i) * rows[i]->paired.p_random));
+        rows[i]->p_holm = least;
+    }
+    free(rows);
+    return 0;
+}
+
 /* The groups' own rows: files have all metrics, types the first one. */
 static int group_rows(Comparison *c, int type, const ResampleOptions *options, Error *err) {
     const ScoredTask *task = c->sides[0].task;
     const char *group = type == SELECT_FILES ? "file" : task->types[type];
     Selection *selections;
+    const int begin = c->row_count;
     int count, status = 0;
     TRY(scored_select(&c->sides[0], type, &selections, &count, err));
     const int metrics = type == SELECT_FILES ? scored_metric_count(task) : 1;
@@ -139,6 +165,7 @@ static int group_rows(Comparison *c, int type, const ResampleOptions *options, E
         for (int m = 0; m < metrics && status == 0; m++)
             status = add_row(c, group, selections[i].name, m, &selections[i], 1, options, err);
     selections_free(selections, count);
+    for (int m = 0; m < metrics && status == 0; m++) status = correct_rows(c, begin, m, err);
     return status;
 }
 

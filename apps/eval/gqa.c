@@ -399,6 +399,7 @@ static int scored_question(const GqaEval *g, const GqaOutcome *o, Scored *scored
     TRY(scored_text(&line->target, o->gold, err));
     TRY(scored_text(&line->types[0], o->semantic, err));
     TRY(scored_text(&line->types[1], o->structural, err));
+    TRY(scored_text(&line->types[2], o->detailed, err));
     if (index >= 0 && index < g->asked) {
         TRY(scored_text(&line->prompt, gqa_text(&g->questions, index), err));
         TRY(scored_text(&line->image, gqa_image(&g->questions, index), err));

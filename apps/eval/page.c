@@ -80,8 +80,9 @@ static int put_compare_row(FILE *out, const Comparison *c, const CompareRow *row
             p->scores[0], p->scores[1], p->scores[1] - p->scores[0], p->difference.low,
             p->difference.high);
     page_bar(out, p->difference.low, p->scores[1] - p->scores[0], p->difference.high, -most, most);
-    fprintf(out, "</td><td>%.4f</td><td>%.4f</td><td>%lld</td></tr>\n", p->p_bootstrap, p->p_random,
-            (long long)row->count);
+    fprintf(out, "</td><td>%.4f</td><td>%.4f</td><td>", p->p_bootstrap, p->p_random);
+    if (!isnan(row->p_holm)) fprintf(out, "%.4f", row->p_holm);
+    fprintf(out, "</td><td>%lld</td></tr>\n", (long long)row->count);
     return 0;
 }
 
@@ -93,10 +94,12 @@ static int put_compare_table(FILE *out, const Comparison *c, Error *err) {
     }
     fputs("<div class=\"wide\"><table>\n<tr><th></th><th>first</th><th>second</th>"
           "<th>change</th><th>95 %</th><th></th><th>p, bootstrap</th><th>p, randomization</th>"
-          "<th>questions</th></tr>\n",
+          "<th>p, Holm</th><th>questions</th></tr>\n",
           out);
     for (int i = 0; i < c->row_count; i++) TRY(put_compare_row(out, c, &c->rows[i], most, err));
-    fputs("</table></div>\n", out);
+    fputs("</table></div>\n<p class=\"note\">p, Holm: that of randomization, corrected by Holm's "
+          "method for the number of files or types of its kind.</p>\n",
+          out);
     return 0;
 }
 

@@ -26,7 +26,7 @@ static const ScoredTask tasks[] = {
       "grounding"},
      {"accuracy", "exact match", "binary", "open", "consistency", "validity", "plausibility",
       "grounding"},
-     {"semantic", "structural"}},
+     {"semantic", "structural", "detailed"}},
 };
 
 const ScoredTask *scored_task(const char *name) {

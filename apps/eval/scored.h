@@ -17,7 +17,7 @@
 #include "data/metrics/bleu.h"
 #include "data/metrics/chrf.h"
 
-enum { SCORED_METRICS = 8, SCORED_TYPES = 2 };
+enum { SCORED_METRICS = 8, SCORED_TYPES = 3 };
 
 typedef struct ScoredLine {
     char *id; /* owned, as all texts; NULL: none */

@@ -1,62 +1,18 @@
 #include "apps/reproduce/data.h"
 
-#include <errno.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
+#include "apps/reproduce/draft.h"
 #include "apps/reproduce/number_words.h"
-#include "data/files/file_write.h"
-#include "data/files/path.h"
-#include "kernels/random.h"
 
 enum { SPLITS = 3, TRAIN = 0, VALID = 1, TEST = 2 };
 static const char *const split_names[SPLITS] = {"train", "valid", "test"};
 /* How many records of each kind. */
 static const int split_sizes[SPLITS] = {2500, 60, 200};
 enum { SMALL_TRAIN = 1500, SMALL_TEST = 100 };
-
-/* ---- Texts under way. ---- */
-
-/* A file's text in memory. */
-typedef struct Draft {
-    FILE *out;
-    char *text;
-    size_t size;
-} Draft;
-
-static int draft_begin(Draft *d, Error *err) {
-    *d = (Draft){0};
-    d->out = open_memstream(&d->text, &d->size);
-    return d->out ? 0 : error_set(err, "out of memory for data");
-}
-
-/* Writes it as FOLDER/NAME and frees it. */
-static int draft_end(Draft *d, const char *folder, const char *name, Error *err) {
-    int status = fclose(d->out) == 0 ? 0 : error_set(err, "out of memory for data");
-    char *path = status == 0 ? path_join(folder, name, err) : NULL;
-    status = path ? file_write_all(path, d->text, d->size, err) : -1;
-    free(path);
-    free(d->text);
-    return status;
-}
-
-/* What a set is made with: its numbers depend on its seed and the record alone. */
-typedef struct Draw {
-    uint64_t stream, index;
-} Draw;
-
-static int draw(Draw *d, int count) {
-    return (int)(random_uniform(19, d->stream, d->index++) * count);
-}
-
-static Draw draw_for(int set, int record) {
-    return (Draw){random_stream((uint64_t)set, (uint64_t)record, 0, 0), 0};
-}
-
-enum { SET_NUMBERS = 1, SET_NEWS, SET_KINDS, SET_PLACES, SET_PROBLEMS };
 
 /* ---- Words. ---- */
 
@@ -73,8 +29,6 @@ static const char *const dinge[] = {"Nüsse", "Birnen", "Pflaumen", "Bücher", "
 static const char *const makers[] = {"mayor", "king", "president", "minister", "teacher"};
 static const char *const built[] = {"bridge",  "school", "museum", "station",
                                     "library", "park",   "market", "theater"};
-#define COUNT(words)  ((int)(sizeof(words) / sizeof *(words)))
-#define ANY(d, words) ((words)[draw(d, COUNT(words))])
 
 /* ---- Numbers. ---- */
 
@@ -333,8 +287,7 @@ static int write_questions(const char *folder, Error *err) {
 }
 
 int small_data_write(const char *folder, Error *err) {
-    if (mkdir(folder, 0777) != 0 && errno != EEXIST)
-        return error_set(err, "%s: cannot be made: %s", folder, strerror(errno));
+    TRY(data_folder_make(folder, err));
     for (int split = 0; split < SPLITS; split++) {
         TRY(write_numbers(folder, split, err));
         TRY(write_news(folder, split, err));
@@ -346,6 +299,8 @@ int small_data_write(const char *folder, Error *err) {
         TRY(write_problems(folder, test, err));
     }
     TRY(write_number_pairs(folder, err));
+    TRY(graph_data_write(folder, err));
+    TRY(fact_data_write(folder, err));
     TRY(write_german_problems(folder, err));
     return write_questions(folder, err);
 }

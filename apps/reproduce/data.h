@@ -14,6 +14,11 @@
  *   text-test.txt                       others, to test with
  *   questions.json                      what is in the bundled images: GQA's questions
  *
+ *   star-ARMSxNODES-{train,test}.txt     star graphs, their arms of so many nodes with the start
+ *   star-figure7.txt                    the graph of the paper's figure 7
+ *   facts-{train,learned,reversed,both}.jsonl   who wrote which book, asked as learned and reversed
+ *   {star,facts}-tokenizer/             tokenizers of whole words for both
+ *
  * Nothing in a test file is in a training file. The same version writes the same bytes.
  */
 #ifndef EASYFIRST_APPS_REPRODUCE_DATA_H

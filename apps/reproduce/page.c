@@ -148,6 +148,37 @@ static int put_curves(FILE *out, const Plan *p, const Outcome *outcomes, Error *
     return 0;
 }
 
+/* ---- Claims. ---- */
+
+static int put_claim(FILE *out, const Claim *c, Error *err) {
+    fputs("<tr><td>", out);
+    TRY(page_text_put(out, c->text, err));
+    if (c->greater->size[0] || c->less->size[0]) fprintf(out, ", %s", c->greater->of_size);
+    fputs("</td>", out);
+    put_number(out, c->difference);
+    if (isnan(c->low))
+        fputs("<td></td>", out);
+    else
+        fprintf(out, "<td>%.2f to %.2f%s</td>", c->low, c->high, c->paired ? "" : ", not paired");
+    fprintf(out, "<td>%s", verdict_names[c->verdict]);
+    if (c->why) {
+        fputs(": ", out);
+        TRY(page_text_put(out, c->why, err));
+    }
+    fputs("</td></tr>\n", out);
+    return 0;
+}
+
+static int put_claims(FILE *out, const Claims *claims, Error *err) {
+    if (!claims->count) return 0;
+    fputs("<h2>Claims</h2>\n<div class=\"wide\"><table>\n<tr><th></th><th>difference</th>"
+          "<th>95 %</th><th></th></tr>\n",
+          out);
+    for (int i = 0; i < claims->count; i++) TRY(put_claim(out, &claims->items[i], err));
+    fputs("</table></div>\n", out);
+    return 0;
+}
+
 /* ---- The page. ---- */
 
 static int put_commands(FILE *out, const Plan *p, const StepRecord *records, Error *err) {
@@ -167,25 +198,26 @@ static int put_commands(FILE *out, const Plan *p, const StepRecord *records, Err
 }
 
 static int put_page(EvalPage *page, const Plan *p, const StepRecord *records,
-                    const Outcome *outcomes, Error *err) {
+                    const Outcome *outcomes, const Claims *claims, Error *err) {
     TRY(page_begin(page, p->title, err));
     TRY(put_paragraph(page->out, p->source, err));
     TRY(put_paragraph(page->out, p->about, err));
     TRY(put_paragraph(page->out, p->note, err));
     TRY(put_paragraph(page->out, report_caution(p), err));
     TRY(put_rows(page->out, p, outcomes, err));
+    TRY(put_claims(page->out, claims, err));
     TRY(put_curves(page->out, p, outcomes, err));
     TRY(put_commands(page->out, p, records, err));
     page_end(page);
     return 0;
 }
 
-int report_page(const Plan *p, const StepRecord *records, const Outcome *outcomes, const char *path,
-                Error *err) {
+int report_page(const Plan *p, const StepRecord *records, const Outcome *outcomes,
+                const Claims *claims, const char *path, Error *err) {
     Markup markup;
     EvalPage page = {0};
     TRY(markup_begin(&markup, err));
     page.out = markup.out;
-    TRY(markup_end(&markup, put_page(&page, p, records, outcomes, err), err));
+    TRY(markup_end(&markup, put_page(&page, p, records, outcomes, claims, err), err));
     return markup_write(markup.text, markup.size, path, err);
 }

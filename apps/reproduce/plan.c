@@ -341,6 +341,7 @@ static int add_row(Reading *r, const json_t *row, const char *size, Error *err) 
     PlanCell cell = {.size = size};
     TRY(known_members(row, known, r->path, "a row", err));
     TRY(needed_text(row, "label", r->path, "a row", &cell.label, err));
+    cell.row = cell.label, cell.of_size = size;
     TRY(needed_text(row, "metric", r->path, cell.label, &cell.metric, err));
     if (!form) return error_set(err, "%s: the row \"%s\" lacks a form", r->path, cell.label);
     TRY(known_members(form, known_form, r->path, cell.label, err));
@@ -377,6 +378,35 @@ static int read_rows(Reading *r, const json_t *table, const json_t *sizes, Error
     return 0;
 }
 
+static bool rows_have(const json_t *rows, const char *label) {
+    for (size_t i = 0; i < json_array_size(rows); i++) {
+        const char *name = json_string_value(json_object_get(json_array_get(rows, i), "label"));
+        if (name && !strcmp(name, label)) return true;
+    }
+    return false;
+}
+
+static int read_claims(Plan *p, const json_t *table, const char *path, Error *err) {
+    static const char *const known[] = {"text", "greater", "less", NULL};
+    const char *text, *row;
+    p->claims = json_object_get(table, "claims");
+    if (p->claims && !json_is_array(p->claims))
+        return error_set(err, "%s: \"claims\" is not an array", path);
+    for (size_t i = 0; i < json_array_size(p->claims); i++) {
+        const json_t *claim = json_array_get(p->claims, i);
+        TRY(known_members(claim, known, path, "a claim", err));
+        TRY(needed_text(claim, "text", path, "a claim", &text, err));
+        for (int side = 1; side < 3; side++) {
+            TRY(needed_text(claim, known[side], path, text, &row, err));
+            if (!rows_have(json_object_get(table, "rows"), row))
+                return error_set(err,
+                                 "%s: the claim \"%s\" is of the row \"%s\", which does not exist",
+                                 path, text, row);
+        }
+    }
+    return 0;
+}
+
 static void mark_needed(Plan *p, int step) {
     PlanStep *s = &p->steps[step];
     if (s->needed) return;
@@ -403,8 +433,8 @@ static int check_sizes(const Plan *p, const json_t *sizes, const char *path, Err
 }
 
 static int read_plan(Reading *r, const json_t *table, Error *err) {
-    static const char *const known[] = {"title", "source", "note",  "sizes", "plot",
-                                        "rows",  "full",   "small", NULL};
+    static const char *const known[] = {"title", "source", "note",  "sizes",  "plot",
+                                        "rows",  "full",   "small", "claims", NULL};
     Plan *p = r->plan;
     const char *path = r->path;
     json_t *sizes = json_object_get(table, "sizes");
@@ -429,6 +459,7 @@ static int read_plan(Reading *r, const json_t *table, Error *err) {
     }
     r->path = path;
     TRY(read_rows(r, table, sizes, err));
+    TRY(read_claims(p, table, path, err));
     for (int i = 0; i < p->cell_count; i++)
         if (p->cells[i].step >= 0) mark_needed(p, p->cells[i].step);
     return 0;

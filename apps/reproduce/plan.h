@@ -9,6 +9,7 @@
  *              "value": "score/files/0/bleu", "paper": {"base": 34.1, "large": 37.33},
  *              "full": {"step": "iwslt14-{size}-beam"},
  *              "small": {"why": "no comparable data"}}],
+ *    "claims": [{"text": "Longer beams help", "greater": LABEL, "less": LABEL}],
  *    "full": {"about": ...,
  *             "files": {"test": {"path": "iwslt14/test.de", "what": ..., "from": ...}},
  *             "steps": [{"name": "iwslt14-{size}-beam", "after": ["iwslt14-{size}-length"],
@@ -60,9 +61,10 @@ typedef struct PlanStep {
 
 typedef struct PlanCell {
     const char *label, *metric, *size; /* size "": the table has none */
-    const char *value, *of;            /* paths in the step's result; of: NULL, or divides it */
-    double scale, paper;               /* paper: NaN where it is not known */
-    int step;                          /* -1: none, and `why` says why */
+    const char *row, *of_size; /* label in the table, and size even of a row with only one */
+    const char *value, *of;    /* paths in the step's result; of: NULL, or divides it */
+    double scale, paper;       /* paper: NaN where it is not known */
+    int step;                  /* -1: none, and `why` says why */
     const char *why;
 } PlanCell;
 
@@ -75,7 +77,8 @@ typedef struct Plan {
     PlanStep *steps;
     PlanCell *cells;
     int file_count, step_count, cell_count;
-    json_t *texts; /* owns what the cells point to */
+    const json_t *claims; /* array, checked; NULL: none (claims.h) */
+    json_t *texts;        /* owns what the cells point to */
 } Plan;
 
 /* The names of all tables in alphabetical order, NULL-terminated; free with plan_names_free. */

@@ -58,6 +58,25 @@ static void put_row(FILE *out, const PlanCell *cell, const Outcome *o) {
     fputs(" |\n", out);
 }
 
+static void put_claims(FILE *out, const Claims *claims) {
+    if (!claims->count) return;
+    fputs("\n| claim | difference | 95 % interval | |\n|---|---:|---|---|\n", out);
+    for (int i = 0; i < claims->count; i++) {
+        const Claim *c = &claims->items[i];
+        fputs("| ", out);
+        put_cell(out, c->text);
+        if (c->greater->size[0] || c->less->size[0]) fprintf(out, ", %s", c->greater->of_size);
+        fputs(" | ", out);
+        put_number(out, c->difference);
+        fputs(" | ", out);
+        if (!isnan(c->low))
+            fprintf(out, "%.2f to %.2f%s", c->low, c->high, c->paired ? "" : ", not paired");
+        fprintf(out, " | %s", verdict_names[c->verdict]);
+        if (c->why) fputs(": ", out), put_cell(out, c->why);
+        fputs(" |\n", out);
+    }
+}
+
 static int put_commands(FILE *out, const Plan *p, const StepRecord *records, Error *err) {
     static const char *const states[] = {"not run yet", "", "failed", "blocked by a failure"};
     fputs("\n## Commands\n\n```\n", out);
@@ -76,7 +95,7 @@ static int put_commands(FILE *out, const Plan *p, const StepRecord *records, Err
 }
 
 static int put_markdown(FILE *out, const Plan *p, const StepRecord *records,
-                        const Outcome *outcomes, Error *err) {
+                        const Outcome *outcomes, const Claims *claims, Error *err) {
     const char *caution = report_caution(p);
     fprintf(out, "# %s: %s\n\n%s. easyfirst %s.\n\n%s\n", p->name, p->title, p->source, EF_VERSION,
             p->about);
@@ -84,16 +103,17 @@ static int put_markdown(FILE *out, const Plan *p, const StepRecord *records,
     if (caution) fprintf(out, "\n%s\n", caution);
     fputs("\n| | metric | paper | ours | 95 % interval |\n|---|---|---:|---:|---|\n", out);
     for (int i = 0; i < p->cell_count; i++) put_row(out, &p->cells[i], &outcomes[i]);
+    put_claims(out, claims);
     return put_commands(out, p, records, err);
 }
 
 static int write_markdown(const Plan *p, const StepRecord *records, const Outcome *outcomes,
-                          const char *path, Error *err) {
+                          const Claims *claims, const char *path, Error *err) {
     char *text = NULL;
     size_t size = 0;
     FILE *out = open_memstream(&text, &size);
     if (!out) return error_set(err, "out of memory for the report");
-    int status = put_markdown(out, p, records, outcomes, err);
+    int status = put_markdown(out, p, records, outcomes, claims, err);
     if (fclose(out) != 0 && status == 0) status = error_set(err, "out of memory for the report");
     if (status == 0) status = file_write_all(path, text, size, err);
     free(text);
@@ -131,18 +151,34 @@ static json_t *step_json(const PlanStep *s, const StepRecord *record) {
     return json;
 }
 
+static json_t *claim_json(const Claim *c) {
+    const bool sized = c->greater->size[0] || c->less->size[0];
+    json_t *json =
+        json_pack("{s:s, s:s, s:s, s:s, s:s, s:b}", "text", c->text, "size",
+                  sized ? c->greater->of_size : "", "greater", c->greater->label, "less",
+                  c->less->label, "verdict", verdict_names[c->verdict], "paired", c->paired);
+    set_number(json, "difference", c->difference);
+    set_number(json, "low", c->low);
+    set_number(json, "high", c->high);
+    if (c->why) json_object_set_new(json, "why", json_text(c->why));
+    return json;
+}
+
 static int write_json(const Plan *p, const StepRecord *records, const Outcome *outcomes,
-                      const char *path, Error *err) {
+                      const Claims *claims, const char *path, Error *err) {
     const char *caution = report_caution(p);
-    json_t *rows = json_array(), *steps = json_array();
+    json_t *rows = json_array(), *steps = json_array(), *said = json_array();
+    for (int i = 0; i < claims->count; i++)
+        json_array_append_new(said, claim_json(&claims->items[i]));
     for (int i = 0; i < p->cell_count; i++)
         json_array_append_new(rows, cell_json(p, &p->cells[i], &outcomes[i]));
     for (int i = 0; i < p->step_count; i++)
         if (p->steps[i].needed) json_array_append_new(steps, step_json(&p->steps[i], &records[i]));
-    json_t *json = json_pack("{s:s, s:s, s:s, s:s, s:s, s:b, s:s*, s:s*, s:o, s:o}", "easyfirst",
-                             EF_VERSION, "table", p->name, "title", p->title, "source", p->source,
-                             "about", p->about, "small", p->options.small, "note", p->note,
-                             "caution", caution, "rows", rows, "steps", steps);
+    json_t *json =
+        json_pack("{s:s, s:s, s:s, s:s, s:s, s:b, s:s*, s:s*, s:o, s:o, s:o}", "easyfirst",
+                  EF_VERSION, "table", p->name, "title", p->title, "source", p->source, "about",
+                  p->about, "small", p->options.small, "note", p->note, "caution", caution, "rows",
+                  rows, "claims", said, "steps", steps);
     char *text = json_line(json, JSON_DIGITS);
     int status = text ? file_write_all(path, text, strlen(text), err)
                       : error_set(err, "out of memory for the report");
@@ -153,15 +189,15 @@ static int write_json(const Plan *p, const StepRecord *records, const Outcome *o
 /* ---- All of them. ---- */
 
 static int write_all(const Plan *p, const StepRecord *records, const Outcome *outcomes,
-                     Error *err) {
+                     const Claims *claims, Error *err) {
     static const char *const endings[] = {"md", "json", "html"};
     int status = 0;
     for (int i = 0; i < 3 && status == 0; i++) {
         char *path = path_format(err, "%s/%s.%s", p->options.out, p->name, endings[i]);
         status = !path    ? -1
-                 : i == 0 ? write_markdown(p, records, outcomes, path, err)
-                 : i == 1 ? write_json(p, records, outcomes, path, err)
-                          : report_page(p, records, outcomes, path, err);
+                 : i == 0 ? write_markdown(p, records, outcomes, claims, path, err)
+                 : i == 1 ? write_json(p, records, outcomes, claims, path, err)
+                          : report_page(p, records, outcomes, claims, path, err);
         free(path);
     }
     return status;
@@ -170,18 +206,26 @@ static int write_all(const Plan *p, const StepRecord *records, const Outcome *ou
 int report_write(const Plan *p, const StepRecord *records, int *without, Error *err) {
     Outcome *outcomes = calloc((size_t)p->cell_count + 1, sizeof *outcomes);
     int status = outcomes ? 0 : error_set(err, "out of memory for the report");
+    Claims claims = {NULL, 0};
+    const bool trial = p->options.limit || p->options.steps;
     *without = 0;
     for (int i = 0; i < p->cell_count && status == 0; i++) {
         status = outcome_read(p, &p->cells[i], records, &outcomes[i], err);
-        *without += p->cells[i].step >= 0 && isnan(outcomes[i].value);
+        const PlanCell *cell = &p->cells[i];
+        /* A trial's models may say nothing that could be counted. */
+        const bool expected = cell->step >= 0 && !(trial && records[cell->step].state == STEP_DONE);
+        *without += expected && isnan(outcomes[i].value);
     }
-    if (status == 0) status = write_all(p, records, outcomes, err);
+    if (status == 0) status = claims_judge(&claims, p, outcomes, err);
+    if (status == 0) status = write_all(p, records, outcomes, &claims, err);
     if (status == 0) {
         report_print(stdout, "%s: %s\n", p->name, p->title);
         fputs("| | metric | paper | ours | 95 % interval |\n|---|---|---:|---:|---|\n", stdout);
         for (int i = 0; i < p->cell_count; i++) put_row(stdout, &p->cells[i], &outcomes[i]);
+        put_claims(stdout, &claims);
         status = report_flush(err);
     }
+    claims_free(&claims);
     free(outcomes);
     return status;
 }

@@ -114,6 +114,9 @@ static void data_group(TrainSettings *s, Table *t, OptionGroup *group) {
           "(default on)"},
          {"text-lines", 0, OPTION_FLAG, NULL, &s->text_lines,
           "pretrain: a document a line of plain text, not a paragraph"},
+         {"languages", 0, OPTION_TEXT, "LIST", &s->languages,
+          "leave out, and count, records with more than a few words of other\n"
+          "languages than these (en,fr), or of these (not-de,not-fr)"},
          {"long-prompts", 0, OPTION_CHOICE, NULL, &s->long_prompts,
           "text prompts that do not fit: keep the last tokens, skip the pair, or\n"
           "refuse it as a skipped record (default keep-last); their number is\n"
@@ -132,7 +135,7 @@ static void data_group(TrainSettings *s, Table *t, OptionGroup *group) {
           "stop if more than this fraction of the records is skipped (default\n"
           "0.01)",
           0, 1}},
-        14};
+        15};
 }
 
 static void steps_group(TrainSettings *s, Table *t, OptionGroup *group) {

@@ -67,6 +67,8 @@ static int check_data(const TrainSettings *s, Error *err) {
                          "--text-lines: plain text is for pretrain; %s needs prompts and answers: "
                          "lines of {\"inputs\": ..., \"targets\": ...}, or LLaVA's records",
                          stage);
+    if (s->languages && segment)
+        return error_set(err, "--languages: segment learns from images, which have no text");
     if (s->long_prompts != LONG_PROMPTS_KEEP_LAST && (segment || s->stage == STAGE_PRETRAIN))
         return error_set(err, "--long-prompts: %s has no prompts", stage);
     if (s->random_lengths > 0 && s->stage != STAGE_PRETRAIN)

@@ -36,7 +36,8 @@ RecordsOptions train_start_records(const TrainSettings *s) {
                             .prompts_for = needs[s->stage],
                             .text_lines = s->text_lines,
                             .check_images = true,
-                            .prompt = s->prompt};
+                            .prompt = s->prompt,
+                            .languages = s->languages};
 }
 
 static int check_parallel(const ParallelFiles *files, const RecordsOptions *options, Error *err) {

@@ -79,6 +79,7 @@ static int fill_scored(GqaState *s, GqaScored *to, const GqaQuestion *q, Error *
     if (q->text && to->words < 0) return error_set(err, "out of memory for question %s", q->id);
     TRY(name_of(&s->names, q->structural, &to->structural, err));
     TRY(name_of(&s->names, q->semantic, &to->semantic, err));
+    TRY(name_of(&s->names, q->detailed, &to->detailed, err));
     TRY(name_of(&s->names, q->group, &to->group, err));
     TRY(name_of(&s->images, q->image_id, &to->image, err));
     for (int i = 0; i < q->entailed_count; i++) {
@@ -369,7 +370,8 @@ void gqa_score_free(GqaScore *score) {
     }
     for (size_t i = 0; i < score->outcome_count; i++) {
         GqaOutcome *o = &score->outcomes[i];
-        free(o->id), free(o->structural), free(o->semantic), free(o->gold), free(o->prediction);
+        free(o->id), free(o->structural), free(o->semantic), free(o->detailed);
+        free(o->gold), free(o->prediction);
     }
     free(score->outcomes);
     *score = (GqaScore){.questions = 0};

@@ -82,9 +82,9 @@ typedef enum GqaCheck { GQA_NOT_TESTDEV, GQA_CHECK_EQUAL, GQA_CHECK_DIFFERENT } 
 
 /* What came of a scored question. */
 typedef struct GqaOutcome {
-    char *id, *structural, *semantic; /* the types NULL: none */
-    char *gold, *prediction;          /* NULL: none */
-    float values[GQA_METRICS];        /* 0..1; NaN: it does not count in this metric */
+    char *id, *structural, *semantic, *detailed; /* the types NULL: none */
+    char *gold, *prediction;                     /* NULL: none */
+    float values[GQA_METRICS];                   /* 0..1; NaN: it does not count in this metric */
 } GqaOutcome;
 
 typedef struct GqaScore {

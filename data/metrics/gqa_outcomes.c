@@ -43,6 +43,7 @@ int gqa_keep_outcomes(GqaState *s, Error *err) {
         TRY(copy_text(&o->id, &s->ids, q->id, err));
         TRY(copy_text(&o->structural, &s->names, q->structural, err));
         TRY(copy_text(&o->semantic, &s->names, q->semantic, err));
+        TRY(copy_text(&o->detailed, &s->names, q->detailed, err));
         TRY(copy_text(&o->gold, &s->answers, s->states[q->id].gold, err));
         TRY(copy_text(&o->prediction, &s->answers, s->states[q->id].prediction, err));
         fill_values(s, q, q->structural == query, o->values);

@@ -20,7 +20,7 @@ enum { GQA_UNKNOWN = 2 };
 /* A balanced question. Types, groups and names are numbers in `names`, -1: none. */
 typedef struct GqaScored {
     int32_t id;
-    int32_t structural, semantic, group, image;
+    int32_t structural, semantic, detailed, group, image;
     int32_t words, steps;
     int32_t entailed_count, region_count;
     size_t first_entailed, first_region;

@@ -22,6 +22,7 @@
 #include "data/sets/records_parse.h"
 #include "data/files/text_space.h"
 #include "data/formats/format.h"
+#include "data/formats/languages.h"
 
 typedef enum FileKind { FILE_ARRAY, FILE_LINES, FILE_TEXT } FileKind;
 
@@ -58,7 +59,8 @@ struct Records {
     RecordsOptions options;
     char *images; /* memory of options.images */
     Prompting prompting;
-    int spool; /* temporary file of sources that are not open; -1: none */
+    Languages *languages; /* that are kept; NULL: all */
+    int spool;            /* temporary file of sources that are not open; -1: none */
 };
 
 /* The scan of one file. */
@@ -106,10 +108,25 @@ static bool limit_reached(const Scan *scan) {
     return r->options.limit > 0 && (int64_t)r->count - scan->source->begin >= r->options.limit;
 }
 
+/* Whether a record is in other languages than those that are kept; it is noted. */
+static bool other_language(const Scan *scan, const Record *record, int64_t number) {
+    const Records *r = scan->records;
+    LanguageShares shares = {0};
+    if (!r->languages) return false;
+    for (int i = 0; i < record->count; i++) {
+        languages_add(&shares, r->languages, record->turns[i].prompt);
+        languages_add(&shares, r->languages, record->turns[i].response);
+    }
+    if (!languages_exclude(&shares)) return false;
+    skipped_note(scan->skipped, "in another language", "%.120s: %s %lld: %s", scan->source->path,
+                 unit_of(r, scan->source), (long long)number, shares.code);
+    return true;
+}
+
 /* After each record: 0 to continue, 1 when the limit is reached. */
 static int take_record(Scan *scan, Record *record, int64_t offset, size_t size, int64_t number,
                        bool flawed, Error *err) {
-    bool usable = record->count > 0;
+    bool usable = record->count > 0 && !other_language(scan, record, number);
     record_free(record);
     scan->seen++;
     if (usable) TRY(add_entry(scan, offset, size, number, flawed, err));
@@ -435,6 +452,8 @@ int records_open(Records **records, const char *path, const RecordsOptions *opti
     opened->options = *options;
     opened->spool = -1;
     int status = prompting_open(&opened->prompting, &options->prompt, err);
+    if (status == 0 && options->languages)
+        status = languages_open(&opened->languages, options->languages, err);
     if (status == 0 && options->images) {
         opened->options.images = opened->images = strdup(options->images);
         if (!opened->images) status = error_set(err, "%s: out of memory", path);
@@ -475,11 +494,14 @@ static int check_source(const Records *records, Source *source, Error *err) {
 int records_check(const char *path, const RecordsOptions *options, Error *err) {
     Records records = {.options = *options, .spool = -1};
     int status = prompting_open(&records.prompting, &options->prompt, err);
+    if (status == 0 && options->languages)
+        status = languages_open(&records.languages, options->languages, err);
     if (status == 0) status = find_sources(&records, path, err);
     for (int s = 0; s < records.source_count && status == 0; s++)
         status = check_source(&records, &records.sources[s], err);
     sources_free(&records);
     prompting_close(&records.prompting);
+    languages_close(records.languages);
     return status;
 }
 
@@ -487,6 +509,7 @@ void records_close(Records *records) {
     if (!records) return;
     sources_free(records);
     prompting_close(&records->prompting);
+    languages_close(records->languages);
     if (records->spool >= 0) close(records->spool);
     free(records->entries);
     free(records->images);

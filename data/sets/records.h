@@ -58,6 +58,8 @@ typedef struct RecordsOptions {
     bool check_images;       /* check while scanning that each image's file exists */
     int64_t limit;           /* usable records at most, of each file; 0: all */
     PromptOptions prompt;    /* demonstrations, templates, parallel files; texts are the caller's */
+    const char *languages;   /* "en,fr", "not-de": records with more than a few words of other
+                                languages are left out and noted (data/formats/languages.h); NULL: all stay */
 } RecordsOptions;
 
 typedef struct Records Records;

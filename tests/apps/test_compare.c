@@ -35,12 +35,13 @@ static void make_folder(const Run *r, const char *name, const Made *made, int co
     write_file(r, file, result, strlen(result), out, sizeof out);
     for (int k = 0; k < count; k++) {
         int i = backward ? count - 1 - k : k;
-        at += sprintf(at,
-                      "{\"question_id\": \"q%d\", \"prompt\": \"Is <b>%d</b>?\", \"target\": "
-                      "\"%s\", \"answer\": %s, \"image\": \"tractor.jpg\", \"types\": "
-                      "{\"semantic\": \"%s\"}, \"scores\": {\"accuracy\": %d}}\n",
-                      i, i, made[i].target, made[i].right ? "\"yes & no\"" : "null",
-                      made[i].semantic, made[i].right ? 100 : 0);
+        at += sprintf(
+            at,
+            "{\"question_id\": \"q%d\", \"prompt\": \"Is <b>%d</b>?\", \"target\": "
+            "\"%s\", \"answer\": %s, \"image\": \"tractor.jpg\", \"types\": "
+            "{\"semantic\": \"%s\", \"detailed\": \"d%d\"}, \"scores\": {\"accuracy\": %d}}\n",
+            i, i, made[i].target, made[i].right ? "\"yes & no\"" : "null", made[i].semantic, i % 5,
+            made[i].right ? 100 : 0);
     }
     snprintf(file, sizeof file, "%s/scored.jsonl", name);
     write_file(r, file, text, strlen(text), out, sizeof out);
@@ -100,11 +101,44 @@ static void test_counts(void **state) {
     assert_true(at(json, "by.semantic.attr.accuracy.lost") == 2);
     assert_true(at(json, "by.semantic.attr.accuracy.questions") == 12);
     assert_true(at(json, "by.semantic.rel.accuracy.lost") == 2);
+    /* Two rows: Holm doubles the smaller p, and the other is not below that. */
+    double attr = at(json, "by.semantic.attr.accuracy.p_randomization"),
+           rel = at(json, "by.semantic.rel.accuracy.p_randomization");
+    const double small = fmin(1, 2 * fmin(attr, rel));
+    assert_true(fabs(at(json, "by.semantic.attr.accuracy.p_holm") -
+                     (attr < rel ? small : fmax(small, attr))) < 1e-6);
+    assert_true(fabs(at(json, "by.semantic.rel.accuracy.p_holm") -
+                     (rel < attr ? small : fmax(small, rel))) < 1e-6);
+    assert_null(
+        json_object_get(json_object_get(json_object_get(json, "scores"), "accuracy"), "p_holm"));
+    assert_string_equal(json_string_value(json_object_get(json, "correction")), "Holm");
+    /* Five rows: in the order of their p each is at least the one before it, at most 1, and not below p. */
+    double p[5], holm[5];
+    for (int i = 0; i < 5; i++) {
+        char path[100];
+        snprintf(path, sizeof path, "by.detailed.d%d.accuracy.p_randomization", i);
+        p[i] = at(json, path);
+        snprintf(path, sizeof path, "by.detailed.d%d.accuracy.p_holm", i);
+        holm[i] = at(json, path);
+    }
+    for (int i = 0; i < 5; i++) {
+        int below = 0;
+        double wanted = 0;
+        for (int k = 0; k < 5; k++) {
+            int rank = 0; /* of k among all five */
+            for (int j = 0; j < 5; j++) rank += p[j] < p[k] || (p[j] == p[k] && j < k);
+            if (p[k] <= p[i]) wanted = fmax(wanted, fmin(1, (5 - rank) * p[k])), below++;
+        }
+        assert_true(below >= 1 && fabs(holm[i] - wanted) < 1e-6);
+    }
     json_decref(json);
     run(&r, "eval", "compare", a, b);
     expect(&r, 0, NULL);
     assert_non_null(strstr(r.out, "questions 40: the second one won 10, lost 4, 26 are the same"));
     assert_non_null(strstr(r.out, "by semantic type"));
+    assert_non_null(strstr(r.out, "p (Holm)"));
+    assert_non_null(strstr(r.out, "by detailed type"));
+    assert_non_null(strstr(r.out, "corrected by Holm's method"));
     /* Against itself. */
     run(&r, "eval", "compare", a, a, "--json");
     expect(&r, 0, NULL);
@@ -165,6 +199,7 @@ static void test_page(void **state) {
     assert_true(size == size_again && !memcmp(text, other, size));
     assert_non_null(strstr(text, "Is &lt;b&gt;0&lt;/b&gt;?"));
     assert_non_null(strstr(text, "model m&lt;1&gt;"));
+    assert_non_null(strstr(text, "<th>p, Holm</th>"));
     assert_null(strstr(text, "<script"));
     assert_null(strstr(text, "http://"));
     assert_null(strstr(text, "https://"));

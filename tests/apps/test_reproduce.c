@@ -216,6 +216,36 @@ static void test_small(void **state) {
     run_end(&r);
 }
 
+/* Star graphs and facts: both kinds of models, in both directions, and a table that uses another's. */
+static void test_planning(void **state) {
+    (void)state;
+    static const struct {
+        char *table, *row;
+        int rows;
+    } trials[] = {
+        {"figure7", "| the figure's graph, diffusion | exact path | - | ", 4},
+        {"figure8", "| degree 4, autoregressive | exact path | - | ", 4},
+        {"llada-reversal", "| the other way round, autoregressive | % | - | ", 6},
+    };
+    Run r;
+    run_start(&r);
+    char out[300], path[200];
+    path_in(out, sizeof out, &r, "out");
+    for (size_t i = 0; i < sizeof trials / sizeof *trials; i++) {
+        run(&r, "reproduce", trials[i].table, "--small", "--train-steps", "3", "--limit", "3",
+            "--out", out, "-q", "--threads", "2");
+        expect(&r, 0, NULL);
+        assert_non_null(strstr(r.out, trials[i].row));
+        snprintf(path, sizeof path, "out/%s.json", trials[i].table);
+        check_rows(&r, path, trials[i].rows);
+    }
+    /* The tokenizers have a word for each node, and for each word of the facts. */
+    char *text = read_text(&r, "out/runs/data/star-tokenizer/tokenizer.json");
+    assert_non_null(strstr(text, "\"13\":"));
+    free(text);
+    run_end(&r);
+}
+
 /* The made-up data: the same bytes twice, and no test record in training. */
 static void test_data(void **state) {
     (void)state;
@@ -230,11 +260,24 @@ static void test_data(void **state) {
     assert_int_equal(lines_in(&r, "a/numbers-test.en"), 200);
     shell("cd %s && for pair in numbers-train.de:numbers-test.de numbers-train.en:numbers-valid.en "
           "news-train.tgt:news-test.tgt problems-train.jsonl:problems-test.jsonl "
-          "text.txt:text-test.txt; do ! grep -Fxqf ${pair%%%%:*} ${pair#*:} || exit 1; done",
+          "text.txt:text-test.txt star-2x4-train.txt:star-2x4-test.txt "
+          "star-4x3-train.txt:star-4x3-test.txt facts-train.jsonl:facts-reversed.jsonl; do ! grep "
+          "-Fxqf ${pair%%%%:*} ${pair#*:} || exit 1; done",
           a);
     char *text = read_text(&r, "a/numbers-test.de");
     assert_true(strstr(text, " und ") != NULL);
     free(text);
+    assert_int_equal(lines_in(&r, "a/star-4x4-test.txt"), 2000);
+    shell("cd %s && test $(sort -u star-2x4-test.txt | wc -l) -gt 1990", a);
+    /* Facts learned one way are in training with the name or the book first, and asked by the other;
+     * the rest are in training twice. */
+    assert_int_equal(lines_in(&r, "a/facts-train.jsonl"), 200 + 2 * 400);
+    assert_int_equal(lines_in(&r, "a/facts-both.jsonl"), 2 * 400);
+    shell("cd %s && sed 's/.*inputs\": \"\\([^\"]*\\).*/\\1/' facts-reversed.jsonl >asked && "
+          "test $(wc -l <asked) = 200 && ! grep -Fqf asked facts-train.jsonl && "
+          "sed 's/.*inputs\": \"\\([^\"]*\\).*/\\1/' facts-learned.jsonl >asked && "
+          "test $(grep -Fcf asked facts-train.jsonl) = 200",
+          a);
     run_end(&r);
 }
 
@@ -349,6 +392,10 @@ static void test_broken_tables(void **state) {
                "\"steps\": [{\"name\": \"x\", \"run\": [\"info\"], \"files\": [\"z\"]}]"),
          {"the file \"z\"", "not listed"}},
         {TABLE(ROW("{\"why\": \"y\"}"), "\"use\": \"own\", \"steps\": []"), {"own", "circle"}},
+        {"{\"title\": \"T\", \"source\": \"S\", \"claims\": [{\"text\": \"C\", \"greater\": \"L\", "
+         "\"less\": \"M\"}], \"rows\": [" ROW(
+             "{\"why\": \"y\"}") "], \"full\": {\"about\": \"A\", \"steps\": []}}",
+         {"the claim \"C\"", "the row \"M\""}},
         {TABLE(ROW("{\"why\": \"y\"}"), "\"use\": \"others\", \"steps\": []"), {"others"}},
     };
     Run r;
@@ -415,6 +462,130 @@ static void test_own_table(void **state) {
     run_end(&r);
 }
 
+/* ---- Claims. ---- */
+
+enum { QUESTIONS = 60, SIDES = 4 };
+
+/* Evaluations that are made up, of which three asked the same questions. */
+static const struct {
+    const char *name;
+    int begin, right; /* the first question's number; a question is right if its number is below */
+} sides[SIDES] = {{"weak", 0, 20}, {"strong", 0, 40}, {"same", 0, 41}, {"others", 1000, 1010}};
+
+static void make_side(const Run *r, int side) {
+    char name[100], result[500], lines[QUESTIONS * 120], *end = lines;
+    const double share = 100.0 * (sides[side].right - sides[side].begin) / QUESTIONS;
+    shell("mkdir -p %s/made/%s", r->folder, sides[side].name);
+    snprintf(
+        result, sizeof result,
+        "{\"settings\": {\"command\": \"eval text\"}, \"score\": {\"task\": \"exact\", "
+        "\"files\": [{\"exact_match\": %.8g, \"confidence\": {\"exact_match\": {\"low\": %.8g, "
+        "\"high\": %.8g}}}]}}",
+        share, share - 10, share + 10);
+    snprintf(name, sizeof name, "made/%s/result.json", sides[side].name);
+    write_text_in(r, name, result, NULL);
+    for (int q = sides[side].begin; q < sides[side].begin + QUESTIONS; q++)
+        end += sprintf(end,
+                       "{\"question_id\": \"q%d\", \"prompt\": \"p\", \"target\": \"t\", "
+                       "\"answer\": \"a\", \"scores\": {\"exact_match\": %d}}\n",
+                       q, q < sides[side].right ? 100 : 0);
+    snprintf(name, sizeof name, "made/%s/scored.jsonl", sides[side].name);
+    write_text_in(r, name, lines, NULL);
+}
+
+/* A table whose steps copy them, with four claims. */
+static void make_claims_table(const Run *r) {
+    static const char *const claims[][2] = {
+        {"strong", "weak"}, {"weak", "strong"}, {"same", "strong"}, {"strong", "others"}};
+    char text[8000], *end = text;
+    end += sprintf(end, "{\"title\": \"T\", \"source\": \"S\", \"rows\": [");
+    for (int i = 0; i < SIDES; i++)
+        end += sprintf(end,
+                       "%s{\"label\": \"%s\", \"metric\": \"exact\", \"value\": "
+                       "\"score/files/0/exact_match\", \"full\": {\"step\": \"%s\"}, \"small\": "
+                       "{\"why\": \"none\"}}",
+                       i ? "," : "", sides[i].name, sides[i].name);
+    end += sprintf(end, "], \"claims\": [");
+    for (int i = 0; i < 4; i++)
+        end += sprintf(end, "%s{\"text\": \"<%d>\", \"greater\": \"%s\", \"less\": \"%s\"}",
+                       i ? "," : "", i, claims[i][0], claims[i][1]);
+    end += sprintf(end, "], \"full\": {\"about\": \"A\", \"steps\": [");
+    for (int i = 0; i < SIDES; i++)
+        end += sprintf(end,
+                       "%s{\"name\": \"%s\", \"program\": \"cp\", \"run\": [\"-r\", "
+                       "\"{files}/made/%s\", \"{runs}/%s\"]}",
+                       i ? "," : "", sides[i].name, sides[i].name, sides[i].name);
+    sprintf(end, "]}, \"small\": {\"about\": \"A\"}}");
+    write_text_in(r, "share/easyfirst/reproduce/own.json", text, NULL);
+}
+
+/* Confirmed, contradicted, open; paired where both asked the same. */
+static void test_claims(void **state) {
+    (void)state;
+    static const struct {
+        const char *verdict;
+        bool paired;
+    } wanted[] = {
+        {"confirmed", true}, {"contradicted", true}, {"open", true}, {"confirmed", false}};
+    Run r;
+    run_start(&r);
+    char out[300], *was = installed_begin(&r);
+    path_in(out, sizeof out, &r, "out");
+    for (int i = 0; i < SIDES; i++) make_side(&r, i);
+    make_claims_table(&r);
+    run(&r, "reproduce", "own", "--files", r.folder, "--out", out, "-q");
+    expect(&r, 0, NULL);
+    assert_non_null(strstr(r.out, "| <0> | 33.33 | "));
+    assert_non_null(strstr(r.out, ", not paired | confirmed |"));
+    json_t *report = read_json(&r, "out/own.json");
+    const json_t *said = json_object_get(report, "claims");
+    assert_int_equal(json_array_size(said), 4);
+    for (size_t i = 0; i < 4; i++) {
+        const json_t *claim = json_array_get(said, i);
+        assert_string_equal(json_string_value(json_object_get(claim, "verdict")),
+                            wanted[i].verdict);
+        assert_int_equal(json_is_true(json_object_get(claim, "paired")), wanted[i].paired);
+        assert_true(at(claim, "low") <= at(claim, "difference"));
+        assert_true(at(claim, "high") >= at(claim, "difference"));
+    }
+    /* 20 of 60 differ: the deviation of the mean difference is 6.1 points. */
+    const json_t *first = json_array_get(said, 0), *last = json_array_get(said, 3);
+    assert_true(fabs(at(first, "low") - (33.33 - 1.96 * 6.09)) < 2.5);
+    assert_true(fabs(at(last, "low") - (50 - sqrt(200))) < 1e-3);
+    json_decref(report);
+    char *page = read_text(&r, "out/own.html"), *markdown = read_text(&r, "out/own.md");
+    assert_non_null(strstr(page, "&lt;1&gt;"));
+    assert_non_null(strstr(page, "<td>contradicted</td>"));
+    assert_non_null(strstr(markdown, "| contradicted |"));
+    free(page), free(markdown);
+    installed_end(was);
+    run_end(&r);
+}
+
+/* A step that counted nothing fails a run, but no trial. */
+static void test_nothing_counted(void **state) {
+    (void)state;
+    Run r;
+    run_start(&r);
+    char out[300], *was = installed_begin(&r);
+    path_in(out, sizeof out, &r, "out");
+    shell("mkdir -p %s/made", r.folder);
+    write_text_in(&r, "made/result.json", "{\"v\": null}", NULL);
+    write_text_in(&r, "share/easyfirst/reproduce/own.json",
+                  "{\"title\": \"T\", \"source\": \"S\", \"rows\": [" ROW(
+                      "{\"step\": \"x\"}") "], \"full\": {\"about\": \"A\", \"steps\": [{\"name\": "
+                                           "\"x\", \"program\": \"cp\", \"run\": [\"-r\", "
+                                           "\"{files}/made\", \"{runs}/x\"]}]}}",
+                  NULL);
+    run(&r, "reproduce", "own", "--files", r.folder, "--out", out, "-q", "--limit", "2");
+    expect(&r, 0, NULL);
+    assert_non_null(strstr(r.out, "| its command gave no number |"));
+    run(&r, "reproduce", "own", "--files", r.folder, "--out", out, "-q");
+    expect(&r, 1, NULL);
+    installed_end(was);
+    run_end(&r);
+}
+
 /* ---- Usage. ---- */
 
 static void test_usage(void **state) {
@@ -440,10 +611,12 @@ static void test_usage(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_tables),    cmocka_unit_test(test_paper),
-        cmocka_unit_test(test_small),     cmocka_unit_test(test_data),
-        cmocka_unit_test(test_check),     cmocka_unit_test(test_broken_tables),
-        cmocka_unit_test(test_own_table), cmocka_unit_test(test_usage),
+        cmocka_unit_test(test_tables),        cmocka_unit_test(test_paper),
+        cmocka_unit_test(test_small),         cmocka_unit_test(test_planning),
+        cmocka_unit_test(test_data),          cmocka_unit_test(test_check),
+        cmocka_unit_test(test_broken_tables), cmocka_unit_test(test_own_table),
+        cmocka_unit_test(test_claims),        cmocka_unit_test(test_nothing_counted),
+        cmocka_unit_test(test_usage),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
