@@ -164,6 +164,8 @@ static int fit(Calibrate *c, Error *err) {
                              .offset = c->fit.offset,
                              .length = c->fit.length,
                              .prompts = ~0u};
+    for (int64_t i = 0; i < r->count; i++)
+        if (r->answers[i].length > c->found.longest) c->found.longest = r->answers[i].length;
     double *probabilities = malloc((size_t)r->count * sizeof *probabilities);
     if (!probabilities) return error_set(err, "out of memory for probabilities");
     for (int64_t i = 0; i < r->count; i++)
@@ -184,6 +186,7 @@ static json_t *entry_json(const Calibrate *c) {
     json_object_set_new(entry, "offset", json_real(f->offset));
     if (c->with_length) json_object_set_new(entry, "length", json_real(f->length));
     json_object_set_new(entry, "threshold", json_real(f->threshold));
+    json_object_set_new(entry, "longest", json_integer(f->longest));
     /* Which prompts it is for stays as it was said. */
     json_t *prompts = (json_t *)member_of(c->settings.json, "calibration", "prompts");
     if (prompts) json_object_set(entry, "prompts", prompts);

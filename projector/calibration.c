@@ -46,7 +46,8 @@ static int read_prompts(Calibration *c, const json_t *entry, const char *path, E
 }
 
 int calibration_read(Calibration *c, const json_t *settings, const char *path, Error *err) {
-    static const char *const keys[] = {"slope", "offset", "length", "threshold", "prompts", NULL};
+    static const char *const keys[] = {"slope",   "offset",  "length", "threshold",
+                                       "longest", "prompts", NULL};
     const double most = 1e6; /* of a weight: far beyond any that a fit gives */
     const json_t *entry = json_object_get(settings, "calibration");
     const char *key;
@@ -67,6 +68,7 @@ int calibration_read(Calibration *c, const json_t *settings, const char *path, E
     TRY(read_number(entry, "offset", path, -most, most, NAN, &c->offset, err));
     TRY(read_number(entry, "length", path, -most, most, 0, &c->length, err));
     TRY(read_number(entry, "threshold", path, 0, 1, NAN, &c->threshold, err));
+    TRY(config_integer(entry, "longest", path, 1, 1 << 20, 0, &c->longest, err));
     TRY(read_prompts(c, entry, path, err));
     c->present = true;
     return 0;
@@ -79,5 +81,6 @@ bool calibration_holds(const Calibration *c, const char *prompt) {
 
 double calibration_probability(const Calibration *c, const char *prompt, double score, int length) {
     if (!calibration_holds(c, prompt) || !isfinite(score)) return NAN;
+    if (c->longest && length > c->longest) return NAN;
     return 1 / (1 + exp(-(c->slope * score + c->offset + c->length * length)));
 }

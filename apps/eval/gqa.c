@@ -1,6 +1,7 @@
 /* gqa.c - GQA: answers a file of questions about images and scores the answers. */
 #include <errno.h>
 #include <stdio.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -346,12 +347,14 @@ static int measure_calibration(const GqaEval *g, CalibrationReport *report, bool
     if (!*has) return 0;
     TRY(rated_read(&rated, &g->questions, g->items.items, g->asked, g->path, err));
     double *probabilities = malloc(((size_t)rated.count + 1) * sizeof *probabilities);
-    for (int64_t i = 0; i < rated.count && probabilities; i++)
-        probabilities[i] =
-            calibration_probability(c, preset, rated.answers[i].score, rated.answers[i].length);
-    *has = rated.count > 0;
-    if (probabilities)
-        calibration_measure(report, probabilities, rated.answers, rated.count, c->threshold);
+    int64_t count = 0; /* of answers that it has a probability for */
+    for (int64_t i = 0; i < rated.count && probabilities; i++) {
+        const CalibrationAnswer *a = &rated.answers[i];
+        probabilities[count] = calibration_probability(c, preset, a->score, a->length);
+        if (!isnan(probabilities[count])) rated.answers[count++] = *a;
+    }
+    *has = count > 0;
+    if (*has) calibration_measure(report, probabilities, rated.answers, count, c->threshold);
     rated_free(&rated);
     free(probabilities);
     return probabilities ? 0 : error_set(err, "out of memory for probabilities");

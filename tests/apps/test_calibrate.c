@@ -208,7 +208,7 @@ static void test_whole(void **state) {
         double told = number(json_object_get(dry, "calibration"), keys[i]);
         assert_true(fabs(number(entry, keys[i]) - told) <= 1e-12 * fabs(told));
     }
-    assert_int_equal(json_object_size(entry), 3);
+    assert_int_equal(json_object_size(entry), 4);
     json_object_del(now, "calibration");
     assert_true(json_equal(before, now)); /* all else is as it was */
     const json_t *report = json_object_get(dry, "report");
@@ -231,6 +231,14 @@ static void test_whole(void **state) {
     json_decref(result);
     check_ask(&b, entry);
     check_others(&b);
+    const int longest = (int)number(entry, "longest"); /* nothing is known of longer ones */
+    snprintf(path, sizeof path, "%d", longest);
+    run(&b.r, "ask", "-q", "-m", b.model, "--json", "--length", path, TRACTOR, "What is it?");
+    assert_non_null(strstr(b.r.out, "probability"));
+    snprintf(path, sizeof path, "%d", longest + 1);
+    run(&b.r, "ask", "-q", "-m", b.model, "--json", "--length", path, TRACTOR, "What is it?");
+    assert_int_equal(b.r.status, 0);
+    assert_null(strstr(b.r.out, "probability"));
     /* With the length, and again: the list of prompts that somebody added stays. */
     snprintf(path, sizeof path, "%s/easyfirst.json", b.model);
     json_object_set_new(entry, "prompts", json_pack("[s]", "gqa"));
@@ -242,7 +250,7 @@ static void test_whole(void **state) {
     json_decref(now);
     now = json_in(b.model, "easyfirst.json");
     const json_t *second = json_object_get(now, "calibration");
-    assert_int_equal(json_object_size(second), 5);
+    assert_int_equal(json_object_size(second), 6);
     assert_true(number(second, "threshold") > number(entry, "threshold"));
     assert_int_equal(json_array_size(json_object_get(second, "prompts")), 1);
     run(&b.r, "ask", "-q", "-m", b.model, "--json", TRACTOR, "What is it?"); /* not for `ask` */
