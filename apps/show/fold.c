@@ -3,6 +3,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "kernels/names.h"
+
+/* Tokens that end a text or a turn fill the rest of a canvas: shown as dots, apart from each other. */
+static const char *const ends[] = {"</s>",       "<|endoftext|>", "<|end_of_text|>",
+                                   "<|eot_id|>", "<|im_end|>",    NULL};
+static const char dot[] = "\xe2\x96\x81\xc2\xb7"; /* U+2581, a word's space; U+00B7 */
+
 /* Replaces the cell of `to` by that of `from`. */
 static void stay(TraceEntry *to, const TraceEntry *from) {
     to->id = from->id, to->piece = from->piece, to->score = from->score, to->masked = from->masked;
@@ -49,6 +56,8 @@ static int fold_hypothesis(TraceHypothesis *h, Error *err) {
     if (bytes) memcpy(entries, h->entries, bytes);
     h->entries = entries;
     for (int i = 0; i < h->length; i++) fold_position(h, i);
+    for (int i = 0; i < h->steps * h->length; i++)
+        if (!entries[i].masked && names_find(ends, entries[i].piece) >= 0) entries[i].piece = dot;
     return 0;
 }
 
