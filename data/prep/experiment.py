@@ -100,7 +100,7 @@ class Experiment:
         done = os.path.exists(f"{run}/model")
         if not done:
             shutil.rmtree(run, ignore_errors=True)
-        objective = WAYS[way][1]
+        objective = "llada" if "--complementary" in more else WAYS[way][1]
         self.run("train", "adapt", "-m", model, "--data", data, "--out", run, "--objective", objective,
                  "--optimizer", "muon", "--schedule", "wsd", "--decay-ratio", 0.3, "--warmup-steps",
                  min(50, steps // 4 + 1), "--dtype", "bf16", "--dropout", 0, "--steps", steps, "--seed", self.seed,

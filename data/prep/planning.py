@@ -3,22 +3,23 @@
 (arXiv 2308.12219v3, figures 7 and 8, in small).
 
 usage: data/prep/planning.py OUT [--degrees D,...] [--learned D,...] [--length L] [--nodes N] [--graphs N]
-           [--questions N] [--layers N] [--width N] [--steps N] [--seed N] [--threads N] [--small]
+           [--few N] [--questions N] [--layers N] [--width N] [--steps N] [--seed N] [--threads N] [--small]
   OUT          gets the graphs, the models, planning.md, planning.svg and planning.json; the same command
                resumes
   --degrees    arms of the graphs that are asked (2,4)
-  --learned    arms of those that are learned from (1,2,4): with one arm every hop is plain, and a model
-               learns sooner to look hops up
-  --length     nodes of an arm (5)
-  --nodes      that a graph's nodes are drawn from (20)
-  --graphs     for training, of each degree (200,000)
+  --learned    arms of those that are learned from (1,2,4)
+  --length     nodes of an arm (4)
+  --nodes      that a graph's nodes are drawn from, at least (12); at least one more than it has
+  --graphs     for training, of each degree (100,000)
+  --few        of one arm, where a model learns to look hops up (6,000)
   --questions  unseen graphs that are asked, of each degree (2,000)
-  --layers, --width   of the models (3, 64)
-  --steps      updates of 1,024 tokens (5,000)
-  --small      one and two arms of 3 nodes from 12, 200 questions, 2 layers, 600 updates: a minute
+  --layers, --width   of the models (2, 64)
+  --steps      updates of 2,048 tokens (6,000)
+  --small      one and two arms of 3 nodes, 200 questions, 600 updates: a minute
 
-The two models have equally many weights, the same data and as many updates. An answer is right if it is the
-path, exactly. EASYFIRST is the program (build/easyfirst).
+The two models have equally many weights, the same data and as many updates: 6 minutes on two cores. Diffusion is
+LLaDA's objective with complementary masks, predictions shifted. An answer is right if it is the path, exactly. EASYFIRST is the program
+(build/easyfirst).
 """
 import sys
 
@@ -26,8 +27,8 @@ from experiment import WAYS, Experiment, options_read, parser_make, tokenizer_wr
 from plot import Panel, draw
 from star_graphs import graphs_write
 
-SMALL = {"degrees": "2", "learned": "1,2", "length": 3, "nodes": 12, "graphs": 20_000, "questions": 200, "layers": 2,
-         "steps": 600}
+SMALL = {"degrees": "2", "learned": "1,2", "length": 3, "graphs": 20_000, "questions": 200, "steps": 600}
+HEAD, TOKENS = 32, 100  # a head's width; numbers of the vocabulary
 POINTS, VALID = 8, 200  # of a curve; graphs of each
 
 
@@ -39,11 +40,12 @@ def tokens_of(degree, length):
 def way_train(experiment, options, way):
     most = max(options.learned + options.degrees)
     model = experiment.fresh(way, f"{experiment.out}/tokenizer", options.layers, options.width,
-                             tokens_of(most, options.length) + 2, 16, "llama")
+                             max(64, tokens_of(most, options.length) + 2), HEAD, "llama")
     files = [f"{experiment.out}/graphs-{degree}/train.txt" for degree in options.learned]
     every = max(1, options.steps // POINTS)
-    return experiment.train(way, model, way, files[0], options.steps, "--lr", "4e-3", "--batch-tokens", 1024,
+    return experiment.train(way, model, way, files[0], options.steps, "--lr", "4e-3", "--batch-tokens", 2048,
                             *[word for file in files[1:] for word in ("--data", file)],
+                            *(("--complementary",) if way == "diffusion" else ()),
                             "--group", "off", "--save-every", every, "--keep", POINTS + 1)
 
 
@@ -78,19 +80,21 @@ def numbers(text):
 
 
 def main():
-    parser = parser_make(__doc__, 5000, SMALL)
+    parser = parser_make(__doc__, 6000, SMALL)
     parser.add_argument("--degrees", default="2,4")
     parser.add_argument("--learned", default="1,2,4")
-    for name, default in (("length", 5), ("nodes", 20), ("graphs", 200_000), ("questions", 2_000), ("layers", 3),
-                          ("width", 64)):
+    for name, default in (("length", 4), ("nodes", 12), ("graphs", 100_000), ("few", 6_000), ("questions", 2_000),
+                          ("layers", 2), ("width", 64)):
         parser.add_argument(f"--{name}", type=int, default=default)
     options = options_read(parser)
     options.degrees, options.learned = numbers(options.degrees), numbers(options.learned)
     experiment = Experiment(options)
-    tokenizer_write(f"{experiment.out}/tokenizer", map(str, range(options.nodes)))
+    tokenizer_write(f"{experiment.out}/tokenizer", map(str, range(TOKENS)))
     for degree in sorted({*options.degrees, *options.learned}):
-        graphs_write(f"{experiment.out}/graphs-{degree}", degree, options.length, options.nodes, options.graphs,
-                     options.questions, options.seed)
+        nodes = max(options.nodes, degree * (options.length - 1) + 2)
+        graphs = options.graphs if degree > 1 else min(options.few, options.graphs)
+        graphs_write(f"{experiment.out}/graphs-{degree}", degree, options.length, nodes, graphs,
+                     options.questions if degree in options.degrees else 0, options.seed)
     runs = {way: way_train(experiment, options, way) for way in WAYS}
     rows, panels = [], []
     table = ["| degree | diffusion | autoregressive | random walk |", "|---:|---:|---:|---:|"]
