@@ -18,7 +18,7 @@ try() { # a command of easyfirst: printed, then run
     printf '\n'
 }
 
-try show "$images/cat.jpg" "What animal is this?"
+try show "$images/cat.jpg" "Describe the photograph."
 try show "$images/tractor.jpg" "Where is the tractor?"
 try show "$images/sailboat.jpg" "Is the sailboat left or right of the giraffe?"
 try text translate --from German --to English "Die Datei konnte nicht geöffnet werden."

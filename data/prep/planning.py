@@ -28,13 +28,18 @@ from plot import Panel, draw
 from star_graphs import graphs_write
 
 SMALL = {"degrees": "2", "learned": "1,2", "length": 3, "graphs": 20_000, "questions": 200, "steps": 600}
-HEAD, TOKENS = 32, 100  # a head's width; numbers of the vocabulary
+HEAD = 32  # a head's width
 POINTS, VALID = 8, 200  # of a curve; graphs of each
 
 
 def tokens_of(degree, length):
     """Of a line: four an edge, start and goal, the path, the end."""
     return 4 * degree * (length - 1) + 4 + 2 * length
+
+
+def nodes_of(options, degree):
+    """That a graph's nodes are drawn from."""
+    return max(options.nodes, degree * (options.length - 1) + 2)
 
 
 def way_train(experiment, options, way):
@@ -89,9 +94,10 @@ def main():
     options = options_read(parser)
     options.degrees, options.learned = numbers(options.degrees), numbers(options.learned)
     experiment = Experiment(options)
-    tokenizer_write(f"{experiment.out}/tokenizer", map(str, range(TOKENS)))
+    most = max(options.learned + options.degrees)
+    tokenizer_write(f"{experiment.out}/tokenizer", map(str, range(nodes_of(options, most) + 2)))
     for degree in sorted({*options.degrees, *options.learned}):
-        nodes = max(options.nodes, degree * (options.length - 1) + 2)
+        nodes = nodes_of(options, degree)
         graphs = options.graphs if degree > 1 else min(options.few, options.graphs)
         graphs_write(f"{experiment.out}/graphs-{degree}", degree, options.length, nodes, graphs,
                      options.questions if degree in options.degrees else 0, options.seed)

@@ -13,16 +13,18 @@
 static const struct {
     const char *image, *question, *answer;
 } questions[] = {
-    {"cat.jpg", "What animal is this?", "It is a cat."},
-    {"cat.jpg", "What does this photograph show?", "cat"},
+    {"cat.jpg", "What animal is this?", "cat"},
+    {"cat.jpg", "Describe the photograph.", "not sure; perhaps: There is a cat."},
     {"tractor.jpg", "Where is the tractor?", "at the bottom right"},
     {"tractor.jpg", "What is on the left?", "octopus"},
     {"tractor.jpg", "Is there a house?", "no"},
     {"elephant.jpg", "Is the elephant above the handbag?", "yes"},
-    {"elephant.jpg", "Where is the dress?", "on the right"},
+    {"elephant.jpg", "Where is the dress?", "at the bottom right"},
     {"sailboat.jpg", "Is there a boat?", "yes"},
     {"sailboat.jpg", "Is the sailboat left or right of the giraffe?", "left"},
     {"sailboat.jpg", "Is there a car?", "no"},
+    {"sailboat.jpg", "Which animal is on the right?", "giraffe"},
+    {"sailboat.jpg", "Who painted this?", "I do not know."},
 };
 
 enum { QUESTION_COUNT = sizeof questions / sizeof questions[0] };
@@ -62,8 +64,8 @@ static void test_questions(void **state) {
     run_end(&r);
 }
 
-/* Of several lengths the surest answer is the longer one, rarely the right one; with the lengths'
- * own probabilities weighed in much, the likeliest length wins: the answer that it has alone. */
+/* Of several lengths the surest answer is another one than that of the likeliest length; with the
+ * lengths' own probabilities weighed in much, that wins: the answer that it has alone. */
 static void test_length_weight(void **state) {
     (void)state;
     Run r;
@@ -72,8 +74,8 @@ static void test_length_weight(void **state) {
     for (int i = 0; i < 3; i++) {
         static char *const images[] = {IMAGES "elephant.jpg", IMAGES "sailboat.jpg",
                                        IMAGES "tractor.jpg"};
-        static char *const asked[] = {"What is at the top of the picture?",
-                                      "How many things are there?", "What is on the left?"};
+        static char *const asked[] = {"What is at the top of the picture?", "What do you see?",
+                                      "Describe the picture."};
         run(&r, "ask", "-q", "-m", MODEL, images[i], asked[i]);
         expect(&r, 0, NULL);
         char *alone = strdup(r.out);

@@ -16,18 +16,18 @@ static const char questions[] =
     "\"3\": {\"question\": \"Is there a giraffe in the picture?\", \"imageId\": \"sailboat\","
     " \"answer\": \"yes\", \"isBalanced\": true, \"types\": {\"structural\": \"verify\","
     " \"semantic\": \"obj\", \"detailed\": \"exist\"}},"
-    "\"4\": {\"question\": \"How many things are in the picture?\", \"imageId\": \"tractor\","
-    " \"answer\": \"3\", \"isBalanced\": true, \"types\": {\"structural\": \"query\","
-    " \"semantic\": \"obj\", \"detailed\": \"countAll\"}},"
+    "\"4\": {\"question\": \"How many vehicles do you see?\", \"imageId\": \"tractor\","
+    " \"answer\": \"1\", \"isBalanced\": true, \"types\": {\"structural\": \"query\","
+    " \"semantic\": \"obj\", \"detailed\": \"count\"}},"
     "\"5\": {\"question\": \"Not scored?\", \"imageId\": \"sailboat\", \"answer\": \"no\","
     " \"isBalanced\": false}}\n";
 static const char choices[] = "{\"1\": {\"valid\": [\"yes\", \"no\"]}, \"2\": {\"valid\": [\"red\","
                               " \"pink\", \"green\", \"gray\"]}, \"3\": {\"valid\": [\"yes\","
                               " \"no\"]}, \"4\": {\"valid\": [\"1\", \"2\", \"3\", \"4\"]}}\n";
 static const char german[] =
-    "[{\"id\": \"elephant-de\", \"image\": \"elephant.jpg\", \"conversations\": [{\"from\":"
-    " \"human\", \"value\": \"<image>\\nWelche Farbe hat der Hintergrund?\"},"
-    " {\"from\": \"gpt\", \"value\": \"Rosa\"}]}]\n";
+    "[{\"id\": \"sailboat-de\", \"image\": \"sailboat.jpg\", \"conversations\": [{\"from\":"
+    " \"human\", \"value\": \"<image>\\nIst eine Giraffe im Bild?\"},"
+    " {\"from\": \"gpt\", \"value\": \"ja\"}]}]\n";
 static const char lines[] =
     "{\"inputs\": \"Translate the sentences into English.  German: Handbuch English: \","
     " \"targets\": \"manual\"}\n"
@@ -85,7 +85,7 @@ static void test_report(void **state) {
         "| all | 4 | 100.0 | 100.0 |",
         "| existence | 2 | 100.0 | 100.0 |",
         "| 50.0 | 50.0 |\n| background | 1 | 100.0 |", /* "no" and "yes" are equally common */
-        "| query/obj/countAll | 1 | 100.0 |",
+        "| query/obj/count | 1 | 100.0 |",
         "| 100.0 | 25.0 | 3 |",
         "In German:",
         "| all | 1 | 100.0 |",
