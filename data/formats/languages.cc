@@ -69,11 +69,11 @@ int add_code(Languages *languages, const std::string &code, Error *err) {
     const CLD2::Language language = CLD2::GetLanguageFromName(name.c_str());
     if (language == CLD2::UNKNOWN_LANGUAGE)
         return error_set(err,
-                         "--languages: no language \"%.40s\"; expected codes such as en,fr, or "
+                         "languages: no language \"%.40s\"; expected codes such as en,fr, or "
                          "not-de for all but one",
                          name.c_str());
     if (!languages->listed.empty() && languages->without != without)
-        return error_set(err, "--languages: either those that stay (en,fr) or those that are left "
+        return error_set(err, "languages: either those that stay (en,fr) or those that are left "
                               "out (not-de), not both");
     languages->listed.push_back(language);
     languages->without = without;
@@ -123,7 +123,7 @@ void languages_add(LanguageShares *shares, const Languages *languages, const cha
 int languages_open(Languages **languages, const char *list, Error *err) {
     *languages = nullptr;
     return error_set(err,
-                     "--languages %.40s: this build cannot tell languages; install CLD2 "
+                     "languages %.40s: this build cannot tell languages; install CLD2 "
                      "(libcld2-dev) and build again",
                      list);
 }

@@ -63,7 +63,7 @@ static void test_codes(void **state) {
         Error err;
         assert_int_equal(languages_open(&languages, wrong[i], &err), -1);
         assert_null(languages);
-        assert_non_null(strstr(err.text, "--languages"));
+        assert_non_null(strstr(err.text, "languages"));
     }
 }
 
@@ -155,7 +155,7 @@ static void test_program(void **state) {
     path_in(out, sizeof out, &r, "other");
     run(&r, "train", "adapt", "-m", "tests/golden/models/tiny-base", "--data", data, "--languages",
         "en,xx", "--out", out);
-    assert_message(&r, 1, "--languages", "no language \"xx\"");
+    assert_message(&r, 1, "languages", "no language \"xx\"");
     run_end(&r);
 }
 
