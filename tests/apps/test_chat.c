@@ -3,6 +3,7 @@
 #include <math.h>
 #include <sys/wait.h>
 
+#include "data/files/path.h"
 #include "projector/easyfirst.h"
 #include "tests/train_setup.h"
 
@@ -16,6 +17,7 @@ static char *expected(ef_model *model, const char *path, const char *const *ques
     ef_turn turns[8];
     char *texts[8];
     if (path && ef_image_open(path, &image, &err)) fail_msg("%s", err.text);
+    bool unsure = false; /* of the last answer; the turns have answers alone */
     for (int i = 0; i < count; i++) {
         ef_answers *a;
         const ef_request r = {.task = image ? EF_ASK : EF_COMPLETE,
@@ -28,11 +30,13 @@ static char *expected(ef_model *model, const char *path, const char *const *ques
         assert_null(ef_answer_error(a, 0));
         texts[i] = strdup(ef_answer_text(a, 0));
         turns[i] = (ef_turn){questions[i], texts[i]};
+        unsure = ef_answer_probability(a, 0) < ef_model_sure_threshold(model);
         ef_answers_close(a);
     }
-    for (int i = 0; i + 1 < count; i++) free(texts[i]);
+    char *line = path_format(NULL, "%s%s", unsure ? "not sure; perhaps: " : "", texts[count - 1]);
+    for (int i = 0; i < count; i++) free(texts[i]);
     ef_image_close(image);
-    return texts[count - 1];
+    return line;
 }
 
 static ef_model *open_bundled(void) {

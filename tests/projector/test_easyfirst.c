@@ -140,7 +140,8 @@ static void test_ownership(void **state) {
     double sum = 0;
     char joined[200] = "";
     for (int i = 0; i < length; i++) sum += log((double)tokens[i].probability);
-    for (int i = 0; i < length; i++) strcat(joined, tokens[i].piece);
+    for (int i = 0; i < length && strcmp(tokens[i].piece, "</s>") != 0; i++)
+        strcat(joined, tokens[i].piece); /* which ends the text */
     assert_true(fabs(sum / length - ef_answer_score(a, 0)) < 1e-5);
     char *to = joined; /* the pieces are the text, with marks for spaces */
     for (const char *p = joined; *p; p++) {
