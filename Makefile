@@ -134,7 +134,7 @@ PUBLIC  := $(if $(SANITIZE)$(EMULATED),,$(BUILD)/libeasyfirst.so.$(VERSION) $(BU
 PUBLIC_RUNPATH := -Wl,--enable-new-dtags,-rpath,'$$ORIGIN:$$ORIGIN/easyfirst:$$ORIGIN/../easyfirst'
 # Of the program's own functions the CUDA library has copies: those few that it calls.
 GPU_LIB := $(if $(CUDA_SRC),$(BUILD)/libeasyfirst-cuda.so)
-GPU_OBJ := $(CUDA_SRC:%.cu=$(BUILD)/%.cu.o) $(BUILD)/kernels/error.pic.o $(BUILD)/kernels/clean_text.pic.o $(BUILD)/kernels/tensor.pic.o $(BUILD)/kernels/int8.pic.o
+GPU_OBJ := $(CUDA_SRC:%.cu=$(BUILD)/%.cu.o) $(BUILD)/kernels/error.pic.o $(BUILD)/kernels/clean_text.pic.o $(BUILD)/kernels/tensor.pic.o $(BUILD)/kernels/int8.pic.o $(BUILD)/kernels/parts.pic.o
 # Where programs look for it: beside themselves, and where `make install` and `make dist` put it.
 RUNPATH := -Wl,--enable-new-dtags,-rpath,'$$ORIGIN:$$ORIGIN/..:$$ORIGIN/../lib/easyfirst:$$ORIGIN/../lib'
 TESTBIN := $(TESTS:%=$(BUILD)/tests/%)
