@@ -39,6 +39,7 @@ return arguments[0].map((step) => {
 });"""
 GO = """const s = document.getElementById("step");
 s.value = arguments[0]; s.dispatchEvent(new Event("input"));"""
+ENDS = ("</s>", "<|endoftext|>", "<|end_of_text|>", "<|eot_id|>", "<|im_end|>")
 
 
 def shown(piece):
@@ -58,7 +59,8 @@ def harmless(text):
 
 
 def folded(steps):
-    """As fold.h has it: each word stays from its first step to its last, and until another comes."""
+    """As fold.h has it: each word stays from its first step to its last, and until another comes; tokens that
+    end a text are dots."""
     out = [[dict(cell) for cell in step["cells"]] for step in steps]
     for i in range(len(out[0])):
         column, s = [row[i] for row in out], 0
@@ -73,6 +75,9 @@ def folded(steps):
                 held = column[max(u for u in same_word if u <= t)]
                 column[t].update({k: held[k] for k in ("id", "piece", "score", "masked")})
             s = end
+    for cell in (cell for row in out for cell in row):
+        if not cell["masked"] and cell["piece"] in ENDS:
+            cell["piece"] = SPACE + "\u00b7"
     return [{**step, "cells": row} for step, row in zip(steps, out, strict=True)]
 
 
