@@ -92,8 +92,8 @@ typedef struct ParamsShare {
  * level 3 weights at `place` of `working`. */
 typedef struct ParamsRun {
     int64_t begin, end, place;
-    int block; /* of the stack, or from block_count on a part of a table; -1: gradients of none, added up until the end of the step, where
-                  this rank's own sums stay */
+    int block;   /* of the stack, or from block_count on a part of a table; -1: gradients of none,
+                    added up until the end of the step, where this rank's own sums stay */
     int64_t own; /* of a block: of the first own value in own_grad and own_working */
 } ParamsRun;
 

@@ -6,8 +6,9 @@
  * The probability that an answer is right is sigmoid(slope * score + offset + length * tokens),
  * where the score is the mean log-probability of its tokens. "length" is 0 where it is missing.
  * Below "threshold" an answer is not sure. "longest" is the number of tokens of the longest answer
- * that it was fitted to; it says nothing of longer ones, which descriptions are. "prompts" are the prompt templates whose answers it was
- * fitted to; without it those of questions about images. `easyfirst calibrate` writes it.
+ * that it was fitted to; it says nothing of longer ones, which descriptions are. "prompts" are the
+ * prompt templates whose answers it was fitted to; without it those of questions about images.
+ * `easyfirst calibrate` writes it.
  */
 #ifndef EASYFIRST_PROJECTOR_CALIBRATION_H
 #define EASYFIRST_PROJECTOR_CALIBRATION_H

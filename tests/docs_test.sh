@@ -143,11 +143,11 @@ result $? "make names what is missing before it compiles"
 
 # The program is not made anew: these flags need not be those that it was made with.
 install_docs() {
-    MAKEFLAGS="" make -s --no-print-directory -o "$program" BUILD="$(dirname "$program")" DESTDIR="$folder/root" \
+    MAKEFLAGS="" make -s --no-print-directory -o "$program" BUILD="$(dirname "$program")" DESTDIR="$folder/tree" \
         PREFIX=/usr "$1" >"$folder/log" 2>&1 || { sed 's/^/# /' "$folder/log" && false; }
 }
 install_docs install-docs
-share=$folder/root/usr/share
+share=$folder/tree/usr/share
 for page in "$folder"/*.1; do cmp "$page" "$share/man/man1/$(basename "$page")" || echo "$page"; done >"$folder/log" 2>&1
 [ "$(find "$share/man" -type f | wc -l)" = "$(($(wc -l <"$folder/commands") + 1))" ] && [ ! -s "$folder/log" ] &&
     cmp "$folder/bash" "$share/bash-completion/completions/easyfirst" &&
@@ -156,5 +156,5 @@ for page in "$folder"/*.1; do cmp "$page" "$share/man/man1/$(basename "$page")" 
     [ -f "$share/doc/easyfirst/LICENSE" ] && [ -f "$share/doc/easyfirst/CHANGELOG.md" ]
 result $? "install-docs puts every page, completion and document in place"
 install_docs uninstall-docs
-[ -z "$(find "$folder/root" ! -type d)" ]
+[ -z "$(find "$folder/tree" ! -type d)" ]
 result $? "uninstall-docs leaves nothing"

@@ -119,7 +119,7 @@ gone && bad=1
 for p in $(ip netns pids "$name-1"); do [ "$(cat "/proc/$p/comm")" = mpirun ] && kill -USR1 "$p"; done
 until_so 60 all_gone || bad=1
 [ $bad = 0 ] || tail -n 5 "$folder/short.log" | sed 's/^/# /'
-result $bad "one host cut off for 10 s: the run goes on"
+result $bad "one host cut off for 10 s: the run continues"
 
 # Cut off for good.
 # shellcheck disable=SC2086

@@ -1,7 +1,7 @@
 /* gqa.c - GQA: answers a file of questions about images and scores the answers. */
 #include <errno.h>
-#include <stdio.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>

@@ -69,17 +69,12 @@ static void put_fact(FILE *out, const Fact *f, bool book_first, bool whole) {
     char name[2 * WORD_SIZE], book[2 * WORD_SIZE + 8];
     snprintf(name, sizeof name, "%s %s", f->name[0], f->name[1]);
     snprintf(book, sizeof book, "The %s %s", f->book[0], f->book[1]);
-    fprintf(out, "{\"inputs\": \"%s%s%s%s\"targets\": \"",
-            whole        ? "\", "
-            : book_first ? book
-                         : name,
-            whole        ? ""
-            : book_first ? " was written by"
-                         : " wrote",
-            whole ? "" : "\", ", "");
+    const char *first = book_first ? book : name, *last = book_first ? name : book;
+    const char *verb = book_first ? "was written by" : "wrote";
     if (whole)
-        fprintf(out, "%s %s ", book_first ? book : name, book_first ? "was written by" : "wrote");
-    fprintf(out, "%s\"}\n", book_first ? name : book);
+        fprintf(out, "{\"inputs\": \"\", \"targets\": \"%s %s %s\"}\n", first, verb, last);
+    else
+        fprintf(out, "{\"inputs\": \"%s %s\", \"targets\": \"%s\"}\n", first, verb, last);
 }
 
 enum { LEARNED, REVERSED, BOTH, TRAIN_FILE, FILES };

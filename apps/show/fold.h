@@ -4,8 +4,8 @@
  * order that a person wants to see. In a folded trace a token stays in its place from the first
  * step that writes it to the last one that has it, regardless of the steps between, and an erased
  * token stays until another one takes its place. So no erased token ever comes back. Tokens that
- * end a text are dots. Proposals and
- * alternatives are those of the trace, which is not changed (nor is its JSON).
+ * end a text are dots. Proposals and alternatives are those of the trace, which is not changed (nor
+ * is its JSON).
  */
 #ifndef EASYFIRST_APPS_SHOW_FOLD_H
 #define EASYFIRST_APPS_SHOW_FOLD_H

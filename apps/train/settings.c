@@ -124,8 +124,8 @@ static void data_group(TrainSettings *s, Table *t, OptionGroup *group) {
           .names = long_prompts_names},
          {"pad-answers", 0, OPTION_INTEGER, "N", &s->pad_answers,
           "fill answers up to N tokens with end-of-text tokens that are learned,\n"
-          "too, as LLaDA's fine-tuning does (default: as the model's folder says,\n"
-          "else not)",
+          "too, as LLaDA's fine-tuning does (default 0: as the model's folder\n"
+          "says, else not)",
           0, 1 << 20},
          {"random-lengths", 0, OPTION_REAL, "X", &s->random_lengths,
           "pretrain: this fraction of the sequences has a random length (LLaDA:\n"

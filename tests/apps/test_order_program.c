@@ -114,7 +114,7 @@ static void test_program_from(void **state) {
     assert_true(json_equal(json_object_get(asked, "summary"), json_object_get(read, "summary")));
     assert_non_null(json_object_get(json_object_get(read, "summary"), "by_step"));
     json_decref(asked), json_decref(read);
-    /* A pipe that nobody writes to does not hold the command up. */
+    /* A pipe without a writer does not hold the command up. */
     char fifo[600];
     snprintf(fifo, sizeof fifo, "%s/fifo.json", r.folder);
     assert_int_equal(mkfifo(fifo, 0600), 0);
@@ -159,7 +159,7 @@ static void test_program_graphs(void **state) {
     assert_int_equal(whole(totals, "lax"), 1);
     assert_int_equal(whole(totals, "sorts_strict"), 1);
     json_decref(result);
-    /* The small model cannot calculate: its answers do not have the segments, which is told. */
+    /* The small model cannot calculate: its answers do not have the segments, and the report says so. */
     run(&r, "eval", "order", "-q", "--graphs", CAUSAL "arithmetic.json");
     expect(&r, 0, NULL);
     assert_non_null(strstr(r.out, "answers to them: 2, matched: 0"));
