@@ -139,9 +139,8 @@ static int check_whole(const char *op, Tensor w, Error *err) {
 
 /* A weight [rows, columns of x] for inputs x: packed, or plain rows of x's type. The shape and the
  * type of a packed one are filled in from the pack. */
-static int check_weight(const char *op, Tensor *w, Tensor x, int64_t rows, Error *err) {
+static int check_weight_rows(const char *op, Tensor *w, Tensor x, int64_t rows, Error *err) {
     const struct Packed *p = w->packed;
-    TRY(check_whole(op, *w, err));
     if (!p) {
         CHECK(op, {"w", *w, 1u << x.dtype, rows, x.shape[1], SLICE});
         return 0;
@@ -163,6 +162,11 @@ static int check_weight(const char *op, Tensor *w, Tensor x, int64_t rows, Error
     *w = tensor_2d(data, p->dtype, p->rows, p->columns);
     w->packed = p;
     return 0;
+}
+
+static int check_weight(const char *op, Tensor *w, Tensor x, int64_t rows, Error *err) {
+    TRY(check_whole(op, *w, err));
+    return check_weight_rows(op, w, x, rows, err);
 }
 
 static int check_activation(const char *op, Activation activation, Error *err) {
@@ -591,10 +595,7 @@ int vocab_cross_entropy(Device *device, Tensor loss, Tensor dx, Tensor dw, Tenso
                         Tensor smoothing_weight, Error *err) {
     const char *op = "vocab_cross_entropy";
     CHECK(op, {"x", x, COMPUTE, ANY, ANY, 0});
-    const struct TensorParts *parts = w.parts;
-    w.parts = NULL;
-    TRY(check_weight(op, &w, x, ANY, err));
-    w.parts = parts;
+    TRY(check_weight_rows(op, &w, x, ANY, err));
     TRY(check_number(op, "smoothing", smoothing, 0, 1, err));
     int64_t rows = x.shape[0], d = x.shape[1], vocabulary = w.shape[0];
     CHECK(op, {"loss", loss, F32, rows, 0, VECTOR}, {"dx", dx, 1u << x.dtype, rows, d, OPTIONAL},

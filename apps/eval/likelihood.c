@@ -96,13 +96,18 @@ static void batch_clear(Batch *b) {
     b->record_count = b->count = 0;
 }
 
+/* Room for so many more texts. */
+static int measured_reserve(LikelihoodEval *e, size_t count, Error *err) {
+    if (count <= e->capacity - e->count) return 0;
+    const size_t more = 2 * e->capacity + count + 256;
+    Measured *texts = realloc(e->texts, more * sizeof *texts);
+    if (!texts) return error_set(err, "out of memory for %zu texts", more);
+    e->texts = texts, e->capacity = more;
+    return 0;
+}
+
 static int measured_add(LikelihoodEval *e, const Measured *m, Error *err) {
-    if (e->count == e->capacity) {
-        size_t more = 2 * e->capacity + 256;
-        Measured *texts = realloc(e->texts, more * sizeof *texts);
-        if (!texts) return error_set(err, "out of memory for %zu texts", more);
-        e->texts = texts, e->capacity = more;
-    }
+    TRY(measured_reserve(e, 1, err));
     e->texts[e->count++] = *m;
     return 0;
 }
@@ -219,12 +224,9 @@ static int receive_part(LikelihoodEval *e, int rank, bool *left, int64_t all, Er
     Comm *comm = e->options.comm;
     int64_t count;
     TRY(comm_receive(comm, &count, sizeof count, rank, err));
-    for (int64_t i = 0; i < count; i++) {
-        Measured m;
-        TRY(measured_add(e, &(Measured){0}, err));
-        TRY(comm_receive(comm, &m, sizeof m, rank, err));
-        e->texts[e->count - 1] = m;
-    }
+    TRY(measured_reserve(e, (size_t)count, err));
+    TRY(comm_receive(comm, e->texts + e->count, (size_t)count * sizeof *e->texts, rank, err));
+    e->count += (size_t)count;
     TRY(comm_receive(comm, left, (size_t)all * sizeof *left, rank, err));
     for (int64_t i = 0; i < all; i++) e->left[i] |= left[i];
     return 0;
@@ -234,8 +236,7 @@ static int send_part(LikelihoodEval *e, int64_t all, Error *err) {
     Comm *comm = e->options.comm;
     const int64_t count = (int64_t)e->count;
     TRY(comm_send(comm, &count, sizeof count, 0, err));
-    for (int64_t i = 0; i < count; i++)
-        TRY(comm_send(comm, &e->texts[i], sizeof e->texts[i], 0, err));
+    TRY(comm_send(comm, e->texts, e->count * sizeof *e->texts, 0, err));
     return comm_send(comm, e->left, (size_t)all * sizeof *e->left, 0, err);
 }
 
