@@ -30,6 +30,7 @@ from star_graphs import graphs_write
 SMALL = {"degrees": "2", "learned": "1,2", "length": 3, "graphs": 20_000, "questions": 200, "steps": 600}
 HEAD = 32  # a head's width
 POINTS, VALID = 8, 200  # of a curve; graphs of each
+HELD, OTHER_SEED = 500, 76  # graphs that curves are drawn with; added to the seed for those that are asked
 
 
 def tokens_of(degree, length):
@@ -56,8 +57,8 @@ def way_train(experiment, options, way):
 
 def way_measure(experiment, options, way, run, degree):
     """The last model's score of all questions, and the curve of some of them."""
+    score = experiment.exact(f"{run}/model", f"{experiment.out}/asked-{degree}/test.txt", f"{way}-{degree}")
     test = f"{experiment.out}/graphs-{degree}/test.txt"
-    score = experiment.exact(f"{run}/model", test, f"{way}-{degree}")
     curve = []
     for step in experiment.checkpoints(run):
         name = f"{run}/checkpoint-{step:08d}"
@@ -99,8 +100,12 @@ def main():
     for degree in sorted({*options.degrees, *options.learned}):
         nodes = nodes_of(options, degree)
         graphs = options.graphs if degree > 1 else min(options.few, options.graphs)
-        graphs_write(f"{experiment.out}/graphs-{degree}", degree, options.length, nodes, graphs,
-                     options.questions if degree in options.degrees else 0, options.seed)
+        kind = (degree, options.length, nodes)
+        held = min(HELD, options.questions)
+        known = graphs_write(f"{experiment.out}/graphs-{degree}", *kind, graphs, held, options.seed)
+        if degree in options.degrees:
+            graphs_write(f"{experiment.out}/asked-{degree}", *kind, 0, options.questions,
+                         options.seed + OTHER_SEED, known)
     runs = {way: way_train(experiment, options, way) for way in WAYS}
     rows, panels = [], []
     table = ["| degree | diffusion | autoregressive | random walk |", "|---:|---:|---:|---:|"]

@@ -34,10 +34,10 @@ def graph_text(path, edges):
             f'{",".join(map(str, path))}')
 
 
-def graphs_draw(count, degree, length, nodes, seed):
-    """`count` different ones: whatever the order of the edges."""
-    rng, seen = random.Random(f"star {degree} {length} {nodes} {seed}"), set()
-    while len(seen) < count:
+def graphs_draw(count, degree, length, nodes, seed, seen):
+    """`count` different ones, whatever the order of the edges, and none that was seen; adds to these."""
+    rng, before = random.Random(f"star {degree} {length} {nodes} {seed}"), len(seen)
+    while len(seen) - before < count:
         path, edges = graph_draw(rng, degree, length, nodes)
         key = hash((path[-1], tuple(sorted(edges))))
         if key not in seen:
@@ -45,16 +45,19 @@ def graphs_draw(count, degree, length, nodes, seed):
             yield graph_text(path, edges)
 
 
-def graphs_write(out, degree, length, nodes, train, test, seed):
-    """The test's graphs are drawn first, so that they do not depend on how many train."""
+def graphs_write(out, degree, length, nodes, train, test, seed, known=frozenset()):
+    """The test's graphs are drawn first, so that they do not depend on how many train; none of `known`. Returns
+    these and the written ones."""
     os.makedirs(out, exist_ok=True)
-    lines = graphs_draw(test + train, degree, length, nodes, seed)
+    seen = set(known)
+    lines = graphs_draw(test + train, degree, length, nodes, seed, seen)
     for name, count in (("test", test), ("train", train)):
         path = f"{out}/{name}.txt"
         found = [next(lines) + "\n" for _ in range(count)]
         with open(path + ".part", "w", encoding="utf-8") as file:
             file.writelines(found)
         os.replace(path + ".part", path)
+    return seen
 
 
 def main():
