@@ -39,8 +39,9 @@ trap '[ -z "$child" ] || kill "$child" 2>/dev/null
       [ -z "$running" ] || keep "$running${tab}short"
       exit 130' INT TERM HUP
 
-tests="test_ops test_linear test_attention test_backward test_train_ops test_adamw test_optimizer test_muon
-       test_stack test_models test_variants test_gradients test_replay test_infill test_segment"
+tests="test_ops test_linear test_int8 test_conv2d test_attention test_backward test_train_ops test_adamw
+       test_moments test_optimizer test_muon test_llama_ops test_stack test_models test_llama test_encoders
+       test_variants test_gradients test_replay test_infill test_segment"
 programs="test_devices test_apps test_train"
 # The sanitizer takes those whose cases are small.
 tools="memcheck racecheck synccheck initcheck"

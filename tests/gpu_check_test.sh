@@ -89,10 +89,10 @@ rows() { grep -c "^end " "$NOTES"; }
 is "the report is whole" sh -c '! grep -q "not run yet" "$1"' sh "$work/report.md"
 is "a row with half a line was run" grep -q '^| test_train: .* | 1 passed' "$work/report.md"
 is "no step was run to its end twice" sh -c 'test -z "$(grep "^end " "$1" | sort | uniq -d)"' sh "$NOTES"
-is "all 41 steps were run" test "$(rows)" = 41
+is "all 47 steps were run" test "$(rows)" = 47
 is "speed was measured" grep -q '^| vit-l-14 | 2.000 ms ' "$work/report.md"
 is "a failed test counts" grep -q '^| test_backward | 0 passed, 1 failed' "$work/report.md"
-is "the sum" sh -c 'tail -n 1 "$1" | grep -q "^41 passed, 1 failed, 0 skipped$"' sh "$work/out"
+is "the sum" sh -c 'tail -n 1 "$1" | grep -q "^47 passed, 1 failed, 0 skipped$"' sh "$work/out"
 before=$(rows)
 cp "$work/report.md" "$work/first.md"
 check
