@@ -138,9 +138,14 @@ static int settle_setting(Model *m, const char *name, int value, int *field, Err
 }
 
 /* A folder that was trained with padded answers says how long they are, which without a length
- * predictor is the length of all. */
+ * predictor is the length of all; one trained without them does not. */
 static int settle_padding(Model *m, const TrainSettings *s, Error *err) {
-    if (!s->pad_answers) return 0;
+    if (s->pad_answers < 0) return 0;
+    if (!s->pad_answers) {
+        if (m->settings) json_object_del(m->settings, "pad_answers");
+        m->parts.pad_answers = 0;
+        return 0;
+    }
     if (m->parts.language.end >= 0)
         TRY(settle_setting(m, "pad_answers", s->pad_answers, &m->parts.pad_answers, err));
     if (m->length.present || m->parts.answer_length) return 0;

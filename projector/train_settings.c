@@ -20,6 +20,7 @@ static void common_default(TrainSettings *s, TrainStage stage) {
         .model = {.feature_layer = FEATURE_LAYER_UNSET},
         .valid_limit = 500,
         .max_tokens = 512,
+        .pad_answers = -1,
         .max_bad_fraction = 0.01f,
         .long_prompts = LONG_PROMPTS_KEEP_LAST,
         .group = true,

@@ -66,7 +66,8 @@ typedef struct TrainSettings {
     const char *languages;     /* "en,fr": records in others are left out; NULL: none are */
     float max_bad_fraction;    /* more bad samples than this share stop the run; 0.01 */
     LongPrompts long_prompts;  /* text prompts that do not fit */
-    int pad_answers;      /* answers are filled up with end-of-text to so many tokens; 0: not */
+    int pad_answers; /* answers are filled up with end-of-text to so many tokens; 0: not; -1: as
+                           * the model's folder says */
     float random_lengths; /* pretrain: the fraction of sequences whose length is random */
     /* Steps. */
     int epochs; /* used if steps is 0 */

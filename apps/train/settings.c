@@ -124,9 +124,9 @@ static void data_group(TrainSettings *s, Table *t, OptionGroup *group) {
           .names = long_prompts_names},
          {"pad-answers", 0, OPTION_INTEGER, "N", &s->pad_answers,
           "fill answers up to N tokens with end-of-text tokens that are learned,\n"
-          "too, as LLaDA's fine-tuning does (default 0: as the model's folder\n"
-          "says, else not)",
-          0, 1 << 20},
+          "too, as LLaDA's fine-tuning does (0: not; default -1: as the model's\n"
+          "folder says, else not)",
+          -1, 1 << 20},
          {"random-lengths", 0, OPTION_REAL, "X", &s->random_lengths,
           "pretrain: this fraction of the sequences has a random length (LLaDA:\n"
           "0.01; default 0)",

@@ -76,7 +76,7 @@ static int check_data(const TrainSettings *s, Error *err) {
                          "--random-lengths: only pretrain has texts that may be divided "
                          "anywhere; %s has answers",
                          stage);
-    if (s->pad_answers && (segment || s->stage == STAGE_PRETRAIN))
+    if (s->pad_answers > 0 && (segment || s->stage == STAGE_PRETRAIN))
         return error_set(err, "--pad-answers: %s has no answers to fill up", stage);
     if (s->context && train_settings_block_causal(s))
         return error_set(err,

@@ -26,7 +26,7 @@ ExampleConfig trainer_examples(const TrainModel *t, const TrainSettings *s) {
                            .language = m->language,
                            .chats = t->model.chats,
                            .chat = t->model.chat,
-                           .pad_answers = s->pad_answers ? s->pad_answers : m->pad_answers,
+                           .pad_answers = s->pad_answers >= 0 ? s->pad_answers : m->pad_answers,
                            .random_lengths = s->random_lengths,
                            .seed = s->seed,
                            .image_lead = m->image_lead,

@@ -436,6 +436,13 @@ static void test_other_stages(void **state) {
     const char *shown = json_string_value(json_object_get(answer, "answer"));
     if (!shown || strstr(shown, "</s>")) fail_msg("answer %s", r->out);
     json_decref(answer);
+    char whole[300];
+    path_in(whole, sizeof whole, r, "whole");
+    run_ok(r, "train", "adapt", "-m", padded, "--data", t.pairs, "--out", whole, "--steps", "2",
+           "--batch-sequences", "12", "--pad-answers", "0", "-q");
+    settings = read_json(r, "whole/model/easyfirst.json");
+    assert_null(json_object_get(settings, "pad_answers"));
+    json_decref(settings);
     run(r, "train", "pretrain", "-m", t.model, "--data", t.pairs, "--out", out, "--warmup-steps",
         "0", "--pad-answers", "9", "-q");
     assert_message(r, 2, "--pad-answers", "pretrain");

@@ -254,7 +254,7 @@ static const struct {
     {"text-lines", FLAG},
     {"long-prompts", WORD, "refuse skip keep-last"},
     {"max-bad-fraction", REAL, NULL, 0, 1},
-    {"pad-answers", WHOLE, NULL, 0, 1 << 20},
+    {"pad-answers", WHOLE, NULL, -1, 1 << 20},
     {"random-lengths", REAL, NULL, 0, 1},
     {"feature-cache", TEXT},
     {"feature-dtype", WORD, "auto bf16 f32"},
