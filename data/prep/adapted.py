@@ -8,7 +8,7 @@ usage: data/prep/adapted.py FOLDER OUT [--updates N] [--seeds N] [--lines N] [--
              resumes
   --updates  of 2,048 tokens for the whole encoder (400); its half gets as many as cost the same
   --seeds    runs of each start (3)
-  --lines    held-out lines that are translated at the end (200)
+  --lines    held-out lines that are translated, by four checkpoints of each run (200)
 
 Computation is counted as 6 operations a token and a weight of the layers and of the word embeddings,
 which are multiplied once, at the end. Needs python3-numpy; EASYFIRST is the program (build/easyfirst).
@@ -25,6 +25,7 @@ import sys
 from plot import Panel, draw
 
 TOKENS = 2048  # of an update
+POINTS = 4  # checkpoints that translate
 PROGRAM = os.environ.get("EASYFIRST", "build/easyfirst")
 
 
@@ -100,7 +101,8 @@ def run_train(folder, model, run, updates, seed, threads):
                "--valid", f"{folder}/valid.descriptions.jsonl", "--valid-limit", "200", "--lr", "4e-4",
                "--schedule", "constant", "--warmup-steps", str(min(100, updates // 4)), "--max-tokens", "256",
                "--batch-tokens", str(TOKENS), "--dtype", "bf16", "--dropout", "0", "--steps", str(updates),
-               "--seed", str(seed), "--valid-every", str(every), "--save-every", "0", "--show-answers", "0",
+               "--seed", str(seed), "--valid-every", str(every), "--save-every", str(max(1, updates // POINTS)),
+               "--keep", str(POINTS), "--show-answers", "0",
                "--threads", str(threads)]
     if os.path.exists(run):
         shutil.rmtree(run)
@@ -108,15 +110,34 @@ def run_train(folder, model, run, updates, seed, threads):
         subprocess.run(command, check=True, stdout=log, stderr=log)
 
 
-def run_score(folder, run, lines, threads):
+def model_score(folder, model, out, lines, threads):
     """BLEU of held-out descriptions, lengths given."""
-    out = run + "-bleu"
-    subprocess.run([PROGRAM, "eval", "text", "-m", f"{run}/model", "--task", "translation",
+    subprocess.run([PROGRAM, "eval", "text", "-m", model, "--task", "translation",
                     f"{folder}/test.descriptions.jsonl", "--limit", str(lines), "--lengths", "target",
                     "--out", out, "--threads", str(threads), "--quiet"], check=True,
                    stdout=subprocess.DEVNULL)
     with open(f"{out}/result.json", encoding="utf-8") as file:
         return bleu_find(json.load(file))
+
+
+def run_score(folder, run, updates, lines, threads):
+    """[(updates, BLEU)] of a run's checkpoints and its model; the checkpoints, which are large, are removed."""
+    path = f"{run}/bleu.json"
+    if not os.path.exists(path):
+        scores = []
+        for name in sorted(name for name in os.listdir(run) if name.startswith("checkpoint-")):
+            step = int(name.rpartition("-")[2])
+            if step < updates:
+                scores.append((step, model_score(folder, f"{run}/{name}", f"{run}/bleu-{step}", lines, threads)))
+        scores.append((updates, model_score(folder, f"{run}/model", f"{run}/bleu-{updates}", lines, threads)))
+        with open(path + ".part", "w", encoding="utf-8") as file:
+            json.dump(scores, file)
+        os.rename(path + ".part", path)
+    for name in os.listdir(run):
+        if name.startswith("checkpoint-"):
+            shutil.rmtree(f"{run}/{name}")
+    with open(path, encoding="utf-8") as file:
+        return json.load(file)
 
 
 def bleu_find(value):
@@ -162,7 +183,7 @@ def main():
     whole = weights_count(start)
     kinds = []
     for name, key in (("pretrained", "whole"), ("every second layer of it", "half"), ("fresh", "fresh")):
-        curves, losses, scores = [], [], []
+        curves, points, losses, scores = [], [], [], []
         updates = options.updates
         for seed in range(1, options.seeds + 1):
             model = {"whole": start, "half": f"{out}/half", "fresh": f"{out}/fresh-{seed}"}[key]
@@ -175,15 +196,20 @@ def main():
             curve = curve_read(run)
             curves.append([(6 * weights * TOKENS * step, loss) for step, loss in curve])
             losses.append(curve[-1][1])
-            scores.append(run_score(folder, run, options.lines, options.threads))
+            bleu = run_score(folder, run, updates, options.lines, options.threads)
+            points.append([(step, score) for step, score in bleu])
+            scores.append(bleu[-1][1])
             print(f"{name}, seed {seed}: loss {losses[-1]:.1f}, BLEU {scores[-1]:.1f}", file=sys.stderr)
-        kinds.append((name, curves, updates, losses, scores))
-    draw("Held-out loss over computation",
-         [Panel("German to English: held-out loss over computation", [(kind[0], kind[1]) for kind in kinds],
-                wide=560, tall=300, legend=190)], f"{out}/adapted.svg")
+        kinds.append((name, curves, points, updates, losses, scores))
+    draw("German to English: held-out loss over computation, BLEU over updates",
+         [Panel("Held-out loss over computation", [(kind[0], kind[1]) for kind in kinds],
+                wide=420, tall=300, legend=150),
+          Panel("BLEU over updates, lengths given", [(kind[0], kind[2]) for kind in kinds],
+                below="updates", scale=1, dots=True, low=0, wide=420, tall=300, legend=150)],
+         f"{out}/adapted.svg")
     with open(f"{out}/adapted.md", "w", encoding="utf-8") as file:
         file.write("| start | updates | held-out loss | BLEU, lengths given |\n|---|---:|---:|---:|\n")
-        for name, _, updates, losses, scores in kinds:
+        for name, _, _, updates, losses, scores in kinds:
             file.write(f"| {name} | {updates} | {spread(losses, 1)} | {spread(scores, 1)} |\n")
     print(f"{out}/adapted.md, {out}/adapted.svg")
 

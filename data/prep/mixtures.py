@@ -3,12 +3,14 @@
 
 usage: data/prep/mixtures.py FOLDER
   FOLDER  has text/ (text.py), catalogues/ (catalogues.py), world/ (world.py) and, where they exist,
-          more/ (world.py with --start: scenes for the joint mixture that no earlier stage saw), photos/
-          (photos.py) and classes/ (class_features.py, feature_cache.py); gets
+          more/ (world.py with --start: scenes for the joint mixture that no earlier stage saw), unnamed/
+          (the same with --nameless: things without a name), photos/ (photos.py) and classes/
+          (class_features.py, feature_cache.py); gets
           texts/   text pairs in the model's own prompts, with ratio.json
           joint/   the same and scenes, captions, photographs, classes, with ratio.json, and images/,
                    one folder of links for all of them
           hard/, settling/  the same with fewer of the questions that are learned soon, and of the texts
+          late/    the same with unnamed/, and with the questions that are learned last asked often
           lengths/ the same as joint/, with fewer texts: for the length predictor
           valid.*.jsonl, test.*.jsonl   the held-out texts in the same prompts
 
@@ -35,8 +37,9 @@ SOURCES = {"more-2": "more/scenes-2.json", "more-many": "more/scenes-many.json",
            "photos": "photos/photos.json", "classes": "classes/features.json"}
 TEXT_SHARE = 5  # text units for each unit of TEXTS above in the joint mixture
 LENGTH_SHARE = 0.5  # and in that of lengths
-HARD_SHARES = {"hard": 3, "settling": 3.75}
-FEWER = {"scenes-1": 1, "scenes-2": 1}  # units in these two
+HARD_SHARES = {"hard": 3, "settling": 3.75, "late": 3}
+FEWER = {"scenes-1": 1, "scenes-2": 1}  # units in these three
+LATE = {"late-many": 50, "unnamed-many": 10}  # units in the last alone
 
 # Answers of yes-or-no questions and of places, which the joint mixture teaches soon, and what a question is
 # about that stays hard; of the others of these answers so many are kept.
@@ -48,6 +51,12 @@ HARD = re.compile(
     r"pink|purple|hintergrund|punkte|streifen|karo|größer|kleiner|zwei|drei|vier|mehrere|mehr als|farb|"
     r"rot\b|grün|blau|gelb|schwarz|weiß|grau|braun|rosa|lila", re.IGNORECASE)
 EASY_KEPT = 0.3
+# What is learned last: numbers, sizes, and whether a background is of a color or pattern.
+LATE_ASKED = re.compile(
+    r"how many|more than one|several|are there (two|three|four)|larger|smaller|bigger|background|"
+    r"dots|stripes|checks|wie viele|mehrere|sind da (zwei|drei|vier)|größer|kleiner|hintergrund|punkte|"
+    r"streifen|karos", re.IGNORECASE)
+LATE_KEPT = 0.3  # of those whose answer is a color or a pattern, which are learned soon
 
 
 def prompt_of(text):
@@ -123,17 +132,25 @@ def link(source, target):
         os.symlink(os.path.relpath(source, os.path.dirname(target)), target)
 
 
+def records_write(path, records):
+    with open(path + ".part", "w", encoding="utf-8") as out:
+        json.dump(records, out, ensure_ascii=False)
+    os.replace(path + ".part", path)
+
+
+def records_read(path):
+    with open(path, encoding="utf-8") as file:
+        return json.load(file)
+
+
 def conversations_make(source, target, prefix):
     """LLaVA records with their images below `prefix`; questions as a person asks them."""
-    with open(source, encoding="utf-8") as file:
-        records = json.load(file)
+    records = records_read(source)
     for record in records:
         record["image"] = prefix + record["image"]
         for turn in record["conversations"]:
             turn["value"] = turn["value"].replace("\nAnswer with a word or phrase.", "")
-    with open(target + ".part", "w", encoding="utf-8") as out:
-        json.dump(records, out, ensure_ascii=False)
-    os.replace(target + ".part", target)
+    records_write(target, records)
 
 
 def joint_make(folder, mixture, text_share):
@@ -159,18 +176,27 @@ def joint_make(folder, mixture, text_share):
         json.dump(ratio, file, indent=2)
 
 
-def thinned(records, rng):
-    """The same conversations with fewer of their easy questions."""
+def hard_kept(question, answer, rng):
+    return answer.lower() not in EASY or HARD.search(question) or rng.random() <= EASY_KEPT
+
+
+def late_kept(question, answer, rng):
+    if not LATE_ASKED.search(question):
+        return False
+    soon = "background" in question.lower() or "hintergrund" in question.lower()
+    return not soon or answer.lower() in EASY or rng.random() < LATE_KEPT
+
+
+def thinned(records, kept, rng):
+    """The same conversations with those of their questions that are kept."""
     for record in records:
-        turns = record["conversations"]
-        kept = []
+        turns, left = record["conversations"], []
         for human, gpt in zip(turns[::2], turns[1::2]):
-            question, answer = human["value"].replace("<image>\n", ""), gpt["value"]
-            if answer.lower() in EASY and not HARD.search(question) and rng.random() > EASY_KEPT:
-                continue
-            kept += [{**human, "value": question if kept else "<image>\n" + question}, gpt]
-        if kept:
-            yield {**record, "conversations": kept}
+            question = human["value"].replace("<image>\n", "")
+            if kept(question, gpt["value"], rng):
+                left += [{**human, "value": question if left else "<image>\n" + question}, gpt]
+        if left:
+            yield {**record, "conversations": left}
 
 
 def hard_make(folder, mixture, text_share):
@@ -186,15 +212,23 @@ def hard_make(folder, mixture, text_share):
             ratio[name] = round(text_share * TEXTS[stem])
         ratio[name] = FEWER.get(stem, ratio[name])
         if stem.startswith(("scenes", "more")):
-            with open(f"{joint}/{name}", encoding="utf-8") as file:
-                records = list(thinned(json.load(file), rng))
-            with open(f"{out}/{name}.part", "w", encoding="utf-8") as file:
-                json.dump(records, file, ensure_ascii=False)
-            os.replace(f"{out}/{name}.part", f"{out}/{name}")
+            records_write(f"{out}/{name}", list(thinned(records_read(f"{joint}/{name}"), hard_kept, rng)))
         else:
             link(f"{joint}/{name}", f"{out}/{name}")
+    if mixture == "late":
+        late_add(folder, ratio, rng)
     with open(f"{out}/ratio.json", "w", encoding="utf-8") as file:
         json.dump(ratio, file, indent=2)
+
+
+def late_add(folder, ratio, rng):
+    """Files of questions that are learned last, and of things without a name."""
+    joint, late = os.path.join(folder, "joint"), os.path.join(folder, "late")
+    records = records_read(f"{joint}/scenes-many.json") + records_read(f"{joint}/more-many.json")
+    records_write(f"{late}/late-many.json", list(thinned(records, late_kept, rng)))
+    link(f"{folder}/unnamed/images", f"{joint}/images/unnamed")
+    conversations_make(f"{folder}/unnamed/scenes-many.json", f"{late}/unnamed-many.json", "unnamed/")
+    ratio.update((f"{name}.json", units) for name, units in LATE.items())
 
 
 def main():

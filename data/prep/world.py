@@ -15,7 +15,6 @@ NEEDED = (("/usr/share/tuxpaint/stamps", "tuxpaint-stamps-default"),
           ("/usr/share/tuxpaint/templates", "tuxpaint-data"),
           ("/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf", "fonts-noto-color-emoji"))
 GERMAN = 0.15  # of the scenes' conversations
-NAMELESS = 0.04  # of the training scenes show something that has no name, or nothing
 # Sets of scenes: what of the objects' combinations they may have, and how many objects.
 SETS = {"1": ("train", "1"), "2": ("train", "2"), "many": ("train", "many"),
         "valid": ("valid", "many"), "test": ("test", "many"), "unknown": ("test", "many"),
@@ -99,7 +98,7 @@ def image_make(name, index, rng):
     plan, nameless, way = PLANS[plan], None, "known"
     if name == "unknown":
         way = rng.choices(("noise", "alone", "beside", "known"), (12, 43, 20, 25))[0]
-    elif split == "train" and rng.random() < NAMELESS:
+    elif split == "train" and rng.random() < options.nameless:
         way = rng.choices(("noise", "alone", "beside"), (20, 45, 35))[0]
     if way == "noise" or (way == "beside" and name == "1"):
         scene = {"id": f"{name}/{index:06d}", "size": options.size, "objects": [],
@@ -262,6 +261,8 @@ def main():
     parser.add_argument("--test", type=int, default=2550, help="held-out scenes for the test")
     parser.add_argument("--unknown", type=int, default=500,
                         help="held-out scenes about what is not known, and as many about what is")
+    parser.add_argument("--nameless", metavar="SHARE", type=float, default=0.04,
+                        help="of the training scenes that show something that has no name, or nothing")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--size", type=int, default=224, help="side of an image, pixels")
     parser.add_argument("--turns", type=int, default=14, help="questions a training scene")
@@ -273,6 +274,8 @@ def main():
     if min(*counts.values(), options.start) < 0 or options.processes < 1 or \
             not 48 <= options.size <= 1024 or options.start + max(counts.values()) > 1000000:
         parser.error("numbers must not be negative, --size 48 to 1024, scenes below 1000000")
+    if not 0 <= options.nameless <= 1:
+        parser.error("--nameless is a share from 0 to 1")
     sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
     from world_images import Images
     from world_names import things_read, unknown_read
