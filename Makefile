@@ -215,6 +215,8 @@ $(LIBRARY): $(LIB_OBJ)
 	$(call say,AR,$@)
 	$(Q)ar rcs $@ $^
 
+$(BUILD)/libeasyfirst.so: $(BUILD)/libeasyfirst.so.$(VERSION) ;
+
 $(BUILD)/libeasyfirst.so.$(VERSION): $(LIB_OBJ) projector/easyfirst.map
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(ALL_C) -shared -o $@ $(LIB_OBJ) -Wl,-soname,$(SONAME) -Wl,-z,defs \
