@@ -8,6 +8,7 @@
 #include "data/metrics/order_graph.h"
 #include "data/metrics/order_summary.h"
 #include "data/metrics/order_words.h"
+#include "tests/json_values.h"
 #include "tests/program.h"
 
 #define CAUSAL "data/causal/"
@@ -18,21 +19,6 @@ static json_t *golden(void) {
     json_t *root = json_load_file("tests/golden/order/order.json", 0, &wrong);
     if (!root) fail_msg("tests/golden/order/order.json: %s", wrong.text);
     return root;
-}
-
-static double number(const json_t *object, const char *name) {
-    const json_t *value = json_object_get(object, name);
-    if (!json_is_number(value)) fail_msg("no number \"%s\"", name);
-    return json_number_value(value);
-}
-
-static int whole(const json_t *object, const char *name) {
-    return (int)json_integer_value(json_object_get(object, name));
-}
-
-/* NaN never is. */
-static void assert_near(double a, double b, double limit, const char *what) {
-    if (!(fabs(a - b) <= limit)) fail_msg("%s: %.17g, expected %.17g", what, a, b);
 }
 
 static int *integers(const json_t *list) {

@@ -4,25 +4,11 @@
 
 #include <jansson.h>
 
+#include "tests/json_values.h"
 #include "tests/program.h"
 
 #define CAUSAL "data/causal/"
 #define IMAGES "data/bundled/images"
-
-static double number(const json_t *object, const char *name) {
-    const json_t *value = json_object_get(object, name);
-    if (!json_is_number(value)) fail_msg("no number \"%s\"", name);
-    return json_number_value(value);
-}
-
-static int whole(const json_t *object, const char *name) {
-    return (int)json_integer_value(json_object_get(object, name));
-}
-
-/* NaN never is. */
-static void assert_near(double a, double b, double limit, const char *what) {
-    if (!(fabs(a - b) <= limit)) fail_msg("%s: %.17g, expected %.17g", what, a, b);
-}
 
 #define PROMPTS                                                                                 \
     "{\"inputs\": \"Translate the sentences into English.  German: Werkzeug zum Lesen von "     \
