@@ -9,8 +9,9 @@ usage: data/prep/mixtures.py FOLDER
           texts/   text pairs in the model's own prompts, with ratio.json
           joint/   the same and scenes, captions, photographs, classes, with ratio.json, and images/,
                    one folder of links for all of them
-          hard/, settling/  the same with fewer of the questions that are learned soon, and of the texts
-          late/    the same with unnamed/, and with the questions that are learned last asked often
+          hard/    the same with fewer of the questions that are learned soon, and of the texts
+          late/    the same with unnamed/, and with the questions that are learned last, and names of
+                   classes, asked often
           lengths/ the same as joint/, with fewer texts: for the length predictor
           valid.*.jsonl, test.*.jsonl   the held-out texts in the same prompts
 
@@ -23,6 +24,8 @@ import os
 import random
 import re
 import sys
+
+from photo_questions import NAMING, NAMING_DE
 
 LOWER = 60_000  # pairs that are repeated in lower case
 FEW = 5  # words below which a message is a label
@@ -37,9 +40,9 @@ SOURCES = {"more-2": "more/scenes-2.json", "more-many": "more/scenes-many.json",
            "photos": "photos/photos.json", "classes": "classes/features.json"}
 TEXT_SHARE = 5  # text units for each unit of TEXTS above in the joint mixture
 LENGTH_SHARE = 0.5  # and in that of lengths
-HARD_SHARES = {"hard": 3, "settling": 3.75, "late": 3}
-FEWER = {"scenes-1": 1, "scenes-2": 1}  # units in these three
-LATE = {"late-many": 50, "unnamed-many": 10}  # units in the last alone
+HARD_SHARES = {"hard": 3, "late": 3}
+FEWER = {"scenes-1": 1, "scenes-2": 1}  # units in these two
+LATE = {"late-many": 50, "unnamed-many": 10, "classes-named": 60, "photos-named": 8}  # units in the last alone
 
 # Answers of yes-or-no questions and of places, which the joint mixture teaches soon, and what a question is
 # about that stays hard; of the others of these answers so many are kept.
@@ -187,6 +190,10 @@ def late_kept(question, answer, rng):
     return not soon or answer.lower() in EASY or rng.random() < LATE_KEPT
 
 
+def naming_kept(question, answer, rng):
+    return question in NAMING or question in NAMING_DE
+
+
 def thinned(records, kept, rng):
     """The same conversations with those of their questions that are kept."""
     for record in records:
@@ -222,13 +229,19 @@ def hard_make(folder, mixture, text_share):
 
 
 def late_add(folder, ratio, rng):
-    """Files of questions that are learned last, and of things without a name."""
+    """Files of questions that are learned last, of things without a name, and of names alone."""
     joint, late = os.path.join(folder, "joint"), os.path.join(folder, "late")
     records = records_read(f"{joint}/scenes-many.json") + records_read(f"{joint}/more-many.json")
     records_write(f"{late}/late-many.json", list(thinned(records, late_kept, rng)))
-    link(f"{folder}/unnamed/images", f"{joint}/images/unnamed")
-    conversations_make(f"{folder}/unnamed/scenes-many.json", f"{late}/unnamed-many.json", "unnamed/")
-    ratio.update((f"{name}.json", units) for name, units in LATE.items())
+    if os.path.exists(f"{folder}/unnamed/scenes-many.json"):
+        link(f"{folder}/unnamed/images", f"{joint}/images/unnamed")
+        conversations_make(f"{folder}/unnamed/scenes-many.json", f"{late}/unnamed-many.json", "unnamed/")
+    for name in ("classes", "photos"):
+        if os.path.exists(f"{joint}/{name}.json"):
+            records_write(f"{late}/{name}-named.json",
+                          list(thinned(records_read(f"{joint}/{name}.json"), naming_kept, rng)))
+    ratio.update((f"{name}.json", units) for name, units in LATE.items()
+                 if os.path.exists(f"{late}/{name}.json"))
 
 
 def main():

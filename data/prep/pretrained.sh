@@ -28,6 +28,9 @@ cd "$folder" # the feature cache knows images by their paths
 [ -e world/gqa/known_questions.json ] || "$python" "$prep/world.py" world
 [ -e more/scenes-many.json ] ||
     "$python" "$prep/world.py" more --start 30000 --one 0 --two 4000 --many 36000 --valid 0 --test 0 --unknown 0
+[ -e unnamed/scenes-many.json ] ||
+    "$python" "$prep/world.py" unnamed --start 70000 --one 0 --two 0 --many 9000 --valid 0 --test 0 --unknown 0 \
+        --nameless 0.6
 if "$python" -c 'import torch, safetensors, PIL' 2>/dev/null; then
     [ -e photos/photos.json ] ||
         "$python" "$prep/photos.py" photos --model pretrained/efficientnet-lite0
@@ -123,13 +126,14 @@ images tuned tune steadied/model --context off --data joint --valid world/scenes
 images padded tune tuned/model --context off --data hard --valid world/scenes-valid.json \
     --valid-limit 200 --group off --optimizer muon --lr 5e-4 --projector-lr 3e-5 --schedule constant \
     --warmup-steps 20 --max-tokens 400 --batch-tokens 6000 --micro-batch-tokens 4096 --seed 11 \
-    --pad-answers 8 --steps "${STEPS_PADDED:-714}" --save-every 50 --valid-every 200 --keep 2
-images settled tune padded/model --context off --data settling --valid world/scenes-valid.json \
+    --pad-answers 8 --steps "${STEPS_PADDED:-1105}" --save-every 50 --valid-every 200 --keep 2
+# What is learned last, and things without a name, more often.
+images late tune padded/model --context off --data late --valid world/scenes-valid.json \
     --valid-limit 200 --group off --optimizer muon --lr 5e-4 --projector-lr 3e-5 --schedule linear \
-    --warmup-steps 5 --max-tokens 400 --batch-tokens 6000 --micro-batch-tokens 4096 --seed 12 \
-    --steps "${STEPS_SETTLED:-750}" --save-every 50 --valid-every 250 --keep 2
+    --warmup-steps 5 --max-tokens 400 --batch-tokens 6000 --micro-batch-tokens 4096 --seed 21 \
+    --steps "${STEPS_LATE:-1087}" --save-every 50 --valid-every 250 --keep 2
 # How long answers are.
-images long length settled/model --context off --data lengths --valid world/scenes-valid.json \
+images long length late/model --context off --data lengths --valid world/scenes-valid.json \
     --group off --lr 1e-3 --schedule linear --max-tokens 400 --batch-sequences 160 \
     --steps "${STEPS_LENGTH:-300}" --warmup-steps 20 --save-every 100 --valid-every 150
 # How sure answers are, from scenes that are neither trained on nor tested; then 8-bit weights.

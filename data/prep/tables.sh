@@ -26,7 +26,7 @@ part() { # RESULT KIND [option ...]; what cannot be answered counts as wrong
 scenes() { # SET
     part "$1" gqa "$folder/world/gqa/$1_questions.json" --images "$folder/world/images"
     echo "== scenes: $1"
-    "$python" "$prep/answers_score.py" world "$folder/world/gqa/$1_questions.json" "$out/$1/predictions.json"
+    "$python" "$prep/answers_score.py" world "$folder/world/gqa/$1_questions.json" "$out/$1/predictions.json" "$model"
 }
 
 texts() { # NAME FILE TASK
