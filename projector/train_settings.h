@@ -112,10 +112,15 @@ typedef struct TrainSettings {
     /* Of several processes (ranks): what each has of the optimizer (ZeRO: 0 all, 1 its part of the
      * moments and masters, 2 of the gradients, 3 of blocks' weights, too). */
     int zero;
+    int overlap;         /* TrainOverlap: exchanges beside the computation, from level 2 on */
     int rank, ranks;     /* this process's number, and how many; 0: alone */
     struct Share *share; /* kernels/comm/share.h; NULL: alone */
     json_t *file;        /* the config file's object, whose texts the fields above point to */
 } TrainSettings;
+
+/* By the device, or as the user says. */
+typedef enum TrainOverlap { OVERLAP_AUTO, OVERLAP_ON, OVERLAP_OFF } TrainOverlap;
+extern const char *const train_overlap_names[]; /* by TrainOverlap, up to NULL */
 
 /* The papers' settings for a stage. */
 void train_settings_default(TrainSettings *settings, TrainStage stage);
