@@ -97,6 +97,7 @@ typedef struct TrainSettings {
     uint64_t seed;
     const char *device; /* as device_choose takes it */
     int threads;
+    int image_threads; /* that decode the next step's images; 0: by the device */
     int log_every, valid_every, save_every; /* steps; 0: never (the end always saves) */
     int keep;                               /* checkpoints kept */
     int show_answers;                       /* decoded answers at each validation */

@@ -95,6 +95,10 @@ static void data_group(TrainSettings *s, Table *t, OptionGroup *group) {
           "several times"},
          {"images", 0, OPTION_TEXT, "FOLDER", &s->images,
           "folder of the images, or a zip archive of them"},
+         {"image-threads", 0, OPTION_INTEGER, "N", &s->image_threads,
+          "processor threads that decode the next step's images (default 0: 1, with\n"
+          "a GPU as many as --threads)",
+          0, 1024},
          {"feature-cache", 0, OPTION_TEXT, "FILE", &s->feature_cache,
           "keep the frozen vision tower's features of each image in this file, for\n"
           "later epochs and runs"},
@@ -135,7 +139,7 @@ static void data_group(TrainSettings *s, Table *t, OptionGroup *group) {
           "stop if more than this fraction of the records is skipped (default\n"
           "0.01)",
           0, 1}},
-        15};
+        16};
 }
 
 static void steps_group(TrainSettings *s, Table *t, OptionGroup *group) {
@@ -428,7 +432,7 @@ bool train_settings_block_causal(const TrainSettings *s) {
 static const char *const free_settings[] = {
     "model", "vision", "language", "projector", "length-predictor", "adapter", "device", "threads", "data",
     "images", "valid", "source", "target", "pairs", "valid-source", "valid-target", "valid-limit", "max-bad-fraction", "activation-checkpointing", "out",
-    "save-dtype", "log-every", "valid-every", "save-every", "keep", "show-answers", "quiet", "zero", "overlap", NULL};
+    "save-dtype", "log-every", "valid-every", "save-every", "keep", "show-answers", "quiet", "zero", "overlap", "image-threads", NULL};
 /* clang-format on */
 
 /* `before` are the settings that were read from `file`. */
@@ -618,7 +622,7 @@ static bool is_idle(const TrainSettings *s, const char *name, const json_t *valu
         "steps",         "epochs",       "batch-tokens", "batch-sequences", "micro-batch-tokens",
         "language-lr",   "projector-lr", "vision-lr",    "warmup-ratio",    "warmup-steps",
         "decay-ratio",   "decay-steps",  "pad-answers",  "random-lengths",  "lora-rank",
-        "valid-answers", "patience",     "zero",   NULL};
+        "valid-answers", "patience",     "zero",         "image-threads",   NULL};
     static const char *const rdm[] = {"timesteps", "weighting", NULL};
     static const char *const llada[] = {"mask-floor", "complementary", NULL};
     static const char *const diffusion[] = {"timesteps", "weighting", "mask-floor", "complementary",
