@@ -23,7 +23,8 @@ static const CommandHelp help = {
         "sequence with the head on the answer's rows. Prints the times of a run, the speed of its\n"
         "matmuls, the time of these matmuls alone, and which share of a run they would\n"
         "be; with --json also the speed of one large matmul, and a GPU's launches and bytes.\n"
-        "`bench train` measures a training step, `bench ops` each operation by itself.",
+        "`bench train` measures a training step, `bench ops` each operation by itself, and\n"
+        "`bench images` the decoding of images.",
     .examples = "easyfirst bench\n"
                 "easyfirst bench --model-name xlmr-large --tokens 512 --rows 64 --dtype bf16\n"
                 "easyfirst bench --threads 1 --runs 30 --json\n"
@@ -466,6 +467,7 @@ static void bench_free(Bench *b) {
 int command_bench(int argc, char **argv) {
     if (argc > 1 && !strcmp(argv[1], "train")) return command_bench_train(argc - 1, argv + 1);
     if (argc > 1 && !strcmp(argv[1], "ops")) return command_bench_ops(argc - 1, argv + 1);
+    if (argc > 1 && !strcmp(argv[1], "images")) return command_bench_images(argc - 1, argv + 1);
     enum { CASES = 5, POSITIONS = 514, WORDS = 250002, WORDS_XL = 250880 };
     const Case cases[CASES] = {
         {.name = "vit-l-14",

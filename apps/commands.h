@@ -23,7 +23,8 @@ int command_score(int argc, char **argv);
 int command_calibrate(int argc, char **argv);
 int command_reproduce(int argc, char **argv);
 int command_bench(int argc, char **argv);
-int command_bench_train(int argc, char **argv); /* argv[0] is "train" */
-int command_bench_ops(int argc, char **argv);   /* argv[0] is "ops" */
+int command_bench_train(int argc, char **argv);  /* argv[0] is "train" */
+int command_bench_ops(int argc, char **argv);    /* argv[0] is "ops" */
+int command_bench_images(int argc, char **argv); /* argv[0] is "images" */
 
 #endif

@@ -40,6 +40,7 @@ typedef struct Info {
     MasterKind masters;
     int lora_rank;
     int ranks, zero;       /* ... on each of so many processes */
+    int overlap;           /* ... a TrainOverlap */
     unsigned lora_targets; /* 0: the default ones */
     int micro_batch_tokens;
     int classes; /* of the stage segment */
@@ -503,7 +504,7 @@ static int training_memory(Info *info, TrainMemory *memory, int *rows, Error *er
     settings.optimizer.moments = info->moments;
     settings.optimizer.masters = info->masters;
     settings.lora.rank = info->lora_rank;
-    settings.ranks = info->ranks, settings.zero = info->zero;
+    settings.ranks = info->ranks, settings.zero = info->zero, settings.overlap = info->overlap;
     if (info->lora_targets) settings.lora.targets = info->lora_targets;
     bool images = stage == STAGE_ALIGN || stage == STAGE_TUNE;
     if (images && !info->session.model.projector.present)
@@ -585,7 +586,7 @@ int command_info(int argc, char **argv) {
     Info info = {.train = -1, .classes = DEFAULT_CLASSES, .ranks = 1};
     OptionGroup groups[2] = {
         {.title = "options",
-         .count = 14,
+         .count = 15,
          .options = {{"tensors", 0, OPTION_FLAG, NULL, &info.tensors,
                       "list every tensor of a model's files"},
                      {"train", 0, OPTION_CHOICE, NULL, &info.train,
@@ -611,6 +612,10 @@ int command_info(int argc, char **argv) {
                       "... that divide: 1 the optimizer's state and bf16's masters,\n"
                       "2 gradients, too, 3 the weights of blocks, too (default 0: nothing)",
                       0, 3},
+                     {"overlap", 0, OPTION_CHOICE, NULL, &info.overlap,
+                      "... and exchange blocks while others are computed (default auto: with\n"
+                      "--zero 3 on GPUs)",
+                      .names = train_overlap_names},
                      {"classes", 0, OPTION_INTEGER, "N", &info.classes,
                       "... segment: with the background so many classes (default 1000)", 2,
                       SCENE_CLASSES_MOST},
@@ -635,6 +640,8 @@ int command_info(int argc, char **argv) {
     if (status < 0 && info.zero && info.ranks == 1)
         status = options_wrong(&help, "--zero %d divides among several processes: give --ranks",
                                info.zero);
+    if (status < 0 && info.overlap && info.zero < 2)
+        status = options_wrong(&help, "--overlap is of --zero 2 and 3");
     if (status < 0 && info.formats && argc > first)
         status =
             options_wrong(&help, "--formats describes no model, but \"%s\" is given", argv[first]);

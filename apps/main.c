@@ -38,7 +38,7 @@ static const struct {
     {"score", command_score, "score files of answers: texts, GQA", false, "text|gqa"},
     {"calibrate", command_calibrate, "fit how sure a model may be of its answers", true, NULL},
     {"reproduce", command_reproduce, "the tables of the papers, each by one command", true, NULL},
-    {"bench", command_bench, "measure the speed of this machine", false, "train|ops"},
+    {"bench", command_bench, "measure the speed of this machine", false, "train|ops|images"},
 };
 enum { COMMAND_COUNT = sizeof commands / sizeof commands[0] };
 

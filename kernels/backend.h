@@ -39,13 +39,14 @@ typedef struct Backend {
 
     /* Exchanges with the same kind of device of other ranks (comm/comm.h); all NULL: through the
      * host's memory. `name`, made by one rank, is that of the ranks that join. Between the
-     * beginning and the end of a group are the pieces that are exchanged at once; reduce leaves
-     * the sum with `root`, broadcast sends what it has. */
+     * beginning and the end of a group are the pieces that are exchanged at once, after all work so
+     * far and beside what follows; reduce leaves the sum with `root`, broadcast sends what it has. */
     int (*comm_name)(Device *, void *name, Error *); /* [COMM_NAME] */
     int (*comm_join)(Device *, const void *name, int rank, int ranks, Error *);
     int (*comm_group)(Device *, bool begin, Error *);
     int (*comm_reduce)(Device *, float *values, int64_t count, int root, Error *);
     int (*comm_broadcast)(Device *, void *data, size_t bytes, int root, Error *);
+    int (*comm_wait)(Device *, Error *); /* work that follows waits for the groups so far */
 
     OP_LIST(BACKEND_ENTRY)
 } Backend;
@@ -61,7 +62,14 @@ struct Device {
     DeviceCounters counters;
     const int *cancel; /* device_cancel_by */
     void *state;       /* the backend's own */
+    /* Called between operations: exchanges that are under way then go on (comm/comm.c). */
+    void (*poke)(void *user); /* NULL: there are none */
+    void *poke_user;
 };
+
+static inline void device_poke(const Device *device) {
+    if (device->poke) device->poke(device->poke_user);
+}
 
 /* A weight in a backend's layout. The matrix [rows, columns] is cut into chunks of chunk_rows rows
  * (one chunk, unless packed for a vocabulary), each packed by itself, chunk_bytes apart. */

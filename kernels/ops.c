@@ -13,6 +13,7 @@
         if (!(device)->backend->op)                                                      \
             return error_set(err, "%s has no %s version", #op, (device)->backend->name); \
         if (empty) return 0;                                                             \
+        device_poke(device);                                                             \
         return (device)->backend->op(device, __VA_ARGS__);                               \
     } while (0)
 

@@ -81,6 +81,9 @@ typedef struct ParamsShare {
     /* At level 3: slots of embeddings and vocabularies, whose weights and gradients come in parts
      * (parts.h), each treated like a block's. */
     const Tensor *tables[2];
+    /* Blocks and parts that follow each other have different memory, twice that of the largest, so
+     * that one can be exchanged while the other is computed. */
+    bool overlap;
     /* Copies values of all ranks to the host; kind 0: masters, else a MomentPiece (moments.h). Of
      * this rank's own alone without it. */
     int (*fetch)(void *user, const struct Params *params, int kind, int64_t first, int64_t count,

@@ -227,6 +227,16 @@ const ParamsRun *params_run_of(const Params *params, int block) {
     return NULL;
 }
 
+/* Whether a run has the second of two memories: blocks follow the parts of the first table. */
+static bool is_odd(const Params *params, const ParamsRun *run) {
+    const int blocks = params->share.block_count;
+    const ParamsTable *t = params->tables;
+    if (!params->share.overlap || run->block < 0) return false;
+    if (run->block < blocks) return (run->block + (params->table_count ? t->parts.count : 0)) % 2;
+    const int second = params->table_count > 1 && run->block >= t[1].first;
+    return (run->block - t[second].first) % 2;
+}
+
 /* Blocks share the beginning of `grad`, if each is one run; all else follows. */
 static void place_runs(Params *params) {
     int64_t largest = 0;
@@ -240,9 +250,12 @@ static void place_runs(Params *params) {
         const ParamsRun *run = &params->runs[i];
         if (run->block >= 0 && run->end - run->begin > largest) largest = run->end - run->begin;
     }
-    params->grad_values = largest;
+    params->grad_values = params->share.overlap ? 2 * largest : largest;
+    for (int i = 0; i < params->table_count && params->share.overlap; i++)
+        params->tables[i].parts.apart = largest;
     for (int i = 0; i < params->run_count; i++) {
         ParamsRun *run = &params->runs[i];
+        if (is_odd(params, run)) run->place = largest;
         if (run->block >= 0) continue;
         run->place = params->grad_values;
         params->grad_values += run->end - run->begin;

@@ -2,7 +2,8 @@
  * processes share (comm/share.h).
  *
  * Such a weight's Tensor has `parts`; its shape is that of all rows, `data` and `grad` are those of the
- * part that was entered last. Parts are equal, but for the last. They are entered in ascending order,
+ * part that was entered last, if it is an even one, and `apart` values after it those of an odd one.
+ * Parts are equal, but for the last. They are entered in ascending order,
  * all of them, for each use; the gradient is zero then, and complete before another part is entered.
  */
 #ifndef EASYFIRST_KERNELS_PARTS_H
@@ -24,6 +25,7 @@ typedef enum PartsUse {
 typedef struct TensorParts {
     int64_t rows; /* of a part */
     int count;
+    int64_t apart; /* 0: all parts have the same memory */
     int (*enter)(void *user, const struct TensorParts *parts, PartsUse use, int part, Error *err);
     void *user;
 } TensorParts;

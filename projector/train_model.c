@@ -309,18 +309,20 @@ static int set_tables(TrainModel *t, const TrainSettings *s, Error *err) {
         &m->vision.params, &m->projector.params, &m->language.params, &m->length.params,
         &t->lora,          &t->head_params};
     const bool masterless = s->optimizer.masters == MASTERS_NONE;
+    const bool gpu = device_kind(m->device) != DEVICE_CPU;
     if (masterless && !trains_bf16(t, s))
         return error_set(err, "training in f32 without master weights: they are the weights; "
                               "expected compute type bf16");
     for (int i = 0; i < 6; i++) tables[i]->masterless = masterless;
     if (s->ranks <= 1) return 0;
     for (int i = 0; i < 6; i++)
-        tables[i]->share =
-            (ParamsShare){.rank = s->rank,
-                          .ranks = s->ranks,
-                          .level = s->zero,
-                          .whole = s->optimizer.kind == OPTIMIZER_MUON,
-                          .unit = s->optimizer.moments == MOMENTS_8BIT ? MOMENT_BLOCK : 0};
+        tables[i]->share = (ParamsShare){
+            .rank = s->rank,
+            .ranks = s->ranks,
+            .level = s->zero,
+            .whole = s->optimizer.kind == OPTIMIZER_MUON,
+            .overlap = s->overlap == OVERLAP_AUTO ? gpu && s->zero == 3 : s->overlap == OVERLAP_ON,
+            .unit = s->optimizer.moments == MOMENTS_8BIT ? MOMENT_BLOCK : 0};
     const bool llama = m->parts.language.llama != NULL;
     ParamsShare *vision = &tables[0]->share, *language = &tables[2]->share;
     vision->block_bytes = language->block_bytes = sizeof(Block);

@@ -8,6 +8,8 @@ const char *const stage_names[STAGE_COUNT + 1] = {"adapt",  "instruct", "align",
 const char *const train_best_names[] = {"none",  "loss", "bleu",   "chrf",   "rouge",
                                         "exact", "f1",   "number", "choice", NULL};
 
+const char *const train_overlap_names[] = {"auto", "on", "off", NULL};
+
 const char *stage_name(TrainStage stage) {
     return names_get(stage_names, (int)stage);
 }

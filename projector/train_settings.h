@@ -98,6 +98,7 @@ typedef struct TrainSettings {
     uint64_t seed;
     const char *device; /* as device_choose takes it */
     int threads;
+    int image_threads; /* that decode the next step's images; 0: by the device */
     int log_every, valid_every, save_every; /* steps; 0: never (the end always saves) */
     int keep;                               /* checkpoints kept */
     int show_answers;                       /* decoded answers at each validation */
@@ -113,10 +114,15 @@ typedef struct TrainSettings {
     /* Of several processes (ranks): what each has of the optimizer (ZeRO: 0 all, 1 its part of the
      * moments and masters, 2 of the gradients, 3 of blocks' weights, too). */
     int zero;
+    int overlap;         /* TrainOverlap: exchanges beside the computation, from level 2 on */
     int rank, ranks;     /* this process's number, and how many; 0: alone */
     struct Share *share; /* kernels/comm/share.h; NULL: alone */
     json_t *file;        /* the config file's object, whose texts the fields above point to */
 } TrainSettings;
+
+/* By the device, or as the user says. */
+typedef enum TrainOverlap { OVERLAP_AUTO, OVERLAP_ON, OVERLAP_OFF } TrainOverlap;
+extern const char *const train_overlap_names[]; /* by TrainOverlap, up to NULL */
 
 /* The papers' settings for a stage. */
 void train_settings_default(TrainSettings *settings, TrainStage stage);

@@ -1,11 +1,12 @@
 #!/bin/sh
 # Kills random ranks of `mpirun -n 3 easyfirst train` at random moments, and resumes the run each time.
-# usage: tests/mpi_kills.sh [KILLS [SEED]]     (60, 1; $EASYFIRST is the program; from the root of the sources)
+# usage: tests/mpi_kills.sh [KILLS [SEED [ZERO]]]     (60, 1, 2; $EASYFIRST is the program; from the root of the sources)
 # After each kill all processes must end within 30 s, mpirun with a message, and no checkpoint may be lost. At the end
 # the curve and the weights must be those of a run that nothing has interrupted, bit by bit. tests/mpi_test.sh does 3.
 program=${EASYFIRST:-build/easyfirst}
 kills=${1:-60}
 seed=${2:-1}
+zero=${3:-2}
 ranks=3
 [ -w /dev/shm ] && TMPDIR=${TMPDIR:-/dev/shm} && export TMPDIR
 folder=$(mktemp -d) || exit 1
@@ -25,7 +26,7 @@ fail() {
     --width 32 --heads 2 --ffn 64 --positions 130 --seed 5 >"$folder/log" 2>&1 || fail "no model"
 awk -v file="$folder/pairs.jsonl" 'BEGIN {
     for (i = 0; i < 47; i++) printf "{\"inputs\": \"one %d two\", \"targets\": \"eins %d zwei %d\"}\n", i, i, i % 7 > file }'
-train="train adapt -m $folder/model --data $folder/pairs.jsonl --batch-sequences 5 --steps 100000 --lr 1e-3 --zero 2
+train="train adapt -m $folder/model --data $folder/pairs.jsonl --batch-sequences 5 --steps 100000 --lr 1e-3 --zero $zero
        --valid $folder/pairs.jsonl --valid-limit 5 --valid-every 7 --show-answers 0 --log-every 1 --save-every 5 --quiet"
 
 newest() { find "$folder/run" -maxdepth 1 -name 'checkpoint-????????' 2>/dev/null | sed 's/.*-0*\([0-9]\)/\1/' | sort -n | tail -n 1; }
@@ -93,4 +94,4 @@ last=$(printf 'checkpoint-%08d' "$steps")
 for file in language/model.safetensors training/language.safetensors; do
     cmp -s "$folder/run/$last/$file" "$folder/whole/$last/$file" || fail "step $steps: another $file"
 done
-echo "$kills kills in $steps steps: all ended, nothing was lost, the same weights as without"
+echo "ZeRO $zero: $kills kills in $steps steps: all ended, nothing was lost, the same weights as without"

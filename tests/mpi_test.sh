@@ -62,6 +62,9 @@ train() {
     fi
 }
 
+# kept RUN: its curve, without times.
+kept() { sed 's/"tokens_per_s.*"skipped"/"skipped"/; s/, "seconds": [^,}]*//' "$folder/$1/metrics.jsonl" >"$folder/$1.kept"; }
+
 # best RUN: the step of its best model.
 best() { grep -o '"step": [0-9]*' "$folder/$1/best/best.json" 2>/dev/null; }
 
@@ -141,6 +144,8 @@ wide="adapt -m $folder/wide --data $folder/pairs.jsonl --batch-sequences 4 --dro
 # Blocks so narrow that the embeddings come in six parts.
 # shellcheck disable=SC2086
 "$program" new "$folder/narrow" $tiny --width 16 --ffn 16 >"$folder/new.log" 2>&1 || cat "$folder/new.log"
+# shellcheck disable=SC2086
+"$program" new "$folder/odd" $tiny --width 16 --ffn 16 --layers 3 >"$folder/new.log" 2>&1 || cat "$folder/new.log"
 common="-m $folder/model --lr 2e-3 --warmup-steps 3 --log-every 1 --show-answers 0 --dropout 0 --save-every 0"
 adapt="adapt $common --data $folder/pairs.jsonl --valid $folder/pairs.jsonl --valid-limit 9
        --valid-every 10 --batch-sequences 7"
@@ -172,6 +177,33 @@ tune="tune $common --data $folder/talk.json --images $folder/images --batch-sequ
     compare "moments in 8 bits" 1e-4 "0 1 2 3" $wide --moments 8bit
     compared
 }
+
+# ---- Overlap. ----
+
+# The same bits and bytes as without.
+exchanged() { sed -n 's/^ranks *\(.*\); this one.*/\1/p' "$folder/$1.log"; }
+overlapped() { # NAME "LEVELS" ARGUMENTS...
+    what=$1 levels=$2 bad=0
+    shift 2
+    for zero in $levels; do
+        for overlap in off on; do
+            train 3 $overlap "$@" --show-answers 0 --save-every 0 --warmup-steps 2 --log-every 1 --zero $zero --overlap $overlap || bad=1
+            kept $overlap
+        done
+        cmp -s "$folder/off.kept" "$folder/on.kept" || bad=1
+        cmp -s "$folder/off/model/language/model.safetensors" "$folder/on/model/language/model.safetensors" || bad=1
+        [ -n "$(exchanged on)" ] && [ "$(exchanged off)" = "$(exchanged on)" ] || bad=1
+        rm -rf "$folder/off" "$folder/on"
+    done
+    result $bad "overlap, $what: bit-identical, as many bytes"
+}
+# shellcheck disable=SC2086
+{
+    overlapped "micro-batches, parts, an odd number of blocks" "2 3" $adapt -m "$folder/odd" --steps 4 --micro-batch-tokens 64 --valid-every 2 --best-by chrf --valid-answers 5
+    overlapped "images, vision tower too" 3 $tune -m "$folder/narrow" --steps 3 --train-vision --activation-checkpointing
+    overlapped "LLaMA's kind, bf16" 3 instruct -m tests/golden/causal/qwen2 --dtype bf16 --objective ar --data "$folder/pairs.jsonl" --batch-sequences 5 --steps 3
+}
+
 # ---- Bytes between ranks. ----
 
 # counted LOG LEVEL RANKS: (N - 1) bytes for each byte of a reduction and of a gathering, as apps/train/README.md has it.
@@ -202,38 +234,40 @@ result $bad "bytes between 2 and 4 ranks are those of theory"
 
 # ---- GPUs. ----
 
-# The CUDA backend on its emulator, with a stand-in for NCCL, and without NCCL.
+# The CUDA backend on its emulator, with a stand-in for NCCL, which exchanges at once or as late as streams and events
+# allow, and without NCCL.
 cpu_program=$program
 program=$(dirname "$program")/emulated/easyfirst
 # shellcheck disable=SC2086
 [ -x "$program" ] && train 1 alone $adapt -m "$folder/narrow" --device cuda --steps 3 --valid-every 0
-for nccl in yes no; do
+for nccl in yes late no; do
     if [ ! -x "$program" ]; then
         number=$((number + 1))
         echo "ok $number # SKIP no emulated program, NCCL: $nccl"
         continue
     fi
-    bad=0 levels="0 2 3"
-    unset EMULATED_WITHOUT_NCCL
+    bad=0 levels="0 2 3" overlap=
+    unset EMULATED_WITHOUT_NCCL EMULATED_LATE
     [ $nccl = no ] && export EMULATED_WITHOUT_NCCL=1 && levels="2 3"
+    [ $nccl = late ] && export EMULATED_LATE=1 && levels="2 3" && overlap="--overlap on"
     for level in $levels; do
         # shellcheck disable=SC2086
-        train 2 many $adapt -m "$folder/narrow" --device cuda --steps 3 --valid-every 0 --zero $level || bad=1
+        train 2 many $adapt -m "$folder/narrow" --device cuda --steps 3 --valid-every 0 --zero $level $overlap || bad=1
         same "$folder/alone" "$folder/many" 1e-6 || bad=1
-        [ $nccl = yes ] && { grep -q "ZeRO $level, by NCCL" "$folder/many.log" || bad=1; }
+        [ $nccl = no ] || { grep -q "ZeRO $level, by NCCL" "$folder/many.log" || bad=1; }
         [ $nccl = no ] && { grep -q "ZeRO $level;" "$folder/many.log" || bad=1; }
         rm -rf "$folder/many"
     done
     result $bad "emulated GPUs, NCCL: $nccl"
 done
 rm -rf "$folder/alone"
+unset EMULATED_WITHOUT_NCCL EMULATED_LATE
 program=$cpu_program
 
 # ---- Checkpoints. ----
 
 # The whole run, and one that is stopped after 5 steps and resumed: on the same number of ranks
 # nothing differs.
-kept() { sed 's/"tokens_per_s.*"skipped"/"skipped"/; s/, "seconds": [^,}]*//' "$folder/$1/metrics.jsonl" >"$folder/$1.kept"; }
 for level in 1 2 3; do
     bad=0
     # shellcheck disable=SC2086

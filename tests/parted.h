@@ -14,8 +14,8 @@ typedef struct Parted {
     int last;       /* the part whose gradient is in `grad`, or -1 */
 } Parted;
 
-/* `p` must stay where it is. */
-void parted_open(Parted *p, int rows, Tensor w, Tensor dw);
+/* `p` must stay where it is. With `apart` odd parts have their own memory. */
+void parted_open(Parted *p, int rows, Tensor w, Tensor dw, bool apart);
 /* The gradient of the part that was entered last comes to dw. */
 void parted_leave(Parted *p);
 void parted_free(Parted *p);

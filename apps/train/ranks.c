@@ -245,11 +245,14 @@ char *ranks_text(Ranks *r, int64_t updates, int64_t rounds) {
     int64_t all[2] = {(int64_t)own.sent, (int64_t)own.received};
     if (r->size == 1 || ranks_sum(r, all, 2, NULL)) return NULL;
     const Values v = exchanged_values(&r->share);
+    char waited[64] = "";
+    if (!comm_direct(r->comm))
+        snprintf(waited, sizeof waited, "; this one waited %.3f s for them", own.waited);
     return path_format(NULL,
                        "ranks      %d, ZeRO %d%s; %" PRId64 " values, %" PRId64
                        " of them block by block, %" PRId64 " in parts of embeddings, and %" PRId64
                        " of vectors; between all ranks %" PRId64 " bytes of gradients and %" PRId64
-                       " of sums and weights, in %" PRId64 " updates of %" PRId64 " passes",
+                       " of sums and weights, in %" PRId64 " updates of %" PRId64 " passes%s",
                        r->size, r->share.level, comm_direct(r->comm) ? ", by NCCL" : "", v.all,
-                       v.blocks, v.parts, v.vectors, all[0], all[1], updates, rounds);
+                       v.blocks, v.parts, v.vectors, all[0], all[1], updates, rounds, waited);
 }

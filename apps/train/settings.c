@@ -95,6 +95,10 @@ static void data_group(TrainSettings *s, Table *t, OptionGroup *group) {
           "several times"},
          {"images", 0, OPTION_TEXT, "FOLDER", &s->images,
           "folder of the images, or a zip archive of them"},
+         {"image-threads", 0, OPTION_INTEGER, "N", &s->image_threads,
+          "processor threads that decode the next step's images (default 0: 1, with\n"
+          "a GPU as many as --threads)",
+          0, 1024},
          {"feature-cache", 0, OPTION_TEXT, "FILE", &s->feature_cache,
           "keep the frozen vision tower's features of each image in this file, for\n"
           "later epochs and runs"},
@@ -135,7 +139,7 @@ static void data_group(TrainSettings *s, Table *t, OptionGroup *group) {
           "stop if more than this fraction of the records is skipped (default\n"
           "0.01)",
           0, 1}},
-        15};
+        16};
 }
 
 static void steps_group(TrainSettings *s, Table *t, OptionGroup *group) {
@@ -293,8 +297,13 @@ static void running_group(TrainSettings *s, OptionGroup *group) {
           "with mpirun: what is divided among the processes: 0 nothing, 1 the\n"
           "optimizer's state and bf16's masters, 2 gradients, too, 3 the weights\n"
           "of blocks, too (default 0)",
-          0, 3}},
-        13};
+          0, 3},
+         {"overlap", 0, OPTION_CHOICE, NULL, &s->overlap,
+          "--zero 2 and 3: blocks are computed while others' gradients and weights\n"
+          "are exchanged, for the memory of one more block (default auto: with\n"
+          "--zero 3 on GPUs)",
+          .names = train_overlap_names}},
+        14};
 }
 
 static void prompts_group(TrainSettings *s, OptionGroup *group) {
@@ -423,7 +432,7 @@ bool train_settings_block_causal(const TrainSettings *s) {
 static const char *const free_settings[] = {
     "model", "vision", "language", "projector", "length-predictor", "adapter", "device", "threads", "data",
     "images", "valid", "source", "target", "pairs", "valid-source", "valid-target", "valid-limit", "max-bad-fraction", "activation-checkpointing", "out",
-    "save-dtype", "log-every", "valid-every", "save-every", "keep", "show-answers", "quiet", "zero", NULL};
+    "save-dtype", "log-every", "valid-every", "save-every", "keep", "show-answers", "quiet", "zero", "overlap", "image-threads", NULL};
 /* clang-format on */
 
 /* `before` are the settings that were read from `file`. */
@@ -609,25 +618,11 @@ static void print_value(const json_t *value, FILE *out) {
 /* Settings that do nothing in this run: 0 where 0 means that another one counts, and those of the
  * other objective, or of LoRA or Muon without it. */
 static bool is_idle(const TrainSettings *s, const char *name, const json_t *value) {
-    static const char *const zeros[] = {"steps",
-                                        "epochs",
-                                        "batch-tokens",
-                                        "batch-sequences",
-                                        "micro-batch-tokens",
-                                        "language-lr",
-                                        "projector-lr",
-                                        "vision-lr",
-                                        "warmup-ratio",
-                                        "warmup-steps",
-                                        "decay-ratio",
-                                        "decay-steps",
-                                        "pad-answers",
-                                        "random-lengths",
-                                        "lora-rank",
-                                        "valid-answers",
-                                        "patience",
-                                        "zero",
-                                        NULL};
+    static const char *const zeros[] = {
+        "steps",         "epochs",       "batch-tokens", "batch-sequences", "micro-batch-tokens",
+        "language-lr",   "projector-lr", "vision-lr",    "warmup-ratio",    "warmup-steps",
+        "decay-ratio",   "decay-steps",  "pad-answers",  "random-lengths",  "lora-rank",
+        "valid-answers", "patience",     "zero",         "image-threads",   NULL};
     static const char *const rdm[] = {"timesteps", "weighting", NULL};
     static const char *const llada[] = {"mask-floor", "complementary", NULL};
     static const char *const diffusion[] = {"timesteps", "weighting", "mask-floor", "complementary",
@@ -650,6 +645,7 @@ static bool is_idle(const TrainSettings *s, const char *name, const json_t *valu
                                                                                  "master-weights",
                                                                                  NULL};
     static const char *const cache[] = {"feature-dtype", NULL};
+    static const char *const beside[] = {"overlap", NULL};
     bool is_llada = s->noise.objective == OBJECTIVE_LLADA;
     const char *const *lists[] = {json_number_value(value) == 0 ? zeros : NULL,
                                   s->noise.objective == OBJECTIVE_AR ? diffusion
@@ -660,6 +656,7 @@ static bool is_idle(const TrainSettings *s, const char *name, const json_t *valu
                                   s->optimizer.kind == OPTIMIZER_MUON ? adamw : muon,
                                   s->stage == STAGE_SEGMENT ? texts : NULL,
                                   s->feature_cache ? NULL : cache,
+                                  s->zero >= 2 ? NULL : beside,
                                   s->prompt.shots ? NULL : unset};
     for (size_t l = 0; l < sizeof lists / sizeof *lists; l++)
         for (int i = 0; lists[l] && lists[l][i]; i++)

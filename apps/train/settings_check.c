@@ -294,6 +294,12 @@ int train_settings_check(const TrainSettings *s, Error *err) {
     TRY(check_objective(s, err));
     TRY(check_lora(s, err));
     TRY(check_best(s, err));
+    TRY(check_enum("overlap", train_overlap_names, s->overlap, err));
+    if (s->overlap == OVERLAP_ON && s->zero < 2)
+        return error_set(err,
+                         "--overlap on: with --zero %d nothing is exchanged block by block; "
+                         "expected --zero 2 or 3, or --overlap auto",
+                         s->zero);
     json_t *json = train_settings_json(s);
     if (!json)
         return error_set(err, "the settings cannot be kept as JSON: a file's name is no "

@@ -2,6 +2,7 @@
 
 #include <inttypes.h>
 #include <math.h>
+#include <omp.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
@@ -82,6 +83,15 @@ static int open_scenes(Trainer *t, Dataset *dataset, const char *const *paths, i
     return dataset_open_scenes(dataset, paths, count, &options, patches, s->max_bad_fraction, err);
 }
 
+/* What a GPU leaves to the processor's cores; a model that is trained on these needs them itself. */
+static int image_threads(const Trainer *t) {
+    const TrainSettings *s = t->settings;
+    if (s->image_threads) return s->image_threads;
+    if (device_kind(t->device) == DEVICE_CPU) return 1;
+    const int given = s->threads ? s->threads : t->ranks->threads;
+    return given ? given : omp_get_max_threads();
+}
+
 static void configure_loader(Trainer *t, LoaderConfig *c, const Dataset *dataset) {
     const TrainSettings *s = t->settings;
     *c = (LoaderConfig){.dataset = dataset,
@@ -94,7 +104,7 @@ static void configure_loader(Trainer *t, LoaderConfig *c, const Dataset *dataset
                         .preprocess = t->model.model.parts.preprocess,
                         .pass = t->sizes,
                         .features = t->features,
-                        .threads = 1,
+                        .threads = image_threads(t),
                         .rank = s->rank,
                         .ranks = s->ranks};
     if (dataset->scenes)

@@ -9,6 +9,7 @@
 
 #include <zip.h>
 
+#include "data/files/path.h"
 #include "data/files/spool.h"
 
 enum { ARCHIVES_OPEN = 8, BLOCK = 1 << 16, BOMB_RATIO = 200 };
@@ -135,6 +136,38 @@ static zip_t *archive_find(char *path, const struct stat *info, Error *err) {
     }
     *oldest = (Archive){.path = path, .info = *info, .zip = zip, .used = cache.calls};
     return zip;
+}
+
+static int take_names(zip_t *zip, const char *path, char ***names, int *count, Error *err) {
+    const zip_int64_t all = zip_get_num_entries(zip, 0);
+    *names = calloc((size_t)all + 1, sizeof **names);
+    if (!*names) return error_set(err, "%s: out of memory for its names", path);
+    for (zip_int64_t i = 0; i < all; i++) {
+        const char *name = zip_get_name(zip, (zip_uint64_t)i, ZIP_FL_ENC_RAW);
+        if (!name || !*name || name[strlen(name) - 1] == '/') continue;
+        char *joined = path_join(path, name, err);
+        if (!joined) return -1;
+        (*names)[(*count)++] = joined;
+    }
+    return 0;
+}
+
+int archive_names(const char *path, char ***names, int *count, Error *err) {
+    struct stat info;
+    *names = NULL, *count = 0;
+    if (!is_zip(path, &info)) return error_set(err, "%s: no zip archive", path);
+    char *copy = strdup(path);
+    if (!copy) return error_set(err, "%s: out of memory", path);
+    pthread_mutex_lock(&cache.mutex);
+    zip_t *zip = archive_find(copy, &info, err);
+    int status = zip ? take_names(zip, path, names, count, err) : -1;
+    pthread_mutex_unlock(&cache.mutex);
+    if (status) {
+        for (int i = 0; i < *count; i++) free((*names)[i]);
+        free(*names);
+        *names = NULL, *count = 0;
+    }
+    return status;
 }
 
 static bool leaves(const char *member) {

@@ -18,6 +18,9 @@
 /* Whether a path leads into a zip file, or is one. */
 bool archive_path(const char *path);
 
+/* The paths ("ARCHIVE/NAME") of the files in an archive, in its order; free each, and the list. */
+int archive_names(const char *path, char ***names, int *count, Error *err);
+
 /* The size of a member in *size. -1 with a message: there is none of this name. */
 int archive_size(const char *path, int64_t *size, Error *err);
 

@@ -15,7 +15,7 @@ run() { # NAME COMMAND ...: the median seconds of an update, the first four left
     name=$1
     shift
     rm -rf "$out/run"
-    # shellcheck disable=SC2086 # no option, or two words
+    # shellcheck disable=SC2086 # no option, or several words
     "$@" train adapt -m "$out/model" --data "$pairs" --out "$out/run" --dtype f32 --steps 14 \
         --batch-tokens 4096 --micro-batch-tokens 1024 --max-tokens 256 --save-every 0 --show-answers 0 \
         --log-every 1 --warmup-steps 4 --threads 1 -q $zero
@@ -27,7 +27,7 @@ print(sys.argv[2], round(statistics.median(b - a for a, b in zip(at[3:], at[4:])
 for _ in $(seq "$rounds"); do
     zero=
     run "one process" "$easyfirst"
-    for level in 0 1 2 3; do
+    for level in 0 1 2 3 "3 --overlap on"; do
         zero="--zero $level"
         run "two, ZeRO $level" mpirun --allow-run-as-root --bind-to core -n 2 "$easyfirst"
     done

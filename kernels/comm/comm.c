@@ -18,7 +18,27 @@ enum {
     BUSY = 500000,     /* unless others then keep the core for so long: who sleeps comes sooner; */
     FIRST_NAP = 20000, /* this long at first, */
     LONGEST_NAP = 1000000, /* and at most; nanoseconds */
+    BESIDE = 2,            /* rounds that are under way beside operations, */
+    POKES = 8,             /* and looks after them before each */
 };
+
+/* A table in rounds: in each, a piece of every rank's part is under way, each towards its owner or
+ * from it, so that all ranks send and receive at once. */
+typedef struct Round {
+    char *table;
+    size_t value; /* bytes of one */
+    const int64_t *bounds;
+    int64_t at, most; /* values of each part that are done, and of a piece */
+    bool reduce;      /* else gather */
+} Round;
+
+/* A table that is exchanged beside operations. */
+typedef struct Beside {
+    Round round;           /* the first that is not under way */
+    int64_t *bounds;       /* [size + 1] */
+    MpiHandle *requests;   /* [size * BESIDE] */
+    int count, done, code; /* requests, in this order, and what MPI has said */
+} Beside;
 
 struct Comm {
     Mpi mpi;
@@ -29,6 +49,7 @@ struct Comm {
     bool broken;         /* a call of MPI has failed */
     MpiHandle *requests; /* [size] */
     char *host;          /* [size * PIECE], for the tables of a GPU */
+    Beside beside[2];    /* by CommKind */
 };
 
 /* ---- How the program was started. ---- */
@@ -95,7 +116,8 @@ static bool give_way(void) {
 }
 
 /* MPI moves data only while it is called: `table` pieces are looked after often. */
-static int wait_for(Comm *comm, MpiHandle *request, bool table, const char *what, Error *err) {
+static int wait_until_done(Comm *comm, MpiHandle *request, bool table, const char *what,
+                           Error *err) {
     long sleep = FIRST_NAP;
     bool busy = false;
     for (int64_t looks = 0;; looks++) {
@@ -111,6 +133,13 @@ static int wait_for(Comm *comm, MpiHandle *request, bool table, const char *what
     }
 }
 
+static int wait_for(Comm *comm, MpiHandle *request, bool table, const char *what, Error *err) {
+    const int64_t before = now();
+    const int status = wait_until_done(comm, request, table, what, err);
+    if (table) comm->counts.waited += (double)(now() - before) / 1e9;
+    return status;
+}
+
 /* ---- Opening and closing. ---- */
 
 static int join(Comm *comm, Error *err) {
@@ -121,8 +150,20 @@ static int join(Comm *comm, Error *err) {
     comm->mpi.Comm_set_errhandler(comm->mpi.world, comm->mpi.errors_return);
     comm->mpi.Comm_rank(comm->mpi.world, &comm->rank);
     comm->mpi.Comm_size(comm->mpi.world, &comm->size);
-    comm->requests = calloc((size_t)comm->size, sizeof *comm->requests);
-    return comm->requests ? 0 : error_set(err, "out of memory for %d ranks", comm->size);
+    const size_t size = (size_t)comm->size;
+    comm->requests = calloc(size, sizeof *comm->requests);
+    bool all = comm->requests != NULL;
+    for (int i = 0; i < 2; i++) {
+        comm->beside[i].bounds = calloc(size + 1, sizeof *comm->beside[i].bounds);
+        comm->beside[i].requests = calloc(size * BESIDE, sizeof *comm->beside[i].requests);
+        all = all && comm->beside[i].bounds && comm->beside[i].requests;
+    }
+    return all ? 0 : error_set(err, "out of memory for %d ranks", comm->size);
+}
+
+static void comm_free(Comm *comm) {
+    for (int i = 0; i < 2; i++) free(comm->beside[i].bounds), free(comm->beside[i].requests);
+    free(comm->requests), free(comm->host), free(comm);
 }
 
 int comm_open(Comm **comm, Error *err) {
@@ -131,7 +172,7 @@ int comm_open(Comm **comm, Error *err) {
     Comm *c = calloc(1, sizeof *c);
     if (!c) return error_set(err, "out of memory");
     if (join(c, err)) {
-        free(c->requests), free(c);
+        comm_free(c);
         return -1;
     }
     *comm = c;
@@ -141,7 +182,7 @@ int comm_open(Comm **comm, Error *err) {
 void comm_close(Comm *comm) {
     if (!comm) return;
     comm->mpi.Finalize();
-    free(comm->requests), free(comm->host), free(comm);
+    comm_free(comm);
 }
 
 void comm_abort(Comm *comm, int status) {
@@ -254,15 +295,9 @@ int comm_use(Comm *comm, Device *device, Error *err) {
 
 /* ---- Tables. ---- */
 
-/* A table in rounds: in each, a piece of every rank's part is under way, each towards its owner or
- * from it, so that all ranks send and receive at once. */
-typedef struct Round {
-    char *table;
-    size_t value; /* bytes of one */
-    const int64_t *bounds;
-    int64_t at, most; /* values of each part that are done, and of a piece */
-    bool reduce;      /* else gather */
-} Round;
+static const char *work_name(const Round *r) {
+    return r->reduce ? "summing gradients" : "gathering weights";
+}
 
 /* The values of rank r's piece in this round. */
 static int64_t piece_values(const Round *r, int rank) {
@@ -295,21 +330,20 @@ static int stage(Comm *comm, const Round *r, bool down, Error *err) {
     return 0;
 }
 
-static int piece_start(Comm *comm, const Round *r, int owner, Error *err) {
+static int piece_start(Comm *comm, const Round *r, int owner, MpiHandle *request, Error *err) {
     const Mpi *mpi = &comm->mpi;
     const int64_t n = piece_values(r, owner);
     const bool own = owner == comm->rank;
     char *data = piece_on_host(comm, r, owner);
-    MpiHandle *request = &comm->requests[owner];
     if (r->reduce)
         return failed(comm,
                       mpi->Ireduce(own ? MPI_PLACE : data, data, (int)n, mpi->real, mpi->sum, owner,
                                    mpi->world, request),
-                      "summing gradients", err);
+                      work_name(r), err);
     return failed(
         comm,
         mpi->Ibcast(data, (int)(n * (int64_t)r->value), mpi->byte, owner, mpi->world, request),
-        "gathering weights", err);
+        work_name(r), err);
 }
 
 static void count_piece(Comm *comm, const Round *r, int owner) {
@@ -318,7 +352,7 @@ static void count_piece(Comm *comm, const Round *r, int owner) {
         (uint64_t)piece_values(r, owner) * r->value;
 }
 
-/* The same by the backend; work on the device that follows waits for it. */
+/* The same by the backend. */
 static int direct_run(Comm *comm, const Round *r, Error *err) {
     const Backend *b = comm->device->backend;
     TRY(b->comm_group(comm->device, true, err));
@@ -337,41 +371,56 @@ static int round_run(Comm *comm, const Round *r, Error *err) {
     if (comm->direct) return direct_run(comm, r, err);
     TRY(stage(comm, r, true, err));
     for (int i = 0; i < comm->size; i++)
-        if (piece_values(r, i)) TRY(piece_start(comm, r, i, err));
+        if (piece_values(r, i)) TRY(piece_start(comm, r, i, &comm->requests[i], err));
     for (int i = 0; i < comm->size; i++) {
-        const int64_t n = piece_values(r, i);
-        if (!n) continue;
-        TRY(wait_for(comm, &comm->requests[i], true,
-                     r->reduce ? "summing gradients" : "gathering weights", err));
+        if (!piece_values(r, i)) continue;
+        TRY(wait_for(comm, &comm->requests[i], true, work_name(r), err));
         count_piece(comm, r, i);
     }
     return stage(comm, r, false, err);
 }
 
-static int rounds(Comm *comm, Round r, Error *err) {
+/* Values of the longest part. */
+static int64_t longest_part(const Comm *comm, const Round *r) {
     int64_t longest = 0;
     for (int i = 0; i < comm->size; i++)
-        if (r.bounds[i + 1] - r.bounds[i] > longest) longest = r.bounds[i + 1] - r.bounds[i];
+        if (r->bounds[i + 1] - r->bounds[i] > longest) longest = r->bounds[i + 1] - r->bounds[i];
+    return longest;
+}
+
+/* The rounds from r->at on. */
+static int run_rounds(Comm *comm, Round *r, Error *err) {
+    const int64_t longest = longest_part(comm, r);
     if (is_staged(comm) && !comm->host) {
         comm->host = malloc((size_t)comm->size * PIECE);
         if (!comm->host)
             return error_set(err, "out of memory for the pieces of %d ranks", comm->size);
     }
-    r.most = PIECE / (int64_t)r.value;
     if (comm->device && !comm->direct) TRY(device_wait(comm->device, err));
-    for (r.at = 0; r.at < longest; r.at += r.most) TRY(round_run(comm, &r, err));
+    for (; r->at < longest; r->at += r->most) TRY(round_run(comm, r, err));
     return 0;
 }
 
+static Round first_round(void *table, Dtype dtype, const int64_t *bounds, bool reduce) {
+    const size_t value = dtype_size(dtype);
+    return (Round){.table = table,
+                   .value = value,
+                   .bounds = bounds,
+                   .most = PIECE / (int64_t)value,
+                   .reduce = reduce};
+}
+
+static int exchange(Comm *comm, Round round, Error *err) {
+    TRY(run_rounds(comm, &round, err));
+    return comm->direct ? comm->device->backend->comm_wait(comm->device, err) : 0;
+}
+
 int comm_reduce_scatter(Comm *comm, float *table, const int64_t *bounds, Error *err) {
-    const Round round = {
-        .table = (char *)table, .value = sizeof(float), .bounds = bounds, .reduce = true};
-    return rounds(comm, round, err);
+    return exchange(comm, first_round(table, DTYPE_F32, bounds, true), err);
 }
 
 int comm_all_gather(Comm *comm, void *table, Dtype dtype, const int64_t *bounds, Error *err) {
-    const Round round = {.table = table, .value = dtype_size(dtype), .bounds = bounds};
-    return rounds(comm, round, err);
+    return exchange(comm, first_round(table, dtype, bounds, false), err);
 }
 
 int comm_all_reduce(Comm *comm, float *table, int64_t count, Error *err) {
@@ -383,4 +432,61 @@ int comm_all_reduce(Comm *comm, float *table, int64_t count, Error *err) {
     if (status == 0) status = comm_all_gather(comm, table, DTYPE_F32, bounds, err);
     free(bounds);
     return status;
+}
+
+/* ---- Tables, beside operations. ---- */
+
+/* Before an operation: MPI moves what is under way. A failure is said at the end. */
+static void poke(void *user) {
+    Comm *comm = user;
+    for (int look = 0; look < POKES; look++)
+        for (int i = 0; i < 2; i++) {
+            Beside *b = &comm->beside[i];
+            int done = 1;
+            while (b->done < b->count && b->code == MPI_OK && done) {
+                b->code = comm->mpi.Test(&b->requests[b->done], &done, MPI_NO_STATUS);
+                b->done += b->code == MPI_OK && done;
+            }
+        }
+}
+
+static void set_poke(Comm *comm) {
+    const bool busy = comm->beside[COMM_REDUCE].count || comm->beside[COMM_GATHER].count;
+    comm->device->poke = busy ? poke : NULL, comm->device->poke_user = comm;
+}
+
+/* Starts as many rounds as may be under way. */
+static int start_rounds(Comm *comm, Beside *b, Error *err) {
+    Round *r = &b->round;
+    const int64_t longest = longest_part(comm, r);
+    for (int round = 0; round < BESIDE && r->at < longest; round++, r->at += r->most)
+        for (int i = 0; i < comm->size; i++) {
+            if (!piece_values(r, i)) continue;
+            TRY(piece_start(comm, r, i, &b->requests[b->count], err));
+            b->count++;
+            count_piece(comm, r, i);
+        }
+    set_poke(comm);
+    return 0;
+}
+
+int comm_start(Comm *comm, CommKind kind, void *table, Dtype dtype, const int64_t *bounds,
+               Error *err) {
+    Beside *b = &comm->beside[kind];
+    memcpy(b->bounds, bounds, ((size_t)comm->size + 1) * sizeof *bounds);
+    b->round = first_round(table, dtype, b->bounds, kind == COMM_REDUCE);
+    b->count = b->done = 0, b->code = MPI_OK;
+    if (!comm->device || comm->direct || is_staged(comm)) return run_rounds(comm, &b->round, err);
+    return start_rounds(comm, b, err);
+}
+
+int comm_finish(Comm *comm, CommKind kind, Error *err) {
+    Beside *b = &comm->beside[kind];
+    if (comm->direct) return comm->device->backend->comm_wait(comm->device, err);
+    TRY(failed(comm, b->code, work_name(&b->round), err));
+    for (; b->done < b->count; b->done++)
+        TRY(wait_for(comm, &b->requests[b->done], true, work_name(&b->round), err));
+    b->count = b->done = 0;
+    if (comm->device) set_poke(comm);
+    return run_rounds(comm, &b->round, err); /* what is left */
 }

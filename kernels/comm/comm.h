@@ -25,6 +25,7 @@ typedef struct Comm Comm;
 typedef struct CommCounts {
     uint64_t sent;     /* by reduce-scatter */
     uint64_t received; /* by all-gather */
+    double waited;     /* seconds in which this rank did nothing else; not by NCCL */
 } CommCounts;
 
 /* How the program was started, by what mpirun and srun set in the environment, without MPI: whether
@@ -71,5 +72,13 @@ int comm_receive(Comm *comm, void *data, size_t bytes, int from, Error *err);
 int comm_reduce_scatter(Comm *comm, float *table, const int64_t *bounds, Error *err);
 int comm_all_gather(Comm *comm, void *table, Dtype dtype, const int64_t *bounds, Error *err);
 int comm_all_reduce(Comm *comm, float *table, int64_t count, Error *err);
+
+/* The first two beside operations: one of each kind may be under way from its start to its finish,
+ * and the part of the table is left alone until then. GPUs exchange in a stream of its own (through
+ * the host's memory: at the start); on CPUs MPI moves data whenever an operation begins. */
+typedef enum CommKind { COMM_REDUCE, COMM_GATHER } CommKind;
+int comm_start(Comm *comm, CommKind kind, void *table, Dtype dtype, const int64_t *bounds,
+               Error *err);
+int comm_finish(Comm *comm, CommKind kind, Error *err);
 
 #endif

@@ -18,7 +18,7 @@ static int fetch(void *user, const Params *params, int kind, int64_t first, int6
                  void *host, Error *err);
 
 void share_open(Share *share, Comm *comm, int level) {
-    *share = (Share){.comm = comm, .level = comm ? level : 0, .pending = -1};
+    *share = (Share){.comm = comm, .level = comm ? level : 0, .pending = -1, .reducing = -1};
 }
 
 void share_close(Share *share) {
@@ -149,24 +149,36 @@ static int64_t *run_bounds(const Share *share, const ShareTable *t, const Params
     return bounds;
 }
 
-/* Reduces values [begin, end), whose gradients are at `place`, into the sums of their owners. */
-static int reduce_run(Share *share, const ShareTable *t, const ParamsRun *run, Error *err) {
-    const Params *p = t->params;
-    float *grad = p->grad + run->place;
+/* Reduces a run's gradients, or begins to. */
+static int reduce_start(Share *share, const ShareTable *t, const ParamsRun *run, bool begin,
+                        Error *err) {
+    float *grad = t->params->grad + run->place;
     int64_t *bounds = run_bounds(share, t, run, err);
     if (!bounds) return -1;
-    int status = comm_reduce_scatter(share->comm, grad, bounds, err);
-    const int64_t first = bounds[comm_rank(share->comm)];
-    const int64_t n = bounds[comm_rank(share->comm) + 1] - first;
+    int status = begin ? comm_start(share->comm, COMM_REDUCE, grad, DTYPE_F32, bounds, err)
+                       : comm_reduce_scatter(share->comm, grad, bounds, err);
     free(bounds);
-    if (run->block < 0) return status; /* where they are; cleared with the rest of grad */
-    if (status == 0 && n) {
-        Tensor sum = tensor_2d(params_grad_at(p, run->begin + first), DTYPE_F32, 1, n);
-        Tensor mine = tensor_2d(grad + first, DTYPE_F32, 1, n);
-        status = dropout_forward(p->device, sum, mine, (Dropout){0}, true, err); /* adds */
+    return status;
+}
+
+/* Then: into the sums of their owners. */
+static int reduce_add(const ShareTable *t, const ParamsRun *run, Error *err) {
+    const Params *p = t->params;
+    float *grad = p->grad + run->place;
+    if (run->block < 0) return 0; /* where they are; cleared with the rest of grad */
+    const int64_t first = p->own_begin > run->begin ? p->own_begin : run->begin;
+    const int64_t n = (p->own_end < run->end ? p->own_end : run->end) - first;
+    if (n > 0) {
+        Tensor sum = tensor_2d(params_grad_at(p, first), DTYPE_F32, 1, n);
+        Tensor mine = tensor_2d(grad + (first - run->begin), DTYPE_F32, 1, n);
+        TRY(dropout_forward(p->device, sum, mine, (Dropout){0}, true, err)); /* adds */
     }
-    if (status) return -1;
     return device_clear(p->device, grad, (size_t)(run->end - run->begin) * sizeof *grad, err);
+}
+
+static int reduce_run(Share *share, const ShareTable *t, const ParamsRun *run, Error *err) {
+    TRY(reduce_start(share, t, run, false, err));
+    return reduce_add(t, run, err);
 }
 
 static int reduce_table(Share *share, const ShareTable *t, Error *err) {
@@ -197,8 +209,9 @@ int share_sum(Share *share, double *value, Error *err) {
 
 /* ---- Steps. ---- */
 
-/* Brings a run's weights from their owners. */
-static int gather_run(Share *share, const ShareTable *t, const ParamsRun *run, Error *err) {
+/* Brings a run's weights from their owners, or begins to. */
+static int gather_run(Share *share, const ShareTable *t, const ParamsRun *run, bool begin,
+                      Error *err) {
     const Params *p = t->params;
     const size_t size = dtype_size(p->compute);
     char *weights = (char *)p->working + (size_t)run->place * size;
@@ -213,38 +226,89 @@ static int gather_run(Share *share, const ShareTable *t, const ParamsRun *run, E
             convert_forward(p->device, tensor_2d(weights + (size_t)first * size, p->compute, 1, n),
                             tensor_2d(from, p->compute, 1, n), err);
     }
-    if (status == 0) status = comm_all_gather(share->comm, weights, p->compute, bounds, err);
+    if (status == 0)
+        status = begin ? comm_start(share->comm, COMM_GATHER, weights, p->compute, bounds, err)
+                       : comm_all_gather(share->comm, weights, p->compute, bounds, err);
     free(bounds);
     return status;
+}
+
+static const ShareTable *step_table(const Share *share, int step) {
+    return &share->tables[share->steps[step].table];
+}
+
+/* Whether the runs of two steps have the same memory. */
+static bool same_memory(const Share *share, int a, int b) {
+    const ParamsRun *first = step_run(share, a), *second = step_run(share, b);
+    return first && second && step_table(share, a) == step_table(share, b) &&
+           first->place == second->place;
 }
 
 static int gather_step(Share *share, int step, Error *err) {
     const ParamsRun *run = step_run(share, step);
     if (!run || run == share->current) return 0;
-    share->current = run;
-    return gather_run(share, &share->tables[share->steps[step].table], run, err);
+    share->current = run, share->held = step;
+    if (run != share->ahead) return gather_run(share, step_table(share, step), run, false, err);
+    share->ahead = NULL;
+    return comm_finish(share->comm, COMM_GATHER, err);
 }
 
-/* What the last step has left to do. */
+static bool gathers(const Share *share, int step) {
+    return share->level >= 3 && share->steps[step].use != SHARE_LOOKED_UP;
+}
+
+static int steps_of_pass(const Share *share) {
+    return share->forward ? share->forward_count : share->step_count;
+}
+
+/* While the current weights are in use the next step's come. */
+static int gather_ahead(Share *share, int step, Error *err) {
+    if (step >= steps_of_pass(share) || !gathers(share, step) || share->ahead) return 0;
+    const ParamsRun *run = step_run(share, step);
+    const ShareTable *t = step_table(share, step);
+    if (!run || !t->params->share.overlap || run == share->current) return 0;
+    if (share->current && same_memory(share, share->held, step)) return 0;
+    share->ahead = run;
+    return gather_run(share, t, run, true, err);
+}
+
+static int finish_reducing(Share *share, Error *err) {
+    const int step = share->reducing;
+    share->reducing = -1;
+    if (step < 0) return 0;
+    TRY(comm_finish(share->comm, COMM_REDUCE, err));
+    return reduce_add(step_table(share, step), step_run(share, step), err);
+}
+
+/* What the last step has left to do; with overlap it only begins. */
 static int finish_step(Share *share, Error *err) {
     const int step = share->pending;
     share->pending = -1;
     const ParamsRun *run = step < 0 ? NULL : step_run(share, step);
-    return run ? reduce_run(share, &share->tables[share->steps[step].table], run, err) : 0;
+    if (!run) return 0;
+    const ShareTable *t = step_table(share, step);
+    if (!t->params->share.overlap) return reduce_run(share, t, run, err);
+    TRY(finish_reducing(share, err));
+    share->reducing = step;
+    return reduce_start(share, t, run, true, err);
 }
 
 static int take_step(Share *share, Error *err) {
     const int step = share->next++;
     const ShareUse use = share->steps[step].use;
     TRY(finish_step(share, err));
-    if (use == SHARE_GRADIENT || use == SHARE_BACKWARD || use == SHARE_LOOKED_UP)
+    if (use == SHARE_GRADIENT || use == SHARE_BACKWARD || use == SHARE_LOOKED_UP) {
         share->pending = step;
-    return share->level < 3 || use == SHARE_LOOKED_UP ? 0 : gather_step(share, step, err);
+        if (share->reducing >= 0 && same_memory(share, share->reducing, step))
+            TRY(finish_reducing(share, err));
+    }
+    if (gathers(share, step)) TRY(gather_step(share, step, err));
+    return gather_ahead(share, step + 1, err);
 }
 
 /* All steps before it, which this rank may have had no rows for, and this one. */
 static int go_to(Share *share, int step, Error *err) {
-    const int count = share->forward ? share->forward_count : share->step_count;
+    const int count = steps_of_pass(share);
     if (step < share->next || step >= count)
         return error_set(err, "weights are entered again in one pass, step %d of %d", step, count);
     while (share->next <= step) TRY(take_step(share, err));
@@ -320,7 +384,8 @@ int share_pass_over(Share *share, Error *err) {
     if (share->level < 2) return 0;
     while (share->next < share->step_count) TRY(take_step(share, err));
     share->next = 0;
-    return finish_step(share, err);
+    TRY(finish_step(share, err));
+    return finish_reducing(share, err);
 }
 
 /* ---- Rank 0 alone. ---- */
@@ -334,7 +399,7 @@ static int gather_whole(Share *share, const ShareTable *t, const ParamsTable *ta
         const int64_t n = run->end - run->begin;
         const size_t size = dtype_size(p->compute);
         share->current = run;
-        TRY(gather_run(share, t, run, err));
+        TRY(gather_run(share, t, run, false, err));
         if (!whole) continue;
         Tensor rows = tensor_2d((char *)p->working + (size_t)run->place * size, p->compute, 1, n);
         TRY(convert_forward(p->device, tensor_2d(whole, p->compute, 1, n), rows, err));
@@ -404,7 +469,7 @@ static int gather_table(Share *share, const ShareTable *t, Error *err) {
     Params *p = t->params;
     if (share->level >= 3) {
         for (int i = 0; i < p->run_count; i++)
-            if (p->runs[i].block < 0) TRY(gather_run(share, t, &p->runs[i], err));
+            if (p->runs[i].block < 0) TRY(gather_run(share, t, &p->runs[i], false, err));
         TRY(params_own_vectors(p, err));
         return comm_all_reduce(share->comm, p->own_vectors, p->vector_values, err);
     }

@@ -11,6 +11,10 @@
  *      the embeddings, for both passes of the loss over the vocabulary and, gradients only, for the
  *      embeddings again
  *
+ * With ParamsShare.overlap (level 2: of gradients alone) a block or part is computed while the next
+ * one's weights are gathered and the last one's gradients reduced. Neighbors then have different
+ * memory; where two do not, the second one waits. The same sums in the same order: no bit changes.
+ *
  * In bf16 the working copy (without masters: the weights) is gathered, and the f32 vectors are summed into place.
  */
 #ifndef EASYFIRST_KERNELS_COMM_SHARE_H
@@ -57,7 +61,10 @@ typedef struct Share {
     int step_count, forward_count;
     int next;                 /* step */
     int pending;              /* the step whose gradients are to be reduced before the next; -1 */
-    const ParamsRun *current; /* level 3: what is in the gathered weights' memory */
+    int reducing;             /* the step whose gradients are being reduced; -1 */
+    const ParamsRun *current; /* level 3: the gathered weights that are in use */
+    int held;                 /* ... and the step that brought them */
+    const ParamsRun *ahead;   /* those that are being gathered */
     BlockEnter enter;
     bool forward;                  /* passes have no backward pass */
     bool leading;                  /* rank 0 alone evaluates: the others gather with it */

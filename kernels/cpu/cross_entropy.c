@@ -72,6 +72,7 @@ static int chunk_begin(const Loss *loss, PartsUse use, int64_t first, int64_t *c
 
 static int chunk_logits(Device *device, const Loss *loss, Tensor y, int64_t top, int64_t first,
                         Error *err) {
+    device_poke(device);
     if (loss->w.parts) {
         const Tensor b = {.data = loss->b.data ? (float *)loss->b.data + first : NULL};
         return cpu_linear_rows(device, y, tensor_rows(loss->x, top, y.shape[0]),

@@ -222,6 +222,7 @@ static Backend cuda_backend(void) {
     b.comm_group = nccl_group;
     b.comm_reduce = nccl_reduce;
     b.comm_broadcast = nccl_broadcast;
+    b.comm_wait = nccl_wait;
     OP_LIST(TABLE_ENTRY)
     return b;
 }

@@ -34,6 +34,8 @@ NcclGetErrorString ncclGetErrorString;
 
 struct Nccl {
     NcclComm comm;
+    cudaStream_t stream;     /* of all exchanges, in their order, */
+    cudaEvent_t ready, done; /* after the device's work so far; and what they have done */
     NcclGetUniqueId *get_name;
     NcclCommInitRank *join;
     NcclCommDestroy *destroy;
@@ -46,8 +48,9 @@ struct Nccl {
 #ifdef EASYFIRST_EMULATED
 static int find_all(Nccl *n, Error *err) {
     (void)err;
-    *n = Nccl{nullptr,      ncclGetUniqueId, ncclCommInitRank, ncclCommDestroy,   ncclGroupStart,
-              ncclGroupEnd, ncclReduce,      ncclBroadcast,    ncclGetErrorString};
+    *n = Nccl{nullptr,         nullptr,          nullptr,         nullptr,
+              ncclGetUniqueId, ncclCommInitRank, ncclCommDestroy, ncclGroupStart,
+              ncclGroupEnd,    ncclReduce,       ncclBroadcast,   ncclGetErrorString};
     return 0;
 }
 #else
@@ -104,31 +107,51 @@ int nccl_join(Device *device, const void *name, int rank, int ranks, Error *err)
     NcclName given;
     TRY(nccl_find(device, &n, err));
     memcpy(&given, name, sizeof given);
+    CUDA_TRY(cudaStreamCreateWithFlags(&n->stream, cudaStreamNonBlocking), err);
+    CUDA_TRY(cudaEventCreateWithFlags(&n->ready, cudaEventDisableTiming), err);
+    CUDA_TRY(cudaEventCreateWithFlags(&n->done, cudaEventDisableTiming), err);
     return failed(n, n->join(&n->comm, ranks, given, rank), "joining the ranks", err);
 }
 
 int nccl_group(Device *device, bool begin, Error *err) {
-    const Nccl *n = cuda_state(device)->nccl;
-    return failed(n, begin ? n->group_start() : n->group_end(), "an exchange", err);
+    const CudaState *s = cuda_state(device);
+    const Nccl *n = s->nccl;
+    if (begin) {
+        CUDA_TRY(cudaEventRecord(n->ready, s->stream), err);
+        CUDA_TRY(cudaStreamWaitEvent(n->stream, n->ready, 0), err);
+        return failed(n, n->group_start(), "an exchange", err);
+    }
+    TRY(failed(n, n->group_end(), "an exchange", err));
+    CUDA_TRY(cudaEventRecord(n->done, n->stream), err);
+    return 0;
+}
+
+int nccl_wait(Device *device, Error *err) {
+    const CudaState *s = cuda_state(device);
+    CUDA_TRY(cudaStreamWaitEvent(s->stream, s->nccl->done, 0), err);
+    return 0;
 }
 
 int nccl_reduce(Device *device, float *values, int64_t count, int root, Error *err) {
-    const CudaState *s = cuda_state(device);
-    const Nccl *n = s->nccl;
+    const Nccl *n = cuda_state(device)->nccl;
     return failed(
         n,
-        n->reduce(values, values, (size_t)count, NCCL_FLOATS, NCCL_SUM, root, n->comm, s->stream),
+        n->reduce(values, values, (size_t)count, NCCL_FLOATS, NCCL_SUM, root, n->comm, n->stream),
         "summing gradients", err);
 }
 
 int nccl_broadcast(Device *device, void *data, size_t bytes, int root, Error *err) {
-    const CudaState *s = cuda_state(device);
-    const Nccl *n = s->nccl;
-    return failed(n, n->broadcast(data, data, bytes, NCCL_BYTES, root, n->comm, s->stream),
+    const Nccl *n = cuda_state(device)->nccl;
+    return failed(n, n->broadcast(data, data, bytes, NCCL_BYTES, root, n->comm, n->stream),
                   "gathering weights", err);
 }
 
 void nccl_close(Nccl *n) {
-    if (n && n->comm) n->destroy(n->comm);
+    if (!n) return;
+    if (n->stream) cudaStreamSynchronize(n->stream);
+    if (n->comm) n->destroy(n->comm);
+    if (n->ready) cudaEventDestroy(n->ready);
+    if (n->done) cudaEventDestroy(n->done);
+    if (n->stream) cudaStreamDestroy(n->stream);
     free(n);
 }

@@ -11,6 +11,7 @@ int nccl_join(Device *device, const void *name, int rank, int ranks, Error *err)
 int nccl_group(Device *device, bool begin, Error *err);
 int nccl_reduce(Device *device, float *values, int64_t count, int root, Error *err);
 int nccl_broadcast(Device *device, void *data, size_t bytes, int root, Error *err);
+int nccl_wait(Device *device, Error *err);
 
 void nccl_close(struct Nccl *nccl); /* NULL is allowed */
 

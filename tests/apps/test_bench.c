@@ -1,11 +1,13 @@
 /* `easyfirst bench ops`: that every operation is timed, with numbers that mean something. */
 #include <math.h>
+#include <sys/stat.h>
 
 #include <jansson.h>
 
 #include "apps/bench_ops.h"
 #include "tests/matrix.h"
 #include "tests/program.h"
+#include "tests/train_setup.h"
 
 /* Odd sizes, and everything that a model may have. */
 static const OpShapes tiny = {.name = "tiny",
@@ -137,6 +139,39 @@ static void test_program(void **state) {
     run_end(&r);
 }
 
+/* Images of a folder, of an archive and by name: the time of each; and what cannot be decoded. */
+static void test_images(void **state) {
+    (void)state;
+    Run r;
+    char folder[300], path[400];
+    run_start(&r);
+    path_in(folder, sizeof folder, &r, "images");
+    assert_int_equal(mkdir(folder, 0700), 0);
+    size_t size;
+    char *png = file_bytes("tests/golden/models/image0.png", &size);
+    snprintf(path, sizeof path, "%s/a.png", folder);
+    write_bytes(path, png, size);
+    run(&r, "bench", "images", "--threads", "2", "--count", "5", "--runs", "2", "--size", "60",
+        "--json", folder, "tests/golden/models/image1.png");
+    expect(&r, 0, NULL);
+    json_t *line = json_loads(r.out, 0, NULL);
+    assert_int_equal(json_integer_value(json_object_get(line, "files")), 2);
+    assert_int_equal(json_integer_value(json_object_get(line, "images")), 5);
+    static const char *const numbers[] = {"images_per_s", "processor_ms_per_image", "kb_per_image",
+                                          "megapixels_per_image"};
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
+        assert_true(json_number_value(json_object_get(line, numbers[i])) > 0);
+    json_decref(line);
+    snprintf(path, sizeof path, "%s/b.png", folder);
+    write_bytes(path, png, size / 2);
+    free(png);
+    run(&r, "bench", "images", "--count", "2", folder);
+    assert_message(&r, 1, "b.png");
+    run(&r, "bench", "images");
+    assert_message(&r, 2, "no images are given");
+    run_end(&r);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_operation_has_a_case),
@@ -144,6 +179,7 @@ int main(void) {
         cmocka_unit_test(test_bytes_and_operations),
         cmocka_unit_test(test_too_large_is_left_out),
         cmocka_unit_test(test_program),
+        cmocka_unit_test(test_images),
     };
     return cmocka_run_group_tests(tests, device_setup, device_teardown);
 }

@@ -313,6 +313,8 @@ static const struct {
     {"valid-source", TEXT},
     {"valid-target", TEXT},
     {"zero", WHOLE, NULL, 0, 2},
+    {"overlap", WORD, "auto off"},
+    {"image-threads", WHOLE, NULL, 0, 1024},
 };
 enum { OPTIONS = sizeof options / sizeof options[0] };
 
@@ -424,6 +426,7 @@ static void assert_same(const TrainSettings *a, const TrainSettings *b) {
     SAME(lora.rank), SAME(lora.alpha), SAME(recompute), SAME(seed), SAME(threads);
     SAME(log_every), SAME(valid_every), SAME(save_every), SAME(keep), SAME(show_answers);
     SAME(best_by), SAME(valid_answers), SAME(patience);
+    SAME(zero), SAME(overlap), SAME(image_threads);
     SAME(quiet), SAME(optimizer.kind), SAME(schedule), SAME(noise.objective), SAME(noise.weighting);
     SAME(attention), SAME(lora.targets), SAME(save_dtype);
 #undef SAME

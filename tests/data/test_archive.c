@@ -76,6 +76,26 @@ static void test_images(void **state) {
     data_end(&d);
 }
 
+/* Its files, not its folders. */
+static void test_names(void **state) {
+    (void)state;
+    Data d;
+    Error err;
+    char **names;
+    int count;
+    data_begin(&d);
+    write_zip(&d, "names.zip", (Member[]){{"z/b.png", "b", 1}, {"z/", "", 0}, {"a.png", "a", 1}}, 3,
+              true);
+    assert_ok(archive_names(d.file, &names, &count, &err), &err);
+    assert_int_equal(count, 2);
+    assert_string_equal(names[0], inside(&d, "z/b.png"));
+    assert_string_equal(names[1], inside(&d, "a.png"));
+    for (int i = 0; i < count; i++) free(names[i]);
+    free(names);
+    assert_refused(archive_names(d.folder, &names, &count, &err), &err, "no zip archive");
+    data_end(&d);
+}
+
 static void test_data(void **state) {
     (void)state;
     static const char one[] = "question,answer\nq,a\n", two[] = "question,answer\nr,b\n";
@@ -181,7 +201,7 @@ static void test_threads(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_images), cmocka_unit_test(test_data),
-                                       cmocka_unit_test(test_hostile),
+                                       cmocka_unit_test(test_hostile), cmocka_unit_test(test_names),
                                        cmocka_unit_test(test_threads)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

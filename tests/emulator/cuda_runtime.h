@@ -280,6 +280,11 @@ cudaError_t cudaDeviceSynchronize();
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t *, unsigned);
 cudaError_t cudaEventRecord(cudaEvent_t, cudaStream_t);
 cudaError_t cudaEventSynchronize(cudaEvent_t);
+cudaError_t cudaStreamWaitEvent(cudaStream_t, cudaEvent_t, unsigned flags);
+
+/* For NCCL's stand-in: work of a stream that real GPUs do whenever they come to it; and its end. */
+void emulator_exchange(cudaStream_t stream, const std::function<void()> &work);
+void emulator_exchanged(cudaStream_t stream);
 cudaError_t cudaEventDestroy(cudaEvent_t);
 enum cudaMemoryType {
     cudaMemoryTypeUnregistered,

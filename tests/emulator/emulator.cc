@@ -3,6 +3,7 @@
 
 #include <cstdio>
 #include <cstdlib>
+#include <deque>
 #include <map>
 #include <sys/mman.h>
 #include <ucontext.h>
@@ -392,30 +393,70 @@ cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec) {
     return cudaSuccess;
 }
 
+/* ---- Streams. ---- */
+
+/* What is put off (emulator_exchange) is done when something waits for it; all else at once. */
+struct CUstream_st {
+    std::deque<std::function<void()>> late;
+    size_t done; /* of those that were put off */
+    bool waited; /* for another stream, since the last exchange ended */
+};
+struct CUevent_st {
+    cudaStream_t stream;
+    size_t count; /* that were put off before it */
+};
+
+static void catch_up(cudaStream_t stream, size_t count) {
+    for (; stream->done < count; stream->done++) {
+        stream->late.front()();
+        stream->late.pop_front();
+    }
+}
+
+void emulator_exchange(cudaStream_t stream, const std::function<void()> &work) {
+    if (!stream->waited) stuck("an exchange does not wait for the device's work");
+    stream->late.push_back(work);
+    if (!getenv("EMULATED_LATE")) catch_up(stream, stream->done + stream->late.size());
+}
+
+void emulator_exchanged(cudaStream_t stream) {
+    stream->waited = false;
+}
+
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned) {
-    *stream = reinterpret_cast<cudaStream_t>(1);
+    *stream = new CUstream_st();
     return cudaSuccess;
 }
-cudaError_t cudaStreamDestroy(cudaStream_t) {
+cudaError_t cudaStreamDestroy(cudaStream_t stream) {
+    delete stream;
     return cudaSuccess;
 }
-cudaError_t cudaStreamSynchronize(cudaStream_t) {
+cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
     if (recording) stuck("something waits for a stream that is being recorded");
+    catch_up(stream, stream->done + stream->late.size());
+    return cudaSuccess;
+}
+cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned) {
+    if (event->stream) catch_up(event->stream, event->count);
+    stream->waited = true;
     return cudaSuccess;
 }
 cudaError_t cudaDeviceSynchronize() {
     return cudaSuccess;
 }
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t *event, unsigned) {
-    *event = reinterpret_cast<cudaEvent_t>(1);
+    *event = new CUevent_st();
     return cudaSuccess;
 }
-cudaError_t cudaEventRecord(cudaEvent_t, cudaStream_t) {
+cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
+    *event = {stream, stream->done + stream->late.size()};
     return cudaSuccess;
 }
-cudaError_t cudaEventSynchronize(cudaEvent_t) {
+cudaError_t cudaEventSynchronize(cudaEvent_t event) {
+    if (event->stream) catch_up(event->stream, event->count);
     return cudaSuccess;
 }
-cudaError_t cudaEventDestroy(cudaEvent_t) {
+cudaError_t cudaEventDestroy(cudaEvent_t event) {
+    delete event;
     return cudaSuccess;
 }

@@ -1,5 +1,6 @@
 /* A stand-in for NCCL: ranks, processes or threads of one machine, exchange through a file in shared
- * memory, one call after the other. Calls that real NCCL would refuse end the program. */
+ * memory, one call after the other: at once or, with EMULATED_LATE in the environment, when something
+ * waits for it. Calls that real NCCL would refuse end the program. */
 #include <fcntl.h>
 #include <sched.h>
 #include <stdint.h>
@@ -25,6 +26,7 @@ struct Meeting {
 };
 
 __thread bool in_group;
+__thread cudaStream_t used; /* by the group */
 
 } // namespace
 
@@ -97,13 +99,13 @@ int ncclGroupStart(void) {
 int ncclGroupEnd(void) {
     require(in_group, "the end of no group");
     in_group = false;
+    if (used) emulator_exchanged(used);
+    used = nullptr;
     return 0;
 }
 
-int ncclReduce(const void *from, void *to, size_t count, int type, int op, int root, ncclComm *c,
-               cudaStream_t) {
+static void reduce(const void *from, void *to, size_t count, int root, ncclComm *c) {
     const size_t bytes = count * sizeof(float);
-    require(type == 7 && op == 0 && root < c->ranks && bytes <= SLOT, "an odd reduction");
     memcpy(c->slots + (size_t)c->rank * SLOT, from, bytes);
     meet(c);
     for (int r = 0; r < c->ranks && c->rank == root; r++) {
@@ -112,16 +114,29 @@ int ncclReduce(const void *from, void *to, size_t count, int type, int op, int r
         for (size_t i = 0; i < count; i++) sum[i] = r ? sum[i] + values[i] : values[i];
     }
     meet(c);
+}
+
+int ncclReduce(const void *from, void *to, size_t count, int type, int op, int root, ncclComm *c,
+               cudaStream_t stream) {
+    require(type == 7 && op == 0 && root < c->ranks && count * sizeof(float) <= SLOT,
+            "an odd reduction");
+    used = stream;
+    emulator_exchange(stream, [=] { reduce(from, to, count, root, c); });
     return 0;
 }
 
-int ncclBroadcast(const void *from, void *to, size_t count, int type, int root, ncclComm *c,
-                  cudaStream_t) {
-    require(type == 0 && root < c->ranks && count <= SLOT, "an odd broadcast");
+static void broadcast(const void *from, void *to, size_t count, int root, ncclComm *c) {
     if (c->rank == root) memcpy(c->slots, from, count);
     meet(c);
     if (c->rank != root) memcpy(to, c->slots, count);
     meet(c);
+}
+
+int ncclBroadcast(const void *from, void *to, size_t count, int type, int root, ncclComm *c,
+                  cudaStream_t stream) {
+    require(type == 0 && root < c->ranks && count <= SLOT, "an odd broadcast");
+    used = stream;
+    emulator_exchange(stream, [=] { broadcast(from, to, count, root, c); });
     return 0;
 }
 

@@ -269,11 +269,61 @@ static void test_tables(void **state) {
     device_close(device);
 }
 
+/* With overlap neighbors in a pass have different memory, which is twice that of the largest. */
+static void test_overlap(void **state) {
+    (void)state;
+    enum { ROWS = 4 * 64 + 9, PARTS = 5 };
+    Device *device;
+    Error err;
+    assert_ok(device_open(&device, NULL, &err), &err);
+    for (int level = 2; level <= 3; level++) {
+        Params p;
+        Slots s;
+        int64_t alone = 0, largest = 0;
+        for (int overlap = 0; overlap < 2; overlap++) {
+            declare_rows(&p, &s, device, ROWS);
+            share(&p, &s, 1, 3, level, false);
+            p.share.tables[0] = &s.words;
+            p.share.overlap = overlap;
+            assert_ok(params_train(&p, DTYPE_F32, &err), &err);
+            if (!overlap) alone = p.grad_values, params_free(&p);
+        }
+        for (int i = 0; i < p.run_count; i++) {
+            const int64_t n = p.runs[i].end - p.runs[i].begin;
+            if (p.runs[i].block >= 0 && n > largest) largest = n;
+        }
+        assert_int_equal(p.grad_values, alone + largest);
+        /* The table's parts, then the blocks. */
+        const ParamsRun *before = NULL;
+        for (int i = 0; i < PARTS + BLOCKS; i++) {
+            const ParamsRun *run = params_run_of(&p, i < PARTS ? BLOCKS + i : i - PARTS);
+            if (level == 2 && i < PARTS) continue;
+            assert_non_null(run);
+            assert_true(run->place == 0 || run->place == largest);
+            if (before) assert_true(before->place != run->place);
+            before = run;
+            if (i < PARTS) continue;
+            const Block *b = &s.blocks[i - PARTS];
+            assert_ptr_equal(b->fc1_w.grad, p.grad + run->place);
+            if (level == 3) assert_ptr_equal(b->fc1_w.data, (float *)p.working + run->place);
+        }
+        if (level == 3) {
+            const Tensor odd = parts_rows(s.words, 64, 1);
+            assert_ptr_equal(odd.data, (float *)p.working + largest);
+            assert_ptr_equal(parts_rows(s.words, 128, 1).data, p.working);
+            assert_ptr_equal(parts_grad_rows(s.words, tensor_grad(s.words), 65, 1).data,
+                             p.grad + largest + WIDTH);
+        }
+        params_free(&p);
+    }
+    device_close(device);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_layout),  cmocka_unit_test(test_units),
         cmocka_unit_test(test_moments), cmocka_unit_test(test_masters),
-        cmocka_unit_test(test_tables),
+        cmocka_unit_test(test_tables),  cmocka_unit_test(test_overlap),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -259,7 +259,7 @@ static void entropy_case(Device *device, const EntropyCase *c, TestRandom *rando
     struct Packed *packed = NULL;
     Parted parted;
     if (c->parts) {
-        parted_open(&parted, c->parts, w.t, dweights);
+        parted_open(&parted, c->parts, w.t, dweights, c->want & WANT_DX);
         weights.data = parted.part.t.data, weights.parts = &parted.parts;
         if (dweights.data) dweights.data = parted.grad.t.data;
     }
