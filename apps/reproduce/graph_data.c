@@ -94,7 +94,7 @@ static int write_tokenizer(const char *folder, Error *err) {
 int graph_data_write(const char *folder, Error *err) {
     static const struct {
         int arms, length, train, test;
-    } kinds[] = {{1, 4, 2400, 0},
+    } kinds[] = {{1, 4, 6000, 0},
                  {2, 4, 40000, GRAPHS_TEST},
                  {4, 4, 40000, GRAPHS_TEST},
                  {4, 3, 1600, GRAPHS_TEST}};
