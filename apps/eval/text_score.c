@@ -243,8 +243,7 @@ json_t *eval_text_score(const EvalTextSet *s, const EvalTextOptions *o, Error *e
         if (json_array_append_new(rows, row) && status == 0)
             status = error_set(err, "out of memory for the scores");
     }
-    if (status == 0 && s->file_count > 1)
-        json_object_set_new(scores, "mean", mean_row(rows, o->task));
+    if (status == 0) json_object_set_new(scores, "mean", mean_row(rows, o->task));
     if (status == 0 && subjects) subjects_end(scores, json_incref(subjects));
     if ((json_object_set_new(scores, "files", rows) || json_memory_failed()) && status == 0)
         status = error_set(err, "out of memory for the scores");
@@ -362,7 +361,7 @@ void eval_text_print(FILE *out, const json_t *scores) {
         print_halves(out, row, task, width);
     }
     const json_t *mean = json_object_get(scores, "mean");
-    if (mean) {
+    if (json_array_size(rows) > 1) {
         fprintf(out, "%-*s%8s%12s%9s", width, "mean", "", "", "");
         print_values(out, mean, task);
         fputc('\n', out);

@@ -12,13 +12,13 @@
 #include "data/files/json_read.h"
 #include "data/files/path.h"
 
-/* Parameters of the language part in what `info --json` printed; 0 without one. */
-static double language_parameters(const json_t *info) {
+/* Parameters of a part in what `info --json` printed; 0 without it. */
+static double part_parameters(const json_t *info, const char *wanted) {
     const json_t *parts = json_object_get(info, "parts");
     for (size_t i = 0; i < json_array_size(parts); i++) {
         const json_t *part = json_array_get(parts, i);
         const char *name = json_string_value(json_object_get(part, "part"));
-        if (name && !strcmp(name, "language model"))
+        if (name && !strcmp(name, wanted))
             return json_number_value(json_object_get(part, "parameters"));
     }
     return 0;
@@ -58,13 +58,17 @@ static int check_model(PlanFile *f, bool *usable, Error *err) {
                      f->what);
         return 0;
     }
-    const double found = language_parameters(info), wanted = f->parameters;
+    const double found = part_parameters(info, "language model"), wanted = f->parameters;
     f->memory = json_number_value(json_object_get(info, "memory_bytes"));
     if (wanted > 0 && fabs(found - wanted) > 0.03 * wanted) {
         *usable = false;
         report_print(stdout,
                      "unusable  %s: a language model of %.0f M parameters, expected %s of %.0f M\n",
                      f->path, found * 1e-6, f->what, wanted * 1e-6);
+    } else if (f->length_predictor && part_parameters(info, "length predictor") == 0) {
+        *usable = false;
+        report_print(stdout, "unusable  %s: has no length predictor; expected %s\n", f->path,
+                     f->what);
     } else if (found > 0) {
         report_print(stdout, "found     %s: %.0f M parameters, %.1f GB to answer\n", f->path,
                      found * 1e-6, 1e-9 * f->memory);

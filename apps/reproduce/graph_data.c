@@ -13,8 +13,8 @@ enum {
     NODES_FEW = 12,
     NODES = 14,
     ARMS_MOST = 4,
-    NODES_MOST = 4,
-    EDGES_MOST = ARMS_MOST * (NODES_MOST - 1)
+    NODES_MOST = 8, /* of an arm */
+    EDGES_MOST = ARMS_MOST * 3
 };
 enum { GRAPHS_TEST = 2000, TEST_SHARE = 16 };
 
@@ -94,7 +94,8 @@ static int write_tokenizer(const char *folder, Error *err) {
 int graph_data_write(const char *folder, Error *err) {
     static const struct {
         int arms, length, train, test;
-    } kinds[] = {{1, 4, 2400, 0},
+    } kinds[] = {{1, 8, 40000, 0},
+                 {1, 4, 6000, 0},
                  {2, 4, 40000, GRAPHS_TEST},
                  {4, 4, 40000, GRAPHS_TEST},
                  {4, 3, 1600, GRAPHS_TEST}};

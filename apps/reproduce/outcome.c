@@ -64,6 +64,15 @@ static void read_interval(const json_t *root, const Way *way, Outcome *o) {
     o->high = o->value + 1.96 * deviation;
 }
 
+/* Of a share of `of` that are counted: Wilson's interval, which has a width even where all or none are. */
+static void share_interval(double of, Outcome *o) {
+    const double z = 1.96, p = o->value;
+    if (!isnan(o->low) || of < 1 || p < 0 || p > 1) return;
+    const double middle = (p + z * z / (2 * of)) / (1 + z * z / of);
+    const double half = z * sqrt(p * (1 - p) / of + z * z / (4 * of * of)) / (1 + z * z / of);
+    o->low = middle - half, o->high = middle + half;
+}
+
 int outcome_read(const Plan *p, const PlanCell *cell, const StepRecord *records, Outcome *o,
                  Error *err) {
     Way way;
@@ -94,6 +103,7 @@ int outcome_read(const Plan *p, const PlanCell *cell, const StepRecord *records,
     if (status == 0 && json_is_number(value)) {
         o->value = json_number_value(value) / divisor;
         read_interval(root, &way, o);
+        if (cell->of) share_interval(divisor, o);
         o->value *= cell->scale, o->low *= cell->scale, o->high *= cell->scale;
     } else if (status == 0 && (!value || json_is_null(value)) &&
                json_is_object(follow(root, &way, way.count - 1))) {

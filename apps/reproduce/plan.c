@@ -139,7 +139,8 @@ static double sized_number(const json_t *value, const char *size) {
 }
 
 static int add_file(Reading *r, const json_t *files, const char *id, int *index, Error *err) {
-    static const char *const known[] = {"path", "what", "from", "model", "parameters", NULL};
+    static const char *const known[] = {
+        "path", "what", "from", "model", "parameters", "length_predictor", NULL};
     const json_t *file = json_object_get(files, id);
     if (!file)
         return error_set(err, "%s: a step needs the file \"%s\", which is not listed", r->path, id);
@@ -164,6 +165,7 @@ static int add_file(Reading *r, const json_t *files, const char *id, int *index,
     *f = (PlanFile){.id = strdup(id),
                     .path = path,
                     .model = json_is_true(json_object_get(file, "model")),
+                    .length_predictor = json_is_true(json_object_get(file, "length_predictor")),
                     .parameters = isnan(parameters) ? 0 : parameters,
                     .what = expanded(r, json_object_get(file, "what"), err)};
     if (f->what) f->from = expanded(r, json_object_get(file, "from"), err);
@@ -344,6 +346,7 @@ static int add_row(Reading *r, const json_t *row, const char *size, Error *err) 
     cell.row = cell.label, cell.of_size = size;
     TRY(needed_text(row, "metric", r->path, cell.label, &cell.metric, err));
     if (!form) return error_set(err, "%s: the row \"%s\" lacks a form", r->path, cell.label);
+    if (json_is_null(form)) return 0;
     TRY(known_members(form, known_form, r->path, cell.label, err));
     TRY(config_text(form, "label", r->path, cell.label, &cell.label, err));
     const json_t *sizes = json_object_get(row, "sizes");
@@ -355,7 +358,8 @@ static int add_row(Reading *r, const json_t *row, const char *size, Error *err) 
     TRY(config_real(row, "scale", r->path, 1, &cell.scale, err));
     TRY(config_real(form, "scale", r->path, cell.scale, &cell.scale, err));
     cell.paper = sized_number(json_object_get(row, "paper"), size);
-    if (json_array_size(sizes) == 1) cell.size = ""; /* the label says it */
+    if (json_array_size(sizes) == 1 || json_object_get(form, "label"))
+        cell.size = ""; /* the label says it */
     TRY(cell_step(r, form, &cell, err));
     return add_cell(r->plan, cell, err);
 }

@@ -43,9 +43,9 @@ typedef struct PlanOptions {
 
 typedef struct PlanFile {
     char *id, *path, *what, *from;
-    bool model;
-    double parameters; /* of a model's language part; 0: not known */
-    double memory;     /* bytes that answering takes, set by files_check; 0: not known */
+    bool model, length_predictor; /* is a model; has to have a length predictor */
+    double parameters;            /* of a model's language part; 0: not known */
+    double memory;                /* bytes that answering takes, set by files_check; 0: not known */
 } PlanFile;
 
 typedef struct PlanStep {

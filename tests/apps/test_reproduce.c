@@ -211,7 +211,7 @@ static void test_small(void **state) {
     /* Another table shares the folder, and the step `data`. */
     run(&r, "reproduce", "table4", "--small", "--out", out, "-q");
     expect(&r, 0, NULL);
-    assert_non_null(strstr(r.out, "| the bundled model, xxl | exact match | 39.93 | "));
+    assert_non_null(strstr(r.out, "| the bundled model | exact match | 39.93 | "));
     check_rows(&r, "out/table4.json", 1);
     run_end(&r);
 }
@@ -224,7 +224,7 @@ static void test_planning(void **state) {
         int rows;
     } trials[] = {
         {"figure7", "| the figure's graph, diffusion | exact path | - | ", 4},
-        {"figure8", "| degree 4, autoregressive | exact path | - | ", 4},
+        {"figure8", "| degree 4, diffusion, seed 3 | exact path | - | ", 8},
         {"llada-reversal", "| the other way round, autoregressive | % | - | ", 6},
     };
     Run r;
@@ -322,6 +322,16 @@ static void test_check(void **state) {
     run_ok(&r, "new", model, "--empty", "--tokenizer", TOKENIZER, "--pre-norm", "--vocabulary",
            "250880", "--layers", "48", "--width", "4096", "--heads", "32", "--ffn", "16384");
     shell("mv %s/language %s/flan_v2.xxl.length", model, r.folder);
+    run(&r, "reproduce", "table8", "--size", "xxl", "--files", r.folder, "--check");
+    expect(&r, 1, NULL);
+    assert_non_null(strstr(r.out, "/flan_v2.xxl.length: has no length predictor; expected Flan"));
+    /* The released files have both parts: here as the two shards of one folder. */
+    shell("cd %s/flan_v2.xxl.length && mv model.safetensors model-00001-of-00002.safetensors && "
+          "mv %s/length.safetensors model-00002-of-00002.safetensors && echo '{\"weight_map\": "
+          "{\"roberta.embeddings.word_embeddings.weight\": \"model-00001-of-00002.safetensors\", "
+          "\"length_predictor.0.weight\": \"model-00002-of-00002.safetensors\"}}' "
+          ">model.safetensors.index.json",
+          r.folder, model);
     run(&r, "reproduce", "table8", "--size", "xxl", "--files", r.folder, "--check");
     expect(&r, 0, NULL);
     assert_non_null(strstr(r.out, "/flan_v2.xxl.length: 10713 M parameters"));
@@ -586,6 +596,36 @@ static void test_nothing_counted(void **state) {
     run_end(&r);
 }
 
+/* Three of four: Wilson's interval; a row whose form is null is left out, the others have no size where
+ * the form has a label. */
+static void test_shares(void **state) {
+    (void)state;
+    Run r;
+    run_start(&r);
+    char out[300], *was = installed_begin(&r);
+    path_in(out, sizeof out, &r, "out");
+    shell("mkdir -p %s/made", r.folder);
+    write_text_in(&r, "made/result.json", "{\"v\": 3, \"n\": 4}", NULL);
+    write_text_in(
+        &r, "share/easyfirst/reproduce/own.json",
+        "{\"title\": \"T\", \"source\": \"S\", \"sizes\": [\"base\", \"large\"], \"rows\": ["
+        "{\"label\": \"R\", \"metric\": \"%\", \"value\": \"v\", \"of\": \"n\", \"scale\": 100, "
+        "\"full\": {\"step\": \"x\", \"label\": \"own\"}, \"small\": {\"why\": \"none\"}}, "
+        "{\"label\": \"Q\", \"metric\": \"%\", \"full\": null, \"small\": {\"why\": \"none\"}}], "
+        "\"full\": {\"about\": \"A\", \"steps\": [{\"name\": \"x\", \"program\": \"cp\", "
+        "\"run\": [\"-r\", \"{files}/made\", \"{runs}/x\"]}]}, \"small\": {\"about\": \"A\"}}",
+        NULL);
+    run(&r, "reproduce", "own", "--size", "large", "--files", r.folder, "--out", out, "-q");
+    expect(&r, 0, NULL);
+    assert_non_null(strstr(r.out, "| own | % | - | 75.00 | 30.06 to 95.44 |"));
+    assert_null(strstr(r.out, "| Q"));
+    run(&r, "reproduce", "own", "--small", "--size", "large", "--out", out, "-q");
+    expect(&r, 0, NULL);
+    assert_non_null(strstr(r.out, "| Q, large | % | - | none |"));
+    installed_end(was);
+    run_end(&r);
+}
+
 /* ---- Usage. ---- */
 
 static void test_usage(void **state) {
@@ -616,7 +656,7 @@ int main(void) {
         cmocka_unit_test(test_data),          cmocka_unit_test(test_check),
         cmocka_unit_test(test_broken_tables), cmocka_unit_test(test_own_table),
         cmocka_unit_test(test_claims),        cmocka_unit_test(test_nothing_counted),
-        cmocka_unit_test(test_usage),
+        cmocka_unit_test(test_shares),        cmocka_unit_test(test_usage),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

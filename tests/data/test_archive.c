@@ -7,6 +7,7 @@
 
 #include "data/files/archive.h"
 #include "data/files/file_open.h"
+#include "data/sets/gqa.h"
 #include "tests/records_data.h"
 #include "vision/image.h"
 
@@ -118,6 +119,70 @@ static void test_data(void **state) {
     data_end(&d);
 }
 
+/* What else GQA says of a question. */
+#define ASKED                                                                                    \
+    "\"isBalanced\": true, \"groups\": {\"global\": null, \"local\": \"l\"}, \"entailed\": [], " \
+    "\"equivalent\": [], \"types\": {\"structural\": \"verify\", \"semantic\": \"obj\", "        \
+    "\"detailed\": "                                                                             \
+    "\"x\"}, \"annotations\": {\"question\": {}, \"fullAnswer\": {}}, \"semantic\": []"
+
+/* GQA's questions, LLaVA's of them, and LLaVA's conversations, three of each, with their images in an
+ * archive of their own. */
+static void test_questions(void **state) {
+    (void)state;
+    static const char gqa[] =
+        "{\"07\": {\"question\": \"Is it red?\", \"imageId\": \"n1\", \"answer\": \"yes\", " ASKED
+        "},"
+        " \"08\": {\"question\": \"What is it?\", \"imageId\": \"n2\", \"answer\": \"a "
+        "dog\", " ASKED "},"
+        " \"09\": {\"question\": \"Who?\", \"imageId\": \"n3\", \"answer\": \"no\", " ASKED "}}";
+    static const char lines[] =
+        "{\"question_id\": \"07\", \"image\": \"n1.jpg\", \"text\": \"Is it red?\\nAnswer.\"}\n"
+        "{\"question_id\": \"08\", \"image\": \"n2.jpg\", \"text\": \"What is it?\\nAnswer.\"}\n"
+        "{\"question_id\": \"09\", \"image\": \"n3.jpg\", \"text\": \"Who?\\nAnswer.\"}\n";
+    static const char talks[] = "[{\"id\": \"a\", \"image\": \"gqa/images/n1.jpg\", " TALK "},\n"
+                                " {\"id\": \"b\", \"image\": \"gqa/images/n2.jpg\", " TALK "},\n"
+                                " {\"id\": \"c\", \"image\": \"gqa/images/n3.jpg\", " TALK "}]";
+    static const char *const texts[] = {"Is it red?", "What is it?", "Who?"};
+    Data d;
+    Error err;
+    char path[700], images[700];
+    data_begin(&d);
+    write_zip(&d, "questions.zip",
+              (Member[]){{"testdev_balanced_questions.json", gqa, sizeof gqa - 1},
+                         {"llava/gqa.jsonl", lines, sizeof lines - 1},
+                         {"llava/mix.json", talks, sizeof talks - 1}},
+              3, false);
+    for (int llava = 0; llava < 2; llava++) {
+        GqaQuestions q;
+        Skipped skipped = {.total = 0};
+        snprintf(path, sizeof path, "%s",
+                 inside(&d, llava ? "llava/gqa.jsonl" : "testdev_balanced_questions.json"));
+        assert_ok(gqa_questions_read(&q, path, false, &skipped, &err), &err);
+        assert_int_equal(q.count, 3);
+        assert_int_equal(skipped.total, 0);
+        for (int i = 0; i < 3; i++) {
+            char image[20];
+            snprintf(image, sizeof image, "n%d.jpg", i + 1);
+            assert_string_equal(gqa_image(&q, i), image);
+            assert_int_equal(strncmp(gqa_text(&q, i), texts[i], strlen(texts[i])), 0);
+        }
+        gqa_questions_free(&q);
+    }
+    snprintf(path, sizeof path, "%s", inside(&d, "llava/mix.json"));
+    write_zip(&d, "images.zip",
+              (Member[]){{"gqa/images/n1.jpg", "1", 1}, {"gqa/images/n2.jpg", "22", 2}}, 2, true);
+    snprintf(images, sizeof images, "%s", d.file);
+    d.options.images = images, d.options.check_images = true;
+    snprintf(d.file, sizeof d.file, "%s", path);
+    assert_ok(scan(&d), &d.err);
+    assert_int_equal(records_count(d.records), 2);
+    assert_int_equal(records_scanned(d.records), 3);
+    expect_record(&d, 1, "b", "gqa/images/n2.jpg", 1);
+    expect_problem(&d, "no such image", 1, "n3.jpg");
+    data_end(&d);
+}
+
 static void replace_all(char *bytes, size_t size, const char *from, const char *to) {
     size_t length = strlen(from);
     for (size_t i = 0; i + length <= size; i++)
@@ -200,8 +265,9 @@ static void test_threads(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_images), cmocka_unit_test(test_data),
-                                       cmocka_unit_test(test_hostile), cmocka_unit_test(test_names),
-                                       cmocka_unit_test(test_threads)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_images),    cmocka_unit_test(test_data),
+        cmocka_unit_test(test_hostile),   cmocka_unit_test(test_names),
+        cmocka_unit_test(test_questions), cmocka_unit_test(test_threads)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
