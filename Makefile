@@ -370,7 +370,7 @@ INSTALL_TESTS := $(if $(PUBLIC),tests/install_test.sh)
 
 run-tests: headers $(PROGRAM) $(GPU_LIB) $(PUBLIC) $(TESTBIN) emulated $(if $(SANITIZE),,fuzz-tests)
 	@EASYFIRST=$(PROGRAM) LIBRARY=$(LIBRARY) FUZZ_BUILD=$(FUZZ_BUILD) sh tests/run.sh $(TESTBIN) $(EMU_TESTS) tests/page_browser.sh tests/serve_browser.sh tests/eval_browser.sh \
-	    tests/gpu_check_test.sh tests/docs_test.sh tests/manuals_test.sh tests/layout_test.sh tests/mpi_test.sh $(INSTALL_TESTS) $(FUZZ_TESTS)
+	    tests/gpu_check_test.sh tests/docs_test.sh tests/manuals_test.sh tests/layout_test.sh tests/mpi_test.sh tests/layers_test.sh $(INSTALL_TESTS) $(FUZZ_TESTS)
 
 asan: deps ## the tests under the address and undefined-behaviour sanitizers
 	@$(MAKE) --no-print-directory $(JOBS) run-tests BUILD=build/asan \

@@ -14,7 +14,9 @@
 #include "apps/ask/questions.h"
 #include "apps/chat/chat.h"
 #include "apps/cli/choices.h"
+#include "apps/cli/layers.h"
 #include "apps/cli/library.h"
+#include "apps/cli/processes.h"
 #include "apps/cli/session.h"
 #include "apps/cli/report.h"
 #include "apps/show/one.h"
@@ -380,7 +382,10 @@ static int run_lines(Ask *ask, Error *err) {
     return 0;
 }
 
-static int run(Ask *ask, Error *err) {
+static int run(void *user, Error *err) {
+    Ask *ask = user;
+    if (ask->chat && ask->common.layers)
+        return error_set(err, "a conversation has one process: start it without mpirun");
     if (ask->chat) {
         const ChatStart start = {.common = &ask->common, .images = ask->images};
         return chat_run(&start, &ask->failed, err);
@@ -533,6 +538,7 @@ int command_ask(int argc, char **argv) {
     ask.common.answer.decode.iterations = 0;
     common_answer_group(&ask.common, &groups[1]);
     model_group(&ask.common.model, &ask.common.device, &ask.common.threads, &groups[2]);
+    const int muted = processes_mute();
     int after = words_after_dashes(argc, argv);
     int first, status = options_read(&help, groups, 3, argc, argv, &first);
     if (status < 0) status = read_words(&ask, argc - first, argv + first, after);
@@ -551,12 +557,8 @@ int command_ask(int argc, char **argv) {
                                              : ask.threshold_given ? "sure-threshold"
                                                                    : NULL);
     if (status < 0) status = common_check(&help, &ask.common);
-    if (status < 0) {
-        Error err;
-        int failed = run(&ask, &err);
-        if (failed) report_failure(&err);
-        status = failed || ask.failed;
-    }
+    processes_unmute(muted, status >= 0);
+    if (status < 0) status = layers_command(&ask.common, run, &ask) || ask.failed;
     ef_model_close(ask.model);
     for (int i = 0; i < ask.question_count; i++) free(ask.questions[i].error);
     for (int i = 0; i < ask.images.count && ask.unread; i++) free(ask.unread[i]);

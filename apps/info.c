@@ -28,7 +28,7 @@ static const CommandHelp help = {
                 "easyfirst info --formats",
 };
 
-enum { PART_COUNT = 4, ANSWER_TOKENS = 64 };
+enum { PART_COUNT = 4, ANSWER_TOKENS = 64, DEFAULT_CLASSES = 1000, RANKS_MOST = 256 };
 
 typedef struct Info {
     CommonOptions common;
@@ -43,7 +43,9 @@ typedef struct Info {
     int overlap;           /* ... a TrainOverlap */
     unsigned lora_targets; /* 0: the default ones */
     int micro_batch_tokens;
-    int classes; /* of the stage segment */
+    int classes;               /* of the stage segment */
+    int layers_over;           /* processes over which the language model is spread; 0: one */
+    size_t spread[RANKS_MOST]; /* memory of each of them */
     bool recompute;
     Session session;
 } Info;
@@ -202,6 +204,47 @@ static size_t memory_needed(const PartNumbers *numbers, int count) {
     return weights + most;
 }
 
+/* The same of process `number` of those over which the language model is spread. */
+static int spread_memory(const Info *info, const PartNumbers *numbers, int count, int number,
+                         size_t *bytes, Error *err) {
+    const Model *m = &info->session.model;
+    Params params = m->language.params;
+    const size_t items = (size_t)params.count * sizeof *params.items;
+    SpreadPart part;
+    TRY(model_spread_part(m, number, info->layers_over, &part, err));
+    if (!(params.items = malloc(items))) return error_set(err, "out of memory");
+    memcpy(params.items, m->language.params.items, items);
+    spread_leave_out(&params, &m->parts.language, &part);
+    *bytes = 0;
+    size_t most = 0;
+    for (int i = 0; i < count; i++) {
+        const bool language = numbers[i].part == &m->language;
+        if (!language && number) continue;
+        *bytes +=
+            language ? params_prepared_bytes(&params, m->language.compute) : numbers[i].prepared;
+        if (numbers[i].activations > most) most = numbers[i].activations;
+    }
+    *bytes += most;
+    free(params.items);
+    return 0;
+}
+
+static int spread_all(Info *info, const PartNumbers *numbers, int count, Error *err) {
+    if (info->layers_over && !info->session.model.language.present)
+        return error_set(err, "--layers-over: this model has no language model");
+    for (int i = 0; i < info->layers_over; i++)
+        TRY(spread_memory(info, numbers, count, i, &info->spread[i], err));
+    return 0;
+}
+
+static void print_spread(const Info *info) {
+    char text[32];
+    for (int i = 0; i < info->layers_over; i++)
+        printf("%s%s",
+               i ? ", " : "spread:     ", bytes_text(text, sizeof text, (double)info->spread[i]));
+    if (info->layers_over) printf(" on each of %d processes\n", info->layers_over);
+}
+
 /* How many tensors of a file no part takes, though they are known (a text tower, say). */
 static int tensors_unused(const Checkpoint *c, const PartSources *sources, int count) {
     int taken = 0;
@@ -267,6 +310,7 @@ static void print_model(const Info *info, const PartNumbers *numbers, int count)
     printf("parameters: %s\n", count_text(parameters, sizeof parameters, all));
     printf("memory:     %s for one question, besides the mapped files\n", memory);
     print_gpu_memory(info->session.device, memory_needed(numbers, count), "model");
+    print_spread(info);
     if (language_present(&m->parts.language))
         printf("attention:  %s\n", attention_name(m->parts.attention));
     if (m->parts.tokenizer)
@@ -393,6 +437,10 @@ static int json_model(const Info *info, const PartNumbers *numbers, int count,
                             json_pack("{s:o, s:i, s:I}", "path", json_text(m->adapter.folder),
                                       "rank", m->adapter.config.rank, "tensors",
                                       (json_int_t)m->adapter.weights.count));
+    json_t *spread = info->layers_over ? json_array() : NULL;
+    for (int i = 0; i < info->layers_over; i++)
+        json_array_append_new(spread, json_integer((json_int_t)info->spread[i]));
+    if (spread) json_object_set_new(object, "spread_bytes", spread);
     if (training) json_object_set_new(object, "training_bytes", json_training(training));
     json_object_set_new(object, "parts", parts);
     json_object_set_new(object, "files", files);
@@ -541,6 +589,7 @@ static int describe(Info *info, Error *err) {
     info->common.model.describe_only = info->common.model.headers_only = true;
     TRY(session_open(&info->session, &info->common, err));
     int count = model_numbers(&info->session.model, numbers);
+    TRY(spread_all(info, numbers, count, err));
     if (info->train >= 0) TRY(training_memory(info, &training, &rows, err));
     if (info->common.json)
         return json_model(info, numbers, count, info->train >= 0 ? &training : NULL, err);
@@ -580,8 +629,6 @@ static int run(Info *info, Error *err) {
     return report_flush(err);
 }
 
-enum { DEFAULT_CLASSES = 1000, RANKS_MOST = 256 };
-
 int command_info(int argc, char **argv) {
     Info info = {.train = -1, .classes = DEFAULT_CLASSES, .ranks = 1};
     OptionGroup groups[2] = {
@@ -616,6 +663,10 @@ int command_info(int argc, char **argv) {
                       "... and exchange blocks while others are computed (default auto: with\n"
                       "--zero 3 on GPUs)",
                       .names = train_overlap_names},
+                     {"layers-over", 0, OPTION_INTEGER, "N", &info.layers_over,
+                      "the memory of each of N processes over which mpirun spreads the\n"
+                      "language model's layers (text, ask, eval)",
+                      2, RANKS_MOST},
                      {"classes", 0, OPTION_INTEGER, "N", &info.classes,
                       "... segment: with the background so many classes (default 1000)", 2,
                       SCENE_CLASSES_MOST},
@@ -642,12 +693,15 @@ int command_info(int argc, char **argv) {
                                info.zero);
     if (status < 0 && info.overlap && info.zero < 2)
         status = options_wrong(&help, "--overlap is of --zero 2 and 3");
+    if (status < 0 && info.layers_over && info.train >= 0)
+        status = options_wrong(&help, "--layers-over is not of --train: give --ranks and --zero");
     if (status < 0 && info.formats && argc > first)
         status =
             options_wrong(&help, "--formats describes no model, but \"%s\" is given", argv[first]);
     if (status < 0 && info.formats &&
-        (info.tensors || info.train >= 0 || info.common.model.folder || info.common.model.vision ||
-         info.common.model.language || info.common.model.projector || info.common.model.length))
+        (info.tensors || info.train >= 0 || info.layers_over || info.common.model.folder ||
+         info.common.model.vision || info.common.model.language || info.common.model.projector ||
+         info.common.model.length))
         status = options_wrong(&help, "--formats describes no model; only --json goes with it");
     if (status < 0 && argc - first == 1) {
         info.path = argv[first];

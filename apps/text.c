@@ -10,8 +10,10 @@
 
 #include "apps/commands.h"
 #include "apps/cli/choices.h"
+#include "apps/cli/layers.h"
 #include "apps/cli/library.h"
 #include "apps/cli/lines.h"
+#include "apps/cli/processes.h"
 #include "apps/cli/session.h"
 #include "apps/cli/report.h"
 #include "apps/trace/report_json.h"
@@ -273,12 +275,12 @@ static int next_batch(Text *t, bool *at_end, Error *err) {
     return status;
 }
 
-static int run(Text *t, Error *err) {
+static int run(void *user, Error *err) {
+    Text *t = user;
     bool at_end = false;
     bool progress =
         !t->common.quiet && t->from_lines && isatty(STDERR_FILENO) && !isatty(STDOUT_FILENO);
     if (t->from_lines) TRY(lines_open(&t->lines, t->file ? t->file : "-", PROMPT_BYTES, err));
-    t->common.model.text_only = true;
     CommonOptions opening = t->common;
     if (given_choices_any(&t->choices)) opening.length = 1; /* no length is predicted */
     TRY(given_choices_read(&t->choices, err));
@@ -364,8 +366,10 @@ int command_text(int argc, char **argv) {
     given_choices_group_add(&t.choices, &groups[0]);
     common_init(&t.common);
     t.common.answer.decode.iterations = 0;
+    t.common.model.text_only = true;
     common_answer_group(&t.common, &groups[1]);
     model_group(&t.common.model, &t.common.device, &t.common.threads, &groups[2]);
+    const int muted = processes_mute();
     int after = words_after_dashes(argc, argv);
     int first, status = options_read(&help, groups, 3, argc, argv, &first);
     if (status < 0) status = read_words(&t, argc - first, argv + first, after);
@@ -380,12 +384,8 @@ int command_text(int argc, char **argv) {
                                              : t.trace ? "trace"
                                                        : NULL);
     if (status < 0) status = common_check(&help, &t.common);
-    if (status < 0) {
-        Error err;
-        int failed = run(&t, &err);
-        if (failed) report_failure(&err);
-        status = failed || t.failed;
-    }
+    processes_unmute(muted, status >= 0);
+    if (status < 0) status = layers_command(&t.common, run, &t) || t.failed;
     lines_close(&t.lines);
     given_choices_free(&t.choices);
     ef_model_close(t.model);

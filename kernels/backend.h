@@ -40,13 +40,16 @@ typedef struct Backend {
     /* Exchanges with the same kind of device of other ranks (comm/comm.h); all NULL: through the
      * host's memory. `name`, made by one rank, is that of the ranks that join. Between the
      * beginning and the end of a group are the pieces that are exchanged at once, after all work so
-     * far and beside what follows; reduce leaves the sum with `root`, broadcast sends what it has. */
+     * far and beside what follows; reduce leaves the sum with `root`, broadcast sends what it has.
+     * send and receive are of two ranks, in order with all other work. */
     int (*comm_name)(Device *, void *name, Error *); /* [COMM_NAME] */
     int (*comm_join)(Device *, const void *name, int rank, int ranks, Error *);
     int (*comm_group)(Device *, bool begin, Error *);
     int (*comm_reduce)(Device *, float *values, int64_t count, int root, Error *);
     int (*comm_broadcast)(Device *, void *data, size_t bytes, int root, Error *);
     int (*comm_wait)(Device *, Error *); /* work that follows waits for the groups so far */
+    int (*comm_send)(Device *, const void *data, size_t bytes, int to, Error *);
+    int (*comm_receive)(Device *, void *data, size_t bytes, int from, Error *);
 
     OP_LIST(BACKEND_ENTRY)
 } Backend;

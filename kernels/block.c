@@ -344,14 +344,14 @@ typedef struct BlocksRun {
     Device *device;
     const BlockConfig *config;
     const Block *blocks;
-    int count;
+    int first, end;
     BlockWork *work;
     const AttentionPlan *plan;
 } BlocksRun;
 
 static int run_blocks(void *work, Error *err) {
     BlocksRun *r = work;
-    for (int i = 0; i < r->count; i++)
+    for (int i = r->first; i < r->end; i++)
         TRY(block_forward(r->device, r->config, &r->blocks[i], r->work, r->plan, i, err));
     return 0;
 }
@@ -362,10 +362,10 @@ static ReplayKey blocks_key(const BlocksRun *r) {
     const BlockWork *k = r->work;
     ReplayKey key = replay_key();
     const int64_t numbers[] = {
-        c->width,     c->heads,       c->ffn,           c->pre_norm,         c->activation,
-        c->lora.rank, r->count,       plan->span_count, plan->cache != NULL, plan->cache_begin,
-        c->rms_norm,  c->gated,       c->rotary,        c->key_heads,        c->head_width,
-        c->window,    c->global_every};
+        c->width,          c->heads,    c->ffn,         c->pre_norm,      c->activation,
+        c->lora.rank,      r->first,    r->end,         plan->span_count, plan->cache != NULL,
+        plan->cache_begin, c->rms_norm, c->gated,       c->rotary,        c->key_heads,
+        c->head_width,     c->window,   c->global_every};
     const float factors[] = {c->eps, c->lora.alpha};
     replay_key_add(&key, numbers, sizeof numbers);
     replay_key_add(&key, factors, sizeof factors);
@@ -384,7 +384,7 @@ static ReplayKey blocks_key(const BlocksRun *r) {
                             plan->local_rotary.table,
                             plan->local_rotary.index};
     for (size_t i = 0; i < sizeof rooms / sizeof *rooms; i++) replay_key_add_tensor(&key, rooms[i]);
-    for (int i = 0; i < r->count; i++) {
+    for (int i = r->first; i < r->end; i++) {
         const Block *b = &r->blocks[i];
         const Tensor weights[] = {b->qkv_w, b->qkv_b, b->out_w, b->out_b, b->norm1_w, b->norm1_b,
                                   b->fc1_w, b->fc1_b, b->fc2_w, b->fc2_b, b->norm2_w, b->norm2_b};
@@ -399,18 +399,30 @@ static ReplayKey blocks_key(const BlocksRun *r) {
     return key;
 }
 
+/* Blocks that are elsewhere; a post-LN model's next operation reads h. */
+static int run_rest(const BlocksRun *r, Error *err) {
+    const BlocksHere *here = r->plan->here;
+    if (!here || !here->rest) return 0;
+    TRY(here->rest(here->user, r->work, r->plan, err));
+    return block_begin(r->device, r->config, r->work, err);
+}
+
 int blocks_forward(Device *device, const BlockConfig *config, const Block *blocks, int count,
                    BlockWork *work, const AttentionPlan *plan, const LayerHook *hook, Error *err) {
-    BlocksRun run = {device, config, blocks, count, work, plan};
+    const BlocksHere *here = plan->here;
+    BlocksRun run = {device, config, blocks, here ? here->begin : 0, here ? here->end : count,
+                     work,   plan};
     TRY(device_cancelled(device, err));
     const bool enter = count && blocks[0].enter;
-    if (!hook && !plan->hook && !enter && device_replays(device))
-        return device_replay(device, blocks_key(&run), run_blocks, &run, err);
-    if (hook) hook->call(hook->user, 0, work->x);
-    for (int i = 0; i < count; i++) {
+    if (!hook && !plan->hook && !enter && run.first < run.end && device_replays(device)) {
+        TRY(device_replay(device, blocks_key(&run), run_blocks, &run, err));
+        return run_rest(&run, err);
+    }
+    if (hook) hook->call(hook->user, run.first, work->x);
+    for (int i = run.first; i < run.end; i++) {
         TRY(device_cancelled(device, err));
         TRY(block_forward(device, config, &blocks[i], work, plan, i, err));
         if (hook) hook->call(hook->user, i + 1, work->x);
     }
-    return 0;
+    return run_rest(&run, err);
 }

@@ -169,9 +169,11 @@ size_t block_work_bytes(const BlockConfig *config, int64_t rows, Dtype compute);
 
 /* Keys and values kept from earlier forward passes: one matrix [rows, 2D] c for each layer. */
 typedef struct KvCache {
-    Tensor *layers; /* keys are columns [0, D), values [D, 2D) */
+    Tensor *layers; /* keys are columns [0, D), values [D, 2D); TENSOR_NONE for blocks elsewhere */
     int layer_count;
     int64_t rows;
+    void *memory; /* of all of them, and ... */
+    int number;   /* ... its name among the ranks (language/kv_cache.h) */
 } KvCache;
 
 /* Called with every block's queries [T, D] and keys [rows, D], as its attention reads them: column
@@ -181,6 +183,18 @@ typedef struct AttentionHook {
     int (*call)(void *user, int layer, Tensor q, Tensor k, Error *err);
     void *user;
 } AttentionHook;
+
+struct BlockWork;
+struct AttentionPlan;
+
+/* The blocks of a model that are on this device, where the others are on those of other ranks
+ * (language/spread.h): blocks [begin, end) are run, then `rest`, unless it is NULL, which leaves in
+ * work->x what the last block of all does. */
+typedef struct BlocksHere {
+    int begin, end;
+    int (*rest)(void *user, struct BlockWork *work, const struct AttentionPlan *plan, Error *err);
+    void *user;
+} BlocksHere;
 
 /* Which rows attend to which in a forward pass, and where keys and values are. Without a cache the
  * key ranges of the spans are rows of this batch. With one they are rows of the cache, and the
@@ -195,6 +209,7 @@ typedef struct AttentionPlan {
     /* Of local blocks: as many spans, and their own angles; see block_local_spans. */
     const AttentionSpan *local_spans;
     Rotary local_rotary;
+    const BlocksHere *here; /* NULL: all blocks */
 } AttentionPlan;
 
 /* The spans of local blocks for those of the others: with the window, but where all keys are within

@@ -392,7 +392,6 @@ static void target_fill(const Infill *f, const RowsTarget *t) {
 /* The proposals of the targets [from, to), which choose alike. */
 static int propose_targets(Infill *f, Tensor features, int from, int to, Error *err) {
     Rows *r = &f->rows;
-    const LanguageModel *m = &f->config.model;
     const RowsTarget *first = &r->targets[from], *last = &r->targets[to - 1];
     int begin = first->first, rows = last->first + last->count - begin;
     if (!rows) return 0;
@@ -405,9 +404,8 @@ static int propose_targets(Infill *f, Tensor features, int from, int to, Error *
     if (first->canvas->choice)
         TRY(infill_choose(f, features, first, begin, rows, err));
     else
-        TRY(vocab_propose(f->config.device, r->tokens + begin, r->scores + begin,
-                          tensor_rows(features, begin, rows), language_vocab_weights(m),
-                          language_vocab_bias(m), &choice, err));
+        TRY(language_propose(&f->config.model, f->config.device, r->tokens + begin,
+                             r->scores + begin, tensor_rows(features, begin, rows), &choice, err));
     for (const RowsTarget *t = first; t <= last; t++) target_fill(f, t);
     return 0;
 }

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "language/infill_private.h"
+#include "language/kv_cache.h"
 
 /* The rows of a hypothesis: its prefix, then its canvas. */
 typedef struct Kept {
@@ -18,8 +19,6 @@ struct InfillCausal {
     Arena arena;
     Rows rows;
     KvCache cache;
-    void *cache_memory;
-    Tensor *layers;
     RowPool pool; /* the rows that are kept; those after them are a batch's */
     bool slots;   /* hypotheses come and go, and are looked for; else kept[h] is hypothesis h's */
     Kept *kept;   /* [kept_count] */
@@ -28,21 +27,6 @@ struct InfillCausal {
 };
 
 /* ---- Opening. ---- */
-
-static int cache_take(InfillCausal *c, int64_t rows, Error *err) {
-    const LanguageModel *m = &c->infill->config.model;
-    const int layers = language_layers(m);
-    const int64_t width = 2 * block_key_width(language_block(m));
-    const Dtype compute = language_params(m)->compute;
-    const size_t bytes = (size_t)(rows * width) * dtype_size(compute);
-    c->layers = calloc((size_t)layers, sizeof *c->layers);
-    if (!c->layers) return error_set(err, "out of memory for a cache of %d layers", layers);
-    TRY(device_alloc(c->infill->config.device, &c->cache_memory, bytes * (size_t)layers, err));
-    for (int l = 0; l < layers; l++)
-        c->layers[l] = tensor_2d((char *)c->cache_memory + bytes * (size_t)l, compute, rows, width);
-    c->cache = (KvCache){.layers = c->layers, .layer_count = layers, .rows = rows};
-    return 0;
-}
 
 /* Memory for `rows` kept rows, sequences of at most `longest`. */
 static int take(InfillCausal *c, int hypotheses, int32_t rows, int64_t longest, Error *err) {
@@ -60,7 +44,7 @@ static int take(InfillCausal *c, int hypotheses, int32_t rows, int64_t longest, 
     c->rows.first_position = language_first_position(m);
     TRY(arena_open(&c->arena, c->infill->config.device,
                    language_work_bytes(m, capacity) + language_head_bytes(m, capacity), err));
-    return cache_take(c, (int64_t)rows + capacity, err);
+    return kv_cache_open(&c->cache, m, c->infill->config.device, (int64_t)rows + capacity, err);
 }
 
 static int64_t spec_rows(const Infill *f, const DecodeSpec *spec) {
@@ -114,8 +98,8 @@ int infill_causal_open_slots(InfillCausal **causal, Infill *infill, int hypothes
 
 void infill_causal_close(InfillCausal *c) {
     if (!c) return;
-    device_free(c->infill->config.device, c->cache_memory);
-    free(c->layers), free(c->kept), free(c->tokens);
+    kv_cache_close(&c->cache, &c->infill->config.model, c->infill->config.device);
+    free(c->kept), free(c->tokens);
     row_pool_close(&c->pool);
     rows_close(&c->rows);
     arena_close(&c->arena);
@@ -223,10 +207,8 @@ static int keep(InfillCausal *c, const RowsTarget *target, int rows, Error *err)
     const DecodeCanvas *canvas = target->canvas;
     Kept *kept = kept_of(c, canvas);
     const int prefix = prefix_length(c->infill, canvas->request), first = rows - target->count;
-    for (int l = 0; l < c->cache.layer_count; l++)
-        TRY(convert_forward(
-            c->infill->config.device, tensor_rows(c->layers[l], kept->begin + first, target->count),
-            tensor_rows(c->layers[l], c->pool.rows + target->begin, target->count), err));
+    TRY(kv_cache_copy(&c->cache, kept->begin + first, &c->cache, c->pool.rows + target->begin,
+                      target->count, &c->infill->config.model, c->infill->config.device, err));
     kept->count = rows;
     if (rows > prefix)
         memcpy(c->tokens + kept->begin + prefix, canvas->tokens,
@@ -249,7 +231,6 @@ static bool same_choice(const RowsTarget *a, const RowsTarget *b) {
 /* The proposals of the targets [from, to), which choose alike; each has one row of features. */
 static int propose(InfillCausal *c, Tensor features, int from, int to, Error *err) {
     const Infill *f = c->infill;
-    const LanguageModel *m = &f->config.model;
     Rows *r = &c->rows;
     const VocabChoice choice = {.banned = f->config.mask_id,
                                 .limit = f->config.vocab_limit,
@@ -257,9 +238,8 @@ static int propose(InfillCausal *c, Tensor features, int from, int to, Error *er
                                 .seed = r->targets[from].seed,
                                 .stream = r->stream + from,
                                 .index = r->noise_index + from};
-    return vocab_propose(f->config.device, r->tokens + from, r->scores + from,
-                         tensor_rows(features, from, to - from), language_vocab_weights(m),
-                         language_vocab_bias(m), &choice, err);
+    return language_propose(&f->config.model, f->config.device, r->tokens + from, r->scores + from,
+                            tensor_rows(features, from, to - from), &choice, err);
 }
 
 static int evaluate_rows(InfillCausal *c, Error *err) {

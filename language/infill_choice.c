@@ -48,9 +48,8 @@ int infill_choose(Infill *f, Tensor features, const RowsTarget *target, int begi
     for (int first = 0, n; status == 0 && first < rows; first += n) {
         n = rows - first < at_once ? rows - first : at_once;
         Tensor part = tensor_rows(logits, 0, n);
-        status = vocab_logits(device, part, tensor_rows(features, begin + first, n),
-                              language_vocab_weights(m), language_vocab_bias(m), err);
-        if (status == 0) status = device_download(device, host, part.data, tensor_bytes(part), err);
+        status =
+            language_logits(m, device, host, part, tensor_rows(features, begin + first, n), err);
         if (status == 0) choose_rows(f, target, host, begin + first, n);
     }
     device_free(device, logits.data);

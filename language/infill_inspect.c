@@ -65,9 +65,7 @@ static int inspect_logits(Infill *f, Tensor hidden, const InspectRow *rows, int 
         int n = count - first;
         if (n > logits.shape[0]) n = (int)logits.shape[0];
         Tensor part = tensor_rows(logits, 0, n);
-        TRY(vocab_logits(f->config.device, part, tensor_rows(features, first, n),
-                         language_vocab_weights(m), language_vocab_bias(m), err));
-        TRY(device_download(f->config.device, host, part.data, tensor_bytes(part), err));
+        TRY(language_logits(m, f->config.device, host, part, tensor_rows(features, first, n), err));
         for (int i = 0; i < n; i++)
             TRY(row_take(f, &rows[number[first + i]], k, host + i * vocab, err));
         first += n;

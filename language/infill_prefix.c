@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "language/infill_private.h"
+#include "language/kv_cache.h"
 
 int prefix_open(Infill *f, int slots, int32_t rows, Error *err) {
     int blocks = f->images + 2 + slots, longest = language_longest(&f->config.model);
@@ -17,9 +18,9 @@ int prefix_open(Infill *f, int slots, int32_t rows, Error *err) {
 }
 
 static void cache_close(Infill *f) {
-    device_free(f->config.device, f->cache_memory);
-    free(f->cache.layers), free(f->kept);
-    f->cache_memory = NULL, f->cache = (KvCache){0}, f->kept = NULL;
+    kv_cache_close(&f->cache, &f->config.model, f->config.device);
+    free(f->kept);
+    f->kept = NULL;
 }
 
 void prefix_close(Infill *f) {
@@ -32,30 +33,15 @@ void prefix_close(Infill *f) {
 int cache_open(Infill *f, int64_t canvas_rows, Error *err) {
     const LanguageModel *m = &f->config.model;
     Device *device = f->config.device;
-    int64_t rows = f->pool.rows + canvas_rows, width = 2 * block_key_width(language_block(m));
-    int64_t kept = f->cache.layers ? row_pool_end(&f->pool) : 0;
-    int layers = language_layers(m);
-    Dtype compute = language_params(m)->compute;
-    size_t bytes = (size_t)(rows * width) * dtype_size(compute);
-    Tensor *layer = calloc((size_t)layers, sizeof *layer);
-    void *memory = NULL;
-    if (!layer) return error_set(err, "out of memory for a cache of %d layers", layers);
-    int status = device_alloc(device, &memory, bytes * (size_t)layers, err);
-    for (int l = 0; l < layers && status == 0; l++) {
-        layer[l] = tensor_2d((char *)memory + bytes * (size_t)l, compute, rows, width);
-        if (kept)
-            status = convert_forward(device, tensor_rows(layer[l], 0, kept),
-                                     tensor_rows(f->cache.layers[l], 0, kept), err);
-    }
-    if (status) {
-        device_free(device, memory);
-        free(layer);
+    const int64_t kept = f->cache.layers ? row_pool_end(&f->pool) : 0;
+    KvCache larger;
+    TRY(kv_cache_open(&larger, m, device, f->pool.rows + canvas_rows, err));
+    if (kv_cache_copy(&larger, 0, &f->cache, 0, kept, m, device, err)) {
+        kv_cache_close(&larger, m, device);
         return -1;
     }
-    device_free(device, f->cache_memory);
-    free(f->cache.layers);
-    f->cache = (KvCache){.layers = layer, .layer_count = layers, .rows = rows};
-    f->cache_memory = memory;
+    kv_cache_close(&f->cache, m, device);
+    f->cache = larger;
     return 0;
 }
 
@@ -81,12 +67,8 @@ int infill_keep_prefixes(Infill *f, const DecodeSpec *specs, int count, Error *e
 
 int prefix_keep(Infill *f, const DecodeCanvas *canvas, int begin, Error *err) {
     int rows = prefix_length(f, canvas->request);
-    for (int l = 0; l < f->cache.layer_count; l++) {
-        Tensor layer = f->cache.layers[l];
-        TRY(convert_forward(f->config.device, tensor_rows(layer, f->kept[canvas->hypothesis], rows),
-                            tensor_rows(layer, f->pool.rows + begin, rows), err));
-    }
-    return 0;
+    return kv_cache_copy(&f->cache, f->kept[canvas->hypothesis], &f->cache, f->pool.rows + begin,
+                         rows, &f->config.model, f->config.device, err);
 }
 
 /* ---- Placing. ---- */

@@ -33,16 +33,15 @@ struct Infill {
     Rows rows;
     bool reuse;
     KvCache cache;
-    void *cache_memory; /* all its layers' matrices */
-    int32_t *kept;      /* [hypotheses], where the keys and values of each one's prefix are
+    int32_t *kept; /* [hypotheses], where the keys and values of each one's prefix are
                            (infill_keep_prefixes); else NULL */
-    Tensor hidden;      /* [prefix_rows, D], final hidden states of the prefix, if kept: for
+    Tensor hidden; /* [prefix_rows, D], final hidden states of the prefix, if kept: for
                            lengths, and with shifted predictions for the rows before canvases */
-    bool repeat;  /* infill_inspect: such rows are evaluated again, in spans of their own, whose
+    bool repeat;   /* infill_inspect: such rows are evaluated again, in spans of their own, whose
                      attention can be read */
-    RowPool pool; /* the cache's rows of images and prompts; canvases come after pool.rows */
-    Head *heads;  /* [images + 2]; entry 0 is "no image", the last one "nothing at all" */
-    Slot *slots;  /* [slot_count], twice as many as prompts where these may be guided */
+    RowPool pool;  /* the cache's rows of images and prompts; canvases come after pool.rows */
+    Head *heads;   /* [images + 2]; entry 0 is "no image", the last one "nothing at all" */
+    Slot *slots;   /* [slot_count], twice as many as prompts where these may be guided */
     int slot_count;
     int32_t *masks; /* [language_longest], the ids of twins */
     int *pending;   /* blocks that are placed and not computed: heads, then slots, by index */

@@ -18,6 +18,7 @@ typedef struct LanguageModel {
                            autoregressive ones */
     int32_t stops[LANGUAGE_STOPS]; /* [stop_count]: tokens that end an answer's text */
     int stop_count;
+    struct Spread *spread; /* NULL: all of it is on this device; else see spread.h */
 } LanguageModel;
 
 /* With XLM-R's and RoBERTa's <s> and </s>, or, of other encoders, with no special tokens yet; with
@@ -47,6 +48,7 @@ int language_vocab(const LanguageModel *model);
 int language_longest(const LanguageModel *model);        /* the longest sequence */
 int language_first_position(const LanguageModel *model); /* the number of a sequence's first row */
 const Params *language_params(const LanguageModel *model);
+/* Of the vocabulary, unless the model is spread: see below. */
 Tensor language_vocab_weights(const LanguageModel *model);
 Tensor language_vocab_bias(const LanguageModel *model); /* TENSOR_NONE: none */
 
@@ -57,5 +59,15 @@ int language_forward(const LanguageModel *model, Arena *arena, const XlmrBatch *
                      Tensor *hidden, const LayerHook *hook, Error *err);
 int language_head(const LanguageModel *model, Arena *arena, Tensor hidden, const int32_t *rows,
                   int count, Tensor *features, Error *err);
+
+/* The vocabulary on features [R, D]: vocab_propose; the logits [R, V] on the host, by way of y [R, V]
+ * f32 on the device; -log p of targets [R]. */
+int language_propose(const LanguageModel *model, Device *device, int32_t *tokens, float *scores,
+                     Tensor features, const VocabChoice *choice, Error *err);
+int language_logits(const LanguageModel *model, Device *device, float *logits, Tensor y,
+                    Tensor features, Error *err);
+int language_losses(const LanguageModel *model, Arena *arena, float *losses, Tensor features,
+                    const int32_t *targets, Error *err);
+size_t language_losses_bytes(int rows);
 
 #endif

@@ -76,9 +76,8 @@ typedef struct Asked {
 /* What a batch asks. */
 typedef struct Losses {
     Infill *infill;
-    Arena arena;    /* of targets, weights and losses */
-    int32_t *ids;   /* [capacity], targets */
-    float *weights; /* all 1 */
+    Arena arena;  /* of targets, weights and losses */
+    int32_t *ids; /* [capacity], targets */
     float *losses;
     Asked *asked;    /* parallel to the picked rows */
     int32_t *canvas; /* [longest]: <mask> where masked */
@@ -88,37 +87,17 @@ static int losses_open(Losses *l, Infill *f, int longest, Error *err) {
     size_t n = (size_t)f->rows.capacity;
     *l = (Losses){.infill = f};
     l->ids = malloc(n * sizeof *l->ids);
-    l->weights = malloc(n * sizeof *l->weights);
     l->losses = malloc(n * sizeof *l->losses);
     l->asked = malloc(n * sizeof *l->asked);
     l->canvas = malloc((size_t)longest * sizeof *l->canvas);
-    if (!l->ids || !l->weights || !l->losses || !l->asked || !l->canvas)
+    if (!l->ids || !l->losses || !l->asked || !l->canvas)
         return error_set(err, "out of memory for a batch of %zu tokens", n);
-    for (size_t i = 0; i < n; i++) l->weights[i] = 1;
-    return arena_open(
-        &l->arena, f->config.device,
-        arena_bytes(DTYPE_I32, 1, (int64_t)n) + 2 * arena_bytes(DTYPE_F32, 1, (int64_t)n), err);
+    return arena_open(&l->arena, f->config.device, language_losses_bytes((int)n), err);
 }
 
 static void losses_close(Losses *l) {
     arena_close(&l->arena);
-    free(l->ids), free(l->weights), free(l->losses), free(l->asked), free(l->canvas);
-}
-
-/* -log p of `targets` [count] on rows of features. */
-static int cross_entropy(const LanguageModel *m, Arena *arena, Tensor features,
-                         const int32_t *targets, const float *weights, int count, float *losses,
-                         Error *err) {
-    Tensor target, weight, loss;
-    arena_reset(arena, 0);
-    TRY(arena_upload(arena, &target, DTYPE_I32, count, targets, err));
-    TRY(arena_upload(arena, &weight, DTYPE_F32, count, weights, err));
-    TRY(arena_take(arena, &loss, DTYPE_F32, 1, count, err));
-    loss = tensor_1d(loss.data, DTYPE_F32, count);
-    TRY(vocab_cross_entropy(arena->device, loss, TENSOR_NONE, TENSOR_NONE, TENSOR_NONE, features,
-                            language_vocab_weights(m), language_vocab_bias(m), target, weight, 0,
-                            TENSOR_NONE, err));
-    return device_download(arena->device, losses, loss.data, tensor_bytes(loss), err);
+    free(l->ids), free(l->losses), free(l->asked), free(l->canvas);
 }
 
 /* Evaluates what was pushed: losses of the picked rows. */
@@ -130,9 +109,7 @@ static int losses_run(Losses *l, Error *err) {
     int status = run_rows(f, f->pool.rows, NULL, &hidden, err);
     if (status == 0)
         status = language_head(m, &f->arena, hidden, r->picked, r->picked_count, &features, err);
-    if (status == 0)
-        status = cross_entropy(m, &l->arena, features, l->ids, l->weights, r->picked_count,
-                               l->losses, err);
+    if (status == 0) status = language_losses(m, &l->arena, l->losses, features, l->ids, err);
     arena_reset(&f->arena, 0);
     f->counts.inspection_forwards++;
     f->counts.inspection_rows += r->count;
@@ -292,7 +269,7 @@ typedef struct Causal {
     Rows rows;
     Arena arena, losses_arena;
     int32_t *targets, *of; /* [capacity], of the picked rows: the next token, and which text's */
-    float *weights, *losses;
+    float *losses;
 } Causal;
 
 static int causal_open(Causal *c, Device *device, int capacity, Error *err) {
@@ -301,14 +278,10 @@ static int causal_open(Causal *c, Device *device, int capacity, Error *err) {
     c->rows.first_position = language_first_position(c->model);
     c->targets = malloc(n * sizeof *c->targets);
     c->of = malloc(n * sizeof *c->of);
-    c->weights = malloc(n * sizeof *c->weights);
     c->losses = malloc(n * sizeof *c->losses);
-    if (!c->targets || !c->of || !c->weights || !c->losses)
+    if (!c->targets || !c->of || !c->losses)
         return error_set(err, "out of memory for a batch of %d tokens", capacity);
-    for (size_t i = 0; i < n; i++) c->weights[i] = 1;
-    TRY(arena_open(&c->losses_arena, device,
-                   arena_bytes(DTYPE_I32, 1, capacity) + 2 * arena_bytes(DTYPE_F32, 1, capacity),
-                   err));
+    TRY(arena_open(&c->losses_arena, device, language_losses_bytes(capacity), err));
     return arena_open(
         &c->arena, device,
         language_work_bytes(c->model, capacity) + language_head_bytes(c->model, capacity), err);
@@ -318,7 +291,7 @@ static void causal_close(Causal *c) {
     rows_close(&c->rows);
     arena_close(&c->arena);
     arena_close(&c->losses_arena);
-    free(c->targets), free(c->of), free(c->weights), free(c->losses);
+    free(c->targets), free(c->of), free(c->losses);
 }
 
 /* Each row attends to those up to itself, and predicts the next token. */
@@ -349,8 +322,7 @@ static int causal_run(Causal *c, double *nats, Error *err) {
         status =
             language_head(c->model, &c->arena, hidden, r->picked, r->picked_count, &features, err);
     if (status == 0)
-        status = cross_entropy(c->model, &c->losses_arena, features, c->targets, c->weights,
-                               r->picked_count, c->losses, err);
+        status = language_losses(c->model, &c->losses_arena, c->losses, features, c->targets, err);
     arena_reset(&c->arena, 0);
     for (int i = 0; i < r->picked_count && status == 0; i++) nats[c->of[i]] += (double)c->losses[i];
     rows_clear(r);

@@ -119,7 +119,7 @@ static int parts_describe(ef_model *m, Error *err) {
 }
 
 static int model_open_parts(ef_model *m, const char *folder, const ef_model_options *o,
-                            Error *err) {
+                            int layers_over, Comm *comm, Error *err) {
     TRY(options_check(o, err));
     m->folder = strdup(folder        ? folder
                        : o->language ? o->language
@@ -145,7 +145,9 @@ static int model_open_parts(ef_model *m, const char *folder, const ef_model_opti
                                   .answer_length = o->answer_length,
                                   .loading = o->on_load,
                                   .loading_user = o->user,
-                                  .adapter = o->adapter};
+                                  .adapter = o->adapter,
+                                  .layers_over = layers_over,
+                                  .comm = comm};
     TRY(model_open(&m->model, &options, m->device, err));
     if (!language_present(&m->model.parts.language))
         return error_set_code(err, ERROR_MISSING_PART,
@@ -157,7 +159,11 @@ static int model_open_parts(ef_model *m, const char *folder, const ef_model_opti
 
 int ef_model_open(const char *folder, const ef_model_options *options, ef_model **model,
                   ef_error *error) {
-    Error *err = error_of(error);
+    return model_open_spread(folder, options, 1, NULL, model, error_of(error));
+}
+
+int model_open_spread(const char *folder, const ef_model_options *options, int layers_over,
+                      Comm *comm, ef_model **model, Error *err) {
     ef_model_options o = ef_model_options_default();
     double start = clock_seconds();
     if (!model) return error_set(err, "ef_model_open: no place for the model (NULL)");
@@ -167,7 +173,7 @@ int ef_model_open(const char *folder, const ef_model_options *options, ef_model 
     if (!m) return error_set(err, "out of memory for a model");
     pthread_mutex_init(&m->lock.mutex, NULL);
     pthread_cond_init(&m->lock.turn, NULL);
-    if (model_open_parts(m, folder, &o, err)) {
+    if (model_open_parts(m, folder, &o, layers_over, comm, err)) {
         ef_model_close(m);
         return -1;
     }

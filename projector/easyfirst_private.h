@@ -60,6 +60,10 @@ static inline Error *error_of(ef_error *err) {
     return (Error *)(void *)err;
 }
 
+/* ef_model_open of a model that is spread over several ranks, as ModelOptions says. */
+int model_open_spread(const char *folder, const ef_model_options *options, int layers_over,
+                      Comm *comm, ef_model **model, Error *err);
+
 /* Waits for the model; false, without it, in a thread that has it already (in a callback). */
 bool model_lock(ef_model *model);
 void model_unlock(ef_model *model);

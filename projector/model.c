@@ -16,6 +16,7 @@
 #include "data/checkpoints/folder_hint.h"
 #include "data/files/path.h"
 #include "kernels/clock.h"
+#include "kernels/int8.h"
 
 static bool path_exists(const char *path) {
     struct stat info;
@@ -563,6 +564,32 @@ static int merge_adapter(Model *m, const ModelOptions *o, Error *err) {
     return adapter_merge(&m->adapter, tables, count, o->text_only, merge, err);
 }
 
+/* ---- A language model that is spread over several ranks. ---- */
+
+/* The bytes of the parts that the first rank has besides. */
+static size_t other_bytes(const Model *m) {
+    const ModelPart *parts[] = {&m->vision, &m->projector, &m->length};
+    size_t bytes = 0;
+    for (int i = 0; i < 3; i++)
+        if (parts[i]->present) bytes += params_stored_bytes(&parts[i]->params);
+    return bytes;
+}
+
+int model_spread_part(const Model *m, int number, int ranks, SpreadPart *part, Error *err) {
+    const bool mapped = device_kind(m->device) == DEVICE_CPU;
+    return spread_part(part, &m->parts.language, number, ranks, mapped, other_bytes(m), err);
+}
+
+static int spread_language(Model *m, const ModelOptions *o, Error *err) {
+    SpreadPart part;
+    if (o->layers_over < 2 || !m->language.present) return 0;
+    TRY(model_spread_part(m, comm_rank(o->comm) % o->layers_over, o->layers_over, &part, err));
+    spread_leave_out(&m->language.params, &m->parts.language, &part);
+    TRY(spread_open(&m->spread, o->comm, &part, &m->parts.language, m->device, err));
+    m->parts.language.spread = m->spread;
+    return 0;
+}
+
 /* Bytes of weights from which on preparing them is worth a word, however busy the machine is. */
 enum { LOADING_LEAST = 100 << 20 };
 
@@ -583,14 +610,22 @@ static void loading_tell(void *user, size_t bytes) {
     l->o->loading(l->o->loading_user, l->path, l->done, l->all);
 }
 
+static size_t bytes_to_prepare(const Params *params) {
+    size_t bytes = 0;
+    for (int i = 0; i < params->count; i++)
+        if (!params->items[i].idle) bytes += tensor_stored_bytes(params->items[i].value);
+    return bytes;
+}
+
 /* All weights into the device's form: what takes time, after everything was checked. */
 static int prepare_parts(Model *m, const ModelOptions *o, Error *err) {
     ModelPart *parts[] = {&m->language, &m->length, &m->vision, &m->projector};
     Loading loading = {.o = o, .begun = clock_seconds()};
-    for (int i = 0; i < 4; i++)
-        if (parts[i]->present) loading.all += params_stored_bytes(&parts[i]->params);
+    const int count = m->spread && !spread_leads(m->spread) ? 1 : 4;
+    for (int i = 0; i < count; i++)
+        if (parts[i]->present) loading.all += bytes_to_prepare(&parts[i]->params);
     int status = 0;
-    for (int i = 0; i < 4 && status == 0; i++) {
+    for (int i = 0; i < count && status == 0; i++) {
         if (!parts[i]->present) continue;
         loading.path = parts[i]->path;
         bool told = o->loading && loading.all >= LOADING_LEAST;
@@ -614,6 +649,7 @@ static int open_parts(Model *m, const ModelOptions *o, Error *err) {
     for (int i = 0; i < 4; i++) free(places.own[i]);
     if (status == 0 && !o->headers_only) status = check_unknown(m, err);
     if (status == 0) status = check_answers(m, o, err);
+    if (status == 0) status = spread_language(m, o, err);
     if (status == 0) status = merge_adapter(m, o, err);
     if (status || o->describe_only) return status;
     return prepare_parts(m, o, err);
@@ -636,6 +672,7 @@ void model_close(Model *m) {
     }
     for (int i = 0; i < m->checkpoint_count; i++) checkpoint_close(&m->checkpoints[i]);
     adapter_close(&m->adapter);
+    spread_close(m->spread);
     vit_free(&m->vit);
     efficientnet_free(&m->net);
     xlmr_free(&m->xlmr);

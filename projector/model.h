@@ -19,6 +19,7 @@
 #include "data/checkpoints/config.h"
 #include "data/checkpoints/part.h"
 #include "language/chat_template.h"
+#include "language/spread.h"
 #include "projector/calibration.h"
 #include "projector/multimodal.h"
 
@@ -56,6 +57,10 @@ typedef struct ModelOptions {
     void *loading_user;
     const char
         *adapter; /* a folder with a LoRA adapter (adapter.h), merged into the weights; NULL */
+    /* The language model spread over this many ranks of `comm` (language/spread.h), whose first one has
+     * the other parts, too; the others have weights of nothing else. 0 or 1: it is not. */
+    int layers_over;
+    Comm *comm;
 } ModelOptions;
 
 typedef struct ModelPart {
@@ -91,6 +96,7 @@ typedef struct Model {
     Ids image_lead_ids;
     double open_s, prepare_s; /* seconds: reading and checking; packing */
     Adapter adapter;          /* merged; empty without one */
+    Spread *spread;           /* parts.language.spread; owned */
 } Model;
 
 /* Opens what the options name. easyfirst.json holds: "format" 1; "attention" "full",
@@ -107,6 +113,9 @@ typedef struct Model {
  * that is an error. On failure *model is empty. */
 int model_open(Model *model, const ModelOptions *options, Device *device, Error *err);
 void model_close(Model *model);
+
+/* What rank `number` of `ranks` has of an open model's language model, if it is spread over them. */
+int model_spread_part(const Model *model, int number, int ranks, SpreadPart *part, Error *err);
 
 /* tokenizer_open, whose error says what the file is where something else was saved in its place.
  * `xlmr`: a tokenizer whose special tokens do not have XLM-R's ids is refused. */

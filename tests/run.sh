@@ -6,7 +6,7 @@
 # first; those that depend on time run alone, at the end.
 # The last line is "N passed, N failed, N skipped"; a program that dies counts as one failure.
 # A test that cannot run here (no ../shared, say) is skipped and counted, never passed.
-LONG="manuals_test.sh mpi_test.sh test_train test_train_run test_gradients test_segment test_eval test_faults test_infill test_order_program test_linear"
+LONG="manuals_test.sh mpi_test.sh layers_test.sh test_train test_train_run test_gradients test_segment test_eval test_faults test_infill test_order_program test_linear"
 ALONE="test_show_keys test_show_live page_browser.sh fuzz.sh"
 
 # One program, named by its number: NUMBER.log is what it printed, NUMBER.done its status and time.

@@ -21,6 +21,7 @@ typedef struct CommonOptions {
     int threads;
     bool json, quiet;
     bool no_answers;        /* none are wanted: any language model will do */
+    struct Layers *layers;  /* a model that is spread over several processes (layers.h); NULL */
     char bundled[PATH_MAX]; /* the bundled model's folder, where it is used */
 } CommonOptions;
 

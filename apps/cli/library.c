@@ -1,5 +1,6 @@
 #include "apps/cli/library.h"
 
+#include "apps/cli/layers.h"
 #include "apps/cli/loading.h"
 #include "projector/easyfirst_private.h"
 
@@ -9,6 +10,15 @@ static ef_dtype library_dtype(Dtype dtype) {
 
 static ef_pad library_pad(ModelPad pad) {
     return pad == PAD_ON ? EF_PAD_ON : pad == PAD_OFF ? EF_PAD_OFF : EF_PAD_DEFAULT;
+}
+
+static int open_model(ef_model **model, const char *folder, const ef_model_options *options,
+                      Layers *layers, Error *err) {
+    if (!layers) return ef_model_open(folder, options, model, library_error(err));
+    TRY(layers_before(layers, err));
+    const int status = model_open_spread(folder, options, layers->over, layers->comm, model, err);
+    if (status == 0) layers->spread = (*model)->model.spread, layers->device = (*model)->device;
+    return layers_after(layers, status, err);
 }
 
 int library_open(ef_model **model, const CommonOptions *o, Timings *timings, Error *err) {
@@ -25,7 +35,7 @@ int library_open(ef_model **model, const CommonOptions *o, Timings *timings, Err
     options.adapter = m->adapter;
     options.check_answers = 1, options.answer_length = common_least_length(o);
     if (!o->quiet) options.on_load = loading_print;
-    TRY(ef_model_open(m->folder, &options, model, library_error(err)));
+    TRY(open_model(model, m->folder, &options, o->layers, err));
     ef_model_statistics(*model, &statistics, sizeof statistics);
     timings->load_s = statistics.load_seconds;
     return 0;

@@ -26,6 +26,10 @@ void eval_group_add(EvalOptions *o, OptionGroup *group) {
         {"shard", 0, OPTION_TEXT, "I/N", &o->shard,
          "answer the I-th of N parts only; afterwards the same command\n"
          "without --shard joins them (mpirun -n N does both)"},
+        {"layers-over", 0, OPTION_INTEGER, "N", &o->layers_over,
+         "mpirun: spread the language model's layers over N processes\n"
+         "each; the groups divide the work (default 1)",
+         1, 1000000},
         {"batch-tokens", 0, OPTION_INTEGER, "N", &o->batch_tokens,
          "tokens computed together (default: as memory allows);\n"
          "answers do not depend on it",

@@ -19,10 +19,11 @@ typedef struct EvalOptions {
     int limit;         /* 0: all */
     int batch_tokens;  /* 0: as many as fit into memory */
     char model[256];   /* "model_id" */
+    int layers_over;   /* processes of each model; 0: one */
     struct Comm *comm; /* of several processes (together.h) */
 } EvalOptions;
 
-/* The rows --out, --limit, --shard and --batch-tokens, appended to a group. */
+/* The rows --out, --limit, --shard, --layers-over and --batch-tokens, appended to a group. */
 void eval_group_add(EvalOptions *options, OptionGroup *group);
 
 /* Checks --out and --shard, then common_check. Returns -1 to continue, or the exit status. */

@@ -339,7 +339,11 @@ static int merge_all(Merge *m, AdapterMerge merge, Error *err) {
     if (merge == ADAPTER_CHECK || !m->count) return 0;
     m->adapter->merged = calloc(m->count, sizeof *m->adapter->merged);
     if (!m->adapter->merged) return error_set(err, "out of memory for an adapter");
-    for (size_t i = 0; i < m->count; i++) TRY(merge_pair(m, &m->pairs[i], merge, err));
+    for (size_t i = 0; i < m->count; i++) {
+        const Pair *pair = &m->pairs[i];
+        if (merge == ADAPTER_COMPUTED && pair->params->items[pair->index].idle) continue;
+        TRY(merge_pair(m, pair, merge, err));
+    }
     return 0;
 }
 

@@ -293,6 +293,39 @@ int comm_use(Comm *comm, Device *device, Error *err) {
     return all_have(comm, joined, &comm->direct, err);
 }
 
+/* ---- From one rank to another. ---- */
+
+/* Host memory that stands in for a GPU's; freed by the caller. NULL: the device's own is used. */
+static int host_copy(const Comm *comm, size_t bytes, void **copy, Error *err) {
+    *copy = NULL;
+    if (!comm->device || device_kind(comm->device) == DEVICE_CPU) return 0;
+    *copy = malloc(bytes);
+    return *copy ? 0 : error_set(err, "out of memory for a message of %zu bytes", bytes);
+}
+
+int comm_hand_on(Comm *comm, const void *data, size_t bytes, int to, Error *err) {
+    void *copy;
+    if (!bytes) return 0;
+    if (comm->direct) return comm->device->backend->comm_send(comm->device, data, bytes, to, err);
+    TRY(host_copy(comm, bytes, &copy, err));
+    int status = copy ? device_download(comm->device, copy, data, bytes, err) : 0;
+    if (status == 0) status = comm_send(comm, copy ? copy : data, bytes, to, err);
+    free(copy);
+    return status;
+}
+
+int comm_take_over(Comm *comm, void *data, size_t bytes, int from, Error *err) {
+    void *copy;
+    if (!bytes) return 0;
+    if (comm->direct)
+        return comm->device->backend->comm_receive(comm->device, data, bytes, from, err);
+    TRY(host_copy(comm, bytes, &copy, err));
+    int status = comm_receive(comm, copy ? copy : data, bytes, from, err);
+    if (status == 0 && copy) status = device_upload(comm->device, data, copy, bytes, err);
+    free(copy);
+    return status;
+}
+
 /* ---- Tables. ---- */
 
 static const char *work_name(const Round *r) {

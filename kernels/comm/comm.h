@@ -67,6 +67,11 @@ int comm_share(Comm *comm, const double *mine, int count, double *all, Error *er
 int comm_send(Comm *comm, const void *data, size_t bytes, int to, Error *err);
 int comm_receive(Comm *comm, void *data, size_t bytes, int from, Error *err);
 
+/* ---- On the device, from one rank to another, in the order of the device's work. ---- */
+
+int comm_hand_on(Comm *comm, const void *data, size_t bytes, int to, Error *err);
+int comm_take_over(Comm *comm, void *data, size_t bytes, int from, Error *err);
+
 /* ---- Tables on the device. `bounds` [size + 1] count from the table's first value, ascending. ---- */
 
 int comm_reduce_scatter(Comm *comm, float *table, const int64_t *bounds, Error *err);

@@ -223,6 +223,8 @@ static Backend cuda_backend(void) {
     b.comm_reduce = nccl_reduce;
     b.comm_broadcast = nccl_broadcast;
     b.comm_wait = nccl_wait;
+    b.comm_send = nccl_send;
+    b.comm_receive = nccl_receive;
     OP_LIST(TABLE_ENTRY)
     return b;
 }

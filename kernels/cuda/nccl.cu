@@ -4,8 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* What is used of NCCL's interface, which has been the same since its version 2.0: no header is
- * needed to build. */
+/* What is used of NCCL's interface, which has been the same since its version 2.0 (sending since
+ * 2.7): no header is needed to build. */
 struct NcclName {
     char text[COMM_NAME];
 };
@@ -20,6 +20,8 @@ typedef int NcclGroup(void);
 typedef int NcclReduce(const void *, void *, size_t, int type, int op, int root, NcclComm,
                        cudaStream_t);
 typedef int NcclBroadcast(const void *, void *, size_t, int type, int root, NcclComm, cudaStream_t);
+typedef int NcclSend(const void *, size_t, int type, int to, NcclComm, cudaStream_t);
+typedef int NcclReceive(void *, size_t, int type, int from, NcclComm, cudaStream_t);
 typedef const char *NcclGetErrorString(int);
 #ifdef EASYFIRST_EMULATED
 NcclGetUniqueId ncclGetUniqueId;
@@ -28,13 +30,15 @@ NcclCommDestroy ncclCommDestroy;
 NcclGroup ncclGroupStart, ncclGroupEnd;
 NcclReduce ncclReduce;
 NcclBroadcast ncclBroadcast;
+NcclSend ncclSend;
+NcclReceive ncclRecv;
 NcclGetErrorString ncclGetErrorString;
 #endif
 }
 
 struct Nccl {
     NcclComm comm;
-    cudaStream_t stream;     /* of all exchanges, in their order, */
+    cudaStream_t stream;     /* of groups, in their order, */
     cudaEvent_t ready, done; /* after the device's work so far; and what they have done */
     NcclGetUniqueId *get_name;
     NcclCommInitRank *join;
@@ -42,15 +46,17 @@ struct Nccl {
     NcclGroup *group_start, *group_end;
     NcclReduce *reduce;
     NcclBroadcast *broadcast;
+    NcclSend *send;
+    NcclReceive *receive;
     NcclGetErrorString *error_text;
 };
 
 #ifdef EASYFIRST_EMULATED
 static int find_all(Nccl *n, Error *err) {
     (void)err;
-    *n = Nccl{nullptr,         nullptr,          nullptr,         nullptr,
-              ncclGetUniqueId, ncclCommInitRank, ncclCommDestroy, ncclGroupStart,
-              ncclGroupEnd,    ncclReduce,       ncclBroadcast,   ncclGetErrorString};
+    *n = Nccl{nullptr,          nullptr,         nullptr,        nullptr,           ncclGetUniqueId,
+              ncclCommInitRank, ncclCommDestroy, ncclGroupStart, ncclGroupEnd,      ncclReduce,
+              ncclBroadcast,    ncclSend,        ncclRecv,       ncclGetErrorString};
     return 0;
 }
 #else
@@ -67,10 +73,11 @@ static int find_all(Nccl *n, Error *err) {
         find(library, "ncclCommDestroy", &n->destroy) &&
         find(library, "ncclGroupStart", &n->group_start) &&
         find(library, "ncclGroupEnd", &n->group_end) && find(library, "ncclReduce", &n->reduce) &&
-        find(library, "ncclBroadcast", &n->broadcast) &&
+        find(library, "ncclBroadcast", &n->broadcast) && find(library, "ncclSend", &n->send) &&
+        find(library, "ncclRecv", &n->receive) &&
         find(library, "ncclGetErrorString", &n->error_text))
         return 0;
-    return error_set(err, "libnccl.so.2 lacks a function of NCCL 2");
+    return error_set(err, "libnccl.so.2 lacks a function of NCCL 2.7");
 }
 #endif
 
@@ -144,6 +151,19 @@ int nccl_broadcast(Device *device, void *data, size_t bytes, int root, Error *er
     const Nccl *n = cuda_state(device)->nccl;
     return failed(n, n->broadcast(data, data, bytes, NCCL_BYTES, root, n->comm, n->stream),
                   "gathering weights", err);
+}
+
+int nccl_send(Device *device, const void *data, size_t bytes, int to, Error *err) {
+    const CudaState *s = cuda_state(device);
+    const Nccl *n = s->nccl;
+    return failed(n, n->send(data, bytes, NCCL_BYTES, to, n->comm, s->stream), "sending", err);
+}
+
+int nccl_receive(Device *device, void *data, size_t bytes, int from, Error *err) {
+    const CudaState *s = cuda_state(device);
+    const Nccl *n = s->nccl;
+    return failed(n, n->receive(data, bytes, NCCL_BYTES, from, n->comm, s->stream), "receiving",
+                  err);
 }
 
 void nccl_close(Nccl *n) {

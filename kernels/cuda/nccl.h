@@ -12,6 +12,8 @@ int nccl_group(Device *device, bool begin, Error *err);
 int nccl_reduce(Device *device, float *values, int64_t count, int root, Error *err);
 int nccl_broadcast(Device *device, void *data, size_t bytes, int root, Error *err);
 int nccl_wait(Device *device, Error *err);
+int nccl_send(Device *device, const void *data, size_t bytes, int to, Error *err);
+int nccl_receive(Device *device, void *data, size_t bytes, int from, Error *err);
 
 void nccl_close(struct Nccl *nccl); /* NULL is allowed */
 

@@ -21,8 +21,12 @@ struct Name {
     char text[NAME];
 };
 
+enum { RANKS = 8, LETTER = 1 << 20 };
+
+/* Of a pair of ranks: the bytes of a letter that waits for its reader, 0 if none does. */
 struct Meeting {
     int arrived, turn, left;
+    size_t letters[RANKS][RANKS];
 };
 
 __thread bool in_group;
@@ -51,6 +55,17 @@ static void meet(ncclComm *c) {
     }
 }
 
+static void wait_letter(const size_t *letter, bool there) {
+    while ((__atomic_load_n(letter, __ATOMIC_ACQUIRE) != 0) != there) {
+        const timespec moment = {0, 20000};
+        nanosleep(&moment, nullptr);
+    }
+}
+
+static char *letter_box(ncclComm *c, int from, int to) {
+    return c->slots + (size_t)c->ranks * SLOT + ((size_t)from * c->ranks + to) * LETTER;
+}
+
 static void require(bool right, const char *what) {
     if (right) return;
     fprintf(stderr, "NCCL's stand-in: %s\n", what);
@@ -70,7 +85,9 @@ int ncclGetUniqueId(Name *name) {
 int ncclCommInitRank(ncclComm **comm, int ranks, Name name, int rank) {
     require(rank >= 0 && rank < ranks, "a rank that does not exist");
     ncclComm *c = (ncclComm *)calloc(1, sizeof *c);
-    c->rank = rank, c->ranks = ranks, c->bytes = 4096 + (size_t)ranks * SLOT;
+    c->rank = rank, c->ranks = ranks,
+    c->bytes = 4096 + (size_t)ranks * SLOT + (size_t)ranks * ranks * LETTER;
+    require(ranks <= RANKS, "too many ranks");
     memcpy(c->file, name.text, sizeof c->file);
     const int file = shm_open(c->file, O_RDWR | O_CREAT, 0600);
     if (file < 0 || ftruncate(file, (off_t)c->bytes)) return 2;
@@ -137,6 +154,31 @@ int ncclBroadcast(const void *from, void *to, size_t count, int type, int root, 
     require(type == 0 && root < c->ranks && count <= SLOT, "an odd broadcast");
     used = stream;
     emulator_exchange(stream, [=] { broadcast(from, to, count, root, c); });
+    return 0;
+}
+
+int ncclSend(const void *from, size_t count, int type, int to, ncclComm *c, cudaStream_t) {
+    require(type == 0 && to >= 0 && to < c->ranks && to != c->rank, "an odd sending");
+    for (size_t at = 0, n; at < count; at += n) {
+        n = count - at < LETTER ? count - at : (size_t)LETTER;
+        size_t *letter = &c->meeting->letters[c->rank][to];
+        wait_letter(letter, false);
+        memcpy(letter_box(c, c->rank, to), (const char *)from + at, n);
+        __atomic_store_n(letter, n, __ATOMIC_RELEASE);
+    }
+    return 0;
+}
+
+int ncclRecv(void *to, size_t count, int type, int from, ncclComm *c, cudaStream_t) {
+    require(type == 0 && from >= 0 && from < c->ranks && from != c->rank, "an odd receiving");
+    for (size_t at = 0, n; at < count; at += n) {
+        size_t *letter = &c->meeting->letters[from][c->rank];
+        wait_letter(letter, true);
+        n = *letter;
+        require(n <= count - at, "more bytes than are received");
+        memcpy((char *)to + at, letter_box(c, from, c->rank), n);
+        __atomic_store_n(letter, 0, __ATOMIC_RELEASE);
+    }
     return 0;
 }
 
