@@ -518,7 +518,6 @@ int command_ask(int argc, char **argv) {
     Ask ask = {0};
     OptionGroup groups[3] = {
         {.title = "options",
-         .count = 6,
          .options = {
              {"image", 'i', OPTION_LIST, "IMAGE", &ask.images,
               "an image; may be given several times"},

@@ -494,7 +494,6 @@ int command_bench(int argc, char **argv) {
     Bench b = {.tokens = 300, .rows = 8, .batch = 1, .runs = 10};
     OptionGroup group = {
         .title = "options",
-        .count = 11,
         .options = {
             {"model-name", 0, OPTION_LIST, "NAME", &b.names,
              "vit-l-14, xlmr-base, -large, -xl or -xxl; may be given\n"

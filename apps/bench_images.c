@@ -194,7 +194,6 @@ int command_bench_images(int argc, char **argv) {
         .preprocess = preprocess_clip_default(), .count = 200, .runs = 3, .threads = 1};
     OptionGroup group = {
         .title = "options",
-        .count = 6,
         .options = {
             {"size", 0, OPTION_INTEGER, "PX", &b.preprocess.size,
              "the tower's image size (default 224)", 1, 4096},

@@ -230,7 +230,6 @@ int command_bench_ops(int argc, char **argv) {
     OpsBench b = {.model = -1, .tokens = 300, .runs = 10};
     OptionGroup group = {
         .title = "options",
-        .count = 8,
         .options = {
             {"model-name", 0, OPTION_CHOICE, NULL, &b.model, "whose shapes (default: all three)",
              .names = model_names},

@@ -250,7 +250,6 @@ int command_bench_train(int argc, char **argv) {
     TrainBench b = {.dtype = DTYPE_F32, .what = -1, .tokens = 512, .sequences = 4, .runs = 5};
     OptionGroup group = {
         .title = "options",
-        .count = 10,
         .options = {
             {"model-name", 0, OPTION_CHOICE, NULL, &b.model, "which sizes (default xlmr-base)",
              .names = model_names},

@@ -265,8 +265,7 @@ int command_calibrate(int argc, char **argv) {
           {"with-length", 0, OPTION_FLAG, NULL, &c.with_length,
            "the number of the answer's tokens counts, too"},
           {"dry-run", 0, OPTION_FLAG, NULL, &c.dry_run, "print the result, write nothing"},
-          {"json", 0, OPTION_FLAG, NULL, &c.json, "print one JSON object"}},
-         5},
+          {"json", 0, OPTION_FLAG, NULL, &c.json, "print one JSON object"}}},
     };
     int first, status = options_read(&help, groups, 1, argc, argv, &first);
     if (status >= 0) return status;

@@ -36,7 +36,6 @@ int command_chat(int argc, char **argv) {
     ChatStart start = {.common = &common};
     OptionGroup groups[3] = {
         {.title = "options",
-         .count = 3,
          .options = {{"load", 0, OPTION_TEXT, "FILE", &start.load, "continue what /save saved"},
                      {"context", 0, OPTION_SWITCH, "on|off", &start.context,
                       "earlier turns are part of the prompt (default: with full\n"

@@ -301,7 +301,6 @@ int command_fill(int argc, char **argv) {
     Fill f = {.prompt = ""};
     OptionGroup groups[3] = {
         {.title = "options",
-         .count = 2,
          .options = {{"in-place", 'i', OPTION_FLAG, NULL, &f.in_place, "rewrite the file"},
                      {"prompt", 0, OPTION_TEXT, "PROMPT", &f.prompt,
                       "what the model reads before each paragraph (default: nothing)"}}}};

@@ -633,7 +633,6 @@ int command_info(int argc, char **argv) {
     Info info = {.train = -1, .classes = DEFAULT_CLASSES, .ranks = 1};
     OptionGroup groups[2] = {
         {.title = "options",
-         .count = 15,
          .options = {{"tensors", 0, OPTION_FLAG, NULL, &info.tensors,
                       "list every tensor of a model's files"},
                      {"train", 0, OPTION_CHOICE, NULL, &info.train,

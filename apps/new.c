@@ -424,8 +424,7 @@ static void groups_make(New *n, OptionGroup groups[3]) {
          {"seed", 's', OPTION_SEED, "N", &n->seed, "seed of the new weights (default 1)"},
          {"empty", 0, OPTION_FLAG, NULL, &n->empty,
           "new weights that are all zero and take no space on the disk: for info\n"
-          "and reproduce --check, before a large model is downloaded"}},
-        11};
+          "and reproduce --check, before a large model is downloaded"}}};
     groups[1] = (OptionGroup){
         "a new language model",
         {{"kind", 0, OPTION_CHOICE, NULL, &n->kind,
@@ -445,8 +444,7 @@ static void groups_make(New *n, OptionGroup groups[3]) {
          {"positions", 0, OPTION_INTEGER, "N", &x->positions,
           "2 more than the longest sequence (default 514)", 8, 1 << 20, text},
          {"vocabulary", 0, OPTION_INTEGER, "N", &x->vocab,
-          "tokens (default: as many as the tokenizer has)", 6, 1 << 24, text}},
-        9};
+          "tokens (default: as many as the tokenizer has)", 6, 1 << 24, text}}};
     groups[2] = (OptionGroup){
         "a new vision tower",
         {{"image-size", 0, OPTION_INTEGER, "PX", &v->image_size, "(default 224)", 1, 16384, see},
@@ -455,8 +453,7 @@ static void groups_make(New *n, OptionGroup groups[3]) {
          {"vision-width", 0, OPTION_INTEGER, "N", &v->block.width, "(default 1024)", 1, 1 << 16,
           see},
          {"vision-heads", 0, OPTION_INTEGER, "N", &v->block.heads, "(default 16)", 1, 4096, see},
-         {"vision-ffn", 0, OPTION_INTEGER, "N", &v->block.ffn, "(default 4096)", 1, 1 << 20, see}},
-        6};
+         {"vision-ffn", 0, OPTION_INTEGER, "N", &v->block.ffn, "(default 4096)", 1, 1 << 20, see}}};
 }
 
 /* What rows of options cannot say. */

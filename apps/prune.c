@@ -332,7 +332,6 @@ int command_prune(int argc, char **argv) {
     ModelOptions *m = &p.options;
     OptionGroup groups[3] = {
         {.title = "options",
-         .count = 6,
          .options = {{"data", 'd', OPTION_LIST, "FILE", &p.data,
                       "data whose tokens are kept; may be given several times"},
                      {"min-count", 0, OPTION_INTEGER, "N", &p.least,
@@ -349,7 +348,6 @@ int command_prune(int argc, char **argv) {
                       "these (not-de)"},
                      {"quiet", 'q', OPTION_FLAG, NULL, &p.quiet, "do not print what was kept"}}},
         {.title = "model options",
-         .count = 7,
          .options = {{"model", 'm', OPTION_TEXT, "FOLDER", &m->folder,
                       "the model's folder; else $EASYFIRST_MODEL"},
                      {"vision", 0, OPTION_TEXT, "PATH", &m->vision,

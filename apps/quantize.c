@@ -171,7 +171,6 @@ int command_quantize(int argc, char **argv) {
     ModelOptions *m = &q.options;
     OptionGroup groups[2] = {
         {.title = "options",
-         .count = 3,
          .options = {{"dequantize", 0, OPTION_FLAG, NULL, &q.dequantize,
                       "the other way: 8-bit weights become floating-point numbers"},
                      {"dtype", 0, OPTION_CHOICE, NULL, &q.dtype,
@@ -179,7 +178,6 @@ int command_quantize(int argc, char **argv) {
                       .names = dtype_choices},
                      {"quiet", 'q', OPTION_FLAG, NULL, &q.quiet, "do not print what was written"}}},
         {.title = "model options",
-         .count = 7,
          .options = {{"model", 'm', OPTION_TEXT, "FOLDER", &m->folder,
                       "the model's folder; else $EASYFIRST_MODEL"},
                      {"vision", 0, OPTION_TEXT, "PATH", &m->vision,

@@ -67,8 +67,7 @@ static void groups_make(Reproduce *r, OptionGroup groups[1]) {
           1 << 30},
          device_option(&r->steps.device),
          threads_option(&r->steps.threads),
-         {"quiet", 'q', OPTION_FLAG, NULL, &r->steps.quiet, "no progress on standard error"}},
-        10};
+         {"quiet", 'q', OPTION_FLAG, NULL, &r->steps.quiet, "no progress on standard error"}}};
 }
 
 /* ---- Checking. ---- */

@@ -110,7 +110,6 @@ static ServeSettings settings_default(void) {
 static void address_group(ServeSettings *s, const char **key_file, OptionGroup *group) {
     *group =
         (OptionGroup){.title = "address and access",
-                      .count = 7,
                       .options = {{"host", 0, OPTION_TEXT, "ADDRESS", &s->host,
                                    "address to listen on (default 127.0.0.1); all but this\n"
                                    "machine's own need a key"},
@@ -132,7 +131,6 @@ static void address_group(ServeSettings *s, const char **key_file, OptionGroup *
 static void limits_group(ServeSettings *s, OptionGroup *group) {
     *group = (OptionGroup){
         .title = "limits",
-        .count = 9,
         .options = {{"body-mb", 0, OPTION_INTEGER, "N", &s->body_mb,
                      "MiB of a request (default 32)", 1, 1024},
                     {"megapixels", 0, OPTION_INTEGER, "N", &s->megapixels,
@@ -157,7 +155,7 @@ static void limits_group(ServeSettings *s, OptionGroup *group) {
 
 /* Here --adapter may be given several times, and with names. */
 static void adapter_option(ServeSettings *s, OptionGroup *group) {
-    for (int i = 0; i < group->count; i++) {
+    for (int i = 0; i < option_count(group); i++) {
         Option *o = &group->options[i];
         if (strcmp(o->name, "adapter") != 0) continue;
         o->kind = OPTION_LIST, o->target = &s->adapters, o->argument = "[NAME=]FOLDER";

@@ -277,7 +277,6 @@ int command_show(int argc, char **argv) {
     Show s = {.trace.best = -1};
     OptionGroup groups[3] = {
         {.title = "options",
-         .count = 7,
          .options = {
              {"text", 0, OPTION_TEXT, "PROMPT", &s.question, "a prompt without an image"},
              {"template", 0, OPTION_TEXT, "TEXT", &s.common.answer_template,

@@ -344,7 +344,6 @@ int command_text(int argc, char **argv) {
     Text t = {0};
     OptionGroup groups[3] = {
         {.title = "options",
-         .count = 8,
          .options = {
              {"file", 'f', OPTION_TEXT, "FILE", &t.file,
               "prompts from this file (or FIFO), one a line; - is standard\n"

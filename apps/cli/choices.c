@@ -34,8 +34,7 @@ void given_choices_group_add(GivenChoices *c, OptionGroup *group) {
                            {"all-choices", 0, OPTION_FLAG, NULL, &c->all,
                             "print every choice with its probability, the likeliest first"},
                            choices_by_option(&c->by)};
-    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
-        group->options[group->count++] = rows[i];
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) option_add(group, rows[i]);
 }
 
 int given_choices_check_options(const CommandHelp *help, const GivenChoices *c, CommonOptions *o,

@@ -90,10 +90,11 @@ static void bash_value(const Option *o) {
 static void bash_command(const CommandHelp *help, const OptionGroup *groups, int group_count) {
     printf("    '%s')\n        options='", help->name);
     for (int g = 0; g < group_count; g++)
-        for (int i = 0; i < groups[g].count; i++) printf("--%s ", groups[g].options[i].name);
+        for (int i = 0; i < option_count(&groups[g]); i++)
+            printf("--%s ", groups[g].options[i].name);
     puts("--help --version'\n        case $3 in");
     for (int g = 0; g < group_count; g++)
-        for (int i = 0; i < groups[g].count; i++) bash_value(&groups[g].options[i]);
+        for (int i = 0; i < option_count(&groups[g]); i++) bash_value(&groups[g].options[i]);
     puts("        esac\n        ;;");
 }
 
@@ -193,7 +194,7 @@ static void zsh_option(const Option *o) {
 static void zsh_command(const CommandHelp *help, const OptionGroup *groups, int group_count) {
     printf("    '%s')\n        _arguments -S \\\n", help->name);
     for (int g = 0; g < group_count; g++)
-        for (int i = 0; i < groups[g].count; i++) zsh_option(&groups[g].options[i]);
+        for (int i = 0; i < option_count(&groups[g]); i++) zsh_option(&groups[g].options[i]);
     puts("            '(-h --help)'{-h,--help}'[print the options and stop]' \\\n"
          "            '--version[print the version of the program and stop]' \\\n"
          "            '*:argument:_files'\n"
@@ -250,7 +251,7 @@ static const char zsh_end[] = "    esac\n"
 
 static void fish_command(const CommandHelp *help, const OptionGroup *groups, int group_count) {
     for (int g = 0; g < group_count; g++)
-        for (int i = 0; i < groups[g].count; i++) {
+        for (int i = 0; i < option_count(&groups[g]); i++) {
             const Option *o = &groups[g].options[i];
             char choice[OPTION_ARGUMENT_SIZE];
             const char *words = NULL;

@@ -136,7 +136,7 @@ void help_man_command(const CommandHelp *help, const OptionGroup *groups, int gr
         fputs(".SS ", stdout);
         put_text(groups[g].title, strlen(groups[g].title));
         putchar('\n');
-        for (int i = 0; i < groups[g].count; i++) put_option(&groups[g].options[i]);
+        for (int i = 0; i < option_count(&groups[g]); i++) put_option(&groups[g].options[i]);
     }
     puts(".SS general options");
     fputs(general, stdout);

@@ -1,5 +1,6 @@
 #include "apps/cli/option_table.h"
 
+#include <assert.h>
 #include <stdio.h>
 
 const char *option_argument(const Option *o, char out[OPTION_ARGUMENT_SIZE]) {
@@ -12,4 +13,16 @@ const char *option_argument(const Option *o, char out[OPTION_ARGUMENT_SIZE]) {
         used += (size_t)n;
     }
     return out;
+}
+
+int option_count(const OptionGroup *group) {
+    int count = 0;
+    while (count < OPTIONS_IN_GROUP && group->options[count].name) count++;
+    return count;
+}
+
+void option_add(OptionGroup *group, Option option) {
+    const int count = option_count(group);
+    assert(count < OPTIONS_IN_GROUP);
+    group->options[count] = option;
 }

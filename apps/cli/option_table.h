@@ -37,10 +37,12 @@ typedef struct Option {
 enum { OPTIONS_IN_GROUP = 24, OPTION_GROUPS = 9 };
 
 typedef struct OptionGroup {
-    const char *title; /* "model options" */
-    Option options[OPTIONS_IN_GROUP];
-    int count;
+    const char *title;                /* "model options" */
+    Option options[OPTIONS_IN_GROUP]; /* up to the first without a name */
 } OptionGroup;
+
+int option_count(const OptionGroup *group);
+void option_add(OptionGroup *group, Option option);
 
 /* What a command says of itself. */
 typedef struct CommandHelp {

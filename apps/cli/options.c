@@ -235,7 +235,7 @@ static int unknown_key(const OptionGroup *groups, int group_count, const char *c
     int n = 0;
     for (int i = 0; except && except[i] && n < 8; i++) names[n++] = except[i];
     for (int g = 0; g < group_count; g++)
-        for (int i = 0; i < groups[g].count; i++) names[n++] = groups[g].options[i].name;
+        for (int i = 0; i < option_count(&groups[g]); i++) names[n++] = groups[g].options[i].name;
     const char *near = nearest_word(key, names);
     if (near)
         return error_set(err, "%s: there is no setting \"%s\": did you mean \"%s\"?", file, key,
@@ -251,7 +251,7 @@ int options_from_json(const OptionGroup *groups, int group_count, const json_t *
         bool known = false;
         for (int i = 0; except && except[i] && !known; i++) known = !strcmp(except[i], key);
         for (int g = 0; g < group_count && !known; g++)
-            for (int i = 0; i < groups[g].count && !known; i++) {
+            for (int i = 0; i < option_count(&groups[g]) && !known; i++) {
                 const Option *o = &groups[g].options[i];
                 if (strcmp(o->name, key)) continue;
                 char label[80];
@@ -330,7 +330,7 @@ json_t *options_to_json(const OptionGroup *groups, int group_count) {
     json_t *object = json_object();
     bool failed = !object;
     for (int g = 0; g < group_count && !failed; g++)
-        for (int i = 0; i < groups[g].count && !failed; i++) {
+        for (int i = 0; i < option_count(&groups[g]) && !failed; i++) {
             json_t *value = option_to_json(&groups[g].options[i], &failed);
             if (failed)
                 json_decref(value);
@@ -377,7 +377,7 @@ static int print_help(const CommandHelp *help, const OptionGroup *groups, int gr
     printf("\n%s\n", help->about);
     for (int g = 0; g < group_count; g++) {
         printf("\n%s:\n", groups[g].title);
-        for (int i = 0; i < groups[g].count; i++) print_option(&groups[g].options[i]);
+        for (int i = 0; i < option_count(&groups[g]); i++) print_option(&groups[g].options[i]);
     }
     printf("\nexamples:\n  ");
     print_lines(help->examples, 2);
@@ -407,7 +407,7 @@ static void table_make(Table *t, const OptionGroup *groups, int group_count) {
     *t = (Table){0};
     strcpy(t->letters, ":h"); /* ':' first: a missing argument is told from an unknown option */
     for (int g = 0; g < group_count; g++)
-        for (int i = 0; i < groups[g].count; i++) {
+        for (int i = 0; i < option_count(&groups[g]); i++) {
             const Option *o = &groups[g].options[i];
             int has_argument = o->kind == OPTION_FLAG ? no_argument : required_argument;
             t->options[t->count] = o;

@@ -17,15 +17,13 @@ void prompt_group(PromptOptions *p, ParallelFiles *f, OptionGroup *group) {
                        {"demonstrations", 0, OPTION_TEXT, "FILE", &p->demonstrations,
                         "few-shot prompts: questions with their answers, a file of any format"},
                        {"shots", 0, OPTION_INTEGER, "K", &p->shots,
-                        "its first K go before each prompt", 0, SHOTS_MOST}},
-                      5};
+                        "its first K go before each prompt", 0, SHOTS_MOST}}};
     if (!f) return;
     const Option rows[] = {
         {"source", 0, OPTION_TEXT, "FILE", &f->source, "parallel files: prompts, a line each"},
         {"target", 0, OPTION_TEXT, "FILE", &f->target, "and their answers"},
         {"pairs", 0, OPTION_TEXT, "FILE", &f->pairs, "or both in lines with a tab between them"}};
-    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
-        group->options[group->count++] = rows[i];
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) option_add(group, rows[i]);
 }
 
 int prompt_options_check(const PromptOptions *p, const ParallelFiles *f, Error *err) {

@@ -180,7 +180,6 @@ int eval_compare(int argc, char **argv) {
     Compare o = {.page = {.answers = PAGE_ANSWERS}};
     OptionGroup group = {
         .title = "options",
-        .count = 8,
         .options = {
             {"report", 0, OPTION_TEXT, "FILE", &o.report, "also write a self-contained HTML page"},
             {"images", 0, OPTION_TEXT, "FOLDER", &o.page.images,

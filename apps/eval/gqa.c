@@ -532,7 +532,6 @@ int eval_gqa(int argc, char **argv) {
     EvalOptions *o = &g.options;
     OptionGroup groups[3] = {
         {.title = "options",
-         .count = 7,
          .options = {{"images", 0, OPTION_TEXT, "FOLDER", &g.images,
                       "folder of the images, or a zip archive of them"},
                      {"choices", 0, OPTION_TEXT, "FILE", &g.choices,

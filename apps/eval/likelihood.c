@@ -473,7 +473,6 @@ static void options_take(LikelihoodEval *e, OptionGroup groups[2]) {
     EvalOptions *o = &e->options;
     groups[0] = (OptionGroup){
         .title = "options",
-        .count = 8,
         .options = {
             {"out", 'o', OPTION_TEXT, "FOLDER", &o->out,
              "likelihoods of all texts, and the result"},

@@ -513,7 +513,7 @@ static int read_words(OrderEval *o, int count, char **words) {
 /* Unlike in the common options, --json is a file name here. */
 static void answer_group(OrderEval *o, OptionGroup *group) {
     common_answer_group(&o->options.common, group);
-    for (int i = 0; i < group->count; i++)
+    for (int i = 0; i < option_count(group); i++)
         if (!strcmp(group->options[i].name, "json"))
             group->options[i] = (Option){"json",
                                          0,
@@ -528,7 +528,6 @@ int eval_order(int argc, char **argv) {
     OrderEval o = {.fixed_share = 20};
     OptionGroup groups[3] = {
         {.title = "options",
-         .count = 8,
          .options = {
              {"images", 0, OPTION_TEXT, "FOLDER", &o.images,
               "folder of the images, or a zip archive of them"},

@@ -21,7 +21,6 @@ static const CommandHelp help = {
 int eval_report(int argc, char **argv) {
     PageOptions page = {.answers = PAGE_ANSWERS};
     OptionGroup group = {.title = "options",
-                         .count = 2,
                          .options = {{"images", 0, OPTION_TEXT, "FOLDER", &page.images,
                                       "the images (default: the evaluation's --images)"},
                                      {"answers", 0, OPTION_INTEGER, "N", &page.answers,

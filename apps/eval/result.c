@@ -35,8 +35,7 @@ void eval_group_add(EvalOptions *o, OptionGroup *group) {
          "answers do not depend on it",
          1, 1 << 24},
     };
-    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
-        group->options[group->count++] = rows[i];
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) option_add(group, rows[i]);
 }
 
 int eval_options_check(const CommandHelp *help, EvalOptions *o) {

@@ -278,7 +278,6 @@ int eval_text(int argc, char **argv) {
     EvalOptions *o = &t.options;
     OptionGroup groups[4] = {
         {.title = "options",
-         .count = 7,
          .options = {{"task", 0, OPTION_CHOICE, NULL, &t.task, "what the answers are scored as",
                       .names = eval_task_names},
                      {"lengths", 0, OPTION_CHOICE, NULL, &t.lengths,

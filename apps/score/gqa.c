@@ -57,13 +57,11 @@ int score_gqa(int argc, char **argv) {
           {"scene-graphs", 0, OPTION_TEXT, "FILE", &files.scene_graphs,
            "places of objects, for grounding"},
           {"attentions", 0, OPTION_TEXT, "FILE", &files.attentions,
-           "the attention on the image, 7 x 7, for grounding"}},
-         4},
+           "the attention on the image, 7 x 7, for grounding"}}},
         {"output",
          {{"json", 0, OPTION_FLAG, NULL, &json, "print one JSON object"},
           {"confidence", 0, OPTION_FLAG, NULL, &confidence,
-           "95 % confidence intervals, from 1,000 bootstrap resamples of the questions"}},
-         2},
+           "95 % confidence intervals, from 1,000 bootstrap resamples of the questions"}}},
     };
     int first, status = options_read(&help, groups, 2, argc, argv, &first);
     if (status >= 0) return status;

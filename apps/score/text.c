@@ -71,7 +71,6 @@ typedef struct Score {
 static int read_options(Score *s, int argc, char **argv, int *first) {
     OptionGroup group = {
         .title = "options",
-        .count = 15,
         .options = {
             {"metric", 0, OPTION_CHOICES, "LIST", &s->metrics,
              "of bleu, chrf, chrf++, rouge, exact, number, choice, f1, commas\n"

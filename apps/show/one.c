@@ -18,8 +18,7 @@ void show_way_rows(ShowWay *way, OptionGroup *group) {
          "also tokens that are erased only to be written again"},
     };
     way->speed = SHOW_SPEED;
-    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
-        group->options[group->count++] = rows[i];
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) option_add(group, rows[i]);
 }
 
 static bool on_screen(const ShowWay *way) {

@@ -138,8 +138,7 @@ static void data_group(TrainSettings *s, Table *t, OptionGroup *group) {
          {"max-bad-fraction", 0, OPTION_REAL, "X", &s->max_bad_fraction,
           "stop if more than this fraction of the records is skipped (default\n"
           "0.01)",
-          0, 1}},
-        16};
+          0, 1}}};
 }
 
 static void steps_group(TrainSettings *s, Table *t, OptionGroup *group) {
@@ -160,8 +159,7 @@ static void steps_group(TrainSettings *s, Table *t, OptionGroup *group) {
           "tokens of one forward and backward pass; a batch takes as many\n"
           "micro-batches as it needs (default 0: 2048), and at least one unit of\n"
           "the data goes through whole",
-          0, 1 << 24}},
-        6};
+          0, 1 << 24}}};
 }
 
 static void optimizer_group(TrainSettings *s, Table *t, OptionGroup *group) {
@@ -209,8 +207,7 @@ static void optimizer_group(TrainSettings *s, Table *t, OptionGroup *group) {
          {"decay-vectors", 0, OPTION_SWITCH, "on|off", &o->decay_vectors,
           "biases and norms decay, too (default on)"},
          {"clip", 0, OPTION_REAL, "X", &o->clip,
-          "largest norm of all gradients together; 0: no clipping (default 1)", 0, 1e6}},
-        19};
+          "largest norm of all gradients together; 0: no clipping (default 1)", 0, 1e6}}};
 }
 
 static void objective_group(TrainSettings *s, OptionGroup *group) {
@@ -236,8 +233,7 @@ static void objective_group(TrainSettings *s, OptionGroup *group) {
          {"attention", 0, OPTION_CHOICE, NULL, &s->attention,
           "every token sees every other, or only its own block and those\n"
           "before it (default: as the model's folder says)",
-          .names = attention_names}},
-        8};
+          .names = attention_names}}};
 }
 
 static void trained_group(TrainSettings *s, OptionGroup *group) {
@@ -260,8 +256,7 @@ static void trained_group(TrainSettings *s, OptionGroup *group) {
           .names = lora_target_names},
          {"activation-checkpointing", 0, OPTION_FLAG, NULL, &s->recompute,
           "keep each block's input only and compute its activations again in the\n"
-          "backward pass: less memory, slower, the same result"}},
-        7};
+          "backward pass: less memory, slower, the same result"}}};
 }
 
 static void running_group(TrainSettings *s, OptionGroup *group) {
@@ -302,18 +297,17 @@ static void running_group(TrainSettings *s, OptionGroup *group) {
           "--zero 2 and 3: blocks are computed while others' gradients and weights\n"
           "are exchanged, for the memory of one more block (default auto: with\n"
           "--zero 3 on GPUs)",
-          .names = train_overlap_names}},
-        14};
+          .names = train_overlap_names}}};
 }
 
 static void prompts_group(TrainSettings *s, OptionGroup *group) {
     ParallelFiles *v = &s->valid_parallel;
     prompt_group(&s->prompt, &s->parallel, group);
     group->title = "parallel files and prompts";
-    group->options[group->count++] = (Option){
-        "valid-source", 0, OPTION_TEXT, "FILE", &v->source, "held-out parallel files, for --valid"};
-    group->options[group->count++] =
-        (Option){"valid-target", 0, OPTION_TEXT, "FILE", &v->target, "and their answers"};
+    option_add(group, (Option){"valid-source", 0, OPTION_TEXT, "FILE", &v->source,
+                               "held-out parallel files, for --valid"});
+    option_add(group,
+               (Option){"valid-target", 0, OPTION_TEXT, "FILE", &v->target, "and their answers"});
 }
 
 /* Where a run's model options mean something else than those of the commands that answer. */
@@ -332,7 +326,7 @@ static void table_make(Table *t, TrainSettings *s) {
     *t = (Table){0};
     model_group(&s->model, &s->device, &s->threads, &t->groups[0]);
     t->groups[0].title = "model";
-    for (int i = 0; i < t->groups[0].count; i++) model_help(&t->groups[0].options[i]);
+    for (int i = 0; i < option_count(&t->groups[0]); i++) model_help(&t->groups[0].options[i]);
     data_group(s, t, &t->groups[1]);
     steps_group(s, t, &t->groups[2]);
     optimizer_group(s, t, &t->groups[3]);
@@ -350,8 +344,7 @@ static void table_make(Table *t, TrainSettings *s) {
          {"stop-after", 0, OPTION_INTEGER, "N", &s->stop_after,
           "end after so many updates, with a checkpoint to resume from; the\n"
           "schedule stays that of the whole run",
-          1, MOST}},
-        4};
+          1, MOST}}};
 }
 
 /* ---- Reading. ---- */
@@ -671,7 +664,7 @@ void train_settings_print(const TrainSettings *settings, FILE *out) {
     fprintf(out, "%-22s%s\n", "stage", stage_name(settings->stage));
     for (int g = 0; g < SETTING_GROUPS; g++) {
         fprintf(out, "%s\n", table.groups[g].title);
-        for (int i = 0; i < table.groups[g].count; i++) {
+        for (int i = 0; i < option_count(&table.groups[g]); i++) {
             const char *name = table.groups[g].options[i].name;
             const json_t *value = json_object_get(all, name);
             if (!value || is_idle(settings, name, value)) continue;
