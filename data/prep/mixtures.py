@@ -42,7 +42,9 @@ TEXT_SHARE = 5  # text units for each unit of TEXTS above in the joint mixture
 LENGTH_SHARE = 0.5  # and in that of lengths
 HARD_SHARES = {"hard": 3, "late": 3}
 FEWER = {"scenes-1": 1, "scenes-2": 1}  # units in these two
-LATE = {"late-many": 50, "unnamed-many": 10, "classes-named": 60, "photos-named": 8}  # units in the last alone
+# Units of files in the last alone.
+LATE = {"late-many": 50, "verified-many": 60, "unnamed-many": 5, "classes-named": 60, "photos-named": 8,
+        "captions-1": 8, "captions-2": 8, "captions-many": 40}
 
 # Answers of yes-or-no questions and of places, which the joint mixture teaches soon, and what a question is
 # about that stays hard; of the others of these answers so many are kept.
@@ -190,6 +192,10 @@ def late_kept(question, answer, rng):
     return not soon or answer.lower() in EASY or rng.random() < LATE_KEPT
 
 
+def verified_kept(question, answer, rng):
+    return answer.lower() in ("yes", "no", "ja", "nein") and LATE_ASKED.search(question)
+
+
 def naming_kept(question, answer, rng):
     return question in NAMING or question in NAMING_DE
 
@@ -233,6 +239,7 @@ def late_add(folder, ratio, rng):
     joint, late = os.path.join(folder, "joint"), os.path.join(folder, "late")
     records = records_read(f"{joint}/scenes-many.json") + records_read(f"{joint}/more-many.json")
     records_write(f"{late}/late-many.json", list(thinned(records, late_kept, rng)))
+    records_write(f"{late}/verified-many.json", list(thinned(records, verified_kept, rng)))
     if os.path.exists(f"{folder}/unnamed/scenes-many.json"):
         link(f"{folder}/unnamed/images", f"{joint}/images/unnamed")
         conversations_make(f"{folder}/unnamed/scenes-many.json", f"{late}/unnamed-many.json", "unnamed/")

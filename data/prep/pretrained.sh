@@ -131,7 +131,7 @@ images padded tune tuned/model --context off --data hard --valid world/scenes-va
 images late tune padded/model --context off --data late --valid world/scenes-valid.json \
     --valid-limit 200 --group off --optimizer muon --lr 5e-4 --projector-lr 3e-5 --schedule linear \
     --warmup-steps 5 --max-tokens 400 --batch-tokens 6000 --micro-batch-tokens 4096 --seed 21 \
-    --steps "${STEPS_LATE:-1087}" --save-every 50 --valid-every 250 --keep 2
+    --steps "${STEPS_LATE:-1233}" --save-every 50 --valid-every 250 --keep 2
 # How long answers are.
 images long length late/model --context off --data lengths --valid world/scenes-valid.json \
     --group off --lr 1e-3 --schedule linear --max-tokens 400 --batch-sequences 160 \
