@@ -182,8 +182,7 @@ void fuzz_options(const uint8_t *data, size_t size) {
          {"list", 'l', OPTION_LIST, "FILE", &r.list, "a list"},
          {"integer", 'n', OPTION_INTEGER, "N", &r.integer, "a number", -5, 1000},
          {"seed", 's', OPTION_SEED, "N", &r.seed, "a seed"},
-         {"real", 'r', OPTION_REAL, "X", &r.real, "a number", 0, 10}},
-        10};
+         {"real", 'r', OPTION_REAL, "X", &r.real, "a number", 0, 10}}};
     CommandHelp help = {"test", "[options]", "Does nothing.", "easyfirst test"};
     char *words[WORDS + 1] = {fuzz_text((const uint8_t *)"test", 4)}, *argv[WORDS + 1];
     int count = 1, first;
