@@ -39,7 +39,8 @@ IMAGES = {"scenes-1": 3, "scenes-2": 3, "scenes-many": 5, "more-2": 4, "more-man
 SOURCES = {"more-2": "more/scenes-2.json", "more-many": "more/scenes-many.json",
            "photos": "photos/photos.json", "classes": "classes/features.json"}
 TEXT_SHARE = 5  # text units for each unit of TEXTS above in the joint mixture
-LENGTH_SHARE = 0.5  # and in that of lengths
+LENGTH_SHARE = 0.5  # and in that of lengths, where descriptions, the long answers, are asked for more often,
+LENGTHS = {"captions-1": 6, "captions-2": 6, "captions-many": 40, "unnamed-many": 5}  # and also of what has no name
 HARD_SHARES = {"hard": 3, "late": 3}
 FEWER = {"scenes-1": 1, "scenes-2": 1}  # units in these two
 # Units of files in the last alone.
@@ -228,10 +229,32 @@ def hard_make(folder, mixture, text_share):
             records_write(f"{out}/{name}", list(thinned(records_read(f"{joint}/{name}"), hard_kept, rng)))
         else:
             link(f"{joint}/{name}", f"{out}/{name}")
-    if mixture == "late":
-        late_add(folder, ratio, rng)
     with open(f"{out}/ratio.json", "w", encoding="utf-8") as file:
         json.dump(ratio, file, indent=2)
+    if mixture == "late":
+        late_add(folder, ratio, rng)
+
+
+def unnamed_make(folder, mixture):
+    if os.path.exists(f"{folder}/unnamed/scenes-many.json"):
+        link(f"{folder}/unnamed/images", f"{folder}/joint/images/unnamed")
+        conversations_make(f"{folder}/unnamed/scenes-many.json", f"{folder}/{mixture}/unnamed-many.json", "unnamed/")
+
+
+def units_add(folder, mixture, ratio, units):
+    """Units of those of these files that the mixture has."""
+    ratio.update((f"{name}.json", number) for name, number in units.items()
+                 if os.path.exists(f"{folder}/{mixture}/{name}.json"))
+    with open(f"{folder}/{mixture}/ratio.json", "w", encoding="utf-8") as file:
+        json.dump(ratio, file, indent=2)
+
+
+def lengths_make(folder):
+    joint_make(folder, "lengths", LENGTH_SHARE)
+    unnamed_make(folder, "lengths")
+    with open(f"{folder}/lengths/ratio.json", encoding="utf-8") as file:
+        ratio = json.load(file)
+    units_add(folder, "lengths", ratio, LENGTHS)
 
 
 def late_add(folder, ratio, rng):
@@ -240,15 +263,12 @@ def late_add(folder, ratio, rng):
     records = records_read(f"{joint}/scenes-many.json") + records_read(f"{joint}/more-many.json")
     records_write(f"{late}/late-many.json", list(thinned(records, late_kept, rng)))
     records_write(f"{late}/verified-many.json", list(thinned(records, verified_kept, rng)))
-    if os.path.exists(f"{folder}/unnamed/scenes-many.json"):
-        link(f"{folder}/unnamed/images", f"{joint}/images/unnamed")
-        conversations_make(f"{folder}/unnamed/scenes-many.json", f"{late}/unnamed-many.json", "unnamed/")
+    unnamed_make(folder, "late")
     for name in ("classes", "photos"):
         if os.path.exists(f"{joint}/{name}.json"):
             records_write(f"{late}/{name}-named.json",
                           list(thinned(records_read(f"{joint}/{name}.json"), naming_kept, rng)))
-    ratio.update((f"{name}.json", units) for name, units in LATE.items()
-                 if os.path.exists(f"{late}/{name}.json"))
+    units_add(folder, "late", ratio, LATE)
 
 
 def main():
@@ -259,7 +279,7 @@ def main():
     joint_make(folder, "joint", TEXT_SHARE)
     for mixture, share in HARD_SHARES.items():
         hard_make(folder, mixture, share)
-    joint_make(folder, "lengths", LENGTH_SHARE)
+    lengths_make(folder)
 
 
 if __name__ == "__main__":

@@ -135,7 +135,7 @@ images late tune padded/model --context off --data late --valid world/scenes-val
 # How long answers are.
 images long length late/model --context off --data lengths --valid world/scenes-valid.json \
     --group off --lr 1e-3 --schedule linear --max-tokens 400 --batch-sequences 160 \
-    --steps "${STEPS_LENGTH:-300}" --warmup-steps 20 --save-every 100 --valid-every 150
+    --steps "${STEPS_LENGTH:-240}" --warmup-steps 20 --save-every 100 --valid-every 150
 # How sure answers are, from scenes that are neither trained on nor tested; then 8-bit weights.
 [ -e sure/result.json ] ||
     "$easyfirst" eval gqa -m long/model world/gqa/valid_questions.json --images world/images --out sure
