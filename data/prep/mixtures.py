@@ -12,7 +12,7 @@ usage: data/prep/mixtures.py FOLDER
           hard/    the same with fewer of the questions that are learned soon, and of the texts
           late/    the same with unnamed/, and with the questions that are learned last, and names of
                    classes, asked often
-          lengths/ the same as joint/, with fewer texts: for the length predictor
+          lengths/ the same as joint/, with fewer texts and more descriptions: for the length predictor
           valid.*.jsonl, test.*.jsonl   the held-out texts in the same prompts
 
 The prompts are short, since most texts are: "German to English: ...", "English to German: ...",
@@ -39,8 +39,8 @@ IMAGES = {"scenes-1": 3, "scenes-2": 3, "scenes-many": 5, "more-2": 4, "more-man
 SOURCES = {"more-2": "more/scenes-2.json", "more-many": "more/scenes-many.json",
            "photos": "photos/photos.json", "classes": "classes/features.json"}
 TEXT_SHARE = 5  # text units for each unit of TEXTS above in the joint mixture
-LENGTH_SHARE = 0.5  # and in that of lengths, where descriptions, the long answers, are asked for more often,
-LENGTHS = {"captions-1": 6, "captions-2": 6, "captions-many": 40, "unnamed-many": 5}  # and also of what has no name
+LENGTH_SHARE = 2.5  # and in that of lengths, where descriptions, the long answers, are asked for more often,
+LENGTHS = {"captions-1": 4, "captions-2": 4, "captions-many": 25, "unnamed-many": 4}  # and also of what has no name
 HARD_SHARES = {"hard": 3, "late": 3}
 FEWER = {"scenes-1": 1, "scenes-2": 1}  # units in these two
 # Units of files in the last alone.

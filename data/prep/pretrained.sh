@@ -134,8 +134,8 @@ images late tune padded/model --context off --data late --valid world/scenes-val
     --steps "${STEPS_LATE:-1233}" --save-every 50 --valid-every 250 --keep 2
 # How long answers are.
 images long length late/model --context off --data lengths --valid world/scenes-valid.json \
-    --group off --lr 1e-3 --schedule linear --max-tokens 400 --batch-sequences 160 \
-    --steps "${STEPS_LENGTH:-240}" --warmup-steps 20 --save-every 100 --valid-every 150
+    --group off --lr 1e-3 --schedule linear --max-tokens 400 --batch-sequences 192 \
+    --steps "${STEPS_LENGTH:-300}" --warmup-steps 20 --save-every 100 --valid-every 150
 # How sure answers are, from scenes that are neither trained on nor tested; then 8-bit weights.
 [ -e sure/result.json ] ||
     "$easyfirst" eval gqa -m long/model world/gqa/valid_questions.json --images world/images --out sure
