@@ -2,32 +2,16 @@
 # A language model that is spread over mpirun's processes by layers: the answers of one process. Prints TAP.
 # usage: tests/layers_test.sh     ($EASYFIRST is the program; from the root of the sources)
 # Everything is skipped, and counted, where mpirun is missing.
-program=${EASYFIRST:-build/easyfirst}
-[ -w /dev/shm ] && TMPDIR=${TMPDIR:-/dev/shm} && export TMPDIR
-folder=$(mktemp -d) || exit 1
-trap 'rm -rf "$folder"' EXIT
-number=0
-export OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive
-# Never over a network; ranks share cores.
-export OMPI_MCA_btl=self,vader OMPI_MCA_btl_vader_single_copy_mechanism=none
+# shellcheck source=tests/mpi.sh
+. tests/mpi.sh
 
-# result STATUS NAME: one line of TAP.
-result() {
-    number=$((number + 1))
-    if [ "$1" = 0 ]; then echo "ok $number - $2"; else echo "not ok $number - $2"; fi
-}
-
-if ! command -v mpirun >/dev/null 2>&1; then
-    echo "ok 1 # SKIP no mpirun here (Debian: openmpi-bin)"
-    echo "1..1"
-    exit 0
-fi
-
-# ranks N COMMAND...: with N processes, within a minute.
-ranks() {
-    n=$1
-    shift
-    timeout -k 5 60 mpirun --allow-run-as-root --oversubscribe -n "$n" "$@"
+# until_answered: until there is the first answer, half a minute at most.
+until_answered() {
+    tries=0
+    while [ ! -s "$folder/answers" ] && [ $tries -lt 300 ]; do
+        sleep 0.1
+        tries=$((tries + 1))
+    done
 }
 
 # spread NAME "RANKS" ARGUMENTS...: the same output and status by so many processes as by one. In the background, four
@@ -141,11 +125,7 @@ anonymous() {
         sh "$folder" "$program" <"$folder/lines" >"$folder/answers" 2>"$folder/many.err" &
     exec 9>"$folder/lines"
     echo "one" >&9
-    tries=0
-    while [ ! -s "$folder/answers" ] && [ $tries -lt 300 ]; do
-        sleep 0.1
-        tries=$((tries + 1))
-    done
+    until_answered
     for pid in "$folder"/pid.*; do
         sed -n 's/^RssAnon:[^0-9]*\([0-9]*\).*/\1/p' "/proc/$(cat "$pid")/status"
     done | sort -n | tail -n 1
@@ -212,11 +192,7 @@ ranks 3 sh -c 'echo $$ >"$1/killed.$OMPI_COMM_WORLD_RANK"; exec "$2" text -m "$1
 job=$!
 exec 9>"$folder/input"
 echo "one" >&9
-tries=0
-while [ ! -s "$folder/answers" ] && [ $tries -lt 300 ]; do
-    sleep 0.1
-    tries=$((tries + 1))
-done
+until_answered
 kill -9 "$(cat "$folder/killed.1")"
 wait $job
 status=$?
