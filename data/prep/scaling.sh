@@ -2,7 +2,7 @@
 # How much faster two processes train than one, on two cores that nothing else uses: the table in
 # apps/train/README.md.
 # usage: data/prep/scaling.sh PAIRS.jsonl OUT [ROUNDS]
-#   PAIRS   text pairs; OUT is made anew; ROUNDS (3) of all, in turns
+#   PAIRS   text pairs; OUT is replaced; ROUNDS (3) of all, in turns
 # In the environment: EASYFIRST (build/easyfirst). Needs mpirun and python3.
 set -eu
 [ $# -ge 2 ] || { sed -n '2,7s/^# \{0,1\}//p' "$0"; exit 2; }
