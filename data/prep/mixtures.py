@@ -41,7 +41,7 @@ SOURCES = {"more-2": "more/scenes-2.json", "more-many": "more/scenes-many.json",
 TEXT_SHARE = 5  # text units for each unit of TEXTS above in the joint mixture
 LENGTH_SHARE = 2.5  # and in that of lengths, where descriptions, the long answers, are asked for more often,
 LENGTHS = {"captions-1": 4, "captions-2": 4, "captions-many": 25, "unnamed-many": 4}  # and also of what has no name
-HARD_SHARES = {"hard": 3, "late": 3}
+HARD_SHARES = {"hard": 3, "late": 5}
 FEWER = {"scenes-1": 1, "scenes-2": 1}  # units in these two
 # Units of files in the last alone.
 LATE = {"late-many": 50, "verified-many": 60, "unnamed-many": 5, "classes-named": 60, "photos-named": 8,
