@@ -25,20 +25,22 @@ static int upload(Arena *arena, Tensor index[2], const TensorParts *p, int part,
 
 int parts_gather(Arena *arena, Tensor y, const GatherTerm *terms, int count, const int32_t *ids,
                  Error *err) {
+    enum { MOST_TERMS = 8 }; /* one of them: what the parts before have given */
     const Tensor table = terms[0].table;
+    if (count >= MOST_TERMS)
+        return error_set(err, "parts_gather: %d terms, expected at most %d", count, MOST_TERMS - 1);
     for (int part = 0; part < table.parts->count; part++) {
         const size_t mark = arena->used;
         const int64_t first = part * table.parts->rows;
         Tensor index[2];
-        GatherTerm all[8];
+        GatherTerm all[MOST_TERMS];
         int used = 0;
         TRY(parts_enter(table, PARTS_LOOKUP, first, err));
         TRY(upload(arena, index, table.parts, part, ids, y.shape[0], err));
         if (part > 0) all[used++] = (GatherTerm){y, index[0]};
         all[used++] =
             (GatherTerm){parts_rows(table, first, parts_together(table, first)), index[1]};
-        for (int i = 1; i < count && used < 8 && part + 1 == table.parts->count; i++)
-            all[used++] = terms[i];
+        for (int i = 1; i < count && part + 1 == table.parts->count; i++) all[used++] = terms[i];
         TRY(gather_forward(arena->device, y, all, used, err));
         arena_reset(arena, mark);
     }
