@@ -346,20 +346,9 @@ int command_prune(int argc, char **argv) {
                      {"languages", 0, OPTION_TEXT, "LIST", &p.languages,
                       "leave out records in other languages than these (en,fr), or in\n"
                       "these (not-de)"},
-                     {"quiet", 'q', OPTION_FLAG, NULL, &p.quiet, "do not print what was kept"}}},
-        {.title = "model options",
-         .options = {{"model", 'm', OPTION_TEXT, "FOLDER", &m->folder,
-                      "the model's folder; else $EASYFIRST_MODEL"},
-                     {"vision", 0, OPTION_TEXT, "PATH", &m->vision,
-                      "a CLIP vision tower to take along, instead of the folder's"},
-                     {"language", 0, OPTION_TEXT, "PATH", &m->language,
-                      "an XLM-R or XLM-R-XL, folder or file, instead"},
-                     {"projector", 0, OPTION_TEXT, "PATH", &m->projector, "a projector, instead"},
-                     {"length-predictor", 0, OPTION_TEXT, "PATH", &m->length,
-                      "a length predictor, instead"},
-                     {"adapter", 0, OPTION_TEXT, "FOLDER", &m->adapter,
-                      "a LoRA adapter in PEFT's format, merged into the weights"},
-                     threads_option(&p.threads)}}};
+                     {"quiet", 'q', OPTION_FLAG, NULL, &p.quiet, "do not print what was kept"}}}};
+    model_parts_group(m, "the model's folder; else $EASYFIRST_MODEL", &groups[1]);
+    option_add(&groups[1], threads_option(&p.threads));
     prompt_group(&p.prompt, &p.parallel, &groups[2]);
     int first, status = options_read(&help, groups, 3, argc, argv, &first);
     if (status < 0) status = check_usage(&p, argc - first, argv + first);

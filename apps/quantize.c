@@ -171,25 +171,15 @@ int command_quantize(int argc, char **argv) {
     ModelOptions *m = &q.options;
     OptionGroup groups[2] = {
         {.title = "options",
-         .options = {{"dequantize", 0, OPTION_FLAG, NULL, &q.dequantize,
-                      "the other way: 8-bit weights become floating-point numbers"},
-                     {"dtype", 0, OPTION_CHOICE, NULL, &q.dtype,
-                      "... of this type (default bf16; f32 keeps them exactly)", DTYPE_F32,
-                      .names = dtype_choices},
-                     {"quiet", 'q', OPTION_FLAG, NULL, &q.quiet, "do not print what was written"}}},
-        {.title = "model options",
-         .options = {{"model", 'm', OPTION_TEXT, "FOLDER", &m->folder,
-                      "the model's folder; else $EASYFIRST_MODEL"},
-                     {"vision", 0, OPTION_TEXT, "PATH", &m->vision,
-                      "a vision tower to take along, instead of the folder's"},
-                     {"language", 0, OPTION_TEXT, "PATH", &m->language,
-                      "a language model, folder or file, instead"},
-                     {"projector", 0, OPTION_TEXT, "PATH", &m->projector, "a projector, instead"},
-                     {"length-predictor", 0, OPTION_TEXT, "PATH", &m->length,
-                      "a length predictor, instead"},
-                     {"adapter", 0, OPTION_TEXT, "FOLDER", &m->adapter,
-                      "a LoRA adapter in PEFT's format, merged into the weights"},
-                     threads_option(&q.threads)}}};
+         .options = {
+             {"dequantize", 0, OPTION_FLAG, NULL, &q.dequantize,
+              "the other way: 8-bit weights become floating-point numbers"},
+             {"dtype", 0, OPTION_CHOICE, NULL, &q.dtype,
+              "... of this type (default bf16; f32 keeps them exactly)", DTYPE_F32,
+              .names = dtype_choices},
+             {"quiet", 'q', OPTION_FLAG, NULL, &q.quiet, "do not print what was written"}}}};
+    model_parts_group(m, "the model's folder; else $EASYFIRST_MODEL", &groups[1]);
+    option_add(&groups[1], threads_option(&q.threads));
     int first, status = options_read(&help, groups, 2, argc, argv, &first);
     if (status < 0) status = check_usage(&q, argc - first, argv + first);
     if (status < 0) {

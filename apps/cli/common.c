@@ -25,12 +25,11 @@ Option threads_option(int *threads) {
         "threads", 't', OPTION_INTEGER, "N", threads, "processor threads (default: all)", 1, 1024};
 }
 
-void model_group(ModelOptions *m, const char **device, int *threads, OptionGroup *group) {
+void model_parts_group(ModelOptions *m, const char *folder_help, OptionGroup *group) {
     *group = (OptionGroup){.title = "model options"};
-    option_add(group, (Option){"model", 'm', OPTION_TEXT, "FOLDER", &m->folder,
-                               "the model's folder; else $EASYFIRST_MODEL, else the bundled one"});
+    option_add(group, (Option){"model", 'm', OPTION_TEXT, "FOLDER", &m->folder, folder_help});
     option_add(group, (Option){"vision", 0, OPTION_TEXT, "PATH", &m->vision,
-                               "a CLIP vision tower, folder or file, instead of the folder's"});
+                               "a vision tower, folder or file, instead of the folder's"});
     option_add(group, (Option){"language", 0, OPTION_TEXT, "PATH", &m->language,
                                "a language model, folder or file, instead"});
     option_add(group, (Option){"projector", 0, OPTION_TEXT, "PATH", &m->projector,
@@ -39,6 +38,10 @@ void model_group(ModelOptions *m, const char **device, int *threads, OptionGroup
                                "a length predictor, file or folder, instead"});
     option_add(group, (Option){"adapter", 0, OPTION_TEXT, "FOLDER", &m->adapter,
                                "a LoRA adapter in PEFT's format, merged into the weights"});
+}
+
+void model_group(ModelOptions *m, const char **device, int *threads, OptionGroup *group) {
+    model_parts_group(m, "the model's folder; else $EASYFIRST_MODEL, else the bundled one", group);
     option_add(group, (Option){"dtype", 0, OPTION_CHOICE, NULL, &m->dtype,
                                "arithmetic; auto: bf16 for bf16 weights where the processor\n"
                                "has it, else f32",

@@ -29,7 +29,9 @@ typedef struct CommonOptions {
 Option device_option(const char **device);
 Option threads_option(int *threads);
 
-/* The rows that name a model and its parts, and those two. */
+/* The rows that name a model and its parts; `folder_help` says what is taken without -m. */
+void model_parts_group(ModelOptions *model, const char *folder_help, OptionGroup *group);
+/* These, how it computes, and those two. */
 void model_group(ModelOptions *model, const char **device, int *threads, OptionGroup *group);
 
 /* Defaults; then a group of what is said of answers. It points into `o`, which must stay. A command
