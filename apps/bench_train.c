@@ -28,7 +28,7 @@ static const CommandHelp help = {
         "and the peak that the system counted, or on a GPU what was taken of it. With --json also\n"
         "the speed of one large matmul, and a GPU's launches and bytes in a step.",
     .examples = "easyfirst bench train\n"
-                "easyfirst bench train --model-name xlmr-large --dtype bf16 --sequences 2 "
+                "easyfirst bench train --model-name xlmr-large --dtype bf16 "
                 "--activation-checkpointing",
 };
 

@@ -61,7 +61,8 @@ int score_gqa(int argc, char **argv) {
         {"output",
          {{"json", 0, OPTION_FLAG, NULL, &json, "print one JSON object"},
           {"confidence", 0, OPTION_FLAG, NULL, &confidence,
-           "95 % confidence intervals, from 1,000 bootstrap resamples of the questions"}}},
+           "95 % confidence intervals, from 1,000 bootstrap resamples of the\n"
+           "questions"}}},
     };
     int first, status = options_read(&help, groups, 2, argc, argv, &first);
     if (status >= 0) return status;
