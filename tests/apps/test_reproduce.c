@@ -359,6 +359,16 @@ static char *installed_begin(const Run *r) {
     return was;
 }
 
+/* ... with one table more, "own", and a result that its step copies. `out` gets the folder to run in. */
+static char *own_begin(const Run *r, char out[300], const char *result, const char *table) {
+    char *was = installed_begin(r);
+    path_in(out, 300, r, "out");
+    shell("mkdir -p %s/made", r->folder);
+    write_text_in(r, "made/result.json", result, NULL);
+    write_text_in(r, "share/easyfirst/reproduce/own.json", table, NULL);
+    return was;
+}
+
 static void installed_end(char *was) {
     if (was)
         setenv("EASYFIRST", was, 1);
@@ -577,16 +587,13 @@ static void test_nothing_counted(void **state) {
     (void)state;
     Run r;
     run_start(&r);
-    char out[300], *was = installed_begin(&r);
-    path_in(out, sizeof out, &r, "out");
-    shell("mkdir -p %s/made", r.folder);
-    write_text_in(&r, "made/result.json", "{\"v\": null}", NULL);
-    write_text_in(&r, "share/easyfirst/reproduce/own.json",
+    char out[300];
+    char *was =
+        own_begin(&r, out, "{\"v\": null}",
                   "{\"title\": \"T\", \"source\": \"S\", \"rows\": [" ROW(
                       "{\"step\": \"x\"}") "], \"full\": {\"about\": \"A\", \"steps\": [{\"name\": "
                                            "\"x\", \"program\": \"cp\", \"run\": [\"-r\", "
-                                           "\"{files}/made\", \"{runs}/x\"]}]}}",
-                  NULL);
+                                           "\"{files}/made\", \"{runs}/x\"]}]}}");
     run(&r, "reproduce", "own", "--files", r.folder, "--out", out, "-q", "--limit", "2");
     expect(&r, 0, NULL);
     assert_non_null(strstr(r.out, "| its command gave no number |"));
@@ -602,19 +609,15 @@ static void test_shares(void **state) {
     (void)state;
     Run r;
     run_start(&r);
-    char out[300], *was = installed_begin(&r);
-    path_in(out, sizeof out, &r, "out");
-    shell("mkdir -p %s/made", r.folder);
-    write_text_in(&r, "made/result.json", "{\"v\": 3, \"n\": 4}", NULL);
-    write_text_in(
-        &r, "share/easyfirst/reproduce/own.json",
+    char out[300];
+    char *was = own_begin(
+        &r, out, "{\"v\": 3, \"n\": 4}",
         "{\"title\": \"T\", \"source\": \"S\", \"sizes\": [\"base\", \"large\"], \"rows\": ["
         "{\"label\": \"R\", \"metric\": \"%\", \"value\": \"v\", \"of\": \"n\", \"scale\": 100, "
         "\"full\": {\"step\": \"x\", \"label\": \"own\"}, \"small\": {\"why\": \"none\"}}, "
         "{\"label\": \"Q\", \"metric\": \"%\", \"full\": null, \"small\": {\"why\": \"none\"}}], "
         "\"full\": {\"about\": \"A\", \"steps\": [{\"name\": \"x\", \"program\": \"cp\", "
-        "\"run\": [\"-r\", \"{files}/made\", \"{runs}/x\"]}]}, \"small\": {\"about\": \"A\"}}",
-        NULL);
+        "\"run\": [\"-r\", \"{files}/made\", \"{runs}/x\"]}]}, \"small\": {\"about\": \"A\"}}");
     run(&r, "reproduce", "own", "--size", "large", "--files", r.folder, "--out", out, "-q");
     expect(&r, 0, NULL);
     assert_non_null(strstr(r.out, "| own | % | - | 75.00 | 30.06 to 95.44 |"));

@@ -2,34 +2,11 @@
  * (tests/reference/make_formats.py), and files of these formats that are not whole. */
 #include <zlib.h>
 
-#include "tests/test.h"
+#include "tests/images.h"
 #include "vision/formats.h"
 #include "vision/preprocess.h"
 
 #define GOLDEN "tests/golden/formats/"
-
-/* A file's bytes, of exactly its size, so that a sanitizer detects reads past them. */
-typedef struct Bytes {
-    uint8_t *at;
-    size_t size;
-} Bytes;
-
-static Bytes bytes_of(const void *from, size_t size) {
-    Bytes b = {malloc(size ? size : 1), size};
-    if (size) memcpy(b.at, from, size);
-    return b;
-}
-
-static Bytes golden(const char *name) {
-    char path[256];
-    size_t size;
-    snprintf(path, sizeof path, GOLDEN "%s", name);
-    char *bytes = file_bytes(path, &size);
-    if (!bytes) fail_msg("%s is missing", path);
-    Bytes b = bytes_of(bytes, size);
-    free(bytes);
-    return b;
-}
 
 static bool readable(ImageKind kind) {
     ImageFormat formats[IMAGE_FORMATS];
@@ -204,7 +181,7 @@ static void expect_refusal(Bytes b, const char *what, const char *word) {
  * between two boxes: then one is missing. */
 static void check_truncations(const char *name, size_t end) {
     if (!readable(kind_of(name))) return;
-    Bytes b = golden(name);
+    Bytes b = bytes_golden(GOLDEN, name);
     for (size_t size = 1; size < b.size; size += size < 300 || b.size - size < 40 ? 1 : 7) {
         Error err;
         Bytes part = bytes_of(b.at, size);
@@ -239,7 +216,7 @@ static void test_truncated(void **state) {
 /* Any byte may be wrong: the image is refused in one line, or still has pixels. */
 static void check_wrong_bytes(const char *name) {
     if (!readable(kind_of(name))) return;
-    Bytes b = golden(name);
+    Bytes b = bytes_golden(GOLDEN, name);
     TestRandom random = {b.size};
     for (size_t i = 0; i < b.size && i < 1500; i++) {
         Error err;
@@ -267,7 +244,7 @@ static void test_wrong_bytes(void **state) {
 static void check_change(const char *name, const char *find, size_t offset, const void *with,
                          size_t count, const char *word) {
     if (!readable(kind_of(name))) return;
-    Bytes b = golden(name);
+    Bytes b = bytes_golden(GOLDEN, name);
     if (find) {
         uint8_t *at = memmem(b.at, b.size, find, strlen(find));
         if (!at) fail_msg("%s has no %s", name, find);
@@ -353,7 +330,7 @@ static void test_limits(void **state) {
                                         "table_full.gif", "rgb24.bmp"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         if (!readable(kind_of(names[i]))) continue;
-        Bytes b = golden(names[i]);
+        Bytes b = bytes_golden(GOLDEN, names[i]);
         Error err;
         assert_true(decodes(b, 0, &err));
         if (decodes(b, 400, &err)) fail_msg("%s: more than the limit", names[i]);

@@ -6,34 +6,11 @@
 #include <zlib.h>
 
 #include "data/sets/image_file.h"
-#include "tests/test.h"
+#include "tests/images.h"
 #include "vision/formats.h"
 #include "vision/preprocess.h"
 
 #define GOLDEN "tests/golden/images/"
-
-/* A file's bytes, of exactly its size, so that a sanitizer detects reads past them. */
-typedef struct Bytes {
-    uint8_t *at;
-    size_t size;
-} Bytes;
-
-static Bytes bytes_of(const void *from, size_t size) {
-    Bytes b = {malloc(size ? size : 1), size};
-    if (size) memcpy(b.at, from, size);
-    return b;
-}
-
-static Bytes golden(const char *name) {
-    char path[256];
-    size_t size;
-    snprintf(path, sizeof path, GOLDEN "%s", name);
-    char *bytes = file_bytes(path, &size);
-    if (!bytes) fail_msg("%s is missing", path);
-    Bytes b = bytes_of(bytes, size);
-    free(bytes);
-    return b;
-}
 
 /* With `count` bytes at `at` replaced by others. */
 static Bytes spliced(Bytes b, size_t at, size_t count, const void *with, size_t size) {
@@ -96,7 +73,7 @@ static void test_early_end_of_a_file(void **state) {
 
 /* An end marker anywhere in the data, except within its last bytes, which are padding. */
 static void check_early_end(const char *name) {
-    Bytes b = golden(name);
+    Bytes b = bytes_golden(GOLDEN, name);
     Error err;
     size_t first = marker_at(b, 0, SOS, SOS, 0) + 2;
     for (size_t cut = first; cut + 2 < b.size;
@@ -122,7 +99,7 @@ static void test_missing_scans(void **state) {
     (void)state;
     static const char *const names[] = {"grey_progressive.jpg", "cmyk_progressive.jpg"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-        Bytes b = golden(names[i]);
+        Bytes b = bytes_golden(GOLDEN, names[i]);
         int scans = 0;
         for (size_t at = 0; at + 1 < b.size; at++) scans += b.at[at] == 0xff && b.at[at + 1] == SOS;
         assert_true(scans > 4);
@@ -177,7 +154,7 @@ static void test_missing_component(void **state) {
 
 static void test_missing_restart_interval(void **state) {
     (void)state;
-    Bytes b = golden("ycc420_restart.jpg");
+    Bytes b = bytes_golden(GOLDEN, "ycc420_restart.jpg");
     size_t first = marker_at(b, 0, RST0, RST7, 0), second = marker_at(b, 0, RST0, RST7, 1);
     Bytes part = spliced(b, first, second - first, "", 0);
     expect_refusal(part, "an interval left out", "pixels are missing");
@@ -188,7 +165,7 @@ static void test_missing_restart_interval(void **state) {
 /* Extra bytes that other programs leave in files are harmless. */
 static void test_harmless_jpeg(void **state) {
     (void)state;
-    Bytes b = golden("ycc422.jpg");
+    Bytes b = bytes_golden(GOLDEN, "ycc422.jpg");
     size_t end = marker_at(b, 0, EOI, EOI, 0), tables = marker_at(b, 0, DQT, DQT, 0);
     const struct {
         const char *what;
@@ -239,7 +216,7 @@ static void chunk_mend(Bytes b, size_t at) {
 }
 
 static void check_png_checksums(const char *name) {
-    Bytes b = golden(name);
+    Bytes b = bytes_golden(GOLDEN, name);
     for (int n = 0; n < 2; n++) {
         Bytes changed = spliced(b, 0, 0, "", 0);
         size_t at = chunk_at(b, "IDAT", n);
@@ -278,7 +255,7 @@ static void test_png_checksums(void **state) {
 
 static void test_apple_png(void **state) {
     (void)state;
-    Bytes b = golden("rgba8.png");
+    Bytes b = bytes_golden(GOLDEN, "rgba8.png");
     Bytes changed = spliced(b, 8, 0, "\0\0\0\4CgBI\x50\0\x20\2\x2b\xd5\xb3\x7f", 16);
     expect_refusal(changed, "CgBI", "Apple");
     free(changed.at);
@@ -413,7 +390,7 @@ static void test_slow_xmp(void **state) {
 
 /* Damaged bytes give an image or a message, the same with both ways of reading. */
 static void check_damage(const char *name, uint64_t seed) {
-    Bytes b = golden(name);
+    Bytes b = bytes_golden(GOLDEN, name);
     TestRandom random = {seed};
     for (int i = 0; i < 150; i++) {
         Bytes changed = spliced(b, 0, 0, "", 0);
