@@ -16,13 +16,12 @@ import sys
 import tempfile
 from pathlib import Path
 
-import make_encoders
 import make_llama
 import make_llama_folders
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForMaskedLM, CLIPVisionModel, LlamaForCausalLM
+from transformers import AutoModelForMaskedLM, CLIPVisionModel
 
 BASE = Path("tests/golden/models/tiny-base")
 FOLDERS = Path("tests/golden/llama/folders")

@@ -13,7 +13,6 @@ biases, nothing before a text). pairs.jsonl and text.txt are data. golden.json, 
 """
 
 import json
-import math
 import shutil
 import sys
 from pathlib import Path
