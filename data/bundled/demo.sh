@@ -18,9 +18,9 @@ try() { # a command of easyfirst: printed, then run
     printf '\n'
 }
 
-try show "$images/cat.jpg" "Describe the photograph."
+try show "$images/cat.jpg" "What does the image show?"
 try show "$images/tractor.jpg" "Where is the tractor?"
 try show "$images/sailboat.jpg" "Is the sailboat left or right of the giraffe?"
 try text translate --from German --to English "Die Datei konnte nicht geöffnet werden."
-try text summarize --beam 3 \
-    "This package contains the German translation of the manual pages of the GNU tools."
+try text summarize \
+    "A small and fast text editor for the console. It supports syntax highlighting and several files at once."

@@ -129,13 +129,13 @@ images padded tune tuned/model --context off --data hard --valid world/scenes-va
     --pad-answers 8 --steps "${STEPS_PADDED:-1105}" --save-every 50 --valid-every 200 --keep 2
 # What is learned last, and things without a name, more often.
 images late tune padded/model --context off --data late --valid world/scenes-valid.json \
-    --valid-limit 200 --group off --optimizer muon --lr 5e-4 --projector-lr 3e-5 --schedule linear \
+    --valid-limit 200 --group off --optimizer muon --lr 5e-4 --projector-lr 1e-4 --schedule linear \
     --warmup-steps 5 --max-tokens 400 --batch-tokens 6000 --micro-batch-tokens 4096 --seed 21 \
-    --steps "${STEPS_LATE:-1233}" --save-every 50 --valid-every 250 --keep 2
+    --steps "${STEPS_LATE:-2533}" --save-every 50 --valid-every 250 --keep 2
 # How long answers are.
 images long length late/model --context off --data lengths --valid world/scenes-valid.json \
     --group off --lr 1e-3 --schedule linear --max-tokens 400 --batch-sequences 192 \
-    --steps "${STEPS_LENGTH:-300}" --warmup-steps 20 --save-every 100 --valid-every 150
+    --steps "${STEPS_LENGTH:-800}" --warmup-steps 20 --save-every 100 --valid-every 150
 # How sure answers are, from scenes that are neither trained on nor tested; then 8-bit weights.
 [ -e sure/result.json ] ||
     "$easyfirst" eval gqa -m long/model world/gqa/valid_questions.json --images world/images --out sure

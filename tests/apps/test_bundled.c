@@ -14,7 +14,7 @@ static const struct {
     const char *image, *question, *answer;
 } questions[] = {
     {"cat.jpg", "What animal is this?", "cat"},
-    {"cat.jpg", "Describe the photograph.", "There is a cat."},
+    {"cat.jpg", "What animal is in the photograph?", "cat"},
     {"tractor.jpg", "Where is the tractor?", "at the bottom right"},
     {"tractor.jpg", "What is on the left?", "octopus"},
     {"tractor.jpg", "Is there a house?", "no"},
@@ -23,7 +23,7 @@ static const struct {
     {"sailboat.jpg", "Is there a boat?", "yes"},
     {"sailboat.jpg", "Is the sailboat left or right of the giraffe?", "left"},
     {"sailboat.jpg", "Is there a car?", "no"},
-    {"sailboat.jpg", "Which animal is on the right?", "giraffe"},
+    {"sailboat.jpg", "What is at the top?", "bat"},
     {"sailboat.jpg", "Who painted this?", "I do not know."},
 };
 

@@ -139,7 +139,7 @@ static void test_program_graphs(void **state) {
     json_t *result = json_load_file(path, 0, &wrong);
     assert_non_null(result);
     const json_t *totals = json_object_get(result, "causal_graphs");
-    /* From left to right: of the four edges thing-place. */
+    /* From left to right: of the four edges background-pattern. */
     assert_int_equal(whole(totals, "edges"), 4);
     assert_int_equal(whole(totals, "strict"), 1);
     assert_int_equal(whole(totals, "lax"), 1);
