@@ -101,7 +101,7 @@ def run_train(folder, model, run, updates, seed, threads):
                "--valid", f"{folder}/valid.descriptions.jsonl", "--valid-limit", "200", "--lr", "4e-4",
                "--schedule", "constant", "--warmup-steps", str(min(100, updates // 4)), "--max-tokens", "256",
                "--batch-tokens", str(TOKENS), "--dtype", "bf16", "--dropout", "0", "--steps", str(updates),
-               "--seed", str(seed), "--valid-every", str(every), "--save-every", str(max(1, updates // POINTS)),
+               "--seed", str(seed), "--valid-every", str(every), "--save-every", str(-(-updates // POINTS)),
                "--keep", str(POINTS), "--show-answers", "0",
                "--threads", str(threads)]
     if os.path.exists(run):
@@ -182,7 +182,7 @@ def main():
         half_make(start, f"{out}/half")
     whole = weights_count(start)
     kinds = []
-    for name, key in (("pretrained", "whole"), ("every second layer of it", "half"), ("fresh", "fresh")):
+    for name, key in (("pretrained", "whole"), ("every second layer", "half"), ("fresh", "fresh")):
         curves, points, losses, scores = [], [], [], []
         updates = options.updates
         for seed in range(1, options.seeds + 1):
