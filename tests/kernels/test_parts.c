@@ -62,6 +62,8 @@ static void refused(void **state) {
     assert_int_equal(parts_together(w, 60), 4);
     assert_int_equal(parts_together(w, 64), 64);
     assert_null(tensor_rows(w, 0, 3).parts);
+    const GatherTerm many[8] = {{w, TENSOR_NONE}};
+    assert_refused(parts_gather(NULL, x, many, 8, NULL, &err), &err, "8 terms", "at most 7");
     assert_refused(linear_forward(device, tensor_2d(bias, DTYPE_F32, 1, 128), x, w, TENSOR_NONE, 0,
                                   false, &err),
                    &err, "not all rows", "memory");
