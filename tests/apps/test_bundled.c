@@ -14,7 +14,7 @@ static const struct {
     const char *image, *question, *answer;
 } questions[] = {
     {"cat.jpg", "What animal is this?", "cat"},
-    {"cat.jpg", "What animal is in the photograph?", "cat"},
+    {"cat.jpg", "What does the image show?", "not sure; perhaps: There is a cat."},
     {"tractor.jpg", "Where is the tractor?", "at the bottom right"},
     {"tractor.jpg", "What is on the left?", "octopus"},
     {"tractor.jpg", "Is there a house?", "no"},
