@@ -25,6 +25,8 @@ WANTED = re.compile(rb"^usr/share/.*(/de/LC_MESSAGES/[^/]*\.mo|/help/de/.*\.(pag
 KEPT = ["*/de/LC_MESSAGES/*.mo"] + [
     f"*/{tree}/{language}/*.{ending}" for tree in ("help", "HTML")
     for language in ("de", "C", "en", "en-US") for ending in ("page", "xml", "docbook", "html")]
+BATCH, BATCH_BYTES = 64, 300_000_000
+
 # The English pages of packages whose German ones are a package of their own.
 TOGETHER = {"gimp-help-en": "gimp-help-de", "libreoffice-help-en-us": "libreoffice-help-de"}
 CONTENTS = [("Acquire::IndexTargets::deb::Contents-deb::" + name, value) for name, value in (
@@ -62,6 +64,19 @@ def extract(package, folder):
         text_lists.give_up(f"{package}: dpkg-deb cannot read it")
 
 
+def batches(names, sizes):
+    """Packages that one call of apt-get takes, which reads all lists each time, and their sum on the disk."""
+    batch, total = [], 0
+    for name in names:
+        if batch and (len(batch) == BATCH or total + sizes[name] > BATCH_BYTES):
+            yield batch
+            batch, total = [], 0
+        batch.append(name)
+        total += sizes[name]
+    if batch:
+        yield batch
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -84,19 +99,17 @@ def main():
     todo = sorted((n for n in sizes if sizes[n] <= options.limit), key=lambda n: (sizes[n], n))
     print(f"{len(todo)} packages, {sum(sizes[n] for n in todo) / 1e9:.1f} GB")
     temporary = out + "/.apt/deb"
-    for number, name in enumerate(todo, 1):
-        folder = os.path.join(out, TOGETHER.get(name, name))
-        done = os.path.join(out, ".apt", name + ".done")
-        if os.path.exists(done):
-            continue
+    todo = [name for name in todo if not os.path.exists(os.path.join(out, ".apt", name + ".done"))]
+    for batch in batches(todo, sizes):
         shutil.rmtree(temporary, ignore_errors=True)
         os.makedirs(temporary)
-        text_lists.apt_run(apt + ["download", name], name, folder=temporary)
-        extract(os.path.join(temporary, os.listdir(temporary)[0]), folder)
-        with open(done, "w"):
-            pass
-        if number % 100 == 0:
-            print(f"{number} of {len(todo)}", flush=True)
+        text_lists.apt_run(apt + ["download", *batch], " ".join(batch), folder=temporary)
+        for file in sorted(os.listdir(temporary)):
+            name = file.split("_")[0]
+            extract(os.path.join(temporary, file), os.path.join(out, TOGETHER.get(name, name)))
+            with open(os.path.join(out, ".apt", name + ".done"), "w"):
+                pass
+        print(f"up to {batch[-1]}, {sizes[batch[-1]] / 1e6:.1f} MB", flush=True)
     shutil.rmtree(temporary, ignore_errors=True)
 
 
